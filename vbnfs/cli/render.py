@@ -1,0 +1,57 @@
+"""How things look on a terminal, and as JSON. Names from outside are escaped before they are shown."""
+
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.filesize import decimal
+from rich.table import Table
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on standard output."""
+    sys.stdout.write(json.dumps(value, indent=2, sort_keys=True) + "\n")
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """A table on standard output; columns whose name ends in a blank are numbers."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column.strip(), justify="right" if column.endswith(" ") else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*map(printable, row))
+    Console(highlight=False, markup=False, soft_wrap=not sys.stdout.isatty()).print(table)
+
+
+def printable(text: str) -> str:
+    """Control characters as escapes, so that a name cannot drive the terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def size(size_bytes: int | None) -> str:
+    """Bytes in decimal units: 1.2 GB; '-' if they are not known."""
+    return "-" if size_bytes is None else decimal(size_bytes)
+
+
+def print_status(status: Mapping[str, Any]) -> None:
+    """One mount's status, a line for each thing."""
+    counts = status["metrics"]
+    lines = {
+        "versions": f"{', '.join(status['versions'])}  (at the top: {status['default_version']})",
+        "from": f"s3://{status['bucket']}/{status['project']} by {status['endpoint_url'] or 'AWS'}"
+        + (" (not reached: working from what is kept)" if status["is_offline"] else ""),
+        "cache": f"{status['cache_dir']}  {size(status['cache_usage_bytes'])} of {size(status['cache_size_bytes'])}",
+        "read": f"{size(counts['read_bytes'])} by programs, {size(counts['received_bytes'])} from S3 in"
+        f" {counts['range_requests']:,} requests",
+        "daemon": f"pid {status['pid']}, vbnfs {status['vbnfs_version']}",
+        "log": status["log_file"] or "on the daemon's terminal",
+    }
+    for number, reason in enumerate(status["refused"]):
+        lines[f"refused{'' if number == 0 else number + 1}"] = reason
+    if status["last_error"]:
+        lines["last error"] = status["last_error"]
+    sys.stdout.write(printable(status["mountpoint"]) + "\n")
+    for name, text in lines.items():
+        sys.stdout.write(f"  {name:<11} {printable(text)}\n")

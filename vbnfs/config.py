@@ -1,0 +1,279 @@
+"""The settings: what they are called everywhere, and the order in which their sources win.
+
+One table, `SETTINGS`, gives every setting its name, its parser and its help. From the name follow the
+command-line option (`--cache-size`), the mount(8) option (`-o cache_size=`), the environment variable
+(`VBNFS_CACHE_SIZE`) and the TOML key (`cache_size`). The first source that has a value wins:
+
+    command line  >  -o options  >  environment  >  TOML file  >  default
+
+This is the only module that reads the environment or a configuration file.
+"""
+
+import os
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import platformdirs
+import semver
+
+from vbnfs.errors import UsageError
+
+KIB: Final = 1 << 10
+MIB: Final = 1 << 20
+GIB: Final = 1 << 30
+
+_UNITS: Final = {"": 1, "K": KIB, "M": MIB, "G": GIB, "T": 1 << 40, "P": 1 << 50}
+_BOOLEANS: Final = {
+    "1": True, "true": True, "yes": True, "on": True,
+    "0": False, "false": False, "no": False, "off": False,
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """Everything that a mount needs to know; `SETTINGS` below documents each field."""
+
+    bucket: str
+    project: str
+    region: str
+    endpoint_url: str | None
+    ca_bundle: Path | None
+    dataset_version: str | None
+    cache_dir: Path
+    cache_size_bytes: int
+    max_connections: int
+    io_timeout_seconds: float
+    refresh_seconds: float
+    allow_other: bool
+    foreground: bool
+    log_file: Path
+    log_level: str
+    fuse_options: tuple[str, ...] = ()
+
+
+def parse_size(text: str) -> int:
+    """Bytes of `200G`, `1.5TiB`, `64 MB`, `4096`: units are powers of 1024, as in df -h and du -h."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGTP]?)(?:I?B)?", text.strip().upper())
+    if match is None:
+        raise ValueError("a size such as 200G, 1.5T or 4096 (bytes) is wanted")
+    size_bytes = int(float(match[1]) * _UNITS[match[2]])
+    if size_bytes < MIB:
+        raise ValueError("at least 1M is wanted")
+    return size_bytes
+
+
+def _boolean(text: str) -> bool:
+    try:
+        return _BOOLEANS[text.strip().lower()]
+    except KeyError:
+        raise ValueError("one of true, false, yes, no, on, off, 1, 0 is wanted") from None
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 < value < 1e9:
+        raise ValueError("a positive number of seconds is wanted")
+    return value
+
+
+def _connections(text: str) -> int:
+    value = int(text)
+    if not 1 <= value <= 256:
+        raise ValueError("a number from 1 to 256 is wanted")
+    return value
+
+
+def _path(text: str) -> Path:
+    if not text or "\0" in text:
+        raise ValueError("a path is wanted")
+    return Path(os.path.abspath(Path(text).expanduser()))  # noqa: PTH100 - resolve() would follow links
+
+
+def _matching(pattern: str, wanted: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if re.fullmatch(pattern, text) is None:
+            raise ValueError(f"{wanted} is wanted")
+        return text
+
+    return parse
+
+
+def _endpoint(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
+        raise ValueError("a URL such as http://localhost:8333 is wanted")
+    _ = parts.port  # raises ValueError where it is not a number
+    return text.rstrip("/")
+
+
+def _dataset_version(text: str) -> str:
+    version = text.removeprefix("v")
+    semver.Version.parse(version)
+    return version
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A row of the table: `name` as in TOML, the `Config` field, how text becomes its value, and help."""
+
+    name: str
+    field: str
+    parse: Callable[[str], Any]
+    metavar: str
+    help: str
+    default: Any = None
+    is_flag: bool = False
+
+    @property
+    def option(self) -> str:
+        """The command line's form of the name."""
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def variable(self) -> str:
+        """The environment's form of the name."""
+        return "VBNFS_" + self.name.upper()
+
+
+def _setting(name: str, parse: Callable[[str], Any], metavar: str, text: str, **more: Any) -> Setting:
+    return Setting(name, more.pop("field", name), parse, metavar, text, **more)
+
+
+_NAME = _matching(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}", "a name of letters, digits, '.', '_' and '-'")
+
+SETTINGS: Final = (
+    _setting("bucket", _matching(r"[a-z0-9][a-z0-9.-]{1,62}", "an S3 bucket's name"), "NAME",
+             "S3 bucket that holds the dataset.", default="visual-behavior-neuropixels-data"),
+    _setting("project", _NAME, "NAME", "Project: the first folder of every key in the bucket.",
+             default="visual-behavior-neuropixels"),
+    _setting("region", _matching(r"[a-z0-9-]{1,32}", "an AWS region's name"), "NAME",
+             "AWS region of the bucket.", default="us-west-2"),
+    _setting("endpoint_url", _endpoint, "URL",
+             "S3-compatible server or proxy to use instead of AWS (path style)."),
+    _setting("ca_bundle", _path, "FILE",
+             "Certificates to trust instead of the usual ones (also: SSL_CERT_FILE)."),
+    _setting("dataset_version", _dataset_version, "X.Y.Z",
+             "Dataset version at the top of the mount [default: the newest]."),
+    _setting("cache_dir", _path, "DIR", "Where blocks and manifests are kept, for all mounts and runs.",
+             default=platformdirs.user_cache_path("vbnfs")),
+    _setting("cache_size", parse_size, "SIZE", "How much disk the cache may take.",
+             field="cache_size_bytes", default=100 * GIB),
+    _setting("max_connections", _connections, "N", "Connections to S3 at the most.", default=24),
+    _setting("io_timeout", _seconds, "SECONDS", "A read that S3 has not answered by then fails.",
+             field="io_timeout_seconds", default=30.0),
+    _setting("refresh", _seconds, "SECONDS", "How often the bucket is asked for new dataset versions.",
+             field="refresh_seconds", default=300.0),
+    _setting("allow_other", _boolean, "", "Let other users of this machine read the mount.",
+             default=False, is_flag=True),
+    _setting("foreground", _boolean, "", "Stay in the terminal and log to it.", default=False, is_flag=True),
+    _setting("log_file", _path, "FILE", "The daemon's log.",
+             default=platformdirs.user_log_path("vbnfs") / "vbnfs.log"),
+    _setting("log_level", _matching("debug|info|warning|error", "debug, info, warning or error"), "LEVEL",
+             "debug, info, warning or error.", default="info"),
+)  # fmt: skip
+SETTING_BY_NAME: Final[Mapping[str, Setting]] = {setting.name: setting for setting in SETTINGS}
+
+# mount(8) options that vbnfs knows and leaves to the kernel or to libfuse ...
+_PASSED_OPTIONS: Final = frozenset({"noatime", "nodiratime", "nodev", "nosuid", "noexec", "dev", "suid", "exec"})
+# ... and those that say what is so anyway.
+_IGNORED_OPTIONS: Final = frozenset({"ro", "defaults", "auto", "noauto", "nofail", "_netdev", "user", "nouser"})
+
+
+def parse_mount_options(texts: tuple[str, ...]) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Split `-o a,b=c` texts into settings by name, and options for the kernel. Raises `UsageError`."""
+    settings: dict[str, str] = {}
+    passed: list[str] = []
+    for item in (item for text in texts for item in text.split(",") if item):
+        name, equals, value = item.partition("=")
+        if name in SETTING_BY_NAME:
+            settings[name] = value if equals else _flag_value(name)
+        elif item in _PASSED_OPTIONS:
+            passed.append(item)
+        elif item == "rw":
+            raise UsageError("-o rw: the dataset is read-only; leave the option out")
+        elif item not in _IGNORED_OPTIONS and not name.startswith("x-"):
+            raise UsageError(f"-o {item}: no such mount option; see 'vbnfs mount --help'")
+    return settings, tuple(passed)
+
+
+def _flag_value(name: str) -> str:
+    if not SETTING_BY_NAME[name].is_flag:
+        raise UsageError(f"-o {name}: a value is wanted, as in {name}={SETTING_BY_NAME[name].metavar}")
+    return "true"
+
+
+def load_config(
+    *,
+    command_line: Mapping[str, str],
+    mount_options: tuple[str, ...] = (),
+    config_file: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> Config:
+    """The settings from all sources, in the order that the module's docstring gives.
+
+    `command_line` maps settings' names to text. `config_file` None means the usual place, where a file may
+    or may not be. Raises `UsageError`, which names the source and the setting.
+    """
+    environ = os.environ if environ is None else environ
+    options, passed = parse_mount_options(mount_options)
+    path = config_file or _path(environ.get("VBNFS_CONFIG", str(default_config_file())))
+    wanted = config_file is not None or "VBNFS_CONFIG" in environ
+    sources = (
+        ("{option}", command_line),
+        ("-o {name}", options),
+        ("{variable}", _from_environment(environ)),
+        (f"{{name}} in {path}", _from_toml(path, must_exist=wanted)),
+    )
+    values = {setting.field: _value(setting, sources) for setting in SETTINGS}
+    known = {field.name for field in fields(Config)}
+    return Config(**{name: value for name, value in values.items() if name in known}, fuse_options=passed)
+
+
+def default_config_file() -> Path:
+    """Where the TOML file is looked for when no other is named."""
+    return platformdirs.user_config_path("vbnfs") / "config.toml"
+
+
+def _value(setting: Setting, sources: tuple[tuple[str, Mapping[str, str]], ...]) -> Any:
+    for label, source in sources:
+        if setting.name in source:
+            text = source[setting.name]
+            try:
+                return setting.parse(text)
+            except ValueError as error:
+                where = label.format(option=setting.option, name=setting.name, variable=setting.variable)
+                raise UsageError(f"{where}: {text!r} will not do: {error}") from error
+    return setting.default
+
+
+def _from_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    return {s.name: environ[s.variable] for s in SETTINGS if environ.get(s.variable)}
+
+
+def _from_toml(path: Path, *, must_exist: bool) -> dict[str, str]:
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        if must_exist:
+            raise UsageError(f"{path}: no such configuration file") from None
+        return {}
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise UsageError(f"{path}: not a TOML file: {error}") from error
+    if unknown := sorted(set(table) - set(SETTING_BY_NAME)):
+        raise UsageError(f"{path}: no such setting: {', '.join(unknown)}")
+    return {name: _toml_text(path, name, value) for name, value in table.items()}
+
+
+def _toml_text(path: Path, name: str, value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str | int | float):
+        return str(value)
+    raise UsageError(f"{name} in {path}: a text, a number, true or false is wanted")

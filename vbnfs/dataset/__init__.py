@@ -1,0 +1,1 @@
+"""What exists: dataset versions, their files, and the tree that is made of them."""

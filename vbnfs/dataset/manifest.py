@@ -1,0 +1,220 @@
+"""Read a manifest, which says what a dataset version consists of (pure).
+
+The format is that of AllenSDK's cloud cache (allensdk/api/cloud_cache/manifest.py):
+
+    {"project_name": ..., "manifest_version": ..., "metadata_files": {name: entry}, "data_files": {id: entry}}
+    entry = {"url": "https://<bucket>.s3.<region>.amazonaws.com/<project>/<path>",
+             "version_id": <S3's>, "file_hash": <blake2b of the whole file, 128 hex digits>}
+
+A file stands in the tree at its URL's path less the first part, as AllenSDK has it; the path is not
+percent-decoded. Everything else in the file is left alone. One bad entry refuses the whole manifest: a dataset
+version that lacks a file without saying so is worse than none.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import total_ordering
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import semver
+
+from vbnfs.dataset.names import check_name, check_printable, split_path
+from vbnfs.errors import ManifestError
+from vbnfs.objects import ObjectVersion
+
+MAX_MANIFEST_BYTES: Final = 48 << 20  # the real ones have under 2 MB; 48 MB describe 150,000 files
+_MANIFEST_NAME: Final = re.compile(r".*_manifest_v(?P<version>.+)\.json")
+_FILE_HASH: Final = re.compile(r"[0-9a-fA-F]{128}")
+_AWS_HOST: Final = re.compile(r"(?:(?P<bucket>[a-z0-9][a-z0-9.-]*)\.)?s3(?:[.-][a-z0-9-]+)*\.amazonaws\.com")
+_SECTIONS: Final = ("metadata_files", "data_files")
+
+
+@total_ordering
+@dataclass(frozen=True, slots=True)
+class DatasetVersion:
+    """The version of a dataset, as its manifest's file name tells it: `0.5.0`.
+
+    Ordered by semantic version (semver.org, 11). A name that is none (AllenSDK's own tests use `A` and `B`)
+    stands before every one that is.
+    """
+
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+    def __lt__(self, other: "DatasetVersion") -> bool:
+        return self._key() < other._key()
+
+    def _key(self) -> tuple[Any, ...]:
+        try:
+            return (1, semver.Version.parse(self.text), self.text)
+        except ValueError:
+            return (0, self.text)
+
+    @property
+    def folder(self) -> str:
+        """The name of its folder below `manifests/`."""
+        return f"v{self.text}"
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a dataset's URLs may point: its bucket at AWS or, path style, at the endpoint that is in use."""
+
+    bucket: str
+    endpoint_url: str | None = None
+
+    def key_of(self, url: str) -> str:
+        """The key that `url` names. Raises `ValueError` for another host or bucket."""
+        check_printable(url)
+        parts = urlsplit(url)
+        if parts.scheme not in {"http", "https"}:
+            raise ValueError("not an http or https URL")
+        if parts.query or parts.fragment:
+            raise ValueError("a URL with a query or a fragment")
+        path = parts.path.removeprefix("/")
+        if (bucket := self._bucket_of_host(parts.netloc)) is None:
+            bucket, _, path = path.partition("/")
+        if bucket != self.bucket:
+            raise ValueError(f"another bucket ({bucket!r}) than the dataset's ({self.bucket!r})")
+        return path
+
+    def _bucket_of_host(self, netloc: str) -> str | None:
+        """The bucket in a virtual-hosted name; None where the path names it."""
+        if self.endpoint_url is not None and netloc == urlsplit(self.endpoint_url).netloc:
+            return None
+        match = _AWS_HOST.fullmatch(netloc)
+        if match is None:
+            raise ValueError(f"another host ({netloc!r}) than the dataset's")
+        return match["bucket"]
+
+
+@dataclass(frozen=True, slots=True)
+class DataFile:
+    """An entry: its place in the tree, what S3 calls it, and the blake2b of its bytes, if it is told."""
+
+    path: tuple[str, ...]
+    version: ObjectVersion
+    file_hash: str | None
+
+    def content_id(self, bucket: str) -> str:
+        """Names the bytes: equal for equal hashes in one bucket, whatever the key and the version id."""
+        named_by_hash = ("hash", bucket, self.file_hash or "")
+        named_by_version = ("version", bucket, self.version.key, self.version.version_id or "")
+        parts = named_by_version if self.file_hash is None else named_by_hash
+        return hashlib.blake2b("\0".join(parts).encode(), digest_size=20).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """A dataset version: the manifest's own bytes under its own name, and the files that it lists."""
+
+    file_name: str
+    dataset_version: DatasetVersion
+    data: bytes
+    modified_ns: int
+    files: tuple[DataFile, ...]
+
+
+def version_of_file_name(file_name: str) -> DatasetVersion | None:
+    """The version in a manifest's name; None for the name of something else."""
+    match = _MANIFEST_NAME.fullmatch(file_name)
+    if match is None:
+        return None
+    try:
+        check_name(match["version"])
+    except ValueError:
+        return None
+    return DatasetVersion(match["version"])
+
+
+def parse_manifest(data: bytes, *, file_name: str, modified_ns: int, origin: Origin) -> Manifest:
+    """Read a manifest. Raises `ManifestError`, which names the file and the entry that is to blame."""
+    version = version_of_file_name(file_name)
+    if version is None:
+        raise ManifestError(f"{file_name}: not a manifest's name")
+    if len(data) > MAX_MANIFEST_BYTES:
+        raise ManifestError(f"{file_name}: {len(data):,} bytes; at most {MAX_MANIFEST_BYTES:,} are taken")
+    document = _load(data, file_name)
+    files = tuple(
+        _file(section, key, entry, origin, file_name) for section, key, entry in _entries(document, file_name)
+    )
+    _refuse_clashes(files, file_name)
+    return Manifest(file_name, version, data, modified_ns, files)
+
+
+def _load(data: bytes, file_name: str) -> Mapping[str, Any]:
+    try:
+        document = json.loads(data.decode("utf-8-sig"), object_pairs_hook=_without_repeats)
+    except (ValueError, RecursionError) as error:
+        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise ManifestError(f"{file_name}: not a manifest: {reason}") from error
+    if not isinstance(document, dict):
+        raise ManifestError(f"{file_name}: not a manifest: not a JSON object")
+    return document
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    table: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in table:
+            raise ValueError(f"the name {name!r} stands twice")
+        table[name] = value
+    return table
+
+
+def _entries(document: Mapping[str, Any], file_name: str) -> Iterator[tuple[str, str, Any]]:
+    for section in _SECTIONS:
+        table = document.get(section)
+        if not isinstance(table, dict):
+            raise ManifestError(f"{file_name}: not a manifest: no table {section!r}")
+        for key, entry in table.items():
+            yield section, key, entry
+
+
+def _file(section: str, key: str, entry: Any, origin: Origin, file_name: str) -> DataFile:
+    try:
+        url, version_id = _text(entry, "url"), _text(entry, "version_id")
+        check_printable(version_id)
+        object_key = origin.key_of(url)
+        parts = split_path(object_key)
+        if len(parts) < 2:
+            raise ValueError("a URL whose path has no folder")
+        return DataFile(parts[1:], ObjectVersion(object_key, version_id), _file_hash(entry))
+    except ValueError as error:
+        raise ManifestError(f"{file_name}: entry {section}[{key!r}]: {error}: {entry!r:.200}") from error
+
+
+def _text(entry: Any, name: str) -> str:
+    value = entry.get(name) if isinstance(entry, dict) else None
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"no text {name!r}")
+    return value
+
+
+def _file_hash(entry: Mapping[str, Any]) -> str | None:
+    """The hash, if it is one: two placeholders that are equal must not make two files the same."""
+    value = entry.get("file_hash")
+    if isinstance(value, str) and _FILE_HASH.fullmatch(value):
+        return value.lower()
+    return None
+
+
+def _refuse_clashes(files: tuple[DataFile, ...], file_name: str) -> None:
+    taken: dict[tuple[str, ...], DataFile] = {}
+    for file in files:
+        if file.path in taken:
+            raise ManifestError(f"{file_name}: {'/'.join(file.path)!r} stands twice")
+        if file.path == (file_name,):
+            raise ManifestError(f"{file_name}: an entry has the manifest's own name")
+        taken[file.path] = file
+    for file in files:
+        for length in range(1, len(file.path)):
+            if file.path[:length] in taken:
+                folder = "/".join(file.path[:length])
+                raise ManifestError(f"{file_name}: {folder!r} is a file and also the folder of {file.path[length]!r}")

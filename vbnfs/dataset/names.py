@@ -1,0 +1,44 @@
+"""Which names a manifest may bring into the file system (pure).
+
+A manifest comes from outside. What it calls a file must be a plain relative path, so that no tool that walks,
+copies or prints the tree can be led astray.
+"""
+
+import unicodedata
+from typing import Final
+
+MAX_NAME_BYTES: Final = 255  # NAME_MAX, limits.h
+MAX_PATH_BYTES: Final = 4000  # PATH_MAX less room for a mount point
+
+_UNPRINTABLE: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})  # control, format (bidi), surrogate, line ends
+
+
+def split_path(text: str) -> tuple[str, ...]:
+    """The parts of a relative path; `ValueError` tells what is wrong with it."""
+    if len(text.encode("utf-8", "surrogatepass")) > MAX_PATH_BYTES:
+        raise ValueError(f"a path longer than {MAX_PATH_BYTES} bytes")
+    parts = tuple(text.split("/"))
+    for part in parts:
+        check_name(part)
+    return parts
+
+
+def check_name(name: str) -> None:
+    """Raise `ValueError` unless `name` can stand in a folder."""
+    if not name:
+        raise ValueError("an empty path part (two slashes, or one at an end)")
+    if name in {".", ".."}:
+        raise ValueError(f"a path part {name!r}")
+    if "/" in name:
+        raise ValueError("a slash in a name")
+    check_printable(name)
+    if len(name.encode()) > MAX_NAME_BYTES:
+        raise ValueError(f"a name longer than {MAX_NAME_BYTES} bytes")
+
+
+def check_printable(text: str) -> None:
+    """Raise `ValueError` if `text` holds a control, format or surrogate character."""
+    if not text.isascii() or not text.isprintable():
+        for character in text:
+            if unicodedata.category(character) in _UNPRINTABLE:
+                raise ValueError(f"the unprintable character U+{ord(character):04X}")

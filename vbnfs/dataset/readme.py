@@ -1,0 +1,51 @@
+"""The README.txt at the top of a mount (pure). The same text on every host."""
+
+from collections.abc import Sequence
+
+from vbnfs.dataset.manifest import DatasetVersion, Manifest
+
+_TEXT = """\
+{project}
+{underline}
+
+This is a read-only view of the dataset {project!r} in the S3 bucket
+{bucket!r}. Files look local; what is read of them is fetched
+once and kept in a cache on disk.
+
+Dataset versions ({count}):
+
+{versions}
+
+Where to look next:
+
+  project_metadata/               tables of version {default} (CSV): begin here
+  ecephys_sessions/               every recording session under one flat name
+  manifests/v{default}/{padding} all of version {default}; the other versions stand beside it
+  manifests/latest                a link to the version that is shown at the top
+
+A file that is the same in several versions is one file (ls -i tells), and is
+fetched once. Where a file comes from is told by its attributes:
+
+  getfattr -d FILE                user.vbnfs.url, version_id, file_hash, ...
+
+How much of a file is cached is told by du, its full size by ls -l.
+'vbnfs status' shows this mount, 'vbnfs versions' the dataset's versions.
+"""
+
+
+def readme(manifests: Sequence[Manifest], *, default: DatasetVersion, bucket: str, project: str) -> bytes:
+    """The text for a mount of `manifests`, oldest first."""
+    rows = [
+        f"  manifests/{manifest.dataset_version.folder:<12} {len(manifest.files):>7,} files"
+        f"{'   <- shown at the top' if manifest.dataset_version == default else ''}"
+        for manifest in manifests
+    ]
+    return _TEXT.format(
+        project=project,
+        underline="=" * len(project),
+        bucket=bucket,
+        count=len(manifests),
+        versions="\n".join(rows),
+        default=default,
+        padding=" " * max(0, 18 - len(str(default))),
+    ).encode()

@@ -1,0 +1,228 @@
+"""From manifests to the tree that the mount shows (pure).
+
+    README.txt
+    manifests/v0.4.0/<manifest>.json, <path of every file>, ecephys_sessions/ecephys_session_<id>.nwb
+    manifests/v0.5.0/...
+    manifests/latest -> v0.5.0
+    <the default version's folders once more>
+
+A tree is a value: it is built once and never changes; when a dataset version appears, a new tree takes its
+place. Inode numbers are hashes of what an inode is (a content's id, a folder's path), so that they are the same
+in every mount on every host, and one content is one inode under all its names.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from vbnfs.dataset.manifest import DataFile, DatasetVersion, Manifest
+from vbnfs.objects import ObjectVersion
+
+ROOT_INODE: Final = 1  # FUSE_ROOT_ID, include/uapi/linux/fuse.h
+README: Final = "README.txt"
+MANIFESTS: Final = "manifests"
+LATEST: Final = "latest"
+
+_FLAT_FOLDER: Final = "ecephys_sessions"
+_FLAT_NAME: Final = re.compile(r"ecephys_session_\d+\.nwb")
+
+
+@dataclass(frozen=True, slots=True)
+class Directory:
+    """A folder. `children` maps names to inode numbers, in the order in which they are listed."""
+
+    inode: int
+    parent: int
+    children: Mapping[str, int]
+    subdirectories: int
+    modified_ns: int
+    is_growing: bool  # True where names can turn up while mounted: the kernel must not keep "no such name"
+
+    @property
+    def links(self) -> int:
+        """st_nlink: its own entry, its `.`, and a `..` in each folder below it."""
+        return 2 + self.subdirectories
+
+
+@dataclass(frozen=True, slots=True)
+class DataNode:
+    """A file of the dataset. Its size and time are S3's and are not part of the tree."""
+
+    inode: int
+    content_id: str
+    source: ObjectVersion
+    file_hash: str | None
+    dataset_versions: tuple[str, ...]
+    links: int
+
+
+@dataclass(frozen=True, slots=True)
+class StaticNode:
+    """A file whose bytes are at hand: a manifest, the README."""
+
+    inode: int
+    data: bytes
+    modified_ns: int
+    links: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Symlink:
+    """A relative symbolic link."""
+
+    inode: int
+    target: str
+    modified_ns: int
+    links: int = 1
+
+
+Node = Directory | DataNode | StaticNode | Symlink
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """All inodes by number, and the version that stands at the top."""
+
+    nodes: Mapping[int, Node]
+    default_version: DatasetVersion
+
+    def children(self, directory: Directory) -> Iterator[tuple[str, Node]]:
+        """Names and nodes of a folder of this tree, in order."""
+        for name, inode in directory.children.items():
+            yield name, self.nodes[inode]
+
+
+def build_tree(manifests: Iterable[Manifest], *, bucket: str, default_version: DatasetVersion, readme: bytes) -> Tree:
+    """The tree of `manifests`, of which one has `default_version`."""
+    return _Builder(sorted(manifests, key=lambda m: m.dataset_version), bucket).build(default_version, readme)
+
+
+def flat_names(files: Sequence[DataFile]) -> Iterator[tuple[tuple[str, ...], DataFile]]:
+    """The session files' places in the flat folder, for those whose name belongs to one file only.
+
+    Releases up to 0.3 keep them there; with these links one path works in every version.
+    """
+    candidates: dict[str, DataFile | None] = {}
+    for file in files:
+        if _FLAT_NAME.fullmatch(name := file.path[-1]):
+            candidates[name] = None if name in candidates else file
+    taken = {file.path for file in files}
+    if (_FLAT_FOLDER,) in taken:
+        return
+    for name, session in candidates.items():
+        if session is not None and (path := (_FLAT_FOLDER, name)) not in taken:
+            yield path, session
+
+
+@dataclass(slots=True)
+class _Folder:
+    """A folder while it is being filled."""
+
+    path: tuple[str, ...]
+    modified_ns: int
+    entries: "dict[str, _Folder | int]" = field(default_factory=dict)
+
+    def subfolder(self, name: str) -> "_Folder":
+        entry = self.entries.setdefault(name, _Folder((*self.path, name), self.modified_ns))
+        if not isinstance(entry, _Folder):
+            raise TypeError(f"{name!r} is a file")  # manifests with such a clash are refused before
+        return entry
+
+    def place(self, path: tuple[str, ...], inode: int) -> None:
+        folder = self
+        for part in path[:-1]:
+            folder = folder.subfolder(part)
+        folder.entries[path[-1]] = inode
+
+
+class _Builder:
+    def __init__(self, manifests: Sequence[Manifest], bucket: str) -> None:
+        self._manifests = manifests
+        self._bucket = bucket
+        self._nodes: dict[int, Node] = {}
+        self._identities: dict[int, str] = {}
+        self._links: dict[int, int] = {}
+        self._first: dict[int, tuple[str, DataFile]] = {}
+        self._versions: dict[int, list[str]] = {}
+
+    def build(self, default_version: DatasetVersion, readme: bytes) -> Tree:
+        newest_ns = max(manifest.modified_ns for manifest in self._manifests)
+        root = _Folder((), newest_ns)
+        for manifest in self._manifests:
+            folder = root.subfolder(MANIFESTS).subfolder(manifest.dataset_version.folder)
+            self._fill(folder, manifest, with_manifest=True)
+            if manifest.dataset_version == default_version:
+                root.modified_ns = manifest.modified_ns
+                self._fill(root, manifest, with_manifest=False)
+        root.modified_ns = newest_ns
+        latest = self._number(f"symlink\0{MANIFESTS}/{LATEST}\0{default_version.folder}")
+        self._nodes[latest] = Symlink(latest, default_version.folder, newest_ns)
+        root.subfolder(MANIFESTS).entries.setdefault(LATEST, latest)
+        root.entries[README] = self._static(readme, newest_ns)
+        self._make_data_nodes()
+        self._make_directory(root, ROOT_INODE)
+        return Tree(self._nodes, default_version)
+
+    def _fill(self, folder: _Folder, manifest: Manifest, *, with_manifest: bool) -> None:
+        folder.modified_ns = manifest.modified_ns
+        for file in manifest.files:
+            if with_manifest or file.path[0] not in {MANIFESTS, README}:
+                folder.place(file.path, self._data(file, manifest.dataset_version))
+        for path, file in flat_names(manifest.files):
+            folder.place(path, self._data(file, manifest.dataset_version))
+        if with_manifest:
+            folder.entries[manifest.file_name] = self._static(manifest.data, manifest.modified_ns)
+
+    def _data(self, file: DataFile, version: DatasetVersion) -> int:
+        content_id = file.content_id(self._bucket)
+        inode = self._number(f"content\0{content_id}")
+        self._first.setdefault(inode, (content_id, file))  # the oldest version's: it stays when others appear
+        versions = self._versions.setdefault(inode, [])
+        if version.text not in versions:
+            versions.append(version.text)
+        self._links[inode] = self._links.get(inode, 0) + 1
+        return inode
+
+    def _make_data_nodes(self) -> None:
+        for inode, (content_id, file) in self._first.items():
+            self._nodes[inode] = DataNode(
+                inode,
+                content_id,
+                file.version,
+                file.file_hash,
+                tuple(self._versions[inode]),
+                self._links[inode],
+            )
+
+    def _static(self, data: bytes, modified_ns: int) -> int:
+        inode = self._number(f"static\0{hashlib.blake2b(data).hexdigest()}\0{modified_ns}")
+        known = self._nodes.get(inode)
+        links = known.links + 1 if known is not None else 1
+        self._nodes[inode] = StaticNode(inode, data, modified_ns, links)
+        return inode
+
+    def _make_directory(self, folder: _Folder, parent: int) -> int:
+        inode = ROOT_INODE if not folder.path else self._number("directory\0" + "/".join(folder.path))
+        children: dict[str, int] = {}
+        subdirectories = 0
+        for name in sorted(folder.entries):
+            entry = folder.entries[name]
+            if isinstance(entry, _Folder):
+                subdirectories += 1
+                children[name] = self._make_directory(entry, inode)
+            else:
+                children[name] = entry
+        growing = folder.path in {(), (MANIFESTS,)}
+        self._nodes[inode] = Directory(inode, parent, children, subdirectories, folder.modified_ns, growing)
+        return inode
+
+    def _number(self, identity: str) -> int:
+        """A 63-bit inode number; on a collision the identity that came later moves on."""
+        for attempt in range(1 << 16):
+            digest = hashlib.blake2b(f"{identity}\0{attempt}".encode(), digest_size=8).digest()
+            inode = int.from_bytes(digest, "big") >> 1
+            if inode > ROOT_INODE and self._identities.setdefault(inode, identity) == identity:
+                return inode
+        raise AssertionError("63-bit hashes do not collide that often")

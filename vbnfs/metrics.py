@@ -1,0 +1,39 @@
+"""What is counted, in one table: the name of each figure, its unit, and what it means.
+
+The counters are plain integers of one object that is handed to whoever counts; `vbnfs status --json` shows
+them under these names.
+"""
+
+from dataclasses import asdict, dataclass, field
+
+
+def _counter(unit: str, meaning: str) -> int:
+    counter: int = field(default=0, metadata={"unit": unit, "meaning": meaning})
+    return counter
+
+
+@dataclass(slots=True)
+class Metrics:
+    """Counters of one mount since it was made. Changed from the event loop only, unless noted."""
+
+    list_requests: int = _counter("requests", "pages of ListObjectsV2 and ListObjectVersions")
+    head_requests: int = _counter("requests", "HeadObject")
+    object_requests: int = _counter("requests", "GetObject of whole (small) objects: manifests")
+    range_requests: int = _counter("requests", "GetObject of a range of a data file")
+    failed_requests: int = _counter("requests", "requests that were not answered as asked, retried ones included")
+    received_bytes: int = _counter("bytes", "bodies of range requests, as far as they were believed")
+    read_requests: int = _counter("requests", "reads that the kernel asked for")
+    read_bytes: int = _counter("bytes", "bytes that these reads were answered with")
+    failed_answers: int = _counter("requests", "kernel requests that were answered with an error and a reason")
+    corrupt_blocks: int = _counter("blocks", "cached blocks that did not match their checksum; counted in threads")
+    cache_write_errors: int = _counter("blocks", "blocks that could not be kept; counted in threads")
+    evicted_segments: int = _counter("files", "segment files deleted to keep within --cache-size")
+
+    def snapshot(self) -> dict[str, int]:
+        """The figures by name, as they are now."""
+        return asdict(self)
+
+    @property
+    def requests(self) -> int:
+        """All requests to S3."""
+        return self.list_requests + self.head_requests + self.object_requests + self.range_requests

@@ -1,0 +1,121 @@
+"""The control socket of a mount: one question as a line of JSON, one answer as a line of JSON.
+
+    {"command": "status"}   -> {"ok": true, ...}        what `vbnfs status` shows
+    {"command": "refresh"}  -> {"ok": true, "new": [...]}  look for new dataset versions now
+    anything else           -> {"ok": false, "error": "..."}
+
+The socket's name has the number of the mount's FUSE connection, which mountinfo tells: nobody has to touch the
+mount to find its socket. It stands in a folder of its owner's own (0700).
+"""
+
+import json
+import os
+import socket
+import stat
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import structlog
+import trio
+
+from vbnfs.errors import MountError
+from vbnfs.mount.mountpoint import MountEntry
+
+log = structlog.get_logger()
+
+_MAX_LINE_BYTES: Final = 64 << 10
+_MAX_ANSWER_BYTES: Final = 4 << 20
+_TIMEOUT_SECONDS: Final = 10.0
+
+Command = Callable[[], Awaitable[Mapping[str, Any]]]
+
+
+def runtime_directory(owner: int) -> Path:
+    """The folder of a user's sockets: below /run for those who have a place there, else below /tmp."""
+    if owner == 0:
+        return Path("/run/vbnfs")
+    place = Path(f"/run/user/{owner}")
+    return place / "vbnfs" if place.is_dir() else Path(f"/tmp/vbnfs-{owner}")
+
+
+def socket_path(owner: int, device: str) -> Path:
+    """The socket of the mount with this device (`major:minor`)."""
+    return runtime_directory(owner) / f"{device.replace(':', '-')}.sock"
+
+
+def make_runtime_directory() -> Path:
+    """Our own folder for sockets. Raises `MountError` if somebody else holds it."""
+    directory = runtime_directory(os.getuid())
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = directory.lstat()
+    except OSError as error:
+        raise MountError(f"{directory}: {error.strerror}") from error
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o077:
+        raise MountError(f"{directory}: not a folder of yours alone (mode 0700); remove it or mend its mode")
+    return directory
+
+
+async def serve(path: Path, commands: Mapping[str, Command]) -> None:
+    """Answer at `path`, for ever; the socket is removed at the end."""
+    make_runtime_directory()
+    path.unlink(missing_ok=True)
+    listener = trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        await listener.bind(str(path))
+        path.chmod(0o600)
+        listener.listen(16)
+
+        async def answer(stream: trio.SocketStream) -> None:
+            with trio.move_on_after(_TIMEOUT_SECONDS):
+                try:
+                    reply = await _reply(await _line(stream), commands)
+                    await stream.send_all(json.dumps(reply).encode() + b"\n")
+                except trio.BrokenResourceError:
+                    log.debug("control: the asker went away")
+
+        await trio.serve_listeners(answer, [trio.SocketListener(listener)])
+    finally:
+        listener.close()
+        path.unlink(missing_ok=True)
+
+
+async def _line(stream: trio.SocketStream) -> bytes:
+    line = b""
+    while not line.endswith(b"\n") and len(line) < _MAX_LINE_BYTES:
+        piece = await stream.receive_some(_MAX_LINE_BYTES)
+        if not piece:
+            break
+        line += piece
+    return line
+
+
+async def _reply(line: bytes, commands: Mapping[str, Command]) -> Mapping[str, Any]:
+    try:
+        question = json.loads(line)
+        command = commands[question["command"]]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return {"ok": False, "error": f"commands are: {', '.join(sorted(commands))}"}
+    try:
+        return {"ok": True, **await command()}
+    except Exception as error:
+        log.exception("control command failed", command=question["command"])
+        return {"ok": False, "error": str(error) or repr(error)}
+
+
+def ask(entry: MountEntry, command: str) -> dict[str, Any]:
+    """Ask a mount's daemon. Raises `MountError` if it does not answer in time, or not well."""
+    path = socket_path(entry.owner, entry.device)
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.settimeout(_TIMEOUT_SECONDS)
+            connection.connect(str(path))
+            connection.sendall(json.dumps({"command": command}).encode() + b"\n")
+            with connection.makefile("rb") as file:
+                answer = json.loads(file.readline(_MAX_ANSWER_BYTES))
+    except (OSError, ValueError) as error:
+        raise MountError(f"{entry.mountpoint}: its daemon does not answer: {error}") from error
+    if not isinstance(answer, dict) or not answer.pop("ok", False):
+        raise MountError(f"{entry.mountpoint}: {answer.get('error') if isinstance(answer, dict) else answer!r}")
+    return answer

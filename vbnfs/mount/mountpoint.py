@@ -1,0 +1,136 @@
+"""Mount points: what is mounted where, whether a folder will do, and taking a mount away.
+
+What is mounted is read from /proc/self/mountinfo (proc_pid_mountinfo(5)), which never touches the mount itself:
+a mount whose daemon hangs or is gone can still be looked at.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from vbnfs.errors import MountError, UsageError
+
+FILE_SYSTEM_TYPE: Final = "fuse.vbnfs"
+_MOUNTINFO: Final = Path("/proc/self/mountinfo")
+_POLL_SECONDS: Final = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class MountEntry:
+    """A line of mountinfo. `device` is `major:minor`; the minor is the FUSE connection's number."""
+
+    mountpoint: Path
+    device: str
+    file_system_type: str
+    source: str
+    owner: int
+
+
+def parse_mountinfo(text: str) -> list[MountEntry]:
+    """The lines of /proc/PID/mountinfo, in the order of mounting."""
+    return [entry for line in text.splitlines() if (entry := _parse_line(line)) is not None]
+
+
+def _parse_line(line: str) -> MountEntry | None:
+    left, separator, right = line.partition(" - ")
+    fields, more = left.split(" "), right.split(" ")
+    if not separator or len(fields) < 6 or len(more) < 3:
+        return None
+    owner = re.search(r"(?:^|,)user_id=(\d+)", more[2])
+    return MountEntry(
+        Path(_unescape(fields[4])),
+        fields[2],
+        _unescape(more[0]),
+        _unescape(more[1]),
+        int(owner[1]) if owner else 0,
+    )
+
+
+def _unescape(text: str) -> str:
+    r"""Blanks, tabs, newlines and backslashes stand as octal numbers, e.g. \040."""
+    raw = re.sub(rb"\\([0-7]{3})", lambda m: bytes([int(m[1], 8)]), os.fsencode(text))
+    return os.fsdecode(raw)
+
+
+def list_mounts() -> list[MountEntry]:
+    """The vbnfs mounts that this process can see."""
+    entries = parse_mountinfo(_MOUNTINFO.read_text(errors="surrogateescape"))
+    return [entry for entry in entries if entry.file_system_type == FILE_SYSTEM_TYPE]
+
+
+def find_mount(mountpoint: Path) -> MountEntry | None:
+    """The vbnfs mount on exactly this folder (the topmost, should there be several)."""
+    return next((entry for entry in reversed(list_mounts()) if entry.mountpoint == mountpoint), None)
+
+
+def absolute(path: Path) -> Path:
+    """The path with the links of its parents followed. The last part, which may be a dead mount, is not touched."""
+    path = Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would look at the last part
+    return Path(os.path.realpath(path.parent)) / path.name
+
+
+def check_mountpoint(mountpoint: Path, *, cache_dir: Path) -> None:
+    """Raise `UsageError` unless a mount can go there."""
+    if find_mount(mountpoint) is not None:
+        if _is_alive(mountpoint):
+            raise UsageError(f"{mountpoint}: already a vbnfs mount; 'vbnfs umount {mountpoint}' takes it away")
+        _unmount(mountpoint, lazy=True)
+    if not mountpoint.is_dir():
+        problem = "not a folder" if mountpoint.exists() else "no such folder; make it with 'mkdir -p'"
+        raise UsageError(f"{mountpoint}: {problem}")
+    real_cache = Path(os.path.realpath(cache_dir))
+    real_mount = Path(os.path.realpath(mountpoint))
+    if real_cache.is_relative_to(real_mount) or real_mount.is_relative_to(real_cache):
+        raise UsageError(
+            f"{mountpoint}: the mount point and the cache directory ({cache_dir}) must not lie in one another"
+        )
+
+
+def _is_alive(mountpoint: Path) -> bool:
+    """False for a mount whose daemon is gone ("transport endpoint is not connected")."""
+    try:
+        os.statvfs(mountpoint)
+    except OSError:
+        return False
+    return True
+
+
+def unmount(mountpoint: Path, *, lazy: bool, timeout_seconds: float) -> None:
+    """Take a vbnfs mount away and wait until it is gone. Raises `MountError`."""
+    entry = find_mount(mountpoint)
+    if entry is None:
+        raise MountError(f"{mountpoint}: no vbnfs mount; 'vbnfs status' lists those that there are")
+    _unmount(mountpoint, lazy=lazy)
+    deadline = time.monotonic() + timeout_seconds
+    while entry in list_mounts():
+        if time.monotonic() > deadline:
+            raise MountError(f"{mountpoint}: still mounted after {timeout_seconds:.0f} s")
+        time.sleep(_POLL_SECONDS)
+
+
+def _unmount(mountpoint: Path, *, lazy: bool) -> None:
+    if os.geteuid() == 0:
+        command = ["umount", *(["--lazy"] if lazy else []), "--", str(mountpoint)]
+    else:
+        command = [fusermount(), "-u", *(["-z"] if lazy else []), "--", str(mountpoint)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    except OSError as error:
+        raise MountError(f"{command[0]}: {error.strerror}") from error
+    if done.returncode != 0:
+        reason = done.stderr.strip() or f"{command[0]} ended with status {done.returncode}"
+        remedy = "; end the programs that use it, or add --lazy" if "busy" in reason else ""
+        raise MountError(f"{reason}{remedy}")
+
+
+def fusermount() -> str:
+    """The program that mounts and unmounts for ordinary users. Raises `MountError` where there is none."""
+    program = shutil.which("fusermount3")
+    if program is None:
+        raise MountError("fusermount3 is not installed: on Debian and Ubuntu, 'apt install fuse3'")
+    return program

@@ -1,0 +1,118 @@
+"""The vocabulary: what names an object, a part of it and a block of it, and who fetches them.
+
+An *object version* is S3's: a key and a version id. A *content* is what vbnfs keeps: bytes that never
+change, named by `content_id`. Two object versions with the same bytes are one content, which is how dataset
+versions come to share blocks, inodes and kernel pages without knowing of each other.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectVersion:
+    """One version of one object of the dataset's bucket. `version_id` None means the current one."""
+
+    key: str
+    version_id: str | None
+
+    def __str__(self) -> str:
+        return self.key if self.version_id is None else f"{self.key}?versionId={self.version_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class ByteRange:
+    """Bytes `start` up to, not including, `stop`. Only storage/s3.py makes HTTP's inclusive form of it."""
+
+    start: int
+    stop: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.start <= self.stop:
+            raise ValueError(f"not a byte range: {self.start}..{self.stop}")
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    def clip(self, size_bytes: int) -> "ByteRange":
+        """The part of this range that lies within an object of `size_bytes`."""
+        return ByteRange(min(self.start, size_bytes), min(self.stop, size_bytes))
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """Immutable bytes: their name in the cache, their length, and an object version that holds them."""
+
+    content_id: str
+    size_bytes: int
+    source: ObjectVersion
+
+
+@dataclass(frozen=True, slots=True)
+class BlockKey:
+    """The block `index` (0, 1, ...) of a content."""
+
+    content_id: str
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectAttributes:
+    """What HEAD or a listing tells of an object version. `modified_ns` is S3's LastModified since 1970."""
+
+    size_bytes: int
+    modified_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class ListedObject:
+    """A row of ListObjectsV2."""
+
+    key: str
+    etag: str
+    attributes: ObjectAttributes
+
+
+@dataclass(frozen=True, slots=True)
+class ListedVersion:
+    """A row of ListObjectVersions (delete markers are left out)."""
+
+    version: ObjectVersion
+    attributes: ObjectAttributes
+
+
+Receive = Callable[[bytes], Awaitable[None]]
+
+
+class ObjectClient(Protocol):
+    """Reads one bucket, and never writes to it.
+
+    Every method raises a `StorageError`; being cancelled leaves nothing behind.
+    """
+
+    async def list_objects(self, prefix: str) -> list[ListedObject]:
+        """The current objects below `prefix`, all pages (S3: ListObjectsV2)."""
+        ...
+
+    async def list_versions(self, prefix: str) -> list[ListedVersion]:
+        """Every version of every object below `prefix`, all pages (S3: ListObjectVersions)."""
+        ...
+
+    async def head(self, version: ObjectVersion) -> ObjectAttributes:
+        """Size and time of one version (S3: HeadObject)."""
+        ...
+
+    async def get_object(self, key: str, *, max_bytes: int) -> bytes:
+        """The whole current object; `BadReplyError` as soon as it proves larger than `max_bytes`."""
+        ...
+
+    async def get_range(
+        self, version: ObjectVersion, byte_range: ByteRange, *, size_bytes: int, receive: Receive
+    ) -> None:
+        """Hand exactly the bytes of a non-empty range to `receive`, in order, in pieces of any length.
+
+        Nothing is handed on before status, Content-Range (the object's `size_bytes` included) and version id
+        agree with the question. When it raises, what was handed on is good, and the rest did not come.
+        """
+        ...

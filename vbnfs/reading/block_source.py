@@ -1,0 +1,231 @@
+"""One block: from memory, from a GET in flight, or by a new GET; and into the cache.
+
+Who the tasks are, and what they share:
+
+    get()           a reader. Waits for blocks; being cancelled cancels no GET.
+    _run_get()      a task for each GET, in the mount's nursery. Hands every block on as soon as its bytes have
+                    come, then queues it for the disk.
+    keep_blocks()   one task that writes queued blocks in a thread, several at a time.
+
+`_pending` has every block that is on its way, from the decision to fetch it until it is on the disk. Between
+the look-up in it and the insertion there is no await: that makes a GET single-flight. `_recent` has what came
+last, for readers that looked at the disk before the block was there, and for a disk that takes nothing.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import structlog
+import trio
+from cachetools import LRUCache
+
+from vbnfs.errors import StorageError, VbnfsError
+from vbnfs.objects import BlockKey, ByteRange, Content, ObjectClient
+from vbnfs.reading.planner import plan_gets
+from vbnfs.storage.block_cache import BlockCache, block_range
+from vbnfs.storage.eviction import Evictor
+
+log = structlog.get_logger()
+
+_RECENT_BYTES: Final = 32 << 20
+_QUEUED_BLOCKS: Final = 64  # 16 MiB on their way to the disk; then GETs wait for it
+_BLOCKS_A_WRITE: Final = 32
+
+
+@dataclass(eq=False, slots=True)
+class _Get:
+    """A GET of neighbouring blocks, and who waits for them. `is_begun` once it has a task."""
+
+    content: Content
+    indices: range
+    blocks: "list[_PendingBlock]" = field(default_factory=list)
+    is_begun: bool = False
+
+
+@dataclass(eq=False, slots=True)
+class _PendingBlock:
+    """A block on its way: `data` or `error` is set when `settled` is."""
+
+    get: _Get
+    settled: trio.Event = field(default_factory=trio.Event)
+    data: bytes | None = None
+    error: VbnfsError | None = None
+
+
+class BlockSource:
+    """Blocks that the disk does not have, from `client`.
+
+    `nursery` outlives all reads. At most `prefetch_gets` GETs that nobody waits for run at a time; the rest of
+    the connections are left to readers.
+    """
+
+    def __init__(
+        self,
+        client: ObjectClient,
+        cache: BlockCache,
+        evictor: Evictor,
+        *,
+        nursery: trio.Nursery,
+        prefetch_gets: int,
+    ) -> None:
+        self._client = client
+        self._cache = cache
+        self._evictor = evictor
+        self._nursery = nursery
+        self._pending: dict[BlockKey, _PendingBlock] = {}
+        self._recent: LRUCache[BlockKey, bytes] = LRUCache(_RECENT_BYTES, getsizeof=len)
+        self._prefetch_gets = prefetch_gets
+        self._prefetching = 0
+        self._waiting: deque[_Get] = deque()
+        send, receive = trio.open_memory_channel[tuple[Content, int, bytes]](_QUEUED_BLOCKS)
+        self._to_disk, self._from_gets = send, receive
+
+    async def get(self, content: Content, indices: Sequence[int]) -> dict[int, bytes]:
+        """The bytes of blocks that the disk did not have, by number. Raises a `StorageError`."""
+        found: dict[int, bytes] = {}
+        waited_for: dict[int, _PendingBlock] = {}
+        for index in indices:
+            key = BlockKey(content.content_id, index)
+            if (data := self._recent.get(key)) is not None:
+                found[index] = data
+            elif (pending := self._pending.get(key)) is not None:
+                waited_for[index] = pending
+        missing = [index for index in indices if index not in found and index not in waited_for]
+        for get in self._new_gets(content, missing):
+            waited_for.update(zip(get.indices, get.blocks, strict=True))
+        for pending in waited_for.values():
+            self._begin(pending.get)
+        for index, pending in waited_for.items():
+            found[index] = await _settled(pending)
+        return found
+
+    def prefetch(self, content: Content, indices: Sequence[int]) -> None:
+        """Fetch blocks that the disk does not have, when readers leave room. Returns at once."""
+        wanted = [i for i in indices if not self._is_on_its_way(BlockKey(content.content_id, i))]
+        self._waiting.extend(self._new_gets(content, wanted))
+        self._begin_prefetches()
+
+    def close(self) -> None:
+        """No more blocks will come: `keep_blocks` returns when all that came are on the disk."""
+        self._to_disk.close()
+
+    async def keep_blocks(self) -> None:
+        """Write what GETs bring, until `close`."""
+        async for first in self._from_gets:
+            batch = [first]
+            while len(batch) < _BLOCKS_A_WRITE:
+                try:
+                    batch.append(self._from_gets.receive_nowait())
+                except trio.WouldBlock:
+                    break
+            await trio.to_thread.run_sync(self._write, batch)
+            for content, index, _ in batch:
+                self._pending.pop(BlockKey(content.content_id, index), None)
+
+    def _is_on_its_way(self, key: BlockKey) -> bool:
+        return key in self._pending or key in self._recent
+
+    def _new_gets(self, content: Content, missing: Sequence[int]) -> list[_Get]:
+        gets = [_Get(content, run) for run in plan_gets(missing)]
+        for get in gets:
+            for index in get.indices:
+                pending = self._pending[BlockKey(content.content_id, index)] = _PendingBlock(get)
+                get.blocks.append(pending)
+        return gets
+
+    def _begin(self, get: _Get) -> None:
+        """Begin a GET that somebody waits for, also if it is still in the queue of prefetches."""
+        if not get.is_begun:
+            get.is_begun = True
+            self._nursery.start_soon(self._run_get, get)
+
+    def _begin_prefetches(self) -> None:
+        while self._waiting and self._prefetching < self._prefetch_gets:
+            get = self._waiting.popleft()
+            if not get.is_begun:
+                get.is_begun = True
+                self._prefetching += 1
+                self._nursery.start_soon(self._run_prefetch, get)
+
+    async def _run_prefetch(self, get: _Get) -> None:
+        try:
+            await self._run_get(get)
+        finally:
+            self._prefetching -= 1
+            self._begin_prefetches()
+
+    async def _run_get(self, get: _Get) -> None:
+        """Fetch the blocks of `get` and settle all of them, one way or the other."""
+        arrived = _Assembly(get.content, get.indices)
+
+        async def receive(piece: bytes) -> None:
+            for index, data in arrived.add(piece):
+                await self._arrive(get, index, data)
+
+        start, stop = block_range(get.content, get.indices[0]), block_range(get.content, get.indices[-1])
+        whole = ByteRange(start.start, stop.stop)
+        failure: VbnfsError = StorageError(f"{get.content.source}: the mount is going away")
+        try:
+            size_bytes = get.content.size_bytes
+            await self._client.get_range(get.content.source, whole, size_bytes=size_bytes, receive=receive)
+        except VbnfsError as error:
+            failure = error
+        except Exception as error:
+            log.exception("unexpected failure of a GET", object=str(get.content.source))
+            failure = StorageError(f"{get.content.source}: {error!r}")
+        finally:
+            self._fail_rest(get, failure)
+
+    async def _arrive(self, get: _Get, index: int, data: bytes) -> None:
+        pending = get.blocks[index - get.indices[0]]
+        pending.data = data
+        self._recent[BlockKey(get.content.content_id, index)] = data
+        pending.settled.set()
+        await self._to_disk.send((get.content, index, data))
+
+    def _fail_rest(self, get: _Get, failure: VbnfsError) -> None:
+        for index, pending in zip(get.indices, get.blocks, strict=True):
+            if pending.data is None:
+                pending.error = failure
+                pending.settled.set()
+                self._pending.pop(BlockKey(get.content.content_id, index), None)
+
+    def _write(self, batch: Sequence[tuple[Content, int, bytes]]) -> None:
+        written = sum(self._cache.put(content, index, data) for content, index, data in batch)
+        if written:
+            self._evictor.wrote(written)
+
+
+async def _settled(pending: _PendingBlock) -> bytes:
+    await pending.settled.wait()
+    if pending.data is None:
+        # A new exception for each waiter: one object raised in several tasks would mix their tracebacks.
+        error = pending.error or StorageError("block neither came nor failed")
+        raise type(error)(str(error)) from error
+    return pending.data
+
+
+class _Assembly:
+    """Cuts a run of blocks out of the pieces in which it arrives."""
+
+    def __init__(self, content: Content, indices: range) -> None:
+        self._content = content
+        self._index = indices[0]
+        self._pieces: list[bytes] = []
+        self._length = 0
+
+    def add(self, piece: bytes) -> list[tuple[int, bytes]]:
+        """The blocks that `piece` completes, with their numbers."""
+        done: list[tuple[int, bytes]] = []
+        view = memoryview(piece)
+        while view:
+            wanted = len(block_range(self._content, self._index)) - self._length
+            part, view = view[:wanted], view[wanted:]
+            self._pieces.append(bytes(part) if len(part) != len(piece) else piece)
+            self._length += len(part)
+            if len(part) == wanted:
+                done.append((self._index, b"".join(self._pieces)))
+                self._index, self._pieces, self._length = self._index + 1, [], 0
+        return done

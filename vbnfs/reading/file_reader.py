@@ -1,0 +1,71 @@
+"""One open file: read(offset, size), and what its pattern of reads says about the next ones."""
+
+from collections.abc import Mapping
+
+import trio
+
+from vbnfs.objects import ByteRange, Content
+from vbnfs.reading.block_source import BlockSource
+from vbnfs.reading.planner import AccessPattern, blocks_of
+from vbnfs.reading.prefetch import Prefetcher
+from vbnfs.storage.block_cache import BlockCache, block_range
+
+
+class FileReader:
+    """Reads one content for one file handle."""
+
+    def __init__(self, content: Content, cache: BlockCache, source: BlockSource, prefetcher: Prefetcher) -> None:
+        self._content = content
+        self._cache = cache
+        self._source = source
+        self._prefetcher = prefetcher
+        self._pattern = AccessPattern()
+        self._advised = ByteRange(0, 0)
+
+    async def read(self, offset: int, size: int) -> bytes | memoryview:
+        """Up to `size` bytes from `offset`, fewer only at the file's end. Raises a `StorageError`."""
+        wanted = ByteRange(offset, offset + size).clip(self._content.size_bytes)
+        if not wanted:
+            return b""
+        self._advise(wanted)
+        data = await self._from_disk(wanted)
+        return await self._from_source(wanted) if data is None else data
+
+    async def _from_disk(self, wanted: ByteRange) -> memoryview | None:
+        try:
+            return self._cache.read_nowait(self._content, wanted)
+        except trio.WouldBlock:
+            # A disk that hangs must not outlast the reader's deadline: the thread is then left to itself.
+            return await trio.to_thread.run_sync(self._cache.read, self._content, wanted, abandon_on_cancel=True)
+
+    async def _from_source(self, wanted: ByteRange) -> bytes | memoryview:
+        """At least one block is not on the disk. Those that are come from there, the others from S3."""
+        on_disk: dict[int, memoryview] = {}
+        lacking: list[int] = []
+        for index in blocks_of(wanted):
+            data = await self._from_disk(block_range(self._content, index))
+            if data is None:
+                lacking.append(index)
+            else:
+                on_disk[index] = data
+        return self._join(wanted, {**on_disk, **await self._source.get(self._content, lacking)})
+
+    def _join(self, wanted: ByteRange, blocks: Mapping[int, bytes | memoryview]) -> bytes | memoryview:
+        parts: list[memoryview] = []
+        for index in blocks_of(wanted):
+            block = block_range(self._content, index)
+            start, stop = max(wanted.start, block.start), min(wanted.stop, block.stop)
+            parts.append(memoryview(blocks[index])[start - block.start : stop - block.start])
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _advise(self, wanted: ByteRange) -> None:
+        """Hand what lies ahead to the prefetcher: each part once, and not in crumbs."""
+        self._pattern = self._pattern.after(wanted)
+        ahead = self._pattern.readahead(self._content.size_bytes)
+        if not self._advised.start <= ahead.start <= self._advised.stop:
+            self._advised = ByteRange(ahead.start, ahead.start)  # a new run
+        fresh = ByteRange(self._advised.stop, max(ahead.stop, self._advised.stop))
+        is_crumb = len(fresh) * 4 < len(ahead) and ahead.stop < self._content.size_bytes
+        if fresh and not is_crumb:
+            self._advised = ByteRange(self._advised.start, fresh.stop)
+            self._prefetcher.advise(self._content, fresh)

@@ -1,0 +1,52 @@
+"""What to fetch for a read, and what to fetch ahead of it (pure arithmetic on values)."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from vbnfs.objects import ByteRange
+from vbnfs.storage.segment import BLOCK_BYTES
+
+MAX_GET_BLOCKS: Final = 32  # 8 MiB: long enough for a connection's full rate, short enough to spread over many
+_NEAR_BYTES: Final = 1 << 20  # the kernel's readahead sends its requests side by side: they arrive out of order
+_SEQUENTIAL_BYTES: Final = 2 * BLOCK_BYTES  # read in a row before it counts as a pattern
+_WINDOW_FACTOR: Final = 4  # fetched ahead at most so many times what was read: a reader that stops wastes no more
+_MAX_WINDOW_BYTES: Final = 128 << 20
+
+
+def blocks_of(byte_range: ByteRange) -> range:
+    """The numbers of the blocks that a range touches; empty for an empty range."""
+    if not byte_range:
+        return range(0)
+    return range(byte_range.start // BLOCK_BYTES, -(-byte_range.stop // BLOCK_BYTES))
+
+
+def plan_gets(missing: Sequence[int]) -> Iterator[range]:
+    """Ascending block numbers as runs of neighbours: one GET each, at most `MAX_GET_BLOCKS` long."""
+    start = 0
+    for position in range(1, len(missing) + 1):
+        is_neighbour = position < len(missing) and missing[position] == missing[position - 1] + 1
+        if not is_neighbour or position - start == MAX_GET_BLOCKS:
+            yield range(missing[start], missing[position - 1] + 1)
+            start = position
+
+
+@dataclass(frozen=True, slots=True)
+class AccessPattern:
+    """How a file is being read: where the current run of reads ends, and how many bytes it has read."""
+
+    position: int = 0
+    run_bytes: int = 0
+
+    def after(self, read: ByteRange) -> "AccessPattern":
+        """The pattern once `read` was asked for, too. A read elsewhere begins a new run."""
+        if abs(read.start - self.position) > _NEAR_BYTES:
+            return AccessPattern(read.stop, 0)
+        return AccessPattern(max(self.position, read.stop), self.run_bytes + len(read))
+
+    def readahead(self, size_bytes: int) -> ByteRange:
+        """What is worth having soon: nothing for random reads, a growing window for sequential ones."""
+        window = 0
+        if self.run_bytes >= _SEQUENTIAL_BYTES:
+            window = min(self.run_bytes * _WINDOW_FACTOR, _MAX_WINDOW_BYTES)
+        return ByteRange(self.position, self.position + window).clip(size_bytes)

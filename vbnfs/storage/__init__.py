@@ -1,0 +1,1 @@
+"""Where bytes live: S3, and the block cache on disk."""

@@ -1,0 +1,182 @@
+"""Blocks on disk, shared by dataset versions, mounts and processes.
+
+    blocks-v1/<scope>/<2 hex>/<content id>.<segment number>      see segment.py for what is in one
+
+`scope` is where the bytes came from (`aws`, or the endpoint's host), so that what one server sends never
+answers for another. The format's version stands in the path; there is no index, no journal and no lock.
+Any block may be missing or damaged at any moment: that is a miss, and costs one GET.
+
+Methods without `_nowait` may wait for the disk: call them from a thread. All of them may be called from any
+thread.
+"""
+
+import os
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final, TypedDict
+
+import structlog
+import trio
+from cachetools import LRUCache
+
+from vbnfs.metrics import Metrics
+from vbnfs.objects import ByteRange, Content
+from vbnfs.storage.segment import BLOCK_BYTES, SEGMENT_BLOCKS, SEGMENT_BYTES, DamagedBlockError, Segment
+
+log = structlog.get_logger()
+
+FORMAT: Final = "blocks-v1"
+_OPEN_SEGMENTS: Final = 256  # 64 GiB in reach without an open(2), well below the usual limit of 1,024 files
+
+_Name = tuple[str, int]  # content id, segment number
+
+
+class _Shape(TypedDict):
+    identity: str
+    data_bytes: int
+
+
+class BlockCache:
+    """The blocks below `directory` (which holds the other scopes, too) that came from `scope`."""
+
+    def __init__(self, directory: Path, *, scope: str, metrics: Metrics) -> None:
+        self.directory = directory / FORMAT
+        self._scope_directory = self.directory / scope
+        self._metrics = metrics
+        self._lock = threading.Lock()  # protects _open: look-up, insertion, removal; held for no system call
+        self._open: LRUCache[_Name, Segment] = LRUCache(_OPEN_SEGMENTS)
+
+    def read_nowait(self, content: Content, byte_range: ByteRange) -> memoryview | None:
+        """Like `read`, but raises `trio.WouldBlock` where the disk, or a first check, might take time."""
+        number = byte_range.start // SEGMENT_BYTES
+        segment = self._known((content.content_id, number))
+        if segment is None or byte_range.stop > (number + 1) * SEGMENT_BYTES:
+            raise trio.WouldBlock
+        part = _within(byte_range, number)
+        if not segment.is_at_hand(part):
+            raise trio.WouldBlock
+        return segment.read(part)
+
+    def read(self, content: Content, byte_range: ByteRange) -> memoryview | None:
+        """A non-empty range of a content, verified, without a copy; None if a block of it is not here.
+
+        A range that lies in two segments is joined (a copy).
+        """
+        parts: list[memoryview] = []
+        for number in range(byte_range.start // SEGMENT_BYTES, -(-byte_range.stop // SEGMENT_BYTES)):
+            data = self._read_segment(content, number, _within(byte_range, number))
+            if data is None:
+                return None
+            parts.append(data)
+        return parts[0] if len(parts) == 1 else memoryview(b"".join(parts))
+
+    def missing(self, content: Content, indices: Sequence[int]) -> list[int]:
+        """Those of the blocks that are not recorded."""
+        return [index for index in indices if not self._holds(content, index)]
+
+    def put(self, content: Content, index: int, data: bytes) -> int:
+        """Keep a whole block. Returns the bytes written; 0 where it could not be kept, which is no error."""
+        number, local = divmod(index, SEGMENT_BLOCKS)
+        name = (content.content_id, number)
+        try:
+            segment = self._known(name)
+            if segment is None or not segment.is_linked:
+                segment = self._remember(name, Segment.create(self._path(name), **_shape(content, number)))
+            segment.write(local, data)
+        except OSError as error:
+            self._metrics.cache_write_errors += 1
+            log.warning("block cannot be kept", file=str(self._path(name)), reason=str(error))
+            return 0
+        return len(data)
+
+    def cached_bytes(self, content: Content) -> int:
+        """How many bytes of a content are here."""
+        segments = (self._segment(content, number) for number in _numbers(content))
+        return sum(segment.held_bytes() for segment in segments if segment is not None)
+
+    def allocated_bytes(self, content: Content) -> int:
+        """What a content's segment files take on the disk. Looks at directory entries only."""
+        total = 0
+        for number in _numbers(content):
+            try:
+                total += os.stat(self._path((content.content_id, number))).st_blocks * 512
+            except OSError:
+                continue
+        return total
+
+    def forget_deleted(self) -> None:
+        """Close segments that were evicted, by whomever: only then does the disk give the space back."""
+        with self._lock:
+            known = list(self._open.items())
+        for name, segment in known:
+            if not segment.is_linked:
+                self._forget(name, segment)
+
+    def _read_segment(self, content: Content, number: int, part: ByteRange) -> memoryview | None:
+        try:
+            segment = self._segment(content, number)
+            return None if segment is None else segment.read(part)
+        except DamagedBlockError as error:
+            self._metrics.corrupt_blocks += 1
+            log.warning("cached block damaged; fetching it again", reason=str(error))
+        except OSError as error:
+            log.warning("cache cannot be read; fetching instead", reason=str(error))
+        return None
+
+    def _holds(self, content: Content, index: int) -> bool:
+        number, local = divmod(index, SEGMENT_BLOCKS)
+        try:
+            segment = self._segment(content, number)
+            return segment is not None and segment.holds(local)
+        except OSError:
+            return False
+
+    def _segment(self, content: Content, number: int) -> Segment | None:
+        name = (content.content_id, number)
+        segment = self._known(name)
+        if segment is None:
+            segment = Segment.open(self._path(name), **_shape(content, number))
+            if segment is not None:
+                segment = self._remember(name, segment)
+        return segment
+
+    def _known(self, name: _Name) -> Segment | None:
+        with self._lock:
+            return self._open.get(name)
+
+    def _remember(self, name: _Name, segment: Segment) -> Segment:
+        with self._lock:
+            self._open[name] = segment
+        return segment
+
+    def _forget(self, name: _Name, segment: Segment) -> None:
+        with self._lock:
+            if self._open.get(name) is segment:
+                del self._open[name]
+
+    def _path(self, name: _Name) -> Path:
+        content_id, number = name
+        return self._scope_directory / content_id[:2] / f"{content_id}.{number}"
+
+
+def _numbers(content: Content) -> range:
+    return range(-(-content.size_bytes // SEGMENT_BYTES))
+
+
+def _within(byte_range: ByteRange, number: int) -> ByteRange:
+    """The part of a content's range that lies in segment `number`, counted from the segment's start."""
+    start = number * SEGMENT_BYTES
+    return ByteRange(max(byte_range.start - start, 0), min(byte_range.stop - start, SEGMENT_BYTES))
+
+
+def _shape(content: Content, number: int) -> _Shape:
+    return {
+        "identity": f"{content.content_id}.{number}",
+        "data_bytes": min(SEGMENT_BYTES, content.size_bytes - number * SEGMENT_BYTES),
+    }
+
+
+def block_range(content: Content, index: int) -> ByteRange:
+    """The bytes of block `index`; the last one may be shorter than the others."""
+    return ByteRange(index * BLOCK_BYTES, (index + 1) * BLOCK_BYTES).clip(content.size_bytes)

@@ -1,0 +1,207 @@
+"""A segment file: 1,024 consecutive blocks of one content, and a checksum for each.
+
+    0                 1,024 records of 16 bytes: the checksum of the block with that number, or zeros
+    16 KiB            block 0
+    16 KiB + n * 256 KiB   block n; the content's last block may be shorter
+
+The file is sparse: a block is written at its natural place, then its record, so a block counts when its record
+is there *and* its bytes match it. The checksum is XXH3-128 seeded with the content's id and the block's number,
+so a whole segment under another's name does not match either. Nothing is locked and nothing synced: writers of
+the same block write the same bytes, and a torn or lost write does not match its record.
+
+Read bytes are a view of a mapping: no copy in Python. The pages are populated first (madvise(2),
+MADV_POPULATE_READ, Linux 5.14), which turns a file that somebody truncated, or a disk that fails, into an error
+that can be caught; a plain access would be a SIGBUS. The mapping lives as long as the view.
+"""
+
+import errno
+import mmap
+import os
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+import xxhash
+
+from vbnfs.objects import ByteRange
+
+BLOCK_BYTES: Final = 256 << 10
+SEGMENT_BLOCKS: Final = 1024
+SEGMENT_BYTES: Final = SEGMENT_BLOCKS * BLOCK_BYTES
+TEMPORARY_PREFIX: Final = ".new-"
+_RECORD_BYTES: Final = 16
+TABLE_BYTES: Final = SEGMENT_BLOCKS * _RECORD_BYTES
+
+_NO_RECORD: Final = bytes(_RECORD_BYTES)
+_POPULATE_READ: Final = 22  # MADV_POPULATE_READ, include/uapi/asm-generic/mman-common.h; Python has no name for it
+_TOUCH_SECONDS: Final = 60.0  # st_mtime, by which eviction chooses, is at most so old for a segment in use
+
+
+class Segment:
+    """One open segment file. Any thread may read and write; the descriptor is closed with the last user."""
+
+    def __init__(self, path: Path, descriptor: int, *, identity: str, data_bytes: int) -> None:
+        self.path = path
+        self._descriptor = descriptor
+        self._seed = xxhash.xxh3_64_intdigest(identity.encode())
+        self._data_bytes = data_bytes
+        self._verified = bytearray(SEGMENT_BLOCKS)
+        self._touched = 0.0
+
+    @classmethod
+    def open(cls, path: Path, *, identity: str, data_bytes: int) -> "Segment | None":
+        """The segment at `path`; None if there is none, or it is too short for `data_bytes`.
+
+        `identity` names content and segment number. Raises `OSError`; a symbolic link is never followed.
+        """
+        try:
+            descriptor = _open(path)
+        except FileNotFoundError:
+            return None
+        segment = cls(path, descriptor, identity=identity, data_bytes=data_bytes)
+        return segment if os.fstat(descriptor).st_size >= TABLE_BYTES + data_bytes else None
+
+    @classmethod
+    def create(cls, path: Path, *, identity: str, data_bytes: int) -> "Segment":
+        """The segment at `path`, made if need be; one that is too short is replaced. Raises `OSError`.
+
+        It appears under its name with its full length, so a shorter one has been damaged, and is not made
+        longer: whoever has it mapped must not see holes where there were verified bytes.
+        """
+        segment = cls.open(path, identity=identity, data_bytes=data_bytes)
+        while segment is None:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path.unlink(missing_ok=True)
+            descriptor, temporary = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, dir=path.parent)
+            try:
+                os.ftruncate(descriptor, TABLE_BYTES + data_bytes)
+                with suppress(FileExistsError):  # another process was first: its file serves as well
+                    os.link(temporary, path, follow_symlinks=False)
+            finally:
+                os.close(descriptor)
+                Path(temporary).unlink(missing_ok=True)
+            segment = cls.open(path, identity=identity, data_bytes=data_bytes)
+        return segment
+
+    def __del__(self) -> None:
+        os.close(self._descriptor)
+
+    @property
+    def is_linked(self) -> bool:
+        """False once the file was evicted: its bytes can still be read, but nobody else will find them."""
+        return os.fstat(self._descriptor).st_nlink > 0
+
+    def read(self, byte_range: ByteRange) -> memoryview | None:
+        """Verified bytes of a range within the segment's data; None if any block is missing or damaged.
+
+        May wait for the disk. A block that does not match loses its record: it will be written again.
+        Raises `DamagedBlockError` for it, once.
+        """
+        for index in _blocks(byte_range):
+            if not self._verified[index] and not self._verify(index):
+                return None
+        self._touch()
+        return self._view(TABLE_BYTES + byte_range.start, len(byte_range))
+
+    def holds(self, index: int) -> bool:
+        """Whether a block is recorded. Its bytes are not looked at."""
+        return self._record(index) != _NO_RECORD
+
+    def is_at_hand(self, byte_range: ByteRange) -> bool:
+        """Whether `read` would give the bytes without waiting for the disk, as far as can be told cheaply."""
+        if not all(self._verified[index] for index in _blocks(byte_range)):
+            return False
+        ends = (byte_range.start, byte_range.stop - 1)
+        return all(_is_in_memory(self._descriptor, TABLE_BYTES + position) for position in ends)
+
+    def write(self, index: int, data: bytes) -> None:
+        """Store a block: its bytes first, its record after. Raises `OSError`."""
+        offset = TABLE_BYTES + index * BLOCK_BYTES
+        view = memoryview(data)
+        while view:
+            written = os.pwrite(self._descriptor, view, offset)
+            view, offset = view[written:], offset + written
+        os.pwrite(self._descriptor, self._checksum(index, data), index * _RECORD_BYTES)
+
+    def held_bytes(self) -> int:
+        """How many of the data's bytes are recorded."""
+        table = os.pread(self._descriptor, TABLE_BYTES, 0)
+        records = (table[at : at + _RECORD_BYTES] for at in range(0, len(table), _RECORD_BYTES))
+        return sum(self._block_bytes(i) for i, record in enumerate(records) if record != _NO_RECORD)
+
+    def _verify(self, index: int) -> bool:
+        record = self._record(index)
+        if record == _NO_RECORD:
+            return False
+        data = self._view(TABLE_BYTES + index * BLOCK_BYTES, self._block_bytes(index))
+        if data is None or self._checksum(index, data) != record:
+            with suppress(OSError):  # a read-only cache stays as it is
+                os.pwrite(self._descriptor, _NO_RECORD, index * _RECORD_BYTES)
+            raise DamagedBlockError(f"{self.path}: block {index} does not match its checksum")
+        self._verified[index] = 1
+        return True
+
+    def _record(self, index: int) -> bytes:
+        return os.pread(self._descriptor, _RECORD_BYTES, index * _RECORD_BYTES).ljust(_RECORD_BYTES, b"\0")
+
+    def _block_bytes(self, index: int) -> int:
+        return max(0, min(BLOCK_BYTES, self._data_bytes - index * BLOCK_BYTES))
+
+    def _checksum(self, index: int, data: bytes | memoryview) -> bytes:
+        digest = xxhash.xxh3_128_digest(data, seed=(self._seed + index) % (1 << 64))
+        return digest if digest != _NO_RECORD else b"\1" * _RECORD_BYTES
+
+    def _view(self, offset: int, length: int) -> memoryview | None:
+        """A mapping of part of the file; None if the file does not reach that far, or the disk fails."""
+        lead = offset % mmap.ALLOCATIONGRANULARITY
+        try:
+            mapping = mmap.mmap(self._descriptor, lead + length, offset=offset - lead, access=mmap.ACCESS_READ)
+            mapping.madvise(_POPULATE_READ)
+        except ValueError:  # mmap: longer than the file
+            return None
+        except OSError as error:
+            return self._copy(offset, length) if error.errno == errno.EINVAL else None
+        return memoryview(mapping)[lead:]
+
+    def _copy(self, offset: int, length: int) -> memoryview | None:
+        """For kernels before 5.14: read(2) tells of a truncated file without a signal, too."""
+        data = os.pread(self._descriptor, length, offset)
+        return memoryview(data) if len(data) == length else None
+
+    def _touch(self) -> None:
+        now = time.monotonic()
+        if now - self._touched > _TOUCH_SECONDS:
+            self._touched = now
+            with suppress(OSError):
+                os.utime(self._descriptor)
+
+
+class DamagedBlockError(Exception):
+    """A recorded block whose bytes do not match. A miss for the reader, and worth a counter."""
+
+
+def _open(path: Path) -> int:
+    flags = os.O_CLOEXEC | os.O_NOFOLLOW
+    try:
+        return os.open(path, os.O_RDWR | flags)
+    except OSError as error:
+        if error.errno not in {errno.EROFS, errno.EACCES}:
+            raise
+        return os.open(path, os.O_RDONLY | flags)  # a cache that can only be read still serves
+
+
+def _blocks(byte_range: ByteRange) -> range:
+    return range(byte_range.start // BLOCK_BYTES, -(-byte_range.stop // BLOCK_BYTES))
+
+
+def _is_in_memory(descriptor: int, offset: int) -> bool:
+    """Whether the page at `offset` is in the page cache: preadv2(2) with RWF_NOWAIT does not wait for a disk."""
+    try:
+        os.preadv(descriptor, [bytearray(1)], offset, os.RWF_NOWAIT)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system that does not know the flag: there is no telling
+        return True
+    return True
