@@ -202,7 +202,7 @@ def versions(as_json: bool, **options: Any) -> None:
 
 @cli.command(epilog=_EXIT_STATUS)
 @click.argument("directory", type=click.Path(path_type=Path), required=False)
-@click.option("--keep", is_flag=True, help="Leave the server and the mount running; say how to end them.")
+@click.option("--keep", is_flag=True, help="Leave the server and the mount running until Ctrl-C.")
 def demo(directory: Path | None, keep: bool) -> None:
     """Show all of it on a small genuine release, served by a real S3 server on this machine.
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.filesize import decimal
+from rich.filesize import pick_unit_and_suffix
 from rich.table import Table
 
 
@@ -31,8 +31,11 @@ def printable(text: str) -> str:
 
 
 def size(size_bytes: int | None) -> str:
-    """Bytes in decimal units: 1.2 GB; '-' if they are not known."""
-    return "-" if size_bytes is None else decimal(size_bytes)
+    """Bytes in units of 1024, as --cache-size takes them: 1.2 GiB; '-' if they are not known."""
+    if size_bytes is None:
+        return "-"
+    unit, suffix = pick_unit_and_suffix(size_bytes, ["B", "KiB", "MiB", "GiB", "TiB", "PiB"], 1024)
+    return f"{size_bytes / unit:.{0 if unit == 1 else 1}f} {suffix}"
 
 
 def print_status(status: Mapping[str, Any]) -> None:

@@ -87,12 +87,14 @@ class SeaweedServer:
 
     @property
     def endpoint_url(self) -> str:
+        """Where the server listens, as "http://127.0.0.1:PORT"."""
         if self._ports is None:
             raise ServerError("the S3 server is not running")
         return f"http://127.0.0.1:{self._ports.s3}"
 
     @property
     def process_id(self) -> int:
+        """The id of the server's process."""
         if self._process is None:
             raise ServerError("the S3 server is not running")
         return self._process.pid
@@ -198,11 +200,11 @@ class SeaweedServer:
             *(f"-master.port={ports.master}", "-master.peers=none", "-master.volumeSizeLimitMB=1024"),
             *("-master.telemetry=false", f"-volume.port={ports.volume}", "-volume.max=200"),
             *("-volume.minFreeSpace=100MiB", "-volume.preStopSeconds=0"),
-            *("-filer", f"-filer.port={ports.filer}", f"-filer.localSocket={self.directory / 'filer.sock'}"),
+            *("-filer", f"-filer.port={ports.filer}", "-filer.localSocket=filer.sock"),
             *(
                 "-s3",
                 f"-s3.port={ports.s3}",
-                f"-s3.localSocket={self.directory / 's3.sock'}",
+                "-s3.localSocket=s3.sock",
                 "-s3.iam=false",
             ),
             *("-s3.port.iceberg=0", "-s3.port.lance=0", f"-s3.config={self.directory / 's3.json'}"),

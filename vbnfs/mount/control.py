@@ -114,6 +114,10 @@ def ask(entry: MountEntry, command: str) -> dict[str, Any]:
             connection.sendall(json.dumps({"command": command}).encode() + b"\n")
             with connection.makefile("rb") as file:
                 answer = json.loads(file.readline(_MAX_ANSWER_BYTES))
+    except (FileNotFoundError, ConnectionRefusedError) as error:
+        raise MountError(
+            f"{entry.mountpoint}: its daemon is gone; 'vbnfs mount' mounts it anew, 'vbnfs umount' clears it"
+        ) from error
     except (OSError, ValueError) as error:
         raise MountError(f"{entry.mountpoint}: its daemon does not answer: {error}") from error
     if not isinstance(answer, dict) or not answer.pop("ok", False):

@@ -44,7 +44,7 @@ from vbnfs.reading.prefetch import Prefetcher
 from vbnfs.storage.block_cache import BlockCache
 from vbnfs.storage.eviction import Evictor
 from vbnfs.storage.retry import RetryingClient
-from vbnfs.storage.s3 import S3Client
+from vbnfs.storage.s3 import S3Client, aws_base, object_url
 
 log = structlog.get_logger()
 
@@ -164,7 +164,7 @@ class Daemon:
             open_reader=partial(FileReader, cache=cache, source=source, prefetcher=prefetcher),
             metrics=metrics,
             io_timeout_seconds=config.io_timeout_seconds,
-            url=s3.url,
+            public_url=partial(object_url, aws_base(config.bucket, config.region)),
         )
         services.start_soon(_keep_house, cache, evictor)
         return source, file_system

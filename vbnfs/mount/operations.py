@@ -35,7 +35,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _FOREVER_SECONDS: Final = 86400.0 * 365  # names, sizes and times never change
-_CACHED_SHOWN_SECONDS: Final = 1.0  # st_blocks does: it tells how much is cached
+# st_blocks does: it tells how much is cached. Never 0: the kernel would ask for attributes at every read(2).
+_CACHED_SHOWN_SECONDS: Final = 0.1
 _GROWING_SECONDS: Final = 1.0  # where a dataset version can turn up
 _SECTOR_BYTES: Final = 512  # the unit of st_blocks, stat(2)
 _PREFERRED_READ_BYTES: Final = 1 << 20
@@ -90,7 +91,7 @@ class FileSystem(pyfuse3.Operations):
         open_reader: Callable[[Content], FileReader],
         metrics: Metrics,
         io_timeout_seconds: float,
-        url: Callable[[ObjectVersion], str],
+        public_url: Callable[[ObjectVersion], str],
     ) -> None:
         super().__init__()
         self.tree = tree
@@ -101,7 +102,7 @@ class FileSystem(pyfuse3.Operations):
         self._evictor = evictor
         self._open_reader = open_reader
         self._metrics = metrics
-        self._url = url
+        self._public_url = public_url
         self._owner = (os.getuid(), os.getgid())
         self._handles = itertools.count(1)
         self._open_directories: dict[int, _OpenDirectory] = {}
@@ -266,7 +267,7 @@ class FileSystem(pyfuse3.Operations):
         if not isinstance(node, DataNode):
             return {}
         table: dict[str, Callable[[], str | Awaitable[str]]] = {
-            "url": lambda: self._url(node.source),
+            "url": lambda: self._public_url(node.source),
             "version_id": lambda: node.source.version_id or "",
             "dataset_versions": lambda: " ".join(node.dataset_versions),
             "cached": lambda: self._cached(node),

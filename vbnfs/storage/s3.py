@@ -51,6 +51,17 @@ _GONE_CODES: Final = frozenset({"NoSuchKey", "NoSuchVersion", "NoSuchBucket"})
 _CONTENT_RANGE: Final = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 
 
+def aws_base(bucket: str, region: str) -> str:
+    """The address of a bucket at AWS, virtual-hosted."""
+    return f"https://{bucket}.s3.{region}.amazonaws.com"
+
+
+def object_url(base: str, version: ObjectVersion) -> str:
+    """The address of an object version in the bucket at `base`."""
+    url = f"{base}/{quote(version.key, safe='/~')}"
+    return url if version.version_id is None else f"{url}?versionId={quote(version.version_id, safe='')}"
+
+
 class S3Client:
     """An `ObjectClient` of one bucket. Use as an async context manager; closing ends its connections."""
 
@@ -82,11 +93,6 @@ class S3Client:
     async def __aexit__(self, *exc_info: object) -> None:
         await self._http.aclose()
 
-    def url(self, version: ObjectVersion) -> str:
-        """The address that an object version is fetched from."""
-        url = f"{self._base}/{quote(version.key, safe='/~')}"
-        return url if version.version_id is None else f"{url}?versionId={quote(version.version_id, safe='')}"
-
     async def list_objects(self, prefix: str) -> list[ListedObject]:
         """See `ObjectClient`."""
         rows: list[ListedObject] = []
@@ -104,7 +110,7 @@ class S3Client:
     async def head(self, version: ObjectVersion) -> ObjectAttributes:
         """See `ObjectClient`."""
         self._metrics.head_requests += 1
-        async with self._request("HEAD", self.url(version), about=str(version)) as reply:
+        async with self._request("HEAD", self._url(version), about=str(version)) as reply:
             _check_status(reply, b"", 200, about=str(version))
             _check_version_id(reply, version)
             try:
@@ -116,7 +122,7 @@ class S3Client:
     async def get_object(self, key: str, *, max_bytes: int) -> bytes:
         """See `ObjectClient`."""
         self._metrics.object_requests += 1
-        return await self._whole(self.url(ObjectVersion(key, None)), max_bytes=max_bytes, about=key)
+        return await self._whole(self._url(ObjectVersion(key, None)), max_bytes=max_bytes, about=key)
 
     async def get_range(
         self, version: ObjectVersion, byte_range: ByteRange, *, size_bytes: int, receive: Receive
@@ -124,7 +130,7 @@ class S3Client:
         """See `ObjectClient`."""
         self._metrics.range_requests += 1
         wanted = {"Range": f"bytes={byte_range.start}-{byte_range.stop - 1}"}
-        async with self._request("GET", self.url(version), about=str(version), headers=wanted) as reply:
+        async with self._request("GET", self._url(version), about=str(version), headers=wanted) as reply:
             if reply.status_code != 206:
                 _check_status(reply, await _error_body(reply), 206, about=str(version))
             _check_range(reply, version, byte_range, size_bytes)
@@ -137,6 +143,9 @@ class S3Client:
                 await receive(piece)
             if missing:
                 raise TransportError(f"{version}: the body ended {missing:,} bytes too early")
+
+    def _url(self, version: ObjectVersion) -> str:
+        return object_url(self._base, version)
 
     async def _pages(
         self, query: Mapping[str, str], following: Callable[[Element], dict[str, str]]

@@ -1,0 +1,38 @@
+"""What all tests share: plugins with fixtures, and the rule that FUSE tests are not skipped where there is FUSE."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import structlog
+
+pytest_plugins = ["tests.fixtures_s3", "tests.fixtures_mount"]
+
+FUSE_DEVICE = Path("/dev/fuse")
+
+
+@pytest.fixture(autouse=True)
+def _plain_logging() -> Iterator[None]:
+    """No test inherits how another one set up logging."""
+    yield
+    structlog.reset_defaults()
+    structlog.contextvars.clear_contextvars()
+
+
+@pytest.fixture(autouse=True)
+def _own_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The settings of whoever runs the tests play no part in them."""
+    monkeypatch.setenv("VBNFS_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("VBNFS_LOG_FILE", str(tmp_path / "vbnfs.log"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that need FUSE are skipped on a machine that has none, and there only."""
+    if FUSE_DEVICE.exists():
+        return
+    for item in items:
+        if "mounts" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.skip(reason=f"no {FUSE_DEVICE} on this machine"))

@@ -1,0 +1,98 @@
+"""Real mounts for tests: `vbnfs mount` in a process of its own, as a user would run it."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+_TIMEOUT_SECONDS = 120
+
+
+def run_vbnfs(*arguments: str | Path, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """Run the command line. The exit status is the caller's to look at."""
+    return subprocess.run(
+        [sys.executable, "-m", "vbnfs", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=_TIMEOUT_SECONDS,
+        stdin=subprocess.DEVNULL,
+        env={**os.environ, **(env or {})},
+    )
+
+
+@dataclass
+class Mount:
+    """A mount: `path` is its mount point."""
+
+    path: Path
+    options: list[str]
+    is_mounted: bool = False
+    warnings: str = ""
+
+    def mount(self) -> "Mount":
+        """Mount (again), with the options that it was made with."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        done = run_vbnfs("mount", *self.options, self.path)
+        assert done.returncode == 0, done.stderr
+        self.is_mounted, self.warnings = True, done.stderr
+        return self
+
+    def umount(self) -> None:
+        """Unmount, and wait until the daemon has ended."""
+        done = run_vbnfs("umount", self.path)
+        assert done.returncode == 0, done.stderr
+        self.is_mounted = False
+
+    def status(self) -> dict[str, Any]:
+        """What `vbnfs status --json` says."""
+        done = run_vbnfs("status", "--json", self.path)
+        assert done.returncode == 0, done.stderr
+        status: dict[str, Any] = json.loads(done.stdout)
+        return status
+
+    def requests(self) -> dict[str, int]:
+        """The counts of requests to S3 since mounting, by kind."""
+        return {name: count for name, count in self.status()["metrics"].items() if name.endswith("_requests")}
+
+    def range_requests(self) -> int:
+        """How many ranges of data files were asked for since mounting."""
+        return self.requests()["range_requests"]
+
+
+@dataclass
+class Mounts:
+    """Makes mounts below a folder, and takes away those that a test leaves."""
+
+    directory: Path
+    made: list[Mount] = field(default_factory=list)
+
+    def __call__(self, endpoint_url: str, *options: str | Path, name: str = "mnt") -> Mount:
+        """Mount what `endpoint_url` serves on the folder `name`."""
+        new = Mount(self.directory / name, ["--endpoint-url", endpoint_url, *map(str, options)])
+        self.made.append(new)
+        return new.mount()
+
+    def end(self) -> None:
+        """Take everything away."""
+        for one in self.made:
+            if os.path.ismount(one.path):
+                subprocess.run(["umount" if os.geteuid() == 0 else "fusermount3", *_lazily(), one.path], check=True)
+
+
+def _lazily() -> list[str]:
+    return ["--lazy"] if os.geteuid() == 0 else ["-u", "-z"]
+
+
+@pytest.fixture
+def mounts(tmp_path: Path) -> Iterator[Mounts]:
+    """Makes mounts that share the cache directory of the test."""
+    factory = Mounts(tmp_path)
+    yield factory
+    factory.end()

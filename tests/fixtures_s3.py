@@ -1,0 +1,25 @@
+"""A running S3 server and a small release in it, for every test that wants a real bucket: a pytest plugin."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from vbnfs.demo.release import make_release
+from vbnfs.demo.scale import ReleaseScale
+from vbnfs.demo.server import SeaweedServer
+from vbnfs.demo.upload import BUCKET, DemoRelease, upload
+
+
+@pytest.fixture(scope="session")
+def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SeaweedServer]:
+    """A running server; tests that share it make buckets of their own."""
+    with SeaweedServer(tmp_path_factory.mktemp("seaweed")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def tiny_release(seaweed: SeaweedServer, tmp_path_factory: pytest.TempPathFactory) -> DemoRelease:
+    """A tiny release in the bucket of the real name on `seaweed`; nobody changes that bucket."""
+    release = make_release(tmp_path_factory.mktemp("release"), scale=ReleaseScale.tiny())
+    seaweed.make_bucket(BUCKET)
+    return upload(release, seaweed.client())

@@ -1,0 +1,213 @@
+"""`vbnfs demo`: a real S3 server with a small genuine release, mounted, and a short tour of it.
+
+Everything that is shown is run: shell commands by the shell's programs in the demo's folder, Python by pandas and
+h5py on the mounted files, figures from the daemon. With a folder of the user's own, the release stays there and the
+next demo begins where this one ended.
+"""
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import h5py
+import pandas as pd
+
+from vbnfs.demo.release import make_release
+from vbnfs.demo.scale import ReleaseScale
+from vbnfs.demo.server import SeaweedServer
+from vbnfs.demo.upload import BUCKET, upload
+from vbnfs.errors import MountError, UsageError
+from vbnfs.mount import control
+from vbnfs.mount.mountpoint import find_mount
+
+_LOADED = "release-is-loaded"  # a file that stands in the demo's folder once the server has everything
+
+
+def run_demo(directory: Path | None, *, keep: bool, scale: ReleaseScale | None = None) -> None:
+    """Run the demo in `directory` (None: a temporary one, removed at the end). Raises a `VbnfsError`.
+
+    `keep` leaves server and mount running until Ctrl-C.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C: nothing is left mounted or running
+    with _workplace(directory) as place, SeaweedServer(place / "s3") as server:
+        _say(f"An S3 server (SeaweedFS) runs at {server.endpoint_url}.")
+        _load(place, server, scale)
+        with _mounted(place, server.endpoint_url):
+            _Tour(place).walk()
+            if keep:
+                _wait_for_interrupt(place)
+    if directory is not None:
+        print(f"\nThe release and the cache are still in {directory}: 'vbnfs demo {directory}' uses them again.")
+
+
+@contextmanager
+def _workplace(directory: Path | None) -> Iterator[Path]:
+    if directory is None:
+        with tempfile.TemporaryDirectory(prefix="vbnfs-demo-") as name:
+            yield Path(name)
+        return
+    place = Path(os.path.realpath(directory))
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        if any(place.iterdir()) and not (place / "s3").is_dir():
+            raise UsageError(f"{directory}: not empty, and not a demo's folder; name another one")
+    except OSError as error:
+        raise UsageError(f"{directory}: {error.strerror}") from error
+    yield place
+
+
+def _load(place: Path, server: SeaweedServer, scale: ReleaseScale | None) -> None:
+    """Make a release and load the server with it, unless it has been done."""
+    if (place / _LOADED).exists():
+        _say("It has the release of the last demo.")
+        return
+    _say("Making a release: NWB files by pynwb, tables by pandas, four dataset versions ...")
+    release = make_release(place / "release", scale=scale, report=_report)
+    server.make_bucket(BUCKET)
+    uploaded = upload(release, server.client(), report=_report)
+    _report("")
+    files = {file.file_hash: file for version in uploaded.files.values() for file in version.values()}
+    total = sum(file.size_bytes for file in files.values())
+    _say(f"Loaded: {len(uploaded.versions)} dataset versions, {len(files)} different files, {_mebibytes(total)}.")
+    (place / _LOADED).touch()
+
+
+@contextmanager
+def _mounted(place: Path, endpoint_url: str) -> Iterator[None]:
+    mountpoint = place / "mnt"
+    mountpoint.mkdir(exist_ok=True)
+    _say("Now as you would do it (you would leave --endpoint-url and --cache-dir out):")
+    options = ["--endpoint-url", endpoint_url, "--cache-dir", "cache", "--log-file", "vbnfs.log"]
+    _vbnfs(place, "mount", "mnt", *options)
+    try:
+        yield
+    finally:
+        _vbnfs(place, "umount", "mnt")
+
+
+class _Tour:
+    """What is shown on the mount in `place`/mnt."""
+
+    def __init__(self, place: Path) -> None:
+        self._place = place
+        self._mount = place / "mnt"
+
+    def walk(self) -> None:
+        """Show everything, in order."""
+        _shell(self._place, "ls", "mnt", "mnt/manifests", "mnt/ecephys_sessions")
+        self._read_a_table()
+        session = self._read_a_session()
+        self._compare_sizes(session)
+        self._read_in_two_versions()
+        _vbnfs(self._place, "status", "mnt")
+
+    def _read_a_table(self) -> None:
+        _say("A table, with pandas:")
+        table = "mnt/project_metadata/ecephys_sessions.csv"
+        print(f">>> pd.read_csv({table!r})[columns]")
+        columns = ["ecephys_session_id", "session_type", "genotype", "sex", "unit_count", "probe_count"]
+        frame = pd.read_csv(self._place / table)[columns]
+        print(frame.to_string(index=False, max_colwidth=28))
+
+    def _read_a_session(self) -> Path:
+        """Read one unit's spike times by h5py. Returns the session's path, relative to the demo's folder."""
+        session = min((self._mount / "ecephys_sessions").iterdir()).relative_to(self._place)
+        _say("One unit's spikes out of a session, with h5py:")
+        print(f">>> units = h5py.File({str(session)!r})['units']")
+        print(">>> units['spike_times'][:units['spike_times_index'][0]]")
+        with h5py.File(self._place / session) as file:
+            units: Any = file["units"]
+            spikes = units["spike_times"][: int(units["spike_times_index"][0])]
+        print(spikes)
+        return session
+
+    def _compare_sizes(self, session: Path) -> None:
+        counts = self._counts()
+        size_bytes = (self._place / session).stat().st_size
+        _say(
+            f"So far {_mebibytes(counts['received_bytes'])} were fetched, tables included, in"
+            f" {counts['range_requests']} requests. ls tells the session's size, du what is cached of it:"
+        )
+        _shell(self._place, "ls", "-lh", str(session))
+        _shell(self._place, "du", "-h", str(session))
+        if counts["received_bytes"] > size_bytes + 100_000_000:
+            raise MountError("more was fetched than was read: that is a defect of vbnfs")
+
+    def _read_in_two_versions(self) -> None:
+        """Read a file that two versions share, in both, and show that the second time asks for nothing."""
+        old, new = self._shared_file()
+        _say("A file that two dataset versions share, read in one and then in the other:")
+        for path in (old, new):
+            before = self._counts()
+            digest = _blake2b(self._place / path)
+            after = self._counts()
+            requests = after["range_requests"] - before["range_requests"]
+            fetched = after["received_bytes"] - before["received_bytes"]
+            print(f"  {path}\n    blake2b {digest[:16]}...  {requests} requests, {_mebibytes(fetched)} fetched")
+        if requests:
+            raise MountError("a shared file was fetched twice: that is a defect of vbnfs")
+        _shell(self._place, "ls", "-li", str(old), str(new))
+
+    def _shared_file(self) -> tuple[Path, Path]:
+        """A session's path in the oldest version, and another path of the same inode in a newer one."""
+        manifests = self._mount / "manifests"
+        versions = sorted(path for path in manifests.iterdir() if path.name != "latest")
+        for old in sorted((versions[0] / "ecephys_sessions").iterdir()):
+            for version in reversed(versions[1:]):
+                for new in sorted(version.rglob(old.name)):
+                    if new.samefile(old):
+                        return old.relative_to(self._place), new.relative_to(self._place)
+        raise MountError("the release has no file that two versions share")
+
+    def _counts(self) -> dict[str, int]:
+        entry = find_mount(self._mount)
+        if entry is None:
+            raise MountError(f"{self._mount}: not mounted any more; see {self._place / 'vbnfs.log'}")
+        counts: dict[str, int] = control.ask(entry, "status")["metrics"]
+        return counts
+
+
+def _wait_for_interrupt(place: Path) -> None:
+    _say(f"Look around in {place / 'mnt'}; Ctrl-C here ends the demo.")
+    with suppress(KeyboardInterrupt):
+        threading.Event().wait()
+
+
+def _vbnfs(place: Path, *arguments: str) -> None:
+    print("$ vbnfs", *arguments, flush=True)
+    done = subprocess.run([sys.executable, "-m", "vbnfs", *arguments], cwd=place, check=False)
+    if done.returncode != 0:
+        raise MountError(f"'vbnfs {arguments[0]}' ended with status {done.returncode}")
+
+
+def _shell(place: Path, *command: str) -> None:
+    print("$", *command, flush=True)
+    subprocess.run(command, cwd=place, check=True)
+
+
+def _say(text: str) -> None:
+    print(f"\n# {text}", flush=True)
+
+
+def _report(message: str) -> None:
+    """What is being done, on one line that is written over, if somebody looks."""
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\r\x1b[K{message[:100]}")
+        sys.stderr.flush()
+
+
+def _blake2b(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, hashlib.blake2b).hexdigest()
+
+
+def _mebibytes(size_bytes: int) -> str:
+    return f"{size_bytes / 2**20:,.1f} MiB"
