@@ -199,7 +199,11 @@ class Daemon:
         return entry
 
     async def _announce(self, announce: Announce) -> None:
-        await trio.to_thread.run_sync(os.listdir, self.mountpoint)
+        try:
+            await trio.to_thread.run_sync(os.listdir, self.mountpoint)
+        except OSError as error:  # unmounted before it was ever looked at
+            log.warning("not mounted for long", mountpoint=str(self.mountpoint), reason=str(error))
+            return
         log.info(
             "mounted",
             mountpoint=str(self.mountpoint),

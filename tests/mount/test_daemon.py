@@ -1,0 +1,380 @@
+"""The life of a mount: how it begins, what it survives, how it ends. Real mounts on a scripted server."""
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.dataset import BUCKET, FakeDataset
+from tests.fakes.s3_server import LISTING_REFUSED, FakeS3Server, for_kind, header, held
+from tests.fakes.store import Pattern
+from tests.fixtures_mount import Mounts, run_vbnfs, until
+
+SESSION = "ecephys_sessions/ecephys_session_1044.nwb"
+SESSION_BYTES = Pattern(3_000_001)
+FILES = {"project_metadata/units.csv": b"unit_id\n1\n", SESSION: SESSION_BYTES}
+
+
+@pytest.fixture
+def dataset() -> FakeDataset:
+    """Version 0.1.0 of a dataset with a table and a session."""
+    dataset = FakeDataset()
+    dataset.publish("0.1.0", FILES)
+    return dataset
+
+
+@pytest.fixture
+def server(dataset: FakeDataset) -> Iterator[FakeS3Server]:
+    """A server of the dataset."""
+    with FakeS3Server(dataset.store) as server:
+        yield server
+
+
+def errno_of(path: Path) -> int:
+    """The errno with which reading a file fails."""
+    with pytest.raises(OSError) as caught:  # noqa: PT011 - the errno is what is asked for
+        path.read_bytes()
+    assert caught.value.errno is not None
+    return caught.value.errno
+
+
+# Beginning
+
+
+def test_mount_returns_when_the_tree_can_be_listed(mounts: Mounts, server: FakeS3Server) -> None:
+    """`vbnfs mount` says nothing, exits 0, and the files are there; nothing but metadata was asked for."""
+    mount = mounts(server.endpoint_url)
+    assert mount.warnings == ""
+    assert sorted(os.listdir(mount.path)) == ["README.txt", "ecephys_sessions", "manifests", "project_metadata"]
+    assert [request.kind for request in server.requests] == ["list_objects", "get_object", "list_versions"]
+
+
+def test_daemon_leaves_the_terminal(mounts: Mounts, server: FakeS3Server) -> None:
+    """The daemon has a session of its own, stands in /, and holds no descriptor of the caller's terminal."""
+    pid = mounts(server.endpoint_url).status()["pid"]
+    assert os.getsid(pid) == pid
+    assert os.readlink(f"/proc/{pid}/cwd") == "/"
+    assert {os.readlink(f"/proc/{pid}/fd/{number}") for number in (0, 1)} == {"/dev/null"}
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--bucket", "no-such-bucket"], "NoSuchBucket"),
+        (["--project", "other"], "check --bucket and --project"),
+        (["--endpoint-url", "http://127.0.0.1:1"], "127.0.0.1:1"),
+        (["-o", "dataset_version=9.9.9"], "there are: 0.1.0"),
+    ],
+)
+def test_failure_before_the_mount(
+    server: FakeS3Server, mounts: Mounts, tmp_path: Path, options: list[str], told: str
+) -> None:
+    """What keeps a mount from being made is told on the caller's terminal, with exit status 1."""
+    done = run_vbnfs("mount", "--endpoint-url", server.endpoint_url, *options, mounted_on(tmp_path))
+    assert done.returncode == 1
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not os.path.ismount(tmp_path / "mnt")
+
+
+def mounted_on(directory: Path) -> Path:
+    """An empty folder to mount on."""
+    path = directory / "mnt"
+    path.mkdir()
+    return path
+
+
+def test_unusable_mount_points(mounts: Mounts, server: FakeS3Server, tmp_path: Path) -> None:
+    """A missing folder, a file, a folder in or around the cache, and a mounted one are refused with status 2."""
+    mount = mounts(server.endpoint_url)
+    (tmp_path / "file").touch()
+    (tmp_path / "cache" / "within").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "cache")
+    for path, told in {
+        tmp_path / "missing": "no such folder",
+        tmp_path / "file": "not a folder",
+        tmp_path / "cache" / "within": "must not lie in one another",
+        tmp_path / "link" / "within": "must not lie in one another",
+        tmp_path: "must not lie in one another",
+        mount.path: "already a vbnfs mount",
+    }.items():
+        done = run_vbnfs("mount", "--endpoint-url", server.endpoint_url, path)
+        assert (done.returncode, told in done.stderr) == (2, True), done.stderr
+
+
+def test_unusable_cache_and_log(server: FakeS3Server, mounts: Mounts, tmp_path: Path) -> None:
+    """A cache folder or log file that cannot be made is named, with the option that chooses another."""
+    (tmp_path / "file").touch()
+    mountpoint = mounted_on(tmp_path)
+    for option in ("--cache-dir", "--log-file"):
+        done = run_vbnfs("mount", "--endpoint-url", server.endpoint_url, option, tmp_path / "file" / "x", mountpoint)
+        assert done.returncode == 2
+        assert option in done.stderr
+
+
+def test_foreground(server: FakeS3Server, mounts: Mounts, tmp_path: Path) -> None:
+    """--foreground stays, logs to standard error, and SIGINT unmounts and ends with status 0."""
+    mountpoint = mounted_on(tmp_path)
+    command = [
+        sys.executable,
+        "-m",
+        "vbnfs",
+        "mount",
+        "--foreground",
+        "--endpoint-url",
+        server.endpoint_url,
+        mountpoint,
+    ]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as daemon:
+        until(lambda: os.path.ismount(mountpoint) and "README.txt" in os.listdir(mountpoint))
+        daemon.send_signal(signal.SIGINT)
+        _, told = daemon.communicate(timeout=30)
+    assert daemon.returncode == 0
+    assert "event='mounted'" in told
+    assert "event='unmounted'" in told
+    assert not os.path.ismount(mountpoint)
+
+
+def test_log_file_has_one_line_for_each_event(mounts: Mounts, server: FakeS3Server, tmp_path: Path) -> None:
+    """The log has JSON lines for mounting and unmounting, and none for reads."""
+    mount = mounts(server.endpoint_url)
+    (mount.path / SESSION).read_bytes()
+    mount.umount()
+    lines = [json.loads(line) for line in (tmp_path / "vbnfs.log").read_text().splitlines()]
+    assert [line["event"] for line in lines] == ["mounted", "unmounted"]
+    assert {line["mountpoint"] for line in lines} == {str(mount.path)}
+
+
+# Ending
+
+
+def test_sigterm_unmounts(mounts: Mounts, server: FakeS3Server) -> None:
+    """SIGTERM unmounts cleanly: nothing is left in mountinfo, and the process is gone."""
+    mount = mounts(server.endpoint_url)
+    process = os.pidfd_open(pid := mount.status()["pid"])
+    os.kill(pid, signal.SIGTERM)
+    until(lambda: not os.path.ismount(mount.path))
+    until(lambda: not is_running(pid))
+    os.close(process)
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process exists and is no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def test_umount_returns_when_the_daemon_has_ended(mounts: Mounts, server: FakeS3Server) -> None:
+    """After `vbnfs umount` neither mount nor daemon nor control socket is there."""
+    mount = mounts(server.endpoint_url)
+    pid = mount.status()["pid"]
+    mount.umount()
+    assert not os.path.ismount(mount.path)
+    assert not is_running(pid)
+    assert run_vbnfs("umount", mount.path).returncode == 1
+
+
+def test_busy_mount(mounts: Mounts, server: FakeS3Server) -> None:
+    """`vbnfs umount` of a mount that is in use fails and names --lazy, which works."""
+    mount = mounts(server.endpoint_url)
+    with (mount.path / "README.txt").open("rb") as file:
+        done = run_vbnfs("umount", mount.path)
+        assert done.returncode == 1
+        assert "--lazy" in done.stderr
+        assert run_vbnfs("umount", "--lazy", mount.path).returncode == 0
+        assert not os.path.ismount(mount.path)
+        assert file.read().startswith(b"visual-behavior-neuropixels")
+
+
+def test_dead_mount_is_cleared(mounts: Mounts, server: FakeS3Server) -> None:
+    """After SIGKILL of the daemon `vbnfs status` says what to do, and `vbnfs mount` mounts anew."""
+    mount = mounts(server.endpoint_url)
+    pid = mount.status()["pid"]
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: not is_running(pid))
+    done = run_vbnfs("status", mount.path)
+    assert done.returncode == 1
+    assert "vbnfs mount" in done.stderr
+    assert mount.mount().path.joinpath(SESSION).read_bytes() == SESSION_BYTES[:]
+
+
+def test_daemon_ends_with_the_kernel_s_umount(mounts: Mounts, server: FakeS3Server) -> None:
+    """umount(8) or fusermount3 ends the daemon, too."""
+    mount = mounts(server.endpoint_url)
+    pid = mount.status()["pid"]
+    subprocess.run(["umount", mount.path] if os.geteuid() == 0 else ["fusermount3", "-u", mount.path], check=True)
+    until(lambda: not is_running(pid))
+
+
+# While mounted
+
+
+def test_new_version_turns_up(mounts: Mounts, server: FakeS3Server, dataset: FakeDataset) -> None:
+    """A version that is published while mounted gets a folder; what stands at the top does not change."""
+    mount = mounts(server.endpoint_url, "--refresh", "0.1")
+    folder = mount.path / "manifests" / "v0.2.0"
+    assert not folder.exists()
+    inode = (mount.path / SESSION).stat().st_ino
+    server.forget_requests()
+    dataset.publish("0.2.0", {**FILES, "new/file.bin": b"new"})
+    until(folder.exists)
+    assert (folder / "new/file.bin").read_bytes() == b"new"
+    assert (folder / SESSION).stat().st_ino == inode == (mount.path / SESSION).stat().st_ino
+    assert "0.2.0" in (mount.path / "README.txt").read_text()
+    assert not (mount.path / "new").exists()
+    assert os.readlink(mount.path / "manifests" / "latest") == "v0.1.0"
+    assert server.count("get_object") == server.count("list_versions") == 1
+
+
+def test_bad_manifest_refuses_itself_alone(mounts: Mounts, server: FakeS3Server, dataset: FakeDataset) -> None:
+    """Versions with hostile manifests are named in a warning and in the status; the others are mounted."""
+    good = dataset.entry(SESSION, SESSION_BYTES)
+    dataset.publish_entries("0.2.0", {"evil": {**good, "url": good["url"].replace(SESSION, "../../etc/passwd")}})
+    dataset.publish_entries("0.3.0", {"evil": {**good, "url": "https://evil.example/a/b"}})
+    dataset.publish_bytes("0.4.0", b'{"a":' * 100_000)
+    dataset.publish_bytes("0.5.0", Pattern(100_000_000))
+    mount = mounts(server.endpoint_url)
+    assert sorted(os.listdir(mount.path / "manifests")) == ["latest", "v0.1.0"]
+    refused = mount.status()["refused"]
+    for version, told in {"0.2.0": "'..'", "0.3.0": "evil.example", "0.4.0": "deep", "0.5.0": "100,000,000"}.items():
+        assert any(version in reason and told in reason for reason in refused), refused
+        assert f"v{version}.json" in mount.warnings
+    assert (mount.path / SESSION).read_bytes() == SESSION_BYTES[:]
+
+
+def test_bucket_that_cannot_be_listed_for_versions(
+    mounts: Mounts, server: FakeS3Server, dataset: FakeDataset
+) -> None:
+    """Where ListObjectVersions is refused, sizes come from HEAD, for the folder that is looked at, once for ever."""
+    others = {f"other/{number}.bin": b"x" * number for number in range(20)}
+    dataset.publish("0.2.0", {**FILES, **others})
+    server.behaviours.append(for_kind("list_versions", LISTING_REFUSED))
+    mount = mounts(server.endpoint_url)
+    assert server.count("head") == 0
+    listed = {entry.name: entry.stat().st_size for entry in os.scandir(mount.path / "other")}
+    assert listed == {f"{number}.bin": number for number in range(20)}
+    assert server.count("head") == 20
+    assert (mount.path / SESSION).stat().st_size == len(SESSION_BYTES)
+    assert server.count("head") == 21
+    mount.umount()
+    mount.mount()
+    assert {entry.name: entry.stat().st_size for entry in os.scandir(mount.path / "other")} == listed
+    assert server.count("head") == 21
+
+
+def test_object_whose_size_is_not_told(mounts: Mounts, server: FakeS3Server, dataset: FakeDataset) -> None:
+    """An object that S3 has lost stays in its folder's listing; looking at it fails, its neighbours are fine."""
+    dataset.publish("0.2.0", {**FILES, "other/a": b"a", "other/b": b"b"})
+    lost = dataset.entry("other/a", b"a")
+    dataset.store.remove(f"{dataset.project}/other/a", lost["version_id"])
+    mount = mounts(server.endpoint_url)
+    assert sorted(os.listdir(mount.path / "other")) == ["a", "b"]
+    with pytest.raises(OSError) as caught:  # noqa: PT011
+        (mount.path / "other" / "a").stat()
+    assert caught.value.errno == errno.ESTALE
+    assert (mount.path / "other" / "b").read_bytes() == b"b"
+    assert "other/a" in mount.status()["last_error"]
+
+
+def test_size_that_lies(mounts: Mounts, server: FakeS3Server, dataset: FakeDataset) -> None:
+    """A listed size that the object does not have makes reading fail with EIO; the reason names the object."""
+    server.behaviours.append(for_kind("list_versions", lambda _, honest: replace(
+        honest, body=honest.body.replace(b"<Size>3000001</Size>", b"<Size>3000002</Size>"))))  # fmt: skip
+    mount = mounts(server.endpoint_url)
+    assert errno_of(mount.path / SESSION) == errno.EIO
+    assert SESSION in mount.status()["last_error"]
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "expected"),
+    [(404, "NoSuchVersion", errno.ESTALE), (403, "AccessDenied", errno.EACCES), (200, "", errno.EIO)],
+)
+def test_errno_of_failed_reads(mounts: Mounts, server: FakeS3Server, status: int, code: str, expected: int) -> None:
+    """A version that is gone is ESTALE, a forbidden one EACCES, a server that ignores Range EIO."""
+    mount = mounts(server.endpoint_url)
+    body = f"<Error><Code>{code}</Code></Error>".encode()
+    server.behaviours.append(
+        for_kind(
+            "get_range", lambda _, honest: replace(honest, status=status, body=body).with_headers(Content_Range="")
+        )
+    )
+    assert errno_of(mount.path / SESSION) == expected
+    assert mount.status()["metrics"]["failed_answers"] >= 1
+    server.behaviours.clear()
+    assert (mount.path / SESSION).read_bytes() == SESSION_BYTES[:]
+
+
+def test_read_has_a_deadline(mounts: Mounts, server: FakeS3Server) -> None:
+    """A server that never answers: the read fails with ETIMEDOUT after --io-timeout, stat and df go on meanwhile."""
+    mount = mounts(server.endpoint_url, "--io-timeout", "1.5")
+    gate = threading.Event()
+    server.behaviours.append(for_kind("get_range", held(gate)))
+    reader = threading.Thread(target=lambda: found.append(errno_of(mount.path / SESSION)))
+    found: list[int] = []
+    reader.start()
+    server.wait_until(lambda s: s.count("get_range") >= 1)
+    assert (mount.path / SESSION).stat().st_size == len(SESSION_BYTES)
+    assert os.statvfs(mount.path).f_blocks > 0
+    assert found == []
+    reader.join()
+    assert found == [errno.ETIMEDOUT]
+    gate.set()
+
+
+def test_wrong_version_id_is_never_believed(mounts: Mounts, server: FakeS3Server) -> None:
+    """A reply with another version id than was asked for is an error, whatever its bytes."""
+    mount = mounts(server.endpoint_url)
+    server.behaviours.append(for_kind("get_range", header(x_amz_version_id="another")))
+    assert errno_of(mount.path / SESSION) == errno.EIO
+    assert "another" in mount.status()["last_error"]
+
+
+def test_two_mounts_share_a_cache(mounts: Mounts, server: FakeS3Server) -> None:
+    """What one mount has fetched, another one on the same cache directory reads without a request."""
+    first, second = mounts(server.endpoint_url, name="a"), mounts(server.endpoint_url, name="b")
+    assert (first.path / SESSION).read_bytes() == SESSION_BYTES[:]
+    until(lambda: os.getxattr(first.path / SESSION, "user.vbnfs.cached") == str(len(SESSION_BYTES)).encode())
+    server.forget_requests()
+    assert (second.path / SESSION).read_bytes() == SESSION_BYTES[:]
+    assert server.count() == 0
+
+
+def test_another_dataset(mounts: Mounts) -> None:
+    """Another bucket and project of the same format mount by options alone, from the environment, too."""
+    other = FakeDataset(bucket="other-data", project="other-project")
+    other.publish("1.1.0", {"some_folder/file.bin": b"data", "project_metadata/table.csv": b"a\n"})
+    with FakeS3Server(other.store) as server:
+        mount = mounts(server.endpoint_url, "--bucket", "other-data", "-o", "project=other-project,nodev")
+        assert (mount.path / "some_folder" / "file.bin").read_bytes() == b"data"
+        status = mount.status()
+        assert (status["bucket"], status["project"]) == ("other-data", "other-project")
+        mount.umount()
+
+
+def test_status_and_versions_for_people(mounts: Mounts, server: FakeS3Server) -> None:
+    """`status` and `versions` print what is mounted and what there is; the bytes cached show."""
+    mount = mounts(server.endpoint_url)
+    (mount.path / SESSION).read_bytes()
+    told = run_vbnfs("status")
+    assert str(mount.path) in told.stdout
+    assert f"s3://{BUCKET}/" in told.stdout
+    rows = json.loads(run_vbnfs("versions", "--json", "--endpoint-url", server.endpoint_url).stdout)
+    [row] = rows
+    assert (row["version"], row["files"], row["is_newest"]) == ("0.1.0", 2, True)
+    assert row["size_bytes"] == sum(map(len, FILES.values()))
+    table = run_vbnfs("versions", "--endpoint-url", server.endpoint_url).stdout
+    assert "0.1.0" in table
+    assert "newest" in table
+    mount.umount()
+    assert run_vbnfs("status").returncode == 0
+    assert run_vbnfs("status", mount.path).returncode == 1
