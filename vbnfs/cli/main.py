@@ -18,7 +18,7 @@ import trio
 from vbnfs import __version__
 from vbnfs.cli import render
 from vbnfs.config import SETTINGS, Config, default_config_file, load_config
-from vbnfs.errors import MountError, UsageError, VbnfsError
+from vbnfs.errors import DemoError, MountError, UsageError, VbnfsError
 
 _EXIT_STATUS: Final = "Exit status: 0 done, 1 not done (the message says why), 2 wrong usage."
 _UMOUNT_SECONDS: Final = 30.0
@@ -208,6 +208,8 @@ def demo(directory: Path | None, keep: bool) -> None:
 
     Works in DIRECTORY (default: a temporary folder that is removed at the end).
     """
-    from vbnfs.demo.tour import run_demo  # noqa: PLC0415 - the demo's libraries are an extra
-
+    try:
+        from vbnfs.demo.tour import run_demo  # noqa: PLC0415 - the demo's libraries are an extra
+    except ModuleNotFoundError as error:
+        raise DemoError(f"{error.name} is not installed: pip install 'vbnfs[demo]'") from error
     run_demo(directory, keep=keep)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -86,6 +87,11 @@ class Cohort:
         return self.behavior_sessions[self.behavior_sessions["ecephys_session_id"].isna()]
 
 
+def records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the rows of a table by the names of its columns."""
+    return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
+
+
 def make_cohort(seed: int, scale: ReleaseScale) -> Cohort:
     """Draw the tables. There is one behavior-only session more than any dataset version has files of."""
     extra = scale.behavior_sessions + 1 if scale.behavior_sessions else 0
@@ -160,11 +166,11 @@ def _probes(seed: int, sessions: pd.DataFrame, scale: ReleaseScale) -> pd.DataFr
 
 
 def _channels(seed: int, probes: pd.DataFrame, scale: ReleaseScale) -> pd.DataFrame:
-    parts = [_channels_of(seed, probe, number, scale) for number, probe in enumerate(probes.to_dict("records"))]
+    parts = [_channels_of(seed, probe, number, scale) for number, probe in enumerate(records(probes))]
     return pd.concat(parts, ignore_index=True)
 
 
-def _channels_of(seed: int, probe: dict[object, object], number: int, scale: ReleaseScale) -> pd.DataFrame:
+def _channels_of(seed: int, probe: dict[str, Any], number: int, scale: ReleaseScale) -> pd.DataFrame:
     count = scale.channels_per_probe
     place = np.arange(count)
     random = stream(seed, "channels", probe["ecephys_probe_id"])

@@ -24,9 +24,11 @@ def free_ports(count: int) -> list[int]:
     Nothing reserves them: another program may take one before the server binds it, so a start has to be tried again
     with new ports. Raises OSError if the machine has too few free ports.
     """
+    left_over = {port for port, _ in _sockets()}
     chosen: list[int] = []
     for port in random.sample(_CANDIDATES, len(_CANDIDATES)):
-        if _is_free(port) and _is_free(port + GRPC_OFFSET) and not any(_sockets_of(port)):
+        pair = {port, port + GRPC_OFFSET}
+        if not pair & left_over and all(_is_free(number) for number in pair):
             chosen.append(port)
         if len(chosen) == count:
             return chosen
@@ -34,16 +36,19 @@ def free_ports(count: int) -> list[int]:
 
 
 def remove_sockets(ports: list[int]) -> None:
-    """Remove the Unix sockets of a server that has ended; it leaves some of them behind."""
-    for port in ports:
-        for path in _sockets_of(port):
+    """Remove the Unix sockets of a server that has ended and listened on `ports`; it leaves some of them behind."""
+    for port, path in _sockets():
+        if port in ports or port - GRPC_OFFSET in ports:
             with contextlib.suppress(OSError):
                 path.unlink()
 
 
-def _sockets_of(port: int) -> Iterator[Path]:
-    yield from _SOCKET_DIRECTORY.glob(f"seaweedfs-*-{port}.sock")
-    yield from _SOCKET_DIRECTORY.glob(f"seaweedfs-*-{port + GRPC_OFFSET}.sock")
+def _sockets() -> Iterator[tuple[int, Path]]:
+    """Yield the Unix sockets of all servers on this machine, running or not, with their ports."""
+    for path in _SOCKET_DIRECTORY.glob("seaweedfs-*-*.sock"):
+        port = path.stem.rpartition("-")[2]
+        if port.isdecimal():
+            yield int(port), path
 
 
 def _is_free(port: int) -> bool:

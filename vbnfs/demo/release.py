@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from vbnfs.demo.cohort import Cohort, make_cohort
+from vbnfs.demo.cohort import Cohort, make_cohort, records
 from vbnfs.demo.lfp_file import write_lfp
 from vbnfs.demo.scale import ReleaseScale
 from vbnfs.demo.session_file import Processing, write_behavior_session, write_ecephys_session
@@ -121,7 +121,7 @@ def _anew(cohort: Cohort, version: str) -> frozenset[str]:
 
 def _files(cohort: Cohort, version: str) -> Iterator[_File]:
     """Yield a version's data files in the order of their file ids: probes, sessions, behavior-only sessions."""
-    sessions: list[dict[str, Any]] = _records(cohort.ecephys_sessions)
+    sessions: list[dict[str, Any]] = records(cohort.ecephys_sessions)
     if version in _LFP_VOLTS:
         for session in sessions:
             yield from _lfp_files(cohort, version, session)
@@ -136,7 +136,7 @@ def _files(cohort: Cohort, version: str) -> Iterator[_File]:
 
 def _lfp_files(cohort: Cohort, version: str, session: dict[str, Any]) -> Iterator[_File]:
     session_id, volts = int(session["ecephys_session_id"]), _LFP_VOLTS[version]
-    for probe in _records(cohort.probes_of(session_id)):
+    for probe in records(cohort.probes_of(session_id)):
         if probe["has_lfp_data"]:
             path = f"behavior_ecephys_sessions/{session_id}/probe_{probe['name']}_lfp.nwb"
             yield _File(
@@ -172,7 +172,7 @@ def _processing(version: str, index: int, *, last: bool) -> tuple[str, Processin
 
 def _trainings(cohort: Cohort, version: str) -> list[dict[str, Any]]:
     """Return the behavior-only sessions that have a file: all but the newest, and later all but the one before it."""
-    rows = _records(cohort.behavior_only())
+    rows = records(cohort.behavior_only())
     if version not in _LFP_VOLTS or not rows:
         return []
     return rows[:-1] if version == "0.4.0" else [*rows[:-2], rows[-1]]
@@ -181,8 +181,3 @@ def _trainings(cohort: Cohort, version: str) -> list[dict[str, Any]]:
 def _training_path(row: dict[str, Any]) -> str:
     session_id = int(row["behavior_session_id"])
     return f"behavior_only_sessions/{session_id}/behavior_session_{session_id}.nwb"
-
-
-def _records(table: Any) -> list[dict[str, Any]]:
-    records: list[dict[str, Any]] = table.to_dict("records")
-    return records

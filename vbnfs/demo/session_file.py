@@ -19,7 +19,7 @@ from pynwb.misc import Units
 
 from vbnfs.demo.behavior import add_behavior, draw_task, presentations
 from vbnfs.demo.chance import stream
-from vbnfs.demo.cohort import Cohort
+from vbnfs.demo.cohort import Cohort, records
 from vbnfs.demo.nwb import Floats, columns, new_file, ragged, series, write
 
 _WAVEFORM_SAMPLES = 82
@@ -63,7 +63,7 @@ def write_ecephys_session(path: Path, cohort: Cohort, row: dict[str, Any], proce
 def add_electrodes(file: NWBFile, probes: pd.DataFrame, channels: pd.DataFrame) -> None:
     """Add a device and an electrode group for each probe, and the table of the channels; its ids are theirs."""
     groups = {}
-    for probe in probes.to_dict("records"):
+    for probe in records(probes):
         device = file.create_device(name=str(probe["ecephys_probe_id"]), description="Neuropixels 1.0 probe")
         groups[probe["ecephys_probe_id"]] = file.create_electrode_group(
             name=str(probe["name"]),

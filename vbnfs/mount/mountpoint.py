@@ -124,8 +124,15 @@ def _unmount(mountpoint: Path, *, lazy: bool) -> None:
         raise MountError(f"{command[0]}: {error.strerror}") from error
     if done.returncode != 0:
         reason = done.stderr.strip() or f"{command[0]} ended with status {done.returncode}"
-        remedy = "; end the programs that use it, or add --lazy" if "busy" in reason else ""
-        raise MountError(f"{reason}{remedy}")
+        raise MountError(f"{reason}{_remedy(reason)}")
+
+
+def _remedy(reason: str) -> str:
+    if "busy" in reason:
+        return "; end the programs that use it, or add --lazy"
+    if "/etc/mtab" in reason:  # a bare container
+        return "; as root, run: ln -s /proc/self/mounts /etc/mtab"
+    return ""
 
 
 def fusermount() -> str:

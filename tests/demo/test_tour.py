@@ -1,0 +1,69 @@
+"""The tour that `vbnfs demo` gives, on a tiny release."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.fixtures_mount import run_vbnfs
+from vbnfs.demo.scale import ReleaseScale
+from vbnfs.demo.tour import run_demo
+
+pytestmark = pytest.mark.usefixtures("mounts")
+
+
+def test_tour_shows_everything(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """The tour lists, reads a table and a session, and reads a shared file twice with requests only once.
+
+    In a folder of the user's own the release stays, and a second demo does not make it again.
+    """
+    place = tmp_path / "demo"
+    run_demo(place, keep=False, scale=ReleaseScale.tiny())
+    told = capfd.readouterr().out
+    for shown in ("$ vbnfs mount mnt", "v0.5.0", "ecephys_session_id", "spike_times", "Loaded: 4 dataset versions"):
+        assert shown in told
+    assert told.count("requests, 0.0 MiB fetched") == 1
+    assert not os.path.ismount(place / "mnt")
+    run_demo(place, keep=False)
+    told = capfd.readouterr().out
+    assert "the release of the last demo" in told
+    assert "Loaded" not in told
+
+
+def test_keep_until_interrupted(tmp_path: Path) -> None:
+    """With --keep the mount stays until Ctrl-C; then nothing is left mounted or running."""
+    place = tmp_path / "demo"
+    script = f"""
+from pathlib import Path
+from vbnfs.demo.scale import ReleaseScale
+from vbnfs.demo.tour import run_demo
+run_demo(Path({str(place)!r}), keep=True, scale=ReleaseScale.tiny())
+"""
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as demo:
+        assert demo.stdout is not None
+        assert any("Ctrl-C" in line for line in demo.stdout)
+        assert (place / "mnt" / "README.txt").is_file()
+        demo.send_signal(signal.SIGINT)
+        demo.communicate(timeout=30)
+    assert demo.returncode == 0
+    assert not os.path.ismount(place / "mnt")
+
+
+def test_folder_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
+    """A folder that has other things in it is refused with status 2, and nothing is written there."""
+    (tmp_path / "thesis.tex").touch()
+    done = run_vbnfs("demo", tmp_path)
+    assert done.returncode == 2
+    assert "not empty" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_missing_libraries_are_named(tmp_path: Path) -> None:
+    """Without the demo's libraries the remedy is named, with status 1."""
+    (tmp_path / "h5py.py").write_text("raise ModuleNotFoundError('no h5py', name='h5py')\n")
+    done = run_vbnfs("demo", env={"PYTHONPATH": str(tmp_path)})
+    assert done.returncode == 1
+    assert "pip install 'vbnfs[demo]'" in done.stderr
