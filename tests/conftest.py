@@ -34,5 +34,5 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if FUSE_DEVICE.exists():
         return
     for item in items:
-        if "mounts" in getattr(item, "fixturenames", ()):
+        if "mounts" in getattr(item, "fixturenames", ()) or item.path.parent.name == "mount":
             item.add_marker(pytest.mark.skip(reason=f"no {FUSE_DEVICE} on this machine"))

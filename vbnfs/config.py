@@ -13,7 +13,8 @@ import os
 import re
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -57,13 +58,13 @@ class Config:
 
 
 def parse_size(text: str) -> int:
-    """Bytes of `200G`, `1.5TiB`, `64 MB`, `4096`: units are powers of 1024, as in df -h and du -h."""
+    """Bytes of `200G`, `1.5TiB`, `64 MB`, `1048576`: units are powers of 1024, as in df -h and du -h."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGTP]?)(?:I?B)?", text.strip().upper())
     if match is None:
-        raise ValueError("a size such as 200G, 1.5T or 4096 (bytes) is wanted")
-    size_bytes = int(float(match[1]) * _UNITS[match[2]])
-    if size_bytes < MIB:
-        raise ValueError("at least 1M is wanted")
+        raise ValueError("a size such as 200G, 1.5T or 1048576 (bytes) is wanted")
+    size_bytes = int(Fraction(match[1]) * _UNITS[match[2]])
+    if not MIB <= size_bytes < 1 << 63:
+        raise ValueError("at least 1M and less than 8192P is wanted")
     return size_bytes
 
 
@@ -75,23 +76,29 @@ def _boolean(text: str) -> bool:
 
 
 def _seconds(text: str) -> float:
-    value = float(text)
-    if not 0 < value < 1e9:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 1e9:  # not for nan either
         raise ValueError("a positive number of seconds is wanted")
     return value
 
 
 def _connections(text: str) -> int:
-    value = int(text)
-    if not 1 <= value <= 256:
+    match = re.fullmatch(r"\d{1,9}", text.strip())
+    if match is None or not 1 <= int(match[0]) <= 256:
         raise ValueError("a number from 1 to 256 is wanted")
-    return value
+    return int(match[0])
 
 
 def _path(text: str) -> Path:
     if not text or "\0" in text:
         raise ValueError("a path is wanted")
-    return Path(os.path.abspath(Path(text).expanduser()))  # noqa: PTH100 - resolve() would follow links
+    try:
+        return Path(os.path.abspath(Path(text).expanduser()))  # noqa: PTH100 - resolve() would follow links
+    except (RuntimeError, OSError) as error:  # ~ of an unknown user; a current folder that is gone
+        raise ValueError(str(error)) from error
 
 
 def _matching(pattern: str, wanted: str) -> Callable[[str], str]:
@@ -104,8 +111,10 @@ def _matching(pattern: str, wanted: str) -> Callable[[str], str]:
 
 
 def _endpoint(text: str) -> str:
+    """The URL without a slash at its end. Names and passwords are refused: they would show in logs and paths."""
     parts = urlsplit(text)
-    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
+    is_plain = re.fullmatch(r"[!-~]+", text) is not None and not set(text) & set("@?#")
+    if parts.scheme not in {"http", "https"} or not parts.hostname or not is_plain:
         raise ValueError("a URL such as http://localhost:8333 is wanted")
     _ = parts.port  # raises ValueError where it is not a number
     return text.rstrip("/")
@@ -119,7 +128,10 @@ def _dataset_version(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """A row of the table: `name` as in TOML, the `Config` field, how text becomes its value, and help."""
+    """A row of the table: `name` as in TOML, the `Config` field, how text becomes its value, and help.
+
+    A `default` that is text is parsed like any other.
+    """
 
     name: str
     field: str
@@ -162,7 +174,7 @@ SETTINGS: Final = (
     _setting("cache_dir", _path, "DIR", "Where blocks and manifests are kept, for all mounts and runs.",
              default=platformdirs.user_cache_path("vbnfs")),
     _setting("cache_size", parse_size, "SIZE", "How much disk the cache may take.",
-             field="cache_size_bytes", default=100 * GIB),
+             field="cache_size_bytes", default="100G"),
     _setting("max_connections", _connections, "N", "Connections to S3 at the most.", default=24),
     _setting("io_timeout", _seconds, "SECONDS", "A read that S3 has not answered by then fails.",
              field="io_timeout_seconds", default=30.0),
@@ -176,6 +188,7 @@ SETTINGS: Final = (
     _setting("log_level", _matching("debug|info|warning|error", "debug, info, warning or error"), "LEVEL",
              "debug, info, warning or error.", default="info"),
 )  # fmt: skip
+_Source = tuple[Callable[[Setting], str], Mapping[str, str]]  # what it calls a setting, and its texts by name
 SETTING_BY_NAME: Final[Mapping[str, Setting]] = {setting.name: setting for setting in SETTINGS}
 
 # mount(8) options that vbnfs knows and leaves to the kernel or to libfuse ...
@@ -221,17 +234,16 @@ def load_config(
     """
     environ = os.environ if environ is None else environ
     options, passed = parse_mount_options(mount_options)
-    path = config_file or _path(environ.get("VBNFS_CONFIG", str(default_config_file())))
-    wanted = config_file is not None or "VBNFS_CONFIG" in environ
-    sources = (
-        ("{option}", command_line),
-        ("-o {name}", options),
-        ("{variable}", _from_environment(environ)),
-        (f"{{name}} in {path}", _from_toml(path, must_exist=wanted)),
+    named = config_file or _config_variable(environ)
+    path = named or default_config_file()
+    sources: tuple[_Source, ...] = (
+        (lambda setting: setting.option, command_line),
+        (lambda setting: f"-o {setting.name}", options),
+        (lambda setting: setting.variable, _from_environment(environ)),
+        (lambda setting: f"{setting.name} in {path}", _from_toml(path, must_exist=named is not None)),
     )
     values = {setting.field: _value(setting, sources) for setting in SETTINGS}
-    known = {field.name for field in fields(Config)}
-    return Config(**{name: value for name, value in values.items() if name in known}, fuse_options=passed)
+    return Config(**values, fuse_options=passed)
 
 
 def default_config_file() -> Path:
@@ -239,16 +251,23 @@ def default_config_file() -> Path:
     return platformdirs.user_config_path("vbnfs") / "config.toml"
 
 
-def _value(setting: Setting, sources: tuple[tuple[str, Mapping[str, str]], ...]) -> Any:
-    for label, source in sources:
+def _value(setting: Setting, sources: tuple[_Source, ...]) -> Any:
+    for label_of, source in sources:
         if setting.name in source:
             text = source[setting.name]
             try:
                 return setting.parse(text)
             except ValueError as error:
-                where = label.format(option=setting.option, name=setting.name, variable=setting.variable)
-                raise UsageError(f"{where}: {text!r} will not do: {error}") from error
-    return setting.default
+                raise UsageError(f"{label_of(setting)}: {text!r} will not do: {error}") from error
+    return setting.parse(setting.default) if isinstance(setting.default, str) else setting.default
+
+
+def _config_variable(environ: Mapping[str, str]) -> Path | None:
+    text = environ.get("VBNFS_CONFIG")
+    try:
+        return _path(text) if text else None
+    except ValueError as error:
+        raise UsageError(f"VBNFS_CONFIG: {text!r} will not do: {error}") from error
 
 
 def _from_environment(environ: Mapping[str, str]) -> dict[str, str]:
@@ -258,7 +277,7 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, str]:
 def _from_toml(path: Path, *, must_exist: bool) -> dict[str, str]:
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):  # HOME=/dev/null is usual for services
         if must_exist:
             raise UsageError(f"{path}: no such configuration file") from None
         return {}

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -347,6 +348,18 @@ def test_two_mounts_share_a_cache(mounts: Mounts, server: FakeS3Server) -> None:
     server.forget_requests()
     assert (second.path / SESSION).read_bytes() == SESSION_BYTES[:]
     assert server.count() == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_other_users(mounts: Mounts, server: FakeS3Server) -> None:
+    """Another user may read the mount with --allow-other only."""
+    with tempfile.TemporaryDirectory() as directory:
+        Path(directory).chmod(0o755)
+        for options, status in (([], 1), (["--allow-other"], 0)):
+            mount = mounts(server.endpoint_url, *options, name=directory + "/mnt")
+            read = ["cat", mount.path / SESSION]
+            assert subprocess.run(read, user=65534, capture_output=True, check=False).returncode == status
+            mount.umount()
 
 
 def test_another_dataset(mounts: Mounts) -> None:

@@ -5,13 +5,15 @@ release. Where the bucket refuses to list, HEAD asks for single objects, when so
 is kept below the cache directory and never asked for again, since a version id never changes its meaning:
 
     datasets/<endpoint or aws>/<bucket>/<project>/index           which manifests there are (JSON)
-    datasets/.../manifests/<file name>                            their bytes
-    datasets/.../attributes                                       [[key, version id, bytes, seconds], ...] (JSON)
+    datasets/.../manifests/<file name>                            ETag, size and time, then their bytes
+    datasets/.../attributes                           what was listed: [[key, version id, bytes, nanoseconds], ...]
+    datasets/.../heads                                what HEAD told, such a row in each line
 """
 
 import json
-from collections.abc import Iterable, Sequence, Set
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence, Set
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -26,19 +28,15 @@ from vbnfs.dataset.manifest import (
     parse_manifest,
     version_of_file_name,
 )
-from vbnfs.dataset.store import read_kept, write_kept
-from vbnfs.errors import (
-    AccessDeniedError,
-    BadReplyError,
-    DatasetError,
-    ManifestError,
-    StorageError,
-)
-from vbnfs.objects import ListedObject, ObjectAttributes, ObjectClient, ObjectVersion
+from vbnfs.dataset.store import append_kept_line, read_kept, read_kept_lines, write_kept
+from vbnfs.errors import DatasetError, ManifestError, StorageError
+from vbnfs.objects import ListedObject, ListedVersion, ObjectAttributes, ObjectClient, ObjectVersion
 
 log = structlog.get_logger()
 
 _HEADS_AT_ONCE: Final = 16
+
+Known = dict[ObjectVersion, ObjectAttributes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,27 +65,43 @@ class Release:
         return DatasetVersion(wanted)
 
 
+@dataclass(slots=True)
+class _Head:
+    """A HEAD under way.
+
+    `error` tells why it failed. When it is done without one, the answer is there, or its asker was cancelled and
+    somebody else has to ask.
+    """
+
+    done: trio.Event = field(default_factory=trio.Event)
+    error: StorageError | None = None
+
+
 class Catalog:
-    """The dataset `project` of a bucket, by way of `client`, kept in `directory`."""
+    """The dataset `project` of a bucket, by way of `client`, kept in `directory`.
+
+    Whatever takes time for a whole release is done in threads. They look things up in `_attributes`, which
+    only the event loop changes.
+    """
 
     def __init__(self, client: ObjectClient, directory: Path, *, origin: Origin, project: str) -> None:
         self._client = client
         self._directory = directory
         self._origin = origin
         self._project = project
-        self._attributes: dict[ObjectVersion, ObjectAttributes] = {}
-        self._parsed: dict[tuple[str, str], Manifest] = {}
+        self._attributes: Known = {}
+        self._parsed: dict[ListedObject, Manifest] = {}
         self._heads = trio.CapacityLimiter(_HEADS_AT_ONCE)
-        self._heads_under_way: dict[ObjectVersion, trio.Event] = {}
+        self._heads_under_way: dict[ObjectVersion, _Head] = {}
         self._not_listed: Set[ObjectVersion] = frozenset()  # another listing would not tell of these either
-        self._kept_lock = trio.Lock()
+        self._was_offline = False
+        self._told: set[tuple[str, ...]] = set()  # warnings, so that each is given once
 
     async def load(self) -> Release:
         """Ask the bucket what there is; without network, what is kept (and `is_offline`).
 
         Raises a `StorageError` if the bucket cannot be reached and nothing is kept.
         """
-        self._attributes.update(await trio.to_thread.run_sync(self._read_attributes))
         is_offline = False
         try:
             listed = await self._list_manifests()
@@ -95,11 +109,12 @@ class Catalog:
             listed = await trio.to_thread.run_sync(self._read_index)
             if not listed:
                 raise
-            log.warning("bucket cannot be reached; going on with what is kept", reason=str(error))
             is_offline = True
+            if not self._was_offline:
+                log.warning("bucket cannot be reached; going on with what is kept", reason=str(error))
+        self._was_offline = is_offline
         release = await self._release(listed, is_offline=is_offline)
-        if not is_offline:
-            await self._learn_attributes(release.manifests)
+        await self._learn_attributes(release)
         return await trio.to_thread.run_sync(self._without_contradictions, release)
 
     def attributes(self, version: ObjectVersion) -> ObjectAttributes | None:
@@ -111,19 +126,16 @@ class Catalog:
 
         An object that cannot be asked for stays unknown, with a warning; `attributes_of` raises for it.
         """
-        missing = [version for version in versions if version not in self._attributes]
+        missing = {version for version in versions if version not in self._attributes}
         if not missing:
             return
         async with trio.open_nursery() as nursery:
             for version in missing:
                 nursery.start_soon(self._try_attributes, version)
-        await self._keep_attributes()
 
     async def attributes_of(self, version: ObjectVersion) -> ObjectAttributes:
         """Size and time of an object version, asked for if need be. Raises a `StorageError`."""
-        if version not in self._attributes:
-            await self._ask_attributes(version)
-            await self._keep_attributes()
+        await self._ask_attributes(version)
         return self._attributes[version]
 
     # Manifests
@@ -145,17 +157,17 @@ class Catalog:
             try:
                 manifests.append(await self._manifest(entry, is_offline=is_offline))
             except (ManifestError, StorageError) as error:
-                log.warning("dataset version refused", manifest=entry.key, reason=str(error))
+                self._warn_once("dataset version refused", manifest=entry.key, reason=str(error))
                 problems.append(str(error))
-        manifests.sort(key=lambda manifest: manifest.dataset_version)
+        manifests.sort(key=lambda m: (m.dataset_version, m.modified_ns, m.file_name))
         return Release(tuple(manifests), tuple(problems), is_offline)
 
     async def _manifest(self, entry: ListedObject, *, is_offline: bool) -> Manifest:
-        known = self._parsed.get((entry.key, entry.etag))
+        known = self._parsed.get(entry)
         if known is None:
             data = await self._manifest_bytes(entry, is_offline=is_offline)
             known = await trio.to_thread.run_sync(self._parse, entry, data)
-            self._parsed[entry.key, entry.etag] = known
+            self._parsed[entry] = known
         return known
 
     def _parse(self, entry: ListedObject, data: bytes) -> Manifest:
@@ -166,7 +178,8 @@ class Catalog:
 
     async def _manifest_bytes(self, entry: ListedObject, *, is_offline: bool) -> bytes:
         path = self._directory / "manifests" / entry.key.rpartition("/")[2]
-        tag = entry.etag.encode() + b"\n"
+        # Not every server gives an ETag; size and time tell most changes too.
+        tag = f"{entry.etag} {entry.attributes.size_bytes} {entry.attributes.modified_ns}\n".encode()
         kept = await trio.to_thread.run_sync(read_kept, path)
         if kept is not None and kept.startswith(tag):
             return kept[len(tag) :]
@@ -181,21 +194,24 @@ class Catalog:
         return data
 
     def _without_contradictions(self, release: Release) -> Release:
-        """Refuse a version that gives bytes which an older one lists another length: one of them lies."""
+        """Refuse what contradicts an older version, or an older manifest of the same: one of the two lies."""
         sizes: dict[str, int] = {}
         manifests: list[Manifest] = []
         problems = list(release.problems)
         for manifest in release.manifests:
             try:
+                if manifests and manifests[-1].dataset_version == manifest.dataset_version:
+                    raise ManifestError(f"{manifest.file_name}: the same version as {manifests[-1].file_name}")
                 self._check_sizes(manifest, sizes)
             except ManifestError as error:
-                log.warning("dataset version refused", manifest=manifest.file_name, reason=str(error))
+                self._warn_once("dataset version refused", manifest=manifest.file_name, reason=str(error))
                 problems.append(str(error))
             else:
                 manifests.append(manifest)
         return Release(tuple(manifests), tuple(problems), release.is_offline)
 
     def _check_sizes(self, manifest: Manifest, sizes: dict[str, int]) -> None:
+        """Bytes that are the same have one length. Adds what is told to `sizes`, which is by hash."""
         found: dict[str, int] = {}
         for file in manifest.files:
             attributes = self._attributes.get(file.version)
@@ -211,43 +227,68 @@ class Catalog:
 
     # Sizes and times
 
-    async def _learn_attributes(self, manifests: Iterable[Manifest]) -> None:
-        """List the whole project if an object of any manifest is new."""
-        wanted = await trio.to_thread.run_sync(_object_versions, tuple(manifests))
-        if wanted <= self._attributes.keys() | self._not_listed:
+    async def _learn_attributes(self, release: Release) -> None:
+        """If an object of any manifest is new: from what is kept, else by listing the whole project."""
+        learnt, missing = await trio.to_thread.run_sync(self._kept_attributes, release.manifests)
+        self._attributes.update(learnt)
+        if not missing or release.is_offline:
             return
         try:
             rows = await self._client.list_versions(f"{self._project}/")
-        except (AccessDeniedError, BadReplyError) as error:
-            log.warning("object versions cannot be listed; sizes are asked for one by one", reason=str(error))
+        except StorageError as error:
+            self._warn_once("object versions cannot be listed; sizes are asked for one by one", reason=str(error))
             return
-        self._attributes.update((row.version, row.attributes) for row in rows if row.version in wanted)
-        self._not_listed = wanted - self._attributes.keys()
-        await self._keep_attributes()
+        learnt, not_listed = await trio.to_thread.run_sync(self._take_listed, rows, missing)
+        self._attributes.update(learnt)
+        self._not_listed = not_listed
+
+    def _kept_attributes(self, manifests: Iterable[Manifest]) -> tuple[Known, Set[ObjectVersion]]:
+        """What is kept of the objects that are new, and those of which nothing is."""
+        objects = {file.version for manifest in manifests for file in manifest.files}
+        missing = {v for v in objects if v not in self._attributes and v not in self._not_listed}
+        kept = self._read_attributes() if missing else {}
+        learnt = {version: kept[version] for version in missing if version in kept}
+        return learnt, missing - learnt.keys()
+
+    def _take_listed(
+        self, rows: Iterable[ListedVersion], missing: Set[ObjectVersion]
+    ) -> tuple[Known, Set[ObjectVersion]]:
+        """What a listing tells of the missing objects, and those that no listing tells of."""
+        learnt = {row.version: row.attributes for row in rows if row.version in missing}
+        merged = {**self._read_attributes(), **learnt}  # another process may have learnt others
+        data = json.dumps([_row(version, attributes) for version, attributes in merged.items()]).encode()
+        self._keep(self._directory / "attributes", data)
+        return learnt, self._not_listed | (missing - learnt.keys())
 
     async def _try_attributes(self, version: ObjectVersion) -> None:
         try:
             await self._ask_attributes(version)
         except StorageError as error:
-            log.warning("size unknown", object=str(version), reason=str(error))
+            self._warn_once("size unknown", object=str(version), reason=str(error))
 
     async def _ask_attributes(self, version: ObjectVersion) -> None:
-        """HEAD, once for all who ask at the same time."""
-        if (under_way := self._heads_under_way.get(version)) is not None:
-            await under_way.wait()
-            if version in self._attributes:
+        """HEAD, once for all who ask at the same time; they share its failure too."""
+        while version not in self._attributes:
+            if (under_way := self._heads_under_way.get(version)) is None:
+                await self._head(version)  # no await between the look-up and its insertion there
                 return
-        done = self._heads_under_way[version] = trio.Event()
+            await under_way.done.wait()
+            if under_way.error is not None:
+                raise type(under_way.error)(str(under_way.error)) from under_way.error
+
+    async def _head(self, version: ObjectVersion) -> None:
+        head = self._heads_under_way[version] = _Head()
         try:
             async with self._heads:
-                self._attributes[version] = await self._client.head(version)
+                attributes = self._attributes[version] = await self._client.head(version)
+        except StorageError as error:
+            head.error = error
+            raise
         finally:
-            self._heads_under_way.pop(version, None)
-            done.set()
-
-    async def _keep_attributes(self) -> None:
-        async with self._kept_lock:
-            await trio.to_thread.run_sync(self._write_attributes, dict(self._attributes))
+            del self._heads_under_way[version]
+            head.done.set()
+        line = json.dumps(_row(version, attributes)).encode()
+        await trio.to_thread.run_sync(self._keep_line, self._directory / "heads", line)
 
     # What is kept
 
@@ -261,25 +302,38 @@ class Catalog:
         rows = json.loads(read_kept(self._directory / "index") or b"[]")
         return [ListedObject(key, etag, ObjectAttributes(size, time)) for key, etag, size, time in rows]
 
-    def _write_attributes(self, attributes: dict[ObjectVersion, ObjectAttributes]) -> None:
-        merged = {**self._read_attributes(), **attributes}  # another process may have learnt others
-        rows = [[v.key, v.version_id, a.size_bytes, a.modified_ns] for v, a in merged.items()]
-        self._keep(self._directory / "attributes", json.dumps(rows).encode())
-
-    def _read_attributes(self) -> dict[ObjectVersion, ObjectAttributes]:
+    def _read_attributes(self) -> Known:
         rows = json.loads(read_kept(self._directory / "attributes") or b"[]")
+        rows += map(json.loads, read_kept_lines(self._directory / "heads"))
         return {ObjectVersion(key, id_): ObjectAttributes(size, time) for key, id_, size, time in rows}
 
-    @staticmethod
-    def _keep(path: Path, data: bytes) -> None:
-        try:
+    def _keep(self, path: Path, data: bytes) -> None:
+        with self._refusals_told(path):
             write_kept(path, data)
+
+    def _keep_line(self, path: Path, text: bytes) -> None:
+        with self._refusals_told(path):
+            append_kept_line(path, text)
+
+    @contextmanager
+    def _refusals_told(self, path: Path) -> Iterator[None]:
+        """A cache that cannot be written costs requests, not the answer."""
+        try:
+            yield
         except OSError as error:
-            log.warning("cannot be kept; it will be asked for again", file=str(path), reason=str(error))
+            reason = error.strerror or str(error)  # without the temporary name, which is another each time
+            self._warn_once("cannot be kept; it will be asked for again", file=str(path), reason=reason)
+
+    def _warn_once(self, event: str, **about: str) -> None:
+        """A warning, unless the same was given before: the catalog is loaded again every few minutes."""
+        warning = (event, *about.values())
+        if warning not in self._told:
+            self._told.add(warning)
+            log.warning(event, **about)
 
 
-def _object_versions(manifests: Iterable[Manifest]) -> Set[ObjectVersion]:
-    return {file.version for manifest in manifests for file in manifest.files}
+def _row(version: ObjectVersion, attributes: ObjectAttributes) -> list[str | int | None]:
+    return [version.key, version.version_id, attributes.size_bytes, attributes.modified_ns]
 
 
 def _manifest_name(entry: ListedObject, prefix: str) -> str | None:

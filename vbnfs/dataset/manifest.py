@@ -14,6 +14,7 @@ version that lacks a file without saying so is worse than none.
 import hashlib
 import json
 import re
+import reprlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import total_ordering
@@ -29,7 +30,8 @@ from vbnfs.objects import ObjectVersion
 MAX_MANIFEST_BYTES: Final = 48 << 20  # the real ones have under 2 MB; 48 MB describe 150,000 files
 _MANIFEST_NAME: Final = re.compile(r".*_manifest_v(?P<version>.+)\.json")
 _FILE_HASH: Final = re.compile(r"[0-9a-fA-F]{128}")
-_AWS_HOST: Final = re.compile(r"(?:(?P<bucket>[a-z0-9][a-z0-9.-]*)\.)?s3(?:[.-][a-z0-9-]+)*\.amazonaws\.com")
+# Each sign can be read in one way only and a bucket has at most 63: no host makes the match take long.
+_AWS_HOST: Final = re.compile(r"(?:(?P<bucket>[a-z0-9][a-z0-9.-]{0,62})\.)?s3(?:[.-][a-z0-9]+)*\.amazonaws\.com")
 _SECTIONS: Final = ("metadata_files", "data_files")
 
 
@@ -81,7 +83,7 @@ class Origin:
         if (bucket := self._bucket_of_host(parts.netloc)) is None:
             bucket, _, path = path.partition("/")
         if bucket != self.bucket:
-            raise ValueError(f"another bucket ({bucket!r}) than the dataset's ({self.bucket!r})")
+            raise ValueError(f"another bucket ({_shown(bucket)}) than the dataset's ({self.bucket!r})")
         return path
 
     def _bucket_of_host(self, netloc: str) -> str | None:
@@ -90,7 +92,7 @@ class Origin:
             return None
         match = _AWS_HOST.fullmatch(netloc)
         if match is None:
-            raise ValueError(f"another host ({netloc!r}) than the dataset's")
+            raise ValueError(f"another host ({_shown(netloc)}) than the dataset's")
         return match["bucket"]
 
 
@@ -127,7 +129,7 @@ def version_of_file_name(file_name: str) -> DatasetVersion | None:
     if match is None:
         return None
     try:
-        check_name(match["version"])
+        check_name(file_name)
     except ValueError:
         return None
     return DatasetVersion(match["version"])
@@ -137,7 +139,7 @@ def parse_manifest(data: bytes, *, file_name: str, modified_ns: int, origin: Ori
     """Read a manifest. Raises `ManifestError`, which names the file and the entry that is to blame."""
     version = version_of_file_name(file_name)
     if version is None:
-        raise ManifestError(f"{file_name}: not a manifest's name")
+        raise ManifestError(f"{_shown(file_name)}: not a manifest's name")
     if len(data) > MAX_MANIFEST_BYTES:
         raise ManifestError(f"{file_name}: {len(data):,} bytes; at most {MAX_MANIFEST_BYTES:,} are taken")
     document = _load(data, file_name)
@@ -163,7 +165,7 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     table: dict[str, Any] = {}
     for name, value in pairs:
         if name in table:
-            raise ValueError(f"the name {name!r} stands twice")
+            raise ValueError(f"the name {_shown(name)} stands twice")
         table[name] = value
     return table
 
@@ -187,7 +189,7 @@ def _file(section: str, key: str, entry: Any, origin: Origin, file_name: str) ->
             raise ValueError("a URL whose path has no folder")
         return DataFile(parts[1:], ObjectVersion(object_key, version_id), _file_hash(entry))
     except ValueError as error:
-        raise ManifestError(f"{file_name}: entry {section}[{key!r}]: {error}: {entry!r:.200}") from error
+        raise ManifestError(f"{file_name}: entry {section}[{_shown(key)}]: {error}: {_shown(entry)}") from error
 
 
 def _text(entry: Any, name: str) -> str:
@@ -205,13 +207,20 @@ def _file_hash(entry: Mapping[str, Any]) -> str | None:
     return None
 
 
+def _shown(value: object) -> str:
+    """A value from outside for a message: of a long one the ends, of a deeply nested one the outer levels."""
+    short = reprlib.Repr()
+    short.maxstring = 250
+    return short.repr(value)
+
+
 def _refuse_clashes(files: tuple[DataFile, ...], file_name: str) -> None:
     taken: dict[tuple[str, ...], DataFile] = {}
     for file in files:
         if file.path in taken:
             raise ManifestError(f"{file_name}: {'/'.join(file.path)!r} stands twice")
-        if file.path == (file_name,):
-            raise ManifestError(f"{file_name}: an entry has the manifest's own name")
+        if file.path[0] == file_name:
+            raise ManifestError(f"{file_name}: {'/'.join(file.path)!r} takes the manifest's own name")
         taken[file.path] = file
     for file in files:
         for length in range(1, len(file.path)):

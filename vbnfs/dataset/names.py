@@ -9,6 +9,7 @@ from typing import Final
 
 MAX_NAME_BYTES: Final = 255  # NAME_MAX, limits.h
 MAX_PATH_BYTES: Final = 4000  # PATH_MAX less room for a mount point
+MAX_PATH_PARTS: Final = 64  # the real ones have 3 or 4; folders are walked by recursion
 
 _UNPRINTABLE: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})  # control, format (bidi), surrogate, line ends
 
@@ -17,6 +18,8 @@ def split_path(text: str) -> tuple[str, ...]:
     """The parts of a relative path; `ValueError` tells what is wrong with it."""
     if len(text.encode("utf-8", "surrogatepass")) > MAX_PATH_BYTES:
         raise ValueError(f"a path longer than {MAX_PATH_BYTES} bytes")
+    if text.count("/") >= MAX_PATH_PARTS:
+        raise ValueError(f"a path of more than {MAX_PATH_PARTS} parts")
     parts = tuple(text.split("/"))
     for part in parts:
         check_name(part)

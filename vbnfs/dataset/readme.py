@@ -20,7 +20,7 @@ Where to look next:
 
   project_metadata/               tables of version {default} (CSV): begin here
   ecephys_sessions/               every recording session under one flat name
-  manifests/v{default}/{padding} all of version {default}; the other versions stand beside it
+  manifests/v{default}/{padding} all of version {default}; others beside it
   manifests/latest                a link to the version that is shown at the top
 
 A file that is the same in several versions is one file (ls -i tells), and is
@@ -47,5 +47,5 @@ def readme(manifests: Sequence[Manifest], *, default: DatasetVersion, bucket: st
         count=len(manifests),
         versions="\n".join(rows),
         default=default,
-        padding=" " * max(0, 18 - len(str(default))),
+        padding=" " * max(0, 19 - len(str(default))),
     ).encode()

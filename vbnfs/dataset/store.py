@@ -3,11 +3,15 @@
 A kept file is a line with the blake2b of the rest, then the rest. It is replaced as a whole (temporary file,
 fsync, rename), so that several processes and a power cut leave one valid state or another; what is damaged all
 the same counts as absent, since it can be fetched again.
+
+A file of kept lines grows instead: each line is the blake2b of its text, a blank, the text. Several processes
+append to it at the same time; a line that is damaged or torn counts as absent.
 """
 
 import hashlib
 import os
 import tempfile
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -35,6 +39,26 @@ def write_kept(path: Path, data: bytes) -> None:
         with suppress(OSError):
             Path(temporary).unlink()
         raise
+
+
+def read_kept_lines(path: Path) -> Iterator[bytes]:
+    """What `append_kept_line` stored, as far as it is whole."""
+    with suppress(OSError):
+        for line in path.read_bytes().split(b"\n"):
+            digest, blank, text = line.partition(b" ")
+            if blank and digest == _digest(text):
+                yield text
+
+
+def append_kept_line(path: Path, text: bytes) -> None:
+    """Add a line, for as much as is written of it in one go. Raises `OSError`."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        # It starts a line of its own even behind a torn one.
+        os.write(descriptor, b"\n" + _digest(text) + b" " + text + b"\n")
+    finally:
+        os.close(descriptor)
 
 
 def _digest(data: bytes) -> bytes:

@@ -108,7 +108,7 @@ def flat_names(files: Sequence[DataFile]) -> Iterator[tuple[tuple[str, ...], Dat
     for file in files:
         if _FLAT_NAME.fullmatch(name := file.path[-1]):
             candidates[name] = None if name in candidates else file
-    taken = {file.path for file in files}
+    taken = {file.path[:2] for file in files}  # a file's place there, or a folder's
     if (_FLAT_FOLDER,) in taken:
         return
     for name, session in candidates.items():

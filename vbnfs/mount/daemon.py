@@ -35,7 +35,7 @@ from vbnfs.dataset.tree import Tree, build_tree
 from vbnfs.errors import MountError, UsageError, VbnfsError
 from vbnfs.logs import configure_logging
 from vbnfs.metrics import Metrics
-from vbnfs.mount import control
+from vbnfs.mount import control, fuse_loop
 from vbnfs.mount.mountpoint import MountEntry, find_mount, fusermount
 from vbnfs.mount.operations import FileSystem
 from vbnfs.reading.block_source import BlockSource
@@ -178,6 +178,7 @@ class Daemon:
             services.start_soon(self._refresh_for_ever, catalog, file_system)
             services.start_soon(self._control, entry, catalog, file_system)
             services.start_soon(self._announce, announce)
+            fuse_loop.install()
             await pyfuse3.main(max_tasks=_MAX_FUSE_TASKS)
         finally:
             pyfuse3.close()

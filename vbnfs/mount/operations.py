@@ -13,6 +13,7 @@ import itertools
 import os
 import stat
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
@@ -43,19 +44,17 @@ _PREFERRED_READ_BYTES: Final = 1 << 20
 _STATFS_BLOCK_BYTES: Final = 4096
 _MODES: Final = {Directory: stat.S_IFDIR | 0o555, Symlink: stat.S_IFLNK | 0o777}
 _FILE_MODE: Final = stat.S_IFREG | 0o444
-_XATTR_PREFIX: Final = "user.vbnfs."
 
 
 def _answered(
     handler: "Callable[Concatenate[FileSystem, P], Awaitable[R]]",
 ) -> "Callable[Concatenate[FileSystem, P], Coroutine[Any, Any, R]]":
-    """The one border between vbnfs and the kernel: every failure becomes an errno, within the time allowed."""
+    """The one border between vbnfs and the kernel: every failure becomes an errno."""
 
     @functools.wraps(handler)
     async def wrapper(self: "FileSystem", /, *args: P.args, **kwargs: P.kwargs) -> R:
         try:
-            with trio.fail_after(self.io_timeout_seconds):
-                return await handler(self, *args, **kwargs)
+            return await handler(self, *args, **kwargs)
         except pyfuse3.FUSEError:
             raise
         except trio.TooSlowError:
@@ -148,7 +147,7 @@ class FileSystem(pyfuse3.Operations):
             return absent
         node = self.tree.nodes[inode]
         if isinstance(node, DataNode):
-            await self._catalog.attributes_of(node.source)
+            await self._attributes(node)
         return self._entry(node, directory)
 
     @_answered
@@ -156,7 +155,7 @@ class FileSystem(pyfuse3.Operations):
         """The attributes of an inode."""
         node = self._node(inode)
         if isinstance(node, DataNode):
-            await self._catalog.attributes_of(node.source)
+            await self._attributes(node)
         return self._entry(node)
 
     @_answered
@@ -181,7 +180,9 @@ class FileSystem(pyfuse3.Operations):
         directory = self._directory(inode)
         entries = tuple(self.tree.children(directory))
         sources = [node.source for _, node in entries if isinstance(node, DataNode)]
-        await self._catalog.need_attributes(sources)
+        if any(self._catalog.attributes(source) is None for source in sources):
+            with self._deadline():
+                await self._catalog.need_attributes(sources)
         handle = next(self._handles)
         parent = self.tree.nodes[directory.parent]
         dots = ((".", directory), ("..", parent))
@@ -225,7 +226,7 @@ class FileSystem(pyfuse3.Operations):
         node = self._node(inode)
         handle = next(self._handles)
         if isinstance(node, DataNode):
-            content = self._content(node, await self._catalog.attributes_of(node.source))
+            content = self._content(node, await self._attributes(node))
             self._readers[handle] = self._open_reader(content)
         elif isinstance(node, StaticNode):
             self._readers[handle] = _StaticReader(node.data)
@@ -237,7 +238,8 @@ class FileSystem(pyfuse3.Operations):
     async def read(self, fh: int, off: int, size: int) -> Any:  # any contiguous buffer; pyfuse3 says bytes
         """Bytes of an open file, fewer than `size` only at its end."""
         self._metrics.read_requests += 1
-        data = await self._readers[fh].read(off, size)
+        with self._deadline():
+            data = await self._readers[fh].read(off, size)
         self._metrics.read_bytes += len(data)
         return data
 
@@ -251,14 +253,16 @@ class FileSystem(pyfuse3.Operations):
     @_answered
     async def listxattr(self, inode: int, ctx: pyfuse3.RequestContext) -> Sequence[bytes]:
         """The names of an inode's attributes."""
-        return [(_XATTR_PREFIX + name).encode() for name in self._provenance(self._node(inode))]
+        return [name.encode() for name in self._provenance(self._node(inode))]
 
     @_answered
     async def getxattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> bytes:
         """An attribute's value, as text."""
-        node = self._node(inode)
-        make = self._provenance(node).get(os.fsdecode(name).removeprefix(_XATTR_PREFIX))
-        if make is None or not name.startswith(_XATTR_PREFIX.encode()):
+        if not name.startswith(b"user."):
+            # Access lists and security labels. With ENODATA ls -l would ask for them again at every file.
+            raise pyfuse3.FUSEError(errno.EOPNOTSUPP)
+        make = self._provenance(self._node(inode)).get(os.fsdecode(name))
+        if make is None:
             raise pyfuse3.FUSEError(errno.ENODATA)
         value = make()
         return (value if isinstance(value, str) else await value).encode()
@@ -267,21 +271,31 @@ class FileSystem(pyfuse3.Operations):
         if not isinstance(node, DataNode):
             return {}
         table: dict[str, Callable[[], str | Awaitable[str]]] = {
-            "url": lambda: self._public_url(node.source),
-            "version_id": lambda: node.source.version_id or "",
-            "dataset_versions": lambda: " ".join(node.dataset_versions),
-            "cached": lambda: self._cached(node),
+            "user.vbnfs.url": lambda: self._public_url(node.source),
+            "user.vbnfs.version_id": lambda: node.source.version_id or "",
+            "user.vbnfs.dataset_versions": lambda: " ".join(node.dataset_versions),
+            "user.vbnfs.cached": lambda: self._cached(node),
         }
         if node.file_hash is not None:
-            table["file_hash"] = lambda: f"{node.file_hash}"
+            table["user.vbnfs.file_hash"] = lambda: f"{node.file_hash}"
         return table
 
     async def _cached(self, node: DataNode) -> str:
-        attributes = await self._catalog.attributes_of(node.source)
-        content = self._content(node, attributes)
+        content = self._content(node, await self._attributes(node))
         return str(await trio.to_thread.run_sync(self._cache.cached_bytes, content))
 
     # Nodes
+
+    def _deadline(self) -> AbstractContextManager[object]:
+        """For whatever can wait for the network. Costs a few microseconds: not for what is answered at once."""
+        return trio.fail_after(self.io_timeout_seconds)
+
+    async def _attributes(self, node: DataNode) -> ObjectAttributes:
+        attributes = self._catalog.attributes(node.source)
+        if attributes is None:
+            with self._deadline():
+                attributes = await self._catalog.attributes_of(node.source)
+        return attributes
 
     def _node(self, inode: int) -> Node:
         try:

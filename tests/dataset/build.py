@@ -1,0 +1,57 @@
+"""Small manifests for tests, each from a table of paths and what the files hold."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+from vbnfs.dataset.manifest import Manifest, Origin, parse_manifest
+
+BUCKET: Final = "data-bucket"
+PROJECT: Final = "project"
+ORIGIN: Final = Origin(BUCKET)
+
+Files = Mapping[str, str]  # path in the release -> its content, which the hash and the version id are made of
+
+
+def url_of(path: str) -> str:
+    return f"https://{BUCKET}.s3.us-west-2.amazonaws.com/{PROJECT}/{path}"
+
+
+def hash_of(content: str) -> str:
+    return hashlib.blake2b(content.encode()).hexdigest()
+
+
+def version_id_of(content: str) -> str:
+    return hash_of("version id of " + content)[:32]
+
+
+def entry(path: str, content: str = "content") -> dict[str, Any]:
+    return {"url": url_of(path), "version_id": version_id_of(content), "file_hash": hash_of(content)}
+
+
+def file_name(version: str) -> str:
+    return f"{PROJECT}_project_manifest_v{version}.json"
+
+
+def document(files: Files) -> dict[str, Any]:
+    """The manifest as JSON values: tables (*.csv) are metadata, the others data."""
+    tables = {path: entry(path, content) for path, content in files.items() if path.endswith(".csv")}
+    others = [entry(path, content) for path, content in files.items() if not path.endswith(".csv")]
+    return {
+        "project_name": PROJECT,
+        "metadata_files": tables,
+        "data_files": {str(file_id): other for file_id, other in enumerate(others)},
+    }
+
+
+def manifest_json(files: Files) -> bytes:
+    return json.dumps(document(files)).encode()
+
+
+def parse(data: bytes, *, version: str = "1.0.0", modified_ns: int = 0, origin: Origin = ORIGIN) -> Manifest:
+    return parse_manifest(data, file_name=file_name(version), modified_ns=modified_ns, origin=origin)
+
+
+def manifest(version: str, files: Files, *, modified_ns: int = 0) -> Manifest:
+    return parse(manifest_json(files), version=version, modified_ns=modified_ns)

@@ -1,0 +1,58 @@
+"""The text at the top of a mount."""
+
+from tests.dataset.build import manifest
+from vbnfs.dataset.manifest import DatasetVersion
+from vbnfs.dataset.readme import readme
+
+MANIFESTS = [manifest("0.9.0", {"a": "1"}), manifest("0.10.0", {f"{n}": "1" for n in range(1234)})]
+
+
+def text_of(default: str = "0.10.0", *, project: str = "project") -> str:
+    version = DatasetVersion(default)
+    return readme(MANIFESTS, default=version, bucket="data-bucket", project=project).decode()
+
+
+def test_it_lists_every_version() -> None:
+    """Each version stands with its folder and number of files, oldest first, under how many there are."""
+    lines = [line.split() for line in text_of().splitlines() if "files" in line and "manifests/" in line]
+    assert [line[:3] for line in lines if line[2] == "files"] == [
+        ["manifests/v0.9.0", "1", "files"],
+        ["manifests/v0.10.0", "1,234", "files"],
+    ]
+    assert "Dataset versions (2):" in text_of()
+
+
+def test_it_marks_the_version_at_the_top() -> None:
+    """One version is marked as the one at the top, be it the newest or not, and the text goes on with it."""
+    for default in ("0.9.0", "0.10.0"):
+        text = text_of(default)
+        [marked] = [line for line in text.splitlines() if "<- shown at the top" in line]
+        assert marked.split()[0] == f"manifests/v{default}"
+        assert f"tables of version {default} " in text
+        assert f"  manifests/v{default}/ " in text
+
+
+def test_it_names_bucket_and_project() -> None:
+    """Where the data come from is told, under a headline that is underlined in full."""
+    text = text_of(project="other-project")
+    assert text.startswith("other-project\n=============\n")
+    assert "'other-project'" in text
+    assert "'data-bucket'" in text
+
+
+def test_braces_in_names_are_text() -> None:
+    """Names are put into the text as they are."""
+    assert text_of(project="{default}").startswith("{default}\n=========\n")
+
+
+def test_it_fits_on_a_terminal() -> None:
+    """No line is longer than 80 characters, and the last one ends."""
+    assert max(map(len, text_of().splitlines())) <= 80
+    assert text_of().endswith(".\n")
+
+
+def test_the_descriptions_stand_in_one_column() -> None:
+    """What the folders are for begins in the same column for short and long names of versions."""
+    for default in ("0.9.0", "0.10.0"):
+        lines = text_of(default).split("Where to look next:\n\n")[1].splitlines()[:4]
+        assert {line.index(line.split(maxsplit=1)[1]) for line in lines} == {34}

@@ -1,0 +1,431 @@
+"""The tree that is made of manifests: its places, its numbers, its links."""
+
+import functools
+import random
+from collections import Counter
+from collections.abc import Iterator, Mapping
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.dataset.build import BUCKET, PROJECT, Files, file_name, hash_of, manifest, version_id_of
+from tests.dataset.real_list import BUCKET as REAL_BUCKET
+from tests.dataset.real_list import RELEASES, real_file_name, real_manifest_json
+from vbnfs.dataset.manifest import DatasetVersion, Manifest, Origin, parse_manifest
+from vbnfs.dataset.tree import (
+    ROOT_INODE,
+    DataNode,
+    Directory,
+    Node,
+    StaticNode,
+    Symlink,
+    Tree,
+    build_tree,
+    flat_names,
+)
+from vbnfs.objects import ObjectVersion
+
+Releases = Mapping[str, Files]  # by version
+
+NESTED = {
+    "project_metadata/units.csv": "units",
+    "behavior_ecephys_sessions/11/ecephys_session_11.nwb": "session 11",
+    "behavior_ecephys_sessions/11/probe_probeA_lfp.nwb": "lfp",
+    "behavior_only_sessions/22/behavior_session_22.nwb": "behavior",
+}
+FLAT = {"project_metadata/units.csv": "units", "ecephys_sessions/ecephys_session_11.nwb": "session 11"}
+
+
+def build(releases: Releases, *, default: str | None = None, readme: bytes = b"read me") -> Tree:
+    """The tree of `releases`, each a second younger than the one before; the last one at the top."""
+    manifests = [manifest(v, files, modified_ns=10**9 * n) for n, (v, files) in enumerate(releases.items(), 1)]
+    return tree_of(manifests, default=default or [*releases][-1], readme=readme)
+
+
+def tree_of(manifests: list[Manifest], *, default: str, readme: bytes = b"read me") -> Tree:
+    return build_tree(manifests, bucket=BUCKET, default_version=DatasetVersion(default), readme=readme)
+
+
+def walk(tree: Tree) -> Iterator[tuple[str, Node]]:
+    """Every path and its node, folders included, the root as ''."""
+    waiting = [("", tree.nodes[ROOT_INODE])]
+    while waiting:
+        path, node = waiting.pop()
+        yield path, node
+        if isinstance(node, Directory):
+            waiting += [(f"{path}/{name}".removeprefix("/"), child) for name, child in tree.children(node)]
+
+
+def at(tree: Tree, path: str) -> Node:
+    return dict(walk(tree))[path]
+
+
+def directory(tree: Tree, path: str) -> Directory:
+    node = at(tree, path)
+    assert isinstance(node, Directory)
+    return node
+
+
+def data(tree: Tree, path: str) -> DataNode:
+    node = at(tree, path)
+    assert isinstance(node, DataNode)
+    return node
+
+
+def numbers(tree: Tree) -> dict[str, int]:
+    return {path: node.inode for path, node in walk(tree)}
+
+
+def check_sound(tree: Tree) -> None:
+    """What holds for every tree."""
+    places = list(walk(tree))
+    names = Counter(node.inode for _, node in places)
+    assert set(names) == set(tree.nodes)
+    for path, node in places:
+        assert 0 < node.inode < 1 << 63
+        if isinstance(node, Directory):
+            assert names[node.inode] == 1, path
+            subfolders = [child for _, child in tree.children(node) if isinstance(child, Directory)]
+            assert node.links == 2 + len(subfolders)
+            assert all(child.parent == node.inode for child in subfolders)
+            assert list(node.children) == sorted(node.children)
+        else:
+            assert names[node.inode] == node.links, path
+
+
+# Places
+
+
+def test_layout() -> None:
+    """README, all of every version with its manifest below `manifests/`, and the default's folders at the top."""
+    tree = build({"0.4.0": NESTED, "0.5.0": {"project_metadata/units.csv": "new units"}}, default="0.4.0")
+    files = {path for path, node in walk(tree) if not isinstance(node, Directory)}
+    flat = "ecephys_sessions/ecephys_session_11.nwb"
+    assert files == {
+        "README.txt",
+        "manifests/latest",
+        *NESTED,
+        flat,
+        *(f"manifests/v0.4.0/{path}" for path in (*NESTED, flat, file_name("0.4.0"))),
+        f"manifests/v0.5.0/{file_name('0.5.0')}",
+        "manifests/v0.5.0/project_metadata/units.csv",
+    }
+    check_sound(tree)
+
+
+def test_static_files_have_their_bytes() -> None:
+    """The README and each manifest are served from memory, byte for byte, with the time of what they tell of."""
+    manifests = [manifest("0.1.0", FLAT, modified_ns=5), manifest("0.2.0", NESTED, modified_ns=9)]
+    tree = tree_of(manifests, default="0.2.0", readme=b"text")
+    readme, first = at(tree, "README.txt"), at(tree, f"manifests/v0.1.0/{file_name('0.1.0')}")
+    assert isinstance(readme, StaticNode)
+    assert isinstance(first, StaticNode)
+    assert (readme.data, readme.modified_ns) == (b"text", 9)
+    assert (first.data, first.modified_ns) == (manifests[0].data, 5)
+
+
+def test_latest_leads_to_the_default() -> None:
+    """`manifests/latest` is a relative link to the folder of the version at the top, be it the newest or not."""
+    link = at(build({"0.4.0": NESTED, "0.5.0": NESTED}, default="0.4.0"), "manifests/latest")
+    assert isinstance(link, Symlink)
+    assert link.target == "v0.4.0"
+
+
+def test_a_version_called_latest_has_its_own_folder() -> None:
+    """No version's name can take the place of the link, since its folder begins with `v`."""
+    tree = build({"latest": FLAT, "atest": FLAT}, default="latest")
+    assert isinstance(at(tree, "manifests/latest"), Symlink)
+    assert isinstance(at(tree, "manifests/vlatest"), Directory)
+    check_sound(tree)
+
+
+def test_times_of_folders() -> None:
+    """A version's folders have its manifest's time, wherever they stand; the root and `manifests` the newest."""
+    tree = build({"0.4.0": NESTED, "0.5.0": FLAT}, default="0.4.0")
+    times = {path: node.modified_ns for path, node in walk(tree) if isinstance(node, Directory)}
+    newest, older = 2 * 10**9, 10**9
+    assert times[""] == times["manifests"] == times["manifests/v0.5.0"] == newest
+    assert times["manifests/v0.5.0/ecephys_sessions"] == newest
+    assert times["manifests/v0.4.0"] == times["manifests/v0.4.0/behavior_ecephys_sessions/11"] == older
+    assert times["project_metadata"] == times["behavior_ecephys_sessions/11"] == older
+
+
+def test_only_the_root_and_manifests_grow() -> None:
+    """Names can turn up at the top and beside the versions, and nowhere else."""
+    tree = build({"0.4.0": NESTED})
+    growing = {path for path, node in walk(tree) if isinstance(node, Directory) and node.is_growing}
+    assert growing == {"", "manifests"}
+
+
+# The flat folder
+
+
+def test_flat_names_in_a_nested_release() -> None:
+    """Each session is one file under its own and its flat name, at the top and below `manifests/`: four links."""
+    tree = build({"0.5.0": NESTED})
+    flat = data(tree, "ecephys_sessions/ecephys_session_11.nwb")
+    assert flat is at(tree, "behavior_ecephys_sessions/11/ecephys_session_11.nwb")
+    assert flat is at(tree, "manifests/v0.5.0/ecephys_sessions/ecephys_session_11.nwb")
+    assert flat.links == 4
+    assert list(directory(tree, "ecephys_sessions").children) == ["ecephys_session_11.nwb"]
+
+
+def test_a_flat_release_is_left_as_it_is() -> None:
+    """Where sessions stand in the flat folder already, nothing is added or counted twice."""
+    tree = build({"0.1.0": FLAT})
+    assert not list(flat_names(manifest("0.1.0", FLAT).files))
+    assert data(tree, "ecephys_sessions/ecephys_session_11.nwb").links == 2
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"a/ecephys_session_1.nwb": "1", "b/ecephys_session_1.nwb": "2"},
+        {"a/ecephys_session_1.nwb": "1", "b/ecephys_session_1.nwb": "1"},
+        {"a/ecephys_session_1.nwb": "1", "b/ecephys_session_1.nwb": "2", "c/ecephys_session_1.nwb": "3"},
+        {"a/ecephys_session_1.nwb": "1", "ecephys_sessions/ecephys_session_1.nwb": "2"},
+        {"a/ecephys_session_1.nwb": "1", "ecephys_sessions/ecephys_session_1.nwb/part": "2"},
+        {"a/ecephys_session_1.nwb": "1", "ecephys_sessions": "2"},
+        {"a/ecephys_session_x.nwb": "1", "a/behavior_session_1.nwb": "2", "a/ecephys_session_1.nwb.md5": "3"},
+    ],
+)
+def test_flat_names_that_are_not_clear_are_left_out(files: Files) -> None:
+    """A session whose name belongs to several files, or whose flat place is taken, has no flat name."""
+    tree = build({"1.0.0": files})
+    assert {path for path, node in walk(tree) if isinstance(node, DataNode) and not path.startswith("manifests")} == {
+        *files
+    }
+    check_sound(tree)
+
+
+def test_flat_names_beside_others_in_the_folder() -> None:
+    """Other files and folders in the flat folder stay, and the sessions are added to them."""
+    files = {
+        "a/ecephys_session_1.nwb": "1",
+        "ecephys_sessions/ecephys_session_2.nwb": "2",
+        "ecephys_sessions/x/y": "3",
+    }
+    tree = build({"1.0.0": files})
+    names = ["ecephys_session_1.nwb", "ecephys_session_2.nwb", "x"]
+    assert list(directory(tree, "ecephys_sessions").children) == names
+    check_sound(tree)
+
+
+# Names that are reserved
+
+
+def test_reserved_names_are_left_out_at_the_top_only() -> None:
+    """`manifests` and `README.txt` of a release are found in its own folder; at the top they are the mount's."""
+    files = {"manifests/v9.9.9/x": "1", "manifests/latest": "2", "README.txt": "3", "a": "4"}
+    tree = build({"1.0.0": files})
+    assert list(directory(tree, "").children) == ["README.txt", "a", "manifests"]
+    assert list(directory(tree, "manifests").children) == ["latest", "v1.0.0"]
+    assert isinstance(at(tree, "README.txt"), StaticNode)
+    assert {f"manifests/v1.0.0/{path}" for path in files} <= {path for path, _ in walk(tree)}
+    assert data(tree, "manifests/v1.0.0/README.txt").links == 1
+    check_sound(tree)
+
+
+def test_readme_as_a_folder_of_a_release() -> None:
+    """A release may even have a folder of that name, or a file called `manifests`."""
+    tree = build({"1.0.0": {"README.txt/x": "1", "manifests": "2"}})
+    assert isinstance(at(tree, "README.txt"), StaticNode)
+    assert isinstance(at(tree, "manifests"), Directory)
+    check_sound(tree)
+
+
+def test_a_file_named_like_another_versions_manifest() -> None:
+    """A file may have the name of another version's manifest, in its own version's folder and at the top."""
+    tree = build({"1.0.0": {file_name("2.0.0"): "1"}, "2.0.0": {file_name("1.0.0"): "2"}})
+    assert isinstance(at(tree, f"manifests/v1.0.0/{file_name('2.0.0')}"), DataNode)
+    assert isinstance(at(tree, f"manifests/v2.0.0/{file_name('2.0.0')}"), StaticNode)
+    assert isinstance(at(tree, file_name("1.0.0")), DataNode)
+    check_sound(tree)
+
+
+def test_names_that_differ_in_case_only_are_two() -> None:
+    """The tree is case-sensitive, as S3 is."""
+    tree = build({"1.0.0": {"A/x": "1", "a/x": "2"}})
+    assert data(tree, "A/x").inode != data(tree, "a/x").inode
+
+
+def test_a_clash_that_slipped_through_is_a_defect() -> None:
+    """A file in a folder's place, which parsing refuses, does not make a tree that lacks it."""
+    first, second = manifest("1.0.0", {"a": "1"}), manifest("1.0.0", {"a/b": "2"})
+    both = Manifest(first.file_name, first.dataset_version, b"", 0, first.files + second.files)
+    with pytest.raises(TypeError, match="'a' is a file"):
+        tree_of([both], default="1.0.0")
+
+
+# Hard links
+
+
+def test_equal_hashes_are_one_inode() -> None:
+    """Equal bytes are one inode, across versions, names and version ids, and tell the versions they belong to."""
+    tree = build({"0.1.0": {"a": "same", "b": "same", "c": "other"}, "0.2.0": {"d/e": "same"}})
+    shared = data(tree, "d/e")
+    assert {path for path, node in walk(tree) if node is shared} == {
+        "manifests/v0.1.0/a",
+        "manifests/v0.1.0/b",
+        "manifests/v0.2.0/d/e",
+        "d/e",
+    }
+    assert shared.links == 4
+    assert shared.dataset_versions == ("0.1.0", "0.2.0")
+    assert shared.file_hash == hash_of("same")
+    assert data(tree, "manifests/v0.1.0/c").dataset_versions == ("0.1.0",)
+
+
+def test_equal_names_with_other_hashes_are_two_inodes() -> None:
+    """A file that changed between two versions is another inode in each."""
+    tree = build({"0.1.0": {"a": "1"}, "0.2.0": {"a": "2"}})
+    old, new = data(tree, "manifests/v0.1.0/a"), data(tree, "manifests/v0.2.0/a")
+    assert old.inode != new.inode
+    assert old.content_id != new.content_id
+    assert at(tree, "a") is new
+
+
+def test_the_source_is_the_oldest_versions_object() -> None:
+    """Of several objects with the same bytes, the first of the oldest version is the one that is fetched."""
+    first, second = manifest("0.1.0", {"old/x": "same", "old/y": "same"}), manifest("0.2.0", {"new/x": "same"})
+    for manifests in ([first, second], [second, first]):
+        assert data(tree_of(manifests, default="0.2.0"), "new/x").source == ObjectVersion(
+            f"{PROJECT}/old/x", version_id_of("same")
+        )
+
+
+def test_equal_manifests_are_one_inode_with_two_links() -> None:
+    """Static files with equal bytes and times share an inode, and count their names."""
+    twins = [manifest(version, {"a": "1"}, modified_ns=1) for version in ("1.0.0", "2.0.0")]
+    tree = tree_of(twins, default="2.0.0", readme=twins[0].data)
+    assert at(tree, "README.txt").links == 3
+    check_sound(tree)
+
+
+# Numbers
+
+
+def test_the_root_is_1() -> None:
+    """The root's number is FUSE's, it is its own parent, and nothing else has it."""
+    tree = build({"0.5.0": NESTED})
+    root = directory(tree, "")
+    assert root.inode == root.parent == ROOT_INODE == 1
+    assert [path for path, inode in numbers(tree).items() if inode == 1] == [""]
+
+
+def test_numbers_do_not_depend_on_the_order_of_manifests() -> None:
+    """The same manifests in any order give the same tree."""
+    manifests = [manifest(f"0.{n}.0", NESTED | {"a": str(n)}, modified_ns=n) for n in range(12)]
+    tree = tree_of(manifests, default="0.10.0")
+    for seed in range(5):
+        shuffled = random.Random(seed).sample(manifests, len(manifests))
+        assert tree_of(shuffled, default="0.10.0") == tree
+
+
+def test_numbers_are_the_same_on_every_host() -> None:
+    """Numbers are a matter of names and contents only: they are pinned here."""
+    tree = build({"0.5.0": {"a/b": "content"}})
+    assert {path: numbers(tree)[path] for path in ("a", "a/b", "manifests")} == PINNED
+
+
+PINNED = {"a": 4428712447210878233, "a/b": 1508523264918773273, "manifests": 8314267738639450215}
+
+
+def test_a_newer_version_changes_nothing_that_was_there() -> None:
+    """When a version appears, folders and files keep number, content and source; only links and versions grow."""
+    before = build({"0.4.0": NESTED}, default="0.4.0")
+    after = build({"0.4.0": NESTED, "0.5.0": NESTED | {"more": "1"}}, default="0.4.0")
+    for path, node in walk(before):
+        if path == "README.txt":  # it has the time of the newest manifest
+            continue
+        now = at(after, path)
+        assert now.inode == node.inode, path
+        if isinstance(node, DataNode):
+            assert isinstance(now, DataNode)
+            assert (now.content_id, now.source, now.file_hash) == (node.content_id, node.source, node.file_hash)
+            assert now.links > node.links
+            assert now.dataset_versions == ("0.4.0", "0.5.0")
+
+
+def test_folders_and_files_of_the_same_name_have_different_numbers() -> None:
+    """What is a file in one version and a folder in another is two inodes."""
+    tree = build({"1.0.0": {"a": "1"}, "2.0.0": {"a/b": "1"}})
+    assert len({node.inode for _, node in walk(tree)}) == len(tree.nodes)
+    check_sound(tree)
+
+
+@functools.cache
+def real_manifests() -> list[Manifest]:
+    origin = Origin(REAL_BUCKET)
+    return [
+        parse_manifest(real_manifest_json(v), file_name=real_file_name(v), modified_ns=n, origin=origin)
+        for n, v in enumerate(RELEASES)
+    ]
+
+
+@pytest.mark.parametrize("default", [RELEASES[0], RELEASES[-1]])
+def test_five_releases_of_the_real_size(default: str) -> None:
+    """Five versions of 4,298 files: every file in its place, each content one inode, 153 flat names in each."""
+    manifests = real_manifests()
+    tree = build_tree(manifests, bucket=REAL_BUCKET, default_version=DatasetVersion(default), readme=b"text")
+    contents = {file.content_id(REAL_BUCKET) for m in manifests for file in m.files}
+    assert 4298 < len(contents) < 5 * 4298
+    by_kind = Counter(type(node) for node in tree.nodes.values())
+    folders = 153 + 3271 + 4  # a folder for each session, and their four parents, the flat one among them
+    assert by_kind == {DataNode: len(contents), StaticNode: 6, Symlink: 1, Directory: 6 * folders + 5 + 2}
+    assert sum(node.links for node in tree.nodes.values() if isinstance(node, DataNode)) == 6 * (4298 + 153)
+    check_sound(tree)
+
+
+# Rules for all inputs
+
+FURTHER = ["ecephys_session_2.nwb", file_name("1.0.0"), file_name("2.0.0")]
+parts = st.sampled_from(
+    ["a", "b", "manifests", "latest", "README.txt", "v1.0.0", "ecephys_sessions", "ecephys_session_1.nwb", *FURTHER]
+)
+paths = st.lists(parts, min_size=1, max_size=4).map("/".join)
+contents = st.sampled_from(["1", "2", "3"])
+
+
+def without_clashes(files: dict[str, str], version: str) -> dict[str, str]:
+    kept: dict[str, str] = {}
+    for path, content in files.items():
+        if path.split("/")[0] != file_name(version) and not any(
+            path.startswith(other + "/") or other.startswith(path + "/") for other in kept
+        ):
+            kept[path] = content
+    return kept
+
+
+releases = st.dictionaries(
+    st.sampled_from(["1.0.0", "2.0.0", "2.0.0-rc.1", "A", "latest"]),
+    st.dictionaries(paths, contents, max_size=8),
+    min_size=1,
+).map(lambda tables: {version: without_clashes(files, version) for version, files in tables.items()})
+
+
+@given(releases, st.data())
+def test_any_manifests_make_a_sound_tree(tables: Releases, draw: st.DataObject) -> None:
+    """Whatever manifests there are: each node is reached by as many names as it has links, each file is there."""
+    default = draw.draw(st.sampled_from(sorted(tables)))
+    tree = build(tables, default=default)
+    check_sound(tree)
+    found = dict(walk(tree))
+    for version, files in tables.items():
+        for path, content in files.items():
+            node = found[f"manifests/v{version}/{path}"]
+            assert isinstance(node, DataNode)
+            assert node.file_hash == hash_of(content)
+            assert version in node.dataset_versions
+            if version == default and path.split("/")[0] not in {"manifests", "README.txt"}:
+                assert found[path] is node
+
+
+@given(releases, st.randoms(use_true_random=False))
+def test_any_order_makes_the_same_tree(tables: Releases, chance: random.Random) -> None:
+    """The order in which manifests are given plays no part."""
+    manifests = [manifest(version, files, modified_ns=1) for version, files in tables.items()]
+    shuffled = chance.sample(manifests, len(manifests))
+    default = min(tables)
+    assert tree_of(manifests, default=default) == tree_of(shuffled, default=default)

@@ -1,0 +1,190 @@
+"""The floors of the house: who may import whom, and who alone may do what.
+
+All modules are read as syntax trees, so that an import inside a function counts like any other.
+"""
+
+import ast
+import graphlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+import vbnfs
+
+PACKAGE: Final = Path(vbnfs.__file__).parent
+TESTS: Final = Path(__file__).parent
+ROOT: Final = "root"
+
+# A floor, and the floors that its modules may import besides their own.
+MAY_IMPORT: Final[Mapping[str, set[str]]] = {
+    ROOT: set(),
+    "dataset": {ROOT},
+    "storage": {ROOT},
+    "reading": {ROOT, "storage"},
+    "mount": {ROOT, "dataset", "storage", "reading"},
+    "cli": {ROOT, "dataset", "storage", "reading", "mount", "demo"},
+    "demo": {ROOT, "mount", "cli"},
+    "__main__": {"cli"},
+}
+# What only some modules may import or mention.
+ONLY_IMPORTED_BY: Final[Mapping[str, set[str]]] = {
+    "httpx": {"vbnfs.storage.s3"},
+    "pyfuse3": {"vbnfs.mount.operations", "vbnfs.mount.daemon"},
+    "platformdirs": {"vbnfs.config"},
+    "tomllib": {"vbnfs.config"},
+    "click": {"vbnfs.cli.main"},
+    "rich": {"vbnfs.cli.render"},
+}
+ENVIRONMENT: Final = {"os.environ", "os.environb", "os.getenv", "os.getenvb", "os.putenv", "os.unsetenv"}
+PRINTING: Final = {"print", "input", "sys.stdout.write", "sys.stderr.write", "sys.stdout.buffer", "sys.stderr.buffer"}
+EXITING: Final = {"exit", "quit", "SystemExit", "sys.exit"}
+ENDING_A_CHILD: Final = {"os._exit", "os.abort"}
+
+
+def modules() -> dict[str, ast.Module]:
+    """Every module of the package by its dotted name."""
+    found: dict[str, ast.Module] = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+        name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+        found[name] = ast.parse(path.read_text(encoding="utf-8"), str(path))
+    return found
+
+
+MODULES: Final = modules()
+
+
+def floor_of(module: str) -> str:
+    """The floor that a module of the package stands on."""
+    parts = module.split(".")
+    if parts[1:] == ["__main__"]:
+        return "__main__"
+    return parts[1] if (PACKAGE / Path(*parts[1:2])).is_dir() and len(parts) > 1 else ROOT
+
+
+def imports_of(tree: ast.Module, known: Mapping[str, object]) -> Iterator[str]:
+    """What a module imports, anywhere in it: modules of the package, and others, by dotted name."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"line {node.lineno}: a relative import"
+            for alias in node.names:
+                submodule = f"{node.module}.{alias.name}"
+                yield submodule if submodule in known else str(node.module)
+
+
+def words_of(tree: ast.Module) -> set[str]:
+    """The dotted names that a module mentions; `from os import environ` mentions os.environ."""
+    words: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name | ast.Attribute):
+            words.add(ast.unparse(node))
+        elif isinstance(node, ast.ImportFrom):
+            words |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return words
+
+
+def within(module: str) -> set[str]:
+    """The modules of the package that a module imports."""
+    return {name for name in imports_of(MODULES[module], MODULES) if name.split(".")[0] == "vbnfs"}
+
+
+def who_mentions(words: set[str]) -> set[str]:
+    return {module for module, tree in MODULES.items() if words_of(tree) & words}
+
+
+SAMPLE = """
+import os.path, httpx
+from vbnfs import errors, __version__
+class C:
+    def f(self):
+        from vbnfs.mount import daemon as d
+        if True:
+            from vbnfs.config import Config
+            os.environ["x"]
+        sys.stdout.write(print)
+from os import getenv
+"""
+
+
+def test_the_reader_misses_nothing() -> None:
+    """Imports in functions, of submodules and of names are all seen, and so are mentions."""
+    tree = ast.parse(SAMPLE)
+    assert set(imports_of(tree, MODULES)) == {
+        *("os.path", "httpx", "os"),
+        *("vbnfs.errors", "vbnfs", "vbnfs.mount.daemon", "vbnfs.config"),
+    }
+    assert {"os.environ", "os.getenv", "print", "sys.stdout.write"} <= words_of(tree)
+
+
+def test_every_module_stands_on_a_floor() -> None:
+    """Every folder of the package is one of the floors; none is empty."""
+    assert {floor_of(module) for module in MODULES} == set(MAY_IMPORT)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_imports_from_the_floors_below(module: str) -> None:
+    """A module imports from its own floor and from those that its floor may use."""
+    floor = floor_of(module)
+    assert {name for name in within(module) if floor_of(name) not in MAY_IMPORT[floor] | {floor}} == set()
+
+
+def test_there_are_no_cycles() -> None:
+    """No module imports itself by way of others, imports inside functions included."""
+    graph = {module: within(module) - {module, "vbnfs"} for module in MODULES}
+    assert len(list(graphlib.TopologicalSorter(graph).static_order())) >= len(MODULES) - 1
+
+
+@pytest.mark.parametrize("library", ONLY_IMPORTED_BY)
+def test_a_library_has_its_place(library: str) -> None:
+    """Only certain modules import certain libraries: HTTP, FUSE, settings and the terminal have a place each."""
+    importers = {
+        module
+        for module, tree in MODULES.items()
+        if library in {name.split(".")[0] for name in imports_of(tree, MODULES)}
+    }
+    assert importers == ONLY_IMPORTED_BY[library]
+
+
+def test_only_config_reads_the_environment() -> None:
+    """The environment is read in one module."""
+    assert who_mentions(ENVIRONMENT) == {"vbnfs.config"}
+
+
+def test_only_the_command_line_prints() -> None:
+    """Nothing is written to the terminal outside cli/, but for what the demo shows."""
+    places = who_mentions(PRINTING)
+    assert {place for place in places if floor_of(place) != "cli"} <= {"vbnfs.demo.tour"}
+
+
+def test_only_the_command_line_exits() -> None:
+    """Nothing outside cli/ ends the program."""
+    assert {place for place in who_mentions(EXITING) if floor_of(place) != "cli"} == set()
+
+
+def test_only_the_daemon_ends_a_child() -> None:
+    """A process is ended without clean-up in one place: the child that `vbnfs mount` forks."""
+    assert who_mentions(ENDING_A_CHILD) == {"vbnfs.mount.daemon"}
+
+
+def test_importing_the_package_does_nothing() -> None:
+    """`import vbnfs` gives the version and imports no module."""
+    assert list(imports_of(MODULES["vbnfs"], MODULES)) == []
+    assert "__version__" in words_of(MODULES["vbnfs"])
+
+
+def test_every_test_has_a_docstring() -> None:
+    """Each test's docstring is the fact that it pins."""
+    without: list[str] = []
+    count = 0
+    for path in sorted(TESTS.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_"):
+                count += 1
+                if not (ast.get_docstring(node) or "").strip():
+                    without.append(f"{path.relative_to(TESTS)}:{node.lineno} {node.name}")
+    assert without == []
+    assert count > 100
