@@ -91,6 +91,10 @@ class ObjectClient(Protocol):
     Every method raises a `StorageError`; being cancelled leaves nothing behind.
     """
 
+    async def reach(self) -> None:
+        """Whether the server is there: connect, and ask nothing. Raises `TransportError`."""
+        ...
+
     async def list_objects(self, prefix: str) -> list[ListedObject]:
         """The current objects below `prefix`, all pages (S3: ListObjectsV2)."""
         ...
@@ -112,7 +116,8 @@ class ObjectClient(Protocol):
     ) -> None:
         """Hand exactly the bytes of a non-empty range to `receive`, in order, in pieces of any length.
 
-        Nothing is handed on before status, Content-Range (the object's `size_bytes` included) and version id
-        agree with the question. When it raises, what was handed on is good, and the rest did not come.
+        Nothing is handed on before status, Content-Range (the object's `size_bytes` included) and the version
+        id, where the server tells it, agree with the question. When it raises, what was handed on is good, and
+        the rest did not come. What `receive` raises comes out as it is, and ends the request for good.
         """
         ...

@@ -1,7 +1,9 @@
 """Which versions there are: what is asked for, what is kept, and what is refused."""
 
 import json
+import os
 import sys
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from types import FrameType
@@ -117,6 +119,30 @@ async def test_first_load(bucket: Bucket) -> None:
     assert names(release) == ["0.9.0", "0.10.0"]
     assert (release.problems, release.is_offline) == ((), False)
     assert bucket.asked() == (1, 2, 1, 0)
+
+
+async def test_a_fresh_list_is_not_asked_for_again(bucket: Bucket) -> None:
+    """A list of manifests that is young enough costs no request in the next process; an old one is asked for."""
+    bucket.publish("0.1.0", FILES)
+    await bucket.load()
+    bucket.asked()
+    release = await bucket.catalog().load(max_age_seconds=300)
+    assert (names(release), release.is_offline) == (["0.1.0"], False)
+    assert bucket.asked() == (0, 0, 0, 0)
+    index = bucket.directory / "index"
+    for age_seconds in (301, -10):  # too old; from the future, so that its age is not known
+        os.utime(index, (0, time.time() - age_seconds))
+        await bucket.catalog().load(max_age_seconds=300)
+        assert bucket.asked() == (1, 0, 0, 0)
+
+
+async def test_offline_with_a_fresh_list(bucket: Bucket) -> None:
+    """Without network a young list serves, too, and being offline is told."""
+    bucket.publish("0.1.0", FILES)
+    await bucket.load()
+    bucket.go_offline()
+    release = await bucket.catalog().load(max_age_seconds=300)
+    assert (names(release), release.is_offline) == (["0.1.0"], True)
 
 
 async def test_sizes_and_times_are_those_of_the_version(bucket: Bucket) -> None:

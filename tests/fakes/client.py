@@ -19,7 +19,7 @@ from vbnfs.objects import (
     Receive,
 )
 
-Kind = Literal["list_objects", "list_versions", "head", "get_object", "get_range"]
+Kind = Literal["reach", "list_objects", "list_versions", "head", "get_object", "get_range"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +119,10 @@ class MemoryClient:
         gate = Gate(matches, after_bytes)
         self._gates.append(gate)
         return gate
+
+    async def reach(self) -> None:
+        """Fails as requests of the kind `reach` are told to; counts as none."""
+        await self._before(Request("reach", ""))
 
     async def list_objects(self, prefix: str) -> list[ListedObject]:
         with self._counted(Request("list_objects", prefix)) as request:

@@ -11,6 +11,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC
 from email.utils import format_datetime
@@ -323,7 +324,10 @@ class FakeS3Server:
 
     def _list_objects(self, query: Mapping[str, str]) -> Reply:
         prefix = query.get("prefix", "")
-        after = base64.urlsafe_b64decode(query.get("continuation-token", "")).decode()
+        try:
+            after = base64.urlsafe_b64decode(query.get("continuation-token", "")).decode()
+        except ValueError:
+            return error(400, "InvalidArgument")
         rows, more = self._cut(query, self.store.objects(prefix, after_key=after))
         parts = [f"<KeyCount>{len(rows)}</KeyCount>"]
         if more:
@@ -450,7 +454,7 @@ class _Connection(BaseHTTPRequestHandler):
         self._encrypt(self.fake.tunnel_tls)
         self.close_connection = False
 
-    def log_message(self, format: str, *args: Any) -> None:
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the library's own name
         """Nothing is printed."""
 
     def _encrypt(self, context: ssl.SSLContext) -> None:
@@ -461,7 +465,7 @@ class _Connection(BaseHTTPRequestHandler):
         finally:
             self.fake.rewrapped(self.number, self.connection)
             self.rfile = self.connection.makefile("rb", self.rbufsize)
-            self.wfile = self.connection.makefile("wb", self.wbufsize)  # type: ignore[assignment]
+            self.wfile = self.connection.makefile("wb", self.wbufsize)
 
     def _serve(self) -> None:
         url = urlsplit(self.path)
@@ -518,7 +522,5 @@ class _Connection(BaseHTTPRequestHandler):
 
 
 def _break(connection: socket.socket) -> None:
-    try:
+    with suppress(OSError):
         connection.shutdown(socket.SHUT_RDWR)
-    except OSError:
-        pass

@@ -11,6 +11,8 @@ is kept below the cache directory and never asked for again, since a version id 
 """
 
 import json
+import math
+import time
 from collections.abc import Iterable, Iterator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -97,19 +99,25 @@ class Catalog:
         self._was_offline = False
         self._told: set[tuple[str, ...]] = set()  # warnings, so that each is given once
 
-    async def load(self) -> Release:
+    async def load(self, *, max_age_seconds: float = 0.0) -> Release:
         """Ask the bucket what there is; without network, what is kept (and `is_offline`).
 
-        Raises a `StorageError` if the bucket cannot be reached and nothing is kept.
+        A list of manifests that was asked for within `max_age_seconds`, by whichever process, is not asked for
+        again; then it is only found out whether the server is there. Raises a `StorageError` if the bucket cannot
+        be reached and nothing is kept.
         """
+        kept, age_seconds = await trio.to_thread.run_sync(self._read_index)
         is_offline = False
         try:
-            listed = await self._list_manifests()
+            if kept and 0 <= age_seconds < max_age_seconds:
+                await self._client.reach()
+                listed = kept
+            else:
+                listed = await self._list_manifests()
         except StorageError as error:
-            listed = await trio.to_thread.run_sync(self._read_index)
-            if not listed:
+            if not kept:
                 raise
-            is_offline = True
+            listed, is_offline = kept, True
             if not self._was_offline:
                 log.warning("bucket cannot be reached; going on with what is kept", reason=str(error))
         self._was_offline = is_offline
@@ -295,12 +303,17 @@ class Catalog:
     def _write_index(self, listed: Sequence[ListedObject]) -> None:
         rows = [[o.key, o.etag, o.attributes.size_bytes, o.attributes.modified_ns] for o in listed]
         data = json.dumps(rows).encode()
-        if read_kept(path := self._directory / "index") != data:
-            self._keep(path, data)
+        self._keep(self._directory / "index", data)
 
-    def _read_index(self) -> list[ListedObject]:
-        rows = json.loads(read_kept(self._directory / "index") or b"[]")
-        return [ListedObject(key, etag, ObjectAttributes(size, time)) for key, etag, size, time in rows]
+    def _read_index(self) -> tuple[list[ListedObject], float]:
+        """The manifests that were listed last, and how many seconds ago."""
+        path = self._directory / "index"
+        rows = json.loads(read_kept(path) or b"[]")
+        listed = [ListedObject(key, etag, ObjectAttributes(size, when)) for key, etag, size, when in rows]
+        try:
+            return listed, time.time() - path.stat().st_mtime
+        except OSError:
+            return listed, math.inf
 
     def _read_attributes(self) -> Known:
         rows = json.loads(read_kept(self._directory / "attributes") or b"[]")

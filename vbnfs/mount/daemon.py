@@ -36,6 +36,7 @@ from vbnfs.errors import MountError, UsageError, VbnfsError
 from vbnfs.logs import configure_logging
 from vbnfs.metrics import Metrics
 from vbnfs.mount import control, fuse_loop
+from vbnfs.mount.attributes import Attributes
 from vbnfs.mount.mountpoint import MountEntry, find_mount, fusermount
 from vbnfs.mount.operations import FileSystem
 from vbnfs.reading.block_source import BlockSource
@@ -125,7 +126,7 @@ class Daemon:
                 source.close()
 
     async def _load_tree(self, catalog: Catalog) -> Tree:
-        release = await catalog.load()
+        release = await catalog.load(max_age_seconds=self.config.refresh_seconds)
         self._default = release.choose(self.config.dataset_version)
         self._take(release)
         return await self._make_tree()
@@ -155,16 +156,16 @@ class Daemon:
         client = RetryingClient(s3, seconds=config.io_timeout_seconds, attempts=_READ_ATTEMPTS)
         prefetch_gets = max(1, config.max_connections - _RESERVED_CONNECTIONS)
         source = BlockSource(client, cache, evictor, nursery=services, prefetch_gets=prefetch_gets)
+        public_url = partial(object_url, aws_base(config.bucket, config.region))
         prefetcher = Prefetcher(cache, source, nursery=services)
         file_system = FileSystem(
             tree=tree,
             catalog=catalog,
-            cache=cache,
-            evictor=evictor,
+            attributes=Attributes(catalog, cache, public_url=public_url),
             open_reader=partial(FileReader, cache=cache, source=source, prefetcher=prefetcher),
+            evictor=evictor,
             metrics=metrics,
             io_timeout_seconds=config.io_timeout_seconds,
-            public_url=partial(object_url, aws_base(config.bucket, config.region)),
         )
         services.start_soon(_keep_house, cache, evictor)
         return source, file_system
@@ -234,7 +235,7 @@ class Daemon:
         self._take(await catalog.load())
         new = [str(m.dataset_version) for m in self._manifests if m.dataset_version not in before]
         if new:
-            file_system.tree = await self._make_tree()
+            file_system.show(await self._make_tree())
             log.info("dataset versions have appeared", versions=new)
         return new
 

@@ -5,7 +5,7 @@ error is an answer and stays one. Waiting grows exponentially with jitter, and e
 A range that broke off is asked for from where it broke, so no byte travels twice.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Final
 
 import stamina
@@ -26,12 +26,19 @@ _LONGEST_WAIT_SECONDS: Final = 5.0
 
 
 class RetryingClient:
-    """Asks `inner` again after a transport failure, for at most `seconds` in all and `attempts` times."""
+    """Asks `inner` again after a transport failure.
+
+    There are at most `attempts` requests, and no wait for another begins once `seconds` have passed.
+    """
 
     def __init__(self, inner: ObjectClient, *, seconds: float, attempts: int) -> None:
         self._inner = inner
         self._seconds = seconds
         self._attempts = attempts
+
+    async def reach(self) -> None:
+        """See `ObjectClient`. Tried once: whoever asks wants to know how it is now."""
+        await self._inner.reach()
 
     async def list_objects(self, prefix: str) -> list[ListedObject]:
         """See `ObjectClient`."""
@@ -66,25 +73,30 @@ class RetryingClient:
     ) -> None:
         """See `ObjectClient`."""
         position = byte_range.start
+        is_handing_on = False
 
         async def receive_and_count(piece: bytes) -> None:
-            nonlocal position
+            nonlocal position, is_handing_on
+            is_handing_on = True
             await receive(piece)
+            is_handing_on = False
             position += len(piece)
 
-        async for attempt in self._tries():
+        # Nobody knows how much of a piece was used by a `receive` that failed.
+        async for attempt in self._tries(unless=lambda: is_handing_on):
             with attempt:
                 if position == byte_range.stop:  # only the end of the body's frame was missing
                     return
                 rest = ByteRange(position, byte_range.stop)
                 await self._inner.get_range(version, rest, size_bytes=size_bytes, receive=receive_and_count)
 
-    def _tries(self) -> "AsyncIterator[stamina.Attempt]":
+    def _tries(self, *, unless: Callable[[], bool] = lambda: False) -> "AsyncIterator[stamina.Attempt]":
         context = stamina.retry_context(
-            on=TransportError,
+            on=lambda error: isinstance(error, TransportError) and not unless(),
             attempts=self._attempts,
             timeout=self._seconds,
             wait_initial=_FIRST_WAIT_SECONDS,
             wait_max=_LONGEST_WAIT_SECONDS,
+            wait_jitter=_FIRST_WAIT_SECONDS,
         )
         return context.__aiter__()

@@ -2,23 +2,27 @@
 
 The only module that imports httpx. Requests are anonymous (unsigned). Addresses are virtual-hosted at AWS
 (`https://<bucket>.s3.<region>.amazonaws.com/<key>`) and path style at an endpoint (`<endpoint>/<bucket>/<key>`).
+Proxies are taken from the usual variables (HTTPS_PROXY, NO_PROXY ...).
 
 References: Amazon S3 API (GetObject, HeadObject, ListObjectsV2, ListObjectVersions), RFC 9110 (14, ranges).
 """
 
 import re
 import ssl
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
+from contextlib import aclosing, asynccontextmanager, suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Final
-from urllib.parse import quote, unquote_plus
+from types import TracebackType
+from typing import Final, Self
+from urllib.parse import SplitResult, quote, unquote_plus, urlsplit
+from urllib.request import getproxies, proxy_bypass
 from xml.etree.ElementTree import Element
 
 import defusedxml.ElementTree
 import httpx
+import trio
 from defusedxml.common import DefusedXmlException
 
 from vbnfs.errors import (
@@ -28,6 +32,7 @@ from vbnfs.errors import (
     ObjectGoneError,
     StorageError,
     TransportError,
+    UsageError,
 )
 from vbnfs.metrics import Metrics
 from vbnfs.objects import (
@@ -40,26 +45,30 @@ from vbnfs.objects import (
 )
 
 MAX_OBJECT_BYTES: Final = 1 << 62  # beyond what any S3 stores; keeps st_size a positive 64-bit number
+_MAX_TIME_NS: Final = (1 << 63) - 1  # what st_mtim can hold
 _MAX_LISTING_BYTES: Final = 16 << 20  # a page of 1,000 rows has well under 1 MB
 _MAX_ERROR_BYTES: Final = 8 << 10
 _MAX_PAGES: Final = 100_000
-_PIECE_BYTES: Final = 256 << 10
 _CONNECT_SECONDS: Final = 10.0
+_REACH_SECONDS: Final = 3.0
 _SILENCE_SECONDS: Final = 15.0  # without a single byte
-_BUSY_STATUSES: Final = frozenset({429, 500, 502, 503, 504})
-_GONE_CODES: Final = frozenset({"NoSuchKey", "NoSuchVersion", "NoSuchBucket"})
-_CONTENT_RANGE: Final = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
+_LEAST_BYTES: Final = 64 << 10  # a body that brings less than this, and not its end, ...
+_LEAST_SECONDS: Final = 30.0  # ... within that is given up: whoever shares the request would wait for hours
+_GONE_CODES: Final = frozenset({"NoSuchKey", "NoSuchVersion"})
+_CONTENT_RANGE: Final = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19})", re.ASCII)
 
 
 def aws_base(bucket: str, region: str) -> str:
-    """The address of a bucket at AWS, virtual-hosted."""
+    """The address of a bucket at AWS: virtual-hosted, if AWS's certificate (*.s3...) covers the bucket's name."""
+    if "." in bucket:
+        return f"https://s3.{region}.amazonaws.com/{bucket}"
     return f"https://{bucket}.s3.{region}.amazonaws.com"
 
 
 def object_url(base: str, version: ObjectVersion) -> str:
     """The address of an object version in the bucket at `base`."""
-    url = f"{base}/{quote(version.key, safe='/~')}"
-    return url if version.version_id is None else f"{url}?versionId={quote(version.version_id, safe='')}"
+    url = f"{base}/{_quoted_key(version.key)}"
+    return url if version.version_id is None else f"{url}?versionId={_quoted(version.version_id)}"
 
 
 class S3Client:
@@ -76,15 +85,9 @@ class S3Client:
         metrics: Metrics,
     ) -> None:
         self._bucket = bucket
-        self._base = f"{endpoint_url}/{bucket}" if endpoint_url else f"https://{bucket}.s3.{region}.amazonaws.com"
+        self._base = f"{endpoint_url}/{bucket}" if endpoint_url else aws_base(bucket, region)
         self._metrics = metrics
-        self._http = httpx.AsyncClient(
-            verify=_tls_context(ca_bundle),
-            limits=httpx.Limits(max_connections=max_connections, max_keepalive_connections=max_connections),
-            timeout=httpx.Timeout(_SILENCE_SECONDS, connect=_CONNECT_SECONDS, pool=None),
-            headers={"Accept-Encoding": "identity", "User-Agent": "vbnfs"},
-            follow_redirects=False,
-        )
+        self._http = _http_client(_tls_context(ca_bundle), max_connections)
 
     async def __aenter__(self) -> "S3Client":
         await self._http.__aenter__()
@@ -93,36 +96,53 @@ class S3Client:
     async def __aexit__(self, *exc_info: object) -> None:
         await self._http.aclose()
 
+    async def reach(self) -> None:
+        """See `ObjectClient`. Connects to the proxy, where one is used."""
+        parts = _proxy_for(urlsplit(self._base)) or urlsplit(self._base)
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        try:
+            with trio.fail_after(_REACH_SECONDS):
+                stream = await trio.open_tcp_stream(parts.hostname or "", port)
+                await stream.aclose()
+        except (OSError, UnicodeError, trio.TooSlowError) as error:
+            raise TransportError(f"{parts.hostname}:{port} cannot be reached: {_reason(error)}") from error
+
     async def list_objects(self, prefix: str) -> list[ListedObject]:
         """See `ObjectClient`."""
         rows: list[ListedObject] = []
-        async for page in self._pages({"list-type": "2", "prefix": prefix}, _next_objects):
-            rows += [_listed_object(row, page) for row in page.findall("Contents")]
+        query = {"list-type": "2", "prefix": prefix}
+        async with aclosing(self._pages(query, "ListBucketResult", _next_objects)) as pages:
+            async for page in pages:
+                rows += [_listed_object(row, page) for row in page.findall("Contents")]
         return rows
 
     async def list_versions(self, prefix: str) -> list[ListedVersion]:
         """See `ObjectClient`."""
         rows: list[ListedVersion] = []
-        async for page in self._pages({"versions": "", "prefix": prefix}, _next_versions):
-            rows += [_listed_version(row, page) for row in page.findall("Version")]
+        query = {"versions": "", "prefix": prefix}
+        async with aclosing(self._pages(query, "ListVersionsResult", _next_versions)) as pages:
+            async for page in pages:
+                rows += [_listed_version(row, page) for row in page.findall("Version")]
         return rows
 
     async def head(self, version: ObjectVersion) -> ObjectAttributes:
         """See `ObjectClient`."""
         self._metrics.head_requests += 1
         async with self._request("HEAD", self._url(version), about=str(version)) as reply:
-            _check_status(reply, b"", 200, about=str(version))
+            # There is no body; but only a reply that was read to its end leaves its connection to the next request.
+            _check_status(reply, await _error_body(reply), 200, about=str(version))
             _check_version_id(reply, version)
             try:
                 modified = parsedate_to_datetime(reply.headers["Last-Modified"])
                 return _attributes(reply.headers["Content-Length"], modified)
-            except (KeyError, ValueError) as error:
+            except (KeyError, ValueError, OverflowError) as error:
                 raise BadReplyError(f"{version}: HEAD gave no usable size or time: {error}") from error
 
     async def get_object(self, key: str, *, max_bytes: int) -> bytes:
         """See `ObjectClient`."""
         self._metrics.object_requests += 1
-        return await self._whole(self._url(ObjectVersion(key, None)), max_bytes=max_bytes, about=key)
+        async with self._request("GET", self._url(ObjectVersion(key, None)), about=key) as reply:
+            return await _whole(reply, max_bytes=max_bytes, about=key)
 
     async def get_range(
         self, version: ObjectVersion, byte_range: ByteRange, *, size_bytes: int, receive: Receive
@@ -135,12 +155,13 @@ class S3Client:
                 _check_status(reply, await _error_body(reply), 206, about=str(version))
             _check_range(reply, version, byte_range, size_bytes)
             missing = len(byte_range)
-            async for piece in reply.aiter_raw(_PIECE_BYTES):
-                missing -= len(piece)
-                if missing < 0:
-                    raise BadReplyError(f"{version}: a longer body than the {len(byte_range):,} bytes asked for")
-                self._metrics.received_bytes += len(piece)
-                await receive(piece)
+            async with _Body(reply, about=str(version)) as pieces:
+                async for piece in pieces:
+                    missing -= len(piece)
+                    if missing < 0:
+                        raise BadReplyError(f"{version}: a longer body than the {len(byte_range):,} bytes asked for")
+                    self._metrics.received_bytes += len(piece)
+                    await receive(piece)
             if missing:
                 raise TransportError(f"{version}: the body ended {missing:,} bytes too early")
 
@@ -148,13 +169,13 @@ class S3Client:
         return object_url(self._base, version)
 
     async def _pages(
-        self, query: Mapping[str, str], following: Callable[[Element], dict[str, str]]
-    ) -> AsyncIterator[Element]:
+        self, query: Mapping[str, str], root: str, following: Callable[[Element], dict[str, str]]
+    ) -> AsyncGenerator[Element]:
         """All pages of a listing. `following` gives the query of the page after one; empty at the end."""
         seen: set[tuple[str, ...]] = set()
         position: dict[str, str] = {}
         for _ in range(_MAX_PAGES):
-            page = await self._page({**query, "encoding-type": "url", **position})
+            page = await self._page({**query, "encoding-type": "url", **position}, root)
             yield page
             position = following(page)
             if not position:
@@ -164,38 +185,57 @@ class S3Client:
             seen.add(marker)
         raise BadReplyError(f"listing of {query['prefix']!r}: more than {_MAX_PAGES:,} pages")
 
-    async def _page(self, query: Mapping[str, str]) -> Element:
+    async def _page(self, query: Mapping[str, str], root: str) -> Element:
         self._metrics.list_requests += 1
         about = f"listing of {query['prefix']!r}"
-        url = f"{self._base}?" + "&".join(f"{name}={quote(value, safe='')}" for name, value in query.items())
-        body = await self._whole(url, max_bytes=_MAX_LISTING_BYTES, about=about)
-        return parse_xml(body, about=about)
-
-    async def _whole(self, url: str, *, max_bytes: int, about: str) -> bytes:
+        url = f"{self._base}?" + "&".join(f"{name}={_quoted(value)}" for name, value in query.items())
         async with self._request("GET", url, about=about) as reply:
-            if reply.status_code != 200:
-                _check_status(reply, await _error_body(reply), 200, about=about)
-            return await _body(reply, max_bytes, about)
+            return parse_xml(await _whole(reply, max_bytes=_MAX_LISTING_BYTES, about=about), root, about=about)
 
     @asynccontextmanager
     async def _request(
         self, method: str, url: str, *, about: str, headers: Mapping[str, str] | None = None
     ) -> AsyncIterator[httpx.Response]:
-        with self._failures_told(about):
+        """A reply whose body is not read yet. Exceptions of httpx become ours, and every failure is counted."""
+        try:
             async with self._http.stream(method, url, headers=headers) as reply:
                 yield reply
-
-    @contextmanager
-    def _failures_told(self, about: str) -> Iterator[None]:
-        """Exceptions of httpx become ours; every failure is counted."""
-        try:
-            yield
         except StorageError:
             self._metrics.failed_requests += 1
             raise
-        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
             self._metrics.failed_requests += 1
             raise TransportError(f"{about}: {_reason(error)} (server: {self._base})") from error
+
+
+def _proxy_for(server: SplitResult) -> SplitResult | None:
+    """The proxy that the usual variables name for a server."""
+    proxies = getproxies()
+    proxy = proxies.get(server.scheme) or proxies.get("all")
+    return urlsplit(proxy) if proxy and not proxy_bypass(server.netloc) else None
+
+
+def _quoted(text: str, safe: str = "") -> str:
+    return quote(text, safe=safe, errors="surrogatepass")  # JSON can hold surrogates; S3 has no such key
+
+
+def _quoted_key(key: str) -> str:
+    """A key as a path. httpx would take parts that are dots for steps in a tree, and leave the bucket by them."""
+    parts = _quoted(key, safe="/~").split("/")
+    return "/".join(part.replace(".", "%2E") if part in {".", ".."} else part for part in parts)
+
+
+def _http_client(tls: ssl.SSLContext, max_connections: int) -> httpx.AsyncClient:
+    try:
+        return httpx.AsyncClient(
+            verify=tls,
+            limits=httpx.Limits(max_connections=max_connections, max_keepalive_connections=max_connections),
+            timeout=httpx.Timeout(_SILENCE_SECONDS, connect=_CONNECT_SECONDS, pool=None),
+            headers={"Accept-Encoding": "identity", "User-Agent": "vbnfs"},
+            follow_redirects=False,
+        )
+    except (ValueError, ImportError, httpx.InvalidURL) as error:  # of a proxy, which httpx looks at now
+        raise UsageError(f"HTTP_PROXY, HTTPS_PROXY or ALL_PROXY cannot be used: {error}") from error
 
 
 def _tls_context(ca_bundle: Path | None) -> ssl.SSLContext:
@@ -203,7 +243,7 @@ def _tls_context(ca_bundle: Path | None) -> ssl.SSLContext:
     try:
         return ssl.create_default_context(cafile=ca_bundle) if ca_bundle else httpx.create_ssl_context()
     except OSError as error:
-        raise TransportError(f"{ca_bundle or 'SSL_CERT_FILE'}: no usable certificates: {error}") from error
+        raise UsageError(f"{ca_bundle or 'SSL_CERT_FILE'}: no usable certificates: {error}") from error
 
 
 def _reason(error: Exception) -> str:
@@ -211,29 +251,81 @@ def _reason(error: Exception) -> str:
         return f"no connection within {_CONNECT_SECONDS:.0f} s"
     if isinstance(error, httpx.TimeoutException):
         return f"no byte for {_SILENCE_SECONDS:.0f} s"
-    return str(error) or type(error).__name__
+    causes = list(_causes(error))
+    told = next((text for cause in causes if (text := str(cause))), type(error).__name__)
+    if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes):
+        return f"{told}; certificates to trust are named by --ca-bundle"
+    return told
 
 
-async def _body(reply: httpx.Response, max_bytes: int, about: str) -> bytes:
-    pieces: list[bytes] = []
-    length = 0
-    async for piece in reply.aiter_raw():
-        length += len(piece)
-        if length > max_bytes:
-            raise BadReplyError(f"{about}: more than {max_bytes:,} bytes")
-        pieces.append(piece)
-    if (told := reply.headers.get("Content-Length")) is not None and told != str(length):
-        raise TransportError(f"{about}: {length:,} of {told} bytes came")
-    return b"".join(pieces)
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+class _Body:
+    """A reply's body, in pieces as they come; entered before, left after.
+
+    What a server is allowed to take does not count the time between two pieces, which is the caller's.
+    """
+
+    def __init__(self, reply: httpx.Response, *, about: str) -> None:
+        self._reply = reply
+        self._pieces = reply.aiter_raw()
+        self._about = about
+        self._due_bytes, self._left_seconds = _LEAST_BYTES, _LEAST_SECONDS
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the reply, and run httpx's generators to their end, which is near then: else they linger."""
+        with trio.CancelScope(shield=True), suppress(httpx.HTTPError, httpx.StreamError):
+            await self._reply.aclose()
+            async for _ in self._pieces:
+                pass
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        began = trio.current_time()
+        with trio.move_on_after(self._left_seconds):
+            piece = await anext(self._pieces)
+            self._due_bytes -= len(piece)
+            self._left_seconds -= trio.current_time() - began
+            if self._due_bytes <= 0:
+                self._due_bytes, self._left_seconds = _LEAST_BYTES, _LEAST_SECONDS
+            return piece
+        raise TransportError(f"{self._about}: less than {_LEAST_BYTES:,} bytes in {_LEAST_SECONDS:.0f} s")
+
+
+async def _whole(reply: httpx.Response, *, max_bytes: int, about: str) -> bytes:
+    """The body of a 200."""
+    if reply.status_code != 200:
+        _check_status(reply, await _error_body(reply), 200, about=about)
+    _check_encoding(reply, about)
+    data = bytearray()
+    async with _Body(reply, about=about) as pieces:
+        async for piece in pieces:
+            data += piece
+            if len(data) > max_bytes:
+                raise BadReplyError(f"{about}: more than {max_bytes:,} bytes")
+    return bytes(data)
 
 
 async def _error_body(reply: httpx.Response) -> bytes:
     """The start of an error's body, as far as it can be had."""
     body = b""
-    async for piece in reply.aiter_raw():
-        body += piece
-        if len(body) >= _MAX_ERROR_BYTES:
-            break
+    async with _Body(reply, about="error") as pieces:
+        with suppress(httpx.HTTPError, TransportError):
+            async for piece in pieces:
+                body += piece
+                if len(body) >= _MAX_ERROR_BYTES:
+                    break
     return body[:_MAX_ERROR_BYTES]
 
 
@@ -248,12 +340,13 @@ def _check_status(reply: httpx.Response, body: bytes, expected: int, *, about: s
     if status == expected:
         return
     told = f"{about}: HTTP {status}{f' {code}' if code else ''}"
-    if status in _BUSY_STATUSES:
+    if status in {408, 429} or (status >= 500 and status != 501):  # 501: the server never does this
         raise BusyError(told)
     if status in {401, 403}:
         raise AccessDeniedError(f"{told}: the bucket does not allow anonymous reading of this")
-    # An unknown version id is 404 NoSuchVersion at AWS, 404 NoSuchKey at Ceph, 400 InvalidArgument at MinIO.
-    if status in {404, 410} or code in _GONE_CODES or (status == 400 and code == "InvalidArgument"):
+    if code == "NoSuchBucket":
+        raise ObjectGoneError(f"{told}: there is no such bucket; check --bucket and --endpoint-url")
+    if status in {404, 410} or code in _GONE_CODES or _is_unknown_version(reply, code):
         raise ObjectGoneError(f"{told}: S3 does not have this (any more)")
     if 300 <= status < 400:
         where = reply.headers.get("x-amz-bucket-region") or reply.headers.get("Location", "elsewhere")
@@ -261,6 +354,16 @@ def _check_status(reply: httpx.Response, body: bytes, expected: int, *, about: s
     if status == 200 and expected == 206:
         raise BadReplyError(f"{told}: the server ignores Range and sends the whole object")
     raise BadReplyError(f"{told}: {expected} was expected")
+
+
+def _is_unknown_version(reply: httpx.Response, code: str) -> bool:
+    """AWS: 404 NoSuchVersion, Ceph: 404 NoSuchKey; MinIO, and AWS for an odd id: 400 InvalidArgument.
+
+    Of these, 400 can mean other things, and the reply to HEAD has no body that would tell.
+    """
+    request = reply.request
+    odd = code == "InvalidArgument" or request.method == "HEAD"
+    return reply.status_code == 400 and "versionId" in request.url.params and odd
 
 
 def _check_range(reply: httpx.Response, version: ObjectVersion, byte_range: ByteRange, size_bytes: int) -> None:
@@ -275,12 +378,18 @@ def _check_range(reply: httpx.Response, version: ObjectVersion, byte_range: Byte
     length = reply.headers.get("Content-Length")
     if length is not None and length != str(len(byte_range)):
         raise BadReplyError(f"{version}: Content-Length {length} for a range of {len(byte_range)} bytes")
-    if reply.headers.get("Content-Encoding", "identity") != "identity":
-        raise BadReplyError(f"{version}: the body is encoded, though no encoding was accepted")
+    _check_encoding(reply, str(version))
     _check_version_id(reply, version)
 
 
+def _check_encoding(reply: httpx.Response, about: str) -> None:
+    encoding = reply.headers.get("Content-Encoding", "")
+    if encoding.lower() not in {"", "identity"}:
+        raise BadReplyError(f"{about}: the body is encoded ({encoding!r:.40}), though no encoding was accepted")
+
+
 def _check_version_id(reply: httpx.Response, version: ObjectVersion) -> None:
+    """A server may leave the header out, as for what was stored before the bucket had versions."""
     sent = reply.headers.get("x-amz-version-id")
     if sent is not None and version.version_id is not None and sent != version.version_id:
         raise BadReplyError(f"{version}: the server sent version {sent!r:.200}")
@@ -289,7 +398,7 @@ def _check_version_id(reply: httpx.Response, version: ObjectVersion) -> None:
 # Listings
 
 
-def parse_xml(body: bytes, *, about: str) -> Element:
+def parse_xml(body: bytes, root_tag: str, *, about: str) -> Element:
     """An S3 reply's XML with its namespaces taken off. Entities and DTDs are refused (`BadReplyError`)."""
     try:
         root: Element = defusedxml.ElementTree.fromstring(body, forbid_dtd=True)
@@ -297,6 +406,8 @@ def parse_xml(body: bytes, *, about: str) -> Element:
         raise BadReplyError(f"{about}: not an S3 listing: {error!r:.200}") from error
     for element in root.iter():
         element.tag = element.tag.rpartition("}")[2]
+    if root.tag != root_tag:
+        raise BadReplyError(f"{about}: not an S3 listing: <{root.tag:.40}>, and not <{root_tag}>")
     return root
 
 
@@ -345,8 +456,11 @@ def _field(element: Element, name: str) -> str:
 
 def _attributes(size: str, modified: datetime) -> ObjectAttributes:
     """Whole seconds, since HEAD has no more: a time must not depend on how it was asked for."""
-    if not re.fullmatch(r"\d{1,20}", size) or int(size) > MAX_OBJECT_BYTES:
+    if not re.fullmatch(r"[0-9]{1,20}", size) or int(size) > MAX_OBJECT_BYTES:
         raise ValueError(f"a size of {size!r:.40}")
     if modified.tzinfo is None:
         modified = modified.replace(tzinfo=UTC)
-    return ObjectAttributes(int(size), int(modified.timestamp()) * 1_000_000_000)
+    modified_ns = int(modified.timestamp()) * 1_000_000_000
+    if not 0 <= modified_ns <= _MAX_TIME_NS:
+        raise ValueError(f"a time of {modified}")
+    return ObjectAttributes(int(size), modified_ns)
