@@ -57,7 +57,9 @@ def make_runtime_directory() -> Path:
     return directory
 
 
-async def serve(path: Path, commands: Mapping[str, Command]) -> None:
+async def serve(
+    path: Path, commands: Mapping[str, Command], *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
     """Answer at `path`, for ever; the socket is removed at the end."""
     make_runtime_directory()
     path.unlink(missing_ok=True)
@@ -75,6 +77,7 @@ async def serve(path: Path, commands: Mapping[str, Command]) -> None:
                 except trio.BrokenResourceError:
                     log.debug("control: the asker went away")
 
+        task_status.started()
         await trio.serve_listeners(answer, [trio.SocketListener(listener)])
     finally:
         listener.close()

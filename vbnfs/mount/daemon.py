@@ -8,6 +8,7 @@ listed, or for the reason why not. The child leaves the terminal's session only 
 automounter waits for the session that asked.
 """
 
+import gc
 import json
 import os
 import resource
@@ -129,7 +130,12 @@ class Daemon:
         release = await catalog.load(max_age_seconds=self.config.refresh_seconds)
         self._default = release.choose(self.config.dataset_version)
         self._take(release)
-        return await self._make_tree()
+        tree = await self._make_tree()
+        # Manifests and tree are hundreds of thousands of objects that stay: if the collector looked at them again and
+        # again, it would hold the event loop up for tens of milliseconds each time.
+        gc.collect()
+        gc.freeze()
+        return tree
 
     def _take(self, release: Release) -> None:
         """Add what a release has to what is shown; a version that was shown stays."""

@@ -14,19 +14,19 @@ from typing import Final
 import pyfuse3
 import trio
 
-_REQUESTS_BETWEEN_YIELDS: Final = 16  # about a millisecond of requests that are answered from the tree
+REQUESTS_BETWEEN_YIELDS: Final = 16  # about a millisecond of requests that are answered from the tree
 
 
 def install() -> None:
     """Give pyfuse3 its `trio`, before `pyfuse3.main`."""
     vars(pyfuse3)["trio"] = SimpleNamespace(
         **{name: value for name, value in vars(trio).items() if name not in {"Lock", "lowlevel"}},
-        Lock=_Lock,
-        lowlevel=SimpleNamespace(**{**vars(trio.lowlevel), "wait_readable": _Readiness().wait}),
+        Lock=EagerLock,
+        lowlevel=SimpleNamespace(**{**vars(trio.lowlevel), "wait_readable": Readiness().wait}),
     )
 
 
-class _Readiness:
+class Readiness:
     """Waits for one descriptor; by poll(2) first, which takes a microsecond."""
 
     def __init__(self) -> None:
@@ -41,11 +41,11 @@ class _Readiness:
         self._answered += 1
         if not self._poll.poll(0):
             await trio.lowlevel.wait_readable(descriptor)
-        elif self._answered % _REQUESTS_BETWEEN_YIELDS == 0:
+        elif self._answered % REQUESTS_BETWEEN_YIELDS == 0:
             await trio.lowlevel.checkpoint()
 
 
-class _Lock:
+class EagerLock:
     """A lock that is taken at once if it is free, also before those who wait.
 
     Whoever leaves it wakes one of them. That one runs when the leaver has to wait for something: then somebody
