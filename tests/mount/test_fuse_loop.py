@@ -103,11 +103,10 @@ async def test_somebody_takes_over_from_a_leaver_that_waits() -> None:
 async def test_cancelled_waiter_leaves_the_lock_usable() -> None:
     """A waiter that gives up takes nothing with it."""
     lock = EagerLock()
-    async with trio.open_nursery() as nursery:
-        async with lock:
-            nursery.start_soon(lock.__aenter__)
-            await wait_all_tasks_blocked()
-            nursery.cancel_scope.cancel()
+    async with trio.open_nursery() as nursery, lock:
+        nursery.start_soon(lock.__aenter__)
+        await wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
     async with lock:
         pass
 

@@ -66,10 +66,11 @@ def test_requests_of_ls(mounts: Mounts, server: FakeS3Server, store: MemoryStore
 
 
 def test_looking_in_other_ways(mounts: Mounts, server: FakeS3Server) -> None:
-    """find, du and globs over everything ask for nothing, either."""
+    """find, du and globs over a whole version ask for nothing, either."""
     mount = mounts(server.endpoint_url)
     server.forget_requests()
-    for command in (["find", ".", "-size", "+1G", "-newer", "README.txt"], ["du", "-s", "."], ["du", "-sb", "."]):
-        subprocess.run(command, cwd=mount.path, capture_output=True, check=True)
-    assert sum(1 for _ in mount.path.glob("manifests/*/behavior_ecephys_sessions/*/*.nwb")) > 5 * 800
+    version = mount.path / "manifests" / "v0.4.0"
+    for command in (["find", ".", "-size", "+1G", "-newer", "project_metadata"], ["du", "-s", "."], ["du", "-sb", "."]):
+        subprocess.run(command, cwd=version, capture_output=True, check=True)
+    assert sum(1 for _ in version.glob("behavior_ecephys_sessions/*/*.nwb")) > 800
     assert server.count() == 0

@@ -21,7 +21,7 @@ import structlog
 import trio
 from cachetools import LRUCache
 
-from vbnfs.errors import StorageError, VbnfsError
+from vbnfs.errors import BadReplyError, StorageError, VbnfsError
 from vbnfs.objects import BlockKey, ByteRange, Content, ObjectClient
 from vbnfs.reading.planner import plan_gets
 from vbnfs.storage.block_cache import BlockCache, block_range
@@ -79,8 +79,20 @@ class BlockSource:
         self._prefetch_gets = prefetch_gets
         self._prefetching = 0
         self._waiting: deque[_Get] = deque()
+        self._is_kept = True  # whether the disk took the last block; written in a thread
         send, receive = trio.open_memory_channel[tuple[Content, int, bytes]](_QUEUED_BLOCKS)
         self._to_disk, self._from_gets = send, receive
+
+    @property
+    def room_bytes(self) -> int:
+        """How far ahead of a reader to fetch, at most: what comes has to be there still when it is read."""
+        on_disk = self._evictor.limit_bytes // 4 if self._is_kept else 0
+        return max(_RECENT_BYTES // 2, on_disk)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether blocks are on their way, from S3 or to the disk."""
+        return bool(self._pending)
 
     async def get(self, content: Content, indices: Sequence[int]) -> dict[int, bytes]:
         """The bytes of blocks that the disk did not have, by number. Raises a `StorageError`."""
@@ -118,7 +130,7 @@ class BlockSource:
             while len(batch) < _BLOCKS_A_WRITE:
                 try:
                     batch.append(self._from_gets.receive_nowait())
-                except trio.WouldBlock:
+                except (trio.WouldBlock, trio.EndOfChannel):  # that is all, for now or for good
                     break
             await trio.to_thread.run_sync(self._write, batch)
             for content, index, _ in batch:
@@ -170,6 +182,7 @@ class BlockSource:
         try:
             size_bytes = get.content.size_bytes
             await self._client.get_range(get.content.source, whole, size_bytes=size_bytes, receive=receive)
+            failure = BadReplyError(f"{get.content.source}: fewer bytes than were asked for")
         except VbnfsError as error:
             failure = error
         except Exception as error:
@@ -193,9 +206,10 @@ class BlockSource:
                 self._pending.pop(BlockKey(get.content.content_id, index), None)
 
     def _write(self, batch: Sequence[tuple[Content, int, bytes]]) -> None:
-        written = sum(self._cache.put(content, index, data) for content, index, data in batch)
-        if written:
-            self._evictor.wrote(written)
+        for content, index, data in batch:
+            if self._evictor.make_room(len(data)):
+                self._cache.forget_deleted()
+            self._is_kept = self._cache.put(content, index, data) > 0
 
 
 async def _settled(pending: _PendingBlock) -> bytes:
@@ -212,15 +226,18 @@ class _Assembly:
 
     def __init__(self, content: Content, indices: range) -> None:
         self._content = content
+        self._indices = indices
         self._index = indices[0]
         self._pieces: list[bytes] = []
         self._length = 0
 
     def add(self, piece: bytes) -> list[tuple[int, bytes]]:
-        """The blocks that `piece` completes, with their numbers."""
+        """The blocks that `piece` completes, with their numbers. Raises `BadReplyError` for bytes too many."""
         done: list[tuple[int, bytes]] = []
         view = memoryview(piece)
         while view:
+            if self._index not in self._indices:
+                raise BadReplyError(f"{self._content.source}: more bytes than were asked for")
             wanted = len(block_range(self._content, self._index)) - self._length
             part, view = view[:wanted], view[wanted:]
             self._pieces.append(bytes(part) if len(part) != len(piece) else piece)

@@ -1,7 +1,5 @@
 """One open file: read(offset, size), and what its pattern of reads says about the next ones."""
 
-from collections.abc import Mapping
-
 import trio
 
 from vbnfs.objects import ByteRange, Content
@@ -9,6 +7,7 @@ from vbnfs.reading.block_source import BlockSource
 from vbnfs.reading.planner import AccessPattern, blocks_of
 from vbnfs.reading.prefetch import Prefetcher
 from vbnfs.storage.block_cache import BlockCache, block_range
+from vbnfs.storage.segment import BLOCK_BYTES
 
 
 class FileReader:
@@ -40,28 +39,29 @@ class FileReader:
 
     async def _from_source(self, wanted: ByteRange) -> bytes | memoryview:
         """At least one block is not on the disk. Those that are come from there, the others from S3."""
-        on_disk: dict[int, memoryview] = {}
+        parts: dict[int, bytes | memoryview] = {}
         lacking: list[int] = []
         for index in blocks_of(wanted):
-            data = await self._from_disk(block_range(self._content, index))
+            data = await self._from_disk(self._part(wanted, index))
             if data is None:
                 lacking.append(index)
             else:
-                on_disk[index] = data
-        return self._join(wanted, {**on_disk, **await self._source.get(self._content, lacking)})
+                # A copy: nobody looks after a view's file while this waits for S3.
+                parts[index] = bytes(data)
+        for index, block in (await self._source.get(self._content, lacking)).items():
+            start, part = index * BLOCK_BYTES, self._part(wanted, index)
+            parts[index] = memoryview(block)[part.start - start : part.stop - start]
+        return b"".join(parts[index] for index in blocks_of(wanted)) if len(parts) > 1 else parts.popitem()[1]
 
-    def _join(self, wanted: ByteRange, blocks: Mapping[int, bytes | memoryview]) -> bytes | memoryview:
-        parts: list[memoryview] = []
-        for index in blocks_of(wanted):
-            block = block_range(self._content, index)
-            start, stop = max(wanted.start, block.start), min(wanted.stop, block.stop)
-            parts.append(memoryview(blocks[index])[start - block.start : stop - block.start])
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+    def _part(self, wanted: ByteRange, index: int) -> ByteRange:
+        """What of block `index` is wanted."""
+        block = block_range(self._content, index)
+        return ByteRange(max(wanted.start, block.start), min(wanted.stop, block.stop))
 
     def _advise(self, wanted: ByteRange) -> None:
         """Hand what lies ahead to the prefetcher: each part once, and not in crumbs."""
         self._pattern = self._pattern.after(wanted)
-        ahead = self._pattern.readahead(self._content.size_bytes)
+        ahead = self._pattern.readahead(self._content.size_bytes, room_bytes=self._source.room_bytes)
         if not self._advised.start <= ahead.start <= self._advised.stop:
             self._advised = ByteRange(ahead.start, ahead.start)  # a new run
         fresh = ByteRange(self._advised.stop, max(ahead.stop, self._advised.stop))

@@ -12,6 +12,10 @@ _NEAR_BYTES: Final = 1 << 20  # the kernel's readahead sends its requests side b
 _SEQUENTIAL_BYTES: Final = 2 * BLOCK_BYTES  # read in a row before it counts as a pattern
 _WINDOW_FACTOR: Final = 4  # fetched ahead at most so many times what was read: a reader that stops wastes no more
 _MAX_WINDOW_BYTES: Final = 128 << 20
+# Ten seconds of an LFP channel are 5 MB in a row, and then the reader is elsewhere: until more than that was
+# read, a window that keeps one connection busy will do.
+_SHORT_RUN_BYTES: Final = 8 << 20
+_SHORT_WINDOW_BYTES: Final = 4 << 20
 
 
 def blocks_of(byte_range: ByteRange) -> range:
@@ -44,9 +48,13 @@ class AccessPattern:
             return AccessPattern(read.stop, 0)
         return AccessPattern(max(self.position, read.stop), self.run_bytes + len(read))
 
-    def readahead(self, size_bytes: int) -> ByteRange:
-        """What is worth having soon: nothing for random reads, a growing window for sequential ones."""
+    def readahead(self, size_bytes: int, *, room_bytes: int) -> ByteRange:
+        """What is worth having soon: nothing for random reads, a growing window for sequential ones.
+
+        `room_bytes` is how much can be kept until it is read.
+        """
         window = 0
         if self.run_bytes >= _SEQUENTIAL_BYTES:
-            window = min(self.run_bytes * _WINDOW_FACTOR, _MAX_WINDOW_BYTES)
+            largest = _SHORT_WINDOW_BYTES if self.run_bytes < _SHORT_RUN_BYTES else _MAX_WINDOW_BYTES
+            window = min(self.run_bytes * _WINDOW_FACTOR, largest, room_bytes)
         return ByteRange(self.position, self.position + window).clip(size_bytes)

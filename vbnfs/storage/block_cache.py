@@ -46,6 +46,7 @@ class BlockCache:
         self._metrics = metrics
         self._lock = threading.Lock()  # protects _open: look-up, insertion, removal; held for no system call
         self._open: LRUCache[_Name, Segment] = LRUCache(_OPEN_SEGMENTS)
+        self._told: str | None = None  # why blocks cannot be kept: a full disk is told of once, not for each
 
     def read_nowait(self, content: Content, byte_range: ByteRange) -> memoryview | None:
         """Like `read`, but raises `trio.WouldBlock` where the disk, or a first check, might take time."""
@@ -81,19 +82,21 @@ class BlockCache:
         name = (content.content_id, number)
         try:
             segment = self._known(name)
-            if segment is None or not segment.is_linked:
+            if segment is None or not segment.is_whole:
                 segment = self._remember(name, Segment.create(self._path(name), **_shape(content, number)))
             segment.write(local, data)
         except OSError as error:
             self._metrics.cache_write_errors += 1
-            log.warning("block cannot be kept", file=str(self._path(name)), reason=str(error))
+            if error.strerror != self._told:
+                self._told = error.strerror
+                log.warning("blocks cannot be kept", file=str(self._path(name)), reason=str(error))
             return 0
+        self._told = None
         return len(data)
 
     def cached_bytes(self, content: Content) -> int:
         """How many bytes of a content are here."""
-        segments = (self._segment(content, number) for number in _numbers(content))
-        return sum(segment.held_bytes() for segment in segments if segment is not None)
+        return sum(self._held_bytes(content, number) for number in _numbers(content))
 
     def allocated_bytes(self, content: Content) -> int:
         """What a content's segment files take on the disk. Looks at directory entries only."""
@@ -106,11 +109,11 @@ class BlockCache:
         return total
 
     def forget_deleted(self) -> None:
-        """Close segments that were evicted, by whomever: only then does the disk give the space back."""
+        """Close segments that were evicted (by whomever: only then is the space free) or cut short."""
         with self._lock:
             known = list(self._open.items())
         for name, segment in known:
-            if not segment.is_linked:
+            if not segment.is_whole:
                 self._forget(name, segment)
 
     def _read_segment(self, content: Content, number: int, part: ByteRange) -> memoryview | None:
@@ -132,6 +135,13 @@ class BlockCache:
         except OSError:
             return False
 
+    def _held_bytes(self, content: Content, number: int) -> int:
+        try:
+            segment = self._segment(content, number)
+            return 0 if segment is None else segment.held_bytes()
+        except OSError:
+            return 0
+
     def _segment(self, content: Content, number: int) -> Segment | None:
         name = (content.content_id, number)
         segment = self._known(name)
@@ -147,7 +157,9 @@ class BlockCache:
 
     def _remember(self, name: _Name, segment: Segment) -> Segment:
         with self._lock:
+            replaced = self._open.pop(name, None)
             self._open[name] = segment
+        del replaced  # closing an evicted file frees its space, which takes time: not under the lock
         return segment
 
     def _forget(self, name: _Name, segment: Segment) -> None:

@@ -1,9 +1,11 @@
 """Keep the cache within its size: what to delete (pure), and deleting it.
 
 Usage is what the files take on the disk (st_blocks), for sparse files are what the cache is made of. Nobody keeps
-the books for all processes; each looks again after it has written a small part of the limit, so that usage stays
-within 5 % of it. Victims are whole segments, least recently used (st_mtime) first. Deleting is unlink(2):
-whoever has the file open goes on reading the bytes that it verified.
+the books for all processes; each looks again before it writes more than a small part of the limit, and makes room for
+what it is about to write, so that usage stays within 5 % of the limit. With a limit so small that one block is more
+than that part, every block is looked out for. Victims are whole segments, least recently used (st_mtime) first; that
+may be the segment which is being filled, if the limit is smaller than it. Deleting is unlink(2): whoever has the file
+open goes on reading the bytes that it verified.
 """
 
 import fcntl
@@ -85,26 +87,40 @@ class Evictor:
         """What it may take."""
         return self._limit_bytes
 
-    def wrote(self, count_bytes: int) -> None:
-        """Tell of bytes that were added; looks, and evicts, when enough has come together."""
-        self._written_bytes += count_bytes
-        if self._written_bytes >= self._limit_bytes * _LOOK_AGAIN:
-            self.look()
+    def make_room(self, count_bytes: int) -> bool:
+        """Tell of bytes that are about to be written; looks when enough has come together.
 
-    def look(self) -> None:
-        """Find out what is used, and evict if it is too much. Does nothing if a look is under way."""
+        Returns whether anything was evicted.
+        """
+        self._written_bytes += count_bytes
+        if self._written_bytes < self._limit_bytes * _LOOK_AGAIN:
+            return False
+        return self.look(coming_bytes=count_bytes)
+
+    def look(self, *, coming_bytes: int = 0) -> bool:
+        """Find out what is used, and evict if that and what is coming are too much.
+
+        Returns whether anything was evicted. Does nothing if a look is under way.
+        """
         if not self._lock.acquire(blocking=False):
-            return
+            return False
         try:
-            self._written_bytes = 0
-            files = list(scan(self._directory))
-            self._usage_bytes = sum(file.allocated_bytes for file in files)
-            if victims := choose_victims(files, limit_bytes=self._limit_bytes):
-                with _only_evictor(self._directory) as alone:
-                    if alone:
-                        self._delete(victims)
+            self._written_bytes = coming_bytes
+            room_for = max(0, self._limit_bytes - coming_bytes)
+            if not self._choose(room_for):
+                return False
+            with _only_evictor(self._directory) as is_alone:
+                # Chosen again: another process may have made room since, and must not be doubled.
+                victims = self._choose(room_for) if is_alone else []
+                self._delete(victims)
+                return bool(victims)
         finally:
             self._lock.release()
+
+    def _choose(self, limit_bytes: int) -> list[SegmentFile]:
+        files = list(scan(self._directory))
+        self._usage_bytes = sum(file.allocated_bytes for file in files)
+        return choose_victims(files, limit_bytes=limit_bytes)
 
     def _delete(self, victims: Sequence[SegmentFile]) -> None:
         freed = 0
@@ -114,18 +130,26 @@ class Evictor:
                 freed += victim.allocated_bytes
                 self._metrics.evicted_segments += 1
         self._usage_bytes -= freed
-        log.info("evicted", files=len(victims), freed_bytes=freed, usage_bytes=self._usage_bytes)
+        if victims:
+            log.info("evicted", files=len(victims), freed_bytes=freed, usage_bytes=self._usage_bytes)
 
 
 @contextmanager
 def _only_evictor(directory: Path) -> Iterator[bool]:
-    """Whether no other process is evicting: two would delete twice as much as is needed."""
-    descriptor = os.open(directory / ".evicting", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    """Whether no other process is evicting: two would delete twice as much as is needed.
+
+    Where no lock can be had, that is all that can happen, and better than a cache that grows for ever.
+    """
+    descriptor, is_alone = -1, True
     try:
+        descriptor = os.open(directory / ".evicting", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        yield False
-    else:
-        yield True
+        is_alone = False
+    except OSError as error:
+        log.warning("evicting without a lock", reason=str(error))
+    try:
+        yield is_alone
     finally:
-        os.close(descriptor)
+        if descriptor >= 0:
+            os.close(descriptor)

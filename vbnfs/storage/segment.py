@@ -11,7 +11,8 @@ the same block write the same bytes, and a torn or lost write does not match its
 
 Read bytes are a view of a mapping: no copy in Python. The pages are populated first (madvise(2),
 MADV_POPULATE_READ, Linux 5.14), which turns a file that somebody truncated, or a disk that fails, into an error
-that can be caught; a plain access would be a SIGBUS. The mapping lives as long as the view.
+that can be caught; a plain access would be a SIGBUS. The mapping lives as long as the view. A file that was cut
+short is never made longer: it would show holes where there were verified bytes.
 """
 
 import errno
@@ -36,6 +37,7 @@ TABLE_BYTES: Final = SEGMENT_BLOCKS * _RECORD_BYTES
 
 _NO_RECORD: Final = bytes(_RECORD_BYTES)
 _POPULATE_READ: Final = 22  # MADV_POPULATE_READ, include/uapi/asm-generic/mman-common.h; Python has no name for it
+_MAPPED_BYTES: Final = 64 << 10  # making a mapping costs 8 µs: as much as copying so many bytes
 _TOUCH_SECONDS: Final = 60.0  # st_mtime, by which eviction chooses, is at most so old for a segment in use
 
 
@@ -48,7 +50,7 @@ class Segment:
         self._seed = xxhash.xxh3_64_intdigest(identity.encode())
         self._data_bytes = data_bytes
         self._verified = bytearray(SEGMENT_BLOCKS)
-        self._touched = 0.0
+        self._touched = -_TOUCH_SECONDS
 
     @classmethod
     def open(cls, path: Path, *, identity: str, data_bytes: int) -> "Segment | None":
@@ -73,7 +75,7 @@ class Segment:
         segment = cls.open(path, identity=identity, data_bytes=data_bytes)
         while segment is None:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            path.unlink(missing_ok=True)
+            _unlink_if_shorter(path, TABLE_BYTES + data_bytes)
             descriptor, temporary = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, dir=path.parent)
             try:
                 os.ftruncate(descriptor, TABLE_BYTES + data_bytes)
@@ -89,15 +91,16 @@ class Segment:
         os.close(self._descriptor)
 
     @property
-    def is_linked(self) -> bool:
-        """False once the file was evicted: its bytes can still be read, but nobody else will find them."""
-        return os.fstat(self._descriptor).st_nlink > 0
+    def is_whole(self) -> bool:
+        """False once the file was evicted or cut short: what is left can be read, but no block may be added."""
+        status = os.fstat(self._descriptor)
+        return status.st_nlink > 0 and status.st_size >= TABLE_BYTES + self._data_bytes
 
     def read(self, byte_range: ByteRange) -> memoryview | None:
-        """Verified bytes of a range within the segment's data; None if any block is missing or damaged.
+        """Verified bytes of a non-empty range within the segment's data; None if a block of it is not here.
 
-        May wait for the disk. A block that does not match loses its record: it will be written again.
-        Raises `DamagedBlockError` for it, once.
+        May wait for the disk. A block that does not match loses its record, so that it will be written again:
+        `DamagedBlockError`. Raises `OSError` where the disk fails.
         """
         for index in _blocks(byte_range):
             if not self._verified[index] and not self._verify(index):
@@ -117,7 +120,7 @@ class Segment:
         return all(_is_in_memory(self._descriptor, TABLE_BYTES + position) for position in ends)
 
     def write(self, index: int, data: bytes) -> None:
-        """Store a block: its bytes first, its record after. Raises `OSError`."""
+        """Store a block of a segment that `is_whole`: its bytes first, its record after. Raises `OSError`."""
         offset = TABLE_BYTES + index * BLOCK_BYTES
         view = memoryview(data)
         while view:
@@ -135,8 +138,9 @@ class Segment:
         record = self._record(index)
         if record == _NO_RECORD:
             return False
-        data = self._view(TABLE_BYTES + index * BLOCK_BYTES, self._block_bytes(index))
-        if data is None or self._checksum(index, data) != record:
+        # Read, not mapped: the file may be cut short while the checksum is being computed.
+        data = os.pread(self._descriptor, self._block_bytes(index), TABLE_BYTES + index * BLOCK_BYTES)
+        if self._checksum(index, data) != record:
             with suppress(OSError):  # a read-only cache stays as it is
                 os.pwrite(self._descriptor, _NO_RECORD, index * _RECORD_BYTES)
             raise DamagedBlockError(f"{self.path}: block {index} does not match its checksum")
@@ -149,24 +153,27 @@ class Segment:
     def _block_bytes(self, index: int) -> int:
         return max(0, min(BLOCK_BYTES, self._data_bytes - index * BLOCK_BYTES))
 
-    def _checksum(self, index: int, data: bytes | memoryview) -> bytes:
+    def _checksum(self, index: int, data: bytes) -> bytes:
         digest = xxhash.xxh3_128_digest(data, seed=(self._seed + index) % (1 << 64))
         return digest if digest != _NO_RECORD else b"\1" * _RECORD_BYTES
 
     def _view(self, offset: int, length: int) -> memoryview | None:
-        """A mapping of part of the file; None if the file does not reach that far, or the disk fails."""
+        """Part of the file; None if it does not reach that far, or the disk fails."""
+        if length >= _MAPPED_BYTES:
+            # Cut short, a kernel before 5.14, no descriptor left: reading will tell, or serve.
+            with suppress(OSError, ValueError):
+                return self._map(offset, length)
+        with suppress(OSError):
+            return self._copy(offset, length)
+        return None
+
+    def _map(self, offset: int, length: int) -> memoryview:
         lead = offset % mmap.ALLOCATIONGRANULARITY
-        try:
-            mapping = mmap.mmap(self._descriptor, lead + length, offset=offset - lead, access=mmap.ACCESS_READ)
-            mapping.madvise(_POPULATE_READ)
-        except ValueError:  # mmap: longer than the file
-            return None
-        except OSError as error:
-            return self._copy(offset, length) if error.errno == errno.EINVAL else None
+        mapping = mmap.mmap(self._descriptor, lead + length, offset=offset - lead, access=mmap.ACCESS_READ)
+        mapping.madvise(_POPULATE_READ)
         return memoryview(mapping)[lead:]
 
     def _copy(self, offset: int, length: int) -> memoryview | None:
-        """For kernels before 5.14: read(2) tells of a truncated file without a signal, too."""
         data = os.pread(self._descriptor, length, offset)
         return memoryview(data) if len(data) == length else None
 
@@ -190,6 +197,13 @@ def _open(path: Path) -> int:
         if error.errno not in {errno.EROFS, errno.EACCES}:
             raise
         return os.open(path, os.O_RDONLY | flags)  # a cache that can only be read still serves
+
+
+def _unlink_if_shorter(path: Path, length: int) -> None:
+    """Make room for a new file, but not by taking away one that another process has just made."""
+    with suppress(FileNotFoundError):
+        if path.lstat().st_size < length:
+            path.unlink()
 
 
 def _blocks(byte_range: ByteRange) -> range:

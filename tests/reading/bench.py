@@ -1,0 +1,80 @@
+"""The reading floor, complete: real trio, a real cache directory, and a `MemoryClient` in the place of S3."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import trio
+import trio.testing
+
+from tests.fakes.client import MemoryClient
+from tests.fakes.store import Data, MemoryStore
+from vbnfs.metrics import Metrics
+from vbnfs.objects import Content, ObjectVersion
+from vbnfs.reading.block_source import BlockSource
+from vbnfs.reading.file_reader import FileReader
+from vbnfs.reading.prefetch import Prefetcher
+from vbnfs.storage.block_cache import BlockCache
+from vbnfs.storage.eviction import Evictor
+
+KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """Everything that a mount has between FUSE and S3."""
+
+    client: MemoryClient
+    metrics: Metrics
+    cache: BlockCache
+    source: BlockSource
+    prefetcher: Prefetcher
+    start_keeping: Callable[[], None]
+
+    def add(self, name: str, data: Data) -> Content:
+        """A content that the store has. The same name is the same content, as in another mount."""
+        return add(self.client.store, name, data)
+
+    def open(self, content: Content) -> FileReader:
+        """A file handle."""
+        return FileReader(content, self.cache, self.source, self.prefetcher)
+
+    async def settled(self) -> None:
+        """Wait until nothing is on its way any more: neither advice, nor a GET, nor a block to the disk."""
+        await trio.testing.wait_all_tasks_blocked(0.02)
+        while self.source.is_busy:
+            await trio.testing.wait_all_tasks_blocked(0.01)
+
+
+def add(store: MemoryStore, name: str, data: Data) -> Content:
+    version_id = store.put(name, data) if store.get(name) is None else store.get(name).version_id  # type: ignore[union-attr]
+    return Content(name, len(data), ObjectVersion(name, version_id))
+
+
+@asynccontextmanager
+async def bench(
+    directory: Path,
+    *,
+    client: MemoryClient | None = None,
+    limit_bytes: int = 100 * GIB,
+    prefetch_gets: int = 4,
+    keeps_blocks: bool = True,
+) -> AsyncIterator[Bench]:
+    """A mount without FUSE. It ends as the daemon does: services are cancelled, then all blocks are kept.
+
+    `keeps_blocks` False: the disk hangs, until `start_keeping`.
+    """
+    client = client or MemoryClient(MemoryStore())
+    metrics = Metrics()
+    cache = BlockCache(directory, scope="test", metrics=metrics)
+    evictor = Evictor(cache.directory, limit_bytes=limit_bytes, metrics=metrics)
+    async with trio.open_nursery() as outer:
+        async with trio.open_nursery() as services:
+            source = BlockSource(client, cache, evictor, nursery=services, prefetch_gets=prefetch_gets)
+            prefetcher = Prefetcher(cache, source, nursery=services)
+            if keeps_blocks:
+                outer.start_soon(source.keep_blocks)
+            yield Bench(client, metrics, cache, source, prefetcher, lambda: outer.start_soon(source.keep_blocks))
+            services.cancel_scope.cancel()
+        source.close()

@@ -1,0 +1,380 @@
+"""Blocks that the disk lacks: each is fetched once, handed on at once, and kept."""
+
+import random
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+
+from tests.fakes.client import Failure, MemoryClient
+from tests.fakes.store import MemoryStore
+from tests.reading.bench import MIB, Bench, bench
+from vbnfs.errors import BadReplyError, ObjectGoneError, StorageError, TransportError
+from vbnfs.metrics import Metrics
+from vbnfs.objects import ByteRange, Content, ObjectVersion, Receive
+from vbnfs.reading import block_source
+from vbnfs.storage.block_cache import BlockCache
+from vbnfs.storage.segment import BLOCK_BYTES
+
+DATA = random.Random(5).randbytes(100 * BLOCK_BYTES + 999)
+
+
+def block(index: int) -> bytes:
+    return DATA[index * BLOCK_BYTES : (index + 1) * BLOCK_BYTES]
+
+
+def blocks(indices: range) -> ByteRange:
+    return ByteRange(indices[0] * BLOCK_BYTES, min(indices[-1] * BLOCK_BYTES + BLOCK_BYTES, len(DATA)))
+
+
+class Answers:
+    """What tasks that call `get` were answered with, in the order of the answers."""
+
+    def __init__(self, floor: Bench, content: Content) -> None:
+        self._floor = floor
+        self._content = content
+        self.got: list[dict[int, bytes]] = []
+        self.errors: list[StorageError] = []
+
+    async def get(self, *indices: int) -> None:
+        try:
+            self.got.append(await self._floor.source.get(self._content, indices))
+        except StorageError as error:
+            self.errors.append(error)
+
+
+# One GET
+
+
+async def test_many_readers_of_a_block_are_one_get(tmp_path: Path) -> None:
+    """Ten ask while it is on its way: one request, one answer for all."""
+    async with bench(tmp_path) as floor:
+        content, gate = floor.add("a", DATA), floor.client.hold()
+        answers = Answers(floor, content)
+        async with trio.open_nursery() as readers:
+            for _ in range(10):
+                readers.start_soon(answers.get, 3)
+            await trio.testing.wait_all_tasks_blocked()
+            gate.open()
+        assert answers.got == [{3: block(3)}] * 10
+        assert floor.client.ranges() == [blocks(range(3, 4))]
+
+
+async def test_neighbours_are_one_get_and_what_is_on_its_way_is_not_asked_for_again(tmp_path: Path) -> None:
+    """A second reader's blocks that overlap a GET in flight: only the rest is fetched."""
+    async with bench(tmp_path) as floor:
+        content, gate = floor.add("a", DATA), floor.client.hold()
+        answers = Answers(floor, content)
+        async with trio.open_nursery() as readers:
+            readers.start_soon(answers.get, 2, 3, 4)
+            await gate.wait_arrived()
+            readers.start_soon(answers.get, 1, 3, 4, 5, 6)
+            await gate.wait_arrived(3)
+            gate.open()
+        assert [sorted(found) for found in answers.got] == [[2, 3, 4], [1, 3, 4, 5, 6]]
+        assert all(data == block(index) for found in answers.got for index, data in found.items())
+        asked = sorted(floor.client.ranges(), key=lambda one: one.start)
+        assert asked == [blocks(range(1, 2)), blocks(range(2, 5)), blocks(range(5, 7))]
+
+
+async def test_the_last_short_block(tmp_path: Path) -> None:
+    """The range ends where the object ends."""
+    async with bench(tmp_path) as floor:
+        content = floor.add("a", DATA)
+        assert await floor.source.get(content, [99, 100]) == {99: block(99), 100: DATA[-999:]}
+        assert floor.client.ranges() == [ByteRange(99 * BLOCK_BYTES, len(DATA))]
+
+
+@pytest.mark.parametrize("piece_bytes", [1000, BLOCK_BYTES, 3 * BLOCK_BYTES, 10 * BLOCK_BYTES])
+async def test_pieces_of_any_length_make_the_same_blocks(tmp_path: Path, piece_bytes: int) -> None:
+    """How the network cuts a body is nobody's concern."""
+    client = MemoryClient(MemoryStore(), piece_bytes=piece_bytes)
+    async with bench(tmp_path, client=client) as floor:
+        content = floor.add("a", DATA)
+        wanted = range(94, 101)
+        assert await floor.source.get(content, wanted) == {index: block(index) for index in wanted}
+
+
+async def test_a_block_is_handed_on_before_its_get_ends(tmp_path: Path) -> None:
+    """As soon as its own bytes have come: the first reader is away while the second still waits."""
+    async with bench(tmp_path) as floor:
+        content, gate = floor.add("a", DATA), floor.client.hold(after_bytes=BLOCK_BYTES)
+        answers = Answers(floor, content)
+        async with trio.open_nursery() as readers:
+            readers.start_soon(answers.get, 0, 1)
+            await gate.wait_arrived()
+            assert await floor.source.get(content, [0]) == {0: block(0)}
+            assert answers.got == []
+            gate.open()
+        assert answers.got == [{0: block(0), 1: block(1)}]
+        assert floor.client.count() == 1
+
+
+async def test_what_came_last_is_in_memory(tmp_path: Path) -> None:
+    """A reader who looked at the disk just before the block was there does not fetch it again."""
+    async with bench(tmp_path) as floor:
+        content = floor.add("a", DATA)
+        await floor.source.get(content, [1])
+        await floor.settled()
+        assert await floor.source.get(content, [1]) == {1: block(1)}
+        assert floor.client.count() == 1
+
+
+# Giving up
+
+
+async def test_a_reader_that_gives_up_takes_nothing_from_the_others(tmp_path: Path) -> None:
+    """The GET that it began goes on for who waits for it."""
+    async with bench(tmp_path) as floor:
+        content, gate = floor.add("a", DATA), floor.client.hold()
+        answers = Answers(floor, content)
+        async with trio.open_nursery() as readers:
+            with trio.CancelScope() as impatient:
+                async with trio.open_nursery() as first:
+                    first.start_soon(answers.get, 0)
+                    await gate.wait_arrived()
+                    readers.start_soon(answers.get, 0)
+                    await trio.testing.wait_all_tasks_blocked()
+                    impatient.cancel()
+            gate.open()
+        assert answers.got == [{0: block(0)}]
+        assert floor.client.count() == 1
+
+
+async def test_a_block_that_nobody_waits_for_any_more_is_kept(tmp_path: Path) -> None:
+    """Also when the only reader gave up, the bytes are not thrown away."""
+    async with bench(tmp_path) as floor:
+        content, gate = floor.add("a", DATA), floor.client.hold()
+        with trio.move_on_after(0) as scope:
+            await floor.source.get(content, [0])
+        assert scope.cancelled_caught
+        gate.open()
+        await floor.settled()
+        assert floor.cache.missing(content, [0]) == []
+
+
+# Failure
+
+
+async def test_a_failure_reaches_all_who_wait_each_with_an_exception_of_its_own(tmp_path: Path) -> None:
+    """Of the same kind and text; and the next read tries again."""
+    async with bench(tmp_path) as floor:
+        content, gate = floor.add("a", DATA), floor.client.hold()
+        floor.client.fail(ObjectGoneError("gone for good"))
+        answers = Answers(floor, content)
+        async with trio.open_nursery() as readers:
+            for _ in range(5):
+                readers.start_soon(answers.get, 7)
+            await trio.testing.wait_all_tasks_blocked()
+            gate.open()
+        assert len({id(error) for error in answers.errors}) == 5
+        assert {(type(error), str(error)) for error in answers.errors} == {(ObjectGoneError, "gone for good")}
+        assert not floor.source.is_busy
+        assert await floor.source.get(content, [7]) == {7: block(7)}
+
+
+async def test_what_came_before_a_failure_is_good(tmp_path: Path) -> None:
+    """A GET of three blocks that breaks off in the second: the first is served and kept, two fail."""
+    async with bench(tmp_path) as floor:
+        content = floor.add("a", DATA)
+        floor.client.fail(Failure(TransportError("torn"), after_bytes=BLOCK_BYTES + 5))
+        with pytest.raises(TransportError, match="torn"):
+            await floor.source.get(content, [0, 1, 2])
+        assert await floor.source.get(content, [0]) == {0: block(0)}
+        assert floor.client.count() == 1
+        assert await floor.source.get(content, [1, 2]) == {1: block(1), 2: block(2)}
+        await floor.settled()
+        assert floor.cache.cached_bytes(content) == 3 * BLOCK_BYTES
+
+
+class _OddClient(MemoryClient):
+    """Breaks its promise about ranges as told."""
+
+    def __init__(self, odd: object) -> None:
+        super().__init__(MemoryStore())
+        self.odd = odd
+
+    async def get_range(
+        self, version: ObjectVersion, byte_range: ByteRange, *, size_bytes: int, receive: Receive
+    ) -> None:
+        if isinstance(self.odd, Exception):
+            raise self.odd
+        if isinstance(self.odd, bytes):
+            await receive(self.odd)
+
+
+@pytest.mark.parametrize(
+    ("odd", "error", "text"),
+    [
+        (b"short", BadReplyError, "fewer bytes"),
+        (bytes(BLOCK_BYTES + 1), BadReplyError, "more bytes"),
+        (None, BadReplyError, "fewer bytes"),
+        (ZeroDivisionError("a defect"), StorageError, "a defect"),
+    ],
+    ids=["short", "long", "nothing", "defect"],
+)
+async def test_a_client_that_breaks_its_promise_fails_the_read_and_nothing_else(
+    tmp_path: Path, odd: object, error: type[StorageError], text: str
+) -> None:
+    """Nobody waits for ever for a block that will not come, and no loop runs for ever on bytes too many."""
+    client = _OddClient(odd)
+    async with bench(tmp_path, client=client) as floor:
+        content = floor.add("a", DATA)
+        wanted = [101 - 1] if text == "more bytes" else [0]
+        with trio.fail_after(5), pytest.raises(error, match=text):
+            await floor.source.get(content, [*wanted, 1] if text == "nothing" else wanted)
+        await floor.settled()
+
+
+async def test_who_waits_when_the_mount_goes_away_is_told(tmp_path: Path) -> None:
+    """The GET's task is cancelled; a waiter outside of its nursery gets an error, not silence."""
+    async with trio.open_nursery() as readers, bench(tmp_path) as floor:
+        content, gate = floor.add("a", DATA), floor.client.hold()
+        answers = Answers(floor, content)
+        readers.start_soon(answers.get, 0)
+        await gate.wait_arrived()
+    assert [str(error) for error in answers.errors] == [f"{content.source}: the mount is going away"]
+
+
+# Ahead of readers
+
+
+async def test_prefetches_leave_connections_to_readers(tmp_path: Path) -> None:
+    """Two at a time, however many wait; a reader's GET begins at once beside them."""
+    async with bench(tmp_path, prefetch_gets=2) as floor:
+        content, gate = floor.add("a", DATA), floor.client.hold()
+        floor.source.prefetch(content, [*range(0, 60, 2)])
+        await trio.testing.wait_all_tasks_blocked()
+        assert floor.client.in_flight == 2
+        answers = Answers(floor, content)
+        async with trio.open_nursery() as readers:
+            readers.start_soon(answers.get, 99)
+            await gate.wait_arrived(3)
+            assert floor.client.in_flight == 3
+            gate.open()
+        await floor.settled()
+        assert floor.client.most_in_flight == 3
+        assert floor.cache.missing(content, range(0, 60, 2)) == []
+        assert floor.client.count() == 31
+
+
+async def test_a_waiting_prefetch_that_a_reader_wants_is_begun_at_once(tmp_path: Path) -> None:
+    """It leaves the queue for a connection of the readers', is not sent twice, and those behind it follow."""
+    async with bench(tmp_path, prefetch_gets=1) as floor:
+        content, gate = floor.add("a", DATA), floor.client.hold()
+        floor.source.prefetch(content, [0, 10, 20, 21, 30])
+        await gate.wait_arrived()
+        answers = Answers(floor, content)
+        async with trio.open_nursery() as readers:
+            readers.start_soon(answers.get, 21)
+            await gate.wait_arrived(2)
+            assert floor.client.ranges() == [blocks(range(1)), blocks(range(20, 22))]
+            gate.open()
+        await floor.settled()
+        assert answers.got == [{21: block(21)}]
+        assert sorted(byte_range.start // BLOCK_BYTES for byte_range in floor.client.ranges()) == [0, 10, 20, 30]
+
+
+async def test_what_is_on_its_way_or_came_just_now_is_not_prefetched(tmp_path: Path) -> None:
+    """Advice is given freely: it costs nothing where it comes late."""
+    async with bench(tmp_path) as floor:
+        content = floor.add("a", DATA)
+        await floor.source.get(content, [0])
+        gate = floor.client.hold()
+        floor.source.prefetch(content, [0, 1, 2])
+        floor.source.prefetch(content, [0, 1, 2])
+        await gate.wait_arrived()
+        gate.open()
+        await floor.settled()
+        assert floor.client.ranges() == [blocks(range(1)), blocks(range(1, 3))]
+
+
+async def test_a_prefetch_that_fails_frees_its_place(tmp_path: Path) -> None:
+    """The next ones run, nothing is left behind, and readers may ask for the block themselves."""
+    async with bench(tmp_path, prefetch_gets=1) as floor:
+        content = floor.add("a", DATA)
+        floor.client.fail(TransportError("no"), TransportError("no"))
+        floor.source.prefetch(content, [0, 10, 20])
+        await floor.settled()
+        assert floor.cache.missing(content, [0, 10, 20]) == [0, 10]
+        assert await floor.source.get(content, [0]) == {0: block(0)}
+
+
+# The disk
+
+
+async def test_what_was_fetched_is_on_the_disk_in_the_end(tmp_path: Path) -> None:
+    """Closing waits for the blocks that are queued: another mount finds all of them."""
+    async with bench(tmp_path) as floor:
+        content = floor.add("a", DATA)
+        await floor.source.get(content, range(101))
+    again = BlockCache(tmp_path, scope="test", metrics=Metrics())
+    assert again.read(content, ByteRange(0, len(DATA))) == DATA
+
+
+async def test_a_disk_that_hangs_holds_back_gets_and_no_block_is_lost(tmp_path: Path) -> None:
+    """Memory is bounded: 64 blocks wait for the disk, then GETs stop; when it is back they go on."""
+    async with bench(tmp_path, keeps_blocks=False) as floor:
+        content = floor.add("a", DATA)
+        floor.source.prefetch(content, range(101))
+        await trio.testing.wait_all_tasks_blocked()
+        # A GET that waits has one block and a piece more than fit.
+        assert 64 * BLOCK_BYTES <= floor.client.sent_bytes <= (64 + 2 * 4) * BLOCK_BYTES
+        floor.start_keeping()
+        await floor.settled()
+        assert floor.client.sent_bytes == len(DATA)
+        assert floor.cache.cached_bytes(content) == len(DATA)
+
+
+async def test_a_reader_is_answered_while_the_disk_hangs(tmp_path: Path) -> None:
+    """The block that it waits for is handed on before it is queued."""
+    async with bench(tmp_path, keeps_blocks=False) as floor:
+        content = floor.add("a", DATA)
+        floor.source.prefetch(content, range(90))
+        await trio.testing.wait_all_tasks_blocked()
+        assert await floor.source.get(content, [95]) == {95: block(95)}
+        floor.start_keeping()
+
+
+async def test_room_ahead_follows_the_cache_and_the_disk(tmp_path: Path) -> None:
+    """A quarter of the limit; what memory holds, where the cache is tiny or the disk takes nothing."""
+    async with bench(tmp_path / "small", limit_bytes=MIB) as floor:
+        assert floor.source.room_bytes == 16 * MIB
+    async with bench(tmp_path / "large", limit_bytes=1000 * MIB) as floor:
+        content = floor.add("a", DATA)
+        assert floor.source.room_bytes == 250 * MIB
+        (tmp_path / "large").mkdir()
+        (tmp_path / "large" / "blocks-v1").touch()
+        await floor.source.get(content, [0])
+        await floor.settled()
+        assert floor.source.room_bytes == 16 * MIB
+        (tmp_path / "large" / "blocks-v1").unlink()
+        await floor.source.get(content, [1])
+        await floor.settled()
+        assert floor.source.room_bytes == 250 * MIB
+
+
+async def test_memory_of_what_came_last_is_bounded(tmp_path: Path) -> None:
+    """32 MiB, not the whole file: older blocks are the disk's, and would be fetched again without it."""
+    async with bench(tmp_path) as floor:
+        content = floor.add("a", DATA)
+        big = floor.add("b", bytes(block_source._RECENT_BYTES))
+        await floor.source.get(content, [0])
+        for start in range(0, big.size_bytes // BLOCK_BYTES, 16):
+            await floor.source.get(big, range(start, start + 16))
+        await floor.settled()
+        count = floor.client.count()
+        await floor.source.get(content, [0])
+        assert floor.client.count() == count + 1
+
+
+async def test_evicted_segments_are_closed_while_blocks_are_kept(tmp_path: Path) -> None:
+    """A full cache of 2 MiB: reading 26 MB leaves it within its size, and the deleted files' space is free."""
+    async with bench(tmp_path, limit_bytes=2 * MIB) as floor:
+        content = floor.add("a", DATA)
+        await floor.source.get(content, range(101))
+        await floor.settled()
+        assert floor.metrics.evicted_segments > 5
+        kept = list(tmp_path.rglob("a.0"))
+        assert sum(path.stat().st_blocks * 512 for path in kept) <= 2 * MIB

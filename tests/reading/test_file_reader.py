@@ -1,0 +1,253 @@
+"""One open file: the right bytes, and each of them fetched once."""
+
+import mmap
+import random
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import pytest
+import trio
+
+from tests.fakes.client import MemoryClient
+from tests.fakes.store import MemoryStore, Pattern
+from tests.reading.bench import KIB, MIB, bench
+from vbnfs.errors import TransportError
+from vbnfs.reading.file_reader import FileReader
+from vbnfs.storage.segment import BLOCK_BYTES, TABLE_BYTES
+
+DATA = random.Random(8).randbytes(10 * MIB + 3)
+STEP = 128 * KIB
+SIZES = [0, 1, BLOCK_BYTES - 1, BLOCK_BYTES, BLOCK_BYTES + 1, 3 * MIB, 10 * MIB + 3]
+
+
+def sequential(size: int, *, step: int = STEP) -> list[int]:
+    return list(range(0, size, step))
+
+
+def in_swapped_pairs(size: int) -> list[int]:
+    """As the kernel's readahead may arrive: each second request before the first."""
+    offsets = sequential(size)
+    return [at for start in range(0, len(offsets), 2) for at in reversed(offsets[start : start + 2])]
+
+
+async def check(reader: FileReader, data: bytes, offsets: Iterable[int], *, step: int = STEP) -> None:
+    for offset in offsets:
+        assert await reader.read(offset, step) == data[offset : offset + step]
+
+
+def spoil_directory(tmp_path: Path) -> None:
+    """A cache directory that takes nothing."""
+    (tmp_path / "blocks-v1").touch()
+
+
+def allocated(path: Path) -> int:
+    """What a file takes on the disk; nothing, if it is being evicted at this moment."""
+    try:
+        return path.stat().st_blocks * 512
+    except FileNotFoundError:
+        return 0
+
+
+# Each byte once
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("order", [sequential, in_swapped_pairs])
+async def test_a_file_read_to_its_end_is_fetched_exactly_once(
+    tmp_path: Path, size: int, order: Callable[[int], list[int]]
+) -> None:
+    """In 128 KiB requests, in order or nearly: as many bytes travel as the file has, and none beyond."""
+    async with bench(tmp_path) as floor:
+        content = floor.add("a", DATA[:size])
+        await check(floor.open(content), DATA[:size], order(size))
+        await floor.settled()
+        assert floor.client.sent_bytes == size
+        assert floor.cache.cached_bytes(content) == size
+
+
+@pytest.mark.parametrize("step", [4 * KIB, MIB, 3 * MIB + 1])
+async def test_other_request_sizes_fetch_each_byte_once_too(tmp_path: Path, step: int) -> None:
+    """Small ones, large ones, and odd ones."""
+    async with bench(tmp_path) as floor:
+        await check(floor.open(floor.add("a", DATA)), DATA, sequential(len(DATA), step=step), step=step)
+        await floor.settled()
+        assert floor.client.sent_bytes == len(DATA)
+
+
+async def test_readers_side_by_side_fetch_each_byte_once(tmp_path: Path) -> None:
+    """Five handles on one file, at the same time: none of them fetches what another has."""
+    async with bench(tmp_path) as floor:
+        content = floor.add("a", DATA)
+        async with trio.open_nursery() as readers:
+            for _ in range(5):
+                readers.start_soon(check, floor.open(content), DATA, sequential(len(DATA)))
+        await floor.settled()
+        assert floor.client.sent_bytes == len(DATA)
+
+
+async def test_a_disk_that_takes_nothing_still_serves_and_fetches_nothing_twice(tmp_path: Path) -> None:
+    """Two requests of 128 KiB share a block, and what was fetched ahead is still in memory when it is read."""
+    spoil_directory(tmp_path)
+    async with bench(tmp_path) as floor:
+        await check(floor.open(floor.add("a", DATA)), DATA, sequential(len(DATA)))
+        await floor.settled()
+        assert floor.client.sent_bytes == len(DATA)
+        assert floor.metrics.cache_write_errors > 0
+
+
+async def test_a_long_file_from_a_disk_that_takes_nothing(tmp_path: Path) -> None:
+    """64 MiB, more than memory keeps: fetching ahead stays within what memory keeps."""
+    spoil_directory(tmp_path)
+    data = random.Random(9).randbytes(64 * MIB)
+    async with bench(tmp_path) as floor:
+        await check(floor.open(floor.add("a", data)), data, sequential(len(data)))
+        await floor.settled()
+        assert floor.client.sent_bytes == len(data)
+
+
+async def test_a_file_larger_than_the_cache_is_fetched_once_and_the_limit_is_kept(tmp_path: Path) -> None:
+    """48 MiB through a cache of 8 MiB: its only segment is given up again and again, unread bytes are not."""
+    data = random.Random(10).randbytes(48 * MIB)
+    async with bench(tmp_path, limit_bytes=8 * MIB) as floor:
+        reader = floor.open(floor.add("a", data))
+        for offset in sequential(len(data)):
+            assert await reader.read(offset, STEP) == data[offset : offset + STEP]
+            assert allocated(tmp_path / "blocks-v1" / "test" / "a" / "a.0") <= 8 * MIB * 1.05
+        await floor.settled()
+        assert floor.client.sent_bytes == len(data)
+        assert floor.metrics.evicted_segments > 4
+
+
+# How much is fetched
+
+
+async def test_random_small_reads_fetch_at_most_one_block_each(tmp_path: Path) -> None:
+    """4 KiB here and there: no byte is fetched ahead."""
+    order = random.Random(11)
+    async with bench(tmp_path) as floor:
+        content = floor.add("a", Pattern(400 * MIB))
+        reader = floor.open(content)
+        offsets = [order.randrange(400 * MIB // (4 * KIB)) * 4 * KIB for _ in range(40)]
+        for offset in offsets:
+            assert await reader.read(offset, 4 * KIB) == Pattern(400 * MIB)[offset : offset + 4 * KIB]
+        await floor.settled()
+        assert floor.client.sent_bytes == len({offset // BLOCK_BYTES for offset in offsets}) * BLOCK_BYTES
+
+
+async def test_ten_seconds_of_one_lfp_channel_fetch_less_than_12_mb(tmp_path: Path) -> None:
+    """12,500 samples of 4 bytes, 384 bytes apart, reach vbnfs as 4.8 MB in requests of 128 KiB."""
+    async with bench(tmp_path) as floor:
+        reader = floor.open(floor.add("a", bytes(64 * MIB)))
+        for offset in sequential(4_800_000):
+            await reader.read(offset, STEP)
+        await floor.settled()
+        assert 4_800_000 <= floor.client.sent_bytes <= 12_000_000
+
+
+async def test_sequential_reading_is_fetched_ahead_with_many_gets_at_once(tmp_path: Path) -> None:
+    """A reader that goes on finds connections busy for it, and never waits for a block at a time."""
+    async with bench(tmp_path, prefetch_gets=8) as floor:
+        data = bytes(64 * MIB)
+        await check(floor.open(floor.add("a", data)), data, sequential(9 * MIB))
+        await floor.settled()
+        assert floor.client.sent_bytes > 32 * MIB
+        assert floor.client.count() < 40
+
+
+# Right bytes
+
+
+async def test_reads_at_and_beyond_the_end(tmp_path: Path) -> None:
+    """Fewer bytes at the end, none beyond it; and no request for none."""
+    async with bench(tmp_path) as floor:
+        reader = floor.open(floor.add("a", DATA))
+        assert await reader.read(len(DATA), 10) == b""
+        assert await reader.read(len(DATA) + MIB, 10) == b""
+        assert await reader.read(5, 0) == b""
+        assert floor.client.count() == 0
+        assert await reader.read(len(DATA) - 3, 4096) == DATA[-3:]
+        assert await reader.read(len(DATA) - MIB, 4 * MIB) == DATA[-MIB:]
+
+
+async def test_cached_bytes_are_a_view_of_a_mapping(tmp_path: Path) -> None:
+    """From the cache to the reply nothing is copied in Python."""
+    async with bench(tmp_path) as floor:
+        reader = floor.open(floor.add("a", DATA))
+        await check(reader, DATA, sequential(len(DATA)))
+        await floor.settled()
+        for _ in range(2):
+            data = await reader.read(MIB + 5, STEP)
+            assert isinstance(data, memoryview)
+            assert isinstance(data.obj, mmap.mmap)
+            assert data == DATA[MIB + 5 : MIB + 5 + STEP]
+
+
+async def test_a_range_partly_on_the_disk_fetches_only_the_rest(tmp_path: Path) -> None:
+    """Blocks from disk and network are joined in order."""
+    async with bench(tmp_path) as floor:
+        content = floor.add("a", DATA)
+        for index in (21, 22, 24):
+            floor.cache.put(content, index, DATA[index * BLOCK_BYTES : (index + 1) * BLOCK_BYTES])
+        start = 20 * BLOCK_BYTES + 100
+        assert await floor.open(content).read(start, 5 * BLOCK_BYTES) == DATA[start : start + 5 * BLOCK_BYTES]
+        assert sorted(one.start // BLOCK_BYTES for one in floor.client.ranges()) == [20, 23, 25]
+        assert floor.client.sent_bytes == 3 * BLOCK_BYTES
+
+
+async def test_a_damaged_block_is_one_get_and_right_bytes(tmp_path: Path) -> None:
+    """It is counted, fetched again, and whole afterwards."""
+    client = MemoryClient(MemoryStore())
+    async with bench(tmp_path, client=client) as floor:
+        content = floor.add("a", DATA)
+        await check(floor.open(content), DATA, sequential(len(DATA)))
+    (path,) = (path for path in tmp_path.rglob("a.0"))
+    with open(path, "r+b") as file:  # noqa: ASYNC230
+        file.seek(TABLE_BYTES + 5 * BLOCK_BYTES + 17)
+        file.write(b"damage")
+    for _ in range(2):
+        before = client.count()
+        async with bench(tmp_path, client=client) as floor:
+            assert await floor.open(content).read(0, len(DATA)) == DATA
+            await floor.settled()
+            damaged = floor.metrics.corrupt_blocks
+        assert (client.count() - before, damaged) in {(1, 1), (0, 0)}
+    assert client.count() == before
+    assert client.sent_bytes == len(DATA) + BLOCK_BYTES
+
+
+async def test_a_restart_fetches_nothing_again(tmp_path: Path) -> None:
+    """What was read once is read without a network."""
+    client = MemoryClient(MemoryStore())
+    async with bench(tmp_path, client=client) as floor:
+        content = floor.add("a", DATA)
+        await check(floor.open(content), DATA, sequential(len(DATA)))
+    client.fail_when(lambda request: TransportError("offline"))
+    async with bench(tmp_path, client=client) as floor:
+        await check(floor.open(content), DATA, sequential(len(DATA)))
+
+
+async def test_a_failure_is_raised_as_it_is_and_passes(tmp_path: Path) -> None:
+    """Not in a group, not wrapped; the next read is answered."""
+    async with bench(tmp_path) as floor:
+        reader = floor.open(floor.add("a", DATA))
+        floor.client.fail(TransportError("no route"))
+        with pytest.raises(TransportError, match="no route"):
+            await reader.read(0, 10)
+        assert await reader.read(0, 10) == DATA[:10]
+
+
+async def test_a_reader_never_waits_for_what_is_fetched_ahead(tmp_path: Path) -> None:
+    """While readahead is stuck, the read that advised it and reads elsewhere are answered."""
+    async with bench(tmp_path, prefetch_gets=1) as floor:
+        content = floor.add("a", DATA)
+        reader = floor.open(content)
+        await check(reader, DATA, sequential(MIB // 2 - STEP))
+        gate = floor.client.hold(
+            lambda request: request.byte_range is not None and request.byte_range.start < 5 * MIB
+        )
+        last = MIB // 2 - STEP
+        assert await reader.read(last, STEP) == DATA[last : last + STEP]
+        await gate.wait_arrived()
+        assert await reader.read(8 * MIB, 100) == DATA[8 * MIB : 8 * MIB + 100]
+        gate.open()
+        await floor.settled()

@@ -1,0 +1,130 @@
+"""The arithmetic of fetching: which GETs, and how far ahead."""
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vbnfs.objects import ByteRange
+from vbnfs.reading.planner import MAX_GET_BLOCKS, AccessPattern, blocks_of, plan_gets
+from vbnfs.storage.segment import BLOCK_BYTES
+
+KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
+LFP_BYTES = 5 * GIB
+reads = st.lists(st.tuples(st.integers(0, 40 * MIB), st.integers(1, MIB)), max_size=60)
+
+
+def pattern_after(*ranges: ByteRange) -> AccessPattern:
+    pattern = AccessPattern()
+    for byte_range in ranges:
+        pattern = pattern.after(byte_range)
+    return pattern
+
+
+def in_a_row(total_bytes: int, *, start: int = 0, step: int = 128 * KIB) -> list[ByteRange]:
+    return [ByteRange(at, min(at + step, start + total_bytes)) for at in range(start, start + total_bytes, step)]
+
+
+def window(pattern: AccessPattern, *, size: int = LFP_BYTES, room: int = GIB) -> int:
+    return len(pattern.readahead(size, room_bytes=room))
+
+
+@given(st.integers(0, 10 * MIB), st.integers(0, 2 * MIB))
+def test_blocks_of_a_range_are_those_that_it_touches(start: int, length: int) -> None:
+    """Each of its bytes lies in one of them, and each of them has one of its bytes."""
+    blocks = blocks_of(ByteRange(start, start + length))
+    if length == 0:
+        assert len(blocks) == 0
+    else:
+        assert blocks[0] == start // BLOCK_BYTES
+        assert blocks[-1] == (start + length - 1) // BLOCK_BYTES
+
+
+@given(st.sets(st.integers(0, 300)))
+def test_gets_cover_exactly_the_missing_blocks(missing: set[int]) -> None:
+    """In order, each once, only neighbours together, at most 32 in one, and no more GETs than that takes."""
+    gets = list(plan_gets(sorted(missing)))
+    assert [index for get in gets for index in get] == sorted(missing)
+    assert all(1 <= len(get) <= MAX_GET_BLOCKS and get.step == 1 for get in gets)
+    for before, after in itertools.pairwise(gets):
+        assert before.stop < after.start or len(before) == MAX_GET_BLOCKS
+
+
+def test_a_get_is_at_most_8_mib() -> None:
+    """65 neighbours are three GETs: 32, 32 and 1."""
+    assert [len(get) for get in plan_gets(range(100, 165))] == [32, 32, 1]
+
+
+@given(st.lists(st.integers(0, 2000), max_size=50))
+def test_random_reads_give_no_readahead(places: list[int]) -> None:
+    """4 KiB here and there, each further than 1 MiB from the last: nothing is fetched ahead."""
+    pattern, last = AccessPattern(), 0
+    for place in places:
+        start = place * 3 * MIB
+        if abs(start - last) > 2 * MIB:
+            pattern, last = pattern.after(ByteRange(start, start + 4 * KIB)), start
+            assert window(pattern, size=100 * GIB) == 0
+
+
+def test_the_first_reads_of_a_file_give_no_readahead() -> None:
+    """A look at the header is not yet a pattern: half a MiB in a row is."""
+    assert window(pattern_after(*in_a_row(512 * KIB - 128 * KIB))) == 0
+    assert window(pattern_after(*in_a_row(512 * KIB))) > 0
+
+
+def test_sequential_reads_are_fetched_ahead_further_and_further() -> None:
+    """The window never shrinks, and at last keeps many connections busy."""
+    pattern, windows = AccessPattern(), []
+    for byte_range in in_a_row(64 * MIB):
+        pattern = pattern.after(byte_range)
+        windows.append(window(pattern))
+    assert windows == sorted(windows)
+    assert windows[-1] == 128 * MIB
+    assert pattern.readahead(LFP_BYTES, room_bytes=GIB).start == 64 * MIB
+
+
+def test_a_run_as_short_as_ten_seconds_of_a_channel_is_fetched_ahead_by_4_mib_only() -> None:
+    """4.8 MB in a row and then elsewhere is a usual pattern: less than as much again may be wasted on it."""
+    assert window(pattern_after(*in_a_row(4_800_000))) == 4 * MIB
+    assert window(pattern_after(*in_a_row(8 * MIB))) == 32 * MIB
+
+
+@given(reads, st.integers(0, 41 * MIB), st.integers(0, 64 * MIB))
+def test_readahead_is_bounded_by_what_was_read_the_room_and_the_file(
+    requests: list[tuple[int, int]], size: int, room: int
+) -> None:
+    """At most four times the bytes consumed, at most what can be kept, and never beyond the end."""
+    pattern, consumed = AccessPattern(), 0
+    for start, length in requests:
+        pattern, consumed = pattern.after(ByteRange(start, start + length)), consumed + length
+        ahead = pattern.readahead(size, room_bytes=room)
+        assert len(ahead) <= min(4 * consumed, room)
+        assert ahead.stop <= size
+
+
+@given(st.randoms(use_true_random=False))
+def test_requests_that_arrive_out_of_order_within_1_mib_are_still_sequential(order: "object") -> None:
+    """The kernel sends its readahead side by side: 128 KiB requests, up to 1 MiB of them in any order."""
+    requests = in_a_row(16 * MIB)
+    for at in range(0, len(requests), 8):
+        part = requests[at : at + 8]
+        order.shuffle(part)  # type: ignore[attr-defined]
+        requests[at : at + 8] = part
+    pattern = pattern_after(*requests)
+    assert pattern == pattern_after(*in_a_row(16 * MIB))
+    assert window(pattern) == 64 * MIB
+
+
+def test_reading_elsewhere_begins_a_new_run() -> None:
+    """What was read in a row at one place says nothing about another."""
+    pattern = pattern_after(*in_a_row(4 * MIB), ByteRange(GIB, GIB + 4 * KIB))
+    assert window(pattern) == 0
+    pattern = pattern_after(*in_a_row(4 * MIB), *in_a_row(2 * MIB, start=GIB))
+    assert pattern.readahead(LFP_BYTES, room_bytes=GIB).start == GIB + 2 * MIB
+
+
+@pytest.mark.parametrize("room", [0, 1, MIB])
+def test_no_more_is_fetched_ahead_than_can_be_kept(room: int) -> None:
+    """With a small cache, what was fetched would be gone before it is read."""
+    assert window(pattern_after(*in_a_row(64 * MIB)), room=room) == room

@@ -1,0 +1,321 @@
+"""The cache keeps within its size: whom to delete, and that it is done in time and not twice."""
+
+import fcntl
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path, PosixPath
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vbnfs.config import MIB
+from vbnfs.metrics import Metrics
+from vbnfs.objects import ByteRange, Content, ObjectVersion
+from vbnfs.storage.block_cache import BlockCache
+from vbnfs.storage.eviction import Evictor, SegmentFile, choose_victims, scan
+from vbnfs.storage.segment import BLOCK_BYTES
+
+segment_files = st.lists(
+    st.builds(SegmentFile, st.uuids().map(lambda u: Path(str(u))), st.integers(0, 1 << 40), st.integers(0, 50)),
+    max_size=40,
+)
+
+
+def content(name: str, size_bytes: int) -> Content:
+    return Content(name, size_bytes, ObjectVersion(name, None))
+
+
+def allocated(directory: Path) -> int:
+    """What `du` says of the files, at this moment."""
+    total = 0
+    for folder, _, names in os.walk(directory):
+        for name in names:
+            try:
+                total += os.lstat(Path(folder, name)).st_blocks * 512
+            except FileNotFoundError:
+                continue
+    return total
+
+
+def add_file(directory: Path, name: str, size_bytes: int, *, used: float) -> Path:
+    path = directory / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"x" * size_bytes)
+    os.utime(path, (used, used))
+    return path
+
+
+def make(directory: Path, limit_bytes: int) -> Evictor:
+    return Evictor(directory, limit_bytes=limit_bytes, metrics=Metrics())
+
+
+class Writer:
+    """A mount that fetches: makes room, then puts, as the task that keeps blocks does."""
+
+    def __init__(self, directory: Path, limit_bytes: int) -> None:
+        self.cache = BlockCache(directory, scope="aws", metrics=Metrics())
+        self.evictor = make(self.cache.directory, limit_bytes)
+
+    def put(self, wanted: Content, index: int) -> None:
+        if self.evictor.make_room(BLOCK_BYTES):
+            self.cache.forget_deleted()
+        assert self.cache.put(wanted, index, bytes([index % 256]) * BLOCK_BYTES) == BLOCK_BYTES
+
+
+# Choosing
+
+
+@given(files=segment_files, limit=st.integers(0, 1 << 42))
+def test_victims_are_the_least_recently_used_and_no_more_than_needed(files: list[SegmentFile], limit: int) -> None:
+    """Nothing within the limit; else down to 95 % of it, oldest first, and without the last it would be above."""
+    victims = choose_victims(files, limit_bytes=limit)
+    usage = sum(file.allocated_bytes for file in files)
+    after = usage - sum(file.allocated_bytes for file in victims)
+    kept = [file for file in files if file not in victims]
+    if usage <= limit:
+        assert victims == []
+        return
+    assert after <= limit * 0.95
+    assert after + victims[-1].allocated_bytes > limit * 0.95
+    assert len(set(victims)) == len(victims)
+    assert max(file.used_ns for file in victims) <= min((file.used_ns for file in kept), default=1 << 62)
+
+
+# Looking
+
+
+def test_scan_finds_segments_of_all_scopes_with_their_use_and_what_they_allocate(tmp_path: Path) -> None:
+    """Holes are not counted; hidden files are no segments."""
+    add_file(tmp_path, "aws/ab/ab.0", 10_000, used=1000)
+    sparse = add_file(tmp_path, "localhost/cd/cd.7", 1, used=2000)
+    os.truncate(sparse, 1 << 30)
+    os.utime(sparse, (2000, 2000))
+    add_file(tmp_path, ".evicting", 5, used=1)
+    found = sorted(scan(tmp_path), key=lambda file: file.used_ns)
+    assert [file.path.name for file in found] == ["ab.0", "cd.7"]
+    assert [file.used_ns for file in found] == [1000 * 10**9, 2000 * 10**9]
+    assert [file.allocated_bytes for file in found] == [file.path.stat().st_blocks * 512 for file in found]
+    assert found[1].allocated_bytes < MIB
+
+
+def test_scan_deletes_temporary_files_of_the_dead_and_leaves_those_of_the_living(tmp_path: Path) -> None:
+    """An hour is more than any process needs between making a file and giving it its name."""
+    old = add_file(tmp_path, "aws/ab/.new-old", 10, used=time.time() - 7200)
+    young = add_file(tmp_path, "aws/ab/.new-young", 10, used=time.time() - 60)
+    other = add_file(tmp_path, "aws/ab/.nfs0001", 10, used=1)
+    assert list(scan(tmp_path)) == []
+    assert not old.exists()
+    assert young.exists()
+    assert other.exists()
+
+
+def test_scan_of_no_cache_is_empty(tmp_path: Path) -> None:
+    """Before the first block there is no folder."""
+    assert list(scan(tmp_path / "nowhere")) == []
+
+
+def test_a_look_evicts_the_least_recently_used(tmp_path: Path) -> None:
+    """Usage is known afterwards, and the figure is counted."""
+    metrics = Metrics()
+    for number in range(10):
+        add_file(tmp_path, f"aws/ab/{number}.0", MIB, used=1000 + (number * 7) % 10)
+    evictor = Evictor(tmp_path, limit_bytes=int(6.5 * MIB), metrics=metrics)
+    assert evictor.usage_bytes == 0
+    assert evictor.look()
+    kept = sorted(int(path.stat().st_mtime) for path in (tmp_path / "aws" / "ab").iterdir())
+    assert kept == [1004, 1005, 1006, 1007, 1008, 1009]
+    assert metrics.evicted_segments == 4
+    assert evictor.usage_bytes == allocated(tmp_path) == 6 * MIB
+    assert evictor.limit_bytes == int(6.5 * MIB)
+    assert not evictor.look()
+    assert metrics.evicted_segments == 4
+
+
+def test_nothing_is_looked_at_until_half_a_percent_was_written(tmp_path: Path) -> None:
+    """A look costs a walk: a cache of 100 GiB is looked at after each 512 MiB."""
+    add_file(tmp_path, "aws/ab/0.0", 3 * MIB, used=1000)
+    evictor = make(tmp_path, 1000 * MIB)
+    evictor.make_room(4 * MIB)
+    assert evictor.usage_bytes == 4 * MIB
+    evictor.make_room(MIB)
+    assert evictor.usage_bytes == 3 * MIB + MIB
+
+
+def test_room_is_made_for_what_is_about_to_be_written(tmp_path: Path) -> None:
+    """Usage that is within the limit only without the coming bytes is too much already."""
+    old = add_file(tmp_path, "aws/ab/0.0", MIB, used=1000)
+    add_file(tmp_path, "aws/ab/1.0", MIB, used=2000)
+    evictor = make(tmp_path, 2 * MIB + BLOCK_BYTES)
+    assert not evictor.make_room(BLOCK_BYTES)
+    assert evictor.make_room(BLOCK_BYTES + 1)
+    assert not old.exists()
+    assert make(tmp_path, MIB).make_room(5 * MIB)
+    assert allocated(tmp_path) == 0
+
+
+# Several evictors
+
+
+def test_who_finds_another_evicting_leaves_it_to_him(tmp_path: Path) -> None:
+    """Two that delete at once would delete twice as much."""
+    for number in range(4):
+        add_file(tmp_path, f"aws/ab/{number}.0", MIB, used=number)
+    evictor = make(tmp_path, 2 * MIB)
+    with open(tmp_path / ".evicting", "w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        assert not evictor.look()
+        assert allocated(tmp_path) == 4 * MIB
+    assert evictor.look()
+    assert allocated(tmp_path) == MIB
+
+
+class _Meddled(PosixPath):
+    """A directory in which something happens just before the evictor takes its lock."""
+
+    __slots__ = ("before_lock",)
+    before_lock: Callable[[], object]
+
+    def __truediv__(self, name: str) -> Path:  # type: ignore[override]
+        if name == ".evicting":
+            self.before_lock()
+        return Path(self) / name
+
+
+def test_room_that_another_made_meanwhile_is_not_made_twice(tmp_path: Path) -> None:
+    """After the lock is taken the victims are chosen again: a file that was made anew is not deleted unread."""
+    for number in range(4):
+        add_file(tmp_path, f"aws/ab/{number}.0", MIB, used=number)
+
+    def meddle() -> None:
+        make(tmp_path, 2 * MIB).look()
+        add_file(tmp_path, "aws/ab/0.0", BLOCK_BYTES, used=10)
+
+    directory = _Meddled(tmp_path)
+    directory.before_lock = meddle
+    metrics = Metrics()
+    assert not Evictor(directory, limit_bytes=2 * MIB, metrics=metrics).look()
+    assert sorted(path.name for path in (tmp_path / "aws" / "ab").iterdir()) == ["0.0", "3.0"]
+    assert metrics.evicted_segments == 0
+
+
+def test_a_look_during_a_look_does_nothing(tmp_path: Path) -> None:
+    """Housekeeping and the writer of blocks are two threads of one process."""
+    for number in range(4):
+        add_file(tmp_path, f"aws/ab/{number}.0", MIB, used=number)
+    inner: list[bool] = []
+    directory = _Meddled(tmp_path)
+    evictor = make(directory, 2 * MIB)
+    directory.before_lock = lambda: inner.append(evictor.look())
+    assert evictor.look()
+    assert inner == [False]
+
+
+def test_a_victim_that_is_gone_already_is_not_counted(tmp_path: Path) -> None:
+    """Someone empties the cache by hand in the middle of a look."""
+    victim = add_file(tmp_path, "aws/ab/0.0/file", MIB, used=1)  # a folder in a segment's place cannot be unlinked
+    metrics = Metrics()
+    evictor = Evictor(tmp_path, limit_bytes=MIB // 2, metrics=metrics)
+    os.chmod(victim, 0o400)  # noqa: PTH101
+    evictor._delete([SegmentFile(victim.parent, MIB, 0), SegmentFile(tmp_path / "gone", MIB, 0)])
+    assert metrics.evicted_segments == 0
+    assert victim.exists()
+
+
+def test_where_no_lock_can_be_had_eviction_goes_on(tmp_path: Path) -> None:
+    """A cache that grows for ever would be worse; and no problem with the lock ends the mount."""
+    (tmp_path / ".evicting").symlink_to("/nonexistent")
+    for number in range(4):
+        add_file(tmp_path, f"aws/ab/{number}.0", MIB, used=number)
+    assert make(tmp_path, 2 * MIB).look()
+    assert allocated(tmp_path / "aws") == MIB
+
+
+# Keeping within the limit
+
+
+@pytest.mark.parametrize(
+    ("limit_bytes", "segment_blocks"),
+    [(MIB, 40), (5 * MIB + 1, 10), (16 * MIB, 30), (64 * MIB, 600)],
+    ids=["1M", "5M", "16M", "64M-less-than-a-segment"],
+)
+def test_usage_is_within_the_limit_at_every_moment(tmp_path: Path, limit_bytes: int, segment_blocks: int) -> None:
+    """Writing much more than the limit, in segments smaller or larger than it, never takes 5 % too much."""
+    writer, most = Writer(tmp_path, limit_bytes), 0
+    for number in range(max(2, int(2.2 * limit_bytes / BLOCK_BYTES / segment_blocks))):
+        wanted = content(f"{number:04x}", segment_blocks * BLOCK_BYTES)
+        for index in range(segment_blocks):
+            writer.put(wanted, index)
+            most = max(most, allocated(tmp_path))
+    assert most <= limit_bytes * 1.05
+    assert most >= limit_bytes * 0.5
+    assert writer.cache.read(wanted, ByteRange((segment_blocks - 1) * BLOCK_BYTES, wanted.size_bytes)) is not None
+
+
+def test_two_mounts_together_keep_within_the_limit(tmp_path: Path) -> None:
+    """They write in turns, different contents and the same: the limit is for both together."""
+    limit_bytes = 24 * MIB
+    first, second = Writer(tmp_path, limit_bytes), Writer(tmp_path, limit_bytes)
+    order = random.Random(3)
+    for step in range(400):
+        writer = order.choice([first, second])
+        writer.put(content(f"{step // 20:04x}", 20 * BLOCK_BYTES), order.randrange(20))
+        assert allocated(tmp_path) <= limit_bytes * 1.05
+
+
+def write_much(directory: Path, limit_bytes: int, seed: int) -> None:
+    """The life of a process that fetches four times the limit."""
+    writer = Writer(directory, limit_bytes)
+    for step in range(4 * limit_bytes // BLOCK_BYTES):
+        writer.put(content(f"{seed}{step // 16:04x}", 16 * BLOCK_BYTES), step % 16)
+
+
+def test_two_processes_together_keep_within_the_limit(tmp_path: Path) -> None:
+    """Stopped again and again while both write, and measured: no more than 5 % above."""
+    limit_bytes = 16 * MIB
+    script = "import sys; from pathlib import Path; from tests.storage.test_eviction import write_much\n"
+    script += "write_much(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))"
+    command = [sys.executable, "-c", script, str(tmp_path), str(limit_bytes)]
+    root = Path(__file__).parents[2]
+    processes = [
+        subprocess.Popen([*command, str(seed)], cwd=root, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        for seed in range(2)
+    ]
+    most = 0
+    while alive := [process for process in processes if process.poll() is None]:
+        for process in alive:
+            process.send_signal(signal.SIGSTOP)
+        for process in alive:
+            os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+        most = max(most, allocated(tmp_path))  # at rest: a walk among moving files counts some twice
+        for process in alive:
+            process.send_signal(signal.SIGCONT)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(0.002)
+    for process in processes:
+        _, err = process.communicate()
+        assert process.returncode == 0, err.decode()
+    assert limit_bytes * 0.5 < most <= limit_bytes * 1.05
+
+
+def test_a_reader_of_an_evicted_segment_goes_on(tmp_path: Path) -> None:
+    """Its verified bytes stay readable in its process, until that forgets them."""
+    writer, reader = Writer(tmp_path, 4 * MIB), BlockCache(tmp_path, scope="aws", metrics=Metrics())
+    first = content("0000", 8 * BLOCK_BYTES)
+    writer.put(first, 5)
+    part = ByteRange(5 * BLOCK_BYTES, 6 * BLOCK_BYTES)
+    view = reader.read(first, part)
+    for number in range(1, 4):
+        for index in range(8):
+            writer.put(content(f"{number:04x}", 8 * BLOCK_BYTES), index)
+    assert writer.cache.read(first, part) is None
+    assert view == reader.read(first, part) == reader.read_nowait(first, part) == b"\5" * BLOCK_BYTES
+    reader.forget_deleted()
+    assert reader.read(first, part) is None
+    assert view == b"\5" * BLOCK_BYTES
