@@ -57,7 +57,7 @@ BAD: dict[str, list[str]] = {
         *("http://user@a", "http://a b", "http://a\n", "http://a\tb", "http://\u202ea", "file:///etc/passwd"),
     ],
     "ca_bundle": ["", "a\0b", "~no-such-user-here/x"],
-    "dataset_version": ["", "latest", "1", "1.0", "v", "1.0.0.0", "../1.0.0", "1.0.0/x", "vv1.0.0"],
+    "dataset_version": ["", "v", "../1.0.0", "1.0.0/x", "1.0.0 ", "-1", "x" * 101],
     "cache_dir": ["", "a\0b", "~no-such-user-here/x"],
     "cache_size": [
         *("", "0", "1048575", "1023K", "0.9M", "-1G", "+1G", "1e9", "1,5G", "1.G", ".5G", "G", "1 G G", "1X", "1GG"),

@@ -20,7 +20,6 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 import platformdirs
-import semver
 
 from vbnfs.errors import UsageError
 
@@ -117,12 +116,15 @@ def _endpoint(text: str) -> str:
     if parts.scheme not in {"http", "https"} or not parts.hostname or not is_plain:
         raise ValueError("a URL such as http://localhost:8333 is wanted")
     _ = parts.port  # raises ValueError where it is not a number
+    parts.hostname.encode("idna")  # raises UnicodeError, a ValueError, where a part of the name is too long
     return text.rstrip("/")
 
 
 def _dataset_version(text: str) -> str:
+    """Usually a semantic version; other names are for the bucket to know."""
     version = text.removeprefix("v")
-    semver.Version.parse(version)
+    if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.+_-]{0,99}", version) is None:
+        raise ValueError("a version such as 0.5.0 is wanted")
     return version
 
 

@@ -28,8 +28,8 @@ def test_it_marks_the_version_at_the_top() -> None:
         text = text_of(default)
         [marked] = [line for line in text.splitlines() if "<- shown at the top" in line]
         assert marked.split()[0] == f"manifests/v{default}"
-        assert f"tables of version {default} " in text
         assert f"  manifests/v{default}/ " in text
+        assert f"all of version {default}; " in text
 
 
 def test_it_names_bucket_and_project() -> None:
@@ -51,8 +51,19 @@ def test_it_fits_on_a_terminal() -> None:
     assert text_of().endswith(".\n")
 
 
+def test_it_names_folders_that_there_are() -> None:
+    """Tables and flat sessions are pointed to where the release has them, and not elsewhere."""
+    assert "project_metadata/" not in text_of()
+    assert "ecephys_sessions/" not in text_of()
+    files = {"project_metadata/units.csv": "1", "nested/ecephys_session_1.nwb": "2"}
+    version = DatasetVersion("1.0.0")
+    text = readme([manifest("1.0.0", files)], default=version, bucket="b", project="p").decode()
+    assert "  project_metadata/ " in text
+    assert "  ecephys_sessions/ " in text
+
+
 def test_the_descriptions_stand_in_one_column() -> None:
     """What the folders are for begins in the same column for short and long names of versions."""
     for default in ("0.9.0", "0.10.0"):
-        lines = text_of(default).split("Where to look next:\n\n")[1].splitlines()[:4]
+        lines = text_of(default).split("Where to look next:\n\n")[1].splitlines()[:2]
         assert {line.index(line.split(maxsplit=1)[1]) for line in lines} == {34}

@@ -344,7 +344,7 @@ def test_two_mounts_share_a_cache(mounts: Mounts, server: FakeS3Server) -> None:
     """What one mount has fetched, another one on the same cache directory reads without a request."""
     first, second = mounts(server.endpoint_url, name="a"), mounts(server.endpoint_url, name="b")
     assert (first.path / SESSION).read_bytes() == SESSION_BYTES[:]
-    until(lambda: os.getxattr(first.path / SESSION, "user.vbnfs.cached") == str(len(SESSION_BYTES)).encode())
+    assert os.getxattr(first.path / SESSION, "user.vbnfs.cached") == str(len(SESSION_BYTES)).encode()
     server.forget_requests()
     assert (second.path / SESSION).read_bytes() == SESSION_BYTES[:]
     assert server.count() == 0

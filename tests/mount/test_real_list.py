@@ -70,7 +70,7 @@ def test_looking_in_other_ways(mounts: Mounts, server: FakeS3Server) -> None:
     mount = mounts(server.endpoint_url)
     server.forget_requests()
     version = mount.path / "manifests" / "v0.4.0"
-    for command in (["find", ".", "-size", "+1G", "-newer", "project_metadata"], ["du", "-s", "."], ["du", "-sb", "."]):
+    for command in (["find", ".", "-size", "+1G", "-newer", "."], ["du", "-s", "."], ["du", "-sb", "."]):
         subprocess.run(command, cwd=version, capture_output=True, check=True)
     assert sum(1 for _ in version.glob("behavior_ecephys_sessions/*/*.nwb")) > 800
     assert server.count() == 0

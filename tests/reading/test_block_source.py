@@ -313,6 +313,39 @@ async def test_what_was_fetched_is_on_the_disk_in_the_end(tmp_path: Path) -> Non
     assert again.read(content, ByteRange(0, len(DATA))) == DATA
 
 
+async def test_what_a_slow_disk_holds_up_is_kept_in_the_end(tmp_path: Path) -> None:
+    """Blocks that readers have, but for which there is no room in the queue, survive the end of the mount."""
+    async with bench(tmp_path, keeps_blocks=False) as floor:
+        content = floor.add("a", DATA)
+        async with trio.open_nursery() as readers:
+            readers.start_soon(floor.source.get, content, range(101))
+            await trio.testing.wait_all_tasks_blocked()
+            readers.cancel_scope.cancel()
+        floor.start_keeping()  # it begins when the GETs are cancelled
+    again = BlockCache(tmp_path, scope="test", metrics=Metrics())
+    the_queue_holds = 64
+    assert 101 - len(again.missing(content, range(101))) > the_queue_holds
+
+
+async def test_waiting_for_the_disk_waits_for_what_has_come(tmp_path: Path) -> None:
+    """`written` returns when the blocks that have arrived are on the disk, and does not wait for others."""
+    async with bench(tmp_path, keeps_blocks=False) as floor:
+        content, other = floor.add("a", DATA), floor.add("b", DATA)
+        await floor.source.written(content)
+        await floor.source.get(content, [0])
+        await floor.source.get(other, [0])
+        gate = floor.client.hold()
+        floor.source.prefetch(content, [50])
+        await gate.wait_arrived()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(floor.source.written, content)
+            await trio.testing.wait_all_tasks_blocked()
+            assert floor.cache.missing(content, [0]) == [0]
+            floor.start_keeping()
+        assert floor.cache.missing(content, [0]) == []
+        gate.open()
+
+
 async def test_a_disk_that_hangs_holds_back_gets_and_no_block_is_lost(tmp_path: Path) -> None:
     """Memory is bounded: 64 blocks wait for the disk, then GETs stop; when it is back they go on."""
     async with bench(tmp_path, keeps_blocks=False) as floor:

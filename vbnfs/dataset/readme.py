@@ -1,8 +1,14 @@
 """The README.txt at the top of a mount (pure). The same text on every host."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from vbnfs.dataset.manifest import DatasetVersion, Manifest
+from vbnfs.dataset.tree import flat_names
+
+_HINTS = {
+    "project_metadata": "the tables (CSV): begin here",
+    "ecephys_sessions": "every recording session under one flat name",
+}
 
 _TEXT = """\
 {project}
@@ -18,10 +24,7 @@ Dataset versions ({count}):
 
 Where to look next:
 
-  project_metadata/               tables of version {default} (CSV): begin here
-  ecephys_sessions/               every recording session under one flat name
-  manifests/v{default}/{padding} all of version {default}; others beside it
-  manifests/latest                a link to the version that is shown at the top
+{places}
 
 A file that is the same in several versions is one file (ls -i tells), and is
 fetched once. Where a file comes from is told by its attributes:
@@ -41,11 +44,21 @@ def readme(manifests: Sequence[Manifest], *, default: DatasetVersion, bucket: st
         for manifest in manifests
     ]
     return _TEXT.format(
+        places="\n".join(f"  {place:<31} {hint}" for place, hint in _places(manifests, default)),
         project=project,
         underline="=" * len(project),
         bucket=bucket,
         count=len(manifests),
         versions="\n".join(rows),
-        default=default,
-        padding=" " * max(0, 19 - len(str(default))),
     ).encode()
+
+
+def _places(manifests: Sequence[Manifest], default: DatasetVersion) -> Iterator[tuple[str, str]]:
+    """Folders that this release has, with a hint of what is in them."""
+    files = next(manifest.files for manifest in manifests if manifest.dataset_version == default)
+    folders = {file.path[0] for file in files if len(file.path) > 1} | {path[0] for path, _ in flat_names(files)}
+    for folder, hint in _HINTS.items():
+        if folder in folders:
+            yield f"{folder}/", hint
+    yield f"manifests/{default.folder}/", f"all of version {default}; others beside it"
+    yield "manifests/latest", "a link to the version that is shown at the top"

@@ -32,9 +32,17 @@ _FILE_MODE: Final = stat.S_IFREG | 0o444
 class Attributes:
     """Attributes of the nodes of one mount, owned by the user whose process this is."""
 
-    def __init__(self, catalog: Catalog, cache: BlockCache, *, public_url: Callable[[ObjectVersion], str]) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        cache: BlockCache,
+        *,
+        written: Callable[[Content], Awaitable[None]],
+        public_url: Callable[[ObjectVersion], str],
+    ) -> None:
         self._catalog = catalog
         self._cache = cache
+        self._written = written
         self._public_url = public_url
         self._owner = (os.getuid(), os.getgid())
         self._entries: dict[tuple[int, bool], pyfuse3.EntryAttributes] = {}  # made once, for ls -lR
@@ -73,6 +81,7 @@ class Attributes:
 
         async def cached() -> str:
             content = await self.learn_content(node)
+            await self._written(content)  # what was read just now counts
             return str(await trio.to_thread.run_sync(self._cache.cached_bytes, content))
 
         told = {

@@ -167,7 +167,7 @@ class Daemon:
         file_system = FileSystem(
             tree=tree,
             catalog=catalog,
-            attributes=Attributes(catalog, cache, public_url=public_url),
+            attributes=Attributes(catalog, cache, written=source.written, public_url=public_url),
             open_reader=partial(FileReader, cache=cache, source=source, prefetcher=prefetcher),
             evictor=evictor,
             metrics=metrics,

@@ -32,6 +32,7 @@ log = structlog.get_logger()
 _RECENT_BYTES: Final = 32 << 20
 _QUEUED_BLOCKS: Final = 64  # 16 MiB on their way to the disk; then GETs wait for it
 _BLOCKS_A_WRITE: Final = 32
+_LAST_WRITE_SECONDS: Final = 5.0
 
 
 @dataclass(eq=False, slots=True)
@@ -82,6 +83,7 @@ class BlockSource:
         self._is_kept = True  # whether the disk took the last block; written in a thread
         send, receive = trio.open_memory_channel[tuple[Content, int, bytes]](_QUEUED_BLOCKS)
         self._to_disk, self._from_gets = send, receive
+        self._written = trio.lowlevel.ParkingLot()  # woken after each write
 
     @property
     def room_bytes(self) -> int:
@@ -123,6 +125,16 @@ class BlockSource:
         """No more blocks will come: `keep_blocks` returns when all that came are on the disk."""
         self._to_disk.close()
 
+    async def written(self, content: Content) -> None:
+        """Wait until the blocks of a content that have arrived by now are on the disk, or cannot be kept."""
+        arrived = {
+            key: pending
+            for key, pending in self._pending.items()
+            if key.content_id == content.content_id and pending.data is not None
+        }
+        while any(self._pending.get(key) is pending for key, pending in arrived.items()):
+            await self._written.park()
+
     async def keep_blocks(self) -> None:
         """Write what GETs bring, until `close`."""
         async for first in self._from_gets:
@@ -135,6 +147,7 @@ class BlockSource:
             await trio.to_thread.run_sync(self._write, batch)
             for content, index, _ in batch:
                 self._pending.pop(BlockKey(content.content_id, index), None)
+            self._written.unpark_all()
 
     def _is_on_its_way(self, key: BlockKey) -> bool:
         return key in self._pending or key in self._recent
@@ -196,7 +209,12 @@ class BlockSource:
         pending.data = data
         self._recent[BlockKey(get.content.content_id, index)] = data
         pending.settled.set()
-        await self._to_disk.send((get.content, index, data))
+        try:
+            await self._to_disk.send((get.content, index, data))
+        except trio.Cancelled:  # the mount goes away; readers have the block, so it is kept if the disk takes it soon
+            with trio.move_on_after(_LAST_WRITE_SECONDS, shield=True):
+                await self._to_disk.send((get.content, index, data))
+            raise
 
     def _fail_rest(self, get: _Get, failure: VbnfsError) -> None:
         for index, pending in zip(get.indices, get.blocks, strict=True):
