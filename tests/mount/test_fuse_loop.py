@@ -9,7 +9,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from vbnfs.mount import fuse_loop
-from vbnfs.mount.fuse_loop import REQUESTS_BETWEEN_YIELDS, EagerLock, Readiness
+from vbnfs.mount.fuse_loop import YIELD_SECONDS, EagerLock, Readiness
 
 
 @pytest.fixture
@@ -21,10 +21,11 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
 
 
 async def test_what_is_there_is_not_waited_for(pair: tuple[socket.socket, socket.socket]) -> None:
-    """With something to read, `wait` returns without letting other tasks run, but for one time in many."""
+    """With something to read, `wait` returns without letting other tasks run, but once every millisecond."""
     ours, theirs = pair
     theirs.send(b"request")
     rounds = 0
+    seconds = 100.0
     done = False
 
     async def others() -> None:
@@ -35,11 +36,12 @@ async def test_what_is_there_is_not_waited_for(pair: tuple[socket.socket, socket
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(others)
-        readiness = Readiness()
-        for _ in range(4 * REQUESTS_BETWEEN_YIELDS):
+        readiness = Readiness(clock=lambda: seconds)
+        for _ in range(500):
             await readiness.wait(ours.fileno())
+            seconds += YIELD_SECONDS / 25
         done = True
-    assert 3 <= rounds <= 6
+    assert 15 <= rounds <= 25
 
 
 async def test_waits_until_there_is_something(pair: tuple[socket.socket, socket.socket]) -> None:

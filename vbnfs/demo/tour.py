@@ -36,7 +36,8 @@ def run_demo(directory: Path | None, *, keep: bool, scale: ReleaseScale | None =
 
     `keep` leaves server and mount running until Ctrl-C.
     """
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C: nothing is left mounted or running
+    for number in (signal.SIGINT, signal.SIGTERM):  # both end it in order, also where a script ignores Ctrl-C
+        signal.signal(number, signal.default_int_handler)
     with _workplace(directory) as place, SeaweedServer(place / "s3") as server:
         _say(f"An S3 server (SeaweedFS) runs at {server.endpoint_url}.")
         _load(place, server, scale)

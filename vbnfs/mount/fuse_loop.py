@@ -4,17 +4,19 @@ pyfuse3 waits for /dev/fuse with `trio.lowlevel.wait_readable` under a `trio.Loc
 with system calls of their own, for every request, also if the next request is there already. That is most of what
 answering from the tree costs: `ls -lR` of the whole dataset is 80,000 requests. pyfuse3 looks its `trio` up when it
 uses it (its own asyncio support replaces it), so here it gets one whose lock and `wait_readable` return at once when
-there is nothing to wait for. Every so often they yield all the same, for the other tasks.
+there is nothing to wait for. After a millisecond they yield all the same, for the other tasks.
 """
 
 import select
+import time
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Final
 
 import pyfuse3
 import trio
 
-REQUESTS_BETWEEN_YIELDS: Final = 16  # about a millisecond of requests that are answered from the tree
+YIELD_SECONDS: Final = 0.001  # other tasks wait no longer, but for the request that is being answered
 
 
 def install() -> None:
@@ -29,20 +31,23 @@ def install() -> None:
 class Readiness:
     """Waits for one descriptor; by poll(2) first, which takes a microsecond."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._clock = clock
         self._poll: select.poll | None = None
-        self._answered = 0
+        self._yielded = clock()
 
     async def wait(self, descriptor: int) -> None:
         """Return when `descriptor` can be read."""
         if self._poll is None:
             self._poll = select.poll()
             self._poll.register(descriptor, select.POLLIN)
-        self._answered += 1
         if not self._poll.poll(0):
             await trio.lowlevel.wait_readable(descriptor)
-        elif self._answered % REQUESTS_BETWEEN_YIELDS == 0:
+        elif self._clock() - self._yielded > YIELD_SECONDS:
             await trio.lowlevel.checkpoint()
+        else:
+            return
+        self._yielded = self._clock()
 
 
 class EagerLock:
