@@ -177,8 +177,8 @@ class _Tour:
 
 
 def _wait_for_interrupt(place: Path) -> None:
-    _say(f"Look around in {place / 'mnt'}; Ctrl-C here ends the demo.")
     with suppress(KeyboardInterrupt):
+        _say(f"Look around in {place / 'mnt'}; Ctrl-C here ends the demo.")
         threading.Event().wait()
 
 
