@@ -30,6 +30,13 @@ def _own_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.delenv(name.lower(), raising=False)
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Where there is FUSE, a skipped test is a failure: nothing is left out unnoticed."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is not None and FUSE_DEVICE.exists() and reporter.stats.get("skipped"):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests that need FUSE are skipped on a machine that has none, and there only."""
     if FUSE_DEVICE.exists():

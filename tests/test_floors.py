@@ -168,7 +168,7 @@ def test_only_the_command_line_exits() -> None:
 
 def test_only_the_daemon_ends_a_child() -> None:
     """A process is ended without clean-up in one place: the child that `vbnfs mount` forks."""
-    assert who_mentions(ENDING_A_CHILD) == {"vbnfs.mount.daemon"}
+    assert who_mentions(ENDING_A_CHILD) == {"vbnfs.mount.background"}
 
 
 def test_importing_the_package_does_nothing() -> None:

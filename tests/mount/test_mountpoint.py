@@ -43,12 +43,16 @@ def test_this_machines_mounts() -> None:
     assert find_mount(Path("/")) is None
 
 
-def test_absolute_follows_parents_but_not_the_last_part(tmp_path: Path) -> None:
-    """Links in the way to a mount point are followed, the mount point is not looked at."""
+def test_absolute_follows_links(tmp_path: Path) -> None:
+    """Links to a mount point and on the way to it are followed; a circle of them is refused."""
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to("real")
     (tmp_path / "real" / "mnt").symlink_to("/nowhere")
-    assert absolute(tmp_path / "link" / "mnt") == tmp_path / "real" / "mnt"
+    assert absolute(tmp_path / "link" / "mnt") == Path("/nowhere")
+    assert absolute(tmp_path / "link" / "other") == tmp_path / "real" / "other"
+    (tmp_path / "circle").symlink_to("circle")
+    with pytest.raises(UsageError, match="too many links"):
+        absolute(tmp_path / "circle")
     assert absolute(tmp_path / "link" / ".." / "mnt") == tmp_path / "mnt"
 
 

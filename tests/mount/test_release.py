@@ -147,6 +147,11 @@ def test_provenance(mount: Mount, tiny_release: DemoRelease) -> None:
     assert attribute("cached") == str(file.size_bytes)
     with pytest.raises(OSError, match="No data available"):
         os.getxattr(mounted, "user.vbnfs.nothing")
+    mounted = mount.path / "manifests" / f"v{version}" / tiny_release.manifest_key(version).rpartition("/")[2]
+    assert attribute("url").endswith(f".amazonaws.com/{tiny_release.manifest_key(version)}")
+    assert attribute("file_hash") == blake2b(mounted)
+    assert attribute("dataset_versions") == version
+    assert attribute("cached") == str(mounted.stat().st_size)
 
 
 def test_pinned_version_stands_at_the_top(

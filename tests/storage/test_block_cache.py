@@ -18,6 +18,7 @@ from structlog.testing import capture_logs
 from vbnfs.metrics import Metrics
 from vbnfs.objects import ByteRange, Content, ObjectVersion
 from vbnfs.storage.block_cache import FORMAT, BlockCache, block_range
+from vbnfs.storage.eviction import SegmentFile, scan
 from vbnfs.storage.segment import BLOCK_BYTES, SEGMENT_BLOCKS, SEGMENT_BYTES, TABLE_BYTES
 
 GIB = 1 << 30
@@ -121,14 +122,17 @@ def test_read_nowait_gives_what_was_verified_before(tmp_path: Path) -> None:
 
 
 def test_cached_and_allocated_bytes(tmp_path: Path) -> None:
-    """`cached_bytes` counts recorded bytes, `allocated_bytes` what the disk gave; of all of its segments."""
+    """`cached_bytes` counts recorded bytes, of all segments; `allocated_bytes` what the disk gave."""
     big = content("bb22", SEGMENT_BYTES + 100)
     cache = make(tmp_path)
     assert (cache.cached_bytes(big), cache.allocated_bytes(big)) == (0, 0)
     cache.put(big, 7, SMALL[:BLOCK_BYTES])
     cache.put(big, SEGMENT_BLOCKS, SMALL[:100])
     assert cache.cached_bytes(big) == BLOCK_BYTES + 100
+    assert cache.allocated_bytes(big) == BLOCK_BYTES + 100
     usage = sum(path.stat().st_blocks * 512 for path in files(tmp_path))
+    other = SegmentFile(tmp_path / "other" / "bb" / "bb22.0", 4096, 0)  # of another scope
+    cache.take_stock([*scan(cache.directory), other])
     assert cache.allocated_bytes(big) == usage
     assert BLOCK_BYTES + 100 < usage < 2 * BLOCK_BYTES
 

@@ -537,9 +537,7 @@ def test_what_is_not_in_memory_is_not_at_hand(tmp_path: Path) -> None:
     with open(segment.path, "rb") as file:
         os.fsync(file.fileno())
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-        gives_at_once = reads_without_waiting(
-            file.fileno(), TABLE_BYTES
-        )
+        gives_at_once = reads_without_waiting(file.fileno(), TABLE_BYTES)
     assert segment.is_at_hand(ByteRange(0, 1)) is gives_at_once
     assert segment.read(WHOLE) == DATA
 

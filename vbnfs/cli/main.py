@@ -19,6 +19,7 @@ from vbnfs import __version__
 from vbnfs.cli import render
 from vbnfs.config import SETTINGS, Config, default_config_file, load_config
 from vbnfs.errors import DemoError, MountError, UsageError, VbnfsError
+from vbnfs.logs import configure_logging
 
 _EXIT_STATUS: Final = "Exit status: 0 done, 1 not done (the message says why), 2 wrong usage."
 _UMOUNT_SECONDS: Final = 30.0
@@ -86,7 +87,7 @@ def cli() -> None:
 
 
 @cli.command(epilog=_EXIT_STATUS)
-@click.argument("mountpoint", type=click.Path(path_type=Path))
+@click.argument("mountpoint", type=Path)
 @click.option("-o", "mount_options", metavar="OPTION[,...]", multiple=True, help="Options as for mount(8).")
 @_settings()
 def mount(mountpoint: Path, mount_options: tuple[str, ...], **options: Any) -> None:
@@ -95,7 +96,7 @@ def mount(mountpoint: Path, mount_options: tuple[str, ...], **options: Any) -> N
     Returns when the files can be listed. Settings come from the command line, else from -o, else from VBNFS_*
     variables (VBNFS_CACHE_DIR, ...), else from the TOML file (cache_dir = ...), else they have their default.
     """
-    from vbnfs.mount import daemon  # noqa: PLC0415 - libfuse only where it is needed
+    from vbnfs.mount import background  # noqa: PLC0415 - libfuse only where it is needed
     from vbnfs.mount import mountpoint as mounts  # noqa: PLC0415
 
     config = _config(options, mount_options)
@@ -107,13 +108,13 @@ def mount(mountpoint: Path, mount_options: tuple[str, ...], **options: Any) -> N
             click.echo(f"vbnfs: warning: {render.printable(warning)}", err=True)
 
     if config.foreground:
-        daemon.run_in_foreground(config, where, warn)
+        background.run_in_foreground(config, where, warn)
     else:
-        warn(daemon.run_in_background(config, where))
+        warn(background.run_in_background(config, where))
 
 
 @cli.command(epilog=_EXIT_STATUS)
-@click.argument("mountpoint", type=click.Path(path_type=Path))
+@click.argument("mountpoint", type=Path)
 @click.option("--lazy", is_flag=True, help="Detach now, end when no program uses it any more.")
 def umount(mountpoint: Path, lazy: bool) -> None:
     """Take the mount on MOUNTPOINT away, and return when it and its daemon are gone."""
@@ -122,30 +123,23 @@ def umount(mountpoint: Path, lazy: bool) -> None:
 
     where = mounts.absolute(mountpoint)
     entry = mounts.find_mount(where)
-    pid: int | None = None
+    pid, daemon = None, None
     if entry is not None:
-        with suppress(MountError):  # it can be unmounted all the same
+        with suppress(MountError, OSError):  # it can be unmounted all the same
             pid = control.ask(entry, "status")["pid"]
+            daemon = os.pidfd_open(pid)
     mounts.unmount(where, lazy=lazy, timeout_seconds=_UMOUNT_SECONDS)
-    if pid is not None and not lazy:
-        _wait_for_exit(pid, _UMOUNT_SECONDS)
-
-
-def _wait_for_exit(pid: int, seconds: float) -> None:
-    try:
-        descriptor = os.pidfd_open(pid)
-    except OSError:  # gone already
-        return
-    try:
-        done, _, _ = select.select([descriptor], [], [], seconds)
-    finally:
-        os.close(descriptor)
-    if not done:
-        raise MountError(f"unmounted, but the daemon (process {pid}) has not ended after {seconds:.0f} s")
+    if daemon is not None and not lazy:
+        done, _, _ = select.select([daemon], [], [], _UMOUNT_SECONDS)
+        if not done:
+            raise MountError(
+                f"unmounted here, but the daemon (process {pid}) has not ended after {_UMOUNT_SECONDS:.0f} s:"
+                " is it mounted in another mount namespace (a container), too?"
+            )
 
 
 @cli.command(epilog=_EXIT_STATUS)
-@click.argument("mountpoint", type=click.Path(path_type=Path), required=False)
+@click.argument("mountpoint", type=Path, required=False)
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def status(mountpoint: Path | None, as_json: bool) -> None:
     """Show the mount on MOUNTPOINT, or all of them."""
@@ -184,6 +178,7 @@ def versions(as_json: bool, **options: Any) -> None:
     from vbnfs.cli.versions import load_versions  # noqa: PLC0415
 
     config = _config(options)
+    configure_logging(sys.stderr, level="error", as_json=False)  # what matters is told below
     rows, problems = trio.run(load_versions, config)
     if as_json:
         render.print_json([row.as_json() for row in rows])
@@ -201,7 +196,7 @@ def versions(as_json: bool, **options: Any) -> None:
 
 
 @cli.command(epilog=_EXIT_STATUS)
-@click.argument("directory", type=click.Path(path_type=Path), required=False)
+@click.argument("directory", type=Path, required=False)
 @click.option("--keep", is_flag=True, help="Leave the server and the mount running until Ctrl-C.")
 def demo(directory: Path | None, keep: bool) -> None:
     """Show all of it on a small genuine release, served by a real S3 server on this machine.

@@ -9,7 +9,8 @@ from vbnfs.config import Config
 from vbnfs.dataset.catalog import Catalog
 from vbnfs.dataset.manifest import DataFile, Manifest
 from vbnfs.metrics import Metrics
-from vbnfs.mount.daemon import make_catalog, make_client, prepare_cache_directory, scope_of
+from vbnfs.mount.background import prepare_cache_directory
+from vbnfs.mount.daemon import make_catalog, make_client, scope_of
 from vbnfs.objects import Content
 from vbnfs.storage.block_cache import BlockCache
 

@@ -4,10 +4,10 @@ A manifest has no sizes, so they come from ListObjectVersions: pages of 1,000, a
 release. Where the bucket refuses to list, HEAD asks for single objects, when somebody looks at them. All of it
 is kept below the cache directory and never asked for again, since a version id never changes its meaning:
 
-    datasets/<endpoint or aws>/<bucket>/<project>/index           which manifests there are (JSON)
-    datasets/.../manifests/<file name>                            ETag, size and time, then their bytes
-    datasets/.../attributes                           what was listed: [[key, version id, bytes, nanoseconds], ...]
-    datasets/.../heads                                what HEAD told, such a row in each line
+    datasets-v1/<endpoint or aws>/<bucket>/<project>/index           which manifests there are (JSON)
+    datasets-v1/.../manifests/<file name>                            ETag, size and time, then their bytes
+    datasets-v1/.../attributes                        what was listed: [[key, version id, bytes, nanoseconds], ...]
+    datasets-v1/.../heads                             what HEAD told, such a row in each line
 """
 
 import json
@@ -15,9 +15,9 @@ import math
 import time
 from collections.abc import Iterable, Iterator, Sequence, Set
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import structlog
 import trio
@@ -36,6 +36,7 @@ from vbnfs.objects import ListedObject, ListedVersion, ObjectAttributes, ObjectC
 
 log = structlog.get_logger()
 
+KEPT_FORMAT: Final = "datasets-v1"  # what is kept in another format stands elsewhere
 _HEADS_AT_ONCE: Final = 16
 
 Known = dict[ObjectVersion, ObjectAttributes]
@@ -180,9 +181,9 @@ class Catalog:
 
     def _parse(self, entry: ListedObject, data: bytes) -> Manifest:
         file_name = entry.key.rpartition("/")[2]
-        return parse_manifest(
-            data, file_name=file_name, modified_ns=entry.attributes.modified_ns, origin=self._origin
-        )
+        modified_ns = entry.attributes.modified_ns
+        manifest = parse_manifest(data, file_name=file_name, modified_ns=modified_ns, origin=self._origin)
+        return replace(manifest, source=ObjectVersion(entry.key, None))
 
     async def _manifest_bytes(self, entry: ListedObject, *, is_offline: bool) -> bytes:
         path = self._directory / "manifests" / entry.key.rpartition("/")[2]
@@ -308,7 +309,7 @@ class Catalog:
     def _read_index(self) -> tuple[list[ListedObject], float]:
         """The manifests that were listed last, and how many seconds ago."""
         path = self._directory / "index"
-        rows = json.loads(read_kept(path) or b"[]")
+        rows = _rows(read_kept(path) or b"[]")
         listed = [ListedObject(key, etag, ObjectAttributes(size, when)) for key, etag, size, when in rows]
         try:
             return listed, time.time() - path.stat().st_mtime
@@ -316,9 +317,9 @@ class Catalog:
             return listed, math.inf
 
     def _read_attributes(self) -> Known:
-        rows = json.loads(read_kept(self._directory / "attributes") or b"[]")
-        rows += map(json.loads, read_kept_lines(self._directory / "heads"))
-        return {ObjectVersion(key, id_): ObjectAttributes(size, time) for key, id_, size, time in rows}
+        rows = _rows(read_kept(self._directory / "attributes") or b"[]")
+        rows += [row for line in read_kept_lines(self._directory / "heads") for row in _rows(b"[%s]" % line)]
+        return {ObjectVersion(key, id_): ObjectAttributes(size, when) for key, id_, size, when in rows}
 
     def _keep(self, path: Path, data: bytes) -> None:
         with self._refusals_told(path):
@@ -343,6 +344,15 @@ class Catalog:
         if warning not in self._told:
             self._told.add(warning)
             log.warning(event, **about)
+
+
+def _rows(data: bytes) -> list[list[Any]]:
+    """Kept rows of four; none where something else stands there: it is learnt again."""
+    try:
+        rows = json.loads(data)
+    except ValueError:
+        return []
+    return rows if isinstance(rows, list) and all(isinstance(row, list) and len(row) == 4 for row in rows) else []
 
 
 def _row(version: ObjectVersion, attributes: ObjectAttributes) -> list[str | int | None]:

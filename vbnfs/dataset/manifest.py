@@ -121,6 +121,7 @@ class Manifest:
     data: bytes
     modified_ns: int
     files: tuple[DataFile, ...]
+    source: ObjectVersion | None = None  # where it came from, if it came from the bucket
 
 
 def version_of_file_name(file_name: str) -> DatasetVersion | None:

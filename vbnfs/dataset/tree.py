@@ -66,6 +66,8 @@ class StaticNode:
     data: bytes
     modified_ns: int
     links: int = 1
+    source: ObjectVersion | None = None
+    dataset_versions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +175,9 @@ class _Builder:
         for path, file in flat_names(manifest.files):
             folder.place(path, self._data(file, manifest.dataset_version))
         if with_manifest:
-            folder.entries[manifest.file_name] = self._static(manifest.data, manifest.modified_ns)
+            version = manifest.dataset_version.text
+            inode = self._static(manifest.data, manifest.modified_ns, source=manifest.source, version=version)
+            folder.entries[manifest.file_name] = inode
 
     def _data(self, file: DataFile, version: DatasetVersion) -> int:
         content_id = file.content_id(self._bucket)
@@ -196,11 +200,15 @@ class _Builder:
                 self._links[inode],
             )
 
-    def _static(self, data: bytes, modified_ns: int) -> int:
+    def _static(
+        self, data: bytes, modified_ns: int, *, source: ObjectVersion | None = None, version: str | None = None
+    ) -> int:
         inode = self._number(f"static\0{hashlib.blake2b(data).hexdigest()}\0{modified_ns}")
         known = self._nodes.get(inode)
-        links = known.links + 1 if known is not None else 1
-        self._nodes[inode] = StaticNode(inode, data, modified_ns, links)
+        links, versions = 1, [version] if version is not None else []
+        if isinstance(known, StaticNode):
+            links, versions = known.links + 1, [*known.dataset_versions, *versions]
+        self._nodes[inode] = StaticNode(inode, data, modified_ns, links, source, tuple(versions))
         return inode
 
     def _make_directory(self, folder: _Folder, parent: int) -> int:

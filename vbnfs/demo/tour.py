@@ -90,8 +90,10 @@ def _mounted(place: Path, endpoint_url: str) -> Iterator[None]:
     _vbnfs(place, "mount", "mnt", *options)
     try:
         yield
-    finally:
         _vbnfs(place, "umount", "mnt")
+    finally:
+        if find_mount(mountpoint) is not None:  # an error, or in use: nothing is left mounted all the same
+            _vbnfs(place, "umount", "--lazy", "mnt")
 
 
 class _Tour:

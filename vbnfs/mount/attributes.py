@@ -4,9 +4,11 @@ Nearly all of it never changes, and the kernel is told so. What does change is `
 file is cached, and what stands in folders where a dataset version can turn up.
 """
 
+import hashlib
 import os
 import stat
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Final
 
 import pyfuse3
@@ -76,22 +78,23 @@ class Attributes:
 
     def provenance(self, node: Node) -> Mapping[str, Value]:
         """The extended attributes of a node, and how to get their values."""
-        if not isinstance(node, DataNode):
+        if isinstance(node, Directory | Symlink) or node.source is None:
             return {}
-
-        async def cached() -> str:
-            content = await self.learn_content(node)
-            await self._written(content)  # what was read just now counts
-            return str(await trio.to_thread.run_sync(self._cache.cached_bytes, content))
-
         told = {
             "url": self._public_url(node.source),
             "version_id": node.source.version_id,
-            "file_hash": node.file_hash,
+            "file_hash": node.file_hash if isinstance(node, DataNode) else _blake2b(node.data),
             "dataset_versions": " ".join(node.dataset_versions),
         }
         table = {f"user.vbnfs.{name}": _constant(text) for name, text in told.items() if text is not None}
-        return {**table, "user.vbnfs.cached": cached}
+        return {**table, "user.vbnfs.cached": partial(self._cached_bytes, node)}
+
+    async def _cached_bytes(self, node: DataNode | StaticNode) -> str:
+        if isinstance(node, StaticNode):
+            return str(len(node.data))
+        content = await self.learn_content(node)
+        await self._written(content)  # what was read just now counts
+        return str(await trio.to_thread.run_sync(self._cache.cached_bytes, content))
 
     def _new_entry(self, node: Node, *, is_growing: bool) -> pyfuse3.EntryAttributes:
         entry = pyfuse3.EntryAttributes()
@@ -132,6 +135,10 @@ def absent() -> pyfuse3.EntryAttributes:
     entry = pyfuse3.EntryAttributes()
     entry.st_ino, entry.entry_timeout = 0, _FOREVER_SECONDS
     return entry
+
+
+def _blake2b(data: bytes) -> str:
+    return hashlib.blake2b(data).hexdigest()
 
 
 def _constant(text: str) -> Value:

@@ -20,7 +20,7 @@ import structlog
 import trio
 
 from vbnfs.errors import MountError
-from vbnfs.mount.mountpoint import MountEntry
+from vbnfs.mount.mountpoint import MountEntry, is_alive
 
 log = structlog.get_logger()
 
@@ -118,9 +118,10 @@ def ask(entry: MountEntry, command: str) -> dict[str, Any]:
             with connection.makefile("rb") as file:
                 answer = json.loads(file.readline(_MAX_ANSWER_BYTES))
     except (FileNotFoundError, ConnectionRefusedError) as error:
-        raise MountError(
-            f"{entry.mountpoint}: its daemon is gone; 'vbnfs mount' mounts it anew, 'vbnfs umount' clears it"
-        ) from error
+        told = "its daemon is gone; 'vbnfs mount' mounts it anew, 'vbnfs umount' clears it"
+        if is_alive(entry.mountpoint):
+            told = f"it works, but its control socket {path} is gone"
+        raise MountError(f"{entry.mountpoint}: {told}") from error
     except (OSError, ValueError) as error:
         raise MountError(f"{entry.mountpoint}: its daemon does not answer: {error}") from error
     if not isinstance(answer, dict) or not answer.pop("ok", False):

@@ -1,19 +1,15 @@
-"""The process behind a mount: builds everything once, owns the nurseries, and goes away in order.
+"""A mount from its configuration to its end: builds everything once, owns the nurseries, goes away in order.
 
     outer nursery       the task that writes blocks to disk; ends last, so that what was fetched is kept
     services            FUSE requests, GETs, readahead, refresh, housekeeping, control socket, signals
 
-`vbnfs mount` forks: the child becomes the daemon, the parent waits at a pipe for the word that the tree can be
-listed, or for the reason why not. The child leaves the terminal's session only after the mount is made: an
-automounter waits for the session that asked.
+A task that raises ends the mount. So whatever meets disk or network in the background catches what can go wrong.
 """
 
 import gc
-import json
+import itertools
 import os
-import resource
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,18 +23,17 @@ import pyfuse3
 import structlog
 import trio
 
-from vbnfs import __version__, errors
+from vbnfs import __version__
 from vbnfs.config import Config
-from vbnfs.dataset.catalog import Catalog, Release
+from vbnfs.dataset.catalog import KEPT_FORMAT, Catalog
 from vbnfs.dataset.manifest import DatasetVersion, Manifest, Origin
 from vbnfs.dataset.readme import readme
 from vbnfs.dataset.tree import Tree, build_tree
-from vbnfs.errors import MountError, UsageError, VbnfsError
-from vbnfs.logs import configure_logging
+from vbnfs.errors import MountError
 from vbnfs.metrics import Metrics
 from vbnfs.mount import control, fuse_loop
 from vbnfs.mount.attributes import Attributes
-from vbnfs.mount.mountpoint import MountEntry, find_mount, fusermount
+from vbnfs.mount.mountpoint import MountEntry, find_mount
 from vbnfs.mount.operations import FileSystem
 from vbnfs.reading.block_source import BlockSource
 from vbnfs.reading.file_reader import FileReader
@@ -54,10 +49,11 @@ _CATALOG_SECONDS: Final = 15.0  # a mount without network should not keep anybod
 _CATALOG_ATTEMPTS: Final = 3
 _READ_ATTEMPTS: Final = 10
 _HOUSEKEEPING_SECONDS: Final = 5.0
+_TICKS_BETWEEN_LOOKS: Final = 6  # walking over the 20,000 files of 5 TB takes some tenths of a second
+_LAST_ANSWERS_SECONDS: Final = 1.0
 _RESERVED_CONNECTIONS: Final = 4  # for readers, while prefetches run
 # Tasks of pyfuse3 are cheap; a limit that reads in flight can exhaust would make stat wait for the network.
 _MAX_FUSE_TASKS: Final = 4096
-_FUSE_DEVICE: Final = Path("/dev/fuse")
 
 Announce = Callable[[tuple[str, ...]], None]
 
@@ -81,20 +77,10 @@ def make_client(config: Config, metrics: Metrics) -> S3Client:
 
 def make_catalog(config: Config, s3: S3Client) -> Catalog:
     """The catalog of the dataset, kept in the cache directory."""
-    directory = config.cache_dir / "datasets" / scope_of(config.endpoint_url) / config.bucket / config.project
+    directory = config.cache_dir / KEPT_FORMAT / scope_of(config.endpoint_url) / config.bucket / config.project
     client = RetryingClient(s3, seconds=_CATALOG_SECONDS, attempts=_CATALOG_ATTEMPTS)
     origin = Origin(config.bucket, config.endpoint_url)
     return Catalog(client, directory, origin=origin, project=config.project)
-
-
-def prepare_cache_directory(directory: Path) -> None:
-    """Make the cache directory, for its owner alone. Raises `UsageError`."""
-    try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"cache directory {directory}: {error.strerror}; choose one with --cache-dir") from error
-    if not directory.is_dir():
-        raise UsageError(f"cache directory {directory}: not a folder; choose one with --cache-dir")
 
 
 @dataclass(slots=True)
@@ -109,6 +95,8 @@ class Daemon:
     _default: DatasetVersion | None = None
     _problems: tuple[str, ...] = ()
     _is_offline: bool = False
+    _is_mounted: bool = False
+    _refreshing: trio.Lock = field(default_factory=trio.Lock)
 
     async def serve(self, announce: Announce) -> None:
         """Mount, call `announce` with warnings when the tree can be listed, and return when it is unmounted.
@@ -129,36 +117,32 @@ class Daemon:
     async def _load_tree(self, catalog: Catalog) -> Tree:
         release = await catalog.load(max_age_seconds=self.config.refresh_seconds)
         self._default = release.choose(self.config.dataset_version)
-        self._take(release)
-        tree = await self._make_tree()
+        self._manifests, self._problems = release.manifests, release.problems
+        self._is_offline = release.is_offline
+        tree = await self._make_tree(release.manifests)
         # Manifests and tree are hundreds of thousands of objects that stay: if the collector looked at them again and
         # again, it would hold the event loop up for tens of milliseconds each time.
         gc.collect()
         gc.freeze()
         return tree
 
-    def _take(self, release: Release) -> None:
-        """Add what a release has to what is shown; a version that was shown stays."""
-        shown = {manifest.dataset_version for manifest in self._manifests}
-        new = [manifest for manifest in release.manifests if manifest.dataset_version not in shown]
-        self._manifests = tuple(sorted((*self._manifests, *new), key=lambda m: m.dataset_version))
-        self._problems, self._is_offline = release.problems, release.is_offline
+    async def _make_tree(self, manifests: tuple[Manifest, ...]) -> Tree:
+        return await trio.to_thread.run_sync(self._build_tree, manifests)
 
-    async def _make_tree(self) -> Tree:
-        return await trio.to_thread.run_sync(self._build_tree)
-
-    def _build_tree(self) -> Tree:
+    def _build_tree(self, manifests: tuple[Manifest, ...]) -> Tree:
         assert self._default is not None
-        names = {"bucket": self.config.bucket}
-        text = readme(self._manifests, default=self._default, project=self.config.project, **names)
-        return build_tree(self._manifests, default_version=self._default, readme=text, **names)
+        bucket, project = self.config.bucket, self.config.project
+        text = readme(manifests, default=self._default, bucket=bucket, project=project)
+        return build_tree(manifests, default_version=self._default, readme=text, bucket=bucket)
 
     def _build(
         self, s3: S3Client, catalog: Catalog, tree: Tree, services: trio.Nursery
     ) -> tuple[BlockSource, FileSystem]:
         config, metrics = self.config, self.metrics
         cache = BlockCache(config.cache_dir, scope=scope_of(config.endpoint_url), metrics=metrics)
-        evictor = Evictor(cache.directory, limit_bytes=config.cache_size_bytes, metrics=metrics)
+        evictor = Evictor(
+            cache.directory, limit_bytes=config.cache_size_bytes, metrics=metrics, on_look=cache.take_stock
+        )
         client = RetryingClient(s3, seconds=config.io_timeout_seconds, attempts=_READ_ATTEMPTS)
         prefetch_gets = max(1, config.max_connections - _RESERVED_CONNECTIONS)
         source = BlockSource(client, cache, evictor, nursery=services, prefetch_gets=prefetch_gets)
@@ -179,16 +163,19 @@ class Daemon:
     async def _run(
         self, services: trio.Nursery, catalog: Catalog, file_system: FileSystem, announce: Announce
     ) -> None:
-        entry = self._mount(file_system)
+        serving = trio.CancelScope()
         try:
-            services.start_soon(_unmount_on_signal)
+            await services.start(self._unmount_on_signal, serving)
+            entry = self._mount(file_system)
             services.start_soon(self._refresh_for_ever, catalog, file_system)
             services.start_soon(self._control, entry, catalog, file_system)
             services.start_soon(self._announce, announce)
             fuse_loop.install()
-            await pyfuse3.main(max_tasks=_MAX_FUSE_TASKS)
+            with serving:
+                await pyfuse3.main(max_tasks=_MAX_FUSE_TASKS)
         finally:
-            pyfuse3.close()
+            if self._is_mounted:
+                pyfuse3.close()  # what is unanswered now is answered by the kernel
             log.info("unmounted", mountpoint=str(self.mountpoint))
 
     def _mount(self, file_system: FileSystem) -> MountEntry:
@@ -201,6 +188,7 @@ class Daemon:
                 pyfuse3.init(file_system, str(self.mountpoint), options)
             except RuntimeError as error:
                 raise MountError(f"{self.mountpoint}: cannot be mounted: {told() or error}") from error
+        self._is_mounted = True
         entry = find_mount(self.mountpoint)
         if entry is None:
             raise MountError(f"{self.mountpoint}: mounted, but not to be found in /proc/self/mountinfo")
@@ -227,23 +215,39 @@ class Daemon:
 
     # While mounted
 
+    async def _unmount_on_signal(
+        self, serving: trio.CancelScope, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Unmount in order; requests that wait for the network by then have a moment to be answered."""
+        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            task_status.started()
+            async for number in signals:
+                log.info("unmounting", signal=signal.Signals(number).name)
+                serving.deadline = trio.current_time() + _LAST_ANSWERS_SECONDS
+                if self._is_mounted:
+                    pyfuse3.terminate()
+
     async def _refresh_for_ever(self, catalog: Catalog, file_system: FileSystem) -> None:
         while True:
             await trio.sleep(self.config.refresh_seconds)
             try:
                 await self._refresh(catalog, file_system)
-            except VbnfsError as error:
-                log.warning("cannot look for new dataset versions", reason=str(error))
+            except Exception as error:
+                log.warning("cannot look for new dataset versions", reason=str(error) or repr(error))
 
     async def _refresh(self, catalog: Catalog, file_system: FileSystem) -> list[str]:
-        """Show versions that have appeared. Returns their names."""
-        before = {manifest.dataset_version for manifest in self._manifests}
-        self._take(await catalog.load())
-        new = [str(m.dataset_version) for m in self._manifests if m.dataset_version not in before]
-        if new:
-            file_system.show(await self._make_tree())
-            log.info("dataset versions have appeared", versions=new)
-        return new
+        """Show versions that have appeared. Returns their names; being cancelled changes nothing."""
+        async with self._refreshing:
+            release = await catalog.load()
+            shown = {manifest.dataset_version for manifest in self._manifests}
+            new = [manifest for manifest in release.manifests if manifest.dataset_version not in shown]
+            if new:
+                manifests = tuple(sorted((*self._manifests, *new), key=lambda m: m.dataset_version))
+                file_system.show(await self._make_tree(manifests))
+                self._manifests = manifests  # no await between showing it and knowing it
+                log.info("dataset versions have appeared", versions=[str(m.dataset_version) for m in new])
+            self._problems, self._is_offline = release.problems, release.is_offline
+            return [str(manifest.dataset_version) for manifest in new]
 
     async def _control(self, entry: MountEntry, catalog: Catalog, file_system: FileSystem) -> None:
         async def refresh() -> dict[str, Any]:
@@ -281,129 +285,13 @@ class Daemon:
         }
 
 
-async def _unmount_on_signal() -> None:
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async for number in signals:
-            log.info("unmounting", signal=signal.Signals(number).name)
-            pyfuse3.terminate()
-
-
 async def _keep_house(cache: BlockCache, evictor: Evictor) -> None:
     """Look at the cache now and then: for usage that others cause, and for files that others evicted."""
-    await trio.to_thread.run_sync(evictor.look)
-    while True:
-        await trio.sleep(_HOUSEKEEPING_SECONDS)
+    for tick in itertools.count():
+        if tick % _TICKS_BETWEEN_LOOKS == 0:
+            await trio.to_thread.run_sync(evictor.look)
         await trio.to_thread.run_sync(cache.forget_deleted)
-
-
-# Processes
-
-
-def run_in_foreground(config: Config, mountpoint: Path, announce: Announce) -> None:
-    """Be the daemon in this process until it is unmounted. Raises a `VbnfsError`."""
-    _check_machine()
-    prepare_cache_directory(config.cache_dir)
-    _raise_file_limit()
-    configure_logging(sys.stderr, level=config.log_level, as_json=not config.foreground)
-    try:
-        trio.run(Daemon(config, mountpoint).serve, announce)
-    except BaseExceptionGroup as group:
-        told, defects = group.split(VbnfsError)
-        if told is None or defects is not None:
-            raise
-        raise next(_leaves(told)) from None
-
-
-def run_in_background(config: Config, mountpoint: Path) -> list[str]:
-    """Start a daemon and return its warnings once the tree can be listed. Raises a `VbnfsError`."""
-    _check_machine()
-    prepare_cache_directory(config.cache_dir)
-    log_descriptor = _open_log(config.log_file)
-    read_end, write_end = os.pipe()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    if os.fork() == 0:
-        os.close(read_end)
-        _become_daemon(config, mountpoint, write_end, log_descriptor)
-    os.close(write_end)
-    os.close(log_descriptor)
-    with os.fdopen(read_end, "rb") as pipe:
-        word = pipe.read()
-    if not word:
-        raise MountError(f"{mountpoint}: the daemon ended before the mount was there; see {config.log_file}")
-    message = json.loads(word)
-    if "error" in message:
-        raise getattr(errors, message["kind"])(message["error"])
-    return list(message["warnings"])
-
-
-def _become_daemon(config: Config, mountpoint: Path, pipe: int, log_descriptor: int) -> None:
-    """The child's life. Never returns."""
-    status = 1
-    try:
-        os.dup2(log_descriptor, 2)
-        os.close(log_descriptor)
-        structlog.contextvars.bind_contextvars(mountpoint=str(mountpoint), pid=os.getpid())
-
-        def announce(warnings: tuple[str, ...]) -> None:
-            _leave_terminal()
-            _tell(pipe, {"warnings": warnings})
-
-        run_in_foreground(config, mountpoint, announce)
-        status = 0
-    except VbnfsError as error:
-        _tell(pipe, {"error": str(error), "kind": type(error).__name__})
-    except BaseException:
-        log.exception("the daemon ends with a defect")
-    finally:
-        os._exit(status)
-
-
-def _leave_terminal() -> None:
-    os.setsid()
-    os.chdir("/")
-    with open(os.devnull, "r+b", buffering=0) as null:
-        os.dup2(null.fileno(), 0)
-        os.dup2(null.fileno(), 1)
-
-
-def _tell(pipe: int, message: dict[str, Any]) -> None:
-    try:
-        os.write(pipe, json.dumps(message).encode())
-        os.close(pipe)
-    except OSError as error:  # the word was given before, or nobody waits any more
-        log.warning("nobody waits for the daemon's word", word=message, reason=str(error))
-
-
-def _open_log(path: Path) -> int:
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise UsageError(f"log file {path}: {error.strerror}; choose one with --log-file") from error
-
-
-def _check_machine() -> None:
-    if not _FUSE_DEVICE.exists():
-        raise MountError(
-            f"no {_FUSE_DEVICE}: load the module with 'modprobe fuse' (in a container: --device /dev/fuse)"
-        )
-    if os.geteuid() != 0:
-        fusermount()
-
-
-def _raise_file_limit() -> None:
-    """As many open files as the system grants: segments, connections and mappings each take one."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def _leaves(group: BaseExceptionGroup[VbnfsError]) -> Iterator[VbnfsError]:
-    for error in group.exceptions:
-        if isinstance(error, BaseExceptionGroup):
-            yield from _leaves(error)
-        else:
-            yield error
+        await trio.sleep(_HOUSEKEEPING_SECONDS)
 
 
 @contextmanager

@@ -4,10 +4,13 @@ What is mounted is read from /proc/self/mountinfo (proc_pid_mountinfo(5)), which
 a mount whose daemon hangs or is gone can still be looked at.
 """
 
+import errno
 import os
 import re
 import shutil
+import stat
 import subprocess
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +21,8 @@ from vbnfs.errors import MountError, UsageError
 FILE_SYSTEM_TYPE: Final = "fuse.vbnfs"
 _MOUNTINFO: Final = Path("/proc/self/mountinfo")
 _POLL_SECONDS: Final = 0.02
+_MOST_LINKS: Final = 40  # as many as the kernel follows, path_resolution(7)
+_ALIVE_SECONDS: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,20 +74,31 @@ def find_mount(mountpoint: Path) -> MountEntry | None:
 
 
 def absolute(path: Path) -> Path:
-    """The path with the links of its parents followed. The last part, which may be a dead mount, is not touched."""
+    """The path with all links followed. What it leads to may be a dead or hanging mount, and is not touched."""
     path = Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would look at the last part
-    return Path(os.path.realpath(path.parent)) / path.name
+    for _ in range(_MOST_LINKS):
+        path = Path(os.path.realpath(path.parent)) / path.name
+        try:
+            path = path.parent / os.readlink(path)  # asks the folder above, not the mount
+        except OSError:
+            return path
+    raise UsageError(f"{path}: too many links")
 
 
 def check_mountpoint(mountpoint: Path, *, cache_dir: Path) -> None:
     """Raise `UsageError` unless a mount can go there."""
     if find_mount(mountpoint) is not None:
-        if _is_alive(mountpoint):
+        if is_alive(mountpoint):
             raise UsageError(f"{mountpoint}: already a vbnfs mount; 'vbnfs umount {mountpoint}' takes it away")
         _unmount(mountpoint, lazy=True)
-    if not mountpoint.is_dir():
-        problem = "not a folder" if mountpoint.exists() else "no such folder; make it with 'mkdir -p'"
-        raise UsageError(f"{mountpoint}: {problem}")
+    try:
+        is_folder = stat.S_ISDIR(mountpoint.stat().st_mode)
+    except FileNotFoundError:
+        raise UsageError(f"{mountpoint}: no such folder; make it with 'mkdir -p'") from None
+    except OSError as error:
+        raise UsageError(f"{mountpoint}: {error.strerror}") from error
+    if not is_folder:
+        raise UsageError(f"{mountpoint}: not a folder")
     real_cache = Path(os.path.realpath(cache_dir))
     real_mount = Path(os.path.realpath(mountpoint))
     if real_cache.is_relative_to(real_mount) or real_mount.is_relative_to(real_cache):
@@ -91,13 +107,22 @@ def check_mountpoint(mountpoint: Path, *, cache_dir: Path) -> None:
         )
 
 
-def _is_alive(mountpoint: Path) -> bool:
+def is_alive(mountpoint: Path) -> bool:
     """False for a mount whose daemon is gone ("transport endpoint is not connected")."""
-    try:
-        os.statvfs(mountpoint)
-    except OSError:
-        return False
-    return True
+    outcome: list[bool] = []
+
+    def ask() -> None:
+        try:
+            os.statvfs(mountpoint)
+        except OSError as error:
+            outcome.append(error.errno not in {errno.ENOTCONN, errno.ECONNABORTED})
+        else:
+            outcome.append(True)
+
+    asking = threading.Thread(target=ask, daemon=True)  # a daemon that hangs must not hang whoever asks
+    asking.start()
+    asking.join(_ALIVE_SECONDS)
+    return outcome[0] if outcome else True
 
 
 def unmount(mountpoint: Path, *, lazy: bool, timeout_seconds: float) -> None:

@@ -19,6 +19,7 @@ from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 import pyfuse3
 import structlog
 import trio
+from cachetools import TTLCache
 
 from vbnfs.dataset.catalog import Catalog
 from vbnfs.dataset.tree import DataNode, Directory, Node, StaticNode, Symlink, Tree
@@ -35,6 +36,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _STATFS_BLOCK_BYTES: Final = 4096
+_MOST_TOLD: Final = 256
+_TOLD_AGAIN_SECONDS: Final = 600.0
 
 
 def _answered(
@@ -88,6 +91,7 @@ class FileSystem(pyfuse3.Operations):
         self._evictor = evictor
         self._metrics = metrics
         self._io_timeout_seconds = io_timeout_seconds
+        self._told: TTLCache[tuple[str, str], None] = TTLCache(_MOST_TOLD, ttl=_TOLD_AGAIN_SECONDS)
         self._handles = itertools.count(1)
         self._open_directories: dict[int, _OpenDirectory] = {}
         self._readers: dict[int, FileReader | _StaticReader] = {}
@@ -113,7 +117,9 @@ class FileSystem(pyfuse3.Operations):
             error = DeadlineError(f"no answer within {self._io_timeout_seconds:g} s (--io-timeout)")
         if isinstance(error, VbnfsError):
             self.last_error = str(error)
-            log.warning("request failed", request=request, reason=self.last_error)
+            if (request, self.last_error) not in self._told:  # a program that tries again and again says nothing new
+                self._told[request, self.last_error] = None
+                log.warning("request failed", request=request, reason=self.last_error)
             return error.errno
         self.last_error = f"{request}: {error!r}"
         log.error("defect: unexpected failure of a request", request=request, exc_info=error)

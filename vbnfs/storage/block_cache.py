@@ -10,8 +10,8 @@ Methods without `_nowait` may wait for the disk: call them from a thread. All of
 thread.
 """
 
-import os
 import threading
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, TypedDict
@@ -22,6 +22,7 @@ from cachetools import LRUCache
 
 from vbnfs.metrics import Metrics
 from vbnfs.objects import ByteRange, Content
+from vbnfs.storage.eviction import SegmentFile
 from vbnfs.storage.segment import BLOCK_BYTES, SEGMENT_BLOCKS, SEGMENT_BYTES, DamagedBlockError, Segment
 
 log = structlog.get_logger()
@@ -46,6 +47,7 @@ class BlockCache:
         self._metrics = metrics
         self._lock = threading.Lock()  # protects _open: look-up, insertion, removal; held for no system call
         self._open: LRUCache[_Name, Segment] = LRUCache(_OPEN_SEGMENTS)
+        self._allocated: Counter[str] = Counter()  # by content id; as it was looked last, and what was put since
         self._told: str | None = None  # why blocks cannot be kept: a full disk is told of once, not for each
 
     def read_nowait(self, content: Content, byte_range: ByteRange) -> memoryview | None:
@@ -87,26 +89,27 @@ class BlockCache:
             segment.write(local, data)
         except OSError as error:
             self._metrics.cache_write_errors += 1
-            if error.strerror != self._told:
-                self._told = error.strerror
-                log.warning("blocks cannot be kept", file=str(self._path(name)), reason=str(error))
+            self._tell_once("blocks cannot be kept", error)
             return 0
         self._told = None
+        self._allocated[content.content_id] += len(data)
         return len(data)
 
     def cached_bytes(self, content: Content) -> int:
         """How many bytes of a content are here."""
         return sum(self._held_bytes(content, number) for number in _numbers(content))
 
+    def take_stock(self, found: Sequence[SegmentFile]) -> None:
+        """Take note of the files that there are (see `Evictor`), for `allocated_bytes`."""
+        allocated: Counter[str] = Counter()
+        for file in found:
+            if file.path.is_relative_to(self._scope_directory):
+                allocated[file.path.name.partition(".")[0]] += file.allocated_bytes
+        self._allocated = allocated
+
     def allocated_bytes(self, content: Content) -> int:
-        """What a content's segment files take on the disk. Looks at directory entries only."""
-        total = 0
-        for number in _numbers(content):
-            try:
-                total += os.stat(self._path((content.content_id, number))).st_blocks * 512
-            except OSError:
-                continue
-        return total
+        """What a content's segment files take on the disk, as far as it is known: asks for nothing."""
+        return self._allocated[content.content_id]
 
     def forget_deleted(self) -> None:
         """Close segments that were evicted (by whomever: only then is the space free) or cut short."""
@@ -124,7 +127,7 @@ class BlockCache:
             self._metrics.corrupt_blocks += 1
             log.warning("cached block damaged; fetching it again", reason=str(error))
         except OSError as error:
-            log.warning("cache cannot be read; fetching instead", reason=str(error))
+            self._tell_once("cache cannot be read; fetching instead", error)
         return None
 
     def _holds(self, content: Content, index: int) -> bool:
@@ -134,6 +137,11 @@ class BlockCache:
             return segment is not None and segment.holds(local)
         except OSError:
             return False
+
+    def _tell_once(self, event: str, error: OSError) -> None:
+        if error.strerror != self._told:
+            self._told = error.strerror
+            log.warning(event, reason=str(error))
 
     def _held_bytes(self, content: Content, number: int) -> int:
         try:

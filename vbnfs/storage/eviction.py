@@ -12,7 +12,7 @@ import fcntl
 import os
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,12 +67,23 @@ def scan(directory: Path) -> Iterator[SegmentFile]:
 
 
 class Evictor:
-    """Keeps the files below `directory` within `limit_bytes`. To be called from threads."""
+    """Keeps the files below `directory` within `limit_bytes`. To be called from threads.
 
-    def __init__(self, directory: Path, *, limit_bytes: int, metrics: Metrics) -> None:
+    `on_look` is told of the files that there are, each time after it was looked.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        limit_bytes: int,
+        metrics: Metrics,
+        on_look: Callable[[Sequence[SegmentFile]], None] = lambda files: None,
+    ) -> None:
         self._directory = directory
         self._limit_bytes = limit_bytes
         self._metrics = metrics
+        self._on_look = on_look
         self._lock = threading.Lock()  # one look at a time
         self._usage_bytes = 0  # when it was looked at last
         self._written_bytes = 0  # by this process since
@@ -120,7 +131,10 @@ class Evictor:
     def _choose(self, limit_bytes: int) -> list[SegmentFile]:
         files = list(scan(self._directory))
         self._usage_bytes = sum(file.allocated_bytes for file in files)
-        return choose_victims(files, limit_bytes=limit_bytes)
+        victims = choose_victims(files, limit_bytes=limit_bytes)
+        gone = set(victims)
+        self._on_look([file for file in files if file not in gone])
+        return victims
 
     def _delete(self, victims: Sequence[SegmentFile]) -> None:
         freed = 0

@@ -93,7 +93,10 @@ class Segment:
     @property
     def is_whole(self) -> bool:
         """False once the file was evicted or cut short: what is left can be read, but no block may be added."""
-        status = os.fstat(self._descriptor)
+        try:
+            status = os.fstat(self._descriptor)
+        except OSError:  # ESTALE of a network file system, a disk that fails
+            return False
         return status.st_nlink > 0 and status.st_size >= TABLE_BYTES + self._data_bytes
 
     def read(self, byte_range: ByteRange) -> memoryview | None:
