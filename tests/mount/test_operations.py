@@ -76,6 +76,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
     async with bench(tmp_path, client=client) as floor:
         reads: list[Any] = []
         catalog = Catalog(client, tmp_path / "kept", origin=ORIGIN, project=PROJECT)
+        await catalog.attributes_of(file.version)
         tree = build_tree([version], bucket=BUCKET, default_version=DatasetVersion("1.0.0"), readme=b"text")
         yield World(_file_system(floor, catalog, tree, reads), reads)
 
