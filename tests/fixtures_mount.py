@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,8 @@ class Mount:
 
     def mount(self) -> "Mount":
         """Mount (again), with the options that it was made with."""
-        self.path.mkdir(parents=True, exist_ok=True)
+        with suppress(FileExistsError):  # perhaps a dead mount, which is not to be touched
+            os.mkdir(self.path)  # noqa: PTH102 - Path.mkdir would look at it
         done = run_vbnfs("mount", *self.options, self.path)
         assert done.returncode == 0, done.stderr
         self.is_mounted, self.warnings = True, done.stderr

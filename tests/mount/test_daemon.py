@@ -473,7 +473,8 @@ def test_status_and_versions_for_people(mounts: Mounts, server: FakeS3Server) ->
     server_url = server.endpoint_url
     mount = mounts(server_url)
     (mount.path / SESSION).read_bytes()
-    told = run_vbnfs("status")
+    assert str(mount.path) in run_vbnfs("status").stdout
+    told = run_vbnfs("status", mount.path)
     assert str(mount.path) in told.stdout
     assert f"s3://{BUCKET}/" in told.stdout
     rows = json.loads(run_vbnfs("versions", "--json", "--endpoint-url", server_url).stdout)
@@ -489,5 +490,5 @@ def test_status_and_versions_for_people(mounts: Mounts, server: FakeS3Server) ->
     assert "0.1.0" in table
     assert "newest" in table
     mount.umount()
-    assert run_vbnfs("status").returncode == 0
+    assert str(mount.path) not in run_vbnfs("status").stdout
     assert run_vbnfs("status", mount.path).returncode == 1
