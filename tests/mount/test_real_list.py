@@ -1,33 +1,22 @@
 """The real release's list of files, five versions of it: what looking at everything costs."""
 
-import json
 import subprocess
 import time
 from collections.abc import Iterator
 
 import pytest
 
-from tests.dataset.real_list import BUCKET, PROJECT, RELEASES, real_file_name, real_manifest_json
+from benchmarks.listing import make_store
+from tests.dataset.real_list import PROJECT, RELEASES
 from tests.fakes.s3_server import FakeS3Server
-from tests.fakes.store import MemoryStore, Pattern
+from tests.fakes.store import MemoryStore
 from tests.fixtures_mount import Mount, Mounts
 
 
 @pytest.fixture(scope="module")
 def store() -> MemoryStore:
     """Five versions with 4,298 files each, about a third of them changed from one to the next."""
-    store = MemoryStore(BUCKET)
-    known: set[tuple[str, str]] = set()
-    for version in RELEASES:
-        manifest = real_manifest_json(version)
-        document = json.loads(manifest)
-        for entry in [*document["metadata_files"].values(), *document["data_files"].values()]:
-            key, version_id = entry["url"].partition(".com/")[2], entry["version_id"]
-            if (key, version_id) not in known:
-                known.add((key, version_id))
-                store.put(key, Pattern(1_000_000 + int(entry["file_hash"][:6], 16)), version_id=version_id)
-        store.put(f"{PROJECT}/manifests/{real_file_name(version)}", manifest)
-    return store
+    return make_store()
 
 
 @pytest.fixture
