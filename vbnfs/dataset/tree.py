@@ -182,7 +182,7 @@ class _Builder:
     def _data(self, file: DataFile, version: DatasetVersion) -> int:
         content_id = file.content_id(self._bucket)
         inode = self._number(f"content\0{content_id}")
-        self._first.setdefault(inode, (content_id, file))  # the oldest version's: it stays when others appear
+        self._first.setdefault(inode, (content_id, file))  # the oldest version's: it stays when newer ones appear
         versions = self._versions.setdefault(inode, [])
         if version.text not in versions:
             versions.append(version.text)
