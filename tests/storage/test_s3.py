@@ -537,7 +537,7 @@ async def test_a_refused_connection_names_the_server() -> None:
         bound.bind(("127.0.0.1", 0))
         endpoint_url = f"http://127.0.0.1:{bound.getsockname()[1]}"
         async with open_client(endpoint_url) as client:
-            with pytest.raises(TransportError, match=rf"(?s)failed|refused.*{endpoint_url}") as caught:
+            with pytest.raises(TransportError, match="Connection refused") as caught:
                 await client.head(VERSION)
     assert endpoint_url in str(caught.value)
     assert KEY in str(caught.value)

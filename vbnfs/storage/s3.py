@@ -256,6 +256,9 @@ def _reason(error: Exception) -> str:
         return f"no byte for {_SILENCE_SECONDS:.0f} s"
     causes = list(_causes(error))
     told = next((text for cause in causes if (text := str(cause))), type(error).__name__)
+    system = [cause.strerror for cause in causes if isinstance(cause, OSError) and cause.strerror]
+    if system and system[-1] not in told:  # trio says that all attempts failed; the last cause says how
+        told = f"{told}: {system[-1]}"
     if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes):
         return f"{told}; certificates to trust are named by --ca-bundle"
     return told
@@ -264,7 +267,8 @@ def _reason(error: Exception) -> str:
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
-        error = error.__cause__ or error.__context__
+        inner = error.exceptions[0] if isinstance(error, BaseExceptionGroup) else None
+        error = inner or error.__cause__ or error.__context__
 
 
 class _Body:
