@@ -167,14 +167,13 @@ class FileSystem(pyfuse3.Operations):
     async def opendir(self, inode: int, ctx: pyfuse3.RequestContext) -> int:
         """Open a folder. Sizes that are still unknown are asked for, all of the folder's at once."""
         directory = self._directory(inode)
-        nodes = self._tree.nodes
-        children = [(name, nodes[inode]) for name, inode in directory.children.items()]
+        children = list(self._tree.children(directory))
         files = [node for _, node in children if isinstance(node, DataNode)]
         if unknown := [file.source for file in files if self._catalog.attributes(file.source) is None]:
             with self._deadline():
                 await self._catalog.need_attributes(unknown)
         handle = next(self._handles)
-        entries = [(".", directory), ("..", nodes[directory.parent]), *children]
+        entries = [(".", directory), ("..", self._tree.nodes[directory.parent]), *children]
         self._open_directories[handle] = _OpenDirectory(directory, entries)
         return handle
 
