@@ -83,11 +83,15 @@ class Attributes:
         told = {
             "url": self._public_url(node.source),
             "version_id": node.source.version_id,
-            "file_hash": node.file_hash if isinstance(node, DataNode) else _blake2b(node.data),
             "dataset_versions": " ".join(node.dataset_versions),
         }
         table = {f"user.vbnfs.{name}": _constant(text) for name, text in told.items() if text is not None}
-        return {**table, "user.vbnfs.cached": partial(self._cached_bytes, node)}
+        table["user.vbnfs.cached"] = partial(self._cached_bytes, node)
+        if isinstance(node, StaticNode):
+            table["user.vbnfs.file_hash"] = partial(trio.to_thread.run_sync, _blake2b, node.data)
+        elif node.file_hash is not None:
+            table["user.vbnfs.file_hash"] = _constant(node.file_hash)
+        return table
 
     async def _cached_bytes(self, node: DataNode | StaticNode) -> str:
         if isinstance(node, StaticNode):

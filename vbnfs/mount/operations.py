@@ -214,8 +214,9 @@ class FileSystem(pyfuse3.Operations):
         node = self._node(inode)
         handle = next(self._handles)
         if isinstance(node, DataNode):
-            await self._learn_size(node)
-            self._readers[handle] = self._open_reader(await self._attributes.learn_content(node))
+            with self._deadline():
+                content = await self._attributes.learn_content(node)
+            self._readers[handle] = self._open_reader(content)
         elif isinstance(node, StaticNode):
             self._readers[handle] = _StaticReader(node.data)
         else:

@@ -62,9 +62,9 @@ class BlockCache:
         return segment.read(part)
 
     def read(self, content: Content, byte_range: ByteRange) -> memoryview | None:
-        """A non-empty range of a content, verified, without a copy; None if a block of it is not here.
+        """A non-empty range of a content, verified; None if a block of it is not here.
 
-        A range that lies in two segments is joined (a copy).
+        A view of the file, without a copy; a small range is read, and one that lies in two segments is joined.
         """
         parts: list[memoryview] = []
         for number in range(byte_range.start // SEGMENT_BYTES, -(-byte_range.stop // SEGMENT_BYTES)):
