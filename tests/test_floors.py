@@ -23,7 +23,8 @@ MAY_IMPORT: Final[Mapping[str, set[str]]] = {
     "dataset": {ROOT},
     "storage": {ROOT},
     "reading": {ROOT, "storage"},
-    "mount": {ROOT, "dataset", "storage", "reading"},
+    "fuse": {ROOT},
+    "mount": {ROOT, "dataset", "storage", "reading", "fuse"},
     "cli": {ROOT, "dataset", "storage", "reading", "mount", "demo"},
     "demo": {ROOT, "mount", "cli"},
     "__main__": {"cli"},
@@ -31,7 +32,7 @@ MAY_IMPORT: Final[Mapping[str, set[str]]] = {
 # What only some modules may import or mention.
 ONLY_IMPORTED_BY: Final[Mapping[str, set[str]]] = {
     "httpx": {"vbnfs.storage.s3"},
-    "pyfuse3": {f"vbnfs.mount.{name}" for name in ("operations", "attributes", "fuse_loop", "daemon")},
+    "struct": {"vbnfs.fuse.protocol"},
     "platformdirs": {"vbnfs.config"},
     "tomllib": {"vbnfs.config"},
     "click": {"vbnfs.cli.main"},

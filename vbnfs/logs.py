@@ -2,7 +2,7 @@
 
 The log file has JSON lines; the terminal (`--foreground`) has `key=value` with values quoted as Python does.
 Both escape control characters: names from a bucket cannot drive a terminal. Messages of libraries
-(pyfuse3, httpx) come the same way, from WARNING up.
+(httpx, trio) come the same way, from WARNING up.
 """
 
 import logging

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-import pyfuse3
 import pytest
 import structlog
 import trio
@@ -16,24 +15,30 @@ import trio
 from tests.dataset.build import BUCKET, ORIGIN, PROJECT, manifest
 from tests.fakes.client import MemoryClient
 from tests.fakes.store import MemoryStore
+from tests.fuse.replies import Entry, entry_of, handle_of, names_of
 from tests.reading.bench import Bench, bench
 from vbnfs.dataset.catalog import Catalog
 from vbnfs.dataset.manifest import DatasetVersion
 from vbnfs.dataset.tree import ROOT_INODE, build_tree
 from vbnfs.errors import AccessDeniedError, ObjectGoneError, TransportError
+from vbnfs.fuse.protocol import Refused
+from vbnfs.fuse.server import Answer
 from vbnfs.mount.attributes import Attributes
 from vbnfs.mount.operations import FileSystem
 from vbnfs.reading.file_reader import FileReader
 from vbnfs.storage.eviction import Evictor
 
-NOBODY = cast(pyfuse3.RequestContext, None)  # who asks plays no part
+NOBODY = 65534
 
 
 class Reader:
-    """A file whose reads end as a test wants them to."""
+    """A file whose reads have to wait, and end as a test wants them to."""
 
     def __init__(self, read: Callable[[], Any]) -> None:
         self._read = read
+
+    def read_nowait(self, offset: int, size: int) -> bytes:
+        raise trio.WouldBlock
 
     async def read(self, offset: int, size: int) -> bytes:
         outcome = self._read()
@@ -51,19 +56,30 @@ class World:
     answers: FileSystem
     reads: list[Any]
 
-    async def inode(self, *path: str) -> int:
+    def entry(self, parent: int, name: str) -> Entry:
+        return entry_of(at_once(self.answers.lookup(parent, os.fsencode(name))))
+
+    def inode(self, *path: str) -> int:
         inode = ROOT_INODE
         for name in path:
-            inode = (await self.answers.lookup(inode, os.fsencode(name), NOBODY)).st_ino
+            inode = self.entry(inode, name).inode
         return inode
 
-    async def read(self, outcome: Any) -> Any:
+    async def read(self, outcome: Any) -> bytes:
         self.reads.append(outcome)
-        handle = (await self.answers.open(await self.inode("folder", "file"), os.O_RDONLY, NOBODY)).fh
+        handle = handle_of(at_once(self.answers.open(self.inode("folder", "file"), os.O_RDONLY)))
+        answer = self.answers.read(handle, 0, 4)
+        assert not isinstance(answer, bytes | memoryview)
         try:
-            return await self.answers.read(handle, 0, 4)
+            return bytes(await answer)
         finally:
-            await self.answers.release(handle)
+            self.answers.release(handle)
+
+
+def at_once(answer: Answer) -> bytes:
+    """The body of a reply that needs no waiting."""
+    assert isinstance(answer, bytes | memoryview)
+    return bytes(answer)
 
 
 @pytest.fixture
@@ -93,11 +109,20 @@ def _file_system(floor: Bench, catalog: Catalog, tree: Any, reads: list[Any]) ->
     )
 
 
-async def errno_of(awaitable: Any) -> int:
-    with pytest.raises(pyfuse3.FUSEError) as caught:
-        await awaitable
-    number: int = caught.value.errno
-    return number
+async def failure_of(world: World, outcome: Exception | None) -> int:
+    """What the kernel is told when a read fails."""
+    try:
+        await world.read(outcome)
+    except Exception as error:
+        return world.answers.errno_of("read", error)
+    raise AssertionError("it did not fail")
+
+
+def refusal_of(ask: Callable[[], Answer]) -> int:
+    """The errno that is the answer to a request."""
+    with pytest.raises(Refused) as caught:
+        ask()
+    return caught.value.errno
 
 
 @pytest.mark.parametrize(
@@ -115,7 +140,7 @@ async def errno_of(awaitable: Any) -> int:
 async def test_every_failure_is_answered(world: World, failure: Exception, expected: int) -> None:
     """Whatever a handler raises becomes an errno: no request stays unanswered, and the next one is served."""
     with structlog.testing.capture_logs() as logs:
-        assert await errno_of(world.read(failure)) == expected
+        assert await failure_of(world, failure) == expected
     [line] = logs
     is_defect = "defect" in repr(failure) or isinstance(failure, MemoryError)
     assert line["log_level"] == ("error" if is_defect else "warning")
@@ -126,7 +151,7 @@ async def test_every_failure_is_answered(world: World, failure: Exception, expec
 async def test_a_read_has_a_deadline(world: World, autojump_clock: trio.testing.MockClock) -> None:
     """A read that never ends is answered with ETIMEDOUT after the time allowed, and the reason tells it."""
     before = trio.current_time()
-    assert await errno_of(world.read(None)) == errno.ETIMEDOUT
+    assert await failure_of(world, None) == errno.ETIMEDOUT
     assert trio.current_time() - before == pytest.approx(30)
     assert "--io-timeout" in (world.answers.last_error or "")
 
@@ -135,65 +160,68 @@ async def test_a_failure_is_logged_once(world: World) -> None:
     """A program that tries the same again and again does not fill the log; another reason is told."""
     with structlog.testing.capture_logs() as logs:
         for reason in ("no route", "no route", "no route", "reset"):
-            assert await errno_of(world.read(TransportError(reason))) == errno.EIO
+            assert await failure_of(world, TransportError(reason)) == errno.EIO
     assert [line["reason"] for line in logs] == ["no route", "reset"]
 
 
 async def test_inodes_of_another_time(world: World) -> None:
     """An inode number that the tree does not have is stale."""
-    assert await errno_of(world.answers.getattr(12345, NOBODY)) == errno.ESTALE
+    assert refusal_of(lambda: world.answers.getattr(12345)) == errno.ESTALE
 
 
 async def test_kinds_are_not_mixed_up(world: World) -> None:
     """Folders are not read, files are not listed, what is no link leads nowhere, nothing is written."""
-    folder, file = await world.inode("folder"), await world.inode("folder", "file")
-    assert await errno_of(world.answers.open(folder, os.O_RDONLY, NOBODY)) == errno.EISDIR
-    assert await errno_of(world.answers.open(file, os.O_RDWR, NOBODY)) == errno.EROFS
-    assert await errno_of(world.answers.opendir(file, NOBODY)) == errno.ENOTDIR
-    assert await errno_of(world.answers.lookup(file, b"x", NOBODY)) == errno.ENOTDIR
-    assert await errno_of(world.answers.readlink(file, NOBODY)) == errno.EINVAL
+    folder, file = world.inode("folder"), world.inode("folder", "file")
+    assert refusal_of(lambda: world.answers.open(folder, os.O_RDONLY)) == errno.EISDIR
+    assert refusal_of(lambda: world.answers.open(file, os.O_RDWR)) == errno.EROFS
+    assert refusal_of(lambda: world.answers.readdirplus(file, 0, 4096)) == errno.ENOTDIR
+    assert refusal_of(lambda: world.answers.lookup(file, b"x")) == errno.ENOTDIR
+    assert refusal_of(lambda: world.answers.readlink(file, NOBODY)) == errno.EINVAL
 
 
 async def test_dots(world: World) -> None:
     """`.` and `..` are looked up like names; the root is its own parent."""
-    folder = await world.inode("folder")
-    assert await world.inode("folder", ".") == folder
-    assert await world.inode("folder", "..") == ROOT_INODE
-    assert await world.inode("..") == ROOT_INODE
+    folder = world.inode("folder")
+    assert world.inode("folder", ".") == folder
+    assert world.inode("folder", "..") == ROOT_INODE
+    assert world.inode("..") == ROOT_INODE
 
 
 async def test_absent_names(world: World) -> None:
     """A name that cannot appear is remembered by the kernel as absent; one that can is asked for again."""
-    entry = await world.answers.lookup(await world.inode("folder"), b"nothing", NOBODY)
-    assert (entry.st_ino, entry.entry_timeout > 1e6) == (0, True)
+    entry = world.entry(world.inode("folder"), "nothing")
+    assert (entry.inode, entry.entry_seconds > 1e6) == (0, True)
     for parent in ((), ("manifests",)):
-        inode = await world.inode(*parent)
-        assert await errno_of(world.answers.lookup(inode, b"v9.9.9", NOBODY)) == errno.ENOENT
+        inode = world.inode(*parent)
+        assert refusal_of(lambda inode=inode: world.answers.lookup(inode, b"v9.9.9")) == errno.ENOENT  # type: ignore[misc]
 
 
-async def test_access(world: World) -> None:
-    """Files can be read, folders searched, and nothing written."""
-    folder, file = await world.inode("folder"), await world.inode("folder", "file")
-    assert await world.answers.access(file, os.R_OK, NOBODY)
-    assert not await world.answers.access(file, os.X_OK, NOBODY)
-    assert await world.answers.access(folder, os.R_OK | os.X_OK, NOBODY)
-    assert await errno_of(world.answers.access(folder, os.W_OK, NOBODY)) == errno.EROFS
+@pytest.mark.parametrize("size", [400, 1000, 4096])
+async def test_listing_in_parts(world: World, size: int) -> None:
+    """A folder is listed in as many parts as the reader's buffer asks for, each name once, and then comes nothing."""
+    root: list[str] = []
+    offset = 0
+    while part := at_once(world.answers.readdirplus(ROOT_INODE, offset, size)):
+        assert len(part) <= size
+        names = names_of(part)
+        root += [name for name, _ in names]
+        offset = names[-1][1]
+    assert root == [".", "..", "README.txt", "folder", "manifests"]
 
 
 async def test_attributes_of_a_file(world: World) -> None:
     """A file's attributes never change but for its blocks; it is its owner's, and nobody may write it."""
-    entry = await world.answers.getattr(await world.inode("folder", "file"), NOBODY)
-    assert (entry.st_size, entry.st_nlink, entry.st_blocks) == (4, 2, 1)
-    assert entry.st_mode == stat.S_IFREG | 0o444
-    assert (entry.st_uid, entry.st_gid) == (os.getuid(), os.getgid())
-    assert 0 < entry.attr_timeout < 1
-    assert entry.entry_timeout > 1e6
+    entry = world.entry(world.inode("folder"), "file")
+    assert (entry.size_bytes, entry.links, entry.blocks) == (4, 2, 1)
+    assert entry.mode == stat.S_IFREG | 0o444
+    assert (entry.uid, entry.gid) == (os.getuid(), os.getgid())
+    assert min(entry.attr_seconds, entry.entry_seconds) > 1e6
 
 
 async def test_other_namespaces_have_no_attributes(world: World) -> None:
     """Access lists and security labels are not supported, so that ls -l asks once and not for each file."""
-    inode = await world.inode("folder", "file")
+    inode = world.inode("folder", "file")
     for name in (b"system.posix_acl_access", b"security.selinux", b"trusted.x"):
-        assert await errno_of(world.answers.getxattr(inode, name, NOBODY)) == errno.EOPNOTSUPP
-    assert await errno_of(world.answers.getxattr(inode, b"user.other", NOBODY)) == errno.ENODATA
-    assert await world.answers.listxattr(await world.inode("folder"), NOBODY) == []
+        assert refusal_of(lambda name=name: world.answers.getxattr(inode, name, 0)) == errno.EOPNOTSUPP  # type: ignore[misc]
+    assert refusal_of(lambda: world.answers.getxattr(inode, b"user.other", 0)) == errno.ENODATA
+    assert at_once(world.answers.listxattr(world.inode("folder"), 100)) == b""

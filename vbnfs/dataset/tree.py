@@ -90,11 +90,6 @@ class Tree:
     nodes: Mapping[int, Node]
     default_version: DatasetVersion
 
-    def children(self, directory: Directory) -> Iterator[tuple[str, Node]]:
-        """Names and nodes of a folder of this tree, in order."""
-        for name, inode in directory.children.items():
-            yield name, self.nodes[inode]
-
 
 def build_tree(manifests: Iterable[Manifest], *, bucket: str, default_version: DatasetVersion, readme: bytes) -> Tree:
     """The tree of `manifests`, of which one has `default_version`."""
@@ -151,14 +146,17 @@ class _Builder:
 
     def build(self, default_version: DatasetVersion, readme: bytes) -> Tree:
         newest_ns = max(manifest.modified_ns for manifest in self._manifests)
-        root = _Folder((), newest_ns)
+        # Where versions turn up, the time has to tell of each, also of two in one second: the kernel keeps a listing
+        # for as long as the folder's time is the same.
+        grown_ns = newest_ns + len(self._manifests) - 1
+        root = _Folder((), grown_ns)
         for manifest in self._manifests:
             folder = root.subfolder(MANIFESTS).subfolder(manifest.dataset_version.folder)
             self._fill(folder, manifest, with_manifest=True)
             if manifest.dataset_version == default_version:
                 root.modified_ns = manifest.modified_ns
                 self._fill(root, manifest, with_manifest=False)
-        root.modified_ns = newest_ns
+        root.modified_ns = grown_ns
         latest = self._number(f"symlink\0{MANIFESTS}/{LATEST}\0{default_version.folder}")
         self._nodes[latest] = Symlink(latest, default_version.folder, newest_ns)
         root.subfolder(MANIFESTS).entries.setdefault(LATEST, latest)

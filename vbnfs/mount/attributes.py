@@ -1,7 +1,8 @@
 """What stat(2) and getxattr(2) tell of a node.
 
-Nearly all of it never changes, and the kernel is told so. What does change is `st_blocks`, which tells how much of a
-file is cached, and what stands in folders where a dataset version can turn up.
+Nearly all of it never changes, and the kernel keeps it for ever. What does change is `st_blocks`, which tells how
+much of a file is cached: then the kernel is told to ask again (`Attributes.refresh`). In folders where a dataset
+version can turn up it asks again by itself.
 """
 
 import hashlib
@@ -11,24 +12,28 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Final
 
-import pyfuse3
 import trio
 
 from vbnfs.dataset.catalog import Catalog
 from vbnfs.dataset.tree import DataNode, Directory, Node, StaticNode, Symlink
+from vbnfs.fuse.protocol import Attr, attr_out, entry_out
 from vbnfs.objects import Content, ObjectAttributes, ObjectVersion
 from vbnfs.storage.block_cache import BlockCache
 
 Value = Callable[[], Awaitable[str]]
 
-_FOREVER_SECONDS: Final = 86400.0 * 365  # names, sizes and times never change
-# Never 0 for what is read: the kernel would ask for attributes at every read(2).
-_CACHED_SHOWN_SECONDS: Final = 0.1
+FOREVER_SECONDS: Final = 86400.0 * 365  # names, sizes and times never change
 _GROWING_SECONDS: Final = 1.0
 _SECTOR_BYTES: Final = 512  # the unit of st_blocks, stat(2)
-_PREFERRED_READ_BYTES: Final = 1 << 20
+_PREFERRED_READ_BYTES: Final = 1 << 20  # for cp and cat
+_PAGE_BYTES: Final = 4096  # of folders: readdir(3) would ask for 1 MiB each time, and the kernel make room for it
 _MODES: Final = {Directory: stat.S_IFDIR | 0o555, Symlink: stat.S_IFLNK | 0o777}
 _FILE_MODE: Final = stat.S_IFREG | 0o444
+
+
+def mode_of(node: Node) -> int:
+    """st_mode."""
+    return _MODES.get(type(node), _FILE_MODE)
 
 
 class Attributes:
@@ -47,11 +52,20 @@ class Attributes:
         self._written = written
         self._public_url = public_url
         self._owner = (os.getuid(), os.getgid())
-        self._entries: dict[tuple[int, bool], pyfuse3.EntryAttributes] = {}  # made once, for ls -lR
+        self._entries: dict[tuple[int, bool], bytes] = {}  # made once, for ls -lR
+        self._inodes: dict[str, int] = {}  # of the contents whose st_blocks the kernel may have
 
     def forget(self) -> None:
         """The tree has been replaced: numbers of links and of subfolders may have changed."""
         self._entries.clear()
+
+    def refresh(self) -> list[int]:
+        """The inodes whose st_blocks have changed since it was asked last, if anybody knows the old ones."""
+        inodes = [inode for name in self._cache.take_changed() if (inode := self._inodes.pop(name, None)) is not None]
+        for inode in inodes:
+            self._entries.pop((inode, False), None)
+            self._entries.pop((inode, True), None)
+        return inodes
 
     def content(self, node: DataNode) -> Content | None:
         """What a file consists of; None while its size is not known."""
@@ -63,18 +77,20 @@ class Attributes:
         attributes = await self._catalog.attributes_of(node.source)
         return Content(node.content_id, attributes.size_bytes, node.source)
 
-    def entry(self, node: Node, parent: Directory | None = None) -> pyfuse3.EntryAttributes:
+    def entry(self, node: Node, parent: Directory) -> bytes:
         """The reply for `node`, met under a name in `parent`."""
-        is_growing = parent is not None and parent.is_growing
-        entry = self._entries.get((node.inode, is_growing))
+        entry = self._entries.get((node.inode, parent.is_growing))
         if entry is None:
-            entry = self._new_entry(node, is_growing=is_growing)
-            if entry.attr_timeout > 0:
-                self._entries[node.inode, is_growing] = entry
-        if isinstance(node, DataNode) and (content := self.content(node)) is not None:
-            cached_bytes = min(self._cache.allocated_bytes(content), content.size_bytes)
-            entry.st_blocks = _blocks(cached_bytes, content.size_bytes)
+            seconds = self._seconds(node)
+            kept_seconds = min(seconds, _GROWING_SECONDS) if parent.is_growing else seconds
+            entry = entry_out(self._attr(node), entry_seconds=kept_seconds, attr_seconds=self._attr_seconds(node))
+            if seconds:
+                self._entries[node.inode, parent.is_growing] = entry
         return entry
+
+    def attributes(self, node: Node) -> bytes:
+        """The reply for `node`, when it is not met under a name."""
+        return attr_out(self._attr(node), attr_seconds=self._attr_seconds(node))
 
     def provenance(self, node: Node) -> Mapping[str, Value]:
         """The extended attributes of a node, and how to get their values."""
@@ -100,28 +116,34 @@ class Attributes:
         await self._written(content)  # what was read just now counts
         return str(await trio.to_thread.run_sync(self._cache.cached_bytes, content))
 
-    def _new_entry(self, node: Node, *, is_growing: bool) -> pyfuse3.EntryAttributes:
-        entry = pyfuse3.EntryAttributes()
-        entry.st_ino = node.inode
-        entry.generation = 0
-        entry.st_mode = _MODES.get(type(node), _FILE_MODE)
-        entry.st_nlink = node.links
-        entry.st_uid, entry.st_gid = self._owner
-        entry.st_blksize = _PREFERRED_READ_BYTES
-        entry.entry_timeout = _GROWING_SECONDS if is_growing else _FOREVER_SECONDS
-        entry.attr_timeout = _FOREVER_SECONDS
-        if isinstance(node, Directory) and node.is_growing:
-            entry.attr_timeout = _GROWING_SECONDS
-        elif isinstance(node, DataNode):
-            entry.attr_timeout = _CACHED_SHOWN_SECONDS
-        told = self._told(node)
-        if told is None:  # listed, but S3 would not tell its size: whoever looks at it learns why
-            entry.entry_timeout = entry.attr_timeout = 0
-            told = ObjectAttributes(0, 0)
-        entry.st_size = told.size_bytes
-        entry.st_blocks = _blocks(told.size_bytes, told.size_bytes)
-        entry.st_atime_ns = entry.st_mtime_ns = entry.st_ctime_ns = told.modified_ns
-        return entry
+    def _seconds(self, node: Node) -> float:
+        """How long a name stands for the node: a file of which S3 would not tell the size is asked for each time."""
+        return 0.0 if self._told(node) is None else FOREVER_SECONDS
+
+    def _attr_seconds(self, node: Node) -> float:
+        return _GROWING_SECONDS if isinstance(node, Directory) and node.is_growing else self._seconds(node)
+
+    def _attr(self, node: Node) -> Attr:
+        # Listed, but S3 would not tell its size: whoever looks at it learns why.
+        told = self._told(node) or ObjectAttributes(0, 0)
+        uid, gid = self._owner
+        return Attr(
+            inode=node.inode,
+            mode=mode_of(node),
+            size_bytes=told.size_bytes,
+            blocks=self._blocks(node, told.size_bytes),
+            links=node.links,
+            uid=uid,
+            gid=gid,
+            modified_ns=told.modified_ns,
+            preferred_read_bytes=_PAGE_BYTES if isinstance(node, Directory) else _PREFERRED_READ_BYTES,
+        )
+
+    def _blocks(self, node: Node, size_bytes: int) -> int:
+        if not isinstance(node, DataNode) or (content := self.content(node)) is None:
+            return _blocks(size_bytes, size_bytes)
+        self._inodes[node.content_id] = node.inode
+        return _blocks(min(self._cache.allocated_bytes(content), size_bytes), size_bytes)
 
     def _told(self, node: Node) -> ObjectAttributes | None:
         """Size and time; None while they are not known."""
@@ -132,13 +154,6 @@ class Attributes:
         if isinstance(node, Symlink):
             return ObjectAttributes(len(os.fsencode(node.target)), node.modified_ns)
         return ObjectAttributes(0, node.modified_ns)
-
-
-def absent() -> pyfuse3.EntryAttributes:
-    """The reply that lets the kernel remember that a name does not exist."""
-    entry = pyfuse3.EntryAttributes()
-    entry.st_ino, entry.entry_timeout = 0, _FOREVER_SECONDS
-    return entry
 
 
 def _blake2b(data: bytes) -> str:

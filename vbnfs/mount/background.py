@@ -23,9 +23,9 @@ import trio
 from vbnfs import errors
 from vbnfs.config import Config
 from vbnfs.errors import MountError, UsageError, VbnfsError
+from vbnfs.fuse.device import fusermount
 from vbnfs.logs import configure_logging
 from vbnfs.mount.daemon import Announce, Daemon
-from vbnfs.mount.mountpoint import fusermount
 
 log = structlog.get_logger()
 
@@ -154,8 +154,7 @@ def _check_machine() -> None:
         raise MountError(
             f"no {_FUSE_DEVICE}: load the module with 'modprobe fuse' (in a container: --device /dev/fuse)"
         )
-    if os.geteuid() != 0:
-        fusermount()
+    fusermount()
 
 
 def _below_the_kernels_timeout(config: Config) -> Config:

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-import pyfuse3
 import structlog
 import trio
 
@@ -30,10 +29,13 @@ from vbnfs.dataset.manifest import DatasetVersion, Manifest, Origin
 from vbnfs.dataset.readme import readme
 from vbnfs.dataset.tree import Tree, build_tree
 from vbnfs.errors import MountError
+from vbnfs.fuse.device import Device, open_mount, option
+from vbnfs.fuse.protocol import attributes_changed
+from vbnfs.fuse.server import Server
 from vbnfs.metrics import Metrics
-from vbnfs.mount import control, fuse_loop
+from vbnfs.mount import control
 from vbnfs.mount.attributes import Attributes
-from vbnfs.mount.mountpoint import MountEntry, find_mount
+from vbnfs.mount.mountpoint import MountEntry, detach, find_mount
 from vbnfs.mount.operations import FileSystem
 from vbnfs.reading.block_source import BlockSource
 from vbnfs.reading.file_reader import FileReader
@@ -52,8 +54,6 @@ _HOUSEKEEPING_SECONDS: Final = 5.0
 _TICKS_BETWEEN_LOOKS: Final = 6  # walking over the 20,000 files of 5 TB takes some tenths of a second
 _LAST_ANSWERS_SECONDS: Final = 1.0
 _RESERVED_CONNECTIONS: Final = 4  # for readers, while prefetches run
-# Tasks of pyfuse3 are cheap; a limit that reads in flight can exhaust would make stat wait for the network.
-_MAX_FUSE_TASKS: Final = 4096
 
 Announce = Callable[[tuple[str, ...]], None]
 
@@ -95,7 +95,8 @@ class Daemon:
     _default: DatasetVersion | None = None
     _problems: tuple[str, ...] = ()
     _is_offline: bool = False
-    _is_mounted: bool = False
+    _device: Device | None = None
+    _server: Server | None = None
     _refreshing: trio.Lock = field(default_factory=trio.Lock)
 
     async def serve(self, announce: Announce) -> None:
@@ -110,7 +111,7 @@ class Daemon:
                 async with trio.open_nursery() as services:
                     source, file_system = self._build(s3, catalog, tree, services)
                     outer.start_soon(source.keep_blocks)
-                    await self._run(services, catalog, file_system, announce)
+                    await self._run(services, source, catalog, file_system, announce)
                     services.cancel_scope.cancel()
                 source.close()
 
@@ -145,54 +146,64 @@ class Daemon:
         )
         client = RetryingClient(s3, seconds=config.io_timeout_seconds, attempts=_READ_ATTEMPTS)
         prefetch_gets = max(1, config.max_connections - _RESERVED_CONNECTIONS)
-        source = BlockSource(client, cache, evictor, nursery=services, prefetch_gets=prefetch_gets)
+
+        def refresh_attributes() -> None:
+            if self._device is not None:
+                for inode in attributes.refresh():
+                    self._device.notify(attributes_changed(inode))
+
+        source = BlockSource(
+            client, cache, evictor, nursery=services, prefetch_gets=prefetch_gets, on_kept=refresh_attributes
+        )
         public_url = partial(object_url, aws_base(config.bucket, config.region))
+        attributes = Attributes(catalog, cache, written=source.written, public_url=public_url)
         prefetcher = Prefetcher(cache, source, nursery=services)
         file_system = FileSystem(
             tree=tree,
             catalog=catalog,
-            attributes=Attributes(catalog, cache, written=source.written, public_url=public_url),
+            attributes=attributes,
             open_reader=partial(FileReader, cache=cache, source=source, prefetcher=prefetcher),
             evictor=evictor,
             metrics=metrics,
             io_timeout_seconds=config.io_timeout_seconds,
         )
-        services.start_soon(_keep_house, cache, evictor)
+        services.start_soon(_keep_house, cache, evictor, refresh_attributes)
         return source, file_system
 
     async def _run(
-        self, services: trio.Nursery, catalog: Catalog, file_system: FileSystem, announce: Announce
+        self,
+        services: trio.Nursery,
+        source: BlockSource,
+        catalog: Catalog,
+        file_system: FileSystem,
+        announce: Announce,
     ) -> None:
         serving = trio.CancelScope()
-        try:
-            await services.start(self._unmount_on_signal, serving)
-            entry = self._mount(file_system)
+        await services.start(self._unmount_on_signal, serving)
+        with self._mounted() as (device, entry):
             services.start_soon(self._refresh_for_ever, catalog, file_system)
             services.start_soon(self._control, entry, catalog, file_system)
             services.start_soon(self._announce, announce)
-            fuse_loop.install()
+            self._server = Server(device, file_system, is_busy=lambda: source.is_busy)
             with serving:
-                await pyfuse3.main(max_tasks=_MAX_FUSE_TASKS)
-        finally:
-            if self._is_mounted:
-                pyfuse3.close()  # what is unanswered now is answered by the kernel
-            log.info("unmounted", mountpoint=str(self.mountpoint))
+                await self._server.serve()
 
-    def _mount(self, file_system: FileSystem) -> MountEntry:
-        options = {"ro", "default_permissions", "subtype=vbnfs", f"fsname={self.config.project}"}
-        options.update(self.config.fuse_options)
-        if self.config.allow_other:
-            options.add("allow_other")
-        with _stderr_captured() as told:
-            try:
-                pyfuse3.init(file_system, str(self.mountpoint), options)
-            except RuntimeError as error:
-                raise MountError(f"{self.mountpoint}: cannot be mounted: {told() or error}") from error
-        self._is_mounted = True
-        entry = find_mount(self.mountpoint)
-        if entry is None:
-            raise MountError(f"{self.mountpoint}: mounted, but not to be found in /proc/self/mountinfo")
-        return entry
+    @contextmanager
+    def _mounted(self) -> Iterator[tuple[Device, MountEntry]]:
+        options = ["ro", "default_permissions", option("subtype", "vbnfs"), option("fsname", self.config.project)]
+        options += [*self.config.fuse_options, *(["allow_other"] if self.config.allow_other else [])]
+        device = self._device = open_mount(self.mountpoint, options)
+        try:
+            entry = find_mount(self.mountpoint)
+            if entry is None:
+                raise MountError(f"{self.mountpoint}: mounted, but not to be found in /proc/self/mountinfo")
+            yield device, entry
+        finally:
+            self._device = None
+            device.close()  # what is unanswered now is answered by the kernel; unmounting asks nobody any more
+            if entry is not None and find_mount(self.mountpoint) == entry:
+                detach(self.mountpoint, lazy=True)
+            log.info("unmounted", mountpoint=str(self.mountpoint))
 
     async def _announce(self, announce: Announce) -> None:
         try:
@@ -224,8 +235,8 @@ class Daemon:
             async for number in signals:
                 log.info("unmounting", signal=signal.Signals(number).name)
                 serving.deadline = trio.current_time() + _LAST_ANSWERS_SECONDS
-                if self._is_mounted:
-                    pyfuse3.terminate()
+                if self._server is not None:
+                    self._server.stop()
 
     async def _refresh_for_ever(self, catalog: Catalog, file_system: FileSystem) -> None:
         while True:
@@ -285,23 +296,11 @@ class Daemon:
         }
 
 
-async def _keep_house(cache: BlockCache, evictor: Evictor) -> None:
+async def _keep_house(cache: BlockCache, evictor: Evictor, on_look: Callable[[], None]) -> None:
     """Look at the cache now and then: for usage that others cause, and for files that others evicted."""
     for tick in itertools.count():
         if tick % _TICKS_BETWEEN_LOOKS == 0:
             await trio.to_thread.run_sync(evictor.look)
+            on_look()
         await trio.to_thread.run_sync(cache.forget_deleted)
         await trio.sleep(_HOUSEKEEPING_SECONDS)
-
-
-@contextmanager
-def _stderr_captured() -> Iterator[Callable[[], str]]:
-    """What is written to standard error meanwhile, by libfuse and fusermount3 too, instead of printing it."""
-    kept, memory = os.dup(2), os.memfd_create("stderr")
-    os.dup2(memory, 2)
-    try:
-        yield lambda: os.pread(memory, 4096, 0).decode(errors="replace").strip()
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(memory)

@@ -7,7 +7,6 @@ a mount whose daemon hangs or is gone can still be looked at.
 import errno
 import os
 import re
-import shutil
 import stat
 import subprocess
 import threading
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from vbnfs.errors import MountError, UsageError
+from vbnfs.fuse.device import fusermount
 
 FILE_SYSTEM_TYPE: Final = "fuse.vbnfs"
 _MOUNTINFO: Final = Path("/proc/self/mountinfo")
@@ -90,7 +90,7 @@ def check_mountpoint(mountpoint: Path, *, cache_dir: Path) -> None:
     if find_mount(mountpoint) is not None:
         if is_alive(mountpoint):
             raise UsageError(f"{mountpoint}: already a vbnfs mount; 'vbnfs umount {mountpoint}' takes it away")
-        _unmount(mountpoint, lazy=True)
+        detach(mountpoint, lazy=True)
     try:
         is_folder = stat.S_ISDIR(mountpoint.stat().st_mode)
     except FileNotFoundError:
@@ -130,7 +130,7 @@ def unmount(mountpoint: Path, *, lazy: bool, timeout_seconds: float) -> None:
     entry = find_mount(mountpoint)
     if entry is None:
         raise MountError(f"{mountpoint}: no vbnfs mount; 'vbnfs status' lists those that there are")
-    _unmount(mountpoint, lazy=lazy)
+    detach(mountpoint, lazy=lazy)
     deadline = time.monotonic() + timeout_seconds
     while entry in list_mounts():
         if time.monotonic() > deadline:
@@ -138,7 +138,8 @@ def unmount(mountpoint: Path, *, lazy: bool, timeout_seconds: float) -> None:
         time.sleep(_POLL_SECONDS)
 
 
-def _unmount(mountpoint: Path, *, lazy: bool) -> None:
+def detach(mountpoint: Path, *, lazy: bool) -> None:
+    """Take what is mounted on a folder away; `lazy`, also while programs use it. Raises `MountError`."""
     if os.geteuid() == 0:
         command = ["umount", *(["--lazy"] if lazy else []), "--", str(mountpoint)]
     else:
@@ -158,11 +159,3 @@ def _remedy(reason: str) -> str:
     if "/etc/mtab" in reason:  # a bare container
         return "; as root, run: ln -s /proc/self/mounts /etc/mtab"
     return ""
-
-
-def fusermount() -> str:
-    """The program that mounts and unmounts for ordinary users. Raises `MountError` where there is none."""
-    program = shutil.which("fusermount3")
-    if program is None:
-        raise MountError("fusermount3 is not installed: on Debian and Ubuntu, 'apt install fuse3'")
-    return program

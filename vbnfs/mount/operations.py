@@ -1,22 +1,17 @@
 """What the kernel asks, and the answers.
 
-pyfuse3 replies to the kernel only for a `FUSEError`; any other exception would leave a request unanswered for ever
-and end the mount. So every handler stands behind `_answered`, which turns whatever happens into an errno.
-
-Folders, attributes and links are answered from the tree at once. Only two things can wait for the network, and
-both have a deadline: reading a block that is not cached, and the size of an object whose bucket cannot be listed.
+Folders, attributes, links and cached blocks are answered at once, from the tree and the cache. Only two things can
+wait for the network, and both have a deadline: reading a block that is not cached, and the size of an object whose
+bucket cannot be listed.
 """
 
 import errno
-import functools
 import itertools
 import os
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from typing import Any, Concatenate, Final, ParamSpec, TypeVar
+from typing import Final
 
-import pyfuse3
 import structlog
 import trio
 from cachetools import TTLCache
@@ -24,52 +19,35 @@ from cachetools import TTLCache
 from vbnfs.dataset.catalog import Catalog
 from vbnfs.dataset.tree import DataNode, Directory, Node, StaticNode, Symlink, Tree
 from vbnfs.errors import DeadlineError, VbnfsError
+from vbnfs.fuse.protocol import (
+    FOPEN_KEEP_CACHE,
+    FileSystemStatus,
+    Refused,
+    absent_out,
+    direntplus,
+    open_out,
+    statfs_out,
+    xattr_out,
+)
+from vbnfs.fuse.server import Answer, Reply
 from vbnfs.metrics import Metrics
-from vbnfs.mount.attributes import Attributes, absent
-from vbnfs.objects import Content
+from vbnfs.mount.attributes import FOREVER_SECONDS, Attributes, Value, mode_of
+from vbnfs.objects import Content, ObjectVersion
 from vbnfs.reading.file_reader import FileReader
 from vbnfs.storage.eviction import Evictor
 
 log = structlog.get_logger()
 
-P = ParamSpec("P")
-R = TypeVar("R")
-
 _STATFS_BLOCK_BYTES: Final = 4096
+_LONGEST_NAME: Final = 255
+_DOTS: Final = 2  # `.` and `..` come first in a listing
 _MOST_TOLD: Final = 256
 _TOLD_AGAIN_SECONDS: Final = 600.0
+_ABSENT: Final = absent_out(entry_seconds=FOREVER_SECONDS)
 
 
-def _answered(
-    handler: "Callable[Concatenate[FileSystem, P], Awaitable[R]]",
-) -> "Callable[Concatenate[FileSystem, P], Coroutine[Any, Any, R]]":
-    """The one border between vbnfs and the kernel: every failure becomes an errno."""
-
-    @functools.wraps(handler)
-    async def wrapper(self: "FileSystem", /, *args: P.args, **kwargs: P.kwargs) -> R:
-        try:
-            return await handler(self, *args, **kwargs)
-        except pyfuse3.FUSEError:
-            raise
-        except Exception as error:
-            raise pyfuse3.FUSEError(self.errno_of(handler.__name__, error)) from error
-
-    return wrapper
-
-
-@dataclass(slots=True)
-class _OpenDirectory:
-    """A folder as it was when it was opened: a tree that grows meanwhile does not shift its entries."""
-
-    directory: Directory
-    entries: Sequence[tuple[str, Node]]
-
-
-class FileSystem(pyfuse3.Operations):
-    """Answers for one mount."""
-
-    supports_dot_lookup = True
-    enable_writeback_cache = False
+class FileSystem:
+    """Answers for one mount: the `Operations` of `fuse.server`."""
 
     def __init__(
         self,
@@ -82,7 +60,6 @@ class FileSystem(pyfuse3.Operations):
         metrics: Metrics,
         io_timeout_seconds: float,
     ) -> None:
-        super().__init__()
         self.last_error: str | None = None
         self._tree = tree
         self._catalog = catalog
@@ -93,8 +70,7 @@ class FileSystem(pyfuse3.Operations):
         self._io_timeout_seconds = io_timeout_seconds
         self._told: TTLCache[tuple[str, str], None] = TTLCache(_MOST_TOLD, ttl=_TOLD_AGAIN_SECONDS)
         self._handles = itertools.count(1)
-        self._open_directories: dict[int, _OpenDirectory] = {}
-        self._readers: dict[int, FileReader | _StaticReader] = {}
+        self._opened: dict[int, FileReader | bytes] = {}  # by handle; bytes where they are at hand
 
     def show(self, tree: Tree) -> None:
         """Answer from another tree from now on: a dataset version has appeared."""
@@ -127,156 +103,170 @@ class FileSystem(pyfuse3.Operations):
 
     # Names and attributes
 
-    @_answered
-    async def lookup(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
+    def lookup(self, parent: int, name: bytes) -> Answer:
         """A name in a folder. A name that cannot appear while mounted is remembered as absent."""
-        directory = self._directory(parent_inode)
+        directory = self._directory(parent)
         inode = self._inode_of(directory, os.fsdecode(name))
         if inode is None:
             if directory.is_growing:
-                raise pyfuse3.FUSEError(errno.ENOENT)
-            return absent()
+                raise Refused(errno.ENOENT)
+            return _ABSENT
         node = self._tree.nodes[inode]
-        await self._learn_size(node)
-        return self._attributes.entry(node, directory)
+        return self._with_size(node, lambda: self._attributes.entry(node, directory))
 
-    @_answered
-    async def getattr(self, inode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
+    def getattr(self, inode: int) -> Answer:
         """The attributes of an inode."""
         node = self._node(inode)
-        await self._learn_size(node)
-        return self._attributes.entry(node)
+        return self._with_size(node, lambda: self._attributes.attributes(node))
 
-    @_answered
-    async def readlink(self, inode: int, ctx: pyfuse3.RequestContext) -> bytes:
+    def readlink(self, inode: int, uid: int) -> Answer:
         """Where a symbolic link leads."""
         node = self._node(inode)
         if not isinstance(node, Symlink):
-            raise pyfuse3.FUSEError(errno.EINVAL)
+            raise Refused(errno.EINVAL)
         return os.fsencode(node.target)
 
-    @_answered
-    async def access(self, inode: int, mode: int, ctx: pyfuse3.RequestContext) -> bool:
-        """Whether `mode` (access(2)) is allowed. Reached only without the kernel's own check."""
-        node = self._node(inode)
-        if mode & os.W_OK:
-            raise pyfuse3.FUSEError(errno.EROFS)
-        return not mode & os.X_OK or isinstance(node, Directory | Symlink)
-
-    @_answered
-    async def opendir(self, inode: int, ctx: pyfuse3.RequestContext) -> int:
-        """Open a folder. Sizes that are still unknown are asked for, all of the folder's at once."""
+    def readdirplus(self, inode: int, offset: int, size: int) -> Answer:
+        """List a folder from entry number `offset` on. Sizes that are still unknown are asked for, all at once."""
         directory = self._directory(inode)
-        children = list(self._tree.children(directory))
-        files = [node for _, node in children if isinstance(node, DataNode)]
-        if unknown := [file.source for file in files if self._catalog.attributes(file.source) is None]:
+        unknown = self._unknown_sizes(directory) if offset == 0 else []
+        if not unknown:
+            return self._listing(directory, offset, size)
+
+        async def after_asking() -> Reply:
             with self._deadline():
                 await self._catalog.need_attributes(unknown)
-        handle = next(self._handles)
-        entries = [(".", directory), ("..", self._tree.nodes[directory.parent]), *children]
-        self._open_directories[handle] = _OpenDirectory(directory, entries)
-        return handle
+            return self._listing(directory, offset, size)
 
-    @_answered
-    async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
-        """List a folder from entry number `start_id` on, with attributes."""
-        opened = self._open_directories[fh]
-        for number in range(start_id, len(opened.entries)):
-            name, node = opened.entries[number]
-            entry = self._attributes.entry(node, opened.directory)
-            if not pyfuse3.readdir_reply(token, os.fsencode(name), entry, number + 1):
+        return after_asking()
+
+    def _unknown_sizes(self, directory: Directory) -> list[ObjectVersion]:
+        files = (self._tree.nodes[inode] for inode in directory.children.values())
+        return [f.source for f in files if isinstance(f, DataNode) and self._catalog.attributes(f.source) is None]
+
+    def _listing(self, directory: Directory, offset: int, size: int) -> bytes:
+        """As many of a folder's names as `size` has room for; none at the end."""
+        listing: list[bytes] = []
+        names = itertools.chain(((".", directory.inode), ("..", directory.parent)), directory.children.items())
+        for number, (name, inode) in enumerate(itertools.islice(names, offset, None), offset + 1):
+            node = self._tree.nodes[inode]
+            entry = self._attributes.entry(node, directory) if number > _DOTS else None
+            one = direntplus(entry, inode=inode, mode=mode_of(node), name=os.fsencode(name), next_offset=number)
+            size -= len(one)
+            if size < 0:
                 break
+            listing.append(one)
+        return b"".join(listing)
 
-    @_answered
-    async def releasedir(self, fh: int) -> None:
-        """Close a folder."""
-        self._open_directories.pop(fh, None)
-
-    @_answered
-    async def statfs(self, ctx: pyfuse3.RequestContext) -> pyfuse3.StatvfsData:
+    def statfs(self) -> Answer:
         """What df shows: the cache's limit as the size, what is cached as used; and the inodes."""
-        data = pyfuse3.StatvfsData()
-        data.f_bsize = data.f_frsize = _STATFS_BLOCK_BYTES
-        data.f_blocks = self._evictor.limit_bytes // _STATFS_BLOCK_BYTES
         free = max(0, self._evictor.limit_bytes - self._evictor.usage_bytes)
-        data.f_bfree = data.f_bavail = free // _STATFS_BLOCK_BYTES
-        data.f_files, data.f_ffree, data.f_favail = len(self._tree.nodes), 0, 0
-        data.f_namemax = 255
-        return data
+        return statfs_out(
+            FileSystemStatus(
+                block_bytes=_STATFS_BLOCK_BYTES,
+                blocks=self._evictor.limit_bytes // _STATFS_BLOCK_BYTES,
+                free_blocks=free // _STATFS_BLOCK_BYTES,
+                inodes=len(self._tree.nodes),
+                longest_name=_LONGEST_NAME,
+            )
+        )
 
     # Reading
 
-    @_answered
-    async def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
+    def open(self, inode: int, flags: int) -> Answer:
         """Open a file for reading; the kernel may keep its pages for ever."""
         if flags & os.O_ACCMODE != os.O_RDONLY:
-            raise pyfuse3.FUSEError(errno.EROFS)
+            raise Refused(errno.EROFS)
         node = self._node(inode)
-        handle = next(self._handles)
-        if isinstance(node, DataNode):
-            with self._deadline():
-                content = await self._attributes.learn_content(node)
-            self._readers[handle] = self._open_reader(content)
-        elif isinstance(node, StaticNode):
-            self._readers[handle] = _StaticReader(node.data)
-        else:
-            raise pyfuse3.FUSEError(errno.EISDIR)
-        return pyfuse3.FileInfo(fh=handle, keep_cache=True)
+        if isinstance(node, StaticNode):
+            return self._handle(node.data)
+        if not isinstance(node, DataNode):
+            raise Refused(errno.EISDIR)
+        content = self._attributes.content(node)
+        return self._open_later(node) if content is None else self._handle(self._open_reader(content))
 
-    @_answered
-    async def read(self, fh: int, off: int, size: int) -> Any:  # any contiguous buffer; pyfuse3 says bytes
-        """Bytes of an open file, fewer than `size` only at its end."""
-        self._metrics.read_requests += 1
+    async def _open_later(self, node: DataNode) -> Reply:
         with self._deadline():
-            data = await self._readers[fh].read(off, size)
+            content = await self._attributes.learn_content(node)
+        return self._handle(self._open_reader(content))
+
+    def _handle(self, opened: FileReader | bytes) -> bytes:
+        handle = next(self._handles)
+        self._opened[handle] = opened
+        return open_out(handle, flags=FOPEN_KEEP_CACHE)
+
+    def read(self, handle: int, offset: int, size: int) -> Answer:
+        """Bytes of an open file, fewer than `size` only at its end."""
+        opened = self._opened[handle]
+        self._metrics.read_requests += 1
+        if isinstance(opened, bytes):
+            return self._counted(memoryview(opened)[offset : offset + size])
+        try:
+            return self._counted(opened.read_nowait(offset, size))
+        except trio.WouldBlock:
+            return self._read_later(opened, offset, size)
+
+    async def _read_later(self, reader: FileReader, offset: int, size: int) -> Reply:
+        with self._deadline():
+            return self._counted(await reader.read(offset, size))
+
+    def _counted(self, data: Reply) -> Reply:
         self._metrics.read_bytes += len(data)
         return data
 
-    @_answered
-    async def release(self, fh: int) -> None:
+    def release(self, handle: int) -> None:
         """Close a file."""
-        self._readers.pop(fh, None)
+        self._opened.pop(handle, None)
 
     # Provenance
 
-    @_answered
-    async def listxattr(self, inode: int, ctx: pyfuse3.RequestContext) -> Sequence[bytes]:
+    def listxattr(self, inode: int, size: int) -> Answer:
         """The names of an inode's attributes."""
-        return [name.encode() for name in self._attributes.provenance(self._node(inode))]
+        names = self._attributes.provenance(self._node(inode))
+        return xattr_out(b"".join(name.encode() + b"\0" for name in names), size)
 
-    @_answered
-    async def getxattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> bytes:
+    def getxattr(self, inode: int, name: bytes, size: int) -> Answer:
         """An attribute's value, as text."""
         if not name.startswith(b"user."):
             # Access lists and security labels. With ENODATA ls -l would ask for them again at every file.
-            raise pyfuse3.FUSEError(errno.EOPNOTSUPP)
+            raise Refused(errno.EOPNOTSUPP)
         value = self._attributes.provenance(self._node(inode)).get(os.fsdecode(name))
         if value is None:
-            raise pyfuse3.FUSEError(errno.ENODATA)
+            raise Refused(errno.ENODATA)
+        return self._value(value, size)
+
+    async def _value(self, value: Value, size: int) -> Reply:
         with self._deadline():
-            return (await value()).encode()
+            return xattr_out((await value()).encode(), size)
 
     # Nodes
 
     def _deadline(self) -> AbstractContextManager[object]:
-        """For whatever can wait for the network. Costs a few microseconds: not for what is answered at once."""
+        """For whatever can wait for the network."""
         return trio.fail_after(self._io_timeout_seconds)
 
-    async def _learn_size(self, node: Node) -> None:
-        if isinstance(node, DataNode) and self._catalog.attributes(node.source) is None:
+    def _with_size(self, node: Node, answer: Callable[[], bytes]) -> Answer:
+        """`answer`, at once or when the node's size is known."""
+        if not isinstance(node, DataNode) or self._catalog.attributes(node.source) is not None:
+            return answer()
+
+        async def later() -> Reply:
             with self._deadline():
                 await self._catalog.attributes_of(node.source)
+            return answer()
+
+        return later()
 
     def _node(self, inode: int) -> Node:
         try:
             return self._tree.nodes[inode]
         except KeyError:
-            raise pyfuse3.FUSEError(errno.ESTALE) from None
+            raise Refused(errno.ESTALE) from None
 
     def _directory(self, inode: int) -> Directory:
         node = self._node(inode)
         if not isinstance(node, Directory):
-            raise pyfuse3.FUSEError(errno.ENOTDIR)
+            raise Refused(errno.ENOTDIR)
         return node
 
     def _inode_of(self, directory: Directory, name: str) -> int | None:
@@ -285,14 +275,3 @@ class FileSystem(pyfuse3.Operations):
         if name == "..":
             return directory.parent
         return directory.children.get(name)
-
-
-class _StaticReader:
-    """Reads bytes that are at hand."""
-
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-
-    async def read(self, offset: int, size: int) -> bytes | memoryview:
-        """See `FileReader`."""
-        return memoryview(self._data)[offset : offset + size]

@@ -13,7 +13,7 @@ last, for readers that looked at the disk before the block was there, and for a 
 """
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -59,7 +59,7 @@ class BlockSource:
     """Blocks that the disk does not have, from `client`.
 
     `nursery` outlives all reads. At most `prefetch_gets` GETs that nobody waits for run at a time; the rest of
-    the connections are left to readers.
+    the connections are left to readers. `on_kept` is called each time that blocks were written.
     """
 
     def __init__(
@@ -70,7 +70,9 @@ class BlockSource:
         *,
         nursery: trio.Nursery,
         prefetch_gets: int,
+        on_kept: Callable[[], None] = lambda: None,
     ) -> None:
+        self._on_kept = on_kept
         self._client = client
         self._cache = cache
         self._evictor = evictor
@@ -148,6 +150,7 @@ class BlockSource:
             for content, index, _ in batch:
                 self._pending.pop(BlockKey(content.content_id, index), None)
             self._written.unpark_all()
+            self._on_kept()
 
     def _is_on_its_way(self, key: BlockKey) -> bool:
         return key in self._pending or key in self._recent

@@ -21,14 +21,29 @@ class FileReader:
         self._pattern = AccessPattern()
         self._advised = ByteRange(0, 0)
 
-    async def read(self, offset: int, size: int) -> bytes | memoryview:
-        """Up to `size` bytes from `offset`, fewer only at the file's end. Raises a `StorageError`."""
-        wanted = ByteRange(offset, offset + size).clip(self._content.size_bytes)
+    def read_nowait(self, offset: int, size: int) -> bytes | memoryview:
+        """Like `read`; raises `trio.WouldBlock`, and leaves everything as it was, where that has to wait."""
+        wanted = self._wanted(offset, size)
         if not wanted:
             return b""
+        data = self._cache.read_nowait(self._content, wanted)
+        if data is None:
+            raise trio.WouldBlock
+        self._advise(wanted)
+        return data
+
+    async def read(self, offset: int, size: int) -> bytes | memoryview:
+        """Up to `size` bytes from `offset`, fewer only at the file's end. Raises a `StorageError`."""
+        try:
+            return self.read_nowait(offset, size)
+        except trio.WouldBlock:
+            wanted = self._wanted(offset, size)
         self._advise(wanted)
         data = await self._from_disk(wanted)
         return await self._from_source(wanted) if data is None else data
+
+    def _wanted(self, offset: int, size: int) -> ByteRange:
+        return ByteRange(offset, offset + size).clip(self._content.size_bytes)
 
     async def _from_disk(self, wanted: ByteRange) -> memoryview | None:
         try:

@@ -45,9 +45,10 @@ class BlockCache:
         self.directory = directory / FORMAT
         self._scope_directory = self.directory / scope
         self._metrics = metrics
-        self._lock = threading.Lock()  # protects _open: look-up, insertion, removal; held for no system call
+        self._lock = threading.Lock()  # protects _open and _changed; held for no system call
         self._open: LRUCache[_Name, Segment] = LRUCache(_OPEN_SEGMENTS)
         self._allocated: Counter[str] = Counter()  # by content id; as it was looked last, and what was put since
+        self._changed: set[str] = set()  # of what `allocated_bytes` tells
         self._told: str | None = None  # why blocks cannot be kept: a full disk is told of once, not for each
 
     def read_nowait(self, content: Content, byte_range: ByteRange) -> memoryview | None:
@@ -93,6 +94,8 @@ class BlockCache:
             return 0
         self._told = None
         self._allocated[content.content_id] += len(data)
+        with self._lock:
+            self._changed.add(content.content_id)
         return len(data)
 
     def cached_bytes(self, content: Content) -> int:
@@ -105,11 +108,19 @@ class BlockCache:
         for file in found:
             if file.path.is_relative_to(self._scope_directory):
                 allocated[file.path.name.partition(".")[0]] += file.allocated_bytes
-        self._allocated = allocated
+        before, self._allocated = self._allocated, allocated
+        with self._lock:
+            self._changed.update(name for name in before | allocated if before[name] != allocated[name])
 
     def allocated_bytes(self, content: Content) -> int:
         """What a content's segment files take on the disk, as far as it is known: asks for nothing."""
         return self._allocated[content.content_id]
+
+    def take_changed(self) -> set[str]:
+        """The ids of the contents for which `allocated_bytes` has changed since this was asked last."""
+        with self._lock:
+            changed, self._changed = self._changed, set()
+        return changed
 
     def forget_deleted(self) -> None:
         """Close segments that were evicted (by whomever: only then is the space free) or cut short."""

@@ -1,0 +1,122 @@
+"""A FUSE connection: the descriptor of /dev/fuse through which one mount is served.
+
+fusermount3 opens the device and mounts, for root as for everybody else, and hands the descriptor over a socket
+(libfuse's util/fusermount.c; unix(7), SCM_RIGHTS). vbnfs needs no library and no privilege of its own for that.
+"""
+
+import errno
+import os
+import select
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+from vbnfs.errors import MountError
+from vbnfs.fuse.protocol import HEADER_BYTES, REQUEST_BYTES, Header, parse_header, reply_header
+
+# fusermount3 looks for mount(8) itself, and reads nothing else.
+_ENVIRONMENT: Final = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+_SOCKET_VARIABLE: Final = "_FUSE_COMMFD"
+
+Buffer = bytes | memoryview
+
+
+class Unmounted(Exception):  # noqa: N818 - how every mount ends
+    """The connection is over: unmounted, or aborted."""
+
+
+class Device:
+    """Requests from, and replies to, the kernel. Reading does not wait."""
+
+    def __init__(self, descriptor: int) -> None:
+        os.set_inheritable(descriptor, False)
+        os.set_blocking(descriptor, False)
+        self.descriptor = descriptor
+        self._buffer = bytearray(REQUEST_BYTES)
+        self._into = [self._buffer]
+        self._poll = select.poll()
+        self._poll.register(descriptor, select.POLLIN)
+
+    def read(self) -> tuple[Header, bytes] | None:
+        """The next request, its header and its body; None if there is none now. Raises `Unmounted`."""
+        try:
+            length = os.readv(self.descriptor, self._into)
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            if error.errno in {errno.ENOENT, errno.EINTR, errno.EAGAIN}:  # withdrawn before it was read: fuse(4)
+                return None
+            raise Unmounted from error
+        if length < HEADER_BYTES:
+            raise Unmounted
+        return parse_header(self._buffer), bytes(self._buffer[HEADER_BYTES:length])
+
+    def is_readable(self) -> bool:
+        """Whether `read` has something to tell. Takes a microsecond."""
+        return bool(self._poll.poll(0))
+
+    def reply(self, unique: int, body: Buffer) -> None:
+        """Answer a request. Nobody may wait for the answer any more: that is no error."""
+        self._write([reply_header(unique, len(body)), body])
+
+    def refuse(self, unique: int, number: int) -> None:
+        """Answer a request with an errno."""
+        self._write([reply_header(unique, 0, errno=number)])
+
+    def notify(self, notice: bytes) -> None:
+        """Say something without being asked; about an inode that the kernel does not know, it is no error."""
+        self._write([notice])
+
+    def close(self) -> None:
+        """End the connection: the kernel answers whoever still waits."""
+        os.close(self.descriptor)
+
+    def _write(self, parts: Iterable[Buffer]) -> None:
+        try:
+            os.write(self.descriptor, b"".join(parts))
+        except OSError as error:
+            # ENOENT: withdrawn, or an inode unknown to the kernel. ENODEV, EPERM, ECONNABORTED: unmounted, which
+            # the next read tells.
+            if error.errno not in {errno.ENOENT, errno.ENODEV, errno.EPERM, errno.ECONNABORTED, errno.EPIPE}:
+                raise
+
+
+def open_mount(mountpoint: Path, options: Iterable[str]) -> Device:
+    """Mount on a folder, with options as for mount(8). Raises `MountError` with fusermount3's reason."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    with ours:
+        with theirs:
+            command = [fusermount(), "-o", ",".join(options), "--", str(mountpoint)]
+            process = subprocess.Popen(
+                command,
+                env={**_ENVIRONMENT, _SOCKET_VARIABLE: str(theirs.fileno())},
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+            )
+        _, descriptors, _, _ = socket.recv_fds(ours, 1, 1)
+    _, told = process.communicate()
+    if process.returncode == 0 and descriptors:
+        return Device(descriptors[0])
+    for descriptor in descriptors:
+        os.close(descriptor)
+    reason = told.decode(errors="replace").strip() or f"fusermount3 ended with status {process.returncode}"
+    raise MountError(f"{mountpoint}: cannot be mounted: {reason}")
+
+
+def option(name: str, value: str) -> str:
+    r"""A mount option with a value, in which fusermount3 wants `\` and `,` escaped."""
+    escaped = value.replace("\\", "\\\\").replace(",", "\\,")
+    return f"{name}={escaped}"
+
+
+def fusermount() -> str:
+    """The program that mounts and unmounts for ordinary users. Raises `MountError` where there is none."""
+    program = shutil.which("fusermount3")
+    if program is None:
+        raise MountError("fusermount3 is not installed: on Debian and Ubuntu, 'apt install fuse3'")
+    return program

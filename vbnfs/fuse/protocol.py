@@ -1,0 +1,342 @@
+"""The words of the FUSE kernel protocol (pure): what a request says, and what a reply looks like.
+
+    request     fuse_in_header (40 bytes), body            one read(2) of /dev/fuse
+    reply       fuse_out_header (16 bytes), body           one write(2)
+    notice      fuse_out_header with unique 0, body        said without being asked
+
+Layouts, numbers and names are those of include/uapi/linux/fuse.h, in the machine's byte order, as of protocol 7.31
+(Linux 5.4); a newer kernel speaks it on demand. Whatever changes files is left out: the kernel refuses it for a
+read-only mount, and who asks all the same is answered with EROFS.
+"""
+
+import errno
+import stat
+from dataclasses import dataclass
+from enum import IntEnum, IntFlag
+from struct import Struct
+from typing import Final, NamedTuple
+
+from vbnfs.errors import MountError
+
+ROOT_INODE: Final = 1  # FUSE_ROOT_ID
+
+_MAJOR: Final = 7
+_MINOR: Final = 31
+_OLDEST_MINOR: Final = 23  # the first with today's fuse_init_out; Linux 3.15
+_MAX_WRITE_BYTES: Final = 4096  # the least that the kernel takes; nothing is written
+_MAX_PAGES: Final = 256  # of 4 KiB in a read: 1 MiB, what fs.fuse.max_pages_limit allows to begin with
+_MAX_BACKGROUND: Final = 64  # reads ahead that the kernel has under way at most; 12 unless told otherwise
+_CONGESTED: Final = 48  # fewer than it may have: three quarters, as the kernel does by itself
+_NANOSECONDS: Final = 1_000_000_000
+
+REQUEST_BYTES: Final = 128 << 10  # of the buffer for one request: FUSE_MIN_READ_BUFFER is 8 KiB, names are short
+
+
+class Opcode(IntEnum):
+    """What a request asks for: the opcodes that are met here (`enum fuse_opcode`)."""
+
+    LOOKUP = 1
+    FORGET = 2
+    GETATTR = 3
+    SETATTR = 4
+    READLINK = 5
+    SYMLINK = 6
+    MKNOD = 8
+    MKDIR = 9
+    UNLINK = 10
+    RMDIR = 11
+    RENAME = 12
+    LINK = 13
+    OPEN = 14
+    READ = 15
+    WRITE = 16
+    STATFS = 17
+    RELEASE = 18
+    SETXATTR = 21
+    GETXATTR = 22
+    LISTXATTR = 23
+    REMOVEXATTR = 24
+    INIT = 26
+    OPENDIR = 27
+    CREATE = 35
+    INTERRUPT = 36
+    DESTROY = 38
+    BATCH_FORGET = 42
+    FALLOCATE = 43
+    READDIRPLUS = 44
+    RENAME2 = 45
+    TMPFILE = 51
+
+
+CHANGES: Final = frozenset(
+    {
+        Opcode.SETATTR, Opcode.SYMLINK, Opcode.MKNOD, Opcode.MKDIR, Opcode.UNLINK, Opcode.RMDIR, Opcode.RENAME,
+        Opcode.LINK, Opcode.WRITE, Opcode.SETXATTR, Opcode.REMOVEXATTR, Opcode.CREATE, Opcode.FALLOCATE,
+        Opcode.RENAME2, Opcode.TMPFILE,
+    }
+)  # fmt: skip
+
+
+class Feature(IntFlag):
+    """What INIT agrees on: the flags that are met here (`FUSE_ASYNC_READ` and others)."""
+
+    ASYNC_READ = 1 << 0  # several reads of one file at once
+    EXPORT_SUPPORT = 1 << 4  # `.` and `..` can be looked up: NFS wants it
+    AUTO_INVAL_DATA = 1 << 12  # a folder whose time has changed is listed anew
+    DO_READDIRPLUS = 1 << 13  # listing brings the attributes along; always, for everything is at hand
+    ASYNC_DIO = 1 << 15
+    PARALLEL_DIROPS = 1 << 18
+    MAX_PAGES = 1 << 22  # reads of more than 32 pages
+    NO_OPENDIR_SUPPORT = 1 << 24  # ENOSYS for OPENDIR: folders are not opened any more, and listings kept
+
+
+_WANTED: Final = (
+    Feature.ASYNC_READ
+    | Feature.EXPORT_SUPPORT
+    | Feature.AUTO_INVAL_DATA
+    | Feature.DO_READDIRPLUS
+    | Feature.ASYNC_DIO
+    | Feature.PARALLEL_DIROPS
+    | Feature.MAX_PAGES
+    | Feature.NO_OPENDIR_SUPPORT
+)
+
+FOPEN_KEEP_CACHE: Final = 1 << 1
+FOPEN_CACHE_DIR: Final = 1 << 3
+_NOTIFY_INVAL_INODE: Final = 2
+
+_IN_HEADER: Final = Struct("=IIQQIIIHH")
+_OUT_HEADER: Final = Struct("=IiQ")
+_INIT_IN: Final = Struct("=IIII")
+_INIT_OUT: Final = Struct("=IIIIHHIIHH32x")
+_ATTR: Final = "QQQQQQIIIIIIIIII"
+_ENTRY_OUT: Final = Struct("=QQQQII" + _ATTR)
+_ATTR_OUT: Final = Struct("=QII" + _ATTR)
+_OPEN_IN: Final = Struct("=I4x")
+_OPEN_OUT: Final = Struct("=QI4x")
+_READ_IN: Final = Struct("=QQI20x")
+_RELEASE_IN: Final = Struct("=Q16x")
+_STATFS_OUT: Final = Struct("=QQQQQIII28x")
+_GETXATTR_IN: Final = Struct("=I4x")
+_GETXATTR_OUT: Final = Struct("=I4x")
+_DIRENT: Final = Struct("=QQII")
+_INVAL_INODE_OUT: Final = Struct("=Qqq")
+
+
+class Refused(Exception):  # noqa: N818 - an answer, not a failure
+    """The answer to a request is this errno. Nothing has gone wrong: nobody logs it."""
+
+    def __init__(self, errno: int) -> None:
+        super().__init__(errno)
+        self.errno = errno
+
+
+class Header(NamedTuple):
+    """`struct fuse_in_header`: what is asked, of which inode, and by whom."""
+
+    length: int
+    opcode: int
+    unique: int
+    inode: int
+    uid: int
+    gid: int
+    pid: int
+    extensions: int
+    padding: int
+
+
+HEADER_BYTES: Final = _IN_HEADER.size
+
+
+def parse_header(request: bytes | bytearray | memoryview) -> Header:
+    """The header of a request."""
+    return Header._make(_IN_HEADER.unpack_from(request))
+
+
+def reply_header(unique: int, body_bytes: int, *, errno: int = 0) -> bytes:
+    """The header of a reply to the request `unique`: with a body, or with an errno and none."""
+    return _OUT_HEADER.pack(_OUT_HEADER.size + body_bytes, -errno, unique)
+
+
+# INIT
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """What INIT has settled: the reply's body, and the features that both sides have."""
+
+    body: bytes
+    features: Feature
+
+
+def agree(init: bytes | memoryview) -> Agreement:
+    """The answer to INIT (`struct fuse_init_in`). Raises `MountError` for a kernel that is too old.
+
+    A kernel with a newer minor version goes on with the one that is answered.
+    """
+    major, minor, max_readahead, offered = _INIT_IN.unpack_from(init)
+    features = _WANTED & Feature(offered)
+    if major != _MAJOR or minor < _OLDEST_MINOR or Feature.DO_READDIRPLUS not in features:
+        raise MountError(f"this kernel speaks FUSE {major}.{minor}; Linux 4.18 or later is wanted")
+    body = _INIT_OUT.pack(
+        _MAJOR, min(minor, _MINOR), max_readahead, features, _MAX_BACKGROUND, _CONGESTED, _MAX_WRITE_BYTES, 1,
+        _MAX_PAGES, 0,
+    )  # fmt: skip
+    return Agreement(body, features)
+
+
+# Attributes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attr:
+    """`struct fuse_attr`, as far as it differs between files here: one time, no device."""
+
+    inode: int
+    mode: int
+    size_bytes: int
+    blocks: int  # of 512 bytes, st_blocks
+    links: int
+    uid: int
+    gid: int
+    modified_ns: int  # since 1970; access and change times are the same
+    preferred_read_bytes: int  # st_blksize
+
+    def _fields(self) -> tuple[int, ...]:
+        seconds, nanoseconds = divmod(self.modified_ns, _NANOSECONDS)
+        seconds &= (1 << 64) - 1  # before 1970: the kernel takes it for a signed number
+        return (
+            self.inode, self.size_bytes, self.blocks, seconds, seconds, seconds, nanoseconds, nanoseconds,
+            nanoseconds, self.mode, self.links, self.uid, self.gid, 0, self.preferred_read_bytes, 0,
+        )  # fmt: skip
+
+
+def entry_out(attr: Attr, *, entry_seconds: float, attr_seconds: float) -> bytes:
+    """A name's inode and attributes (`struct fuse_entry_out`), and for how long the kernel may keep either."""
+    entry_valid, entry_nsec = _timeout(entry_seconds)
+    attr_valid, attr_nsec = _timeout(attr_seconds)
+    return _ENTRY_OUT.pack(attr.inode, 0, entry_valid, attr_valid, entry_nsec, attr_nsec, *attr._fields())
+
+
+def attr_out(attr: Attr, *, attr_seconds: float) -> bytes:
+    """An inode's attributes (`struct fuse_attr_out`)."""
+    return _ATTR_OUT.pack(*_timeout(attr_seconds), 0, *attr._fields())
+
+
+def absent_out(*, entry_seconds: float) -> bytes:
+    """A `fuse_entry_out` that lets the kernel remember that a name does not exist."""
+    valid, nsec = _timeout(entry_seconds)
+    return _ENTRY_OUT.pack(0, 0, valid, 0, nsec, 0, *[0] * 16)
+
+
+def _timeout(seconds: float) -> tuple[int, int]:
+    whole = int(seconds)
+    return whole, int((seconds - whole) * _NANOSECONDS)
+
+
+# Folders
+
+
+def direntplus(entry: bytes | None, *, inode: int, mode: int, name: bytes, next_offset: int) -> bytes:
+    """One name of a listing (`struct fuse_direntplus`); `entry` is its `fuse_entry_out`, None for `.` and `..`.
+
+    `next_offset` is where a listing goes on that ends with this name.
+    """
+    head = _DIRENT.pack(inode, next_offset, len(name), stat.S_IFMT(mode) >> 12)
+    padding = b"\0" * (-len(name) & 7)
+    return b"".join((_NO_ENTRY if entry is None else entry, head, name, padding))
+
+
+_NO_ENTRY: Final = bytes(_ENTRY_OUT.size)
+
+
+# Files
+
+
+@dataclass(frozen=True, slots=True)
+class ReadIn:
+    """`struct fuse_read_in`, of READ and READDIRPLUS: `size` bytes at most from `offset` on."""
+
+    handle: int
+    offset: int
+    size: int
+
+
+def parse_read(body: bytes | memoryview) -> ReadIn:
+    """The body of READ and READDIRPLUS."""
+    return ReadIn(*_READ_IN.unpack_from(body))
+
+
+def parse_open(body: bytes | memoryview) -> int:
+    """The body of OPEN: the flags of open(2)."""
+    flags: int = _OPEN_IN.unpack_from(body)[0]
+    return flags
+
+
+def parse_release(body: bytes | memoryview) -> int:
+    """The body of RELEASE: the handle."""
+    handle: int = _RELEASE_IN.unpack_from(body)[0]
+    return handle
+
+
+def open_out(handle: int, *, flags: int) -> bytes:
+    """`struct fuse_open_out`; `flags` are FOPEN_*."""
+    return _OPEN_OUT.pack(handle, flags)
+
+
+# The file system
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileSystemStatus:
+    """What statfs(2) tells: blocks of `block_bytes`, and inodes."""
+
+    block_bytes: int
+    blocks: int
+    free_blocks: int
+    inodes: int
+    longest_name: int
+
+
+def statfs_out(status: FileSystemStatus) -> bytes:
+    """`struct fuse_statfs_out`."""
+    return _STATFS_OUT.pack(
+        status.blocks, status.free_blocks, status.free_blocks, status.inodes, 0, status.block_bytes,
+        status.longest_name, status.block_bytes,
+    )  # fmt: skip
+
+
+# Extended attributes
+
+
+def parse_getxattr(body: bytes | memoryview) -> tuple[int, bytes]:
+    """The body of GETXATTR: how large a value is taken, 0 to ask for its length; and the attribute's name."""
+    size: int = _GETXATTR_IN.unpack_from(body)[0]
+    return size, bytes(body[_GETXATTR_IN.size :]).partition(b"\0")[0]
+
+
+def parse_listxattr(body: bytes | memoryview) -> int:
+    """The body of LISTXATTR: how large a list is taken, 0 to ask for its length."""
+    size: int = _GETXATTR_IN.unpack_from(body)[0]
+    return size
+
+
+def xattr_out(value: bytes, size: int) -> bytes:
+    """The reply to a question for a value: the value, or its length if `size` is 0. ERANGE if it is longer."""
+    if size == 0:
+        return _GETXATTR_OUT.pack(len(value))
+    if len(value) > size:
+        raise Refused(errno.ERANGE)
+    return value
+
+
+# Notices
+
+
+def attributes_changed(inode: int) -> bytes:
+    """The notice that an inode's attributes are to be asked for again; its pages stay.
+
+    FUSE_NOTIFY_INVAL_INODE with a negative offset, which touches no page and so waits for no read in flight.
+    """
+    length = _OUT_HEADER.size + _INVAL_INODE_OUT.size
+    return _OUT_HEADER.pack(length, _NOTIFY_INVAL_INODE, 0) + _INVAL_INODE_OUT.pack(inode, -1, 0)
