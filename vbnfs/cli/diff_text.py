@@ -110,5 +110,11 @@ def _told(parts: Iterable[str]) -> str:
 
 def _wrapped(name: str, text: str) -> list[str]:
     first = f"    {name:<8} "
-    text = render.printable(text)
-    return textwrap.wrap(text, _COLUMNS, initial_indent=first, subsequent_indent=" " * len(first))
+    return textwrap.wrap(
+        render.printable(text),
+        _COLUMNS,
+        initial_indent=first,
+        subsequent_indent=" " * len(first),
+        break_long_words=False,  # names stay whole, to be found and copied
+        break_on_hyphens=False,
+    )

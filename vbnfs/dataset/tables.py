@@ -66,8 +66,8 @@ def compare_tables(old_csv: bytes, new_csv: bytes) -> TableChanges:
 
 def _read(csv: bytes, which: str) -> pd.DataFrame:
     try:
-        # Read as a whole, a column has one type; and two numbers are equal only if they are the same double.
-        table = pd.read_csv(io.BytesIO(csv), low_memory=False, float_precision="round_trip")
+        # Read as a whole, a column has one type.
+        table = pd.read_csv(io.BytesIO(csv), low_memory=False)
     except (ValueError, OverflowError) as error:  # pandas' own and UnicodeDecodeError are ValueErrors
         raise DatasetError(f"the {which} one cannot be read as CSV: {str(error).strip()}") from error
     if not isinstance(table.index, pd.RangeIndex):
