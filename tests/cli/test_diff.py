@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import pty
+import signal
 import struct
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from benchmarks.listing import make_store
 from tests.dataset.real_list import real_file_name
 from tests.fakes.dataset import FakeDataset
 from tests.fakes.relay import Relay
-from tests.fakes.s3_server import FakeS3Server, always, error, for_kind
+from tests.fakes.s3_server import FakeS3Server, always, error, for_kind, held
 from tests.fakes.store import Data, Pattern
 from tests.fixtures_mount import run_vbnfs
 from vbnfs.demo.server import SeaweedServer
@@ -300,6 +301,18 @@ def test_text_from_outside_does_not_drive_the_terminal(dataset: FakeDataset, ser
     assert r"1 added (\x1b]0;owned\x07)" in done.stdout
     assert "v0.3.0.json" in done.stderr
     assert not {"\x1b", "\x07"} & set(done.stdout + done.stderr)
+
+
+def test_interrupted(dataset: FakeDataset, server: FakeS3Server) -> None:
+    """Ctrl-C while a table is being fetched ends it at once, without a traceback, with status 130."""
+    dataset.publish("0.2.0", {UNITS: b"unit_id,snr\n1,1.5\n"})
+    server.behaviours.append(for_kind("get_range", held(server.ending)))
+    command = [sys.executable, "-m", "vbnfs", "diff", "0.1.0", "--endpoint-url", server.endpoint_url]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
+        server.wait_until(lambda server: server.count("get_range") > 0, seconds=30)
+        child.send_signal(signal.SIGINT)
+        out, err = child.communicate(timeout=30)
+    assert (child.returncode, out, err.strip()) == (130, "", "vbnfs: interrupted")
 
 
 def test_nobody_reads_on(server: FakeS3Server, tmp_path: Path) -> None:

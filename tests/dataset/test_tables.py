@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vbnfs.dataset.tables import compare_tables
@@ -124,6 +124,7 @@ Rows = Mapping[int, tuple[str, str]]
 ROWS = st.dictionaries(st.integers(0, 9), st.tuples(st.sampled_from(["", "a", "b"]), st.sampled_from(["1", "", "2"])))
 
 
+@settings(deadline=None)  # pandas may take its time at first
 @given(ROWS, ROWS)
 def test_rows_are_those_of_two_dicts(old: Rows, new: Rows) -> None:
     """What is told of rows and values is what comparing two dicts by id tells."""
