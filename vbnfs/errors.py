@@ -18,6 +18,7 @@ The message names the thing and, where there is one, the remedy: it is shown to 
 """
 
 import errno
+from collections.abc import Iterator
 from typing import ClassVar
 
 
@@ -25,6 +26,22 @@ class VbnfsError(Exception):
     """The root: `errno` is what a FUSE request that meets this error is answered with."""
 
     errno: ClassVar[int] = errno.EIO
+
+
+def the_reason(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """What to tell of a group that a nursery raised: Ctrl-C, else its first `VbnfsError`; a defect is the group."""
+    leaves = list(_leaves(group))
+    if any(isinstance(leaf, KeyboardInterrupt) for leaf in leaves):
+        return KeyboardInterrupt()
+    return leaves[0] if all(isinstance(leaf, VbnfsError) for leaf in leaves) else group
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error
 
 
 class UsageError(VbnfsError):

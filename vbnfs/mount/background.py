@@ -12,7 +12,6 @@ import resource
 import signal
 import stat
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -22,7 +21,7 @@ import trio
 
 from vbnfs import errors
 from vbnfs.config import Config
-from vbnfs.errors import MountError, UsageError, VbnfsError
+from vbnfs.errors import MountError, UsageError, VbnfsError, the_reason
 from vbnfs.fuse.device import fusermount
 from vbnfs.logs import configure_logging
 from vbnfs.mount.daemon import Announce, Daemon
@@ -61,12 +60,7 @@ def run_in_foreground(config: Config, mountpoint: Path, announce: Announce) -> N
     try:
         trio.run(Daemon(config, mountpoint).serve, announce)
     except BaseExceptionGroup as group:
-        if group.subgroup(KeyboardInterrupt):
-            raise KeyboardInterrupt from None
-        told, defects = group.split(VbnfsError)
-        if told is None or defects is not None:
-            raise
-        raise next(_leaves(told)) from None
+        raise the_reason(group) from None
 
 
 def run_in_background(config: Config, mountpoint: Path) -> list[str]:
@@ -180,11 +174,3 @@ def _raise_file_limit() -> None:
     """As many open files as the system grants: segments, connections and mappings each take one."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def _leaves(group: BaseExceptionGroup[VbnfsError]) -> Iterator[VbnfsError]:
-    for error in group.exceptions:
-        if isinstance(error, BaseExceptionGroup):
-            yield from _leaves(error)
-        else:
-            yield error

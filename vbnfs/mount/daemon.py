@@ -223,6 +223,17 @@ class Daemon:
                 0, "the bucket cannot be reached: mounted from what is kept; only cached data can be read"
             )
         announce(tuple(warnings))
+        self._tell_of_newer()
+
+    @property
+    def _newer(self) -> DatasetVersion | None:
+        """The newest version, if it is newer than the one at the top."""
+        newest = self._manifests[-1].dataset_version
+        return newest if newest != self._default else None
+
+    def _tell_of_newer(self) -> None:
+        if self._newer is not None:
+            log.info("newer dataset version than the one at the top", newer=str(self._newer), top=str(self._default))
 
     # While mounted
 
@@ -257,6 +268,8 @@ class Daemon:
                 file_system.show(await self._make_tree(manifests))
                 self._manifests = manifests  # no await between showing it and knowing it
                 log.info("dataset versions have appeared", versions=[str(m.dataset_version) for m in new])
+                if new[-1] is manifests[-1]:
+                    self._tell_of_newer()
             self._problems, self._is_offline = release.problems, release.is_offline
             return [str(manifest.dataset_version) for manifest in new]
 
@@ -284,6 +297,7 @@ class Daemon:
             "project": config.project,
             "endpoint_url": config.endpoint_url,
             "default_version": str(self._default),
+            "newer_version": None if self._newer is None else str(self._newer),
             "versions": [str(manifest.dataset_version) for manifest in self._manifests],
             "refused": list(self._problems),
             "is_offline": self._is_offline,
