@@ -5,38 +5,14 @@ import mmap
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import h5py
 import pandas as pd
 import pynwb
-import pytest
 
 from tests.fixtures_mount import Mount, Mounts, until
 from vbnfs.demo.server import SeaweedServer
-from vbnfs.demo.upload import DemoRelease
-
-
-@pytest.fixture(scope="module")
-def mount(
-    seaweed: SeaweedServer, tiny_release: DemoRelease, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Mount]:
-    """The tiny release, mounted once for this module's tests."""
-    directory = tmp_path_factory.mktemp("readers")
-    factory = Mounts(directory)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("VBNFS_CACHE_DIR", str(directory / "cache"))
-        patch.setenv("VBNFS_LOG_FILE", str(directory / "vbnfs.log"))
-        yield factory(seaweed.endpoint_url)
-    factory.end()
-
-
-@pytest.fixture
-def originals(tiny_release: DemoRelease) -> dict[str, Path]:
-    """The local files that the newest version was made of, by path in the version's folder."""
-    newest = tiny_release.files[tiny_release.versions[-1]]
-    return {path: file.source for path, file in newest.items()}
 
 
 def session_path(originals: dict[str, Path]) -> str:
