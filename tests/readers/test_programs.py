@@ -1,6 +1,7 @@
 """The programs that people read a mount with, on a genuine release from a real S3 server."""
 
 import fcntl
+import hashlib
 import mmap
 import os
 import subprocess
@@ -9,6 +10,10 @@ from pathlib import Path
 
 import h5py
 import pandas as pd
+import polars as pl
+import polars.testing
+import pyarrow
+import pyarrow.csv
 import pynwb
 
 from tests.fixtures_mount import Mount, Mounts, until
@@ -38,6 +43,29 @@ def test_cat(mount: Mount, originals: dict[str, Path]) -> None:
     """`cat` of every file gives its bytes."""
     for path, original in originals.items():
         assert run("cat", mount.path / path) == original.read_bytes()
+
+
+def test_md5sum_and_wc(mount: Mount, originals: dict[str, Path], tmp_path: Path) -> None:
+    """`md5sum -c` confirms the sums of the originals; `cat | wc -c` counts their bytes."""
+    sums = [f"{hashlib.md5(original.read_bytes()).hexdigest()}  {path}\n" for path, original in originals.items()]
+    (tmp_path / "sums").write_text("".join(sums))
+    run("md5sum", "--check", "--strict", "--quiet", tmp_path / "sums", cwd=mount.path)
+    for path, original in originals.items():
+        counted = subprocess.run(f"cat '{mount.path / path}' | wc -c", shell=True, capture_output=True, check=True)
+        assert int(counted.stdout) == original.stat().st_size
+
+
+def test_ls_recursive(mount: Mount, originals: dict[str, Path]) -> None:
+    """`ls -lR` of a version shows every file in its folder with its size."""
+    listed: dict[str, int] = {}
+    folder = ""
+    for line in run("ls", "-lR", ".", cwd=mount.path / "manifests" / "v0.5.0").decode().splitlines():
+        if line.endswith(":"):
+            folder = line.removesuffix(":").removeprefix(".").removeprefix("/")
+        elif line.startswith("-r--r--r--"):
+            words = line.split()
+            listed[f"{folder}/{words[-1]}"] = int(words[4])
+    assert {path: original.stat().st_size for path, original in originals.items()}.items() <= listed.items()
 
 
 def test_cp_recursive(mount: Mount, originals: dict[str, Path], tmp_path: Path) -> None:
@@ -116,6 +144,16 @@ def test_pandas_reads_the_tables(mount: Mount, originals: dict[str, Path]) -> No
     assert len(tables) == 5
     for path in tables:
         pd.testing.assert_frame_equal(pd.read_csv(mount.path / path), pd.read_csv(originals[path]))
+
+
+def test_polars_and_pyarrow_read_the_tables(mount: Mount, originals: dict[str, Path]) -> None:
+    """Polars and pyarrow read each table as from the original; Polars by mapping it, too."""
+    for path in (path for path in originals if path.endswith(".csv")):
+        polars.testing.assert_frame_equal(pl.read_csv(mount.path / path), pl.read_csv(originals[path]))
+        polars.testing.assert_frame_equal(pl.scan_csv(mount.path / path).collect(), pl.read_csv(originals[path]))
+        assert pyarrow.csv.read_csv(mount.path / path).equals(pyarrow.csv.read_csv(originals[path]))
+        with pyarrow.memory_map(str(mount.path / path)) as mapped:
+            assert mapped.read() == originals[path].read_bytes()
 
 
 def test_h5py_reads_with_locking(mount: Mount, originals: dict[str, Path]) -> None:
