@@ -173,8 +173,8 @@ def test_pynwb_reads_sessions_and_lfp(mount: Mount, originals: dict[str, Path]) 
             assert mounted.read().identifier == original.read().identifier
 
 
-def test_mmap_and_sendfile(mount: Mount, originals: dict[str, Path], tmp_path: Path) -> None:
-    """mmap, sendfile and copy_file_range give a file's bytes."""
+def test_mmap_sendfile_splice_and_direct_reads(mount: Mount, originals: dict[str, Path], tmp_path: Path) -> None:
+    """mmap, sendfile, splice and O_DIRECT give a file's bytes."""
     path = session_path(originals)
     wanted = originals[path].read_bytes()
     with (mount.path / path).open("rb") as source:
@@ -185,6 +185,12 @@ def test_mmap_and_sendfile(mount: Mount, originals: dict[str, Path], tmp_path: P
             while count := os.sendfile(sink.fileno(), source.fileno(), position, 1 << 20):
                 position += count
         assert (tmp_path / "sent").read_bytes() == wanted
+        with subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as cat:
+            assert cat.stdin
+            assert os.splice(source.fileno(), cat.stdin.fileno(), 4096, 0) == 4096
+            assert cat.communicate()[0] == wanted[:4096]
+    run("dd", "iflag=direct", f"if={mount.path / path}", f"of={tmp_path / 'direct'}", "bs=64K", "status=none")
+    assert (tmp_path / "direct").read_bytes() == wanted
 
 
 def test_locks(mount: Mount, originals: dict[str, Path]) -> None:
