@@ -196,6 +196,13 @@ async def test_absent_names(world: World) -> None:
         assert refusal_of(lambda inode=inode: world.answers.lookup(inode, b"v9.9.9")) == errno.ENOENT  # type: ignore[misc]
 
 
+async def test_a_name_that_is_too_long(world: World) -> None:
+    """A name beyond what statfs(2) calls the longest is told so, as on a local disk."""
+    folder = world.inode("folder")
+    assert refusal_of(lambda: world.answers.lookup(folder, b"x" * 256)) == errno.ENAMETOOLONG
+    assert world.entry(folder, "x" * 255).inode == 0
+
+
 @pytest.mark.parametrize("size", [400, 1000, 4096])
 async def test_listing_in_parts(world: World, size: int) -> None:
     """A folder is listed in as many parts as the reader's buffer asks for, each name once, and then comes nothing."""

@@ -106,6 +106,8 @@ class FileSystem:
     def lookup(self, parent: int, name: bytes) -> Answer:
         """A name in a folder. A name that cannot appear while mounted is remembered as absent."""
         directory = self._directory(parent)
+        if len(name) > _LONGEST_NAME:
+            raise Refused(errno.ENAMETOOLONG)
         inode = self._inode_of(directory, os.fsdecode(name))
         if inode is None:
             if directory.is_growing:
