@@ -42,5 +42,5 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if FUSE_DEVICE.exists():
         return
     for item in items:
-        if "mounts" in getattr(item, "fixturenames", ()) or item.path.parent.name == "mount":
+        if "mounts" in getattr(item, "fixturenames", ()) or item.path.parent.name in {"mount", "system"}:
             item.add_marker(pytest.mark.skip(reason=f"no {FUSE_DEVICE} on this machine"))
