@@ -24,7 +24,7 @@ import structlog
 import trio
 
 from vbnfs import __version__
-from vbnfs.config import Config
+from vbnfs.config import MIB, Config
 from vbnfs.dataset.catalog import KEPT_FORMAT, Catalog
 from vbnfs.dataset.manifest import DatasetVersion, Manifest, Origin
 from vbnfs.dataset.readme import readme
@@ -34,6 +34,7 @@ from vbnfs.metrics import Metrics
 from vbnfs.mount import control, fuse_loop
 from vbnfs.mount.attributes import Attributes
 from vbnfs.mount.mountpoint import MountEntry, find_mount
+from vbnfs.mount.notify import Notifier
 from vbnfs.mount.operations import FileSystem
 from vbnfs.reading.block_source import BlockSource
 from vbnfs.reading.file_reader import FileReader
@@ -91,6 +92,7 @@ class Daemon:
     mountpoint: Path
     metrics: Metrics = field(default_factory=Metrics)
     started: float = field(default_factory=time.time)
+    notifier: Notifier = field(default_factory=lambda: Notifier(None))
     _manifests: tuple[Manifest, ...] = ()
     _default: DatasetVersion | None = None
     _problems: tuple[str, ...] = ()
@@ -169,11 +171,12 @@ class Daemon:
             entry = self._mount(file_system)
             services.start_soon(self._refresh_for_ever, catalog, file_system)
             services.start_soon(self._control, entry, catalog, file_system)
-            services.start_soon(self._announce, announce)
+            services.start_soon(self._announce, announce, file_system)
             fuse_loop.install()
             with serving:
                 await pyfuse3.main(max_tasks=_MAX_FUSE_TASKS)
         finally:
+            self.notifier.stopping()
             if self._is_mounted:
                 pyfuse3.close()  # what is unanswered now is answered by the kernel
             log.info("unmounted", mountpoint=str(self.mountpoint))
@@ -194,7 +197,7 @@ class Daemon:
             raise MountError(f"{self.mountpoint}: mounted, but not to be found in /proc/self/mountinfo")
         return entry
 
-    async def _announce(self, announce: Announce) -> None:
+    async def _announce(self, announce: Announce, file_system: FileSystem) -> None:
         try:
             await trio.to_thread.run_sync(os.listdir, self.mountpoint)
         except OSError as error:  # unmounted before it was ever looked at
@@ -212,6 +215,7 @@ class Daemon:
                 0, "the bucket cannot be reached: mounted from what is kept; only cached data can be read"
             )
         announce(tuple(warnings))
+        await self.notifier.ready(partial(self._status_line, file_system))
 
     # While mounted
 
@@ -283,6 +287,16 @@ class Daemon:
             "last_error": file_system.last_error,
             "metrics": self.metrics.snapshot(),
         }
+
+    def _status_line(self, file_system: FileSystem) -> str:
+        """What `systemctl status` shows."""
+        counts = self.metrics.snapshot()
+        read, received = (counts[name] / MIB for name in ("read_bytes", "received_bytes"))
+        offline = "; the bucket is not reached" if self._is_offline else ""
+        return (
+            f"{self.mountpoint}: {len(self._manifests)} versions, {self._default} at the top;"
+            f" {read:,.0f} MiB read, {received:,.0f} MiB from S3{offline}"
+        )
 
 
 async def _keep_house(cache: BlockCache, evictor: Evictor) -> None:
