@@ -45,9 +45,10 @@ class Notifier:
         self._send("READY=1", f"STATUS={_one_line(status())}")
         watchdog_seconds = self._supervisor.watchdog_seconds
         period = _STATUS_SECONDS if watchdog_seconds is None else watchdog_seconds * _PART_OF_WATCHDOG
+        sign_of_life = [] if watchdog_seconds is None else ["WATCHDOG=1"]
         while True:
             await trio.sleep(period)
-            self._send("WATCHDOG=1", f"STATUS={_one_line(status())}")
+            self._send(*sign_of_life, f"STATUS={_one_line(status())}")
 
     def _send(self, *lines: str) -> None:
         if self._supervisor is None:
