@@ -171,7 +171,7 @@ class Daemon:
             entry = self._mount(file_system)
             services.start_soon(self._refresh_for_ever, catalog, file_system)
             services.start_soon(self._control, entry, catalog, file_system)
-            services.start_soon(self._announce, announce, file_system)
+            services.start_soon(self._announce, announce)
             fuse_loop.install()
             with serving:
                 await pyfuse3.main(max_tasks=_MAX_FUSE_TASKS)
@@ -197,7 +197,7 @@ class Daemon:
             raise MountError(f"{self.mountpoint}: mounted, but not to be found in /proc/self/mountinfo")
         return entry
 
-    async def _announce(self, announce: Announce, file_system: FileSystem) -> None:
+    async def _announce(self, announce: Announce) -> None:
         try:
             await trio.to_thread.run_sync(os.listdir, self.mountpoint)
         except OSError as error:  # unmounted before it was ever looked at
@@ -215,7 +215,7 @@ class Daemon:
                 0, "the bucket cannot be reached: mounted from what is kept; only cached data can be read"
             )
         announce(tuple(warnings))
-        await self.notifier.ready(partial(self._status_line, file_system))
+        await self.notifier.ready(self._status_line)
 
     # While mounted
 
@@ -288,7 +288,7 @@ class Daemon:
             "metrics": self.metrics.snapshot(),
         }
 
-    def _status_line(self, file_system: FileSystem) -> str:
+    def _status_line(self) -> str:
         """What `systemctl status` shows."""
         counts = self.metrics.snapshot()
         read, received = (counts[name] / MIB for name in ("read_bytes", "received_bytes"))
