@@ -92,6 +92,12 @@ def test_rw_is_taken_as_ro(namespace: Namespace, options: str) -> None:
     assert "ro" in namespace.told("findmnt", "-no", "OPTIONS", VBN).split(",")
 
 
+def test_without_an_environment(namespace: Namespace, options: str) -> None:
+    """As it is at boot: without HOME, PATH or anything else."""
+    namespace.told("env", "-i", "/bin/mount", "-t", "vbnfs", PROJECT, VBN, "-o", options)
+    assert namespace.told("cat", f"{VBN}/project_metadata/units.csv")
+
+
 def test_fake_mounts_nothing(namespace: Namespace, options: str, server: FakeS3Server) -> None:
     """`mount -f` mounts nothing and asks nobody; a setting that will not do is told all the same."""
     assert namespace.run("mount", "-f", "-t", "vbnfs", PROJECT, VBN, "-o", options).returncode == 0

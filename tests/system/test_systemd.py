@@ -35,7 +35,7 @@ def guest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guest]:
     with Guest(make_root(folder / "root"), folder / "work") as guest:
         guest.told(VBNFS, "install-helper")
         guest.told(VBNFS, "install-units")
-        guest.told("systemd-tmpfiles", "--create", "/etc/tmpfiles.d/vbnfs.conf")
+        guest.told("systemd-tmpfiles", "--create", "vbnfs.conf")
         yield guest
     subprocess.run(["rm", "-rf", "--one-file-system", folder / "root"], check=True)  # 300 MB
 

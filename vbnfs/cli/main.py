@@ -276,13 +276,14 @@ def install_helper(root: Path, remove: bool) -> None:
 def install_units(user: bool, root: Path, remove: bool) -> None:
     """Install systemd units that mount at boot (or log-in) what a configuration file describes."""
     folder, systemctl = ("~/.config/vbnfs", "systemctl --user") if user else ("/etc/vbnfs", "systemctl")
-    _carry_out(
-        install.unit_pieces(root, for_user=user),
-        remove=remove,
-        then=f'now: write {folder}/NAME.toml, with: mountpoint = "/some/folder"\n'
-        f"     {systemctl} daemon-reload\n"
-        f"     {systemctl} enable --now vbnfs@NAME vbnfs-clean.timer",
-    )
+    steps = [
+        f'write {folder}/NAME.toml, with: mountpoint = "/some/folder"',
+        f"{systemctl} daemon-reload",
+        f"{systemctl} enable --now vbnfs@NAME vbnfs-clean.timer",
+    ]
+    if not user:
+        steps.insert(0, "systemd-tmpfiles --create vbnfs.conf")
+    _carry_out(install.unit_pieces(root, for_user=user), remove=remove, then="now: " + "\n     ".join(steps))
 
 
 @cli.command(epilog=_EXIT_STATUS)
