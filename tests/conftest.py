@@ -9,6 +9,7 @@ import structlog
 pytest_plugins = ["tests.fixtures_s3", "tests.fixtures_mount"]
 
 FUSE_DEVICE = Path("/dev/fuse")
+MAKE_MOUNTS = {"mounts", "mountpoint"}  # fixtures
 
 
 @pytest.fixture(autouse=True)
@@ -42,5 +43,5 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if FUSE_DEVICE.exists():
         return
     for item in items:
-        if "mounts" in getattr(item, "fixturenames", ()) or item.path.parent.name == "mount":
+        if MAKE_MOUNTS.intersection(getattr(item, "fixturenames", ())) or item.path.parent.name == "mount":
             item.add_marker(pytest.mark.skip(reason=f"no {FUSE_DEVICE} on this machine"))

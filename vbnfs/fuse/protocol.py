@@ -82,7 +82,7 @@ class Feature(IntFlag):
     """What INIT agrees on: the flags that are met here (`FUSE_ASYNC_READ` and others)."""
 
     ASYNC_READ = 1 << 0  # several reads of one file at once
-    EXPORT_SUPPORT = 1 << 4  # `.` and `..` can be looked up: NFS wants it
+    EXPORT_SUPPORT = 1 << 4  # `.` and `..` can be looked up, `.` of files too: NFS wants it
     AUTO_INVAL_DATA = 1 << 12  # a folder whose time has changed is listed anew
     DO_READDIRPLUS = 1 << 13  # listing brings the attributes along; always, for everything is at hand
     ASYNC_DIO = 1 << 15
