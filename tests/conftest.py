@@ -12,6 +12,7 @@ pytest_plugins = ["tests.fixtures_s3", "tests.fixtures_mount"]
 FUSE_DEVICE = Path("/dev/fuse")
 ROOT_ONLY = {"namespace", "guest"}  # fixtures
 NOT_ROOT = "only root can make mount namespaces: run script/test as root"
+MAKE_MOUNTS = {"mounts", "mountpoint"}  # fixtures
 
 
 @pytest.fixture(autouse=True)
@@ -50,5 +51,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return
     for item in items:
         folder = item.path.parent.name
-        if "mounts" in getattr(item, "fixturenames", ()) or folder in {"mount", "readers", "system"}:
+        makes_mounts = MAKE_MOUNTS.intersection(getattr(item, "fixturenames", ()))
+        if makes_mounts or folder in {"mount", "readers", "system"}:
             item.add_marker(pytest.mark.skip(reason=f"no {FUSE_DEVICE} on this machine"))
