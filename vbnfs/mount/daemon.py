@@ -25,6 +25,7 @@ import trio
 
 from vbnfs import __version__
 from vbnfs.config import Config
+from vbnfs.dataset.allensdk import ALLENSDK
 from vbnfs.dataset.catalog import KEPT_FORMAT, Catalog
 from vbnfs.dataset.manifest import DatasetVersion, Manifest, Origin
 from vbnfs.dataset.readme import readme
@@ -35,6 +36,7 @@ from vbnfs.mount import control, fuse_loop
 from vbnfs.mount.attributes import Attributes
 from vbnfs.mount.mountpoint import MountEntry, find_mount
 from vbnfs.mount.operations import FileSystem
+from vbnfs.mount.own_files import OwnFiles
 from vbnfs.reading.block_source import BlockSource
 from vbnfs.reading.file_reader import FileReader
 from vbnfs.reading.prefetch import Prefetcher
@@ -153,12 +155,18 @@ class Daemon:
             catalog=catalog,
             attributes=Attributes(catalog, cache, written=source.written, public_url=public_url),
             open_reader=partial(FileReader, cache=cache, source=source, prefetcher=prefetcher),
+            own_file=self._own_files().place_for,
             evictor=evictor,
             metrics=metrics,
             io_timeout_seconds=config.io_timeout_seconds,
         )
         services.start_soon(_keep_house, cache, evictor)
         return source, file_system
+
+    def _own_files(self) -> OwnFiles:
+        config = self.config
+        names = (scope_of(config.endpoint_url), config.bucket, config.project, str(self.mountpoint))
+        return OwnFiles(config.cache_dir / ALLENSDK, names)
 
     async def _run(
         self, services: trio.Nursery, catalog: Catalog, file_system: FileSystem, announce: Announce

@@ -78,6 +78,7 @@ class FileSystem(pyfuse3.Operations):
         catalog: Catalog,
         attributes: Attributes,
         open_reader: Callable[[Content], FileReader],
+        own_file: Callable[[int], str],
         evictor: Evictor,
         metrics: Metrics,
         io_timeout_seconds: float,
@@ -88,6 +89,7 @@ class FileSystem(pyfuse3.Operations):
         self._catalog = catalog
         self._attributes = attributes
         self._open_reader = open_reader
+        self._own_file = own_file
         self._evictor = evictor
         self._metrics = metrics
         self._io_timeout_seconds = io_timeout_seconds
@@ -149,11 +151,15 @@ class FileSystem(pyfuse3.Operations):
 
     @_answered
     async def readlink(self, inode: int, ctx: pyfuse3.RequestContext) -> bytes:
-        """Where a symbolic link leads."""
+        """Where a symbolic link leads; the kernel asks each time, for each user."""
         node = self._node(inode)
         if not isinstance(node, Symlink):
             raise pyfuse3.FUSEError(errno.EINVAL)
-        return os.fsencode(node.target)
+        if node.target is not None:
+            return os.fsencode(node.target)
+        with self._deadline():  # a home may be on a server that does not answer
+            own = await trio.to_thread.run_sync(self._own_file, ctx.uid, abandon_on_cancel=True)
+        return os.fsencode(own)
 
     @_answered
     async def access(self, inode: int, mode: int, ctx: pyfuse3.RequestContext) -> bool:
