@@ -96,6 +96,14 @@ def test_the_last_used_is_answered_and_not_listed() -> None:
     assert not [path for path, _ in walk(made) if "last_used" in path]
 
 
+def test_the_ophys_project_has_a_folder_for_its_movie() -> None:
+    """AllenSDK makes `resources` in that project's caches, which a read-only mount refuses unless it is there."""
+    made = tree(named("1.0.0", name="visual-behavior-ophys"), named("1.1.0", name="visual-behavior-ophys"))
+    for cache in ("allensdk", "allensdk/static/v1.0.0", "allensdk/static/v1.1.0"):
+        assert names(made, f"{cache}/resources") == {"_downloaded_data.json"}
+    assert "resources" not in names(tree(named("1.0.0")), "allensdk")
+
+
 def test_names_turn_up_where_versions_do() -> None:
     """Besides the top and `manifests`, names can turn up in `allensdk` and `allensdk/static`, and nowhere else."""
     made = tree(named("0.4.0"))

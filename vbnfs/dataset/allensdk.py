@@ -8,6 +8,7 @@
     allensdk/static/v0.4.0/                    for from_local_cache(use_static_cache=True): one version
         <project_name>/manifests/<manifest>_v0.4.0.json
         <project_name>/project_metadata        -> ../../../../manifests/v0.4.0/project_metadata, and so on
+    .../resources/                             in both, for the one project whose class makes a cache of its own there
 
 Folders of data are symbolic links, so that a walk over the mount meets each once. `_manifest_last_used.txt` is
 answered but not listed: as nobody's file is there at first, `cp -rL` would complain, and a copy is not to write into
@@ -32,6 +33,7 @@ STATIC: Final = "static"
 DOWNLOADED: Final = "_downloaded_data.json"
 LAST_USED: Final = "_manifest_last_used.txt"
 MANIFESTS_OF_STATIC: Final = "manifests"
+RESOURCES: Final = "resources"
 
 _TAKEN_FOR_A_MANIFEST: Final = re.compile(".*_manifest_v.*.json")  # BasicLocalCache.list_all_downloaded_manifests
 
@@ -39,6 +41,11 @@ _TAKEN_FOR_A_MANIFEST: Final = re.compile(".*_manifest_v.*.json")  # BasicLocalC
 def is_taken_for_a_manifest(name: str) -> bool:
     """Whether AllenSDK takes a file of this name for a manifest."""
     return _TAKEN_FOR_A_MANIFEST.fullmatch(name) is not None
+
+
+def has_resources(manifest: Manifest) -> bool:
+    """Whether AllenSDK makes a folder for a movie in the cache of this project, each time (NaturalMovieOneCache)."""
+    return manifest.names is not None and manifest.names.project_name == "visual-behavior-ophys"
 
 
 def release_folders(manifests: Iterable[Manifest]) -> dict[str, Manifest]:

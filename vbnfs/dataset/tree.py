@@ -23,7 +23,9 @@ from vbnfs.dataset.allensdk import (
     DOWNLOADED,
     LAST_USED,
     MANIFESTS_OF_STATIC,
+    RESOURCES,
     STATIC,
+    has_resources,
     is_taken_for_a_manifest,
     release_folders,
 )
@@ -203,13 +205,16 @@ class _Builder:
         if not folders:
             return
         everything = root.subfolder(ALLENSDK)
-        everything.entries[DOWNLOADED] = self._static(b"{}", root.modified_ns)
+        self._place_downloaded(everything)
         self._place_link(everything, LAST_USED, None)
         for name, manifest in folders.items():
             version = manifest.dataset_version.folder
             everything.entries[manifest.file_name] = self._manifest_again(manifest)
             self._place_link(everything, name, f"../{MANIFESTS}/{version}")
-            self._fill_static(everything.subfolder(STATIC).subfolder(version), root, manifest)
+            static = everything.subfolder(STATIC).subfolder(version)
+            self._fill_static(static, root, manifest)
+            for cache in (everything, static) if has_resources(manifest) else ():
+                self._place_downloaded(cache.subfolder(RESOURCES))
 
     def _fill_static(self, cache: _Folder, root: _Folder, manifest: Manifest) -> None:
         assert manifest.names is not None  # else it would not be there
@@ -242,6 +247,10 @@ class _Builder:
         inode = self._number(f"symlink\0{'/'.join((*folder.path, name))}\0{target}")
         self._nodes[inode] = Symlink(inode, target, folder.modified_ns)
         folder.entries[name] = inode
+
+    def _place_downloaded(self, cache: _Folder) -> None:
+        if DOWNLOADED not in cache.entries:
+            cache.entries[DOWNLOADED] = self._static(b"{}", cache.modified_ns)
 
     def _manifest_again(self, manifest: Manifest) -> int:
         return self._static(manifest.data, manifest.modified_ns, source=manifest.source)
