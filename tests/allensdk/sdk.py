@@ -16,7 +16,7 @@ _TIMEOUT_SECONDS: Final = 300
 
 # What each script begins with. It answers with one line of JSON: `answer(...)`.
 _PRELUDE: Final = """
-import json, sys, warnings
+import inspect, json, sys, warnings
 warnings.simplefilter("ignore")
 from allensdk.brain_observatory.behavior.behavior_project_cache import (
     VisualBehaviorNeuropixelsProjectCache as Neuropixels, VisualBehaviorOphysProjectCache as Ophys)
@@ -32,13 +32,13 @@ def heard(call, *arguments, **options):
     return value, [w.category.__name__ for w in caught if "cloud_cache" in w.filename]
 
 def read_everything(session):
-    \"\"\"Reads each attribute that the session lists, and calls each method. Returns their names and types.\"\"\"
+    \"\"\"Reads what the session lists, and calls what needs no more to be known. Returns names and types.\"\"\"
     found = {}
     for name in session.list_data_attributes_and_methods():
         value = getattr(session, name)
         if name in ("get_lfp", "get_current_source_density"):
             value = value(session.probes.index[0])
-        elif callable(value) and name != "behavior_data_class":
+        elif callable(value) and all(p.default is not p.empty for p in inspect.signature(value).parameters.values()):
             value = value()
         found[name] = type(value).__name__
     return found

@@ -20,6 +20,7 @@ _Shape: TypeAlias = tuple[int | None, ...]  # None: any length
 _VERSIONS: Final = {
     "ndx-aibs-behavior-ophys": "0.2.0",
     "ndx-aibs-ecephys": "0.2.0",
+    "ndx-aibs-ophys-event-detection": "0.1.0",
     "ndx-aibs-stimulus-template": "0.1.0",
     "ndx-ellipse-eye-tracking": "0.1.0",
 }
@@ -42,6 +43,17 @@ _BEHAVIOR: Final = {
     "project_code": "text",
     "session_type": "text",
     "stimulus_frame_rate": "float",
+}
+_OPHYS: Final = {
+    "field_of_view_height": "int",
+    "field_of_view_width": "int",
+    "imaging_depth": "int",
+    "imaging_plane_group": "int",
+    "imaging_plane_group_count": "int",
+    "ophys_container_id": "int",
+    "ophys_experiment_id": "int",
+    "ophys_session_id": "int",
+    "targeted_imaging_depth": "int",
 }
 _RIG_POSITIONS: Final = ("camera_position", "camera_rotation", "led_position", "monitor_position", "monitor_rotation")
 _ELLIPSES: Final = ("eye_tracking", "pupil_tracking", "corneal_reflection_tracking")
@@ -77,7 +89,13 @@ def _loaded() -> Mapping[str, str]:
 
 def _types() -> Mapping[str, list[NWBGroupSpec]]:
     return {
-        "ndx-aibs-behavior-ophys": [_task(), _subject(), _type("BehaviorMetadata", "LabMetaData", _BEHAVIOR), _rig()],
+        "ndx-aibs-behavior-ophys": [
+            _task(),
+            _subject(),
+            _type("BehaviorMetadata", "LabMetaData", _BEHAVIOR),
+            _type("OphysBehaviorMetadata", "BehaviorMetadata", _OPHYS),
+            _rig(),
+        ],
         "ndx-aibs-ecephys": [
             _type("EcephysProbe", "Device", {"probe_id": "int", "sampling_rate": "float64"}),
             _type(
@@ -86,6 +104,14 @@ def _types() -> Mapping[str, list[NWBGroupSpec]]:
                 {"has_lfp_data": "bool", "lfp_sampling_rate": "float64", "probe_id": "int"},
             ),
             _current_source_density(),
+        ],
+        "ndx-aibs-ophys-event-detection": [
+            _type(
+                "OphysEventDetection",
+                "RoiResponseSeries",
+                name="event_detection",
+                datasets=[_dataset(name, "float", (None,)) for name in ("lambdas", "noise_stds")],
+            )
         ],
         "ndx-aibs-stimulus-template": [
             _type("StimulusTemplate", "ImageSeries", datasets=[_dataset("unwarped", "float", (None, None, None))])
@@ -133,12 +159,12 @@ def _ellipses() -> list[NWBGroupSpec]:
     ]
 
 
-def _type(name: str, base: str, attributes: Mapping[str, str] | None = None, **more: Any) -> NWBGroupSpec:
+def _type(type_: str, base: str, attributes: Mapping[str, str] | None = None, **more: Any) -> NWBGroupSpec:
     """A type that adds attributes (name: dtype) to `base`; `more` are further parts of the specification."""
     specs = [
         NWBAttributeSpec(name=field, doc=_doc(field), dtype=dtype) for field, dtype in (attributes or {}).items()
     ]
-    return NWBGroupSpec(neurodata_type_def=name, neurodata_type_inc=base, doc=name, attributes=specs, **more)
+    return NWBGroupSpec(neurodata_type_def=type_, neurodata_type_inc=base, doc=type_, attributes=specs, **more)
 
 
 def _dataset(

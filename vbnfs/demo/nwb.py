@@ -57,8 +57,11 @@ def series(name: str, data: Any, unit: str, timestamps: Any) -> TimeSeries:
     return TimeSeries(name=name, data=data, unit=unit, timestamps=timestamps, description=name.replace("_", " "))
 
 
-def new_file(session_id: int, session: Mapping[str, Any]) -> NWBFile:
-    """Make a file that holds nothing but whose session it is; `session` is a row of one of the tables of sessions."""
+def new_file(session_id: int, session: Mapping[str, Any], metadata: Any = None) -> NWBFile:
+    """Make a file that holds nothing but whose session it is; `session` is a row of one of the tables of sessions.
+
+    `metadata` takes the place of what AllenSDK asks of a session without imaging.
+    """
     file = NWBFile(
         session_description=f"{session['session_type']}. {_NOTE}",
         identifier=str(session_id),
@@ -68,18 +71,22 @@ def new_file(session_id: int, session: Mapping[str, Any]) -> NWBFile:
         keywords=["visual", "behavior", "neuropixels", "synthetic"],
         subject=_subject(session),
     )
-    file.add_lab_meta_data(
-        extension_type("BehaviorMetadata")(
-            name="metadata",
-            behavior_session_id=int(session["behavior_session_id"]),
-            behavior_session_uuid=object_id("behavior session", session["behavior_session_id"]),
-            equipment_name=str(session["equipment_name"]),
-            project_code="NeuropixelVisualBehavior",
-            session_type=str(session["session_type"]),
-            stimulus_frame_rate=STIMULUS_FRAME_RATE,
-        )
-    )
+    told = behavior_metadata(session, "NeuropixelVisualBehavior")
+    file.add_lab_meta_data(metadata or extension_type("BehaviorMetadata")(**told))
     return file
+
+
+def behavior_metadata(session: Mapping[str, Any], project_code: str) -> dict[str, Any]:
+    """Return the fields of the extension type BehaviorMetadata for a row of one of the tables of sessions."""
+    return {
+        "name": "metadata",
+        "behavior_session_id": int(session["behavior_session_id"]),
+        "behavior_session_uuid": object_id("behavior session", session["behavior_session_id"]),
+        "equipment_name": str(session["equipment_name"]),
+        "project_code": project_code,
+        "session_type": str(session["session_type"]),
+        "stimulus_frame_rate": STIMULUS_FRAME_RATE,
+    }
 
 
 def _subject(mouse: Mapping[str, Any]) -> Any:
