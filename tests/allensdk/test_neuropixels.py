@@ -128,6 +128,21 @@ answer([cache.compare_manifests({first!r}, other) for other in ({first!r}, {seco
     assert changed == f"Changes going from\n{first}\nto\n{second}\n\nproject_metadata/units.csv changed\n"
 
 
+def test_there_is_nothing_to_hash(cache_dir: Path, mount: Mount) -> None:
+    """construct_local_manifest, which hashes all data in a cache_dir, finds none, and cannot write its list."""
+    script = """
+cache = Neuropixels.from_local_cache(cache_dir=cache_dir)
+try:
+    cache.construct_local_manifest()
+except OSError as error:
+    answer(error.strerror)
+"""
+    ask("Neuropixels.from_local_cache(cache_dir=cache_dir); answer(0)", cache_dir)
+    before = mount.status()["metrics"]["received_bytes"]
+    assert ask(script, cache_dir) == "Read-only file system"
+    assert mount.status()["metrics"]["received_bytes"] == before
+
+
 def test_static_caches(cache_dir: Path, tiny_release: DemoRelease) -> None:
     """use_static_cache=True on `static/v<version>` has that version and no other, and never a warning."""
     script = """
