@@ -36,7 +36,7 @@ from vbnfs.mount import control, fuse_loop
 from vbnfs.mount.attributes import Attributes
 from vbnfs.mount.mountpoint import MountEntry, find_mount
 from vbnfs.mount.operations import FileSystem
-from vbnfs.mount.own_files import OwnFiles
+from vbnfs.mount.own_files import FOR_OTHERS, OwnFiles
 from vbnfs.reading.block_source import BlockSource
 from vbnfs.reading.file_reader import FileReader
 from vbnfs.reading.prefetch import Prefetcher
@@ -166,7 +166,7 @@ class Daemon:
     def _own_files(self) -> OwnFiles:
         config = self.config
         names = (scope_of(config.endpoint_url), config.bucket, config.project, str(self.mountpoint))
-        return OwnFiles(config.cache_dir / ALLENSDK, names)
+        return OwnFiles(config.cache_dir / ALLENSDK, names, for_others=FOR_OTHERS if os.geteuid() == 0 else None)
 
     async def _run(
         self, services: trio.Nursery, catalog: Catalog, file_system: FileSystem, announce: Announce
