@@ -125,3 +125,12 @@ def test_no_folder_is_made_where_others_can_write(tmp_path: Path) -> None:
     (tmp_path / "others").chmod(0o777)
     assert own_files(tmp_path, for_others=tmp_path / "others").place_for(unknown_uid()) == NOWHERE
     assert os.listdir(tmp_path / "others") == []
+
+
+def test_no_folder_can_be_made(tmp_path: Path) -> None:
+    """Where folders for others cannot be made, it is a warning, and their file is nowhere."""
+    (tmp_path / "file").touch()
+    files = own_files(tmp_path, for_others=tmp_path / "file" / "others")
+    with structlog.testing.capture_logs() as logs:
+        assert files.place_for(unknown_uid()) == NOWHERE
+    assert [entry["log_level"] for entry in logs] == ["warning"]
