@@ -3,9 +3,11 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final
 
-from vbnfs.dataset.manifest import Manifest, Origin, parse_manifest
+from vbnfs.dataset.manifest import Manifest, Origin, ReleaseNames, parse_manifest
+from vbnfs.objects import ObjectVersion
 
 BUCKET: Final = "data-bucket"
 PROJECT: Final = "project"
@@ -53,5 +55,15 @@ def parse(data: bytes, *, version: str = "1.0.0", modified_ns: int = 0, origin: 
     return parse_manifest(data, file_name=file_name(version), modified_ns=modified_ns, origin=origin)
 
 
-def manifest(version: str, files: Files, *, modified_ns: int = 0) -> Manifest:
-    return parse(manifest_json(files), version=version, modified_ns=modified_ns)
+def manifest(version: str, files: Files, *, modified_ns: int = 0, names: ReleaseNames | None = None) -> Manifest:
+    """A parsed manifest; with `names`, one that AllenSDK can load, as the bucket has it."""
+    if names is None:
+        return parse(manifest_json(files), version=version, modified_ns=modified_ns)
+    further = {
+        "manifest_version": names.manifest_version,
+        "data_pipeline": [],
+        "metadata_file_id_column_name": "file_id",
+    }
+    data = json.dumps(document(files) | {"project_name": names.project_name} | further).encode()
+    source = ObjectVersion(f"{PROJECT}/manifests/{file_name(version)}", None)
+    return replace(parse(data, version=version, modified_ns=modified_ns), source=source)

@@ -323,7 +323,9 @@ def test_a_session_file_holds_what_the_real_ones_hold(tiny_release: DemoRelease)
         assert {"running", "licking", "rewards", "stimulus", "optotagging"} <= set(nwb.processing)
         assert len(nwb.trials.columns) >= 20
         assert sum(name.endswith("_presentations") for name in nwb.intervals) == 4
-        assert len(next(iter(nwb.stimulus_template.values())).images) == 16
+        [images] = nwb.stimulus_template.values()
+        assert images.data.shape == images.unwarped.shape == (8, 12, 16)
+        assert nwb.acquisition["EyeTracking"].pupil_tracking.area.shape == (60 * 30,)
         spikes = nwb.units["spike_times"][0]
         assert (np.diff(spikes) >= 0).all()
         assert len(spikes) == len(nwb.units["spike_amplitudes"][0]) != len(nwb.units["spike_times"][1])

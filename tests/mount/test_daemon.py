@@ -55,7 +55,13 @@ def test_mount_returns_when_the_tree_can_be_listed(mounts: Mounts, server: FakeS
     """`vbnfs mount` says nothing, exits 0, and the files are there; nothing but metadata was asked for."""
     mount = mounts(server.endpoint_url)
     assert mount.warnings == ""
-    assert sorted(os.listdir(mount.path)) == ["README.txt", "ecephys_sessions", "manifests", "project_metadata"]
+    assert sorted(os.listdir(mount.path)) == [
+        "README.txt",
+        "allensdk",
+        "ecephys_sessions",
+        "manifests",
+        "project_metadata",
+    ]
     assert [request.kind for request in server.requests] == ["list_objects", "get_object", "list_versions"]
 
 
@@ -291,6 +297,8 @@ def test_new_version_turns_up(mounts: Mounts, server: FakeS3Server, dataset: Fak
     dataset.publish("0.2.0", {**FILES, "new/file.bin": b"new"})
     until(lambda: "v0.2.0" in os.listdir(folder.parent))
     assert (folder / "new/file.bin").read_bytes() == b"new"
+    for cache in (f"{dataset.project}-0.2.0", f"static/v0.2.0/{dataset.project}"):
+        assert (mount.path / "allensdk" / cache / "new/file.bin").samefile(folder / "new/file.bin")
     assert (folder / SESSION).stat().st_ino == inode == (mount.path / SESSION).stat().st_ino
     assert "0.2.0" in (mount.path / "README.txt").read_text()
     assert not (mount.path / "new").exists()

@@ -103,6 +103,7 @@ def _file_system(floor: Bench, catalog: Catalog, tree: Any, reads: list[Any]) ->
         catalog=catalog,
         attributes=Attributes(catalog, floor.cache, written=floor.source.written, public_url=str),
         open_reader=lambda content: cast(FileReader, Reader(reads.pop)),
+        own_file=lambda uid: f"/file/of/{uid}",
         evictor=Evictor(floor.cache.directory, limit_bytes=1 << 30, metrics=floor.metrics),
         metrics=floor.metrics,
         io_timeout_seconds=30.0,

@@ -7,8 +7,8 @@ The format is that of AllenSDK's cloud cache (allensdk/api/cloud_cache/manifest.
              "version_id": <S3's>, "file_hash": <blake2b of the whole file, 128 hex digits>}
 
 A file stands in the tree at its URL's path less the first part, as AllenSDK has it; the path is not
-percent-decoded. Everything else in the file is left alone. One bad entry refuses the whole manifest: a dataset
-version that lacks a file without saying so is worse than none.
+percent-decoded. Of the rest, `names` keeps what AllenSDK's own folders are called after. One bad entry refuses the
+whole manifest: a dataset version that lacks a file without saying so is worse than none.
 """
 
 import hashlib
@@ -34,6 +34,8 @@ _FILE_HASH: Final = re.compile(r"[0-9a-fA-F]{128}")
 _AWS_HOST: Final = re.compile(r"(?:(?P<bucket>[a-z0-9][a-z0-9.-]{0,62})\.)?s3(?:[.-][a-z0-9]+)*\.amazonaws\.com")
 _METADATA: Final = "metadata_files"
 _SECTIONS: Final = (_METADATA, "data_files")
+# Without these AllenSDK ends with a KeyError.
+_READ_BY_ALLENSDK: Final = frozenset({"metadata_file_id_column_name", "data_pipeline"})
 
 
 @total_ordering
@@ -114,14 +116,26 @@ class DataFile:
 
 
 @dataclass(frozen=True, slots=True)
+class ReleaseNames:
+    """What a manifest calls its dataset and its version, and AllenSDK its folders; keys and file names may differ."""
+
+    project_name: str
+    manifest_version: str
+
+
+@dataclass(frozen=True, slots=True)
 class Manifest:
-    """A dataset version: the manifest's own bytes under its own name, and the files that it lists."""
+    """A dataset version: the manifest's own bytes under its own name, and the files that it lists.
+
+    `names` is None where the manifest lacks something that AllenSDK asks of one.
+    """
 
     file_name: str
     dataset_version: DatasetVersion
     data: bytes
     modified_ns: int
     files: tuple[DataFile, ...]
+    names: "ReleaseNames | None" = None
     source: ObjectVersion | None = None  # where it came from, if it came from the bucket
 
 
@@ -174,7 +188,7 @@ def parse_manifest(data: bytes, *, file_name: str, modified_ns: int, origin: Ori
         _file(section, key, entry, origin, file_name) for section, key, entry in _entries(document, file_name)
     )
     _refuse_clashes(files, file_name)
-    return Manifest(file_name, version, data, modified_ns, files)
+    return Manifest(file_name, version, data, modified_ns, files, _names(document))
 
 
 def _load(data: bytes, file_name: str) -> Mapping[str, Any]:
@@ -186,6 +200,13 @@ def _load(data: bytes, file_name: str) -> Mapping[str, Any]:
     if not isinstance(document, dict):
         raise ManifestError(f"{file_name}: not a manifest: not a JSON object")
     return document
+
+
+def _names(document: Mapping[str, Any]) -> ReleaseNames | None:
+    values = [document.get(key) for key in ("project_name", "manifest_version")]
+    if not all(isinstance(value, str) for value in values) or not document.keys() >= _READ_BY_ALLENSDK:
+        return None
+    return ReleaseNames(*map(str, values))
 
 
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

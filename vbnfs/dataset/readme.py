@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+from vbnfs.dataset.allensdk import ALLENSDK, release_folders
 from vbnfs.dataset.manifest import DatasetVersion, Manifest
 from vbnfs.dataset.tree import flat_names
 
@@ -62,3 +63,5 @@ def _places(manifests: Sequence[Manifest], default: DatasetVersion) -> Iterator[
             yield f"{folder}/", hint
     yield f"manifests/{default.folder}/", f"all of version {default}; others beside it"
     yield "manifests/latest", "a link to the version that is shown at the top"
+    if release_folders(manifests):
+        yield f"{ALLENSDK}/", "all versions, as a cache_dir for AllenSDK"

@@ -5,6 +5,7 @@
     manifests/v0.5.0/...
     manifests/latest -> v0.5.0
     <the default version's folders once more>
+    allensdk/...                                        what AllenSDK takes for its cache_dir (see allensdk.py)
 
 A tree is a value: it is built once and never changes; when a dataset version appears, a new tree takes its
 place. Inode numbers are hashes of what an inode is (a content's id, a folder's path), so that they are the same
@@ -17,6 +18,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from vbnfs.dataset.allensdk import (
+    ALLENSDK,
+    DOWNLOADED,
+    LAST_USED,
+    MANIFESTS_OF_STATIC,
+    RESOURCES,
+    STATIC,
+    has_resources,
+    is_taken_for_a_manifest,
+    release_folders,
+)
 from vbnfs.dataset.manifest import DataFile, DatasetVersion, Manifest
 from vbnfs.objects import ObjectVersion
 
@@ -25,13 +37,15 @@ README: Final = "README.txt"
 MANIFESTS: Final = "manifests"
 LATEST: Final = "latest"
 
+_OURS: Final = frozenset({README, MANIFESTS, ALLENSDK})  # at the top; a release's own stand in its version's folder
+_GROWING: Final = frozenset({(), (MANIFESTS,), (ALLENSDK,), (ALLENSDK, STATIC)})
 _FLAT_FOLDER: Final = "ecephys_sessions"
 _FLAT_NAME: Final = re.compile(r"ecephys_session_\d+\.nwb")
 
 
 @dataclass(frozen=True, slots=True)
 class Directory:
-    """A folder. `children` maps names to inode numbers, in the order in which they are listed."""
+    """A folder. `children` maps names to inode numbers, in the order in which they are listed, if they are."""
 
     inode: int
     parent: int
@@ -72,10 +86,13 @@ class StaticNode:
 
 @dataclass(frozen=True, slots=True)
 class Symlink:
-    """A relative symbolic link."""
+    """A relative symbolic link; or, without a target, one that leads whoever reads it to a file of their own.
+
+    The latter is not listed: it may lead nowhere yet, which programs that walk a tree complain of.
+    """
 
     inode: int
-    target: str
+    target: str | None
     modified_ns: int
     links: int = 1
 
@@ -89,6 +106,13 @@ class Tree:
 
     nodes: Mapping[int, Node]
     default_version: DatasetVersion
+
+    def children(self, directory: Directory) -> Iterator[tuple[str, Node]]:
+        """Names and nodes of a folder of this tree, in order, as far as they are listed."""
+        for name, inode in directory.children.items():
+            node = self.nodes[inode]
+            if not isinstance(node, Symlink) or node.target is not None:
+                yield name, node
 
 
 def build_tree(manifests: Iterable[Manifest], *, bucket: str, default_version: DatasetVersion, readme: bytes) -> Tree:
@@ -157,10 +181,11 @@ class _Builder:
                 root.modified_ns = manifest.modified_ns
                 self._fill(root, manifest, with_manifest=False)
         root.modified_ns = grown_ns
-        latest = self._number(f"symlink\0{MANIFESTS}/{LATEST}\0{default_version.folder}")
-        self._nodes[latest] = Symlink(latest, default_version.folder, newest_ns)
-        root.subfolder(MANIFESTS).entries.setdefault(LATEST, latest)
+        manifests = root.subfolder(MANIFESTS)
+        if LATEST not in manifests.entries:
+            self._place_link(manifests, LATEST, default_version.folder)
         root.entries[README] = self._static(readme, newest_ns)
+        self._fill_allensdk(root)
         self._make_data_nodes()
         self._make_directory(root, ROOT_INODE)
         return Tree(self._nodes, default_version)
@@ -168,7 +193,7 @@ class _Builder:
     def _fill(self, folder: _Folder, manifest: Manifest, *, with_manifest: bool) -> None:
         folder.modified_ns = manifest.modified_ns
         for file in manifest.files:
-            if with_manifest or file.path[0] not in {MANIFESTS, README}:
+            if with_manifest or file.path[0] not in _OURS:
                 folder.place(file.path, self._data(file, manifest.dataset_version))
         for path, file in flat_names(manifest.files):
             folder.place(path, self._data(file, manifest.dataset_version))
@@ -176,6 +201,62 @@ class _Builder:
             version = manifest.dataset_version.text
             inode = self._static(manifest.data, manifest.modified_ns, source=manifest.source, version=version)
             folder.entries[manifest.file_name] = inode
+
+    def _fill_allensdk(self, root: _Folder) -> None:
+        """Add the cache directories of AllenSDK, if it can load any of the versions."""
+        folders = release_folders(self._manifests)
+        if not folders:
+            return
+        everything = root.subfolder(ALLENSDK)
+        self._place_downloaded(everything)
+        self._place_link(everything, LAST_USED, None)
+        for name, manifest in folders.items():
+            version = manifest.dataset_version.folder
+            everything.entries[manifest.file_name] = self._manifest_again(manifest)
+            self._place_link(everything, name, f"../{MANIFESTS}/{version}")
+            static = everything.subfolder(STATIC).subfolder(version)
+            self._fill_static(static, root, manifest)
+            for cache in (everything, static) if has_resources(manifest) else ():
+                self._place_downloaded(cache.subfolder(RESOURCES))
+
+    def _fill_static(self, cache: _Folder, root: _Folder, manifest: Manifest) -> None:
+        assert manifest.names is not None  # else it would not be there
+        cache.modified_ns = manifest.modified_ns
+        project = cache.subfolder(manifest.names.project_name)
+        released = root.subfolder(MANIFESTS).subfolder(manifest.dataset_version.folder)
+        for name, entry in released.entries.items():
+            if name not in {manifest.file_name, MANIFESTS_OF_STATIC}:
+                self._place_again(project, name, entry)
+        manifests = project.subfolder(MANIFESTS_OF_STATIC)
+        theirs = released.entries.get(MANIFESTS_OF_STATIC)
+        for name, entry in theirs.entries.items() if isinstance(theirs, _Folder) else ():
+            if not is_taken_for_a_manifest(name):
+                self._place_again(manifests, name, entry)
+        manifests.entries[manifest.file_name] = self._manifest_again(manifest)
+        if manifest.source is not None:  # AllenSDK looks for the manifest below the name that keys begin with
+            asked = manifest.source.key.partition("/")[0]
+            if asked not in cache.entries:
+                self._place_link(cache, asked, manifest.names.project_name)
+
+    def _place_again(self, folder: _Folder, name: str, entry: "_Folder | int") -> None:
+        """Show in `folder` what stands elsewhere: a file by a hard link, a folder by a symbolic one."""
+        if isinstance(entry, _Folder):
+            self._place_link(folder, name, "../" * len(folder.path) + "/".join(entry.path))
+        else:
+            self._links[entry] += 1
+            folder.entries[name] = entry
+
+    def _place_link(self, folder: _Folder, name: str, target: str | None) -> None:
+        inode = self._number(f"symlink\0{'/'.join((*folder.path, name))}\0{target}")
+        self._nodes[inode] = Symlink(inode, target, folder.modified_ns)
+        folder.entries[name] = inode
+
+    def _place_downloaded(self, cache: _Folder) -> None:
+        if DOWNLOADED not in cache.entries:
+            cache.entries[DOWNLOADED] = self._static(b"{}", cache.modified_ns)
+
+    def _manifest_again(self, manifest: Manifest) -> int:
+        return self._static(manifest.data, manifest.modified_ns, source=manifest.source)
 
     def _data(self, file: DataFile, version: DatasetVersion) -> int:
         content_id = file.content_id(self._bucket)
@@ -220,8 +301,8 @@ class _Builder:
                 children[name] = self._make_directory(entry, inode)
             else:
                 children[name] = entry
-        growing = folder.path in {(), (MANIFESTS,)}
-        self._nodes[inode] = Directory(inode, parent, children, subdirectories, folder.modified_ns, growing)
+        is_growing = folder.path in _GROWING
+        self._nodes[inode] = Directory(inode, parent, children, subdirectories, folder.modified_ns, is_growing)
         return inode
 
     def _number(self, identity: str) -> int:

@@ -12,16 +12,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from pynwb import NWBFile
-from pynwb.base import Images
 from pynwb.epoch import TimeIntervals
-from pynwb.image import GrayscaleImage
 
-from vbnfs.demo.nwb import Floats, Ragged, columns, ragged, series
+from vbnfs.demo.extensions import extension_type
+from vbnfs.demo.nwb import STIMULUS_FRAME_RATE, Floats, Ragged, columns, ragged, series
 
 IMAGE_SET = "Natural_Images_Lum_Matched_set_ophys_G_2019"
 IMAGES = ("im012_r", "im036_r", "im044_r", "im047_r", "im078_r", "im083_r", "im111_r", "im115_r")
 
-_FRAME_SECONDS = 1 / 60
+_FRAME_SECONDS = 1 / STIMULUS_FRAME_RATE
 _FLASH_SECONDS = 0.75  # an image for 0.25 s, then grey for 0.5 s
 _SHOWN_SECONDS = 0.25
 _TRIAL_FLASHES = 11
@@ -63,6 +62,26 @@ def add_behavior(
     file.trials = _trials(task, reward_volume)
     file.add_time_intervals(_image_presentations(task))
     file.add_stimulus_template(_template(random, template_shape))
+    file.add_lab_meta_data(_parameters(file.lab_meta_data["metadata"].session_type, reward_volume, frames.size))
+
+
+def _parameters(session_type: str, reward_volume: float, frames: int) -> Any:
+    """What the task was: the change detection task with images."""
+    return extension_type("BehaviorTaskParameters")(
+        name="task_parameters",
+        auto_reward_volume=reward_volume,
+        blank_duration_sec=np.array(["0.5", "0.5"]),
+        n_stimulus_frames=frames,
+        omitted_flash_fraction=0.05,
+        response_window_sec=np.array(["0.15", "0.75"]),
+        reward_volume=reward_volume,
+        session_type=session_type,
+        stimulus="images",
+        stimulus_distribution="geometric",
+        stimulus_duration_sec=_SHOWN_SECONDS,
+        stimulus_name=IMAGE_SET,
+        task="change detection",
+    )
 
 
 def _add_running(file: NWBFile, frames: Floats, random: np.random.Generator) -> None:
@@ -148,12 +167,13 @@ def _image_presentations(task: Task) -> TimeIntervals:
         image_set=[IMAGE_SET] * count,
         start_frame=start_frame,
         end_frame=start_frame + 15,
-        is_change=task.is_change,
-        is_image_novel=np.zeros(count, dtype=bool),
-        is_sham_change=np.zeros(count, dtype=bool),
+        # Truth values that other stimuli lack are numbers in the real files: AllenSDK fills up with NaN.
+        is_change=task.is_change.astype(np.float64),
+        is_image_novel=np.zeros(count),
+        is_sham_change=np.zeros(count),
         flashes_since_change=since,
-        omitted=np.zeros(count, dtype=bool),
-        rewarded=np.isin(np.arange(count), np.flatnonzero(task.is_change)[task.hit]),
+        omitted=np.zeros(count),
+        rewarded=np.isin(np.arange(count), np.flatnonzero(task.is_change)[task.hit]).astype(np.float64),
         trials_id=np.minimum(np.arange(count) // _TRIAL_FLASHES, np.count_nonzero(task.is_change) - 1),
     )
 
@@ -179,11 +199,17 @@ def presentations(stimulus: str, starts: Floats, shown_seconds: float, *, block:
     )
 
 
-def _template(random: np.random.Generator, shape: tuple[int, int]) -> Images:
+def _template(random: np.random.Generator, shape: tuple[int, int]) -> Any:
     """Make the images as they were computed (f8) and as the monitor warped them (u8)."""
-    images = []
-    for name in IMAGES:
-        picture = np.round(random.normal(127, 40, size=shape).clip(0, 255), 3)
-        images.append(GrayscaleImage(name=f"{name}_unwarped", data=picture))
-        images.append(GrayscaleImage(name=f"{name}_warped", data=np.roll(picture, 3, axis=1).astype(np.uint8)))
-    return Images(name=IMAGE_SET, images=images, description="Visual stimuli images shown to the subject")
+    pictures = np.round(random.normal(127, 40, size=(len(IMAGES), *shape)).clip(0, 255), 3)
+    return extension_type("StimulusTemplate")(
+        name=IMAGE_SET,
+        data=np.roll(pictures, 3, axis=2).astype(np.uint8),
+        unwarped=pictures,
+        control=np.arange(len(IMAGES), dtype=np.uint8),
+        control_description=list(IMAGES),
+        unit="NA",
+        format="raw",
+        timestamps=np.full(len(IMAGES), np.nan),
+        description="images shown to the mouse",
+    )

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -17,9 +16,11 @@ import numpy as np
 import numpy.typing as npt
 from pynwb import NWBHDF5IO, NWBFile, TimeSeries
 from pynwb.core import VectorData, VectorIndex
-from pynwb.file import Subject
 
 from vbnfs.demo.chance import object_id
+from vbnfs.demo.extensions import extension_type
+
+STIMULUS_FRAME_RATE = 60.0  # of the monitor, per second
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 
@@ -56,22 +57,51 @@ def series(name: str, data: Any, unit: str, timestamps: Any) -> TimeSeries:
     return TimeSeries(name=name, data=data, unit=unit, timestamps=timestamps, description=name.replace("_", " "))
 
 
-def new_file(session_id: int, started: datetime, session_type: str, mouse: Mapping[str, Any]) -> NWBFile:
-    """Make an empty file for a session; `mouse` gives mouse_id, genotype, sex and age_in_days."""
-    return NWBFile(
-        session_description=f"{session_type}. {_NOTE}",
+def new_file(session_id: int, session: Mapping[str, Any], metadata: Any = None) -> NWBFile:
+    """Make a file that holds nothing but whose session it is; `session` is a row of one of the tables of sessions.
+
+    `metadata` takes the place of what AllenSDK asks of a session without imaging.
+    """
+    file = NWBFile(
+        session_description=f"{session['session_type']}. {_NOTE}",
         identifier=str(session_id),
         session_id=str(session_id),
-        session_start_time=started,
-        file_create_date=started,
+        session_start_time=session["date_of_acquisition"],
+        file_create_date=session["date_of_acquisition"],
         keywords=["visual", "behavior", "neuropixels", "synthetic"],
-        subject=Subject(
-            subject_id=str(mouse["mouse_id"]),
-            genotype=str(mouse["genotype"]),
-            sex=str(mouse["sex"]),
-            age=f"P{mouse['age_in_days']}D",
-            species="Mus musculus",
-        ),
+        subject=_subject(session),
+    )
+    told = behavior_metadata(session, "NeuropixelVisualBehavior")
+    file.add_lab_meta_data(metadata or extension_type("BehaviorMetadata")(**told))
+    return file
+
+
+def behavior_metadata(session: Mapping[str, Any], project_code: str) -> dict[str, Any]:
+    """Return the fields of the extension type BehaviorMetadata for a row of one of the tables of sessions."""
+    return {
+        "name": "metadata",
+        "behavior_session_id": int(session["behavior_session_id"]),
+        "behavior_session_uuid": object_id("behavior session", session["behavior_session_id"]),
+        "equipment_name": str(session["equipment_name"]),
+        "project_code": project_code,
+        "session_type": str(session["session_type"]),
+        "stimulus_frame_rate": STIMULUS_FRAME_RATE,
+    }
+
+
+def _subject(mouse: Mapping[str, Any]) -> Any:
+    """Who was recorded. The genotype tells the lines: of `Sst-IRES-Cre/wt;Ai32(...)/wt` one drives, one reports."""
+    lines = [allele.rpartition("/")[0] for allele in str(mouse["genotype"]).split(";")]
+    drivers = [line for line in lines if line.endswith("-Cre")]
+    reporters = [line for line in lines if line.startswith("Ai")]
+    return extension_type("BehaviorSubject")(
+        subject_id=str(mouse["mouse_id"]),
+        genotype=str(mouse["genotype"]),
+        driver_line=drivers or None,
+        reporter_line=reporters[0] if reporters else "None",
+        sex=str(mouse["sex"]),
+        age=f"P{mouse['age_in_days']}D",
+        species="Mus musculus",
     )
 
 
@@ -81,8 +111,21 @@ def write(path: Path, file: NWBFile) -> None:
     for place, child in enumerate(_objects(file)):
         # hdmf draws a UUID for each object as it is made and offers no way to give it another.
         child._AbstractContainer__object_id = object_id(path.name, place)
-    with NWBHDF5IO(str(path), mode="w") as io:
+    with _Writer(str(path), mode="w") as io:
         io.write(file, expandable=())  # else the columns of tables would be chunked
+
+
+class _Writer(NWBHDF5IO):  # type: ignore[misc] # it ships no types
+    """Writes the table of electrodes as what it was until NWB 2.7, and is in the real files: a plain table.
+
+    The libraries that AllenSDK works with know no other; newer ones read both.
+    """
+
+    def write_builder(self, builder: Any, **options: Any) -> None:
+        electrodes = builder.groups["general"].groups.get("extracellular_ephys", {}).get("electrodes")
+        if electrodes is not None:
+            electrodes.attributes.update(neurodata_type="DynamicTable", namespace="hdmf-common")
+        super().write_builder(builder, **options)
 
 
 def _objects(container: Any) -> Iterator[Any]:

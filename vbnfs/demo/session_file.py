@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from pynwb import NWBFile
-from pynwb.behavior import EyeTracking, PupilTracking, SpatialSeries
 from pynwb.ecephys import ElectrodesTable
 from pynwb.epoch import TimeIntervals
 from pynwb.misc import Units
@@ -20,9 +19,14 @@ from pynwb.misc import Units
 from vbnfs.demo.behavior import add_behavior, draw_task, presentations
 from vbnfs.demo.chance import stream
 from vbnfs.demo.cohort import Cohort, records
+from vbnfs.demo.extensions import extension_type
 from vbnfs.demo.nwb import Floats, columns, new_file, ragged, series, write
 
 _WAVEFORM_SAMPLES = 82
+_OF_THE_CHANNEL = (  # columns of the table of units that the file has in its electrodes only
+    *("anterior_posterior_ccf_coordinate", "dorsal_ventral_ccf_coordinate", "left_right_ccf_coordinate"),
+    *("probe_horizontal_position", "probe_vertical_position", "structure_acronym", "structure_id", "valid_data"),
+)
 _EYE_SECONDS = 1 / 30
 _TASK_PART = 0.6  # of an ecephys session; then come stimuli that ask nothing of the mouse
 
@@ -39,7 +43,7 @@ def write_behavior_session(path: Path, cohort: Cohort, row: dict[str, Any]) -> N
     """Write the file of a behavior-only session, given as a row of the table of behavior sessions."""
     session_id = int(row["behavior_session_id"])
     random = stream(cohort.seed, "behavior file", session_id)
-    file = new_file(session_id, row["date_of_acquisition"], row["session_type"], row)
+    file = new_file(session_id, row)
     task = draw_task(random, cohort.scale.session_seconds)
     add_behavior(file, task, random, cohort.scale.template_shape, Processing().reward_volume)
     write(path, file)
@@ -49,12 +53,13 @@ def write_ecephys_session(path: Path, cohort: Cohort, row: dict[str, Any], proce
     """Write the file of an ecephys session, given as a row of the table of ecephys sessions."""
     session_id = int(row["ecephys_session_id"])
     random = stream(cohort.seed, "session file", session_id)
-    file = new_file(session_id, row["date_of_acquisition"], row["session_type"], row)
+    file = new_file(session_id, row)
     seconds = cohort.scale.session_seconds
     task = draw_task(random, seconds * _TASK_PART)
     add_behavior(file, task, random, cohort.scale.template_shape, processing.reward_volume)
     _add_passive_stimuli(file, float(task.flash_times[-1]) + 1, seconds, random)
     _add_eye(file, seconds, random)
+    _add_optotagging(file, seconds, random)
     add_electrodes(file, cohort.probes_of(session_id), cohort.channels_of(session_id))
     file.units = _units(cohort, session_id, random, processing.waveform_scale)
     write(path, file)
@@ -64,13 +69,24 @@ def add_electrodes(file: NWBFile, probes: pd.DataFrame, channels: pd.DataFrame) 
     """Add a device and an electrode group for each probe, and the table of the channels; its ids are theirs."""
     groups = {}
     for probe in records(probes):
-        device = file.create_device(name=str(probe["ecephys_probe_id"]), description="Neuropixels 1.0 probe")
-        groups[probe["ecephys_probe_id"]] = file.create_electrode_group(
+        device = extension_type("EcephysProbe")(
+            name=str(probe["name"]),
+            description="Neuropixels 1.0 probe",
+            probe_id=int(probe["ecephys_probe_id"]),
+            sampling_rate=float(probe["sampling_rate"]),
+        )
+        group = extension_type("EcephysElectrodeGroup")(
             name=str(probe["name"]),
             description="Ecephys Electrode Group",
             location="See electrode locations",
             device=device,
+            has_lfp_data=bool(probe["has_lfp_data"]),
+            lfp_sampling_rate=float(probe["lfp_sampling_rate"]),
+            probe_id=int(probe["ecephys_probe_id"]),
         )
+        file.add_device(device)
+        file.add_electrode_group(group)
+        groups[probe["ecephys_probe_id"]] = group
     group_of = [groups[probe_id] for probe_id in channels["ecephys_probe_id"]]
     values = {
         "location": channels["structure_acronym"].tolist(),
@@ -95,7 +111,7 @@ def _units(cohort: Cohort, session_id: int, random: np.random.Generator, wavefor
     amplitudes = np.round(random.normal(1e-4, 2e-5, size=times.size), 9)
     samples = np.full(len(units), _WAVEFORM_SAMPLES)
     metrics: dict[str, Any] = {}
-    for name in units.columns.drop(["unit_id", "ecephys_probe_id", "ecephys_session_id"]):
+    for name in units.columns.drop(["unit_id", "ecephys_probe_id", "ecephys_session_id", *_OF_THE_CHANNEL]):
         column = units[name]
         metrics[name] = column.to_numpy() if column.dtype.kind in "fib" else column.tolist()
     metrics["peak_channel_id"] = metrics.pop("ecephys_channel_id")
@@ -152,33 +168,66 @@ def _add_passive_stimuli(file: NWBFile, start: float, stop: float, random: np.ra
 
 
 def _add_eye(file: NWBFile, seconds: float, random: np.random.Generator) -> None:
-    """Add the ellipses' centres of eye, pupil and reflection, the pupil's area, blinks, and the rig's geometry."""
+    """Add the ellipses of eye, pupil and reflection, blinks, and the rig's geometry."""
     times = np.arange(0.0, seconds, _EYE_SECONDS)
-    parts: list[SpatialSeries] = []
-    for name in ("eye_tracking", "pupil_tracking", "corneal_reflection_tracking"):
-        centre = np.round(random.normal((320, 240), 4, size=(times.size, 2)), 4)
-        shared = parts[0] if parts else times
-        parts.append(
-            SpatialSeries(name=name, data=centre, timestamps=shared, unit="pixels", reference_frame="the camera")
-        )
-    file.add_acquisition(EyeTracking(name="EyeTracking", spatial_series=parts))
-    area = series("pupil_area", np.round(random.normal(900, 80, size=times.size), 3), "pixels ^ 2", parts[0])
-    blinks = series("likely_blink", random.random(times.size) < 0.02, "N/A", parts[0])
-    file.add_acquisition(PupilTracking(name="PupilTracking", time_series=[area, blinks]))
-    rig = file.create_processing_module("eye_tracking_rig_metadata", "Eye tracking rig metadata module")
-    rig.add(series("camera_position", np.array([[102.8, 74.7, 31.6]]), "mm", np.zeros(1)))
-    rig.add(series("monitor_position", np.array([[118.6, 86.2, 31.6]]), "mm", np.zeros(1)))
-    _add_optotagging(file, seconds, random)
+    eye = _ellipses("eye_tracking", times, 150.0, random)
+    pupil = _ellipses("pupil_tracking", eye, 30.0, random)
+    reflection = _ellipses("corneal_reflection_tracking", eye, 8.0, random)
+    blinks = series("likely_blink", random.random(times.size) < 0.02, "N/A", eye)
+    tracking = extension_type("EllipseEyeTracking")(
+        eye_tracking=eye, pupil_tracking=pupil, corneal_reflection_tracking=reflection, likely_blink=blinks
+    )
+    file.add_acquisition(tracking)
+    places = {
+        "camera_position": (102.8, 74.7, 31.6),
+        "camera_rotation": (0.0, 0.0, 2.8),
+        "led_position": (246.0, 92.3, 52.6),
+        "monitor_position": (118.6, 86.2, 31.6),
+        "monitor_rotation": (0.0, 0.0, 0.0),
+    }
+    units = {f"{name}__unit_of_measurement": "deg" if "rotation" in name else "mm" for name in places}
+    name = "eye_tracking_rig_metadata"
+    rig = file.create_processing_module(name, "Eye tracking rig metadata module")
+    values = {place: np.array(coordinates) for place, coordinates in places.items()}
+    rig.add(extension_type("OphysEyeTrackingRigMetadata")(name=name, equipment="VBNFS.0", **values, **units))
+
+
+def _ellipses(name: str, times: Any, radius: float, random: np.random.Generator) -> Any:
+    """Make a series of ellipses about as large as a circle of `radius` pixels; `times`, or a series that has them."""
+    count = len(times) if isinstance(times, np.ndarray) else len(times.timestamps)
+    width, height = np.round(random.normal(radius, radius / 20, size=(2, count)), 4)
+    area = np.round(np.pi * width * height, 4)
+    return extension_type("EllipseSeries")(
+        name=name,
+        data=np.round(random.normal((320, 240), 4, size=(count, 2)), 4),
+        area=area,
+        area_raw=area,
+        width=width,
+        height=height,
+        angle=np.round(random.normal(0, 0.1, size=count), 4),
+        timestamps=times,
+        unit="pixels",
+        reference_frame="nose",
+    )
 
 
 def _add_optotagging(file: NWBFile, seconds: float, random: np.random.Generator) -> None:
     starts = seconds - 10 + np.arange(0, 9, 0.5)
-    values = {
-        "start_time": starts,
-        "stop_time": starts + 0.01,
-        "condition": ["a single square pulse"] * starts.size,
-        "level": random.choice([0.8, 1.0, 1.3], size=starts.size),
-        "duration": np.full(starts.size, 0.01),
-    }
     module = file.create_processing_module("optotagging", "optogenetic stimulation data")
-    module.add(TimeIntervals(name="optotagging", description="laser pulses", columns=columns(values)))
+    pulses = series("optotagging", np.full(starts.size, 0.01), "seconds", starts)
+    module.add(pulses)
+    table = TimeIntervals(name="optogenetic_stimulation", description="laser pulses")
+    for name in ("condition", "level", "stimulus_name", "duration"):
+        table.add_column(name=name, description=name.replace("_", " "))
+    for start, level in zip(starts, random.choice([0.8, 1.0, 1.3], size=starts.size), strict=True):
+        table.add_interval(
+            start_time=start,
+            stop_time=start + 0.01,
+            condition="a single square pulse",
+            level=level,
+            stimulus_name="pulse",
+            duration=0.01,
+            tags=["optical_stimulation"],
+            timeseries=[pulses],
+        )
+    module.add(table)

@@ -21,7 +21,8 @@ BUCKET = "visual-behavior-neuropixels-data"
 PROJECT = "visual-behavior-neuropixels"
 REGION = "us-west-2"
 
-_PIPELINES = {"0.1.0": "2.13.2", "0.2.0": "2.13.4", "0.4.0": "2.15.0", "0.5.0": "2.16.2"}
+_PIPELINES = {"0.1.0": "2.13.2", "0.2.0": "2.13.4", "0.4.0": "2.15.0"}
+_PIPELINE = "2.16.2"
 _UPLOADS_AT_ONCE = 4
 _HASHED_AT_ONCE = 1 << 20
 
@@ -120,7 +121,7 @@ def _manifest(local: LocalVersion, files: Mapping[str, ReleasedFile], project: s
     return {
         "project_name": project,
         "manifest_version": local.version,
-        "data_pipeline": [{"name": "AllenSDK", "version": _PIPELINES[local.version], "comment": ""}],
+        "data_pipeline": [{"name": "AllenSDK", "version": _PIPELINES.get(local.version, _PIPELINE), "comment": ""}],
         "metadata_file_id_column_name": "file_id",
         "metadata_files": {stem: _entry(files[path]) for stem, path in local.metadata.items()},
         "data_files": {str(file_id): _entry(files[path]) for file_id, path in local.data.items()},

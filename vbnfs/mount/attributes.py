@@ -152,7 +152,7 @@ class Attributes:
         if isinstance(node, StaticNode):
             return ObjectAttributes(len(node.data), node.modified_ns)
         if isinstance(node, Symlink):
-            return ObjectAttributes(len(os.fsencode(node.target)), node.modified_ns)
+            return ObjectAttributes(len(os.fsencode(node.target or "")), node.modified_ns)
         return ObjectAttributes(0, node.modified_ns)
 
 

@@ -24,6 +24,7 @@ import trio
 
 from vbnfs import __version__
 from vbnfs.config import MIB, Config
+from vbnfs.dataset.allensdk import ALLENSDK
 from vbnfs.dataset.catalog import KEPT_FORMAT, Catalog
 from vbnfs.dataset.manifest import DatasetVersion, Manifest, Origin
 from vbnfs.dataset.readme import readme
@@ -38,6 +39,7 @@ from vbnfs.mount.attributes import Attributes
 from vbnfs.mount.mountpoint import MountEntry, detach, find_mount
 from vbnfs.mount.notify import Notifier
 from vbnfs.mount.operations import FileSystem
+from vbnfs.mount.own_files import FOR_OTHERS, OwnFiles
 from vbnfs.reading.block_source import BlockSource
 from vbnfs.reading.file_reader import FileReader
 from vbnfs.reading.prefetch import Prefetcher
@@ -165,12 +167,18 @@ class Daemon:
             catalog=catalog,
             attributes=attributes,
             open_reader=partial(FileReader, cache=cache, source=source, prefetcher=prefetcher),
+            own_file=self._own_files().place_for,
             evictor=evictor,
             metrics=metrics,
             io_timeout_seconds=config.io_timeout_seconds,
         )
         services.start_soon(_keep_house, cache, evictor, refresh_attributes)
         return source, file_system
+
+    def _own_files(self) -> OwnFiles:
+        config = self.config
+        names = (scope_of(config.endpoint_url), config.bucket, config.project, str(self.mountpoint))
+        return OwnFiles(config.cache_dir / ALLENSDK, names, for_others=FOR_OTHERS if os.geteuid() == 0 else None)
 
     async def _run(
         self,

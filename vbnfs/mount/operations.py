@@ -56,6 +56,7 @@ class FileSystem:
         catalog: Catalog,
         attributes: Attributes,
         open_reader: Callable[[Content], FileReader],
+        own_file: Callable[[int], str],
         evictor: Evictor,
         metrics: Metrics,
         io_timeout_seconds: float,
@@ -65,6 +66,7 @@ class FileSystem:
         self._catalog = catalog
         self._attributes = attributes
         self._open_reader = open_reader
+        self._own_file = own_file
         self._evictor = evictor
         self._metrics = metrics
         self._io_timeout_seconds = io_timeout_seconds
@@ -126,11 +128,15 @@ class FileSystem:
         return self._with_size(node, lambda: self._attributes.attributes(node))
 
     def readlink(self, inode: int, uid: int) -> Answer:
-        """Where a symbolic link leads."""
+        """Where a symbolic link leads; the kernel asks each time, for each user."""
         node = self._node(inode)
         if not isinstance(node, Symlink):
             raise Refused(errno.EINVAL)
-        return os.fsencode(node.target)
+        return self._own_target(uid) if node.target is None else os.fsencode(node.target)
+
+    async def _own_target(self, uid: int) -> Reply:
+        with self._deadline():  # a home may be on a server that does not answer
+            return os.fsencode(await trio.to_thread.run_sync(self._own_file, uid, abandon_on_cancel=True))
 
     def readdirplus(self, inode: int, offset: int, size: int) -> Answer:
         """List a folder from entry number `offset` on. Sizes that are still unknown are asked for, all at once."""
@@ -147,17 +153,17 @@ class FileSystem:
         return after_asking()
 
     def _unknown_sizes(self, directory: Directory) -> list[ObjectVersion]:
-        files = (self._tree.nodes[inode] for inode in directory.children.values())
-        return [f.source for f in files if isinstance(f, DataNode) and self._catalog.attributes(f.source) is None]
+        files = (node for _, node in self._tree.children(directory) if isinstance(node, DataNode))
+        return [file.source for file in files if self._catalog.attributes(file.source) is None]
 
     def _listing(self, directory: Directory, offset: int, size: int) -> bytes:
         """As many of a folder's names as `size` has room for; none at the end."""
         listing: list[bytes] = []
-        names = itertools.chain(((".", directory.inode), ("..", directory.parent)), directory.children.items())
-        for number, (name, inode) in enumerate(itertools.islice(names, offset, None), offset + 1):
-            node = self._tree.nodes[inode]
+        dots = ((".", directory), ("..", self._tree.nodes[directory.parent]))
+        names = itertools.chain(dots, self._tree.children(directory))
+        for number, (name, node) in enumerate(itertools.islice(names, offset, None), offset + 1):
             entry = self._attributes.entry(node, in_growing=directory.is_growing) if number > _DOTS else None
-            one = direntplus(entry, inode=inode, mode=mode_of(node), name=os.fsencode(name), next_offset=number)
+            one = direntplus(entry, inode=node.inode, mode=mode_of(node), name=os.fsencode(name), next_offset=number)
             size -= len(one)
             if size < 0:
                 break

@@ -1,0 +1,104 @@
+"""Where each user's own file is that AllenSDK writes: which manifest they loaded last.
+
+A read-only mount cannot hold it, so there a symbolic link leads to it, for every user to another place. AllenSDK
+truncates and writes what it leads to, so nobody else may be able to put something there: the place is in a folder
+that exists, belongs to the user and cannot be written by others, looked at each time:
+
+    <cache directory>/allensdk      for the user whose process this is
+    ~/.cache, else ~                (as the password database has it: the environment of others is not known)
+    /run/user/<uid>
+    /run/vbnfs-users/<uid>          made for them, if this process is root's
+    /dev/null                       for whom there is none: AllenSDK then loads the newest version, and says so
+
+The name tells datasets and mount points apart, as two cache directories of AllenSDK are.
+"""
+
+import hashlib
+import os
+import pwd
+import stat
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+log = structlog.get_logger()
+
+FOR_OTHERS: Final = Path("/run/vbnfs-users")
+NOWHERE: Final = "/dev/null"
+_WRITABLE_BY_OTHERS: Final = stat.S_IWGRP | stat.S_IWOTH
+
+
+class OwnFiles:
+    """The places for one mount; `directory`, which is made, is for the user whose process this is.
+
+    `names` are what tells this mount from others. Below `for_others`, which is a root's, folders are made for those
+    who have none.
+    """
+
+    def __init__(self, directory: Path, names: Iterable[str], *, for_others: Path | None) -> None:
+        key = hashlib.blake2b("\0".join(names).encode(), digest_size=8).hexdigest()
+        self._name = f"manifest-last-used-{key}.txt"
+        self._directory = directory
+        self._for_others = for_others
+        self._uid = os.geteuid()
+        try:
+            directory.mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            log.warning("no folder for what AllenSDK writes", directory=str(directory), reason=error.strerror)
+
+    def place_for(self, uid: int) -> str:
+        """The absolute path of a user's file, which need not exist. Looks at disks."""
+
+        def safe(folder: Path) -> bool:
+            return is_safe(folder, uid)
+
+        if uid == self._uid and safe(self._directory):
+            return str(self._directory / self._name)
+        folder = choose_folder(home_of(uid), Path(f"/run/user/{uid}"), safe) or self._made_for(uid)
+        return NOWHERE if folder is None else str(folder / f".vbnfs-{self._name}")
+
+    def _made_for(self, uid: int) -> Path | None:
+        """A new folder for a user, or the one that was made before."""
+        if self._for_others is None:
+            return None
+        folder = self._for_others / str(uid)
+        try:
+            with suppress(FileExistsError):
+                self._for_others.mkdir()
+                self._for_others.chmod(0o755)  # whatever the umask
+            if is_safe(self._for_others, self._uid):  # so nobody else changes what stands in it meanwhile
+                with suppress(FileExistsError):
+                    folder.mkdir(mode=0o700)
+                    os.chown(folder, uid, -1)
+        except OSError as error:
+            log.warning("no folder for what AllenSDK writes", directory=str(folder), reason=error.strerror)
+        return folder if is_safe(folder, uid) else None
+
+
+def choose_folder(home: Path | None, runtime: Path, safe: Callable[[Path], bool]) -> Path | None:
+    """The first of a user's folders that is `safe`: of a safe home the cache, or the home itself; `runtime`."""
+    if home is not None and safe(home):
+        cache = home / ".cache"
+        return cache if safe(cache) else home
+    return runtime if safe(runtime) else None
+
+
+def home_of(uid: int) -> Path | None:
+    """A user's home in the password database, if they are in it and have one."""
+    try:
+        home = Path(pwd.getpwuid(uid).pw_dir)
+    except (KeyError, OverflowError):
+        return None
+    return home if home.is_absolute() else None
+
+
+def is_safe(folder: Path, uid: int) -> bool:
+    """Whether this is a folder in which only `uid` (and root) can put something, as far as we may look."""
+    try:
+        status = os.stat(folder)
+    except OSError:
+        return False
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == uid and not status.st_mode & _WRITABLE_BY_OTHERS
