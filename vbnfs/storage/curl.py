@@ -29,6 +29,7 @@ import pycurl
 import trio
 
 _PIECE_BYTES: Final = 256 << 10  # a block: crossing threads costs 20 µs
+_HOLD_SECONDS: Final = 0.5  # longer, and a slow connection would look like one that brings nothing
 _AHEAD_BYTES: Final = 1 << 20
 _BUFFER_BYTES: Final = 512 << 10  # what libcurl asks a socket for at once
 _JOIN_SECONDS: Final = 5.0
@@ -131,6 +132,7 @@ class _Transfer:
         self._has_head = False
         self._parts: list[bytes] = []
         self._parts_bytes = 0
+        self._handed_over = time.monotonic()
         handle.setopt(pycurl.HEADERFUNCTION, self._take_line)
         handle.setopt(pycurl.WRITEFUNCTION, self._take_part)
 
@@ -216,16 +218,21 @@ class _Transfer:
         if self._ahead_bytes() >= _AHEAD_BYTES:
             self._say(self._hear_pause)
             return pycurl.WRITEFUNC_PAUSE
-        self._parts.append(part)
-        self._parts_bytes += len(part)
-        if self._parts_bytes >= _PIECE_BYTES:
+        room = _PIECE_BYTES - self._parts_bytes
+        self._parts.append(part[:room])
+        self._parts_bytes += min(len(part), room)
+        if self._parts_bytes == _PIECE_BYTES or time.monotonic() - self._handed_over > _HOLD_SECONDS:
             self._hand_over()
+            if len(part) > room:
+                self._parts.append(part[room:])
+                self._parts_bytes = len(part) - room
         return None
 
     def _hand_over(self) -> None:
         piece = b"".join(self._parts)
         self._parts.clear()
         self._parts_bytes = 0
+        self._handed_over = time.monotonic()
         self._handed_bytes += len(piece)
         self._say(self._hear, piece)
 

@@ -85,7 +85,7 @@ class S3Client:
         ca_bundle: Path | None,
         max_connections: int,
         metrics: Metrics,
-        with_curl: bool = True,
+        ranges_by: str = "curl",
     ) -> None:
         self._bucket = bucket
         self._base = f"{endpoint_url}/{bucket}" if endpoint_url else aws_base(bucket, region)
@@ -93,7 +93,7 @@ class S3Client:
         tls = _tls_context(ca_bundle)
         self._http = self._ranges = _http_client(tls, max_connections)
         certificates = trusted_certificates(tls)
-        if with_curl and certificates and _proxy_for(urlsplit(self._base)) is None:
+        if ranges_by == "curl" and certificates and _proxy_for(urlsplit(self._base)) is None:
             curl = CurlTransport(certificates=certificates, max_connections=max_connections)
             self._ranges = _http_client(tls, max_connections, transport=curl)
 
