@@ -3,6 +3,7 @@
     VbnfsError                      EIO
     ├── UsageError                  EINVAL      a setting or an argument is wrong; nothing was done
     ├── MountError                  EIO         the mount could not be made, found or taken away
+    ├── InstallError                EIO         mount helper or units cannot be put in place, or taken away
     ├── DemoError                   EIO         the demo's server or libraries are missing, or failed
     ├── DatasetError                EIO         what the bucket holds is not a usable dataset
     │   └── ManifestError           EIO         one manifest is refused; the others still mount
@@ -52,6 +53,10 @@ class UsageError(VbnfsError):
 
 class MountError(VbnfsError):
     """The mount could not be made, found or taken away."""
+
+
+class InstallError(VbnfsError):
+    """The mount helper or the systemd units could not be put in place, or taken away."""
 
 
 class DemoError(VbnfsError):

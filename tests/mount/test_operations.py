@@ -187,6 +187,14 @@ async def test_dots(world: World) -> None:
     assert world.inode("..") == ROOT_INODE
 
 
+async def test_an_inode_is_found_again(world: World) -> None:
+    """`.` is looked up in files, too, and is the file itself: so NFS finds an inode that the kernel has forgotten."""
+    file = world.inode("folder", "file")
+    assert world.entry(file, ".") == world.entry(world.inode("folder"), "file")
+    assert refusal_of(lambda: world.answers.lookup(file, b"..")) == errno.ENOTDIR
+    assert refusal_of(lambda: world.answers.lookup(12345, b".")) == errno.ESTALE
+
+
 async def test_absent_names(world: World) -> None:
     """A name that cannot appear is remembered by the kernel as absent; one that can is asked for again."""
     entry = world.entry(world.inode("folder"), "nothing")

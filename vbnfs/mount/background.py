@@ -20,11 +20,12 @@ import structlog
 import trio
 
 from vbnfs import errors
-from vbnfs.config import Config
+from vbnfs.config import Config, load_supervisor
 from vbnfs.errors import MountError, UsageError, VbnfsError, the_reason
 from vbnfs.fuse.device import fusermount
 from vbnfs.logs import configure_logging
 from vbnfs.mount.daemon import Announce, Daemon
+from vbnfs.mount.notify import Notifier
 
 log = structlog.get_logger()
 
@@ -52,13 +53,16 @@ def prepare_cache_directory(directory: Path) -> None:
 
 def run_in_foreground(config: Config, mountpoint: Path, announce: Announce) -> None:
     """Be the daemon in this process until it is unmounted. Raises a `VbnfsError`."""
+    # Only a daemon in the foreground is what a supervisor started; the one that forked is not.
+    notifier = Notifier(load_supervisor() if config.foreground else None)
     _check_machine()
     prepare_cache_directory(config.cache_dir)
     _raise_file_limit()
     configure_logging(sys.stderr, level=config.log_level, as_json=not config.foreground)
     config = _below_the_kernels_timeout(config)
     try:
-        trio.run(Daemon(config, mountpoint).serve, announce)
+        notifier.status("asking which versions there are")
+        trio.run(Daemon(config, mountpoint, notifier=notifier).serve, announce)
     except BaseExceptionGroup as group:
         raise the_reason(group) from None
 
