@@ -1,8 +1,9 @@
 """S3 over HTTP: ranges with a version id, HEAD and the two listings, and nothing believed unchecked.
 
-The only module that imports httpx. Requests are anonymous (unsigned). Addresses are virtual-hosted at AWS
-(`https://<bucket>.s3.<region>.amazonaws.com/<key>`) and path style at an endpoint (`<endpoint>/<bucket>/<key>`).
-Proxies are taken from the usual variables (HTTPS_PROXY, NO_PROXY ...).
+Whatever is asked goes through httpx; ranges, which are nearly all of the bytes, by way of libcurl (curl.py). Requests
+are anonymous (unsigned). Addresses are virtual-hosted at AWS (`https://<bucket>.s3.<region>.amazonaws.com/<key>`) and
+path style at an endpoint (`<endpoint>/<bucket>/<key>`). Proxies are taken from the usual variables (HTTPS_PROXY,
+NO_PROXY ...); behind one, ranges are httpx's, too.
 
 References: Amazon S3 API (GetObject, HeadObject, ListObjectsV2, ListObjectVersions), RFC 9110 (14, ranges).
 """
