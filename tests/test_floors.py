@@ -33,7 +33,8 @@ MAY_IMPORT: Final[Mapping[str, set[str]]] = {
 }
 # What only some modules may import or mention.
 ONLY_IMPORTED_BY: Final[Mapping[str, set[str]]] = {
-    "httpx": {"vbnfs.storage.s3"},
+    "httpx": {"vbnfs.storage.s3", "vbnfs.storage.curl"},
+    "pycurl": {"vbnfs.storage.curl"},
     "struct": {"vbnfs.fuse.protocol"},
     "platformdirs": {"vbnfs.config"},
     "tomllib": {"vbnfs.config"},

@@ -47,6 +47,7 @@ class Config:
     cache_dir: Path
     cache_size_bytes: int
     max_connections: int
+    ranges_by: str
     io_timeout_seconds: float
     refresh_seconds: float
     allow_other: bool
@@ -179,6 +180,9 @@ SETTINGS: Final = (
     _setting("cache_size", parse_size, "SIZE", "How much disk the cache may take.",
              field="cache_size_bytes", default="100G"),
     _setting("max_connections", _connections, "N", "Connections to S3 at the most.", default=24),
+    _setting("ranges_by", _matching("curl|httpx", "curl or httpx"), "LIBRARY",
+             "curl or httpx: what fetches the ranges of files. httpx costs more, and works with proxies, too.",
+             default="curl"),
     _setting("io_timeout", _seconds, "SECONDS", "A read that S3 has not answered by then fails.",
              field="io_timeout_seconds", default=30.0),
     _setting("refresh", _seconds, "SECONDS", "How often the bucket is asked for new dataset versions.",

@@ -74,6 +74,7 @@ def make_client(config: Config, metrics: Metrics) -> S3Client:
         endpoint_url=config.endpoint_url,
         ca_bundle=config.ca_bundle,
         max_connections=config.max_connections,
+        ranges_by=config.ranges_by,
         metrics=metrics,
     )
 

@@ -1,8 +1,9 @@
 """S3 over HTTP: ranges with a version id, HEAD and the two listings, and nothing believed unchecked.
 
-The only module that imports httpx. Requests are anonymous (unsigned). Addresses are virtual-hosted at AWS
-(`https://<bucket>.s3.<region>.amazonaws.com/<key>`) and path style at an endpoint (`<endpoint>/<bucket>/<key>`).
-Proxies are taken from the usual variables (HTTPS_PROXY, NO_PROXY ...).
+Whatever is asked goes through httpx; ranges, which are nearly all of the bytes, by way of libcurl (curl.py). Requests
+are anonymous (unsigned). Addresses are virtual-hosted at AWS (`https://<bucket>.s3.<region>.amazonaws.com/<key>`) and
+path style at an endpoint (`<endpoint>/<bucket>/<key>`). Proxies are taken from the usual variables (HTTPS_PROXY,
+NO_PROXY ...); behind one, ranges are httpx's, too.
 
 References: Amazon S3 API (GetObject, HeadObject, ListObjectsV2, ListObjectVersions), RFC 9110 (14, ranges).
 """
@@ -44,6 +45,7 @@ from vbnfs.objects import (
     ObjectVersion,
     Receive,
 )
+from vbnfs.storage.curl import CurlTransport, trusted_certificates
 
 MAX_OBJECT_BYTES: Final = 1 << 47  # 140 TB, beyond what any S3 stores in one object (AWS: 50 TB)
 _MAX_TIME_NS: Final = (1 << 63) - 1  # what st_mtim can hold
@@ -84,17 +86,27 @@ class S3Client:
         ca_bundle: Path | None,
         max_connections: int,
         metrics: Metrics,
+        ranges_by: str = "curl",
     ) -> None:
         self._bucket = bucket
         self._base = f"{endpoint_url}/{bucket}" if endpoint_url else aws_base(bucket, region)
         self._metrics = metrics
-        self._http = _http_client(_tls_context(ca_bundle), max_connections)
+        tls = _tls_context(ca_bundle)
+        self._http = self._ranges = _http_client(tls, max_connections)
+        certificates = trusted_certificates(tls)
+        if ranges_by == "curl" and certificates and _proxy_for(urlsplit(self._base)) is None:
+            curl = CurlTransport(certificates=certificates, max_connections=max_connections)
+            self._ranges = _http_client(tls, max_connections, transport=curl)
 
     async def __aenter__(self) -> "S3Client":
         await self._http.__aenter__()
+        if self._ranges is not self._http:
+            await self._ranges.__aenter__()
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
+        if self._ranges is not self._http:
+            await self._ranges.aclose()
         await self._http.aclose()
 
     async def reach(self) -> None:
@@ -151,7 +163,9 @@ class S3Client:
         """See `ObjectClient`."""
         self._metrics.range_requests += 1
         wanted = {"Range": f"bytes={byte_range.start}-{byte_range.stop - 1}"}
-        async with self._request("GET", self._url(version), about=str(version), headers=wanted) as reply:
+        async with self._request(
+            "GET", self._url(version), about=str(version), headers=wanted, client=self._ranges
+        ) as reply:
             if reply.status_code != 206:
                 _check_status(reply, await _error_body(reply), 206, about=str(version))
             _check_range(reply, version, byte_range, size_bytes)
@@ -197,11 +211,17 @@ class S3Client:
 
     @asynccontextmanager
     async def _request(
-        self, method: str, url: str, *, about: str, headers: Mapping[str, str] | None = None
+        self,
+        method: str,
+        url: str,
+        *,
+        about: str,
+        headers: Mapping[str, str] | None = None,
+        client: httpx.AsyncClient | None = None,
     ) -> AsyncIterator[httpx.Response]:
         """A reply whose body is not read yet. Exceptions of httpx become ours, and every failure is counted."""
         try:
-            async with self._http.stream(method, url, headers=headers) as reply:
+            async with (client or self._http).stream(method, url, headers=headers) as reply:
                 yield reply
         except StorageError:
             self._metrics.failed_requests += 1
@@ -228,9 +248,12 @@ def _quoted_key(key: str) -> str:
     return "/".join(part.replace(".", "%2E") if part in {".", ".."} else part for part in parts)
 
 
-def _http_client(tls: ssl.SSLContext, max_connections: int) -> httpx.AsyncClient:
+def _http_client(
+    tls: ssl.SSLContext, max_connections: int, *, transport: httpx.AsyncBaseTransport | None = None
+) -> httpx.AsyncClient:
     try:
         return httpx.AsyncClient(
+            transport=transport,
             verify=tls,
             limits=httpx.Limits(max_connections=max_connections, max_keepalive_connections=max_connections),
             timeout=httpx.Timeout(_SILENCE_SECONDS, connect=_CONNECT_SECONDS, pool=None),

@@ -1,0 +1,236 @@
+"""libcurl as a transport of httpx: what only it can do wrong. What S3 may answer is in test_s3.py, for both."""
+
+import socket
+import ssl
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+import trio
+import trio.testing
+
+from tests.fakes.certificates import make_certificate
+from vbnfs.storage import curl
+from vbnfs.storage.curl import CurlTransport, trusted_certificates
+
+MIB = 1 << 20
+BODY = bytes(range(256)) * 256  # 64 KiB
+
+Talk = Callable[[socket.socket], None]
+
+
+@contextmanager
+def server(*talks: Talk) -> Iterator[str]:
+    """Serves one connection for each talk, one after the other; yields the URL."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            for talk in talks:
+                connection, _ = listener.accept()
+                with connection:
+                    talk(connection)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}/key"
+        thread.join(10)
+        assert not thread.is_alive()
+
+
+@asynccontextmanager
+async def client(*, max_connections: int = 4, certificates: bytes = b"") -> AsyncIterator[httpx.AsyncClient]:
+    transport = CurlTransport(certificates=certificates, max_connections=max_connections)
+    async with httpx.AsyncClient(transport=transport, timeout=httpx.Timeout(10, pool=None)) as made:
+        yield made
+
+
+def asked(connection: socket.socket) -> bytes:
+    """Read a request's head."""
+    head = b""
+    while not head.endswith(b"\r\n\r\n"):
+        piece = connection.recv(65536)
+        if not piece:
+            raise ConnectionError("closed before it asked")
+        head += piece
+    return head
+
+
+def head(length: int, *more: str) -> bytes:
+    return "\r\n".join(["HTTP/1.1 206 Partial Content", f"Content-Length: {length}", *more, "", ""]).encode()
+
+
+async def test_heads_before_and_trailers_after_the_head() -> None:
+    """Interim replies and trailers are no part of the reply; its headers come as they were sent."""
+
+    def talk(connection: socket.socket) -> None:
+        asked(connection)
+        connection.sendall(b"HTTP/1.1 103 Early Hints\r\nLink: <x>\r\n\r\n")
+        connection.sendall(b"HTTP/1.1 206 OK\r\nX-Two:  a b \r\nTransfer-Encoding: chunked\r\nTrailer: T\r\n\r\n")
+        connection.sendall(b"5\r\nhello\r\n0\r\nT: late\r\n\r\n")
+
+    with server(talk) as url:
+        async with client() as made:
+            reply = await made.get(url)
+    assert (reply.status_code, reply.content, reply.headers["x-two"]) == (206, b"hello", "a b")
+    assert "link" not in reply.headers
+    assert "t" not in reply.headers
+
+
+async def test_the_request_is_httpxs() -> None:
+    """Method, path and headers go out as httpx made them: dots in the path stay, nothing is asked besides."""
+    heads: list[bytes] = []
+
+    def talk(connection: socket.socket) -> None:
+        heads.append(asked(connection))
+        connection.sendall(head(0))
+        heads.append(asked(connection))
+        connection.sendall(head(9))
+
+    with server(talk) as url:
+        async with client() as made:
+            await made.get(f"{url}/a/%2E%2E/b?versionId=1", headers={"Range": "bytes=0-1", "User-Agent": "me"})
+            await made.head(url)
+    assert heads[0].startswith(b"GET /key/a/%2E%2E/b?versionId=1 HTTP/1.1\r\n")
+    assert b"range: bytes=0-1\r\n" in heads[0].lower()
+    assert heads[0].lower().count(b"\r\nhost:") == heads[0].lower().count(b"\r\nuser-agent:") == 1
+    assert heads[1].startswith(b"HEAD /key HTTP/1.1\r\n")
+
+
+async def test_a_body_that_is_not_taken_waits_at_the_server() -> None:
+    """However large a body, only a little of it is in memory before somebody takes it; then all of it comes."""
+    size = 64 * MIB
+    sent = 0
+
+    def talk(connection: socket.socket) -> None:
+        nonlocal sent
+        asked(connection)
+        connection.sendall(head(size))
+        while sent < size:
+            sent += connection.send(BODY)
+
+    with server(talk) as url:
+        async with client() as made, made.stream("GET", url) as reply:
+            pieces = reply.aiter_raw()
+            taken = len(await anext(pieces))
+            before = -1
+            while before != sent:  # until the server cannot send any more
+                before = sent
+                await trio.to_thread.run_sync(threading.Event().wait, 0.1)
+            assert sent < size // 2
+            async for piece in pieces:
+                taken += len(piece)
+    assert taken == size
+
+
+async def test_pieces_are_whole_blocks() -> None:
+    """A body comes in pieces of 256 KiB whatever the sizes in which it is sent, so that nobody has to cut it."""
+    size = 5 * 256 * 1024 + 1000
+
+    def talk(connection: socket.socket) -> None:
+        asked(connection)
+        connection.sendall(head(size))
+        data = memoryview((BODY * (size // len(BODY) + 1))[:size])
+        while data:
+            connection.sendall(data[:7001])
+            data = data[7001:]
+
+    with server(talk) as url:
+        async with client() as made, made.stream("GET", url) as reply:
+            pieces = [piece async for piece in reply.aiter_raw()]
+    assert [len(piece) for piece in pieces] == [256 * 1024] * 5 + [1000]
+    assert b"".join(pieces) == (BODY * 21)[:size]
+
+
+async def test_a_slow_body_is_handed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What has come is not held for long until a piece is full: a slow server is not taken for one that is silent."""
+    monkeypatch.setattr(curl, "_HOLD_SECONDS", 0.0)
+    gate = threading.Event()
+
+    def talk(connection: socket.socket) -> None:
+        asked(connection)
+        connection.sendall(head(2) + b"a")
+        gate.wait(10)
+        connection.sendall(b"b")
+
+    with server(talk) as url:
+        async with client() as made, made.stream("GET", url) as reply:
+            pieces = reply.aiter_raw()
+            assert await anext(pieces) == b"a"
+            gate.set()
+            assert [piece async for piece in pieces] == [b"b"]
+
+
+async def test_closing_ends_what_is_on_its_way() -> None:
+    """When the client is closed, requests that wait for a reply fail at once, and no thread stays."""
+
+    def talk(connection: socket.socket) -> None:
+        asked(connection)
+        assert connection.recv(1) == b""
+
+    with server(talk) as url:
+        async with trio.open_nursery() as nursery:
+            transport = CurlTransport(certificates=b"", max_connections=1)
+            async with httpx.AsyncClient(transport=transport, timeout=None) as made:
+                failures: list[Exception] = []
+
+                async def ask() -> None:
+                    try:
+                        await made.get(url)
+                    except httpx.TransportError as error:
+                        failures.append(error)
+
+                nursery.start_soon(ask)
+                await trio.testing.wait_all_tasks_blocked(0.05)
+        assert [type(failure) for failure in failures] == [httpx.ReadError]
+    assert not [thread for thread in threading.enumerate() if thread.name == "curl"]
+
+
+async def test_a_reply_that_is_no_http() -> None:
+    """Garbage is a protocol error, as is a connection that ends without a word or in the middle of a body."""
+    talks: list[Talk] = []
+    for words in (b"\0\1garbage\r\n\r\n", b"", head(100) + b"too little"):
+
+        def talk(connection: socket.socket, words: bytes = words) -> None:
+            asked(connection)
+            connection.sendall(words)
+
+        talks.append(talk)
+    with server(*talks) as url:
+        async with client() as made:
+            for _ in talks:
+                with pytest.raises(httpx.RemoteProtocolError):
+                    await made.get(url)
+
+
+async def test_a_server_that_is_not_trusted(tmp_path: Path) -> None:
+    """A certificate of an authority that is not among the trusted ones is a failure to connect, and says why."""
+    certificate = make_certificate(tmp_path, "IP:127.0.0.1")
+    context = certificate.server_context()
+    trusting = ssl.create_default_context(cafile=certificate.path)
+
+    def talk(connection: socket.socket) -> None:
+        try:
+            with context.wrap_socket(connection, server_side=True) as stream:
+                asked(stream)
+                stream.sendall(head(2) + b"ok")
+        except (ssl.SSLError, ConnectionError):
+            return
+
+    with server(talk, talk) as plain_url:
+        url = plain_url.replace("http:", "https:")
+        async with client(certificates=trusted_certificates(ssl.create_default_context())) as made:
+            with pytest.raises(httpx.ConnectError) as caught:
+                await made.get(url)
+            assert isinstance(caught.value.__cause__, ssl.SSLCertVerificationError)
+        async with client(certificates=trusted_certificates(trusting)) as made:
+            assert (await made.get(url)).content == b"ok"
+
+
+def test_certificates_in_a_folder_are_not_listed(tmp_path: Path) -> None:
+    """A context that looks certificates up in a folder as it meets them has none to list."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_verify_locations(capath=tmp_path)
+    assert trusted_certificates(context) == b""
