@@ -18,7 +18,7 @@ import trio
 from vbnfs import __version__
 from vbnfs.cli import render
 from vbnfs.config import SETTINGS, Config, default_config_file, load_config
-from vbnfs.errors import DemoError, MountError, UsageError, VbnfsError
+from vbnfs.errors import DemoError, MountError, UsageError, VbnfsError, told
 from vbnfs.logs import configure_logging
 
 _EXIT_STATUS: Final = "Exit status: 0 done, 1 not done (the message says why), 2 wrong usage."
@@ -39,7 +39,7 @@ def main() -> NoReturn:
     except UsageError as error:
         _fail(str(error), 2)
     except VbnfsError as error:
-        _fail(str(error), 1)
+        _fail(told(error), 1)
     sys.exit(0)
 
 
