@@ -272,7 +272,7 @@ async def test_a_name_server_that_hangs_keeps_nobody_waiting(monkeypatch: pytest
         answer.wait()
 
     monkeypatch.setattr(socket, "getaddrinfo", hang)
-    async with reading("http://no-such-host.example") as client, trio.open_nursery() as nursery:
+    async with reading("http://no-such-host.example", max_connections="64") as client, trio.open_nursery() as nursery:
         for _ in range(60):
             nursery.start_soon(fetch, client)
         await trio.testing.wait_all_tasks_blocked(0.01)
