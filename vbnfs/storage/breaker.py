@@ -159,7 +159,7 @@ class BreakerClient:
         began, looks = trio.current_time(), 0
         while not await self._is_answered():
             looks += 1
-            if self._heard_at is not None and self._heard_at >= began:
+            if self._heard_at is not None and self._heard_at > began:
                 began, looks = trio.current_time(), 0
             elif looks >= _FEWEST_LOOKS and trio.current_time() - began >= _GRACE_SECONDS:
                 self._go_offline(self._reason)
