@@ -6,6 +6,8 @@ import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -1164,3 +1166,32 @@ def test_only_the_exact_range_passes(told: str, length: str | None, start: int, 
         assert not is_exact
     else:
         assert is_exact
+
+
+@pytest.mark.parametrize(
+    ("text", "least", "most"),
+    [
+        ("0", 0, 0),
+        ("120", 120, 120),
+        ("Fri, 31 Dec 1999 23:59:59 GMT", 0, 0),
+        (format_datetime(datetime.now(UTC) + timedelta(hours=1), usegmt=True), 3000, 3600),
+    ],
+)
+async def test_retry_after_is_told(
+    server: FakeS3Server, client: S3Client, text: str, least: float, most: float
+) -> None:
+    """Seconds and dates (RFC 9110, 10.2.3): what a busy server asks for goes with the error."""
+    server.behaviours.append(always(error(503, "SlowDown", Retry_After=text)))
+    with pytest.raises(BusyError) as caught:
+        await client.head(VERSION)
+    assert caught.value.retry_after_seconds is not None
+    assert least <= caught.value.retry_after_seconds <= most
+
+
+@pytest.mark.parametrize("text", ["", "soon", "-1", "1.5", "Fri, 99 Dec 1999 23:59:59 GMT", "9" * 5_000])
+async def test_an_odd_retry_after_is_none(server: FakeS3Server, client: S3Client, text: str) -> None:
+    """A Retry-After that says nothing usable is as good as none."""
+    server.behaviours.append(always(error(503, "SlowDown", Retry_After=text)))
+    with pytest.raises(BusyError) as caught:
+        await client.head(VERSION)
+    assert caught.value.retry_after_seconds is None

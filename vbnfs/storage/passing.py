@@ -1,18 +1,16 @@
-"""An `ObjectClient` around another that changes nothing: what wrappers begin with."""
+"""What the `ObjectClient`s have in common that are wrapped around another for the sake of its ranges."""
 
 from vbnfs.objects import (
-    ByteRange,
     ListedObject,
     ListedVersion,
     ObjectAttributes,
     ObjectClient,
     ObjectVersion,
-    Receive,
 )
 
 
 class PassingClient:
-    """Passes every question on to `inner`."""
+    """Passes every question on to `inner` but that for a range, which is what a wrapper is about."""
 
     def __init__(self, inner: ObjectClient) -> None:
         self._inner = inner
@@ -36,9 +34,3 @@ class PassingClient:
     async def get_object(self, key: str, *, max_bytes: int) -> bytes:
         """See `ObjectClient`."""
         return await self._inner.get_object(key, max_bytes=max_bytes)
-
-    async def get_range(
-        self, version: ObjectVersion, byte_range: ByteRange, *, size_bytes: int, receive: Receive
-    ) -> None:
-        """See `ObjectClient`."""
-        await self._inner.get_range(version, byte_range, size_bytes=size_bytes, receive=receive)
