@@ -166,6 +166,20 @@ async def test_failures_that_are_answers_are_no_suspicion(inner: MemoryClient, a
     assert inner.count("head") == 0
 
 
+async def test_old_failures_are_no_reason(inner: MemoryClient, autojump_clock: MockClock) -> None:
+    """What failed before the server was found to be there does not explain why it is not there later."""
+    async with watched(inner) as client:
+        inner.fail(TransportError("long ago"))
+        with pytest.raises(TransportError):
+            await fetch(client)
+        await trio.sleep(5)
+        inner.hold()
+        client.suspect()
+        await trio.sleep(10)
+        with pytest.raises(OfflineError, match="does not answer"):
+            await fetch(client)
+
+
 async def test_a_server_that_was_never_there(inner: MemoryClient, autojump_clock: MockClock) -> None:
     """Where nothing was ever heard, failing to reach the server is proof enough: a mount starts without waiting."""
     async with watched(inner) as client:

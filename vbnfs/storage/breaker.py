@@ -164,6 +164,7 @@ class BreakerClient:
             elif looks >= _FEWEST_LOOKS and trio.current_time() - began >= _GRACE_SECONDS:
                 self._go_offline(self._reason)
             await trio.sleep(_LOOK_SECONDS if self.is_offline else _AGAIN_SECONDS)
+        self._reason = ""
         if self.is_offline:
             self.is_offline = False
             log.info("online again: the server can be reached")

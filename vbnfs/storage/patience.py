@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Final
 
 STEP_BYTES: Final = 64 << 10  # progress is judged by the time that so many bytes take, or the rest of a body
-_LEAST_SECONDS: Final = 1.5  # S3 answers nearly all requests within a second: below that a hiccup would be a stall
-_FIRST_SECONDS: Final = 3.0  # before anything is known
+_LEAST_SECONDS: Final = 2.0  # S3 answers nearly all requests within a second: below that a hiccup would be a stall
+_FIRST_SECONDS: Final = 5.0  # before anything is known
 _MOST_SECONDS: Final = 10.0  # the client below gives up after 15 s without a byte
 _HEDGES_PER_REQUEST: Final = 0.1
 _MOST_SAVED: Final = 4.0
