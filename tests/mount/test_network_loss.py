@@ -1,6 +1,7 @@
 """A mount whose network goes: what goes on, what fails and how, what is told, and how it all resumes."""
 
 import errno
+import json
 import os
 import threading
 from collections.abc import Iterator
@@ -135,8 +136,8 @@ def test_many_readers_of_a_server_that_stalls(mounts: Mounts, server: FakeS3Serv
     gate.set()
 
 
-def test_a_file_tells_its_last_failure(mounts: Mounts, server: FakeS3Server) -> None:
-    """After a failure the file itself says what happened and what to do, until it is read well again."""
+def test_a_file_tells_its_last_failure(mounts: Mounts, server: FakeS3Server, tmp_path: Path) -> None:
+    """After a failure the file (until it is read well), the status and the log say what happened, and what to do."""
     mount = mounts(server.endpoint_url)
     path, other = mount.path / COLD[0], mount.path / COLD[1]
     assert LAST_ERROR not in os.listxattr(path)
@@ -146,6 +147,7 @@ def test_a_file_tells_its_last_failure(mounts: Mounts, server: FakeS3Server) -> 
     assert "HTTP 403 AccessDenied" in told
     assert "check --bucket" in told
     assert mount.status()["last_error"] == told
+    assert told in [json.loads(line).get("reason") for line in (tmp_path / "vbnfs.log").read_text().splitlines()]
     assert LAST_ERROR in os.listxattr(path)
     assert LAST_ERROR not in os.listxattr(other)
     server.behaviours.clear()

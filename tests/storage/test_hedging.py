@@ -6,7 +6,7 @@ from typing import Final
 import pytest
 import trio
 import trio.testing
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
@@ -248,6 +248,7 @@ async def test_a_stall_is_told(inner: MemoryClient, metrics: Metrics, autojump_c
     assert [round(when - began, 1) for when in stalls] == [5.0, 10.0]
 
 
+@settings(deadline=None)  # an event loop and 400 KB for each example
 @given(
     stall=st.integers(1, len(RANGE) - 1),
     pieces=st.integers(1_000, 200_000),

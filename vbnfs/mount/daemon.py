@@ -1,7 +1,8 @@
 """A mount from its configuration to its end: builds everything once, owns the nurseries, goes away in order.
 
     outer nursery       the task that writes blocks to disk; ends last, so that what was fetched is kept
-    services            FUSE requests, GETs, readahead, refresh, housekeeping, control socket, signals
+    services            FUSE requests, GETs, readahead, refresh, watch on the server, housekeeping, control socket,
+                        signals
 
 A task that raises ends the mount. So whatever meets disk or network in the background catches what can go wrong.
 """
