@@ -50,6 +50,7 @@ class Config:
     ranges_by: str
     io_timeout_seconds: float
     refresh_seconds: float
+    offline: bool
     allow_other: bool
     foreground: bool
     log_file: Path
@@ -187,6 +188,8 @@ SETTINGS: Final = (
              field="io_timeout_seconds", default=30.0),
     _setting("refresh", _seconds, "SECONDS", "How often the bucket is asked for new dataset versions.",
              field="refresh_seconds", default=300.0),
+    _setting("offline", _boolean, "", "Use what is kept and cached alone; the network is never asked.",
+             default=False, is_flag=True),
     _setting("allow_other", _boolean, "", "Let other users of this machine read the mount.",
              default=False, is_flag=True),
     _setting("foreground", _boolean, "", "Stay in the terminal and log to it.", default=False, is_flag=True),

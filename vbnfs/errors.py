@@ -10,12 +10,16 @@
     └── StorageError                EIO         S3 did not give what was asked for
         ├── TransportError          EIO         no (whole) answer: refused, reset, truncated, DNS, TLS
         │   └── BusyError           EIO         503, 429, 5xx: the server asks for another try
-        ├── BadReplyError           EIO         an answer that does not match the question
+        ├── BadReplyError           EIO         an answer that cannot be used
+        │   └── MismatchError       EIO         an answer to another question: wrong range, length, version
+        ├── UntrustedServerError    EIO         a certificate that nobody vouches for
+        ├── OfflineError            ENETUNREACH the server cannot be reached, or is not to be asked
         ├── AccessDeniedError       EACCES      403
         ├── ObjectGoneError         ESTALE      404, or the version is not there any more
         └── DeadlineError           ETIMEDOUT   time ran out
 
-The message names the thing and, where there is one, the remedy: it is shown to people as it stands.
+The message names the thing and, where there is one, the remedy: it is shown to people as it stands. What S3 did not
+give has its remedy by class: `told` puts the two together.
 """
 
 import errno
@@ -72,34 +76,76 @@ class ManifestError(DatasetError):
 
 
 class StorageError(VbnfsError):
-    """S3 did not give what was asked for."""
+    """S3 did not give what was asked for. `remedy` is what people can do about it."""
+
+    remedy: ClassVar[str] = "look into the log, and try again"
 
 
 class TransportError(StorageError):
     """No answer, or not the whole of it: worth another try."""
 
+    remedy = "check the network, --endpoint-url and the proxy variables, and read again"
+
 
 class BusyError(TransportError):
-    """The server asks for another try (503 SlowDown, 429, other 5xx)."""
+    """The server asks for another try (503 SlowDown, 429, other 5xx).
+
+    `retry_after_seconds` is how long it wants to be left alone, where it says so (RFC 9110, 10.2.3).
+    """
+
+    remedy = "the server is overloaded: read again later, or lower --max-connections"
+
+    def __init__(self, message: str, *, retry_after_seconds: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
 
 
 class BadReplyError(StorageError):
-    """An answer that does not match the question: wrong range, length, version, or not parseable."""
+    """An answer that cannot be used: another status than was to be expected, not parseable, too large."""
+
+    remedy = "check --region, --endpoint-url and the proxy variables: this is not how S3 answers"
+
+
+class MismatchError(BadReplyError):
+    """An answer to another question: wrong range, length, version. Not believed; another connection may do better."""
+
+    remedy = "a proxy or the server answers wrongly: check --endpoint-url and the proxy variables, and read again"
+
+
+class UntrustedServerError(StorageError):
+    """Nobody vouches for the server's certificate: it gets no request."""
+
+    remedy = "name the certificates to trust by --ca-bundle; in a network with a login page, log in first"
+
+
+class OfflineError(StorageError):
+    """The server cannot be reached at present, or is not to be asked (--offline)."""
+
+    errno = errno.ENETUNREACH
+    remedy = "what is cached can be read; for the rest connect to the network, or mount without --offline"
 
 
 class AccessDeniedError(StorageError):
     """403: the bucket does not allow this to be read."""
 
     errno = errno.EACCES
+    remedy = "check --bucket, or read it in another dataset version: the bucket's owner forbids this one"
 
 
 class ObjectGoneError(StorageError):
     """404, or a version id that the bucket does not know (any more)."""
 
     errno = errno.ESTALE
+    remedy = "read another dataset version: 'vbnfs versions' lists those that there are"
 
 
 class DeadlineError(StorageError):
     """The time allowed for an answer ran out."""
 
     errno = errno.ETIMEDOUT
+    remedy = "check the network, or allow more time by --io-timeout"
+
+
+def told(error: VbnfsError) -> str:
+    """What happened, and what to do about it, in a line for people."""
+    return f"{error}; {error.remedy}" if isinstance(error, StorageError) else str(error)

@@ -21,6 +21,7 @@ class Metrics:
     object_requests: int = _counter("requests", "GetObject of whole (small) objects: manifests")
     range_requests: int = _counter("requests", "GetObject of a range of a data file")
     failed_requests: int = _counter("requests", "requests that were not answered as asked, retried ones included")
+    hedged_requests: int = _counter("requests", "ranges that stalled and were asked for once more, elsewhere")
     received_bytes: int = _counter("bytes", "bodies of range requests, as far as they were believed")
     read_requests: int = _counter("requests", "reads that the kernel asked for")
     read_bytes: int = _counter("bytes", "bytes that these reads were answered with")

@@ -1,4 +1,4 @@
-"""`Relay`: a TCP relay in front of a server, which a test can cut: the server becomes unreachable."""
+"""`Relay`: a TCP relay in front of a server, which a test can cut or darken: the server becomes unreachable."""
 
 import socket
 import threading
@@ -10,18 +10,24 @@ from urllib.parse import urlsplit
 
 
 class Relay:
-    """Forwards connections to the server at `target_url`. A context manager; `endpoint_url` is its own address."""
+    """Forwards connections to the server at `target_url`. A context manager; `endpoint_url` is its own address.
 
-    def __init__(self, target_url: str) -> None:
+    `port` is where it listens, if that matters: where another one was that has been cut.
+    """
+
+    def __init__(self, target_url: str, *, port: int = 0) -> None:
         parts = urlsplit(target_url)
         assert parts.hostname is not None
         assert parts.port is not None
         self._target = (parts.hostname, parts.port)
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.create_server(("127.0.0.1", port))
         self._sockets: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()  # protects both
-        self.endpoint_url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self._light = threading.Event()
+        self._light.set()
+        self.port = self._listener.getsockname()[1]
+        self.endpoint_url = f"http://127.0.0.1:{self.port}"
 
     def __enter__(self) -> Self:
         self._start(self._accept)
@@ -32,8 +38,17 @@ class Relay:
     ) -> None:
         self.cut()
 
+    def darken(self) -> None:
+        """Take connections and bytes, and pass none of them on, as a network does that loses everything."""
+        self._light.clear()
+
+    def lighten(self) -> None:
+        """Pass on again, also what was held back."""
+        self._light.set()
+
     def cut(self) -> None:
         """Refuse new connections and break those that there are."""
+        self.lighten()
         _break(self._listener)
         with self._lock:
             sockets, threads = tuple(self._sockets), tuple(self._threads)
@@ -65,6 +80,7 @@ class Relay:
     def _forward(self, source: socket.socket, sink: socket.socket) -> None:
         try:
             while data := source.recv(1 << 16):
+                self._light.wait()
                 sink.sendall(data)
             sink.shutdown(socket.SHUT_WR)
         except OSError:

@@ -71,7 +71,7 @@ async def bench(
     evictor = Evictor(cache.directory, limit_bytes=limit_bytes, metrics=metrics)
     async with trio.open_nursery() as outer:
         async with trio.open_nursery() as services:
-            source = BlockSource(client, cache, evictor, nursery=services, prefetch_gets=prefetch_gets)
+            source = BlockSource(client, cache, evictor, nursery=services, prefetch_gets=lambda: prefetch_gets)
             prefetcher = Prefetcher(cache, source, nursery=services)
             if keeps_blocks:
                 outer.start_soon(source.keep_blocks)

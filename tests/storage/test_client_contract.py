@@ -18,6 +18,9 @@ from vbnfs.demo.server import SeaweedServer
 from vbnfs.errors import BadReplyError, ObjectGoneError
 from vbnfs.metrics import Metrics
 from vbnfs.objects import ByteRange, ObjectClient, ObjectVersion
+from vbnfs.storage.breaker import BreakerClient
+from vbnfs.storage.hedging import HedgingClient
+from vbnfs.storage.pacing import PacedClient
 from vbnfs.storage.retry import RetryingClient
 from vbnfs.storage.s3 import S3Client
 
@@ -84,13 +87,14 @@ def _memory_origin() -> Origin:
     return Origin(**versions, open=open_client)
 
 
-def _retrying_origin() -> Origin:
+def _wrapped_origin() -> Origin:
     inner = _memory_origin()
 
     @asynccontextmanager
     async def open_client() -> AsyncIterator[ObjectClient]:
         async with inner.open() as client:
-            yield RetryingClient(client, seconds=60, attempts=2)
+            paced = PacedClient(HedgingClient(BreakerClient(client), metrics=Metrics()), most=4)
+            yield RetryingClient(paced, seconds=60, attempts=2)
 
     return Origin(inner.old, inner.new, inner.deleted, open_client)
 
@@ -106,12 +110,12 @@ def _seaweed_origin(seaweed: SeaweedServer) -> Origin:
     return Origin(**versions, open=lambda: _s3_client(seaweed.endpoint_url))
 
 
-@pytest.fixture(scope="module", params=["memory", "retrying", "fake server", "SeaweedFS"])
+@pytest.fixture(scope="module", params=["memory", "wrapped", "fake server", "SeaweedFS"])
 def origin(request: pytest.FixtureRequest) -> Iterator[Origin]:
     if request.param == "memory":
         yield _memory_origin()
-    elif request.param == "retrying":
-        yield _retrying_origin()
+    elif request.param == "wrapped":
+        yield _wrapped_origin()
     elif request.param == "SeaweedFS":
         yield _seaweed_origin(request.getfixturevalue("seaweed"))
     else:

@@ -19,13 +19,16 @@ from vbnfs.errors import (
     BadReplyError,
     BusyError,
     DeadlineError,
+    MismatchError,
     ObjectGoneError,
+    OfflineError,
     StorageError,
     TransportError,
+    UntrustedServerError,
 )
 from vbnfs.metrics import Metrics
 from vbnfs.objects import ByteRange, ObjectVersion
-from vbnfs.storage.retry import RetryingClient
+from vbnfs.storage.retry import RetryingClient, wait_seconds
 from vbnfs.storage.s3 import S3Client
 
 SIZE: Final = 1_000
@@ -273,3 +276,49 @@ async def test_no_byte_travels_twice_over_a_real_connection(tear: Callable[[Requ
     assert bytes(received) == store.data(VERSION.key)[5:2_900_005]
     assert metrics.received_bytes == 2_900_000
     assert (metrics.range_requests, metrics.failed_requests, server.count()) == (3, 2, 3)
+
+
+# Which failures are worth another try (pure)
+
+
+@given(
+    seconds=st.floats(0.001, 1e9),
+    left=st.floats(-10, 1e9),
+)
+def test_retry_after_is_waited_for_or_not_at_all(seconds: float, left: float) -> None:
+    """What a server asks for is waited for to the full where there is time, and else nothing is asked again."""
+    decided = wait_seconds(BusyError("429", retry_after_seconds=seconds), mismatches=0, left_seconds=left)
+    assert decided == (seconds if seconds <= left else False)
+
+
+@pytest.mark.parametrize(
+    ("failure", "mismatches", "expected"),
+    [
+        (TransportError("torn"), 0, True),
+        (BusyError("503"), 0, True),
+        (BusyError("503", retry_after_seconds=0.0), 0, True),
+        (MismatchError("200 for 206"), 1, True),
+        (MismatchError("200 for 206"), 2, True),
+        (MismatchError("200 for 206"), 3, False),
+        (BadReplyError("redirect"), 0, False),
+        (UntrustedServerError("certificate"), 0, False),
+        (OfflineError("offline"), 0, False),
+        (AccessDeniedError("403"), 0, False),
+        (ObjectGoneError("404"), 0, False),
+        (DeadlineError("late"), 0, False),
+    ],
+)
+def test_which_failures_are_worth_another_try(failure: StorageError, mismatches: int, expected: bool) -> None:
+    """The table of the module, line by line."""
+    assert wait_seconds(failure, mismatches=mismatches, left_seconds=10.0) is expected
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_mismatch_is_tried_twice_more(inner: MemoryClient, autojump_clock: MockClock, kind: Kind) -> None:
+    """An answer to another question may be a proxy's: every method asks twice more, however many tries are left."""
+    failures = [MismatchError(f"mismatch {number}") for number in range(5)]
+    inner.fail(*failures, kind=kind)
+    with pytest.raises(MismatchError) as caught:
+        await ask(retrying(inner, attempts=10), kind)
+    assert caught.value is failures[2]
+    assert inner.count() == 3

@@ -7,6 +7,8 @@ import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -41,7 +43,9 @@ from vbnfs.errors import (
     ObjectGoneError,
     StorageError,
     TransportError,
+    UntrustedServerError,
     UsageError,
+    told,
 )
 from vbnfs.metrics import Metrics
 from vbnfs.objects import ByteRange, ObjectVersion
@@ -673,11 +677,12 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
 
 
 async def test_an_unknown_certificate_is_refused(store: MemoryStore, certificate: Certificate) -> None:
-    """A server whose certificate nobody vouches for gets no request, and the message says what to do."""
+    """A server whose certificate nobody vouches for gets no request, and people are told what to do."""
     with FakeS3Server(store, tls=certificate.server_context()) as server:
         async with open_client(server.endpoint_url) as client:
-            with pytest.raises(TransportError, match=r"(?i)certificate.*--ca-bundle"):
+            with pytest.raises(UntrustedServerError, match=r"(?i)certificate") as caught:
                 await client.head(VERSION)
+    assert "--ca-bundle" in told(caught.value)
     assert server.count() == 0
 
 
@@ -707,7 +712,7 @@ async def test_a_certificate_for_another_name_is_refused(
     other = make_certificate(tmp_path, "DNS:elsewhere.example")
     with FakeS3Server(store, tls=other.server_context()) as server:
         async with open_client(server.endpoint_url, ca_bundle=other.path) as client:
-            with pytest.raises(TransportError, match=r"(?i)certificate"):
+            with pytest.raises(UntrustedServerError, match=r"(?i)certificate"):
                 await client.head(VERSION)
 
 
@@ -1180,3 +1185,32 @@ def test_only_the_exact_range_passes(told: str, length: str | None, start: int, 
         assert not is_exact
     else:
         assert is_exact
+
+
+@pytest.mark.parametrize(
+    ("text", "least", "most"),
+    [
+        ("0", 0, 0),
+        ("120", 120, 120),
+        ("Fri, 31 Dec 1999 23:59:59 GMT", 0, 0),
+        (format_datetime(datetime.now(UTC) + timedelta(hours=1), usegmt=True), 3000, 3600),
+    ],
+)
+async def test_retry_after_is_told(
+    server: FakeS3Server, client: S3Client, text: str, least: float, most: float
+) -> None:
+    """Seconds and dates (RFC 9110, 10.2.3): what a busy server asks for goes with the error."""
+    server.behaviours.append(always(error(503, "SlowDown", Retry_After=text)))
+    with pytest.raises(BusyError) as caught:
+        await client.head(VERSION)
+    assert caught.value.retry_after_seconds is not None
+    assert least <= caught.value.retry_after_seconds <= most
+
+
+@pytest.mark.parametrize("text", ["", "soon", "-1", "1.5", "Fri, 99 Dec 1999 23:59:59 GMT", "9" * 5_000])
+async def test_an_odd_retry_after_is_none(server: FakeS3Server, client: S3Client, text: str) -> None:
+    """A Retry-After that says nothing usable is as good as none."""
+    server.behaviours.append(always(error(503, "SlowDown", Retry_After=text)))
+    with pytest.raises(BusyError) as caught:
+        await client.head(VERSION)
+    assert caught.value.retry_after_seconds is None

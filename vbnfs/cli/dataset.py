@@ -112,7 +112,7 @@ async def reading(dataset: Dataset) -> AsyncIterator[ReadWhole]:
                 dataset.cache,
                 evictor,
                 nursery=services,
-                prefetch_gets=max(1, dataset.config.max_connections - 1),
+                prefetch_gets=lambda: max(1, dataset.config.max_connections - 1),
             )
             outer.start_soon(source.keep_blocks)
             prefetcher = Prefetcher(dataset.cache, source, nursery=services)

@@ -19,7 +19,7 @@ from vbnfs.cli import install, render
 from vbnfs.cli.clean import clean as clean_cache
 from vbnfs.cli.clean import configurations
 from vbnfs.config import SETTING_BY_NAME, SETTINGS, Config, default_config_file, load_config
-from vbnfs.errors import DatasetError, DemoError, MountError, UsageError, VbnfsError
+from vbnfs.errors import DatasetError, DemoError, MountError, UsageError, VbnfsError, told
 from vbnfs.logs import configure_logging
 
 _EXIT_STATUS: Final = "Exit status: 0 done, 1 not done (the message says why), 2 wrong usage."
@@ -46,7 +46,7 @@ def main() -> NoReturn:
     except UsageError as error:
         _fail(str(error), 2)
     except VbnfsError as error:
-        _fail(str(error), 1)
+        _fail(told(error), 1)
     sys.exit(0)
 
 

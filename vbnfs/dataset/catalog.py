@@ -111,14 +111,13 @@ class Catalog:
         kept, age_seconds = await trio.to_thread.run_sync(self._read_index)
         is_offline = False
         try:
-            if kept and 0 <= age_seconds < max_age_seconds:
-                await self._client.reach()
-                listed = kept
-            else:
-                listed = await self._list_manifests()
+            if kept:
+                await self._client.reach()  # which takes 3 s at most; a question to nobody would take longer
+            is_fresh = kept and 0 <= age_seconds < max_age_seconds
+            listed = kept if is_fresh else await self._list_manifests()
         except StorageError as error:
             if not kept:
-                raise
+                raise type(error)(f"{error}; and nothing is kept of it in {self._directory}") from error
             listed, is_offline = kept, True
             if not self._was_offline:
                 log.warning("bucket cannot be reached; going on with what is kept", reason=str(error))

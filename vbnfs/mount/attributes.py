@@ -101,12 +101,12 @@ class Attributes:
             "version_id": node.source.version_id,
             "dataset_versions": " ".join(node.dataset_versions),
         }
-        table = {f"user.vbnfs.{name}": _constant(text) for name, text in told.items() if text is not None}
+        table = {f"user.vbnfs.{name}": constant(text) for name, text in told.items() if text is not None}
         table["user.vbnfs.cached"] = partial(self._cached_bytes, node)
         if isinstance(node, StaticNode):
             table["user.vbnfs.file_hash"] = partial(trio.to_thread.run_sync, _blake2b, node.data)
         elif node.file_hash is not None:
-            table["user.vbnfs.file_hash"] = _constant(node.file_hash)
+            table["user.vbnfs.file_hash"] = constant(node.file_hash)
         return table
 
     async def _cached_bytes(self, node: DataNode | StaticNode) -> str:
@@ -114,7 +114,7 @@ class Attributes:
             return str(len(node.data))
         content = await self.learn_content(node)
         await self._written(content)  # what was read just now counts
-        return str(await trio.to_thread.run_sync(self._cache.cached_bytes, content))
+        return str(await trio.to_thread.run_sync(self._cache.cached_bytes, content, abandon_on_cancel=True))
 
     def _seconds(self, node: Node) -> float:
         """How long a name stands for the node: a file of which S3 would not tell the size is asked for each time."""
@@ -160,7 +160,9 @@ def _blake2b(data: bytes) -> str:
     return hashlib.blake2b(data).hexdigest()
 
 
-def _constant(text: str) -> Value:
+def constant(text: str) -> Value:
+    """An extended attribute's value that is known."""
+
     async def value() -> str:
         return text
 

@@ -1,7 +1,8 @@
 """A mount from its configuration to its end: builds everything once, owns the nurseries, goes away in order.
 
     outer nursery       the task that writes blocks to disk; ends last, so that what was fetched is kept
-    services            FUSE requests, GETs, readahead, refresh, housekeeping, control socket, signals
+    services            FUSE requests, GETs, readahead, refresh, watch on the server, housekeeping, control socket,
+                        signals
 
 A task that raises ends the mount. So whatever meets disk or network in the background catches what can go wrong.
 """
@@ -11,8 +12,8 @@ import itertools
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -40,11 +41,16 @@ from vbnfs.mount.mountpoint import MountEntry, detach, find_mount
 from vbnfs.mount.notify import Notifier
 from vbnfs.mount.operations import FileSystem
 from vbnfs.mount.own_files import FOR_OTHERS, OwnFiles
+from vbnfs.objects import ObjectClient
 from vbnfs.reading.block_source import BlockSource
 from vbnfs.reading.file_reader import FileReader
 from vbnfs.reading.prefetch import Prefetcher
 from vbnfs.storage.block_cache import BlockCache
+from vbnfs.storage.breaker import BreakerClient
 from vbnfs.storage.eviction import Evictor
+from vbnfs.storage.hedging import HedgingClient
+from vbnfs.storage.pacing import PacedClient
+from vbnfs.storage.resolver import ApartResolver
 from vbnfs.storage.retry import RetryingClient
 from vbnfs.storage.s3 import S3Client, aws_base, object_url
 
@@ -56,7 +62,7 @@ _READ_ATTEMPTS: Final = 10
 _HOUSEKEEPING_SECONDS: Final = 5.0
 _TICKS_BETWEEN_LOOKS: Final = 6  # walking over the 20,000 files of 5 TB takes some tenths of a second
 _LAST_ANSWERS_SECONDS: Final = 1.0
-_RESERVED_CONNECTIONS: Final = 4  # for readers, while prefetches run
+_CONNECTIONS_A_HEDGE: Final = 8  # one in so many is left to GETs that are made twice
 
 Announce = Callable[[tuple[str, ...]], None]
 
@@ -66,9 +72,11 @@ def scope_of(endpoint_url: str | None) -> str:
     return "aws" if endpoint_url is None else urlsplit(endpoint_url).netloc.replace(":", "_").replace("/", "_")
 
 
-def make_client(config: Config, metrics: Metrics) -> S3Client:
-    """The S3 client for the dataset's bucket."""
-    return S3Client(
+@asynccontextmanager
+async def make_client(config: Config, metrics: Metrics) -> AsyncIterator[BreakerClient]:
+    """The client for the dataset's bucket, which asks S3 only while it can be reached."""
+    trio.socket.set_custom_hostname_resolver(ApartResolver())
+    async with S3Client(
         bucket=config.bucket,
         region=config.region,
         endpoint_url=config.endpoint_url,
@@ -76,10 +84,18 @@ def make_client(config: Config, metrics: Metrics) -> S3Client:
         max_connections=config.max_connections,
         ranges_by=config.ranges_by,
         metrics=metrics,
-    )
+    ) as s3:
+        yield BreakerClient(s3, is_forbidden=config.offline)
 
 
-def make_catalog(config: Config, s3: S3Client) -> Catalog:
+def make_reading_client(config: Config, link: BreakerClient, metrics: Metrics) -> tuple[RetryingClient, PacedClient]:
+    """The client that fetches blocks, and the part of it that knows how many GETs there may be at a time."""
+    hedging = HedgingClient(link, metrics=metrics, on_stall=link.suspect)
+    paced = PacedClient(hedging, most=max(1, config.max_connections - config.max_connections // _CONNECTIONS_A_HEDGE))
+    return RetryingClient(paced, seconds=config.io_timeout_seconds, attempts=_READ_ATTEMPTS), paced
+
+
+def make_catalog(config: Config, s3: ObjectClient) -> Catalog:
     """The catalog of the dataset, kept in the cache directory."""
     directory = config.cache_dir / KEPT_FORMAT / scope_of(config.endpoint_url) / config.bucket / config.project
     client = RetryingClient(s3, seconds=_CATALOG_SECONDS, attempts=_CATALOG_ATTEMPTS)
@@ -99,7 +115,7 @@ class Daemon:
     _manifests: tuple[Manifest, ...] = ()
     _default: DatasetVersion | None = None
     _problems: tuple[str, ...] = ()
-    _is_offline: bool = False
+    _is_kept_only: bool = False  # the catalog: not asked for, but kept
     _device: Device | None = None
     _server: Server | None = None
     _refreshing: trio.Lock = field(default_factory=trio.Lock)
@@ -116,7 +132,7 @@ class Daemon:
                 async with trio.open_nursery() as services:
                     source, file_system = self._build(s3, catalog, tree, services)
                     outer.start_soon(source.keep_blocks)
-                    await self._run(services, source, catalog, file_system, announce)
+                    await self._run(services, s3, source, catalog, file_system, announce)
                     services.cancel_scope.cancel()
                 source.close()
 
@@ -124,7 +140,7 @@ class Daemon:
         release = await catalog.load(max_age_seconds=self.config.refresh_seconds)
         self._default = release.choose(self.config.dataset_version)
         self._manifests, self._problems = release.manifests, release.problems
-        self._is_offline = release.is_offline
+        self._is_kept_only = release.is_offline
         tree = await self._make_tree(release.manifests)
         # Manifests and tree are hundreds of thousands of objects that stay: if the collector looked at them again and
         # again, it would hold the event loop up for tens of milliseconds each time.
@@ -142,15 +158,14 @@ class Daemon:
         return build_tree(manifests, default_version=self._default, readme=text, bucket=bucket)
 
     def _build(
-        self, s3: S3Client, catalog: Catalog, tree: Tree, services: trio.Nursery
+        self, s3: BreakerClient, catalog: Catalog, tree: Tree, services: trio.Nursery
     ) -> tuple[BlockSource, FileSystem]:
         config, metrics = self.config, self.metrics
         cache = BlockCache(config.cache_dir, scope=scope_of(config.endpoint_url), metrics=metrics)
         evictor = Evictor(
             cache.directory, limit_bytes=config.cache_size_bytes, metrics=metrics, on_look=cache.take_stock
         )
-        client = RetryingClient(s3, seconds=config.io_timeout_seconds, attempts=_READ_ATTEMPTS)
-        prefetch_gets = max(1, config.max_connections - _RESERVED_CONNECTIONS)
+        client, paced = make_reading_client(config, s3, metrics)
 
         def refresh_attributes() -> None:
             if self._device is not None:
@@ -158,7 +173,12 @@ class Daemon:
                     self._device.notify(attributes_changed(inode))
 
         source = BlockSource(
-            client, cache, evictor, nursery=services, prefetch_gets=prefetch_gets, on_kept=refresh_attributes
+            client,
+            cache,
+            evictor,
+            nursery=services,
+            prefetch_gets=lambda: paced.pace.prefetches,
+            on_kept=refresh_attributes,
         )
         public_url = partial(object_url, aws_base(config.bucket, config.region))
         attributes = Attributes(catalog, cache, written=source.written, public_url=public_url)
@@ -173,6 +193,7 @@ class Daemon:
             metrics=metrics,
             io_timeout_seconds=config.io_timeout_seconds,
         )
+        services.start_soon(s3.watch)
         services.start_soon(_keep_house, cache, evictor, refresh_attributes)
         return source, file_system
 
@@ -184,6 +205,7 @@ class Daemon:
     async def _run(
         self,
         services: trio.Nursery,
+        link: BreakerClient,
         source: BlockSource,
         catalog: Catalog,
         file_system: FileSystem,
@@ -192,9 +214,9 @@ class Daemon:
         serving = trio.CancelScope()
         await services.start(self._unmount_on_signal, serving)
         with self._mounted() as (device, entry):
-            services.start_soon(self._refresh_for_ever, catalog, file_system)
-            services.start_soon(self._control, entry, catalog, file_system)
-            services.start_soon(self._announce, announce)
+            services.start_soon(self._refresh_for_ever, link, catalog, file_system)
+            services.start_soon(self._control, entry, link, catalog, file_system)
+            services.start_soon(self._announce, announce, link)
             self._server = Server(device, file_system, is_busy=lambda: source.is_busy)
             with serving:
                 await self._server.serve()
@@ -218,7 +240,7 @@ class Daemon:
                 detach(self.mountpoint, lazy=True)
             log.info("unmounted", mountpoint=str(self.mountpoint))
 
-    async def _announce(self, announce: Announce) -> None:
+    async def _announce(self, announce: Announce, link: BreakerClient) -> None:
         try:
             await trio.to_thread.run_sync(os.listdir, self.mountpoint)
         except OSError as error:  # unmounted before it was ever looked at
@@ -231,13 +253,12 @@ class Daemon:
             default=str(self._default),
         )
         warnings = [f"not shown: {problem}" for problem in self._problems]
-        if self._is_offline:
-            warnings.insert(
-                0, "the bucket cannot be reached: mounted from what is kept; only cached data can be read"
-            )
+        if self._is_kept_only:
+            why = "offline" if self.config.offline else "the bucket cannot be reached"
+            warnings.insert(0, f"{why}: mounted from what is kept; only cached data can be read")
         announce(tuple(warnings))
         self._tell_of_newer()
-        await self.notifier.ready(self._status_line)
+        await self.notifier.ready(lambda: self._status_line(is_offline=link.is_offline))
 
     @property
     def _newer(self) -> DatasetVersion | None:
@@ -263,9 +284,10 @@ class Daemon:
                 if self._server is not None:
                     self._server.stop()
 
-    async def _refresh_for_ever(self, catalog: Catalog, file_system: FileSystem) -> None:
+    async def _refresh_for_ever(self, link: BreakerClient, catalog: Catalog, file_system: FileSystem) -> None:
         while True:
-            await trio.sleep(self.config.refresh_seconds)
+            with trio.move_on_after(self.config.refresh_seconds):
+                await link.wait_back()  # what was published meanwhile is of interest at once
             try:
                 await self._refresh(catalog, file_system)
             except Exception as error:
@@ -284,15 +306,17 @@ class Daemon:
                 log.info("dataset versions have appeared", versions=[str(m.dataset_version) for m in new])
                 if new[-1] is manifests[-1]:
                     self._tell_of_newer()
-            self._problems, self._is_offline = release.problems, release.is_offline
+            self._problems, self._is_kept_only = release.problems, release.is_offline
             return [str(manifest.dataset_version) for manifest in new]
 
-    async def _control(self, entry: MountEntry, catalog: Catalog, file_system: FileSystem) -> None:
+    async def _control(
+        self, entry: MountEntry, link: BreakerClient, catalog: Catalog, file_system: FileSystem
+    ) -> None:
         async def refresh() -> dict[str, Any]:
             return {"new": await self._refresh(catalog, file_system)}
 
         async def status() -> dict[str, Any]:
-            return self._status(file_system)
+            return self._status(file_system, is_offline=not await link.look())
 
         path = control.socket_path(os.getuid(), entry.device)
         try:
@@ -300,7 +324,7 @@ class Daemon:
         except (OSError, MountError) as error:
             log.warning("no control socket: 'vbnfs status' will not reach this mount", reason=str(error))
 
-    def _status(self, file_system: FileSystem) -> dict[str, Any]:
+    def _status(self, file_system: FileSystem, *, is_offline: bool) -> dict[str, Any]:
         config = self.config
         return {
             "mountpoint": str(self.mountpoint),
@@ -314,7 +338,7 @@ class Daemon:
             "newer_version": None if self._newer is None else str(self._newer),
             "versions": [str(manifest.dataset_version) for manifest in self._manifests],
             "refused": list(self._problems),
-            "is_offline": self._is_offline,
+            "is_offline": is_offline,
             "cache_dir": str(config.cache_dir),
             "cache_size_bytes": config.cache_size_bytes,
             "cache_usage_bytes": file_system.cache_usage_bytes,
@@ -323,11 +347,11 @@ class Daemon:
             "metrics": self.metrics.snapshot(),
         }
 
-    def _status_line(self) -> str:
+    def _status_line(self, *, is_offline: bool) -> str:
         """What `systemctl status` shows."""
         counts = self.metrics.snapshot()
         read, received = (counts[name] / MIB for name in ("read_bytes", "received_bytes"))
-        offline = "; the bucket is not reached" if self._is_offline else ""
+        offline = "; the bucket is not reached" if is_offline else ""
         return (
             f"{self.mountpoint}: {len(self._manifests)} versions, {self._default} at the top;"
             f" {read:,.0f} MiB read, {received:,.0f} MiB from S3{offline}"

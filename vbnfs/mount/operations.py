@@ -8,8 +8,7 @@ bucket cannot be listed.
 import errno
 import itertools
 import os
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import structlog
@@ -18,7 +17,7 @@ from cachetools import TTLCache
 
 from vbnfs.dataset.catalog import Catalog
 from vbnfs.dataset.tree import DataNode, Directory, Node, StaticNode, Symlink, Tree
-from vbnfs.errors import DeadlineError, VbnfsError
+from vbnfs.errors import VbnfsError, told
 from vbnfs.fuse.protocol import (
     FOPEN_KEEP_CACHE,
     FileSystemStatus,
@@ -31,7 +30,8 @@ from vbnfs.fuse.protocol import (
 )
 from vbnfs.fuse.server import Answer, Reply
 from vbnfs.metrics import Metrics
-from vbnfs.mount.attributes import FOREVER_SECONDS, Attributes, Value, mode_of
+from vbnfs.mount.attributes import FOREVER_SECONDS, Attributes, Value, constant, mode_of
+from vbnfs.mount.failures import Failures
 from vbnfs.objects import Content, ObjectVersion
 from vbnfs.reading.file_reader import FileReader
 from vbnfs.storage.eviction import Evictor
@@ -43,6 +43,7 @@ _LONGEST_NAME: Final = 255
 _DOTS: Final = 2  # `.` and `..` come first in a listing
 _MOST_TOLD: Final = 256
 _TOLD_AGAIN_SECONDS: Final = 600.0
+_LAST_ERROR: Final = "user.vbnfs.last_error"
 _ABSENT: Final = absent_out(entry_seconds=FOREVER_SECONDS)
 
 
@@ -69,10 +70,11 @@ class FileSystem:
         self._own_file = own_file
         self._evictor = evictor
         self._metrics = metrics
-        self._io_timeout_seconds = io_timeout_seconds
+        self._failures = Failures(io_timeout_seconds=io_timeout_seconds)
         self._told: TTLCache[tuple[str, str], None] = TTLCache(_MOST_TOLD, ttl=_TOLD_AGAIN_SECONDS)
         self._handles = itertools.count(1)
-        self._opened: dict[int, FileReader | bytes] = {}  # by handle; bytes where they are at hand
+        # By handle: the inode, and its reader, or its bytes where they are at hand.
+        self._opened: dict[int, tuple[int, FileReader | bytes]] = {}
 
     def show(self, tree: Tree) -> None:
         """Answer from another tree from now on: a dataset version has appeared."""
@@ -91,10 +93,8 @@ class FileSystem:
         self._metrics.failed_answers += 1
         while isinstance(error, ExceptionGroup):  # of a nursery: its first member tells
             error = error.exceptions[0]
-        if isinstance(error, trio.TooSlowError):
-            error = DeadlineError(f"no answer within {self._io_timeout_seconds:g} s (--io-timeout)")
         if isinstance(error, VbnfsError):
-            self.last_error = str(error)
+            self.last_error = told(error)
             if (request, self.last_error) not in self._told:  # a program that tries again and again says nothing new
                 self._told[request, self.last_error] = None
                 log.warning("request failed", request=request, reason=self.last_error)
@@ -132,10 +132,10 @@ class FileSystem:
         node = self._node(inode)
         if not isinstance(node, Symlink):
             raise Refused(errno.EINVAL)
-        return self._own_target(uid) if node.target is None else os.fsencode(node.target)
+        return self._own_target(inode, uid) if node.target is None else os.fsencode(node.target)
 
-    async def _own_target(self, uid: int) -> Reply:
-        with self._deadline():  # a home may be on a server that does not answer
+    async def _own_target(self, inode: int, uid: int) -> Reply:
+        with self._failures.noted(inode):  # a home may be on a server that does not answer
             return os.fsencode(await trio.to_thread.run_sync(self._own_file, uid, abandon_on_cancel=True))
 
     def readdirplus(self, inode: int, offset: int, size: int) -> Answer:
@@ -146,7 +146,7 @@ class FileSystem:
             return self._listing(directory, offset, size)
 
         async def after_asking() -> Reply:
-            with self._deadline():
+            with self._failures.noted(inode):
                 await self._catalog.need_attributes(unknown)
             return self._listing(directory, offset, size)
 
@@ -191,35 +191,37 @@ class FileSystem:
             raise Refused(errno.EROFS)
         node = self._node(inode)
         if isinstance(node, StaticNode):
-            return self._handle(node.data)
+            return self._handle(inode, node.data)
         if not isinstance(node, DataNode):
             raise Refused(errno.EISDIR)
         content = self._attributes.content(node)
-        return self._open_later(node) if content is None else self._handle(self._open_reader(content))
+        return self._open_later(node) if content is None else self._handle(inode, self._open_reader(content))
 
     async def _open_later(self, node: DataNode) -> Reply:
-        with self._deadline():
+        with self._failures.noted(node.inode):
             content = await self._attributes.learn_content(node)
-        return self._handle(self._open_reader(content))
+        return self._handle(node.inode, self._open_reader(content))
 
-    def _handle(self, opened: FileReader | bytes) -> bytes:
+    def _handle(self, inode: int, opened: FileReader | bytes) -> bytes:
         handle = next(self._handles)
-        self._opened[handle] = opened
+        self._opened[handle] = inode, opened
         return open_out(handle, flags=FOPEN_KEEP_CACHE)
 
     def read(self, handle: int, offset: int, size: int) -> Answer:
         """Bytes of an open file, fewer than `size` only at its end."""
-        opened = self._opened[handle]
+        inode, opened = self._opened[handle]
         self._metrics.read_requests += 1
         if isinstance(opened, bytes):
             return self._counted(memoryview(opened)[offset : offset + size])
         try:
-            return self._counted(opened.read_nowait(offset, size))
+            data = opened.read_nowait(offset, size)
         except trio.WouldBlock:
-            return self._read_later(opened, offset, size)
+            return self._read_later(inode, opened, offset, size)
+        self._failures.clear(inode)
+        return self._counted(data)
 
-    async def _read_later(self, reader: FileReader, offset: int, size: int) -> Reply:
-        with self._deadline():
+    async def _read_later(self, inode: int, reader: FileReader, offset: int, size: int) -> Reply:
+        with self._failures.noted(inode):
             return self._counted(await reader.read(offset, size))
 
     def _counted(self, data: Reply) -> Reply:
@@ -234,7 +236,7 @@ class FileSystem:
 
     def listxattr(self, inode: int, size: int) -> Answer:
         """The names of an inode's attributes."""
-        names = self._attributes.provenance(self._node(inode))
+        names = self._attribute_table(inode)
         return xattr_out(b"".join(name.encode() + b"\0" for name in names), size)
 
     def getxattr(self, inode: int, name: bytes, size: int) -> Answer:
@@ -242,20 +244,21 @@ class FileSystem:
         if not name.startswith(b"user."):
             # Access lists and security labels. With ENODATA ls -l would ask for them again at every file.
             raise Refused(errno.EOPNOTSUPP)
-        value = self._attributes.provenance(self._node(inode)).get(os.fsdecode(name))
+        value = self._attribute_table(inode).get(os.fsdecode(name))
         if value is None:
             raise Refused(errno.ENODATA)
-        return self._value(value, size)
+        return self._value(inode, value, size)
 
-    async def _value(self, value: Value, size: int) -> Reply:
-        with self._deadline():
+    def _attribute_table(self, inode: int) -> Mapping[str, Value]:
+        table = self._attributes.provenance(self._node(inode))
+        failure = self._failures.of(inode)
+        return table if failure is None else {**table, _LAST_ERROR: constant(failure)}
+
+    async def _value(self, inode: int, value: Value, size: int) -> Reply:
+        with self._failures.noted(inode, is_read=False):
             return xattr_out((await value()).encode(), size)
 
     # Nodes
-
-    def _deadline(self) -> AbstractContextManager[object]:
-        """For whatever can wait for the network."""
-        return trio.fail_after(self._io_timeout_seconds)
 
     def _with_size(self, node: Node, answer: Callable[[], bytes]) -> Answer:
         """`answer`, at once or when the node's size is known."""
@@ -263,7 +266,7 @@ class FileSystem:
             return answer()
 
         async def later() -> Reply:
-            with self._deadline():
+            with self._failures.noted(node.inode):
                 await self._catalog.attributes_of(node.source)
             return answer()
 

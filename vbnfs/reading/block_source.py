@@ -58,7 +58,7 @@ class _PendingBlock:
 class BlockSource:
     """Blocks that the disk does not have, from `client`.
 
-    `nursery` outlives all reads. At most `prefetch_gets` GETs that nobody waits for run at a time; the rest of
+    `nursery` outlives all reads. At most `prefetch_gets()` GETs that nobody waits for run at a time; the rest of
     the connections are left to readers. `on_kept` is called each time that blocks were written.
     """
 
@@ -69,7 +69,7 @@ class BlockSource:
         evictor: Evictor,
         *,
         nursery: trio.Nursery,
-        prefetch_gets: int,
+        prefetch_gets: Callable[[], int],
         on_kept: Callable[[], None] = lambda: None,
     ) -> None:
         self._on_kept = on_kept
@@ -170,7 +170,7 @@ class BlockSource:
             self._nursery.start_soon(self._run_get, get)
 
     def _begin_prefetches(self) -> None:
-        while self._waiting and self._prefetching < self._prefetch_gets:
+        while self._waiting and self._prefetching < self._prefetch_gets():
             get = self._waiting.popleft()
             if not get.is_begun:
                 get.is_begun = True

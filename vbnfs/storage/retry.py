@@ -1,16 +1,26 @@
 """Which failures are worth another try, and the `ObjectClient` that tries.
 
-A transport failure (`TransportError`: no answer, a torn body, a busy server) may pass; every other storage
-error is an answer and stays one. Waiting grows exponentially with jitter, and ends with the time allowed.
-A range that broke off is asked for from where it broke, so no byte travels twice.
+| failure | tried again | why |
+|---|---|---|
+| `TransportError`: refused, reset, torn, silent, no HTTP, DNS | within the time allowed | it may pass |
+| `BusyError`: 503 SlowDown, 429, other 5xx | the same, after Retry-After where it is told | the server asks for it |
+| `MismatchError`: 200 for 206, another range, length or version | twice | a broken proxy; another connection may do |
+| `BadReplyError` otherwise, a redirect among them | no | it is how this server answers |
+| `UntrustedServerError`, `OfflineError` | no | nothing changes in seconds |
+| `AccessDeniedError`, `ObjectGoneError` | no | it is an answer |
+
+Waiting grows exponentially with jitter, and ends with the time allowed. A Retry-After that is longer than that is a
+failure at once: asking earlier would be what the server forbids. A range that broke off is asked for from where it
+broke, so no byte travels twice.
 """
 
 from collections.abc import AsyncIterator, Callable
 from typing import Final
 
 import stamina
+import trio
 
-from vbnfs.errors import TransportError
+from vbnfs.errors import BusyError, MismatchError, StorageError, TransportError
 from vbnfs.objects import (
     ByteRange,
     ListedObject,
@@ -23,10 +33,23 @@ from vbnfs.objects import (
 
 _FIRST_WAIT_SECONDS: Final = 0.1
 _LONGEST_WAIT_SECONDS: Final = 5.0
+_MISMATCHES: Final = 3
+
+
+def wait_seconds(failure: StorageError, *, mismatches: int, left_seconds: float) -> bool | float:
+    """Whether to try again after `failure`: False, True (after the usual wait), or after so many seconds.
+
+    `mismatches` is how many there have been, this one included; `left_seconds` is what is left of the time allowed.
+    """
+    if isinstance(failure, BusyError) and failure.retry_after_seconds:
+        return failure.retry_after_seconds <= left_seconds and failure.retry_after_seconds
+    if isinstance(failure, MismatchError):
+        return mismatches < _MISMATCHES
+    return isinstance(failure, TransportError)
 
 
 class RetryingClient:
-    """Asks `inner` again after a transport failure.
+    """Asks `inner` again after a failure that may pass.
 
     There are at most `attempts` requests, and no wait for another begins once `seconds` have passed.
     """
@@ -91,8 +114,18 @@ class RetryingClient:
                 await self._inner.get_range(version, rest, size_bytes=size_bytes, receive=receive_and_count)
 
     def _tries(self, *, unless: Callable[[], bool] = lambda: False) -> "AsyncIterator[stamina.Attempt]":
+        deadline = trio.current_time() + self._seconds
+        mismatches = 0
+
+        def is_worth_it(error: Exception) -> bool | float:
+            nonlocal mismatches
+            if unless() or not isinstance(error, StorageError):
+                return False
+            mismatches += isinstance(error, MismatchError)
+            return wait_seconds(error, mismatches=mismatches, left_seconds=deadline - trio.current_time())
+
         context = stamina.retry_context(
-            on=lambda error: isinstance(error, TransportError) and not unless(),
+            on=is_worth_it,
             attempts=self._attempts,
             timeout=self._seconds,
             wait_initial=_FIRST_WAIT_SECONDS,

@@ -31,9 +31,11 @@ from vbnfs.errors import (
     AccessDeniedError,
     BadReplyError,
     BusyError,
+    MismatchError,
     ObjectGoneError,
     StorageError,
     TransportError,
+    UntrustedServerError,
     UsageError,
 )
 from vbnfs.metrics import Metrics
@@ -174,7 +176,7 @@ class S3Client:
                 async for piece in pieces:
                     missing -= len(piece)
                     if missing < 0:
-                        raise BadReplyError(f"{version}: a longer body than the {len(byte_range):,} bytes asked for")
+                        raise MismatchError(f"{version}: a longer body than the {len(byte_range):,} bytes asked for")
                     self._metrics.received_bytes += len(piece)
                     await receive(piece)
             if missing:
@@ -228,7 +230,8 @@ class S3Client:
             raise
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
             self._metrics.failed_requests += 1
-            raise TransportError(f"{about}: {_reason(error)} (server: {self._base})") from error
+            kind = UntrustedServerError if _is_untrusted(error) else TransportError
+            raise kind(f"{about}: {_reason(error)} (server: {self._base})") from error
 
 
 def _proxy_for(server: SplitResult) -> SplitResult | None:
@@ -282,9 +285,11 @@ def _reason(error: Exception) -> str:
     system = [cause.strerror for cause in causes if isinstance(cause, OSError) and cause.strerror]
     if system and system[-1] not in told:  # trio says that all attempts failed; the last cause says how
         told = f"{told}: {system[-1]}"
-    if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes):
-        return f"{told}; certificates to trust are named by --ca-bundle"
     return told
+
+
+def _is_untrusted(error: Exception) -> bool:
+    return any(isinstance(cause, ssl.SSLCertVerificationError) for cause in _causes(error))
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
@@ -371,7 +376,7 @@ def _check_status(reply: httpx.Response, body: bytes, expected: int, *, about: s
         return
     told = f"{about}: HTTP {status}{f' {code}' if code else ''}"
     if status in {408, 429} or (status >= 500 and status != 501):  # 501: the server never does this
-        raise BusyError(told)
+        raise BusyError(told, retry_after_seconds=_retry_after(reply.headers.get("Retry-After", "")))
     if status in {401, 403}:
         raise AccessDeniedError(f"{told}: the bucket does not allow anonymous reading of this")
     if code == "NoSuchBucket":
@@ -382,8 +387,18 @@ def _check_status(reply: httpx.Response, body: bytes, expected: int, *, about: s
         where = reply.headers.get("x-amz-bucket-region") or reply.headers.get("Location", "elsewhere")
         raise BadReplyError(f"{told}: the server points to {where!r:.200}; check --region and --endpoint-url")
     if status == 200 and expected == 206:
-        raise BadReplyError(f"{told}: the server ignores Range and sends the whole object")
+        raise MismatchError(f"{told}: the server ignores Range and sends the whole object")
     raise BadReplyError(f"{told}: {expected} was expected")
+
+
+def _retry_after(text: str) -> float | None:
+    """Seconds from now, of either form of Retry-After (RFC 9110, 10.2.3); None for anything else."""
+    if re.fullmatch(r"[0-9]{1,9}", text):
+        return float(text)
+    with suppress(ValueError, OverflowError):
+        when = parsedate_to_datetime(text)
+        return max(0.0, (when.replace(tzinfo=when.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
+    return None
 
 
 def _is_unknown_version(reply: httpx.Response, code: str) -> bool:
@@ -400,14 +415,14 @@ def _check_range(reply: httpx.Response, version: ObjectVersion, byte_range: Byte
     told = reply.headers.get("Content-Range", "")
     match = _CONTENT_RANGE.fullmatch(told)
     if match is None or (int(match[1]), int(match[2]) + 1) != (byte_range.start, byte_range.stop):
-        raise BadReplyError(
+        raise MismatchError(
             f"{version}: bytes {byte_range.start}-{byte_range.stop - 1} were asked for; Content-Range is {told!r}"
         )
     if int(match[3]) != size_bytes:
-        raise BadReplyError(f"{version}: the object has {match[3]} bytes, but {size_bytes} were listed")
+        raise MismatchError(f"{version}: the object has {match[3]} bytes, but {size_bytes} were listed")
     length = reply.headers.get("Content-Length")
     if length is not None and length != str(len(byte_range)):
-        raise BadReplyError(f"{version}: Content-Length {length} for a range of {len(byte_range)} bytes")
+        raise MismatchError(f"{version}: Content-Length {length} for a range of {len(byte_range)} bytes")
     _check_encoding(reply, str(version))
     _check_version_id(reply, version)
 
@@ -415,14 +430,14 @@ def _check_range(reply: httpx.Response, version: ObjectVersion, byte_range: Byte
 def _check_encoding(reply: httpx.Response, about: str) -> None:
     encoding = reply.headers.get("Content-Encoding", "")
     if encoding.lower() not in {"", "identity"}:
-        raise BadReplyError(f"{about}: the body is encoded ({encoding!r:.40}), though no encoding was accepted")
+        raise MismatchError(f"{about}: the body is encoded ({encoding!r:.40}), though no encoding was accepted")
 
 
 def _check_version_id(reply: httpx.Response, version: ObjectVersion) -> None:
     """A server may leave the header out, as for what was stored before the bucket had versions."""
     sent = reply.headers.get("x-amz-version-id")
     if sent is not None and version.version_id is not None and sent != version.version_id:
-        raise BadReplyError(f"{version}: the server sent version {sent!r:.200}")
+        raise MismatchError(f"{version}: the server sent version {sent!r:.200}")
 
 
 # Listings

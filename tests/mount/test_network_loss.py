@@ -1,0 +1,158 @@
+"""A mount whose network goes: what goes on, what fails and how, what is told, and how it all resumes."""
+
+import errno
+import json
+import os
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.dataset import FakeDataset
+from tests.fakes.relay import Relay
+from tests.fakes.s3_server import FakeS3Server, always, error, for_kind
+from tests.fakes.store import Pattern
+from tests.fixtures_mount import Mount, Mounts, run_vbnfs, until
+
+WARM = "sessions/warm.nwb"
+COLD = [f"sessions/cold-{number}.nwb" for number in range(20)]
+LAST_ERROR = "user.vbnfs.last_error"
+FILES = {WARM: Pattern(1_000_000)} | {path: Pattern(700_000 + number) for number, path in enumerate(COLD)}
+
+
+@pytest.fixture
+def server() -> Iterator[FakeS3Server]:
+    """A server of a version with a file that gets read before the network goes, and others that do not."""
+    dataset = FakeDataset()
+    dataset.publish("0.1.0", FILES)
+    with FakeS3Server(dataset.store) as server:
+        yield server
+
+
+def errno_of(path: Path) -> int:
+    """The errno with which reading a file fails; 0 if it does not."""
+    try:
+        path.read_bytes()
+    except OSError as failure:
+        return failure.errno or 0
+    return 0
+
+
+def check_all_that_needs_no_network(mount: Mount) -> None:
+    """Names, attributes, df, and what is cached: in a thread, so that a wait would be found."""
+
+    def look() -> None:
+        names = [name for _, _, names in os.walk(mount.path) for name in names]
+        assert {Path(path).name for path in FILES} <= set(names)
+        assert (mount.path / COLD[-1]).stat().st_size == len(FILES[COLD[-1]])
+        assert os.statvfs(mount.path).f_blocks > 0
+        descriptor = os.open(mount.path / WARM, os.O_RDONLY)
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)  # not the kernel's pages
+        os.close(descriptor)
+        assert (mount.path / WARM).read_bytes() == FILES[WARM][:]
+        assert os.listxattr(mount.path / WARM)
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(look).result(timeout=15)
+
+
+@pytest.mark.parametrize("how", ["refused", "swallowed"])
+def test_the_network_goes_and_comes_back(mounts: Mounts, server: FakeS3Server, how: str) -> None:
+    """Without network what is cached is read, the rest fails soon and says why; when it is back, all is as before."""
+    with Relay(server.endpoint_url) as relay:
+        mount = mounts(relay.endpoint_url, "--io-timeout", "120")
+        assert (mount.path / WARM).read_bytes() == FILES[WARM][:]
+        assert mount.status()["is_offline"] is False
+        until(lambda: int(os.getxattr(mount.path / WARM, "user.vbnfs.cached")) == len(FILES[WARM]))
+        if how == "refused":
+            relay.cut()
+        else:
+            relay.darken()
+
+        with ThreadPoolExecutor(4) as pool:
+            waiting = [pool.submit(errno_of, mount.path / path) for path in COLD[:4]]
+            check_all_that_needs_no_network(mount)
+            assert [one.result(timeout=60) for one in waiting] == [errno.ENETUNREACH] * 4
+        check_all_that_needs_no_network(mount)
+        with ThreadPoolExecutor(1) as pool:
+            told = pool.submit(lambda: [errno_of(mount.path / path) for path in COLD[:10]])
+            assert told.result(timeout=15) == [errno.ENETUNREACH] * 10  # at once, each
+        status = mount.status()
+        assert status["is_offline"] is True
+        for text in (status["last_error"], os.getxattr(mount.path / COLD[0], LAST_ERROR).decode()):
+            assert "offline" in text
+            assert "connect to the network" in text
+        assert LAST_ERROR not in os.listxattr(mount.path / WARM)
+        assert "not reached" in run_vbnfs("status", mount.path).stdout
+
+        with Relay(server.endpoint_url, port=relay.port) if how == "refused" else relay as back:
+            back.lighten()
+            until(lambda: errno_of(mount.path / COLD[0]) == 0)
+            assert (mount.path / COLD[0]).read_bytes() == FILES[COLD[0]][:]
+            assert LAST_ERROR not in os.listxattr(mount.path / COLD[0])
+            assert mount.status()["is_offline"] is False
+
+
+def test_a_mount_without_asking(mounts: Mounts, server: FakeS3Server) -> None:
+    """--offline mounts from what is kept, serves what is cached, refuses the rest, and asks nobody for anything."""
+    first = mounts(server.endpoint_url)
+    assert (first.path / WARM).read_bytes() == FILES[WARM][:]
+    first.umount()
+    connections = server.connections
+    mount = mounts(server.endpoint_url, "--offline", name="offline")
+    assert "offline" in mount.warnings
+    check_all_that_needs_no_network(mount)
+    assert errno_of(mount.path / COLD[0]) == errno.ENETUNREACH
+    status = mount.status()
+    assert status["is_offline"] is True
+    assert "--offline" in status["last_error"]
+    assert server.connections == connections
+
+
+def test_offline_with_nothing_kept(server: FakeS3Server, mounts: Mounts, tmp_path: Path) -> None:
+    """--offline cannot show what was never seen: that is told, with the remedy, and nothing is mounted."""
+    (tmp_path / "mnt").mkdir()
+    done = run_vbnfs("mount", "--endpoint-url", server.endpoint_url, "-o", "offline", tmp_path / "mnt")
+    assert done.returncode == 1
+    assert "nothing is kept" in done.stderr
+    assert "without --offline" in done.stderr
+    assert server.connections == 0
+
+
+def test_many_readers_of_a_server_that_stalls(mounts: Mounts, server: FakeS3Server) -> None:
+    """Sixteen readers of a server that sends a little and then nothing are all answered: their time is out."""
+    mount = mounts(server.endpoint_url, "--io-timeout", "4")
+    gate = threading.Event()
+    server.behaviours.append(
+        for_kind("get_range", lambda _request, honest: replace(honest, gate=gate, gate_after=1_000))
+    )
+    with ThreadPoolExecutor(16) as pool:
+        answers = [pool.submit(errno_of, mount.path / path) for path in COLD[:16]]
+        assert {answer.result(timeout=60) for answer in answers} == {errno.ETIMEDOUT}
+    assert "--io-timeout" in os.getxattr(mount.path / COLD[0], LAST_ERROR).decode()
+    gate.set()
+
+
+def test_a_file_tells_its_last_failure(mounts: Mounts, server: FakeS3Server, tmp_path: Path) -> None:
+    """After a failure the file (until it is read well), the status and the log say what happened, and what to do."""
+    mount = mounts(server.endpoint_url)
+    path, other = mount.path / COLD[0], mount.path / COLD[1]
+    assert LAST_ERROR not in os.listxattr(path)
+    server.behaviours.append(for_kind("get_range", always(error(403, "AccessDenied"))))
+    assert errno_of(path) == errno.EACCES
+    told = os.getxattr(path, LAST_ERROR).decode()
+    assert "HTTP 403 AccessDenied" in told
+    assert "check --bucket" in told
+    assert mount.status()["last_error"] == told
+    assert told in [json.loads(line).get("reason") for line in (tmp_path / "vbnfs.log").read_text().splitlines()]
+    assert LAST_ERROR in os.listxattr(path)
+    assert LAST_ERROR not in os.listxattr(other)
+    server.behaviours.clear()
+    assert path.read_bytes() == FILES[COLD[0]][:]
+    assert LAST_ERROR not in os.listxattr(path)
+    with pytest.raises(OSError) as caught:  # noqa: PT011
+        os.getxattr(path, LAST_ERROR)
+    assert caught.value.errno == errno.ENODATA
