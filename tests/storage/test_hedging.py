@@ -155,7 +155,7 @@ async def test_the_last_failure_comes_out(
 
         async def open_later() -> None:
             await gate.wait_arrived()
-            await trio.sleep(5)
+            await trio.sleep(7)  # between the first stall and the next
             gate.open()
 
         nursery.start_soon(open_later)
