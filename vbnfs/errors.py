@@ -10,6 +10,7 @@
         ├── TransportError          EIO         no (whole) answer: refused, reset, truncated, DNS, TLS
         │   └── BusyError           EIO         503, 429, 5xx: the server asks for another try
         ├── BadReplyError           EIO         an answer that does not match the question
+        ├── MismatchError           EIO         a file that does not have the hash in its manifest
         ├── AccessDeniedError       EACCES      403
         ├── ObjectGoneError         ESTALE      404, or the version is not there any more
         └── DeadlineError           ETIMEDOUT   time ran out
@@ -63,6 +64,10 @@ class BusyError(TransportError):
 
 class BadReplyError(StorageError):
     """An answer that does not match the question: wrong range, length, version, or not parseable."""
+
+
+class MismatchError(StorageError):
+    """The bytes of a whole file do not have the hash that the manifest gives."""
 
 
 class AccessDeniedError(StorageError):

@@ -26,7 +26,15 @@ from cachetools import LRUCache, TTLCache
 from vbnfs.metrics import Metrics
 from vbnfs.objects import ByteRange, Content
 from vbnfs.storage.eviction import SegmentFile
-from vbnfs.storage.segment import BLOCK_BYTES, SEGMENT_BLOCKS, SEGMENT_BYTES, DamagedBlockError, Segment, checksum, flush
+from vbnfs.storage.segment import (
+    BLOCK_BYTES,
+    SEGMENT_BLOCKS,
+    SEGMENT_BYTES,
+    DamagedBlockError,
+    Segment,
+    checksum,
+    flush,
+)
 
 log = structlog.get_logger()
 
