@@ -1,7 +1,7 @@
 """What `vbnfs verify` does: files, folders or versions against the manifests' hashes, in a process of its own.
 
-It works on the cache directory, which mounts share: whether something is mounted makes no difference, but for paths in
-a mount, which tell the dataset by themselves. Mounts learn of what is found out within a few seconds.
+It works on the cache directory, which mounts share: whether something is mounted makes no difference, but for
+paths in a mount, which tell the dataset by themselves. Mounts learn of what is found out within a few seconds.
 """
 
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
@@ -13,7 +13,7 @@ from typing import Any, Final
 import trio
 
 from vbnfs.config import Config
-from vbnfs.dataset.catalog import Catalog, Release
+from vbnfs.dataset.catalog import Catalog
 from vbnfs.dataset.tree import DataNode, Directory, Node, Symlink, Tree, build_tree
 from vbnfs.errors import MountError, StorageError, UsageError
 from vbnfs.metrics import Metrics
@@ -88,39 +88,36 @@ async def verify(
     Raises a `StorageError` if it cannot be found out what there is, `UsageError` for a path that is not there.
     """
     prepare_cache_directory(config.cache_dir)
-    findings: list[Finding] = []
-    async with _reading(config) as (catalog, release, verifier, verdicts):
-        tree = build_tree(
-            release.manifests,
-            bucket=config.bucket,
-            default_version=release.choose(config.dataset_version),
-            readme=b"",
-        )
-        for path, node in _chosen(tree, paths):
-            finding = await _finding(path, node, catalog, verifier, verdicts, fetch=fetch)
-            if paths or finding.outcome not in {INCOMPLETE, NO_HASH}:
-                findings.append(finding)
-                tell(finding)
+    metrics, findings = Metrics(), list[Finding]()
+    async with make_client(config, metrics) as s3:
+        catalog = make_catalog(config, s3)
+        release = await catalog.load()
+        default = release.choose(config.dataset_version)
+        tree = build_tree(release.manifests, bucket=config.bucket, default_version=default, readme=b"")
+        chosen = list(_chosen(tree, paths))
+        async with _verifying(config, s3, metrics) as (verifier, verdicts):
+            for path, node in chosen:
+                finding = await _finding(path, node, catalog, verifier, verdicts, fetch=fetch)
+                if paths or finding.outcome not in {INCOMPLETE, NO_HASH}:
+                    findings.append(finding)
+                    tell(finding)
     return findings
 
 
 @asynccontextmanager
-async def _reading(config: Config) -> AsyncIterator[tuple[Catalog, Release, Verifier, Verdicts]]:
-    """What a mount has between the catalog and S3."""
-    metrics, scope = Metrics(), scope_of(config.endpoint_url)
-    async with make_client(config, metrics) as s3:
-        catalog = make_catalog(config, s3)
-        release = await catalog.load()
-        cache = BlockCache(config.cache_dir, scope=scope, metrics=metrics)
-        verdicts = Verdicts(config.cache_dir, scope=scope)
-        await trio.to_thread.run_sync(verdicts.refresh)
-        async with trio.open_nursery() as outer:
-            async with trio.open_nursery() as services:
-                source = _source(config, s3, cache, metrics, services)
-                outer.start_soon(source.keep_blocks)
-                yield catalog, release, Verifier(cache, source, verdicts, metrics=metrics, is_hasty=True), verdicts
-                services.cancel_scope.cancel()
-            source.close()
+async def _verifying(config: Config, s3: S3Client, metrics: Metrics) -> AsyncIterator[tuple[Verifier, Verdicts]]:
+    """What a mount has between its files and S3."""
+    scope = scope_of(config.endpoint_url)
+    cache = BlockCache(config.cache_dir, scope=scope, metrics=metrics)
+    verdicts = Verdicts(config.cache_dir, scope=scope)
+    await trio.to_thread.run_sync(verdicts.refresh)
+    async with trio.open_nursery() as outer:
+        async with trio.open_nursery() as services:
+            source = _source(config, s3, cache, metrics, services)
+            outer.start_soon(source.keep_blocks)
+            yield Verifier(cache, source, verdicts, metrics=metrics, is_hasty=True), verdicts
+            services.cancel_scope.cancel()
+        source.close()
 
 
 def _source(config: Config, s3: S3Client, cache: BlockCache, metrics: Metrics, nursery: trio.Nursery) -> BlockSource:
