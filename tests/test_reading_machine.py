@@ -16,7 +16,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
-import pytest
 import trio
 import trio.testing
 from hypothesis import settings
@@ -28,7 +27,6 @@ from tests.fakes.store import MemoryStore
 from tests.reading.bench import KIB, MIB, Bench, add, bench
 from vbnfs.errors import StorageError, TransportError
 from vbnfs.metrics import Metrics
-from vbnfs.reading import block_source
 from vbnfs.reading.file_reader import FileReader
 from vbnfs.storage.block_cache import FORMAT
 from vbnfs.storage.eviction import Evictor
@@ -38,6 +36,7 @@ SIZES: Final = (0, 1, 100_001, BLOCK_BYTES, BLOCK_BYTES + 1, 3 * BLOCK_BYTES - 1
 PLAIN: Final = [random.Random(f"plain {size}").randbytes(size) for size in SIZES]
 MOUNTS: Final = 2
 LIMIT_BYTES: Final = 3 * MIB  # less than all contents together: mounts evict, too
+MEMORY_BYTES: Final = 2 * MIB  # so that one block is remembered: the disk is asked, not the memory of what came last
 
 files = st.integers(0, len(SIZES) - 1)
 mounts = st.integers(0, MOUNTS - 1)
@@ -77,7 +76,9 @@ class Loop:
 
     async def _mounted(self, task_status: trio.TaskStatus[tuple[Bench, trio.Event]]) -> None:
         ended = trio.Event()
-        async with bench(self.directory, client=self.client, limit_bytes=LIMIT_BYTES, prefetch_gets=2) as floor:
+        async with bench(
+            self.directory, client=self.client, limit_bytes=LIMIT_BYTES, prefetch_gets=2, memory_bytes=MEMORY_BYTES
+        ) as floor:
             task_status.started((floor, ended))
             await self._unmount.wait()
         ended.set()
@@ -115,9 +116,6 @@ class ReadingMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.directory = Path(tempfile.mkdtemp(prefix="vbnfs-machine-"))
-        self.patch = pytest.MonkeyPatch()
-        # So that the disk is asked, and not the memory of what came last.
-        self.patch.setattr(block_source, "_RECENT_BYTES", BLOCK_BYTES)
         self.loop = Loop(self.directory)
         self.is_offline = False
 
@@ -128,7 +126,6 @@ class ReadingMachine(RuleBasedStateMachine):
                 self.check(0, 0, number, 0, len(plain) + 1)
         finally:
             self.loop.join()
-            self.patch.undo()
             shutil.rmtree(self.directory)
 
     def segment(self, number: int) -> Path:

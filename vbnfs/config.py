@@ -26,6 +26,7 @@ from vbnfs.errors import UsageError
 KIB: Final = 1 << 10
 MIB: Final = 1 << 20
 GIB: Final = 1 << 30
+LEAST_MEMORY_BYTES: Final = 16 * MIB  # a GET for a reader who reads on, and little more
 
 _UNITS: Final = {"": 1, "K": KIB, "M": MIB, "G": GIB, "T": 1 << 40, "P": 1 << 50}
 _BOOLEANS: Final = {
@@ -46,6 +47,8 @@ class Config:
     dataset_version: str | None
     cache_dir: Path
     cache_size_bytes: int
+    memory_limit_bytes: int
+    verify: str
     max_connections: int
     ranges_by: str
     io_timeout_seconds: float
@@ -67,6 +70,13 @@ def parse_size(text: str) -> int:
     size_bytes = int(Fraction(match[1]) * _UNITS[match[2]])
     if not MIB <= size_bytes < 1 << 63:
         raise ValueError("at least 1M and less than 8192P is wanted")
+    return size_bytes
+
+
+def _memory(text: str) -> int:
+    size_bytes = parse_size(text)
+    if size_bytes < LEAST_MEMORY_BYTES:
+        raise ValueError("at least 16M is wanted")
     return size_bytes
 
 
@@ -180,6 +190,11 @@ SETTINGS: Final = (
              default=platformdirs.user_cache_path("vbnfs")),
     _setting("cache_size", parse_size, "SIZE", "How much disk the cache may take.",
              field="cache_size_bytes", default="100G"),
+    _setting("memory_limit", _memory, "SIZE",
+             "How much memory blocks on their way and answers may take; at most half of what a cgroup allows.",
+             field="memory_limit_bytes", default="256M"),
+    _setting("verify", _matching("first-use|always", "first-use or always"), "WHEN",
+             "Check cached blocks when they are used for the first time, or always.", default="first-use"),
     _setting("max_connections", _connections, "N", "Connections to S3 at the most.", default=24),
     _setting("ranges_by", _matching("curl|httpx", "curl or httpx"), "LIBRARY",
              "curl or httpx: what fetches the ranges of files. httpx costs more, and works with proxies, too.",

@@ -14,6 +14,7 @@
         │   └── MismatchError       EIO         an answer to another question: wrong range, length, version
         ├── UntrustedServerError    EIO         a certificate that nobody vouches for
         ├── OfflineError            ENETUNREACH the server cannot be reached, or is not to be asked
+        ├── HashMismatchError       EIO         a file that does not have the hash in its manifest
         ├── AccessDeniedError       EACCES      403
         ├── ObjectGoneError         ESTALE      404, or the version is not there any more
         └── DeadlineError           ETIMEDOUT   time ran out
@@ -123,6 +124,10 @@ class OfflineError(StorageError):
 
     errno = errno.ENETUNREACH
     remedy = "what is cached can be read; for the rest connect to the network, or mount without --offline"
+
+
+class HashMismatchError(StorageError):
+    """The bytes of a whole file do not have the hash that the manifest gives."""
 
 
 class AccessDeniedError(StorageError):

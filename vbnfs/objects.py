@@ -42,11 +42,15 @@ class ByteRange:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """Immutable bytes: their name in the cache, their length, and an object version that holds them."""
+    """Immutable bytes: their name in the cache, their length, and an object version that holds them.
+
+    `file_hash` is the blake2b of all of them in lower-case hex, where a manifest tells it.
+    """
 
     content_id: str
     size_bytes: int
     source: ObjectVersion
+    file_hash: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

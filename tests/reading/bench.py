@@ -14,9 +14,12 @@ from vbnfs.metrics import Metrics
 from vbnfs.objects import Content, ObjectVersion
 from vbnfs.reading.block_source import BlockSource
 from vbnfs.reading.file_reader import FileReader
+from vbnfs.reading.memory import Memory
 from vbnfs.reading.prefetch import Prefetcher
+from vbnfs.reading.verification import Verifier
 from vbnfs.storage.block_cache import BlockCache
 from vbnfs.storage.eviction import Evictor
+from vbnfs.storage.verdicts import Verdicts
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 
@@ -30,15 +33,18 @@ class Bench:
     cache: BlockCache
     source: BlockSource
     prefetcher: Prefetcher
+    memory: Memory
+    verdicts: Verdicts
+    verifier: Verifier
     start_keeping: Callable[[], None]
 
-    def add(self, name: str, data: Data) -> Content:
+    def add(self, name: str, data: Data, *, file_hash: str | None = None) -> Content:
         """A content that the store has. The same name is the same content, as in another mount."""
-        return add(self.client.store, name, data)
+        return add(self.client.store, name, data, file_hash=file_hash)
 
     def open(self, content: Content) -> FileReader:
         """A file handle."""
-        return FileReader(content, self.cache, self.source, self.prefetcher)
+        return FileReader(content, self.cache, self.source, self.prefetcher, self.verdicts)
 
     async def settled(self) -> None:
         """Wait until nothing is on its way any more: neither advice, nor a GET, nor a block to the disk."""
@@ -47,9 +53,9 @@ class Bench:
             await trio.testing.wait_all_tasks_blocked(0.01)
 
 
-def add(store: MemoryStore, name: str, data: Data) -> Content:
+def add(store: MemoryStore, name: str, data: Data, *, file_hash: str | None = None) -> Content:
     version_id = store.put(name, data) if store.get(name) is None else store.get(name).version_id  # type: ignore[union-attr]
-    return Content(name, len(data), ObjectVersion(name, version_id))
+    return Content(name, len(data), ObjectVersion(name, version_id), file_hash)
 
 
 @asynccontextmanager
@@ -60,6 +66,7 @@ async def bench(
     limit_bytes: int = 100 * GIB,
     prefetch_gets: int = 4,
     keeps_blocks: bool = True,
+    memory_bytes: int = 256 * MIB,
 ) -> AsyncIterator[Bench]:
     """A mount without FUSE. It ends as the daemon does: services are cancelled, then all blocks are kept.
 
@@ -71,10 +78,15 @@ async def bench(
     evictor = Evictor(cache.directory, limit_bytes=limit_bytes, metrics=metrics)
     async with trio.open_nursery() as outer:
         async with trio.open_nursery() as services:
-            source = BlockSource(client, cache, evictor, nursery=services, prefetch_gets=lambda: prefetch_gets)
+            memory = Memory(memory_bytes)
+            gets = lambda: prefetch_gets  # noqa: E731
+            source = BlockSource(client, cache, evictor, nursery=services, prefetch_gets=gets, memory=memory)
             prefetcher = Prefetcher(cache, source, nursery=services)
+            verdicts = Verdicts(directory, scope="test")
+            verifier = Verifier(cache, source, verdicts, metrics=metrics)
             if keeps_blocks:
                 outer.start_soon(source.keep_blocks)
-            yield Bench(client, metrics, cache, source, prefetcher, lambda: outer.start_soon(source.keep_blocks))
+            start_keeping = lambda: outer.start_soon(source.keep_blocks)  # noqa: E731
+            yield Bench(client, metrics, cache, source, prefetcher, memory, verdicts, verifier, start_keeping)
             services.cancel_scope.cancel()
         source.close()

@@ -13,7 +13,6 @@ from tests.reading.bench import MIB, Bench, bench
 from vbnfs.errors import BadReplyError, ObjectGoneError, StorageError, TransportError
 from vbnfs.metrics import Metrics
 from vbnfs.objects import ByteRange, Content, ObjectVersion, Receive
-from vbnfs.reading import block_source
 from vbnfs.storage.block_cache import BlockCache
 from vbnfs.storage.segment import BLOCK_BYTES
 
@@ -392,7 +391,7 @@ async def test_memory_of_what_came_last_is_bounded(tmp_path: Path) -> None:
     """32 MiB, not the whole file: older blocks are the disk's, and would be fetched again without it."""
     async with bench(tmp_path) as floor:
         content = floor.add("a", DATA)
-        big = floor.add("b", bytes(block_source._RECENT_BYTES))
+        big = floor.add("b", bytes(32 * MIB))
         await floor.source.get(content, [0])
         for start in range(0, big.size_bytes // BLOCK_BYTES, 16):
             await floor.source.get(big, range(start, start + 16))

@@ -1,5 +1,6 @@
 """The cache keeps within its size: whom to delete, and that it is done in time and not twice."""
 
+import errno
 import fcntl
 import os
 import random
@@ -106,14 +107,30 @@ def test_scan_finds_segments_of_all_scopes_with_their_use_and_what_they_allocate
 
 
 def test_scan_deletes_temporary_files_of_the_dead_and_leaves_those_of_the_living(tmp_path: Path) -> None:
-    """An hour is more than any process needs between making a file and giving it its name."""
-    old = add_file(tmp_path, "aws/ab/.new-old", 10, used=time.time() - 7200)
-    young = add_file(tmp_path, "aws/ab/.new-young", 10, used=time.time() - 60)
+    """Who is about to give a file its name has it locked: without a lock its writer is gone, however young it is."""
+    dead = add_file(tmp_path, "aws/ab/.new-dead", 10, used=time.time())
+    living = add_file(tmp_path, "aws/ab/.new-living", 10, used=1)
     other = add_file(tmp_path, "aws/ab/.nfs0001", 10, used=1)
+    with open(living, "rb") as writer:
+        fcntl.flock(writer, fcntl.LOCK_EX)
+        assert list(scan(tmp_path)) == []
+    assert not dead.exists()
+    assert living.exists()
+    assert other.exists()
+
+
+def test_where_there_are_no_locks_temporary_files_go_by_age(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An hour is more than any process needs between making a file and giving it its name."""
+    old = add_file(tmp_path, ".new-old", 10, used=time.time() - 7200)
+    young = add_file(tmp_path, ".new-young", 10, used=time.time() - 60)
+
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
     assert list(scan(tmp_path)) == []
     assert not old.exists()
     assert young.exists()
-    assert other.exists()
 
 
 def test_scan_of_no_cache_is_empty(tmp_path: Path) -> None:

@@ -432,7 +432,7 @@ def test_a_segment_that_may_only_be_read_serves(tmp_path: Path, monkeypatch: pyt
         for _ in range(2):
             with pytest.raises(DamagedBlockError):
                 segment.read(block(1))
-        with pytest.raises(OSError, match="Bad file descriptor"):
+        with pytest.raises(OSError, match="Read-only file system"):
             segment.write(1, DATA[BLOCK_BYTES : 2 * BLOCK_BYTES])
 
 

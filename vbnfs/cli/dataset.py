@@ -22,10 +22,12 @@ from vbnfs.mount.daemon import make_catalog, make_client, scope_of
 from vbnfs.objects import Content, ObjectClient
 from vbnfs.reading.block_source import BlockSource
 from vbnfs.reading.file_reader import FileReader
+from vbnfs.reading.memory import Memory
 from vbnfs.reading.prefetch import Prefetcher
 from vbnfs.storage.block_cache import BlockCache
 from vbnfs.storage.eviction import Evictor
 from vbnfs.storage.retry import RetryingClient
+from vbnfs.storage.verdicts import Verdicts
 
 _ATTEMPTS: Final = 10
 _PIECE_BYTES: Final = 4 << 20  # a reader that goes on evenly is read ahead of, by several GETs at a time
@@ -113,13 +115,15 @@ async def reading(dataset: Dataset) -> AsyncIterator[ReadWhole]:
                 evictor,
                 nursery=services,
                 prefetch_gets=lambda: max(1, dataset.config.max_connections - 1),
+                memory=Memory(dataset.config.memory_limit_bytes),
             )
             outer.start_soon(source.keep_blocks)
             prefetcher = Prefetcher(dataset.cache, source, nursery=services)
+            verdicts = Verdicts(dataset.config.cache_dir, scope=scope_of(dataset.config.endpoint_url))
 
             async def read(file: DataFile) -> bytes:
                 content = await _content(dataset, file)
-                return await _whole(file, content, FileReader(content, dataset.cache, source, prefetcher))
+                return await _whole(file, content, FileReader(content, dataset.cache, source, prefetcher, verdicts))
 
             yield read
             services.cancel_scope.cancel()

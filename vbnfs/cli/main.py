@@ -375,6 +375,38 @@ def install_units(user: bool, root: Path, remove: bool) -> None:
 
 
 @cli.command(epilog=_EXIT_STATUS)
+@click.argument("paths", metavar="[PATH]...", nargs=-1, type=Path)
+@click.option("--fetch", is_flag=True, help="Fetch what is missing, and what is wrong once more.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@_settings("foreground", "allow_other", "refresh", "verify")
+def verify(paths: tuple[Path, ...], fetch: bool, as_json: bool, **options: Any) -> None:
+    """Hold cached files against the hashes in the manifests.
+
+    PATH is a file or folder in a mount, or in the dataset (ecephys_sessions, manifests/v0.5.0/...), or a dataset
+    version (0.5.0). Without any, all files that are completely cached are verified. A file that does not match is
+    dropped from the cache, and reads of it fail until it was fetched anew and is good.
+    """
+    from vbnfs.cli import verify as verifying  # noqa: PLC0415
+
+    config, inner = verifying.of_mount(_config(options), paths)
+    configure_logging(sys.stderr, level="critical", as_json=False)  # what matters is told below
+
+    def tell(finding: verifying.Finding) -> None:
+        detail = f": {finding.detail}" if finding.detail else ""
+        if not as_json:
+            click.echo(render.printable(f"{finding.outcome:<12} {finding.path}{detail}"))
+
+    findings = verifying.run(config, inner, fetch=fetch, tell=tell)
+    if as_json:
+        render.print_json([finding.as_json() for finding in findings])
+    else:
+        good = [finding for finding in findings if finding.outcome == verifying.GOOD]
+        size = render.size(sum(finding.size_bytes or 0 for finding in good))
+        click.echo(f"{len(good)} of {len(findings)} files good, {size}", err=True)
+    verifying.check(findings)
+
+
+@cli.command(epilog=_EXIT_STATUS)
 @click.argument("directory", type=Path, required=False)
 @click.option("--keep", is_flag=True, help="Leave the server and the mount running until Ctrl-C.")
 def demo(directory: Path | None, keep: bool) -> None:

@@ -339,5 +339,17 @@ def attributes_changed(inode: int) -> bytes:
 
     FUSE_NOTIFY_INVAL_INODE with a negative offset, which touches no page and so waits for no read in flight.
     """
+    return _inval_inode(inode, -1)
+
+
+def data_changed(inode: int) -> bytes:
+    """The notice that the kernel is to forget all pages of an inode.
+
+    Sending it waits until reads in flight of these pages are answered: not from the thread that answers them.
+    """
+    return _inval_inode(inode, 0)
+
+
+def _inval_inode(inode: int, offset: int) -> bytes:
     length = _OUT_HEADER.size + _INVAL_INODE_OUT.size
-    return _OUT_HEADER.pack(length, _NOTIFY_INVAL_INODE, 0) + _INVAL_INODE_OUT.pack(inode, -1, 0)
+    return _OUT_HEADER.pack(length, _NOTIFY_INVAL_INODE, 0) + _INVAL_INODE_OUT.pack(inode, offset, 0)

@@ -46,11 +46,13 @@ class Attributes:
         *,
         written: Callable[[Content], Awaitable[None]],
         public_url: Callable[[ObjectVersion], str],
+        verified: Callable[[Content], str],
     ) -> None:
         self._catalog = catalog
         self._cache = cache
         self._written = written
         self._public_url = public_url
+        self._verified = verified
         self._owner = (os.getuid(), os.getgid())
         self._entries: dict[tuple[int, bool], bytes] = {}  # made once, for ls -lR
         self._inodes: dict[str, int] = {}  # of the contents whose st_blocks the kernel may have
@@ -70,12 +72,12 @@ class Attributes:
     def content(self, node: DataNode) -> Content | None:
         """What a file consists of; None while its size is not known."""
         attributes = self._catalog.attributes(node.source)
-        return None if attributes is None else Content(node.content_id, attributes.size_bytes, node.source)
+        return None if attributes is None else _content(node, attributes)
 
     async def learn_content(self, node: DataNode) -> Content:
         """Like `content`; asks S3 for the size if need be. Raises a `StorageError`."""
         attributes = await self._catalog.attributes_of(node.source)
-        return Content(node.content_id, attributes.size_bytes, node.source)
+        return _content(node, attributes)
 
     def entry(self, node: Node, *, in_growing: bool) -> bytes:
         """The reply for `node`, met under a name; `in_growing` in a folder where names can turn up."""
@@ -103,6 +105,8 @@ class Attributes:
         }
         table = {f"user.vbnfs.{name}": constant(text) for name, text in told.items() if text is not None}
         table["user.vbnfs.cached"] = partial(self._cached_bytes, node)
+        if isinstance(node, DataNode):
+            table["user.vbnfs.verified"] = partial(self._verified_text, node)
         if isinstance(node, StaticNode):
             table["user.vbnfs.file_hash"] = partial(trio.to_thread.run_sync, _blake2b, node.data)
         elif node.file_hash is not None:
@@ -115,6 +119,11 @@ class Attributes:
         content = await self.learn_content(node)
         await self._written(content)  # what was read just now counts
         return str(await trio.to_thread.run_sync(self._cache.cached_bytes, content, abandon_on_cancel=True))
+
+    async def _verified_text(self, node: DataNode) -> str:
+        content = await self.learn_content(node)
+        await self._written(content)
+        return await trio.to_thread.run_sync(self._verified, content)
 
     def _seconds(self, node: Node) -> float:
         """How long a name stands for the node: a file of which S3 would not tell the size is asked for each time."""
@@ -154,6 +163,10 @@ class Attributes:
         if isinstance(node, Symlink):
             return ObjectAttributes(len(os.fsencode(node.target or "")), node.modified_ns)
         return ObjectAttributes(0, node.modified_ns)
+
+
+def _content(node: DataNode, attributes: ObjectAttributes) -> Content:
+    return Content(node.content_id, attributes.size_bytes, node.source, node.file_hash)
 
 
 def _blake2b(data: bytes) -> str:

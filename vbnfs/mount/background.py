@@ -20,10 +20,11 @@ import structlog
 import trio
 
 from vbnfs import errors
-from vbnfs.config import Config, load_supervisor
+from vbnfs.config import LEAST_MEMORY_BYTES, Config, load_supervisor
 from vbnfs.errors import MountError, UsageError, VbnfsError, the_reason
 from vbnfs.fuse.device import fusermount
 from vbnfs.logs import configure_logging
+from vbnfs.mount.cgroup import memory_limit_bytes
 from vbnfs.mount.daemon import Announce, Daemon
 from vbnfs.mount.notify import Notifier
 
@@ -59,7 +60,7 @@ def run_in_foreground(config: Config, mountpoint: Path, announce: Announce) -> N
     prepare_cache_directory(config.cache_dir)
     _raise_file_limit()
     configure_logging(sys.stderr, level=config.log_level, as_json=not config.foreground)
-    config = _below_the_kernels_timeout(config)
+    config = _within_the_cgroup(_below_the_kernels_timeout(config))
     try:
         notifier.status("asking which versions there are")
         trio.run(Daemon(config, mountpoint, notifier=notifier).serve, announce)
@@ -164,6 +165,16 @@ def _below_the_kernels_timeout(config: Config) -> Config:
     seconds = strictest * _PART_OF_KERNELS_TIMEOUT
     log.warning("--io-timeout lowered: the kernel (fs.fuse.*_request_timeout) waits no longer", seconds=seconds)
     return replace(config, io_timeout_seconds=seconds)
+
+
+def _within_the_cgroup(config: Config) -> Config:
+    """Half of what the control group allows at the most: the rest is for the tree, and for pages on their way."""
+    allowed = memory_limit_bytes()
+    if allowed is None or config.memory_limit_bytes <= allowed // 2:
+        return config
+    limit_bytes = max(LEAST_MEMORY_BYTES, allowed // 2)
+    log.warning("--memory-limit lowered: the control group allows no more", limit_bytes=limit_bytes, allowed=allowed)
+    return replace(config, memory_limit_bytes=limit_bytes)
 
 
 def _sysctl_seconds(name: str) -> int:

@@ -12,7 +12,7 @@ import itertools
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Set
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -32,7 +32,7 @@ from vbnfs.dataset.readme import readme
 from vbnfs.dataset.tree import Tree, build_tree
 from vbnfs.errors import MountError
 from vbnfs.fuse.device import Device, open_mount, option
-from vbnfs.fuse.protocol import attributes_changed
+from vbnfs.fuse.protocol import attributes_changed, data_changed
 from vbnfs.fuse.server import Server
 from vbnfs.metrics import Metrics
 from vbnfs.mount import control
@@ -41,10 +41,12 @@ from vbnfs.mount.mountpoint import MountEntry, detach, find_mount
 from vbnfs.mount.notify import Notifier
 from vbnfs.mount.operations import FileSystem
 from vbnfs.mount.own_files import FOR_OTHERS, OwnFiles
-from vbnfs.objects import ObjectClient
+from vbnfs.objects import Content, ObjectClient
 from vbnfs.reading.block_source import BlockSource
 from vbnfs.reading.file_reader import FileReader
+from vbnfs.reading.memory import Memory
 from vbnfs.reading.prefetch import Prefetcher
+from vbnfs.reading.verification import Verifier, describe
 from vbnfs.storage.block_cache import BlockCache
 from vbnfs.storage.breaker import BreakerClient
 from vbnfs.storage.eviction import Evictor
@@ -53,6 +55,7 @@ from vbnfs.storage.pacing import PacedClient
 from vbnfs.storage.resolver import ApartResolver
 from vbnfs.storage.retry import RetryingClient
 from vbnfs.storage.s3 import S3Client, aws_base, object_url
+from vbnfs.storage.verdicts import Verdicts
 
 log = structlog.get_logger()
 
@@ -161,7 +164,10 @@ class Daemon:
         self, s3: BreakerClient, catalog: Catalog, tree: Tree, services: trio.Nursery
     ) -> tuple[BlockSource, FileSystem]:
         config, metrics = self.config, self.metrics
-        cache = BlockCache(config.cache_dir, scope=scope_of(config.endpoint_url), metrics=metrics)
+        scope, always = scope_of(config.endpoint_url), config.verify == "always"
+        cache = BlockCache(config.cache_dir, scope=scope, metrics=metrics, verify_always=always)
+        verdicts = Verdicts(config.cache_dir, scope=scope)
+        verdicts.refresh()
         evictor = Evictor(
             cache.directory, limit_bytes=config.cache_size_bytes, metrics=metrics, on_look=cache.take_stock
         )
@@ -172,29 +178,47 @@ class Daemon:
                 for inode in attributes.refresh():
                     self._device.notify(attributes_changed(inode))
 
+        def when_kept(contents: Set[Content]) -> None:
+            refresh_attributes()
+            for content in contents:
+                verifier.notice(content)
+
+        def forget_pages(content_id: str) -> None:  # in a thread
+            inode = file_system.inode_of(content_id)
+            if self._device is not None and inode is not None:
+                self._device.notify(data_changed(inode))
+
+        def open_reader(content: Content) -> FileReader:
+            verifier.notice_opened(content)
+            return FileReader(content, cache, source, prefetcher, verdicts)
+
         source = BlockSource(
             client,
             cache,
             evictor,
             nursery=services,
             prefetch_gets=lambda: paced.pace.prefetches,
-            on_kept=refresh_attributes,
+            memory=Memory(config.memory_limit_bytes),
+            on_kept=when_kept,
         )
+        verifier = Verifier(cache, source, verdicts, metrics=metrics, on_mismatch=forget_pages)
         public_url = partial(object_url, aws_base(config.bucket, config.region))
-        attributes = Attributes(catalog, cache, written=source.written, public_url=public_url)
+        verified = partial(describe, cache, verdicts)
+        attributes = Attributes(catalog, cache, written=source.written, public_url=public_url, verified=verified)
         prefetcher = Prefetcher(cache, source, nursery=services)
         file_system = FileSystem(
             tree=tree,
             catalog=catalog,
             attributes=attributes,
-            open_reader=partial(FileReader, cache=cache, source=source, prefetcher=prefetcher),
+            open_reader=open_reader,
             own_file=self._own_files().place_for,
             evictor=evictor,
             metrics=metrics,
             io_timeout_seconds=config.io_timeout_seconds,
         )
         services.start_soon(s3.watch)
-        services.start_soon(_keep_house, cache, evictor, refresh_attributes)
+        services.start_soon(_keep_house, cache, evictor, verifier, refresh_attributes)
+        services.start_soon(verifier.run)
         return source, file_system
 
     def _own_files(self) -> OwnFiles:
@@ -358,11 +382,13 @@ class Daemon:
         )
 
 
-async def _keep_house(cache: BlockCache, evictor: Evictor, on_look: Callable[[], None]) -> None:
-    """Look at the cache now and then: for usage that others cause, and for files that others evicted."""
+async def _keep_house(cache: BlockCache, evictor: Evictor, verifier: Verifier, on_look: Callable[[], None]) -> None:
+    """Look at the cache now and then: for usage that others cause, and for files that others evicted or condemned."""
     for tick in itertools.count():
         if tick % _TICKS_BETWEEN_LOOKS == 0:
             await trio.to_thread.run_sync(evictor.look)
             on_look()
         await trio.to_thread.run_sync(cache.forget_deleted)
+        await trio.to_thread.run_sync(cache.flush)
+        await verifier.refresh()
         await trio.sleep(_HOUSEKEEPING_SECONDS)

@@ -86,6 +86,11 @@ class FileSystem:
         """What the cache takes on the disk, as far as it is known."""
         return self._evictor.usage_bytes
 
+    def inode_of(self, content_id: str) -> int | None:
+        """The inode that has this content, if there is one. Looks at all of them."""
+        nodes = self._tree.nodes.values()
+        return next((n.inode for n in nodes if isinstance(n, DataNode) and n.content_id == content_id), None)
+
     # Failures
 
     def errno_of(self, request: str, error: Exception) -> int:

@@ -10,10 +10,12 @@ Who the tasks are, and what they share:
 `_pending` has every block that is on its way, from the decision to fetch it until it is on the disk. Between
 the look-up in it and the insertion there is no await: that makes a GET single-flight. `_recent` has what came
 last, for readers that looked at the disk before the block was there, and for a disk that takes nothing.
+
+A GET begins when there is room in memory for all of its blocks; a block's room is free again when it is on the disk.
 """
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -23,13 +25,14 @@ from cachetools import LRUCache
 
 from vbnfs.errors import BadReplyError, StorageError, VbnfsError
 from vbnfs.objects import BlockKey, ByteRange, Content, ObjectClient
+from vbnfs.reading.memory import Budget, Memory
 from vbnfs.reading.planner import plan_gets
 from vbnfs.storage.block_cache import BlockCache, block_range
 from vbnfs.storage.eviction import Evictor
+from vbnfs.storage.segment import BLOCK_BYTES
 
 log = structlog.get_logger()
 
-_RECENT_BYTES: Final = 32 << 20
 _QUEUED_BLOCKS: Final = 64  # 16 MiB on their way to the disk; then GETs wait for it
 _BLOCKS_A_WRITE: Final = 32
 _LAST_WRITE_SECONDS: Final = 5.0
@@ -37,12 +40,18 @@ _LAST_WRITE_SECONDS: Final = 5.0
 
 @dataclass(eq=False, slots=True)
 class _Get:
-    """A GET of neighbouring blocks, and who waits for them. `is_begun` once it has a task."""
+    """A GET of neighbouring blocks, and who waits for them. `is_begun` once it has a task, `has_room` in memory."""
 
     content: Content
     indices: range
     blocks: "list[_PendingBlock]" = field(default_factory=list)
     is_begun: bool = False
+    has_room: bool = False
+
+    @property
+    def needs_bytes(self) -> int:
+        """Room for its blocks, and for one that is being put together."""
+        return (len(self.indices) + 1) * BLOCK_BYTES
 
 
 @dataclass(eq=False, slots=True)
@@ -59,7 +68,7 @@ class BlockSource:
     """Blocks that the disk does not have, from `client`.
 
     `nursery` outlives all reads. At most `prefetch_gets()` GETs that nobody waits for run at a time; the rest of
-    the connections are left to readers. `on_kept` is called each time that blocks were written.
+    the connections are left to readers. `on_kept` is told the contents of which blocks were written, each time.
     """
 
     def __init__(
@@ -70,7 +79,8 @@ class BlockSource:
         *,
         nursery: trio.Nursery,
         prefetch_gets: Callable[[], int],
-        on_kept: Callable[[], None] = lambda: None,
+        memory: Memory,
+        on_kept: Callable[[Set[Content]], None] = lambda contents: None,
     ) -> None:
         self._on_kept = on_kept
         self._client = client
@@ -78,7 +88,8 @@ class BlockSource:
         self._evictor = evictor
         self._nursery = nursery
         self._pending: dict[BlockKey, _PendingBlock] = {}
-        self._recent: LRUCache[BlockKey, bytes] = LRUCache(_RECENT_BYTES, getsizeof=len)
+        self._memory = memory
+        self._recent: LRUCache[BlockKey, bytes] = LRUCache(memory.recent_bytes, getsizeof=len)
         self._prefetch_gets = prefetch_gets
         self._prefetching = 0
         self._waiting: deque[_Get] = deque()
@@ -91,7 +102,12 @@ class BlockSource:
     def room_bytes(self) -> int:
         """How far ahead of a reader to fetch, at most: what comes has to be there still when it is read."""
         on_disk = self._evictor.limit_bytes // 4 if self._is_kept else 0
-        return max(_RECENT_BYTES // 2, on_disk)
+        return max(self._memory.recent_bytes // 2, on_disk)
+
+    @property
+    def answers(self) -> Budget:
+        """The memory for readers that wait for blocks."""
+        return self._memory.answers
 
     @property
     def is_busy(self) -> bool:
@@ -123,6 +139,11 @@ class BlockSource:
         self._waiting.extend(self._new_gets(content, wanted))
         self._begin_prefetches()
 
+    def forget(self, content_id: str) -> None:
+        """Do not remember what came last of a content: it is wrong."""
+        for key in [key for key in self._recent if key.content_id == content_id]:
+            del self._recent[key]
+
     def close(self) -> None:
         """No more blocks will come: `keep_blocks` returns when all that came are on the disk."""
         self._to_disk.close()
@@ -148,9 +169,10 @@ class BlockSource:
                     break
             await trio.to_thread.run_sync(self._write, batch)
             for content, index, _ in batch:
-                self._pending.pop(BlockKey(content.content_id, index), None)
+                self._done_with(BlockKey(content.content_id, index))
             self._written.unpark_all()
-            self._on_kept()
+            self._begin_prefetches()
+            self._on_kept({content for content, _, _ in batch})
 
     def _is_on_its_way(self, key: BlockKey) -> bool:
         return key in self._pending or key in self._recent
@@ -170,12 +192,18 @@ class BlockSource:
             self._nursery.start_soon(self._run_get, get)
 
     def _begin_prefetches(self) -> None:
+        """As many as connections and memory allow; a quarter of either is left to readers, or nearly so."""
+        room = self._memory.blocks
         while self._waiting and self._prefetching < self._prefetch_gets():
-            get = self._waiting.popleft()
+            get = self._waiting[0]
             if not get.is_begun:
+                get.has_room = room.try_take(get.needs_bytes, leave_bytes=room.limit_bytes // 4)
+                if not get.has_room:
+                    return
                 get.is_begun = True
                 self._prefetching += 1
                 self._nursery.start_soon(self._run_prefetch, get)
+            self._waiting.popleft()
 
     async def _run_prefetch(self, get: _Get) -> None:
         try:
@@ -196,6 +224,9 @@ class BlockSource:
         whole = ByteRange(start.start, stop.stop)
         failure: VbnfsError = StorageError(f"{get.content.source}: the mount is going away")
         try:
+            if not get.has_room:
+                await self._memory.blocks.take(get.needs_bytes)
+                get.has_room = True
             size_bytes = get.content.size_bytes
             await self._client.get_range(get.content.source, whole, size_bytes=size_bytes, receive=receive)
             failure = BadReplyError(f"{get.content.source}: fewer bytes than were asked for")
@@ -206,6 +237,9 @@ class BlockSource:
             failure = StorageError(f"{get.content.source}: {error!r}")
         finally:
             self._fail_rest(get, failure)
+            if get.has_room:
+                self._memory.blocks.give_back(BLOCK_BYTES)
+            self._begin_prefetches()
 
     async def _arrive(self, get: _Get, index: int, data: bytes) -> None:
         pending = get.blocks[index - get.indices[0]]
@@ -224,7 +258,16 @@ class BlockSource:
             if pending.data is None:
                 pending.error = failure
                 pending.settled.set()
-                self._pending.pop(BlockKey(get.content.content_id, index), None)
+                self._done_with(BlockKey(get.content.content_id, index))
+
+    def _done_with(self, key: BlockKey) -> None:
+        """A block is on the disk, cannot be kept, or has failed: nobody else will wait for it here."""
+        pending = self._pending.pop(key, None)
+        if pending is not None:
+            get = pending.get
+            get.blocks[key.index - get.indices[0]] = _PendingBlock(get, data=b"")  # lets go of the bytes
+            if get.has_room:
+                self._memory.blocks.give_back(BLOCK_BYTES)
 
     def _write(self, batch: Sequence[tuple[Content, int, bytes]]) -> None:
         for content, index, data in batch:

@@ -8,16 +8,25 @@ from vbnfs.reading.planner import AccessPattern, blocks_of
 from vbnfs.reading.prefetch import Prefetcher
 from vbnfs.storage.block_cache import BlockCache, block_range
 from vbnfs.storage.segment import BLOCK_BYTES
+from vbnfs.storage.verdicts import Verdicts
 
 
 class FileReader:
-    """Reads one content for one file handle."""
+    """Reads one content for one file handle, unless `verdicts` refuse it."""
 
-    def __init__(self, content: Content, cache: BlockCache, source: BlockSource, prefetcher: Prefetcher) -> None:
+    def __init__(
+        self,
+        content: Content,
+        cache: BlockCache,
+        source: BlockSource,
+        prefetcher: Prefetcher,
+        verdicts: Verdicts,
+    ) -> None:
         self._content = content
         self._cache = cache
         self._source = source
         self._prefetcher = prefetcher
+        self._verdicts = verdicts
         self._pattern = AccessPattern()
         self._advised = ByteRange(0, 0)
 
@@ -26,6 +35,7 @@ class FileReader:
         wanted = self._wanted(offset, size)
         if not wanted:
             return b""
+        self._verdicts.refuse(self._content)
         data = self._cache.read_nowait(self._content, wanted)
         if data is None:
             raise trio.WouldBlock
@@ -39,8 +49,14 @@ class FileReader:
         except trio.WouldBlock:
             wanted = self._wanted(offset, size)
         self._advise(wanted)
-        data = await self._from_disk(wanted)
-        return await self._from_source(wanted) if data is None else data
+        data: bytes | memoryview | None = await self._from_disk(wanted)
+        if data is None:
+            # Whole blocks, what is cut out of them, and the answer that it is joined to.
+            needed_bytes = len(blocks_of(wanted)) * BLOCK_BYTES + 2 * len(wanted)
+            async with self._source.answers.holding(needed_bytes):
+                data = await self._from_source(wanted)
+        self._verdicts.refuse(self._content)  # what has been found out while this waited
+        return data
 
     def _wanted(self, offset: int, size: int) -> ByteRange:
         return ByteRange(offset, offset + size).clip(self._content.size_bytes)

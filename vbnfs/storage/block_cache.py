@@ -10,25 +10,39 @@ Methods without `_nowait` may wait for the disk: call them from a thread. All of
 thread.
 """
 
+import errno
+import resource
 import threading
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, TypedDict
 
 import structlog
 import trio
-from cachetools import LRUCache
+from cachetools import LRUCache, TTLCache
 
 from vbnfs.metrics import Metrics
 from vbnfs.objects import ByteRange, Content
 from vbnfs.storage.eviction import SegmentFile
-from vbnfs.storage.segment import BLOCK_BYTES, SEGMENT_BLOCKS, SEGMENT_BYTES, DamagedBlockError, Segment
+from vbnfs.storage.segment import (
+    BLOCK_BYTES,
+    SEGMENT_BLOCKS,
+    SEGMENT_BYTES,
+    DamagedBlockError,
+    Segment,
+    checksum,
+    flush,
+)
 
 log = structlog.get_logger()
 
 FORMAT: Final = "blocks-v1"
 _OPEN_SEGMENTS: Final = 256  # 64 GiB in reach without an open(2), well below the usual limit of 1,024 files
+_PART_OF_FILE_LIMIT: Final = 4  # where fewer files may be open: connections and mappings need some, too
+_TOLD_AGAIN_SECONDS: Final = 600.0
+_NO_DESCRIPTORS: Final = frozenset({errno.EMFILE, errno.ENFILE})
 
 _Name = tuple[str, int]  # content id, segment number
 
@@ -39,17 +53,24 @@ class _Shape(TypedDict):
 
 
 class BlockCache:
-    """The blocks below `directory` (which holds the other scopes, too) that came from `scope`."""
+    """The blocks below `directory` (which holds the other scopes, too) that came from `scope`.
 
-    def __init__(self, directory: Path, *, scope: str, metrics: Metrics) -> None:
+    A block is checked when this process uses it for the first time; `verify_always`, each time that it is read.
+    """
+
+    def __init__(self, directory: Path, *, scope: str, metrics: Metrics, verify_always: bool = False) -> None:
         self.directory = directory / FORMAT
         self._scope_directory = self.directory / scope
         self._metrics = metrics
-        self._lock = threading.Lock()  # protects _open and _changed; held for no system call
-        self._open: LRUCache[_Name, Segment] = LRUCache(_OPEN_SEGMENTS)
+        self._verify_always = verify_always
+        self._lock = threading.Lock()  # protects _open, _unflushed, _told and _changed; held for no system call
+        self._open: LRUCache[_Name, Segment] = LRUCache(_most_open_segments())
+        self._unflushed: set[_Name] = set()
         self._allocated: Counter[str] = Counter()  # by content id; as it was looked last, and what was put since
         self._changed: set[str] = set()  # of what `allocated_bytes` tells
-        self._told: str | None = None  # why blocks cannot be kept: a full disk is told of once, not for each
+        # Why blocks cannot be kept or read: a full disk is told of once, not for each.
+        self._told: TTLCache[str | None, None] = TTLCache(64, ttl=_TOLD_AGAIN_SECONDS)
+        self._is_failing = False
 
     def read_nowait(self, content: Content, byte_range: ByteRange) -> memoryview | None:
         """Like `read`, but raises `trio.WouldBlock` where the disk, or a first check, might take time."""
@@ -60,7 +81,7 @@ class BlockCache:
         part = _within(byte_range, number)
         if not segment.is_at_hand(part):
             raise trio.WouldBlock
-        return segment.read(part)
+        return self._read_segment(content, number, part)
 
     def read(self, content: Content, byte_range: ByteRange) -> memoryview | None:
         """A non-empty range of a content, verified; None if a block of it is not here.
@@ -90,13 +111,49 @@ class BlockCache:
             segment.write(local, data)
         except OSError as error:
             self._metrics.cache_write_errors += 1
-            self._tell_once("blocks cannot be kept", error)
+            self._is_failing = True
+            self._let_go_of_descriptors(error)
+            self._tell_once("blocks cannot be kept; reads go on without", error)
             return 0
-        self._told = None
+        if self._is_failing:
+            self._is_failing = False
+            log.info("blocks are kept again")
         self._allocated[content.content_id] += len(data)
         with self._lock:
             self._changed.add(content.content_id)
+            self._unflushed.add(name)
         return len(data)
+
+    def flush(self) -> None:
+        """Have the disk take what was put by now: a power cut costs what was put since, and no more."""
+        with self._lock:
+            unflushed, self._unflushed = self._unflushed, set()
+        for name in unflushed:
+            with suppress(OSError):  # evicted; a disk that fails is told of where blocks are read and written
+                flush(self._path(name))
+
+    def checked_block(self, content: Content, index: int) -> bytes | None:
+        """A block that is read from the disk and checked now; None if it is not here, or damaged."""
+        number = index // SEGMENT_BLOCKS
+        part = _within(block_range(content, index), number)
+        data = self._read_segment(content, number, part, is_checked_now=True)
+        return None if data is None else bytes(data)
+
+    def records(self, content: Content) -> list[bytes | None]:
+        """The checksum with which each block is kept; None for those that are not here."""
+        return [record for number in _numbers(content) for record in self._records(content, number)]
+
+    def record_of(self, content: Content, index: int, data: bytes) -> bytes:
+        """The checksum with which a block of these bytes is kept."""
+        number, local = divmod(index, SEGMENT_BLOCKS)
+        return checksum(_shape(content, number)["identity"], local, data)
+
+    def drop(self, content: Content) -> None:
+        """Delete all that is kept of a content. Who has a segment open goes on reading it, until `forget_deleted`."""
+        for number in _numbers(content):
+            with suppress(OSError):  # not there, or it cannot be deleted: then nothing can be kept either
+                self._path((content.content_id, number)).unlink()
+        self.forget_deleted()
 
     def cached_bytes(self, content: Content) -> int:
         """How many bytes of a content are here."""
@@ -130,16 +187,29 @@ class BlockCache:
             if not segment.is_whole:
                 self._forget(name, segment)
 
-    def _read_segment(self, content: Content, number: int, part: ByteRange) -> memoryview | None:
+    def _read_segment(
+        self, content: Content, number: int, part: ByteRange, *, is_checked_now: bool = False
+    ) -> memoryview | None:
         try:
             segment = self._segment(content, number)
-            return None if segment is None else segment.read(part)
+            if segment is None:
+                return None
+            return segment.read_checked(part) if is_checked_now or self._verify_always else segment.read(part)
         except DamagedBlockError as error:
             self._metrics.corrupt_blocks += 1
             log.warning("cached block damaged; fetching it again", reason=str(error))
         except OSError as error:
             self._tell_once("cache cannot be read; fetching instead", error)
+            self._let_go_of_descriptors(error)
         return None
+
+    def _records(self, content: Content, number: int) -> list[bytes | None]:
+        count = -(-_shape(content, number)["data_bytes"] // BLOCK_BYTES)
+        with suppress(OSError):
+            segment = self._segment(content, number)
+            if segment is not None and segment.is_whole:
+                return segment.records()
+        return [None] * count
 
     def _holds(self, content: Content, index: int) -> bool:
         number, local = divmod(index, SEGMENT_BLOCKS)
@@ -150,9 +220,18 @@ class BlockCache:
             return False
 
     def _tell_once(self, event: str, error: OSError) -> None:
-        if error.strerror != self._told:
-            self._told = error.strerror
+        with self._lock:
+            is_news = error.strerror not in self._told
+            self._told[error.strerror] = None
+        if is_news:
             log.warning(event, reason=str(error))
+
+    def _let_go_of_descriptors(self, error: OSError) -> None:
+        """Where no file can be opened any more, connections to S3 matter more than open segments."""
+        if error.errno in _NO_DESCRIPTORS:
+            with self._lock:
+                let_go, self._open = self._open, LRUCache(self._open.maxsize)
+            del let_go
 
     def _held_bytes(self, content: Content, number: int) -> int:
         try:
@@ -189,6 +268,12 @@ class BlockCache:
     def _path(self, name: _Name) -> Path:
         content_id, number = name
         return self._scope_directory / content_id[:2] / f"{content_id}.{number}"
+
+
+def _most_open_segments() -> int:
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    unlimited = limit == resource.RLIM_INFINITY
+    return _OPEN_SEGMENTS if unlimited else max(1, min(_OPEN_SEGMENTS, limit // _PART_OF_FILE_LIMIT))
 
 
 def _numbers(content: Content) -> range:

@@ -11,7 +11,6 @@ open goes on reading the bytes that it verified.
 import fcntl
 import os
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -21,13 +20,12 @@ from typing import Final
 import structlog
 
 from vbnfs.metrics import Metrics
-from vbnfs.storage.segment import TEMPORARY_PREFIX
+from vbnfs.storage.segment import TEMPORARY_PREFIX, remove_abandoned
 
 log = structlog.get_logger()
 
 _LOOK_AGAIN: Final = 0.005  # of the limit: 8 processes that all write stay within 4 % of it
 _LOW_WATER: Final = 0.95  # evicted down to this part of the limit, so that it is not done for every block
-_ABANDONED_SECONDS: Final = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +60,8 @@ def scan(directory: Path) -> Iterator[SegmentFile]:
                 status = path.lstat()
                 if not name.startswith("."):
                     yield SegmentFile(path, status.st_blocks * 512, status.st_mtime_ns)
-                elif name.startswith(TEMPORARY_PREFIX) and time.time() - status.st_mtime > _ABANDONED_SECONDS:
-                    path.unlink()
+                elif name.startswith(TEMPORARY_PREFIX):
+                    remove_abandoned(path)
 
 
 class Evictor:

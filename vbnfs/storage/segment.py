@@ -16,6 +16,7 @@ short is never made longer: it would show holes where there were verified bytes.
 """
 
 import errno
+import fcntl
 import mmap
 import os
 import tempfile
@@ -38,16 +39,17 @@ TABLE_BYTES: Final = SEGMENT_BLOCKS * _RECORD_BYTES
 _NO_RECORD: Final = bytes(_RECORD_BYTES)
 _POPULATE_READ: Final = 22  # MADV_POPULATE_READ, include/uapi/asm-generic/mman-common.h; Python has no name for it
 _MAPPED_BYTES: Final = 64 << 10  # making a mapping costs 8 µs: as much as copying so many bytes
+_ABANDONED_SECONDS: Final = 3600.0
 _TOUCH_SECONDS: Final = 60.0  # st_mtime, by which eviction chooses, is at most so old for a segment in use
 
 
 class Segment:
     """One open segment file. Any thread may read and write; the descriptor is closed with the last user."""
 
-    def __init__(self, path: Path, descriptor: int, *, identity: str, data_bytes: int) -> None:
+    def __init__(self, path: Path, opened: "_Opened", *, identity: str, data_bytes: int) -> None:
         self.path = path
-        self._descriptor = descriptor
-        self._seed = xxhash.xxh3_64_intdigest(identity.encode())
+        self._descriptor, self._is_writable = opened
+        self._identity = identity
         self._data_bytes = data_bytes
         self._verified = bytearray(SEGMENT_BLOCKS)
         self._touched = -_TOUCH_SECONDS
@@ -59,11 +61,11 @@ class Segment:
         `identity` names content and segment number. Raises `OSError`; a symbolic link is never followed.
         """
         try:
-            descriptor = _open(path)
+            opened = _open(path)
         except FileNotFoundError:
             return None
-        segment = cls(path, descriptor, identity=identity, data_bytes=data_bytes)
-        return segment if os.fstat(descriptor).st_size >= TABLE_BYTES + data_bytes else None
+        segment = cls(path, opened, identity=identity, data_bytes=data_bytes)
+        return segment if os.fstat(opened[0]).st_size >= TABLE_BYTES + data_bytes else None
 
     @classmethod
     def create(cls, path: Path, *, identity: str, data_bytes: int) -> "Segment":
@@ -78,8 +80,11 @@ class Segment:
             _unlink_if_shorter(path, TABLE_BYTES + data_bytes)
             descriptor, temporary = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, dir=path.parent)
             try:
+                with suppress(OSError):  # where there are no locks, `remove_abandoned` goes by age
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 os.ftruncate(descriptor, TABLE_BYTES + data_bytes)
-                with suppress(FileExistsError):  # another process was first: its file serves as well
+                # Another process was first: its file serves as well. Or it took ours, not locked yet, for abandoned.
+                with suppress(FileExistsError, FileNotFoundError):
                     os.link(temporary, path, follow_symlinks=False)
             finally:
                 os.close(descriptor)
@@ -111,6 +116,23 @@ class Segment:
         self._touch()
         return self._view(TABLE_BYTES + byte_range.start, len(byte_range))
 
+    def read_checked(self, byte_range: ByteRange) -> memoryview | None:
+        """Like `read`, but every block of the range is read and checked now: the very bytes that are returned.
+
+        So what happens to the file afterwards, or happened since the first check, does not matter.
+        """
+        blocks = _blocks(byte_range)
+        parts: list[bytes] = []
+        for index in blocks:
+            data = self._checked(index)
+            if data is None:
+                return None
+            parts.append(data)
+        self._touch()
+        start = byte_range.start - blocks.start * BLOCK_BYTES
+        whole = parts[0] if len(parts) == 1 else b"".join(parts)
+        return memoryview(whole)[start : start + len(byte_range)]
+
     def holds(self, index: int) -> bool:
         """Whether a block is recorded. Its bytes are not looked at."""
         return self._record(index) != _NO_RECORD
@@ -124,41 +146,49 @@ class Segment:
 
     def write(self, index: int, data: bytes) -> None:
         """Store a block of a segment that `is_whole`: its bytes first, its record after. Raises `OSError`."""
+        if not self._is_writable:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(self.path))
         offset = TABLE_BYTES + index * BLOCK_BYTES
         view = memoryview(data)
         while view:
             written = os.pwrite(self._descriptor, view, offset)
             view, offset = view[written:], offset + written
-        os.pwrite(self._descriptor, self._checksum(index, data), index * _RECORD_BYTES)
+        os.pwrite(self._descriptor, checksum(self._identity, index, data), index * _RECORD_BYTES)
+
+    def records(self) -> list[bytes | None]:
+        """The checksum of each block; None for those that are not here."""
+        count = -(-self._data_bytes // BLOCK_BYTES)
+        table = os.pread(self._descriptor, count * _RECORD_BYTES, 0).ljust(count * _RECORD_BYTES, b"\0")
+        records = (table[at : at + _RECORD_BYTES] for at in range(0, len(table), _RECORD_BYTES))
+        return [None if record == _NO_RECORD else record for record in records]
 
     def held_bytes(self) -> int:
         """How many of the data's bytes are recorded."""
-        table = os.pread(self._descriptor, TABLE_BYTES, 0)
-        records = (table[at : at + _RECORD_BYTES] for at in range(0, len(table), _RECORD_BYTES))
-        return sum(self._block_bytes(i) for i, record in enumerate(records) if record != _NO_RECORD)
+        return sum(self._block_bytes(i) for i, record in enumerate(self.records()) if record is not None)
 
     def _verify(self, index: int) -> bool:
+        return self._checked(index) is not None
+
+    def _checked(self, index: int) -> bytes | None:
+        """A block that matches its record; None if there is no record."""
         record = self._record(index)
         if record == _NO_RECORD:
-            return False
+            return None
         # Read, not mapped: the file may be cut short while the checksum is being computed.
         data = os.pread(self._descriptor, self._block_bytes(index), TABLE_BYTES + index * BLOCK_BYTES)
-        if self._checksum(index, data) != record:
+        if checksum(self._identity, index, data) != record:
+            self._verified[index] = 0
             with suppress(OSError):  # a read-only cache stays as it is
                 os.pwrite(self._descriptor, _NO_RECORD, index * _RECORD_BYTES)
             raise DamagedBlockError(f"{self.path}: block {index} does not match its checksum")
         self._verified[index] = 1
-        return True
+        return data
 
     def _record(self, index: int) -> bytes:
         return os.pread(self._descriptor, _RECORD_BYTES, index * _RECORD_BYTES).ljust(_RECORD_BYTES, b"\0")
 
     def _block_bytes(self, index: int) -> int:
         return max(0, min(BLOCK_BYTES, self._data_bytes - index * BLOCK_BYTES))
-
-    def _checksum(self, index: int, data: bytes) -> bytes:
-        digest = xxhash.xxh3_128_digest(data, seed=(self._seed + index) % (1 << 64))
-        return digest if digest != _NO_RECORD else b"\1" * _RECORD_BYTES
 
     def _view(self, offset: int, length: int) -> memoryview | None:
         """Part of the file; None if it does not reach that far, or the disk fails."""
@@ -192,14 +222,48 @@ class DamagedBlockError(Exception):
     """A recorded block whose bytes do not match. A miss for the reader, and worth a counter."""
 
 
-def _open(path: Path) -> int:
+def checksum(identity: str, index: int, data: bytes) -> bytes:
+    """The record of block `index` of a segment, if it has these bytes. It is never all zeros."""
+    seed = xxhash.xxh3_64_intdigest(identity.encode()) + index
+    digest = xxhash.xxh3_128_digest(data, seed=seed % (1 << 64))
+    return digest if digest != _NO_RECORD else b"\1" * _RECORD_BYTES
+
+
+def flush(path: Path) -> None:
+    """Have the disk take what was written to a segment, so that a power cut does not undo it. Raises `OSError`."""
+    (descriptor, _) = _open(path)
+    try:
+        os.fdatasync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove_abandoned(path: Path) -> None:
+    """Delete a temporary file whose writer is gone: alive, it has the file locked. Raises `OSError`."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        path.unlink()
+    except BlockingIOError:
+        return
+    except OSError:  # no locks on this file system
+        if time.time() - os.fstat(descriptor).st_mtime > _ABANDONED_SECONDS:
+            path.unlink()
+    finally:
+        os.close(descriptor)
+
+
+_Opened = tuple[int, bool]  # a descriptor, and whether it may be written to
+
+
+def _open(path: Path) -> _Opened:
     flags = os.O_CLOEXEC | os.O_NOFOLLOW
     try:
-        return os.open(path, os.O_RDWR | flags)
+        return os.open(path, os.O_RDWR | flags), True
     except OSError as error:
         if error.errno not in {errno.EROFS, errno.EACCES}:
             raise
-        return os.open(path, os.O_RDONLY | flags)  # a cache that can only be read still serves
+        return os.open(path, os.O_RDONLY | flags), False  # a cache that can only be read still serves
 
 
 def _unlink_if_shorter(path: Path, length: int) -> None:

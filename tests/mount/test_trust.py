@@ -1,0 +1,334 @@
+"""Real mounts whose cache, disk or server is not to be trusted: nothing that they answer is wrong."""
+
+import errno
+import hashlib
+import json
+import os
+import random
+import resource
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.dataset import FakeDataset
+from tests.fakes.s3_server import FakeS3Server, Reply, Request
+from tests.fakes.store import Pattern
+from tests.fixtures_mount import Mount, Mounts, run_vbnfs, until
+from vbnfs.storage.segment import BLOCK_BYTES, TABLE_BYTES
+
+NAME = "ecephys_sessions/ecephys_session_1044.nwb"
+PATTERN = Pattern(3_000_001)
+PLAIN = PATTERN[: len(PATTERN)]
+TABLE = "project_metadata/units.csv"
+VERIFIED = "user.vbnfs.verified"
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk takes root")
+
+
+@pytest.fixture
+def dataset() -> FakeDataset:
+    """A session and a table."""
+    dataset = FakeDataset()
+    dataset.publish("0.1.0", {TABLE: b"unit_id\n1\n", NAME: PATTERN})
+    return dataset
+
+
+@pytest.fixture
+def server(dataset: FakeDataset) -> Iterator[FakeS3Server]:
+    """A server of the dataset."""
+    with FakeS3Server(dataset.store) as server:
+        yield server
+
+
+def verified(path: Path) -> str:
+    return os.getxattr(path, VERIFIED).decode()
+
+
+def errno_of(path: Path) -> int | None:
+    with pytest.raises(OSError) as caught:  # noqa: PT011 - the errno is what is asked for
+        path.read_bytes()
+    return caught.value.errno
+
+
+def drop_pages(mount: Mount) -> None:
+    """Have the kernel forget the pages of a file that nobody has mapped, as it does when memory is short."""
+    descriptor = os.open(mount.path / NAME, os.O_RDONLY)
+    try:
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+    finally:
+        os.close(descriptor)
+
+
+def segments(tmp_path: Path) -> list[Path]:
+    return sorted((tmp_path / "cache" / "blocks-v1").rglob("*.0"))
+
+
+def segment_of(tmp_path: Path, size_bytes: int = len(PATTERN)) -> Path:
+    (path,) = [p for p in segments(tmp_path) if p.stat().st_size == TABLE_BYTES + size_bytes]
+    return path
+
+
+class Damaged:
+    """A reply that is right in all its figures, with one byte of the object wrong; `times` times at the most."""
+
+    def __init__(self, *, at: int, times: int) -> None:
+        self.at, self.times = at, times
+
+    def __call__(self, request: Request, reply: Reply) -> Reply | None:
+        if request.kind != "get_range" or NAME not in request.key or self.times == 0:
+            return None
+        start, stop = map(int, request.headers["range"].removeprefix("bytes=").split("-"))
+        if not start <= self.at <= stop:
+            return None
+        self.times -= 1
+        body = bytearray(reply.body)
+        body[self.at - start] ^= 1
+        return replace(reply, body=bytes(body))
+
+
+# Whole files
+
+
+def test_a_complete_file_is_verified_once(mounts: Mounts, server: FakeS3Server) -> None:
+    """The attribute tells the hash and the time; the next mount knows of it and does not hash again."""
+    mount = mounts(server.endpoint_url)
+    assert verified(mount.path / NAME) == "no: not complete"
+    assert (mount.path / NAME).read_bytes() == PLAIN
+    until(lambda: verified(mount.path / NAME).startswith("blake2b:"))
+    told = verified(mount.path / NAME)
+    assert told.startswith(f"blake2b:{hashlib.blake2b(PLAIN).hexdigest()[:16]} 20")
+    assert mount.status()["metrics"]["verified_files"] == 1
+    mount.umount()
+    mount.mount()
+    assert verified(mount.path / NAME) == told
+    assert mount.status()["metrics"]["verified_files"] == 0
+
+
+def test_bytes_damaged_on_their_way_are_found_out_and_fetched_anew(mounts: Mounts, server: FakeS3Server) -> None:
+    """A wrong byte in a sound reply: when the file is complete it is refused, and good after it was fetched again."""
+    server.behave(Damaged(at=1_000_000, times=1))
+    mount = mounts(server.endpoint_url)
+    (mount.path / NAME).read_bytes()
+    until(lambda: verified(mount.path / NAME).startswith("blake2b:"))
+    assert (mount.path / NAME).read_bytes() == PLAIN
+    metrics = mount.status()["metrics"]
+    assert (metrics["mismatched_files"], metrics["verified_files"]) == (1, 1)
+
+
+def test_what_s3_itself_has_wrong_is_refused_and_not_fetched_for_ever(
+    mounts: Mounts, server: FakeS3Server, tmp_path: Path
+) -> None:
+    """Two complete fetches, then EIO without a request, also after mounting again; `verify --fetch` mends it."""
+    damage = Damaged(at=1_000_000, times=1_000)
+    server.behave(damage)
+    mount = mounts(server.endpoint_url)
+    (mount.path / NAME).read_bytes()
+    until(lambda: mount.status()["metrics"]["mismatched_files"] == 2)
+    asked = mount.range_requests()
+    assert errno_of(mount.path / NAME) == errno.EIO
+    assert "S3 has other bytes" in verified(mount.path / NAME)
+    assert "S3 has other bytes" in str(mount.status()["last_error"])
+    mount.umount()
+    mount.mount()
+    assert errno_of(mount.path / NAME) == errno.EIO
+    assert mount.range_requests() == 0
+    assert asked < 20
+    done = run_vbnfs("verify", "--fetch", mount.path / NAME)
+    assert done.returncode == 1
+    assert "mismatch" in done.stdout
+    damage.times = 0
+    done = run_vbnfs("verify", "--fetch", mount.path / NAME)
+    assert done.returncode == 0, done.stderr
+    until(lambda: verified(mount.path / NAME).startswith("blake2b:"))
+    assert (mount.path / NAME).read_bytes() == PLAIN
+
+
+def test_verify_on_the_command_line(mounts: Mounts, server: FakeS3Server) -> None:
+    """Files, folders and versions, with a mount and without; what is missing is fetched only when asked for."""
+    mount = mounts(server.endpoint_url)
+    done = run_vbnfs("verify", "--json", mount.path / NAME)
+    assert done.returncode == 1
+    assert json.loads(done.stdout)[0]["outcome"] == "not complete"
+    (mount.path / TABLE).read_bytes()
+    until(lambda: verified(mount.path / TABLE).startswith("blake2b:"))
+    done = run_vbnfs("verify", mount.path / "project_metadata")
+    assert done.returncode == 0, done.stderr
+    assert "good" in done.stdout
+    done = run_vbnfs("verify", mount.path / "nothing")
+    assert done.returncode == 2
+    mount.umount()
+    everything = run_vbnfs("verify", "--endpoint-url", server.endpoint_url)
+    assert everything.returncode == 0, everything.stderr
+    assert "1 of 1 files good" in everything.stderr
+    done = run_vbnfs("verify", "--fetch", "0.1.0", "--endpoint-url", server.endpoint_url)
+    assert done.returncode == 0, done.stderr
+    assert "2 of 2 files good" in done.stderr
+
+
+# Damage under a live mount
+
+
+def test_verify_always_serves_no_damage_under_a_live_mount(
+    mounts: Mounts, server: FakeS3Server, tmp_path: Path
+) -> None:
+    """Flips in blocks and records, zeros, swaps, foreign and cut files, each between reads: every byte is right."""
+    mount = mounts(server.endpoint_url, "--verify", "always")
+    (mount.path / NAME).read_bytes()
+    until(lambda: verified(mount.path / NAME).startswith("blake2b:"))
+    order = random.Random(4)
+    for number in range(60):
+        until(lambda: int(os.getxattr(mount.path / NAME, "user.vbnfs.cached")) == len(PLAIN))
+        _damage(segment_of(tmp_path), number % 6, order)
+        drop_pages(mount)
+        assert (mount.path / NAME).read_bytes() == PLAIN, number
+    assert mount.status()["metrics"]["corrupt_blocks"] > 10
+
+
+def _damage(path: Path, kind: int, order: random.Random) -> None:
+    data = path.read_bytes()
+    with open(path, "r+b") as file:
+        if kind == 5:
+            file.truncate(order.randrange(len(data)))
+            return
+        at = order.randrange(TABLE_BYTES, len(data) - 2 * BLOCK_BYTES)
+        if kind == 1:
+            at = order.randrange(160)  # records
+        block = (at - TABLE_BYTES) // BLOCK_BYTES
+        change = {
+            0: bytes([data[at] ^ 1 << order.randrange(8)]),
+            1: bytes([data[at] ^ 1 << order.randrange(8)]),
+            2: bytes(5000),
+            3: data[TABLE_BYTES + (block + 1) * BLOCK_BYTES :][:BLOCK_BYTES],
+            4: order.randbytes(5000),
+        }[kind]
+        file.seek(TABLE_BYTES + block * BLOCK_BYTES if kind == 3 else at)
+        file.write(change)
+
+
+# Crashes
+
+
+def test_killed_while_it_writes(mounts: Mounts, server: FakeS3Server, tmp_path: Path) -> None:
+    """SIGKILL at random points of a load: mounted over the dead mount, no wrong byte, what was written is used."""
+    mount = mounts(server.endpoint_url)
+    order = random.Random(5)
+    for _ in range(5):
+        with open(mount.path / NAME, "rb") as file:
+            for _ in range(order.randrange(1, 8)):
+                at = order.randrange(len(PLAIN))
+                file.seek(at)
+                assert file.read(100_000) == PLAIN[at : at + 100_000]
+        os.kill(mount.status()["pid"], signal.SIGKILL)
+        path = segment_of(tmp_path)
+        (path.parent / ".new-left").touch()
+        mount.mount()
+        until(lambda path=path: not (path.parent / ".new-left").exists())
+    (mount.path / NAME).read_bytes()
+    os.getxattr(mount.path / NAME, "user.vbnfs.cached")  # when all of it is written
+    os.kill(mount.status()["pid"], signal.SIGKILL)
+    mount.mount()
+    assert (mount.path / NAME).read_bytes() == PLAIN
+    assert mount.range_requests() == 0
+
+
+# Resources
+
+
+@contextmanager
+def small_disk(directory: Path, options: str) -> Iterator[None]:
+    directory.mkdir(mode=0o700)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"mode=0700,{options}", "tmpfs", directory], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", directory], check=True)
+
+
+def warnings_of(tmp_path: Path) -> list[str]:
+    lines = [json.loads(line) for line in (tmp_path / "vbnfs.log").read_text().splitlines()]
+    return [line["event"] for line in lines if line["level"] == "warning" and "kept" in line["event"]]
+
+
+@needs_root
+def use_up_inodes(directory: Path) -> None:
+    for number in range(100):
+        try:
+            (directory / str(number)).touch()
+        except OSError:
+            return
+    raise AssertionError("there is no end of inodes")
+
+
+@pytest.mark.parametrize("options", ["size=1m", "nr_inodes=14"])
+def test_a_full_disk(mounts: Mounts, server: FakeS3Server, tmp_path: Path, options: str) -> None:
+    """No room, or no inode: reads go on uncached with one warning, and caching resumes when there is room."""
+    with small_disk(tmp_path / "cache", options):
+        mount = mounts(server.endpoint_url)
+        taken = tmp_path / "cache" / "taken"
+        if options.startswith("nr"):
+            taken.mkdir()
+            use_up_inodes(taken)
+        for _ in range(3):
+            assert (mount.path / NAME).read_bytes() == PLAIN
+            drop_pages(mount)
+        assert mount.status()["metrics"]["cache_write_errors"] > 0
+        assert len(warnings_of(tmp_path)) == 1
+        subprocess.run(["mount", "-o", "remount,size=100m,nr_inodes=1000", tmp_path / "cache"], check=True)
+        assert (mount.path / NAME).read_bytes() == PLAIN
+        drop_pages(mount)
+        (mount.path / NAME).read_bytes()
+        until(lambda: int(os.getxattr(mount.path / NAME, "user.vbnfs.cached")) > 2_000_000)
+        mount.umount()
+
+
+@needs_root
+def test_a_read_only_cache(mounts: Mounts, server: FakeS3Server, tmp_path: Path) -> None:
+    """What is cached is served, the rest is fetched each time, and caching resumes when it can be written again."""
+    with small_disk(tmp_path / "cache", "size=100m"):
+        mount = mounts(server.endpoint_url)
+        assert (mount.path / TABLE).read_bytes() == b"unit_id\n1\n"
+        mount.umount()
+        subprocess.run(["mount", "-o", "remount,ro", tmp_path / "cache"], check=True)
+        mount.mount()
+        assert (mount.path / TABLE).read_bytes() == b"unit_id\n1\n"
+        assert mount.range_requests() == 0
+        assert (mount.path / NAME).read_bytes() == PLAIN
+        assert mount.status()["metrics"]["cache_write_errors"] > 0
+        subprocess.run(["mount", "-o", "remount,rw", tmp_path / "cache"], check=True)
+        drop_pages(mount)
+        assert (mount.path / NAME).read_bytes() == PLAIN
+        until(lambda: segments(tmp_path) != [])
+        mount.umount()
+
+
+def test_a_quota_smaller_than_one_read(mounts: Mounts, server: FakeS3Server) -> None:
+    """With a limit of 1 MiB a read of 3 MB is right."""
+    mount = mounts(server.endpoint_url, "--cache-size", "1M")
+    for _ in range(3):
+        assert (mount.path / NAME).read_bytes() == PLAIN
+        drop_pages(mount)
+
+
+def test_no_descriptor_left(mounts: Mounts, server: FakeS3Server, tmp_path: Path) -> None:
+    """When no file can be opened any more, reads go on; with descriptors again, blocks are kept again."""
+    mount = mounts(server.endpoint_url)
+    assert (mount.path / TABLE).read_bytes() == b"unit_id\n1\n"  # a connection, which stays
+    pid = mount.status()["pid"]
+    before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    used = max(int(name) for name in os.listdir(f"/proc/{pid}/fd"))
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (used + 1, before[1]))
+    try:
+        with open(mount.path / NAME, "rb", buffering=0) as file:
+            for at in range(0, len(PLAIN), 100_000):
+                file.seek(at)
+                assert file.read(100_000) == PLAIN[at : at + 100_000]
+    finally:
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+    drop_pages(mount)
+    assert (mount.path / NAME).read_bytes() == PLAIN
+    until(lambda: int(os.getxattr(mount.path / NAME, "user.vbnfs.cached")) > 0)

@@ -1,0 +1,219 @@
+"""What `vbnfs verify` does: files, folders or versions against the manifests' hashes, in a process of its own.
+
+It works on the cache directory, which mounts share: whether something is mounted makes no difference, but for
+paths in a mount, which tell the dataset by themselves. Mounts learn of what is found out within a few seconds.
+"""
+
+import posixpath
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import trio
+
+from vbnfs.config import Config
+from vbnfs.dataset.catalog import Catalog
+from vbnfs.dataset.tree import DataNode, Directory, Node, Symlink, Tree, build_tree
+from vbnfs.errors import MountError, StorageError, UsageError, the_reason
+from vbnfs.metrics import Metrics
+from vbnfs.mount import control
+from vbnfs.mount.background import prepare_cache_directory
+from vbnfs.mount.daemon import make_catalog, make_client, scope_of
+from vbnfs.mount.mountpoint import MountEntry, absolute, list_mounts
+from vbnfs.objects import Content, ObjectClient
+from vbnfs.reading.block_source import BlockSource
+from vbnfs.reading.memory import Memory
+from vbnfs.reading.verification import Verifier
+from vbnfs.storage.block_cache import BlockCache
+from vbnfs.storage.eviction import Evictor
+from vbnfs.storage.retry import RetryingClient
+from vbnfs.storage.verdicts import Verdicts, is_good, mismatch_text
+
+GOOD: Final = "good"
+MISMATCH: Final = "mismatch"
+INCOMPLETE: Final = "not complete"
+NO_HASH: Final = "no hash"
+FAILED: Final = "failed"
+_ATTEMPTS: Final = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What became of one file. `outcome` is one of the words above, `detail` the reason where there is one."""
+
+    path: str
+    outcome: str
+    size_bytes: int | None
+    detail: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        """The finding with its fields' names."""
+        return asdict(self)
+
+
+def of_mount(config: Config, paths: Sequence[Path]) -> tuple[Config, list[str]]:
+    """The settings of the mount in which `paths` lie, and the paths in it; all as they are where there is no mount.
+
+    Raises `UsageError` for paths in different mounts.
+    """
+    mounts = list_mounts()
+    within = [_within_mount(path, mounts) for path in paths]
+    entries = {entry for entry, _ in within}
+    if len(entries) > 1:
+        raise UsageError("paths in different mounts, or not all of them in a mount: verify them one after the other")
+    entry = entries.pop() if entries else None
+    if entry is None:
+        return config, [path.as_posix() for path in paths]
+    told = control.ask(entry, "status")
+    names = ("bucket", "project", "endpoint_url")
+    config = replace(config, cache_dir=Path(told["cache_dir"]), **{name: told[name] for name in names})
+    return replace(config, dataset_version=told["default_version"]), [inner for _, inner in within]
+
+
+def _within_mount(path: Path, mounts: Iterable[MountEntry]) -> tuple[MountEntry | None, str]:
+    where = absolute(path)
+    for entry in mounts:
+        if where.is_relative_to(entry.mountpoint):
+            return entry, where.relative_to(entry.mountpoint).as_posix()
+    return None, path.as_posix()
+
+
+def run(config: Config, paths: Sequence[str], *, fetch: bool, tell: Callable[[Finding], None]) -> list[Finding]:
+    """See `verify`."""
+    try:
+        return trio.run(partial(verify, config, paths, fetch=fetch, tell=tell))
+    except BaseExceptionGroup as group:
+        raise the_reason(group) from None
+
+
+async def verify(
+    config: Config, paths: Sequence[str], *, fetch: bool, tell: Callable[[Finding], None]
+) -> list[Finding]:
+    """Verify the files at `paths` of the tree (or all of a version, by its name); without any, all that is complete.
+
+    Raises a `StorageError` if it cannot be found out what there is, `UsageError` for a path that is not there.
+    """
+    prepare_cache_directory(config.cache_dir)
+    metrics, findings = Metrics(), list[Finding]()
+    async with make_client(config, metrics) as s3:
+        catalog = make_catalog(config, s3)
+        release = await catalog.load()
+        default = release.choose(config.dataset_version)
+        tree = build_tree(release.manifests, bucket=config.bucket, default_version=default, readme=b"")
+        chosen = list(_chosen(tree, paths))
+        async with _verifying(config, s3, metrics) as (verifier, verdicts):
+            for path, node in chosen:
+                finding = await _finding(path, node, catalog, verifier, verdicts, fetch=fetch)
+                if paths or finding.outcome not in {INCOMPLETE, NO_HASH}:
+                    findings.append(finding)
+                    tell(finding)
+    return findings
+
+
+@asynccontextmanager
+async def _verifying(config: Config, s3: ObjectClient, metrics: Metrics) -> AsyncIterator[tuple[Verifier, Verdicts]]:
+    """What a mount has between its files and S3."""
+    scope = scope_of(config.endpoint_url)
+    cache = BlockCache(config.cache_dir, scope=scope, metrics=metrics)
+    verdicts = Verdicts(config.cache_dir, scope=scope)
+    await trio.to_thread.run_sync(verdicts.refresh)
+    async with trio.open_nursery() as outer:
+        async with trio.open_nursery() as services:
+            source = _source(config, s3, cache, metrics, services)
+            outer.start_soon(source.keep_blocks)
+            yield Verifier(cache, source, verdicts, metrics=metrics, is_hasty=True), verdicts
+            services.cancel_scope.cancel()
+        source.close()
+
+
+def _source(
+    config: Config, s3: ObjectClient, cache: BlockCache, metrics: Metrics, nursery: trio.Nursery
+) -> BlockSource:
+    return BlockSource(
+        RetryingClient(s3, seconds=config.io_timeout_seconds, attempts=_ATTEMPTS),
+        cache,
+        Evictor(cache.directory, limit_bytes=config.cache_size_bytes, metrics=metrics),
+        nursery=nursery,
+        prefetch_gets=lambda: config.max_connections,
+        memory=Memory(config.memory_limit_bytes),
+    )
+
+
+async def _finding(
+    path: str, node: DataNode, catalog: Catalog, verifier: Verifier, verdicts: Verdicts, *, fetch: bool
+) -> Finding:
+    try:
+        size_bytes = (await catalog.attributes_of(node.source)).size_bytes
+    except StorageError as error:
+        return Finding(path, FAILED, None, str(error))
+    content = Content(node.content_id, size_bytes, node.source, node.file_hash)
+    if content.file_hash is None:
+        return Finding(path, NO_HASH, size_bytes, "the manifest has no hash of it")
+    try:
+        verdict = await verifier.verify(content, fetch=fetch)
+        if fetch and verdict is not None and not is_good(content, verdict):
+            verdict = await verifier.verify(content, fetch=True)  # what was cached may have been to blame
+    except StorageError as error:
+        return Finding(path, FAILED, size_bytes, str(error))
+    if verdict is not None and is_good(content, verdict):
+        return Finding(path, GOOD, size_bytes)
+    bad = verdicts.bad(content)
+    if bad is not None:
+        return Finding(path, MISMATCH, size_bytes, mismatch_text(content, bad))
+    return Finding(path, INCOMPLETE, size_bytes, "--fetch fetches what is missing")
+
+
+def _chosen(tree: Tree, paths: Sequence[str]) -> Iterator[tuple[str, DataNode]]:
+    """The different files below the paths, each once, under the name by which it was met first."""
+    seen: set[int] = set()
+    for path in paths or ["manifests"]:
+        for name, node in _below(path, _node_at(tree, path), tree):
+            if node.inode not in seen:
+                seen.add(node.inode)
+                yield name, node
+
+
+def _below(path: str, node: Node, tree: Tree) -> Iterator[tuple[str, DataNode]]:
+    if isinstance(node, DataNode):
+        yield path, node
+    elif isinstance(node, Directory):
+        for name, inode in node.children.items():
+            inner = name if path == "." else f"{path}/{name}"
+            yield from _below(inner, tree.nodes[inode], tree)
+
+
+def _node_at(tree: Tree, path: str) -> Node:
+    """The node at a path below the root, or the folder of the dataset version that is named so."""
+    for parts in (_parts(path), ["manifests", f"v{path.removeprefix('v')}"]):
+        node = _walk(tree, parts)
+        if node is not None:
+            return node
+    raise UsageError(f"{path}: not in the dataset; name a path in it or in a mount, or a dataset version")
+
+
+def _parts(path: str) -> list[str]:
+    return [part for part in path.split("/") if part not in {"", "."}]
+
+
+def _walk(tree: Tree, parts: Sequence[str]) -> Node | None:
+    node: Node = tree.nodes[1]
+    for number, part in enumerate(parts):
+        if not isinstance(node, Directory) or (inode := node.children.get(part)) is None:
+            return None
+        node = tree.nodes[inode]
+        if isinstance(node, Symlink):
+            if node.target is None:  # each user's own, and no file of the dataset
+                return None
+            place = posixpath.normpath("/".join([*parts[:number], node.target, *parts[number + 1 :]]))
+            return _walk(tree, _parts(place))
+    return node
+
+
+def check(findings: Sequence[Finding]) -> None:
+    """Raise `MountError` unless all that was asked for is good."""
+    bad = [finding for finding in findings if finding.outcome not in {GOOD, NO_HASH}]
+    if bad:
+        raise MountError(f"{len(bad)} of {len(findings)} files not verified")

@@ -1,0 +1,207 @@
+"""Whole files against the manifest: when the last block of a file is on the disk, all of them are hashed.
+
+A block's checksum tells that the disk gives what was written. It cannot tell that what was written is what was
+released: bytes can be damaged on their way here in a reply that is right in all its figures. The blake2b of the whole
+file, which the manifest has, tells that. Where it does not match, reads of the file are refused, its blocks deleted,
+and the file is fetched anew, once: if its hash is wrong again, it is S3 that has other bytes, and the file stays
+refused until somebody asks for it to be tried again. So nothing is fetched again and again.
+
+Hashing is done a few MiB at a time in a thread, and rests as long as it worked: it never takes more than half of a
+processor, and reads go before it.
+"""
+
+import hashlib
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Final
+
+import structlog
+import trio
+
+from vbnfs.errors import StorageError
+from vbnfs.metrics import Metrics
+from vbnfs.objects import ByteRange, Content
+from vbnfs.reading.block_source import BlockSource
+from vbnfs.reading.planner import MAX_GET_BLOCKS, blocks_of
+from vbnfs.storage.block_cache import BlockCache
+from vbnfs.storage.verdicts import (
+    Fingerprint,
+    Verdict,
+    Verdicts,
+    fingerprint_of,
+    good_text,
+    is_good,
+    mismatch_text,
+)
+
+log = structlog.get_logger()
+
+_FETCHES_IN_A_ROW: Final = 2  # that bring wrong bytes: then it is not for want of trying
+_AHEAD_BLOCKS: Final = 8 * MAX_GET_BLOCKS
+_GATHER_SECONDS: Final = 1.0  # blocks come by the hundred; what they complete is looked at once
+
+_Hashes = tuple[str, str]  # blake2b of the bytes, fingerprint of their blocks
+
+
+def describe(cache: BlockCache, verdicts: Verdicts, content: Content) -> str:
+    """What the extended attribute `user.vbnfs.verified` says. Looks at the disk: call it from a thread."""
+    if content.file_hash is None:
+        return "no: the manifest has no hash of it"
+    bad = verdicts.bad(content)
+    if bad is not None:
+        return f"no: mismatch: {mismatch_text(content, bad)}"
+    fingerprint = fingerprint_of(cache.records(content))
+    if fingerprint is None:
+        return "no: not complete"
+    good = verdicts.good(content)
+    return good_text(good) if good is not None and good.fingerprint == fingerprint else "no: not hashed yet"
+
+
+class Verifier:
+    """Verifies contents that it is told to look at, one at a time, behind readers.
+
+    `on_mismatch` is told the id of a content whose bytes may be in the kernel's memory, and are wrong. `is_hasty`
+    hashes without resting.
+    """
+
+    def __init__(
+        self,
+        cache: BlockCache,
+        source: BlockSource,
+        verdicts: Verdicts,
+        *,
+        metrics: Metrics,
+        on_mismatch: Callable[[str], None] = lambda content_id: None,
+        is_hasty: bool = False,
+    ) -> None:
+        self._cache = cache
+        self._source = source
+        self._verdicts = verdicts
+        self._metrics = metrics
+        self._on_mismatch = on_mismatch
+        self._is_hasty = is_hasty
+        self._noticed: dict[str, Content] = {}
+        self._has_noticed = trio.Event()
+        self._opened: set[str] = set()
+
+    def notice(self, content: Content) -> None:
+        """Look at a content soon: blocks of it have come."""
+        self._noticed[content.content_id] = content
+        self._has_noticed.set()
+
+    def notice_opened(self, content: Content) -> None:
+        """Look at a content soon, but once only: perhaps another process has completed it."""
+        if content.content_id not in self._opened:
+            self._opened.add(content.content_id)
+            self.notice(content)
+
+    async def run(self) -> None:
+        """Verify what is noticed, for ever."""
+        while True:
+            await self._has_noticed.wait()
+            await trio.sleep(_GATHER_SECONDS)
+            noticed, self._noticed, self._has_noticed = self._noticed, {}, trio.Event()
+            for content in noticed.values():
+                try:
+                    await self._look(content)
+                except StorageError as error:  # while it was fetched anew
+                    log.warning("file cannot be verified now", object=str(content.source), reason=str(error))
+                    self._opened.discard(content.content_id)  # the next time that it is opened
+
+    async def refresh(self) -> None:
+        """Learn of the mismatches that other processes have found."""
+        for content_id in await trio.to_thread.run_sync(self._verdicts.refresh):
+            await self._let_go(content_id)
+
+    async def verify(self, content: Content, *, fetch: bool) -> Verdict | None:
+        """Hash all blocks and judge; None where blocks are missing that are not to be fetched, or there is no hash.
+
+        A mismatch makes reads fail and drops the blocks. Raises a `StorageError` if fetching fails.
+        """
+        if content.file_hash is None:
+            return None
+        hashes = await self._hash(content, fetch=fetch)
+        return None if hashes is None else await self._judge(content, *hashes)
+
+    async def _look(self, content: Content) -> None:
+        bad = self._verdicts.bad(content)
+        if content.file_hash is None or (bad is not None and bad.mismatches >= _FETCHES_IN_A_ROW):
+            return
+        if bad is None:
+            fingerprint = await trio.to_thread.run_sync(self._fingerprint, content)
+            good = await trio.to_thread.run_sync(self._verdicts.good, content)
+            if fingerprint is None or (good is not None and good.fingerprint == fingerprint):
+                return
+        verdict = await self.verify(content, fetch=bad is not None)
+        if verdict is not None and 0 < verdict.mismatches < _FETCHES_IN_A_ROW:
+            await self.verify(content, fetch=True)
+
+    def _fingerprint(self, content: Content) -> str | None:
+        return fingerprint_of(self._cache.records(content))
+
+    async def _hash(self, content: Content, *, fetch: bool) -> _Hashes | None:
+        """Of blocks that are checked now; a few MiB at a time. None if one is missing, and not to be fetched."""
+        whole, fingerprint = hashlib.blake2b(), Fingerprint()
+        indices = blocks_of(ByteRange(0, content.size_bytes))
+        for first in indices[::MAX_GET_BLOCKS]:
+            window = range(first, min(first + MAX_GET_BLOCKS, indices.stop))
+            found = await self._blocks(content, window, fetch=fetch)
+            if found is None:
+                return None
+
+            def add(blocks: dict[int, bytes] = found) -> None:
+                for index in sorted(blocks):
+                    whole.update(blocks[index])
+                    fingerprint.add(self._cache.record_of(content, index, blocks[index]))
+
+            await self._at_leisure(add)
+        return whole.hexdigest(), fingerprint.text()
+
+    async def _blocks(self, content: Content, window: range, *, fetch: bool) -> dict[int, bytes] | None:
+        def kept() -> dict[int, bytes]:
+            blocks = ((index, self._cache.checked_block(content, index)) for index in window)
+            return {index: data for index, data in blocks if data is not None}
+
+        found = await trio.to_thread.run_sync(kept)
+        lacking = [index for index in window if index not in found]
+        if lacking and not fetch:
+            return None
+        if fetch:
+            await self._fetch_ahead(content, window)
+            found |= await self._source.get(content, lacking)
+        return found
+
+    async def _fetch_ahead(self, content: Content, window: range) -> None:
+        stop = min(window.stop + _AHEAD_BLOCKS, blocks_of(ByteRange(0, content.size_bytes)).stop)
+        ahead = range(window.stop, stop)
+        self._source.prefetch(content, await trio.to_thread.run_sync(self._cache.missing, content, ahead))
+
+    async def _at_leisure(self, work: Callable[[], None]) -> None:
+        began = time.monotonic()
+        await trio.to_thread.run_sync(work)
+        if not self._is_hasty:
+            await trio.sleep(time.monotonic() - began)
+
+    async def _judge(self, content: Content, found_hash: str, fingerprint: str) -> Verdict:
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        before = self._verdicts.bad(content)
+        verdict = Verdict(found_hash, fingerprint, now)
+        if is_good(content, verdict):
+            self._metrics.verified_files += 1
+            await trio.to_thread.run_sync(self._verdicts.keep, content, verdict)
+            log.info("file verified", object=str(content.source), blake2b=found_hash)
+            return verdict
+        verdict = Verdict(found_hash, fingerprint, now, 1 if before is None else before.mismatches + 1)
+        self._metrics.mismatched_files += 1
+        await trio.to_thread.run_sync(self._verdicts.keep, content, verdict)  # refused first, dropped then
+        await trio.to_thread.run_sync(self._cache.drop, content)
+        await self._let_go(content.content_id)
+        log.error("file does not match its manifest", reason=mismatch_text(content, verdict))
+        return verdict
+
+    async def _let_go(self, content_id: str) -> None:
+        """Have nobody remember the bytes of a content that is bad."""
+        self._source.forget(content_id)
+        await trio.to_thread.run_sync(self._cache.forget_deleted)
+        await trio.to_thread.run_sync(self._on_mismatch, content_id)
