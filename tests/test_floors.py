@@ -38,7 +38,7 @@ ONLY_IMPORTED_BY: Final[Mapping[str, set[str]]] = {
     "struct": {"vbnfs.fuse.protocol"},
     "platformdirs": {"vbnfs.config"},
     "tomllib": {"vbnfs.config"},
-    "click": {"vbnfs.cli.main"},
+    "click": {f"vbnfs.cli.{name}" for name in ("main", "options", "mounting", "releases", "upkeep")},
     "rich": {"vbnfs.cli.render"},
     "pandas": {
         "vbnfs.dataset.tables",

@@ -1,0 +1,113 @@
+"""`vbnfs mount`, `umount`, `status`."""
+
+import os
+import select
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from vbnfs.cli import render
+from vbnfs.cli.options import EXIT_STATUS, config_of, settings, warn
+from vbnfs.config import SETTING_BY_NAME, Config
+from vbnfs.errors import MountError, UsageError
+
+_UMOUNT_SECONDS: Final = 30.0
+
+
+@click.command(epilog=EXIT_STATUS)
+@click.argument("mountpoint", type=Path, required=False)
+@click.option("-o", "mount_options", metavar="OPTION[,...]", multiple=True, help="Options as for mount(8).")
+@settings("mountpoint")
+def mount(mountpoint: Path | None, mount_options: tuple[str, ...], **options: Any) -> None:
+    """Mount the dataset on the folder MOUNTPOINT, or on the one that the settings name (it is made if need be).
+
+    Returns when the files can be listed. Settings come from the command line, else from -o, else from VBNFS_*
+    variables (VBNFS_CACHE_DIR, ...), else from the TOML file (cache_dir = ...), else they have their default.
+    """
+    from vbnfs.mount import background  # noqa: PLC0415 - only what a command needs: `vbnfs --help` is to be quick
+    from vbnfs.mount import mountpoint as mounts  # noqa: PLC0415
+
+    config = config_of(options, mount_options)
+    where = mounts.absolute(mountpoint or _mountpoint_of(config))
+    if mountpoint is None:
+        mounts.make_mountpoint(where)
+    mounts.check_mountpoint(where, cache_dir=config.cache_dir)
+
+    def announce(warnings: Iterable[str]) -> None:
+        for warning in warnings:
+            warn(warning)
+
+    if config.foreground:
+        background.run_in_foreground(config, where, announce)
+    else:
+        announce(background.run_in_background(config, where))
+
+
+def _mountpoint_of(config: Config) -> Path:
+    if config.mountpoint is None:
+        raise UsageError("which folder? Name it, or set 'mountpoint' in the TOML file")
+    return config.mountpoint
+
+
+@click.command(epilog=EXIT_STATUS)
+@click.argument("mountpoint", type=Path, required=False)
+@click.option("--lazy", is_flag=True, help="Detach now, end when no program uses it any more.")
+@click.option("--if-mounted", is_flag=True, help="Where nothing is mounted, all is well.")
+@settings(*SETTING_BY_NAME)
+def umount(mountpoint: Path | None, lazy: bool, if_mounted: bool, **options: Any) -> None:
+    """Take the mount on MOUNTPOINT (or where the settings say) away, and return when it and its daemon are gone."""
+    from vbnfs.mount import control  # noqa: PLC0415
+    from vbnfs.mount import mountpoint as mounts  # noqa: PLC0415
+
+    where = mounts.absolute(mountpoint or _mountpoint_of(config_of(options)))
+    entry = mounts.find_mount(where)
+    if entry is None and if_mounted:
+        return
+    pid, daemon = None, None
+    if entry is not None:
+        with suppress(MountError, OSError):  # it can be unmounted all the same
+            pid = control.ask(entry, "status")["pid"]
+            daemon = os.pidfd_open(pid)
+    mounts.unmount(where, lazy=lazy, timeout_seconds=_UMOUNT_SECONDS)
+    if daemon is not None and not lazy:
+        done, _, _ = select.select([daemon], [], [], _UMOUNT_SECONDS)
+        if not done:
+            raise MountError(
+                f"unmounted here, but the daemon (process {pid}) has not ended after {_UMOUNT_SECONDS:.0f} s:"
+                " is it mounted in another mount namespace (a container), too?"
+            )
+
+
+@click.command(epilog=EXIT_STATUS)
+@click.argument("mountpoint", type=Path, required=False)
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def status(mountpoint: Path | None, as_json: bool) -> None:
+    """Show the mount on MOUNTPOINT, or all of them."""
+    from vbnfs.mount import control  # noqa: PLC0415
+    from vbnfs.mount import mountpoint as mounts  # noqa: PLC0415
+
+    entries = mounts.list_mounts()
+    if mountpoint is not None:
+        where = mounts.absolute(mountpoint)
+        entries = [entry for entry in entries if entry.mountpoint == where]
+        if not entries:
+            raise MountError(f"{where}: no vbnfs mount; 'vbnfs status' lists those that there are")
+    found: list[dict[str, Any]] = []
+    silent: list[str] = []
+    for entry in entries:
+        try:
+            found.append(control.ask(entry, "status"))
+        except MountError as error:
+            silent.append(str(error))
+    if as_json:
+        render.print_json(found[0] if mountpoint is not None and found else found)
+    else:
+        for one in found:
+            render.print_status(one)
+        if not entries:
+            click.echo("nothing is mounted", err=True)
+    if silent:
+        raise MountError("\n".join(silent))

@@ -1,0 +1,54 @@
+"""What the commands have in common: an option for every setting, and how things are said to a person."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from vbnfs.cli import render
+from vbnfs.config import SETTINGS, Config, default_config_file, load_config
+
+EXIT_STATUS: Final = "Exit status: 0 done, 1 not done (the message says why), 2 wrong usage."
+
+
+def settings(*left_out: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Give a command an option for every setting, `--config`, and the `Config` that results."""
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        for setting in reversed([s for s in SETTINGS if s.name not in left_out]):
+            default = "" if setting.default in (None, False) else f"  [default: {_shown(setting.default)}]"
+            kind: dict[str, Any] = (
+                {"is_flag": True, "default": None} if setting.is_flag else {"metavar": setting.metavar}
+            )
+            command = click.option(setting.option, setting.name, help=setting.help + default, **kind)(command)
+        return click.option(
+            "--config", "config_file", metavar="FILE", help=f"TOML file  [default: {default_config_file()}]"
+        )(command)
+
+    return decorate
+
+
+def _shown(default: object) -> str:
+    return render.size(default) if isinstance(default, int) and default > 1_000_000 else str(default)
+
+
+def config_of(options: dict[str, Any], mount_options: tuple[str, ...] = ()) -> Config:
+    """The settings, of which `options` are those of the command line. Raises `UsageError`."""
+    config_file = options.pop("config_file")
+    given = {name: "true" if value is True else value for name, value in options.items() if value is not None}
+    return load_config(
+        command_line=given,
+        mount_options=mount_options,
+        config_file=Path(config_file) if config_file else None,
+    )
+
+
+def warn(warning: str) -> None:
+    """Say what is not as it should be."""
+    tell(f"warning: {warning}")
+
+
+def tell(message: str) -> None:
+    """Say something that is no result."""
+    click.echo(f"vbnfs: {render.printable(message)}", err=True)

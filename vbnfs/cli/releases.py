@@ -1,0 +1,147 @@
+"""`vbnfs versions`, `diff`, `urls`, `verify`: what they are asked, and how the answers are shown."""
+
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import click
+
+from vbnfs.cli import render
+from vbnfs.cli.options import EXIT_STATUS, config_of, settings, tell, warn
+from vbnfs.config import SETTING_BY_NAME
+from vbnfs.errors import DatasetError, UsageError
+from vbnfs.logs import configure_logging
+
+_T = TypeVar("_T")
+
+_ONLY_OF_A_MOUNT: Final = ("foreground", "allow_other", "refresh", "log_file", "log_level", "mountpoint")
+
+
+def _look(options: dict[str, Any], work: Callable[..., Awaitable[_T]], *about: Any, **more: Any) -> _T:
+    """Do some work with the dataset that the settings name, without a mount. Its problems become warnings."""
+    from vbnfs.cli.dataset import look_at  # noqa: PLC0415
+
+    config = config_of(options)
+    configure_logging(sys.stderr, level="error", as_json=False)  # what matters is told by `_warn`
+    return look_at(config, lambda dataset: work(dataset, *about, **more), warn=warn)
+
+
+@click.command(epilog=EXIT_STATUS)
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@settings("dataset_version", *_ONLY_OF_A_MOUNT)
+def versions(as_json: bool, **options: Any) -> None:
+    """List the dataset's versions."""
+    from vbnfs.cli.versions import list_versions  # noqa: PLC0415
+
+    rows = _look(options, list_versions)
+    if as_json:
+        render.print_json([row.as_json() for row in rows])
+    else:
+        render.print_table(
+            ("version", "published", "files ", "size ", "cached ", ""),
+            [
+                (row.version, row.published, f"{row.files:,}", render.size(row.size_bytes),
+                 render.size(row.cached_bytes), "newest" if row.is_newest else "")
+                for row in rows
+            ],
+        )  # fmt: skip
+
+
+@click.command(
+    epilog="Exit status: 0 compared, whether or not there are differences; 1 not done, or a table could not"
+    " be fetched (the message says why); 2 wrong usage."
+)
+@click.argument("old")
+@click.argument("new", default="latest")
+@click.option(
+    "--format",
+    "style",
+    type=click.Choice(["text", "allensdk"]),
+    default="text",
+    help="'allensdk': what AllenSDK's compare_manifests returns, to the letter.",
+)
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.option("--summary", is_flag=True, help="Leave the list of files out.")
+@click.option("--no-tables", is_flag=True, help="Compare the manifests only: fetch no tables to look into.")
+@settings("dataset_version", *_ONLY_OF_A_MOUNT)
+def diff(old: str, new: str, style: str, as_json: bool, summary: bool, no_tables: bool, **options: Any) -> None:
+    """Show what changed from the dataset version OLD to NEW: 0.4.0, v0.4.0 or latest.
+
+    Files are changed, renamed, created or deleted, by the manifests' hashes; 'fetch' is what of them is not in the
+    cache yet. Tables (the project's metadata) that changed are fetched and compared by row and column. NEW is the
+    latest version if it is not given.
+    """
+    from vbnfs.cli.diff import allensdk_report, make_report  # noqa: PLC0415
+    from vbnfs.cli.diff_text import print_report  # noqa: PLC0415
+
+    old, new = _version(old), _version(new)
+    if style == "allensdk":
+        if as_json:
+            raise UsageError("--json and --format allensdk exclude each other")
+        click.echo(_look(options, allensdk_report, old, new))
+        return
+    report = _look(options, make_report, old, new, with_tables=not no_tables, tell=tell)
+    if as_json:
+        render.print_json(report.as_json(with_files=not summary))
+    else:
+        print_report(report, with_files=not summary)
+    if report.unread:
+        raise DatasetError("\n".join(report.unread))
+
+
+def _version(text: str) -> str:
+    try:
+        return str(SETTING_BY_NAME["dataset_version"].parse(text))
+    except ValueError as error:
+        raise UsageError(f"{text!r} will not do: {error}") from error
+
+
+@click.command(epilog=EXIT_STATUS)
+@click.option("--json", "as_json", is_flag=True, help="As JSON, with version_id, file_hash, path and size_bytes.")
+@settings(*_ONLY_OF_A_MOUNT)
+def urls(as_json: bool, **options: Any) -> None:
+    """List the URL of every file of a dataset version, with its versionId, in the manifest's order.
+
+    Each fetches exactly the released bytes, also when the bucket has newer ones: vbnfs urls | xargs -n 1 curl -O
+    """
+    from vbnfs.cli.urls import list_urls  # noqa: PLC0415
+
+    rows = _look(options, list_urls)
+    if as_json:
+        render.print_json([row.as_json() for row in rows])
+    else:
+        for row in rows:
+            render.print_line(row.url)
+
+
+@click.command(epilog=EXIT_STATUS)
+@click.argument("paths", metavar="[PATH]...", nargs=-1, type=Path)
+@click.option("--fetch", is_flag=True, help="Fetch what is missing, and what is wrong once more.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@settings("foreground", "allow_other", "refresh", "verify")
+def verify(paths: tuple[Path, ...], fetch: bool, as_json: bool, **options: Any) -> None:
+    """Hold cached files against the hashes in the manifests.
+
+    PATH is a file or folder in a mount, or in the dataset (ecephys_sessions, manifests/v0.5.0/...), or a dataset
+    version (0.5.0). Without any, all files that are completely cached are verified. A file that does not match is
+    dropped from the cache, and reads of it fail until it was fetched anew and is good.
+    """
+    from vbnfs.cli import verify as verifying  # noqa: PLC0415
+
+    config, inner = verifying.of_mount(config_of(options), paths)
+    configure_logging(sys.stderr, level="critical", as_json=False)  # what matters is told below
+
+    def show(finding: verifying.Finding) -> None:
+        detail = f": {finding.detail}" if finding.detail else ""
+        if not as_json:
+            click.echo(render.printable(f"{finding.outcome:<12} {finding.path}{detail}"))
+
+    findings = verifying.run(config, inner, fetch=fetch, tell=show)
+    if as_json:
+        render.print_json([finding.as_json() for finding in findings])
+    else:
+        good = [finding for finding in findings if finding.outcome == verifying.GOOD]
+        size = render.size(sum(finding.size_bytes or 0 for finding in good))
+        click.echo(f"{len(good)} of {len(findings)} files good, {size}", err=True)
+    verifying.check(findings)

@@ -1,0 +1,93 @@
+"""`vbnfs clean`, `install-helper`, `install-units`: for whoever looks after a machine."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from vbnfs.cli import install, render
+from vbnfs.cli.clean import clean as clean_cache
+from vbnfs.cli.clean import configurations
+from vbnfs.cli.options import EXIT_STATUS, config_of, settings, warn
+from vbnfs.config import SETTING_BY_NAME
+from vbnfs.errors import UsageError
+from vbnfs.logs import configure_logging
+
+
+@click.command(epilog=EXIT_STATUS)
+@click.option(
+    "--config-folder",
+    type=Path,
+    metavar="DIR",
+    help="Clean the caches of all *.toml in this folder.",
+)
+@settings(*(SETTING_BY_NAME.keys() - {"cache_dir", "cache_size"}))
+def clean(config_folder: Path | None, **options: Any) -> None:
+    """Bring the cache within its size, and remove what dead processes left there.
+
+    A mount does that itself; this is for a size that was lowered while nothing is mounted.
+    """
+    configure_logging(sys.stderr, level="error", as_json=False)  # what matters is told below
+    problems: list[str] = []
+    for config in configurations(config_folder) if config_folder else [config_of(options)]:
+        try:
+            if isinstance(config, UsageError):
+                raise config
+            done = clean_cache(config)
+        except UsageError as error:
+            problems.append(str(error))
+        else:
+            usage, limit, freed = map(render.size, (done.usage_bytes, done.limit_bytes, done.freed_bytes))
+            click.echo(f"{done.cache_dir}  {usage} of {limit}; {done.deleted_files} files, {freed} freed")
+    if problems:
+        raise UsageError("\n".join(problems))
+
+
+def _installing(command: Callable[..., Any]) -> Callable[..., Any]:
+    command = click.option("--remove", is_flag=True, help="Take away what was installed.")(command)
+    return click.option(
+        "--root", type=Path, default=Path("/"), metavar="DIR", help="Below this folder: for packages and images."
+    )(command)
+
+
+def _carry_out(pieces: list[install.Piece], *, remove: bool, then: str) -> None:
+    if remove:
+        for path in install.remove(pieces):
+            click.echo(f"removed {path}")
+        return
+    install.install(pieces)
+    for piece in pieces:
+        click.echo(f"{piece.path}{f' -> {piece.target}' if piece.target else ''}")
+    click.echo(then, err=True)
+
+
+@click.command(epilog=EXIT_STATUS)
+@_installing
+def install_helper(root: Path, remove: bool) -> None:
+    """Let mount(8) and fstab(5) know vbnfs: 'mount -t vbnfs PROJECT FOLDER'."""
+    _carry_out(
+        pieces := install.helper_pieces(root),
+        remove=remove,
+        then="now: mount -t vbnfs visual-behavior-neuropixels FOLDER   (for fstab see docs/mounting.md)",
+    )
+    program = pieces[0].target
+    if program and not remove and not install.is_for_everybody(program):
+        warn(f"only root can run {program}: fstab's option 'user' will not work")
+
+
+@click.command(epilog=EXIT_STATUS)
+@click.option("--user", is_flag=True, help="Units of a user's own, in ~/.config/systemd/user.")
+@_installing
+def install_units(user: bool, root: Path, remove: bool) -> None:
+    """Install systemd units that mount at boot (or log-in) what a configuration file describes."""
+    folder, systemctl = ("~/.config/vbnfs", "systemctl --user") if user else ("/etc/vbnfs", "systemctl")
+    steps = [
+        f'write {folder}/NAME.toml, with: mountpoint = "/some/folder"',
+        f"{systemctl} daemon-reload",
+        f"{systemctl} enable --now vbnfs@NAME vbnfs-clean.timer",
+    ]
+    if not user:
+        steps.insert(0, "systemd-tmpfiles --create vbnfs.conf")
+    _carry_out(install.unit_pieces(root, for_user=user), remove=remove, then="now: " + "\n     ".join(steps))
