@@ -42,7 +42,7 @@ ONLY_IMPORTED_BY: Final[Mapping[str, set[str]]] = {
     "rich": {"vbnfs.cli.render"},
     "pandas": {
         "vbnfs.dataset.tables",
-        *(f"vbnfs.demo.{name}" for name in ("cohort", "session_file", "tables", "tour")),
+        *(f"vbnfs.demo.{name}" for name in ("cohort", "lfp_file", "session_file", "tables", "tour")),
     },
 }
 ENVIRONMENT: Final = {"os.environ", "os.environb", "os.getenv", "os.getenvb", "os.putenv", "os.unsetenv"}
