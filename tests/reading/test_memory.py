@@ -1,0 +1,94 @@
+"""The memory that reading may take: never more than its limit, never a deadlock."""
+
+import random
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+
+from tests.fakes.store import Pattern
+from tests.reading.bench import MIB, bench
+from vbnfs.reading.memory import Budget, Memory
+
+
+async def test_who_comes_first_is_served_first() -> None:
+    """A small wish waits behind a large one that came before, and both are granted when there is room."""
+    budget, served = Budget(100), list[int]()
+
+    async def take(count: int) -> None:
+        await budget.take(count)
+        served.append(count)
+
+    await budget.take(60)
+    async with trio.open_nursery() as nursery:
+        for count in (70, 10):
+            nursery.start_soon(take, count)
+            await trio.testing.wait_all_tasks_blocked()
+        assert served == []
+        assert not budget.try_take(1, leave_bytes=0)
+        budget.give_back(60)
+    assert served == [70, 10]
+    assert budget.held_bytes == 80
+
+
+async def test_more_than_the_limit_is_granted_to_one_alone() -> None:
+    """Whoever needs more than there ever is gets it when nobody holds anything."""
+    budget = Budget(10)
+    await budget.take(50)
+    with pytest.raises(trio.TooSlowError), trio.fail_after(0):
+        await budget.take(1)
+    budget.give_back(50)
+    async with budget.holding(1):
+        assert budget.held_bytes == 1
+    assert budget.held_bytes == 0
+
+
+async def test_being_cancelled_takes_nothing_and_lets_others_pass() -> None:
+    """Also who is cancelled in the moment in which he is served, gives back."""
+    budget = Budget(10)
+    await budget.take(5)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(budget.take, 8)
+        await trio.testing.wait_all_tasks_blocked()
+        with trio.CancelScope() as scope:
+            nursery.cancel_scope.shield = False
+            budget.give_back(5)
+            nursery.cancel_scope.cancel()
+        assert not scope.cancelled_caught
+    assert budget.held_bytes == 0
+    await budget.take(5)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(budget.take, 8)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    assert budget.try_take(5, leave_bytes=0)
+
+
+@pytest.mark.parametrize("memory_bytes", [1 * MIB, 16 * MIB, 256 * MIB])
+async def test_64_readers_keep_within_the_limit(tmp_path: Path, memory_bytes: int) -> None:
+    """Blocks and answers of 64 readers, in a row and at random: within the limit or one alone, and all is given back."""
+    data = Pattern(24 * MIB)
+    async with bench(tmp_path, memory_bytes=memory_bytes) as floor:
+        content = floor.add("a", data)
+
+        async def read(seed: int) -> None:
+            order, reader = random.Random(seed), floor.open(content)
+            for step in range(6):
+                at = step * MIB if seed % 2 else order.randrange(len(data))
+                assert await reader.read(at, MIB) == data[at : at + MIB]
+
+        async with trio.open_nursery() as nursery:
+            for seed in range(64):
+                nursery.start_soon(read, seed)
+        await floor.settled()
+        for budget in (floor.memory.blocks, floor.memory.answers):
+            assert budget.held_bytes == 0
+            assert budget.most_bytes <= max(budget.limit_bytes, 33 * (256 << 10))
+
+
+def test_the_parts_are_the_whole() -> None:
+    """What is divided adds up to the limit."""
+    memory = Memory(256 * MIB)
+    assert memory.recent_bytes == 32 * MIB
+    assert memory.recent_bytes + memory.answers.limit_bytes + memory.blocks.limit_bytes == 256 * MIB
