@@ -32,7 +32,7 @@ MAY_IMPORT: Final[Mapping[str, set[str]]] = {
 # What only some modules may import or mention.
 ONLY_IMPORTED_BY: Final[Mapping[str, set[str]]] = {
     "httpx": {"vbnfs.storage.s3"},
-    "struct": {"vbnfs.fuse.protocol"},
+    "struct": {"vbnfs.fuse.protocol", "vbnfs.storage.claims"},
     "platformdirs": {"vbnfs.config"},
     "tomllib": {"vbnfs.config"},
     "click": {"vbnfs.cli.main"},

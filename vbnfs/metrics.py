@@ -27,6 +27,7 @@ class Metrics:
     failed_answers: int = _counter("requests", "kernel requests that were answered with an error and a reason")
     corrupt_blocks: int = _counter("blocks", "cached blocks that did not match their checksum; counted in threads")
     cache_write_errors: int = _counter("blocks", "blocks that could not be kept; counted in threads")
+    shared_blocks: int = _counter("blocks", "wanted blocks that another process on the same cache had just fetched")
     evicted_segments: int = _counter("files", "segment files deleted to keep within --cache-size")
 
     def snapshot(self) -> dict[str, int]:

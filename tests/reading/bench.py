@@ -14,8 +14,10 @@ from vbnfs.metrics import Metrics
 from vbnfs.objects import Content, ObjectVersion
 from vbnfs.reading.block_source import BlockSource
 from vbnfs.reading.file_reader import FileReader
+from vbnfs.reading.neighbours import Neighbours
 from vbnfs.reading.prefetch import Prefetcher
 from vbnfs.storage.block_cache import BlockCache
+from vbnfs.storage.claims import Claims
 from vbnfs.storage.eviction import Evictor
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
@@ -71,7 +73,9 @@ async def bench(
     evictor = Evictor(cache.directory, limit_bytes=limit_bytes, metrics=metrics)
     async with trio.open_nursery() as outer:
         async with trio.open_nursery() as services:
-            source = BlockSource(client, cache, evictor, nursery=services, prefetch_gets=prefetch_gets)
+            claims = Claims(cache.scope_directory)
+            neighbours = Neighbours(claims, cache, may_wait=False, metrics=metrics)
+            source = BlockSource(client, cache, evictor, neighbours, nursery=services, prefetch_gets=prefetch_gets)
             prefetcher = Prefetcher(cache, source, nursery=services)
             if keeps_blocks:
                 outer.start_soon(source.keep_blocks)

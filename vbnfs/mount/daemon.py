@@ -35,12 +35,14 @@ from vbnfs.fuse.server import Server
 from vbnfs.metrics import Metrics
 from vbnfs.mount import control
 from vbnfs.mount.attributes import Attributes
-from vbnfs.mount.mountpoint import MountEntry, detach, find_mount
+from vbnfs.mount.mountpoint import MountEntry, detach, find_mount, is_local
 from vbnfs.mount.operations import FileSystem
 from vbnfs.reading.block_source import BlockSource
 from vbnfs.reading.file_reader import FileReader
+from vbnfs.reading.neighbours import Neighbours
 from vbnfs.reading.prefetch import Prefetcher
 from vbnfs.storage.block_cache import BlockCache
+from vbnfs.storage.claims import Claims
 from vbnfs.storage.eviction import Evictor
 from vbnfs.storage.retry import RetryingClient
 from vbnfs.storage.s3 import S3Client, aws_base, object_url
@@ -152,8 +154,16 @@ class Daemon:
                 for inode in attributes.refresh():
                     self._device.notify(attributes_changed(inode))
 
+        claims, may_wait = Claims(cache.scope_directory), not is_local(config.cache_dir)
+        neighbours = Neighbours(claims, cache, may_wait=may_wait, metrics=metrics)
         source = BlockSource(
-            client, cache, evictor, nursery=services, prefetch_gets=prefetch_gets, on_kept=refresh_attributes
+            client,
+            cache,
+            evictor,
+            neighbours,
+            nursery=services,
+            prefetch_gets=prefetch_gets,
+            on_kept=refresh_attributes,
         )
         public_url = partial(object_url, aws_base(config.bucket, config.region))
         attributes = Attributes(catalog, cache, written=source.written, public_url=public_url)
