@@ -48,7 +48,7 @@ def fetches(server: FakeS3Server) -> Counter[int]:
 
 
 def test_a_block_is_fetched_for_all(mounts: Mounts, server: FakeS3Server) -> None:
-    """Eight daemons that read the same cold file at once: no block is fetched by more than two of them, few by two."""
+    """Eight daemons read the same cold file at once: no block is fetched by more than two of them, few by two."""
     daemons = [mounts(server.endpoint_url, name=f"mnt{number}") for number in range(DAEMONS)]
     readers = [begin_reading(daemon) for daemon in daemons]
     assert {reader.communicate()[0].split()[0] for reader in readers} == {SUM}
