@@ -11,7 +11,7 @@ from pathlib import Path
 from benchmarks.place import Place, origin, reading
 from benchmarks.reader import Outcome
 
-READERS = 4
+READERS = 3
 READY_SECONDS = 2.0
 _FILE_BYTES = 8 << 20
 _FILES = 12

@@ -112,6 +112,10 @@ def reading(place: Place, readers: Mapping[int, int], *, seed: int, outcome: Out
     try:
         yield
         for process in processes:
+            if process.stdin is not None:
+                process.stdin.close()  # all at once: the last one must not read on while the first is waited for
+                process.stdin = None
+        for process in processes:
             told, _ = process.communicate(timeout=_READER_SECONDS)
             outcome.add(json.loads(told))
     finally:

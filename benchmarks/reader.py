@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -79,7 +79,7 @@ def main(mount: Path, plain: Path, seed: int) -> None:
                 ending.wait(0.02)
             else:
                 outcome.errors[errno.errorcode.get(error.errno or 0, str(error))] += 1
-    print(json.dumps(asdict(outcome)), flush=True)
+    print(json.dumps(vars(outcome)), flush=True)
 
 
 def read_file(path: Path, plain: Path, chance: random.Random, outcome: Outcome, ending: threading.Event) -> None:
@@ -92,7 +92,7 @@ def read_file(path: Path, plain: Path, chance: random.Random, outcome: Outcome, 
                 return
             begun = time.monotonic()
             try:
-                data = os.pread(file.fileno(), length, offset)
+                data = pread_all(file.fileno(), length, offset)
             finally:
                 outcome.took(time.monotonic() - begun)
             wanted = os.pread(right.fileno(), length, offset)
@@ -101,7 +101,15 @@ def read_file(path: Path, plain: Path, chance: random.Random, outcome: Outcome, 
             if data != wanted:
                 outcome.wrong_bytes += sum(a != b for a, b in zip(data, wanted, strict=False))
                 outcome.wrong_bytes += abs(len(data) - len(wanted))
-                outcome.wrong.append(f"{path.name} at {offset}, {length} bytes")
+                outcome.wrong.append(f"{path.name} at {offset}, {length} bytes, {len(data)} came")
+
+
+def pread_all(descriptor: int, length: int, offset: int) -> bytes:
+    """All that can be had. A read that fails on its way returns what came before, and the next one tells why."""
+    data = os.pread(descriptor, length, offset)
+    while data and len(data) < length and (more := os.pread(descriptor, length - len(data), offset + len(data))):
+        data += more
+    return data
 
 
 def ranges(size: int, chance: random.Random) -> list[tuple[int, int]]:
