@@ -24,7 +24,6 @@ class Kills:
     seed: int
     outcome: Outcome = field(default_factory=Outcome)
     ready_seconds: list[float] = field(default_factory=list)
-    left_behind: int = 0
 
     @property
     def problems(self) -> list[str]:

@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -72,7 +73,7 @@ def main(mount: Path, plain: Path, seed: int) -> None:
     while not ending.is_set():
         name = chance.choice(names)
         try:
-            read_file(mount / name, plain / name, chance, outcome, ending)
+            read_file(mount / name, plain / name, chance, outcome, is_ending=ending.is_set)
         except OSError as error:
             if error.errno in _AWAY:
                 outcome.away += 1
@@ -82,13 +83,15 @@ def main(mount: Path, plain: Path, seed: int) -> None:
     print(json.dumps(vars(outcome)), flush=True)
 
 
-def read_file(path: Path, plain: Path, chance: random.Random, outcome: Outcome, ending: threading.Event) -> None:
+def read_file(
+    path: Path, plain: Path, chance: random.Random, outcome: Outcome, *, is_ending: Callable[[], bool]
+) -> None:
     """Open a file once, and read of it in one of several ways. Raises `OSError`."""
     with plain.open("rb") as right, path.open("rb", buffering=0) as file:
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)  # so that the daemon is asked
         size = os.fstat(right.fileno()).st_size
         for offset, length in ranges(size, chance):
-            if ending.is_set():
+            if is_ending():
                 return
             begun = time.monotonic()
             try:

@@ -73,7 +73,7 @@ async def bench(
     evictor = Evictor(cache.directory, limit_bytes=limit_bytes, metrics=metrics)
     async with trio.open_nursery() as outer:
         async with trio.open_nursery() as services:
-            claims = Claims(cache.scope_directory)
+            claims = Claims(cache.directory / "test")
             neighbours = Neighbours(claims, cache, may_wait=False, metrics=metrics)
             source = BlockSource(client, cache, evictor, neighbours, nursery=services, prefetch_gets=prefetch_gets)
             prefetcher = Prefetcher(cache, source, nursery=services)

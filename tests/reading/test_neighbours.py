@@ -119,7 +119,7 @@ async def test_locks_that_may_wait_are_taken_in_threads(tmp_path: Path) -> None:
     async with AsyncExitStack() as stack:
         client, floors, content = await several(stack, tmp_path, 3)
         for floor in floors:
-            claims = Claims(floor.cache.scope_directory)
+            claims = Claims(floor.cache.directory / "test")
             floor.source._neighbours = Neighbours(claims, floor.cache, may_wait=True, metrics=floor.metrics)
         client.fail_when(lambda request: TransportError("reset") if is_first(client, request) else None)
         with pytest.raises(StorageError):

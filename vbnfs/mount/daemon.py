@@ -142,7 +142,8 @@ class Daemon:
         self, s3: S3Client, catalog: Catalog, tree: Tree, services: trio.Nursery
     ) -> tuple[BlockSource, FileSystem]:
         config, metrics = self.config, self.metrics
-        cache = BlockCache(config.cache_dir, scope=scope_of(config.endpoint_url), metrics=metrics)
+        scope = scope_of(config.endpoint_url)
+        cache = BlockCache(config.cache_dir, scope=scope, metrics=metrics)
         evictor = Evictor(
             cache.directory, limit_bytes=config.cache_size_bytes, metrics=metrics, on_look=cache.take_stock
         )
@@ -154,7 +155,7 @@ class Daemon:
                 for inode in attributes.refresh():
                     self._device.notify(attributes_changed(inode))
 
-        claims, may_wait = Claims(cache.scope_directory), not is_local(config.cache_dir)
+        claims, may_wait = Claims(cache.directory / scope), not is_local(config.cache_dir)
         neighbours = Neighbours(claims, cache, may_wait=may_wait, metrics=metrics)
         source = BlockSource(
             client,

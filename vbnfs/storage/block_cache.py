@@ -43,7 +43,7 @@ class BlockCache:
 
     def __init__(self, directory: Path, *, scope: str, metrics: Metrics) -> None:
         self.directory = directory / FORMAT
-        self.scope_directory = self.directory / scope
+        self._scope_directory = self.directory / scope
         self._metrics = metrics
         self._lock = threading.Lock()  # protects _open and _changed; held for no system call
         self._open: LRUCache[_Name, Segment] = LRUCache(_OPEN_SEGMENTS)
@@ -106,7 +106,7 @@ class BlockCache:
         """Take note of the files that there are (see `Evictor`), for `allocated_bytes`."""
         allocated: Counter[str] = Counter()
         for file in found:
-            if file.path.is_relative_to(self.scope_directory):
+            if file.path.is_relative_to(self._scope_directory):
                 allocated[file.path.name.partition(".")[0]] += file.allocated_bytes
         before, self._allocated = self._allocated, allocated
         with self._lock:
@@ -188,7 +188,7 @@ class BlockCache:
 
     def _path(self, name: _Name) -> Path:
         content_id, number = name
-        return self.scope_directory / content_id[:2] / f"{content_id}.{number}"
+        return self._scope_directory / content_id[:2] / f"{content_id}.{number}"
 
 
 def _numbers(content: Content) -> range:
