@@ -1,5 +1,6 @@
 """What all tests share: plugins with fixtures, and the rule that FUSE tests are not skipped where there is FUSE."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,9 @@ pytest_plugins = ["tests.fixtures_s3", "tests.fixtures_mount"]
 settings.register_profile("fuzz", max_examples=500, deadline=None, print_blob=True)
 
 FUSE_DEVICE = Path("/dev/fuse")
+ROOT_ONLY = {"namespace", "guest"}  # fixtures
+NOT_ROOT = "only root can make mount namespaces: run script/test as root"
+MAKE_MOUNTS = {"mounts", "mountpoint"}  # fixtures
 
 
 @pytest.fixture(autouse=True)
@@ -35,16 +39,22 @@ def _own_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Where there is FUSE, a skipped test is a failure: nothing is left out unnoticed."""
+    """Where there is FUSE, a skipped test is a failure, but for those that only root can run."""
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
-    if reporter is not None and FUSE_DEVICE.exists() and reporter.stats.get("skipped"):
+    skipped = [] if reporter is None else reporter.stats.get("skipped", [])
+    if FUSE_DEVICE.exists() and any(NOT_ROOT not in str(report.longrepr) for report in skipped):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that need FUSE are skipped on a machine that has none, and there only."""
+    """Tests that need FUSE are skipped on a machine that has none, and those that need root for others."""
+    for item in items:
+        if os.geteuid() != 0 and ROOT_ONLY & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.skip(reason=NOT_ROOT))
     if FUSE_DEVICE.exists():
         return
     for item in items:
-        if "mounts" in getattr(item, "fixturenames", ()) or item.path.parent.name == "mount":
+        folder = item.path.parent.name
+        makes_mounts = MAKE_MOUNTS.intersection(getattr(item, "fixturenames", ()))
+        if makes_mounts or folder in {"mount", "readers", "system"}:
             item.add_marker(pytest.mark.skip(reason=f"no {FUSE_DEVICE} on this machine"))

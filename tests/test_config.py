@@ -17,8 +17,10 @@ from vbnfs.config import (
     SETTINGS,
     Config,
     Setting,
+    Supervisor,
     default_config_file,
     load_config,
+    load_supervisor,
     parse_mount_options,
     parse_size,
 )
@@ -46,6 +48,7 @@ EXAMPLES: dict[str, list[tuple[str, Any]]] = {
     "foreground": [("1", True), ("False", False)],
     "log_file": [(path, Path(path)) for path in ("/1.log", "/2.log", "/3.log", "/4.log")],
     "log_level": [(level, level) for level in ("debug", "info", "warning", "error")],
+    "mountpoint": [(path, Path(path)) for path in ("/1", "/2/2", "/with blank", "/größe")],
 }
 BAD: dict[str, list[str]] = {
     "bucket": ["", "Upper", "a", "a/b", "../x", "x" * 64, "a b", "-a"],
@@ -70,6 +73,7 @@ BAD: dict[str, list[str]] = {
     "foreground": ["", "2", "maybe"],
     "log_file": ["", "a\0b", "~no-such-user-here/x"],
     "log_level": ["", "INFO", "trace", "debug|info", "debugx"],
+    "mountpoint": ["", "a\0b", "~no-such-user-here/x"],
 }
 SOURCES = ("command line", "-o", "environment", "TOML")  # the first one that has a value wins
 
@@ -156,6 +160,7 @@ def test_defaults() -> None:
         foreground=False,
         log_file=config.log_file,
         log_level="info",
+        mountpoint=None,
     )
     assert SETTING_BY_NAME["cache_size"].default == "100G"
     assert config.cache_dir.name == "vbnfs"
@@ -255,6 +260,9 @@ def test_options_for_the_kernel_and_options_that_say_nothing() -> None:
         mount_options=("ro,noatime,_netdev", "nofail,x-systemd.automount,x-foo=bar,nodev,,defaults,noauto,user", ""),
         environ={},
     )
+    assert config == load_config(
+        command_line={}, mount_options=("noatime,nodev,users,user=me,comment=x=y,X-a,sync,relatime",), environ={}
+    )
     assert config.fuse_options == ("noatime", "nodev")
     assert config == load_config(command_line={}, mount_options=("noatime,nodev",), environ={})
 
@@ -266,7 +274,7 @@ def test_rw_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "option", ["cachesize=1G", "nonsense", "ro=1", "noatime=yes", "cache-size=1G", "Ro", " ro", "="]
+    "option", ["cachesize=1G", "nonsense", "ro=1", "noatime=yes", "cache--size=1G", "Ro", " ro", "=", "users=x"]
 )
 def test_unknown_options_are_refused(option: str) -> None:
     """An option that is not known is refused by its own words."""
@@ -287,6 +295,16 @@ def test_settings_that_want_a_value(setting: Setting) -> None:
     """A setting that is no flag is refused without a value, with an example of how it is given."""
     with pytest.raises(UsageError, match=re.escape(f"-o {setting.name}: a value is wanted, as in {setting.name}=")):
         parse_mount_options((setting.name,))
+
+
+def test_both_spellings() -> None:
+    """A setting may be spelled as on the command line, too."""
+    assert parse_mount_options(("cache-dir=/a-b,allow-other",)) == ({"cache_dir": "/a-b", "allow_other": "true"}, ())
+
+
+def test_options_that_contradict_each_other() -> None:
+    """Of `noexec` and `exec` the later one counts: for `user` mount(8) puts one before the other."""
+    assert parse_mount_options(("noexec,nosuid,nodev", "exec,suid,noexec")) == ({}, ("noexec", "suid", "nodev"))
 
 
 def test_values_with_an_equals_sign() -> None:
@@ -410,6 +428,37 @@ def test_a_variable_that_names_no_file(text: str) -> None:
     """A path in VBNFS_CONFIG that cannot be one is refused by the variable's name."""
     with pytest.raises(UsageError, match=r"VBNFS_CONFIG: .* will not do"):
         load_config(command_line={}, environ={"VBNFS_CONFIG": text})
+
+
+def test_defaults_of_whoever_asks(tmp_path: Path) -> None:
+    """A default that is handed in counts where no source has a value, and is refused by the setting's name."""
+    environ, given = {"VBNFS_BUCKET": "given"}, {"bucket": "derived"}
+    assert load_config(command_line={}, environ={}, defaults=given).bucket == "derived"
+    assert load_config(command_line={}, environ=environ, defaults=given).bucket == "given"
+    with pytest.raises(UsageError, match="bucket by default: 'Ä' will not do"):
+        load_config(command_line={}, environ={}, defaults={"bucket": "Ä"})
+
+
+# Supervisor
+
+
+@pytest.mark.parametrize(
+    ("environ", "supervisor"),
+    [
+        ({}, None),
+        ({"NOTIFY_SOCKET": ""}, None),
+        ({"NOTIFY_SOCKET": "vsock:2:1234", "WATCHDOG_USEC": "1"}, None),
+        ({"NOTIFY_SOCKET": "/run/n"}, Supervisor("/run/n", None)),
+        ({"NOTIFY_SOCKET": "@n", "WATCHDOG_USEC": "2500000"}, Supervisor("@n", 2.5)),
+        ({"NOTIFY_SOCKET": "/n", "WATCHDOG_USEC": "2000000", "WATCHDOG_PID": "7"}, Supervisor("/n", 2.0)),
+        ({"NOTIFY_SOCKET": "/n", "WATCHDOG_USEC": "2000000", "WATCHDOG_PID": "8"}, Supervisor("/n", None)),
+        ({"NOTIFY_SOCKET": "/n", "WATCHDOG_USEC": "0"}, Supervisor("/n", None)),
+        ({"NOTIFY_SOCKET": "/n", "WATCHDOG_USEC": "soon"}, Supervisor("/n", None)),
+    ],
+)
+def test_supervisor(environ: dict[str, str], supervisor: Supervisor | None) -> None:
+    """sd_notify(3)'s variables: a socket of this machine, and a watchdog, if it is meant for this process."""
+    assert load_supervisor(environ, pid=7) == supervisor
 
 
 # Values

@@ -46,3 +46,20 @@ def test_an_exception_is_made_of_its_message(name: str) -> None:
     made = CLASSES[name]("what happened")
     assert str(made) == "what happened"
     assert CLASSES[name].__doc__
+
+
+@pytest.mark.parametrize(
+    ("members", "told"),
+    [
+        ([errors.DatasetError("first"), ExceptionGroup("inner", [errors.MountError("second")])], "DatasetError"),
+        ([ExceptionGroup("inner", [errors.MountError("first")]), errors.DatasetError("second")], "MountError"),
+        ([errors.DatasetError("first"), BaseExceptionGroup("inner", [KeyboardInterrupt()])], "KeyboardInterrupt"),
+        ([errors.DatasetError("first"), KeyError("a defect")], "ExceptionGroup"),
+    ],
+)
+def test_the_reason_of_a_group(members: list[BaseException], told: str) -> None:
+    """Of what several tasks raised, Ctrl-C counts most, then the first failure; a defect shows all there is."""
+    group = BaseExceptionGroup("of a nursery", members)
+    reason = errors.the_reason(group)
+    assert type(reason).__name__ == told
+    assert reason is group or str(reason) in {"", "first"}

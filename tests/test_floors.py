@@ -5,6 +5,8 @@ All modules are read as syntax trees, so that an import inside a function counts
 
 import ast
 import graphlib
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
@@ -37,6 +39,10 @@ ONLY_IMPORTED_BY: Final[Mapping[str, set[str]]] = {
     "tomllib": {"vbnfs.config"},
     "click": {"vbnfs.cli.main"},
     "rich": {"vbnfs.cli.render"},
+    "pandas": {
+        "vbnfs.dataset.tables",
+        *(f"vbnfs.demo.{name}" for name in ("cohort", "session_file", "tables", "tour")),
+    },
 }
 ENVIRONMENT: Final = {"os.environ", "os.environb", "os.getenv", "os.getenvb", "os.putenv", "os.unsetenv"}
 PRINTING: Final = {"print", "input", "sys.stdout.write", "sys.stderr.write", "sys.stdout.buffer", "sys.stderr.buffer"}
@@ -170,6 +176,13 @@ def test_only_the_command_line_exits() -> None:
 def test_only_the_daemon_ends_a_child() -> None:
     """A process is ended without clean-up in one place: the child that `vbnfs mount` forks."""
     assert who_mentions(ENDING_A_CHILD) == {"vbnfs.mount.background"}
+
+
+def test_a_mount_does_not_pay_for_tables() -> None:
+    """What a mount is made of does not import pandas, which takes a second."""
+    script = "import sys, vbnfs.cli.main, vbnfs.mount.background; print('pandas' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
 
 
 def test_importing_the_package_does_nothing() -> None:

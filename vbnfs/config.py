@@ -12,7 +12,7 @@ This is the only module that reads the environment or a configuration file.
 import os
 import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -53,6 +53,7 @@ class Config:
     foreground: bool
     log_file: Path
     log_level: str
+    mountpoint: Path | None
     fuse_options: tuple[str, ...] = ()
 
 
@@ -189,31 +190,56 @@ SETTINGS: Final = (
              default=platformdirs.user_log_path("vbnfs") / "vbnfs.log"),
     _setting("log_level", _matching("debug|info|warning|error", "debug, info, warning or error"), "LEVEL",
              "debug, info, warning or error.", default="info"),
+    _setting("mountpoint", _path, "DIR", "Where to mount, if the command line does not say."),
 )  # fmt: skip
 _Source = tuple[Callable[[Setting], str], Mapping[str, str]]  # what it calls a setting, and its texts by name
 SETTING_BY_NAME: Final[Mapping[str, Setting]] = {setting.name: setting for setting in SETTINGS}
 
 # mount(8) options that vbnfs knows and leaves to the kernel or to libfuse ...
 _PASSED_OPTIONS: Final = frozenset({"noatime", "nodiratime", "nodev", "nosuid", "noexec", "dev", "suid", "exec"})
-# ... and those that say what is so anyway.
-_IGNORED_OPTIONS: Final = frozenset({"ro", "defaults", "auto", "noauto", "nofail", "_netdev", "user", "nouser"})
+# ... those that say what is so anyway, or speak to mount(8), and those that only begin like this.
+_IGNORED_OPTIONS: Final = frozenset({
+    "ro", "defaults", "auto", "noauto", "nofail", "_netdev", "user", "nouser", "users", "nousers", "owner", "noowner",
+    "group", "nogroup", "atime", "relatime", "strictatime", "async", "sync", "dirsync", "silent", "loud",
+})  # fmt: skip
+_IGNORED_BEGINNINGS: Final = ("x-", "X-", "comment=", "user=")
+
+
+def split_mount_options(texts: Iterable[str]) -> list[str]:
+    """The options of several `-o` texts, in their order."""
+    return [option for text in texts for option in text.split(",") if option]
+
+
+def is_mount_option(option: str) -> bool:
+    """Whether `parse_mount_options` knows an option, whatever it thinks of its value."""
+    return (
+        _setting_name(option.partition("=")[0]) in SETTING_BY_NAME
+        or option in _PASSED_OPTIONS | _IGNORED_OPTIONS
+        or option.startswith(_IGNORED_BEGINNINGS)
+    )
 
 
 def parse_mount_options(texts: tuple[str, ...]) -> tuple[dict[str, str], tuple[str, ...]]:
     """Split `-o a,b=c` texts into settings by name, and options for the kernel. Raises `UsageError`."""
     settings: dict[str, str] = {}
-    passed: list[str] = []
-    for item in (item for text in texts for item in text.split(",") if item):
-        name, equals, value = item.partition("=")
+    passed: dict[str, str] = {}  # of `noexec` and a later `exec` (mount(8) gives both) the later one counts
+    for option in split_mount_options(texts):
+        word, equals, value = option.partition("=")
+        name = _setting_name(word)
+        if option == "rw":
+            raise UsageError("-o rw: the dataset is read-only; leave the option out")
+        if not is_mount_option(option):
+            raise UsageError(f"-o {option}: no such mount option; see 'vbnfs mount --help'")
         if name in SETTING_BY_NAME:
             settings[name] = value if equals else _flag_value(name)
-        elif item in _PASSED_OPTIONS:
-            passed.append(item)
-        elif item == "rw":
-            raise UsageError("-o rw: the dataset is read-only; leave the option out")
-        elif item not in _IGNORED_OPTIONS and not name.startswith("x-"):
-            raise UsageError(f"-o {item}: no such mount option; see 'vbnfs mount --help'")
-    return settings, tuple(passed)
+        elif option in _PASSED_OPTIONS:
+            passed[option.removeprefix("no")] = option
+    return settings, tuple(passed.values())
+
+
+def _setting_name(word: str) -> str:
+    """Both spellings will do: cache_dir=, and cache-dir= as on the command line."""
+    return word.replace("-", "_")
 
 
 def _flag_value(name: str) -> str:
@@ -228,11 +254,13 @@ def load_config(
     mount_options: tuple[str, ...] = (),
     config_file: Path | None = None,
     environ: Mapping[str, str] | None = None,
+    defaults: Mapping[str, str] | None = None,
 ) -> Config:
     """The settings from all sources, in the order that the module's docstring gives.
 
-    `command_line` maps settings' names to text. `config_file` None means the usual place, where a file may
-    or may not be. Raises `UsageError`, which names the source and the setting.
+    `command_line` and `defaults` (which stand in for those of `SETTINGS`) map settings' names to text.
+    `config_file` None means the usual place, where a file may or may not be. Raises `UsageError`, which names
+    the source and the setting.
     """
     environ = os.environ if environ is None else environ
     options, passed = parse_mount_options(mount_options)
@@ -243,6 +271,7 @@ def load_config(
         (lambda setting: f"-o {setting.name}", options),
         (lambda setting: setting.variable, _from_environment(environ)),
         (lambda setting: f"{setting.name} in {path}", _from_toml(path, must_exist=named is not None)),
+        (lambda setting: f"{setting.name} by default", defaults or {}),
     )
     values = {setting.field: _value(setting, sources) for setting in SETTINGS}
     return Config(**values, fuse_options=passed)
@@ -251,6 +280,11 @@ def load_config(
 def default_config_file() -> Path:
     """Where the TOML file is looked for when no other is named."""
     return platformdirs.user_config_path("vbnfs") / "config.toml"
+
+
+def user_config_directory() -> Path:
+    """Where a user's programs keep their settings: ~/.config."""
+    return platformdirs.user_config_path()
 
 
 def _value(setting: Setting, sources: tuple[_Source, ...]) -> Any:
@@ -298,3 +332,26 @@ def _toml_text(path: Path, name: str, value: Any) -> str:
     if isinstance(value, str | int | float):
         return str(value)
     raise UsageError(f"{name} in {path}: a text, a number, true or false is wanted")
+
+
+@dataclass(frozen=True, slots=True)
+class Supervisor:
+    """Who started this process and wants to hear of it, as systemd does: sd_notify(3), sd_watchdog_enabled(3).
+
+    `watchdog_seconds` is how long it waits for a sign of life; None: for ever.
+    """
+
+    socket: str
+    watchdog_seconds: float | None
+
+
+def load_supervisor(environ: Mapping[str, str] | None = None, *, pid: int | None = None) -> Supervisor | None:
+    """The supervisor that the environment names, or None. A watchdog of another process than `pid` (us) is none."""
+    environ = os.environ if environ is None else environ
+    socket = environ.get("NOTIFY_SOCKET", "")
+    if not socket.startswith(("/", "@")):  # anything else is no socket of this machine
+        return None
+    microseconds = environ.get("WATCHDOG_USEC", "")
+    is_ours = environ.get("WATCHDOG_PID", str(pid or os.getpid())) == str(pid or os.getpid())
+    is_set = is_ours and re.fullmatch(r"0*[1-9]\d{0,17}", microseconds) is not None
+    return Supervisor(socket, int(microseconds) / 1e6 if is_set else None)

@@ -3,6 +3,7 @@
     VbnfsError                      EIO
     ├── UsageError                  EINVAL      a setting or an argument is wrong; nothing was done
     ├── MountError                  EIO         the mount could not be made, found or taken away
+    ├── InstallError                EIO         mount helper or units cannot be put in place, or taken away
     ├── DemoError                   EIO         the demo's server or libraries are missing, or failed
     ├── DatasetError                EIO         what the bucket holds is not a usable dataset
     │   └── ManifestError           EIO         one manifest is refused; the others still mount
@@ -18,6 +19,7 @@ The message names the thing and, where there is one, the remedy: it is shown to 
 """
 
 import errno
+from collections.abc import Iterator
 from typing import ClassVar
 
 
@@ -25,6 +27,22 @@ class VbnfsError(Exception):
     """The root: `errno` is what a FUSE request that meets this error is answered with."""
 
     errno: ClassVar[int] = errno.EIO
+
+
+def the_reason(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """What to tell of a group that a nursery raised: Ctrl-C, else its first `VbnfsError`; a defect is the group."""
+    leaves = list(_leaves(group))
+    if any(isinstance(leaf, KeyboardInterrupt) for leaf in leaves):
+        return KeyboardInterrupt()
+    return leaves[0] if all(isinstance(leaf, VbnfsError) for leaf in leaves) else group
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error
 
 
 class UsageError(VbnfsError):
@@ -35,6 +53,10 @@ class UsageError(VbnfsError):
 
 class MountError(VbnfsError):
     """The mount could not be made, found or taken away."""
+
+
+class InstallError(VbnfsError):
+    """The mount helper or the systemd units could not be put in place, or taken away."""
 
 
 class DemoError(VbnfsError):

@@ -826,9 +826,10 @@ def release_of(*versions: str, problems: tuple[str, ...] = ()) -> Release:
 
 
 def test_the_newest_is_chosen() -> None:
-    """Without a wish the last one is chosen, with one the one that is wished for."""
+    """Without a wish, or for `latest`, the last one is chosen, else the one that is wished for."""
     release = release_of("0.9.0", "0.10.0")
-    assert release.choose(None) == DatasetVersion("0.10.0")
+    assert release.choose(None) == release.choose("latest") == DatasetVersion("0.10.0")
+    assert release_of("latest", "0.10.0").choose("latest") == DatasetVersion("latest"), "one of that very name"
     assert release.choose("0.9.0") == DatasetVersion("0.9.0")
 
 

@@ -31,6 +31,7 @@ from vbnfs.dataset.manifest import (
     DatasetVersion,
     Manifest,
     Origin,
+    entries_of,
     parse_manifest,
     version_of_file_name,
 )
@@ -62,6 +63,23 @@ def test_every_field_is_where_it_belongs() -> None:
     assert parsed.dataset_version == DatasetVersion("0.5.0")
     assert parsed.modified_ns == 7
     assert parsed.data == manifest_json({"a/b.nwb": "content"})
+
+
+def test_entries_as_they_were_written() -> None:
+    """The entries that the files were made of come in the files' order, with URL, name and hash as they stand."""
+    table = document({"b.csv": "1", "z/s.nwb": "2", "c/s.nwb": "3"})
+    table["data_files"]["0"]["file_hash"] = "None"
+    table["data_files"]["1"]["file_hash"] = None
+    parsed = parse(json.dumps({name: table[name] for name in reversed(table)}).encode())
+    entries = entries_of(parsed)
+    assert [(e.section, e.name, e.is_metadata) for e in entries] == [
+        ("metadata_files", "b.csv", True),
+        ("data_files", "0", False),
+        ("data_files", "1", False),
+    ]
+    assert [e.url for e in entries] == [url_of("/".join(file.path)) for file in parsed.files]
+    assert [e.version_id for e in entries] == [file.version.version_id for file in parsed.files]
+    assert [e.file_hash for e in entries] == [hash_of("1"), "None", None]
 
 
 def test_tables_come_before_data_in_the_order_of_the_file() -> None:

@@ -1,9 +1,10 @@
 """Reading replies as the kernel does: by the layouts of include/uapi/linux/fuse.h, written down once more."""
 
+import os
 import struct
 from dataclasses import dataclass
 
-_ATTR = "QQQQQQIIIIIIIIII"
+_ATTR = "QQQqqqIIIIIIIIII"
 _ENTRY = struct.Struct("=QQQQII" + _ATTR)
 _DIRENT = struct.Struct("=QQII")
 
@@ -47,7 +48,7 @@ def names_of(body: bytes) -> list[tuple[str, int]]:
     while body:
         inode, offset, length, _ = _DIRENT.unpack_from(body, _ENTRY.size)
         start = _ENTRY.size + _DIRENT.size
-        names.append((body[start : start + length].decode(), offset))
+        names.append((os.fsdecode(body[start : start + length]), offset))
         assert inode in {entry_of(body).inode, inode if names[-1][0] in {".", ".."} else 0}
         body = body[(start + length + 7) & ~7 :]
     return names

@@ -187,6 +187,14 @@ async def test_dots(world: World) -> None:
     assert world.inode("..") == ROOT_INODE
 
 
+async def test_an_inode_is_found_again(world: World) -> None:
+    """`.` is looked up in files, too, and is the file itself: so NFS finds an inode that the kernel has forgotten."""
+    file = world.inode("folder", "file")
+    assert world.entry(file, ".") == world.entry(world.inode("folder"), "file")
+    assert refusal_of(lambda: world.answers.lookup(file, b"..")) == errno.ENOTDIR
+    assert refusal_of(lambda: world.answers.lookup(12345, b".")) == errno.ESTALE
+
+
 async def test_absent_names(world: World) -> None:
     """A name that cannot appear is remembered by the kernel as absent; one that can is asked for again."""
     entry = world.entry(world.inode("folder"), "nothing")
@@ -194,6 +202,13 @@ async def test_absent_names(world: World) -> None:
     for parent in ((), ("manifests",)):
         inode = world.inode(*parent)
         assert refusal_of(lambda inode=inode: world.answers.lookup(inode, b"v9.9.9")) == errno.ENOENT  # type: ignore[misc]
+
+
+async def test_a_name_that_is_too_long(world: World) -> None:
+    """A name beyond what statfs(2) calls the longest is told so, as on a local disk."""
+    folder = world.inode("folder")
+    assert refusal_of(lambda: world.answers.lookup(folder, b"x" * 256)) == errno.ENAMETOOLONG
+    assert world.entry(folder, "x" * 255).inode == 0
 
 
 @pytest.mark.parametrize("size", [400, 1000, 4096])

@@ -1,13 +1,16 @@
 """How things look on a terminal, and as JSON. Names from outside are escaped before they are shown."""
 
+import io
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from rich.console import Console
 from rich.filesize import pick_unit_and_suffix
 from rich.table import Table
+
+_ENDLESS: Final = 100_000  # columns, of what is no terminal
 
 
 def print_json(value: Any) -> None:
@@ -15,14 +18,28 @@ def print_json(value: Any) -> None:
     sys.stdout.write(json.dumps(value, indent=2, sort_keys=True) + "\n")
 
 
+def print_line(text: str) -> None:
+    """A line on standard output."""
+    sys.stdout.write(printable(text) + "\n")
+
+
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """A table on standard output; columns whose name ends in a blank are numbers."""
+    """A table on standard output; columns whose name ends in a blank are numbers.
+
+    On a terminal the last column is folded where it is too long. Elsewhere a row is a line, whatever its length.
+    """
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         table.add_column(column.strip(), justify="right" if column.endswith(" ") else "left", no_wrap=True)
+    table.columns[-1].no_wrap, table.columns[-1].overflow = False, "fold"
     for row in rows:
         table.add_row(*map(printable, row))
-    Console(highlight=False, markup=False, soft_wrap=not sys.stdout.isatty()).print(table)
+    if sys.stdout.isatty():
+        Console(highlight=False, markup=False, emoji=False).print(table)
+        return
+    lines = io.StringIO()
+    Console(file=lines, width=_ENDLESS, highlight=False, markup=False, emoji=False, color_system=None).print(table)
+    sys.stdout.writelines(line.rstrip() + "\n" for line in lines.getvalue().splitlines())
 
 
 def printable(text: str) -> str:
@@ -38,6 +55,13 @@ def size(size_bytes: int | None) -> str:
     return f"{size_bytes / unit:.{0 if unit == 1 else 1}f} {suffix}"
 
 
+def short_size(size_bytes: int) -> str:
+    """Bytes in units of 1024 as `ls -h` has them, at most five signs: 1.2G, 188M, 512."""
+    unit, suffix = pick_unit_and_suffix(size_bytes, ["", "K", "M", "G", "T", "P"], 1024)
+    value = size_bytes / unit
+    return f"{value:.{1 if suffix and value < 9.95 else 0}f}{suffix}"
+
+
 def print_status(status: Mapping[str, Any]) -> None:
     """One mount's status, a line for each thing."""
     counts = status["metrics"]
@@ -51,6 +75,9 @@ def print_status(status: Mapping[str, Any]) -> None:
         "daemon": f"pid {status['pid']}, vbnfs {status['vbnfs_version']}",
         "log": status["log_file"] or "on the daemon's terminal",
     }
+    if newer := status.get("newer_version"):  # a daemon of an older vbnfs does not tell
+        top = status["default_version"]
+        lines["newer"] = f"{newer} is there; mount again to have it at the top ('vbnfs diff {top} {newer}' compares)"
     for number, reason in enumerate(status["refused"]):
         lines[f"refused{'' if number == 0 else number + 1}"] = reason
     if status["last_error"]:

@@ -37,6 +37,7 @@ from vbnfs.objects import ListedObject, ListedVersion, ObjectAttributes, ObjectC
 log = structlog.get_logger()
 
 KEPT_FORMAT: Final = "datasets-v1"  # what is kept in another format stands elsewhere
+LATEST: Final = "latest"  # as a version: the newest, whichever that is
 _HEADS_AT_ONCE: Final = 16
 
 Known = dict[ObjectVersion, ObjectAttributes]
@@ -56,16 +57,16 @@ class Release:
         return tuple(manifest.dataset_version for manifest in self.manifests)
 
     def choose(self, wanted: str | None) -> DatasetVersion:
-        """The wanted version, or the newest. Raises `DatasetError`, which names those that there are."""
+        """The wanted version; the newest for None and `latest`. Raises `DatasetError`, which names all there are."""
         if not self.manifests:
             reasons = "".join(f"\n  {problem}" for problem in self.problems)
             raise DatasetError(f"no dataset version can be shown{':' if reasons else ''}{reasons}")
-        if wanted is None:
-            return self.versions[-1]
-        if DatasetVersion(wanted) not in self.versions:
+        if wanted is not None and DatasetVersion(wanted) in self.versions:
+            return DatasetVersion(wanted)
+        if wanted not in {None, LATEST}:
             known = ", ".join(map(str, self.versions))
             raise DatasetError(f"there is no dataset version {wanted}; there are: {known}")
-        return DatasetVersion(wanted)
+        return self.versions[-1]
 
 
 @dataclass(slots=True)

@@ -32,7 +32,8 @@ _MANIFEST_NAME: Final = re.compile(r".*_manifest_v(?P<version>.+)\.json")
 _FILE_HASH: Final = re.compile(r"[0-9a-fA-F]{128}")
 # Each sign can be read in one way only and a bucket has at most 63: no host makes the match take long.
 _AWS_HOST: Final = re.compile(r"(?:(?P<bucket>[a-z0-9][a-z0-9.-]{0,62})\.)?s3(?:[.-][a-z0-9]+)*\.amazonaws\.com")
-_SECTIONS: Final = ("metadata_files", "data_files")
+_METADATA: Final = "metadata_files"
+_SECTIONS: Final = (_METADATA, "data_files")
 
 
 @total_ordering
@@ -124,6 +125,31 @@ class Manifest:
     source: ObjectVersion | None = None  # where it came from, if it came from the bucket
 
 
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An entry as it stands in the manifest: `Manifest.files` is made of it. `file_hash` is any text, or None."""
+
+    section: str
+    name: str
+    url: str
+    version_id: str
+    file_hash: str | None
+
+    @property
+    def is_metadata(self) -> bool:
+        """Whether it is one of the project's tables, as opposed to a data file."""
+        return self.section == _METADATA
+
+
+def entries_of(manifest: Manifest) -> list[Entry]:
+    """The entries that `manifest.files` were made of, in the same order, as they were written.
+
+    A mount needs none of this, so it is read again here and not kept.
+    """
+    document = _load(manifest.data, manifest.file_name)
+    return [_entry(section, name, entry) for section, name, entry in _entries(document, manifest.file_name)]
+
+
 def version_of_file_name(file_name: str) -> DatasetVersion | None:
     """The version in a manifest's name; None for the name of something else."""
     match = _MANIFEST_NAME.fullmatch(file_name)
@@ -191,6 +217,12 @@ def _file(section: str, key: str, entry: Any, origin: Origin, file_name: str) ->
         return DataFile(parts[1:], ObjectVersion(object_key, version_id), _file_hash(entry))
     except ValueError as error:
         raise ManifestError(f"{file_name}: entry {section}[{_shown(key)}]: {error}: {_shown(entry)}") from error
+
+
+def _entry(section: str, name: str, entry: Any) -> Entry:
+    file_hash = entry.get("file_hash")
+    told_hash = file_hash if isinstance(file_hash, str) else None
+    return Entry(section, name, _text(entry, "url"), _text(entry, "version_id"), told_hash)
 
 
 def _text(entry: Any, name: str) -> str:

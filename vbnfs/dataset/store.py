@@ -11,9 +11,14 @@ append to it at the same time; a line that is damaged or torn counts as absent.
 import hashlib
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Final
+
+_TEMPORARY_SUFFIX: Final = ".new"
+_ABANDONED_SECONDS: Final = 3600.0
 
 
 def read_kept(path: Path) -> bytes | None:
@@ -28,7 +33,7 @@ def read_kept(path: Path) -> bytes | None:
 def write_kept(path: Path, data: bytes) -> None:
     """Replace the file at `path`. Raises `OSError`; the old file then still stands."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(prefix=".", suffix=".new", dir=path.parent)
+    descriptor, temporary = tempfile.mkstemp(prefix=".", suffix=_TEMPORARY_SUFFIX, dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(_digest(data) + b"\n" + data)
@@ -39,6 +44,14 @@ def write_kept(path: Path, data: bytes) -> None:
         with suppress(OSError):
             Path(temporary).unlink()
         raise
+
+
+def remove_abandoned(directory: Path) -> None:
+    """Delete the temporary files below `directory` that a `write_kept` left when its process or machine died."""
+    for path in directory.rglob(f".*{_TEMPORARY_SUFFIX}"):
+        with suppress(OSError):  # renamed meanwhile
+            if time.time() - path.lstat().st_mtime > _ABANDONED_SECONDS:
+                path.unlink()
 
 
 def read_kept_lines(path: Path) -> Iterator[bytes]:

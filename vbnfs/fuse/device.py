@@ -10,7 +10,7 @@ import select
 import shutil
 import socket
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +20,10 @@ from vbnfs.fuse.protocol import HEADER_BYTES, REQUEST_BYTES, Header, parse_heade
 # fusermount3 looks for mount(8) itself, and reads nothing else.
 _ENVIRONMENT: Final = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
 _SOCKET_VARIABLE: Final = "_FUSE_COMMFD"
+# What read(2) of the device says besides "none now": withdrawn before it was read (fuse(4)), interrupted, or no
+# memory to hand it over, in which case the kernel has answered it itself.
+_NO_REQUEST: Final = frozenset({errno.ENOENT, errno.EINTR, errno.ENOMEM})
+_UNMOUNTED: Final = frozenset({errno.ENODEV, errno.ECONNABORTED})
 
 Buffer = bytes | memoryview
 
@@ -41,15 +45,17 @@ class Device:
         self._poll.register(descriptor, select.POLLIN)
 
     def read(self) -> tuple[Header, bytes] | None:
-        """The next request, its header and its body; None if there is none now. Raises `Unmounted`."""
+        """The next request, its header and its body; None if there is none now. Raises `Unmounted`, or an OSError."""
         try:
             length = os.readv(self.descriptor, self._into)
         except BlockingIOError:
             return None
         except OSError as error:
-            if error.errno in {errno.ENOENT, errno.EINTR, errno.EAGAIN}:  # withdrawn before it was read: fuse(4)
+            if error.errno in _NO_REQUEST:
                 return None
-            raise Unmounted from error
+            if error.errno in _UNMOUNTED:
+                raise Unmounted from error
+            raise
         if length < HEADER_BYTES:
             raise Unmounted
         return parse_header(self._buffer), bytes(self._buffer[HEADER_BYTES:length])
@@ -74,9 +80,9 @@ class Device:
         """End the connection: the kernel answers whoever still waits."""
         os.close(self.descriptor)
 
-    def _write(self, parts: Iterable[Buffer]) -> None:
+    def _write(self, parts: Sequence[Buffer]) -> None:
         try:
-            os.write(self.descriptor, b"".join(parts))
+            os.writev(self.descriptor, parts)  # not joined: a view of the cache is copied by the kernel alone
         except OSError as error:
             # ENOENT: withdrawn, or an inode unknown to the kernel. ENODEV, EPERM, ECONNABORTED: unmounted, which
             # the next read tells.
@@ -86,18 +92,21 @@ class Device:
 
 def open_mount(mountpoint: Path, options: Iterable[str]) -> Device:
     """Mount on a folder, with options as for mount(8). Raises `MountError` with fusermount3's reason."""
+    command = [fusermount(), "-o", ",".join(options), "--", str(mountpoint)]
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     with ours:
         with theirs:
-            command = [fusermount(), "-o", ",".join(options), "--", str(mountpoint)]
-            process = subprocess.Popen(
-                command,
-                env={**_ENVIRONMENT, _SOCKET_VARIABLE: str(theirs.fileno())},
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-            )
+            try:
+                process = subprocess.Popen(
+                    command,
+                    env={**_ENVIRONMENT, _SOCKET_VARIABLE: str(theirs.fileno())},
+                    pass_fds=[theirs.fileno()],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.PIPE,
+                )
+            except OSError as error:
+                raise MountError(f"{mountpoint}: cannot be mounted: {command[0]}: {error.strerror}") from error
         _, descriptors, _, _ = socket.recv_fds(ours, 1, 1)
     _, told = process.communicate()
     if process.returncode == 0 and descriptors:

@@ -10,6 +10,7 @@ read-only mount, and who asks all the same is answered with EROFS.
 """
 
 import errno
+import mmap
 import stat
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
@@ -24,7 +25,7 @@ _MAJOR: Final = 7
 _MINOR: Final = 31
 _OLDEST_MINOR: Final = 23  # the first with today's fuse_init_out; Linux 3.15
 _MAX_WRITE_BYTES: Final = 4096  # the least that the kernel takes; nothing is written
-_MAX_PAGES: Final = 256  # of 4 KiB in a read: 1 MiB, what fs.fuse.max_pages_limit allows to begin with
+_MAX_PAGES: Final = (1 << 20) // mmap.PAGESIZE  # in a read: 1 MiB, which is within fs.fuse.max_pages_limit
 _MAX_BACKGROUND: Final = 64  # reads ahead that the kernel has under way at most; 12 unless told otherwise
 _CONGESTED: Final = 48  # fewer than it may have: three quarters, as the kernel does by itself
 _NANOSECONDS: Final = 1_000_000_000
@@ -81,7 +82,7 @@ class Feature(IntFlag):
     """What INIT agrees on: the flags that are met here (`FUSE_ASYNC_READ` and others)."""
 
     ASYNC_READ = 1 << 0  # several reads of one file at once
-    EXPORT_SUPPORT = 1 << 4  # `.` and `..` can be looked up: NFS wants it
+    EXPORT_SUPPORT = 1 << 4  # `.` and `..` can be looked up, `.` of files too: NFS wants it
     AUTO_INVAL_DATA = 1 << 12  # a folder whose time has changed is listed anew
     DO_READDIRPLUS = 1 << 13  # listing brings the attributes along; always, for everything is at hand
     ASYNC_DIO = 1 << 15

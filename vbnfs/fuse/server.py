@@ -155,9 +155,9 @@ class Server:
                 await self._wait()
             else:
                 self._answer(nursery, *request)
-                if time.perf_counter() - self._yielded > _YIELD_SECONDS:
-                    await trio.lowlevel.checkpoint()
-                    self._yielded = time.perf_counter()
+            if time.perf_counter() - self._yielded > _YIELD_SECONDS:
+                await trio.lowlevel.checkpoint()
+                self._yielded = time.perf_counter()
 
     async def _wait(self) -> None:
         """Return when there is a request, or soon after."""
@@ -179,14 +179,13 @@ class Server:
             return
         try:
             answer = self._decide(header, body)
-        except Exception as error:
+            if isinstance(answer, bytes | memoryview):
+                self._device.reply(header.unique, answer)
+            else:
+                self._waiting += 1
+                nursery.start_soon(self._answer_later, header, answer)
+        except Exception as error:  # of the reply too: one that the kernel does not take
             self._device.refuse(header.unique, self._errno_of(header, error))
-            return
-        if isinstance(answer, bytes | memoryview):
-            self._device.reply(header.unique, answer)
-        else:
-            self._waiting += 1
-            nursery.start_soon(self._answer_later, header, answer)
 
     def _agree(self, init: bytes) -> bytes:
         """Raises `MountError`, which ends the mount: a kernel that cannot be served asks for nothing else."""
@@ -196,11 +195,9 @@ class Server:
 
     async def _answer_later(self, header: Header, answer: Awaitable[Reply]) -> None:
         try:
-            reply = await answer
+            self._device.reply(header.unique, await answer)
         except Exception as error:
             self._device.refuse(header.unique, self._errno_of(header, error))
-        else:
-            self._device.reply(header.unique, reply)
         finally:
             self._waiting -= 1
 

@@ -77,15 +77,15 @@ class Attributes:
         attributes = await self._catalog.attributes_of(node.source)
         return Content(node.content_id, attributes.size_bytes, node.source)
 
-    def entry(self, node: Node, parent: Directory) -> bytes:
-        """The reply for `node`, met under a name in `parent`."""
-        entry = self._entries.get((node.inode, parent.is_growing))
+    def entry(self, node: Node, *, in_growing: bool) -> bytes:
+        """The reply for `node`, met under a name; `in_growing` in a folder where names can turn up."""
+        entry = self._entries.get((node.inode, in_growing))
         if entry is None:
             seconds = self._seconds(node)
-            kept_seconds = min(seconds, _GROWING_SECONDS) if parent.is_growing else seconds
+            kept_seconds = min(seconds, _GROWING_SECONDS) if in_growing else seconds
             entry = entry_out(self._attr(node), entry_seconds=kept_seconds, attr_seconds=self._attr_seconds(node))
             if seconds:
-                self._entries[node.inode, parent.is_growing] = entry
+                self._entries[node.inode, in_growing] = entry
         return entry
 
     def attributes(self, node: Node) -> bytes:

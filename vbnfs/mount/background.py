@@ -11,7 +11,6 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -20,12 +19,13 @@ import structlog
 import trio
 
 from vbnfs import errors
-from vbnfs.config import Config
+from vbnfs.config import Config, load_supervisor
 from vbnfs.dataset.catalog import KEPT_FORMAT
-from vbnfs.errors import MountError, UsageError, VbnfsError
+from vbnfs.errors import MountError, UsageError, VbnfsError, the_reason
 from vbnfs.fuse.device import fusermount
 from vbnfs.logs import configure_logging
 from vbnfs.mount.daemon import Announce, Daemon
+from vbnfs.mount.notify import Notifier
 from vbnfs.storage.block_cache import FORMAT as BLOCKS_FORMAT
 from vbnfs.storage.private import check_private, make_private
 
@@ -47,20 +47,18 @@ def prepare_cache_directory(directory: Path) -> None:
 
 def run_in_foreground(config: Config, mountpoint: Path, announce: Announce) -> None:
     """Be the daemon in this process until it is unmounted. Raises a `VbnfsError`."""
+    # Only a daemon in the foreground is what a supervisor started; the one that forked is not.
+    notifier = Notifier(load_supervisor() if config.foreground else None)
     _check_machine()
     prepare_cache_directory(config.cache_dir)
     _raise_file_limit()
     configure_logging(sys.stderr, level=config.log_level, as_json=not config.foreground)
     config = _below_the_kernels_timeout(config)
     try:
-        trio.run(Daemon(config, mountpoint).serve, announce)
+        notifier.status("asking which versions there are")
+        trio.run(Daemon(config, mountpoint, notifier=notifier).serve, announce)
     except BaseExceptionGroup as group:
-        if group.subgroup(KeyboardInterrupt):
-            raise KeyboardInterrupt from None
-        told, defects = group.split(VbnfsError)
-        if told is None or defects is not None:
-            raise
-        raise next(_leaves(told)) from None
+        raise the_reason(group) from None
 
 
 def run_in_background(config: Config, mountpoint: Path) -> list[str]:
@@ -174,11 +172,3 @@ def _raise_file_limit() -> None:
     """As many open files as the system grants: segments, connections and mappings each take one."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def _leaves(group: BaseExceptionGroup[VbnfsError]) -> Iterator[VbnfsError]:
-    for error in group.exceptions:
-        if isinstance(error, BaseExceptionGroup):
-            yield from _leaves(error)
-        else:
-            yield error

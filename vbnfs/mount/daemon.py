@@ -23,7 +23,7 @@ import structlog
 import trio
 
 from vbnfs import __version__
-from vbnfs.config import Config
+from vbnfs.config import MIB, Config
 from vbnfs.dataset.catalog import KEPT_FORMAT, Catalog
 from vbnfs.dataset.manifest import DatasetVersion, Manifest, Origin
 from vbnfs.dataset.readme import readme
@@ -36,6 +36,7 @@ from vbnfs.metrics import Metrics
 from vbnfs.mount import control
 from vbnfs.mount.attributes import Attributes
 from vbnfs.mount.mountpoint import MountEntry, detach, find_mount, is_local
+from vbnfs.mount.notify import Notifier
 from vbnfs.mount.operations import FileSystem
 from vbnfs.reading.block_source import BlockSource
 from vbnfs.reading.file_reader import FileReader
@@ -93,6 +94,7 @@ class Daemon:
     mountpoint: Path
     metrics: Metrics = field(default_factory=Metrics)
     started: float = field(default_factory=time.time)
+    notifier: Notifier = field(default_factory=lambda: Notifier(None))
     _manifests: tuple[Manifest, ...] = ()
     _default: DatasetVersion | None = None
     _problems: tuple[str, ...] = ()
@@ -203,13 +205,15 @@ class Daemon:
     def _mounted(self) -> Iterator[tuple[Device, MountEntry]]:
         options = ["ro", "default_permissions", option("subtype", "vbnfs"), option("fsname", self.config.project)]
         options += [*self.config.fuse_options, *(["allow_other"] if self.config.allow_other else [])]
-        device = self._device = open_mount(self.mountpoint, options)
+        device, entry = open_mount(self.mountpoint, options), None
         try:
+            self._device = device
             entry = find_mount(self.mountpoint)
             if entry is None:
                 raise MountError(f"{self.mountpoint}: mounted, but not to be found in /proc/self/mountinfo")
             yield device, entry
         finally:
+            self.notifier.stopping()
             self._device = None
             device.close()  # what is unanswered now is answered by the kernel; unmounting asks nobody any more
             if entry is not None and find_mount(self.mountpoint) == entry:
@@ -234,6 +238,18 @@ class Daemon:
                 0, "the bucket cannot be reached: mounted from what is kept; only cached data can be read"
             )
         announce(tuple(warnings))
+        self._tell_of_newer()
+        await self.notifier.ready(self._status_line)
+
+    @property
+    def _newer(self) -> DatasetVersion | None:
+        """The newest version, if it is newer than the one at the top."""
+        newest = self._manifests[-1].dataset_version
+        return newest if newest != self._default else None
+
+    def _tell_of_newer(self) -> None:
+        if self._newer is not None:
+            log.info("newer dataset version than the one at the top", newer=str(self._newer), top=str(self._default))
 
     # While mounted
 
@@ -268,6 +284,8 @@ class Daemon:
                 file_system.show(await self._make_tree(manifests))
                 self._manifests = manifests  # no await between showing it and knowing it
                 log.info("dataset versions have appeared", versions=[str(m.dataset_version) for m in new])
+                if new[-1] is manifests[-1]:
+                    self._tell_of_newer()
             self._problems, self._is_offline = release.problems, release.is_offline
             return [str(manifest.dataset_version) for manifest in new]
 
@@ -295,6 +313,7 @@ class Daemon:
             "project": config.project,
             "endpoint_url": config.endpoint_url,
             "default_version": str(self._default),
+            "newer_version": None if self._newer is None else str(self._newer),
             "versions": [str(manifest.dataset_version) for manifest in self._manifests],
             "refused": list(self._problems),
             "is_offline": self._is_offline,
@@ -305,6 +324,16 @@ class Daemon:
             "last_error": file_system.last_error,
             "metrics": self.metrics.snapshot(),
         }
+
+    def _status_line(self) -> str:
+        """What `systemctl status` shows."""
+        counts = self.metrics.snapshot()
+        read, received = (counts[name] / MIB for name in ("read_bytes", "received_bytes"))
+        offline = "; the bucket is not reached" if self._is_offline else ""
+        return (
+            f"{self.mountpoint}: {len(self._manifests)} versions, {self._default} at the top;"
+            f" {read:,.0f} MiB read, {received:,.0f} MiB from S3{offline}"
+        )
 
 
 async def _keep_house(cache: BlockCache, evictor: Evictor, on_look: Callable[[], None]) -> None:

@@ -104,6 +104,17 @@ def absolute(path: Path) -> Path:
     raise UsageError(f"{path}: too many links")
 
 
+def make_mountpoint(mountpoint: Path) -> None:
+    """Make a folder to mount on, where there is nothing. Raises `UsageError`."""
+    try:
+        if not os.path.lexists(mountpoint):  # a dead mount is there, and is not to be touched
+            mountpoint.mkdir(parents=True)
+    except FileExistsError:
+        return  # by somebody else, meanwhile
+    except OSError as error:
+        raise UsageError(f"{mountpoint}: cannot be made: {error.strerror}") from error
+
+
 def check_mountpoint(mountpoint: Path, *, cache_dir: Path) -> None:
     """Raise `UsageError` unless a mount can go there."""
     if find_mount(mountpoint) is not None:

@@ -105,14 +105,20 @@ class FileSystem:
 
     def lookup(self, parent: int, name: bytes) -> Answer:
         """A name in a folder. A name that cannot appear while mounted is remembered as absent."""
+        if name == b".":  # of files, too: so the kernel finds an inode again of which only NFS still knows the number
+            return self._entry(self._node(parent), in_growing=False)
         directory = self._directory(parent)
-        inode = self._inode_of(directory, os.fsdecode(name))
-        if inode is None:
-            if directory.is_growing:
-                raise Refused(errno.ENOENT)
-            return _ABSENT
-        node = self._tree.nodes[inode]
-        return self._with_size(node, lambda: self._attributes.entry(node, directory))
+        if len(name) > _LONGEST_NAME:
+            raise Refused(errno.ENAMETOOLONG)
+        inode = directory.parent if name == b".." else directory.children.get(os.fsdecode(name))
+        if inode is not None:
+            return self._entry(self._tree.nodes[inode], in_growing=directory.is_growing)
+        if directory.is_growing:
+            raise Refused(errno.ENOENT)
+        return _ABSENT
+
+    def _entry(self, node: Node, *, in_growing: bool) -> Answer:
+        return self._with_size(node, lambda: self._attributes.entry(node, in_growing=in_growing))
 
     def getattr(self, inode: int) -> Answer:
         """The attributes of an inode."""
@@ -150,7 +156,7 @@ class FileSystem:
         names = itertools.chain(((".", directory.inode), ("..", directory.parent)), directory.children.items())
         for number, (name, inode) in enumerate(itertools.islice(names, offset, None), offset + 1):
             node = self._tree.nodes[inode]
-            entry = self._attributes.entry(node, directory) if number > _DOTS else None
+            entry = self._attributes.entry(node, in_growing=directory.is_growing) if number > _DOTS else None
             one = direntplus(entry, inode=inode, mode=mode_of(node), name=os.fsencode(name), next_offset=number)
             size -= len(one)
             if size < 0:
@@ -268,10 +274,3 @@ class FileSystem:
         if not isinstance(node, Directory):
             raise Refused(errno.ENOTDIR)
         return node
-
-    def _inode_of(self, directory: Directory, name: str) -> int | None:
-        if name == ".":
-            return directory.inode
-        if name == "..":
-            return directory.parent
-        return directory.children.get(name)

@@ -1,42 +1,23 @@
 """The programs that people read a mount with, on a genuine release from a real S3 server."""
 
 import fcntl
+import hashlib
 import mmap
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import h5py
 import pandas as pd
+import polars as pl
+import polars.testing
+import pyarrow
+import pyarrow.csv
 import pynwb
-import pytest
 
 from tests.fixtures_mount import Mount, Mounts, until
 from vbnfs.demo.server import SeaweedServer
-from vbnfs.demo.upload import DemoRelease
-
-
-@pytest.fixture(scope="module")
-def mount(
-    seaweed: SeaweedServer, tiny_release: DemoRelease, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Mount]:
-    """The tiny release, mounted once for this module's tests."""
-    directory = tmp_path_factory.mktemp("readers")
-    factory = Mounts(directory)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("VBNFS_CACHE_DIR", str(directory / "cache"))
-        patch.setenv("VBNFS_LOG_FILE", str(directory / "vbnfs.log"))
-        yield factory(seaweed.endpoint_url)
-    factory.end()
-
-
-@pytest.fixture
-def originals(tiny_release: DemoRelease) -> dict[str, Path]:
-    """The local files that the newest version was made of, by path in the version's folder."""
-    newest = tiny_release.files[tiny_release.versions[-1]]
-    return {path: file.source for path, file in newest.items()}
 
 
 def session_path(originals: dict[str, Path]) -> str:
@@ -62,6 +43,29 @@ def test_cat(mount: Mount, originals: dict[str, Path]) -> None:
     """`cat` of every file gives its bytes."""
     for path, original in originals.items():
         assert run("cat", mount.path / path) == original.read_bytes()
+
+
+def test_md5sum_and_wc(mount: Mount, originals: dict[str, Path], tmp_path: Path) -> None:
+    """`md5sum -c` confirms the sums of the originals; `cat | wc -c` counts their bytes."""
+    sums = [f"{hashlib.md5(original.read_bytes()).hexdigest()}  {path}\n" for path, original in originals.items()]
+    (tmp_path / "sums").write_text("".join(sums))
+    run("md5sum", "--check", "--strict", "--quiet", tmp_path / "sums", cwd=mount.path)
+    for path, original in originals.items():
+        counted = subprocess.run(f"cat '{mount.path / path}' | wc -c", shell=True, capture_output=True, check=True)
+        assert int(counted.stdout) == original.stat().st_size
+
+
+def test_ls_recursive(mount: Mount, originals: dict[str, Path]) -> None:
+    """`ls -lR` of a version shows every file in its folder with its size."""
+    listed: dict[str, int] = {}
+    folder = ""
+    for line in run("ls", "-lR", ".", cwd=mount.path / "manifests" / "v0.5.0").decode().splitlines():
+        if line.endswith(":"):
+            folder = line.removesuffix(":").removeprefix(".").removeprefix("/")
+        elif line.startswith("-r--r--r--"):
+            words = line.split()
+            listed[f"{folder}/{words[-1]}"] = int(words[4])
+    assert {path: original.stat().st_size for path, original in originals.items()}.items() <= listed.items()
 
 
 def test_cp_recursive(mount: Mount, originals: dict[str, Path], tmp_path: Path) -> None:
@@ -142,6 +146,16 @@ def test_pandas_reads_the_tables(mount: Mount, originals: dict[str, Path]) -> No
         pd.testing.assert_frame_equal(pd.read_csv(mount.path / path), pd.read_csv(originals[path]))
 
 
+def test_polars_and_pyarrow_read_the_tables(mount: Mount, originals: dict[str, Path]) -> None:
+    """Polars and pyarrow read each table as from the original; Polars by mapping it, too."""
+    for path in (path for path in originals if path.endswith(".csv")):
+        polars.testing.assert_frame_equal(pl.read_csv(mount.path / path), pl.read_csv(originals[path]))
+        polars.testing.assert_frame_equal(pl.scan_csv(mount.path / path).collect(), pl.read_csv(originals[path]))
+        assert pyarrow.csv.read_csv(mount.path / path).equals(pyarrow.csv.read_csv(originals[path]))
+        with pyarrow.memory_map(str(mount.path / path)) as mapped:
+            assert mapped.read() == originals[path].read_bytes()
+
+
 def test_h5py_reads_with_locking(mount: Mount, originals: dict[str, Path]) -> None:
     """h5py opens a session with file locking on and reads what the original has."""
     path = session_path(originals)
@@ -159,8 +173,8 @@ def test_pynwb_reads_sessions_and_lfp(mount: Mount, originals: dict[str, Path]) 
             assert mounted.read().identifier == original.read().identifier
 
 
-def test_mmap_and_sendfile(mount: Mount, originals: dict[str, Path], tmp_path: Path) -> None:
-    """mmap, sendfile and copy_file_range give a file's bytes."""
+def test_mmap_sendfile_splice_and_direct_reads(mount: Mount, originals: dict[str, Path], tmp_path: Path) -> None:
+    """mmap, sendfile, splice and O_DIRECT give a file's bytes."""
     path = session_path(originals)
     wanted = originals[path].read_bytes()
     with (mount.path / path).open("rb") as source:
@@ -171,6 +185,12 @@ def test_mmap_and_sendfile(mount: Mount, originals: dict[str, Path], tmp_path: P
             while count := os.sendfile(sink.fileno(), source.fileno(), position, 1 << 20):
                 position += count
         assert (tmp_path / "sent").read_bytes() == wanted
+        with subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as cat:
+            assert cat.stdin
+            assert os.splice(source.fileno(), cat.stdin.fileno(), 4096, 0) == 4096
+            assert cat.communicate()[0] == wanted[:4096]
+    run("dd", "iflag=direct", f"if={mount.path / path}", f"of={tmp_path / 'direct'}", "bs=64K", "status=none")
+    assert (tmp_path / "direct").read_bytes() == wanted
 
 
 def test_locks(mount: Mount, originals: dict[str, Path]) -> None:

@@ -1,0 +1,75 @@
+"""`vbnfs clean`: caches within their sizes, leftovers gone."""
+
+import os
+import time
+from pathlib import Path
+
+from tests.fixtures_mount import run_vbnfs
+
+MIB = 1 << 20
+
+
+def segment(cache: Path, name: str, size_bytes: int, *, age_seconds: float) -> Path:
+    """A file as the cache has them."""
+    path = cache / "blocks-v1" / "aws" / "00" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"x" * size_bytes)
+    return aged(path, age_seconds)
+
+
+def aged(path: Path, age_seconds: float) -> Path:
+    used = time.time() - age_seconds
+    os.utime(path, (used, used))
+    return path
+
+
+def test_a_cache_that_is_too_large(tmp_path: Path) -> None:
+    """The least recently used files go until the rest keeps within the size; what was done is told."""
+    cache = tmp_path / "cache"
+    cache.mkdir(mode=0o700)
+    files = [segment(cache, f"{n:032}.{n}", MIB, age_seconds=10 - n) for n in range(4)]
+    done = run_vbnfs("clean", "--cache-size", "3M")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"{cache}  2.0 MiB of 3.0 MiB; 2 files, 2.0 MiB freed\n"
+    assert [file.exists() for file in files] == [False, False, True, True]
+
+
+def test_leftovers_of_dead_processes(tmp_path: Path) -> None:
+    """Temporary files are deleted when nobody can be writing them any more, and not before."""
+    cache = tmp_path / "cache"
+    cache.mkdir(mode=0o700)
+    old, new = (segment(cache, f".new-{n}", 10, age_seconds=n) for n in (7200, 60))
+    kept = cache / "datasets-v1" / "aws" / "bucket"
+    kept.mkdir(parents=True)
+    for name, age in ((".old.new", 7200), (".fresh.new", 60), ("index", 7200)):
+        (kept / name).touch()
+        aged(kept / name, age)
+    assert run_vbnfs("clean").returncode == 0
+    assert (old.exists(), new.exists()) == (False, True)
+    assert sorted(path.name for path in kept.iterdir()) == [".fresh.new", "index"]
+
+
+def test_a_cache_that_is_not_there(tmp_path: Path) -> None:
+    """Nothing is made where nothing is."""
+    done = run_vbnfs("clean")
+    assert (done.returncode, "0 B of 100.0 GiB; 0 files, 0 B freed" in done.stdout) == (0, True)
+    assert not (tmp_path / "cache").exists()
+
+
+def test_all_configurations_of_a_folder(tmp_path: Path) -> None:
+    """Each TOML file's cache is cleaned; one that cannot be is told by name and keeps none of the others from it."""
+    for name in "ab":
+        (tmp_path / name).mkdir(mode=0o700)
+        segment(tmp_path / name, "0.0", 2 * MIB, age_seconds=1)
+        (tmp_path / f"{name}.toml").write_text(f'cache_dir = "{tmp_path / name}"\ncache_size = "1M"')
+    (tmp_path / "aa.toml").write_text("nonsense = 1")
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o777)
+    (tmp_path / "c.toml").write_text(f'cache_dir = "{tmp_path / "open"}"')
+    env = {"VBNFS_CACHE_DIR": ""}
+    done = run_vbnfs("clean", "--config-folder", tmp_path, env=env)
+    assert done.returncode == 2
+    assert done.stdout.count("1 files, 2.0 MiB freed") == 2
+    assert "aa.toml: no such setting: nonsense" in done.stderr
+    assert "writable by you alone" in done.stderr
+    assert run_vbnfs("clean", "--config-folder", tmp_path / "a", env=env).stdout == ""

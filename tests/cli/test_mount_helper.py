@@ -1,0 +1,118 @@
+"""What mount(8)'s words mean, and the statuses that it gets; the real mount(8) is in tests/system."""
+
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vbnfs.cli import mount_helper
+from vbnfs.cli.mount_helper import Request, parse_arguments, run, settings_for
+from vbnfs.errors import UsageError
+
+PROJECT = "visual-behavior-neuropixels"
+PLAIN = Request(PROJECT, Path("/mnt"), ())
+
+
+@pytest.mark.parametrize(
+    ("line", "request_"),
+    [
+        ("", PLAIN),
+        ("-o rw", PLAIN),
+        ("-n -o rw -t fuse.vbnfs", PLAIN),
+        ("-s -f -n -v -o ro,nodev", Request(PROJECT, Path("/mnt"), ("ro", "nodev"), is_fake=True, is_verbose=True)),
+        ("-sfnv", Request(PROJECT, Path("/mnt"), (), is_fake=True, is_verbose=True)),
+        ("-o ro -o cache_dir=/a", Request(PROJECT, Path("/mnt"), ("ro", "cache_dir=/a"))),
+        ("-o rw,remount,noexec", Request(PROJECT, Path("/mnt"), ("noexec",), is_remount=True)),
+        ("-o nonsense,ro", Request(PROJECT, Path("/mnt"), ("nonsense", "ro"))),
+        ("-s -o nonsense,cache-size=1G,x-y", Request(PROJECT, Path("/mnt"), ("cache-size=1G", "x-y"))),
+        ("-N /proc/1/ns/mnt", Request(PROJECT, Path("/mnt"), (), namespace="/proc/1/ns/mnt")),
+        ("-o config=/a.toml,setuid=me", Request(PROJECT, Path("/mnt"), (), Path("/a.toml"), "me")),
+    ],
+)
+def test_what_mount8_says(line: str, request_: Request) -> None:
+    """Source and folder, then flags, alone or together; flags may also stand before them."""
+    flags = line.split()
+    assert parse_arguments([PROJECT, "/mnt", *flags]) == parse_arguments([*flags, PROJECT, "/mnt"]) == request_
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ([], "usage: mount.vbnfs"),
+        ([PROJECT], "usage: mount.vbnfs"),
+        ([PROJECT, "/mnt", "more"], "usage: mount.vbnfs"),
+        ([PROJECT, "/mnt", "-z"], "option -z not recognized; usage"),
+        ([PROJECT, "/mnt", "-o"], "option -o requires argument; usage"),
+        ([PROJECT, "/mnt", "-o", "config"], "-o config: a value is wanted, as in config=FILE"),
+        ([PROJECT, "/mnt", "-o", "setuid="], "-o setuid: a value is wanted, as in setuid=USER"),
+        (["a/b", "/mnt"], "'a/b' will not do as what to mount"),
+        (["/", "/mnt"], "'/' will not do as what to mount"),
+    ],
+)
+def test_words_that_mean_nothing(arguments: list[str], told: str) -> None:
+    """What mount(8) never says, and sources that are no project, are refused."""
+    with pytest.raises(UsageError) as refusal:
+        parse_arguments(arguments)
+    assert str(refusal.value).startswith(told)
+
+
+@given(st.lists(st.text(max_size=12) | st.sampled_from(["-o", "-s", "-fn", "-N", PROJECT, "/mnt", "ro,x=y"])))
+def test_any_words(arguments: list[str]) -> None:
+    """Whatever the words: they are a request, or refused."""
+    with suppress(UsageError):
+        assert parse_arguments(arguments).project
+
+
+def test_a_source_that_became_a_path() -> None:
+    """mount(8) makes a path of a source that the current folder has: the project is its last part."""
+    assert parse_arguments([f"/some/where/{PROJECT}", "/mnt"]) == PLAIN
+
+
+def test_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bucket is called after the project unless somebody says otherwise; there is no foreground."""
+    monkeypatch.setenv("VBNFS_FOREGROUND", "yes")
+    request = parse_arguments(["some-project", "/mnt", "-o", "noexec,exec,cache-size=2G,user"])
+    config = settings_for(request)
+    assert (config.project, config.bucket) == ("some-project", "some-project-data")
+    assert (config.foreground, config.fuse_options, config.cache_size_bytes) == (False, ("exec",), 2 << 30)
+    (tmp_path / "x.toml").write_text("bucket = 'mirror'\nproject = 'another'")
+    request = parse_arguments(["some-project", "/mnt", "-o", f"config={tmp_path / 'x.toml'}"])
+    assert (settings_for(request).project, settings_for(request).bucket) == ("some-project", "mirror")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "told"),
+    [
+        ([PROJECT], 1, "mount.vbnfs: usage: "),
+        ([PROJECT, "/mnt", "-o", "nonsense"], 1, "mount.vbnfs: -o nonsense: no such mount option"),
+        ([PROJECT, "/mnt", "-f", "-o", "rw"], 0, ""),
+        ([PROJECT, "/no/such/folder"], 32, "mount.vbnfs: /no/such/folder: no such folder"),
+        ([PROJECT, "/no/such/folder", "-o", "remount"], 32, "mount.vbnfs: /no/such/folder: not mounted"),
+        ([PROJECT, "/mnt", "-o", "setuid=no-such-user"], 1, "mount.vbnfs: -o setuid=no-such-user: there is no such"),
+    ],
+)
+def test_status(arguments: list[str], status: int, told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """mount(8)'s statuses, each with one line on standard error and nothing on standard output."""
+    assert run(arguments) == status
+    out, err = capsys.readouterr()
+    assert (out, err.startswith(told), err.count("\n")) == ("", True, 1 if told else 0)
+
+
+def test_a_system_that_fails(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where a program of the system is missing, that is status 2."""
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert run([PROJECT, "/mnt", "-N", "/proc/1/ns/mnt"]) == 2
+    assert "No such file" in capsys.readouterr().err
+
+
+def test_interrupted(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Ctrl-C is status 8."""
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(mount_helper, "_mount", interrupted)
+    assert run([PROJECT, "/mnt"]) == 8
+    assert capsys.readouterr().err == "mount.vbnfs: interrupted\n"

@@ -1,0 +1,43 @@
+"""What docs/mounting.md shows can be typed as it stands."""
+
+import re
+from pathlib import Path
+
+import click
+import pytest
+
+from vbnfs.cli.main import cli
+from vbnfs.cli.mount_helper import parse_arguments, settings_for
+from vbnfs.config import load_config
+
+DOCUMENT = (Path(__file__).parents[2] / "docs" / "mounting.md").read_text()
+FSTAB = re.findall(r"^(\S+) (/\S+) vbnfs (\S+) 0 0$", DOCUMENT, re.MULTILINE)
+MOUNTS = re.findall(r"^mount -t vbnfs (\S+) (\S+) -o (\S+)$", DOCUMENT, re.MULTILINE)
+TOMLS = re.findall(r"^```toml\n(.*?)^```$", DOCUMENT, re.MULTILINE | re.DOTALL)
+COMMANDS = re.findall(r"^vbnfs (\S+)(.*)$", DOCUMENT, re.MULTILINE)
+
+
+def test_the_document_has_examples() -> None:
+    """The examples are found."""
+    assert [len(found) for found in (FSTAB, MOUNTS, TOMLS, COMMANDS)] == [3, 1, 1, 3]
+
+
+@pytest.mark.parametrize(("source", "folder", "options"), FSTAB + MOUNTS)
+def test_lines(source: str, folder: str, options: str) -> None:
+    """Lines of fstab, and those for mount(8), are understood."""
+    assert settings_for(parse_arguments([source, folder, "-o", options])).project == source
+
+
+@pytest.mark.parametrize("text", TOMLS)
+def test_files(tmp_path: Path, text: str) -> None:
+    """A configuration file is understood, and names its folder."""
+    (tmp_path / "x.toml").write_text(text)
+    assert load_config(command_line={}, config_file=tmp_path / "x.toml").mountpoint == Path("/mnt/vbn")
+
+
+@pytest.mark.parametrize(("name", "arguments"), COMMANDS)
+def test_commands(name: str, arguments: str) -> None:
+    """A command of vbnfs exists, with its options."""
+    command = cli.get_command(click.Context(cli), name)
+    assert command is not None
+    command.make_context(name, arguments.split())

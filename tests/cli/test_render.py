@@ -1,0 +1,42 @@
+"""What tables and sizes look like."""
+
+import pytest
+
+from vbnfs.cli import render
+
+
+@pytest.mark.parametrize(
+    ("size_bytes", "text"),
+    [
+        (0, "0"),
+        (1023, "1023"),
+        (1024, "1.0K"),
+        (10 * 1024 - 60, "9.9K"),
+        (10 * 1024 - 1, "10K"),
+        (188 << 20, "188M"),
+        (3 << 30, "3.0G"),
+        (5 << 40, "5.0T"),
+    ],
+)
+def test_short_sizes(size_bytes: int, text: str) -> None:
+    """As `ls -h` shows them: never more than five signs."""
+    assert render.short_size(size_bytes) == text
+
+
+def test_a_row_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """Elsewhere than on a terminal a row is one line, however long; numbers stand right; nothing follows the text."""
+    long = "x" * 300
+    render.print_table(("name", "size ", "file"), [("a", "10", long), ("bb", "5", ":smile: [red]y"), ("c", "", "")])
+    assert capsys.readouterr().out.splitlines() == [
+        "name  size  file",
+        f"a       10  {long}",
+        "bb       5  :smile: [red]y",
+        "c",
+    ]
+
+
+def test_nothing_drives_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    """Control characters are shown as escapes in tables and lines."""
+    render.print_table(("x",), [("\x1b[2J\n",)])
+    render.print_line("\r\u202e")
+    assert capsys.readouterr().out == "x\n\\x1b[2J\\n\n\\r\\u202e\n"

@@ -1,0 +1,513 @@
+"""Real mounts of a few files in memory: what the kernel makes of the answers, and how mounting fails."""
+
+import errno
+import fcntl
+import os
+import select
+import stat
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+import trio
+
+from vbnfs.errors import MountError
+from vbnfs.fuse.device import Device, Unmounted, open_mount, option
+from vbnfs.fuse.protocol import (
+    FOPEN_KEEP_CACHE,
+    Attr,
+    FileSystemStatus,
+    Refused,
+    absent_out,
+    attr_out,
+    attributes_changed,
+    direntplus,
+    entry_out,
+    open_out,
+    statfs_out,
+    xattr_out,
+)
+from vbnfs.fuse.server import Answer, Reply, Server
+from vbnfs.mount.mountpoint import detach, find_mount
+
+ROOT = 1
+LONG_SECONDS = 3600.0
+DEADLINE_SECONDS = 60
+BEFORE_1970_NS = -1_500_000_001
+SUBTYPE = option("subtype", "vbnfs")
+XATTR = "user.long"
+Result = TypeVar("Result")
+
+
+@dataclass
+class Files:
+    """A folder of files in memory. Counts what is asked; inode 2 is the first name's."""
+
+    files: dict[bytes, bytes]
+    links: dict[bytes, bytes] = field(default_factory=dict)
+    asked: Counter[str] = field(default_factory=Counter)
+    failures: list[tuple[str, Exception]] = field(default_factory=list)
+    read_later: Callable[[], Answer] | None = None
+
+    def __post_init__(self) -> None:
+        self.names = [b".", b"..", *self.files, *self.links]
+        self.inodes = {name: number for number, name in enumerate(self.names[2:], 2)}
+
+    def _attr(self, inode: int) -> Attr:
+        name = self.names[inode] if inode != ROOT else b"."
+        kind = stat.S_IFDIR if inode == ROOT else stat.S_IFLNK if name in self.links else stat.S_IFREG
+        size = len(self.files.get(name, b""))
+        return Attr(
+            inode=inode,
+            mode=kind | 0o555,
+            size_bytes=size,
+            blocks=-(-size // 512),
+            links=1,
+            uid=os.getuid(),
+            gid=os.getgid(),
+            modified_ns=BEFORE_1970_NS,
+            preferred_read_bytes=4096,
+        )
+
+    def _entry(self, inode: int) -> bytes:
+        return entry_out(self._attr(inode), entry_seconds=LONG_SECONDS, attr_seconds=LONG_SECONDS)
+
+    def lookup(self, parent: int, name: bytes) -> Answer:
+        self.asked["lookup"] += 1
+        inode = self.inodes.get(name)
+        return absent_out(entry_seconds=LONG_SECONDS) if inode is None else self._entry(inode)
+
+    def getattr(self, inode: int) -> Answer:
+        self.asked["getattr"] += 1
+        return attr_out(self._attr(inode), attr_seconds=LONG_SECONDS)
+
+    def readlink(self, inode: int, uid: int) -> Answer:
+        return self.links[self.names[inode]]
+
+    def readdirplus(self, inode: int, offset: int, size: int) -> Answer:
+        self.asked["readdirplus"] += 1
+        parts = b""
+        for number, name in enumerate(self.names[offset:], offset + 1):
+            inode = self.inodes.get(name, ROOT)
+            entry = self._entry(inode) if inode != ROOT else None
+            part = direntplus(entry, inode=inode, mode=self._attr(inode).mode, name=name, next_offset=number)
+            if len(parts) + len(part) > size:
+                break
+            parts += part
+        return parts
+
+    def open(self, inode: int, flags: int) -> Answer:
+        return open_out(inode, flags=FOPEN_KEEP_CACHE)
+
+    def read(self, handle: int, offset: int, size: int) -> Answer:
+        self.asked["read"] += 1
+        if self.read_later is not None:
+            return self.read_later()
+        return memoryview(self.files[self.names[handle]])[offset : offset + size]
+
+    def release(self, handle: int) -> None:
+        self.asked["release"] += 1
+
+    def statfs(self) -> Answer:
+        return statfs_out(
+            FileSystemStatus(block_bytes=4096, blocks=1000, free_blocks=900, inodes=len(self.names), longest_name=255)
+        )
+
+    def getxattr(self, inode: int, name: bytes, size: int) -> Answer:
+        if name != XATTR.encode():
+            raise Refused(errno.ENODATA)
+        return xattr_out(b"v" * 300, size)
+
+    def listxattr(self, inode: int, size: int) -> Answer:
+        return xattr_out(XATTR.encode() + b"\0", size)
+
+    def errno_of(self, request: str, error: Exception) -> int:
+        self.failures.append((request, error))
+        return errno.EIO
+
+
+@pytest.fixture
+def mountpoint(tmp_path: Path) -> Iterator[Path]:
+    """A folder to mount on; whatever a test leaves there is taken away."""
+    path = tmp_path / "mnt"
+    path.mkdir()
+    yield path
+    while find_mount(path) is not None:
+        detach(path, lazy=True)
+
+
+@dataclass
+class Mounted:
+    """A mount that is served."""
+
+    path: Path
+    device: Device
+    server: Server
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+    ended: trio.Event = field(default_factory=trio.Event)
+
+    async def does(self, function: Callable[..., Result], *arguments: Any) -> Result:
+        """What a program sees that looks at the mount, in a thread."""
+        with trio.fail_after(DEADLINE_SECONDS):
+            return await trio.to_thread.run_sync(partial(function, *arguments), abandon_on_cancel=True)
+
+
+@asynccontextmanager
+async def serving(files: Files, path: Path, *options: str) -> AsyncIterator[Mounted]:
+    """Serve `files` on a folder, unmounted at the end."""
+    device = open_mount(path, ["ro", SUBTYPE, *options])
+    mounted = Mounted(path, device, Server(device, files))
+
+    async def serve() -> None:
+        try:
+            with mounted.scope:
+                await mounted.server.serve()
+        finally:
+            device.close()  # the kernel answers the test's threads, should the server have failed
+            mounted.ended.set()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(serve)
+        yield mounted
+        mounted.server.stop()
+
+
+def descriptors() -> set[str]:
+    """The open descriptors of this process, each with what it leads to."""
+    found = set()
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            found.add(f"{name} {os.readlink(f'/proc/self/fd/{name}')}")
+        except FileNotFoundError:  # that of the listing itself
+            continue
+    return found
+
+
+async def test_files_are_what_was_answered(mountpoint: Path) -> None:
+    """Bytes, sizes, kinds, times before 1970, links and the state of the file system arrive as they were answered."""
+    files = Files({b"file": b"0123456789" * 1000, b"empty": b""}, {b"link": b"file"})
+    async with serving(files, mountpoint) as mounted:
+        assert await mounted.does((mountpoint / "file").read_bytes) == b"0123456789" * 1000
+        assert await mounted.does((mountpoint / "empty").read_bytes) == b""
+        assert await mounted.does(os.readlink, mountpoint / "link") == "file"
+        status = await mounted.does(os.stat, mountpoint / "file")
+        assert (status.st_ino, status.st_size, status.st_blocks, status.st_nlink) == (2, 10000, 20, 1)
+        assert status.st_mode == stat.S_IFREG | 0o555
+        assert {status.st_mtime_ns, status.st_atime_ns, status.st_ctime_ns} == {BEFORE_1970_NS}
+        told = await mounted.does(os.statvfs, mountpoint)
+        assert (told.f_bsize, told.f_frsize, told.f_blocks, told.f_bavail, told.f_files) == (4096, 4096, 1000, 900, 5)
+        with pytest.raises(FileNotFoundError):
+            await mounted.does(os.stat, mountpoint / "nothing")
+    assert files.failures == []
+
+
+async def test_names_of_any_bytes(mountpoint: Path) -> None:
+    """Names need not be text: whatever bytes they are of, they are listed and found."""
+    odd = [b"\xff\xfe", b"new\nline", "häß".encode(), b"a,b\\c", b"-", b" ", b"x" * 255, b"caf\xe9.nwb"]
+    async with serving(Files({name: name for name in odd}), mountpoint) as mounted:
+        listed = await mounted.does(os.listdir, mountpoint)
+        assert sorted(map(os.fsencode, listed)) == sorted(odd)
+        for name in odd:
+            path = Path(os.fsdecode(os.path.join(os.fsencode(mountpoint), name)))  # noqa: PTH118 - of bytes
+            assert await mounted.does(path.read_bytes) == name
+
+
+async def test_a_listing_is_kept(mountpoint: Path) -> None:
+    """A folder is asked for once: the second listing, with attributes, comes from the kernel, and so do the bytes."""
+    files = Files({b"a": b"1", b"b": b"2"})
+    async with serving(files, mountpoint) as mounted:
+
+        def look() -> list[tuple[str, int]]:
+            with os.scandir(mountpoint) as entries:
+                return [(entry.name, entry.stat().st_size + len(Path(entry.path).read_bytes())) for entry in entries]
+
+        first = await mounted.does(look)
+        asked = Counter(files.asked)
+        assert asked["readdirplus"] > 0
+        assert await mounted.does(look) == first == [("a", 2), ("b", 2)]
+        asked["release"] = files.asked["release"]
+        assert files.asked == asked
+
+
+async def test_a_large_folder_is_listed_in_parts(mountpoint: Path) -> None:
+    """A folder of 5,000 names comes in parts, each name once and with its kind, and no attributes are asked for."""
+    files = Files({f"file {number:04}".encode(): b"" for number in range(5000)})
+    async with serving(files, mountpoint) as mounted:
+
+        def look() -> list[tuple[str, bool]]:
+            with os.scandir(mountpoint) as entries:
+                return [(entry.name, entry.is_file(follow_symlinks=False)) for entry in entries]
+
+        listed = await mounted.does(look)
+        assert listed == [(f"file {number:04}", True) for number in range(5000)]
+        assert files.asked["readdirplus"] > 10
+        assert files.asked["lookup"] == 0
+
+
+async def test_changed_attributes_are_asked_for(mountpoint: Path) -> None:
+    """After `attributes_changed` the kernel asks for the attributes again, and keeps the bytes that it has."""
+    files = Files({b"file": b"bytes"})
+    async with serving(files, mountpoint) as mounted:
+        path = mountpoint / "file"
+        await mounted.does(path.read_bytes)
+        await mounted.does(os.stat, path)
+        asked = Counter(files.asked)
+        mounted.device.notify(attributes_changed(files.inodes[b"file"]))
+        mounted.device.notify(attributes_changed(12345))  # which the kernel has never met
+        assert files.asked["getattr"] == asked["getattr"]
+        await mounted.does(os.stat, path)
+        assert files.asked["getattr"] == asked["getattr"] + 1
+        assert await mounted.does(path.read_bytes) == b"bytes"
+        assert files.asked["read"] == asked["read"]
+
+
+async def test_programs_do_what_they_do_elsewhere(mountpoint: Path) -> None:
+    """access, flock, fsync, holes, ioctl, poll, sendfile and copy_file_range need no operation of their own."""
+    async with serving(Files({b"file": b"bytes" * 1000}), mountpoint) as mounted:
+
+        def work() -> None:
+            path = mountpoint / "file"
+            assert os.access(path, os.R_OK)
+            with path.open("rb") as file:
+                descriptor = file.fileno()
+                fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                fcntl.lockf(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                fcntl.flock(descriptor, fcntl.LOCK_UN)
+                os.fsync(descriptor)
+                assert os.lseek(descriptor, 0, os.SEEK_HOLE) == 5000
+                assert os.lseek(descriptor, 10, os.SEEK_DATA) == 10
+                poll = select.poll()
+                poll.register(descriptor, select.POLLIN)
+                assert poll.poll(0) == [(descriptor, select.POLLIN)]
+                with pytest.raises(OSError, match="ioctl") as caught:
+                    fcntl.ioctl(descriptor, 0x80086601, bytes(8))  # FS_IOC_GETFLAGS, as lsattr does
+                assert caught.value.errno == errno.ENOTTY
+                copy = mountpoint.parent / "copy"
+                with copy.open("wb") as target:
+                    sent = os.sendfile(target.fileno(), descriptor, 0, 5000)
+                    assert sent == 5000
+                assert copy.read_bytes() == b"bytes" * 1000
+            done = subprocess.run(["cp", "--reflink=auto", path, copy], check=False, capture_output=True)
+            assert (done.returncode, done.stderr) == (0, b"")
+
+        await mounted.does(work)
+
+
+async def test_nothing_can_be_changed(mountpoint: Path) -> None:
+    """Whatever would change a file fails as on any read-only file system."""
+    async with serving(Files({b"file": b"bytes"}), mountpoint) as mounted:
+        path = mountpoint / "file"
+        for change in (
+            partial(path.write_bytes, b"other"),
+            path.unlink,
+            partial(path.rename, mountpoint / "other"),
+            (mountpoint / "folder").mkdir,
+            partial(path.chmod, 0o777),
+            partial(os.utime, path),
+            partial(os.truncate, path, 0),
+            partial(os.setxattr, path, XATTR, b"other"),
+            partial(os.removexattr, path, XATTR),
+        ):
+            with pytest.raises(OSError, match="Read-only file system"):
+                await mounted.does(change)
+
+
+async def test_extended_attributes(mountpoint: Path) -> None:
+    """Names and values arrive whole, also those that do not fit at first (ERANGE); an unknown name is ENODATA."""
+    async with serving(Files({b"file": b"bytes"}), mountpoint) as mounted:
+        path = mountpoint / "file"
+        assert await mounted.does(os.listxattr, path) == [XATTR]
+        assert await mounted.does(os.getxattr, path, XATTR) == b"v" * 300  # Python tries with 128 bytes
+        with pytest.raises(OSError, match="No data available"):
+            await mounted.does(os.getxattr, path, "user.other")
+
+
+async def test_a_reply_that_the_kernel_does_not_take(mountpoint: Path) -> None:
+    """A reply that is too long is a failure of its request, at once and later, and the mount goes on."""
+    files = Files({b"file": b"bytes"}, {b"link": b"x" * 5000})
+
+    async def too_much() -> Reply:
+        return bytes(1 << 21)
+
+    async with serving(files, mountpoint) as mounted:
+        with pytest.raises(OSError, match="Input/output error"):
+            await mounted.does(os.readlink, mountpoint / "link")
+        files.read_later = too_much
+        with pytest.raises(OSError, match="Input/output error"):
+            await mounted.does((mountpoint / "file").read_bytes)
+        files.read_later = None
+        assert await mounted.does((mountpoint / "file").read_bytes) == b"bytes"
+    assert {request for request, _ in files.failures} == {"readlink", "read"}
+    assert {getattr(error, "errno", None) for _, error in files.failures} == {errno.EINVAL}
+
+
+async def test_unmounting_ends_the_server(mountpoint: Path) -> None:
+    """When the mount is taken away, the server ends by itself."""
+    async with serving(Files({b"file": b"bytes"}), mountpoint) as mounted:
+        await mounted.does(os.listdir, mountpoint)
+        await mounted.does(partial(detach, mountpoint, lazy=False))
+        with trio.fail_after(DEADLINE_SECONDS):
+            await mounted.ended.wait()
+    assert find_mount(mountpoint) is None
+
+
+async def test_whoever_waits_when_the_device_is_closed(mountpoint: Path) -> None:
+    """When the server is cancelled and the device closed, the kernel answers programs that still wait."""
+    files = Files({b"file": b"bytes"})
+    reading = trio.Event()
+
+    async def never() -> Reply:
+        reading.set()
+        await trio.sleep_forever()
+
+    files.read_later = never
+    refused: list[int | None] = []
+
+    async with serving(files, mountpoint) as mounted, trio.open_nursery() as nursery:
+
+        async def read() -> None:
+            try:
+                await mounted.does((mountpoint / "file").read_bytes)
+            except OSError as error:
+                refused.append(error.errno)
+
+        nursery.start_soon(read)
+        await reading.wait()
+        mounted.scope.cancel()
+    assert refused in ([errno.ECONNABORTED], [errno.ENOTCONN])
+
+
+async def test_options_with_commas(mountpoint: Path) -> None:
+    """A value may contain commas and backslashes: it is shown as it is."""
+    name = r"data, set\one\,two"
+    async with serving(Files({}), mountpoint, option("fsname", name)):
+        entry = find_mount(mountpoint)
+        assert entry is not None
+        assert (entry.source, entry.file_system_type) == (name, "fuse.vbnfs")
+
+
+def test_a_device_without_a_server(mountpoint: Path) -> None:
+    """Nothing to read is None; an answer to nobody is no failure, a reply that is none is; at the end `Unmounted`."""
+    device = open_mount(mountpoint, ["ro", SUBTYPE])
+    assert device.is_readable()
+    request = device.read()
+    assert request is not None
+    assert request[0].opcode == 26  # INIT
+    assert device.read() is None
+    assert not device.is_readable()
+    device.reply(12345, b"")
+    device.refuse(12345, errno.EIO)
+    with pytest.raises(OSError, match="Invalid argument"):
+        device.notify(bytes(16))
+    assert not os.get_inheritable(device.descriptor)
+    detach(mountpoint, lazy=True)
+    assert device.is_readable()
+    with pytest.raises(Unmounted):
+        device.read()
+    device.refuse(12345, errno.EIO)
+    device.notify(attributes_changed(1))
+    device.close()
+
+
+@pytest.mark.parametrize("number", [errno.ENOENT, errno.EINTR, errno.EAGAIN, errno.ENOMEM])
+def test_requests_that_were_withdrawn(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """A request that was withdrawn, or that the kernel had no memory to hand over, is no end of the mount."""
+    assert read_failing(monkeypatch, number) is None
+
+
+@pytest.mark.parametrize("number", [errno.ENODEV, errno.ECONNABORTED])
+def test_the_end_of_a_mount(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """What the kernel says of a mount that is gone, or aborted, is `Unmounted`."""
+    with pytest.raises(Unmounted):
+        read_failing(monkeypatch, number)
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.EIO, errno.EPERM])
+def test_failures_of_the_device(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """Any other failure to read is told as it is, and not taken for the end of the mount."""
+    with pytest.raises(OSError, match=os.strerror(number)):
+        read_failing(monkeypatch, number)
+
+
+def read_failing(monkeypatch: pytest.MonkeyPatch, number: int) -> object:
+    """Read while the kernel answers with an errno."""
+
+    def fail(*_: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    read_end, write_end = os.pipe()
+    device = Device(read_end)
+    monkeypatch.setattr(os, "readv", fail)
+    try:
+        return device.read()
+    finally:
+        device.close()
+        os.close(write_end)
+
+
+def reason_of_failure(path: Path, *options: str) -> str:
+    """Why a mount fails. Nothing is mounted then, and no descriptor stays open."""
+    before = descriptors()
+    with pytest.raises(MountError) as caught:
+        open_mount(path, options)
+    assert descriptors() == before
+    assert find_mount(path) is None
+    return str(caught.value)
+
+
+def test_a_mount_point_that_is_missing(mountpoint: Path) -> None:
+    """The reason is fusermount3's, and the mount point is named."""
+    missing = mountpoint / "missing"
+    reason = reason_of_failure(missing, "ro", SUBTYPE)
+    assert reason.startswith(f"{missing}: cannot be mounted: ")
+    assert "No such file or directory" in reason
+
+
+def test_an_option_that_there_is_not(mountpoint: Path) -> None:
+    """An option that is not taken is refused with fusermount3's reason, after which mounting works as before."""
+    reason = reason_of_failure(mountpoint, "ro", SUBTYPE, "no_such_option")
+    assert "fusermount3: " in reason
+    open_mount(mountpoint, ["ro", SUBTYPE]).close()
+    assert find_mount(mountpoint) is not None
+
+
+def test_without_fusermount3(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Where fusermount3 is not installed, the reason tells what to install."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert "apt install fuse3" in reason_of_failure(tmp_path)
+
+
+HANDS_ONE_OVER_AND_FAILS = """
+import os, socket, sys
+with socket.socket(fileno=int(os.environ["_FUSE_COMMFD"])) as end:
+    socket.send_fds(end, [b"x"], [0])
+sys.exit("no more of this")
+"""
+
+
+@pytest.mark.parametrize(
+    ("program", "reason"),
+    [
+        ("#!/bin/sh\nexit 3\n", "ended with status 3"),
+        ("#!/bin/sh\nkill -9 $$\n", "ended with status -9"),
+        ("#!/bin/sh\nexit 0\n", "ended with status 0"),
+        ("#!/bin/sh\necho no luck >&2\nexit 1\n", "cannot be mounted: no luck"),
+        (f"#!{sys.executable}{HANDS_ONE_OVER_AND_FAILS}", "cannot be mounted: no more of this"),
+        ("#!/no/such/interpreter\n", "cannot be mounted: "),
+    ],
+    ids=["silent", "killed", "no descriptor", "with a reason", "with a descriptor", "not to be run"],
+)
+def test_a_fusermount3_that_fails(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, program: str, reason: str) -> None:
+    """However fusermount3 ends, mounting fails with what is known, and nothing stays open."""
+    script = tmp_path / "fusermount3"
+    script.write_text(program)
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert reason in reason_of_failure(tmp_path)

@@ -1,0 +1,51 @@
+"""A mount tells of a dataset version that is newer than the one at its top."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tests.fakes.dataset import FakeDataset
+from tests.fakes.s3_server import FakeS3Server
+from tests.fixtures_mount import Mounts, run_vbnfs, until
+
+FILES = {"project_metadata/units.csv": b"unit_id\n1\n"}
+NOTICE = "newer dataset version than the one at the top"
+
+
+def notices(tmp_path: Path) -> list[tuple[Any, Any]]:
+    """The versions, newer and at the top, that the log has told of."""
+    lines = [json.loads(line) for line in (tmp_path / "vbnfs.log").read_text().splitlines()]
+    return [(line["newer"], line["top"]) for line in lines if line["event"] == NOTICE]
+
+
+def test_a_pinned_version_that_is_not_the_newest(mounts: Mounts, tmp_path: Path) -> None:
+    """`status` tells of the newest version beside an older one that was asked for; so does one line in the log."""
+    dataset = FakeDataset()
+    for version in ("0.9.0", "0.10.0"):
+        dataset.publish(version, FILES)
+    with FakeS3Server(dataset.store) as server:
+        mount = mounts(server.endpoint_url, "--dataset-version", "0.9.0")
+        assert mount.status()["newer_version"] == "0.10.0"
+        assert "newer       0.10.0 is there" in run_vbnfs("status", mount.path).stdout
+        until(lambda: notices(tmp_path) == [("0.10.0", "0.9.0")])
+        newest = mounts(server.endpoint_url, "--dataset-version", "latest", name="newest")
+        assert (newest.status()["default_version"], newest.status()["newer_version"]) == ("0.10.0", None)
+        assert "newer" not in run_vbnfs("status", newest.path).stdout
+        newest.umount()
+    mount.umount()
+    assert notices(tmp_path) == [("0.10.0", "0.9.0")]
+
+
+def test_a_newer_version_turns_up(mounts: Mounts, tmp_path: Path) -> None:
+    """A version that is published while mounted is told once; one that is older than the newest is not."""
+    dataset = FakeDataset()
+    dataset.publish("0.2.0", FILES)
+    with FakeS3Server(dataset.store) as server:
+        mount = mounts(server.endpoint_url, "--refresh", "0.1")
+        assert mount.status()["newer_version"] is None
+        for version in ("0.3.0", "0.1.0"):
+            dataset.publish(version, FILES)
+            until((mount.path / "manifests" / f"v{version}").exists)
+        assert mount.status()["newer_version"] == "0.3.0"
+        mount.umount()
+    assert notices(tmp_path) == [("0.3.0", "0.2.0")]

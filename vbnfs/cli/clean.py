@@ -1,0 +1,54 @@
+"""`vbnfs clean`: bring a cache within its size while no mount does, and remove what dead processes left in it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from vbnfs.config import Config, load_config
+from vbnfs.dataset.catalog import KEPT_FORMAT
+from vbnfs.dataset.store import remove_abandoned
+from vbnfs.errors import UsageError
+from vbnfs.metrics import Metrics
+from vbnfs.mount.background import prepare_cache_directory
+from vbnfs.storage.block_cache import FORMAT
+from vbnfs.storage.eviction import Evictor, scan
+
+
+@dataclass(frozen=True, slots=True)
+class Cleaned:
+    """A cache after it was cleaned: what it takes and may take, and what was deleted to get there."""
+
+    cache_dir: Path
+    usage_bytes: int
+    limit_bytes: int
+    deleted_files: int
+    freed_bytes: int
+
+
+def clean(config: Config) -> Cleaned:
+    """Evict down to the limit. Raises `UsageError` for a folder that is not ours; one that is not there is clean."""
+    limit_bytes = config.cache_size_bytes
+    if not config.cache_dir.exists():
+        return Cleaned(config.cache_dir, 0, limit_bytes, 0, 0)
+    prepare_cache_directory(config.cache_dir)
+    remove_abandoned(config.cache_dir / KEPT_FORMAT)
+    directory, metrics = config.cache_dir / FORMAT, Metrics()
+    before = sum(file.allocated_bytes for file in scan(directory))
+    evictor = Evictor(directory, limit_bytes=limit_bytes, metrics=metrics)
+    evictor.look()
+    return Cleaned(
+        config.cache_dir,
+        evictor.usage_bytes,
+        limit_bytes,
+        metrics.evicted_segments,
+        max(0, before - evictor.usage_bytes),
+    )
+
+
+def configurations(folder: Path) -> Iterator[Config | UsageError]:
+    """The settings of each `*.toml` in a folder, or why a file has none."""
+    for path in sorted(folder.glob("*.toml")):
+        try:
+            yield load_config(command_line={}, config_file=path)
+        except UsageError as error:
+            yield error

@@ -1,0 +1,146 @@
+"""A dataset looked at without a mount: what `versions`, `diff` and `urls` have in common.
+
+The same catalog, client and block cache as a mount's, so that what a command learns or fetches is there for mounts,
+and the other way round.
+"""
+
+import hashlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+import trio
+
+from vbnfs.config import Config
+from vbnfs.dataset.catalog import Catalog, Release
+from vbnfs.dataset.manifest import DataFile, Manifest
+from vbnfs.errors import BadReplyError, TransportError, the_reason
+from vbnfs.metrics import Metrics
+from vbnfs.mount.background import prepare_cache_directory
+from vbnfs.mount.daemon import make_catalog, make_client, scope_of
+from vbnfs.objects import Content, ObjectClient
+from vbnfs.reading.block_source import BlockSource
+from vbnfs.reading.file_reader import FileReader
+from vbnfs.reading.prefetch import Prefetcher
+from vbnfs.storage.block_cache import BlockCache
+from vbnfs.storage.eviction import Evictor
+from vbnfs.storage.retry import RetryingClient
+
+_ATTEMPTS: Final = 10
+_PIECE_BYTES: Final = 4 << 20  # a reader that goes on evenly is read ahead of, by several GETs at a time
+
+T = TypeVar("T")
+ReadWhole = Callable[[DataFile], Awaitable[bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """What there is of a dataset, in the bucket and in the cache."""
+
+    config: Config
+    client: ObjectClient
+    catalog: Catalog
+    release: Release
+    cache: BlockCache
+    metrics: Metrics
+
+    def manifest(self, wanted: str | None) -> Manifest:
+        """The manifest of a version (None: of the newest). Raises `DatasetError`, which names those there are."""
+        version = self.release.choose(wanted)
+        return next(m for m in self.release.manifests if m.dataset_version == version)
+
+    def size_bytes(self, file: DataFile) -> int | None:
+        """A file's size; None where S3 would not tell."""
+        attributes = self.catalog.attributes(file.version)
+        return None if attributes is None else attributes.size_bytes
+
+    def contents(self, files: Iterable[DataFile]) -> dict[str, Content | None]:
+        """The different contents of files, by content id; None for one whose size is not known."""
+        found: dict[str, Content | None] = {}
+        for file in files:
+            content_id, size_bytes = file.content_id(self.config.bucket), self.size_bytes(file)
+            if found.get(content_id) is None:
+                found[content_id] = None if size_bytes is None else Content(content_id, size_bytes, file.version)
+        return found
+
+    async def learn_sizes(self, files: Iterable[DataFile]) -> None:
+        """Ask for sizes that no listing told, one by one, if S3 can be asked."""
+        if not self.release.is_offline:
+            await self.catalog.need_attributes(file.version for file in files)
+
+
+def look_at(config: Config, work: Callable[[Dataset], Awaitable[T]], *, warn: Callable[[str], None]) -> T:
+    """Do some work with the dataset, after telling `warn` what is not as it should be. Raises a `VbnfsError`."""
+
+    async def load_and_work() -> T:
+        metrics = Metrics()
+        async with make_client(config, metrics) as s3:
+            catalog = make_catalog(config, s3)
+            release = await catalog.load()
+            for problem in _problems(release):
+                warn(problem)
+            client = RetryingClient(s3, seconds=config.io_timeout_seconds, attempts=_ATTEMPTS)
+            cache = BlockCache(config.cache_dir, scope=scope_of(config.endpoint_url), metrics=metrics)
+            return await work(Dataset(config, client, catalog, release, cache, metrics))
+
+    prepare_cache_directory(config.cache_dir)
+    try:
+        return trio.run(load_and_work)
+    except BaseExceptionGroup as group:
+        raise the_reason(group) from None
+
+
+def _problems(release: Release) -> list[str]:
+    offline = ["the bucket cannot be reached; this is what is kept from before"] if release.is_offline else []
+    return [*offline, *release.problems]
+
+
+@asynccontextmanager
+async def reading(dataset: Dataset) -> AsyncIterator[ReadWhole]:
+    """A function that reads whole files through the cache, while entered.
+
+    It raises a `StorageError`, also where the bytes do not have the manifest's `file_hash`.
+    """
+    limit_bytes = dataset.config.cache_size_bytes
+    evictor = Evictor(dataset.cache.directory, limit_bytes=limit_bytes, metrics=dataset.metrics)
+    await trio.to_thread.run_sync(evictor.look)
+    async with trio.open_nursery() as outer:  # ends last, so that what was fetched is kept
+        async with trio.open_nursery() as services:
+            source = BlockSource(
+                dataset.client,
+                dataset.cache,
+                evictor,
+                nursery=services,
+                prefetch_gets=max(1, dataset.config.max_connections - 1),
+            )
+            outer.start_soon(source.keep_blocks)
+            prefetcher = Prefetcher(dataset.cache, source, nursery=services)
+
+            async def read(file: DataFile) -> bytes:
+                content = await _content(dataset, file)
+                return await _whole(file, content, FileReader(content, dataset.cache, source, prefetcher))
+
+            yield read
+            services.cancel_scope.cancel()
+        source.close()
+
+
+async def _content(dataset: Dataset, file: DataFile) -> Content:
+    """What is to be read. Raises at once where that would be in vain: nobody should wait for retries offline."""
+    if dataset.release.is_offline:
+        [content] = dataset.contents([file]).values()
+        if content is None or dataset.cache.cached_bytes(content) < content.size_bytes:
+            raise TransportError(f"{file.version}: not cached, and the bucket cannot be reached")
+        return content
+    attributes = await dataset.catalog.attributes_of(file.version)
+    return Content(file.content_id(dataset.config.bucket), attributes.size_bytes, file.version)
+
+
+async def _whole(file: DataFile, content: Content, reader: FileReader) -> bytes:
+    data = bytearray()
+    while len(data) < content.size_bytes:
+        data += await reader.read(len(data), _PIECE_BYTES)
+    if file.file_hash not in {None, hashlib.blake2b(data).hexdigest()}:
+        raise BadReplyError(f"{file.version}: its bytes do not have the file_hash that the manifest tells")
+    return bytes(data)

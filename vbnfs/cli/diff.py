@@ -1,0 +1,201 @@
+"""What `vbnfs diff` finds out: which files of a dataset version another one changed, and what of that is cached.
+
+comparison of the manifests (dataset/compare.py)  +  sizes  +  what the cache has  +  the tables' contents
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import trio
+
+from vbnfs.cli.dataset import Dataset, ReadWhole, reading
+from vbnfs.cli.render import size
+from vbnfs.dataset.compare import Comparison, FileChange, Kind, allensdk_text, compare
+from vbnfs.dataset.manifest import DataFile, Manifest
+from vbnfs.errors import DatasetError, StorageError
+
+if TYPE_CHECKING:
+    from vbnfs.dataset.tables import TableChanges
+
+_WORTH_A_WORD_BYTES: Final = 16 << 20
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One of the two versions. `size_bytes` counts equal contents once; None where S3 would not tell a size."""
+
+    version: str
+    manifest: str
+    files: int
+    size_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class FileRow:
+    """A file that is not the same in both. None stands for what is not there, and for a size that is not known.
+
+    `fetch_bytes` is what of the new one is not cached.
+    """
+
+    change: str
+    old_path: str | None
+    new_path: str | None
+    old_size_bytes: int | None
+    new_size_bytes: int | None
+    fetch_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Total:
+    """All files to which the same happened. In `fetch_bytes` equal contents count once."""
+
+    change: str
+    files: int
+    old_size_bytes: int | None
+    new_size_bytes: int | None
+    fetch_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class TableRow:
+    """A table that changed: how, or the problem because of which that is not known.
+
+    `is_read` is False where its bytes could not be had.
+    """
+
+    path: str
+    changes: "TableChanges | None"
+    problem: str | None = None
+    is_read: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The whole answer. `fetch_bytes` is what of all of the new version is not cached."""
+
+    old: Side
+    new: Side
+    fetch_bytes: int | None
+    totals: tuple[Total, ...]
+    tables: tuple[TableRow, ...]
+    files: tuple[FileRow, ...]
+
+    def as_json(self, *, with_files: bool) -> dict[str, Any]:
+        """The report with its fields' names."""
+        document = asdict(self)
+        return document if with_files else {name: part for name, part in document.items() if name != "files"}
+
+    @property
+    def unread(self) -> list[str]:
+        """What to tell of tables whose bytes could not be had."""
+        return [f"{table.path}: {table.problem}" for table in self.tables if not table.is_read]
+
+
+async def make_report(dataset: Dataset, old: str, new: str, *, with_tables: bool, tell: Tell) -> Report:
+    """Compare two versions, named as in `Release.choose`. Raises a `VbnfsError`; but not for a table's sake."""
+    bucket = dataset.config.bucket
+    comparison = compare(dataset.manifest(old), dataset.manifest(new), bucket=bucket)
+    await dataset.learn_sizes(file for change in comparison.changes for file in _files(change))
+    tables = await _tables(dataset, comparison.changes, tell) if with_tables else []
+    return _report(dataset, comparison, tables)  # after the tables were fetched, of which nothing is missing now
+
+
+async def allensdk_report(dataset: Dataset, old: str, new: str) -> str:
+    """AllenSDK's text. Raises a `DatasetError`."""
+    return allensdk_text(dataset.manifest(old), dataset.manifest(new))
+
+
+def _files(change: FileChange) -> list[DataFile]:
+    return [file for file in (change.old, change.new) if file is not None]
+
+
+def _report(dataset: Dataset, comparison: Comparison, tables: Sequence[TableRow]) -> Report:
+    missing = _missing(dataset, comparison.new.files)
+    bucket = dataset.config.bucket
+    return Report(
+        old=_side(dataset, comparison.old),
+        new=_side(dataset, comparison.new),
+        fetch_bytes=_sum(missing.values()),
+        totals=tuple(_total(dataset, kind, comparison.files, missing) for kind in Kind),
+        tables=tuple(tables),
+        files=tuple(_row(dataset, change, missing, bucket) for change in comparison.changes),
+    )
+
+
+def _missing(dataset: Dataset, files: Iterable[DataFile]) -> dict[str, int | None]:
+    """By content id, how many bytes are not cached; None where the size is not known."""
+    contents = dataset.contents(files).items()
+    return {name: None if c is None else c.size_bytes - dataset.cache.cached_bytes(c) for name, c in contents}
+
+
+def _side(dataset: Dataset, manifest: Manifest) -> Side:
+    sizes = (None if c is None else c.size_bytes for c in dataset.contents(manifest.files).values())
+    return Side(str(manifest.dataset_version), manifest.file_name, len(manifest.files), _sum(sizes))
+
+
+def _total(dataset: Dataset, kind: Kind, files: Iterable[FileChange], missing: dict[str, int | None]) -> Total:
+    of_kind = [file for file in files if file.kind is kind]
+    old = [file.old for file in of_kind if file.old is not None]
+    new = [file.new for file in of_kind if file.new is not None]
+    contents = {file.content_id(dataset.config.bucket) for file in new}
+    return Total(
+        change=kind,
+        files=len(of_kind),
+        old_size_bytes=_sum(map(dataset.size_bytes, old)),
+        new_size_bytes=_sum(map(dataset.size_bytes, new)),
+        fetch_bytes=_sum(missing[content] for content in contents),
+    )
+
+
+def _row(dataset: Dataset, change: FileChange, missing: dict[str, int | None], bucket: str) -> FileRow:
+    old, new = change.old, change.new
+    return FileRow(
+        change=change.kind,
+        old_path=_path(old),
+        new_path=_path(new),
+        old_size_bytes=None if old is None else dataset.size_bytes(old),
+        new_size_bytes=None if new is None else dataset.size_bytes(new),
+        fetch_bytes=None if new is None else missing[new.content_id(bucket)],
+    )
+
+
+def _path(file: DataFile | None) -> str | None:
+    return None if file is None else "/".join(file.path)
+
+
+def _sum(values: Iterable[int | None]) -> int | None:
+    """The sum; None if one of them is not known."""
+    total = 0
+    for value in values:
+        if value is None:
+            return None
+        total += value
+    return total
+
+
+async def _tables(dataset: Dataset, changes: Iterable[FileChange], tell: Tell) -> list[TableRow]:
+    """What changed in the tables. Reads all of them: one after the other, they are large in memory."""
+    changed = [c for c in changes if c.is_table and c.kind is Kind.CHANGED]
+    if not changed:
+        return []
+    to_fetch = _sum(_missing(dataset, [file for change in changed for file in _files(change)]).values())
+    if to_fetch is not None and to_fetch > _WORTH_A_WORD_BYTES and not dataset.release.is_offline:
+        tell(f"fetching {size(to_fetch)} of tables to compare them; --no-tables leaves that out")
+    async with reading(dataset) as read:
+        return [await _table(change, read) for change in changed]
+
+
+async def _table(change: FileChange, read: ReadWhole) -> TableRow:
+    from vbnfs.dataset.tables import compare_tables  # noqa: PLC0415 - pandas only where it is needed
+
+    path = "/".join(change.place)
+    try:
+        old, new = [await read(file) for file in _files(change)]
+        return TableRow(path, await trio.to_thread.run_sync(compare_tables, old, new))
+    except StorageError as error:
+        return TableRow(path, None, str(error), is_read=False)
+    except DatasetError as error:
+        return TableRow(path, None, str(error))

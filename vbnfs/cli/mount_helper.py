@@ -1,0 +1,194 @@
+"""`mount.vbnfs`, the program that mount(8) runs for `mount -t vbnfs PROJECT FOLDER -o OPTIONS` and lines of fstab(5).
+
+    mount.vbnfs PROJECT FOLDER [-sfnv] [-N NAMESPACE] [-t TYPE] [-o OPTION[,...]]
+
+That is mount(8)'s convention ("EXTERNAL HELPERS"). `-s` tolerates options that nobody knows, `-f` looks at settings
+and mounts nothing, `-v` tells more, `-n` (no mtab) says what is so anyway. Where mount(8) was not told `ro` it says
+`rw`; nobody can tell whether somebody asked for it, so it is taken as `ro`.
+
+Exit status, as mount(8) has it: 0 mounted, 1 wrong usage, 2 the system fails, 8 interrupted, 32 not mounted.
+"""
+
+import getopt
+import os
+import pwd
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final, NoReturn
+
+from vbnfs.cli import render
+from vbnfs.config import SETTING_BY_NAME, Config, is_mount_option, load_config, split_mount_options
+from vbnfs.errors import MountError, UsageError, VbnfsError
+
+MOUNTED: Final = 0
+WRONG_USAGE: Final = 1
+SYSTEM_FAILS: Final = 2
+INTERRUPTED: Final = 8
+NOT_MOUNTED: Final = 32
+
+_USAGE: Final = "usage: mount.vbnfs PROJECT FOLDER [-sfnv] [-N NAMESPACE] [-t TYPE] [-o OPTION[,...]]"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What mount(8) asks for. `options` are vbnfs's own; `user` is who the daemon is to be, None: who runs this."""
+
+    project: str
+    folder: Path
+    options: tuple[str, ...]
+    config_file: Path | None = None
+    user: str | None = None
+    namespace: str | None = None
+    is_remount: bool = False
+    is_fake: bool = False
+    is_verbose: bool = False
+
+
+def main() -> NoReturn:
+    """Do as mount(8) asks, and end with mount(8)'s exit status."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Do as `arguments` ask; problems are told on standard error, in one line. Returns the exit status."""
+    try:
+        try:
+            request = parse_arguments(arguments)
+            _go_elsewhere(request, arguments)
+            config = settings_for(request)
+        except UsageError as error:
+            return _tell(error, WRONG_USAGE)
+        return MOUNTED if request.is_fake else _mount(request, config)
+    except VbnfsError as error:
+        return _tell(error, NOT_MOUNTED)
+    except OSError as error:
+        return _tell(error, SYSTEM_FAILS)
+    except KeyboardInterrupt:
+        return _tell("interrupted", INTERRUPTED)
+
+
+def parse_arguments(arguments: Sequence[str]) -> Request:
+    """What mount(8)'s words mean. Raises `UsageError`."""
+    words, flags = _split(arguments)
+    if len(words) != 2:
+        raise UsageError(_USAGE)
+    given = split_mount_options([value for flag, value in flags if flag == "-o"])
+    own, options = _own_options([option for option in given if option != "rw"])
+    letters = {flag for flag, _ in flags}
+    known = [option for option in options if is_mount_option(option)]
+    return Request(
+        project=_project(words[0]),
+        folder=Path(words[1]),
+        options=tuple(known if "-s" in letters else options),
+        config_file=Path(own["config"]) if "config" in own else None,
+        user=own.get("setuid"),
+        namespace=dict(flags).get("-N"),
+        is_remount="remount" in own,
+        is_fake="-f" in letters,
+        is_verbose="-v" in letters,
+    )
+
+
+def _split(arguments: Sequence[str]) -> tuple[list[str], list[tuple[str, str]]]:
+    """Words and flags, wherever they stand."""
+    words: list[str] = []
+    flags: list[tuple[str, str]] = []
+    rest = list(arguments)
+    while rest:
+        try:
+            found, rest = getopt.getopt(rest, "sfnvN:t:o:")
+        except getopt.GetoptError as error:
+            raise UsageError(f"{error}; {_USAGE}") from error
+        flags += found
+        words += rest[:1]
+        rest = rest[1:]
+    return words, flags
+
+
+def _own_options(options: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+    """Those that are meant for this program, by name, and the others."""
+    own: dict[str, str] = {}
+    others: list[str] = []
+    for option in options:
+        name, _, value = option.partition("=")
+        if option == "remount" or (name in {"config", "setuid"} and value):
+            own[name] = value
+        elif name in {"config", "setuid"}:
+            raise UsageError(f"-o {name}: a value is wanted, as in {name}={'FILE' if name == 'config' else 'USER'}")
+        else:
+            others.append(option)
+    return own, others
+
+
+def _project(source: str) -> str:
+    """The project's name. mount(8) makes a path of it where the current folder has something of that name."""
+    name = os.path.basename(source) if source.startswith("/") else source  # noqa: PTH119 - not a path to anything
+    try:
+        return str(SETTING_BY_NAME["project"].parse(name))
+    except ValueError as error:
+        raise UsageError(f"{source!r} will not do as what to mount: a project is wanted; {error}") from error
+
+
+def settings_for(request: Request) -> Config:
+    """The settings of the mount. Raises `UsageError`."""
+    config = load_config(
+        command_line={"project": request.project},
+        mount_options=request.options,
+        config_file=request.config_file,
+        defaults={"bucket": f"{request.project}-data"},
+    )
+    return replace(config, foreground=False)  # mount(8) waits
+
+
+def _go_elsewhere(request: Request, arguments: Sequence[str]) -> None:
+    """Where another namespace or user is asked for: become this program there."""
+    this = [sys.executable, "-P", "-m", "vbnfs.cli.mount_helper"]
+    if request.namespace is not None:
+        words, flags = _split(arguments)
+        kept = [part for flag in flags if flag[0] != "-N" for part in flag if part]
+        _become(["nsenter", f"--mount={request.namespace}", "--", *this, *words, *kept])
+    if request.user is not None and _user_id(request.user) != os.geteuid():
+        identity = ["--reuid", request.user, "--regid", str(pwd.getpwnam(request.user).pw_gid), "--init-groups"]
+        _become(["setpriv", *identity, "--reset-env", "--", *this, *arguments])
+
+
+def _become(command: list[str]) -> NoReturn:
+    sys.stderr.flush()
+    os.execvp(command[0], command)
+
+
+def _user_id(name: str) -> int:
+    try:
+        return pwd.getpwnam(name).pw_uid
+    except KeyError:
+        raise UsageError(f"-o setuid={name}: there is no such user") from None
+
+
+def _mount(request: Request, config: Config) -> int:
+    from vbnfs.mount import background  # noqa: PLC0415 - not for those who only ask, or ask wrongly
+    from vbnfs.mount import mountpoint as mounts  # noqa: PLC0415
+
+    where = mounts.absolute(request.folder)
+    if request.is_remount:
+        if mounts.find_mount(where) is None:
+            raise MountError(f"{where}: not mounted, so it cannot be mounted again")
+        return _tell(f"{where}: stays mounted as it is; to change a setting, unmount it and mount it", MOUNTED)
+    mounts.check_mountpoint(where, cache_dir=config.cache_dir)
+    for warning in background.run_in_background(config, where):
+        _tell(f"warning: {warning}", MOUNTED)
+    if request.is_verbose:
+        _tell(f"{request.project} mounted on {where}, read-only", MOUNTED)
+    return MOUNTED
+
+
+def _tell(what: object, status: int) -> int:
+    text = re.sub(r"\s*\n\s*", "; ", str(what))
+    sys.stderr.write(f"mount.vbnfs: {render.printable(text)}\n")
+    return status
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,135 @@
+"""What changed in a metadata table, by pandas (this is the only module that imports it, and it takes a second).
+
+Rows are told apart by the table's id: the first column ending in `_id` that names every row once, in both versions.
+Values are compared as pandas reads them: 0.10 is 0.1, and an empty cell is the same as NaN. A column that is
+numbers in one version and text in the other is compared as numbers as far as the text goes.
+"""
+
+import io
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pandas as pd
+from pandas.api.types import is_bool_dtype, is_numeric_dtype
+
+from vbnfs.errors import DatasetError
+
+_FILE_ID: Final = "file_id"  # numbers a version's files: another number is not another row
+
+Id = int | float | str | bool
+
+
+@dataclass(frozen=True, slots=True)
+class TableChanges:
+    """From an old table to a new one.
+
+    `key` is the column that tells rows apart. Without one (None), rows are compared as wholes, over the columns that
+    both have: then none counts as changed, and no ids are told. `changed_columns` counts the rows, of those in both,
+    whose value in a column is another.
+    """
+
+    key: str | None
+    old_rows: int
+    new_rows: int
+    old_columns: int
+    new_columns: int
+    added_columns: tuple[str, ...]
+    removed_columns: tuple[str, ...]
+    changed_columns: Mapping[str, int]
+    added_rows: int
+    removed_rows: int
+    changed_rows: int
+    added_ids: tuple[Id, ...] = ()
+    removed_ids: tuple[Id, ...] = ()
+    changed_ids: tuple[Id, ...] = ()
+
+
+def compare_tables(old_csv: bytes, new_csv: bytes) -> TableChanges:
+    """Compare two versions of a table. Raises `DatasetError` where one of them is none."""
+    old, new = _read(old_csv, "old"), _read(new_csv, "new")
+    shared = [column for column in new.columns if column in old.columns]
+    key = _key(old, new, shared)
+    rows = _whole_rows(old[shared], new[shared]) if key is None else _keyed_rows(old, new, key, shared)
+    return TableChanges(
+        key=key,
+        old_rows=len(old),
+        new_rows=len(new),
+        old_columns=len(old.columns),
+        new_columns=len(new.columns),
+        added_columns=tuple(column for column in new.columns if column not in shared),
+        removed_columns=tuple(column for column in old.columns if column not in shared),
+        **rows,
+    )
+
+
+def _read(csv: bytes, which: str) -> pd.DataFrame:
+    try:
+        # Read as a whole, a column has one type.
+        table = pd.read_csv(io.BytesIO(csv), low_memory=False)
+    except (ValueError, OverflowError) as error:  # pandas' own and UnicodeDecodeError are ValueErrors
+        raise DatasetError(f"the {which} one cannot be read as CSV: {str(error).strip()}") from error
+    if not isinstance(table.index, pd.RangeIndex):
+        raise DatasetError(f"the {which} one cannot be read as CSV: its rows have more fields than its header")
+    return table
+
+
+def _key(old: pd.DataFrame, new: pd.DataFrame, shared: list[str]) -> str | None:
+    for name in shared:
+        if name.endswith("_id") and name != _FILE_ID:
+            columns = (old[name], new[name])
+            if all(column.is_unique and column.notna().all() for column in columns):
+                return name
+    return None
+
+
+def _keyed_rows(old: pd.DataFrame, new: pd.DataFrame, key: str, shared: list[str]) -> dict[str, Any]:
+    if len(old) and len(new) and is_numeric_dtype(old[key]) != is_numeric_dtype(new[key]):
+        # 1 and "1" are the same id; a table without rows has no types
+        old, new = old.astype({key: str}), new.astype({key: str})
+    old, new = old.set_index(key), new.set_index(key)
+    added = new.index[~new.index.isin(old.index)]
+    removed = old.index[~old.index.isin(new.index)]
+    both = new.index[new.index.isin(old.index)]
+    old, new = old.loc[both], new.loc[both]
+    is_changed = pd.Series(False, index=both)
+    counts: dict[str, int] = {}
+    for column in shared:
+        if column != key:
+            differs = _differs(old[column], new[column])
+            is_changed |= differs
+            if count := int(differs.sum()):
+                counts[column] = count
+    changed = both[is_changed]
+    return {
+        "changed_columns": counts,
+        **{"added_rows": len(added), "removed_rows": len(removed), "changed_rows": len(changed)},
+        **{"added_ids": tuple(added.tolist()), "removed_ids": tuple(removed.tolist())},
+        "changed_ids": tuple(changed.tolist()),
+    }
+
+
+def _differs(old: "pd.Series[Any]", new: "pd.Series[Any]") -> "pd.Series[bool]":
+    """Row by row, whether the values are others. Both have the same index."""
+    neither = old.isna() & new.isna()
+    if _is_number(old) or _is_number(new):
+        old, new = _numbers(old), _numbers(new)
+    else:
+        old, new = old.astype(str), new.astype(str)
+    return ~neither & (old != new)
+
+
+def _is_number(values: "pd.Series[Any]") -> bool:
+    return is_numeric_dtype(values) and not is_bool_dtype(values)
+
+
+def _numbers(values: "pd.Series[Any]") -> "pd.Series[Any]":
+    """As numbers; text that is none becomes NaN, which equals nothing."""
+    return values if _is_number(values) else pd.to_numeric(values.astype(str), errors="coerce")
+
+
+def _whole_rows(old: pd.DataFrame, new: pd.DataFrame) -> dict[str, Any]:
+    before, after = (Counter(t.astype(str).fillna("").itertuples(index=False, name=None)) for t in (old, new))
+    counts = {"added_rows": (after - before).total(), "removed_rows": (before - after).total(), "changed_rows": 0}
+    return {"changed_columns": {}, **counts}
