@@ -86,6 +86,12 @@ def make_catalog(config: Config, s3: S3Client) -> Catalog:
     return Catalog(client, directory, origin=origin, project=config.project)
 
 
+def make_neighbours(config: Config, cache: BlockCache, metrics: Metrics) -> Neighbours:
+    """The other processes on the same cache."""
+    claims = Claims(cache.directory / scope_of(config.endpoint_url))
+    return Neighbours(claims, cache, may_wait=not is_local(config.cache_dir), metrics=metrics)
+
+
 @dataclass(slots=True)
 class Daemon:
     """One mount, from its configuration to its end."""
@@ -144,8 +150,7 @@ class Daemon:
         self, s3: S3Client, catalog: Catalog, tree: Tree, services: trio.Nursery
     ) -> tuple[BlockSource, FileSystem]:
         config, metrics = self.config, self.metrics
-        scope = scope_of(config.endpoint_url)
-        cache = BlockCache(config.cache_dir, scope=scope, metrics=metrics)
+        cache = BlockCache(config.cache_dir, scope=scope_of(config.endpoint_url), metrics=metrics)
         evictor = Evictor(
             cache.directory, limit_bytes=config.cache_size_bytes, metrics=metrics, on_look=cache.take_stock
         )
@@ -157,8 +162,7 @@ class Daemon:
                 for inode in attributes.refresh():
                     self._device.notify(attributes_changed(inode))
 
-        claims, may_wait = Claims(cache.directory / scope), not is_local(config.cache_dir)
-        neighbours = Neighbours(claims, cache, may_wait=may_wait, metrics=metrics)
+        neighbours = make_neighbours(config, cache, metrics)
         source = BlockSource(
             client,
             cache,
