@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -84,6 +85,16 @@ class Place:
         """What `vbnfs status --json` says."""
         told: dict[str, Any] = json.loads(self._vbnfs("status", "--json", self.mountpoint(number)))
         return told
+
+    def reasons(self) -> Counter[str]:
+        """Why reads failed, as the daemons' log tells; one line for many that say the same."""
+        found: Counter[str] = Counter()
+        with suppress(FileNotFoundError), (self.path / "log").open() as file:
+            for line in file:
+                told = json.loads(line) if line.startswith("{") else {}
+                if told.get("event") == "request failed":
+                    found[told["reason"]] += 1
+        return found
 
     def clear(self) -> None:
         """Take all mounts away, dead ones as well."""

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,7 @@ class Soak:
     failing: float
     outcome: Outcome = field(default_factory=Outcome)
     remounts: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
     metrics: dict[str, int] = field(default_factory=dict)
     served: dict[str, Any] = field(default_factory=dict)
     before: list[tuple[int, int]] = field(default_factory=list)  # memory and open files of each daemon
@@ -75,6 +77,7 @@ class Soak:
             ("bytes read", f"{outcome.read_bytes:,} in {outcome.reads:,} reads"),
             ("wrong bytes", str(outcome.wrong_bytes)),
             ("failed reads, by errno", str(dict(outcome.errors) or 0)),
+            *(("why, as the log tells", reason) for reason in sorted(self.reasons)),
             ("reads cut off by a remount", f"{outcome.away:,}"),
             ("requests", ", ".join(f"{n:,} {kind}" for kind, n in self.served.get("requests", {}).items())),
             ("bytes from the server", f"{self.served.get('sent_bytes', 0):,}"),
@@ -110,6 +113,7 @@ def soak(minutes: float, *, seed: int, failing: float, directory: Path | None = 
                     _run(place, result, chance)
                 result.served = _ask(server)
             finally:
+                result.reasons = place.reasons()
                 place.clear()
     return result
 
