@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from vbnfs.mount.mountpoint import find_mount
+
 _TIMEOUT_SECONDS = 120
 
 
@@ -92,7 +94,7 @@ class Mounts:
     def end(self) -> None:
         """Take everything away."""
         for one in self.made:
-            if os.path.ismount(one.path):
+            if find_mount(one.path) is not None:  # a dead one, too
                 subprocess.run(["umount" if os.geteuid() == 0 else "fusermount3", *_lazily(), one.path], check=True)
 
 

@@ -35,7 +35,7 @@ MAY_IMPORT: Final[Mapping[str, set[str]]] = {
 ONLY_IMPORTED_BY: Final[Mapping[str, set[str]]] = {
     "httpx": {"vbnfs.storage.s3", "vbnfs.storage.curl"},
     "pycurl": {"vbnfs.storage.curl"},
-    "struct": {"vbnfs.fuse.protocol"},
+    "struct": {"vbnfs.fuse.protocol", "vbnfs.storage.claims"},
     "platformdirs": {"vbnfs.config"},
     "tomllib": {"vbnfs.config"},
     "click": {f"vbnfs.cli.{name}" for name in ("main", "options", "mounting", "releases", "upkeep")},

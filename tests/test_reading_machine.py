@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from tests.fakes.client import MemoryClient
+from tests.fakes.damage import KINDS, damage
 from tests.fakes.store import MemoryStore
 from tests.reading.bench import KIB, MIB, Bench, add, bench
 from vbnfs.errors import StorageError, TransportError
@@ -211,7 +212,7 @@ class ReadingMachine(RuleBasedStateMachine):
         number=files,
         other=files,
         at=where,
-        kind=st.sampled_from(["bit", "zeros", "noise", "record", "swap", "empty", "foreign", "longer"]),
+        kind=st.sampled_from(KINDS),
         seed=st.integers(0, 1 << 16),
     )
     def restart_with_damage(self, number: int, other: int, at: float, kind: str, seed: int) -> None:
@@ -231,28 +232,6 @@ class ReadingMachine(RuleBasedStateMachine):
         self.loop.run(self.loop.settle)
         usage = sum(path.stat().st_blocks * 512 for path in self.directory.rglob("*.0"))
         assert usage <= LIMIT_BYTES + MOUNTS * (BLOCK_BYTES + TABLE_BYTES)
-
-
-def damage(path: Path, other: Path, at: float, kind: str, seed: int) -> None:
-    """One of the things that happen to files."""
-    data, noise = bytearray(path.read_bytes()), random.Random(seed).randbytes(5000)
-    position = int(at * len(data)) if data else 0
-    if kind == "bit" and data:
-        data[position] ^= 1 << seed % 8
-    elif kind in {"zeros", "noise"}:
-        stop = min(len(data), position + 5000)
-        data[position:stop] = bytes(stop - position) if kind == "zeros" else noise[: stop - position]
-    elif kind == "record" and data:
-        data[int(at * TABLE_BYTES) % len(data)] ^= 1 + seed % 255
-    elif kind == "swap":
-        here, there = bytes(data), other.read_bytes()
-        other.write_bytes(here)
-        data = bytearray(there)
-    elif kind in {"empty", "foreign"}:
-        data = bytearray() if kind == "empty" else bytearray(noise * (1 + len(data) // len(noise)))
-    elif kind == "longer":
-        data += noise
-    path.write_bytes(data)
 
 
 TestReadingMachine = ReadingMachine.TestCase

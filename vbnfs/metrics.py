@@ -30,6 +30,7 @@ class Metrics:
     cache_write_errors: int = _counter("blocks", "blocks that could not be kept; counted in threads")
     verified_files: int = _counter("files", "complete files that were hashed and have the manifest's hash")
     mismatched_files: int = _counter("files", "complete files that were hashed and do not have the manifest's hash")
+    shared_blocks: int = _counter("blocks", "wanted blocks that another process on the same cache had just fetched")
     evicted_segments: int = _counter("files", "segment files deleted to keep within --cache-size")
 
     def snapshot(self) -> dict[str, int]:

@@ -9,6 +9,7 @@ import base64
 import re
 import socket
 import ssl
+import struct
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -24,6 +25,7 @@ from xml.sax.saxutils import escape
 
 from tests.fakes.store import MemoryStore, StoredVersion
 
+_STEP_SECONDS: Final = 0.02  # a slow body comes in pieces that take so long
 _NAMESPACE: Final = "http://s3.amazonaws.com/doc/2006-03-01/"
 
 
@@ -52,17 +54,21 @@ class Request:
 class Reply:
     """What is sent. Content-Length is that of `body` unless `headers` tell another; "" leaves a header out.
 
-    `cut` closes the connection after so many bytes of the body. `raw` is sent instead of everything else.
-    `gate`: the head waits for it, and with `gate_after` so many bytes of the body are sent first.
+    `cut` closes the connection after so many bytes of the body, with `is_reset` by a reset. `raw` is sent instead of
+    everything else. `gate`: the head waits for it, and with `gate_after` so many bytes of the body are sent first.
+    `pause_seconds` is a wait in the same place. `bytes_per_second` is how fast the body comes.
     """
 
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
     cut: int | None = None
+    is_reset: bool = False
     raw: bytes | None = None
     gate: threading.Event | None = None
     gate_after: int | None = None
+    pause_seconds: float = 0.0
+    bytes_per_second: float | None = None
 
     def with_headers(self, **headers: str) -> "Reply":
         """The same with other headers; `_` in names stands for `-`."""
@@ -479,8 +485,8 @@ class _Connection(BaseHTTPRequestHandler):
             self.close_connection = True
 
     def _send(self, reply: Reply, *, with_body: bool) -> None:
-        if reply.gate is not None and reply.gate_after is None:
-            self._wait(reply.gate)
+        if reply.gate_after is None:
+            self._wait(reply)
         if reply.raw is not None:
             self.wfile.write(reply.raw)
             self._hang_up()
@@ -498,23 +504,36 @@ class _Connection(BaseHTTPRequestHandler):
         self.end_headers()
         body = reply.body[: reply.cut] if with_body else b""
         position = 0
-        if reply.gate is not None and reply.gate_after is not None:
+        if reply.gate_after is not None:
             position = reply.gate_after
-            self._write_body(body[:position])
-            self._wait(reply.gate)
-        self._write_body(body[position:])
+            self._write_body(body[:position], reply.bytes_per_second)
+            self._wait(reply)
+        self._write_body(body[position:], reply.bytes_per_second)
         if reply.cut is not None:
+            if reply.is_reset:  # socket(7), SO_LINGER: closing throws away what was not sent
+                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self._hang_up()
 
-    def _write_body(self, data: bytes) -> None:
-        self.wfile.write(data)
+    def _write_body(self, data: bytes, bytes_per_second: float | None) -> None:
+        step = max(1, len(data) if bytes_per_second is None else int(bytes_per_second * _STEP_SECONDS))
+        for start in range(0, len(data), step):
+            piece = data[start : start + step]
+            self.wfile.write(piece)
+            self.wfile.flush()
+            self.fake.wrote(len(piece))
+            if bytes_per_second is not None:
+                self._pause(len(piece) / bytes_per_second)
         self.wfile.flush()
-        self.fake.wrote(len(data))
 
-    def _wait(self, gate: threading.Event) -> None:
-        while not gate.wait(0.02):
+    def _wait(self, reply: Reply) -> None:
+        while reply.gate is not None and not reply.gate.wait(0.02):
             if self.fake.ending.is_set():
                 raise ConnectionAbortedError
+        self._pause(reply.pause_seconds)
+
+    def _pause(self, seconds: float) -> None:
+        if seconds and self.fake.ending.wait(seconds):
+            raise ConnectionAbortedError
 
     def _hang_up(self) -> None:
         self.wfile.flush()

@@ -15,9 +15,11 @@ from vbnfs.objects import Content, ObjectVersion
 from vbnfs.reading.block_source import BlockSource
 from vbnfs.reading.file_reader import FileReader
 from vbnfs.reading.memory import Memory
+from vbnfs.reading.neighbours import Neighbours
 from vbnfs.reading.prefetch import Prefetcher
 from vbnfs.reading.verification import Verifier
 from vbnfs.storage.block_cache import BlockCache
+from vbnfs.storage.claims import Claims
 from vbnfs.storage.eviction import Evictor
 from vbnfs.storage.verdicts import Verdicts
 
@@ -80,7 +82,11 @@ async def bench(
         async with trio.open_nursery() as services:
             memory = Memory(memory_bytes)
             gets = lambda: prefetch_gets  # noqa: E731
-            source = BlockSource(client, cache, evictor, nursery=services, prefetch_gets=gets, memory=memory)
+            claims = Claims(cache.directory / "test")
+            neighbours = Neighbours(claims, cache, may_wait=False, metrics=metrics)
+            source = BlockSource(
+                client, cache, evictor, neighbours, nursery=services, prefetch_gets=gets, memory=memory
+            )
             prefetcher = Prefetcher(cache, source, nursery=services)
             verdicts = Verdicts(directory, scope="test")
             verifier = Verifier(cache, source, verdicts, metrics=metrics)

@@ -376,12 +376,12 @@ async def test_room_ahead_follows_the_cache_and_the_disk(tmp_path: Path) -> None
     async with bench(tmp_path / "large", limit_bytes=1000 * MIB) as floor:
         content = floor.add("a", DATA)
         assert floor.source.room_bytes == 250 * MIB
-        (tmp_path / "large").mkdir()
-        (tmp_path / "large" / "blocks-v1").touch()
+        in_the_way = tmp_path / "large" / "blocks-v1" / "test" / "a"  # where the content's segments would stand
+        in_the_way.touch()
         await floor.source.get(content, [0])
         await floor.settled()
         assert floor.source.room_bytes == 16 * MIB
-        (tmp_path / "large" / "blocks-v1").unlink()
+        in_the_way.unlink()
         await floor.source.get(content, [1])
         await floor.settled()
         assert floor.source.room_bytes == 250 * MIB

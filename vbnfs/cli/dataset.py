@@ -18,7 +18,7 @@ from vbnfs.dataset.manifest import DataFile, Manifest
 from vbnfs.errors import BadReplyError, TransportError, the_reason
 from vbnfs.metrics import Metrics
 from vbnfs.mount.background import prepare_cache_directory
-from vbnfs.mount.daemon import make_catalog, make_client, scope_of
+from vbnfs.mount.daemon import make_catalog, make_client, make_neighbours, scope_of
 from vbnfs.objects import Content, ObjectClient
 from vbnfs.reading.block_source import BlockSource
 from vbnfs.reading.file_reader import FileReader
@@ -113,6 +113,7 @@ async def reading(dataset: Dataset) -> AsyncIterator[ReadWhole]:
                 dataset.client,
                 dataset.cache,
                 evictor,
+                make_neighbours(dataset.config, dataset.cache, dataset.metrics),
                 nursery=services,
                 prefetch_gets=lambda: max(1, dataset.config.max_connections - 1),
                 memory=Memory(dataset.config.memory_limit_bytes),

@@ -21,7 +21,7 @@ from vbnfs.errors import MountError, StorageError, UsageError, the_reason
 from vbnfs.metrics import Metrics
 from vbnfs.mount import control
 from vbnfs.mount.background import prepare_cache_directory
-from vbnfs.mount.daemon import make_catalog, make_client, scope_of
+from vbnfs.mount.daemon import make_catalog, make_client, make_neighbours, scope_of
 from vbnfs.mount.mountpoint import MountEntry, absolute, list_mounts
 from vbnfs.objects import Content, ObjectClient
 from vbnfs.reading.block_source import BlockSource
@@ -136,6 +136,7 @@ def _source(
         RetryingClient(s3, seconds=config.io_timeout_seconds, attempts=_ATTEMPTS),
         cache,
         Evictor(cache.directory, limit_bytes=config.cache_size_bytes, metrics=metrics),
+        make_neighbours(config, cache, metrics),
         nursery=nursery,
         prefetch_gets=lambda: config.max_connections,
         memory=Memory(config.memory_limit_bytes),

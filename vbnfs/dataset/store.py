@@ -24,7 +24,7 @@ _ABANDONED_SECONDS: Final = 3600.0
 def read_kept(path: Path) -> bytes | None:
     """What `write_kept` stored; None if there is nothing, or it is damaged."""
     try:
-        digest, _, data = path.read_bytes().partition(b"\n")
+        digest, _, data = _read(path).partition(b"\n")
     except OSError:
         return None
     return data if digest == _digest(data) else None
@@ -57,7 +57,7 @@ def remove_abandoned(directory: Path) -> None:
 def read_kept_lines(path: Path) -> Iterator[bytes]:
     """What `append_kept_line` stored, as far as it is whole."""
     with suppress(OSError):
-        for line in path.read_bytes().split(b"\n"):
+        for line in _read(path).split(b"\n"):
             digest, blank, text = line.partition(b" ")
             if blank and digest == _digest(text):
                 yield text
@@ -66,12 +66,18 @@ def read_kept_lines(path: Path) -> Iterator[bytes]:
 def append_kept_line(path: Path, text: bytes) -> None:
     """Add a line, for as much as is written of it in one go. Raises `OSError`."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         # It starts a line of its own even behind a torn one.
         os.write(descriptor, b"\n" + _digest(text) + b" " + text + b"\n")
     finally:
         os.close(descriptor)
+
+
+def _read(path: Path) -> bytes:
+    """A file's bytes, not those of one that a link leads to. Raises `OSError`."""
+    with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW), "rb") as file:
+        return file.read()
 
 
 def _digest(data: bytes) -> bytes:

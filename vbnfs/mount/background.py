@@ -10,7 +10,6 @@ import math
 import os
 import resource
 import signal
-import stat
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -21,35 +20,30 @@ import trio
 
 from vbnfs import errors
 from vbnfs.config import LEAST_MEMORY_BYTES, Config, load_supervisor
+from vbnfs.dataset.catalog import KEPT_FORMAT
 from vbnfs.errors import MountError, UsageError, VbnfsError, the_reason
 from vbnfs.fuse.device import fusermount
 from vbnfs.logs import configure_logging
 from vbnfs.mount.cgroup import memory_limit_bytes
 from vbnfs.mount.daemon import Announce, Daemon
 from vbnfs.mount.notify import Notifier
+from vbnfs.storage.block_cache import FORMAT as BLOCKS_FORMAT
+from vbnfs.storage.private import check_private, make_private
 
 log = structlog.get_logger()
 
 _FUSE_DEVICE: Final = Path("/dev/fuse")
 _FUSE_SYSCTLS: Final = Path("/proc/sys/fs/fuse")
+_BLOCK_FOLDERS: Final = 2  # scope, and the first two digits; there may be 20,000 files below
+_KEPT_FOLDERS: Final = 5  # origin, bucket, project, manifests, and the few files in them
 _PART_OF_KERNELS_TIMEOUT: Final = 0.8  # it is looked at every few seconds only
 
 
 def prepare_cache_directory(directory: Path) -> None:
-    """Make the cache directory, for its owner alone. Raises `UsageError`, also if others can write there."""
-    try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        status = directory.stat()
-    except OSError as error:
-        raise UsageError(f"cache directory {directory}: {error.strerror}; choose one with --cache-dir") from error
-    if not stat.S_ISDIR(status.st_mode):
-        raise UsageError(f"cache directory {directory}: not a folder; choose one with --cache-dir")
-    # Checksums guard against damage, not against somebody who plants blocks.
-    if status.st_uid != os.geteuid() or status.st_mode & 0o022:
-        raise UsageError(
-            f"cache directory {directory}: it must be yours and writable by you alone ('chmod 700' makes it so);"
-            " or choose another one with --cache-dir"
-        )
+    """Make the cache directory, for its owner alone. Raises `UsageError`, also if others have a hand in it."""
+    make_private(directory)
+    check_private(directory / BLOCKS_FORMAT, depth=_BLOCK_FOLDERS)
+    check_private(directory / KEPT_FORMAT, depth=_KEPT_FOLDERS)
 
 
 def run_in_foreground(config: Config, mountpoint: Path, announce: Announce) -> None:

@@ -12,6 +12,7 @@ import json
 import os
 import socket
 import stat
+import sys
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -70,6 +71,9 @@ async def serve(
         listener.listen(16)
 
         async def answer(stream: trio.SocketStream) -> None:
+            if peer_of(stream.socket) not in {os.getuid(), 0}:
+                log.warning("control: somebody else asks, and is not answered", uid=peer_of(stream.socket))
+                return
             with trio.move_on_after(_TIMEOUT_SECONDS):
                 try:
                     reply = await _reply(await _line(stream), commands)
@@ -82,6 +86,12 @@ async def serve(
     finally:
         listener.close()
         path.unlink(missing_ok=True)
+
+
+def peer_of(connection: "socket.socket | trio.socket.SocketType") -> int:
+    """The user at the other end of a Unix socket: SO_PEERCRED, unix(7), a struct ucred of pid, uid and gid."""
+    told = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+    return int.from_bytes(told[4:8], sys.byteorder)
 
 
 async def _line(stream: trio.SocketStream) -> bytes:
@@ -114,6 +124,8 @@ def ask(entry: MountEntry, command: str) -> dict[str, Any]:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             connection.settimeout(_TIMEOUT_SECONDS)
             connection.connect(str(path))
+            if peer_of(connection) not in {entry.owner, 0}:
+                raise MountError(f"{entry.mountpoint}: at its control socket {path} somebody else answers")
             connection.sendall(json.dumps({"command": command}).encode() + b"\n")
             with connection.makefile("rb") as file:
                 answer = json.loads(file.readline(_MAX_ANSWER_BYTES))

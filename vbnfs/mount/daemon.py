@@ -37,7 +37,7 @@ from vbnfs.fuse.server import Server
 from vbnfs.metrics import Metrics
 from vbnfs.mount import control
 from vbnfs.mount.attributes import Attributes
-from vbnfs.mount.mountpoint import MountEntry, detach, find_mount
+from vbnfs.mount.mountpoint import MountEntry, detach, find_mount, is_local
 from vbnfs.mount.notify import Notifier
 from vbnfs.mount.operations import FileSystem
 from vbnfs.mount.own_files import FOR_OTHERS, OwnFiles
@@ -45,10 +45,12 @@ from vbnfs.objects import Content, ObjectClient
 from vbnfs.reading.block_source import BlockSource
 from vbnfs.reading.file_reader import FileReader
 from vbnfs.reading.memory import Memory
+from vbnfs.reading.neighbours import Neighbours
 from vbnfs.reading.prefetch import Prefetcher
 from vbnfs.reading.verification import Verifier, describe
 from vbnfs.storage.block_cache import BlockCache
 from vbnfs.storage.breaker import BreakerClient
+from vbnfs.storage.claims import Claims
 from vbnfs.storage.eviction import Evictor
 from vbnfs.storage.hedging import HedgingClient
 from vbnfs.storage.pacing import PacedClient
@@ -104,6 +106,12 @@ def make_catalog(config: Config, s3: ObjectClient) -> Catalog:
     client = RetryingClient(s3, seconds=_CATALOG_SECONDS, attempts=_CATALOG_ATTEMPTS)
     origin = Origin(config.bucket, config.endpoint_url)
     return Catalog(client, directory, origin=origin, project=config.project)
+
+
+def make_neighbours(config: Config, cache: BlockCache, metrics: Metrics) -> Neighbours:
+    """The other processes on the same cache."""
+    claims = Claims(cache.directory / scope_of(config.endpoint_url))
+    return Neighbours(claims, cache, may_wait=not is_local(config.cache_dir), metrics=metrics)
 
 
 @dataclass(slots=True)
@@ -192,10 +200,12 @@ class Daemon:
             verifier.notice_opened(content)
             return FileReader(content, cache, source, prefetcher, verdicts)
 
+        neighbours = make_neighbours(config, cache, metrics)
         source = BlockSource(
             client,
             cache,
             evictor,
+            neighbours,
             nursery=services,
             prefetch_gets=lambda: paced.pace.prefetches,
             memory=Memory(config.memory_limit_bytes),

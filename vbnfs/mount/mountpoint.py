@@ -11,6 +11,7 @@ import stat
 import subprocess
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -20,6 +21,10 @@ from vbnfs.fuse.device import fusermount
 
 FILE_SYSTEM_TYPE: Final = "fuse.vbnfs"
 _MOUNTINFO: Final = Path("/proc/self/mountinfo")
+# File systems of this machine alone: their locks and look-ups wait for no network.
+_LOCAL_TYPES: Final = frozenset(
+    {"bcachefs", "btrfs", "ext2", "ext3", "ext4", "f2fs", "overlay", "ramfs", "tmpfs", "xfs", "zfs"}
+)
 _POLL_SECONDS: Final = 0.02
 _MOST_LINKS: Final = 40  # as many as the kernel follows, path_resolution(7)
 _ALIVE_SECONDS: Final = 5.0
@@ -71,6 +76,20 @@ def list_mounts() -> list[MountEntry]:
 def find_mount(mountpoint: Path) -> MountEntry | None:
     """The vbnfs mount on exactly this folder (the topmost, should there be several)."""
     return next((entry for entry in reversed(list_mounts()) if entry.mountpoint == mountpoint), None)
+
+
+def file_system_type(path: Path, entries: Sequence[MountEntry]) -> str:
+    """The type of the file system that holds a path (which has no links in it); '' if that cannot be told."""
+    above = [entry for entry in entries if path.is_relative_to(entry.mountpoint)]
+    # Of equally long ones the last one hides the others.
+    deepest = max(enumerate(above), key=lambda e: (len(e[1].mountpoint.parts), e[0]), default=None)
+    return "" if deepest is None else deepest[1].file_system_type
+
+
+def is_local(path: Path) -> bool:
+    """Whether a path is known to be on a file system of this machine alone, and not on NFS or the like."""
+    entries = parse_mountinfo(_MOUNTINFO.read_text(errors="surrogateescape"))
+    return file_system_type(Path(os.path.realpath(path)), entries) in _LOCAL_TYPES
 
 
 def absolute(path: Path) -> Path:

@@ -3,8 +3,8 @@
 Who the tasks are, and what they share:
 
     get()           a reader. Waits for blocks; being cancelled cancels no GET.
-    _run_get()      a task for each GET, in the mount's nursery. Hands every block on as soon as its bytes have
-                    come, then queues it for the disk.
+    _run_get()      a task for each GET, in the mount's nursery. Leaves what another process fetches to it (see
+                    neighbours.py). Hands every block on as soon as its bytes have come, then queues it for the disk.
     keep_blocks()   one task that writes queued blocks in a thread, several at a time.
 
 `_pending` has every block that is on its way, from the decision to fetch it until it is on the disk. Between
@@ -16,6 +16,7 @@ A GET begins when there is room in memory for all of its blocks; a block's room 
 
 from collections import deque
 from collections.abc import Callable, Sequence, Set
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -26,6 +27,7 @@ from cachetools import LRUCache
 from vbnfs.errors import BadReplyError, StorageError, VbnfsError
 from vbnfs.objects import BlockKey, ByteRange, Content, ObjectClient
 from vbnfs.reading.memory import Budget, Memory
+from vbnfs.reading.neighbours import Neighbours
 from vbnfs.reading.planner import plan_gets
 from vbnfs.storage.block_cache import BlockCache, block_range
 from vbnfs.storage.eviction import Evictor
@@ -76,6 +78,7 @@ class BlockSource:
         client: ObjectClient,
         cache: BlockCache,
         evictor: Evictor,
+        neighbours: Neighbours,
         *,
         nursery: trio.Nursery,
         prefetch_gets: Callable[[], int],
@@ -86,6 +89,7 @@ class BlockSource:
         self._client = client
         self._cache = cache
         self._evictor = evictor
+        self._neighbours = neighbours
         self._nursery = nursery
         self._pending: dict[BlockKey, _PendingBlock] = {}
         self._memory = memory
@@ -213,22 +217,17 @@ class BlockSource:
             self._begin_prefetches()
 
     async def _run_get(self, get: _Get) -> None:
-        """Fetch the blocks of `get` and settle all of them, one way or the other."""
-        arrived = _Assembly(get.content, get.indices)
-
-        async def receive(piece: bytes) -> None:
-            for index, data in arrived.add(piece):
-                await self._arrive(get, index, data)
-
-        start, stop = block_range(get.content, get.indices[0]), block_range(get.content, get.indices[-1])
-        whole = ByteRange(start.start, stop.stop)
+        """Settle all blocks of `get`, one way or the other."""
         failure: VbnfsError = StorageError(f"{get.content.source}: the mount is going away")
         try:
             if not get.has_room:
                 await self._memory.blocks.take(get.needs_bytes)
                 get.has_room = True
-            size_bytes = get.content.size_bytes
-            await self._client.get_range(get.content.source, whole, size_bytes=size_bytes, receive=receive)
+            async with aclosing(self._neighbours.rounds(get.content, get.indices)) as rounds:
+                async for one in rounds:
+                    self._settle_found(get, one.found)
+                    for run in one.runs:
+                        await self._fetch(get, run)
             failure = BadReplyError(f"{get.content.source}: fewer bytes than were asked for")
         except VbnfsError as error:
             failure = error
@@ -236,10 +235,32 @@ class BlockSource:
             log.exception("unexpected failure of a GET", object=str(get.content.source))
             failure = StorageError(f"{get.content.source}: {error!r}")
         finally:
-            self._fail_rest(get, failure)
+            failed = self._fail_rest(get, failure)
             if get.has_room:
                 self._memory.blocks.give_back(BLOCK_BYTES)
             self._begin_prefetches()
+        await self._neighbours.drop_all(get.content, failed)
+
+    async def _fetch(self, get: _Get, run: range) -> None:
+        """Fetch neighbouring blocks of `get`."""
+        arrived = _Assembly(get.content, run)
+
+        async def receive(piece: bytes) -> None:
+            for index, data in arrived.add(piece):
+                await self._arrive(get, index, data)
+
+        start, stop = block_range(get.content, run[0]), block_range(get.content, run[-1])
+        whole = ByteRange(start.start, stop.stop)
+        await self._client.get_range(get.content.source, whole, size_bytes=get.content.size_bytes, receive=receive)
+
+    def _settle_found(self, get: _Get, found: dict[int, bytes]) -> None:
+        """Blocks that another process has brought to the disk."""
+        for index, data in found.items():
+            pending = get.blocks[index - get.indices[0]]
+            pending.data = data
+            pending.settled.set()
+            self._done_with(BlockKey(get.content.content_id, index))
+        self._written.unpark_all()
 
     async def _arrive(self, get: _Get, index: int, data: bytes) -> None:
         pending = get.blocks[index - get.indices[0]]
@@ -253,12 +274,16 @@ class BlockSource:
                 await self._to_disk.send((get.content, index, data))
             raise
 
-    def _fail_rest(self, get: _Get, failure: VbnfsError) -> None:
+    def _fail_rest(self, get: _Get, failure: VbnfsError) -> list[int]:
+        """Returns the numbers of the blocks that did not come."""
+        failed: list[int] = []
         for index, pending in zip(get.indices, get.blocks, strict=True):
             if pending.data is None:
                 pending.error = failure
                 pending.settled.set()
                 self._done_with(BlockKey(get.content.content_id, index))
+                failed.append(index)
+        return failed
 
     def _done_with(self, key: BlockKey) -> None:
         """A block is on the disk, cannot be kept, or has failed: nobody else will wait for it here."""
@@ -274,6 +299,7 @@ class BlockSource:
             if self._evictor.make_room(len(data)):
                 self._cache.forget_deleted()
             self._is_kept = self._cache.put(content, index, data) > 0
+            self._neighbours.drop(content, index)
 
 
 async def _settled(pending: _PendingBlock) -> bytes:

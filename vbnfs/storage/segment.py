@@ -28,6 +28,7 @@ from typing import Final
 import xxhash
 
 from vbnfs.objects import ByteRange
+from vbnfs.storage.private import trusted_owners
 
 BLOCK_BYTES: Final = 256 << 10
 SEGMENT_BLOCKS: Final = 1024
@@ -58,14 +59,17 @@ class Segment:
     def open(cls, path: Path, *, identity: str, data_bytes: int) -> "Segment | None":
         """The segment at `path`; None if there is none, or it is too short for `data_bytes`.
 
-        `identity` names content and segment number. Raises `OSError`; a symbolic link is never followed.
+        `identity` names content and segment number. Raises `OSError`, also for somebody else's file or a link.
         """
         try:
             opened = _open(path)
         except FileNotFoundError:
             return None
         segment = cls(path, opened, identity=identity, data_bytes=data_bytes)
-        return segment if os.fstat(opened[0]).st_size >= TABLE_BYTES + data_bytes else None
+        status = os.fstat(opened[0])
+        if status.st_uid not in trusted_owners():
+            raise PermissionError(errno.EPERM, "it belongs to somebody else", str(path))
+        return segment if status.st_size >= TABLE_BYTES + data_bytes else None
 
     @classmethod
     def create(cls, path: Path, *, identity: str, data_bytes: int) -> "Segment":

@@ -1,0 +1,63 @@
+"""An S3 server of a folder of files, in a process of its own: fast, far away, slow, or failing, as it is told.
+
+    .venv/bin/python -m benchmarks.origin PLACE [--failing PART] [--seed N] [--first-byte SECONDS] [--rate MB/S]
+
+Serves PLACE/plain as a dataset with one version. Prints its URL; at the end of standard input, or when it is told so
+(a line `tell`), a line of JSON: requests by kind, bytes of bodies, and faults by name.
+"""
+
+import argparse
+import json
+import mmap
+import sys
+from collections import Counter
+from pathlib import Path
+
+from tests.fakes.dataset import FakeDataset
+from tests.fakes.faults import Mix, profile
+from tests.fakes.s3_server import FakeS3Server
+
+_MB = 1_000_000
+
+
+def main() -> None:
+    """Serve until standard input ends."""
+    wanted = _arguments()
+    with FakeS3Server(dataset_of(wanted.place / "plain").store) as server:
+        mix = Mix(wanted.failing, seed=wanted.seed)
+        rate = wanted.rate * _MB if wanted.rate else None
+        server.behaviours += [profile(first_byte_seconds=wanted.first_byte, bytes_per_second=rate), mix]
+        print(server.endpoint_url, flush=True)
+        kinds: Counter[str] = Counter()
+        sent = 0
+        for _ in sys.stdin:
+            kinds.update(request.kind for request in server.requests)
+            sent += server.body_bytes
+            server.forget_requests()
+            told = {"requests": dict(kinds), "sent_bytes": sent, "faults": dict(mix.counts)}
+            print(json.dumps(told), flush=True)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("place", type=Path)
+    parser.add_argument("--failing", type=float, default=0.0, help="part of the requests that meet a fault")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--first-byte", type=float, default=0.0, help="seconds until the first byte of an answer")
+    parser.add_argument("--rate", type=float, default=0.0, help="MB/s of one connection")
+    return parser.parse_args()
+
+
+def dataset_of(plain: Path) -> FakeDataset:
+    """A dataset with the files below a folder, which are mapped and not copied."""
+    dataset = FakeDataset()
+    files = {}
+    for path in sorted(path for path in plain.rglob("*") if path.is_file()):
+        with path.open("rb") as file:
+            files[str(path.relative_to(plain))] = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    dataset.publish("0.1.0", files)
+    return dataset
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,188 @@
+"""Trust, by figures: many readers, faults, evictions and remounts; kills; damage. Exit status 1 if anything is wrong.
+
+script/soak MINUTES [--seed N] [--failing PART]
+script/soak --kills N [--seed N]
+script/soak --flips N [--live] [--seed N]
+"""
+
+import argparse
+import json
+import os
+import platform
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmarks.flips import flip_again_and_again
+from benchmarks.kills import kill_again_and_again
+from benchmarks.place import Place, origin, reading
+from benchmarks.reader import Outcome
+
+_MOUNTS = 2
+_READERS = 8  # on each mount
+_FILES = 16
+_FILE_BYTES = 24 << 20
+_CACHE_BYTES = 160 << 20  # of 384 MiB: evicts all the time
+_IO_TIMEOUT_SECONDS = 30.0
+_STALLED_SECONDS = _IO_TIMEOUT_SECONDS + 5
+_SETTLED_PART = 0.3  # of the time belongs to the last daemons, and shows whether they leak
+_MORE_MEMORY_BYTES = 96 << 20
+_MORE_FILES = 64
+
+
+@dataclass
+class Soak:
+    """What came of it."""
+
+    seed: int
+    minutes: float
+    failing: float
+    outcome: Outcome = field(default_factory=Outcome)
+    remounts: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+    metrics: dict[str, int] = field(default_factory=dict)
+    served: dict[str, Any] = field(default_factory=dict)
+    before: list[tuple[int, int]] = field(default_factory=list)  # memory and open files of each daemon
+    after: list[tuple[int, int]] = field(default_factory=list)
+
+    @property
+    def problems(self) -> list[str]:
+        """What went wrong; empty if nothing did."""
+        pairs = list(zip(self.before, self.after, strict=True))
+        told = {
+            f"{self.outcome.wrong_bytes} wrong bytes: {self.outcome.wrong[:3]}": self.outcome.wrong_bytes,
+            f"failed reads: {dict(self.outcome.errors)}": sum(self.outcome.errors.values()),
+            f"a read took {self.outcome.longest_seconds:.0f} s": self.outcome.longest_seconds > _STALLED_SECONDS,
+            "memory grows": any(after[0] > before[0] + _MORE_MEMORY_BYTES for before, after in pairs),
+            "open files grow": any(after[1] > before[1] + _MORE_FILES for before, after in pairs),
+            "nothing was evicted": not self.metrics.get("evicted_segments"),
+            "no read was answered": not self.outcome.reads,
+        }
+        return [text for text, is_so in told.items() if is_so]
+
+    def table(self) -> list[tuple[str, str]]:
+        """The closing table."""
+        outcome, faults = self.outcome, self.served.get("faults", {})
+        told = ", ".join(f"{count} {name}" for name, count in sorted(faults.items()))
+        latencies = [outcome.quantile(0.5), outcome.quantile(0.99), outcome.longest_seconds]
+        return [
+            ("ran", f"{self.minutes:g} minutes (seed {self.seed}), {_MOUNTS} mounts, {_MOUNTS * _READERS} readers"),
+            ("remounts", str(self.remounts)),
+            ("bytes read", f"{outcome.read_bytes:,} in {outcome.reads:,} reads"),
+            ("wrong bytes", str(outcome.wrong_bytes)),
+            ("failed reads, by errno", str(dict(outcome.errors) or 0)),
+            *(("why, as the log tells", reason) for reason in sorted(self.reasons)),
+            ("reads cut off by a remount", f"{outcome.away:,}"),
+            ("requests", ", ".join(f"{n:,} {kind}" for kind, n in self.served.get("requests", {}).items())),
+            ("bytes from the server", f"{self.served.get('sent_bytes', 0):,}"),
+            (
+                "faults",
+                f"{sum(faults.values()):,}: {told}",
+            ),
+            ("evicted files", f"{self.metrics.get('evicted_segments', 0):,} (by the last daemons)"),
+            ("latency: p50, p99, p100", ", ".join(f"{seconds * 1000:,.1f} ms" for seconds in latencies)),
+            ("memory, start and end of the last daemons", _from_to(self.before, self.after, 0, "MiB", 1 << 20)),
+            ("open files, start and end", _from_to(self.before, self.after, 1, "", 1)),
+        ]
+
+
+def _from_to(before: list[tuple[int, int]], after: list[tuple[int, int]], place: int, unit: str, size: int) -> str:
+    pairs = zip(before, after, strict=True)
+    return "; ".join(f"{b[place] // size:,} to {a[place] // size:,} {unit}".strip() for b, a in pairs)
+
+
+def soak(minutes: float, *, seed: int, failing: float, directory: Path | None = None) -> Soak:
+    """Read for so long."""
+    result, chance = Soak(seed, minutes, failing), random.Random(seed)
+    with tempfile.TemporaryDirectory(prefix="vbnfs-soak-", dir=directory) as name:
+        place = Place(Path(name), ["--cache-size", str(_CACHE_BYTES), "--io-timeout", f"{_IO_TIMEOUT_SECONDS:g}"])
+        place.make_files(count=_FILES, file_bytes=_FILE_BYTES, seed=seed)
+        options = ["--failing", str(failing), "--seed", str(seed)]
+        with origin(place, *options) as (place.endpoint_url, server):
+            try:
+                for number in range(_MOUNTS):
+                    place.mount(number)
+                readers = dict.fromkeys(range(_MOUNTS), _READERS)
+                with reading(place, readers, seed=seed, outcome=result.outcome):
+                    _run(place, result, chance)
+                result.served = _ask(server)
+            finally:
+                result.reasons = place.reasons()
+                place.clear()
+    return result
+
+
+def _run(place: Place, result: Soak, chance: random.Random) -> None:
+    begun, seconds = time.monotonic(), result.minutes * 60
+    while time.monotonic() < begun + seconds * (1 - _SETTLED_PART):
+        time.sleep(min(chance.uniform(5, 25), seconds / 4))
+        number = chance.randrange(_MOUNTS)
+        place.umount(number)
+        place.mount(number)
+        result.remounts += 1
+    time.sleep(seconds * _SETTLED_PART / 3)
+    result.before = [_resources(place.status(number)["pid"]) for number in range(_MOUNTS)]
+    time.sleep(max(0.0, begun + seconds - time.monotonic()))
+    told = [place.status(number) for number in range(_MOUNTS)]
+    result.after = [_resources(one["pid"]) for one in told]
+    result.metrics = {name: sum(one["metrics"][name] for one in told) for name in told[0]["metrics"]}
+
+
+def _resources(pid: int) -> tuple[int, int]:
+    """Memory that is the process's own (RssAnon, proc_pid_status(5)), bytes; and its open files."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    kibibytes = next(int(line.split()[1]) for line in lines if line.startswith("RssAnon:"))
+    return kibibytes << 10, len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def _ask(server: "subprocess.Popen[str]") -> dict[str, Any]:
+    assert server.stdin is not None
+    assert server.stdout is not None
+    server.stdin.write("tell\n")
+    server.stdin.flush()
+    told: dict[str, Any] = json.loads(server.stdout.readline())
+    return told
+
+
+def main() -> None:
+    """Run what is asked for, and print its closing table."""
+    parser = argparse.ArgumentParser(prog="script/soak", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("minutes", type=float, nargs="?", help="of reading, with faults, evictions and remounts")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--failing", type=float, default=0.1, help="part of the requests that meet a fault")
+    parser.add_argument("--kills", type=int, metavar="N", help="kill the daemon N times")
+    parser.add_argument("--flips", type=int, metavar="N", help="damage the cache N times")
+    parser.add_argument("--live", action="store_true", help="damage under a live mount, with --verify always")
+    wanted = parser.parse_args()
+    if wanted.minutes is None and wanted.kills is None and wanted.flips is None:
+        parser.error("MINUTES, --kills or --flips is wanted")
+    problems = []
+    if wanted.kills is not None:
+        problems += _tell(kill_again_and_again(wanted.kills, seed=wanted.seed))
+    if wanted.flips is not None:
+        problems += _tell(flip_again_and_again(wanted.flips, seed=wanted.seed, is_live=wanted.live))
+    if wanted.minutes is not None:
+        problems += _tell(soak(wanted.minutes, seed=wanted.seed, failing=wanted.failing))
+    sys.exit(1 if problems else 0)
+
+
+def _tell(result: Any) -> list[str]:
+    machine = f"{os.cpu_count()} processors, Linux {platform.release()}, Python {platform.python_version()}"
+    rows = [*result.table(), ("machine", f"{machine}, load {os.getloadavg()[0]:.1f}")]
+    for label, text in rows:
+        print(f"{label:<52} {text}")
+    problems: list[str] = result.problems
+    for problem in problems:
+        print(f"WRONG: {problem}")
+    print("passed" if not problems else "FAILED", flush=True)
+    return problems
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""What an S3 server, and the network before it, do to a request: each fault by its name, and a mix by chance."""
+
+import random
+import threading
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Final
+
+from tests.fakes.s3_server import RANGE_IGNORED, Behaviour, Reply, Request, always, error, header
+
+_LONG_SECONDS: Final = 45.0  # longer than anybody should wait
+
+
+def _stalls(_: Request, honest: Reply) -> Reply:
+    """The head and half of the body, then nothing."""
+    return replace(honest, pause_seconds=_LONG_SECONDS, gate_after=len(honest.body) // 2)
+
+
+def _is_shifted(_: Request, honest: Reply) -> Reply | None:
+    """A range that begins a byte later than asked for, and says so."""
+    return _with_range(honest, 1, 0)
+
+
+def _is_shorter(_: Request, honest: Reply) -> Reply | None:
+    """A range that ends a byte earlier than asked for, and says so."""
+    return _with_range(honest, 0, -1)
+
+
+def _with_range(honest: Reply, first: int, last: int) -> Reply | None:
+    told = honest.headers.get("Content-Range")
+    if told is None or len(honest.body) < 2:
+        return None
+    span, _, size = told.removeprefix("bytes ").partition("/")
+    start, stop = map(int, span.split("-"))
+    body = honest.body[first : len(honest.body) + last]
+    return replace(honest.with_headers(Content_Range=f"bytes {start + first}-{stop + last}/{size}"), body=body)
+
+
+FAULTS: Final[Mapping[str, Behaviour]] = {
+    "503 SlowDown": always(error(503, "SlowDown")),
+    "500": always(error(500, "InternalError")),
+    "429 with Retry-After": always(error(429, "TooManyRequests", Retry_After="1")),
+    "closed without an answer": always(Reply(raw=b"")),
+    "garbage": always(Reply(raw=b"\x16\x03\x01 garbage \xff\r\n\r\n")),
+    "body cut off": lambda _, honest: replace(honest, cut=len(honest.body) // 3) if honest.body else None,
+    "connection reset": lambda _, honest: replace(honest, cut=len(honest.body) // 2, is_reset=True),
+    "body stalls": _stalls,
+    "no answer": lambda _, honest: replace(honest, pause_seconds=_LONG_SECONDS),
+    "200 for a range": RANGE_IGNORED,
+    "shifted range": _is_shifted,
+    "shorter range": _is_shorter,
+    "another version": header(x_amz_version_id="another"),
+    "no version": header(x_amz_version_id=""),
+    "redirect": always(Reply(307, {"Location": "http://127.0.0.1:1/elsewhere"})),
+}
+
+# Those after which the next request may be answered; a redirect is how a server means it.
+PASSING: Final[Mapping[str, Behaviour]] = {name: fault for name, fault in FAULTS.items() if name != "redirect"}
+
+
+class Mix:
+    """A behaviour that does one of the faults that pass to a part of the requests, drawn with a seed.
+
+    `counts` tells how often each was done.
+    """
+
+    def __init__(self, part: float, *, seed: int, faults: Mapping[str, Behaviour] = PASSING) -> None:
+        self.counts: Counter[str] = Counter()
+        self._part = part
+        self._faults = faults
+        self._names = sorted(faults)
+        self._chance = random.Random(seed)
+        self._lock = threading.Lock()
+
+    def __call__(self, request: Request, honest: Reply) -> Reply | None:
+        with self._lock:
+            if self._chance.random() >= self._part:
+                return None
+            name = self._chance.choice(self._names)
+            reply = self._faults[name](request, honest)
+            if reply is not None:
+                self.counts[name] += 1
+            return reply
+
+
+def profile(*, first_byte_seconds: float = 0.0, bytes_per_second: float | None = None) -> Behaviour:
+    """An honest server at a distance: how long until the first byte, how fast one connection is."""
+    return lambda _, honest: replace(honest, pause_seconds=first_byte_seconds, bytes_per_second=bytes_per_second)

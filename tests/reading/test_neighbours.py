@@ -1,0 +1,134 @@
+"""Several mounts on one cache directory: what one fetches the others wait for, and nobody waits in vain."""
+
+import random
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+
+from tests.fakes.client import MemoryClient, Request
+from tests.fakes.store import MemoryStore
+from tests.reading.bench import Bench, bench
+from vbnfs.errors import StorageError, TransportError
+from vbnfs.objects import Content
+from vbnfs.reading import neighbours
+from vbnfs.reading.neighbours import Neighbours
+from vbnfs.storage.claims import Claims
+from vbnfs.storage.segment import BLOCK_BYTES
+
+DATA = random.Random(8).randbytes(40 * BLOCK_BYTES + 1)
+
+
+async def several(stack: AsyncExitStack, directory: Path, count: int) -> tuple[MemoryClient, list[Bench], Content]:
+    """Mounts that share a cache directory and a server, and a content."""
+    client = MemoryClient(MemoryStore())
+    floors = [await stack.enter_async_context(bench(directory, client=client)) for _ in range(count)]
+    return client, floors, floors[0].add("a", DATA)
+
+
+async def read_all(floor: Bench, content: Content) -> None:
+    got = await floor.source.get(content, range(41))
+    assert b"".join(got[index] for index in range(41)) == DATA
+
+
+async def test_each_block_is_fetched_by_one(tmp_path: Path) -> None:
+    """Eight mounts read the same cold file at once: its bytes come once, and reach all of them."""
+    async with AsyncExitStack() as stack:
+        client, floors, content = await several(stack, tmp_path, 8)
+        async with trio.open_nursery() as readers:
+            for floor in floors:
+                readers.start_soon(read_all, floor, content)
+        assert client.sent_bytes == len(DATA)
+        assert sum(floor.metrics.shared_blocks for floor in floors) == 7 * 41
+
+
+async def test_what_is_claimed_in_part_is_fetched_in_part(tmp_path: Path) -> None:
+    """Of a run whose middle is on its way to another mount, the ends are fetched, and the middle is waited for."""
+    async with AsyncExitStack() as stack:
+        client, (one, other), content = await several(stack, tmp_path, 2)
+        gate = client.hold(lambda request: request.byte_range is not None and request.byte_range.start > 0)
+        async with trio.open_nursery() as readers:
+            readers.start_soon(one.source.get, content, range(10, 20))
+            await gate.wait_arrived()
+            readers.start_soon(other.source.get, content, range(30))
+            await gate.wait_arrived(2)
+            gate.open()
+        ranges = [(part.start // BLOCK_BYTES, part.stop // BLOCK_BYTES) for part in client.ranges()]
+        assert ranges == [(10, 20), (0, 10), (20, 30)]
+
+
+async def test_prefetched_blocks_that_came_meanwhile_are_not_fetched(tmp_path: Path) -> None:
+    """A GET that waited in the queue while another mount brought its blocks asks S3 for nothing."""
+    async with AsyncExitStack() as stack:
+        client, (one, other), content = await several(stack, tmp_path, 2)
+        await one.source.get(content, range(5))
+        await one.settled()
+        other.source.prefetch(content, range(5))  # found missing before
+        await other.settled()
+        assert client.count() == 1
+        assert other.metrics.shared_blocks == 5
+
+
+async def test_a_failure_gives_the_blocks_back(tmp_path: Path) -> None:
+    """Where the claimant's GET fails, whoever waits for the blocks tries, and has them."""
+    async with AsyncExitStack() as stack:
+        client, (one, other), content = await several(stack, tmp_path, 2)
+        gate = client.hold()
+        client.fail(TransportError("reset"))
+
+        async def fail() -> None:
+            with pytest.raises(StorageError):
+                await one.source.get(content, [3])
+
+        async with trio.open_nursery() as readers:
+            readers.start_soon(fail)
+            await gate.wait_arrived()
+            readers.start_soon(other.source.get, content, [3])
+            gate.open()
+        assert client.count() == 2
+
+
+async def test_patience_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of those who wait for a claimant that hangs one fetches after a while, and the others do after another."""
+    monkeypatch.setattr(neighbours, "_PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(neighbours, "_MOST_PATIENCE_SECONDS", 0.5)
+    async with AsyncExitStack() as stack:
+        client, floors, content = await several(stack, tmp_path, 4)
+        gate = client.hold(lambda request: client.count() <= 2)  # the claimant and the impatient one hang
+        came, half = [], trio.Event()
+
+        async def read(floor: Bench) -> None:
+            await floor.source.get(content, [7])
+            came.append(floor)
+            if len(came) == 2:
+                half.set()
+
+        async with trio.open_nursery() as readers:
+            for floor in floors:
+                readers.start_soon(read, floor)
+            await half.wait()
+            assert len(gate.arrived) == 2
+            gate.open()
+        assert 3 <= client.count() <= 4
+
+
+async def test_locks_that_may_wait_are_taken_in_threads(tmp_path: Path) -> None:
+    """On a network file system the event loop asks for no lock; the outcome is the same."""
+    async with AsyncExitStack() as stack:
+        client, floors, content = await several(stack, tmp_path, 3)
+        for floor in floors:
+            claims = Claims(floor.cache.directory / "test")
+            floor.source._neighbours = Neighbours(claims, floor.cache, may_wait=True, metrics=floor.metrics)
+        client.fail_when(lambda request: TransportError("reset") if is_first(client, request) else None)
+        with pytest.raises(StorageError):
+            await floors[0].source.get(content, [0])
+        async with trio.open_nursery() as readers:
+            for floor in floors:
+                readers.start_soon(read_all, floor, content)
+        assert client.sent_bytes == len(DATA)
+
+
+def is_first(client: MemoryClient, request: Request) -> bool:
+    return len(client.requests) == 1

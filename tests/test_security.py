@@ -1,0 +1,237 @@
+"""What SECURITY.md says: no shell, nobody else's files in the cache, nobody else at the control socket."""
+
+import ast
+import os
+import socket
+import stat
+from collections.abc import Callable
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+import trio
+
+from tests.fakes.dataset import FakeDataset
+from tests.fakes.s3_server import FakeS3Server
+from tests.fixtures_mount import Mounts, run_vbnfs
+from tests.test_floors import MODULES, PACKAGE, words_of
+from vbnfs.dataset.store import append_kept_line, read_kept, read_kept_lines, write_kept
+from vbnfs.errors import MountError, UsageError
+from vbnfs.mount import control
+from vbnfs.mount.background import prepare_cache_directory
+from vbnfs.mount.mountpoint import MountEntry
+from vbnfs.storage.s3 import aws_base
+from vbnfs.storage.segment import Segment
+
+ROOT = PACKAGE.parent
+SESSION = "ecephys_sessions/ecephys_session_1.nwb"
+# What runs a shell, or runs what it reads.
+DANGEROUS = {
+    "os.system", "os.popen", "subprocess.getoutput", "subprocess.getstatusoutput", "pty.spawn",
+    "pickle", "marshal", "shelve", "eval", "exec",
+}  # fmt: skip
+NOBODY = 65534
+
+
+def shells_of(tree: ast.Module) -> list[int]:
+    """The lines that pass `shell=` to anything."""
+    calls = (node for node in ast.walk(tree) if isinstance(node, ast.Call))
+    return [call.lineno for call in calls if any(keyword.arg == "shell" for keyword in call.keywords)]
+
+
+def test_there_is_no_shell() -> None:
+    """No module of vbnfs or of its benchmarks runs a shell, evaluates text or unpickles."""
+    trees = dict(MODULES)
+    for path in (ROOT / "benchmarks").rglob("*.py"):
+        trees[str(path)] = ast.parse(path.read_text(encoding="utf-8"))
+    assert len(trees) > 50
+    for name, tree in trees.items():
+        assert shells_of(tree) == [], name
+        assert words_of(tree) & DANGEROUS == set(), name
+    assert shells_of(ast.parse("import subprocess as s\ns.run('x', shell=True)")) == [2]
+
+
+# The cache is its owner's
+
+
+@contextmanager
+def foreign(path: Path, monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
+    """While entered, a path is somebody else's: root gives it away; others are somebody else themselves."""
+    if os.geteuid() == 0:
+        os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
+        yield
+        os.chown(path, 0, 0, follow_symlinks=False)
+    else:
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "geteuid", lambda: NOBODY)
+            yield
+
+
+def make_folder(path: Path) -> None:
+    path.mkdir(parents=True)
+
+
+def make_link(path: Path) -> None:
+    path.parent.mkdir(parents=True)
+    elsewhere = path.parent / "elsewhere"
+    elsewhere.mkdir()
+    path.symlink_to(elsewhere)
+
+
+LEVELS = ("blocks-v1", "blocks-v1/aws", "blocks-v1/aws/00", "datasets-v1", "datasets-v1/aws/bucket/project/manifests")
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_a_link_in_the_cache_is_refused(tmp_path: Path, level: str) -> None:
+    """A link in place of a folder of the cache is refused by name, at every level, whoever made it."""
+    make_link(tmp_path / "cache" / level)
+    (tmp_path / "cache").chmod(0o700)
+    with pytest.raises(UsageError, match=r"/(blocks|datasets)-v1.*: a link"):
+        prepare_cache_directory(tmp_path / "cache")
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_somebody_elses_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, level: str) -> None:
+    """A folder of another user within the cache is refused by name, at every level; without it all is well."""
+    path = tmp_path / "cache" / level
+    make_folder(path)
+    (tmp_path / "cache").chmod(0o700)
+    with foreign(path, monkeypatch), pytest.raises(UsageError, match=r"belongs to somebody else"):
+        prepare_cache_directory(tmp_path / "cache")
+    prepare_cache_directory(tmp_path / "cache")
+
+
+@pytest.mark.parametrize("make", [make_folder, make_link])
+def test_somebody_elses_cache_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[Path], None]
+) -> None:
+    """Another user's folder in the cache's place is refused, and so is his link to a folder of ours."""
+    path = tmp_path / "place" / "cache"
+    make(path)
+    with foreign(path, monkeypatch), pytest.raises(UsageError, match="must be yours"):
+        prepare_cache_directory(path)
+    prepare_cache_directory(path)
+
+
+def test_open_folders_are_closed(tmp_path: Path) -> None:
+    """Folders of ours within the cache that let others in, as an older umask left them, let nobody in afterwards."""
+    path = tmp_path / "cache" / "blocks-v1" / "aws" / "00"
+    make_folder(path)
+    (tmp_path / "cache").chmod(0o755)
+    path.chmod(0o777)
+    prepare_cache_directory(tmp_path / "cache")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o700
+
+
+def test_nothing_in_the_cache_is_for_others(mounts: Mounts, tmp_path: Path) -> None:
+    """With the most generous umask, every file and folder of the cache, and the log, is its owner's alone."""
+    dataset = FakeDataset()
+    dataset.publish("0.1.0", {SESSION: b"data"})
+    before = os.umask(0)
+    try:
+        with FakeS3Server(dataset.store) as server:
+            mount = mounts(server.endpoint_url)
+            assert (mount.path / SESSION).read_bytes() == b"data"
+            mount.umount()
+    finally:
+        os.umask(before)
+    paths = [tmp_path / "vbnfs.log", tmp_path / "cache", *(tmp_path / "cache").rglob("*")]
+    assert len(paths) > 8
+    assert {path: oct(path.lstat().st_mode) for path in paths if path.lstat().st_mode & 0o077} == {}
+
+
+def test_a_mount_with_a_planted_link_is_refused(mounts: Mounts, tmp_path: Path) -> None:
+    """`vbnfs mount` and `vbnfs versions` end with status 2 and the link's name."""
+    make_link(tmp_path / "cache" / "blocks-v1")
+    (tmp_path / "cache").chmod(0o700)
+    (tmp_path / "mnt").mkdir()
+    for command in (["mount", tmp_path / "mnt"], ["versions"]):
+        done = run_vbnfs(*command, "--endpoint-url", "http://127.0.0.1:1")
+        assert (done.returncode, "blocks-v1: a link" in done.stderr) == (2, True), done.stderr
+
+
+def test_somebody_elses_segment_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A segment file of another user, or a link to one, is an error, which the cache takes for a miss."""
+    path = tmp_path / "a.0"
+    segment = Segment.create(path, identity="a.0", data_bytes=4)
+    segment.write(0, b"data")
+    with foreign(path, monkeypatch), pytest.raises(PermissionError):
+        Segment.open(path, identity="a.0", data_bytes=4)
+    assert Segment.open(path, identity="a.0", data_bytes=4) is not None
+    (tmp_path / "b.0").symlink_to(path)
+    with pytest.raises(OSError, match="symbolic links"):
+        Segment.open(tmp_path / "b.0", identity="a.0", data_bytes=4)
+
+
+def test_kept_files_behind_links_are_absent(tmp_path: Path) -> None:
+    """A link in place of a kept file is not read, not written through, and not appended through."""
+    real, link = tmp_path / "real", tmp_path / "link"
+    write_kept(real, b"data")
+    append_kept_line(tmp_path / "lines", b"text")
+    link.symlink_to(real)
+    assert read_kept(link) is None
+    assert list(read_kept_lines(tmp_path / "lines")) == [b"text"]
+    with pytest.raises(OSError, match="symbolic links"):
+        append_kept_line(link, b"text")
+    write_kept(link, b"other")
+    assert (read_kept(real), read_kept(link)) == (b"data", b"other")
+
+
+# The control socket
+
+
+def test_the_kernel_tells_who_is_there() -> None:
+    """Both ends of a Unix socket learn the other's user."""
+    for end in socket.socketpair():
+        with end:
+            assert control.peer_of(end) == os.getuid()
+
+
+async def test_somebody_else_is_not_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The daemon answers its owner and root alone, and the asker believes the mount's owner and root alone."""
+    entry = MountEntry(Path("/mnt/vbn"), "0:99998", "fuse.vbnfs", "dataset", os.getuid())
+    path = control.socket_path(entry.owner, entry.device)
+    asked: list[str] = []
+
+    async def hello() -> dict[str, str]:
+        asked.append("hello")
+        return {}
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(control.serve, path, {"hello": hello})
+        monkeypatch.setattr(control, "peer_of", lambda connection: NOBODY)
+        with pytest.raises(MountError, match="somebody else answers"):
+            await trio.to_thread.run_sync(control.ask, entry, "hello")
+        with socket.socket(socket.AF_UNIX) as connection:
+            await trio.to_thread.run_sync(connection.connect, str(path))
+            with suppress(ConnectionResetError, BrokenPipeError):  # the question was not even read
+                connection.sendall(b'{"command": "hello"}\n')
+                assert await trio.to_thread.run_sync(connection.recv, 100) == b""
+        nursery.cancel_scope.cancel()
+    assert asked == []
+
+
+# The network and the mount
+
+
+@pytest.mark.parametrize("bucket", ["visual-behavior-neuropixels-data", "with.dots"])
+def test_aws_is_asked_by_https_alone(bucket: str) -> None:
+    """Without an endpoint every address is https, on a host of amazonaws.com."""
+    base = aws_base(bucket, "us-west-2")
+    assert base.startswith("https://")
+    assert base.partition("https://")[2].partition("/")[0].endswith(".amazonaws.com")
+
+
+@pytest.mark.parametrize(("options", "is_open"), [((), False), (("--allow-other",), True)])
+def test_the_kernel_checks_permissions(mounts: Mounts, options: tuple[str, ...], is_open: bool) -> None:
+    """The mount is read-only, has the kernel check modes, grants no set-uid, and is for others only when asked."""
+    dataset = FakeDataset()
+    dataset.publish("0.1.0", {SESSION: b"data"})
+    if is_open and os.geteuid() != 0:
+        options = ()  # user_allow_other is the administrator's to give
+    with FakeS3Server(dataset.store) as server:
+        mount = mounts(server.endpoint_url, *options)
+        [line] = [line for line in Path("/proc/mounts").read_text().splitlines() if str(mount.path) in line]
+    given = set(line.split()[3].split(","))
+    assert {"ro", "nosuid", "nodev", "default_permissions"} <= given
+    assert ("allow_other" in given) == bool(options)

@@ -1,0 +1,61 @@
+"""Folders that are nobody else's.
+
+Checksums guard the cache against damage, not against somebody who plants blocks with checksums of his own. So every
+folder that is used belongs to whoever runs vbnfs, is no link, and lets nobody else in. Below such a folder nobody
+else can put anything; files that were put there before are refused where they are opened.
+"""
+
+import os
+import stat
+from pathlib import Path
+
+from vbnfs.errors import UsageError
+
+
+def trusted_owners() -> tuple[int, int]:
+    """Whose files are believed: our own, and root's, who could do anything anyway."""
+    return os.geteuid(), 0
+
+
+def make_private(directory: Path) -> None:
+    """Make a folder of our own. Raises `UsageError` for somebody else's, or somebody else's link to one.
+
+    What this process makes from now on is its owner's alone, whatever the umask was.
+    """
+    os.umask(0o077)
+    try:
+        is_planted = directory.is_symlink() and directory.lstat().st_uid not in trusted_owners()
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = directory.stat()
+    except OSError as error:
+        raise UsageError(f"cache directory {directory}: {error.strerror}; choose one with --cache-dir") from error
+    if not stat.S_ISDIR(status.st_mode):
+        raise UsageError(f"cache directory {directory}: not a folder; choose one with --cache-dir")
+    if is_planted or status.st_uid != os.geteuid() or status.st_mode & 0o022:
+        raise UsageError(
+            f"cache directory {directory}: it must be yours and writable by you alone ('chmod 700' makes it so);"
+            " or choose another one with --cache-dir"
+        )
+
+
+def check_private(directory: Path, *, depth: int) -> None:
+    """Look at a folder and `depth` levels below it. Raises `UsageError` for a link or somebody else's.
+
+    Our own that let others in are closed. There need be none.
+    """
+    try:
+        status = directory.lstat()
+        if stat.S_ISLNK(status.st_mode) or status.st_uid not in trusted_owners():
+            raise UsageError(
+                f"{directory}: {'a link' if stat.S_ISLNK(status.st_mode) else 'it belongs to somebody else'};"
+                " the cache is made of your own folders and files alone: remove it, or choose another --cache-dir"
+            )
+        if stat.S_ISDIR(status.st_mode):
+            if status.st_mode & 0o077 and status.st_uid == os.geteuid():
+                directory.chmod(0o700)
+            for path in sorted(directory.iterdir()) if depth else ():
+                check_private(path, depth=depth - 1)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise UsageError(f"{directory}: {error.strerror}; choose another --cache-dir") from error
