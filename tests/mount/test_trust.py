@@ -280,10 +280,13 @@ def test_a_full_disk(mounts: Mounts, server: FakeS3Server, tmp_path: Path, optio
         assert mount.status()["metrics"]["cache_write_errors"] > 0
         assert len(warnings_of(tmp_path)) == 1
         subprocess.run(["mount", "-o", "remount,size=100m,nr_inodes=1000", tmp_path / "cache"], check=True)
-        assert (mount.path / NAME).read_bytes() == PLAIN
-        drop_pages(mount)
-        (mount.path / NAME).read_bytes()
-        until(lambda: int(os.getxattr(mount.path / NAME, "user.vbnfs.cached")) > 2_000_000)
+
+        def is_cached() -> bool:
+            drop_pages(mount)
+            assert (mount.path / NAME).read_bytes() == PLAIN
+            return int(os.getxattr(mount.path / NAME, "user.vbnfs.cached")) > 2_000_000
+
+        until(is_cached)
         mount.umount()
 
 

@@ -91,7 +91,7 @@ class Budget:
 
 
 class Memory:
-    """The memory of one mount, within `limit_bytes`."""
+    """The memory of one mount, within `limit_bytes`, which is at least 2 MiB: an eighth has to hold a block."""
 
     def __init__(self, limit_bytes: int) -> None:
         self.recent_bytes = min(_MOST_RECENT_BYTES, limit_bytes // 8)
