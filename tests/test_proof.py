@@ -11,7 +11,7 @@ from benchmarks.kills import Kills, kill_again_and_again
 from benchmarks.reader import Outcome, pread_all, ranges, read_file
 from benchmarks.soak import Soak, soak
 from tests.fakes import faults
-from tests.fakes.faults import FAULTS, PASSING, Mix
+from tests.fakes.faults import FAULTS, Mix
 from tests.fakes.s3_server import FakeS3Server, Reply, Request
 from tests.fakes.store import MemoryStore
 from vbnfs.errors import StorageError
@@ -139,4 +139,4 @@ def test_a_mix_is_drawn_with_its_seed() -> None:
     replies = [[mix(request, honest) is None for _ in range(4000)] for mix in mixes]
     assert replies[0] == replies[1] != replies[2]
     assert 300 < sum(mixes[0].counts.values()) < 500
-    assert set(mixes[0].counts) == set(PASSING)
+    assert set(mixes[0].counts) == set(FAULTS)

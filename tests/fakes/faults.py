@@ -55,17 +55,14 @@ FAULTS: Final[Mapping[str, Behaviour]] = {
     "redirect": always(Reply(307, {"Location": "http://127.0.0.1:1/elsewhere"})),
 }
 
-# Those after which the next request may be answered; a redirect is how a server means it.
-PASSING: Final[Mapping[str, Behaviour]] = {name: fault for name, fault in FAULTS.items() if name != "redirect"}
-
 
 class Mix:
-    """A behaviour that does one of the faults that pass to a part of the requests, drawn with a seed.
+    """A behaviour that does one of the faults to a part of the requests, drawn with a seed.
 
     `counts` tells how often each was done.
     """
 
-    def __init__(self, part: float, *, seed: int, faults: Mapping[str, Behaviour] = PASSING) -> None:
+    def __init__(self, part: float, *, seed: int, faults: Mapping[str, Behaviour] = FAULTS) -> None:
         self.counts: Counter[str] = Counter()
         self._part = part
         self._faults = faults

@@ -112,7 +112,7 @@ async def test_an_answer_is_not_asked_for_again(inner: MemoryClient, kind: Kind,
 @pytest.mark.parametrize("kind", KINDS)
 async def test_attempts_are_bounded(inner: MemoryClient, autojump_clock: MockClock, kind: Kind) -> None:
     """After so many attempts the last failure comes out as it is."""
-    failures = [TransportError(f"failure {number}") for number in range(5)]
+    failures = [TransportError(f"failure {number}") for number in range(7)]
     inner.fail(*failures, kind=kind)
     with pytest.raises(TransportError) as caught:
         await ask(retrying(inner, attempts=4), kind)
@@ -298,9 +298,9 @@ def test_retry_after_is_waited_for_or_not_at_all(seconds: float, left: float) ->
         (BusyError("503"), 0, True),
         (BusyError("503", retry_after_seconds=0.0), 0, True),
         (MismatchError("200 for 206"), 1, True),
-        (MismatchError("200 for 206"), 2, True),
-        (MismatchError("200 for 206"), 3, False),
-        (BadReplyError("redirect"), 0, False),
+        (MismatchError("200 for 206"), 4, True),
+        (MismatchError("200 for 206"), 5, False),
+        (BadReplyError("no listing"), 0, False),
         (UntrustedServerError("certificate"), 0, False),
         (OfflineError("offline"), 0, False),
         (AccessDeniedError("403"), 0, False),
@@ -314,11 +314,13 @@ def test_which_failures_are_worth_another_try(failure: StorageError, mismatches:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_a_mismatch_is_tried_twice_more(inner: MemoryClient, autojump_clock: MockClock, kind: Kind) -> None:
-    """An answer to another question may be a proxy's: every method asks twice more, however many tries are left."""
+async def test_a_mismatch_is_tried_four_times_more(
+    inner: MemoryClient, autojump_clock: MockClock, kind: Kind
+) -> None:
+    """An answer to another question may be a proxy's: every method asks four times more, whatever is left."""
     failures = [MismatchError(f"mismatch {number}") for number in range(5)]
     inner.fail(*failures, kind=kind)
     with pytest.raises(MismatchError) as caught:
         await ask(retrying(inner, attempts=10), kind)
-    assert caught.value is failures[2]
-    assert inner.count() == 3
+    assert caught.value is failures[4]
+    assert inner.count() == 5

@@ -1193,13 +1193,15 @@ def test_only_the_exact_range_passes(told: str, length: str | None, start: int, 
         ("0", 0, 0),
         ("120", 120, 120),
         ("Fri, 31 Dec 1999 23:59:59 GMT", 0, 0),
-        (format_datetime(datetime.now(UTC) + timedelta(hours=1), usegmt=True), 3000, 3600),
+        ("in an hour", 3000, 3600),
     ],
 )
 async def test_retry_after_is_told(
     server: FakeS3Server, client: S3Client, text: str, least: float, most: float
 ) -> None:
     """Seconds and dates (RFC 9110, 10.2.3): what a busy server asks for goes with the error."""
+    if text == "in an hour":
+        text = format_datetime(datetime.now(UTC) + timedelta(hours=1), usegmt=True)
     server.behaviours.append(always(error(503, "SlowDown", Retry_After=text)))
     with pytest.raises(BusyError) as caught:
         await client.head(VERSION)

@@ -4,8 +4,8 @@
 |---|---|---|
 | `TransportError`: refused, reset, torn, silent, no HTTP, DNS | within the time allowed | it may pass |
 | `BusyError`: 503 SlowDown, 429, other 5xx | the same, after Retry-After where it is told | the server asks for it |
-| `MismatchError`: 200 for 206, another range, length or version | twice | a broken proxy; another connection may do |
-| `BadReplyError` otherwise, a redirect among them | no | it is how this server answers |
+| `MismatchError`: 200 for 206, another range or version, a redirect | four times | a proxy; another connection may do |
+| `BadReplyError` otherwise | no | it is how this server answers |
 | `UntrustedServerError`, `OfflineError` | no | nothing changes in seconds |
 | `AccessDeniedError`, `ObjectGoneError` | no | it is an answer |
 
@@ -33,7 +33,7 @@ from vbnfs.objects import (
 
 _FIRST_WAIT_SECONDS: Final = 0.1
 _LONGEST_WAIT_SECONDS: Final = 5.0
-_MISMATCHES: Final = 3
+_MISMATCHES: Final = 5
 
 
 def wait_seconds(failure: StorageError, *, mismatches: int, left_seconds: float) -> bool | float:

@@ -385,7 +385,7 @@ def _check_status(reply: httpx.Response, body: bytes, expected: int, *, about: s
         raise ObjectGoneError(f"{told}: S3 does not have this (any more)")
     if 300 <= status < 400:
         where = reply.headers.get("x-amz-bucket-region") or reply.headers.get("Location", "elsewhere")
-        raise BadReplyError(f"{told}: the server points to {where!r:.200}; check --region and --endpoint-url")
+        raise MismatchError(f"{told}: the server points to {where!r:.200}; check --region and --endpoint-url")
     if status == 200 and expected == 206:
         raise MismatchError(f"{told}: the server ignores Range and sends the whole object")
     raise BadReplyError(f"{told}: {expected} was expected")
