@@ -135,6 +135,7 @@ class _Tour:
     def _compare_sizes(self, session: Path) -> None:
         counts = self._counts()
         size_bytes = (self._place / session).stat().st_size
+        os.getxattr(self._place / session, "user.vbnfs.cached")  # waits until what was read is on the disk, for du
         _say(
             f"So far {_mebibytes(counts['received_bytes'])} were fetched, tables included, in"
             f" {counts['range_requests']} requests. ls tells the session's size, du what is cached of it:"
