@@ -144,23 +144,44 @@ async def test_pieces_are_whole_blocks() -> None:
     assert b"".join(pieces) == (BODY * 21)[:size]
 
 
-async def test_a_slow_body_is_handed_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What has come is not held for long until a piece is full: a slow server is not taken for one that is silent."""
-    monkeypatch.setattr(curl, "_HOLD_SECONDS", 0.0)
+async def test_a_body_that_stops_is_handed_on() -> None:
+    """What has come is handed on although the piece is not full, and the pieces after it end where blocks do."""
     gate = threading.Event()
+    size = 2 * 256 * 1024
 
     def talk(connection: socket.socket) -> None:
         asked(connection)
-        connection.sendall(head(2) + b"a")
+        connection.sendall(head(size) + b"a")
         gate.wait(10)
-        connection.sendall(b"b")
+        connection.sendall(b"b" * (size - 1))
 
     with server(talk) as url:
         async with client() as made, made.stream("GET", url) as reply:
             pieces = reply.aiter_raw()
             assert await anext(pieces) == b"a"
             gate.set()
-            assert [piece async for piece in pieces] == [b"b"]
+            assert [len(piece) async for piece in pieces] == [size // 2 - 1, size // 2]
+
+
+async def test_a_slow_body_is_handed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that sends little but often is not taken for one that is silent."""
+    monkeypatch.setattr(curl, "_HOLD_SECONDS", 0.0)
+    monkeypatch.setattr(curl, "_TICK_SECONDS", 0.0)
+    gate = threading.Event()
+
+    def talk(connection: socket.socket) -> None:
+        asked(connection)
+        connection.sendall(head(20_000))
+        while not gate.is_set():
+            connection.sendall(b"a")
+        connection.sendall(b"b" * 20_000)
+
+    with server(talk) as url:
+        async with client() as made, made.stream("GET", url) as reply:
+            pieces = reply.aiter_raw()
+            assert set(await anext(pieces)) == {ord("a")}
+            gate.set()
+            assert sum([len(piece) async for piece in pieces]) < 20_000
 
 
 async def test_closing_ends_what_is_on_its_way() -> None:

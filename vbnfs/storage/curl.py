@@ -29,7 +29,8 @@ import pycurl
 import trio
 
 _PIECE_BYTES: Final = 256 << 10  # a block: crossing threads costs 20 µs
-_HOLD_SECONDS: Final = 0.5  # longer, and a slow connection would look like one that brings nothing
+_TICK_SECONDS: Final = 0.25
+_HOLD_SECONDS: Final = 1.0  # longer, and a slow connection would look like one that brings nothing
 _AHEAD_BYTES: Final = 1 << 20
 _BUFFER_BYTES: Final = 512 << 10  # what libcurl asks a socket for at once
 _JOIN_SECONDS: Final = 5.0
@@ -132,7 +133,8 @@ class _Transfer:
         self._has_head = False
         self._parts: list[bytes] = []
         self._parts_bytes = 0
-        self._handed_over = time.monotonic()
+        self._handed_at = time.monotonic()
+        self._came_bytes = 0  # when it was looked last
         handle.setopt(pycurl.HEADERFUNCTION, self._take_line)
         handle.setopt(pycurl.WRITEFUNCTION, self._take_part)
 
@@ -196,6 +198,14 @@ class _Transfer:
         else:
             self._say(self._hear_failure, error)
 
+    def tick(self) -> None:
+        """Hand over what has come, if no more does, or only slowly."""
+        came_bytes = self._handed_bytes + self._parts_bytes
+        is_slow = came_bytes == self._came_bytes or time.monotonic() - self._handed_at > _HOLD_SECONDS
+        self._came_bytes = came_bytes
+        if self._parts and is_slow:
+            self._hand_over()
+
     def _say(self, hear: Callable[..., None], *what: object) -> None:
         with suppress(trio.RunFinishedError):
             self._token.run_sync_soon(hear, *what)
@@ -218,10 +228,10 @@ class _Transfer:
         if self._ahead_bytes() >= _AHEAD_BYTES:
             self._say(self._hear_pause)
             return pycurl.WRITEFUNC_PAUSE
-        room = _PIECE_BYTES - self._parts_bytes
+        room = _PIECE_BYTES - (self._handed_bytes + self._parts_bytes) % _PIECE_BYTES
         self._parts.append(part[:room])
         self._parts_bytes += min(len(part), room)
-        if self._parts_bytes == _PIECE_BYTES or time.monotonic() - self._handed_over > _HOLD_SECONDS:
+        if len(part) >= room:
             self._hand_over()
             if len(part) > room:
                 self._parts.append(part[room:])
@@ -232,7 +242,7 @@ class _Transfer:
         piece = b"".join(self._parts)
         self._parts.clear()
         self._parts_bytes = 0
-        self._handed_over = time.monotonic()
+        self._handed_at = time.monotonic()
         self._handed_bytes += len(piece)
         self._say(self._hear, piece)
 
@@ -270,6 +280,7 @@ class _MultiThread:
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._watched: set[int] = set()
         self._due: float | None = None
+        self._ticked = 0.0
         self._is_running = True
         self._thread = threading.Thread(target=self._run, name="curl", daemon=True)
 
@@ -327,9 +338,15 @@ class _MultiThread:
             self._due = None
             self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
         self._end_those_that_are_over()
+        if self._ticked + _TICK_SECONDS <= time.monotonic():
+            self._ticked = time.monotonic()
+            for transfer in self._transfers.values():
+                transfer.tick()
 
     def _seconds_left(self) -> float | None:
-        return None if self._due is None else max(0.0, self._due - time.monotonic())
+        left = math.inf if self._due is None else max(0.0, self._due - time.monotonic())
+        left = min(left, _TICK_SECONDS if self._transfers else math.inf)
+        return None if left == math.inf else left
 
     def _end_those_that_are_over(self) -> None:
         queued = 1

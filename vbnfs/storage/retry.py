@@ -4,7 +4,7 @@
 |---|---|---|
 | `TransportError`: refused, reset, torn, silent, no HTTP, DNS | within the time allowed | it may pass |
 | `BusyError`: 503 SlowDown, 429, other 5xx | the same, after Retry-After where it is told | the server asks for it |
-| `MismatchError`: 200 for 206, another range or version, a redirect | four times | a proxy; another connection may do |
+| `MismatchError`: 200 for 206, another range or version, redirects | 4 times | a proxy; another connection may do |
 | `BadReplyError` otherwise | no | it is how this server answers |
 | `UntrustedServerError`, `OfflineError` | no | nothing changes in seconds |
 | `AccessDeniedError`, `ObjectGoneError` | no | it is an answer |
