@@ -57,8 +57,13 @@ async def file_system(directory: Path) -> AsyncIterator[FileSystem]:
         yield FileSystem(
             tree=build_tree([version], bucket=BUCKET, default_version=DatasetVersion("1.0.0"), readme=b"text"),
             catalog=catalog,
-            attributes=Attributes(catalog, floor.cache, written=floor.source.written, public_url=str),
-            open_reader=lambda content: FileReader(content, floor.cache, floor.source, floor.prefetcher),
+            attributes=Attributes(
+                catalog, floor.cache, written=floor.source.written, public_url=str, verified=lambda content: "no"
+            ),
+            open_reader=lambda content: FileReader(
+                content, floor.cache, floor.source, floor.prefetcher, floor.verdicts
+            ),
+            own_file=lambda uid: f"/nowhere/{uid}",
             evictor=Evictor(floor.cache.directory, limit_bytes=1 << 30, metrics=floor.metrics),
             metrics=floor.metrics,
             io_timeout_seconds=5.0,

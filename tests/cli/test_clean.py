@@ -1,5 +1,6 @@
 """`vbnfs clean`: caches within their sizes, leftovers gone."""
 
+import fcntl
 import os
 import time
 from pathlib import Path
@@ -35,17 +36,19 @@ def test_a_cache_that_is_too_large(tmp_path: Path) -> None:
 
 
 def test_leftovers_of_dead_processes(tmp_path: Path) -> None:
-    """Temporary files are deleted when nobody can be writing them any more, and not before."""
+    """Temporary files are deleted when nobody is writing them (who does holds a lock), however new they are."""
     cache = tmp_path / "cache"
     cache.mkdir(mode=0o700)
-    old, new = (segment(cache, f".new-{n}", 10, age_seconds=n) for n in (7200, 60))
+    left, written = (segment(cache, f".new-{n}", 10, age_seconds=60) for n in range(2))
     kept = cache / "datasets-v1" / "aws" / "bucket"
     kept.mkdir(parents=True)
     for name, age in ((".old.new", 7200), (".fresh.new", 60), ("index", 7200)):
         (kept / name).touch()
         aged(kept / name, age)
-    assert run_vbnfs("clean").returncode == 0
-    assert (old.exists(), new.exists()) == (False, True)
+    with written.open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert run_vbnfs("clean").returncode == 0
+    assert (left.exists(), written.exists()) == (False, True)
     assert sorted(path.name for path in kept.iterdir()) == [".fresh.new", "index"]
 
 
