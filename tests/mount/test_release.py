@@ -128,7 +128,7 @@ for attempt in attempts:
 
 
 def test_provenance(mount: Mount, tiny_release: DemoRelease) -> None:
-    """Attributes tell a file's https URL with versionId, its ids, its versions, and how much is cached."""
+    """Attributes tell a file's https URL with versionId, its ids and versions, what is cached, and verified."""
     version = tiny_release.versions[-1]
     path, file = next((p, f) for p, f in tiny_release.files[version].items() if p.endswith("units.csv"))
     mounted = mount.path / path
@@ -136,7 +136,7 @@ def test_provenance(mount: Mount, tiny_release: DemoRelease) -> None:
     def attribute(name: str) -> str:
         return os.getxattr(mounted, f"user.vbnfs.{name}").decode()
 
-    names = {"url", "version_id", "file_hash", "dataset_versions", "cached"}
+    names = {"url", "version_id", "file_hash", "dataset_versions", "cached", "verified"}
     assert set(os.listxattr(mounted)) == {f"user.vbnfs.{name}" for name in names}
     assert attribute("url") == f"{file.url}?versionId={file.version_id}"
     assert attribute("version_id") == file.version_id
