@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from tests.dataset.real_list import BUCKET, PROJECT, RELEASES, real_file_name, real_manifest_json
 from tests.fakes.s3_server import FakeS3Server
@@ -90,12 +91,12 @@ def list_all(path: Path) -> float:
     return time.monotonic() - begun
 
 
-def status(place: Path) -> dict[str, object]:
+def status(place: Path) -> dict[str, Any]:
     """What `vbnfs status` says."""
     done = subprocess.run(
         [sys.executable, "-m", "vbnfs", "status", "--json", place / "mnt"], check=True, capture_output=True
     )
-    told: dict[str, object] = json.loads(done.stdout)
+    told: dict[str, Any] = json.loads(done.stdout)
     return told
 
 

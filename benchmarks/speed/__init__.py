@@ -1,0 +1,1 @@
+"""How fast: vbnfs beside other ways to read the data (script/bench)."""

@@ -1,0 +1,161 @@
+"""What is read in the measurements: genuine files of the real ones' size and shape, made on the spot and kept.
+
+A session of about 1 GB, the LFP of one probe of 235 MB and a units.csv of 132 MB; and sixteen more sessions for
+programs that read at the same time. These have the first one's bytes (hard links) under names of their own; their
+manifest gives no hash, so no system can know that they are equal.
+"""
+
+import hashlib
+import itertools
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from vbnfs.demo.cohort import Cohort, make_cohort, records
+from vbnfs.demo.lfp_file import write_lfp
+from vbnfs.demo.scale import ReleaseScale
+from vbnfs.demo.session_file import Processing, write_ecephys_session
+from vbnfs.demo.tables import write_tables
+
+BUCKET: Final = "visual-behavior-neuropixels-data"
+PROJECT: Final = "visual-behavior-neuropixels"
+VERSION: Final = "0.5.0"
+MORE_SESSIONS: Final = 16
+
+SESSION: Final = "behavior_ecephys_sessions/1/ecephys_session_1.nwb"
+LFP: Final = "behavior_ecephys_sessions/1/probe_probeA_lfp.nwb"
+UNITS: Final = "project_metadata/units.csv"
+MORE: Final = tuple(
+    f"behavior_ecephys_sessions/{number}/ecephys_session_{number}.nwb" for number in range(2, 2 + MORE_SESSIONS)
+)
+
+_LFP_SECONDS: Final = 480
+_TABLE_BYTES: Final = 132_000_000
+_LFP_VOLTS: Final = 1.95e-7
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """An object of the bucket, and the local file with its bytes."""
+
+    key: str
+    path: Path
+    size_bytes: int
+    version_id: str
+    modified_seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """The files by their path in the project, and all objects: these, and the manifest."""
+
+    directory: Path
+    objects: tuple[Stored, ...]
+
+    def path(self, name: str) -> Path:
+        """The local file of a path in the project."""
+        return self.directory / name
+
+    def size_bytes(self, name: str) -> int:
+        """Its size."""
+        return self.path(name).stat().st_size
+
+
+def make_files(directory: Path, *, scale: float, seed: int) -> Files:
+    """The files in a folder of their own below `directory`, made if they are not there; `scale` 1.0 is real size."""
+    place = directory / f"files-{scale:g}-{seed}"
+    done = place / "manifest.json"
+    if not done.exists():
+        place.mkdir(parents=True, exist_ok=True)
+        _write_files(place, scale, seed)
+        for name in MORE:
+            (place / name).parent.mkdir(parents=True, exist_ok=True)
+            (place / name).unlink(missing_ok=True)
+            os.link(place / SESSION, place / name)
+        _replace(done, manifest(place))
+    names = (SESSION, LFP, UNITS, *MORE)
+    objects = [stored(f"{PROJECT}/{name}", place / name) for name in names]
+    manifest_key = f"{PROJECT}/manifests/{PROJECT}_project_manifest_v{VERSION}.json"
+    return Files(place, (*objects, stored(manifest_key, done)))
+
+
+def stored(key: str, path: Path) -> Stored:
+    """A local file as an object; its version id follows from its key."""
+    status = path.stat()
+    return Stored(key, path, status.st_size, version_id(key), int(status.st_mtime))
+
+
+def version_id(key: str) -> str:
+    """32 characters, as S3's are."""
+    return hashlib.blake2b(key.encode(), digest_size=16).hexdigest().upper()
+
+
+def manifest(directory: Path) -> str:
+    """The manifest of the files in `directory`."""
+    hashed = {name: _entry(name, _blake2b(directory / name)) for name in (SESSION, LFP, UNITS)}
+    linked = {name: _entry(name, "unknown") for name in MORE}
+    data = {name: entry for name, entry in (hashed | linked).items() if name != UNITS}
+    return json.dumps({
+        "project_name": PROJECT,
+        "manifest_version": VERSION,
+        "data_pipeline": [{"name": "AllenSDK", "version": "2.16.2", "comment": ""}],
+        "metadata_file_id_column_name": "file_id",
+        "metadata_files": {"units": hashed[UNITS]},
+        "data_files": {str(number): entry for number, entry in enumerate(data.values())},
+    })  # fmt: skip
+
+
+def repeat_rows(lines: list[str], at_least_bytes: int) -> Iterable[str]:
+    """A table's header, and its rows again and again until there are enough bytes (pure)."""
+    yield lines[0]
+    total_bytes = len(lines[0])
+    for line in itertools.cycle(lines[1:]):
+        if total_bytes >= at_least_bytes:
+            return
+        total_bytes += len(line)
+        yield line
+
+
+def _write_files(place: Path, scale: float, seed: int) -> None:
+    shape = replace(
+        ReleaseScale.real_session(),
+        units_per_session=max(100, round(1700 * scale)),
+        lfp_seconds=max(12, round(_LFP_SECONDS * scale)),
+    )
+    cohort = make_cohort(seed, shape)
+    session: dict[str, Any] = records(cohort.ecephys_sessions)[0]
+    probe = next(row for row in records(cohort.probes) if row["has_lfp_data"])
+    print("making a session's file, an LFP file and a table: a minute or two, once", flush=True)
+    write_ecephys_session(place / SESSION, cohort, session, Processing())
+    write_lfp(place / LFP, cohort, session, probe, _LFP_VOLTS)
+    _write_units(place, cohort, round(_TABLE_BYTES * scale))
+
+
+def _write_units(place: Path, cohort: Cohort, at_least_bytes: int) -> None:
+    """The real columns; real rows would take too long to draw, so they repeat."""
+    write_tables(place / "tables", cohort, (0, 5, 0), {})
+    lines = (place / "tables" / "units.csv").read_text().splitlines(keepends=True)
+    (place / UNITS).parent.mkdir(exist_ok=True)
+    with (place / UNITS).open("w") as file:
+        file.writelines(repeat_rows(lines, at_least_bytes))
+
+
+def _entry(name: str, file_hash: str) -> dict[str, str]:
+    key = f"{PROJECT}/{name}"
+    url = f"https://{BUCKET}.s3.us-west-2.amazonaws.com/{key}"
+    return {"url": url, "version_id": version_id(key), "file_hash": file_hash}
+
+
+def _blake2b(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "blake2b").hexdigest()
+
+
+def _replace(path: Path, text: str) -> None:
+    """The last to be written, and whole or not at all: who finds it finds the rest."""
+    new = path.with_suffix(".new")
+    new.write_text(text)
+    new.replace(path)

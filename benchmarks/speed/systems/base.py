@@ -1,0 +1,203 @@
+"""What a system can be asked to do, whatever it is.
+
+A system is made for one site (an origin's listener and the files behind it) and a folder for its cache. `start` and
+`stop` may be called again and again; `forget` empties its cache while it is stopped.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Final
+
+from benchmarks.speed.files import BUCKET, PROJECT, Files
+from benchmarks.speed.origin import TLS, Listener
+
+ROOT: Final = Path(__file__).parents[3]
+BENCH_BIN: Final = ROOT / ".venv-bench" / "bin"
+READER: Final = ROOT / "benchmarks" / "speed" / "reader.py"
+_PATIENCE_SECONDS: Final = 600.0
+_MOUNT_SECONDS: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Where the files are: `ca` is trusted over TLS; `connections` is what every system may use at the most."""
+
+    files: Files
+    listener: Listener
+    ca: Path
+    connections: int
+
+    def url(self, name: str) -> str:
+        """The address of a file, by its path in the project."""
+        return f"{self.listener.url}/{BUCKET}/{PROJECT}/{name}"
+
+    @property
+    def is_tls(self) -> bool:
+        """Whether the listener speaks TLS."""
+        return self.listener.transport == TLS
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """The environment with the certificate to trust, under all names that programs have for it."""
+        names = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "AWS_CA_BUNDLE")
+        return {**os.environ, **{name: str(self.ca) for name in names if self.is_tls}}
+
+
+class System(ABC):
+    """A way to get at the files. `is_mount`: files are read by their paths; `has_cache`: a second run finds them."""
+
+    is_mount: ClassVar[bool] = False
+    has_cache: ClassVar[bool] = False
+
+    def __init__(self, name: str, site: Site, directory: Path) -> None:
+        self.name = name
+        self.site = site
+        self.directory = directory
+
+    def start(self) -> None:
+        """Be ready to read."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+
+    def stop(self) -> None:  # noqa: B027 - most have nothing to end
+        """End what was started; a cache stays."""
+
+    def forget(self) -> None:
+        """Empty the cache."""
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def pids(self) -> Sequence[int]:
+        """The processes that work for it."""
+        return ()
+
+    @abstractmethod
+    def location(self, name: str) -> str:
+        """What reader.py is given to open a file."""
+
+    def read_whole(self, name: str) -> float:
+        """Read a file from one end to the other; the seconds that it took."""
+        return read_with("whole", self.location(name), self.site.environment)
+
+    def cache_files(self) -> Iterable[Path]:
+        """The files of the cache."""
+        return (path for path in self.directory.rglob("*") if path.is_file() and not path.is_symlink())
+
+
+class FuseSystem(System):
+    """A mount that a program makes which stays in the foreground."""
+
+    is_mount = True
+    has_cache = True
+    _process: "subprocess.Popen[bytes] | None" = None
+
+    @property
+    def mountpoint(self) -> Path:
+        """Where it is mounted: beside its folder."""
+        return self.directory.with_name(self.directory.name + "-mnt")
+
+    @abstractmethod
+    def command(self) -> list[str]:
+        """The program that mounts on `mountpoint`, and keeps its cache in `directory`."""
+
+    def top(self) -> Path:
+        """The project's folder in the mount."""
+        return self.mountpoint
+
+    def start(self) -> None:
+        """Mount; returns when it is mounted."""
+        super().start()
+        self.mountpoint.mkdir(exist_ok=True)
+        with (self.directory.with_name(self.directory.name + ".log")).open("ab") as log:
+            self._process = subprocess.Popen(
+                self.command(), env=self.site.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
+        wait_for(self._is_mounted, f"{self.name} did not mount; see {log.name}")
+
+    def stop(self) -> None:
+        """Unmount, and wait until the program has ended."""
+        if self._process is None:
+            return
+        if is_mounted(self.mountpoint):
+            subprocess.run(["fusermount3", "-u", "-z", str(self.mountpoint)], check=True)
+        try:
+            self._process.wait(60)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process = None
+
+    def pids(self) -> Sequence[int]:
+        """The program and its children."""
+        return () if self._process is None else family(self._process.pid)
+
+    def location(self, name: str) -> str:
+        """A path."""
+        return str(self.top() / name)
+
+    def read_whole(self, name: str) -> float:
+        """`cat`."""
+        return cat([self.location(name)])[0]
+
+    def _is_mounted(self) -> bool:
+        if self._process is not None and self._process.poll() is not None:
+            raise RuntimeError(f"{self.name} ended with status {self._process.returncode}; see {self.directory}.log")
+        return is_mounted(self.mountpoint)
+
+
+def wait_for(condition: Callable[[], bool], told: str) -> None:
+    """Ask again and again until it is true."""
+    deadline = time.monotonic() + _MOUNT_SECONDS
+    while not condition():
+        if time.monotonic() > deadline:
+            raise RuntimeError(told)
+        time.sleep(0.002)
+
+
+def is_mounted(path: Path) -> bool:
+    """Whether something is mounted on `path`; the mount is not touched (proc_pid_mountinfo(5))."""
+    mounts = Path("/proc/self/mountinfo").read_text().splitlines()
+    return any(line.split(" ")[4] == str(path) for line in mounts)
+
+
+def family(pid: int) -> list[int]:
+    """A process and its descendants (proc_pid_task_children(5))."""
+    try:
+        tasks = list(Path(f"/proc/{pid}/task").iterdir())
+        children = [int(child) for task in tasks for child in (task / "children").read_text().split()]
+    except OSError:
+        return [pid]
+    return [pid, *(one for child in children for one in family(child))]
+
+
+def cat(paths: Sequence[str], *, bytes_each: int | None = None) -> list[float]:
+    """Read files at once, each with a program of its own; when each had ended, in seconds since all began."""
+    head = ["cat"] if bytes_each is None else ["head", "-c", str(bytes_each)]
+    return run_all([[*head, path] for path in paths])
+
+
+def run_all(commands: Sequence[Sequence[str]], env: Mapping[str, str] | None = None) -> list[float]:
+    """Run commands at once; how long each took, in seconds. Raises where one fails."""
+
+    def run(command: Sequence[str]) -> float:
+        began = time.monotonic()
+        subprocess.run(command, env=env, stdout=subprocess.DEVNULL, check=True, timeout=_PATIENCE_SECONDS)
+        return time.monotonic() - began
+
+    with ThreadPoolExecutor(len(commands)) as pool:
+        return list(pool.map(run, commands))
+
+
+def read_with(job: str, location: str, env: Mapping[str, str]) -> float:
+    """Have reader.py do a job; the seconds that it tells, which leave out starting Python."""
+    command = [str(BENCH_BIN / "python"), "-W", "ignore", str(READER), job, location]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=_PATIENCE_SECONDS)
+    if done.returncode:
+        raise RuntimeError(f"reader.py {job} {location} failed: {done.stderr[-500:]}")
+    return float(json.loads(done.stdout)["seconds"])

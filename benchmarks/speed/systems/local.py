@@ -1,0 +1,33 @@
+"""The floor: the files themselves, on the local disk."""
+
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from benchmarks.speed.systems.base import System, cat
+
+
+class Local(System):
+    """A copy of its own of what is read, so that dropping it from memory takes nothing from the origin."""
+
+    is_mount = True
+    has_cache = True
+
+    def location(self, name: str) -> str:
+        """The path of the copy, which is made when it is first asked for."""
+        copy = self.directory / name
+        if not copy.exists():
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(self.site.files.path(name), copy)
+        return str(copy)
+
+    def read_whole(self, name: str) -> float:
+        """`cat`."""
+        return cat([self.location(name)])[0]
+
+    def forget(self) -> None:
+        """Copies stay: there is no network to come from."""
+
+    def cache_files(self) -> Iterable[Path]:
+        """The copies."""
+        return (path for path in self.directory.rglob("*") if path.is_file())
