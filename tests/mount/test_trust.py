@@ -9,6 +9,7 @@ import resource
 import signal
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -55,9 +56,9 @@ def errno_of(path: Path) -> int | None:
     return caught.value.errno
 
 
-def drop_pages(mount: Mount) -> None:
+def drop_pages(mount: Mount, name: str = NAME) -> None:
     """Have the kernel forget the pages of a file that nobody has mapped, as it does when memory is short."""
-    descriptor = os.open(mount.path / NAME, os.O_RDONLY)
+    descriptor = os.open(mount.path / name, os.O_RDONLY)
     try:
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
     finally:
@@ -235,6 +236,48 @@ def test_killed_while_it_writes(mounts: Mounts, server: FakeS3Server, tmp_path: 
     mount.mount()
     assert (mount.path / NAME).read_bytes() == PLAIN
     assert mount.range_requests() == 0
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_killed_while_it_evicts(
+    mounts: Mounts, dataset: FakeDataset, server: FakeS3Server, tmp_path: Path, seed: int
+) -> None:
+    """SIGKILL as soon as one of the cache's files is deleted, under a reader: no wrong byte, then and afterwards."""
+    files = {f"ecephys_sessions/ecephys_session_{n}.nwb": Pattern(3_000_001, seed=n) for n in range(1, 4)}
+    plain = {name: data[: len(data)] for name, data in files.items()}
+    dataset.publish("0.2.0", files)
+    mount = mounts(server.endpoint_url, "--cache-size", "4M")
+    order = random.Random(seed)
+
+    def read_until_killed() -> int:
+        for count in range(1000):
+            name = order.choice(list(plain))
+            try:
+                data = (mount.path / name).read_bytes()
+                drop_pages(mount, name)
+            except OSError:
+                return count
+            assert data == plain[name]
+        raise AssertionError("it was never killed")
+
+    for _ in range(4):
+        pid, seen = mount.status()["pid"], set[Path]()
+
+        def has_deleted(seen: set[Path] = seen) -> bool:
+            now = set(segments(tmp_path))
+            seen |= now
+            return seen != now
+
+        with ThreadPoolExecutor(1) as pool:
+            reading = pool.submit(read_until_killed)
+            try:
+                until(has_deleted)
+            finally:
+                os.kill(pid, signal.SIGKILL)
+            reading.result()
+        mount.mount()
+    for name, data in plain.items():
+        assert (mount.path / name).read_bytes() == data
 
 
 # Resources
