@@ -105,7 +105,7 @@ def turned(names: Sequence[str], by: int) -> list[str]:
     "--vbnfs-options", multiple=True, metavar="[NAME: ]OPTIONS", help="vbnfs once more, mounted with these."
 )
 @click.option("--connections", default=16, help="Of every system that can be told.")
-@click.option("--scale", default=1.0, help="Of the files; 1 is about 1 GB for a session.")
+@click.option("--scale", type=float, help="Of the files; 1 is about 1 GB for a session.  [1; quick: 0.5]")
 @click.option("--seed", default=0, help="Of the files' contents.")
 @click.option("--much", default=10.0, help="GB that the sixteen readers of the course 'memory' read.")
 @click.option("--directory", default=ROOT / ".bench", type=click.Path(path_type=Path), help="For files and results.")
@@ -119,7 +119,7 @@ def main(  # noqa: PLR0913 - one for each option
     courses: tuple[str, ...],
     vbnfs_options: tuple[str, ...],
     connections: int,
-    scale: float,
+    scale: float | None,
     seed: int,
     much: float,
     directory: Path,
@@ -137,6 +137,7 @@ def main(  # noqa: PLR0913 - one for each option
         connections=connections,
         much_bytes=round(much * 1e9),
     )
+    scale = scale or (0.5 if quick else 1.0)
     files = make_files(directory, scale=scale, seed=seed)
     before, began = machine.describe(), time.monotonic()
     measured = measure(plan, files)

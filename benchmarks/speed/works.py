@@ -118,6 +118,7 @@ def sequential(bench: Bench, system: System) -> Iterator[Result]:
 
 
 def _restart(system: System) -> None:
+    system.settle()
     system.stop()
     system.start()
 
@@ -214,7 +215,6 @@ def memory(bench: Bench, system: System) -> Iterator[Result]:
 
 def huge(bench: Bench, system: System) -> Iterator[Result]:
     """Starting with a cache of 2 TB: sparse files under the names that segments have."""
-    _start_and_list(system)
     cat([system.location(SESSION)], bytes_each=1)
     system.stop()
     segment = next(path for path in system.cache_files() if "blocks-v1" in path.parts)

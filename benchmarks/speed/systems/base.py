@@ -69,6 +69,9 @@ class System(ABC):
     def stop(self) -> None:  # noqa: B027 - most have nothing to end
         """End what was started; a cache stays."""
 
+    def settle(self) -> None:  # noqa: B027 - most have written it by then
+        """Return when what was read is kept, so that a restart finds it."""
+
     def forget(self) -> None:
         """Empty the cache."""
         shutil.rmtree(self.directory, ignore_errors=True)
@@ -112,6 +115,8 @@ class FuseSystem(System):
 
     def start(self) -> None:
         """Mount; returns when it is mounted."""
+        if self._process is not None:
+            raise RuntimeError(f"{self.name} is mounted already")
         super().start()
         self.mountpoint.mkdir(exist_ok=True)
         with (self.directory.with_name(self.directory.name + ".log")).open("ab") as log:

@@ -1,6 +1,6 @@
 """The kernel's own limit: a file system with one file, which answers every read with zeros.
 
-python -m benchmarks.speed.speed.systems.zeros MOUNTPOINT SIZE_BYTES
+python -m benchmarks.speed.systems.zeros MOUNTPOINT SIZE_BYTES
 """
 
 import errno
