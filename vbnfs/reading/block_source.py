@@ -118,6 +118,19 @@ class BlockSource:
         """Whether blocks are on their way, from S3 or to the disk."""
         return bool(self._pending)
 
+    def at_hand(self, content: Content, index: int) -> bytes | None:
+        """The bytes of a block that came just now."""
+        key = BlockKey(content.content_id, index)
+        data: bytes | None = self._recent.get(key)
+        if data is None and (pending := self._pending.get(key)) is not None:
+            return pending.data
+        return data
+
+    def is_coming(self, content: Content, index: int) -> bool:
+        """Whether there is no need to look for a block on the disk: it is on its way, or came just now."""
+        key = BlockKey(content.content_id, index)
+        return key in self._pending or key in self._recent
+
     async def get(self, content: Content, indices: Sequence[int]) -> dict[int, bytes]:
         """The bytes of blocks that the disk did not have, by number. Raises a `StorageError`."""
         found: dict[int, bytes] = {}
@@ -139,7 +152,7 @@ class BlockSource:
 
     def prefetch(self, content: Content, indices: Sequence[int]) -> None:
         """Fetch blocks that the disk does not have, when readers leave room. Returns at once."""
-        wanted = [i for i in indices if not self._is_on_its_way(BlockKey(content.content_id, i))]
+        wanted = [index for index in indices if not self.is_coming(content, index)]
         self._waiting.extend(self._new_gets(content, wanted))
         self._begin_prefetches()
 
@@ -177,9 +190,6 @@ class BlockSource:
             self._written.unpark_all()
             self._begin_prefetches()
             self._on_kept({content for content, _, _ in batch})
-
-    def _is_on_its_way(self, key: BlockKey) -> bool:
-        return key in self._pending or key in self._recent
 
     def _new_gets(self, content: Content, missing: Sequence[int]) -> list[_Get]:
         gets = [_Get(content, run) for run in plan_gets(missing)]

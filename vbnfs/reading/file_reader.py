@@ -1,5 +1,7 @@
 """One open file: read(offset, size), and what its pattern of reads says about the next ones."""
 
+from contextlib import suppress
+
 import trio
 
 from vbnfs.objects import ByteRange, Content
@@ -36,7 +38,7 @@ class FileReader:
         if not wanted:
             return b""
         self._verdicts.refuse(self._content)
-        data = self._cache.read_nowait(self._content, wanted)
+        data = self._at_hand(wanted)
         if data is None:
             raise trio.WouldBlock
         self._advise(wanted)
@@ -49,7 +51,8 @@ class FileReader:
         except trio.WouldBlock:
             wanted = self._wanted(offset, size)
         self._advise(wanted)
-        data: bytes | memoryview | None = await self._from_disk(wanted)
+        is_coming = any(self._source.is_coming(self._content, index) for index in blocks_of(wanted))
+        data: bytes | memoryview | None = None if is_coming else await self._from_disk(wanted)
         if data is None:
             # Whole blocks, what is cut out of them, and the answer that it is joined to.
             needed_bytes = len(blocks_of(wanted)) * BLOCK_BYTES + 2 * len(wanted)
@@ -60,6 +63,20 @@ class FileReader:
 
     def _wanted(self, offset: int, size: int) -> ByteRange:
         return ByteRange(offset, offset + size).clip(self._content.size_bytes)
+
+    def _at_hand(self, wanted: ByteRange) -> bytes | memoryview | None:
+        """What can be had without waiting, from the disk's pages or of blocks that came just now; else None."""
+        with suppress(trio.WouldBlock):
+            data = self._cache.read_nowait(self._content, wanted)
+            if data is not None:
+                return data
+        parts: list[memoryview] = []
+        for index in blocks_of(wanted):
+            block = self._source.at_hand(self._content, index)
+            if block is None:
+                return None
+            parts.append(self._cut(block, wanted, index))
+        return b"".join(parts) if len(parts) > 1 else parts[0]
 
     async def _from_disk(self, wanted: ByteRange) -> memoryview | None:
         try:
@@ -73,16 +90,20 @@ class FileReader:
         parts: dict[int, bytes | memoryview] = {}
         lacking: list[int] = []
         for index in blocks_of(wanted):
-            data = await self._from_disk(self._part(wanted, index))
+            is_coming = self._source.is_coming(self._content, index)
+            data = None if is_coming else await self._from_disk(self._part(wanted, index))
             if data is None:
                 lacking.append(index)
             else:
                 # A copy: nobody looks after a view's file while this waits for S3.
                 parts[index] = bytes(data)
         for index, block in (await self._source.get(self._content, lacking)).items():
-            start, part = index * BLOCK_BYTES, self._part(wanted, index)
-            parts[index] = memoryview(block)[part.start - start : part.stop - start]
+            parts[index] = self._cut(block, wanted, index)
         return b"".join(parts[index] for index in blocks_of(wanted)) if len(parts) > 1 else parts.popitem()[1]
+
+    def _cut(self, block: bytes, wanted: ByteRange, index: int) -> memoryview:
+        start, part = index * BLOCK_BYTES, self._part(wanted, index)
+        return memoryview(block)[part.start - start : part.stop - start]
 
     def _part(self, wanted: ByteRange, index: int) -> ByteRange:
         """What of block `index` is wanted."""

@@ -6,8 +6,7 @@
 answers for another. The format's version stands in the path; there is no index, no journal and no lock.
 Any block may be missing or damaged at any moment: that is a miss, and costs one GET.
 
-Methods without `_nowait` may wait for the disk: call them from a thread. All of them may be called from any
-thread.
+Methods without `_nowait` may wait for the disk: call them from a thread, whichever.
 """
 
 import errno
@@ -71,15 +70,16 @@ class BlockCache:
         # Why blocks cannot be kept or read: a full disk is told of once, not for each.
         self._told: TTLCache[str | None, None] = TTLCache(64, ttl=_TOLD_AGAIN_SECONDS)
         self._is_failing = False
+        self._scratch = bytearray(BLOCK_BYTES)
 
     def read_nowait(self, content: Content, byte_range: ByteRange) -> memoryview | None:
-        """Like `read`, but raises `trio.WouldBlock` where the disk, or a first check, might take time."""
+        """Like `read`, but raises `trio.WouldBlock` where the disk might take time. For one thread, the event loop's."""
         number = byte_range.start // SEGMENT_BYTES
         segment = self._known((content.content_id, number))
         if segment is None or byte_range.stop > (number + 1) * SEGMENT_BYTES:
             raise trio.WouldBlock
         part = _within(byte_range, number)
-        if not segment.is_at_hand(part):
+        if not segment.is_at_hand(part, self._scratch):
             raise trio.WouldBlock
         return self._read_segment(content, number, part)
 
