@@ -81,7 +81,7 @@ async def bench(
     async with trio.open_nursery() as outer:
         async with trio.open_nursery() as services:
             memory = Memory(memory_bytes)
-            gets = lambda: prefetch_gets  # noqa: E731
+            gets = lambda _: prefetch_gets  # noqa: E731
             claims = Claims(cache.directory / "test")
             neighbours = Neighbours(claims, cache, may_wait=False, metrics=metrics)
             source = BlockSource(

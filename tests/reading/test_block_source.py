@@ -33,7 +33,7 @@ class Answers:
     def __init__(self, floor: Bench, content: Content) -> None:
         self._floor = floor
         self._content = content
-        self.got: list[dict[int, bytes]] = []
+        self.got: list[dict[int, bytes | memoryview]] = []
         self.errors: list[StorageError] = []
 
     async def get(self, *indices: int) -> None:

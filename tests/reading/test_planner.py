@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vbnfs.objects import ByteRange
-from vbnfs.reading.planner import MAX_GET_BLOCKS, AccessPattern, blocks_of, plan_gets
+from vbnfs.reading.planner import MAX_GET_BLOCKS, AccessPattern, blocks_of, get_blocks, plan_gets
 from vbnfs.storage.segment import BLOCK_BYTES
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
@@ -43,7 +43,7 @@ def test_blocks_of_a_range_are_those_that_it_touches(start: int, length: int) ->
 
 @given(st.sets(st.integers(0, 300)))
 def test_gets_cover_exactly_the_missing_blocks(missing: set[int]) -> None:
-    """In order, each once, only neighbours together, at most 32 in one, and no more GETs than that takes."""
+    """In order, each once, only neighbours together, at most 64 in one, and no more GETs than that takes."""
     gets = list(plan_gets(sorted(missing)))
     assert [index for get in gets for index in get] == sorted(missing)
     assert all(1 <= len(get) <= MAX_GET_BLOCKS and get.step == 1 for get in gets)
@@ -51,9 +51,19 @@ def test_gets_cover_exactly_the_missing_blocks(missing: set[int]) -> None:
         assert before.stop < after.start or len(before) == MAX_GET_BLOCKS
 
 
-def test_a_get_is_at_most_8_mib() -> None:
-    """65 neighbours are three GETs: 32, 32 and 1."""
-    assert [len(get) for get in plan_gets(range(100, 165))] == [32, 32, 1]
+def test_a_get_is_at_most_16_mib() -> None:
+    """129 neighbours are three GETs: 64, 64 and 1; more, if they shall be shorter."""
+    assert [len(get) for get in plan_gets(range(100, 229))] == [64, 64, 1]
+    assert [len(get) for get in plan_gets(range(10), longest=4)] == [4, 4, 2]
+
+
+@pytest.mark.parametrize(
+    ("window", "readers", "blocks"),
+    [(0, 1, 4), (4 * MIB, 1, 4), (32 * MIB, 1, 8), (256 * MIB, 1, 64), (64 * MIB, 4, 64), (16 * MIB, 16, 32)],
+)
+def test_a_window_is_spread_over_the_connections(window: int, readers: int, blocks: int) -> None:
+    """The windows of all readers are sixteen GETs together, at least two for each, of 1 to 16 MiB."""
+    assert get_blocks(window, readers=readers) == blocks
 
 
 @given(st.lists(st.integers(0, 2000), max_size=50))
@@ -80,8 +90,14 @@ def test_sequential_reads_are_fetched_ahead_further_and_further() -> None:
         pattern = pattern.after(byte_range)
         windows.append(window(pattern))
     assert windows == sorted(windows)
-    assert windows[-1] == 128 * MIB
+    assert windows[-1] == 256 * MIB
     assert pattern.readahead(LFP_BYTES, room_bytes=GIB).start == 64 * MIB
+
+
+def test_readers_share_what_is_fetched_ahead() -> None:
+    """Sixteen of them have 16 MiB each."""
+    ahead = pattern_after(*in_a_row(64 * MIB)).readahead(LFP_BYTES, room_bytes=GIB, readers=16)
+    assert len(ahead) == 16 * MIB
 
 
 def test_a_run_as_short_as_ten_seconds_of_a_channel_is_fetched_ahead_by_4_mib_only() -> None:

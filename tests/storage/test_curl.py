@@ -126,8 +126,8 @@ async def test_a_body_that_is_not_taken_waits_at_the_server() -> None:
 
 
 async def test_pieces_are_whole_blocks() -> None:
-    """A body comes in pieces of 256 KiB whatever the sizes in which it is sent, so that nobody has to cut it."""
-    size = 5 * 256 * 1024 + 1000
+    """Whatever the sizes in which a body is sent, its first piece is a block, and the others end at whole MiB."""
+    size = 9 * 256 * 1024 + 1000
 
     def talk(connection: socket.socket) -> None:
         asked(connection)
@@ -140,8 +140,8 @@ async def test_pieces_are_whole_blocks() -> None:
     with server(talk) as url:
         async with client() as made, made.stream("GET", url) as reply:
             pieces = [piece async for piece in reply.aiter_raw()]
-    assert [len(piece) for piece in pieces] == [256 * 1024] * 5 + [1000]
-    assert b"".join(pieces) == (BODY * 21)[:size]
+    assert [len(piece) for piece in pieces] == [256 * 1024, 3 * 256 * 1024, 1024 * 1024, 256 * 1024 + 1000]
+    assert b"".join(pieces) == (BODY * (size // len(BODY) + 1))[:size]
 
 
 async def test_a_body_that_stops_is_handed_on() -> None:

@@ -97,8 +97,8 @@ def test_the_pace_is_bounded(most: int, answers: list[tuple[bool, float]]) -> No
         now += later
         pace = pace.after_busy(now) if is_busy else pace.after_answer()
         assert 1 <= pace.gets <= most
-        assert pace.prefetches >= 1
-        assert pace.prefetches < pace.gets or pace.gets == 1
+        assert 1 <= pace.prefetches(is_shared=True) <= pace.prefetches(is_shared=False)
+        assert pace.prefetches(is_shared=False) < pace.gets or pace.gets == 1
 
 
 def test_one_word_counts_once() -> None:
@@ -112,5 +112,7 @@ def test_one_word_counts_once() -> None:
 
 @pytest.mark.parametrize(("most", "prefetches"), [(1, 1), (2, 1), (4, 3), (9, 6), (12, 8), (24, 20), (256, 252)])
 def test_readers_have_room(most: int, prefetches: int) -> None:
-    """Prefetches get a part of what there may be."""
-    assert Pace(most, float(most)).prefetches == prefetches
+    """Prefetches get a part of what there may be; all but one, while no reader comes beside them."""
+    pace = Pace(most, float(most))
+    assert pace.prefetches(is_shared=True) == prefetches
+    assert pace.prefetches(is_shared=False) == max(1, most - 1)

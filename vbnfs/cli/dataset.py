@@ -115,7 +115,7 @@ async def reading(dataset: Dataset) -> AsyncIterator[ReadWhole]:
                 evictor,
                 make_neighbours(dataset.config, dataset.cache, dataset.metrics),
                 nursery=services,
-                prefetch_gets=lambda: max(1, dataset.config.max_connections - 1),
+                prefetch_gets=lambda _: max(1, dataset.config.max_connections - 1),
                 memory=Memory(dataset.config.memory_limit_bytes),
             )
             outer.start_soon(source.keep_blocks)

@@ -138,7 +138,7 @@ def _source(
         Evictor(cache.directory, limit_bytes=config.cache_size_bytes, metrics=metrics),
         make_neighbours(config, cache, metrics),
         nursery=nursery,
-        prefetch_gets=lambda: config.max_connections,
+        prefetch_gets=lambda _: config.max_connections,
         memory=Memory(config.memory_limit_bytes),
     )
 

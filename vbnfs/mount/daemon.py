@@ -67,7 +67,8 @@ _READ_ATTEMPTS: Final = 10
 _HOUSEKEEPING_SECONDS: Final = 5.0
 _TICKS_BETWEEN_LOOKS: Final = 6  # walking over the 20,000 files of 5 TB takes some tenths of a second
 _LAST_ANSWERS_SECONDS: Final = 1.0
-_CONNECTIONS_A_HEDGE: Final = 8  # one in so many is left to GETs that are made twice
+_CONNECTIONS_A_HEDGE: Final = 16  # one in so many is left to GETs that are made twice, ...
+_FOR_A_HEDGE: Final = 8  # ... and one where there are so many
 
 Announce = Callable[[tuple[str, ...]], None]
 
@@ -96,7 +97,8 @@ async def make_client(config: Config, metrics: Metrics) -> AsyncIterator[Breaker
 def make_reading_client(config: Config, link: BreakerClient, metrics: Metrics) -> tuple[RetryingClient, PacedClient]:
     """The client that fetches blocks, and the part of it that knows how many GETs there may be at a time."""
     hedging = HedgingClient(link, metrics=metrics, on_stall=link.suspect)
-    paced = PacedClient(hedging, most=max(1, config.max_connections - config.max_connections // _CONNECTIONS_A_HEDGE))
+    hedges = max(config.max_connections // _CONNECTIONS_A_HEDGE, int(config.max_connections >= _FOR_A_HEDGE))
+    paced = PacedClient(hedging, most=config.max_connections - hedges)
     return RetryingClient(paced, seconds=config.io_timeout_seconds, attempts=_READ_ATTEMPTS), paced
 
 
@@ -207,7 +209,7 @@ class Daemon:
             evictor,
             neighbours,
             nursery=services,
-            prefetch_gets=lambda: paced.pace.prefetches,
+            prefetch_gets=lambda is_shared: paced.pace.prefetches(is_shared=is_shared),
             memory=Memory(config.memory_limit_bytes),
             on_kept=when_kept,
         )

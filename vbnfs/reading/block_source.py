@@ -11,66 +11,99 @@ Who the tasks are, and what they share:
 the look-up in it and the insertion there is no await: that makes a GET single-flight. `_recent` has what came
 last, for readers that looked at the disk before the block was there, and for a disk that takes nothing.
 
-A GET begins when there is room in memory for all of its blocks; a block's room is free again when it is on the disk.
+A GET begins when there is room in memory for what it may have in transit; a block that has come takes its part of
+that along, until it is on the disk, and the GET goes on when it has room for another one. So a disk or a memory that
+is busy holds connections back, however long the GETs are.
 """
 
+import math
 from collections import deque
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Final
 
 import structlog
 import trio
-from cachetools import LRUCache
+from cachetools import FIFOCache
 
 from vbnfs.errors import BadReplyError, StorageError, VbnfsError
 from vbnfs.objects import BlockKey, ByteRange, Content, ObjectClient
 from vbnfs.reading.memory import Budget, Memory
 from vbnfs.reading.neighbours import Neighbours
-from vbnfs.reading.planner import plan_gets
+from vbnfs.reading.planner import MAX_GET_BLOCKS, plan_gets
 from vbnfs.storage.block_cache import BlockCache, block_range
+from vbnfs.storage.curl import MOST_WAITING_BYTES, PIECE_BYTES
 from vbnfs.storage.eviction import Evictor
 from vbnfs.storage.segment import BLOCK_BYTES
 
 log = structlog.get_logger()
 
-_QUEUED_BLOCKS: Final = 64  # 16 MiB on their way to the disk; then GETs wait for it
-_BLOCKS_A_WRITE: Final = 32
+Block = bytes | memoryview
+
+_BLOCKS_A_RUN: Final = PIECE_BYTES // BLOCK_BYTES  # are written together
+_QUEUED_RUNS: Final = 64  # on their way to the disk; then GETs wait for it, or for memory
+_RUNS_A_WRITE: Final = 16
 _LAST_WRITE_SECONDS: Final = 5.0
+_SURPRISED_SECONDS: Final = 2.0
+# Received by libcurl and waiting for the event loop, and one piece that is being cut into blocks.
+_TRANSIT_BLOCKS: Final = (MOST_WAITING_BYTES + PIECE_BYTES) // BLOCK_BYTES
 
 
 @dataclass(eq=False, slots=True)
 class _Get:
-    """A GET of neighbouring blocks, and who waits for them. `is_begun` once it has a task, `has_room` in memory."""
+    """A GET of neighbouring blocks, and who waits for them. `is_begun` once it has a task.
+
+    `coming` of its blocks have not come yet, and it holds room in memory for `held` blocks.
+    """
 
     content: Content
     indices: range
+    most_in_transit: int
     blocks: "list[_PendingBlock]" = field(default_factory=list)
     is_begun: bool = False
-    has_room: bool = False
+    held: int = 0
+    coming: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.coming = len(self.indices)
 
     @property
-    def needs_bytes(self) -> int:
-        """Room for its blocks, and for one that is being put together."""
-        return (len(self.indices) + 1) * BLOCK_BYTES
+    def needs(self) -> int:
+        """For how many blocks it needs room now: those in transit, and one that is being put together."""
+        return min(self.coming, self.most_in_transit) + 1 if self.coming else 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """Neighbouring blocks that have come, from number `first` on."""
+
+    content: Content
+    first: int
+    blocks: list[Block]
+
+    @property
+    def indices(self) -> range:
+        return range(self.first, self.first + len(self.blocks))
 
 
 @dataclass(eq=False, slots=True)
 class _PendingBlock:
-    """A block on its way: `data` or `error` is set when `settled` is."""
+    """A block on its way: `data` or `error` is set when `settled` is. `has_room`: in memory, apart from its GET."""
 
     get: _Get
     settled: trio.Event = field(default_factory=trio.Event)
-    data: bytes | None = None
+    data: Block | None = None
     error: VbnfsError | None = None
+    has_room: bool = False
 
 
 class BlockSource:
     """Blocks that the disk does not have, from `client`.
 
-    `nursery` outlives all reads. At most `prefetch_gets()` GETs that nobody waits for run at a time; the rest of
-    the connections are left to readers. `on_kept` is told the contents of which blocks were written, each time.
+    `nursery` outlives all reads. At most `prefetch_gets` GETs that nobody waits for run at a time; the rest of the
+    connections are left to readers. It is told whether any came lately who had to wait beside prefetches. `on_kept` is
+    told the contents of which blocks were written, each time.
     """
 
     def __init__(
@@ -81,7 +114,7 @@ class BlockSource:
         neighbours: Neighbours,
         *,
         nursery: trio.Nursery,
-        prefetch_gets: Callable[[], int],
+        prefetch_gets: Callable[[bool], int],
         memory: Memory,
         on_kept: Callable[[Set[Content]], None] = lambda contents: None,
     ) -> None:
@@ -93,12 +126,14 @@ class BlockSource:
         self._nursery = nursery
         self._pending: dict[BlockKey, _PendingBlock] = {}
         self._memory = memory
-        self._recent: LRUCache[BlockKey, bytes] = LRUCache(memory.recent_bytes, getsizeof=len)
+        # First in, first out: blocks that came in one piece share its memory, and leave it together.
+        self._recent: FIFOCache[BlockKey, Block] = FIFOCache(memory.recent_bytes, getsizeof=len)
         self._prefetch_gets = prefetch_gets
         self._prefetching = 0
+        self._surprised_at = -math.inf
         self._waiting: deque[_Get] = deque()
         self._is_kept = True  # whether the disk took the last block; written in a thread
-        send, receive = trio.open_memory_channel[tuple[Content, int, bytes]](_QUEUED_BLOCKS)
+        send, receive = trio.open_memory_channel[_Run](_QUEUED_RUNS)
         self._to_disk, self._from_gets = send, receive
         self._written = trio.lowlevel.ParkingLot()  # woken after each write
 
@@ -118,10 +153,10 @@ class BlockSource:
         """Whether blocks are on their way, from S3 or to the disk."""
         return bool(self._pending)
 
-    def at_hand(self, content: Content, index: int) -> bytes | None:
+    def at_hand(self, content: Content, index: int) -> Block | None:
         """The bytes of a block that came just now."""
         key = BlockKey(content.content_id, index)
-        data: bytes | None = self._recent.get(key)
+        data: Block | None = self._recent.get(key)
         if data is None and (pending := self._pending.get(key)) is not None:
             return pending.data
         return data
@@ -131,9 +166,9 @@ class BlockSource:
         key = BlockKey(content.content_id, index)
         return key in self._pending or key in self._recent
 
-    async def get(self, content: Content, indices: Sequence[int]) -> dict[int, bytes]:
+    async def get(self, content: Content, indices: Sequence[int]) -> dict[int, Block]:
         """The bytes of blocks that the disk did not have, by number. Raises a `StorageError`."""
-        found: dict[int, bytes] = {}
+        found: dict[int, Block] = {}
         waited_for: dict[int, _PendingBlock] = {}
         for index in indices:
             key = BlockKey(content.content_id, index)
@@ -142,6 +177,8 @@ class BlockSource:
             elif (pending := self._pending.get(key)) is not None:
                 waited_for[index] = pending
         missing = [index for index in indices if index not in found and index not in waited_for]
+        if missing and self._prefetching >= self._prefetch_gets(True):
+            self._surprised_at = trio.current_time()
         for get in self._new_gets(content, missing):
             waited_for.update(zip(get.indices, get.blocks, strict=True))
         for pending in waited_for.values():
@@ -150,10 +187,10 @@ class BlockSource:
             found[index] = await _settled(pending)
         return found
 
-    def prefetch(self, content: Content, indices: Sequence[int]) -> None:
+    def prefetch(self, content: Content, indices: Sequence[int], *, longest_get: int = MAX_GET_BLOCKS) -> None:
         """Fetch blocks that the disk does not have, when readers leave room. Returns at once."""
         wanted = [index for index in indices if not self.is_coming(content, index)]
-        self._waiting.extend(self._new_gets(content, wanted))
+        self._waiting.extend(self._new_gets(content, wanted, longest_get))
         self._begin_prefetches()
 
     def forget(self, content_id: str) -> None:
@@ -179,20 +216,22 @@ class BlockSource:
         """Write what GETs bring, until `close`."""
         async for first in self._from_gets:
             batch = [first]
-            while len(batch) < _BLOCKS_A_WRITE:
+            while len(batch) < _RUNS_A_WRITE:
                 try:
                     batch.append(self._from_gets.receive_nowait())
                 except (trio.WouldBlock, trio.EndOfChannel):  # that is all, for now or for good
                     break
             await trio.to_thread.run_sync(self._write, batch)
-            for content, index, _ in batch:
-                self._done_with(BlockKey(content.content_id, index))
+            for run in batch:
+                for index in run.indices:
+                    self._done_with(BlockKey(run.content.content_id, index))
             self._written.unpark_all()
             self._begin_prefetches()
-            self._on_kept({content for content, _, _ in batch})
+            self._on_kept({run.content for run in batch})
 
-    def _new_gets(self, content: Content, missing: Sequence[int]) -> list[_Get]:
-        gets = [_Get(content, run) for run in plan_gets(missing)]
+    def _new_gets(self, content: Content, missing: Sequence[int], longest: int = MAX_GET_BLOCKS) -> list[_Get]:
+        in_transit = min(_TRANSIT_BLOCKS, self._memory.blocks.limit_bytes // BLOCK_BYTES - 1)
+        gets = [_Get(content, run, in_transit) for run in plan_gets(missing, longest=longest)]
         for get in gets:
             for index in get.indices:
                 pending = self._pending[BlockKey(content.content_id, index)] = _PendingBlock(get)
@@ -206,15 +245,15 @@ class BlockSource:
             self._nursery.start_soon(self._run_get, get)
 
     def _begin_prefetches(self) -> None:
-        """As many as connections and memory allow; a quarter of either is left to readers, or nearly so."""
+        """As many as connections and memory allow: some of either are left to readers."""
         room = self._memory.blocks
-        while self._waiting and self._prefetching < self._prefetch_gets():
+        most = self._prefetch_gets(trio.current_time() - self._surprised_at < _SURPRISED_SECONDS)
+        while self._waiting and self._prefetching < most:
             get = self._waiting[0]
             if not get.is_begun:
-                get.has_room = room.try_take(get.needs_bytes, leave_bytes=room.limit_bytes // 4)
-                if not get.has_room:
+                if not room.try_take(get.needs * BLOCK_BYTES, leave_bytes=room.limit_bytes // 4):
                     return
-                get.is_begun = True
+                get.is_begun, get.held = True, get.needs
                 self._prefetching += 1
                 self._nursery.start_soon(self._run_prefetch, get)
             self._waiting.popleft()
@@ -230,9 +269,9 @@ class BlockSource:
         """Settle all blocks of `get`, one way or the other."""
         failure: VbnfsError = StorageError(f"{get.content.source}: the mount is going away")
         try:
-            if not get.has_room:
-                await self._memory.blocks.take(get.needs_bytes)
-                get.has_room = True
+            if not get.held:
+                await self._memory.blocks.take(get.needs * BLOCK_BYTES)
+                get.held = get.needs
             async with aclosing(self._neighbours.rounds(get.content, get.indices)) as rounds:
                 async for one in rounds:
                     self._settle_found(get, one.found)
@@ -246,8 +285,8 @@ class BlockSource:
             failure = StorageError(f"{get.content.source}: {error!r}")
         finally:
             failed = self._fail_rest(get, failure)
-            if get.has_room:
-                self._memory.blocks.give_back(BLOCK_BYTES)
+            self._memory.blocks.give_back(get.held * BLOCK_BYTES)
+            get.held = 0
             self._begin_prefetches()
         await self._neighbours.drop_all(get.content, failed)
 
@@ -256,8 +295,8 @@ class BlockSource:
         arrived = _Assembly(get.content, run)
 
         async def receive(piece: bytes) -> None:
-            for index, data in arrived.add(piece):
-                await self._arrive(get, index, data)
+            for index, blocks in arrived.add(piece):
+                await self._arrive(get, _Run(get.content, index, blocks))
 
         start, stop = block_range(get.content, run[0]), block_range(get.content, run[-1])
         whole = ByteRange(start.start, stop.stop)
@@ -269,20 +308,31 @@ class BlockSource:
             pending = get.blocks[index - get.indices[0]]
             pending.data = data
             pending.settled.set()
+            get.coming -= 1
             self._done_with(BlockKey(get.content.content_id, index))
         self._written.unpark_all()
 
-    async def _arrive(self, get: _Get, index: int, data: bytes) -> None:
-        pending = get.blocks[index - get.indices[0]]
-        pending.data = data
-        self._recent[BlockKey(get.content.content_id, index)] = data
-        pending.settled.set()
+    async def _arrive(self, get: _Get, run: "_Run") -> None:
+        for index, data in zip(run.indices, run.blocks, strict=True):
+            pending = get.blocks[index - get.indices[0]]
+            pending.data = data
+            self._recent[BlockKey(get.content.content_id, index)] = data
+            pending.settled.set()
+            pending.has_room = True
+            get.held -= 1
+            get.coming -= 1
         try:
-            await self._to_disk.send((get.content, index, data))
-        except trio.Cancelled:  # the mount goes away; readers have the block, so it is kept if the disk takes it soon
+            await self._to_disk.send(run)
+        except (
+            trio.Cancelled
+        ):  # the mount goes away; readers have the blocks, so they are kept if the disk takes them
             with trio.move_on_after(_LAST_WRITE_SECONDS, shield=True):
-                await self._to_disk.send((get.content, index, data))
+                await self._to_disk.send(run)
             raise
+        lacking = get.needs - get.held
+        if lacking > 0:
+            await self._memory.blocks.take(lacking * BLOCK_BYTES, goes_on=True)
+            get.held += lacking
 
     def _fail_rest(self, get: _Get, failure: VbnfsError) -> list[int]:
         """Returns the numbers of the blocks that did not come."""
@@ -301,18 +351,18 @@ class BlockSource:
         if pending is not None:
             get = pending.get
             get.blocks[key.index - get.indices[0]] = _PendingBlock(get, data=b"")  # lets go of the bytes
-            if get.has_room:
+            if pending.has_room:
                 self._memory.blocks.give_back(BLOCK_BYTES)
 
-    def _write(self, batch: Sequence[tuple[Content, int, bytes]]) -> None:
-        for content, index, data in batch:
-            if self._evictor.make_room(len(data)):
+    def _write(self, batch: "Sequence[_Run]") -> None:
+        for run in batch:
+            if self._evictor.make_room(sum(map(len, run.blocks))):
                 self._cache.forget_deleted()
-            self._is_kept = self._cache.put(content, index, data) > 0
-            self._neighbours.drop(content, index)
+            self._is_kept = self._cache.put(run.content, run.first, *run.blocks) > 0
+            self._neighbours.drop(run.content, run.indices)
 
 
-async def _settled(pending: _PendingBlock) -> bytes:
+async def _settled(pending: _PendingBlock) -> Block:
     await pending.settled.wait()
     if pending.data is None:
         # A new exception for each waiter: one object raised in several tasks would mix their tracebacks.
@@ -322,27 +372,33 @@ async def _settled(pending: _PendingBlock) -> bytes:
 
 
 class _Assembly:
-    """Cuts a run of blocks out of the pieces in which it arrives."""
+    """Cuts a run of blocks out of the pieces in which it arrives, without a copy where a block lies in one."""
 
     def __init__(self, content: Content, indices: range) -> None:
         self._content = content
         self._indices = indices
         self._index = indices[0]
-        self._pieces: list[bytes] = []
+        self._pieces: list[Block] = []
         self._length = 0
 
-    def add(self, piece: bytes) -> list[tuple[int, bytes]]:
-        """The blocks that `piece` completes, with their numbers. Raises `BadReplyError` for bytes too many."""
-        done: list[tuple[int, bytes]] = []
-        view = memoryview(piece)
+    def add(self, piece: bytes) -> Iterator[tuple[int, list[Block]]]:
+        """The blocks that `piece` completes: some neighbours at a time, and the first one's number.
+
+        Raises `BadReplyError` for bytes too many.
+        """
+        first, done, view = self._index, list[Block](), memoryview(piece)
         while view:
             if self._index not in self._indices:
                 raise BadReplyError(f"{self._content.source}: more bytes than were asked for")
             wanted = len(block_range(self._content, self._index)) - self._length
             part, view = view[:wanted], view[wanted:]
-            self._pieces.append(bytes(part) if len(part) != len(piece) else piece)
+            self._pieces.append(part if len(piece) <= PIECE_BYTES else bytes(part))
             self._length += len(part)
             if len(part) == wanted:
-                done.append((self._index, b"".join(self._pieces)))
+                done.append(self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces))
                 self._index, self._pieces, self._length = self._index + 1, [], 0
-        return done
+            if len(done) == _BLOCKS_A_RUN:
+                yield first, done
+                first, done = self._index, []
+        if done:
+            yield first, done

@@ -6,7 +6,7 @@ import trio
 
 from vbnfs.objects import ByteRange, Content
 from vbnfs.reading.block_source import BlockSource
-from vbnfs.reading.planner import AccessPattern, blocks_of
+from vbnfs.reading.planner import AccessPattern, blocks_of, get_blocks
 from vbnfs.reading.prefetch import Prefetcher
 from vbnfs.storage.block_cache import BlockCache, block_range
 from vbnfs.storage.segment import BLOCK_BYTES
@@ -101,7 +101,7 @@ class FileReader:
             parts[index] = self._cut(block, wanted, index)
         return b"".join(parts[index] for index in blocks_of(wanted)) if len(parts) > 1 else parts.popitem()[1]
 
-    def _cut(self, block: bytes, wanted: ByteRange, index: int) -> memoryview:
+    def _cut(self, block: bytes | memoryview, wanted: ByteRange, index: int) -> memoryview:
         start, part = index * BLOCK_BYTES, self._part(wanted, index)
         return memoryview(block)[part.start - start : part.stop - start]
 
@@ -113,11 +113,15 @@ class FileReader:
     def _advise(self, wanted: ByteRange) -> None:
         """Hand what lies ahead to the prefetcher: each part once, and not in crumbs."""
         self._pattern = self._pattern.after(wanted)
-        ahead = self._pattern.readahead(self._content.size_bytes, room_bytes=self._source.room_bytes)
+        if not self._pattern.is_sequential:
+            return
+        readers = self._prefetcher.readers(self)
+        ahead = self._pattern.readahead(self._content.size_bytes, room_bytes=self._source.room_bytes, readers=readers)
         if not self._advised.start <= ahead.start <= self._advised.stop:
             self._advised = ByteRange(ahead.start, ahead.start)  # a new run
         fresh = ByteRange(self._advised.stop, max(ahead.stop, self._advised.stop))
-        is_crumb = len(fresh) * 4 < len(ahead) and ahead.stop < self._content.size_bytes
+        longest_get = get_blocks(len(ahead), readers=readers)
+        is_crumb = len(fresh) < longest_get * BLOCK_BYTES and ahead.stop < self._content.size_bytes
         if fresh and not is_crumb:
             self._advised = ByteRange(self._advised.start, fresh.stop)
-            self._prefetcher.advise(self._content, fresh)
+            self._prefetcher.advise(self._content, fresh, longest_get=longest_get)

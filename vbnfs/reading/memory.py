@@ -2,11 +2,12 @@
 
     recent      the blocks that came last                                    an eighth, 32 MiB at the most
     answers     what readers that wait for S3 put their answers together from, and the answers    a quarter
-    blocks      from the decision to fetch a block until it is on the disk: on its way, in the queue     the rest
+    blocks      what a GET has received and not cut into blocks yet; blocks until they are on the disk    the rest
 
 A `Budget` never grants more than its limit, but for one holder alone, however much he wants: so whoever needs one
-block gets it. It cannot deadlock: who waits for `blocks` holds nothing of `blocks`, and gives back what he gets
-without waiting for `answers`; who waits for `answers` holds nothing at all.
+block gets it. It cannot deadlock: who begins to wait for `blocks` holds nothing of `blocks`, and gives back what he
+gets without waiting for `answers`; who waits for `answers` holds nothing at all. A GET that goes on needs room for
+another block when one is on its way to the disk: it waits for no more than that, before those who have not begun.
 """
 
 from collections import deque
@@ -45,13 +46,19 @@ class Budget:
         self._grant(count_bytes)
         return True
 
-    async def take(self, count_bytes: int) -> None:
-        """Wait for one's turn. Being cancelled takes nothing."""
-        await trio.lowlevel.checkpoint()
+    async def take(self, count_bytes: int, *, goes_on: bool = False) -> None:
+        """Wait for one's turn; who `goes_on` comes before those who begin. Being cancelled takes nothing."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        if goes_on and self._has_room(count_bytes):
+            self._grant(count_bytes)
+            return
         if self.try_take(count_bytes, leave_bytes=0):
             return
         place = _Waiting(count_bytes)
-        self._waiting.append(place)
+        if goes_on:
+            self._waiting.appendleft(place)
+        else:
+            self._waiting.append(place)
         try:
             await place.granted.wait()
         except trio.Cancelled:

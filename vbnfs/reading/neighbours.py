@@ -65,16 +65,17 @@ class Neighbours:
                 await trio.sleep(wait)
                 wait = min(2 * wait, _LONGEST_WAIT_SECONDS)
 
-    def drop(self, content: Content, index: int) -> None:
-        """Give a block back. To be called from a thread, where locks may wait."""
-        self._claims.drop(content.content_id, [index])
+    def drop(self, content: Content, indices: Sequence[int]) -> None:
+        """Give blocks back. To be called from a thread, where locks may wait."""
+        for run in plan_gets(indices):
+            self._claims.drop(content.content_id, run)
 
     async def drop_all(self, content: Content, indices: Sequence[int]) -> None:
         """Give blocks back that will not come."""
         if self._may_wait:
-            await trio.to_thread.run_sync(self._claims.drop, content.content_id, indices, abandon_on_cancel=True)
+            await trio.to_thread.run_sync(self.drop, content, indices, abandon_on_cancel=True)
         else:
-            self._claims.drop(content.content_id, indices)
+            self.drop(content, indices)
 
     async def _take(self, content: Content, left: list[int], waited: float) -> list[int]:
         if waited > _MOST_PATIENCE_SECONDS:
@@ -108,5 +109,5 @@ class Neighbours:
             if data is not None:
                 # A copy: nobody looks after a view's file while readers are told.
                 found[index] = bytes(data)
-                self.drop(content, index)
+                self.drop(content, [index])
         return found

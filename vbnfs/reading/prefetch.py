@@ -4,12 +4,18 @@ An advice is a range that will likely be read soon. Which of its blocks the disk
 they are then fetched by `BlockSource.prefetch`, which leaves connections free for readers.
 """
 
+from typing import Final
+
 import trio
+from cachetools import TTLCache
 
 from vbnfs.objects import ByteRange, Content
 from vbnfs.reading.block_source import BlockSource
-from vbnfs.reading.planner import blocks_of
+from vbnfs.reading.planner import MAX_GET_BLOCKS, blocks_of
 from vbnfs.storage.block_cache import BlockCache
+
+_LATELY_SECONDS: Final = 2.0
+_MOST_READERS: Final = 64  # that share what is fetched ahead: each has a little all the same
 
 
 class Prefetcher:
@@ -19,11 +25,18 @@ class Prefetcher:
         self._cache = cache
         self._source = source
         self._nursery = nursery
+        self._readers: TTLCache[object, None] = TTLCache(_MOST_READERS, ttl=_LATELY_SECONDS, timer=trio.current_time)
 
-    def advise(self, content: Content, byte_range: ByteRange) -> None:
+    def readers(self, reader: object) -> int:
+        """How many have read on lately, this one included."""
+        self._readers[reader] = None
+        return len(self._readers)
+
+    def advise(self, content: Content, byte_range: ByteRange, *, longest_get: int = MAX_GET_BLOCKS) -> None:
         """Have the blocks of a range fetched soon. Returns at once; failures are left to the readers."""
-        self._nursery.start_soon(self._fetch, content, byte_range)
+        self._nursery.start_soon(self._fetch, content, byte_range, longest_get)
 
-    async def _fetch(self, content: Content, byte_range: ByteRange) -> None:
+    async def _fetch(self, content: Content, byte_range: ByteRange, longest_get: int) -> None:
         indices = blocks_of(byte_range)
-        self._source.prefetch(content, await trio.to_thread.run_sync(self._cache.missing, content, indices))
+        missing = await trio.to_thread.run_sync(self._cache.missing, content, indices)
+        self._source.prefetch(content, missing, longest_get=longest_get)

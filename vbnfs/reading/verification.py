@@ -22,7 +22,7 @@ import trio
 from vbnfs.errors import StorageError
 from vbnfs.metrics import Metrics
 from vbnfs.objects import ByteRange, Content
-from vbnfs.reading.block_source import BlockSource
+from vbnfs.reading.block_source import Block, BlockSource
 from vbnfs.reading.planner import MAX_GET_BLOCKS, blocks_of
 from vbnfs.storage.block_cache import BlockCache
 from vbnfs.storage.verdicts import (
@@ -150,7 +150,7 @@ class Verifier:
             if found is None:
                 return None
 
-            def add(blocks: dict[int, bytes] = found) -> None:
+            def add(blocks: dict[int, Block] = found) -> None:
                 for index in sorted(blocks):
                     whole.update(blocks[index])
                     fingerprint.add(self._cache.record_of(content, index, blocks[index]))
@@ -158,8 +158,8 @@ class Verifier:
             await self._at_leisure(add)
         return whole.hexdigest(), fingerprint.text()
 
-    async def _blocks(self, content: Content, window: range, *, fetch: bool) -> dict[int, bytes] | None:
-        def kept() -> dict[int, bytes]:
+    async def _blocks(self, content: Content, window: range, *, fetch: bool) -> dict[int, Block] | None:
+        def kept() -> dict[int, Block]:
             blocks = ((index, self._cache.checked_block(content, index)) for index in window)
             return {index: data for index, data in blocks if data is not None}
 

@@ -100,17 +100,25 @@ class BlockCache:
         """Those of the blocks that are not recorded."""
         return [index for index in indices if not self._holds(content, index)]
 
-    def put(self, content: Content, index: int, data: bytes) -> int:
-        """Keep a whole block. Returns the bytes written; 0 where it could not be kept, which is no error."""
+    def put(self, content: Content, index: int, *blocks: bytes | memoryview) -> int:
+        """Keep whole blocks, neighbours from `index` on. Returns the bytes written.
+
+        Fewer than there were, or 0, where they could not be kept, which is no error.
+        """
+        room = SEGMENT_BLOCKS - index % SEGMENT_BLOCKS
+        written = self._put(content, index, blocks[:room])
+        return written + self.put(content, index + room, *blocks[room:]) if blocks[room:] else written
+
+    def _put(self, content: Content, index: int, blocks: Sequence[bytes | memoryview]) -> int:
         number, local = divmod(index, SEGMENT_BLOCKS)
         name = (content.content_id, number)
         try:
             segment = self._known(name)
             if segment is None or not segment.is_whole:
                 segment = self._remember(name, Segment.create(self._path(name), **_shape(content, number)))
-            segment.write(local, data)
+            segment.write(local, *blocks)
         except OSError as error:
-            self._metrics.cache_write_errors += 1
+            self._metrics.cache_write_errors += len(blocks)
             self._is_failing = True
             self._let_go_of_descriptors(error)
             self._tell_once("blocks cannot be kept; reads go on without", error)
@@ -118,11 +126,12 @@ class BlockCache:
         if self._is_failing:
             self._is_failing = False
             log.info("blocks are kept again")
-        self._allocated[content.content_id] += len(data)
+        count_bytes = sum(map(len, blocks))
+        self._allocated[content.content_id] += count_bytes
         with self._lock:
             self._changed.add(content.content_id)
             self._unflushed.add(name)
-        return len(data)
+        return count_bytes
 
     def flush(self) -> None:
         """Have the disk take what was put by now: a power cut costs what was put since, and no more."""
@@ -143,7 +152,7 @@ class BlockCache:
         """The checksum with which each block is kept; None for those that are not here."""
         return [record for number in _numbers(content) for record in self._records(content, number)]
 
-    def record_of(self, content: Content, index: int, data: bytes) -> bytes:
+    def record_of(self, content: Content, index: int, data: bytes | memoryview) -> bytes:
         """The checksum with which a block of these bytes is kept."""
         number, local = divmod(index, SEGMENT_BLOCKS)
         return checksum(_shape(content, number)["identity"], local, data)

@@ -14,7 +14,6 @@ import errno
 import fcntl
 import hashlib
 import os
-from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from struct import Struct
@@ -69,12 +68,11 @@ class Claims:
                 return self._take_halves(content_id, indices, lane)
         return list(indices)
 
-    def drop(self, content_id: str, indices: Iterable[int]) -> None:
-        """Give claims back: the blocks are on the disk, or will not come."""
-        for index in indices:
-            for lane in LANES:
-                with suppress(OSError):
-                    self._lock(fcntl.F_UNLCK, _position(content_id, index, lane), 1)
+    def drop(self, content_id: str, indices: range) -> None:
+        """Give the claims on neighbouring blocks back: they are on the disk, or will not come."""
+        for lane in LANES:
+            with suppress(OSError):
+                self._lock(fcntl.F_UNLCK, _position(content_id, indices[0], lane), len(indices))
 
     def _take_halves(self, content_id: str, indices: range, lane: int) -> list[int]:
         if len(indices) == 1:

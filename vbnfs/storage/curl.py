@@ -6,9 +6,11 @@ it sees no difference. libcurl's multi interface (libcurl-multi(3)) runs in one 
 connections by epoll:
 
     event loop      a request -> _Transfer; waits for its reply, then for its pieces
-    the thread      sockets, TLS, HTTP; makes pieces of 256 KiB and hands them to the event loop
+    the thread      sockets, TLS, HTTP; makes pieces of up to 1 MiB and hands them to the event loop
 
-A transfer whose pieces are not taken is paused, so that no more than `_AHEAD_BYTES` of it wait in memory.
+The first piece is a block, for which a reader may wait; those that follow are larger, since each costs the event loop
+a quarter of a millisecond. A transfer whose pieces are not taken is paused, so that no more than `MOST_WAITING_BYTES`
+of it wait in memory.
 """
 
 import math
@@ -28,10 +30,11 @@ import httpx
 import pycurl
 import trio
 
-_PIECE_BYTES: Final = 256 << 10  # a block: crossing threads costs 20 µs
+_BLOCK_BYTES: Final = 256 << 10
+PIECE_BYTES: Final = 4 * _BLOCK_BYTES
 _TICK_SECONDS: Final = 0.25
 _HOLD_SECONDS: Final = 1.0  # longer, and a slow connection would look like one that brings nothing
-_AHEAD_BYTES: Final = 1 << 20
+MOST_WAITING_BYTES: Final = 2 * PIECE_BYTES
 _BUFFER_BYTES: Final = 512 << 10  # what libcurl asks a socket for at once
 _JOIN_SECONDS: Final = 5.0
 
@@ -179,7 +182,7 @@ class _Transfer:
         self._go_on()
 
     def _go_on(self) -> None:
-        if self._is_paused and self._ahead_bytes() < _AHEAD_BYTES // 2:
+        if self._is_paused and self._ahead_bytes() < PIECE_BYTES:
             self._is_paused = False
             self._multi.call(partial(self._multi.go_on, self))
 
@@ -225,10 +228,11 @@ class _Transfer:
         self._head.clear()
 
     def _take_part(self, part: bytes) -> int | None:
-        if self._ahead_bytes() >= _AHEAD_BYTES:
+        if self._ahead_bytes() + self._parts_bytes >= MOST_WAITING_BYTES:
             self._say(self._hear_pause)
             return pycurl.WRITEFUNC_PAUSE
-        room = _PIECE_BYTES - (self._handed_bytes + self._parts_bytes) % _PIECE_BYTES
+        came_bytes = self._handed_bytes + self._parts_bytes
+        room = _BLOCK_BYTES - came_bytes if came_bytes < _BLOCK_BYTES else PIECE_BYTES - came_bytes % PIECE_BYTES
         self._parts.append(part[:room])
         self._parts_bytes += min(len(part), room)
         if len(part) >= room:

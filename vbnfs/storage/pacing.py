@@ -31,10 +31,13 @@ class Pace:
         """How many GETs there may be now."""
         return int(self.limit)
 
-    @property
-    def prefetches(self) -> int:
-        """How many of them may be for nobody yet; at least one, or what was advised would never come."""
-        return max(1, self.gets - max(1, min(_RESERVED, self.gets // 3)))
+    def prefetches(self, *, is_shared: bool) -> int:
+        """How many of them may be for nobody yet; at least one, or what was advised would never come.
+
+        `is_shared`: readers have come lately who wait for blocks that nobody had thought of.
+        """
+        reserved = max(1, min(_RESERVED, self.gets // 3)) if is_shared else 1
+        return max(1, self.gets - reserved)
 
     def after_answer(self) -> "Pace":
         """A GET was answered: after a round of such answers there may be one more."""

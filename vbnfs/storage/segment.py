@@ -152,16 +152,23 @@ class Segment:
         ends = (byte_range.start, byte_range.stop - 1)
         return all(_is_in_memory(self._descriptor, TABLE_BYTES + position) for position in ends)
 
-    def write(self, index: int, data: bytes) -> None:
-        """Store a block of a segment that `is_whole`: its bytes first, its record after. Raises `OSError`."""
+    def write(self, index: int, *blocks: bytes | memoryview) -> None:
+        """Store blocks, neighbours from `index` on, of a segment that `is_whole`: their bytes first, then their records.
+
+        Raises `OSError`.
+        """
         if not self._is_writable:
             raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(self.path))
-        offset = TABLE_BYTES + index * BLOCK_BYTES
-        view = memoryview(data)
-        while view:
-            written = os.pwrite(self._descriptor, view, offset)
-            view, offset = view[written:], offset + written
-        os.pwrite(self._descriptor, checksum(self._identity, index, data), index * _RECORD_BYTES)
+        offset, views = TABLE_BYTES + index * BLOCK_BYTES, [memoryview(data) for data in blocks]
+        while views:
+            written = os.pwritev(self._descriptor, views, offset)
+            offset += written
+            while views and written >= len(views[0]):
+                written -= len(views.pop(0))
+            if views:
+                views[0] = views[0][written:]
+        records = (checksum(self._identity, number, data) for number, data in enumerate(blocks, index))
+        os.pwrite(self._descriptor, b"".join(records), index * _RECORD_BYTES)
 
     def records(self) -> list[bytes | None]:
         """The checksum of each block; None for those that are not here."""
@@ -184,7 +191,8 @@ class Segment:
         places = ((record, index * _RECORD_BYTES), (block, TABLE_BYTES + index * BLOCK_BYTES))
         try:
             is_whole = all(
-                os.preadv(self._descriptor, [buffer], offset, os.RWF_NOWAIT) == len(buffer) for buffer, offset in places
+                os.preadv(self._descriptor, [buffer], offset, os.RWF_NOWAIT) == len(buffer)
+                for buffer, offset in places
             )
         except OSError:  # not in memory, or a file system that cannot tell
             return False
