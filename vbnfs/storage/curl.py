@@ -35,7 +35,7 @@ PIECE_BYTES: Final = 4 * _BLOCK_BYTES
 _TICK_SECONDS: Final = 0.25
 _HOLD_SECONDS: Final = 1.0  # longer, and a slow connection would look like one that brings nothing
 MOST_WAITING_BYTES: Final = 2 * PIECE_BYTES
-_BUFFER_BYTES: Final = 512 << 10  # what libcurl asks a socket for at once
+_BUFFER_BYTES: Final = 64 << 10  # libcurl takes ten of it from a connection at the most before the next one's turn
 _JOIN_SECONDS: Final = 5.0
 
 _CONNECT_FAILURES: Final = frozenset(
@@ -334,10 +334,10 @@ class _MultiThread:
         for descriptor, events in self._epoll.poll(self._seconds_left()):
             if descriptor == self._wake:
                 os.eventfd_read(self._wake)
-                while self._calls:
-                    self._calls.popleft()()
             else:
                 self._multi.socket_action(descriptor, _curl_events(events))
+            while self._calls:  # a new request does not wait until all connections have been looked after
+                self._calls.popleft()()
         if self._due is not None and self._due <= time.monotonic():
             self._due = None
             self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
