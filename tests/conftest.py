@@ -15,7 +15,7 @@ settings.register_profile("fuzz", max_examples=500, deadline=None, print_blob=Tr
 
 FUSE_DEVICE = Path("/dev/fuse")
 ROOT_ONLY = {"namespace", "guest"}  # fixtures
-NOT_ROOT = "only root can make mount namespaces: run script/test as root"
+NOT_ROOT = "only root can do what this test does: run script/test as root"
 MAKE_MOUNTS = {"mounts", "mountpoint"}  # fixtures
 
 
@@ -53,7 +53,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests that need FUSE are skipped on a machine that has none, and those that need root for others."""
     for item in items:
-        if os.geteuid() != 0 and ROOT_ONLY & set(getattr(item, "fixturenames", ())):
+        is_for_root = item.get_closest_marker("root") or ROOT_ONLY & set(getattr(item, "fixturenames", ()))
+        if os.geteuid() != 0 and is_for_root:
             item.add_marker(pytest.mark.skip(reason=NOT_ROOT))
     if FUSE_DEVICE.exists():
         return

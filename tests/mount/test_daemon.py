@@ -19,6 +19,7 @@ from tests.fakes.s3_server import LISTING_REFUSED, FakeS3Server, for_kind, heade
 from tests.fakes.store import Pattern
 from tests.fixtures_mount import Mounts, run_vbnfs, until
 from vbnfs.dataset.store import write_kept
+from vbnfs.mount.mountpoint import find_mount
 
 SESSION = "ecephys_sessions/ecephys_session_1044.nwb"
 SESSION_BYTES = Pattern(3_000_001)
@@ -63,6 +64,14 @@ def test_mount_returns_when_the_tree_can_be_listed(mounts: Mounts, server: FakeS
         "project_metadata",
     ]
     assert [request.kind for request in server.requests] == ["list_objects", "get_object", "list_versions"]
+
+
+@pytest.mark.root
+def test_the_kernel_reads_further_ahead(mounts: Mounts, server: FakeS3Server) -> None:
+    """Where the daemon may say so, the kernel reads 512 KiB ahead in files of the mount; 128 KiB are its own."""
+    entry = find_mount(mounts(server.endpoint_url).path)
+    assert entry is not None
+    assert Path(f"/sys/class/bdi/{entry.device}/read_ahead_kb").read_text() == "512\n"
 
 
 def test_daemon_leaves_the_terminal(mounts: Mounts, server: FakeS3Server) -> None:

@@ -20,7 +20,7 @@ LATER = "ecephys_sessions/later.nwb"
 FILES = {SYNCED: Pattern(12_000_001, seed=1), LATER: Pattern(9_000_001, seed=2)}
 BLOCKS = 46  # of SYNCED, 256 KiB each
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounting a disk of its own takes root")
+pytestmark = pytest.mark.root
 
 
 def run(*command: str | Path) -> str:

@@ -28,8 +28,6 @@ PLAIN = PATTERN[: len(PATTERN)]
 TABLE = "project_metadata/units.csv"
 VERIFIED = "user.vbnfs.verified"
 
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk takes root")
-
 
 @pytest.fixture
 def dataset() -> FakeDataset:
@@ -298,7 +296,7 @@ def warnings_of(tmp_path: Path) -> list[str]:
     return [line["event"] for line in lines if line["level"] == "warning" and "kept" in line["event"]]
 
 
-@needs_root
+@pytest.mark.root
 def use_up_inodes(directory: Path) -> None:
     for number in range(100):
         try:
@@ -333,7 +331,7 @@ def test_a_full_disk(mounts: Mounts, server: FakeS3Server, tmp_path: Path, optio
         mount.umount()
 
 
-@needs_root
+@pytest.mark.root
 def test_a_read_only_cache(mounts: Mounts, server: FakeS3Server, tmp_path: Path) -> None:
     """What is cached is served, the rest is fetched each time, and caching resumes when it can be written again."""
     with small_disk(tmp_path / "cache", "size=100m"):

@@ -521,13 +521,16 @@ def test_a_disk_that_fails_is_a_miss_for_verified_blocks(tmp_path: Path) -> None
     assert segment.read(ByteRange(0, 10)) is None
 
 
-def test_only_verified_blocks_are_at_hand(tmp_path: Path) -> None:
-    """Before its first check a block needs a thread; afterwards, and in memory, it does not."""
-    segment = filled(tmp_path / "segment")
-    assert not segment.is_at_hand(block(0))
-    segment.read(block(0))
-    assert segment.is_at_hand(block(0))
-    assert not segment.is_at_hand(ByteRange(0, BLOCK_BYTES + 1))
+def test_few_blocks_are_checked_at_once(tmp_path: Path) -> None:
+    """In memory, the blocks of a read of 1 MiB are at hand before their first check; of more, only checked ones."""
+    path, blocks = tmp_path / "segment", 8
+    segment = Segment.create(path, identity=IDENTITY, data_bytes=blocks * BLOCK_BYTES)
+    for index in range(blocks):
+        segment.write(index, bytes(BLOCK_BYTES))
+    assert segment.is_at_hand(ByteRange(1, (1 << 20) + 1))
+    assert not segment.is_at_hand(ByteRange(0, blocks * BLOCK_BYTES))
+    segment.read(ByteRange(0, 3 * BLOCK_BYTES))
+    assert segment.is_at_hand(ByteRange(0, blocks * BLOCK_BYTES))
 
 
 def test_what_is_not_in_memory_is_not_at_hand(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ from vbnfs.fuse.server import Server
 from vbnfs.metrics import Metrics
 from vbnfs.mount import control
 from vbnfs.mount.attributes import Attributes
-from vbnfs.mount.mountpoint import MountEntry, detach, find_mount, is_local
+from vbnfs.mount.mountpoint import MountEntry, detach, find_mount, is_local, raise_readahead
 from vbnfs.mount.notify import Notifier
 from vbnfs.mount.operations import FileSystem
 from vbnfs.mount.own_files import FOR_OTHERS, OwnFiles
@@ -250,7 +250,7 @@ class Daemon:
         with self._mounted() as (device, entry):
             services.start_soon(self._refresh_for_ever, link, catalog, file_system)
             services.start_soon(self._control, entry, link, catalog, file_system)
-            services.start_soon(self._announce, announce, link)
+            services.start_soon(self._announce, announce, link, entry)
             self._server = Server(device, file_system, is_busy=lambda: source.is_busy)
             with serving:
                 await self._server.serve()
@@ -274,9 +274,10 @@ class Daemon:
                 detach(self.mountpoint, lazy=True)
             log.info("unmounted", mountpoint=str(self.mountpoint))
 
-    async def _announce(self, announce: Announce, link: BreakerClient) -> None:
+    async def _announce(self, announce: Announce, link: BreakerClient, entry: MountEntry) -> None:
         try:
             await trio.to_thread.run_sync(os.listdir, self.mountpoint)
+            raise_readahead(entry)
         except OSError as error:  # unmounted before it was ever looked at
             log.warning("not mounted for long", mountpoint=str(self.mountpoint), reason=str(error))
             return

@@ -73,7 +73,7 @@ class BlockCache:
         self._is_failing = False
 
     def read_nowait(self, content: Content, byte_range: ByteRange) -> memoryview | None:
-        """Like `read`, but raises `trio.WouldBlock` where the disk, or a first check, might take time."""
+        """Like `read`, but raises `trio.WouldBlock` where disk or first checks might take long."""
         number = byte_range.start // SEGMENT_BYTES
         segment = self._known((content.content_id, number))
         if segment is None or byte_range.stop > (number + 1) * SEGMENT_BYTES:
