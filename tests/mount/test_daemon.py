@@ -203,13 +203,15 @@ def test_interrupted_while_mounting(server: FakeS3Server, mounts: Mounts, tmp_pa
 
 
 def test_log_file_has_one_line_for_each_event(mounts: Mounts, server: FakeS3Server, tmp_path: Path) -> None:
-    """The log has JSON lines for mounting and unmounting, and none for reads."""
+    """The log has JSON lines for mounting, whole files that were verified and unmounting, and none for reads."""
     mount = mounts(server.endpoint_url)
-    (mount.path / SESSION).read_bytes()
+    for _ in range(3):
+        (mount.path / SESSION).read_bytes()
+    until(lambda: os.getxattr(mount.path / SESSION, "user.vbnfs.verified")[:3] != b"no:")
     mount.umount()
     lines = [json.loads(line) for line in (tmp_path / "vbnfs.log").read_text().splitlines()]
-    assert [line["event"] for line in lines] == ["mounted", "unmounted"]
-    assert {line["mountpoint"] for line in lines} == {str(mount.path)}
+    assert [line["event"] for line in lines] == ["mounted", "file verified", "unmounted"]
+    assert [line["mountpoint"] for line in lines[::2]] == [str(mount.path)] * 2
 
 
 # Ending

@@ -40,7 +40,7 @@ from vbnfs.errors import (
     UntrustedServerError,
 )
 from vbnfs.metrics import Metrics
-from vbnfs.mount.daemon import make_client, make_reading_client
+from vbnfs.mount.clients import make_client, make_reading_client
 from vbnfs.objects import ByteRange, ObjectVersion
 from vbnfs.storage.retry import RetryingClient
 

@@ -18,7 +18,7 @@ from vbnfs.dataset.manifest import DataFile, Manifest
 from vbnfs.errors import BadReplyError, TransportError, the_reason
 from vbnfs.metrics import Metrics
 from vbnfs.mount.background import prepare_cache_directory
-from vbnfs.mount.daemon import make_catalog, make_client, make_neighbours, scope_of
+from vbnfs.mount.clients import make_catalog, make_client, make_neighbours, scope_of
 from vbnfs.objects import Content, ObjectClient
 from vbnfs.reading.block_source import BlockSource
 from vbnfs.reading.file_reader import FileReader

@@ -21,7 +21,7 @@ from vbnfs.errors import MountError, StorageError, UsageError, the_reason
 from vbnfs.metrics import Metrics
 from vbnfs.mount import control
 from vbnfs.mount.background import prepare_cache_directory
-from vbnfs.mount.daemon import make_catalog, make_client, make_neighbours, scope_of
+from vbnfs.mount.clients import make_catalog, make_client, make_neighbours, scope_of
 from vbnfs.mount.mountpoint import MountEntry, absolute, list_mounts
 from vbnfs.objects import Content, ObjectClient
 from vbnfs.reading.block_source import BlockSource

@@ -25,7 +25,7 @@ from vbnfs.errors import MountError, UsageError, VbnfsError, the_reason
 from vbnfs.fuse.device import fusermount
 from vbnfs.logs import configure_logging
 from vbnfs.mount.cgroup import memory_limit_bytes
-from vbnfs.mount.daemon import Announce, Daemon
+from vbnfs.mount.daemon import Announce, serve
 from vbnfs.mount.notify import Notifier
 from vbnfs.storage.block_cache import FORMAT as BLOCKS_FORMAT
 from vbnfs.storage.private import check_private, make_private
@@ -57,7 +57,7 @@ def run_in_foreground(config: Config, mountpoint: Path, announce: Announce) -> N
     config = _within_the_cgroup(_below_the_kernels_timeout(config))
     try:
         notifier.status("asking which versions there are")
-        trio.run(Daemon(config, mountpoint, notifier=notifier).serve, announce)
+        trio.run(serve, config, mountpoint, notifier, announce)
     except BaseExceptionGroup as group:
         raise the_reason(group) from None
 
