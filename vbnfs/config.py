@@ -217,12 +217,13 @@ SETTINGS: Final = (
 _Source = tuple[Callable[[Setting], str], Mapping[str, str]]  # what it calls a setting, and its texts by name
 SETTING_BY_NAME: Final[Mapping[str, Setting]] = {setting.name: setting for setting in SETTINGS}
 
+NON_EMPTY: Final = "nonempty"  # of libfuse: on a folder with files in it, too
 # mount(8) options that vbnfs knows and leaves to the kernel or to libfuse ...
 _PASSED_OPTIONS: Final = frozenset({"noatime", "nodiratime", "nodev", "nosuid", "noexec", "dev", "suid", "exec"})
 # ... those that say what is so anyway, or speak to mount(8), and those that only begin like this.
 _IGNORED_OPTIONS: Final = frozenset({
     "ro", "defaults", "auto", "noauto", "nofail", "_netdev", "user", "nouser", "users", "nousers", "owner", "noowner",
-    "group", "nogroup", "atime", "relatime", "strictatime", "async", "sync", "dirsync", "silent", "loud",
+    "group", "nogroup", NON_EMPTY, "atime", "relatime", "strictatime", "async", "sync", "dirsync", "silent", "loud",
 })  # fmt: skip
 _IGNORED_BEGINNINGS: Final = ("x-", "X-", "comment=", "user=")
 

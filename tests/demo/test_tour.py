@@ -53,10 +53,10 @@ run_demo(Path({str(place)!r}), keep=True, scale=ReleaseScale.tiny())
 
 
 def test_folder_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
-    """A folder that has other things in it is refused with status 2, and nothing is written there."""
+    """A folder that has other things in it is refused with status 1, and nothing is written there."""
     (tmp_path / "thesis.tex").touch()
     done = run_vbnfs("demo", tmp_path)
-    assert done.returncode == 2
+    assert done.returncode == 1
     assert "not empty" in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 

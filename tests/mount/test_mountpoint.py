@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vbnfs.errors import MountError, UsageError
+from vbnfs.errors import MountError
 from vbnfs.mount.mountpoint import (
     MountEntry,
     absolute,
@@ -51,7 +51,7 @@ def test_absolute_follows_links(tmp_path: Path) -> None:
     assert absolute(tmp_path / "link" / "mnt") == Path("/nowhere")
     assert absolute(tmp_path / "link" / "other") == tmp_path / "real" / "other"
     (tmp_path / "circle").symlink_to("circle")
-    with pytest.raises(UsageError, match="too many links"):
+    with pytest.raises(MountError, match="too many links"):
         absolute(tmp_path / "circle")
     assert absolute(tmp_path / "link" / ".." / "mnt") == tmp_path / "mnt"
 
@@ -59,16 +59,16 @@ def test_absolute_follows_links(tmp_path: Path) -> None:
 def test_check_says_what_is_wrong(tmp_path: Path) -> None:
     """A mount point must be a folder that is neither in the cache folder nor around it."""
     mountpoint, cache = tmp_path / "mnt", tmp_path / "cache"
-    with pytest.raises(UsageError, match="mkdir -p"):
+    with pytest.raises(MountError, match="mkdir -p"):
         check_mountpoint(mountpoint, cache_dir=cache)
     mountpoint.touch()
-    with pytest.raises(UsageError, match="not a folder"):
+    with pytest.raises(MountError, match="not a folder"):
         check_mountpoint(mountpoint, cache_dir=cache)
     mountpoint.unlink()
     mountpoint.mkdir()
     check_mountpoint(mountpoint, cache_dir=cache)
     for cache_dir in (mountpoint, mountpoint / "cache", tmp_path):
-        with pytest.raises(UsageError, match="must not lie in one another"):
+        with pytest.raises(MountError, match="must not lie in one another"):
             check_mountpoint(mountpoint, cache_dir=cache_dir)
 
 

@@ -118,7 +118,7 @@ def test_offline_with_nothing_kept(server: FakeS3Server, mounts: Mounts, tmp_pat
     done = run_vbnfs("mount", "--endpoint-url", server.endpoint_url, "-o", "offline", tmp_path / "mnt")
     assert done.returncode == 1
     assert "nothing is kept" in done.stderr
-    assert "without --offline" in done.stderr
+    assert "leave --offline out" in done.stderr
     assert server.connections == 0
 
 

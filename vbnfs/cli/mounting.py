@@ -11,7 +11,7 @@ import click
 
 from vbnfs.cli import render
 from vbnfs.cli.options import EXIT_STATUS, config_of, settings, warn
-from vbnfs.config import SETTING_BY_NAME, Config
+from vbnfs.config import NON_EMPTY, SETTING_BY_NAME, Config, split_mount_options
 from vbnfs.errors import MountError, UsageError
 
 _UMOUNT_SECONDS: Final = 30.0
@@ -35,6 +35,8 @@ def mount(mountpoint: Path | None, mount_options: tuple[str, ...], **options: An
     if mountpoint is None:
         mounts.make_mountpoint(where)
     mounts.check_mountpoint(where, cache_dir=config.cache_dir)
+    if NON_EMPTY not in split_mount_options(mount_options):  # mount(8) and fstab may name any folder
+        mounts.check_empty(where)
 
     def announce(warnings: Iterable[str]) -> None:
         for warning in warnings:

@@ -12,7 +12,7 @@ from vbnfs.cli.clean import clean as clean_cache
 from vbnfs.cli.clean import configurations
 from vbnfs.cli.options import EXIT_STATUS, config_of, settings, warn
 from vbnfs.config import SETTING_BY_NAME
-from vbnfs.errors import UsageError
+from vbnfs.errors import CacheError, UsageError
 from vbnfs.logs import configure_logging
 
 
@@ -30,19 +30,20 @@ def clean(config_folder: Path | None, **options: Any) -> None:
     A mount does that itself; this is for a size that was lowered while nothing is mounted.
     """
     configure_logging(sys.stderr, level="error", as_json=False)  # what matters is told below
-    problems: list[str] = []
+    problems: list[UsageError | CacheError] = []
     for config in configurations(config_folder) if config_folder else [config_of(options)]:
         try:
             if isinstance(config, UsageError):
                 raise config
             done = clean_cache(config)
-        except UsageError as error:
-            problems.append(str(error))
+        except (UsageError, CacheError) as error:
+            problems.append(error)
         else:
             usage, limit, freed = map(render.size, (done.usage_bytes, done.limit_bytes, done.freed_bytes))
             click.echo(f"{done.cache_dir}  {usage} of {limit}; {done.deleted_files} files, {freed} freed")
-    if problems:
-        raise UsageError("\n".join(problems))
+    if problems:  # wrong usage, where any of them is
+        kind = next((UsageError for problem in problems if isinstance(problem, UsageError)), CacheError)
+        raise kind("\n".join(map(str, problems)))
 
 
 def _installing(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -24,7 +24,7 @@ from vbnfs.demo.release import make_release
 from vbnfs.demo.scale import ReleaseScale
 from vbnfs.demo.server import SeaweedServer
 from vbnfs.demo.upload import BUCKET, upload
-from vbnfs.errors import MountError, UsageError
+from vbnfs.errors import DemoError, MountError
 from vbnfs.mount import control
 from vbnfs.mount.mountpoint import find_mount
 
@@ -59,9 +59,9 @@ def _workplace(directory: Path | None) -> Iterator[Path]:
     try:
         place.mkdir(parents=True, exist_ok=True)
         if any(place.iterdir()) and not (place / "s3").is_dir():
-            raise UsageError(f"{directory}: not empty, and not a demo's folder; name another one")
+            raise DemoError(f"{directory}: not empty, and not a demo's folder; name another one")
     except OSError as error:
-        raise UsageError(f"{directory}: {error.strerror}") from error
+        raise DemoError(f"{directory}: {error.strerror}") from error
     yield place
 
 
