@@ -59,16 +59,17 @@ def test_urls_of_an_older_version_as_json(seaweed: SeaweedServer, tiny_release: 
 
 
 def test_offline_is_a_warning_unless_it_was_asked_for() -> None:
-    """What is kept is listed without network: with a warning, but for --offline, which says so itself and asks nobody."""
+    """What is kept is listed without network, with a warning; --offline asks nobody, and is no news."""
     dataset = FakeDataset()
     dataset.publish("0.1.0", {"a.nwb": b"the one"})
     with FakeS3Server(dataset.store) as server:
-        url = run_vbnfs("urls", "--endpoint-url", server.endpoint_url).stdout
+        endpoint_url = server.endpoint_url
+        url = run_vbnfs("urls", "--endpoint-url", endpoint_url).stdout
         connections = server.connections
-        offline = run_vbnfs("urls", "--offline", "--endpoint-url", server.endpoint_url)
+        offline = run_vbnfs("urls", "--offline", "--endpoint-url", endpoint_url)
         assert server.connections == connections
     assert (offline.returncode, offline.stdout, offline.stderr) == (0, url, "")
-    gone = run_vbnfs("urls", "--endpoint-url", server.endpoint_url)
+    gone = run_vbnfs("urls", "--endpoint-url", endpoint_url)
     assert (gone.returncode, gone.stdout, gone.stderr.count("cannot be reached")) == (0, url, 1)
 
 

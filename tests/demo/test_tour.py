@@ -27,6 +27,8 @@ def test_tour_shows_everything(tmp_path: Path, capfd: pytest.CaptureFixture[str]
         assert shown in told
     assert told.count("requests, 0.0 MiB fetched") == 1
     assert not os.path.ismount(place / "mnt")
+    assert f"are still in {place}" in told.splitlines()[-2]
+    assert "The real dataset: mkdir -p ~/vbn; vbnfs mount ~/vbn" in told.splitlines()[-1]
     run_demo(place, keep=False)
     told = capfd.readouterr().out
     assert "the release of the last demo" in told

@@ -1,6 +1,8 @@
 """Mount points, as mountinfo tells them, and the programs that take them away."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -70,6 +72,51 @@ def test_check_says_what_is_wrong(tmp_path: Path) -> None:
     for cache_dir in (mountpoint, mountpoint / "cache", tmp_path):
         with pytest.raises(MountError, match="must not lie in one another"):
             check_mountpoint(mountpoint, cache_dir=cache_dir)
+
+
+AS_NOBODY = """
+import os, sys
+from pathlib import Path
+from vbnfs.errors import MountError
+from vbnfs.mount.mountpoint import check_empty, check_mountpoint, make_mountpoint
+cache, *folders = map(Path, sys.argv[1:])
+if os.geteuid() == 0:
+    os.setgroups([])
+    os.setresuid(65534, 65534, 65534)
+for folder in folders:
+    for check in (make_mountpoint, lambda path: check_mountpoint(path, cache_dir=cache), check_empty):
+        try:
+            check(folder)
+        except MountError as error:
+            print(error)
+"""
+
+
+def test_folders_of_somebody_else(tmp_path: Path) -> None:
+    """An ordinary user is told which folders will do, of one that they may not see, write or list."""
+    for name, mode in (("hidden", 0o000), ("roots", 0o555), ("unlisted", 0o333), ("full", 0o777)):
+        (tmp_path / name).mkdir(mode=mode)
+        (tmp_path / name).chmod(mode)
+    (tmp_path / "full" / "file").touch()
+    for folder in (tmp_path, *tmp_path.parents[:2]):  # pytest's own
+        folder.chmod(0o755)
+    folders = [tmp_path / name for name in ("hidden/x", "roots/x", "roots", "unlisted", "full")]
+    command = [sys.executable, "-c", AS_NOBODY, "/nowhere", *map(str, folders)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    (tmp_path / "hidden").chmod(0o700)  # for whoever tidies up
+    mine = "mount on an empty folder of your own, such as ~/vbn"
+    refused = f"Permission denied; {mine}"
+    assert done.stdout.replace(str(tmp_path), "").splitlines() == [
+        f"/hidden/x: cannot be made: {refused}",
+        f"/hidden/x: {refused}",
+        f"/hidden/x: {refused}",
+        f"/roots/x: cannot be made: {refused}",
+        "/roots/x: no such folder; make it with 'mkdir -p'",
+        f"/roots/x: No such file or directory; {mine}",
+        f"/roots: only who may write a folder, or root, can mount on it; {mine}",
+        f"/unlisted: {refused}",
+        "/full: not empty, and a mount would hide what is there; name an empty folder, or add -o nonempty",
+    ]
 
 
 def test_unmounting_what_is_no_mount(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ It works on the cache directory, which mounts share: whether something is mounte
 paths in a mount, which tell the dataset by themselves. Mounts learn of what is found out within a few seconds.
 """
 
+import os
 import posixpath
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
@@ -70,6 +71,9 @@ def of_mount(config: Config, paths: Sequence[Path]) -> tuple[Config, list[str]]:
             _check_is_of_dataset(path)
         return config, [path.as_posix() for path in paths]
     told = control.ask(entry, "status")
+    for path in paths:
+        if not os.path.lexists(path):
+            raise DatasetError(f"{path}: no such file or folder; 'ls {path.parent}' lists those that there are")
     names = ("bucket", "project", "endpoint_url")
     config = replace(config, cache_dir=Path(told["cache_dir"]), **{name: told[name] for name in names})
     return replace(config, dataset_version=told["default_version"]), [inner for _, inner in within]

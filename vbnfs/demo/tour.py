@@ -45,8 +45,7 @@ def run_demo(directory: Path | None, *, keep: bool, scale: ReleaseScale | None =
             _Tour(place).walk()
             if keep:
                 _wait_for_interrupt(place)
-    if directory is not None:
-        print(f"\nThe release and the cache are still in {directory}: 'vbnfs demo {directory}' uses them again.")
+    _say_goodbye(directory)
 
 
 @contextmanager
@@ -177,6 +176,18 @@ class _Tour:
             raise MountError(f"{self._mount}: not mounted any more; see {self._place / 'vbnfs.log'}")
         counts: dict[str, int] = control.ask(entry, "status")["metrics"]
         return counts
+
+
+def _say_goodbye(directory: Path | None) -> None:
+    """What is left of the demo, and what to do now."""
+    _say("Done: unmounted, and the S3 server has ended.")
+    if directory is None:
+        print("Release and cache were in a temporary folder, and are gone; 'vbnfs demo DIR' keeps them in DIR.")
+    else:
+        print(f"The release and the cache are still in {directory}: 'vbnfs demo {directory}' uses them again.")
+    print(
+        "'--keep' leaves it mounted, to look around. The real dataset: mkdir -p ~/vbn; vbnfs mount ~/vbn", flush=True
+    )
 
 
 def _wait_for_interrupt(place: Path) -> None:

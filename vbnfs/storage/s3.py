@@ -8,7 +8,9 @@ NO_PROXY ...); behind one, ranges are httpx's, too.
 References: Amazon S3 API (GetObject, HeadObject, ListObjectsV2, ListObjectVersions), RFC 9110 (14, ranges).
 """
 
+import os
 import re
+import socket
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
@@ -290,11 +292,17 @@ def _reason(error: Exception) -> str:
     if isinstance(error, httpx.TimeoutException):
         return f"no byte for {_SILENCE_SECONDS:.0f} s"
     causes = list(_causes(error))
-    system = [cause.strerror for cause in causes if isinstance(cause, OSError) and cause.strerror]
+    system = [_system_reason(cause) for cause in causes if isinstance(cause, OSError) and cause.strerror]
     if system and isinstance(error, httpx.ConnectError | OSError):  # the others tell only what was tried
         return system[-1]
     told = next((text for cause in causes if (text := str(cause))), type(error).__name__)
     return f"{told}: {system[-1]}" if system and system[-1] not in told else told
+
+
+def _system_reason(error: OSError) -> str:
+    """The system's words alone: trio puts the address before those of a connection."""
+    has_own_numbers = isinstance(error, ssl.SSLError | socket.gaierror)
+    return str(error.strerror) if has_own_numbers or error.errno is None else os.strerror(error.errno)
 
 
 def _is_untrusted(error: Exception) -> bool:
