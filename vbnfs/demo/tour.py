@@ -7,6 +7,7 @@ next demo begins where this one ended.
 
 import hashlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -185,9 +186,10 @@ def _say_goodbye(directory: Path | None) -> None:
         print("Release and cache were in a temporary folder, and are gone; 'vbnfs demo DIR' keeps them in DIR.")
     else:
         print(f"The release and the cache are still in {directory}: 'vbnfs demo {directory}' uses them again.")
-    print(
-        "'--keep' leaves it mounted, to look around. The real dataset: mkdir -p ~/vbn; vbnfs mount ~/vbn", flush=True
-    )
+    # Who came by script/demo does not have it on the PATH.
+    program = "vbnfs" if shutil.which("vbnfs") else os.path.relpath(Path(sys.executable).with_name("vbnfs"))
+    print("'--keep' leaves the demo mounted, to look around. Now the real dataset:")
+    print(f"mkdir -p ~/vbn; {program} mount ~/vbn", flush=True)
 
 
 def _wait_for_interrupt(place: Path) -> None:
