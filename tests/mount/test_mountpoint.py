@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -92,31 +93,32 @@ for folder in folders:
 """
 
 
-def test_folders_of_somebody_else(tmp_path: Path) -> None:
+def test_folders_of_somebody_else() -> None:
     """An ordinary user is told which folders will do, of one that they may not see, write or list."""
-    for name, mode in (("hidden", 0o000), ("roots", 0o555), ("unlisted", 0o333), ("full", 0o777)):
-        (tmp_path / name).mkdir(mode=mode)
-        (tmp_path / name).chmod(mode)
-    (tmp_path / "full" / "file").touch()
-    for folder in (tmp_path, *tmp_path.parents[:2]):  # pytest's own
-        folder.chmod(0o755)
-    folders = [tmp_path / name for name in ("hidden/x", "roots/x", "roots", "unlisted", "full")]
-    command = [sys.executable, "-c", AS_NOBODY, "/nowhere", *map(str, folders)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    (tmp_path / "hidden").chmod(0o700)  # for whoever tidies up
-    mine = "mount on an empty folder of your own, such as ~/vbn"
-    refused = f"Permission denied; {mine}"
-    assert done.stdout.replace(str(tmp_path), "").splitlines() == [
-        f"/hidden/x: cannot be made: {refused}",
-        f"/hidden/x: {refused}",
-        f"/hidden/x: {refused}",
-        f"/roots/x: cannot be made: {refused}",
-        "/roots/x: no such folder; make it with 'mkdir -p'",
-        f"/roots/x: No such file or directory; {mine}",
-        f"/roots: only who may write a folder, or root, can mount on it; {mine}",
-        f"/unlisted: {refused}",
-        "/full: not empty, and a mount would hide what is there; name an empty folder, or add -o nonempty",
-    ]
+    with tempfile.TemporaryDirectory() as name_of_place:  # pytest's own are closed to others
+        place = Path(name_of_place)
+        place.chmod(0o755)
+        for name, mode in (("hidden", 0o000), ("roots", 0o555), ("unlisted", 0o333), ("full", 0o777)):
+            (place / name).mkdir(mode=mode)
+            (place / name).chmod(mode)
+        (place / "full" / "file").touch()
+        folders = [place / name for name in ("hidden/x", "roots/x", "roots", "unlisted", "full")]
+        command = [sys.executable, "-c", AS_NOBODY, "/nowhere", *map(str, folders)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        (place / "hidden").chmod(0o700)  # for whoever tidies up
+        mine = "mount on an empty folder of your own, such as ~/vbn"
+        refused = f"Permission denied; {mine}"
+        assert done.stdout.replace(str(place), "").splitlines() == [
+            f"/hidden/x: cannot be made: {refused}",
+            f"/hidden/x: {refused}",
+            f"/hidden/x: {refused}",
+            f"/roots/x: cannot be made: {refused}",
+            "/roots/x: no such folder; make it with 'mkdir -p'",
+            f"/roots/x: No such file or directory; {mine}",
+            f"/roots: only who may write a folder, or root, can mount on it; {mine}",
+            f"/unlisted: {refused}",
+            "/full: not empty, and a mount would hide what is there; name an empty folder, or add -o nonempty",
+        ]
 
 
 def test_unmounting_what_is_no_mount(tmp_path: Path) -> None:

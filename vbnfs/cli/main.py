@@ -80,8 +80,8 @@ for _command in (
 def demo(directory: Path | None, keep: bool) -> None:
     """Show all of it on a small release on this machine.
 
-    Starts a real S3 server, loads it with a small genuine release (200 MB), mounts that and gives a tour. Works in
-    DIRECTORY (default: a temporary folder that is removed at the end).
+    Starts a real S3 server, loads it with a small genuine release (four versions, 370 MB), mounts that and gives a
+    tour. Works in DIRECTORY (default: a temporary folder that is removed at the end).
     """
     try:
         from vbnfs.demo.tour import run_demo  # noqa: PLC0415 - the demo's libraries are an extra

@@ -101,15 +101,16 @@ def umount(mountpoint: Path | None, lazy: bool, if_mounted: bool, **options: Any
 def status(mountpoint: Path | None, as_json: bool) -> None:
     """Show what is mounted, from where, and what was read.
 
-    MOUNTPOINT is the folder of one mount; without it all are shown.
+    MOUNTPOINT is the folder of one mount; without it all of yours are shown, to root everybody's.
     """
     from vbnfs.mount import control  # noqa: PLC0415
     from vbnfs.mount import mountpoint as mounts  # noqa: PLC0415
 
-    entries = mounts.list_mounts()
-    if mountpoint is not None:
+    if mountpoint is None:
+        entries = [entry for entry in mounts.list_mounts() if mounts.is_ours(entry)]
+    else:
         where = mounts.absolute(mountpoint)
-        entries = [entry for entry in entries if entry.mountpoint == where]
+        entries = [entry for entry in mounts.list_mounts() if entry.mountpoint == where]
         if not entries:
             raise MountError(f"{where}: no vbnfs mount; 'vbnfs status' lists those that there are")
     found: list[dict[str, Any]] = []

@@ -287,9 +287,10 @@ class Daemon:
             default=str(self._default),
         )
         warnings = [f"not shown: {problem}" for problem in self._problems]
-        if self._is_kept_only:
-            why = "offline" if self.config.offline else "the bucket cannot be reached"
-            warnings.insert(0, f"{why}: mounted from what is kept; only cached data can be read")
+        if self._is_kept_only and not self.config.offline:  # which is no news
+            warnings.insert(
+                0, "the bucket cannot be reached: mounted from what is kept; only cached data can be read"
+            )
         announce(tuple(warnings))
         self._tell_of_newer()
         await self.notifier.ready(lambda: self._status_line(is_offline=link.is_offline))

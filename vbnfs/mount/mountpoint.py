@@ -74,6 +74,11 @@ def list_mounts() -> list[MountEntry]:
     return [entry for entry in entries if entry.file_system_type == FILE_SYSTEM_TYPE]
 
 
+def is_ours(entry: MountEntry) -> bool:
+    """Whether its daemon answers to who runs this: their own, and to root every mount."""
+    return os.geteuid() in {entry.owner, 0}
+
+
 def find_mount(mountpoint: Path) -> MountEntry | None:
     """The vbnfs mount on exactly this folder (the topmost, should there be several)."""
     return next((entry for entry in reversed(list_mounts()) if entry.mountpoint == mountpoint), None)
