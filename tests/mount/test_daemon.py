@@ -110,7 +110,7 @@ def mounted_on(directory: Path) -> Path:
 
 
 def test_unusable_mount_points(mounts: Mounts, server: FakeS3Server, tmp_path: Path) -> None:
-    """A missing folder, a file, a folder in or around the cache, and a mounted one are refused with status 2."""
+    """A missing folder, a file, a folder in or around the cache, and a mounted one are refused with status 1."""
     mount = mounts(server.endpoint_url)
     (tmp_path / "file").touch()
     (tmp_path / "cache" / "within").mkdir()
@@ -124,7 +124,7 @@ def test_unusable_mount_points(mounts: Mounts, server: FakeS3Server, tmp_path: P
         mount.path: "already a vbnfs mount",
     }.items():
         done = run_vbnfs("mount", "--endpoint-url", server.endpoint_url, path)
-        assert (done.returncode, told in done.stderr) == (2, True), done.stderr
+        assert (done.returncode, told in done.stderr) == (1, True), done.stderr
 
 
 def test_unusable_cache_and_log(server: FakeS3Server, mounts: Mounts, tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_unusable_cache_and_log(server: FakeS3Server, mounts: Mounts, tmp_path: 
     mountpoint = mounted_on(tmp_path)
     for option in ("--cache-dir", "--log-file"):
         done = run_vbnfs("mount", "--endpoint-url", server.endpoint_url, option, tmp_path / "file" / "x", mountpoint)
-        assert done.returncode == 2
+        assert done.returncode == 1
         assert option in done.stderr
 
 
@@ -179,7 +179,7 @@ def test_cache_that_others_can_write_is_refused(server: FakeS3Server, mounts: Mo
     cache.chmod(0o777)
     command = ["mount", "--endpoint-url", server.endpoint_url, "--cache-dir", cache, mountpoint]
     done = run_vbnfs(*command)
-    assert (done.returncode, "chmod 700" in done.stderr) == (2, True)
+    assert (done.returncode, "chmod 700" in done.stderr) == (1, True)
     cache.chmod(0o700)
     assert run_vbnfs(*command).returncode == 0
     assert run_vbnfs("umount", mountpoint).returncode == 0

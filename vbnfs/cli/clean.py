@@ -26,7 +26,7 @@ class Cleaned:
 
 
 def clean(config: Config) -> Cleaned:
-    """Evict down to the limit. Raises `UsageError` for a folder that is not ours; one that is not there is clean."""
+    """Evict down to the limit. Raises `CacheError` for a folder that is not ours; one that is not there is clean."""
     limit_bytes = config.cache_size_bytes
     if not config.cache_dir.exists():
         return Cleaned(config.cache_dir, 0, limit_bytes, 0, 0)

@@ -21,7 +21,7 @@ import trio
 from vbnfs import errors
 from vbnfs.config import LEAST_MEMORY_BYTES, Config, load_supervisor
 from vbnfs.dataset.catalog import KEPT_FORMAT
-from vbnfs.errors import MountError, UsageError, VbnfsError, the_reason
+from vbnfs.errors import MountError, VbnfsError, the_reason
 from vbnfs.fuse.device import fusermount
 from vbnfs.logs import configure_logging
 from vbnfs.mount.cgroup import memory_limit_bytes
@@ -40,7 +40,7 @@ _PART_OF_KERNELS_TIMEOUT: Final = 0.8  # it is looked at every few seconds only
 
 
 def prepare_cache_directory(directory: Path) -> None:
-    """Make the cache directory, for its owner alone. Raises `UsageError`, also if others have a hand in it."""
+    """Make the cache directory, for its owner alone. Raises `CacheError`, also if others have a hand in it."""
     make_private(directory)
     check_private(directory / BLOCKS_FORMAT, depth=_BLOCK_FOLDERS)
     check_private(directory / KEPT_FORMAT, depth=_KEPT_FOLDERS)
@@ -139,7 +139,7 @@ def _open_log(path: Path) -> int:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise UsageError(f"log file {path}: {error.strerror}; choose one with --log-file") from error
+        raise MountError(f"log file {path}: {error.strerror}; choose one with --log-file") from error
 
 
 def _check_machine() -> None:

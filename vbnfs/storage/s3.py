@@ -8,7 +8,9 @@ NO_PROXY ...); behind one, ranges are httpx's, too.
 References: Amazon S3 API (GetObject, HeadObject, ListObjectsV2, ListObjectVersions), RFC 9110 (14, ranges).
 """
 
+import os
 import re
+import socket
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
@@ -32,6 +34,7 @@ from vbnfs.errors import (
     BadReplyError,
     BusyError,
     MismatchError,
+    NoBucketError,
     ObjectGoneError,
     StorageError,
     TransportError,
@@ -230,8 +233,7 @@ class S3Client:
             raise
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
             self._metrics.failed_requests += 1
-            kind = UntrustedServerError if _is_untrusted(error) else TransportError
-            raise kind(f"{about}: {_reason(error)} (server: {self._base})") from error
+            raise _failure(error, about=about, server=self._base) from error
 
 
 def _proxy_for(server: SplitResult) -> SplitResult | None:
@@ -275,17 +277,32 @@ def _tls_context(ca_bundle: Path | None) -> ssl.SSLContext:
         raise UsageError(f"{ca_bundle or 'SSL_CERT_FILE'}: no usable certificates: {error}") from error
 
 
+def _failure(error: Exception, *, about: str, server: str) -> StorageError:
+    """What an exception of httpx means. Without a connection it does not matter what was to be asked."""
+    if _is_untrusted(error):
+        return UntrustedServerError(f"{server}: {_reason(error)}")
+    if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
+        return TransportError(f"{server} cannot be reached: {_reason(error)}")
+    return TransportError(f"{about}: {_reason(error)} (server: {server})")
+
+
 def _reason(error: Exception) -> str:
     if isinstance(error, httpx.ConnectTimeout):
         return f"no connection within {_CONNECT_SECONDS:.0f} s"
     if isinstance(error, httpx.TimeoutException):
         return f"no byte for {_SILENCE_SECONDS:.0f} s"
     causes = list(_causes(error))
+    system = [_system_reason(cause) for cause in causes if isinstance(cause, OSError) and cause.strerror]
+    if system and isinstance(error, httpx.ConnectError | OSError):  # the others tell only what was tried
+        return system[-1]
     told = next((text for cause in causes if (text := str(cause))), type(error).__name__)
-    system = [cause.strerror for cause in causes if isinstance(cause, OSError) and cause.strerror]
-    if system and system[-1] not in told:  # trio says that all attempts failed; the last cause says how
-        told = f"{told}: {system[-1]}"
-    return told
+    return f"{told}: {system[-1]}" if system and system[-1] not in told else told
+
+
+def _system_reason(error: OSError) -> str:
+    """The system's words alone: trio puts the address before those of a connection."""
+    has_own_numbers = isinstance(error, ssl.SSLError | socket.gaierror)
+    return str(error.strerror) if has_own_numbers or error.errno is None else os.strerror(error.errno)
 
 
 def _is_untrusted(error: Exception) -> bool:
@@ -380,7 +397,7 @@ def _check_status(reply: httpx.Response, body: bytes, expected: int, *, about: s
     if status in {401, 403}:
         raise AccessDeniedError(f"{told}: the bucket does not allow anonymous reading of this")
     if code == "NoSuchBucket":
-        raise ObjectGoneError(f"{told}: there is no such bucket; check --bucket and --endpoint-url")
+        raise NoBucketError(f"{told}: there is no such bucket")
     if status in {404, 410} or code in _GONE_CODES or _is_unknown_version(reply, code):
         raise ObjectGoneError(f"{told}: S3 does not have this (any more)")
     if 300 <= status < 400:
