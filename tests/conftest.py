@@ -28,6 +28,21 @@ def _plain_logging() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
+def _same_umask() -> Iterator[None]:
+    """No test leaves another umask to those after it: what they make for all users would be for none."""
+    before = umask()
+    yield
+    assert oct(umask()) == oct(before)
+
+
+def umask() -> int:
+    """What new files withhold from others. It can only be asked for by setting it."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
+
+
+@pytest.fixture(autouse=True)
 def _own_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The settings of whoever runs the tests play no part in them."""
     monkeypatch.setenv("VBNFS_CACHE_DIR", str(tmp_path / "cache"))

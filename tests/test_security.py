@@ -123,6 +123,17 @@ def test_open_folders_are_closed(tmp_path: Path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o700
 
 
+def test_preparing_a_cache_changes_nothing_else(tmp_path: Path) -> None:
+    """Whoever has a cache prepared makes files for others afterwards as before: its umask is its own affair."""
+    before = os.umask(0o022)
+    try:
+        prepare_cache_directory(tmp_path / "cache")
+        (tmp_path / "for everybody").mkdir()
+    finally:
+        os.umask(before)
+    assert [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("cache", "for everybody")] == [0o700, 0o755]
+
+
 def test_nothing_in_the_cache_is_for_others(mounts: Mounts, tmp_path: Path) -> None:
     """With the most generous umask, every file and folder of the cache, and the log, is its owner's alone."""
     dataset = FakeDataset()

@@ -12,6 +12,7 @@ from vbnfs.metrics import Metrics
 from vbnfs.mount.background import prepare_cache_directory
 from vbnfs.storage.block_cache import FORMAT
 from vbnfs.storage.eviction import Evictor, scan
+from vbnfs.storage.private import keep_others_out
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,7 @@ def clean(config: Config) -> Cleaned:
     limit_bytes = config.cache_size_bytes
     if not config.cache_dir.exists():
         return Cleaned(config.cache_dir, 0, limit_bytes, 0, 0)
+    keep_others_out()
     prepare_cache_directory(config.cache_dir)
     remove_abandoned(config.cache_dir / KEPT_FORMAT)
     directory, metrics = config.cache_dir / FORMAT, Metrics()

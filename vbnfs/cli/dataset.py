@@ -26,6 +26,7 @@ from vbnfs.reading.memory import Memory
 from vbnfs.reading.prefetch import Prefetcher
 from vbnfs.storage.block_cache import BlockCache
 from vbnfs.storage.eviction import Evictor
+from vbnfs.storage.private import keep_others_out
 from vbnfs.storage.retry import RetryingClient
 from vbnfs.storage.verdicts import Verdicts
 
@@ -86,6 +87,7 @@ def look_at(config: Config, work: Callable[[Dataset], Awaitable[T]], *, warn: Ca
             cache = BlockCache(config.cache_dir, scope=scope_of(config.endpoint_url), metrics=metrics)
             return await work(Dataset(config, client, catalog, release, cache, metrics))
 
+    keep_others_out()
     prepare_cache_directory(config.cache_dir)
     try:
         return trio.run(load_and_work)

@@ -30,6 +30,7 @@ from vbnfs.reading.memory import Memory
 from vbnfs.reading.verification import Verifier
 from vbnfs.storage.block_cache import BlockCache
 from vbnfs.storage.eviction import Evictor
+from vbnfs.storage.private import keep_others_out
 from vbnfs.storage.retry import RetryingClient
 from vbnfs.storage.verdicts import Verdicts, is_good, mismatch_text
 
@@ -111,6 +112,7 @@ async def verify(
 
     Raises a `StorageError` if it cannot be found out what there is, `DatasetError` for a path that is not there.
     """
+    keep_others_out()
     prepare_cache_directory(config.cache_dir)
     metrics, findings = Metrics(), list[Finding]()
     async with make_client(config, metrics) as s3:

@@ -28,7 +28,7 @@ from vbnfs.mount.cgroup import memory_limit_bytes
 from vbnfs.mount.daemon import Announce, serve
 from vbnfs.mount.notify import Notifier
 from vbnfs.storage.block_cache import FORMAT as BLOCKS_FORMAT
-from vbnfs.storage.private import check_private, make_private
+from vbnfs.storage.private import check_private, keep_others_out, make_private
 
 log = structlog.get_logger()
 
@@ -51,6 +51,7 @@ def run_in_foreground(config: Config, mountpoint: Path, announce: Announce) -> N
     # Only a daemon in the foreground is what a supervisor started; the one that forked is not.
     notifier = Notifier(load_supervisor() if config.foreground else None)
     _check_machine()
+    keep_others_out()
     prepare_cache_directory(config.cache_dir)
     _raise_file_limit()
     configure_logging(sys.stderr, level=config.log_level, as_json=not config.foreground)

@@ -17,12 +17,16 @@ def trusted_owners() -> tuple[int, int]:
     return os.geteuid(), 0
 
 
-def make_private(directory: Path) -> None:
-    """Make a folder of our own. Raises `CacheError` for somebody else's, or somebody else's link to one.
+def keep_others_out() -> None:
+    """What this process makes from now on is its owner's alone, whatever the umask was: umask(2).
 
-    What this process makes from now on is its owner's alone, whatever the umask was.
+    For programs that begin. It would follow any other process, and its children, wherever they go.
     """
     os.umask(0o077)
+
+
+def make_private(directory: Path) -> None:
+    """Make a folder of our own. Raises `CacheError` for somebody else's, or somebody else's link to one."""
     try:
         is_planted = directory.is_symlink() and directory.lstat().st_uid not in trusted_owners()
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
