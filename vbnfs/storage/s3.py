@@ -8,6 +8,7 @@ NO_PROXY ...); behind one, ranges are httpx's, too.
 References: Amazon S3 API (GetObject, HeadObject, ListObjectsV2, ListObjectVersions), RFC 9110 (14, ranges).
 """
 
+import math
 import re
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
@@ -24,6 +25,7 @@ from xml.etree.ElementTree import Element
 
 import defusedxml.ElementTree
 import httpx
+import structlog
 import trio
 from defusedxml.common import DefusedXmlException
 
@@ -32,6 +34,7 @@ from vbnfs.errors import (
     BadReplyError,
     BusyError,
     MismatchError,
+    NoDescriptorError,
     ObjectGoneError,
     StorageError,
     TransportError,
@@ -47,7 +50,10 @@ from vbnfs.objects import (
     ObjectVersion,
     Receive,
 )
+from vbnfs.storage import descriptors
 from vbnfs.storage.curl import CurlTransport, trusted_certificates
+
+log = structlog.get_logger()
 
 MAX_OBJECT_BYTES: Final = 1 << 47  # 140 TB, beyond what any S3 stores in one object (AWS: 50 TB)
 _MAX_TIME_NS: Final = (1 << 63) - 1  # what st_mtim can hold
@@ -59,6 +65,8 @@ _REACH_SECONDS: Final = 3.0
 _SILENCE_SECONDS: Final = 15.0  # without a single byte
 _LEAST_BYTES: Final = 64 << 10  # a body that brings less than this, and not its end, ...
 _LEAST_SECONDS: Final = 30.0  # ... within that is given up: whoever shares the request would wait for hours
+_TOLD_AGAIN_SECONDS: Final = 600.0
+_CROWDED: Final = "too many open files"
 _GONE_CODES: Final = frozenset({"NoSuchKey", "NoSuchVersion"})
 _CONTENT_RANGE: Final = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19})", re.ASCII)
 
@@ -93,6 +101,7 @@ class S3Client:
         self._bucket = bucket
         self._base = f"{endpoint_url}/{bucket}" if endpoint_url else aws_base(bucket, region)
         self._metrics = metrics
+        self._told_at = -math.inf
         tls = _tls_context(ca_bundle)
         self._http = self._ranges = _http_client(tls, max_connections)
         certificates = trusted_certificates(tls)
@@ -120,7 +129,7 @@ class S3Client:
                 stream = await trio.open_tcp_stream(parts.hostname or "", port)
                 await stream.aclose()
         except (OSError, UnicodeError, trio.TooSlowError) as error:
-            raise TransportError(f"{parts.hostname}:{port} cannot be reached: {_reason(error)}") from error
+            raise self._unreached(f"{parts.hostname}:{port} cannot be reached: {_reason(error)}") from error
 
     async def list_objects(self, prefix: str) -> list[ListedObject]:
         """See `ObjectClient`."""
@@ -230,8 +239,17 @@ class S3Client:
             raise
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
             self._metrics.failed_requests += 1
-            kind = UntrustedServerError if _is_untrusted(error) else TransportError
-            raise kind(f"{about}: {_reason(error)} (server: {self._base})") from error
+            told = f"{about}: {_reason(error)} (server: {self._base})"
+            raise (UntrustedServerError(told) if _is_untrusted(error) else self._unreached(told)) from error
+
+    def _unreached(self, told: str) -> TransportError:
+        """Why there was no answer: the network, or that no connection can be opened, which is told of once."""
+        if descriptors.are_left():
+            return TransportError(told)
+        if trio.current_time() - self._told_at > _TOLD_AGAIN_SECONDS:
+            self._told_at = trio.current_time()
+            log.warning("no more connections can be opened; going on with those that there are", reason=_CROWDED)
+        return NoDescriptorError(f"{told}: {_CROWDED}")
 
 
 def _proxy_for(server: SplitResult) -> SplitResult | None:
