@@ -11,7 +11,9 @@ from hypothesis import settings
 pytest_plugins = ["tests.fixtures_s3", "tests.fixtures_mount"]
 
 # For script/fuzz: the same properties as in the suite, with more examples.
-settings.register_profile("fuzz", max_examples=500, deadline=None, print_blob=True)
+settings.register_profile(
+    "fuzz", max_examples=int(os.environ.get("VBNFS_FUZZ_EXAMPLES", "500")), deadline=None, print_blob=True
+)
 
 FUSE_DEVICE = Path("/dev/fuse")
 ROOT_ONLY = {"namespace", "guest"}  # fixtures

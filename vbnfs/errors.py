@@ -11,6 +11,7 @@
     └── StorageError                EIO         S3 did not give what was asked for
         ├── TransportError          EIO         no (whole) answer: refused, reset, truncated, DNS, TLS
         │   └── BusyError           EIO         503, 429, 5xx: the server asks for another try
+        │       └── NoDescriptorError EIO       no file can be opened any more: nor a connection
         ├── BadReplyError           EIO         an answer that cannot be used
         │   └── MismatchError       EIO         an answer to another question: wrong range, length, version
         ├── UntrustedServerError    EIO         a certificate that nobody vouches for
@@ -107,6 +108,12 @@ class BusyError(TransportError):
     def __init__(self, message: str, *, retry_after_seconds: float | None = None) -> None:
         super().__init__(message)
         self.retry_after_seconds = retry_after_seconds
+
+
+class NoDescriptorError(BusyError):
+    """No more connections can be opened: too many files are open. It is not the server that is busy, but we are."""
+
+    remedy = "raise the limit of open files (ulimit -n), or lower --max-connections, and read again"
 
 
 class BadReplyError(StorageError):

@@ -261,7 +261,7 @@ async def test_a_name_that_is_not_known(monkeypatch: pytest.MonkeyPatch, metrics
 
     monkeypatch.setattr(socket, "getaddrinfo", fail)
     async with reading("http://no-such-host.example", metrics, io_timeout="0.3", ranges_by="httpx") as client:
-        with pytest.raises(TransportError, match=r"name resolution.*no-such-host.example"):
+        with pytest.raises(TransportError, match=r"no-such-host.example.*name resolution"):
             await fetch(client)
     assert metrics.range_requests > 1
 

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vbnfs.config import Config, load_config
-from vbnfs.dataset.catalog import KEPT_FORMAT
-from vbnfs.dataset.store import remove_abandoned
 from vbnfs.errors import UsageError
 from vbnfs.metrics import Metrics
 from vbnfs.mount.background import prepare_cache_directory
@@ -33,7 +31,6 @@ def clean(config: Config) -> Cleaned:
         return Cleaned(config.cache_dir, 0, limit_bytes, 0, 0)
     keep_others_out()
     prepare_cache_directory(config.cache_dir)
-    remove_abandoned(config.cache_dir / KEPT_FORMAT)
     directory, metrics = config.cache_dir / FORMAT, Metrics()
     before = sum(file.allocated_bytes for file in scan(directory))
     evictor = Evictor(directory, limit_bytes=limit_bytes, metrics=metrics)

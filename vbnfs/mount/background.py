@@ -21,6 +21,7 @@ import trio
 from vbnfs import errors
 from vbnfs.config import LEAST_MEMORY_BYTES, Config, load_supervisor
 from vbnfs.dataset.catalog import KEPT_FORMAT
+from vbnfs.dataset.store import remove_leftovers
 from vbnfs.errors import MountError, VbnfsError, the_reason
 from vbnfs.fuse.device import fusermount
 from vbnfs.logs import configure_logging
@@ -40,10 +41,14 @@ _PART_OF_KERNELS_TIMEOUT: Final = 0.8  # it is looked at every few seconds only
 
 
 def prepare_cache_directory(directory: Path) -> None:
-    """Make the cache directory, for its owner alone. Raises `CacheError`, also if others have a hand in it."""
+    """Make the cache directory, for its owner alone. Raises `CacheError`, also if others have a hand in it.
+
+    What dead processes left of small files is deleted; what they left of blocks, whoever looks at the cache deletes.
+    """
     make_private(directory)
     check_private(directory / BLOCKS_FORMAT, depth=_BLOCK_FOLDERS)
     check_private(directory / KEPT_FORMAT, depth=_KEPT_FOLDERS)
+    remove_leftovers(directory / KEPT_FORMAT)
 
 
 def run_in_foreground(config: Config, mountpoint: Path, announce: Announce) -> None:

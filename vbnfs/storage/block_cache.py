@@ -10,7 +10,6 @@ Methods without `_nowait` may wait for the disk: call them from a thread. All of
 thread.
 """
 
-import errno
 import resource
 import threading
 from collections import Counter
@@ -25,6 +24,7 @@ from cachetools import LRUCache, TTLCache
 
 from vbnfs.metrics import Metrics
 from vbnfs.objects import ByteRange, Content
+from vbnfs.storage.descriptors import NO_DESCRIPTOR
 from vbnfs.storage.eviction import SegmentFile
 from vbnfs.storage.segment import (
     BLOCK_BYTES,
@@ -42,7 +42,6 @@ FORMAT: Final = "blocks-v1"
 _OPEN_SEGMENTS: Final = 256  # 64 GiB in reach without an open(2), well below the usual limit of 1,024 files
 _PART_OF_FILE_LIMIT: Final = 4  # where fewer files may be open: connections and mappings need some, too
 _TOLD_AGAIN_SECONDS: Final = 600.0
-_NO_DESCRIPTORS: Final = frozenset({errno.EMFILE, errno.ENFILE})
 
 _Name = tuple[str, int]  # content id, segment number
 
@@ -228,7 +227,7 @@ class BlockCache:
 
     def _let_go_of_descriptors(self, error: OSError) -> None:
         """Where no file can be opened any more, connections to S3 matter more than open segments."""
-        if error.errno in _NO_DESCRIPTORS:
+        if error.errno in NO_DESCRIPTOR:
             with self._lock:
                 let_go, self._open = self._open, LRUCache(self._open.maxsize)
             del let_go

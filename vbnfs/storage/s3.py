@@ -8,6 +8,7 @@ NO_PROXY ...); behind one, ranges are httpx's, too.
 References: Amazon S3 API (GetObject, HeadObject, ListObjectsV2, ListObjectVersions), RFC 9110 (14, ranges).
 """
 
+import math
 import os
 import re
 import socket
@@ -26,6 +27,7 @@ from xml.etree.ElementTree import Element
 
 import defusedxml.ElementTree
 import httpx
+import structlog
 import trio
 from defusedxml.common import DefusedXmlException
 
@@ -35,6 +37,7 @@ from vbnfs.errors import (
     BusyError,
     MismatchError,
     NoBucketError,
+    NoDescriptorError,
     ObjectGoneError,
     StorageError,
     TransportError,
@@ -50,7 +53,10 @@ from vbnfs.objects import (
     ObjectVersion,
     Receive,
 )
+from vbnfs.storage import descriptors
 from vbnfs.storage.curl import CurlTransport, trusted_certificates
+
+log = structlog.get_logger()
 
 MAX_OBJECT_BYTES: Final = 1 << 47  # 140 TB, beyond what any S3 stores in one object (AWS: 50 TB)
 _MAX_TIME_NS: Final = (1 << 63) - 1  # what st_mtim can hold
@@ -62,6 +68,8 @@ _REACH_SECONDS: Final = 3.0
 _SILENCE_SECONDS: Final = 15.0  # without a single byte
 _LEAST_BYTES: Final = 64 << 10  # a body that brings less than this, and not its end, ...
 _LEAST_SECONDS: Final = 30.0  # ... within that is given up: whoever shares the request would wait for hours
+_TOLD_AGAIN_SECONDS: Final = 600.0
+_CROWDED: Final = "too many open files"
 _GONE_CODES: Final = frozenset({"NoSuchKey", "NoSuchVersion"})
 _CONTENT_RANGE: Final = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19})", re.ASCII)
 
@@ -96,6 +104,7 @@ class S3Client:
         self._bucket = bucket
         self._base = f"{endpoint_url}/{bucket}" if endpoint_url else aws_base(bucket, region)
         self._metrics = metrics
+        self._told_at = -math.inf
         tls = _tls_context(ca_bundle)
         self._http = self._ranges = _http_client(tls, max_connections)
         certificates = trusted_certificates(tls)
@@ -123,7 +132,8 @@ class S3Client:
                 stream = await trio.open_tcp_stream(parts.hostname or "", port)
                 await stream.aclose()
         except (OSError, UnicodeError, trio.TooSlowError) as error:
-            raise TransportError(f"{parts.hostname}:{port} cannot be reached: {_reason(error)}") from error
+            failure = TransportError(f"{parts.hostname}:{port} cannot be reached: {_reason(error)}")
+            raise self._explained(failure) from error
 
     async def list_objects(self, prefix: str) -> list[ListedObject]:
         """See `ObjectClient`."""
@@ -233,7 +243,16 @@ class S3Client:
             raise
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
             self._metrics.failed_requests += 1
-            raise _failure(error, about=about, server=self._base) from error
+            raise self._explained(_failure(error, about=about, server=self._base)) from error
+
+    def _explained(self, failure: StorageError) -> StorageError:
+        """What failed: the network or the server; or no connection can be opened, which is told of once."""
+        if isinstance(failure, UntrustedServerError) or descriptors.are_left():
+            return failure
+        if trio.current_time() - self._told_at > _TOLD_AGAIN_SECONDS:
+            self._told_at = trio.current_time()
+            log.warning("no more connections can be opened; going on with those that there are", reason=_CROWDED)
+        return NoDescriptorError(f"{failure}: {_CROWDED}")
 
 
 def _proxy_for(server: SplitResult) -> SplitResult | None:

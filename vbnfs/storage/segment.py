@@ -16,10 +16,8 @@ short is never made longer: it would show holes where there were verified bytes.
 """
 
 import errno
-import fcntl
 import mmap
 import os
-import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -29,6 +27,7 @@ import xxhash
 
 from vbnfs.objects import ByteRange
 from vbnfs.storage.private import trusted_owners
+from vbnfs.temporary import make_temporary
 
 BLOCK_BYTES: Final = 256 << 10
 SEGMENT_BLOCKS: Final = 1024
@@ -41,7 +40,6 @@ _NO_RECORD: Final = bytes(_RECORD_BYTES)
 _POPULATE_READ: Final = 22  # MADV_POPULATE_READ, include/uapi/asm-generic/mman-common.h; Python has no name for it
 _MAPPED_BYTES: Final = 64 << 10  # making a mapping costs 8 µs: as much as copying so many bytes
 _CHECKED_AT_ONCE: Final = 5  # blocks, of 50 µs each: those of a read of 1 MiB
-_ABANDONED_SECONDS: Final = 3600.0
 _TOUCH_SECONDS: Final = 60.0  # st_mtime, by which eviction chooses, is at most so old for a segment in use
 
 
@@ -83,17 +81,14 @@ class Segment:
         while segment is None:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             _unlink_if_shorter(path, TABLE_BYTES + data_bytes)
-            descriptor, temporary = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, dir=path.parent)
+            descriptor, temporary = make_temporary(path.parent, prefix=TEMPORARY_PREFIX)
             try:
-                with suppress(OSError):  # where there are no locks, `remove_abandoned` goes by age
-                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 os.ftruncate(descriptor, TABLE_BYTES + data_bytes)
-                # Another process was first: its file serves as well. Or it took ours, not locked yet, for abandoned.
-                with suppress(FileExistsError, FileNotFoundError):
+                with suppress(FileExistsError):  # another process was first: its file serves as well
                     os.link(temporary, path, follow_symlinks=False)
             finally:
                 os.close(descriptor)
-                Path(temporary).unlink(missing_ok=True)
+                temporary.unlink(missing_ok=True)
             segment = cls.open(path, identity=identity, data_bytes=data_bytes)
         return segment
 
@@ -242,21 +237,6 @@ def flush(path: Path) -> None:
     (descriptor, _) = _open(path)
     try:
         os.fdatasync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def remove_abandoned(path: Path) -> None:
-    """Delete a temporary file whose writer is gone: alive, it has the file locked. Raises `OSError`."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        path.unlink()
-    except BlockingIOError:
-        return
-    except OSError:  # no locks on this file system
-        if time.time() - os.fstat(descriptor).st_mtime > _ABANDONED_SECONDS:
-            path.unlink()
     finally:
         os.close(descriptor)
 
