@@ -42,9 +42,9 @@ def clean(config_folder: Path | None, **options: Any) -> None:
         else:
             usage, limit, freed = map(render.size, (done.usage_bytes, done.limit_bytes, done.freed_bytes))
             click.echo(f"{done.cache_dir}  {usage} of {limit}; {done.deleted_files} files, {freed} freed")
-    if problems:  # wrong usage, where any of them is
-        kind = next((UsageError for problem in problems if isinstance(problem, UsageError)), CacheError)
-        raise kind("\n".join(map(str, problems)))
+    if problems:
+        is_usage = any(isinstance(problem, UsageError) for problem in problems)
+        raise (UsageError if is_usage else CacheError)("\n".join(map(str, problems)))
 
 
 def _installing(command: Callable[..., Any]) -> Callable[..., Any]:
