@@ -283,6 +283,21 @@ def test_a_full_disk_keeps_nothing_and_is_told_of_once(tmp_path: Path) -> None:
     assert make(tmp_path).read(A, ByteRange(0, len(SMALL))) == SMALL
 
 
+def test_what_is_safe_from_a_power_cut_is_counted(tmp_path: Path) -> None:
+    """What was put is safe after a flush; what was evicted before it counts no more either, and nothing raises."""
+    metrics = Metrics()
+    cache = make(tmp_path, metrics=metrics)
+    put_all(cache, A, SMALL)
+    assert (metrics.kept_bytes, metrics.flushed_bytes) == (len(SMALL), 0)
+    cache.flush()
+    cache.flush()
+    assert (metrics.kept_bytes, metrics.flushed_bytes) == (len(SMALL), len(SMALL))
+    cache.put(A, 0, SMALL[:BLOCK_BYTES])
+    only_file(tmp_path).unlink()
+    cache.flush()
+    assert metrics.flushed_bytes == metrics.kept_bytes == len(SMALL) + BLOCK_BYTES
+
+
 # Many at once
 
 

@@ -163,7 +163,7 @@ class BlockSource:
             await self._written.park()
 
     async def keep_blocks(self) -> None:
-        """Write what GETs bring, until `close`."""
+        """Write what GETs bring, until `close`; then the disk has all of it for good."""
         async for first in self._from_gets:
             batch = [first]
             while len(batch) < _BLOCKS_A_WRITE:
@@ -177,6 +177,7 @@ class BlockSource:
             self._written.unpark_all()
             self._begin_prefetches()
             self._on_kept({content for content, _, _ in batch})
+        await trio.to_thread.run_sync(self._cache.flush)
 
     def _is_on_its_way(self, key: BlockKey) -> bool:
         return key in self._pending or key in self._recent

@@ -64,7 +64,7 @@ class BlockCache:
         self._verify_always = verify_always
         self._lock = threading.Lock()  # protects _open, _unflushed, _told and _changed; held for no system call
         self._open: LRUCache[_Name, Segment] = LRUCache(_most_open_segments())
-        self._unflushed: set[_Name] = set()
+        self._unflushed: Counter[_Name] = Counter()  # bytes
         self._allocated: Counter[str] = Counter()  # by content id; as it was looked last, and what was put since
         self._changed: set[str] = set()  # of what `allocated_bytes` tells
         # Why blocks cannot be kept or read: a full disk is told of once, not for each.
@@ -120,16 +120,18 @@ class BlockCache:
         self._allocated[content.content_id] += len(data)
         with self._lock:
             self._changed.add(content.content_id)
-            self._unflushed.add(name)
+            self._unflushed[name] += len(data)
+        self._metrics.kept_bytes += len(data)
         return len(data)
 
     def flush(self) -> None:
         """Have the disk take what was put by now: a power cut costs what was put since, and no more."""
         with self._lock:
-            unflushed, self._unflushed = self._unflushed, set()
-        for name in unflushed:
+            unflushed, self._unflushed = self._unflushed, Counter()
+        for name, count_bytes in unflushed.items():
             with suppress(OSError):  # evicted; a disk that fails is told of where blocks are read and written
                 flush(self._path(name))
+            self._metrics.flushed_bytes += count_bytes
 
     def checked_block(self, content: Content, index: int) -> bytes | None:
         """A block that is read from the disk and checked now; None if it is not here, or damaged."""
