@@ -35,19 +35,25 @@ def test_tour_shows_everything(tmp_path: Path, capfd: pytest.CaptureFixture[str]
     assert "Loaded" not in told
 
 
-def test_keep_until_interrupted(tmp_path: Path) -> None:
-    """With --keep the mount stays until Ctrl-C; then nothing is left mounted, running, or in the temporary folder."""
+@pytest.mark.parametrize("times", [1, 3])
+def test_keep_until_interrupted(tmp_path: Path, times: int) -> None:
+    """With --keep the mount stays until Ctrl-C; then nothing is left mounted, running, or in the temporary folder.
+
+    Whoever is impatient changes nothing, nor does timeout(1), which ends the demo and everything in its group.
+    """
     script = """
 from vbnfs.demo.scale import ReleaseScale
 from vbnfs.demo.tour import run_demo
 run_demo(None, keep=True, scale=ReleaseScale.tiny())
 """
     env = os.environ | {"TMPDIR": str(tmp_path)}
-    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, env=env) as demo:
+    command = [sys.executable, "-c", script]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env, start_new_session=True) as demo:
         assert demo.stdout is not None
         assert any("Ctrl-C" in line for line in demo.stdout)
         assert [path.is_file() for path in tmp_path.glob("vbnfs-demo-*/mnt/README.txt")] == [True]
-        demo.send_signal(signal.SIGINT)
+        for _ in range(times):
+            os.killpg(demo.pid, signal.SIGINT)
         told, _ = demo.communicate(timeout=30)
     assert demo.returncode == 0
     assert "temporary folder, and are gone" in told

@@ -16,7 +16,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import Any, Final
 
 import h5py
 import pandas as pd
@@ -29,7 +30,8 @@ from vbnfs.errors import DemoError, MountError
 from vbnfs.mount import control
 from vbnfs.mount.mountpoint import find_mount
 
-_LOADED = "release-is-loaded"  # a file that stands in the demo's folder once the server has everything
+_ENDING: Final = (signal.SIGINT, signal.SIGTERM)
+_LOADED: Final = "release-is-loaded"  # a file that stands in the demo's folder once the server has everything
 
 
 def run_demo(directory: Path | None, *, keep: bool, scale: ReleaseScale | None = None) -> None:
@@ -37,8 +39,8 @@ def run_demo(directory: Path | None, *, keep: bool, scale: ReleaseScale | None =
 
     `keep` leaves server and mount running until Ctrl-C.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):  # both end it in order, also where a script ignores Ctrl-C
-        signal.signal(number, signal.default_int_handler)
+    for number in _ENDING:
+        signal.signal(number, _end)
     with _workplace(directory) as place, SeaweedServer(place / "s3") as server:
         _say(f"An S3 server (SeaweedFS) runs at {server.endpoint_url}.")
         _load(place, server, scale)
@@ -47,6 +49,13 @@ def run_demo(directory: Path | None, *, keep: bool, scale: ReleaseScale | None =
             if keep:
                 _wait_for_interrupt(place)
     _say_goodbye(directory)
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    """End in order, also where a script ignores Ctrl-C. Further signals, here or to children, must not stop that."""
+    for each in _ENDING:
+        signal.signal(each, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 @contextmanager
