@@ -71,6 +71,7 @@ def run_in_foreground(config: Config, mountpoint: Path, announce: Announce) -> N
 def run_in_background(config: Config, mountpoint: Path) -> list[str]:
     """Start a daemon and return its warnings once the tree can be listed. Raises a `VbnfsError`."""
     _check_machine()
+    keep_others_out()
     prepare_cache_directory(config.cache_dir)
     log_descriptor = _open_log(config.log_file)
     read_end, write_end = os.pipe()
