@@ -103,17 +103,30 @@ async def test_the_next_folder_is_made_ready(world: World) -> None:
         assert ready is not None
         assert names_of(ready) == [(".", 1), ("..", 2), ("file", 3)]
         assert ready == world.listings.part(folder, 0, LARGE)
-        assert world.listings.ready(folder, LARGE) is None
     world.listings.look_ahead()
     assert world.listings.ready(world.folder("data"), LARGE) is None
 
 
-async def test_what_is_not_asked_for_is_not_made_ready_again(world: World) -> None:
-    """A program that goes another way costs one folder."""
+async def test_a_walk_that_is_faster(world: World) -> None:
+    """Whoever asks before the next folder is ready, or passes some over, finds the one after it ready."""
     await world.learn_sizes()
     world.listings.part(world.folder("data"), 0, LARGE)
+    assert world.listings.ready(world.folder("data", "00"), LARGE) is None
     world.listings.look_ahead()
     assert world.listings.ready(world.folder("data", "07"), LARGE) is None
+    world.listings.look_ahead()
+    assert world.listings.ready(world.folder("data", "08"), LARGE) is not None
+
+
+async def test_a_walk_that_goes_another_way(world: World) -> None:
+    """After a folder that was not to come, nothing is made ready, until another folder of folders is listed."""
+    await world.learn_sizes()
+    world.listings.part(world.folder("data"), 0, LARGE)
+    assert world.listings.ready(world.folder("wide", "few"), LARGE) is None
+    for _ in range(2):
+        world.listings.look_ahead()
+        assert world.listings.ready(world.folder("data", "00"), LARGE) is None
+    world.listings.part(world.folder("data"), 0, LARGE)
     world.listings.look_ahead()
     assert world.listings.ready(world.folder("data", "00"), LARGE) is not None
 

@@ -32,9 +32,11 @@ class Listings:
 
     def ready(self, directory: Directory, size: int) -> bytes | None:
         """The whole folder, if it was made ready, is still true, and has room in `size` bytes."""
-        if self._ready is None or self._ready[0] is not directory:
+        ready, self._ready = self._ready, None
+        if ready is None or ready[0] is not directory:
+            self._go_past(directory)
             return None
-        (_, changes, listing), self._ready = self._ready, None
+        _, changes, listing = ready
         if changes != self._attributes.changes or len(listing) > size:
             return None
         self._go_into(directory)
@@ -62,6 +64,12 @@ class Listings:
         if len(directory.children) <= _SMALL and not self.unknown(directory):
             listing = self._told(directory, self._names_of(directory), _BEYOND_ANY)
             self._ready = directory, self._attributes.changes, listing
+
+    def _go_past(self, directory: Directory) -> None:
+        """The walk was faster than what was made ready for it, or goes another way, which is then not known."""
+        for passed in self._next:
+            if passed is directory:
+                return
 
     def _go_into(self, directory: Directory) -> None:
         if directory.subdirectories:
