@@ -11,11 +11,13 @@ from hypothesis import settings
 pytest_plugins = ["tests.fixtures_s3", "tests.fixtures_mount"]
 
 # For script/fuzz: the same properties as in the suite, with more examples.
-settings.register_profile("fuzz", max_examples=500, deadline=None, print_blob=True)
+settings.register_profile(
+    "fuzz", max_examples=int(os.environ.get("VBNFS_FUZZ_EXAMPLES", "500")), deadline=None, print_blob=True
+)
 
 FUSE_DEVICE = Path("/dev/fuse")
 ROOT_ONLY = {"namespace", "guest"}  # fixtures
-NOT_ROOT = "only root can make mount namespaces: run script/test as root"
+NOT_ROOT = "only root can do what this test does: run script/test as root"
 MAKE_MOUNTS = {"mounts", "mountpoint"}  # fixtures
 
 
@@ -25,6 +27,21 @@ def _plain_logging() -> Iterator[None]:
     yield
     structlog.reset_defaults()
     structlog.contextvars.clear_contextvars()
+
+
+@pytest.fixture(autouse=True)
+def _same_umask() -> Iterator[None]:
+    """No test leaves another umask to those after it: what they make for all users would be for none."""
+    before = umask()
+    yield
+    assert oct(umask()) == oct(before)
+
+
+def umask() -> int:
+    """What new files withhold from others. It can only be asked for by setting it."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
 
 
 @pytest.fixture(autouse=True)
@@ -53,7 +70,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests that need FUSE are skipped on a machine that has none, and those that need root for others."""
     for item in items:
-        if os.geteuid() != 0 and ROOT_ONLY & set(getattr(item, "fixturenames", ())):
+        is_for_root = item.get_closest_marker("root") or ROOT_ONLY & set(getattr(item, "fixturenames", ()))
+        if os.geteuid() != 0 and is_for_root:
             item.add_marker(pytest.mark.skip(reason=NOT_ROOT))
     if FUSE_DEVICE.exists():
         return

@@ -17,7 +17,7 @@ from tests.fakes.store import MemoryStore, Pattern
 from tests.reading.bench import KIB, MIB, Bench, add, bench
 from vbnfs.config import load_config
 from vbnfs.metrics import Metrics
-from vbnfs.mount.daemon import make_client, make_reading_client
+from vbnfs.mount.clients import make_client, make_reading_client
 from vbnfs.objects import Content
 
 SEED: Final = 20_240_613

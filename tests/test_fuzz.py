@@ -1,7 +1,7 @@
 """Whatever comes from outside, vbnfs answers or refuses it: properties that no other file has.
 
-Manifests, names, listings, HTTP headers, mountinfo and settings have theirs beside their other tests; `script/fuzz`
-runs all of them with many more examples.
+Manifests, names, tables, listings, HTTP headers, mountinfo and settings have theirs beside their other tests;
+`script/fuzz` runs all of them with many more examples.
 """
 
 import errno
@@ -36,8 +36,10 @@ from vbnfs.fuse.server import Server
 from vbnfs.mount import control
 from vbnfs.mount.attributes import Attributes
 from vbnfs.mount.operations import FileSystem
+from vbnfs.objects import Content, ObjectVersion
 from vbnfs.reading.file_reader import FileReader
 from vbnfs.storage.eviction import Evictor
+from vbnfs.storage.verdicts import Verdicts
 
 UNANSWERED = {Opcode.FORGET, Opcode.BATCH_FORGET, Opcode.INTERRUPT}
 SIZED = {Opcode.READ, Opcode.READDIRPLUS}
@@ -164,6 +166,29 @@ def test_a_kept_file_is_whole_or_absent(junk: bytes, cut: int) -> None:
         os.truncate(path, min(cut, path.stat().st_size))
         assert set(read_kept_lines(path)) <= {b"before", b"after"}
         assert read_kept(path) is None
+
+
+verdict_fields = st.fixed_dictionaries(
+    {}, optional=dict.fromkeys(("found_hash", "fingerprint", "judged", "mismatches"), values)
+)
+
+
+@given(st.one_of(st.binary(max_size=100), verdict_fields.map(lambda fields: json.dumps(fields).encode())))
+def test_a_kept_verdict_is_sound_or_absent(junk: bytes) -> None:
+    """Bytes that nobody stored as a verdict are none: they refuse no file, unless they say so in every field."""
+    content = Content("ab12", 1, ObjectVersion("key", "version"), "0" * 128)
+    with tempfile.TemporaryDirectory() as name:
+        for place in ("bad", "good/ab"):
+            folder = Path(name, "verified-v1", "test", place)
+            folder.mkdir(parents=True)
+            (folder / content.content_id).write_bytes(junk)
+        verdicts = Verdicts(Path(name), scope="test")
+        verdicts.refresh()
+        assert verdicts.good(content) is None
+        if verdicts.bad(content) is None:
+            verdicts.refuse(content)
+        else:
+            assert json.loads(junk).keys() == {"found_hash", "fingerprint", "judged", "mismatches"}
 
 
 @given(st.lists(st.text(max_size=30), max_size=3))

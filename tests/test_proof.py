@@ -1,6 +1,9 @@
 """The harnesses of `script/soak`, in small: their readers, faults, kills and damage find no wrong byte."""
 
+import os
 import random
+import re
+import subprocess
 from collections import Counter
 from pathlib import Path
 
@@ -140,3 +143,21 @@ def test_a_mix_is_drawn_with_its_seed() -> None:
     assert replies[0] == replies[1] != replies[2]
     assert 300 < sum(mixes[0].counts.values()) < 500
     assert set(mixes[0].counts) == set(FAULTS)
+
+
+def fuzz(examples: int) -> subprocess.CompletedProcess[str]:
+    env = {**os.environ, "VBNFS_FUZZ_EXAMPLES": str(examples)}
+    script = Path(__file__).parents[1] / "script" / "fuzz"
+    return subprocess.run([script, "0", "9"], env=env, capture_output=True, text=True, check=False, timeout=300)
+
+
+def test_fuzz_counts_its_examples() -> None:
+    """`script/fuzz` ends well with the number of examples, and with status 1 where a property does not hold."""
+    done = fuzz(2)
+    assert done.returncode == 0, done.stdout + done.stderr
+    told = re.fullmatch(r"(\d+) examples of (\d+) properties in 1 rounds, .* seed 9: none failed\n", done.stdout)
+    assert told is not None
+    assert int(told[1]) > int(told[2]) > 30
+    failed = fuzz(0)  # which no property accepts
+    assert failed.returncode == 1
+    assert "failed with seed 9" in failed.stderr

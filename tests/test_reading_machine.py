@@ -1,114 +1,45 @@
 """The whole reading floor against plain bytes: whatever happens to cache and network, no byte is ever wrong.
 
 Hypothesis makes up lives of one cache directory: two mounts read from it (and write to it) while segments are
-evicted, cut short, damaged and swapped, mounts are restarted and the network comes and goes. Verified blocks are
-trusted by the process that verified them, so bytes are changed only while no mount runs; evicting and cutting
-short happen under running mounts.
+evicted, cut short, damaged and swapped, the server fails in all its ways, another mount is killed in mid-write, files
+come wrong and are found out, mounts are restarted and the network comes and goes. Verified blocks are trusted by the
+process that verified them, so bytes are changed only while no mount runs; evicting and cutting short happen under
+running mounts.
 """
 
 import os
-import random
 import shutil
+import signal
 import tempfile
-import threading
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
+import pytest
 import trio
-import trio.testing
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from tests.fakes.client import MemoryClient
 from tests.fakes.damage import KINDS, damage
-from tests.fakes.store import MemoryStore
-from tests.reading.bench import KIB, MIB, Bench, add, bench
-from vbnfs.errors import StorageError, TransportError
+from tests.fakes.faults import FAULTS, Damaged
+from tests.fakes.s3_server import for_kind, times
+from tests.reading.bench import KIB, MIB
+from tests.reading.machine import LIMIT_BYTES, MOUNTS, PLAIN, SIZES, Loop, read_until_killed
+from vbnfs.errors import HashMismatchError, StorageError
 from vbnfs.metrics import Metrics
-from vbnfs.reading.file_reader import FileReader
 from vbnfs.storage.block_cache import FORMAT
 from vbnfs.storage.eviction import Evictor
 from vbnfs.storage.segment import BLOCK_BYTES, TABLE_BYTES
+from vbnfs.storage.verdicts import Verdict, is_good
 
-SIZES: Final = (0, 1, 100_001, BLOCK_BYTES, BLOCK_BYTES + 1, 3 * BLOCK_BYTES - 1, 2 * MIB + 17)
-PLAIN: Final = [random.Random(f"plain {size}").randbytes(size) for size in SIZES]
-MOUNTS: Final = 2
-LIMIT_BYTES: Final = 3 * MIB  # less than all contents together: mounts evict, too
-MEMORY_BYTES: Final = 2 * MIB  # so that one block is remembered: the disk is asked, not the memory of what came last
+SLOW: Final = {"body stalls", "no answer", "429 with Retry-After", "redirect"}  # seconds each; the last does not pass
+MOST_FAULTS: Final = 4  # in a row for one range: as many as are tried again whatever they are
 
 files = st.integers(0, len(SIZES) - 1)
 mounts = st.integers(0, MOUNTS - 1)
 where = st.floats(0, 1, exclude_max=True)
-
-
-class Loop:
-    """A trio run in a thread of its own, in which mounts live from one rule to the next."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self.client = MemoryClient(MemoryStore(), piece_bytes=100_000)
-        self.contents = [add(self.client.store, f"{n:02}-{len(data)}", data) for n, data in enumerate(PLAIN)]
-        self.floors: list[Bench] = []
-        self.readers: dict[tuple[int, int, int], FileReader] = {}
-        self._ready = threading.Event()
-        self._thread = threading.Thread(target=trio.run, args=(self._main,))
-        self._thread.start()
-        self._ready.wait()
-        self.run(self.mount)
-
-    async def _main(self) -> None:
-        self._token, self._end = trio.lowlevel.current_trio_token(), trio.Event()
-        async with trio.open_nursery() as self._nursery:
-            self._ready.set()
-            await self._end.wait()
-
-    def run(self, function: Callable[..., Awaitable[Any]], *arguments: object) -> Any:
-        return trio.from_thread.run(function, *arguments, trio_token=self._token)
-
-    async def mount(self) -> None:
-        self._unmount, self._ended = trio.Event(), []
-        for _ in range(MOUNTS):
-            floor, ended = await self._nursery.start(self._mounted)
-            self.floors.append(floor)
-            self._ended.append(ended)
-
-    async def _mounted(self, task_status: trio.TaskStatus[tuple[Bench, trio.Event]]) -> None:
-        ended = trio.Event()
-        async with bench(
-            self.directory, client=self.client, limit_bytes=LIMIT_BYTES, prefetch_gets=2, memory_bytes=MEMORY_BYTES
-        ) as floor:
-            task_status.started((floor, ended))
-            await self._unmount.wait()
-        ended.set()
-
-    async def unmount(self) -> None:
-        self._unmount.set()
-        for ended in self._ended:
-            await ended.wait()
-        self.floors.clear()
-        self.readers.clear()
-
-    async def settle(self) -> None:
-        """Until nothing is on its way any more, and all blocks that were fetched are on the disk."""
-        await trio.testing.wait_all_tasks_blocked(0.005)
-        while any(floor.source.is_busy for floor in self.floors):
-            await trio.testing.wait_all_tasks_blocked(0.001)
-
-    async def read(self, mount: int, handle: int, number: int, offset: int, size: int) -> bytes:
-        key = (mount, handle, number)
-        reader = self.readers.setdefault(key, self.floors[mount].open(self.contents[number]))
-        return bytes(await reader.read(offset, size))
-
-    async def stop(self) -> None:
-        await self.unmount()
-        self._end.set()
-
-    def join(self) -> None:
-        self.run(self.stop)
-        self._thread.join()
 
 
 class ReadingMachine(RuleBasedStateMachine):
@@ -123,15 +54,23 @@ class ReadingMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         try:
             self.go_online()
+            self.loop.server.behaviours.clear()
             for number, plain in enumerate(PLAIN):
                 self.check(0, 0, number, 0, len(plain) + 1)
         finally:
             self.loop.join()
+            self.look()
+            left = list(self.directory.rglob(".new-*"))
             shutil.rmtree(self.directory)
+        assert not left, "temporary files of the dead outlived the next start"
 
     def segment(self, number: int) -> Path:
         name = self.loop.contents[number].content_id
         return self.directory / FORMAT / "test" / name[:2] / f"{name}.0"
+
+    def look(self) -> None:
+        """As a daemon does when it starts."""
+        Evictor(self.directory / FORMAT, limit_bytes=LIMIT_BYTES, metrics=Metrics()).look()
 
     def check(self, mount: int, handle: int, number: int, offset: int, size: int) -> None:
         try:
@@ -176,15 +115,75 @@ class ReadingMachine(RuleBasedStateMachine):
 
     @rule()
     def go_offline(self) -> None:
-        self.is_offline = True
-        self.loop.client.heal()
-        self.loop.client.fail_when(lambda request: TransportError("offline"))
+        """The network is gone, and that was found out."""
+        self.is_offline = self.loop.link.is_offline = True
 
     @rule()
     def go_online(self) -> None:
         self.loop.run(self.loop.settle)  # what fails, fails before
-        self.is_offline = False
-        self.loop.client.heal()
+        self.is_offline = self.loop.link.is_offline = False
+
+    @rule(names=st.lists(st.sampled_from(sorted(FAULTS.keys() - SLOW)), max_size=MOST_FAULTS))
+    def fail(self, names: list[str]) -> None:
+        """What is asked for next is answered with faults: nobody notices."""
+        self.loop.server.behaviours[:] = [for_kind("get_range", times(1, FAULTS[name])) for name in names]
+
+    @rule(number=files, change=st.integers(1, 60), part=where)
+    def kill(self, number: int, change: int, part: float) -> None:
+        """Another mount on the cache gets SIGKILL, in mid-write, in mid-eviction, or wherever it is."""
+        status = read_until_killed(self.directory, self.loop.server.endpoint_url, number, change, part)
+        assert status in {0, -signal.SIGKILL}
+        self.check(0, 1, number, 0, SIZES[number])
+
+    @rule(mount=mounts, number=files, fetch=st.booleans())
+    def verify(self, mount: int, number: int, fetch: bool) -> None:
+        """Whole files have their hash, always; without the network what is here can be hashed."""
+        try:
+            verdict = self.hash(mount, number, fetch=fetch)
+        except StorageError:
+            assert fetch
+            assert self.is_offline
+        else:
+            assert verdict is not None or not fetch
+            assert verdict is None or is_good(self.loop.contents[number], verdict)
+
+    @precondition(lambda machine: not machine.is_offline)
+    @rule(mount=mounts, number=files.filter(lambda number: SIZES[number] > 0), at=where)
+    def come_wrong(self, mount: int, number: int, at: float) -> None:
+        """A byte is wrong in a reply that is right in all its figures: the whole file's hash tells."""
+        self.fetch_all_anew(number)
+        content = self.loop.contents[number]
+        self.loop.server.behaviours[:] = [Damaged(content.content_id, at=int(at * SIZES[number]), times=1)]
+        for offset in range(0, SIZES[number], MIB):
+            self.loop.run(self.loop.read, mount, 4, number, offset, MIB)  # nobody can know yet
+        self.loop.run(self.loop.settle)
+        verdict = self.hash(mount, number, fetch=False)
+        if verdict is None:  # evicted in part, before it was complete
+            self.fetch_all_anew(number)
+            return
+        assert not is_good(content, verdict)
+        for one in range(MOUNTS):
+            self.loop.run(self.loop.floors[one].verifier.refresh)
+            with pytest.raises(HashMismatchError):
+                self.loop.run(self.loop.read, one, 4, number, 0, 1)
+        assert not self.segment(number).exists()
+        verdict = self.hash(mount, number, fetch=True)
+        assert verdict is not None
+        assert is_good(content, verdict)
+        for one in range(MOUNTS):
+            self.loop.run(self.loop.floors[one].verifier.refresh)
+            self.check(one, 4, number, 0, SIZES[number])
+
+    def hash(self, mount: int, number: int, *, fetch: bool) -> Verdict | None:
+        verifier = self.loop.floors[mount].verifier
+        verdict: Verdict | None = self.loop.run(partial(verifier.verify, fetch=fetch), self.loop.contents[number])
+        return verdict
+
+    def fetch_all_anew(self, number: int) -> None:
+        """Have nobody know anything of a content."""
+        self.loop.run(self.loop.unmount)
+        self.segment(number).unlink(missing_ok=True)
+        self.loop.run(self.loop.mount)
 
     @rule(number=files)
     def evict(self, number: int) -> None:
@@ -222,7 +221,7 @@ class ReadingMachine(RuleBasedStateMachine):
         if all(path.exists() for path in paths):
             damage(*paths, at, kind, seed)
             # Foreign bytes take room that holes did not: a daemon looks when it starts.
-            Evictor(self.directory / FORMAT, limit_bytes=LIMIT_BYTES, metrics=Metrics()).look()
+            self.look()
         self.loop.run(self.loop.mount)
         for one in (number, other):
             self.check(seed % MOUNTS, 1, one, 0, SIZES[one])

@@ -16,7 +16,7 @@ from tests.fakes.s3_server import FakeS3Server
 from tests.fixtures_mount import Mounts, run_vbnfs
 from tests.test_floors import MODULES, PACKAGE, words_of
 from vbnfs.dataset.store import append_kept_line, read_kept, read_kept_lines, write_kept
-from vbnfs.errors import MountError, UsageError
+from vbnfs.errors import CacheError, MountError
 from vbnfs.mount import control
 from vbnfs.mount.background import prepare_cache_directory
 from vbnfs.mount.mountpoint import MountEntry
@@ -86,7 +86,7 @@ def test_a_link_in_the_cache_is_refused(tmp_path: Path, level: str) -> None:
     """A link in place of a folder of the cache is refused by name, at every level, whoever made it."""
     make_link(tmp_path / "cache" / level)
     (tmp_path / "cache").chmod(0o700)
-    with pytest.raises(UsageError, match=r"/(blocks|datasets)-v1.*: a link"):
+    with pytest.raises(CacheError, match=r"/(blocks|datasets)-v1.*: a link"):
         prepare_cache_directory(tmp_path / "cache")
 
 
@@ -96,7 +96,7 @@ def test_somebody_elses_folder_is_refused(tmp_path: Path, monkeypatch: pytest.Mo
     path = tmp_path / "cache" / level
     make_folder(path)
     (tmp_path / "cache").chmod(0o700)
-    with foreign(path, monkeypatch), pytest.raises(UsageError, match=r"belongs to somebody else"):
+    with foreign(path, monkeypatch), pytest.raises(CacheError, match=r"belongs to somebody else"):
         prepare_cache_directory(tmp_path / "cache")
     prepare_cache_directory(tmp_path / "cache")
 
@@ -108,7 +108,7 @@ def test_somebody_elses_cache_is_refused(
     """Another user's folder in the cache's place is refused, and so is his link to a folder of ours."""
     path = tmp_path / "place" / "cache"
     make(path)
-    with foreign(path, monkeypatch), pytest.raises(UsageError, match="must be yours"):
+    with foreign(path, monkeypatch), pytest.raises(CacheError, match="must be yours"):
         prepare_cache_directory(path)
     prepare_cache_directory(path)
 
@@ -121,6 +121,17 @@ def test_open_folders_are_closed(tmp_path: Path) -> None:
     path.chmod(0o777)
     prepare_cache_directory(tmp_path / "cache")
     assert stat.S_IMODE(path.stat().st_mode) == 0o700
+
+
+def test_preparing_a_cache_changes_nothing_else(tmp_path: Path) -> None:
+    """Whoever has a cache prepared makes files for others afterwards as before: its umask is its own affair."""
+    before = os.umask(0o022)
+    try:
+        prepare_cache_directory(tmp_path / "cache")
+        (tmp_path / "for everybody").mkdir()
+    finally:
+        os.umask(before)
+    assert [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("cache", "for everybody")] == [0o700, 0o755]
 
 
 def test_nothing_in_the_cache_is_for_others(mounts: Mounts, tmp_path: Path) -> None:
@@ -141,13 +152,13 @@ def test_nothing_in_the_cache_is_for_others(mounts: Mounts, tmp_path: Path) -> N
 
 
 def test_a_mount_with_a_planted_link_is_refused(mounts: Mounts, tmp_path: Path) -> None:
-    """`vbnfs mount` and `vbnfs versions` end with status 2 and the link's name."""
+    """`vbnfs mount` and `vbnfs versions` end with status 1 and the link's name."""
     make_link(tmp_path / "cache" / "blocks-v1")
     (tmp_path / "cache").chmod(0o700)
     (tmp_path / "mnt").mkdir()
     for command in (["mount", tmp_path / "mnt"], ["versions"]):
         done = run_vbnfs(*command, "--endpoint-url", "http://127.0.0.1:1")
-        assert (done.returncode, "blocks-v1: a link" in done.stderr) == (2, True), done.stderr
+        assert (done.returncode, "blocks-v1: a link" in done.stderr) == (1, True), done.stderr
 
 
 def test_somebody_elses_segment_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

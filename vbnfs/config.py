@@ -185,19 +185,19 @@ SETTINGS: Final = (
     _setting("ca_bundle", _path, "FILE",
              "Certificates to trust instead of the usual ones (also: SSL_CERT_FILE)."),
     _setting("dataset_version", _dataset_version, "X.Y.Z",
-             "Dataset version at the top of the mount [default: the newest]."),
+             "Dataset version to show at the top, or to list.  [default: the newest]"),
     _setting("cache_dir", _path, "DIR", "Where blocks and manifests are kept, for all mounts and runs.",
              default=platformdirs.user_cache_path("vbnfs")),
     _setting("cache_size", parse_size, "SIZE", "How much disk the cache may take.",
              field="cache_size_bytes", default="100G"),
     _setting("memory_limit", _memory, "SIZE",
-             "How much memory blocks on their way and answers may take; at most half of what a cgroup allows.",
+             "How much memory blocks on their way and answers may take.",
              field="memory_limit_bytes", default="256M"),
     _setting("verify", _matching("first-use|always", "first-use or always"), "WHEN",
              "Check cached blocks when they are used for the first time, or always.", default="first-use"),
     _setting("max_connections", _connections, "N", "Connections to S3 at the most.", default=24),
     _setting("ranges_by", _matching("curl|httpx", "curl or httpx"), "LIBRARY",
-             "curl or httpx: what fetches the ranges of files. httpx costs more, and works with proxies, too.",
+             "What fetches ranges of files: curl, or httpx, which costs more.",
              default="curl"),
     _setting("io_timeout", _seconds, "SECONDS", "A read that S3 has not answered by then fails.",
              field="io_timeout_seconds", default=30.0),
@@ -211,18 +211,19 @@ SETTINGS: Final = (
     _setting("log_file", _path, "FILE", "The daemon's log.",
              default=platformdirs.user_log_path("vbnfs") / "vbnfs.log"),
     _setting("log_level", _matching("debug|info|warning|error", "debug, info, warning or error"), "LEVEL",
-             "debug, info, warning or error.", default="info"),
+             "How much to log: debug, info, warning or error.", default="info"),
     _setting("mountpoint", _path, "DIR", "Where to mount, if the command line does not say."),
 )  # fmt: skip
 _Source = tuple[Callable[[Setting], str], Mapping[str, str]]  # what it calls a setting, and its texts by name
 SETTING_BY_NAME: Final[Mapping[str, Setting]] = {setting.name: setting for setting in SETTINGS}
 
+NON_EMPTY: Final = "nonempty"  # of libfuse: on a folder with files in it, too
 # mount(8) options that vbnfs knows and leaves to the kernel or to libfuse ...
 _PASSED_OPTIONS: Final = frozenset({"noatime", "nodiratime", "nodev", "nosuid", "noexec", "dev", "suid", "exec"})
 # ... those that say what is so anyway, or speak to mount(8), and those that only begin like this.
 _IGNORED_OPTIONS: Final = frozenset({
     "ro", "defaults", "auto", "noauto", "nofail", "_netdev", "user", "nouser", "users", "nousers", "owner", "noowner",
-    "group", "nogroup", "atime", "relatime", "strictatime", "async", "sync", "dirsync", "silent", "loud",
+    "group", "nogroup", NON_EMPTY, "atime", "relatime", "strictatime", "async", "sync", "dirsync", "silent", "loud",
 })  # fmt: skip
 _IGNORED_BEGINNINGS: Final = ("x-", "X-", "comment=", "user=")
 

@@ -1,7 +1,8 @@
 """Every exception that vbnfs raises on purpose, and the errno that each becomes at the mount.
 
     VbnfsError                      EIO
-    ├── UsageError                  EINVAL      a setting or an argument is wrong; nothing was done
+    ├── UsageError                  EINVAL      a setting or an argument is wrong, here and everywhere
+    ├── CacheError                  EACCES      the cache directory cannot be used
     ├── MountError                  EIO         the mount could not be made, found or taken away
     ├── InstallError                EIO         mount helper or units cannot be put in place, or taken away
     ├── DemoError                   EIO         the demo's server or libraries are missing, or failed
@@ -10,6 +11,7 @@
     └── StorageError                EIO         S3 did not give what was asked for
         ├── TransportError          EIO         no (whole) answer: refused, reset, truncated, DNS, TLS
         │   └── BusyError           EIO         503, 429, 5xx: the server asks for another try
+        │       └── NoDescriptorError EIO       no file can be opened any more: nor a connection
         ├── BadReplyError           EIO         an answer that cannot be used
         │   └── MismatchError       EIO         an answer to another question: wrong range, length, version
         ├── UntrustedServerError    EIO         a certificate that nobody vouches for
@@ -17,6 +19,7 @@
         ├── HashMismatchError       EIO         a file that does not have the hash in its manifest
         ├── AccessDeniedError       EACCES      403
         ├── ObjectGoneError         ESTALE      404, or the version is not there any more
+        │   └── NoBucketError       ESTALE      404 for the bucket itself
         └── DeadlineError           ETIMEDOUT   time ran out
 
 The message names the thing and, where there is one, the remedy: it is shown to people as it stands. What S3 did not
@@ -51,9 +54,15 @@ def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]
 
 
 class UsageError(VbnfsError):
-    """A setting, an argument or a configuration file is wrong."""
+    """A setting, an argument or a configuration file is wrong, whatever the state of this machine: exit status 2."""
 
     errno = errno.EINVAL
+
+
+class CacheError(VbnfsError):
+    """The cache directory cannot be used: not to be made, or others have a hand in it."""
+
+    errno = errno.EACCES
 
 
 class MountError(VbnfsError):
@@ -85,7 +94,7 @@ class StorageError(VbnfsError):
 class TransportError(StorageError):
     """No answer, or not the whole of it: worth another try."""
 
-    remedy = "check the network, --endpoint-url and the proxy variables, and read again"
+    remedy = "check the network, --endpoint-url and the proxy variables, and try again"
 
 
 class BusyError(TransportError):
@@ -94,11 +103,17 @@ class BusyError(TransportError):
     `retry_after_seconds` is how long it wants to be left alone, where it says so (RFC 9110, 10.2.3).
     """
 
-    remedy = "the server is overloaded: read again later, or lower --max-connections"
+    remedy = "the server is overloaded: try again later, or lower --max-connections"
 
     def __init__(self, message: str, *, retry_after_seconds: float | None = None) -> None:
         super().__init__(message)
         self.retry_after_seconds = retry_after_seconds
+
+
+class NoDescriptorError(BusyError):
+    """No more connections can be opened: too many files are open. It is not the server that is busy, but we are."""
+
+    remedy = "raise the limit of open files (ulimit -n), or lower --max-connections, and read again"
 
 
 class BadReplyError(StorageError):
@@ -110,7 +125,7 @@ class BadReplyError(StorageError):
 class MismatchError(BadReplyError):
     """An answer to another question: wrong range, length, version. Not believed; another connection may do better."""
 
-    remedy = "a proxy or the server answers wrongly: check --endpoint-url and the proxy variables, and read again"
+    remedy = "a proxy or the server answers wrongly: check --endpoint-url and the proxy variables, and try again"
 
 
 class UntrustedServerError(StorageError):
@@ -123,7 +138,7 @@ class OfflineError(StorageError):
     """The server cannot be reached at present, or is not to be asked (--offline)."""
 
     errno = errno.ENETUNREACH
-    remedy = "what is cached can be read; for the rest connect to the network, or mount without --offline"
+    remedy = "connect to the network, or leave --offline out"
 
 
 class HashMismatchError(StorageError):
@@ -142,6 +157,12 @@ class ObjectGoneError(StorageError):
 
     errno = errno.ESTALE
     remedy = "read another dataset version: 'vbnfs versions' lists those that there are"
+
+
+class NoBucketError(ObjectGoneError):
+    """404 for the bucket: its name, or the server's address, is wrong."""
+
+    remedy = "check --bucket, --region and --endpoint-url"
 
 
 class DeadlineError(StorageError):

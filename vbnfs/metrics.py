@@ -27,6 +27,8 @@ class Metrics:
     read_bytes: int = _counter("bytes", "bytes that these reads were answered with")
     failed_answers: int = _counter("requests", "kernel requests that were answered with an error and a reason")
     corrupt_blocks: int = _counter("blocks", "cached blocks that did not match their checksum; counted in threads")
+    kept_bytes: int = _counter("bytes", "blocks written to the cache; counted in the thread that writes them")
+    flushed_bytes: int = _counter("bytes", "of these, what the disk has taken for good, or is evicted; in a thread")
     cache_write_errors: int = _counter("blocks", "blocks that could not be kept; counted in threads")
     verified_files: int = _counter("files", "complete files that were hashed and have the manifest's hash")
     mismatched_files: int = _counter("files", "complete files that were hashed and do not have the manifest's hash")

@@ -42,14 +42,15 @@ def test_leftovers_of_dead_processes(tmp_path: Path) -> None:
     left, written = (segment(cache, f".new-{n}", 10, age_seconds=60) for n in range(2))
     kept = cache / "datasets-v1" / "aws" / "bucket"
     kept.mkdir(parents=True)
-    for name, age in ((".old.new", 7200), (".fresh.new", 60), ("index", 7200)):
+    for name, age in ((".left.new", 0), (".written.new", 7200), ("index", 7200)):
         (kept / name).touch()
         aged(kept / name, age)
-    with written.open() as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with written.open() as block, (kept / ".written.new").open() as small:
+        fcntl.flock(block, fcntl.LOCK_EX)
+        fcntl.flock(small, fcntl.LOCK_EX)
         assert run_vbnfs("clean").returncode == 0
     assert (left.exists(), written.exists()) == (False, True)
-    assert sorted(path.name for path in kept.iterdir()) == [".fresh.new", "index"]
+    assert sorted(path.name for path in kept.iterdir()) == [".written.new", "index"]
 
 
 def test_a_cache_that_is_not_there(tmp_path: Path) -> None:

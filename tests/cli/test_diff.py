@@ -271,7 +271,7 @@ def test_a_table_that_is_not_cached_without_network(dataset: FakeDataset, server
     done = run_vbnfs("diff", "0.1.0", "--endpoint-url", url)
     assert done.returncode == 1
     for told in (done.stdout, done.stderr):
-        assert "not cached, and the bucket cannot be reached" in " ".join(told.split())
+        assert "not cached, and the bucket is not reached" in " ".join(told.split())
     assert diff_json(url, "0.1.0", "--no-tables")["files"][0]["change"] == "changed"
 
 

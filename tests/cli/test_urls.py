@@ -15,24 +15,29 @@ from vbnfs.demo.server import SeaweedServer
 from vbnfs.demo.upload import DemoRelease
 
 
-def fetch(url: str, endpoint_url: str) -> bytes:
-    """What a URL for AWS gives when another server is asked for it."""
-    parts = urlsplit(url)
-    with urlopen(f"{endpoint_url}/{parts.netloc.partition('.')[0]}{parts.path}?{parts.query}") as reply:
+def fetch(url: str) -> bytes:
+    """What a URL gives as it stands."""
+    with urlopen(url) as reply:
         data: bytes = reply.read()
         return data
 
 
 def test_urls_of_a_genuine_release(seaweed: SeaweedServer, tiny_release: DemoRelease) -> None:
-    """A line for each file, in the manifest's order, the newest version's by default; each gives the file's bytes."""
+    """A line for each file, in the manifest's order, the newest version's by default; each gives the file's bytes.
+
+    The URLs are those of the server that --endpoint-url names.
+    """
     done = run_vbnfs("urls", "--endpoint-url", seaweed.endpoint_url)
     assert (done.returncode, done.stderr) == (0, "")
     files = tiny_release.files[tiny_release.versions[-1]]
     key = tiny_release.manifest_key(tiny_release.versions[-1])
     manifest = json.loads(seaweed.client().get_object(Bucket=BUCKET, Key=key)["Body"].read())
     entries = [*manifest["metadata_files"].values(), *manifest["data_files"].values()]
-    assert done.stdout.splitlines() == [f"{entry['url']}?versionId={entry['version_id']}" for entry in entries]
-    hashes = {hashlib.blake2b(fetch(url, seaweed.endpoint_url)).hexdigest() for url in done.stdout.splitlines()}
+    assert done.stdout.splitlines() == [
+        f"{seaweed.endpoint_url}/{BUCKET}{urlsplit(entry['url']).path}?versionId={entry['version_id']}"
+        for entry in entries
+    ]
+    hashes = {hashlib.blake2b(fetch(url)).hexdigest() for url in done.stdout.splitlines()}
     assert hashes == {file.file_hash for file in files.values()}
 
 
@@ -46,11 +51,26 @@ def test_urls_of_an_older_version_as_json(seaweed: SeaweedServer, tiny_release: 
         file = files[row["path"]]
         assert row == {
             "path": row["path"],
-            "url": f"{file.url}?versionId={file.version_id}",
+            "url": f"{seaweed.endpoint_url}/{BUCKET}/{tiny_release.key(row['path'])}?versionId={file.version_id}",
             "version_id": file.version_id,
             "file_hash": file.file_hash,
             "size_bytes": file.size_bytes,
         }
+
+
+def test_offline_is_a_warning_unless_it_was_asked_for() -> None:
+    """What is kept is listed without network, with a warning; --offline asks nobody, and is no news."""
+    dataset = FakeDataset()
+    dataset.publish("0.1.0", {"a.nwb": b"the one"})
+    with FakeS3Server(dataset.store) as server:
+        endpoint_url = server.endpoint_url
+        url = run_vbnfs("urls", "--endpoint-url", endpoint_url).stdout
+        connections = server.connections
+        offline = run_vbnfs("urls", "--offline", "--endpoint-url", endpoint_url)
+        assert server.connections == connections
+    assert (offline.returncode, offline.stdout, offline.stderr) == (0, url, "")
+    gone = run_vbnfs("urls", "--endpoint-url", endpoint_url)
+    assert (gone.returncode, gone.stdout, gone.stderr.count("cannot be reached")) == (0, url, 1)
 
 
 def test_names_that_need_encoding() -> None:
@@ -61,7 +81,7 @@ def test_names_that_need_encoding() -> None:
         [url] = run_vbnfs("urls", "--endpoint-url", server.endpoint_url).stdout.splitlines()
         assert url.isascii()
         assert " " not in url
-        assert fetch(url, server.endpoint_url) == b"the one"
+        assert fetch(url) == b"the one"
         unknown = run_vbnfs("urls", "--dataset-version", "9.9.9", "--endpoint-url", server.endpoint_url)
     assert unknown.returncode == 1
     assert "no dataset version 9.9.9; there are: 0.1.0" in unknown.stderr

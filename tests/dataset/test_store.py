@@ -1,12 +1,16 @@
 """Small files that are kept: whole, or absent."""
 
+import fcntl
+import multiprocessing
+import os
+import signal
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vbnfs.dataset.store import append_kept_line, read_kept, read_kept_lines, write_kept
+from vbnfs.dataset.store import append_kept_line, read_kept, read_kept_lines, remove_leftovers, write_kept
 
 any_example = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -66,6 +70,48 @@ def test_failure_leaves_the_old_state(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
     with pytest.raises(OSError, match="directory"):
         append_kept_line(tmp_path / "file", b"data")
+
+
+def test_killed_in_mid_write(tmp_path: Path) -> None:
+    """SIGKILL before a file is in its place leaves a temporary one; the next start deletes it; the old one stands.
+
+    A writer that is alive keeps its own.
+    """
+    path = tmp_path / "kept" / "file"
+    write_kept(path, b"old")
+
+    def write_until_killed() -> None:
+        os.fsync = lambda descriptor: os.kill(os.getpid(), signal.SIGSTOP)  # in the child alone
+        write_kept(path, b"new")
+
+    writer = multiprocessing.get_context("fork").Process(target=write_until_killed)
+    writer.start()
+    os.waitid(os.P_PID, writer.pid, os.WSTOPPED)  # stopped: the temporary file is there, and locked
+    remove_leftovers(tmp_path)
+    assert len(list(path.parent.iterdir())) == 2
+    writer.kill()
+    writer.join()
+    assert len(list(path.parent.iterdir())) == 2
+    remove_leftovers(tmp_path)
+    assert list(path.parent.iterdir()) == [path]
+    assert read_kept(path) == b"old"
+
+
+def test_a_temporary_file_that_is_taken_for_abandoned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Deleted, or being deleted, before its writer could lock it: the writer makes another one."""
+    lock, taken = fcntl.flock, [1, 2]
+
+    def late(descriptor: int, how: int) -> None:
+        match taken.pop() if taken else 0:
+            case 2:
+                raise BlockingIOError
+            case 1:
+                next(tmp_path.glob(".*.new")).unlink()
+        lock(descriptor, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    write_kept(tmp_path / "file", b"data")
+    assert read_kept(tmp_path / "file") == b"data"
 
 
 def test_below_a_regular_file_nothing_can_be_kept(tmp_path: Path) -> None:

@@ -141,3 +141,48 @@ def test_rows_are_those_of_two_dicts(old: Rows, new: Rows) -> None:
     for position, column in enumerate(("word", "number")):
         count = sum(old[name][position] != new[name][position] for name in both)
         assert changes.changed_columns.get(column, 0) == count
+
+
+ODD = [
+    "",
+    "NaN",
+    "inf",
+    "-0",
+    "1e999",
+    "9" * 20,
+    "0x10",
+    "True",
+    "1_0",
+    '"',
+    '""',
+    "é",
+    "\0",
+    "\r",
+    "\ufeff",
+    "1",
+    " 1",
+    "1.0",
+]
+CELLS = st.one_of(st.sampled_from(ODD), st.text(max_size=4), st.integers().map(str), st.floats().map(str))
+HEADS = st.lists(st.sampled_from(["a_id", "b_id", "file_id", "x", "", "a_id.1"]), min_size=1, max_size=3)
+LINES = st.tuples(HEADS, st.lists(st.lists(CELLS, min_size=1, max_size=3), max_size=5)).map(lambda t: [t[0], *t[1]])
+TABLES = st.one_of(
+    st.binary(max_size=80),
+    LINES.map(lambda lines: "\n".join(",".join(line) for line in lines).encode("utf-8", "surrogatepass")),
+)
+
+
+@settings(deadline=None)
+@given(TABLES, TABLES)
+def test_any_bytes_are_compared_or_refused(old: bytes, new: bytes) -> None:
+    """Whatever is given for a table, it is refused, or the counts add up and it equals itself."""
+    try:
+        changes = compare_tables(old, new)
+    except DatasetError:
+        return
+    assert changes.new_rows - changes.old_rows == changes.added_rows - changes.removed_rows
+    if changes.key is not None:
+        assert (changes.added_rows, changes.removed_rows) == (len(changes.added_ids), len(changes.removed_ids))
+    for one in (old, new):
+        same = compare_tables(one, one)
+        assert (same.added_rows, same.removed_rows, same.changed_rows, same.changed_columns) == (0, 0, 0, {})

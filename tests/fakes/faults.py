@@ -56,6 +56,27 @@ FAULTS: Final[Mapping[str, Behaviour]] = {
 }
 
 
+class Damaged:
+    """Replies that are right in all their figures, with byte `at` of the object wrong; `times` times at the most.
+
+    `name` is part of the object's key.
+    """
+
+    def __init__(self, name: str, *, at: int, times: int) -> None:
+        self.name, self.at, self.times = name, at, times
+
+    def __call__(self, request: Request, honest: Reply) -> Reply | None:
+        if request.kind != "get_range" or self.name not in request.key or self.times == 0:
+            return None
+        start, stop = map(int, request.headers["range"].removeprefix("bytes=").split("-"))
+        if not start <= self.at <= stop:
+            return None
+        self.times -= 1
+        body = bytearray(honest.body)
+        body[self.at - start] ^= 1
+        return replace(honest, body=bytes(body))
+
+
 class Mix:
     """A behaviour that does one of the faults to a part of the requests, drawn with a seed.
 

@@ -22,13 +22,14 @@ from vbnfs.errors import MountError
 from vbnfs.fuse.device import Device, Unmounted, open_mount, option
 from vbnfs.fuse.protocol import (
     FOPEN_KEEP_CACHE,
+    NO_ENTRY,
     Attr,
     FileSystemStatus,
     Refused,
     absent_out,
     attr_out,
     attributes_changed,
-    direntplus,
+    dirent,
     entry_out,
     open_out,
     statfs_out,
@@ -91,13 +92,16 @@ class Files:
     def readlink(self, inode: int, uid: int) -> Answer:
         return self.links[self.names[inode]]
 
+    def look_ahead(self) -> None:
+        pass
+
     def readdirplus(self, inode: int, offset: int, size: int) -> Answer:
         self.asked["readdirplus"] += 1
         parts = b""
         for number, name in enumerate(self.names[offset:], offset + 1):
             inode = self.inodes.get(name, ROOT)
-            entry = self._entry(inode) if inode != ROOT else None
-            part = direntplus(entry, inode=inode, mode=self._attr(inode).mode, name=name, next_offset=number)
+            entry = self._entry(inode) if inode != ROOT else NO_ENTRY
+            part = entry + dirent(inode=inode, mode=self._attr(inode).mode, name=name, next_offset=number)
             if len(parts) + len(part) > size:
                 break
             parts += part

@@ -6,7 +6,6 @@ import os
 import stat
 import struct
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -19,6 +18,7 @@ from vbnfs.fuse.protocol import (
     FOPEN_CACHE_DIR,
     FOPEN_KEEP_CACHE,
     HEADER_BYTES,
+    NO_ENTRY,
     REQUEST_BYTES,
     Attr,
     Feature,
@@ -30,7 +30,7 @@ from vbnfs.fuse.protocol import (
     agree,
     attr_out,
     attributes_changed,
-    direntplus,
+    dirent,
     entry_out,
     open_out,
     parse_getxattr,
@@ -93,7 +93,7 @@ def init_in(major: int, minor: int, *, flags: int = EVERY_FLAG, readahead: int =
         (xattr_out(b"value", 0), 8),
         (reply_header(1, 0), 16),
         (attributes_changed(1), 16 + 24),
-        (direntplus(None, inode=1, mode=0, name=b"12345678", next_offset=1), 128 + 24 + 8),
+        (NO_ENTRY + dirent(inode=1, mode=0, name=b"12345678", next_offset=1), 128 + 24 + 8),
     ],
 )
 def test_sizes_of_replies(reply: bytes, length: int) -> None:
@@ -220,7 +220,7 @@ def test_layout_of_attributes() -> None:
 
 def test_a_moment_before_1970() -> None:
     """Half a second before 1970 is second -1 and 500 million nanoseconds."""
-    attr = attr_out(replace(ATTR, modified_ns=-500_000_000), attr_seconds=0)[16:]
+    attr = attr_out(ATTR._replace(modified_ns=-500_000_000), attr_seconds=0)[16:]
     assert struct.unpack_from("=q", attr, 32) == (-1,)
     assert struct.unpack_from("=I", attr, 52) == (500_000_000,)
 
@@ -244,7 +244,7 @@ def test_listings(listed: list[bytes]) -> None:
     """Names of whatever bytes follow each other, each at a multiple of 8 bytes, with where the listing goes on."""
     entry = entry_out(ATTR, entry_seconds=0, attr_seconds=0)
     parts = [
-        direntplus(entry, inode=ATTR.inode, mode=ATTR.mode, name=name, next_offset=number)
+        entry + dirent(inode=ATTR.inode, mode=ATTR.mode, name=name, next_offset=number)
         for number, name in enumerate(listed, 1)
     ]
     assert all(
@@ -258,7 +258,7 @@ def test_listings(listed: list[bytes]) -> None:
 )
 def test_kinds_in_a_listing(kind: int, number: int) -> None:
     """A name's kind is that of readdir(3): DT_DIR, DT_REG, DT_LNK. Without an entry its inode is 0 there."""
-    body = direntplus(None, inode=9, mode=kind | 0o755, name=b".", next_offset=1)
+    body = NO_ENTRY + dirent(inode=9, mode=kind | 0o755, name=b".", next_offset=1)
     assert body[:128] == bytes(128)
     assert struct.unpack_from("=QQII", body, 128) == (9, 1, 1, number)
     assert body[152:] == b"." + bytes(7)

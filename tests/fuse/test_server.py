@@ -79,6 +79,7 @@ class Answers:
 
     def __init__(self) -> None:
         self.asked: list[tuple[object, ...]] = []
+        self.looked_ahead = 0
         self.answer: Callable[[], Answer] = lambda: b"answer"
 
     def _asked(self, *question: object) -> Answer:
@@ -114,6 +115,9 @@ class Answers:
 
     def listxattr(self, inode: int, size: int) -> Answer:
         return self._asked("listxattr", inode, size)
+
+    def look_ahead(self) -> None:
+        self.looked_ahead += 1
 
     def errno_of(self, request: str, error: Exception) -> int:
         self.asked.append(("errno_of", request, type(error)))
@@ -490,6 +494,19 @@ async def test_looking_before_sleeping(world: World, nursery: trio.Nursery, monk
     nursery.start_soon(world.server.serve)
     assert (await world.kernel.told()).body == b"found"
     assert looks == [2, 1]
+
+
+async def test_looking_ahead(world: World, nursery: trio.Nursery) -> None:
+    """When nothing is asked, what may be asked next is made ready, once; not while there is other work."""
+    world.is_busy = True
+    nursery.start_soon(world.server.serve)
+    await world.kernel.answer_to(Opcode.GETATTR)
+    await trio.testing.wait_all_tasks_blocked()
+    assert world.answers.looked_ahead == 0
+    world.is_busy = False
+    await world.kernel.answer_to(Opcode.GETATTR)
+    await trio.testing.wait_all_tasks_blocked()
+    assert world.answers.looked_ahead == 1
 
 
 async def test_not_looking_while_there_is_work(world: World, nursery: trio.Nursery) -> None:

@@ -3,6 +3,8 @@
 import os
 import socket
 import stat
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -94,6 +96,31 @@ def test_daemon_that_is_gone(entry: MountEntry) -> None:
     """Without a socket the remedy is told, if the mount is dead; else that only the socket is gone."""
     with pytest.raises(MountError, match=r"its control socket .* is gone"):
         control.ask(replace(entry, mountpoint=Path("/")), "hello")
+
+
+ASK_AS_NOBODY = """
+import os, sys
+from pathlib import Path
+from vbnfs.errors import MountError
+from vbnfs.mount import control
+from vbnfs.mount.mountpoint import MountEntry, is_ours
+control.runtime_directory = lambda owner: Path(sys.argv[1])
+if os.geteuid() == 0:
+    os.setresuid(65534, 65534, 65534)
+entry = MountEntry(Path("/mnt/vbn"), "0:99999", "fuse.vbnfs", "dataset", 0)
+try:
+    control.ask(entry, "hello")
+except MountError as error:
+    print(is_ours(entry), error)
+"""
+
+
+def test_mount_of_somebody_else(tmp_path: Path) -> None:
+    """Who has not mounted it is told who can ask, and is not shown it unasked."""
+    (tmp_path / "closed").mkdir(mode=0o000)
+    command = [sys.executable, "-c", ASK_AS_NOBODY, str(tmp_path / "closed")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == "False /mnt/vbn: only user 0, who mounted it, and root can ask it\n"
 
 
 def test_answer_that_is_none(entry: MountEntry) -> None:

@@ -19,6 +19,7 @@ from tests.fakes.s3_server import LISTING_REFUSED, FakeS3Server, for_kind, heade
 from tests.fakes.store import Pattern
 from tests.fixtures_mount import Mounts, run_vbnfs, until
 from vbnfs.dataset.store import write_kept
+from vbnfs.mount.mountpoint import find_mount
 
 SESSION = "ecephys_sessions/ecephys_session_1044.nwb"
 SESSION_BYTES = Pattern(3_000_001)
@@ -65,6 +66,14 @@ def test_mount_returns_when_the_tree_can_be_listed(mounts: Mounts, server: FakeS
     assert [request.kind for request in server.requests] == ["list_objects", "get_object", "list_versions"]
 
 
+@pytest.mark.root
+def test_the_kernel_reads_further_ahead(mounts: Mounts, server: FakeS3Server) -> None:
+    """Where the daemon may say so, the kernel reads 512 KiB ahead in files of the mount; 128 KiB are its own."""
+    entry = find_mount(mounts(server.endpoint_url).path)
+    assert entry is not None
+    assert Path(f"/sys/class/bdi/{entry.device}/read_ahead_kb").read_text() == "512\n"
+
+
 def test_daemon_leaves_the_terminal(mounts: Mounts, server: FakeS3Server) -> None:
     """The daemon has a session of its own, stands in /, and holds no descriptor of the caller's terminal."""
     pid = mounts(server.endpoint_url).status()["pid"]
@@ -101,7 +110,7 @@ def mounted_on(directory: Path) -> Path:
 
 
 def test_unusable_mount_points(mounts: Mounts, server: FakeS3Server, tmp_path: Path) -> None:
-    """A missing folder, a file, a folder in or around the cache, and a mounted one are refused with status 2."""
+    """A missing folder, a file, a folder in or around the cache, and a mounted one are refused with status 1."""
     mount = mounts(server.endpoint_url)
     (tmp_path / "file").touch()
     (tmp_path / "cache" / "within").mkdir()
@@ -115,7 +124,7 @@ def test_unusable_mount_points(mounts: Mounts, server: FakeS3Server, tmp_path: P
         mount.path: "already a vbnfs mount",
     }.items():
         done = run_vbnfs("mount", "--endpoint-url", server.endpoint_url, path)
-        assert (done.returncode, told in done.stderr) == (2, True), done.stderr
+        assert (done.returncode, told in done.stderr) == (1, True), done.stderr
 
 
 def test_unusable_cache_and_log(server: FakeS3Server, mounts: Mounts, tmp_path: Path) -> None:
@@ -124,7 +133,7 @@ def test_unusable_cache_and_log(server: FakeS3Server, mounts: Mounts, tmp_path: 
     mountpoint = mounted_on(tmp_path)
     for option in ("--cache-dir", "--log-file"):
         done = run_vbnfs("mount", "--endpoint-url", server.endpoint_url, option, tmp_path / "file" / "x", mountpoint)
-        assert done.returncode == 2
+        assert done.returncode == 1
         assert option in done.stderr
 
 
@@ -170,7 +179,7 @@ def test_cache_that_others_can_write_is_refused(server: FakeS3Server, mounts: Mo
     cache.chmod(0o777)
     command = ["mount", "--endpoint-url", server.endpoint_url, "--cache-dir", cache, mountpoint]
     done = run_vbnfs(*command)
-    assert (done.returncode, "chmod 700" in done.stderr) == (2, True)
+    assert (done.returncode, "chmod 700" in done.stderr) == (1, True)
     cache.chmod(0o700)
     assert run_vbnfs(*command).returncode == 0
     assert run_vbnfs("umount", mountpoint).returncode == 0
@@ -194,13 +203,15 @@ def test_interrupted_while_mounting(server: FakeS3Server, mounts: Mounts, tmp_pa
 
 
 def test_log_file_has_one_line_for_each_event(mounts: Mounts, server: FakeS3Server, tmp_path: Path) -> None:
-    """The log has JSON lines for mounting and unmounting, and none for reads."""
+    """The log has JSON lines for mounting, whole files that were verified and unmounting, and none for reads."""
     mount = mounts(server.endpoint_url)
-    (mount.path / SESSION).read_bytes()
+    for _ in range(3):
+        (mount.path / SESSION).read_bytes()
+    until(lambda: os.getxattr(mount.path / SESSION, "user.vbnfs.verified")[:3] != b"no:")
     mount.umount()
     lines = [json.loads(line) for line in (tmp_path / "vbnfs.log").read_text().splitlines()]
-    assert [line["event"] for line in lines] == ["mounted", "unmounted"]
-    assert {line["mountpoint"] for line in lines} == {str(mount.path)}
+    assert [line["event"] for line in lines] == ["mounted", "file verified", "unmounted"]
+    assert [line["mountpoint"] for line in lines[::2]] == [str(mount.path)] * 2
 
 
 # Ending

@@ -1,13 +1,16 @@
 """Mount points, as mountinfo tells them, and the programs that take them away."""
 
 import os
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vbnfs.errors import MountError, UsageError
+from vbnfs.errors import MountError
 from vbnfs.mount.mountpoint import (
     MountEntry,
     absolute,
@@ -51,7 +54,7 @@ def test_absolute_follows_links(tmp_path: Path) -> None:
     assert absolute(tmp_path / "link" / "mnt") == Path("/nowhere")
     assert absolute(tmp_path / "link" / "other") == tmp_path / "real" / "other"
     (tmp_path / "circle").symlink_to("circle")
-    with pytest.raises(UsageError, match="too many links"):
+    with pytest.raises(MountError, match="too many links"):
         absolute(tmp_path / "circle")
     assert absolute(tmp_path / "link" / ".." / "mnt") == tmp_path / "mnt"
 
@@ -59,17 +62,63 @@ def test_absolute_follows_links(tmp_path: Path) -> None:
 def test_check_says_what_is_wrong(tmp_path: Path) -> None:
     """A mount point must be a folder that is neither in the cache folder nor around it."""
     mountpoint, cache = tmp_path / "mnt", tmp_path / "cache"
-    with pytest.raises(UsageError, match="mkdir -p"):
+    with pytest.raises(MountError, match="mkdir -p"):
         check_mountpoint(mountpoint, cache_dir=cache)
     mountpoint.touch()
-    with pytest.raises(UsageError, match="not a folder"):
+    with pytest.raises(MountError, match="not a folder"):
         check_mountpoint(mountpoint, cache_dir=cache)
     mountpoint.unlink()
     mountpoint.mkdir()
     check_mountpoint(mountpoint, cache_dir=cache)
     for cache_dir in (mountpoint, mountpoint / "cache", tmp_path):
-        with pytest.raises(UsageError, match="must not lie in one another"):
+        with pytest.raises(MountError, match="must not lie in one another"):
             check_mountpoint(mountpoint, cache_dir=cache_dir)
+
+
+AS_NOBODY = """
+import os, sys
+from pathlib import Path
+from vbnfs.errors import MountError
+from vbnfs.mount.mountpoint import check_empty, check_mountpoint, make_mountpoint
+cache, *folders = map(Path, sys.argv[1:])
+if os.geteuid() == 0:
+    os.setgroups([])
+    os.setresuid(65534, 65534, 65534)
+for folder in folders:
+    for check in (make_mountpoint, lambda path: check_mountpoint(path, cache_dir=cache), check_empty):
+        try:
+            check(folder)
+        except MountError as error:
+            print(error)
+"""
+
+
+def test_folders_of_somebody_else() -> None:
+    """An ordinary user is told which folders will do, of one that they may not see, write or list."""
+    with tempfile.TemporaryDirectory() as name_of_place:  # pytest's own are closed to others
+        place = Path(name_of_place)
+        place.chmod(0o755)
+        for name, mode in (("hidden", 0o000), ("roots", 0o555), ("unlisted", 0o333), ("full", 0o777)):
+            (place / name).mkdir(mode=mode)
+            (place / name).chmod(mode)
+        (place / "full" / "file").touch()
+        folders = [place / name for name in ("hidden/x", "roots/x", "roots", "unlisted", "full")]
+        command = [sys.executable, "-c", AS_NOBODY, "/nowhere", *map(str, folders)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        (place / "hidden").chmod(0o700)  # for whoever tidies up
+        mine = "mount on an empty folder of your own, such as ~/vbn"
+        refused = f"Permission denied; {mine}"
+        assert done.stdout.replace(str(place), "").splitlines() == [
+            f"/hidden/x: cannot be made: {refused}",
+            f"/hidden/x: {refused}",
+            f"/hidden/x: {refused}",
+            f"/roots/x: cannot be made: {refused}",
+            "/roots/x: no such folder; make it with 'mkdir -p'",
+            f"/roots/x: No such file or directory; {mine}",
+            f"/roots: only who may write a folder, or root, can mount on it; {mine}",
+            f"/unlisted: {refused}",
+            "/full: not empty, and a mount would hide what is there; name an empty folder, or add -o nonempty",
+        ]
 
 
 def test_unmounting_what_is_no_mount(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def test_the_command_line_wins(settings: Path, tmp_path: Path) -> None:
     """A folder on the command line takes the place of the file's, and is not made."""
     other = tmp_path / "other"
     done = run_vbnfs("mount", "--config", settings, other)
-    assert (done.returncode, "mkdir -p" in done.stderr) == (2, True)
+    assert (done.returncode, "mkdir -p" in done.stderr) == (1, True)
     other.mkdir()
     assert run_vbnfs("mount", "--config", settings, other).returncode == 0
     assert not (tmp_path / "new").exists()
@@ -59,4 +59,4 @@ def test_a_folder_that_cannot_be_made(settings: Path, tmp_path: Path) -> None:
     """A folder below a file is told of."""
     (tmp_path / "new").touch()
     done = run_vbnfs("mount", "--config", settings)
-    assert (done.returncode, "/new/mnt: cannot be made: Not a directory" in done.stderr) == (2, True)
+    assert (done.returncode, "/new/mnt: cannot be made: Not a directory" in done.stderr) == (1, True)

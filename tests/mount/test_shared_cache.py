@@ -1,5 +1,6 @@
 """Eight daemons on one cache directory: one fetches for all; one is killed, one evicts; no byte is wrong."""
 
+import errno
 import hashlib
 import os
 import random
@@ -7,12 +8,14 @@ import signal
 import subprocess
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.fakes.dataset import FakeDataset
+from tests.fakes.faults import Damaged
 from tests.fakes.s3_server import FakeS3Server
-from tests.fixtures_mount import Mount, Mounts, until
+from tests.fixtures_mount import Mount, Mounts, run_vbnfs, until
 from vbnfs.storage.segment import BLOCK_BYTES
 
 DAEMONS = 8
@@ -75,3 +78,52 @@ def test_one_is_killed_and_one_evicts(mounts: Mounts, server: FakeS3Server) -> N
     assert sums[0] in ([], [SUM])
     until(lambda: tiny.status()["metrics"]["evicted_segments"] > 0)
     assert begin_reading(victim.mount()).communicate()[0].split()[0] == SUM
+
+
+def verified(mount: Mount) -> str:
+    return os.getxattr(mount.path / SESSION, "user.vbnfs.verified").decode()
+
+
+def test_what_one_has_verified_the_others_know(mounts: Mounts, server: FakeS3Server) -> None:
+    """One reads and hashes a file; the other says the same of it, with the same time, and does not hash it again."""
+    one, other = (mounts(server.endpoint_url, name=name) for name in ("one", "other"))
+    assert verified(other) == "no: not complete"
+    assert begin_reading(one).communicate()[0].split()[0] == SUM
+    until(lambda: verified(one).startswith(f"blake2b:{SUM[:16]} "))
+    assert verified(other) == verified(one)
+    assert begin_reading(other).communicate()[0].split()[0] == SUM
+    metrics = other.status()["metrics"]
+    assert (metrics["verified_files"], metrics["range_requests"]) == (0, 0)
+
+
+def test_what_one_finds_wrong_no_other_serves(mounts: Mounts, server: FakeS3Server, tmp_path: Path) -> None:
+    """A mismatch that one finds: the blocks are gone, and the other, which had read it, refuses it without a request.
+
+    Also what its kernel had in memory. When the one finds the file good again, the other serves it.
+    """
+    damage = Damaged(SESSION, at=1_000_000, times=1_000)
+    server.behaviours.append(damage)
+    one, other = (mounts(server.endpoint_url, name=name) for name in ("one", "other"))
+    with open(other.path / SESSION, "rb") as file:
+        assert file.read(4096) == DATA[:4096]  # nobody can know yet
+        begin_reading(one).communicate()
+        until(lambda: one.status()["metrics"]["mismatched_files"] == 2)  # also when fetched anew
+        until(lambda: "mismatch" in verified(other))
+        assert verified(other) == verified(one)
+        asked = other.range_requests()
+        until(lambda: is_refused(file.fileno()))
+    assert other.range_requests() == asked
+    assert list((tmp_path / "cache" / "blocks-v1").rglob("*.0")) == []
+    assert "S3 has other bytes" in str(other.status()["last_error"])
+    damage.times = 0
+    assert run_vbnfs("verify", "--fetch", one.path / SESSION).returncode == 0
+    until(lambda: verified(other).startswith("blake2b:"))
+    assert begin_reading(other).communicate()[0].split()[0] == SUM
+
+
+def is_refused(descriptor: int) -> bool:
+    try:
+        os.pread(descriptor, 4096, 0)
+    except OSError as error:
+        return error.errno == errno.EIO
+    return False

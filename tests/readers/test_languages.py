@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from tests.fixtures_mount import Mount
-from tests.readers.recipes import run_as_user
+from tests.readers.recipes import run_as_user, sections
 from tests.readers.truth import Truth
 
 pytestmark = pytest.mark.slow
@@ -37,14 +37,25 @@ write.csv(read.csv(arguments[1]), "by-r.csv", row.names = FALSE, na = "")
 fwrite(fread(arguments[1]), "by-data.table.csv")
 """
 OCTAVE_ARRAY = """
-data = load("-hdf5", argv(){1}, "stimulus");
-images = struct2cell(struct2cell(data.stimulus.templates){1});
 file = fopen("values", "w");
-for i = 1:numel(images)
-  fwrite(file, images{i}, "double");
-end
+fwrite(file, {kind}(argv(){{1}}, argv(){{2}}), "double");
 fclose(file);
 """
+OCTAVE_TEXTS = """
+printf("%s\\n", texts(argv(){1}, argv(){2}){:});
+"""
+OCTAVE_LOADS = """
+copy = tempname();
+system(sprintf("h5copy -i %s -s %s -o %s -d value", argv(){:}, copy));
+try
+  value = load("-hdf5", copy).value;
+  disp("read");
+catch
+  disp("not read");
+end
+delete(copy);
+"""
+SHOWN = "intervals/Natural_Images_Lum_Matched_set_ophys_G_2019_presentations"
 OCTAVE_TABLE = """
 file = fopen("values", "w");
 fwrite(file, csvread(argv(){1}, 1, 0)', "double");
@@ -118,20 +129,63 @@ def test_r_reads_tables(stem: str, mount: Mount, truth: Truth, tmp_path: Path) -
         pd.testing.assert_frame_equal(read, wanted, check_dtype=False, rtol=1e-14)
 
 
-def test_octave_reads_arrays(mount: Mount, truth: Truth, tmp_path: Path) -> None:
-    """Octave's own reader reads all images that were shown."""
-    (tmp_path / "read.m").write_text(OCTAVE_ARRAY)
-    program = ("octave", "--norc", "--no-gui", "--quiet", "read.m", mount.path / truth.session_path)
-    run_as_user(*program, home=tmp_path, folder=tmp_path, is_noisy=True)
-    images = truth.images()
-    assert np.array_equal(values(tmp_path), np.concatenate([images[name].ravel() for name in sorted(images)]))
+def octave(script: str, *arguments: Path | str, folder: Path) -> str:
+    """What a script prints that may use the functions of docs/recipes.md."""
+    [recipe] = (section for section in sections() if section.title == "Octave")
+    functions, _, _ = recipe.blocks[1][1].partition("\npath = ")
+    (folder / "read.m").write_text(functions + script)
+    program = ("octave", "--norc", "--no-gui", "--quiet", "read.m", *arguments)
+    return run_as_user(*program, home=folder, folder=folder, is_noisy=True)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        ("numbers", WAVEFORMS),
+        ("numbers", "units/spike_times"),
+        ("numbers", "processing/running/speed/data"),
+        ("numbers", "processing/running/speed/timestamps"),
+        ("numbers", "acquisition/EyeTracking/eye_tracking/area"),
+        ("numbers", "acquisition/EyeTracking/pupil_tracking/data"),
+        ("numbers", "acquisition/EyeTracking/pupil_tracking/timestamps"),  # a soft link
+        ("truths", "acquisition/EyeTracking/likely_blink/data"),
+        ("numbers", f"{SHOWN}/start_time"),
+        ("numbers", f"{SHOWN}/stop_time"),
+        ("truths", "intervals/trials/hit"),
+        ("numbers", "stimulus/templates/Natural_Images_Lum_Matched_set_ophys_G_2019/data"),  # three dimensions
+    ],
+)
+def test_octave_reads_arrays(kind: str, name: str, mount: Mount, truth: Truth, tmp_path: Path) -> None:
+    """Octave reads whole arrays of numbers and of truth values by the recipe's functions."""
+    octave(OCTAVE_ARRAY.format(kind=kind), mount.path / truth.session_path, name, folder=tmp_path)
+    assert np.array_equal(values(tmp_path), truth.array(name).ravel().astype(float), equal_nan=True)
+
+
+def test_octave_reads_texts(mount: Mount, truth: Truth, tmp_path: Path) -> None:
+    """Octave reads the names of all images in the order in which they were shown."""
+    name = f"{SHOWN}/image_name"
+    told = octave(OCTAVE_TEXTS, mount.path / truth.session_path, name, folder=tmp_path)
+    assert told.splitlines() == truth.texts(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "outcome"),
+    [
+        (f"{SHOWN}/start_time", "read"),
+        (f"{SHOWN}/image_name", "not read"),  # texts of variable length
+        (f"{SHOWN}/active", "not read"),  # truth values
+        ("general/extracellular_ephys/electrodes/group", "not read"),  # references
+    ],
+)
+def test_what_octave_s_own_reader_reads(name: str, outcome: str, truth: Truth, tmp_path: Path) -> None:
+    """Octave's `load -hdf5` reads numbers, and not what the recipe says that it cannot read: on a local disk."""
+    told = octave(OCTAVE_LOADS, truth.originals[truth.session_path], name, folder=tmp_path)
+    assert told == f"{outcome}\n"
 
 
 def test_octave_reads_tables(mount: Mount, truth: Truth, tmp_path: Path) -> None:
     """Octave's csvread reads every number of the table of units."""
-    (tmp_path / "read.m").write_text(OCTAVE_TABLE)
-    program = ("octave", "--norc", "--no-gui", "--quiet", "read.m", mount.path / "project_metadata" / "units.csv")
-    run_as_user(*program, home=tmp_path, folder=tmp_path, is_noisy=True)
+    octave(OCTAVE_TABLE, mount.path / "project_metadata" / "units.csv", folder=tmp_path)
     read = pd.DataFrame(values(tmp_path).reshape(len(truth.units), -1), columns=truth.units.columns)
     numbers = truth.units.select_dtypes("number").astype(float)
     assert len(numbers.columns) > 30

@@ -6,6 +6,7 @@ import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.fixtures_mount import Mount
@@ -93,10 +94,17 @@ def r(truth: Truth) -> list[str]:
 
 
 def octave(truth: Truth) -> list[str]:
-    """A table; all spike times and the images."""
-    images = truth.images()
-    first = images[min(images)]
-    return [f"{good_units(truth)}\n", f"{all_units(truth)}\n{len(images)} {first.mean():.4f}\n"]
+    """A table; spikes of a unit, speed, open pupils, and the images shown with the first that was another one."""
+    pupil = truth.array("acquisition/EyeTracking/pupil_tracking/area")
+    is_open = ~truth.array("acquisition/EyeTracking/likely_blink/data")
+    assert 0 < is_open.sum() < len(is_open)
+    shown = "intervals/Natural_Images_Lum_Matched_set_ophys_G_2019_presentations"
+    is_change, images = truth.array(f"{shown}/is_change") == 1, truth.texts(f"{shown}/image_name")
+    first = int(is_change.argmax())
+    means = f"{truth.array('processing/running/speed/data').mean():.6f} {np.nanmean(pupil[is_open]):.6e}"
+    change = f"{truth.array(f'{shown}/start_time')[first]:.6f} {images[first]}"
+    session = f"{first_unit(truth)}\n{means}\n{len(images)} {is_change.sum()} {change}\n"
+    return [f"{good_units(truth)}\n", session]
 
 
 def on_values(expect: Callable[[Truth], list[str]]) -> Callable[[Truth, Path, Path], list[str]]:

@@ -47,11 +47,10 @@ class Truth:
             array: npt.NDArray[Any] = file[name][()]
             return array
 
-    def images(self) -> dict[str, npt.NDArray[Any]]:
-        """The images that the session's mouse was shown, by name."""
+    def texts(self, name: str) -> list[str]:
+        """A dataset of texts of the session's file."""
         with h5py.File(self.originals[self.session_path]) as file:
-            [templates] = file["stimulus/templates"].values()
-            return {name: image[()] for name, image in templates.items()}
+            return list(file[name].asstr()[()])
 
     def lfp(self) -> npt.NDArray[np.float32]:
         """The first LFP file's samples, shape (times, channels), in volts."""

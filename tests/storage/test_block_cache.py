@@ -108,16 +108,15 @@ def test_a_range_over_two_segments_is_joined(tmp_path: Path) -> None:
         cache.read_nowait(big, boundary)
 
 
-def test_read_nowait_gives_what_is_in_memory(tmp_path: Path) -> None:
-    """An unopened segment may take time. Of an open one whatever block is in memory is at hand."""
+def test_read_nowait_opens_nothing(tmp_path: Path) -> None:
+    """Opening a segment may take time. Of an open one, a block is at hand, also when it has to be checked first."""
     put_all(make(tmp_path), A, SMALL)
     cache = make(tmp_path)
     with pytest.raises(trio.WouldBlock):
         cache.read_nowait(A, ByteRange(0, 10))
-    cache.read(A, ByteRange(0, 1))
-    assert (
-        cache.read_nowait(A, ByteRange(BLOCK_BYTES + 5, BLOCK_BYTES + 9)) == SMALL[BLOCK_BYTES + 5 : BLOCK_BYTES + 9]
-    )
+    cache.read(A, ByteRange(BLOCK_BYTES, BLOCK_BYTES + 1))
+    part = ByteRange(BLOCK_BYTES - 5, BLOCK_BYTES + 9)
+    assert cache.read_nowait(A, part) == SMALL[part.start : part.stop]
 
 
 def test_cached_and_allocated_bytes(tmp_path: Path) -> None:
@@ -282,6 +281,21 @@ def test_a_full_disk_keeps_nothing_and_is_told_of_once(tmp_path: Path) -> None:
     assert [entry["log_level"] for entry in logs] == ["warning", "info"]
     assert os.strerror(errno.EFBIG) in logs[0]["reason"]
     assert make(tmp_path).read(A, ByteRange(0, len(SMALL))) == SMALL
+
+
+def test_what_is_safe_from_a_power_cut_is_counted(tmp_path: Path) -> None:
+    """What was put is safe after a flush; what was evicted before it counts no more either, and nothing raises."""
+    metrics = Metrics()
+    cache = make(tmp_path, metrics=metrics)
+    put_all(cache, A, SMALL)
+    assert (metrics.kept_bytes, metrics.flushed_bytes) == (len(SMALL), 0)
+    cache.flush()
+    cache.flush()
+    assert (metrics.kept_bytes, metrics.flushed_bytes) == (len(SMALL), len(SMALL))
+    cache.put(A, 0, SMALL[:BLOCK_BYTES])
+    only_file(tmp_path).unlink()
+    cache.flush()
+    assert metrics.flushed_bytes == metrics.kept_bytes == len(SMALL) + BLOCK_BYTES
 
 
 # Many at once

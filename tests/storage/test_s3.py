@@ -40,6 +40,7 @@ from vbnfs.errors import (
     AccessDeniedError,
     BadReplyError,
     BusyError,
+    NoBucketError,
     ObjectGoneError,
     StorageError,
     TransportError,
@@ -173,7 +174,7 @@ async def wait_until(server: FakeS3Server, condition: Callable[[FakeS3Server], b
         (403, "AccessDenied", AccessDeniedError),
         (404, "NoSuchKey", ObjectGoneError),
         (404, "NoSuchVersion", ObjectGoneError),
-        (404, "NoSuchBucket", ObjectGoneError),
+        (404, "NoSuchBucket", NoBucketError),
         (405, "MethodNotAllowed", BadReplyError),
         (408, "RequestTimeout", BusyError),
         (410, "Gone", ObjectGoneError),
@@ -195,8 +196,9 @@ async def test_a_status_becomes_an_error(
     for kind in KINDS:
         with pytest.raises(StorageError, match=f"HTTP {status}") as caught:
             await ask(client, kind)
-        # The reply to HEAD has no body that would tell the one 400 from the other.
-        assert type(caught.value) is (ObjectGoneError if (kind, status) == ("head", 400) else expected)
+        # The reply to HEAD has no body that would tell the one 400, or the one 404, from the other.
+        is_vague = kind == "head" and (status == 400 or expected is NoBucketError)
+        assert type(caught.value) is (ObjectGoneError if is_vague else expected)
 
 
 @pytest.mark.parametrize("kind", ["get_range", "head"])
@@ -222,8 +224,9 @@ async def test_an_invalid_argument_is_no_missing_object(server: FakeS3Server, cl
 async def test_a_missing_bucket_names_the_remedy(server: FakeS3Server) -> None:
     """The bucket's name may be mistyped: the message says which settings to check."""
     async with open_client(server.endpoint_url, bucket="other-bucket") as client:
-        with pytest.raises(ObjectGoneError, match=r"NoSuchBucket.*--bucket"):
+        with pytest.raises(NoBucketError, match="NoSuchBucket") as caught:
             await client.list_objects("")
+    assert "--bucket" in told(caught.value)
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
@@ -555,15 +558,17 @@ async def test_what_receive_raises_comes_out_as_it_is(
 
 
 async def test_a_refused_connection_names_the_server() -> None:
-    """Nobody listens: the message says where, and why."""
+    """Nobody listens: the message says where, once, and why, and no more."""
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         endpoint_url = f"http://127.0.0.1:{bound.getsockname()[1]}"
         async with open_client(endpoint_url) as client:
             with pytest.raises(TransportError, match="Connection refused") as caught:
                 await client.head(VERSION)
-    assert endpoint_url in str(caught.value)
-    assert KEY in str(caught.value)
+    told = str(caught.value)
+    assert endpoint_url in told
+    assert told.count(endpoint_url.rpartition(":")[2]) == 1
+    assert len(told) < 120
 
 
 # Time

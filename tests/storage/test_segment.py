@@ -31,7 +31,6 @@ from vbnfs.storage.segment import (
 IDENTITY = "ab12.0"
 DATA = random.Random(1).randbytes(2 * BLOCK_BYTES + 1000)
 WHOLE = ByteRange(0, len(DATA))
-SCRATCH = bytearray(BLOCK_BYTES)
 RECORD_BYTES = 16
 
 
@@ -522,33 +521,16 @@ def test_a_disk_that_fails_is_a_miss_for_verified_blocks(tmp_path: Path) -> None
     assert segment.read(ByteRange(0, 10)) is None
 
 
-def test_only_blocks_that_match_are_at_hand(tmp_path: Path) -> None:
-    """A block in memory is checked on the spot; one that is missing or damaged is not at hand, and reading tells why."""
-    segment = filled(tmp_path / "segment")
-    with segment.path.open("r+b") as file:
-        file.seek(TABLE_BYTES + BLOCK_BYTES)
-        file.write(bytes([DATA[BLOCK_BYTES] ^ 1]))
-    assert segment.is_at_hand(block(0), SCRATCH)
-    assert not segment.is_at_hand(block(1), SCRATCH)
-    assert not segment.is_at_hand(ByteRange(0, BLOCK_BYTES + 1), SCRATCH)
-    with pytest.raises(DamagedBlockError):
-        segment.read(block(1))
-    assert not segment.is_at_hand(block(1), SCRATCH)
-
-
-def test_where_the_kernel_cannot_tell_a_first_check_is_left_to_a_thread(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A file system without RWF_NOWAIT could wait for the disk."""
-
-    def refuse(*_: object) -> int:
-        raise OSError(errno.EOPNOTSUPP, "no such flag")
-
-    segment = filled(tmp_path / "segment")
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "preadv", refuse)
-        assert not segment.is_at_hand(block(0), SCRATCH)
-    assert segment.is_at_hand(block(0), SCRATCH)
+def test_few_blocks_are_checked_at_once(tmp_path: Path) -> None:
+    """In memory, the blocks of a read of 1 MiB are at hand before their first check; of more, only checked ones."""
+    path, blocks = tmp_path / "segment", 8
+    segment = Segment.create(path, identity=IDENTITY, data_bytes=blocks * BLOCK_BYTES)
+    for index in range(blocks):
+        segment.write(index, bytes(BLOCK_BYTES))
+    assert segment.is_at_hand(ByteRange(1, (1 << 20) + 1))
+    assert not segment.is_at_hand(ByteRange(0, blocks * BLOCK_BYTES))
+    segment.read(ByteRange(0, 3 * BLOCK_BYTES))
+    assert segment.is_at_hand(ByteRange(0, blocks * BLOCK_BYTES))
 
 
 def test_what_is_not_in_memory_is_not_at_hand(tmp_path: Path) -> None:
@@ -559,7 +541,7 @@ def test_what_is_not_in_memory_is_not_at_hand(tmp_path: Path) -> None:
         os.fsync(file.fileno())
         told = []
         for ask in (
-            lambda: segment.is_at_hand(ByteRange(0, 1), SCRATCH),
+            lambda: segment.is_at_hand(ByteRange(0, 1)),
             lambda: reads_without_waiting(file.fileno(), TABLE_BYTES),
         ):
             # Each asks of dropped pages: the question alone can make the kernel read ahead.

@@ -20,6 +20,7 @@ USER = "somebody"
 USER_ID = 4711
 _PACKAGES = "systemd,systemd-sysv,dbus,libpam-systemd,fuse3,python3"
 _TIMEOUT_SECONDS = 120
+_UMASK = 0o022  # whatever that of the tests is: everybody in there is to reach its folders
 _BOOT = r"""
 set -eu
 lower=$1 work=$2; shift 2
@@ -82,7 +83,7 @@ def make_root(folder: Path) -> Path:
     wanted = ["apt-get", "indextargets", "--format", "$(SITE)", f"Codename: {codename}", "Created-By: Packages"]
     mirror = subprocess.run(wanted, capture_output=True, text=True, check=True).stdout.splitlines()[0]
     make = ["debootstrap", "--variant=minbase", f"--include={_PACKAGES}", codename, str(folder), mirror]
-    done = subprocess.run(make, capture_output=True, text=True, check=False, timeout=900)
+    done = subprocess.run(make, capture_output=True, text=True, check=False, timeout=900, umask=_UMASK)
     assert done.returncode == 0, done.stdout + done.stderr
     return folder
 
@@ -104,8 +105,15 @@ class Guest:
             stdin=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
+            umask=_UMASK,
         )
-        until(self._has_booted, seconds=60)
+        try:
+            until(self._has_booted, seconds=60)
+        except BaseException:
+            if self._process.poll() is None:
+                print(self.run("journalctl", "--no-pager", "-n50").stdout)
+            self._end()
+            raise
         return self
 
     def _has_booted(self) -> bool:
@@ -116,8 +124,12 @@ class Guest:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        os.kill(self._first_process(), signal.SIGKILL)  # and with it every process of the guest
-        self._process.communicate()
+        self._end()
+
+    def _end(self) -> None:
+        if self._process.poll() is None:
+            os.kill(self._first_process(), signal.SIGKILL)  # and with it every process of the guest
+            self._process.communicate()
 
     def _first_process(self) -> int:
         children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()

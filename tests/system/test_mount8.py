@@ -115,6 +115,16 @@ def test_unknown_options(namespace: Namespace, options: str) -> None:
     assert namespace.told("df", "--output=size", VBN).split()[-1] == str(3 << 20)
 
 
+def test_dropping_privileges(namespace: Namespace, options: str) -> None:
+    """`drop_privileges` is refused with what to use instead, by mount(8) as well as by mount.fuse3."""
+    helper = namespace.told("readlink", "/sbin/mount.vbnfs").strip()
+    by_mount8 = namespace.run("mount", "-t", "vbnfs", PROJECT, VBN, "-o", f"drop_privileges,{options}")
+    assert namespace.mounts() == []
+    by_fuse3 = namespace.run("/sbin/mount.fuse3", f"{helper}#{PROJECT}", VBN, "-o", f"drop_privileges,{options}")
+    for done in (by_mount8, by_fuse3):
+        assert (done.returncode, "use setuid=USER" in done.stderr) == (1, True), done.stderr
+
+
 def test_failures(namespace: Namespace, options: str) -> None:
     """What keeps a mount from being made is told in one line with mount(8)'s status 32; a wrong source is usage."""
     for source, folder, more, status, told in (
@@ -131,15 +141,16 @@ def test_failures(namespace: Namespace, options: str) -> None:
 
 
 def test_a_second_mount_on_the_same_folder(namespace: Namespace, options: str) -> None:
-    """A folder that has the mount is refused with status 32, and `-o remount` stacks nothing either."""
+    """A folder that has the mount is refused with status 32; `-o remount`, of the folder alone too, stacks none."""
     command = ["mount", "-t", "vbnfs", PROJECT, VBN, "-o"]
     done = namespace.run(*command, f"remount,{options}")
     assert (done.returncode, "not mounted" in done.stderr) == (32, True)
     namespace.told(*command, options)
     done = namespace.run(*command, options)
     assert (done.returncode, "already a vbnfs mount" in done.stderr) == (32, True)
-    done = namespace.run(*command, f"remount,rw,{options}")
-    assert (done.returncode, "stays mounted as it is" in done.stderr) == (0, True)
+    for remount in ([*command, f"remount,rw,{options}"], ["mount", "-o", "remount", VBN]):
+        done = namespace.run(*remount)
+        assert (done.returncode, "stays mounted as it is" in done.stderr) == (0, True), done.stderr
     assert namespace.mounts() == [VBN]
     assert namespace.told("cat", f"{VBN}/project_metadata/units.csv")
 

@@ -5,13 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vbnfs.config import Config, load_config
-from vbnfs.dataset.catalog import KEPT_FORMAT
-from vbnfs.dataset.store import remove_abandoned
 from vbnfs.errors import UsageError
 from vbnfs.metrics import Metrics
 from vbnfs.mount.background import prepare_cache_directory
 from vbnfs.storage.block_cache import FORMAT
 from vbnfs.storage.eviction import Evictor, scan
+from vbnfs.storage.private import keep_others_out
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +25,12 @@ class Cleaned:
 
 
 def clean(config: Config) -> Cleaned:
-    """Evict down to the limit. Raises `UsageError` for a folder that is not ours; one that is not there is clean."""
+    """Evict down to the limit. Raises `CacheError` for a folder that is not ours; one that is not there is clean."""
     limit_bytes = config.cache_size_bytes
     if not config.cache_dir.exists():
         return Cleaned(config.cache_dir, 0, limit_bytes, 0, 0)
+    keep_others_out()
     prepare_cache_directory(config.cache_dir)
-    remove_abandoned(config.cache_dir / KEPT_FORMAT)
     directory, metrics = config.cache_dir / FORMAT, Metrics()
     before = sum(file.allocated_bytes for file in scan(directory))
     evictor = Evictor(directory, limit_bytes=limit_bytes, metrics=metrics)

@@ -15,10 +15,10 @@ import trio
 from vbnfs.config import Config
 from vbnfs.dataset.catalog import Catalog, Release
 from vbnfs.dataset.manifest import DataFile, Manifest
-from vbnfs.errors import BadReplyError, TransportError, the_reason
+from vbnfs.errors import BadReplyError, OfflineError, the_reason
 from vbnfs.metrics import Metrics
 from vbnfs.mount.background import prepare_cache_directory
-from vbnfs.mount.daemon import make_catalog, make_client, make_neighbours, scope_of
+from vbnfs.mount.clients import make_catalog, make_client, make_neighbours, scope_of
 from vbnfs.objects import Content, ObjectClient
 from vbnfs.reading.block_source import BlockSource
 from vbnfs.reading.file_reader import FileReader
@@ -26,6 +26,7 @@ from vbnfs.reading.memory import Memory
 from vbnfs.reading.prefetch import Prefetcher
 from vbnfs.storage.block_cache import BlockCache
 from vbnfs.storage.eviction import Evictor
+from vbnfs.storage.private import keep_others_out
 from vbnfs.storage.retry import RetryingClient
 from vbnfs.storage.verdicts import Verdicts
 
@@ -80,12 +81,13 @@ def look_at(config: Config, work: Callable[[Dataset], Awaitable[T]], *, warn: Ca
         async with make_client(config, metrics) as s3:
             catalog = make_catalog(config, s3)
             release = await catalog.load()
-            for problem in _problems(release):
+            for problem in _problems(release, is_offline_wanted=config.offline):
                 warn(problem)
             client = RetryingClient(s3, seconds=config.io_timeout_seconds, attempts=_ATTEMPTS)
             cache = BlockCache(config.cache_dir, scope=scope_of(config.endpoint_url), metrics=metrics)
             return await work(Dataset(config, client, catalog, release, cache, metrics))
 
+    keep_others_out()
     prepare_cache_directory(config.cache_dir)
     try:
         return trio.run(load_and_work)
@@ -93,8 +95,10 @@ def look_at(config: Config, work: Callable[[Dataset], Awaitable[T]], *, warn: Ca
         raise the_reason(group) from None
 
 
-def _problems(release: Release) -> list[str]:
-    offline = ["the bucket cannot be reached; this is what is kept from before"] if release.is_offline else []
+def _problems(release: Release, *, is_offline_wanted: bool) -> list[str]:
+    """What a user is to know. That nobody was asked is no news where it was asked for."""
+    is_news = release.is_offline and not is_offline_wanted
+    offline = ["the bucket cannot be reached; this is what is kept from before"] if is_news else []
     return [*offline, *release.problems]
 
 
@@ -136,7 +140,7 @@ async def _content(dataset: Dataset, file: DataFile) -> Content:
     if dataset.release.is_offline:
         [content] = dataset.contents([file]).values()
         if content is None or dataset.cache.cached_bytes(content) < content.size_bytes:
-            raise TransportError(f"{file.version}: not cached, and the bucket cannot be reached")
+            raise OfflineError(f"{file.version}: not cached, and the bucket is not reached")
         return content
     attributes = await dataset.catalog.attributes_of(file.version)
     return Content(file.content_id(dataset.config.bucket), attributes.size_bytes, file.version)

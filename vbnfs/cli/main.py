@@ -1,9 +1,11 @@
 """The command line: all commands, and how each of them ends.
 
-Results go to standard output, everything else to standard error. Exit status: 0 done; 1 it could not be done, the
-message says why; 2 wrong usage.
+Results go to standard output, everything else to standard error. Exit status: 0 done; 1 understood, but not done, the
+message says why; 2 the command line, a variable or a configuration file is wrong, on this machine and any other
+(`UsageError`). An interrupted command ends with 130.
 """
 
+import errno
 import os
 import sys
 from pathlib import Path
@@ -25,7 +27,7 @@ def main() -> NoReturn:
     except click.exceptions.Exit as done:
         sys.exit(done.exit_code)
     except BrokenPipeError:  # nobody reads on, as in `vbnfs urls | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _let_go_of_output()
         sys.exit(1)  # as click does
     except click.Abort:
         _fail("interrupted", 130)
@@ -36,7 +38,17 @@ def main() -> NoReturn:
         _fail(str(error), 2)
     except VbnfsError as error:
         _fail(told(error), 1)
+    except OSError as error:
+        if error.errno not in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG} or error.filename is not None:
+            raise
+        _let_go_of_output()
+        _fail(f"standard output: {error.strerror}", 1)
     sys.exit(0)
+
+
+def _let_go_of_output() -> None:
+    """What is left in the buffer goes nowhere: Python would complain of it at the end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _fail(message: str, status: int) -> NoReturn:
@@ -48,7 +60,10 @@ def _fail(message: str, status: int) -> NoReturn:
 @click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=EXIT_STATUS)
 @click.version_option(__version__, prog_name="vbnfs")
 def cli() -> None:
-    """A versioned scientific dataset on S3 as a local, read-only file system."""
+    """A versioned scientific dataset on S3 as a local, read-only file system.
+
+    To begin: vbnfs mount ~/vbn, and vbnfs umount ~/vbn at the end.
+    """
 
 
 for _command in (
@@ -63,9 +78,10 @@ for _command in (
 @click.argument("directory", type=Path, required=False)
 @click.option("--keep", is_flag=True, help="Leave the server and the mount running until Ctrl-C.")
 def demo(directory: Path | None, keep: bool) -> None:
-    """Show all of it on a small genuine release, served by a real S3 server on this machine.
+    """Show all of it on a small release on this machine.
 
-    Works in DIRECTORY (default: a temporary folder that is removed at the end).
+    Starts a real S3 server, loads it with a small genuine release (four versions, 370 MB), mounts that and gives a
+    tour. Works in DIRECTORY (default: a temporary folder that is removed at the end).
     """
     try:
         from vbnfs.demo.tour import run_demo  # noqa: PLC0415 - the demo's libraries are an extra

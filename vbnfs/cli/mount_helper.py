@@ -30,6 +30,12 @@ INTERRUPTED: Final = 8
 NOT_MOUNTED: Final = 32
 
 _USAGE: Final = "usage: mount.vbnfs PROJECT FOLDER [-sfnv] [-N NAMESPACE] [-t TYPE] [-o OPTION[,...]]"
+# mount.fuse3 makes the mount itself, and hands over /dev/fuse as the folder: mount.fuse3(8).
+_HANDED_OVER: Final = re.compile(r"/dev/fd/\d+")
+_DROPPING: Final = (
+    "-o drop_privileges: vbnfs makes its mount itself, and takes none over from mount.fuse3; for a daemon that is not"
+    " root use setuid=USER, for one with a single capability 'vbnfs install-units'"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +82,16 @@ def parse_arguments(arguments: Sequence[str]) -> Request:
     if len(words) != 2:
         raise UsageError(_USAGE)
     given = split_mount_options([value for flag, value in flags if flag == "-o"])
+    if "drop_privileges" in given or _HANDED_OVER.fullmatch(words[1]):
+        raise UsageError(_DROPPING)  # with -s, too: nobody is to believe that they were dropped
     own, options = _own_options([option for option in given if option != "rw"])
     letters = {flag for flag, _ in flags}
     known = [option for option in options if is_mount_option(option)]
     return Request(
         project=_project(words[0]),
         folder=Path(words[1]),
-        options=tuple(known if "-s" in letters else options),
+        # For a remount mount(8) brings what the kernel tells of the mount, such as user_id=0.
+        options=tuple(known if "-s" in letters or "remount" in own else options),
         config_file=Path(own["config"]) if "config" in own else None,
         user=own.get("setuid"),
         namespace=dict(flags).get("-N"),

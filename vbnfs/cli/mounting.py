@@ -11,7 +11,7 @@ import click
 
 from vbnfs.cli import render
 from vbnfs.cli.options import EXIT_STATUS, config_of, settings, warn
-from vbnfs.config import SETTING_BY_NAME, Config
+from vbnfs.config import NON_EMPTY, SETTING_BY_NAME, Config, split_mount_options
 from vbnfs.errors import MountError, UsageError
 
 _UMOUNT_SECONDS: Final = 30.0
@@ -19,10 +19,19 @@ _UMOUNT_SECONDS: Final = 30.0
 
 @click.command(epilog=EXIT_STATUS)
 @click.argument("mountpoint", type=Path, required=False)
-@click.option("-o", "mount_options", metavar="OPTION[,...]", multiple=True, help="Options as for mount(8).")
+@click.option(
+    "-o",
+    "mount_options",
+    metavar="OPTION[,...]",
+    multiple=True,
+    help="Options as for mount(8): cache_size=500G, allow_other, nonempty ...",
+)
 @settings("mountpoint")
 def mount(mountpoint: Path | None, mount_options: tuple[str, ...], **options: Any) -> None:
-    """Mount the dataset on the folder MOUNTPOINT, or on the one that the settings name (it is made if need be).
+    """Mount the dataset on a folder.
+
+    MOUNTPOINT is an empty folder, such as ~/vbn. If it is not given, the settings name one ('mountpoint' in the TOML
+    file), which is made if need be.
 
     Returns when the files can be listed. Settings come from the command line, else from -o, else from VBNFS_*
     variables (VBNFS_CACHE_DIR, ...), else from the TOML file (cache_dir = ...), else they have their default.
@@ -35,6 +44,8 @@ def mount(mountpoint: Path | None, mount_options: tuple[str, ...], **options: An
     if mountpoint is None:
         mounts.make_mountpoint(where)
     mounts.check_mountpoint(where, cache_dir=config.cache_dir)
+    if NON_EMPTY not in split_mount_options(mount_options):  # mount(8) and fstab may name any folder
+        mounts.check_empty(where)
 
     def announce(warnings: Iterable[str]) -> None:
         for warning in warnings:
@@ -54,11 +65,14 @@ def _mountpoint_of(config: Config) -> Path:
 
 @click.command(epilog=EXIT_STATUS)
 @click.argument("mountpoint", type=Path, required=False)
-@click.option("--lazy", is_flag=True, help="Detach now, end when no program uses it any more.")
-@click.option("--if-mounted", is_flag=True, help="Where nothing is mounted, all is well.")
+@click.option("--lazy", is_flag=True, help="Detach now; it ends when no program uses it any more.")
+@click.option("--if-mounted", is_flag=True, help="Do nothing, with status 0, where nothing is mounted.")
 @settings(*SETTING_BY_NAME)
 def umount(mountpoint: Path | None, lazy: bool, if_mounted: bool, **options: Any) -> None:
-    """Take the mount on MOUNTPOINT (or where the settings say) away, and return when it and its daemon are gone."""
+    """Take a mount away.
+
+    MOUNTPOINT is its folder, or else the one that the settings name. Returns when the mount and its daemon are gone.
+    """
     from vbnfs.mount import control  # noqa: PLC0415
     from vbnfs.mount import mountpoint as mounts  # noqa: PLC0415
 
@@ -85,14 +99,18 @@ def umount(mountpoint: Path | None, lazy: bool, if_mounted: bool, **options: Any
 @click.argument("mountpoint", type=Path, required=False)
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def status(mountpoint: Path | None, as_json: bool) -> None:
-    """Show the mount on MOUNTPOINT, or all of them."""
+    """Show what is mounted, from where, and what was read.
+
+    MOUNTPOINT is the folder of one mount; without it all of yours are shown, to root everybody's.
+    """
     from vbnfs.mount import control  # noqa: PLC0415
     from vbnfs.mount import mountpoint as mounts  # noqa: PLC0415
 
-    entries = mounts.list_mounts()
-    if mountpoint is not None:
+    if mountpoint is None:
+        entries = [entry for entry in mounts.list_mounts() if mounts.is_ours(entry)]
+    else:
         where = mounts.absolute(mountpoint)
-        entries = [entry for entry in entries if entry.mountpoint == where]
+        entries = [entry for entry in mounts.list_mounts() if entry.mountpoint == where]
         if not entries:
             raise MountError(f"{where}: no vbnfs mount; 'vbnfs status' lists those that there are")
     found: list[dict[str, Any]] = []

@@ -9,7 +9,10 @@ import click
 from vbnfs.cli import render
 from vbnfs.config import SETTINGS, Config, default_config_file, load_config
 
-EXIT_STATUS: Final = "Exit status: 0 done, 1 not done (the message says why), 2 wrong usage."
+EXIT_STATUS: Final = (
+    "Exit status: 0 done, 1 not done (the message says why), 2 wrong usage: the command line, a variable or a"
+    " configuration file is wrong."
+)
 
 
 def settings(*left_out: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -23,14 +26,17 @@ def settings(*left_out: str) -> Callable[[Callable[..., Any]], Callable[..., Any
             )
             command = click.option(setting.option, setting.name, help=setting.help + default, **kind)(command)
         return click.option(
-            "--config", "config_file", metavar="FILE", help=f"TOML file  [default: {default_config_file()}]"
+            "--config",
+            "config_file",
+            metavar="FILE",
+            help=f"TOML file of settings.  [default: {default_config_file()}]",
         )(command)
 
     return decorate
 
 
 def _shown(default: object) -> str:
-    return render.size(default) if isinstance(default, int) and default > 1_000_000 else str(default)
+    return f"{default:g}" if isinstance(default, float) else str(default)
 
 
 def config_of(options: dict[str, Any], mount_options: tuple[str, ...] = ()) -> Config:

@@ -31,7 +31,7 @@ def _look(options: dict[str, Any], work: Callable[..., Awaitable[_T]], *about: A
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @settings("dataset_version", *_ONLY_OF_A_MOUNT)
 def versions(as_json: bool, **options: Any) -> None:
-    """List the dataset's versions."""
+    """List the dataset's versions, and what is cached of each."""
     from vbnfs.cli.versions import list_versions  # noqa: PLC0415
 
     rows = _look(options, list_versions)
@@ -66,11 +66,12 @@ def versions(as_json: bool, **options: Any) -> None:
 @click.option("--no-tables", is_flag=True, help="Compare the manifests only: fetch no tables to look into.")
 @settings("dataset_version", *_ONLY_OF_A_MOUNT)
 def diff(old: str, new: str, style: str, as_json: bool, summary: bool, no_tables: bool, **options: Any) -> None:
-    """Show what changed from the dataset version OLD to NEW: 0.4.0, v0.4.0 or latest.
+    """Show what changed between two dataset versions.
+
+    OLD and NEW are versions: 0.4.0, v0.4.0 or latest. NEW is the latest if it is not given.
 
     Files are changed, renamed, created or deleted, by the manifests' hashes; 'fetch' is what of them is not in the
-    cache yet. Tables (the project's metadata) that changed are fetched and compared by row and column. NEW is the
-    latest version if it is not given.
+    cache yet. Tables (the project's metadata) that changed are fetched and compared by row and column.
     """
     from vbnfs.cli.diff import allensdk_report, make_report  # noqa: PLC0415
     from vbnfs.cli.diff_text import print_report  # noqa: PLC0415
@@ -101,9 +102,10 @@ def _version(text: str) -> str:
 @click.option("--json", "as_json", is_flag=True, help="As JSON, with version_id, file_hash, path and size_bytes.")
 @settings(*_ONLY_OF_A_MOUNT)
 def urls(as_json: bool, **options: Any) -> None:
-    """List the URL of every file of a dataset version, with its versionId, in the manifest's order.
+    """List the URL of every file of a dataset version.
 
-    Each fetches exactly the released bytes, also when the bucket has newer ones: vbnfs urls | xargs -n 1 curl -O
+    In the manifest's order, each with its versionId: it gives exactly the released bytes, also when the bucket has
+    newer ones. vbnfs urls | xargs -n 1 curl -O fetches all. With --endpoint-url the URLs are that server's.
     """
     from vbnfs.cli.urls import list_urls  # noqa: PLC0415
 
@@ -119,7 +121,7 @@ def urls(as_json: bool, **options: Any) -> None:
 @click.argument("paths", metavar="[PATH]...", nargs=-1, type=Path)
 @click.option("--fetch", is_flag=True, help="Fetch what is missing, and what is wrong once more.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
-@settings("foreground", "allow_other", "refresh", "verify")
+@settings("verify", *_ONLY_OF_A_MOUNT)
 def verify(paths: tuple[Path, ...], fetch: bool, as_json: bool, **options: Any) -> None:
     """Hold cached files against the hashes in the manifests.
 

@@ -12,7 +12,7 @@ from vbnfs.cli.clean import clean as clean_cache
 from vbnfs.cli.clean import configurations
 from vbnfs.cli.options import EXIT_STATUS, config_of, settings, warn
 from vbnfs.config import SETTING_BY_NAME
-from vbnfs.errors import UsageError
+from vbnfs.errors import CacheError, UsageError
 from vbnfs.logs import configure_logging
 
 
@@ -25,24 +25,26 @@ from vbnfs.logs import configure_logging
 )
 @settings(*(SETTING_BY_NAME.keys() - {"cache_dir", "cache_size"}))
 def clean(config_folder: Path | None, **options: Any) -> None:
-    """Bring the cache within its size, and remove what dead processes left there.
+    """Bring the cache within its size.
 
-    A mount does that itself; this is for a size that was lowered while nothing is mounted.
+    Also removes what dead processes left there. A mount does that itself; this is for a size that was lowered while
+    nothing is mounted.
     """
     configure_logging(sys.stderr, level="error", as_json=False)  # what matters is told below
-    problems: list[str] = []
+    problems: list[UsageError | CacheError] = []
     for config in configurations(config_folder) if config_folder else [config_of(options)]:
         try:
             if isinstance(config, UsageError):
                 raise config
             done = clean_cache(config)
-        except UsageError as error:
-            problems.append(str(error))
+        except (UsageError, CacheError) as error:
+            problems.append(error)
         else:
             usage, limit, freed = map(render.size, (done.usage_bytes, done.limit_bytes, done.freed_bytes))
             click.echo(f"{done.cache_dir}  {usage} of {limit}; {done.deleted_files} files, {freed} freed")
     if problems:
-        raise UsageError("\n".join(problems))
+        is_usage = any(isinstance(problem, UsageError) for problem in problems)
+        raise (UsageError if is_usage else CacheError)("\n".join(map(str, problems)))
 
 
 def _installing(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -66,7 +68,10 @@ def _carry_out(pieces: list[install.Piece], *, remove: bool, then: str) -> None:
 @click.command(epilog=EXIT_STATUS)
 @_installing
 def install_helper(root: Path, remove: bool) -> None:
-    """Let mount(8) and fstab(5) know vbnfs: 'mount -t vbnfs PROJECT FOLDER'."""
+    """Let mount(8) and fstab(5) know vbnfs.
+
+    Then 'mount -t vbnfs PROJECT FOLDER' works, as do lines of fstab: see docs/mounting.md.
+    """
     _carry_out(
         pieces := install.helper_pieces(root),
         remove=remove,
@@ -81,7 +86,11 @@ def install_helper(root: Path, remove: bool) -> None:
 @click.option("--user", is_flag=True, help="Units of a user's own, in ~/.config/systemd/user.")
 @_installing
 def install_units(user: bool, root: Path, remove: bool) -> None:
-    """Install systemd units that mount at boot (or log-in) what a configuration file describes."""
+    """Let systemd mount at boot or at log-in.
+
+    Installs units of which each mounts what a file /etc/vbnfs/NAME.toml (~/.config/vbnfs/NAME.toml with --user)
+    describes: see docs/mounting.md.
+    """
     folder, systemctl = ("~/.config/vbnfs", "systemctl --user") if user else ("/etc/vbnfs", "systemctl")
     steps = [
         f'write {folder}/NAME.toml, with: mountpoint = "/some/folder"',

@@ -6,6 +6,7 @@ from urllib.parse import quote, urlsplit
 
 from vbnfs.cli.dataset import Dataset
 from vbnfs.dataset.manifest import entries_of
+from vbnfs.storage.s3 import object_url
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +25,16 @@ class UrlRow:
 
 
 async def list_urls(dataset: Dataset) -> list[UrlRow]:
-    """The files of the configured version, or of the newest, in the manifest's order."""
-    manifest = dataset.manifest(dataset.config.dataset_version)
+    """The files of the configured version, or of the newest, in the manifest's order.
+
+    Where the settings name a server (`endpoint_url`), the URLs are that server's.
+    """
+    config = dataset.config
+    manifest = dataset.manifest(config.dataset_version)
+    base = f"{config.endpoint_url}/{config.bucket}" if config.endpoint_url else None
     return [
         UrlRow(
-            url=fetchable(entry.url, entry.version_id),
+            url=fetchable(entry.url, entry.version_id) if base is None else object_url(base, file.version),
             version_id=entry.version_id,
             file_hash=file.file_hash,
             path="/".join(file.path),

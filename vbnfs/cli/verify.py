@@ -4,6 +4,7 @@ It works on the cache directory, which mounts share: whether something is mounte
 paths in a mount, which tell the dataset by themselves. Mounts learn of what is found out within a few seconds.
 """
 
+import os
 import posixpath
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
@@ -17,11 +18,11 @@ import trio
 from vbnfs.config import Config
 from vbnfs.dataset.catalog import Catalog
 from vbnfs.dataset.tree import DataNode, Directory, Node, Symlink, Tree, build_tree
-from vbnfs.errors import MountError, StorageError, UsageError, the_reason
+from vbnfs.errors import DatasetError, MountError, StorageError, the_reason
 from vbnfs.metrics import Metrics
 from vbnfs.mount import control
 from vbnfs.mount.background import prepare_cache_directory
-from vbnfs.mount.daemon import make_catalog, make_client, make_neighbours, scope_of
+from vbnfs.mount.clients import make_catalog, make_client, make_neighbours, scope_of
 from vbnfs.mount.mountpoint import MountEntry, absolute, list_mounts
 from vbnfs.objects import Content, ObjectClient
 from vbnfs.reading.block_source import BlockSource
@@ -29,6 +30,7 @@ from vbnfs.reading.memory import Memory
 from vbnfs.reading.verification import Verifier
 from vbnfs.storage.block_cache import BlockCache
 from vbnfs.storage.eviction import Evictor
+from vbnfs.storage.private import keep_others_out
 from vbnfs.storage.retry import RetryingClient
 from vbnfs.storage.verdicts import Verdicts, is_good, mismatch_text
 
@@ -57,17 +59,22 @@ class Finding:
 def of_mount(config: Config, paths: Sequence[Path]) -> tuple[Config, list[str]]:
     """The settings of the mount in which `paths` lie, and the paths in it; all as they are where there is no mount.
 
-    Raises `UsageError` for paths in different mounts.
+    Raises `MountError` for paths in different mounts, `DatasetError` for one that cannot be in the dataset.
     """
     mounts = list_mounts()
     within = [_within_mount(path, mounts) for path in paths]
     entries = {entry for entry, _ in within}
     if len(entries) > 1:
-        raise UsageError("paths in different mounts, or not all of them in a mount: verify them one after the other")
+        raise MountError("paths in different mounts, or not all of them in a mount: verify them one after the other")
     entry = entries.pop() if entries else None
     if entry is None:
+        for path in paths:
+            _check_is_of_dataset(path)
         return config, [path.as_posix() for path in paths]
     told = control.ask(entry, "status")
+    for path in paths:
+        if not os.path.lexists(path):
+            raise DatasetError(f"{path}: no such file or folder; 'ls {path.parent}' lists those that there are")
     names = ("bucket", "project", "endpoint_url")
     config = replace(config, cache_dir=Path(told["cache_dir"]), **{name: told[name] for name in names})
     return replace(config, dataset_version=told["default_version"]), [inner for _, inner in within]
@@ -79,6 +86,15 @@ def _within_mount(path: Path, mounts: Iterable[MountEntry]) -> tuple[MountEntry 
         if where.is_relative_to(entry.mountpoint):
             return entry, where.relative_to(entry.mountpoint).as_posix()
     return None, path.as_posix()
+
+
+def _check_is_of_dataset(path: Path) -> None:
+    """Of what is not in a mount, only a path below the dataset's own root can be looked for. Asks nobody."""
+    if path.is_absolute() or ".." in path.parts:
+        raise DatasetError(
+            f"{path}: not in a vbnfs mount ('vbnfs status' lists those that there are); name a path in one, or in the"
+            " dataset without a slash before it, or a dataset version"
+        )
 
 
 def run(config: Config, paths: Sequence[str], *, fetch: bool, tell: Callable[[Finding], None]) -> list[Finding]:
@@ -94,8 +110,9 @@ async def verify(
 ) -> list[Finding]:
     """Verify the files at `paths` of the tree (or all of a version, by its name); without any, all that is complete.
 
-    Raises a `StorageError` if it cannot be found out what there is, `UsageError` for a path that is not there.
+    Raises a `StorageError` if it cannot be found out what there is, `DatasetError` for a path that is not there.
     """
+    keep_others_out()
     prepare_cache_directory(config.cache_dir)
     metrics, findings = Metrics(), list[Finding]()
     async with make_client(config, metrics) as s3:
@@ -192,7 +209,7 @@ def _node_at(tree: Tree, path: str) -> Node:
         node = _walk(tree, parts)
         if node is not None:
             return node
-    raise UsageError(f"{path}: not in the dataset; name a path in it or in a mount, or a dataset version")
+    raise DatasetError(f"{path}: not in the dataset; name a path in it or in a mount, or a dataset version")
 
 
 def _parts(path: str) -> list[str]:

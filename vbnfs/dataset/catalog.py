@@ -117,7 +117,7 @@ class Catalog:
             listed = kept if is_fresh else await self._list_manifests()
         except StorageError as error:
             if not kept:
-                raise type(error)(f"{error}; and nothing is kept of it in {self._directory}") from error
+                raise type(error)(f"{error}, and nothing is kept of the dataset") from error
             listed, is_offline = kept, True
             if not self._was_offline:
                 log.warning("bucket cannot be reached; going on with what is kept", reason=str(error))

@@ -10,15 +10,14 @@ append to it at the same time; a line that is damaged or torn counts as absent.
 
 import hashlib
 import os
-import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from vbnfs.temporary import make_temporary, remove_abandoned
+
 _TEMPORARY_SUFFIX: Final = ".new"
-_ABANDONED_SECONDS: Final = 3600.0
 
 
 def read_kept(path: Path) -> bytes | None:
@@ -33,25 +32,24 @@ def read_kept(path: Path) -> bytes | None:
 def write_kept(path: Path, data: bytes) -> None:
     """Replace the file at `path`. Raises `OSError`; the old file then still stands."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(prefix=".", suffix=_TEMPORARY_SUFFIX, dir=path.parent)
+    descriptor, temporary = make_temporary(path.parent, prefix=".", suffix=_TEMPORARY_SUFFIX)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(_digest(data) + b"\n" + data)
             file.flush()
             os.fsync(file.fileno())
-        Path(temporary).replace(path)
+            temporary.replace(path)
     except BaseException:
         with suppress(OSError):
-            Path(temporary).unlink()
+            temporary.unlink()
         raise
 
 
-def remove_abandoned(directory: Path) -> None:
+def remove_leftovers(directory: Path) -> None:
     """Delete the temporary files below `directory` that a `write_kept` left when its process or machine died."""
     for path in directory.rglob(f".*{_TEMPORARY_SUFFIX}"):
         with suppress(OSError):  # renamed meanwhile
-            if time.time() - path.lstat().st_mtime > _ABANDONED_SECONDS:
-                path.unlink()
+            remove_abandoned(path)
 
 
 def read_kept_lines(path: Path) -> Iterator[bytes]:

@@ -8,7 +8,7 @@ from typing import Self
 
 @dataclass(frozen=True, slots=True)
 class ReleaseScale:
-    """Counts, durations and shapes of a release; the defaults make about 200 MB of files.
+    """Counts, durations and shapes of a release; the defaults make about 190 MB of files for a dataset version.
 
     Sessions have `probes` and `probes - 1` probes (at least one) in turn. `behavior_sessions` is the number of
     behavior-only files in each dataset version that has any. `template_shape` is the (height, width) in pixels of a

@@ -7,6 +7,7 @@ next demo begins where this one ended.
 
 import hashlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +16,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import Any, Final
 
 import h5py
 import pandas as pd
@@ -24,11 +26,12 @@ from vbnfs.demo.release import make_release
 from vbnfs.demo.scale import ReleaseScale
 from vbnfs.demo.server import SeaweedServer
 from vbnfs.demo.upload import BUCKET, upload
-from vbnfs.errors import MountError, UsageError
+from vbnfs.errors import DemoError, MountError
 from vbnfs.mount import control
 from vbnfs.mount.mountpoint import find_mount
 
-_LOADED = "release-is-loaded"  # a file that stands in the demo's folder once the server has everything
+_ENDING: Final = (signal.SIGINT, signal.SIGTERM)
+_LOADED: Final = "release-is-loaded"  # a file that stands in the demo's folder once the server has everything
 
 
 def run_demo(directory: Path | None, *, keep: bool, scale: ReleaseScale | None = None) -> None:
@@ -36,8 +39,8 @@ def run_demo(directory: Path | None, *, keep: bool, scale: ReleaseScale | None =
 
     `keep` leaves server and mount running until Ctrl-C.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):  # both end it in order, also where a script ignores Ctrl-C
-        signal.signal(number, signal.default_int_handler)
+    for number in _ENDING:
+        signal.signal(number, _end)
     with _workplace(directory) as place, SeaweedServer(place / "s3") as server:
         _say(f"An S3 server (SeaweedFS) runs at {server.endpoint_url}.")
         _load(place, server, scale)
@@ -45,8 +48,14 @@ def run_demo(directory: Path | None, *, keep: bool, scale: ReleaseScale | None =
             _Tour(place).walk()
             if keep:
                 _wait_for_interrupt(place)
-    if directory is not None:
-        print(f"\nThe release and the cache are still in {directory}: 'vbnfs demo {directory}' uses them again.")
+    _say_goodbye(directory)
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    """End in order, also where a script ignores Ctrl-C. Further signals, here or to children, must not stop that."""
+    for each in _ENDING:
+        signal.signal(each, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 @contextmanager
@@ -59,9 +68,9 @@ def _workplace(directory: Path | None) -> Iterator[Path]:
     try:
         place.mkdir(parents=True, exist_ok=True)
         if any(place.iterdir()) and not (place / "s3").is_dir():
-            raise UsageError(f"{directory}: not empty, and not a demo's folder; name another one")
+            raise DemoError(f"{directory}: not empty, and not a demo's folder; name another one")
     except OSError as error:
-        raise UsageError(f"{directory}: {error.strerror}") from error
+        raise DemoError(f"{directory}: {error.strerror}") from error
     yield place
 
 
@@ -177,6 +186,19 @@ class _Tour:
             raise MountError(f"{self._mount}: not mounted any more; see {self._place / 'vbnfs.log'}")
         counts: dict[str, int] = control.ask(entry, "status")["metrics"]
         return counts
+
+
+def _say_goodbye(directory: Path | None) -> None:
+    """What is left of the demo, and what to do now."""
+    _say("Done: unmounted, and the S3 server has ended.")
+    if directory is None:
+        print("Release and cache were in a temporary folder, and are gone; 'vbnfs demo DIR' keeps them in DIR.")
+    else:
+        print(f"The release and the cache are still in {directory}: 'vbnfs demo {directory}' uses them again.")
+    # Who came by script/demo does not have it on the PATH.
+    program = "vbnfs" if shutil.which("vbnfs") else os.path.relpath(Path(sys.executable).with_name("vbnfs"))
+    print("'--keep' leaves the demo mounted, to look around. Now the real dataset:")
+    print(f"mkdir -p ~/vbn; {program} mount ~/vbn", flush=True)
 
 
 def _wait_for_interrupt(place: Path) -> None:

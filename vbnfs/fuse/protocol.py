@@ -189,8 +189,7 @@ def agree(init: bytes | memoryview) -> Agreement:
 # Attributes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Attr:
+class Attr(NamedTuple):
     """`struct fuse_attr`, as far as it differs between files here: one time, no device."""
 
     inode: int
@@ -203,7 +202,8 @@ class Attr:
     modified_ns: int  # since 1970; access and change times are the same
     preferred_read_bytes: int  # st_blksize
 
-    def _fields(self) -> tuple[int, ...]:
+    def words(self) -> tuple[int, ...]:
+        """The struct's members, in its order."""
         seconds, nanoseconds = divmod(self.modified_ns, _NANOSECONDS)
         seconds &= (1 << 64) - 1  # before 1970: the kernel takes it for a signed number
         return (
@@ -216,12 +216,12 @@ def entry_out(attr: Attr, *, entry_seconds: float, attr_seconds: float) -> bytes
     """A name's inode and attributes (`struct fuse_entry_out`), and for how long the kernel may keep either."""
     entry_valid, entry_nsec = _timeout(entry_seconds)
     attr_valid, attr_nsec = _timeout(attr_seconds)
-    return _ENTRY_OUT.pack(attr.inode, 0, entry_valid, attr_valid, entry_nsec, attr_nsec, *attr._fields())
+    return _ENTRY_OUT.pack(attr.inode, 0, entry_valid, attr_valid, entry_nsec, attr_nsec, *attr.words())
 
 
 def attr_out(attr: Attr, *, attr_seconds: float) -> bytes:
     """An inode's attributes (`struct fuse_attr_out`)."""
-    return _ATTR_OUT.pack(*_timeout(attr_seconds), 0, *attr._fields())
+    return _ATTR_OUT.pack(*_timeout(attr_seconds), 0, *attr.words())
 
 
 def absent_out(*, entry_seconds: float) -> bytes:
@@ -238,17 +238,15 @@ def _timeout(seconds: float) -> tuple[int, int]:
 # Folders
 
 
-def direntplus(entry: bytes | None, *, inode: int, mode: int, name: bytes, next_offset: int) -> bytes:
-    """One name of a listing (`struct fuse_direntplus`); `entry` is its `fuse_entry_out`, None for `.` and `..`.
+NO_ENTRY: Final = bytes(_ENTRY_OUT.size)  # in a listing: the name's attributes are not told, as of `.` and `..`
+
+
+def dirent(*, inode: int, mode: int, name: bytes, next_offset: int) -> bytes:
+    """A name in a listing; before it stands its `entry_out`, or `NO_ENTRY` (`struct fuse_direntplus`).
 
     `next_offset` is where a listing goes on that ends with this name.
     """
-    head = _DIRENT.pack(inode, next_offset, len(name), stat.S_IFMT(mode) >> 12)
-    padding = b"\0" * (-len(name) & 7)
-    return b"".join((_NO_ENTRY if entry is None else entry, head, name, padding))
-
-
-_NO_ENTRY: Final = bytes(_ENTRY_OUT.size)
+    return _DIRENT.pack(inode, next_offset, len(name), stat.S_IFMT(mode) >> 12) + name + bytes(-len(name) & 7)
 
 
 # Files

@@ -59,7 +59,7 @@ class Operations(Protocol):
         """Where a symbolic link leads whoever asks: the path."""
 
     def readdirplus(self, inode: int, offset: int, size: int) -> Answer:
-        """A folder's names from `offset` on, 0 or as a name before told: `direntplus`, joined; empty at the end."""
+        """A folder's names from `offset` on, 0 or as a name before told: `entry_out` and `dirent` of each."""
 
     def open(self, inode: int, flags: int) -> Answer:
         """A handle on a file: `open_out`."""
@@ -78,6 +78,9 @@ class Operations(Protocol):
 
     def listxattr(self, inode: int, size: int) -> Answer:
         """The names of the extended attributes, each with a NUL behind it: `xattr_out`."""
+
+    def look_ahead(self) -> None:
+        """Nothing is asked at the moment: make ready what will be. Takes some microseconds at most."""
 
     def errno_of(self, request: str, error: Exception) -> int:
         """The errno that a failure becomes."""
@@ -162,6 +165,7 @@ class Server:
     async def _wait(self) -> None:
         """Return when there is a request, or soon after."""
         if not self._waiting and not self._is_busy():
+            self._operations.look_ahead()
             deadline = time.perf_counter() + _LOOK_SECONDS
             while time.perf_counter() < deadline:
                 os.sched_yield()  # the program that was just answered may share our processor

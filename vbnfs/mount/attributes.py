@@ -29,6 +29,7 @@ _PREFERRED_READ_BYTES: Final = 1 << 20  # for cp and cat
 _PAGE_BYTES: Final = 4096  # of folders: readdir(3) would ask for 1 MiB each time, and the kernel make room for it
 _MODES: Final = {Directory: stat.S_IFDIR | 0o555, Symlink: stat.S_IFLNK | 0o777}
 _FILE_MODE: Final = stat.S_IFREG | 0o444
+_UNTOLD: Final = ObjectAttributes(0, 0)
 
 
 def mode_of(node: Node) -> int:
@@ -54,12 +55,14 @@ class Attributes:
         self._public_url = public_url
         self._verified = verified
         self._owner = (os.getuid(), os.getgid())
+        self.changes = 0  # counts up when what was told of a node is no longer so
         self._entries: dict[tuple[int, bool], bytes] = {}  # made once, for ls -lR
         self._inodes: dict[str, int] = {}  # of the contents whose st_blocks the kernel may have
 
     def forget(self) -> None:
         """The tree has been replaced: numbers of links and of subfolders may have changed."""
         self._entries.clear()
+        self.changes += 1
 
     def refresh(self) -> list[int]:
         """The inodes whose st_blocks have changed since it was asked last, if anybody knows the old ones."""
@@ -67,12 +70,17 @@ class Attributes:
         for inode in inodes:
             self._entries.pop((inode, False), None)
             self._entries.pop((inode, True), None)
+        self.changes += bool(inodes)
         return inodes
 
     def content(self, node: DataNode) -> Content | None:
         """What a file consists of; None while its size is not known."""
         attributes = self._catalog.attributes(node.source)
         return None if attributes is None else _content(node, attributes)
+
+    def are_known(self, node: DataNode) -> bool:
+        """Whether the size and time of a file are known."""
+        return self._catalog.attributes(node.source) is not None
 
     async def learn_content(self, node: DataNode) -> Content:
         """Like `content`; asks S3 for the size if need be. Raises a `StorageError`."""
@@ -83,16 +91,19 @@ class Attributes:
         """The reply for `node`, met under a name; `in_growing` in a folder where names can turn up."""
         entry = self._entries.get((node.inode, in_growing))
         if entry is None:
-            seconds = self._seconds(node)
-            kept_seconds = min(seconds, _GROWING_SECONDS) if in_growing else seconds
-            entry = entry_out(self._attr(node), entry_seconds=kept_seconds, attr_seconds=self._attr_seconds(node))
-            if seconds:
+            told = self._told(node)
+            kept_seconds = _kept_seconds(told, is_growing=in_growing)
+            entry = entry_out(
+                self._attr(node, told), entry_seconds=kept_seconds, attr_seconds=_attr_seconds(node, told)
+            )
+            if told is not None:
                 self._entries[node.inode, in_growing] = entry
         return entry
 
     def attributes(self, node: Node) -> bytes:
         """The reply for `node`, when it is not met under a name."""
-        return attr_out(self._attr(node), attr_seconds=self._attr_seconds(node))
+        told = self._told(node)
+        return attr_out(self._attr(node, told), attr_seconds=_attr_seconds(node, told))
 
     def provenance(self, node: Node) -> Mapping[str, Value]:
         """The extended attributes of a node, and how to get their values."""
@@ -125,22 +136,15 @@ class Attributes:
         await self._written(content)
         return await trio.to_thread.run_sync(self._verified, content)
 
-    def _seconds(self, node: Node) -> float:
-        """How long a name stands for the node: a file of which S3 would not tell the size is asked for each time."""
-        return 0.0 if self._told(node) is None else FOREVER_SECONDS
-
-    def _attr_seconds(self, node: Node) -> float:
-        return _GROWING_SECONDS if isinstance(node, Directory) and node.is_growing else self._seconds(node)
-
-    def _attr(self, node: Node) -> Attr:
+    def _attr(self, node: Node, told: ObjectAttributes | None) -> Attr:
         # Listed, but S3 would not tell its size: whoever looks at it learns why.
-        told = self._told(node) or ObjectAttributes(0, 0)
+        told = told or _UNTOLD
         uid, gid = self._owner
         return Attr(
             inode=node.inode,
             mode=mode_of(node),
             size_bytes=told.size_bytes,
-            blocks=self._blocks(node, told.size_bytes),
+            blocks=self._blocks(node, told),
             links=node.links,
             uid=uid,
             gid=gid,
@@ -148,11 +152,12 @@ class Attributes:
             preferred_read_bytes=_PAGE_BYTES if isinstance(node, Directory) else _PREFERRED_READ_BYTES,
         )
 
-    def _blocks(self, node: Node, size_bytes: int) -> int:
-        if not isinstance(node, DataNode) or (content := self.content(node)) is None:
-            return _blocks(size_bytes, size_bytes)
+    def _blocks(self, node: Node, told: ObjectAttributes) -> int:
+        if not isinstance(node, DataNode) or told is _UNTOLD:
+            return _blocks(told.size_bytes, told.size_bytes)
         self._inodes[node.content_id] = node.inode
-        return _blocks(min(self._cache.allocated_bytes(content), size_bytes), size_bytes)
+        allocated_bytes = self._cache.allocated_bytes(_content(node, told))
+        return _blocks(min(allocated_bytes, told.size_bytes), told.size_bytes)
 
     def _told(self, node: Node) -> ObjectAttributes | None:
         """Size and time; None while they are not known."""
@@ -163,6 +168,17 @@ class Attributes:
         if isinstance(node, Symlink):
             return ObjectAttributes(len(os.fsencode(node.target or "")), node.modified_ns)
         return ObjectAttributes(0, node.modified_ns)
+
+
+def _kept_seconds(told: ObjectAttributes | None, *, is_growing: bool) -> float:
+    """How long the kernel may go by what it was told: of a file of which S3 would not tell the size, not at all."""
+    if told is None:
+        return 0.0
+    return _GROWING_SECONDS if is_growing else FOREVER_SECONDS
+
+
+def _attr_seconds(node: Node, told: ObjectAttributes | None) -> float:
+    return _kept_seconds(told, is_growing=isinstance(node, Directory) and node.is_growing)
 
 
 def _content(node: DataNode, attributes: ObjectAttributes) -> Content:

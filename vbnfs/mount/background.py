@@ -21,14 +21,15 @@ import trio
 from vbnfs import errors
 from vbnfs.config import LEAST_MEMORY_BYTES, Config, load_supervisor
 from vbnfs.dataset.catalog import KEPT_FORMAT
-from vbnfs.errors import MountError, UsageError, VbnfsError, the_reason
+from vbnfs.dataset.store import remove_leftovers
+from vbnfs.errors import MountError, VbnfsError, the_reason
 from vbnfs.fuse.device import fusermount
 from vbnfs.logs import configure_logging
 from vbnfs.mount.cgroup import memory_limit_bytes
-from vbnfs.mount.daemon import Announce, Daemon
+from vbnfs.mount.daemon import Announce, serve
 from vbnfs.mount.notify import Notifier
 from vbnfs.storage.block_cache import FORMAT as BLOCKS_FORMAT
-from vbnfs.storage.private import check_private, make_private
+from vbnfs.storage.private import check_private, keep_others_out, make_private
 
 log = structlog.get_logger()
 
@@ -40,10 +41,14 @@ _PART_OF_KERNELS_TIMEOUT: Final = 0.8  # it is looked at every few seconds only
 
 
 def prepare_cache_directory(directory: Path) -> None:
-    """Make the cache directory, for its owner alone. Raises `UsageError`, also if others have a hand in it."""
+    """Make the cache directory, for its owner alone. Raises `CacheError`, also if others have a hand in it.
+
+    What dead processes left of small files is deleted; what they left of blocks, whoever looks at the cache deletes.
+    """
     make_private(directory)
     check_private(directory / BLOCKS_FORMAT, depth=_BLOCK_FOLDERS)
     check_private(directory / KEPT_FORMAT, depth=_KEPT_FOLDERS)
+    remove_leftovers(directory / KEPT_FORMAT)
 
 
 def run_in_foreground(config: Config, mountpoint: Path, announce: Announce) -> None:
@@ -51,13 +56,14 @@ def run_in_foreground(config: Config, mountpoint: Path, announce: Announce) -> N
     # Only a daemon in the foreground is what a supervisor started; the one that forked is not.
     notifier = Notifier(load_supervisor() if config.foreground else None)
     _check_machine()
+    keep_others_out()
     prepare_cache_directory(config.cache_dir)
     _raise_file_limit()
     configure_logging(sys.stderr, level=config.log_level, as_json=not config.foreground)
     config = _within_the_cgroup(_below_the_kernels_timeout(config))
     try:
         notifier.status("asking which versions there are")
-        trio.run(Daemon(config, mountpoint, notifier=notifier).serve, announce)
+        trio.run(serve, config, mountpoint, notifier, announce)
     except BaseExceptionGroup as group:
         raise the_reason(group) from None
 
@@ -65,6 +71,7 @@ def run_in_foreground(config: Config, mountpoint: Path, announce: Announce) -> N
 def run_in_background(config: Config, mountpoint: Path) -> list[str]:
     """Start a daemon and return its warnings once the tree can be listed. Raises a `VbnfsError`."""
     _check_machine()
+    keep_others_out()
     prepare_cache_directory(config.cache_dir)
     log_descriptor = _open_log(config.log_file)
     read_end, write_end = os.pipe()
@@ -139,7 +146,7 @@ def _open_log(path: Path) -> int:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise UsageError(f"log file {path}: {error.strerror}; choose one with --log-file") from error
+        raise MountError(f"log file {path}: {error.strerror}; choose one with --log-file") from error
 
 
 def _check_machine() -> None:

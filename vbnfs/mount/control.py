@@ -134,6 +134,10 @@ def ask(entry: MountEntry, command: str) -> dict[str, Any]:
         if is_alive(entry.mountpoint):
             told = f"it works, but its control socket {path} is gone"
         raise MountError(f"{entry.mountpoint}: {told}") from error
+    except PermissionError as error:
+        raise MountError(
+            f"{entry.mountpoint}: only user {entry.owner}, who mounted it, and root can ask it"
+        ) from error
     except (OSError, ValueError) as error:
         raise MountError(f"{entry.mountpoint}: its daemon does not answer: {error}") from error
     if not isinstance(answer, dict) or not answer.pop("ok", False):

@@ -12,11 +12,12 @@ import subprocess
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from vbnfs.errors import MountError, UsageError
+from vbnfs.errors import MountError
 from vbnfs.fuse.device import fusermount
 
 FILE_SYSTEM_TYPE: Final = "fuse.vbnfs"
@@ -25,9 +26,11 @@ _MOUNTINFO: Final = Path("/proc/self/mountinfo")
 _LOCAL_TYPES: Final = frozenset(
     {"bcachefs", "btrfs", "ext2", "ext3", "ext4", "f2fs", "overlay", "ramfs", "tmpfs", "xfs", "zfs"}
 )
+_READAHEAD_KIB: Final = 512
 _POLL_SECONDS: Final = 0.02
 _MOST_LINKS: Final = 40  # as many as the kernel follows, path_resolution(7)
 _ALIVE_SECONDS: Final = 5.0
+_OWN_FOLDER: Final = "mount on an empty folder of your own, such as ~/vbn"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,11 @@ def list_mounts() -> list[MountEntry]:
     return [entry for entry in entries if entry.file_system_type == FILE_SYSTEM_TYPE]
 
 
+def is_ours(entry: MountEntry) -> bool:
+    """Whether its daemon answers to who runs this: their own, and to root every mount."""
+    return os.geteuid() in {entry.owner, 0}
+
+
 def find_mount(mountpoint: Path) -> MountEntry | None:
     """The vbnfs mount on exactly this folder (the topmost, should there be several)."""
     return next((entry for entry in reversed(list_mounts()) if entry.mountpoint == mountpoint), None)
@@ -101,38 +109,66 @@ def absolute(path: Path) -> Path:
             path = path.parent / os.readlink(path)  # asks the folder above, not the mount
         except OSError:
             return path
-    raise UsageError(f"{path}: too many links")
+    raise MountError(f"{path}: too many links")
+
+
+def raise_readahead(entry: MountEntry) -> None:
+    """Have the kernel read up to 512 KiB ahead in files of a mount, where this process may say so: root may.
+
+    Of its own, 128 KiB, sequential reads are four requests where one would do. More would not be faster, and reading
+    at random in a mapping, around which the kernel reads as much, would fetch blocks far from what is touched
+    (Documentation/ABI/testing/sysfs-class-bdi).
+    """
+    told = Path(f"/sys/class/bdi/{entry.device}/read_ahead_kb")
+    with suppress(OSError, ValueError):  # not root, no such folder in a container, or read-only there
+        if int(told.read_text()) < _READAHEAD_KIB:
+            told.write_text(str(_READAHEAD_KIB))
 
 
 def make_mountpoint(mountpoint: Path) -> None:
-    """Make a folder to mount on, where there is nothing. Raises `UsageError`."""
+    """Make a folder to mount on, where there is nothing. Raises `MountError`."""
     try:
         if not os.path.lexists(mountpoint):  # a dead mount is there, and is not to be touched
             mountpoint.mkdir(parents=True)
     except FileExistsError:
         return  # by somebody else, meanwhile
     except OSError as error:
-        raise UsageError(f"{mountpoint}: cannot be made: {error.strerror}") from error
+        raise MountError(f"{mountpoint}: cannot be made: {error.strerror}; {_OWN_FOLDER}") from error
+
+
+def check_empty(mountpoint: Path) -> None:
+    """Raise `MountError` where a mount would hide files, or where that cannot be told."""
+    try:
+        with os.scandir(mountpoint) as entries:
+            is_empty = next(entries, None) is None
+    except OSError as error:
+        raise MountError(f"{mountpoint}: {error.strerror}; {_OWN_FOLDER}") from error
+    if not is_empty:
+        raise MountError(
+            f"{mountpoint}: not empty, and a mount would hide what is there; name an empty folder, or add -o nonempty"
+        )
 
 
 def check_mountpoint(mountpoint: Path, *, cache_dir: Path) -> None:
-    """Raise `UsageError` unless a mount can go there."""
+    """Raise `MountError` unless a mount can go there."""
     if find_mount(mountpoint) is not None:
         if is_alive(mountpoint):
-            raise UsageError(f"{mountpoint}: already a vbnfs mount; 'vbnfs umount {mountpoint}' takes it away")
+            raise MountError(f"{mountpoint}: already a vbnfs mount; 'vbnfs umount {mountpoint}' takes it away")
         detach(mountpoint, lazy=True)
     try:
         is_folder = stat.S_ISDIR(mountpoint.stat().st_mode)
     except FileNotFoundError:
-        raise UsageError(f"{mountpoint}: no such folder; make it with 'mkdir -p'") from None
+        raise MountError(f"{mountpoint}: no such folder; make it with 'mkdir -p'") from None
     except OSError as error:
-        raise UsageError(f"{mountpoint}: {error.strerror}") from error
+        raise MountError(f"{mountpoint}: {error.strerror}; {_OWN_FOLDER}") from error
     if not is_folder:
-        raise UsageError(f"{mountpoint}: not a folder")
+        raise MountError(f"{mountpoint}: not a folder; {_OWN_FOLDER}")
+    if os.geteuid() != 0 and not os.access(mountpoint, os.W_OK):  # fusermount3 would refuse it
+        raise MountError(f"{mountpoint}: only who may write a folder, or root, can mount on it; {_OWN_FOLDER}")
     real_cache = Path(os.path.realpath(cache_dir))
     real_mount = Path(os.path.realpath(mountpoint))
     if real_cache.is_relative_to(real_mount) or real_mount.is_relative_to(real_cache):
-        raise UsageError(
+        raise MountError(
             f"{mountpoint}: the mount point and the cache directory ({cache_dir}) must not lie in one another"
         )
 

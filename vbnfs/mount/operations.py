@@ -23,16 +23,16 @@ from vbnfs.fuse.protocol import (
     FileSystemStatus,
     Refused,
     absent_out,
-    direntplus,
     open_out,
     statfs_out,
     xattr_out,
 )
 from vbnfs.fuse.server import Answer, Reply
 from vbnfs.metrics import Metrics
-from vbnfs.mount.attributes import FOREVER_SECONDS, Attributes, Value, constant, mode_of
+from vbnfs.mount.attributes import FOREVER_SECONDS, Attributes, Value, constant
 from vbnfs.mount.failures import Failures
-from vbnfs.objects import Content, ObjectVersion
+from vbnfs.mount.listings import Listings
+from vbnfs.objects import Content
 from vbnfs.reading.file_reader import FileReader
 from vbnfs.storage.eviction import Evictor
 
@@ -40,7 +40,6 @@ log = structlog.get_logger()
 
 _STATFS_BLOCK_BYTES: Final = 4096
 _LONGEST_NAME: Final = 255
-_DOTS: Final = 2  # `.` and `..` come first in a listing
 _MOST_TOLD: Final = 256
 _TOLD_AGAIN_SECONDS: Final = 600.0
 _LAST_ERROR: Final = "user.vbnfs.last_error"
@@ -66,6 +65,7 @@ class FileSystem:
         self._tree = tree
         self._catalog = catalog
         self._attributes = attributes
+        self._listings = Listings(tree, attributes)
         self._open_reader = open_reader
         self._own_file = own_file
         self._evictor = evictor
@@ -80,6 +80,7 @@ class FileSystem:
         """Answer from another tree from now on: a dataset version has appeared."""
         self._tree = tree
         self._attributes.forget()
+        self._listings = Listings(tree, self._attributes)
 
     @property
     def cache_usage_bytes(self) -> int:
@@ -146,34 +147,22 @@ class FileSystem:
     def readdirplus(self, inode: int, offset: int, size: int) -> Answer:
         """List a folder from entry number `offset` on. Sizes that are still unknown are asked for, all at once."""
         directory = self._directory(inode)
-        unknown = self._unknown_sizes(directory) if offset == 0 else []
-        if not unknown:
-            return self._listing(directory, offset, size)
+        listings = self._listings
+        if offset == 0 and (listing := listings.ready(directory, size)) is not None:
+            return listing
+        if offset or not (unknown := listings.unknown(directory)):
+            return listings.part(directory, offset, size)
 
         async def after_asking() -> Reply:
             with self._failures.noted(inode):
-                await self._catalog.need_attributes(unknown)
-            return self._listing(directory, offset, size)
+                await self._catalog.need_attributes(file.source for file in unknown)
+            return listings.part(directory, offset, size)
 
         return after_asking()
 
-    def _unknown_sizes(self, directory: Directory) -> list[ObjectVersion]:
-        files = (node for _, node in self._tree.children(directory) if isinstance(node, DataNode))
-        return [file.source for file in files if self._catalog.attributes(file.source) is None]
-
-    def _listing(self, directory: Directory, offset: int, size: int) -> bytes:
-        """As many of a folder's names as `size` has room for; none at the end."""
-        listing: list[bytes] = []
-        dots = ((".", directory), ("..", self._tree.nodes[directory.parent]))
-        names = itertools.chain(dots, self._tree.children(directory))
-        for number, (name, node) in enumerate(itertools.islice(names, offset, None), offset + 1):
-            entry = self._attributes.entry(node, in_growing=directory.is_growing) if number > _DOTS else None
-            one = direntplus(entry, inode=node.inode, mode=mode_of(node), name=os.fsencode(name), next_offset=number)
-            size -= len(one)
-            if size < 0:
-                break
-            listing.append(one)
-        return b"".join(listing)
+    def look_ahead(self) -> None:
+        """Make ready what will probably be asked for next. Takes some microseconds."""
+        self._listings.look_ahead()
 
     def statfs(self) -> Answer:
         """What df shows: the cache's limit as the size, what is cached as used; and the inodes."""

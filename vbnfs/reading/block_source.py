@@ -101,9 +101,9 @@ class _PendingBlock:
 class BlockSource:
     """Blocks that the disk does not have, from `client`.
 
-    `nursery` outlives all reads. At most `prefetch_gets` GETs that nobody waits for run at a time; the rest of the
-    connections are left to readers. It is told whether any came lately who had to wait beside prefetches. `on_kept` is
-    told the contents of which blocks were written, each time.
+    `nursery` outlives all reads. At most `prefetch_gets(is_shared)` GETs that nobody waits for run at a time, and the
+    rest of the connections are left to readers; `is_shared`: some have come lately while nearly all were busy.
+    `on_kept` is told the contents of which blocks were written, each time.
     """
 
     def __init__(
@@ -213,7 +213,7 @@ class BlockSource:
             await self._written.park()
 
     async def keep_blocks(self) -> None:
-        """Write what GETs bring, until `close`."""
+        """Write what GETs bring, until `close`; then the disk has all of it for good."""
         async for first in self._from_gets:
             batch = [first]
             while len(batch) < _RUNS_A_WRITE:
@@ -228,6 +228,7 @@ class BlockSource:
             self._written.unpark_all()
             self._begin_prefetches()
             self._on_kept({run.content for run in batch})
+        await trio.to_thread.run_sync(self._cache.flush)
 
     def _new_gets(self, content: Content, missing: Sequence[int], longest: int = MAX_GET_BLOCKS) -> list[_Get]:
         in_transit = min(_TRANSIT_BLOCKS, self._memory.blocks.limit_bytes // BLOCK_BYTES - 1)

@@ -121,8 +121,9 @@ class Verifier:
         """
         if content.file_hash is None:
             return None
+        before = self._verdicts.bad(content)
         hashes = await self._hash(content, fetch=fetch)
-        return None if hashes is None else await self._judge(content, *hashes)
+        return None if hashes is None else await self._judge(content, *hashes, before=before)
 
     async def _look(self, content: Content) -> None:
         bad = self._verdicts.bad(content)
@@ -183,16 +184,20 @@ class Verifier:
         if not self._is_hasty:
             await trio.sleep(time.monotonic() - began)
 
-    async def _judge(self, content: Content, found_hash: str, fingerprint: str) -> Verdict:
+    async def _judge(self, content: Content, found_hash: str, fingerprint: str, *, before: Verdict | None) -> Verdict:
+        """Of bytes that were fetched after `before`, if that is a verdict."""
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        before = self._verdicts.bad(content)
         verdict = Verdict(found_hash, fingerprint, now)
         if is_good(content, verdict):
             self._metrics.verified_files += 1
             await trio.to_thread.run_sync(self._verdicts.keep, content, verdict)
             log.info("file verified", object=str(content.source), blake2b=found_hash)
             return verdict
-        verdict = Verdict(found_hash, fingerprint, now, 1 if before is None else before.mismatches + 1)
+        mismatches = 1 if before is None else before.mismatches + 1
+        # Another process may have judged the same bytes meanwhile: that is not one more fetch that went wrong.
+        known = self._verdicts.bad(content)
+        mismatches = max(mismatches, 0 if known is None else known.mismatches)
+        verdict = Verdict(found_hash, fingerprint, now, mismatches)
         self._metrics.mismatched_files += 1
         await trio.to_thread.run_sync(self._verdicts.keep, content, verdict)  # refused first, dropped then
         await trio.to_thread.run_sync(self._cache.drop, content)

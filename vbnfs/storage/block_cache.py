@@ -6,10 +6,10 @@
 answers for another. The format's version stands in the path; there is no index, no journal and no lock.
 Any block may be missing or damaged at any moment: that is a miss, and costs one GET.
 
-Methods without `_nowait` may wait for the disk: call them from a thread, whichever.
+Methods without `_nowait` may wait for the disk: call them from a thread. All of them may be called from any
+thread.
 """
 
-import errno
 import resource
 import threading
 from collections import Counter
@@ -24,6 +24,7 @@ from cachetools import LRUCache, TTLCache
 
 from vbnfs.metrics import Metrics
 from vbnfs.objects import ByteRange, Content
+from vbnfs.storage.descriptors import NO_DESCRIPTOR
 from vbnfs.storage.eviction import SegmentFile
 from vbnfs.storage.segment import (
     BLOCK_BYTES,
@@ -41,7 +42,6 @@ FORMAT: Final = "blocks-v1"
 _OPEN_SEGMENTS: Final = 256  # 64 GiB in reach without an open(2), well below the usual limit of 1,024 files
 _PART_OF_FILE_LIMIT: Final = 4  # where fewer files may be open: connections and mappings need some, too
 _TOLD_AGAIN_SECONDS: Final = 600.0
-_NO_DESCRIPTORS: Final = frozenset({errno.EMFILE, errno.ENFILE})
 
 _Name = tuple[str, int]  # content id, segment number
 
@@ -64,22 +64,21 @@ class BlockCache:
         self._verify_always = verify_always
         self._lock = threading.Lock()  # protects _open, _unflushed, _told and _changed; held for no system call
         self._open: LRUCache[_Name, Segment] = LRUCache(_most_open_segments())
-        self._unflushed: set[_Name] = set()
+        self._unflushed: Counter[_Name] = Counter()  # bytes
         self._allocated: Counter[str] = Counter()  # by content id; as it was looked last, and what was put since
         self._changed: set[str] = set()  # of what `allocated_bytes` tells
         # Why blocks cannot be kept or read: a full disk is told of once, not for each.
         self._told: TTLCache[str | None, None] = TTLCache(64, ttl=_TOLD_AGAIN_SECONDS)
         self._is_failing = False
-        self._scratch = bytearray(BLOCK_BYTES)
 
     def read_nowait(self, content: Content, byte_range: ByteRange) -> memoryview | None:
-        """Like `read`, but raises `trio.WouldBlock` where the disk might take time. For one thread, the event loop's."""
+        """Like `read`, but raises `trio.WouldBlock` where disk or first checks might take long."""
         number = byte_range.start // SEGMENT_BYTES
         segment = self._known((content.content_id, number))
         if segment is None or byte_range.stop > (number + 1) * SEGMENT_BYTES:
             raise trio.WouldBlock
         part = _within(byte_range, number)
-        if not segment.is_at_hand(part, self._scratch):
+        if not segment.is_at_hand(part):
             raise trio.WouldBlock
         return self._read_segment(content, number, part)
 
@@ -130,16 +129,18 @@ class BlockCache:
         self._allocated[content.content_id] += count_bytes
         with self._lock:
             self._changed.add(content.content_id)
-            self._unflushed.add(name)
+            self._unflushed[name] += count_bytes
+        self._metrics.kept_bytes += count_bytes
         return count_bytes
 
     def flush(self) -> None:
         """Have the disk take what was put by now: a power cut costs what was put since, and no more."""
         with self._lock:
-            unflushed, self._unflushed = self._unflushed, set()
-        for name in unflushed:
+            unflushed, self._unflushed = self._unflushed, Counter()
+        for name, count_bytes in unflushed.items():
             with suppress(OSError):  # evicted; a disk that fails is told of where blocks are read and written
                 flush(self._path(name))
+            self._metrics.flushed_bytes += count_bytes
 
     def checked_block(self, content: Content, index: int) -> bytes | None:
         """A block that is read from the disk and checked now; None if it is not here, or damaged."""
@@ -237,7 +238,7 @@ class BlockCache:
 
     def _let_go_of_descriptors(self, error: OSError) -> None:
         """Where no file can be opened any more, connections to S3 matter more than open segments."""
-        if error.errno in _NO_DESCRIPTORS:
+        if error.errno in NO_DESCRIPTOR:
             with self._lock:
                 let_go, self._open = self._open, LRUCache(self._open.maxsize)
             del let_go

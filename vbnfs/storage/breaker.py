@@ -15,7 +15,7 @@ from typing import Final
 import structlog
 import trio
 
-from vbnfs.errors import BusyError, OfflineError, StorageError, TransportError
+from vbnfs.errors import BusyError, NoDescriptorError, OfflineError, StorageError, TransportError
 from vbnfs.objects import (
     ByteRange,
     ListedObject,
@@ -112,6 +112,8 @@ class BreakerClient:
             raise self._offline_error(about)
 
     def _note(self, error: StorageError) -> None:
+        if isinstance(error, NoDescriptorError):
+            return  # which says nothing of the server
         if isinstance(error, TransportError) and not isinstance(error, BusyError):
             self._reason = str(error)
             self.suspect()
@@ -136,7 +138,7 @@ class BreakerClient:
                 await self._inner.reach()
             except TransportError as error:
                 self._note(error)
-                return False
+                return isinstance(error, NoDescriptorError)
             return True
         self.suspect()
         return False
@@ -175,6 +177,8 @@ class BreakerClient:
         with trio.move_on_after(_PATIENCE_SECONDS):
             try:
                 await self._inner.head(_BUCKET)
+            except NoDescriptorError:
+                return not self.is_offline  # nothing was found out: it stays as it is
             except TransportError as error:
                 return isinstance(error, BusyError)
             except StorageError:

@@ -20,7 +20,8 @@ from typing import Final
 import structlog
 
 from vbnfs.metrics import Metrics
-from vbnfs.storage.segment import TEMPORARY_PREFIX, remove_abandoned
+from vbnfs.storage.segment import TEMPORARY_PREFIX
+from vbnfs.temporary import remove_abandoned
 
 log = structlog.get_logger()
 

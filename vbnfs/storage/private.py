@@ -9,7 +9,7 @@ import os
 import stat
 from pathlib import Path
 
-from vbnfs.errors import UsageError
+from vbnfs.errors import CacheError
 
 
 def trusted_owners() -> tuple[int, int]:
@@ -17,36 +17,40 @@ def trusted_owners() -> tuple[int, int]:
     return os.geteuid(), 0
 
 
-def make_private(directory: Path) -> None:
-    """Make a folder of our own. Raises `UsageError` for somebody else's, or somebody else's link to one.
+def keep_others_out() -> None:
+    """What this process makes from now on is its owner's alone, whatever the umask was: umask(2).
 
-    What this process makes from now on is its owner's alone, whatever the umask was.
+    For programs that begin. It would follow any other process, and its children, wherever they go.
     """
     os.umask(0o077)
+
+
+def make_private(directory: Path) -> None:
+    """Make a folder of our own. Raises `CacheError` for somebody else's, or somebody else's link to one."""
     try:
         is_planted = directory.is_symlink() and directory.lstat().st_uid not in trusted_owners()
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         status = directory.stat()
     except OSError as error:
-        raise UsageError(f"cache directory {directory}: {error.strerror}; choose one with --cache-dir") from error
+        raise CacheError(f"cache directory {directory}: {error.strerror}; choose one with --cache-dir") from error
     if not stat.S_ISDIR(status.st_mode):
-        raise UsageError(f"cache directory {directory}: not a folder; choose one with --cache-dir")
+        raise CacheError(f"cache directory {directory}: not a folder; choose one with --cache-dir")
     if is_planted or status.st_uid != os.geteuid() or status.st_mode & 0o022:
-        raise UsageError(
+        raise CacheError(
             f"cache directory {directory}: it must be yours and writable by you alone ('chmod 700' makes it so);"
             " or choose another one with --cache-dir"
         )
 
 
 def check_private(directory: Path, *, depth: int) -> None:
-    """Look at a folder and `depth` levels below it. Raises `UsageError` for a link or somebody else's.
+    """Look at a folder and `depth` levels below it. Raises `CacheError` for a link or somebody else's.
 
     Our own that let others in are closed. There need be none.
     """
     try:
         status = directory.lstat()
         if stat.S_ISLNK(status.st_mode) or status.st_uid not in trusted_owners():
-            raise UsageError(
+            raise CacheError(
                 f"{directory}: {'a link' if stat.S_ISLNK(status.st_mode) else 'it belongs to somebody else'};"
                 " the cache is made of your own folders and files alone: remove it, or choose another --cache-dir"
             )
@@ -58,4 +62,4 @@ def check_private(directory: Path, *, depth: int) -> None:
     except FileNotFoundError:
         return
     except OSError as error:
-        raise UsageError(f"{directory}: {error.strerror}; choose another --cache-dir") from error
+        raise CacheError(f"{directory}: {error.strerror}; choose another --cache-dir") from error

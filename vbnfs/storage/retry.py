@@ -4,6 +4,7 @@
 |---|---|---|
 | `TransportError`: refused, reset, torn, silent, no HTTP, DNS | within the time allowed | it may pass |
 | `BusyError`: 503 SlowDown, 429, other 5xx | the same, after Retry-After where it is told | the server asks for it |
+| `NoDescriptorError`: no file can be opened | the same | others are closed; there may be connections |
 | `MismatchError`: 200 for 206, another range or version, redirects | 4 times | a proxy; another connection may do |
 | `BadReplyError` otherwise | no | it is how this server answers |
 | `UntrustedServerError`, `OfflineError` | no | nothing changes in seconds |

@@ -8,7 +8,10 @@ NO_PROXY ...); behind one, ranges are httpx's, too.
 References: Amazon S3 API (GetObject, HeadObject, ListObjectsV2, ListObjectVersions), RFC 9110 (14, ranges).
 """
 
+import math
+import os
 import re
+import socket
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
@@ -24,6 +27,7 @@ from xml.etree.ElementTree import Element
 
 import defusedxml.ElementTree
 import httpx
+import structlog
 import trio
 from defusedxml.common import DefusedXmlException
 
@@ -32,6 +36,8 @@ from vbnfs.errors import (
     BadReplyError,
     BusyError,
     MismatchError,
+    NoBucketError,
+    NoDescriptorError,
     ObjectGoneError,
     StorageError,
     TransportError,
@@ -47,7 +53,10 @@ from vbnfs.objects import (
     ObjectVersion,
     Receive,
 )
+from vbnfs.storage import descriptors
 from vbnfs.storage.curl import CurlTransport, trusted_certificates
+
+log = structlog.get_logger()
 
 MAX_OBJECT_BYTES: Final = 1 << 47  # 140 TB, beyond what any S3 stores in one object (AWS: 50 TB)
 _MAX_TIME_NS: Final = (1 << 63) - 1  # what st_mtim can hold
@@ -59,6 +68,8 @@ _REACH_SECONDS: Final = 3.0
 _SILENCE_SECONDS: Final = 15.0  # without a single byte
 _LEAST_BYTES: Final = 64 << 10  # a body that brings less than this, and not its end, ...
 _LEAST_SECONDS: Final = 30.0  # ... within that is given up: whoever shares the request would wait for hours
+_TOLD_AGAIN_SECONDS: Final = 600.0
+_CROWDED: Final = "too many open files"
 _GONE_CODES: Final = frozenset({"NoSuchKey", "NoSuchVersion"})
 _CONTENT_RANGE: Final = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19})", re.ASCII)
 
@@ -93,6 +104,7 @@ class S3Client:
         self._bucket = bucket
         self._base = f"{endpoint_url}/{bucket}" if endpoint_url else aws_base(bucket, region)
         self._metrics = metrics
+        self._told_at = -math.inf
         tls = _tls_context(ca_bundle)
         self._http = self._ranges = _http_client(tls, max_connections)
         certificates = trusted_certificates(tls)
@@ -120,7 +132,8 @@ class S3Client:
                 stream = await trio.open_tcp_stream(parts.hostname or "", port)
                 await stream.aclose()
         except (OSError, UnicodeError, trio.TooSlowError) as error:
-            raise TransportError(f"{parts.hostname}:{port} cannot be reached: {_reason(error)}") from error
+            failure = TransportError(f"{parts.hostname}:{port} cannot be reached: {_reason(error)}")
+            raise self._explained(failure) from error
 
     async def list_objects(self, prefix: str) -> list[ListedObject]:
         """See `ObjectClient`."""
@@ -230,8 +243,16 @@ class S3Client:
             raise
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
             self._metrics.failed_requests += 1
-            kind = UntrustedServerError if _is_untrusted(error) else TransportError
-            raise kind(f"{about}: {_reason(error)} (server: {self._base})") from error
+            raise self._explained(_failure(error, about=about, server=self._base)) from error
+
+    def _explained(self, failure: StorageError) -> StorageError:
+        """What failed: the network or the server; or no connection can be opened, which is told of once."""
+        if isinstance(failure, UntrustedServerError) or descriptors.are_left():
+            return failure
+        if trio.current_time() - self._told_at > _TOLD_AGAIN_SECONDS:
+            self._told_at = trio.current_time()
+            log.warning("no more connections can be opened; going on with those that there are", reason=_CROWDED)
+        return NoDescriptorError(f"{failure}: {_CROWDED}")
 
 
 def _proxy_for(server: SplitResult) -> SplitResult | None:
@@ -275,17 +296,32 @@ def _tls_context(ca_bundle: Path | None) -> ssl.SSLContext:
         raise UsageError(f"{ca_bundle or 'SSL_CERT_FILE'}: no usable certificates: {error}") from error
 
 
+def _failure(error: Exception, *, about: str, server: str) -> StorageError:
+    """What an exception of httpx means. Without a connection it does not matter what was to be asked."""
+    if _is_untrusted(error):
+        return UntrustedServerError(f"{server}: {_reason(error)}")
+    if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
+        return TransportError(f"{server} cannot be reached: {_reason(error)}")
+    return TransportError(f"{about}: {_reason(error)} (server: {server})")
+
+
 def _reason(error: Exception) -> str:
     if isinstance(error, httpx.ConnectTimeout):
         return f"no connection within {_CONNECT_SECONDS:.0f} s"
     if isinstance(error, httpx.TimeoutException):
         return f"no byte for {_SILENCE_SECONDS:.0f} s"
     causes = list(_causes(error))
+    system = [_system_reason(cause) for cause in causes if isinstance(cause, OSError) and cause.strerror]
+    if system and isinstance(error, httpx.ConnectError | OSError):  # the others tell only what was tried
+        return system[-1]
     told = next((text for cause in causes if (text := str(cause))), type(error).__name__)
-    system = [cause.strerror for cause in causes if isinstance(cause, OSError) and cause.strerror]
-    if system and system[-1] not in told:  # trio says that all attempts failed; the last cause says how
-        told = f"{told}: {system[-1]}"
-    return told
+    return f"{told}: {system[-1]}" if system and system[-1] not in told else told
+
+
+def _system_reason(error: OSError) -> str:
+    """The system's words alone: trio puts the address before those of a connection."""
+    has_own_numbers = isinstance(error, ssl.SSLError | socket.gaierror)
+    return str(error.strerror) if has_own_numbers or error.errno is None else os.strerror(error.errno)
 
 
 def _is_untrusted(error: Exception) -> bool:
@@ -380,7 +416,7 @@ def _check_status(reply: httpx.Response, body: bytes, expected: int, *, about: s
     if status in {401, 403}:
         raise AccessDeniedError(f"{told}: the bucket does not allow anonymous reading of this")
     if code == "NoSuchBucket":
-        raise ObjectGoneError(f"{told}: there is no such bucket; check --bucket and --endpoint-url")
+        raise NoBucketError(f"{told}: there is no such bucket")
     if status in {404, 410} or code in _GONE_CODES or _is_unknown_version(reply, code):
         raise ObjectGoneError(f"{told}: S3 does not have this (any more)")
     if 300 <= status < 400:

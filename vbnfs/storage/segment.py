@@ -16,10 +16,8 @@ short is never made longer: it would show holes where there were verified bytes.
 """
 
 import errno
-import fcntl
 import mmap
 import os
-import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -29,6 +27,7 @@ import xxhash
 
 from vbnfs.objects import ByteRange
 from vbnfs.storage.private import trusted_owners
+from vbnfs.temporary import make_temporary
 
 BLOCK_BYTES: Final = 256 << 10
 SEGMENT_BLOCKS: Final = 1024
@@ -40,7 +39,7 @@ TABLE_BYTES: Final = SEGMENT_BLOCKS * _RECORD_BYTES
 _NO_RECORD: Final = bytes(_RECORD_BYTES)
 _POPULATE_READ: Final = 22  # MADV_POPULATE_READ, include/uapi/asm-generic/mman-common.h; Python has no name for it
 _MAPPED_BYTES: Final = 64 << 10  # making a mapping costs 8 µs: as much as copying so many bytes
-_ABANDONED_SECONDS: Final = 3600.0
+_CHECKED_AT_ONCE: Final = 5  # blocks, of 50 µs each: those of a read of 1 MiB
 _TOUCH_SECONDS: Final = 60.0  # st_mtime, by which eviction chooses, is at most so old for a segment in use
 
 
@@ -82,17 +81,14 @@ class Segment:
         while segment is None:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             _unlink_if_shorter(path, TABLE_BYTES + data_bytes)
-            descriptor, temporary = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, dir=path.parent)
+            descriptor, temporary = make_temporary(path.parent, prefix=TEMPORARY_PREFIX)
             try:
-                with suppress(OSError):  # where there are no locks, `remove_abandoned` goes by age
-                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 os.ftruncate(descriptor, TABLE_BYTES + data_bytes)
-                # Another process was first: its file serves as well. Or it took ours, not locked yet, for abandoned.
-                with suppress(FileExistsError, FileNotFoundError):
+                with suppress(FileExistsError):  # another process was first: its file serves as well
                     os.link(temporary, path, follow_symlinks=False)
             finally:
                 os.close(descriptor)
-                Path(temporary).unlink(missing_ok=True)
+                temporary.unlink(missing_ok=True)
             segment = cls.open(path, identity=identity, data_bytes=data_bytes)
         return segment
 
@@ -141,19 +137,18 @@ class Segment:
         """Whether a block is recorded. Its bytes are not looked at."""
         return self._record(index) != _NO_RECORD
 
-    def is_at_hand(self, byte_range: ByteRange, scratch: bytearray) -> bool:
-        """Whether `read` would give the bytes without waiting for the disk, as far as can be told cheaply.
-
-        Blocks that are in memory are checked on the spot, which takes 40 µs, a tenth of what a thread would; `scratch`
-        has room for one.
-        """
-        if not all(self._verified[index] or self._verify_nowait(index, scratch) for index in _blocks(byte_range)):
-            return False
-        ends = (byte_range.start, byte_range.stop - 1)
-        return all(_is_in_memory(self._descriptor, TABLE_BYTES + position) for position in ends)
+    def is_at_hand(self, byte_range: ByteRange) -> bool:
+        """Whether `read` takes neither the disk nor long computing, as far as can be told cheaply."""
+        positions = [byte_range.start, byte_range.stop - 1]
+        unchecked = [index for index in _blocks(byte_range) if not self._verified[index]]
+        for index in unchecked:
+            positions += [index * BLOCK_BYTES, index * BLOCK_BYTES + max(0, self._block_bytes(index) - 1)]
+        return len(unchecked) <= _CHECKED_AT_ONCE and all(
+            _is_in_memory(self._descriptor, TABLE_BYTES + position) for position in positions
+        )
 
     def write(self, index: int, *blocks: bytes | memoryview) -> None:
-        """Store blocks, neighbours from `index` on, of a segment that `is_whole`: their bytes first, then their records.
+        """Store neighbouring blocks of a segment that `is_whole`: first their bytes, then their records.
 
         Raises `OSError`.
         """
@@ -183,22 +178,6 @@ class Segment:
 
     def _verify(self, index: int) -> bool:
         return self._checked(index) is not None
-
-    def _verify_nowait(self, index: int, scratch: bytearray) -> bool:
-        """Whether a block is in memory and matches its record; who is told no asks the disk."""
-        block = memoryview(scratch)[: self._block_bytes(index)]
-        record = bytearray(_RECORD_BYTES)
-        places = ((record, index * _RECORD_BYTES), (block, TABLE_BYTES + index * BLOCK_BYTES))
-        try:
-            is_whole = all(
-                os.preadv(self._descriptor, [buffer], offset, os.RWF_NOWAIT) == len(buffer)
-                for buffer, offset in places
-            )
-        except OSError:  # not in memory, or a file system that cannot tell
-            return False
-        if is_whole and record == checksum(self._identity, index, block):
-            self._verified[index] = 1
-        return bool(self._verified[index])
 
     def _checked(self, index: int) -> bytes | None:
         """A block that matches its record; None if there is no record."""
@@ -265,21 +244,6 @@ def flush(path: Path) -> None:
     (descriptor, _) = _open(path)
     try:
         os.fdatasync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def remove_abandoned(path: Path) -> None:
-    """Delete a temporary file whose writer is gone: alive, it has the file locked. Raises `OSError`."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        path.unlink()
-    except BlockingIOError:
-        return
-    except OSError:  # no locks on this file system
-        if time.time() - os.fstat(descriptor).st_mtime > _ABANDONED_SECONDS:
-            path.unlink()
     finally:
         os.close(descriptor)
 

@@ -1,0 +1,125 @@
+"""How every command ends: 0 done; 1 understood, and not done; 2 what was typed or set cannot be understood."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.fakes.dataset import FakeDataset
+from tests.fakes.s3_server import FakeS3Server
+from tests.fixtures_mount import Mounts, run_vbnfs
+
+# Command lines that no machine could carry out, and a word that the message has.
+WRONG = [
+    ("mount", "folder?"),
+    ("umount", "folder?"),
+    ("mount {mnt} --cache-size 1", "--cache-size"),
+    ("mount {mnt} -o rw", "read-only"),
+    ("mount {mnt} -o cash_size=1G", "no such mount option"),
+    ("mount {mnt} --config {place}/none.toml", "no such configuration file"),
+    ("umount --config {place}/none.toml", "no such configuration file"),
+    ("mount {mnt} --ca-bundle {place}/full/file", "no usable certificates"),
+    ("mount {mnt} {mnt}", "unexpected extra argument"),
+    ("status --jason", "--json"),
+    ("versions --bucket _", "S3 bucket's name"),
+    ("versions --config {place}/wrong.toml", "no such setting"),
+    ("diff", "OLD"),
+    ("diff 0.1.0 --format xml", "xml"),
+    ("diff 0.1.0 --json --format allensdk", "exclude each other"),
+    ("urls --dataset-version /", "0.5.0"),
+    ("verify --endpoint-url nonsense", "http://localhost:8333"),
+    ("clean --cache-size much", "200G"),
+    ("clean --config-folder {place}", "no such setting"),
+    ("install-helper --rooot", "--root"),
+    ("install-units --rooot", "--root"),
+    ("demo --keeep", "--keep"),
+    ("mout {mnt}", "mount"),
+]
+# Those that another machine, or this one at another time, could.
+NOT_DONE = [
+    ("mount {place}/none", "mkdir -p"),
+    ("mount {place}/full/file", "not a folder; mount on an empty folder of your own"),
+    (
+        "mount {place}/full",
+        "not empty, and a mount would hide what is there; name an empty folder, or add -o nonempty",
+    ),
+    ("mount {place}/circle", "too many links"),
+    ("mount {mounted}", "'vbnfs umount {mounted}' takes it away"),
+    ("mount {mnt} --cache-dir {mnt}", "must not lie in one another"),
+    ("mount {mnt} --cache-dir {place}/full/file", "--cache-dir"),
+    ("mount {mnt} --log-file {place}/full/file/x", "--log-file"),
+    ("mount {mnt} --endpoint-url {nobody}", "cannot be reached"),
+    ("mount {mnt} --bucket other-bucket", "check --bucket"),
+    ("mount {mnt} --offline --bucket other-bucket", "leave --offline out"),
+    ("mount {mnt} --dataset-version 9.9", "there are: 0.1.0"),
+    ("umount {mnt}", "'vbnfs status' lists those that there are"),
+    ("status {mnt}", "'vbnfs status' lists those that there are"),
+    ("versions --endpoint-url {nobody}", "cannot be reached"),
+    ("versions --cache-dir {place}/full/file", "--cache-dir"),
+    ("diff 9.9", "there are: 0.1.0"),
+    ("urls --dataset-version 9.9", "there are: 0.1.0"),
+    ("verify {place}/none", "{place}/none: not in a vbnfs mount"),
+    ("verify ../none", "../none: not in a vbnfs mount"),
+    ("verify {mounted}/none", "{mounted}/none: no such file"),
+    ("verify {mounted} 0.1.0", "one after the other"),
+    ("verify none", "none: not in the dataset"),
+    ("clean --cache-dir {place}/full/file", "--cache-dir"),
+    ("install-helper --root {place}/full/file", "full/file"),
+    ("install-units --root {place}/full/file", "full/file"),
+    ("demo {place}/full", "name another one"),
+]
+DONE = [
+    "mount -o nonempty {place}/full",
+    "umount {place}/full",
+    "umount --if-mounted {mnt}",
+    "status",
+    "status --json {mounted}",
+    "versions",
+    "diff 0.1.0",
+    "urls",
+    "urls --offline",
+    "verify",
+    "clean",
+    "install-helper --root {place}/root",
+    "install-units --root {place}/root --remove",
+    "--help",
+    "--version",
+]
+
+
+def test_every_command_keeps_to_one_rule(mounts: Mounts, tmp_path: Path) -> None:
+    """0: done. 1: it could not be done, here and now. 2: the words or the settings are wrong. Each says what and why.
+
+    What went wrong is one line, with the thing's name and what to do, and nothing else is printed.
+    """
+    dataset = FakeDataset()
+    dataset.publish("0.1.0", {"a/a.nwb": b"the one"})
+    for folder in ("mnt", "place/full", "place/root"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "place/full/file").write_text("no certificate")
+    (tmp_path / "place/circle").symlink_to("circle")
+    (tmp_path / "place/wrong.toml").write_text("nonsense = 1")
+    with FakeS3Server(dataset.store) as server:
+        mounted = mounts(server.endpoint_url, name="mounted").path
+        names = {
+            "mnt": tmp_path / "mnt",
+            "place": tmp_path / "place",
+            "mounted": mounted,
+            "nobody": "http://127.0.0.1:1",
+        }
+        env = {"VBNFS_ENDPOINT_URL": server.endpoint_url}
+        for status, table in ((2, WRONG), (1, NOT_DONE), (0, [(line, "") for line in DONE])):
+            for line, told in table:
+                done = run_vbnfs(*line.format(**names).split(), env=env)
+                assert (line, done.returncode, done.stderr) == (line, status, done.stderr)
+                assert told.format(**names) in done.stderr, line
+                assert "Traceback" not in done.stderr, line
+                assert status != 1 or (done.stdout, done.stderr.count("\n")) == ("", 1), line
+
+
+def test_a_full_disk_below_standard_output() -> None:
+    """Results that cannot be written are told in a line, with status 1."""
+    with Path("/dev/full").open("w") as full:
+        for arguments in (["--help"], ["status", "--json"]):
+            command = [sys.executable, "-m", "vbnfs", *arguments]
+            done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+            assert (done.returncode, done.stderr) == (1, "vbnfs: standard output: No space left on device\n")

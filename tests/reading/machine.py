@@ -1,0 +1,198 @@
+"""What the reading machine drives: mounts of one cache that live from one step to the next, and one that gets killed.
+
+All of it is real but for FUSE: cache, client, and a server that fails as it is told.
+"""
+
+import multiprocessing
+import os
+import random
+import signal
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, Final, cast
+
+import stamina
+import structlog
+import trio
+import trio.testing
+
+from tests.fakes.client import MemoryClient
+from tests.fakes.s3_server import FakeS3Server
+from tests.fakes.store import MemoryStore
+from tests.reading.bench import MIB, Bench, add, bench
+from vbnfs.config import load_config
+from vbnfs.metrics import Metrics
+from vbnfs.mount.daemon import make_client, make_reading_client
+from vbnfs.objects import Content
+from vbnfs.reading.file_reader import FileReader
+from vbnfs.storage.breaker import BreakerClient
+from vbnfs.storage.segment import BLOCK_BYTES
+
+SIZES: Final = (0, 1, 100_001, BLOCK_BYTES, BLOCK_BYTES + 1, 3 * BLOCK_BYTES - 1, 2 * MIB + 17)
+PLAIN: Final = [random.Random(f"plain {size}").randbytes(size) for size in SIZES]
+MOUNTS: Final = 2
+LIMIT_BYTES: Final = 3 * MIB  # less than all contents together: mounts evict, too
+_MEMORY_BYTES: Final = 2 * MIB  # so that one block is remembered: the disk is asked, not the memory of what came last
+_ATTEMPTS: Final = 10  # without waiting in between
+_KILL_SECONDS: Final = 60.0
+
+
+def fill(store: MemoryStore) -> list[Content]:
+    """The contents, with their hashes, as a manifest would have them."""
+    names = [f"{number:02}-{len(data)}" for number, data in enumerate(PLAIN)]
+    hashes = [blake2b(data).hexdigest() for data in PLAIN]
+    return [add(store, name, data, file_hash=one) for name, data, one in zip(names, PLAIN, hashes, strict=True)]
+
+
+@asynccontextmanager
+async def _clients(endpoint_url: str) -> AsyncIterator[tuple[BreakerClient, MemoryClient]]:
+    """The client of a mount, and the part of it that knows whether there is a network."""
+    config = load_config(command_line={"endpoint_url": endpoint_url, "bucket": "data-bucket"}, environ={})
+    metrics = Metrics()
+    async with make_client(config, metrics) as link:
+        client, _ = make_reading_client(config, link, metrics)
+        yield link, cast(MemoryClient, client)
+
+
+_bench = partial(bench, limit_bytes=LIMIT_BYTES, prefetch_gets=2, memory_bytes=_MEMORY_BYTES)
+
+
+class Loop:
+    """A trio run in a thread of its own, in which mounts live from one rule to the next."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.server = FakeS3Server(MemoryStore())
+        self.contents = fill(self.server.store)
+        self.floors: list[Bench] = []
+        self.readers: dict[tuple[int, int, int], FileReader] = {}
+        self.server.__enter__()
+        stamina.set_testing(True, attempts=_ATTEMPTS, cap=True)
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=trio.run, args=(self._main,))
+        self._thread.start()
+        self._ready.wait()
+        self.run(self.mount)
+
+    async def _main(self) -> None:
+        self._token, self._end = trio.lowlevel.current_trio_token(), trio.Event()
+        async with (
+            _clients(self.server.endpoint_url) as (self.link, self._client),
+            trio.open_nursery() as self._nursery,
+        ):
+            self._ready.set()
+            await self._end.wait()
+
+    def run(self, function: Callable[..., Awaitable[Any]], *arguments: object) -> Any:
+        return trio.from_thread.run(function, *arguments, trio_token=self._token)
+
+    async def mount(self) -> None:
+        self._unmount, self._ended = trio.Event(), []
+        for _ in range(MOUNTS):
+            floor, ended = await self._nursery.start(self._mounted)
+            self.floors.append(floor)
+            self._ended.append(ended)
+
+    async def _mounted(self, task_status: trio.TaskStatus[tuple[Bench, trio.Event]]) -> None:
+        ended = trio.Event()
+        async with _bench(self.directory, client=self._client) as floor:
+            task_status.started((floor, ended))
+            await self._unmount.wait()
+        ended.set()
+
+    async def unmount(self) -> None:
+        self._unmount.set()
+        for ended in self._ended:
+            await ended.wait()
+        self.floors.clear()
+        self.readers.clear()
+
+    async def settle(self) -> None:
+        """Until nothing is on its way any more, and all blocks that were fetched are on the disk."""
+        await trio.testing.wait_all_tasks_blocked(0.005)
+        while any(floor.source.is_busy for floor in self.floors):
+            await trio.testing.wait_all_tasks_blocked(0.001)
+
+    async def read(self, mount: int, handle: int, number: int, offset: int, size: int) -> bytes:
+        key = (mount, handle, number)
+        reader = self.readers.setdefault(key, self.floors[mount].open(self.contents[number]))
+        return bytes(await reader.read(offset, size))
+
+    async def stop(self) -> None:
+        await self.unmount()
+        self._end.set()
+
+    def join(self) -> None:
+        self.run(self.stop)
+        self._thread.join()
+        stamina.set_testing(False)
+        self.server.stop()
+
+
+# One that gets killed
+
+_processes: Final = multiprocessing.get_context("forkserver")
+_processes.set_forkserver_preload(["__main__", __name__])
+
+
+def read_until_killed(directory: Path, endpoint_url: str, number: int, change: int, part: float) -> int:
+    """Another mount reads content `number`, then the others; SIGKILL meets it in its `change`th change of the cache.
+
+    Of a write, `part` is done by then. Returns the exit status: -SIGKILL, or 0 if there were not as many changes.
+    """
+    arguments = (directory, endpoint_url, [number, *range(len(PLAIN))], change, part)
+    process = _processes.Process(target=_read_and_die, args=arguments)
+    process.start()
+    process.join(_KILL_SECONDS)
+    assert process.exitcode is not None, "it neither ended nor was killed"
+    return process.exitcode
+
+
+def _read_and_die(directory: Path, endpoint_url: str, order: Sequence[int], change: int, part: float) -> None:
+    structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
+    stamina.set_testing(True, attempts=_ATTEMPTS, cap=True)
+    _die_in(change, part)
+    trio.run(_read_all, directory, endpoint_url, order)
+
+
+async def _read_all(directory: Path, endpoint_url: str, order: Sequence[int]) -> None:
+    contents = fill(MemoryStore())
+    async with _clients(endpoint_url) as (_, client), _bench(directory, client=client) as floor:
+        for number in order:
+            reader = floor.open(contents[number])
+            for offset in range(0, SIZES[number], BLOCK_BYTES):
+                assert await reader.read(offset, BLOCK_BYTES) == PLAIN[number][offset : offset + BLOCK_BYTES]
+            await floor.settled()
+
+
+def _die_in(change: int, part: float) -> None:
+    """Have this process kill itself in its so many-th system call that changes a file, or what there is of them."""
+    left, lock = [change], threading.Lock()
+
+    def is_last() -> bool:
+        with lock:
+            left[0] -= 1
+            return left[0] == 0
+
+    def dying(name: str) -> None:
+        call = getattr(os, name)
+
+        def call_or_die(*arguments: Any, **more: Any) -> Any:
+            if not is_last():
+                return call(*arguments, **more)
+            if name == "pwrite":
+                descriptor, data, offset = arguments
+                call(descriptor, data[: int(part * len(data))], offset)
+            elif part >= 0.5:
+                call(*arguments, **more)
+            os.kill(os.getpid(), signal.SIGKILL)
+            raise AssertionError
+
+        setattr(os, name, call_or_die)
+
+    for name in ("pwrite", "ftruncate", "link", "unlink"):
+        dying(name)

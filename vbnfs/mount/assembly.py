@@ -1,0 +1,157 @@
+"""What a mount is made of, each part built once and given what it needs.
+
+FileSystem ── Attributes ── Catalog                     names, sizes, times
+└ FileReader ── BlockSource ── client               bytes
+├ BlockCache ── Evictor                       kept
+└ Verdicts ── Verifier                        held against the manifest
+"""
+
+import itertools
+import os
+from collections.abc import Callable, Set
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import trio
+
+from vbnfs.config import Config
+from vbnfs.dataset.allensdk import ALLENSDK
+from vbnfs.dataset.catalog import Catalog
+from vbnfs.dataset.tree import Tree
+from vbnfs.fuse.protocol import attributes_changed, data_changed
+from vbnfs.metrics import Metrics
+from vbnfs.mount.attributes import Attributes
+from vbnfs.mount.clients import make_neighbours, make_reading_client, scope_of
+from vbnfs.mount.operations import FileSystem
+from vbnfs.mount.own_files import FOR_OTHERS, OwnFiles
+from vbnfs.objects import Content
+from vbnfs.reading.block_source import BlockSource
+from vbnfs.reading.file_reader import FileReader
+from vbnfs.reading.memory import Memory
+from vbnfs.reading.prefetch import Prefetcher
+from vbnfs.reading.verification import Verifier, describe
+from vbnfs.storage.block_cache import BlockCache
+from vbnfs.storage.breaker import BreakerClient
+from vbnfs.storage.eviction import Evictor
+from vbnfs.storage.s3 import aws_base, object_url
+from vbnfs.storage.verdicts import Verdicts
+
+_HOUSEKEEPING_SECONDS: Final = 5.0
+_TICKS_BETWEEN_LOOKS: Final = 6  # walking over the 20,000 files of 5 TB takes some tenths of a second
+
+Notify = Callable[[bytes], None]  # a notice for the kernel
+
+
+class Parts:
+    """The parts of the mount on `mountpoint`. GETs run in `nursery`; nothing else runs before `start`."""
+
+    def __init__(
+        self,
+        config: Config,
+        mountpoint: Path,
+        metrics: Metrics,
+        *,
+        link: BreakerClient,
+        catalog: Catalog,
+        tree: Tree,
+        nursery: trio.Nursery,
+        notify: Notify,
+    ) -> None:
+        self._config = config
+        self._metrics = metrics
+        self._link = link
+        self._notify = notify
+        scope = scope_of(config.endpoint_url)
+        self._cache = BlockCache(
+            config.cache_dir, scope=scope, metrics=metrics, verify_always=config.verify == "always"
+        )
+        self._evictor = Evictor(
+            self._cache.directory,
+            limit_bytes=config.cache_size_bytes,
+            metrics=metrics,
+            on_look=self._cache.take_stock,
+        )
+        self._verdicts = Verdicts(config.cache_dir, scope=scope)
+        self._verdicts.refresh()
+        self.source = self._make_source(nursery)
+        self._prefetcher = Prefetcher(self._cache, self.source, nursery=nursery)
+        self._verifier = Verifier(
+            self._cache, self.source, self._verdicts, metrics=metrics, on_mismatch=self._forget_pages
+        )
+        self._attributes = self._make_attributes(catalog)
+        self.file_system = self._make_file_system(catalog, tree, mountpoint)
+
+    def start(self, services: trio.Nursery) -> None:
+        """Begin what goes on for as long as the mount, but for `source.keep_blocks`, which ends last."""
+        services.start_soon(self._link.watch)
+        services.start_soon(self._keep_house)
+        services.start_soon(self._verifier.run)
+
+    def _make_source(self, nursery: trio.Nursery) -> BlockSource:
+        client, paced = make_reading_client(self._config, self._link, self._metrics)
+        return BlockSource(
+            client,
+            self._cache,
+            self._evictor,
+            make_neighbours(self._config, self._cache, self._metrics),
+            nursery=nursery,
+            prefetch_gets=lambda is_shared: paced.pace.prefetches(is_shared=is_shared),
+            memory=Memory(self._config.memory_limit_bytes),
+            on_kept=self._when_kept,
+        )
+
+    def _make_attributes(self, catalog: Catalog) -> Attributes:
+        return Attributes(
+            catalog,
+            self._cache,
+            written=self.source.written,
+            public_url=partial(object_url, aws_base(self._config.bucket, self._config.region)),
+            verified=partial(describe, self._cache, self._verdicts),
+        )
+
+    def _make_file_system(self, catalog: Catalog, tree: Tree, mountpoint: Path) -> FileSystem:
+        config = self._config
+        names = (scope_of(config.endpoint_url), config.bucket, config.project, str(mountpoint))
+        for_others = FOR_OTHERS if os.geteuid() == 0 else None
+        return FileSystem(
+            tree=tree,
+            catalog=catalog,
+            attributes=self._attributes,
+            open_reader=self._open_reader,
+            own_file=OwnFiles(config.cache_dir / ALLENSDK, names, for_others=for_others).place_for,
+            evictor=self._evictor,
+            metrics=self._metrics,
+            io_timeout_seconds=config.io_timeout_seconds,
+        )
+
+    def _open_reader(self, content: Content) -> FileReader:
+        self._verifier.notice_opened(content)
+        return FileReader(content, self._cache, self.source, self._prefetcher, self._verdicts)
+
+    def _when_kept(self, contents: Set[Content]) -> None:
+        self._refresh_attributes()
+        for content in contents:
+            self._verifier.notice(content)
+
+    def _refresh_attributes(self) -> None:
+        """Have the kernel ask again for what has changed of an inode: how much of it is cached."""
+        for inode in self._attributes.refresh():
+            self._notify(attributes_changed(inode))
+
+    def _forget_pages(self, content_id: str) -> None:
+        """Have the kernel drop what it was told of a file that turned out to be wrong. Called in a thread."""
+        inode = self.file_system.inode_of(content_id)
+        if inode is not None:
+            self._notify(data_changed(inode))
+
+    async def _keep_house(self) -> None:
+        """Look at the cache now and then: for usage that others cause, for files that others evicted or condemned."""
+        for tick in itertools.count():
+            if tick % _TICKS_BETWEEN_LOOKS == 0:
+                await trio.to_thread.run_sync(self._evictor.look)
+                self._refresh_attributes()
+            await trio.to_thread.run_sync(self._cache.forget_deleted)
+            await trio.to_thread.run_sync(self._cache.flush)
+            await self._verifier.refresh()
+            await trio.sleep(_HOUSEKEEPING_SECONDS)

@@ -1,0 +1,84 @@
+"""Which dataset versions a mount shows: those of the start, and those that appear."""
+
+import gc
+from collections.abc import Callable
+
+import structlog
+import trio
+
+from vbnfs.config import Config
+from vbnfs.dataset.catalog import Catalog
+from vbnfs.dataset.manifest import DatasetVersion, Manifest
+from vbnfs.dataset.readme import readme
+from vbnfs.dataset.tree import Tree, build_tree
+
+log = structlog.get_logger()
+
+
+class ShownVersions:
+    """The versions that `catalog` has. At the top stands the configured one, or the newest when the mount begins."""
+
+    def __init__(self, catalog: Catalog, config: Config) -> None:
+        self.problems: tuple[str, ...] = ()
+        self.is_kept_only = False  # not asked for, but kept
+        self._catalog = catalog
+        self._config = config
+        self._manifests: tuple[Manifest, ...] = ()
+        self._top: DatasetVersion | None = None
+        self._refreshing = trio.Lock()
+
+    @property
+    def names(self) -> list[str]:
+        """All versions, oldest first."""
+        return [manifest.dataset_version.text for manifest in self._manifests]
+
+    @property
+    def top(self) -> str:
+        """The version at the top."""
+        return str(self._top)
+
+    @property
+    def newer(self) -> str | None:
+        """The newest version, if it is newer than the one at the top."""
+        newest = self._manifests[-1].dataset_version
+        return str(newest) if newest != self._top else None
+
+    async def load(self, *, max_age_seconds: float) -> Tree:
+        """The tree to begin with. Raises a `VbnfsError`."""
+        release = await self._catalog.load(max_age_seconds=max_age_seconds)
+        self._top = release.choose(self._config.dataset_version)
+        self._manifests, self.problems = release.manifests, release.problems
+        self.is_kept_only = release.is_offline
+        tree = await trio.to_thread.run_sync(self._build_tree, release.manifests)
+        # Manifests and tree are hundreds of thousands of objects that stay: if the collector looked at them again and
+        # again, it would hold the event loop up for tens of milliseconds each time.
+        gc.collect()
+        gc.freeze()
+        return tree
+
+    async def refresh(self, show: Callable[[Tree], None]) -> list[str]:
+        """`show` what has appeared, if anything. Returns its names; being cancelled changes nothing."""
+        async with self._refreshing:
+            release = await self._catalog.load()
+            shown = {manifest.dataset_version for manifest in self._manifests}
+            new = [manifest for manifest in release.manifests if manifest.dataset_version not in shown]
+            if new:
+                manifests = tuple(sorted((*self._manifests, *new), key=lambda m: m.dataset_version))
+                show(await trio.to_thread.run_sync(self._build_tree, manifests))
+                self._manifests = manifests  # no await between showing it and knowing it
+                log.info("dataset versions have appeared", versions=[str(m.dataset_version) for m in new])
+                if new[-1] is manifests[-1]:
+                    self.tell_of_newer()
+            self.problems, self.is_kept_only = release.problems, release.is_offline
+            return [str(manifest.dataset_version) for manifest in new]
+
+    def tell_of_newer(self) -> None:
+        """Log that there is a newer version than the one at the top, if there is."""
+        if self.newer is not None:
+            log.info("newer dataset version than the one at the top", newer=self.newer, top=self.top)
+
+    def _build_tree(self, manifests: tuple[Manifest, ...]) -> Tree:
+        assert self._top is not None  # chosen before
+        bucket, project = self._config.bucket, self._config.project
+        text = readme(manifests, default=self._top, bucket=bucket, project=project)
+        return build_tree(manifests, default_version=self._top, readme=text, bucket=bucket)

@@ -1,0 +1,25 @@
+"""File descriptors: what a process runs out of before anything else, and then it is not the server that fails.
+
+A failure to connect seldom tells its cause: libcurl and the system's resolver have no word for it. So it is tried.
+"""
+
+import errno
+import os
+from typing import Final
+
+NO_DESCRIPTOR: Final = frozenset({errno.EMFILE, errno.ENFILE})
+_ENOUGH: Final = 4  # a connection takes one, and looking up a name some more for a moment
+
+
+def are_left() -> bool:
+    """Whether this process could open a connection now."""
+    opened: list[int] = []
+    try:
+        while len(opened) < _ENOUGH:
+            opened.append(os.eventfd(0, os.EFD_CLOEXEC))
+    except OSError as error:
+        return error.errno not in NO_DESCRIPTOR
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
+    return True
