@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes.certificates import Certificate, make_certificate
 from tests.fakes.dataset import FakeDataset
 from tests.fakes.s3_server import FakeS3Server
 from tests.fakes.store import Pattern
@@ -33,8 +34,14 @@ FILES = {f"ecephys_sessions/ecephys_session_{n}.nwb": Repeated(50 * MIB, seed=n)
 
 
 @pytest.fixture
-def server() -> Iterator[FakeS3Server]:
-    """A server of eight sessions, each named as another object."""
+def certificate(tmp_path: Path) -> Certificate:
+    """What the server shows over TLS."""
+    return make_certificate(tmp_path, "IP:127.0.0.1", "DNS:localhost")
+
+
+@pytest.fixture(params=["http", "https"])
+def server(request: pytest.FixtureRequest, certificate: Certificate) -> Iterator[FakeS3Server]:
+    """A server of eight sessions, each named as another object; without and with TLS."""
     dataset = FakeDataset()
     entries = {}
     for number, (name, data) in enumerate(FILES.items()):
@@ -42,7 +49,9 @@ def server() -> Iterator[FakeS3Server]:
         url = f"https://{dataset.store.bucket}.s3.us-west-2.amazonaws.com/{dataset.project}/{name}"
         entries[name] = {"url": url, "version_id": version_id, "file_hash": f"{number:0128x}"}
     dataset.publish_entries("0.1.0", entries)
-    with FakeS3Server(dataset.store) as server:
+    with FakeS3Server(
+        dataset.store, tls=certificate.server_context() if request.param == "https" else None
+    ) as server:
         yield server
 
 
@@ -52,9 +61,12 @@ def anonymous_bytes(pid: int) -> int:
     return int(lines["RssAnon"].split()[0]) << 10
 
 
-def test_64_readers_keep_within_the_limit(mounts: Mounts, server: FakeS3Server) -> None:
-    """64 readers of cold bytes, half in a row and half at random: at most a quarter above `--memory-limit`."""
-    mount = mounts(server.endpoint_url, "--memory-limit", "64M")
+def test_64_readers_keep_within_the_limit(mounts: Mounts, server: FakeS3Server, certificate: Certificate) -> None:
+    """64 readers of cold bytes, half in a row and half at random: at most a quarter above `--memory-limit`.
+
+    Their connections' own buffers included, with TLS as without.
+    """
+    mount = mounts(server.endpoint_url, "--memory-limit", "64M", "--ca-bundle", str(certificate.path))
     pid = mount.status()["pid"]
     before, most = anonymous_bytes(pid), [0]
     names = sorted(FILES)
@@ -70,6 +82,28 @@ def test_64_readers_keep_within_the_limit(mounts: Mounts, server: FakeS3Server) 
 
     with ThreadPoolExecutor(READERS) as pool:
         list(pool.map(work, range(READERS)))
+    assert most[0] - before <= LIMIT_BYTES * 1.25
+
+
+def test_16_readers_in_a_row_keep_within_the_limit(
+    mounts: Mounts, server: FakeS3Server, certificate: Certificate
+) -> None:
+    """Each reads half a file, with all that is fetched ahead for it by 24 connections: the limit holds."""
+    mount = mounts(server.endpoint_url, "--memory-limit", "64M", "--ca-bundle", str(certificate.path))
+    pid = mount.status()["pid"]
+    before, most = anonymous_bytes(pid), [0]
+    names = sorted(FILES)
+
+    def work(number: int) -> None:
+        name, start = names[number // 2], number % 2 * 25 * MIB
+        with open(mount.path / name, "rb", buffering=0) as file:
+            file.seek(start)
+            for at in range(start, start + 25 * MIB, MIB):
+                assert_bytes(name, at, file.read(MIB))
+                most[0] = max(most[0], anonymous_bytes(pid))
+
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(work, range(16)))
     assert most[0] - before <= LIMIT_BYTES * 1.25
 
 

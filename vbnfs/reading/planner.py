@@ -31,7 +31,7 @@ def blocks_of(byte_range: ByteRange) -> range:
 
 
 def get_blocks(window_bytes: int, *, readers: int) -> int:
-    """How long the GETs are that fetch the window of one of so many readers: on many connections, but not in crumbs."""
+    """How long the GETs are that fetch the window of one of so many readers: spread out, but not in crumbs."""
     spread = max(_LEAST_SPREAD, _SPREAD // readers)
     return max(_FEWEST_GET_BLOCKS, min(window_bytes // BLOCK_BYTES // spread, MAX_GET_BLOCKS))
 
