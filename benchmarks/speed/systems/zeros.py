@@ -19,7 +19,7 @@ from vbnfs.fuse.protocol import (
     FileSystemStatus,
     Refused,
     attr_out,
-    direntplus,
+    dirent,
     entry_out,
     open_out,
     statfs_out,
@@ -67,7 +67,7 @@ class ZeroOperations:
         if offset:
             return b""
         entry = entry_out(self._attrs[_FILE], entry_seconds=_LONG, attr_seconds=_LONG)
-        return direntplus(entry, inode=_FILE, mode=stat.S_IFREG, name=NAME, next_offset=1)
+        return entry + dirent(inode=_FILE, mode=stat.S_IFREG, name=NAME, next_offset=1)
 
     def open(self, inode: int, flags: int) -> Answer:
         """Any handle will do."""
