@@ -18,9 +18,8 @@ is busy holds connections back, however long the GETs are.
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence, Set
+from collections.abc import Callable, Sequence, Set
 from contextlib import aclosing
-from dataclasses import dataclass, field
 from typing import Final
 
 import structlog
@@ -29,73 +28,20 @@ from cachetools import FIFOCache
 
 from vbnfs.errors import BadReplyError, StorageError, VbnfsError
 from vbnfs.objects import BlockKey, ByteRange, Content, ObjectClient
+from vbnfs.reading.gets import TRANSIT_BLOCKS, Assembly, Block, Get, PendingBlock, Run
 from vbnfs.reading.memory import Budget, Memory
 from vbnfs.reading.neighbours import Neighbours
 from vbnfs.reading.planner import MAX_GET_BLOCKS, plan_gets
 from vbnfs.storage.block_cache import BlockCache, block_range
-from vbnfs.storage.curl import MOST_WAITING_BYTES, PIECE_BYTES
 from vbnfs.storage.eviction import Evictor
 from vbnfs.storage.segment import BLOCK_BYTES
 
 log = structlog.get_logger()
 
-Block = bytes | memoryview
-
-_BLOCKS_A_RUN: Final = PIECE_BYTES // BLOCK_BYTES  # are written together
 _QUEUED_RUNS: Final = 64  # on their way to the disk; then GETs wait for it, or for memory
 _RUNS_A_WRITE: Final = 16
 _LAST_WRITE_SECONDS: Final = 5.0
 _SURPRISED_SECONDS: Final = 2.0
-# Received by libcurl and waiting for the event loop, and one piece that is being cut into blocks.
-_TRANSIT_BLOCKS: Final = (MOST_WAITING_BYTES + PIECE_BYTES) // BLOCK_BYTES
-
-
-@dataclass(eq=False, slots=True)
-class _Get:
-    """A GET of neighbouring blocks, and who waits for them. `is_begun` once it has a task.
-
-    `coming` of its blocks have not come yet, and it holds room in memory for `held` blocks.
-    """
-
-    content: Content
-    indices: range
-    most_in_transit: int
-    blocks: "list[_PendingBlock]" = field(default_factory=list)
-    is_begun: bool = False
-    held: int = 0
-    coming: int = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.coming = len(self.indices)
-
-    @property
-    def needs(self) -> int:
-        """For how many blocks it needs room now: those in transit, and one that is being put together."""
-        return min(self.coming, self.most_in_transit) + 1 if self.coming else 0
-
-
-@dataclass(frozen=True, slots=True)
-class _Run:
-    """Neighbouring blocks that have come, from number `first` on."""
-
-    content: Content
-    first: int
-    blocks: list[Block]
-
-    @property
-    def indices(self) -> range:
-        return range(self.first, self.first + len(self.blocks))
-
-
-@dataclass(eq=False, slots=True)
-class _PendingBlock:
-    """A block on its way: `data` or `error` is set when `settled` is. `has_room`: in memory, apart from its GET."""
-
-    get: _Get
-    settled: trio.Event = field(default_factory=trio.Event)
-    data: Block | None = None
-    error: VbnfsError | None = None
-    has_room: bool = False
 
 
 class BlockSource:
@@ -124,16 +70,16 @@ class BlockSource:
         self._evictor = evictor
         self._neighbours = neighbours
         self._nursery = nursery
-        self._pending: dict[BlockKey, _PendingBlock] = {}
+        self._pending: dict[BlockKey, PendingBlock] = {}
         self._memory = memory
         # First in, first out: blocks that came in one piece share its memory, and leave it together.
         self._recent: FIFOCache[BlockKey, Block] = FIFOCache(memory.recent_bytes, getsizeof=len)
         self._prefetch_gets = prefetch_gets
         self._prefetching = 0
         self._surprised_at = -math.inf
-        self._waiting: deque[_Get] = deque()
+        self._waiting: deque[Get] = deque()
         self._is_kept = True  # whether the disk took the last block; written in a thread
-        send, receive = trio.open_memory_channel[_Run](_QUEUED_RUNS)
+        send, receive = trio.open_memory_channel[Run](_QUEUED_RUNS)
         self._to_disk, self._from_gets = send, receive
         self._written = trio.lowlevel.ParkingLot()  # woken after each write
 
@@ -169,7 +115,7 @@ class BlockSource:
     async def get(self, content: Content, indices: Sequence[int]) -> dict[int, Block]:
         """The bytes of blocks that the disk did not have, by number. Raises a `StorageError`."""
         found: dict[int, Block] = {}
-        waited_for: dict[int, _PendingBlock] = {}
+        waited_for: dict[int, PendingBlock] = {}
         for index in indices:
             key = BlockKey(content.content_id, index)
             if (data := self._recent.get(key)) is not None:
@@ -184,7 +130,7 @@ class BlockSource:
         for pending in waited_for.values():
             self._begin(pending.get)
         for index, pending in waited_for.items():
-            found[index] = await _settled(pending)
+            found[index] = await pending.arrived()
         return found
 
     def prefetch(self, content: Content, indices: Sequence[int], *, longest_get: int = MAX_GET_BLOCKS) -> None:
@@ -230,16 +176,16 @@ class BlockSource:
             self._on_kept({run.content for run in batch})
         await trio.to_thread.run_sync(self._cache.flush)
 
-    def _new_gets(self, content: Content, missing: Sequence[int], longest: int = MAX_GET_BLOCKS) -> list[_Get]:
-        in_transit = min(_TRANSIT_BLOCKS, self._memory.blocks.limit_bytes // BLOCK_BYTES - 1)
-        gets = [_Get(content, run, in_transit) for run in plan_gets(missing, longest=longest)]
+    def _new_gets(self, content: Content, missing: Sequence[int], longest: int = MAX_GET_BLOCKS) -> list[Get]:
+        in_transit = min(TRANSIT_BLOCKS, self._memory.blocks.limit_bytes // BLOCK_BYTES - 1)
+        gets = [Get(content, run, in_transit) for run in plan_gets(missing, longest=longest)]
         for get in gets:
             for index in get.indices:
-                pending = self._pending[BlockKey(content.content_id, index)] = _PendingBlock(get)
+                pending = self._pending[BlockKey(content.content_id, index)] = PendingBlock(get)
                 get.blocks.append(pending)
         return gets
 
-    def _begin(self, get: _Get) -> None:
+    def _begin(self, get: Get) -> None:
         """Begin a GET that somebody waits for, also if it is still in the queue of prefetches."""
         if not get.is_begun:
             get.is_begun = True
@@ -259,14 +205,14 @@ class BlockSource:
                 self._nursery.start_soon(self._run_prefetch, get)
             self._waiting.popleft()
 
-    async def _run_prefetch(self, get: _Get) -> None:
+    async def _run_prefetch(self, get: Get) -> None:
         try:
             await self._run_get(get)
         finally:
             self._prefetching -= 1
             self._begin_prefetches()
 
-    async def _run_get(self, get: _Get) -> None:
+    async def _run_get(self, get: Get) -> None:
         """Settle all blocks of `get`, one way or the other."""
         failure: VbnfsError = StorageError(f"{get.content.source}: the mount is going away")
         try:
@@ -291,19 +237,19 @@ class BlockSource:
             self._begin_prefetches()
         await self._neighbours.drop_all(get.content, failed)
 
-    async def _fetch(self, get: _Get, run: range) -> None:
+    async def _fetch(self, get: Get, run: range) -> None:
         """Fetch neighbouring blocks of `get`."""
-        arrived = _Assembly(get.content, run)
+        arrived = Assembly(get.content, run)
 
         async def receive(piece: bytes) -> None:
             for index, blocks in arrived.add(piece):
-                await self._arrive(get, _Run(get.content, index, blocks))
+                await self._arrive(get, Run(get.content, index, blocks))
 
         start, stop = block_range(get.content, run[0]), block_range(get.content, run[-1])
         whole = ByteRange(start.start, stop.stop)
         await self._client.get_range(get.content.source, whole, size_bytes=get.content.size_bytes, receive=receive)
 
-    def _settle_found(self, get: _Get, found: dict[int, bytes]) -> None:
+    def _settle_found(self, get: Get, found: dict[int, bytes]) -> None:
         """Blocks that another process has brought to the disk."""
         for index, data in found.items():
             pending = get.blocks[index - get.indices[0]]
@@ -313,7 +259,7 @@ class BlockSource:
             self._done_with(BlockKey(get.content.content_id, index))
         self._written.unpark_all()
 
-    async def _arrive(self, get: _Get, run: "_Run") -> None:
+    async def _arrive(self, get: Get, run: Run) -> None:
         for index, data in zip(run.indices, run.blocks, strict=True):
             pending = get.blocks[index - get.indices[0]]
             pending.data = data
@@ -335,7 +281,7 @@ class BlockSource:
             await self._memory.blocks.take(lacking * BLOCK_BYTES, goes_on=True)
             get.held += lacking
 
-    def _fail_rest(self, get: _Get, failure: VbnfsError) -> list[int]:
+    def _fail_rest(self, get: Get, failure: VbnfsError) -> list[int]:
         """Returns the numbers of the blocks that did not come."""
         failed: list[int] = []
         for index, pending in zip(get.indices, get.blocks, strict=True):
@@ -351,55 +297,13 @@ class BlockSource:
         pending = self._pending.pop(key, None)
         if pending is not None:
             get = pending.get
-            get.blocks[key.index - get.indices[0]] = _PendingBlock(get, data=b"")  # lets go of the bytes
+            get.blocks[key.index - get.indices[0]] = PendingBlock(get, data=b"")  # lets go of the bytes
             if pending.has_room:
                 self._memory.blocks.give_back(BLOCK_BYTES)
 
-    def _write(self, batch: "Sequence[_Run]") -> None:
+    def _write(self, batch: Sequence[Run]) -> None:
         for run in batch:
             if self._evictor.make_room(sum(map(len, run.blocks))):
                 self._cache.forget_deleted()
             self._is_kept = self._cache.put(run.content, run.first, *run.blocks) > 0
             self._neighbours.drop(run.content, run.indices)
-
-
-async def _settled(pending: _PendingBlock) -> Block:
-    await pending.settled.wait()
-    if pending.data is None:
-        # A new exception for each waiter: one object raised in several tasks would mix their tracebacks.
-        error = pending.error or StorageError("block neither came nor failed")
-        raise type(error)(str(error)) from error
-    return pending.data
-
-
-class _Assembly:
-    """Cuts a run of blocks out of the pieces in which it arrives, without a copy where a block lies in one."""
-
-    def __init__(self, content: Content, indices: range) -> None:
-        self._content = content
-        self._indices = indices
-        self._index = indices[0]
-        self._pieces: list[Block] = []
-        self._length = 0
-
-    def add(self, piece: bytes) -> Iterator[tuple[int, list[Block]]]:
-        """The blocks that `piece` completes: some neighbours at a time, and the first one's number.
-
-        Raises `BadReplyError` for bytes too many.
-        """
-        first, done, view = self._index, list[Block](), memoryview(piece)
-        while view:
-            if self._index not in self._indices:
-                raise BadReplyError(f"{self._content.source}: more bytes than were asked for")
-            wanted = len(block_range(self._content, self._index)) - self._length
-            part, view = view[:wanted], view[wanted:]
-            self._pieces.append(part if len(piece) <= PIECE_BYTES else bytes(part))
-            self._length += len(part)
-            if len(part) == wanted:
-                done.append(self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces))
-                self._index, self._pieces, self._length = self._index + 1, [], 0
-            if len(done) == _BLOCKS_A_RUN:
-                yield first, done
-                first, done = self._index, []
-        if done:
-            yield first, done

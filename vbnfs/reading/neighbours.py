@@ -59,7 +59,8 @@ class Neighbours:
             taken = await self._take(content, left, waited)
             if taken:
                 left = [index for index in left if index not in taken]
-                wait = _FIRST_WAIT_SECONDS
+                # Whoever brings one block after the other is not slow, however many there are.
+                began, wait = trio.current_time(), _FIRST_WAIT_SECONDS
                 yield await self._look(content, taken)
             if left:
                 await trio.sleep(wait)

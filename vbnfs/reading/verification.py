@@ -22,7 +22,8 @@ import trio
 from vbnfs.errors import StorageError
 from vbnfs.metrics import Metrics
 from vbnfs.objects import ByteRange, Content
-from vbnfs.reading.block_source import Block, BlockSource
+from vbnfs.reading.block_source import BlockSource
+from vbnfs.reading.gets import Block
 from vbnfs.reading.planner import MAX_GET_BLOCKS, blocks_of
 from vbnfs.storage.block_cache import BlockCache
 from vbnfs.storage.verdicts import (
