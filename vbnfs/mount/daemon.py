@@ -173,7 +173,10 @@ class Daemon:
     ) -> tuple[BlockSource, FileSystem]:
         config, metrics = self.config, self.metrics
         scope, always = scope_of(config.endpoint_url), config.verify == "always"
-        cache = BlockCache(config.cache_dir, scope=scope, metrics=metrics, verify_always=always)
+        near = is_local(config.cache_dir)
+        if not near:
+            log.info("cache on a file system that may be another host's: locks wait in threads, nothing is mapped")
+        cache = BlockCache(config.cache_dir, scope=scope, metrics=metrics, verify_always=always, is_local=near)
         verdicts = Verdicts(config.cache_dir, scope=scope)
         verdicts.refresh()
         evictor = Evictor(
