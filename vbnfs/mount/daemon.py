@@ -230,7 +230,7 @@ class Daemon:
             io_timeout_seconds=config.io_timeout_seconds,
         )
         services.start_soon(s3.watch)
-        services.start_soon(_keep_house, cache, evictor, verifier, refresh_attributes)
+        services.start_soon(_keep_house, cache, evictor, source, verifier, refresh_attributes)
         services.start_soon(verifier.run)
         return source, file_system
 
@@ -395,13 +395,16 @@ class Daemon:
         )
 
 
-async def _keep_house(cache: BlockCache, evictor: Evictor, verifier: Verifier, on_look: Callable[[], None]) -> None:
+async def _keep_house(
+    cache: BlockCache, evictor: Evictor, source: BlockSource, verifier: Verifier, on_look: Callable[[], None]
+) -> None:
     """Look at the cache now and then: for usage that others cause, and for files that others evicted or condemned."""
     for tick in itertools.count():
         if tick % _TICKS_BETWEEN_LOOKS == 0:
             await trio.to_thread.run_sync(evictor.look)
             on_look()
         await trio.to_thread.run_sync(cache.forget_deleted)
+        await source.keep_again()
         await trio.to_thread.run_sync(cache.flush)
         await verifier.refresh()
         await trio.sleep(_HOUSEKEEPING_SECONDS)
