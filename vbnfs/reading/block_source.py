@@ -37,6 +37,7 @@ log = structlog.get_logger()
 
 _QUEUED_BLOCKS: Final = 64  # 16 MiB on their way to the disk; then GETs wait for it
 _BLOCKS_A_WRITE: Final = 32
+_UNKEPT_BLOCKS: Final = 4096
 _LAST_WRITE_SECONDS: Final = 5.0
 
 
@@ -97,7 +98,8 @@ class BlockSource:
         self._prefetch_gets = prefetch_gets
         self._prefetching = 0
         self._waiting: deque[_Get] = deque()
-        self._is_kept = True  # whether the disk took the last block; written in a thread
+        self._is_kept = True  # whether the disk took the last block
+        self._unkept: LRUCache[BlockKey, Content] = LRUCache(_UNKEPT_BLOCKS)  # what it did not take
         send, receive = trio.open_memory_channel[tuple[Content, int, bytes]](_QUEUED_BLOCKS)
         self._to_disk, self._from_gets = send, receive
         self._written = trio.lowlevel.ParkingLot()  # woken after each write
@@ -171,13 +173,25 @@ class BlockSource:
                     batch.append(self._from_gets.receive_nowait())
                 except (trio.WouldBlock, trio.EndOfChannel):  # that is all, for now or for good
                     break
-            await trio.to_thread.run_sync(self._write, batch)
+            await self._keep(batch)
             for content, index, _ in batch:
                 self._done_with(BlockKey(content.content_id, index))
             self._written.unpark_all()
             self._begin_prefetches()
             self._on_kept({content for content, _, _ in batch})
         await trio.to_thread.run_sync(self._cache.flush)
+
+    async def keep_again(self) -> None:
+        """Offer the disk what it did not take (it was full, say), as far as it is remembered."""
+        for key, content in list(self._unkept.items()):
+            data = self._recent.get(key)
+            if data is None:
+                self._unkept.pop(key, None)
+                continue
+            await self._keep([(content, key.index, data)])
+            if key in self._unkept:  # it is still full
+                return
+            self._on_kept({content})
 
     def _is_on_its_way(self, key: BlockKey) -> bool:
         return key in self._pending or key in self._recent
@@ -295,12 +309,24 @@ class BlockSource:
             if get.has_room:
                 self._memory.blocks.give_back(BLOCK_BYTES)
 
-    def _write(self, batch: Sequence[tuple[Content, int, bytes]]) -> None:
+    async def _keep(self, batch: Sequence[tuple[Content, int, bytes]]) -> None:
+        kept = await trio.to_thread.run_sync(self._write, batch)
+        for (content, index, _), is_kept in zip(batch, kept, strict=True):
+            key = BlockKey(content.content_id, index)
+            if is_kept:
+                self._unkept.pop(key, None)
+            else:
+                self._unkept[key] = content
+        self._is_kept = kept[-1]
+
+    def _write(self, batch: Sequence[tuple[Content, int, bytes]]) -> list[bool]:
+        kept: list[bool] = []
         for content, index, data in batch:
             if self._evictor.make_room(len(data)):
                 self._cache.forget_deleted()
-            self._is_kept = self._cache.put(content, index, data) > 0
+            kept.append(self._cache.put(content, index, data) > 0)
             self._neighbours.drop(content, index)
+        return kept
 
 
 async def _settled(pending: _PendingBlock) -> bytes:
