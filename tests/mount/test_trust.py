@@ -290,7 +290,7 @@ def use_up_inodes(directory: Path) -> None:
     raise AssertionError("there is no end of inodes")
 
 
-@needs_root
+@pytest.mark.root
 @pytest.mark.parametrize("options", ["size=1m", "nr_inodes=14"])
 def test_a_full_disk(mounts: Mounts, server: FakeS3Server, tmp_path: Path, options: str) -> None:
     """No room, or no inode: reads go on uncached with one warning, and caching resumes when there is room."""
