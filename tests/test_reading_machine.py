@@ -24,7 +24,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from tests.fakes.damage import KINDS, damage
 from tests.fakes.faults import FAULTS, Damaged
-from tests.fakes.s3_server import for_kind, times
+from tests.fakes.s3_server import for_kind, in_turn
 from tests.reading.bench import KIB, MIB
 from tests.reading.machine import LIMIT_BYTES, MOUNTS, PLAIN, SIZES, Loop, read_until_killed
 from vbnfs.errors import HashMismatchError, StorageError
@@ -123,10 +123,17 @@ class ReadingMachine(RuleBasedStateMachine):
         self.loop.run(self.loop.settle)  # what fails, fails before
         self.is_offline = self.loop.link.is_offline = False
 
-    @rule(names=st.lists(st.sampled_from(sorted(FAULTS.keys() - SLOW)), max_size=MOST_FAULTS))
-    def fail(self, names: list[str]) -> None:
-        """What is asked for next is answered with faults: nobody notices."""
-        self.loop.server.behaviours[:] = [for_kind("get_range", times(1, FAULTS[name])) for name in names]
+    @rule(
+        mount=mounts,
+        number=files,
+        order=st.permutations(sorted(FAULTS.keys() - SLOW)),
+    )
+    def fail(self, mount: int, number: int, order: list[str]) -> None:
+        """The next ranges are answered with faults, in some order: what is fetched is right all the same."""
+        self.fetch_all_anew(number)
+        faults = [FAULTS[name] for name in order[:MOST_FAULTS]]
+        self.loop.server.behaviours[:] = [for_kind("get_range", in_turn(*faults))]
+        self.check(mount, 0, number, 0, SIZES[number])
 
     @rule(number=files, change=st.integers(1, 60), part=where)
     def kill(self, number: int, change: int, part: float) -> None:

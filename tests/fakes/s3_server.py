@@ -109,6 +109,18 @@ def times(count: int, behaviour: Behaviour) -> Behaviour:
     return limited
 
 
+def in_turn(*behaviours: Behaviour) -> Behaviour:
+    """Each of the next replies is changed by one of the behaviours, in their order; those after them are honest."""
+    left, lock = list(behaviours), threading.Lock()
+
+    def next_one(request: Request, honest: Reply) -> Reply | None:
+        with lock:
+            behaviour = left.pop(0) if left else None
+        return None if behaviour is None else behaviour(request, honest)
+
+    return next_one
+
+
 def cut_after(body_bytes: int) -> Behaviour:
     """Close the connection after so many bytes of a body that is longer."""
     return lambda _request, honest: replace(honest, cut=body_bytes) if len(honest.body) > body_bytes else None

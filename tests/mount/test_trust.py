@@ -10,7 +10,7 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -208,7 +208,10 @@ def test_killed_while_it_writes(mounts: Mounts, server: FakeS3Server, tmp_path: 
         os.kill(mount.status()["pid"], signal.SIGKILL)
         path = segment_of(tmp_path)
         (path.parent / ".new-left").touch()
+        left = tmp_path / "cache" / "datasets-v1" / ".left.new"  # of a small file
+        left.touch()
         mount.mount()
+        assert not left.exists()
         until(lambda path=path: not (path.parent / ".new-left").exists())
     (mount.path / NAME).read_bytes()
     os.getxattr(mount.path / NAME, "user.vbnfs.cached")  # when all of it is written
@@ -278,7 +281,6 @@ def warnings_of(tmp_path: Path) -> list[str]:
     return [line["event"] for line in lines if line["level"] == "warning" and "kept" in line["event"]]
 
 
-@pytest.mark.root
 def use_up_inodes(directory: Path) -> None:
     for number in range(100):
         try:
@@ -288,6 +290,7 @@ def use_up_inodes(directory: Path) -> None:
     raise AssertionError("there is no end of inodes")
 
 
+@pytest.mark.root
 @pytest.mark.parametrize("options", ["size=1m", "nr_inodes=14"])
 def test_a_full_disk(mounts: Mounts, server: FakeS3Server, tmp_path: Path, options: str) -> None:
     """No room, or no inode: reads go on uncached with one warning, and caching resumes when there is room."""
@@ -310,6 +313,30 @@ def test_a_full_disk(mounts: Mounts, server: FakeS3Server, tmp_path: Path, optio
             return int(os.getxattr(mount.path / NAME, "user.vbnfs.cached")) > 2_000_000
 
         until(is_cached)
+        mount.umount()
+
+
+@pytest.mark.root
+def test_what_came_while_the_disk_was_full(mounts: Mounts, server: FakeS3Server, tmp_path: Path) -> None:
+    """A small file is kept as soon as there is room, without being read or fetched again, and outlives the mount."""
+    with small_disk(tmp_path / "cache", "size=1m"):
+        mount = mounts(server.endpoint_url)
+        taken = tmp_path / "cache" / "taken"
+        with suppress(OSError), taken.open("wb", buffering=0) as file:
+            while file.write(bytes(4096)):
+                pass
+        assert (mount.path / TABLE).read_bytes() == b"unit_id\n1\n"
+        assert os.getxattr(mount.path / TABLE, "user.vbnfs.cached") == b"0"
+        assert len(warnings_of(tmp_path)) == 1
+        asked = mount.range_requests()
+        taken.unlink()
+        until(lambda: os.getxattr(mount.path / TABLE, "user.vbnfs.cached") == b"10")
+        until(lambda: verified(mount.path / TABLE).startswith("blake2b:"))
+        assert mount.range_requests() == asked
+        mount.umount()
+        mount.mount()
+        assert (mount.path / TABLE).read_bytes() == b"unit_id\n1\n"
+        assert mount.range_requests() == 0
         mount.umount()
 
 

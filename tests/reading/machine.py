@@ -26,7 +26,7 @@ from tests.fakes.store import MemoryStore
 from tests.reading.bench import MIB, Bench, add, bench
 from vbnfs.config import load_config
 from vbnfs.metrics import Metrics
-from vbnfs.mount.daemon import make_client, make_reading_client
+from vbnfs.mount.clients import make_client, make_reading_client
 from vbnfs.objects import Content
 from vbnfs.reading.file_reader import FileReader
 from vbnfs.storage.breaker import BreakerClient

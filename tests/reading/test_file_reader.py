@@ -95,6 +95,28 @@ async def test_a_disk_that_takes_nothing_still_serves_and_fetches_nothing_twice(
         assert floor.metrics.cache_write_errors > 0
 
 
+async def test_what_the_disk_did_not_take_is_kept_when_it_can_be(tmp_path: Path) -> None:
+    """Offered again, one by one until one is refused; all of it when there is room, and no byte is fetched again."""
+    spoil_directory(tmp_path)
+    async with bench(tmp_path) as floor:
+        content, gone = floor.add("a", DATA), floor.add("b", DATA)
+        for one in (content, gone):
+            await check(floor.open(one), DATA, sequential(len(DATA)))
+        await floor.settled()
+        floor.source.forget(gone.content_id)
+        before = floor.metrics.cache_write_errors
+        await floor.source.keep_again()
+        assert floor.metrics.cache_write_errors == before + 1
+        (tmp_path / "blocks-v1").unlink()
+        await floor.source.keep_again()
+        assert floor.cache.cached_bytes(content) == len(DATA)
+        assert floor.cache.cached_bytes(gone) == 0
+        assert floor.client.sent_bytes == 2 * len(DATA)
+        before = floor.metrics.kept_bytes
+        await floor.source.keep_again()
+        assert floor.metrics.kept_bytes == before
+
+
 async def test_a_long_file_from_a_disk_that_takes_nothing(tmp_path: Path) -> None:
     """64 MiB, more than memory keeps: fetching ahead stays within what memory keeps."""
     spoil_directory(tmp_path)

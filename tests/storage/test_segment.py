@@ -460,6 +460,20 @@ def test_read_bytes_are_a_mapping_of_the_file(tmp_path: Path) -> None:
         assert view.readonly
 
 
+def test_nothing_is_mapped_where_others_may_delete(tmp_path: Path) -> None:
+    """Without `may_map`, as on a network file system, large ranges are read, too: a page that goes kills nobody."""
+    path = tmp_path / "segment"
+    filled(path)
+    for segment in (
+        Segment.open(path, identity=IDENTITY, data_bytes=len(DATA), may_map=False),
+        Segment.create(path, identity=IDENTITY, data_bytes=len(DATA), may_map=False),
+    ):
+        assert segment is not None
+        view = segment.read(WHOLE)
+        assert view == DATA
+        assert isinstance(view.obj, bytes)
+
+
 def test_views_outlive_segment_and_file(tmp_path: Path) -> None:
     """The mapping lives as long as the view."""
     segment = filled(tmp_path / "segment")

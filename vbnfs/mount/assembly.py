@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+import structlog
 import trio
 
 from vbnfs.config import Config
@@ -23,6 +24,7 @@ from vbnfs.fuse.protocol import attributes_changed, data_changed
 from vbnfs.metrics import Metrics
 from vbnfs.mount.attributes import Attributes
 from vbnfs.mount.clients import make_neighbours, make_reading_client, scope_of
+from vbnfs.mount.mountpoint import is_local
 from vbnfs.mount.operations import FileSystem
 from vbnfs.mount.own_files import FOR_OTHERS, OwnFiles
 from vbnfs.objects import Content
@@ -36,6 +38,8 @@ from vbnfs.storage.breaker import BreakerClient
 from vbnfs.storage.eviction import Evictor
 from vbnfs.storage.s3 import aws_base, object_url
 from vbnfs.storage.verdicts import Verdicts
+
+log = structlog.get_logger()
 
 _HOUSEKEEPING_SECONDS: Final = 5.0
 _TICKS_BETWEEN_LOOKS: Final = 6  # walking over the 20,000 files of 5 TB takes some tenths of a second
@@ -63,9 +67,7 @@ class Parts:
         self._link = link
         self._notify = notify
         scope = scope_of(config.endpoint_url)
-        self._cache = BlockCache(
-            config.cache_dir, scope=scope, metrics=metrics, verify_always=config.verify == "always"
-        )
+        self._cache = self._make_cache(scope)
         self._evictor = Evictor(
             self._cache.directory,
             limit_bytes=config.cache_size_bytes,
@@ -87,6 +89,13 @@ class Parts:
         services.start_soon(self._link.watch)
         services.start_soon(self._keep_house)
         services.start_soon(self._verifier.run)
+
+    def _make_cache(self, scope: str) -> BlockCache:
+        directory, always = self._config.cache_dir, self._config.verify == "always"
+        near = is_local(directory)
+        if not near:
+            log.info("cache on a file system that may be another host's: locks wait in threads, nothing is mapped")
+        return BlockCache(directory, scope=scope, metrics=self._metrics, verify_always=always, is_local=near)
 
     def _make_source(self, nursery: trio.Nursery) -> BlockSource:
         client, paced = make_reading_client(self._config, self._link, self._metrics)
@@ -152,6 +161,7 @@ class Parts:
                 await trio.to_thread.run_sync(self._evictor.look)
                 self._refresh_attributes()
             await trio.to_thread.run_sync(self._cache.forget_deleted)
+            await self.source.keep_again()
             await trio.to_thread.run_sync(self._cache.flush)
             await self._verifier.refresh()
             await trio.sleep(_HOUSEKEEPING_SECONDS)

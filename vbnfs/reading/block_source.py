@@ -24,7 +24,7 @@ from typing import Final
 
 import structlog
 import trio
-from cachetools import FIFOCache
+from cachetools import FIFOCache, LRUCache
 
 from vbnfs.errors import BadReplyError, StorageError, VbnfsError
 from vbnfs.objects import BlockKey, ByteRange, Content, ObjectClient
@@ -40,6 +40,7 @@ log = structlog.get_logger()
 
 _QUEUED_RUNS: Final = 64  # on their way to the disk; then GETs wait for it, or for memory
 _RUNS_A_WRITE: Final = 16
+_UNKEPT_BLOCKS: Final = 4096
 _LAST_WRITE_SECONDS: Final = 5.0
 _SURPRISED_SECONDS: Final = 2.0
 
@@ -78,7 +79,8 @@ class BlockSource:
         self._prefetching = 0
         self._surprised_at = -math.inf
         self._waiting: deque[Get] = deque()
-        self._is_kept = True  # whether the disk took the last block; written in a thread
+        self._is_kept = True  # whether the disk took the last block
+        self._unkept: LRUCache[BlockKey, Content] = LRUCache(_UNKEPT_BLOCKS)  # what it did not take
         send, receive = trio.open_memory_channel[Run](_QUEUED_RUNS)
         self._to_disk, self._from_gets = send, receive
         self._written = trio.lowlevel.ParkingLot()  # woken after each write
@@ -167,7 +169,7 @@ class BlockSource:
                     batch.append(self._from_gets.receive_nowait())
                 except (trio.WouldBlock, trio.EndOfChannel):  # that is all, for now or for good
                     break
-            await trio.to_thread.run_sync(self._write, batch)
+            await self._keep(batch)
             for run in batch:
                 for index in run.indices:
                     self._done_with(BlockKey(run.content.content_id, index))
@@ -175,6 +177,18 @@ class BlockSource:
             self._begin_prefetches()
             self._on_kept({run.content for run in batch})
         await trio.to_thread.run_sync(self._cache.flush)
+
+    async def keep_again(self) -> None:
+        """Offer the disk what it did not take (it was full, say), as far as it is remembered."""
+        for key, content in list(self._unkept.items()):
+            data = self._recent.get(key)
+            if data is None:
+                self._unkept.pop(key, None)
+                continue
+            await self._keep([Run(content, key.index, [data])])
+            if key in self._unkept:  # it is still full
+                return
+            self._on_kept({content})
 
     def _new_gets(self, content: Content, missing: Sequence[int], longest: int = MAX_GET_BLOCKS) -> list[Get]:
         in_transit = min(TRANSIT_BLOCKS, self._memory.blocks.limit_bytes // BLOCK_BYTES - 1)
@@ -301,9 +315,23 @@ class BlockSource:
             if pending.has_room:
                 self._memory.blocks.give_back(BLOCK_BYTES)
 
-    def _write(self, batch: Sequence[Run]) -> None:
+    async def _keep(self, batch: Sequence[Run]) -> None:
+        kept = await trio.to_thread.run_sync(self._write, batch)
+        for run, is_kept in zip(batch, kept, strict=True):
+            for index in run.indices:
+                key = BlockKey(run.content.content_id, index)
+                if is_kept:
+                    self._unkept.pop(key, None)
+                else:
+                    self._unkept[key] = run.content
+        self._is_kept = kept[-1]
+
+    def _write(self, batch: Sequence[Run]) -> list[bool]:
+        kept: list[bool] = []
         for run in batch:
-            if self._evictor.make_room(sum(map(len, run.blocks))):
+            count_bytes = sum(map(len, run.blocks))
+            if self._evictor.make_room(count_bytes):
                 self._cache.forget_deleted()
-            self._is_kept = self._cache.put(run.content, run.first, *run.blocks) > 0
+            kept.append(self._cache.put(run.content, run.first, *run.blocks) == count_bytes)
             self._neighbours.drop(run.content, run.indices)
+        return kept

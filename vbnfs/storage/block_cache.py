@@ -55,13 +55,23 @@ class BlockCache:
     """The blocks below `directory` (which holds the other scopes, too) that came from `scope`.
 
     A block is checked when this process uses it for the first time; `verify_always`, each time that it is read.
+    `is_local` False: other hosts may have a hand in the directory (see segment.py).
     """
 
-    def __init__(self, directory: Path, *, scope: str, metrics: Metrics, verify_always: bool = False) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        scope: str,
+        metrics: Metrics,
+        verify_always: bool = False,
+        is_local: bool = True,
+    ) -> None:
         self.directory = directory / FORMAT
         self._scope_directory = self.directory / scope
         self._metrics = metrics
         self._verify_always = verify_always
+        self._is_local = is_local
         self._lock = threading.Lock()  # protects _open, _unflushed, _told and _changed; held for no system call
         self._open: LRUCache[_Name, Segment] = LRUCache(_most_open_segments())
         self._unflushed: Counter[_Name] = Counter()  # bytes
@@ -114,7 +124,7 @@ class BlockCache:
         try:
             segment = self._known(name)
             if segment is None or not segment.is_whole:
-                segment = self._remember(name, Segment.create(self._path(name), **_shape(content, number)))
+                segment = self._remember(name, self._create(name, content))
             segment.write(local, *blocks)
         except OSError as error:
             self._metrics.cache_write_errors += len(blocks)
@@ -254,10 +264,13 @@ class BlockCache:
         name = (content.content_id, number)
         segment = self._known(name)
         if segment is None:
-            segment = Segment.open(self._path(name), **_shape(content, number))
+            segment = Segment.open(self._path(name), **_shape(content, number), may_map=self._is_local)
             if segment is not None:
                 segment = self._remember(name, segment)
         return segment
+
+    def _create(self, name: _Name, content: Content) -> Segment:
+        return Segment.create(self._path(name), **_shape(content, name[1]), may_map=self._is_local)
 
     def _known(self, name: _Name) -> Segment | None:
         with self._lock:

@@ -46,38 +46,42 @@ _TOUCH_SECONDS: Final = 60.0  # st_mtime, by which eviction chooses, is at most 
 class Segment:
     """One open segment file. Any thread may read and write; the descriptor is closed with the last user."""
 
-    def __init__(self, path: Path, opened: "_Opened", *, identity: str, data_bytes: int) -> None:
+    def __init__(
+        self, path: Path, opened: "_Opened", *, identity: str, data_bytes: int, may_map: bool = True
+    ) -> None:
         self.path = path
         self._descriptor, self._is_writable = opened
         self._identity = identity
         self._data_bytes = data_bytes
+        self._may_map = may_map
         self._verified = bytearray(SEGMENT_BLOCKS)
         self._touched = -_TOUCH_SECONDS
 
     @classmethod
-    def open(cls, path: Path, *, identity: str, data_bytes: int) -> "Segment | None":
+    def open(cls, path: Path, *, identity: str, data_bytes: int, may_map: bool = True) -> "Segment | None":
         """The segment at `path`; None if there is none, or it is too short for `data_bytes`.
 
-        `identity` names content and segment number. Raises `OSError`, also for somebody else's file or a link.
+        `identity` names content and segment number; without `may_map` bytes are copied. Raises `OSError`, also for
+        somebody else's file or a link.
         """
         try:
             opened = _open(path)
         except FileNotFoundError:
             return None
-        segment = cls(path, opened, identity=identity, data_bytes=data_bytes)
+        segment = cls(path, opened, identity=identity, data_bytes=data_bytes, may_map=may_map)
         status = os.fstat(opened[0])
         if status.st_uid not in trusted_owners():
             raise PermissionError(errno.EPERM, "it belongs to somebody else", str(path))
         return segment if status.st_size >= TABLE_BYTES + data_bytes else None
 
     @classmethod
-    def create(cls, path: Path, *, identity: str, data_bytes: int) -> "Segment":
+    def create(cls, path: Path, *, identity: str, data_bytes: int, may_map: bool = True) -> "Segment":
         """The segment at `path`, made if need be; one that is too short is replaced. Raises `OSError`.
 
         It appears under its name with its full length, so a shorter one has been damaged, and is not made
         longer: whoever has it mapped must not see holes where there were verified bytes.
         """
-        segment = cls.open(path, identity=identity, data_bytes=data_bytes)
+        segment = cls.open(path, identity=identity, data_bytes=data_bytes, may_map=may_map)
         while segment is None:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             _unlink_if_shorter(path, TABLE_BYTES + data_bytes)
@@ -89,7 +93,7 @@ class Segment:
             finally:
                 os.close(descriptor)
                 temporary.unlink(missing_ok=True)
-            segment = cls.open(path, identity=identity, data_bytes=data_bytes)
+            segment = cls.open(path, identity=identity, data_bytes=data_bytes, may_map=may_map)
         return segment
 
     def __del__(self) -> None:
@@ -202,7 +206,7 @@ class Segment:
 
     def _view(self, offset: int, length: int) -> memoryview | None:
         """Part of the file; None if it does not reach that far, or the disk fails."""
-        if length >= _MAPPED_BYTES:
+        if self._may_map and length >= _MAPPED_BYTES:
             # Cut short, a kernel before 5.14, no descriptor left: reading will tell, or serve.
             with suppress(OSError, ValueError):
                 return self._map(offset, length)
