@@ -1,6 +1,7 @@
 """Blocks on disk: shared by everybody, found without an index, and never needed."""
 
 import errno
+import gc
 import os
 import random
 import resource
@@ -303,6 +304,7 @@ def test_what_is_safe_from_a_power_cut_is_counted(tmp_path: Path) -> None:
 
 def test_open_segments_are_bounded(tmp_path: Path) -> None:
     """Of 300 contents, 256 stay open, and all can be read: a limit of 1,024 descriptors is never in sight."""
+    gc.collect()  # what other tests left open
     cache, before = make(tmp_path), descriptors()
     contents = [content(f"{number:06x}", 10) for number in range(300)]
     for number, one in enumerate(contents):

@@ -90,7 +90,8 @@ def look_at(config: Config, work: Callable[[Dataset], Awaitable[T]], *, warn: Ca
     keep_others_out()
     prepare_cache_directory(config.cache_dir)
     try:
-        return trio.run(load_and_work)
+        # At checkpoints: raised anywhere, Ctrl-C could come in a destructor, where it is printed and forgotten.
+        return trio.run(load_and_work, restrict_keyboard_interrupt_to_checkpoints=True)
     except BaseExceptionGroup as group:
         raise the_reason(group) from None
 

@@ -100,7 +100,8 @@ def _check_is_of_dataset(path: Path) -> None:
 def run(config: Config, paths: Sequence[str], *, fetch: bool, tell: Callable[[Finding], None]) -> list[Finding]:
     """See `verify`."""
     try:
-        return trio.run(partial(verify, config, paths, fetch=fetch, tell=tell))
+        work = partial(verify, config, paths, fetch=fetch, tell=tell)
+        return trio.run(work, restrict_keyboard_interrupt_to_checkpoints=True)
     except BaseExceptionGroup as group:
         raise the_reason(group) from None
 
