@@ -67,6 +67,7 @@ async def bench(
     client: MemoryClient | None = None,
     limit_bytes: int = 100 * GIB,
     prefetch_gets: int = 4,
+    shared_gets: int | None = None,
     keeps_blocks: bool = True,
     memory_bytes: int = 256 * MIB,
 ) -> AsyncIterator[Bench]:
@@ -81,7 +82,7 @@ async def bench(
     async with trio.open_nursery() as outer:
         async with trio.open_nursery() as services:
             memory = Memory(memory_bytes)
-            gets = lambda _: prefetch_gets  # noqa: E731
+            gets = lambda is_shared: shared_gets if is_shared and shared_gets else prefetch_gets  # noqa: E731
             claims = Claims(cache.directory / "test")
             neighbours = Neighbours(claims, cache, may_wait=False, metrics=metrics)
             source = BlockSource(

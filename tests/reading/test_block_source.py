@@ -13,6 +13,7 @@ from tests.reading.bench import MIB, Bench, bench
 from vbnfs.errors import BadReplyError, ObjectGoneError, StorageError, TransportError
 from vbnfs.metrics import Metrics
 from vbnfs.objects import ByteRange, Content, ObjectVersion, Receive
+from vbnfs.reading import block_source
 from vbnfs.storage.block_cache import BlockCache
 from vbnfs.storage.segment import BLOCK_BYTES
 
@@ -256,6 +257,29 @@ async def test_prefetches_leave_connections_to_readers(tmp_path: Path) -> None:
         assert floor.client.most_in_flight == 3
         assert floor.cache.missing(content, range(0, 60, 2)) == []
         assert floor.client.count() == 31
+
+
+async def test_where_readers_come_unexpected_prefetches_leave_them_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While nobody else reads, nearly all connections may prefetch; after a reader came beside them, fewer."""
+    monkeypatch.setattr(block_source, "_SURPRISED_SECONDS", 1e9)
+    async with bench(tmp_path, prefetch_gets=3, shared_gets=1) as floor:
+        content = floor.add("a", DATA)
+        gate = floor.client.hold()
+        floor.source.prefetch(content, [0, 10, 20, 30])
+        await gate.wait_arrived(3)
+        async with trio.open_nursery() as readers:
+            readers.start_soon(floor.source.get, content, [50])
+            await gate.wait_arrived(4)
+            gate.open()
+        await floor.settled()
+        gate = floor.client.hold()
+        floor.source.prefetch(content, [60, 70, 80])
+        await gate.wait_arrived(1)
+        await trio.testing.wait_all_tasks_blocked()
+        assert floor.client.in_flight == 1
+        gate.open()
 
 
 async def test_a_waiting_prefetch_that_a_reader_wants_is_begun_at_once(tmp_path: Path) -> None:
