@@ -90,6 +90,7 @@ def test_a_link_in_the_cache_is_refused(tmp_path: Path, level: str) -> None:
         prepare_cache_directory(tmp_path / "cache")
 
 
+@pytest.mark.root
 @pytest.mark.parametrize("level", LEVELS)
 def test_somebody_elses_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, level: str) -> None:
     """A folder of another user within the cache is refused by name, at every level; without it all is well."""

@@ -307,7 +307,9 @@ def test_interrupted(dataset: FakeDataset, server: FakeS3Server) -> None:
     """Ctrl-C while a table is being fetched ends it at once, without a traceback, with status 130."""
     dataset.publish("0.2.0", {UNITS: b"unit_id,snr\n1,1.5\n"})
     server.behaviours.append(for_kind("get_range", held(server.ending)))
-    command = [sys.executable, "-m", "vbnfs", "diff", "0.1.0", "--endpoint-url", server.endpoint_url]
+    # A script that is run in the background ignores Ctrl-C, and so does everything that it starts.
+    command = ["env", "--default-signal=INT", sys.executable, "-m", "vbnfs", "diff", "0.1.0"]
+    command += ["--endpoint-url", server.endpoint_url]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
         server.wait_until(lambda server: server.count("get_range") > 0, seconds=30)
         child.send_signal(signal.SIGINT)

@@ -190,7 +190,9 @@ def test_interrupted_while_mounting(server: FakeS3Server, mounts: Mounts, tmp_pa
     """Whoever is interrupted while a mount is being made gets none, also none later."""
     mountpoint, gate = mounted_on(tmp_path), threading.Event()
     server.behaviours.append(for_kind("list_objects", held(gate)))
-    command = [sys.executable, "-m", "vbnfs", "mount", "--endpoint-url", server.endpoint_url, mountpoint]
+    # A script that is run in the background ignores Ctrl-C, and so does everything that it starts.
+    command = ["env", "--default-signal=INT", sys.executable, "-m", "vbnfs", "mount"]
+    command += ["--endpoint-url", server.endpoint_url, str(mountpoint)]
     with subprocess.Popen(command, stderr=subprocess.PIPE) as caller:
         server.wait_until(lambda s: s.count("list_objects") == 1)
         children = Path(f"/proc/{caller.pid}/task/{caller.pid}/children").read_text().split()

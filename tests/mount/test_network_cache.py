@@ -40,7 +40,7 @@ def far(tmp_path: Path) -> Iterator[Path]:
     behind, cache = tmp_path / "behind", tmp_path / "cache"
     for folder in (behind, cache):
         folder.mkdir(mode=0o700)
-    subprocess.run(["bindfs", behind, cache], check=True)
+    subprocess.run(["bindfs", "--no-allow-other", behind, cache], check=True)
     yield behind
     subprocess.run(["fusermount3", "-u", "-z", cache], check=True)
 

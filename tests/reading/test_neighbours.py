@@ -1,6 +1,7 @@
 """Several mounts on one cache directory: what one fetches the others wait for, and nobody waits in vain."""
 
 import random
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -128,6 +129,34 @@ async def test_locks_that_may_wait_are_taken_in_threads(tmp_path: Path) -> None:
             for floor in floors:
                 readers.start_soon(read_all, floor, content)
         assert client.sent_bytes == len(DATA)
+
+
+async def test_claims_are_given_back_before_anybody_is_told(
+    tmp_path: Path, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who is told of a failure may ask anew; by then the failed GET has nothing more to give back."""
+    async with AsyncExitStack() as stack:
+        client, floors, content = await several(stack, tmp_path, 1)
+        neighbours, giving_back, go_on, told = floors[0].source._neighbours, trio.Event(), trio.Event(), trio.Event()
+
+        async def give_back(content: Content, indices: Sequence[int]) -> None:
+            giving_back.set()
+            await go_on.wait()
+            neighbours.drop(content, indices)
+
+        async def read() -> None:
+            with pytest.raises(StorageError):
+                await floors[0].source.get(content, [0])
+            told.set()
+
+        monkeypatch.setattr(neighbours, "drop_all", give_back)
+        client.fail_when(lambda request: TransportError("reset"))
+        nursery.start_soon(read)
+        await giving_back.wait()
+        await trio.testing.wait_all_tasks_blocked()
+        assert not told.is_set()
+        go_on.set()
+        await told.wait()
 
 
 def is_first(client: MemoryClient, request: Request) -> bool:

@@ -230,6 +230,18 @@ class BlockSource:
         """Settle all blocks of `get`, one way or the other."""
         failure: VbnfsError = StorageError(f"{get.content.source}: the mount is going away")
         try:
+            failure = await self._bring(get)
+            # First of all: whoever is told may ask anew, and then the claims are another GET's.
+            await self._neighbours.drop_all(get.content, get.lacking)
+        finally:
+            self._fail_rest(get, failure)
+            self._memory.blocks.give_back(get.held * BLOCK_BYTES)
+            get.held = 0
+            self._begin_prefetches()
+
+    async def _bring(self, get: Get) -> VbnfsError:
+        """Fetch the blocks of `get`, or have others bring them. Returns why those that are then lacking are."""
+        try:
             if not get.held:
                 await self._memory.blocks.take(get.needs * BLOCK_BYTES)
                 get.held = get.needs
@@ -238,18 +250,12 @@ class BlockSource:
                     self._settle_found(get, one.found)
                     for run in one.runs:
                         await self._fetch(get, run)
-            failure = BadReplyError(f"{get.content.source}: fewer bytes than were asked for")
         except VbnfsError as error:
-            failure = error
+            return error
         except Exception as error:
             log.exception("unexpected failure of a GET", object=str(get.content.source))
-            failure = StorageError(f"{get.content.source}: {error!r}")
-        finally:
-            failed = self._fail_rest(get, failure)
-            self._memory.blocks.give_back(get.held * BLOCK_BYTES)
-            get.held = 0
-            self._begin_prefetches()
-        await self._neighbours.drop_all(get.content, failed)
+            return StorageError(f"{get.content.source}: {error!r}")
+        return BadReplyError(f"{get.content.source}: fewer bytes than were asked for")
 
     async def _fetch(self, get: Get, run: range) -> None:
         """Fetch neighbouring blocks of `get`."""
@@ -295,16 +301,12 @@ class BlockSource:
             await self._memory.blocks.take(lacking * BLOCK_BYTES, goes_on=True)
             get.held += lacking
 
-    def _fail_rest(self, get: Get, failure: VbnfsError) -> list[int]:
-        """Returns the numbers of the blocks that did not come."""
-        failed: list[int] = []
-        for index, pending in zip(get.indices, get.blocks, strict=True):
-            if pending.data is None:
-                pending.error = failure
-                pending.settled.set()
-                self._done_with(BlockKey(get.content.content_id, index))
-                failed.append(index)
-        return failed
+    def _fail_rest(self, get: Get, failure: VbnfsError) -> None:
+        for index in get.lacking:
+            pending = get.blocks[index - get.indices[0]]
+            pending.error = failure
+            pending.settled.set()
+            self._done_with(BlockKey(get.content.content_id, index))
 
     def _done_with(self, key: BlockKey) -> None:
         """A block is on the disk, cannot be kept, or has failed: nobody else will wait for it here."""

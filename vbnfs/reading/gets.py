@@ -38,6 +38,11 @@ class Get:
         self.coming = len(self.indices)
 
     @property
+    def lacking(self) -> list[int]:
+        """The numbers of the blocks that have not come."""
+        return [index for index, block in zip(self.indices, self.blocks, strict=True) if block.data is None]
+
+    @property
     def needs(self) -> int:
         """For how many blocks it needs room now: those in transit, and one that is being put together."""
         return min(self.coming, self.most_in_transit) + 1 if self.coming else 0

@@ -73,7 +73,7 @@ class Neighbours:
 
     async def drop_all(self, content: Content, indices: Sequence[int]) -> None:
         """Give blocks back that will not come."""
-        if self._may_wait:
+        if self._may_wait and indices:
             await trio.to_thread.run_sync(self.drop, content, indices, abandon_on_cancel=True)
         else:
             self.drop(content, indices)
