@@ -466,6 +466,51 @@ async def test_a_manifest_uploaded_again_has_the_new_time(bucket: Bucket) -> Non
     assert await bucket.load() == second
 
 
+def damage_on_the_way(bucket: Bucket, monkeypatch: pytest.MonkeyPatch, *damage: bytes) -> None:
+    """The first manifests that are asked for come with such bytes behind their own."""
+    left, get_object = list(damage), bucket.client.get_object
+
+    async def damaged(key: str, *, max_bytes: int) -> bytes:
+        data = await get_object(key, max_bytes=max_bytes)
+        return data + left.pop(0) if left else data
+
+    monkeypatch.setattr(bucket.client, "get_object", damaged)
+
+
+async def test_a_manifest_damaged_on_its_way(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A manifest whose bytes are not what its ETag tells is fetched once more; what is right is kept."""
+    bucket.publish("1.0.0", FILES)
+    damage_on_the_way(bucket, monkeypatch, b" ")
+    release = await bucket.load()
+    assert [manifest.data for manifest in release.manifests] == [manifest_json(FILES)]
+    assert bucket.asked()[1] == 2
+    assert [manifest.data for manifest in (await bucket.load()).manifests] == [manifest_json(FILES)]
+    assert bucket.asked()[1] == 0
+
+
+async def test_a_manifest_damaged_each_time(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that comes wrong and differently is refused by its name and not kept; the others are shown."""
+    bucket.publish("1.0.0", FILES)
+    bucket.publish("2.0.0", FILES | {"b.csv": "b"})
+    damage_on_the_way(bucket, monkeypatch, b" ", b"  ")
+    release = await bucket.load()
+    assert names(release) == ["2.0.0"]
+    assert "v1.0.0" in release.problems[0]
+    assert "its ETag" in release.problems[0]
+    assert names(await bucket.load()) == ["1.0.0", "2.0.0"]
+
+
+async def test_etags_that_are_no_md5(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where objects are encrypted, the ETag tells nothing of the bytes: those that come twice are believed."""
+    bucket.publish("1.0.0", FILES)
+    monkeypatch.setattr("tests.fakes.store.StoredVersion.etag", f'"{"0123456789abcdef" * 2}"')
+    assert names(await bucket.load()) == ["1.0.0"]
+    assert bucket.asked()[1] == 2
+    monkeypatch.setattr("tests.fakes.store.StoredVersion.etag", f'"{"0123456789abcdef" * 2}-7"')
+    assert names(await bucket.load()) == ["1.0.0"]
+    assert bucket.asked()[1] == 1
+
+
 async def test_a_server_that_gives_no_etags(bucket: Bucket) -> None:
     """Without ETags, size and time tell that a manifest has changed."""
 

@@ -10,8 +10,10 @@ is kept below the cache directory and never asked for again, since a version id 
     datasets-v1/.../heads                             what HEAD told, such a row in each line
 """
 
+import hashlib
 import json
 import math
+import re
 import time
 from collections.abc import Iterable, Iterator, Sequence, Set
 from contextlib import contextmanager
@@ -37,6 +39,7 @@ from vbnfs.objects import ListedObject, ListedVersion, ObjectAttributes, ObjectC
 log = structlog.get_logger()
 
 KEPT_FORMAT: Final = "datasets-v1"  # what is kept in another format stands elsewhere
+_MD5: Final = re.compile(r'"?[0-9a-f]{32}"?')
 LATEST: Final = "latest"  # as a version: the newest, whichever that is
 _HEADS_AT_ONCE: Final = 16
 
@@ -198,9 +201,25 @@ class Catalog:
             raise ManifestError(
                 f"{path.name}: {entry.attributes.size_bytes:,} bytes; at most {MAX_MANIFEST_BYTES:,} are taken"
             )
-        data = await self._client.get_object(entry.key, max_bytes=MAX_MANIFEST_BYTES)
+        data = await self._fetch_manifest(entry)
         await trio.to_thread.run_sync(self._keep, path, tag + data)
         return data
+
+    async def _fetch_manifest(self, entry: ListedObject) -> bytes:
+        """A manifest's bytes, which only its ETag can vouch for: that of bytes put in one part is their MD5.
+
+        Not if KMS or a customer's key encrypts them (S3's "Checking object integrity"), nor on every other server. So
+        one that differs proves nothing: what comes a second time just as it came at first is believed.
+        """
+        data = await self._client.get_object(entry.key, max_bytes=MAX_MANIFEST_BYTES)
+        if not _MD5.fullmatch(entry.etag) or await trio.to_thread.run_sync(_md5, data) == entry.etag.strip('"'):
+            return data
+        again = await self._client.get_object(entry.key, max_bytes=MAX_MANIFEST_BYTES)
+        if again != data and await trio.to_thread.run_sync(_md5, again) != entry.etag.strip('"'):
+            raise ManifestError(
+                f"{entry.key}: came twice, differently, and never as its ETag tells; the way is bad"
+            )
+        return again
 
     def _without_contradictions(self, release: Release) -> Release:
         """Refuse what contradicts an older version, or an older manifest of the same: one of the two lies."""
@@ -363,3 +382,7 @@ def _manifest_name(entry: ListedObject, prefix: str) -> str | None:
     """The file name of a listed manifest; None for anything else below the prefix."""
     name = entry.key.removeprefix(prefix)
     return None if "/" in name or version_of_file_name(name) is None else name
+
+
+def _md5(data: bytes) -> str:
+    return hashlib.md5(data, usedforsecurity=False).hexdigest()
