@@ -216,9 +216,7 @@ class Catalog:
             return data
         again = await self._client.get_object(entry.key, max_bytes=MAX_MANIFEST_BYTES)
         if again != data and await trio.to_thread.run_sync(_md5, again) != entry.etag.strip('"'):
-            raise ManifestError(
-                f"{entry.key}: came twice, differently, and never as its ETag tells; the way is bad"
-            )
+            raise ManifestError(f"{entry.key}: came twice, differently, and never as its ETag tells; the way is bad")
         return again
 
     def _without_contradictions(self, release: Release) -> Release:
