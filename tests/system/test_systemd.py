@@ -84,7 +84,7 @@ def test_stopping_leaves_nothing(guest: Guest, unit: str) -> None:
         guest.told("systemctl", "stop", unit)
         assert guest.mounts() == []
         assert guest.shows(unit, "MainPID") == "0"
-        assert guest.shows(unit, "Result") == "success"
+        assert guest.shows(unit, "Result") == "success", guest.told("journalctl", "--no-pager", "-n60", "-u", unit)
 
 
 def test_a_daemon_that_was_killed(guest: Guest, unit: str) -> None:
