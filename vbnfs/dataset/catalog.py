@@ -39,7 +39,7 @@ from vbnfs.objects import ListedObject, ListedVersion, ObjectAttributes, ObjectC
 log = structlog.get_logger()
 
 KEPT_FORMAT: Final = "datasets-v1"  # what is kept in another format stands elsewhere
-_MD5: Final = re.compile(r'"?[0-9a-f]{32}"?')
+_MD5: Final = re.compile(r"[0-9a-f]{32}")
 LATEST: Final = "latest"  # as a version: the newest, whichever that is
 _HEADS_AT_ONCE: Final = 16
 
@@ -211,11 +211,12 @@ class Catalog:
         Not if KMS or a customer's key encrypts them (S3's "Checking object integrity"), nor on every other server. So
         one that differs proves nothing: what comes a second time just as it came at first is believed.
         """
+        told = entry.etag.strip('"')
         data = await self._client.get_object(entry.key, max_bytes=MAX_MANIFEST_BYTES)
-        if not _MD5.fullmatch(entry.etag) or await trio.to_thread.run_sync(_md5, data) == entry.etag.strip('"'):
+        if not _MD5.fullmatch(told) or await trio.to_thread.run_sync(_md5, data) == told:
             return data
         again = await self._client.get_object(entry.key, max_bytes=MAX_MANIFEST_BYTES)
-        if again != data and await trio.to_thread.run_sync(_md5, again) != entry.etag.strip('"'):
+        if again != data and await trio.to_thread.run_sync(_md5, again) != told:
             raise ManifestError(f"{entry.key}: came twice, differently, and never as its ETag tells; the way is bad")
         return again
 

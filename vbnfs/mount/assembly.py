@@ -1,9 +1,10 @@
 """What a mount is made of, each part built once and given what it needs.
 
-FileSystem ── Attributes ── Catalog                     names, sizes, times
-└ FileReader ── BlockSource ── client               bytes
-├ BlockCache ── Evictor                       kept
-└ Verdicts ── Verifier                        held against the manifest
+    file_system     names, sizes and times, from `Attributes` and `Catalog`; a `FileReader` for each open file
+    source          bytes: from memory, from the `BlockCache` that `Evictor` keeps small, from a client of S3
+    verifier        holds complete files against the manifest; `Verdicts` has what it found, for all who read
+
+What goes on in the background is begun by `start`.
 """
 
 import itertools

@@ -256,7 +256,7 @@ class FileSystem:
 
     def _with_size(self, node: Node, answer: Callable[[], bytes]) -> Answer:
         """`answer`, at once or when the node's size is known."""
-        if not isinstance(node, DataNode) or self._catalog.attributes(node.source) is not None:
+        if not isinstance(node, DataNode) or self._attributes.are_known(node):
             return answer()
 
         async def later() -> Reply:

@@ -290,9 +290,8 @@ class BlockSource:
             get.coming -= 1
         try:
             await self._to_disk.send(run)
-        except (
-            trio.Cancelled
-        ):  # the mount goes away; readers have the blocks, so they are kept if the disk takes them
+        except trio.Cancelled:
+            # The mount goes away; readers have the blocks, so they are kept if the disk takes them.
             with trio.move_on_after(_LAST_WRITE_SECONDS, shield=True):
                 await self._to_disk.send(run)
             raise

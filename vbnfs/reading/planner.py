@@ -7,9 +7,8 @@ from typing import Final
 from vbnfs.objects import ByteRange
 from vbnfs.storage.segment import BLOCK_BYTES
 
-MAX_GET_BLOCKS: Final = (
-    64  # 16 MiB: with 60 ms to the first byte a connection of 25 MB/s is busy for 92 % of the time
-)
+# 16 MiB: with 60 ms to the first byte a connection of 25 MB/s is busy for 92 % of the time.
+MAX_GET_BLOCKS: Final = 64
 _FEWEST_GET_BLOCKS: Final = 4
 _SPREAD: Final = 16  # the windows of all readers are fetched by so many GETs ...
 _LEAST_SPREAD: Final = 2  # ... and that of each by so many
