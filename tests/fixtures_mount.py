@@ -98,6 +98,15 @@ class Mounts:
                 subprocess.run(["umount" if os.geteuid() == 0 else "fusermount3", *_lazily(), one.path], check=True)
 
 
+def drop_pages(path: Path) -> None:
+    """Have the kernel forget the pages of a file that nobody has mapped, as it does when memory is short."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+    finally:
+        os.close(descriptor)
+
+
 def _lazily() -> list[str]:
     return ["--lazy"] if os.geteuid() == 0 else ["-u", "-z"]
 

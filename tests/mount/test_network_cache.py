@@ -16,7 +16,7 @@ import pytest
 from tests.fakes.dataset import FakeDataset
 from tests.fakes.s3_server import FakeS3Server
 from tests.fakes.store import Pattern
-from tests.fixtures_mount import Mount, Mounts, until
+from tests.fixtures_mount import Mounts, drop_pages, until
 from vbnfs.mount import mountpoint
 from vbnfs.mount.mountpoint import is_local
 
@@ -45,12 +45,6 @@ def far(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["fusermount3", "-u", "-z", cache], check=True)
 
 
-def drop_pages(mount: Mount) -> None:
-    descriptor = os.open(mount.path / NAME, os.O_RDONLY)
-    os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-    os.close(descriptor)
-
-
 def test_a_cache_that_may_be_another_hosts(mounts: Mounts, server: FakeS3Server, far: Path, tmp_path: Path) -> None:
     """Blocks are kept, shared, used again after SIGKILL, and evicted, by the other host, too; the log tells of it."""
     one, other = (mounts(server.endpoint_url, name=name) for name in ("one", "other"))
@@ -64,7 +58,7 @@ def test_a_cache_that_may_be_another_hosts(mounts: Mounts, server: FakeS3Server,
     assert one.range_requests() == 0
     for segment in far.rglob("*.0"):
         segment.unlink()  # as another host evicts
-    drop_pages(other)
+    drop_pages(other.path / NAME)
     assert (other.path / NAME).read_bytes() == PLAIN
     small = mounts(server.endpoint_url, "--cache-size", "2M", name="small")
     (small.path / "ecephys_sessions/two.nwb").read_bytes()

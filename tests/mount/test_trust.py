@@ -19,7 +19,7 @@ from tests.fakes.dataset import FakeDataset
 from tests.fakes.faults import Damaged
 from tests.fakes.s3_server import FakeS3Server
 from tests.fakes.store import Pattern
-from tests.fixtures_mount import Mount, Mounts, run_vbnfs, until
+from tests.fixtures_mount import Mounts, drop_pages, run_vbnfs, until
 from vbnfs.storage.segment import BLOCK_BYTES, TABLE_BYTES
 
 NAME = "ecephys_sessions/ecephys_session_1044.nwb"
@@ -52,15 +52,6 @@ def errno_of(path: Path) -> int | None:
     with pytest.raises(OSError) as caught:  # noqa: PT011 - the errno is what is asked for
         path.read_bytes()
     return caught.value.errno
-
-
-def drop_pages(mount: Mount, name: str = NAME) -> None:
-    """Have the kernel forget the pages of a file that nobody has mapped, as it does when memory is short."""
-    descriptor = os.open(mount.path / name, os.O_RDONLY)
-    try:
-        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-    finally:
-        os.close(descriptor)
 
 
 def segments(tmp_path: Path) -> list[Path]:
@@ -166,7 +157,7 @@ def test_verify_always_serves_no_damage_under_a_live_mount(
         (mount.path / NAME).read_bytes()
         os.getxattr(mount.path / NAME, "user.vbnfs.cached")  # when what was fetched is written
         _damage(segment_of(tmp_path), number % 6, order)
-        drop_pages(mount)
+        drop_pages(mount.path / NAME)
         assert (mount.path / NAME).read_bytes() == PLAIN, number
     assert mount.status()["metrics"]["corrupt_blocks"] > 10
 
@@ -237,7 +228,7 @@ def test_killed_while_it_evicts(
             name = order.choice(list(plain))
             try:
                 data = (mount.path / name).read_bytes()
-                drop_pages(mount, name)
+                drop_pages(mount.path / name)
             except OSError:
                 return count
             assert data == plain[name]
@@ -302,13 +293,13 @@ def test_a_full_disk(mounts: Mounts, server: FakeS3Server, tmp_path: Path, optio
             use_up_inodes(taken)
         for _ in range(3):
             assert (mount.path / NAME).read_bytes() == PLAIN
-            drop_pages(mount)
+            drop_pages(mount.path / NAME)
         assert mount.status()["metrics"]["cache_write_errors"] > 0
         assert len(warnings_of(tmp_path)) == 1
         subprocess.run(["mount", "-o", "remount,size=100m,nr_inodes=1000", tmp_path / "cache"], check=True)
 
         def is_cached() -> bool:
-            drop_pages(mount)
+            drop_pages(mount.path / NAME)
             assert (mount.path / NAME).read_bytes() == PLAIN
             return int(os.getxattr(mount.path / NAME, "user.vbnfs.cached")) > 2_000_000
 
@@ -354,7 +345,7 @@ def test_a_read_only_cache(mounts: Mounts, server: FakeS3Server, tmp_path: Path)
         assert (mount.path / NAME).read_bytes() == PLAIN
         assert mount.status()["metrics"]["cache_write_errors"] > 0
         subprocess.run(["mount", "-o", "remount,rw", tmp_path / "cache"], check=True)
-        drop_pages(mount)
+        drop_pages(mount.path / NAME)
         assert (mount.path / NAME).read_bytes() == PLAIN
         until(lambda: segments(tmp_path) != [])
         mount.umount()
@@ -365,7 +356,7 @@ def test_a_quota_smaller_than_one_read(mounts: Mounts, server: FakeS3Server) -> 
     mount = mounts(server.endpoint_url, "--cache-size", "1M")
     for _ in range(3):
         assert (mount.path / NAME).read_bytes() == PLAIN
-        drop_pages(mount)
+        drop_pages(mount.path / NAME)
 
 
 def test_no_descriptor_left(mounts: Mounts, server: FakeS3Server, tmp_path: Path) -> None:
@@ -383,6 +374,6 @@ def test_no_descriptor_left(mounts: Mounts, server: FakeS3Server, tmp_path: Path
                 assert file.read(100_000) == PLAIN[at : at + 100_000]
     finally:
         resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
-    drop_pages(mount)
+    drop_pages(mount.path / NAME)
     assert (mount.path / NAME).read_bytes() == PLAIN
     until(lambda: int(os.getxattr(mount.path / NAME, "user.vbnfs.cached")) > 0)
