@@ -186,6 +186,13 @@ def test_a_mount_does_not_pay_for_tables() -> None:
     assert done.stdout == "False\n"
 
 
+def test_the_command_line_pays_for_nothing() -> None:
+    """`vbnfs --help` imports none of what only mounts and questions to S3 need: it would take thrice as long."""
+    script = "import sys, vbnfs.cli.main; print({'httpx', 'structlog', 'trio'} & sys.modules.keys())"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
+
+
 def test_importing_the_package_does_nothing() -> None:
     """`import vbnfs` gives the version and imports no module."""
     assert list(imports_of(MODULES["vbnfs"], MODULES)) == []

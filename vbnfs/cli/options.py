@@ -1,5 +1,6 @@
 """What the commands have in common: an option for every setting, and how things are said to a person."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -58,3 +59,10 @@ def warn(warning: str) -> None:
 def tell(message: str) -> None:
     """Say something that is no result."""
     click.echo(f"vbnfs: {render.printable(message)}", err=True)
+
+
+def log_to_terminal(level: str) -> None:
+    """Show on standard error what is logged from `level` up, of a command that tells its results itself."""
+    from vbnfs.logs import configure_logging  # noqa: PLC0415 - takes a tenth of a second
+
+    configure_logging(sys.stderr, level=level, as_json=False)

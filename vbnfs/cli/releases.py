@@ -1,6 +1,5 @@
 """`vbnfs versions`, `diff`, `urls`, `verify`: what they are asked, and how the answers are shown."""
 
-import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -8,10 +7,9 @@ from typing import Any, Final, TypeVar
 import click
 
 from vbnfs.cli import render
-from vbnfs.cli.options import EXIT_STATUS, config_of, settings, tell, warn
+from vbnfs.cli.options import EXIT_STATUS, config_of, log_to_terminal, settings, tell, warn
 from vbnfs.config import SETTING_BY_NAME
 from vbnfs.errors import DatasetError, UsageError
-from vbnfs.logs import configure_logging
 
 _T = TypeVar("_T")
 
@@ -23,7 +21,7 @@ def _look(options: dict[str, Any], work: Callable[..., Awaitable[_T]], *about: A
     from vbnfs.cli.dataset import look_at  # noqa: PLC0415
 
     config = config_of(options)
-    configure_logging(sys.stderr, level="error", as_json=False)  # what matters is told by `_warn`
+    log_to_terminal("error")  # what matters is told by `_warn`
     return look_at(config, lambda dataset: work(dataset, *about, **more), warn=warn)
 
 
@@ -132,7 +130,7 @@ def verify(paths: tuple[Path, ...], fetch: bool, as_json: bool, **options: Any) 
     from vbnfs.cli import verify as verifying  # noqa: PLC0415
 
     config, inner = verifying.of_mount(config_of(options), paths)
-    configure_logging(sys.stderr, level="critical", as_json=False)  # what matters is told below
+    log_to_terminal("critical")  # what matters is told below
 
     def show(finding: verifying.Finding) -> None:
         detail = f": {finding.detail}" if finding.detail else ""

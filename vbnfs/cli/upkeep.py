@@ -1,6 +1,5 @@
 """`vbnfs clean`, `install-helper`, `install-units`: for whoever looks after a machine."""
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,12 +7,9 @@ from typing import Any
 import click
 
 from vbnfs.cli import install, render
-from vbnfs.cli.clean import clean as clean_cache
-from vbnfs.cli.clean import configurations
-from vbnfs.cli.options import EXIT_STATUS, config_of, settings, warn
+from vbnfs.cli.options import EXIT_STATUS, config_of, log_to_terminal, settings, warn
 from vbnfs.config import SETTING_BY_NAME
 from vbnfs.errors import CacheError, UsageError
-from vbnfs.logs import configure_logging
 
 
 @click.command(epilog=EXIT_STATUS)
@@ -30,7 +26,10 @@ def clean(config_folder: Path | None, **options: Any) -> None:
     Also removes what dead processes left there. A mount does that itself; this is for a size that was lowered while
     nothing is mounted.
     """
-    configure_logging(sys.stderr, level="error", as_json=False)  # what matters is told below
+    from vbnfs.cli.clean import clean as clean_cache  # noqa: PLC0415
+    from vbnfs.cli.clean import configurations  # noqa: PLC0415
+
+    log_to_terminal("error")  # what matters is told below
     problems: list[UsageError | CacheError] = []
     for config in configurations(config_folder) if config_folder else [config_of(options)]:
         try:
