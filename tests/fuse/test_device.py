@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import gc
 import os
 import select
 import stat
@@ -185,6 +186,7 @@ async def serving(files: Files, path: Path, *options: str) -> AsyncIterator[Moun
 
 def descriptors() -> set[str]:
     """The open descriptors of this process, each with what it leads to."""
+    gc.collect()  # devices of tests before this one
     found = set()
     for name in os.listdir("/proc/self/fd"):
         try:
@@ -418,6 +420,19 @@ def test_a_device_without_a_server(mountpoint: Path) -> None:
     device.refuse(12345, errno.EIO)
     device.notify(attributes_changed(1))
     device.close()
+
+
+def test_a_notice_after_the_end(tmp_path: Path) -> None:
+    """A thread that says something when the device is closed meets nobody: no file that was opened since, either."""
+    read_end, write_end = os.pipe()
+    device = Device(write_end)
+    device.close()
+    with (tmp_path / "file").open("wb", buffering=0) as file:
+        device.notify(b"too late")
+        assert file.tell() == 0
+    assert os.read(read_end, 10) == b""  # its other end is closed
+    del device
+    os.close(read_end)
 
 
 @pytest.mark.parametrize("number", [errno.ENOENT, errno.EINTR, errno.EAGAIN, errno.ENOMEM])

@@ -15,6 +15,7 @@ from vbnfs.mount.mountpoint import (
     MountEntry,
     absolute,
     check_mountpoint,
+    detach,
     find_mount,
     parse_mountinfo,
     unmount,
@@ -125,6 +126,12 @@ def test_unmounting_what_is_no_mount(tmp_path: Path) -> None:
     """Taking away what is not there is told."""
     with pytest.raises(MountError, match="no vbnfs mount"):
         unmount(tmp_path, lazy=False, timeout_seconds=1)
+
+
+def test_who_comes_second_to_a_mount_that_goes_away(tmp_path: Path) -> None:
+    """Where nothing is mounted any more, taking it away is done: somebody else was faster."""
+    detach(tmp_path, lazy=False)
+    detach(tmp_path, lazy=True)
 
 
 def test_missing_fusermount_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

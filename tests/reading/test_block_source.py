@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import trio
 import trio.testing
+from structlog.testing import capture_logs
 
 from tests.fakes.client import Failure, MemoryClient
 from tests.fakes.store import MemoryStore
@@ -225,6 +226,28 @@ async def test_a_client_that_breaks_its_promise_fails_the_read_and_nothing_else(
         with trio.fail_after(5), pytest.raises(error, match=text):
             await floor.source.get(content, [*wanted, 1] if text == "nothing" else wanted)
         await floor.settled()
+
+
+async def test_a_defect_in_writing_costs_a_block_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reads go on when a block cannot be kept for a reason that nobody foresaw; the next ones are kept."""
+    async with bench(tmp_path) as floor:
+        content = floor.add("a", DATA)
+        put = floor.cache.put
+
+        def fail_once(*_: object) -> int:
+            monkeypatch.setattr(floor.cache, "put", put)
+            raise ZeroDivisionError("a defect")
+
+        monkeypatch.setattr(floor.cache, "put", fail_once)
+        with capture_logs() as told:
+            assert await floor.source.get(content, [0]) == {0: block(0)}
+            await floor.settled()
+            assert await floor.source.get(content, [1]) == {1: block(1)}
+            await floor.settled()
+        assert [line["event"] for line in told] == ["unexpected failure of a write"]
+        assert floor.cache.missing(content, [0, 1]) == [0]
 
 
 async def test_who_waits_when_the_mount_goes_away_is_told(tmp_path: Path) -> None:

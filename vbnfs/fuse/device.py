@@ -36,9 +36,9 @@ class Device:
     """Requests from, and replies to, the kernel. Reading does not wait."""
 
     def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
         os.set_inheritable(descriptor, False)
         os.set_blocking(descriptor, False)
-        self.descriptor = descriptor
         self._buffer = bytearray(REQUEST_BYTES)
         self._into = [self._buffer]
         self._poll = select.poll()
@@ -77,7 +77,14 @@ class Device:
         self._write([notice])
 
     def close(self) -> None:
-        """End the connection: the kernel answers whoever still waits."""
+        """End the connection: the kernel answers whoever still waits.
+
+        The descriptor's number stays taken: a thread that is about to write a notice must not meet another file.
+        """
+        with open(os.devnull, "wb") as nothing:
+            os.dup2(nothing.fileno(), self.descriptor, inheritable=False)
+
+    def __del__(self) -> None:
         os.close(self.descriptor)
 
     def _write(self, parts: Sequence[Buffer]) -> None:

@@ -25,6 +25,7 @@ from vbnfs.fuse.protocol import attributes_changed, data_changed
 from vbnfs.metrics import Metrics
 from vbnfs.mount.attributes import Attributes
 from vbnfs.mount.clients import make_neighbours, make_reading_client, scope_of
+from vbnfs.mount.lasting import keep_going
 from vbnfs.mount.mountpoint import is_local
 from vbnfs.mount.operations import FileSystem
 from vbnfs.mount.own_files import FOR_OTHERS, OwnFiles
@@ -87,9 +88,9 @@ class Parts:
 
     def start(self, services: trio.Nursery) -> None:
         """Begin what goes on for as long as the mount, but for `source.keep_blocks`, which ends last."""
-        services.start_soon(self._link.watch)
-        services.start_soon(self._keep_house)
-        services.start_soon(self._verifier.run)
+        services.start_soon(keep_going, "watch on the server", self._link.watch)
+        services.start_soon(keep_going, "housekeeping", self._keep_house)
+        services.start_soon(keep_going, "verifying", self._verifier.run)
 
     def _make_cache(self, scope: str) -> BlockCache:
         directory, always = self._config.cache_dir, self._config.verify == "always"

@@ -4,7 +4,8 @@
     services            FUSE requests, GETs, readahead, refresh, watch on the server, housekeeping, control socket,
                         signals
 
-A task that raises ends the mount. So whatever meets disk or network in the background catches what can go wrong.
+What goes on in the background catches what can go wrong with disk and network; a failure that nobody foresaw is
+logged, and the task begins anew (lasting.py). So only what answers the kernel can end the mount by failing.
 """
 
 import os
@@ -12,6 +13,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,6 +29,7 @@ from vbnfs.metrics import Metrics
 from vbnfs.mount import control
 from vbnfs.mount.assembly import Parts
 from vbnfs.mount.clients import make_catalog, make_client
+from vbnfs.mount.lasting import keep_going
 from vbnfs.mount.mountpoint import MountEntry, detach, find_mount, raise_readahead
 from vbnfs.mount.notify import Notifier
 from vbnfs.mount.operations import FileSystem
@@ -102,10 +105,11 @@ class _Mount:
         serving = trio.CancelScope()
         await services.start(self._unmount_on_signal, serving)
         with self._mounted() as (device, entry):
-            services.start_soon(self._refresh_for_ever, parts.file_system)
-            services.start_soon(self._control, entry, parts.file_system)
+            file_system = parts.file_system
+            services.start_soon(keep_going, "refresh", partial(self._refresh_for_ever, file_system))
+            services.start_soon(keep_going, "control socket", partial(self._control, entry, file_system))
             services.start_soon(self._announce, announce, entry)
-            self._server = Server(device, parts.file_system, is_busy=lambda: parts.source.is_busy)
+            self._server = Server(device, file_system, is_busy=lambda: parts.source.is_busy)
             with serving:
                 await self._server.serve()
 

@@ -205,7 +205,10 @@ def unmount(mountpoint: Path, *, lazy: bool, timeout_seconds: float) -> None:
 
 
 def detach(mountpoint: Path, *, lazy: bool) -> None:
-    """Take what is mounted on a folder away; `lazy`, also while programs use it. Raises `MountError`."""
+    """Take what vbnfs mounted on a folder away; `lazy`, also while programs use it. Raises `MountError`.
+
+    Somebody else may be doing the same: it is no error if nothing is mounted there in the end.
+    """
     if os.geteuid() == 0:
         command = ["umount", *(["--lazy"] if lazy else []), "--", str(mountpoint)]
     else:
@@ -214,7 +217,7 @@ def detach(mountpoint: Path, *, lazy: bool) -> None:
         done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
     except OSError as error:
         raise MountError(f"{command[0]}: {error.strerror}") from error
-    if done.returncode != 0:
+    if done.returncode != 0 and find_mount(mountpoint) is not None:
         reason = done.stderr.strip() or f"{command[0]} ended with status {done.returncode}"
         raise MountError(f"{reason}{_remedy(reason)}")
 

@@ -328,11 +328,16 @@ class BlockSource:
         self._is_kept = kept[-1]
 
     def _write(self, batch: Sequence[Run]) -> list[bool]:
-        kept: list[bool] = []
-        for run in batch:
-            count_bytes = sum(map(len, run.blocks))
+        return [self._write_run(run) for run in batch]
+
+    def _write_run(self, run: Run) -> bool:
+        count_bytes = sum(map(len, run.blocks))
+        try:
             if self._evictor.make_room(count_bytes):
                 self._cache.forget_deleted()
-            kept.append(self._cache.put(run.content, run.first, *run.blocks) == count_bytes)
+            return self._cache.put(run.content, run.first, *run.blocks) == count_bytes
+        except Exception:
+            log.exception("unexpected failure of a write", object=str(run.content.source))
+            return False
+        finally:
             self._neighbours.drop(run.content, run.indices)
-        return kept
