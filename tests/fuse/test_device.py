@@ -5,6 +5,8 @@ import fcntl
 import gc
 import os
 import select
+import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -433,6 +435,23 @@ def test_a_notice_after_the_end(tmp_path: Path) -> None:
     assert os.read(read_end, 10) == b""  # its other end is closed
     del device
     os.close(read_end)
+
+
+@pytest.mark.parametrize("name", ["HUP", "INT", "TERM"])
+async def test_a_signal_to_everybody_does_not_end_the_unmounting(
+    mountpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """systemd and Ctrl-C signal the daemon and whatever it has just started: that goes on taking the mount away."""
+    program = "umount" if os.geteuid() == 0 else "fusermount3"
+    (tmp_path / "bin").mkdir()
+    signalled = tmp_path / "bin" / program
+    signalled.write_text(f'#!/bin/sh\nkill -{name} $$\nexec {shutil.which(program)} "$@"\n')
+    signalled.chmod(0o755)
+    async with serving(Files({}), mountpoint) as mounted:
+        monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+        await mounted.does(partial(detach, mountpoint, lazy=False))
+        assert find_mount(mountpoint) is None
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == set()
 
 
 @pytest.mark.parametrize("number", [errno.ENOENT, errno.EINTR, errno.EAGAIN, errno.ENOMEM])

@@ -7,6 +7,7 @@ a mount whose daemon hangs or is gone can still be looked at.
 import errno
 import os
 import re
+import signal
 import stat
 import subprocess
 import threading
@@ -30,6 +31,7 @@ _READAHEAD_KIB: Final = 512
 _POLL_SECONDS: Final = 0.02
 _MOST_LINKS: Final = 40  # as many as the kernel follows, path_resolution(7)
 _ALIVE_SECONDS: Final = 5.0
+_TO_ALL_OF_US: Final = frozenset({signal.SIGHUP, signal.SIGINT, signal.SIGTERM})
 _OWN_FOLDER: Final = "mount on an empty folder of your own, such as ~/vbn"
 
 
@@ -213,13 +215,30 @@ def detach(mountpoint: Path, *, lazy: bool) -> None:
         command = ["umount", *(["--lazy"] if lazy else []), "--", str(mountpoint)]
     else:
         command = [fusermount(), "-u", *(["-z"] if lazy else []), "--", str(mountpoint)]
+    status, reason = _run_to_its_end(command)
+    if status != 0 and find_mount(mountpoint) is not None:
+        reason = reason or f"{command[0]} ended with status {status}"
+        raise MountError(f"{reason}{_remedy(reason)}")
+
+
+def _run_to_its_end(command: Sequence[str]) -> tuple[int, str]:
+    """The exit status of a program, and what it complains of.
+
+    It inherits a mask: a signal that is meant for a daemon and all that belongs to it (Ctrl-C in its terminal,
+    systemd that stops its unit) must not end what is taking the mount away.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _TO_ALL_OF_US)
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
     except OSError as error:
         raise MountError(f"{command[0]}: {error.strerror}") from error
-    if done.returncode != 0 and find_mount(mountpoint) is not None:
-        reason = done.stderr.strip() or f"{command[0]} ended with status {done.returncode}"
-        raise MountError(f"{reason}{_remedy(reason)}")
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    with process:
+        _, told = process.communicate()
+    return process.returncode, told.strip()
 
 
 def _remedy(reason: str) -> str:
