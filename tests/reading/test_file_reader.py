@@ -197,11 +197,24 @@ async def test_cached_bytes_are_a_view_of_a_mapping(tmp_path: Path) -> None:
         reader = floor.open(floor.add("a", DATA))
         await check(reader, DATA, sequential(len(DATA)))
         await floor.settled()
+    async with bench(tmp_path, client=floor.client) as floor:
+        reader = floor.open(floor.add("a", DATA))
         for _ in range(2):
             data = await reader.read(MIB + 5, STEP)
             assert isinstance(data, memoryview)
             assert isinstance(data.obj, mmap.mmap)
             assert data == DATA[MIB + 5 : MIB + 5 + STEP]
+
+
+async def test_what_came_just_now_is_read_from_memory(tmp_path: Path) -> None:
+    """Blocks that are in memory still are neither looked for on the disk nor checked again."""
+    async with bench(tmp_path) as floor:
+        content = floor.add("a", DATA)
+        reader = floor.open(content)
+        await reader.read(0, STEP)
+        await floor.settled()
+        floor.cache.drop(content)
+        assert reader.read_nowait(5, STEP - 5) == DATA[5:STEP]
 
 
 async def test_a_range_partly_on_the_disk_fetches_only_the_rest(tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ import trio.testing
 
 from tests.fakes.certificates import make_certificate
 from vbnfs.storage import curl
-from vbnfs.storage.curl import CurlTransport, trusted_certificates
+from vbnfs.storage.curl import PIECE_BYTES, CurlTransport, trusted_certificates
+from vbnfs.storage.segment import BLOCK_BYTES
 
 MIB = 1 << 20
 BODY = bytes(range(256)) * 256  # 64 KiB
@@ -126,8 +127,8 @@ async def test_a_body_that_is_not_taken_waits_at_the_server() -> None:
 
 
 async def test_pieces_are_whole_blocks() -> None:
-    """Whatever the sizes in which a body is sent, its first piece is a block, and the others end at whole MiB."""
-    size = 9 * 256 * 1024 + 1000
+    """Whatever the sizes in which a body is sent, its first piece is a block, and the others end at whole pieces."""
+    size = 17 * BLOCK_BYTES + 1000
 
     def talk(connection: socket.socket) -> None:
         asked(connection)
@@ -140,7 +141,7 @@ async def test_pieces_are_whole_blocks() -> None:
     with server(talk) as url:
         async with client() as made, made.stream("GET", url) as reply:
             pieces = [piece async for piece in reply.aiter_raw()]
-    assert [len(piece) for piece in pieces] == [256 * 1024, 3 * 256 * 1024, 1024 * 1024, 256 * 1024 + 1000]
+    assert [len(piece) for piece in pieces] == [BLOCK_BYTES, 7 * BLOCK_BYTES, PIECE_BYTES, BLOCK_BYTES + 1000]
     assert b"".join(pieces) == (BODY * (size // len(BODY) + 1))[:size]
 
 

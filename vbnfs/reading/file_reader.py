@@ -65,18 +65,21 @@ class FileReader:
         return ByteRange(offset, offset + size).clip(self._content.size_bytes)
 
     def _at_hand(self, wanted: ByteRange) -> bytes | memoryview | None:
-        """What can be had without waiting, from the disk's pages or of blocks that came just now; else None."""
-        with suppress(trio.WouldBlock):
-            data = self._cache.read_nowait(self._content, wanted)
-            if data is not None:
-                return data
+        """What can be had without waiting, of blocks that came just now, or from the disk's pages; else None.
+
+        In that order: blocks in memory need no second check.
+        """
         parts: list[memoryview] = []
         for index in blocks_of(wanted):
             block = self._source.at_hand(self._content, index)
             if block is None:
-                return None
+                break
             parts.append(self._cut(block, wanted, index))
-        return b"".join(parts) if len(parts) > 1 else parts[0]
+        else:
+            return b"".join(parts) if len(parts) > 1 else parts[0]
+        with suppress(trio.WouldBlock):
+            return self._cache.read_nowait(self._content, wanted)
+        return None
 
     async def _from_disk(self, wanted: ByteRange) -> memoryview | None:
         try:

@@ -6,7 +6,7 @@ it sees no difference. libcurl's multi interface (libcurl-multi(3)) runs in one 
 connections by epoll:
 
     event loop      a request -> _Transfer; waits for its reply, then for its pieces
-    the thread      sockets, TLS, HTTP; makes pieces of up to 1 MiB and hands them to the event loop
+    the thread      sockets, TLS, HTTP; makes pieces of up to 2 MiB and hands them to the event loop
 
 The first piece is a block, for which a reader may wait; those that follow are larger, since each costs the event loop
 a quarter of a millisecond. A transfer whose pieces are not taken is paused, so that no more than `MOST_WAITING_BYTES`
@@ -31,7 +31,7 @@ import pycurl
 import trio
 
 _BLOCK_BYTES: Final = 256 << 10
-PIECE_BYTES: Final = 4 * _BLOCK_BYTES
+PIECE_BYTES: Final = 8 * _BLOCK_BYTES
 _TICK_SECONDS: Final = 0.25
 _HOLD_SECONDS: Final = 1.0  # longer, and a slow connection would look like one that brings nothing
 MOST_WAITING_BYTES: Final = 2 * PIECE_BYTES

@@ -92,6 +92,9 @@ class ZeroOperations:
         """None."""
         return b"" if size else bytes(8)
 
+    def look_ahead(self) -> None:
+        """There is nothing to make ready."""
+
     def errno_of(self, request: str, error: Exception) -> int:
         """Nothing is expected to fail."""
         return errno.EIO
