@@ -49,6 +49,7 @@ SYSTEMS: Final[dict[str, Make]] = {
     "zeros": lambda site, place: Zeros("zeros", site, place),
     "local": lambda site, place: Local("local", site, place),
 }
+RESULTS: Final = "results.json"
 QUICK_SYSTEMS: Final = ("curl", "zeros", "local")
 QUICK_COURSES: Final = ("sequential", "spikes", "lfp")
 
@@ -108,6 +109,7 @@ def turned(names: Sequence[str], by: int) -> list[str]:
 @click.option("--scale", type=float, help="Of the files; 1 is about 1 GB for a session.  [1; quick: 0.5]")
 @click.option("--seed", default=0, help="Of the files' contents.")
 @click.option("--much", default=10.0, help="GB that the sixteen readers of the course 'memory' read.")
+@click.option("--add", is_flag=True, help="To the results that are there: a table can be made in parts.")
 @click.option("--directory", default=ROOT / ".bench", type=click.Path(path_type=Path), help="For files and results.")
 def main(  # noqa: PLR0913 - one for each option
     *,
@@ -122,6 +124,7 @@ def main(  # noqa: PLR0913 - one for each option
     scale: float | None,
     seed: int,
     much: float,
+    add: bool,
     directory: Path,
 ) -> None:
     """Measure vbnfs beside its peers, on this machine alone."""
@@ -141,7 +144,8 @@ def main(  # noqa: PLR0913 - one for each option
     files = make_files(directory, scale=scale, seed=seed)
     before, began = machine.describe(), time.monotonic()
     measured = measure(plan, files)
-    rows = rows_of(measured.samples, WORKS)
+    samples = [*(earlier(directory) if add else []), *measured.samples]
+    rows = rows_of(samples, WORKS)
     show(rows)
     for failure in measured.failures:
         click.echo(f"failed: {failure}", err=True)
@@ -153,7 +157,7 @@ def main(  # noqa: PLR0913 - one for each option
         "plan": {"runs": runs, "connections": connections, "scale": scale, "seed": seed, "much_gb": much},
         "rows": as_json(rows),
         "failures": measured.failures,
-        "samples": [asdict(sample) for sample in measured.samples],
+        "samples": [asdict(sample) for sample in samples],
     }
     write(directory, document, rows)
 
@@ -218,6 +222,12 @@ def _started(system: System) -> Iterator[None]:
         system.forget()
 
 
+def earlier(directory: Path) -> list[Sample]:
+    """What was measured in parts before."""
+    results = directory / RESULTS
+    return [Sample(**row) for row in json.loads(results.read_text())["samples"]] if results.exists() else []
+
+
 def show(rows: Sequence[Row]) -> None:
     """Print a table for each profile and transport."""
     for at in dict.fromkeys((row.transport, row.profile) for row in rows):
@@ -234,7 +244,7 @@ def show(rows: Sequence[Row]) -> None:
 
 def write(directory: Path, document: dict[str, object], rows: Sequence[Row]) -> None:
     """results.json, results.md, and results.png by the plotting library of .venv-bench."""
-    results = directory / "results.json"
+    results = directory / RESULTS
     results.write_text(json.dumps(document, indent=1))
     results.with_suffix(".md").write_text(markdown(rows))
     plot = [

@@ -1,9 +1,14 @@
 """What is measured, and with which options."""
 
+import json
+from dataclasses import asdict
+from pathlib import Path
+
 import pytest
 
-from benchmarks.speed.__main__ import turned, variants
+from benchmarks.speed.__main__ import RESULTS, earlier, turned, variants
 from benchmarks.speed.files import repeat_rows, version_id
+from benchmarks.speed.results import Sample
 from benchmarks.speed.systems.downloads import split
 from benchmarks.speed.works import percentile
 
@@ -47,3 +52,11 @@ def test_version_ids_look_like_those_of_s3() -> None:
     """32 characters, of the key alone."""
     assert len(version_id("a")) == 32
     assert version_id("a") != version_id("b")
+
+
+def test_what_was_measured_before_is_added_to(tmp_path: Path) -> None:
+    """The samples of a results.json come back as they were; without one there are none."""
+    assert earlier(tmp_path) == []
+    sample = Sample("near", "https", "cold", "vbnfs", 245.5, {"requests": 7})
+    (tmp_path / RESULTS).write_text(json.dumps({"samples": [asdict(sample)], "rows": []}))
+    assert earlier(tmp_path) == [sample]
