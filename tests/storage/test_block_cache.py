@@ -120,6 +120,15 @@ def test_read_nowait_opens_nothing(tmp_path: Path) -> None:
     assert cache.read_nowait(A, part) == SMALL[part.start : part.stop]
 
 
+def test_what_an_open_segment_lacks_is_told_at_once(tmp_path: Path) -> None:
+    """Nobody has to wait for the disk, or for a thread, to learn that a block is not here."""
+    cache = make(tmp_path)
+    cache.put(A, 1, SMALL[BLOCK_BYTES : 2 * BLOCK_BYTES])
+    assert cache.read_nowait(A, ByteRange(0, 10)) is None
+    assert cache.read_nowait(A, ByteRange(BLOCK_BYTES - 1, BLOCK_BYTES + 1)) is None
+    assert cache.read_nowait(A, ByteRange(BLOCK_BYTES, BLOCK_BYTES + 1)) == SMALL[BLOCK_BYTES : BLOCK_BYTES + 1]
+
+
 def test_cached_and_allocated_bytes(tmp_path: Path) -> None:
     """`cached_bytes` counts recorded bytes, of all segments; `allocated_bytes` what the disk gave."""
     big = content("bb22", SEGMENT_BYTES + 100)

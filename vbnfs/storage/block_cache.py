@@ -88,6 +88,8 @@ class BlockCache:
         if segment is None or byte_range.stop > (number + 1) * SEGMENT_BYTES:
             raise trio.WouldBlock
         part = _within(byte_range, number)
+        if segment.lacks_at_once(part):
+            return None
         if not segment.is_at_hand(part):
             raise trio.WouldBlock
         return self._read_segment(content, number, part)

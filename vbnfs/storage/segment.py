@@ -141,6 +141,12 @@ class Segment:
         """Whether a block is recorded. Its bytes are not looked at."""
         return self._record(index) != _NO_RECORD
 
+    def lacks_at_once(self, byte_range: ByteRange) -> bool:
+        """Whether a block of the range is not here, as far as that can be told without the disk."""
+        unchecked = (index for index in _blocks(byte_range) if not self._verified[index])
+        records = (_read_at_once(self._descriptor, _RECORD_BYTES, index * _RECORD_BYTES) for index in unchecked)
+        return any(record == _NO_RECORD for record in records)
+
     def is_at_hand(self, byte_range: ByteRange) -> bool:
         """Whether `read` takes neither the disk nor long computing, as far as can be told cheaply."""
         positions = [byte_range.start, byte_range.stop - 1]
@@ -148,7 +154,7 @@ class Segment:
         for index in unchecked:
             positions += [index * BLOCK_BYTES, index * BLOCK_BYTES + max(0, self._block_bytes(index) - 1)]
         return len(unchecked) <= _CHECKED_AT_ONCE and all(
-            _is_in_memory(self._descriptor, TABLE_BYTES + position) for position in positions
+            _read_at_once(self._descriptor, 1, TABLE_BYTES + position) is not None for position in positions
         )
 
     def write(self, index: int, *blocks: bytes | memoryview) -> None:
@@ -276,12 +282,13 @@ def _blocks(byte_range: ByteRange) -> range:
     return range(byte_range.start // BLOCK_BYTES, -(-byte_range.stop // BLOCK_BYTES))
 
 
-def _is_in_memory(descriptor: int, offset: int) -> bool:
-    """Whether the page at `offset` is in the page cache: preadv2(2) with RWF_NOWAIT does not wait for a disk."""
+def _read_at_once(descriptor: int, length: int, offset: int) -> bytes | None:
+    """A few bytes; None if they are not in the page cache: preadv2(2) with RWF_NOWAIT does not wait for a disk."""
+    data = bytearray(length)
     try:
-        os.preadv(descriptor, [bytearray(1)], offset, os.RWF_NOWAIT)
+        os.preadv(descriptor, [data], offset, os.RWF_NOWAIT)
     except BlockingIOError:
-        return False
+        return None
     except OSError:  # a file system that does not know the flag: there is no telling
-        return True
-    return True
+        return b""
+    return bytes(data)
