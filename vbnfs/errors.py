@@ -113,7 +113,7 @@ class BusyError(TransportError):
 class NoDescriptorError(BusyError):
     """No more connections can be opened: too many files are open. It is not the server that is busy, but we are."""
 
-    remedy = "raise the limit of open files (ulimit -n), or lower --max-connections, and read again"
+    remedy = "raise the limit of open files (ulimit -n), or lower --max-connections, and try again"
 
 
 class BadReplyError(StorageError):
