@@ -250,6 +250,26 @@ async def test_a_defect_in_writing_costs_a_block_and_nothing_else(
         assert floor.cache.missing(content, [0, 1]) == [0]
 
 
+async def test_without_threads_nothing_is_kept_and_nothing_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the system grants no thread (ulimit -u), GETs go on; keeping and reading ahead wait for better times."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async with bench(tmp_path) as floor:
+        content = floor.add("a", DATA)
+        with monkeypatch.context() as patch:
+            patch.setattr("trio._threads.start_thread_soon", refuse)
+            floor.prefetcher.advise(content, ByteRange(0, len(DATA)))
+            assert await floor.source.get(content, [0]) == {0: block(0)}
+            await floor.settled()
+        assert floor.cache.missing(content, [0]) == [0]
+        await floor.source.keep_again()
+        assert floor.cache.missing(content, [0]) == []
+
+
 async def test_who_waits_when_the_mount_goes_away_is_told(tmp_path: Path) -> None:
     """The GET's task is cancelled; a waiter outside of its nursery gets an error, not silence."""
     async with trio.open_nursery() as readers, bench(tmp_path) as floor:

@@ -54,6 +54,25 @@ async def test_who_goes_on_comes_before_those_who_begin() -> None:
     assert served == [2, 1, 7]
 
 
+async def test_of_those_who_go_on_the_first_is_served_first() -> None:
+    """The GET that has waited longest is the one whose blocks a reader waits for."""
+    budget, served = Budget(10), list[int]()
+
+    async def go_on(number: int) -> None:
+        await budget.take(1, goes_on=True)
+        served.append(number)
+
+    await budget.take(10)
+    async with trio.open_nursery() as nursery:
+        for number in range(3):
+            nursery.start_soon(go_on, number)
+            await trio.testing.wait_all_tasks_blocked()
+        for _ in range(3):
+            budget.give_back(1)
+            await trio.testing.wait_all_tasks_blocked()
+    assert served == [0, 1, 2]
+
+
 @pytest.mark.parametrize("memory_bytes", [2 * MIB, 16 * MIB, 64 * MIB])
 async def test_gets_longer_than_memory_wait_for_the_disk_and_for_nothing_else(
     tmp_path: Path, memory_bytes: int

@@ -186,6 +186,24 @@ async def test_progress_does_not_make_attempts_endless(inner: MemoryClient, auto
     assert [asked.start for asked in inner.ranges()] == [100, 101, 102, 103, 104, 105]
 
 
+async def test_a_slow_range_that_breaks_late_goes_on(autojump_clock: MockClock) -> None:
+    """On a slow line a range takes longer than there is time to try again: what it brought gives it new time."""
+    store, size = MemoryStore(), 1 << 20
+    store.put(VERSION.key, Pattern(size), version_id=VERSION.version_id)
+    inner = MemoryClient(store, piece_bytes=32 << 10)
+    inner.fail(Failure(TORN, after_bytes=400 << 10), Failure(TORN, after_bytes=300 << 10), TORN)
+    pieces: list[bytes] = []
+
+    async def receive(piece: bytes) -> None:
+        await trio.sleep(5)
+        pieces.append(piece)
+
+    await retrying(inner, seconds=30).get_range(VERSION, ByteRange(0, size), size_bytes=size, receive=receive)
+    assert b"".join(pieces) == Pattern(size)[:]
+    assert inner.sent_bytes == size
+    assert inner.count() == 4
+
+
 @pytest.mark.parametrize("problem", [TORN, BusyError("busy"), BadReplyError("bad"), OSError("full"), KeyError("x")])
 async def test_what_receive_raises_is_not_tried_again(inner: MemoryClient, problem: Exception) -> None:
     """Whatever a receiver fails with, it is not handed the same piece a second time."""

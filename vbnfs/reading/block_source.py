@@ -176,7 +176,10 @@ class BlockSource:
             self._written.unpark_all()
             self._begin_prefetches()
             self._on_kept({run.content for run in batch})
-        await trio.to_thread.run_sync(self._cache.flush)
+        try:
+            await trio.to_thread.run_sync(self._cache.flush)
+        except RuntimeError as error:  # no thread to be had
+            log.warning("what was written last is not safe from a power cut yet", reason=str(error))
 
     async def keep_again(self) -> None:
         """Offer the disk what it did not take (it was full, say), as far as it is remembered."""
@@ -231,8 +234,6 @@ class BlockSource:
         failure: VbnfsError = StorageError(f"{get.content.source}: the mount is going away")
         try:
             failure = await self._bring(get)
-            # First of all: whoever is told may ask anew, and then the claims are another GET's.
-            await self._neighbours.drop_all(get.content, get.lacking)
         finally:
             self._fail_rest(get, failure)
             self._memory.blocks.give_back(get.held * BLOCK_BYTES)
@@ -245,11 +246,15 @@ class BlockSource:
             if not get.held:
                 await self._memory.blocks.take(get.needs * BLOCK_BYTES)
                 get.held = get.needs
-            async with aclosing(self._neighbours.rounds(get.content, get.indices)) as rounds:
-                async for one in rounds:
-                    self._settle_found(get, one.found)
-                    for run in one.runs:
-                        await self._fetch(get, run)
+            try:
+                async with aclosing(self._neighbours.rounds(get.content, get.indices)) as rounds:
+                    async for one in rounds:
+                        self._settle_found(get, one.found)
+                        for run in one.runs:
+                            await self._fetch(get, run)
+            finally:
+                # First of all: whoever is told may ask anew, and then the claims are another GET's.
+                await self._neighbours.drop_all(get.content, get.lacking)
         except VbnfsError as error:
             return error
         except Exception as error:
@@ -317,7 +322,11 @@ class BlockSource:
                 self._memory.blocks.give_back(BLOCK_BYTES)
 
     async def _keep(self, batch: Sequence[Run]) -> None:
-        kept = await trio.to_thread.run_sync(self._write, batch)
+        try:
+            kept = await trio.to_thread.run_sync(self._write, batch)
+        except RuntimeError as error:  # no thread to be had
+            log.warning("blocks cannot be kept; reads go on without", reason=str(error))
+            kept = [False] * len(batch)
         for run, is_kept in zip(batch, kept, strict=True):
             for index in run.indices:
                 key = BlockKey(run.content.content_id, index)

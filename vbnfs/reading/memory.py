@@ -28,7 +28,7 @@ class _Waiting:
 
 
 class Budget:
-    """Bytes that may be held at a time. Who waits is served in the order of coming.
+    """Bytes that may be held at a time. Who waits is served in the order of coming, those who go on first.
 
     Invariant: `held_bytes` is at most `limit_bytes`, or there is one holder.
     """
@@ -37,11 +37,12 @@ class Budget:
         self.limit_bytes = limit_bytes
         self.held_bytes = 0
         self.most_bytes = 0  # that were ever held
-        self._waiting: deque[_Waiting] = deque()
+        self._going_on: deque[_Waiting] = deque()
+        self._beginning: deque[_Waiting] = deque()
 
     def try_take(self, count_bytes: int, *, leave_bytes: int) -> bool:
         """Take without waiting, if so much is left over for others, and none of them waits; whether it was taken."""
-        if self._waiting or not self._has_room(count_bytes + leave_bytes):
+        if self._going_on or self._beginning or not self._has_room(count_bytes + leave_bytes):
             return False
         self._grant(count_bytes)
         return True
@@ -49,23 +50,20 @@ class Budget:
     async def take(self, count_bytes: int, *, goes_on: bool = False) -> None:
         """Wait for one's turn; who `goes_on` comes before those who begin. Being cancelled takes nothing."""
         await trio.lowlevel.checkpoint_if_cancelled()
-        if goes_on and self._has_room(count_bytes):
+        if goes_on and not self._going_on and self._has_room(count_bytes):
             self._grant(count_bytes)
             return
         if self.try_take(count_bytes, leave_bytes=0):
             return
-        place = _Waiting(count_bytes)
-        if goes_on:
-            self._waiting.appendleft(place)
-        else:
-            self._waiting.append(place)
+        waiting, place = self._going_on if goes_on else self._beginning, _Waiting(count_bytes)
+        waiting.append(place)
         try:
             await place.granted.wait()
         except trio.Cancelled:
             if place.granted.is_set():
                 self.give_back(count_bytes)
             else:
-                self._waiting.remove(place)
+                waiting.remove(place)
                 self._serve()
             raise
 
@@ -91,8 +89,8 @@ class Budget:
         self.most_bytes = max(self.most_bytes, self.held_bytes)
 
     def _serve(self) -> None:
-        while self._waiting and self._has_room(self._waiting[0].count_bytes):
-            place = self._waiting.popleft()
+        while (waiting := self._going_on or self._beginning) and self._has_room(waiting[0].count_bytes):
+            place = waiting.popleft()
             self._grant(place.count_bytes)
             place.granted.set()
 

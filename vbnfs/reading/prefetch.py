@@ -6,6 +6,7 @@ they are then fetched by `BlockSource.prefetch`, which leaves connections free f
 
 from typing import Final
 
+import structlog
 import trio
 from cachetools import TTLCache
 
@@ -13,6 +14,8 @@ from vbnfs.objects import ByteRange, Content
 from vbnfs.reading.block_source import BlockSource
 from vbnfs.reading.planner import MAX_GET_BLOCKS, blocks_of
 from vbnfs.storage.block_cache import BlockCache
+
+log = structlog.get_logger()
 
 _LATELY_SECONDS: Final = 2.0
 _MOST_READERS: Final = 64  # that share what is fetched ahead: each has a little all the same
@@ -38,5 +41,9 @@ class Prefetcher:
 
     async def _fetch(self, content: Content, byte_range: ByteRange, longest_get: int) -> None:
         indices = blocks_of(byte_range)
-        missing = await trio.to_thread.run_sync(self._cache.missing, content, indices)
+        try:
+            missing = await trio.to_thread.run_sync(self._cache.missing, content, indices)
+        except RuntimeError as error:  # no thread to be had; it was advice
+            log.debug("not fetched ahead", reason=str(error))
+            return
         self._source.prefetch(content, missing, longest_get=longest_get)

@@ -12,7 +12,8 @@
 
 Waiting grows exponentially with jitter, and ends with the time allowed. A Retry-After that is longer than that is a
 failure at once: asking earlier would be what the server forbids. A range that broke off is asked for from where it
-broke, so no byte travels twice.
+broke, so no byte travels twice. If it had brought something by then, the time allowed begins anew: on a slow line a
+range takes longer than that, and a connection that breaks in the end is no reason to give its readers up.
 """
 
 from collections.abc import AsyncIterator, Callable
@@ -35,6 +36,7 @@ from vbnfs.objects import (
 _FIRST_WAIT_SECONDS: Final = 0.1
 _LONGEST_WAIT_SECONDS: Final = 5.0
 _MISMATCHES: Final = 5
+_PROGRESS_BYTES: Final = 64 << 10  # by which a range gets on, or its time is not begun anew
 
 
 def wait_seconds(failure: StorageError, *, mismatches: int, left_seconds: float) -> bool | float:
@@ -106,13 +108,23 @@ class RetryingClient:
             is_handing_on = False
             position += len(piece)
 
-        # Nobody knows how much of a piece was used by a `receive` that failed.
-        async for attempt in self._tries(unless=lambda: is_handing_on):
-            with attempt:
-                if position == byte_range.stop:  # only the end of the body's frame was missing
-                    return
-                rest = ByteRange(position, byte_range.stop)
-                await self._inner.get_range(version, rest, size_bytes=size_bytes, receive=receive_and_count)
+        async def receive_rest() -> None:
+            # Nobody knows how much of a piece was used by a `receive` that failed.
+            async for attempt in self._tries(unless=lambda: is_handing_on):
+                with attempt:
+                    if position == byte_range.stop:  # only the end of the body's frame was missing
+                        return
+                    rest = ByteRange(position, byte_range.stop)
+                    await self._inner.get_range(version, rest, size_bytes=size_bytes, receive=receive_and_count)
+
+        while True:
+            began = position
+            try:
+                return await receive_rest()
+            except TransportError as error:
+                is_no_break = is_handing_on or isinstance(error, BusyError)
+                if is_no_break or position - began < _PROGRESS_BYTES:
+                    raise
 
     def _tries(self, *, unless: Callable[[], bool] = lambda: False) -> "AsyncIterator[stamina.Attempt]":
         deadline = trio.current_time() + self._seconds
