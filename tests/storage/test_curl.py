@@ -8,9 +8,11 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import httpx
+import pycurl
 import pytest
 import trio
 import trio.testing
+from structlog.testing import capture_logs
 
 from tests.fakes.certificates import make_certificate
 from vbnfs.storage import curl
@@ -143,6 +145,32 @@ async def test_pieces_are_whole_blocks() -> None:
             pieces = [piece async for piece in reply.aiter_raw()]
     assert [len(piece) for piece in pieces] == [BLOCK_BYTES, 7 * BLOCK_BYTES, PIECE_BYTES, BLOCK_BYTES + 1000]
     assert b"".join(pieces) == (BODY * (size // len(BODY) + 1))[:size]
+
+
+async def test_a_defect_in_the_thread_ends_what_is_under_way_and_nothing_else() -> None:
+    """Whatever libcurl or the thread fails with: those who wait are told, the next request begins anew."""
+
+    def stall(connection: socket.socket) -> None:
+        asked(connection)
+        connection.sendall(head(1000) + bytes(10))
+        assert connection.recv(1) == b""  # the connection has been ended
+
+    def answer(connection: socket.socket) -> None:
+        asked(connection)
+        connection.sendall(head(3) + b"abc")
+
+    def fail() -> None:
+        raise pycurl.error("a defect")
+
+    transport = CurlTransport(certificates=b"", max_connections=4)
+    with server(stall, answer) as url, capture_logs() as told:
+        async with httpx.AsyncClient(transport=transport, timeout=httpx.Timeout(10, pool=None)) as made:
+            async with made.stream("GET", url) as reply:
+                transport._multi.call(fail)
+                with pytest.raises(httpx.ReadError, match="libcurl failed"):
+                    await reply.aread()
+            assert (await made.get(url)).content == b"abc"
+    assert [line["event"] for line in told] == ["libcurl failed; its connections begin anew"]
 
 
 async def test_a_body_that_stops_is_handed_on() -> None:

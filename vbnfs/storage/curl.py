@@ -28,7 +28,10 @@ from typing import Final, Self
 
 import httpx
 import pycurl
+import structlog
 import trio
+
+log = structlog.get_logger()
 
 _BLOCK_BYTES: Final = 256 << 10
 PIECE_BYTES: Final = 8 * _BLOCK_BYTES
@@ -274,19 +277,19 @@ class _MultiThread:
     """libcurl's multi interface, and the thread that drives it. Only `call`, `start` and `stop` are for others."""
 
     def __init__(self, max_connections: int) -> None:
-        self._multi = pycurl.CurlMulti()
-        self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch)
-        self._multi.setopt(pycurl.M_TIMERFUNCTION, self._set_timer)
-        self._multi.setopt(pycurl.M_MAXCONNECTS, max_connections)
+        self._max_connections = max_connections
+        self._multi = self._new_multi()
         self._transfers: dict[pycurl.Curl, _Transfer] = {}
         self._calls: deque[Callable[[], None]] = deque()
         self._epoll = select.epoll()
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._watched: set[int] = set()
         self._due: float | None = None
         self._ticked = 0.0
         self._is_running = True
         self._thread = threading.Thread(target=self._run, name="curl", daemon=True)
+
+    def __del__(self) -> None:
+        os.close(self._wake)  # not before: `call` must not write to another file that has taken its number
 
     def start(self) -> None:
         self._epoll.register(self._wake, select.EPOLLIN)
@@ -300,10 +303,16 @@ class _MultiThread:
     def call(self, function: Callable[[], None]) -> None:
         """Have something done in the thread, soon."""
         self._calls.append(function)
-        with suppress(OSError):  # stopped: nobody waits for it any more
-            os.eventfd_write(self._wake, 1)
+        os.eventfd_write(self._wake, 1)
 
     # In the thread
+
+    def _new_multi(self) -> pycurl.CurlMulti:
+        multi = pycurl.CurlMulti()
+        multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch)
+        multi.setopt(pycurl.M_TIMERFUNCTION, self._set_timer)
+        multi.setopt(pycurl.M_MAXCONNECTS, self._max_connections)
+        return multi
 
     def begin(self, transfer: _Transfer) -> None:
         self._transfers[transfer.handle] = transfer
@@ -320,15 +329,23 @@ class _MultiThread:
         transfer.handle.close()
 
     def _run(self) -> None:
-        try:
-            while self._is_running:
+        while self._is_running:
+            try:
                 self._do_what_is_due()
-        finally:
-            for transfer in list(self._transfers.values()):
-                self._is_over(transfer.handle, httpx.ReadError("the connections are being closed"))
-            self._multi.close()
-            self._epoll.close()
-            os.close(self._wake)
+            except Exception:  # without this thread there would be no more reading, and nothing would say so
+                log.exception("libcurl failed; its connections begin anew")
+                self._end_all("libcurl failed")
+                self._due, self._multi = None, self._new_multi()
+        self._end_all("the connections are being closed")
+        self._epoll.close()
+
+    def _end_all(self, reason: str) -> None:
+        for transfer in list(self._transfers.values()):
+            del self._transfers[transfer.handle]
+            with suppress(pycurl.error):
+                self._multi.remove_handle(transfer.handle)
+            transfer.end(httpx.ReadError(reason))
+        self._multi.close()
 
     def _do_what_is_due(self) -> None:
         for descriptor, events in self._epoll.poll(self._seconds_left()):
@@ -372,15 +389,13 @@ class _MultiThread:
     def _watch(self, what: int, descriptor: int, *_: object) -> None:
         """CURLMOPT_SOCKETFUNCTION."""
         if what == pycurl.POLL_REMOVE:
-            self._watched.discard(descriptor)
             with suppress(OSError):  # closed already
                 self._epoll.unregister(descriptor)
             return
         events = (select.EPOLLIN if what & pycurl.POLL_IN else 0) | (select.EPOLLOUT if what & pycurl.POLL_OUT else 0)
-        if descriptor in self._watched:
+        try:
             self._epoll.modify(descriptor, events)
-        else:
-            self._watched.add(descriptor)
+        except FileNotFoundError:  # new, or another connection that has an old one's number
             self._epoll.register(descriptor, events)
 
     def _set_timer(self, milliseconds: int) -> None:
