@@ -219,12 +219,15 @@ def test_log_file_has_one_line_for_each_event(mounts: Mounts, server: FakeS3Serv
 # Ending
 
 
-def test_sigterm_unmounts(mounts: Mounts, server: FakeS3Server) -> None:
-    """SIGTERM unmounts cleanly: nothing is left in mountinfo, and the process is gone."""
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_signals_unmount(mounts: Mounts, server: FakeS3Server, number: int) -> None:
+    """These signals unmount cleanly: nothing is left in mountinfo, and the process is gone."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whatever the tests were started by: it is inherited
     mount = mounts(server.endpoint_url)
+    signal.signal(signal.SIGHUP, before)
     process = os.pidfd_open(pid := mount.status()["pid"])
-    os.kill(pid, signal.SIGTERM)
-    until(lambda: not os.path.ismount(mount.path))
+    os.kill(pid, number)
+    until(lambda: find_mount(mount.path) is None)
     until(lambda: not is_running(pid))
     os.close(process)
 

@@ -9,7 +9,7 @@ What goes on in the background is begun by `start`.
 
 import itertools
 import os
-from collections.abc import Callable, Set
+from collections.abc import Set
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -27,6 +27,7 @@ from vbnfs.mount.attributes import Attributes
 from vbnfs.mount.clients import make_neighbours, make_reading_client, scope_of
 from vbnfs.mount.lasting import keep_going
 from vbnfs.mount.mountpoint import is_local
+from vbnfs.mount.notices import Notices
 from vbnfs.mount.operations import FileSystem
 from vbnfs.mount.own_files import FOR_OTHERS, OwnFiles
 from vbnfs.objects import Content
@@ -46,8 +47,6 @@ log = structlog.get_logger()
 _HOUSEKEEPING_SECONDS: Final = 5.0
 _TICKS_BETWEEN_LOOKS: Final = 6  # walking over the 20,000 files of 5 TB takes some tenths of a second
 
-Notify = Callable[[bytes], None]  # a notice for the kernel
-
 
 class Parts:
     """The parts of the mount on `mountpoint`. GETs run in `nursery`; nothing else runs before `start`."""
@@ -62,12 +61,12 @@ class Parts:
         catalog: Catalog,
         tree: Tree,
         nursery: trio.Nursery,
-        notify: Notify,
+        notices: Notices,
     ) -> None:
         self._config = config
         self._metrics = metrics
         self._link = link
-        self._notify = notify
+        self._notices = notices
         scope = scope_of(config.endpoint_url)
         self._cache = self._make_cache(scope)
         self._evictor = Evictor(
@@ -148,13 +147,13 @@ class Parts:
     def _refresh_attributes(self) -> None:
         """Have the kernel ask again for what has changed of an inode: how much of it is cached."""
         for inode in self._attributes.refresh():
-            self._notify(attributes_changed(inode))
+            self._notices.send(attributes_changed(inode))
 
     def _forget_pages(self, content_id: str) -> None:
         """Have the kernel drop what it was told of a file that turned out to be wrong. Called in a thread."""
         inode = self.file_system.inode_of(content_id)
         if inode is not None:
-            self._notify(data_changed(inode))
+            self._notices.tell(data_changed(inode))
 
     async def _keep_house(self) -> None:
         """Look at the cache now and then: for usage that others cause, for files that others evicted or condemned."""
@@ -164,6 +163,6 @@ class Parts:
                 self._refresh_attributes()
             await trio.to_thread.run_sync(self._cache.forget_deleted)
             await self.source.keep_again()
-            await trio.to_thread.run_sync(self._cache.flush)
             await self._verifier.refresh()
+            await trio.to_thread.run_sync(self._cache.flush)
             await trio.sleep(_HOUSEKEEPING_SECONDS)

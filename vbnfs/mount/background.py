@@ -5,6 +5,7 @@ listed, or for the reason why not. The child leaves the terminal's session only 
 automounter waits for the session that asked. If the parent is interrupted or ends while it waits, so does the child.
 """
 
+import io
 import json
 import math
 import os
@@ -97,9 +98,10 @@ def run_in_background(config: Config, mountpoint: Path) -> list[str]:
     return list(message["warnings"])
 
 
-def _become_daemon(config: Config, mountpoint: Path, pipe: int, log_descriptor: int) -> None:
+def _become_daemon(config: Config, mountpoint: Path, write_end: int, log_descriptor: int) -> None:
     """The child's life. Never returns."""
     status = 1
+    pipe = io.FileIO(write_end, "wb")
     try:
         os.dup2(log_descriptor, 2)
         os.close(log_descriptor)
@@ -130,12 +132,12 @@ def _leave_terminal() -> None:
         os.dup2(null.fileno(), 1)
 
 
-def _tell(pipe: int, message: dict[str, Any]) -> bool:
+def _tell(pipe: io.FileIO, message: dict[str, Any]) -> bool:
     """Give the word; False if it was given before, or nobody waits any more."""
     try:
-        os.write(pipe, json.dumps(message).encode())
-        os.close(pipe)
-    except OSError as error:
+        with pipe:  # its number may be another file's soon: what is closed stays so
+            pipe.write(json.dumps(message).encode())
+    except (OSError, ValueError) as error:
         log.warning("nobody waits for the daemon's word", word=message, reason=str(error))
         return False
     return True

@@ -31,6 +31,7 @@ from vbnfs.mount.assembly import Parts
 from vbnfs.mount.clients import make_catalog, make_client
 from vbnfs.mount.lasting import keep_going
 from vbnfs.mount.mountpoint import MountEntry, detach, find_mount, raise_readahead
+from vbnfs.mount.notices import Notices
 from vbnfs.mount.notify import Notifier
 from vbnfs.mount.operations import FileSystem
 from vbnfs.mount.shown import ShownVersions
@@ -64,7 +65,7 @@ async def serve(config: Config, mountpoint: Path, notifier: Notifier, announce: 
                     catalog=catalog,
                     tree=tree,
                     nursery=services,
-                    notify=mount.notify,
+                    notices=mount.notices,
                 )
                 outer.start_soon(parts.source.keep_blocks)
                 parts.start(services)
@@ -92,13 +93,8 @@ class _Mount:
         self._link = link
         self._shown = shown
         self._started = time.time()
-        self._device: Device | None = None
+        self.notices = Notices()
         self._server: Server | None = None
-
-    def notify(self, notice: bytes) -> None:
-        """Tell the kernel something, if it is still there."""
-        if self._device is not None:
-            self._device.notify(notice)
 
     async def run(self, services: trio.Nursery, parts: Parts, announce: Announce) -> None:
         """Mount, and answer until it is unmounted."""
@@ -119,14 +115,14 @@ class _Mount:
         options += [*self._config.fuse_options, *(["allow_other"] if self._config.allow_other else [])]
         device, entry = open_mount(self._mountpoint, options), None
         try:
-            self._device = device
+            self.notices.start(device)
             entry = find_mount(self._mountpoint)
             if entry is None:
                 raise MountError(f"{self._mountpoint}: mounted, but not to be found in /proc/self/mountinfo")
             yield device, entry
         finally:
             self._notifier.stopping()
-            self._device = None
+            self.notices.stop()
             device.close()  # what is unanswered now is answered by the kernel; unmounting asks nobody any more
             if entry is not None and find_mount(self._mountpoint) == entry:
                 detach(self._mountpoint, lazy=True)
@@ -153,7 +149,10 @@ class _Mount:
         self, serving: trio.CancelScope, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
         """Unmount in order; requests that wait for the network by then have a moment to be answered."""
-        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        ends = {signal.SIGINT, signal.SIGTERM}
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup(1)
+            ends.add(signal.SIGHUP)
+        with trio.open_signal_receiver(*ends) as signals:
             task_status.started()
             async for number in signals:
                 log.info("unmounting", signal=signal.Signals(number).name)

@@ -40,6 +40,7 @@ log = structlog.get_logger()
 
 _STATFS_BLOCK_BYTES: Final = 4096
 _LONGEST_NAME: Final = 255
+_AT_HOMES_AT_ONCE: Final = 4
 _MOST_TOLD: Final = 256
 _TOLD_AGAIN_SECONDS: Final = 600.0
 _LAST_ERROR: Final = "user.vbnfs.last_error"
@@ -68,6 +69,7 @@ class FileSystem:
         self._listings = Listings(tree, attributes)
         self._open_reader = open_reader
         self._own_file = own_file
+        self._at_homes = trio.CapacityLimiter(_AT_HOMES_AT_ONCE)  # one that hangs must not take everybody's threads
         self._evictor = evictor
         self._metrics = metrics
         self._failures = Failures(io_timeout_seconds=io_timeout_seconds)
@@ -142,7 +144,9 @@ class FileSystem:
 
     async def _own_target(self, inode: int, uid: int) -> Reply:
         with self._failures.noted(inode):  # a home may be on a server that does not answer
-            return os.fsencode(await trio.to_thread.run_sync(self._own_file, uid, abandon_on_cancel=True))
+            return os.fsencode(
+                await trio.to_thread.run_sync(self._own_file, uid, abandon_on_cancel=True, limiter=self._at_homes)
+            )
 
     def readdirplus(self, inode: int, offset: int, size: int) -> Answer:
         """List a folder from entry number `offset` on. Sizes that are still unknown are asked for, all at once."""
@@ -209,7 +213,7 @@ class FileSystem:
             return self._counted(memoryview(opened)[offset : offset + size])
         try:
             data = opened.read_nowait(offset, size)
-        except trio.WouldBlock:
+        except (trio.WouldBlock, VbnfsError):  # a failure happens once more there, and is noted
             return self._read_later(inode, opened, offset, size)
         self._failures.clear(inode)
         return self._counted(data)

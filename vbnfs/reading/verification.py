@@ -19,7 +19,6 @@ from typing import Final
 import structlog
 import trio
 
-from vbnfs.errors import StorageError
 from vbnfs.metrics import Metrics
 from vbnfs.objects import ByteRange, Content
 from vbnfs.reading.block_source import BlockSource
@@ -106,8 +105,8 @@ class Verifier:
             for content in noticed.values():
                 try:
                     await self._look(content)
-                except StorageError as error:  # while it was fetched anew
-                    log.warning("file cannot be verified now", object=str(content.source), reason=str(error))
+                except Exception as error:  # while it was fetched anew, or one that nobody foresaw: on to the others
+                    log.warning("file cannot be verified now", object=str(content.source), reason=repr(error))
                     self._opened.discard(content.content_id)  # the next time that it is opened
 
     async def refresh(self) -> None:

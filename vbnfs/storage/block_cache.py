@@ -13,7 +13,7 @@ thread.
 import resource
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, TypedDict
@@ -161,9 +161,9 @@ class BlockCache:
         data = self._read_segment(content, number, part, is_checked_now=True)
         return None if data is None else bytes(data)
 
-    def records(self, content: Content) -> list[bytes | None]:
+    def records(self, content: Content) -> Iterator[bytes | None]:
         """The checksum with which each block is kept; None for those that are not here."""
-        return [record for number in _numbers(content) for record in self._records(content, number)]
+        return (record for number in _numbers(content) for record in self._records(content, number))
 
     def record_of(self, content: Content, index: int, data: bytes | memoryview) -> bytes:
         """The checksum with which a block of these bytes is kept."""
@@ -284,9 +284,11 @@ class BlockCache:
 
     def _remember(self, name: _Name, segment: Segment) -> Segment:
         with self._lock:
-            replaced = self._open.pop(name, None)
+            closed = self._open.pop(name, None)
+            if closed is None and len(self._open) >= self._open.maxsize:
+                _, closed = self._open.popitem()
             self._open[name] = segment
-        del replaced  # closing an evicted file frees its space, which takes time: not under the lock
+        del closed  # closing an evicted file frees its space, which takes time: not under the lock
         return segment
 
     def _forget(self, name: _Name, segment: Segment) -> None:
