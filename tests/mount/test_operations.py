@@ -3,6 +3,7 @@
 import errno
 import os
 import stat
+import threading
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -157,6 +158,21 @@ async def test_a_read_has_a_deadline(world: World, autojump_clock: trio.testing.
     assert await failure_of(world, None) == errno.ETIMEDOUT
     assert trio.current_time() - before == pytest.approx(30)
     assert "--io-timeout" in (world.answers.last_error or "")
+
+
+async def test_homes_that_hang_hold_up_nobody_else(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Users' homes on a server that does not answer, more than there are threads: all others have theirs."""
+    answers_again = threading.Event()
+    monkeypatch.setattr(world.answers, "_own_file", lambda uid: answers_again.wait(60) and "/home")
+    async with trio.open_nursery() as users:
+        for uid in range(50):
+            users.start_soon(world.answers._own_target, ROOT_INODE, uid)
+        try:
+            await trio.testing.wait_all_tasks_blocked()
+            with trio.fail_after(20):
+                await trio.to_thread.run_sync(int)
+        finally:
+            answers_again.set()
 
 
 async def test_a_failure_is_logged_once(world: World) -> None:

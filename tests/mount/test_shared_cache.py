@@ -114,6 +114,7 @@ def test_what_one_finds_wrong_no_other_serves(mounts: Mounts, server: FakeS3Serv
     assert other.range_requests() == asked
     assert list((tmp_path / "cache" / "blocks-v1").rglob("*.0")) == []
     assert "S3 has other bytes" in str(other.status()["last_error"])
+    assert b"S3 has other bytes" in os.getxattr(other.path / SESSION, "user.vbnfs.last_error")
     damage.times = 0
     assert run_vbnfs("verify", "--fetch", one.path / SESSION).returncode == 0
     until(lambda: verified(other).startswith("blake2b:"))
