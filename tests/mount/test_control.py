@@ -157,3 +157,18 @@ def test_places_of_sockets() -> None:
     """Root's sockets are in /run, those of users without a place there below /tmp, each by device."""
     assert control.socket_path(0, "0:45") == Path("/run/vbnfs/0-45.sock")
     assert control.socket_path(4_000_000, "0:45") == Path("/tmp/vbnfs-4000000/0-45.sock")
+
+
+async def test_a_socket_is_found_when_its_user_has_logged_in_since(
+    entry: MountEntry, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A mount from before /run/user/UID was there, and one from before it went, are asked all the same."""
+    session = tmp_path / "session"
+    monkeypatch.setattr(control, "_places", lambda owner: [session / "vbnfs", tmp_path / "vbnfs"])
+    async with served(entry) as path:
+        assert path.parent == tmp_path / "vbnfs"
+        session.mkdir()
+        assert await ask(entry, "hello") == {"hello": "world"}
+    async with served(replace(entry, device="0:99997")) as path:
+        assert path.parent == session / "vbnfs"
+        assert await ask(replace(entry, device="0:99997"), "hello") == {"hello": "world"}

@@ -33,16 +33,26 @@ Command = Callable[[], Awaitable[Mapping[str, Any]]]
 
 
 def runtime_directory(owner: int) -> Path:
-    """The folder of a user's sockets: below /run for those who have a place there, else below /tmp."""
+    """The folder of a user's sockets: below /run for those who have a place there now, else below /tmp."""
+    return next(place for place in _places(owner) if place.parent.is_dir())
+
+
+def _places(owner: int) -> list[Path]:
     if owner == 0:
-        return Path("/run/vbnfs")
-    place = Path(f"/run/user/{owner}")
-    return place / "vbnfs" if place.is_dir() else Path(f"/tmp/vbnfs-{owner}")
+        return [Path("/run/vbnfs")]
+    return [Path(f"/run/user/{owner}/vbnfs"), Path(f"/tmp/vbnfs-{owner}")]
 
 
 def socket_path(owner: int, device: str) -> Path:
-    """The socket of the mount with this device (`major:minor`)."""
+    """The socket of the mount with this device (`major:minor`), if it were made now."""
     return runtime_directory(owner) / f"{device.replace(':', '-')}.sock"
+
+
+def _found(owner: int, device: str) -> Path:
+    """The socket of a mount: /run/user/UID comes and goes with its user's sessions, and mounts stay."""
+    expected = socket_path(owner, device)
+    paths = [expected, *(place / expected.name for place in _places(owner))]
+    return next((path for path in paths if os.path.lexists(path)), expected)
 
 
 def make_runtime_directory() -> Path:
@@ -119,7 +129,7 @@ async def _reply(line: bytes, commands: Mapping[str, Command]) -> Mapping[str, A
 
 def ask(entry: MountEntry, command: str) -> dict[str, Any]:
     """Ask a mount's daemon. Raises `MountError` if it does not answer in time, or not well."""
-    path = socket_path(entry.owner, entry.device)
+    path = _found(entry.owner, entry.device)
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             connection.settimeout(_TIMEOUT_SECONDS)
