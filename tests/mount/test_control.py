@@ -159,10 +159,19 @@ def test_places_of_sockets() -> None:
     assert control.socket_path(4_000_000, "0:45") == Path("/tmp/vbnfs-4000000/0-45.sock")
 
 
+async def test_a_socket_that_took_its_place_stays(entry: MountEntry) -> None:
+    """A daemon that ends late does not remove the socket of the next one, whose mount has the same number."""
+    async with served(entry) as path:
+        path.unlink()
+        path.touch()
+    assert path.exists()
+    path.unlink()
+
+
 async def test_a_socket_is_found_when_its_user_has_logged_in_since(
     entry: MountEntry, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """A mount from before /run/user/UID was there, and one from before it went, are asked all the same."""
+    """A mount from before /run/user/UID was there is asked where its socket was made, a later one in its place there."""
     session = tmp_path / "session"
     monkeypatch.setattr(control, "_places", lambda owner: [session / "vbnfs", tmp_path / "vbnfs"])
     async with served(entry) as path:

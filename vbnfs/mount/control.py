@@ -14,6 +14,7 @@ import socket
 import stat
 import sys
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -74,10 +75,11 @@ async def serve(
     """Answer at `path`, for ever; the socket is removed at the end."""
     make_runtime_directory()
     path.unlink(missing_ok=True)
-    listener = trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener, made = trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM), None
     try:
         await listener.bind(str(path))
         path.chmod(0o600)
+        made = path.lstat()
         listener.listen(16)
 
         async def answer(stream: trio.SocketStream) -> None:
@@ -95,7 +97,9 @@ async def serve(
         await trio.serve_listeners(answer, [trio.SocketListener(listener)])
     finally:
         listener.close()
-        path.unlink(missing_ok=True)
+        with suppress(OSError):
+            if made is not None and os.path.samestat(made, path.lstat()):  # and not that of whoever mounted since
+                path.unlink()
 
 
 def peer_of(connection: "socket.socket | trio.socket.SocketType") -> int:
