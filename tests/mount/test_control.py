@@ -171,7 +171,7 @@ async def test_a_socket_that_took_its_place_stays(entry: MountEntry) -> None:
 async def test_a_socket_is_found_when_its_user_has_logged_in_since(
     entry: MountEntry, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """A mount from before /run/user/UID was there is asked where its socket was made, a later one in its place there."""
+    """A mount from before /run/user/UID was there is asked where its socket was made, a later one there."""
     session = tmp_path / "session"
     monkeypatch.setattr(control, "_places", lambda owner: [session / "vbnfs", tmp_path / "vbnfs"])
     async with served(entry) as path:
