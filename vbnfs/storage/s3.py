@@ -13,14 +13,15 @@ import os
 import re
 import socket
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
-from contextlib import aclosing, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Generic, Self, TypeVar
 from urllib.parse import SplitResult, quote, unquote_plus, urlsplit
 from urllib.request import getproxies, proxy_bypass
 from xml.etree.ElementTree import Element
@@ -57,6 +58,8 @@ from vbnfs.storage import descriptors
 from vbnfs.storage.curl import CurlTransport, trusted_certificates
 
 log = structlog.get_logger()
+
+_Row = TypeVar("_Row")
 
 MAX_OBJECT_BYTES: Final = 1 << 47  # 140 TB, beyond what any S3 stores in one object (AWS: 50 TB)
 _MAX_TIME_NS: Final = (1 << 63) - 1  # what st_mtim can hold
@@ -137,21 +140,11 @@ class S3Client:
 
     async def list_objects(self, prefix: str) -> list[ListedObject]:
         """See `ObjectClient`."""
-        rows: list[ListedObject] = []
-        query = {"list-type": "2", "prefix": prefix}
-        async with aclosing(self._pages(query, "ListBucketResult", _next_objects)) as pages:
-            async for page in pages:
-                rows += [_listed_object(row, page) for row in page.findall("Contents")]
-        return rows
+        return await self._all_rows(_OBJECTS, {"list-type": "2", "prefix": prefix})
 
     async def list_versions(self, prefix: str) -> list[ListedVersion]:
         """See `ObjectClient`."""
-        rows: list[ListedVersion] = []
-        query = {"versions": "", "prefix": prefix}
-        async with aclosing(self._pages(query, "ListVersionsResult", _next_versions)) as pages:
-            async for page in pages:
-                rows += [_listed_version(row, page) for row in page.findall("Version")]
-        return rows
+        return await self._all_rows(_VERSIONS, {"versions": "", "prefix": prefix})
 
     async def head(self, version: ObjectVersion) -> ObjectAttributes:
         """See `ObjectClient`."""
@@ -198,31 +191,28 @@ class S3Client:
     def _url(self, version: ObjectVersion) -> str:
         return object_url(self._base, version)
 
-    async def _pages(
-        self, query: Mapping[str, str], root: str, following: Callable[[Element], dict[str, str]]
-    ) -> AsyncGenerator[Element]:
-        """All pages of a listing. `following` gives the query of the page after one; empty at the end."""
+    async def _all_rows(self, listing: "_Listing[_Row]", query: Mapping[str, str]) -> list[_Row]:
+        rows: list[_Row] = []
         seen: set[tuple[str, ...]] = set()
         position: dict[str, str] = {}
         for _ in range(_MAX_PAGES):
-            page = await self._page({**query, "encoding-type": "url", **position}, root)
-            yield page
-            position = following(page)
+            more, position = await self._page(listing, {**query, "encoding-type": "url", **position})
+            rows += more
             if not position:
-                return
+                return rows
             if (marker := tuple(position.values())) in seen:
                 raise BadReplyError(f"listing of {query['prefix']!r}: the server gives the same page again")
             seen.add(marker)
         raise BadReplyError(f"listing of {query['prefix']!r}: more than {_MAX_PAGES:,} pages")
 
-    async def _page(self, query: Mapping[str, str], root: str) -> Element:
+    async def _page(self, listing: "_Listing[_Row]", query: Mapping[str, str]) -> tuple[list[_Row], dict[str, str]]:
         self._metrics.list_requests += 1
         about = f"listing of {query['prefix']!r}"
         url = f"{self._base}?" + "&".join(f"{name}={_quoted(value)}" for name, value in query.items())
         async with self._request("GET", url, about=about) as reply:
             body = await _whole(reply, max_bytes=_MAX_LISTING_BYTES, about=about)
             # 1,000 rows take tens of milliseconds: readers must not wait for that.
-            return await trio.to_thread.run_sync(partial(parse_xml, body, root, about=about))
+            return await trio.to_thread.run_sync(partial(listing.read, body, about=about))
 
     @asynccontextmanager
     async def _request(
@@ -492,6 +482,21 @@ def parse_xml(body: bytes, root_tag: str, *, about: str) -> Element:
     return root
 
 
+@dataclass(frozen=True, slots=True)
+class _Listing(Generic[_Row]):
+    """A kind of listing: its elements' names, and how to read them. `following`: the query of the page after one."""
+
+    root: str
+    element: str
+    row: Callable[[Element, Element], _Row]
+    following: Callable[[Element], dict[str, str]]
+
+    def read(self, body: bytes, *, about: str) -> tuple[list[_Row], dict[str, str]]:
+        """The rows of a page, and the query of the next one; empty at the end. Raises `BadReplyError`."""
+        page = parse_xml(body, self.root, about=about)
+        return [self.row(row, page) for row in page.findall(self.element)], self.following(page)
+
+
 def _next_objects(page: Element) -> dict[str, str]:
     if page.findtext("IsTruncated") != "true":
         return {}
@@ -545,3 +550,7 @@ def _attributes(size: str, modified: datetime) -> ObjectAttributes:
     if not 0 <= modified_ns <= _MAX_TIME_NS:
         raise ValueError(f"a time of {modified}")
     return ObjectAttributes(int(size), modified_ns)
+
+
+_OBJECTS: Final = _Listing("ListBucketResult", "Contents", _listed_object, _next_objects)
+_VERSIONS: Final = _Listing("ListVersionsResult", "Version", _listed_version, _next_versions)
