@@ -20,6 +20,7 @@ import trio
 
 from vbnfs import errors
 from vbnfs.config import LEAST_MEMORY_BYTES, Config, load_supervisor
+from vbnfs.dataset.allensdk import ALLENSDK
 from vbnfs.dataset.catalog import KEPT_FORMAT
 from vbnfs.dataset.store import remove_leftovers
 from vbnfs.errors import MountError, VbnfsError, the_reason
@@ -30,6 +31,7 @@ from vbnfs.mount.daemon import Announce, serve
 from vbnfs.mount.notify import Notifier
 from vbnfs.storage.block_cache import FORMAT as BLOCKS_FORMAT
 from vbnfs.storage.private import check_private, keep_others_out, make_private
+from vbnfs.storage.verdicts import FORMAT as VERDICTS_FORMAT
 
 log = structlog.get_logger()
 
@@ -37,6 +39,8 @@ _FUSE_DEVICE: Final = Path("/dev/fuse")
 _FUSE_SYSCTLS: Final = Path("/proc/sys/fs/fuse")
 _BLOCK_FOLDERS: Final = 2  # scope, and the first two digits; there may be 20,000 files below
 _KEPT_FOLDERS: Final = 5  # origin, bucket, project, manifests, and the few files in them
+_VERDICT_FOLDERS: Final = 3  # scope, good and bad, and the first two digits or the few files of what is bad
+_ALLENSDK_FOLDERS: Final = 1  # the few files in it
 _PART_OF_KERNELS_TIMEOUT: Final = 0.8  # it is looked at every few seconds only
 
 
@@ -48,6 +52,8 @@ def prepare_cache_directory(directory: Path) -> None:
     make_private(directory)
     check_private(directory / BLOCKS_FORMAT, depth=_BLOCK_FOLDERS)
     check_private(directory / KEPT_FORMAT, depth=_KEPT_FOLDERS)
+    check_private(directory / VERDICTS_FORMAT, depth=_VERDICT_FOLDERS)
+    check_private(directory / ALLENSDK, depth=_ALLENSDK_FOLDERS)
     remove_leftovers(directory / KEPT_FORMAT)
 
 
