@@ -177,9 +177,11 @@ def _below_the_kernels_timeout(config: Config) -> Config:
 def _within_the_cgroup(config: Config) -> Config:
     """Half of what the control group allows at the most: the rest is for the tree, and for pages on their way."""
     allowed = memory_limit_bytes()
-    if allowed is None or config.memory_limit_bytes <= allowed // 2:
+    if allowed is None:
         return config
     limit_bytes = max(LEAST_MEMORY_BYTES, allowed // 2)
+    if config.memory_limit_bytes <= limit_bytes:
+        return config
     log.warning("--memory-limit lowered: the control group allows no more", limit_bytes=limit_bytes, allowed=allowed)
     return replace(config, memory_limit_bytes=limit_bytes)
 
