@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import trio
+from structlog.testing import capture_logs
 
 from tests.fakes.dataset import FakeDataset
 from tests.fakes.s3_server import FakeS3Server
@@ -20,8 +21,10 @@ from vbnfs.errors import CacheError, MountError
 from vbnfs.mount import control
 from vbnfs.mount.background import prepare_cache_directory
 from vbnfs.mount.mountpoint import MountEntry
+from vbnfs.objects import Content, ObjectVersion
 from vbnfs.storage.s3 import aws_base
 from vbnfs.storage.segment import Segment
+from vbnfs.storage.verdicts import Verdict, Verdicts
 
 ROOT = PACKAGE.parent
 SESSION = "ecephys_sessions/ecephys_session_1.nwb"
@@ -78,7 +81,19 @@ def make_link(path: Path) -> None:
     path.symlink_to(elsewhere)
 
 
-LEVELS = ("blocks-v1", "blocks-v1/aws", "blocks-v1/aws/00", "datasets-v1", "datasets-v1/aws/bucket/project/manifests")
+LEVELS = (
+    "blocks-v1",
+    "blocks-v1/aws",
+    "blocks-v1/aws/00",
+    "datasets-v1",
+    "datasets-v1/aws/bucket/project/manifests",
+    "verified-v1",
+    "verified-v1/aws/bad",
+    "verified-v1/aws/bad/content",
+    "verified-v1/aws/good/00",
+    "allensdk",
+    "allensdk/manifest-last-used.txt",
+)
 
 
 @pytest.mark.parametrize("level", LEVELS)
@@ -86,7 +101,7 @@ def test_a_link_in_the_cache_is_refused(tmp_path: Path, level: str) -> None:
     """A link in place of a folder of the cache is refused by name, at every level, whoever made it."""
     make_link(tmp_path / "cache" / level)
     (tmp_path / "cache").chmod(0o700)
-    with pytest.raises(CacheError, match=r"/(blocks|datasets)-v1.*: a link"):
+    with pytest.raises(CacheError, match=f"/{level}: a link"):
         prepare_cache_directory(tmp_path / "cache")
 
 
@@ -121,7 +136,9 @@ def test_open_folders_are_closed(tmp_path: Path) -> None:
     (tmp_path / "cache").chmod(0o755)
     path.chmod(0o777)
     prepare_cache_directory(tmp_path / "cache")
-    assert stat.S_IMODE(path.stat().st_mode) == 0o700
+    for folder in (tmp_path / "cache", *path.parents[:2], path):
+        assert stat.S_IMODE(folder.stat().st_mode) & 0o077 == 0, folder
+    assert stat.S_IMODE(path.stat().st_mode) == stat.S_IMODE((tmp_path / "cache").stat().st_mode) == 0o700
 
 
 def test_preparing_a_cache_changes_nothing_else(tmp_path: Path) -> None:
@@ -187,6 +204,45 @@ def test_kept_files_behind_links_are_absent(tmp_path: Path) -> None:
         append_kept_line(link, b"text")
     write_kept(link, b"other")
     assert (read_kept(real), read_kept(link)) == (b"data", b"other")
+
+
+CONTENT = Content("ab12", 4, ObjectVersion("key", "version"), "0" * 128)
+GOOD, BAD = Verdict("0" * 128, "fingerprint", "now"), Verdict("1" * 128, "fingerprint", "now", 2)
+
+
+@pytest.mark.parametrize(("place", "verdict"), [("good/ab/ab12", GOOD), ("bad/ab12", BAD)])
+def test_verdicts_behind_links_are_absent(tmp_path: Path, place: str, verdict: Verdict) -> None:
+    """A link in place of a verdict is not read and not written through; what is found is told, and holds here."""
+    real, verdicts = tmp_path / "real", Verdicts(tmp_path, scope="aws")
+    verdicts.keep(CONTENT, verdict)
+    path = tmp_path / "verified-v1" / "aws" / place
+    kept = path.read_bytes()
+    path.rename(real)
+    path.symlink_to(real)
+    other = Verdicts(tmp_path, scope="aws")
+    assert (other.good(CONTENT), other.refresh()) == (None, set())
+    real.write_bytes(b"untouched")
+    with capture_logs() as logs:
+        other.keep(CONTENT, verdict)
+    assert [line["log_level"] for line in logs] == ["warning"]
+    assert real.read_bytes() == b"untouched"
+    assert (other.bad(CONTENT) == BAD) == (verdict is BAD)
+    path.unlink()
+    other.keep(CONTENT, verdict)
+    assert path.read_bytes() == kept
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(("place", "verdict"), [("good/ab/ab12", GOOD), ("bad/ab12", BAD)])
+def test_somebody_elses_verdict_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, verdict: Verdict
+) -> None:
+    """A verdict of another user counts for nothing, neither for a file nor against it; our own does."""
+    Verdicts(tmp_path, scope="aws").keep(CONTENT, verdict)
+    verdicts = Verdicts(tmp_path, scope="aws")
+    with foreign(tmp_path / "verified-v1" / "aws" / place, monkeypatch):
+        assert (verdicts.good(CONTENT), verdicts.refresh()) == (None, set())
+    assert (verdicts.good(CONTENT) is not None or verdicts.refresh() == {"ab12"}) is True
 
 
 # The control socket

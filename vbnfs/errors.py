@@ -13,7 +13,8 @@
         │   └── BusyError           EIO         503, 429, 5xx: the server asks for another try
         │       └── NoDescriptorError EIO       no file can be opened any more: nor a connection
         ├── BadReplyError           EIO         an answer that cannot be used
-        │   └── MismatchError       EIO         an answer to another question: wrong range, length, version
+        │   └── MismatchError       EIO         an answer to another question: wrong range, length, body
+        │       └── ChangedError    ESTALE      another object than was listed: its version id or its size
         ├── UntrustedServerError    EIO         a certificate that nobody vouches for
         ├── OfflineError            ENETUNREACH the server cannot be reached, or is not to be asked
         ├── HashMismatchError       EIO         a file that does not have the hash in its manifest
@@ -123,9 +124,16 @@ class BadReplyError(StorageError):
 
 
 class MismatchError(BadReplyError):
-    """An answer to another question: wrong range, length, version. Not believed; another connection may do better."""
+    """An answer to another question: wrong range, length, body. Not believed; another connection may do better."""
 
     remedy = "a proxy or the server answers wrongly: check --endpoint-url and the proxy variables, and try again"
+
+
+class ChangedError(MismatchError):
+    """Another object than was listed: another version id, another size. If no proxy is to blame, it has changed."""
+
+    errno = errno.ESTALE
+    remedy = "read another dataset version, or check --endpoint-url and the proxy variables: something else is there"
 
 
 class UntrustedServerError(StorageError):

@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import threading
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -695,6 +696,23 @@ async def test_a_listing_that_broke_off_is_tried_at_the_next_load(bucket: Bucket
     bucket.asked()
     await catalog.load()
     assert bucket.asked() == (1, 0, 1, 0)
+    assert catalog.attributes(ONE) is not None
+
+
+async def test_a_disk_that_hangs_keeps_nobody_waiting(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asks for a size waits no longer than they want for the disk to keep it; then it is known."""
+    bucket.publish("0.1.0", FILES)
+    bucket.refuse_to_list_versions()
+    catalog = bucket.catalog()
+    await catalog.load()
+    gate = threading.Event()
+    monkeypatch.setattr("vbnfs.dataset.catalog.append_kept_line", lambda path, text: gate.wait(10))
+    try:
+        with trio.move_on_after(0.5) as waiting:
+            await catalog.attributes_of(ONE)
+    finally:
+        gate.set()
+    assert waiting.cancelled_caught
     assert catalog.attributes(ONE) is not None
 
 

@@ -403,20 +403,25 @@ def test_object_whose_size_is_not_told(mounts: Mounts, server: FakeS3Server, dat
 
 
 def test_size_that_lies(mounts: Mounts, server: FakeS3Server, dataset: FakeDataset) -> None:
-    """A listed size that the object does not have makes reading fail with EIO; the reason names the object."""
+    """A listed size that the object does not have makes reading fail with ESTALE; the reason names the object."""
     server.behaviours.append(for_kind("list_versions", lambda _, honest: replace(
         honest, body=honest.body.replace(b"<Size>3000001</Size>", b"<Size>3000002</Size>"))))  # fmt: skip
     mount = mounts(server.endpoint_url)
-    assert errno_of(mount.path / SESSION) == errno.EIO
+    assert errno_of(mount.path / SESSION) == errno.ESTALE
     assert SESSION in mount.status()["last_error"]
 
 
 @pytest.mark.parametrize(
     ("status", "code", "expected"),
-    [(404, "NoSuchVersion", errno.ESTALE), (403, "AccessDenied", errno.EACCES), (200, "", errno.EIO)],
+    [
+        (404, "NoSuchVersion", errno.ESTALE),
+        (403, "AccessDenied", errno.EACCES),
+        (200, "", errno.EIO),
+        (416, "InvalidRange", errno.ESTALE),
+    ],
 )
 def test_errno_of_failed_reads(mounts: Mounts, server: FakeS3Server, status: int, code: str, expected: int) -> None:
-    """A version that is gone is ESTALE, a forbidden one EACCES, a server that ignores Range EIO."""
+    """A version that is gone, or shorter than listed, is ESTALE, a forbidden one EACCES, an ignored Range EIO."""
     mount = mounts(server.endpoint_url)
     body = f"<Error><Code>{code}</Code></Error>".encode()
     server.behaviours.append(
@@ -448,10 +453,10 @@ def test_read_has_a_deadline(mounts: Mounts, server: FakeS3Server) -> None:
 
 
 def test_wrong_version_id_is_never_believed(mounts: Mounts, server: FakeS3Server) -> None:
-    """A reply with another version id than was asked for is an error, whatever its bytes."""
+    """A reply with another version id than was asked for is ESTALE, whatever its bytes."""
     mount = mounts(server.endpoint_url)
     server.behaviours.append(for_kind("get_range", header(x_amz_version_id="another")))
-    assert errno_of(mount.path / SESSION) == errno.EIO
+    assert errno_of(mount.path / SESSION) == errno.ESTALE
     assert "another" in mount.status()["last_error"]
 
 

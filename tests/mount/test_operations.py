@@ -21,7 +21,7 @@ from tests.reading.bench import Bench, bench
 from vbnfs.dataset.catalog import Catalog
 from vbnfs.dataset.manifest import DatasetVersion
 from vbnfs.dataset.tree import ROOT_INODE, build_tree
-from vbnfs.errors import AccessDeniedError, ObjectGoneError, TransportError
+from vbnfs.errors import AccessDeniedError, ChangedError, MismatchError, ObjectGoneError, TransportError
 from vbnfs.fuse.protocol import Refused
 from vbnfs.fuse.server import Answer
 from vbnfs.mount.attributes import Attributes
@@ -135,6 +135,8 @@ def refusal_of(ask: Callable[[], Answer]) -> int:
         (TransportError("no"), errno.EIO),
         (AccessDeniedError("no"), errno.EACCES),
         (ObjectGoneError("no"), errno.ESTALE),
+        (ChangedError("no"), errno.ESTALE),
+        (MismatchError("no"), errno.EIO),
         (ExceptionGroup("of a nursery", [ExceptionGroup("inner", [AccessDeniedError("no")])]), errno.EACCES),
         (ZeroDivisionError("a defect"), errno.EIO),
         (ExceptionGroup("of a nursery", [KeyError("a defect")]), errno.EIO),

@@ -59,6 +59,29 @@ def test_somebody_elses_folder_is_not_safe(tmp_path: Path) -> None:
     assert not is_safe(tmp_path / "absent", os.geteuid())
 
 
+def test_a_link_in_the_cache_is_no_folder_of_ours(tmp_path: Path) -> None:
+    """A link in place of the folder in the cache is not followed, wherever it leads; a home may be behind one."""
+    (tmp_path / "elsewhere").mkdir(mode=0o700)
+    (tmp_path / "allensdk").symlink_to(tmp_path / "elsewhere")
+    assert not own_files(tmp_path).place_for(os.geteuid()).startswith(str(tmp_path))
+    assert is_safe(tmp_path / "allensdk", os.geteuid())
+
+
+def test_a_link_among_the_folders_for_others_is_none(tmp_path: Path) -> None:
+    """Neither the folder in which root makes folders for others, nor one of these, may be a link."""
+    uid = unknown_uid()
+    (tmp_path / "elsewhere").mkdir(mode=0o700)
+    (tmp_path / "others").symlink_to(tmp_path / "elsewhere")
+    assert own_files(tmp_path, for_others=tmp_path / "others").place_for(uid) == NOWHERE
+    assert os.listdir(tmp_path / "elsewhere") == []
+    (tmp_path / "others").unlink()
+    (tmp_path / "others").mkdir(mode=0o755)
+    (tmp_path / "others" / str(uid)).symlink_to(tmp_path / "elsewhere")
+    if os.geteuid() == 0:
+        os.chown(tmp_path / "elsewhere", uid, -1)  # whose folder it leads to makes no difference
+    assert own_files(tmp_path, for_others=tmp_path / "others").place_for(uid) == NOWHERE
+
+
 def test_homes_are_those_of_the_password_database() -> None:
     """The environment plays no part: it is that of the mount's owner. Who is not in the database has no home."""
     known = pwd.getpwuid(os.getuid())

@@ -7,6 +7,7 @@ import random
 import resource
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -18,9 +19,10 @@ from structlog.testing import capture_logs
 
 from vbnfs.metrics import Metrics
 from vbnfs.objects import ByteRange, Content, ObjectVersion
+from vbnfs.storage import block_cache
 from vbnfs.storage.block_cache import FORMAT, BlockCache, block_range
 from vbnfs.storage.eviction import SegmentFile, scan
-from vbnfs.storage.segment import BLOCK_BYTES, SEGMENT_BLOCKS, SEGMENT_BYTES, TABLE_BYTES
+from vbnfs.storage.segment import BLOCK_BYTES, SEGMENT_BLOCKS, SEGMENT_BYTES, TABLE_BYTES, Segment
 
 GIB = 1 << 30
 SMALL = random.Random(2).randbytes(3 * BLOCK_BYTES + 77)
@@ -107,6 +109,41 @@ def test_a_range_over_two_segments_is_joined(tmp_path: Path) -> None:
     assert sorted(path.name for path in files(tmp_path)) == ["bb22.0", "bb22.1"]
     with pytest.raises(trio.WouldBlock):
         cache.read_nowait(big, boundary)
+
+
+def test_read_nowait_asks_no_other_host(tmp_path: Path) -> None:
+    """Where another host may have the cache, no range is read, or found missing, without a thread."""
+    cache = BlockCache(tmp_path, scope="aws", metrics=Metrics(), is_local=False)
+    put_all(cache, A, SMALL)
+    whole = ByteRange(0, len(SMALL))
+    assert cache.read(A, whole) == SMALL
+    for wanted in (whole, ByteRange(0, 10)):
+        with pytest.raises(trio.WouldBlock):
+            cache.read_nowait(A, wanted)
+    cache.drop(A)
+    assert cache.read(A, whole) is None
+    with pytest.raises(trio.WouldBlock):
+        cache.read_nowait(A, whole)
+
+
+def test_no_file_is_closed_under_the_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A segment that has to make way for another is closed without the lock: that may take long."""
+    monkeypatch.setattr(block_cache, "_OPEN_SEGMENTS", 1)
+    cache = make(tmp_path)
+    closed: list[set[str]] = []
+    close = Segment.__del__
+
+    def ask_and_close(segment: Segment) -> None:
+        asked = threading.Thread(target=lambda: closed.append(cache.take_changed()), daemon=True)
+        asked.start()
+        asked.join(1.0)
+        close(segment)
+
+    put_all(cache, A, SMALL)
+    with monkeypatch.context() as patch:
+        patch.setattr(Segment, "__del__", ask_and_close)
+        put_all(cache, content("bb22", 5), b"other")
+    assert closed == [{"aa11"}]
 
 
 def test_read_nowait_opens_nothing(tmp_path: Path) -> None:

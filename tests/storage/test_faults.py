@@ -32,6 +32,7 @@ from vbnfs.errors import (
     AccessDeniedError,
     BadReplyError,
     BusyError,
+    ChangedError,
     MismatchError,
     ObjectGoneError,
     OfflineError,
@@ -118,6 +119,7 @@ PASSING: Final[dict[str, Behaviour]] = {
     "shifted range": _shifted,
     "wrong version id": header(x_amz_version_id="another"),
     "another size": header(Content_Range=f"bytes 1000-289999/{SIZE + 1}"),
+    "beyond the end": always(error(416, "InvalidRange")),
     "redirect": always(error(307, "TemporaryRedirect", Location="http://127.0.0.1:1/")),
     "garbage": always(Reply(raw=b"\x16\x03\x01 this is not HTTP\r\n\r\n")),
 }
@@ -136,7 +138,9 @@ async def test_a_fault_that_passes_is_not_noticed(server: FakeS3Server, metrics:
 LASTING: Final[dict[str, tuple[Behaviour, type[StorageError], int]]] = {
     "200 instead of 206": (RANGE_IGNORED, MismatchError, 5),
     "shifted range": (_shifted, MismatchError, 5),
-    "wrong version id": (header(x_amz_version_id="another"), MismatchError, 5),
+    "wrong version id": (header(x_amz_version_id="another"), ChangedError, 5),
+    "another size": (header(Content_Range=f"bytes 1000-289999/{SIZE + 1}"), ChangedError, 5),
+    "beyond the end": (always(error(416, "InvalidRange")), ChangedError, 5),
     "redirect": (always(error(307, "TemporaryRedirect", Location="http://127.0.0.1:1/")), MismatchError, 5),
     "forbidden": (always(error(403, "AccessDenied")), AccessDeniedError, 1),
     "gone": (always(error(404, "NoSuchVersion")), ObjectGoneError, 1),

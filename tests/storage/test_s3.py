@@ -40,6 +40,8 @@ from vbnfs.errors import (
     AccessDeniedError,
     BadReplyError,
     BusyError,
+    ChangedError,
+    MismatchError,
     NoBucketError,
     ObjectGoneError,
     StorageError,
@@ -178,7 +180,7 @@ async def wait_until(server: FakeS3Server, condition: Callable[[FakeS3Server], b
         (405, "MethodNotAllowed", BadReplyError),
         (408, "RequestTimeout", BusyError),
         (410, "Gone", ObjectGoneError),
-        (416, "InvalidRange", BadReplyError),
+        (416, "InvalidRange", ChangedError),
         (429, "TooManyRequests", BusyError),
         (500, "InternalError", BusyError),
         (501, "NotImplemented", BadReplyError),
@@ -197,8 +199,12 @@ async def test_a_status_becomes_an_error(
         with pytest.raises(StorageError, match=f"HTTP {status}") as caught:
             await ask(client, kind)
         # The reply to HEAD has no body that would tell the one 400, or the one 404, from the other.
-        is_vague = kind == "head" and (status == 400 or expected is NoBucketError)
-        assert type(caught.value) is (ObjectGoneError if is_vague else expected)
+        if kind == "head" and (status == 400 or expected is NoBucketError):
+            assert type(caught.value) is ObjectGoneError
+        elif kind != "get_range" and expected is ChangedError:  # no range was asked for
+            assert type(caught.value) is BadReplyError
+        else:
+            assert type(caught.value) is expected
 
 
 @pytest.mark.parametrize("kind", ["get_range", "head"])
@@ -288,10 +294,27 @@ async def test_another_length_is_refused(server: FakeS3Server, client: S3Client,
 
 @pytest.mark.parametrize("kind", ["get_range", "head"])
 async def test_another_version_is_refused(server: FakeS3Server, client: S3Client, kind: str) -> None:
-    """A reply that says it is of another version than was asked for is refused."""
+    """A reply that says it is of another version than was asked for is refused: what is there has changed."""
     server.behaviours.append(header(x_amz_version_id="another"))
-    with pytest.raises(BadReplyError, match="another"):
+    with pytest.raises(ChangedError, match="another"):
         await ask(client, kind)
+
+
+@pytest.mark.parametrize("told", ["bytes 10-60009/100001", "bytes 10-49999/50000"])
+async def test_another_size_is_a_change(server: FakeS3Server, client: S3Client, told: str) -> None:
+    """An object of another size than was listed has changed, also where it ends within the range."""
+    server.behaviours.append(header(Content_Range=told))
+    with pytest.raises(ChangedError, match="100000 were listed"):
+        await fetch(client, Received())
+
+
+@pytest.mark.parametrize("told", ["bytes 11-60010/100000", "bytes 10-60009/*", ""])
+async def test_another_range_is_no_change(server: FakeS3Server, client: S3Client, told: str) -> None:
+    """A range that was not asked for says nothing about the object: whoever sends it answers another question."""
+    server.behaviours.append(header(Content_Range=told))
+    with pytest.raises(MismatchError) as caught:
+        await fetch(client, Received())
+    assert not isinstance(caught.value, ChangedError)
 
 
 async def test_a_reply_may_keep_its_version_to_itself(server: FakeS3Server, client: S3Client) -> None:

@@ -315,7 +315,8 @@ class Catalog:
             del self._heads_under_way[version]
             head.done.set()
         line = json.dumps(_row(version, attributes)).encode()
-        await trio.to_thread.run_sync(self._keep_line, self._directory / "heads", line)
+        # A disk that hangs must not outlast the deadline of whoever asked.
+        await trio.to_thread.run_sync(self._keep_line, self._directory / "heads", line, abandon_on_cancel=True)
 
     # What is kept
 

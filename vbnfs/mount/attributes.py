@@ -134,7 +134,7 @@ class Attributes:
     async def _verified_text(self, node: DataNode) -> str:
         content = await self.learn_content(node)
         await self._written(content)
-        return await trio.to_thread.run_sync(self._verified, content)
+        return await trio.to_thread.run_sync(self._verified, content, abandon_on_cancel=True)
 
     def _attr(self, node: Node, told: ObjectAttributes | None) -> Attr:
         # Listed, but S3 would not tell its size: whoever looks at it learns why.

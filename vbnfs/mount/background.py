@@ -21,6 +21,7 @@ import trio
 
 from vbnfs import errors
 from vbnfs.config import LEAST_MEMORY_BYTES, Config, load_supervisor
+from vbnfs.dataset.allensdk import ALLENSDK
 from vbnfs.dataset.catalog import KEPT_FORMAT
 from vbnfs.dataset.store import remove_leftovers
 from vbnfs.errors import MountError, VbnfsError, the_reason
@@ -31,6 +32,7 @@ from vbnfs.mount.daemon import Announce, serve
 from vbnfs.mount.notify import Notifier
 from vbnfs.storage.block_cache import FORMAT as BLOCKS_FORMAT
 from vbnfs.storage.private import check_private, keep_others_out, make_private
+from vbnfs.storage.verdicts import FORMAT as VERDICTS_FORMAT
 
 log = structlog.get_logger()
 
@@ -38,6 +40,8 @@ _FUSE_DEVICE: Final = Path("/dev/fuse")
 _FUSE_SYSCTLS: Final = Path("/proc/sys/fs/fuse")
 _BLOCK_FOLDERS: Final = 2  # scope, and the first two digits; there may be 20,000 files below
 _KEPT_FOLDERS: Final = 5  # origin, bucket, project, manifests, and the few files in them
+_VERDICT_FOLDERS: Final = 3  # scope, good and bad, and the first two digits or the few files of what is bad
+_ALLENSDK_FOLDERS: Final = 1  # the few files in it
 _PART_OF_KERNELS_TIMEOUT: Final = 0.8  # it is looked at every few seconds only
 
 
@@ -49,6 +53,8 @@ def prepare_cache_directory(directory: Path) -> None:
     make_private(directory)
     check_private(directory / BLOCKS_FORMAT, depth=_BLOCK_FOLDERS)
     check_private(directory / KEPT_FORMAT, depth=_KEPT_FOLDERS)
+    check_private(directory / VERDICTS_FORMAT, depth=_VERDICT_FOLDERS)
+    check_private(directory / ALLENSDK, depth=_ALLENSDK_FOLDERS)
     remove_leftovers(directory / KEPT_FORMAT)
 
 
@@ -173,9 +179,11 @@ def _below_the_kernels_timeout(config: Config) -> Config:
 def _within_the_cgroup(config: Config) -> Config:
     """Half of what the control group allows at the most: the rest is for the tree, and for pages on their way."""
     allowed = memory_limit_bytes()
-    if allowed is None or config.memory_limit_bytes <= allowed // 2:
+    if allowed is None:
         return config
     limit_bytes = max(LEAST_MEMORY_BYTES, allowed // 2)
+    if config.memory_limit_bytes <= limit_bytes:
+        return config
     log.warning("--memory-limit lowered: the control group allows no more", limit_bytes=limit_bytes, allowed=allowed)
     return replace(config, memory_limit_bytes=limit_bytes)
 

@@ -55,7 +55,7 @@ class OwnFiles:
         def safe(folder: Path) -> bool:
             return is_safe(folder, uid)
 
-        if uid == self._uid and safe(self._directory):
+        if uid == self._uid and is_safe(self._directory, uid, may_be_link=False):
             return str(self._directory / self._name)
         folder = choose_folder(home_of(uid), Path(f"/run/user/{uid}"), safe) or self._made_for(uid)
         return NOWHERE if folder is None else str(folder / f".vbnfs-{self._name}")
@@ -69,13 +69,14 @@ class OwnFiles:
             with suppress(FileExistsError):
                 self._for_others.mkdir()
                 self._for_others.chmod(0o755)  # whatever the umask
-            if is_safe(self._for_others, self._uid):  # so nobody else changes what stands in it meanwhile
+            # So nobody else changes what stands in it meanwhile.
+            if is_safe(self._for_others, self._uid, may_be_link=False):
                 with suppress(FileExistsError):
                     folder.mkdir(mode=0o700)
                     os.chown(folder, uid, -1)
         except OSError as error:
             log.warning("no folder for what AllenSDK writes", directory=str(folder), reason=error.strerror)
-        return folder if is_safe(folder, uid) else None
+        return folder if is_safe(folder, uid, may_be_link=False) else None
 
 
 def choose_folder(home: Path | None, runtime: Path, safe: Callable[[Path], bool]) -> Path | None:
@@ -95,10 +96,13 @@ def home_of(uid: int) -> Path | None:
     return home if home.is_absolute() else None
 
 
-def is_safe(folder: Path, uid: int) -> bool:
-    """Whether this is a folder in which only `uid` (and root) can put something, as far as we may look."""
+def is_safe(folder: Path, uid: int, *, may_be_link: bool = True) -> bool:
+    """Whether this is a folder in which only `uid` (and root) can put something, as far as we may look.
+
+    A home may be behind a link; what we have made ourselves is not.
+    """
     try:
-        status = os.stat(folder)
+        status = os.stat(folder, follow_symlinks=may_be_link)
     except OSError:
         return False
     return stat.S_ISDIR(status.st_mode) and status.st_uid == uid and not status.st_mode & _WRITABLE_BY_OTHERS

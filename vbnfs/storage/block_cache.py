@@ -82,7 +82,12 @@ class BlockCache:
         self._is_failing = False
 
     def read_nowait(self, content: Content, byte_range: ByteRange) -> memoryview | None:
-        """Like `read`, but raises `trio.WouldBlock` where disk or first checks might take long."""
+        """Like `read`, but raises `trio.WouldBlock` where disk or first checks might take long.
+
+        Where another host may have to be asked, that is always so: no call tells whether it would wait.
+        """
+        if not self._is_local:
+            raise trio.WouldBlock
         number = byte_range.start // SEGMENT_BYTES
         segment = self._known((content.content_id, number))
         if segment is None or byte_range.stop > (number + 1) * SEGMENT_BYTES:
@@ -284,11 +289,11 @@ class BlockCache:
 
     def _remember(self, name: _Name, segment: Segment) -> Segment:
         with self._lock:
-            closed = self._open.pop(name, None)
-            if closed is None and len(self._open) >= self._open.maxsize:
-                _, closed = self._open.popitem()
+            let_go = [self._open.pop(name, None)]
+            while len(self._open) >= self._open.maxsize:
+                let_go.append(self._open.popitem()[1])
             self._open[name] = segment
-        del closed  # closing an evicted file frees its space, which takes time: not under the lock
+        del let_go  # closing frees an evicted file's space, or asks another host: not under the lock
         return segment
 
     def _forget(self, name: _Name, segment: Segment) -> None:

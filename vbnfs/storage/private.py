@@ -5,8 +5,10 @@ folder that is used belongs to whoever runs vbnfs, is no link, and lets nobody e
 else can put anything; files that were put there before are refused where they are opened.
 """
 
+import errno
 import os
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 from vbnfs.errors import CacheError
@@ -26,7 +28,10 @@ def keep_others_out() -> None:
 
 
 def make_private(directory: Path) -> None:
-    """Make a folder of our own. Raises `CacheError` for somebody else's, or somebody else's link to one."""
+    """Make a folder of our own. Raises `CacheError` for somebody else's, or somebody else's link to one.
+
+    One of ours into which others may look is closed to them.
+    """
     try:
         is_planted = directory.is_symlink() and directory.lstat().st_uid not in trusted_owners()
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -40,6 +45,25 @@ def make_private(directory: Path) -> None:
             f"cache directory {directory}: it must be yours and writable by you alone ('chmod 700' makes it so);"
             " or choose another one with --cache-dir"
         )
+    if status.st_mode & 0o077:
+        with suppress(OSError):  # a read-only disk, a file system without modes: others cannot write there
+            directory.chmod(0o700)
+
+
+def read_private(path: Path) -> bytes:
+    """The bytes of a file. Raises `OSError`, also for a link or somebody else's."""
+    with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW), "rb") as file:
+        _check_owner(file.fileno(), path)
+        return file.read()
+
+
+def write_private(path: Path, data: bytes) -> None:
+    """Make or overwrite a file, for its owner alone. Raises `OSError`, also for a link or somebody else's."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+    with open(os.open(path, flags, 0o600), "wb") as file:
+        _check_owner(file.fileno(), path)
+        file.truncate()
+        file.write(data)
 
 
 def check_private(directory: Path, *, depth: int) -> None:
@@ -63,3 +87,8 @@ def check_private(directory: Path, *, depth: int) -> None:
         return
     except OSError as error:
         raise CacheError(f"{directory}: {error.strerror}; choose another --cache-dir") from error
+
+
+def _check_owner(descriptor: int, path: Path) -> None:
+    if os.fstat(descriptor).st_uid not in trusted_owners():
+        raise PermissionError(errno.EPERM, "it belongs to somebody else", str(path))

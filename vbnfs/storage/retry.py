@@ -5,7 +5,8 @@
 | `TransportError`: refused, reset, torn, silent, no HTTP, DNS | within the time allowed | it may pass |
 | `BusyError`: 503 SlowDown, 429, other 5xx | the same, after Retry-After where it is told | the server asks for it |
 | `NoDescriptorError`: no file can be opened | the same | others are closed; there may be connections |
-| `MismatchError`: 200 for 206, another range or version, redirects | 4 times | a proxy; another connection may do |
+| `MismatchError`: 200 for 206, another range, redirects | 4 times | a proxy; another connection may do |
+| `ChangedError`: another version id or size, 416 | the same | a proxy may be to blame |
 | `BadReplyError` otherwise | no | it is how this server answers |
 | `UntrustedServerError`, `OfflineError` | no | nothing changes in seconds |
 | `AccessDeniedError`, `ObjectGoneError` | no | it is an answer |

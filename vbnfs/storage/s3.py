@@ -36,6 +36,7 @@ from vbnfs.errors import (
     AccessDeniedError,
     BadReplyError,
     BusyError,
+    ChangedError,
     MismatchError,
     NoBucketError,
     NoDescriptorError,
@@ -414,6 +415,8 @@ def _check_status(reply: httpx.Response, body: bytes, expected: int, *, about: s
         raise MismatchError(f"{told}: the server points to {where!r:.200}; check --region and --endpoint-url")
     if status == 200 and expected == 206:
         raise MismatchError(f"{told}: the server ignores Range and sends the whole object")
+    if status == 416 and expected == 206:
+        raise ChangedError(f"{told}: the object ends before a range within the size that was listed")
     raise BadReplyError(f"{told}: {expected} was expected")
 
 
@@ -438,19 +441,19 @@ def _is_unknown_version(reply: httpx.Response, code: str) -> bool:
 
 
 def _check_range(reply: httpx.Response, version: ObjectVersion, byte_range: ByteRange, size_bytes: int) -> None:
+    _check_version_id(reply, version)
     told = reply.headers.get("Content-Range", "")
     match = _CONTENT_RANGE.fullmatch(told)
+    if match is not None and int(match[3]) != size_bytes:
+        raise ChangedError(f"{version}: the object has {match[3]} bytes, but {size_bytes} were listed")
     if match is None or (int(match[1]), int(match[2]) + 1) != (byte_range.start, byte_range.stop):
         raise MismatchError(
             f"{version}: bytes {byte_range.start}-{byte_range.stop - 1} were asked for; Content-Range is {told!r}"
         )
-    if int(match[3]) != size_bytes:
-        raise MismatchError(f"{version}: the object has {match[3]} bytes, but {size_bytes} were listed")
     length = reply.headers.get("Content-Length")
     if length is not None and length != str(len(byte_range)):
         raise MismatchError(f"{version}: Content-Length {length} for a range of {len(byte_range)} bytes")
     _check_encoding(reply, str(version))
-    _check_version_id(reply, version)
 
 
 def _check_encoding(reply: httpx.Response, about: str) -> None:
@@ -463,7 +466,7 @@ def _check_version_id(reply: httpx.Response, version: ObjectVersion) -> None:
     """A server may leave the header out, as for what was stored before the bucket had versions."""
     sent = reply.headers.get("x-amz-version-id")
     if sent is not None and version.version_id is not None and sent != version.version_id:
-        raise MismatchError(f"{version}: the server sent version {sent!r:.200}")
+        raise ChangedError(f"{version}: the server sent version {sent!r:.200}")
 
 
 # Listings

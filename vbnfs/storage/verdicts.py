@@ -22,6 +22,7 @@ import xxhash
 
 from vbnfs.errors import HashMismatchError
 from vbnfs.objects import Content
+from vbnfs.storage.private import read_private, write_private
 
 log = structlog.get_logger()
 
@@ -109,7 +110,7 @@ class Verdicts:
             remove.unlink(missing_ok=True)
         try:
             write.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            write.write_text(json.dumps(asdict(verdict)) + "\n", encoding="utf-8")
+            write_private(write, json.dumps(asdict(verdict)).encode() + b"\n")
         except OSError as error:
             log.warning("the outcome of verifying cannot be kept", reason=str(error))
             if write is bad:
@@ -155,9 +156,9 @@ def good_text(verdict: Verdict) -> str:
 
 
 def _read(path: Path) -> Verdict | None:
-    """None if there is none, or it is damaged."""
+    """None if there is none, it is damaged, somebody else's or a link."""
     try:
-        told = json.loads(path.read_bytes())
+        told = json.loads(read_private(path))
         verdict = Verdict(told["found_hash"], told["fingerprint"], told["judged"], told["mismatches"])
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return None
