@@ -8,10 +8,38 @@ import fcntl
 import os
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 _ABANDONED_SECONDS: Final = 3600.0
+_PREFIX: Final = "."
+_SUFFIX: Final = ".new"
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Give a file these bytes, as a whole and safe from a power cut; whatever it was, a link too, is no more.
+
+    Raises `OSError`; the old file then still stands.
+    """
+    descriptor, temporary = make_temporary(path.parent, prefix=_PREFIX, suffix=_SUFFIX)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+            temporary.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink()
+        raise
+
+
+def remove_leftovers(directory: Path) -> None:
+    """Delete the files below `directory` that a `replace_file` left when its process or machine died."""
+    for path in directory.rglob(f"{_PREFIX}*{_SUFFIX}"):
+        with suppress(OSError):  # renamed meanwhile
+            remove_abandoned(path)
 
 
 def make_temporary(directory: Path, *, prefix: str, suffix: str = "") -> tuple[int, Path]:

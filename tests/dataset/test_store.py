@@ -10,7 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vbnfs.dataset.store import append_kept_line, read_kept, read_kept_lines, remove_leftovers, write_kept
+from vbnfs.dataset.store import append_kept_line, read_kept, read_kept_lines, write_kept
+from vbnfs.temporary import remove_leftovers
 
 any_example = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 

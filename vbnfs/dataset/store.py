@@ -13,11 +13,8 @@ import os
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
 
-from vbnfs.temporary import make_temporary, remove_abandoned
-
-_TEMPORARY_SUFFIX: Final = ".new"
+from vbnfs.temporary import replace_file
 
 
 def read_kept(path: Path) -> bytes | None:
@@ -32,24 +29,7 @@ def read_kept(path: Path) -> bytes | None:
 def write_kept(path: Path, data: bytes) -> None:
     """Replace the file at `path`. Raises `OSError`; the old file then still stands."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor, temporary = make_temporary(path.parent, prefix=".", suffix=_TEMPORARY_SUFFIX)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(_digest(data) + b"\n" + data)
-            file.flush()
-            os.fsync(file.fileno())
-            temporary.replace(path)
-    except BaseException:
-        with suppress(OSError):
-            temporary.unlink()
-        raise
-
-
-def remove_leftovers(directory: Path) -> None:
-    """Delete the temporary files below `directory` that a `write_kept` left when its process or machine died."""
-    for path in directory.rglob(f".*{_TEMPORARY_SUFFIX}"):
-        with suppress(OSError):  # renamed meanwhile
-            remove_abandoned(path)
+    replace_file(path, _digest(data) + b"\n" + data)
 
 
 def read_kept_lines(path: Path) -> Iterator[bytes]:

@@ -23,7 +23,6 @@ from vbnfs import errors
 from vbnfs.config import LEAST_MEMORY_BYTES, Config, load_supervisor
 from vbnfs.dataset.allensdk import ALLENSDK
 from vbnfs.dataset.catalog import KEPT_FORMAT
-from vbnfs.dataset.store import remove_leftovers
 from vbnfs.errors import MountError, VbnfsError, the_reason
 from vbnfs.fuse.device import fusermount
 from vbnfs.logs import configure_logging
@@ -33,6 +32,7 @@ from vbnfs.mount.notify import Notifier
 from vbnfs.storage.block_cache import FORMAT as BLOCKS_FORMAT
 from vbnfs.storage.private import check_private, keep_others_out, make_private
 from vbnfs.storage.verdicts import FORMAT as VERDICTS_FORMAT
+from vbnfs.temporary import remove_leftovers
 
 log = structlog.get_logger()
 
@@ -55,7 +55,8 @@ def prepare_cache_directory(directory: Path) -> None:
     check_private(directory / KEPT_FORMAT, depth=_KEPT_FOLDERS)
     check_private(directory / VERDICTS_FORMAT, depth=_VERDICT_FOLDERS)
     check_private(directory / ALLENSDK, depth=_ALLENSDK_FOLDERS)
-    remove_leftovers(directory / KEPT_FORMAT)
+    for kept in (KEPT_FORMAT, VERDICTS_FORMAT):
+        remove_leftovers(directory / kept)
 
 
 def run_in_foreground(config: Config, mountpoint: Path, announce: Announce) -> None:

@@ -57,15 +57,6 @@ def read_private(path: Path) -> bytes:
         return file.read()
 
 
-def write_private(path: Path, data: bytes) -> None:
-    """Make or overwrite a file, for its owner alone. Raises `OSError`, also for a link or somebody else's."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-    with open(os.open(path, flags, 0o600), "wb") as file:
-        _check_owner(file.fileno(), path)
-        file.truncate()
-        file.write(data)
-
-
 def check_private(directory: Path, *, depth: int) -> None:
     """Look at a folder and `depth` levels below it. Raises `CacheError` for a link or somebody else's.
 

@@ -11,6 +11,7 @@ then a file is hashed again.
 
 import json
 import os
+import threading
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -22,7 +23,8 @@ import xxhash
 
 from vbnfs.errors import HashMismatchError
 from vbnfs.objects import Content
-from vbnfs.storage.private import read_private, write_private
+from vbnfs.storage.private import read_private
+from vbnfs.temporary import replace_file
 
 log = structlog.get_logger()
 
@@ -77,6 +79,7 @@ class Verdicts:
 
     def __init__(self, directory: Path, *, scope: str) -> None:
         self._directory = directory / FORMAT / scope
+        self._lock = threading.Lock()  # of those who change what follows
         self._bad: dict[str, Verdict] = {}  # replaced as a whole, never changed
         self._not_kept: dict[str, Verdict] = {}  # those of them that the disk did not take
 
@@ -97,6 +100,10 @@ class Verdicts:
 
     def keep(self, content: Content, verdict: Verdict) -> None:
         """Let a verdict be known: at once here, soon in other processes. A disk that does not take it is no error."""
+        with self._lock:
+            self._keep(content, verdict)
+
+    def _keep(self, content: Content, verdict: Verdict) -> None:
         content_id = content.content_id
         good, bad = self._good_path(content_id), self._bad_path(content_id)
         if is_good(content, verdict):
@@ -110,7 +117,7 @@ class Verdicts:
             remove.unlink(missing_ok=True)
         try:
             write.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            write_private(write, json.dumps(asdict(verdict)).encode() + b"\n")
+            replace_file(write, json.dumps(asdict(verdict)).encode() + b"\n")
         except OSError as error:
             log.warning("the outcome of verifying cannot be kept", reason=str(error))
             if write is bad:
@@ -119,15 +126,16 @@ class Verdicts:
     def refresh(self) -> set[str]:
         """Learn which contents other processes found to be bad, or good again. Returns the ids of those new to us."""
         directory = self._bad_path("")
-        try:
-            names = os.listdir(directory)
-        except OSError:
-            names = []
-        kept = {name: verdict for name in names if (verdict := _read(directory / name)) is not None}
-        found = {**kept, **self._not_kept}
-        fresh = found.keys() - self._bad.keys()
-        self._bad = found
-        return fresh
+        with self._lock:
+            try:
+                names = [name for name in os.listdir(directory) if not name.startswith(".")]
+            except OSError:
+                names = []
+            kept = {name: verdict for name in names if (verdict := _read(directory / name)) is not None}
+            found = {**kept, **self._not_kept}
+            fresh = found.keys() - self._bad.keys()
+            self._bad = found
+            return fresh
 
     def _good_path(self, content_id: str) -> Path:
         return self._directory / "good" / content_id[:2] / content_id
