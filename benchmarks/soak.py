@@ -132,9 +132,10 @@ def _run(place: Place, result: Soak, chance: random.Random, server: "subprocess.
     def go_on(stop: float) -> None:
         while (left := begun + stop - time.monotonic()) > 0:
             time.sleep(min(chance.uniform(5, 25), seconds / 6, left))
-            _ask(server, f"refuse {_REFUSED_SECONDS}")
+            is_remounting = time.monotonic() < begun + seconds * _REMOUNTED_PART
+            _ask(server, f"refuse {_REFUSED_SECONDS}")  # not while one is mounted: it would begin offline
             result.refusals += 1
-            if time.monotonic() < begun + seconds * _REMOUNTED_PART:
+            if is_remounting:
                 number = chance.randrange(_MOUNTS)
                 place.umount(number)
                 place.mount(number)
