@@ -2,8 +2,10 @@
 
     .venv/bin/python -m benchmarks.origin PLACE [--failing PART] [--seed N] [--first-byte SECONDS] [--rate MB/S]
 
-Serves PLACE/plain as a dataset with one version. Prints its URL; at the end of standard input, or when it is told so
-(a line `tell`), a line of JSON: requests by kind, bytes of bodies, and faults by name.
+Serves PLACE/plain as a dataset with one version. Prints its URL, and an answer to each line of standard input:
+
+    tell              a line of JSON: requests by kind, bytes of bodies, and faults by name, all so far
+    refuse SECONDS    the same, after it has broken all connections and refused new ones for so long
 """
 
 import argparse
@@ -30,7 +32,10 @@ def main() -> None:
         print(server.endpoint_url, flush=True)
         kinds: Counter[str] = Counter()
         sent = 0
-        for _ in sys.stdin:
+        for line in sys.stdin:
+            command, *arguments = line.split()
+            if command == "refuse":
+                server.refuse(float(arguments[0]))
             kinds.update(request.kind for request in server.requests)
             sent += server.body_bytes
             server.forget_requests()

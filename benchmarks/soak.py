@@ -31,9 +31,12 @@ _FILE_BYTES = 24 << 20
 _CACHE_BYTES = 160 << 20  # of 384 MiB: evicts all the time
 _IO_TIMEOUT_SECONDS = 30.0
 _STALLED_SECONDS = _IO_TIMEOUT_SECONDS + 5
-_SETTLED_PART = 0.3  # of the time belongs to the last daemons, and shows whether they leak
-_MORE_MEMORY_BYTES = 96 << 20
-_MORE_FILES = 64
+_REMOUNTED_PART = 1 / 3  # of the time; the rest belongs to the last daemons, and shows whether they leak
+_GROWN_PART = 0.6  # of the time is over when they have grown as large as they may become, which takes 20 s
+_LOOKED_PART = 0.1  # of the time is looked at what they take, and the least counts
+_MORE_MEMORY_BYTES = 32 << 20
+_MORE_FILES = 32
+_REFUSED_SECONDS = 0.5  # less than it takes a daemon to believe that it is offline
 
 
 @dataclass
@@ -45,6 +48,7 @@ class Soak:
     failing: float
     outcome: Outcome = field(default_factory=Outcome)
     remounts: int = 0
+    refusals: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
     metrics: dict[str, int] = field(default_factory=dict)
     served: dict[str, Any] = field(default_factory=dict)
@@ -74,6 +78,7 @@ class Soak:
         return [
             ("ran", f"{self.minutes:g} minutes (seed {self.seed}), {_MOUNTS} mounts, {_MOUNTS * _READERS} readers"),
             ("remounts", str(self.remounts)),
+            (f"all connections broken, and refused for {_REFUSED_SECONDS:g} s", f"{self.refusals} times"),
             ("bytes read", f"{outcome.read_bytes:,} in {outcome.reads:,} reads"),
             ("wrong bytes", str(outcome.wrong_bytes)),
             ("failed reads, by errno", str(dict(outcome.errors) or 0)),
@@ -87,8 +92,11 @@ class Soak:
             ),
             ("evicted files", f"{self.metrics.get('evicted_segments', 0):,} (by the last daemons)"),
             ("latency: p50, p99, p100", ", ".join(f"{seconds * 1000:,.1f} ms" for seconds in latencies)),
-            ("memory, start and end of the last daemons", _from_to(self.before, self.after, 0, "MiB", 1 << 20)),
-            ("open files, start and end", _from_to(self.before, self.after, 1, "", 1)),
+            (
+                f"anonymous memory, after {_GROWN_PART:.0%} and at the end",
+                _from_to(self.before, self.after, 0, "MiB", 1 << 20),
+            ),
+            ("open files, the same", _from_to(self.before, self.after, 1, "", 1)),
         ]
 
 
@@ -110,28 +118,46 @@ def soak(minutes: float, *, seed: int, failing: float, directory: Path | None = 
                     place.mount(number)
                 readers = dict.fromkeys(range(_MOUNTS), _READERS)
                 with reading(place, readers, seed=seed, outcome=result.outcome):
-                    _run(place, result, chance)
-                result.served = _ask(server)
+                    _run(place, result, chance, server)
+                result.served = _ask(server, "tell")
             finally:
                 result.reasons = place.reasons()
                 place.clear()
     return result
 
 
-def _run(place: Place, result: Soak, chance: random.Random) -> None:
+def _run(place: Place, result: Soak, chance: random.Random, server: "subprocess.Popen[str]") -> None:
     begun, seconds = time.monotonic(), result.minutes * 60
-    while time.monotonic() < begun + seconds * (1 - _SETTLED_PART):
-        time.sleep(min(chance.uniform(5, 25), seconds / 4))
-        number = chance.randrange(_MOUNTS)
-        place.umount(number)
-        place.mount(number)
-        result.remounts += 1
-    time.sleep(seconds * _SETTLED_PART / 3)
-    result.before = [_resources(place.status(number)["pid"]) for number in range(_MOUNTS)]
-    time.sleep(max(0.0, begun + seconds - time.monotonic()))
+
+    def go_on(stop: float) -> None:
+        while (left := begun + stop - time.monotonic()) > 0:
+            time.sleep(min(chance.uniform(5, 25), seconds / 6, left))
+            is_remounting = time.monotonic() < begun + seconds * _REMOUNTED_PART
+            _ask(server, f"refuse {_REFUSED_SECONDS}")  # not while one is mounted: it would begin offline
+            result.refusals += 1
+            if is_remounting:
+                number = chance.randrange(_MOUNTS)
+                place.umount(number)
+                place.mount(number)
+                result.remounts += 1
+
+    go_on(seconds * _GROWN_PART)
+    result.before = _least_resources(place, seconds * _LOOKED_PART)
+    go_on(seconds * (1 - _LOOKED_PART))
+    result.after = _least_resources(place, seconds * _LOOKED_PART)
     told = [place.status(number) for number in range(_MOUNTS)]
-    result.after = [_resources(one["pid"]) for one in told]
     result.metrics = {name: sum(one["metrics"][name] for one in told) for name in told[0]["metrics"]}
+
+
+def _least_resources(place: Place, seconds: float) -> list[tuple[int, int]]:
+    """Of each daemon, the least within so long: what it takes for a moment is no leak."""
+    stop, pids = time.monotonic() + seconds, [place.status(number)["pid"] for number in range(_MOUNTS)]
+    seen = [[_resources(pid)] for pid in pids]
+    while time.monotonic() < stop:
+        time.sleep(0.2)
+        for pid, one in zip(pids, seen, strict=True):
+            one.append(_resources(pid))
+    return [(min(memory for memory, _ in one), min(files for _, files in one)) for one in seen]
 
 
 def _resources(pid: int) -> tuple[int, int]:
@@ -141,10 +167,10 @@ def _resources(pid: int) -> tuple[int, int]:
     return kibibytes << 10, len(os.listdir(f"/proc/{pid}/fd"))
 
 
-def _ask(server: "subprocess.Popen[str]") -> dict[str, Any]:
+def _ask(server: "subprocess.Popen[str]", question: str) -> dict[str, Any]:
     assert server.stdin is not None
     assert server.stdout is not None
-    server.stdin.write("tell\n")
+    server.stdin.write(f"{question}\n")
     server.stdin.flush()
     told: dict[str, Any] = json.loads(server.stdout.readline())
     return told

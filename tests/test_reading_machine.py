@@ -22,13 +22,16 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from tests.fakes.client import MemoryClient
 from tests.fakes.damage import KINDS, damage
 from tests.fakes.faults import FAULTS, Damaged
-from tests.fakes.s3_server import for_kind, in_turn
-from tests.reading.bench import KIB, MIB
-from tests.reading.machine import LIMIT_BYTES, MOUNTS, PLAIN, SIZES, Loop, read_until_killed
+from tests.fakes.s3_server import FakeS3Server, for_kind, in_turn
+from tests.fakes.store import MemoryStore
+from tests.reading.bench import KIB, MIB, bench
+from tests.reading.machine import CHANGES, LIMIT_BYTES, MOUNTS, PLAIN, SIZES, Loop, fill, read_until_killed
 from vbnfs.errors import HashMismatchError, StorageError
 from vbnfs.metrics import Metrics
+from vbnfs.objects import Content
 from vbnfs.storage.block_cache import FORMAT
 from vbnfs.storage.eviction import Evictor
 from vbnfs.storage.segment import BLOCK_BYTES, TABLE_BYTES
@@ -40,6 +43,12 @@ MOST_FAULTS: Final = 4  # in a row for one range: as many as are tried again wha
 files = st.integers(0, len(SIZES) - 1)
 mounts = st.integers(0, MOUNTS - 1)
 where = st.floats(0, 1, exclude_max=True)
+
+
+def segment_of(directory: Path, content: Content) -> Path:
+    """Where a mount's cache keeps the first segment of a content."""
+    name = content.content_id
+    return directory / FORMAT / "test" / name[:2] / f"{name}.0"
 
 
 class ReadingMachine(RuleBasedStateMachine):
@@ -65,8 +74,7 @@ class ReadingMachine(RuleBasedStateMachine):
         assert not left, "temporary files of the dead outlived the next start"
 
     def segment(self, number: int) -> Path:
-        name = self.loop.contents[number].content_id
-        return self.directory / FORMAT / "test" / name[:2] / f"{name}.0"
+        return segment_of(self.directory, self.loop.contents[number])
 
     def look(self) -> None:
         """As a daemon does when it starts."""
@@ -115,13 +123,15 @@ class ReadingMachine(RuleBasedStateMachine):
 
     @rule()
     def go_offline(self) -> None:
-        """The network is gone, and that was found out."""
-        self.is_offline = self.loop.link.is_offline = True
+        """Connections break and new ones are refused, until the mounts have found out."""
+        self.is_offline = True
+        self.loop.lose_network()
 
     @rule()
     def go_online(self) -> None:
         self.loop.run(self.loop.settle)  # what fails, fails before
-        self.is_offline = self.loop.link.is_offline = False
+        self.loop.find_network()
+        self.is_offline = False
 
     @rule(
         mount=mounts,
@@ -238,6 +248,41 @@ class ReadingMachine(RuleBasedStateMachine):
         self.loop.run(self.loop.settle)
         usage = sum(path.stat().st_blocks * 512 for path in self.directory.rglob("*.0"))
         assert usage <= LIMIT_BYTES + MOUNTS * (BLOCK_BYTES + TABLE_BYTES)
+
+
+# What a kill in a call leaves behind, half of a write done: is there a segment, is there a temporary file, how many
+# of the block's bytes are there, and is there a record.
+LEFT: Final = {
+    "ftruncate": (False, True, 0, False),
+    "link": (True, True, 0, False),
+    "unlink": (True, False, 0, False),
+    "pwritev": (True, False, BLOCK_BYTES // 2, False),
+    "pwrite": (True, False, BLOCK_BYTES, True),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+async def test_a_kill_in_each_change_of_the_cache(tmp_path: Path, change: str) -> None:
+    """SIGKILL meets each call that changes the cache, half done; the next mount knows, and reads what is right."""
+    number = SIZES.index(BLOCK_BYTES)
+    with FakeS3Server(MemoryStore()) as server:
+        content = fill(server.store)[number]
+        status = await trio.to_thread.run_sync(
+            partial(read_until_killed, tmp_path, server.endpoint_url, number, 1, 0.5, changes=[change])
+        )
+        assert status == -signal.SIGKILL
+        path = segment_of(tmp_path, content)
+        data = path.read_bytes() if path.exists() else b""
+        block = PLAIN[number][: len(data[TABLE_BYTES:].rstrip(b"\0"))]
+        assert data[TABLE_BYTES:].startswith(block)
+        left = path.exists(), bool(list(tmp_path.rglob(".new-*"))), len(block), any(data[:TABLE_BYTES])
+        assert left == LEFT[change]
+        async with bench(tmp_path, client=MemoryClient(server.store)) as floor:
+            for _ in range(2):
+                assert await floor.open(content).read(0, BLOCK_BYTES) == PLAIN[number]
+                await floor.settled()
+            assert floor.metrics.corrupt_blocks == (change == "pwrite")
+            assert floor.client.count("get_range") == 1
 
 
 TestReadingMachine = ReadingMachine.TestCase

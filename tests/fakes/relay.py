@@ -50,6 +50,7 @@ class Relay:
         """Refuse new connections and break those that there are."""
         self.lighten()
         _break(self._listener)
+        self._threads[0].join()  # which accepts: no connection comes after it
         with self._lock:
             sockets, threads = tuple(self._sockets), tuple(self._threads)
         for one in sockets:

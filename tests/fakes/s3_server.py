@@ -182,8 +182,7 @@ class FakeS3Server:
     def __enter__(self) -> Self:
         self.ending.clear()
         self._server = _Server(self, self._host)
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), name="fake-s3", daemon=True)
-        self._thread.start()
+        self._start_loop(self._server)
         return self
 
     def __exit__(
@@ -193,21 +192,40 @@ class FakeS3Server:
 
     def stop(self) -> None:
         """Stop listening, break every connection, and wait for the threads. May be called twice."""
-        server, thread = self._server, self._thread
-        if server is None or thread is None:
+        server = self._server
+        if server is None:
             return
-        self._server = self._thread = None
+        self._server = None
         self.ending.set()
-        server.shutdown()
-        thread.join()
+        self._end_loop(server)
         self.drop_connections()
         server.server_close()
+
+    def refuse(self, seconds: float) -> None:
+        """Break every connection, and refuse new ones for so long; returns when it listens again."""
+        server = self._server
+        assert server is not None, "the server is not running"
+        self._end_loop(server)
+        server.socket.close()
+        self.drop_connections()
+        self.ending.wait(seconds)
+        server.listen_again()
+        self._start_loop(server)
 
     def drop_connections(self) -> None:
         """Break every connection as a failing network does; the server goes on."""
         with self._changed:
             for connection in self._open.values():
                 _break(connection)
+
+    def _start_loop(self, server: "_Server") -> None:
+        self._thread = threading.Thread(target=server.serve_forever, args=(0.02,), name="fake-s3", daemon=True)
+        self._thread.start()
+
+    def _end_loop(self, server: "_Server") -> None:
+        assert self._thread is not None
+        server.shutdown()
+        self._thread.join()
 
     @property
     def port(self) -> int:
@@ -422,7 +440,14 @@ class _Server(ThreadingHTTPServer):
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         super().__init__((host, 0), _Connection)
 
+    def listen_again(self) -> None:
+        """At the same address, after the socket was closed."""
+        self.socket = socket.socket(self.address_family, self.socket_type)
+        self.server_bind()
+        self.server_activate()
+
     def server_bind(self) -> None:  # HTTPServer's own looks up the host's name, which may take seconds
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # where connections were broken just now
         self.socket.bind(self.server_address)
         self.server_address = self.socket.getsockname()
 

@@ -9,11 +9,12 @@ import random
 import signal
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Final, cast
+from unittest.mock import patch
 
 import stamina
 import structlog
@@ -21,6 +22,7 @@ import trio
 import trio.testing
 
 from tests.fakes.client import MemoryClient
+from tests.fakes.relay import Relay
 from tests.fakes.s3_server import FakeS3Server
 from tests.fakes.store import MemoryStore
 from tests.reading.bench import MIB, Bench, add, bench
@@ -29,6 +31,7 @@ from vbnfs.metrics import Metrics
 from vbnfs.mount.clients import make_client, make_reading_client
 from vbnfs.objects import Content
 from vbnfs.reading.file_reader import FileReader
+from vbnfs.storage import breaker
 from vbnfs.storage.breaker import BreakerClient
 from vbnfs.storage.segment import BLOCK_BYTES
 
@@ -38,7 +41,9 @@ MOUNTS: Final = 2
 LIMIT_BYTES: Final = 3 * MIB  # less than all contents together: mounts evict, too
 _MEMORY_BYTES: Final = 2 * MIB  # so that one block is remembered: the disk is asked, not the memory of what came last
 _ATTEMPTS: Final = 10  # without waiting in between
+_OFFLINE: Final = {"_GRACE_SECONDS": 0.05, "_AGAIN_SECONDS": 0.01, "_LOOK_SECONDS": 0.02}  # so that it is soon known
 _KILL_SECONDS: Final = 60.0
+CHANGES: Final = ("ftruncate", "link", "unlink", "pwritev", "pwrite")  # of os, by which the cache is changed
 
 
 def fill(store: MemoryStore) -> list[Content]:
@@ -66,11 +71,13 @@ class Loop:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.server = FakeS3Server(MemoryStore())
+        self._open = ExitStack()
+        self._open.enter_context(patch.multiple(breaker, **_OFFLINE))
+        self.server = self._open.enter_context(FakeS3Server(MemoryStore()))
+        self._relay = self._open.enter_context(Relay(self.server.endpoint_url))
         self.contents = fill(self.server.store)
         self.floors: list[Bench] = []
         self.readers: dict[tuple[int, int, int], FileReader] = {}
-        self.server.__enter__()
         stamina.set_testing(True, attempts=_ATTEMPTS, cap=True)
         self._ready = threading.Event()
         self._thread = threading.Thread(target=trio.run, args=(self._main,))
@@ -81,11 +88,13 @@ class Loop:
     async def _main(self) -> None:
         self._token, self._end = trio.lowlevel.current_trio_token(), trio.Event()
         async with (
-            _clients(self.server.endpoint_url) as (self.link, self._client),
+            _clients(self._relay.endpoint_url) as (self._link, self._client),
             trio.open_nursery() as self._nursery,
         ):
+            self._nursery.start_soon(self._link.watch)
             self._ready.set()
             await self._end.wait()
+            self._nursery.cancel_scope.cancel()
 
     def run(self, function: Callable[..., Awaitable[Any]], *arguments: object) -> Any:
         return trio.from_thread.run(function, *arguments, trio_token=self._token)
@@ -111,6 +120,22 @@ class Loop:
         self.floors.clear()
         self.readers.clear()
 
+    def lose_network(self) -> None:
+        """Break all connections and refuse new ones; returns when the mounts know that they are offline."""
+        self._relay.cut()
+        self.run(self._find_out, True)
+
+    def find_network(self) -> None:
+        """Let connections be made again, if they are not; returns when the mounts know."""
+        if self._link.is_offline:
+            self._relay = self._open.enter_context(Relay(self.server.endpoint_url, port=self._relay.port))
+            self.run(self._find_out, False)
+
+    async def _find_out(self, is_offline: bool) -> None:
+        self._link.suspect()
+        while self._link.is_offline is not is_offline:
+            await trio.testing.wait_all_tasks_blocked(0.005)
+
     async def settle(self) -> None:
         """Until nothing is on its way any more, and all blocks that were fetched are on the disk."""
         await trio.testing.wait_all_tasks_blocked(0.005)
@@ -130,7 +155,7 @@ class Loop:
         self.run(self.stop)
         self._thread.join()
         stamina.set_testing(False)
-        self.server.stop()
+        self._open.close()
 
 
 # One that gets killed
@@ -139,12 +164,14 @@ _processes: Final = multiprocessing.get_context("forkserver")
 _processes.set_forkserver_preload(["__main__", __name__])
 
 
-def read_until_killed(directory: Path, endpoint_url: str, number: int, change: int, part: float) -> int:
-    """Another mount reads content `number`, then the others; SIGKILL meets it in its `change`th change of the cache.
+def read_until_killed(
+    directory: Path, endpoint_url: str, number: int, change: int, part: float, *, changes: Sequence[str] = CHANGES
+) -> int:
+    """Another mount reads content `number`, then the others; SIGKILL meets it in its `change`th call of `changes`.
 
-    Of a write, `part` is done by then. Returns the exit status: -SIGKILL, or 0 if there were not as many changes.
+    Of a write, `part` is done by then. Returns the exit status: -SIGKILL, or 0 if there were not as many calls.
     """
-    arguments = (directory, endpoint_url, [number, *range(len(PLAIN))], change, part)
+    arguments = (directory, endpoint_url, [number, *range(len(PLAIN))], change, part, changes)
     process = _processes.Process(target=_read_and_die, args=arguments)
     process.start()
     process.join(_KILL_SECONDS)
@@ -152,10 +179,12 @@ def read_until_killed(directory: Path, endpoint_url: str, number: int, change: i
     return process.exitcode
 
 
-def _read_and_die(directory: Path, endpoint_url: str, order: Sequence[int], change: int, part: float) -> None:
+def _read_and_die(
+    directory: Path, endpoint_url: str, order: Sequence[int], change: int, part: float, changes: Sequence[str]
+) -> None:
     structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
     stamina.set_testing(True, attempts=_ATTEMPTS, cap=True)
-    _die_in(change, part)
+    _die_in(change, part, changes)
     trio.run(_read_all, directory, endpoint_url, order)
 
 
@@ -169,9 +198,9 @@ async def _read_all(directory: Path, endpoint_url: str, order: Sequence[int]) ->
             await floor.settled()
 
 
-def _die_in(change: int, part: float) -> None:
+def _die_in(change: int, part: float, changes: Sequence[str]) -> None:
     """Have this process kill itself in its so many-th system call that changes a file, or what there is of them."""
-    left, lock = [change], threading.Lock()
+    left, lock, pwrite = [change], threading.Lock(), os.pwrite
 
     def is_last() -> bool:
         with lock:
@@ -184,9 +213,10 @@ def _die_in(change: int, part: float) -> None:
         def call_or_die(*arguments: Any, **more: Any) -> Any:
             if not is_last():
                 return call(*arguments, **more)
-            if name == "pwrite":
+            if name in {"pwrite", "pwritev"}:
                 descriptor, data, offset = arguments
-                call(descriptor, data[: int(part * len(data))], offset)
+                whole = data if name == "pwrite" else b"".join(data)
+                pwrite(descriptor, whole[: int(part * len(whole))], offset)
             elif part >= 0.5:
                 call(*arguments, **more)
             os.kill(os.getpid(), signal.SIGKILL)
@@ -194,5 +224,5 @@ def _die_in(change: int, part: float) -> None:
 
         setattr(os, name, call_or_die)
 
-    for name in ("pwrite", "ftruncate", "link", "unlink"):
+    for name in changes:
         dying(name)

@@ -4,7 +4,7 @@ import socket
 import ssl
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -12,6 +12,8 @@ import pycurl
 import pytest
 import trio
 import trio.testing
+from hypothesis import given
+from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from tests.fakes.certificates import make_certificate
@@ -239,9 +241,15 @@ async def test_closing_ends_what_is_on_its_way() -> None:
 
 
 async def test_a_reply_that_is_no_http() -> None:
-    """Garbage is a protocol error, as is a connection that ends without a word or in the middle of a body."""
+    """Garbage is a protocol error, as is a status that is none, and a connection that ends too early."""
     talks: list[Talk] = []
-    for words in (b"\0\1garbage\r\n\r\n", b"", head(100) + b"too little"):
+    for words in (
+        b"\0\1garbage\r\n\r\n",
+        b"HTTP/2 0\r\n\r\n",
+        b"HTTP/1.1 103 Early Hints\r\n\r\n",
+        b"",
+        head(100) + b"too little",
+    ):
 
         def talk(connection: socket.socket, words: bytes = words) -> None:
             asked(connection)
@@ -253,6 +261,39 @@ async def test_a_reply_that_is_no_http() -> None:
             for _ in talks:
                 with pytest.raises(httpx.RemoteProtocolError):
                     await made.get(url)
+
+
+NAMES = b"Content-Length Content-Range Content-Encoding Transfer-Encoding Connection Location Set-Cookie".split()
+TEXTS = b"gzip chunked identity close -1 5 99999999999999999999 http://[ http:///x /x a=b;Max-Age=x \xff".split()
+junk = st.binary(max_size=20)
+status_lines = st.tuples(
+    st.sampled_from(b"HTTP/1.1 HTTP/1.0 HTTP/2 HTTP/0.9".split()), st.integers(-1, 1100).map(b"%d".__mod__), junk
+).map(b" ".join)
+fields = st.tuples(st.sampled_from(NAMES) | junk, st.sampled_from(TEXTS) | junk).map(b":".join)
+heads = st.tuples(
+    st.sampled_from([b"\r\n", b"\n"]),
+    status_lines | junk,
+    st.lists(fields | junk, max_size=5),
+    st.binary(max_size=30),
+).map(lambda parts: parts[0].join([parts[1], *parts[2], b"", parts[3]]))
+
+
+@given(st.lists(heads | junk, min_size=1, max_size=3).map(b"".join))
+def test_any_head_is_a_reply_or_a_failure(words: bytes) -> None:
+    """Whatever is sent as status line, headers and body, it is a reply or a failure of the network, and soon."""
+
+    def talk(connection: socket.socket) -> None:
+        asked(connection)
+        connection.sendall(words)
+
+    async def ask(url: str) -> None:
+        async with client(max_connections=1) as made:
+            with trio.fail_after(10), suppress(httpx.TransportError):
+                reply = await made.get(url)
+                assert 200 <= reply.status_code < 1000
+
+    with server(talk) as url:
+        trio.run(ask, url)
 
 
 async def test_a_server_that_is_not_trusted(tmp_path: Path) -> None:

@@ -135,6 +135,25 @@ async def test_a_fault_that_passes_is_not_noticed(server: FakeS3Server, metrics:
     assert metrics.failed_requests == 2 + metrics.head_requests  # which looked whether the server is there
 
 
+async def is_listening(port: int) -> bool:
+    try:
+        await (await trio.open_tcp_stream("127.0.0.1", port)).aclose()
+    except OSError:
+        return False
+    return True
+
+
+async def test_a_server_that_restarts_is_not_noticed(server: FakeS3Server, metrics: Metrics) -> None:
+    """Connections that break and are refused for less than it takes to be offline only delay a reader."""
+    async with reading(server.endpoint_url, metrics) as client, trio.open_nursery() as nursery:
+        assert await fetch(client) == WANTED
+        nursery.start_soon(trio.to_thread.run_sync, server.refuse, 0.5)
+        while await is_listening(server.port):
+            pass
+        assert await fetch(client) == WANTED
+    assert metrics.failed_requests > 0
+
+
 LASTING: Final[dict[str, tuple[Behaviour, type[StorageError], int]]] = {
     "200 instead of 206": (RANGE_IGNORED, MismatchError, 5),
     "shifted range": (_shifted, MismatchError, 5),

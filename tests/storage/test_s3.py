@@ -1215,6 +1215,17 @@ def test_only_the_exact_range_passes(told: str, length: str | None, start: int, 
         assert is_exact
 
 
+_PARTS: Final = ["Fri,", "31", "Dec", "1999", "23:59:59", "0001", "9999", "24:60", "GMT", "+9999", "-2400", "-", "am"]
+_DATES: Final = st.lists(st.sampled_from(_PARTS) | st.text(max_size=4), max_size=9).map(" ".join)
+
+
+@given(st.text() | st.integers().map(str) | st.datetimes().map(format_datetime) | _DATES)
+def test_any_retry_after_is_a_time_or_none(text: str) -> None:
+    """Whatever stands in Retry-After, it is a finite number of seconds, not below 0, or as good as none."""
+    seconds = module._retry_after(text)
+    assert seconds is None or 0 <= seconds < float("inf")
+
+
 @pytest.mark.parametrize(
     ("text", "least", "most"),
     [

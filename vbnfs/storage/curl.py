@@ -15,6 +15,7 @@ of it wait in memory.
 
 import math
 import os
+import re
 import select
 import ssl
 import threading
@@ -40,6 +41,7 @@ _HOLD_SECONDS: Final = 1.0  # longer, and a slow connection would look like one 
 MOST_WAITING_BYTES: Final = 2 * PIECE_BYTES
 _BUFFER_BYTES: Final = 64 << 10  # libcurl takes ten of it from a connection at the most before the next one's turn
 _JOIN_SECONDS: Final = 5.0
+_STATUS_LINE: Final = re.compile(rb"HTTP/[0-9.]+ +([0-9]{3})(?![0-9])")
 
 _CONNECT_FAILURES: Final = frozenset(
     {
@@ -147,7 +149,8 @@ class _Transfer:
     async def head(self) -> tuple[int, list[tuple[bytes, bytes]]]:
         """Status and headers. Raises an `httpx.TransportError`."""
         item = await self._next()
-        assert isinstance(item, tuple)
+        if not isinstance(item, tuple):
+            raise httpx.RemoteProtocolError("a reply without a status")
         return item
 
     async def piece(self) -> bytes | None:
@@ -223,7 +226,8 @@ class _Transfer:
         if line.strip():
             self._head.append(line)
             return
-        status = int(self._head[0].split(None, 2)[1])
+        told = _STATUS_LINE.match(b"".join(self._head[:1]))
+        status = int(told[1]) if told else 0  # libcurl lets pass what looks only like a status line
         if status >= HTTPStatus.OK:
             self._has_head = True
             fields = (line.partition(b":") for line in self._head[1:])
