@@ -10,8 +10,8 @@
 | `UntrustedServerError`, `OfflineError` | no | nothing changes in seconds |
 | `AccessDeniedError`, `ObjectGoneError` | no | it is an answer |
 
-Waiting grows exponentially with jitter, and ends with the time allowed. A Retry-After that is longer than that is a
-failure at once: asking earlier would be what the server forbids. A range that broke off is asked for from where it
+Waiting grows exponentially with jitter. A wait that would take longer than the time allowed is not begun: then the
+failure is told, not only that time is out. With Retry-After, asking earlier would be what the server forbids. A range that broke off is asked for from where it
 broke, so no byte travels twice.
 """
 
@@ -37,13 +37,16 @@ _LONGEST_WAIT_SECONDS: Final = 5.0
 _MISMATCHES: Final = 5
 
 
-def wait_seconds(failure: StorageError, *, mismatches: int, left_seconds: float) -> bool | float:
+def wait_seconds(failure: StorageError, *, failures: int, mismatches: int, left_seconds: float) -> bool | float:
     """Whether to try again after `failure`: False, True (after the usual wait), or after so many seconds.
 
-    `mismatches` is how many there have been, this one included; `left_seconds` is what is left of the time allowed.
+    `failures` and `mismatches` are how many there have been, this one included; `left_seconds` is what is left of the
+    time allowed.
     """
     if isinstance(failure, BusyError) and failure.retry_after_seconds:
         return failure.retry_after_seconds <= left_seconds and failure.retry_after_seconds
+    if left_seconds < min(_FIRST_WAIT_SECONDS * 2 ** (failures - 1), _LONGEST_WAIT_SECONDS):
+        return False
     if isinstance(failure, MismatchError):
         return mismatches < _MISMATCHES
     return isinstance(failure, TransportError)
@@ -52,7 +55,7 @@ def wait_seconds(failure: StorageError, *, mismatches: int, left_seconds: float)
 class RetryingClient:
     """Asks `inner` again after a failure that may pass.
 
-    There are at most `attempts` requests, and no wait for another begins once `seconds` have passed.
+    There are at most `attempts` requests, and no wait for another begins that would end after `seconds`.
     """
 
     def __init__(self, inner: ObjectClient, *, seconds: float, attempts: int) -> None:
@@ -116,14 +119,16 @@ class RetryingClient:
 
     def _tries(self, *, unless: Callable[[], bool] = lambda: False) -> "AsyncIterator[stamina.Attempt]":
         deadline = trio.current_time() + self._seconds
-        mismatches = 0
+        failures = mismatches = 0
 
         def is_worth_it(error: Exception) -> bool | float:
-            nonlocal mismatches
+            nonlocal failures, mismatches
             if unless() or not isinstance(error, StorageError):
                 return False
+            failures += 1
             mismatches += isinstance(error, MismatchError)
-            return wait_seconds(error, mismatches=mismatches, left_seconds=deadline - trio.current_time())
+            left = deadline - trio.current_time()
+            return wait_seconds(error, failures=failures, mismatches=mismatches, left_seconds=left)
 
         context = stamina.retry_context(
             on=is_worth_it,
