@@ -162,7 +162,7 @@ async def test_a_read_has_a_deadline(world: World, autojump_clock: trio.testing.
 async def test_a_read_that_the_kernel_asks_for_again_fails_at_once(
     world: World, autojump_clock: trio.testing.MockClock
 ) -> None:
-    """A read that failed late is not begun anew by what the kernel asks at once; what is asked later is another one."""
+    """A read that failed late is not begun anew by what the kernel asks at once; what is asked later is another."""
     for later, seconds in ((0, 30), (0, 0), (0.4, 0), (0.2, 30)):
         await trio.sleep(later)
         began = trio.current_time()

@@ -11,8 +11,8 @@
 | `AccessDeniedError`, `ObjectGoneError` | no | it is an answer |
 
 Waiting grows exponentially with jitter. A wait that would take longer than the time allowed is not begun: then the
-failure is told, not only that time is out. With Retry-After, asking earlier would be what the server forbids. A range that broke off is asked for from where it
-broke, so no byte travels twice.
+failure is told, not only that time is out. With Retry-After, asking earlier would be what the server forbids. A range
+that broke off is asked for from where it broke, so no byte travels twice.
 """
 
 from collections.abc import AsyncIterator, Callable
