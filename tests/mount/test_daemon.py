@@ -451,7 +451,7 @@ def test_errno_of_failed_reads(mounts: Mounts, server: FakeS3Server, status: int
 @pytest.mark.parametrize("fault", [always(error(503, "SlowDown")), cut_after(100)], ids=["503", "torn body"])
 def test_a_transport_fault_that_lasts(mounts: Mounts, server: FakeS3Server, fault: Behaviour) -> None:
     """What was asked for again and again in vain is EIO, told within --io-timeout; later the file is read well."""
-    mount = mounts(server.endpoint_url, "--io-timeout", str(limit_seconds := 2))
+    mount = mounts(server.endpoint_url, "--io-timeout", str(limit_seconds := 3))
     server.behaviours.append(for_kind("get_range", fault))
     began = time.monotonic()
     assert errno_of(mount.path / SESSION) == errno.EIO

@@ -34,18 +34,20 @@ from vbnfs.objects import (
 
 _FIRST_WAIT_SECONDS: Final = 0.1
 _LONGEST_WAIT_SECONDS: Final = 5.0
+_JITTER_SECONDS: Final = 0.1
+_PART_FOR_A_TRY: Final = 0.1  # of the time allowed: a try that begins when it is nearly over is in vain
 _MISMATCHES: Final = 5
 
 
 def wait_seconds(failure: StorageError, *, failures: int, mismatches: int, left_seconds: float) -> bool | float:
     """Whether to try again after `failure`: False, True (after the usual wait), or after so many seconds.
 
-    `failures` and `mismatches` are how many there have been, this one included; `left_seconds` is what is left of the
-    time allowed.
+    `failures` and `mismatches` are how many there have been, this one included; `left_seconds` is what is left for
+    waiting.
     """
     if isinstance(failure, BusyError) and failure.retry_after_seconds:
         return failure.retry_after_seconds <= left_seconds and failure.retry_after_seconds
-    if left_seconds < min(_FIRST_WAIT_SECONDS * 2 ** (failures - 1), _LONGEST_WAIT_SECONDS):
+    if left_seconds < min(_FIRST_WAIT_SECONDS * 2 ** (failures - 1) + _JITTER_SECONDS, _LONGEST_WAIT_SECONDS):
         return False
     if isinstance(failure, MismatchError):
         return mismatches < _MISMATCHES
@@ -127,7 +129,7 @@ class RetryingClient:
                 return False
             failures += 1
             mismatches += isinstance(error, MismatchError)
-            left = deadline - trio.current_time()
+            left = deadline - trio.current_time() - self._seconds * _PART_FOR_A_TRY
             return wait_seconds(error, failures=failures, mismatches=mismatches, left_seconds=left)
 
         context = stamina.retry_context(
@@ -136,6 +138,6 @@ class RetryingClient:
             timeout=self._seconds,
             wait_initial=_FIRST_WAIT_SECONDS,
             wait_max=_LONGEST_WAIT_SECONDS,
-            wait_jitter=_FIRST_WAIT_SECONDS,
+            wait_jitter=_JITTER_SECONDS,
         )
         return context.__aiter__()
