@@ -4,8 +4,9 @@ import ast
 import os
 import socket
 import stat
-from collections.abc import Callable
-from contextlib import contextmanager, suppress
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import pytest
@@ -272,6 +273,70 @@ async def test_somebody_else_is_not_answered(monkeypatch: pytest.MonkeyPatch) ->
                 assert await trio.to_thread.run_sync(connection.recv, 100) == b""
         nursery.cancel_scope.cancel()
     assert asked == []
+
+
+@contextmanager
+def being_nobody() -> Iterator[None]:
+    """What this process does meanwhile is another user's doing, to the kernel."""
+    os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+@pytest.fixture
+def own_run(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder for sockets that can be opened to everybody while other mounts of the machine have theirs."""
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory)
+        monkeypatch.setattr(control, "runtime_directory", lambda owner: path)
+        yield path
+
+
+@pytest.mark.root
+async def test_another_user_is_not_answered(own_run: Path) -> None:
+    """Another user to whom a careless mode opens the socket is connected, and told nothing; root is answered."""
+    path = control.socket_path(0, "0:99997")
+    asked: list[str] = []
+
+    async def hello() -> dict[str, str]:
+        asked.append("hello")
+        return {}
+
+    async def answer_to(connection: socket.socket) -> bytes:
+        with connection, suppress(ConnectionResetError, BrokenPipeError):  # the question was not even read
+            connection.sendall(b'{"command": "hello"}\n')
+            return await trio.to_thread.run_sync(connection.recv, 100)
+        return b""
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(control.serve, path, {"hello": hello})
+        for opened in (own_run, path):
+            opened.chmod(0o777)
+        for user, expected in ((being_nobody(), b""), (nullcontext(), b'{"ok": true}\n')):
+            connection = socket.socket(socket.AF_UNIX)
+            with user:
+                connection.connect(str(path))
+            assert await answer_to(connection) == expected
+        nursery.cancel_scope.cancel()
+    assert asked == ["hello"]
+
+
+@pytest.mark.root
+def test_another_users_answer_is_not_believed(own_run: Path) -> None:
+    """Where another user listens at a mount's socket, root does not believe him, and asks him nothing."""
+    entry = MountEntry(Path("/mnt/vbn"), "0:99996", "fuse.vbnfs", "dataset", 0)
+    own_run.chmod(0o777)
+    with socket.socket(socket.AF_UNIX) as listener:
+        with being_nobody():
+            listener.bind(str(control.socket_path(0, entry.device)))
+            listener.listen()
+        with pytest.raises(MountError, match="somebody else answers"):
+            control.ask(entry, "hello")
+        connection, _ = listener.accept()
+        with connection:
+            assert connection.recv(100) == b""
 
 
 # The network and the mount

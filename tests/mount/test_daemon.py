@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,17 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.dataset import BUCKET, FakeDataset
-from tests.fakes.s3_server import LISTING_REFUSED, FakeS3Server, for_kind, header, held
+from tests.fakes.s3_server import (
+    LISTING_REFUSED,
+    Behaviour,
+    FakeS3Server,
+    always,
+    cut_after,
+    error,
+    for_kind,
+    header,
+    held,
+)
 from tests.fakes.store import Pattern
 from tests.fixtures_mount import Mounts, run_vbnfs, until
 from vbnfs.dataset.store import write_kept
@@ -47,6 +58,16 @@ def errno_of(path: Path) -> int:
         path.read_bytes()
     assert caught.value.errno is not None
     return caught.value.errno
+
+
+def is_read_well(path: Path) -> bool:
+    """Whether the session can be read; it is right then."""
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return False
+    assert data == SESSION_BYTES[:]
+    return True
 
 
 # Beginning
@@ -432,7 +453,20 @@ def test_errno_of_failed_reads(mounts: Mounts, server: FakeS3Server, status: int
     assert errno_of(mount.path / SESSION) == expected
     assert mount.status()["metrics"]["failed_answers"] >= 1
     server.behaviours.clear()
-    assert (mount.path / SESSION).read_bytes() == SESSION_BYTES[:]
+    until(lambda: is_read_well(mount.path / SESSION))
+
+
+@pytest.mark.parametrize("fault", [always(error(503, "SlowDown")), cut_after(100)], ids=["503", "torn body"])
+def test_a_transport_fault_that_lasts(mounts: Mounts, server: FakeS3Server, fault: Behaviour) -> None:
+    """What was asked for again and again in vain is EIO, told within --io-timeout; later the file is read well."""
+    mount = mounts(server.endpoint_url, "--io-timeout", str(limit_seconds := 3))
+    server.behaviours.append(for_kind("get_range", fault))
+    began = time.monotonic()
+    assert errno_of(mount.path / SESSION) == errno.EIO
+    assert time.monotonic() - began < limit_seconds + 2
+    assert server.count("get_range") > 2
+    server.behaviours.clear()
+    until(lambda: is_read_well(mount.path / SESSION))
 
 
 def test_read_has_a_deadline(mounts: Mounts, server: FakeS3Server) -> None:
@@ -440,15 +474,17 @@ def test_read_has_a_deadline(mounts: Mounts, server: FakeS3Server) -> None:
     mount = mounts(server.endpoint_url, "--io-timeout", "1.5")
     gate = threading.Event()
     server.behaviours.append(for_kind("get_range", held(gate)))
-    reader = threading.Thread(target=lambda: found.append(errno_of(mount.path / SESSION)))
+    reader = threading.Thread(target=lambda: found.append(errno_of(mount.path / SESSION)), daemon=True)
     found: list[int] = []
+    began = time.monotonic()
     reader.start()
     server.wait_until(lambda s: s.count("get_range") >= 1)
     assert (mount.path / SESSION).stat().st_size == len(SESSION_BYTES)
     assert os.statvfs(mount.path).f_blocks > 0
     assert found == []
-    reader.join()
+    reader.join(10)
     assert found == [errno.ETIMEDOUT]
+    assert 1.5 <= time.monotonic() - began < 1.5 + 2
     gate.set()
 
 

@@ -177,6 +177,20 @@ async def test_homes_that_hang_hold_up_nobody_else(world: World, monkeypatch: py
             answers_again.set()
 
 
+async def test_a_read_that_the_kernel_asks_for_again_fails_at_once(
+    world: World, autojump_clock: trio.testing.MockClock
+) -> None:
+    """A read that failed late is not begun anew by what the kernel asks at once; what is asked later is another."""
+    for later, seconds in ((0, 30), (0, 0), (0.4, 0), (0.2, 30)):
+        await trio.sleep(later)
+        began = trio.current_time()
+        assert await failure_of(world, None) == errno.ETIMEDOUT
+        assert trio.current_time() - began == pytest.approx(seconds)
+    await trio.sleep(0.6)
+    assert await failure_of(world, AccessDeniedError("no")) == errno.EACCES
+    assert await world.read(b"data") == b"data"  # that failed soon
+
+
 async def test_a_failure_is_logged_once(world: World) -> None:
     """A program that tries the same again and again does not fill the log; another reason is told."""
     with structlog.testing.capture_logs() as logs:

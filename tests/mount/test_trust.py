@@ -5,7 +5,6 @@ import hashlib
 import json
 import os
 import random
-import resource
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -17,9 +16,10 @@ import pytest
 
 from tests.fakes.dataset import FakeDataset
 from tests.fakes.faults import Damaged
-from tests.fakes.s3_server import FakeS3Server
+from tests.fakes.s3_server import FakeS3Server, always, error, for_kind
 from tests.fakes.store import Pattern
-from tests.fixtures_mount import Mounts, drop_pages, run_vbnfs, until
+from tests.fixtures_mount import Mount, Mounts, drop_pages, run_vbnfs, until
+from tests.mount.test_descriptors import no_more_files
 from vbnfs.storage.segment import BLOCK_BYTES, TABLE_BYTES
 
 NAME = "ecephys_sessions/ecephys_session_1044.nwb"
@@ -268,8 +268,26 @@ def small_disk(directory: Path, options: str) -> Iterator[None]:
 
 
 def warnings_of(tmp_path: Path) -> list[str]:
+    """What the log warns of that has to do with the cache."""
     lines = [json.loads(line) for line in (tmp_path / "vbnfs.log").read_text().splitlines()]
-    return [line["event"] for line in lines if line["level"] == "warning" and "kept" in line["event"]]
+    told = [line["event"] for line in lines if line["level"] == "warning"]
+    return [event for event in told if "kept" in event or "cache cannot be read" in event]
+
+
+def wait_until_all_is_kept(mount: Mount) -> None:
+    """Read until every block is in the cache."""
+
+    def is_kept() -> bool:
+        drop_pages(mount.path / NAME)
+        assert (mount.path / NAME).read_bytes() == PLAIN
+        return cached_bytes(mount) == len(PLAIN)
+
+    until(is_kept)
+
+
+def cached_bytes(mount: Mount) -> int:
+    """How much of the session is in the cache."""
+    return int(os.getxattr(mount.path / NAME, "user.vbnfs.cached"))
 
 
 def use_up_inodes(directory: Path) -> None:
@@ -296,14 +314,10 @@ def test_a_full_disk(mounts: Mounts, server: FakeS3Server, tmp_path: Path, optio
             drop_pages(mount.path / NAME)
         assert mount.status()["metrics"]["cache_write_errors"] > 0
         assert len(warnings_of(tmp_path)) == 1
+        assert cached_bytes(mount) < 1 << 20
         subprocess.run(["mount", "-o", "remount,size=100m,nr_inodes=1000", tmp_path / "cache"], check=True)
-
-        def is_cached() -> bool:
-            drop_pages(mount.path / NAME)
-            assert (mount.path / NAME).read_bytes() == PLAIN
-            return int(os.getxattr(mount.path / NAME, "user.vbnfs.cached")) > 2_000_000
-
-        until(is_cached)
+        wait_until_all_is_kept(mount)
+        assert len(warnings_of(tmp_path)) == 1
         mount.umount()
 
 
@@ -333,47 +347,54 @@ def test_what_came_while_the_disk_was_full(mounts: Mounts, server: FakeS3Server,
 
 @pytest.mark.root
 def test_a_read_only_cache(mounts: Mounts, server: FakeS3Server, tmp_path: Path) -> None:
-    """What is cached is served, the rest is fetched each time, and caching resumes when it can be written again."""
+    """What is cached is served, the rest is fetched each time with one warning; written to again, the cache fills."""
     with small_disk(tmp_path / "cache", "size=100m"):
-        mount = mounts(server.endpoint_url)
+        mount = mounts(server.endpoint_url, "--memory-limit", "16M")  # less than the file is remembered
         assert (mount.path / TABLE).read_bytes() == b"unit_id\n1\n"
+        until(lambda: verified(mount.path / TABLE).startswith("blake2b:"))
         mount.umount()
         subprocess.run(["mount", "-o", "remount,ro", tmp_path / "cache"], check=True)
         mount.mount()
         assert (mount.path / TABLE).read_bytes() == b"unit_id\n1\n"
         assert mount.range_requests() == 0
-        assert (mount.path / NAME).read_bytes() == PLAIN
+        for _ in range(2):
+            server.forget_requests()
+            assert (mount.path / NAME).read_bytes() == PLAIN
+            drop_pages(mount.path / NAME)
+            assert server.count("get_range") > 0
+        assert cached_bytes(mount) == 0
         assert mount.status()["metrics"]["cache_write_errors"] > 0
         subprocess.run(["mount", "-o", "remount,rw", tmp_path / "cache"], check=True)
-        drop_pages(mount.path / NAME)
-        assert (mount.path / NAME).read_bytes() == PLAIN
-        until(lambda: segments(tmp_path) != [])
+        wait_until_all_is_kept(mount)
+        assert len(warnings_of(tmp_path)) == 1
         mount.umount()
 
 
-def test_a_quota_smaller_than_one_read(mounts: Mounts, server: FakeS3Server) -> None:
-    """With a limit of 1 MiB a read of 6 MB is right."""
-    mount = mounts(server.endpoint_url, "--cache-size", "1M")
+def test_a_quota_smaller_than_one_read(mounts: Mounts, server: FakeS3Server, tmp_path: Path) -> None:
+    """With a limit of 1 MiB a read of 6 MB is right, each time, and the cache stays within 5 % of its limit."""
+    mount = mounts(server.endpoint_url, "--cache-size", "1M", "--memory-limit", "16M")
     for _ in range(3):
         assert (mount.path / NAME).read_bytes() == PLAIN
         drop_pages(mount.path / NAME)
+        os.getxattr(mount.path / NAME, "user.vbnfs.cached")  # when what was fetched is written
+        assert sum(path.stat().st_blocks * 512 for path in segments(tmp_path)) <= 1.05 * (1 << 20)
+    metrics = mount.status()["metrics"]
+    assert metrics["evicted_segments"] > 0
+    assert metrics["cache_write_errors"] == 0
 
 
 def test_no_descriptor_left(mounts: Mounts, server: FakeS3Server, tmp_path: Path) -> None:
-    """When no file can be opened any more, reads go on; with descriptors again, blocks are kept again."""
-    mount = mounts(server.endpoint_url)
-    assert (mount.path / TABLE).read_bytes() == b"unit_id\n1\n"  # a connection, which stays
+    """When no file can be opened any more, reads go on with one warning; with descriptors again, blocks are kept."""
+    mount = mounts(server.endpoint_url, "--memory-limit", "16M")  # less than the file is remembered
     pid = mount.status()["pid"]
-    before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-    used = max(int(name) for name in os.listdir(f"/proc/{pid}/fd"))
-    resource.prlimit(pid, resource.RLIMIT_NOFILE, (used + 1, before[1]))
-    try:
-        with open(mount.path / NAME, "rb", buffering=0) as file:
-            for at in range(0, len(PLAIN), 100_000):
-                file.seek(at)
-                assert file.read(100_000) == PLAIN[at : at + 100_000]
-    finally:
-        resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
-    drop_pages(mount.path / NAME)
-    assert (mount.path / NAME).read_bytes() == PLAIN
-    until(lambda: int(os.getxattr(mount.path / NAME, "user.vbnfs.cached")) > 0)
+    server.behaviours.append(for_kind("get_range", always(error(403, "AccessDenied"))))
+    assert errno_of(mount.path / TABLE) == errno.EACCES  # leaves a connection, and no segment that could be closed
+    server.behaviours.clear()
+    with no_more_files(pid), open(mount.path / NAME, "rb", buffering=0) as file:
+        for at in range(0, len(PLAIN), 100_000):
+            file.seek(at)
+            assert file.read(100_000) == PLAIN[at : at + 100_000]
+        assert segments(tmp_path) == []
+    assert mount.status()["metrics"]["cache_write_errors"] > 0
+    wait_until_all_is_kept(mount)
+    assert len(warnings_of(tmp_path)) == 1

@@ -1,18 +1,23 @@
 """Every way in which a server or a network fails, through the real client, as a mount has it, and a real server."""
 
 import socket
+import subprocess
+import sys
 import threading
-from collections.abc import AsyncIterator, Iterator
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
+import httpx
 import pytest
 import trio
 import trio.testing
 
 from tests.fakes.certificates import make_certificate
+from tests.fakes.name_server import NAME_SERVER, NameServer
 from tests.fakes.s3_server import (
     RANGE_IGNORED,
     Behaviour,
@@ -24,6 +29,7 @@ from tests.fakes.s3_server import (
     error,
     for_kind,
     header,
+    held,
     times,
 )
 from tests.fakes.store import MemoryStore, Pattern
@@ -43,6 +49,7 @@ from vbnfs.errors import (
 from vbnfs.metrics import Metrics
 from vbnfs.mount.clients import make_client, make_reading_client
 from vbnfs.objects import ByteRange, ObjectVersion
+from vbnfs.storage.curl import CurlTransport
 from vbnfs.storage.retry import RetryingClient
 
 SIZE: Final = 300_000
@@ -231,6 +238,53 @@ async def test_a_stall_is_asked_for_elsewhere(
     assert (metrics.hedged_requests, metrics.received_bytes) == (1, len(RANGE))
 
 
+@pytest.mark.parametrize("ranges_by", ["curl", "httpx"])
+async def test_a_trickle_is_asked_for_elsewhere(server: FakeS3Server, metrics: Metrics, ranges_by: str) -> None:
+    """A GET whose bytes come slowly is not waited for: its rest comes on another connection, each byte once."""
+    slow_seconds = 29
+    slow = times(1, lambda _, honest: replace(honest, bytes_per_second=len(RANGE) / slow_seconds))
+    server.behaviours.append(for_kind("get_range", slow))
+    async with reading(server.endpoint_url, metrics, ranges_by=ranges_by) as client:
+        with trio.fail_after(slow_seconds / 2):
+            assert await fetch(client) == WANTED
+    first, second = [request for request in server.requests if request.kind == "get_range"]
+    assert first.connection != second.connection
+    assert int(second.headers["range"].removeprefix("bytes=").partition("-")[0]) > RANGE.start
+    assert metrics.hedged_requests == 1
+    assert metrics.received_bytes < 1.1 * len(RANGE)  # both brought some
+
+
+@pytest.mark.parametrize("ranges_by", ["curl", "httpx"])
+async def test_slow_down_halves_the_gets(server: FakeS3Server, metrics: Metrics, ranges_by: str) -> None:
+    """After 503 SlowDown half as many GETs are under way as before, at a real server; the others wait, and come."""
+    gate = threading.Event()
+
+    def asked() -> int:
+        return server.count("get_range") - metrics.hedged_requests  # of a machine that is busy
+
+    def are_asked_for(count: int, seconds: float) -> bool:
+        try:
+            server.wait_until(lambda _: asked() >= count, seconds=seconds)
+        except TimeoutError:
+            return False
+        return True
+
+    async with reading(server.endpoint_url, metrics, max_connections="17", ranges_by=ranges_by) as client:
+        for gets, fault in ((16, None), (8, error(503, "SlowDown"))):
+            gate.clear()
+            server.behaviours[:] = [] if fault is None else [times(1, for_kind("get_range", always(fault)))]
+            await fetch(client)
+            server.forget_requests()
+            server.behaviours[:] = [for_kind("get_range", held(gate))]
+            async with trio.open_nursery() as nursery:
+                for _ in range(40):
+                    nursery.start_soon(fetch, client)
+                assert await trio.to_thread.run_sync(are_asked_for, gets, 4.0)
+                assert not await trio.to_thread.run_sync(are_asked_for, gets + 1, 0.5)
+                gate.set()
+            assert asked() == 40
+
+
 async def test_a_redirect_leads_nowhere(server: FakeS3Server) -> None:
     """A redirect to another host is not followed: that host hears nothing."""
     with FakeS3Server(server.store) as other:
@@ -291,19 +345,88 @@ async def test_a_name_that_is_not_known(monkeypatch: pytest.MonkeyPatch, metrics
 
 async def test_a_name_server_that_hangs_keeps_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     """However many lookups hang, threads are left for the disk: reads of the cache do not wait for a name server."""
-    answer = threading.Event()
+    answer, hanging = threading.Event(), list[str]()
 
     def hang(host: str, port: int, family: int, type_: int, proto: int, flags: int) -> None:
         if flags & socket.AI_NUMERICHOST:  # trio's own look at whether it is an address
             raise socket.gaierror(socket.EAI_NONAME, "not an address")
+        hanging.append(host)
         answer.wait()
 
     monkeypatch.setattr(socket, "getaddrinfo", hang)
-    async with reading("http://no-such-host.example", max_connections="64") as client, trio.open_nursery() as nursery:
-        for _ in range(60):
-            nursery.start_soon(fetch, client)
-        await trio.testing.wait_all_tasks_blocked(0.01)
-        with trio.fail_after(10):  # a lookup hangs for ever
-            assert await trio.to_thread.run_sync(lambda: "from the disk") == "from the disk"
-        nursery.cancel_scope.cancel()
-    answer.set()
+    settings = {"max_connections": "64", "ranges_by": "httpx"}
+    try:
+        async with reading("http://no-such-host.example", **settings) as client, trio.open_nursery() as nursery:
+            for _ in range(60):
+                nursery.start_soon(fetch, client)
+            while len(hanging) < 4:
+                await trio.testing.wait_all_tasks_blocked(0.01)
+            with trio.fail_after(10):  # a lookup hangs for ever
+                assert await trio.to_thread.run_sync(lambda: "from the disk") == "from the disk"
+            nursery.cancel_scope.cancel()
+    finally:
+        answer.set()
+
+
+# Looking up names by libcurl, which asks the system's name server itself: in a process that has another one
+
+
+def run_with_name_server(function: Callable[[], Awaitable[None]], tmp_path: Path) -> None:
+    """Run a function of this module in a process whose system has `NameServer` for names."""
+    resolv = tmp_path / "resolv.conf"
+    resolv.write_text(f"nameserver {NAME_SERVER}\noptions timeout:30 attempts:1\n")
+    setup = 'mount --bind "$1" /etc/resolv.conf && exec "$2" -c "$3"'
+    program = f"import trio; from {__name__} import {function.__name__} as run; trio.run(run)"
+    done = subprocess.run(
+        ["unshare", "--mount", "--propagation", "private", "sh", "-c", setup, "sh", resolv, sys.executable, program],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+async def _fetch_of_an_unknown_host() -> None:
+    metrics = Metrics()
+    async with reading("http://no-such-host.example", metrics, io_timeout="1", ranges_by="curl") as client:
+        with pytest.raises(TransportError, match=r"resolve.*no-such-host.example"):
+            await fetch(client)
+    assert metrics.range_requests > 1
+
+
+@pytest.mark.root
+def test_a_name_that_libcurl_does_not_find(tmp_path: Path) -> None:
+    """To libcurl, too, a name that is not known is a transport failure that names the host, and tried again."""
+    with NameServer(hangs=False) as name_server:
+        run_with_name_server(_fetch_of_an_unknown_host, tmp_path)
+    assert name_server.asked > 1
+
+
+async def _fetch_while_lookups_hang() -> None:
+    store = MemoryStore("data-bucket")
+    store.put(VERSION.key, Pattern(SIZE), version_id=VERSION.version_id)
+    transport = CurlTransport(certificates=b"", max_connections=64)
+    with FakeS3Server(store) as server:
+        known = f"{server.endpoint_url}/data-bucket/{VERSION.key}"
+        async with httpx.AsyncClient(transport=transport, timeout=httpx.Timeout(40, pool=None)) as client:
+            async with trio.open_nursery() as nursery:
+                for _ in range(60):
+                    nursery.start_soon(client.get, "http://no-such-host.example/")
+                await trio.testing.wait_all_tasks_blocked(0.2)
+                with trio.fail_after(5):
+                    assert (await client.get(known)).content == Pattern(SIZE)[:]
+                    assert await trio.to_thread.run_sync(lambda: "from the disk") == "from the disk"
+                nursery.cancel_scope.cancel()
+            with trio.fail_after(5):  # nor does anybody wait for lookups that nobody wants any more
+                assert (await client.get(known)).content == Pattern(SIZE)[:]
+
+
+@pytest.mark.root
+def test_a_name_server_that_hangs_does_not_hold_libcurl(tmp_path: Path) -> None:
+    """While lookups of libcurl hang, and when they are given up, its other requests go on, and other threads do."""
+    began = time.monotonic()
+    with NameServer(hangs=True) as name_server:
+        run_with_name_server(_fetch_while_lookups_hang, tmp_path)
+    assert name_server.asked > 0
+    assert time.monotonic() - began < 25  # a lookup takes 30 s

@@ -137,6 +137,16 @@ async def test_time_is_bounded(inner: MemoryClient) -> None:
     assert inner.count() == 1
 
 
+async def test_no_wait_is_begun_in_vain(inner: MemoryClient, autojump_clock: MockClock) -> None:
+    """A failure is told as it is, before the time is out, when the next wait would take longer than what is left."""
+    inner.fail_when(lambda _: TORN)
+    began = trio.current_time()
+    with pytest.raises(TransportError, match="torn"), trio.fail_after(3):
+        await fetch(retrying(inner, seconds=3, attempts=10))
+    assert inner.count() == 5
+    assert 1.5 <= trio.current_time() - began < 2
+
+
 async def test_waits_grow_and_are_bounded(inner: MemoryClient, autojump_clock: MockClock) -> None:
     """The first wait is short, since most failures pass; they double, with a little chance, up to 5 seconds."""
     asked_at: list[float] = []
@@ -306,7 +316,8 @@ async def test_no_byte_travels_twice_over_a_real_connection(tear: Callable[[Requ
 )
 def test_retry_after_is_waited_for_or_not_at_all(seconds: float, left: float) -> None:
     """What a server asks for is waited for to the full where there is time, and else nothing is asked again."""
-    decided = wait_seconds(BusyError("429", retry_after_seconds=seconds), mismatches=0, left_seconds=left)
+    busy = BusyError("429", retry_after_seconds=seconds)
+    decided = wait_seconds(busy, failures=1, mismatches=0, left_seconds=left)
     assert decided == (seconds if seconds <= left else False)
 
 
@@ -331,7 +342,7 @@ def test_retry_after_is_waited_for_or_not_at_all(seconds: float, left: float) ->
 )
 def test_which_failures_are_worth_another_try(failure: StorageError, mismatches: int, expected: bool) -> None:
     """The table of the module, line by line."""
-    assert wait_seconds(failure, mismatches=mismatches, left_seconds=10.0) is expected
+    assert wait_seconds(failure, failures=1, mismatches=mismatches, left_seconds=10.0) is expected
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -32,7 +32,7 @@ from vbnfs.metrics import Metrics
 from vbnfs.mount.attributes import FOREVER_SECONDS, Attributes, Value, constant
 from vbnfs.mount.failures import Failures
 from vbnfs.mount.listings import Listings
-from vbnfs.objects import Content
+from vbnfs.objects import ByteRange, Content
 from vbnfs.reading.file_reader import FileReader
 from vbnfs.storage.eviction import Evictor
 
@@ -219,7 +219,7 @@ class FileSystem:
         return self._counted(data)
 
     async def _read_later(self, inode: int, reader: FileReader, offset: int, size: int) -> Reply:
-        with self._failures.noted(inode):
+        with self._failures.noted_read(inode, ByteRange(offset, offset + size)):
             return self._counted(await reader.read(offset, size))
 
     def _counted(self, data: Reply) -> Reply:

@@ -11,10 +11,11 @@
 | `UntrustedServerError`, `OfflineError` | no | nothing changes in seconds |
 | `AccessDeniedError`, `ObjectGoneError` | no | it is an answer |
 
-Waiting grows exponentially with jitter, and ends with the time allowed. A Retry-After that is longer than that is a
-failure at once: asking earlier would be what the server forbids. A range that broke off is asked for from where it
-broke, so no byte travels twice. If it had brought something by then, the time allowed begins anew: on a slow line a
-range takes longer than that, and a connection that breaks in the end is no reason to give its readers up.
+Waiting grows exponentially with jitter. A wait that would take longer than the time allowed is not begun: then the
+failure is told, not only that time is out. With Retry-After, asking earlier would be what the server forbids. A range
+that broke off is asked for from where it broke, so no byte travels twice. If it had brought something by then, the
+time allowed begins anew: on a slow line a range takes longer than that, and a connection that breaks in the end is no
+reason to give its readers up.
 """
 
 from collections.abc import AsyncIterator, Callable
@@ -36,17 +37,22 @@ from vbnfs.objects import (
 
 _FIRST_WAIT_SECONDS: Final = 0.1
 _LONGEST_WAIT_SECONDS: Final = 5.0
+_JITTER_SECONDS: Final = 0.1
+_PART_FOR_A_TRY: Final = 0.1  # of the time allowed: a try that begins when it is nearly over is in vain
 _MISMATCHES: Final = 5
 _PROGRESS_BYTES: Final = 64 << 10  # by which a range gets on, or its time is not begun anew
 
 
-def wait_seconds(failure: StorageError, *, mismatches: int, left_seconds: float) -> bool | float:
+def wait_seconds(failure: StorageError, *, failures: int, mismatches: int, left_seconds: float) -> bool | float:
     """Whether to try again after `failure`: False, True (after the usual wait), or after so many seconds.
 
-    `mismatches` is how many there have been, this one included; `left_seconds` is what is left of the time allowed.
+    `failures` and `mismatches` are how many there have been, this one included; `left_seconds` is what is left for
+    waiting.
     """
     if isinstance(failure, BusyError) and failure.retry_after_seconds:
         return failure.retry_after_seconds <= left_seconds and failure.retry_after_seconds
+    if left_seconds < min(_FIRST_WAIT_SECONDS * 2 ** (failures - 1) + _JITTER_SECONDS, _LONGEST_WAIT_SECONDS):
+        return False
     if isinstance(failure, MismatchError):
         return mismatches < _MISMATCHES
     return isinstance(failure, TransportError)
@@ -55,7 +61,7 @@ def wait_seconds(failure: StorageError, *, mismatches: int, left_seconds: float)
 class RetryingClient:
     """Asks `inner` again after a failure that may pass.
 
-    There are at most `attempts` requests, and no wait for another begins once `seconds` have passed.
+    There are at most `attempts` requests, and no wait for another begins that would end after `seconds`.
     """
 
     def __init__(self, inner: ObjectClient, *, seconds: float, attempts: int) -> None:
@@ -129,14 +135,16 @@ class RetryingClient:
 
     def _tries(self, *, unless: Callable[[], bool] = lambda: False) -> "AsyncIterator[stamina.Attempt]":
         deadline = trio.current_time() + self._seconds
-        mismatches = 0
+        failures = mismatches = 0
 
         def is_worth_it(error: Exception) -> bool | float:
-            nonlocal mismatches
+            nonlocal failures, mismatches
             if unless() or not isinstance(error, StorageError):
                 return False
+            failures += 1
             mismatches += isinstance(error, MismatchError)
-            return wait_seconds(error, mismatches=mismatches, left_seconds=deadline - trio.current_time())
+            left = deadline - trio.current_time() - self._seconds * _PART_FOR_A_TRY
+            return wait_seconds(error, failures=failures, mismatches=mismatches, left_seconds=left)
 
         context = stamina.retry_context(
             on=is_worth_it,
@@ -144,6 +152,6 @@ class RetryingClient:
             timeout=self._seconds,
             wait_initial=_FIRST_WAIT_SECONDS,
             wait_max=_LONGEST_WAIT_SECONDS,
-            wait_jitter=_FIRST_WAIT_SECONDS,
+            wait_jitter=_JITTER_SECONDS,
         )
         return context.__aiter__()
