@@ -50,7 +50,7 @@ class Failures:
         began = trio.current_time()
         for read in self._reads:
             if began < read.until and read.has(inode, part):
-                raise read.error
+                raise type(read.error)(str(read.error)) from read.error  # an exception of its own
         try:
             with self.noted(inode):
                 yield
