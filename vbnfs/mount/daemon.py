@@ -1,6 +1,6 @@
 """A mount from its configuration to its end: owns the nurseries, goes away in order.
 
-    outer nursery       the task that writes blocks to disk; ends last, so that what was fetched is kept
+    keeping             the task that writes blocks to disk; ends last, so that what was fetched is kept
     services            FUSE requests, GETs, readahead, refresh, watch on the server, housekeeping, control socket,
                         signals
 
@@ -28,7 +28,7 @@ from vbnfs.fuse.server import Server
 from vbnfs.metrics import Metrics
 from vbnfs.mount import control
 from vbnfs.mount.assembly import Parts
-from vbnfs.mount.clients import make_catalog, make_client
+from vbnfs.mount.clients import keeping, make_catalog, make_client
 from vbnfs.mount.lasting import keep_going
 from vbnfs.mount.mountpoint import MountEntry, detach, find_mount, raise_readahead
 from vbnfs.mount.notify import Notifier
@@ -54,23 +54,21 @@ async def serve(config: Config, mountpoint: Path, notifier: Notifier, announce: 
         shown = ShownVersions(catalog, config)
         tree = await shown.load(max_age_seconds=config.refresh_seconds)
         mount = _Mount(config, mountpoint, notifier, metrics, link, shown)
-        async with trio.open_nursery() as outer:
-            async with trio.open_nursery() as services:
-                parts = Parts(
-                    config,
-                    mountpoint,
-                    metrics,
-                    link=link,
-                    catalog=catalog,
-                    tree=tree,
-                    nursery=services,
-                    notify=mount.notify,
-                )
-                outer.start_soon(parts.source.keep_blocks)
-                parts.start(services)
-                await mount.run(services, parts, announce)
-                services.cancel_scope.cancel()
-            parts.source.close()
+        async with keeping() as keep, trio.open_nursery() as services:
+            parts = Parts(
+                config,
+                mountpoint,
+                metrics,
+                link=link,
+                catalog=catalog,
+                tree=tree,
+                nursery=services,
+                notify=mount.notify,
+            )
+            keep(parts.source)
+            parts.start(services)
+            await mount.run(services, parts, announce)
+            services.cancel_scope.cancel()
 
 
 class _Mount:
