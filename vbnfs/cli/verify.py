@@ -6,7 +6,7 @@ paths in a mount, which tell the dataset by themselves. Mounts learn of what is 
 
 import os
 import posixpath
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -26,7 +26,9 @@ from vbnfs.mount.clients import fetching, make_cache, make_catalog, make_client,
 from vbnfs.mount.mountpoint import MountEntry, absolute, list_mounts
 from vbnfs.objects import Content
 from vbnfs.reading.verification import Verifier
+from vbnfs.storage.block_cache import FORMAT
 from vbnfs.storage.breaker import BreakerClient
+from vbnfs.storage.eviction import kept_size
 from vbnfs.storage.private import keep_others_out
 from vbnfs.storage.verdicts import Verdicts, is_good, mismatch_text
 
@@ -70,9 +72,21 @@ def of_mount(config: Config, paths: Sequence[Path]) -> tuple[Config, list[str]]:
     for path in paths:
         if not os.path.lexists(path):
             raise DatasetError(f"{path}: no such file or folder; 'ls {path.parent}' lists those that there are")
-    names = ("bucket", "project", "endpoint_url")
-    config = replace(config, cache_dir=Path(told["cache_dir"]), **{name: told[name] for name in names})
-    return replace(config, dataset_version=told["default_version"]), [inner for _, inner in within]
+    return _settings_of(told, config), [inner for _, inner in within]
+
+
+def _settings_of(told: Mapping[str, Any], config: Config) -> Config:
+    """The settings with which a mount reads; `told` is its status."""
+    cache_dir, ca_bundle = Path(told["cache_dir"]), told["ca_bundle"]
+    return replace(
+        config,
+        **{name: told[name] for name in ("bucket", "project", "endpoint_url", "region")},
+        ca_bundle=None if ca_bundle is None else Path(ca_bundle),
+        cache_dir=cache_dir,
+        # Another mount may have been told more since this one looked.
+        cache_size_bytes=max(told["cache_size_bytes"], kept_size(cache_dir / FORMAT, 0)),
+        dataset_version=told["default_version"],
+    )
 
 
 def _within_mount(path: Path, mounts: Iterable[MountEntry]) -> tuple[MountEntry | None, str]:

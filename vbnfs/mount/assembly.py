@@ -34,7 +34,7 @@ from vbnfs.reading.file_reader import FileReader
 from vbnfs.reading.prefetch import Prefetcher
 from vbnfs.reading.verification import Verifier, describe
 from vbnfs.storage.breaker import BreakerClient
-from vbnfs.storage.eviction import Evictor
+from vbnfs.storage.eviction import Evictor, keep_size
 from vbnfs.storage.s3 import aws_base, object_url
 from vbnfs.storage.verdicts import Verdicts
 
@@ -89,6 +89,8 @@ class Parts:
 
     def _make_evictor(self) -> Evictor:
         directory, limit_bytes = self._cache.directory, self._config.cache_size_bytes
+        if limit_bytes is not None:
+            keep_size(directory, limit_bytes)
         return Evictor(directory, limit_bytes=limit_bytes, metrics=self._metrics, on_look=self._cache.take_stock)
 
     def _make_attributes(self, catalog: Catalog) -> Attributes:
