@@ -46,7 +46,7 @@ class Config:
     ca_bundle: Path | None
     dataset_version: str | None
     cache_dir: Path
-    cache_size_bytes: int
+    cache_size_bytes: int | None
     memory_limit_bytes: int
     verify: str
     max_connections: int
@@ -188,8 +188,9 @@ SETTINGS: Final = (
              "Dataset version to show at the top, or to list.  [default: the newest]"),
     _setting("cache_dir", _path, "DIR", "Where blocks and manifests are kept, for all mounts and runs.",
              default=platformdirs.user_cache_path("vbnfs")),
-    _setting("cache_size", parse_size, "SIZE", "How much disk the cache may take.",
-             field="cache_size_bytes", default="100G"),
+    _setting("cache_size", parse_size, "SIZE",
+             "How much disk the cache may take.  [default: what it was told last, or 100G]",
+             field="cache_size_bytes"),
     _setting("memory_limit", _memory, "SIZE",
              "How much memory blocks on their way and answers may take.",
              field="memory_limit_bytes", default="256M"),

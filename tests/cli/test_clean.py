@@ -77,3 +77,18 @@ def test_all_configurations_of_a_folder(tmp_path: Path) -> None:
     assert "aa.toml: no such setting: nonsense" in done.stderr
     assert "writable by you alone" in done.stderr
     assert run_vbnfs("clean", "--config-folder", tmp_path / "a", env=env).stdout == ""
+
+
+def test_configurations_that_share_a_cache(tmp_path: Path) -> None:
+    """It is cleaned once, to the largest size that any of them tells; the cache keeps that for whoever tells none."""
+    cache = tmp_path / "cache"
+    cache.mkdir(mode=0o700)
+    file = segment(cache, "0.0", 2 * MIB, age_seconds=1)
+    for name, line in {"a": "", "b": 'cache_size = "1M"', "c": 'cache_size = "2T"', "d": 'cache_size = "1G"'}.items():
+        (tmp_path / f"{name}.toml").write_text(line)
+    done = run_vbnfs("clean", "--config-folder", tmp_path)
+    assert done.stdout == f"{cache}  2.0 MiB of 2.0 TiB; 0 files, 0 B freed\n"
+    assert run_vbnfs("clean").stdout == done.stdout
+    assert file.exists()
+    assert "2.0 MiB of 4.0 MiB" in run_vbnfs("clean", "--cache-size", "4M").stdout
+    assert "2.0 MiB of 4.0 MiB" in run_vbnfs("clean").stdout

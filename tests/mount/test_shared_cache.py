@@ -16,6 +16,7 @@ from tests.fakes.dataset import FakeDataset
 from tests.fakes.faults import Damaged
 from tests.fakes.s3_server import FakeS3Server
 from tests.fixtures_mount import Mount, Mounts, run_vbnfs, until
+from vbnfs.storage.eviction import scan
 from vbnfs.storage.segment import BLOCK_BYTES
 
 DAEMONS = 8
@@ -127,3 +128,49 @@ def is_refused(descriptor: int) -> bool:
     except OSError as error:
         return error.errno == errno.EIO
     return False
+
+
+# Their sizes
+
+
+def test_a_mount_that_is_told_no_size(mounts: Mounts, server: FakeS3Server) -> None:
+    """It goes by the size that another one on the same cache was told, as does `vbnfs clean` afterwards."""
+    told = mounts(server.endpoint_url, "--cache-size", "2T", name="told")
+    other = mounts(server.endpoint_url, name="other")
+    assert told.status()["cache_size_bytes"] == other.status()["cache_size_bytes"] == 2 << 40
+    assert os.statvfs(other.path).f_blocks * os.statvfs(other.path).f_frsize == 2 << 40
+    told.umount()
+    other.umount()
+    assert "of 2.0 TiB" in run_vbnfs("clean").stdout
+
+
+def test_commands_that_fetch_leave_a_cache_its_size(mounts: Mounts, server: FakeS3Server, tmp_path: Path) -> None:
+    """`verify --fetch` of a mount's file goes by the mount's size, and not by one that it is told elsewhere."""
+    mount = mounts(server.endpoint_url, "--cache-size", "64M")
+    small = {"VBNFS_CACHE_SIZE": "4M"}
+    done = run_vbnfs("verify", "--fetch", mount.path / SESSION, env=small)
+    assert done.returncode == 0, done.stderr
+    assert usage(tmp_path) >= len(DATA)
+    mount.umount()
+    assert run_vbnfs("verify", "--fetch", SESSION, "--endpoint-url", server.endpoint_url).returncode == 0
+    assert usage(tmp_path) >= len(DATA)
+
+
+def test_commands_that_are_told_no_size_go_by_the_cache_s(tmp_path: Path) -> None:
+    """`verify --fetch` and `diff` keep within the size that a cache was told."""
+    dataset = FakeDataset()
+    tables = {f"project_metadata/{name}.csv": name.encode() * (3 << 20) for name in "abc"}
+    dataset.publish("0.1.0", tables)
+    dataset.publish("0.2.0", {name: data + b"\n" for name, data in tables.items()})
+    (tmp_path / "cache").mkdir(mode=0o700)
+    assert run_vbnfs("clean", "--cache-size", "4M").returncode == 0
+    with FakeS3Server(dataset.store) as server:
+        assert run_vbnfs("verify", "--fetch", "0.1.0", "--endpoint-url", server.endpoint_url).returncode == 0
+        assert 0 < usage(tmp_path) <= 4.2 * (1 << 20)
+        assert run_vbnfs("diff", "0.1.0", "--endpoint-url", server.endpoint_url).returncode == 0
+        assert 0 < usage(tmp_path) <= 4.2 * (1 << 20)
+
+
+def usage(tmp_path: Path) -> int:
+    """What the segments take on the disk."""
+    return sum(file.allocated_bytes for file in scan(tmp_path / "cache" / "blocks-v1"))

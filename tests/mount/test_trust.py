@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes.certificates import make_certificate
 from tests.fakes.dataset import FakeDataset
 from tests.fakes.faults import Damaged
 from tests.fakes.s3_server import FakeS3Server, always, error, for_kind
@@ -140,6 +141,16 @@ def test_verify_on_the_command_line(mounts: Mounts, server: FakeS3Server) -> Non
     done = run_vbnfs("verify", "--fetch", "0.1.0", "--endpoint-url", server.endpoint_url)
     assert done.returncode == 0, done.stderr
     assert "2 of 2 files good" in done.stderr
+
+
+def test_verify_trusts_whom_the_mount_trusts(mounts: Mounts, dataset: FakeDataset, tmp_path: Path) -> None:
+    """What a mount with certificates of its own lacks is fetched with the same certificates."""
+    certificate = make_certificate(tmp_path, "IP:127.0.0.1")
+    with FakeS3Server(dataset.store, tls=certificate.server_context()) as server:
+        mount = mounts(server.endpoint_url, "--ca-bundle", certificate.path)
+        done = run_vbnfs("verify", "--fetch", mount.path / NAME)
+        assert (done.returncode, done.stdout) == (0, f"good         {NAME}\n"), done.stderr
+        mount.umount()
 
 
 # Damage under a live mount

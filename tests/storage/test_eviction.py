@@ -15,12 +15,13 @@ from pathlib import Path, PosixPath
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from vbnfs.config import MIB
 from vbnfs.metrics import Metrics
 from vbnfs.objects import ByteRange, Content, ObjectVersion
 from vbnfs.storage.block_cache import BlockCache
-from vbnfs.storage.eviction import Evictor, SegmentFile, choose_victims, scan
+from vbnfs.storage.eviction import DEFAULT_BYTES, Evictor, SegmentFile, choose_victims, keep_size, scan
 from vbnfs.storage.segment import BLOCK_BYTES
 
 segment_files = st.lists(
@@ -53,7 +54,7 @@ def add_file(directory: Path, name: str, size_bytes: int, *, used: float) -> Pat
     return path
 
 
-def make(directory: Path, limit_bytes: int) -> Evictor:
+def make(directory: Path, limit_bytes: int | None) -> Evictor:
     return Evictor(directory, limit_bytes=limit_bytes, metrics=Metrics())
 
 
@@ -175,6 +176,47 @@ def test_room_is_made_for_what_is_about_to_be_written(tmp_path: Path) -> None:
     assert not old.exists()
     assert make(tmp_path, MIB).make_room(5 * MIB)
     assert allocated(tmp_path) == 0
+
+
+# Who is told no size
+
+
+def test_whoever_is_told_no_size_goes_by_the_cache_s(tmp_path: Path) -> None:
+    """It is that which was told last, less as well as more, also meanwhile; 100 GiB before any was told."""
+    for number in range(4):
+        add_file(tmp_path, f"aws/ab/{number}.0", MIB, used=number)
+    early = make(tmp_path, None)
+    assert early.limit_bytes == DEFAULT_BYTES == 100 << 30
+    keep_size(tmp_path, 2 * MIB)
+    late = make(tmp_path, None)
+    keep_size(tmp_path, 2 << 40)
+    assert (late.limit_bytes, late.look()) == (2 * MIB, False)
+    assert late.limit_bytes == 2 << 40
+    keep_size(tmp_path, 2 * MIB)
+    assert early.look()
+    assert make(tmp_path, 8 * MIB).limit_bytes == 8 * MIB
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".evicting", ".size", "aws"]
+
+
+@pytest.mark.parametrize("damage", ["", "-5", "0", "much", "\xff", None])
+def test_a_size_that_cannot_be_read(tmp_path: Path, damage: str | None) -> None:
+    """The one that is known goes on to hold: nobody evicts because of it."""
+    keep_size(tmp_path, 2 << 40)
+    evictor = make(tmp_path, None)
+    if damage is None:
+        (tmp_path / ".size").unlink()
+    else:
+        (tmp_path / ".size").write_text(damage, encoding="latin-1")
+    evictor.look()
+    assert evictor.limit_bytes == 2 << 40
+
+
+def test_a_size_that_cannot_be_kept(tmp_path: Path) -> None:
+    """That is no reason not to mount: the log tells of it."""
+    (tmp_path / "blocks-v1").touch()
+    with capture_logs() as logged:
+        keep_size(tmp_path / "blocks-v1", MIB)
+    assert [line["event"] for line in logged] == ["the cache's size cannot be kept for others"]
 
 
 # Several evictors

@@ -57,6 +57,13 @@ def test_the_user_s_units(units: Path, tmp_path: Path, name: str, monkeypatch: p
     assert (done.returncode, done.stderr, done.stdout) == (0, "", "")
 
 
+def test_a_user_s_caches_are_cleaned_together(units: Path) -> None:
+    """One command for all configurations: only so is it known which of them share a cache, and its size."""
+    unit = (units.parent / "user" / "vbnfs-clean.service").read_text()
+    commands = [line.partition(" ")[2] for line in unit.splitlines() if line.startswith("ExecStart=")]
+    assert commands == ["clean --config-folder %E/vbnfs"]
+
+
 @pytest.mark.parametrize("name", ["vbnfs@.service", "vbnfs-clean.service"])
 def test_exposure(units: Path, name: str) -> None:
     """`systemd-analyze security` finds an exposure of 4.0 at the most."""

@@ -1,7 +1,7 @@
 """`vbnfs clean`: bring a cache within its size while no mount does, and remove what dead processes left in it."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vbnfs.config import Config, load_config
@@ -9,7 +9,7 @@ from vbnfs.errors import UsageError
 from vbnfs.metrics import Metrics
 from vbnfs.mount.background import prepare_cache_directory
 from vbnfs.storage.block_cache import FORMAT
-from vbnfs.storage.eviction import Evictor, scan
+from vbnfs.storage.eviction import Evictor, keep_size, scan
 from vbnfs.storage.private import keep_others_out
 
 
@@ -26,28 +26,38 @@ class Cleaned:
 
 def clean(config: Config) -> Cleaned:
     """Evict down to the limit. Raises `CacheError` for a folder that is not ours; one that is not there is clean."""
-    limit_bytes = config.cache_size_bytes
+    directory, metrics = config.cache_dir / FORMAT, Metrics()
+    evictor = Evictor(directory, limit_bytes=config.cache_size_bytes, metrics=metrics)
     if not config.cache_dir.exists():
-        return Cleaned(config.cache_dir, 0, limit_bytes, 0, 0)
+        return Cleaned(config.cache_dir, 0, evictor.limit_bytes, 0, 0)
     keep_others_out()
     prepare_cache_directory(config.cache_dir)
-    directory, metrics = config.cache_dir / FORMAT, Metrics()
+    if config.cache_size_bytes is not None:
+        keep_size(directory, config.cache_size_bytes)
     before = sum(file.allocated_bytes for file in scan(directory))
-    evictor = Evictor(directory, limit_bytes=limit_bytes, metrics=metrics)
     evictor.look()
     return Cleaned(
         config.cache_dir,
         evictor.usage_bytes,
-        limit_bytes,
+        evictor.limit_bytes,
         metrics.evicted_segments,
         max(0, before - evictor.usage_bytes),
     )
 
 
 def configurations(folder: Path) -> Iterator[Config | UsageError]:
-    """The settings of each `*.toml` in a folder, or why a file has none."""
+    """The settings of each `*.toml` in a folder, or why a file has none.
+
+    Of those that share a cache one is given, with the largest size that any of them tells.
+    """
+    by_cache: dict[Path, Config] = {}
     for path in sorted(folder.glob("*.toml")):
         try:
-            yield load_config(command_line={}, config_file=path)
+            config = load_config(command_line={}, config_file=path)
         except UsageError as error:
             yield error
+            continue
+        sizes = [config.cache_size_bytes, by_cache.get(config.cache_dir, config).cache_size_bytes]
+        largest = max((size for size in sizes if size is not None), default=None)
+        by_cache[config.cache_dir] = replace(config, cache_size_bytes=largest)
+    yield from by_cache.values()

@@ -18,19 +18,15 @@ from vbnfs.dataset.manifest import DataFile, Manifest
 from vbnfs.errors import BadReplyError, OfflineError, the_reason
 from vbnfs.metrics import Metrics
 from vbnfs.mount.background import prepare_cache_directory
-from vbnfs.mount.clients import make_catalog, make_client, make_neighbours, scope_of
-from vbnfs.objects import Content, ObjectClient
-from vbnfs.reading.block_source import BlockSource
+from vbnfs.mount.clients import fetching, make_cache, make_catalog, make_client, scope_of
+from vbnfs.objects import Content
 from vbnfs.reading.file_reader import FileReader
-from vbnfs.reading.memory import Memory
 from vbnfs.reading.prefetch import Prefetcher
 from vbnfs.storage.block_cache import BlockCache
-from vbnfs.storage.eviction import Evictor
+from vbnfs.storage.breaker import BreakerClient
 from vbnfs.storage.private import keep_others_out
-from vbnfs.storage.retry import RetryingClient
 from vbnfs.storage.verdicts import Verdicts
 
-_ATTEMPTS: Final = 10
 _PIECE_BYTES: Final = 4 << 20  # a reader that goes on evenly is read ahead of, by several GETs at a time
 
 T = TypeVar("T")
@@ -42,7 +38,7 @@ class Dataset:
     """What there is of a dataset, in the bucket and in the cache."""
 
     config: Config
-    client: ObjectClient
+    link: BreakerClient
     catalog: Catalog
     release: Release
     cache: BlockCache
@@ -78,14 +74,12 @@ def look_at(config: Config, work: Callable[[Dataset], Awaitable[T]], *, warn: Ca
 
     async def load_and_work() -> T:
         metrics = Metrics()
-        async with make_client(config, metrics) as s3:
-            catalog = make_catalog(config, s3)
+        async with make_client(config, metrics) as link:
+            catalog = make_catalog(config, link)
             release = await catalog.load()
             for problem in _problems(release, is_offline_wanted=config.offline):
                 warn(problem)
-            client = RetryingClient(s3, seconds=config.io_timeout_seconds, attempts=_ATTEMPTS)
-            cache = BlockCache(config.cache_dir, scope=scope_of(config.endpoint_url), metrics=metrics)
-            return await work(Dataset(config, client, catalog, release, cache, metrics))
+            return await work(Dataset(config, link, catalog, release, make_cache(config, metrics), metrics))
 
     keep_others_out()
     prepare_cache_directory(config.cache_dir)
@@ -109,31 +103,16 @@ async def reading(dataset: Dataset) -> AsyncIterator[ReadWhole]:
 
     It raises a `StorageError`, also where the bytes do not have the manifest's `file_hash`.
     """
-    limit_bytes = dataset.config.cache_size_bytes
-    evictor = Evictor(dataset.cache.directory, limit_bytes=limit_bytes, metrics=dataset.metrics)
-    await trio.to_thread.run_sync(evictor.look)
-    async with trio.open_nursery() as outer:  # ends last, so that what was fetched is kept
-        async with trio.open_nursery() as services:
-            source = BlockSource(
-                dataset.client,
-                dataset.cache,
-                evictor,
-                make_neighbours(dataset.config, dataset.cache, dataset.metrics),
-                nursery=services,
-                prefetch_gets=lambda _: max(1, dataset.config.max_connections - 1),
-                memory=Memory(dataset.config.memory_limit_bytes),
-            )
-            outer.start_soon(source.keep_blocks)
-            prefetcher = Prefetcher(dataset.cache, source, nursery=services)
-            verdicts = Verdicts(dataset.config.cache_dir, scope=scope_of(dataset.config.endpoint_url))
+    config, cache = dataset.config, dataset.cache
+    async with fetching(config, dataset.link, cache, dataset.metrics) as (source, services):
+        prefetcher = Prefetcher(cache, source, nursery=services)
+        verdicts = Verdicts(config.cache_dir, scope=scope_of(config.endpoint_url))
 
-            async def read(file: DataFile) -> bytes:
-                content = await _content(dataset, file)
-                return await _whole(file, content, FileReader(content, dataset.cache, source, prefetcher, verdicts))
+        async def read(file: DataFile) -> bytes:
+            content = await _content(dataset, file)
+            return await _whole(file, content, FileReader(content, cache, source, prefetcher, verdicts))
 
-            yield read
-            services.cancel_scope.cancel()
-        source.close()
+        yield read
 
 
 async def _content(dataset: Dataset, file: DataFile) -> Content:

@@ -6,7 +6,7 @@ paths in a mount, which tell the dataset by themselves. Mounts learn of what is 
 
 import os
 import posixpath
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -22,16 +22,14 @@ from vbnfs.errors import DatasetError, MountError, StorageError, the_reason
 from vbnfs.metrics import Metrics
 from vbnfs.mount import control
 from vbnfs.mount.background import prepare_cache_directory
-from vbnfs.mount.clients import make_catalog, make_client, make_neighbours, scope_of
+from vbnfs.mount.clients import fetching, make_cache, make_catalog, make_client, scope_of
 from vbnfs.mount.mountpoint import MountEntry, absolute, list_mounts
-from vbnfs.objects import Content, ObjectClient
-from vbnfs.reading.block_source import BlockSource
-from vbnfs.reading.memory import Memory
+from vbnfs.objects import Content
 from vbnfs.reading.verification import Verifier
-from vbnfs.storage.block_cache import BlockCache
-from vbnfs.storage.eviction import Evictor
+from vbnfs.storage.block_cache import FORMAT
+from vbnfs.storage.breaker import BreakerClient
+from vbnfs.storage.eviction import kept_size
 from vbnfs.storage.private import keep_others_out
-from vbnfs.storage.retry import RetryingClient
 from vbnfs.storage.verdicts import Verdicts, is_good, mismatch_text
 
 GOOD: Final = "good"
@@ -39,7 +37,6 @@ MISMATCH: Final = "mismatch"
 INCOMPLETE: Final = "not complete"
 NO_HASH: Final = "no hash"
 FAILED: Final = "failed"
-_ATTEMPTS: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +72,21 @@ def of_mount(config: Config, paths: Sequence[Path]) -> tuple[Config, list[str]]:
     for path in paths:
         if not os.path.lexists(path):
             raise DatasetError(f"{path}: no such file or folder; 'ls {path.parent}' lists those that there are")
-    names = ("bucket", "project", "endpoint_url")
-    config = replace(config, cache_dir=Path(told["cache_dir"]), **{name: told[name] for name in names})
-    return replace(config, dataset_version=told["default_version"]), [inner for _, inner in within]
+    return _settings_of(told, config), [inner for _, inner in within]
+
+
+def _settings_of(told: Mapping[str, Any], config: Config) -> Config:
+    """The settings with which a mount reads; `told` is its status."""
+    cache_dir, ca_bundle = Path(told["cache_dir"]), told["ca_bundle"]
+    return replace(
+        config,
+        **{name: told[name] for name in ("bucket", "project", "endpoint_url", "region")},
+        ca_bundle=None if ca_bundle is None else Path(ca_bundle),
+        cache_dir=cache_dir,
+        # Another mount may have been told more since this one looked.
+        cache_size_bytes=max(told["cache_size_bytes"], kept_size(cache_dir / FORMAT, 0)),
+        dataset_version=told["default_version"],
+    )
 
 
 def _within_mount(path: Path, mounts: Iterable[MountEntry]) -> tuple[MountEntry | None, str]:
@@ -116,13 +125,13 @@ async def verify(
     keep_others_out()
     prepare_cache_directory(config.cache_dir)
     metrics, findings = Metrics(), list[Finding]()
-    async with make_client(config, metrics) as s3:
-        catalog = make_catalog(config, s3)
+    async with make_client(config, metrics) as link:
+        catalog = make_catalog(config, link)
         release = await catalog.load()
         default = release.choose(config.dataset_version)
         tree = build_tree(release.manifests, bucket=config.bucket, default_version=default, readme=b"")
         chosen = list(_chosen(tree, paths))
-        async with _verifying(config, s3, metrics) as (verifier, verdicts):
+        async with _verifying(config, link, metrics) as (verifier, verdicts):
             for path, node in chosen:
                 finding = await _finding(path, node, catalog, verifier, verdicts, fetch=fetch)
                 if paths or finding.outcome not in {INCOMPLETE, NO_HASH}:
@@ -132,33 +141,15 @@ async def verify(
 
 
 @asynccontextmanager
-async def _verifying(config: Config, s3: ObjectClient, metrics: Metrics) -> AsyncIterator[tuple[Verifier, Verdicts]]:
+async def _verifying(
+    config: Config, link: BreakerClient, metrics: Metrics
+) -> AsyncIterator[tuple[Verifier, Verdicts]]:
     """What a mount has between its files and S3."""
-    scope = scope_of(config.endpoint_url)
-    cache = BlockCache(config.cache_dir, scope=scope, metrics=metrics)
-    verdicts = Verdicts(config.cache_dir, scope=scope)
+    cache = make_cache(config, metrics)
+    verdicts = Verdicts(config.cache_dir, scope=scope_of(config.endpoint_url))
     await trio.to_thread.run_sync(verdicts.refresh)
-    async with trio.open_nursery() as outer:
-        async with trio.open_nursery() as services:
-            source = _source(config, s3, cache, metrics, services)
-            outer.start_soon(source.keep_blocks)
-            yield Verifier(cache, source, verdicts, metrics=metrics, is_hasty=True), verdicts
-            services.cancel_scope.cancel()
-        source.close()
-
-
-def _source(
-    config: Config, s3: ObjectClient, cache: BlockCache, metrics: Metrics, nursery: trio.Nursery
-) -> BlockSource:
-    return BlockSource(
-        RetryingClient(s3, seconds=config.io_timeout_seconds, attempts=_ATTEMPTS),
-        cache,
-        Evictor(cache.directory, limit_bytes=config.cache_size_bytes, metrics=metrics),
-        make_neighbours(config, cache, metrics),
-        nursery=nursery,
-        prefetch_gets=lambda _: config.max_connections,
-        memory=Memory(config.memory_limit_bytes),
-    )
+    async with fetching(config, link, cache, metrics) as (source, _):
+        yield Verifier(cache, source, verdicts, metrics=metrics, is_hasty=True), verdicts
 
 
 async def _finding(

@@ -24,21 +24,18 @@ from vbnfs.dataset.tree import Tree
 from vbnfs.fuse.protocol import attributes_changed, data_changed
 from vbnfs.metrics import Metrics
 from vbnfs.mount.attributes import Attributes
-from vbnfs.mount.clients import make_neighbours, make_reading_client, scope_of
+from vbnfs.mount.clients import make_cache, make_source, scope_of
 from vbnfs.mount.lasting import keep_going
 from vbnfs.mount.mountpoint import is_local
 from vbnfs.mount.notices import Notices
 from vbnfs.mount.operations import FileSystem
 from vbnfs.mount.own_files import FOR_OTHERS, OwnFiles
 from vbnfs.objects import Content
-from vbnfs.reading.block_source import BlockSource
 from vbnfs.reading.file_reader import FileReader
-from vbnfs.reading.memory import Memory
 from vbnfs.reading.prefetch import Prefetcher
 from vbnfs.reading.verification import Verifier, describe
-from vbnfs.storage.block_cache import BlockCache
 from vbnfs.storage.breaker import BreakerClient
-from vbnfs.storage.eviction import Evictor
+from vbnfs.storage.eviction import Evictor, keep_size
 from vbnfs.storage.s3 import aws_base, object_url
 from vbnfs.storage.verdicts import Verdicts
 
@@ -67,17 +64,15 @@ class Parts:
         self._metrics = metrics
         self._link = link
         self._notices = notices
-        scope = scope_of(config.endpoint_url)
-        self._cache = self._make_cache(scope)
-        self._evictor = Evictor(
-            self._cache.directory,
-            limit_bytes=config.cache_size_bytes,
-            metrics=metrics,
-            on_look=self._cache.take_stock,
-        )
-        self._verdicts = Verdicts(config.cache_dir, scope=scope)
+        self._cache = make_cache(config, metrics)
+        if not is_local(config.cache_dir):
+            log.info("cache on a file system that may be another host's: locks wait in threads, nothing is mapped")
+        self._evictor = self._make_evictor()
+        self._verdicts = Verdicts(config.cache_dir, scope=scope_of(config.endpoint_url))
         self._verdicts.refresh()
-        self.source = self._make_source(nursery)
+        self.source = make_source(
+            config, link, self._cache, self._evictor, metrics, nursery=nursery, on_kept=self._when_kept
+        )
         self._prefetcher = Prefetcher(self._cache, self.source, nursery=nursery)
         self._verifier = Verifier(
             self._cache, self.source, self._verdicts, metrics=metrics, on_mismatch=self._forget_pages
@@ -91,25 +86,11 @@ class Parts:
         services.start_soon(keep_going, "housekeeping", self._keep_house)
         services.start_soon(keep_going, "verifying", self._verifier.run)
 
-    def _make_cache(self, scope: str) -> BlockCache:
-        directory, always = self._config.cache_dir, self._config.verify == "always"
-        near = is_local(directory)
-        if not near:
-            log.info("cache on a file system that may be another host's: locks wait in threads, nothing is mapped")
-        return BlockCache(directory, scope=scope, metrics=self._metrics, verify_always=always, is_local=near)
-
-    def _make_source(self, nursery: trio.Nursery) -> BlockSource:
-        client, paced = make_reading_client(self._config, self._link, self._metrics)
-        return BlockSource(
-            client,
-            self._cache,
-            self._evictor,
-            make_neighbours(self._config, self._cache, self._metrics),
-            nursery=nursery,
-            prefetch_gets=lambda is_shared: paced.pace.prefetches(is_shared=is_shared),
-            memory=Memory(self._config.memory_limit_bytes),
-            on_kept=self._when_kept,
-        )
+    def _make_evictor(self) -> Evictor:
+        directory, limit_bytes = self._cache.directory, self._config.cache_size_bytes
+        if limit_bytes is not None:
+            keep_size(directory, limit_bytes)
+        return Evictor(directory, limit_bytes=limit_bytes, metrics=self._metrics, on_look=self._cache.take_stock)
 
     def _make_attributes(self, catalog: Catalog) -> Attributes:
         return Attributes(

@@ -1,6 +1,9 @@
-"""The clients of S3 that a configuration asks for, one around the other, and what is made of them."""
+"""What a configuration asks for between files and S3: clients, one around the other, cache, source of blocks.
 
-from collections.abc import AsyncIterator
+Mounts and commands make them here, each in the same way.
+"""
+
+from collections.abc import AsyncIterator, Callable, Set
 from contextlib import asynccontextmanager
 from typing import Final
 from urllib.parse import urlsplit
@@ -12,11 +15,14 @@ from vbnfs.dataset.catalog import KEPT_FORMAT, Catalog
 from vbnfs.dataset.manifest import Origin
 from vbnfs.metrics import Metrics
 from vbnfs.mount.mountpoint import is_local
-from vbnfs.objects import ObjectClient
+from vbnfs.objects import Content, ObjectClient
+from vbnfs.reading.block_source import BlockSource
+from vbnfs.reading.memory import Memory
 from vbnfs.reading.neighbours import Neighbours
 from vbnfs.storage.block_cache import BlockCache
 from vbnfs.storage.breaker import BreakerClient
 from vbnfs.storage.claims import Claims
+from vbnfs.storage.eviction import Evictor
 from vbnfs.storage.hedging import HedgingClient
 from vbnfs.storage.pacing import PacedClient
 from vbnfs.storage.resolver import ApartResolver
@@ -26,6 +32,7 @@ from vbnfs.storage.s3 import S3Client
 _CATALOG_SECONDS: Final = 15.0  # a mount without network should not keep anybody waiting
 _CATALOG_ATTEMPTS: Final = 3
 _READ_ATTEMPTS: Final = 10
+_LAST_WRITES_SECONDS: Final = 5.0
 _CONNECTIONS_A_HEDGE: Final = 16  # one in so many is left to GETs that are made twice, ...
 _FOR_A_HEDGE: Final = 8  # ... and one where there are so many
 
@@ -67,7 +74,78 @@ def make_catalog(config: Config, s3: ObjectClient) -> Catalog:
     return Catalog(client, directory, origin=origin, project=config.project)
 
 
-def make_neighbours(config: Config, cache: BlockCache, metrics: Metrics) -> Neighbours:
-    """The other processes on the same cache."""
+def make_cache(config: Config, metrics: Metrics) -> BlockCache:
+    """The blocks on the disk."""
+    return BlockCache(
+        config.cache_dir,
+        scope=scope_of(config.endpoint_url),
+        metrics=metrics,
+        verify_always=config.verify == "always",
+        is_local=is_local(config.cache_dir),
+    )
+
+
+def make_source(
+    config: Config,
+    link: BreakerClient,
+    cache: BlockCache,
+    evictor: Evictor,
+    metrics: Metrics,
+    *,
+    nursery: trio.Nursery,
+    on_kept: Callable[[Set[Content]], None] = lambda contents: None,
+) -> BlockSource:
+    """The blocks that the disk does not have. To be closed by `keeping`."""
+    client, paced = make_reading_client(config, link, metrics)
     claims = Claims(cache.directory / scope_of(config.endpoint_url))
-    return Neighbours(claims, cache, may_wait=not is_local(config.cache_dir), metrics=metrics)
+    return BlockSource(
+        client,
+        cache,
+        evictor,
+        Neighbours(claims, cache, may_wait=not is_local(config.cache_dir), metrics=metrics),
+        nursery=nursery,
+        prefetch_gets=lambda is_shared: paced.pace.prefetches(is_shared=is_shared),
+        memory=Memory(config.memory_limit_bytes),
+        on_kept=on_kept,
+    )
+
+
+@asynccontextmanager
+async def keeping() -> AsyncIterator[Callable[[BlockSource], None]]:
+    """Gives a function that begins to write what a source brings, until what is within has ended, however it does.
+
+    After an orderly end all that came is written; after a failure or Ctrl-C, what the disk takes in some seconds.
+    """
+    sources: list[BlockSource] = []
+    scope = trio.CancelScope(shield=True)
+
+    async def keep(source: BlockSource) -> None:
+        with scope:
+            await source.keep_blocks()
+
+    def begin(source: BlockSource) -> None:
+        sources.append(source)
+        nursery.start_soon(keep, source)
+
+    async with trio.open_nursery() as nursery:
+        try:
+            yield begin
+        except BaseException:
+            scope.deadline = trio.current_time() + _LAST_WRITES_SECONDS
+            raise
+        finally:
+            for source in sources:
+                source.close()
+
+
+@asynccontextmanager
+async def fetching(
+    config: Config, link: BreakerClient, cache: BlockCache, metrics: Metrics
+) -> AsyncIterator[tuple[BlockSource, trio.Nursery]]:
+    """A source of blocks for a command, while entered, and the nursery in which its GETs run."""
+    evictor = Evictor(cache.directory, limit_bytes=config.cache_size_bytes, metrics=metrics)
+    async with keeping() as keep, trio.open_nursery() as services:
+        source = make_source(config, link, cache, evictor, metrics, nursery=services)
+        keep(source)
+        yield source, services
+        services.cancel_scope.cancel()

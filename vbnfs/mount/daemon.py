@@ -1,6 +1,6 @@
 """A mount from its configuration to its end: owns the nurseries, goes away in order.
 
-    outer nursery       the task that writes blocks to disk; ends last, so that what was fetched is kept
+    keeping             the task that writes blocks to disk; ends last, so that what was fetched is kept
     services            FUSE requests, GETs, readahead, refresh, watch on the server, housekeeping, control socket,
                         signals
 
@@ -28,7 +28,7 @@ from vbnfs.fuse.server import Server
 from vbnfs.metrics import Metrics
 from vbnfs.mount import control
 from vbnfs.mount.assembly import Parts
-from vbnfs.mount.clients import make_catalog, make_client
+from vbnfs.mount.clients import keeping, make_catalog, make_client
 from vbnfs.mount.lasting import keep_going
 from vbnfs.mount.mountpoint import MountEntry, detach, find_mount, raise_readahead
 from vbnfs.mount.notices import Notices
@@ -55,23 +55,21 @@ async def serve(config: Config, mountpoint: Path, notifier: Notifier, announce: 
         shown = ShownVersions(catalog, config)
         tree = await shown.load(max_age_seconds=config.refresh_seconds)
         mount = _Mount(config, mountpoint, notifier, metrics, link, shown)
-        async with trio.open_nursery() as outer:
-            async with trio.open_nursery() as services:
-                parts = Parts(
-                    config,
-                    mountpoint,
-                    metrics,
-                    link=link,
-                    catalog=catalog,
-                    tree=tree,
-                    nursery=services,
-                    notices=mount.notices,
-                )
-                outer.start_soon(parts.source.keep_blocks)
-                parts.start(services)
-                await mount.run(services, parts, announce)
-                services.cancel_scope.cancel()
-            parts.source.close()
+        async with keeping() as keep, trio.open_nursery() as services:
+            parts = Parts(
+                config,
+                mountpoint,
+                metrics,
+                link=link,
+                catalog=catalog,
+                tree=tree,
+                nursery=services,
+                notices=mount.notices,
+            )
+            keep(parts.source)
+            parts.start(services)
+            await mount.run(services, parts, announce)
+            services.cancel_scope.cancel()
 
 
 class _Mount:
@@ -192,13 +190,15 @@ class _Mount:
             "bucket": config.bucket,
             "project": config.project,
             "endpoint_url": config.endpoint_url,
+            "region": config.region,
+            "ca_bundle": None if config.ca_bundle is None else str(config.ca_bundle),
             "default_version": shown.top,
             "newer_version": shown.newer,
             "versions": shown.names,
             "refused": list(shown.problems),
             "is_offline": is_offline,
             "cache_dir": str(config.cache_dir),
-            "cache_size_bytes": config.cache_size_bytes,
+            "cache_size_bytes": file_system.cache_limit_bytes,
             "cache_usage_bytes": file_system.cache_usage_bytes,
             "log_file": None if config.foreground else str(config.log_file),
             "last_error": file_system.last_error,

@@ -89,6 +89,11 @@ class FileSystem:
         """What the cache takes on the disk, as far as it is known."""
         return self._evictor.usage_bytes
 
+    @property
+    def cache_limit_bytes(self) -> int:
+        """What the cache may take."""
+        return self._evictor.limit_bytes
+
     def inode_of(self, content_id: str) -> int | None:
         """The inode that has this content, if there is one. Looks at all of them."""
         nodes = self._tree.nodes.values()

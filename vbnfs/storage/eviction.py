@@ -6,6 +6,9 @@ what it is about to write, so that usage stays within 5 % of the limit. With a l
 than that part, every block is looked out for. Victims are whole segments, least recently used (st_mtime) first; that
 may be the segment which is being filled, if the limit is smaller than it. Deleting is unlink(2): whoever has the file
 open goes on reading the bytes that it verified.
+
+A size that a mount or `vbnfs clean` was told is kept in the cache, in `.size`. Whoever is told none goes by that, and
+reads it again at each look: it deletes nothing that somebody was told to keep.
 """
 
 import fcntl
@@ -21,10 +24,12 @@ import structlog
 
 from vbnfs.metrics import Metrics
 from vbnfs.storage.segment import TEMPORARY_PREFIX
-from vbnfs.temporary import remove_abandoned
+from vbnfs.temporary import remove_abandoned, replace_file
 
 log = structlog.get_logger()
 
+DEFAULT_BYTES: Final = 100 << 30  # of a cache that was never told a size
+_SIZE_FILE: Final = ".size"
 _LOOK_AGAIN: Final = 0.005  # of the limit: 8 processes that all write stay within 4 % of it
 _LOW_WATER: Final = 0.95  # evicted down to this part of the limit, so that it is not done for every block
 
@@ -65,9 +70,28 @@ def scan(directory: Path) -> Iterator[SegmentFile]:
                     remove_abandoned(path)
 
 
+def keep_size(directory: Path, size_bytes: int) -> None:
+    """Keep the size that a cache was told, for all who are told none. Where it cannot be kept, the log says so."""
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        replace_file(directory / _SIZE_FILE, f"{size_bytes}\n".encode())
+    except OSError as error:
+        log.warning("the cache's size cannot be kept for others", reason=str(error))
+
+
+def kept_size(directory: Path, otherwise: int) -> int:
+    """The size that a cache was told last, in bytes; `otherwise` if it was never told one, or that cannot be read."""
+    try:
+        size_bytes = int((directory / _SIZE_FILE).read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return otherwise
+    return size_bytes if size_bytes > 0 else otherwise
+
+
 class Evictor:
     """Keeps the files below `directory` within `limit_bytes`. To be called from threads.
 
+    `limit_bytes` None: within the size that the cache was told last, or else `DEFAULT_BYTES`.
     `on_look` is told of the files that there are, each time after it was looked.
     """
 
@@ -75,12 +99,14 @@ class Evictor:
         self,
         directory: Path,
         *,
-        limit_bytes: int,
+        limit_bytes: int | None,
         metrics: Metrics,
         on_look: Callable[[Sequence[SegmentFile]], None] = lambda files: None,
     ) -> None:
         self._directory = directory
-        self._limit_bytes = limit_bytes
+        self._is_told = limit_bytes is not None
+        self._limit_bytes = DEFAULT_BYTES if limit_bytes is None else limit_bytes
+        self._learn_limit()
         self._metrics = metrics
         self._on_look = on_look
         self._lock = threading.Lock()  # one look at a time
@@ -94,7 +120,7 @@ class Evictor:
 
     @property
     def limit_bytes(self) -> int:
-        """What it may take."""
+        """What it may take, as far as it is known now."""
         return self._limit_bytes
 
     def make_room(self, count_bytes: int) -> bool:
@@ -115,6 +141,7 @@ class Evictor:
         if not self._lock.acquire(blocking=False):
             return False
         try:
+            self._learn_limit()
             self._written_bytes = coming_bytes
             room_for = max(0, self._limit_bytes - coming_bytes)
             if not self._choose(room_for):
@@ -126,6 +153,10 @@ class Evictor:
                 return bool(victims)
         finally:
             self._lock.release()
+
+    def _learn_limit(self) -> None:
+        if not self._is_told:
+            self._limit_bytes = kept_size(self._directory, self._limit_bytes)
 
     def _choose(self, limit_bytes: int) -> list[SegmentFile]:
         files = list(scan(self._directory))
