@@ -76,7 +76,8 @@ class Place:
         daemon = os.pidfd_open(self.status(number)["pid"])
         try:
             self._vbnfs("umount", "--lazy", self.mountpoint(number))
-            signal.pidfd_send_signal(daemon, signal.SIGTERM)
+            with suppress(ProcessLookupError):  # nobody used the mount: it has ended by itself
+                signal.pidfd_send_signal(daemon, signal.SIGTERM)
             wait_for_end(daemon)
         finally:
             os.close(daemon)
