@@ -26,7 +26,6 @@ from vbnfs.metrics import Metrics
 from vbnfs.mount.attributes import Attributes
 from vbnfs.mount.clients import make_cache, make_source, scope_of
 from vbnfs.mount.lasting import keep_going
-from vbnfs.mount.mountpoint import is_local
 from vbnfs.mount.notices import Notices
 from vbnfs.mount.operations import FileSystem
 from vbnfs.mount.own_files import FOR_OTHERS, OwnFiles
@@ -65,7 +64,7 @@ class Parts:
         self._link = link
         self._notices = notices
         self._cache = make_cache(config, metrics)
-        if not is_local(config.cache_dir):
+        if not self._cache.is_local:
             log.info("cache on a file system that may be another host's: locks wait in threads, nothing is mapped")
         self._evictor = self._make_evictor()
         self._verdicts = Verdicts(config.cache_dir, scope=scope_of(config.endpoint_url))

@@ -102,7 +102,7 @@ def make_source(
         client,
         cache,
         evictor,
-        Neighbours(claims, cache, may_wait=not is_local(config.cache_dir), metrics=metrics),
+        Neighbours(claims, cache, may_wait=not cache.is_local, metrics=metrics),
         nursery=nursery,
         prefetch_gets=lambda is_shared: paced.pace.prefetches(is_shared=is_shared),
         memory=Memory(config.memory_limit_bytes),

@@ -71,7 +71,7 @@ class BlockCache:
         self._scope_directory = self.directory / scope
         self._metrics = metrics
         self._verify_always = verify_always
-        self._is_local = is_local
+        self.is_local: Final = is_local
         self._lock = threading.Lock()  # of what follows; held for no system call
         self._open: LRUCache[_Name, Segment] = LRUCache(_most_open_segments())
         self._unflushed: Counter[_Name] = Counter()  # bytes
@@ -86,7 +86,7 @@ class BlockCache:
 
         Where another host may have to be asked, that is always so: no call tells whether it would wait.
         """
-        if not self._is_local:
+        if not self.is_local:
             raise trio.WouldBlock
         number = byte_range.start // SEGMENT_BYTES
         segment = self._known((content.content_id, number))
@@ -275,13 +275,13 @@ class BlockCache:
         name = (content.content_id, number)
         segment = self._known(name)
         if segment is None:
-            segment = Segment.open(self._path(name), **_shape(content, number), may_map=self._is_local)
+            segment = Segment.open(self._path(name), **_shape(content, number), may_map=self.is_local)
             if segment is not None:
                 segment = self._remember(name, segment)
         return segment
 
     def _create(self, name: _Name, content: Content) -> Segment:
-        return Segment.create(self._path(name), **_shape(content, name[1]), may_map=self._is_local)
+        return Segment.create(self._path(name), **_shape(content, name[1]), may_map=self.is_local)
 
     def _known(self, name: _Name) -> Segment | None:
         with self._lock:
