@@ -48,6 +48,15 @@ def test_an_exception_is_made_of_its_message(name: str) -> None:
     assert CLASSES[name].__doc__
 
 
+@pytest.mark.parametrize("name", CLASSES)
+def test_an_exception_once_more(name: str) -> None:
+    """Who else is told of a failure gets an exception of its own: alike, and caused by the first."""
+    first = CLASSES[name]("what happened")
+    again = errors.once_more(first)
+    assert again is not first
+    assert (type(again), str(again), again.__cause__) == (type(first), "what happened", first)
+
+
 @pytest.mark.parametrize(
     ("members", "told"),
     [

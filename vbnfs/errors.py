@@ -180,6 +180,13 @@ class DeadlineError(StorageError):
     remedy = "check the network, or allow more time by --io-timeout"
 
 
+def once_more(error: VbnfsError) -> VbnfsError:
+    """An exception like `error`, and caused by it: one object raised in several tasks would mix their tracebacks."""
+    new = type(error)(str(error))
+    new.__cause__ = error
+    return new
+
+
 def told(error: VbnfsError) -> str:
     """What happened, and what to do about it, in a line for people."""
     return f"{error}; {error.remedy}" if isinstance(error, StorageError) else str(error)

@@ -9,7 +9,7 @@ from typing import Final
 import trio
 from cachetools import LRUCache
 
-from vbnfs.errors import DeadlineError, VbnfsError, told
+from vbnfs.errors import DeadlineError, VbnfsError, once_more, told
 from vbnfs.objects import ByteRange
 
 _MOST_FILES: Final = 4096
@@ -50,7 +50,7 @@ class Failures:
         began = trio.current_time()
         for read in self._reads:
             if began < read.until and read.has(inode, part):
-                raise type(read.error)(str(read.error)) from read.error  # an exception of its own
+                raise once_more(read.error)
         try:
             with self.noted(inode):
                 yield

@@ -6,7 +6,7 @@ from typing import Final
 
 import trio
 
-from vbnfs.errors import BadReplyError, StorageError, VbnfsError
+from vbnfs.errors import BadReplyError, StorageError, VbnfsError, once_more
 from vbnfs.objects import Content
 from vbnfs.storage.block_cache import block_range
 from vbnfs.storage.curl import MOST_WAITING_BYTES, PIECE_BYTES
@@ -76,9 +76,7 @@ class PendingBlock:
         """Its bytes, as soon as they have come. Raises what they failed with."""
         await self.settled.wait()
         if self.data is None:
-            # A new exception for each waiter: one object raised in several tasks would mix their tracebacks.
-            error = self.error or StorageError("block neither came nor failed")
-            raise type(error)(str(error)) from error
+            raise once_more(self.error or StorageError("block neither came nor failed"))  # to each waiter its own
         return self.data
 
 
