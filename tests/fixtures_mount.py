@@ -1,4 +1,4 @@
-"""Real mounts for tests: `vbnfs mount` in a process of its own, as a user would run it."""
+"""Real mounts for tests: `vbnfs mount` in a process of its own, as a user would run it, or a folder to mount on."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from vbnfs.mount.mountpoint import find_mount
+from vbnfs.mount.mountpoint import detach, find_mount
 
 _TIMEOUT_SECONDS = 120
 
@@ -117,3 +117,13 @@ def mounts(tmp_path: Path) -> Iterator[Mounts]:
     factory = Mounts(tmp_path)
     yield factory
     factory.end()
+
+
+@pytest.fixture
+def mountpoint(tmp_path: Path) -> Iterator[Path]:
+    """A folder to mount on in the test's own process; whatever a test leaves there is taken away."""
+    path = tmp_path / "mnt"
+    path.mkdir()
+    yield path
+    while find_mount(path) is not None:
+        detach(path, lazy=True)

@@ -11,7 +11,7 @@ import stat
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -138,16 +138,6 @@ class Files:
     def errno_of(self, request: str, error: Exception) -> int:
         self.failures.append((request, error))
         return errno.EIO
-
-
-@pytest.fixture
-def mountpoint(tmp_path: Path) -> Iterator[Path]:
-    """A folder to mount on; whatever a test leaves there is taken away."""
-    path = tmp_path / "mnt"
-    path.mkdir()
-    yield path
-    while find_mount(path) is not None:
-        detach(path, lazy=True)
 
 
 @dataclass

@@ -19,7 +19,6 @@ from vbnfs.config import Config, load_config
 from vbnfs.mount import clients
 from vbnfs.mount.background import prepare_cache_directory
 from vbnfs.mount.daemon import serve
-from vbnfs.mount.mountpoint import detach, find_mount
 from vbnfs.mount.notify import Notifier
 from vbnfs.storage.block_cache import FORMAT, BlockCache
 from vbnfs.storage.eviction import scan
@@ -83,16 +82,6 @@ def _private_files() -> Iterator[None]:
     before = os.umask(0o077)
     yield
     os.umask(before)
-
-
-@pytest.fixture
-def mountpoint(tmp_path: Path) -> Iterator[Path]:
-    """An empty folder, on which nothing is mounted afterwards."""
-    folder = tmp_path / "mnt"
-    folder.mkdir()
-    yield folder
-    if find_mount(folder) is not None:
-        detach(folder, lazy=True)
 
 
 def test_ctrl_c_while_files_are_verified(config: Config, disk: Disk) -> None:
