@@ -21,7 +21,7 @@ def _look(options: dict[str, Any], work: Callable[..., Awaitable[_T]], *about: A
     from vbnfs.cli.dataset import look_at  # noqa: PLC0415
 
     config = config_of(options)
-    log_to_terminal("error")  # what matters is told by `_warn`
+    log_to_terminal("error")  # what matters is told by `warn`
     return look_at(config, lambda dataset: work(dataset, *about, **more), warn=warn)
 
 

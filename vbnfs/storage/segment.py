@@ -6,8 +6,8 @@
 
 The file is sparse: a block is written at its natural place, then its record, so a block counts when its record
 is there *and* its bytes match it. The checksum is XXH3-128 seeded with the content's id and the block's number,
-so a whole segment under another's name does not match either. Nothing is locked and nothing synced: writers of
-the same block write the same bytes, and a torn or lost write does not match its record.
+so a whole segment under another's name does not match either. Nothing is locked, and nothing synced before `flush`:
+writers of the same block write the same bytes, and a torn or lost write does not match its record.
 
 Read bytes are a view of a mapping: no copy in Python. The pages are populated first (madvise(2),
 MADV_POPULATE_READ, Linux 5.14), which turns a file that somebody truncated, or a disk that fails, into an error
