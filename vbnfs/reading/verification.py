@@ -106,7 +106,8 @@ class Verifier:
                 try:
                     await self._look(content)
                 except Exception as error:  # while it was fetched anew, or one that nobody foresaw: on to the others
-                    log.warning("file cannot be verified now", object=str(content.source), reason=repr(error))
+                    reason = str(error) or repr(error)
+                    log.warning("file cannot be verified now", object=str(content.source), reason=reason)
                     self._opened.discard(content.content_id)  # the next time that it is opened
 
     async def refresh(self) -> None:
