@@ -15,9 +15,10 @@ from typing import Any
 import h5py
 import numpy as np
 import pandas as pd
-import pynwb
 import pytest
+from hdmf.validate import ValidatorMap
 from pynwb import NWBHDF5IO
+from pynwb.validation import get_cached_namespaces_to_validate
 
 from vbnfs.demo.cohort import make_cohort, records
 from vbnfs.demo.lfp_file import write_lfp
@@ -271,12 +272,32 @@ def test_some_sessions_are_abnormal(tiny_release: DemoRelease) -> None:
     assert not abnormal.all()
 
 
+def definitions(path: Path) -> dict[str, bytes]:
+    """Return the definitions of types that an NWB file brings along, by their names and versions."""
+    found: dict[str, bytes] = {}
+
+    def keep(name: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset):
+            found[name] = item[()]
+
+    with h5py.File(path) as nwb:
+        nwb["specifications"].visititems(keep)
+    return found
+
+
 def test_nwb_files_are_valid(tiny_release: DemoRelease) -> None:
-    """The validator of pynwb has nothing to say about any of them."""
-    sources = {file.source for _, path, file in all_files(tiny_release) if path.endswith(".nwb")}
-    assert len(sources) > 10
-    for source in sources:
-        assert pynwb.validate(path=str(source)) == []
+    """The validator of pynwb has nothing to say about any of them, by the definitions that each brings along."""
+    first, *others = {file.source for _, path, file in all_files(tiny_release) if path.endswith(".nwb")}
+    assert len(others) > 10
+    # `pynwb.validate` reads a file's definitions anew, which takes most of its time: these are the same in all.
+    assert all(definitions(other) == definitions(first) for other in others)
+    namespaces, manager, _ = get_cached_namespaces_to_validate(str(first))
+    assert "ndx-aibs-ecephys" in namespaces
+    validators = [ValidatorMap(manager.namespace_catalog.get_namespace(name)) for name in namespaces]
+    for source in (first, *others):
+        with NWBHDF5IO(str(source), "r", manager=manager) as nwb:
+            builder = nwb.read_builder()
+            assert [validator.validate(builder) for validator in validators] == [[]] * len(validators)
 
 
 def test_nwb_files_are_laid_out_like_the_real_ones(tiny_release: DemoRelease) -> None:
