@@ -42,9 +42,10 @@ def test_keep_until_interrupted(tmp_path: Path, times: int) -> None:
     Whoever is impatient changes nothing, nor does timeout(1), which ends the demo and everything in its group.
     """
     script = """
+from dataclasses import replace
 from vbnfs.demo.scale import ReleaseScale
 from vbnfs.demo.tour import run_demo
-run_demo(None, keep=True, scale=ReleaseScale.tiny())
+run_demo(None, keep=True, scale=replace(ReleaseScale.tiny(), ecephys_sessions=1, behavior_sessions=0))
 """
     env = os.environ | {"TMPDIR": str(tmp_path)}
     command = [sys.executable, "-c", script]
