@@ -1,6 +1,7 @@
 """Blocks that the disk lacks: each is fetched once, handed on at once, and kept."""
 
 import random
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from vbnfs.errors import BadReplyError, ObjectGoneError, StorageError, Transport
 from vbnfs.metrics import Metrics
 from vbnfs.objects import ByteRange, Content, ObjectVersion, Receive
 from vbnfs.reading import block_source
+from vbnfs.reading.planner import blocks_of
 from vbnfs.storage.block_cache import BlockCache
 from vbnfs.storage.segment import BLOCK_BYTES
 
@@ -340,6 +342,45 @@ async def test_a_waiting_prefetch_that_a_reader_wants_is_begun_at_once(tmp_path:
         await floor.settled()
         assert answers.got == [{21: block(21)}]
         assert sorted(byte_range.start // BLOCK_BYTES for byte_range in floor.client.ranges()) == [0, 10, 20, 30]
+
+
+def starts_and_lengths(ranges: Sequence[ByteRange]) -> list[tuple[int, int]]:
+    """In blocks, by place: GETs that begin together come in any order."""
+    return sorted((one.start // BLOCK_BYTES, len(one) // BLOCK_BYTES) for one in ranges)
+
+
+async def test_what_is_fetched_ahead_is_shared_out_evenly(tmp_path: Path) -> None:
+    """However it was advised, all connections have as much to bring; what is advised meanwhile is shared out, too."""
+    async with bench(tmp_path, prefetch_gets=4) as floor:
+        content, gate = floor.add("a", bytes(64 * MIB)), floor.client.hold()
+        floor.source.prefetch(content, range(32))
+        await gate.wait_arrived(4)
+        assert starts_and_lengths(floor.client.ranges()) == [(0, 8), (8, 8), (16, 8), (24, 8)]
+        for start in range(32, 192, 8):
+            floor.source.prefetch(content, range(start, start + 8))
+        gate.open()
+        await floor.settled()
+        later = starts_and_lengths(floor.client.ranges()[4:])
+        assert sum(length for _, length in later) == 160
+        assert max(length for _, length in later) <= 48  # a quarter of the 192 that were to come
+        assert len(later) <= 8
+        assert floor.cache.missing(content, range(192)) == []
+
+
+async def test_a_reader_who_overtakes_the_queue_has_its_neighbours_brought_along(tmp_path: Path) -> None:
+    """The GET that is begun for him is a share of what is to come, from where he is; nothing is asked for twice."""
+    async with bench(tmp_path, prefetch_gets=2) as floor:
+        content, gate = floor.add("a", bytes(64 * MIB)), floor.client.hold()
+        floor.source.prefetch(content, [0, 10, *range(20, 52)])
+        await gate.wait_arrived(2)
+        async with trio.open_nursery() as readers:
+            readers.start_soon(floor.source.get, content, [24])
+            await gate.wait_arrived(3)
+            assert floor.client.ranges()[2] == blocks(range(24, 44))
+            gate.open()
+        await floor.settled()
+        asked = [index for one in floor.client.ranges() for index in blocks_of(one)]
+        assert sorted(asked) == [0, 10, *range(20, 52)]
 
 
 async def test_what_is_on_its_way_or_came_just_now_is_not_prefetched(tmp_path: Path) -> None:

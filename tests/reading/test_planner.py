@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vbnfs.objects import ByteRange
-from vbnfs.reading.planner import MAX_GET_BLOCKS, AccessPattern, blocks_of, get_blocks, plan_gets
+from vbnfs.reading.planner import MAX_GET_BLOCKS, AccessPattern, blocks_of, even_share, plan_gets, step_blocks
 from vbnfs.storage.segment import BLOCK_BYTES
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
@@ -61,9 +61,18 @@ def test_a_get_is_at_most_16_mib() -> None:
     ("window", "readers", "blocks"),
     [(0, 1, 4), (4 * MIB, 1, 4), (32 * MIB, 1, 8), (256 * MIB, 1, 64), (64 * MIB, 4, 64), (16 * MIB, 16, 32)],
 )
-def test_a_window_is_spread_over_the_connections(window: int, readers: int, blocks: int) -> None:
-    """The windows of all readers are sixteen GETs together, at least two for each, of 1 to 16 MiB."""
-    assert get_blocks(window, readers=readers) == blocks
+def test_a_window_moves_on_in_steps(window: int, readers: int, blocks: int) -> None:
+    """The windows of all readers have sixteen steps together, at least two for each, of 1 to 16 MiB."""
+    assert step_blocks(window, readers=readers) == blocks
+
+
+@pytest.mark.parametrize(
+    ("coming", "connections", "blocks"),
+    [(0, 15, 4), (16, 15, 4), (128, 15, 8), (900, 15, 60), (1024, 15, 64), (9, 1, 9)],
+)
+def test_a_get_is_an_even_share_of_what_is_to_come(coming: int, connections: int, blocks: int) -> None:
+    """For each connection, from 1 to 16 MiB."""
+    assert even_share(coming, connections=connections) == blocks
 
 
 @given(st.lists(st.integers(0, 2000), max_size=50))

@@ -269,7 +269,7 @@ async def test_slow_down_halves_the_gets(server: FakeS3Server, metrics: Metrics,
             return False
         return True
 
-    async with reading(server.endpoint_url, metrics, max_connections="17", ranges_by=ranges_by) as client:
+    async with reading(server.endpoint_url, metrics, max_connections="16", ranges_by=ranges_by) as client:
         for gets, fault in ((16, None), (8, error(503, "SlowDown"))):
             gate.clear()
             server.behaviours[:] = [] if fault is None else [times(1, for_kind("get_range", always(fault)))]

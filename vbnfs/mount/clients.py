@@ -33,8 +33,7 @@ _CATALOG_SECONDS: Final = 15.0  # a mount without network should not keep anybod
 _CATALOG_ATTEMPTS: Final = 3
 _READ_ATTEMPTS: Final = 10
 _LAST_WRITES_SECONDS: Final = 5.0
-_CONNECTIONS_A_HEDGE: Final = 16  # one in so many is left to GETs that are made twice, ...
-_FOR_A_HEDGE: Final = 8  # ... and one where there are so many
+_CONNECTIONS_A_HEDGE: Final = 16  # one in so many is left by prefetches to GETs that are made twice
 
 
 def scope_of(endpoint_url: str | None) -> str:
@@ -58,12 +57,18 @@ async def make_client(config: Config, metrics: Metrics) -> AsyncIterator[Breaker
         yield BreakerClient(s3, is_forbidden=config.offline)
 
 
-def make_reading_client(config: Config, link: BreakerClient, metrics: Metrics) -> tuple[RetryingClient, PacedClient]:
-    """The client that fetches blocks, and the part of it that knows how many GETs there may be at a time."""
+def make_reading_client(
+    config: Config, link: BreakerClient, metrics: Metrics
+) -> tuple[RetryingClient, Callable[[bool], int]]:
+    """The client that fetches blocks, and how many GETs there may be for nobody yet; see `Pace.prefetches`.
+
+    What they leave is for readers and for GETs that are made twice: as long as none of them comes, one of sixteen.
+    """
     hedging = HedgingClient(link, metrics=metrics, on_stall=link.suspect)
-    hedges = max(config.max_connections // _CONNECTIONS_A_HEDGE, int(config.max_connections >= _FOR_A_HEDGE))
-    paced = PacedClient(hedging, most=config.max_connections - hedges)
-    return RetryingClient(paced, seconds=config.io_timeout_seconds, attempts=_READ_ATTEMPTS), paced
+    paced = PacedClient(hedging, most=config.max_connections)
+    most = max(1, config.max_connections - config.max_connections // _CONNECTIONS_A_HEDGE)
+    client = RetryingClient(paced, seconds=config.io_timeout_seconds, attempts=_READ_ATTEMPTS)
+    return client, lambda is_shared: min(most, paced.pace.prefetches(is_shared=is_shared))
 
 
 def make_catalog(config: Config, s3: ObjectClient) -> Catalog:
@@ -96,7 +101,7 @@ def make_source(
     on_kept: Callable[[Set[Content]], None] = lambda contents: None,
 ) -> BlockSource:
     """The blocks that the disk does not have. To be closed by `keeping`."""
-    client, paced = make_reading_client(config, link, metrics)
+    client, prefetch_gets = make_reading_client(config, link, metrics)
     claims = Claims(cache.directory / scope_of(config.endpoint_url))
     return BlockSource(
         client,
@@ -104,7 +109,7 @@ def make_source(
         evictor,
         Neighbours(claims, cache, may_wait=not cache.is_local, metrics=metrics),
         nursery=nursery,
-        prefetch_gets=lambda is_shared: paced.pace.prefetches(is_shared=is_shared),
+        prefetch_gets=prefetch_gets,
         memory=Memory(config.memory_limit_bytes),
         on_kept=on_kept,
     )

@@ -31,7 +31,7 @@ from vbnfs.objects import BlockKey, ByteRange, Content, ObjectClient
 from vbnfs.reading.gets import TRANSIT_BLOCKS, Assembly, Block, Get, PendingBlock, Run
 from vbnfs.reading.memory import Budget, Memory
 from vbnfs.reading.neighbours import Neighbours
-from vbnfs.reading.planner import MAX_GET_BLOCKS, plan_gets
+from vbnfs.reading.planner import MAX_GET_BLOCKS, SHORT_GET_BLOCKS, even_share, plan_gets
 from vbnfs.storage.block_cache import BlockCache, block_range
 from vbnfs.storage.eviction import Evictor
 from vbnfs.storage.segment import BLOCK_BYTES
@@ -79,6 +79,7 @@ class BlockSource:
         self._prefetching = 0
         self._surprised_at = -math.inf
         self._waiting: deque[Get] = deque()
+        self._coming = 0  # blocks that are wanted and have not come
         self._is_kept = True  # whether the disk took the last block
         self._unkept: LRUCache[BlockKey, Content] = LRUCache(_UNKEPT_BLOCKS)  # what it did not take
         send, receive = trio.open_memory_channel[Run](_QUEUED_RUNS)
@@ -135,10 +136,10 @@ class BlockSource:
             found[index] = await pending.arrived()
         return found
 
-    def prefetch(self, content: Content, indices: Sequence[int], *, longest_get: int = MAX_GET_BLOCKS) -> None:
+    def prefetch(self, content: Content, indices: Sequence[int]) -> None:
         """Fetch blocks that the disk does not have, when readers leave room. Returns at once."""
         wanted = [index for index in indices if not self.is_coming(content, index)]
-        self._waiting.extend(self._new_gets(content, wanted, longest_get))
+        self._waiting.extend(self._new_gets(content, wanted, SHORT_GET_BLOCKS))
         self._begin_prefetches()
 
     def forget(self, content_id: str) -> None:
@@ -200,11 +201,22 @@ class BlockSource:
             for index in get.indices:
                 pending = self._pending[BlockKey(content.content_id, index)] = PendingBlock(get)
                 get.blocks.append(pending)
+        self._coming += len(missing)
         return gets
+
+    def _lengthen(self, get: Get) -> None:
+        """Have a GET that is about to begin bring what is queued behind it, too: its share of what is to come."""
+        share = even_share(self._coming, connections=self._prefetch_gets(False))
+        while len(get.indices) < share:
+            behind = self._pending.get(BlockKey(get.content.content_id, get.indices.stop))
+            if behind is None or behind.get.is_begun or len(get.indices) + len(behind.get.indices) > MAX_GET_BLOCKS:
+                return
+            get.absorb(behind.get)
 
     def _begin(self, get: Get) -> None:
         """Begin a GET that somebody waits for, also if it is still in the queue of prefetches."""
         if not get.is_begun:
+            self._lengthen(get)
             get.is_begun = True
             self._nursery.start_soon(self._run_get, get)
 
@@ -215,6 +227,7 @@ class BlockSource:
         while self._waiting and self._prefetching < most:
             get = self._waiting[0]
             if not get.is_begun:
+                self._lengthen(get)
                 if not room.try_take(get.needs * BLOCK_BYTES, leave_bytes=room.limit_bytes // 4):
                     return
                 get.is_begun, get.held = True, get.needs
@@ -280,7 +293,7 @@ class BlockSource:
             pending = get.blocks[index - get.indices[0]]
             pending.data = data
             pending.settled.set()
-            get.coming -= 1
+            self._came(get)
             self._done_with(BlockKey(get.content.content_id, index))
         self._written.unpark_all()
 
@@ -292,7 +305,7 @@ class BlockSource:
             pending.settled.set()
             pending.has_room = True
             get.held -= 1
-            get.coming -= 1
+            self._came(get)
         try:
             await self._to_disk.send(run)
         except trio.Cancelled:
@@ -305,7 +318,12 @@ class BlockSource:
             await self._memory.blocks.take(lacking * BLOCK_BYTES, goes_on=True)
             get.held += lacking
 
+    def _came(self, get: Get) -> None:
+        get.coming -= 1
+        self._coming -= 1
+
     def _fail_rest(self, get: Get, failure: VbnfsError) -> None:
+        self._coming -= get.coming
         for index in get.lacking:
             pending = get.blocks[index - get.indices[0]]
             pending.error = failure

@@ -6,7 +6,7 @@ import trio
 
 from vbnfs.objects import ByteRange, Content
 from vbnfs.reading.block_source import BlockSource
-from vbnfs.reading.planner import AccessPattern, blocks_of, get_blocks
+from vbnfs.reading.planner import AccessPattern, blocks_of, step_blocks
 from vbnfs.reading.prefetch import Prefetcher
 from vbnfs.storage.block_cache import BlockCache, block_range
 from vbnfs.storage.segment import BLOCK_BYTES
@@ -123,8 +123,8 @@ class FileReader:
         if not self._advised.start <= ahead.start <= self._advised.stop:
             self._advised = ByteRange(ahead.start, ahead.start)  # a new run
         fresh = ByteRange(self._advised.stop, max(ahead.stop, self._advised.stop))
-        longest_get = get_blocks(len(ahead), readers=readers)
-        is_crumb = len(fresh) < longest_get * BLOCK_BYTES and ahead.stop < self._content.size_bytes
+        step_bytes = step_blocks(len(ahead), readers=readers) * BLOCK_BYTES
+        is_crumb = len(fresh) < step_bytes and ahead.stop < self._content.size_bytes
         if fresh and not is_crumb:
             self._advised = ByteRange(self._advised.start, fresh.stop)
-            self._prefetcher.advise(self._content, fresh, longest_get=longest_get)
+            self._prefetcher.advise(self._content, fresh)

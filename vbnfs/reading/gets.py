@@ -37,6 +37,15 @@ class Get:
     def __post_init__(self) -> None:
         self.coming = len(self.indices)
 
+    def absorb(self, behind: "Get") -> None:
+        """Bring what `behind`, which begins where this ends, was to bring. Neither has begun; `behind` never will."""
+        for block in behind.blocks:
+            block.get = self
+        self.indices = range(self.indices.start, behind.indices.stop)
+        self.blocks += behind.blocks
+        self.coming += behind.coming
+        behind.is_begun = True
+
     @property
     def lacking(self) -> list[int]:
         """The numbers of the blocks that have not come."""

@@ -9,9 +9,9 @@ from vbnfs.storage.segment import BLOCK_BYTES
 
 # 16 MiB: with 60 ms to the first byte a connection of 25 MB/s is busy for 92 % of the time.
 MAX_GET_BLOCKS: Final = 64
-_FEWEST_GET_BLOCKS: Final = 4
-_SPREAD: Final = 16  # the windows of all readers are fetched by so many GETs ...
-_LEAST_SPREAD: Final = 2  # ... and that of each by so many
+SHORT_GET_BLOCKS: Final = 4
+_STEPS: Final = 16  # the windows of all readers have so many steps together ...
+_LEAST_STEPS: Final = 2  # ... and that of each so many
 _NEAR_BYTES: Final = 1 << 20  # the kernel's readahead sends its requests side by side: they arrive out of order
 _SEQUENTIAL_BYTES: Final = 2 * BLOCK_BYTES  # read in a row before it counts as a pattern
 _WINDOW_FACTOR: Final = 4  # fetched ahead at most so many times what was read: a reader that stops wastes no more
@@ -29,10 +29,19 @@ def blocks_of(byte_range: ByteRange) -> range:
     return range(byte_range.start // BLOCK_BYTES, -(-byte_range.stop // BLOCK_BYTES))
 
 
-def get_blocks(window_bytes: int, *, readers: int) -> int:
-    """How long the GETs are that fetch the window of one of so many readers: spread out, but not in crumbs."""
-    spread = max(_LEAST_SPREAD, _SPREAD // readers)
-    return max(_FEWEST_GET_BLOCKS, min(window_bytes // BLOCK_BYTES // spread, MAX_GET_BLOCKS))
+def step_blocks(window_bytes: int, *, readers: int) -> int:
+    """In what steps the window of one of so many readers moves on: each is a GET at least, so not in crumbs."""
+    steps = max(_LEAST_STEPS, _STEPS // readers)
+    return max(SHORT_GET_BLOCKS, min(window_bytes // BLOCK_BYTES // steps, MAX_GET_BLOCKS))
+
+
+def even_share(coming_blocks: int, *, connections: int) -> int:
+    """How many blocks a GET brings that begins when so many are to come in all: an even share for each connection.
+
+    So a short window keeps all of them busy, and at the end of a file they are done at about the same time, while in
+    between GETs are as long as can be: each costs a round trip, and milliseconds of processor time.
+    """
+    return max(SHORT_GET_BLOCKS, min(coming_blocks // connections, MAX_GET_BLOCKS))
 
 
 def plan_gets(missing: Sequence[int], *, longest: int = MAX_GET_BLOCKS) -> Iterator[range]:

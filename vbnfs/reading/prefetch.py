@@ -12,7 +12,7 @@ from cachetools import TTLCache
 
 from vbnfs.objects import ByteRange, Content
 from vbnfs.reading.block_source import BlockSource
-from vbnfs.reading.planner import MAX_GET_BLOCKS, blocks_of
+from vbnfs.reading.planner import blocks_of
 from vbnfs.storage.block_cache import BlockCache
 
 log = structlog.get_logger()
@@ -35,15 +35,15 @@ class Prefetcher:
         self._readers[reader] = None
         return len(self._readers)
 
-    def advise(self, content: Content, byte_range: ByteRange, *, longest_get: int = MAX_GET_BLOCKS) -> None:
+    def advise(self, content: Content, byte_range: ByteRange) -> None:
         """Have the blocks of a range fetched soon. Returns at once; failures are left to the readers."""
-        self._nursery.start_soon(self._fetch, content, byte_range, longest_get)
+        self._nursery.start_soon(self._fetch, content, byte_range)
 
-    async def _fetch(self, content: Content, byte_range: ByteRange, longest_get: int) -> None:
+    async def _fetch(self, content: Content, byte_range: ByteRange) -> None:
         indices = blocks_of(byte_range)
         try:
             missing = await trio.to_thread.run_sync(self._cache.missing, content, indices)
         except RuntimeError as error:  # no thread to be had; it was advice
             log.debug("not fetched ahead", reason=str(error))
             return
-        self._source.prefetch(content, missing, longest_get=longest_get)
+        self._source.prefetch(content, missing)
