@@ -7,7 +7,7 @@ versions come to share blocks, inodes and kernel pages without knowing of each o
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +53,8 @@ class Content:
     file_hash: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class BlockKey:
-    """The block `index` (0, 1, ...) of a content."""
+class BlockKey(NamedTuple):
+    """The block `index` (0, 1, ...) of a content. A tuple: each block is looked up some ten times on its way."""
 
     content_id: str
     index: int

@@ -206,8 +206,8 @@ class FakeS3Server:
         server = self._server
         assert server is not None, "the server is not running"
         self._end_loop(server)
+        self.drop_connections()  # before anybody can see that it does not listen any more
         server.socket.close()
-        self.drop_connections()
         self.ending.wait(seconds)
         server.listen_again()
         self._start_loop(server)
