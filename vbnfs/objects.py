@@ -54,10 +54,10 @@ class Content:
 
 
 class BlockKey(NamedTuple):
-    """The block `index` (0, 1, ...) of a content. A tuple: each block is looked up some ten times on its way."""
+    """The block `number` (0, 1, ...) of a content. A tuple: each block is looked up some ten times on its way."""
 
     content_id: str
-    index: int
+    number: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -189,7 +189,7 @@ class BlockSource:
             if data is None:
                 self._unkept.pop(key, None)
                 continue
-            await self._keep([Run(content, key.index, [data])])
+            await self._keep([Run(content, key.number, [data])])
             if key in self._unkept:  # it is still full
                 return
             self._on_kept({content})
@@ -335,7 +335,7 @@ class BlockSource:
         pending = self._pending.pop(key, None)
         if pending is not None:
             get = pending.get
-            get.blocks[key.index - get.indices[0]] = PendingBlock(get, data=b"")  # lets go of the bytes
+            get.blocks[key.number - get.indices[0]] = PendingBlock(get, data=b"")  # lets go of the bytes
             if pending.has_room:
                 self._memory.blocks.give_back(BLOCK_BYTES)
 

@@ -4,8 +4,8 @@ A GET is stalled when its next `STEP_BYTES` take longer than such steps took lat
 that stop, a trickle. Then the rest of the range is asked for a second time. Both go on until one of them has brought
 a step and wins; the other is cancelled. What either brings is handed on once, in order, whoever brought it.
 
-    _Race.run()     the GET's own task: begins the others, and raises what came of them
-    _ask()          a task for each of the (at most two) requests; `_taking` lets one at a time hand bytes on
+    _Race.run()     the GET's own task: asks, begins the others, and raises what came of them
+    _ask()          a second time in a task of its own; `_taking` lets one at a time hand bytes on
     _watch()        a task that wakes when patience ends
 """
 
@@ -102,15 +102,15 @@ class _Race:
     async def run(self) -> None:
         """Hand the range on. Raises what the last request failed with, or what `receive` raised."""
         async with trio.open_nursery() as nursery:
-            self._begin(nursery)
             nursery.start_soon(self._watch, nursery)
+            await self._ask(self._new_runner(), nursery.cancel_scope)
         if self._failure is not None:
             raise self._failure
 
-    def _begin(self, nursery: trio.Nursery) -> None:
+    def _new_runner(self) -> _Runner:
         runner = _Runner(self._position)
         self._runners.append(runner)
-        nursery.start_soon(self._ask, runner, nursery.cancel_scope)
+        return runner
 
     async def _ask(self, runner: _Runner, everything: trio.CancelScope) -> None:
         async def take(piece: bytes) -> None:
@@ -164,7 +164,7 @@ class _Race:
                 left = self._patience.seconds
             elif left <= 0:
                 if self._on_stall(is_alone=len(self._runners) == 1):
-                    self._begin(nursery)
+                    nursery.start_soon(self._ask, self._new_runner(), nursery.cancel_scope)
                 left = self._patience.seconds
             await trio.sleep(left)
 

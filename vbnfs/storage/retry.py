@@ -18,7 +18,7 @@ time allowed begins anew: on a slow line a range takes longer than that, and a c
 reason to give its readers up.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final
 
 import stamina
@@ -56,6 +56,22 @@ def wait_seconds(failure: StorageError, *, failures: int, mismatches: int, left_
     if isinstance(failure, MismatchError):
         return mismatches < _MISMATCHES
     return isinstance(failure, TransportError)
+
+
+class _Rest:
+    """What of a range is still to be handed on to `receive`."""
+
+    def __init__(self, byte_range: ByteRange, receive: Receive) -> None:
+        self.byte_range = byte_range
+        self.is_handing_on = False  # stays, where `receive` fails: nobody knows how much of the piece was used
+        self._receive = receive
+
+    async def receive(self, piece: bytes) -> None:
+        """Hand on the next bytes."""
+        self.is_handing_on = True
+        await self._receive(piece)
+        self.is_handing_on = False
+        self.byte_range = ByteRange(self.byte_range.start + len(piece), self.byte_range.stop)
 
 
 class RetryingClient:
@@ -105,36 +121,43 @@ class RetryingClient:
         self, version: ObjectVersion, byte_range: ByteRange, *, size_bytes: int, receive: Receive
     ) -> None:
         """See `ObjectClient`."""
-        position = byte_range.start
-        is_handing_on = False
-
-        async def receive_and_count(piece: bytes) -> None:
-            nonlocal position, is_handing_on
-            is_handing_on = True
-            await receive(piece)
-            is_handing_on = False
-            position += len(piece)
+        rest = _Rest(byte_range, receive)
 
         async def receive_rest() -> None:
-            # Nobody knows how much of a piece was used by a `receive` that failed.
-            async for attempt in self._tries(unless=lambda: is_handing_on):
-                with attempt:
-                    if position == byte_range.stop:  # only the end of the body's frame was missing
-                        return
-                    rest = ByteRange(position, byte_range.stop)
-                    await self._inner.get_range(version, rest, size_bytes=size_bytes, receive=receive_and_count)
+            if rest.byte_range:  # else only the end of the body's frame was missing
+                await self._inner.get_range(version, rest.byte_range, size_bytes=size_bytes, receive=rest.receive)
 
         while True:
-            began = position
+            before = rest.byte_range
             try:
-                return await receive_rest()
+                await self._again_and_again(receive_rest, unless=lambda: rest.is_handing_on)
             except TransportError as error:
-                is_no_break = is_handing_on or isinstance(error, BusyError)
-                if is_no_break or position - began < _PROGRESS_BYTES:
+                is_no_break = rest.is_handing_on or isinstance(error, BusyError)
+                if is_no_break or len(before) - len(rest.byte_range) < _PROGRESS_BYTES:
                     raise
+            else:
+                return
 
-    def _tries(self, *, unless: Callable[[], bool] = lambda: False) -> "AsyncIterator[stamina.Attempt]":
-        deadline = trio.current_time() + self._seconds
+    async def _again_and_again(self, ask: Callable[[], Awaitable[None]], *, unless: Callable[[], bool]) -> None:
+        """Ask until it goes well. Getting ready to ask again costs as much as asking, so that is left until then."""
+        began = trio.current_time()
+        try:
+            await ask()
+        except StorageError as error:
+            first: StorageError | None = error
+        else:
+            return
+        async for attempt in self._tries(unless=unless, began=began):
+            with attempt:
+                if first is not None:  # it counts like all others
+                    failure, first = first, None
+                    raise failure
+                await ask()
+
+    def _tries(
+        self, *, unless: Callable[[], bool] = lambda: False, began: float | None = None
+    ) -> "AsyncIterator[stamina.Attempt]":
+        deadline = (trio.current_time() if began is None else began) + self._seconds
         failures = mismatches = 0
 
         def is_worth_it(error: Exception) -> bool | float:

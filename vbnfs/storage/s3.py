@@ -14,11 +14,11 @@ import re
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Generic, Self, TypeVar
@@ -72,6 +72,9 @@ _REACH_SECONDS: Final = 3.0
 _SILENCE_SECONDS: Final = 15.0  # without a single byte
 _LEAST_BYTES: Final = 64 << 10  # a body that brings less than this, and not its end, ...
 _LEAST_SECONDS: Final = 30.0  # ... within that is given up: whoever shares the request would wait for hours
+_TIMEOUT: Final = httpx.Timeout(_SILENCE_SECONDS, connect=_CONNECT_SECONDS, pool=None)
+_HEADERS: Final = {"Accept-Encoding": "identity", "User-Agent": "vbnfs"}
+_KNOWN_URLS: Final = 1024  # each is asked for hundreds of times, and taking it apart takes a tenth of a millisecond
 _TOLD_AGAIN_SECONDS: Final = 600.0
 _CROWDED: Final = "too many open files"
 _GONE_CODES: Final = frozenset({"NoSuchKey", "NoSuchVersion"})
@@ -110,21 +113,21 @@ class S3Client:
         self._metrics = metrics
         self._told_at = -math.inf
         tls = _tls_context(ca_bundle)
-        self._http = self._ranges = _http_client(tls, max_connections)
+        self._http = _http_client(tls, max_connections)
+        self._curl: CurlTransport | None = None
         certificates = trusted_certificates(tls)
         if ranges_by == "curl" and certificates and _proxy_for(urlsplit(self._base)) is None:
-            curl = CurlTransport(certificates=certificates, max_connections=max_connections)
-            self._ranges = _http_client(tls, max_connections, transport=curl)
+            self._curl = CurlTransport(certificates=certificates, max_connections=max_connections)
 
     async def __aenter__(self) -> "S3Client":
         await self._http.__aenter__()
-        if self._ranges is not self._http:
-            await self._ranges.__aenter__()
+        if self._curl is not None:
+            await self._curl.__aenter__()
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        if self._ranges is not self._http:
-            await self._ranges.aclose()
+        if self._curl is not None:
+            await self._curl.aclose()
         await self._http.aclose()
 
     async def reach(self) -> None:
@@ -171,10 +174,7 @@ class S3Client:
     ) -> None:
         """See `ObjectClient`."""
         self._metrics.range_requests += 1
-        wanted = {"Range": f"bytes={byte_range.start}-{byte_range.stop - 1}"}
-        async with self._request(
-            "GET", self._url(version), about=str(version), headers=wanted, client=self._ranges
-        ) as reply:
+        async with self._requested_range(version, byte_range) as reply:
             if reply.status_code != 206:
                 _check_status(reply, await _error_body(reply), 206, about=str(version))
             _check_range(reply, version, byte_range, size_bytes)
@@ -216,19 +216,37 @@ class S3Client:
             return await trio.to_thread.run_sync(partial(listing.read, body, about=about))
 
     @asynccontextmanager
-    async def _request(
-        self,
-        method: str,
-        url: str,
-        *,
-        about: str,
-        headers: Mapping[str, str] | None = None,
-        client: httpx.AsyncClient | None = None,
-    ) -> AsyncIterator[httpx.Response]:
-        """A reply whose body is not read yet. Exceptions of httpx become ours, and every failure is counted."""
-        try:
-            async with (client or self._http).stream(method, url, headers=headers) as reply:
+    async def _request(self, method: str, url: str, *, about: str) -> AsyncIterator[httpx.Response]:
+        """A reply whose body is not read yet."""
+        with self._failures(about):
+            async with self._http.stream(method, url) as reply:
                 yield reply
+
+    @asynccontextmanager
+    async def _requested_range(self, version: ObjectVersion, byte_range: ByteRange) -> AsyncIterator[httpx.Response]:
+        """The same for a range. libcurl is asked without a client around it, which would cost as much again."""
+        request = httpx.Request(
+            "GET",
+            _parsed_url(self._url(version)),
+            headers={**_HEADERS, "Range": f"bytes={byte_range.start}-{byte_range.stop - 1}"},
+            extensions={"timeout": _TIMEOUT.as_dict()},
+        )
+        with self._failures(str(version)):
+            if self._curl is None:
+                reply = await self._http.send(request, stream=True)
+            else:
+                reply = await self._curl.handle_async_request(request)
+                reply.request = request
+            try:
+                yield reply
+            finally:
+                await reply.aclose()
+
+    @contextmanager
+    def _failures(self, about: str) -> Iterator[None]:
+        """Exceptions of httpx become ours, and every failure is counted."""
+        try:
+            yield
         except StorageError:
             self._metrics.failed_requests += 1
             raise
@@ -263,16 +281,18 @@ def _quoted_key(key: str) -> str:
     return "/".join(part.replace(".", "%2E") if part in {".", ".."} else part for part in parts)
 
 
-def _http_client(
-    tls: ssl.SSLContext, max_connections: int, *, transport: httpx.AsyncBaseTransport | None = None
-) -> httpx.AsyncClient:
+@lru_cache(_KNOWN_URLS)
+def _parsed_url(url: str) -> httpx.URL:
+    return httpx.URL(url)
+
+
+def _http_client(tls: ssl.SSLContext, max_connections: int) -> httpx.AsyncClient:
     try:
         return httpx.AsyncClient(
-            transport=transport,
             verify=tls,
             limits=httpx.Limits(max_connections=max_connections, max_keepalive_connections=max_connections),
-            timeout=httpx.Timeout(_SILENCE_SECONDS, connect=_CONNECT_SECONDS, pool=None),
-            headers={"Accept-Encoding": "identity", "User-Agent": "vbnfs"},
+            timeout=_TIMEOUT,
+            headers=_HEADERS,
             follow_redirects=False,
         )
     except (ValueError, ImportError, httpx.InvalidURL) as error:  # of a proxy, which httpx looks at now
@@ -333,8 +353,9 @@ class _Body:
     """
 
     def __init__(self, reply: httpx.Response, *, about: str) -> None:
+        assert isinstance(reply.stream, httpx.AsyncByteStream)
         self._reply = reply
-        self._pieces = reply.aiter_raw()
+        self._pieces = aiter(reply.stream)
         self._about = about
         self._due_bytes, self._left_seconds = _LEAST_BYTES, _LEAST_SECONDS
 
