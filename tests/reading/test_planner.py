@@ -7,7 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vbnfs.objects import ByteRange
-from vbnfs.reading.planner import MAX_GET_BLOCKS, AccessPattern, blocks_of, even_share, plan_gets, step_blocks
+from vbnfs.reading.planner import (
+    MAX_GET_BLOCKS,
+    AccessPattern,
+    blocks_of,
+    even_share,
+    plan_gets,
+    step_blocks,
+    tail_of,
+)
 from vbnfs.storage.segment import BLOCK_BYTES
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
@@ -68,11 +76,20 @@ def test_a_window_moves_on_in_steps(window: int, readers: int, blocks: int) -> N
 
 @pytest.mark.parametrize(
     ("coming", "connections", "blocks"),
-    [(0, 15, 4), (16, 15, 4), (128, 15, 8), (900, 15, 60), (1024, 15, 64), (9, 1, 9)],
+    [(0, 15, 2), (16, 15, 2), (128, 15, 8), (900, 15, 60), (1024, 15, 64), (9, 1, 9)],
 )
 def test_a_get_is_an_even_share_of_what_is_to_come(coming: int, connections: int, blocks: int) -> None:
-    """For each connection, from 1 to 16 MiB."""
+    """For each connection, from 512 KiB to 16 MiB."""
     assert even_share(coming, connections=connections) == blocks
+
+
+@given(st.integers(1, 10 * MIB))
+def test_a_tail_is_what_is_behind_the_last_whole_block_and_that_block(size: int) -> None:
+    """At least a block, if the file has as much, and less than two."""
+    tail = tail_of(size)
+    assert tail.stop == size
+    assert tail.start % BLOCK_BYTES == 0
+    assert min(size, BLOCK_BYTES) <= len(tail) < 2 * BLOCK_BYTES
 
 
 @given(st.lists(st.integers(0, 2000), max_size=50))

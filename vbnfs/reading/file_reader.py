@@ -6,7 +6,7 @@ import trio
 
 from vbnfs.objects import ByteRange, Content
 from vbnfs.reading.block_source import BlockSource
-from vbnfs.reading.planner import AccessPattern, blocks_of, step_blocks
+from vbnfs.reading.planner import AccessPattern, blocks_of, step_blocks, tail_of
 from vbnfs.reading.prefetch import Prefetcher
 from vbnfs.storage.block_cache import BlockCache, block_range
 from vbnfs.storage.segment import BLOCK_BYTES
@@ -31,6 +31,7 @@ class FileReader:
         self._verdicts = verdicts
         self._pattern = AccessPattern()
         self._advised = ByteRange(0, 0)
+        self._tail = tail_of(content.size_bytes)
 
     def read_nowait(self, offset: int, size: int) -> bytes | memoryview:
         """Like `read`; raises `trio.WouldBlock`, and leaves everything as it was, where that has to wait."""
@@ -100,6 +101,8 @@ class FileReader:
             else:
                 # A copy: nobody looks after a view's file while this waits for S3.
                 parts[index] = bytes(data)
+        if lacking and lacking[-1] >= blocks_of(self._tail).start:
+            self._prefetcher.advise(self._content, self._tail)  # whoever reads one half reads the other
         for index, block in (await self._source.get(self._content, lacking)).items():
             parts[index] = self._cut(block, wanted, index)
         return b"".join(parts[index] for index in blocks_of(wanted)) if len(parts) > 1 else parts.popitem()[1]

@@ -9,16 +9,17 @@ from vbnfs.storage.segment import BLOCK_BYTES
 
 # 16 MiB: with 60 ms to the first byte a connection of 25 MB/s is busy for 92 % of the time.
 MAX_GET_BLOCKS: Final = 64
-SHORT_GET_BLOCKS: Final = 4
+SHORT_GET_BLOCKS: Final = 2  # far away, a short window comes sooner by many GETs than by few
+_SHORT_STEP_BLOCKS: Final = 4
 _STEPS: Final = 16  # the windows of all readers have so many steps together ...
 _LEAST_STEPS: Final = 2  # ... and that of each so many
 _NEAR_BYTES: Final = 1 << 20  # the kernel's readahead sends its requests side by side: they arrive out of order
 _SEQUENTIAL_BYTES: Final = 2 * BLOCK_BYTES  # read in a row before it counts as a pattern
 _WINDOW_FACTOR: Final = 4  # fetched ahead at most so many times what was read: a reader that stops wastes no more
 _MAX_WINDOW_BYTES: Final = 256 << 20  # of all readers together
-# Ten seconds of an LFP channel are 5 MB in a row, and then the reader is elsewhere: until more than that was
-# read, a window that keeps one connection busy will do.
-_SHORT_RUN_BYTES: Final = 8 << 20
+# Ten seconds of an LFP channel are 5 MB in a row, with what the kernel reads ahead, and then the reader is elsewhere:
+# until more than that was read, a short window will do.
+_SHORT_RUN_BYTES: Final = 6 << 20
 _SHORT_WINDOW_BYTES: Final = 4 << 20
 
 
@@ -29,10 +30,15 @@ def blocks_of(byte_range: ByteRange) -> range:
     return range(byte_range.start // BLOCK_BYTES, -(-byte_range.stop // BLOCK_BYTES))
 
 
+def tail_of(size_bytes: int) -> ByteRange:
+    """A file's last whole block and what is behind it: what HDF5 keeps at the end knows nothing of blocks."""
+    return ByteRange(max(0, size_bytes // BLOCK_BYTES - 1) * BLOCK_BYTES, size_bytes)
+
+
 def step_blocks(window_bytes: int, *, readers: int) -> int:
     """In what steps the window of one of so many readers moves on: each is a GET at least, so not in crumbs."""
     steps = max(_LEAST_STEPS, _STEPS // readers)
-    return max(SHORT_GET_BLOCKS, min(window_bytes // BLOCK_BYTES // steps, MAX_GET_BLOCKS))
+    return max(_SHORT_STEP_BLOCKS, min(window_bytes // BLOCK_BYTES // steps, MAX_GET_BLOCKS))
 
 
 def even_share(coming_blocks: int, *, connections: int) -> int:
