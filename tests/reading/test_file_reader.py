@@ -144,16 +144,36 @@ async def test_a_file_larger_than_the_cache_is_fetched_once_and_the_limit_is_kep
 
 
 async def test_random_small_reads_fetch_at_most_one_block_each(tmp_path: Path) -> None:
-    """4 KiB here and there: no byte is fetched ahead."""
+    """4 KiB here and there, more than 1 MiB apart: no byte is fetched ahead."""
     order = random.Random(11)
     async with bench(tmp_path) as floor:
         content = floor.add("a", Pattern(400 * MIB))
         reader = floor.open(content)
-        offsets = [order.randrange(400 * MIB // (4 * KIB)) * 4 * KIB for _ in range(40)]
+        places = order.sample(range(0, 400 * MIB, 2 * MIB), 40)
+        offsets = [place + order.randrange(MIB // 2 // (4 * KIB)) * 4 * KIB for place in places]
         for offset in offsets:
             assert await reader.read(offset, 4 * KIB) == Pattern(400 * MIB)[offset : offset + 4 * KIB]
         await floor.settled()
         assert floor.client.sent_bytes == len({offset // BLOCK_BYTES for offset in offsets}) * BLOCK_BYTES
+
+
+async def test_a_read_near_an_earlier_one_brings_one_block_more_on_each_side(tmp_path: Path) -> None:
+    """Within 1 MiB, where neither was there; and at once, so that the neighbours cost no round trip of their own."""
+    async with bench(tmp_path) as floor:
+        reader = floor.open(floor.add("a", DATA))
+        await reader.read(20 * BLOCK_BYTES, 1)
+        await floor.settled()
+        assert floor.client.count() == 1
+        gate = floor.client.hold()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(reader.read, 24 * BLOCK_BYTES, 1)
+            await gate.wait_arrived(3)
+            gate.open()
+        await floor.settled()
+        assert sorted(one.start // BLOCK_BYTES for one in floor.client.ranges()) == [20, 23, 24, 25]
+        await reader.read(30 * BLOCK_BYTES, 1)
+        await floor.settled()
+        assert floor.client.count() == 5
 
 
 @pytest.mark.parametrize("offset", [-1, -BLOCK_BYTES - 1])

@@ -10,6 +10,7 @@ from vbnfs.objects import ByteRange
 from vbnfs.reading.planner import (
     MAX_GET_BLOCKS,
     AccessPattern,
+    around,
     blocks_of,
     even_share,
     plan_gets,
@@ -90,6 +91,20 @@ def test_a_tail_is_what_is_behind_the_last_whole_block_and_that_block(size: int)
     assert tail.stop == size
     assert tail.start % BLOCK_BYTES == 0
     assert min(size, BLOCK_BYTES) <= len(tail) < 2 * BLOCK_BYTES
+
+
+@given(st.integers(0, 30), st.integers(1, 3), st.lists(st.integers(0, 40)), st.integers(1, 10 * MIB))
+def test_at_most_one_block_more_on_each_side_is_worth_having(
+    first: int, count: int, earlier: list[int], size: int
+) -> None:
+    """Or what else belongs to the tail; never anything beyond the end."""
+    first = min(first, (size - 1) // BLOCK_BYTES)
+    lacking = range(first, min(first + count, -(-size // BLOCK_BYTES)))
+    beside = around(lacking, earlier, size_bytes=size)
+    assert beside.stop <= size
+    assert set(blocks_of(beside)) <= {lacking.start - 1, *lacking, lacking.stop}
+    if not earlier and lacking.stop * BLOCK_BYTES < tail_of(size).start:
+        assert not beside
 
 
 @given(st.lists(st.integers(0, 2000), max_size=50))

@@ -1,16 +1,20 @@
 """One open file: read(offset, size), and what its pattern of reads says about the next ones."""
 
+from collections import deque
 from contextlib import suppress
+from typing import Final
 
 import trio
 
 from vbnfs.objects import ByteRange, Content
 from vbnfs.reading.block_source import BlockSource
-from vbnfs.reading.planner import AccessPattern, blocks_of, step_blocks, tail_of
+from vbnfs.reading.planner import AccessPattern, around, blocks_of, step_blocks
 from vbnfs.reading.prefetch import Prefetcher
 from vbnfs.storage.block_cache import BlockCache, block_range
 from vbnfs.storage.segment import BLOCK_BYTES
 from vbnfs.storage.verdicts import Verdicts
+
+_REMEMBERED_BLOCKS: Final = 64
 
 
 class FileReader:
@@ -31,7 +35,7 @@ class FileReader:
         self._verdicts = verdicts
         self._pattern = AccessPattern()
         self._advised = ByteRange(0, 0)
-        self._tail = tail_of(content.size_bytes)
+        self._lacked: deque[int] = deque(maxlen=_REMEMBERED_BLOCKS)  # blocks that were not there lately
 
     def read_nowait(self, offset: int, size: int) -> bytes | memoryview:
         """Like `read`; raises `trio.WouldBlock`, and leaves everything as it was, where that has to wait."""
@@ -101,11 +105,18 @@ class FileReader:
             else:
                 # A copy: nobody looks after a view's file while this waits for S3.
                 parts[index] = bytes(data)
-        if lacking and lacking[-1] >= blocks_of(self._tail).start:
-            self._prefetcher.advise(self._content, self._tail)  # whoever reads one half reads the other
+        if lacking and not self._pattern.is_sequential:
+            self._advise_around(range(lacking[0], lacking[-1] + 1))
         for index, block in (await self._source.get(self._content, lacking)).items():
             parts[index] = self._cut(block, wanted, index)
         return b"".join(parts[index] for index in blocks_of(wanted)) if len(parts) > 1 else parts.popitem()[1]
+
+    def _advise_around(self, lacking: range) -> None:
+        """Have fetched what is likely read next by somebody who reads here and there."""
+        beside = around(lacking, self._lacked, size_bytes=self._content.size_bytes)
+        if beside:
+            self._prefetcher.advise(self._content, beside)
+        self._lacked.extend(lacking)
 
     def _cut(self, block: bytes | memoryview, wanted: ByteRange, index: int) -> memoryview:
         start, part = index * BLOCK_BYTES, self._part(wanted, index)

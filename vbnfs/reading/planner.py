@@ -1,6 +1,6 @@
 """What to fetch for a read, and what to fetch ahead of it (pure arithmetic on values)."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,7 +13,10 @@ SHORT_GET_BLOCKS: Final = 2  # far away, a short window comes sooner by many GET
 _SHORT_STEP_BLOCKS: Final = 4
 _STEPS: Final = 16  # the windows of all readers have so many steps together ...
 _LEAST_STEPS: Final = 2  # ... and that of each so many
-_NEAR_BYTES: Final = 1 << 20  # the kernel's readahead sends its requests side by side: they arrive out of order
+_NEAR_BLOCKS: Final = 4
+_NEAR_BYTES: Final = (
+    _NEAR_BLOCKS * BLOCK_BYTES
+)  # the kernel's readahead sends its requests side by side: they arrive out of order
 _SEQUENTIAL_BYTES: Final = 2 * BLOCK_BYTES  # read in a row before it counts as a pattern
 _WINDOW_FACTOR: Final = 4  # fetched ahead at most so many times what was read: a reader that stops wastes no more
 _MAX_WINDOW_BYTES: Final = 256 << 20  # of all readers together
@@ -28,6 +31,20 @@ def blocks_of(byte_range: ByteRange) -> range:
     if not byte_range:
         return range(0)
     return range(byte_range.start // BLOCK_BYTES, -(-byte_range.stop // BLOCK_BYTES))
+
+
+def around(lacking: range, earlier: Iterable[int], *, size_bytes: int) -> ByteRange:
+    """What is worth having along with blocks that are lacking, of a file in which others were lacking before.
+
+    One block more on each side where one of these was within 1 MiB, for HDF5 keeps what describes its datasets in
+    clusters; and the other part of the file's tail. Else nothing.
+    """
+    tail = tail_of(size_bytes)
+    if lacking.stop * BLOCK_BYTES > tail.start:
+        return tail
+    if not any(lacking.start - _NEAR_BLOCKS <= index < lacking.stop + _NEAR_BLOCKS for index in earlier):
+        return ByteRange(0, 0)
+    return ByteRange(max(0, lacking.start - 1) * BLOCK_BYTES, (lacking.stop + 1) * BLOCK_BYTES).clip(size_bytes)
 
 
 def tail_of(size_bytes: int) -> ByteRange:

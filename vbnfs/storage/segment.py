@@ -149,10 +149,10 @@ class Segment:
 
     def is_at_hand(self, byte_range: ByteRange) -> bool:
         """Whether `read` takes neither the disk nor long computing, as far as can be told cheaply."""
-        positions = [byte_range.start, byte_range.stop - 1]
+        positions = {byte_range.start, byte_range.stop - 1}
         unchecked = [index for index in _blocks(byte_range) if not self._verified[index]]
         for index in unchecked:
-            positions += [index * BLOCK_BYTES, index * BLOCK_BYTES + max(0, self._block_bytes(index) - 1)]
+            positions |= {index * BLOCK_BYTES, index * BLOCK_BYTES + max(0, self._block_bytes(index) - 1)}
         return len(unchecked) <= _CHECKED_AT_ONCE and all(
             _read_at_once(self._descriptor, 1, TABLE_BYTES + position) is not None for position in positions
         )
