@@ -14,7 +14,6 @@ import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -64,10 +63,11 @@ class Config:
 
 def parse_size(text: str) -> int:
     """Bytes of `200G`, `1.5TiB`, `64 MB`, `1048576`: units are powers of 1024, as in df -h and du -h."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGTP]?)(?:I?B)?", text.strip().upper())
+    match = re.fullmatch(r"(\d+)(?:\.(\d+))?\s*([KMGTP]?)(?:I?B)?", text.strip().upper())
     if match is None:
         raise ValueError("a size such as 200G, 1.5T or 1048576 (bytes) is wanted")
-    size_bytes = int(Fraction(match[1]) * _UNITS[match[2]])
+    decimals = match[2] or ""
+    size_bytes: int = int(match[1] + decimals) * _UNITS[match[3]] // 10 ** len(decimals)
     if not MIB <= size_bytes < 1 << 63:
         raise ValueError("at least 1M and less than 8192P is wanted")
     return size_bytes

@@ -8,15 +8,23 @@ message says why; 2 the command line, a variable or a configuration file is wron
 import errno
 import os
 import sys
+from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
-from typing import NoReturn
+from typing import Final, NoReturn
 
 import click
 
 from vbnfs import __version__
-from vbnfs.cli import mounting, releases, render, upkeep
+from vbnfs.cli import render
 from vbnfs.cli.options import EXIT_STATUS
 from vbnfs.errors import DemoError, UsageError, VbnfsError, told
+
+_MODULES: Final[Mapping[str, str]] = {
+    **dict.fromkeys(("mount", "umount", "status"), "mounting"),
+    **dict.fromkeys(("versions", "diff", "urls", "verify"), "releases"),
+    **dict.fromkeys(("clean", "install-helper", "install-units"), "upkeep"),
+}
 
 
 def main() -> NoReturn:
@@ -57,21 +65,29 @@ def _fail(message: str, status: int) -> NoReturn:
     sys.exit(status)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=EXIT_STATUS)
+class _Commands(click.Group):
+    """Imports the module of a command when it is asked for: a mount is not to wait for what others need."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All commands, in the order in which they are shown."""
+        return sorted((*self.commands, *_MODULES))
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """A command; None if there is none of that name."""
+        if cmd_name not in _MODULES:
+            return super().get_command(ctx, cmd_name)
+        module = import_module(f"vbnfs.cli.{_MODULES[cmd_name]}")
+        command: click.Command = getattr(module, cmd_name.replace("-", "_"))
+        return command
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]}, epilog=EXIT_STATUS)
 @click.version_option(__version__, prog_name="vbnfs")
 def cli() -> None:
     """A versioned scientific dataset on S3 as a local, read-only file system.
 
     To begin: vbnfs mount ~/vbn, and vbnfs umount ~/vbn at the end.
     """
-
-
-for _command in (
-    *(mounting.mount, mounting.umount, mounting.status),
-    *(releases.versions, releases.diff, releases.urls, releases.verify),
-    *(upkeep.clean, upkeep.install_helper, upkeep.install_units),
-):
-    cli.add_command(_command)
 
 
 @cli.command(epilog=EXIT_STATUS)

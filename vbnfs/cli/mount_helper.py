@@ -22,6 +22,7 @@ from typing import Final, NoReturn
 from vbnfs.cli import render
 from vbnfs.config import SETTING_BY_NAME, Config, is_mount_option, load_config, split_mount_options
 from vbnfs.errors import MountError, UsageError, VbnfsError
+from vbnfs.lean import lean_imports
 
 MOUNTED: Final = 0
 WRONG_USAGE: Final = 1
@@ -177,8 +178,9 @@ def _user_id(name: str) -> int:
 
 
 def _mount(request: Request, config: Config) -> int:
-    from vbnfs.mount import background  # noqa: PLC0415 - not for those who only ask, or ask wrongly
-    from vbnfs.mount import mountpoint as mounts  # noqa: PLC0415
+    with lean_imports():
+        from vbnfs.mount import background  # noqa: PLC0415 - not for those who only ask, or ask wrongly
+        from vbnfs.mount import mountpoint as mounts  # noqa: PLC0415
 
     where = mounts.absolute(request.folder)
     if request.is_remount:

@@ -13,6 +13,7 @@ from vbnfs.cli import render
 from vbnfs.cli.options import EXIT_STATUS, config_of, settings, warn
 from vbnfs.config import NON_EMPTY, SETTING_BY_NAME, Config, split_mount_options
 from vbnfs.errors import MountError, UsageError
+from vbnfs.lean import lean_imports
 
 _UMOUNT_SECONDS: Final = 30.0
 
@@ -36,8 +37,9 @@ def mount(mountpoint: Path | None, mount_options: tuple[str, ...], **options: An
     Returns when the files can be listed. Settings come from the command line, else from -o, else from VBNFS_*
     variables (VBNFS_CACHE_DIR, ...), else from the TOML file (cache_dir = ...), else they have their default.
     """
-    from vbnfs.mount import background  # noqa: PLC0415 - only what a command needs: `vbnfs --help` is to be quick
-    from vbnfs.mount import mountpoint as mounts  # noqa: PLC0415
+    with lean_imports():
+        from vbnfs.mount import background  # noqa: PLC0415 - only what a command needs: `vbnfs --help` is to be quick
+        from vbnfs.mount import mountpoint as mounts  # noqa: PLC0415
 
     config = config_of(options, mount_options)
     where = mounts.absolute(mountpoint or _mountpoint_of(config))

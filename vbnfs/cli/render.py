@@ -6,10 +6,6 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from rich.console import Console
-from rich.filesize import pick_unit_and_suffix
-from rich.table import Table
-
 _ENDLESS: Final = 100_000  # columns, of what is no terminal
 
 
@@ -28,6 +24,9 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
     On a terminal the last column is folded where it is too long. Elsewhere a row is a line, whatever its length.
     """
+    from rich.console import Console  # noqa: PLC0415 - takes as long as a tenth of a mount
+    from rich.table import Table  # noqa: PLC0415
+
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         table.add_column(column.strip(), justify="right" if column.endswith(" ") else "left", no_wrap=True)
@@ -51,15 +50,20 @@ def size(size_bytes: int | None) -> str:
     """Bytes in units of 1024, as --cache-size takes them: 1.2 GiB; '-' if they are not known."""
     if size_bytes is None:
         return "-"
-    unit, suffix = pick_unit_and_suffix(size_bytes, ["B", "KiB", "MiB", "GiB", "TiB", "PiB"], 1024)
-    return f"{size_bytes / unit:.{0 if unit == 1 else 1}f} {suffix}"
+    value, power = _scaled(size_bytes)
+    return f"{value:.{1 if power else 0}f} {('B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB')[power]}"
 
 
 def short_size(size_bytes: int) -> str:
     """Bytes in units of 1024 as `ls -h` has them, at most five signs: 1.2G, 188M, 512."""
-    unit, suffix = pick_unit_and_suffix(size_bytes, ["", "K", "M", "G", "T", "P"], 1024)
-    value = size_bytes / unit
-    return f"{value:.{1 if suffix and value < 9.95 else 0}f}{suffix}"
+    value, power = _scaled(size_bytes)
+    return f"{value:.{1 if power and value < 9.95 else 0}f}{('', 'K', 'M', 'G', 'T', 'P')[power]}"
+
+
+def _scaled(size_bytes: int) -> tuple[float, int]:
+    """A size in the largest unit that it fills, and that unit's power of 1024."""
+    power = min(max(size_bytes.bit_length() - 1, 0) // 10, 5)
+    return size_bytes / (1 << 10 * power), power
 
 
 def print_status(status: Mapping[str, Any]) -> None:
