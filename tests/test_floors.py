@@ -45,6 +45,10 @@ ONLY_IMPORTED_BY: Final[Mapping[str, set[str]]] = {
         *(f"vbnfs.demo.{name}" for name in ("cohort", "lfp_file", "session_file", "tables", "tour")),
     },
 }
+TOO_HEAVY_FOR_A_MOUNT: Final = {
+    *("rich.console", "pygments", "pandas", "numpy", "boto3", "h5py"),
+    *("fractions", "importlib.metadata", "unittest", "vbnfs.demo"),
+}
 ENVIRONMENT: Final = {"os.environ", "os.environb", "os.getenv", "os.getenvb", "os.putenv", "os.unsetenv"}
 PRINTING: Final = {"print", "input", "sys.stdout.write", "sys.stderr.write", "sys.stdout.buffer", "sys.stderr.buffer"}
 EXITING: Final = {"exit", "quit", "SystemExit", "sys.exit"}
@@ -179,11 +183,21 @@ def test_only_the_daemon_ends_a_child() -> None:
     assert who_mentions(ENDING_A_CHILD) == {"vbnfs.mount.background"}
 
 
-def test_a_mount_does_not_pay_for_tables() -> None:
-    """What a mount is made of does not import pandas, which takes a second."""
-    script = "import sys, vbnfs.cli.main, vbnfs.mount.background; print('pandas' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert done.stdout == "False\n"
+def imported_by(command: list[str]) -> set[str]:
+    """All modules, of whichever library, that a command has imported when it ends."""
+    script = "import sys, vbnfs.cli.main\ntry: vbnfs.cli.main.main()\nfinally: print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script, *command], capture_output=True, text=True, check=False)
+    return set(done.stdout.split())
+
+
+def test_a_mount_imports_what_it_needs() -> None:
+    """Starting takes as long as its imports: no tables, no colours, no other event loop, no command but its own."""
+    modules = imported_by(["mount", "/dev/null"])  # which is refused when all is imported
+    assert {"vbnfs.mount.daemon", "httpx", "pycurl", "trio"} <= modules
+    assert modules & TOO_HEAVY_FOR_A_MOUNT == set()
+    assert {name for name in modules if name.startswith("vbnfs.cli.")} == {
+        f"vbnfs.cli.{name}" for name in ("main", "mounting", "options", "render")
+    }
 
 
 def test_the_command_line_pays_for_nothing() -> None:
