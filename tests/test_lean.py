@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from vbnfs.lean import lean_imports
+from vbnfs.lean import lean_imports, making_what_stays
 
 
 @pytest.fixture(autouse=True)
@@ -38,3 +38,13 @@ def test_the_collector_goes_on() -> None:
     with pytest.raises(ImportError), lean_imports():
         importlib.import_module("vbnfs.nothing")
     assert gc.isenabled()
+
+
+def test_what_stays_is_not_looked_at() -> None:
+    """Nothing is collected meanwhile, and what was made is out of the collector's sight afterwards."""
+    made: list[list[object]] = []
+    with making_what_stays():
+        made.extend([] for _ in range(10_000))
+        assert not gc.isenabled()
+    assert gc.get_freeze_count() > len(made)
+    assert len(gc.get_objects()) < len(made)

@@ -1,7 +1,7 @@
-"""Importing what a mount is made of, in the least time: of starting one, nearly all is Python's imports.
+"""Starting in the least time, of which Python's imports are nearly all, and a large release's manifests the rest.
 
 httpx and structlog import rich and pygments where these are installed, for a command line and for tracebacks that
-nobody sees here; that would be a fifth of all. And what modules are made of stays: the collector need not look at it.
+nobody sees here; that would be a fifth of all.
 """
 
 import gc
@@ -19,11 +19,20 @@ def lean_imports() -> Iterator[None]:
     modules = cast(dict[str, Any], sys.modules)  # None: the import fails, sys.modules in the library reference
     hidden = [name for name in _FOR_SHOW if name not in modules]
     modules.update(dict.fromkeys(hidden))
+    try:
+        with making_what_stays():
+            yield
+    finally:
+        for name in hidden:
+            del modules[name]
+
+
+@contextmanager
+def making_what_stays() -> Iterator[None]:
+    """While entered, nothing is looked at by the collector, and what is there at the end never will be."""
     gc.disable()
     try:
         yield
     finally:
         gc.freeze()
         gc.enable()
-        for name in hidden:
-            del modules[name]

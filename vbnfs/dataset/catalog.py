@@ -42,6 +42,7 @@ KEPT_FORMAT: Final = "datasets-v1"  # what is kept in another format stands else
 _MD5: Final = re.compile(r"[0-9a-f]{32}")
 LATEST: Final = "latest"  # as a version: the newest, whichever that is
 _HEADS_AT_ONCE: Final = 16
+_MANIFESTS_AT_ONCE: Final = 8  # they are in memory meanwhile, as text and as objects
 
 Known = dict[ObjectVersion, ObjectAttributes]
 
@@ -163,16 +164,26 @@ class Catalog:
         return listed
 
     async def _release(self, listed: Sequence[ListedObject], *, is_offline: bool) -> Release:
-        manifests: list[Manifest] = []
-        problems: list[str] = []
-        for entry in listed:
+        """The manifests, all asked for at once: the first mount of all waits for every round trip."""
+        found: dict[ListedObject, Manifest | ManifestError | StorageError] = {}
+        at_once = trio.CapacityLimiter(_MANIFESTS_AT_ONCE)
+
+        async def find(entry: ListedObject) -> None:
             try:
-                manifests.append(await self._manifest(entry, is_offline=is_offline))
+                async with at_once:
+                    found[entry] = await self._manifest(entry, is_offline=is_offline)
             except (ManifestError, StorageError) as error:
-                self._warn_once("dataset version refused", manifest=entry.key, reason=str(error))
-                problems.append(str(error))
+                found[entry] = error
+
+        async with trio.open_nursery() as nursery:
+            for entry in listed:
+                nursery.start_soon(find, entry)
+        problems = {entry.key: found[entry] for entry in listed if not isinstance(found[entry], Manifest)}
+        for key, error in problems.items():
+            self._warn_once("dataset version refused", manifest=key, reason=str(error))
+        manifests = [manifest for manifest in found.values() if isinstance(manifest, Manifest)]
         manifests.sort(key=lambda m: (m.dataset_version, m.modified_ns, m.file_name))
-        return Release(tuple(manifests), tuple(problems), is_offline)
+        return Release(tuple(manifests), tuple(map(str, problems.values())), is_offline)
 
     async def _manifest(self, entry: ListedObject, *, is_offline: bool) -> Manifest:
         known = self._parsed.get(entry)
