@@ -8,10 +8,11 @@ message says why; 2 the command line, a variable or a configuration file is wron
 import errno
 import os
 import sys
+from collections import UserDict
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 import click
 
@@ -65,23 +66,21 @@ def _fail(message: str, status: int) -> NoReturn:
     sys.exit(status)
 
 
-class _Commands(click.Group):
-    """Imports the module of a command when it is asked for: a mount is not to wait for what others need."""
+class _Commands(UserDict[str, Any]):
+    """The commands by name. The module of one is imported when it is asked for: a mount does not wait for others'."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """All commands, in the order in which they are shown."""
-        return sorted((*self.commands, *_MODULES))
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """A command; None if there is none of that name."""
-        if cmd_name not in _MODULES:
-            return super().get_command(ctx, cmd_name)
-        module = import_module(f"vbnfs.cli.{_MODULES[cmd_name]}")
-        command: click.Command = getattr(module, cmd_name.replace("-", "_"))
+    def __getitem__(self, key: str) -> click.Command:
+        found: click.Command | str = super().__getitem__(key)
+        if isinstance(found, click.Command):
+            return found
+        command: click.Command = getattr(import_module(f"vbnfs.cli.{found}"), key.replace("-", "_"))
+        self[key] = command
         return command
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]}, epilog=EXIT_STATUS)
+@click.group(
+    commands=_Commands(_MODULES), context_settings={"help_option_names": ["-h", "--help"]}, epilog=EXIT_STATUS
+)
 @click.version_option(__version__, prog_name="vbnfs")
 def cli() -> None:
     """A versioned scientific dataset on S3 as a local, read-only file system.
