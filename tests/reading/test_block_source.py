@@ -16,6 +16,7 @@ from vbnfs.errors import BadReplyError, ObjectGoneError, StorageError, Transport
 from vbnfs.metrics import Metrics
 from vbnfs.objects import ByteRange, Content, ObjectVersion, Receive
 from vbnfs.reading import block_source
+from vbnfs.reading.gets import Get, PendingBlock
 from vbnfs.reading.planner import blocks_of
 from vbnfs.storage.block_cache import BlockCache
 from vbnfs.storage.segment import BLOCK_BYTES
@@ -381,6 +382,49 @@ async def test_a_reader_who_overtakes_the_queue_has_its_neighbours_brought_along
         await floor.settled()
         asked = [index for one in floor.client.ranges() for index in blocks_of(one)]
         assert sorted(asked) == [0, 10, *range(20, 52)]
+
+
+def test_a_get_that_another_one_absorbs_keeps_nothing() -> None:
+    """It may stay in the queue for long: its blocks, and so their bytes, are the other one's."""
+    content = Content("c", 64 * MIB, ObjectVersion("c", None))
+    first, behind = Get(content, range(2), 24), Get(content, range(2, 5), 24)
+    for get in (first, behind):
+        get.blocks += [PendingBlock(get) for _ in get.indices]
+    first.absorb(behind)
+    assert (first.indices, first.coming, len(first.blocks)) == (range(5), 5, 5)
+    assert all(block.get is first for block in first.blocks)
+    assert behind.blocks == []
+    assert behind.is_begun
+
+
+async def test_a_get_is_not_lengthened_beyond_the_room_in_memory(tmp_path: Path) -> None:
+    """A reader who can be served within it is, though much is queued behind what he wants."""
+    async with bench(tmp_path, prefetch_gets=1, memory_bytes=16 * MIB) as floor:
+        content = floor.add("a", bytes(64 * MIB))
+        gate = floor.client.hold(lambda request: request.byte_range is not None and request.byte_range.start == 0)
+        floor.source.prefetch(content, range(64))
+        await gate.wait_arrived()
+        floor.source.prefetch(content, range(100, 164))
+        with trio.fail_after(5):
+            assert await floor.source.get(content, [100]) == {100: bytes(BLOCK_BYTES)}
+        gate.open()
+        await floor.settled()
+
+
+async def test_contents_share_the_connections(tmp_path: Path) -> None:
+    """A short window is spread over as many as a long one beside it."""
+    async with bench(tmp_path, prefetch_gets=8) as floor:
+        bulk, short = floor.add("bulk", bytes(64 * MIB)), floor.add("short", bytes(16 * MIB))
+        gate = floor.client.hold()
+        floor.source.prefetch(bulk, range(200))
+        await gate.wait_arrived(8)
+        floor.source.prefetch(short, range(16))
+        async with trio.open_nursery() as readers:
+            readers.start_soon(floor.source.get, short, [0])
+            await gate.wait_arrived(9)
+            assert floor.client.ranges()[-1] == blocks(range(4))
+            gate.open()
+        await floor.settled()
 
 
 async def test_what_is_on_its_way_or_came_just_now_is_not_prefetched(tmp_path: Path) -> None:

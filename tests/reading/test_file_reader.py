@@ -12,6 +12,7 @@ from tests.fakes.client import MemoryClient
 from tests.fakes.store import MemoryStore, Pattern
 from tests.reading.bench import KIB, MIB, bench
 from vbnfs.errors import TransportError
+from vbnfs.objects import ByteRange
 from vbnfs.reading.file_reader import FileReader
 from vbnfs.storage.segment import BLOCK_BYTES, TABLE_BYTES
 
@@ -174,6 +175,18 @@ async def test_a_read_near_an_earlier_one_brings_one_block_more_on_each_side(tmp
         await reader.read(30 * BLOCK_BYTES, 1)
         await floor.settled()
         assert floor.client.count() == 5
+
+
+async def test_requests_for_one_block_have_no_other_fetched(tmp_path: Path) -> None:
+    """However many there are, one after the other or side by side: a block is not its own neighbour."""
+    async with bench(tmp_path) as floor:
+        reader, place = floor.open(floor.add("a", DATA)), 20 * BLOCK_BYTES
+        async with trio.open_nursery() as nursery:
+            for offset in range(0, BLOCK_BYTES, 16 * KIB):
+                nursery.start_soon(reader.read, place + offset, 16)
+        await reader.read(place + 5, 16)
+        await floor.settled()
+        assert floor.client.ranges() == [ByteRange(place, place + BLOCK_BYTES)]
 
 
 @pytest.mark.parametrize("offset", [-1, -BLOCK_BYTES - 1])

@@ -10,9 +10,9 @@ from vbnfs.objects import ByteRange
 from vbnfs.reading.planner import (
     MAX_GET_BLOCKS,
     AccessPattern,
-    around,
     blocks_of,
     even_share,
+    neighbours,
     plan_gets,
     step_blocks,
     tail_of,
@@ -88,23 +88,26 @@ def test_a_get_is_an_even_share_of_what_is_to_come(coming: int, connections: int
 def test_a_tail_is_what_is_behind_the_last_whole_block_and_that_block(size: int) -> None:
     """At least a block, if the file has as much, and less than two."""
     tail = tail_of(size)
-    assert tail.stop == size
-    assert tail.start % BLOCK_BYTES == 0
-    assert min(size, BLOCK_BYTES) <= len(tail) < 2 * BLOCK_BYTES
+    assert tail[-1] == blocks_of(ByteRange(0, size))[-1]
+    assert min(size, BLOCK_BYTES) <= size - tail.start * BLOCK_BYTES < 2 * BLOCK_BYTES
 
 
-@given(st.integers(0, 30), st.integers(1, 3), st.lists(st.integers(0, 40)), st.integers(1, 10 * MIB))
-def test_at_most_one_block_more_on_each_side_is_worth_having(
-    first: int, count: int, earlier: list[int], size: int
-) -> None:
-    """Or what else belongs to the tail; never anything beyond the end."""
-    first = min(first, (size - 1) // BLOCK_BYTES)
-    lacking = range(first, min(first + count, -(-size // BLOCK_BYTES)))
-    beside = around(lacking, earlier, size_bytes=size)
-    assert beside.stop <= size
-    assert set(blocks_of(beside)) <= {lacking.start - 1, *lacking, lacking.stop}
-    if not earlier and lacking.stop * BLOCK_BYTES < tail_of(size).start:
-        assert not beside
+@pytest.mark.parametrize(
+    ("lacking", "earlier", "wanted"),
+    [
+        (range(20, 21), [], range(20, 21)),
+        (range(20, 21), [16], range(19, 22)),
+        (range(20, 21), [15, 40], range(20, 21)),
+        (range(20, 22), [25], range(19, 23)),
+        (range(20, 21), [20], range(20, 21)),
+        (range(20, 21), [19], range(20, 21)),  # going on in a row
+        (range(20, 21), [19, 900], range(19, 22)),
+        (range(1), [3], range(2)),
+    ],
+)
+def test_a_block_near_an_earlier_one_has_neighbours(lacking: range, earlier: list[int], wanted: range) -> None:
+    """One on each side, where one that was lacking before is within 1 MiB."""
+    assert neighbours(lacking, earlier) == wanted
 
 
 @given(st.lists(st.integers(0, 2000), max_size=50))

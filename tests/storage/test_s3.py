@@ -353,6 +353,14 @@ async def test_no_encoding_may_be_called_identity(server: FakeS3Server, client: 
     assert await ask(client, "get_range") == WANTED
 
 
+async def test_a_key_that_makes_no_url_is_a_failure_like_others(client: S3Client, metrics: Metrics) -> None:
+    """A hostile manifest can name one that httpx refuses: the error is ours, and counted."""
+    key = "x" * 70_000
+    with pytest.raises(TransportError, match="URL too long"):
+        await client.get_range(ObjectVersion(key, None), RANGE, size_bytes=SIZE, receive=Received())
+    assert metrics.failed_requests == 1
+
+
 async def test_the_whole_object_instead_of_a_range_is_not_read(server: FakeS3Server, client: S3Client) -> None:
     """A server that ignores Range is found out by its status; the body is left where it is."""
     received = Received()

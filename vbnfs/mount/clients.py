@@ -33,7 +33,6 @@ _CATALOG_SECONDS: Final = 15.0  # a mount without network should not keep anybod
 _CATALOG_ATTEMPTS: Final = 3
 _READ_ATTEMPTS: Final = 10
 _LAST_WRITES_SECONDS: Final = 5.0
-_CONNECTIONS_A_HEDGE: Final = 16  # one in so many is left by prefetches to GETs that are made twice
 
 
 def scope_of(endpoint_url: str | None) -> str:
@@ -57,18 +56,11 @@ async def make_client(config: Config, metrics: Metrics) -> AsyncIterator[Breaker
         yield BreakerClient(s3, is_forbidden=config.offline)
 
 
-def make_reading_client(
-    config: Config, link: BreakerClient, metrics: Metrics
-) -> tuple[RetryingClient, Callable[[bool], int]]:
-    """The client that fetches blocks, and how many GETs there may be for nobody yet; see `Pace.prefetches`.
-
-    What they leave is for readers and for GETs that are made twice: as long as none of them comes, one of sixteen.
-    """
+def make_reading_client(config: Config, link: BreakerClient, metrics: Metrics) -> tuple[RetryingClient, PacedClient]:
+    """The client that fetches blocks, and the part of it that knows how many GETs there may be at a time."""
     hedging = HedgingClient(link, metrics=metrics, on_stall=link.suspect)
     paced = PacedClient(hedging, most=config.max_connections)
-    most = max(1, config.max_connections - config.max_connections // _CONNECTIONS_A_HEDGE)
-    client = RetryingClient(paced, seconds=config.io_timeout_seconds, attempts=_READ_ATTEMPTS)
-    return client, lambda is_shared: min(most, paced.pace.prefetches(is_shared=is_shared))
+    return RetryingClient(paced, seconds=config.io_timeout_seconds, attempts=_READ_ATTEMPTS), paced
 
 
 def make_catalog(config: Config, s3: ObjectClient) -> Catalog:
@@ -101,7 +93,7 @@ def make_source(
     on_kept: Callable[[Set[Content]], None] = lambda contents: None,
 ) -> BlockSource:
     """The blocks that the disk does not have. To be closed by `keeping`."""
-    client, prefetch_gets = make_reading_client(config, link, metrics)
+    client, paced = make_reading_client(config, link, metrics)
     claims = Claims(cache.directory / scope_of(config.endpoint_url))
     return BlockSource(
         client,
@@ -109,7 +101,7 @@ def make_source(
         evictor,
         Neighbours(claims, cache, may_wait=not cache.is_local, metrics=metrics),
         nursery=nursery,
-        prefetch_gets=prefetch_gets,
+        prefetch_gets=lambda is_shared: paced.pace.prefetches(is_shared=is_shared),
         memory=Memory(config.memory_limit_bytes),
         on_kept=on_kept,
     )

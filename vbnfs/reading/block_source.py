@@ -17,7 +17,7 @@ is busy holds connections back, however long the GETs are.
 """
 
 import math
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence, Set
 from contextlib import aclosing
 from typing import Final
@@ -79,7 +79,7 @@ class BlockSource:
         self._prefetching = 0
         self._surprised_at = -math.inf
         self._waiting: deque[Get] = deque()
-        self._coming = 0  # blocks that are wanted and have not come
+        self._coming: Counter[str] = Counter()  # blocks that are wanted and have not come, by content id
         self._is_kept = True  # whether the disk took the last block
         self._unkept: LRUCache[BlockKey, Content] = LRUCache(_UNKEPT_BLOCKS)  # what it did not take
         send, receive = trio.open_memory_channel[Run](_QUEUED_RUNS)
@@ -201,15 +201,23 @@ class BlockSource:
             for index in get.indices:
                 pending = self._pending[BlockKey(content.content_id, index)] = PendingBlock(get)
                 get.blocks.append(pending)
-        self._coming += len(missing)
+        if missing:
+            self._coming[content.content_id] += len(missing)
         return gets
 
-    def _lengthen(self, get: Get) -> None:
-        """Have a GET that is about to begin bring what is queued behind it, too: its share of what is to come."""
-        share = even_share(self._coming, connections=self._prefetch_gets(False))
+    def _lengthen(self, get: Get, *, leave_bytes: int = 0) -> None:
+        """Have a GET that is about to begin bring what is queued behind it, too: its share of what is to come.
+
+        As far as there is room in memory: else it would wait where a short one need not.
+        """
+        connections = max(1, self._prefetch_gets(False) // len(self._coming))
+        share = even_share(self._coming[get.content.content_id], connections=connections)
         while len(get.indices) < share:
             behind = self._pending.get(BlockKey(get.content.content_id, get.indices.stop))
             if behind is None or behind.get.is_begun or len(get.indices) + len(behind.get.indices) > MAX_GET_BLOCKS:
+                return
+            needs = get.needs_for(get.coming + behind.get.coming)
+            if not self._memory.blocks.has_room(needs * BLOCK_BYTES + leave_bytes):
                 return
             get.absorb(behind.get)
 
@@ -222,13 +230,13 @@ class BlockSource:
 
     def _begin_prefetches(self) -> None:
         """As many as connections and memory allow: some of either are left to readers."""
-        room = self._memory.blocks
+        room, leave_bytes = self._memory.blocks, self._memory.blocks.limit_bytes // 4
         most = self._prefetch_gets(trio.current_time() - self._surprised_at < _SURPRISED_SECONDS)
         while self._waiting and self._prefetching < most:
             get = self._waiting[0]
             if not get.is_begun:
-                self._lengthen(get)
-                if not room.try_take(get.needs * BLOCK_BYTES, leave_bytes=room.limit_bytes // 4):
+                self._lengthen(get, leave_bytes=leave_bytes)
+                if not room.try_take(get.needs * BLOCK_BYTES, leave_bytes=leave_bytes):
                     return
                 get.is_begun, get.held = True, get.needs
                 self._prefetching += 1
@@ -320,10 +328,15 @@ class BlockSource:
 
     def _came(self, get: Get) -> None:
         get.coming -= 1
-        self._coming -= 1
+        self._no_more_coming(get.content, 1)
+
+    def _no_more_coming(self, content: Content, blocks: int) -> None:
+        self._coming[content.content_id] -= blocks
+        if not self._coming[content.content_id]:
+            del self._coming[content.content_id]
 
     def _fail_rest(self, get: Get, failure: VbnfsError) -> None:
-        self._coming -= get.coming
+        self._no_more_coming(get.content, get.coming)
         for index in get.lacking:
             pending = get.blocks[index - get.indices[0]]
             pending.error = failure

@@ -8,7 +8,7 @@ import trio
 
 from vbnfs.objects import ByteRange, Content
 from vbnfs.reading.block_source import BlockSource
-from vbnfs.reading.planner import AccessPattern, around, blocks_of, step_blocks
+from vbnfs.reading.planner import AccessPattern, blocks_of, neighbours, step_blocks, tail_of
 from vbnfs.reading.prefetch import Prefetcher
 from vbnfs.storage.block_cache import BlockCache, block_range
 from vbnfs.storage.segment import BLOCK_BYTES
@@ -97,26 +97,30 @@ class FileReader:
         """At least one block is not on the disk. Those that are come from there, the others from S3."""
         parts: dict[int, bytes | memoryview] = {}
         lacking: list[int] = []
+        unasked: list[int] = []
         for index in blocks_of(wanted):
             is_coming = self._source.is_coming(self._content, index)
             data = None if is_coming else await self._from_disk(self._part(wanted, index))
             if data is None:
                 lacking.append(index)
+                unasked += [] if is_coming else [index]
             else:
                 # A copy: nobody looks after a view's file while this waits for S3.
                 parts[index] = bytes(data)
-        if lacking and not self._pattern.is_sequential:
-            self._advise_around(range(lacking[0], lacking[-1] + 1))
+        if unasked and not self._pattern.is_sequential:
+            self._advise_around(range(unasked[0], unasked[-1] + 1))
         for index, block in (await self._source.get(self._content, lacking)).items():
             parts[index] = self._cut(block, wanted, index)
         return b"".join(parts[index] for index in blocks_of(wanted)) if len(parts) > 1 else parts.popitem()[1]
 
-    def _advise_around(self, lacking: range) -> None:
-        """Have fetched what is likely read next by somebody who reads here and there."""
-        beside = around(lacking, self._lacked, size_bytes=self._content.size_bytes)
-        if beside:
-            self._prefetcher.advise(self._content, beside)
-        self._lacked.extend(lacking)
+    def _advise_around(self, unasked: range) -> None:
+        """Have fetched what somebody who reads here and there is likely to read next."""
+        tail = tail_of(self._content.size_bytes)
+        beside = tail if unasked[-1] in tail else neighbours(unasked, self._lacked)
+        wanted = ByteRange(beside.start * BLOCK_BYTES, beside.stop * BLOCK_BYTES).clip(self._content.size_bytes)
+        if not set(blocks_of(wanted)) <= set(unasked):
+            self._prefetcher.advise(self._content, wanted)
+        self._lacked.extend(unasked)
 
     def _cut(self, block: bytes | memoryview, wanted: ByteRange, index: int) -> memoryview:
         start, part = index * BLOCK_BYTES, self._part(wanted, index)

@@ -21,9 +21,10 @@ _BLOCKS_A_RUN: Final = PIECE_BYTES // BLOCK_BYTES  # are written together
 
 @dataclass(eq=False, slots=True)
 class Get:
-    """A GET of neighbouring blocks, and who waits for them. `is_begun` once it has a task.
+    """A GET of neighbouring blocks, and who waits for them.
 
-    `coming` of its blocks have not come yet, and it holds room in memory for `held` blocks.
+    `is_begun` once it has a task, or another one is to bring its blocks. `coming` of them have not come yet, and it
+    holds room in memory for `held` blocks.
     """
 
     content: Content
@@ -44,7 +45,7 @@ class Get:
         self.indices = range(self.indices.start, behind.indices.stop)
         self.blocks += behind.blocks
         self.coming += behind.coming
-        behind.is_begun = True
+        behind.blocks, behind.is_begun = [], True  # it may stay in a queue for long, and must not keep their bytes
 
     @property
     def lacking(self) -> list[int]:
@@ -54,7 +55,11 @@ class Get:
     @property
     def needs(self) -> int:
         """For how many blocks it needs room now: those in transit, and one that is being put together."""
-        return min(self.coming, self.most_in_transit) + 1 if self.coming else 0
+        return self.needs_for(self.coming)
+
+    def needs_for(self, coming: int) -> int:
+        """For how many it would need room if so many were to come."""
+        return min(coming, self.most_in_transit) + 1 if coming else 0
 
 
 @dataclass(frozen=True, slots=True)

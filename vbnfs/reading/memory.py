@@ -42,7 +42,7 @@ class Budget:
 
     def try_take(self, count_bytes: int, *, leave_bytes: int) -> bool:
         """Take without waiting, if so much is left over for others, and none of them waits; whether it was taken."""
-        if self._going_on or self._beginning or not self._has_room(count_bytes + leave_bytes):
+        if self._going_on or self._beginning or not self.has_room(count_bytes + leave_bytes):
             return False
         self._grant(count_bytes)
         return True
@@ -50,7 +50,7 @@ class Budget:
     async def take(self, count_bytes: int, *, goes_on: bool = False) -> None:
         """Wait for one's turn; who `goes_on` comes before those who begin. Being cancelled takes nothing."""
         await trio.lowlevel.checkpoint_if_cancelled()
-        if goes_on and not self._going_on and self._has_room(count_bytes):
+        if goes_on and not self._going_on and self.has_room(count_bytes):
             self._grant(count_bytes)
             return
         if self.try_take(count_bytes, leave_bytes=0):
@@ -81,7 +81,8 @@ class Budget:
         finally:
             self.give_back(count_bytes)
 
-    def _has_room(self, count_bytes: int) -> bool:
+    def has_room(self, count_bytes: int) -> bool:
+        """Whether so much may be held now, if nobody else waits."""
         return self.held_bytes == 0 or self.held_bytes + count_bytes <= self.limit_bytes
 
     def _grant(self, count_bytes: int) -> None:
@@ -89,7 +90,7 @@ class Budget:
         self.most_bytes = max(self.most_bytes, self.held_bytes)
 
     def _serve(self) -> None:
-        while (waiting := self._going_on or self._beginning) and self._has_room(waiting[0].count_bytes):
+        while (waiting := self._going_on or self._beginning) and self.has_room(waiting[0].count_bytes):
             place = waiting.popleft()
             self._grant(place.count_bytes)
             place.granted.set()

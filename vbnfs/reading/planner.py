@@ -1,6 +1,6 @@
 """What to fetch for a read, and what to fetch ahead of it (pure arithmetic on values)."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -10,13 +10,13 @@ from vbnfs.storage.segment import BLOCK_BYTES
 # 16 MiB: with 60 ms to the first byte a connection of 25 MB/s is busy for 92 % of the time.
 MAX_GET_BLOCKS: Final = 64
 SHORT_GET_BLOCKS: Final = 2  # far away, a short window comes sooner by many GETs than by few
+# Windows move on in steps, not for each read: each costs a look at the disk, in a thread.
 _SHORT_STEP_BLOCKS: Final = 4
-_STEPS: Final = 16  # the windows of all readers have so many steps together ...
+_STEPS: Final = 16  # the windows of all readers have so many together ...
 _LEAST_STEPS: Final = 2  # ... and that of each so many
 _NEAR_BLOCKS: Final = 4
-_NEAR_BYTES: Final = (
-    _NEAR_BLOCKS * BLOCK_BYTES
-)  # the kernel's readahead sends its requests side by side: they arrive out of order
+# The kernel's readahead sends its requests side by side: they arrive out of order.
+_NEAR_BYTES: Final = _NEAR_BLOCKS * BLOCK_BYTES
 _SEQUENTIAL_BYTES: Final = 2 * BLOCK_BYTES  # read in a row before it counts as a pattern
 _WINDOW_FACTOR: Final = 4  # fetched ahead at most so many times what was read: a reader that stops wastes no more
 _MAX_WINDOW_BYTES: Final = 256 << 20  # of all readers together
@@ -33,23 +33,21 @@ def blocks_of(byte_range: ByteRange) -> range:
     return range(byte_range.start // BLOCK_BYTES, -(-byte_range.stop // BLOCK_BYTES))
 
 
-def around(lacking: range, earlier: Iterable[int], *, size_bytes: int) -> ByteRange:
-    """What is worth having along with blocks that are lacking, of a file in which others were lacking before.
+def neighbours(lacking: range, earlier: Sequence[int]) -> range:
+    """Blocks that are lacking, and one more on each side if one that was lacking before was within 1 MiB.
 
-    One block more on each side where one of these was within 1 MiB, for HDF5 keeps what describes its datasets in
-    clusters; and the other part of the file's tail. Else nothing.
+    HDF5 keeps what describes its datasets in clusters. Who goes on in a row after the last one is no such reader.
     """
-    tail = tail_of(size_bytes)
-    if lacking.stop * BLOCK_BYTES > tail.start:
-        return tail
-    if not any(lacking.start - _NEAR_BLOCKS <= index < lacking.stop + _NEAR_BLOCKS for index in earlier):
-        return ByteRange(0, 0)
-    return ByteRange(max(0, lacking.start - 1) * BLOCK_BYTES, (lacking.stop + 1) * BLOCK_BYTES).clip(size_bytes)
+    near = range(lacking.start - _NEAR_BLOCKS, lacking.stop + _NEAR_BLOCKS)
+    is_near = any(index in near and index not in lacking for index in earlier)
+    if not is_near or lacking.start == earlier[-1] + 1:
+        return lacking
+    return range(max(0, lacking.start - 1), lacking.stop + 1)
 
 
-def tail_of(size_bytes: int) -> ByteRange:
+def tail_of(size_bytes: int) -> range:
     """A file's last whole block and what is behind it: what HDF5 keeps at the end knows nothing of blocks."""
-    return ByteRange(max(0, size_bytes // BLOCK_BYTES - 1) * BLOCK_BYTES, size_bytes)
+    return range(max(0, size_bytes // BLOCK_BYTES - 1), -(-size_bytes // BLOCK_BYTES))
 
 
 def step_blocks(window_bytes: int, *, readers: int) -> int:

@@ -62,7 +62,7 @@ def trusted_certificates(context: ssl.SSLContext) -> bytes:
 
 
 class CurlTransport(httpx.AsyncBaseTransport):
-    """Sends the requests of an `httpx.AsyncClient` that is entered within a trio run.
+    """Sends `httpx.Request`s, by themselves or for an `httpx.AsyncClient`. Entered within a trio run.
 
     `certificates` are PEM, as of `trusted_certificates`. At most `max_connections` requests are under way; the others
     wait. Of httpx's timeouts it keeps `connect` and `read`.

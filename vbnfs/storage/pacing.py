@@ -15,7 +15,8 @@ from vbnfs.storage.passing import PassingClient
 
 _FEWEST: Final = 2.0  # one for a reader, one for a prefetch
 _ONE_SIGNAL_SECONDS: Final = 1.0  # GETs that were under way together are told together; that is one word
-_RESERVED: Final = 4  # for readers
+_RESERVED: Final = 4  # while readers come
+_GETS_A_SPARE: Final = 16  # and while none does
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +35,10 @@ class Pace:
     def prefetches(self, *, is_shared: bool) -> int:
         """How many of them may be for nobody yet; at least one, or what was advised would never come.
 
-        `is_shared`: readers have come lately who wait for blocks that nobody had thought of.
+        The others are for readers, and for GETs that are made twice. `is_shared`: readers have come lately who wait
+        for blocks that nobody had thought of.
         """
-        reserved = max(1, min(_RESERVED, self.gets // 3)) if is_shared else 1
+        reserved = max(1, self.gets // _GETS_A_SPARE, min(_RESERVED, self.gets // 3) if is_shared else 0)
         return max(1, self.gets - reserved)
 
     def after_answer(self) -> "Pace":

@@ -139,15 +139,15 @@ class RetryingClient:
                 return
 
     async def _again_and_again(self, ask: Callable[[], Awaitable[None]], *, unless: Callable[[], bool]) -> None:
-        """Ask until it goes well. Getting ready to ask again costs as much as asking, so that is left until then."""
-        began = trio.current_time()
+        """Ask until it goes well, or is in vain. Asking again is prepared then: that costs as much as asking."""
+        deadline = trio.current_time() + self._seconds
         try:
             await ask()
         except StorageError as error:
             first: StorageError | None = error
         else:
             return
-        async for attempt in self._tries(unless=unless, began=began):
+        async for attempt in self._tries(unless=unless, deadline=deadline):
             with attempt:
                 if first is not None:  # it counts like all others
                     failure, first = first, None
@@ -155,9 +155,9 @@ class RetryingClient:
                 await ask()
 
     def _tries(
-        self, *, unless: Callable[[], bool] = lambda: False, began: float | None = None
+        self, *, unless: Callable[[], bool] = lambda: False, deadline: float | None = None
     ) -> "AsyncIterator[stamina.Attempt]":
-        deadline = (trio.current_time() if began is None else began) + self._seconds
+        last = trio.current_time() + self._seconds if deadline is None else deadline
         failures = mismatches = 0
 
         def is_worth_it(error: Exception) -> bool | float:
@@ -166,7 +166,7 @@ class RetryingClient:
                 return False
             failures += 1
             mismatches += isinstance(error, MismatchError)
-            left = deadline - trio.current_time() - self._seconds * _PART_FOR_A_TRY
+            left = last - trio.current_time() - self._seconds * _PART_FOR_A_TRY
             return wait_seconds(error, failures=failures, mismatches=mismatches, left_seconds=left)
 
         context = stamina.retry_context(

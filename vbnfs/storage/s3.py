@@ -1,9 +1,9 @@
 """S3 over HTTP: ranges with a version id, HEAD and the two listings, and nothing believed unchecked.
 
-Whatever is asked goes through httpx; ranges, which are nearly all of the bytes, by way of libcurl (curl.py). Requests
-are anonymous (unsigned). Addresses are virtual-hosted at AWS (`https://<bucket>.s3.<region>.amazonaws.com/<key>`) and
-path style at an endpoint (`<endpoint>/<bucket>/<key>`). Proxies are taken from the usual variables (HTTPS_PROXY,
-NO_PROXY ...); behind one, ranges are httpx's, too.
+Whatever is asked goes through httpx, but for ranges, which are nearly all of the bytes: libcurl brings them (curl.py)
+in httpx's words. Requests are anonymous (unsigned). Addresses are virtual-hosted at AWS
+(`https://<bucket>.s3.<region>.amazonaws.com/<key>`) and path style at an endpoint (`<endpoint>/<bucket>/<key>`).
+Proxies are taken from the usual variables (HTTPS_PROXY, NO_PROXY ...); behind one, ranges are httpx's, too.
 
 References: Amazon S3 API (GetObject, HeadObject, ListObjectsV2, ListObjectVersions), RFC 9110 (14, ranges).
 """
@@ -225,16 +225,14 @@ class S3Client:
     @asynccontextmanager
     async def _requested_range(self, version: ObjectVersion, byte_range: ByteRange) -> AsyncIterator[httpx.Response]:
         """The same for a range. libcurl is asked without a client around it, which would cost as much again."""
-        request = httpx.Request(
-            "GET",
-            _parsed_url(self._url(version)),
-            headers={**_HEADERS, "Range": f"bytes={byte_range.start}-{byte_range.stop - 1}"},
-            extensions={"timeout": _TIMEOUT.as_dict()},
-        )
+        wanted = {"Range": f"bytes={byte_range.start}-{byte_range.stop - 1}"}
         with self._failures(str(version)):
+            url = _parsed_url(self._url(version))
             if self._curl is None:
-                reply = await self._http.send(request, stream=True)
+                reply = await self._http.send(self._http.build_request("GET", url, headers=wanted), stream=True)
             else:
+                timeouts = {"timeout": _TIMEOUT.as_dict()}
+                request = httpx.Request("GET", url, headers={**_HEADERS, **wanted}, extensions=timeouts)
                 reply = await self._curl.handle_async_request(request)
                 reply.request = request
             try:
