@@ -38,10 +38,8 @@ from vbnfs.storage.segment import BLOCK_BYTES
 
 log = structlog.get_logger()
 
-_QUEUED_RUNS: Final = 64  # on their way to the disk; then GETs wait for it, or for memory
 _RUNS_A_WRITE: Final = 16
 _UNKEPT_BLOCKS: Final = 4096
-_LAST_WRITE_SECONDS: Final = 5.0
 _SURPRISED_SECONDS: Final = 2.0
 
 
@@ -82,7 +80,7 @@ class BlockSource:
         self._coming: Counter[str] = Counter()  # blocks that are wanted and have not come, by content id
         self._is_kept = True  # whether the disk took the last block
         self._unkept: LRUCache[BlockKey, Content] = LRUCache(_UNKEPT_BLOCKS)  # what it did not take
-        send, receive = trio.open_memory_channel[Run](_QUEUED_RUNS)
+        send, receive = trio.open_memory_channel[Run](math.inf)  # memory is what GETs wait for, and for the disk so
         self._to_disk, self._from_gets = send, receive
         self._written = trio.lowlevel.ParkingLot()  # woken after each write
 
@@ -314,13 +312,7 @@ class BlockSource:
             pending.has_room = True
             get.held -= 1
             self._came(get)
-        try:
-            await self._to_disk.send(run)
-        except trio.Cancelled:
-            # The mount goes away; readers have the blocks, so they are kept if the disk takes them.
-            with trio.move_on_after(_LAST_WRITE_SECONDS, shield=True):
-                await self._to_disk.send(run)
-            raise
+        self._to_disk.send_nowait(run)
         lacking = get.needs - get.held
         if lacking > 0:
             await self._memory.blocks.take(lacking * BLOCK_BYTES, goes_on=True)

@@ -72,7 +72,6 @@ _REACH_SECONDS: Final = 3.0
 _SILENCE_SECONDS: Final = 15.0  # without a single byte
 _LEAST_BYTES: Final = 64 << 10  # a body that brings less than this, and not its end, ...
 _LEAST_SECONDS: Final = 30.0  # ... within that is given up: whoever shares the request would wait for hours
-_TIMEOUT: Final = httpx.Timeout(_SILENCE_SECONDS, connect=_CONNECT_SECONDS, pool=None)
 _HEADERS: Final = {"Accept-Encoding": "identity", "User-Agent": "vbnfs"}
 _KNOWN_URLS: Final = 1024  # each is asked for hundreds of times, and taking it apart takes a tenth of a millisecond
 _TOLD_AGAIN_SECONDS: Final = 600.0
@@ -231,7 +230,7 @@ class S3Client:
             if self._curl is None:
                 reply = await self._http.send(self._http.build_request("GET", url, headers=wanted), stream=True)
             else:
-                timeouts = {"timeout": _TIMEOUT.as_dict()}
+                timeouts = {"timeout": _timeout().as_dict()}
                 request = httpx.Request("GET", url, headers={**_HEADERS, **wanted}, extensions=timeouts)
                 reply = await self._curl.handle_async_request(request)
                 reply.request = request
@@ -284,12 +283,16 @@ def _parsed_url(url: str) -> httpx.URL:
     return httpx.URL(url)
 
 
+def _timeout() -> httpx.Timeout:
+    return httpx.Timeout(_SILENCE_SECONDS, connect=_CONNECT_SECONDS, pool=None)
+
+
 def _http_client(tls: ssl.SSLContext, max_connections: int) -> httpx.AsyncClient:
     try:
         return httpx.AsyncClient(
             verify=tls,
             limits=httpx.Limits(max_connections=max_connections, max_keepalive_connections=max_connections),
-            timeout=_TIMEOUT,
+            timeout=_timeout(),
             headers=_HEADERS,
             follow_redirects=False,
         )
