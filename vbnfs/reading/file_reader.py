@@ -31,6 +31,7 @@ class FileReader:
         self._verdicts = verdicts
         self._pattern = AccessPattern()
         self._advised = ByteRange(0, 0)
+        self.is_telling = True  # False: what is read says nothing about what will be
 
     def read_nowait(self, offset: int, size: int) -> bytes | memoryview:
         """Like `read`; raises `trio.WouldBlock`, and leaves everything as it was, where that has to wait."""
@@ -115,6 +116,8 @@ class FileReader:
 
     def _advise(self, wanted: ByteRange) -> None:
         """Hand what lies ahead to the prefetcher: each part once, and not in crumbs."""
+        if not self.is_telling:
+            return
         self._pattern = self._pattern.after(wanted)
         if not self._pattern.is_sequential:
             return
