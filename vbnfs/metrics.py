@@ -25,6 +25,7 @@ class Metrics:
     received_bytes: int = _counter("bytes", "bodies of range requests, as far as they were believed")
     read_requests: int = _counter("requests", "reads that the kernel asked for")
     read_bytes: int = _counter("bytes", "bytes that these reads were answered with")
+    whole_blocks: int = _counter("blocks", "blocks asked for in small parts, that the kernel was made to read whole")
     failed_answers: int = _counter("requests", "kernel requests that were answered with an error and a reason")
     corrupt_blocks: int = _counter("blocks", "cached blocks that did not match their checksum; counted in threads")
     kept_bytes: int = _counter("bytes", "blocks written to the cache; counted in the thread that writes them")

@@ -424,6 +424,7 @@ def test_any_manifests_make_a_sound_tree(tables: Releases, draw: st.DataObject) 
     tree = tree_of(manifests, default=default)
     check_sound(tree)
     found = dict(walk(tree))
+    assert all(found[tree.path_of(node.inode)] is node for node in found.values() if node.inode != ROOT_INODE)
     for version, files in tables.items():
         for path, content in files.items():
             node = found[f"manifests/v{version}/{path}"]

@@ -37,6 +37,7 @@ class Reader:
 
     def __init__(self, read: Callable[[], Any]) -> None:
         self._read = read
+        self.is_telling = True
 
     def read_nowait(self, offset: int, size: int) -> bytes:
         raise trio.WouldBlock

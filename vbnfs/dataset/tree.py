@@ -114,6 +114,17 @@ class Tree:
             if not isinstance(node, Symlink) or node.target is not None:
                 yield name, node
 
+    def path_of(self, inode: int) -> str:
+        """Where an inode that is not the root stands, in one of its places. Looks at all folders."""
+        node = self.nodes[inode]
+        if isinstance(node, Directory):
+            folder = self.nodes[node.parent]
+        else:
+            folder = next(n for n in self.nodes.values() if isinstance(n, Directory) and inode in n.children.values())
+        assert isinstance(folder, Directory)
+        name = next(name for name, child in folder.children.items() if child == inode)
+        return name if folder.inode == ROOT_INODE else f"{self.path_of(folder.inode)}/{name}"
+
 
 def build_tree(manifests: Iterable[Manifest], *, bucket: str, default_version: DatasetVersion, readme: bytes) -> Tree:
     """The tree of `manifests`, of which one has `default_version`."""

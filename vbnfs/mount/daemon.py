@@ -35,6 +35,7 @@ from vbnfs.mount.notices import Notices
 from vbnfs.mount.notify import Notifier
 from vbnfs.mount.operations import FileSystem
 from vbnfs.mount.shown import ShownVersions
+from vbnfs.mount.whole_blocks import WholeBlocks
 from vbnfs.storage.breaker import BreakerClient
 
 log = structlog.get_logger()
@@ -91,6 +92,7 @@ class _Mount:
         self._link = link
         self._shown = shown
         self._started = time.time()
+        self._whole_blocks = WholeBlocks(mountpoint, metrics)
         self.notices = Notices()
         self._server: Server | None = None
 
@@ -100,6 +102,7 @@ class _Mount:
         await services.start(self._unmount_on_signal, serving)
         with self._mounted() as (device, entry):
             file_system = parts.file_system
+            file_system.want_whole = self._whole_blocks.want
             services.start_soon(keep_going, "refresh", partial(self._refresh_for_ever, file_system))
             services.start_soon(keep_going, "control socket", partial(self._control, entry, file_system))
             services.start_soon(self._announce, announce, entry)
@@ -120,6 +123,7 @@ class _Mount:
             yield device, entry
         finally:
             self._notifier.stopping()
+            self._whole_blocks.close()
             self.notices.stop()
             device.close()  # what is unanswered now is answered by the kernel; unmounting asks nobody any more
             if entry is not None and find_mount(self._mountpoint) == entry:

@@ -13,7 +13,7 @@ from typing import Final
 
 import structlog
 import trio
-from cachetools import TTLCache
+from cachetools import LRUCache, TTLCache
 
 from vbnfs.dataset.catalog import Catalog
 from vbnfs.dataset.tree import DataNode, Directory, Node, StaticNode, Symlink, Tree
@@ -32,9 +32,11 @@ from vbnfs.metrics import Metrics
 from vbnfs.mount.attributes import FOREVER_SECONDS, Attributes, Value, constant
 from vbnfs.mount.failures import Failures
 from vbnfs.mount.listings import Listings
+from vbnfs.mount.touches import Touches
 from vbnfs.objects import ByteRange, Content
 from vbnfs.reading.file_reader import FileReader
 from vbnfs.storage.eviction import Evictor
+from vbnfs.storage.segment import BLOCK_BYTES
 
 log = structlog.get_logger()
 
@@ -43,6 +45,7 @@ _LONGEST_NAME: Final = 255
 _AT_HOMES_AT_ONCE: Final = 4
 _MOST_TOLD: Final = 256
 _TOLD_AGAIN_SECONDS: Final = 600.0
+_MOST_PATHS: Final = 1024
 _LAST_ERROR: Final = "user.vbnfs.last_error"
 _ABSENT: Final = absent_out(entry_seconds=FOREVER_SECONDS)
 
@@ -63,6 +66,7 @@ class FileSystem:
         io_timeout_seconds: float,
     ) -> None:
         self.last_error: str | None = None
+        self.want_whole: Callable[[str, ByteRange], None] | None = None  # path and block; there may be no mount yet
         self._tree = tree
         self._catalog = catalog
         self._attributes = attributes
@@ -74,6 +78,8 @@ class FileSystem:
         self._metrics = metrics
         self._failures = Failures(io_timeout_seconds=io_timeout_seconds)
         self._told: TTLCache[tuple[str, str], None] = TTLCache(_MOST_TOLD, ttl=_TOLD_AGAIN_SECONDS)
+        self._touches = Touches()
+        self._paths: LRUCache[int, str] = LRUCache(_MOST_PATHS)
         self._handles = itertools.count(1)
         # By handle: the inode, and its reader, or its bytes where they are at hand.
         self._opened: dict[int, tuple[int, FileReader | bytes]] = {}
@@ -198,12 +204,17 @@ class FileSystem:
         if not isinstance(node, DataNode):
             raise Refused(errno.EISDIR)
         content = self._attributes.content(node)
-        return self._open_later(node) if content is None else self._handle(inode, self._open_reader(content))
+        return self._open_later(node, flags) if content is None else self._open_data(node, content, flags)
 
-    async def _open_later(self, node: DataNode) -> Reply:
+    async def _open_later(self, node: DataNode, flags: int) -> Reply:
         with self._failures.noted(node.inode):
             content = await self._attributes.learn_content(node)
-        return self._handle(node.inode, self._open_reader(content))
+        return self._open_data(node, content, flags)
+
+    def _open_data(self, node: DataNode, content: Content, flags: int) -> bytes:
+        reader = self._open_reader(content)
+        reader.is_telling = not flags & os.O_NONBLOCK  # with which ahead.py opens files
+        return self._handle(node.inode, reader)
 
     def _handle(self, inode: int, opened: FileReader | bytes) -> bytes:
         handle = next(self._handles)
@@ -221,7 +232,18 @@ class FileSystem:
         except (trio.WouldBlock, VbnfsError):  # a failure happens once more there, and is noted
             return self._read_later(inode, opened, offset, size)
         self._failures.clear(inode)
+        if opened.is_telling and self._touches.is_again(inode, offset, len(data)):
+            self._want_whole(inode, offset // BLOCK_BYTES * BLOCK_BYTES)
         return self._counted(data)
+
+    def _want_whole(self, inode: int, start: int) -> None:
+        """Have the kernel ask for all of the block that begins at `start`."""
+        if self.want_whole is None or inode not in self._tree.nodes:
+            return
+        path = self._paths.get(inode)
+        if path is None:
+            path = self._paths[inode] = self._tree.path_of(inode)
+        self.want_whole(path, ByteRange(start, start + BLOCK_BYTES))
 
     async def _read_later(self, inode: int, reader: FileReader, offset: int, size: int) -> Reply:
         with self._failures.noted_read(inode, ByteRange(offset, offset + size)):

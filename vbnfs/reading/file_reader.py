@@ -36,6 +36,7 @@ class FileReader:
         self._pattern = AccessPattern()
         self._advised = ByteRange(0, 0)
         self._lacked: deque[int] = deque(maxlen=_REMEMBERED_BLOCKS)  # blocks that were not there lately
+        self.is_telling = True  # False: what is read says nothing about what will be
 
     def read_nowait(self, offset: int, size: int) -> bytes | memoryview:
         """Like `read`; raises `trio.WouldBlock`, and leaves everything as it was, where that has to wait."""
@@ -107,7 +108,7 @@ class FileReader:
             else:
                 # A copy: nobody looks after a view's file while this waits for S3.
                 parts[index] = bytes(data)
-        if unasked and not self._pattern.is_sequential:
+        if unasked and self.is_telling and not self._pattern.is_sequential:
             self._advise_around(range(unasked[0], unasked[-1] + 1))
         for index, block in (await self._source.get(self._content, lacking)).items():
             parts[index] = self._cut(block, wanted, index)
@@ -133,6 +134,8 @@ class FileReader:
 
     def _advise(self, wanted: ByteRange) -> None:
         """Hand what lies ahead to the prefetcher: each part once, and not in crumbs."""
+        if not self.is_telling:
+            return
         self._pattern = self._pattern.after(wanted)
         if not self._pattern.is_sequential:
             return
