@@ -50,20 +50,21 @@ def size(size_bytes: int | None) -> str:
     """Bytes in units of 1024, as --cache-size takes them: 1.2 GiB; '-' if they are not known."""
     if size_bytes is None:
         return "-"
-    value, power = _scaled(size_bytes)
-    return f"{value:.{1 if power else 0}f} {('B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB')[power]}"
+    unit, suffix = _unit(size_bytes, ["B", "KiB", "MiB", "GiB", "TiB", "PiB"])
+    return f"{size_bytes / unit:.{0 if unit == 1 else 1}f} {suffix}"
 
 
 def short_size(size_bytes: int) -> str:
     """Bytes in units of 1024 as `ls -h` has them, at most five signs: 1.2G, 188M, 512."""
-    value, power = _scaled(size_bytes)
-    return f"{value:.{1 if power and value < 9.95 else 0}f}{('', 'K', 'M', 'G', 'T', 'P')[power]}"
+    unit, suffix = _unit(size_bytes, ["", "K", "M", "G", "T", "P"])
+    value = size_bytes / unit
+    return f"{value:.{1 if suffix and value < 9.95 else 0}f}{suffix}"
 
 
-def _scaled(size_bytes: int) -> tuple[float, int]:
-    """A size in the largest unit that it fills, and that unit's power of 1024."""
-    power = min(max(size_bytes.bit_length() - 1, 0) // 10, 5)
-    return size_bytes / (1 << 10 * power), power
+def _unit(size_bytes: int, suffixes: list[str]) -> tuple[int, str]:
+    from rich.filesize import pick_unit_and_suffix  # noqa: PLC0415 - see print_table
+
+    return pick_unit_and_suffix(size_bytes, suffixes, 1024)
 
 
 def print_status(status: Mapping[str, Any]) -> None:
