@@ -19,7 +19,7 @@ reason to give its readers up.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Final
+from typing import Final, TypeVar
 
 import stamina
 import trio
@@ -34,6 +34,8 @@ from vbnfs.objects import (
     ObjectVersion,
     Receive,
 )
+
+_Answer = TypeVar("_Answer")
 
 _FIRST_WAIT_SECONDS: Final = 0.1
 _LONGEST_WAIT_SECONDS: Final = 5.0
@@ -91,31 +93,19 @@ class RetryingClient:
 
     async def list_objects(self, prefix: str) -> list[ListedObject]:
         """See `ObjectClient`."""
-        async for attempt in self._tries():
-            with attempt:
-                rows = await self._inner.list_objects(prefix)
-        return rows
+        return await self._again_and_again(lambda: self._inner.list_objects(prefix))
 
     async def list_versions(self, prefix: str) -> list[ListedVersion]:
         """See `ObjectClient`."""
-        async for attempt in self._tries():
-            with attempt:
-                rows = await self._inner.list_versions(prefix)
-        return rows
+        return await self._again_and_again(lambda: self._inner.list_versions(prefix))
 
     async def head(self, version: ObjectVersion) -> ObjectAttributes:
         """See `ObjectClient`."""
-        async for attempt in self._tries():
-            with attempt:
-                attributes = await self._inner.head(version)
-        return attributes
+        return await self._again_and_again(lambda: self._inner.head(version))
 
     async def get_object(self, key: str, *, max_bytes: int) -> bytes:
         """See `ObjectClient`."""
-        async for attempt in self._tries():
-            with attempt:
-                data = await self._inner.get_object(key, max_bytes=max_bytes)
-        return data
+        return await self._again_and_again(lambda: self._inner.get_object(key, max_bytes=max_bytes))
 
     async def get_range(
         self, version: ObjectVersion, byte_range: ByteRange, *, size_bytes: int, receive: Receive
@@ -138,26 +128,24 @@ class RetryingClient:
             else:
                 return
 
-    async def _again_and_again(self, ask: Callable[[], Awaitable[None]], *, unless: Callable[[], bool]) -> None:
+    async def _again_and_again(
+        self, ask: Callable[[], Awaitable[_Answer]], *, unless: Callable[[], bool] = lambda: False
+    ) -> _Answer:
         """Ask until it goes well, or is in vain. Asking again is prepared then: that costs as much as asking."""
         deadline = trio.current_time() + self._seconds
         try:
-            await ask()
+            return await ask()
         except StorageError as error:
             first: StorageError | None = error
-        else:
-            return
         async for attempt in self._tries(unless=unless, deadline=deadline):
             with attempt:
                 if first is not None:  # it counts like all others
                     failure, first = first, None
                     raise failure
-                await ask()
+                answer = await ask()
+        return answer
 
-    def _tries(
-        self, *, unless: Callable[[], bool] = lambda: False, deadline: float | None = None
-    ) -> "AsyncIterator[stamina.Attempt]":
-        last = trio.current_time() + self._seconds if deadline is None else deadline
+    def _tries(self, *, unless: Callable[[], bool], deadline: float) -> "AsyncIterator[stamina.Attempt]":
         failures = mismatches = 0
 
         def is_worth_it(error: Exception) -> bool | float:
@@ -166,7 +154,7 @@ class RetryingClient:
                 return False
             failures += 1
             mismatches += isinstance(error, MismatchError)
-            left = last - trio.current_time() - self._seconds * _PART_FOR_A_TRY
+            left = deadline - trio.current_time() - self._seconds * _PART_FOR_A_TRY
             return wait_seconds(error, failures=failures, mismatches=mismatches, left_seconds=left)
 
         context = stamina.retry_context(
