@@ -368,6 +368,18 @@ async def test_what_is_fetched_ahead_is_shared_out_evenly(tmp_path: Path) -> Non
         assert floor.cache.missing(content, range(192)) == []
 
 
+@pytest.mark.parametrize(("window_blocks", "lengths"), [(64, [8, 8]), (0, [4] * 4)])
+async def test_where_most_of_a_window_has_come_gets_are_long(
+    tmp_path: Path, window_blocks: int, lengths: list[int]
+) -> None:
+    """Half an even share of the window, though connections are idle; at its end all of them have what is left."""
+    async with bench(tmp_path, prefetch_gets=4) as floor:
+        content = floor.add("a", bytes(64 * MIB))
+        floor.source.prefetch(content, range(16), window_blocks=window_blocks)
+        await floor.settled()
+        assert [length for _, length in starts_and_lengths(floor.client.ranges())] == lengths
+
+
 async def test_a_reader_who_overtakes_the_queue_has_its_neighbours_brought_along(tmp_path: Path) -> None:
     """The GET that is begun for him is a share of what is to come, from where he is; nothing is asked for twice."""
     async with bench(tmp_path, prefetch_gets=2) as floor:

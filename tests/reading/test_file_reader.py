@@ -154,6 +154,17 @@ async def test_a_file_larger_than_the_cache_is_fetched_once_and_the_limit_is_kep
 # How much is fetched
 
 
+async def test_a_reader_who_is_slower_than_the_network_has_few_gets(tmp_path: Path) -> None:
+    """96 MiB, where all that is fetched ahead has come before each read: GETs grow with the window all the same."""
+    async with bench(tmp_path, prefetch_gets=15) as floor:
+        reader = floor.open(floor.add("a", bytes(96 * MIB)))
+        for offset in range(0, 96 * MIB, MIB):
+            await reader.read(offset, MIB)
+            await floor.settled()
+        assert floor.client.sent_bytes == 96 * MIB
+        assert len(floor.client.ranges()) <= 90
+
+
 async def test_random_small_reads_fetch_at_most_one_block_each(tmp_path: Path) -> None:
     """4 KiB here and there, more than 1 MiB apart: no byte is fetched ahead."""
     order = random.Random(11)

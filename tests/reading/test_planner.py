@@ -84,6 +84,12 @@ def test_a_get_is_an_even_share_of_what_is_to_come(coming: int, connections: int
     assert even_share(coming, connections=connections) == blocks
 
 
+@pytest.mark.parametrize(("coming", "window", "blocks"), [(4, 1024, 34), (0, 60, 2), (800, 1024, 53), (4, 4096, 64)])
+def test_where_a_window_has_come_a_get_is_a_share_of_half_of_it(coming: int, window: int, blocks: int) -> None:
+    """A reader who is slower than the network needs no short GETs."""
+    assert even_share(coming, connections=15, window_blocks=window) == blocks
+
+
 @given(st.integers(1, 10 * MIB))
 def test_a_tail_is_what_is_behind_the_last_whole_block_and_that_block(size: int) -> None:
     """At least a block, if the file has as much, and less than two."""

@@ -17,7 +17,7 @@ is busy holds connections back, however long the GETs are.
 """
 
 import math
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Sequence, Set
 from contextlib import aclosing
 from typing import Final
@@ -28,7 +28,7 @@ from cachetools import FIFOCache, LRUCache
 
 from vbnfs.errors import BadReplyError, StorageError, VbnfsError
 from vbnfs.objects import BlockKey, ByteRange, Content, ObjectClient
-from vbnfs.reading.gets import TRANSIT_BLOCKS, Assembly, Block, Get, PendingBlock, Run
+from vbnfs.reading.gets import TRANSIT_BLOCKS, Assembly, Block, Coming, Get, PendingBlock, Run
 from vbnfs.reading.memory import Budget, Memory
 from vbnfs.reading.neighbours import Neighbours
 from vbnfs.reading.planner import MAX_GET_BLOCKS, SHORT_GET_BLOCKS, even_share, plan_gets
@@ -77,7 +77,7 @@ class BlockSource:
         self._prefetching = 0
         self._surprised_at = -math.inf
         self._waiting: deque[Get] = deque()
-        self._coming: Counter[str] = Counter()  # blocks that are wanted and have not come, by content id
+        self._coming: dict[str, Coming] = {}  # by content id
         self._is_kept = True  # whether the disk took the last block
         self._unkept: LRUCache[BlockKey, Content] = LRUCache(_UNKEPT_BLOCKS)  # what it did not take
         send, receive = trio.open_memory_channel[Run](math.inf)  # memory is what GETs wait for, and for the disk so
@@ -134,10 +134,15 @@ class BlockSource:
             found[index] = await pending.arrived()
         return found
 
-    def prefetch(self, content: Content, indices: Sequence[int]) -> None:
-        """Fetch blocks that the disk does not have, when readers leave room. Returns at once."""
+    def prefetch(self, content: Content, indices: Sequence[int], *, window_blocks: int = 0) -> None:
+        """Fetch blocks that the disk does not have, when readers leave room. Returns at once.
+
+        `window_blocks`: how many are wanted ahead of the reader in all, if more will be wanted behind these.
+        """
         wanted = [index for index in indices if not self.is_coming(content, index)]
         self._waiting.extend(self._new_gets(content, wanted, SHORT_GET_BLOCKS))
+        if coming := self._coming.get(content.content_id):
+            coming.window_blocks = window_blocks
         self._begin_prefetches()
 
     def forget(self, content_id: str) -> None:
@@ -200,7 +205,7 @@ class BlockSource:
                 pending = self._pending[BlockKey(content.content_id, index)] = PendingBlock(get)
                 get.blocks.append(pending)
         if missing:
-            self._coming[content.content_id] += len(missing)
+            self._coming.setdefault(content.content_id, Coming()).blocks += len(missing)
         return gets
 
     def _lengthen(self, get: Get, *, leave_bytes: int = 0) -> None:
@@ -209,7 +214,8 @@ class BlockSource:
         As far as there is room in memory: else it would wait where a short one need not.
         """
         connections = max(1, self._prefetch_gets(False) // len(self._coming))
-        share = even_share(self._coming[get.content.content_id], connections=connections)
+        coming = self._coming[get.content.content_id]
+        share = even_share(coming.blocks, connections=connections, window_blocks=coming.window_blocks)
         while len(get.indices) < share:
             behind = self._pending.get(BlockKey(get.content.content_id, get.indices.stop))
             if behind is None or behind.get.is_begun or len(get.indices) + len(behind.get.indices) > MAX_GET_BLOCKS:
@@ -323,9 +329,10 @@ class BlockSource:
         self._no_more_coming(get.content, 1)
 
     def _no_more_coming(self, content: Content, blocks: int) -> None:
-        self._coming[content.content_id] -= blocks
-        if not self._coming[content.content_id]:
-            del self._coming[content.content_id]
+        coming = self._coming.get(content.content_id, Coming())
+        coming.blocks -= blocks
+        if not coming.blocks:
+            self._coming.pop(content.content_id, None)
 
     def _fail_rest(self, get: Get, failure: VbnfsError) -> None:
         self._no_more_coming(get.content, get.coming)

@@ -148,4 +148,5 @@ class FileReader:
         is_crumb = len(fresh) < step_bytes and ahead.stop < self._content.size_bytes
         if fresh and not is_crumb:
             self._advised = ByteRange(self._advised.start, fresh.stop)
-            self._prefetcher.advise(self._content, fresh)
+            goes_on = ahead.stop < self._content.size_bytes
+            self._prefetcher.advise(self._content, fresh, window_bytes=len(ahead) if goes_on else 0)

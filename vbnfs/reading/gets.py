@@ -62,6 +62,17 @@ class Get:
         return min(coming, self.most_in_transit) + 1 if coming else 0
 
 
+@dataclass(slots=True)
+class Coming:
+    """Of a content: how many blocks are wanted and have not come, and how many its reader wants ahead of him in all.
+
+    `window_blocks` is 0 where nothing is behind them: at the file's end, and for who reads here and there.
+    """
+
+    blocks: int = 0
+    window_blocks: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Run:
     """Neighbouring blocks that have come, from number `first` on."""

@@ -56,13 +56,16 @@ def step_blocks(window_bytes: int, *, readers: int) -> int:
     return max(_SHORT_STEP_BLOCKS, min(window_bytes // BLOCK_BYTES // steps, MAX_GET_BLOCKS))
 
 
-def even_share(coming_blocks: int, *, connections: int) -> int:
+def even_share(coming_blocks: int, *, connections: int, window_blocks: int = 0) -> int:
     """How many blocks a GET brings that begins when so many are to come in all: an even share for each connection.
 
     So a short window keeps all of them busy, and at the end of a file they are done at about the same time, while in
-    between GETs are as long as can be: each costs a round trip, and milliseconds of processor time.
+    between GETs are as long as can be: each costs a round trip, and milliseconds of processor time. Where most of a
+    window, behind which more will be wanted, has come already, nobody is in a hurry: then it is a share of half of
+    the window. (Of all of it would be too much: connections would wait for the reader, who waits for the first one.)
     """
-    return max(SHORT_GET_BLOCKS, min(coming_blocks // connections, MAX_GET_BLOCKS))
+    blocks = max(coming_blocks, window_blocks // 2)
+    return max(SHORT_GET_BLOCKS, min(blocks // connections, MAX_GET_BLOCKS))
 
 
 def plan_gets(missing: Sequence[int], *, longest: int = MAX_GET_BLOCKS) -> Iterator[range]:

@@ -14,6 +14,7 @@ from vbnfs.objects import ByteRange, Content
 from vbnfs.reading.block_source import BlockSource
 from vbnfs.reading.planner import blocks_of
 from vbnfs.storage.block_cache import BlockCache
+from vbnfs.storage.segment import BLOCK_BYTES
 
 log = structlog.get_logger()
 
@@ -35,15 +36,18 @@ class Prefetcher:
         self._readers[reader] = None
         return len(self._readers)
 
-    def advise(self, content: Content, byte_range: ByteRange) -> None:
-        """Have the blocks of a range fetched soon. Returns at once; failures are left to the readers."""
-        self._nursery.start_soon(self._fetch, content, byte_range)
+    def advise(self, content: Content, byte_range: ByteRange, *, window_bytes: int = 0) -> None:
+        """Have the blocks of a range fetched soon. Returns at once; failures are left to the readers.
 
-    async def _fetch(self, content: Content, byte_range: ByteRange) -> None:
+        `window_bytes`: how much is wanted ahead of the reader in all, if more will be wanted behind this range.
+        """
+        self._nursery.start_soon(self._fetch, content, byte_range, window_bytes // BLOCK_BYTES)
+
+    async def _fetch(self, content: Content, byte_range: ByteRange, window_blocks: int) -> None:
         indices = blocks_of(byte_range)
         try:
             missing = await trio.to_thread.run_sync(self._cache.missing, content, indices)
         except RuntimeError as error:  # no thread to be had; it was advice
             log.debug("not fetched ahead", reason=str(error))
             return
-        self._source.prefetch(content, missing)
+        self._source.prefetch(content, missing, window_blocks=window_blocks)

@@ -175,9 +175,10 @@ class Verifier:
         return found
 
     async def _fetch_ahead(self, content: Content, window: range) -> None:
-        stop = min(window.stop + _AHEAD_BLOCKS, blocks_of(ByteRange(0, content.size_bytes)).stop)
-        ahead = range(window.stop, stop)
-        self._source.prefetch(content, await trio.to_thread.run_sync(self._cache.missing, content, ahead))
+        end = blocks_of(ByteRange(0, content.size_bytes)).stop
+        ahead = range(window.stop, min(window.stop + _AHEAD_BLOCKS, end))
+        missing = await trio.to_thread.run_sync(self._cache.missing, content, ahead)
+        self._source.prefetch(content, missing, window_blocks=_AHEAD_BLOCKS if ahead.stop < end else 0)
 
     async def _at_leisure(self, work: Callable[[], None]) -> None:
         began = time.monotonic()
