@@ -1,5 +1,6 @@
 """libcurl as a transport of httpx: what only it can do wrong. What S3 may answer is in test_s3.py, for both."""
 
+import itertools
 import socket
 import ssl
 import threading
@@ -18,7 +19,7 @@ from structlog.testing import capture_logs
 
 from tests.fakes.certificates import make_certificate
 from vbnfs.storage import curl
-from vbnfs.storage.curl import PIECE_BYTES, CurlTransport, trusted_certificates
+from vbnfs.storage.curl import PIECE_BYTES, CurlTransport, _Transfer, trusted_certificates
 from vbnfs.storage.segment import BLOCK_BYTES
 
 MIB = 1 << 20
@@ -147,6 +148,59 @@ async def test_pieces_are_whole_blocks() -> None:
             pieces = [piece async for piece in reply.aiter_raw()]
     assert [len(piece) for piece in pieces] == [BLOCK_BYTES, 7 * BLOCK_BYTES, PIECE_BYTES, BLOCK_BYTES + 1000]
     assert b"".join(pieces) == (BODY * (size // len(BODY) + 1))[:size]
+
+
+async def test_a_block_does_not_wait_for_other_connections_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bytes of five long replies wait, and then those of a block: at most one of the five has its turn before."""
+    turns: list[_Transfer] = []
+    take_part = _Transfer._take_part
+
+    def noted(transfer: _Transfer, part: bytes) -> int | None:
+        turns.append(transfer)
+        return take_part(transfer, part)
+
+    monkeypatch.setattr(_Transfer, "_take_part", noted)
+    transport = CurlTransport(certificates=b"", max_connections=6)
+    is_held, may_go_on = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        is_held.set()
+        may_go_on.wait(10)
+
+    def serve(listener: socket.socket) -> None:
+        connections = []
+        for _ in range(6):
+            connection, _ = listener.accept()
+            is_short = b"bytes=0-262143\r" in asked(connection)
+            connection.sendall(head(BLOCK_BYTES if is_short else 100 * BLOCK_BYTES))
+            connections.insert(len(connections) if is_short else 0, connection)
+        is_held.wait(10)
+        for connection in connections:
+            connection.sendall(BODY)
+        may_go_on.set()
+        for connection in connections:
+            connection.close()
+
+    async def ask(last: int, *, task_status: trio.TaskStatus[None]) -> None:
+        async with made.stream("GET", url, headers={"Range": f"bytes=0-{last}"}) as reply:
+            task_status.started()
+            with suppress(httpx.TransportError):
+                await reply.aread()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/key"
+        async with (
+            httpx.AsyncClient(transport=transport, timeout=httpx.Timeout(10, pool=None)) as made,
+            trio.open_nursery() as nursery,
+        ):
+            nursery.start_soon(trio.to_thread.run_sync, serve, listener)
+            async with trio.open_nursery() as asking:
+                for last in (*[100 * BLOCK_BYTES - 1] * 5, BLOCK_BYTES - 1):
+                    asking.start_soon(nursery.start, ask, last)
+            transport._multi.call(hold)
+    before = list(itertools.takewhile(lambda transfer: not transfer.is_short, turns))
+    assert len(turns) > len(before)
+    assert len(set(map(id, before))) <= 1
 
 
 async def test_a_defect_in_the_thread_ends_what_is_under_way_and_nothing_else() -> None:

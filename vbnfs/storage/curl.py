@@ -10,7 +10,8 @@ connections by epoll:
 
 The first piece is a block, for which a reader may wait; those that follow are larger, since each costs the event loop
 a quarter of a millisecond. A transfer whose pieces are not taken is paused, so that no more than `MOST_WAITING_BYTES`
-of it wait in memory.
+of it wait in memory. A round of all connections may take 10 MB, 30 ms: replies of a block or less, for which readers
+wait, have their turn after each of the others.
 """
 
 import math
@@ -41,6 +42,7 @@ _HOLD_SECONDS: Final = 1.0  # longer, and a slow connection would look like one 
 MOST_WAITING_BYTES: Final = 2 * PIECE_BYTES
 _BUFFER_BYTES: Final = 64 << 10  # libcurl takes ten of it from a connection at the most before the next one's turn
 _JOIN_SECONDS: Final = 5.0
+_RANGE: Final = re.compile("bytes=([0-9]+)-([0-9]+)")
 _STATUS_LINE: Final = re.compile(rb"HTTP/[0-9.]+ +([0-9]{3})(?![0-9])")
 
 _CONNECT_FAILURES: Final = frozenset(
@@ -85,7 +87,8 @@ class CurlTransport(httpx.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """The reply to a request without a body, as soon as its headers are there."""
         timeouts = request.extensions.get("timeout", {})
-        transfer = _Transfer(self._handle(request, timeouts.get("connect")), timeouts.get("read"), self._multi)
+        handle = self._handle(request, timeouts.get("connect"))
+        transfer = _Transfer(handle, timeouts.get("read"), self._multi, is_short=_is_for_a_block(request))
         await self._limiter.acquire_on_behalf_of(transfer)
         try:
             self._multi.call(partial(self._multi.begin, transfer))
@@ -120,14 +123,23 @@ class CurlTransport(httpx.AsyncBaseTransport):
         return handle
 
 
+def _is_for_a_block(request: httpx.Request) -> bool:
+    """Or for less."""
+    told = _RANGE.fullmatch(request.headers.get("range", ""))
+    return told is not None and int(told[2]) - int(told[1]) < _BLOCK_BYTES
+
+
 _Item = tuple[int, list[tuple[bytes, bytes]]] | bytes | None  # status and headers, then pieces, then the end
 
 
 class _Transfer:
     """One request on its way. The thread's methods stand below the line, the event loop's above it."""
 
-    def __init__(self, handle: pycurl.Curl, read_seconds: float | None, multi: "_MultiThread") -> None:
+    def __init__(
+        self, handle: pycurl.Curl, read_seconds: float | None, multi: "_MultiThread", *, is_short: bool
+    ) -> None:
         self.handle = handle
+        self.is_short = is_short
         self._read_seconds = math.inf if read_seconds is None else read_seconds
         self._multi = multi
         self._token = trio.lowlevel.current_trio_token()
@@ -277,6 +289,39 @@ class _Stream(httpx.AsyncByteStream):
             self._end(self._transfer)
 
 
+class _ShortTransfers:
+    """Those whose replies do not wait for other connections' turns. For one thread."""
+
+    def __init__(self) -> None:
+        self._descriptors: dict[pycurl.Curl, int | None] = {}  # None: it has no connection yet
+        self._epoll = select.epoll()
+
+    def add(self, handle: pycurl.Curl) -> None:
+        self._descriptors[handle] = None
+
+    def remove(self, handle: pycurl.Curl) -> None:
+        """It is over, or was none of them."""
+        descriptor = self._descriptors.pop(handle, None)
+        if descriptor is not None:
+            with suppress(OSError):  # closed already
+                self._epoll.unregister(descriptor)
+
+    def ready(self) -> list[tuple[int, int]]:
+        """Descriptors and events of those that have bytes now."""
+        if not self._descriptors:
+            return []
+        for handle in [handle for handle, descriptor in self._descriptors.items() if descriptor is None]:
+            descriptor = handle.getinfo(pycurl.ACTIVESOCKET)
+            if descriptor >= 0:
+                self._descriptors[handle] = descriptor
+                with suppress(FileExistsError):
+                    self._epoll.register(descriptor, select.EPOLLIN)
+        return self._epoll.poll(0)
+
+    def close(self) -> None:
+        self._epoll.close()
+
+
 class _MultiThread:
     """libcurl's multi interface, and the thread that drives it. Only `call`, `start` and `stop` are for others."""
 
@@ -285,6 +330,7 @@ class _MultiThread:
         self._multi = self._new_multi()
         self._transfers: dict[pycurl.Curl, _Transfer] = {}
         self._calls: deque[Callable[[], None]] = deque()
+        self._short = _ShortTransfers()
         self._epoll = select.epoll()
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._due: float | None = None
@@ -321,6 +367,8 @@ class _MultiThread:
     def begin(self, transfer: _Transfer) -> None:
         self._transfers[transfer.handle] = transfer
         self._multi.add_handle(transfer.handle)
+        if transfer.is_short:
+            self._short.add(transfer.handle)
 
     def go_on(self, transfer: _Transfer) -> None:
         if transfer.handle in self._transfers:
@@ -329,6 +377,7 @@ class _MultiThread:
     def abandon(self, transfer: _Transfer) -> None:
         """Remove a transfer. If it is not over, its connection is closed."""
         if self._transfers.pop(transfer.handle, None) is not None:
+            self._short.remove(transfer.handle)
             self._multi.remove_handle(transfer.handle)
         transfer.handle.close()
 
@@ -341,11 +390,13 @@ class _MultiThread:
                 self._end_all("libcurl failed")
                 self._due, self._multi = None, self._new_multi()
         self._end_all("the connections are being closed")
+        self._short.close()
         self._epoll.close()
 
     def _end_all(self, reason: str) -> None:
         for transfer in list(self._transfers.values()):
             del self._transfers[transfer.handle]
+            self._short.remove(transfer.handle)
             with suppress(pycurl.error):
                 self._multi.remove_handle(transfer.handle)
             transfer.end(httpx.ReadError(reason))
@@ -357,16 +408,23 @@ class _MultiThread:
                 os.eventfd_read(self._wake)
             else:
                 self._multi.socket_action(descriptor, _curl_events(events))
-            while self._calls:  # a new request does not wait until all connections have been looked after
-                self._calls.popleft()()
-        if self._due is not None and self._due <= time.monotonic():
-            self._due = None
-            self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
-        self._end_those_that_are_over()
+            self._do_what_cannot_wait()
+        self._do_what_cannot_wait()
         if self._ticked + _TICK_SECONDS <= time.monotonic():
             self._ticked = time.monotonic()
             for transfer in self._transfers.values():
                 transfer.tick()
+
+    def _do_what_cannot_wait(self) -> None:
+        """Until all other connections have had their turn: new requests, and replies for which readers wait."""
+        while self._calls:
+            self._calls.popleft()()
+        if self._due is not None and self._due <= time.monotonic():
+            self._due = None
+            self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
+        for descriptor, events in self._short.ready():
+            self._multi.socket_action(descriptor, _curl_events(events))
+        self._end_those_that_are_over()
 
     def _seconds_left(self) -> float | None:
         left = math.inf if self._due is None else max(0.0, self._due - time.monotonic())
@@ -384,6 +442,7 @@ class _MultiThread:
 
     def _is_over(self, handle: pycurl.Curl, error: httpx.TransportError | None) -> None:
         transfer = self._transfers.pop(handle)
+        self._short.remove(handle)
         self._multi.remove_handle(handle)  # the connection stays, for others
         transfer.end(error)
 
