@@ -110,7 +110,12 @@ def turned(names: Sequence[str], by: int) -> list[str]:
 @click.option("--seed", default=0, help="Of the files' contents.")
 @click.option("--much", default=10.0, help="GB that the sixteen readers of the course 'memory' read.")
 @click.option("--add", is_flag=True, help="To the results that are there: a table can be made in parts.")
-@click.option("--directory", default=ROOT / ".bench", type=click.Path(path_type=Path), help="For files and results.")
+@click.option(
+    "--directory",
+    default=ROOT / ".bench",
+    type=click.Path(path_type=Path, resolve_path=True),
+    help="For files and results.",
+)
 def main(  # noqa: PLR0913 - one for each option
     *,
     quick: bool,
