@@ -142,6 +142,25 @@ async def test_manifests_are_asked_for_at_once(bucket: Bucket) -> None:
     assert [problem.partition(":")[0] for problem in releases[0].problems] == [file_name("0.0.1"), file_name("0.4.0")]
 
 
+async def test_the_first_time_both_listings_are_asked_for_at_once(bucket: Bucket) -> None:
+    """Sizes cost no round trip of their own."""
+    bucket.publish("0.1.0", FILES)
+    gate = bucket.client.hold(lambda request: request.kind in {"list_objects", "list_versions"})
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(bucket.load)
+        await gate.wait_arrived(2)
+        gate.open()
+
+
+async def test_where_there_is_no_manifest_nobody_waits_for_sizes(bucket: Bucket) -> None:
+    """A wrong --project is told at once, though a listing of versions is still under way; and nothing else is."""
+    gate = bucket.client.hold(lambda request: request.kind == "list_versions")
+    with structlog.testing.capture_logs() as logs, trio.fail_after(5), pytest.raises(DatasetError, match="--project"):
+        await bucket.load()
+    assert warnings(logs) == []
+    gate.open()
+
+
 async def test_a_fresh_list_is_not_asked_for_again(bucket: Bucket) -> None:
     """A list of manifests that is young enough costs no request in the next process; an old one is asked for."""
     bucket.publish("0.1.0", FILES)

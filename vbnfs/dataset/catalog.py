@@ -33,7 +33,7 @@ from vbnfs.dataset.manifest import (
     version_of_file_name,
 )
 from vbnfs.dataset.store import append_kept_line, read_kept, read_kept_lines, write_kept
-from vbnfs.errors import DatasetError, ManifestError, StorageError
+from vbnfs.errors import DatasetError, ManifestError, StorageError, VbnfsError
 from vbnfs.objects import ListedObject, ListedVersion, ObjectAttributes, ObjectClient, ObjectVersion
 
 log = structlog.get_logger()
@@ -45,6 +45,7 @@ _HEADS_AT_ONCE: Final = 16
 _MANIFESTS_AT_ONCE: Final = 8  # they are in memory meanwhile, as text and as objects
 
 Known = dict[ObjectVersion, ObjectAttributes]
+_Listing = list[ListedVersion] | StorageError  # or why there is none
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,12 +114,9 @@ class Catalog:
         be reached and nothing is kept.
         """
         kept, age_seconds = await trio.to_thread.run_sync(self._read_index)
-        is_offline = False
+        is_offline, versions = False, None
         try:
-            if kept:
-                await self._client.reach()  # which takes 3 s at most; a question to nobody would take longer
-            is_fresh = kept and 0 <= age_seconds < max_age_seconds
-            listed = kept if is_fresh else await self._list_manifests()
+            listed, versions = await self._list(kept, is_fresh=0 <= age_seconds < max_age_seconds)
         except StorageError as error:
             if not kept:
                 raise type(error)(f"{error}, and nothing is kept of the dataset") from error
@@ -127,7 +125,7 @@ class Catalog:
                 log.warning("bucket cannot be reached; going on with what is kept", reason=str(error))
         self._was_offline = is_offline
         release = await self._release(listed, is_offline=is_offline)
-        await self._learn_attributes(release)
+        await self._learn_attributes(release, versions)
         return await trio.to_thread.run_sync(self._without_contradictions, release)
 
     def attributes(self, version: ObjectVersion) -> ObjectAttributes | None:
@@ -162,6 +160,43 @@ class Catalog:
             )
         await trio.to_thread.run_sync(self._write_index, listed)
         return listed
+
+    async def _list(self, kept: list[ListedObject], *, is_fresh: bool) -> tuple[list[ListedObject], _Listing | None]:
+        """The manifests, and the object versions where those were asked for, too."""
+        if kept:
+            await self._client.reach()  # which takes 3 s at most; a question to nobody would take longer
+        if kept and is_fresh:
+            return kept, None
+        knows_objects = await trio.to_thread.run_sync(self._knows_objects)
+        if kept or knows_objects:
+            return await self._list_manifests(), None
+        return await self._list_everything()
+
+    async def _list_everything(self) -> tuple[list[ListedObject], _Listing]:
+        """Manifests and, at the same time, object versions: the first mount of all waits for every round trip."""
+        manifests: list[ListedObject] = []
+        failure: VbnfsError | None = None
+        versions: list[_Listing] = []
+
+        async def list_versions() -> None:
+            versions.append(await self._list_versions())
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(list_versions)
+            try:
+                manifests += await self._list_manifests()
+            except VbnfsError as error:  # outside of the nursery it would not be in a group
+                failure = error
+                nursery.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
+        return manifests, versions[0]
+
+    async def _list_versions(self) -> _Listing:
+        try:
+            return await self._client.list_versions(f"{self._project}/")
+        except StorageError as error:
+            return error
 
     async def _release(self, listed: Sequence[ListedObject], *, is_offline: bool) -> Release:
         """The manifests, all asked for at once: the first mount of all waits for every round trip."""
@@ -265,18 +300,18 @@ class Catalog:
 
     # Sizes and times
 
-    async def _learn_attributes(self, release: Release) -> None:
-        """If an object of any manifest is new: from what is kept, else by listing the whole project."""
+    async def _learn_attributes(self, release: Release, listing: _Listing | None) -> None:
+        """If an object of any manifest is new: from what is kept, else from a listing of the whole project."""
         learnt, missing = await trio.to_thread.run_sync(self._kept_attributes, release.manifests)
         self._attributes.update(learnt)
         if not missing or release.is_offline:
             return
-        try:
-            rows = await self._client.list_versions(f"{self._project}/")
-        except StorageError as error:
-            self._warn_once("object versions cannot be listed; sizes are asked for one by one", reason=str(error))
+        if listing is None:
+            listing = await self._list_versions()
+        if isinstance(listing, StorageError):
+            self._warn_once("object versions cannot be listed; sizes are asked for one by one", reason=str(listing))
             return
-        learnt, not_listed = await trio.to_thread.run_sync(self._take_listed, rows, missing)
+        learnt, not_listed = await trio.to_thread.run_sync(self._take_listed, listing, missing)
         self._attributes.update(learnt)
         self._not_listed = not_listed
 
@@ -345,6 +380,10 @@ class Catalog:
             return listed, time.time() - path.stat().st_mtime
         except OSError:
             return listed, math.inf
+
+    def _knows_objects(self) -> bool:
+        """Whether sizes and times are known, or kept."""
+        return bool(self._attributes) or (self._directory / "attributes").is_file()
 
     def _read_attributes(self) -> Known:
         rows = _rows(read_kept(self._directory / "attributes") or b"[]")
