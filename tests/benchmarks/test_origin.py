@@ -127,3 +127,25 @@ def test_origin_answers_for_the_version_that_is_asked_for(
         assert body == files.path(LFP).read_bytes()[5:10]
         assert f"Content-Range: bytes 5-9/{files.size_bytes(LFP)}".lower().encode() in head.lower()
         assert b"x-amz-version-id: " + stored(f"{PROJECT}/{LFP}", files.path(LFP)).version_id.encode() in head
+
+
+@pytest.mark.slow
+def test_origin_hears_of_a_request_while_it_is_busy(tmp_path: Path) -> None:
+    """Sixteen take as much as they get; who asks for little does not wait for their end."""
+    long, short = tmp_path / "long", tmp_path / "short"
+    short.write_bytes(b"short")
+    with long.open("wb") as file:
+        file.truncate(600_000_000)  # sparse: as fast as can be
+    (tmp_path / "origin").mkdir()
+    with Origin(tmp_path / "origin", Files(tmp_path, (stored("long", long), stored("short", short)))) as origin:
+        url = f"{origin.listeners['near', PLAIN].url}/{BUCKET}"
+        bulk = [subprocess.Popen(["curl", "--silent", "--output", "/dev/null", f"{url}/long"]) for _ in range(16)]
+        try:
+            for _ in range(5):
+                answer = subprocess.run(["curl", "--silent", f"{url}/short"], check=True, capture_output=True)
+                assert answer.stdout == b"short"
+            assert all(reader.poll() is None for reader in bulk)
+        finally:
+            for reader in bulk:
+                reader.kill()
+                reader.wait()

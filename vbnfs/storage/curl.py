@@ -123,12 +123,6 @@ class CurlTransport(httpx.AsyncBaseTransport):
         return handle
 
 
-def _is_for_a_block(request: httpx.Request) -> bool:
-    """Or for less."""
-    told = _RANGE.fullmatch(request.headers.get("range", ""))
-    return told is not None and int(told[2]) - int(told[1]) < _BLOCK_BYTES
-
-
 _Item = tuple[int, list[tuple[bytes, bytes]]] | bytes | None  # status and headers, then pieces, then the end
 
 
@@ -464,6 +458,12 @@ class _MultiThread:
     def _set_timer(self, milliseconds: int) -> None:
         """CURLMOPT_TIMERFUNCTION."""
         self._due = None if milliseconds < 0 else time.monotonic() + milliseconds / 1000
+
+
+def _is_for_a_block(request: httpx.Request) -> bool:
+    """Or for less."""
+    told = _RANGE.fullmatch(request.headers.get("range", ""))
+    return told is not None and int(told[2]) - int(told[1]) < _BLOCK_BYTES
 
 
 def _curl_events(events: int) -> int:
