@@ -423,6 +423,17 @@ async def test_a_get_is_not_lengthened_beyond_the_room_in_memory(tmp_path: Path)
         await floor.settled()
 
 
+async def test_gets_are_so_long_that_one_on_each_connection_has_room(tmp_path: Path) -> None:
+    """10 MiB for what is on its way, four connections: a GET may have ten blocks in transit, and so has nine."""
+    async with bench(tmp_path, prefetch_gets=4, memory_bytes=16 * MIB) as floor:
+        content, gate = floor.add("a", bytes(64 * MIB)), floor.client.hold()
+        floor.source.prefetch(content, range(160))
+        await gate.wait_arrived(3)
+        gate.open()
+        await floor.settled()
+        assert max(length for _, length in starts_and_lengths(floor.client.ranges())) <= 9
+
+
 async def test_contents_share_the_connections(tmp_path: Path) -> None:
     """A short window is spread over as many as a long one beside it."""
     async with bench(tmp_path, prefetch_gets=8) as floor:

@@ -10,6 +10,7 @@ from tests.fakes.client import MemoryClient
 from tests.fakes.store import MemoryStore
 from tests.reading.bench import add, bench
 from vbnfs.objects import Content
+from vbnfs.storage.block_cache import BlockCache
 from vbnfs.storage.segment import BLOCK_BYTES
 
 WRONG = bytes(2 * BLOCK_BYTES + 5)
@@ -48,3 +49,36 @@ async def test_the_same_bytes_are_not_wrong_twice(tmp_path: Path, monkeypatch: p
         assert verdict.mismatches == 0
         await one.verifier.refresh()
         assert one.verdicts.bad(content) is None
+
+
+class Counted(bytes):
+    """Bytes that are counted while they are in memory."""
+
+    alive = most = 0
+
+    def __init__(self, _: bytes) -> None:
+        Counted.alive += 1
+        Counted.most = max(Counted.most, Counted.alive)
+
+    def __del__(self) -> None:
+        Counted.alive -= 1
+
+
+async def test_hashing_takes_little_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A long file that is in the cache: 4 MiB of it are in memory at a time, whatever its length."""
+    checked_block = BlockCache.checked_block
+
+    def counted(cache: BlockCache, content: Content, index: int) -> bytes | None:
+        data = checked_block(cache, content, index)
+        return None if data is None else Counted(data)
+
+    monkeypatch.setattr(BlockCache, "checked_block", counted)
+    data = bytes(100 * BLOCK_BYTES + 5)
+    async with bench(tmp_path) as floor:
+        content = floor.add("a", data, file_hash=hashlib.blake2b(data).hexdigest())
+        await floor.source.get(content, range(101))
+        await floor.settled()
+        verdict = await floor.verifier.verify(content, fetch=False)
+    assert verdict is not None
+    assert verdict.mismatches == 0
+    assert 0 < Counted.most <= 16

@@ -211,14 +211,16 @@ class BlockSource:
     def _lengthen(self, get: Get, *, leave_bytes: int = 0) -> None:
         """Have a GET that is about to begin bring what is queued behind it, too: its share of what is to come.
 
-        As far as there is room in memory: else it would wait where a short one need not.
+        As far as there is room in memory, now and for one such on each connection: else short ones bring more.
         """
-        connections = max(1, self._prefetch_gets(False) // len(self._coming))
-        coming = self._coming[get.content.content_id]
+        gets, coming = self._prefetch_gets(False), self._coming[get.content.content_id]
+        connections = max(1, gets // len(self._coming))
         share = even_share(coming.blocks, connections=connections, window_blocks=coming.window_blocks)
+        room_each = self._memory.blocks.limit_bytes // BLOCK_BYTES // gets
+        longest = MAX_GET_BLOCKS if get.needs_for(MAX_GET_BLOCKS) <= room_each else room_each - 1
         while len(get.indices) < share:
             behind = self._pending.get(BlockKey(get.content.content_id, get.indices.stop))
-            if behind is None or behind.get.is_begun or len(get.indices) + len(behind.get.indices) > MAX_GET_BLOCKS:
+            if behind is None or behind.get.is_begun or len(get.indices) + len(behind.get.indices) > longest:
                 return
             needs = get.needs_for(get.coming + behind.get.coming)
             if not self._memory.blocks.has_room(needs * BLOCK_BYTES + leave_bytes):

@@ -38,6 +38,7 @@ from vbnfs.storage.verdicts import (
 log = structlog.get_logger()
 
 _FETCHES_IN_A_ROW: Final = 2  # that bring wrong bytes: then it is not for want of trying
+_HASHED_BLOCKS: Final = 8  # at a time, and as many are read meanwhile: 4 MiB that no limit for memory knows of
 _AHEAD_BLOCKS: Final = 8 * MAX_GET_BLOCKS
 _GATHER_SECONDS: Final = 1.0  # blocks come by the hundred; what they complete is looked at once
 
@@ -146,8 +147,10 @@ class Verifier:
         """Of blocks that are checked now; a few MiB at a time. None if one is missing, and not to be fetched."""
         whole, fingerprint = hashlib.blake2b(), Fingerprint()
         indices = blocks_of(ByteRange(0, content.size_bytes))
-        for first in indices[::MAX_GET_BLOCKS]:
-            window = range(first, min(first + MAX_GET_BLOCKS, indices.stop))
+        for first in indices[::_HASHED_BLOCKS]:
+            window = range(first, min(first + _HASHED_BLOCKS, indices.stop))
+            if fetch and first % MAX_GET_BLOCKS == 0:
+                await self._fetch_ahead(content, window.stop)
             found = await self._blocks(content, window, fetch=fetch)
             if found is None:
                 return None
@@ -170,13 +173,12 @@ class Verifier:
         if lacking and not fetch:
             return None
         if fetch:
-            await self._fetch_ahead(content, window)
             found |= await self._source.get(content, lacking)
         return found
 
-    async def _fetch_ahead(self, content: Content, window: range) -> None:
+    async def _fetch_ahead(self, content: Content, start: int) -> None:
         end = blocks_of(ByteRange(0, content.size_bytes)).stop
-        ahead = range(window.stop, min(window.stop + _AHEAD_BLOCKS, end))
+        ahead = range(start, min(start + _AHEAD_BLOCKS, end))
         missing = await trio.to_thread.run_sync(self._cache.missing, content, ahead)
         self._source.prefetch(content, missing, window_blocks=_AHEAD_BLOCKS if ahead.stop < end else 0)
 
