@@ -424,7 +424,7 @@ async def test_a_get_is_not_lengthened_beyond_the_room_in_memory(tmp_path: Path)
 
 
 async def test_gets_are_so_long_that_one_on_each_connection_has_room(tmp_path: Path) -> None:
-    """10 MiB for what is on its way, four connections: a GET may have ten blocks in transit, and so has nine."""
+    """Room for 40 blocks on their way, and four connections: ten for each, one of them for what is put together."""
     async with bench(tmp_path, prefetch_gets=4, memory_bytes=16 * MIB) as floor:
         content, gate = floor.add("a", bytes(64 * MIB)), floor.client.hold()
         floor.source.prefetch(content, range(160))

@@ -165,10 +165,8 @@ class Catalog:
         """The manifests, and the object versions where those were asked for, too."""
         if kept:
             await self._client.reach()  # which takes 3 s at most; a question to nobody would take longer
-        if kept and is_fresh:
-            return kept, None
-        knows_objects = await trio.to_thread.run_sync(self._knows_objects)
-        if kept or knows_objects:
+            return kept if is_fresh else await self._list_manifests(), None
+        if await trio.to_thread.run_sync(self._knows_objects):
             return await self._list_manifests(), None
         return await self._list_everything()
 

@@ -331,13 +331,14 @@ class BlockSource:
         self._no_more_coming(get.content, 1)
 
     def _no_more_coming(self, content: Content, blocks: int) -> None:
-        coming = self._coming.get(content.content_id, Coming())
+        coming = self._coming[content.content_id]
         coming.blocks -= blocks
         if not coming.blocks:
-            self._coming.pop(content.content_id, None)
+            del self._coming[content.content_id]
 
     def _fail_rest(self, get: Get, failure: VbnfsError) -> None:
-        self._no_more_coming(get.content, get.coming)
+        if get.coming:
+            self._no_more_coming(get.content, get.coming)
         for index in get.lacking:
             pending = get.blocks[index - get.indices[0]]
             pending.error = failure
@@ -377,7 +378,7 @@ class BlockSource:
             if self._evictor.make_room(count_bytes):
                 self._cache.forget_deleted()
             return self._cache.put(run.content, run.first, *run.blocks) == count_bytes
-        except Exception:
+        except Exception:  # a defect; it must not end the task that keeps everybody's blocks
             log.exception("unexpected failure of a write", object=str(run.content.source))
             return False
         finally:

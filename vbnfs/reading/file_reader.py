@@ -145,8 +145,8 @@ class FileReader:
             self._advised = ByteRange(ahead.start, ahead.start)  # a new run
         fresh = ByteRange(self._advised.stop, max(ahead.stop, self._advised.stop))
         step_bytes = step_blocks(len(ahead), readers=readers) * BLOCK_BYTES
-        is_crumb = len(fresh) < step_bytes and ahead.stop < self._content.size_bytes
+        goes_on = ahead.stop < self._content.size_bytes
+        is_crumb = goes_on and len(fresh) < step_bytes
         if fresh and not is_crumb:
             self._advised = ByteRange(self._advised.start, fresh.stop)
-            goes_on = ahead.stop < self._content.size_bytes
             self._prefetcher.advise(self._content, fresh, window_bytes=len(ahead) if goes_on else 0)

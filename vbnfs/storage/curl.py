@@ -304,11 +304,10 @@ class _ShortTransfers:
         """Descriptors and events of those that have bytes now."""
         if not self._descriptors:
             return []
-        for handle in [handle for handle, descriptor in self._descriptors.items() if descriptor is None]:
-            descriptor = handle.getinfo(pycurl.ACTIVESOCKET)
-            if descriptor >= 0:
+        for handle, known in self._descriptors.items():
+            if known is None and (descriptor := handle.getinfo(pycurl.ACTIVESOCKET)) >= 0:
                 self._descriptors[handle] = descriptor
-                with suppress(FileExistsError):
+                with suppress(FileExistsError):  # it was that of one that is over, which is not told yet
                     self._epoll.register(descriptor, select.EPOLLIN)
         return self._epoll.poll(0)
 
@@ -370,10 +369,16 @@ class _MultiThread:
 
     def abandon(self, transfer: _Transfer) -> None:
         """Remove a transfer. If it is not over, its connection is closed."""
-        if self._transfers.pop(transfer.handle, None) is not None:
-            self._short.remove(transfer.handle)
-            self._multi.remove_handle(transfer.handle)
+        if transfer.handle in self._transfers:
+            self._remove(transfer.handle)
         transfer.handle.close()
+
+    def _remove(self, handle: pycurl.Curl) -> _Transfer:
+        """Look after it no longer. Its connection stays, for others, if it is over."""
+        transfer = self._transfers.pop(handle)
+        self._short.remove(handle)
+        self._multi.remove_handle(handle)
+        return transfer
 
     def _run(self) -> None:
         while self._is_running:
@@ -389,10 +394,8 @@ class _MultiThread:
 
     def _end_all(self, reason: str) -> None:
         for transfer in list(self._transfers.values()):
-            del self._transfers[transfer.handle]
-            self._short.remove(transfer.handle)
             with suppress(pycurl.error):
-                self._multi.remove_handle(transfer.handle)
+                self._remove(transfer.handle)
             transfer.end(httpx.ReadError(reason))
         self._multi.close()
 
@@ -435,10 +438,7 @@ class _MultiThread:
                 self._is_over(handle, _failure(number, message))
 
     def _is_over(self, handle: pycurl.Curl, error: httpx.TransportError | None) -> None:
-        transfer = self._transfers.pop(handle)
-        self._short.remove(handle)
-        self._multi.remove_handle(handle)  # the connection stays, for others
-        transfer.end(error)
+        self._remove(handle).end(error)
 
     def _finish(self) -> None:
         self._is_running = False
