@@ -19,6 +19,7 @@ from vbnfs.errors import (
 )
 from vbnfs.objects import Content, ObjectVersion
 from vbnfs.storage.segment import BLOCK_BYTES
+from vbnfs.storage.verdicts import Verdict
 
 RIGHT = b"".join(bytes([number]) * BLOCK_BYTES for number in range(3)) + b"end"
 WRONG = RIGHT[:BLOCK_BYTES] + b"x" + RIGHT[BLOCK_BYTES + 1 :]
@@ -131,3 +132,20 @@ async def test_each_source_is_tried_before_a_file_is_given_up(tmp_path: Path) ->
         assert bad.mismatches == 4
         await floor.verifier._look(content)
         assert asked(client) == []
+
+
+async def test_a_source_that_was_good_and_is_wrong(tmp_path: Path) -> None:
+    """Where the source that proved good gives wrong bytes later, the one after it is asked, and not itself again."""
+    client, sources = store_of(wrong=WRONG, right=RIGHT)
+    content = content_of(sources[1], sources[0])
+    async with bench(tmp_path, client=client) as floor:
+        good = Verdict(HASH, "of other blocks", "2026-01-01T00:00:00Z", source=str(sources[0]))
+        floor.verdicts.keep(content, good)
+        await floor.source.get(content, range(4))
+        await floor.settled()
+        verdict = await floor.verifier.verify(content, fetch=False)
+        assert verdict is not None
+        assert verdict.source == str(sources[0])
+        verdict = await floor.verifier.verify(content, fetch=True)
+        assert verdict is not None
+        assert (verdict.mismatches, verdict.source) == (0, str(sources[1]))
