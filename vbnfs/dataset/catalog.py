@@ -35,6 +35,7 @@ from vbnfs.dataset.manifest import (
 from vbnfs.dataset.store import append_kept_line, read_kept, read_kept_lines, write_kept
 from vbnfs.errors import DatasetError, ManifestError, StorageError, VbnfsError
 from vbnfs.objects import ListedObject, ListedVersion, ObjectAttributes, ObjectClient, ObjectVersion
+from vbnfs.places import Place, folder_at
 
 log = structlog.get_logger()
 
@@ -93,9 +94,9 @@ class Catalog:
     only the event loop changes.
     """
 
-    def __init__(self, client: ObjectClient, directory: Path, *, origin: Origin, project: str) -> None:
+    def __init__(self, client: ObjectClient, directory: Path | Place, *, origin: Origin, project: str) -> None:
         self._client = client
-        self._directory = directory
+        self._directory = folder_at(directory)
         self._origin = origin
         self._project = project
         self._attributes: Known = {}
@@ -388,16 +389,16 @@ class Catalog:
         rows += [row for line in read_kept_lines(self._directory / "heads") for row in _rows(b"[%s]" % line)]
         return {ObjectVersion(key, id_): ObjectAttributes(size, when) for key, id_, size, when in rows}
 
-    def _keep(self, path: Path, data: bytes) -> None:
+    def _keep(self, path: Place, data: bytes) -> None:
         with self._refusals_told(path):
             write_kept(path, data)
 
-    def _keep_line(self, path: Path, text: bytes) -> None:
+    def _keep_line(self, path: Place, text: bytes) -> None:
         with self._refusals_told(path):
             append_kept_line(path, text)
 
     @contextmanager
-    def _refusals_told(self, path: Path) -> Iterator[None]:
+    def _refusals_told(self, path: Place) -> Iterator[None]:
         """A cache that cannot be written costs requests, not the answer."""
         try:
             yield
