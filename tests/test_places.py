@@ -235,6 +235,17 @@ def test_a_link_on_the_way_is_not_followed(tmp_path: Path) -> None:
     assert os.listdir(elsewhere) == ["file"]
 
 
+@pytest.mark.root
+def test_somebody_elses_folder_is_not_entered(tmp_path: Path) -> None:
+    """Nothing in it is opened, listed or made."""
+    place = folder_at(make(tmp_path / "cache", 0o700))
+    (make(tmp_path / "cache" / "theirs", 0o777, NOBODY) / "file").write_bytes(b"theirs")
+    for act in ((place / "theirs" / "file").read_bytes, (place / "theirs" / "new").mkdir):
+        with pytest.raises(PermissionError, match="belongs to somebody else"):
+            act()
+    assert [parts for parts, _, _ in place.walk(depth=3)] == [()]
+
+
 @pytest.mark.parametrize("name", ["", ".", "..", "a/../b", "/a", "a//b"])
 def test_names_stay_in_their_folder(tmp_path: Path, name: str) -> None:
     """What would leave it is refused before anything is opened."""

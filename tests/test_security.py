@@ -2,6 +2,7 @@
 
 import ast
 import os
+import shutil
 import socket
 import stat
 import tempfile
@@ -241,6 +242,19 @@ def test_a_cache_that_is_replaced_under_a_mount(mounts: Mounts) -> None:
         kept = sum(path.lstat().st_blocks * 512 for path in (lab / "away" / "blocks-v1").rglob("*.0"))
         assert 0 < kept <= 4.2 * (1 << 20)
         mount.umount()
+
+
+def test_a_cache_that_is_deleted_under_a_mount(mounts: Mounts, tmp_path: Path) -> None:
+    """Reads go on, and what comes is kept in a folder that is made anew, for its owner alone."""
+    dataset = FakeDataset()
+    dataset.publish("0.1.0", {"first.nwb": b"first", SESSION: b"second" * 1000})
+    with FakeS3Server(dataset.store) as server:
+        mount = mounts(server.endpoint_url)
+        assert (mount.path / "first.nwb").read_bytes() == b"first"
+        shutil.rmtree(tmp_path / "cache")
+        assert (mount.path / SESSION).read_bytes() == b"second" * 1000
+        until(lambda: len(list((tmp_path / "cache").rglob("*.0"))) == 1)
+        assert stat.S_IMODE((tmp_path / "cache").stat().st_mode) == 0o700
 
 
 @pytest.mark.root

@@ -213,15 +213,20 @@ def open_file(folder: int, name: str, flags: int, mode: int = 0o600, *, shown: s
     raise PermissionError(errno.EPERM, reason, shown or name)
 
 
-def _open_below(name: str, folder: int, *, make: bool) -> int:
+def _open_below(name: str, folder: int, *, make: bool = False) -> int:
+    """Open a folder in a folder: one of ours or root's, and no link."""
     try:
-        return os.open(name, _FOLDER, dir_fd=folder)
+        descriptor = os.open(name, _FOLDER, dir_fd=folder)
     except FileNotFoundError:
         if not make:
             raise
-    with suppress(FileExistsError):
-        os.mkdir(name, 0o700, dir_fd=folder)
-    return os.open(name, _FOLDER, dir_fd=folder)
+        with suppress(FileExistsError):
+            os.mkdir(name, 0o700, dir_fd=folder)
+        descriptor = os.open(name, _FOLDER, dir_fd=folder)
+    if os.fstat(descriptor).st_uid in trusted_owners():
+        return descriptor
+    os.close(descriptor)
+    raise PermissionError(errno.EPERM, "it belongs to somebody else", name)
 
 
 def _walk(
@@ -233,7 +238,7 @@ def _walk(
     for entry in entries if depth else ():
         if entry.is_dir(follow_symlinks=False):
             with suppress(OSError):  # deleted meanwhile
-                below = os.open(entry.name, _FOLDER, dir_fd=folder)
+                below = _open_below(entry.name, folder)
                 try:
                     yield from _walk(below, (*parts, entry.name), depth - 1)
                 finally:
