@@ -65,7 +65,7 @@ def test_folders_above_that_keep_others_out(tmp_path: Path, mode: int, uid: int,
 
 @pytest.mark.root
 @pytest.mark.parametrize(
-    ("mode", "uid", "gid", "told"),
+    ("mode", "uid", "gid", "message"),
     [
         (0o777, 0, 0, "everybody can write {above} above it, .*'chmod \\+t {above}' \\(by its owner, root\\)"),
         (0o775, 0, USERS, "group users can write {above} above it, .*'chmod \\+t {above}'"),
@@ -75,12 +75,14 @@ def test_folders_above_that_keep_others_out(tmp_path: Path, mode: int, uid: int,
         (0o700, 54321, 0, "{above} above it belongs to user 54321"),
     ],
 )
-def test_folders_above_that_others_have_a_hand_in(tmp_path: Path, mode: int, uid: int, gid: int, told: str) -> None:
+def test_folders_above_that_others_have_a_hand_in(
+    tmp_path: Path, mode: int, uid: int, gid: int, message: str
+) -> None:
     """Who can rename the cache away and put another in its place is named, with what keeps them from it."""
     above = make(tmp_path / "above", mode, uid, gid)
     (above / "mine").mkdir(mode=0o700)
     for cache in (above / "cache", above / "mine" / "cache"):
-        with pytest.raises(CacheError, match=told.format(above=above) + ".*--cache-dir"):
+        with pytest.raises(CacheError, match=message.format(above=above) + ".*--cache-dir"):
             check(cache)
         assert not cache.exists()
     if uid == 0:
@@ -135,15 +137,15 @@ except CacheError as error:
 
 
 @pytest.mark.root
-@pytest.mark.parametrize(("mode", "told"), [(0o755, ""), (0o777, "everybody can write")])
-def test_in_a_namespace_that_does_not_know_all_users(open_path: Path, mode: int, told: str) -> None:
+@pytest.mark.parametrize(("mode", "message"), [(0o755, ""), (0o777, "everybody can write")])
+def test_in_a_namespace_that_does_not_know_all_users(open_path: Path, mode: int, message: str) -> None:
     """In a container without a root of its own the owners of what is above are unknown, and believed to be root."""
     above = make(open_path / "above", mode, 54321)
     cache = make(above / "cache", 0o700)
     command = ["unshare", "--user", "--map-root-user", sys.executable, "-c", IN_NAMESPACE, cache]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
-    assert done.returncode == bool(told), done.stderr
-    assert told in done.stderr
+    assert done.returncode == bool(message), done.stderr
+    assert message in done.stderr
 
 
 # What is below

@@ -1,8 +1,8 @@
 """Files and folders below a folder that was checked, all of them reached by its descriptor.
 
 Checksums guard the cache against damage, not against somebody who plants blocks with checksums of his own. So the
-cache's folder belongs to whoever runs vbnfs and can be written by nobody else, and nobody else can put another folder
-in its place: that takes write permission for one of the folders above it (rename(2); path_resolution(7), chmod(1) on
+cache's folder belongs to the user who runs vbnfs, who alone can write it, and nobody else can put another folder in
+its place: that takes write permission for one of the folders above it (rename(2); path_resolution(7), chmod(1) on
 the sticky bit). A path that was checked may lead elsewhere afterwards; a descriptor cannot (openat(2)). So the folder
 is checked while it is opened, from the root down, and what is below it is opened from its descriptor, without
 following a link at any level.
@@ -154,7 +154,7 @@ class Anchor:
         self.path: Final = path.absolute()
         self._lock = threading.Lock()
         self._held: _Held | None = None
-        with suppress(OSError):  # told again by whoever wants something in it
+        with suppress(OSError):  # raised again where something in it is wanted
             self.held()
 
     def held(self, *, make: bool = False) -> "_Held":
@@ -335,9 +335,9 @@ def _check_step(path: Path, where: Path, status: os.stat_result) -> None:
 
 
 def _is_trusted(uid: int) -> bool:
-    """Ours or root's; in a user namespace that does not know all users, also whoever it does not know.
+    """Ours or root's; in a user namespace that does not know all users, also one that it does not know.
 
-    Host's root, whose folders are above all others, is one of those (user_namespaces(7)).
+    The root of the host, whose folders are above all others, is one of those (user_namespaces(7)).
     """
     return uid in trusted_owners() or (uid == _overflow_uid() and not _knows_all_users())
 

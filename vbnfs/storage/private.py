@@ -1,7 +1,7 @@
 """Folders that are nobody else's: making sure of the cache's before it is used.
 
-What `places.py` says of single files and folders is said here of the whole: every folder of the cache belongs to
-whoever runs vbnfs, is no link, and lets nobody else in. Below such a folder nobody else can put anything; files that
+What `places.py` says of single files and folders is said here of the whole: every folder of the cache belongs to the
+user who runs vbnfs, is no link, and lets nobody else in. Below such a folder nobody else can put anything; files that
 were put there before are refused where they are opened.
 """
 

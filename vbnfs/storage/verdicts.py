@@ -292,8 +292,8 @@ def _read(place: Place) -> Verdict | None:
             return None
         raise
     try:
-        told = json.loads(data)
-        verdict = Verdict(told["found_hash"], told["fingerprint"], told["judged"], told["mismatches"])
+        kept = json.loads(data)
+        verdict = Verdict(kept["found_hash"], kept["fingerprint"], kept["judged"], kept["mismatches"])
     except (ValueError, TypeError, KeyError, RecursionError):
         return _TORN
     texts = (verdict.found_hash, verdict.fingerprint, verdict.judged)
