@@ -17,6 +17,7 @@ import trio
 
 from vbnfs.config import Config
 from vbnfs.dataset.catalog import Catalog
+from vbnfs.dataset.contents import in_order_of_publication
 from vbnfs.dataset.tree import DataNode, Directory, Node, Symlink, Tree, build_tree
 from vbnfs.errors import DatasetError, MountError, StorageError, the_reason
 from vbnfs.metrics import Metrics
@@ -24,7 +25,6 @@ from vbnfs.mount import control
 from vbnfs.mount.background import prepare_cache_directory
 from vbnfs.mount.clients import fetching, make_cache, make_catalog, make_client, scope_of
 from vbnfs.mount.mountpoint import MountEntry, absolute, list_mounts
-from vbnfs.objects import Content
 from vbnfs.reading.verification import Verifier
 from vbnfs.storage.block_cache import FORMAT
 from vbnfs.storage.breaker import BreakerClient
@@ -129,7 +129,8 @@ async def verify(
         catalog = make_catalog(config, link)
         release = await catalog.load()
         default = release.choose(config.dataset_version)
-        tree = build_tree(release.manifests, bucket=config.bucket, default_version=default, readme=b"")
+        contents = catalog.contents(in_order_of_publication(release.manifests))
+        tree = build_tree(release.manifests, contents=contents, default_version=default, readme=b"")
         chosen = list(_chosen(tree, paths))
         async with _verifying(config, link, metrics) as (verifier, verdicts):
             for path, node in chosen:
@@ -148,7 +149,7 @@ async def _verifying(
     cache = make_cache(config, metrics)
     verdicts = Verdicts(config.cache_dir, scope=scope_of(config.endpoint_url))
     await trio.to_thread.run_sync(verdicts.refresh)
-    async with fetching(config, link, cache, metrics) as (source, _):
+    async with fetching(config, link, cache, verdicts, metrics) as (source, _):
         yield Verifier(cache, source, verdicts, metrics=metrics, is_hasty=True), verdicts
 
 
@@ -156,16 +157,17 @@ async def _finding(
     path: str, node: DataNode, catalog: Catalog, verifier: Verifier, verdicts: Verdicts, *, fetch: bool
 ) -> Finding:
     try:
-        size_bytes = (await catalog.attributes_of(node.source)).size_bytes
+        content = node.content.with_attributes(await catalog.learn(node.content))
     except StorageError as error:
         return Finding(path, FAILED, None, str(error))
-    content = Content(node.content_id, size_bytes, node.source, node.file_hash)
+    size_bytes = content.size_bytes
     if content.file_hash is None:
         return Finding(path, NO_HASH, size_bytes, "the manifest has no hash of it")
     try:
         verdict = await verifier.verify(content, fetch=fetch)
-        if fetch and verdict is not None and not is_good(content, verdict):
-            verdict = await verifier.verify(content, fetch=True)  # what was cached may have been to blame
+        for _ in content.sources:  # what was cached may have been to blame, or one of the sources
+            if fetch and verdict is not None and not is_good(content, verdict):
+                verdict = await verifier.verify(content, fetch=True)
     except StorageError as error:
         return Finding(path, FAILED, size_bytes, str(error))
     if verdict is not None and is_good(content, verdict):

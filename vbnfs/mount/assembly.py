@@ -70,7 +70,14 @@ class Parts:
         self._verdicts = Verdicts(config.cache_dir, scope=scope_of(config.endpoint_url))
         self._verdicts.refresh()
         self.source = make_source(
-            config, link, self._cache, self._evictor, metrics, nursery=nursery, on_kept=self._when_kept
+            config,
+            link,
+            self._cache,
+            self._evictor,
+            self._verdicts,
+            metrics,
+            nursery=nursery,
+            on_kept=self._when_kept,
         )
         self._prefetcher = Prefetcher(self._cache, self.source, nursery=nursery)
         self._verifier = Verifier(
@@ -98,6 +105,7 @@ class Parts:
             written=self.source.written,
             public_url=partial(object_url, aws_base(self._config.bucket, self._config.region)),
             verified=partial(describe, self._cache, self._verdicts),
+            on_change=lambda inode: self._notices.send(attributes_changed(inode)),
         )
 
     def _make_file_system(self, catalog: Catalog, tree: Tree, mountpoint: Path) -> FileSystem:
@@ -120,14 +128,9 @@ class Parts:
         return FileReader(content, self._cache, self.source, self._prefetcher, self._verdicts)
 
     def _when_kept(self, contents: Set[Content]) -> None:
-        self._refresh_attributes()
+        self._attributes.refresh()
         for content in contents:
             self._verifier.notice(content)
-
-    def _refresh_attributes(self) -> None:
-        """Have the kernel ask again for what has changed of an inode: how much of it is cached."""
-        for inode in self._attributes.refresh():
-            self._notices.send(attributes_changed(inode))
 
     def _forget_pages(self, content_id: str) -> None:
         """Have the kernel drop what it was told of a file that turned out to be wrong. Called in a thread."""
@@ -140,7 +143,7 @@ class Parts:
         for tick in itertools.count():
             if tick % _TICKS_BETWEEN_LOOKS == 0:
                 await trio.to_thread.run_sync(self._evictor.look)
-                self._refresh_attributes()
+                self._attributes.refresh()
             await trio.to_thread.run_sync(self._cache.forget_deleted)
             await self.source.keep_again()
             await self._verifier.refresh()

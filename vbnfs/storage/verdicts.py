@@ -50,13 +50,15 @@ _NOTHING: Final = frozenset({errno.ENOENT, errno.ELOOP, errno.EPERM, errno.EISDI
 class Verdict:
     """What the blake2b of a whole file was (hex), of which blocks, and when (UTC, ISO 8601).
 
-    `mismatches`: how many times in a row it was not the manifest's, each time of bytes fetched anew.
+    `mismatches`: how many times in a row it was not the manifest's, each time of bytes fetched anew. `source` is the
+    object version that they were fetched from, in words.
     """
 
     found_hash: str
     fingerprint: str
     judged: str
     mismatches: int = 0
+    source: str = ""
 
 
 _TORN: Final = Verdict("", "", "", 1)
@@ -258,13 +260,19 @@ def is_good(content: Content, verdict: Verdict) -> bool:
     return verdict.found_hash == content.file_hash
 
 
+def most_mismatches(content: Content) -> int:
+    """After how many in a row a content is not fetched anew any more: each source was tried, the first one twice."""
+    return 1 + len(content.sources)
+
+
 def mismatch_text(content: Content, verdict: Verdict) -> str:
     """What is wrong, and what to do."""
     if not verdict.found_hash:
         return f"{content.source}: a verdict against it that cannot be read; 'vbnfs verify --fetch FILE' judges anew"
     found, released = verdict.found_hash[:_SHOWN_DIGITS], (content.file_hash or "")[:_SHOWN_DIGITS]
-    what = f"{content.source}: blake2b:{found}... instead of the manifest's blake2b:{released}... ({verdict.judged})"
-    if verdict.mismatches > 1:
+    source = verdict.source or content.source
+    what = f"{source}: blake2b:{found}... instead of the manifest's blake2b:{released}... ({verdict.judged})"
+    if verdict.mismatches >= most_mismatches(content):
         return f"{what}, also when fetched anew: S3 has other bytes; 'vbnfs verify --fetch FILE' tries again"
     return f"{what}; it is being fetched anew, and 'vbnfs verify --fetch FILE' does so at once"
 
@@ -293,9 +301,10 @@ def _read(place: Place) -> Verdict | None:
         raise
     try:
         kept = json.loads(data)
-        verdict = Verdict(kept["found_hash"], kept["fingerprint"], kept["judged"], kept["mismatches"])
-    except (ValueError, TypeError, KeyError, RecursionError):
+        source = kept.get("source", "")
+        verdict = Verdict(kept["found_hash"], kept["fingerprint"], kept["judged"], kept["mismatches"], source)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return _TORN
-    texts = (verdict.found_hash, verdict.fingerprint, verdict.judged)
+    texts = (verdict.found_hash, verdict.fingerprint, verdict.judged, verdict.source)
     is_sound = all(isinstance(text, str) for text in texts) and isinstance(verdict.mismatches, int)
     return verdict if is_sound else _TORN
