@@ -8,8 +8,9 @@ from vbnfs.config import Config, load_config
 from vbnfs.errors import UsageError
 from vbnfs.metrics import Metrics
 from vbnfs.mount.background import prepare_cache_directory
+from vbnfs.places import folder_at
 from vbnfs.storage.block_cache import FORMAT
-from vbnfs.storage.eviction import Evictor, keep_size, scan
+from vbnfs.storage.eviction import DEFAULT_BYTES, Evictor, keep_size, scan
 from vbnfs.storage.private import keep_others_out
 
 
@@ -26,12 +27,12 @@ class Cleaned:
 
 def clean(config: Config) -> Cleaned:
     """Evict down to the limit. Raises `CacheError` for a folder that is not ours; one that is not there is clean."""
-    directory, metrics = config.cache_dir / FORMAT, Metrics()
-    evictor = Evictor(directory, limit_bytes=config.cache_size_bytes, metrics=metrics)
-    if not config.cache_dir.exists():
-        return Cleaned(config.cache_dir, 0, evictor.limit_bytes, 0, 0)
+    if not _is_there(config.cache_dir):
+        return Cleaned(config.cache_dir, 0, config.cache_size_bytes or DEFAULT_BYTES, 0, 0)
     keep_others_out()
-    prepare_cache_directory(config.cache_dir)
+    prepare_cache_directory(config.cache_dir)  # nothing in it is looked at before
+    directory, metrics = folder_at(config.cache_dir) / FORMAT, Metrics()
+    evictor = Evictor(directory, limit_bytes=config.cache_size_bytes, metrics=metrics)
     if config.cache_size_bytes is not None:
         keep_size(directory, config.cache_size_bytes)
     before = sum(file.allocated_bytes for file in scan(directory))
@@ -43,6 +44,17 @@ def clean(config: Config) -> Cleaned:
         metrics.evicted_segments,
         max(0, before - evictor.usage_bytes),
     )
+
+
+def _is_there(directory: Path) -> bool:
+    """Also what cannot be looked at: why not, preparing it tells."""
+    try:
+        directory.stat()
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def configurations(folder: Path) -> Iterator[Config | UsageError]:
