@@ -21,6 +21,7 @@ class ShownVersions:
     def __init__(self, catalog: Catalog, config: Config) -> None:
         self.problems: tuple[str, ...] = ()
         self.is_kept_only = False  # not asked for, but kept
+        self.doubt: str | None = None  # see `Release`
         self._catalog = catalog
         self._config = config
         self._manifests: tuple[Manifest, ...] = ()
@@ -51,7 +52,7 @@ class ShownVersions:
             release = await self._catalog.load(max_age_seconds=max_age_seconds)
             self._top = release.choose(self._config.dataset_version)
             self._manifests, self.problems = release.manifests, release.problems
-            self.is_kept_only = release.is_offline
+            self.is_kept_only, self.doubt = release.is_offline, release.doubt
             return await trio.to_thread.run_sync(self._build_tree, release.manifests)
 
     async def refresh(self, show: Callable[[Tree], None]) -> list[str]:
@@ -68,6 +69,7 @@ class ShownVersions:
                 if new[-1] is manifests[-1]:
                     self.tell_of_newer()
             self.problems, self.is_kept_only = release.problems, release.is_offline
+            self.doubt = release.doubt
             return [str(manifest.dataset_version) for manifest in new]
 
     def tell_of_newer(self) -> None:
