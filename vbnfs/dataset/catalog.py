@@ -43,7 +43,8 @@ log = structlog.get_logger()
 
 KEPT_FORMAT: Final = "datasets-v1"  # what is kept in another format stands elsewhere
 LATEST: Final = "latest"  # as a version: the newest, whichever that is
-_HEADS_AT_ONCE: Final = 16
+_HEADS_AT_ONCE: Final = 16  # for those who wait
+_HEADS_AHEAD: Final = 20  # before anybody asks; of 24 connections that leaves some to those who wait
 _MAX_MANIFESTS: Final = 1_000
 _UNREACHED: Final = (TransportError, OfflineError, UntrustedServerError)
 _MOST_TOLD: Final = 1_024
@@ -114,6 +115,8 @@ class Catalog:
         self._not_listed: Set[ObjectVersion] = frozenset()  # another listing would not tell of these either
         self._was_offline = False
         self._has_asked_heads = False
+        self._wanted: dict[ObjectVersion, None] = {}  # in order
+        self._has_wanted = trio.lowlevel.ParkingLot()
         self._kept_sizes: bytes | None = None  # the digest of what is known to be kept of sizes
         self._told: set[tuple[str, ...]] = set()  # warnings, so that each is given once
 
@@ -156,8 +159,34 @@ class Catalog:
 
     async def attributes_of(self, version: ObjectVersion) -> ObjectAttributes:
         """Size and time of an object version, asked for if need be. Raises a `StorageError`."""
-        await self._ask_attributes(version)
+        await self._ask_attributes(version, self._heads)
         return self._attributes[version]
+
+    def want_attributes(self, versions: Iterable[ObjectVersion]) -> None:
+        """Have `ask_ahead` ask for those of `versions` that are not known yet, in this order. Waits for nothing."""
+        self._wanted.update((version, None) for version in versions if version not in self._attributes)
+        self._has_wanted.unpark_all()
+
+    async def ask_ahead(self) -> None:
+        """Ask for what is wanted, for as long as it runs. What is learnt is kept; a failure is no news to anybody."""
+        limiter = trio.CapacityLimiter(_HEADS_AHEAD)
+
+        async def ask() -> None:
+            while True:
+                while not self._wanted:
+                    await self._has_wanted.park()
+                version = next(iter(self._wanted))
+                del self._wanted[version]
+                try:
+                    await self._ask_attributes(version, limiter)
+                except _UNREACHED:
+                    self._wanted.clear()  # of the others nothing else would be heard; who looks at one asks for it
+                except StorageError:
+                    continue
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(_HEADS_AHEAD):
+                nursery.start_soon(ask)
 
     # Manifests
 
@@ -293,24 +322,24 @@ class Catalog:
 
     async def _try_attributes(self, version: ObjectVersion) -> None:
         try:
-            await self._ask_attributes(version)
+            await self._ask_attributes(version, self._heads)
         except StorageError as error:
             self._warn_once("size unknown", object=str(version), reason=str(error))
 
-    async def _ask_attributes(self, version: ObjectVersion) -> None:
+    async def _ask_attributes(self, version: ObjectVersion, limiter: trio.CapacityLimiter) -> None:
         """HEAD, once for all who ask at the same time; they share its failure too."""
         while version not in self._attributes:
             if (under_way := self._heads_under_way.get(version)) is None:
-                await self._head(version)  # no await between the look-up and its insertion there
+                await self._head(version, limiter)  # no await between the look-up and its insertion there
                 return
             await under_way.done.wait()
             if under_way.error is not None:
                 raise type(under_way.error)(str(under_way.error)) from under_way.error
 
-    async def _head(self, version: ObjectVersion) -> None:
+    async def _head(self, version: ObjectVersion, limiter: trio.CapacityLimiter) -> None:
         head = self._heads_under_way[version] = _Head()
         try:
-            async with self._heads:
+            async with limiter:
                 attributes = self._attributes[version] = await self._client.head(version)
                 self._has_asked_heads = True
         except StorageError as error:
