@@ -795,6 +795,21 @@ async def test_manifests_that_are_too_large_together(bucket: Bucket, monkeypatch
     assert bucket.asked()[1] == 3
 
 
+async def test_manifests_have_a_time_for_all_of_them(bucket: Bucket, autojump_clock: trio.testing.MockClock) -> None:
+    """What has not come after ten minutes is given up: the others are shown, and what is kept of it."""
+    for number in range(3):
+        bucket.publish(f"0.{number}.0", FILES)
+    before = await bucket.load()
+    bucket.publish("0.1.0", FILES | {"new": "new"})
+    bucket.publish("0.3.0", FILES)
+    bucket.client.hold(lambda request: request.kind == "get_object")
+    began = trio.current_time()
+    release = await bucket.load()
+    assert trio.current_time() - began < 700
+    assert release.manifests == before.manifests
+    assert [problem.partition(": ")[2] for problem in release.problems] == ["not here after 600 s"]
+
+
 # What is missing on the disk
 
 
@@ -1115,6 +1130,50 @@ async def test_heads_at_once_are_bounded(bucket: Bucket) -> None:
     assert bucket.client.most_in_flight == 16
     assert all(catalog.attributes(version) is not None for version in versions)
     assert bucket.asked() == (0, 0, 0, 40)
+
+
+async def test_sizes_are_asked_for_ahead(bucket: Bucket) -> None:
+    """What is wanted is asked for in its order, twenty at a time, and kept; who waits for one has it out of turn."""
+    files = {f"{number:02}": f"{number}" for number in range(50)}
+    bucket.publish("0.1.0", files)
+    versions = [object_version(path, content) for path, content in files.items()]
+    catalog = bucket.catalog()
+    gate = bucket.client.hold(is_head)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(catalog.ask_ahead)
+        catalog.want_attributes(versions)
+        await gate.wait_arrived(20)
+        await trio.testing.wait_all_tasks_blocked()
+        assert {request.name for request in gate.arrived} == {version.key for version in versions[:20]}
+        nursery.start_soon(catalog.attributes_of, versions[-1])
+        nursery.start_soon(catalog.attributes_of, versions[0])  # which is under way
+        await gate.wait_arrived(21)
+        assert gate.arrived[-1].name == versions[-1].key
+        gate.open()
+        while any(catalog.attributes(version) is None for version in versions):
+            await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    assert bucket.asked() == (0, 0, 0, 50)
+
+
+@pytest.mark.parametrize(("failure", "heads"), [(NO_NETWORK, 20), (NOT_ALLOWED, 50)])
+async def test_asking_ahead_goes_on_after_failures(bucket: Bucket, failure: StorageError, heads: int) -> None:
+    """Where nobody is reached no more is asked for until it is wanted again; other failures end nothing."""
+    files = {f"{number:02}": f"{number}" for number in range(50)}
+    bucket.publish("0.1.0", files)
+    versions = [object_version(path, content) for path, content in files.items()]
+    catalog = bucket.catalog()
+    bucket.client.fail_when(lambda request: failure if request.kind == "head" else None)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(catalog.ask_ahead)
+        catalog.want_attributes(versions)
+        await trio.testing.wait_all_tasks_blocked()
+        assert bucket.asked()[3] <= heads
+        bucket.client.heal()
+        catalog.want_attributes(versions)
+        while any(catalog.attributes(version) is None for version in versions):
+            await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
 
 
 async def test_nothing_is_asked_for_what_is_known(bucket: Bucket) -> None:

@@ -28,13 +28,14 @@ import trio
 
 from vbnfs.dataset.manifest import MAX_MANIFEST_BYTES, Manifest, Origin, parse_manifest
 from vbnfs.dataset.store import read_kept
-from vbnfs.errors import ManifestError, StorageError
+from vbnfs.errors import ManifestError, StorageError, TransportError
 from vbnfs.objects import ListedObject, ObjectAttributes, ObjectClient, ObjectVersion
 
 _MD5: Final = re.compile(r"[0-9a-f]{32}")
 _AT_ONCE: Final = 8  # they are in memory meanwhile
 _PARSED_AT_ONCE: Final = 2  # as text and as objects, which takes some times as much
 _TRIES: Final = 2
+_ALL_SECONDS: Final = 600.0  # for all that have to be fetched
 _MAX_ALL_BYTES: Final = 256 << 20  # of all manifests together; the real ones have under 10 MB
 _CLAIM: Final = "claim"
 
@@ -132,7 +133,8 @@ class Copies:
         await self._for_each(self._look, searches)
         self._note_proofs(search.held for search in searches)
         _refuse_what_is_too_large(searches)
-        await self._for_each(partial(self._ask, is_offline=is_offline), searches)
+        with trio.move_on_after(_ALL_SECONDS):
+            await self._for_each(partial(self._ask, is_offline=is_offline), searches)
         self._note_proofs(search.new for search in searches)
         chosen = {search.entry: self._choose(search) for search in searches}
         await trio.to_thread.run_sync(self._keep_missing, searches, chosen)
@@ -235,8 +237,10 @@ class Copies:
         if search.new is not None and not self._is_refuted(search.new):
             return search.new
         error = search.error
-        if error is None and (search.new is not None or search.held is None or self._is_refuted(search.held)):
+        if error is None and (search.new is not None or (search.held is not None and self._is_refuted(search.held))):
             error = ManifestError(f"{_name(search.entry)}: {_OTHER_MD5}")
+        elif error is None and search.held is None:
+            error = TransportError(f"{_name(search.entry)}: not here after {_ALL_SECONDS:.0f} s")
         if search.held is None or self._is_refuted(search.held) or search.entry in self._refused:
             assert error is not None
             return error
