@@ -63,6 +63,7 @@ class Parts:
         self._metrics = metrics
         self._link = link
         self._notices = notices
+        self._catalog = catalog
         self._cache = make_cache(config, metrics)
         if not self._cache.is_local:
             log.info("cache on a file system that may be another host's: locks wait in threads, nothing is mapped")
@@ -90,6 +91,7 @@ class Parts:
         """Begin what goes on for as long as the mount, but for `source.keep_blocks`, which ends last."""
         services.start_soon(keep_going, "watch on the server", self._link.watch)
         services.start_soon(keep_going, "housekeeping", self._keep_house)
+        services.start_soon(keep_going, "sizes", self._catalog.ask_ahead)
         services.start_soon(keep_going, "verifying", self._verifier.run)
 
     def _make_evictor(self) -> Evictor:

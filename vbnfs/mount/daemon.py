@@ -140,6 +140,8 @@ class _Mount:
         shown = self._shown
         log.info("mounted", mountpoint=str(self._mountpoint), versions=len(shown.names), default=shown.top)
         warnings = [f"not shown: {problem}" for problem in shown.problems]
+        if shown.doubt is not None:
+            warnings.insert(0, f"{shown.doubt}; mounted from what is kept")
         if shown.is_kept_only and not self._config.offline:  # which is no news
             reason = "the bucket cannot be reached: mounted from what is kept; only cached data can be read"
             warnings.insert(0, reason)

@@ -1,8 +1,8 @@
 """What the kernel asks, and the answers.
 
 Folders, attributes, links and cached blocks are answered at once, from the tree and the cache. Only two things can
-wait for the network, and both have a deadline: reading a block that is not cached, and the size of an object whose
-bucket cannot be listed.
+wait for the network, and both have a deadline: reading a block that is not cached, and looking at an object whose
+size is not known, in a bucket that cannot be listed.
 """
 
 import errno
@@ -163,20 +163,17 @@ class FileSystem:
             )
 
     def readdirplus(self, inode: int, offset: int, size: int) -> Answer:
-        """List a folder from entry number `offset` on. Sizes that are still unknown are asked for, all at once."""
+        """List a folder from entry number `offset` on.
+
+        Names wait for no sizes. Those that are unknown are asked for in the background, and when a file is looked at.
+        """
         directory = self._directory(inode)
         listings = self._listings
         if offset == 0 and (listing := listings.ready(directory, size)) is not None:
             return listing
-        if offset or not (unknown := listings.unknown(directory)):
-            return listings.part(directory, offset, size)
-
-        async def after_asking() -> Reply:
-            with self._failures.noted(inode):
-                await self._catalog.learn_all(file.content for file in unknown)
-            return listings.part(directory, offset, size)
-
-        return after_asking()
+        if offset == 0 and (unknown := listings.unknown(directory)):
+            self._catalog.want(file.content for file in unknown)
+        return listings.part(directory, offset, size)
 
     def look_ahead(self) -> None:
         """Make ready what will probably be asked for next. Takes some microseconds."""
