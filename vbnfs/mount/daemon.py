@@ -105,8 +105,8 @@ class _Mount:
             file_system.want_whole = self._whole_blocks.want
             services.start_soon(keep_going, "refresh", partial(self._refresh_for_ever, file_system))
             services.start_soon(keep_going, "control socket", partial(self._control, entry, file_system))
-            services.start_soon(self._announce, announce, entry)
             self._server = Server(device, file_system, is_busy=lambda: parts.source.is_busy)
+            services.start_soon(self._announce, announce, entry, self._server.agreed)
             with serving:
                 await self._server.serve()
 
@@ -130,12 +130,9 @@ class _Mount:
                 detach(self._mountpoint, lazy=True)
             log.info("unmounted", mountpoint=str(self._mountpoint))
 
-    async def _announce(self, announce: Announce, entry: MountEntry) -> None:
-        try:
-            await trio.to_thread.run_sync(os.listdir, self._mountpoint)
-        except OSError as error:  # unmounted before it was ever looked at
-            log.warning("not mounted for long", mountpoint=str(self._mountpoint), reason=str(error))
-            return
+    async def _announce(self, announce: Announce, entry: MountEntry, agreed: trio.Event) -> None:
+        # Looking at the mount would tell the same; but a thread that waits for this very process is not to be killed.
+        await agreed.wait()
         raise_readahead(entry)
         shown = self._shown
         log.info("mounted", mountpoint=str(self._mountpoint), versions=len(shown.names), default=shown.top)
