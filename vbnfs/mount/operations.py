@@ -91,7 +91,7 @@ class FileSystem:
         """Answer from another tree from now on: a dataset version has appeared."""
         self._tree = tree
         self._attributes.forget()
-        self._listings = Listings(tree, self._attributes)
+        self._listings = Listings(tree, self._attributes, before=self._listings)
 
     @property
     def cache_usage_bytes(self) -> int:
