@@ -221,6 +221,15 @@ def test_an_answer_that_is_no_object(entry: MountEntry, answer: bytes) -> None:
         ask_status(entry)
 
 
+def test_a_reason_is_one_line(entry: MountEntry) -> None:
+    """Why a daemon does not tell cannot be made to look like what another one tells, or be without end."""
+    told = json.dumps({"ok": False, "error": "no\n/mnt/other:\tall is well" + "!" * 5000}).encode()
+    with answering(entry, lambda connection: connection.sendall(told)), pytest.raises(MountError) as caught:
+        ask_status(entry)
+    assert str(caught.value).startswith("/mnt/vbn: no /mnt/other: all is well!")
+    assert len(str(caught.value)) < 1100
+
+
 def test_a_status_is_believed_as_far_as_the_kernel_does_not_know(entry: MountEntry) -> None:
     """Which process answers, and where the mount is, is what the kernel says; another vbnfs may tell more."""
     told = {**SOUND, "pid": 1, "mountpoint": "/", "more": {"yes": [None, 1.5, "text"]}}

@@ -1,8 +1,9 @@
 """`vbnfs mount`, `umount`, `status`."""
 
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
@@ -11,6 +12,8 @@ from vbnfs.cli.options import EXIT_STATUS, config_of, settings, warn
 from vbnfs.config import NON_EMPTY, SETTING_BY_NAME, Config, split_mount_options
 from vbnfs.errors import MountError, UsageError
 from vbnfs.lean import lean_imports
+
+_ASKED_AT_ONCE: Final = 16
 
 
 @click.command(epilog=EXIT_STATUS)
@@ -98,11 +101,12 @@ def status(mountpoint: Path | None, as_json: bool) -> None:
             raise MountError(f"{where}: no vbnfs mount; 'vbnfs status' lists those that there are")
     found: list[dict[str, Any]] = []
     silent: list[str] = []
-    for entry in entries:
-        try:
-            found.append(ask_status(entry))
-        except MountError as error:
-            silent.append(str(error))
+    with ThreadPoolExecutor(_ASKED_AT_ONCE) as pool:  # one that does not answer holds up no others
+        for asked in [pool.submit(ask_status, entry) for entry in entries]:
+            try:
+                found.append(asked.result())
+            except MountError as error:
+                silent.append(render.printable(str(error)))
     if as_json:
         render.print_json(found[0] if mountpoint is not None and found else found)
     else:

@@ -202,7 +202,8 @@ def ask_of(entry: MountEntry, command: str) -> tuple[dict[str, Any], int]:
     if not isinstance(answer, dict):
         raise MountError(f"{entry.mountpoint}: its daemon's answer is none")
     if answer.pop("ok", None) is not True:
-        raise MountError(f"{entry.mountpoint}: {str(answer.get('error'))[:_LONGEST_REASON]}")
+        reason = " ".join(str(answer.get("error")).split())  # one line: it may be made up to look like others
+        raise MountError(f"{entry.mountpoint}: {reason[:_LONGEST_REASON]}")
     return answer, peer.pid
 
 
