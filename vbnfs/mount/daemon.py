@@ -136,9 +136,9 @@ class _Mount:
             self._notifier.stopping()
             self._whole_blocks.close()
             self.notices.stop()
-            device.close()  # what is unanswered now is answered by the kernel; unmounting asks nobody any more
             for descriptor in spare:
                 os.close(descriptor)
+            device.close()  # what is unanswered now is answered by the kernel; unmounting asks nobody any more
             if entry is not None and find_mount(self._mountpoint) == entry:
                 detach(self._mountpoint, lazy=True)
             log.info("unmounted", mountpoint=str(self._mountpoint))

@@ -9,7 +9,6 @@ A message is a datagram to the socket that NOTIFY_SOCKET names. It never waits: 
 and the log says so.
 """
 
-import os
 import socket
 from collections.abc import Callable
 from typing import Final
@@ -59,7 +58,7 @@ class Notifier:
             address = "\0" + address[1:]
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as connection:
-                connection.sendto(os.fsencode("\n".join(lines)), address)
+                connection.sendto("\n".join(lines).encode(errors="backslashreplace"), address)
         except OSError as error:
             log.warning("the supervisor cannot be told", message=lines[0], reason=str(error))
 
