@@ -163,7 +163,7 @@ async def test_only_small_folders_of_known_sizes_are_made_ready(world: World) ->
 
 
 async def test_a_tree_that_changes_while_it_is_listed(world: World) -> None:
-    """A folder in which names turn up, and from which some go, is listed on: those that stay are told once."""
+    """A folder in which names turn up, and from which some go, is listed on: those that stay are listed once."""
     await world.learn_sizes()
     versions = [manifest(f"1.{number}.0", {}) for number in range(0, 40, 2)]
     trees = [
@@ -178,6 +178,6 @@ async def test_a_tree_that_changes_while_it_is_listed(world: World) -> None:
     names = begun
     while part := listings.part(folders[1], names[-1][1], 2000):
         names += names_of(part)
-    told = [name for name, _ in names]
-    assert len(set(told)) == len(told)
-    assert set(folders[1].children) <= set(told)
+    listed = [name for name, _ in names]
+    assert len(set(listed)) == len(listed)
+    assert set(folders[1].children) <= set(listed)

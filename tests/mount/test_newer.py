@@ -68,21 +68,21 @@ def some_names(descriptor: int) -> list[str]:
 
 
 def test_versions_that_turn_up_while_a_folder_is_listed(mounts: Mounts) -> None:
-    """Every name that was there before is told once, and none twice, although others have come between them."""
+    """Every name that was there before is listed once, and none twice, although others have come between them."""
     dataset = FakeDataset()
     for number in range(0, 80, 2):
         dataset.publish(f"0.{number}.0", FILES)
     with FakeS3Server(dataset.store) as server:
         mount = mounts(server.endpoint_url, "--refresh", "0.1")
         descriptor = os.open(mount.path / "manifests", os.O_RDONLY | os.O_DIRECTORY)
-        told = some_names(descriptor)
+        listed = some_names(descriptor)
         for number in range(1, 79, 2):
             dataset.publish(f"0.{number}.0", FILES)
         until((mount.path / "manifests" / "v0.77.0").exists)
         while names := some_names(descriptor):
-            told += names
+            listed += names
         os.close(descriptor)
-        assert len(set(told)) == len(told)
-        assert {f"v0.{number}.0" for number in range(0, 80, 2)} <= set(told)
+        assert len(set(listed)) == len(listed)
+        assert {f"v0.{number}.0" for number in range(0, 80, 2)} <= set(listed)
         assert {f"v0.{number}.0" for number in range(78)} <= set(os.listdir(mount.path / "manifests"))
         mount.umount()

@@ -336,7 +336,7 @@ def attributes_changed(inode: int) -> bytes:
     """The notice that an inode's attributes are to be asked for again; its pages stay.
 
     FUSE_NOTIFY_INVAL_INODE with a negative offset, which touches no page. There is no notice here that drops pages:
-    writing it waits for reads in flight, and whoever waits so keeps the device open (see `mount/notices.py`).
+    writing it waits for reads in flight, and a thread that waits so keeps the device open (see `mount/notices.py`).
     """
     length = _OUT_HEADER.size + _INVAL_INODE_OUT.size
     return _OUT_HEADER.pack(length, _NOTIFY_INVAL_INODE, 0) + _INVAL_INODE_OUT.pack(inode, -1, 0)

@@ -134,7 +134,7 @@ class Parts:
             self._notices.send(attributes_changed(inode))
 
     def _forget_pages(self, content_id: str) -> None:
-        """A file turned out to be wrong: nobody is to see what the kernel was told of it. Called in a thread."""
+        """A file turned out to be wrong: no program is to see what the kernel has of it. Called in a thread."""
         inode = self.file_system.inode_of(content_id)
         if inode is not None:
             trio.from_thread.run_sync(self._condemn, inode, self.file_system.path_of(inode))

@@ -208,7 +208,7 @@ def ask_of(entry: MountEntry, command: str) -> tuple[dict[str, Any], int]:
 
 
 def daemon_of(entry: MountEntry) -> int:
-    """The process that serves a mount, as the kernel has it: no answer is waited for. 0 if that cannot be told."""
+    """The process that serves a mount, as the kernel has it: no answer is waited for. 0 if that is not known."""
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             _Deadline(connection).connect(_found(entry.owner, entry.device))

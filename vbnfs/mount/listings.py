@@ -5,7 +5,7 @@ names are collected once, however many requests it takes to list them, and the f
 is made ready while the program is busy with the one before.
 
 A listing goes on at the number of a name. Where names can turn up while a folder is being listed, each keeps its
-number for as long as the mount, and new ones get numbers behind all others: so no name is told twice, or left out.
+number for as long as the mount, and new ones get numbers behind all others: so no name is listed twice, or left out.
 """
 
 import os

@@ -2,7 +2,7 @@
 
 A notice is a write(2) to the device, and while it lasts the device is open, whatever happens to this process. So it
 must wait for nothing that this process has to answer: were it killed meanwhile, nobody would answer, the connection
-would never end, and its readers could not be killed. That is why the kernel is never told here to drop pages, nor
+would never end, and its readers could not be killed. That is why no notice has the kernel drop pages, nor
 given any: FUSE_NOTIFY_INVAL_INODE with a range and FUSE_NOTIFY_STORE wait for reads in flight. (See `pages.py`.)
 
 A notice about attributes waits at most while that inode is being thrown out of memory (`fuse_ilookup` and
@@ -39,7 +39,7 @@ class Notices:
         self._queue.put(None)
 
     def send(self, notice: bytes) -> None:
-        """Have the kernel told soon. Returns at once."""
+        """Have it sent soon. Returns at once."""
         self._queue.put(notice)
 
     def _run(self) -> None:

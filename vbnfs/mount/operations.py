@@ -202,7 +202,7 @@ class FileSystem:
     # Reading
 
     def open(self, inode: int, flags: int) -> Answer:
-        """Open a file for reading; the kernel may keep its pages for ever, unless they are of wrong bytes."""
+        """Open a file for reading; the kernel may keep its pages, unless they are of wrong bytes."""
         if flags & os.O_ACCMODE != os.O_RDONLY:
             raise Refused(errno.EROFS)
         node = self._node(inode)

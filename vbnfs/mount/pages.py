@@ -40,11 +40,11 @@ class Pages:
         self._has_wanted.set()
 
     def are_stale(self, inode: int) -> bool:
-        """Whether there may be such pages still: then whoever opens the file has them dropped."""
+        """Whether there may be such pages still: then the next one who opens the file has them dropped."""
         return inode in self._stale
 
     async def run(self) -> None:
-        """Drop what is to be dropped, for ever."""
+        """Drop what is to be dropped, until cancelled."""
         while True:
             await self._has_wanted.wait()
             wanted, self._wanted, self._has_wanted = self._wanted, {}, trio.Event()

@@ -20,11 +20,11 @@ def ask_status(entry: MountEntry) -> dict[str, Any]:
 
     Where the mount is and which process the daemon is (if that can be seen from here) is the kernel's word.
     """
-    told, pid = control.ask_of(entry, "status")
-    wrong = next((name for name, check in _TOLD.items() if name not in told or not check(told[name])), None)
-    if wrong is not None or not _is_plain(told):
+    answer, pid = control.ask_of(entry, "status")
+    wrong = next((name for name, check in _CHECKS.items() if name not in answer or not check(answer[name])), None)
+    if wrong is not None or not _is_plain(answer):
         raise MountError(f"{entry.mountpoint}: its daemon's status is none: {wrong or 'not plain values'}")
-    return {**told, "mountpoint": str(entry.mountpoint), "pid": pid or told["pid"]}
+    return {**answer, "mountpoint": str(entry.mountpoint), "pid": pid or answer["pid"]}
 
 
 def _is_text(value: Any) -> bool:
@@ -59,7 +59,7 @@ def _is_plain(value: Any, depth: int = 0) -> bool:
     return value is None or isinstance(value, str | bool) or _is_number(value)
 
 
-_TOLD: Final[Mapping[str, Check]] = {
+_CHECKS: Final[Mapping[str, Check]] = {
     **dict.fromkeys(("vbnfs_version", "bucket", "project", "region", "default_version", "cache_dir"), _is_text),
     **dict.fromkeys(("endpoint_url", "ca_bundle", "log_file", "last_error"), _is_text_or_none),
     **dict.fromkeys(("versions", "refused"), _are_texts),
