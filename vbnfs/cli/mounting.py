@@ -1,9 +1,7 @@
 """`vbnfs mount`, `umount`, `status`."""
 
-import os
-import select
 from collections.abc import Iterable
-from contextlib import suppress
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,7 +13,7 @@ from vbnfs.config import NON_EMPTY, SETTING_BY_NAME, Config, split_mount_options
 from vbnfs.errors import MountError, UsageError
 from vbnfs.lean import lean_imports
 
-_UMOUNT_SECONDS: Final = 30.0
+_ASKED_AT_ONCE: Final = 16
 
 
 @click.command(epilog=EXIT_STATUS)
@@ -75,26 +73,12 @@ def umount(mountpoint: Path | None, lazy: bool, if_mounted: bool, **options: Any
 
     MOUNTPOINT is its folder, or else the one that the settings name. Returns when the mount and its daemon are gone.
     """
-    from vbnfs.mount import control  # noqa: PLC0415
     from vbnfs.mount import mountpoint as mounts  # noqa: PLC0415
+    from vbnfs.mount.unmounting import unmount_to_the_end  # noqa: PLC0415
 
     where = mounts.absolute(mountpoint or _mountpoint_of(config_of(options)))
-    entry = mounts.find_mount(where)
-    if entry is None and if_mounted:
-        return
-    pid, daemon = None, None
-    if entry is not None:
-        with suppress(MountError, OSError):  # it can be unmounted all the same
-            pid = control.ask(entry, "status")["pid"]
-            daemon = os.pidfd_open(pid)
-    mounts.unmount(where, lazy=lazy, timeout_seconds=_UMOUNT_SECONDS)
-    if daemon is not None and not lazy:
-        done, _, _ = select.select([daemon], [], [], _UMOUNT_SECONDS)
-        if not done:
-            raise MountError(
-                f"unmounted here, but the daemon (process {pid}) has not ended after {_UMOUNT_SECONDS:.0f} s:"
-                " is it mounted in another mount namespace (a container), too?"
-            )
+    if not if_mounted or mounts.find_mount(where) is not None:
+        unmount_to_the_end(where, lazy=lazy)
 
 
 @click.command(epilog=EXIT_STATUS)
@@ -105,8 +89,8 @@ def status(mountpoint: Path | None, as_json: bool) -> None:
 
     MOUNTPOINT is the folder of one mount; without it all of yours are shown, to root everybody's.
     """
-    from vbnfs.mount import control  # noqa: PLC0415
     from vbnfs.mount import mountpoint as mounts  # noqa: PLC0415
+    from vbnfs.mount.status import ask_status  # noqa: PLC0415
 
     if mountpoint is None:
         entries = [entry for entry in mounts.list_mounts() if mounts.is_ours(entry)]
@@ -117,11 +101,12 @@ def status(mountpoint: Path | None, as_json: bool) -> None:
             raise MountError(f"{where}: no vbnfs mount; 'vbnfs status' lists those that there are")
     found: list[dict[str, Any]] = []
     silent: list[str] = []
-    for entry in entries:
-        try:
-            found.append(control.ask(entry, "status"))
-        except MountError as error:
-            silent.append(str(error))
+    with ThreadPoolExecutor(_ASKED_AT_ONCE) as pool:  # one that does not answer holds up no others
+        for asked in [pool.submit(ask_status, entry) for entry in entries]:
+            try:
+                found.append(asked.result())
+            except MountError as error:
+                silent.append(render.printable(str(error)))
     if as_json:
         render.print_json(found[0] if mountpoint is not None and found else found)
     else:

@@ -21,10 +21,10 @@ from vbnfs.dataset.contents import in_order_of_publication
 from vbnfs.dataset.tree import DataNode, Directory, Node, Symlink, Tree, build_tree
 from vbnfs.errors import DatasetError, MountError, StorageError, the_reason
 from vbnfs.metrics import Metrics
-from vbnfs.mount import control
 from vbnfs.mount.background import prepare_cache_directory
 from vbnfs.mount.clients import fetching, make_cache, make_catalog, make_client, scope_of
 from vbnfs.mount.mountpoint import MountEntry, absolute, list_mounts
+from vbnfs.mount.status import ask_status
 from vbnfs.reading.verification import Verifier
 from vbnfs.storage.block_cache import FORMAT
 from vbnfs.storage.breaker import BreakerClient
@@ -68,7 +68,7 @@ def of_mount(config: Config, paths: Sequence[Path]) -> tuple[Config, list[str]]:
         for path in paths:
             _check_is_of_dataset(path)
         return config, [path.as_posix() for path in paths]
-    told = control.ask(entry, "status")
+    told = ask_status(entry)
     for path in paths:
         if not os.path.lexists(path):
             raise DatasetError(f"{path}: no such file or folder; 'ls {path.parent}' lists those that there are")

@@ -21,7 +21,7 @@ from vbnfs.config import Config
 from vbnfs.dataset.allensdk import ALLENSDK
 from vbnfs.dataset.catalog import Catalog
 from vbnfs.dataset.tree import Tree
-from vbnfs.fuse.protocol import attributes_changed, data_changed
+from vbnfs.fuse.protocol import attributes_changed
 from vbnfs.metrics import Metrics
 from vbnfs.mount.attributes import Attributes
 from vbnfs.mount.clients import make_cache, make_source, scope_of
@@ -29,6 +29,7 @@ from vbnfs.mount.lasting import keep_going
 from vbnfs.mount.notices import Notices
 from vbnfs.mount.operations import FileSystem
 from vbnfs.mount.own_files import FOR_OTHERS, OwnFiles
+from vbnfs.mount.pages import Pages
 from vbnfs.objects import Content
 from vbnfs.reading.file_reader import FileReader
 from vbnfs.reading.prefetch import Prefetcher
@@ -64,6 +65,7 @@ class Parts:
         self._link = link
         self._notices = notices
         self._catalog = catalog
+        self._pages = Pages(mountpoint)
         self._cache = make_cache(config, metrics)
         if not self._cache.is_local:
             log.info("cache on a file system that may be another host's: locks wait in threads, nothing is mapped")
@@ -86,6 +88,7 @@ class Parts:
         )
         self._attributes = self._make_attributes(catalog)
         self.file_system = self._make_file_system(catalog, tree, mountpoint)
+        self.file_system.are_stale = self._pages.are_stale
 
     def start(self, services: trio.Nursery) -> None:
         """Begin what goes on for as long as the mount, but for `source.keep_blocks`, which ends last."""
@@ -93,6 +96,7 @@ class Parts:
         services.start_soon(keep_going, "housekeeping", self._keep_house)
         services.start_soon(keep_going, "sizes", self._catalog.ask_ahead)
         services.start_soon(keep_going, "verifying", self._verifier.run)
+        services.start_soon(keep_going, "dropping pages", self._pages.run)
 
     def _make_evictor(self) -> Evictor:
         directory, limit_bytes = self._cache.directory, self._config.cache_size_bytes
@@ -135,10 +139,14 @@ class Parts:
             self._verifier.notice(content)
 
     def _forget_pages(self, content_id: str) -> None:
-        """Have the kernel drop what it was told of a file that turned out to be wrong. Called in a thread."""
+        """A file turned out to be wrong: no program is to see what the kernel has of it. Called in a thread."""
         inode = self.file_system.inode_of(content_id)
         if inode is not None:
-            self._notices.tell(data_changed(inode))
+            trio.from_thread.run_sync(self._condemn, inode, self.file_system.path_of(inode))
+
+    def _condemn(self, inode: int, path: str) -> None:
+        self._pages.drop(inode, path)
+        self.file_system.begin_reads_anew(inode)
 
     async def _keep_house(self) -> None:
         """Look at the cache now and then: for usage that others cause, for files that others evicted or condemned."""

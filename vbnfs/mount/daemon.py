@@ -12,7 +12,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -41,6 +41,7 @@ from vbnfs.storage.breaker import BreakerClient
 log = structlog.get_logger()
 
 _LAST_ANSWERS_SECONDS: Final = 1.0
+_SPARE_DESCRIPTORS: Final = 12  # mountinfo, and a program with its pipes, while threads open files
 
 Announce = Callable[[tuple[str, ...]], None]
 
@@ -71,6 +72,15 @@ async def serve(config: Config, mountpoint: Path, notifier: Notifier, announce: 
             parts.start(services)
             await mount.run(services, parts, announce)
             services.cancel_scope.cancel()
+
+
+def _spare_descriptors() -> list[int]:
+    """What unmounting needs in the end, when there may be no other; none where there are hardly any now."""
+    found: list[int] = []
+    with suppress(OSError):
+        while len(found) < _SPARE_DESCRIPTORS:
+            found.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+    return found
 
 
 class _Mount:
@@ -105,8 +115,8 @@ class _Mount:
             file_system.want_whole = self._whole_blocks.want
             services.start_soon(keep_going, "refresh", partial(self._refresh_for_ever, file_system))
             services.start_soon(keep_going, "control socket", partial(self._control, entry, file_system))
-            services.start_soon(self._announce, announce, entry)
             self._server = Server(device, file_system, is_busy=lambda: parts.source.is_busy)
+            services.start_soon(self._announce, announce, entry, self._server.agreed)
             with serving:
                 await self._server.serve()
 
@@ -115,6 +125,7 @@ class _Mount:
         options = ["ro", "default_permissions", option("subtype", "vbnfs"), option("fsname", self._config.project)]
         options += [*self._config.fuse_options, *(["allow_other"] if self._config.allow_other else [])]
         device, entry = open_mount(self._mountpoint, options), None
+        spare = _spare_descriptors()
         try:
             self.notices.start(device)
             entry = find_mount(self._mountpoint)
@@ -125,17 +136,16 @@ class _Mount:
             self._notifier.stopping()
             self._whole_blocks.close()
             self.notices.stop()
+            for descriptor in spare:
+                os.close(descriptor)
             device.close()  # what is unanswered now is answered by the kernel; unmounting asks nobody any more
             if entry is not None and find_mount(self._mountpoint) == entry:
                 detach(self._mountpoint, lazy=True)
             log.info("unmounted", mountpoint=str(self._mountpoint))
 
-    async def _announce(self, announce: Announce, entry: MountEntry) -> None:
-        try:
-            await trio.to_thread.run_sync(os.listdir, self._mountpoint)
-        except OSError as error:  # unmounted before it was ever looked at
-            log.warning("not mounted for long", mountpoint=str(self._mountpoint), reason=str(error))
-            return
+    async def _announce(self, announce: Announce, entry: MountEntry, agreed: trio.Event) -> None:
+        # Looking at the mount would tell the same; but a thread that waits for this very process is not to be killed.
+        await agreed.wait()
         raise_readahead(entry)
         shown = self._shown
         log.info("mounted", mountpoint=str(self._mountpoint), versions=len(shown.names), default=shown.top)

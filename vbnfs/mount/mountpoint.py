@@ -31,6 +31,7 @@ _READAHEAD_KIB: Final = 512
 _POLL_SECONDS: Final = 0.02
 _MOST_LINKS: Final = 40  # as many as the kernel follows, path_resolution(7)
 _ALIVE_SECONDS: Final = 5.0
+_DETACH_SECONDS: Final = 10.0  # a daemon that is well answers what umount(8) asks at once
 _TO_ALL_OF_US: Final = frozenset({signal.SIGHUP, signal.SIGINT, signal.SIGTERM})
 _OWN_FOLDER: Final = "mount on an empty folder of your own, such as ~/vbn"
 
@@ -215,14 +216,18 @@ def detach(mountpoint: Path, *, lazy: bool) -> None:
         command = ["umount", *(["--lazy"] if lazy else []), "--", str(mountpoint)]
     else:
         command = [fusermount(), "-u", *(["-z"] if lazy else []), "--", str(mountpoint)]
-    status, reason = _run_to_its_end(command)
+    try:
+        status, reason = _run_to_its_end(command)
+    except subprocess.TimeoutExpired:
+        remedy = "" if lazy else f" (is it stopped?): 'vbnfs umount --lazy {mountpoint}' takes it away"
+        raise MountError(f"{mountpoint}: its daemon does not answer{remedy}") from None
     if status != 0 and find_mount(mountpoint) is not None:
         reason = reason or f"{command[0]} ended with status {status}"
         raise MountError(f"{reason}{_remedy(reason)}")
 
 
 def _run_to_its_end(command: Sequence[str]) -> tuple[int, str]:
-    """The exit status of a program, and what it complains of.
+    """The exit status of a program, and what it complains of. Raises `subprocess.TimeoutExpired`.
 
     It inherits a mask: a signal that is meant for a daemon and all that belongs to it (Ctrl-C in its terminal,
     systemd that stops its unit) must not end what is taking the mount away.
@@ -230,14 +235,17 @@ def _run_to_its_end(command: Sequence[str]) -> tuple[int, str]:
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _TO_ALL_OF_US)
     try:
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, errors="replace"
         )
     except OSError as error:
         raise MountError(f"{command[0]}: {error.strerror}") from error
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    with process:
-        _, told = process.communicate()
+    try:
+        _, told = process.communicate(timeout=_DETACH_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()  # and not waited for: the kernel may not let it go
+        raise
     return process.returncode, told.strip()
 
 

@@ -8,7 +8,8 @@ size is not known, in a bucket that cannot be listed.
 import errno
 import itertools
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Final
 
 import structlog
@@ -67,6 +68,7 @@ class FileSystem:
         io_timeout_seconds: float,
     ) -> None:
         self.last_error: str | None = None
+        self.are_stale: Callable[[int], bool] = lambda inode: False  # the pages that the kernel has of an inode
         self.want_whole: Callable[[str, ByteRange], None] | None = None  # path and block; there may be no mount yet
         self._tree = tree
         self._catalog = catalog
@@ -81,6 +83,7 @@ class FileSystem:
         self._told: TTLCache[tuple[str, str], None] = TTLCache(_MOST_TOLD, ttl=_TOLD_AGAIN_SECONDS)
         self._touches = Touches()
         self._paths: LRUCache[int, str] = LRUCache(_MOST_PATHS)
+        self._waiting: dict[int, set[trio.CancelScope]] = {}  # reads, by inode
         self._handles = itertools.count(1)
         # By handle: the inode, and its reader, or its bytes where they are at hand.
         self._opened: dict[int, tuple[int, FileReader | bytes]] = {}
@@ -89,7 +92,7 @@ class FileSystem:
         """Answer from another tree from now on: a dataset version has appeared, and given `changed` inodes names."""
         self._tree = tree
         self._attributes.forget()
-        self._listings = Listings(tree, self._attributes)
+        self._listings = Listings(tree, self._attributes, before=self._listings)
         for inode in changed:
             self._attributes.change(inode)
 
@@ -107,6 +110,10 @@ class FileSystem:
         """The inode that has this content, if there is one. Looks at all of them."""
         nodes = self._tree.nodes.values()
         return next((n.inode for n in nodes if isinstance(n, DataNode) and n.content.content_id == content_id), None)
+
+    def path_of(self, inode: int) -> str:
+        """Where an inode stands in the mount. Looks at all of them."""
+        return self._tree.path_of(inode)
 
     # Failures
 
@@ -195,7 +202,7 @@ class FileSystem:
     # Reading
 
     def open(self, inode: int, flags: int) -> Answer:
-        """Open a file for reading; the kernel may keep its pages for ever."""
+        """Open a file for reading; the kernel may keep its pages, unless they are of wrong bytes."""
         if flags & os.O_ACCMODE != os.O_RDONLY:
             raise Refused(errno.EROFS)
         node = self._node(inode)
@@ -220,7 +227,7 @@ class FileSystem:
     def _handle(self, inode: int, opened: FileReader | bytes) -> bytes:
         handle = next(self._handles)
         self._opened[handle] = inode, opened
-        return open_out(handle, flags=FOPEN_KEEP_CACHE)
+        return open_out(handle, flags=0 if self.are_stale(inode) else FOPEN_KEEP_CACHE)
 
     def read(self, handle: int, offset: int, size: int) -> Answer:
         """Bytes of an open file, fewer than `size` only at its end."""
@@ -251,7 +258,7 @@ class FileSystem:
         try:
             with self._failures.noted_read(inode, ByteRange(offset, offset + size)):
                 try:
-                    return self._counted(await reader.read(offset, size))
+                    return self._counted(await self._read_anew(inode, reader, offset, size))
                 except ChangedError:
                     is_size_new = await self._look_again(inode)
                     raise
@@ -266,6 +273,27 @@ class FileSystem:
             return False
         self._attributes.change(inode)
         return True
+
+    async def _read_anew(self, inode: int, reader: FileReader, offset: int, size: int) -> Reply:
+        """Read, and begin anew whenever the file is found wrong meanwhile."""
+        while True:
+            with trio.CancelScope() as waiting, self._known_as_waiting(inode, waiting):
+                return await reader.read(offset, size)
+
+    @contextmanager
+    def _known_as_waiting(self, inode: int, scope: trio.CancelScope) -> Iterator[None]:
+        self._waiting.setdefault(inode, set()).add(scope)
+        try:
+            yield
+        finally:
+            self._waiting[inode].discard(scope)
+            if not self._waiting[inode]:
+                del self._waiting[inode]
+
+    def begin_reads_anew(self, inode: int) -> None:
+        """Have reads that wait look again, because a file is refused now: then they fail at once."""
+        for scope in self._waiting.get(inode, ()):
+            scope.cancel()
 
     def _counted(self, data: Reply) -> Reply:
         self._metrics.read_bytes += len(data)
