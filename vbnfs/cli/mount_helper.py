@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, NoReturn
 
-from vbnfs.cli import render
+from vbnfs.cli import render, streams
 from vbnfs.config import SETTING_BY_NAME, Config, is_mount_option, load_config, split_mount_options
 from vbnfs.errors import MountError, UsageError, VbnfsError
 from vbnfs.lean import lean_imports
@@ -56,6 +56,7 @@ class Request:
 
 def main() -> NoReturn:
     """Do as mount(8) asks, and end with mount(8)'s exit status."""
+    streams.prepare()
     sys.exit(run(sys.argv[1:]))
 
 
@@ -197,7 +198,7 @@ def _mount(request: Request, config: Config) -> int:
 
 def _tell(what: object, status: int) -> int:
     text = re.sub(r"\s*\n\s*", "; ", str(what))
-    sys.stderr.write(f"mount.vbnfs: {render.printable(text)}\n")
+    streams.say(f"mount.vbnfs: {render.printable(text)}")
     return status
 
 

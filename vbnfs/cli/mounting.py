@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import click
 
-from vbnfs.cli import render
+from vbnfs.cli import render, streams
 from vbnfs.cli.options import EXIT_STATUS, config_of, settings, warn
 from vbnfs.config import NON_EMPTY, SETTING_BY_NAME, Config, split_mount_options
 from vbnfs.errors import MountError, UsageError
@@ -128,6 +128,6 @@ def status(mountpoint: Path | None, as_json: bool) -> None:
         for one in found:
             render.print_status(one)
         if not entries:
-            click.echo("nothing is mounted", err=True)
+            streams.say("nothing is mounted")
     if silent:
         raise MountError("\n".join(silent))
