@@ -36,7 +36,8 @@ WRONG = [
 ]
 # Those that another machine, or this one at another time, could.
 NOT_DONE = [
-    ("mount {place}/none", "mkdir -p"),
+    ("mount {place}/none/mnt", "mkdir -p"),
+    ("mount {place}/made --endpoint-url {nobody}", "cannot be reached"),
     ("mount {place}/full/file", "not a folder; mount on an empty folder of your own"),
     (
         "mount {place}/full",

@@ -138,7 +138,7 @@ def test_unusable_mount_points(mounts: Mounts, server: FakeS3Server, tmp_path: P
     (tmp_path / "cache" / "within").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "cache")
     for path, told in {
-        tmp_path / "missing": "no such folder",
+        tmp_path / "missing" / "mnt": "no such folder",
         tmp_path / "file": "not a folder",
         tmp_path / "cache" / "within": "must not lie in one another",
         tmp_path / "link" / "within": "must not lie in one another",

@@ -21,7 +21,7 @@ from typing import Final, NoReturn
 
 from vbnfs.cli import render, streams
 from vbnfs.config import SETTING_BY_NAME, Config, is_mount_option, load_config, split_mount_options
-from vbnfs.errors import MountError, UsageError, VbnfsError
+from vbnfs.errors import MountError, UsageError, VbnfsError, told
 from vbnfs.lean import lean_imports
 
 MOUNTED: Final = 0
@@ -71,7 +71,7 @@ def run(arguments: Sequence[str]) -> int:
             return _tell(error, WRONG_USAGE)
         return MOUNTED if request.is_fake else _mount(request, config)
     except VbnfsError as error:
-        return _tell(error, NOT_MOUNTED)
+        return _tell(told(error), NOT_MOUNTED)
     except OSError as error:
         return _tell(error, SYSTEM_FAILS)
     except KeyboardInterrupt:
@@ -182,14 +182,21 @@ def _mount(request: Request, config: Config) -> int:
     with lean_imports():
         from vbnfs.mount import background  # noqa: PLC0415 - not for those who only ask, or ask wrongly
         from vbnfs.mount import mountpoint as mounts  # noqa: PLC0415
+        from vbnfs.mount.alone import alone_on  # noqa: PLC0415
 
     where = mounts.absolute(request.folder)
     if request.is_remount:
         if mounts.find_mount(where) is None:
             raise MountError(f"{where}: not mounted, so it cannot be mounted again")
         return _tell(f"{where}: stays mounted as it is; to change a setting, unmount it and mount it", MOUNTED)
-    mounts.check_mountpoint(where, cache_dir=config.cache_dir)
-    for warning in background.run_in_background(config, where):
+    with alone_on(where):
+        mounts.check_mountpoint(where, cache_dir=config.cache_dir)
+
+    def say_waiting() -> None:
+        if request.is_verbose:
+            _tell(background.what_takes_so_long(config), MOUNTED)
+
+    for warning in background.run_in_background(config, where, say_waiting).warnings:
         _tell(f"warning: {warning}", MOUNTED)
     if request.is_verbose:
         _tell(f"{request.project} mounted on {where}, read-only", MOUNTED)
