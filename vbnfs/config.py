@@ -9,6 +9,7 @@ command-line option (`--cache-size`), the mount(8) option (`-o cache_size=`), th
 This is the only module that reads the environment or a configuration file.
 """
 
+import math
 import os
 import re
 import tomllib
@@ -87,14 +88,19 @@ def _boolean(text: str) -> bool:
         raise ValueError("one of true, false, yes, no, on, off, 1, 0 is wanted") from None
 
 
-def _seconds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < 1e9:  # not for nan either
-        raise ValueError("a positive number of seconds is wanted")
-    return value
+def _seconds(least: float, most: float) -> Callable[[str], float]:
+    """The parser of a number of seconds from `least` to `most`."""
+
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not least <= value <= most:  # nor is nan
+            raise ValueError(f"a number of seconds from {least:g} to {most:,.0f} is wanted")
+        return value
+
+    return parse
 
 
 def _connections(text: str) -> int:
@@ -200,9 +206,9 @@ SETTINGS: Final = (
     _setting("ranges_by", _matching("curl|httpx", "curl or httpx"), "LIBRARY",
              "What fetches ranges of files: curl, or httpx, which costs more.",
              default="curl"),
-    _setting("io_timeout", _seconds, "SECONDS", "A read that S3 has not answered by then fails.",
+    _setting("io_timeout", _seconds(0.1, 86_400), "SECONDS", "A read that S3 has not answered by then fails.",
              field="io_timeout_seconds", default=30.0),
-    _setting("refresh", _seconds, "SECONDS", "How often the bucket is asked for new dataset versions.",
+    _setting("refresh", _seconds(1, 1e8), "SECONDS", "How often the bucket is asked for new dataset versions.",
              field="refresh_seconds", default=300.0),
     _setting("offline", _boolean, "", "Use what is kept and cached alone; the network is never asked.",
              default=False, is_flag=True),
@@ -354,7 +360,7 @@ def _toml_text(path: Path, name: str, value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str | int | float):
-        return str(value)
+        return os.fsdecode(str(value).encode())  # as if typed: the file is UTF-8, whatever the locale
     raise UsageError(f"{name} in {path}: a text, a number, true or false is wanted")
 
 

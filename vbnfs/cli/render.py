@@ -42,7 +42,9 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
 
 def printable(text: str) -> str:
-    """Control characters as escapes, so that a name cannot drive the terminal."""
+    """Control characters as escapes, so that a name cannot drive the terminal; UTF-8 as text in any locale."""
+    if any("\udc80" <= c <= "\udcff" for c in text):  # bytes that the locale's encoding does not know
+        text = text.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 

@@ -5,10 +5,10 @@ names are collected once, however many requests it takes to list them, and the f
 is made ready while the program is busy with the one before.
 """
 
-import os
 from collections.abc import Iterator
 from typing import Final
 
+from vbnfs.dataset.names import encode
 from vbnfs.dataset.tree import DataNode, Directory, Node, Tree
 from vbnfs.fuse.protocol import NO_ENTRY, dirent
 from vbnfs.mount.attributes import Attributes, mode_of
@@ -100,6 +100,6 @@ class Listings:
             for number, (name, node) in enumerate(dots, 1)
         ]
         for number, (text, node) in enumerate(self._tree.children(directory), len(names) + 1):
-            name = os.fsencode(text)
+            name = encode(text)
             names.append((node, dirent(inode=node.inode, mode=mode_of(node), name=name, next_offset=number)))
         return names

@@ -39,7 +39,7 @@ class OwnFiles:
     """
 
     def __init__(self, directory: Path, names: Iterable[str], *, for_others: Path | None) -> None:
-        key = hashlib.blake2b("\0".join(names).encode(), digest_size=8).hexdigest()
+        key = hashlib.blake2b(os.fsencode("\0".join(names)), digest_size=8).hexdigest()
         self._name = f"manifest-last-used-{key}.txt"
         self._directory = directory
         self._for_others = for_others
