@@ -259,12 +259,22 @@ def parse_mount_options(texts: tuple[str, ...]) -> tuple[dict[str, str], tuple[s
         if option == "rw":
             raise UsageError("-o rw: the dataset is read-only; leave the option out")
         if not is_mount_option(option):
-            raise UsageError(f"-o {option}: no such mount option; see 'vbnfs mount --help'")
+            raise UsageError(f"-o {option}: no such mount option; {_options_like(word)}")
         if name in SETTING_BY_NAME:
             settings[name] = value if equals else _flag_value(name)
         elif option in _PASSED_OPTIONS:
             passed[option.removeprefix("no")] = option
     return settings, tuple(passed.values())
+
+
+def _options_like(word: str) -> str:
+    """Which options there are, after the one that may have been meant."""
+    import difflib  # noqa: PLC0415 - for those who mistype
+
+    names = [setting.name for setting in SETTINGS]
+    meant = difflib.get_close_matches(_setting_name(word), [*names, *_PASSED_OPTIONS, *_IGNORED_OPTIONS], n=1)
+    asked = f"did you mean {meant[0]}? " if meant else ""
+    return f"{asked}There are {', '.join(names)}, and mount(8)'s own, such as ro, nodev, nofail"
 
 
 def _setting_name(word: str) -> str:
@@ -312,6 +322,17 @@ def default_config_file() -> Path:
     return platformdirs.user_config_path("vbnfs") / "config.toml"
 
 
+def foreign_home(environ: Mapping[str, str] | None = None) -> str | None:
+    """HOME, if it is not a folder of this user, as where su(1) keeps it; None where it is, or is not there at all."""
+    home = (os.environ if environ is None else environ).get("HOME", "")
+    try:
+        return home if home and os.stat(home).st_uid != os.geteuid() else None
+    except PermissionError:
+        return home
+    except (OSError, ValueError):
+        return None
+
+
 def user_config_directory() -> Path:
     """Where a user's programs keep their settings: ~/.config."""
     return platformdirs.user_config_path()
@@ -347,6 +368,10 @@ def _from_toml(path: Path, *, must_exist: bool) -> dict[str, str]:
         if must_exist:
             raise UsageError(f"{path}: no such configuration file") from None
         return {}
+    except PermissionError as error:
+        if not must_exist and foreign_home() is not None:  # somebody else's settings
+            return {}
+        raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
     except ValueError as error:

@@ -14,7 +14,10 @@ WRONG = [
     ("umount", "folder?"),
     ("mount {mnt} --cache-size 1", "--cache-size"),
     ("mount {mnt} -o rw", "read-only"),
-    ("mount {mnt} -o cash_size=1G", "no such mount option"),
+    ("mount {mnt} -o cash_size=1G", "no such mount option; did you mean cache_size? There are bucket, project,"),
+    ("mount {mnt} -o x", "log_level, mountpoint, and mount(8)'s own, such as ro, nodev, nofail"),
+    ("mount {mnt} --refresh 0.001", "a number of seconds from 1 to 100,000,000 is wanted"),
+    ("mount {mnt} --io-timeout 0.001", "a number of seconds from 0.1 to 86,400 is wanted"),
     ("mount {mnt} --config {place}/none.toml", "no such configuration file"),
     ("umount --config {place}/none.toml", "no such configuration file"),
     ("mount {mnt} --ca-bundle {place}/full/file", "no usable certificates"),
@@ -32,7 +35,11 @@ WRONG = [
     ("install-helper --rooot", "--root"),
     ("install-units --rooot", "--root"),
     ("demo --keeep", "--keep"),
-    ("mout {mnt}", "mount"),
+    ("mout {mnt}", "'mount'"),
+    ("unmount {mnt}", "Did you mean 'vbnfs umount'?"),
+    ("fetch {mnt}", "Did you mean 'vbnfs verify --fetch'?"),
+    ("help", "Did you mean 'vbnfs --help'?"),
+    ("ls", "Did you mean 'vbnfs versions' or, for the files, 'ls FOLDER'?"),
 ]
 # Those that another machine, or this one at another time, could.
 NOT_DONE = [

@@ -18,7 +18,7 @@ import click
 from vbnfs import __version__
 from vbnfs.cli import render, streams
 from vbnfs.cli.options import EXIT_STATUS
-from vbnfs.errors import DemoError, UsageError, VbnfsError, told
+from vbnfs.errors import DemoError, UsageError, VbnfsError
 
 _MODULES: Final[Mapping[str, str]] = {
     **dict.fromkeys(("mount", "umount", "status"), "mounting"),
@@ -45,9 +45,9 @@ def main() -> NoReturn:
             error.show()
         sys.exit(error.exit_code)
     except UsageError as error:
-        _fail(str(error), 2)
+        _fail(render.explained(error), 2)
     except VbnfsError as error:
-        _fail(told(error), 1)
+        _fail(render.explained(error), 1)
     except OSError as error:
         if error.errno not in streams.UNWRITABLE or error.filename is not None:
             raise
@@ -74,8 +74,34 @@ class _Commands(UserDict[str, Any]):
         return command
 
 
+# What people type who know another program, and what they mean here.
+_MEANT: Final[Mapping[str, str]] = {
+    "unmount": "umount",
+    "help": "--help",
+    "list": "versions",
+    "ls": "versions' or, for the files, 'ls FOLDER",
+    "fetch": "verify --fetch",
+    "download": "verify --fetch",
+    "info": "status",
+}
+
+
+class _Vbnfs(click.Group):
+    """The commands, which suggest another one for a word that is none."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] in _MEANT:
+            ctx.fail(f"No such command '{args[0]}'. Did you mean 'vbnfs {_MEANT[args[0]]}'?")
+        return super().resolve_command(ctx, args)
+
+
 @click.group(
-    commands=_Commands(_MODULES), context_settings={"help_option_names": ["-h", "--help"]}, epilog=EXIT_STATUS
+    cls=_Vbnfs,
+    commands=_Commands(_MODULES),
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=EXIT_STATUS,
 )
 @click.version_option(__version__, prog_name="vbnfs")
 def cli() -> None:
