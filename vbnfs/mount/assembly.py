@@ -84,6 +84,7 @@ class Parts:
         services.start_soon(keep_going, "watch on the server", self._link.watch)
         services.start_soon(keep_going, "housekeeping", self._keep_house)
         services.start_soon(keep_going, "verifying", self._verifier.run)
+        services.start_soon(keep_going, "recency", self._note_uses)
 
     def _make_evictor(self) -> Evictor:
         directory, limit_bytes = self._cache.directory, self._config.cache_size_bytes
@@ -134,6 +135,12 @@ class Parts:
         inode = self.file_system.inode_of(content_id)
         if inode is not None:
             self._notices.tell(data_changed(inode))
+
+    async def _note_uses(self) -> None:
+        """Beside housekeeping, and not waited for at the end: a frozen disk holds it up."""
+        while True:
+            await trio.sleep(_HOUSEKEEPING_SECONDS)
+            await trio.to_thread.run_sync(self._cache.note_uses, abandon_on_cancel=True)
 
     async def _keep_house(self) -> None:
         """Look at the cache now and then: for usage that others cause, for files that others evicted or condemned."""

@@ -32,6 +32,7 @@ from vbnfs.storage.s3 import S3Client
 _CATALOG_SECONDS: Final = 15.0  # a mount without network should not keep anybody waiting
 _CATALOG_ATTEMPTS: Final = 3
 _READ_ATTEMPTS: Final = 10
+_LAST_NOTES_SECONDS: Final = 1.0
 _LAST_WRITES_SECONDS: Final = 5.0
 
 
@@ -145,4 +146,6 @@ async def fetching(
         source = make_source(config, link, cache, evictor, metrics, nursery=services)
         keep(source)
         yield source, services
+        with trio.move_on_after(_LAST_NOTES_SECONDS):
+            await trio.to_thread.run_sync(cache.note_uses, abandon_on_cancel=True)
         services.cancel_scope.cancel()
