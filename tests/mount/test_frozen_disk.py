@@ -29,11 +29,11 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["mount", "-o", "loop", image, folder], check=True)
     yield folder
     subprocess.run(["fsfreeze", "--unfreeze", folder], check=False, capture_output=True)
-    subprocess.run(["umount", folder], check=True)
+    subprocess.run(["umount", "--lazy", folder], check=True)
 
 
 @pytest.mark.root
-def test_a_frozen_disk(mounts: Mounts, disk: Path) -> None:
+def test_a_frozen_disk(disk: Path, mounts: Mounts) -> None:
     """Cached data is read at once, what is not cached within --io-timeout; when it thaws, all goes on."""
     dataset = FakeDataset()
     dataset.publish("0.1.0", {NAMES[0]: SESSION, NAMES[1]: Pattern(3_000_002, seed=2)})

@@ -215,6 +215,34 @@ def test_few_open_files(server: FakeS3Server, mounts: Mounts, limit: int) -> Non
     mount.umount()
 
 
+def test_no_thread_to_be_had(server: FakeS3Server, tmp_path: Path) -> None:
+    """Where the system gives no memory for threads, the limits are named."""
+    (tmp_path / "mnt").mkdir()
+    for flags in ([], ["--foreground", "--log-level", "error"]):
+        limited = ["sh", "-c", 'ulimit -d 50000; exec "$@"', "sh", *VBNFS, "mount", *flags]
+        done = subprocess.run(
+            [*limited, "--endpoint-url", server.endpoint_url, tmp_path / "mnt"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        told = "vbnfs: no more memory, threads or processes to be had: raise the limits (ulimit -u, -v, -d;"
+        assert (done.returncode, done.stderr.splitlines()[-1].startswith(told)) == (1, True), done.stderr
+    assert find_mount(tmp_path / "mnt") is None
+
+
+def test_a_daemon_that_is_killed_at_its_beginning(silence: socket.socket, tmp_path: Path) -> None:
+    """A daemon that is killed before it has said a word is told of by the signal's name."""
+    (tmp_path / "mnt").mkdir()
+    process = begin(*VBNFS, "mount", "--endpoint-url", url_of(silence), tmp_path / "mnt")
+    connection, _ = silence.accept()
+    [child] = children_of(process.pid)
+    os.kill(child, signal.SIGKILL)
+    _, told = process.communicate(timeout=20)
+    connection.close()
+    assert (process.returncode, "the daemon was killed (SIGKILL) before the mount was there" in told) == (1, True)
+
+
 @pytest.mark.root
 def test_a_closed_device(tmp_path: Path) -> None:
     """Where only root may open /dev/fuse, others are told what root can do about it."""

@@ -49,6 +49,9 @@ _ALLENSDK_FOLDERS: Final = 1  # the few files in it
 LEAST_OPEN_FILES: Final = 64  # beside what connections to S3 take, of which there are fewer then
 WAITING_SECONDS: Final = 2.5  # without a word; a mount takes one
 _END_SECONDS: Final = 5.0
+_LIMITED: Final = (
+    "no more memory, threads or processes to be had: raise the limits (ulimit -u, -v, -d; memory and pids of the cgroup)"
+)
 _NOT_WANTED: Final = "whoever asked for the mount has gone"
 _PART_OF_KERNELS_TIMEOUT: Final = 0.8  # it is looked at every few seconds only
 
@@ -113,7 +116,8 @@ def _be_the_daemon(
         notifier.status("asking which versions there are")
         trio.run(serve_with_company)
     except BaseExceptionGroup as group:
-        raise the_reason(group) from None
+        first = _first(group)
+        raise MountError(_LIMITED) if _is_of_limits(first) else the_reason(group) from first
 
 
 def run_in_background(config: Config, mountpoint: Path, say_waiting: Callable[[], None]) -> Ready:
@@ -128,7 +132,7 @@ def run_in_background(config: Config, mountpoint: Path, say_waiting: Callable[[]
     read_end, write_end = os.pipe()
     sys.stdout.flush()
     sys.stderr.flush()
-    child = os.fork()
+    child = _fork()
     if child == 0:
         os.close(read_end)
         _become_daemon(config, mountpoint, write_end, log_descriptor)
@@ -151,6 +155,23 @@ def run_in_background(config: Config, mountpoint: Path, say_waiting: Callable[[]
     if "error" in message:
         raise getattr(errors, message["kind"])(message["error"])
     return Ready(message["top"], tuple(message["warnings"]))
+
+
+def _fork() -> int:
+    try:
+        return os.fork()
+    except OSError as error:  # EAGAIN, ENOMEM: fork(2)
+        raise MountError(_LIMITED) from error
+
+
+def _first(error: BaseException) -> BaseException:
+    """The first of a group, and of the groups in it."""
+    return _first(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error
+
+
+def _is_of_limits(error: BaseException) -> bool:
+    """Whether the system refuses memory, or a thread, which has no exception of its own."""
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "new thread" in str(error))
 
 
 def what_takes_so_long(config: Config) -> str:
@@ -200,7 +221,8 @@ def _become_daemon(config: Config, mountpoint: Path, write_end: int, log_descrip
         log.info("interrupted before the mount was there")
     except BaseException as error:
         log.exception("the daemon ends with a defect")
-        _tell(pipe, {"error": f"{mountpoint}: a defect: {error!r}; see {config.log_file}", "kind": "MountError"})
+        told = f"{mountpoint}: a defect ends the daemon: {_first(error)!r}; see {config.log_file}"
+        _tell(pipe, {"error": told, "kind": MountError.__name__})
     finally:
         os._exit(status)
 
