@@ -226,7 +226,7 @@ def test_no_thread_to_be_had(server: FakeS3Server, tmp_path: Path) -> None:
             text=True,
             check=False,
         )
-        told = "vbnfs: no more memory, threads or processes to be had: raise the limits (ulimit -u, -v, -d;"
+        told = "vbnfs: no more memory, threads or processes: raise the limits (ulimit -u, -v, -d;"
         assert (done.returncode, done.stderr.splitlines()[-1].startswith(told)) == (1, True), done.stderr
     assert find_mount(tmp_path / "mnt") is None
 

@@ -50,7 +50,7 @@ LEAST_OPEN_FILES: Final = 64  # beside what connections to S3 take, of which the
 WAITING_SECONDS: Final = 2.5  # without a word; a mount takes one
 _END_SECONDS: Final = 5.0
 _LIMITED: Final = (
-    "no more memory, threads or processes to be had: raise the limits (ulimit -u, -v, -d; memory and pids of the cgroup)"
+    "no more memory, threads or processes: raise the limits (ulimit -u, -v, -d; the cgroup's memory and pids)"
 )
 _NOT_WANTED: Final = "whoever asked for the mount has gone"
 _PART_OF_KERNELS_TIMEOUT: Final = 0.8  # it is looked at every few seconds only
