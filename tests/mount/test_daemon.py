@@ -138,7 +138,7 @@ def test_unusable_mount_points(mounts: Mounts, server: FakeS3Server, tmp_path: P
     (tmp_path / "cache" / "within").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "cache")
     for path, told in {
-        tmp_path / "missing": "no such folder",
+        tmp_path / "missing" / "mnt": "no such folder",
         tmp_path / "file": "not a folder",
         tmp_path / "cache" / "within": "must not lie in one another",
         tmp_path / "link" / "within": "must not lie in one another",
@@ -326,7 +326,7 @@ def test_daemon_ends_with_the_kernel_s_umount(mounts: Mounts, server: FakeS3Serv
 
 def test_new_version_turns_up(mounts: Mounts, server: FakeS3Server, dataset: FakeDataset) -> None:
     """A version that is published while mounted gets a folder; what stands at the top does not change."""
-    mount = mounts(server.endpoint_url, "--refresh", "0.1")
+    mount = mounts(server.endpoint_url, "--refresh", "1")
     folder = mount.path / "manifests" / "v0.2.0"
     assert "v0.2.0" not in os.listdir(folder.parent)  # which the kernel keeps
     assert not folder.exists()

@@ -44,7 +44,7 @@ def test_a_newer_version_turns_up(mounts: Mounts, tmp_path: Path) -> None:
     dataset = FakeDataset()
     dataset.publish("0.2.0", FILES)
     with FakeS3Server(dataset.store) as server:
-        mount = mounts(server.endpoint_url, "--refresh", "0.1")
+        mount = mounts(server.endpoint_url, "--refresh", "1")
         assert mount.status()["newer_version"] is None
         for version in ("0.3.0", "0.1.0"):
             dataset.publish(version, FILES)

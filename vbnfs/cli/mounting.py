@@ -1,17 +1,21 @@
 """`vbnfs mount`, `umount`, `status`."""
 
-from collections.abc import Iterable
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from vbnfs.cli import render
-from vbnfs.cli.options import EXIT_STATUS, config_of, settings, warn
+from vbnfs.cli import render, streams
+from vbnfs.cli.options import EXIT_STATUS, config_of, settings, tell, warn
 from vbnfs.config import NON_EMPTY, SETTING_BY_NAME, Config, split_mount_options
 from vbnfs.errors import MountError, UsageError
 from vbnfs.lean import lean_imports
+
+if TYPE_CHECKING:
+    from vbnfs.mount.daemon import Ready
 
 _ASKED_AT_ONCE: Final = 16
 
@@ -29,8 +33,8 @@ _ASKED_AT_ONCE: Final = 16
 def mount(mountpoint: Path | None, mount_options: tuple[str, ...], **options: Any) -> None:
     """Mount the dataset on a folder.
 
-    MOUNTPOINT is an empty folder, such as ~/vbn. If it is not given, the settings name one ('mountpoint' in the TOML
-    file), which is made if need be.
+    MOUNTPOINT is an empty folder, such as ~/vbn, which is made if need be. If it is not given, the settings name one
+    ('mountpoint' in the TOML file).
 
     Returns when the files can be listed. Settings come from the command line, else from -o, else from VBNFS_*
     variables (VBNFS_CACHE_DIR, ...), else from the TOML file (cache_dir = ...), else they have their default.
@@ -38,23 +42,45 @@ def mount(mountpoint: Path | None, mount_options: tuple[str, ...], **options: An
     with lean_imports():
         from vbnfs.mount import background  # noqa: PLC0415 - only what a command needs: `vbnfs --help` is to be quick
         from vbnfs.mount import mountpoint as mounts  # noqa: PLC0415
+        from vbnfs.mount.alone import alone_on  # noqa: PLC0415
 
     config = config_of(options, mount_options)
     where = mounts.absolute(mountpoint or _mountpoint_of(config))
-    if mountpoint is None:
-        mounts.make_mountpoint(where)
-    mounts.check_mountpoint(where, cache_dir=config.cache_dir)
-    if NON_EMPTY not in split_mount_options(mount_options):  # mount(8) and fstab may name any folder
-        mounts.check_empty(where)
+    with _made(where, parents=mountpoint is None):
+        with alone_on(where):
+            mounts.check_mountpoint(where, cache_dir=config.cache_dir)
+        if NON_EMPTY not in split_mount_options(mount_options):  # mount(8) and fstab may name any folder
+            mounts.check_empty(where)
 
-    def announce(warnings: Iterable[str]) -> None:
-        for warning in warnings:
-            warn(warning)
+        def announce(ready: "Ready") -> None:
+            for warning in ready.warnings:
+                warn(warning)
 
-    if config.foreground:
-        background.run_in_foreground(config, where, announce)
-    else:
-        announce(background.run_in_background(config, where))
+        def say_waiting() -> None:
+            tell(background.what_takes_so_long(config))
+
+        if config.foreground:
+            background.run_in_foreground(config, where, announce, say_waiting)
+            return
+        ready = background.run_in_background(config, where, say_waiting)
+    announce(ready)
+    with suppress(OSError):  # it is mounted, whoever reads this
+        click.echo(f"mounted {ready.top} at {render.printable(str(where))}")
+
+
+@contextmanager
+def _made(mountpoint: Path, *, parents: bool) -> Iterator[None]:
+    """While entered, there is a folder to mount on; one that was made for that goes again after a failure."""
+    from vbnfs.mount import mountpoint as mounts  # noqa: PLC0415
+
+    is_new = mounts.make_mountpoint(mountpoint, parents=parents)
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):
+            if is_new:
+                mountpoint.rmdir()
+        raise
 
 
 def _mountpoint_of(config: Config) -> Path:
@@ -77,8 +103,14 @@ def umount(mountpoint: Path | None, lazy: bool, if_mounted: bool, **options: Any
     from vbnfs.mount.unmounting import unmount_to_the_end  # noqa: PLC0415
 
     where = mounts.absolute(mountpoint or _mountpoint_of(config_of(options)))
-    if not if_mounted or mounts.find_mount(where) is not None:
-        unmount_to_the_end(where, lazy=lazy)
+    if if_mounted and mounts.find_mount(where) is None:
+        return
+    unmount_to_the_end(where, lazy=lazy)
+    if left := len(mounts.mounts_on(where)):
+        raise MountError(
+            f"{where}: one mount is gone, and {left} below it {'is' if left == 1 else 'are'} still there;"
+            f" 'vbnfs umount {where}' takes away one at a time"
+        )
 
 
 @click.command(epilog=EXIT_STATUS)
@@ -113,6 +145,6 @@ def status(mountpoint: Path | None, as_json: bool) -> None:
         for one in found:
             render.print_status(one)
         if not entries:
-            click.echo("nothing is mounted", err=True)
+            streams.say("nothing is mounted")
     if silent:
         raise MountError("\n".join(silent))

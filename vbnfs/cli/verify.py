@@ -18,6 +18,7 @@ import trio
 from vbnfs.config import Config
 from vbnfs.dataset.catalog import Catalog
 from vbnfs.dataset.contents import in_order_of_publication
+from vbnfs.dataset.names import decode
 from vbnfs.dataset.tree import DataNode, Directory, Node, Symlink, Tree, build_tree
 from vbnfs.errors import DatasetError, MountError, StorageError, the_reason
 from vbnfs.metrics import Metrics
@@ -67,11 +68,12 @@ def of_mount(config: Config, paths: Sequence[Path]) -> tuple[Config, list[str]]:
     if entry is None:
         for path in paths:
             _check_is_of_dataset(path)
-        return config, [path.as_posix() for path in paths]
+        return config, [decode(os.fsencode(path)) for path in paths]
     told = ask_status(entry)
     for path in paths:
         if not os.path.lexists(path):
-            raise DatasetError(f"{path}: no such file or folder; 'ls {path.parent}' lists those that there are")
+            there = next(folder for folder in path.absolute().parents if os.path.lexists(folder))
+            raise DatasetError(f"{path}: no such file or folder; 'ls {there}' lists those that there are")
     return _settings_of(told, config), [inner for _, inner in within]
 
 
@@ -93,8 +95,8 @@ def _within_mount(path: Path, mounts: Iterable[MountEntry]) -> tuple[MountEntry 
     where = absolute(path)
     for entry in mounts:
         if where.is_relative_to(entry.mountpoint):
-            return entry, where.relative_to(entry.mountpoint).as_posix()
-    return None, path.as_posix()
+            return entry, decode(os.fsencode(where.relative_to(entry.mountpoint)))
+    return None, decode(os.fsencode(path))
 
 
 def _check_is_of_dataset(path: Path) -> None:

@@ -97,6 +97,7 @@ class Parts:
         services.start_soon(keep_going, "sizes", self._catalog.ask_ahead)
         services.start_soon(keep_going, "verifying", self._verifier.run)
         services.start_soon(keep_going, "dropping pages", self._pages.run)
+        services.start_soon(keep_going, "recency", self._note_uses)
 
     def _make_evictor(self) -> Evictor:
         directory, limit_bytes = self._cache.directory, self._config.cache_size_bytes
@@ -147,6 +148,12 @@ class Parts:
     def _condemn(self, inode: int, path: str) -> None:
         self._pages.drop(inode, path)
         self.file_system.begin_reads_anew(inode)
+
+    async def _note_uses(self) -> None:
+        """Beside housekeeping, and not waited for at the end: a frozen disk holds it up."""
+        while True:
+            await trio.sleep(_HOUSEKEEPING_SECONDS)
+            await trio.to_thread.run_sync(self._cache.note_uses, abandon_on_cancel=True)
 
     async def _keep_house(self) -> None:
         """Look at the cache now and then: for usage that others cause, for files that others evicted or condemned."""

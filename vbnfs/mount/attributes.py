@@ -15,6 +15,7 @@ from typing import Final, TypeVar
 import trio
 
 from vbnfs.dataset.catalog import Catalog
+from vbnfs.dataset.names import encode
 from vbnfs.dataset.tree import DataNode, Directory, Node, StaticNode, Symlink
 from vbnfs.fuse.protocol import NO_ENTRY, Attr, attr_out, entry_out
 from vbnfs.objects import Content, ObjectAttributes, ObjectVersion
@@ -183,7 +184,7 @@ class Attributes:
         if isinstance(node, StaticNode):
             return ObjectAttributes(len(node.data), node.modified_ns)
         if isinstance(node, Symlink):
-            return ObjectAttributes(len(os.fsencode(node.target or "")), node.modified_ns)
+            return ObjectAttributes(len(encode(node.target or "")), node.modified_ns)
         return ObjectAttributes(0, node.modified_ns)
 
 

@@ -43,12 +43,22 @@ Command = Callable[[], Awaitable[Mapping[str, Any]]]
 
 def runtime_directory(owner: int) -> Path:
     """The folder of a user's sockets: below /run for those who have a place there now, else below /tmp."""
-    return next(place for place in _places(owner) if place.parent.is_dir())
+    *places, last = _places(owner)
+    return next((place for place in places if _is_at_hand(place, owner)), last)
+
+
+def _is_at_hand(place: Path, owner: int) -> bool:
+    """Whether a user's sockets can be there; of root in a user namespace, /run is somebody else's."""
+    if owner != os.geteuid():
+        return place.parent.is_dir()
+    if place.is_dir():
+        return place.stat().st_uid == owner
+    return os.access(place.parent, os.W_OK)
 
 
 def _places(owner: int) -> list[Path]:
     if owner == 0:
-        return [Path("/run/vbnfs")]
+        return [Path("/run/vbnfs"), Path("/tmp/vbnfs-0")]
     return [Path(f"/run/user/{owner}/vbnfs"), Path(f"/tmp/vbnfs-{owner}")]
 
 

@@ -13,6 +13,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -23,14 +24,15 @@ import trio
 from vbnfs import __version__
 from vbnfs.config import MIB, Config
 from vbnfs.errors import MountError
-from vbnfs.fuse.device import Device, open_mount, option
+from vbnfs.fuse.device import Device, option
 from vbnfs.fuse.server import Server
 from vbnfs.metrics import Metrics
 from vbnfs.mount import control
+from vbnfs.mount.alone import mount_alone, take_away
 from vbnfs.mount.assembly import Parts
 from vbnfs.mount.clients import keeping, make_catalog, make_client
 from vbnfs.mount.lasting import keep_going
-from vbnfs.mount.mountpoint import MountEntry, detach, find_mount, raise_readahead
+from vbnfs.mount.mountpoint import MountEntry, raise_readahead
 from vbnfs.mount.notices import Notices
 from vbnfs.mount.notify import Notifier
 from vbnfs.mount.operations import FileSystem
@@ -43,11 +45,20 @@ log = structlog.get_logger()
 _LAST_ANSWERS_SECONDS: Final = 1.0
 _SPARE_DESCRIPTORS: Final = 12  # mountinfo, and a program with its pipes, while threads open files
 
-Announce = Callable[[tuple[str, ...]], None]
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The tree can be listed: the version at its top, and what is not as it should be."""
+
+    top: str
+    warnings: tuple[str, ...]
+
+
+Announce = Callable[[Ready], None]
 
 
 async def serve(config: Config, mountpoint: Path, notifier: Notifier, announce: Announce) -> None:
-    """Mount, call `announce` with warnings when the tree can be listed, and return when it is unmounted.
+    """Mount, call `announce` when the tree can be listed, and return when it is unmounted.
 
     Raises a `VbnfsError` if the mount cannot be made.
     """
@@ -124,13 +135,10 @@ class _Mount:
     def _mounted(self) -> Iterator[tuple[Device, MountEntry]]:
         options = ["ro", "default_permissions", option("subtype", "vbnfs"), option("fsname", self._config.project)]
         options += [*self._config.fuse_options, *(["allow_other"] if self._config.allow_other else [])]
-        device, entry = open_mount(self._mountpoint, options), None
+        device, entry = mount_alone(self._mountpoint, options)
         spare = _spare_descriptors()
         try:
             self.notices.start(device)
-            entry = find_mount(self._mountpoint)
-            if entry is None:
-                raise MountError(f"{self._mountpoint}: mounted, but not to be found in /proc/self/mountinfo")
             yield device, entry
         finally:
             self._notifier.stopping()
@@ -138,9 +146,7 @@ class _Mount:
             self.notices.stop()
             for descriptor in spare:
                 os.close(descriptor)
-            device.close()  # what is unanswered now is answered by the kernel; unmounting asks nobody any more
-            if entry is not None and find_mount(self._mountpoint) == entry:
-                detach(self._mountpoint, lazy=True)
+            take_away(device, entry)
             log.info("unmounted", mountpoint=str(self._mountpoint))
 
     async def _announce(self, announce: Announce, entry: MountEntry, agreed: trio.Event) -> None:
@@ -155,7 +161,7 @@ class _Mount:
         if shown.is_kept_only and not self._config.offline:  # which is no news
             reason = "the bucket cannot be reached: mounted from what is kept; only cached data can be read"
             warnings.insert(0, reason)
-        announce(tuple(warnings))
+        announce(Ready(shown.top, tuple(warnings)))
         shown.tell_of_newer()
         await self._notifier.ready(self._status_line)
 

@@ -8,10 +8,10 @@ A listing goes on at the number of a name. Where names can turn up while a folde
 number for as long as the mount, and new ones get numbers behind all others: so no name is listed twice, or left out.
 """
 
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
+from vbnfs.dataset.names import encode
 from vbnfs.dataset.tree import DataNode, Directory, Node, Tree
 from vbnfs.fuse.protocol import NO_ENTRY, dirent
 from vbnfs.mount.attributes import Attributes, mode_of
@@ -107,7 +107,7 @@ class Listings:
         ]
         children = dict(self._tree.children(directory))
         for number, text in enumerate(self._order(directory, children), len(names) + 1):
-            node, name = children.get(text), os.fsencode(text)
+            node, name = children.get(text), encode(text)
             if node is None:
                 names.append((None, b""))
             else:

@@ -16,6 +16,7 @@ import structlog
 import trio
 from cachetools import LRUCache, TTLCache
 
+from vbnfs.dataset import names
 from vbnfs.dataset.catalog import Catalog
 from vbnfs.dataset.tree import DataNode, Directory, Node, StaticNode, Symlink, Tree
 from vbnfs.errors import ChangedError, VbnfsError, told
@@ -141,7 +142,7 @@ class FileSystem:
         directory = self._directory(parent)
         if len(name) > _LONGEST_NAME:
             raise Refused(errno.ENAMETOOLONG)
-        inode = directory.parent if name == b".." else directory.children.get(os.fsdecode(name))
+        inode = directory.parent if name == b".." else directory.children.get(names.decode(name))
         if inode is not None:
             return self._entry(self._tree.nodes[inode], in_growing=directory.is_growing)
         if directory.is_growing:
@@ -161,7 +162,7 @@ class FileSystem:
         node = self._node(inode)
         if not isinstance(node, Symlink):
             raise Refused(errno.EINVAL)
-        return self._own_target(inode, uid) if node.target is None else os.fsencode(node.target)
+        return self._own_target(inode, uid) if node.target is None else names.encode(node.target)
 
     async def _own_target(self, inode: int, uid: int) -> Reply:
         with self._failures.noted(inode):  # a home may be on a server that does not answer
@@ -307,15 +308,15 @@ class FileSystem:
 
     def listxattr(self, inode: int, size: int) -> Answer:
         """The names of an inode's attributes."""
-        names = self._attribute_table(inode)
-        return xattr_out(b"".join(name.encode() + b"\0" for name in names), size)
+        table = self._attribute_table(inode)
+        return xattr_out(b"".join(name.encode() + b"\0" for name in table), size)
 
     def getxattr(self, inode: int, name: bytes, size: int) -> Answer:
         """An attribute's value, as text."""
         if not name.startswith(b"user."):
             # Access lists and security labels. With ENODATA ls -l would ask for them again at every file.
             raise Refused(errno.EOPNOTSUPP)
-        value = self._attribute_table(inode).get(os.fsdecode(name))
+        value = self._attribute_table(inode).get(names.decode(name))
         if value is None:
             raise Refused(errno.ENODATA)
         return self._value(inode, value, size)
@@ -327,7 +328,7 @@ class FileSystem:
 
     async def _value(self, inode: int, value: Value, size: int) -> Reply:
         with self._failures.noted(inode, is_read=False):
-            return xattr_out((await value()).encode(), size)
+            return xattr_out(names.encode(await value()), size)
 
     # Nodes
 

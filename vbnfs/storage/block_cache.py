@@ -224,6 +224,13 @@ class BlockCache:
             if not segment.is_whole:
                 self._forget(name, segment)
 
+    def note_uses(self) -> None:
+        """Tell eviction what was read lately. Waits for a disk that takes no writes, for as long as that lasts."""
+        with self._lock:
+            known = list(self._open.values())
+        for segment in known:
+            segment.note_use()
+
     def _read_segment(
         self, content: Content, number: int, part: ByteRange, *, is_checked_now: bool = False
     ) -> memoryview | None:
