@@ -215,20 +215,36 @@ def test_few_open_files(server: FakeS3Server, mounts: Mounts, limit: int) -> Non
     mount.umount()
 
 
-def test_no_thread_to_be_had(server: FakeS3Server, tmp_path: Path) -> None:
-    """Where the system gives no memory for threads, the limits are named."""
+@pytest.mark.parametrize("flags", [[], ["--foreground"]])
+@pytest.mark.parametrize("limit", [40_000, 60_000, 131_071])
+def test_little_memory(server: FakeS3Server, tmp_path: Path, limit: int, flags: list[str]) -> None:
+    """Where the system grants less memory than a mount takes, it fails at once, and says how much that is."""
     (tmp_path / "mnt").mkdir()
-    for flags in ([], ["--foreground", "--log-level", "error"]):
-        limited = ["sh", "-c", 'ulimit -d 50000; exec "$@"', "sh", *VBNFS, "mount", *flags]
-        done = subprocess.run(
-            [*limited, "--endpoint-url", server.endpoint_url, tmp_path / "mnt"],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        told = "vbnfs: no more memory, threads or processes: raise the limits (ulimit -u, -v, -d;"
-        assert (done.returncode, done.stderr.splitlines()[-1].startswith(told)) == (1, True), done.stderr
+    limited = ["sh", "-c", f'ulimit -d {limit}; exec "$@"', "sh", *VBNFS, "mount", *flags]
+    done = subprocess.run(
+        [*limited, "--endpoint-url", server.endpoint_url, tmp_path / "mnt"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    told = f"this process may take {limit >> 10} MiB of memory, and a mount needs 128 at least"
+    assert (done.returncode, told in done.stderr, done.stderr.count("\n")) == (1, True, 1), done.stderr
     assert find_mount(tmp_path / "mnt") is None
+
+
+def test_the_least_memory_is_enough(server: FakeS3Server, mounts: Mounts) -> None:
+    """With the memory that a mount asks for it works."""
+    mount = Mount(mounts.directory / "mnt", [])
+    mounts.made.append(mount)
+    mount.path.mkdir()
+    limited = ["sh", "-c", 'ulimit -d 131072; exec "$@"', "sh", *VBNFS, "mount", "--memory-limit", "16M"]
+    done = subprocess.run(
+        [*limited, "--endpoint-url", server.endpoint_url, mount.path], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (mount.path / FILE).read_bytes() == b"unit_id\n1\n"
+    mount.umount()
 
 
 def test_a_daemon_that_is_killed_at_its_beginning(silence: socket.socket, tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ from vbnfs.fuse.device import fusermount
 from vbnfs.logs import configure_logging
 from vbnfs.mount.cgroup import memory_limit_bytes
 from vbnfs.mount.control import make_runtime_directory
-from vbnfs.mount.daemon import Announce, Ready, serve
+from vbnfs.mount.daemon import END_SECONDS, Announce, Ready, serve
 from vbnfs.mount.notify import Notifier
 from vbnfs.storage.block_cache import FORMAT as BLOCKS_FORMAT
 from vbnfs.storage.private import check_private, keep_others_out, make_private
@@ -46,6 +46,7 @@ _BLOCK_FOLDERS: Final = 2  # scope, and the first two digits; there may be 20,00
 _KEPT_FOLDERS: Final = 5  # origin, bucket, project, manifests, and the few files in them
 _VERDICT_FOLDERS: Final = 3  # scope, good and bad, and the first two digits or the few files of what is bad
 _ALLENSDK_FOLDERS: Final = 1  # the few files in it
+LEAST_DATA_BYTES: Final = 128 << 20  # of RLIMIT_DATA: Python, the manifests, the stacks of threads
 LEAST_OPEN_FILES: Final = 64  # beside what connections to S3 take, of which there are fewer then
 WAITING_SECONDS: Final = 2.5  # without a word; a mount takes one
 _END_SECONDS: Final = 5.0
@@ -192,6 +193,8 @@ def _end_of(child: int) -> str:
     """How a process ended that ended without a word."""
     _, status = os.waitpid(child, 0)
     code = os.waitstatus_to_exitcode(status)
+    if code == -signal.SIGALRM:
+        return f"failed, and did not end within {END_SECONDS} s (is there enough memory?),"
     return f"was killed ({signal.Signals(-code).name})" if code < 0 else f"ended with status {code}"
 
 
@@ -263,7 +266,18 @@ def _check_machine() -> None:
     if not os.access(_FUSE_DEVICE, os.R_OK | os.W_OK):  # fusermount3 opens it with the rights of who runs it
         raise MountError(f"{_FUSE_DEVICE}: not open to everybody; as root, run: chmod 666 {_FUSE_DEVICE}")
     fusermount()
+    _check_memory_limit()
     _raise_file_limit()
+
+
+def _check_memory_limit() -> None:
+    """Where less memory is granted than a mount takes, it fails here, and not in the middle of something."""
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    if hard != resource.RLIM_INFINITY and hard < LEAST_DATA_BYTES:
+        raise MountError(
+            f"this process may take {hard >> 20} MiB of memory, and a mount needs {LEAST_DATA_BYTES >> 20} at least:"
+            " raise the limit (ulimit -d, or data in /etc/security/limits.conf)"
+        )
 
 
 def _raise_file_limit() -> None:

@@ -43,6 +43,7 @@ from vbnfs.storage.breaker import BreakerClient
 log = structlog.get_logger()
 
 _LAST_ANSWERS_SECONDS: Final = 1.0
+END_SECONDS: Final = 20  # after a failure, for the end of all tasks, the last writes among them
 _SPARE_DESCRIPTORS: Final = 12  # mountinfo, and a program with its pipes, while threads open files
 
 
@@ -62,27 +63,49 @@ async def serve(config: Config, mountpoint: Path, notifier: Notifier, announce: 
 
     Raises a `VbnfsError` if the mount cannot be made.
     """
+    try:
+        await _serve(config, mountpoint, notifier, announce)
+    finally:
+        signal.alarm(0)  # it has ended in time
+
+
+async def _serve(config: Config, mountpoint: Path, notifier: Notifier, announce: Announce) -> None:
     metrics = Metrics()
     async with make_client(config, metrics) as link:
-        catalog = make_catalog(config, link)
-        shown = ShownVersions(catalog, config)
-        tree = await shown.load(max_age_seconds=config.refresh_seconds)
+        with _failures_end_in_time():
+            catalog = make_catalog(config, link)
+            shown = ShownVersions(catalog, config)
+            tree = await shown.load(max_age_seconds=config.refresh_seconds)
         mount = _Mount(config, mountpoint, notifier, metrics, link, shown)
         async with keeping() as keep, trio.open_nursery() as services:
-            parts = Parts(
-                config,
-                mountpoint,
-                metrics,
-                link=link,
-                catalog=catalog,
-                tree=tree,
-                nursery=services,
-                notices=mount.notices,
-            )
-            keep(parts.source)
-            parts.start(services)
-            await mount.run(services, parts, announce)
+            with _failures_end_in_time():
+                parts = Parts(
+                    config,
+                    mountpoint,
+                    metrics,
+                    link=link,
+                    catalog=catalog,
+                    tree=tree,
+                    nursery=services,
+                    notices=mount.notices,
+                )
+                keep(parts.source)
+                parts.start(services)
+                await mount.run(services, parts, announce)
             services.cancel_scope.cancel()
+
+
+@contextmanager
+def _failures_end_in_time() -> Iterator[None]:
+    """After a failure this process has some seconds to end in order; then the kernel ends it: alarm(2).
+
+    Where there is no memory, what a thread has found out can be lost on its way to the task that waits for it.
+    """
+    try:
+        yield
+    except BaseException:
+        signal.alarm(END_SECONDS)
+        raise
 
 
 def _spare_descriptors() -> list[int]:
