@@ -73,7 +73,7 @@ def test_versions_that_turn_up_while_a_folder_is_listed(mounts: Mounts) -> None:
     for number in range(0, 80, 2):
         dataset.publish(f"0.{number}.0", FILES)
     with FakeS3Server(dataset.store) as server:
-        mount = mounts(server.endpoint_url, "--refresh", "0.1")
+        mount = mounts(server.endpoint_url, "--refresh", "1")
         descriptor = os.open(mount.path / "manifests", os.O_RDONLY | os.O_DIRECTORY)
         listed = some_names(descriptor)
         for number in range(1, 79, 2):

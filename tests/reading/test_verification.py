@@ -7,6 +7,8 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
+import trio
+import trio.testing
 
 from tests.fakes.client import MemoryClient
 from tests.fakes.store import MemoryStore
@@ -192,3 +194,24 @@ async def test_hashing_takes_little_memory(tmp_path: Path, monkeypatch: pytest.M
     assert verdict is not None
     assert verdict.mismatches == 0
     assert 0 < Counted.most <= 16
+
+
+async def test_what_is_wrong_does_not_come_to_the_disk_behind_its_verdict(tmp_path: Path) -> None:
+    """A file is fetched, and hashed before a slow disk has taken it: where it is found wrong, nothing of it stays."""
+    client = MemoryClient(MemoryStore())
+    content = add(client.store, "a", WRONG, file_hash=hashlib.blake2b(RIGHT).hexdigest())
+    async with bench(tmp_path, client=client, keeps_blocks=False) as floor, trio.open_nursery() as nursery:
+        verdicts: list[Verdict | None] = []
+
+        async def verify() -> None:
+            verdicts.append(await floor.verifier.verify(content, fetch=True))
+
+        nursery.start_soon(verify)
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        floor.start_keeping()
+        with trio.fail_after(10):
+            while not verdicts:
+                await trio.testing.wait_all_tasks_blocked(0.01)
+        await floor.settled()
+        assert floor.verdicts.bad(content) is not None
+        assert floor.cache.cached_bytes(content) == 0

@@ -138,6 +138,7 @@ class Verifier:
         for _ in range(_HASHED_IN_A_ROW):
             before = await trio.to_thread.run_sync(self._verdicts.last, content)
             hashes = await self._hash(content, fetch=fetch)
+            await self._source.written(content)  # else wrong blocks would come to the disk behind their verdict
             verdict = None if hashes is None else await self._judge(content, *hashes, before=before)
             if verdict is not None or hashes is None:
                 return verdict
