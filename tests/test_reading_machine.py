@@ -37,7 +37,10 @@ from vbnfs.storage.eviction import Evictor
 from vbnfs.storage.segment import BLOCK_BYTES, TABLE_BYTES
 from vbnfs.storage.verdicts import Verdict, is_good
 
-SLOW: Final = {"body stalls", "no answer", "429 with Retry-After", "redirect"}  # seconds each; the last does not pass
+SLOW: Final = {
+    *("body stalls", "body trickles", "head trickles", "interim replies", "no answer"),
+    *("429 with Retry-After", "redirect"),
+}  # seconds each; the last does not pass
 LOST: Final = {
     "404": always(error(404, "NoSuchVersion")),
     "403": always(error(403, "AccessDenied")),

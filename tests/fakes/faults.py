@@ -10,11 +10,23 @@ from typing import Final
 from tests.fakes.s3_server import RANGE_IGNORED, Behaviour, Reply, Request, always, error, header
 
 _LONG_SECONDS: Final = 45.0  # longer than anybody should wait
+_TRICKLE: Final = 1000.0  # bytes a second
+_INTERIM: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 def _stalls(_: Request, honest: Reply) -> Reply:
     """The head and half of the body, then nothing."""
     return replace(honest, pause_seconds=_LONG_SECONDS, gate_after=len(honest.body) // 2)
+
+
+def _trickles(_: Request, honest: Reply) -> Reply | None:
+    """A body that never pauses for long, and takes longer than anybody should wait."""
+    return replace(honest, bytes_per_second=len(honest.body) / _LONG_SECONDS) if honest.body else None
+
+
+def _without_end(text: bytes) -> Reply:
+    """A head that goes on and on, a little at a time."""
+    return Reply(raw=text + b"x" * int(_LONG_SECONDS * _TRICKLE), bytes_per_second=_TRICKLE)
 
 
 def _is_shifted(_: Request, honest: Reply) -> Reply | None:
@@ -47,6 +59,9 @@ FAULTS: Final[Mapping[str, Behaviour]] = {
     "connection reset": lambda _, honest: replace(honest, cut=len(honest.body) // 2, is_reset=True),
     "body stalls": _stalls,
     "no answer": lambda _, honest: replace(honest, pause_seconds=_LONG_SECONDS),
+    "body trickles": _trickles,
+    "head trickles": always(_without_end(b"HTTP/1.1 206 Partial Content\r\nX-Long: ")),
+    "interim replies": always(Reply(raw=_INTERIM * 400, bytes_per_second=len(_INTERIM) * 400 / _LONG_SECONDS)),
     "200 for a range": RANGE_IGNORED,
     "shifted range": _is_shifted,
     "shorter range": _is_shorter,

@@ -56,7 +56,7 @@ class Reply:
 
     `cut` closes the connection after so many bytes of the body, with `is_reset` by a reset. `raw` is sent instead of
     everything else. `gate`: the head waits for it, and with `gate_after` so many bytes of the body are sent first.
-    `pause_seconds` is a wait in the same place. `bytes_per_second` is how fast the body comes.
+    `pause_seconds` is a wait in the same place. `bytes_per_second` is how fast the body, or `raw`, comes.
     """
 
     status: int = 200
@@ -527,7 +527,7 @@ class _Connection(BaseHTTPRequestHandler):
         if reply.gate_after is None:
             self._wait(reply)
         if reply.raw is not None:
-            self.wfile.write(reply.raw)
+            self._write_body(reply.raw, reply.bytes_per_second)
             self._hang_up()
             return
         self._write(reply, with_body=with_body)
