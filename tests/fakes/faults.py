@@ -20,8 +20,8 @@ def _stalls(_: Request, honest: Reply) -> Reply:
 
 
 def _trickles(_: Request, honest: Reply) -> Reply | None:
-    """A body that never pauses for long, and takes longer than anybody should wait."""
-    return replace(honest, bytes_per_second=len(honest.body) / _LONG_SECONDS) if honest.body else None
+    """A body that never pauses for long, and takes a third of that, as on a slow line."""
+    return replace(honest, bytes_per_second=3 * len(honest.body) / _LONG_SECONDS) if honest.body else None
 
 
 def _without_end(text: bytes) -> Reply:

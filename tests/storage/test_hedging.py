@@ -87,6 +87,18 @@ async def test_a_stalled_get_is_taken_over(
     assert inner.in_flight == 0
 
 
+async def test_where_the_second_stalls_as_well_a_third_is_asked(
+    client: HedgingClient, inner: MemoryClient, metrics: Metrics, autojump_clock: MockClock
+) -> None:
+    """Two requests in a row that stall hold nothing up for long; no more than two are under way at a time."""
+    gate = inner.hold(lambda request: any(request is one for one in inner.requests[:2]))
+    began = trio.current_time()
+    assert await fetch(client) == WANTED
+    assert trio.current_time() - began < 15
+    assert (inner.count("get_range"), metrics.hedged_requests, inner.most_in_flight) == (3, 2, 2)
+    assert len(gate.arrived) == 2
+
+
 async def test_the_first_may_win_after_all(
     client: HedgingClient, inner: MemoryClient, autojump_clock: MockClock
 ) -> None:

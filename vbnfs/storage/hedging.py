@@ -2,7 +2,8 @@
 
 A GET is stalled when its next `STEP_BYTES` take longer than such steps took lately (`patience.py`): no answer, bytes
 that stop, a trickle. Then the rest of the range is asked for a second time. Both go on until one of them has brought
-a step and wins; the other is cancelled. What either brings is handed on once, in order, whoever brought it.
+a step and wins; the other is cancelled. Where the second stalls as well, a third takes the place of the first. What
+either brings is handed on once, in order, whichever brought it.
 
     _Race.run()     the GET's own task: asks, begins the others, and raises what came of them
     _ask()          a second time in a task of its own; `_taking` lets one at a time hand bytes on
@@ -11,7 +12,6 @@ a step and wins; the other is cancelled. What either brings is handed on once, i
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import trio
 
@@ -20,10 +20,6 @@ from vbnfs.metrics import Metrics
 from vbnfs.objects import ByteRange, ObjectClient, ObjectVersion, Receive
 from vbnfs.storage.passing import PassingClient
 from vbnfs.storage.patience import STEP_BYTES, HedgeBudget, Patience
-
-
-class _OnStall(Protocol):
-    def __call__(self, *, is_alone: bool) -> bool: ...
 
 
 @dataclass(slots=True)
@@ -58,10 +54,10 @@ class HedgingClient(PassingClient):
 
         await _Race(ask, byte_range, receive, self._lately, self._stalled).run()
 
-    def _stalled(self, *, is_alone: bool) -> bool:
-        """A GET has stalled: whether to make it twice."""
+    def _stalled(self) -> bool:
+        """A GET has stalled: whether to ask once more."""
         self._on_stall()
-        if not is_alone or not self._lately.budget.has_one:
+        if not self._lately.budget.has_one:
             return False
         self._lately.budget = self._lately.budget.after_hedge()
         self._metrics.hedged_requests += 1
@@ -86,7 +82,7 @@ class _Race:
         byte_range: ByteRange,
         receive: Receive,
         lately: _Lately,
-        on_stall: "_OnStall",
+        on_stall: Callable[[], bool],
     ) -> None:
         self._ask_for = ask
         self._receive = receive
@@ -163,10 +159,16 @@ class _Race:
             if any(runner.is_handing_on for runner in self._runners):
                 left = self._patience.seconds
             elif left <= 0:
-                if self._on_stall(is_alone=len(self._runners) == 1):
-                    nursery.start_soon(self._ask, self._new_runner(), nursery.cancel_scope)
+                if self._on_stall():
+                    self._ask_once_more(nursery)
                 left = self._patience.seconds
             await trio.sleep(left)
+
+    def _ask_once_more(self, nursery: trio.Nursery) -> None:
+        """On another connection, and on no more than two at a time."""
+        if len(self._runners) > 1:
+            self._runners.pop(0).scope.cancel()
+        nursery.start_soon(self._ask, self._new_runner(), nursery.cancel_scope)
 
     @property
     def _patience(self) -> Patience:
