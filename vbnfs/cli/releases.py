@@ -7,7 +7,7 @@ from typing import Any, Final, TypeVar
 import click
 
 from vbnfs.cli import render
-from vbnfs.cli.options import EXIT_STATUS, config_of, log_to_terminal, settings, tell, warn
+from vbnfs.cli.options import EXIT_STATUS, config_of, given_in, log_to_terminal, settings, tell, warn
 from vbnfs.config import SETTING_BY_NAME
 from vbnfs.errors import DatasetError, UsageError
 
@@ -128,8 +128,10 @@ def verify(paths: tuple[Path, ...], fetch: bool, as_json: bool, **options: Any) 
     dropped from the cache, and reads of it fail until it was fetched anew and is good.
     """
     from vbnfs.cli import verify as verifying  # noqa: PLC0415
+    from vbnfs.cli.asked import place_of  # noqa: PLC0415
 
-    config, inner = verifying.of_mount(config_of(options), paths)
+    given = given_in(options)
+    where = place_of(config_of(options), paths, given=given)
     log_to_terminal("critical")  # what matters is told below
 
     def show(finding: verifying.Finding) -> None:
@@ -137,11 +139,9 @@ def verify(paths: tuple[Path, ...], fetch: bool, as_json: bool, **options: Any) 
         if not as_json:
             click.echo(render.printable(f"{finding.outcome:<12} {finding.path}{detail}"))
 
-    findings = verifying.run(config, inner, fetch=fetch, tell=show)
+    outcome = verifying.run(where, fetch=fetch, tell=show)
     if as_json:
-        render.print_json([finding.as_json() for finding in findings])
+        render.print_json([finding.as_json() for finding in outcome.findings])
     else:
-        good = [finding for finding in findings if finding.outcome == verifying.GOOD]
-        size = render.size(sum(finding.size_bytes or 0 for finding in good))
-        click.echo(f"{len(good)} of {len(findings)} files good, {size}", err=True)
-    verifying.check(findings)
+        click.echo(verifying.summary(outcome), err=True)
+    verifying.check(outcome)

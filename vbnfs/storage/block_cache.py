@@ -79,7 +79,7 @@ class BlockCache:
         self._changed: set[str] = set()  # of what `allocated_bytes` tells
         # Why blocks cannot be kept or read: a full disk is told of once, not for each.
         self._told: TTLCache[str | None, None] = TTLCache(64, ttl=_TOLD_AGAIN_SECONDS)
-        self._is_failing = False
+        self.failure: str | None = None  # why the disk did not take the last blocks; None if it did
 
     def read_nowait(self, content: Content, byte_range: ByteRange) -> memoryview | None:
         """Like `read`, but raises `trio.WouldBlock` where disk or first checks might take long.
@@ -135,12 +135,12 @@ class BlockCache:
             segment.write(local, *blocks)
         except OSError as error:
             self._metrics.cache_write_errors += len(blocks)
-            self._is_failing = True
+            self.failure = error.strerror or str(error)
             self._let_go_of_descriptors(error)
             self._tell_once("blocks cannot be kept; reads go on without", error)
             return 0
-        if self._is_failing:
-            self._is_failing = False
+        if self.failure is not None:
+            self.failure = None
             log.info("blocks are kept again")
         count_bytes = sum(map(len, blocks))
         with self._lock:
