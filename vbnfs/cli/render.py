@@ -73,14 +73,16 @@ def print_status(status: Mapping[str, Any]) -> None:
     lines = {
         "versions": f"{', '.join(status['versions'])}  (at the top: {status['default_version']})",
         "from": f"s3://{status['bucket']}/{status['project']} by {status['endpoint_url'] or 'AWS'}"
-        + (" (not reached: working from what is kept)" if status["is_offline"] else ""),
+        + _offline_text(status),
         "cache": f"{status['cache_dir']}  {size(status['cache_usage_bytes'])} of {size(status['cache_size_bytes'])}",
         "read": f"{size(counts['read_bytes'])} by programs, {size(counts['received_bytes'])} from S3 in"
         f" {counts['range_requests']:,} requests",
         "daemon": f"pid {status['pid']}, vbnfs {status['vbnfs_version']}",
         "log": status["log_file"] or "on the daemon's terminal",
     }
-    if newer := status.get("newer_version"):  # a daemon of an older vbnfs does not tell
+    if problem := status.get("cache_problem"):  # a daemon of an older vbnfs does not tell these
+        lines["not kept"] = problem
+    if newer := status.get("newer_version"):
         top = status["default_version"]
         lines["newer"] = f"{newer} is there; mount again to have it at the top ('vbnfs diff {top} {newer}' compares)"
     for number, reason in enumerate(status["refused"]):
@@ -90,3 +92,9 @@ def print_status(status: Mapping[str, Any]) -> None:
     sys.stdout.write(printable(status["mountpoint"]) + "\n")
     for name, text in lines.items():
         sys.stdout.write(f"  {name:<11} {printable(text)}\n")
+
+
+def _offline_text(status: Mapping[str, Any]) -> str:
+    if status.get("is_offline_wanted"):
+        return " (offline, as --offline asks for: working from what is kept)"
+    return " (not reached: working from what is kept)" if status["is_offline"] else ""

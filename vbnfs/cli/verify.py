@@ -215,7 +215,7 @@ class _Work:
 
     def _why_not_kept(self) -> str:
         if self._cache.failure is not None:
-            return f"its hash is right, but the disk did not take it: {self._cache.failure}"
+            return f"its hash is right, but the disk did not take it: {self._cache.failure.strerror}"
         return (
             f"its hash is right, but it has been evicted since: the cache may take {size(_limit(self._where.config))}"
         )
