@@ -37,6 +37,7 @@ from vbnfs.errors import (
     BadReplyError,
     BusyError,
     ChangedError,
+    ListingDeniedError,
     MismatchError,
     NoBucketError,
     NoDescriptorError,
@@ -210,7 +211,8 @@ class S3Client:
         about = f"listing of {query['prefix']!r}"
         url = f"{self._base}?" + "&".join(f"{name}={_quoted(value)}" for name, value in query.items())
         async with self._request("GET", url, about=about) as reply:
-            body = await _whole(reply, max_bytes=_MAX_LISTING_BYTES, about=about)
+            with _of_the_bucket():
+                body = await _whole(reply, max_bytes=_MAX_LISTING_BYTES, about=about)
             # 1,000 rows take tens of milliseconds: readers must not wait for that.
             return await trio.to_thread.run_sync(partial(listing.read, body, about=about))
 
@@ -259,6 +261,17 @@ class S3Client:
             self._told_at = trio.current_time()
             log.warning("no more connections can be opened; going on with those that there are", reason=_CROWDED)
         return NoDescriptorError(f"{failure}: {_CROWDED}")
+
+
+@contextmanager
+def _of_the_bucket() -> Iterator[None]:
+    """What is forbidden or not there is no single object."""
+    try:
+        yield
+    except AccessDeniedError as error:
+        raise ListingDeniedError(str(error)) from error
+    except ObjectGoneError as error:
+        raise NoBucketError(str(error)) from error
 
 
 def _proxy_for(server: SplitResult) -> SplitResult | None:
