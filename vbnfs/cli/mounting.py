@@ -10,7 +10,7 @@ from typing import Any, Final
 import click
 
 from vbnfs.cli import render
-from vbnfs.cli.options import EXIT_STATUS, config_of, settings, warn
+from vbnfs.cli.options import EXIT_STATUS, config_of, given_options, settings, warn
 from vbnfs.config import NON_EMPTY, SETTING_BY_NAME, Config, split_mount_options
 from vbnfs.errors import MountError, UsageError
 from vbnfs.lean import lean_imports
@@ -78,6 +78,8 @@ def umount(mountpoint: Path | None, lazy: bool, if_mounted: bool, **options: Any
     from vbnfs.mount import control  # noqa: PLC0415
     from vbnfs.mount import mountpoint as mounts  # noqa: PLC0415
 
+    if mountpoint is not None and (given := given_options(options)):
+        raise UsageError(f"{given[0]} would have no effect where a folder is named: leave {given[0]} out")
     where = mounts.absolute(mountpoint or _mountpoint_of(config_of(options)))
     entry = mounts.find_mount(where)
     if entry is None and if_mounted:

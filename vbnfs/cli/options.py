@@ -51,6 +51,12 @@ def config_of(options: dict[str, Any], mount_options: tuple[str, ...] = ()) -> C
     )
 
 
+def given_options(options: dict[str, Any]) -> list[str]:
+    """The options of `settings` that stand on the command line."""
+    named = {"config_file": "--config", **{setting.name: setting.option for setting in SETTINGS}}
+    return [named[name] for name, value in options.items() if value is not None]
+
+
 def given_in(options: dict[str, Any]) -> set[str]:
     """The names of the settings that were asked for here and now: by an option, or in the file that one names."""
     given = {name for name, value in options.items() if value is not None and name != "config_file"}

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-_ENDLESS: Final = 100_000  # columns, of what is no terminal
+_ENDLESS: Final = 100_000  # columns, or lines
 
 
 def print_json(value: Any) -> None:
@@ -22,7 +22,7 @@ def print_line(text: str) -> None:
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """A table on standard output; columns whose name ends in a blank are numbers.
 
-    On a terminal the last column is folded where it is too long. Elsewhere a row is a line, whatever its length.
+    A row is a line, whatever its length: a terminal goes on in its next line by itself, and paths stay whole.
     """
     from rich.console import Console  # noqa: PLC0415 - takes as long as a tenth of a mount
     from rich.table import Table  # noqa: PLC0415
@@ -30,14 +30,21 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         table.add_column(column.strip(), justify="right" if column.endswith(" ") else "left", no_wrap=True)
-    table.columns[-1].no_wrap, table.columns[-1].overflow = False, "fold"
     for row in rows:
         table.add_row(*map(printable, row))
-    if sys.stdout.isatty():
-        Console(highlight=False, markup=False, emoji=False).print(table)
-        return
     lines = io.StringIO()
-    Console(file=lines, width=_ENDLESS, highlight=False, markup=False, emoji=False, color_system=None).print(table)
+    is_terminal = sys.stdout.isatty()
+    console = Console(
+        file=lines,
+        width=_ENDLESS,
+        height=_ENDLESS,  # with the width alone rich takes a dumb terminal for one of 80 columns
+        highlight=False,
+        markup=False,
+        emoji=False,
+        force_terminal=is_terminal,
+        color_system="auto" if is_terminal else None,
+    )
+    console.print(table)
     sys.stdout.writelines(line.rstrip() + "\n" for line in lines.getvalue().splitlines())
 
 
