@@ -19,16 +19,14 @@ import trio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.dataset.build import BUCKET, ORIGIN, PROJECT, manifest
+from tests.dataset.build import BUCKET, ORIGIN, PROJECT, manifest, tree_of
 from tests.fakes.client import MemoryClient
 from tests.fakes.store import MemoryStore
 from tests.reading.bench import bench
 from vbnfs.cli.render import printable
 from vbnfs.config import parse_mount_options
 from vbnfs.dataset.catalog import Catalog
-from vbnfs.dataset.manifest import DatasetVersion
 from vbnfs.dataset.store import append_kept_line, read_kept, read_kept_lines
-from vbnfs.dataset.tree import build_tree
 from vbnfs.errors import UsageError
 from vbnfs.fuse.device import Device
 from vbnfs.fuse.protocol import HEADER_BYTES, Opcode
@@ -58,7 +56,7 @@ async def file_system(directory: Path) -> AsyncIterator[FileSystem]:
         catalog = Catalog(client, directory / "kept", origin=ORIGIN, project=PROJECT)
         await catalog.attributes_of(file.version)
         yield FileSystem(
-            tree=build_tree([version], bucket=BUCKET, default_version=DatasetVersion("1.0.0"), readme=b"text"),
+            tree=tree_of([version], default="1.0.0"),
             catalog=catalog,
             attributes=Attributes(
                 catalog, floor.cache, written=floor.source.written, public_url=str, verified=lambda content: "no"

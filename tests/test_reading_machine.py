@@ -25,19 +25,25 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from tests.fakes.client import MemoryClient
 from tests.fakes.damage import KINDS, damage
 from tests.fakes.faults import FAULTS, Damaged
-from tests.fakes.s3_server import FakeS3Server, for_kind, in_turn
+from tests.fakes.s3_server import FakeS3Server, Reply, Request, always, error, for_kind, header, in_turn
 from tests.fakes.store import MemoryStore
 from tests.reading.bench import KIB, MIB, bench
 from tests.reading.machine import CHANGES, LIMIT_BYTES, MOUNTS, PLAIN, SIZES, Loop, fill, read_until_killed
 from vbnfs.errors import HashMismatchError, StorageError
 from vbnfs.metrics import Metrics
-from vbnfs.objects import Content
+from vbnfs.objects import Content, ObjectVersion
 from vbnfs.storage.block_cache import FORMAT
 from vbnfs.storage.eviction import Evictor
 from vbnfs.storage.segment import BLOCK_BYTES, TABLE_BYTES
 from vbnfs.storage.verdicts import Verdict, is_good
 
 SLOW: Final = {"body stalls", "no answer", "429 with Retry-After", "redirect"}  # seconds each; the last does not pass
+LOST: Final = {
+    "404": always(error(404, "NoSuchVersion")),
+    "403": always(error(403, "AccessDenied")),
+    "another version": FAULTS["another version"],
+    "another size": header(Content_Range="bytes 0-0/123456789"),
+}
 MOST_FAULTS: Final = 4  # in a row for one range: as many as are tried again whatever they are
 
 files = st.integers(0, len(SIZES) - 1)
@@ -165,17 +171,27 @@ class ReadingMachine(RuleBasedStateMachine):
             assert verdict is None or is_good(self.loop.contents[number], verdict)
 
     @precondition(lambda machine: not machine.is_offline)
-    @rule(mount=mounts, number=files.filter(lambda number: SIZES[number] > 0), at=where)
-    def come_wrong(self, mount: int, number: int, at: float) -> None:
-        """A byte is wrong in a reply that is right in all its figures: the whole file's hash tells."""
+    @rule(
+        mount=mounts,
+        number=files.filter(lambda number: SIZES[number] > 0),
+        at=where,
+        times=st.sampled_from([1, 1000]),
+    )
+    def come_wrong(self, mount: int, number: int, at: float, times: int) -> None:
+        """A byte is wrong in a reply that is right in all its figures: the whole file's hash tells.
+
+        It may be the object that is wrong, each time; then another source has the right bytes.
+        """
         self.fetch_all_anew(number)
         content = self.loop.contents[number]
-        self.loop.server.behaviours[:] = [Damaged(content.content_id, at=int(at * SIZES[number]), times=1)]
+        key = self.first_source(number).key
+        self.loop.server.behaviours[:] = [Damaged(key, at=int(at * SIZES[number]), times=times)]
         for offset in range(0, SIZES[number], MIB):
             self.loop.run(self.loop.read, mount, 4, number, offset, MIB)  # nobody can know yet
         self.loop.run(self.loop.settle)
         verdict = self.hash(mount, number, fetch=False)
         if verdict is None:  # evicted in part, before it was complete
+            self.loop.server.behaviours.clear()
             self.fetch_all_anew(number)
             return
         assert not is_good(content, verdict)
@@ -190,6 +206,25 @@ class ReadingMachine(RuleBasedStateMachine):
         for one in range(MOUNTS):
             self.loop.run(self.loop.floors[one].verifier.refresh)
             self.check(one, 4, number, 0, SIZES[number])
+
+    @precondition(lambda machine: not machine.is_offline)
+    @rule(mount=mounts, number=files, fault=st.sampled_from(sorted(LOST)))
+    def lose_a_source(self, mount: int, number: int, fault: str) -> None:
+        """The object that is asked first is gone, forbidden, or another one: the next one is read."""
+        self.fetch_all_anew(number)
+        key = self.first_source(number).key
+
+        def lose(request: Request, honest: Reply) -> Reply | None:
+            return LOST[fault](request, honest) if request.key == key else None
+
+        self.loop.server.behaviours[:] = [lose]
+        self.check(mount, 0, number, 0, SIZES[number])
+
+    def first_source(self, number: int) -> ObjectVersion:
+        """The source that a mount which begins now asks first."""
+        content = self.loop.contents[number]
+        good = self.loop.floors[0].verdicts.good(content)
+        return next((s for s in content.sources if good is not None and str(s) == good.source), content.source)
 
     def hash(self, mount: int, number: int, *, fetch: bool) -> Verdict | None:
         verifier = self.loop.floors[mount].verifier

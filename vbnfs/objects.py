@@ -5,17 +5,31 @@ change, named by `content_id`. Two object versions with the same bytes are one c
 versions come to share blocks, inodes and kernel pages without knowing of each other.
 """
 
+import hashlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
+
+NULL_VERSION: Final = "null"  # S3's id for what was stored without versioning: its bytes may be replaced
+EMPTY_HASH: Final = hashlib.blake2b(b"").hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectVersion:
-    """One version of one object of the dataset's bucket. `version_id` None means the current one."""
+    """One version of one object of the dataset's bucket. `version_id` None means the current one.
+
+    `etag`, where it is set, binds what the version id does not: ranges are asked for under the condition that the
+    object still has it (RFC 9110, 13.1.1, If-Match).
+    """
 
     key: str
     version_id: str | None
+    etag: str | None = None
+
+    @property
+    def is_immutable(self) -> bool:
+        """Whether its bytes can never be replaced (S3 User Guide, "Retaining multiple versions of objects")."""
+        return self.version_id not in {None, NULL_VERSION}
 
     def __str__(self) -> str:
         return self.key if self.version_id is None else f"{self.key}?versionId={self.version_id}"
@@ -42,15 +56,28 @@ class ByteRange:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """Immutable bytes: their name in the cache, their length, and an object version that holds them.
+    """Immutable bytes: their name in the cache, their length, and the object versions that should hold them.
 
-    `file_hash` is the blake2b of all of them in lower-case hex, where a manifest tells it.
+    `source` is the one that is shown, `others` those that manifests name for the same bytes as well. `file_hash` is
+    the blake2b of all of the bytes in lower-case hex, where a manifest gives it. Until the bytes have been hashed it
+    is a claim, and so is every source.
     """
 
     content_id: str
     size_bytes: int
     source: ObjectVersion
     file_hash: str | None = None
+    others: tuple[ObjectVersion, ...] = ()
+
+    @property
+    def sources(self) -> tuple[ObjectVersion, ...]:
+        """All of them, the shown one first."""
+        return (self.source, *self.others)
+
+
+def may_have_size(file_hash: str | None, size_bytes: int) -> bool:
+    """Whether bytes with this hash can have this length: no bytes have the hash of no bytes, and only they."""
+    return file_hash is None or (file_hash == EMPTY_HASH) == (size_bytes == 0)
 
 
 class BlockKey(NamedTuple):
@@ -62,10 +89,14 @@ class BlockKey(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ObjectAttributes:
-    """What HEAD or a listing tells of an object version. `modified_ns` is S3's LastModified since 1970."""
+    """What HEAD or a listing says of an object version. `modified_ns` is S3's LastModified since 1970.
+
+    `etag` is None where it is not known; a server may give none.
+    """
 
     size_bytes: int
     modified_ns: int
+    etag: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,11 +2,13 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-from vbnfs.dataset.manifest import Manifest, Origin, ReleaseNames, parse_manifest
+from vbnfs.dataset.contents import AttributesOf, NamedContent, contents_of, in_order_of_publication
+from vbnfs.dataset.manifest import DatasetVersion, Manifest, Origin, ReleaseNames, parse_manifest
+from vbnfs.dataset.tree import Tree, build_tree
 from vbnfs.objects import ObjectVersion
 
 BUCKET: Final = "data-bucket"
@@ -67,3 +69,21 @@ def manifest(version: str, files: Files, *, modified_ns: int = 0, names: Release
     data = json.dumps(document(files) | {"project_name": names.project_name} | further).encode()
     source = ObjectVersion(f"{PROJECT}/manifests/{file_name(version)}", None)
     return replace(parse(data, version=version, modified_ns=modified_ns), source=source)
+
+
+def tree_of(
+    manifests: Iterable[Manifest],
+    *,
+    default: str,
+    bucket: str = BUCKET,
+    readme: bytes = b"read me",
+    attributes: AttributesOf = lambda version: None,
+) -> Tree:
+    """The tree of manifests, in the order in which they were published."""
+    contents = contents_of(in_order_of_publication(manifests), bucket=bucket, attributes=attributes)
+    return build_tree(manifests, contents=contents, default_version=DatasetVersion(default), readme=readme)
+
+
+def named(versions: Iterable[ObjectVersion]) -> list[NamedContent]:
+    """A content for each object version, that has no other source."""
+    return [NamedContent(str(version), (version,)) for version in versions]

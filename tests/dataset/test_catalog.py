@@ -1,11 +1,13 @@
 """Which versions there are: what is asked for, what is kept, and what is refused."""
 
+import hashlib
 import json
 import os
 import sys
 import threading
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -24,15 +26,18 @@ from tests.dataset.build import (
     Files,
     document,
     file_name,
+    hash_of,
     manifest_json,
+    named,
     version_id_of,
 )
 from tests.fakes.client import Failure, MemoryClient, Request
 from tests.fakes.store import MemoryStore, Pattern
 from vbnfs.dataset.catalog import Catalog, Release
 from vbnfs.dataset.manifest import MAX_MANIFEST_BYTES, DatasetVersion, Manifest, Origin
+from vbnfs.dataset.store import read_kept, write_kept
 from vbnfs.errors import AccessDeniedError, DatasetError, ObjectGoneError, StorageError, TransportError
-from vbnfs.objects import ListedObject, ObjectAttributes, ObjectVersion
+from vbnfs.objects import ListedObject, ListedVersion, ObjectAttributes, ObjectVersion
 
 FILES = {"a.csv": "a", "s/1.nwb": "one", "s/2.nwb": "two"}
 NO_NETWORK = TransportError("no route to host")
@@ -73,6 +78,17 @@ class Bucket:
         client.requests.clear()
         objects, manifests, versions, heads = counts
         return objects, manifests, versions, heads
+
+    def lie_in_listings(self, version: ObjectVersion, *, size_bytes: int) -> None:
+        """Listings of versions give an object this size; the object stays as it is."""
+        list_versions = self.client.list_versions
+
+        async def lists_wrongly(prefix: str) -> list[ListedVersion]:
+            rows = await list_versions(prefix)
+            lie = [replace(row, attributes=replace(row.attributes, size_bytes=size_bytes)) for row in rows]
+            return [wrong if row.version == version else row for row, wrong in zip(rows, lie, strict=True)]
+
+        self.client.list_versions = lists_wrongly  # type: ignore[method-assign]
 
     def go_offline(self) -> None:
         self.client.fail_when(lambda request: NO_NETWORK)
@@ -194,7 +210,7 @@ async def test_sizes_and_times_are_those_of_the_version(bucket: Bucket) -> None:
     for content in ("short", "a longer content"):
         row = bucket.store.get(f"{PROJECT}/a", version_id_of(content))
         assert row is not None
-        told = ObjectAttributes(len(content), int(row.modified.timestamp()) * 10**9)
+        told = ObjectAttributes(len(content), int(row.modified.timestamp()) * 10**9, row.etag.strip('"'))
         assert catalog.attributes(object_version("a", content)) == told
         assert await catalog.attributes_of(object_version("a", content)) == told
     assert bucket.asked() == (1, 2, 1, 0)
@@ -218,7 +234,7 @@ async def test_a_new_process_asks_for_the_list_only(bucket: Bucket) -> None:
     bucket.asked()
     catalog = bucket.catalog()
     assert await catalog.load() == before
-    assert catalog.attributes(ONE) == ObjectAttributes(3, 1_672_531_202 * 10**9)
+    assert catalog.attributes(ONE) == ObjectAttributes(3, 1_672_531_202 * 10**9, hashlib.md5(b"xxx").hexdigest())
     assert bucket.asked() == (1, 0, 0, 0)
 
 
@@ -674,27 +690,119 @@ async def test_two_manifests_of_one_version(bucket: Bucket) -> None:
 
 @pytest.mark.parametrize("data", [b"longer than that", b"x"])
 async def test_equal_hashes_with_different_sizes(bucket: Bucket, data: bytes) -> None:
-    """A newer version that gives known bytes another length is refused, and the entry is named; the older stays."""
+    """An entry that gives known bytes another length is a content of its own; no version is refused for it."""
     bucket.publish("0.1.0", {"a": "same", "b": "2"})
     bucket.store.put(f"{PROJECT}/c/d", data, version_id=version_id_of("same"))
     bucket.publish_bytes("0.2.0", manifest_json({"c/d": "same"}))
-    bucket.publish("0.3.0", {"a": "same"})
-    release = await bucket.load()
-    assert names(release) == ["0.1.0", "0.3.0"]
-    [problem] = release.problems
-    assert problem == (f"{file_name('0.2.0')}: 'c/d' has {len(data)} bytes, but a file with the same file_hash has 4")
+    catalog = bucket.catalog()
+    release = await catalog.load()
+    assert (names(release), release.problems) == (["0.1.0", "0.2.0"], ())
+    contents = catalog.contents(release.manifests)
+    first, _, other = [contents.of(file) for manifest in release.manifests for file in manifest.files]
+    assert first.content_id != other.content_id
+    assert [known.size_bytes for known in map(catalog.known, (first, other)) if known] == [4, len(data)]
+    [contradiction] = contents.contradictions
+    assert contradiction.startswith(f"{file_name('0.2.0')}: 'c/d': {len(data)} bytes, not 4")
 
 
-async def test_equal_hashes_with_different_sizes_in_one_version(bucket: Bucket) -> None:
-    """A manifest that contradicts itself is refused, and what it said of other files counts for nothing."""
-    bucket.publish("0.1.0", {"x": "other", "a": "same"}, sizes={"x": 77})
-    bucket.store.put(f"{PROJECT}/b", b"longer than that", version_id=version_id_of("same"))
-    bucket.publish_bytes("0.1.0", manifest_json({"x": "other", "a": "same", "b": "same"}))
-    bucket.store.put(f"{PROJECT}/y", b"right", version_id=version_id_of("other"))
-    bucket.publish_bytes("0.2.0", manifest_json({"y": "other"}))
-    release = await bucket.load()
-    assert names(release) == ["0.2.0"]
-    assert "'b' has 16 bytes" in release.problems[0]
+async def test_a_size_that_cannot_be_is_asked_for_once(bucket: Bucket) -> None:
+    """A listed size of 0 for a file with the hash of some bytes is not believed: HEAD is asked, and kept."""
+    bucket.publish("0.1.0", FILES)
+    catalog = bucket.catalog()
+    bucket.lie_in_listings(ONE, size_bytes=0)
+    release = await catalog.load()
+    content = catalog.contents(release.manifests).by_entry[ONE, hash_of("one")]
+    assert catalog.known(content) is None
+    bucket.asked()
+    assert (await catalog.learn(content)).size_bytes == 3
+    assert bucket.asked() == (0, 0, 0, 1)
+    later = bucket.catalog()
+    await later.load()
+    known = later.known(content)
+    assert known is not None
+    assert known.size_bytes == 3
+    assert bucket.asked() == (1, 0, 0, 0)
+
+
+async def test_an_object_that_is_empty_against_its_hash(bucket: Bucket) -> None:
+    """Where HEAD, too, gives size 0 for the hash of some bytes, that is what stands there; it is asked for once."""
+    bucket.publish("0.1.0", FILES, sizes={"s/1.nwb": 0})
+    catalog = bucket.catalog()
+    release = await catalog.load()
+    content = catalog.contents(release.manifests).by_entry[ONE, hash_of("one")]
+    bucket.asked()
+    for _ in range(2):
+        assert (await catalog.learn(content)).size_bytes == 0
+    assert bucket.asked() == (0, 0, 0, 1)
+    assert catalog.known(content) is not None
+
+
+async def test_a_size_that_a_reply_contradicts_is_asked_for_once(bucket: Bucket) -> None:
+    """A wrong size in a listing: when a reply contradicts it HEAD is asked, once, and the right size is kept."""
+    bucket.publish("0.1.0", FILES)
+    bucket.lie_in_listings(ONE, size_bytes=4)
+    catalog = bucket.catalog()
+    release = await catalog.load()
+    content = catalog.contents(release.manifests).by_entry[ONE, hash_of("one")]
+    bucket.asked()
+    assert await catalog.look_again(content)
+    assert not await catalog.look_again(content)
+    assert bucket.asked() == (0, 0, 0, 1)
+    for one in (catalog, bucket.catalog()):
+        await one.load()
+        known = one.known(content)
+        assert known is not None
+        assert known.size_bytes == 3
+
+
+async def test_a_size_that_cannot_be_asked_for_again_stays(bucket: Bucket) -> None:
+    """Where HEAD fails, what is known is not forgotten."""
+    bucket.publish("0.1.0", FILES)
+    catalog = bucket.catalog()
+    release = await catalog.load()
+    content = catalog.contents(release.manifests).by_entry[ONE, hash_of("one")]
+    bucket.go_offline()
+    assert not await catalog.look_again(content)
+    assert catalog.known(content) is not None
+
+
+async def test_the_size_of_another_source(bucket: Bucket) -> None:
+    """A content whose first object is gone has the size and time of the next one, also where HEAD has to be asked."""
+    bucket.publish("0.1.0", {"a": "same"})
+    bucket.publish("0.2.0", {"b": "same"})
+    bucket.store.remove(f"{PROJECT}/a", version_id_of("same"))
+    for is_listed in (True, False):
+        if not is_listed:
+            bucket.refuse_to_list_versions()
+        catalog = Catalog(bucket.client, bucket.directory / str(is_listed), origin=ORIGIN, project=PROJECT)
+        release = await catalog.load()
+        contents = catalog.contents(release.manifests)
+        content = contents.of(release.manifests[0].files[0])
+        assert [source.key for source in content.sources] == [f"{PROJECT}/a", f"{PROJECT}/b"]
+        assert (await catalog.learn(content)).size_bytes == 4
+
+
+async def test_sizes_without_etags_are_listed_again(bucket: Bucket) -> None:
+    """Sizes that were kept without ETags are used offline, and complete after one listing when there is a network."""
+    bucket.publish("0.1.0", FILES)
+    await bucket.load()
+    rows = json.loads(read_kept(bucket.directory / "attributes") or b"")
+    write_kept(bucket.directory / "attributes", json.dumps([row[:4] for row in rows]).encode())
+    bucket.go_offline()
+    catalog = bucket.catalog()
+    await catalog.load()
+    known = catalog.attributes(ONE)
+    assert known is not None
+    assert (known.size_bytes, known.etag) == (3, None)
+    bucket.client.heal()
+    for listings in (1, 0):
+        bucket.asked()
+        catalog = bucket.catalog()
+        await catalog.load()
+        known = catalog.attributes(ONE)
+        assert known is not None
+        assert known.etag
+        assert bucket.asked() == (1, 0, listings, 0)
 
 
 async def test_different_sizes_without_hashes_are_no_contradiction(bucket: Bucket) -> None:
@@ -765,7 +873,7 @@ async def test_heads_are_kept_for_the_next_mount(bucket: Bucket) -> None:
         await catalog.load()
     await first.attributes_of(ONE)
     await second.attributes_of(TWO)
-    await second.need_attributes([object_version("a.csv", "a")])
+    await second.learn_all(named([object_version("a.csv", "a")]))
     third = bucket.catalog()
     bucket.asked()
     await third.load()
@@ -806,7 +914,7 @@ async def test_one_head_for_all_who_ask_at_once(bucket: Bucket) -> None:
     async with trio.open_nursery() as nursery:
         for _ in range(10):
             nursery.start_soon(ask)
-        nursery.start_soon(catalog.need_attributes, [ONE, ONE, TWO, ONE])
+        nursery.start_soon(catalog.learn_all, named([ONE, ONE, TWO, ONE]))
         await trio.testing.wait_all_tasks_blocked()
         gate.open()
     assert answers == [3] * 10
@@ -821,7 +929,7 @@ async def test_heads_at_once_are_bounded(bucket: Bucket) -> None:
     gate = bucket.client.hold(is_head)
     versions = [object_version(path, content) for path, content in files.items()]
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(catalog.need_attributes, versions)
+        nursery.start_soon(catalog.learn_all, named(versions))
         await trio.testing.wait_all_tasks_blocked()
         assert bucket.client.in_flight == 16
         gate.open()
@@ -836,7 +944,7 @@ async def test_nothing_is_asked_for_what_is_known(bucket: Bucket) -> None:
     catalog = bucket.catalog()
     await catalog.load()
     bucket.asked()
-    await catalog.need_attributes([ONE, TWO])
+    await catalog.learn_all(named([ONE, TWO]))
     assert bucket.asked() == (0, 0, 0, 0)
 
 
@@ -847,7 +955,7 @@ async def test_a_failing_object_leaves_the_others(bucket: Bucket) -> None:
     catalog = bucket.catalog()
     with structlog.testing.capture_logs() as logs:
         for _ in range(3):
-            await catalog.need_attributes([ONE, TWO])
+            await catalog.learn_all(named([ONE, TWO]))
     assert [(entry["event"], entry["object"]) for entry in logs] == [("size unknown", str(ONE))]
     assert catalog.attributes(ONE) is None
     assert catalog.attributes(TWO) is not None

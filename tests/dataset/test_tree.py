@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.dataset.build import BUCKET, PROJECT, Files, file_name, hash_of, manifest, version_id_of
+from tests.dataset.build import PROJECT, Files, file_name, hash_of, manifest, tree_of, version_id_of
 from tests.dataset.real_list import BUCKET as REAL_BUCKET
 from tests.dataset.real_list import RELEASES, real_file_name, real_manifest_json
-from vbnfs.dataset.manifest import DatasetVersion, Manifest, Origin, ReleaseNames, parse_manifest
+from vbnfs.dataset.manifest import Manifest, Origin, ReleaseNames, parse_manifest
 from vbnfs.dataset.tree import (
     ROOT_INODE,
     DataNode,
@@ -21,7 +21,6 @@ from vbnfs.dataset.tree import (
     StaticNode,
     Symlink,
     Tree,
-    build_tree,
     flat_names,
 )
 from vbnfs.objects import ObjectVersion
@@ -41,10 +40,6 @@ def build(releases: Releases, *, default: str | None = None, readme: bytes = b"r
     """The tree of `releases`, each a second younger than the one before; the last one at the top."""
     manifests = [manifest(v, files, modified_ns=10**9 * n) for n, (v, files) in enumerate(releases.items(), 1)]
     return tree_of(manifests, default=default or [*releases][-1], readme=readme)
-
-
-def tree_of(manifests: list[Manifest], *, default: str, readme: bytes = b"read me") -> Tree:
-    return build_tree(manifests, bucket=BUCKET, default_version=DatasetVersion(default), readme=readme)
 
 
 def walk(tree: Tree) -> Iterator[tuple[str, Node]]:
@@ -281,7 +276,7 @@ def test_equal_hashes_are_one_inode() -> None:
     }
     assert shared.links == 4
     assert shared.dataset_versions == ("0.1.0", "0.2.0")
-    assert shared.file_hash == hash_of("same")
+    assert shared.content.file_hash == hash_of("same")
     assert data(tree, "manifests/v0.1.0/c").dataset_versions == ("0.1.0",)
 
 
@@ -290,7 +285,7 @@ def test_equal_names_with_other_hashes_are_two_inodes() -> None:
     tree = build({"0.1.0": {"a": "1"}, "0.2.0": {"a": "2"}})
     old, new = data(tree, "manifests/v0.1.0/a"), data(tree, "manifests/v0.2.0/a")
     assert old.inode != new.inode
-    assert old.content_id != new.content_id
+    assert old.content.content_id != new.content.content_id
     assert at(tree, "a") is new
 
 
@@ -351,7 +346,7 @@ def test_a_newer_version_changes_nothing_that_was_there() -> None:
         assert now.inode == node.inode, path
         if isinstance(node, DataNode):
             assert isinstance(now, DataNode)
-            assert (now.content_id, now.source, now.file_hash) == (node.content_id, node.source, node.file_hash)
+            assert now.content == node.content
             assert now.links > node.links
             assert now.dataset_versions == ("0.4.0", "0.5.0")
 
@@ -376,7 +371,7 @@ def real_manifests() -> list[Manifest]:
 def test_five_releases_of_the_real_size(default: str) -> None:
     """Five versions of 4,298 files: every file in its place, each content one inode, 153 flat names in each."""
     manifests = real_manifests()
-    tree = build_tree(manifests, bucket=REAL_BUCKET, default_version=DatasetVersion(default), readme=b"text")
+    tree = tree_of(manifests, bucket=REAL_BUCKET, default=default)
     contents = {file.content_id(REAL_BUCKET) for m in manifests for file in m.files}
     assert 4298 < len(contents) < 5 * 4298
     by_kind = Counter(type(node) for node in tree.nodes.values())
@@ -429,7 +424,7 @@ def test_any_manifests_make_a_sound_tree(tables: Releases, draw: st.DataObject) 
         for path, content in files.items():
             node = found[f"manifests/v{version}/{path}"]
             assert isinstance(node, DataNode)
-            assert node.file_hash == hash_of(content)
+            assert node.content.file_hash == hash_of(content)
             assert version in node.dataset_versions
             if version == default and path.split("/")[0] not in {"manifests", "README.txt"}:
                 assert found[path] is node

@@ -9,7 +9,7 @@ from typing import Final, Literal
 import trio
 
 from tests.fakes.store import MemoryStore, StoredVersion
-from vbnfs.errors import BadReplyError, ObjectGoneError, StorageError
+from vbnfs.errors import BadReplyError, ChangedError, ObjectGoneError, StorageError
 from vbnfs.objects import (
     ByteRange,
     ListedObject,
@@ -157,7 +157,7 @@ class MemoryClient:
             failure = await self._before(request)
             row = self._stored(version)
             if row.size_bytes != size_bytes or byte_range.stop > size_bytes:
-                raise BadReplyError(f"{version}: the object has {row.size_bytes} bytes, not {size_bytes}")
+                raise ChangedError(f"{version}: the object has {row.size_bytes} bytes, not {size_bytes}")
             await self._send(request, row, receive, failure)
 
     async def _send(self, request: Request, row: StoredVersion, receive: Receive, failure: Failure | None) -> None:
@@ -222,7 +222,7 @@ _NS_PER_SECOND: Final = 1_000_000_000
 
 def attributes(row: StoredVersion) -> ObjectAttributes:
     """Size and time, whole seconds as HEAD tells them."""
-    return ObjectAttributes(row.size_bytes, int(row.modified.timestamp()) * _NS_PER_SECOND)
+    return ObjectAttributes(row.size_bytes, int(row.modified.timestamp()) * _NS_PER_SECOND, row.etag.strip('"'))
 
 
 def _failure(failure: Failure | StorageError | None) -> Failure | None:

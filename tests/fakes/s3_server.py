@@ -354,6 +354,8 @@ class FakeS3Server:
             "Accept-Ranges": "bytes",
             "Content-Type": "application/octet-stream",
         }
+        if request.headers.get("if-match", row.etag) != row.etag:
+            return error(412, "PreconditionFailed")
         if request.method == "HEAD":
             return Reply(200, {**headers, "Content-Length": str(row.size_bytes)})
         return _ranged(request.headers.get("range"), row, headers)

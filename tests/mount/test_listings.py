@@ -6,14 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.dataset.build import BUCKET, ORIGIN, PROJECT, manifest
+from tests.dataset.build import BUCKET, ORIGIN, PROJECT, manifest, tree_of
 from tests.fakes.client import MemoryClient
 from tests.fakes.store import MemoryStore
 from tests.fuse.replies import names_of
 from tests.reading.bench import bench
 from vbnfs.dataset.catalog import Catalog
-from vbnfs.dataset.manifest import DatasetVersion
-from vbnfs.dataset.tree import ROOT_INODE, DataNode, Directory, Tree, build_tree
+from vbnfs.dataset.tree import ROOT_INODE, DataNode, Directory, Tree
 from vbnfs.mount.attributes import Attributes
 from vbnfs.mount.listings import Listings
 
@@ -40,9 +39,7 @@ class World:
         return node
 
     async def learn_sizes(self) -> None:
-        await self.catalog.need_attributes(
-            node.source for node in self.tree.nodes.values() if isinstance(node, DataNode)
-        )
+        await self.catalog.learn_all(node.content for node in self.tree.nodes.values() if isinstance(node, DataNode))
 
     def names(self, directory: Directory, size: int) -> list[str]:
         """The whole folder, in parts of `size` bytes."""
@@ -69,7 +66,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
         attributes = Attributes(
             catalog, floor.cache, written=floor.source.written, public_url=str, verified=lambda content: "no"
         )
-        tree = build_tree([version], bucket=BUCKET, default_version=DatasetVersion("1.0.0"), readme=b"text")
+        tree = tree_of([version], default="1.0.0")
         yield World(tree, attributes, Listings(tree, attributes), catalog)
 
 

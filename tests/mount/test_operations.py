@@ -13,14 +13,13 @@ import pytest
 import structlog
 import trio
 
-from tests.dataset.build import BUCKET, ORIGIN, PROJECT, manifest
+from tests.dataset.build import BUCKET, ORIGIN, PROJECT, manifest, tree_of
 from tests.fakes.client import MemoryClient
 from tests.fakes.store import MemoryStore
 from tests.fuse.replies import Entry, entry_of, handle_of, names_of
 from tests.reading.bench import Bench, bench
 from vbnfs.dataset.catalog import Catalog
-from vbnfs.dataset.manifest import DatasetVersion
-from vbnfs.dataset.tree import ROOT_INODE, build_tree
+from vbnfs.dataset.tree import ROOT_INODE
 from vbnfs.errors import AccessDeniedError, ChangedError, MismatchError, ObjectGoneError, TransportError
 from vbnfs.fuse.protocol import Refused
 from vbnfs.fuse.server import Answer
@@ -96,7 +95,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
         reads: list[Any] = []
         catalog = Catalog(client, tmp_path / "kept", origin=ORIGIN, project=PROJECT)
         await catalog.attributes_of(file.version)
-        tree = build_tree([version], bucket=BUCKET, default_version=DatasetVersion("1.0.0"), readme=b"text")
+        tree = tree_of([version], default="1.0.0")
         yield World(_file_system(floor, catalog, tree, reads), reads)
 
 

@@ -17,6 +17,7 @@ from vbnfs.reading.file_reader import FileReader
 from vbnfs.reading.memory import Memory
 from vbnfs.reading.neighbours import Neighbours
 from vbnfs.reading.prefetch import Prefetcher
+from vbnfs.reading.sources import Sources
 from vbnfs.reading.verification import Verifier
 from vbnfs.storage.block_cache import BlockCache
 from vbnfs.storage.claims import Claims
@@ -85,11 +86,17 @@ async def bench(
             gets = lambda is_shared: shared_gets if is_shared and shared_gets else prefetch_gets  # noqa: E731
             claims = Claims(cache.directory / "test")
             neighbours = Neighbours(claims, cache, may_wait=False, metrics=metrics)
+            verdicts = Verdicts(directory, scope="test")
             source = BlockSource(
-                client, cache, evictor, neighbours, nursery=services, prefetch_gets=gets, memory=memory
+                Sources(client, verdicts),
+                cache,
+                evictor,
+                neighbours,
+                nursery=services,
+                prefetch_gets=gets,
+                memory=memory,
             )
             prefetcher = Prefetcher(cache, source, nursery=services)
-            verdicts = Verdicts(directory, scope="test")
             verifier = Verifier(cache, source, verdicts, metrics=metrics)
             if keeps_blocks:
                 outer.start_soon(source.keep_blocks)

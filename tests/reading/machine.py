@@ -10,6 +10,7 @@ import signal
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import ExitStack, asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from hashlib import blake2b
 from pathlib import Path
@@ -47,10 +48,13 @@ CHANGES: Final = ("ftruncate", "link", "unlink", "pwritev", "pwrite")  # of os, 
 
 
 def fill(store: MemoryStore) -> list[Content]:
-    """The contents, with their hashes, as a manifest would have them."""
-    names = [f"{number:02}-{len(data)}" for number, data in enumerate(PLAIN)]
-    hashes = [blake2b(data).hexdigest() for data in PLAIN]
-    return [add(store, name, data, file_hash=one) for name, data, one in zip(names, PLAIN, hashes, strict=True)]
+    """The contents, with their hashes, as manifests would have them: each stands in the bucket under two keys."""
+    contents: list[Content] = []
+    for number, data in enumerate(PLAIN):
+        content = add(store, f"{number:02}-{len(data)}", data, file_hash=blake2b(data).hexdigest())
+        copy = add(store, f"copy-of-{number}", data)
+        contents.append(replace(content, others=copy.sources))
+    return contents
 
 
 @asynccontextmanager

@@ -321,6 +321,47 @@ async def test_another_range_is_no_change(server: FakeS3Server, client: S3Client
     assert not isinstance(caught.value, ChangedError)
 
 
+@pytest.mark.parametrize("heeds_if_match", [True, False])
+async def test_an_object_that_was_replaced(
+    server: FakeS3Server, client: S3Client, store: MemoryStore, *, heeds_if_match: bool
+) -> None:
+    """An object that is bound to its ETag is read as long as it has it; another one has changed, and is not read.
+
+    That holds also where the server does not know If-Match.
+    """
+    store.put(KEY, DATA, version_id="null")
+    attributes = await client.head(ObjectVersion(KEY, "null"))
+    bound = ObjectVersion(KEY, "null", attributes.etag)
+    received = Received()
+    await client.get_range(bound, RANGE, size_bytes=SIZE, receive=received)
+    assert received.data == DATA[RANGE.start : RANGE.stop]
+    store.put(KEY, DATA[::-1], version_id="null")
+    if not heeds_if_match:
+        server.behaviours.append(lambda request, _: without_condition(server, request))
+    received = Received()
+    with pytest.raises(ChangedError):
+        await client.get_range(bound, RANGE, size_bytes=SIZE, receive=received)
+    assert received.data == b""
+
+
+def without_condition(server: FakeS3Server, request: Request) -> Reply:
+    """The reply of a server that does not know If-Match."""
+    headers = {name: text for name, text in request.headers.items() if name != "if-match"}
+    behaviours, server.behaviours = server.behaviours, []
+    reply = server.answer(replace(request, headers=headers))
+    server.behaviours = behaviours
+    return reply
+
+
+async def test_listings_and_heads_give_etags(client: S3Client, store: MemoryStore) -> None:
+    """HEAD and listings give an object's ETag without its quotes."""
+    [row] = await client.list_versions(KEY)
+    assert row.attributes == await client.head(row.version)
+    stored = store.get(KEY, row.version.version_id)
+    assert stored is not None
+    assert row.attributes.etag == stored.etag.strip('"')
+
+
 async def test_a_reply_may_keep_its_version_to_itself(server: FakeS3Server, client: S3Client) -> None:
     """Servers that send no version id are believed, if range and size are right."""
     received = Received()

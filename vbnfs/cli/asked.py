@@ -151,7 +151,7 @@ def _below(tree: Tree, name: str, node: Node, seen: set[int], links: deque[str])
 def why_unverifiable(node: Node) -> str | None:
     """Why nothing can tell whether the bytes of a file are the released ones; None where its hash is known."""
     if isinstance(node, DataNode):
-        return "the manifest has no hash of it" if node.file_hash is None else None
+        return "the manifest has no hash of it" if node.content.file_hash is None else None
     if isinstance(node, StaticNode) and node.source is not None:
         return "nothing has a manifest's own hash; it was held against its ETag when it was fetched"
     return "vbnfs wrote it" if isinstance(node, StaticNode) else "each user's own, for AllenSDK"

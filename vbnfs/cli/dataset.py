@@ -14,6 +14,7 @@ import trio
 
 from vbnfs.config import Config
 from vbnfs.dataset.catalog import Catalog, Release
+from vbnfs.dataset.contents import Contents, in_order_of_publication
 from vbnfs.dataset.manifest import DataFile, Manifest
 from vbnfs.errors import BadReplyError, OfflineError, the_reason
 from vbnfs.metrics import Metrics
@@ -41,6 +42,7 @@ class Dataset:
     link: BreakerClient
     catalog: Catalog
     release: Release
+    named: Contents
     cache: BlockCache
     metrics: Metrics
 
@@ -51,22 +53,21 @@ class Dataset:
 
     def size_bytes(self, file: DataFile) -> int | None:
         """A file's size; None where S3 would not tell."""
-        attributes = self.catalog.attributes(file.version)
+        attributes = self.catalog.known(self.named.of(file))
         return None if attributes is None else attributes.size_bytes
 
     def contents(self, files: Iterable[DataFile]) -> dict[str, Content | None]:
         """The different contents of files, by content id; None for one whose size is not known."""
         found: dict[str, Content | None] = {}
-        for file in files:
-            content_id, size_bytes = file.content_id(self.config.bucket), self.size_bytes(file)
-            if found.get(content_id) is None:
-                found[content_id] = None if size_bytes is None else Content(content_id, size_bytes, file.version)
+        for named in map(self.named.of, files):
+            attributes = self.catalog.known(named)
+            found[named.content_id] = None if attributes is None else named.with_attributes(attributes)
         return found
 
     async def learn_sizes(self, files: Iterable[DataFile]) -> None:
         """Ask for sizes that no listing told, one by one, if S3 can be asked."""
         if not self.release.is_offline:
-            await self.catalog.need_attributes(file.version for file in files)
+            await self.catalog.learn_all(map(self.named.of, files))
 
 
 def look_at(config: Config, work: Callable[[Dataset], Awaitable[T]], *, warn: Callable[[str], None]) -> T:
@@ -79,7 +80,8 @@ def look_at(config: Config, work: Callable[[Dataset], Awaitable[T]], *, warn: Ca
             release = await catalog.load()
             for problem in _problems(release, is_offline_wanted=config.offline):
                 warn(problem)
-            return await work(Dataset(config, link, catalog, release, make_cache(config, metrics), metrics))
+            named = catalog.contents(in_order_of_publication(release.manifests))
+            return await work(Dataset(config, link, catalog, release, named, make_cache(config, metrics), metrics))
 
     keep_others_out()
     prepare_cache_directory(config.cache_dir)
@@ -104,9 +106,9 @@ async def reading(dataset: Dataset) -> AsyncIterator[ReadWhole]:
     It raises a `StorageError`, also where the bytes do not have the manifest's `file_hash`.
     """
     config, cache = dataset.config, dataset.cache
-    async with fetching(config, dataset.link, cache, dataset.metrics) as (source, services):
+    verdicts = Verdicts(config.cache_dir, scope=scope_of(config.endpoint_url))
+    async with fetching(config, dataset.link, cache, verdicts, dataset.metrics) as (source, services):
         prefetcher = Prefetcher(cache, source, nursery=services)
-        verdicts = Verdicts(config.cache_dir, scope=scope_of(config.endpoint_url))
 
         async def read(file: DataFile) -> bytes:
             content = await _content(dataset, file)
@@ -122,8 +124,8 @@ async def _content(dataset: Dataset, file: DataFile) -> Content:
         if content is None or dataset.cache.cached_bytes(content) < content.size_bytes:
             raise OfflineError(f"{file.version}: not cached, and the bucket is not reached")
         return content
-    attributes = await dataset.catalog.attributes_of(file.version)
-    return Content(file.content_id(dataset.config.bucket), attributes.size_bytes, file.version)
+    named = dataset.named.of(file)
+    return named.with_attributes(await dataset.catalog.learn(named))
 
 
 async def _whole(file: DataFile, content: Content, reader: FileReader) -> bytes:

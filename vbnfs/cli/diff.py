@@ -127,14 +127,13 @@ def _files(change: FileChange) -> list[DataFile]:
 
 def _report(dataset: Dataset, comparison: Comparison, tables: Sequence[TableRow]) -> Report:
     missing = _missing(dataset, comparison.new.files)
-    bucket = dataset.config.bucket
     return Report(
         old=_side(dataset, comparison.old),
         new=_side(dataset, comparison.new),
         fetch_bytes=_sum(missing.values()),
         totals=tuple(_total(dataset, kind, comparison.files, missing) for kind in Kind),
         tables=tuple(tables),
-        files=tuple(_row(dataset, change, missing, bucket) for change in comparison.changes),
+        files=tuple(_row(dataset, change, missing) for change in comparison.changes),
     )
 
 
@@ -153,7 +152,7 @@ def _total(dataset: Dataset, kind: Kind, files: Iterable[FileChange], missing: d
     of_kind = [file for file in files if file.kind is kind]
     old = [file.old for file in of_kind if file.old is not None]
     new = [file.new for file in of_kind if file.new is not None]
-    contents = {file.content_id(dataset.config.bucket) for file in new}
+    contents = {dataset.named.of(file).content_id for file in new}
     return Total(
         change=kind,
         files=len(of_kind),
@@ -163,7 +162,7 @@ def _total(dataset: Dataset, kind: Kind, files: Iterable[FileChange], missing: d
     )
 
 
-def _row(dataset: Dataset, change: FileChange, missing: dict[str, int | None], bucket: str) -> FileRow:
+def _row(dataset: Dataset, change: FileChange, missing: dict[str, int | None]) -> FileRow:
     old, new = change.old, change.new
     return FileRow(
         change=change.kind,
@@ -171,7 +170,7 @@ def _row(dataset: Dataset, change: FileChange, missing: dict[str, int | None], b
         new_path=_path(new),
         old_size_bytes=None if old is None else dataset.size_bytes(old),
         new_size_bytes=None if new is None else dataset.size_bytes(new),
-        fetch_bytes=None if new is None else missing[new.content_id(bucket)],
+        fetch_bytes=None if new is None else missing[dataset.named.of(new).content_id],
     )
 
 

@@ -21,6 +21,7 @@ from vbnfs.cli.asked import Place, files_at, why_unverifiable
 from vbnfs.cli.render import size
 from vbnfs.config import GIB, MIB, Config
 from vbnfs.dataset.catalog import Catalog, Release
+from vbnfs.dataset.contents import in_order_of_publication
 from vbnfs.dataset.tree import DataNode, Node, build_tree
 from vbnfs.errors import CacheError, MountError, StorageError, the_reason, told
 from vbnfs.metrics import Metrics
@@ -94,7 +95,7 @@ async def verify(where: Place, *, fetch: bool, tell: Tell) -> Outcome:
     prepare_cache_directory(config.cache_dir)
     async with make_client(config, metrics) as link:
         catalog = make_catalog(config, link)
-        asked = _asked(config, await catalog.load(), paths)
+        asked = _asked(config, catalog, await catalog.load(), paths)
         async with _working(where, link, catalog, metrics) as work:
             if fetch:
                 await work.check_room(asked)
@@ -106,9 +107,10 @@ async def verify(where: Place, *, fetch: bool, tell: Tell) -> Outcome:
 _Asked = Mapping[str, Sequence[tuple[str, Node]]]  # by path: names and nodes of the files there
 
 
-def _asked(config: Config, release: Release, paths: Sequence[str]) -> _Asked:
+def _asked(config: Config, catalog: Catalog, release: Release, paths: Sequence[str]) -> _Asked:
     default = release.choose(config.dataset_version)
-    tree = build_tree(release.manifests, bucket=config.bucket, default_version=default, readme=b"")
+    contents = catalog.contents(in_order_of_publication(release.manifests))
+    tree = build_tree(release.manifests, contents=contents, default_version=default, readme=b"")
     return {path: list(files_at(tree, path)) for path in paths or ["manifests"]}
 
 
@@ -131,7 +133,7 @@ async def _working(where: Place, link: BreakerClient, catalog: Catalog, metrics:
     cache = make_cache(config, metrics)
     verdicts = Verdicts(config.cache_dir, scope=scope_of(config.endpoint_url))
     await trio.to_thread.run_sync(verdicts.refresh)
-    async with fetching(config, link, cache, metrics) as (source, _):
+    async with fetching(config, link, cache, verdicts, metrics) as (source, _):
         yield _Work(where, catalog, cache, source, verdicts, metrics)
 
 
@@ -157,10 +159,11 @@ class _Work:
 
     async def check_room(self, asked: _Asked) -> None:
         """Raise `CacheError` if not all that is to be verified can be kept."""
-        nodes = {n.inode: n for files in asked.values() for _, n in files if isinstance(n, DataNode) and n.file_hash}
-        await self._catalog.need_attributes(node.source for node in nodes.values())
-        known = [(node, self._catalog.attributes(node.source)) for node in nodes.values()]
-        contents = [_content(node, its.size_bytes) for node, its in known if its is not None]
+        nodes = [node for files in asked.values() for _, node in files if isinstance(node, DataNode)]
+        named = {node.content.content_id: node.content for node in nodes if node.content.file_hash is not None}
+        await self._catalog.learn_all(named.values())
+        known = [(content, self._catalog.known(content)) for content in named.values()]
+        contents = [content.with_attributes(attributes) for content, attributes in known if attributes is not None]
         await trio.to_thread.run_sync(_check_room, self._where, self._cache, contents)
 
     async def look_at(self, asked: _Asked, *, fetch: bool, tell: Tell) -> dict[int, Finding]:
@@ -187,7 +190,7 @@ class _Work:
             is_manifest = bool(getattr(node, "source", None))
             return Finding(path, NO_HASH if is_manifest else NO_FILE, None, reason or "")
         try:
-            content = _content(node, (await self._catalog.attributes_of(node.source)).size_bytes)
+            content = node.content.with_attributes(await self._catalog.learn(node.content))
         except StorageError as error:
             return Finding(path, FAILED, None, told(error))
         if reason is not None:
@@ -200,8 +203,9 @@ class _Work:
     async def _judge(self, inode: int, content: Content, *, fetch: bool) -> tuple[str, int, str]:
         """Outcome, size and detail. Raises a `StorageError` where what is missing cannot be fetched."""
         verdict = await self._verifier.verify(content, fetch=fetch)
-        if fetch and verdict is not None and not is_good(content, verdict):
-            verdict = await self._verifier.verify(content, fetch=True)  # what was cached may have been to blame
+        for _ in content.sources:  # what was cached may have been to blame, or one of the sources
+            if fetch and verdict is not None and not is_good(content, verdict):
+                verdict = await self._verifier.verify(content, fetch=True)
         if verdict is not None and is_good(content, verdict):
             self._good[inode] = content, verdict
             await self._source.written(content)
@@ -221,10 +225,6 @@ class _Work:
         )
 
 
-def _content(node: DataNode, size_bytes: int) -> Content:
-    return Content(node.content_id, size_bytes, node.source, node.file_hash)
-
-
 def _is_kept(cache: BlockCache, content: Content, verdict: Verdict) -> bool:
     """Whether the disk has the blocks that were judged. Looks at it."""
     return fingerprint_of(cache.records(content)) == verdict.fingerprint
@@ -240,7 +240,7 @@ def _limit(config: Config) -> int:
 
 def _check_room(where: Place, cache: BlockCache, contents: Iterable[Content]) -> None:
     """Raise `CacheError` where the contents cannot all be kept, by figures that leave out what files take besides."""
-    whole = {content.content_id: content for content in contents}.values()
+    whole = list(contents)
     whole_bytes = sum(content.size_bytes for content in whole)
     missing_bytes = whole_bytes - sum(map(cache.cached_bytes, whole))
     limit_bytes = _limit(where.config)

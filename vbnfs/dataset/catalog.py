@@ -6,8 +6,8 @@ is kept below the cache directory and never asked for again, since a version id 
 
     datasets-v1/<endpoint or aws>/<bucket>/<project>/index           which manifests there are (JSON)
     datasets-v1/.../manifests/<file name>                            ETag, size and time, then their bytes
-    datasets-v1/.../attributes                        what was listed: [[key, version id, bytes, nanoseconds], ...]
-    datasets-v1/.../heads                             what HEAD told, such a row in each line
+    datasets-v1/.../attributes          what was listed: [[key, version id, bytes, nanoseconds, ETag], ...]
+    datasets-v1/.../heads               what HEAD said, such a row in each line; HEAD is right where both differ
 """
 
 import hashlib
@@ -16,7 +16,7 @@ import math
 import re
 import time
 from collections.abc import Iterable, Iterator, Sequence, Set
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -24,6 +24,7 @@ from typing import Any, Final
 import structlog
 import trio
 
+from vbnfs.dataset.contents import Contents, NamedContent, contents_of
 from vbnfs.dataset.manifest import (
     MAX_MANIFEST_BYTES,
     DatasetVersion,
@@ -34,7 +35,14 @@ from vbnfs.dataset.manifest import (
 )
 from vbnfs.dataset.store import append_kept_line, read_kept, read_kept_lines, write_kept
 from vbnfs.errors import DatasetError, ManifestError, StorageError, VbnfsError
-from vbnfs.objects import ListedObject, ListedVersion, ObjectAttributes, ObjectClient, ObjectVersion
+from vbnfs.objects import (
+    ListedObject,
+    ListedVersion,
+    ObjectAttributes,
+    ObjectClient,
+    ObjectVersion,
+    may_have_size,
+)
 
 log = structlog.get_logger()
 
@@ -103,6 +111,8 @@ class Catalog:
         self._heads = trio.CapacityLimiter(_HEADS_AT_ONCE)
         self._heads_under_way: dict[ObjectVersion, _Head] = {}
         self._not_listed: Set[ObjectVersion] = frozenset()  # another listing would not tell of these either
+        self._doubted: set[ObjectVersion] = set()  # what is known of these was contradicted: HEAD is to be asked
+        self._confirmed: set[ObjectVersion] = set()  # by HEAD, in this process
         self._was_offline = False
         self._told: set[tuple[str, ...]] = set()  # warnings, so that each is given once
 
@@ -132,22 +142,80 @@ class Catalog:
         """Size and time of an object version, if they are known yet."""
         return self._attributes.get(version)
 
-    async def need_attributes(self, versions: Iterable[ObjectVersion]) -> None:
-        """Ask for those of `versions` that are not known yet, and keep what is learnt.
+    async def attributes_of(self, version: ObjectVersion) -> ObjectAttributes:
+        """Size and time of an object version; HEAD asks for them if need be. Raises a `StorageError`.
 
-        An object that cannot be asked for stays unknown, with a warning; `attributes_of` raises for it.
+        One HEAD serves all who ask at the same time; they share its failure, too.
         """
-        missing = {version for version in versions if version not in self._attributes}
+        while version not in self._attributes or version in self._doubted:
+            if (under_way := self._heads_under_way.get(version)) is None:
+                await self._head(version)  # no await between the look-up and its insertion there
+                continue
+            await under_way.done.wait()
+            if under_way.error is not None:
+                raise type(under_way.error)(str(under_way.error)) from under_way.error
+        return self._attributes[version]
+
+    def contents(self, manifests: Iterable[Manifest]) -> Contents:
+        """The contents that entries of `manifests` name; those of the earlier ones take precedence."""
+        return contents_of(manifests, bucket=self._origin.bucket, attributes=self.attributes)
+
+    def known(self, content: NamedContent) -> ObjectAttributes | None:
+        """Size and time of a content, if they are known yet: those of its first source of which they are.
+
+        A size that bytes with the content's hash cannot have is not believed before HEAD has confirmed it.
+        """
+        impossible = None
+        for source in content.sources:
+            attributes = self._attributes.get(source)
+            if attributes is None:
+                continue
+            if may_have_size(content.file_hash, attributes.size_bytes):
+                return attributes
+            if source in self._confirmed:
+                impossible = impossible or attributes
+        return impossible
+
+    async def learn(self, content: NamedContent) -> ObjectAttributes:
+        """Size and time of a content; HEAD asks its sources for it if need be. Raises a `StorageError`."""
+        failure: StorageError | None = None
+        for source in content.sources:
+            known = self.known(content)
+            if known is not None and may_have_size(content.file_hash, known.size_bytes):
+                return known
+            try:
+                if source in self._attributes and source not in self._confirmed:
+                    self._doubted.add(source)
+                await self.attributes_of(source)
+            except StorageError as error:
+                failure = failure or error
+        known = self.known(content)
+        if known is not None:
+            return known
+        raise failure or DatasetError(f"{content.sources[0]}: no size")
+
+    async def learn_all(self, contents: Iterable[NamedContent]) -> None:
+        """Learn what is not known yet of `contents`.
+
+        A content that cannot be asked for stays unknown, with a warning; `learn` raises for it.
+        """
+        missing = {content for content in contents if self.known(content) is None}
         if not missing:
             return
         async with trio.open_nursery() as nursery:
-            for version in missing:
-                nursery.start_soon(self._try_attributes, version)
+            for content in missing:
+                nursery.start_soon(self._try_to_learn, content)
 
-    async def attributes_of(self, version: ObjectVersion) -> ObjectAttributes:
-        """Size and time of an object version, asked for if need be. Raises a `StorageError`."""
-        await self._ask_attributes(version)
-        return self._attributes[version]
+    async def look_again(self, content: NamedContent) -> bool:
+        """Ask HEAD for what a reply has contradicted, once for each object. Returns whether the size was wrong."""
+        before = self.known(content)
+        for source in content.sources:
+            if source in self._attributes and source not in self._confirmed:
+                self._doubted.add(source)
+                with suppress(StorageError):  # it stays as it is
+                    await self.attributes_of(source)
+        after = self.known(content)
+        return before is not None and after is not None and before.size_bytes != after.size_bytes
 
     # Manifests
 
@@ -265,36 +333,17 @@ class Catalog:
         return again
 
     def _without_contradictions(self, release: Release) -> Release:
-        """Refuse what contradicts an older version, or an older manifest of the same: one of the two lies."""
-        sizes: dict[str, int] = {}
+        """Refuse a manifest of a version that an earlier manifest has: one of the two is wrong."""
         manifests: list[Manifest] = []
         problems = list(release.problems)
         for manifest in release.manifests:
-            try:
-                if manifests and manifests[-1].dataset_version == manifest.dataset_version:
-                    raise ManifestError(f"{manifest.file_name}: the same version as {manifests[-1].file_name}")
-                self._check_sizes(manifest, sizes)
-            except ManifestError as error:
-                self._warn_once("dataset version refused", manifest=manifest.file_name, reason=str(error))
-                problems.append(str(error))
+            if manifests and manifests[-1].dataset_version == manifest.dataset_version:
+                problem = f"{manifest.file_name}: the same version as {manifests[-1].file_name}"
+                self._warn_once("dataset version refused", manifest=manifest.file_name, reason=problem)
+                problems.append(problem)
             else:
                 manifests.append(manifest)
         return Release(tuple(manifests), tuple(problems), release.is_offline)
-
-    def _check_sizes(self, manifest: Manifest, sizes: dict[str, int]) -> None:
-        """Bytes that are the same have one length. Adds what is told to `sizes`, which is by hash."""
-        found: dict[str, int] = {}
-        for file in manifest.files:
-            attributes = self._attributes.get(file.version)
-            if attributes is None or file.file_hash is None:
-                continue
-            known = sizes.get(file.file_hash, found.setdefault(file.file_hash, attributes.size_bytes))
-            if known != attributes.size_bytes:
-                raise ManifestError(
-                    f"{manifest.file_name}: {'/'.join(file.path)!r} has {attributes.size_bytes:,} bytes, but a file"
-                    f" with the same file_hash has {known:,}"
-                )
-        sizes.update(found)
 
     # Sizes and times
 
@@ -319,7 +368,7 @@ class Catalog:
         missing = {v for v in objects if v not in self._attributes and v not in self._not_listed}
         kept = self._read_attributes() if missing else {}
         learnt = {version: kept[version] for version in missing if version in kept}
-        return learnt, missing - learnt.keys()
+        return learnt, {version for version in missing if version not in learnt or learnt[version].etag is None}
 
     def _take_listed(
         self, rows: Iterable[ListedVersion], missing: Set[ObjectVersion]
@@ -331,27 +380,19 @@ class Catalog:
         self._keep(self._directory / "attributes", data)
         return learnt, self._not_listed | (missing - learnt.keys())
 
-    async def _try_attributes(self, version: ObjectVersion) -> None:
+    async def _try_to_learn(self, content: NamedContent) -> None:
         try:
-            await self._ask_attributes(version)
+            await self.learn(content)
         except StorageError as error:
-            self._warn_once("size unknown", object=str(version), reason=str(error))
-
-    async def _ask_attributes(self, version: ObjectVersion) -> None:
-        """HEAD, once for all who ask at the same time; they share its failure too."""
-        while version not in self._attributes:
-            if (under_way := self._heads_under_way.get(version)) is None:
-                await self._head(version)  # no await between the look-up and its insertion there
-                return
-            await under_way.done.wait()
-            if under_way.error is not None:
-                raise type(under_way.error)(str(under_way.error)) from under_way.error
+            self._warn_once("size unknown", object=str(content.sources[0]), reason=str(error))
 
     async def _head(self, version: ObjectVersion) -> None:
         head = self._heads_under_way[version] = _Head()
         try:
             async with self._heads:
                 attributes = self._attributes[version] = await self._client.head(version)
+            self._doubted.discard(version)
+            self._confirmed.add(version)
         except StorageError as error:
             head.error = error
             raise
@@ -384,9 +425,11 @@ class Catalog:
         return bool(self._attributes) or (self._directory / "attributes").is_file()
 
     def _read_attributes(self) -> Known:
-        rows = _rows(read_kept(self._directory / "attributes") or b"[]")
-        rows += [row for line in read_kept_lines(self._directory / "heads") for row in _rows(b"[%s]" % line)]
-        return {ObjectVersion(key, id_): ObjectAttributes(size, when) for key, id_, size, when in rows}
+        rows = _attribute_rows(read_kept(self._directory / "attributes") or b"[]")
+        for line in read_kept_lines(self._directory / "heads"):
+            learnt = _attribute_rows(b"[%s]" % line)
+            rows |= {version: row for version, row in learnt.items() if version not in rows or row.etag is not None}
+        return rows
 
     def _keep(self, path: Path, data: bytes) -> None:
         with self._refusals_told(path):
@@ -413,17 +456,24 @@ class Catalog:
             log.warning(event, **about)
 
 
-def _rows(data: bytes) -> list[list[Any]]:
-    """Kept rows of four; none where something else stands there: it is learnt again."""
+def _rows(data: bytes, *, length: int = 4) -> list[list[Any]]:
+    """Kept rows of a length; none where something else stands there: it is learnt again."""
     try:
         rows = json.loads(data)
     except ValueError:
         return []
-    return rows if isinstance(rows, list) and all(isinstance(row, list) and len(row) == 4 for row in rows) else []
+    are_rows = isinstance(rows, list) and all(isinstance(row, list) and len(row) == length for row in rows)
+    return rows if are_rows else []
+
+
+def _attribute_rows(data: bytes) -> Known:
+    """Kept sizes and times. Rows of four are from before ETags were kept."""
+    rows = [*_rows(data, length=4), *_rows(data, length=5)]
+    return {ObjectVersion(key, id_): ObjectAttributes(*attributes) for key, id_, *attributes in rows}
 
 
 def _row(version: ObjectVersion, attributes: ObjectAttributes) -> list[str | int | None]:
-    return [version.key, version.version_id, attributes.size_bytes, attributes.modified_ns]
+    return [version.key, version.version_id, attributes.size_bytes, attributes.modified_ns, attributes.etag]
 
 
 def _manifest_name(entry: ListedObject, prefix: str) -> str | None:

@@ -108,7 +108,10 @@ class DataFile:
     file_hash: str | None
 
     def content_id(self, bucket: str) -> str:
-        """Names the bytes: equal for equal hashes in one bucket, whatever the key and the version id."""
+        """Names the bytes, as far as this entry is right: equal for equal hashes in one bucket.
+
+        Where entries contradict one another, `contents` tells them apart.
+        """
         named_by_hash = ("hash", bucket, self.file_hash or "")
         named_by_version = ("version", bucket, self.version.key, self.version.version_id or "")
         parts = named_by_version if self.file_hash is None else named_by_hash

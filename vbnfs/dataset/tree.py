@@ -29,6 +29,7 @@ from vbnfs.dataset.allensdk import (
     is_taken_for_a_manifest,
     release_folders,
 )
+from vbnfs.dataset.contents import Contents, NamedContent
 from vbnfs.dataset.manifest import DataFile, DatasetVersion, Manifest
 from vbnfs.objects import ObjectVersion
 
@@ -65,11 +66,14 @@ class DataNode:
     """A file of the dataset. Its size and time are S3's and are not part of the tree."""
 
     inode: int
-    content_id: str
-    source: ObjectVersion
-    file_hash: str | None
+    content: NamedContent
     dataset_versions: tuple[str, ...]
     links: int
+
+    @property
+    def source(self) -> ObjectVersion:
+        """The object version that is shown as its origin."""
+        return self.content.sources[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,9 +130,17 @@ class Tree:
         return name if folder.inode == ROOT_INODE else f"{self.path_of(folder.inode)}/{name}"
 
 
-def build_tree(manifests: Iterable[Manifest], *, bucket: str, default_version: DatasetVersion, readme: bytes) -> Tree:
-    """The tree of `manifests`, of which one has `default_version`."""
-    return _Builder(sorted(manifests, key=lambda m: m.dataset_version), bucket).build(default_version, readme)
+def build_tree(
+    manifests: Iterable[Manifest], *, contents: Contents, default_version: DatasetVersion, readme: bytes
+) -> Tree:
+    """The tree of `manifests`, of which one has `default_version`. `contents` are those of their entries."""
+    return _Builder(sorted(manifests, key=lambda m: m.dataset_version), contents).build(default_version, readme)
+
+
+def changed_links(old: Tree, new: Tree) -> list[int]:
+    """The inodes of both trees that have another number of names in the new one."""
+    both = ((inode, node, new.nodes.get(inode)) for inode, node in old.nodes.items())
+    return [inode for inode, before, after in both if after is not None and before.links != after.links]
 
 
 def flat_names(files: Sequence[DataFile]) -> Iterator[tuple[tuple[str, ...], DataFile]]:
@@ -170,13 +182,13 @@ class _Folder:
 
 
 class _Builder:
-    def __init__(self, manifests: Sequence[Manifest], bucket: str) -> None:
+    def __init__(self, manifests: Sequence[Manifest], contents: Contents) -> None:
         self._manifests = manifests
-        self._bucket = bucket
+        self._contents = contents
         self._nodes: dict[int, Node] = {}
         self._identities: dict[int, str] = {}
         self._links: dict[int, int] = {}
-        self._first: dict[int, tuple[str, DataFile]] = {}
+        self._content_of: dict[int, NamedContent] = {}
         self._versions: dict[int, list[str]] = {}
 
     def build(self, default_version: DatasetVersion, readme: bytes) -> Tree:
@@ -270,9 +282,9 @@ class _Builder:
         return self._static(manifest.data, manifest.modified_ns, source=manifest.source)
 
     def _data(self, file: DataFile, version: DatasetVersion) -> int:
-        content_id = file.content_id(self._bucket)
-        inode = self._number(f"content\0{content_id}")
-        self._first.setdefault(inode, (content_id, file))  # the oldest version's: it stays when newer ones appear
+        content = self._contents.of(file)
+        inode = self._number(f"content\0{content.content_id}")
+        self._content_of[inode] = content
         versions = self._versions.setdefault(inode, [])
         if version.text not in versions:
             versions.append(version.text)
@@ -280,15 +292,8 @@ class _Builder:
         return inode
 
     def _make_data_nodes(self) -> None:
-        for inode, (content_id, file) in self._first.items():
-            self._nodes[inode] = DataNode(
-                inode,
-                content_id,
-                file.version,
-                file.file_hash,
-                tuple(self._versions[inode]),
-                self._links[inode],
-            )
+        for inode, content in self._content_of.items():
+            self._nodes[inode] = DataNode(inode, content, tuple(self._versions[inode]), self._links[inode])
 
     def _static(
         self, data: bytes, modified_ns: int, *, source: ObjectVersion | None = None, version: str | None = None

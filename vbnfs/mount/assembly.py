@@ -72,7 +72,14 @@ class Parts:
         self._verdicts = Verdicts(config.cache_dir, scope=scope_of(config.endpoint_url))
         self._verdicts.refresh()
         self.source = make_source(
-            config, link, self._cache, self._evictor, metrics, nursery=nursery, on_kept=self._when_kept
+            config,
+            link,
+            self._cache,
+            self._evictor,
+            self._verdicts,
+            metrics,
+            nursery=nursery,
+            on_kept=self._when_kept,
         )
         self._prefetcher = Prefetcher(self._cache, self.source, nursery=nursery)
         self._verifier = Verifier(
@@ -100,6 +107,7 @@ class Parts:
             written=self.source.written,
             public_url=partial(object_url, aws_base(self._config.bucket, self._config.region)),
             verified=partial(describe, self._cache, self._verdicts),
+            on_change=lambda inode: self._notices.send(attributes_changed(inode)),
         )
 
     def _make_file_system(self, catalog: Catalog, tree: Tree, mountpoint: Path) -> FileSystem:
@@ -120,21 +128,16 @@ class Parts:
     async def look(self) -> None:
         """Have figures be those of now, and the kernel know of them."""
         await self._disk.look()
-        self._refresh_attributes()
+        self._attributes.refresh()
 
     def _open_reader(self, content: Content) -> FileReader:
         self._verifier.notice_opened(content)
         return FileReader(content, self._cache, self.source, self._prefetcher, self._verdicts)
 
     def _when_kept(self, contents: Set[Content]) -> None:
-        self._refresh_attributes()
+        self._attributes.refresh()
         for content in contents:
             self._verifier.notice(content)
-
-    def _refresh_attributes(self) -> None:
-        """Have the kernel ask again for what has changed of an inode: how much of it is cached."""
-        for inode in self._attributes.refresh():
-            self._notices.send(attributes_changed(inode))
 
     def _forget_pages(self, content_id: str) -> None:
         """Have the kernel drop what it was told of a file that turned out to be wrong. Called in a thread."""
@@ -147,7 +150,7 @@ class Parts:
         for tick in itertools.count():
             if tick % _TICKS_BETWEEN_LOOKS == 0:
                 await trio.to_thread.run_sync(self._disk.look_now)
-                self._refresh_attributes()
+                self._attributes.refresh()
             else:
                 await trio.to_thread.run_sync(self._disk.look_at_room)
             await trio.to_thread.run_sync(self._cache.forget_deleted)

@@ -38,7 +38,10 @@ def mode_of(node: Node) -> int:
 
 
 class Attributes:
-    """Attributes of the nodes of one mount, owned by the user whose process this is."""
+    """Attributes of the nodes of one mount, owned by the user whose process this is.
+
+    `on_change` gets each inode of which the kernel may have attributes that are not right any more.
+    """
 
     def __init__(
         self,
@@ -48,12 +51,14 @@ class Attributes:
         written: Callable[[Content], Awaitable[None]],
         public_url: Callable[[ObjectVersion], str],
         verified: Callable[[Content], str],
+        on_change: Callable[[int], None] = lambda inode: None,
     ) -> None:
         self._catalog = catalog
         self._cache = cache
         self._written = written
         self._public_url = public_url
         self._verified = verified
+        self._on_change = on_change
         self._owner = (os.getuid(), os.getgid())
         self.changes = 0  # counts up when what was told of a node is no longer so
         self._entries: dict[tuple[int, bool], bytes] = {}  # made once, for ls -lR
@@ -64,28 +69,31 @@ class Attributes:
         self._entries.clear()
         self.changes += 1
 
-    def refresh(self) -> list[int]:
-        """The inodes whose st_blocks have changed since it was asked last, if anybody knows the old ones."""
+    def change(self, inode: int) -> None:
+        """The kernel, and this, may have attributes of a node that are not right any more."""
+        self._entries.pop((inode, False), None)
+        self._entries.pop((inode, True), None)
+        self.changes += 1
+        self._on_change(inode)
+
+    def refresh(self) -> None:
+        """Learn which st_blocks have changed since it was asked last, if anybody knows the old ones."""
         inodes = [inode for name in self._cache.take_changed() if (inode := self._inodes.pop(name, None)) is not None]
         for inode in inodes:
-            self._entries.pop((inode, False), None)
-            self._entries.pop((inode, True), None)
-        self.changes += bool(inodes)
-        return inodes
+            self.change(inode)
 
     def content(self, node: DataNode) -> Content | None:
         """What a file consists of; None while its size is not known."""
-        attributes = self._catalog.attributes(node.source)
-        return None if attributes is None else _content(node, attributes)
+        attributes = self._catalog.known(node.content)
+        return None if attributes is None else node.content.with_attributes(attributes)
 
     def are_known(self, node: DataNode) -> bool:
         """Whether the size and time of a file are known."""
-        return self._catalog.attributes(node.source) is not None
+        return self._catalog.known(node.content) is not None
 
     async def learn_content(self, node: DataNode) -> Content:
         """Like `content`; asks S3 for the size if need be. Raises a `StorageError`."""
-        attributes = await self._catalog.attributes_of(node.source)
-        return _content(node, attributes)
+        return node.content.with_attributes(await self._catalog.learn(node.content))
 
     def entry(self, node: Node, *, in_growing: bool) -> bytes:
         """The reply for `node`, met under a name; `in_growing` in a folder where names can turn up."""
@@ -120,8 +128,8 @@ class Attributes:
             table["user.vbnfs.verified"] = partial(self._verified_text, node)
         if isinstance(node, StaticNode):
             table["user.vbnfs.file_hash"] = partial(trio.to_thread.run_sync, _blake2b, node.data)
-        elif node.file_hash is not None:
-            table["user.vbnfs.file_hash"] = constant(node.file_hash)
+        elif node.content.file_hash is not None:
+            table["user.vbnfs.file_hash"] = constant(node.content.file_hash)
         return table
 
     async def _cached_bytes(self, node: DataNode | StaticNode) -> str:
@@ -155,14 +163,15 @@ class Attributes:
     def _blocks(self, node: Node, told: ObjectAttributes) -> int:
         if not isinstance(node, DataNode) or told is _UNTOLD:
             return _blocks(told.size_bytes, told.size_bytes)
-        self._inodes[node.content_id] = node.inode
-        allocated_bytes = self._cache.allocated_bytes(_content(node, told))
+        content = node.content.with_attributes(told)
+        self._inodes[content.content_id] = node.inode
+        allocated_bytes = self._cache.allocated_bytes(content)
         return _blocks(min(allocated_bytes, told.size_bytes), told.size_bytes)
 
     def _told(self, node: Node) -> ObjectAttributes | None:
         """Size and time; None while they are not known."""
         if isinstance(node, DataNode):
-            return self._catalog.attributes(node.source)
+            return self._catalog.known(node.content)
         if isinstance(node, StaticNode):
             return ObjectAttributes(len(node.data), node.modified_ns)
         if isinstance(node, Symlink):
@@ -179,10 +188,6 @@ def _kept_seconds(told: ObjectAttributes | None, *, is_growing: bool) -> float:
 
 def _attr_seconds(node: Node, told: ObjectAttributes | None) -> float:
     return _kept_seconds(told, is_growing=isinstance(node, Directory) and node.is_growing)
-
-
-def _content(node: DataNode, attributes: ObjectAttributes) -> Content:
-    return Content(node.content_id, attributes.size_bytes, node.source, node.file_hash)
 
 
 def _blake2b(data: bytes) -> str:

@@ -19,6 +19,7 @@ from vbnfs.objects import Content, ObjectClient
 from vbnfs.reading.block_source import BlockSource
 from vbnfs.reading.memory import Memory
 from vbnfs.reading.neighbours import Neighbours
+from vbnfs.reading.sources import Sources
 from vbnfs.storage.block_cache import BlockCache
 from vbnfs.storage.breaker import BreakerClient
 from vbnfs.storage.claims import Claims
@@ -28,6 +29,7 @@ from vbnfs.storage.pacing import PacedClient
 from vbnfs.storage.resolver import ApartResolver
 from vbnfs.storage.retry import RetryingClient
 from vbnfs.storage.s3 import S3Client
+from vbnfs.storage.verdicts import Verdicts
 
 _CATALOG_SECONDS: Final = 15.0  # a mount without network should not keep anybody waiting
 _CATALOG_ATTEMPTS: Final = 3
@@ -87,6 +89,7 @@ def make_source(
     link: BreakerClient,
     cache: BlockCache,
     evictor: Evictor,
+    verdicts: Verdicts,
     metrics: Metrics,
     *,
     nursery: trio.Nursery,
@@ -96,7 +99,7 @@ def make_source(
     client, paced = make_reading_client(config, link, metrics)
     claims = Claims(cache.directory / scope_of(config.endpoint_url))
     return BlockSource(
-        client,
+        Sources(client, verdicts),
         cache,
         evictor,
         Neighbours(claims, cache, may_wait=not cache.is_local, metrics=metrics),
@@ -137,12 +140,12 @@ async def keeping() -> AsyncIterator[Callable[[BlockSource], None]]:
 
 @asynccontextmanager
 async def fetching(
-    config: Config, link: BreakerClient, cache: BlockCache, metrics: Metrics
+    config: Config, link: BreakerClient, cache: BlockCache, verdicts: Verdicts, metrics: Metrics
 ) -> AsyncIterator[tuple[BlockSource, trio.Nursery]]:
     """A source of blocks for a command, while entered, and the nursery in which its GETs run."""
     evictor = Evictor(cache.directory, limit_bytes=config.cache_size_bytes, metrics=metrics)
     async with keeping() as keep, trio.open_nursery() as services:
-        source = make_source(config, link, cache, evictor, metrics, nursery=services)
+        source = make_source(config, link, cache, evictor, verdicts, metrics, nursery=services)
         keep(source)
         yield source, services
         services.cancel_scope.cancel()

@@ -79,6 +79,10 @@ class Failures:
         if is_read:
             self.clear(inode)
 
+    def forget_reads(self, inode: int) -> None:
+        """What failed reads of a file failed with says nothing about the next ones."""
+        self._reads = deque((read for read in self._reads if read.inode != inode), maxlen=_MOST_READS)
+
     def clear(self, inode: int) -> None:
         """It was read well."""
         if self._by_inode:

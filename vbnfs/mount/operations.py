@@ -8,7 +8,7 @@ bucket cannot be listed.
 import errno
 import itertools
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 import structlog
@@ -17,7 +17,7 @@ from cachetools import LRUCache, TTLCache
 
 from vbnfs.dataset.catalog import Catalog
 from vbnfs.dataset.tree import DataNode, Directory, Node, StaticNode, Symlink, Tree
-from vbnfs.errors import VbnfsError, told
+from vbnfs.errors import ChangedError, VbnfsError, told
 from vbnfs.fuse.protocol import (
     FOPEN_KEEP_CACHE,
     FileSystemStatus,
@@ -36,6 +36,7 @@ from vbnfs.mount.listings import Listings
 from vbnfs.mount.touches import Touches
 from vbnfs.objects import ByteRange, Content
 from vbnfs.reading.file_reader import FileReader
+from vbnfs.reading.verification import check_possible
 from vbnfs.storage.segment import BLOCK_BYTES
 
 log = structlog.get_logger()
@@ -84,16 +85,18 @@ class FileSystem:
         # By handle: the inode, and its reader, or its bytes where they are at hand.
         self._opened: dict[int, tuple[int, FileReader | bytes]] = {}
 
-    def show(self, tree: Tree) -> None:
-        """Answer from another tree from now on: a dataset version has appeared."""
+    def show(self, tree: Tree, changed: Iterable[int] = ()) -> None:
+        """Answer from another tree from now on: a dataset version has appeared, and given `changed` inodes names."""
         self._tree = tree
         self._attributes.forget()
         self._listings = Listings(tree, self._attributes)
+        for inode in changed:
+            self._attributes.change(inode)
 
     def inode_of(self, content_id: str) -> int | None:
         """The inode that has this content, if there is one. Looks at all of them."""
         nodes = self._tree.nodes.values()
-        return next((n.inode for n in nodes if isinstance(n, DataNode) and n.content_id == content_id), None)
+        return next((n.inode for n in nodes if isinstance(n, DataNode) and n.content.content_id == content_id), None)
 
     # Failures
 
@@ -129,12 +132,12 @@ class FileSystem:
         return _ABSENT
 
     def _entry(self, node: Node, *, in_growing: bool) -> Answer:
-        return self._with_size(node, lambda: self._attributes.entry(node, in_growing=in_growing))
+        return self._with_size(node, lambda node: self._attributes.entry(node, in_growing=in_growing))
 
     def getattr(self, inode: int) -> Answer:
         """The attributes of an inode."""
         node = self._node(inode)
-        return self._with_size(node, lambda: self._attributes.attributes(node))
+        return self._with_size(node, self._attributes.attributes)
 
     def readlink(self, inode: int, uid: int) -> Answer:
         """Where a symbolic link leads; the kernel asks each time, for each user."""
@@ -160,7 +163,7 @@ class FileSystem:
 
         async def after_asking() -> Reply:
             with self._failures.noted(inode):
-                await self._catalog.need_attributes(file.source for file in unknown)
+                await self._catalog.learn_all(file.content for file in unknown)
             return listings.part(directory, offset, size)
 
         return after_asking()
@@ -203,6 +206,7 @@ class FileSystem:
         return self._open_data(node, content, flags)
 
     def _open_data(self, node: DataNode, content: Content, flags: int) -> bytes:
+        check_possible(content)
         reader = self._open_reader(content)
         reader.is_telling = not flags & os.O_NONBLOCK  # with which ahead.py opens files
         return self._handle(node.inode, reader)
@@ -237,8 +241,25 @@ class FileSystem:
         self.want_whole(path, ByteRange(start, start + BLOCK_BYTES))
 
     async def _read_later(self, inode: int, reader: FileReader, offset: int, size: int) -> Reply:
-        with self._failures.noted_read(inode, ByteRange(offset, offset + size)):
-            return self._counted(await reader.read(offset, size))
+        is_size_new = False
+        try:
+            with self._failures.noted_read(inode, ByteRange(offset, offset + size)):
+                try:
+                    return self._counted(await reader.read(offset, size))
+                except ChangedError:
+                    is_size_new = await self._look_again(inode)
+                    raise
+        finally:
+            if is_size_new:  # the file is another one to those who open it from now on
+                self._failures.forget_reads(inode)
+
+    async def _look_again(self, inode: int) -> bool:
+        """A reply contradicted what was listed of a file: have its size asked for. Returns whether that was wrong."""
+        node = self._tree.nodes.get(inode)
+        if not isinstance(node, DataNode) or not await self._catalog.look_again(node.content):
+            return False
+        self._attributes.change(inode)
+        return True
 
     def _counted(self, data: Reply) -> Reply:
         self._metrics.read_bytes += len(data)
@@ -276,15 +297,15 @@ class FileSystem:
 
     # Nodes
 
-    def _with_size(self, node: Node, answer: Callable[[], bytes]) -> Answer:
-        """`answer`, at once or when the node's size is known."""
+    def _with_size(self, node: Node, answer: Callable[[Node], bytes]) -> Answer:
+        """`answer` of a node, at once or when its size is known."""
         if not isinstance(node, DataNode) or self._attributes.are_known(node):
-            return answer()
+            return answer(node)
 
         async def later() -> Reply:
             with self._failures.noted(node.inode):
-                await self._catalog.attributes_of(node.source)
-            return answer()
+                await self._catalog.learn(node.content)
+            return answer(self._node(node.inode))  # another tree may be shown by now
 
         return later()
 

@@ -1,18 +1,22 @@
 """Which dataset versions a mount shows: those of the start, and those that appear."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Final
 
 import structlog
 import trio
 
 from vbnfs.config import Config
 from vbnfs.dataset.catalog import Catalog
+from vbnfs.dataset.contents import in_order_of_publication
 from vbnfs.dataset.manifest import DatasetVersion, Manifest
 from vbnfs.dataset.readme import readme
-from vbnfs.dataset.tree import Tree, build_tree
+from vbnfs.dataset.tree import Tree, build_tree, changed_links
 from vbnfs.lean import making_what_stays
 
 log = structlog.get_logger()
+
+_MOST_DOUBTS: Final = 5  # in words; of a manifest that is wrong everywhere the rest says nothing new
 
 
 class ShownVersions:
@@ -20,10 +24,13 @@ class ShownVersions:
 
     def __init__(self, catalog: Catalog, config: Config) -> None:
         self.problems: tuple[str, ...] = ()
+        self.doubts: tuple[str, ...] = ()  # entries that contradict others, in words
         self.is_kept_only = False  # not asked for, but kept
         self._catalog = catalog
         self._config = config
-        self._manifests: tuple[Manifest, ...] = ()
+        self._manifests: tuple[Manifest, ...] = ()  # by version
+        self._published: tuple[Manifest, ...] = ()  # in the order in which they came; what is shown stays first
+        self._tree: Tree | None = None
         self._top: DatasetVersion | None = None
         self._refreshing = trio.Lock()
 
@@ -51,19 +58,32 @@ class ShownVersions:
             release = await self._catalog.load(max_age_seconds=max_age_seconds)
             self._top = release.choose(self._config.dataset_version)
             self._manifests, self.problems = release.manifests, release.problems
+            self._published = tuple(in_order_of_publication(release.manifests))
             self.is_kept_only = release.is_offline
-            return await trio.to_thread.run_sync(self._build_tree, release.manifests)
+            tree, self.doubts = await trio.to_thread.run_sync(self._build_tree, self._manifests, self._published)
+            self._log_doubts(self.doubts)
+            self._tree = tree
+            return tree
 
-    async def refresh(self, show: Callable[[Tree], None]) -> list[str]:
-        """`show` what has appeared, if anything. Returns its names; being cancelled changes nothing."""
+    async def refresh(self, show: Callable[[Tree, Sequence[int]], None]) -> list[str]:
+        """`show` what has appeared, if anything, and the inodes that have new names by it.
+
+        Returns the names of the versions; being cancelled changes nothing.
+        """
         async with self._refreshing:
             release = await self._catalog.load()
             shown = {manifest.dataset_version for manifest in self._manifests}
             new = [manifest for manifest in release.manifests if manifest.dataset_version not in shown]
             if new:
                 manifests = tuple(sorted((*self._manifests, *new), key=lambda m: m.dataset_version))
-                show(await trio.to_thread.run_sync(self._build_tree, manifests))
-                self._manifests = manifests  # no await between showing it and knowing it
+                published = (*self._published, *in_order_of_publication(new))
+                tree, doubts = await trio.to_thread.run_sync(self._build_tree, manifests, published)
+                assert self._tree is not None  # loaded before
+                show(tree, await trio.to_thread.run_sync(changed_links, self._tree, tree))
+                # No await between showing it and knowing it.
+                self._tree, self._manifests, self._published = tree, manifests, published
+                self._log_doubts([doubt for doubt in doubts if doubt not in self.doubts])
+                self.doubts = doubts
                 log.info("dataset versions have appeared", versions=[str(m.dataset_version) for m in new])
                 if new[-1] is manifests[-1]:
                     self.tell_of_newer()
@@ -75,8 +95,19 @@ class ShownVersions:
         if self.newer is not None:
             log.info("newer dataset version than the one at the top", newer=self.newer, top=self.top)
 
-    def _build_tree(self, manifests: tuple[Manifest, ...]) -> Tree:
+    def _log_doubts(self, doubts: Sequence[str]) -> None:
+        for doubt in doubts:
+            log.warning("entries of manifests contradict one another", reason=doubt)
+
+    def _build_tree(
+        self, manifests: Sequence[Manifest], published: Sequence[Manifest]
+    ) -> tuple[Tree, tuple[str, ...]]:
+        """The tree, and what about its entries is doubtful."""
         assert self._top is not None  # chosen before
         bucket, project = self._config.bucket, self._config.project
         text = readme(manifests, default=self._top, bucket=bucket, project=project)
-        return build_tree(manifests, default_version=self._top, readme=text, bucket=bucket)
+        contents = self._catalog.contents(published)
+        tree = build_tree(manifests, contents=contents, default_version=self._top, readme=text)
+        doubts = contents.contradictions
+        more = (f"and {len(doubts) - _MOST_DOUBTS} more",) if len(doubts) > _MOST_DOUBTS else ()
+        return tree, (*doubts[:_MOST_DOUBTS], *more)

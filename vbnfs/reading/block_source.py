@@ -27,11 +27,12 @@ import trio
 from cachetools import FIFOCache, LRUCache
 
 from vbnfs.errors import BadReplyError, StorageError, VbnfsError
-from vbnfs.objects import BlockKey, ByteRange, Content, ObjectClient
+from vbnfs.objects import BlockKey, ByteRange, Content, ObjectVersion
 from vbnfs.reading.gets import TRANSIT_BLOCKS, Assembly, Block, Coming, Get, PendingBlock, Run
 from vbnfs.reading.memory import Budget, Memory
 from vbnfs.reading.neighbours import Neighbours
 from vbnfs.reading.planner import MAX_GET_BLOCKS, SHORT_GET_BLOCKS, even_share, plan_gets
+from vbnfs.reading.sources import Sources
 from vbnfs.storage.block_cache import BlockCache, block_range
 from vbnfs.storage.eviction import Evictor
 from vbnfs.storage.segment import BLOCK_BYTES
@@ -44,7 +45,7 @@ _SURPRISED_SECONDS: Final = 2.0
 
 
 class BlockSource:
-    """Blocks that the disk does not have, from `client`.
+    """Blocks that the disk does not have, from S3.
 
     `nursery` outlives all reads. At most `prefetch_gets(is_shared)` GETs that nobody waits for run at a time, and the
     rest of the connections are left to readers; `is_shared`: some have come lately while nearly all were busy.
@@ -53,7 +54,7 @@ class BlockSource:
 
     def __init__(
         self,
-        client: ObjectClient,
+        sources: Sources,
         cache: BlockCache,
         evictor: Evictor,
         neighbours: Neighbours,
@@ -64,7 +65,7 @@ class BlockSource:
         on_kept: Callable[[Set[Content]], None] = lambda contents: None,
     ) -> None:
         self._on_kept = on_kept
-        self._client = client
+        self._sources = sources
         self._cache = cache
         self._evictor = evictor
         self._neighbours = neighbours
@@ -145,8 +146,13 @@ class BlockSource:
             coming.window_blocks = window_blocks
         self._begin_prefetches()
 
+    def origin_of(self, content: Content) -> ObjectVersion:
+        """The source from which the bytes of a content come at present."""
+        return self._sources.first(content)
+
     def forget(self, content_id: str) -> None:
         """Do not remember what came last of a content: it is wrong."""
+        self._sources.forget(content_id)
         for key in [key for key in self._recent if key.content_id == content_id]:
             del self._recent[key]
 
@@ -299,7 +305,7 @@ class BlockSource:
 
         start, stop = block_range(get.content, run[0]), block_range(get.content, run[-1])
         whole = ByteRange(start.start, stop.stop)
-        await self._client.get_range(get.content.source, whole, size_bytes=get.content.size_bytes, receive=receive)
+        await self._sources.get_range(get.content, whole, receive)
 
     def _settle_found(self, get: Get, found: dict[int, bytes]) -> None:
         """Blocks that another process has brought to the disk."""

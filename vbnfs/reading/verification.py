@@ -3,8 +3,8 @@
 A block's checksum tells that the disk gives what was written. It cannot tell that what was written is what was
 released: bytes can be damaged on their way here in a reply that is right in all its figures. The blake2b of the whole
 file, which the manifest has, tells that. Where it does not match, reads of the file are refused, its blocks deleted,
-and the file is fetched anew, once: if its hash is wrong again, it is S3 that has other bytes, and the file stays
-refused until somebody asks for it to be tried again. So nothing is fetched again and again.
+and the file is fetched anew, from each of its sources once: if its hash is wrong each time, it is S3 that has other
+bytes, and the file stays refused until a person asks for another try. So nothing is fetched again and again.
 
 Hashing is done a few MiB at a time in a thread, and rests as long as it worked: it never takes more than half of a
 processor, and reads go before it.
@@ -19,8 +19,9 @@ from typing import Final
 import structlog
 import trio
 
+from vbnfs.errors import HashMismatchError
 from vbnfs.metrics import Metrics
-from vbnfs.objects import ByteRange, Content
+from vbnfs.objects import ByteRange, Content, may_have_size
 from vbnfs.reading.block_source import BlockSource
 from vbnfs.reading.gets import Block
 from vbnfs.reading.planner import MAX_GET_BLOCKS, blocks_of
@@ -33,11 +34,11 @@ from vbnfs.storage.verdicts import (
     good_text,
     is_good,
     mismatch_text,
+    most_mismatches,
 )
 
 log = structlog.get_logger()
 
-_FETCHES_IN_A_ROW: Final = 2  # that bring wrong bytes: then it is not for want of trying
 _HASHED_BLOCKS: Final = 8  # at a time, and as many are read meanwhile: 4 MiB that no limit for memory knows of
 _AHEAD_BLOCKS: Final = 8 * MAX_GET_BLOCKS
 _GATHER_SECONDS: Final = 1.0  # blocks come by the hundred; what they complete is looked at once
@@ -57,6 +58,15 @@ def describe(cache: BlockCache, verdicts: Verdicts, content: Content) -> str:
         return "no: not complete"
     good = verdicts.good(content)
     return good_text(good) if good is not None and good.fingerprint == fingerprint else "no: not hashed yet"
+
+
+def check_possible(content: Content) -> None:
+    """Raise `HashMismatchError` for a content that has no bytes, but the hash of some, or the other way round."""
+    if not may_have_size(content.file_hash, content.size_bytes):
+        raise HashMismatchError(
+            f"{content.source}: S3 has {content.size_bytes:,} bytes, which cannot have the manifest's hash;"
+            " read another dataset version, and tell the dataset's owner"
+        )
 
 
 class Verifier:
@@ -129,7 +139,7 @@ class Verifier:
 
     async def _look(self, content: Content) -> None:
         bad = self._verdicts.bad(content)
-        if content.file_hash is None or (bad is not None and bad.mismatches >= _FETCHES_IN_A_ROW):
+        if content.file_hash is None or (bad is not None and bad.mismatches >= most_mismatches(content)):
             return
         if bad is None:
             fingerprint = await trio.to_thread.run_sync(self._fingerprint, content)
@@ -137,8 +147,8 @@ class Verifier:
             if fingerprint is None or (good is not None and good.fingerprint == fingerprint):
                 return
         verdict = await self.verify(content, fetch=bad is not None)
-        if verdict is not None and 0 < verdict.mismatches < _FETCHES_IN_A_ROW:
-            await self.verify(content, fetch=True)
+        while verdict is not None and 0 < verdict.mismatches < most_mismatches(content):
+            verdict = await self.verify(content, fetch=True)
 
     def _fingerprint(self, content: Content) -> str | None:
         return fingerprint_of(self._cache.records(content))
@@ -191,7 +201,8 @@ class Verifier:
     async def _judge(self, content: Content, found_hash: str, fingerprint: str, *, before: Verdict | None) -> Verdict:
         """Of bytes that were fetched after `before`, if that is a verdict."""
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        verdict = Verdict(found_hash, fingerprint, now)
+        source = str(self._source.origin_of(content))
+        verdict = Verdict(found_hash, fingerprint, now, source=source)
         if is_good(content, verdict):
             self._metrics.verified_files += 1
             await trio.to_thread.run_sync(self._verdicts.keep, content, verdict)
@@ -201,7 +212,7 @@ class Verifier:
         # Another process may have judged the same bytes meanwhile: that is not one more fetch that went wrong.
         known = self._verdicts.bad(content)
         mismatches = max(mismatches, 0 if known is None else known.mismatches)
-        verdict = Verdict(found_hash, fingerprint, now, mismatches)
+        verdict = Verdict(found_hash, fingerprint, now, mismatches, source)
         self._metrics.mismatched_files += 1
         await trio.to_thread.run_sync(self._verdicts.keep, content, verdict)  # refused first, dropped then
         await trio.to_thread.run_sync(self._cache.drop, content)

@@ -60,7 +60,7 @@ def wait_seconds(failure: StorageError, *, failures: int, mismatches: int, left_
     return isinstance(failure, TransportError)
 
 
-class _Rest:
+class Rest:
     """What of a range is still to be handed on to `receive`."""
 
     def __init__(self, byte_range: ByteRange, receive: Receive) -> None:
@@ -111,7 +111,7 @@ class RetryingClient:
         self, version: ObjectVersion, byte_range: ByteRange, *, size_bytes: int, receive: Receive
     ) -> None:
         """See `ObjectClient`."""
-        rest = _Rest(byte_range, receive)
+        rest = Rest(byte_range, receive)
 
         async def receive_rest() -> None:
             if rest.byte_range:  # else only the end of the body's frame was missing

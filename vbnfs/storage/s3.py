@@ -159,7 +159,7 @@ class S3Client:
             _check_version_id(reply, version)
             try:
                 modified = parsedate_to_datetime(reply.headers["Last-Modified"])
-                return _attributes(reply.headers["Content-Length"], modified)
+                return _attributes(reply.headers["Content-Length"], modified, _etag(reply.headers.get("ETag", "")))
             except (KeyError, ValueError, OverflowError) as error:
                 raise BadReplyError(f"{version}: HEAD gave no usable size or time: {error}") from error
 
@@ -227,6 +227,8 @@ class S3Client:
     async def _requested_range(self, version: ObjectVersion, byte_range: ByteRange) -> AsyncIterator[httpx.Response]:
         """The same for a range. libcurl is asked without a client around it, which would cost as much again."""
         wanted = {"Range": f"bytes={byte_range.start}-{byte_range.stop - 1}"}
+        if version.etag is not None:
+            wanted["If-Match"] = f'"{version.etag}"'
         with self._failures(str(version)):
             url = _parsed_url(self._url(version))
             if self._curl is None:
@@ -450,6 +452,8 @@ def _check_status(reply: httpx.Response, body: bytes, expected: int, *, about: s
         raise MismatchError(f"{told}: the server points to {where!r:.200}; check --region and --endpoint-url")
     if status == 200 and expected == 206:
         raise MismatchError(f"{told}: the server ignores Range and sends the whole object")
+    if status == 412:
+        raise ChangedError(f"{told}: the object was replaced since it was listed, and has no version id of its own")
     if status == 416 and expected == 206:
         raise ChangedError(f"{told}: the object ends before a range within the size that was listed")
     raise BadReplyError(f"{told}: {expected} was expected")
@@ -499,6 +503,9 @@ def _check_encoding(reply: httpx.Response, about: str) -> None:
 
 def _check_version_id(reply: httpx.Response, version: ObjectVersion) -> None:
     """A server may leave the header out, as for what was stored before the bucket had versions."""
+    etag = reply.headers.get("ETag")
+    if etag is not None and version.etag is not None and _etag(etag) != version.etag:
+        raise ChangedError(f"{version}: the server sent another object (ETag {etag!r:.200}) than was listed")
     sent = reply.headers.get("x-amz-version-id")
     if sent is not None and version.version_id is not None and sent != version.version_id:
         raise ChangedError(f"{version}: the server sent version {sent!r:.200}")
@@ -551,7 +558,8 @@ def _next_versions(page: Element) -> dict[str, str]:
 
 
 def _listed_object(row: Element, page: Element) -> ListedObject:
-    return ListedObject(_decoded(_field(row, "Key"), page), row.findtext("ETag", "").strip('"'), _row_attributes(row))
+    attributes = _row_attributes(row)
+    return ListedObject(_decoded(_field(row, "Key"), page), attributes.etag or "", attributes)
 
 
 def _listed_version(row: Element, page: Element) -> ListedVersion:
@@ -566,7 +574,8 @@ def _decoded(key: str, page: Element) -> str:
 
 def _row_attributes(row: Element) -> ObjectAttributes:
     try:
-        return _attributes(_field(row, "Size"), datetime.fromisoformat(_field(row, "LastModified")))
+        modified = datetime.fromisoformat(_field(row, "LastModified"))
+        return _attributes(_field(row, "Size"), modified, _etag(row.findtext("ETag", "")))
     except ValueError as error:
         raise BadReplyError(f"listing: {row.findtext('Key')!r:.200}: no usable size or time: {error}") from error
 
@@ -578,7 +587,12 @@ def _field(element: Element, name: str) -> str:
     return text
 
 
-def _attributes(size: str, modified: datetime) -> ObjectAttributes:
+def _etag(text: str) -> str:
+    """An ETag's value, without the quotes that it stands in (RFC 9110, 8.8.3)."""
+    return text.strip('"')
+
+
+def _attributes(size: str, modified: datetime, etag: str) -> ObjectAttributes:
     """Whole seconds, since HEAD has no more: a time must not depend on how it was asked for."""
     if not re.fullmatch(r"[0-9]{1,20}", size) or int(size) > MAX_OBJECT_BYTES:
         raise ValueError(f"a size of {size!r:.40}")
@@ -587,7 +601,7 @@ def _attributes(size: str, modified: datetime) -> ObjectAttributes:
     modified_ns = int(modified.timestamp()) * 1_000_000_000
     if not 0 <= modified_ns <= _MAX_TIME_NS:
         raise ValueError(f"a time of {modified}")
-    return ObjectAttributes(int(size), modified_ns)
+    return ObjectAttributes(int(size), modified_ns, etag)
 
 
 _OBJECTS: Final = _Listing("ListBucketResult", "Contents", _listed_object, _next_objects)

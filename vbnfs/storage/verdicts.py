@@ -36,13 +36,15 @@ _SHOWN_DIGITS: Final = 16
 class Verdict:
     """What the blake2b of a whole file was (hex), of which blocks, and when (UTC, ISO 8601).
 
-    `mismatches`: how many times in a row it was not the manifest's, each time of bytes fetched anew.
+    `mismatches`: how many times in a row it was not the manifest's, each time of bytes fetched anew. `source` is the
+    object version that they were fetched from, in words.
     """
 
     found_hash: str
     fingerprint: str
     judged: str
     mismatches: int = 0
+    source: str = ""
 
 
 class Fingerprint:
@@ -149,11 +151,17 @@ def is_good(content: Content, verdict: Verdict) -> bool:
     return verdict.found_hash == content.file_hash
 
 
+def most_mismatches(content: Content) -> int:
+    """After how many in a row a content is not fetched anew any more: each source was tried, the first one twice."""
+    return 1 + len(content.sources)
+
+
 def mismatch_text(content: Content, verdict: Verdict) -> str:
     """What is wrong, and what to do."""
     found, released = verdict.found_hash[:_SHOWN_DIGITS], (content.file_hash or "")[:_SHOWN_DIGITS]
-    what = f"{content.source}: blake2b:{found}... instead of the manifest's blake2b:{released}... ({verdict.judged})"
-    if verdict.mismatches > 1:
+    source = verdict.source or content.source
+    what = f"{source}: blake2b:{found}... instead of the manifest's blake2b:{released}... ({verdict.judged})"
+    if verdict.mismatches >= most_mismatches(content):
         return f"{what}, also when fetched anew: S3 has other bytes; 'vbnfs verify --fetch FILE' tries again"
     return f"{what}; it is being fetched anew, and 'vbnfs verify --fetch FILE' does so at once"
 
@@ -167,9 +175,10 @@ def _read(path: Path) -> Verdict | None:
     """None if there is none, it is damaged, somebody else's or a link."""
     try:
         told = json.loads(read_private(path))
-        verdict = Verdict(told["found_hash"], told["fingerprint"], told["judged"], told["mismatches"])
-    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        source = told.get("source", "")
+        verdict = Verdict(told["found_hash"], told["fingerprint"], told["judged"], told["mismatches"], source)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
-    texts = (verdict.found_hash, verdict.fingerprint, verdict.judged)
+    texts = (verdict.found_hash, verdict.fingerprint, verdict.judged, verdict.source)
     is_sound = all(isinstance(text, str) for text in texts) and isinstance(verdict.mismatches, int)
     return verdict if is_sound else None

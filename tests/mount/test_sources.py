@@ -1,0 +1,243 @@
+"""Real mounts of manifests and listings that contradict one another: who is believed, and who is harmed."""
+
+import errno
+import hashlib
+import os
+import re
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.dataset import FakeDataset
+from tests.fakes.s3_server import Behaviour, FakeS3Server, Reply, Request, error, for_kind, held
+from tests.fixtures_mount import Mounts, run_vbnfs, until
+from tests.mount.test_trust import errno_of, verified
+
+ONE, TWO = (os.urandom(700_000) for _ in range(2))  # of one length: only their bytes tell them apart
+
+
+@pytest.fixture
+def dataset() -> FakeDataset:
+    return FakeDataset()
+
+
+@pytest.fixture
+def server(dataset: FakeDataset) -> Iterator[FakeS3Server]:
+    with FakeS3Server(dataset.store) as server:
+        yield server
+
+
+def in_parts(request: Request, honest: Reply) -> Reply | None:
+    """All objects were uploaded in parts: their ETags say nothing of their bytes."""
+    if request.kind != "list_versions":
+        return None
+    return replace(honest, body=re.sub(rb"<ETag>&quot;|<ETag>\"", b"<ETag>&quot;in-parts-", honest.body))
+
+
+def lists_size(key: str, size_bytes: int) -> Behaviour:
+    """Listings of versions give an object another size than it has."""
+    pattern = re.compile(rb"(<Key>[^<]*" + re.escape(key.encode()) + rb"</Key>.*?<Size>)\d+(</Size>)")
+    wrong = rb"\g<1>%d\g<2>" % size_bytes
+    return for_kind("list_versions", lambda _, honest: replace(honest, body=pattern.sub(wrong, honest.body)))
+
+
+@pytest.mark.parametrize("behaviours", [[], [in_parts]], ids=["MD5", "in parts"])
+def test_a_wrong_hash_in_the_oldest_manifest(
+    mounts: Mounts, server: FakeS3Server, dataset: FakeDataset, behaviours: list[Behaviour]
+) -> None:
+    """An older version gives object 1 the hash of object 2: a newer version's file 2 is object 2 from the first byte.
+
+    The wrong entry harms its own version alone: there the file is refused once it has been hashed.
+    """
+    one, two = dataset.entry("one", ONE), dataset.entry("two", TWO)
+    dataset.publish_entries("0.1.0", {"one": {**one, "file_hash": two["file_hash"]}})
+    dataset.publish_entries("0.2.0", {"one": one, "two": two})
+    server.behaviours += behaviours
+    mount = mounts(server.endpoint_url)
+    assert (mount.path / "one").read_bytes() == ONE
+    assert (mount.path / "two").read_bytes() == TWO
+    old = mount.path / "manifests/v0.1.0/one"
+    old.read_bytes()
+    until(lambda: verified(old).startswith("no: mismatch"))
+    assert errno_of(old) == errno.EIO
+    for name, data in (("one", ONE), ("two", TWO)):
+        until(lambda name=name: verified(mount.path / name).startswith("blake2b:"))  # type: ignore[misc]
+        assert (mount.path / name).read_bytes() == data
+
+
+def test_a_wrong_hash_that_nothing_contradicts(mounts: Mounts, server: FakeS3Server, dataset: FakeDataset) -> None:
+    """An object that only one manifest names, with another's hash: the whole file tells, and the other is fetched."""
+    one, two = dataset.entry("one", ONE), dataset.entry("two", TWO)
+    dataset.publish_entries("0.1.0", {"one": {**one, "file_hash": two["file_hash"]}})
+    dataset.publish_entries("0.2.0", {"two": two})
+    server.behaviours.append(in_parts)
+    mount = mounts(server.endpoint_url)
+    (mount.path / "two").read_bytes()
+    until(lambda: verified(mount.path / "two").startswith("blake2b:"))
+    assert (mount.path / "two").read_bytes() == TWO
+    assert mount.status()["metrics"]["mismatched_files"] == 1
+
+
+@pytest.mark.parametrize("is_mounted", [False, True])
+def test_one_of_two_objects_is_gone(
+    mounts: Mounts, server: FakeS3Server, dataset: FakeDataset, is_mounted: bool
+) -> None:
+    """Two versions hold the same bytes under two keys. The older object is deleted: both versions' files are read."""
+    old = dataset.entry("old/name", ONE)
+    dataset.publish_entries("0.1.0", {"old/name": old})
+    dataset.publish_entries("0.2.0", {"new/name": dataset.entry("new/name", ONE)})
+    mount = mounts(server.endpoint_url) if is_mounted else None
+    dataset.store.remove(f"{dataset.project}/old/name", old["version_id"])
+    mount = mount or mounts(server.endpoint_url)
+    for path in ("new/name", "manifests/v0.1.0/old/name"):
+        assert (mount.path / path).stat().st_size == len(ONE)
+        assert (mount.path / path).read_bytes() == ONE
+
+
+def test_one_of_two_objects_is_forbidden(mounts: Mounts, server: FakeS3Server, dataset: FakeDataset) -> None:
+    """The same for an object that may not be read."""
+    dataset.publish("0.1.0", {"old/name": ONE})
+    dataset.publish("0.2.0", {"new/name": ONE})
+    server.behaviours.append(
+        lambda request, _: error(403, "AccessDenied") if request.key.endswith("old/name") else None
+    )
+    mount = mounts(server.endpoint_url)
+    assert (mount.path / "new/name").read_bytes() == ONE
+
+
+def test_a_size_of_0_that_is_wrong(mounts: Mounts, server: FakeS3Server, dataset: FakeDataset) -> None:
+    """A listing gives size 0 to a file with bytes: it is read whole, from the first look on."""
+    dataset.publish("0.1.0", {"file": ONE, "empty": b""})
+    server.behaviours.append(lists_size("file", 0))
+    mount = mounts(server.endpoint_url)
+    assert (mount.path / "file").read_bytes() == ONE
+    assert (mount.path / "file").stat().st_size == len(ONE)
+    assert (mount.path / "empty").read_bytes() == b""
+    assert server.count("head") == 1
+
+
+def test_an_object_without_bytes_against_its_hash(mounts: Mounts, server: FakeS3Server, dataset: FakeDataset) -> None:
+    """An object that is empty in S3, and has the hash of some bytes: opening it fails, it never reads as empty."""
+    wrong = {**dataset.entry("file", b""), "file_hash": hashlib.blake2b(ONE).hexdigest()}
+    dataset.publish_entries("0.1.0", {"file": wrong})
+    mount = mounts(server.endpoint_url)
+    assert errno_of(mount.path / "file") == errno.EIO
+    assert "cannot have the manifest's hash" in str(mount.status()["last_error"])
+    mount.umount()
+    mount.mount()
+    assert errno_of(mount.path / "file") == errno.EIO
+
+
+@pytest.mark.parametrize("size_bytes", [1, 699_999, 700_001, 2_000_000])
+def test_a_size_that_is_wrong(mounts: Mounts, server: FakeS3Server, dataset: FakeDataset, size_bytes: int) -> None:
+    """A wrong size in the listing: one read may fail with ESTALE, then HEAD has been asked, and all is read."""
+    dataset.publish("0.1.0", {"file": ONE})
+    server.behaviours.append(lists_size("file", size_bytes))
+    mount = mounts(server.endpoint_url)
+    path = mount.path / "file"
+    assert errno_of(path) == errno.ESTALE
+    assert path.stat().st_size == len(ONE)
+    assert path.read_bytes() == ONE
+    assert server.count("head") == 1
+    until(lambda: verified(path).startswith("blake2b:"))
+    mount.umount()
+    mount.mount()
+    assert path.read_bytes() == ONE
+
+
+def test_a_backport_with_a_slipped_hash(mounts: Mounts, server: FakeS3Server, dataset: FakeDataset) -> None:
+    """A version with a lower number that is published later: what was there before keeps inode, time and bytes."""
+    dataset.publish("0.2.0", {"file": ONE})
+    mount = mounts(server.endpoint_url, "--refresh", "0.1")
+    before = (mount.path / "file").stat()
+    slipped = {**dataset.entry("other", b"shorter"), "file_hash": hashlib.blake2b(ONE).hexdigest()}
+    dataset.publish_entries("0.1.5", {"other": slipped})
+    mount.umount()
+    mount.mount()
+    assert sorted(os.listdir(mount.path / "manifests")) == ["latest", "v0.1.5", "v0.2.0"]
+    after = (mount.path / "file").stat()
+    assert (after.st_ino, after.st_mtime_ns, after.st_size) == (before.st_ino, before.st_mtime_ns, len(ONE))
+    assert (mount.path / "file").read_bytes() == ONE
+    assert (mount.path / "manifests/v0.1.5/other").read_bytes() == b"shorter"
+    assert "contradict one another" in Path(mount.status()["log_file"]).read_text()
+
+
+def test_new_names_show_in_stat(mounts: Mounts, server: FakeS3Server, dataset: FakeDataset) -> None:
+    """A version that appears gives a file new names: stat gives the new number of links, of open files, too."""
+    dataset.publish("0.1.0", {"file": ONE})
+    mount = mounts(server.endpoint_url, "--refresh", "1")
+    path = mount.path / "manifests/v0.1.0/file"  # whose attributes the kernel keeps
+    links = path.stat().st_nlink
+    with path.open("rb") as file:
+        dataset.publish("0.2.0", {"file": ONE, "again": ONE})
+        until(lambda: "v0.2.0" in os.listdir(mount.path / "manifests"))
+        until(lambda: path.stat().st_nlink == links + 4)  # two in the version's folder, two for AllenSDK
+        assert os.fstat(file.fileno()).st_nlink == links + 4
+
+
+def test_an_answer_that_waited_does_not_bring_old_links_back(
+    mounts: Mounts, server: FakeS3Server, dataset: FakeDataset
+) -> None:
+    """A size that is asked for while a version appears: the file's number of links is that of the new tree."""
+    dataset.publish("0.1.0", {"folder/file": ONE, "folder/other": TWO})
+    gate = threading.Event()
+    server.behaviours.append(for_kind("list_versions", lambda *_: error(403, "AccessDenied")))
+    server.behaviours.append(for_kind("head", held(gate)))
+    mount = mounts(server.endpoint_url, "--refresh", "1")
+    path = mount.path / "manifests/v0.1.0/folder/file"
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(path.stat)
+        server.wait_until(lambda server: server.count("head") == 1)
+        dataset.publish("0.2.0", {"folder/file": ONE})
+        until(lambda: "0.2.0" in mount.status()["versions"])
+        gate.set()
+        links = waiting.result().st_nlink
+    assert links == (mount.path / "manifests/v0.2.0/folder/file").stat().st_nlink
+    until(lambda: path.stat().st_nlink == links)
+    assert links > (mount.path / "folder/other").stat().st_nlink
+
+
+@pytest.mark.parametrize("has_hash", [True, False])
+def test_an_object_without_a_version_id_of_its_own(
+    mounts: Mounts, server: FakeS3Server, dataset: FakeDataset, has_hash: bool
+) -> None:
+    """A bucket without versioning: of an object that is replaced nothing more is read; a new mount reads the new."""
+    entry = dataset.entry("file", ONE)
+    key = f"{dataset.project}/file"
+    dataset.store.remove(key, entry["version_id"])
+    dataset.store.put(key, ONE, version_id="null")
+    entry = {**entry, "version_id": "null"}
+    if not has_hash:
+        del entry["file_hash"]
+    dataset.publish_entries("0.1.0", {"file": entry})
+    mount = mounts(server.endpoint_url)
+    with (mount.path / "file").open("rb", buffering=0) as file:
+        assert file.read(4096) == ONE[:4096]
+        dataset.store.put(key, TWO, version_id="null")
+        file.seek(600_000)
+        with pytest.raises(OSError, match="Stale") as caught:
+            file.read(4096)
+        assert caught.value.errno == errno.ESTALE
+    mount.umount()
+    mount.mount()
+    if has_hash:  # it is not what was released
+        (mount.path / "file").read_bytes()
+        until(lambda: verified(mount.path / "file").startswith("no: mismatch"))
+    else:
+        assert (mount.path / "file").read_bytes() == TWO
+
+
+def test_verify_tries_all_sources(mounts: Mounts, server: FakeS3Server, dataset: FakeDataset, tmp_path: Path) -> None:
+    """`vbnfs verify --fetch` finds the good source of a file whose first one has other bytes."""
+    one, two = dataset.entry("one", ONE), dataset.entry("two", TWO)
+    dataset.publish_entries("0.1.0", {"one": {**one, "file_hash": two["file_hash"]}})
+    dataset.publish_entries("0.2.0", {"two": two})
+    server.behaviours.append(in_parts)
+    done = run_vbnfs("verify", "--fetch", "--endpoint-url", server.endpoint_url, "two")
+    assert (done.returncode, "1 of 1 files good" in done.stderr) == (0, True), done.stderr
+    mount = mounts(server.endpoint_url)
+    assert (mount.path / "two").read_bytes() == TWO

@@ -1,0 +1,189 @@
+"""Which entries of manifests are one content, and from which objects it can be had (pure).
+
+A manifest's `file_hash` is a claim: what proves it is the hash of all bytes, once they are here. Until then entries
+with one hash share their blocks, and stand in for each other, only where nothing contradicts that they are the same:
+
+- what is known of the objects: their size, or their ETag where that is an MD5, as it is of an object that was
+  uploaded in one part (S3 User Guide, "Checking object integrity");
+- what manifests say of an object: it is given two hashes, so one of the two entries is wrong;
+- an object without a version id of its own: its bytes may be replaced at any time.
+
+Entries are taken in the order in which their manifests were published. An entry that contradicts an earlier one
+becomes a content of its own. So a wrong entry can harm the dataset version that it stands in, and no earlier one.
+"""
+
+import hashlib
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from vbnfs.dataset.manifest import DataFile, Manifest
+from vbnfs.objects import Content, ObjectAttributes, ObjectVersion, may_have_size
+
+AttributesOf = Callable[[ObjectVersion], ObjectAttributes | None]
+
+_MD5: Final = re.compile(r"[0-9a-f]{32}")
+
+
+@dataclass(frozen=True, slots=True)
+class NamedContent:
+    """A content whose size is not known yet: its id, the objects that should hold it, the hash that it should have.
+
+    `etag` binds a source whose bytes may be replaced to what was listed.
+    """
+
+    content_id: str
+    sources: tuple[ObjectVersion, ...]
+    file_hash: str | None = None
+    etag: str | None = None
+
+    def with_attributes(self, attributes: ObjectAttributes) -> Content:
+        """The content, now that its size is known."""
+        source, *others = (self._bound(source, attributes) for source in self.sources)
+        return Content(self.content_id, attributes.size_bytes, source, self.file_hash, tuple(others))
+
+    def _bound(self, source: ObjectVersion, attributes: ObjectAttributes) -> ObjectVersion:
+        return source if source.is_immutable else replace(source, etag=self.etag or attributes.etag or None)
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """The contents of some manifests, and what about their entries cannot be true, in words."""
+
+    by_entry: Mapping[tuple[ObjectVersion, str | None], NamedContent]
+    contradictions: tuple[str, ...]
+
+    def of(self, file: DataFile) -> NamedContent:
+        """The content that an entry of one of these manifests names."""
+        return self.by_entry[file.version, file.file_hash]
+
+
+def in_order_of_publication(manifests: Iterable[Manifest]) -> list[Manifest]:
+    """The manifests as they came; by version where that was in the same second."""
+    return sorted(manifests, key=lambda manifest: (manifest.modified_ns, manifest.dataset_version))
+
+
+def contents_of(manifests: Iterable[Manifest], *, bucket: str, attributes: AttributesOf) -> Contents:
+    """The contents of `manifests`. What the earlier ones say takes precedence over what the later ones do.
+
+    `attributes` says what is known of an object.
+    """
+    gathering = _Gathering(bucket, attributes)
+    for manifest in manifests:
+        gathering.add(manifest)
+    by_entry = {entry: group.named() for entry, group in gathering.by_entry.items()}
+    return Contents(by_entry, tuple(gathering.contradictions))
+
+
+@dataclass(slots=True)
+class _Group:
+    """A content while its sources are being found."""
+
+    content_id: str
+    file_hash: str | None
+    etag: str | None
+    known: ObjectAttributes | None  # of the first source of which it is
+    etags: set[str] = field(default_factory=set)  # those that are an MD5: one at the most
+    sources: list[ObjectVersion] = field(default_factory=list)
+    made: NamedContent | None = None
+
+    def named(self) -> NamedContent:
+        """The content; one object for all its entries."""
+        if self.made is None:
+            self.made = NamedContent(self.content_id, tuple(self.sources), self.file_hash, self.etag)
+        return self.made
+
+    def contradiction(self, known: ObjectAttributes | None) -> str | None:
+        """Why an object of which this is known cannot hold the same bytes; None if it can."""
+        if known is None:
+            return None
+        if self.known is not None and self.known.size_bytes != known.size_bytes:
+            return f"{known.size_bytes:,} bytes, not {self.known.size_bytes:,}"
+        if self.etags and (_md5s(known) - self.etags):
+            return "another MD5 (ETag)"
+        return None
+
+    def add(self, source: ObjectVersion, known: ObjectAttributes | None) -> None:
+        self.sources.append(source)
+        self.known = self.known or known
+        self.etags |= _md5s(known)
+
+
+class _Gathering:
+    """The contents of the manifests that were added by now."""
+
+    def __init__(self, bucket: str, attributes: AttributesOf) -> None:
+        self.by_entry: dict[tuple[ObjectVersion, str | None], _Group] = {}
+        self.contradictions: list[str] = []
+        self._bucket = bucket
+        self._attributes = attributes
+        self._by_hash: dict[str, list[_Group]] = {}
+        self._hash_of: dict[ObjectVersion, str] = {}  # the first that it was given
+        self._disputed: set[ObjectVersion] = set()  # was given two
+
+    def add(self, manifest: Manifest) -> None:
+        new = [file for file in manifest.files if (file.version, file.file_hash) not in self.by_entry]
+        for file in new:
+            if file.file_hash not in {None, self._hash_of.setdefault(file.version, file.file_hash or "")}:
+                self._disputed.add(file.version)
+                self._report(manifest, file, f"{file.version} has another file_hash elsewhere")
+        for file in new:
+            if (file.version, file.file_hash) not in self.by_entry:
+                self.by_entry[file.version, file.file_hash] = self._place(manifest, file)
+
+    def _place(self, manifest: Manifest, file: DataFile) -> _Group:
+        known = self._attributes(file.version)
+        if known is not None and not may_have_size(file.file_hash, known.size_bytes):
+            known = None  # nothing to hold against others: the listing is wrong, or the manifest
+        groups = [] if file.file_hash is None else self._by_hash.setdefault(file.file_hash, [])
+        group = self._joined(manifest, file, groups, known)
+        if group is None:
+            group = self._new_group(file, known, is_first=not groups)
+            groups.append(group)
+        group.add(file.version, known)
+        return group
+
+    def _joined(
+        self, manifest: Manifest, file: DataFile, groups: Iterable[_Group], known: ObjectAttributes | None
+    ) -> _Group | None:
+        """The first content that this entry can share."""
+        if not self._can_share(file.version):
+            return None
+        reason = None
+        for group in groups:
+            if not all(map(self._can_share, group.sources)):
+                continue
+            if (contradiction := group.contradiction(known)) is None:
+                return group
+            reason = reason or f"{contradiction}, unlike {group.sources[0]}, which has the same file_hash"
+        if reason is not None:
+            self._report(manifest, file, reason)
+        return None
+
+    def _can_share(self, version: ObjectVersion) -> bool:
+        return version.is_immutable and version not in self._disputed
+
+    def _new_group(self, file: DataFile, known: ObjectAttributes | None, *, is_first: bool) -> _Group:
+        version, file_hash = file.version, file.file_hash
+        if version.is_immutable:
+            etag = None
+            content_id = file.content_id(self._bucket) if is_first else self._id("entry", version, file_hash or "")
+        else:  # other bytes than were listed are another content
+            etag = None if known is None else known.etag
+            content_id = self._id("bound", version, file_hash or "", etag or "")
+        return _Group(content_id, file_hash, etag, known)
+
+    def _id(self, kind: str, version: ObjectVersion, *more: str) -> str:
+        parts = (kind, self._bucket, version.key, version.version_id or "", *more)
+        return hashlib.blake2b("\0".join(parts).encode(), digest_size=20).hexdigest()
+
+    def _report(self, manifest: Manifest, file: DataFile, reason: str) -> None:
+        place = f"{manifest.file_name}: {'/'.join(file.path)!r}"
+        self.contradictions.append(f"{place}: {reason}; one of the two is wrong")
+
+
+def _md5s(known: ObjectAttributes | None) -> set[str]:
+    """The MD5 of an object's bytes, where its ETag is one."""
+    etag = "" if known is None else (known.etag or "")
+    return {etag} if _MD5.fullmatch(etag) else set()
