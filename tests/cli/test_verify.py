@@ -50,7 +50,7 @@ def kept_bytes(tmp_path: Path) -> int:
 
 @pytest.fixture
 def small_cache(tmp_path: Path) -> Path:
-    """A cache folder of its own, which is told to take no more than 8 MiB."""
+    """A cache folder of its own, of which the size is 8 MiB."""
     (tmp_path / "cache").mkdir(mode=0o700)
     assert run_vbnfs("clean", "--cache-size", "8M").returncode == 0
     return tmp_path / "cache"

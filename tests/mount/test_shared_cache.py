@@ -158,7 +158,7 @@ def test_commands_that_fetch_leave_a_cache_its_size(mounts: Mounts, server: Fake
 
 
 def test_commands_that_are_told_no_size_go_by_the_cache_s(tmp_path: Path) -> None:
-    """`verify --fetch` and `diff` keep within the size that a cache was told, and say at their end what it has."""
+    """`verify --fetch` and `diff` keep within the size that a cache was given, and say at their end what it has."""
     dataset = FakeDataset()
     tables = {f"project_metadata/{name}.csv": name.encode() * (3 << 20) for name in "abc"}
     dataset.publish("0.1.0", tables)

@@ -1,7 +1,7 @@
 """What there is to say of the disk below the cache: usage, room, and why it takes no blocks, if it takes none.
 
 Figures are those of the last look, so that the event loop waits for no disk: housekeeping looks now and then, and
-whoever is asked for the state of the mount has it looked at first.
+a request for the state of the mount has it looked at first.
 """
 
 import errno

@@ -134,7 +134,7 @@ class Evictor:
         return self.look(coming_bytes=count_bytes)
 
     def not_written(self, count_bytes: int) -> None:
-        """Tell of bytes that `make_room` was told of, and that the disk did not take."""
+        """Take back bytes that were announced to `make_room`, and that the disk did not take."""
         self._written_bytes = max(0, self._written_bytes - count_bytes)
 
     def look(self, *, coming_bytes: int = 0) -> bool:
