@@ -2,6 +2,7 @@
 
 import ast
 import os
+import shutil
 import socket
 import stat
 import tempfile
@@ -14,7 +15,7 @@ import trio
 
 from tests.fakes.dataset import FakeDataset
 from tests.fakes.s3_server import FakeS3Server
-from tests.fixtures_mount import Mounts, run_vbnfs
+from tests.fixtures_mount import Mounts, run_vbnfs, until
 from tests.test_floors import MODULES, PACKAGE, words_of
 from vbnfs.dataset.store import append_kept_line, read_kept, read_kept_lines, write_kept
 from vbnfs.errors import CacheError, MountError
@@ -22,6 +23,7 @@ from vbnfs.mount import control
 from vbnfs.mount.background import prepare_cache_directory
 from vbnfs.mount.mountpoint import MountEntry
 from vbnfs.objects import Content, ObjectVersion
+from vbnfs.places import file_at
 from vbnfs.storage.s3 import aws_base
 from vbnfs.storage.segment import Segment
 from vbnfs.storage.verdicts import Verdict, Verdicts
@@ -117,6 +119,7 @@ def test_somebody_elses_folder_is_refused(tmp_path: Path, monkeypatch: pytest.Mo
     prepare_cache_directory(tmp_path / "cache")
 
 
+@pytest.mark.root
 @pytest.mark.parametrize("make", [make_folder, make_link])
 def test_somebody_elses_cache_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[Path], None]
@@ -179,17 +182,107 @@ def test_a_mount_with_a_planted_link_is_refused(mounts: Mounts, tmp_path: Path) 
         assert (done.returncode, "blocks-v1: a link" in done.stderr) == (1, True), done.stderr
 
 
+@contextmanager
+def folder_of_a_group(mode: int) -> Iterator[Path]:
+    """A folder that every user can reach, as a lab's on a shared disk."""
+    with tempfile.TemporaryDirectory() as directory:
+        Path(directory).chmod(0o755)
+        lab = Path(directory) / "lab"
+        lab.mkdir()
+        lab.chmod(mode)
+        yield lab
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("command", [["mount", "mnt"], ["versions"], ["clean"]])
+def test_a_cache_that_others_can_replace_is_refused(tmp_path: Path, command: list[str]) -> None:
+    """In a folder that others can write: status 1, and the command that keeps them from it; it does."""
+    (tmp_path / "mnt").mkdir()
+    command = [name.replace("mnt", str(tmp_path / "mnt")) for name in command]
+    with folder_of_a_group(0o777) as lab:
+        (lab / "cache").mkdir(mode=0o700)
+        asked = [] if command == ["clean"] else ["--endpoint-url", "http://[::1]:1"]
+        done = run_vbnfs(*command, "--cache-dir", lab / "cache", *asked)
+        assert (done.returncode, f"'chmod +t {lab}' (by its owner, root)" in done.stderr) == (1, True), done.stderr
+        assert list((lab / "cache").iterdir()) == []
+        lab.chmod(0o1777)
+        done = run_vbnfs(*command, "--cache-dir", lab / "cache", *asked)
+        assert done.returncode == bool(asked)
+        assert "chmod" not in done.stderr
+
+
+@pytest.mark.root
+def test_a_cache_that_is_replaced_under_a_mount(mounts: Mounts) -> None:
+    """Somebody renames it away and has a new one lead to another's files: none is deleted, and reads go on.
+
+    The mount goes on in the folder that it checked, within its size.
+    """
+    data = os.urandom(12 << 20)
+    dataset = FakeDataset()
+    dataset.publish("0.1.0", {"first.nwb": data[:64], SESSION: data})
+    with folder_of_a_group(0o755) as lab, FakeS3Server(dataset.store) as server:
+        mount = mounts(server.endpoint_url, "--cache-dir", lab / "cache", "--cache-size", "4M")
+        assert (mount.path / "first.nwb").read_bytes() == data[:64]
+        theirs = lab.parent / "somebody"
+        for number in range(5):
+            path = theirs / "aws" / "ab" / f"ab{number}.0"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(bytes(1 << 20))
+            (theirs / f"thesis{number}.txt").write_bytes(bytes(1 << 20))
+        before = {path: path.lstat() for path in theirs.rglob("*")}
+        lab.chmod(0o777)
+        with being_nobody():
+            (lab / "cache").rename(lab / "away")
+            (lab / "cache").mkdir()
+            (lab / "cache" / "blocks-v1").symlink_to(theirs)
+        assert (mount.path / SESSION).read_bytes() == data
+        until(lambda: mount.status()["metrics"]["evicted_segments"] > 0)
+        assert {path: path.lstat() for path in theirs.rglob("*")} == before
+        assert os.listdir(lab / "cache") == ["blocks-v1"]
+        kept = sum(path.lstat().st_blocks * 512 for path in (lab / "away" / "blocks-v1").rglob("*.0"))
+        assert 0 < kept <= 4.2 * (1 << 20)
+        mount.umount()
+
+
+def test_a_cache_that_is_deleted_under_a_mount(mounts: Mounts, tmp_path: Path) -> None:
+    """Reads go on, and what comes is kept in a folder that is made anew, for its owner alone."""
+    dataset = FakeDataset()
+    dataset.publish("0.1.0", {"first.nwb": b"first", SESSION: b"second" * 1000})
+    with FakeS3Server(dataset.store) as server:
+        mount = mounts(server.endpoint_url)
+        assert (mount.path / "first.nwb").read_bytes() == b"first"
+        shutil.rmtree(tmp_path / "cache")
+        assert (mount.path / SESSION).read_bytes() == b"second" * 1000
+        until(lambda: len(list((tmp_path / "cache").rglob("*.0"))) == 1)
+        assert stat.S_IMODE((tmp_path / "cache").stat().st_mode) == 0o700
+
+
+@pytest.mark.root
+def test_nothing_of_a_strange_cache_is_opened(tmp_path: Path) -> None:
+    """`vbnfs clean` of another user's folder looks at nothing in it, nor does it wait for what looks like a size."""
+    cache = tmp_path / "cache"
+    (cache / "blocks-v1").mkdir(parents=True)
+    os.mkfifo(cache / "blocks-v1" / ".size")
+    os.chown(cache, NOBODY, NOBODY)
+    done = run_vbnfs("clean")
+    assert (done.returncode, "must be yours" in done.stderr) == (1, True), done.stderr
+    os.chown(cache, 0, 0)
+    cache.chmod(0o700)
+    done = run_vbnfs("clean")
+    assert (done.returncode, "0 B of 100.0 GiB" in done.stdout) == (0, True), done.stderr
+
+
 def test_somebody_elses_segment_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A segment file of another user, or a link to one, is an error, which the cache takes for a miss."""
     path = tmp_path / "a.0"
-    segment = Segment.create(path, identity="a.0", data_bytes=4)
+    segment = Segment.create(file_at(path), identity="a.0", data_bytes=4)
     segment.write(0, b"data")
     with foreign(path, monkeypatch), pytest.raises(PermissionError):
-        Segment.open(path, identity="a.0", data_bytes=4)
-    assert Segment.open(path, identity="a.0", data_bytes=4) is not None
+        Segment.open(file_at(path), identity="a.0", data_bytes=4)
+    assert Segment.open(file_at(path), identity="a.0", data_bytes=4) is not None
     (tmp_path / "b.0").symlink_to(path)
     with pytest.raises(OSError, match="symbolic links"):
-        Segment.open(tmp_path / "b.0", identity="a.0", data_bytes=4)
+        Segment.open(file_at(tmp_path / "b.0"), identity="a.0", data_bytes=4)
 
 
 def test_kept_files_behind_links_are_absent(tmp_path: Path) -> None:

@@ -6,67 +6,84 @@ tells.
 
 import fcntl
 import os
-import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from vbnfs.places import Place, folder_at, open_file
+
 _ABANDONED_SECONDS: Final = 3600.0
 _PREFIX: Final = "."
 _SUFFIX: Final = ".new"
+_DEEPEST: Final = 8  # folders; what is kept is five deep
 
 
-def replace_file(path: Path, data: bytes) -> None:
+def replace_file(place: Place, data: bytes) -> None:
     """Give a file these bytes, as a whole and safe from a power cut; whatever it was, a link too, is no more.
 
-    Raises `OSError`; the old file then still stands.
+    Folders that are not there are made. Raises `OSError`; the old file then still stands.
     """
-    descriptor, temporary = make_temporary(path.parent, prefix=_PREFIX, suffix=_SUFFIX)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-            temporary.replace(path)
-    except BaseException:
-        with suppress(OSError):
-            temporary.unlink()
-        raise
+    with place.parent.opened(make=True) as folder:
+        descriptor, temporary = make_temporary(folder, prefix=_PREFIX, suffix=_SUFFIX)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+                os.replace(temporary, place.name, src_dir_fd=folder, dst_dir_fd=folder)
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(temporary, dir_fd=folder)
+            raise
 
 
-def remove_leftovers(directory: Path) -> None:
-    """Delete the files below `directory` that a `replace_file` left when its process or machine died."""
-    for path in directory.rglob(f"{_PREFIX}*{_SUFFIX}"):
-        with suppress(OSError):  # renamed meanwhile
-            remove_abandoned(path)
+def remove_leftovers(where: Path | Place, *, depth: int = _DEEPEST) -> None:
+    """Delete the files below a folder of ours that a `replace_file` left when its process or machine died."""
+    for _, folder, entries in folder_at(where).walk(depth=depth):
+        for entry in entries:
+            if entry.name.startswith(_PREFIX) and entry.name.endswith(_SUFFIX):
+                with suppress(OSError):  # renamed meanwhile
+                    remove_abandoned(folder, entry.name)
 
 
-def make_temporary(directory: Path, *, prefix: str, suffix: str = "") -> tuple[int, Path]:
-    """A new file, for its owner alone: a descriptor that keeps it from `remove_abandoned`, and its path.
+def make_temporary(folder: int, *, prefix: str, suffix: str = "") -> tuple[int, str]:
+    """A new file, for its owner alone: a descriptor that keeps it from `remove_abandoned`, and its name.
 
-    Raises `OSError`.
+    `folder` is the descriptor of the one to make it in. Raises `OSError`.
     """
     while True:
-        descriptor, name = tempfile.mkstemp(prefix=prefix, suffix=suffix, dir=directory)
+        name = f"{prefix}{os.urandom(8).hex()}{suffix}"
+        try:
+            descriptor = open_file(folder, name, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+        except FileExistsError:
+            continue
         if _is_ours(descriptor):
-            return descriptor, Path(name)
+            return descriptor, name
         os.close(descriptor)  # another process has just taken it, not locked yet, for abandoned
 
 
-def remove_abandoned(path: Path) -> None:
-    """Delete a temporary file whose writer is gone. Raises `OSError`."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+def remove_abandoned(folder: int, name: str) -> None:
+    """Delete a temporary file of ours whose writer is gone. Raises `OSError`."""
+    descriptor = open_file(folder, name, os.O_RDWR)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        path.unlink()
+        os.unlink(name, dir_fd=folder)
     except BlockingIOError:
         return
     except OSError:  # no locks on this file system
-        if time.time() - os.fstat(descriptor).st_mtime > _ABANDONED_SECONDS:
-            path.unlink()
+        if _age_seconds(descriptor) > _ABANDONED_SECONDS:
+            os.unlink(name, dir_fd=folder)
     finally:
         os.close(descriptor)
+
+
+def _age_seconds(descriptor: int) -> float:
+    """Since it was written last. What is dated in the future begins to age now."""
+    age = time.time() - os.fstat(descriptor).st_mtime
+    if age < 0:
+        os.utime(descriptor)
+    return age
 
 
 def _is_ours(descriptor: int) -> bool:

@@ -42,7 +42,7 @@ def test_a_cache_that_cannot_be_made_smaller(tmp_path: Path) -> None:
     """While another process has the only right to delete, nothing is: said with status 1, and done the next time."""
     cache = tmp_path / "cache"
     cache.mkdir(mode=0o700)
-    file = segment(cache, "0.0", 2 * MIB, age_seconds=1)
+    file = segment(cache, "00.0", 2 * MIB, age_seconds=1)
     with (cache / "blocks-v1" / ".evicting").open("w") as evicting:
         fcntl.flock(evicting, fcntl.LOCK_EX)
         done = run_vbnfs("clean", "--cache-size", "1M")
@@ -97,7 +97,7 @@ def test_all_configurations_of_a_folder(tmp_path: Path) -> None:
     """Each TOML file's cache is cleaned; one that cannot be is told by name and keeps none of the others from it."""
     for name in "ab":
         (tmp_path / name).mkdir(mode=0o700)
-        segment(tmp_path / name, "0.0", 2 * MIB, age_seconds=1)
+        segment(tmp_path / name, "00.0", 2 * MIB, age_seconds=1)
         (tmp_path / f"{name}.toml").write_text(f'cache_dir = "{tmp_path / name}"\ncache_size = "1M"')
     (tmp_path / "aa.toml").write_text("nonsense = 1")
     (tmp_path / "open").mkdir()
@@ -116,7 +116,7 @@ def test_configurations_that_share_a_cache(tmp_path: Path) -> None:
     """It is cleaned once, to the largest size that any of them tells; the cache keeps that for whoever tells none."""
     cache = tmp_path / "cache"
     cache.mkdir(mode=0o700)
-    file = segment(cache, "0.0", 2 * MIB, age_seconds=1)
+    file = segment(cache, "00.0", 2 * MIB, age_seconds=1)
     for name, line in {"a": "", "b": 'cache_size = "1M"', "c": 'cache_size = "2T"', "d": 'cache_size = "1G"'}.items():
         (tmp_path / f"{name}.toml").write_text(line)
     done = run_vbnfs("clean", "--config-folder", tmp_path)

@@ -116,8 +116,9 @@ def test_what_others_have_cached_shows_at_once(mounts: Mounts, server: FakeS3Ser
     mount = mounts(server.endpoint_url)
     assert run_vbnfs("verify", "--fetch", mount.path / NAME).returncode == 0
     assert mount.status()["cache_usage_bytes"] == kept_bytes(tmp_path) > 3 * MIB
-    for file in list(scan(tmp_path / "cache" / "blocks-v1")):
-        file.path.unlink()
+    blocks = tmp_path / "cache" / "blocks-v1"
+    for file in list(scan(blocks)):
+        (blocks / file.path).unlink()
     assert mount.status()["cache_usage_bytes"] == 0
 
 
@@ -131,9 +132,10 @@ async def test_many_askers_share_a_look(tmp_path: Path) -> None:
 
     metrics = Metrics()
     cache = BlockCache(tmp_path, scope="aws", metrics=metrics)
-    cache.directory.mkdir()
+    segment = tmp_path / "blocks-v1" / "aws" / "00" / "00.0"
+    segment.parent.mkdir(parents=True, mode=0o700)
     disk = CacheDisk(cache, Evictor(cache.directory, limit_bytes=MIB, metrics=metrics, on_look=note))
-    (cache.directory / "0.0").write_bytes(bytes(8192))
+    segment.write_bytes(bytes(8192))
     async with trio.open_nursery() as nursery:
         for _ in range(50):
             nursery.start_soon(disk.look)

@@ -2,7 +2,8 @@
 
 import random
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, aclosing
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,11 +12,14 @@ import trio.testing
 
 from tests.fakes.client import MemoryClient, Request
 from tests.fakes.store import MemoryStore
+from tests.fixtures_mount import until
 from tests.reading.bench import Bench, bench
 from vbnfs.errors import StorageError, TransportError
-from vbnfs.objects import Content
+from vbnfs.metrics import Metrics
+from vbnfs.objects import Content, ObjectVersion
 from vbnfs.reading import neighbours
 from vbnfs.reading.neighbours import Neighbours
+from vbnfs.storage.block_cache import FORMAT, BlockCache
 from vbnfs.storage.claims import Claims
 from vbnfs.storage.segment import BLOCK_BYTES
 
@@ -89,6 +93,70 @@ async def test_a_failure_gives_the_blocks_back(tmp_path: Path) -> None:
             readers.start_soon(other.source.get, content, [3])
             gate.open()
         assert client.count() == 2
+
+
+async def test_without_threads_claims_are_given_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What came while there was no thread to write it is free at once: another mount does not wait for it."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async with bench(tmp_path) as floor:
+        content = floor.add("a", DATA)
+        with monkeypatch.context() as patch:
+            patch.setattr("trio._threads.start_thread_soon", refuse)
+            await floor.source.get(content, range(41))
+            await floor.settled()
+        assert Claims(tmp_path / FORMAT / "test").take(content.content_id, range(41)) == list(range(41))
+
+
+async def test_where_locks_may_wait_claims_are_given_back_as_soon_as_there_is_a_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The event loop asks a network file system for nothing: what is owed goes with the next that is given back."""
+    claims, other = Claims(tmp_path), Claims(tmp_path)
+    cache = BlockCache(tmp_path, scope="test", metrics=Metrics())
+    ours = Neighbours(claims, cache, may_wait=True, metrics=Metrics())
+    content = Content("a", len(DATA), ObjectVersion("a", None))
+    claims.take("a", range(8))
+
+    def refuse(*_: object, **__: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("trio._threads.start_thread_soon", refuse)
+        await ours.drop_all(content, range(4))
+    assert other.take("a", range(8)) == []
+    await ours.drop_all(content, range(4, 8))
+    assert other.take("a", range(8)) == list(range(8))
+
+
+@pytest.mark.parametrize("may_wait", [False, True])
+async def test_who_is_cancelled_gives_its_claims_back(tmp_path: Path, *, may_wait: bool) -> None:
+    """Cancelled while it claims, or with claims in hand: both are free afterwards, also where that takes a thread."""
+    other = Claims(tmp_path)
+    cache = BlockCache(tmp_path, scope="test", metrics=Metrics())
+    ours = Neighbours(Claims(tmp_path), cache, may_wait=may_wait, metrics=Metrics())
+    content = Content("a", len(DATA), ObjectVersion("a", None))
+
+    async def claim(*, at_once: bool) -> None:
+        with trio.CancelScope() as scope:
+            if at_once:
+                scope.cancel()
+            try:
+                async with aclosing(ours.rounds(content, range(8))) as rounds:
+                    async for _ in rounds:
+                        assert other.take("a", range(8)) == []
+                        scope.cancel()
+                        await trio.sleep_forever()
+            finally:
+                await ours.drop_all(content, range(8))
+
+    for at_once in (True, False):
+        await claim(at_once=at_once)
+        free = partial(until, lambda: other.take("a", range(8)) == list(range(8)), seconds=5)
+        await trio.to_thread.run_sync(free)
+        other.drop("a", range(8))
 
 
 async def test_patience_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

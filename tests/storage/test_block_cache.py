@@ -176,7 +176,7 @@ def test_cached_and_allocated_bytes(tmp_path: Path) -> None:
     assert cache.cached_bytes(big) == BLOCK_BYTES + 100
     assert cache.allocated_bytes(big) == BLOCK_BYTES + 100
     usage = sum(path.stat().st_blocks * 512 for path in files(tmp_path))
-    other = SegmentFile(tmp_path / "other" / "bb" / "bb22.0", 4096, 0)  # of another scope
+    other = SegmentFile("other/bb/bb22.0", 4096, 0)  # of another scope
     cache.take_stock([*scan(cache.directory), other])
     assert cache.allocated_bytes(big) == usage
     assert BLOCK_BYTES + 100 < usage < 2 * BLOCK_BYTES
@@ -215,7 +215,7 @@ sys.addaudithook(_hear)  # for ever: Python takes none away
 
 
 def test_starting_looks_at_nothing_and_a_read_at_its_segment_only(tmp_path: Path) -> None:
-    """With 5,000 segments in the cache, the first read opens one file and lists no folder."""
+    """With 5,000 segments in the cache, the first read opens one file and its folders, and lists none."""
     global _looked_at  # noqa: PLW0603
     put_all(make(tmp_path), A, SMALL)
     for number in range(5000):
@@ -225,11 +225,12 @@ def test_starting_looks_at_nothing_and_a_read_at_its_segment_only(tmp_path: Path
     _looked_at = looked_at = []
     try:
         cache = make(tmp_path)
-        assert looked_at == []
+        assert looked_at == [f"open {name}" for name in ("/", *tmp_path.parts[1:], ".")]  # nobody can replace it
+        looked_at.clear()
         assert cache.read(A, ByteRange(0, 10)) == SMALL[:10]
     finally:
         _looked_at = None
-    assert looked_at == [f"open {tmp_path / FORMAT / 'aws' / 'aa' / 'aa11.0'}"]
+    assert looked_at == [f"open {name}" for name in (FORMAT, "aws", "aa", "aa11.0")]
 
 
 # Damage and loss
@@ -434,6 +435,6 @@ def test_one_cache_serves_many_threads(tmp_path: Path) -> None:
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(read, range(8)))
-    assert descriptors() <= before + 256
+    assert descriptors() <= before + 256 + 1  # and the cache's folder
     del cache, read
     assert descriptors() == before

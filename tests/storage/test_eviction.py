@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path, PosixPath
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -20,12 +20,13 @@ from structlog.testing import capture_logs
 from vbnfs.config import MIB
 from vbnfs.metrics import Metrics
 from vbnfs.objects import ByteRange, Content, ObjectVersion
+from vbnfs.places import Anchor, Place, folder_at
 from vbnfs.storage.block_cache import BlockCache
 from vbnfs.storage.eviction import DEFAULT_BYTES, Evictor, SegmentFile, choose_victims, keep_size, scan
 from vbnfs.storage.segment import BLOCK_BYTES
 
 segment_files = st.lists(
-    st.builds(SegmentFile, st.uuids().map(lambda u: Path(str(u))), st.integers(0, 1 << 40), st.integers(0, 50)),
+    st.builds(SegmentFile, st.uuids().map(str), st.integers(0, 1 << 40), st.integers(0, 50)),
     max_size=40,
 )
 
@@ -54,7 +55,7 @@ def add_file(directory: Path, name: str, size_bytes: int, *, used: float) -> Pat
     return path
 
 
-def make(directory: Path, limit_bytes: int | None) -> Evictor:
+def make(directory: Path | Place, limit_bytes: int | None) -> Evictor:
     return Evictor(directory, limit_bytes=limit_bytes, metrics=Metrics())
 
 
@@ -101,9 +102,11 @@ def test_scan_finds_segments_of_all_scopes_with_their_use_and_what_they_allocate
     os.utime(sparse, (2000, 2000))
     add_file(tmp_path, ".evicting", 5, used=1)
     found = sorted(scan(tmp_path), key=lambda file: file.used_ns)
-    assert [file.path.name for file in found] == ["ab.0", "cd.7"]
+    assert [file.path for file in found] == ["aws/ab/ab.0", "localhost/cd/cd.7"]
     assert [file.used_ns for file in found] == [1000 * 10**9, 2000 * 10**9]
-    assert [file.allocated_bytes for file in found] == [file.path.stat().st_blocks * 512 for file in found]
+    assert [file.allocated_bytes for file in found] == [
+        (tmp_path / file.path).stat().st_blocks * 512 for file in found
+    ]
     assert found[1].allocated_bytes < MIB
 
 
@@ -122,8 +125,8 @@ def test_scan_deletes_temporary_files_of_the_dead_and_leaves_those_of_the_living
 
 def test_where_there_are_no_locks_temporary_files_go_by_age(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An hour is more than any process needs between making a file and giving it its name."""
-    old = add_file(tmp_path, ".new-old", 10, used=time.time() - 7200)
-    young = add_file(tmp_path, ".new-young", 10, used=time.time() - 60)
+    old = add_file(tmp_path, "aws/ab/.new-old", 10, used=time.time() - 7200)
+    young = add_file(tmp_path, "aws/ab/.new-young", 10, used=time.time() - 60)
 
     def no_locks(*_: object) -> None:
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
@@ -143,7 +146,7 @@ def test_a_look_evicts_the_least_recently_used(tmp_path: Path) -> None:
     """Usage is known afterwards, and the figure is counted."""
     metrics = Metrics()
     for number in range(10):
-        add_file(tmp_path, f"aws/ab/{number}.0", MIB, used=1000 + (number * 7) % 10)
+        add_file(tmp_path, f"aws/ab/ab{number}.0", MIB, used=1000 + (number * 7) % 10)
     evictor = Evictor(tmp_path, limit_bytes=int(6.5 * MIB), metrics=metrics)
     assert evictor.usage_bytes == 0
     assert evictor.look()
@@ -158,7 +161,7 @@ def test_a_look_evicts_the_least_recently_used(tmp_path: Path) -> None:
 
 def test_nothing_is_looked_at_until_half_a_percent_was_written(tmp_path: Path) -> None:
     """A look costs a walk: a cache of 100 GiB is looked at after each 512 MiB."""
-    add_file(tmp_path, "aws/ab/0.0", 3 * MIB, used=1000)
+    add_file(tmp_path, "aws/ab/ab0.0", 3 * MIB, used=1000)
     evictor = make(tmp_path, 1000 * MIB)
     evictor.make_room(4 * MIB)
     assert evictor.usage_bytes == 4 * MIB
@@ -168,8 +171,8 @@ def test_nothing_is_looked_at_until_half_a_percent_was_written(tmp_path: Path) -
 
 def test_room_is_made_for_what_is_about_to_be_written(tmp_path: Path) -> None:
     """Usage that is within the limit only without the coming bytes is too much already."""
-    old = add_file(tmp_path, "aws/ab/0.0", MIB, used=1000)
-    add_file(tmp_path, "aws/ab/1.0", MIB, used=2000)
+    old = add_file(tmp_path, "aws/ab/ab0.0", MIB, used=1000)
+    add_file(tmp_path, "aws/ab/ab1.0", MIB, used=2000)
     evictor = make(tmp_path, 2 * MIB + BLOCK_BYTES)
     assert not evictor.make_room(BLOCK_BYTES)
     assert evictor.make_room(BLOCK_BYTES + 1)
@@ -178,13 +181,109 @@ def test_room_is_made_for_what_is_about_to_be_written(tmp_path: Path) -> None:
     assert allocated(tmp_path) == 0
 
 
+def test_times_in_the_future_are_no_later_than_now(tmp_path: Path) -> None:
+    """Files that are dated ahead are in their turn evicted, before what was used after that was noticed."""
+    for number in range(4):
+        add_file(tmp_path, f"aws/ab/ab{number}.0", MIB, used=time.time() + 10 * 365 * 86400)
+    evictor = make(tmp_path, 5 * MIB)
+    assert not evictor.look()
+    assert all(path.stat().st_mtime <= time.time() for path in (tmp_path / "aws" / "ab").iterdir())
+    new = [add_file(tmp_path, f"aws/ab/abn{number}.0", MIB, used=time.time()) for number in range(2)]
+    assert evictor.look()
+    assert all(path.exists() for path in new)
+    assert allocated(tmp_path) == 4 * MIB
+
+
+def test_a_clock_that_is_a_little_ahead_is_let_be(tmp_path: Path) -> None:
+    """Hosts differ by seconds; files of the one whose clock is ahead count as used now, and are not changed."""
+    ahead = add_file(tmp_path, "aws/ab/ab0.0", MIB, used=time.time() + 20)
+    before = ahead.stat().st_mtime_ns
+    [file] = scan(tmp_path)
+    assert file.used_ns <= time.time_ns()
+    assert ahead.stat().st_mtime_ns == before
+
+
+def test_a_temporary_file_from_the_future_ages_from_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there are no locks, one whose writer died is deleted an hour after it was first seen, and not never."""
+    left = add_file(tmp_path, "aws/ab/.new-left", 10, used=time.time() + 10 * 86400)
+
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    assert list(scan(tmp_path)) == []
+    assert left.stat().st_mtime <= time.time()
+    os.utime(left, (time.time() - 3700,) * 2)
+    assert list(scan(tmp_path)) == []
+    assert not left.exists()
+
+
+def plant_foreign(path: Path) -> None:
+    path.write_bytes(bytes(MIB))
+    os.chown(path, 65534, 65534)
+
+
+def plant_file(path: Path) -> None:
+    path.write_bytes(bytes(MIB))
+    os.utime(path, (0, 0))
+
+
+PLANTED: dict[str, Callable[[Path], object]] = {
+    "aws/ab/notes.txt": plant_file,
+    "aws/ab/cd12.0": plant_file,  # not the folder of its name
+    "aws/ab/ab12": plant_file,
+    "aws/ab/ab12.x": plant_file,
+    "aws/ab12.0": plant_file,
+    "ab12.0": plant_file,
+    "aws/ab/cd/cd12.0": plant_file,
+    "aws/ab/ab13.0": os.mkfifo,
+    "aws/ab/ab14.0": lambda path: path.symlink_to("/etc/passwd"),
+    "aws/ab/.new-15": os.mkfifo,
+    "aws/ab/.new-16": lambda path: path.symlink_to("/etc/passwd"),
+    "aws/cd": lambda path: path.symlink_to(path.parent / "ab"),
+}
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_what_the_cache_did_not_make_is_neither_counted_nor_deleted(tmp_path: Path, name: str) -> None:
+    """Only regular files of ours with a segment's name, in its place, are its own; nothing waits for a pipe."""
+    path = tmp_path / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    PLANTED[name](path)
+    own = add_file(tmp_path, "aws/ab/ab0.0", MIB, used=1)
+    evictor = make(tmp_path, MIB // 2)
+    assert evictor.look()
+    assert os.path.lexists(path)
+    assert not own.exists()
+    assert evictor.usage_bytes == 0
+
+
+@pytest.mark.root
+def test_somebody_elses_file_is_not_deleted(tmp_path: Path) -> None:
+    """Also with the name of a segment, or of a temporary file."""
+    paths = [tmp_path / "aws" / "ab" / name for name in ("ab1.0", ".new-1")]
+    add_file(tmp_path, "aws/ab/ab0.0", MIB, used=1)
+    for path in paths:
+        plant_foreign(path)
+    assert make(tmp_path, MIB // 2).look()
+    assert sorted(path for path in (tmp_path / "aws" / "ab").iterdir()) == sorted(paths)
+
+
+def test_a_link_at_the_top_is_not_followed(tmp_path: Path) -> None:
+    """A folder of blocks that turns out to be a link has nothing in it."""
+    own = add_file(tmp_path, "real/aws/ab/ab0.0", MIB, used=1)
+    (tmp_path / "blocks-v1").symlink_to(tmp_path / "real")
+    assert not make(folder_at(tmp_path) / "blocks-v1", MIB // 2).look()
+    assert own.exists()
+
+
 # Who is told no size
 
 
 def test_whoever_is_told_no_size_goes_by_the_cache_s(tmp_path: Path) -> None:
     """It is that which was told last, less as well as more, also meanwhile; 100 GiB before any was told."""
     for number in range(4):
-        add_file(tmp_path, f"aws/ab/{number}.0", MIB, used=number)
+        add_file(tmp_path, f"aws/ab/ab{number}.0", MIB, used=number)
     early = make(tmp_path, None)
     assert early.limit_bytes == DEFAULT_BYTES == 100 << 30
     keep_size(tmp_path, 2 * MIB)
@@ -225,7 +324,7 @@ def test_a_size_that_cannot_be_kept(tmp_path: Path) -> None:
 def test_who_finds_another_evicting_leaves_it_to_him(tmp_path: Path) -> None:
     """Two that delete at once would delete twice as much."""
     for number in range(4):
-        add_file(tmp_path, f"aws/ab/{number}.0", MIB, used=number)
+        add_file(tmp_path, f"aws/ab/ab{number}.0", MIB, used=number)
     evictor = make(tmp_path, 2 * MIB)
     with open(tmp_path / ".evicting", "w") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
@@ -235,41 +334,41 @@ def test_who_finds_another_evicting_leaves_it_to_him(tmp_path: Path) -> None:
     assert allocated(tmp_path) == MIB
 
 
-class _Meddled(PosixPath):
+class _Meddled(Place):
     """A directory in which something happens just before the evictor takes its lock."""
 
     __slots__ = ("before_lock",)
     before_lock: Callable[[], object]
 
-    def __truediv__(self, name: str) -> Path:  # type: ignore[override]
+    def __truediv__(self, name: str) -> Place:
         if name == ".evicting":
             self.before_lock()
-        return Path(self) / name
+        return super().__truediv__(name)
 
 
 def test_room_that_another_made_meanwhile_is_not_made_twice(tmp_path: Path) -> None:
     """After the lock is taken the victims are chosen again: a file that was made anew is not deleted unread."""
     for number in range(4):
-        add_file(tmp_path, f"aws/ab/{number}.0", MIB, used=number)
+        add_file(tmp_path, f"aws/ab/ab{number}.0", MIB, used=number)
 
     def meddle() -> None:
         make(tmp_path, 2 * MIB).look()
-        add_file(tmp_path, "aws/ab/0.0", BLOCK_BYTES, used=10)
+        add_file(tmp_path, "aws/ab/ab0.0", BLOCK_BYTES, used=10)
 
-    directory = _Meddled(tmp_path)
+    directory = _Meddled(Anchor(tmp_path))
     directory.before_lock = meddle
     metrics = Metrics()
     assert not Evictor(directory, limit_bytes=2 * MIB, metrics=metrics).look()
-    assert sorted(path.name for path in (tmp_path / "aws" / "ab").iterdir()) == ["0.0", "3.0"]
+    assert sorted(path.name for path in (tmp_path / "aws" / "ab").iterdir()) == ["ab0.0", "ab3.0"]
     assert metrics.evicted_segments == 0
 
 
 def test_a_look_during_a_look_does_nothing(tmp_path: Path) -> None:
     """Housekeeping and the writer of blocks are two threads of one process."""
     for number in range(4):
-        add_file(tmp_path, f"aws/ab/{number}.0", MIB, used=number)
+        add_file(tmp_path, f"aws/ab/ab{number}.0", MIB, used=number)
     inner: list[bool] = []
-    directory = _Meddled(tmp_path)
+    directory = _Meddled(Anchor(tmp_path))
     evictor = make(directory, 2 * MIB)
     directory.before_lock = lambda: inner.append(evictor.look())
     assert evictor.look()
@@ -278,11 +377,11 @@ def test_a_look_during_a_look_does_nothing(tmp_path: Path) -> None:
 
 def test_a_victim_that_is_gone_already_is_not_counted(tmp_path: Path) -> None:
     """Someone empties the cache by hand in the middle of a look."""
-    victim = add_file(tmp_path, "aws/ab/0.0/file", MIB, used=1)  # a folder in a segment's place cannot be unlinked
+    victim = add_file(tmp_path, "aws/ab/ab0.0/file", MIB, used=1)  # a folder in a segment's place cannot be unlinked
     metrics = Metrics()
     evictor = Evictor(tmp_path, limit_bytes=MIB // 2, metrics=metrics)
     os.chmod(victim, 0o400)  # noqa: PTH101
-    evictor._delete([SegmentFile(victim.parent, MIB, 0), SegmentFile(tmp_path / "gone", MIB, 0)])
+    evictor._delete([SegmentFile("aws/ab/ab0.0", MIB, 0), SegmentFile("aws/ab/gone.0", MIB, 0)])
     assert metrics.evicted_segments == 0
     assert victim.exists()
 
@@ -291,7 +390,7 @@ def test_where_no_lock_can_be_had_eviction_goes_on(tmp_path: Path) -> None:
     """A cache that grows for ever would be worse; and no problem with the lock ends the mount."""
     (tmp_path / ".evicting").symlink_to("/nonexistent")
     for number in range(4):
-        add_file(tmp_path, f"aws/ab/{number}.0", MIB, used=number)
+        add_file(tmp_path, f"aws/ab/ab{number}.0", MIB, used=number)
     assert make(tmp_path, 2 * MIB).look()
     assert allocated(tmp_path / "aws") == MIB
 

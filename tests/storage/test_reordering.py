@@ -8,6 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from vbnfs.objects import ByteRange
+from vbnfs.places import file_at
 from vbnfs.storage.segment import BLOCK_BYTES, TABLE_BYTES, DamagedBlockError, Segment, checksum
 
 IDENTITY = "ab12.0"
@@ -45,7 +46,7 @@ def test_every_order_of_writing_is_a_miss_or_the_right_bytes(
     """Record without data, data without record, both torn anywhere: never a wrong byte, and whole blocks are used."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "segment")
-        Segment.create(path, identity=IDENTITY, data_bytes=SIZE)
+        Segment.create(file_at(path), identity=IDENTITY, data_bytes=SIZE)
         left = []
         with open(path, "r+b") as file:
             for index, (data_part, record_part) in enumerate(state):
@@ -55,7 +56,7 @@ def test_every_order_of_writing_is_a_miss_or_the_right_bytes(
                 file.write(torn(record, record_part))
                 file.seek(TABLE_BYTES + index * BLOCK_BYTES)
                 file.write(left[-1][0])
-        segment = Segment.open(path, identity=IDENTITY, data_bytes=SIZE)
+        segment = Segment.open(file_at(path), identity=IDENTITY, data_bytes=SIZE)
         assert segment is not None
         for index, (bytes_left, is_recorded) in enumerate(left):
             is_good = is_recorded and bytes_left == DATA[index]

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path, PosixPath
+from pathlib import Path
 
 import pytest
 import xxhash
@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vbnfs.objects import ByteRange
+from vbnfs.places import Anchor, Place, file_at
 from vbnfs.storage import segment as segment_module
 from vbnfs.storage.segment import (
     BLOCK_BYTES,
@@ -38,19 +39,19 @@ def block(index: int, data: bytes = DATA) -> ByteRange:
     return ByteRange(index * BLOCK_BYTES, (index + 1) * BLOCK_BYTES).clip(len(data))
 
 
-def reopen(path: Path, *, data: bytes = DATA, identity: str = IDENTITY) -> Segment | None:
-    return Segment.open(path, identity=identity, data_bytes=len(data))
+def reopen(path: Path | Place, *, data: bytes = DATA, identity: str = IDENTITY) -> Segment | None:
+    return Segment.open(file_at(path), identity=identity, data_bytes=len(data))
 
 
-def opened(path: Path, *, data: bytes = DATA, identity: str = IDENTITY) -> Segment:
+def opened(path: Path | Place, *, data: bytes = DATA, identity: str = IDENTITY) -> Segment:
     segment = reopen(path, data=data, identity=identity)
     assert segment is not None
     return segment
 
 
-def filled(path: Path, *, data: bytes = DATA, identity: str = IDENTITY) -> Segment:
+def filled(path: Path | Place, *, data: bytes = DATA, identity: str = IDENTITY) -> Segment:
     """A segment with all blocks of `data`, written by another object than the one returned."""
-    segment = Segment.create(path, identity=identity, data_bytes=len(data))
+    segment = Segment.create(file_at(path), identity=identity, data_bytes=len(data))
     for index in range(-(-len(data) // BLOCK_BYTES)):
         part = block(index, data)
         segment.write(index, data[part.start : part.stop])
@@ -121,7 +122,7 @@ def test_a_segment_is_1024_blocks_of_256_kib_behind_a_table_of_16_kib() -> None:
 def test_a_block_stands_at_its_natural_place_and_its_record_in_the_table(tmp_path: Path) -> None:
     """Block n is at 16 KiB + n x 256 KiB; its record of 16 bytes, XXH3-128 with a seed of its own, at 16 n."""
     path = tmp_path / "segment"
-    segment = Segment.create(path, identity=IDENTITY, data_bytes=len(DATA))
+    segment = Segment.create(file_at(path), identity=IDENTITY, data_bytes=len(DATA))
     segment.write(1, DATA[BLOCK_BYTES : 2 * BLOCK_BYTES])
     file = path.read_bytes()
     seed = (xxhash.xxh3_64_intdigest(IDENTITY.encode()) + 1) % (1 << 64)
@@ -134,7 +135,7 @@ def test_a_block_stands_at_its_natural_place_and_its_record_in_the_table(tmp_pat
 
 def test_a_new_segment_has_its_full_length_and_takes_no_room(tmp_path: Path) -> None:
     """A segment of 256 MiB is a hole until blocks come; no temporary file stays behind."""
-    segment = Segment.create(tmp_path / "ab" / "segment", identity=IDENTITY, data_bytes=SEGMENT_BYTES)
+    segment = Segment.create(file_at(tmp_path / "ab" / "segment"), identity=IDENTITY, data_bytes=SEGMENT_BYTES)
     status = segment.path.stat()
     assert status.st_size == TABLE_BYTES + SEGMENT_BYTES
     assert status.st_blocks * 512 < BLOCK_BYTES
@@ -166,7 +167,7 @@ def test_every_range_reads_as_in_the_plain_bytes(
 
 def test_a_missing_block_is_a_miss(tmp_path: Path) -> None:
     """A range with one block that was never written is no bytes at all."""
-    segment = Segment.create(tmp_path / "segment", identity=IDENTITY, data_bytes=len(DATA))
+    segment = Segment.create(file_at(tmp_path / "segment"), identity=IDENTITY, data_bytes=len(DATA))
     segment.write(0, DATA[:BLOCK_BYTES])
     assert segment.holds(0)
     assert not segment.holds(1)
@@ -177,7 +178,7 @@ def test_a_missing_block_is_a_miss(tmp_path: Path) -> None:
 
 def test_a_block_counts_only_when_all_of_its_data_is_written(tmp_path: Path) -> None:
     """Data goes before its record: a disk that fills up in the middle of a block leaves no record of it."""
-    segment = Segment.create(tmp_path / "segment", identity=IDENTITY, data_bytes=len(DATA))
+    segment = Segment.create(file_at(tmp_path / "segment"), identity=IDENTITY, data_bytes=len(DATA))
     with file_size_limit(TABLE_BYTES + BLOCK_BYTES // 2), pytest.raises(OSError, match="large"):
         segment.write(0, DATA[:BLOCK_BYTES])
     assert not segment.holds(0)
@@ -257,7 +258,7 @@ def test_a_segment_cut_short_is_replaced_and_not_made_longer(tmp_path: Path) -> 
     old = filled(tmp_path / "segment")
     assert old.read(block(0)) == DATA[:BLOCK_BYTES]
     os.truncate(old.path, TABLE_BYTES)
-    new = Segment.create(old.path, identity=IDENTITY, data_bytes=len(DATA))
+    new = Segment.create(file_at(old.path), identity=IDENTITY, data_bytes=len(DATA))
     new.write(1, DATA[BLOCK_BYTES : 2 * BLOCK_BYTES])
     assert new.is_whole
     assert not old.is_whole
@@ -342,7 +343,7 @@ def test_a_symbolic_link_is_refused(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="symbolic links"):
         reopen(link)
     with pytest.raises(OSError, match="symbolic links"):
-        Segment.create(link, identity=IDENTITY, data_bytes=len(DATA))
+        Segment.create(file_at(link), identity=IDENTITY, data_bytes=len(DATA))
     assert target.read_bytes() == before
 
 
@@ -351,26 +352,26 @@ def test_a_folder_in_the_place_of_a_segment_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "segment"
     path.mkdir()
     with pytest.raises(IsADirectoryError):
-        Segment.create(path, identity=IDENTITY, data_bytes=1)
+        Segment.create(file_at(path), identity=IDENTITY, data_bytes=1)
     assert path.is_dir()
 
 
-class _CreatedMeanwhile(PosixPath):
-    """A path at which another process creates the segment after this one has found none."""
+class _CreatedMeanwhile(Place):
+    """A place at which another process creates the segment after this one has found none."""
 
     __slots__ = ("other",)
 
     @property
-    def parent(self) -> Path:
+    def parent(self) -> Place:
         if not hasattr(self, "other"):
-            self.other = Segment.create(Path(self), identity=IDENTITY, data_bytes=len(DATA))
+            self.other = Segment.create(file_at(self.path), identity=IDENTITY, data_bytes=len(DATA))
             self.other.write(0, DATA[:BLOCK_BYTES])
-        return Path(self).parent
+        return super().parent
 
 
 def test_who_comes_second_takes_the_file_of_who_was_first(tmp_path: Path) -> None:
     """Between looking and creating, another process made the file: its blocks are not lost."""
-    path = _CreatedMeanwhile(tmp_path / "segment")
+    path = _CreatedMeanwhile(Anchor(tmp_path), ("segment",))
     segment = Segment.create(path, identity=IDENTITY, data_bytes=len(DATA))
     assert segment.read(block(0)) == DATA[:BLOCK_BYTES]
     assert path.other.is_whole
@@ -380,12 +381,13 @@ def test_who_comes_second_takes_the_file_of_who_was_first(tmp_path: Path) -> Non
 _CREATE_AND_WRITE = """
 import sys
 from pathlib import Path
+from vbnfs.places import file_at
 from vbnfs.storage.segment import BLOCK_BYTES, Segment
 folder, me = Path(sys.argv[1]), int(sys.argv[2])
 print("ready", flush=True)
 sys.stdin.readline()
 for number in range(100):
-    segment = Segment.create(folder / str(number), identity=str(number), data_bytes=2 * BLOCK_BYTES)
+    segment = Segment.create(file_at(folder / str(number)), identity=str(number), data_bytes=2 * BLOCK_BYTES)
     segment.write(me, bytes([me]) * BLOCK_BYTES)
 """
 
@@ -418,16 +420,16 @@ def test_an_evicted_segment_goes_on_reading(tmp_path: Path) -> None:
     assert segment.read(WHOLE) == DATA
 
 
-def test_a_segment_that_may_only_be_read_serves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_segment_that_may_only_be_read_serves(tmp_path: Path) -> None:
     """Also a damaged block in it is a miss; writing is an error."""
-    monkeypatch.chdir(tmp_path)
     tmp_path.chmod(0o755)
-    path = Path("segment")
+    path = tmp_path / "segment"
     filled(path)
     change(path, TABLE_BYTES + BLOCK_BYTES, b"damage")
     path.chmod(0o444)
+    place = file_at(path)
     with without_privileges():
-        segment = opened(path)
+        segment = opened(place)
         assert segment.read(block(0)) == DATA[:BLOCK_BYTES]
         for _ in range(2):
             with pytest.raises(DamagedBlockError):
@@ -436,15 +438,15 @@ def test_a_segment_that_may_only_be_read_serves(tmp_path: Path, monkeypatch: pyt
             segment.write(1, DATA[BLOCK_BYTES : 2 * BLOCK_BYTES])
 
 
-def test_an_unreadable_file_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreadable_file_is_an_error(tmp_path: Path) -> None:
     """A segment of another user, who keeps it to himself."""
-    monkeypatch.chdir(tmp_path)
     tmp_path.chmod(0o755)
-    path = Path("segment")
+    path = tmp_path / "segment"
     filled(path)
     path.chmod(0)
+    place = file_at(path)
     with without_privileges(), pytest.raises(PermissionError):
-        reopen(path)
+        reopen(place)
 
 
 # Views and descriptors
@@ -465,8 +467,8 @@ def test_nothing_is_mapped_where_others_may_delete(tmp_path: Path) -> None:
     path = tmp_path / "segment"
     filled(path)
     for segment in (
-        Segment.open(path, identity=IDENTITY, data_bytes=len(DATA), may_map=False),
-        Segment.create(path, identity=IDENTITY, data_bytes=len(DATA), may_map=False),
+        Segment.open(file_at(path), identity=IDENTITY, data_bytes=len(DATA), may_map=False),
+        Segment.create(file_at(path), identity=IDENTITY, data_bytes=len(DATA), may_map=False),
     ):
         assert segment is not None
         view = segment.read(WHOLE)
@@ -485,8 +487,9 @@ def test_views_outlive_segment_and_file(tmp_path: Path) -> None:
 
 def test_the_last_user_closes_the_descriptor(tmp_path: Path) -> None:
     """Neither reading, nor a miss, nor a damaged block leaves a descriptor behind."""
+    place = file_at(tmp_path / "segment")
     before = descriptors()
-    segment = filled(tmp_path / "segment")
+    segment = filled(place)
     views = [segment.read(WHOLE), segment.read(block(0))]
     assert descriptors() > before
     del views
@@ -538,7 +541,7 @@ def test_a_disk_that_fails_is_a_miss_for_verified_blocks(tmp_path: Path) -> None
 def test_few_blocks_are_checked_at_once(tmp_path: Path) -> None:
     """In memory, the blocks of a read of 1 MiB are at hand before their first check; of more, only checked ones."""
     path, blocks = tmp_path / "segment", 8
-    segment = Segment.create(path, identity=IDENTITY, data_bytes=blocks * BLOCK_BYTES)
+    segment = Segment.create(file_at(path), identity=IDENTITY, data_bytes=blocks * BLOCK_BYTES)
     for index in range(blocks):
         segment.write(index, bytes(BLOCK_BYTES))
     assert segment.is_at_hand(ByteRange(1, (1 << 20) + 1))
@@ -589,7 +592,7 @@ def test_reading_marks_a_segment_as_used_now_and_then(tmp_path: Path) -> None:
 def test_threads_read_and_write_one_segment(tmp_path: Path) -> None:
     """While some write blocks, others see each as missing or right."""
     data = random.Random(7).randbytes(16 * BLOCK_BYTES)
-    segment = Segment.create(tmp_path / "segment", identity=IDENTITY, data_bytes=len(data))
+    segment = Segment.create(file_at(tmp_path / "segment"), identity=IDENTITY, data_bytes=len(data))
 
     def work(seed: int) -> None:
         order = random.Random(seed)

@@ -9,8 +9,9 @@ from vbnfs.config import Config, load_config
 from vbnfs.errors import CacheError, UsageError
 from vbnfs.metrics import Metrics
 from vbnfs.mount.background import prepare_cache_directory
+from vbnfs.places import folder_at
 from vbnfs.storage.block_cache import FORMAT
-from vbnfs.storage.eviction import Evictor, keep_size, kept_size, scan
+from vbnfs.storage.eviction import DEFAULT_BYTES, Evictor, keep_size, kept_size, scan
 from vbnfs.storage.private import keep_others_out
 
 
@@ -30,12 +31,12 @@ def clean(config: Config) -> Cleaned:
 
     A folder that is not there is clean.
     """
-    directory, metrics = config.cache_dir / FORMAT, Metrics()
-    evictor = Evictor(directory, limit_bytes=config.cache_size_bytes, metrics=metrics)
-    if not config.cache_dir.exists():
-        return Cleaned(config.cache_dir, 0, evictor.limit_bytes, 0, 0)
+    if not _is_there(config.cache_dir):
+        return Cleaned(config.cache_dir, 0, config.cache_size_bytes or DEFAULT_BYTES, 0, 0)
     keep_others_out()
-    prepare_cache_directory(config.cache_dir)
+    prepare_cache_directory(config.cache_dir)  # nothing in it is looked at before
+    directory, metrics = folder_at(config.cache_dir) / FORMAT, Metrics()
+    evictor = Evictor(directory, limit_bytes=config.cache_size_bytes, metrics=metrics)
     if config.cache_size_bytes is not None:
         keep_size(directory, config.cache_size_bytes)
     before = sum(file.allocated_bytes for file in scan(directory))
@@ -53,15 +54,26 @@ def clean(config: Config) -> Cleaned:
 def _check(config: Config, evictor: Evictor) -> None:
     """Raise `CacheError` unless the disk has what was asked for."""
     wanted_bytes, directory = config.cache_size_bytes, config.cache_dir
-    if wanted_bytes is not None and kept_size(directory / FORMAT, 0) != wanted_bytes:
+    if wanted_bytes is not None and kept_size(folder_at(directory) / FORMAT, 0) != wanted_bytes:
         raise CacheError(
-            f"{directory}: the size {size(wanted_bytes)} cannot be kept there: is the disk full or read-only?"
+            f"{directory}: the size {size(wanted_bytes)} cannot be kept: is the disk full, or read-only?"
         )
     if evictor.usage_bytes > evictor.limit_bytes:
         raise CacheError(
             f"{directory}: still {size(evictor.usage_bytes)} of {size(evictor.limit_bytes)}: its files cannot be"
             " deleted, or another process is deleting some just now; allow it, or try again"
         )
+
+
+def _is_there(directory: Path) -> bool:
+    """Also what cannot be looked at: why not, preparing it tells."""
+    try:
+        directory.stat()
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def configurations(folder: Path) -> Iterator[Config | UsageError]:

@@ -43,6 +43,7 @@ from vbnfs.objects import (
     ObjectVersion,
     may_have_size,
 )
+from vbnfs.places import Place, folder_at
 
 log = structlog.get_logger()
 
@@ -101,9 +102,9 @@ class Catalog:
     only the event loop changes.
     """
 
-    def __init__(self, client: ObjectClient, directory: Path, *, origin: Origin, project: str) -> None:
+    def __init__(self, client: ObjectClient, directory: Path | Place, *, origin: Origin, project: str) -> None:
         self._client = client
-        self._directory = directory
+        self._directory = folder_at(directory)
         self._origin = origin
         self._project = project
         self._attributes: Known = {}
@@ -431,16 +432,16 @@ class Catalog:
             rows |= {version: row for version, row in learnt.items() if version not in rows or row.etag is not None}
         return rows
 
-    def _keep(self, path: Path, data: bytes) -> None:
+    def _keep(self, path: Place, data: bytes) -> None:
         with self._refusals_told(path):
             write_kept(path, data)
 
-    def _keep_line(self, path: Path, text: bytes) -> None:
+    def _keep_line(self, path: Place, text: bytes) -> None:
         with self._refusals_told(path):
             append_kept_line(path, text)
 
     @contextmanager
-    def _refusals_told(self, path: Path) -> Iterator[None]:
+    def _refusals_told(self, path: Place) -> Iterator[None]:
         """A cache that cannot be written costs requests, not the answer."""
         try:
             yield

@@ -50,13 +50,14 @@ def prepare_cache_directory(directory: Path) -> None:
 
     What dead processes left of small files is deleted; what they left of blocks, whoever looks at the cache deletes.
     """
-    make_private(directory)
-    check_private(directory / BLOCKS_FORMAT, depth=_BLOCK_FOLDERS)
-    check_private(directory / KEPT_FORMAT, depth=_KEPT_FOLDERS)
-    check_private(directory / VERDICTS_FORMAT, depth=_VERDICT_FOLDERS)
-    check_private(directory / ALLENSDK, depth=_ALLENSDK_FOLDERS)
+    folder = make_private(directory)
+    check_private(folder / BLOCKS_FORMAT, depth=_BLOCK_FOLDERS)
+    check_private(folder / KEPT_FORMAT, depth=_KEPT_FOLDERS)
+    check_private(folder / VERDICTS_FORMAT, depth=_VERDICT_FOLDERS)
+    check_private(folder / ALLENSDK, depth=_ALLENSDK_FOLDERS)
     for kept in (KEPT_FORMAT, VERDICTS_FORMAT):
-        remove_leftovers(directory / kept)
+        remove_leftovers(folder / kept)
+    remove_leftovers(folder / BLOCKS_FORMAT, depth=0)  # of its size
 
 
 def run_in_foreground(config: Config, mountpoint: Path, announce: Announce) -> None:

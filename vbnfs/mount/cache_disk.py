@@ -13,6 +13,8 @@ from typing import Final
 
 import trio
 
+from vbnfs.errors import CacheError
+from vbnfs.places import Place
 from vbnfs.storage.block_cache import BlockCache
 from vbnfs.storage.eviction import Evictor
 from vbnfs.storage.segment import BLOCK_BYTES
@@ -87,18 +89,27 @@ class CacheDisk:
         """Ask the disk what it has free, and whether it takes blocks again if it did not. May wait for it."""
         directory = self._cache.directory.parent
         try:
-            status = os.statvfs(directory)
-        except OSError as error:
-            self.problem = f"{directory}: {error.strerror}"
+            reason = self._why_nothing_is_kept(directory)
+        except CacheError as error:  # others have a hand in it by now
+            self.problem = str(error)
             return
-        self._free_bytes = status.f_bavail * status.f_frsize
-        self._cache.try_again()
-        reason = self._cache.failure
-        if status.f_flag & os.ST_RDONLY:
-            reason = OSError(errno.EROFS, "it is read-only")
-        elif self._free_bytes < BLOCK_BYTES:
-            reason = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:
+            reason = error
         self.problem = None
         if reason is not None:
             remedy = _REMEDIES.get(reason.errno or 0, "look at that disk")
             self.problem = f"{directory} takes no more: {reason.strerror}; reads go on from S3: {remedy}"
+
+    def _why_nothing_is_kept(self, directory: Place) -> OSError | None:
+        try:
+            with directory.opened() as folder:
+                status = os.fstatvfs(folder)
+        except FileNotFoundError:  # it was deleted; what keeps the next block makes it anew
+            return self._cache.failure
+        self._free_bytes = status.f_bavail * status.f_frsize
+        self._cache.try_again()
+        if status.f_flag & os.ST_RDONLY:
+            return OSError(errno.EROFS, "it is read-only")
+        if self._free_bytes < BLOCK_BYTES:
+            return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return self._cache.failure

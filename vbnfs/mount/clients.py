@@ -3,10 +3,11 @@
 Mounts and commands make them here, each in the same way.
 """
 
+import hashlib
 from collections.abc import AsyncIterator, Callable, Set
 from contextlib import asynccontextmanager
 from typing import Final
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import trio
 
@@ -16,6 +17,7 @@ from vbnfs.dataset.manifest import Origin
 from vbnfs.metrics import Metrics
 from vbnfs.mount.mountpoint import is_local
 from vbnfs.objects import Content, ObjectClient
+from vbnfs.places import folder_at
 from vbnfs.reading.block_source import BlockSource
 from vbnfs.reading.memory import Memory
 from vbnfs.reading.neighbours import Neighbours
@@ -35,11 +37,29 @@ _CATALOG_SECONDS: Final = 15.0  # a mount without network should not keep anybod
 _CATALOG_ATTEMPTS: Final = 3
 _READ_ATTEMPTS: Final = 10
 _LAST_WRITES_SECONDS: Final = 5.0
+_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+_LONGEST_SCOPE: Final = 200  # bytes; a file's name may have 255
 
 
 def scope_of(endpoint_url: str | None) -> str:
-    """The name under which the cache keeps what comes from AWS, or from an endpoint."""
-    return "aws" if endpoint_url is None else urlsplit(endpoint_url).netloc.replace(":", "_").replace("/", "_")
+    """The name under which the cache keeps what comes from AWS, or from an endpoint.
+
+    No name of a server stands for another's: it is all of the URL, scheme and path too, percent-encoded (RFC 3986,
+    section 2.1) behind a prefix that AWS's name does not have. Of what is normalised (section 6.2: letters of scheme
+    and host, the scheme's own port) both spellings ask the same server. It is one file name; a long one ends in a
+    hash.
+    """
+    if endpoint_url is None:
+        return "aws"
+    parts = urlsplit(endpoint_url)
+    port = _DEFAULT_PORTS.get(parts.scheme) if parts.port is None else parts.port
+    host = f"[{parts.hostname}]" if ":" in str(parts.hostname) else parts.hostname
+    url = f"{parts.scheme}://{host}:{port}{parts.path.rstrip('/')}"
+    scope = f"url-{quote(url, safe='')}"
+    if len(scope) <= _LONGEST_SCOPE:
+        return scope
+    digest = hashlib.blake2b(url.encode(), digest_size=20).hexdigest()
+    return f"long-{scope[: _LONGEST_SCOPE - len(digest)]}-{digest}"
 
 
 @asynccontextmanager
@@ -67,7 +87,8 @@ def make_reading_client(config: Config, link: BreakerClient, metrics: Metrics) -
 
 def make_catalog(config: Config, s3: ObjectClient) -> Catalog:
     """The catalog of the dataset, kept in the cache directory."""
-    directory = config.cache_dir / KEPT_FORMAT / scope_of(config.endpoint_url) / config.bucket / config.project
+    kept = folder_at(config.cache_dir) / KEPT_FORMAT
+    directory = kept / scope_of(config.endpoint_url) / config.bucket / config.project
     client = RetryingClient(s3, seconds=_CATALOG_SECONDS, attempts=_CATALOG_ATTEMPTS)
     origin = Origin(config.bucket, config.endpoint_url)
     return Catalog(client, directory, origin=origin, project=config.project)

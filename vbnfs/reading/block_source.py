@@ -366,6 +366,8 @@ class BlockSource:
         except RuntimeError as error:  # no thread to be had
             log.warning("blocks cannot be kept; reads go on without", reason=str(error))
             kept = [False] * len(batch)
+            for run in batch:
+                self._neighbours.drop_without_thread(run.content, run.indices)
         for run, is_kept in zip(batch, kept, strict=True):
             for index in run.indices:
                 key = BlockKey(run.content.content_id, index)

@@ -5,7 +5,9 @@ the disk are read from there, and the others are the caller's to fetch. Then wha
 nothing is: its claimant has brought it, or has died, or has taken so long that it is not waited for any more.
 """
 
+import threading
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,6 +23,7 @@ _PATIENCE_SECONDS: Final = 2.0  # then one of those who wait tries as well ...
 _MOST_PATIENCE_SECONDS: Final = 6.0  # ... and then all of them
 _FIRST_WAIT_SECONDS: Final = 0.005
 _LONGEST_WAIT_SECONDS: Final = 0.05
+_GIVING_BACK_SECONDS: Final = 1.0  # that somebody who has given up waits for a file system that hangs
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,7 @@ class Neighbours:
         self._cache = cache
         self._metrics = metrics
         self._may_wait = may_wait
+        self._owed: list[tuple[Content, Sequence[int]]] = []  # to be given back as soon as there is a thread
 
     async def rounds(self, content: Content, indices: range) -> AsyncGenerator[Round]:
         """What to do about neighbouring blocks: all of them are in one round or another.
@@ -68,23 +72,53 @@ class Neighbours:
 
     def drop(self, content: Content, indices: Sequence[int]) -> None:
         """Give blocks back. To be called from a thread, where locks may wait."""
-        for run in plan_gets(indices):
-            self._claims.drop(content.content_id, run)
+        while self._owed:
+            with suppress(IndexError):  # another thread has just taken the last
+                self._drop(*self._owed.pop())
+        self._drop(content, indices)
+
+    def drop_without_thread(self, content: Content, indices: Sequence[int]) -> None:
+        """Give blocks back where no thread can be had: where locks may wait, when there is one again."""
+        if self._may_wait:
+            self._owed.append((content, indices))
+        else:
+            self._drop(content, indices)
 
     async def drop_all(self, content: Content, indices: Sequence[int]) -> None:
-        """Give blocks back that will not come."""
-        if self._may_wait and indices:
-            await trio.to_thread.run_sync(self.drop, content, indices, abandon_on_cancel=True)
-        else:
-            self.drop(content, indices)
+        """Give blocks back that will not come, also when being cancelled."""
+        if not self._may_wait or not indices:
+            self.drop_without_thread(content, indices)
+            return
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + _GIVING_BACK_SECONDS):
+            try:
+                await trio.to_thread.run_sync(self.drop, content, indices, abandon_on_cancel=True)
+            except RuntimeError:  # no thread to be had
+                self.drop_without_thread(content, indices)
+
+    def _drop(self, content: Content, indices: Sequence[int]) -> None:
+        for run in plan_gets(indices):
+            self._claims.drop(content.content_id, run)
 
     async def _take(self, content: Content, left: list[int], waited: float) -> list[int]:
         if waited > _MOST_PATIENCE_SECONDS:
             return left
         lane = int(waited > _PATIENCE_SECONDS)
-        if self._may_wait:
-            return await trio.to_thread.run_sync(self._claim, content, left, lane, abandon_on_cancel=True)
-        return self._claim(content, left, lane)
+        if not self._may_wait:
+            return self._claim(content, left, lane)
+        is_wanted = threading.Event()
+        is_wanted.set()
+
+        def claim() -> list[int]:
+            self.drop(content, ())
+            taken = self._claim(content, left, lane)
+            if not is_wanted.is_set():
+                self.drop(content, taken)
+            return taken
+
+        try:
+            return await trio.to_thread.run_sync(claim, abandon_on_cancel=True)
+        finally:
+            is_wanted.clear()
 
     def _claim(self, content: Content, left: list[int], lane: int) -> list[int]:
         taken: list[int] = []

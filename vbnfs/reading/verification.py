@@ -14,6 +14,7 @@ import hashlib
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import Final
 
 import structlog
@@ -39,6 +40,7 @@ from vbnfs.storage.verdicts import (
 
 log = structlog.get_logger()
 
+_HASHED_IN_A_ROW: Final = 3  # where other processes fetch a file anew while it is hashed here
 _HASHED_BLOCKS: Final = 8  # at a time, and as many are read meanwhile: 4 MiB that no limit for memory knows of
 _AHEAD_BLOCKS: Final = 8 * MAX_GET_BLOCKS
 _GATHER_SECONDS: Final = 1.0  # blocks come by the hundred; what they complete is looked at once
@@ -133,9 +135,13 @@ class Verifier:
         """
         if content.file_hash is None:
             return None
-        before = self._verdicts.bad(content)
-        hashes = await self._hash(content, fetch=fetch)
-        return None if hashes is None else await self._judge(content, *hashes, before=before)
+        for _ in range(_HASHED_IN_A_ROW):
+            before = await trio.to_thread.run_sync(self._verdicts.last, content)
+            hashes = await self._hash(content, fetch=fetch)
+            verdict = None if hashes is None else await self._judge(content, *hashes, before=before)
+            if verdict is not None or hashes is None:
+                return verdict
+        return None
 
     async def _look(self, content: Content) -> None:
         bad = self._verdicts.bad(content)
@@ -198,26 +204,24 @@ class Verifier:
         if not self._is_hasty:
             await trio.sleep(time.monotonic() - began)
 
-    async def _judge(self, content: Content, found_hash: str, fingerprint: str, *, before: Verdict | None) -> Verdict:
-        """Of bytes that were fetched after `before`, if that is a verdict."""
+    async def _judge(
+        self, content: Content, found_hash: str, fingerprint: str, *, before: Verdict | None
+    ) -> Verdict | None:
+        """Of bytes that were fetched after `before`, if that is a verdict. None if there are others by now."""
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        source = str(self._source.origin_of(content))
-        verdict = Verdict(found_hash, fingerprint, now, source=source)
+        found = Verdict(found_hash, fingerprint, now, source=str(self._source.origin_of(content)))
+        judge = partial(self._verdicts.judge, content, found, before=before, cache=self._cache)
+        verdict = await trio.to_thread.run_sync(judge)
+        if not is_good(content, found):  # readers may have been given these bytes, whatever there is now
+            await self._let_go(content.content_id)
+        if verdict is None:
+            return None
         if is_good(content, verdict):
             self._metrics.verified_files += 1
-            await trio.to_thread.run_sync(self._verdicts.keep, content, verdict)
-            log.info("file verified", object=str(content.source), blake2b=found_hash)
-            return verdict
-        mismatches = 1 if before is None else before.mismatches + 1
-        # Another process may have judged the same bytes meanwhile: that is not one more fetch that went wrong.
-        known = self._verdicts.bad(content)
-        mismatches = max(mismatches, 0 if known is None else known.mismatches)
-        verdict = Verdict(found_hash, fingerprint, now, mismatches, source)
-        self._metrics.mismatched_files += 1
-        await trio.to_thread.run_sync(self._verdicts.keep, content, verdict)  # refused first, dropped then
-        await trio.to_thread.run_sync(self._cache.drop, content)
-        await self._let_go(content.content_id)
-        log.error("file does not match its manifest", reason=mismatch_text(content, verdict))
+            log.info("file verified", object=str(content.source), blake2b=verdict.found_hash)
+        else:
+            self._metrics.mismatched_files += 1
+            log.error("file does not match its manifest", reason=mismatch_text(content, verdict))
         return verdict
 
     async def _let_go(self, content_id: str) -> None:

@@ -2,8 +2,8 @@
 
     blocks-v1/<scope>/<2 hex>/<content id>.<segment number>      see segment.py for what is in one
 
-`scope` is where the bytes came from (`aws`, or the endpoint's host), so that what one server sends never
-answers for another. The format's version stands in the path; there is no index, no journal and no lock.
+`scope` is where the bytes came from (`aws`, or the endpoint), so that what one server sends never answers for
+another. The format's version stands in the path; there is no index, no journal and no lock.
 Any block may be missing or damaged at any moment: that is a miss, and costs one GET.
 
 Methods without `_nowait` may wait for the disk: call them from a thread. All of them may be called from any
@@ -16,6 +16,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from itertools import groupby
 from pathlib import Path
 from typing import Final, TypedDict
 
@@ -25,6 +26,7 @@ from cachetools import LRUCache, TTLCache
 
 from vbnfs.metrics import Metrics
 from vbnfs.objects import ByteRange, Content
+from vbnfs.places import Place, folder_at
 from vbnfs.storage.descriptors import NO_DESCRIPTOR
 from vbnfs.storage.eviction import SegmentFile
 from vbnfs.storage.segment import (
@@ -64,15 +66,15 @@ class BlockCache:
 
     def __init__(
         self,
-        directory: Path,
+        directory: Path | Place,
         *,
         scope: str,
         metrics: Metrics,
         verify_always: bool = False,
         is_local: bool = True,
     ) -> None:
-        self.directory = directory / FORMAT
-        self._scope_directory = self.directory / scope
+        self.directory = folder_at(directory) / FORMAT
+        self._scope = scope
         self._metrics = metrics
         self._verify_always = verify_always
         self.is_local: Final = is_local
@@ -118,7 +120,10 @@ class BlockCache:
 
     def missing(self, content: Content, indices: Sequence[int]) -> list[int]:
         """Those of the blocks that are not recorded."""
-        return [index for index in indices if not self._holds(content, index)]
+        missing: list[int] = []
+        for number, of_segment in groupby(indices, lambda index: index // SEGMENT_BLOCKS):
+            missing += self._missing(content, number, list(of_segment))
+        return missing
 
     def put(self, content: Content, index: int, *blocks: bytes | memoryview) -> int:
         """Keep whole blocks, neighbours from `index` on. Returns the bytes written.
@@ -160,7 +165,7 @@ class BlockCache:
             unflushed, self._unflushed = self._unflushed, Counter()
         for name, count_bytes in unflushed.items():
             with suppress(OSError):  # evicted; a disk that fails is told of where blocks are read and written
-                flush(self._path(name))
+                flush(self._place(name))
             self._metrics.flushed_bytes += count_bytes
 
     def try_again(self) -> None:
@@ -168,12 +173,13 @@ class BlockCache:
         if self.failure is None:
             return
         try:
-            descriptor, path = make_temporary(self.directory, prefix=TEMPORARY_PREFIX)
-            try:
-                path.unlink()
-                os.posix_fallocate(descriptor, 0, _TRIED_BYTES)
-            finally:
-                os.close(descriptor)
+            with self.directory.opened() as folder:
+                descriptor, name = make_temporary(folder, prefix=TEMPORARY_PREFIX)
+                try:
+                    os.unlink(name, dir_fd=folder)
+                    os.posix_fallocate(descriptor, 0, _TRIED_BYTES)
+                finally:
+                    os.close(descriptor)
         except FileNotFoundError:  # the folder is gone; who keeps the next block makes it
             return
         except OSError as error:
@@ -202,7 +208,7 @@ class BlockCache:
         """Delete all that is kept of a content. Who has a segment open goes on reading it, until `forget_deleted`."""
         for number in _numbers(content):
             with suppress(OSError):  # not there, or it cannot be deleted: then nothing can be kept either
-                self._path((content.content_id, number)).unlink()
+                self._place((content.content_id, number)).unlink()
         self.forget_deleted()
 
     def cached_bytes(self, content: Content) -> int:
@@ -212,11 +218,10 @@ class BlockCache:
     def take_stock(self, found: Sequence[SegmentFile]) -> None:
         """Take note of the files that there are (see `Evictor`), for `allocated_bytes`."""
         allocated: Counter[str] = Counter()
-        scope = f"{self._scope_directory}/"
+        scope = f"{self._scope}/"
         for file in found:
-            path = str(file.path)  # 20,000 of them: pathlib's ways to compare would take a tenth of a second
-            if path.startswith(scope):
-                allocated[path.rpartition("/")[2].partition(".")[0]] += file.allocated_bytes
+            if file.path.startswith(scope):
+                allocated[file.path.rpartition("/")[2].partition(".")[0]] += file.allocated_bytes
         with self._lock:
             before, self._allocated = self._allocated, allocated.copy()
         changed = {name for name in before.keys() | allocated.keys() if before[name] != allocated[name]}
@@ -265,13 +270,13 @@ class BlockCache:
                 return segment.records()
         return [None] * count
 
-    def _holds(self, content: Content, index: int) -> bool:
-        number, local = divmod(index, SEGMENT_BLOCKS)
-        try:
+    def _missing(self, content: Content, number: int, indices: list[int]) -> list[int]:
+        """Those of a segment's blocks that are not recorded: it is looked for once."""
+        with suppress(OSError):
             segment = self._segment(content, number)
-            return segment is not None and segment.holds(local)
-        except OSError:
-            return False
+            if segment is not None:
+                return [index for index in indices if not segment.holds(index % SEGMENT_BLOCKS)]
+        return indices
 
     def _tell_once(self, event: str, error: OSError) -> None:
         with self._lock:
@@ -298,13 +303,13 @@ class BlockCache:
         name = (content.content_id, number)
         segment = self._known(name)
         if segment is None:
-            segment = Segment.open(self._path(name), **_shape(content, number), may_map=self.is_local)
+            segment = Segment.open(self._place(name), **_shape(content, number), may_map=self.is_local)
             if segment is not None:
                 segment = self._remember(name, segment)
         return segment
 
     def _create(self, name: _Name, content: Content) -> Segment:
-        return Segment.create(self._path(name), **_shape(content, name[1]), may_map=self.is_local)
+        return Segment.create(self._place(name), **_shape(content, name[1]), may_map=self.is_local)
 
     def _known(self, name: _Name) -> Segment | None:
         with self._lock:
@@ -324,9 +329,9 @@ class BlockCache:
             if self._open.get(name) is segment:
                 del self._open[name]
 
-    def _path(self, name: _Name) -> Path:
+    def _place(self, name: _Name) -> Place:
         content_id, number = name
-        return self._scope_directory / content_id[:2] / f"{content_id}.{number}"
+        return self.directory / self._scope / content_id[:2] / f"{content_id}.{number}"
 
 
 def _most_open_segments() -> int:

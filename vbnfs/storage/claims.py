@@ -19,6 +19,8 @@ from pathlib import Path
 from struct import Struct
 from typing import Final
 
+from vbnfs.places import Place, folder_at
+
 LANES: Final = (0, 1)
 _INDEX_BITS: Final = 24  # 4 TiB of blocks; beyond that, and where hashes are the same, two blocks share a byte
 _HASH_BITS: Final = 37
@@ -35,12 +37,12 @@ class Claims:
     Where no lock can be had, everything can be claimed by everybody, and nobody is alone.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path | Place) -> None:
         self._descriptor = -1
+        folder = folder_at(directory)
         with suppress(OSError):  # a cache that can only be read
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-            self._descriptor = os.open(directory / ".claims", flags, 0o600)
+            folder.mkdir()
+            self._descriptor = (folder / ".claims").open(os.O_RDWR | os.O_CREAT)
             self._lock(fcntl.F_RDLCK, _PRESENCE, 1)
 
     def __del__(self) -> None:

@@ -7,13 +7,20 @@ than that part, every block is looked out for. Victims are whole segments, least
 may be the segment which is being filled, if the limit is smaller than it. Deleting is unlink(2): whoever has the file
 open goes on reading the bytes that it verified.
 
+Nothing is deleted, or counted, that this cache did not make: what has another name or place than a segment has, is no
+regular file, or is somebody else's. No link is followed, and all is reached from the descriptor of a folder that was
+checked (see places.py), wherever its path may lead by now.
+
 A size that a mount or `vbnfs clean` was told is kept in the cache, in `.size`. Whoever is told none goes by that, and
 reads it again at each look: it deletes nothing that somebody was told to keep.
 """
 
 import fcntl
 import os
+import re
+import stat
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -23,6 +30,7 @@ from typing import Final
 import structlog
 
 from vbnfs.metrics import Metrics
+from vbnfs.places import Place, folder_at
 from vbnfs.storage.segment import TEMPORARY_PREFIX
 from vbnfs.temporary import remove_abandoned, replace_file
 
@@ -31,14 +39,21 @@ log = structlog.get_logger()
 DEFAULT_BYTES: Final = 100 << 30  # of a cache that was never told a size
 _SIZE_FILE: Final = ".size"
 _LOOK_AGAIN: Final = 0.005  # of the limit: 8 processes that all write stay within 4 % of it
+_CLOCKS_DIFFER_SECONDS: Final = 60  # that much is let pass: of hosts that share a cache, and of its server
+_SEGMENT_NAME: Final = re.compile(r"([\w-]+)\.[0-9]{1,6}", re.ASCII)
+_FOLDER_DIGITS: Final = 2  # of a content's id
+_FOLDERS: Final = 2  # scope, and the first digits
 _LOW_WATER: Final = 0.95  # evicted down to this part of the limit, so that it is not done for every block
 
 
 @dataclass(frozen=True, slots=True)
 class SegmentFile:
-    """A candidate: what it takes on the disk, and when it was used last (nanoseconds since 1970)."""
+    """A candidate: what it takes on the disk, and when it was used last (nanoseconds since 1970, not after now).
 
-    path: Path
+    `path` is `<scope>/<2 hex>/<content id>.<segment number>`.
+    """
+
+    path: str
     allocated_bytes: int
     used_ns: int
 
@@ -57,32 +72,53 @@ def choose_victims(files: Sequence[SegmentFile], *, limit_bytes: int) -> list[Se
     return victims
 
 
-def scan(directory: Path) -> Iterator[SegmentFile]:
-    """All segment files below `directory`. Temporary files that a dead process left are deleted."""
-    for folder, _, names in os.walk(directory):
-        for name in names:
-            path = Path(folder, name)
+def scan(directory: Path | Place) -> Iterator[SegmentFile]:
+    """All segment files below `directory`. Temporary files that a dead process left are deleted.
+
+    A file from the future counts as used now, and from now on: its time is set, so that others become newer.
+    """
+    now_ns = time.time_ns()
+    for parts, folder, entries in folder_at(directory).walk(depth=_FOLDERS):
+        if len(parts) < _FOLDERS:
+            continue
+        for entry in entries:
             with suppress(OSError):  # evicted by another process meanwhile
-                status = path.lstat()
-                if not name.startswith("."):
-                    yield SegmentFile(path, status.st_blocks * 512, status.st_mtime_ns)
-                elif name.startswith(TEMPORARY_PREFIX):
-                    remove_abandoned(path)
+                if entry.name.startswith(TEMPORARY_PREFIX):
+                    remove_abandoned(folder, entry.name)
+                elif is_segment_name(entry.name, parts[-1]) and _is_ours(status := entry.stat(follow_symlinks=False)):
+                    used_ns = _no_later_than(now_ns, status.st_mtime_ns, folder, entry.name)
+                    yield SegmentFile("/".join((*parts, entry.name)), status.st_blocks * 512, used_ns)
 
 
-def keep_size(directory: Path, size_bytes: int) -> None:
+def is_segment_name(name: str, folder: str) -> bool:
+    """Whether a file of this name, in a folder of that, can be a segment: see block_cache.py."""
+    match = _SEGMENT_NAME.fullmatch(name)
+    return match is not None and match[1][:_FOLDER_DIGITS] == folder
+
+
+def _is_ours(status: os.stat_result) -> bool:
+    return stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid()
+
+
+def _no_later_than(now_ns: int, used_ns: int, folder: int, name: str) -> int:
+    if used_ns > now_ns + _CLOCKS_DIFFER_SECONDS * 10**9:
+        with suppress(OSError):  # a cache that can only be read: nothing is evicted there
+            os.utime(name, ns=(now_ns, now_ns), dir_fd=folder, follow_symlinks=False)
+    return min(used_ns, now_ns)
+
+
+def keep_size(directory: Path | Place, size_bytes: int) -> None:
     """Keep the size that a cache was told, for all who are told none. Where it cannot be kept, the log says so."""
     try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        replace_file(directory / _SIZE_FILE, f"{size_bytes}\n".encode())
+        replace_file(folder_at(directory) / _SIZE_FILE, f"{size_bytes}\n".encode())
     except OSError as error:
         log.warning("the cache's size cannot be kept for others", reason=str(error))
 
 
-def kept_size(directory: Path, otherwise: int) -> int:
+def kept_size(directory: Path | Place, otherwise: int) -> int:
     """The size that a cache was told last, in bytes; `otherwise` if it was never told one, or that cannot be read."""
     try:
-        size_bytes = int((directory / _SIZE_FILE).read_text(encoding="ascii"))
+        size_bytes = int((folder_at(directory) / _SIZE_FILE).read_bytes().decode("ascii"))
     except (OSError, ValueError):
         return otherwise
     return size_bytes if size_bytes > 0 else otherwise
@@ -97,13 +133,13 @@ class Evictor:
 
     def __init__(
         self,
-        directory: Path,
+        directory: Path | Place,
         *,
         limit_bytes: int | None,
         metrics: Metrics,
         on_look: Callable[[Sequence[SegmentFile]], None] = lambda files: None,
     ) -> None:
-        self._directory = directory
+        self._directory = folder_at(directory)
         self._is_told = limit_bytes is not None
         self._limit_bytes = DEFAULT_BYTES if limit_bytes is None else limit_bytes
         self._learn_limit()
@@ -174,7 +210,7 @@ class Evictor:
         freed = 0
         for victim in victims:
             with suppress(OSError):
-                victim.path.unlink()
+                (self._directory / victim.path).unlink()
                 freed += victim.allocated_bytes
                 self._metrics.evicted_segments += 1
         self._usage_bytes -= freed
@@ -183,14 +219,14 @@ class Evictor:
 
 
 @contextmanager
-def _only_evictor(directory: Path) -> Iterator[bool]:
+def _only_evictor(directory: Place) -> Iterator[bool]:
     """Whether no other process is evicting: two would delete twice as much as is needed.
 
     Where no lock can be had, that is all that can happen, and better than a cache that grows for ever.
     """
     descriptor, is_alone = -1, True
     try:
-        descriptor = os.open(directory / ".evicting", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        descriptor = (directory / ".evicting").open(os.O_RDWR | os.O_CREAT)
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         is_alone = False

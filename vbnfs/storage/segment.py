@@ -26,7 +26,7 @@ from typing import Final
 import xxhash
 
 from vbnfs.objects import ByteRange
-from vbnfs.storage.private import trusted_owners
+from vbnfs.places import Place
 from vbnfs.temporary import make_temporary
 
 BLOCK_BYTES: Final = 256 << 10
@@ -47,9 +47,9 @@ class Segment:
     """One open segment file. Any thread may read and write; the descriptor is closed with the last user."""
 
     def __init__(
-        self, path: Path, opened: "_Opened", *, identity: str, data_bytes: int, may_map: bool = True
+        self, place: Place, opened: "_Opened", *, identity: str, data_bytes: int, may_map: bool = True
     ) -> None:
-        self.path = path
+        self._place = place
         self._descriptor, self._is_writable = opened
         self._identity = identity
         self._data_bytes = data_bytes
@@ -58,46 +58,39 @@ class Segment:
         self._touched = -_TOUCH_SECONDS
 
     @classmethod
-    def open(cls, path: Path, *, identity: str, data_bytes: int, may_map: bool = True) -> "Segment | None":
-        """The segment at `path`; None if there is none, or it is too short for `data_bytes`.
+    def open(cls, place: Place, *, identity: str, data_bytes: int, may_map: bool = True) -> "Segment | None":
+        """The segment at `place`; None if there is none, or it is too short for `data_bytes`.
 
         `identity` names content and segment number; without `may_map` bytes are copied. Raises `OSError`, also for
-        somebody else's file or a link.
+        somebody else's file, a link, or what is not a regular file.
         """
         try:
-            opened = _open(path)
+            opened = _open(place)
         except FileNotFoundError:
             return None
-        segment = cls(path, opened, identity=identity, data_bytes=data_bytes, may_map=may_map)
-        status = os.fstat(opened[0])
-        if status.st_uid not in trusted_owners():
-            raise PermissionError(errno.EPERM, "it belongs to somebody else", str(path))
-        return segment if status.st_size >= TABLE_BYTES + data_bytes else None
+        segment = cls(place, opened, identity=identity, data_bytes=data_bytes, may_map=may_map)
+        return segment if os.fstat(opened[0]).st_size >= TABLE_BYTES + data_bytes else None
 
     @classmethod
-    def create(cls, path: Path, *, identity: str, data_bytes: int, may_map: bool = True) -> "Segment":
-        """The segment at `path`, made if need be; one that is too short is replaced. Raises `OSError`.
+    def create(cls, place: Place, *, identity: str, data_bytes: int, may_map: bool = True) -> "Segment":
+        """The segment at `place`, made if need be; one that is too short is replaced. Raises `OSError`.
 
         It appears under its name with its full length, so a shorter one has been damaged, and is not made
         longer: whoever has it mapped must not see holes where there were verified bytes.
         """
-        segment = cls.open(path, identity=identity, data_bytes=data_bytes, may_map=may_map)
+        segment = cls.open(place, identity=identity, data_bytes=data_bytes, may_map=may_map)
         while segment is None:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _unlink_if_shorter(path, TABLE_BYTES + data_bytes)
-            descriptor, temporary = make_temporary(path.parent, prefix=TEMPORARY_PREFIX)
-            try:
-                os.ftruncate(descriptor, TABLE_BYTES + data_bytes)
-                with suppress(FileExistsError):  # another process was first: its file serves as well
-                    os.link(temporary, path, follow_symlinks=False)
-            finally:
-                os.close(descriptor)
-                temporary.unlink(missing_ok=True)
-            segment = cls.open(path, identity=identity, data_bytes=data_bytes, may_map=may_map)
+            _make(place, TABLE_BYTES + data_bytes)
+            segment = cls.open(place, identity=identity, data_bytes=data_bytes, may_map=may_map)
         return segment
 
     def __del__(self) -> None:
         os.close(self._descriptor)
+
+    @property
+    def path(self) -> Path:
+        """Where it was when its folder was checked: for people."""
+        return self._place.path
 
     @property
     def is_whole(self) -> bool:
@@ -163,7 +156,7 @@ class Segment:
         Raises `OSError`.
         """
         if not self._is_writable:
-            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(self.path))
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(self._place))
         offset, views = TABLE_BYTES + index * BLOCK_BYTES, [memoryview(data) for data in blocks]
         while views:
             written = os.pwritev(self._descriptor, views, offset)
@@ -200,7 +193,7 @@ class Segment:
             self._verified[index] = 0
             with suppress(OSError):  # a read-only cache stays as it is
                 os.pwrite(self._descriptor, _NO_RECORD, index * _RECORD_BYTES)
-            raise DamagedBlockError(f"{self.path}: block {index} does not match its checksum")
+            raise DamagedBlockError(f"{self._place}: block {index} does not match its checksum")
         self._verified[index] = 1
         return data
 
@@ -249,9 +242,9 @@ def checksum(identity: str, index: int, data: bytes | memoryview) -> bytes:
     return digest if digest != _NO_RECORD else b"\1" * _RECORD_BYTES
 
 
-def flush(path: Path) -> None:
+def flush(place: Place) -> None:
     """Have the disk take what was written to a segment, so that a power cut does not undo it. Raises `OSError`."""
-    (descriptor, _) = _open(path)
+    (descriptor, _) = _open(place)
     try:
         os.fdatasync(descriptor)
     finally:
@@ -261,21 +254,34 @@ def flush(path: Path) -> None:
 _Opened = tuple[int, bool]  # a descriptor, and whether it may be written to
 
 
-def _open(path: Path) -> _Opened:
-    flags = os.O_CLOEXEC | os.O_NOFOLLOW
+def _open(place: Place) -> _Opened:
     try:
-        return os.open(path, os.O_RDWR | flags), True
+        return place.open(os.O_RDWR), True
     except OSError as error:
         if error.errno not in {errno.EROFS, errno.EACCES}:
             raise
-        return os.open(path, os.O_RDONLY | flags), False  # a cache that can only be read still serves
+        return place.open(os.O_RDONLY), False  # a cache that can only be read still serves
 
 
-def _unlink_if_shorter(path: Path, length: int) -> None:
+def _make(place: Place, length: int) -> None:
+    with place.parent.opened(make=True) as folder:
+        _unlink_if_shorter(folder, place.name, length)
+        descriptor, temporary = make_temporary(folder, prefix=TEMPORARY_PREFIX)
+        try:
+            os.ftruncate(descriptor, length)
+            with suppress(FileExistsError):  # another process was first: its file serves as well
+                os.link(temporary, place.name, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
+        finally:
+            os.close(descriptor)
+            with suppress(FileNotFoundError):
+                os.unlink(temporary, dir_fd=folder)
+
+
+def _unlink_if_shorter(folder: int, name: str, length: int) -> None:
     """Make room for a new file, but not by taking away one that another process has just made."""
     with suppress(FileNotFoundError):
-        if path.lstat().st_size < length:
-            path.unlink()
+        if os.stat(name, dir_fd=folder, follow_symlinks=False).st_size < length:
+            os.unlink(name, dir_fd=folder)
 
 
 def _blocks(byte_range: ByteRange) -> range:
