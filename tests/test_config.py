@@ -45,8 +45,8 @@ EXAMPLES: dict[str, list[tuple[str, Any]]] = {
     "verify": [("first-use", "first-use"), ("always", "always")],
     "max_connections": [("1", 1), ("2", 2), (" 3 ", 3), ("256", 256)],
     "ranges_by": [("curl", "curl"), ("httpx", "httpx")],
-    "io_timeout": [("1", 1.0), ("0.5", 0.5), ("1e3", 1000.0), (".25", 0.25)],
-    "refresh": [("1", 1.0), ("0.5", 0.5), ("1e3", 1000.0), (".25", 0.25)],
+    "io_timeout": [("0.1", 0.1), ("0.5", 0.5), ("86.4e3", 86400.0), (".25", 0.25)],
+    "refresh": [("1", 1.0), ("1.5", 1.5), ("1e8", 1e8), ("2.25", 2.25)],
     "offline": [("true", True), ("no", False)],
     "allow_other": [("yes", True), ("off", False)],
     "foreground": [("1", True), ("False", False)],
@@ -74,8 +74,8 @@ BAD: dict[str, list[str]] = {
     "verify": ["", "never", "Always"],
     "max_connections": ["", "0", "257", "-1", "1.5", "x", "9" * 5000, "1_0", "nan"],
     "ranges_by": ["", "Curl", "curl "],
-    "io_timeout": ["", "0", "-1", "nan", "inf", "-inf", "1e9", "x", "1 s", "0x1", "9" * 400],
-    "refresh": ["", "0", "-1", "nan", "inf", "x"],
+    "io_timeout": ["", "0", "0.099", "86401", "-1", "nan", "inf", "-inf", "1e9", "x", "1 s", "0x1", "9" * 400],
+    "refresh": ["", "0", "0.001", "0.99", "100000001", "-1", "nan", "inf", "x"],
     "offline": ["", "2", "maybe"],
     "allow_other": ["", "2", "maybe", "tru"],
     "foreground": ["", "2", "maybe"],
@@ -376,7 +376,7 @@ def test_toml_values_of_another_type(tmp_path: Path, value: str) -> None:
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf", "-1.0"])
 def test_toml_numbers_that_are_no_seconds(tmp_path: Path, value: str) -> None:
     """TOML's own nan and inf are no number of seconds."""
-    with pytest.raises(UsageError, match=r"io_timeout in .*: a positive number of seconds is wanted"):
+    with pytest.raises(UsageError, match=r"io_timeout in .*: a number of seconds from 0.1 to 86,400 is wanted"):
         load_config(command_line={}, environ={}, config_file=toml(tmp_path, f"io_timeout = {value}"))
 
 

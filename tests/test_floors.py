@@ -196,7 +196,7 @@ def test_a_mount_imports_what_it_needs() -> None:
     assert {"vbnfs.mount.daemon", "httpx", "pycurl", "trio"} <= modules
     assert modules & TOO_HEAVY_FOR_A_MOUNT == set()
     assert {name for name in modules if name.startswith("vbnfs.cli.")} == {
-        f"vbnfs.cli.{name}" for name in ("main", "mounting", "options", "render")
+        f"vbnfs.cli.{name}" for name in ("main", "mounting", "options", "render", "streams")
     }
 
 

@@ -341,7 +341,7 @@ def test_the_kernel_tells_who_is_there() -> None:
     """Both ends of a Unix socket learn the other's user."""
     for end in socket.socketpair():
         with end:
-            assert control.peer_of(end) == os.getuid()
+            assert control.peer_of(end) == (os.getpid(), os.getuid())
 
 
 async def test_somebody_else_is_not_answered(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -356,7 +356,7 @@ async def test_somebody_else_is_not_answered(monkeypatch: pytest.MonkeyPatch) ->
 
     async with trio.open_nursery() as nursery:
         await nursery.start(control.serve, path, {"hello": hello})
-        monkeypatch.setattr(control, "peer_of", lambda connection: NOBODY)
+        monkeypatch.setattr(control, "peer_of", lambda connection: control.Peer(1, NOBODY))
         with pytest.raises(MountError, match="somebody else answers"):
             await trio.to_thread.run_sync(control.ask, entry, "hello")
         with socket.socket(socket.AF_UNIX) as connection:

@@ -9,6 +9,7 @@ command-line option (`--cache-size`), the mount(8) option (`-o cache_size=`), th
 This is the only module that reads the environment or a configuration file.
 """
 
+import math
 import os
 import re
 import tomllib
@@ -87,14 +88,19 @@ def _boolean(text: str) -> bool:
         raise ValueError("one of true, false, yes, no, on, off, 1, 0 is wanted") from None
 
 
-def _seconds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < 1e9:  # not for nan either
-        raise ValueError("a positive number of seconds is wanted")
-    return value
+def _seconds(least: float, most: float) -> Callable[[str], float]:
+    """The parser of a number of seconds from `least` to `most`."""
+
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not least <= value <= most:  # nor is nan
+            raise ValueError(f"a number of seconds from {least:g} to {most:,.0f} is wanted")
+        return value
+
+    return parse
 
 
 def _connections(text: str) -> int:
@@ -200,9 +206,9 @@ SETTINGS: Final = (
     _setting("ranges_by", _matching("curl|httpx", "curl or httpx"), "LIBRARY",
              "What fetches ranges of files: curl, or httpx, which costs more.",
              default="curl"),
-    _setting("io_timeout", _seconds, "SECONDS", "A read that S3 has not answered by then fails.",
+    _setting("io_timeout", _seconds(0.1, 86_400), "SECONDS", "A read that S3 has not answered by then fails.",
              field="io_timeout_seconds", default=30.0),
-    _setting("refresh", _seconds, "SECONDS", "How often the bucket is asked for new dataset versions.",
+    _setting("refresh", _seconds(1, 1e8), "SECONDS", "How often the bucket is asked for new dataset versions.",
              field="refresh_seconds", default=300.0),
     _setting("offline", _boolean, "", "Use what is kept and cached alone; the network is never asked.",
              default=False, is_flag=True),
@@ -253,12 +259,22 @@ def parse_mount_options(texts: tuple[str, ...]) -> tuple[dict[str, str], tuple[s
         if option == "rw":
             raise UsageError("-o rw: the dataset is read-only; leave the option out")
         if not is_mount_option(option):
-            raise UsageError(f"-o {option}: no such mount option; see 'vbnfs mount --help'")
+            raise UsageError(f"-o {option}: no such mount option; {_options_like(word)}")
         if name in SETTING_BY_NAME:
             settings[name] = value if equals else _flag_value(name)
         elif option in _PASSED_OPTIONS:
             passed[option.removeprefix("no")] = option
     return settings, tuple(passed.values())
+
+
+def _options_like(word: str) -> str:
+    """Which options there are, after the one that may have been meant."""
+    import difflib  # noqa: PLC0415 - for those who mistype
+
+    names = [setting.name for setting in SETTINGS]
+    meant = difflib.get_close_matches(_setting_name(word), [*names, *_PASSED_OPTIONS, *_IGNORED_OPTIONS], n=1)
+    asked = f"did you mean {meant[0]}? " if meant else ""
+    return f"{asked}There are {', '.join(names)}, and mount(8)'s own, such as ro, nodev, nofail"
 
 
 def _setting_name(word: str) -> str:
@@ -311,6 +327,17 @@ def default_config_file() -> Path:
     return platformdirs.user_config_path("vbnfs") / "config.toml"
 
 
+def foreign_home(environ: Mapping[str, str] | None = None) -> str | None:
+    """HOME, if it is not a folder of this user, as where su(1) keeps it; None where it is, or is not there at all."""
+    home = (os.environ if environ is None else environ).get("HOME", "")
+    try:
+        return home if home and os.stat(home).st_uid != os.geteuid() else None
+    except PermissionError:
+        return home
+    except (OSError, ValueError):
+        return None
+
+
 def user_config_directory() -> Path:
     """Where a user's programs keep their settings: ~/.config."""
     return platformdirs.user_config_path()
@@ -346,6 +373,10 @@ def _from_toml(path: Path, *, must_exist: bool) -> dict[str, str]:
         if must_exist:
             raise UsageError(f"{path}: no such configuration file") from None
         return {}
+    except PermissionError as error:
+        if not must_exist and foreign_home() is not None:  # somebody else's settings
+            return {}
+        raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
     except ValueError as error:
@@ -359,7 +390,7 @@ def _toml_text(path: Path, name: str, value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str | int | float):
-        return str(value)
+        return os.fsdecode(str(value).encode())  # as if typed: the file is UTF-8, whatever the locale
     raise UsageError(f"{name} in {path}: a text, a number, true or false is wanted")
 
 

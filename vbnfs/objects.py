@@ -104,8 +104,12 @@ class ListedObject:
     """A row of ListObjectsV2."""
 
     key: str
-    etag: str
     attributes: ObjectAttributes
+
+    @property
+    def etag(self) -> str:
+        """Its ETag, or '' where the server gives none."""
+        return self.attributes.etag or ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,6 +116,39 @@ def test_the_last_version_is_remembered(cache_dir: Path, tiny_release: DemoRelea
     assert ask(f"{load} answer([cache.current_manifest(), warned])", cache_dir) == [newest, []]
 
 
+def test_versions_that_stay_in_parallel(cache_dir: Path, tiny_release: DemoRelease) -> None:
+    """Of many processes each has the version that it loads itself, or that a static cache has, whatever others load.
+
+    What the last process loaded is no such thing: AllenSDK empties that file before it writes it.
+    """
+    script = f"""
+import multiprocessing
+wanted_of = {[manifest_name(version) for version in tiny_release.versions[:2]]}
+
+def versions(number):
+    found = []
+    for _ in range(6):
+        if number % 4 == 3:  # one who does neither, and keeps the file changing
+            Neuropixels.from_local_cache(cache_dir=cache_dir)
+            continue
+        wanted = wanted_of[number % 2]
+        if number % 4 < 2:
+            cache = Neuropixels.from_local_cache(cache_dir=cache_dir)
+            cache.load_manifest(wanted)
+        else:
+            static = cache_dir + "/static/" + wanted.rpartition("_")[2].removesuffix(".json")
+            cache = Neuropixels.from_local_cache(static, use_static_cache=True)
+        found.append([wanted, cache.current_manifest()])
+    return found
+
+with multiprocessing.get_context("fork").Pool(16) as pool:
+    answer(pool.map(versions, range(16), chunksize=1))
+"""
+    found = [one for each in ask(script, cache_dir) for one in each]
+    assert len(found) == 6 * 12
+    assert [[wanted, loaded] for wanted, loaded in found if wanted != loaded] == []
+
+
 def test_compare_manifests(cache_dir: Path, tiny_release: DemoRelease) -> None:
     """compare_manifests tells what changed between two versions."""
     first, second = map(manifest_name, tiny_release.versions[:2])

@@ -1,16 +1,18 @@
 """Which versions there are: what is asked for, what is kept, and what is refused."""
 
+import gc
 import hashlib
 import json
 import os
+import shutil
 import sys
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Final
 
 import pytest
 import structlog
@@ -36,7 +38,14 @@ from tests.fakes.store import MemoryStore, Pattern
 from vbnfs.dataset.catalog import Catalog, Release
 from vbnfs.dataset.manifest import MAX_MANIFEST_BYTES, DatasetVersion, Manifest, Origin
 from vbnfs.dataset.store import read_kept, write_kept
-from vbnfs.errors import AccessDeniedError, DatasetError, ObjectGoneError, StorageError, TransportError
+from vbnfs.errors import (
+    AccessDeniedError,
+    BadReplyError,
+    DatasetError,
+    ObjectGoneError,
+    StorageError,
+    TransportError,
+)
 from vbnfs.objects import ListedObject, ListedVersion, ObjectAttributes, ObjectVersion
 
 FILES = {"a.csv": "a", "s/1.nwb": "one", "s/2.nwb": "two"}
@@ -51,6 +60,7 @@ class Bucket:
         self.store = MemoryStore(BUCKET)
         self.client = MemoryClient(self.store)
         self.directory = directory
+        self.origin = ORIGIN
 
     def publish(self, version: str, files: Files, *, sizes: dict[str, int] | None = None) -> None:
         """A manifest, and those of its objects that are not there yet (of a content's length, or `sizes`)."""
@@ -66,7 +76,7 @@ class Bucket:
 
     def catalog(self) -> Catalog:
         """A catalog as a new process has it: what it knows is what is kept."""
-        return Catalog(self.client, self.directory, origin=ORIGIN, project=PROJECT)
+        return Catalog(self.client, self.directory, origin=self.origin, project=PROJECT)
 
     async def load(self) -> Release:
         return await self.catalog().load()
@@ -523,21 +533,42 @@ async def test_a_manifest_uploaded_again_has_the_new_time(bucket: Bucket) -> Non
     assert await bucket.load() == second
 
 
-def damage_on_the_way(bucket: Bucket, monkeypatch: pytest.MonkeyPatch, version: str, *damage: bytes) -> None:
-    """A version's manifest comes with such bytes behind its own: the first, the next when it is asked for again."""
-    left, get_object = list(damage), bucket.client.get_object
+Change = Callable[[bytes], bytes]
 
-    async def damaged(key: str, *, max_bytes: int) -> bytes:
+
+def tamper(bucket: Bucket, version: str, *changes: Change) -> None:
+    """A version's manifest comes changed: the first time, the next when it is asked for again."""
+    left, get_object = list(changes), bucket.client.get_object
+
+    async def tampered(key: str, *, max_bytes: int) -> bytes:
         data = await get_object(key, max_bytes=max_bytes)
-        return data + left.pop(0) if left and key == manifest_key(version) else data
+        return left.pop(0)(data) if left and key == manifest_key(version) else data
 
-    monkeypatch.setattr(bucket.client, "get_object", damaged)
+    bucket.client.get_object = tampered  # type: ignore[method-assign]
 
 
-async def test_a_manifest_damaged_on_its_way(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+def flipped(data: bytes) -> bytes:
+    """JSON still, of the same length: a file has another hash."""
+    digest = hash_of("one").encode()
+    return data.replace(digest, digest[:-1] + (b"0" if digest[-1:] != b"0" else b"1"))
+
+
+def proxy_page(data: bytes) -> bytes:
+    return b"<html>please log in".ljust(len(data))
+
+
+ELSEWHERE: Final = Origin(BUCKET, "https://lab.example")  # where nobody knows what an ETag is
+NO_MD5: Final = f'"{"0123456789abcdef" * 2}"'
+
+
+def kept_manifests(bucket: Bucket) -> list[str]:
+    return sorted(path.name for path in (bucket.directory / "manifests").glob("*.json"))
+
+
+async def test_a_manifest_damaged_on_its_way(bucket: Bucket) -> None:
     """A manifest whose bytes are not what its ETag tells is fetched once more; what is right is kept."""
     bucket.publish("1.0.0", FILES)
-    damage_on_the_way(bucket, monkeypatch, "1.0.0", b" ")
+    tamper(bucket, "1.0.0", lambda data: data + b" ")
     release = await bucket.load()
     assert [manifest.data for manifest in release.manifests] == [manifest_json(FILES)]
     assert bucket.asked()[1] == 2
@@ -545,27 +576,137 @@ async def test_a_manifest_damaged_on_its_way(bucket: Bucket, monkeypatch: pytest
     assert bucket.asked()[1] == 0
 
 
-async def test_a_manifest_damaged_each_time(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that comes wrong and differently is refused by its name and not kept; the others are shown."""
+@pytest.mark.parametrize("change", [flipped, proxy_page, lambda data: data[:-1], lambda data: data + b" "])
+@pytest.mark.parametrize("is_refresh", [True, False])
+async def test_a_wrong_body_is_not_kept(bucket: Bucket, change: Change, *, is_refresh: bool) -> None:
+    """What comes wrong, and the same each time, is refused and not kept; the next load asks again."""
     bucket.publish("1.0.0", FILES)
     bucket.publish("2.0.0", FILES | {"b.csv": "b"})
-    damage_on_the_way(bucket, monkeypatch, "1.0.0", b" ", b"  ")
-    release = await bucket.load()
+    tamper(bucket, "1.0.0", change, change)
+    catalog = bucket.catalog()
+    release = await catalog.load()
     assert names(release) == ["2.0.0"]
     assert "v1.0.0" in release.problems[0]
-    assert "its ETag" in release.problems[0]
-    assert names(await bucket.load()) == ["1.0.0", "2.0.0"]
+    assert "asked for again" in release.problems[0]
+    assert kept_manifests(bucket) == [file_name("2.0.0")]
+    release = await (catalog.load() if is_refresh else bucket.load())
+    assert names(release) == ["1.0.0", "2.0.0"]
+    assert release.manifests[0].data == manifest_json(FILES)
 
 
-async def test_etags_that_are_no_md5(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where objects are encrypted, the ETag tells nothing of the bytes: those that come twice are believed."""
+async def test_if_all_bodies_are_wrong_the_next_mount_is_well(bucket: Bucket) -> None:
+    """A proxy that answers everything with its own page leaves nothing behind."""
     bucket.publish("1.0.0", FILES)
-    monkeypatch.setattr("tests.fakes.store.StoredVersion.etag", f'"{"0123456789abcdef" * 2}"')
-    assert names(await bucket.load()) == ["1.0.0"]
-    assert bucket.asked()[1] == 2
-    monkeypatch.setattr("tests.fakes.store.StoredVersion.etag", f'"{"0123456789abcdef" * 2}-7"')
+    tamper(bucket, "1.0.0", proxy_page, proxy_page)
+    assert names(await bucket.load()) == []
+    bucket.asked()
     assert names(await bucket.load()) == ["1.0.0"]
     assert bucket.asked()[1] == 1
+
+
+@pytest.mark.parametrize("origin", [ORIGIN, ELSEWHERE])
+async def test_where_etags_are_md5s_no_other_bytes_are_believed(bucket: Bucket, origin: Origin) -> None:
+    """At AWS, and where one manifest's ETag is its MD5, another that comes twice without it is refused."""
+    bucket.origin = origin
+    bucket.publish("1.0.0", FILES)
+    if origin is ELSEWHERE:
+        bucket.publish("2.0.0", FILES)
+    tamper(bucket, "1.0.0", flipped, flipped)
+    assert "1.0.0" not in names(await bucket.load())
+
+
+async def test_what_is_kept_and_proves_wrong_is_asked_for_again(bucket: Bucket) -> None:
+    """A kept manifest that is none, or not of its ETag, is fetched and kept again by itself."""
+    bucket.publish("1.0.0", FILES)
+    await bucket.load()
+    path = bucket.directory / "manifests" / file_name("1.0.0")
+    good = read_kept(path)
+    assert good is not None
+    head, _, data = good.partition(b"\n")
+    for change in (flipped, proxy_page):
+        write_kept(path, head + b"\n" + change(data))
+        bucket.asked()
+        assert (await bucket.load()).manifests[0].data == data
+        assert bucket.asked()[1] == 1
+        assert read_kept(path) == good
+
+
+async def test_a_manifest_that_comes_differently_each_time(bucket: Bucket) -> None:
+    """Where ETags prove nothing, what comes twice and not the same is refused by its name and not kept."""
+    bucket.origin = ELSEWHERE
+    bucket.publish("1.0.0", FILES)
+    tamper(bucket, "1.0.0", flipped, lambda data: data.replace(b"url", b"uri"))
+    release = await bucket.load()
+    assert names(release) == []
+    assert "its ETag" in release.problems[0]
+    assert kept_manifests(bucket) == []
+    assert names(await bucket.load()) == ["1.0.0"]
+
+
+async def test_etags_that_prove_nothing(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What cannot be proven is shown and serves offline, but is asked for once more at the next load."""
+    bucket.origin = ELSEWHERE
+    for number, (etag, first_cost) in enumerate(((NO_MD5, 2), (f'{NO_MD5[:-1]}-7"', 1), ("", 1))):
+        bucket.directory = bucket.directory.with_name(str(number))
+        monkeypatch.setattr("tests.fakes.store.StoredVersion.etag", etag)
+        bucket.publish("1.0.0", FILES)
+        bucket.asked()
+        for cost in (first_cost, 1, 0):
+            assert names(await bucket.load()) == ["1.0.0"]
+            assert bucket.asked()[1] == cost
+            bucket.go_offline()
+            assert names(await bucket.load()) == ["1.0.0"]
+            bucket.client.heal()
+            bucket.asked()
+
+
+async def test_a_claim_is_given_up_for_what_comes_next(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A flip that nothing could tell is not believed for good: the next load shows what comes then."""
+    bucket.origin = ELSEWHERE
+    bucket.publish("1.0.0", FILES)
+    monkeypatch.setattr("tests.fakes.store.StoredVersion.etag", NO_MD5)
+    tamper(bucket, "1.0.0", flipped, flipped)
+    catalog = bucket.catalog()
+    assert (await catalog.load()).manifests[0].data == flipped(manifest_json(FILES))
+    for _ in range(2):
+        assert (await catalog.load()).manifests[0].data == manifest_json(FILES)
+
+
+async def test_a_manifest_uploaded_again_unchanged_is_not_fetched(bucket: Bucket) -> None:
+    """The same bytes at another time cost no GET where the ETag proves them, and serve offline."""
+    bucket.publish("0.1.0", FILES)
+    catalog = bucket.catalog()
+    await catalog.load()
+    bucket.publish("0.1.0", FILES)
+    bucket.asked()
+    for one in (catalog, bucket.catalog()):
+        assert names(await one.load()) == ["0.1.0"]
+        assert bucket.asked()[1] == 0
+    online = await bucket.load()
+    bucket.go_offline()
+    assert (await bucket.load()).manifests == online.manifests
+
+
+@pytest.mark.parametrize("change", [flipped, proxy_page, None])
+async def test_a_manifest_that_was_replaced_and_cannot_be_had(bucket: Bucket, change: Change | None) -> None:
+    """While the new manifest of a version does not come, or comes wrong, the kept one is shown; offline, too."""
+    bucket.publish("0.1.0", FILES)
+    before = await bucket.load()
+    bucket.publish("0.1.0", FILES | {"new": "new"})
+    if change is None:
+        bucket.client.fail_when(lambda request: NO_NETWORK if request.kind == "get_object" else None)
+    else:
+        tamper(bucket, "0.1.0", *[change] * 4)
+    with structlog.testing.capture_logs() as logs:
+        catalog = bucket.catalog()
+        for _ in range(2):
+            release = await catalog.load()
+            assert (release.manifests, release.problems) == (before.manifests, ())
+    assert warnings(logs) == ["manifest cannot be had; the kept one is shown"]
+    bucket.go_offline()
+    assert (await bucket.load()).manifests == before.manifests
+    bucket.client.heal()
+    assert len((await catalog.load()).manifests[0].files) == len(FILES) + 1
 
 
 async def test_a_server_that_gives_no_etags(bucket: Bucket) -> None:
@@ -573,17 +714,184 @@ async def test_a_server_that_gives_no_etags(bucket: Bucket) -> None:
 
     class WithoutEtags(MemoryClient):
         async def list_objects(self, prefix: str) -> list[ListedObject]:
-            return [ListedObject(row.key, "", row.attributes) for row in await super().list_objects(prefix)]
+            return [
+                ListedObject(row.key, replace(row.attributes, etag="")) for row in await super().list_objects(prefix)
+            ]
 
     bucket.client = WithoutEtags(bucket.store)
     bucket.publish("0.1.0", {"a": "1"})
     await bucket.load()
     bucket.publish("0.1.0", {"b": "1"})
-    release = await bucket.load()
-    assert [file.path for file in release.manifests[0].files] == [("b",)]
+    for _ in range(2):
+        release = await bucket.load()
+        assert [file.path for file in release.manifests[0].files] == [("b",)]
     bucket.asked()
     await bucket.load()
     assert bucket.asked() == (1, 0, 0, 0)
+
+
+# A list that cannot be believed
+
+
+def lists(bucket: Bucket, what: Callable[[list[ListedObject]], list[ListedObject]]) -> None:
+    """From now on the listing of manifests is what `what` makes of it."""
+    list_objects = bucket.client.list_objects
+
+    async def changed(prefix: str) -> list[ListedObject]:
+        return what(await list_objects(prefix))
+
+    bucket.client.list_objects = changed  # type: ignore[method-assign]
+
+
+OTHER_XML: Final = BadReplyError("listing: not an S3 listing: <html>")
+
+
+@pytest.mark.parametrize("how", ["empty", "other objects", "too many", "another kind of XML"])
+async def test_a_list_without_manifests_changes_nothing(bucket: Bucket, how: str) -> None:
+    """A listing that lost all manifests at once is no reason to show none: one warning, and what is kept goes on."""
+    bucket.publish("0.1.0", FILES)
+    before = await bucket.load()
+    index = (bucket.directory / "index").read_bytes()
+    other = ListedObject(f"{PROJECT}/manifests/README.txt", ObjectAttributes(1, 1))
+    many = [ListedObject(manifest_key(f"0.{n}.0"), ObjectAttributes(1, 1)) for n in range(1001)]
+    if how == "another kind of XML":
+        bucket.client.fail_when(lambda request: OTHER_XML if request.kind == "list_objects" else None)
+    else:
+        lists(bucket, lambda _: {"empty": [], "other objects": [other], "too many": many}[how])
+    with structlog.testing.capture_logs() as logs:
+        catalog = bucket.catalog()
+        for _ in range(2):
+            release = await catalog.load()
+            assert release.manifests == before.manifests
+            assert release.doubt is not None
+            assert not release.is_offline
+    assert warnings(logs) == ["manifests cannot be listed; going on with what is kept"]
+    assert (bucket.directory / "index").read_bytes() == index
+
+
+async def test_an_empty_list_of_object_versions_is_none(bucket: Bucket) -> None:
+    """Sizes are asked for one by one then, and the next load lists again."""
+    bucket.publish("0.1.0", FILES)
+    list_versions = bucket.client.list_versions
+    rows: list[ListedVersion] = []
+
+    async def nothing(prefix: str) -> list[ListedVersion]:
+        await list_versions(prefix)
+        return rows
+
+    bucket.client.list_versions = nothing  # type: ignore[method-assign]
+    catalog = bucket.catalog()
+    with structlog.testing.capture_logs() as logs:
+        await catalog.load()
+    assert warnings(logs) == ["object versions cannot be listed; sizes are asked for one by one"]
+    rows += await list_versions(PROJECT)
+    await catalog.load()
+    assert catalog.attributes(ONE) is not None
+
+
+async def test_the_index_is_kept_last(bucket: Bucket) -> None:
+    """A load that ends while it asks for manifests has kept no list of them."""
+    bucket.publish("0.1.0", FILES)
+    gate = bucket.client.hold(lambda request: request.kind == "get_object")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(bucket.load)
+        await gate.wait_arrived()
+        nursery.cancel_scope.cancel()
+    assert not (bucket.directory / "index").exists()
+
+
+async def test_manifests_that_are_too_large_together(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of more manifests than memory is meant for, the oldest are shown."""
+    monkeypatch.setattr("vbnfs.dataset.copies._MAX_ALL_BYTES", 3 * len(manifest_json(FILES)))
+    for number in range(5):
+        bucket.publish(f"0.{number}.0", FILES)
+    release = await bucket.load()
+    assert names(release) == ["0.0.0", "0.1.0", "0.2.0"]
+    assert [problem.partition(" bytes in all")[1] != "" for problem in release.problems] == [True, True]
+    assert bucket.asked()[1] == 3
+
+
+async def test_manifests_have_a_time_for_all_of_them(bucket: Bucket, mock_clock: trio.testing.MockClock) -> None:
+    """What has not come after ten minutes is given up: the others are shown, and what is kept of it."""
+    for number in range(3):
+        bucket.publish(f"0.{number}.0", FILES)
+    before = await bucket.load()
+    bucket.publish("0.1.0", FILES | {"new": "new"})
+    bucket.publish("0.3.0", FILES)
+    gate = bucket.client.hold(lambda request: request.kind == "get_object")
+    releases: list[Release] = []
+
+    async def load() -> None:
+        releases.append(await bucket.load())
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(load)
+        await gate.wait_arrived(2)
+        mock_clock.jump(601)
+    assert releases[0].manifests == before.manifests
+    assert [problem.partition(": ")[2] for problem in releases[0].problems] == ["not here after 600 s"]
+
+
+# What is missing on the disk
+
+
+@pytest.mark.parametrize("how", ["emptied", "was full"])
+@pytest.mark.parametrize("is_online", [True, False])
+async def test_what_is_known_is_kept_again(bucket: Bucket, how: str, *, is_online: bool) -> None:
+    """What a live catalog knows and the disk has not is kept at the next load; then it serves offline."""
+    bucket.publish("0.1.0", FILES)
+    bucket.refuse_to_list_versions()
+    if how == "was full":
+        bucket.directory.write_bytes(b"")
+    catalog = bucket.catalog()
+    before = await catalog.load()
+    await catalog.attributes_of(ONE)
+    bucket.client.heal()
+    if how == "emptied":
+        await catalog.load()
+        shutil.rmtree(bucket.directory)
+    else:
+        bucket.directory.unlink()
+    if not is_online:
+        bucket.go_offline()
+    bucket.asked()
+    await catalog.load()
+    assert bucket.asked()[1] == 0
+    bucket.go_offline()
+    another = bucket.catalog()
+    assert (await another.load()).manifests == before.manifests
+    assert another.attributes(ONE) == catalog.attributes(ONE) is not None
+    assert another.attributes(TWO) == catalog.attributes(TWO)
+
+
+async def test_a_disk_that_has_everything_is_left_alone(bucket: Bucket) -> None:
+    """A load that finds all on the disk writes the list of manifests, whose age it tells, and nothing else."""
+    bucket.publish("0.1.0", FILES)
+    catalog = bucket.catalog()
+    await catalog.load()
+
+    def times() -> dict[str, int]:
+        files = [path for path in bucket.directory.rglob("*") if path.is_file() and path.name != "index"]
+        return {path.name: path.stat().st_mtime_ns for path in files}
+
+    before = times()
+    await catalog.load()
+    await bucket.load()
+    assert times() == before
+
+
+async def test_publishing_again_and_again_takes_no_memory(bucket: Bucket) -> None:
+    """Of a manifest that is replaced at each refresh the last one is remembered, and so many warnings."""
+    catalog = bucket.catalog()
+    for number in range(20):
+        bucket.publish("0.1.0", FILES | {"new": f"{number}"})
+        await catalog.load()
+    gc.collect()
+    old = manifest_json(FILES | {"new": "3"})
+    assert not any(isinstance(one, Manifest) and one.data == old for one in gc.get_objects())
+    for number in range(2_000):
+        catalog._warn_once("x", number=str(number))
+    assert len(catalog._told) <= 1_024
 
 
 async def test_two_processes_add_to_what_is_kept(bucket: Bucket) -> None:
@@ -936,6 +1244,50 @@ async def test_heads_at_once_are_bounded(bucket: Bucket) -> None:
     assert bucket.client.most_in_flight == 16
     assert all(catalog.attributes(version) is not None for version in versions)
     assert bucket.asked() == (0, 0, 0, 40)
+
+
+async def test_sizes_are_asked_for_ahead(bucket: Bucket) -> None:
+    """What is wanted is asked for in its order, twenty at a time, and kept; who waits for one has it out of turn."""
+    files = {f"{number:02}": f"{number}" for number in range(50)}
+    bucket.publish("0.1.0", files)
+    versions = [object_version(path, content) for path, content in files.items()]
+    catalog = bucket.catalog()
+    gate = bucket.client.hold(is_head)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(catalog.ask_ahead)
+        catalog.want(named(versions))
+        await gate.wait_arrived(20)
+        await trio.testing.wait_all_tasks_blocked()
+        assert {request.name for request in gate.arrived} == {version.key for version in versions[:20]}
+        nursery.start_soon(catalog.attributes_of, versions[-1])
+        nursery.start_soon(catalog.attributes_of, versions[0])  # which is under way
+        await gate.wait_arrived(21)
+        assert gate.arrived[-1].name == versions[-1].key
+        gate.open()
+        while any(catalog.attributes(version) is None for version in versions):
+            await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    assert bucket.asked() == (0, 0, 0, 50)
+
+
+@pytest.mark.parametrize(("failure", "heads"), [(NO_NETWORK, 20), (NOT_ALLOWED, 50)])
+async def test_asking_ahead_goes_on_after_failures(bucket: Bucket, failure: StorageError, heads: int) -> None:
+    """Where nobody is reached no more is asked for until it is wanted again; other failures end nothing."""
+    files = {f"{number:02}": f"{number}" for number in range(50)}
+    bucket.publish("0.1.0", files)
+    versions = [object_version(path, content) for path, content in files.items()]
+    catalog = bucket.catalog()
+    bucket.client.fail_when(lambda request: failure if request.kind == "head" else None)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(catalog.ask_ahead)
+        catalog.want(named(versions))
+        await trio.testing.wait_all_tasks_blocked()
+        assert bucket.asked()[3] <= heads
+        bucket.client.heal()
+        catalog.want(named(versions))
+        while any(catalog.attributes(version) is None for version in versions):
+            await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
 
 
 async def test_nothing_is_asked_for_what_is_known(bucket: Bucket) -> None:

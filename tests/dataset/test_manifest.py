@@ -3,8 +3,10 @@
 import copy
 import json
 import random
+import subprocess
+import sys
 import tracemalloc
-from typing import Any
+from typing import Any, Final
 
 import pytest
 from hypothesis import given
@@ -355,7 +357,7 @@ def test_entries_without_text_where_it_belongs(bad: Any) -> None:
         (b'{"metadata_files": {"a": 1, "a": 1}, "data_files": {}}', "'a' stands twice"),
         (b'{"a": ' + b"9" * 5000 + b"}", "not a manifest: .*4300 digits"),
         (b"[" * 100_000, "nested too deeply"),
-        (b'{"a":' * 100_000, "nested too deeply"),
+        (b'{"a":' * 50_000, "nested too deeply"),
         (manifest_json({"a": "1"}).decode().encode("utf-16"), "not a manifest"),
         (b'{"metadata_files": {}, "data_files": {"\xff": {}}}', "not a manifest: .*utf-8"),
     ],
@@ -416,6 +418,43 @@ def test_the_largest_manifest_is_parsed() -> None:
     assert parse(data + b" " * (MAX_MANIFEST_BYTES - len(data))).files
     with pytest.raises(ManifestError, match="at most"):
         parse(data + b" " * (MAX_MANIFEST_BYTES - len(data) + 1))
+
+
+HOSTILE_MANIFESTS: Final = {
+    "empty lists": "b'[' + b'[],' * (14 << 20) + b'1]'",
+    "short texts": "b'[' + b'\"aa\",' * (8 << 20) + b'1]'",
+    "as many tables as are taken": "b'[' + (b'{},' + b' ' * 61) * 700_000 + b'1]'",
+    "as many names as are taken": "b'{' + b','.join(b'\"%058x\":1' % n for n in range(700_000)) + b'}'",
+    "wide text": "'[\"\U0001f600'.encode() + b'x' * (11 << 20) + b'\"]'",
+    "wide text that is long": "'[\"\U0001f600'.encode() + b'x' * (43 << 20) + b'\"]'",
+    "nested": "b'[' * (40 << 20)",
+}
+
+
+@pytest.mark.parametrize("manifest", HOSTILE_MANIFESTS.values(), ids=HOSTILE_MANIFESTS)
+def test_what_is_no_manifest_takes_little_memory(manifest: str) -> None:
+    """Whatever stands under a manifest's name, reading it takes no more than seven times its bytes, and 200 MiB."""
+    script = f"""
+import resource
+from vbnfs.dataset.manifest import Origin, parse_manifest
+from vbnfs.errors import ManifestError
+data = {manifest}
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+try:
+    parse_manifest(data, file_name="x_manifest_v1.json", modified_ns=0, origin=Origin("b"))
+except ManifestError:
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, len(data) >> 10)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    grown_kib, length_kib = map(int, done.stdout.split())
+    assert grown_kib < min(7 * length_kib, 200 << 10)
+
+
+def test_the_smallest_entries_are_taken() -> None:
+    """However many files a manifest has, and however short their names are, it is not too dense."""
+    table = document({f"{number:x}": "1" for number in range(20_000)})
+    data = json.dumps(table, separators=(",", ":")).encode()
+    assert len(parse(data).files) == 20_000
 
 
 def test_the_same_path_twice() -> None:

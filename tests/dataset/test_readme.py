@@ -1,7 +1,7 @@
 """The text at the top of a mount."""
 
 from tests.dataset.build import manifest
-from vbnfs.dataset.manifest import DatasetVersion
+from vbnfs.dataset.manifest import DatasetVersion, ReleaseNames
 from vbnfs.dataset.readme import readme
 
 MANIFESTS = [manifest("0.9.0", {"a": "1"}), manifest("0.10.0", {f"{n}": "1" for n in range(1234)})]
@@ -67,3 +67,13 @@ def test_the_descriptions_stand_in_one_column() -> None:
     for default in ("0.9.0", "0.10.0"):
         lines = text_of(default).split("Where to look next:\n\n")[1].splitlines()[:2]
         assert {line.index(line.split(maxsplit=1)[1]) for line in lines} == {34}
+
+
+def test_it_tells_how_allensdk_keeps_to_a_version() -> None:
+    """Where AllenSDK can load versions, the text names what holds in several processes at once; it fits, too."""
+    assert "AllenSDK" not in text_of()
+    loadable = manifest("1.0.0", {"a": "1"}, names=ReleaseNames("project", "1.0.0"))
+    text = readme([loadable], default=DatasetVersion("1.0.0"), bucket="b", project="p").decode()
+    assert "call load_manifest in each of them, or\nuse allensdk/static/v<version> with use_static_cache" in text
+    assert max(map(len, text.splitlines())) <= 80
+    assert text.endswith(".\n")

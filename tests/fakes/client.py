@@ -128,7 +128,7 @@ class MemoryClient:
         with self._counted(Request("list_objects", prefix)) as request:
             await self._before(request)
             rows = self.store.objects(prefix)
-            return [ListedObject(row.key, row.etag.strip('"'), attributes(row)) for row in rows]
+            return [ListedObject(row.key, attributes(row)) for row in rows]
 
     async def list_versions(self, prefix: str) -> list[ListedVersion]:
         with self._counted(Request("list_versions", prefix)) as request:

@@ -42,6 +42,12 @@ def handle_of(body: bytes) -> int:
     return handle
 
 
+def open_flags_of(body: bytes) -> int:
+    """The FOPEN_* in a `fuse_open_out`."""
+    flags: int = struct.unpack("=QII", body)[1]
+    return flags
+
+
 def names_of(body: bytes) -> list[tuple[str, int]]:
     """The names in a reply to READDIRPLUS, each with the offset at which the listing goes on."""
     names: list[tuple[str, int]] = []

@@ -273,6 +273,35 @@ async def test_changed_attributes_are_asked_for(mountpoint: Path) -> None:
         assert files.asked["read"] == asked["read"]
 
 
+@pytest.mark.root
+async def test_a_notice_waits_for_no_read(mountpoint: Path) -> None:
+    """Of a file that is read ahead, is closed and is thrown out of memory, while these reads have no answer."""
+    files = Files({b"file": bytes(1 << 20)})
+    asked, answered = trio.Event(), trio.Event()
+
+    async def later() -> Reply:
+        asked.set()
+        await answered.wait()
+        raise Refused(errno.EIO)
+
+    files.read_later = later
+
+    def begin_and_leave() -> None:
+        descriptor = os.open(mountpoint / "file", os.O_RDONLY)
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_WILLNEED)
+        os.close(descriptor)
+
+    async with serving(files, mountpoint) as mounted, trio.open_nursery() as nursery:
+        await mounted.does(begin_and_leave)
+        await asked.wait()
+        throw_out = ["mount", "-i", "-o", "remount,ro", str(mountpoint)]  # which drops all names that nobody uses
+        nursery.start_soon(partial(trio.run_process, throw_out, capture_stderr=True))
+        for _ in range(100):
+            await mounted.does(mounted.device.notify, attributes_changed(files.inodes[b"file"]))
+        assert files.asked["release"] == 0
+        answered.set()
+
+
 async def test_programs_do_what_they_do_elsewhere(mountpoint: Path) -> None:
     """access, flock, fsync, holes, ioctl, poll, sendfile and copy_file_range need no operation of their own."""
     async with serving(Files({b"file": b"bytes" * 1000}), mountpoint) as mounted:

@@ -1,22 +1,27 @@
 """The control socket of a mount, both ends, on real sockets."""
 
+import json
 import os
 import socket
 import stat
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
 from vbnfs.errors import MountError
 from vbnfs.mount import control
 from vbnfs.mount.mountpoint import MountEntry
+from vbnfs.mount.status import ask_status
 
 DEVICE = "0:99999"  # of no mount
 
@@ -133,6 +138,120 @@ def test_answer_that_is_none(entry: MountEntry) -> None:
         with pytest.raises(MountError, match="/mnt/vbn"):
             control.ask(entry, "hello")
     path.unlink()
+
+
+@contextmanager
+def answering(entry: MountEntry, answer: Callable[[socket.socket], None]) -> Iterator[None]:
+    """At the control socket of a mount somebody answers whatever they like to whatever is asked."""
+    path = control.make_runtime_directory() / control.socket_path(entry.owner, entry.device).name
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            with connection, suppress(BrokenPipeError, ConnectionResetError):
+                connection.recv(1000)
+                answer(connection)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield
+        finally:
+            path.unlink()
+            thread.join()
+
+
+def trickle(connection: socket.socket) -> None:
+    while True:
+        connection.sendall(b" ")
+        time.sleep(0.02)
+
+
+def pour(connection: socket.socket) -> None:
+    while True:
+        connection.sendall(bytes(1 << 20))
+
+
+def test_answers_that_do_not_end(entry: MountEntry, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Question and answer together have a deadline, and an answer has a length."""
+    monkeypatch.setattr(control, "_TIMEOUT_SECONDS", 0.5)
+    with answering(entry, trickle), pytest.raises(MountError, match="does not answer: timed out"):
+        control.ask(entry, "hello")
+    with answering(entry, pour), pytest.raises(MountError, match="does not answer: "):
+        control.ask(entry, "hello")
+
+
+SOUND = {
+    **dict.fromkeys(("vbnfs_version", "bucket", "project", "region", "default_version", "cache_dir"), "x"),
+    **dict.fromkeys(("endpoint_url", "ca_bundle", "log_file", "last_error")),
+    "versions": ["x"],
+    "refused": ["x"],
+    **dict.fromkeys(("pid", "cache_size_bytes", "cache_usage_bytes"), 1),
+    "is_offline": False,
+    "metrics": {"read_bytes": 1, "received_bytes": 1, "range_requests": 1},
+    "ok": True,
+}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"versions": "x"}, {"versions": [1]}, {"pid": "1"}, {"pid": -1}, {"pid": True}, {"pid": 1 << 64},
+        {"cache_size_bytes": 1e300}, {"cache_size_bytes": None}, {"metrics": []}, {"metrics": {"read_bytes": 1}},
+        {"metrics": {"read_bytes": "1", "received_bytes": 1, "range_requests": 1}}, {"is_offline": "no"},
+        {"last_error": []}, {"bucket": {}}, {"new": [[[[[]]]]]}, {"new": float("nan")}, {"ok": 1}, {"ok": "yes"},
+    ],
+)  # fmt: skip
+def test_a_status_that_is_none(entry: MountEntry, change: dict[str, Any]) -> None:
+    """Whatever a daemon says, which may be another user's: what is no status is an error."""
+    told = json.dumps({**SOUND, **change}).encode()
+    reason = "None" if "ok" in change else "its daemon's status is none"
+    with answering(entry, lambda connection: connection.sendall(told)), pytest.raises(MountError, match=reason):
+        ask_status(entry)
+
+
+@pytest.mark.parametrize(
+    "answer", [b"[]", b"1", b"null", b"[" * 100_000, b"9" * 10_000, b'{"ok": true}', b"\xff", b""]
+)
+def test_an_answer_that_is_no_object(entry: MountEntry, answer: bytes) -> None:
+    """Neither is what is no JSON, or no object, or too deep."""
+    with answering(entry, lambda connection: connection.sendall(answer)), pytest.raises(MountError, match="/mnt/vbn"):
+        ask_status(entry)
+
+
+def test_a_reason_is_one_line(entry: MountEntry) -> None:
+    """Why a daemon does not tell cannot be made to look like what another one tells, or be without end."""
+    told = json.dumps({"ok": False, "error": "no\n/mnt/other:\tall is well" + "!" * 5000}).encode()
+    with answering(entry, lambda connection: connection.sendall(told)), pytest.raises(MountError) as caught:
+        ask_status(entry)
+    assert str(caught.value).startswith("/mnt/vbn: no /mnt/other: all is well!")
+    assert len(str(caught.value)) < 1100
+
+
+def test_a_status_is_believed_as_far_as_the_kernel_does_not_know(entry: MountEntry) -> None:
+    """Which process answers, and where the mount is, is what the kernel says; another vbnfs may tell more."""
+    told = {**SOUND, "pid": 1, "mountpoint": "/", "more": {"yes": [None, 1.5, "text"]}}
+    with answering(entry, lambda connection: connection.sendall(json.dumps(told).encode())):
+        status = ask_status(entry)
+    assert (status["pid"], status["mountpoint"], status["more"]) == (os.getpid(), "/mnt/vbn", told["more"])
+
+
+async def test_many_who_connect_and_ask_nothing(entry: MountEntry, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They take some descriptors of the daemon's and no more, for a moment; then others are answered."""
+    monkeypatch.setattr(control, "_QUESTION_SECONDS", 0.2)
+    async with served(entry) as path:
+        before = len(os.listdir("/proc/self/fd"))
+        idle = [socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) for _ in range(100)]
+        for one in idle:
+            with suppress(BlockingIOError):
+                one.connect(str(path))
+        await trio.testing.wait_all_tasks_blocked()
+        assert len(os.listdir("/proc/self/fd")) <= before + len(idle) + 16
+        assert await ask(entry, "hello") == {"hello": "world"}
+        for one in idle:
+            one.close()
 
 
 def test_runtime_directory_of_others_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -138,7 +138,7 @@ def test_unusable_mount_points(mounts: Mounts, server: FakeS3Server, tmp_path: P
     (tmp_path / "cache" / "within").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "cache")
     for path, told in {
-        tmp_path / "missing": "no such folder",
+        tmp_path / "missing" / "mnt": "no such folder",
         tmp_path / "file": "not a folder",
         tmp_path / "cache" / "within": "must not lie in one another",
         tmp_path / "link" / "within": "must not lie in one another",
@@ -326,7 +326,7 @@ def test_daemon_ends_with_the_kernel_s_umount(mounts: Mounts, server: FakeS3Serv
 
 def test_new_version_turns_up(mounts: Mounts, server: FakeS3Server, dataset: FakeDataset) -> None:
     """A version that is published while mounted gets a folder; what stands at the top does not change."""
-    mount = mounts(server.endpoint_url, "--refresh", "0.1")
+    mount = mounts(server.endpoint_url, "--refresh", "1")
     folder = mount.path / "manifests" / "v0.2.0"
     assert "v0.2.0" not in os.listdir(folder.parent)  # which the kernel keeps
     assert not folder.exists()
@@ -349,7 +349,7 @@ def test_bad_manifest_refuses_itself_alone(mounts: Mounts, server: FakeS3Server,
     good = dataset.entry(SESSION, SESSION_BYTES)
     dataset.publish_entries("0.2.0", {"evil": {**good, "url": good["url"].replace(SESSION, "../../etc/passwd")}})
     dataset.publish_entries("0.3.0", {"evil": {**good, "url": "https://evil.example/a/b"}})
-    dataset.publish_bytes("0.4.0", b'{"a":' * 100_000)
+    dataset.publish_bytes("0.4.0", b'{"a":' * 50_000)
     dataset.publish_bytes("0.5.0", Pattern(100_000_000))
     mount = mounts(server.endpoint_url)
     assert sorted(os.listdir(mount.path / "manifests")) == ["latest", "v0.1.0"]
@@ -408,6 +408,26 @@ def test_bucket_that_cannot_be_listed_for_versions(
     mount.mount()
     assert {entry.name: entry.stat().st_size for entry in os.scandir(mount.path / "other")} == listed
     assert server.count("head") == 21
+
+
+def test_names_wait_for_no_sizes(mounts: Mounts, server: FakeS3Server, dataset: FakeDataset) -> None:
+    """Where sizes have to be asked for, `ls` lists a large folder at once; `ls -l` goes on as they come."""
+    count = 300
+    dataset.publish("0.2.0", {**FILES, **{f"other/{number:03}.bin": b"x" * number for number in range(count)}})
+    gate = threading.Event()
+    server.behaviours.append(for_kind("list_versions", LISTING_REFUSED))
+    server.behaviours.append(for_kind("head", held(gate)))
+    mount = mounts(server.endpoint_url, "--io-timeout", "60")
+    try:
+        names = [f"{number:03}.bin" for number in range(count)]
+        with os.scandir(mount.path / "other") as entries:  # names and kinds
+            assert sorted(entry.name for entry in entries if entry.is_file()) == names
+        until(lambda: server.count("head") >= 10)  # asked for before anybody looks at a file
+        assert not (mount.path / "other" / "none.bin").exists()
+    finally:
+        gate.set()
+    assert [(mount.path / "other" / name).stat().st_size for name in names] == list(range(count))
+    assert server.count("head") == count
 
 
 def test_object_whose_size_is_not_told(mounts: Mounts, server: FakeS3Server, dataset: FakeDataset) -> None:

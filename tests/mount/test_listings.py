@@ -157,3 +157,24 @@ async def test_only_small_folders_of_known_sizes_are_made_ready(world: World) ->
     for name in ("few", "many"):
         world.listings.look_ahead()
         assert (world.listings.ready(world.folder("wide", name), LARGE) is None) == (name == "many")
+
+
+async def test_a_tree_that_changes_while_it_is_listed(world: World) -> None:
+    """A folder in which names turn up, and from which some go, is listed on: those that stay are listed once."""
+    await world.learn_sizes()
+    versions = [manifest(f"1.{number}.0", {}) for number in range(0, 40, 2)]
+    trees = [
+        tree_of(some, default=str(versions[0].dataset_version))
+        for some in (versions, [*versions[1:], *(manifest(f"1.{number}.0", {}) for number in range(1, 40, 2))])
+    ]
+    folders = [tree.nodes[tree.nodes[ROOT_INODE].children["manifests"]] for tree in trees]
+    listings = Listings(trees[0], world.attributes)
+    begun = names_of(listings.part(folders[0], 0, 2000))
+    assert 5 < len(begun) < 15
+    listings = Listings(trees[1], world.attributes, before=listings)
+    names = begun
+    while part := listings.part(folders[1], names[-1][1], 2000):
+        names += names_of(part)
+    listed = [name for name, _ in names]
+    assert len(set(listed)) == len(listed)
+    assert set(folders[1].children) <= set(listed)

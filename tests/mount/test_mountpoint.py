@@ -27,7 +27,7 @@ LINE = r"61 29 0:45 / /home/me/my\040data\134 ro,nosuid shared:5 - fuse.vbnfs a\
 def test_a_line_of_mountinfo() -> None:
     """Place, device, type, source and owner of a mount are read; octal escapes are undone."""
     [entry] = parse_mountinfo(LINE)
-    assert entry == MountEntry(Path("/home/me/my data\\"), "0:45", "fuse.vbnfs", "a\tb", 1000)
+    assert entry == MountEntry(Path("/home/me/my data\\"), "0:45", "fuse.vbnfs", "a\tb", 1000, 1000)
 
 
 def test_lines_of_other_mounts() -> None:
@@ -78,6 +78,7 @@ def test_check_says_what_is_wrong(tmp_path: Path) -> None:
 
 AS_NOBODY = """
 import os, sys
+from functools import partial
 from pathlib import Path
 from vbnfs.errors import MountError
 from vbnfs.mount.mountpoint import check_empty, check_mountpoint, make_mountpoint
@@ -86,7 +87,8 @@ if os.geteuid() == 0:
     os.setgroups([])
     os.setresuid(65534, 65534, 65534)
 for folder in folders:
-    for check in (make_mountpoint, lambda path: check_mountpoint(path, cache_dir=cache), check_empty):
+    checks = partial(make_mountpoint, parents=True), partial(check_mountpoint, cache_dir=cache), check_empty
+    for check in checks:
         try:
             check(folder)
         except MountError as error:

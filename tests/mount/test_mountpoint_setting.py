@@ -32,14 +32,22 @@ def test_mount_and_umount(settings: Path, tmp_path: Path) -> None:
 
 
 def test_the_command_line_wins(settings: Path, tmp_path: Path) -> None:
-    """A folder on the command line takes the place of the file's, and is not made."""
+    """A folder on the command line takes the place of the file's, and is made where the one above it is there."""
     other = tmp_path / "other"
-    done = run_vbnfs("mount", "--config", settings, other)
+    done = run_vbnfs("mount", "--config", settings, other / "below")
     assert (done.returncode, "mkdir -p" in done.stderr) == (1, True)
-    other.mkdir()
-    assert run_vbnfs("mount", "--config", settings, other).returncode == 0
+    done = run_vbnfs("mount", "--config", settings, other)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"mounted 0.4.0 at {other}\n", "")
     assert not (tmp_path / "new").exists()
     assert run_vbnfs("umount", other).returncode == 0
+
+
+def test_a_folder_that_was_made_for_nothing(tmp_path: Path) -> None:
+    """A folder that was made for a mount that failed is taken away again; one that was there stays."""
+    (tmp_path / "old").mkdir()
+    for name in ("new", "old"):
+        assert run_vbnfs("mount", "--endpoint-url", "http://127.0.0.1:1", tmp_path / name).returncode == 1
+    assert [path.name for path in tmp_path.iterdir() if path.name in {"new", "old"}] == ["old"]
 
 
 def test_nothing_to_unmount(settings: Path) -> None:

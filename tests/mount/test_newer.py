@@ -1,6 +1,9 @@
 """A mount tells of a dataset version that is newer than the one at its top."""
 
+import ctypes
 import json
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +44,7 @@ def test_a_newer_version_turns_up(mounts: Mounts, tmp_path: Path) -> None:
     dataset = FakeDataset()
     dataset.publish("0.2.0", FILES)
     with FakeS3Server(dataset.store) as server:
-        mount = mounts(server.endpoint_url, "--refresh", "0.1")
+        mount = mounts(server.endpoint_url, "--refresh", "1")
         assert mount.status()["newer_version"] is None
         for version in ("0.3.0", "0.1.0"):
             dataset.publish(version, FILES)
@@ -49,3 +52,37 @@ def test_a_newer_version_turns_up(mounts: Mounts, tmp_path: Path) -> None:
         assert mount.status()["newer_version"] == "0.3.0"
         mount.umount()
     assert notices(tmp_path) == [("0.3.0", "0.2.0")]
+
+
+def some_names(descriptor: int) -> list[str]:
+    """The next names of a folder that is open, as few as getdents64(2) gives; none at the end."""
+    buffer = ctypes.create_string_buffer(200)
+    length = ctypes.CDLL(None, use_errno=True).getdents64(descriptor, buffer, len(buffer))
+    assert length >= 0, os.strerror(ctypes.get_errno())
+    names, at = [], 0
+    while at < length:
+        record = int.from_bytes(buffer.raw[at + 16 : at + 18], sys.byteorder)
+        names.append(os.fsdecode(buffer.raw[at + 19 : at + record].split(b"\0")[0]))
+        at += record
+    return names
+
+
+def test_versions_that_turn_up_while_a_folder_is_listed(mounts: Mounts) -> None:
+    """Every name that was there before is listed once, and none twice, although others have come between them."""
+    dataset = FakeDataset()
+    for number in range(0, 80, 2):
+        dataset.publish(f"0.{number}.0", FILES)
+    with FakeS3Server(dataset.store) as server:
+        mount = mounts(server.endpoint_url, "--refresh", "0.1")
+        descriptor = os.open(mount.path / "manifests", os.O_RDONLY | os.O_DIRECTORY)
+        listed = some_names(descriptor)
+        for number in range(1, 79, 2):
+            dataset.publish(f"0.{number}.0", FILES)
+        until((mount.path / "manifests" / "v0.77.0").exists)
+        while names := some_names(descriptor):
+            listed += names
+        os.close(descriptor)
+        assert len(set(listed)) == len(listed)
+        assert {f"v0.{number}.0" for number in range(0, 80, 2)} <= set(listed)
+        assert {f"v0.{number}.0" for number in range(78)} <= set(os.listdir(mount.path / "manifests"))
+        mount.umount()

@@ -16,12 +16,19 @@ import trio
 from tests.dataset.build import BUCKET, ORIGIN, PROJECT, manifest, tree_of
 from tests.fakes.client import MemoryClient
 from tests.fakes.store import MemoryStore
-from tests.fuse.replies import Entry, entry_of, handle_of, names_of
+from tests.fuse.replies import Entry, entry_of, handle_of, names_of, open_flags_of
 from tests.reading.bench import Bench, bench
 from vbnfs.dataset.catalog import Catalog
 from vbnfs.dataset.tree import ROOT_INODE
-from vbnfs.errors import AccessDeniedError, ChangedError, MismatchError, ObjectGoneError, TransportError
-from vbnfs.fuse.protocol import Refused
+from vbnfs.errors import (
+    AccessDeniedError,
+    ChangedError,
+    HashMismatchError,
+    MismatchError,
+    ObjectGoneError,
+    TransportError,
+)
+from vbnfs.fuse.protocol import FOPEN_KEEP_CACHE, Refused
 from vbnfs.fuse.server import Answer
 from vbnfs.mount.attributes import Attributes
 from vbnfs.mount.cache_disk import CacheDisk
@@ -276,3 +283,25 @@ async def test_other_namespaces_have_no_attributes(world: World) -> None:
         assert refusal_of(lambda name=name: world.answers.getxattr(inode, name, 0)) == errno.EOPNOTSUPP  # type: ignore[misc]
     assert refusal_of(lambda: world.answers.getxattr(inode, b"user.other", 0)) == errno.ENODATA
     assert at_once(world.answers.listxattr(world.inode("folder"), 100)) == b""
+
+
+async def test_a_file_that_is_found_wrong(world: World) -> None:
+    """A read that waits begins anew, and fails as the file is refused; opened again, the kernel drops its pages."""
+    refusal = HashMismatchError("other bytes")
+    inode = world.inode("folder", "file")
+    outcomes: list[Exception] = []
+
+    async def read() -> None:
+        with pytest.raises(HashMismatchError) as caught:
+            await world.read(None)
+        outcomes.append(caught.value)
+
+    assert open_flags_of(at_once(world.answers.open(inode, os.O_RDONLY))) == FOPEN_KEEP_CACHE
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(read)
+        await trio.testing.wait_all_tasks_blocked()
+        world.reads.append(refusal)
+        world.answers.begin_reads_anew(inode)
+    assert outcomes == [refusal]
+    world.answers.are_stale = lambda asked: asked == inode
+    assert open_flags_of(at_once(world.answers.open(inode, os.O_RDONLY))) == 0

@@ -157,3 +157,33 @@ def test_no_folder_can_be_made(tmp_path: Path) -> None:
     with structlog.testing.capture_logs() as logs:
         assert files.place_for(unknown_uid()) == NOWHERE
     assert [entry["log_level"] for entry in logs] == ["warning"]
+
+
+@pytest.mark.root
+def test_folders_of_which_the_making_was_interrupted(tmp_path: Path) -> None:
+    """What a process has left that was killed between making a folder and giving it away is given away then.
+
+    A folder of root's in which something stands is not.
+    """
+    uid, others = unknown_uid(), tmp_path / "others"
+    others.mkdir(mode=0o700)
+    (others / str(uid)).mkdir(mode=0o700)
+    (others / str(uid + 1)).mkdir(mode=0o700)
+    (others / str(uid + 1) / "something").touch()
+    files = own_files(tmp_path, for_others=others)
+    assert Path(files.place_for(uid)).parent == others / str(uid)
+    assert ((others / str(uid)).stat().st_uid, others.stat().st_mode & 0o777) == (uid, 0o755)
+    assert files.place_for(uid + 1) == NOWHERE
+    assert (others / str(uid + 1)).stat().st_uid == 0
+
+
+def test_a_cache_behind_a_link_is_not_looked_at(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """`~/.cache` may be a link to what hangs, or to this mount, which would wait for itself: the home is taken."""
+    home = tmp_path / "home"
+    (home / "elsewhere").mkdir(parents=True, mode=0o700)
+    home.chmod(0o700)
+    (home / ".cache").symlink_to(home / "elsewhere")
+    monkeypatch.setattr("vbnfs.mount.own_files.home_of", lambda uid: home)
+    files = own_files(tmp_path)
+    (tmp_path / "allensdk").rmdir()
+    assert Path(files.place_for(os.geteuid())).parent == home

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
 import pytest
 import trio
@@ -180,6 +181,32 @@ def test_cached_and_allocated_bytes(tmp_path: Path) -> None:
     cache.take_stock([*scan(cache.directory), other])
     assert cache.allocated_bytes(big) == usage
     assert BLOCK_BYTES + 100 < usage < 2 * BLOCK_BYTES
+
+
+def test_counting_and_dropping_look_at_what_is_here(tmp_path: Path) -> None:
+    """However large a content is said to be, the work is for the files that there are of it."""
+    huge = content("cc33", 10_000 * (5 << 30))
+    cache = make(tmp_path)
+    last = huge.size_bytes // BLOCK_BYTES - 1
+    for index in (0, 70 * SEGMENT_BLOCKS, last):
+        cache.put(huge, index, SMALL[:BLOCK_BYTES])
+    (only_folder := files(tmp_path)[0].parent).joinpath("cc33.no-number").touch()
+    calls = 0
+
+    def count(frame: FrameType, event: str, arg: object) -> None:
+        nonlocal calls
+        calls += event in {"call", "c_call"}
+
+    before = sys.getprofile()
+    sys.setprofile(count)
+    try:
+        assert cache.cached_bytes(huge) == 3 * BLOCK_BYTES
+        cache.drop(huge)
+        assert cache.cached_bytes(huge) == 0
+    finally:
+        sys.setprofile(before)
+    assert calls < 1_000 + 10 * 3 * SEGMENT_BLOCKS
+    assert [path.name for path in files(only_folder)] == ["cc33.no-number"]
 
 
 def test_a_fully_cached_gib_is_four_files(tmp_path: Path) -> None:

@@ -68,6 +68,23 @@ def head(length: int, *more: str) -> bytes:
     return "\r\n".join(["HTTP/1.1 206 Partial Content", f"Content-Length: {length}", *more, "", ""]).encode()
 
 
+@pytest.mark.parametrize("more", [b"X-More: and more\r\n", b"HTTP/1.1 100 Continue\r\n\r\n", b"."])
+async def test_a_head_that_is_too_long_is_refused(more: bytes) -> None:
+    """A head that does not end, however fast it comes, is given up at once: it takes neither memory nor time."""
+
+    def talk(connection: socket.socket) -> None:
+        asked(connection)
+        with suppress(OSError):
+            connection.sendall(b"HTTP/1.1 206 OK\r\n" if more != b"HTTP/1.1 100 Continue\r\n\r\n" else b"")
+            while True:
+                connection.sendall(more * 1000)
+
+    with server(talk) as url:
+        async with client() as curl_client:
+            with trio.fail_after(5), pytest.raises(httpx.TransportError):
+                await curl_client.get(url)
+
+
 async def test_heads_before_and_trailers_after_the_head() -> None:
     """Interim replies and trailers are no part of the reply; its headers come as they were sent."""
 

@@ -323,7 +323,7 @@ async def test_a_certificate_that_nobody_vouches_for(server: FakeS3Server, tmp_p
 
 async def test_a_broken_handshake(server: FakeS3Server, metrics: Metrics) -> None:
     """A server that does not speak TLS where it should is a transport failure, and tried again while time is left."""
-    async with reading(server.endpoint_url.replace("http", "https"), metrics, io_timeout="0.05") as client:
+    async with reading(server.endpoint_url.replace("http", "https"), metrics, io_timeout="0.1") as client:
         with pytest.raises(TransportError, match="SSL"):
             await fetch(client)
     assert metrics.failed_requests >= 1

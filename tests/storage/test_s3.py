@@ -2,6 +2,7 @@
 
 import gzip
 import socket
+import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -512,6 +513,11 @@ async def test_head_without_size_or_time_is_refused(
         await client.head(VERSION)
 
 
+def test_the_largest_size_is_s3s_own() -> None:
+    """48.8 TiB, as AWS says; what is listed or told with more is refused."""
+    assert round(module.MAX_OBJECT_BYTES / (1 << 40), 1) == 48.8
+
+
 async def test_the_largest_size_is_taken(server: FakeS3Server, client: S3Client) -> None:
     """The limit on sizes is one that no object reaches."""
     server.behaviours.append(header(Content_Length=str(module.MAX_OBJECT_BYTES)))
@@ -744,6 +750,131 @@ async def test_a_trickle_is_given_up(mock_clock: trio.testing.MockClock) -> None
 async def test_a_slow_receiver_is_not_the_servers_fault(mock_clock: trio.testing.MockClock) -> None:
     """The time that `receive` takes does not count: a full disk queue may hold a GET for minutes."""
     assert await _fetch_in_drops(mock_clock, drops=20, between=0.5, within=60.0) == WANTED
+
+
+def _serve_slowly(first: bytes, drop: bytes, wait: Callable[[], Awaitable[None]]) -> ServeDrops:
+    """A connection's handler: sends `first`, then `drop` again and again, each after `wait`."""
+
+    async def serve(stream: trio.SocketStream) -> None:
+        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            await stream.receive_some()
+            await stream.send_all(first)
+            while True:
+                await wait()
+                await stream.send_all(drop)
+
+    return serve
+
+
+async def _ask_slow_server(
+    mock_clock: trio.testing.MockClock, kind: str, first: bytes, drop: bytes, *, between: float
+) -> float:
+    """Ask a server that sends `first`, then a `drop` every `between` seconds. Returns when it was given up."""
+
+    async def wait() -> None:
+        await trio.testing.wait_all_tasks_blocked(0.001)
+        mock_clock.jump(between)
+
+    began = mock_clock.current_time()
+    async with trio.open_nursery() as nursery:
+        handler = _serve_slowly(first, drop, wait)
+        [listener] = await nursery.start(partial(trio.serve_tcp, handler, 0, host="127.0.0.1"))
+        async with open_client(f"http://127.0.0.1:{listener.socket.getsockname()[1]}") as client:
+            with pytest.raises(TransportError, match="not at its end after"):
+                await ask(client, kind)
+        nursery.cancel_scope.cancel()
+    return mock_clock.current_time() - began
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("first", "drop"),
+    [
+        (b"HTTP/1.1 200 OK\r\nX-Slow: ", b"."),
+        (b"HTTP/1.1 200 OK\r\n", b"X-More: 1\r\n"),
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    ],
+    ids=["a field without end", "fields without end", "interim replies without end"],
+)
+async def test_a_head_without_end_is_given_up(
+    mock_clock: trio.testing.MockClock, kind: str, first: bytes, drop: bytes
+) -> None:
+    """A reply whose head does not come to its end is given up, though there is never silence for long."""
+    assert await _ask_slow_server(mock_clock, kind, first, drop, between=10.0) < 40
+
+
+@pytest.mark.parametrize("kind", ["list_objects", "list_versions"])
+async def test_a_body_without_end_is_given_up(mock_clock: trio.testing.MockClock, kind: str) -> None:
+    """A body has a time for the whole of it, though it is never so slow that this alone would end it."""
+    first = b"HTTP/1.1 200 OK\r\nContent-Length: 4000000\r\n\r\n"
+    assert await _ask_slow_server(mock_clock, kind, first, bytes(2560), between=1.0) < 130
+
+
+async def test_pages_have_a_time_for_all_of_them(
+    server: FakeS3Server, client: S3Client, mock_clock: trio.testing.MockClock
+) -> None:
+    """Pages without end, each of them quick enough, are given up after ten minutes."""
+    count = 0
+
+    def another(_request: Request, _honest: Reply) -> Reply:
+        nonlocal count
+        count += 1
+        mock_clock.jump(20)
+        return listing(head=f"<IsTruncated>true</IsTruncated><NextContinuationToken>{count}</NextContinuationToken>")
+
+    server.behaviours.append(another)
+    with pytest.raises(TransportError, match="not at its end after 600 s"):
+        await client.list_objects("")
+    assert count <= 31
+
+
+async def test_a_head_without_end_from_libcurl(monkeypatch: pytest.MonkeyPatch, ranges_by: str) -> None:
+    """libcurl's own time until the head is one for the whole of it, too."""
+    monkeypatch.setattr(module, "_SILENCE_SECONDS", 0.5)
+    monkeypatch.setattr(module, "_HEAD_SECONDS", 0.5)
+    for first, drop in ((b"HTTP/1.1 206 OK\r\nX-Slow: ", b"."), (b"", b"HTTP/1.1 100 Continue\r\n\r\n")):
+        async with trio.open_nursery() as nursery:
+            handler = _serve_slowly(first, drop, partial(trio.sleep, 0.05))
+            [listener] = await nursery.start(partial(trio.serve_tcp, handler, 0, host="127.0.0.1"))
+            async with open_client(f"http://127.0.0.1:{listener.socket.getsockname()[1]}") as client:
+                with trio.fail_after(10), pytest.raises(TransportError):
+                    await ask(client, "get_range")
+            nursery.cancel_scope.cancel()
+
+
+async def test_waiting_for_a_connection_takes_no_time_of_a_request(
+    server: FakeS3Server, mock_clock: trio.testing.MockClock
+) -> None:
+    """A request that waits long for the only connection has all of its time when it gets it."""
+    gate = threading.Event()
+    server.behaviours.append(times(1, held(gate)))
+    sizes: list[int] = []
+
+    async def head(client: S3Client) -> None:
+        sizes.append((await client.head(VERSION)).size_bytes)
+
+    async with open_client(server.endpoint_url, max_connections=1) as client, trio.open_nursery() as nursery:
+        nursery.start_soon(head, client)
+        await wait_until(server, lambda s: s.count() == 1)
+        nursery.start_soon(head, client)
+        for _ in range(4):
+            await jump_when_blocked(mock_clock, 3.0)
+        gate.set()
+    assert sizes == [SIZE, SIZE]
+
+
+# Cookies
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_cookies_are_neither_kept_nor_sent(server: FakeS3Server, client: S3Client, kind: str) -> None:
+    """An endpoint that sets a cookie does not see it again: requests are anonymous."""
+    server.behaviours.append(header(Set_Cookie="who=you; Path=/; Max-Age=1000"))
+    for _ in range(2):
+        await ask(client, kind)
+        await client.head(VERSION)
+    assert server.count() == 4
+    assert not any("cookie" in request.headers for request in server.requests)
 
 
 # TLS, proxies, addresses
@@ -1125,9 +1256,65 @@ async def test_a_page_that_hides_the_next_is_refused(server: FakeS3Server, clien
 
 async def test_a_page_that_is_too_large_is_refused(server: FakeS3Server, client: S3Client) -> None:
     """A page has a bounded number of bytes, however small its rows."""
-    server.behaviours.append(always(listing(" " * (16 << 20))))
-    with pytest.raises(BadReplyError, match="more than 16,777,216 bytes"):
+    server.behaviours.append(always(listing(" " * (4 << 20))))
+    with pytest.raises(BadReplyError, match="more than 4,194,304 bytes"):
         await client.list_objects("")
+
+
+@pytest.mark.parametrize(("limit", "most"), [("_MAX_ROWS", 5), ("_MAX_LISTING_BYTES", 1000)])
+async def test_rows_without_end_are_refused(
+    server: FakeS3Server, client: S3Client, monkeypatch: pytest.MonkeyPatch, limit: str, most: int
+) -> None:
+    """A listing has so many rows and bytes in all its pages at the most, and takes no more memory."""
+    monkeypatch.setattr(module, limit, most)
+    for number in range(40):
+        server.store.put(f"many/{number}", b"")
+    server.page_size = 2
+    for ask_for in (client.list_objects, client.list_versions):
+        with pytest.raises(BadReplyError, match=r"listing of 'many/': no end after .* bytes, .* rows"):
+            await ask_for("many/")
+    assert server.count() < 10
+
+
+@pytest.mark.parametrize("kind", ["list_objects", "list_versions"])
+async def test_rows_of_another_listing_are_refused(server: FakeS3Server, client: S3Client, kind: str) -> None:
+    """A page with a row that is not below the prefix is the answer to another question."""
+    server.behaviours.append(for_kind("list_objects", always(listing(f"<Contents>{ROW}</Contents>"))))
+    version = f"<Version><VersionId>1</VersionId>{ROW}</Version>"
+    server.behaviours.append(for_kind("list_versions", always(listing(version, root="ListVersionsResult"))))
+    with pytest.raises(MismatchError, match="'a' is listed, which is not below that"):
+        await (client.list_objects("b") if kind == "list_objects" else client.list_versions("b"))
+
+
+HOSTILE_PAGES: Final = {
+    "nested": "'<a>' * (5 << 20)",
+    "many elements": "'<ListBucketResult>' + '<a/>' * (4 << 20)",
+    "many attributes": "'<ListBucketResult ' + ' '.join(f'a{n}=\"\"' for n in range(1 << 20)) + '/>'",
+    "long namespace": "'<a xmlns=\"' + 'x' * (1 << 20) + '\">' + ''.join(f'<a{n}/>' for n in range(1 << 16))",
+    "many rows": "'<ListBucketResult>' + '<Contents/>' * (1 << 20)",
+    "one long text": "'<ListBucketResult><Key>' + 'x' * (15 << 20)",
+}
+
+
+@pytest.mark.parametrize("page", HOSTILE_PAGES.values(), ids=HOSTILE_PAGES)
+def test_a_page_takes_little_memory(page: str, ranges_by: str) -> None:
+    """However a page is made, reading it takes no more than some times its bytes."""
+    if ranges_by == "httpx":
+        return  # nothing is fetched
+    script = f"""
+import resource
+from vbnfs.errors import BadReplyError
+from vbnfs.storage.s3 import parse_xml
+body = ({page}).encode()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+try:
+    parse_xml(body, "ListBucketResult", "Contents", about="x")
+except BadReplyError:
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, len(body) >> 10)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    grown_kib, body_kib = map(int, done.stdout.split())
+    assert grown_kib < 4 * body_kib + (8 << 10)
 
 
 async def test_the_listing_of_a_full_size_dataset_takes_22_requests(server: FakeS3Server, client: S3Client) -> None:
@@ -1190,9 +1377,9 @@ LISTING: Final = (
 def _read_listing(body: bytes) -> None:
     """All that is done with a page of a listing."""
     with suppress(StorageError):
-        page = parse_xml(body, "ListBucketResult", about="test")
+        page = parse_xml(body, "ListBucketResult", "Contents", about="test")
         module._next_objects(page)
-        for row in page.iter():
+        for row in page.rows:
             with suppress(StorageError):
                 assert module._listed_object(row, page).attributes.size_bytes >= 0
 
@@ -1219,12 +1406,9 @@ def test_no_mutated_listing_breaks_the_parser(changes: list[tuple[int, int, byte
 @given(st.text(), st.text(), st.text())
 def test_no_texts_in_a_row_break_the_parser(key: str, size: str, modified: str) -> None:
     """Whatever stands in the fields of a row, it is refused with a storage error or is a row."""
-    page = parse_xml(LISTING, "ListBucketResult", about="test")
-    [row] = page.findall("Contents")
-    for name, text in (("Key", key), ("Size", size), ("LastModified", modified)):
-        field = row.find(name)
-        assert field is not None
-        field.text = text
+    page = parse_xml(LISTING, "ListBucketResult", "Contents", about="test")
+    [row] = page.rows
+    row.texts.update(Key=key, Size=size, LastModified=modified)
     with suppress(StorageError):
         assert module._listed_object(row, page).attributes.size_bytes == int(size)
 
@@ -1233,10 +1417,10 @@ def test_no_texts_in_a_row_break_the_parser(key: str, size: str, modified: str) 
 def test_every_time_is_taken_or_refused(modified: object) -> None:
     """A time fits into a file's, or the row is refused."""
     page = parse_xml(
-        LISTING.replace(b"2023-01-01T00:00:00.000Z", str(modified).encode()), "ListBucketResult", about=""
+        LISTING.replace(b"2023-01-01T00:00:00.000Z", str(modified).encode()), "ListBucketResult", "Contents", about=""
     )
     with suppress(BadReplyError):
-        attributes = module._listed_object(page.findall("Contents")[0], page).attributes
+        attributes = module._listed_object(page.rows[0], page).attributes
         assert 0 <= attributes.modified_ns < 1 << 63
 
 

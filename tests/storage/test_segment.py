@@ -579,13 +579,17 @@ def test_where_the_kernel_cannot_tell_bytes_are_taken_as_at_hand() -> None:
 
 
 def test_reading_marks_a_segment_as_used_now_and_then(tmp_path: Path) -> None:
-    """Eviction goes by st_mtime: a read refreshes it, though not each."""
+    """Eviction goes by st_mtime: it is refreshed after a read, though not each, and by no read itself."""
     segment = filled(tmp_path / "segment")
     os.utime(segment.path, (0, 0))
+    segment.note_use()
     segment.read(block(0))
+    assert segment.path.stat().st_mtime == 0
+    segment.note_use()
     assert segment.path.stat().st_mtime > 1e9
     os.utime(segment.path, (0, 0))
     segment.read(block(0))
+    segment.note_use()
     assert segment.path.stat().st_mtime == 0
 
 

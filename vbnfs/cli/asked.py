@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from vbnfs.config import SETTING_BY_NAME, Config
+from vbnfs.dataset.names import decode
 from vbnfs.dataset.tree import DataNode, Directory, Node, StaticNode, Symlink, Tree
 from vbnfs.errors import DatasetError, MountError, UsageError
-from vbnfs.mount import control
 from vbnfs.mount.mountpoint import MountEntry, absolute, list_mounts
+from vbnfs.mount.status import ask_status
 from vbnfs.storage.block_cache import FORMAT
 from vbnfs.storage.eviction import kept_size
 
@@ -51,12 +52,12 @@ def place_of(config: Config, paths: Sequence[Path], *, given: Set[str]) -> Place
         for path in paths:
             _check_is_of_dataset(path)
         remedy = _RAISE_THE_CACHE_S if config.cache_size_bytes is None else "--cache-size {} lets it take more"
-        return Place(config, [path.as_posix() for path in paths], remedy)
-    status = control.ask(entry, "status")
+        return Place(config, [decode(os.fsencode(path)) for path in paths], remedy)
+    status = ask_status(entry)
     _check_given(config, status, given)
     for path in paths:
         if not os.path.lexists(path):
-            there = next(folder for folder in absolute(path).parents if folder.is_dir())
+            there = next(folder for folder in path.absolute().parents if os.path.lexists(folder))
             raise DatasetError(f"{path}: no such file or folder; 'ls {there}' lists those that there are")
     remedy = _RAISE_THE_CACHE_S
     if status.get("is_cache_size_given"):
@@ -91,7 +92,7 @@ def _settings_of(status: Mapping[str, Any], config: Config) -> Config:
         cache_dir=cache_dir,
         cache_size_bytes=limit_bytes,
         dataset_version=status["default_version"],
-        offline=config.offline or status.get("is_offline_wanted", False),
+        offline=config.offline or bool(status.get("is_offline_wanted")),
     )
 
 
@@ -99,8 +100,8 @@ def _within_mount(path: Path, mounts: Iterable[MountEntry]) -> tuple[MountEntry 
     where = absolute(path)
     for entry in mounts:
         if where.is_relative_to(entry.mountpoint):
-            return entry, where.relative_to(entry.mountpoint).as_posix()
-    return None, path.as_posix()
+            return entry, decode(os.fsencode(where.relative_to(entry.mountpoint)))
+    return None, decode(os.fsencode(path))
 
 
 def _check_is_of_dataset(path: Path) -> None:

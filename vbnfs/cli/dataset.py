@@ -96,7 +96,8 @@ def _problems(release: Release, *, is_offline_wanted: bool) -> list[str]:
     """What a user is to know. That nobody was asked is no news where it was asked for."""
     is_news = release.is_offline and not is_offline_wanted
     offline = ["the bucket cannot be reached; this is what is kept from before"] if is_news else []
-    return [*offline, *release.problems]
+    doubt = [] if release.doubt is None else [f"{release.doubt}; this is what is kept from before"]
+    return [*offline, *doubt, *release.problems]
 
 
 @asynccontextmanager

@@ -5,11 +5,10 @@ message says why; 2 the command line, a variable or a configuration file is wron
 (`UsageError`). An interrupted command ends with 130.
 """
 
-import errno
-import os
 import sys
 from collections import UserDict
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Final, NoReturn
@@ -17,9 +16,9 @@ from typing import Any, Final, NoReturn
 import click
 
 from vbnfs import __version__
-from vbnfs.cli import render
+from vbnfs.cli import render, streams
 from vbnfs.cli.options import EXIT_STATUS
-from vbnfs.errors import DemoError, UsageError, VbnfsError, told
+from vbnfs.errors import DemoError, UsageError, VbnfsError
 
 _MODULES: Final[Mapping[str, str]] = {
     **dict.fromkeys(("mount", "umount", "status"), "mounting"),
@@ -30,39 +29,36 @@ _MODULES: Final[Mapping[str, str]] = {
 
 def main() -> NoReturn:
     """Run the command line; failures are told in one line, without a traceback."""
+    streams.prepare()
     try:
         cli.main(prog_name="vbnfs", standalone_mode=False)
         sys.stdout.flush()
     except click.exceptions.Exit as done:
         sys.exit(done.exit_code)
     except BrokenPipeError:  # nobody reads on, as in `vbnfs urls | head`
-        _let_go_of_output()
+        streams.let_go(sys.stdout)
         sys.exit(1)  # as click does
     except click.Abort:
         _fail("interrupted", 130)
     except click.ClickException as error:
-        error.show()
+        with suppress(OSError):
+            error.show()
         sys.exit(error.exit_code)
     except UsageError as error:
-        _fail(str(error), 2)
+        _fail(render.explained(error), 2)
     except VbnfsError as error:
-        _fail(told(error), 1)
+        _fail(render.explained(error), 1)
     except OSError as error:
-        if error.errno not in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG} or error.filename is not None:
+        if error.errno not in streams.UNWRITABLE or error.filename is not None:
             raise
-        _let_go_of_output()
+        streams.let_go(sys.stdout)
         _fail(f"standard output: {error.strerror}", 1)
     sys.exit(0)
 
 
-def _let_go_of_output() -> None:
-    """What is left in the buffer goes nowhere: Python would complain of it at the end."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
 def _fail(message: str, status: int) -> NoReturn:
     lines = "\n".join(render.printable(line) for line in message.split("\n"))
-    click.echo(f"vbnfs: {lines}", err=True)
+    streams.say(f"vbnfs: {lines}")
     sys.exit(status)
 
 
@@ -78,8 +74,34 @@ class _Commands(UserDict[str, Any]):
         return command
 
 
+# What people type who know another program, and what they mean here.
+_MEANT: Final[Mapping[str, str]] = {
+    "unmount": "umount",
+    "help": "--help",
+    "list": "versions",
+    "ls": "versions' or, for the files, 'ls FOLDER",
+    "fetch": "verify --fetch",
+    "download": "verify --fetch",
+    "info": "status",
+}
+
+
+class _Vbnfs(click.Group):
+    """The commands, which suggest another one for a word that is none."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] in _MEANT:
+            ctx.fail(f"No such command '{args[0]}'. Did you mean 'vbnfs {_MEANT[args[0]]}'?")
+        return super().resolve_command(ctx, args)
+
+
 @click.group(
-    commands=_Commands(_MODULES), context_settings={"help_option_names": ["-h", "--help"]}, epilog=EXIT_STATUS
+    cls=_Vbnfs,
+    commands=_Commands(_MODULES),
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=EXIT_STATUS,
 )
 @click.version_option(__version__, prog_name="vbnfs")
 def cli() -> None:

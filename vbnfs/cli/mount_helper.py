@@ -9,17 +9,19 @@ and mounts nothing, `-v` tells more, `-n` (no mtab) says what is so anyway. Wher
 Exit status, as mount(8) has it: 0 mounted, 1 wrong usage, 2 the system fails, 8 interrupted, 32 not mounted.
 """
 
+import errno
 import getopt
 import os
 import pwd
 import re
+import stat
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, NoReturn
 
-from vbnfs.cli import render
+from vbnfs.cli import render, streams
 from vbnfs.config import SETTING_BY_NAME, Config, is_mount_option, load_config, split_mount_options
 from vbnfs.errors import MountError, UsageError, VbnfsError
 from vbnfs.lean import lean_imports
@@ -56,6 +58,7 @@ class Request:
 
 def main() -> NoReturn:
     """Do as mount(8) asks, and end with mount(8)'s exit status."""
+    streams.prepare()
     sys.exit(run(sys.argv[1:]))
 
 
@@ -67,10 +70,10 @@ def run(arguments: Sequence[str]) -> int:
             _go_elsewhere(request, arguments)
             config = settings_for(request)
         except UsageError as error:
-            return _tell(error, WRONG_USAGE)
+            return _tell(render.explained(error), WRONG_USAGE)
         return MOUNTED if request.is_fake else _mount(request, config)
     except VbnfsError as error:
-        return _tell(error, NOT_MOUNTED)
+        return _tell(render.explained(error), NOT_MOUNTED)
     except OSError as error:
         return _tell(error, SYSTEM_FAILS)
     except KeyboardInterrupt:
@@ -181,23 +184,42 @@ def _mount(request: Request, config: Config) -> int:
     with lean_imports():
         from vbnfs.mount import background  # noqa: PLC0415 - not for those who only ask, or ask wrongly
         from vbnfs.mount import mountpoint as mounts  # noqa: PLC0415
+        from vbnfs.mount.alone import alone_on  # noqa: PLC0415
 
     where = mounts.absolute(request.folder)
     if request.is_remount:
         if mounts.find_mount(where) is None:
             raise MountError(f"{where}: not mounted, so it cannot be mounted again")
         return _tell(f"{where}: stays mounted as it is; to change a setting, unmount it and mount it", MOUNTED)
-    mounts.check_mountpoint(where, cache_dir=config.cache_dir)
-    for warning in background.run_in_background(config, where):
+    if request.user is not None and mounts.find_mount(where) is None:
+        _check_is_theirs(where, request.user)
+    with alone_on(where):
+        mounts.check_mountpoint(where, cache_dir=config.cache_dir)
+
+    def say_waiting() -> None:
+        if request.is_verbose:
+            _tell(background.what_takes_so_long(config), MOUNTED)
+
+    for warning in background.run_in_background(config, where, say_waiting).warnings:
         _tell(f"warning: {warning}", MOUNTED)
     if request.is_verbose:
         _tell(f"{request.project} mounted on {where}, read-only", MOUNTED)
     return MOUNTED
 
 
+def _check_is_theirs(folder: Path, user: str) -> None:
+    """With `setuid=` the folder must be that user's, which this process is by now. Raises `MountError`."""
+    try:
+        is_there = stat.S_ISDIR(folder.stat().st_mode)
+    except OSError as error:
+        is_there = error.errno == errno.EACCES
+    if is_there and not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+        raise MountError(f"{folder}: with setuid={user} it must be a folder of {user}'s ('chown {user} {folder}')")
+
+
 def _tell(what: object, status: int) -> int:
     text = re.sub(r"\s*\n\s*", "; ", str(what))
-    sys.stderr.write(f"mount.vbnfs: {render.printable(text)}\n")
+    streams.say(f"mount.vbnfs: {render.printable(text)}")
     return status
 
 

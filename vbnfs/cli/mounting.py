@@ -1,21 +1,23 @@
 """`vbnfs mount`, `umount`, `status`."""
 
-import os
-import select
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from vbnfs.cli import render
-from vbnfs.cli.options import EXIT_STATUS, config_of, given_options, settings, warn
+from vbnfs.cli import render, streams
+from vbnfs.cli.options import EXIT_STATUS, config_of, given_options, settings, tell, warn
 from vbnfs.config import NON_EMPTY, SETTING_BY_NAME, Config, split_mount_options
 from vbnfs.errors import MountError, UsageError
 from vbnfs.lean import lean_imports
 
-_UMOUNT_SECONDS: Final = 30.0
+if TYPE_CHECKING:
+    from vbnfs.mount.daemon import Ready
+
+_ASKED_AT_ONCE: Final = 16
 
 
 @click.command(epilog=EXIT_STATUS)
@@ -31,8 +33,8 @@ _UMOUNT_SECONDS: Final = 30.0
 def mount(mountpoint: Path | None, mount_options: tuple[str, ...], **options: Any) -> None:
     """Mount the dataset on a folder.
 
-    MOUNTPOINT is an empty folder, such as ~/vbn. If it is not given, the settings name one ('mountpoint' in the TOML
-    file), which is made if need be.
+    MOUNTPOINT is an empty folder, such as ~/vbn, which is made if need be. If it is not given, the settings name one
+    ('mountpoint' in the TOML file).
 
     Returns when the files can be listed. Settings come from the command line, else from -o, else from VBNFS_*
     variables (VBNFS_CACHE_DIR, ...), else from the TOML file (cache_dir = ...), else they have their default.
@@ -40,23 +42,45 @@ def mount(mountpoint: Path | None, mount_options: tuple[str, ...], **options: An
     with lean_imports():
         from vbnfs.mount import background  # noqa: PLC0415 - only what a command needs: `vbnfs --help` is to be quick
         from vbnfs.mount import mountpoint as mounts  # noqa: PLC0415
+        from vbnfs.mount.alone import alone_on  # noqa: PLC0415
 
     config = config_of(options, mount_options)
     where = mounts.absolute(mountpoint or _mountpoint_of(config))
-    if mountpoint is None:
-        mounts.make_mountpoint(where)
-    mounts.check_mountpoint(where, cache_dir=config.cache_dir)
-    if NON_EMPTY not in split_mount_options(mount_options):  # mount(8) and fstab may name any folder
-        mounts.check_empty(where)
+    with _made(where, parents=mountpoint is None):
+        with alone_on(where):
+            mounts.check_mountpoint(where, cache_dir=config.cache_dir)
+        if NON_EMPTY not in split_mount_options(mount_options):  # mount(8) and fstab may name any folder
+            mounts.check_empty(where)
 
-    def announce(warnings: Iterable[str]) -> None:
-        for warning in warnings:
-            warn(warning)
+        def announce(ready: "Ready") -> None:
+            for warning in ready.warnings:
+                warn(warning)
 
-    if config.foreground:
-        background.run_in_foreground(config, where, announce)
-    else:
-        announce(background.run_in_background(config, where))
+        def say_waiting() -> None:
+            tell(background.what_takes_so_long(config))
+
+        if config.foreground:
+            background.run_in_foreground(config, where, announce, say_waiting)
+            return
+        ready = background.run_in_background(config, where, say_waiting)
+    announce(ready)
+    with suppress(OSError):  # it is mounted, whoever reads this
+        click.echo(f"mounted {ready.top} at {render.printable(str(where))}")
+
+
+@contextmanager
+def _made(mountpoint: Path, *, parents: bool) -> Iterator[None]:
+    """While entered, there is a folder to mount on; one that was made for that goes again after a failure."""
+    from vbnfs.mount import mountpoint as mounts  # noqa: PLC0415
+
+    is_new = mounts.make_mountpoint(mountpoint, parents=parents)
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):
+            if is_new:
+                mountpoint.rmdir()
+        raise
 
 
 def _mountpoint_of(config: Config) -> Path:
@@ -75,28 +99,20 @@ def umount(mountpoint: Path | None, lazy: bool, if_mounted: bool, **options: Any
 
     MOUNTPOINT is its folder, or else the one that the settings name. Returns when the mount and its daemon are gone.
     """
-    from vbnfs.mount import control  # noqa: PLC0415
     from vbnfs.mount import mountpoint as mounts  # noqa: PLC0415
+    from vbnfs.mount.unmounting import unmount_to_the_end  # noqa: PLC0415
 
     if mountpoint is not None and (given := given_options(options)):
         raise UsageError(f"{given[0]} would have no effect where a folder is named: leave {given[0]} out")
     where = mounts.absolute(mountpoint or _mountpoint_of(config_of(options)))
-    entry = mounts.find_mount(where)
-    if entry is None and if_mounted:
+    if if_mounted and mounts.find_mount(where) is None:
         return
-    pid, daemon = None, None
-    if entry is not None:
-        with suppress(MountError, OSError):  # it can be unmounted all the same
-            pid = control.ask(entry, "status")["pid"]
-            daemon = os.pidfd_open(pid)
-    mounts.unmount(where, lazy=lazy, timeout_seconds=_UMOUNT_SECONDS)
-    if daemon is not None and not lazy:
-        done, _, _ = select.select([daemon], [], [], _UMOUNT_SECONDS)
-        if not done:
-            raise MountError(
-                f"unmounted here, but the daemon (process {pid}) has not ended after {_UMOUNT_SECONDS:.0f} s:"
-                " is it mounted in another mount namespace (a container), too?"
-            )
+    unmount_to_the_end(where, lazy=lazy)
+    if left := len(mounts.mounts_on(where)):
+        raise MountError(
+            f"{where}: one mount is gone, and {left} below it {'is' if left == 1 else 'are'} still there;"
+            f" 'vbnfs umount {where}' takes away one at a time"
+        )
 
 
 @click.command(epilog=EXIT_STATUS)
@@ -107,8 +123,8 @@ def status(mountpoint: Path | None, as_json: bool) -> None:
 
     MOUNTPOINT is the folder of one mount; without it all of yours are shown, to root everybody's.
     """
-    from vbnfs.mount import control  # noqa: PLC0415
     from vbnfs.mount import mountpoint as mounts  # noqa: PLC0415
+    from vbnfs.mount.status import ask_status  # noqa: PLC0415
 
     if mountpoint is None:
         entries = [entry for entry in mounts.list_mounts() if mounts.is_ours(entry)]
@@ -119,17 +135,18 @@ def status(mountpoint: Path | None, as_json: bool) -> None:
             raise MountError(f"{where}: no vbnfs mount; 'vbnfs status' lists those that there are")
     found: list[dict[str, Any]] = []
     silent: list[str] = []
-    for entry in entries:
-        try:
-            found.append(control.ask(entry, "status"))
-        except MountError as error:
-            silent.append(str(error))
+    with ThreadPoolExecutor(_ASKED_AT_ONCE) as pool:  # one that does not answer holds up no others
+        for asked in [pool.submit(ask_status, entry) for entry in entries]:
+            try:
+                found.append(asked.result())
+            except MountError as error:
+                silent.append(render.printable(str(error)))
     if as_json:
         render.print_json(found[0] if mountpoint is not None and found else found)
     else:
         for one in found:
             render.print_status(one)
         if not entries:
-            click.echo("nothing is mounted", err=True)
+            streams.say("nothing is mounted")
     if silent:
         raise MountError("\n".join(silent))

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import click
 
-from vbnfs.cli import render
+from vbnfs.cli import render, streams
 from vbnfs.config import SETTINGS, Config, default_config_file, load_config, settings_in
 
 EXIT_STATUS: Final = (
@@ -71,7 +71,7 @@ def warn(warning: str) -> None:
 
 def tell(message: str) -> None:
     """Say something that is no result."""
-    click.echo(f"vbnfs: {render.printable(message)}", err=True)
+    streams.say(f"vbnfs: {render.printable(message)}")
 
 
 def log_to_terminal(level: str) -> None:

@@ -6,6 +6,9 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
+from vbnfs.config import foreign_home
+from vbnfs.errors import VbnfsError, told
+
 _ENDLESS: Final = 100_000  # columns, or lines
 
 
@@ -49,8 +52,18 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
 
 def printable(text: str) -> str:
-    """Control characters as escapes, so that a name cannot drive the terminal."""
+    """Control characters as escapes, so that a name cannot drive the terminal; UTF-8 as text in any locale."""
+    if any("\udc80" <= c <= "\udcff" for c in text):  # bytes that the locale's encoding does not know
+        text = text.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def explained(error: VbnfsError) -> str:
+    """What went wrong and what to do about it; where HOME is to blame, that, too."""
+    message, home = told(error), foreign_home()
+    if home is None or home == "/" or f"{home}/" not in message:
+        return message
+    return f"{message}; HOME is {home}, which is not yours: 'su -' or 'sudo -i' sets your own"
 
 
 def size(size_bytes: int | None) -> str:
@@ -88,7 +101,7 @@ def print_status(status: Mapping[str, Any]) -> None:
         "log": status["log_file"] or "on the daemon's terminal",
     }
     if problem := status.get("cache_problem"):  # a daemon of an older vbnfs does not tell these
-        lines["not kept"] = problem
+        lines["not kept"] = str(problem)
     if newer := status.get("newer_version"):
         top = status["default_version"]
         lines["newer"] = f"{newer} is there; mount again to have it at the top ('vbnfs diff {top} {newer}' compares)"

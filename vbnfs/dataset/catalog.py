@@ -2,10 +2,11 @@
 
 A manifest has no sizes, so they come from ListObjectVersions: pages of 1,000, a handful of requests for a whole
 release. Where the bucket refuses to list, HEAD asks for single objects, when somebody looks at them. All of it
-is kept below the cache directory and never asked for again, since a version id never changes its meaning:
+is kept below the cache directory and never asked for again, since a version id never changes its meaning. Nothing is
+kept before it was read and agrees with what else is known; each load keeps what is known and missing on the disk:
 
     datasets-v1/<endpoint or aws>/<bucket>/<project>/index           which manifests there are (JSON)
-    datasets-v1/.../manifests/<file name>                            ETag, size and time, then their bytes
+    datasets-v1/.../manifests/<file name>                            ETag, size and time, then their bytes (copies.py)
     datasets-v1/.../attributes          what was listed: [[key, version id, bytes, nanoseconds, ETag], ...]
     datasets-v1/.../heads               what HEAD said, such a row in each line; HEAD is right where both differ
 """
@@ -13,7 +14,6 @@ is kept below the cache directory and never asked for again, since a version id 
 import hashlib
 import json
 import math
-import re
 import time
 from collections.abc import Iterable, Iterator, Sequence, Set
 from contextlib import contextmanager, suppress
@@ -25,16 +25,18 @@ import structlog
 import trio
 
 from vbnfs.dataset.contents import Contents, NamedContent, contents_of
-from vbnfs.dataset.manifest import (
-    MAX_MANIFEST_BYTES,
-    DatasetVersion,
-    Manifest,
-    Origin,
-    parse_manifest,
-    version_of_file_name,
-)
+from vbnfs.dataset.copies import Copies
+from vbnfs.dataset.manifest import DatasetVersion, Manifest, Origin, version_of_file_name
 from vbnfs.dataset.store import append_kept_line, read_kept, read_kept_lines, write_kept
-from vbnfs.errors import DatasetError, ManifestError, StorageError, VbnfsError
+from vbnfs.errors import (
+    BadReplyError,
+    DatasetError,
+    OfflineError,
+    StorageError,
+    TransportError,
+    UntrustedServerError,
+    VbnfsError,
+)
 from vbnfs.objects import (
     ListedObject,
     ListedVersion,
@@ -48,10 +50,12 @@ from vbnfs.places import Place, folder_at
 log = structlog.get_logger()
 
 KEPT_FORMAT: Final = "datasets-v1"  # what is kept in another format stands elsewhere
-_MD5: Final = re.compile(r"[0-9a-f]{32}")
 LATEST: Final = "latest"  # as a version: the newest, whichever that is
-_HEADS_AT_ONCE: Final = 16
-_MANIFESTS_AT_ONCE: Final = 8  # they are in memory meanwhile, as text and as objects
+_HEADS_AT_ONCE: Final = 16  # for those who wait
+_HEADS_AHEAD: Final = 20  # before anybody asks; of 24 connections that leaves some to those who wait
+_MAX_MANIFESTS: Final = 1_000
+_UNREACHED: Final = (TransportError, OfflineError, UntrustedServerError)
+_MOST_TOLD: Final = 1_024
 
 Known = dict[ObjectVersion, ObjectAttributes]
 _Listing = list[ListedVersion] | StorageError  # or why there is none
@@ -59,11 +63,15 @@ _Listing = list[ListedVersion] | StorageError  # or why there is none
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """What a catalog knows: the versions that can be shown, and why others cannot."""
+    """What a catalog knows: the versions that can be shown, and why others cannot.
+
+    `doubt`: the bucket answers, but has no list of manifests that can be believed; these are those that are kept.
+    """
 
     manifests: tuple[Manifest, ...]
     problems: tuple[str, ...]
     is_offline: bool = False
+    doubt: str | None = None
 
     @property
     def versions(self) -> tuple[DatasetVersion, ...]:
@@ -108,13 +116,20 @@ class Catalog:
         self._origin = origin
         self._project = project
         self._attributes: Known = {}
-        self._parsed: dict[ListedObject, Manifest] = {}
+        self._copies = Copies(
+            client, self._directory / "manifests", origin=origin, keep=self._keep, warn=self._warn_once
+        )
+        self._listed: list[ListedObject] = []  # last
         self._heads = trio.CapacityLimiter(_HEADS_AT_ONCE)
         self._heads_under_way: dict[ObjectVersion, _Head] = {}
         self._not_listed: Set[ObjectVersion] = frozenset()  # another listing would not tell of these either
         self._doubted: set[ObjectVersion] = set()  # what is known of these was contradicted: HEAD is to be asked
         self._confirmed: set[ObjectVersion] = set()  # by HEAD, in this process
         self._was_offline = False
+        self._has_asked_heads = False
+        self._wanted: dict[NamedContent, None] = {}  # in order
+        self._has_wanted = trio.lowlevel.ParkingLot()
+        self._kept_sizes: bytes | None = None  # the digest of what is known to be kept of sizes
         self._told: set[tuple[str, ...]] = set()  # warnings, so that each is given once
 
     async def load(self, *, max_age_seconds: float = 0.0) -> Release:
@@ -124,33 +139,36 @@ class Catalog:
         again; then it is only found out whether the server is there. Raises a `StorageError` if the bucket cannot
         be reached and nothing is kept.
         """
-        kept, age_seconds = await trio.to_thread.run_sync(self._read_index)
-        is_offline, versions = False, None
+        on_disk, age_seconds = await trio.to_thread.run_sync(self._read_index)
+        kept, failure, versions = on_disk or self._listed, None, None
         try:
-            listed, versions = await self._list(kept, is_fresh=0 <= age_seconds < max_age_seconds)
-        except StorageError as error:
+            listed, versions = await self._list(kept, is_fresh=bool(on_disk) and 0 <= age_seconds < max_age_seconds)
+        except (StorageError, DatasetError) as error:
             if not kept:
-                raise type(error)(f"{error}, and nothing is kept of the dataset") from error
-            listed, is_offline = kept, True
-            if not self._was_offline:
-                log.warning("bucket cannot be reached; going on with what is kept", reason=str(error))
-        self._was_offline = is_offline
-        release = await self._release(listed, is_offline=is_offline)
+                raise _as_first(error) from error
+            listed, failure = kept, error
+        release = await self._release(listed, failure)
         await self._learn_attributes(release, versions)
+        await trio.to_thread.run_sync(self._keep_again, listed, on_disk, self._attributes.copy())
+        self._listed = listed
         return await trio.to_thread.run_sync(self._without_contradictions, release)
 
     def attributes(self, version: ObjectVersion) -> ObjectAttributes | None:
         """Size and time of an object version, if they are known yet."""
         return self._attributes.get(version)
 
-    async def attributes_of(self, version: ObjectVersion) -> ObjectAttributes:
+    async def attributes_of(
+        self, version: ObjectVersion, limiter: trio.CapacityLimiter | None = None
+    ) -> ObjectAttributes:
         """Size and time of an object version; HEAD asks for them if need be. Raises a `StorageError`.
 
-        One HEAD serves all who ask at the same time; they share its failure, too.
+        One HEAD serves all who ask at the same time; they share its failure, too. `limiter` is of the HEADs.
         """
         while version not in self._attributes or version in self._doubted:
             if (under_way := self._heads_under_way.get(version)) is None:
-                await self._head(version)  # no await between the look-up and its insertion there
+                await self._head(
+                    version, limiter or self._heads
+                )  # no await between the look-up and its insertion there
                 continue
             await under_way.done.wait()
             if under_way.error is not None:
@@ -177,7 +195,7 @@ class Catalog:
                 impossible = impossible or attributes
         return impossible
 
-    async def learn(self, content: NamedContent) -> ObjectAttributes:
+    async def learn(self, content: NamedContent, limiter: trio.CapacityLimiter | None = None) -> ObjectAttributes:
         """Size and time of a content; HEAD asks its sources for it if need be. Raises a `StorageError`."""
         failure: StorageError | None = None
         for source in content.sources:
@@ -187,7 +205,7 @@ class Catalog:
             try:
                 if source in self._attributes and source not in self._confirmed:
                     self._doubted.add(source)
-                await self.attributes_of(source)
+                await self.attributes_of(source, limiter)
             except StorageError as error:
                 failure = failure or error
         known = self.known(content)
@@ -218,16 +236,42 @@ class Catalog:
         after = self.known(content)
         return before is not None and after is not None and before.size_bytes != after.size_bytes
 
+    def want(self, contents: Iterable[NamedContent]) -> None:
+        """Have `ask_ahead` learn those of `contents` that are not known yet, in this order. Waits for nothing."""
+        self._wanted.update((content, None) for content in contents if self.known(content) is None)
+        self._has_wanted.unpark_all()
+
+    async def ask_ahead(self) -> None:
+        """Ask for what is wanted, for as long as it runs. What is learnt is kept; a failure is no news to anybody."""
+        limiter = trio.CapacityLimiter(_HEADS_AHEAD)
+
+        async def ask() -> None:
+            while True:
+                while not self._wanted:
+                    await self._has_wanted.park()
+                content = next(iter(self._wanted))
+                del self._wanted[content]
+                try:
+                    await self.learn(content, limiter)
+                except _UNREACHED:
+                    self._wanted.clear()  # of the others nothing else would be heard; who looks at one asks for it
+                except StorageError:
+                    continue
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(_HEADS_AHEAD):
+                nursery.start_soon(ask)
+
     # Manifests
 
     async def _list_manifests(self) -> list[ListedObject]:
         prefix = f"{self._project}/manifests/"
+        where = f"in bucket {self._origin.bucket!r} below {prefix!r}"
         listed = [o for o in await self._client.list_objects(prefix) if _manifest_name(o, prefix) is not None]
         if not listed:
-            raise DatasetError(
-                f"no manifest in bucket {self._origin.bucket!r} below {prefix!r}: check --bucket and --project"
-            )
-        await trio.to_thread.run_sync(self._write_index, listed)
+            raise DatasetError(f"no manifest {where}: check --bucket and --project")
+        if len(listed) > _MAX_MANIFESTS:
+            raise DatasetError(f"{len(listed):,} manifests {where}; at most {_MAX_MANIFESTS:,} are taken")
         return listed
 
     async def _list(self, kept: list[ListedObject], *, is_fresh: bool) -> tuple[list[ListedObject], _Listing | None]:
@@ -260,78 +304,29 @@ class Catalog:
         return manifests, versions[0]
 
     async def _list_versions(self) -> _Listing:
+        prefix = f"{self._project}/"
         try:
-            return await self._client.list_versions(f"{self._project}/")
+            listed = await self._client.list_versions(prefix)
         except StorageError as error:
             return error
+        return listed or BadReplyError(f"listing of {prefix!r}: no object versions, though there are manifests")
 
-    async def _release(self, listed: Sequence[ListedObject], *, is_offline: bool) -> Release:
-        """The manifests, all asked for at once: the first mount of all waits for every round trip."""
-        found: dict[ListedObject, Manifest | ManifestError | StorageError] = {}
-        at_once = trio.CapacityLimiter(_MANIFESTS_AT_ONCE)
-
-        async def find(entry: ListedObject) -> None:
-            try:
-                async with at_once:
-                    found[entry] = await self._manifest(entry, is_offline=is_offline)
-            except (ManifestError, StorageError) as error:
-                found[entry] = error
-
-        async with trio.open_nursery() as nursery:
-            for entry in listed:
-                nursery.start_soon(find, entry)
+    async def _release(self, listed: Sequence[ListedObject], failure: StorageError | DatasetError | None) -> Release:
+        """What the manifests say; `failure` is why there is no newer list of them."""
+        is_offline = isinstance(failure, _UNREACHED)
+        if is_offline and not self._was_offline:
+            log.warning("bucket cannot be reached; going on with what is kept", reason=str(failure))
+        self._was_offline = is_offline
+        doubt = None if failure is None or is_offline else str(failure)
+        if doubt is not None:
+            self._warn_once("manifests cannot be listed; going on with what is kept", reason=doubt)
+        found = await self._copies.get(listed, is_offline=is_offline)
         problems = {entry.key: found[entry] for entry in listed if not isinstance(found[entry], Manifest)}
         for key, error in problems.items():
             self._warn_once("dataset version refused", manifest=key, reason=str(error))
         manifests = [manifest for manifest in found.values() if isinstance(manifest, Manifest)]
         manifests.sort(key=lambda m: (m.dataset_version, m.modified_ns, m.file_name))
-        return Release(tuple(manifests), tuple(map(str, problems.values())), is_offline)
-
-    async def _manifest(self, entry: ListedObject, *, is_offline: bool) -> Manifest:
-        known = self._parsed.get(entry)
-        if known is None:
-            data = await self._manifest_bytes(entry, is_offline=is_offline)
-            known = await trio.to_thread.run_sync(self._parse, entry, data)
-            self._parsed[entry] = known
-        return known
-
-    def _parse(self, entry: ListedObject, data: bytes) -> Manifest:
-        file_name = entry.key.rpartition("/")[2]
-        modified_ns = entry.attributes.modified_ns
-        manifest = parse_manifest(data, file_name=file_name, modified_ns=modified_ns, origin=self._origin)
-        return replace(manifest, source=ObjectVersion(entry.key, None))
-
-    async def _manifest_bytes(self, entry: ListedObject, *, is_offline: bool) -> bytes:
-        path = self._directory / "manifests" / entry.key.rpartition("/")[2]
-        # Not every server gives an ETag; size and time tell most changes too.
-        tag = f"{entry.etag} {entry.attributes.size_bytes} {entry.attributes.modified_ns}\n".encode()
-        kept = await trio.to_thread.run_sync(read_kept, path)
-        if kept is not None and kept.startswith(tag):
-            return kept[len(tag) :]
-        if is_offline:
-            raise ManifestError(f"{path.name}: not kept here, and the bucket cannot be reached")
-        if entry.attributes.size_bytes > MAX_MANIFEST_BYTES:
-            raise ManifestError(
-                f"{path.name}: {entry.attributes.size_bytes:,} bytes; at most {MAX_MANIFEST_BYTES:,} are taken"
-            )
-        data = await self._fetch_manifest(entry)
-        await trio.to_thread.run_sync(self._keep, path, tag + data)
-        return data
-
-    async def _fetch_manifest(self, entry: ListedObject) -> bytes:
-        """A manifest's bytes, which only its ETag can vouch for: that of bytes put in one part is their MD5.
-
-        Not if KMS or a customer's key encrypts them (S3's "Checking object integrity"), nor on every other server. So
-        one that differs proves nothing: what comes a second time just as it came at first is believed.
-        """
-        told = entry.etag.strip('"')
-        data = await self._client.get_object(entry.key, max_bytes=MAX_MANIFEST_BYTES)
-        if not _MD5.fullmatch(told) or await trio.to_thread.run_sync(_md5, data) == told:
-            return data
-        again = await self._client.get_object(entry.key, max_bytes=MAX_MANIFEST_BYTES)
-        if again != data and await trio.to_thread.run_sync(_md5, again) != told:
-            raise ManifestError(f"{entry.key}: came twice, differently, and never as its ETag tells; the way is bad")
-        return again
+        return Release(tuple(manifests), tuple(map(str, problems.values())), is_offline, doubt)
 
     def _without_contradictions(self, release: Release) -> Release:
         """Refuse a manifest of a version that an earlier manifest has: one of the two is wrong."""
@@ -344,7 +339,7 @@ class Catalog:
                 problems.append(problem)
             else:
                 manifests.append(manifest)
-        return Release(tuple(manifests), tuple(problems), release.is_offline)
+        return replace(release, manifests=tuple(manifests), problems=tuple(problems))
 
     # Sizes and times
 
@@ -377,8 +372,7 @@ class Catalog:
         """What a listing tells of the missing objects, and those that no listing tells of."""
         learnt = {row.version: row.attributes for row in rows if row.version in missing}
         merged = {**self._read_attributes(), **learnt}  # another process may have learnt others
-        data = json.dumps([_row(version, attributes) for version, attributes in merged.items()]).encode()
-        self._keep(self._directory / "attributes", data)
+        self._write_attributes(merged)
         return learnt, self._not_listed | (missing - learnt.keys())
 
     async def _try_to_learn(self, content: NamedContent) -> None:
@@ -387,13 +381,14 @@ class Catalog:
         except StorageError as error:
             self._warn_once("size unknown", object=str(content.sources[0]), reason=str(error))
 
-    async def _head(self, version: ObjectVersion) -> None:
+    async def _head(self, version: ObjectVersion, limiter: trio.CapacityLimiter) -> None:
         head = self._heads_under_way[version] = _Head()
         try:
-            async with self._heads:
+            async with limiter:
                 attributes = self._attributes[version] = await self._client.head(version)
             self._doubted.discard(version)
             self._confirmed.add(version)
+            self._has_asked_heads = True
         except StorageError as error:
             head.error = error
             raise
@@ -406,6 +401,19 @@ class Catalog:
 
     # What is kept
 
+    def _keep_again(self, listed: Sequence[ListedObject], on_disk: Sequence[ListedObject], known: Known) -> None:
+        """Keep what is known and missing on the disk: that may have been full, or emptied."""
+        if listed is not on_disk:
+            self._write_index(listed)
+        digest = _digest(read_kept(self._directory / "attributes"))
+        if not known or (digest == self._kept_sizes and not self._has_asked_heads):
+            return  # else it is read, which takes a tenth of a second
+        kept = self._read_attributes()
+        if not known.keys() <= kept.keys():
+            self._write_attributes({**kept, **known})
+            digest = _digest(read_kept(self._directory / "attributes"))
+        self._kept_sizes = digest
+
     def _write_index(self, listed: Sequence[ListedObject]) -> None:
         rows = [[o.key, o.etag, o.attributes.size_bytes, o.attributes.modified_ns] for o in listed]
         data = json.dumps(rows).encode()
@@ -415,7 +423,7 @@ class Catalog:
         """The manifests that were listed last, and how many seconds ago."""
         path = self._directory / "index"
         rows = _rows(read_kept(path) or b"[]")
-        listed = [ListedObject(key, etag, ObjectAttributes(size, when)) for key, etag, size, when in rows]
+        listed = [ListedObject(key, ObjectAttributes(size, when, etag)) for key, etag, size, when in rows]
         try:
             return listed, time.time() - path.stat().st_mtime
         except OSError:
@@ -424,6 +432,10 @@ class Catalog:
     def _knows_objects(self) -> bool:
         """Whether sizes and times are known, or kept."""
         return bool(self._attributes) or (self._directory / "attributes").is_file()
+
+    def _write_attributes(self, known: Known) -> None:
+        data = json.dumps([_row(version, attributes) for version, attributes in known.items()]).encode()
+        self._keep(self._directory / "attributes", data)
 
     def _read_attributes(self) -> Known:
         rows = _attribute_rows(read_kept(self._directory / "attributes") or b"[]")
@@ -453,8 +465,21 @@ class Catalog:
         """A warning, unless the same was given before: the catalog is loaded again every few minutes."""
         warning = (event, *about.values())
         if warning not in self._told:
+            if len(self._told) >= _MOST_TOLD:  # a bucket that has something new to be warned of each time
+                self._told.clear()
             self._told.add(warning)
             log.warning(event, **about)
+
+
+def _as_first(error: StorageError | DatasetError) -> StorageError | DatasetError:
+    """The error where nothing is kept to go on with."""
+    if isinstance(error, StorageError):
+        return type(error)(f"{error}, and nothing is kept of the dataset")
+    return error
+
+
+def _digest(data: bytes | None) -> bytes | None:
+    return None if data is None else hashlib.blake2b(data, digest_size=16).digest()
 
 
 def _rows(data: bytes, *, length: int = 4) -> list[list[Any]]:
@@ -481,7 +506,3 @@ def _manifest_name(entry: ListedObject, prefix: str) -> str | None:
     """The file name of a listed manifest; None for anything else below the prefix."""
     name = entry.key.removeprefix(prefix)
     return None if "/" in name or version_of_file_name(name) is None else name
-
-
-def _md5(data: bytes) -> str:
-    return hashlib.md5(data, usedforsecurity=False).hexdigest()

@@ -28,6 +28,11 @@ from vbnfs.errors import ManifestError
 from vbnfs.objects import ObjectVersion
 
 MAX_MANIFEST_BYTES: Final = 48 << 20  # the real ones have under 2 MB; 48 MB describe 150,000 files
+# Values, names and tables are told by these; each takes some 100 bytes of memory, however few it has in the text. An
+# entry has 9 of them in 280 to 400 bytes.
+_MARKS: Final = (b"[", b"{", b",", b":")
+_BYTES_A_MARK: Final = 32
+_FREE_MARKS: Final = 100_000
 _MANIFEST_NAME: Final = re.compile(r".*_manifest_v(?P<version>.+)\.json")
 _FILE_HASH: Final = re.compile(r"[0-9a-fA-F]{128}")
 # Each sign can be read in one way only and a bucket has at most 63: no host makes the match take long.
@@ -184,14 +189,24 @@ def parse_manifest(data: bytes, *, file_name: str, modified_ns: int, origin: Ori
     version = version_of_file_name(file_name)
     if version is None:
         raise ManifestError(f"{_shown(file_name)}: not a manifest's name")
-    if len(data) > MAX_MANIFEST_BYTES:
-        raise ManifestError(f"{file_name}: {len(data):,} bytes; at most {MAX_MANIFEST_BYTES:,} are taken")
+    _check_size(data, file_name)
     document = _load(data, file_name)
     files = tuple(
         _file(section, key, entry, origin, file_name) for section, key, entry in _entries(document, file_name)
     )
     _refuse_clashes(files, file_name)
     return Manifest(file_name, version, data, modified_ns, files, _names(document))
+
+
+def _check_size(data: bytes, file_name: str) -> None:
+    """Refuse what would take more than some times its bytes when it is read: look at it without reading it."""
+    # Python keeps a text with any character beyond U+FFFF in four bytes for each.
+    length_bytes = len(data) if data.isascii() else 4 * len(data)
+    if length_bytes > MAX_MANIFEST_BYTES:
+        kind = "" if length_bytes == len(data) else "; of text that is not ASCII a quarter"
+        raise ManifestError(f"{file_name}: {len(data):,} bytes; at most {MAX_MANIFEST_BYTES:,} are taken{kind}")
+    if sum(map(data.count, _MARKS)) > _FREE_MARKS + len(data) // _BYTES_A_MARK:
+        raise ManifestError(f"{file_name}: not a manifest: more values than {len(data):,} bytes of entries have")
 
 
 def _load(data: bytes, file_name: str) -> Mapping[str, Any]:

@@ -1,4 +1,4 @@
-"""Which names a manifest may bring into the file system (pure).
+"""Which names a manifest may bring into the file system, and how the kernel has them (pure).
 
 A manifest comes from outside. What it calls a file must be a plain relative path, so that no tool that walks,
 copies or prints the tree can be led astray.
@@ -12,6 +12,16 @@ MAX_PATH_BYTES: Final = 4000  # PATH_MAX less room for a mount point
 MAX_PATH_PARTS: Final = 64  # the real ones have 3 or 4; folders are walked by recursion
 
 _UNPRINTABLE: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})  # control, format (bidi), surrogate, line ends
+
+
+def encode(name: str) -> bytes:
+    """A name or path of the tree as the kernel has it: UTF-8, whatever the locale of who mounts or reads."""
+    return name.encode("utf-8", "surrogateescape")
+
+
+def decode(name: bytes) -> str:
+    """What the kernel asks for, as `encode` made it; what is no UTF-8 names nothing in the tree."""
+    return name.decode("utf-8", "surrogateescape")
 
 
 def split_path(text: str) -> tuple[str, ...]:

@@ -34,6 +34,13 @@ fetched once. Where a file comes from is told by its attributes:
 
 How much of a file is cached is told by du, its full size by ls -l.
 'vbnfs status' shows this mount, 'vbnfs versions' the dataset's versions.
+{allensdk}"""
+
+_FOR_ALLENSDK = """
+AllenSDK in several processes at once: call load_manifest in each of them, or
+use allensdk/static/v<version> with use_static_cache=True. A process that does
+neither begins with what any process of yours loaded last; while one is
+loading, it may get the newest version instead.
 """
 
 
@@ -51,6 +58,7 @@ def readme(manifests: Sequence[Manifest], *, default: DatasetVersion, bucket: st
         bucket=bucket,
         count=len(manifests),
         versions="\n".join(rows),
+        allensdk=_FOR_ALLENSDK if release_folders(manifests) else "",
     ).encode()
 
 

@@ -29,8 +29,8 @@ from vbnfs.demo.scale import ReleaseScale
 from vbnfs.demo.server import SeaweedServer
 from vbnfs.demo.upload import BUCKET, upload
 from vbnfs.errors import DemoError, MountError
-from vbnfs.mount import control
 from vbnfs.mount.mountpoint import find_mount
+from vbnfs.mount.status import ask_status
 
 _ENDING: Final = (signal.SIGINT, signal.SIGTERM)
 _LOADED: Final = "release-is-loaded"  # a file that stands in the demo's folder once the server has everything
@@ -194,7 +194,7 @@ class _Tour:
         entry = find_mount(self._mount)
         if entry is None:
             raise MountError(f"{self._mount}: not mounted any more; see {self._place / 'vbnfs.log'}")
-        counts: dict[str, int] = control.ask(entry, "status")["metrics"]
+        counts: dict[str, int] = ask_status(entry)["metrics"]
         return counts
 
 

@@ -43,6 +43,7 @@ class Device:
         self._into = [self._buffer]
         self._poll = select.poll()
         self._poll.register(descriptor, select.POLLIN)
+        self._nothing = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)  # there may be no descriptor left at the end
 
     def read(self) -> tuple[Header, bytes] | None:
         """The next request, its header and its body; None if there is none now. Raises `Unmounted`, or an OSError."""
@@ -81,11 +82,11 @@ class Device:
 
         The descriptor's number stays taken: a thread that is about to write a notice must not meet another file.
         """
-        with open(os.devnull, "wb") as nothing:
-            os.dup2(nothing.fileno(), self.descriptor, inheritable=False)
+        os.dup2(self._nothing, self.descriptor, inheritable=False)
 
     def __del__(self) -> None:
         os.close(self.descriptor)
+        os.close(self._nothing)
 
     def _write(self, parts: Sequence[Buffer]) -> None:
         try:

@@ -336,19 +336,8 @@ def xattr_out(value: bytes, size: int) -> bytes:
 def attributes_changed(inode: int) -> bytes:
     """The notice that an inode's attributes are to be asked for again; its pages stay.
 
-    FUSE_NOTIFY_INVAL_INODE with a negative offset, which touches no page and so waits for no read in flight.
+    FUSE_NOTIFY_INVAL_INODE with a negative offset, which touches no page. There is no notice here that drops pages:
+    writing it waits for reads in flight, and a thread that waits so keeps the device open (see `mount/notices.py`).
     """
-    return _inval_inode(inode, -1)
-
-
-def data_changed(inode: int) -> bytes:
-    """The notice that the kernel is to forget all pages of an inode.
-
-    Sending it waits until reads in flight of these pages are answered: not from the thread that answers them.
-    """
-    return _inval_inode(inode, 0)
-
-
-def _inval_inode(inode: int, offset: int) -> bytes:
     length = _OUT_HEADER.size + _INVAL_INODE_OUT.size
-    return _OUT_HEADER.pack(length, _NOTIFY_INVAL_INODE, 0) + _INVAL_INODE_OUT.pack(inode, offset, 0)
+    return _OUT_HEADER.pack(length, _NOTIFY_INVAL_INODE, 0) + _INVAL_INODE_OUT.pack(inode, -1, 0)

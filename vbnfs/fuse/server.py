@@ -130,6 +130,7 @@ class Server:
     def __init__(
         self, device: Device, operations: Operations, *, is_busy: Callable[[], bool] = lambda: False
     ) -> None:
+        self.agreed = trio.Event()  # set when the kernel has asked its first question, and is free to ask others
         self._device = device
         self._operations = operations
         self._is_busy = is_busy
@@ -180,6 +181,7 @@ class Server:
             return
         if header.opcode == Opcode.INIT:
             self._device.reply(header.unique, self._agree(body))
+            self.agreed.set()
             return
         try:
             answer = self._decide(header, body)

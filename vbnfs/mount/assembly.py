@@ -21,7 +21,7 @@ from vbnfs.config import Config
 from vbnfs.dataset.allensdk import ALLENSDK
 from vbnfs.dataset.catalog import Catalog
 from vbnfs.dataset.tree import Tree
-from vbnfs.fuse.protocol import attributes_changed, data_changed
+from vbnfs.fuse.protocol import attributes_changed
 from vbnfs.metrics import Metrics
 from vbnfs.mount.attributes import Attributes
 from vbnfs.mount.cache_disk import CacheDisk
@@ -30,6 +30,7 @@ from vbnfs.mount.lasting import keep_going
 from vbnfs.mount.notices import Notices
 from vbnfs.mount.operations import FileSystem
 from vbnfs.mount.own_files import FOR_OTHERS, OwnFiles
+from vbnfs.mount.pages import Pages
 from vbnfs.objects import Content
 from vbnfs.reading.file_reader import FileReader
 from vbnfs.reading.prefetch import Prefetcher
@@ -64,6 +65,8 @@ class Parts:
         self._metrics = metrics
         self._link = link
         self._notices = notices
+        self._catalog = catalog
+        self._pages = Pages(mountpoint)
         self._cache = make_cache(config, metrics)
         if not self._cache.is_local:
             log.info("cache on a file system that may be another host's: locks wait in threads, nothing is mapped")
@@ -87,12 +90,16 @@ class Parts:
         )
         self._attributes = self._make_attributes(catalog)
         self.file_system = self._make_file_system(catalog, tree, mountpoint)
+        self.file_system.are_stale = self._pages.are_stale
 
     def start(self, services: trio.Nursery) -> None:
         """Begin what goes on for as long as the mount, but for `source.keep_blocks`, which ends last."""
         services.start_soon(keep_going, "watch on the server", self._link.watch)
         services.start_soon(keep_going, "housekeeping", self._keep_house)
+        services.start_soon(keep_going, "sizes", self._catalog.ask_ahead)
         services.start_soon(keep_going, "verifying", self._verifier.run)
+        services.start_soon(keep_going, "dropping pages", self._pages.run)
+        services.start_soon(keep_going, "recency", self._note_uses)
 
     def _make_evictor(self) -> Evictor:
         directory, limit_bytes = self._cache.directory, self._config.cache_size_bytes
@@ -140,10 +147,20 @@ class Parts:
             self._verifier.notice(content)
 
     def _forget_pages(self, content_id: str) -> None:
-        """Have the kernel drop what it was told of a file that turned out to be wrong. Called in a thread."""
+        """A file turned out to be wrong: no program is to see what the kernel has of it. Called in a thread."""
         inode = self.file_system.inode_of(content_id)
         if inode is not None:
-            self._notices.tell(data_changed(inode))
+            trio.from_thread.run_sync(self._condemn, inode, self.file_system.path_of(inode))
+
+    def _condemn(self, inode: int, path: str) -> None:
+        self._pages.drop(inode, path)
+        self.file_system.begin_reads_anew(inode)
+
+    async def _note_uses(self) -> None:
+        """Beside housekeeping, and not waited for at the end: a frozen disk holds it up."""
+        while True:
+            await trio.sleep(_HOUSEKEEPING_SECONDS)
+            await trio.to_thread.run_sync(self._cache.note_uses, abandon_on_cancel=True)
 
     async def _keep_house(self) -> None:
         """Look at the cache now and then: for usage that others cause, for files that others evicted or condemned."""

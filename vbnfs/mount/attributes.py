@@ -10,16 +10,18 @@ import os
 import stat
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from typing import Final
+from typing import Final, TypeVar
 
 import trio
 
 from vbnfs.dataset.catalog import Catalog
+from vbnfs.dataset.names import encode
 from vbnfs.dataset.tree import DataNode, Directory, Node, StaticNode, Symlink
-from vbnfs.fuse.protocol import Attr, attr_out, entry_out
+from vbnfs.fuse.protocol import NO_ENTRY, Attr, attr_out, entry_out
 from vbnfs.objects import Content, ObjectAttributes, ObjectVersion
 from vbnfs.storage.block_cache import BlockCache
 
+_T = TypeVar("_T")
 Value = Callable[[], Awaitable[str]]
 
 FOREVER_SECONDS: Final = 86400.0 * 365  # names, sizes and times never change
@@ -29,7 +31,7 @@ _PREFERRED_READ_BYTES: Final = 1 << 20  # for cp and cat
 _PAGE_BYTES: Final = 4096  # of folders: readdir(3) would ask for 1 MiB each time, and the kernel make room for it
 _MODES: Final = {Directory: stat.S_IFDIR | 0o555, Symlink: stat.S_IFLNK | 0o777}
 _FILE_MODE: Final = stat.S_IFREG | 0o444
-_UNTOLD: Final = ObjectAttributes(0, 0)
+_COUNTED_AT_ONCE: Final = 2
 
 
 def mode_of(node: Node) -> int:
@@ -59,6 +61,7 @@ class Attributes:
         self._public_url = public_url
         self._verified = verified
         self._on_change = on_change
+        self._counting = trio.CapacityLimiter(_COUNTED_AT_ONCE)  # however many ask: reads need threads, too
         self._owner = (os.getuid(), os.getgid())
         self.changes = 0  # counts up when what was told of a node is no longer so
         self._entries: dict[tuple[int, bool], bytes] = {}  # made once, for ls -lR
@@ -96,22 +99,26 @@ class Attributes:
         return node.content.with_attributes(await self._catalog.learn(node.content))
 
     def entry(self, node: Node, *, in_growing: bool) -> bytes:
-        """The reply for `node`, met under a name; `in_growing` in a folder where names can turn up."""
+        """The reply for `node`, met under a name; `in_growing` in a folder where names can turn up.
+
+        NO_ENTRY while its size is not known: in a listing the kernel takes the name alone then, and looks it up when
+        somebody looks at the file (fs/fuse/readdir.c, fuse_direntplus_link).
+        """
         entry = self._entries.get((node.inode, in_growing))
         if entry is None:
             told = self._told(node)
-            kept_seconds = _kept_seconds(told, is_growing=in_growing)
-            entry = entry_out(
-                self._attr(node, told), entry_seconds=kept_seconds, attr_seconds=_attr_seconds(node, told)
-            )
-            if told is not None:
-                self._entries[node.inode, in_growing] = entry
+            if told is None:
+                return NO_ENTRY
+            kept_seconds = _kept_seconds(is_growing=in_growing)
+            entry = entry_out(self._attr(node, told), entry_seconds=kept_seconds, attr_seconds=_attr_seconds(node))
+            self._entries[node.inode, in_growing] = entry
         return entry
 
     def attributes(self, node: Node) -> bytes:
-        """The reply for `node`, when it is not met under a name."""
+        """The reply for `node`, whose size is known, when it is not met under a name."""
         told = self._told(node)
-        return attr_out(self._attr(node, told), attr_seconds=_attr_seconds(node, told))
+        assert told is not None
+        return attr_out(self._attr(node, told), attr_seconds=_attr_seconds(node))
 
     def provenance(self, node: Node) -> Mapping[str, Value]:
         """The extended attributes of a node, and how to get their values."""
@@ -137,16 +144,18 @@ class Attributes:
             return str(len(node.data))
         content = await self.learn_content(node)
         await self._written(content)  # what was read just now counts
-        return str(await trio.to_thread.run_sync(self._cache.cached_bytes, content, abandon_on_cancel=True))
+        return str(await self._looked_up(self._cache.cached_bytes, content))
 
     async def _verified_text(self, node: DataNode) -> str:
         content = await self.learn_content(node)
         await self._written(content)
-        return await trio.to_thread.run_sync(self._verified, content, abandon_on_cancel=True)
+        return await self._looked_up(self._verified, content)
 
-    def _attr(self, node: Node, told: ObjectAttributes | None) -> Attr:
-        # Listed, but S3 would not tell its size: whoever looks at it learns why.
-        told = told or _UNTOLD
+    async def _looked_up(self, look: Callable[[Content], _T], content: Content) -> _T:
+        """What the disk says of a content."""
+        return await trio.to_thread.run_sync(look, content, abandon_on_cancel=True, limiter=self._counting)
+
+    def _attr(self, node: Node, told: ObjectAttributes) -> Attr:
         uid, gid = self._owner
         return Attr(
             inode=node.inode,
@@ -161,7 +170,7 @@ class Attributes:
         )
 
     def _blocks(self, node: Node, told: ObjectAttributes) -> int:
-        if not isinstance(node, DataNode) or told is _UNTOLD:
+        if not isinstance(node, DataNode):
             return _blocks(told.size_bytes, told.size_bytes)
         content = node.content.with_attributes(told)
         self._inodes[content.content_id] = node.inode
@@ -175,19 +184,17 @@ class Attributes:
         if isinstance(node, StaticNode):
             return ObjectAttributes(len(node.data), node.modified_ns)
         if isinstance(node, Symlink):
-            return ObjectAttributes(len(os.fsencode(node.target or "")), node.modified_ns)
+            return ObjectAttributes(len(encode(node.target or "")), node.modified_ns)
         return ObjectAttributes(0, node.modified_ns)
 
 
-def _kept_seconds(told: ObjectAttributes | None, *, is_growing: bool) -> float:
-    """How long the kernel may go by what it was told: of a file of which S3 would not tell the size, not at all."""
-    if told is None:
-        return 0.0
+def _kept_seconds(*, is_growing: bool) -> float:
+    """How long the kernel may go by what it was told."""
     return _GROWING_SECONDS if is_growing else FOREVER_SECONDS
 
 
-def _attr_seconds(node: Node, told: ObjectAttributes | None) -> float:
-    return _kept_seconds(told, is_growing=isinstance(node, Directory) and node.is_growing)
+def _attr_seconds(node: Node) -> float:
+    return _kept_seconds(is_growing=isinstance(node, Directory) and node.is_growing)
 
 
 def _blake2b(data: bytes) -> str:

@@ -2,7 +2,8 @@
 
 `vbnfs mount` forks: the child becomes the daemon, the parent waits at a pipe for the word that the tree can be
 listed, or for the reason why not. The child leaves the terminal's session only after the mount is made: an
-automounter waits for the session that asked. If the parent is interrupted or ends while it waits, so does the child.
+automounter waits for the session that asked. If the parent is interrupted or ends while it waits, so does the child:
+it sees that nobody reads the pipe any more.
 """
 
 import io
@@ -10,9 +11,11 @@ import json
 import math
 import os
 import resource
+import select
 import signal
 import sys
-from dataclasses import replace
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,7 +30,8 @@ from vbnfs.errors import MountError, VbnfsError, the_reason
 from vbnfs.fuse.device import fusermount
 from vbnfs.logs import configure_logging
 from vbnfs.mount.cgroup import memory_limit_bytes
-from vbnfs.mount.daemon import Announce, serve
+from vbnfs.mount.control import make_runtime_directory
+from vbnfs.mount.daemon import Announce, Ready, serve
 from vbnfs.mount.notify import Notifier
 from vbnfs.storage.block_cache import FORMAT as BLOCKS_FORMAT
 from vbnfs.storage.private import check_private, keep_others_out, make_private
@@ -42,6 +46,13 @@ _BLOCK_FOLDERS: Final = 2  # scope, and the first two digits; there may be 20,00
 _KEPT_FOLDERS: Final = 5  # origin, bucket, project, manifests, and the few files in them
 _VERDICT_FOLDERS: Final = 3  # scope, good and bad, and the first two digits or the few files of what is bad
 _ALLENSDK_FOLDERS: Final = 1  # the few files in it
+LEAST_OPEN_FILES: Final = 64  # beside what connections to S3 take, of which there are fewer then
+WAITING_SECONDS: Final = 2.5  # without a word; a mount takes one
+_END_SECONDS: Final = 5.0
+_LIMITED: Final = (
+    "no more memory, threads or processes: raise the limits (ulimit -u, -v, -d; the cgroup's memory and pids)"
+)
+_NOT_WANTED: Final = "whoever asked for the mount has gone"
 _PART_OF_KERNELS_TIMEOUT: Final = 0.8  # it is looked at every few seconds only
 
 
@@ -60,25 +71,61 @@ def prepare_cache_directory(directory: Path) -> None:
     remove_leftovers(folder / BLOCKS_FORMAT, depth=0)  # of its size
 
 
-def run_in_foreground(config: Config, mountpoint: Path, announce: Announce) -> None:
-    """Be the daemon in this process until it is unmounted. Raises a `VbnfsError`."""
+def run_in_foreground(config: Config, mountpoint: Path, announce: Announce, say_waiting: Callable[[], None]) -> None:
+    """Be the daemon in this process until it is unmounted. Raises a `VbnfsError`.
+
+    `say_waiting` is called once if it takes more than a few seconds until `announce` is.
+    """
+
+    async def look_at_the_clock() -> None:
+        await trio.sleep(WAITING_SECONDS)
+        say_waiting()
+
+    _be_the_daemon(config, mountpoint, announce, look_at_the_clock)
+
+
+def _be_the_daemon(
+    config: Config, mountpoint: Path, announce: Announce, meanwhile: Callable[[], Awaitable[None]]
+) -> None:
+    """Serve until unmounted, with `meanwhile` beside it until the mount is announced. Raises a `VbnfsError`."""
     # Only a daemon in the foreground is what a supervisor started; the one that forked is not.
     notifier = Notifier(load_supervisor() if config.foreground else None)
     _check_machine()
     keep_others_out()
     prepare_cache_directory(config.cache_dir)
-    _raise_file_limit()
     configure_logging(sys.stderr, level=config.log_level, as_json=not config.foreground)
     config = _within_the_cgroup(_below_the_kernels_timeout(config))
+    problems = _problems_of_the_control_socket()
+
+    async def serve_with_company() -> None:
+        async with trio.open_nursery() as nursery:
+            company = trio.CancelScope()
+
+            async def keep_company() -> None:
+                with company:
+                    await meanwhile()
+
+            def announced(ready: Ready) -> None:
+                company.cancel()
+                announce(replace(ready, warnings=(*problems, *ready.warnings)))
+
+            nursery.start_soon(keep_company)
+            await serve(config, mountpoint, notifier, announced)
+            nursery.cancel_scope.cancel()
+
     try:
         notifier.status("asking which versions there are")
-        trio.run(serve, config, mountpoint, notifier, announce)
+        trio.run(serve_with_company)
     except BaseExceptionGroup as group:
-        raise the_reason(group) from None
+        first = _first(group)
+        raise MountError(_LIMITED) if _is_of_limits(first) else the_reason(group) from first
 
 
-def run_in_background(config: Config, mountpoint: Path) -> list[str]:
-    """Start a daemon and return its warnings once the tree can be listed. Raises a `VbnfsError`."""
+def run_in_background(config: Config, mountpoint: Path, say_waiting: Callable[[], None]) -> Ready:
+    """Start a daemon and return when the tree can be listed. Raises a `VbnfsError`.
+
+    `say_waiting` is called once if that takes more than a few seconds.
+    """
     _check_machine()
     keep_others_out()
     prepare_cache_directory(config.cache_dir)
@@ -86,24 +133,66 @@ def run_in_background(config: Config, mountpoint: Path) -> list[str]:
     read_end, write_end = os.pipe()
     sys.stdout.flush()
     sys.stderr.flush()
-    child = os.fork()
+    child = _fork()
     if child == 0:
         os.close(read_end)
         _become_daemon(config, mountpoint, write_end, log_descriptor)
     os.close(write_end)
     os.close(log_descriptor)
-    try:
-        with os.fdopen(read_end, "rb") as pipe:
+    with os.fdopen(read_end, "rb") as pipe:
+        try:
+            if not _comes_within(pipe, WAITING_SECONDS):
+                say_waiting()
             word = pipe.read()
-    except BaseException:  # Ctrl-C: what was asked for is not wanted any more
-        os.kill(child, signal.SIGTERM)
-        raise
+        except BaseException:  # Ctrl-C: what was asked for is not wanted any more
+            os.kill(child, signal.SIGTERM)
+            _comes_within(pipe, _END_SECONDS)  # so that nothing is left when this ends
+            raise
     if not word:
-        raise MountError(f"{mountpoint}: the daemon ended before the mount was there; see {config.log_file}")
+        raise MountError(
+            f"{mountpoint}: the daemon {_end_of(child)} before the mount was there; see {config.log_file}"
+        )
     message = json.loads(word)
     if "error" in message:
         raise getattr(errors, message["kind"])(message["error"])
-    return list(message["warnings"])
+    return Ready(message["top"], tuple(message["warnings"]))
+
+
+def _fork() -> int:
+    try:
+        return os.fork()
+    except OSError as error:  # EAGAIN, ENOMEM: fork(2)
+        raise MountError(_LIMITED) from error
+
+
+def _first(error: BaseException) -> BaseException:
+    """The first of a group, and of the groups in it."""
+    return _first(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error
+
+
+def _is_of_limits(error: BaseException) -> bool:
+    """Whether the system refuses memory, or a thread, which has no exception of its own."""
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "new thread" in str(error))
+
+
+def what_takes_so_long(config: Config) -> str:
+    """What a mount waits for that is not there after some seconds."""
+    if config.offline:
+        return f"still reading what {config.cache_dir} keeps of the dataset's versions"
+    server = config.endpoint_url or "AWS"
+    return f"still waiting for {server} to tell which versions {config.bucket} has (Ctrl-C ends it)"
+
+
+def _comes_within(pipe: io.BufferedReader, seconds: float) -> bool:
+    """Whether the daemon gives its word, or ends, within some seconds."""
+    return bool(select.select([pipe], [], [], seconds)[0])
+
+
+def _end_of(child: int) -> str:
+    """How a process ended that ended without a word."""
+    _, status = os.waitpid(child, 0)
+    code = os.waitstatus_to_exitcode(status)
+    return f"was killed ({signal.Signals(-code).name})" if code < 0 else f"ended with status {code}"
 
 
 def _become_daemon(config: Config, mountpoint: Path, write_end: int, log_descriptor: int) -> None:
@@ -115,19 +204,26 @@ def _become_daemon(config: Config, mountpoint: Path, write_end: int, log_descrip
         os.close(log_descriptor)
         structlog.contextvars.bind_contextvars(mountpoint=str(mountpoint), pid=os.getpid())
 
-        def announce(warnings: tuple[str, ...]) -> None:
+        def announce(ready: Ready) -> None:
             _leave_terminal()
-            if not _tell(pipe, {"warnings": warnings}):
-                raise MountError("whoever asked for the mount has gone")
+            if not _tell(pipe, asdict(ready)):
+                raise MountError(_NOT_WANTED)
 
-        run_in_foreground(config, mountpoint, announce)
+        async def watch_the_pipe() -> None:
+            """The end of a pipe that nobody reads any more counts as readable: poll(2), POLLERR."""
+            await trio.lowlevel.wait_readable(write_end)
+            raise MountError(_NOT_WANTED)
+
+        _be_the_daemon(config, mountpoint, announce, watch_the_pipe)
         status = 0
     except VbnfsError as error:
         _tell(pipe, {"error": str(error), "kind": type(error).__name__})
     except KeyboardInterrupt:
         log.info("interrupted before the mount was there")
-    except BaseException:
+    except BaseException as error:
         log.exception("the daemon ends with a defect")
+        told = f"{mountpoint}: a defect ends the daemon: {_first(error)!r}; see {config.log_file}"
+        _tell(pipe, {"error": told, "kind": MountError.__name__})
     finally:
         os._exit(status)
 
@@ -164,7 +260,30 @@ def _check_machine() -> None:
         raise MountError(
             f"no {_FUSE_DEVICE}: load the module with 'modprobe fuse' (in a container: --device /dev/fuse)"
         )
+    if not os.access(_FUSE_DEVICE, os.R_OK | os.W_OK):  # fusermount3 opens it with the rights of who runs it
+        raise MountError(f"{_FUSE_DEVICE}: not open to everybody; as root, run: chmod 666 {_FUSE_DEVICE}")
     fusermount()
+    _raise_file_limit()
+
+
+def _raise_file_limit() -> None:
+    """As many open files as the system grants: segments, connections and mappings each take one."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < LEAST_OPEN_FILES:
+        raise MountError(
+            f"this process may have {hard} files open, and a mount needs {LEAST_OPEN_FILES} at the least:"
+            " raise the limit (ulimit -Hn, or nofile in /etc/security/limits.conf)"
+        )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _problems_of_the_control_socket() -> tuple[str, ...]:
+    """What will keep `vbnfs status` from reaching the mount, which works all the same."""
+    try:
+        make_runtime_directory()
+    except MountError as error:
+        return (f"'vbnfs status' will not reach this mount: {error}",)
+    return ()
 
 
 def _below_the_kernels_timeout(config: Config) -> Config:
@@ -196,9 +315,3 @@ def _sysctl_seconds(name: str) -> int:
         return int((_FUSE_SYSCTLS / name).read_text())
     except (OSError, ValueError):
         return 0
-
-
-def _raise_file_limit() -> None:
-    """As many open files as the system grants: segments, connections and mappings each take one."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

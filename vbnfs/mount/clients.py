@@ -36,6 +36,7 @@ from vbnfs.storage.verdicts import Verdicts
 _CATALOG_SECONDS: Final = 15.0  # a mount without network should not keep anybody waiting
 _CATALOG_ATTEMPTS: Final = 3
 _READ_ATTEMPTS: Final = 10
+_LAST_NOTES_SECONDS: Final = 1.0
 _LAST_WRITES_SECONDS: Final = 5.0
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _LONGEST_SCOPE: Final = 200  # bytes; a file's name may have 255
@@ -169,4 +170,6 @@ async def fetching(
         source = make_source(config, link, cache, evictor, verdicts, metrics, nursery=services)
         keep(source)
         yield source, services
+        with trio.move_on_after(_LAST_NOTES_SECONDS):
+            await trio.to_thread.run_sync(cache.note_uses, abandon_on_cancel=True)
         services.cancel_scope.cancel()

@@ -12,7 +12,8 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -23,15 +24,16 @@ import trio
 from vbnfs import __version__
 from vbnfs.config import MIB, Config
 from vbnfs.errors import MountError
-from vbnfs.fuse.device import Device, open_mount, option
+from vbnfs.fuse.device import Device, option
 from vbnfs.fuse.server import Server
 from vbnfs.metrics import Metrics
 from vbnfs.mount import control
+from vbnfs.mount.alone import mount_alone, take_away
 from vbnfs.mount.assembly import Parts
 from vbnfs.mount.cache_disk import CacheDisk
 from vbnfs.mount.clients import keeping, make_catalog, make_client
 from vbnfs.mount.lasting import keep_going
-from vbnfs.mount.mountpoint import MountEntry, detach, find_mount, raise_readahead
+from vbnfs.mount.mountpoint import MountEntry, raise_readahead
 from vbnfs.mount.notices import Notices
 from vbnfs.mount.notify import Notifier
 from vbnfs.mount.operations import FileSystem
@@ -42,12 +44,22 @@ from vbnfs.storage.breaker import BreakerClient
 log = structlog.get_logger()
 
 _LAST_ANSWERS_SECONDS: Final = 1.0
+_SPARE_DESCRIPTORS: Final = 12  # mountinfo, and a program with its pipes, while threads open files
 
-Announce = Callable[[tuple[str, ...]], None]
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The tree can be listed: the version at its top, and what is not as it should be."""
+
+    top: str
+    warnings: tuple[str, ...]
+
+
+Announce = Callable[[Ready], None]
 
 
 async def serve(config: Config, mountpoint: Path, notifier: Notifier, announce: Announce) -> None:
-    """Mount, call `announce` with warnings when the tree can be listed, and return when it is unmounted.
+    """Mount, call `announce` when the tree can be listed, and return when it is unmounted.
 
     Raises a `VbnfsError` if the mount cannot be made.
     """
@@ -72,6 +84,15 @@ async def serve(config: Config, mountpoint: Path, notifier: Notifier, announce: 
             parts.start(services)
             await mount.run(services, parts, announce)
             services.cancel_scope.cancel()
+
+
+def _spare_descriptors() -> list[int]:
+    """What unmounting needs in the end, when there may be no other; none where there are hardly any now."""
+    found: list[int] = []
+    with suppress(OSError):
+        while len(found) < _SPARE_DESCRIPTORS:
+            found.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+    return found
 
 
 class _Mount:
@@ -106,8 +127,8 @@ class _Mount:
             file_system.want_whole = self._whole_blocks.want
             services.start_soon(keep_going, "refresh", partial(self._refresh_for_ever, file_system))
             services.start_soon(keep_going, "control socket", partial(self._control, entry, parts))
-            services.start_soon(self._announce, announce, entry, file_system.disk)
             self._server = Server(device, file_system, is_busy=lambda: parts.source.is_busy)
+            services.start_soon(self._announce, announce, entry, file_system.disk, self._server.agreed)
             with serving:
                 await self._server.serve()
 
@@ -115,39 +136,36 @@ class _Mount:
     def _mounted(self) -> Iterator[tuple[Device, MountEntry]]:
         options = ["ro", "default_permissions", option("subtype", "vbnfs"), option("fsname", self._config.project)]
         options += [*self._config.fuse_options, *(["allow_other"] if self._config.allow_other else [])]
-        device, entry = open_mount(self._mountpoint, options), None
+        device, entry = mount_alone(self._mountpoint, options)
+        spare = _spare_descriptors()
         try:
             self.notices.start(device)
-            entry = find_mount(self._mountpoint)
-            if entry is None:
-                raise MountError(f"{self._mountpoint}: mounted, but not to be found in /proc/self/mountinfo")
             yield device, entry
         finally:
             self._notifier.stopping()
             self._whole_blocks.close()
             self.notices.stop()
-            device.close()  # what is unanswered now is answered by the kernel; unmounting asks nobody any more
-            if entry is not None and find_mount(self._mountpoint) == entry:
-                detach(self._mountpoint, lazy=True)
+            for descriptor in spare:
+                os.close(descriptor)
+            take_away(device, entry)
             log.info("unmounted", mountpoint=str(self._mountpoint))
 
-    async def _announce(self, announce: Announce, entry: MountEntry, disk: CacheDisk) -> None:
-        try:
-            await trio.to_thread.run_sync(os.listdir, self._mountpoint)
-        except OSError as error:  # unmounted before it was ever looked at
-            log.warning("not mounted for long", mountpoint=str(self._mountpoint), reason=str(error))
-            return
+    async def _announce(self, announce: Announce, entry: MountEntry, disk: CacheDisk, agreed: trio.Event) -> None:
+        # Looking at the mount would tell the same; but a thread that waits for this very process is not to be killed.
+        await agreed.wait()
         raise_readahead(entry)
         shown = self._shown
         log.info("mounted", mountpoint=str(self._mountpoint), versions=len(shown.names), default=shown.top)
         warnings = [f"not shown: {problem}" for problem in shown.problems]
+        if shown.doubt is not None:
+            warnings.insert(0, f"{shown.doubt}; mounted from what is kept")
         if shown.is_kept_only and not self._config.offline:  # which is no news
             reason = "the bucket cannot be reached: mounted from what is kept; only cached data can be read"
             warnings.insert(0, reason)
         await disk.look_for_room()
         if disk.problem is not None:
             warnings.append(disk.problem)
-        announce(tuple(warnings))
+        announce(Ready(shown.top, tuple(warnings)))
         shown.tell_of_newer()
         await self._notifier.ready(self._status_line)
 

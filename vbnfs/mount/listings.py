@@ -3,12 +3,15 @@
 A program that walks the whole tree asks for 20,000 folders, one after the other, and waits for each. So a folder's
 names are collected once, however many requests it takes to list them, and the folder that comes next in such a walk
 is made ready while the program is busy with the one before.
+
+A listing goes on at the number of a name. Where names can turn up while a folder is being listed, each keeps its
+number for as long as the mount, and new ones get numbers behind all others: so no name is listed twice, or left out.
 """
 
-import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
+from vbnfs.dataset.names import encode
 from vbnfs.dataset.tree import DataNode, Directory, Node, Tree
 from vbnfs.fuse.protocol import NO_ENTRY, dirent
 from vbnfs.mount.attributes import Attributes, mode_of
@@ -17,15 +20,16 @@ _KEPT_FOLDERS: Final = 16  # that are being listed at the same time; the names o
 _SMALL: Final = 64  # names; making a folder ready holds up the next request if that comes at once
 _BEYOND_ANY: Final = 1 << 30  # bytes; of a buffer
 
-Name = tuple[Node | None, bytes]  # what it names, None for `.` and `..`; the `dirent`
+Name = tuple[Node | None, bytes]  # what it names, None for `.` and `..`; the `dirent`, empty for a name that is gone
 
 
 class Listings:
-    """The folders of one tree."""
+    """The folders of one tree, which has taken the place of the one that `before` lists, if there is one."""
 
-    def __init__(self, tree: Tree, attributes: Attributes) -> None:
+    def __init__(self, tree: Tree, attributes: Attributes, *, before: "Listings | None" = None) -> None:
         self._tree = tree
         self._attributes = attributes
+        self._orders: dict[int, list[str]] = {} if before is None else before._orders  # of folders that can grow
         self._names: dict[int, list[Name]] = {}
         self._next: Iterator[Directory] = iter(())
         self._ready: tuple[Directory, int, bytes] | None = None
@@ -78,6 +82,8 @@ class Listings:
     def _told(self, directory: Directory, names: list[Name], size: int) -> bytes:
         listing: list[bytes] = []
         for node, name in names:
+            if not name:
+                continue
             entry = NO_ENTRY if node is None else self._attributes.entry(node, in_growing=directory.is_growing)
             size -= len(entry) + len(name)
             if size < 0:
@@ -99,7 +105,19 @@ class Listings:
             (None, dirent(inode=node.inode, mode=mode_of(node), name=name, next_offset=number))
             for number, (name, node) in enumerate(dots, 1)
         ]
-        for number, (text, node) in enumerate(self._tree.children(directory), len(names) + 1):
-            name = os.fsencode(text)
-            names.append((node, dirent(inode=node.inode, mode=mode_of(node), name=name, next_offset=number)))
+        children = dict(self._tree.children(directory))
+        for number, text in enumerate(self._order(directory, children), len(names) + 1):
+            node, name = children.get(text), encode(text)
+            if node is None:
+                names.append((None, b""))
+            else:
+                names.append((node, dirent(inode=node.inode, mode=mode_of(node), name=name, next_offset=number)))
         return names
+
+    def _order(self, directory: Directory, children: Mapping[str, Node]) -> Iterable[str]:
+        """The names of a folder by number; among them may be some that were there before."""
+        if not directory.is_growing:
+            return children
+        known = dict.fromkeys(self._orders.get(directory.inode, ()))
+        order = self._orders[directory.inode] = list({**known, **dict.fromkeys(children)})
+        return order

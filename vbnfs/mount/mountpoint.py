@@ -12,11 +12,11 @@ import stat
 import subprocess
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from vbnfs.errors import MountError
 from vbnfs.fuse.device import fusermount
@@ -31,7 +31,10 @@ _READAHEAD_KIB: Final = 512
 _POLL_SECONDS: Final = 0.02
 _MOST_LINKS: Final = 40  # as many as the kernel follows, path_resolution(7)
 _ALIVE_SECONDS: Final = 5.0
+_DETACH_SECONDS: Final = 10.0  # a daemon that is well answers what umount(8) asks at once
 _TO_ALL_OF_US: Final = frozenset({signal.SIGHUP, signal.SIGINT, signal.SIGTERM})
+_IN_ENGLISH: Final = {"PATH": "/usr/bin:/bin", "LC_ALL": "C"}
+_DEAD: Final = frozenset({errno.ENOTCONN, errno.ECONNABORTED})
 _OWN_FOLDER: Final = "mount on an empty folder of your own, such as ~/vbn"
 
 
@@ -44,6 +47,7 @@ class MountEntry:
     file_system_type: str
     source: str
     owner: int
+    group: int = 0
 
 
 def parse_mountinfo(text: str) -> list[MountEntry]:
@@ -56,13 +60,14 @@ def _parse_line(line: str) -> MountEntry | None:
     fields, more = left.split(" "), right.split(" ")
     if not separator or len(fields) < 6 or len(more) < 3:
         return None
-    owner = re.search(r"(?:^|,)user_id=(\d+)", more[2])
+    owner, group = (re.search(rf"(?:^|,){name}_id=(\d+)", more[2]) for name in ("user", "group"))
     return MountEntry(
         Path(_unescape(fields[4])),
         fields[2],
         _unescape(more[0]),
         _unescape(more[1]),
         int(owner[1]) if owner else 0,
+        int(group[1]) if group else 0,
     )
 
 
@@ -74,8 +79,11 @@ def _unescape(text: str) -> str:
 
 def list_mounts() -> list[MountEntry]:
     """The vbnfs mounts that this process can see."""
-    entries = parse_mountinfo(_MOUNTINFO.read_text(errors="surrogateescape"))
-    return [entry for entry in entries if entry.file_system_type == FILE_SYSTEM_TYPE]
+    return [entry for entry in _all_mounts() if entry.file_system_type == FILE_SYSTEM_TYPE]
+
+
+def _all_mounts() -> list[MountEntry]:
+    return parse_mountinfo(os.fsdecode(_MOUNTINFO.read_bytes()))  # paths, in whatever encoding
 
 
 def is_ours(entry: MountEntry) -> bool:
@@ -85,7 +93,17 @@ def is_ours(entry: MountEntry) -> bool:
 
 def find_mount(mountpoint: Path) -> MountEntry | None:
     """The vbnfs mount on exactly this folder (the topmost, should there be several)."""
-    return next((entry for entry in reversed(list_mounts()) if entry.mountpoint == mountpoint), None)
+    return next(reversed(mounts_on(mountpoint)), None)
+
+
+def mounts_on(mountpoint: Path) -> list[MountEntry]:
+    """The vbnfs mounts on exactly this folder, the topmost last."""
+    return [entry for entry in list_mounts() if entry.mountpoint == mountpoint]
+
+
+def mounts_of(device: str) -> list[MountEntry]:
+    """Where the mount with this `major:minor` is now: a folder above it may have another name since."""
+    return [entry for entry in list_mounts() if entry.device == device]
 
 
 def file_system_type(path: Path, entries: Sequence[MountEntry]) -> str:
@@ -98,8 +116,7 @@ def file_system_type(path: Path, entries: Sequence[MountEntry]) -> str:
 
 def is_local(path: Path) -> bool:
     """Whether a path is known to be on a file system of this machine alone, and not on NFS or the like."""
-    entries = parse_mountinfo(_MOUNTINFO.read_text(errors="surrogateescape"))
-    return file_system_type(Path(os.path.realpath(path)), entries) in _LOCAL_TYPES
+    return file_system_type(Path(os.path.realpath(path)), _all_mounts()) in _LOCAL_TYPES
 
 
 def absolute(path: Path) -> Path:
@@ -127,15 +144,19 @@ def raise_readahead(entry: MountEntry) -> None:
             told.write_text(str(_READAHEAD_KIB))
 
 
-def make_mountpoint(mountpoint: Path) -> None:
-    """Make a folder to mount on, where there is nothing. Raises `MountError`."""
+def make_mountpoint(mountpoint: Path, *, parents: bool) -> bool:
+    """Make a folder to mount on, where there is nothing, and tell whether that was so. Raises `MountError`."""
     try:
-        if not os.path.lexists(mountpoint):  # a dead mount is there, and is not to be touched
-            mountpoint.mkdir(parents=True)
+        if os.path.lexists(mountpoint):  # a dead mount is there, and is not to be touched
+            return False
+        mountpoint.mkdir(parents=parents)
     except FileExistsError:
-        return  # by somebody else, meanwhile
+        return False  # by somebody else, meanwhile
+    except FileNotFoundError:
+        raise MountError(f"{mountpoint}: no such folder; make it with 'mkdir -p'") from None
     except OSError as error:
         raise MountError(f"{mountpoint}: cannot be made: {error.strerror}; {_OWN_FOLDER}") from error
+    return True
 
 
 def check_empty(mountpoint: Path) -> None:
@@ -151,12 +172,22 @@ def check_empty(mountpoint: Path) -> None:
         )
 
 
+def clear_dead(mountpoint: Path) -> None:
+    """Take away what dead daemons left on a folder. Raises `MountError` where a live one has it."""
+    while find_mount(mountpoint) is not None:
+        if is_alive(mountpoint):
+            raise already_mounted(mountpoint)
+        detach(mountpoint, lazy=True)
+
+
+def already_mounted(mountpoint: Path) -> MountError:
+    """What to raise where somebody else was first."""
+    return MountError(f"{mountpoint}: already a vbnfs mount; 'vbnfs umount {mountpoint}' takes it away")
+
+
 def check_mountpoint(mountpoint: Path, *, cache_dir: Path) -> None:
     """Raise `MountError` unless a mount can go there."""
-    if find_mount(mountpoint) is not None:
-        if is_alive(mountpoint):
-            raise MountError(f"{mountpoint}: already a vbnfs mount; 'vbnfs umount {mountpoint}' takes it away")
-        detach(mountpoint, lazy=True)
+    clear_dead(mountpoint)
     try:
         is_folder = stat.S_ISDIR(mountpoint.stat().st_mode)
     except FileNotFoundError:
@@ -177,13 +208,16 @@ def check_mountpoint(mountpoint: Path, *, cache_dir: Path) -> None:
 
 def is_alive(mountpoint: Path) -> bool:
     """False for a mount whose daemon is gone ("transport endpoint is not connected")."""
+    entry = find_mount(mountpoint)
+    if entry is not None and os.geteuid() == 0 and (entry.owner, entry.group) != (0, 0):
+        return _is_alive_to_its_owner(entry)
     outcome: list[bool] = []
 
     def ask() -> None:
         try:
             os.statvfs(mountpoint)
         except OSError as error:
-            outcome.append(error.errno not in {errno.ENOTCONN, errno.ECONNABORTED})
+            outcome.append(error.errno not in _DEAD)
         else:
             outcome.append(True)
 
@@ -193,11 +227,26 @@ def is_alive(mountpoint: Path) -> bool:
     return outcome[0] if outcome else True
 
 
+def _is_alive_to_its_owner(entry: MountEntry) -> bool:
+    """The kernel asks the daemon for its owner alone; to all others, root too, statfs(2) says that all is well."""
+    command = ["stat", "--file-system", "--", str(entry.mountpoint)]
+    who: Mapping[str, Any] = {"user": entry.owner, "group": entry.group, "extra_groups": []}
+    try:
+        done = subprocess.run(
+            command, **who, env=_IN_ENGLISH, cwd="/", capture_output=True, timeout=_ALIVE_SECONDS, check=False
+        )
+    except (OSError, subprocess.SubprocessError):  # it hangs; nobody else can be had, as in some containers
+        return True
+    return not any(os.strerror(number).encode() in done.stderr for number in _DEAD)
+
+
 def unmount(mountpoint: Path, *, lazy: bool, timeout_seconds: float) -> None:
     """Take a vbnfs mount away and wait until it is gone. Raises `MountError`."""
     entry = find_mount(mountpoint)
     if entry is None:
         raise MountError(f"{mountpoint}: no vbnfs mount; 'vbnfs status' lists those that there are")
+    if not is_ours(entry):
+        raise MountError(f"{mountpoint}: only user {entry.owner}, who mounted it, and root can take it away")
     detach(mountpoint, lazy=lazy)
     deadline = time.monotonic() + timeout_seconds
     while entry in list_mounts():
@@ -215,14 +264,18 @@ def detach(mountpoint: Path, *, lazy: bool) -> None:
         command = ["umount", *(["--lazy"] if lazy else []), "--", str(mountpoint)]
     else:
         command = [fusermount(), "-u", *(["-z"] if lazy else []), "--", str(mountpoint)]
-    status, reason = _run_to_its_end(command)
+    try:
+        status, reason = _run_to_its_end(command)
+    except subprocess.TimeoutExpired:
+        remedy = "" if lazy else f" (is it stopped?): 'vbnfs umount --lazy {mountpoint}' takes it away"
+        raise MountError(f"{mountpoint}: its daemon does not answer{remedy}") from None
     if status != 0 and find_mount(mountpoint) is not None:
         reason = reason or f"{command[0]} ended with status {status}"
         raise MountError(f"{reason}{_remedy(reason)}")
 
 
 def _run_to_its_end(command: Sequence[str]) -> tuple[int, str]:
-    """The exit status of a program, and what it complains of.
+    """The exit status of a program, and what it complains of. Raises `subprocess.TimeoutExpired`.
 
     It inherits a mask: a signal that is meant for a daemon and all that belongs to it (Ctrl-C in its terminal,
     systemd that stops its unit) must not end what is taking the mount away.
@@ -230,14 +283,17 @@ def _run_to_its_end(command: Sequence[str]) -> tuple[int, str]:
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _TO_ALL_OF_US)
     try:
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, errors="replace"
         )
     except OSError as error:
         raise MountError(f"{command[0]}: {error.strerror}") from error
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    with process:
-        _, told = process.communicate()
+    try:
+        _, told = process.communicate(timeout=_DETACH_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()  # and not waited for: the kernel may not let it go
+        raise
     return process.returncode, told.strip()
 
 

@@ -1,7 +1,14 @@
-"""Notices for the kernel: what it was told of an inode has changed.
+"""Notices for the kernel: how much of a file is cached has changed, and its attributes are to be asked for again.
 
-Telling it waits while that inode is being thrown out of memory, which waits for reads in flight, which the event loop
-has to answer (`fuse_reverse_inval_inode`, fs/fuse/inode.c). So the event loop has it done by a thread.
+A notice is a write(2) to the device, and while it lasts the device is open, whatever happens to this process. So it
+must wait for nothing that this process has to answer: were it killed meanwhile, nobody would answer, the connection
+would never end, and its readers could not be killed. That is why no notice has the kernel drop pages, nor
+given any: FUSE_NOTIFY_INVAL_INODE with a range and FUSE_NOTIFY_STORE wait for reads in flight. (See `pages.py`.)
+
+A notice about attributes waits at most while that inode is being thrown out of memory (`fuse_ilookup` and
+`fuse_reverse_inval_inode`, fs/fuse/inode.c). That takes as long as it has pages, and waits for no read: a file that
+still has reads in flight has not been released, and until then the kernel holds its inode (`fuse_prepare_release`,
+fs/fuse/file.c). A thread does it, because millions of pages take more than a moment.
 """
 
 import queue
@@ -15,7 +22,7 @@ log = structlog.get_logger()
 
 
 class Notices:
-    """For one mount, from `start` to `stop`; what is told before or after is of no interest to anybody."""
+    """For one mount, from `start` to `stop`; what is sent before or after is of no interest to anybody."""
 
     def __init__(self) -> None:
         self._device: Device | None = None
@@ -31,19 +38,15 @@ class Notices:
         self._device = None
         self._queue.put(None)
 
-    def tell(self, notice: bytes) -> None:
-        """Tell it now, and wait for the kernel: not to be called from the event loop."""
-        device = self._device
-        try:
-            if device is not None:
-                device.notify(notice)
-        except OSError as error:
-            log.warning("the kernel could not be told of a change", reason=str(error))
-
     def send(self, notice: bytes) -> None:
-        """Have it told soon. Returns at once."""
+        """Have it sent soon. Returns at once."""
         self._queue.put(notice)
 
     def _run(self) -> None:
         while (notice := self._queue.get()) is not None:
-            self.tell(notice)
+            device = self._device
+            try:
+                if device is not None:
+                    device.notify(notice)
+            except OSError as error:
+                log.warning("the kernel could not be told of a change", reason=str(error))

@@ -58,7 +58,7 @@ class Notifier:
             address = "\0" + address[1:]
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as connection:
-                connection.sendto("\n".join(lines).encode(), address)
+                connection.sendto("\n".join(lines).encode(errors="backslashreplace"), address)
         except OSError as error:
             log.warning("the supervisor cannot be told", message=lines[0], reason=str(error))
 

@@ -1,20 +1,22 @@
 """What the kernel asks, and the answers.
 
 Folders, attributes, links and cached blocks are answered at once, from the tree and the cache. Only two things can
-wait for the network, and both have a deadline: reading a block that is not cached, and the size of an object whose
-bucket cannot be listed.
+wait for the network, and both have a deadline: reading a block that is not cached, and looking at an object whose
+size is not known, in a bucket that cannot be listed.
 """
 
 import errno
 import itertools
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Final
 
 import structlog
 import trio
 from cachetools import LRUCache, TTLCache
 
+from vbnfs.dataset import names
 from vbnfs.dataset.catalog import Catalog
 from vbnfs.dataset.tree import DataNode, Directory, Node, StaticNode, Symlink, Tree
 from vbnfs.errors import ChangedError, VbnfsError, told
@@ -67,6 +69,7 @@ class FileSystem:
         io_timeout_seconds: float,
     ) -> None:
         self.last_error: str | None = None
+        self.are_stale: Callable[[int], bool] = lambda inode: False  # the pages that the kernel has of an inode
         self.want_whole: Callable[[str, ByteRange], None] | None = None  # path and block; there may be no mount yet
         self._tree = tree
         self._catalog = catalog
@@ -81,6 +84,7 @@ class FileSystem:
         self._told: TTLCache[tuple[str, str], None] = TTLCache(_MOST_TOLD, ttl=_TOLD_AGAIN_SECONDS)
         self._touches = Touches()
         self._paths: LRUCache[int, str] = LRUCache(_MOST_PATHS)
+        self._waiting: dict[int, set[trio.CancelScope]] = {}  # reads, by inode
         self._handles = itertools.count(1)
         # By handle: the inode, and its reader, or its bytes where they are at hand.
         self._opened: dict[int, tuple[int, FileReader | bytes]] = {}
@@ -89,7 +93,7 @@ class FileSystem:
         """Answer from another tree from now on: a dataset version has appeared, and given `changed` inodes names."""
         self._tree = tree
         self._attributes.forget()
-        self._listings = Listings(tree, self._attributes)
+        self._listings = Listings(tree, self._attributes, before=self._listings)
         for inode in changed:
             self._attributes.change(inode)
 
@@ -97,6 +101,10 @@ class FileSystem:
         """The inode that has this content, if there is one. Looks at all of them."""
         nodes = self._tree.nodes.values()
         return next((n.inode for n in nodes if isinstance(n, DataNode) and n.content.content_id == content_id), None)
+
+    def path_of(self, inode: int) -> str:
+        """Where an inode stands in the mount. Looks at all of them."""
+        return self._tree.path_of(inode)
 
     # Failures
 
@@ -124,7 +132,7 @@ class FileSystem:
         directory = self._directory(parent)
         if len(name) > _LONGEST_NAME:
             raise Refused(errno.ENAMETOOLONG)
-        inode = directory.parent if name == b".." else directory.children.get(os.fsdecode(name))
+        inode = directory.parent if name == b".." else directory.children.get(names.decode(name))
         if inode is not None:
             return self._entry(self._tree.nodes[inode], in_growing=directory.is_growing)
         if directory.is_growing:
@@ -144,7 +152,7 @@ class FileSystem:
         node = self._node(inode)
         if not isinstance(node, Symlink):
             raise Refused(errno.EINVAL)
-        return self._own_target(inode, uid) if node.target is None else os.fsencode(node.target)
+        return self._own_target(inode, uid) if node.target is None else names.encode(node.target)
 
     async def _own_target(self, inode: int, uid: int) -> Reply:
         with self._failures.noted(inode):  # a home may be on a server that does not answer
@@ -153,20 +161,17 @@ class FileSystem:
             )
 
     def readdirplus(self, inode: int, offset: int, size: int) -> Answer:
-        """List a folder from entry number `offset` on. Sizes that are still unknown are asked for, all at once."""
+        """List a folder from entry number `offset` on.
+
+        Names wait for no sizes. Those that are unknown are asked for in the background, and when a file is looked at.
+        """
         directory = self._directory(inode)
         listings = self._listings
         if offset == 0 and (listing := listings.ready(directory, size)) is not None:
             return listing
-        if offset or not (unknown := listings.unknown(directory)):
-            return listings.part(directory, offset, size)
-
-        async def after_asking() -> Reply:
-            with self._failures.noted(inode):
-                await self._catalog.learn_all(file.content for file in unknown)
-            return listings.part(directory, offset, size)
-
-        return after_asking()
+        if offset == 0 and (unknown := listings.unknown(directory)):
+            self._catalog.want(file.content for file in unknown)
+        return listings.part(directory, offset, size)
 
     def look_ahead(self) -> None:
         """Make ready what will probably be asked for next. Takes some microseconds."""
@@ -189,7 +194,7 @@ class FileSystem:
     # Reading
 
     def open(self, inode: int, flags: int) -> Answer:
-        """Open a file for reading; the kernel may keep its pages for ever."""
+        """Open a file for reading; the kernel may keep its pages, unless they are of wrong bytes."""
         if flags & os.O_ACCMODE != os.O_RDONLY:
             raise Refused(errno.EROFS)
         node = self._node(inode)
@@ -214,7 +219,7 @@ class FileSystem:
     def _handle(self, inode: int, opened: FileReader | bytes) -> bytes:
         handle = next(self._handles)
         self._opened[handle] = inode, opened
-        return open_out(handle, flags=FOPEN_KEEP_CACHE)
+        return open_out(handle, flags=0 if self.are_stale(inode) else FOPEN_KEEP_CACHE)
 
     def read(self, handle: int, offset: int, size: int) -> Answer:
         """Bytes of an open file, fewer than `size` only at its end."""
@@ -245,7 +250,7 @@ class FileSystem:
         try:
             with self._failures.noted_read(inode, ByteRange(offset, offset + size)):
                 try:
-                    return self._counted(await reader.read(offset, size))
+                    return self._counted(await self._read_anew(inode, reader, offset, size))
                 except ChangedError:
                     is_size_new = await self._look_again(inode)
                     raise
@@ -261,6 +266,27 @@ class FileSystem:
         self._attributes.change(inode)
         return True
 
+    async def _read_anew(self, inode: int, reader: FileReader, offset: int, size: int) -> Reply:
+        """Read, and begin anew whenever the file is found wrong meanwhile."""
+        while True:
+            with trio.CancelScope() as waiting, self._known_as_waiting(inode, waiting):
+                return await reader.read(offset, size)
+
+    @contextmanager
+    def _known_as_waiting(self, inode: int, scope: trio.CancelScope) -> Iterator[None]:
+        self._waiting.setdefault(inode, set()).add(scope)
+        try:
+            yield
+        finally:
+            self._waiting[inode].discard(scope)
+            if not self._waiting[inode]:
+                del self._waiting[inode]
+
+    def begin_reads_anew(self, inode: int) -> None:
+        """Have reads that wait look again, because a file is refused now: then they fail at once."""
+        for scope in self._waiting.get(inode, ()):
+            scope.cancel()
+
     def _counted(self, data: Reply) -> Reply:
         self._metrics.read_bytes += len(data)
         return data
@@ -273,15 +299,15 @@ class FileSystem:
 
     def listxattr(self, inode: int, size: int) -> Answer:
         """The names of an inode's attributes."""
-        names = self._attribute_table(inode)
-        return xattr_out(b"".join(name.encode() + b"\0" for name in names), size)
+        table = self._attribute_table(inode)
+        return xattr_out(b"".join(name.encode() + b"\0" for name in table), size)
 
     def getxattr(self, inode: int, name: bytes, size: int) -> Answer:
         """An attribute's value, as text."""
         if not name.startswith(b"user."):
             # Access lists and security labels. With ENODATA ls -l would ask for them again at every file.
             raise Refused(errno.EOPNOTSUPP)
-        value = self._attribute_table(inode).get(os.fsdecode(name))
+        value = self._attribute_table(inode).get(names.decode(name))
         if value is None:
             raise Refused(errno.ENODATA)
         return self._value(inode, value, size)
@@ -293,7 +319,7 @@ class FileSystem:
 
     async def _value(self, inode: int, value: Value, size: int) -> Reply:
         with self._failures.noted(inode, is_read=False):
-            return xattr_out((await value()).encode(), size)
+            return xattr_out(names.encode(await value()), size)
 
     # Nodes
 

@@ -5,7 +5,7 @@ truncates and writes what it leads to, so nobody else may be able to put somethi
 that exists, belongs to the user and cannot be written by others, looked at each time:
 
     <cache directory>/allensdk      for the user whose process this is
-    ~/.cache, else ~                (as the password database has it: the environment of others is not known)
+    ~/.cache, if it is no link, else ~     (as the password database has it: the environment of others is not known)
     /run/user/<uid>
     /run/vbnfs-users/<uid>          made for them, if this process is root's
     /dev/null                       for whom there is none: AllenSDK then loads the newest version, and says so
@@ -28,6 +28,7 @@ log = structlog.get_logger()
 
 FOR_OTHERS: Final = Path("/run/vbnfs-users")
 NOWHERE: Final = "/dev/null"
+_CACHE: Final = ".cache"
 _WRITABLE_BY_OTHERS: Final = stat.S_IWGRP | stat.S_IWOTH
 
 
@@ -39,7 +40,7 @@ class OwnFiles:
     """
 
     def __init__(self, directory: Path, names: Iterable[str], *, for_others: Path | None) -> None:
-        key = hashlib.blake2b("\0".join(names).encode(), digest_size=8).hexdigest()
+        key = hashlib.blake2b(os.fsencode("\0".join(names)), digest_size=8).hexdigest()
         self._name = f"manifest-last-used-{key}.txt"
         self._directory = directory
         self._for_others = for_others
@@ -53,7 +54,9 @@ class OwnFiles:
         """The absolute path of a user's file, which need not exist. Looks at disks."""
 
         def safe(folder: Path) -> bool:
-            return is_safe(folder, uid)
+            # A link that the user has made may lead anywhere: to what hangs, or into this mount, which would wait for
+            # itself.
+            return is_safe(folder, uid, may_be_link=folder.name != _CACHE)
 
         if uid == self._uid and is_safe(self._directory, uid, may_be_link=False):
             return str(self._directory / self._name)
@@ -68,12 +71,14 @@ class OwnFiles:
         try:
             with suppress(FileExistsError):
                 self._for_others.mkdir()
-                self._for_others.chmod(0o755)  # whatever the umask
             # So nobody else changes what stands in it meanwhile.
             if is_safe(self._for_others, self._uid, may_be_link=False):
+                self._for_others.chmod(0o755)  # whatever the umask
                 with suppress(FileExistsError):
                     folder.mkdir(mode=0o700)
-                    os.chown(folder, uid, -1)
+                # Also of one that was made by a process which was killed before it came to this.
+                if is_safe(folder, self._uid, may_be_link=False) and not os.listdir(folder):
+                    os.chown(folder, uid, -1, follow_symlinks=False)
         except OSError as error:
             log.warning("no folder for what AllenSDK writes", directory=str(folder), reason=error.strerror)
         return folder if is_safe(folder, uid, may_be_link=False) else None
@@ -82,7 +87,7 @@ class OwnFiles:
 def choose_folder(home: Path | None, runtime: Path, safe: Callable[[Path], bool]) -> Path | None:
     """The first of a user's folders that is `safe`: of a safe home the cache, or the home itself; `runtime`."""
     if home is not None and safe(home):
-        cache = home / ".cache"
+        cache = home / _CACHE
         return cache if safe(cache) else home
     return runtime if safe(runtime) else None
 

@@ -16,7 +16,7 @@ from vbnfs.lean import making_what_stays
 
 log = structlog.get_logger()
 
-_MOST_DOUBTS: Final = 5  # in words; of a manifest that is wrong everywhere the rest says nothing new
+_MOST_CONTRADICTIONS: Final = 5  # in words; of a manifest that is wrong everywhere the rest says nothing new
 
 
 class ShownVersions:
@@ -24,8 +24,9 @@ class ShownVersions:
 
     def __init__(self, catalog: Catalog, config: Config) -> None:
         self.problems: tuple[str, ...] = ()
-        self.doubts: tuple[str, ...] = ()  # entries that contradict others, in words
+        self.contradictions: tuple[str, ...] = ()  # entries that contradict others, in words
         self.is_kept_only = False  # not asked for, but kept
+        self.doubt: str | None = None  # see `Release`
         self._catalog = catalog
         self._config = config
         self._manifests: tuple[Manifest, ...] = ()  # by version
@@ -59,9 +60,11 @@ class ShownVersions:
             self._top = release.choose(self._config.dataset_version)
             self._manifests, self.problems = release.manifests, release.problems
             self._published = tuple(in_order_of_publication(release.manifests))
-            self.is_kept_only = release.is_offline
-            tree, self.doubts = await trio.to_thread.run_sync(self._build_tree, self._manifests, self._published)
-            self._log_doubts(self.doubts)
+            self.is_kept_only, self.doubt = release.is_offline, release.doubt
+            tree, self.contradictions = await trio.to_thread.run_sync(
+                self._build_tree, self._manifests, self._published
+            )
+            self._log_contradictions(self.contradictions)
             self._tree = tree
             return tree
 
@@ -77,17 +80,18 @@ class ShownVersions:
             if new:
                 manifests = tuple(sorted((*self._manifests, *new), key=lambda m: m.dataset_version))
                 published = (*self._published, *in_order_of_publication(new))
-                tree, doubts = await trio.to_thread.run_sync(self._build_tree, manifests, published)
+                tree, found = await trio.to_thread.run_sync(self._build_tree, manifests, published)
                 assert self._tree is not None  # loaded before
                 show(tree, await trio.to_thread.run_sync(changed_links, self._tree, tree))
                 # No await between showing it and knowing it.
                 self._tree, self._manifests, self._published = tree, manifests, published
-                self._log_doubts([doubt for doubt in doubts if doubt not in self.doubts])
-                self.doubts = doubts
+                self._log_contradictions([text for text in found if text not in self.contradictions])
+                self.contradictions = found
                 log.info("dataset versions have appeared", versions=[str(m.dataset_version) for m in new])
                 if new[-1] is manifests[-1]:
                     self.tell_of_newer()
             self.problems, self.is_kept_only = release.problems, release.is_offline
+            self.doubt = release.doubt
             return [str(manifest.dataset_version) for manifest in new]
 
     def tell_of_newer(self) -> None:
@@ -95,19 +99,19 @@ class ShownVersions:
         if self.newer is not None:
             log.info("newer dataset version than the one at the top", newer=self.newer, top=self.top)
 
-    def _log_doubts(self, doubts: Sequence[str]) -> None:
-        for doubt in doubts:
-            log.warning("entries of manifests contradict one another", reason=doubt)
+    def _log_contradictions(self, found: Sequence[str]) -> None:
+        for text in found:
+            log.warning("entries of manifests contradict one another", reason=text)
 
     def _build_tree(
         self, manifests: Sequence[Manifest], published: Sequence[Manifest]
     ) -> tuple[Tree, tuple[str, ...]]:
-        """The tree, and what about its entries is doubtful."""
+        """The tree, and which of its entries contradict one another."""
         assert self._top is not None  # chosen before
         bucket, project = self._config.bucket, self._config.project
         text = readme(manifests, default=self._top, bucket=bucket, project=project)
         contents = self._catalog.contents(published)
         tree = build_tree(manifests, contents=contents, default_version=self._top, readme=text)
-        doubts = contents.contradictions
-        more = (f"and {len(doubts) - _MOST_DOUBTS} more",) if len(doubts) > _MOST_DOUBTS else ()
-        return tree, (*doubts[:_MOST_DOUBTS], *more)
+        found = contents.contradictions[:_MOST_CONTRADICTIONS]
+        left = len(contents.contradictions) - len(found)
+        return tree, (*found, f"and {left} more") if left else found

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import structlog
 
+from vbnfs.dataset.names import encode
 from vbnfs.metrics import Metrics
 from vbnfs.mount import ahead
 from vbnfs.objects import ByteRange
@@ -42,7 +43,7 @@ class WholeBlocks:
             if self._process is None:
                 self._process = _start()
             assert self._process.stdin is not None
-            where = b"%d %d %s/%s\0" % (block.start, len(block), self._mountpoint, os.fsencode(path))
+            where = b"%d %d %s/%s\0" % (block.start, len(block), self._mountpoint, encode(path))
             if len(where) <= select.PIPE_BUF:  # else it might be written in part
                 os.write(self._process.stdin.fileno(), where)
                 self._metrics.whole_blocks += 1

@@ -48,6 +48,7 @@ _OPEN_SEGMENTS: Final = 256  # 64 GiB in reach without an open(2), well below th
 _PART_OF_FILE_LIMIT: Final = 4  # where fewer files may be open: connections and mappings need some, too
 _TOLD_AGAIN_SECONDS: Final = 600.0
 _TRIED_BYTES: Final = 4 << 20  # what a GET brings may be written at once
+_FEW_SEGMENTS: Final = 64  # of 16 GiB; of a larger content it is less work to see which files there are
 
 _Name = tuple[str, int]  # content id, segment number
 
@@ -206,14 +207,14 @@ class BlockCache:
 
     def drop(self, content: Content) -> None:
         """Delete all that is kept of a content. Who has a segment open goes on reading it, until `forget_deleted`."""
-        for number in _numbers(content):
+        for number in self._numbers_here(content):
             with suppress(OSError):  # not there, or it cannot be deleted: then nothing can be kept either
                 self._place((content.content_id, number)).unlink()
         self.forget_deleted()
 
     def cached_bytes(self, content: Content) -> int:
-        """How many bytes of a content are here."""
-        return sum(self._held_bytes(content, number) for number in _numbers(content))
+        """How many bytes of a content are here. The work is for what is here, however large the content is."""
+        return sum(self._held_bytes(content, number) for number in self._numbers_here(content))
 
     def take_stock(self, found: Sequence[SegmentFile]) -> None:
         """Take note of the files that there are (see `Evictor`), for `allocated_bytes`."""
@@ -245,6 +246,13 @@ class BlockCache:
         for name, segment in known:
             if not segment.is_whole:
                 self._forget(name, segment)
+
+    def note_uses(self) -> None:
+        """Tell eviction what was read lately. Waits for a disk that takes no writes, for as long as that lasts."""
+        with self._lock:
+            known = list(self._open.values())
+        for segment in known:
+            segment.note_use()
 
     def _read_segment(
         self, content: Content, number: int, part: ByteRange, *, is_checked_now: bool = False
@@ -328,6 +336,20 @@ class BlockCache:
         with self._lock:
             if self._open.get(name) is segment:
                 del self._open[name]
+
+    def _numbers_here(self, content: Content) -> Sequence[int]:
+        """The segments of which there may be files."""
+        numbers = _numbers(content)
+        if len(numbers) <= _FEW_SEGMENTS:
+            return numbers
+        prefix = f"{content.content_id}."
+        try:
+            with self._place((content.content_id, 0)).parent.opened() as folder:
+                names = os.listdir(folder)
+        except OSError:
+            return ()
+        ends = [name.removeprefix(prefix) for name in names if name.startswith(prefix)]
+        return sorted(number for end in ends if end.isdecimal() and (number := int(end)) in numbers)
 
     def _place(self, name: _Name) -> Place:
         content_id, number = name

@@ -19,14 +19,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import lru_cache, partial
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Generic, Self, TypeVar
 from urllib.parse import SplitResult, quote, unquote_plus, urlsplit
 from urllib.request import getproxies, proxy_bypass
-from xml.etree.ElementTree import Element
+from xml.sax import SAXException
+from xml.sax.handler import ContentHandler
 
-import defusedxml.ElementTree
+import defusedxml.sax
 import httpx
 import structlog
 import trio
@@ -63,16 +65,29 @@ log = structlog.get_logger()
 
 _Row = TypeVar("_Row")
 
-MAX_OBJECT_BYTES: Final = 1 << 47  # 140 TB, beyond what any S3 stores in one object (AWS: 50 TB)
+# 48.8 TiB: 10,000 parts of 5 GiB (docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html)
+MAX_OBJECT_BYTES: Final = 10_000 * (5 << 30)
 _MAX_TIME_NS: Final = (1 << 63) - 1  # what st_mtim can hold
-_MAX_LISTING_BYTES: Final = 16 << 20  # a page of 1,000 rows has well under 1 MB
+_MAX_PAGE_BYTES: Final = 4 << 20  # 1,000 rows have well under 1 MB, or 3.7 if all keys are as long as S3 lets them be
+_MAX_MARKUP: Final = (
+    100_000  # signs in a page that begin or end an element, or give it an attribute; 1,000 rows: 30,000
+)
+_MAX_DEPTH: Final = 8  # of elements; rows have 4
+_MAX_ROWS: Final = 200_000  # ten times as many as the real datasets have; 100 MB of memory
+_MAX_LISTING_BYTES: Final = 128 << 20
+_MAX_PAGES: Final = 1_000
 _MAX_ERROR_BYTES: Final = 8 << 10
-_MAX_PAGES: Final = 100_000
 _CONNECT_SECONDS: Final = 10.0
 _REACH_SECONDS: Final = 3.0
 _SILENCE_SECONDS: Final = 15.0  # without a single byte
 _LEAST_BYTES: Final = 64 << 10  # a body that brings less than this, and not its end, ...
 _LEAST_SECONDS: Final = 30.0  # ... within that is given up: whoever shares the request would wait for hours
+_HEAD_SECONDS: Final = (
+    _CONNECT_SECONDS + _SILENCE_SECONDS
+)  # until a reply's head is there, however busily it trickles
+_WHOLE_SECONDS: Final = 60.0  # for all of a reply but ranges, ...
+_LEAST_BYTES_PER_SECOND: Final = 64 << 10  # ... and a second more for so many bytes that it may have
+_LISTING_SECONDS: Final = 600.0  # for all pages
 _HEADERS: Final = {"Accept-Encoding": "identity", "User-Agent": "vbnfs"}
 _KNOWN_URLS: Final = 1024  # each is asked for hundreds of times, and taking it apart takes a tenth of a millisecond
 _TOLD_AGAIN_SECONDS: Final = 600.0
@@ -166,7 +181,8 @@ class S3Client:
     async def get_object(self, key: str, *, max_bytes: int) -> bytes:
         """See `ObjectClient`."""
         self._metrics.object_requests += 1
-        async with self._request("GET", self._url(ObjectVersion(key, None)), about=key) as reply:
+        url = self._url(ObjectVersion(key, None))
+        async with self._request("GET", url, about=key, max_bytes=max_bytes) as reply:
             return await _whole(reply, max_bytes=max_bytes, about=key)
 
     async def get_range(
@@ -193,34 +209,56 @@ class S3Client:
         return object_url(self._base, version)
 
     async def _all_rows(self, listing: "_Listing[_Row]", query: Mapping[str, str]) -> list[_Row]:
+        about = f"listing of {query['prefix']!r}"
+        with trio.move_on_after(_LISTING_SECONDS):
+            return await self._rows_of_pages(listing, query, about=about)
+        raise TransportError(f"{about}: not at its end after {_LISTING_SECONDS:.0f} s")
+
+    async def _rows_of_pages(self, listing: "_Listing[_Row]", query: Mapping[str, str], *, about: str) -> list[_Row]:
         rows: list[_Row] = []
         seen: set[tuple[str, ...]] = set()
         position: dict[str, str] = {}
+        left_bytes = _MAX_LISTING_BYTES
         for _ in range(_MAX_PAGES):
-            more, position = await self._page(listing, {**query, "encoding-type": "url", **position})
+            more, position, length_bytes = await self._page(
+                listing, {**query, "encoding-type": "url", **position}, about=about
+            )
             rows += more
+            left_bytes -= length_bytes
             if not position:
                 return rows
+            if len(rows) >= _MAX_ROWS or left_bytes < 0:
+                raise BadReplyError(
+                    f"{about}: no end after {_MAX_LISTING_BYTES - left_bytes:,} bytes, {len(rows):,} rows"
+                )
             if (marker := tuple(position.values())) in seen:
-                raise BadReplyError(f"listing of {query['prefix']!r}: the server gives the same page again")
+                raise BadReplyError(f"{about}: the server gives the same page again")
             seen.add(marker)
-        raise BadReplyError(f"listing of {query['prefix']!r}: more than {_MAX_PAGES:,} pages")
+        raise BadReplyError(f"{about}: more than {_MAX_PAGES:,} pages")
 
-    async def _page(self, listing: "_Listing[_Row]", query: Mapping[str, str]) -> tuple[list[_Row], dict[str, str]]:
+    async def _page(
+        self, listing: "_Listing[_Row]", query: Mapping[str, str], *, about: str
+    ) -> tuple[list[_Row], dict[str, str], int]:
+        """The rows of a page, the query of the next one, and the page's length in bytes."""
         self._metrics.list_requests += 1
-        about = f"listing of {query['prefix']!r}"
         url = f"{self._base}?" + "&".join(f"{name}={_quoted(value)}" for name, value in query.items())
-        async with self._request("GET", url, about=about) as reply:
+        async with self._request("GET", url, about=about, max_bytes=_MAX_PAGE_BYTES) as reply:
             with _of_the_bucket():
-                body = await _whole(reply, max_bytes=_MAX_LISTING_BYTES, about=about)
+                body = await _whole(reply, max_bytes=_MAX_PAGE_BYTES, about=about)
             # 1,000 rows take tens of milliseconds: readers must not wait for that.
-            return await trio.to_thread.run_sync(partial(listing.read, body, about=about))
+            read = partial(listing.read, body, prefix=query["prefix"], about=about)
+            rows, following = await trio.to_thread.run_sync(read)
+            return rows, following, len(body)
 
     @asynccontextmanager
-    async def _request(self, method: str, url: str, *, about: str) -> AsyncIterator[httpx.Response]:
-        """A reply whose body is not read yet."""
-        with self._failures(about):
-            async with self._http.stream(method, url) as reply:
+    async def _request(
+        self, method: str, url: str, *, about: str, max_bytes: int = _MAX_ERROR_BYTES
+    ) -> AsyncIterator[httpx.Response]:
+        """A reply whose body, of at most `max_bytes`, is not read yet. It has to be at its end in time."""
+        time = _Time(about)
+        with self._failures(about), time.limited():
+            async with self._http.stream(method, url, extensions=time.extensions) as reply:
+                time.allow(_WHOLE_SECONDS + max_bytes / _LEAST_BYTES_PER_SECOND)
                 yield reply
 
     @asynccontextmanager
@@ -232,8 +270,11 @@ class S3Client:
         with self._failures(str(version)):
             url = _parsed_url(self._url(version))
             if self._curl is None:
-                reply = await self._http.send(self._http.build_request("GET", url, headers=wanted), stream=True)
-            else:
+                time = _Time(str(version))
+                request = self._http.build_request("GET", url, headers=wanted, extensions=time.extensions)
+                with time.limited():
+                    reply = await self._http.send(request, stream=True)
+            else:  # which limits the time until the head
                 timeouts = {"timeout": _timeout().as_dict()}
                 request = httpx.Request("GET", url, headers={**_HEADERS, **wanted}, extensions=timeouts)
                 reply = await self._curl.handle_async_request(request)
@@ -309,6 +350,8 @@ def _http_client(tls: ssl.SSLContext, max_connections: int) -> httpx.AsyncClient
             limits=httpx.Limits(max_connections=max_connections, max_keepalive_connections=max_connections),
             timeout=_timeout(),
             headers=_HEADERS,
+            # Requests are anonymous: an endpoint's cookies are neither kept nor sent back (RFC 6265).
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
             follow_redirects=False,
         )
     except (ValueError, ImportError, httpx.InvalidURL) as error:  # of a proxy, which httpx looks at now
@@ -360,6 +403,39 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         yield error
         inner = error.exceptions[0] if isinstance(error, BaseExceptionGroup) else None
         error = inner or error.__cause__ or error.__context__
+
+
+class _Time:
+    """How long a request may take, however busily its bytes come: `_HEAD_SECONDS`, and what `allow` says.
+
+    Each of httpx's own timeouts begins anew with each byte. Waiting for one of its connections does not count: httpx
+    says when the request has one (its `trace` extension).
+    """
+
+    def __init__(self, about: str) -> None:
+        self._about = about
+        self._scope = trio.CancelScope()
+        self._began = 0.0
+        self._seconds = _HEAD_SECONDS
+        self.extensions = {"trace": self._note}
+
+    @contextmanager
+    def limited(self) -> Iterator[None]:
+        """What is within is given up in time. Raises `TransportError` then."""
+        with self._scope:
+            yield
+        if self._scope.cancelled_caught:
+            raise TransportError(f"{self._about}: not at its end after {self._seconds:.0f} s")
+
+    def allow(self, seconds: float) -> None:
+        """So much, from the beginning."""
+        self._seconds = seconds
+        self._scope.deadline = self._began + seconds
+
+    async def _note(self, _event: str, _about: object) -> None:
+        if self._scope.deadline == math.inf:
+            self._began = trio.current_time()
+            self.allow(self._seconds)
 
 
 class _Body:
@@ -514,17 +590,70 @@ def _check_version_id(reply: httpx.Response, version: ObjectVersion) -> None:
 # Listings
 
 
-def parse_xml(body: bytes, root_tag: str, *, about: str) -> Element:
-    """An S3 reply's XML with its namespaces taken off. Entities and DTDs are refused (`BadReplyError`)."""
+class Element:
+    """A page of a listing, or a row of it: the texts in it by their elements' names, the first of each."""
+
+    def __init__(self, tag: str) -> None:
+        self.tag = tag
+        self.texts: dict[str, str] = {}
+        self.rows: list[Element] = []
+
+    def findtext(self, name: str, default: str = "") -> str:
+        """The text of an element; `default` where there is none."""
+        return self.texts.get(name, default)
+
+
+class _PageReader(ContentHandler):
+    """Reads a page as it is parsed, without a tree: a server that nests or repeats elements makes nothing large."""
+
+    def __init__(self, row_tag: str) -> None:
+        super().__init__()
+        self.page = Element("")
+        self._row_tag = row_tag
+        self._row: Element | None = None
+        self._depth = 0
+        self._text: list[str] = []
+
+    def startElement(self, name: str, attrs: object) -> None:  # noqa: N802 - the library's own names
+        """See `ContentHandler`."""
+        self._depth += 1
+        if self._depth > _MAX_DEPTH:
+            raise ValueError(f"more than {_MAX_DEPTH} levels")
+        tag = name.rpartition(":")[2]
+        if self._depth == 1:
+            self.page.tag = tag
+        elif self._depth == 2 and tag == self._row_tag:
+            self._row = Element(tag)
+            self.page.rows.append(self._row)
+        self._text.clear()
+
+    def characters(self, content: str) -> None:
+        """See `ContentHandler`."""
+        self._text.append(content)
+
+    def endElement(self, name: str) -> None:  # noqa: N802
+        """See `ContentHandler`."""
+        part = self.page if self._row is None else self._row
+        if self._depth == (2 if self._row is None else 3):
+            part.texts.setdefault(name.rpartition(":")[2], "".join(self._text))
+        self._text.clear()
+        if self._depth == 2:
+            self._row = None
+        self._depth -= 1
+
+
+def parse_xml(body: bytes, root_tag: str, row_tag: str, *, about: str) -> Element:
+    """A page of an S3 listing; namespaces play no part. Entities and DTDs are refused (`BadReplyError`)."""
+    reader = _PageReader(row_tag)
     try:
-        root: Element = defusedxml.ElementTree.fromstring(body, forbid_dtd=True)
-    except (DefusedXmlException, SyntaxError, ValueError, LookupError) as error:
+        if body.count(b"<") + body.count(b"=") > _MAX_MARKUP:
+            raise ValueError(f"more than {_MAX_MARKUP:,} elements and attributes")
+        defusedxml.sax.parseString(body, reader, forbid_dtd=True)
+    except (DefusedXmlException, SAXException, ValueError, LookupError) as error:
         raise BadReplyError(f"{about}: not an S3 listing: {error!r:.200}") from error
-    for element in root.iter():
-        element.tag = element.tag.rpartition("}")[2]
-    if root.tag != root_tag:
-        raise BadReplyError(f"{about}: not an S3 listing: <{root.tag:.40}>, and not <{root_tag}>")
-    return root
+    if reader.page.tag != root_tag:
+        raise BadReplyError(f"{about}: not an S3 listing: <{reader.page.tag:.40}>, and not <{root_tag}>")
+    return reader.page
 
 
 @dataclass(frozen=True, slots=True)
@@ -536,10 +665,13 @@ class _Listing(Generic[_Row]):
     row: Callable[[Element, Element], _Row]
     following: Callable[[Element], dict[str, str]]
 
-    def read(self, body: bytes, *, about: str) -> tuple[list[_Row], dict[str, str]]:
+    def read(self, body: bytes, *, prefix: str, about: str) -> tuple[list[_Row], dict[str, str]]:
         """The rows of a page, and the query of the next one; empty at the end. Raises `BadReplyError`."""
-        page = parse_xml(body, self.root, about=about)
-        return [self.row(row, page) for row in page.findall(self.element)], self.following(page)
+        page = parse_xml(body, self.root, self.element, about=about)
+        for row in page.rows:
+            if not _decoded(_field(row, "Key"), page).startswith(prefix):
+                raise MismatchError(f"{about}: {row.findtext('Key')!r:.200} is listed, which is not below that")
+        return [self.row(row, page) for row in page.rows], self.following(page)
 
 
 def _next_objects(page: Element) -> dict[str, str]:
@@ -558,8 +690,7 @@ def _next_versions(page: Element) -> dict[str, str]:
 
 
 def _listed_object(row: Element, page: Element) -> ListedObject:
-    attributes = _row_attributes(row)
-    return ListedObject(_decoded(_field(row, "Key"), page), attributes.etag or "", attributes)
+    return ListedObject(_decoded(_field(row, "Key"), page), _row_attributes(row))
 
 
 def _listed_version(row: Element, page: Element) -> ListedVersion:

@@ -56,6 +56,7 @@ class Segment:
         self._may_map = may_map
         self._verified = bytearray(SEGMENT_BLOCKS)
         self._touched = -_TOUCH_SECONDS
+        self._is_used = False
 
     @classmethod
     def open(cls, place: Place, *, identity: str, data_bytes: int, may_map: bool = True) -> "Segment | None":
@@ -110,7 +111,7 @@ class Segment:
         for index in _blocks(byte_range):
             if not self._verified[index] and not self._verify(index):
                 return None
-        self._touch()
+        self._is_used = True
         return self._view(TABLE_BYTES + byte_range.start, len(byte_range))
 
     def read_checked(self, byte_range: ByteRange) -> memoryview | None:
@@ -125,7 +126,7 @@ class Segment:
             if data is None:
                 return None
             parts.append(data)
-        self._touch()
+        self._is_used = True
         start = byte_range.start - blocks.start * BLOCK_BYTES
         whole = parts[0] if len(parts) == 1 else b"".join(parts)
         return memoryview(whole)[start : start + len(byte_range)]
@@ -223,10 +224,14 @@ class Segment:
         data = os.pread(self._descriptor, length, offset)
         return memoryview(data) if len(data) == length else None
 
-    def _touch(self) -> None:
+    def note_use(self) -> None:
+        """Tell eviction that this was read since it was told last, at most once a minute.
+
+        Reads leave that to a thread of its own: a disk that takes no writes, as a frozen one, holds up none.
+        """
         now = time.monotonic()
-        if now - self._touched > _TOUCH_SECONDS:
-            self._touched = now
+        if self._is_used and now - self._touched > _TOUCH_SECONDS:
+            self._is_used, self._touched = False, now
             with suppress(OSError):
                 os.utime(self._descriptor)
 

@@ -1,0 +1,55 @@
+"""A cache on a disk that takes no writes for a while and does not say so: fsfreeze(8), as snapshots do it."""
+
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.dataset import FakeDataset
+from tests.fakes.s3_server import FakeS3Server
+from tests.fakes.store import Pattern
+from tests.fixtures_mount import Mounts, run_vbnfs
+
+NAMES = ("ecephys_sessions/one.nwb", "ecephys_sessions/two.nwb")
+SESSION = Pattern(3_000_001)
+IO_TIMEOUT_SECONDS = 4.0
+AT_ONCE_SECONDS = 2.0  # of a machine that is busy
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """An ext4 of its own, which is thawed at the end."""
+    image, folder = tmp_path / "image", tmp_path / "disk"
+    with image.open("wb") as file:
+        file.truncate(64 << 20)
+    folder.mkdir()
+    subprocess.run(["mkfs.ext4", "-q", image], check=True)
+    subprocess.run(["mount", "-o", "loop", image, folder], check=True)
+    yield folder
+    subprocess.run(["fsfreeze", "--unfreeze", folder], check=False, capture_output=True)
+    subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+@pytest.mark.root
+def test_a_frozen_disk(disk: Path, mounts: Mounts) -> None:
+    """Cached data is read at once, what is not cached within --io-timeout; when it thaws, all goes on."""
+    dataset = FakeDataset()
+    dataset.publish("0.1.0", {NAMES[0]: SESSION, NAMES[1]: Pattern(3_000_002, seed=2)})
+    with FakeS3Server(dataset.store) as server:
+        limit = f"{IO_TIMEOUT_SECONDS:g}"
+        mount = mounts(server.endpoint_url, "--cache-dir", disk / "cache", "--io-timeout", limit)
+        assert (mount.path / NAMES[0]).read_bytes() == SESSION[:]
+        mount.umount()
+        mount.mount()  # so that nothing is in memory
+        subprocess.run(["fsfreeze", "--freeze", disk], check=True)
+        began = time.monotonic()
+        assert (mount.path / NAMES[0]).read_bytes() == SESSION[:]
+        assert time.monotonic() - began < AT_ONCE_SECONDS
+        began = time.monotonic()
+        assert len((mount.path / NAMES[1]).read_bytes()) == 3_000_002
+        assert time.monotonic() - began < IO_TIMEOUT_SECONDS + 0.5
+        assert run_vbnfs("status", mount.path).returncode == 0
+        subprocess.run(["fsfreeze", "--unfreeze", disk], check=True)
+        mount.umount()

@@ -1,0 +1,106 @@
+"""`vbnfs umount` of mounts that do not end by themselves, and mounts under names and conditions that are rare."""
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.dataset import FakeDataset
+from tests.fakes.s3_server import FakeS3Server
+from tests.fixtures_mount import Mount, Mounts, run_vbnfs, until
+from tests.mount.test_descriptors import no_more_files
+from tests.mount.test_ends import threads_of
+from vbnfs.mount.mountpoint import find_mount
+
+TABLE = "project_metadata/units.csv"
+
+
+@pytest.fixture
+def server() -> Iterator[FakeS3Server]:
+    """A server of a dataset with one table."""
+    dataset = FakeDataset()
+    dataset.publish("0.1.0", {TABLE: b"unit_id\n1\n"})
+    with FakeS3Server(dataset.store) as server:
+        yield server
+
+
+def test_a_daemon_that_is_stopped(mounts: Mounts, server: FakeS3Server) -> None:
+    """Unmounting gives up in time and names --lazy, which takes the mount away."""
+    mount = mounts(server.endpoint_url)
+    pid = mount.status()["pid"]
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        done = run_vbnfs("umount", mount.path)
+        assert (done.returncode, f"'vbnfs umount --lazy {mount.path}'" in done.stderr) == (1, True), done.stderr
+        assert run_vbnfs("umount", "--lazy", mount.path).returncode == 0
+        assert find_mount(mount.path) is None
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    until(lambda: threads_of(pid) == [])
+
+
+@pytest.mark.root
+def test_a_part_that_is_mounted_elsewhere(mounts: Mounts, server: FakeS3Server, tmp_path: Path) -> None:
+    """Unmounting says where the mount goes on, at once; and when that is unmounted the daemon ends."""
+    mount, place = mounts(server.endpoint_url), tmp_path / "place"
+    pid = mount.status()["pid"]
+    place.mkdir()
+    subprocess.run(["mount", "--bind", mount.path / "project_metadata", place], check=True)
+    try:
+        done = run_vbnfs("umount", mount.path)
+        assert (done.returncode, f"{place} is of the same mount (mount --bind)" in done.stderr) == (1, True)
+        assert (place / "units.csv").read_bytes() == b"unit_id\n1\n"
+    finally:
+        subprocess.run(["umount", place], check=True)
+    until(lambda: threads_of(pid) == [])
+
+
+@pytest.mark.root
+def test_a_mount_in_another_namespace(mounts: Mounts, server: FakeS3Server) -> None:
+    """Unmounting says which process has the mount in a mount namespace of its own."""
+    mount = mounts(server.endpoint_url)
+    pid = mount.status()["pid"]
+    command = ["unshare", "--mount", "--propagation", "private", "sh", "-c", "echo; exec sleep 1000"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"\n"
+        try:
+            done = run_vbnfs("umount", mount.path)
+            assert done.returncode == 1
+            assert f"process {other.pid} has it at {mount.path}" in done.stderr
+        finally:
+            other.kill()
+    until(lambda: threads_of(pid) == [])
+
+
+def test_unmounting_with_no_descriptor_left(mounts: Mounts, server: FakeS3Server, tmp_path: Path) -> None:
+    """A daemon that can open no more files ends as any other, and takes its mount away."""
+    mount = mounts(server.endpoint_url)
+    assert (mount.path / TABLE).read_bytes() == b"unit_id\n1\n"
+    pid = mount.status()["pid"]
+    with no_more_files(pid):
+        os.kill(pid, signal.SIGTERM)
+        until(lambda: find_mount(mount.path) is None)
+    until(lambda: threads_of(pid) == [])
+    told = [json.loads(line) for line in (tmp_path / "vbnfs.log").read_text().splitlines()]
+    assert told[-1]["event"] == "unmounted"
+    assert [line for line in told if line["level"] == "error"] == []
+
+
+def test_a_mount_point_that_is_not_text(mounts: Mounts, server: FakeS3Server) -> None:
+    """Names of folders are bytes: one that is no UTF-8 is a mount point like any other, for all commands."""
+    name = os.fsdecode(b"caf\xe9 \n1")
+    mount: Mount = mounts(server.endpoint_url, name=name)
+    assert (mount.path / TABLE).read_bytes() == b"unit_id\n1\n"
+    assert os.path.lexists(mount.path / "allensdk" / "_manifest_last_used.txt")
+    assert os.fsencode(mount.status()["mountpoint"]) == os.fsencode(mount.path)
+    shown = run_vbnfs("status", mount.path)
+    assert (shown.returncode, r"caf\udce9 \n1" in shown.stdout) == (0, True), shown.stderr
+    assert run_vbnfs("verify", mount.path / TABLE).returncode == 0
+    again = run_vbnfs("mount", *mount.options, mount.path)
+    assert (again.returncode, "already a vbnfs mount" in again.stderr) == (1, True)
+    mount.umount()
