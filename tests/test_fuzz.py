@@ -34,6 +34,7 @@ from vbnfs.fuse.protocol import HEADER_BYTES, Opcode
 from vbnfs.fuse.server import Server
 from vbnfs.mount import control
 from vbnfs.mount.attributes import Attributes
+from vbnfs.mount.cache_disk import CacheDisk
 from vbnfs.mount.operations import FileSystem
 from vbnfs.objects import Content, ObjectVersion
 from vbnfs.reading.file_reader import FileReader
@@ -65,7 +66,7 @@ async def file_system(directory: Path) -> AsyncIterator[FileSystem]:
                 content, floor.cache, floor.source, floor.prefetcher, floor.verdicts
             ),
             own_file=lambda uid: f"/nowhere/{uid}",
-            evictor=Evictor(floor.cache.directory, limit_bytes=1 << 30, metrics=floor.metrics),
+            disk=CacheDisk(floor.cache, Evictor(floor.cache.directory, limit_bytes=1 << 30, metrics=floor.metrics)),
             metrics=floor.metrics,
             io_timeout_seconds=5.0,
         )

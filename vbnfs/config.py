@@ -317,6 +317,11 @@ def load_config(
     return Config(**values, fuse_options=passed)
 
 
+def settings_in(path: Path) -> Mapping[str, str]:
+    """The settings in a TOML file, as text by name. Raises `UsageError`."""
+    return _from_toml(path, must_exist=True)
+
+
 def default_config_file() -> Path:
     """Where the TOML file is looked for when no other is named."""
     return platformdirs.user_config_path("vbnfs") / "config.toml"

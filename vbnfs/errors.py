@@ -19,8 +19,9 @@
         ├── OfflineError            ENETUNREACH the server cannot be reached, or is not to be asked
         ├── HashMismatchError       EIO         a file that does not have the hash in its manifest
         ├── AccessDeniedError       EACCES      403
+        │   └── ListingDeniedError  EACCES      403 for a listing
         ├── ObjectGoneError         ESTALE      404, or the version is not there any more
-        │   └── NoBucketError       ESTALE      404 for the bucket itself
+        │   └── NoBucketError       ESTALE      404 for the bucket itself, or a listing of it
         └── DeadlineError           ETIMEDOUT   time ran out
 
 The message names the thing and, where there is one, the remedy: it is shown to people as it stands. What S3 did not
@@ -160,6 +161,12 @@ class AccessDeniedError(StorageError):
     remedy = "check --bucket, or read it in another dataset version: the bucket's owner forbids this one"
 
 
+class ListingDeniedError(AccessDeniedError):
+    """403 for a listing: nothing is known of this dataset, or not all of it."""
+
+    remedy = "check --bucket and --project: the bucket's owner forbids to list this"
+
+
 class ObjectGoneError(StorageError):
     """404, or a version id that the bucket does not know (any more)."""
 
@@ -168,9 +175,9 @@ class ObjectGoneError(StorageError):
 
 
 class NoBucketError(ObjectGoneError):
-    """404 for the bucket: its name, or the server's address, is wrong."""
+    """404 for the bucket, or for a listing: its name, the project's, or the server's address is wrong."""
 
-    remedy = "check --bucket, --region and --endpoint-url"
+    remedy = "check --bucket, --project, --region and --endpoint-url"
 
 
 class DeadlineError(StorageError):

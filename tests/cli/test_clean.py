@@ -2,8 +2,11 @@
 
 import fcntl
 import os
+import subprocess
 import time
 from pathlib import Path
+
+import pytest
 
 from tests.fixtures_mount import run_vbnfs
 
@@ -33,6 +36,36 @@ def test_a_cache_that_is_too_large(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == f"{cache}  2.0 MiB of 3.0 MiB; 2 files, 2.0 MiB freed\n"
     assert [file.exists() for file in files] == [False, False, True, True]
+
+
+def test_a_cache_that_cannot_be_made_smaller(tmp_path: Path) -> None:
+    """While another process has the only right to delete, nothing is: said with status 1, and done the next time."""
+    cache = tmp_path / "cache"
+    cache.mkdir(mode=0o700)
+    file = segment(cache, "00.0", 2 * MIB, age_seconds=1)
+    with (cache / "blocks-v1" / ".evicting").open("w") as evicting:
+        fcntl.flock(evicting, fcntl.LOCK_EX)
+        done = run_vbnfs("clean", "--cache-size", "1M")
+        assert (done.returncode, done.stdout) == (1, "")
+        assert "still 2.0 MiB of 1.0 MiB" in done.stderr
+    assert file.exists()
+    assert run_vbnfs("clean").returncode == 0
+    assert not file.exists()
+
+
+@pytest.mark.root
+def test_a_size_that_cannot_be_kept(tmp_path: Path) -> None:
+    """On a disk that takes no file the size would be forgotten at once: said with status 1."""
+    cache = tmp_path / "cache"
+    cache.mkdir(mode=0o700)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=0700,nr_inodes=2", "tmpfs", cache], check=True)
+    try:
+        (cache / "blocks-v1").mkdir(mode=0o700)
+        done = run_vbnfs("clean", "--cache-size", "1M")
+    finally:
+        subprocess.run(["umount", "--lazy", cache], check=True)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "1.0 MiB cannot be kept" in done.stderr
 
 
 def test_leftovers_of_dead_processes(tmp_path: Path) -> None:

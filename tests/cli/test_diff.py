@@ -166,7 +166,7 @@ def test_the_real_list_fits_a_terminal() -> None:
 def in_a_terminal(columns: int, *arguments: str) -> str:
     """What a command writes to a terminal of so many columns."""
     ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40 if columns else 0, columns, 0, 0))
     child = subprocess.Popen(
         [sys.executable, "-m", "vbnfs", *arguments],
         stdin=theirs,
@@ -186,25 +186,28 @@ def in_a_terminal(columns: int, *arguments: str) -> str:
     return written.decode()
 
 
-def test_long_names_are_folded_on_a_terminal(dataset: FakeDataset, server: FakeS3Server) -> None:
-    """On a terminal a name that is too long goes on in the next line; none is cut."""
-    name = "/".join(f"folder{number:02}" for number in range(12))
+@pytest.mark.parametrize("columns", [0, 60, 80])
+def test_paths_stay_whole_on_a_terminal(dataset: FakeDataset, server: FakeS3Server, columns: int) -> None:
+    """However wide the terminal is, and where it does not say, no path and no URL is broken: they can be copied."""
+    name = "/".join(f"folder{number:02}" for number in range(16))
     dataset.publish("0.2.0", {UNITS: b"unit_id,snr\n1,1.5\n2,2.5\n", SESSION: Pattern(300_000), name: b"new"})
-    text = in_a_terminal(60, "diff", "0.1.0", "--endpoint-url", server.endpoint_url)
-    *_, start, end = text.split("created")[-1].split()
-    assert start + end == name
-    assert max(map(len, text.splitlines())) <= 100
+    text = in_a_terminal(columns, "diff", "0.1.0", "--endpoint-url", server.endpoint_url)
+    assert any(line.startswith("created") and line.endswith(f" {name}") for line in text.splitlines())
+    urls = in_a_terminal(columns, "urls", "--endpoint-url", server.endpoint_url).splitlines()
+    assert any(f"/{name}?versionId=" in url for url in urls)
+    assert len(urls) == 3
 
 
 # Which versions
 
 
 def test_versions_by_name(dataset: FakeDataset, server: FakeS3Server) -> None:
-    """0.1.0, v0.1.0 and latest name a version, NEW is the latest if it is left out; the order is the user's."""
+    """0.1.0, v0.1.0 and latest name a version; NEW left out is the latest, OLD the one before; the order is ours."""
     dataset.publish("0.2.0", {UNITS: b"unit_id,snr\n1,1.5\n", SESSION: Pattern(300_000)})
     there = diff_json(server.endpoint_url, "0.1.0", "0.2.0")
     assert diff_json(server.endpoint_url, "v0.1.0", "latest") == there
     assert diff_json(server.endpoint_url, "v0.1.0") == there
+    assert diff_json(server.endpoint_url) == there
     back = diff_json(server.endpoint_url, "latest", "0.1.0")
     assert (back["old"], back["new"]) == (there["new"], there["old"])
     assert there["tables"][0]["changes"]["removed_ids"] == back["tables"][0]["changes"]["added_ids"] == [2]
@@ -223,8 +226,9 @@ def test_equal_versions(server: FakeS3Server) -> None:
         (["../x", "0.1.0"], 2, "'../x' will not do: a version such as 0.5.0 is wanted"),
         (["0.1.0", "\x1b[2J"], 2, r"'\x1b[2J' will not do"),
         (["0.1.0", "--json", "--format", "allensdk"], 2, "exclude each other"),
+        (["0.1.0", "--summary", "--format", "allensdk"], 2, "exclude each other"),
         (["0.1.0", "--format", "xml"], 2, "xml"),
-        ([], 2, "OLD"),
+        ([], 1, "no older dataset version than 0.1.0"),
     ],
 )
 def test_wrong_usage(server: FakeS3Server, arguments: list[str], status: int, told: str) -> None:

@@ -4,8 +4,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.fakes.dataset import FakeDataset
-from tests.fakes.s3_server import FakeS3Server
+from tests.fakes.s3_server import FakeS3Server, always, error
 from tests.fixtures_mount import Mounts, run_vbnfs
 
 # Command lines that no machine could carry out, and a word that the message has.
@@ -25,13 +27,16 @@ WRONG = [
     ("status --jason", "--json"),
     ("versions --bucket _", "S3 bucket's name"),
     ("versions --config {place}/wrong.toml", "no such setting"),
-    ("diff", "OLD"),
     ("diff 0.1.0 --format xml", "xml"),
     ("diff 0.1.0 --json --format allensdk", "exclude each other"),
     ("urls --dataset-version /", "0.5.0"),
     ("verify --endpoint-url nonsense", "http://localhost:8333"),
     ("clean --cache-size much", "200G"),
     ("clean --config-folder {place}", "no such setting"),
+    ("clean --config-folder {place} --cache-size 1G", "leave --cache-size out"),
+    ("clean --config-folder {place} --config {place}/wrong.toml", "leave --config out"),
+    ("diff 0.1.0 --summary --format allensdk", "exclude each other"),
+    ("umount {mnt} --config {other}", "leave --config out"),
     ("install-helper --rooot", "--root"),
     ("install-units --rooot", "--root"),
     ("demo --keeep", "--keep"),
@@ -64,6 +69,7 @@ NOT_DONE = [
     ("versions --endpoint-url {nobody}", "cannot be reached"),
     ("versions --cache-dir {place}/full/file", "--cache-dir"),
     ("diff 9.9", "there are: 0.1.0"),
+    ("diff", "no older dataset version than 0.1.0"),
     ("urls --dataset-version 9.9", "there are: 0.1.0"),
     ("verify {place}/none", "{place}/none: not in a vbnfs mount"),
     ("verify ../none", "../none: not in a vbnfs mount"),
@@ -107,9 +113,11 @@ def test_every_command_keeps_to_one_rule(mounts: Mounts, tmp_path: Path) -> None
     (tmp_path / "place/full/file").write_text("no certificate")
     (tmp_path / "place/circle").symlink_to("circle")
     (tmp_path / "place/wrong.toml").write_text("nonsense = 1")
+    (tmp_path / "other.toml").write_text("")
     with FakeS3Server(dataset.store) as server:
         mounted = mounts(server.endpoint_url, name="mounted").path
         names = {
+            "other": tmp_path / "other.toml",
             "mnt": tmp_path / "mnt",
             "place": tmp_path / "place",
             "mounted": mounted,
@@ -123,6 +131,20 @@ def test_every_command_keeps_to_one_rule(mounts: Mounts, tmp_path: Path) -> None
                 assert told.format(**names) in done.stderr, line
                 assert "Traceback" not in done.stderr, line
                 assert status != 1 or (done.stdout, done.stderr.count("\n")) == ("", 1), line
+
+
+@pytest.mark.parametrize(("status", "code"), [(404, "NoSuchKey"), (404, "NoSuchBucket"), (403, "AccessDenied")])
+def test_a_listing_that_is_not_there(status: int, code: str, tmp_path: Path) -> None:
+    """It is bucket or project that are to be checked: there is no other dataset version to read instead."""
+    (tmp_path / "mnt").mkdir()
+    with FakeS3Server(FakeDataset().store) as server:
+        server.behaviours.append(always(error(status, code)))
+        for command in ("versions", "diff 0.1.0", "urls", "verify", f"mount {tmp_path}/mnt"):
+            done = run_vbnfs(*command.split(), "--endpoint-url", server.endpoint_url)
+            assert (done.returncode, done.stdout) == (1, "")
+            assert "check --bucket" in done.stderr
+            assert "--project" in done.stderr
+            assert "another dataset version" not in done.stderr
 
 
 def test_a_full_disk_below_standard_output() -> None:

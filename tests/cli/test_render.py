@@ -24,7 +24,7 @@ def test_short_sizes(size_bytes: int, text: str) -> None:
 
 
 def test_a_row_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
-    """Elsewhere than on a terminal a row is one line, however long; numbers stand right; nothing follows the text."""
+    """A row is one line, however long; numbers stand right; nothing follows the text."""
     long = "x" * 300
     render.print_table(("name", "size ", "file"), [("a", "10", long), ("bb", "5", ":smile: [red]y"), ("c", "", "")])
     assert capsys.readouterr().out.splitlines() == [

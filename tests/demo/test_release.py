@@ -272,6 +272,26 @@ def test_some_sessions_are_abnormal(tiny_release: DemoRelease) -> None:
     assert not abnormal.all()
 
 
+def test_one_session_shows_novel_images(tmp_path: Path) -> None:
+    """Of the demo's sessions two are Familiar and one is Novel, which AllenSDK does not hide; its file agrees."""
+    cohort = make_cohort(0, replace(ReleaseScale.tiny(), ecephys_sessions=ReleaseScale().ecephys_sessions))
+    sessions = records(cohort.ecephys_sessions)
+    assert sorted(session["experience_level"] for session in sessions) == ["Familiar", "Familiar", "Novel"]
+    [novel] = [session for session in sessions if session["experience_level"] == "Novel"]
+    assert novel["prior_exposures_to_image_set"] == 0
+    assert pd.isna([novel["abnormal_histology"], novel["abnormal_activity"]]).all()
+    known = {"im083_r", "im111_r"}  # which both sets have
+    for session in (sessions[0], novel):
+        write_ecephys_session(tmp_path / "session.nwb", cohort, session, Processing())
+        name = f"Natural_Images_Lum_Matched_set_ophys_{session['image_set']}_2019"
+        assert f"images_{session['image_set']}_" in session["session_type"]
+        with h5py.File(tmp_path / "session.nwb") as nwb:
+            images = nwb[f"intervals/{name}_presentations/image_name"].asstr()[:]
+            is_novel = nwb[f"intervals/{name}_presentations/is_image_novel"][:] == 1
+            assert list(nwb["stimulus/templates"]) == [name]
+        assert (is_novel == (~np.isin(images, list(known)) & (session is novel))).all()
+
+
 def definitions(path: Path) -> dict[str, bytes]:
     """Return the definitions of types that an NWB file brings along, by their names and versions."""
     found: dict[str, bytes] = {}

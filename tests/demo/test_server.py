@@ -120,6 +120,42 @@ def test_it_serves_the_same_versions_when_started_again(tmp_path: Path) -> None:
         assert status_of(f"{server.endpoint_url}/kept-bucket/k?versionId={version_id}") == 200
 
 
+def port_of(server: SeaweedServer) -> int:
+    return int(server.endpoint_url.rpartition(":")[2])
+
+
+def test_it_keeps_its_address(tmp_path: Path) -> None:
+    """Started again on its directory it has the same port, also after it was killed: caches know it by that."""
+    server = SeaweedServer(tmp_path)
+    with server:
+        first, killed = server.endpoint_url, server.process_id
+        os.kill(killed, signal.SIGKILL)
+    with server:
+        assert server.endpoint_url == first
+        assert server.lost_port is None
+
+
+def test_a_port_that_somebody_else_has(tmp_path: Path) -> None:
+    """Where its port is taken it has another one and says which was lost; that one is then kept."""
+    server = SeaweedServer(tmp_path)
+    with server:
+        port = port_of(server)
+    with socket.create_server(("127.0.0.1", port)), server:
+        assert server.lost_port == port
+        second = port_of(server)
+        assert "Buckets" in server.client().list_buckets()
+    with server:
+        assert (port_of(server), server.lost_port) == (second, None)
+
+
+def test_a_directory_has_one_server(tmp_path: Path) -> None:
+    """A second server on the directory of one that runs is refused, and harms nothing."""
+    with SeaweedServer(tmp_path) as server:
+        with pytest.raises(DemoError, match="runs already"):
+            SeaweedServer(tmp_path).start()
+        assert "Buckets" in server.client().list_buckets()
+
+
 def test_it_is_not_running_before_and_after(tmp_path: Path) -> None:
     """The attributes of a server that does not run raise, and stopping it does nothing."""
     server = SeaweedServer(tmp_path)

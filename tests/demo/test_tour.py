@@ -1,9 +1,11 @@
 """The tour that `vbnfs demo` gives, on a tiny release."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -18,7 +20,8 @@ pytestmark = pytest.mark.usefixtures("mounts")
 def test_tour_shows_everything(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """The tour lists, reads a table and a session, and reads a shared file twice with requests only once.
 
-    In a folder of the user's own the release stays, and a second demo does not make it again.
+    In a folder of the user's own the release stays, and a second demo does not make it again, nor fetch it: its
+    server has the same address, by which the cache knows it.
     """
     place = tmp_path / "demo"
     run_demo(place, keep=False, scale=ReleaseScale.tiny())
@@ -29,9 +32,12 @@ def test_tour_shows_everything(tmp_path: Path, capfd: pytest.CaptureFixture[str]
     assert not os.path.ismount(place / "mnt")
     assert f"are still in {place}" in told.splitlines()[-3]
     assert told.splitlines()[-1].startswith("mkdir -p ~/vbn; ")
+    address = re.findall(r"--endpoint-url (http://127.0.0.1:\d+)", told)
     run_demo(place, keep=False)
     told = capfd.readouterr().out
     assert "the release of the last demo" in told
+    assert re.findall(r"--endpoint-url (http://127.0.0.1:\d+)", told) == address
+    assert "So far 0.0 MiB were fetched" in told
     assert "Loaded" not in told
 
 
@@ -51,7 +57,15 @@ run_demo(None, keep=True, scale=replace(ReleaseScale.tiny(), ecephys_sessions=1,
     command = [sys.executable, "-c", script]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env, start_new_session=True) as demo:
         assert demo.stdout is not None
-        assert any("Ctrl-C" in line for line in demo.stdout)
+        lines = []
+        for line in demo.stdout:
+            lines.append(line)
+            if "Ctrl-C" in line:
+                break
+        assert "Ctrl-C" in lines[-1]
+        settings = tomllib.loads("".join(line for line in lines if re.match(r"(endpoint_url|cache_dir) = ", line)))
+        assert settings["endpoint_url"] in "".join(lines)
+        assert (Path(settings["cache_dir"]) / "blocks-v1").is_dir()
         assert [path.is_file() for path in tmp_path.glob("vbnfs-demo-*/mnt/README.txt")] == [True]
         for _ in range(times):
             os.killpg(demo.pid, signal.SIGINT)

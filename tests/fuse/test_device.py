@@ -124,7 +124,14 @@ class Files:
 
     def statfs(self) -> Answer:
         return statfs_out(
-            FileSystemStatus(block_bytes=4096, blocks=1000, free_blocks=900, inodes=len(self.names), longest_name=255)
+            FileSystemStatus(
+                block_bytes=4096,
+                blocks=1000,
+                free_blocks=900,
+                available_blocks=900,
+                inodes=len(self.names),
+                longest_name=255,
+            )
         )
 
     def getxattr(self, inode: int, name: bytes, size: int) -> Answer:

@@ -55,7 +55,7 @@ ATTR = Attr(
     modified_ns=5_000_000_001,
     preferred_read_bytes=4096,
 )
-STATUS = FileSystemStatus(block_bytes=4096, blocks=9, free_blocks=8, inodes=7, longest_name=255)
+STATUS = FileSystemStatus(block_bytes=4096, blocks=9, free_blocks=8, available_blocks=5, inodes=7, longest_name=255)
 EVERY_FLAG = 0xFFFFFFFF
 
 uint64 = st.integers(0, (1 << 64) - 1)
@@ -284,7 +284,7 @@ def test_opening_and_closing(handle: int, flags: int, owner: int) -> None:
 
 def test_statfs() -> None:
     """`fuse_kstatfs`: blocks, free, free for users, inodes, free inodes; block size, longest name, block size."""
-    assert struct.unpack("=QQQQQIIIIIIIIII", statfs_out(STATUS)) == (9, 8, 8, 7, 0, 4096, 255, 4096, *[0] * 7)
+    assert struct.unpack("=QQQQQIIIIIIIIII", statfs_out(STATUS)) == (9, 8, 5, 7, 0, 4096, 255, 4096, *[0] * 7)
 
 
 @given(names, uint32)

@@ -1,8 +1,10 @@
 """What was fetched is kept, however that ends for which it was fetched: in order, by a failure, by Ctrl-C."""
 
 import os
+import signal
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,9 @@ from trio.testing import MockClock
 from tests.fakes.dataset import FakeDataset
 from tests.fakes.s3_server import FakeS3Server
 from tests.fakes.store import Pattern
+from tests.fixtures_mount import until
 from vbnfs.cli import verify
+from vbnfs.cli.asked import place_of
 from vbnfs.cli.dataset import Dataset, look_at, reading
 from vbnfs.config import Config, load_config
 from vbnfs.mount import clients
@@ -23,6 +27,7 @@ from vbnfs.mount.daemon import serve
 from vbnfs.mount.notify import Notifier
 from vbnfs.storage.block_cache import FORMAT, BlockCache
 from vbnfs.storage.eviction import scan
+from vbnfs.storage.verdicts import FORMAT as VERDICTS
 
 NAME = "ecephys_sessions/one.nwb"
 PATTERN = Pattern(20_000_001)
@@ -88,13 +93,18 @@ def _private_files() -> Iterator[None]:
 def test_ctrl_c_while_files_are_verified(config: Config, disk: Disk) -> None:
     """All that `vbnfs verify --fetch` has fetched by then is on the disk, and synced."""
 
-    def interrupt(finding: verify.Finding) -> None:
-        assert (finding.outcome, disk.usage_bytes) == (verify.GOOD, 0)
+    def interrupt() -> None:
+        until(lambda: any((disk.directory.parent / VERDICTS).glob("*/good/*/*")))  # all of it has come
+        assert disk.usage_bytes == 0
+        os.kill(os.getpid(), signal.SIGINT)
         disk.go_on.set()
-        raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
-        verify.run(config, [NAME], fetch=True, tell=interrupt)
+    where = place_of(config, [Path(NAME)], given=set())
+    with ThreadPoolExecutor(1) as threads:
+        interrupting = threads.submit(interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            verify.run(where, fetch=True, tell=print)
+        interrupting.result()
     assert disk.usage_bytes >= len(PLAIN)
     assert disk.flushes == 1
 

@@ -31,6 +31,7 @@ from vbnfs.errors import (
 from vbnfs.fuse.protocol import FOPEN_KEEP_CACHE, Refused
 from vbnfs.fuse.server import Answer
 from vbnfs.mount.attributes import Attributes
+from vbnfs.mount.cache_disk import CacheDisk
 from vbnfs.mount.operations import FileSystem
 from vbnfs.reading.file_reader import FileReader
 from vbnfs.storage.eviction import Evictor
@@ -114,7 +115,7 @@ def _file_system(floor: Bench, catalog: Catalog, tree: Any, reads: list[Any]) ->
         ),
         open_reader=lambda content: cast(FileReader, Reader(reads.pop)),
         own_file=lambda uid: f"/file/of/{uid}",
-        evictor=Evictor(floor.cache.directory, limit_bytes=1 << 30, metrics=floor.metrics),
+        disk=CacheDisk(floor.cache, Evictor(floor.cache.directory, limit_bytes=1 << 30, metrics=floor.metrics)),
         metrics=floor.metrics,
         io_timeout_seconds=30.0,
     )

@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import json
 import os
 import random
 import signal
@@ -157,7 +158,7 @@ def test_commands_that_fetch_leave_a_cache_its_size(mounts: Mounts, server: Fake
 
 
 def test_commands_that_are_told_no_size_go_by_the_cache_s(tmp_path: Path) -> None:
-    """`verify --fetch` and `diff` keep within the size that a cache was told."""
+    """`verify --fetch` and `diff` keep within the size that a cache was given, and say at their end what it has."""
     dataset = FakeDataset()
     tables = {f"project_metadata/{name}.csv": name.encode() * (3 << 20) for name in "abc"}
     dataset.publish("0.1.0", tables)
@@ -165,10 +166,15 @@ def test_commands_that_are_told_no_size_go_by_the_cache_s(tmp_path: Path) -> Non
     (tmp_path / "cache").mkdir(mode=0o700)
     assert run_vbnfs("clean", "--cache-size", "4M").returncode == 0
     with FakeS3Server(dataset.store) as server:
-        assert run_vbnfs("verify", "--fetch", "0.1.0", "--endpoint-url", server.endpoint_url).returncode == 0
+        for name in tables:
+            assert run_vbnfs("verify", "--fetch", name, "--endpoint-url", server.endpoint_url).returncode == 0
+            assert 0 < usage(tmp_path) <= 4.2 * (1 << 20)
+        done = run_vbnfs("diff", "0.1.0", "--json", "--endpoint-url", server.endpoint_url)
+        assert done.returncode == 0
         assert 0 < usage(tmp_path) <= 4.2 * (1 << 20)
-        assert run_vbnfs("diff", "0.1.0", "--endpoint-url", server.endpoint_url).returncode == 0
-        assert 0 < usage(tmp_path) <= 4.2 * (1 << 20)
+        versions = run_vbnfs("versions", "--json", "--endpoint-url", server.endpoint_url)
+        newest = json.loads(versions.stdout)[-1]
+        assert json.loads(done.stdout)["fetch_bytes"] == newest["size_bytes"] - newest["cached_bytes"]
 
 
 def usage(tmp_path: Path) -> int:

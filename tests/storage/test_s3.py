@@ -42,6 +42,7 @@ from vbnfs.errors import (
     BadReplyError,
     BusyError,
     ChangedError,
+    ListingDeniedError,
     MismatchError,
     NoBucketError,
     ObjectGoneError,
@@ -204,6 +205,9 @@ async def test_a_status_becomes_an_error(
             assert type(caught.value) is ObjectGoneError
         elif kind != "get_range" and expected is ChangedError:  # no range was asked for
             assert type(caught.value) is BadReplyError
+        elif kind.startswith("list"):  # where it is no single object that is forbidden, or not there
+            of_a_bucket = {AccessDeniedError: ListingDeniedError, ObjectGoneError: NoBucketError}
+            assert type(caught.value) is of_a_bucket.get(expected, expected)
         else:
             assert type(caught.value) is expected
 

@@ -4,13 +4,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from vbnfs.cli.render import size
 from vbnfs.config import Config, load_config
-from vbnfs.errors import UsageError
+from vbnfs.errors import CacheError, UsageError
 from vbnfs.metrics import Metrics
 from vbnfs.mount.background import prepare_cache_directory
 from vbnfs.places import folder_at
 from vbnfs.storage.block_cache import FORMAT
-from vbnfs.storage.eviction import DEFAULT_BYTES, Evictor, keep_size, scan
+from vbnfs.storage.eviction import DEFAULT_BYTES, Evictor, keep_size, kept_size, scan
 from vbnfs.storage.private import keep_others_out
 
 
@@ -26,7 +27,10 @@ class Cleaned:
 
 
 def clean(config: Config) -> Cleaned:
-    """Evict down to the limit. Raises `CacheError` for a folder that is not ours; one that is not there is clean."""
+    """Evict down to the limit. Raises `CacheError` for a folder that is not ours, and if the disk does not obey.
+
+    A folder that is not there is clean.
+    """
     if not _is_there(config.cache_dir):
         return Cleaned(config.cache_dir, 0, config.cache_size_bytes or DEFAULT_BYTES, 0, 0)
     keep_others_out()
@@ -37,6 +41,7 @@ def clean(config: Config) -> Cleaned:
         keep_size(directory, config.cache_size_bytes)
     before = sum(file.allocated_bytes for file in scan(directory))
     evictor.look()
+    _check(config, evictor)
     return Cleaned(
         config.cache_dir,
         evictor.usage_bytes,
@@ -44,6 +49,20 @@ def clean(config: Config) -> Cleaned:
         metrics.evicted_segments,
         max(0, before - evictor.usage_bytes),
     )
+
+
+def _check(config: Config, evictor: Evictor) -> None:
+    """Raise `CacheError` unless the disk has what was asked for."""
+    wanted_bytes, directory = config.cache_size_bytes, config.cache_dir
+    if wanted_bytes is not None and kept_size(folder_at(directory) / FORMAT, 0) != wanted_bytes:
+        raise CacheError(
+            f"{directory}: the size {size(wanted_bytes)} cannot be kept: is the disk full, or read-only?"
+        )
+    if evictor.usage_bytes > evictor.limit_bytes:
+        raise CacheError(
+            f"{directory}: still {size(evictor.usage_bytes)} of {size(evictor.limit_bytes)}: its files cannot be"
+            " deleted, or another process is deleting some just now; allow it, or try again"
+        )
 
 
 def _is_there(directory: Path) -> bool:

@@ -94,18 +94,31 @@ class Report:
         return [f"{table.path}: {table.problem}" for table in self.tables if not table.is_read]
 
 
-async def make_report(dataset: Dataset, old: str, new: str, *, with_tables: bool, tell: Tell) -> Report:
-    """Compare two versions, named as in `Release.choose`. Raises a `VbnfsError`; but not for a table's sake."""
+async def make_report(dataset: Dataset, old: str | None, new: str, *, with_tables: bool, tell: Tell) -> Report:
+    """Compare two versions, named as in `Release.choose`; None: the one before `new`.
+
+    Raises a `VbnfsError`; but not for a table's sake.
+    """
     bucket = dataset.config.bucket
-    comparison = compare(dataset.manifest(old), dataset.manifest(new), bucket=bucket)
+    comparison = compare(*_manifests(dataset, old, new), bucket=bucket)
     await dataset.learn_sizes(file for change in comparison.changes for file in _files(change))
     tables = await _tables(dataset, comparison.changes, tell) if with_tables else []
     return _report(dataset, comparison, tables)  # after the tables were fetched, of which nothing is missing now
 
 
-async def allensdk_report(dataset: Dataset, old: str, new: str) -> str:
+async def allensdk_report(dataset: Dataset, old: str | None, new: str) -> str:
     """AllenSDK's text. Raises a `DatasetError`."""
-    return allensdk_text(dataset.manifest(old), dataset.manifest(new))
+    return allensdk_text(*_manifests(dataset, old, new))
+
+
+def _manifests(dataset: Dataset, old: str | None, new: str) -> tuple[Manifest, Manifest]:
+    newer = dataset.manifest(new)
+    if old is not None:
+        return dataset.manifest(old), newer
+    older = [m for m in dataset.release.manifests if m.dataset_version < newer.dataset_version]
+    if not older:
+        raise DatasetError(f"there is no older dataset version than {newer.dataset_version} to compare it with")
+    return older[-1], newer
 
 
 def _files(change: FileChange) -> list[DataFile]:

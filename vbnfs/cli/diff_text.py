@@ -78,7 +78,7 @@ def _size(size_bytes: int | None) -> str:
 def _table(table: TableRow) -> Iterator[str]:
     yield f"  {table.path}"
     if table.problem is not None:
-        yield from _wrapped("problem", table.problem)
+        yield f"    {'problem':<8} {table.problem}"  # which names an object: never broken
     if table.changes is not None:
         yield from _changes(table.changes)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from vbnfs.cli import render, streams
-from vbnfs.cli.options import EXIT_STATUS, config_of, settings, tell, warn
+from vbnfs.cli.options import EXIT_STATUS, config_of, given_options, settings, tell, warn
 from vbnfs.config import NON_EMPTY, SETTING_BY_NAME, Config, split_mount_options
 from vbnfs.errors import MountError, UsageError
 from vbnfs.lean import lean_imports
@@ -102,6 +102,8 @@ def umount(mountpoint: Path | None, lazy: bool, if_mounted: bool, **options: Any
     from vbnfs.mount import mountpoint as mounts  # noqa: PLC0415
     from vbnfs.mount.unmounting import unmount_to_the_end  # noqa: PLC0415
 
+    if mountpoint is not None and (given := given_options(options)):
+        raise UsageError(f"{given[0]} would have no effect where a folder is named: leave {given[0]} out")
     where = mounts.absolute(mountpoint or _mountpoint_of(config_of(options)))
     if if_mounted and mounts.find_mount(where) is None:
         return

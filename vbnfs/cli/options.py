@@ -8,7 +8,7 @@ from typing import Any, Final
 import click
 
 from vbnfs.cli import render, streams
-from vbnfs.config import SETTINGS, Config, default_config_file, load_config
+from vbnfs.config import SETTINGS, Config, default_config_file, load_config, settings_in
 
 EXIT_STATUS: Final = (
     "Exit status: 0 done, 1 not done (the message says why), 2 wrong usage: the command line, a variable or a"
@@ -49,6 +49,19 @@ def config_of(options: dict[str, Any], mount_options: tuple[str, ...] = ()) -> C
         mount_options=mount_options,
         config_file=Path(config_file) if config_file else None,
     )
+
+
+def given_options(options: dict[str, Any]) -> list[str]:
+    """The options of `settings` that stand on the command line."""
+    named = {"config_file": "--config", **{setting.name: setting.option for setting in SETTINGS}}
+    return [named[name] for name, value in options.items() if value is not None]
+
+
+def given_in(options: dict[str, Any]) -> set[str]:
+    """The names of the settings that were asked for here and now: by an option, or in the file that one names."""
+    given = {name for name, value in options.items() if value is not None and name != "config_file"}
+    config_file = options["config_file"]
+    return given | (set(settings_in(Path(config_file))) if config_file else set())
 
 
 def warn(warning: str) -> None:

@@ -7,7 +7,7 @@ from typing import Any, Final, TypeVar
 import click
 
 from vbnfs.cli import render
-from vbnfs.cli.options import EXIT_STATUS, config_of, log_to_terminal, settings, tell, warn
+from vbnfs.cli.options import EXIT_STATUS, config_of, given_in, log_to_terminal, settings, tell, warn
 from vbnfs.config import SETTING_BY_NAME
 from vbnfs.errors import DatasetError, UsageError
 
@@ -50,7 +50,7 @@ def versions(as_json: bool, **options: Any) -> None:
     epilog="Exit status: 0 compared, whether or not there are differences; 1 not done, or a table could not"
     " be fetched (the message says why); 2 wrong usage."
 )
-@click.argument("old")
+@click.argument("old", required=False)
 @click.argument("new", default="latest")
 @click.option(
     "--format",
@@ -63,10 +63,13 @@ def versions(as_json: bool, **options: Any) -> None:
 @click.option("--summary", is_flag=True, help="Leave the list of files out.")
 @click.option("--no-tables", is_flag=True, help="Compare the manifests only: fetch no tables to look into.")
 @settings("dataset_version", *_ONLY_OF_A_MOUNT)
-def diff(old: str, new: str, style: str, as_json: bool, summary: bool, no_tables: bool, **options: Any) -> None:
+def diff(
+    old: str | None, new: str, style: str, as_json: bool, summary: bool, no_tables: bool, **options: Any
+) -> None:
     """Show what changed between two dataset versions.
 
-    OLD and NEW are versions: 0.4.0, v0.4.0 or latest. NEW is the latest if it is not given.
+    OLD and NEW are versions: 0.4.0, v0.4.0 or latest. NEW is the latest if it is not given,
+    and OLD the one before it.
 
     Files are changed, renamed, created or deleted, by the manifests' hashes; 'fetch' is what of them is not in the
     cache yet. Tables (the project's metadata) that changed are fetched and compared by row and column.
@@ -74,10 +77,11 @@ def diff(old: str, new: str, style: str, as_json: bool, summary: bool, no_tables
     from vbnfs.cli.diff import allensdk_report, make_report  # noqa: PLC0415
     from vbnfs.cli.diff_text import print_report  # noqa: PLC0415
 
-    old, new = _version(old), _version(new)
+    old, new = None if old is None else _version(old), _version(new)
     if style == "allensdk":
-        if as_json:
-            raise UsageError("--json and --format allensdk exclude each other")
+        for option, is_given in (("--json", as_json), ("--summary", summary)):
+            if is_given:
+                raise UsageError(f"{option} and --format allensdk exclude each other")
         click.echo(_look(options, allensdk_report, old, new))
         return
     report = _look(options, make_report, old, new, with_tables=not no_tables, tell=tell)
@@ -128,8 +132,10 @@ def verify(paths: tuple[Path, ...], fetch: bool, as_json: bool, **options: Any) 
     dropped from the cache, and reads of it fail until it was fetched anew and is good.
     """
     from vbnfs.cli import verify as verifying  # noqa: PLC0415
+    from vbnfs.cli.asked import place_of  # noqa: PLC0415
 
-    config, inner = verifying.of_mount(config_of(options), paths)
+    given = given_in(options)
+    where = place_of(config_of(options), paths, given=given)
     log_to_terminal("critical")  # what matters is told below
 
     def show(finding: verifying.Finding) -> None:
@@ -137,11 +143,9 @@ def verify(paths: tuple[Path, ...], fetch: bool, as_json: bool, **options: Any) 
         if not as_json:
             click.echo(render.printable(f"{finding.outcome:<12} {finding.path}{detail}"))
 
-    findings = verifying.run(config, inner, fetch=fetch, tell=show)
+    outcome = verifying.run(where, fetch=fetch, tell=show)
     if as_json:
-        render.print_json([finding.as_json() for finding in findings])
+        render.print_json([finding.as_json() for finding in outcome.findings])
     else:
-        good = [finding for finding in findings if finding.outcome == verifying.GOOD]
-        size = render.size(sum(finding.size_bytes or 0 for finding in good))
-        click.echo(f"{len(good)} of {len(findings)} files good, {size}", err=True)
-    verifying.check(findings)
+        click.echo(verifying.summary(outcome), err=True)
+    verifying.check(outcome)

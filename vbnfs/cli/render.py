@@ -9,7 +9,7 @@ from typing import Any, Final
 from vbnfs.config import foreign_home
 from vbnfs.errors import VbnfsError, told
 
-_ENDLESS: Final = 100_000  # columns, of what is no terminal
+_ENDLESS: Final = 100_000  # columns, or lines
 
 
 def print_json(value: Any) -> None:
@@ -25,7 +25,7 @@ def print_line(text: str) -> None:
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """A table on standard output; columns whose name ends in a blank are numbers.
 
-    On a terminal the last column is folded where it is too long. Elsewhere a row is a line, whatever its length.
+    A row is a line, whatever its length: a terminal goes on in its next line by itself, and paths stay whole.
     """
     from rich.console import Console  # noqa: PLC0415 - takes as long as a tenth of a mount
     from rich.table import Table  # noqa: PLC0415
@@ -33,14 +33,21 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         table.add_column(column.strip(), justify="right" if column.endswith(" ") else "left", no_wrap=True)
-    table.columns[-1].no_wrap, table.columns[-1].overflow = False, "fold"
     for row in rows:
         table.add_row(*map(printable, row))
-    if sys.stdout.isatty():
-        Console(highlight=False, markup=False, emoji=False).print(table)
-        return
     lines = io.StringIO()
-    Console(file=lines, width=_ENDLESS, highlight=False, markup=False, emoji=False, color_system=None).print(table)
+    is_terminal = sys.stdout.isatty()
+    console = Console(
+        file=lines,
+        width=_ENDLESS,
+        height=_ENDLESS,  # with the width alone rich takes a dumb terminal for one of 80 columns
+        highlight=False,
+        markup=False,
+        emoji=False,
+        force_terminal=is_terminal,
+        color_system="auto" if is_terminal else None,
+    )
+    console.print(table)
     sys.stdout.writelines(line.rstrip() + "\n" for line in lines.getvalue().splitlines())
 
 
@@ -86,14 +93,16 @@ def print_status(status: Mapping[str, Any]) -> None:
     lines = {
         "versions": f"{', '.join(status['versions'])}  (at the top: {status['default_version']})",
         "from": f"s3://{status['bucket']}/{status['project']} by {status['endpoint_url'] or 'AWS'}"
-        + (" (not reached: working from what is kept)" if status["is_offline"] else ""),
+        + _offline_text(status),
         "cache": f"{status['cache_dir']}  {size(status['cache_usage_bytes'])} of {size(status['cache_size_bytes'])}",
         "read": f"{size(counts['read_bytes'])} by programs, {size(counts['received_bytes'])} from S3 in"
         f" {counts['range_requests']:,} requests",
         "daemon": f"pid {status['pid']}, vbnfs {status['vbnfs_version']}",
         "log": status["log_file"] or "on the daemon's terminal",
     }
-    if newer := status.get("newer_version"):  # a daemon of an older vbnfs does not tell
+    if problem := status.get("cache_problem"):  # a daemon of an older vbnfs does not tell these
+        lines["not kept"] = str(problem)
+    if newer := status.get("newer_version"):
         top = status["default_version"]
         lines["newer"] = f"{newer} is there; mount again to have it at the top ('vbnfs diff {top} {newer}' compares)"
     for number, reason in enumerate(status["refused"]):
@@ -103,3 +112,9 @@ def print_status(status: Mapping[str, Any]) -> None:
     sys.stdout.write(printable(status["mountpoint"]) + "\n")
     for name, text in lines.items():
         sys.stdout.write(f"  {name:<11} {printable(text)}\n")
+
+
+def _offline_text(status: Mapping[str, Any]) -> str:
+    if status.get("is_offline_wanted"):
+        return " (offline, as --offline asks for: working from what is kept)"
+    return " (not reached: working from what is kept)" if status["is_offline"] else ""

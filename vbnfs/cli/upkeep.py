@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from vbnfs.cli import install, render
-from vbnfs.cli.options import EXIT_STATUS, config_of, log_to_terminal, settings, warn
+from vbnfs.cli.options import EXIT_STATUS, config_of, given_options, log_to_terminal, settings, warn
 from vbnfs.config import SETTING_BY_NAME
 from vbnfs.errors import CacheError, UsageError
 
@@ -29,6 +29,8 @@ def clean(config_folder: Path | None, **options: Any) -> None:
     from vbnfs.cli.clean import clean as clean_cache  # noqa: PLC0415
     from vbnfs.cli.clean import configurations  # noqa: PLC0415
 
+    if config_folder is not None and (given := given_options(options)):
+        raise UsageError(f"{given[0]} would have no effect on the caches of --config-folder: leave {given[0]} out")
     log_to_terminal("error")  # what matters is told below
     problems: list[UsageError | CacheError] = []
     for config in configurations(config_folder) if config_folder else [config_of(options)]:

@@ -2,42 +2,51 @@
 
 It works on the cache directory, which mounts share: whether something is mounted makes no difference, but for
 paths in a mount, which tell the dataset by themselves. Mounts learn of what is found out within a few seconds.
+
+Before anything is fetched it is found out whether it fits. At the end the disk is looked at once more: what was good
+when it was hashed is called so only if those very blocks are there.
 """
 
 import os
-import posixpath
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any, Final
 
 import trio
 
-from vbnfs.config import Config
-from vbnfs.dataset.catalog import Catalog
+from vbnfs.cli.asked import Place, files_at, why_unverifiable
+from vbnfs.cli.render import size
+from vbnfs.config import GIB, MIB, Config
+from vbnfs.dataset.catalog import Catalog, Release
 from vbnfs.dataset.contents import in_order_of_publication
-from vbnfs.dataset.names import decode
-from vbnfs.dataset.tree import DataNode, Directory, Node, Symlink, Tree, build_tree
-from vbnfs.errors import DatasetError, MountError, StorageError, the_reason
+from vbnfs.dataset.tree import DataNode, Node, build_tree
+from vbnfs.errors import CacheError, MountError, StorageError, the_reason, told
 from vbnfs.metrics import Metrics
 from vbnfs.mount.background import prepare_cache_directory
 from vbnfs.mount.clients import fetching, make_cache, make_catalog, make_client, scope_of
-from vbnfs.mount.mountpoint import MountEntry, absolute, list_mounts
-from vbnfs.mount.status import ask_status
+from vbnfs.objects import Content
+from vbnfs.reading.block_source import BlockSource
 from vbnfs.reading.verification import Verifier
-from vbnfs.storage.block_cache import FORMAT
+from vbnfs.storage.block_cache import FORMAT, BlockCache
 from vbnfs.storage.breaker import BreakerClient
-from vbnfs.storage.eviction import kept_size
+from vbnfs.storage.eviction import DEFAULT_BYTES, kept_size, scan
 from vbnfs.storage.private import keep_others_out
-from vbnfs.storage.verdicts import Verdicts, is_good, mismatch_text
+from vbnfs.storage.segment import TABLE_BYTES
+from vbnfs.storage.verdicts import Verdict, Verdicts, fingerprint_of, is_good, mismatch_text
 
-GOOD: Final = "good"
+GOOD: Final = "good"  # and on the disk
+NOT_KEPT: Final = "not kept"  # its hash is right, but not all of its blocks are on the disk
 MISMATCH: Final = "mismatch"
 INCOMPLETE: Final = "not complete"
-NO_HASH: Final = "no hash"
 FAILED: Final = "failed"
+NO_HASH: Final = "no hash"  # of a file of the dataset
+NO_FILE: Final = "no file"  # of the dataset
+
+_BESIDES_BYTES: Final = TABLE_BYTES + 4096  # of a file: checksums, and what the disk rounds up
+_CANNOT_BE: Final = frozenset({NO_HASH, NO_FILE})  # verified, by anybody
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,180 +63,226 @@ class Finding:
         return asdict(self)
 
 
-def of_mount(config: Config, paths: Sequence[Path]) -> tuple[Config, list[str]]:
-    """The settings of the mount in which `paths` lie, and the paths in it; all as they are where there is no mount.
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What was found out. `barren` are the paths that were asked for and have nothing that can be verified."""
 
-    Raises `MountError` for paths in different mounts, `DatasetError` for one that cannot be in the dataset.
-    """
-    mounts = list_mounts()
-    within = [_within_mount(path, mounts) for path in paths]
-    entries = {entry for entry, _ in within}
-    if len(entries) > 1:
-        raise MountError("paths in different mounts, or not all of them in a mount: verify them one after the other")
-    entry = entries.pop() if entries else None
-    if entry is None:
-        for path in paths:
-            _check_is_of_dataset(path)
-        return config, [decode(os.fsencode(path)) for path in paths]
-    told = ask_status(entry)
-    for path in paths:
-        if not os.path.lexists(path):
-            there = next(folder for folder in path.absolute().parents if os.path.lexists(folder))
-            raise DatasetError(f"{path}: no such file or folder; 'ls {there}' lists those that there are")
-    return _settings_of(told, config), [inner for _, inner in within]
+    findings: tuple[Finding, ...]
+    barren: tuple[str, ...] = ()
 
 
-def _settings_of(told: Mapping[str, Any], config: Config) -> Config:
-    """The settings with which a mount reads; `told` is its status."""
-    cache_dir, ca_bundle = Path(told["cache_dir"]), told["ca_bundle"]
-    return replace(
-        config,
-        **{name: told[name] for name in ("bucket", "project", "endpoint_url", "region")},
-        ca_bundle=None if ca_bundle is None else Path(ca_bundle),
-        cache_dir=cache_dir,
-        # Another mount may have been told more since this one looked.
-        cache_size_bytes=max(told["cache_size_bytes"], kept_size(cache_dir / FORMAT, 0)),
-        dataset_version=told["default_version"],
-    )
+Tell = Callable[[Finding], None]
 
 
-def _within_mount(path: Path, mounts: Iterable[MountEntry]) -> tuple[MountEntry | None, str]:
-    where = absolute(path)
-    for entry in mounts:
-        if where.is_relative_to(entry.mountpoint):
-            return entry, decode(os.fsencode(where.relative_to(entry.mountpoint)))
-    return None, decode(os.fsencode(path))
-
-
-def _check_is_of_dataset(path: Path) -> None:
-    """Of what is not in a mount, only a path below the dataset's own root can be looked for. Asks nobody."""
-    if path.is_absolute() or ".." in path.parts:
-        raise DatasetError(
-            f"{path}: not in a vbnfs mount ('vbnfs status' lists those that there are); name a path in one, or in the"
-            " dataset without a slash before it, or a dataset version"
-        )
-
-
-def run(config: Config, paths: Sequence[str], *, fetch: bool, tell: Callable[[Finding], None]) -> list[Finding]:
+def run(where: Place, *, fetch: bool, tell: Tell) -> Outcome:
     """See `verify`."""
     try:
-        work = partial(verify, config, paths, fetch=fetch, tell=tell)
+        work = partial(verify, where, fetch=fetch, tell=tell)
         return trio.run(work, restrict_keyboard_interrupt_to_checkpoints=True)
     except BaseExceptionGroup as group:
         raise the_reason(group) from None
 
 
-async def verify(
-    config: Config, paths: Sequence[str], *, fetch: bool, tell: Callable[[Finding], None]
-) -> list[Finding]:
-    """Verify the files at `paths` of the tree (or all of a version, by its name); without any, all that is complete.
+async def verify(where: Place, *, fetch: bool, tell: Tell) -> Outcome:
+    """Verify the files at paths of the tree (or all of a version, by its name); without any, all that is complete.
 
-    Raises a `StorageError` if it cannot be found out what there is, `DatasetError` for a path that is not there.
+    `tell` is called with each finding as it is made, and again where the end makes another of it. Raises a
+    `StorageError` if it cannot be found out what there is, `DatasetError` for a path that is not there, `CacheError`
+    where what is to be fetched has no room.
     """
+    config, paths, metrics = where.config, where.paths, Metrics()
     keep_others_out()
     prepare_cache_directory(config.cache_dir)
-    metrics, findings = Metrics(), list[Finding]()
     async with make_client(config, metrics) as link:
         catalog = make_catalog(config, link)
-        release = await catalog.load()
-        default = release.choose(config.dataset_version)
-        contents = catalog.contents(in_order_of_publication(release.manifests))
-        tree = build_tree(release.manifests, contents=contents, default_version=default, readme=b"")
-        chosen = list(_chosen(tree, paths))
-        async with _verifying(config, link, metrics) as (verifier, verdicts):
-            for path, node in chosen:
-                finding = await _finding(path, node, catalog, verifier, verdicts, fetch=fetch)
-                if paths or finding.outcome not in {INCOMPLETE, NO_HASH}:
-                    findings.append(finding)
-                    tell(finding)
-    return findings
+        asked = _asked(config, catalog, await catalog.load(), paths)
+        async with _working(where, link, catalog, metrics) as work:
+            if fetch:
+                await work.check_room(asked)
+            found = await work.look_at(asked, fetch=fetch, tell=tell if paths else _unless_lacking(tell))
+        await trio.to_thread.run_sync(work.look_again, found, tell)
+    return _outcome(asked, found, is_asked=bool(paths))
+
+
+_Asked = Mapping[str, Sequence[tuple[str, Node]]]  # by path: names and nodes of the files there
+
+
+def _asked(config: Config, catalog: Catalog, release: Release, paths: Sequence[str]) -> _Asked:
+    default = release.choose(config.dataset_version)
+    contents = catalog.contents(in_order_of_publication(release.manifests))
+    tree = build_tree(release.manifests, contents=contents, default_version=default, readme=b"")
+    return {path: list(files_at(tree, path)) for path in paths or ["manifests"]}
+
+
+def _unless_lacking(tell: Tell) -> Tell:
+    """Asked for nothing by name, nobody wants to hear of all that is not cached."""
+    return lambda finding: None if finding.outcome in {INCOMPLETE, NO_HASH} else tell(finding)
+
+
+def _outcome(asked: _Asked, found: Mapping[int, Finding], *, is_asked: bool) -> Outcome:
+    if not is_asked:
+        return Outcome(tuple(one for one in found.values() if one.outcome not in {INCOMPLETE, NO_HASH}))
+    outcomes = {path: {found[node.inode].outcome for _, node in files} for path, files in asked.items()}
+    return Outcome(tuple(found.values()), tuple(path for path, seen in outcomes.items() if seen <= _CANNOT_BE))
 
 
 @asynccontextmanager
-async def _verifying(
-    config: Config, link: BreakerClient, metrics: Metrics
-) -> AsyncIterator[tuple[Verifier, Verdicts]]:
-    """What a mount has between its files and S3."""
+async def _working(where: Place, link: BreakerClient, catalog: Catalog, metrics: Metrics) -> AsyncIterator["_Work"]:
+    """What a mount has between its files and S3; what was fetched is on the disk when this is left."""
+    config = where.config
     cache = make_cache(config, metrics)
     verdicts = Verdicts(config.cache_dir, scope=scope_of(config.endpoint_url))
     await trio.to_thread.run_sync(verdicts.refresh)
     async with fetching(config, link, cache, verdicts, metrics) as (source, _):
-        yield Verifier(cache, source, verdicts, metrics=metrics, is_hasty=True), verdicts
+        yield _Work(where, catalog, cache, source, verdicts, metrics)
 
 
-async def _finding(
-    path: str, node: DataNode, catalog: Catalog, verifier: Verifier, verdicts: Verdicts, *, fetch: bool
-) -> Finding:
-    try:
-        content = node.content.with_attributes(await catalog.learn(node.content))
-    except StorageError as error:
-        return Finding(path, FAILED, None, str(error))
-    size_bytes = content.size_bytes
-    if content.file_hash is None:
-        return Finding(path, NO_HASH, size_bytes, "the manifest has no hash of it")
-    try:
-        verdict = await verifier.verify(content, fetch=fetch)
+class _Work:
+    """Verifies one file after the other."""
+
+    def __init__(
+        self,
+        where: Place,
+        catalog: Catalog,
+        cache: BlockCache,
+        source: BlockSource,
+        verdicts: Verdicts,
+        metrics: Metrics,
+    ) -> None:
+        self._where = where
+        self._catalog = catalog
+        self._cache = cache
+        self._source = source
+        self._verdicts = verdicts
+        self._verifier = Verifier(cache, source, verdicts, metrics=metrics, is_hasty=True)
+        self._good: dict[int, tuple[Content, Verdict]] = {}  # by inode: what was good when it was hashed
+
+    async def check_room(self, asked: _Asked) -> None:
+        """Raise `CacheError` if not all that is to be verified can be kept."""
+        nodes = [node for files in asked.values() for _, node in files if isinstance(node, DataNode)]
+        named = {node.content.content_id: node.content for node in nodes if node.content.file_hash is not None}
+        await self._catalog.learn_all(named.values())
+        known = [(content, self._catalog.known(content)) for content in named.values()]
+        contents = [content.with_attributes(attributes) for content, attributes in known if attributes is not None]
+        await trio.to_thread.run_sync(_check_room, self._where, self._cache, contents)
+
+    async def look_at(self, asked: _Asked, *, fetch: bool, tell: Tell) -> dict[int, Finding]:
+        """A finding for each different file, by inode."""
+        found: dict[int, Finding] = {}
+        for path, node in (file for files in asked.values() for file in files):
+            if node.inode not in found:
+                found[node.inode] = await self._finding(path, node, fetch=fetch)
+                tell(found[node.inode])
+        return found
+
+    def look_again(self, found: dict[int, Finding], tell: Tell) -> None:
+        """Mend what has been found where the disk has lost good files since."""
+        cache = make_cache(self._where.config, Metrics())  # sees what the names lead to now
+        for inode, (content, verdict) in self._good.items():
+            before = found[inode]
+            if before.outcome == GOOD and not _is_kept(cache, content, verdict):
+                found[inode] = Finding(before.path, NOT_KEPT, before.size_bytes, self._why_not_kept())
+                tell(found[inode])
+
+    async def _finding(self, path: str, node: Node, *, fetch: bool) -> Finding:
+        reason = why_unverifiable(node)
+        if not isinstance(node, DataNode):
+            is_manifest = bool(getattr(node, "source", None))
+            return Finding(path, NO_HASH if is_manifest else NO_FILE, None, reason or "")
+        try:
+            content = node.content.with_attributes(await self._catalog.learn(node.content))
+        except StorageError as error:
+            return Finding(path, FAILED, None, told(error))
+        if reason is not None:
+            return Finding(path, NO_HASH, content.size_bytes, reason)
+        try:
+            return Finding(path, *await self._judge(node.inode, content, fetch=fetch))
+        except StorageError as error:
+            return Finding(path, FAILED, content.size_bytes, told(error))
+
+    async def _judge(self, inode: int, content: Content, *, fetch: bool) -> tuple[str, int, str]:
+        """Outcome, size and detail. Raises a `StorageError` where what is missing cannot be fetched."""
+        verdict = await self._verifier.verify(content, fetch=fetch)
         for _ in content.sources:  # what was cached may have been to blame, or one of the sources
             if fetch and verdict is not None and not is_good(content, verdict):
-                verdict = await verifier.verify(content, fetch=True)
-    except StorageError as error:
-        return Finding(path, FAILED, size_bytes, str(error))
-    if verdict is not None and is_good(content, verdict):
-        return Finding(path, GOOD, size_bytes)
-    bad = verdicts.bad(content)
-    if bad is not None:
-        return Finding(path, MISMATCH, size_bytes, mismatch_text(content, bad))
-    return Finding(path, INCOMPLETE, size_bytes, "--fetch fetches what is missing")
+                verdict = await self._verifier.verify(content, fetch=True)
+        if verdict is not None and is_good(content, verdict):
+            self._good[inode] = content, verdict
+            await self._source.written(content)
+            if await trio.to_thread.run_sync(_is_kept, self._cache, content, verdict):
+                return GOOD, content.size_bytes, ""
+            return NOT_KEPT, content.size_bytes, self._why_not_kept()
+        bad = self._verdicts.bad(content)
+        if bad is not None:
+            return MISMATCH, content.size_bytes, mismatch_text(content, bad)
+        return INCOMPLETE, content.size_bytes, "--fetch fetches what is missing"
+
+    def _why_not_kept(self) -> str:
+        if self._cache.failure is not None:
+            return f"its hash is right, but the disk did not take it: {self._cache.failure.strerror}"
+        return (
+            f"its hash is right, but it has been evicted since: the cache may take {size(_limit(self._where.config))}"
+        )
 
 
-def _chosen(tree: Tree, paths: Sequence[str]) -> Iterator[tuple[str, DataNode]]:
-    """The different files below the paths, each once, under the name by which it was met first."""
-    seen: set[int] = set()
-    for path in paths or ["manifests"]:
-        for name, node in _below(path, _node_at(tree, path), tree):
-            if node.inode not in seen:
-                seen.add(node.inode)
-                yield name, node
+def _is_kept(cache: BlockCache, content: Content, verdict: Verdict) -> bool:
+    """Whether the disk has the blocks that were judged. Looks at it."""
+    return fingerprint_of(cache.records(content)) == verdict.fingerprint
 
 
-def _below(path: str, node: Node, tree: Tree) -> Iterator[tuple[str, DataNode]]:
-    if isinstance(node, DataNode):
-        yield path, node
-    elif isinstance(node, Directory):
-        for name, inode in node.children.items():
-            inner = name if path == "." else f"{path}/{name}"
-            yield from _below(inner, tree.nodes[inode], tree)
+# Room
 
 
-def _node_at(tree: Tree, path: str) -> Node:
-    """The node at a path below the root, or the folder of the dataset version that is named so."""
-    for parts in (_parts(path), ["manifests", f"v{path.removeprefix('v')}"]):
-        node = _walk(tree, parts)
-        if node is not None:
-            return node
-    raise DatasetError(f"{path}: not in the dataset; name a path in it or in a mount, or a dataset version")
+def _limit(config: Config) -> int:
+    """What the cache may take."""
+    return config.cache_size_bytes or kept_size(config.cache_dir / FORMAT, DEFAULT_BYTES)
 
 
-def _parts(path: str) -> list[str]:
-    return [part for part in path.split("/") if part not in {"", "."}]
+def _check_room(where: Place, cache: BlockCache, contents: Iterable[Content]) -> None:
+    """Raise `CacheError` where the contents cannot all be kept, by figures that leave out what files take besides."""
+    whole = list(contents)
+    whole_bytes = sum(content.size_bytes for content in whole)
+    missing_bytes = whole_bytes - sum(map(cache.cached_bytes, whole))
+    limit_bytes = _limit(where.config)
+    if missing_bytes and whole_bytes > limit_bytes:
+        wanted = whole_bytes + len(whole) * _BESIDES_BYTES
+        raise CacheError(
+            f"{size(whole_bytes)} of files are to be verified, but the cache in {where.config.cache_dir} may take"
+            f" {size(limit_bytes)}: {where.remedy_for_size.format(_rounded_up(wanted))}, or name fewer files;"
+            " nothing was fetched"
+        )
+    status = os.statvfs(where.config.cache_dir)
+    free_bytes = status.f_bavail * status.f_frsize
+    usage_bytes = sum(file.allocated_bytes for file in scan(cache.directory))
+    if min(missing_bytes, max(0, limit_bytes - usage_bytes)) > free_bytes:  # eviction gives the rest
+        raise CacheError(
+            f"{size(missing_bytes)} are to be fetched, but the disk of {where.config.cache_dir} has"
+            f" {size(free_bytes)} free: free some, choose another --cache-dir, or name fewer files;"
+            " nothing was fetched"
+        )
 
 
-def _walk(tree: Tree, parts: Sequence[str]) -> Node | None:
-    node: Node = tree.nodes[1]
-    for number, part in enumerate(parts):
-        if not isinstance(node, Directory) or (inode := node.children.get(part)) is None:
-            return None
-        node = tree.nodes[inode]
-        if isinstance(node, Symlink):
-            if node.target is None:  # each user's own, and no file of the dataset
-                return None
-            place = posixpath.normpath("/".join([*parts[:number], node.target, *parts[number + 1 :]]))
-            return _walk(tree, _parts(place))
-    return node
+def _rounded_up(size_bytes: int) -> str:
+    """As `--cache-size` takes it."""
+    unit, suffix = (MIB, "M") if size_bytes < 10 * GIB else (GIB, "G")
+    return f"{-(-size_bytes // unit)}{suffix}"
 
 
-def check(findings: Sequence[Finding]) -> None:
-    """Raise `MountError` unless all that was asked for is good."""
-    bad = [finding for finding in findings if finding.outcome not in {GOOD, NO_HASH}]
-    if bad:
-        raise MountError(f"{len(bad)} of {len(findings)} files not verified")
+# The end
+
+
+def summary(outcome: Outcome) -> str:
+    """A line: how many files are good, and how many are not, by what became of them."""
+    counts = Counter(finding.outcome for finding in outcome.findings)
+    good_bytes = sum(finding.size_bytes or 0 for finding in outcome.findings if finding.outcome == GOOD)
+    rest = "".join(f", {count} {name}" for name, count in counts.items() if name != GOOD)
+    return f"{counts[GOOD]} of {counts.total()} files good, {size(good_bytes)}{rest}"
+
+
+def check(outcome: Outcome) -> None:
+    """Raise `MountError` unless all that was asked for is good, but for what no manifest has a hash of."""
+    bad = [finding for finding in outcome.findings if finding.outcome not in {GOOD, *_CANNOT_BE}]
+    problems = [f"{len(bad)} of {len(outcome.findings)} files not verified and kept"] if bad else []
+    problems += [f"nothing in {path} can be verified" for path in outcome.barren]
+    if problems:
+        raise MountError("; ".join(problems))

@@ -17,8 +17,10 @@ from pynwb.epoch import TimeIntervals
 from vbnfs.demo.extensions import extension_type
 from vbnfs.demo.nwb import STIMULUS_FRAME_RATE, Floats, Ragged, columns, ragged, series
 
-IMAGE_SET = "Natural_Images_Lum_Matched_set_ophys_G_2019"
-IMAGES = ("im012_r", "im036_r", "im044_r", "im047_r", "im078_r", "im083_r", "im111_r", "im115_r")
+_IMAGES = {  # by the letter that a session's `image_set` gives; a mouse is trained with G, and H is new to it
+    "G": ("im012_r", "im036_r", "im044_r", "im047_r", "im078_r", "im083_r", "im111_r", "im115_r"),
+    "H": ("im005_r", "im024_r", "im034_r", "im083_r", "im087_r", "im104_r", "im111_r", "im114_r"),
+}
 
 _FRAME_SECONDS = 1 / STIMULUS_FRAME_RATE
 _FLASH_SECONDS = 0.75  # an image for 0.25 s, then grey for 0.5 s
@@ -31,25 +33,38 @@ class Task:
     """One change detection task: its flashes, and what the mouse did. Times in seconds from the session's start."""
 
     seconds: float
+    image_set: str  # a key of _IMAGES
     flash_times: Floats
-    images: npt.NDArray[np.int64]  # of each flash, into IMAGES
+    images: npt.NDArray[np.int64]  # of each flash, into `names`
     is_change: npt.NDArray[np.bool_]
     lick_times: Floats
     hit: npt.NDArray[np.bool_]  # of each change
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the images are called."""
+        return _IMAGES[self.image_set]
 
-def draw_task(random: np.random.Generator, seconds: float) -> Task:
+    @property
+    def stimulus(self) -> str:
+        """What all of them together are called."""
+        return f"Natural_Images_Lum_Matched_set_ophys_{self.image_set}_2019"
+
+
+def draw_task(random: np.random.Generator, seconds: float, image_set: str) -> Task:
     """Draw a task of `seconds`: the image changes once in eleven flashes, and the mouse licks at most of these."""
     count = max(2 * _TRIAL_FLASHES, int(seconds / _FLASH_SECONDS))
     trials = count // _TRIAL_FLASHES
     changes = np.arange(trials) * _TRIAL_FLASHES + random.integers(4, _TRIAL_FLASHES, size=trials)
     is_change = np.zeros(count, dtype=bool)
     is_change[changes] = True
-    images = (np.cumsum(is_change) * 3 + int(random.integers(8))) % len(IMAGES)
+    images = (np.cumsum(is_change) * 3 + int(random.integers(8))) % len(_IMAGES[image_set])
     flash_times = np.arange(count) * _FLASH_SECONDS + random.normal(0, 2e-4, size=count)
     hit: npt.NDArray[np.bool_] = random.random(trials) < 0.6
     licks = flash_times[changes[hit], None] + 0.35 + 0.12 * np.arange(5)
-    return Task(seconds, flash_times, images, is_change, np.asarray(licks.ravel(), np.float64).round(5), hit)
+    return Task(
+        seconds, image_set, flash_times, images, is_change, np.asarray(licks.ravel(), np.float64).round(5), hit
+    )
 
 
 def add_behavior(
@@ -61,11 +76,11 @@ def add_behavior(
     _add_licks_and_rewards(file, task, reward_volume)
     file.trials = _trials(task, reward_volume)
     file.add_time_intervals(_image_presentations(task))
-    file.add_stimulus_template(_template(random, template_shape))
-    file.add_lab_meta_data(_parameters(file.lab_meta_data["metadata"].session_type, reward_volume, frames.size))
+    file.add_stimulus_template(_template(task, random, template_shape))
+    file.add_lab_meta_data(_parameters(task, file.lab_meta_data["metadata"].session_type, reward_volume, frames.size))
 
 
-def _parameters(session_type: str, reward_volume: float, frames: int) -> Any:
+def _parameters(task: Task, session_type: str, reward_volume: float, frames: int) -> Any:
     """What the task was: the change detection task with images."""
     return extension_type("BehaviorTaskParameters")(
         name="task_parameters",
@@ -79,7 +94,7 @@ def _parameters(session_type: str, reward_volume: float, frames: int) -> Any:
         stimulus="images",
         stimulus_distribution="geometric",
         stimulus_duration_sec=_SHOWN_SECONDS,
-        stimulus_name=IMAGE_SET,
+        stimulus_name=task.stimulus,
         task="change detection",
     )
 
@@ -125,8 +140,8 @@ def _trials(task: Task, reward_volume: float) -> TimeIntervals:
     values = {
         "start_time": start,
         "stop_time": stop,
-        "initial_image_name": [IMAGES[image] for image in task.images[changes - 1]],
-        "change_image_name": [IMAGES[image] for image in task.images[changes]],
+        "initial_image_name": [task.names[image] for image in task.images[changes - 1]],
+        "change_image_name": [task.names[image] for image in task.images[changes]],
         "stimulus_change": go,
         "change_time_no_display_delay": change_time,
         "change_frame": np.round(change_time / _FRAME_SECONDS).astype(np.int64),
@@ -155,21 +170,21 @@ def _cut(times: Floats, stops: Floats) -> Ragged:
 
 def _image_presentations(task: Task) -> TimeIntervals:
     count = task.flash_times.size
-    names = [IMAGES[image] for image in task.images]
+    names = [task.names[image] for image in task.images]
     since = np.arange(count) - np.maximum.accumulate(np.where(task.is_change, np.arange(count), 0))
     start_frame = np.round(task.flash_times / _FRAME_SECONDS).astype(np.int64)
     return presentations(
-        IMAGE_SET,
+        task.stimulus,
         task.flash_times,
         _SHOWN_SECONDS,
         block=0,
         image_name=names,
-        image_set=[IMAGE_SET] * count,
+        image_set=[task.stimulus] * count,
         start_frame=start_frame,
         end_frame=start_frame + 15,
         # Truth values that other stimuli lack are numbers in the real files: AllenSDK fills up with NaN.
         is_change=task.is_change.astype(np.float64),
-        is_image_novel=np.zeros(count),
+        is_image_novel=np.array([name not in _IMAGES["G"] for name in names], np.float64),
         is_sham_change=np.zeros(count),
         flashes_since_change=since,
         omitted=np.zeros(count),
@@ -199,17 +214,17 @@ def presentations(stimulus: str, starts: Floats, shown_seconds: float, *, block:
     )
 
 
-def _template(random: np.random.Generator, shape: tuple[int, int]) -> Any:
+def _template(task: Task, random: np.random.Generator, shape: tuple[int, int]) -> Any:
     """Make the images as they were computed (f8) and as the monitor warped them (u8)."""
-    pictures = np.round(random.normal(127, 40, size=(len(IMAGES), *shape)).clip(0, 255), 3)
+    pictures = np.round(random.normal(127, 40, size=(len(task.names), *shape)).clip(0, 255), 3)
     return extension_type("StimulusTemplate")(
-        name=IMAGE_SET,
+        name=task.stimulus,
         data=np.roll(pictures, 3, axis=2).astype(np.uint8),
         unwarped=pictures,
-        control=np.arange(len(IMAGES), dtype=np.uint8),
-        control_description=list(IMAGES),
+        control=np.arange(len(task.names), dtype=np.uint8),
+        control_description=list(task.names),
         unit="NA",
         format="raw",
-        timestamps=np.full(len(IMAGES), np.nan),
+        timestamps=np.full(len(task.names), np.nan),
         description="images shown to the mouse",
     )

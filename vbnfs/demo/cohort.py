@@ -122,7 +122,8 @@ def _sessions(seed: int, count: int, *, recorded: bool) -> list[dict[str, object
 def _session(seed: int, index: int, recorded: bool) -> dict[str, object]:
     random = stream(seed, "session", index, recorded)
     day = _FIRST_DAY + timedelta(days=7 * index + (0 if recorded else 400), seconds=int(random.integers(3600)))
-    stage = "EPHYS_1_images_G_5uL_reward" if recorded else "TRAINING_4_images_G_training"
+    image_set = "H" if recorded and index % 3 == 2 else "G"  # mice are trained with G
+    stage = f"EPHYS_1_images_{image_set}_5uL_reward" if recorded else "TRAINING_4_images_G_training"
     rig = f"NP.{int(random.integers(2))}" if recorded else f"BEH.{'BDFG'[index % 4]}-Box{index % 6 + 1}"
     number = int(random.integers(28, 60)) if recorded else int(random.integers(5, 25))
     ecephys_session_id = 1_044_000_000 + 2_000_000 * index + int(random.integers(999_999))
@@ -138,9 +139,9 @@ def _session(seed: int, index: int, recorded: bool) -> dict[str, object]:
         "age_in_days": int(random.integers(120, 180)),
         "session_number": number,
         "prior_exposures_to_session_type": 0 if recorded else int(random.integers(6)),
-        "prior_exposures_to_image_set": float(random.integers(10, 40)),
+        "prior_exposures_to_image_set": float(random.integers(10, 40)) if image_set == "G" else 0.0,
         "prior_exposures_to_omissions": 0,
-        "image_set": "G",
+        "image_set": image_set,
     }
 
 
@@ -235,7 +236,7 @@ def _ecephys_sessions(
     return _with_counts(sessions, ids, channels, units).assign(
         project_code="NeuropixelVisualBehavior",
         probe_count=_counted(sessions, ids, probes),
-        experience_level="Familiar",
+        experience_level=sessions["image_set"].map({"G": "Familiar", "H": "Novel"}),
         abnormal_histology=["['VISp']" if row == 1 else float("nan") for row in rows],
         abnormal_activity=["[341.5, 342.25]" if row == 1 else float("nan") for row in rows],
     )

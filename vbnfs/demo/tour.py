@@ -6,6 +6,7 @@ next demo begins where this one ended.
 """
 
 import hashlib
+import json
 import os
 import shutil
 import signal
@@ -22,6 +23,7 @@ from typing import Any, Final
 import h5py
 import pandas as pd
 
+from vbnfs.config import default_config_file
 from vbnfs.demo.release import make_release
 from vbnfs.demo.scale import ReleaseScale
 from vbnfs.demo.server import SeaweedServer
@@ -43,12 +45,20 @@ def run_demo(directory: Path | None, *, keep: bool, scale: ReleaseScale | None =
         signal.signal(number, _end)
     with _workplace(directory) as place, SeaweedServer(place / "s3") as server:
         _say(f"An S3 server (SeaweedFS) runs at {server.endpoint_url}.")
+        if server.lost_port is not None:
+            _say_that_it_moved(server.lost_port)
         _load(place, server, scale)
         with _mounted(place, server.endpoint_url):
             _Tour(place).walk()
             if keep:
-                _wait_for_interrupt(place)
+                _wait_for_interrupt(place, server.endpoint_url)
     _say_goodbye(directory)
+
+
+def _say_that_it_moved(lost_port: int) -> None:
+    print(f"Last time it was at port {lost_port}, which another program has now ('ss -ltnp' shows which).")
+    print("The cache knows servers by their address: what was read is fetched again. Settings that have the old one")
+    print("need the new one.", flush=True)
 
 
 def _end(number: int, frame: FrameType | None) -> None:
@@ -201,8 +211,10 @@ def _say_goodbye(directory: Path | None) -> None:
     print(f"mkdir -p ~/vbn; {program} mount ~/vbn", flush=True)
 
 
-def _wait_for_interrupt(place: Path) -> None:
+def _wait_for_interrupt(place: Path, endpoint_url: str) -> None:
     with suppress(KeyboardInterrupt):
+        _say(f"For your own commands on it, in {default_config_file()} or in a file that --config names:")
+        print(f"endpoint_url = {json.dumps(endpoint_url)}\ncache_dir = {json.dumps(str(place / 'cache'))}")
         _say(f"Look around in {place / 'mnt'}; Ctrl-C here ends the demo.")
         threading.Event().wait()
 

@@ -288,11 +288,12 @@ def open_out(handle: int, *, flags: int) -> bytes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileSystemStatus:
-    """What statfs(2) tells: blocks of `block_bytes`, and inodes."""
+    """What statfs(2) tells: blocks of `block_bytes`, free and available to users; and inodes."""
 
     block_bytes: int
     blocks: int
     free_blocks: int
+    available_blocks: int
     inodes: int
     longest_name: int
 
@@ -300,7 +301,7 @@ class FileSystemStatus:
 def statfs_out(status: FileSystemStatus) -> bytes:
     """`struct fuse_statfs_out`."""
     return _STATFS_OUT.pack(
-        status.blocks, status.free_blocks, status.free_blocks, status.inodes, 0, status.block_bytes,
+        status.blocks, status.free_blocks, status.available_blocks, status.inodes, 0, status.block_bytes,
         status.longest_name, status.block_bytes,
     )  # fmt: skip
 

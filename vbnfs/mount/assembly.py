@@ -24,6 +24,7 @@ from vbnfs.dataset.tree import Tree
 from vbnfs.fuse.protocol import attributes_changed
 from vbnfs.metrics import Metrics
 from vbnfs.mount.attributes import Attributes
+from vbnfs.mount.cache_disk import CacheDisk
 from vbnfs.mount.clients import make_cache, make_source, scope_of
 from vbnfs.mount.lasting import keep_going
 from vbnfs.mount.notices import Notices
@@ -70,6 +71,7 @@ class Parts:
         if not self._cache.is_local:
             log.info("cache on a file system that may be another host's: locks wait in threads, nothing is mapped")
         self._evictor = self._make_evictor()
+        self._disk = CacheDisk(self._cache, self._evictor)
         self._verdicts = Verdicts(config.cache_dir, scope=scope_of(config.endpoint_url))
         self._verdicts.refresh()
         self.source = make_source(
@@ -125,10 +127,15 @@ class Parts:
             attributes=self._attributes,
             open_reader=self._open_reader,
             own_file=OwnFiles(config.cache_dir / ALLENSDK, names, for_others=for_others).place_for,
-            evictor=self._evictor,
+            disk=self._disk,
             metrics=self._metrics,
             io_timeout_seconds=config.io_timeout_seconds,
         )
+
+    async def look(self) -> None:
+        """Have figures be those of now, and the kernel know of them."""
+        await self._disk.look()
+        self._attributes.refresh()
 
     def _open_reader(self, content: Content) -> FileReader:
         self._verifier.notice_opened(content)
@@ -159,8 +166,10 @@ class Parts:
         """Look at the cache now and then: for usage that others cause, for files that others evicted or condemned."""
         for tick in itertools.count():
             if tick % _TICKS_BETWEEN_LOOKS == 0:
-                await trio.to_thread.run_sync(self._evictor.look)
+                await trio.to_thread.run_sync(self._disk.look_now)
                 self._attributes.refresh()
+            else:
+                await trio.to_thread.run_sync(self._disk.look_at_room)
             await trio.to_thread.run_sync(self._cache.forget_deleted)
             await self.source.keep_again()
             await self._verifier.refresh()

@@ -30,6 +30,7 @@ from vbnfs.metrics import Metrics
 from vbnfs.mount import control
 from vbnfs.mount.alone import mount_alone, take_away
 from vbnfs.mount.assembly import Parts
+from vbnfs.mount.cache_disk import CacheDisk
 from vbnfs.mount.clients import keeping, make_catalog, make_client
 from vbnfs.mount.lasting import keep_going
 from vbnfs.mount.mountpoint import MountEntry, raise_readahead
@@ -148,9 +149,9 @@ class _Mount:
             file_system = parts.file_system
             file_system.want_whole = self._whole_blocks.want
             services.start_soon(keep_going, "refresh", partial(self._refresh_for_ever, file_system))
-            services.start_soon(keep_going, "control socket", partial(self._control, entry, file_system))
+            services.start_soon(keep_going, "control socket", partial(self._control, entry, parts))
             self._server = Server(device, file_system, is_busy=lambda: parts.source.is_busy)
-            services.start_soon(self._announce, announce, entry, self._server.agreed)
+            services.start_soon(self._announce, announce, entry, file_system.disk, self._server.agreed)
             with serving:
                 await self._server.serve()
 
@@ -172,7 +173,7 @@ class _Mount:
             take_away(device, entry)
             log.info("unmounted", mountpoint=str(self._mountpoint))
 
-    async def _announce(self, announce: Announce, entry: MountEntry, agreed: trio.Event) -> None:
+    async def _announce(self, announce: Announce, entry: MountEntry, disk: CacheDisk, agreed: trio.Event) -> None:
         # Looking at the mount would tell the same; but a thread that waits for this very process is not to be killed.
         await agreed.wait()
         raise_readahead(entry)
@@ -184,6 +185,9 @@ class _Mount:
         if shown.is_kept_only and not self._config.offline:  # which is no news
             reason = "the bucket cannot be reached: mounted from what is kept; only cached data can be read"
             warnings.insert(0, reason)
+        await disk.look_for_room()
+        if disk.problem is not None:
+            warnings.append(disk.problem)
         announce(Ready(shown.top, tuple(warnings)))
         shown.tell_of_newer()
         await self._notifier.ready(self._status_line)
@@ -212,12 +216,23 @@ class _Mount:
             except Exception as error:
                 log.warning("cannot look for new dataset versions", reason=str(error) or repr(error))
 
-    async def _control(self, entry: MountEntry, file_system: FileSystem) -> None:
+    async def _control(self, entry: MountEntry, parts: Parts) -> None:
+        file_system = parts.file_system
+
         async def refresh() -> dict[str, Any]:
             return {"new": await self._shown.refresh(file_system.show)}
 
         async def status() -> dict[str, Any]:
-            return self._status(file_system, is_offline=not await self._link.look())
+            is_reached = False
+
+            async def look_at_server() -> None:
+                nonlocal is_reached
+                is_reached = await self._link.look()
+
+            async with trio.open_nursery() as looking:
+                looking.start_soon(look_at_server)
+                looking.start_soon(parts.look)
+            return self._status(file_system, is_offline=not is_reached)
 
         path = control.socket_path(os.getuid(), entry.device)
         try:
@@ -242,9 +257,13 @@ class _Mount:
             "versions": shown.names,
             "refused": list(shown.problems),
             "is_offline": is_offline,
+            "is_offline_wanted": config.offline,
             "cache_dir": str(config.cache_dir),
-            "cache_size_bytes": file_system.cache_limit_bytes,
-            "cache_usage_bytes": file_system.cache_usage_bytes,
+            "cache_size_bytes": file_system.disk.limit_bytes,
+            "is_cache_size_given": config.cache_size_bytes is not None,
+            "cache_usage_bytes": file_system.disk.usage_bytes,
+            "cache_available_bytes": file_system.disk.available_bytes,
+            "cache_problem": file_system.disk.problem,
             "log_file": None if config.foreground else str(config.log_file),
             "last_error": file_system.last_error,
             "metrics": self._metrics.snapshot(),
@@ -255,6 +274,8 @@ class _Mount:
         counts = self._metrics.snapshot()
         read, received = (counts[name] / MIB for name in ("read_bytes", "received_bytes"))
         offline = "; the bucket is not reached" if self._link.is_offline else ""
+        if self._config.offline:
+            offline = "; nobody is asked (--offline)"
         return (
             f"{self._mountpoint}: {len(self._shown.names)} versions, {self._shown.top} at the top;"
             f" {read:,.0f} MiB read, {received:,.0f} MiB from S3{offline}"

@@ -32,13 +32,13 @@ from vbnfs.fuse.protocol import (
 from vbnfs.fuse.server import Answer, Reply
 from vbnfs.metrics import Metrics
 from vbnfs.mount.attributes import FOREVER_SECONDS, Attributes, Value, constant
+from vbnfs.mount.cache_disk import CacheDisk
 from vbnfs.mount.failures import Failures
 from vbnfs.mount.listings import Listings
 from vbnfs.mount.touches import Touches
 from vbnfs.objects import ByteRange, Content
 from vbnfs.reading.file_reader import FileReader
 from vbnfs.reading.verification import check_possible
-from vbnfs.storage.eviction import Evictor
 from vbnfs.storage.segment import BLOCK_BYTES
 
 log = structlog.get_logger()
@@ -64,7 +64,7 @@ class FileSystem:
         attributes: Attributes,
         open_reader: Callable[[Content], FileReader],
         own_file: Callable[[int], str],
-        evictor: Evictor,
+        disk: CacheDisk,
         metrics: Metrics,
         io_timeout_seconds: float,
     ) -> None:
@@ -78,7 +78,7 @@ class FileSystem:
         self._open_reader = open_reader
         self._own_file = own_file
         self._at_homes = trio.CapacityLimiter(_AT_HOMES_AT_ONCE)  # one that hangs must not take everybody's threads
-        self._evictor = evictor
+        self.disk: Final = disk
         self._metrics = metrics
         self._failures = Failures(io_timeout_seconds=io_timeout_seconds)
         self._told: TTLCache[tuple[str, str], None] = TTLCache(_MOST_TOLD, ttl=_TOLD_AGAIN_SECONDS)
@@ -96,16 +96,6 @@ class FileSystem:
         self._listings = Listings(tree, self._attributes, before=self._listings)
         for inode in changed:
             self._attributes.change(inode)
-
-    @property
-    def cache_usage_bytes(self) -> int:
-        """What the cache takes on the disk, as far as it is known."""
-        return self._evictor.usage_bytes
-
-    @property
-    def cache_limit_bytes(self) -> int:
-        """What the cache may take."""
-        return self._evictor.limit_bytes
 
     def inode_of(self, content_id: str) -> int | None:
         """The inode that has this content, if there is one. Looks at all of them."""
@@ -188,13 +178,14 @@ class FileSystem:
         self._listings.look_ahead()
 
     def statfs(self) -> Answer:
-        """What df shows: the cache's limit as the size, what is cached as used; and the inodes."""
-        free = max(0, self._evictor.limit_bytes - self._evictor.usage_bytes)
+        """What df shows: the cache's limit as the size, what is cached as used, what can still be kept; inodes."""
+        disk = self.disk
         return statfs_out(
             FileSystemStatus(
                 block_bytes=_STATFS_BLOCK_BYTES,
-                blocks=self._evictor.limit_bytes // _STATFS_BLOCK_BYTES,
-                free_blocks=free // _STATFS_BLOCK_BYTES,
+                blocks=disk.limit_bytes // _STATFS_BLOCK_BYTES,
+                free_blocks=max(0, disk.limit_bytes - disk.usage_bytes) // _STATFS_BLOCK_BYTES,
+                available_blocks=disk.available_bytes // _STATFS_BLOCK_BYTES,
                 inodes=len(self._tree.nodes),
                 longest_name=_LONGEST_NAME,
             )

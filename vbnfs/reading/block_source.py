@@ -385,9 +385,12 @@ class BlockSource:
         try:
             if self._evictor.make_room(count_bytes):
                 self._cache.forget_deleted()
-            return self._cache.put(run.content, run.first, *run.blocks) == count_bytes
+            lacking_bytes = count_bytes - self._cache.put(run.content, run.first, *run.blocks)
+            self._evictor.not_written(lacking_bytes)
         except Exception:  # a defect; it must not end the task that keeps everybody's blocks
             log.exception("unexpected failure of a write", object=str(run.content.source))
             return False
+        else:
+            return not lacking_bytes
         finally:
             self._neighbours.drop(run.content, run.indices)

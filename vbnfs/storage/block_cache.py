@@ -33,11 +33,13 @@ from vbnfs.storage.segment import (
     BLOCK_BYTES,
     SEGMENT_BLOCKS,
     SEGMENT_BYTES,
+    TEMPORARY_PREFIX,
     DamagedBlockError,
     Segment,
     checksum,
     flush,
 )
+from vbnfs.temporary import make_temporary
 
 log = structlog.get_logger()
 
@@ -45,6 +47,7 @@ FORMAT: Final = "blocks-v1"
 _OPEN_SEGMENTS: Final = 256  # 64 GiB in reach without an open(2), well below the usual limit of 1,024 files
 _PART_OF_FILE_LIMIT: Final = 4  # where fewer files may be open: connections and mappings need some, too
 _TOLD_AGAIN_SECONDS: Final = 600.0
+_TRIED_BYTES: Final = 4 << 20  # what a GET brings may be written at once
 _FEW_SEGMENTS: Final = 64  # of 16 GiB; of a larger content it is less work to see which files there are
 
 _Name = tuple[str, int]  # content id, segment number
@@ -83,7 +86,7 @@ class BlockCache:
         self._changed: set[str] = set()  # of what `allocated_bytes` tells
         # Why blocks cannot be kept or read: a full disk is told of once, not for each.
         self._told: TTLCache[str | None, None] = TTLCache(64, ttl=_TOLD_AGAIN_SECONDS)
-        self._is_failing = False
+        self.failure: OSError | None = None  # why the disk did not take the last blocks; None if it did
 
     def read_nowait(self, content: Content, byte_range: ByteRange) -> memoryview | None:
         """Like `read`, but raises `trio.WouldBlock` where disk or first checks might take long.
@@ -142,12 +145,12 @@ class BlockCache:
             segment.write(local, *blocks)
         except OSError as error:
             self._metrics.cache_write_errors += len(blocks)
-            self._is_failing = True
+            self.failure = error
             self._let_go_of_descriptors(error)
             self._tell_once("blocks cannot be kept; reads go on without", error)
             return 0
-        if self._is_failing:
-            self._is_failing = False
+        if self.failure is not None:
+            self.failure = None
             log.info("blocks are kept again")
         count_bytes = sum(map(len, blocks))
         with self._lock:
@@ -165,6 +168,26 @@ class BlockCache:
             with suppress(OSError):  # evicted; a disk that fails is told of where blocks are read and written
                 flush(self._place(name))
             self._metrics.flushed_bytes += count_bytes
+
+    def try_again(self) -> None:
+        """If the disk did not take the last blocks: find out whether it would now, without a trace of it."""
+        if self.failure is None:
+            return
+        try:
+            with self.directory.opened() as folder:
+                descriptor, name = make_temporary(folder, prefix=TEMPORARY_PREFIX)
+                try:
+                    os.unlink(name, dir_fd=folder)
+                    os.posix_fallocate(descriptor, 0, _TRIED_BYTES)
+                finally:
+                    os.close(descriptor)
+        except FileNotFoundError:  # the folder is gone; who keeps the next block makes it
+            return
+        except OSError as error:
+            self.failure = error
+        else:
+            self.failure = None
+            log.info("blocks can be kept again")
 
     def checked_block(self, content: Content, index: int) -> bytes | None:
         """A block that is read from the disk and checked now; None if it is not here, or damaged."""

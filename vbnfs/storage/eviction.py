@@ -169,6 +169,10 @@ class Evictor:
             return False
         return self.look(coming_bytes=count_bytes)
 
+    def not_written(self, count_bytes: int) -> None:
+        """Take back bytes that were announced to `make_room`, and that the disk did not take."""
+        self._written_bytes = max(0, self._written_bytes - count_bytes)
+
     def look(self, *, coming_bytes: int = 0) -> bool:
         """Find out what is used, and evict if that and what is coming are too much.
 

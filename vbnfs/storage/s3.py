@@ -39,6 +39,7 @@ from vbnfs.errors import (
     BadReplyError,
     BusyError,
     ChangedError,
+    ListingDeniedError,
     MismatchError,
     NoBucketError,
     NoDescriptorError,
@@ -242,7 +243,8 @@ class S3Client:
         self._metrics.list_requests += 1
         url = f"{self._base}?" + "&".join(f"{name}={_quoted(value)}" for name, value in query.items())
         async with self._request("GET", url, about=about, max_bytes=_MAX_PAGE_BYTES) as reply:
-            body = await _whole(reply, max_bytes=_MAX_PAGE_BYTES, about=about)
+            with _of_the_bucket():
+                body = await _whole(reply, max_bytes=_MAX_PAGE_BYTES, about=about)
             # 1,000 rows take tens of milliseconds: readers must not wait for that.
             read = partial(listing.read, body, prefix=query["prefix"], about=about)
             rows, following = await trio.to_thread.run_sync(read)
@@ -302,6 +304,17 @@ class S3Client:
             self._told_at = trio.current_time()
             log.warning("no more connections can be opened; going on with those that there are", reason=_CROWDED)
         return NoDescriptorError(f"{failure}: {_CROWDED}")
+
+
+@contextmanager
+def _of_the_bucket() -> Iterator[None]:
+    """What is forbidden or not there is no single object."""
+    try:
+        yield
+    except AccessDeniedError as error:
+        raise ListingDeniedError(str(error)) from error
+    except ObjectGoneError as error:
+        raise NoBucketError(str(error)) from error
 
 
 def _proxy_for(server: SplitResult) -> SplitResult | None:

@@ -1,0 +1,183 @@
+"""What paths on a command line name: a mount, whose settings then hold, and files of the dataset's tree."""
+
+import os
+import posixpath
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from vbnfs.config import SETTING_BY_NAME, Config
+from vbnfs.dataset.names import decode
+from vbnfs.dataset.tree import DataNode, Directory, Node, StaticNode, Symlink, Tree
+from vbnfs.errors import DatasetError, MountError, UsageError
+from vbnfs.mount.mountpoint import MountEntry, absolute, list_mounts
+from vbnfs.mount.status import ask_status
+from vbnfs.storage.block_cache import FORMAT
+from vbnfs.storage.eviction import kept_size
+
+_OF_A_MOUNT: Final = (
+    *("bucket", "project", "endpoint_url", "region", "ca_bundle", "dataset_version", "cache_dir", "cache_size"),
+)  # settings that a mount decides for paths in it; the others are this command's own
+_RAISE_THE_CACHE_S: Final = "'vbnfs clean --cache-size {}' lets it take more"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Paths in a dataset, the settings for it, and how to let its cache be of size `{}`."""
+
+    config: Config
+    paths: Sequence[str]
+    remedy_for_size: str
+
+
+# Mounts
+
+
+def place_of(config: Config, paths: Sequence[Path], *, given: Set[str]) -> Place:
+    """The settings of the mount in which `paths` lie, and the paths in it; all as they are where there is no mount.
+
+    `given` are the names of the settings that were asked for here and now: by the command line, and by the file that
+    it names. Raises `UsageError` for one of them that the mount decides otherwise, `MountError` for paths in
+    different mounts, `DatasetError` for a path that cannot be in the dataset.
+    """
+    mounts = list_mounts()
+    within = [_within_mount(path, mounts) for path in paths]
+    entries = {entry for entry, _ in within}
+    if len(entries) > 1:
+        raise MountError("paths in different mounts, or not all of them in a mount: verify them one after the other")
+    entry = entries.pop() if entries else None
+    if entry is None:
+        for path in paths:
+            _check_is_of_dataset(path)
+        remedy = _RAISE_THE_CACHE_S if config.cache_size_bytes is None else "--cache-size {} lets it take more"
+        return Place(config, [decode(os.fsencode(path)) for path in paths], remedy)
+    status = ask_status(entry)
+    _check_given(config, status, given)
+    for path in paths:
+        if not os.path.lexists(path):
+            there = next(folder for folder in path.absolute().parents if os.path.lexists(folder))
+            raise DatasetError(f"{path}: no such file or folder; 'ls {there}' lists those that there are")
+    remedy = _RAISE_THE_CACHE_S
+    if status.get("is_cache_size_given"):
+        remedy = f"it is the mount {entry.mountpoint} that was given so little: mount it again with --cache-size {{}}"
+    return Place(_settings_of(status, config), [inner for _, inner in within], remedy)
+
+
+def _check_given(config: Config, status: Mapping[str, Any], given: Set[str]) -> None:
+    """Raise `UsageError` for a setting that was given and is not the mount's: it would have no effect."""
+    for name in _OF_A_MOUNT:
+        setting = SETTING_BY_NAME[name]
+        known_as = {"dataset_version": "default_version", "cache_size": "cache_size_bytes"}.get(name, name)
+        wanted, has = getattr(config, setting.field), status[known_as]
+        if name in given and str(wanted) != str(has):
+            raise UsageError(
+                f"{setting.option} {wanted}: the mount {status['mountpoint']} has {has or 'its default'}, and its"
+                " settings hold for paths in it: leave it out, or name the path in the dataset, as in"
+                " ecephys_sessions/..."
+            )
+
+
+def _settings_of(status: Mapping[str, Any], config: Config) -> Config:
+    """The settings with which a mount reads."""
+    cache_dir, ca_bundle = Path(status["cache_dir"]), status["ca_bundle"]
+    limit_bytes = status["cache_size_bytes"]
+    if not status.get("is_cache_size_given"):  # another mount may have been given a larger one since this one looked
+        limit_bytes = max(limit_bytes, kept_size(cache_dir / FORMAT, 0))
+    return replace(
+        config,
+        **{name: status[name] for name in ("bucket", "project", "endpoint_url", "region")},
+        ca_bundle=None if ca_bundle is None else Path(ca_bundle),
+        cache_dir=cache_dir,
+        cache_size_bytes=limit_bytes,
+        dataset_version=status["default_version"],
+        offline=config.offline or bool(status.get("is_offline_wanted")),
+    )
+
+
+def _within_mount(path: Path, mounts: Iterable[MountEntry]) -> tuple[MountEntry | None, str]:
+    where = absolute(path)
+    for entry in mounts:
+        if where.is_relative_to(entry.mountpoint):
+            return entry, decode(os.fsencode(where.relative_to(entry.mountpoint)))
+    return None, decode(os.fsencode(path))
+
+
+def _check_is_of_dataset(path: Path) -> None:
+    """Of what is not in a mount, only a path below the dataset's own root can be looked for. Asks nobody."""
+    if path.is_absolute() or ".." in path.parts:
+        raise DatasetError(
+            f"{path}: not in a vbnfs mount ('vbnfs status' lists those that there are); name a path in one, or in the"
+            " dataset without a slash before it, or a dataset version"
+        )
+
+
+# The tree
+
+
+def files_at(tree: Tree, path: str) -> Iterator[tuple[str, Node]]:
+    """The file at a path of the tree or, below a folder or a dataset version, the different data files, with names.
+
+    Each once, by a name without symbolic links where it has one. A link is followed, unless it leads each user
+    elsewhere. Raises `DatasetError` for a path that is not there.
+    """
+    start = _node_at(tree, path)
+    if not isinstance(start, Directory):
+        yield path, start
+        return
+    seen, links = set[int](), deque[str]()
+    yield from _below(tree, path, start, seen, links)
+    while links:
+        name = links.popleft()
+        if (node := _walk(tree, _parts(name))) is not None:
+            yield from _below(tree, name, node, seen, links)
+
+
+def _below(tree: Tree, name: str, node: Node, seen: set[int], links: deque[str]) -> Iterator[tuple[str, Node]]:
+    if node.inode in seen:
+        return
+    seen.add(node.inode)
+    if isinstance(node, DataNode):
+        yield name, node
+    elif isinstance(node, Directory):
+        for child, entry in tree.children(node):
+            inner = child if name == "." else f"{name}/{child}"
+            if isinstance(entry, Symlink):
+                links.append(inner)
+            else:
+                yield from _below(tree, inner, entry, seen, links)
+
+
+def why_unverifiable(node: Node) -> str | None:
+    """Why nothing can tell whether the bytes of a file are the released ones; None where its hash is known."""
+    if isinstance(node, DataNode):
+        return "the manifest has no hash of it" if node.content.file_hash is None else None
+    if isinstance(node, StaticNode) and node.source is not None:
+        return "nothing has a manifest's own hash; it was held against its ETag when it was fetched"
+    return "vbnfs wrote it" if isinstance(node, StaticNode) else "each user's own, for AllenSDK"
+
+
+def _node_at(tree: Tree, path: str) -> Node:
+    """The node at a path below the root, or the folder of the dataset version that is named so."""
+    for parts in (_parts(path), ["manifests", f"v{path.removeprefix('v')}"]):
+        node = _walk(tree, parts)
+        if node is not None:
+            return node
+    raise DatasetError(f"{path}: not in the dataset; name a path in it or in a mount, or a dataset version")
+
+
+def _parts(path: str) -> list[str]:
+    return [part for part in path.split("/") if part not in {"", "."}]
+
+
+def _walk(tree: Tree, parts: Sequence[str]) -> Node | None:
+    node: Node = tree.nodes[1]
+    for number, part in enumerate(parts):
+        if not isinstance(node, Directory) or (inode := node.children.get(part)) is None:
+            return None
+        node = tree.nodes[inode]
+        if isinstance(node, Symlink) and node.target is not None:
+            place = posixpath.normpath("/".join([*parts[:number], node.target, *parts[number + 1 :]]))
+            return _walk(tree, _parts(place))
+    return node
