@@ -8,9 +8,11 @@ running mounts.
 """
 
 import os
+import random
 import shutil
 import signal
 import tempfile
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -46,6 +48,15 @@ LOST: Final = {
     "403": always(error(403, "AccessDenied")),
     "another version": FAULTS["another version"],
     "another size": header(Content_Range="bytes 0-0/123456789"),
+}
+NOISE: Final = random.Random("victim").randbytes(BLOCK_BYTES + TABLE_BYTES)
+PLANTS: Final[dict[str, Callable[[Path, Path, Path], object]]] = {
+    "nothing": lambda path, victim, other: None,
+    "a link to a file of others": lambda path, victim, other: path.symlink_to(victim),
+    "a file of others": lambda path, victim, other: path.hardlink_to(victim),
+    "another segment": lambda path, victim, other: path.hardlink_to(other) if other.exists() else None,
+    "a pipe": lambda path, victim, other: os.mkfifo(path),
+    "a folder": lambda path, victim, other: path.mkdir(),
 }
 MOST_FAULTS: Final = 4  # in a row for one range: as many as are tried again whatever they are
 
@@ -256,6 +267,29 @@ class ReadingMachine(RuleBasedStateMachine):
         for offset in reversed(range(0, SIZES[number], BLOCK_BYTES)):
             self.check(mount, 0, number, offset, BLOCK_BYTES)
             self.loop.run(self.loop.settle)
+
+    @rule(number=files, other=files, kind=st.sampled_from(sorted(PLANTS)))
+    def plant(self, number: int, other: int, kind: str) -> None:
+        """A neighbour puts something else in the place of a segment, under running mounts.
+
+        All is read as ever, nothing waits, and what a link leads to stays as it is.
+        """
+        victim = self.directory.with_name(self.directory.name + "-victim")
+        victim.write_bytes(NOISE)
+        path = self.segment(number)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):
+            path.rename(path.with_name("renamed"))
+        try:
+            PLANTS[kind](path, victim, self.segment(other))
+            for mount in range(MOUNTS):
+                self.check(mount, 5, number, 0, SIZES[number])
+            self.loop.run(self.loop.settle)
+            assert victim.read_bytes() == NOISE
+        finally:
+            victim.unlink()
+            for left in (path, path.with_name("renamed")):
+                left.rmdir() if left.is_dir() and not left.is_symlink() else left.unlink(missing_ok=True)
 
     @rule()
     def restart(self) -> None:
