@@ -32,6 +32,7 @@ from tests.reading.machine import CHANGES, LIMIT_BYTES, MOUNTS, PLAIN, SIZES, Lo
 from vbnfs.errors import HashMismatchError, StorageError
 from vbnfs.metrics import Metrics
 from vbnfs.objects import Content, ObjectVersion
+from vbnfs.places import folder_at
 from vbnfs.storage.block_cache import FORMAT
 from vbnfs.storage.eviction import Evictor
 from vbnfs.storage.segment import BLOCK_BYTES, TABLE_BYTES
@@ -47,6 +48,7 @@ LOST: Final = {
     "another version": FAULTS["another version"],
     "another size": header(Content_Range="bytes 0-0/123456789"),
 }
+THEIRS: Final = b"theirs" * 100_000
 MOST_FAULTS: Final = 4  # in a row for one range: as many as are tried again whatever they are
 
 files = st.integers(0, len(SIZES) - 1)
@@ -58,6 +60,24 @@ def segment_of(directory: Path, content: Content) -> Path:
     """Where a mount's cache keeps the first segment of a content."""
     name = content.content_id
     return directory / FORMAT / "test" / name[:2] / f"{name}.0"
+
+
+def files_of_theirs(model: Path, theirs: Path) -> list[Path]:
+    """Files of somebody else's with the names of the cache's, so old that they would be evicted first."""
+    names = [file.relative_to(model) for file in model.rglob("*.0")] if model.is_dir() else [Path()]
+    for file in (files := [theirs / name for name in names]):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(THEIRS)
+        os.utime(file, (1, 1))
+    return files
+
+
+def remove(path: Path) -> None:
+    """Whatever it is, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 class ReadingMachine(RuleBasedStateMachine):
@@ -256,6 +276,34 @@ class ReadingMachine(RuleBasedStateMachine):
         for offset in reversed(range(0, SIZES[number], BLOCK_BYTES)):
             self.check(mount, 0, number, offset, BLOCK_BYTES)
             self.loop.run(self.loop.settle)
+
+    @rule(mount=mounts, number=files, what=st.sampled_from(["file", "folder", "all"]), is_link=st.booleans())
+    def take_its_place(self, mount: int, number: int, what: str, is_link: bool) -> None:
+        """A neighbour renames something of the cache away under the mounts; a link may lead to files of theirs then.
+
+        None of these is read, changed or deleted. What was taken comes back in the end.
+        """
+        place = {"file": self.segment(number), "folder": self.segment(number).parent, "all": self.directory / FORMAT}
+        path, away, theirs = place[what], self.directory / "away", self.directory / "theirs"
+        if not path.exists():
+            return
+        path.rename(away)
+        if is_link:
+            path.symlink_to(theirs)
+        files = files_of_theirs(away, theirs)
+        for _ in range(2):  # those who have files open, and those who begin
+            for one, size in enumerate(SIZES):
+                self.check(mount, 0, one, 0, size)
+            self.restart()
+        Evictor(folder_at(self.directory) / FORMAT, limit_bytes=BLOCK_BYTES, metrics=Metrics()).look()
+        assert sorted(one for one in theirs.rglob("*") if one.is_file()) == sorted({*files} - {theirs})
+        assert [file.read_bytes() for file in files] == [THEIRS] * len(files)
+        self.loop.run(self.loop.unmount)
+        remove(path)
+        remove(theirs)
+        away.rename(path)
+        self.look()
+        self.loop.run(self.loop.mount)
 
     @rule()
     def restart(self) -> None:

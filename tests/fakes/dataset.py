@@ -38,9 +38,7 @@ class FakeDataset:
         """Put a dataset version with these files."""
         self.publish_entries(version, {path: self.entry(path, data) for path, data in files.items()})
 
-    def publish_entries(
-        self, version: str, entries: Mapping[str, Any], *, modified: datetime | None = None
-    ) -> None:
+    def publish_entries(self, version: str, entries: Mapping[str, Any], *, modified: datetime | None = None) -> None:
         """Put a manifest with these entries as they are; those with `.csv` in the name count as metadata."""
         tables = {name: entry for name, entry in entries.items() if name.endswith(".csv")}
         others = [entry for name, entry in entries.items() if name not in tables]

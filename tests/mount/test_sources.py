@@ -259,7 +259,7 @@ def test_verify_tries_all_sources(mounts: Mounts, server: FakeS3Server, dataset:
 def test_verify_asks_again_for_a_size_that_is_wrong(
     mounts: Mounts, server: FakeS3Server, dataset: FakeDataset, size_bytes: int
 ) -> None:
-    """`vbnfs verify --fetch` of a file of which the listing gives a wrong size asks HEAD, once, and fetches it whole."""
+    """`vbnfs verify --fetch` of a file that is listed with a wrong size asks HEAD, once, and fetches it whole."""
     dataset.publish("0.1.0", {"file": ONE})
     server.behaviours.append(lists_size("file", size_bytes))
     for _ in range(2):

@@ -6,6 +6,7 @@ import resource
 import shutil
 import tempfile
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -141,7 +142,7 @@ def test_who_judges_waits_for_who_is_judging(tmp_path: Path, monkeypatch: pytest
     (tmp_path / "verified-v1" / "aws").mkdir(parents=True)
     waits = threading.Event()
     monkeypatch.setattr(verdicts_module, "_LOCK_SECONDS", 60.0)
-    monkeypatch.setattr(verdicts_module.time, "sleep", lambda _: waits.set())
+    monkeypatch.setattr(time, "sleep", lambda _: waits.set())
     with ThreadPoolExecutor() as pool:
         with open(tmp_path / "verified-v1" / "aws" / ".judging", "w") as other:
             fcntl.flock(other, fcntl.LOCK_EX)
