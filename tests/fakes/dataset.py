@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from tests.fakes.store import Data, MemoryStore
@@ -37,7 +38,7 @@ class FakeDataset:
         """Put a dataset version with these files."""
         self.publish_entries(version, {path: self.entry(path, data) for path, data in files.items()})
 
-    def publish_entries(self, version: str, entries: Mapping[str, Any]) -> None:
+    def publish_entries(self, version: str, entries: Mapping[str, Any], *, modified: datetime | None = None) -> None:
         """Put a manifest with these entries as they are; those with `.csv` in the name count as metadata."""
         tables = {name: entry for name, entry in entries.items() if name.endswith(".csv")}
         others = [entry for name, entry in entries.items() if name not in tables]
@@ -49,8 +50,9 @@ class FakeDataset:
             "metadata_files": tables,
             "data_files": {str(number): entry for number, entry in enumerate(others)},
         }
-        self.publish_bytes(version, json.dumps(manifest).encode())
+        self.publish_bytes(version, json.dumps(manifest).encode(), modified=modified)
 
-    def publish_bytes(self, version: str, manifest: Data) -> None:
+    def publish_bytes(self, version: str, manifest: Data, *, modified: datetime | None = None) -> None:
         """Put anything under a manifest's name."""
-        self.store.put(f"{self.project}/manifests/{self.project}_project_manifest_v{version}.json", manifest)
+        key = f"{self.project}/manifests/{self.project}_project_manifest_v{version}.json"
+        self.store.put(key, manifest, modified=modified)

@@ -58,6 +58,20 @@ def test_a_list_that_is_empty(mounts: Mounts, server: FakeS3Server, tmp_path: Pa
     assert "no manifest in bucket" in shown.stderr
 
 
+PAGE = Reply(200, {}, b"<html>log in first</html>")
+
+
+def test_a_page_in_place_of_every_manifest(mounts: Mounts, server: FakeS3Server, tmp_path: Path) -> None:
+    """While a proxy answers with a page of its own nothing is mounted, and nothing kept: the next mount is well."""
+    (tmp_path / "mnt").mkdir()
+    server.behaviours.append(for_kind("get_object", always(PAGE)))
+    for _ in range(2):
+        done = run_vbnfs("mount", "--endpoint-url", server.endpoint_url, tmp_path / "mnt")
+        assert (done.returncode, "no dataset version can be shown" in done.stderr) == (1, True), done.stderr
+    server.behaviours.clear()
+    assert (mounts(server.endpoint_url).path / TABLE).read_bytes() == FILES[TABLE]
+
+
 def test_what_is_cached_of_the_largest_file(mounts: Mounts, server: FakeS3Server) -> None:
     """Asking what is cached of a file looks at what is on the disk of it, however large it is said to be."""
     told = f"<Size>{MAX_OBJECT_BYTES}</Size>".encode()

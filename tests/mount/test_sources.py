@@ -2,12 +2,14 @@
 
 import errno
 import hashlib
+import json
 import os
 import re
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -251,3 +253,43 @@ def test_verify_tries_all_sources(mounts: Mounts, server: FakeS3Server, dataset:
     assert (done.returncode, "1 of 1 files good" in done.stderr) == (0, True), done.stderr
     mount = mounts(server.endpoint_url)
     assert (mount.path / "two").read_bytes() == TWO
+
+
+@pytest.mark.parametrize("size_bytes", [1, 699_999, 700_001, 2_000_000])
+def test_verify_asks_again_for_a_size_that_is_wrong(
+    mounts: Mounts, server: FakeS3Server, dataset: FakeDataset, size_bytes: int
+) -> None:
+    """`vbnfs verify --fetch` of a file that is listed with a wrong size asks HEAD, once, and fetches it whole."""
+    dataset.publish("0.1.0", {"file": ONE})
+    server.behaviours.append(lists_size("file", size_bytes))
+    for _ in range(2):
+        done = run_vbnfs("verify", "--fetch", "--endpoint-url", server.endpoint_url, "file")
+        assert (done.returncode, "1 of 1 files good" in done.stderr) == (0, True), done
+        assert server.count("head") == 1
+    assert (mounts(server.endpoint_url).path / "file").read_bytes() == ONE
+
+
+def test_diff_asks_again_for_a_size_that_is_wrong(server: FakeS3Server, dataset: FakeDataset) -> None:
+    """`vbnfs diff` reads a table whole, of which the listing gives a wrong size."""
+    dataset.publish("0.1.0", {"project_metadata/units.csv": b"unit_id,snr\n1,2\n"})
+    dataset.publish("0.2.0", {"project_metadata/units.csv": b"unit_id,snr\n1,2\n3,4\n"})
+    server.behaviours.append(lists_size("units.csv", 9))
+    done = run_vbnfs("diff", "--json", "0.1.0", "0.2.0", "--endpoint-url", server.endpoint_url)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["tables"][0]["changes"]["added_ids"] == [3]
+
+
+def test_what_is_shown_keeps_its_source(mounts: Mounts, server: FakeS3Server, dataset: FakeDataset) -> None:
+    """A version that turns up with an earlier time than those that are shown takes nothing from them."""
+    dataset.publish("0.2.0", {"file": ONE})
+    mount = mounts(server.endpoint_url, "--refresh", "1")
+    before = (mount.path / "file").stat()
+    slipped = {**dataset.entry("other", b"shorter"), "file_hash": hashlib.blake2b(ONE).hexdigest()}
+    earlier = datetime(2000, 1, 1, tzinfo=UTC)
+    dataset.publish_entries("0.1.5", {"other": slipped}, modified=earlier)
+    until(lambda: "v0.1.5" in os.listdir(mount.path / "manifests"))
+    after = (mount.path / "file").stat()
+    assert (after.st_ino, after.st_mtime_ns, after.st_size) == (before.st_ino, before.st_mtime_ns, len(ONE))
+    assert (mount.path / "file").read_bytes() == ONE
+    assert os.getxattr(mount.path / "file", "user.vbnfs.url").partition(b"?")[0].endswith(b"/file")
+    assert (mount.path / "manifests/v0.1.5/other").read_bytes() == b"shorter"

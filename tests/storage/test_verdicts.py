@@ -5,7 +5,10 @@ import os
 import resource
 import shutil
 import tempfile
-from dataclasses import dataclass
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -127,6 +130,30 @@ def test_a_lock_that_is_not_given_back_is_waited_for_a_while(tmp_path: Path, mon
         verdict = verdicts.judge(CONTENT, BAD, before=None, cache=cache)
     assert verdict is not None
     assert refused(verdicts)
+
+
+def test_who_judges_waits_for_who_is_judging(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What another process does while it has the lock counts: bytes that it fetched meanwhile are not deleted."""
+    verdicts = Verdicts(tmp_path, scope="aws")
+    cache = BlockCache(tmp_path, scope="aws", metrics=Metrics())
+    cache.put(CONTENT, 0, b"w" * BLOCK_BYTES, b"w" * BLOCK_BYTES)
+    hashed = fingerprint_of(cache.records(CONTENT))
+    assert hashed is not None
+    (tmp_path / "verified-v1" / "aws").mkdir(parents=True)
+    waits = threading.Event()
+    monkeypatch.setattr(verdicts_module, "_LOCK_SECONDS", 60.0)
+    monkeypatch.setattr(time, "sleep", lambda _: waits.set())
+    with ThreadPoolExecutor() as pool:
+        with open(tmp_path / "verified-v1" / "aws" / ".judging", "w") as other:
+            fcntl.flock(other, fcntl.LOCK_EX)
+            verdict = pool.submit(verdicts.judge, CONTENT, replace(BAD, fingerprint=hashed), before=None, cache=cache)
+            assert waits.wait(20)
+            neighbour = BlockCache(tmp_path, scope="aws", metrics=Metrics())
+            neighbour.drop(CONTENT)
+            neighbour.put(CONTENT, 0, b"r" * BLOCK_BYTES, b"r" * BLOCK_BYTES)
+        assert verdict.result(20) is None
+    assert neighbour.cached_bytes(CONTENT) == CONTENT.size_bytes
+    assert not refused(verdicts)
 
 
 def test_without_locks_it_is_judged(tmp_path: Path) -> None:

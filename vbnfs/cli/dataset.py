@@ -16,7 +16,7 @@ from vbnfs.config import Config
 from vbnfs.dataset.catalog import Catalog, Release
 from vbnfs.dataset.contents import Contents, in_order_of_publication
 from vbnfs.dataset.manifest import DataFile, Manifest
-from vbnfs.errors import BadReplyError, OfflineError, the_reason
+from vbnfs.errors import BadReplyError, ChangedError, OfflineError, the_reason
 from vbnfs.metrics import Metrics
 from vbnfs.mount.background import prepare_cache_directory
 from vbnfs.mount.clients import fetching, make_cache, make_catalog, make_client, scope_of
@@ -111,9 +111,17 @@ async def reading(dataset: Dataset) -> AsyncIterator[ReadWhole]:
     async with fetching(config, dataset.link, cache, verdicts, dataset.metrics) as (source, services):
         prefetcher = Prefetcher(cache, source, nursery=services)
 
-        async def read(file: DataFile) -> bytes:
+        async def read_as_known(file: DataFile) -> bytes:
             content = await _content(dataset, file)
             return await _whole(file, content, FileReader(content, cache, source, prefetcher, verdicts))
+
+        async def read(file: DataFile) -> bytes:
+            try:
+                return await read_as_known(file)
+            except ChangedError:  # a size that a reply contradicts is asked for again, once
+                if not await dataset.catalog.look_again(dataset.named.of(file)):
+                    raise
+            return await read_as_known(file)
 
         yield read
 

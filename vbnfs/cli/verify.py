@@ -23,7 +23,7 @@ from vbnfs.config import GIB, MIB, Config
 from vbnfs.dataset.catalog import Catalog, Release
 from vbnfs.dataset.contents import in_order_of_publication
 from vbnfs.dataset.tree import DataNode, Node, build_tree
-from vbnfs.errors import CacheError, MountError, StorageError, the_reason, told
+from vbnfs.errors import CacheError, ChangedError, MountError, StorageError, the_reason, told
 from vbnfs.metrics import Metrics
 from vbnfs.mount.background import prepare_cache_directory
 from vbnfs.mount.clients import fetching, make_cache, make_catalog, make_client, scope_of
@@ -196,9 +196,19 @@ class _Work:
         if reason is not None:
             return Finding(path, NO_HASH, content.size_bytes, reason)
         try:
-            return Finding(path, *await self._judge(node.inode, content, fetch=fetch))
+            return Finding(path, *await self._judge_by_its_size(node, content, fetch=fetch))
         except StorageError as error:
             return Finding(path, FAILED, content.size_bytes, told(error))
+
+    async def _judge_by_its_size(self, node: DataNode, content: Content, *, fetch: bool) -> tuple[str, int, str]:
+        """See `_judge`; a size that a reply contradicts is asked for again, once."""
+        try:
+            return await self._judge(node.inode, content, fetch=fetch)
+        except ChangedError:
+            if not await self._catalog.look_again(node.content):
+                raise
+        content = node.content.with_attributes(await self._catalog.learn(node.content))
+        return await self._judge(node.inode, content, fetch=fetch)
 
     async def _judge(self, inode: int, content: Content, *, fetch: bool) -> tuple[str, int, str]:
         """Outcome, size and detail. Raises a `StorageError` where what is missing cannot be fetched."""
