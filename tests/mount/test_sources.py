@@ -241,6 +241,47 @@ def test_an_object_without_a_version_id_of_its_own(
         assert (mount.path / "file").read_bytes() == TWO
 
 
+def test_a_replaced_object_of_which_nothing_is_listed(
+    mounts: Mounts, server: FakeS3Server, dataset: FakeDataset
+) -> None:
+    """Two mounts ask for it before and after it was replaced: what one keeps is not part of what the other reads."""
+    old, new = os.urandom(3_000_000), os.urandom(3_000_000)
+    entry, key = dataset.entry("file", old), f"{dataset.project}/file"
+    dataset.store.remove(key, entry["version_id"])
+    dataset.store.put(key, old, version_id="null")
+    dataset.publish_entries("0.1.0", {"file": {"url": entry["url"], "version_id": "null"}})
+    server.behaviours.append(for_kind("list_versions", lambda *_: error(403, "AccessDenied")))
+    first, second = (mounts(server.endpoint_url, name=name) for name in ("first", "second"))
+    with (first.path / "file").open("rb", buffering=0) as file:
+        assert file.read(4096) == old[:4096]
+    dataset.store.put(key, new, version_id="null")
+    first.umount()
+    assert (second.path / "file").read_bytes() == new
+
+
+@pytest.mark.parametrize("is_whole", [False, True])
+def test_a_manifest_with_a_wrong_hash_is_withdrawn(
+    mounts: Mounts, server: FakeS3Server, dataset: FakeDataset, is_whole: bool
+) -> None:
+    """What came from the object that it named, and the verdict on that, say nothing of the file that has the hash."""
+    one, two = dataset.entry("one", ONE), dataset.entry("two", TWO)
+    dataset.publish_entries("0.1.0", {"one": {**one, "file_hash": two["file_hash"]}})
+    mount = mounts(server.endpoint_url)
+    with (mount.path / "one").open("rb", buffering=0) as file:
+        assert file.read(4096) == ONE[:4096]
+        if is_whole:
+            file.readall()
+            until(lambda: "S3 has other bytes" in verified(mount.path / "one"))
+    mount.umount()
+    dataset.publish_entries("0.2.0", {"one": one, "two": two})
+    dataset.store.delete(f"{dataset.project}/manifests/{dataset.project}_project_manifest_v0.1.0.json")
+    run_vbnfs("versions", "--endpoint-url", server.endpoint_url)  # which asks for the list
+    mount.mount()
+    assert sorted(os.listdir(mount.path / "manifests")) == ["latest", "v0.2.0"]
+    assert (mount.path / "two").read_bytes() == TWO
+    until(lambda: verified(mount.path / "two").startswith("blake2b:"))
+
+
 def test_verify_tries_all_sources(mounts: Mounts, server: FakeS3Server, dataset: FakeDataset, tmp_path: Path) -> None:
     """`vbnfs verify --fetch` finds the good source of a file whose first one has other bytes."""
     one, two = dataset.entry("one", ONE), dataset.entry("two", TWO)

@@ -100,7 +100,13 @@ class FileSystem:
     def inode_of(self, content_id: str) -> int | None:
         """The inode that has this content, if there is one. Looks at all of them."""
         nodes = self._tree.nodes.values()
-        return next((n.inode for n in nodes if isinstance(n, DataNode) and n.content.content_id == content_id), None)
+        return next((n.inode for n in nodes if isinstance(n, DataNode) and self._has(n, content_id)), None)
+
+    def _has(self, node: DataNode, content_id: str) -> bool:
+        if node.content.content_id == content_id or node.source.is_immutable:
+            return node.content.content_id == content_id
+        content = self._attributes.content(node)  # whose name may depend on what HEAD has said of it
+        return content is not None and content.content_id == content_id
 
     def path_of(self, inode: int) -> str:
         """Where an inode stands in the mount. Looks at all of them."""
