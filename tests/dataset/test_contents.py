@@ -139,9 +139,10 @@ def test_what_came_under_one_etag_is_not_taken_for_what_came_under_another() -> 
     assert old.content_id != new.content_id
     for content, text in ((old, "old"), (new, "new")):
         known = {NULL: sized(4, md5(text))}
-        assert contents(manifest("1.0.0", (NULL, H1)), known=known).by_entry[NULL, H1].with_attributes(
-            known[NULL]
-        ) == content
+        assert (
+            contents(manifest("1.0.0", (NULL, H1)), known=known).by_entry[NULL, H1].with_attributes(known[NULL])
+            == content
+        )
 
 
 facts = st.one_of(

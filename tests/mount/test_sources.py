@@ -4,6 +4,7 @@ import errno
 import hashlib
 import os
 import re
+import shutil
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,7 @@ from tests.fakes.dataset import FakeDataset
 from tests.fakes.s3_server import Behaviour, FakeS3Server, Reply, Request, error, for_kind, held
 from tests.fixtures_mount import Mounts, run_vbnfs, until
 from tests.mount.test_trust import errno_of, verified
+from vbnfs.storage.segment import BLOCK_BYTES
 
 ONE, TWO = (os.urandom(700_000) for _ in range(2))  # of one length: only their bytes tell them apart
 
@@ -156,6 +158,26 @@ def test_a_size_that_is_wrong(mounts: Mounts, server: FakeS3Server, dataset: Fak
     mount.umount()
     mount.mount()
     assert path.read_bytes() == ONE
+
+
+@pytest.mark.parametrize("size_bytes", [BLOCK_BYTES, 2 * BLOCK_BYTES, 300_000])
+def test_a_size_that_is_wrong_of_a_file_that_is_cached(
+    mounts: Mounts, server: FakeS3Server, dataset: FakeDataset, tmp_path: Path, size_bytes: int
+) -> None:
+    """The whole file is cached, sizes were lost, and the listing is wrong now: it is not cut short, nor given up."""
+    dataset.publish("0.1.0", {"file": ONE})
+    mount = mounts(server.endpoint_url)
+    path = mount.path / "file"
+    path.read_bytes()
+    until(lambda: verified(path).startswith("blake2b:"))
+    mount.umount()
+    shutil.rmtree(tmp_path / "cache/datasets-v1")
+    server.behaviours.append(lists_size("file", size_bytes))
+    mount.mount()
+    assert errno_of(path) == errno.ESTALE
+    assert path.read_bytes() == ONE
+    until(lambda: verified(path).startswith("blake2b:"))
+    assert mount.status()["metrics"]["mismatched_files"] == 0
 
 
 def test_a_backport_with_a_slipped_hash(mounts: Mounts, server: FakeS3Server, dataset: FakeDataset) -> None:
