@@ -160,6 +160,15 @@ def test_a_size_that_is_wrong(mounts: Mounts, server: FakeS3Server, dataset: Fak
     assert path.read_bytes() == ONE
 
 
+def test_verify_asks_for_a_size_that_is_wrong(server: FakeS3Server, dataset: FakeDataset) -> None:
+    """`vbnfs verify --fetch` of a file that was listed with a wrong size: HEAD tells the right one, it is read."""
+    dataset.publish("0.1.0", {"file": ONE})
+    server.behaviours.append(lists_size("file", 699_999))
+    done = run_vbnfs("verify", "--fetch", "--endpoint-url", server.endpoint_url, "file")
+    assert (done.returncode, "1 of 1 files good" in done.stderr) == (0, True), done.stderr
+    assert server.count("head") == 1
+
+
 @pytest.mark.parametrize("size_bytes", [BLOCK_BYTES, 2 * BLOCK_BYTES, 300_000])
 def test_a_size_that_is_wrong_of_a_file_that_is_cached(
     mounts: Mounts, server: FakeS3Server, dataset: FakeDataset, tmp_path: Path, size_bytes: int

@@ -23,7 +23,7 @@ from vbnfs.config import GIB, MIB, Config
 from vbnfs.dataset.catalog import Catalog, Release
 from vbnfs.dataset.contents import in_order_of_publication
 from vbnfs.dataset.tree import DataNode, Node, build_tree
-from vbnfs.errors import CacheError, MountError, StorageError, the_reason, told
+from vbnfs.errors import CacheError, ChangedError, MountError, StorageError, the_reason, told
 from vbnfs.metrics import Metrics
 from vbnfs.mount.background import prepare_cache_directory
 from vbnfs.mount.clients import fetching, make_cache, make_catalog, make_client, scope_of
@@ -198,6 +198,8 @@ class _Work:
         try:
             return Finding(path, *await self._judge(node.inode, content, fetch=fetch))
         except StorageError as error:
+            if isinstance(error, ChangedError) and await self._catalog.look_again(node.content):
+                return await self._finding(path, node, fetch=fetch)
             return Finding(path, FAILED, content.size_bytes, told(error))
 
     async def _judge(self, inode: int, content: Content, *, fetch: bool) -> tuple[str, int, str]:
