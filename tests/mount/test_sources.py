@@ -160,6 +160,20 @@ def test_a_size_that_is_wrong(mounts: Mounts, server: FakeS3Server, dataset: Fak
     assert path.read_bytes() == ONE
 
 
+def test_a_size_that_is_wrong_of_two_files(mounts: Mounts, server: FakeS3Server, dataset: FakeDataset) -> None:
+    """Two versions differ in what they say of one object: what is found out of the one file holds for the other."""
+    entry = dataset.entry("file", ONE)
+    dataset.publish_entries("0.1.0", {"file": {"url": entry["url"], "version_id": entry["version_id"]}})
+    dataset.publish_entries("0.2.0", {"file": entry})
+    server.behaviours.append(lists_size("file", 300_000))
+    mount = mounts(server.endpoint_url)
+    old, new = mount.path / "manifests/v0.1.0/file", mount.path / "file"
+    assert old.stat().st_size == 300_000
+    assert errno_of(new) == errno.ESTALE
+    until(lambda: old.stat().st_size == len(ONE))
+    assert old.read_bytes() == new.read_bytes() == ONE
+
+
 def test_verify_asks_for_a_size_that_is_wrong(server: FakeS3Server, dataset: FakeDataset) -> None:
     """`vbnfs verify --fetch` of a file that was listed with a wrong size: HEAD tells the right one, it is read."""
     dataset.publish("0.1.0", {"file": ONE})

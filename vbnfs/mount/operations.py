@@ -269,7 +269,8 @@ class FileSystem:
         node = self._tree.nodes.get(inode)
         if not isinstance(node, DataNode) or not await self._catalog.look_again(node.content):
             return False
-        self._attributes.change(inode)
+        for other in await trio.to_thread.run_sync(_of_the_same_objects, self._tree, node):
+            self._attributes.change(other)
         return True
 
     async def _read_anew(self, inode: int, reader: FileReader, offset: int, size: int) -> Reply:
@@ -352,3 +353,10 @@ class FileSystem:
         if not isinstance(node, Directory):
             raise Refused(errno.ENOTDIR)
         return node
+
+
+def _of_the_same_objects(tree: Tree, node: DataNode) -> list[int]:
+    """The inodes of files that come from an object of which that file may come: itself, and those that dispute it."""
+    sources = set(node.content.sources)
+    files = (one for one in tree.nodes.values() if isinstance(one, DataNode))
+    return [file.inode for file in files if not sources.isdisjoint(file.content.sources)]
