@@ -286,6 +286,20 @@ def test_an_object_without_a_version_id_of_its_own(
         assert (mount.path / "file").read_bytes() == TWO
 
 
+def test_an_object_that_was_replaced_between_two_mounts(
+    mounts: Mounts, server: FakeS3Server, dataset: FakeDataset
+) -> None:
+    """What was listed of an object without a version id of its own is no fact: the next mount asks, and reads it."""
+    entry, key = dataset.entry("file", ONE), f"{dataset.project}/file"
+    dataset.store.remove(key, entry["version_id"])
+    dataset.publish_entries("0.1.0", {"file": {"url": entry["url"], "version_id": "null"}})
+    for data in (ONE, TWO, TWO[:300_000]):
+        dataset.store.put(key, data, version_id="null")
+        mount = mounts(server.endpoint_url)
+        assert (mount.path / "file").read_bytes() == data
+        mount.umount()
+
+
 def test_a_replaced_object_of_which_nothing_is_listed(
     mounts: Mounts, server: FakeS3Server, dataset: FakeDataset
 ) -> None:
