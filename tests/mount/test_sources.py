@@ -2,13 +2,14 @@
 
 import errno
 import hashlib
+import json
 import os
 import re
 import shutil
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,10 @@ from tests.fakes.dataset import FakeDataset
 from tests.fakes.s3_server import Behaviour, FakeS3Server, Reply, Request, error, for_kind, held
 from tests.fixtures_mount import Mounts, run_vbnfs, until
 from tests.mount.test_trust import errno_of, verified
+from vbnfs.places import file_at
 from vbnfs.storage.segment import BLOCK_BYTES
+from vbnfs.storage.verdicts import Verdict
+from vbnfs.temporary import replace_file
 
 ONE, TWO = (os.urandom(700_000) for _ in range(2))  # of one length: only their bytes tell them apart
 
@@ -91,6 +95,41 @@ def test_a_wrong_hash_that_nothing_contradicts(mounts: Mounts, server: FakeS3Ser
     until(lambda: verified(mount.path / "two").startswith("blake2b:"))
     assert (mount.path / "two").read_bytes() == TWO
     assert mount.status()["metrics"]["mismatched_files"] == 1
+
+
+def test_a_version_appears_that_has_what_was_given_up(
+    mounts: Mounts, server: FakeS3Server, dataset: FakeDataset
+) -> None:
+    """No source of a file had the right bytes; then another version names one more: it is asked, while mounted."""
+    one, two = dataset.entry("one", ONE), dataset.entry("two", TWO)
+    dataset.publish_entries("0.1.0", {"one": {**one, "file_hash": two["file_hash"]}})
+    server.behaviours.append(in_parts)
+    mount = mounts(server.endpoint_url, "--refresh", "1")
+    (mount.path / "one").read_bytes()
+    until(lambda: "S3 has other bytes" in verified(mount.path / "one"))
+    dataset.publish_entries("0.2.0", {"two": two})
+    path = mount.path / "manifests/v0.2.0/two"
+    until(path.exists)
+    until(lambda: not is_refused(path))
+    assert path.read_bytes() == TWO
+
+
+def test_who_found_a_file_wrong_has_ended_since(
+    mounts: Mounts, server: FakeS3Server, dataset: FakeDataset, tmp_path: Path
+) -> None:
+    """Another process condemns a file that was opened here before, and fetches nothing: opening it has it judged."""
+    dataset.publish("0.1.0", {"file": ONE})
+    mount = mounts(server.endpoint_url)
+    path = mount.path / "file"
+    assert path.read_bytes() == ONE
+    until(lambda: verified(path).startswith("blake2b:"))
+    [segment] = (tmp_path / "cache/blocks-v1").rglob("*.0")
+    verdict = Verdict("0" * 128, "0" * 32, "2026-01-01T00:00:00Z", mismatches=1)
+    place = tmp_path / "cache/verified-v1" / segment.parts[-3] / "bad" / segment.stem
+    replace_file(file_at(place), json.dumps(asdict(verdict)).encode())
+    until(lambda: is_refused(path))
+    until(lambda: not is_refused(path))
+    assert path.read_bytes() == ONE
 
 
 @pytest.mark.parametrize("is_mounted", [False, True])
