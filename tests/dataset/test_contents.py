@@ -120,6 +120,31 @@ def test_who_came_first_is_believed_first() -> None:
         assert both.by_entry[A, H1].sources[0] == A
 
 
+def test_a_hash_that_is_lacking_contradicts_none() -> None:
+    """An object of which one manifest gives no hash, and another one does: that is no contradiction."""
+    for releases in ([(A, None)], [(A, H1), (B, H1)]), ([(A, H1), (B, H1)], [(A, None)]):
+        found = contents(*(manifest(f"{number}.0.0", *table) for number, table in enumerate(releases)))
+        assert found.contradictions == ()
+        assert found.by_entry[A, H1].sources == (A, B)
+        assert found.by_entry[A, None].sources == (A,)
+
+
+def test_what_came_under_one_etag_is_not_taken_for_what_came_under_another() -> None:
+    """An object whose bytes may be replaced, and of which nothing was listed: each answer to HEAD names a content.
+
+    It is the same one where the ETag is known from the beginning.
+    """
+    unlisted = contents(manifest("1.0.0", (NULL, H1))).by_entry[NULL, H1]
+    old, new = (unlisted.with_attributes(sized(4, md5(text))) for text in ("old", "new"))
+    assert old.content_id != new.content_id
+    for content, text in ((old, "old"), (new, "new")):
+        known = {NULL: sized(4, md5(text))}
+        assert (
+            contents(manifest("1.0.0", (NULL, H1)), known=known).by_entry[NULL, H1].with_attributes(known[NULL])
+            == content
+        )
+
+
 facts = st.one_of(
     st.none(), st.builds(sized, st.sampled_from([0, 4, 5]), st.sampled_from([None, "", md5("a"), md5("b"), "x-2"]))
 )
@@ -160,3 +185,19 @@ def test_what_shares_a_content_agrees(
         plausible = [one for one in known_of if may_have_size(file_hash, one.size_bytes)]
         assert len({a.size_bytes for a in plausible}) <= 1
         assert len({a.etag for a in plausible if a.etag in {md5("a"), md5("b")}}) <= 1
+
+
+@given(releases, releases, st.fixed_dictionaries(dict.fromkeys((A, B, C, NULL), facts)))
+def test_a_name_means_the_same_whatever_manifests_there_are(
+    before: list[list[tuple[ObjectVersion, str | None]]],
+    after: list[list[tuple[ObjectVersion, str | None]]],
+    known: dict[ObjectVersion, ObjectAttributes | None],
+) -> None:
+    """Manifests are withdrawn, uploaded again, published: one id never stands for other hashes or first sources."""
+    attributes = {version: facts for version, facts in known.items() if facts is not None}
+    meaning: dict[str, tuple[ObjectVersion, str | None]] = {}
+    for tables in (before, after):
+        manifests = [manifest(f"{number}.0.0", *table) for number, table in enumerate(tables)]
+        for content in contents(*manifests, known=attributes).by_entry.values():
+            means = content.sources[0], content.file_hash
+            assert meaning.setdefault(content.content_id, means) == means

@@ -5,10 +5,11 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,6 +19,10 @@ from tests.fakes.dataset import FakeDataset
 from tests.fakes.s3_server import Behaviour, FakeS3Server, Reply, Request, error, for_kind, held
 from tests.fixtures_mount import Mounts, run_vbnfs, until
 from tests.mount.test_trust import errno_of, verified
+from vbnfs.places import file_at
+from vbnfs.storage.segment import BLOCK_BYTES
+from vbnfs.storage.verdicts import Verdict
+from vbnfs.temporary import replace_file
 
 ONE, TWO = (os.urandom(700_000) for _ in range(2))  # of one length: only their bytes tell them apart
 
@@ -93,6 +98,41 @@ def test_a_wrong_hash_that_nothing_contradicts(mounts: Mounts, server: FakeS3Ser
     assert mount.status()["metrics"]["mismatched_files"] == 1
 
 
+def test_a_version_appears_that_has_what_was_given_up(
+    mounts: Mounts, server: FakeS3Server, dataset: FakeDataset
+) -> None:
+    """No source of a file had the right bytes; then another version names one more: it is asked, while mounted."""
+    one, two = dataset.entry("one", ONE), dataset.entry("two", TWO)
+    dataset.publish_entries("0.1.0", {"one": {**one, "file_hash": two["file_hash"]}})
+    server.behaviours.append(in_parts)
+    mount = mounts(server.endpoint_url, "--refresh", "1")
+    (mount.path / "one").read_bytes()
+    until(lambda: "S3 has other bytes" in verified(mount.path / "one"))
+    dataset.publish_entries("0.2.0", {"two": two})
+    path = mount.path / "manifests/v0.2.0/two"
+    until(path.exists)
+    until(lambda: not is_refused(path))
+    assert path.read_bytes() == TWO
+
+
+def test_who_found_a_file_wrong_has_ended_since(
+    mounts: Mounts, server: FakeS3Server, dataset: FakeDataset, tmp_path: Path
+) -> None:
+    """Another process condemns a file that was opened here before, and fetches nothing: opening it has it judged."""
+    dataset.publish("0.1.0", {"file": ONE})
+    mount = mounts(server.endpoint_url)
+    path = mount.path / "file"
+    assert path.read_bytes() == ONE
+    until(lambda: verified(path).startswith("blake2b:"))
+    [segment] = (tmp_path / "cache/blocks-v1").rglob("*.0")
+    verdict = Verdict("0" * 128, "0" * 32, "2026-01-01T00:00:00Z", mismatches=1)
+    place = tmp_path / "cache/verified-v1" / segment.parts[-3] / "bad" / segment.stem
+    replace_file(file_at(place), json.dumps(asdict(verdict)).encode())
+    until(lambda: is_refused(path))
+    until(lambda: not is_refused(path))
+    assert path.read_bytes() == ONE
+
+
 @pytest.mark.parametrize("is_mounted", [False, True])
 def test_one_of_two_objects_is_gone(
     mounts: Mounts, server: FakeS3Server, dataset: FakeDataset, is_mounted: bool
@@ -158,6 +198,49 @@ def test_a_size_that_is_wrong(mounts: Mounts, server: FakeS3Server, dataset: Fak
     mount.umount()
     mount.mount()
     assert path.read_bytes() == ONE
+
+
+def test_a_size_that_is_wrong_of_two_files(mounts: Mounts, server: FakeS3Server, dataset: FakeDataset) -> None:
+    """Two versions differ in what they say of one object: what is found out of the one file holds for the other."""
+    entry = dataset.entry("file", ONE)
+    dataset.publish_entries("0.1.0", {"file": {"url": entry["url"], "version_id": entry["version_id"]}})
+    dataset.publish_entries("0.2.0", {"file": entry})
+    server.behaviours.append(lists_size("file", 300_000))
+    mount = mounts(server.endpoint_url)
+    old, new = mount.path / "manifests/v0.1.0/file", mount.path / "file"
+    assert old.stat().st_size == 300_000
+    assert errno_of(new) == errno.ESTALE
+    until(lambda: old.stat().st_size == len(ONE))
+    assert old.read_bytes() == new.read_bytes() == ONE
+
+
+def test_verify_asks_for_a_size_that_is_wrong(server: FakeS3Server, dataset: FakeDataset) -> None:
+    """`vbnfs verify --fetch` of a file that was listed with a wrong size: HEAD tells the right one, it is read."""
+    dataset.publish("0.1.0", {"file": ONE})
+    server.behaviours.append(lists_size("file", 699_999))
+    done = run_vbnfs("verify", "--fetch", "--endpoint-url", server.endpoint_url, "file")
+    assert (done.returncode, "1 of 1 files good" in done.stderr) == (0, True), done.stderr
+    assert server.count("head") == 1
+
+
+@pytest.mark.parametrize("size_bytes", [BLOCK_BYTES, 2 * BLOCK_BYTES, 300_000])
+def test_a_size_that_is_wrong_of_a_file_that_is_cached(
+    mounts: Mounts, server: FakeS3Server, dataset: FakeDataset, tmp_path: Path, size_bytes: int
+) -> None:
+    """The whole file is cached, sizes were lost, and the listing is wrong now: it is not cut short, nor given up."""
+    dataset.publish("0.1.0", {"file": ONE})
+    mount = mounts(server.endpoint_url)
+    path = mount.path / "file"
+    path.read_bytes()
+    until(lambda: verified(path).startswith("blake2b:"))
+    mount.umount()
+    shutil.rmtree(tmp_path / "cache/datasets-v1")
+    server.behaviours.append(lists_size("file", size_bytes))
+    mount.mount()
+    assert errno_of(path) == errno.ESTALE
+    assert path.read_bytes() == ONE
+    until(lambda: verified(path).startswith("blake2b:"))
+    assert mount.status()["metrics"]["mismatched_files"] == 0
 
 
 def test_a_backport_with_a_slipped_hash(mounts: Mounts, server: FakeS3Server, dataset: FakeDataset) -> None:
@@ -241,6 +324,61 @@ def test_an_object_without_a_version_id_of_its_own(
         until(lambda: verified(mount.path / "file").startswith("no: mismatch"))
     else:
         assert (mount.path / "file").read_bytes() == TWO
+
+
+def test_an_object_that_was_replaced_between_two_mounts(
+    mounts: Mounts, server: FakeS3Server, dataset: FakeDataset
+) -> None:
+    """What was listed of an object without a version id of its own is no fact: the next mount asks, and reads it."""
+    entry, key = dataset.entry("file", ONE), f"{dataset.project}/file"
+    dataset.store.remove(key, entry["version_id"])
+    dataset.publish_entries("0.1.0", {"file": {"url": entry["url"], "version_id": "null"}})
+    for data in (ONE, TWO, TWO[:300_000]):
+        dataset.store.put(key, data, version_id="null")
+        mount = mounts(server.endpoint_url)
+        assert (mount.path / "file").read_bytes() == data
+        mount.umount()
+
+
+def test_a_replaced_object_of_which_nothing_is_listed(
+    mounts: Mounts, server: FakeS3Server, dataset: FakeDataset
+) -> None:
+    """Two mounts ask for it before and after it was replaced: what one keeps is not part of what the other reads."""
+    old, new = os.urandom(3_000_000), os.urandom(3_000_000)
+    entry, key = dataset.entry("file", old), f"{dataset.project}/file"
+    dataset.store.remove(key, entry["version_id"])
+    dataset.store.put(key, old, version_id="null")
+    dataset.publish_entries("0.1.0", {"file": {"url": entry["url"], "version_id": "null"}})
+    server.behaviours.append(for_kind("list_versions", lambda *_: error(403, "AccessDenied")))
+    first, second = (mounts(server.endpoint_url, name=name) for name in ("first", "second"))
+    with (first.path / "file").open("rb", buffering=0) as file:
+        assert file.read(4096) == old[:4096]
+    dataset.store.put(key, new, version_id="null")
+    first.umount()
+    assert (second.path / "file").read_bytes() == new
+
+
+@pytest.mark.parametrize("is_whole", [False, True])
+def test_a_manifest_with_a_wrong_hash_is_withdrawn(
+    mounts: Mounts, server: FakeS3Server, dataset: FakeDataset, is_whole: bool
+) -> None:
+    """What came from the object that it named, and the verdict on that, say nothing of the file that has the hash."""
+    one, two = dataset.entry("one", ONE), dataset.entry("two", TWO)
+    dataset.publish_entries("0.1.0", {"one": {**one, "file_hash": two["file_hash"]}})
+    mount = mounts(server.endpoint_url)
+    with (mount.path / "one").open("rb", buffering=0) as file:
+        assert file.read(4096) == ONE[:4096]
+        if is_whole:
+            file.readall()
+            until(lambda: "S3 has other bytes" in verified(mount.path / "one"))
+    mount.umount()
+    dataset.publish_entries("0.2.0", {"one": one, "two": two})
+    dataset.store.delete(f"{dataset.project}/manifests/{dataset.project}_project_manifest_v0.1.0.json")
+    run_vbnfs("versions", "--endpoint-url", server.endpoint_url)  # which asks for the list
+    mount.mount()
+    assert sorted(os.listdir(mount.path / "manifests")) == ["latest", "v0.2.0"]
+    assert (mount.path / "two").read_bytes() == TWO
+    until(lambda: verified(mount.path / "two").startswith("blake2b:"))
 
 
 def test_verify_tries_all_sources(mounts: Mounts, server: FakeS3Server, dataset: FakeDataset, tmp_path: Path) -> None:

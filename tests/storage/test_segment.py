@@ -289,11 +289,26 @@ def test_a_block_in_the_place_of_another_does_not_match(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_a_foreign_file_is_a_miss(tmp_path: Path, seed: int) -> None:
-    """Noise of the right length, or longer: nothing in it matches."""
+    """Noise of the right length: nothing in it matches."""
     path = tmp_path / "segment"
-    path.write_bytes(random.Random(seed).randbytes(TABLE_BYTES + len(DATA) + seed))
+    path.write_bytes(random.Random(seed).randbytes(TABLE_BYTES + len(DATA)))
     segment = opened(path)
     assert [read_or_miss(segment, block(index)) for index in range(3)] == [None, None, None]
+
+
+@pytest.mark.parametrize("length", [BLOCK_BYTES, 2 * BLOCK_BYTES, len(DATA) - 1, len(DATA) + 1])
+def test_a_segment_of_another_size_is_a_miss(tmp_path: Path, length: int) -> None:
+    """A content that is taken to have another size than its segment was made for has nothing there, until it is new.
+
+    Of one whose size is a multiple of a block's each block would match, and the file would end too early.
+    """
+    path, other = tmp_path / "segment", bytes(length)
+    filled(path)
+    assert reopen(path, data=other) is None
+    segment = Segment.create(file_at(path), identity=IDENTITY, data_bytes=length)
+    assert segment.held_bytes() == 0
+    assert path.stat().st_size == TABLE_BYTES + length
+    assert reopen(path) is None
 
 
 def test_zeros_and_empty_files_are_a_miss(tmp_path: Path) -> None:

@@ -196,19 +196,11 @@ class _Work:
         if reason is not None:
             return Finding(path, NO_HASH, content.size_bytes, reason)
         try:
-            return Finding(path, *await self._judge_by_its_size(node, content, fetch=fetch))
+            return Finding(path, *await self._judge(node.inode, content, fetch=fetch))
         except StorageError as error:
+            if isinstance(error, ChangedError) and await self._catalog.look_again(node.content):
+                return await self._finding(path, node, fetch=fetch)
             return Finding(path, FAILED, content.size_bytes, told(error))
-
-    async def _judge_by_its_size(self, node: DataNode, content: Content, *, fetch: bool) -> tuple[str, int, str]:
-        """See `_judge`; a size that a reply contradicts is asked for again, once."""
-        try:
-            return await self._judge(node.inode, content, fetch=fetch)
-        except ChangedError:
-            if not await self._catalog.look_again(node.content):
-                raise
-        content = node.content.with_attributes(await self._catalog.learn(node.content))
-        return await self._judge(node.inode, content, fetch=fetch)
 
     async def _judge(self, inode: int, content: Content, *, fetch: bool) -> tuple[str, int, str]:
         """Outcome, size and detail. Raises a `StorageError` where what is missing cannot be fetched."""

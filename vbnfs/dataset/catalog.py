@@ -2,8 +2,9 @@
 
 A manifest has no sizes, so they come from ListObjectVersions: pages of 1,000, a handful of requests for a whole
 release. Where the bucket refuses to list, HEAD asks for single objects, when somebody looks at them. All of it
-is kept below the cache directory and never asked for again, since a version id never changes its meaning. Nothing is
-kept before it was read and agrees with what else is known; each load keeps what is known and missing on the disk:
+is kept below the cache directory and never asked for again, since a version id never changes its meaning; but objects
+that have none of their own are listed once more by each process. Nothing is kept before it was read and agrees with
+what else is known; each load keeps what is known and missing on the disk:
 
     datasets-v1/<endpoint or aws>/<bucket>/<project>/index           which manifests there are (JSON)
     datasets-v1/.../manifests/<file name>                            ETag, size and time, then their bytes (copies.py)
@@ -359,12 +360,16 @@ class Catalog:
         self._not_listed = not_listed
 
     def _kept_attributes(self, manifests: Iterable[Manifest]) -> tuple[Known, Set[ObjectVersion]]:
-        """What is kept of the objects that are new, and those of which nothing is."""
+        """What is kept of the objects that are new, and those that are to be asked for.
+
+        Of these are also those that may have been replaced since.
+        """
         objects = {file.version for manifest in manifests for file in manifest.files}
         missing = {v for v in objects if v not in self._attributes and v not in self._not_listed}
         kept = self._read_attributes() if missing else {}
         learnt = {version: kept[version] for version in missing if version in kept}
-        return learnt, {version for version in missing if version not in learnt or learnt[version].etag is None}
+        settled = {version for version, one in learnt.items() if one.etag is not None and version.is_immutable}
+        return learnt, missing - settled
 
     def _take_listed(
         self, rows: Iterable[ListedVersion], missing: Set[ObjectVersion]

@@ -10,6 +10,10 @@ with one hash share their blocks, and stand in for each other, only where nothin
 
 Entries are taken in the order in which their manifests were published. An entry that contradicts an earlier one
 becomes a content of its own. So a wrong entry can harm the dataset version that it stands in, and no earlier one.
+
+What is kept of a content outlives the manifests that were read when it was named: one may be withdrawn, or uploaded
+again and so be a later one. So a content is named by its first source, too, and not by the hash alone: what came from
+an object that a wrong entry named is never taken for another one's bytes, nor is a verdict on it.
 """
 
 import hashlib
@@ -30,7 +34,8 @@ _MD5: Final = re.compile(r"[0-9a-f]{32}")
 class NamedContent:
     """A content whose size is not known yet: its id, the objects that should hold it, the hash that it should have.
 
-    `etag` binds a source whose bytes may be replaced to what was listed.
+    `etag` binds a source whose bytes may be replaced to what was listed. Where that is not known yet, what HEAD will
+    say makes a content of its own of each.
     """
 
     content_id: str
@@ -40,11 +45,12 @@ class NamedContent:
 
     def with_attributes(self, attributes: ObjectAttributes) -> Content:
         """The content, now that its size is known."""
-        source, *others = (self._bound(source, attributes) for source in self.sources)
-        return Content(self.content_id, attributes.size_bytes, source, self.file_hash, tuple(others))
-
-    def _bound(self, source: ObjectVersion, attributes: ObjectAttributes) -> ObjectVersion:
-        return source if source.is_immutable else replace(source, etag=self.etag or attributes.etag or None)
+        if self.sources[0].is_immutable:
+            source, *others = self.sources
+            return Content(self.content_id, attributes.size_bytes, source, self.file_hash, tuple(others))
+        etag = self.etag or attributes.etag or None
+        content_id = self.content_id if self.etag or etag is None else _id(self.content_id, etag)
+        return Content(content_id, attributes.size_bytes, replace(self.sources[0], etag=etag), self.file_hash)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +131,8 @@ class _Gathering:
     def add(self, manifest: Manifest) -> None:
         new = [file for file in manifest.files if (file.version, file.file_hash) not in self.by_entry]
         for file in new:
-            if file.file_hash not in {None, self._hash_of.setdefault(file.version, file.file_hash or "")}:
+            file_hash = file.file_hash
+            if file_hash is not None and file_hash != self._hash_of.setdefault(file.version, file_hash):
                 self._disputed.add(file.version)
                 self._report(manifest, file, f"{file.version} has another file_hash elsewhere")
         for file in new:
@@ -139,7 +146,7 @@ class _Gathering:
         groups = [] if file.file_hash is None else self._by_hash.setdefault(file.file_hash, [])
         group = self._joined(manifest, file, groups, known)
         if group is None:
-            group = self._new_group(file, known, is_first=not groups)
+            group = self._new_group(file, known)
             groups.append(group)
         group.add(file.version, known)
         return group
@@ -164,23 +171,24 @@ class _Gathering:
     def _can_share(self, version: ObjectVersion) -> bool:
         return version.is_immutable and version not in self._disputed
 
-    def _new_group(self, file: DataFile, known: ObjectAttributes | None, *, is_first: bool) -> _Group:
+    def _new_group(self, file: DataFile, known: ObjectAttributes | None) -> _Group:
         version, file_hash = file.version, file.file_hash
+        names = (self._bucket, version.key, version.version_id or "", file_hash or "")
         if version.is_immutable:
             etag = None
-            content_id = file.content_id(self._bucket) if is_first else self._id("entry", version, file_hash or "")
+            content_id = file.content_id(self._bucket) if file_hash is None else _id("entry", *names)
         else:  # other bytes than were listed are another content
-            etag = None if known is None else known.etag
-            content_id = self._id("bound", version, file_hash or "", etag or "")
+            etag = (None if known is None else known.etag) or None
+            content_id = _id("bound", *names) if etag is None else _id(_id("bound", *names), etag)
         return _Group(content_id, file_hash, etag, known)
-
-    def _id(self, kind: str, version: ObjectVersion, *more: str) -> str:
-        parts = (kind, self._bucket, version.key, version.version_id or "", *more)
-        return hashlib.blake2b("\0".join(parts).encode(), digest_size=20).hexdigest()
 
     def _report(self, manifest: Manifest, file: DataFile, reason: str) -> None:
         place = f"{manifest.file_name}: {'/'.join(file.path)!r}"
         self.contradictions.append(f"{place}: {reason}; one of the two is wrong")
+
+
+def _id(*parts: str) -> str:
+    return hashlib.blake2b("\0".join(parts).encode(), digest_size=20).hexdigest()
 
 
 def _md5s(known: ObjectAttributes | None) -> set[str]:

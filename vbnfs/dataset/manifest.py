@@ -115,7 +115,7 @@ class DataFile:
     def content_id(self, bucket: str) -> str:
         """Names the bytes, as far as this entry is right: equal for equal hashes in one bucket.
 
-        Where entries contradict one another, `contents` tells them apart.
+        To compare what manifests say. Under which name bytes are kept, `contents` says.
         """
         named_by_hash = ("hash", bucket, self.file_hash or "")
         named_by_version = ("version", bucket, self.version.key, self.version.version_id or "")

@@ -100,7 +100,13 @@ class FileSystem:
     def inode_of(self, content_id: str) -> int | None:
         """The inode that has this content, if there is one. Looks at all of them."""
         nodes = self._tree.nodes.values()
-        return next((n.inode for n in nodes if isinstance(n, DataNode) and n.content.content_id == content_id), None)
+        return next((n.inode for n in nodes if isinstance(n, DataNode) and self._has(n, content_id)), None)
+
+    def _has(self, node: DataNode, content_id: str) -> bool:
+        if node.content.content_id == content_id or node.source.is_immutable:
+            return node.content.content_id == content_id
+        content = self._attributes.content(node)  # whose name may depend on what HEAD has said of it
+        return content is not None and content.content_id == content_id
 
     def path_of(self, inode: int) -> str:
         """Where an inode stands in the mount. Looks at all of them."""
@@ -263,7 +269,8 @@ class FileSystem:
         node = self._tree.nodes.get(inode)
         if not isinstance(node, DataNode) or not await self._catalog.look_again(node.content):
             return False
-        self._attributes.change(inode)
+        for other in await trio.to_thread.run_sync(_of_the_same_objects, self._tree, node):
+            self._attributes.change(other)
         return True
 
     async def _read_anew(self, inode: int, reader: FileReader, offset: int, size: int) -> Reply:
@@ -346,3 +353,10 @@ class FileSystem:
         if not isinstance(node, Directory):
             raise Refused(errno.ENOTDIR)
         return node
+
+
+def _of_the_same_objects(tree: Tree, node: DataNode) -> list[int]:
+    """The inodes of files that come from an object of which that file may come: itself, and those that dispute it."""
+    sources = set(node.content.sources)
+    files = (one for one in tree.nodes.values() if isinstance(one, DataNode))
+    return [file.inode for file in files if not sources.isdisjoint(file.content.sources)]

@@ -96,7 +96,7 @@ class Verifier:
         self._is_hasty = is_hasty
         self._noticed: dict[str, Content] = {}
         self._has_noticed = trio.Event()
-        self._opened: set[str] = set()
+        self._opened: set[Content] = set()
 
     def notice(self, content: Content) -> None:
         """Look at a content soon: blocks of it have come."""
@@ -105,8 +105,8 @@ class Verifier:
 
     def notice_opened(self, content: Content) -> None:
         """Look at a content soon, but once only: perhaps another process has completed it."""
-        if content.content_id not in self._opened:
-            self._opened.add(content.content_id)
+        if content not in self._opened:
+            self._opened.add(content)
             self.notice(content)
 
     async def run(self) -> None:
@@ -121,11 +121,14 @@ class Verifier:
                 except Exception as error:  # while it was fetched anew, or one that nobody foresaw: on to the others
                     reason = str(error) or repr(error)
                     log.warning("file cannot be verified now", object=str(content.source), reason=reason)
-                    self._opened.discard(content.content_id)  # the next time that it is opened
+                    self._opened.discard(content)  # the next time that it is opened
 
     async def refresh(self) -> None:
         """Learn of the mismatches that other processes have found."""
-        for content_id in await trio.to_thread.run_sync(self._verdicts.refresh):
+        found = await trio.to_thread.run_sync(self._verdicts.refresh)
+        # Who found them fetches them anew, unless it has ended before: whoever opens one sees to it.
+        self._opened = {content for content in self._opened if content.content_id not in found}
+        for content_id in found:
             await self._let_go(content_id)
 
     async def verify(self, content: Content, *, fetch: bool) -> Verdict | None:

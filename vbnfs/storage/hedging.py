@@ -71,6 +71,7 @@ class _Runner:
     offset: int
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
     is_handing_on: bool = False  # it stays, where `receive` raises: that is nobody's to mend
+    ended: trio.Event = field(default_factory=trio.Event)
 
 
 class _Race:
@@ -108,13 +109,17 @@ class _Race:
         self._runners.append(runner)
         return runner
 
-    async def _ask(self, runner: _Runner, everything: trio.CancelScope) -> None:
+    async def _ask(self, runner: _Runner, everything: trio.CancelScope, replaced: _Runner | None = None) -> None:
+        """Ask for the rest of the range; as soon as the one that is `replaced` has left its connection."""
+
         async def take(piece: bytes) -> None:
             async with self._taking:
                 await self._take(runner, piece)
 
         try:
             with runner.scope:
+                if replaced is not None:
+                    await replaced.ended.wait()
                 await self._ask_for(ByteRange(runner.offset, self._stop), take)
                 everything.cancel()
         except Exception as error:
@@ -125,6 +130,8 @@ class _Race:
             else:
                 self._failure = error
                 everything.cancel()
+        finally:
+            runner.ended.set()
 
     async def _take(self, runner: _Runner, piece: bytes) -> None:
         """Hand on what of a piece is new."""
@@ -166,9 +173,10 @@ class _Race:
 
     def _ask_once_more(self, nursery: trio.Nursery) -> None:
         """On another connection, and on no more than two at a time."""
-        if len(self._runners) > 1:
-            self._runners.pop(0).scope.cancel()
-        nursery.start_soon(self._ask, self._new_runner(), nursery.cancel_scope)
+        replaced = self._runners.pop(0) if len(self._runners) > 1 else None
+        if replaced is not None:
+            replaced.scope.cancel()
+        nursery.start_soon(self._ask, self._new_runner(), nursery.cancel_scope, replaced)
 
     @property
     def _patience(self) -> Patience:

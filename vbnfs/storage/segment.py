@@ -60,7 +60,9 @@ class Segment:
 
     @classmethod
     def open(cls, place: Place, *, identity: str, data_bytes: int, may_map: bool = True) -> "Segment | None":
-        """The segment at `place`; None if there is none, or it is too short for `data_bytes`.
+        """The segment at `place`; None if there is none, or its length is not that of one with `data_bytes`.
+
+        One that is longer was made when the content was known to have more bytes than it is taken to have now.
 
         `identity` names content and segment number; without `may_map` bytes are copied. Raises `OSError`, also for
         somebody else's file, a link, or what is not a regular file.
@@ -70,11 +72,11 @@ class Segment:
         except FileNotFoundError:
             return None
         segment = cls(place, opened, identity=identity, data_bytes=data_bytes, may_map=may_map)
-        return segment if os.fstat(opened[0]).st_size >= TABLE_BYTES + data_bytes else None
+        return segment if os.fstat(opened[0]).st_size == TABLE_BYTES + data_bytes else None
 
     @classmethod
     def create(cls, place: Place, *, identity: str, data_bytes: int, may_map: bool = True) -> "Segment":
-        """The segment at `place`, made if need be; one that is too short is replaced. Raises `OSError`.
+        """The segment at `place`, made if need be; one of another length is replaced. Raises `OSError`.
 
         It appears under its name with its full length, so a shorter one has been damaged, and is not made
         longer: whoever has it mapped must not see holes where there were verified bytes.
@@ -270,7 +272,7 @@ def _open(place: Place) -> _Opened:
 
 def _make(place: Place, length: int) -> None:
     with place.parent.opened(make=True) as folder:
-        _unlink_if_shorter(folder, place.name, length)
+        _unlink_unless(folder, place.name, length)
         descriptor, temporary = make_temporary(folder, prefix=TEMPORARY_PREFIX)
         try:
             os.ftruncate(descriptor, length)
@@ -282,10 +284,10 @@ def _make(place: Place, length: int) -> None:
                 os.unlink(temporary, dir_fd=folder)
 
 
-def _unlink_if_shorter(folder: int, name: str, length: int) -> None:
+def _unlink_unless(folder: int, name: str, length: int) -> None:
     """Make room for a new file, but not by taking away one that another process has just made."""
     with suppress(FileNotFoundError):
-        if os.stat(name, dir_fd=folder, follow_symlinks=False).st_size < length:
+        if os.stat(name, dir_fd=folder, follow_symlinks=False).st_size != length:
             os.unlink(name, dir_fd=folder)
 
 
