@@ -259,6 +259,53 @@ def test_a_daemon_that_is_killed_at_its_beginning(silence: socket.socket, tmp_pa
     assert (process.returncode, "the daemon was killed (SIGKILL) before the mount was there" in told) == (1, True)
 
 
+_STOPPED = """
+import select, subprocess, sys, threading
+from contextlib import suppress
+from pathlib import Path
+from vbnfs.fuse.device import Unmounted, open_mount
+from vbnfs.fuse.protocol import Opcode, agree
+
+folder = sys.argv[1]
+device = open_mount(Path(folder), ["ro", "subtype=vbnfs", "fsname=x"])
+
+def hear():
+    with suppress(Unmounted):
+        while select.select([device.descriptor], [], []):
+            request = device.read()
+            if request is not None and request[0].opcode == Opcode.INIT:
+                device.reply(request[0].unique, agree(request[1]).body)
+
+threading.Thread(target=hear, daemon=True).start()
+for command in ["mount", "--offline"], ["status"], ["umount", "--lazy"]:
+    asking = subprocess.Popen([sys.executable, "-m", "vbnfs", *command, folder], stderr=subprocess.PIPE, text=True)
+    try:
+        told = asking.communicate(timeout=20)[1].partition(";")[0].strip()
+    except subprocess.TimeoutExpired:
+        told = "it does not end"
+        asking.kill()
+    print(asking.returncode, told, flush=True)
+device.close()
+"""
+
+
+@pytest.mark.root
+def test_a_daemon_that_was_stopped_with_a_question(tmp_path: Path) -> None:
+    """Commands end that ask a mount whose daemon reads the kernel's questions and answers none."""
+    (tmp_path / "mnt").mkdir()
+    done = subprocess.run(
+        ["unshare", "--mount", "--propagation", "private", sys.executable, "-c", _STOPPED, tmp_path / "mnt"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    told = done.stdout.replace(f"{tmp_path}/mnt: ", "").splitlines()
+    assert told[:1] == ["1 vbnfs: already a vbnfs mount"], done.stderr
+    assert told[1].startswith("1 vbnfs: it works, but its control socket")
+    assert told[2:] == ["0 "]
+
+
 @pytest.mark.root
 def test_a_closed_device(tmp_path: Path) -> None:
     """Where only root may open /dev/fuse, others are told what root can do about it."""
