@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,7 @@ import pytest
 from tests.fakes.dataset import PROJECT, FakeDataset
 from tests.fakes.s3_server import FakeS3Server
 from tests.fixtures_mount import Mount, Mounts, run_vbnfs, until
+from tests.mount.test_ends import threads_of
 from vbnfs.fuse.device import open_mount
 from vbnfs.mount.alone import alone_on
 from vbnfs.mount.control import runtime_directory
@@ -160,7 +161,32 @@ def children_of(pid: int) -> list[int]:
     return [int(word) for word in told.split()]
 
 
+def files_of(pid: int) -> set[str]:
+    found = set()
+    for name in os.listdir(f"/proc/{pid}/fd"):
+        with suppress(FileNotFoundError):  # closed meanwhile
+            found.add(os.readlink(f"/proc/{pid}/fd/{name}"))
+    return found
+
+
 # Waiting
+
+
+def test_interrupted_when_it_is_mounted(server: FakeS3Server, mountpoint: Path, tmp_path: Path) -> None:
+    """Ctrl-C that comes as the daemon gives its word: when the command ends, mount, daemon and folder are gone."""
+    folder, told_by_daemon = mountpoint, tmp_path / "vbnfs.log"
+    folder.rmdir()
+    process = begin(*VBNFS, "mount", "--endpoint-url", server.endpoint_url, folder)
+    # It has the log open until it has a daemon to wait for.
+    until(lambda: told_by_daemon.exists() and str(told_by_daemon) not in files_of(process.pid))
+    [child] = children_of(process.pid)
+    os.kill(process.pid, signal.SIGSTOP)
+    until(lambda: '"mounted"' in told_by_daemon.read_text())
+    for number in (signal.SIGINT, signal.SIGCONT):
+        os.kill(process.pid, number)
+    told = process.communicate(timeout=20)[1]
+    assert (process.returncode, told.strip()) == (130, "vbnfs: interrupted")
+    assert (threads_of(child), find_mount(folder), folder.exists()) == ([], None, False)
 
 
 def test_a_server_that_says_nothing(silence: socket.socket, tmp_path: Path) -> None:
