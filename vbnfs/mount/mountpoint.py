@@ -270,7 +270,8 @@ def _check_is_on_top(mountpoint: Path) -> None:
     kinds = [entry.file_system_type for entry in there]
     if FILE_SYSTEM_TYPE in kinds and kinds[-1] != FILE_SYSTEM_TYPE:
         raise MountError(
-            f"{mountpoint}: something else is mounted over it ({kinds[-1]}, from {there[-1].source}): unmount that first"
+            f"{mountpoint}: something else is mounted over it ({kinds[-1]}, from {there[-1].source}): unmount that"
+            " first"
         )
 
 
