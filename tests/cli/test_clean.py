@@ -112,6 +112,15 @@ def test_all_configurations_of_a_folder(tmp_path: Path) -> None:
     assert run_vbnfs("clean", "--config-folder", tmp_path / "a", env=env).stdout == ""
 
 
+def test_a_folder_of_configurations_that_cannot_be_read(tmp_path: Path) -> None:
+    """Who cannot see what there is to be cleaned hears so; where nothing is, nothing is cleaned."""
+    (tmp_path / "file").touch()
+    done = run_vbnfs("clean", "--config-folder", tmp_path / "file")
+    assert (done.returncode, done.stderr) == (2, f"vbnfs: {tmp_path / 'file'}: cannot be read: Not a directory\n")
+    done = run_vbnfs("clean", "--config-folder", tmp_path / "none")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
 def test_configurations_that_share_a_cache(tmp_path: Path) -> None:
     """It is cleaned once, to the largest size that any of them tells; the cache keeps that for whoever tells none."""
     cache = tmp_path / "cache"

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,7 @@ import pytest
 from tests.fakes.dataset import PROJECT, FakeDataset
 from tests.fakes.s3_server import FakeS3Server
 from tests.fixtures_mount import Mount, Mounts, run_vbnfs, until
+from tests.mount.test_ends import threads_of
 from vbnfs.fuse.device import open_mount
 from vbnfs.mount.alone import alone_on
 from vbnfs.mount.control import runtime_directory
@@ -160,7 +161,32 @@ def children_of(pid: int) -> list[int]:
     return [int(word) for word in told.split()]
 
 
+def files_of(pid: int) -> set[str]:
+    found = set()
+    for name in os.listdir(f"/proc/{pid}/fd"):
+        with suppress(FileNotFoundError):  # closed meanwhile
+            found.add(os.readlink(f"/proc/{pid}/fd/{name}"))
+    return found
+
+
 # Waiting
+
+
+def test_interrupted_when_it_is_mounted(server: FakeS3Server, mountpoint: Path, tmp_path: Path) -> None:
+    """Ctrl-C that comes as the daemon gives its word: when the command ends, mount, daemon and folder are gone."""
+    folder, told_by_daemon = mountpoint, tmp_path / "vbnfs.log"
+    folder.rmdir()
+    process = begin(*VBNFS, "mount", "--endpoint-url", server.endpoint_url, folder)
+    # It has the log open until it has a daemon to wait for.
+    until(lambda: told_by_daemon.exists() and str(told_by_daemon) not in files_of(process.pid))
+    [child] = children_of(process.pid)
+    os.kill(process.pid, signal.SIGSTOP)
+    until(lambda: '"mounted"' in told_by_daemon.read_text())
+    for number in (signal.SIGINT, signal.SIGCONT):
+        os.kill(process.pid, number)
+    told = process.communicate(timeout=20)[1]
+    assert (process.returncode, told.strip()) == (130, "vbnfs: interrupted")
+    assert (threads_of(child), find_mount(folder), folder.exists()) == ([], None, False)
 
 
 def test_a_server_that_says_nothing(silence: socket.socket, tmp_path: Path) -> None:
@@ -257,6 +283,53 @@ def test_a_daemon_that_is_killed_at_its_beginning(silence: socket.socket, tmp_pa
     _, told = process.communicate(timeout=20)
     connection.close()
     assert (process.returncode, "the daemon was killed (SIGKILL) before the mount was there" in told) == (1, True)
+
+
+_STOPPED = """
+import select, subprocess, sys, threading
+from contextlib import suppress
+from pathlib import Path
+from vbnfs.fuse.device import Unmounted, open_mount
+from vbnfs.fuse.protocol import Opcode, agree
+
+folder = sys.argv[1]
+device = open_mount(Path(folder), ["ro", "subtype=vbnfs", "fsname=x"])
+
+def hear():
+    with suppress(Unmounted):
+        while select.select([device.descriptor], [], []):
+            request = device.read()
+            if request is not None and request[0].opcode == Opcode.INIT:
+                device.reply(request[0].unique, agree(request[1]).body)
+
+threading.Thread(target=hear, daemon=True).start()
+for command in ["mount", "--offline"], ["status"], ["umount", "--lazy"]:
+    asking = subprocess.Popen([sys.executable, "-m", "vbnfs", *command, folder], stderr=subprocess.PIPE, text=True)
+    try:
+        told = asking.communicate(timeout=20)[1].partition(";")[0].strip()
+    except subprocess.TimeoutExpired:
+        told = "it does not end"
+        asking.kill()
+    print(asking.returncode, told, flush=True)
+device.close()
+"""
+
+
+@pytest.mark.root
+def test_a_daemon_that_was_stopped_with_a_question(tmp_path: Path) -> None:
+    """Commands end that ask a mount whose daemon reads the kernel's questions and answers none."""
+    (tmp_path / "mnt").mkdir()
+    done = subprocess.run(
+        ["unshare", "--mount", "--propagation", "private", sys.executable, "-c", _STOPPED, tmp_path / "mnt"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    told = done.stdout.replace(f"{tmp_path}/mnt: ", "").splitlines()
+    assert told[:1] == ["1 vbnfs: already a vbnfs mount"], done.stderr
+    assert told[1].startswith("1 vbnfs: it works, but its control socket")
+    assert told[2:] == ["0 "]
 
 
 @pytest.mark.root

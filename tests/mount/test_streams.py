@@ -72,7 +72,7 @@ def test_in_the_foreground(server: FakeS3Server, mounts: Mounts, closed: tuple[i
     assert process.wait(30) == 0
 
 
-@pytest.mark.parametrize("command", [["status"], ["versions"], ["--help"]])
+@pytest.mark.parametrize("command", [["status"], ["versions"], ["--help"], ["verify", "--fetch", FILE]])
 def test_nobody_reads(server: FakeS3Server, mounts: Mounts, command: list[str]) -> None:
     """A command whose output nobody reads ends with status 1, without a word."""
     mounts(server.endpoint_url)
@@ -109,3 +109,13 @@ def test_a_mount_that_cannot_be_told(server: FakeS3Server, mounts: Mounts, kind:
         assert (done.returncode, b"Traceback" in (done.stderr or b"")) == (expected, False)
     assert (mount.path / FILE).read_bytes() == b"unit_id\n1\n"
     os.close(output)
+
+
+def test_verifying_that_cannot_be_told(server: FakeS3Server) -> None:
+    """A result that cannot be written is a failure in one line; a summary that cannot be is none."""
+    command = [sys.executable, "-m", "vbnfs", "verify", "--fetch", "--endpoint-url", server.endpoint_url, FILE]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=full, text=True, check=False)
+        assert (done.returncode, done.stdout.split()[0]) == (0, "good")
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+        assert (done.returncode, done.stderr) == (1, "vbnfs: standard output: No space left on device\n")

@@ -95,9 +95,10 @@ def test_unmounting_with_no_descriptor_left(mounts: Mounts, server: FakeS3Server
     assert [line for line in told if line["level"] == "error"] == []
 
 
-def test_a_mount_point_that_is_not_text(mounts: Mounts, server: FakeS3Server) -> None:
-    """Names of folders are bytes: one that is no UTF-8 is a mount point like any other, for all commands."""
-    name = os.fsdecode(b"caf\xe9 \n1")
+@pytest.mark.parametrize("end", [b"", *(sign.encode() for sign in "\r\f\x1c\x85\u2028")])
+def test_a_mount_point_that_is_not_text(mounts: Mounts, server: FakeS3Server, end: bytes) -> None:
+    """Names of folders are bytes: any is a mount point like others, also one that is no UTF-8, or ends lines."""
+    name = os.fsdecode(b"caf\xe9 \n1" + end + b"2")
     mount: Mount = mounts(server.endpoint_url, name=name)
     assert (mount.path / TABLE).read_bytes() == b"unit_id\n1\n"
     assert os.path.lexists(mount.path / "allensdk" / "_manifest_last_used.txt")
@@ -108,3 +109,22 @@ def test_a_mount_point_that_is_not_text(mounts: Mounts, server: FakeS3Server) ->
     again = run_vbnfs("mount", *mount.options, mount.path)
     assert (again.returncode, "already a vbnfs mount" in again.stderr) == (1, True)
     mount.umount()
+
+
+@pytest.mark.root
+def test_what_is_mounted_over_a_mount_stays(mounts: Mounts, server: FakeS3Server) -> None:
+    """Unmounting takes away no other file system that covers the mount; nor does a daemon that ends."""
+    mount = mounts(server.endpoint_url)
+    pid = mount.status()["pid"]
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", mount.path], check=True)
+    try:
+        (mount.path / "file").write_text("precious")
+        done = run_vbnfs("umount", mount.path)
+        told = f"vbnfs: {mount.path}: something else is mounted over it (tmpfs, from tmpfs): unmount that first\n"
+        assert (done.returncode, done.stderr) == (1, told)
+        os.kill(pid, signal.SIGTERM)
+        until(lambda: threads_of(pid) == [])
+        assert (mount.path / "file").read_text() == "precious"
+    finally:
+        subprocess.run(["umount", mount.path], check=True)
+    assert run_vbnfs("umount", mount.path).returncode == 0  # what the daemon left

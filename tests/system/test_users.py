@@ -104,6 +104,9 @@ def test_a_home_of_somebody_else(namespace: Namespace, server: FakeS3Server) -> 
     status, told = run("mount", MINE, *url, *cache)
     assert (status, "--log-file" in told, told.endswith(blamed)) == (1, True, True), told
     assert run("mount", MINE, *url, *cache, *log) == (0, "")
+    for folder in ("/mnt/boss/.config/vbnfs", "/mnt/boss/.config/vbnfs/inner"):
+        told = f"vbnfs: {folder}: cannot be read: Permission denied{blamed}"
+        assert run("clean", "--config-folder", folder) == (2, told)
     assert run("status", MINE) == (0, "")
     assert run("umount", MINE) == (0, "")
 

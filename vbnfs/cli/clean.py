@@ -1,5 +1,6 @@
 """`vbnfs clean`: bring a cache within its size while no mount does, and remove what dead processes left in it."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -77,12 +78,19 @@ def _is_there(directory: Path) -> bool:
 
 
 def configurations(folder: Path) -> Iterator[Config | UsageError]:
-    """The settings of each `*.toml` in a folder, or why a file has none.
+    """The settings of each `*.toml` in a folder, or why a file has none. A folder that is not there has no files.
 
     Of those that share a cache one is given, with the largest size that any of them tells.
     """
     by_cache: dict[Path, Config] = {}
-    for path in sorted(folder.glob("*.toml")):
+    try:
+        names = sorted(name for name in os.listdir(folder) if name.endswith(".toml"))
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        yield UsageError(f"{folder}: cannot be read: {error.strerror}")
+        return
+    for path in map(folder.joinpath, names):
         try:
             config = load_config(command_line={}, config_file=path)
         except UsageError as error:

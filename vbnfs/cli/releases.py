@@ -6,7 +6,7 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from vbnfs.cli import render
+from vbnfs.cli import render, streams
 from vbnfs.cli.options import EXIT_STATUS, config_of, given_in, log_to_terminal, settings, tell, warn
 from vbnfs.config import SETTING_BY_NAME
 from vbnfs.errors import DatasetError, UsageError
@@ -147,5 +147,5 @@ def verify(paths: tuple[Path, ...], fetch: bool, as_json: bool, **options: Any) 
     if as_json:
         render.print_json([finding.as_json() for finding in outcome.findings])
     else:
-        click.echo(verifying.summary(outcome), err=True)
+        streams.say(verifying.summary(outcome))
     verifying.check(outcome)

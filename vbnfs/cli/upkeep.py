@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from vbnfs.cli import install, render
+from vbnfs.cli import install, render, streams
 from vbnfs.cli.options import EXIT_STATUS, config_of, given_options, log_to_terminal, settings, warn
 from vbnfs.config import SETTING_BY_NAME
 from vbnfs.errors import CacheError, UsageError
@@ -63,7 +63,7 @@ def _carry_out(pieces: list[install.Piece], *, remove: bool, then: str) -> None:
     install.install(pieces)
     for piece in pieces:
         click.echo(f"{piece.path}{f' -> {piece.target}' if piece.target else ''}")
-    click.echo(then, err=True)
+    streams.say(then)
 
 
 @click.command(epilog=EXIT_STATUS)

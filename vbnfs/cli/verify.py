@@ -75,12 +75,21 @@ Tell = Callable[[Finding], None]
 
 
 def run(where: Place, *, fetch: bool, tell: Tell) -> Outcome:
-    """See `verify`."""
+    """See `verify`. What keeps `tell` from writing is raised as it is."""
+    unwritten: list[OSError] = []
+
+    def try_to_tell(finding: Finding) -> None:
+        try:
+            tell(finding)
+        except OSError as error:
+            unwritten.append(error)
+            raise
+
     try:
-        work = partial(verify, where, fetch=fetch, tell=tell)
+        work = partial(verify, where, fetch=fetch, tell=try_to_tell)
         return trio.run(work, restrict_keyboard_interrupt_to_checkpoints=True)
     except BaseExceptionGroup as group:
-        raise the_reason(group) from None
+        raise (unwritten[0] if unwritten else the_reason(group)) from None
 
 
 async def verify(where: Place, *, fetch: bool, tell: Tell) -> Outcome:

@@ -15,6 +15,7 @@ import select
 import signal
 import sys
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
@@ -147,7 +148,7 @@ def run_in_background(config: Config, mountpoint: Path, say_waiting: Callable[[]
             word = pipe.read()
         except BaseException:  # Ctrl-C: what was asked for is not wanted any more
             os.kill(child, signal.SIGTERM)
-            _comes_within(pipe, _END_SECONDS)  # so that nothing is left when this ends
+            _wait_for_the_end(child)  # so that nothing is left when this ends
             raise
     if not word:
         raise MountError(
@@ -187,6 +188,16 @@ def what_takes_so_long(config: Config) -> str:
 def _comes_within(pipe: io.BufferedReader, seconds: float) -> bool:
     """Whether the daemon gives its word, or ends, within some seconds."""
     return bool(select.select([pipe], [], [], seconds)[0])
+
+
+def _wait_for_the_end(child: int) -> None:
+    """Some seconds at most. Its word may have been given before, and says nothing of that."""
+    with suppress(OSError):  # an old kernel; no descriptor
+        ended = os.pidfd_open(child)
+        try:
+            select.select([ended], [], [], _END_SECONDS)
+        finally:
+            os.close(ended)
 
 
 def _end_of(child: int) -> str:

@@ -10,9 +10,8 @@ import re
 import signal
 import stat
 import subprocess
-import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,7 +51,8 @@ class MountEntry:
 
 def parse_mountinfo(text: str) -> list[MountEntry]:
     """The lines of /proc/PID/mountinfo, in the order of mounting."""
-    return [entry for line in text.splitlines() if (entry := _parse_line(line)) is not None]
+    # Only newlines are escaped: of what else str.splitlines() takes for an end, paths may be made.
+    return [entry for line in text.split("\n") if (entry := _parse_line(line)) is not None]
 
 
 def _parse_line(line: str) -> MountEntry | None:
@@ -83,7 +83,12 @@ def list_mounts() -> list[MountEntry]:
 
 
 def _all_mounts() -> list[MountEntry]:
-    return parse_mountinfo(os.fsdecode(_MOUNTINFO.read_bytes()))  # paths, in whatever encoding
+    return read_mountinfo(_MOUNTINFO)
+
+
+def read_mountinfo(path: Path) -> list[MountEntry]:
+    """What /proc/PID/mountinfo says of a process's mount namespace. Raises `OSError`."""
+    return parse_mountinfo(os.fsdecode(path.read_bytes()))  # paths, in whatever encoding
 
 
 def is_ours(entry: MountEntry) -> bool:
@@ -147,7 +152,7 @@ def raise_readahead(entry: MountEntry) -> None:
 def make_mountpoint(mountpoint: Path, *, parents: bool) -> bool:
     """Make a folder to mount on, where there is nothing, and tell whether that was so. Raises `MountError`."""
     try:
-        if os.path.lexists(mountpoint):  # a dead mount is there, and is not to be touched
+        if find_mount(mountpoint) is not None or os.path.lexists(mountpoint):  # one that hangs is not to be touched
             return False
         mountpoint.mkdir(parents=parents)
     except FileExistsError:
@@ -207,37 +212,21 @@ def check_mountpoint(mountpoint: Path, *, cache_dir: Path) -> None:
 
 
 def is_alive(mountpoint: Path) -> bool:
-    """False for a mount whose daemon is gone ("transport endpoint is not connected")."""
-    entry = find_mount(mountpoint)
+    """False for a mount whose daemon is gone ("transport endpoint is not connected").
+
+    A process of its own asks, and is left alone if there is no answer: while a daemon has a question and is stopped,
+    whoever asked cannot end, nor be killed (`request_wait_answer`, fs/fuse/dev.c).
+    """
+    entry, who = find_mount(mountpoint), dict[str, Any]()
     if entry is not None and os.geteuid() == 0 and (entry.owner, entry.group) != (0, 0):
-        return _is_alive_to_its_owner(entry)
-    outcome: list[bool] = []
-
-    def ask() -> None:
-        try:
-            os.statvfs(mountpoint)
-        except OSError as error:
-            outcome.append(error.errno not in _DEAD)
-        else:
-            outcome.append(True)
-
-    asking = threading.Thread(target=ask, daemon=True)  # a daemon that hangs must not hang whoever asks
-    asking.start()
-    asking.join(_ALIVE_SECONDS)
-    return outcome[0] if outcome else True
-
-
-def _is_alive_to_its_owner(entry: MountEntry) -> bool:
-    """The kernel asks the daemon for its owner alone; to all others, root too, statfs(2) says that all is well."""
-    command = ["stat", "--file-system", "--", str(entry.mountpoint)]
-    who: Mapping[str, Any] = {"user": entry.owner, "group": entry.group, "extra_groups": []}
+        # The kernel asks the daemon for its owner alone; to all others, root too, statfs(2) says that all is well.
+        who = {"user": entry.owner, "group": entry.group, "extra_groups": []}
+    command = ["stat", "--file-system", "--", str(mountpoint)]
     try:
-        done = subprocess.run(
-            command, **who, env=_IN_ENGLISH, cwd="/", capture_output=True, timeout=_ALIVE_SECONDS, check=False
-        )
-    except (OSError, subprocess.SubprocessError):  # it hangs; nobody else can be had, as in some containers
+        _, told = _run_to_its_end(command, seconds=_ALIVE_SECONDS, env=_IN_ENGLISH, cwd="/", **who)
+    except (MountError, subprocess.SubprocessError):  # it hangs; nobody else can be had, as in some containers
         return True
-    return not any(os.strerror(number).encode() in done.stderr for number in _DEAD)
+    return not told.endswith(tuple(map(os.strerror, _DEAD)))
 
 
 def unmount(mountpoint: Path, *, lazy: bool, timeout_seconds: float) -> None:
@@ -260,12 +249,13 @@ def detach(mountpoint: Path, *, lazy: bool) -> None:
 
     Somebody else may be doing the same: it is no error if nothing is mounted there in the end.
     """
+    _check_is_on_top(mountpoint)
     if os.geteuid() == 0:
         command = ["umount", *(["--lazy"] if lazy else []), "--", str(mountpoint)]
     else:
         command = [fusermount(), "-u", *(["-z"] if lazy else []), "--", str(mountpoint)]
     try:
-        status, reason = _run_to_its_end(command)
+        status, reason = _run_to_its_end(command, seconds=_DETACH_SECONDS)
     except subprocess.TimeoutExpired:
         remedy = "" if lazy else f" (is it stopped?): 'vbnfs umount --lazy {mountpoint}' takes it away"
         raise MountError(f"{mountpoint}: its daemon does not answer{remedy}") from None
@@ -274,7 +264,18 @@ def detach(mountpoint: Path, *, lazy: bool) -> None:
         raise MountError(f"{reason}{_remedy(reason)}")
 
 
-def _run_to_its_end(command: Sequence[str]) -> tuple[int, str]:
+def _check_is_on_top(mountpoint: Path) -> None:
+    """Raise `MountError` where another file system covers the mount: umount(2) would take that away."""
+    there = [entry for entry in _all_mounts() if entry.mountpoint == mountpoint]
+    kinds = [entry.file_system_type for entry in there]
+    if FILE_SYSTEM_TYPE in kinds and kinds[-1] != FILE_SYSTEM_TYPE:
+        raise MountError(
+            f"{mountpoint}: something else is mounted over it ({kinds[-1]}, from {there[-1].source}): unmount that"
+            " first"
+        )
+
+
+def _run_to_its_end(command: Sequence[str], *, seconds: float, **more: Any) -> tuple[int, str]:
     """The exit status of a program, and what it complains of. Raises `subprocess.TimeoutExpired`.
 
     It inherits a mask: a signal that is meant for a daemon and all that belongs to it (Ctrl-C in its terminal,
@@ -283,14 +284,19 @@ def _run_to_its_end(command: Sequence[str]) -> tuple[int, str]:
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _TO_ALL_OF_US)
     try:
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, errors="replace"
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            errors="replace",
+            **more,
         )
     except OSError as error:
         raise MountError(f"{command[0]}: {error.strerror}") from error
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     try:
-        _, told = process.communicate(timeout=_DETACH_SECONDS)
+        _, told = process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
         process.kill()  # and not waited for: the kernel may not let it go
         raise

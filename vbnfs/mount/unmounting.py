@@ -8,7 +8,7 @@ from typing import Final
 
 from vbnfs.errors import MountError
 from vbnfs.mount.control import daemon_of
-from vbnfs.mount.mountpoint import MountEntry, find_mount, parse_mountinfo, unmount
+from vbnfs.mount.mountpoint import MountEntry, find_mount, read_mountinfo, unmount
 
 _MOST_SECONDS: Final = 30.0
 _SOON_SECONDS: Final = 2.0
@@ -68,7 +68,6 @@ def _elsewhere(entry: MountEntry) -> str | None:
 def _places(mountinfo: Path, entry: MountEntry) -> list[Path]:
     """Where the file system of a mount is mounted, in a mount namespace."""
     try:
-        text = mountinfo.read_text(errors="surrogateescape")
+        return [each.mountpoint for each in read_mountinfo(mountinfo) if each.device == entry.device]
     except OSError:
         return []
-    return [each.mountpoint for each in parse_mountinfo(text) if each.device == entry.device]
