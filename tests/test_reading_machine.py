@@ -8,9 +8,11 @@ running mounts.
 """
 
 import os
+import random
 import shutil
 import signal
 import tempfile
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -49,6 +51,15 @@ LOST: Final = {
     "another size": header(Content_Range="bytes 0-0/123456789"),
 }
 THEIRS: Final = b"theirs" * 100_000
+NOISE: Final = random.Random("victim").randbytes(BLOCK_BYTES + TABLE_BYTES)
+PLANTS: Final[dict[str, Callable[[Path, Path, Path], object]]] = {
+    "nothing": lambda path, victim, other: None,
+    "a link to a file of others": lambda path, victim, other: path.symlink_to(victim),
+    "a file of others": lambda path, victim, other: path.hardlink_to(victim),
+    "another segment": lambda path, victim, other: path.hardlink_to(other) if other.exists() else None,
+    "a pipe": lambda path, victim, other: os.mkfifo(path),
+    "a folder": lambda path, victim, other: path.mkdir(),
+}
 MOST_FAULTS: Final = 4  # in a row for one range: as many as are tried again whatever they are
 
 files = st.integers(0, len(SIZES) - 1)
@@ -64,8 +75,8 @@ def segment_of(directory: Path, content: Content) -> Path:
 
 def files_of_theirs(model: Path, theirs: Path) -> list[Path]:
     """Files of somebody else's with the names of the cache's, so old that they would be evicted first."""
-    names = [file.relative_to(model) for file in model.rglob("*.0")] if model.is_dir() else [Path()]
-    for file in (files := [theirs / name for name in names]):
+    theirs.mkdir()
+    for file in (files := [theirs / file.relative_to(model) for file in model.rglob("*.0")]):
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(THEIRS)
         os.utime(file, (1, 1))
@@ -277,14 +288,14 @@ class ReadingMachine(RuleBasedStateMachine):
             self.check(mount, 0, number, offset, BLOCK_BYTES)
             self.loop.run(self.loop.settle)
 
-    @rule(mount=mounts, number=files, what=st.sampled_from(["file", "folder", "all"]), is_link=st.booleans())
+    @rule(mount=mounts, number=files, what=st.sampled_from(["folder", "all"]), is_link=st.booleans())
     def take_its_place(self, mount: int, number: int, what: str, is_link: bool) -> None:
-        """A neighbour renames something of the cache away under the mounts; a link may lead to files of theirs then.
+        """A neighbour renames a folder of the cache away under the mounts; a link may lead to one of theirs then.
 
-        None of these is read, changed or deleted. What was taken comes back in the end.
+        Nothing in that is read, changed or deleted. What was taken comes back in the end.
         """
-        place = {"file": self.segment(number), "folder": self.segment(number).parent, "all": self.directory / FORMAT}
-        path, away, theirs = place[what], self.directory / "away", self.directory / "theirs"
+        path = self.segment(number).parent if what == "folder" else self.directory / FORMAT
+        away, theirs = self.directory / "away", self.directory / "theirs"
         if not path.exists():
             return
         path.rename(away)
@@ -296,7 +307,7 @@ class ReadingMachine(RuleBasedStateMachine):
                 self.check(mount, 0, one, 0, size)
             self.restart()
         Evictor(folder_at(self.directory) / FORMAT, limit_bytes=BLOCK_BYTES, metrics=Metrics()).look()
-        assert sorted(one for one in theirs.rglob("*") if one.is_file()) == sorted({*files} - {theirs})
+        assert sorted(one for one in theirs.rglob("*") if one.is_file()) == sorted(files)
         assert [file.read_bytes() for file in files] == [THEIRS] * len(files)
         self.loop.run(self.loop.unmount)
         remove(path)
@@ -304,6 +315,29 @@ class ReadingMachine(RuleBasedStateMachine):
         away.rename(path)
         self.look()
         self.loop.run(self.loop.mount)
+
+    @rule(number=files, other=files, kind=st.sampled_from(sorted(PLANTS)))
+    def plant(self, number: int, other: int, kind: str) -> None:
+        """A neighbour puts something else in the place of a segment, under running mounts.
+
+        All is read as ever, nothing waits, and what a link leads to stays as it is.
+        """
+        victim = self.directory.with_name(self.directory.name + "-victim")
+        victim.write_bytes(NOISE)
+        path = self.segment(number)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):
+            path.rename(path.with_name("renamed"))
+        try:
+            PLANTS[kind](path, victim, self.segment(other))
+            for mount in range(MOUNTS):
+                self.check(mount, 5, number, 0, SIZES[number])
+            self.loop.run(self.loop.settle)
+            assert victim.read_bytes() == NOISE
+        finally:
+            victim.unlink()
+            for left in (path, path.with_name("renamed")):
+                left.rmdir() if left.is_dir() and not left.is_symlink() else left.unlink(missing_ok=True)
 
     @rule()
     def restart(self) -> None:

@@ -10,6 +10,7 @@ from typing import Final
 from tests.fakes.s3_server import RANGE_IGNORED, Behaviour, Reply, Request, always, error, header
 
 _LONG_SECONDS: Final = 45.0  # longer than anybody should wait
+_MORE_BYTES: Final = 4 << 20
 _TRICKLE: Final = 1000.0  # bytes a second
 _INTERIM: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -22,6 +23,12 @@ def _stalls(_: Request, honest: Reply) -> Reply:
 def _trickles(_: Request, honest: Reply) -> Reply | None:
     """A body that never pauses for long, and takes a third of that, as on a slow line."""
     return replace(honest, bytes_per_second=3 * len(honest.body) / _LONG_SECONDS) if honest.body else None
+
+
+def _is_longer(_: Request, honest: Reply) -> Reply:
+    """A body that goes on behind its end, and gives no length."""
+    body = honest.body + bytes(_MORE_BYTES)
+    return replace(honest.with_headers(Content_Length=""), body=body, cut=len(body))
 
 
 def _without_end(text: bytes) -> Reply:
@@ -62,6 +69,7 @@ FAULTS: Final[Mapping[str, Behaviour]] = {
     "body trickles": _trickles,
     "head trickles": always(_without_end(b"HTTP/1.1 206 Partial Content\r\nX-Long: ")),
     "interim replies": always(Reply(raw=_INTERIM * 400, bytes_per_second=len(_INTERIM) * 400 / _LONG_SECONDS)),
+    "body without end": _is_longer,
     "200 for a range": RANGE_IGNORED,
     "shifted range": _is_shifted,
     "shorter range": _is_shorter,
