@@ -34,6 +34,7 @@ from tests.reading.machine import CHANGES, LIMIT_BYTES, MOUNTS, PLAIN, SIZES, Lo
 from vbnfs.errors import HashMismatchError, StorageError
 from vbnfs.metrics import Metrics
 from vbnfs.objects import Content, ObjectVersion
+from vbnfs.places import folder_at
 from vbnfs.storage.block_cache import FORMAT
 from vbnfs.storage.eviction import Evictor
 from vbnfs.storage.segment import BLOCK_BYTES, TABLE_BYTES
@@ -49,14 +50,13 @@ LOST: Final = {
     "another version": FAULTS["another version"],
     "another size": header(Content_Range="bytes 0-0/123456789"),
 }
+THEIRS: Final = b"theirs" * 100_000
 NOISE: Final = random.Random("victim").randbytes(BLOCK_BYTES + TABLE_BYTES)
-PLANTS: Final[dict[str, Callable[[Path, Path, Path], object]]] = {
-    "nothing": lambda path, victim, other: None,
-    "a link to a file of others": lambda path, victim, other: path.symlink_to(victim),
-    "a file of others": lambda path, victim, other: path.hardlink_to(victim),
-    "another segment": lambda path, victim, other: path.hardlink_to(other) if other.exists() else None,
-    "a pipe": lambda path, victim, other: os.mkfifo(path),
-    "a folder": lambda path, victim, other: path.mkdir(),
+PLANTS: Final[dict[str, Callable[[Path, Path], object]]] = {
+    "nothing": lambda path, victim: None,
+    "a link to a file of others": lambda path, victim: path.symlink_to(victim),
+    "a pipe": lambda path, victim: os.mkfifo(path),
+    "a folder": lambda path, victim: path.mkdir(),
 }
 MOST_FAULTS: Final = 4  # in a row for one range: as many as are tried again whatever they are
 
@@ -69,6 +69,24 @@ def segment_of(directory: Path, content: Content) -> Path:
     """Where a mount's cache keeps the first segment of a content."""
     name = content.content_id
     return directory / FORMAT / "test" / name[:2] / f"{name}.0"
+
+
+def files_of_theirs(model: Path, theirs: Path) -> list[Path]:
+    """Files of somebody else's with the names of the cache's, so old that they would be evicted first."""
+    theirs.mkdir()
+    for file in (files := [theirs / file.relative_to(model) for file in model.rglob("*.0")]):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(THEIRS)
+        os.utime(file, (1, 1))
+    return files
+
+
+def remove(path: Path) -> None:
+    """Whatever it is, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 class ReadingMachine(RuleBasedStateMachine):
@@ -268,8 +286,36 @@ class ReadingMachine(RuleBasedStateMachine):
             self.check(mount, 0, number, offset, BLOCK_BYTES)
             self.loop.run(self.loop.settle)
 
-    @rule(number=files, other=files, kind=st.sampled_from(sorted(PLANTS)))
-    def plant(self, number: int, other: int, kind: str) -> None:
+    @rule(mount=mounts, number=files, what=st.sampled_from(["folder", "all"]), is_link=st.booleans())
+    def take_its_place(self, mount: int, number: int, what: str, is_link: bool) -> None:
+        """A neighbour renames a folder of the cache away under the mounts; a link may lead to one of theirs then.
+
+        Nothing in that is read, changed or deleted. What was taken comes back in the end.
+        """
+        path = self.segment(number).parent if what == "folder" else self.directory / FORMAT
+        away, theirs = self.directory / "away", self.directory / "theirs"
+        if not path.exists():
+            return
+        path.rename(away)
+        if is_link:
+            path.symlink_to(theirs)
+        files = files_of_theirs(away, theirs)
+        for _ in range(2):  # those who have files open, and those who begin
+            for one, size in enumerate(SIZES):
+                self.check(mount, 0, one, 0, size)
+            self.restart()
+        Evictor(folder_at(self.directory) / FORMAT, limit_bytes=BLOCK_BYTES, metrics=Metrics()).look()
+        assert sorted(one for one in theirs.rglob("*") if one.is_file()) == sorted(files)
+        assert [file.read_bytes() for file in files] == [THEIRS] * len(files)
+        self.loop.run(self.loop.unmount)
+        remove(path)
+        remove(theirs)
+        away.rename(path)
+        self.look()
+        self.loop.run(self.loop.mount)
+
+    @rule(number=files, kind=st.sampled_from(sorted(PLANTS)))
+    def plant(self, number: int, kind: str) -> None:
         """A neighbour puts something else in the place of a segment, under running mounts.
 
         All is read as ever, nothing waits, and what a link leads to stays as it is.
@@ -281,7 +327,7 @@ class ReadingMachine(RuleBasedStateMachine):
         with suppress(FileNotFoundError):
             path.rename(path.with_name("renamed"))
         try:
-            PLANTS[kind](path, victim, self.segment(other))
+            PLANTS[kind](path, victim)
             for mount in range(MOUNTS):
                 self.check(mount, 5, number, 0, SIZES[number])
             self.loop.run(self.loop.settle)

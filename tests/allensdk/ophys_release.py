@@ -120,7 +120,7 @@ def _roi(experiment: int, cell: int) -> int:
 
 def _add_behavior(file: NWBFile, label: int) -> np.random.Generator:
     random = stream(0, "ophys", label)
-    add_behavior(file, draw_task(random, _SECONDS), random, (12, 16), 0.005)
+    add_behavior(file, draw_task(random, _SECONDS, "G"), random, (12, 16), 0.005)
     return random
 
 

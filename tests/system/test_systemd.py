@@ -43,7 +43,7 @@ def guest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guest]:
 @pytest.fixture
 def unit(guest: Guest, server: FakeS3Server) -> Iterator[str]:
     """The unit of a configuration, not started, in more haste than usual."""
-    settings = f'mountpoint = "{VBN}"\nendpoint_url = "{server.endpoint_url}"\nallow_other = true\nrefresh = 0.001\n'
+    settings = f'mountpoint = "{VBN}"\nendpoint_url = "{server.endpoint_url}"\nallow_other = true\nrefresh = 1\n'
     guest.write("/etc/vbnfs/test.toml", settings)
     guest.write(f"/etc/systemd/system/{UNIT}.d/haste.conf", HASTE)
     guest.told("systemctl", "daemon-reload")

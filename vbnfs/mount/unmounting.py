@@ -11,7 +11,7 @@ from vbnfs.mount.control import daemon_of
 from vbnfs.mount.mountpoint import MountEntry, find_mount, read_mountinfo, unmount
 
 _MOST_SECONDS: Final = 30.0
-_SOON_SECONDS: Final = 2.0
+_SOON_SECONDS: Final = 10.0  # a namespace may be one that is just being left
 _MOST_NAMED: Final = 5
 
 
