@@ -142,9 +142,9 @@ def test_cleaning(guest: Guest, unit: str) -> None:
     """The service brings the caches of all configurations within their sizes; its timer can be enabled."""
     guest.write("/etc/vbnfs/other.toml", 'cache_dir = "/var/cache/other"\ncache_size = "1M"\n')
     guest.told("mkdir", "-p", "-m", "700", "/var/cache/other/blocks-v1/aws/00")
-    guest.told("dd", "if=/dev/urandom", "of=/var/cache/other/blocks-v1/aws/00/0.0", "bs=2M", "count=1")
+    guest.told("dd", "if=/dev/urandom", "of=/var/cache/other/blocks-v1/aws/00/00ab.0", "bs=2M", "count=1")
     guest.told("systemctl", "start", "vbnfs-clean.service")
-    assert guest.run("ls", "/var/cache/other/blocks-v1/aws/00/0.0").returncode != 0
+    assert guest.run("ls", "/var/cache/other/blocks-v1/aws/00/00ab.0").returncode != 0
     guest.told("systemctl", "enable", "--now", "vbnfs-clean.timer")
     assert guest.shows("vbnfs-clean.timer", "ActiveState") == "active"
     guest.told("rm", "/etc/vbnfs/other.toml")
