@@ -273,6 +273,23 @@ def test_the_least_memory_is_enough(server: FakeS3Server, mounts: Mounts) -> Non
     mount.umount()
 
 
+def test_a_log_that_nobody_reads(server: FakeS3Server, tmp_path: Path) -> None:
+    """A pipe in the place of the log file, without a reader, is told of at once, and not waited for."""
+    (tmp_path / "mnt").mkdir()
+    os.mkfifo(tmp_path / "log")
+    command = [
+        *VBNFS,
+        "mount",
+        "--log-file",
+        tmp_path / "log",
+        "--endpoint-url",
+        server.endpoint_url,
+        tmp_path / "mnt",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, f"log file {tmp_path / 'log'}" in done.stderr) == (1, True), done.stderr
+
+
 def test_a_daemon_that_is_killed_at_its_beginning(silence: socket.socket, tmp_path: Path) -> None:
     """A daemon that is killed before it has said a word is told of by the signal's name."""
     (tmp_path / "mnt").mkdir()

@@ -264,7 +264,10 @@ def _tell(pipe: io.FileIO, message: dict[str, Any]) -> bool:
 def _open_log(path: Path) -> int:
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        # A pipe that nobody reads is an error (ENXIO, open(2)), and nothing to wait for.
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK, 0o600)
+        os.set_blocking(descriptor, True)
+        return descriptor
     except OSError as error:
         raise MountError(f"log file {path}: {error.strerror}; choose one with --log-file") from error
 
