@@ -266,10 +266,10 @@ def _open_log(path: Path) -> int:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         # A pipe that nobody reads is an error (ENXIO, open(2)), and nothing to wait for.
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK, 0o600)
-        os.set_blocking(descriptor, True)
-        return descriptor
     except OSError as error:
         raise MountError(f"log file {path}: {error.strerror}; choose one with --log-file") from error
+    os.set_blocking(descriptor, True)
+    return descriptor
 
 
 def _check_machine() -> None:
