@@ -296,6 +296,25 @@ def test_an_answer_that_waited_does_not_bring_old_links_back(
     assert links > (mount.path / "folder/other").stat().st_nlink
 
 
+@pytest.mark.parametrize("etag", ["", 'W/"weak"'])
+def test_an_object_that_nothing_binds(mounts: Mounts, server: FakeS3Server, dataset: FakeDataset, etag: str) -> None:
+    """An object without a version id of its own, and without an ETag that names its bytes, cannot be opened."""
+    entry = dataset.entry("file", ONE)
+    key = f"{dataset.project}/file"
+    dataset.store.remove(key, entry["version_id"])
+    dataset.store.put(key, ONE, version_id="null")
+    dataset.publish_entries("0.1.0", {"file": {**entry, "version_id": "null"}})
+    replaced = f"<ETag>{etag}</ETag>".replace('"', "&quot;").encode()
+
+    def lists_no_etag(_: Request, honest: Reply) -> Reply:
+        return replace(honest, body=re.sub(rb"<ETag>.*?</ETag>", replaced, honest.body))
+
+    server.behaviours.append(for_kind("list_versions", lists_no_etag))
+    mount = mounts(server.endpoint_url)
+    assert errno_of(mount.path / "file") == errno.EIO
+    assert "nothing would tell that it was replaced" in str(mount.status()["last_error"])
+
+
 @pytest.mark.parametrize("has_hash", [True, False])
 def test_an_object_without_a_version_id_of_its_own(
     mounts: Mounts, server: FakeS3Server, dataset: FakeDataset, has_hash: bool

@@ -149,3 +149,21 @@ async def test_a_source_that_was_good_and_is_wrong(tmp_path: Path) -> None:
         verdict = await floor.verifier.verify(content, fetch=True)
         assert verdict is not None
         assert (verdict.mismatches, verdict.source) == (0, str(sources[1]))
+
+
+async def test_the_source_that_answered_is_blamed(tmp_path: Path) -> None:
+    """A wrong source that stands in for a forbidden one is blamed itself: the other one is still tried."""
+    client, sources = store_of(wrong=WRONG, right=RIGHT)
+    content = content_of(*sources)
+    async with bench(tmp_path, client=client) as floor:
+        await floor.source.get(content, range(4))
+        await floor.settled()
+        assert await floor.verifier.verify(content, fetch=False) is not None
+        client.fail_when(lambda request: AccessDeniedError("403") if request.name == "right" else None)
+        verdict = await floor.verifier.verify(content, fetch=True)
+        assert verdict is not None
+        assert (verdict.mismatches, verdict.source) == (2, str(sources[0]))
+        client.heal()
+        verdict = await floor.verifier.verify(content, fetch=True)
+        assert verdict is not None
+        assert (verdict.mismatches, verdict.source) == (0, str(sources[1]))

@@ -147,8 +147,8 @@ class BlockSource:
         self._begin_prefetches()
 
     def origin_of(self, content: Content) -> ObjectVersion:
-        """The source from which the bytes of a content come at present."""
-        return self._sources.first(content)
+        """The source from which the bytes of a content came last."""
+        return self._sources.origin(content)
 
     def forget(self, content_id: str) -> None:
         """Do not remember what came last of a content: it is wrong."""

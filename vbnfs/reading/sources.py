@@ -28,6 +28,7 @@ class Sources:
         self._client = client
         self._verdicts = verdicts
         self._chosen: LRUCache[str, ObjectVersion] = LRUCache(_MOST_REMEMBERED)  # by content id
+        self._answered: LRUCache[str, ObjectVersion] = LRUCache(_MOST_REMEMBERED)  # last
         # For which contents the verdict of all processes was looked at lately.
         self._looked: TTLCache[str, None] = TTLCache(_MOST_REMEMBERED, ttl=_LATELY_SECONDS, timer=trio.current_time)
 
@@ -45,7 +46,7 @@ class Sources:
                 failure = failure or error
             else:
                 if content.others:
-                    self._chosen[content.content_id] = source
+                    self._chosen[content.content_id] = self._answered[content.content_id] = source
                 return
         assert failure is not None  # there is a source
         raise failure
@@ -59,6 +60,11 @@ class Sources:
             return content.sources[(wrong + 1) % len(names)]
         chosen: ObjectVersion | None = self._chosen.get(content.content_id)
         return chosen if chosen in content.sources else content.source
+
+    def origin(self, content: Content) -> ObjectVersion:
+        """The source that answered last; the one that would be asked first, where none has been asked."""
+        answered: ObjectVersion | None = self._answered.get(content.content_id)
+        return answered if answered in content.sources else self.first(content)
 
     def forget(self, content_id: str) -> None:
         """What was read of a content is wrong: nothing speaks for the source that it was read from."""

@@ -20,7 +20,7 @@ from typing import Final
 import structlog
 import trio
 
-from vbnfs.errors import HashMismatchError
+from vbnfs.errors import HashMismatchError, StorageError
 from vbnfs.metrics import Metrics
 from vbnfs.objects import ByteRange, Content, may_have_size
 from vbnfs.reading.block_source import BlockSource
@@ -63,7 +63,15 @@ def describe(cache: BlockCache, verdicts: Verdicts, content: Content) -> str:
 
 
 def check_possible(content: Content) -> None:
-    """Raise `HashMismatchError` for a content that has no bytes, but the hash of some, or the other way round."""
+    """Raise a `StorageError` for a content that has no bytes, but the hash of some, or the other way round.
+
+    So does one whose object may be replaced, where no ETag would tell.
+    """
+    if not content.source.is_immutable and content.source.etag is None:
+        raise StorageError(
+            f"{content.source}: the bucket keeps no versions of it, and the server gives no ETag: nothing would tell"
+            " that it was replaced"
+        )
     if not may_have_size(content.file_hash, content.size_bytes):
         raise HashMismatchError(
             f"{content.source}: S3 has {content.size_bytes:,} bytes, which cannot have the manifest's hash;"

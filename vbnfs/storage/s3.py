@@ -719,8 +719,8 @@ def _field(element: Element, name: str) -> str:
 
 
 def _etag(text: str) -> str:
-    """An ETag's value, without the quotes that it stands in (RFC 9110, 8.8.3)."""
-    return text.strip('"')
+    """An ETag's value, without its quotes; '' for a weak one, which names no bytes (RFC 9110, 8.8.3)."""
+    return "" if text.startswith("W/") else text.strip('"')
 
 
 def _attributes(size: str, modified: datetime, etag: str) -> ObjectAttributes:
