@@ -14,7 +14,7 @@ from vbnfs.config import LEAST_MEMORY_BYTES
 _FILE_BYTES = 3 << 20
 _FILES = 12
 _MIB = 1 << 20
-_NOTICED_PART = 4  # one in so many: most of the rest are records of blocks that there are not, or hit a block twice
+_NOTICED_PART = 8  # of the damage: files of another length are a miss without a word, others are not read
 # All files but the last 2 MiB come from the disk each time: memory holds no more of what came last.
 _OPTIONS = ["--memory-limit", str(LEAST_MEMORY_BYTES)]
 

@@ -113,8 +113,8 @@ def test_a_home_of_somebody_else(namespace: Namespace, server: FakeS3Server) -> 
 
 def test_a_place_for_control_sockets_that_is_somebody_elses(namespace: Namespace, server: FakeS3Server) -> None:
     """A folder of another user in the place of the control socket is warned of when mounting; the mount works."""
-    namespace.told("mount", "-t", "tmpfs", "-o", "mode=1777", "tmpfs", "/tmp")
-    namespace.told("mkdir", "/tmp/vbnfs-4711")
+    namespace.told("mkdir", "-p", "-m", "700", "/tmp/vbnfs-4711", user=USER)  # as any run of theirs leaves it
+    namespace.told("mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", "/tmp/vbnfs-4711")
     done = namespace.vbnfs("mount", "--endpoint-url", server.endpoint_url, MINE, user=USER)
     told = "vbnfs: warning: 'vbnfs status' will not reach this mount: /tmp/vbnfs-4711: not a folder of yours"
     assert (done.returncode, done.stderr.startswith(told), done.stderr.count("\n")) == (0, True, 1), done.stderr

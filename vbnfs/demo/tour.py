@@ -213,7 +213,8 @@ def _say_goodbye(directory: Path | None) -> None:
 
 def _wait_for_interrupt(place: Path, endpoint_url: str) -> None:
     with suppress(KeyboardInterrupt):
-        _say(f"For your own commands on it, in {default_config_file()} or in a file that --config names:")
+        _say(f"For your own commands on it, in a file that --config names, or in {default_config_file()}")
+        print("(take them out of there before you mount the real dataset):")
         print(f"endpoint_url = {json.dumps(endpoint_url)}\ncache_dir = {json.dumps(str(place / 'cache'))}")
         _say(f"Look around in {place / 'mnt'}; Ctrl-C here ends the demo.")
         threading.Event().wait()
