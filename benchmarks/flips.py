@@ -14,7 +14,7 @@ from vbnfs.config import LEAST_MEMORY_BYTES
 _FILE_BYTES = 3 << 20
 _FILES = 12
 _MIB = 1 << 20
-_NOTICED_PART = 8  # of the damage: files of another length are a miss without a word, others are not read
+_NOTICED_PART = 16  # of the damage: a file of another length is a miss as a whole, with what else was done to it
 # All files but the last 2 MiB come from the disk each time: memory holds no more of what came last.
 _OPTIONS = ["--memory-limit", str(LEAST_MEMORY_BYTES)]
 
