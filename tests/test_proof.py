@@ -76,8 +76,8 @@ def test_what_fails_the_others() -> None:
     """A slow mount, a wrong byte and a failed read fail the kills; so do they the flips, and damage unseen."""
     assert len(Kills(1, Outcome(reads=1), [2.5]).problems) == 1
     assert len(Kills(1, Outcome(reads=1, wrong_bytes=1, errors=Counter(EIO=1)), [1.0]).problems) == 2
-    assert Flips(1, is_live=False, kinds=Counter(bit=100), corrupt_blocks=25).problems == []
-    assert len(Flips(1, is_live=False, kinds=Counter(bit=100), corrupt_blocks=24).problems) == 1
+    assert Flips(1, is_live=False, noticeable=100, corrupt_blocks=25).problems == []
+    assert len(Flips(1, is_live=False, noticeable=100, corrupt_blocks=24).problems) == 1
     assert len(Flips(1, is_live=False, wrong=["a"], errors=["b"]).problems) == 3
 
 
