@@ -16,7 +16,6 @@ from trio.testing import MockClock
 from tests.fakes.dataset import FakeDataset
 from tests.fakes.s3_server import FakeS3Server
 from tests.fakes.store import Pattern
-from tests.fixtures_mount import until
 from vbnfs.cli import verify
 from vbnfs.cli.asked import place_of
 from vbnfs.cli.dataset import Dataset, look_at, reading
@@ -25,9 +24,10 @@ from vbnfs.mount import clients
 from vbnfs.mount.background import prepare_cache_directory
 from vbnfs.mount.daemon import serve
 from vbnfs.mount.notify import Notifier
+from vbnfs.objects import Content
+from vbnfs.reading.block_source import BlockSource
 from vbnfs.storage.block_cache import FORMAT, BlockCache
 from vbnfs.storage.eviction import scan
-from vbnfs.storage.verdicts import FORMAT as VERDICTS
 
 NAME = "ecephys_sessions/one.nwb"
 PATTERN = Pattern(20_000_001)
@@ -90,11 +90,18 @@ def _private_files() -> Iterator[None]:
     os.umask(before)
 
 
-def test_ctrl_c_while_files_are_verified(config: Config, disk: Disk) -> None:
+def test_ctrl_c_while_files_are_verified(config: Config, disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
     """All that `vbnfs verify --fetch` has fetched by then is on the disk, and synced."""
+    all_has_come, written = threading.Event(), BlockSource.written
+
+    async def wait_for_the_disk(source: BlockSource, content: Content) -> None:
+        all_has_come.set()  # and was hashed
+        await written(source, content)
+
+    monkeypatch.setattr(BlockSource, "written", wait_for_the_disk)
 
     def interrupt() -> None:
-        until(lambda: any((disk.directory.parent / VERDICTS).glob("*/good/*/*")))  # all of it has come
+        assert all_has_come.wait(60)
         assert disk.usage_bytes == 0
         os.kill(os.getpid(), signal.SIGINT)
         disk.go_on.set()
