@@ -9,7 +9,7 @@ from pathlib import Path
 
 from benchmarks.place import Place, origin
 from tests.fakes.damage import KINDS, damage
-from vbnfs.config import LEAST_MEMORY_BYTES
+from vbnfs.config.settings import LEAST_MEMORY_BYTES
 
 _FILE_BYTES = 3 << 20
 _FILES = 12

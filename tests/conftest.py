@@ -76,7 +76,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if FUSE_DEVICE.exists():
         return
     for item in items:
-        folder = item.path.parent.name
         makes_mounts = MAKE_MOUNTS.intersection(getattr(item, "fixturenames", ()))
-        if makes_mounts or folder in {"mount", "readers", "system"}:
+        if makes_mounts or {"filesystem", "daemon", "scenarios"}.intersection(item.path.parts):
             item.add_marker(pytest.mark.skip(reason=f"no {FUSE_DEVICE} on this machine"))

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from vbnfs.mount.mountpoint import detach, find_mount
+from vbnfs.daemon.mountpoint import detach
+from vbnfs.host.mountinfo import find_mount
 
 _TIMEOUT_SECONDS = 120
 

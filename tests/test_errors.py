@@ -52,7 +52,7 @@ def test_an_exception_is_made_of_its_message(name: str) -> None:
 def test_an_exception_once_more(name: str) -> None:
     """Who else is told of a failure gets an exception of its own: alike, and caused by the first."""
     first = CLASSES[name]("what happened")
-    again = errors.once_more(first)
+    again = errors.copy_error(first)
     assert again is not first
     assert (type(again), str(again), again.__cause__) == (type(first), "what happened", first)
 
@@ -69,6 +69,6 @@ def test_an_exception_once_more(name: str) -> None:
 def test_the_reason_of_a_group(members: list[BaseException], told: str) -> None:
     """Of what several tasks raised, Ctrl-C counts most, then the first failure; a defect shows all there is."""
     group = BaseExceptionGroup("of a nursery", members)
-    reason = errors.the_reason(group)
+    reason = errors.root_error(group)
     assert type(reason).__name__ == told
     assert reason is group or str(reason) in {"", "first"}

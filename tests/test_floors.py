@@ -22,22 +22,27 @@ ROOT: Final = "root"
 # A floor, and the floors that its modules may import besides their own.
 MAY_IMPORT: Final[Mapping[str, set[str]]] = {
     ROOT: set(),
-    "dataset": {ROOT},
-    "storage": {ROOT},
-    "reading": {ROOT, "storage"},
+    "config": {ROOT},
+    "host": {ROOT},
+    "dataset": {ROOT, "host"},
+    "s3": {ROOT, "host"},
+    "cache": {ROOT, "host"},
+    "reading": {ROOT, "cache", "s3"},
     "fuse": {ROOT},
-    "mount": {ROOT, "dataset", "storage", "reading", "fuse"},
-    "cli": {ROOT, "dataset", "storage", "reading", "mount", "demo"},
-    "demo": {ROOT, "mount", "cli"},
+    "access": {ROOT, "config", "host", "dataset", "s3", "cache", "reading"},
+    "filesystem": {ROOT, "dataset", "cache", "reading", "fuse"},
+    "daemon": {ROOT, "config", "host", "dataset", "s3", "cache", "reading", "fuse", "access", "filesystem"},
+    "cli": {ROOT, "config", "host", "dataset", "s3", "cache", "reading", "access", "daemon", "demo"},
+    "demo": {ROOT, "config", "host", "daemon"},
     "__main__": {"cli"},
 }
 # What only some modules may import or mention.
 ONLY_IMPORTED_BY: Final[Mapping[str, set[str]]] = {
-    "httpx": {"vbnfs.storage.s3", "vbnfs.storage.curl"},
-    "pycurl": {"vbnfs.storage.curl"},
-    "struct": {"vbnfs.fuse.protocol", "vbnfs.storage.claims"},
-    "platformdirs": {"vbnfs.config"},
-    "tomllib": {"vbnfs.config"},
+    "httpx": {"vbnfs.s3.client", "vbnfs.s3.curl"},
+    "pycurl": {"vbnfs.s3.curl"},
+    "struct": {"vbnfs.fuse.protocol", "vbnfs.cache.claims"},
+    "platformdirs": {"vbnfs.config.settings"},
+    "tomllib": {"vbnfs.config.settings"},
     "click": {f"vbnfs.cli.{name}" for name in ("main", "options", "mounting", "releases", "upkeep")},
     "rich": {"vbnfs.cli.render"},
     "pandas": {
@@ -113,9 +118,9 @@ import os.path, httpx
 from vbnfs import errors, __version__
 class C:
     def f(self):
-        from vbnfs.mount import daemon as d
+        from vbnfs.daemon import mount as d
         if True:
-            from vbnfs.config import Config
+            from vbnfs.config.settings import Config
             os.environ["x"]
         sys.stdout.write(print)
 from os import getenv
@@ -127,7 +132,7 @@ def test_the_reader_misses_nothing() -> None:
     tree = ast.parse(SAMPLE)
     assert set(imports_of(tree, MODULES)) == {
         *("os.path", "httpx", "os"),
-        *("vbnfs.errors", "vbnfs", "vbnfs.mount.daemon", "vbnfs.config"),
+        *("vbnfs.errors", "vbnfs", "vbnfs.daemon.mount", "vbnfs.config.settings"),
     }
     assert {"os.environ", "os.getenv", "print", "sys.stdout.write"} <= words_of(tree)
 
@@ -135,6 +140,13 @@ def test_the_reader_misses_nothing() -> None:
 def test_every_module_stands_on_a_floor() -> None:
     """Every folder of the package is one of the floors; none is empty."""
     assert {floor_of(module) for module in MODULES} == set(MAY_IMPORT)
+
+
+def test_every_permission_is_used() -> None:
+    """The table of floors permits nothing that no module does."""
+    used = {(floor_of(module), floor_of(name)) for module in MODULES for name in within(module)}
+    permitted = {(floor, below) for floor, floors in MAY_IMPORT.items() for below in floors}
+    assert permitted - used == set()
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -163,7 +175,7 @@ def test_a_library_has_its_place(library: str) -> None:
 
 def test_only_config_reads_the_environment() -> None:
     """The environment is read in one module."""
-    assert who_mentions(ENVIRONMENT) == {"vbnfs.config"}
+    assert who_mentions(ENVIRONMENT) == {"vbnfs.config.settings"}
 
 
 def test_only_the_command_line_prints() -> None:
@@ -174,13 +186,13 @@ def test_only_the_command_line_prints() -> None:
 
 def test_only_the_command_line_exits() -> None:
     """Nothing outside cli/ ends the program."""
-    a_program_of_its_own = "vbnfs.demo.tether"
+    a_program_of_its_own = "vbnfs.demo.die_with_parent"
     assert {place for place in who_mentions(EXITING) if floor_of(place) != "cli"} == {a_program_of_its_own}
 
 
 def test_only_the_daemon_ends_a_child() -> None:
     """A process is ended without clean-up in one place: the child that `vbnfs mount` forks."""
-    assert who_mentions(ENDING_A_CHILD) == {"vbnfs.mount.background"}
+    assert who_mentions(ENDING_A_CHILD) == {"vbnfs.daemon.background"}
 
 
 def imported_by(command: list[str]) -> set[str]:
@@ -193,7 +205,7 @@ def imported_by(command: list[str]) -> set[str]:
 def test_a_mount_imports_what_it_needs() -> None:
     """Starting takes as long as its imports: no tables, no colours, no other event loop, no command but its own."""
     modules = imported_by(["mount", "/dev/null"])  # which is refused when all is imported
-    assert {"vbnfs.mount.daemon", "httpx", "pycurl", "trio"} <= modules
+    assert {"vbnfs.daemon.mount", "httpx", "pycurl", "trio"} <= modules
     assert modules & TOO_HEAVY_FOR_A_MOUNT == set()
     assert {name for name in modules if name.startswith("vbnfs.cli.")} == {
         f"vbnfs.cli.{name}" for name in ("main", "mounting", "options", "render", "streams")

@@ -39,7 +39,7 @@ class VbnfsError(Exception):
     errno: ClassVar[int] = errno.EIO
 
 
-def the_reason(group: BaseExceptionGroup[BaseException]) -> BaseException:
+def root_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
     """What to tell of a group that a nursery raised: Ctrl-C, else its first `VbnfsError`; a defect is the group."""
     leaves = list(_leaves(group))
     if any(isinstance(leaf, KeyboardInterrupt) for leaf in leaves):
@@ -187,13 +187,13 @@ class DeadlineError(StorageError):
     remedy = "check the network, or allow more time by --io-timeout"
 
 
-def once_more(error: VbnfsError) -> VbnfsError:
+def copy_error(error: VbnfsError) -> VbnfsError:
     """An exception like `error`, and caused by it: one object raised in several tasks would mix their tracebacks."""
     new = type(error)(str(error))
     new.__cause__ = error
     return new
 
 
-def told(error: VbnfsError) -> str:
+def with_remedy(error: VbnfsError) -> str:
     """What happened, and what to do about it, in a line for people."""
     return f"{error}; {error.remedy}" if isinstance(error, StorageError) else str(error)

@@ -37,7 +37,7 @@ class ObjectVersion:
 
 @dataclass(frozen=True, slots=True)
 class ByteRange:
-    """Bytes `start` up to, not including, `stop`. Only storage/s3.py makes HTTP's inclusive form of it."""
+    """Bytes `start` up to, not including, `stop`. Only s3/client.py makes HTTP's inclusive form of it."""
 
     start: int
     stop: int

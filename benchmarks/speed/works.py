@@ -26,7 +26,7 @@ from benchmarks.speed.systems.libraries import Library
 from benchmarks.speed.systems.local import Local
 from benchmarks.speed.systems.vbnfs import Vbnfs
 from benchmarks.speed.systems.zeros import Zeros
-from vbnfs.storage.segment import SEGMENT_BYTES
+from vbnfs.cache.segment import SEGMENT_BYTES
 
 COLD: Final = Work("cold sequential, 1 session", "MB/s", True, "curl")
 AGAIN: Final = Work("again, from the kernel's page cache", "MB/s", True, "local")

@@ -1,4 +1,4 @@
-"""What mount(8)'s words mean, and the statuses that it gets; the real mount(8) is in tests/system."""
+"""What mount(8)'s words mean, and the statuses that it gets; the real mount(8) is in tests/scenarios/system."""
 
 from contextlib import suppress
 from pathlib import Path

@@ -13,7 +13,7 @@ from tests.fakes.dataset import FakeDataset
 from tests.fakes.s3_server import FakeS3Server, Reply, Request
 from tests.fakes.store import Pattern
 from tests.fixtures_mount import Mounts, run_vbnfs
-from vbnfs.storage.eviction import scan
+from vbnfs.cache.eviction import scan
 
 MIB = 1 << 20
 FILES = {f"ecephys_sessions/ecephys_session_{n}.nwb": Pattern(6 * MIB + n, seed=n) for n in range(1, 4)}

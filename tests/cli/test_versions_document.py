@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.fixtures_mount import run_vbnfs
-from vbnfs.config import GIB, KIB, MIB
+from vbnfs.config.settings import GIB, KIB, MIB
 from vbnfs.demo.release import make_release
 from vbnfs.demo.server import SeaweedServer
 from vbnfs.demo.upload import BUCKET, upload

@@ -36,8 +36,8 @@ from tests.dataset.build import (
 from tests.fakes.client import Failure, MemoryClient, Request
 from tests.fakes.store import MemoryStore, Pattern
 from vbnfs.dataset.catalog import Catalog, Release
+from vbnfs.dataset.kept_files import read_kept, write_kept
 from vbnfs.dataset.manifest import MAX_MANIFEST_BYTES, DatasetVersion, Manifest, Origin
-from vbnfs.dataset.store import read_kept, write_kept
 from vbnfs.errors import (
     AccessDeniedError,
     BadReplyError,

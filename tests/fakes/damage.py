@@ -4,7 +4,7 @@ import random
 from pathlib import Path
 from typing import Final
 
-from vbnfs.storage.segment import TABLE_BYTES
+from vbnfs.cache.segment import TABLE_BYTES
 
 KINDS: Final = ("bit", "zeros", "noise", "record", "cut", "swap", "empty", "foreign", "longer")
 

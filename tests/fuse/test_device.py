@@ -21,14 +21,15 @@ from typing import Any, TypeVar
 import pytest
 import trio
 
+from vbnfs.daemon.mountpoint import detach
 from vbnfs.errors import MountError
 from vbnfs.fuse.device import Device, Unmounted, open_mount, option
 from vbnfs.fuse.protocol import (
     FOPEN_KEEP_CACHE,
     NO_ENTRY,
     Attr,
+    ErrnoReply,
     FileSystemStatus,
-    Refused,
     absent_out,
     attr_out,
     attributes_changed,
@@ -39,7 +40,7 @@ from vbnfs.fuse.protocol import (
     xattr_out,
 )
 from vbnfs.fuse.server import Answer, Reply, Server
-from vbnfs.mount.mountpoint import detach, find_mount
+from vbnfs.host.mountinfo import find_mount
 
 ROOT = 1
 LONG_SECONDS = 3600.0
@@ -136,7 +137,7 @@ class Files:
 
     def getxattr(self, inode: int, name: bytes, size: int) -> Answer:
         if name != XATTR.encode():
-            raise Refused(errno.ENODATA)
+            raise ErrnoReply(errno.ENODATA)
         return xattr_out(b"v" * 300, size)
 
     def listxattr(self, inode: int, size: int) -> Answer:
@@ -282,7 +283,7 @@ async def test_a_notice_waits_for_no_read(mountpoint: Path) -> None:
     async def later() -> Reply:
         asked.set()
         await answered.wait()
-        raise Refused(errno.EIO)
+        raise ErrnoReply(errno.EIO)
 
     files.read_later = later
 

@@ -21,11 +21,11 @@ from vbnfs.fuse.protocol import (
     NO_ENTRY,
     REQUEST_BYTES,
     Attr,
+    ErrnoReply,
     Feature,
     FileSystemStatus,
     Opcode,
     ReadIn,
-    Refused,
     absent_out,
     agree,
     attr_out,
@@ -299,7 +299,7 @@ def test_questions_for_attributes(name: bytes, size: int) -> None:
 def test_values_of_attributes(value: bytes, size: int) -> None:
     """Size 0 asks for the length; a value that does not fit is ERANGE; an empty one fits everywhere."""
     if 0 < size < len(value):
-        with pytest.raises(Refused) as caught:
+        with pytest.raises(ErrnoReply) as caught:
             xattr_out(value, size)
         assert caught.value.errno == errno.ERANGE
     else:

@@ -14,7 +14,7 @@ import trio
 from tests.fuse.replies import handle_of
 from vbnfs.errors import MountError
 from vbnfs.fuse.device import Device, Unmounted
-from vbnfs.fuse.protocol import CHANGES, Opcode, Refused
+from vbnfs.fuse.protocol import CHANGES, ErrnoReply, Opcode
 from vbnfs.fuse.server import Answer, Reply, Server
 
 ROOT = 1
@@ -235,7 +235,7 @@ async def test_answers_without_words(
 @pytest.mark.parametrize("in_what_way", [raised, later], ids=["at once", "later"])
 @pytest.mark.parametrize(
     ("error", "number"),
-    [(Refused(errno.ENODATA), errno.ENODATA), (ZeroDivisionError(), FAILURE), (MemoryError(), FAILURE)],
+    [(ErrnoReply(errno.ENODATA), errno.ENODATA), (ZeroDivisionError(), FAILURE), (MemoryError(), FAILURE)],
     ids=repr,
 )
 async def test_failures_are_answered(
@@ -244,7 +244,7 @@ async def test_failures_are_answered(
     """A refusal is answered as it is, any other exception as `errno_of` tells; and the next request is served."""
     serving.answers.answer = in_what_way(error)
     assert await serving.kernel.answer_to(Opcode.READLINK) == (2, number, b"")
-    asked = [] if isinstance(error, Refused) else [("errno_of", "readlink", type(error))]
+    asked = [] if isinstance(error, ErrnoReply) else [("errno_of", "readlink", type(error))]
     assert serving.answers.asked == [("readlink", ROOT, UID), *asked]
     serving.answers.answer = lambda: b"fine"
     assert await serving.kernel.answer_to(Opcode.GETATTR) == (4, 0, b"fine")
@@ -424,7 +424,7 @@ async def test_the_end_of_the_mount(world: World) -> None:
     assert cancelled.is_set()
 
 
-@pytest.mark.parametrize("error", [None, Refused(errno.ENODATA)], ids=["reply", "refusal"])
+@pytest.mark.parametrize("error", [None, ErrnoReply(errno.ENODATA)], ids=["reply", "refusal"])
 async def test_an_answer_after_the_end(world: World, error: Exception | None) -> None:
     """An answer that nobody can take any more, a refusal or a reply, is no failure."""
 
@@ -529,7 +529,7 @@ async def test_not_looking_while_a_request_waits(world: World, nursery: trio.Nur
 
     async def answer() -> Reply:
         await known.wait()
-        raise Refused(errno.EIO)
+        raise ErrnoReply(errno.EIO)
 
     world.answers.answer = answer
     nursery.start_soon(world.server.serve)

@@ -10,19 +10,19 @@ import trio.testing
 
 from tests.fakes.client import MemoryClient
 from tests.fakes.store import Data, MemoryStore
+from vbnfs.cache.block_cache import BlockCache
+from vbnfs.cache.claims import Claims
+from vbnfs.cache.eviction import Evictor
+from vbnfs.cache.verdicts import Verdicts
 from vbnfs.metrics import Metrics
 from vbnfs.objects import Content, ObjectVersion
 from vbnfs.reading.block_source import BlockSource
 from vbnfs.reading.file_reader import FileReader
 from vbnfs.reading.memory import Memory
-from vbnfs.reading.neighbours import Neighbours
+from vbnfs.reading.other_processes import SharedFetches
 from vbnfs.reading.prefetch import Prefetcher
 from vbnfs.reading.sources import Sources
 from vbnfs.reading.verification import Verifier
-from vbnfs.storage.block_cache import BlockCache
-from vbnfs.storage.claims import Claims
-from vbnfs.storage.eviction import Evictor
-from vbnfs.storage.verdicts import Verdicts
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 
@@ -85,7 +85,7 @@ async def bench(
             memory = Memory(memory_bytes)
             gets = lambda is_shared: shared_gets if is_shared and shared_gets else prefetch_gets  # noqa: E731
             claims = Claims(cache.directory / "test")
-            neighbours = Neighbours(claims, cache, may_wait=False, metrics=metrics)
+            neighbours = SharedFetches(claims, cache, may_wait=False, metrics=metrics)
             verdicts = Verdicts(directory, scope="test")
             source = BlockSource(
                 Sources(client, verdicts),

@@ -27,14 +27,14 @@ from tests.fakes.relay import Relay
 from tests.fakes.s3_server import FakeS3Server
 from tests.fakes.store import MemoryStore
 from tests.reading.bench import MIB, Bench, add, bench
-from vbnfs.config import load_config
+from vbnfs.access.opening import make_client, make_reading_client
+from vbnfs.cache.segment import BLOCK_BYTES
+from vbnfs.config.settings import load_config
 from vbnfs.metrics import Metrics
-from vbnfs.mount.clients import make_client, make_reading_client
 from vbnfs.objects import Content
 from vbnfs.reading.file_reader import FileReader
-from vbnfs.storage import breaker
-from vbnfs.storage.breaker import BreakerClient
-from vbnfs.storage.segment import BLOCK_BYTES
+from vbnfs.s3 import breaker
+from vbnfs.s3.breaker import BreakerClient
 
 SIZES: Final = (0, 1, 100_001, BLOCK_BYTES, BLOCK_BYTES + 1, 3 * BLOCK_BYTES - 1, 2 * MIB + 17)
 PLAIN: Final = [random.Random(f"plain {size}").randbytes(size) for size in SIZES]

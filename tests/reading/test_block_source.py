@@ -12,14 +12,14 @@ from structlog.testing import capture_logs
 from tests.fakes.client import Failure, MemoryClient
 from tests.fakes.store import MemoryStore
 from tests.reading.bench import MIB, Bench, bench
+from vbnfs.cache.block_cache import BlockCache
+from vbnfs.cache.segment import BLOCK_BYTES
 from vbnfs.errors import BadReplyError, ObjectGoneError, StorageError, TransportError
 from vbnfs.metrics import Metrics
 from vbnfs.objects import ByteRange, Content, ObjectVersion, Receive
 from vbnfs.reading import block_source
-from vbnfs.reading.gets import Get, PendingBlock
+from vbnfs.reading.fetches import Get, PendingBlock
 from vbnfs.reading.planner import blocks_of
-from vbnfs.storage.block_cache import BlockCache
-from vbnfs.storage.segment import BLOCK_BYTES
 
 DATA = random.Random(5).randbytes(100 * BLOCK_BYTES + 999)
 

@@ -11,10 +11,10 @@ import trio
 from tests.fakes.client import MemoryClient
 from tests.fakes.store import MemoryStore, Pattern
 from tests.reading.bench import KIB, MIB, bench
+from vbnfs.cache.segment import BLOCK_BYTES, TABLE_BYTES
 from vbnfs.errors import TransportError
 from vbnfs.objects import ByteRange
 from vbnfs.reading.file_reader import FileReader
-from vbnfs.storage.segment import BLOCK_BYTES, TABLE_BYTES
 
 DATA = random.Random(8).randbytes(10 * MIB + 3)
 STEP = 128 * KIB
@@ -79,7 +79,7 @@ async def test_a_reader_that_tells_nothing(tmp_path: Path) -> None:
     """Of a handle whose reads say nothing about the next ones, nothing is fetched ahead, in order as it may be."""
     async with bench(tmp_path) as floor:
         reader = floor.open(floor.add("a", DATA))
-        reader.is_telling = False
+        reader.advises = False
         await check(reader, DATA, sequential(3 * MIB, step=BLOCK_BYTES), step=BLOCK_BYTES)
         await floor.settled()
         assert floor.client.sent_bytes == 3 * MIB

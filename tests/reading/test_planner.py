@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vbnfs.cache.segment import BLOCK_BYTES
 from vbnfs.objects import ByteRange
 from vbnfs.reading.planner import (
     MAX_GET_BLOCKS,
@@ -17,7 +18,6 @@ from vbnfs.reading.planner import (
     step_blocks,
     tail_of,
 )
-from vbnfs.storage.segment import BLOCK_BYTES
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 LFP_BYTES = 5 * GIB

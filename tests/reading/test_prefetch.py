@@ -4,10 +4,10 @@ import random
 from pathlib import Path
 
 from tests.reading.bench import bench
+from vbnfs.cache.segment import BLOCK_BYTES
 from vbnfs.errors import TransportError
 from vbnfs.objects import ByteRange
 from vbnfs.reading.planner import blocks_of
-from vbnfs.storage.segment import BLOCK_BYTES
 
 DATA = random.Random(6).randbytes(12 * BLOCK_BYTES)
 

@@ -8,6 +8,8 @@ import pytest
 from tests.fakes.client import Failure, MemoryClient
 from tests.fakes.store import MemoryStore
 from tests.reading.bench import bench
+from vbnfs.cache.segment import BLOCK_BYTES
+from vbnfs.cache.verdicts import Verdict
 from vbnfs.errors import (
     AccessDeniedError,
     BadReplyError,
@@ -18,8 +20,6 @@ from vbnfs.errors import (
     TransportError,
 )
 from vbnfs.objects import Content, ObjectVersion
-from vbnfs.storage.segment import BLOCK_BYTES
-from vbnfs.storage.verdicts import Verdict
 
 RIGHT = b"".join(bytes([number]) * BLOCK_BYTES for number in range(3)) + b"end"
 WRONG = RIGHT[:BLOCK_BYTES] + b"x" + RIGHT[BLOCK_BYTES + 1 :]

@@ -13,11 +13,11 @@ import trio.testing
 from tests.fakes.client import MemoryClient
 from tests.fakes.store import MemoryStore
 from tests.reading.bench import Bench, add, bench
+from vbnfs.cache.block_cache import BlockCache
+from vbnfs.cache.segment import BLOCK_BYTES
+from vbnfs.cache.verdicts import Verdict, is_good
 from vbnfs.errors import HashMismatchError
 from vbnfs.objects import Content
-from vbnfs.storage.block_cache import BlockCache
-from vbnfs.storage.segment import BLOCK_BYTES
-from vbnfs.storage.verdicts import Verdict, is_good
 
 WRONG = bytes(2 * BLOCK_BYTES + 5)
 RIGHT = b"1" + WRONG[1:]

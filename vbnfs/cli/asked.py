@@ -8,14 +8,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from vbnfs.config import SETTING_BY_NAME, Config
+from vbnfs.cache.block_cache import FORMAT
+from vbnfs.cache.eviction import stored_size
+from vbnfs.config.settings import SETTING_BY_NAME, Config
+from vbnfs.daemon.status import ask_status
 from vbnfs.dataset.names import decode
 from vbnfs.dataset.tree import DataNode, Directory, Node, StaticNode, Symlink, Tree
 from vbnfs.errors import DatasetError, MountError, UsageError
-from vbnfs.mount.mountpoint import MountEntry, absolute, list_mounts
-from vbnfs.mount.status import ask_status
-from vbnfs.storage.block_cache import FORMAT
-from vbnfs.storage.eviction import kept_size
+from vbnfs.host.mountinfo import MountEntry, absolute, list_mounts
 
 _OF_A_MOUNT: Final = (
     *("bucket", "project", "endpoint_url", "region", "ca_bundle", "dataset_version", "cache_dir", "cache_size"),
@@ -84,7 +84,7 @@ def _settings_of(status: Mapping[str, Any], config: Config) -> Config:
     cache_dir, ca_bundle = Path(status["cache_dir"]), status["ca_bundle"]
     limit_bytes = status["cache_size_bytes"]
     if not status.get("is_cache_size_given"):  # another mount may have been given a larger one since this one looked
-        limit_bytes = max(limit_bytes, kept_size(cache_dir / FORMAT, 0))
+        limit_bytes = max(limit_bytes, stored_size(cache_dir / FORMAT, 0))
     return replace(
         config,
         **{name: status[name] for name in ("bucket", "project", "endpoint_url", "region")},

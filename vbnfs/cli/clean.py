@@ -5,15 +5,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from vbnfs.access.cache_directory import prepare_cache_directory
+from vbnfs.cache.block_cache import FORMAT
+from vbnfs.cache.eviction import DEFAULT_BYTES, Evictor, scan, store_size, stored_size
 from vbnfs.cli.render import size
-from vbnfs.config import Config, load_config
+from vbnfs.config.settings import Config, load_config
 from vbnfs.errors import CacheError, UsageError
+from vbnfs.host.places import folder_at
+from vbnfs.host.private import keep_others_out
 from vbnfs.metrics import Metrics
-from vbnfs.mount.background import prepare_cache_directory
-from vbnfs.places import folder_at
-from vbnfs.storage.block_cache import FORMAT
-from vbnfs.storage.eviction import DEFAULT_BYTES, Evictor, keep_size, kept_size, scan
-from vbnfs.storage.private import keep_others_out
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +39,9 @@ def clean(config: Config) -> Cleaned:
     directory, metrics = folder_at(config.cache_dir) / FORMAT, Metrics()
     evictor = Evictor(directory, limit_bytes=config.cache_size_bytes, metrics=metrics)
     if config.cache_size_bytes is not None:
-        keep_size(directory, config.cache_size_bytes)
+        store_size(directory, config.cache_size_bytes)
     before = sum(file.allocated_bytes for file in scan(directory))
-    evictor.look()
+    evictor.scan_and_evict()
     _check(config, evictor)
     return Cleaned(
         config.cache_dir,
@@ -55,7 +55,7 @@ def clean(config: Config) -> Cleaned:
 def _check(config: Config, evictor: Evictor) -> None:
     """Raise `CacheError` unless the disk has what was asked for."""
     wanted_bytes, directory = config.cache_size_bytes, config.cache_dir
-    if wanted_bytes is not None and kept_size(folder_at(directory) / FORMAT, 0) != wanted_bytes:
+    if wanted_bytes is not None and stored_size(folder_at(directory) / FORMAT, 0) != wanted_bytes:
         raise CacheError(
             f"{directory}: the size {size(wanted_bytes)} cannot be kept: is the disk full, or read-only?"
         )

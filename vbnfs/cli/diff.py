@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
-from vbnfs.cli.dataset import Dataset, ReadWhole, reading
+from vbnfs.access.dataset import Dataset, ReadWhole, reading
 from vbnfs.cli.render import size
 from vbnfs.dataset.compare import Comparison, FileChange, Kind, allensdk_text, compare
 from vbnfs.dataset.manifest import DataFile, Manifest

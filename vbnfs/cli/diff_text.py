@@ -111,7 +111,7 @@ def _told(parts: Iterable[str]) -> str:
 def _wrapped(name: str, text: str) -> list[str]:
     first = f"    {name:<8} "
     return textwrap.wrap(
-        render.printable(text),
+        render.escape(text),
         _COLUMNS,
         initial_indent=first,
         subsequent_indent=" " * len(first),

@@ -57,7 +57,7 @@ def main() -> NoReturn:
 
 
 def _fail(message: str, status: int) -> NoReturn:
-    lines = "\n".join(render.printable(line) for line in message.split("\n"))
+    lines = "\n".join(render.escape(line) for line in message.split("\n"))
     streams.say(f"vbnfs: {lines}")
     sys.exit(status)
 

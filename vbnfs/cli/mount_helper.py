@@ -22,9 +22,10 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from vbnfs.cli import render, streams
-from vbnfs.config import SETTING_BY_NAME, Config, is_mount_option, load_config, split_mount_options
+from vbnfs.config.settings import SETTING_BY_NAME, Config, is_mount_option, load_config, split_mount_options
 from vbnfs.errors import MountError, UsageError, VbnfsError
-from vbnfs.lean import lean_imports
+from vbnfs.host import mountinfo
+from vbnfs.startup import without_rich
 
 MOUNTED: Final = 0
 WRONG_USAGE: Final = 1
@@ -181,17 +182,17 @@ def _user_id(name: str) -> int:
 
 
 def _mount(request: Request, config: Config) -> int:
-    with lean_imports():
-        from vbnfs.mount import background  # noqa: PLC0415 - not for those who only ask, or ask wrongly
-        from vbnfs.mount import mountpoint as mounts  # noqa: PLC0415
-        from vbnfs.mount.alone import alone_on  # noqa: PLC0415
+    with without_rich():
+        from vbnfs.daemon import background  # noqa: PLC0415 - not for those who only ask, or ask wrongly
+        from vbnfs.daemon import mountpoint as mounts  # noqa: PLC0415
+        from vbnfs.daemon.alone import alone_on  # noqa: PLC0415
 
-    where = mounts.absolute(request.folder)
+    where = mountinfo.absolute(request.folder)
     if request.is_remount:
-        if mounts.find_mount(where) is None:
+        if mountinfo.find_mount(where) is None:
             raise MountError(f"{where}: not mounted, so it cannot be mounted again")
         return _tell(f"{where}: stays mounted as it is; to change a setting, unmount it and mount it", MOUNTED)
-    if request.user is not None and mounts.find_mount(where) is None:
+    if request.user is not None and mountinfo.find_mount(where) is None:
         _check_is_theirs(where, request.user)
     with alone_on(where):
         mounts.check_mountpoint(where, cache_dir=config.cache_dir)
@@ -219,7 +220,7 @@ def _check_is_theirs(folder: Path, user: str) -> None:
 
 def _tell(what: object, status: int) -> int:
     text = re.sub(r"\s*\n\s*", "; ", str(what))
-    streams.say(f"mount.vbnfs: {render.printable(text)}")
+    streams.say(f"mount.vbnfs: {render.escape(text)}")
     return status
 
 

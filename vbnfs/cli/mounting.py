@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from vbnfs.cli import render, streams
-from vbnfs.cli.options import EXIT_STATUS, config_of, given_options, settings, tell, warn
-from vbnfs.config import NON_EMPTY, SETTING_BY_NAME, Config, split_mount_options
+from vbnfs.cli.options import EXIT_STATUS, config_of, echo_note, echo_warning, given_options, settings
+from vbnfs.config.settings import NON_EMPTY, SETTING_BY_NAME, Config, split_mount_options
 from vbnfs.errors import MountError, UsageError
-from vbnfs.lean import lean_imports
+from vbnfs.host import mountinfo
+from vbnfs.startup import without_rich
 
 if TYPE_CHECKING:
-    from vbnfs.mount.daemon import Ready
+    from vbnfs.daemon.mount import Ready
 
 _ASKED_AT_ONCE: Final = 16
 
@@ -39,13 +40,13 @@ def mount(mountpoint: Path | None, mount_options: tuple[str, ...], **options: An
     Returns when the files can be listed. Settings come from the command line, else from -o, else from VBNFS_*
     variables (VBNFS_CACHE_DIR, ...), else from the TOML file (cache_dir = ...), else they have their default.
     """
-    with lean_imports():
-        from vbnfs.mount import background  # noqa: PLC0415 - only what a command needs: `vbnfs --help` is to be quick
-        from vbnfs.mount import mountpoint as mounts  # noqa: PLC0415
-        from vbnfs.mount.alone import alone_on  # noqa: PLC0415
+    with without_rich():
+        from vbnfs.daemon import background  # noqa: PLC0415 - only what a command needs: `vbnfs --help` is to be quick
+        from vbnfs.daemon import mountpoint as mounts  # noqa: PLC0415
+        from vbnfs.daemon.alone import alone_on  # noqa: PLC0415
 
     config = config_of(options, mount_options)
-    where = mounts.absolute(mountpoint or _mountpoint_of(config))
+    where = mountinfo.absolute(mountpoint or _mountpoint_of(config))
     with _made(where, parents=mountpoint is None):
         with alone_on(where):
             mounts.check_mountpoint(where, cache_dir=config.cache_dir)
@@ -54,10 +55,10 @@ def mount(mountpoint: Path | None, mount_options: tuple[str, ...], **options: An
 
         def announce(ready: "Ready") -> None:
             for warning in ready.warnings:
-                warn(warning)
+                echo_warning(warning)
 
         def say_waiting() -> None:
-            tell(background.what_takes_so_long(config))
+            echo_note(background.what_takes_so_long(config))
 
         if config.foreground:
             background.run_in_foreground(config, where, announce, say_waiting)
@@ -65,13 +66,13 @@ def mount(mountpoint: Path | None, mount_options: tuple[str, ...], **options: An
         ready = background.run_in_background(config, where, say_waiting)
     announce(ready)
     with suppress(OSError):  # it is mounted, whoever reads this
-        click.echo(f"mounted {ready.top} at {render.printable(str(where))}")
+        click.echo(f"mounted {ready.top} at {render.escape(str(where))}")
 
 
 @contextmanager
 def _made(mountpoint: Path, *, parents: bool) -> Iterator[None]:
     """While entered, there is a folder to mount on; one that was made for that goes again after a failure."""
-    from vbnfs.mount import mountpoint as mounts  # noqa: PLC0415
+    from vbnfs.daemon import mountpoint as mounts  # noqa: PLC0415
 
     is_new = mounts.make_mountpoint(mountpoint, parents=parents)
     try:
@@ -99,16 +100,15 @@ def umount(mountpoint: Path | None, lazy: bool, if_mounted: bool, **options: Any
 
     MOUNTPOINT is its folder, or else the one that the settings name. Returns when the mount and its daemon are gone.
     """
-    from vbnfs.mount import mountpoint as mounts  # noqa: PLC0415
-    from vbnfs.mount.unmounting import unmount_to_the_end  # noqa: PLC0415
+    from vbnfs.daemon.unmounting import unmount_to_the_end  # noqa: PLC0415
 
     if mountpoint is not None and (given := given_options(options)):
         raise UsageError(f"{given[0]} would have no effect where a folder is named: leave {given[0]} out")
-    where = mounts.absolute(mountpoint or _mountpoint_of(config_of(options)))
-    if if_mounted and mounts.find_mount(where) is None:
+    where = mountinfo.absolute(mountpoint or _mountpoint_of(config_of(options)))
+    if if_mounted and mountinfo.find_mount(where) is None:
         return
     unmount_to_the_end(where, lazy=lazy)
-    if left := len(mounts.mounts_on(where)):
+    if left := len(mountinfo.mounts_on(where)):
         raise MountError(
             f"{where}: one mount is gone, and {left} below it {'is' if left == 1 else 'are'} still there;"
             f" 'vbnfs umount {where}' takes away one at a time"
@@ -123,14 +123,13 @@ def status(mountpoint: Path | None, as_json: bool) -> None:
 
     MOUNTPOINT is the folder of one mount; without it all of yours are shown, to root everybody's.
     """
-    from vbnfs.mount import mountpoint as mounts  # noqa: PLC0415
-    from vbnfs.mount.status import ask_status  # noqa: PLC0415
+    from vbnfs.daemon.status import ask_status  # noqa: PLC0415
 
     if mountpoint is None:
-        entries = [entry for entry in mounts.list_mounts() if mounts.is_ours(entry)]
+        entries = [entry for entry in mountinfo.list_mounts() if mountinfo.is_ours(entry)]
     else:
-        where = mounts.absolute(mountpoint)
-        entries = [entry for entry in mounts.list_mounts() if entry.mountpoint == where]
+        where = mountinfo.absolute(mountpoint)
+        entries = [entry for entry in mountinfo.list_mounts() if entry.mountpoint == where]
         if not entries:
             raise MountError(f"{where}: no vbnfs mount; 'vbnfs status' lists those that there are")
     found: list[dict[str, Any]] = []
@@ -140,7 +139,7 @@ def status(mountpoint: Path | None, as_json: bool) -> None:
             try:
                 found.append(asked.result())
             except MountError as error:
-                silent.append(render.printable(str(error)))
+                silent.append(render.escape(str(error)))
     if as_json:
         render.print_json(found[0] if mountpoint is not None and found else found)
     else:

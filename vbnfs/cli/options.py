@@ -8,7 +8,7 @@ from typing import Any, Final
 import click
 
 from vbnfs.cli import render, streams
-from vbnfs.config import SETTINGS, Config, default_config_file, load_config, settings_in
+from vbnfs.config.settings import SETTINGS, Config, default_config_file, load_config, settings_in
 
 EXIT_STATUS: Final = (
     "Exit status: 0 done, 1 not done (the message says why), 2 wrong usage: the command line, a variable or a"
@@ -64,14 +64,14 @@ def given_in(options: dict[str, Any]) -> set[str]:
     return given | (set(settings_in(Path(config_file))) if config_file else set())
 
 
-def warn(warning: str) -> None:
+def echo_warning(warning: str) -> None:
     """Say what is not as it should be."""
-    tell(f"warning: {warning}")
+    echo_note(f"warning: {warning}")
 
 
-def tell(message: str) -> None:
+def echo_note(message: str) -> None:
     """Say something that is no result."""
-    streams.say(f"vbnfs: {render.printable(message)}")
+    streams.say(f"vbnfs: {render.escape(message)}")
 
 
 def log_to_terminal(level: str) -> None:

@@ -7,8 +7,8 @@ from typing import Any, Final, TypeVar
 import click
 
 from vbnfs.cli import render, streams
-from vbnfs.cli.options import EXIT_STATUS, config_of, given_in, log_to_terminal, settings, tell, warn
-from vbnfs.config import SETTING_BY_NAME
+from vbnfs.cli.options import EXIT_STATUS, config_of, echo_note, echo_warning, given_in, log_to_terminal, settings
+from vbnfs.config.settings import SETTING_BY_NAME
 from vbnfs.errors import DatasetError, UsageError
 
 _T = TypeVar("_T")
@@ -18,11 +18,11 @@ _ONLY_OF_A_MOUNT: Final = ("foreground", "allow_other", "refresh", "log_file", "
 
 def _look(options: dict[str, Any], work: Callable[..., Awaitable[_T]], *about: Any, **more: Any) -> _T:
     """Do some work with the dataset that the settings name, without a mount. Its problems become warnings."""
-    from vbnfs.cli.dataset import look_at  # noqa: PLC0415
+    from vbnfs.access.dataset import look_at  # noqa: PLC0415
 
     config = config_of(options)
-    log_to_terminal("error")  # what matters is told by `warn`
-    return look_at(config, lambda dataset: work(dataset, *about, **more), warn=warn)
+    log_to_terminal("error")  # what matters is written by `echo_warning`
+    return look_at(config, lambda dataset: work(dataset, *about, **more), warn=echo_warning)
 
 
 @click.command(epilog=EXIT_STATUS)
@@ -84,7 +84,7 @@ def diff(
                 raise UsageError(f"{option} and --format allensdk exclude each other")
         click.echo(_look(options, allensdk_report, old, new))
         return
-    report = _look(options, make_report, old, new, with_tables=not no_tables, tell=tell)
+    report = _look(options, make_report, old, new, with_tables=not no_tables, tell=echo_note)
     if as_json:
         render.print_json(report.as_json(with_files=not summary))
     else:
@@ -141,7 +141,7 @@ def verify(paths: tuple[Path, ...], fetch: bool, as_json: bool, **options: Any) 
     def show(finding: verifying.Finding) -> None:
         detail = f": {finding.detail}" if finding.detail else ""
         if not as_json:
-            click.echo(render.printable(f"{finding.outcome:<12} {finding.path}{detail}"))
+            click.echo(render.escape(f"{finding.outcome:<12} {finding.path}{detail}"))
 
     outcome = verifying.run(where, fetch=fetch, tell=show)
     if as_json:

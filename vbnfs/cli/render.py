@@ -6,8 +6,8 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from vbnfs.config import foreign_home
-from vbnfs.errors import VbnfsError, told
+from vbnfs.config.settings import foreign_home
+from vbnfs.errors import VbnfsError, with_remedy
 
 _ENDLESS: Final = 100_000  # columns, or lines
 
@@ -19,7 +19,7 @@ def print_json(value: Any) -> None:
 
 def print_line(text: str) -> None:
     """A line on standard output."""
-    sys.stdout.write(printable(text) + "\n")
+    sys.stdout.write(escape(text) + "\n")
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -34,7 +34,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     for column in columns:
         table.add_column(column.strip(), justify="right" if column.endswith(" ") else "left", no_wrap=True)
     for row in rows:
-        table.add_row(*map(printable, row))
+        table.add_row(*map(escape, row))
     lines = io.StringIO()
     is_terminal = sys.stdout.isatty()
     console = Console(
@@ -51,7 +51,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     sys.stdout.writelines(line.rstrip() + "\n" for line in lines.getvalue().splitlines())
 
 
-def printable(text: str) -> str:
+def escape(text: str) -> str:
     """Control characters as escapes, so that a name cannot drive the terminal; UTF-8 as text in any locale."""
     if any("\udc80" <= c <= "\udcff" for c in text):  # bytes that the locale's encoding does not know
         text = text.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")
@@ -60,7 +60,7 @@ def printable(text: str) -> str:
 
 def explained(error: VbnfsError) -> str:
     """What went wrong and what to do about it; where HOME is to blame, that, too."""
-    message, home = told(error), foreign_home()
+    message, home = with_remedy(error), foreign_home()
     if home is None or home == "/" or f"{home}/" not in message:
         return message
     return f"{message}; HOME is {home}, which is not yours: 'su -' or 'sudo -i' sets your own"
@@ -109,9 +109,9 @@ def print_status(status: Mapping[str, Any]) -> None:
         lines[f"refused{'' if number == 0 else number + 1}"] = reason
     if status["last_error"]:
         lines["last error"] = status["last_error"]
-    sys.stdout.write(printable(status["mountpoint"]) + "\n")
+    sys.stdout.write(escape(status["mountpoint"]) + "\n")
     for name, text in lines.items():
-        sys.stdout.write(f"  {name:<11} {printable(text)}\n")
+        sys.stdout.write(f"  {name:<11} {escape(text)}\n")
 
 
 def _offline_text(status: Mapping[str, Any]) -> str:

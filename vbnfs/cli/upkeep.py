@@ -7,8 +7,8 @@ from typing import Any
 import click
 
 from vbnfs.cli import install, render, streams
-from vbnfs.cli.options import EXIT_STATUS, config_of, given_options, log_to_terminal, settings, warn
-from vbnfs.config import SETTING_BY_NAME
+from vbnfs.cli.options import EXIT_STATUS, config_of, echo_warning, given_options, log_to_terminal, settings
+from vbnfs.config.settings import SETTING_BY_NAME
 from vbnfs.errors import CacheError, UsageError
 
 
@@ -80,7 +80,7 @@ def install_helper(root: Path, remove: bool) -> None:
     )
     program = pieces[0].target
     if program and not remove and not install.is_for_everybody(program):
-        warn(f"only root can run {program}: fstab's option 'user' will not work")
+        echo_warning(f"only root can run {program}: fstab's option 'user' will not work")
 
 
 @click.command(epilog=EXIT_STATUS)

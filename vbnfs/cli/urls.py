@@ -4,9 +4,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from vbnfs.cli.dataset import Dataset
+from vbnfs.access.dataset import Dataset
 from vbnfs.dataset.manifest import entries_of
-from vbnfs.storage.s3 import object_url
+from vbnfs.s3.client import object_url
 
 
 @dataclass(frozen=True, slots=True)

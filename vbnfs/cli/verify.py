@@ -17,25 +17,25 @@ from typing import Any, Final
 
 import trio
 
+from vbnfs.access.cache_directory import prepare_cache_directory
+from vbnfs.access.opening import fetching, make_cache, make_catalog, make_client, scope_of
+from vbnfs.cache.block_cache import FORMAT, BlockCache
+from vbnfs.cache.eviction import DEFAULT_BYTES, scan, stored_size
+from vbnfs.cache.segment import TABLE_BYTES
+from vbnfs.cache.verdicts import Verdict, Verdicts, fingerprint_of, is_good, mismatch_text
 from vbnfs.cli.asked import Place, files_at, why_unverifiable
 from vbnfs.cli.render import size
-from vbnfs.config import GIB, MIB, Config
+from vbnfs.config.settings import GIB, MIB, Config
 from vbnfs.dataset.catalog import Catalog, Release
 from vbnfs.dataset.contents import in_order_of_publication
 from vbnfs.dataset.tree import DataNode, Node, build_tree
-from vbnfs.errors import CacheError, ChangedError, MountError, StorageError, the_reason, told
+from vbnfs.errors import CacheError, ChangedError, MountError, StorageError, root_error, with_remedy
+from vbnfs.host.private import keep_others_out
 from vbnfs.metrics import Metrics
-from vbnfs.mount.background import prepare_cache_directory
-from vbnfs.mount.clients import fetching, make_cache, make_catalog, make_client, scope_of
 from vbnfs.objects import Content
 from vbnfs.reading.block_source import BlockSource
 from vbnfs.reading.verification import Verifier
-from vbnfs.storage.block_cache import FORMAT, BlockCache
-from vbnfs.storage.breaker import BreakerClient
-from vbnfs.storage.eviction import DEFAULT_BYTES, kept_size, scan
-from vbnfs.storage.private import keep_others_out
-from vbnfs.storage.segment import TABLE_BYTES
-from vbnfs.storage.verdicts import Verdict, Verdicts, fingerprint_of, is_good, mismatch_text
+from vbnfs.s3.breaker import BreakerClient
 
 GOOD: Final = "good"  # and on the disk
 NOT_KEPT: Final = "not kept"  # its hash is right, but not all of its blocks are on the disk
@@ -89,7 +89,7 @@ def run(where: Place, *, fetch: bool, tell: Tell) -> Outcome:
         work = partial(verify, where, fetch=fetch, tell=try_to_tell)
         return trio.run(work, restrict_keyboard_interrupt_to_checkpoints=True)
     except BaseExceptionGroup as group:
-        raise (unwritten[0] if unwritten else the_reason(group)) from None
+        raise (unwritten[0] if unwritten else root_error(group)) from None
 
 
 async def verify(where: Place, *, fetch: bool, tell: Tell) -> Outcome:
@@ -163,7 +163,7 @@ class _Work:
         self._cache = cache
         self._source = source
         self._verdicts = verdicts
-        self._verifier = Verifier(cache, source, verdicts, metrics=metrics, is_hasty=True)
+        self._verifier = Verifier(cache, source, verdicts, metrics=metrics, without_pauses=True)
         self._good: dict[int, tuple[Content, Verdict]] = {}  # by inode: what was good when it was hashed
 
     async def check_room(self, asked: _Asked) -> None:
@@ -201,7 +201,7 @@ class _Work:
         try:
             content = node.content.with_attributes(await self._catalog.learn(node.content))
         except StorageError as error:
-            return Finding(path, FAILED, None, told(error))
+            return Finding(path, FAILED, None, with_remedy(error))
         if reason is not None:
             return Finding(path, NO_HASH, content.size_bytes, reason)
         try:
@@ -209,7 +209,7 @@ class _Work:
         except StorageError as error:
             if isinstance(error, ChangedError) and await self._catalog.look_again(node.content):
                 return await self._finding(path, node, fetch=fetch)
-            return Finding(path, FAILED, content.size_bytes, told(error))
+            return Finding(path, FAILED, content.size_bytes, with_remedy(error))
 
     async def _judge(self, inode: int, content: Content, *, fetch: bool) -> tuple[str, int, str]:
         """Outcome, size and detail. Raises a `StorageError` where what is missing cannot be fetched."""
@@ -246,7 +246,7 @@ def _is_kept(cache: BlockCache, content: Content, verdict: Verdict) -> bool:
 
 def _limit(config: Config) -> int:
     """What the cache may take."""
-    return config.cache_size_bytes or kept_size(config.cache_dir / FORMAT, DEFAULT_BYTES)
+    return config.cache_size_bytes or stored_size(config.cache_dir / FORMAT, DEFAULT_BYTES)
 
 
 def _check_room(where: Place, cache: BlockCache, contents: Iterable[Content]) -> None:

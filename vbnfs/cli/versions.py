@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from vbnfs.cli.dataset import Dataset
+from vbnfs.access.dataset import Dataset
 from vbnfs.dataset.manifest import Manifest
 
 

@@ -27,8 +27,8 @@ import trio
 
 from vbnfs.dataset.contents import Contents, NamedContent, contents_of
 from vbnfs.dataset.copies import Copies
+from vbnfs.dataset.kept_files import append_kept_line, read_kept, read_kept_lines, write_kept
 from vbnfs.dataset.manifest import DatasetVersion, Manifest, Origin, version_of_file_name
-from vbnfs.dataset.store import append_kept_line, read_kept, read_kept_lines, write_kept
 from vbnfs.errors import (
     BadReplyError,
     DatasetError,
@@ -38,6 +38,7 @@ from vbnfs.errors import (
     UntrustedServerError,
     VbnfsError,
 )
+from vbnfs.host.places import Place, folder_at
 from vbnfs.objects import (
     ListedObject,
     ListedVersion,
@@ -46,7 +47,6 @@ from vbnfs.objects import (
     ObjectVersion,
     may_have_size,
 )
-from vbnfs.places import Place, folder_at
 
 log = structlog.get_logger()
 

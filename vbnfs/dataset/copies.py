@@ -25,11 +25,11 @@ from typing import Final, TypeVar, TypeVarTuple
 
 import trio
 
+from vbnfs.dataset.kept_files import read_kept
 from vbnfs.dataset.manifest import MAX_MANIFEST_BYTES, Manifest, Origin, parse_manifest
-from vbnfs.dataset.store import read_kept
 from vbnfs.errors import ManifestError, StorageError, TransportError
+from vbnfs.host.places import Place
 from vbnfs.objects import ListedObject, ObjectAttributes, ObjectClient, ObjectVersion
-from vbnfs.places import Place
 
 _MD5: Final = re.compile(r"[0-9a-f]{32}")
 _AT_ONCE: Final = 8  # they are in memory meanwhile

@@ -29,7 +29,7 @@ import botocore.session
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from vbnfs.demo import tether
+from vbnfs.demo import die_with_parent
 from vbnfs.demo.ports import free_ports, is_free, remove_sockets
 from vbnfs.errors import DemoError
 
@@ -302,7 +302,7 @@ def _spawn(command: list[str], directory: Path, log: int) -> subprocess.Popen[by
     """Start `command` so that it dies with this process, from a thread that lives as long (see tether)."""
     # An environment of its own: no configuration of the user's applies, and its temporary files stay with it.
     environment = {"HOME": str(directory), "TMPDIR": str(directory / "temporary"), "PATH": os.defpath}
-    tied = [sys.executable, "-I", "-S", tether.__file__, str(os.getpid()), *command]
+    tied = [sys.executable, "-I", "-S", die_with_parent.__file__, str(os.getpid()), *command]
     started: queue.SimpleQueue[subprocess.Popen[bytes] | OSError] = queue.SimpleQueue()
 
     def own() -> None:

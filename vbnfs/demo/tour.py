@@ -23,14 +23,14 @@ from typing import Any, Final
 import h5py
 import pandas as pd
 
-from vbnfs.config import default_config_file
+from vbnfs.config.settings import default_config_file
+from vbnfs.daemon.status import ask_status
 from vbnfs.demo.release import make_release
 from vbnfs.demo.scale import ReleaseScale
 from vbnfs.demo.server import SeaweedServer
 from vbnfs.demo.upload import BUCKET, upload
 from vbnfs.errors import DemoError, MountError
-from vbnfs.mount.mountpoint import find_mount
-from vbnfs.mount.status import ask_status
+from vbnfs.host.mountinfo import find_mount
 
 _ENDING: Final = (signal.SIGINT, signal.SIGTERM)
 _LOADED: Final = "release-is-loaded"  # a file that stands in the demo's folder once the server has everything

@@ -124,7 +124,7 @@ _DIRENT: Final = Struct("=QQII")
 _INVAL_INODE_OUT: Final = Struct("=Qqq")
 
 
-class Refused(Exception):  # noqa: N818 - an answer, not a failure
+class ErrnoReply(Exception):  # noqa: N818 - an answer, not a failure
     """The answer to a request is this errno. Nothing has gone wrong: nobody logs it."""
 
     def __init__(self, errno: int) -> None:
@@ -326,7 +326,7 @@ def xattr_out(value: bytes, size: int) -> bytes:
     if size == 0:
         return _GETXATTR_OUT.pack(len(value))
     if len(value) > size:
-        raise Refused(errno.ERANGE)
+        raise ErrnoReply(errno.ERANGE)
     return value
 
 
@@ -337,7 +337,7 @@ def attributes_changed(inode: int) -> bytes:
     """The notice that an inode's attributes are to be asked for again; its pages stay.
 
     FUSE_NOTIFY_INVAL_INODE with a negative offset, which touches no page. There is no notice here that drops pages:
-    writing it waits for reads in flight, and a thread that waits so keeps the device open (see `mount/notices.py`).
+    writing it waits for reads in flight, and a thread that waits so keeps the device open (`daemon/invalidation.py`).
     """
     length = _OUT_HEADER.size + _INVAL_INODE_OUT.size
     return _OUT_HEADER.pack(length, _NOTIFY_INVAL_INODE, 0) + _INVAL_INODE_OUT.pack(inode, -1, 0)

@@ -22,10 +22,10 @@ from vbnfs.fuse.protocol import (
     CHANGES,
     FOPEN_CACHE_DIR,
     FOPEN_KEEP_CACHE,
+    ErrnoReply,
     Feature,
     Header,
     Opcode,
-    Refused,
     agree,
     open_out,
     parse_getxattr,
@@ -45,8 +45,8 @@ _YIELD_SECONDS: Final = 0.001  # other tasks wait no longer, but for the request
 class Operations(Protocol):
     """What a read-only file system answers. Bodies of replies are made by `protocol`.
 
-    An operation may raise `Refused`, which is an answer; anything else that it raises, now or when it is waited for,
-    is a failure, and `errno_of` tells what is answered then.
+    An operation may raise `ErrnoReply`, which is an answer. Anything else that it raises, now or when it is waited
+    for, is a failure, and `errno_of` tells what is answered then.
     """
 
     def lookup(self, parent: int, name: bytes) -> Answer:
@@ -213,9 +213,9 @@ class Server:
         if header.opcode == Opcode.OPENDIR and self._folders_are_opened:
             return open_out(0, flags=FOPEN_KEEP_CACHE | FOPEN_CACHE_DIR)
         # Never heard of: the kernel does without, and mostly does not ask again.
-        raise Refused(EROFS if header.opcode in CHANGES else ENOSYS)
+        raise ErrnoReply(EROFS if header.opcode in CHANGES else ENOSYS)
 
     def _errno_of(self, header: Header, error: Exception) -> int:
-        if isinstance(error, Refused):
+        if isinstance(error, ErrnoReply):
             return error.errno
         return self._operations.errno_of(Opcode(header.opcode).name.lower(), error)

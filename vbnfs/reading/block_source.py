@@ -26,16 +26,16 @@ import structlog
 import trio
 from cachetools import FIFOCache, LRUCache
 
+from vbnfs.cache.block_cache import BlockCache, block_range
+from vbnfs.cache.eviction import Evictor
+from vbnfs.cache.segment import BLOCK_BYTES
 from vbnfs.errors import BadReplyError, StorageError, VbnfsError
 from vbnfs.objects import BlockKey, ByteRange, Content, ObjectVersion
-from vbnfs.reading.gets import TRANSIT_BLOCKS, Assembly, Block, Coming, Get, PendingBlock, Run
+from vbnfs.reading.fetches import TRANSIT_BLOCKS, Assembly, Block, Coming, Get, PendingBlock, Run
 from vbnfs.reading.memory import Budget, Memory
-from vbnfs.reading.neighbours import Neighbours
+from vbnfs.reading.other_processes import SharedFetches
 from vbnfs.reading.planner import MAX_GET_BLOCKS, SHORT_GET_BLOCKS, even_share, plan_gets
 from vbnfs.reading.sources import Sources
-from vbnfs.storage.block_cache import BlockCache, block_range
-from vbnfs.storage.eviction import Evictor
-from vbnfs.storage.segment import BLOCK_BYTES
 
 log = structlog.get_logger()
 
@@ -57,7 +57,7 @@ class BlockSource:
         sources: Sources,
         cache: BlockCache,
         evictor: Evictor,
-        neighbours: Neighbours,
+        neighbours: SharedFetches,
         *,
         nursery: trio.Nursery,
         prefetch_gets: Callable[[bool], int],

@@ -6,13 +6,13 @@ from typing import Final
 
 import trio
 
+from vbnfs.cache.block_cache import BlockCache, block_range
+from vbnfs.cache.segment import BLOCK_BYTES
+from vbnfs.cache.verdicts import Verdicts
 from vbnfs.objects import ByteRange, Content
 from vbnfs.reading.block_source import BlockSource
 from vbnfs.reading.planner import AccessPattern, blocks_of, neighbours, step_blocks, tail_of
 from vbnfs.reading.prefetch import Prefetcher
-from vbnfs.storage.block_cache import BlockCache, block_range
-from vbnfs.storage.segment import BLOCK_BYTES
-from vbnfs.storage.verdicts import Verdicts
 
 _REMEMBERED_BLOCKS: Final = 64
 
@@ -36,7 +36,7 @@ class FileReader:
         self._pattern = AccessPattern()
         self._advised = ByteRange(0, 0)
         self._lacked: deque[int] = deque(maxlen=_REMEMBERED_BLOCKS)  # blocks that were not there lately
-        self.is_telling = True  # False: what is read says nothing about what will be
+        self.advises = True  # False: what is read says nothing about what will be
 
     def read_nowait(self, offset: int, size: int) -> bytes | memoryview:
         """Like `read`; raises `trio.WouldBlock`, and leaves everything as it was, where that has to wait."""
@@ -108,7 +108,7 @@ class FileReader:
             else:
                 # A copy: nobody looks after a view's file while this waits for S3.
                 parts[index] = bytes(data)
-        if unasked and self.is_telling and not self._pattern.is_sequential:
+        if unasked and self.advises and not self._pattern.is_sequential:
             self._advise_around(range(unasked[0], unasked[-1] + 1))
         for index, block in (await self._source.get(self._content, lacking)).items():
             parts[index] = self._cut(block, wanted, index)
@@ -134,7 +134,7 @@ class FileReader:
 
     def _advise(self, wanted: ByteRange) -> None:
         """Hand what lies ahead to the prefetcher: each part once, and not in crumbs."""
-        if not self.is_telling:
+        if not self.advises:
             return
         self._pattern = self._pattern.after(wanted)
         if not self._pattern.is_sequential:

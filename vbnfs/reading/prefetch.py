@@ -10,11 +10,11 @@ import structlog
 import trio
 from cachetools import TTLCache
 
+from vbnfs.cache.block_cache import BlockCache
+from vbnfs.cache.segment import BLOCK_BYTES
 from vbnfs.objects import ByteRange, Content
 from vbnfs.reading.block_source import BlockSource
 from vbnfs.reading.planner import blocks_of
-from vbnfs.storage.block_cache import BlockCache
-from vbnfs.storage.segment import BLOCK_BYTES
 
 log = structlog.get_logger()
 

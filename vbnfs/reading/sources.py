@@ -10,10 +10,10 @@ from typing import Final
 import trio
 from cachetools import LRUCache, TTLCache
 
+from vbnfs.cache.verdicts import Verdicts
 from vbnfs.errors import AccessDeniedError, BadReplyError, NoBucketError, ObjectGoneError
 from vbnfs.objects import ByteRange, Content, ObjectClient, ObjectVersion, Receive
-from vbnfs.storage.retry import Rest
-from vbnfs.storage.verdicts import Verdicts
+from vbnfs.s3.retry import Rest
 
 _MOST_REMEMBERED: Final = 4096
 _LATELY_SECONDS: Final = 5.0

@@ -20,14 +20,8 @@ from typing import Final
 import structlog
 import trio
 
-from vbnfs.errors import HashMismatchError, StorageError
-from vbnfs.metrics import Metrics
-from vbnfs.objects import ByteRange, Content, may_have_size
-from vbnfs.reading.block_source import BlockSource
-from vbnfs.reading.gets import Block
-from vbnfs.reading.planner import MAX_GET_BLOCKS, blocks_of
-from vbnfs.storage.block_cache import BlockCache
-from vbnfs.storage.verdicts import (
+from vbnfs.cache.block_cache import BlockCache
+from vbnfs.cache.verdicts import (
     Fingerprint,
     Verdict,
     Verdicts,
@@ -37,6 +31,12 @@ from vbnfs.storage.verdicts import (
     mismatch_text,
     most_mismatches,
 )
+from vbnfs.errors import HashMismatchError, StorageError
+from vbnfs.metrics import Metrics
+from vbnfs.objects import ByteRange, Content, may_have_size
+from vbnfs.reading.block_source import BlockSource
+from vbnfs.reading.fetches import Block
+from vbnfs.reading.planner import MAX_GET_BLOCKS, blocks_of
 
 log = structlog.get_logger()
 
@@ -82,8 +82,8 @@ def check_possible(content: Content) -> None:
 class Verifier:
     """Verifies contents that it is told to look at, one at a time, behind readers.
 
-    `on_mismatch` is told the id of a content whose bytes may be in the kernel's memory, and are wrong. `is_hasty`
-    hashes without resting.
+    `on_mismatch` is called with the id of a content whose bytes may be in the kernel's memory, and are wrong.
+    `without_pauses` hashes without resting.
     """
 
     def __init__(
@@ -94,14 +94,14 @@ class Verifier:
         *,
         metrics: Metrics,
         on_mismatch: Callable[[str], None] = lambda content_id: None,
-        is_hasty: bool = False,
+        without_pauses: bool = False,
     ) -> None:
         self._cache = cache
         self._source = source
         self._verdicts = verdicts
         self._metrics = metrics
         self._on_mismatch = on_mismatch
-        self._is_hasty = is_hasty
+        self._is_hasty = without_pauses
         self._noticed: dict[str, Content] = {}
         self._has_noticed = trio.Event()
         self._opened: set[Content] = set()

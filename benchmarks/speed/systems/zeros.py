@@ -16,8 +16,8 @@ from vbnfs.fuse.device import open_mount
 from vbnfs.fuse.protocol import (
     FOPEN_KEEP_CACHE,
     Attr,
+    ErrnoReply,
     FileSystemStatus,
-    Refused,
     attr_out,
     dirent,
     entry_out,
@@ -51,7 +51,7 @@ class ZeroOperations:
     def lookup(self, parent: int, name: bytes) -> Answer:
         """The file's name."""
         if parent != _ROOT or name != NAME:
-            raise Refused(errno.ENOENT)
+            raise ErrnoReply(errno.ENOENT)
         return entry_out(self._attrs[_FILE], entry_seconds=_LONG, attr_seconds=_LONG)
 
     def getattr(self, inode: int) -> Answer:
@@ -60,7 +60,7 @@ class ZeroOperations:
 
     def readlink(self, inode: int, uid: int) -> Answer:
         """There are no links."""
-        raise Refused(errno.EINVAL)
+        raise ErrnoReply(errno.EINVAL)
 
     def readdirplus(self, inode: int, offset: int, size: int) -> Answer:
         """The file."""
@@ -86,7 +86,7 @@ class ZeroOperations:
 
     def getxattr(self, inode: int, name: bytes, size: int) -> Answer:
         """None, and no need to ask again."""
-        raise Refused(errno.EOPNOTSUPP)
+        raise ErrnoReply(errno.EOPNOTSUPP)
 
     def listxattr(self, inode: int, size: int) -> Answer:
         """None."""

@@ -1,0 +1,302 @@
+"""The control socket of a mount, both ends, on real sockets."""
+
+import json
+import os
+import socket
+import stat
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+
+from vbnfs.daemon import control
+from vbnfs.daemon.status import ask_status
+from vbnfs.errors import MountError
+from vbnfs.host.mountinfo import MountEntry
+
+DEVICE = "0:99999"  # of no mount
+
+
+@pytest.fixture
+def entry() -> MountEntry:
+    """A mount of ours, as mountinfo would tell it."""
+    return MountEntry(Path("/mnt/vbn"), DEVICE, "fuse.vbnfs", "dataset", os.getuid())
+
+
+async def hello() -> Mapping[str, Any]:
+    return {"hello": "world"}
+
+
+async def broken() -> Mapping[str, Any]:
+    raise ValueError("it broke")
+
+
+@asynccontextmanager
+async def served(entry: MountEntry) -> AsyncIterator[Path]:
+    """A control socket with two commands, while entered."""
+    path = control.socket_path(entry.owner, entry.device)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(control.serve, path, {"hello": hello, "broken": broken})
+        yield path
+        nursery.cancel_scope.cancel()
+
+
+async def ask(entry: MountEntry, command: str) -> dict[str, Any]:
+    return await trio.to_thread.run_sync(control.ask, entry, command)
+
+
+async def test_question_and_answer(entry: MountEntry) -> None:
+    """A command's answer comes back; the socket is its owner's alone, and is gone at the end."""
+    async with served(entry) as path:
+        assert await ask(entry, "hello") == {"hello": "world"}
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    assert not path.exists()
+
+
+async def test_commands_that_fail(entry: MountEntry) -> None:
+    """A command that fails, and one that there is not, are told; the next one is answered all the same."""
+    async with served(entry):
+        with pytest.raises(MountError, match="it broke"):
+            await ask(entry, "broken")
+        with pytest.raises(MountError, match="commands are: broken, hello"):
+            await ask(entry, "nonsense")
+        assert await ask(entry, "hello") == {"hello": "world"}
+
+
+@pytest.mark.parametrize(
+    "line", [b"\n", b"not json\n", b"[]\n", b'{"command": []}\n', b"[" * 60_000 + b"\n", b"x" * 70_000]
+)
+async def test_nonsense_on_the_socket(entry: MountEntry, line: bytes) -> None:
+    """Whatever is sent, an error is the answer, and the socket goes on."""
+    async with served(entry) as path:
+        stream = await trio.open_unix_socket(str(path))
+        async with stream:
+            await stream.send_all(line)
+            assert b'"ok": false' in await stream.receive_some()
+        assert await ask(entry, "hello") == {"hello": "world"}
+
+
+async def test_asker_that_goes_away(entry: MountEntry) -> None:
+    """One who leaves without a question or without the answer does no harm."""
+    async with served(entry) as path:
+        for line in (b"", b'{"command": "hello"}\n'):
+            stream = await trio.open_unix_socket(str(path))
+            if line:
+                await stream.send_all(line)
+            await stream.aclose()
+        assert await ask(entry, "hello") == {"hello": "world"}
+
+
+def test_daemon_that_is_gone(entry: MountEntry) -> None:
+    """Without a socket the remedy is told, if the mount is dead; else that only the socket is gone."""
+    with pytest.raises(MountError, match=r"its control socket .* is gone"):
+        control.ask(replace(entry, mountpoint=Path("/")), "hello")
+
+
+ASK_AS_NOBODY = """
+import os, sys
+from pathlib import Path
+from vbnfs.errors import MountError
+from vbnfs.daemon import control
+from vbnfs.host.mountinfo import MountEntry, is_ours
+control.runtime_directory = lambda owner: Path(sys.argv[1])
+if os.geteuid() == 0:
+    os.setresuid(65534, 65534, 65534)
+entry = MountEntry(Path("/mnt/vbn"), "0:99999", "fuse.vbnfs", "dataset", 0)
+try:
+    control.ask(entry, "hello")
+except MountError as error:
+    print(is_ours(entry), error)
+"""
+
+
+def test_mount_of_somebody_else(tmp_path: Path) -> None:
+    """Who has not mounted it is told who can ask, and is not shown it unasked."""
+    (tmp_path / "closed").mkdir(mode=0o000)
+    command = [sys.executable, "-c", ASK_AS_NOBODY, str(tmp_path / "closed")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == "False /mnt/vbn: only user 0, who mounted it, and root can ask it\n"
+
+
+def test_answer_that_is_none(entry: MountEntry) -> None:
+    """A socket that closes without an answer is told as such."""
+    path = control.make_runtime_directory() / control.socket_path(entry.owner, entry.device).name
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        listener.shutdown(socket.SHUT_RDWR)
+        with pytest.raises(MountError, match="/mnt/vbn"):
+            control.ask(entry, "hello")
+    path.unlink()
+
+
+@contextmanager
+def answering(entry: MountEntry, answer: Callable[[socket.socket], None]) -> Iterator[None]:
+    """At the control socket of a mount somebody answers whatever they like to whatever is asked."""
+    path = control.make_runtime_directory() / control.socket_path(entry.owner, entry.device).name
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            with connection, suppress(BrokenPipeError, ConnectionResetError):
+                connection.recv(1000)
+                answer(connection)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield
+        finally:
+            path.unlink()
+            thread.join()
+
+
+def trickle(connection: socket.socket) -> None:
+    while True:
+        connection.sendall(b" ")
+        time.sleep(0.02)
+
+
+def pour(connection: socket.socket) -> None:
+    while True:
+        connection.sendall(bytes(1 << 20))
+
+
+def test_answers_that_do_not_end(entry: MountEntry, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Question and answer together have a deadline, and an answer has a length."""
+    monkeypatch.setattr(control, "_TIMEOUT_SECONDS", 0.5)
+    with answering(entry, trickle), pytest.raises(MountError, match="does not answer: timed out"):
+        control.ask(entry, "hello")
+    with answering(entry, pour), pytest.raises(MountError, match="does not answer: "):
+        control.ask(entry, "hello")
+
+
+SOUND = {
+    **dict.fromkeys(("vbnfs_version", "bucket", "project", "region", "default_version", "cache_dir"), "x"),
+    **dict.fromkeys(("endpoint_url", "ca_bundle", "log_file", "last_error")),
+    "versions": ["x"],
+    "refused": ["x"],
+    **dict.fromkeys(("pid", "cache_size_bytes", "cache_usage_bytes"), 1),
+    "is_offline": False,
+    "metrics": {"read_bytes": 1, "received_bytes": 1, "range_requests": 1},
+    "ok": True,
+}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"versions": "x"}, {"versions": [1]}, {"pid": "1"}, {"pid": -1}, {"pid": True}, {"pid": 1 << 64},
+        {"cache_size_bytes": 1e300}, {"cache_size_bytes": None}, {"metrics": []}, {"metrics": {"read_bytes": 1}},
+        {"metrics": {"read_bytes": "1", "received_bytes": 1, "range_requests": 1}}, {"is_offline": "no"},
+        {"last_error": []}, {"bucket": {}}, {"new": [[[[[]]]]]}, {"new": float("nan")}, {"ok": 1}, {"ok": "yes"},
+    ],
+)  # fmt: skip
+def test_a_status_that_is_none(entry: MountEntry, change: dict[str, Any]) -> None:
+    """Whatever a daemon says, which may be another user's: what is no status is an error."""
+    told = json.dumps({**SOUND, **change}).encode()
+    reason = "None" if "ok" in change else "its daemon's status is none"
+    with answering(entry, lambda connection: connection.sendall(told)), pytest.raises(MountError, match=reason):
+        ask_status(entry)
+
+
+@pytest.mark.parametrize(
+    "answer", [b"[]", b"1", b"null", b"[" * 100_000, b"9" * 10_000, b'{"ok": true}', b"\xff", b""]
+)
+def test_an_answer_that_is_no_object(entry: MountEntry, answer: bytes) -> None:
+    """Neither is what is no JSON, or no object, or too deep."""
+    with answering(entry, lambda connection: connection.sendall(answer)), pytest.raises(MountError, match="/mnt/vbn"):
+        ask_status(entry)
+
+
+def test_a_reason_is_one_line(entry: MountEntry) -> None:
+    """Why a daemon does not tell cannot be made to look like what another one tells, or be without end."""
+    told = json.dumps({"ok": False, "error": "no\n/mnt/other:\tall is well" + "!" * 5000}).encode()
+    with answering(entry, lambda connection: connection.sendall(told)), pytest.raises(MountError) as caught:
+        ask_status(entry)
+    assert str(caught.value).startswith("/mnt/vbn: no /mnt/other: all is well!")
+    assert len(str(caught.value)) < 1100
+
+
+def test_a_status_is_believed_as_far_as_the_kernel_does_not_know(entry: MountEntry) -> None:
+    """Which process answers, and where the mount is, is what the kernel says; another vbnfs may tell more."""
+    told = {**SOUND, "pid": 1, "mountpoint": "/", "more": {"yes": [None, 1.5, "text"]}}
+    with answering(entry, lambda connection: connection.sendall(json.dumps(told).encode())):
+        status = ask_status(entry)
+    assert (status["pid"], status["mountpoint"], status["more"]) == (os.getpid(), "/mnt/vbn", told["more"])
+
+
+async def test_many_who_connect_and_ask_nothing(entry: MountEntry, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They take some descriptors of the daemon's and no more, for a moment; then others are answered."""
+    monkeypatch.setattr(control, "_QUESTION_SECONDS", 0.2)
+    async with served(entry) as path:
+        before = len(os.listdir("/proc/self/fd"))
+        idle = [socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) for _ in range(100)]
+        for one in idle:
+            with suppress(BlockingIOError):
+                one.connect(str(path))
+        await trio.testing.wait_all_tasks_blocked()
+        assert len(os.listdir("/proc/self/fd")) <= before + len(idle) + 16
+        assert await ask(entry, "hello") == {"hello": "world"}
+        for one in idle:
+            one.close()
+
+
+def test_runtime_directory_of_others_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A folder for sockets that others can write, a link and a file are refused."""
+    place = tmp_path / "vbnfs"
+    monkeypatch.setattr(control, "runtime_directory", lambda owner: place)
+    assert control.make_runtime_directory() == place
+    place.chmod(0o755)
+    with pytest.raises(MountError, match="0700"):
+        control.make_runtime_directory()
+    place.rmdir()
+    place.symlink_to(tmp_path)
+    with pytest.raises(MountError, match="0700"):
+        control.make_runtime_directory()
+    place.unlink()
+    place.touch()
+    with pytest.raises(MountError):
+        control.make_runtime_directory()
+
+
+def test_places_of_sockets() -> None:
+    """Root's sockets are in /run, those of users without a place there below /tmp, each by device."""
+    assert control.socket_path(0, "0:45") == Path("/run/vbnfs/0-45.sock")
+    assert control.socket_path(4_000_000, "0:45") == Path("/tmp/vbnfs-4000000/0-45.sock")
+
+
+async def test_a_socket_that_took_its_place_stays(entry: MountEntry) -> None:
+    """A daemon that ends late does not remove the socket of the next one, whose mount has the same number."""
+    async with served(entry) as path:
+        path.unlink()
+        path.touch()
+    assert path.exists()
+    path.unlink()
+
+
+async def test_a_socket_is_found_when_its_user_has_logged_in_since(
+    entry: MountEntry, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A mount from before /run/user/UID was there is asked where its socket was made, a later one there."""
+    session = tmp_path / "session"
+    monkeypatch.setattr(control, "_places", lambda owner: [session / "vbnfs", tmp_path / "vbnfs"])
+    async with served(entry) as path:
+        assert path.parent == tmp_path / "vbnfs"
+        session.mkdir()
+        assert await ask(entry, "hello") == {"hello": "world"}
+    async with served(replace(entry, device="0:99997")) as path:
+        assert path.parent == session / "vbnfs"
+        assert await ask(replace(entry, device="0:99997"), "hello") == {"hello": "world"}

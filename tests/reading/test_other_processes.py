@@ -1,0 +1,231 @@
+"""Several mounts on one cache directory: what one fetches the others wait for, and nobody waits in vain."""
+
+import random
+from collections.abc import Sequence
+from contextlib import AsyncExitStack, aclosing
+from functools import partial
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+
+from tests.fakes.client import MemoryClient, Request
+from tests.fakes.store import MemoryStore
+from tests.fixtures_mount import until
+from tests.reading.bench import Bench, bench
+from vbnfs.cache.block_cache import FORMAT, BlockCache
+from vbnfs.cache.claims import Claims
+from vbnfs.cache.segment import BLOCK_BYTES
+from vbnfs.errors import StorageError, TransportError
+from vbnfs.metrics import Metrics
+from vbnfs.objects import Content, ObjectVersion
+from vbnfs.reading import other_processes as neighbours
+from vbnfs.reading.other_processes import SharedFetches
+
+DATA = random.Random(8).randbytes(40 * BLOCK_BYTES + 1)
+
+
+async def several(stack: AsyncExitStack, directory: Path, count: int) -> tuple[MemoryClient, list[Bench], Content]:
+    """Mounts that share a cache directory and a server, and a content."""
+    client = MemoryClient(MemoryStore())
+    floors = [await stack.enter_async_context(bench(directory, client=client)) for _ in range(count)]
+    return client, floors, floors[0].add("a", DATA)
+
+
+async def read_all(floor: Bench, content: Content) -> None:
+    got = await floor.source.get(content, range(41))
+    assert b"".join(got[index] for index in range(41)) == DATA
+
+
+async def test_each_block_is_fetched_by_one(tmp_path: Path) -> None:
+    """Eight mounts read the same cold file at once: its bytes come once, and reach all of them."""
+    async with AsyncExitStack() as stack:
+        client, floors, content = await several(stack, tmp_path, 8)
+        async with trio.open_nursery() as readers:
+            for floor in floors:
+                readers.start_soon(read_all, floor, content)
+        assert client.sent_bytes == len(DATA)
+        assert sum(floor.metrics.shared_blocks for floor in floors) == 7 * 41
+
+
+async def test_what_is_claimed_in_part_is_fetched_in_part(tmp_path: Path) -> None:
+    """Of a run whose middle is on its way to another mount, the ends are fetched, and the middle is waited for."""
+    async with AsyncExitStack() as stack:
+        client, (one, other), content = await several(stack, tmp_path, 2)
+        gate = client.hold(lambda request: request.byte_range is not None and request.byte_range.start > 0)
+        async with trio.open_nursery() as readers:
+            readers.start_soon(one.source.get, content, range(10, 20))
+            await gate.wait_arrived()
+            readers.start_soon(other.source.get, content, range(30))
+            await gate.wait_arrived(2)
+            gate.open()
+        ranges = [(part.start // BLOCK_BYTES, part.stop // BLOCK_BYTES) for part in client.ranges()]
+        assert ranges == [(10, 20), (0, 10), (20, 30)]
+
+
+async def test_prefetched_blocks_that_came_meanwhile_are_not_fetched(tmp_path: Path) -> None:
+    """A GET that waited in the queue while another mount brought its blocks asks S3 for nothing."""
+    async with AsyncExitStack() as stack:
+        client, (one, other), content = await several(stack, tmp_path, 2)
+        await one.source.get(content, range(5))
+        await one.settled()
+        other.source.prefetch(content, range(5))  # found missing before
+        await other.settled()
+        assert client.count() == 1
+        assert other.metrics.shared_blocks == 5
+
+
+async def test_a_failure_gives_the_blocks_back(tmp_path: Path) -> None:
+    """Where the claimant's GET fails, whoever waits for the blocks tries, and has them."""
+    async with AsyncExitStack() as stack:
+        client, (one, other), content = await several(stack, tmp_path, 2)
+        gate = client.hold()
+        client.fail(TransportError("reset"))
+
+        async def fail() -> None:
+            with pytest.raises(StorageError):
+                await one.source.get(content, [3])
+
+        async with trio.open_nursery() as readers:
+            readers.start_soon(fail)
+            await gate.wait_arrived()
+            readers.start_soon(other.source.get, content, [3])
+            gate.open()
+        assert client.count() == 2
+
+
+async def test_without_threads_claims_are_given_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What came while there was no thread to write it is free at once: another mount does not wait for it."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async with bench(tmp_path) as floor:
+        content = floor.add("a", DATA)
+        with monkeypatch.context() as patch:
+            patch.setattr("trio._threads.start_thread_soon", refuse)
+            await floor.source.get(content, range(41))
+            await floor.settled()
+        assert Claims(tmp_path / FORMAT / "test").take(content.content_id, range(41)) == list(range(41))
+
+
+async def test_where_locks_may_wait_claims_are_given_back_as_soon_as_there_is_a_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The event loop asks a network file system for nothing: what is owed goes with the next that is given back."""
+    claims, other = Claims(tmp_path), Claims(tmp_path)
+    cache = BlockCache(tmp_path, scope="test", metrics=Metrics())
+    ours = SharedFetches(claims, cache, may_wait=True, metrics=Metrics())
+    content = Content("a", len(DATA), ObjectVersion("a", None))
+    claims.take("a", range(8))
+
+    def refuse(*_: object, **__: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("trio._threads.start_thread_soon", refuse)
+        await ours.drop_all(content, range(4))
+    assert other.take("a", range(8)) == []
+    await ours.drop_all(content, range(4, 8))
+    assert other.take("a", range(8)) == list(range(8))
+
+
+@pytest.mark.parametrize("may_wait", [False, True])
+async def test_who_is_cancelled_gives_its_claims_back(tmp_path: Path, *, may_wait: bool) -> None:
+    """Cancelled while it claims, or with claims in hand: both are free afterwards, also where that takes a thread."""
+    other = Claims(tmp_path)
+    cache = BlockCache(tmp_path, scope="test", metrics=Metrics())
+    ours = SharedFetches(Claims(tmp_path), cache, may_wait=may_wait, metrics=Metrics())
+    content = Content("a", len(DATA), ObjectVersion("a", None))
+
+    async def claim(*, at_once: bool) -> None:
+        with trio.CancelScope() as scope:
+            if at_once:
+                scope.cancel()
+            try:
+                async with aclosing(ours.rounds(content, range(8))) as rounds:
+                    async for _ in rounds:
+                        assert other.take("a", range(8)) == []
+                        scope.cancel()
+                        await trio.sleep_forever()
+            finally:
+                await ours.drop_all(content, range(8))
+
+    for at_once in (True, False):
+        await claim(at_once=at_once)
+        free = partial(until, lambda: other.take("a", range(8)) == list(range(8)), seconds=5)
+        await trio.to_thread.run_sync(free)
+        other.drop("a", range(8))
+
+
+async def test_patience_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of those who wait for a claimant that hangs one fetches after a while, and the others do after another."""
+    monkeypatch.setattr(neighbours, "_PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(neighbours, "_MOST_PATIENCE_SECONDS", 0.5)
+    async with AsyncExitStack() as stack:
+        client, floors, content = await several(stack, tmp_path, 4)
+        gate = client.hold(lambda request: client.count() <= 2)  # the claimant and the impatient one hang
+        came, half = [], trio.Event()
+
+        async def read(floor: Bench) -> None:
+            await floor.source.get(content, [7])
+            came.append(floor)
+            if len(came) == 2:
+                half.set()
+
+        async with trio.open_nursery() as readers:
+            for floor in floors:
+                readers.start_soon(read, floor)
+            await half.wait()
+            assert len(gate.arrived) == 2
+            gate.open()
+        assert 3 <= client.count() <= 4
+
+
+async def test_locks_that_may_wait_are_taken_in_threads(tmp_path: Path) -> None:
+    """On a network file system the event loop asks for no lock; the outcome is the same."""
+    async with AsyncExitStack() as stack:
+        client, floors, content = await several(stack, tmp_path, 3)
+        for floor in floors:
+            claims = Claims(floor.cache.directory / "test")
+            floor.source._neighbours = SharedFetches(claims, floor.cache, may_wait=True, metrics=floor.metrics)
+        client.fail_when(lambda request: TransportError("reset") if is_first(client, request) else None)
+        with pytest.raises(StorageError):
+            await floors[0].source.get(content, [0])
+        async with trio.open_nursery() as readers:
+            for floor in floors:
+                readers.start_soon(read_all, floor, content)
+        assert client.sent_bytes == len(DATA)
+
+
+async def test_claims_are_given_back_before_anybody_is_told(
+    tmp_path: Path, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who is told of a failure may ask anew; by then the failed GET has nothing more to give back."""
+    async with AsyncExitStack() as stack:
+        client, floors, content = await several(stack, tmp_path, 1)
+        neighbours, giving_back, go_on, told = floors[0].source._neighbours, trio.Event(), trio.Event(), trio.Event()
+
+        async def give_back(content: Content, indices: Sequence[int]) -> None:
+            giving_back.set()
+            await go_on.wait()
+            neighbours.drop(content, indices)
+
+        async def read() -> None:
+            with pytest.raises(StorageError):
+                await floors[0].source.get(content, [0])
+            told.set()
+
+        monkeypatch.setattr(neighbours, "drop_all", give_back)
+        client.fail_when(lambda request: TransportError("reset"))
+        nursery.start_soon(read)
+        await giving_back.wait()
+        await trio.testing.wait_all_tasks_blocked()
+        assert not told.is_set()
+        go_on.set()
+        await told.wait()
+
+
+def is_first(client: MemoryClient, request: Request) -> bool:
+    return len(client.requests) == 1

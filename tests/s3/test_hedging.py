@@ -1,0 +1,328 @@
+"""Stalled GETs: when one is taken to be stalled, what is done, what is handed on, and how often it may be done."""
+
+from contextlib import suppress
+from typing import Final
+
+import pytest
+import trio
+import trio.testing
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from trio.testing import MockClock
+
+from tests.fakes.client import Failure, MemoryClient, Request
+from tests.fakes.store import MemoryStore, Pattern
+from vbnfs.errors import AccessDeniedError, MismatchError, StorageError, TransportError
+from vbnfs.metrics import Metrics
+from vbnfs.objects import ByteRange, ObjectVersion, Receive
+from vbnfs.s3.hedging import HedgingClient
+from vbnfs.s3.stall import STEP_BYTES, HedgeBudget, StallTimer
+
+SIZE: Final = 500_000
+DATA: Final = Pattern(SIZE)[:]
+VERSION: Final = ObjectVersion("data/file.nwb", "first")
+RANGE: Final = ByteRange(1_000, 400_000)
+
+
+def memory_client() -> MemoryClient:
+    store = MemoryStore()
+    store.put(VERSION.key, DATA, version_id=VERSION.version_id)
+    return MemoryClient(store, piece_bytes=10_000)
+
+
+@pytest.fixture
+def inner() -> MemoryClient:
+    return memory_client()
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    return Metrics()
+
+
+@pytest.fixture
+def client(inner: MemoryClient, metrics: Metrics) -> HedgingClient:
+    return HedgingClient(inner, metrics=metrics)
+
+
+async def fetch(client: HedgingClient, into: bytearray | None = None) -> bytes:
+    received = bytearray() if into is None else into
+
+    async def receive(piece: bytes) -> None:
+        received.extend(piece)
+
+    await client.get_range(VERSION, RANGE, size_bytes=SIZE, receive=receive)
+    return bytes(received)
+
+
+class Once:
+    """Matches the first request that it is asked about, and no other."""
+
+    def __init__(self) -> None:
+        self._first: Request | None = None
+
+    def __call__(self, request: Request) -> bool:
+        self._first = self._first or request
+        return request is self._first
+
+
+WANTED: Final = DATA[RANGE.start : RANGE.stop]
+
+
+async def test_a_good_get_is_made_once(client: HedgingClient, inner: MemoryClient, metrics: Metrics) -> None:
+    """A range that comes is asked for once, and handed on as it is."""
+    assert await fetch(client) == WANTED
+    assert (inner.count(), metrics.hedged_requests, inner.sent_bytes) == (1, 0, len(RANGE))
+
+
+@pytest.mark.parametrize("after_bytes", [0, 10_000, 150_000])
+async def test_a_stalled_get_is_taken_over(
+    client: HedgingClient, inner: MemoryClient, autojump_clock: MockClock, after_bytes: int
+) -> None:
+    """The second request begins where the first stopped, no byte is handed on twice, and the first is cancelled."""
+    inner.hold(Once(), after_bytes=after_bytes)
+    assert await fetch(client) == WANTED
+    assert inner.ranges() == [RANGE, ByteRange(RANGE.start + after_bytes, RANGE.stop)]
+    assert inner.sent_bytes == len(RANGE)
+    assert inner.in_flight == 0
+
+
+async def test_where_the_second_stalls_as_well_a_third_is_asked(
+    client: HedgingClient, inner: MemoryClient, metrics: Metrics, autojump_clock: MockClock
+) -> None:
+    """Two requests in a row that stall hold nothing up for long; no more than two are under way at a time."""
+    gate = inner.hold(lambda request: any(request is one for one in inner.requests[:2]))
+    began = trio.current_time()
+    assert await fetch(client) == WANTED
+    assert trio.current_time() - began < 15
+    assert (inner.count("get_range"), metrics.hedged_requests, inner.most_in_flight) == (3, 2, 2)
+    assert len(gate.arrived) == 2
+
+
+async def test_the_first_may_win_after_all(
+    client: HedgingClient, inner: MemoryClient, autojump_clock: MockClock
+) -> None:
+    """Where the first request goes on before the second has begun, the second is cancelled."""
+    first, second = inner.hold(Once(), after_bytes=10_000), inner.hold(lambda request: request.byte_range != RANGE)
+    async with trio.open_nursery() as nursery:
+        received = bytearray()
+        nursery.start_soon(fetch, client, received)
+        await second.wait_arrived()
+        first.open()
+    assert bytes(received) == WANTED
+    assert (inner.count(), inner.in_flight, inner.sent_bytes) == (2, 0, len(RANGE))
+
+
+async def test_bytes_of_both_are_handed_on_once(
+    client: HedgingClient, inner: MemoryClient, autojump_clock: MockClock
+) -> None:
+    """Where both bring bytes before one wins, each byte is handed on once, in order."""
+    first = inner.hold(Once(), after_bytes=10_000)
+    second = inner.hold(lambda request: request.byte_range != RANGE, after_bytes=15_000)
+    async with trio.open_nursery() as nursery:
+        received = bytearray()
+        nursery.start_soon(fetch, client, received)
+        await second.wait_arrived()
+        first.open()
+        second.open()
+    assert bytes(received) == WANTED
+
+
+@pytest.mark.parametrize("failure", [TransportError("torn"), MismatchError("another range")])
+async def test_one_may_fail_while_the_other_goes_on(
+    client: HedgingClient, inner: MemoryClient, autojump_clock: MockClock, failure: StorageError
+) -> None:
+    """What may pass and happens to one of the two requests is nothing, as long as the other one brings the bytes."""
+    first = inner.hold(Once(), after_bytes=20_000)
+    inner.fail(None, failure)
+    async with trio.open_nursery() as nursery:
+        received = bytearray()
+        nursery.start_soon(fetch, client, received)
+        await first.wait_arrived()
+        while inner.count() < 2 or inner.in_flight > 1:
+            await trio.testing.wait_all_tasks_blocked()
+            await trio.sleep(0.5)
+        first.open()
+    assert bytes(received) == WANTED
+
+
+async def test_an_answer_to_one_is_the_answer(
+    client: HedgingClient, inner: MemoryClient, autojump_clock: MockClock
+) -> None:
+    """What no other request can mend ends both at once."""
+    inner.hold(Once())
+    inner.fail(None, AccessDeniedError("no"))
+    with pytest.raises(AccessDeniedError):
+        await fetch(client)
+    assert inner.in_flight == 0
+
+
+async def test_the_last_failure_comes_out(
+    client: HedgingClient, inner: MemoryClient, autojump_clock: MockClock
+) -> None:
+    """Where both fail, the failure of the last one is the GET's."""
+    gate = inner.hold(Once(), after_bytes=20_000)
+    inner.fail(Failure(TransportError("first"), after_bytes=30_000), TransportError("second"))
+    async with trio.open_nursery() as nursery:
+
+        async def open_later() -> None:
+            await gate.wait_arrived()
+            await trio.sleep(7)  # between the first stall and the next
+            gate.open()
+
+        nursery.start_soon(open_later)
+        with pytest.raises(TransportError, match="first"):
+            await fetch(client)
+
+
+@pytest.mark.parametrize("problem", [TransportError("ours"), OSError("full"), KeyError("x")])
+async def test_what_receive_raises_comes_out_as_it_is(
+    client: HedgingClient, inner: MemoryClient, problem: Exception
+) -> None:
+    """A receiver's failure is not the server's: it ends the GET, and nothing is asked again."""
+
+    async def receive(piece: bytes) -> None:
+        raise problem
+
+    with pytest.raises(type(problem)) as caught:
+        await client.get_range(VERSION, RANGE, size_bytes=SIZE, receive=receive)
+    assert caught.value is problem
+    assert inner.count() == 1
+
+
+async def test_a_slow_receiver_is_no_stall(
+    client: HedgingClient, inner: MemoryClient, metrics: Metrics, autojump_clock: MockClock
+) -> None:
+    """The time that `receive` takes is not the server's."""
+
+    async def receive(piece: bytes) -> None:
+        await trio.sleep(60)
+
+    await client.get_range(VERSION, RANGE, size_bytes=SIZE, receive=receive)
+    assert (inner.count(), metrics.hedged_requests) == (1, 0)
+
+
+class TricklingClient(MemoryClient):
+    """Brings a piece a second of the first range that it is asked for, and others at once."""
+
+    async def get_range(
+        self, version: ObjectVersion, byte_range: ByteRange, *, size_bytes: int, receive: Receive
+    ) -> None:
+        is_slow = not self.requests
+
+        async def receive_late(piece: bytes) -> None:
+            await trio.sleep(1 if is_slow else 0)
+            await receive(piece)
+
+        await super().get_range(version, byte_range, size_bytes=size_bytes, receive=receive_late)
+
+
+async def test_a_trickle_is_taken_over(inner: MemoryClient, metrics: Metrics, autojump_clock: MockClock) -> None:
+    """A GET that brings bytes, but unusually slowly, is not waited for either."""
+    client = HedgingClient(TricklingClient(inner.store, piece_bytes=1_000), metrics=metrics)
+    began = trio.current_time()
+    assert await fetch(client) == WANTED
+    assert trio.current_time() - began < 6
+    assert metrics.hedged_requests == 1
+
+
+async def test_being_cancelled_ends_both(
+    client: HedgingClient, inner: MemoryClient, autojump_clock: MockClock
+) -> None:
+    """Who gives up leaves no request behind."""
+    inner.hold()
+    with trio.move_on_after(8):
+        await fetch(client)
+    assert (inner.count(), inner.in_flight) == (2, 0)
+
+
+async def test_a_slow_server_is_not_doubled(
+    client: HedgingClient, inner: MemoryClient, metrics: Metrics, autojump_clock: MockClock
+) -> None:
+    """Where everything stalls, few GETs are made twice: at most four at once, and later one in ten."""
+    inner.hold()
+    with trio.move_on_after(300):
+        async with trio.open_nursery() as nursery:
+            for _ in range(40):
+                nursery.start_soon(fetch, client)
+    assert metrics.hedged_requests == 4
+    assert inner.most_in_flight == 44
+
+
+async def test_a_stall_is_told(inner: MemoryClient, metrics: Metrics, autojump_clock: MockClock) -> None:
+    """Whoever wants to know whether the server is still there hears of every stall."""
+    stalls: list[float] = []
+    client = HedgingClient(inner, metrics=metrics, on_stall=lambda: stalls.append(trio.current_time()))
+    inner.hold()
+    began = trio.current_time()
+    with trio.move_on_after(12):
+        await fetch(client)
+    assert [round(when - began, 1) for when in stalls] == [5.0, 10.0]
+
+
+@settings(deadline=None)  # an event loop and 400 KB for each example
+@given(
+    stall=st.integers(1, len(RANGE) - 1),
+    pieces=st.integers(1_000, 200_000),
+    second=st.integers(0, 2 * STEP_BYTES),
+)
+def test_wherever_it_stalls_the_bytes_come_once(stall: int, pieces: int, second: int) -> None:
+    """Wherever a GET stalls, and the second one tears, the bytes are a prefix of what was asked for, each once."""
+    inner = memory_client()
+    inner._piece_bytes = pieces
+    inner.hold(Once(), after_bytes=stall)
+    inner.fail(None, Failure(TransportError("torn"), after_bytes=second))
+    client, received = HedgingClient(inner, metrics=Metrics()), bytearray()
+
+    async def run() -> None:
+        with trio.move_on_after(20):
+            with suppress(TransportError):
+                await fetch(client, received)
+
+    trio.run(run, clock=MockClock(autojump_threshold=0))
+    assert WANTED.startswith(received)
+    assert inner.in_flight == 0
+
+
+# StallTimer, and what may be asked twice (pure)
+
+
+@given(st.lists(st.floats(0, 1e4), max_size=50))
+def test_patience_is_bounded(steps: list[float]) -> None:
+    """Whatever was observed, a GET is given between 2 and 10 seconds for a step."""
+    patience = StallTimer()
+    for seconds in steps:
+        patience = patience.after(seconds)
+        assert 2 <= patience.seconds <= 10
+
+
+@given(st.floats(0.01, 2))
+def test_patience_follows_the_server(seconds: float) -> None:
+    """Where steps take long, a step that takes as long is no stall; one that takes ten times as long is."""
+    patience = StallTimer()
+    for _ in range(60):
+        patience = patience.after(seconds)
+    assert seconds < patience.seconds < max(2.1, 10 * seconds)
+
+
+def test_a_single_stall_does_not_make_patient() -> None:
+    """After a minute's stall patience is back to its least within some ten ordinary steps."""
+    patience = StallTimer()
+    for _ in range(20):
+        patience = patience.after(0.05)
+    patience = patience.after(60)
+    assert patience.seconds < 5
+    for _ in range(10):
+        patience = patience.after(0.05)
+    assert patience.seconds == 2
+
+
+@given(st.lists(st.booleans(), max_size=300))
+def test_few_are_asked_twice(stalls: list[bool]) -> None:
+    """Of any series of requests at most one in ten, and four more, are made twice."""
+    budget, hedges = HedgeBudget(), 0
+    for is_stalled in stalls:
+        budget = budget.after_request()
+        if is_stalled and budget.has_one:
+            budget, hedges = budget.after_hedge(), hedges + 1
+    assert hedges <= 4 + len(stalls) / 10 + 1e-6

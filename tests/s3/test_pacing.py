@@ -1,0 +1,118 @@
+"""How many GETs at a time: fewer when the server says so, more when it does well, and room for readers."""
+
+from typing import Final
+
+import pytest
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+from trio.testing import MockClock
+
+from tests.fakes.client import MemoryClient
+from tests.fakes.store import MemoryStore, Pattern
+from vbnfs.errors import BusyError, TransportError
+from vbnfs.objects import ByteRange, ObjectVersion
+from vbnfs.s3.pacing import Pace, PacedClient
+
+SIZE: Final = 1_000
+VERSION: Final = ObjectVersion("data/file.nwb", "first")
+
+
+@pytest.fixture
+def inner() -> MemoryClient:
+    store = MemoryStore()
+    store.put(VERSION.key, Pattern(SIZE), version_id=VERSION.version_id)
+    return MemoryClient(store)
+
+
+async def fetch(client: PacedClient) -> None:
+    async def receive(piece: bytes) -> None:
+        """Nothing is kept."""
+
+    await client.get_range(VERSION, ByteRange(0, SIZE), size_bytes=SIZE, receive=receive)
+
+
+async def fetch_busy(client: PacedClient, inner: MemoryClient) -> None:
+    inner.fail(BusyError("503 SlowDown"))
+    with pytest.raises(BusyError):
+        await fetch(client)
+
+
+async def test_slow_down_is_heeded(inner: MemoryClient, autojump_clock: MockClock) -> None:
+    """After 503 SlowDown half as many GETs run at a time, and readers wait for their turn; nothing fails for it."""
+    client = PacedClient(inner, most=16)
+    await fetch_busy(client, inner)
+    gate = inner.hold()
+    async with trio.open_nursery() as nursery:
+        for _ in range(40):
+            nursery.start_soon(fetch, client)
+        await gate.wait_arrived(8)
+        await trio.testing.wait_all_tasks_blocked()
+        assert inner.in_flight == 8
+        gate.open()
+    assert inner.count() == 41
+
+
+async def test_it_recovers(inner: MemoryClient, autojump_clock: MockClock) -> None:
+    """When the server does well again, there are more GETs with every round, up to all."""
+    client = PacedClient(inner, most=8)
+    for _ in range(5):
+        await fetch_busy(client, inner)
+        await trio.sleep(2)
+    assert client.pace.gets == 2
+    for _ in range(60):
+        await fetch(client)
+    assert client.pace.gets == 8
+
+
+async def test_another_failure_is_no_reason(inner: MemoryClient) -> None:
+    """A torn reply says nothing about how much is too much."""
+    client = PacedClient(inner, most=8)
+    inner.fail(TransportError("torn"))
+    with pytest.raises(TransportError):
+        await fetch(client)
+    assert client.pace.gets == 8
+
+
+async def test_a_turn_can_be_waited_for_in_vain(inner: MemoryClient) -> None:
+    """Who is cancelled while waiting for a turn takes none."""
+    client, gate = PacedClient(inner, most=1), inner.hold()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(fetch, client)
+        await gate.wait_arrived()
+        async with trio.open_nursery() as waiting:
+            waiting.start_soon(fetch, client)
+            await trio.testing.wait_all_tasks_blocked()
+            waiting.cancel_scope.cancel()
+        gate.open()
+    await fetch(client)
+    assert inner.count() == 2
+
+
+@given(st.integers(1, 256), st.lists(st.tuples(st.booleans(), st.floats(0, 10)), max_size=100))
+def test_the_pace_is_bounded(most: int, answers: list[tuple[bool, float]]) -> None:
+    """Whatever the server says there is at least a GET, never more than allowed, and always one left to readers."""
+    pace, now = Pace(most, float(most)), 0.0
+    for is_busy, later in answers:
+        now += later
+        pace = pace.after_busy(now) if is_busy else pace.after_answer()
+        assert 1 <= pace.gets <= most
+        assert 1 <= pace.prefetches(is_shared=True) <= pace.prefetches(is_shared=False)
+        assert pace.prefetches(is_shared=False) < pace.gets or pace.gets == 1
+
+
+def test_one_word_counts_once() -> None:
+    """GETs that were under way together are refused together: that halves the pace once, not to nothing."""
+    pace = Pace(16, 16.0)
+    for moment in range(16):
+        pace = pace.after_busy(moment / 100)
+    assert pace.gets == 8
+    assert pace.after_busy(1.5).gets == 4
+
+
+@pytest.mark.parametrize(("most", "prefetches"), [(1, 1), (2, 1), (4, 3), (9, 6), (12, 8), (24, 20), (256, 240)])
+def test_readers_have_room(most: int, prefetches: int) -> None:
+    """Prefetches get a part of what there may be; all but one in sixteen, while no reader comes beside them."""
+    pace = Pace(most, float(most))
+    assert pace.prefetches(is_shared=True) == prefetches
+    assert pace.prefetches(is_shared=False) == max(1, most - max(1, most // 16))

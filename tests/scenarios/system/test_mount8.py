@@ -1,0 +1,317 @@
+"""mount(8), umount(8), fstab(5) and their kin, as the system has them, in a mount namespace of each test's own."""
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from tests.fakes.dataset import PROJECT, FakeDataset
+from tests.fakes.s3_server import FakeS3Server
+from tests.fakes.store import Pattern
+from tests.fixtures_mount import until
+from tests.scenarios.system.namespace import HOME, USER, Namespace
+
+SESSION = "ecephys_sessions/ecephys_session_1044.nwb"
+SESSION_BYTES = Pattern(3_000_001)
+VBN = "/mnt/vbn"
+
+
+@pytest.fixture
+def server() -> Iterator[FakeS3Server]:
+    """A server with one version of a dataset."""
+    dataset = FakeDataset()
+    dataset.publish("0.4.0", {"project_metadata/units.csv": b"unit_id\n1\n", SESSION: SESSION_BYTES})
+    with FakeS3Server(dataset.store) as server:
+        yield server
+
+
+@pytest.fixture
+def options(server: FakeS3Server) -> str:
+    """Options that every mount here wants."""
+    return f"endpoint_url={server.endpoint_url},cache_dir=/mnt/cache,log_file=/mnt/vbnfs.log"
+
+
+@pytest.fixture
+def namespace() -> Iterator[Namespace]:
+    """A namespace in which `vbnfs install-helper` was run."""
+    with Namespace() as namespace:
+        done = namespace.vbnfs("install-helper")
+        assert done.returncode == 0, done.stderr
+        yield namespace
+
+
+def daemon(namespace: Namespace, folder: str = VBN) -> int:
+    """The process behind a mount."""
+    pid: int = json.loads(namespace.vbnfs("status", "--json", folder).stdout)["pid"]
+    return pid
+
+
+def fstab(namespace: Namespace, *lines: str) -> None:
+    """Write /etc/fstab."""
+    namespace.told("sh", "-c", 'printf "%s\\n" "$@" >/etc/fstab', "sh", *lines)
+
+
+# mount
+
+
+@pytest.mark.parametrize("kind", ["vbnfs", "fuse.vbnfs"])
+def test_mount_and_umount(namespace: Namespace, options: str, kind: str) -> None:
+    """`mount -t` says nothing and mounts read-only; findmnt, df, mountpoint know it; `umount` ends the daemon."""
+    done = namespace.run(
+        *("mount", "-t", kind, PROJECT, VBN, "-o"), f"ro,{options},cache-size=2G,dataset_version=0.4.0,allow_other"
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert namespace.told("cat", f"{VBN}/project_metadata/units.csv") == "unit_id\n1\n"
+    assert namespace.told("stat", "--format=%s", f"{VBN}/{SESSION}") == f"{len(SESSION_BYTES)}\n"
+    assert namespace.told("cat", f"{VBN}/project_metadata/units.csv", user=USER)
+    assert namespace.told("findmnt", "-no", "FSTYPE,SOURCE", VBN).split() == ["fuse.vbnfs", PROJECT]
+    assert {"ro", "allow_other"} <= set(namespace.told("findmnt", "-no", "OPTIONS", VBN).strip().split(","))
+    assert namespace.told("df", "-T", VBN).splitlines()[1].split()[:3] == [PROJECT, "fuse.vbnfs", str(2 << 20)]
+    assert namespace.run("mountpoint", VBN).returncode == 0
+    process = os.pidfd_open(daemon(namespace))
+    assert namespace.told("umount", VBN) == ""
+    until(lambda: has_ended(process))
+    assert namespace.run("mountpoint", VBN).returncode != 0
+
+
+def has_ended(process: int) -> bool:
+    """Whether the process of a pidfd is gone."""
+    try:
+        signal.pidfd_send_signal(process, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+def test_rw_is_taken_as_ro(namespace: Namespace, options: str) -> None:
+    """Without `ro` mount(8) says `rw`: the mount is read-only all the same, and `-v` tells."""
+    done = namespace.run("mount", "-v", "-t", "vbnfs", PROJECT, VBN, "-o", options)
+    assert (done.returncode, f"{PROJECT} mounted on {VBN}, read-only" in done.stderr) == (0, True)
+    assert "ro" in namespace.told("findmnt", "-no", "OPTIONS", VBN).split(",")
+
+
+def test_without_an_environment(namespace: Namespace, options: str) -> None:
+    """As it is at boot: without HOME, PATH or anything else."""
+    namespace.told("env", "-i", "/bin/mount", "-t", "vbnfs", PROJECT, VBN, "-o", options)
+    assert namespace.told("cat", f"{VBN}/project_metadata/units.csv")
+
+
+def test_fake_mounts_nothing(namespace: Namespace, options: str, server: FakeS3Server) -> None:
+    """`mount -f` mounts nothing and asks nobody; a setting that will not do is told all the same."""
+    assert namespace.run("mount", "-f", "-t", "vbnfs", PROJECT, VBN, "-o", options).returncode == 0
+    done = namespace.run("mount", "-f", "-t", "vbnfs", PROJECT, VBN, "-o", "cache_size=1")
+    assert (done.returncode, "-o cache_size: '1' will not do" in done.stderr) == (1, True)
+    assert (namespace.mounts(), server.requests) == ([], [])
+
+
+def test_unknown_options(namespace: Namespace, options: str) -> None:
+    """An option that nobody knows is refused with status 1; with `-s` it is tolerated, and a known one counts."""
+    command = ["-t", "vbnfs", PROJECT, VBN, "-o", f"{options},cash_size=1G,cache_size=3G"]
+    done = namespace.run("mount", *command)
+    assert (done.returncode, "-o cash_size=1G: no such mount option" in done.stderr) == (1, True)
+    assert namespace.run("mount", "-s", *command).returncode == 0
+    assert namespace.told("df", "--output=size", VBN).split()[-1] == str(3 << 20)
+
+
+def test_dropping_privileges(namespace: Namespace, options: str) -> None:
+    """`drop_privileges` is refused with what to use instead, by mount(8) as well as by mount.fuse3."""
+    helper = namespace.told("readlink", "/sbin/mount.vbnfs").strip()
+    by_mount8 = namespace.run("mount", "-t", "vbnfs", PROJECT, VBN, "-o", f"drop_privileges,{options}")
+    assert namespace.mounts() == []
+    by_fuse3 = namespace.run("/sbin/mount.fuse3", f"{helper}#{PROJECT}", VBN, "-o", f"drop_privileges,{options}")
+    for done in (by_mount8, by_fuse3):
+        assert (done.returncode, "use setuid=USER" in done.stderr) == (1, True), done.stderr
+
+
+def test_failures(namespace: Namespace, options: str) -> None:
+    """What keeps a mount from being made is told in one line with mount(8)'s status 32; a wrong source is usage."""
+    for source, folder, more, status, told in (
+        (PROJECT, "/mnt/missing", "", 32, "no such folder"),
+        (PROJECT, VBN, ",dataset_version=9.9.9", 32, "there are: 0.4.0"),
+        (PROJECT, VBN, ",bucket=other-bucket", 32, "NoSuchBucket"),
+        (PROJECT, VBN, ",config=/mnt/missing.toml", 1, "no such configuration file"),
+        ("s3://bucket/project", VBN, "", 1, "a project is wanted"),
+    ):
+        done = namespace.run("mount", "-t", "vbnfs", source, folder, "-o", options + more)
+        assert (done.returncode, done.stderr.count("\n"), told in done.stderr) == (status, 1, True), done.stderr
+        assert done.stderr.startswith("mount.vbnfs: ")
+    assert namespace.mounts() == []
+
+
+def test_a_second_mount_on_the_same_folder(namespace: Namespace, options: str) -> None:
+    """A folder that has the mount is refused with status 32; `-o remount`, of the folder alone too, stacks none."""
+    command = ["mount", "-t", "vbnfs", PROJECT, VBN, "-o"]
+    done = namespace.run(*command, f"remount,{options}")
+    assert (done.returncode, "not mounted" in done.stderr) == (32, True)
+    namespace.told(*command, options)
+    done = namespace.run(*command, options)
+    assert (done.returncode, "already a vbnfs mount" in done.stderr) == (32, True)
+    for remount in ([*command, f"remount,rw,{options}"], ["mount", "-o", "remount", VBN]):
+        done = namespace.run(*remount)
+        assert (done.returncode, "stays mounted as it is" in done.stderr) == (0, True), done.stderr
+    assert namespace.mounts() == [VBN]
+    assert namespace.told("cat", f"{VBN}/project_metadata/units.csv")
+
+
+def test_other_mounts_share_the_cache(namespace: Namespace, options: str, server: FakeS3Server) -> None:
+    """What was read through one mount is read through another one without a request."""
+    namespace.told("mkdir", "/mnt/other")
+    for folder in (VBN, "/mnt/other"):
+        namespace.told("mount", "-t", "vbnfs", PROJECT, folder, "-o", options)
+    first = namespace.told("md5sum", f"{VBN}/{SESSION}")
+    server.forget_requests()
+    assert namespace.told("md5sum", f"/mnt/other/{SESSION}").split()[0] == first.split()[0]
+    assert server.count() == 0
+
+
+def test_settings_from_a_file(namespace: Namespace, options: str) -> None:
+    """`config=` names a TOML file; options win over it, and the source's bucket does not."""
+    settings = "".join(f'{name} = "{value}"\n' for name, _, value in (o.partition("=") for o in options.split(",")))
+    namespace.told("sh", "-c", 'printf %s "$1" >/mnt/vbn.toml', "sh", f'{settings}cache_size = "5G"\n')
+    namespace.told("mount", "-t", "vbnfs", PROJECT, VBN, "-o", "config=/mnt/vbn.toml,cache_size=4G")
+    assert namespace.told("df", "--output=size", VBN).split()[-1] == str(4 << 20)
+
+
+def test_the_bucket_follows_from_the_source(namespace: Namespace, options: str) -> None:
+    """Another dataset of the same format mounts by its project's name alone; its bucket is called after it."""
+    other = FakeDataset(bucket="visual-behavior-ophys-data", project="visual-behavior-ophys")
+    other.publish("1.0.0", {"behavior_sessions/1.nwb": b"data"})
+    with FakeS3Server(other.store) as server:
+        more = f"endpoint_url={server.endpoint_url},cache_dir=/mnt/cache,log_file=/mnt/vbnfs.log"
+        namespace.told("mount", "-t", "vbnfs", "visual-behavior-ophys", VBN, "-o", more)
+        assert namespace.told("cat", f"{VBN}/behavior_sessions/1.nwb") == "data"
+        namespace.told("umount", VBN)
+
+
+def test_another_mount_namespace(namespace: Namespace, options: str) -> None:
+    """`mount -N` mounts in another namespace, as mount(8) does."""
+    namespace.told("true")
+    with Namespace() as elsewhere:
+        namespace.told("mount", "-N", elsewhere.path, "-t", "vbnfs", PROJECT, VBN, "-o", options)
+        assert (namespace.mounts(), elsewhere.mounts()) == ([], [VBN])
+
+
+# fstab
+
+
+def test_fstab(namespace: Namespace, options: str) -> None:
+    """A line as people write it mounts by its folder, is left out by `mount -a`, and `umount` finds it."""
+    namespace.told("mkdir", "/mnt/auto")
+    common = f"user,_netdev,nofail,x-systemd.automount,x-systemd.idle-timeout=60,comment=data,{options}"
+    fstab(namespace, f"{PROJECT} {VBN} vbnfs noauto,{common} 0 0", f"{PROJECT} /mnt/auto fuse.vbnfs {common} 0 0")
+    namespace.told("mount", "-a")
+    assert namespace.mounts() == ["/mnt/auto"]
+    namespace.told("mount", VBN)
+    assert sorted(namespace.mounts()) == ["/mnt/auto", VBN]
+    for folder in ("/mnt/auto", VBN):
+        assert {"noexec", "nosuid", "nodev", "ro"} <= set(
+            namespace.told("findmnt", "-no", "OPTIONS", folder).strip().split(",")
+        )
+        namespace.told("umount", folder)
+    assert namespace.mounts() == []
+
+
+def test_mount_all_twice(namespace: Namespace, options: str) -> None:
+    """`mount -a` again stacks no second mount, and from a folder that has what is called like the source neither."""
+    fstab(namespace, f"{PROJECT} {VBN} vbnfs {options} 0 0")
+    for _ in range(2):
+        namespace.told("mount", "-a")
+        assert namespace.mounts() == [VBN]
+    namespace.told("mkdir", "-p", f"/mnt/sdk/{PROJECT}")
+    # There mount(8) takes that for the source, finds it not mounted, and asks the helper, which refuses.
+    assert "already a vbnfs mount" in namespace.run("mount", "-a", folder="/mnt/sdk").stderr
+    assert namespace.mounts() == [VBN]
+
+
+def test_a_source_that_mount8_takes_for_a_path(namespace: Namespace, options: str) -> None:
+    """Where the current folder has something of the project's name, the project is mounted all the same."""
+    namespace.told("mkdir", "-p", f"/mnt/sdk/{PROJECT}")
+    namespace.told("mount", "-t", "vbnfs", PROJECT, VBN, "-o", options, folder="/mnt/sdk")
+    assert namespace.told("findmnt", "-no", "SOURCE", VBN) == f"{PROJECT}\n"
+
+
+# umount, and what is left
+
+
+def test_lazy_umount(namespace: Namespace, options: str) -> None:
+    """A mount in use is busy for `umount`, and goes with `umount -l`; who reads goes on reading."""
+    namespace.told("mount", "-t", "vbnfs", PROJECT, VBN, "-o", options)
+    script = f"""
+        exec 3<{VBN}/{SESSION}
+        umount {VBN} && exit 1
+        umount -l {VBN} || exit 1
+        mountpoint -q {VBN} && exit 1
+        wc -c <&3
+    """
+    assert namespace.told("sh", "-c", script) == f"{len(SESSION_BYTES)}\n"
+
+
+def test_a_dead_mount_is_cleared(namespace: Namespace, options: str) -> None:
+    """After SIGKILL of the daemon `mount FOLDER` mounts anew, and does not stack."""
+    fstab(namespace, f"{PROJECT} {VBN} vbnfs noauto,{options} 0 0")
+    namespace.told("mount", VBN)
+    process = os.pidfd_open(pid := daemon(namespace))
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: has_ended(process))
+    assert "not connected" in namespace.run("ls", VBN).stderr
+    namespace.told("mount", VBN)
+    assert namespace.mounts() == [VBN]
+    assert namespace.told("cat", f"{VBN}/project_metadata/units.csv")
+
+
+# Ordinary users
+
+
+def test_a_user_mounts_at_home(namespace: Namespace, server: FakeS3Server) -> None:
+    """Without any right a user mounts in their home through fusermount3, has it to themselves, and unmounts."""
+    url = ["--endpoint-url", server.endpoint_url]
+    done = namespace.vbnfs("mount", *url, f"{HOME}/vbn", user=USER)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert namespace.told("cat", f"{HOME}/vbn/project_metadata/units.csv", user=USER) == "unit_id\n1\n"
+    assert namespace.run("ls", f"{HOME}/vbn").returncode != 0
+    assert namespace.told("stat", "-c", "%U %a", f"{HOME}/.cache/vbnfs") == f"{USER} 700\n"
+    status = json.loads(namespace.vbnfs("status", "--json", f"{HOME}/vbn", user=USER).stdout)
+    os.kill(status["pid"], signal.SIGKILL)
+    until(lambda: "not connected" in namespace.run("ls", f"{HOME}/vbn", user=USER).stderr)
+    done = namespace.vbnfs("mount", *url, f"{HOME}/vbn", user=USER)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert namespace.mounts() == [f"{HOME}/vbn"]
+    assert namespace.vbnfs("umount", f"{HOME}/vbn", user=USER).returncode == 0
+    assert namespace.mounts() == []
+
+
+def test_a_user_mounts_a_line_of_fstab(namespace: Namespace, server: FakeS3Server) -> None:
+    """With `user` in fstab they run `mount FOLDER` and `umount FOLDER` themselves; the cache is their own."""
+    fstab(namespace, f"{PROJECT} {HOME}/vbn vbnfs noauto,user,endpoint_url={server.endpoint_url} 0 0")
+    namespace.told("mount", f"{HOME}/vbn", user=USER)
+    assert namespace.told("cat", f"{HOME}/vbn/project_metadata/units.csv", user=USER)
+    assert namespace.told("stat", "-c", "%U", f"{HOME}/.cache/vbnfs") == f"{USER}\n"
+    namespace.told("umount", f"{HOME}/vbn", user=USER)
+    assert namespace.mounts() == []
+
+
+def test_root_mounts_for_a_user(namespace: Namespace, server: FakeS3Server) -> None:
+    """With `setuid=` the daemon is that user's, as mount.fuse3 has it; a user that there is not is told."""
+    command = ["mount", "-t", "vbnfs", PROJECT, f"{HOME}/vbn", "-o"]
+    done = namespace.run(*command, "setuid=no-such-user")
+    assert (done.returncode, "there is no such user" in done.stderr) == (1, True)
+    namespace.told(*command, f"setuid={USER},endpoint_url={server.endpoint_url}")
+    assert namespace.told("cat", f"{HOME}/vbn/project_metadata/units.csv", user=USER)
+    assert namespace.told("stat", "-c", "%U", f"{HOME}/.cache/vbnfs") == f"{USER}\n"
+    assert namespace.vbnfs("umount", f"{HOME}/vbn", user=USER).returncode == 0
+
+
+# The helper's place
+
+
+def test_installing_the_helper(namespace: Namespace) -> None:
+    """Both names are links to this installation; `--remove` takes them away; only root may."""
+    for name in ("mount.vbnfs", "mount.fuse.vbnfs"):
+        assert namespace.told("readlink", f"/sbin/{name}").endswith("/bin/mount.vbnfs\n")
+    assert namespace.vbnfs("install-helper", "--remove").returncode == 0
+    done = namespace.vbnfs("install-helper", user=USER)
+    assert (done.returncode, "only root may" in done.stderr) == (1, True)
+    assert namespace.run("ls", "/sbin/mount.vbnfs").returncode != 0
+    assert "unknown filesystem type 'vbnfs'" in namespace.run("mount", "-t", "vbnfs", PROJECT, VBN).stderr

@@ -1,0 +1,1 @@
+"""A dataset, opened, with a mount or without one: catalog, clients, cache, source of blocks."""

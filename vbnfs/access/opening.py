@@ -1,0 +1,175 @@
+"""What a configuration asks for between files and S3: clients, one around the other, cache, source of blocks.
+
+Mounts and commands make them here, each in the same way.
+"""
+
+import hashlib
+from collections.abc import AsyncIterator, Callable, Set
+from contextlib import asynccontextmanager
+from typing import Final
+from urllib.parse import quote, urlsplit
+
+import trio
+
+from vbnfs.cache.block_cache import BlockCache
+from vbnfs.cache.claims import Claims
+from vbnfs.cache.eviction import Evictor
+from vbnfs.cache.verdicts import Verdicts
+from vbnfs.config.settings import Config
+from vbnfs.dataset.catalog import KEPT_FORMAT, Catalog
+from vbnfs.dataset.manifest import Origin
+from vbnfs.host.mountinfo import is_local
+from vbnfs.host.places import folder_at
+from vbnfs.metrics import Metrics
+from vbnfs.objects import Content, ObjectClient
+from vbnfs.reading.block_source import BlockSource
+from vbnfs.reading.memory import Memory
+from vbnfs.reading.other_processes import SharedFetches
+from vbnfs.reading.sources import Sources
+from vbnfs.s3.breaker import BreakerClient
+from vbnfs.s3.client import S3Client
+from vbnfs.s3.hedging import HedgingClient
+from vbnfs.s3.pacing import PacedClient
+from vbnfs.s3.resolver import ApartResolver
+from vbnfs.s3.retry import RetryingClient
+
+_CATALOG_SECONDS: Final = 15.0  # a mount without network should not keep anybody waiting
+_CATALOG_ATTEMPTS: Final = 3
+_READ_ATTEMPTS: Final = 10
+_LAST_NOTES_SECONDS: Final = 1.0
+_LAST_WRITES_SECONDS: Final = 5.0
+_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+_LONGEST_SCOPE: Final = 200  # bytes; a file's name may have 255
+
+
+def scope_of(endpoint_url: str | None) -> str:
+    """The name under which the cache keeps what comes from AWS, or from an endpoint.
+
+    No name of a server stands for another's: it is all of the URL, scheme and path too, percent-encoded (RFC 3986,
+    section 2.1) behind a prefix that AWS's name does not have. Of what is normalised (section 6.2: letters of scheme
+    and host, the scheme's own port) both spellings ask the same server. It is one file name; a long one ends in a
+    hash.
+    """
+    if endpoint_url is None:
+        return "aws"
+    parts = urlsplit(endpoint_url)
+    port = _DEFAULT_PORTS.get(parts.scheme) if parts.port is None else parts.port
+    host = f"[{parts.hostname}]" if ":" in str(parts.hostname) else parts.hostname
+    url = f"{parts.scheme}://{host}:{port}{parts.path.rstrip('/')}"
+    scope = f"url-{quote(url, safe='')}"
+    if len(scope) <= _LONGEST_SCOPE:
+        return scope
+    digest = hashlib.blake2b(url.encode(), digest_size=20).hexdigest()
+    return f"long-{scope[: _LONGEST_SCOPE - len(digest)]}-{digest}"
+
+
+@asynccontextmanager
+async def make_client(config: Config, metrics: Metrics) -> AsyncIterator[BreakerClient]:
+    """The client for the dataset's bucket, which asks S3 only while it can be reached."""
+    trio.socket.set_custom_hostname_resolver(ApartResolver())
+    async with S3Client(
+        bucket=config.bucket,
+        region=config.region,
+        endpoint_url=config.endpoint_url,
+        ca_bundle=config.ca_bundle,
+        max_connections=config.max_connections,
+        ranges_by=config.ranges_by,
+        metrics=metrics,
+    ) as s3:
+        yield BreakerClient(s3, is_forbidden=config.offline)
+
+
+def make_reading_client(config: Config, link: BreakerClient, metrics: Metrics) -> tuple[RetryingClient, PacedClient]:
+    """The client that fetches blocks, and the part of it that knows how many GETs there may be at a time."""
+    hedging = HedgingClient(link, metrics=metrics, on_stall=link.suspect)
+    paced = PacedClient(hedging, most=config.max_connections)
+    return RetryingClient(paced, seconds=config.io_timeout_seconds, attempts=_READ_ATTEMPTS), paced
+
+
+def make_catalog(config: Config, s3: ObjectClient) -> Catalog:
+    """The catalog of the dataset, kept in the cache directory."""
+    kept = folder_at(config.cache_dir) / KEPT_FORMAT
+    directory = kept / scope_of(config.endpoint_url) / config.bucket / config.project
+    client = RetryingClient(s3, seconds=_CATALOG_SECONDS, attempts=_CATALOG_ATTEMPTS)
+    origin = Origin(config.bucket, config.endpoint_url)
+    return Catalog(client, directory, origin=origin, project=config.project)
+
+
+def make_cache(config: Config, metrics: Metrics) -> BlockCache:
+    """The blocks on the disk."""
+    return BlockCache(
+        config.cache_dir,
+        scope=scope_of(config.endpoint_url),
+        metrics=metrics,
+        check_every_read=config.verify == "always",
+        is_local=is_local(config.cache_dir),
+    )
+
+
+def make_source(
+    config: Config,
+    link: BreakerClient,
+    cache: BlockCache,
+    evictor: Evictor,
+    verdicts: Verdicts,
+    metrics: Metrics,
+    *,
+    nursery: trio.Nursery,
+    on_kept: Callable[[Set[Content]], None] = lambda contents: None,
+) -> BlockSource:
+    """The blocks that the disk does not have. To be closed by `keeping`."""
+    client, paced = make_reading_client(config, link, metrics)
+    claims = Claims(cache.directory / scope_of(config.endpoint_url))
+    return BlockSource(
+        Sources(client, verdicts),
+        cache,
+        evictor,
+        SharedFetches(claims, cache, may_wait=not cache.is_local, metrics=metrics),
+        nursery=nursery,
+        prefetch_gets=lambda is_shared: paced.pace.prefetches(is_shared=is_shared),
+        memory=Memory(config.memory_limit_bytes),
+        on_kept=on_kept,
+    )
+
+
+@asynccontextmanager
+async def keeping() -> AsyncIterator[Callable[[BlockSource], None]]:
+    """Gives a function that begins to write what a source brings, until what is within has ended, however it does.
+
+    After an orderly end all that came is written; after a failure or Ctrl-C, what the disk takes in some seconds.
+    """
+    sources: list[BlockSource] = []
+    scope = trio.CancelScope(shield=True)
+
+    async def keep(source: BlockSource) -> None:
+        with scope:
+            await source.keep_blocks()
+
+    def begin(source: BlockSource) -> None:
+        sources.append(source)
+        nursery.start_soon(keep, source)
+
+    async with trio.open_nursery() as nursery:
+        try:
+            yield begin
+        except BaseException:
+            scope.deadline = trio.current_time() + _LAST_WRITES_SECONDS
+            raise
+        finally:
+            for source in sources:
+                source.close()
+
+
+@asynccontextmanager
+async def fetching(
+    config: Config, link: BreakerClient, cache: BlockCache, verdicts: Verdicts, metrics: Metrics
+) -> AsyncIterator[tuple[BlockSource, trio.Nursery]]:
+    """A source of blocks for a command, while entered, and the nursery in which its GETs run."""
+    evictor = Evictor(cache.directory, limit_bytes=config.cache_size_bytes, metrics=metrics)
+    async with keeping() as keep, trio.open_nursery() as services:
+        source = make_source(config, link, cache, evictor, verdicts, metrics, nursery=services)
+        keep(source)
+        yield source, services
+        with trio.move_on_after(_LAST_NOTES_SECONDS):
+            await trio.to_thread.run_sync(cache.note_uses, abandon_on_cancel=True)
+        services.cancel_scope.cancel()

@@ -1,0 +1,1 @@
+"""The disk: blocks, checksums, verdicts, eviction."""

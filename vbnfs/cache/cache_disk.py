@@ -1,0 +1,115 @@
+"""What there is to say of the disk below the cache: usage, room, and why it takes no blocks, if it takes none.
+
+Figures are those of the last look, so that the event loop waits for no disk: housekeeping looks now and then, and
+a request for the state of the mount has it looked at first.
+"""
+
+import errno
+import os
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Final
+
+import trio
+
+from vbnfs.cache.block_cache import BlockCache
+from vbnfs.cache.eviction import Evictor
+from vbnfs.cache.segment import BLOCK_BYTES
+from vbnfs.errors import CacheError
+from vbnfs.host.places import Place
+
+_PATIENCE_SECONDS: Final = 3.0
+_FREE_SOME: Final = "free some on that disk, or mount again with another --cache-dir or a smaller --cache-size"
+_ALLOW_IT: Final = "allow writing there, or mount again with another --cache-dir"
+_MORE_FILES: Final = "raise the limit of open files (ulimit -n)"
+_REMEDIES: Final[Mapping[int, str]] = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), _FREE_SOME),
+    **dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), _ALLOW_IT),
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE), _MORE_FILES),
+}
+
+
+class CacheDisk:
+    """The disk of `cache`, which `evictor` keeps within its size."""
+
+    def __init__(self, cache: BlockCache, evictor: Evictor) -> None:
+        self.problem: str | None = None  # why what is fetched is not kept, and what to do; None if it is
+        self._cache = cache
+        self._evictor = evictor
+        self._free_bytes: int | None = None
+        self._looked_at = -1.0
+        self._one_at_a_time = trio.CapacityLimiter(1)  # a disk that hangs must not take everybody's threads
+
+    @property
+    def usage_bytes(self) -> int:
+        """What the cache takes."""
+        return self._evictor.usage_bytes
+
+    @property
+    def limit_bytes(self) -> int:
+        """What the cache may take."""
+        return self._evictor.limit_bytes
+
+    @property
+    def available_bytes(self) -> int:
+        """What may still be kept: the limit leaves it, and the disk has it, as far as it is known."""
+        left_bytes = max(0, self.limit_bytes - self.usage_bytes)
+        return left_bytes if self._free_bytes is None else min(left_bytes, self._free_bytes)
+
+    async def look(self) -> None:
+        """Look at the files and the disk, in a thread; at the same time, for all who ask at the same time.
+
+        If that takes more than some seconds, it is the disk that does not answer, and the figures stay the old ones.
+        """
+        await self._patiently(partial(self._look_since, time.monotonic()))
+
+    async def look_for_room(self) -> None:
+        """Look at the disk alone."""
+        await self._patiently(self.look_at_room)
+
+    async def _patiently(self, work: Callable[[], None]) -> None:
+        with trio.move_on_after(_PATIENCE_SECONDS) as patience:
+            await trio.to_thread.run_sync(work, abandon_on_cancel=True, limiter=self._one_at_a_time)
+        if patience.cancelled_caught:
+            self.problem = f"the disk of {self._cache.directory.parent} does not answer; reads that need it fail"
+
+    def _look_since(self, asked_at: float) -> None:
+        if self._looked_at < asked_at:
+            began_at = time.monotonic()
+            self.look_now()
+            self._looked_at = began_at
+
+    def look_now(self) -> None:
+        """Look at the files, of which there may be 20,000, evict what is too much, and look at the disk."""
+        self._evictor.scan_and_evict()
+        self.look_at_room()
+
+    def look_at_room(self) -> None:
+        """Ask the disk what it has free, and whether it takes blocks again if it did not. May wait for it."""
+        directory = self._cache.directory.parent
+        try:
+            reason = self._why_nothing_is_kept(directory)
+        except CacheError as error:  # others have a hand in it by now
+            self.problem = str(error)
+            return
+        except OSError as error:
+            reason = error
+        self.problem = None
+        if reason is not None:
+            remedy = _REMEDIES.get(reason.errno or 0, "look at that disk")
+            self.problem = f"{directory} takes no more: {reason.strerror}; reads go on from S3: {remedy}"
+
+    def _why_nothing_is_kept(self, directory: Place) -> OSError | None:
+        try:
+            with directory.opened() as folder:
+                status = os.fstatvfs(folder)
+        except FileNotFoundError:  # it was deleted; what keeps the next block makes it anew
+            return self._cache.failure
+        self._free_bytes = status.f_bavail * status.f_frsize
+        self._cache.try_again()
+        if status.f_flag & os.ST_RDONLY:
+            return OSError(errno.EROFS, "it is read-only")
+        if self._free_bytes < BLOCK_BYTES:
+            return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return self._cache.failure

@@ -1,0 +1,307 @@
+"""A segment file: 1,024 consecutive blocks of one content, and a checksum for each.
+
+    0                 1,024 records of 16 bytes: the checksum of the block with that number, or zeros
+    16 KiB            block 0
+    16 KiB + n * 256 KiB   block n; the content's last block may be shorter
+
+The file is sparse: a block is written at its natural place, then its record, so a block counts when its record
+is there *and* its bytes match it. The checksum is XXH3-128 seeded with the content's id and the block's number,
+so a whole segment under another's name does not match either. Nothing is locked, and nothing synced before `flush`:
+writers of the same block write the same bytes, and a torn or lost write does not match its record.
+
+Read bytes are a view of a mapping: no copy in Python. The pages are populated first (madvise(2),
+MADV_POPULATE_READ, Linux 5.14), which turns a file that somebody truncated, or a disk that fails, into an error
+that can be caught; a plain access would be a SIGBUS. The mapping lives as long as the view. A file that was cut
+short is never made longer: it would show holes where there were verified bytes.
+"""
+
+import errno
+import mmap
+import os
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+import xxhash
+
+from vbnfs.host.atomic import make_temporary
+from vbnfs.host.places import Place
+from vbnfs.objects import ByteRange
+
+BLOCK_BYTES: Final = 256 << 10
+SEGMENT_BLOCKS: Final = 1024
+SEGMENT_BYTES: Final = SEGMENT_BLOCKS * BLOCK_BYTES
+TEMPORARY_PREFIX: Final = ".new-"
+_RECORD_BYTES: Final = 16
+TABLE_BYTES: Final = SEGMENT_BLOCKS * _RECORD_BYTES
+
+_NO_RECORD: Final = bytes(_RECORD_BYTES)
+_POPULATE_READ: Final = 22  # MADV_POPULATE_READ, include/uapi/asm-generic/mman-common.h; Python has no name for it
+_MAPPED_BYTES: Final = 64 << 10  # making a mapping costs 8 µs: as much as copying so many bytes
+_CHECKED_AT_ONCE: Final = 5  # blocks, of 50 µs each: those of a read of 1 MiB
+_TOUCH_SECONDS: Final = 60.0  # st_mtime, by which eviction chooses, is at most so old for a segment in use
+
+
+class Segment:
+    """One open segment file. Any thread may read and write; the descriptor is closed with the last user."""
+
+    def __init__(
+        self, place: Place, opened: "_Opened", *, identity: str, data_bytes: int, may_map: bool = True
+    ) -> None:
+        self._place = place
+        self._descriptor, self._is_writable = opened
+        self._identity = identity
+        self._data_bytes = data_bytes
+        self._may_map = may_map
+        self._verified = bytearray(SEGMENT_BLOCKS)
+        self._touched = -_TOUCH_SECONDS
+        self._is_used = False
+
+    @classmethod
+    def open(cls, place: Place, *, identity: str, data_bytes: int, may_map: bool = True) -> "Segment | None":
+        """The segment at `place`; None if there is none, or its length is not that of one with `data_bytes`.
+
+        One that is longer was made when the content was known to have more bytes than it is taken to have now.
+
+        `identity` names content and segment number; without `may_map` bytes are copied. Raises `OSError`, also for
+        somebody else's file, a link, or what is not a regular file.
+        """
+        try:
+            opened = _open(place)
+        except FileNotFoundError:
+            return None
+        segment = cls(place, opened, identity=identity, data_bytes=data_bytes, may_map=may_map)
+        return segment if os.fstat(opened[0]).st_size == TABLE_BYTES + data_bytes else None
+
+    @classmethod
+    def create(cls, place: Place, *, identity: str, data_bytes: int, may_map: bool = True) -> "Segment":
+        """The segment at `place`, made if need be; one of another length is replaced. Raises `OSError`.
+
+        It appears under its name with its full length, so a shorter one has been damaged, and is not made
+        longer: whoever has it mapped must not see holes where there were verified bytes.
+        """
+        segment = cls.open(place, identity=identity, data_bytes=data_bytes, may_map=may_map)
+        while segment is None:
+            _make(place, TABLE_BYTES + data_bytes)
+            segment = cls.open(place, identity=identity, data_bytes=data_bytes, may_map=may_map)
+        return segment
+
+    def __del__(self) -> None:
+        os.close(self._descriptor)
+
+    @property
+    def path(self) -> Path:
+        """Where it was when its folder was checked: for people."""
+        return self._place.path
+
+    @property
+    def is_whole(self) -> bool:
+        """False once the file was evicted or cut short: what is left can be read, but no block may be added."""
+        try:
+            status = os.fstat(self._descriptor)
+        except OSError:  # ESTALE of a network file system, a disk that fails
+            return False
+        return status.st_nlink > 0 and status.st_size >= TABLE_BYTES + self._data_bytes
+
+    def read(self, byte_range: ByteRange) -> memoryview | None:
+        """Verified bytes of a non-empty range within the segment's data; None if a block of it is not here.
+
+        May wait for the disk. A block that does not match loses its record, so that it will be written again:
+        `DamagedBlockError`. Raises `OSError` where the disk fails.
+        """
+        for index in _blocks(byte_range):
+            if not self._verified[index] and not self._verify(index):
+                return None
+        self._is_used = True
+        return self._view(TABLE_BYTES + byte_range.start, len(byte_range))
+
+    def read_checked(self, byte_range: ByteRange) -> memoryview | None:
+        """Like `read`, but every block of the range is read and checked now: the very bytes that are returned.
+
+        So what happens to the file afterwards, or happened since the first check, does not matter.
+        """
+        blocks = _blocks(byte_range)
+        parts: list[bytes] = []
+        for index in blocks:
+            data = self._checked(index)
+            if data is None:
+                return None
+            parts.append(data)
+        self._is_used = True
+        start = byte_range.start - blocks.start * BLOCK_BYTES
+        whole = parts[0] if len(parts) == 1 else b"".join(parts)
+        return memoryview(whole)[start : start + len(byte_range)]
+
+    def holds(self, index: int) -> bool:
+        """Whether a block is recorded. Its bytes are not looked at."""
+        return self._record(index) != _NO_RECORD
+
+    def lacks_at_once(self, byte_range: ByteRange) -> bool:
+        """Whether a block of the range is not here, as far as that can be told without the disk."""
+        unchecked = (index for index in _blocks(byte_range) if not self._verified[index])
+        records = (_read_at_once(self._descriptor, _RECORD_BYTES, index * _RECORD_BYTES) for index in unchecked)
+        return any(record == _NO_RECORD for record in records)
+
+    def is_at_hand(self, byte_range: ByteRange) -> bool:
+        """Whether `read` takes neither the disk nor long computing, as far as can be told cheaply."""
+        positions = {byte_range.start, byte_range.stop - 1}
+        unchecked = [index for index in _blocks(byte_range) if not self._verified[index]]
+        for index in unchecked:
+            positions |= {index * BLOCK_BYTES, index * BLOCK_BYTES + max(0, self._block_bytes(index) - 1)}
+        return len(unchecked) <= _CHECKED_AT_ONCE and all(
+            _read_at_once(self._descriptor, 1, TABLE_BYTES + position) is not None for position in positions
+        )
+
+    def write(self, index: int, *blocks: bytes | memoryview) -> None:
+        """Store neighbouring blocks of a segment that `is_whole`: first their bytes, then their records.
+
+        Raises `OSError`.
+        """
+        if not self._is_writable:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(self._place))
+        offset, views = TABLE_BYTES + index * BLOCK_BYTES, [memoryview(data) for data in blocks]
+        while views:
+            written = os.pwritev(self._descriptor, views, offset)
+            offset += written
+            while views and written >= len(views[0]):
+                written -= len(views.pop(0))
+            if views:
+                views[0] = views[0][written:]
+        records = (checksum(self._identity, number, data) for number, data in enumerate(blocks, index))
+        os.pwrite(self._descriptor, b"".join(records), index * _RECORD_BYTES)
+
+    def records(self) -> list[bytes | None]:
+        """The checksum of each block; None for those that are not here."""
+        count = -(-self._data_bytes // BLOCK_BYTES)
+        table = os.pread(self._descriptor, count * _RECORD_BYTES, 0).ljust(count * _RECORD_BYTES, b"\0")
+        records = (table[at : at + _RECORD_BYTES] for at in range(0, len(table), _RECORD_BYTES))
+        return [None if record == _NO_RECORD else record for record in records]
+
+    def held_bytes(self) -> int:
+        """How many of the data's bytes are recorded."""
+        return sum(self._block_bytes(i) for i, record in enumerate(self.records()) if record is not None)
+
+    def _verify(self, index: int) -> bool:
+        return self._checked(index) is not None
+
+    def _checked(self, index: int) -> bytes | None:
+        """A block that matches its record; None if there is no record."""
+        record = self._record(index)
+        if record == _NO_RECORD:
+            return None
+        # Read, not mapped: the file may be cut short while the checksum is being computed.
+        data = os.pread(self._descriptor, self._block_bytes(index), TABLE_BYTES + index * BLOCK_BYTES)
+        if checksum(self._identity, index, data) != record:
+            self._verified[index] = 0
+            with suppress(OSError):  # a read-only cache stays as it is
+                os.pwrite(self._descriptor, _NO_RECORD, index * _RECORD_BYTES)
+            raise DamagedBlockError(f"{self._place}: block {index} does not match its checksum")
+        self._verified[index] = 1
+        return data
+
+    def _record(self, index: int) -> bytes:
+        return os.pread(self._descriptor, _RECORD_BYTES, index * _RECORD_BYTES).ljust(_RECORD_BYTES, b"\0")
+
+    def _block_bytes(self, index: int) -> int:
+        return max(0, min(BLOCK_BYTES, self._data_bytes - index * BLOCK_BYTES))
+
+    def _view(self, offset: int, length: int) -> memoryview | None:
+        """Part of the file; None if it does not reach that far, or the disk fails."""
+        if self._may_map and length >= _MAPPED_BYTES:
+            # Cut short, a kernel before 5.14, no descriptor left: reading will tell, or serve.
+            with suppress(OSError, ValueError):
+                return self._map(offset, length)
+        with suppress(OSError):
+            return self._copy(offset, length)
+        return None
+
+    def _map(self, offset: int, length: int) -> memoryview:
+        lead = offset % mmap.ALLOCATIONGRANULARITY
+        mapping = mmap.mmap(self._descriptor, lead + length, offset=offset - lead, access=mmap.ACCESS_READ)
+        mapping.madvise(_POPULATE_READ)
+        return memoryview(mapping)[lead:]
+
+    def _copy(self, offset: int, length: int) -> memoryview | None:
+        data = os.pread(self._descriptor, length, offset)
+        return memoryview(data) if len(data) == length else None
+
+    def note_use(self) -> None:
+        """Tell eviction that this was read since it was told last, at most once a minute.
+
+        Reads leave that to a thread of its own: a disk that takes no writes, as a frozen one, holds up none.
+        """
+        now = time.monotonic()
+        if self._is_used and now - self._touched > _TOUCH_SECONDS:
+            self._is_used, self._touched = False, now
+            with suppress(OSError):
+                os.utime(self._descriptor)
+
+
+class DamagedBlockError(Exception):
+    """A recorded block whose bytes do not match. A miss for the reader, and worth a counter."""
+
+
+def checksum(identity: str, index: int, data: bytes | memoryview) -> bytes:
+    """The record of block `index` of a segment, if it has these bytes. It is never all zeros."""
+    seed = xxhash.xxh3_64_intdigest(identity.encode()) + index
+    digest = xxhash.xxh3_128_digest(data, seed=seed % (1 << 64))
+    return digest if digest != _NO_RECORD else b"\1" * _RECORD_BYTES
+
+
+def flush(place: Place) -> None:
+    """Have the disk take what was written to a segment, so that a power cut does not undo it. Raises `OSError`."""
+    (descriptor, _) = _open(place)
+    try:
+        os.fdatasync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+_Opened = tuple[int, bool]  # a descriptor, and whether it may be written to
+
+
+def _open(place: Place) -> _Opened:
+    try:
+        return place.open(os.O_RDWR), True
+    except OSError as error:
+        if error.errno not in {errno.EROFS, errno.EACCES}:
+            raise
+        return place.open(os.O_RDONLY), False  # a cache that can only be read still serves
+
+
+def _make(place: Place, length: int) -> None:
+    with place.parent.opened(make=True) as folder:
+        _unlink_unless(folder, place.name, length)
+        descriptor, temporary = make_temporary(folder, prefix=TEMPORARY_PREFIX)
+        try:
+            os.ftruncate(descriptor, length)
+            with suppress(FileExistsError):  # another process was first: its file serves as well
+                os.link(temporary, place.name, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
+        finally:
+            os.close(descriptor)
+            with suppress(FileNotFoundError):
+                os.unlink(temporary, dir_fd=folder)
+
+
+def _unlink_unless(folder: int, name: str, length: int) -> None:
+    """Make room for a new file, but not by taking away one that another process has just made."""
+    with suppress(FileNotFoundError):
+        if os.stat(name, dir_fd=folder, follow_symlinks=False).st_size != length:
+            os.unlink(name, dir_fd=folder)
+
+
+def _blocks(byte_range: ByteRange) -> range:
+    return range(byte_range.start // BLOCK_BYTES, -(-byte_range.stop // BLOCK_BYTES))
+
+
+def _read_at_once(descriptor: int, length: int, offset: int) -> bytes | None:
+    """A few bytes; None if they are not in the page cache: preadv2(2) with RWF_NOWAIT does not wait for a disk."""
+    data = bytearray(length)
+    try:
+        os.preadv(descriptor, [data], offset, os.RWF_NOWAIT)
+    except BlockingIOError:
+        return None
+    except OSError:  # a file system that does not know the flag: there is no telling
+        return b""
+    return bytes(data)

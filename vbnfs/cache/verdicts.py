@@ -1,0 +1,310 @@
+"""Whether the bytes that are kept of a content are the released ones: what was found, kept beside the blocks.
+
+    verified-v1/<scope>/good/<2 hex>/<content id>      hashed, and the same as the manifest's file_hash
+    verified-v1/<scope>/bad/<content id>               hashed, and not the same: reads are refused
+
+Each is a line of JSON. A verdict is about the blocks that were hashed, and names them by a fingerprint: a hash of
+their checksums in order. It holds as long as blocks with these checksums are kept, by whomever they were fetched;
+after any other block was written it says nothing any more. All of it may be lost: then a file is hashed again.
+
+Hashing takes minutes, and meanwhile other processes may drop blocks, fetch them anew and judge them. So who has
+hashed looks again before a verdict is given, under a lock that all processes share (`.judging`, flock(2)): what is
+condemned is what was hashed. Where the lock cannot be had within some seconds, or at all, it is looked again without.
+
+Who refuses must not stop because a disk fails: a content is refused until its file in `bad` is known to be gone
+(ENOENT). One that cannot be read leaves what was known; one that is torn refuses, as any that is there does, and its
+content is fetched anew and judged. Links and files of others are nothing: neither for a content nor against it.
+"""
+
+import errno
+import fcntl
+import json
+import os
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Final
+
+import structlog
+import xxhash
+
+from vbnfs.cache.block_cache import BlockCache
+from vbnfs.errors import HashMismatchError
+from vbnfs.host.atomic import replace_file
+from vbnfs.host.places import Place, folder_at
+from vbnfs.objects import Content
+
+log = structlog.get_logger()
+
+FORMAT: Final = "verified-v1"
+_SHOWN_DIGITS: Final = 16
+_LOCK_SECONDS: Final = 2.0  # who judges holds the lock for milliseconds
+_LOCK_STEP_SECONDS: Final = 0.02
+_NOTHING: Final = frozenset({errno.ENOENT, errno.ELOOP, errno.EPERM, errno.EISDIR})  # none, a link, not ours, no file
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the blake2b of a whole file was (hex), of which blocks, and when (UTC, ISO 8601).
+
+    `mismatches`: how many times in a row it was not the manifest's, each time of bytes fetched anew. `source` is the
+    object version that they were fetched from, in words.
+    """
+
+    found_hash: str
+    fingerprint: str
+    judged: str
+    mismatches: int = 0
+    source: str = ""
+
+
+_TORN: Final = Verdict("", "", "", 1)
+
+
+class Fingerprint:
+    """Made of the checksums of all blocks of a content, in order."""
+
+    def __init__(self) -> None:
+        self._hash = xxhash.xxh3_128()
+
+    def add(self, record: bytes) -> None:
+        """The next block's checksum."""
+        self._hash.update(record)
+
+    def text(self) -> str:
+        """In hex."""
+        return self._hash.hexdigest()
+
+
+def fingerprint_of(records: Iterable[bytes | None]) -> str | None:
+    """The fingerprint of blocks that are kept; None if one is not."""
+    fingerprint = Fingerprint()
+    for record in records:
+        if record is None:
+            return None
+        fingerprint.add(record)
+    return fingerprint.text()
+
+
+class Verdicts:
+    """The verdicts on what came from `scope`, shared by all processes with this cache directory.
+
+    Methods that look at the disk may be called from any thread. `refuse` does not: it goes by the mismatches that
+    were known at the last `refresh`, and by this process's own.
+    """
+
+    def __init__(self, directory: Path | Place, *, scope: str) -> None:
+        self._directory = folder_at(directory) / FORMAT / scope
+        self._lock = threading.Lock()  # of those who change what follows
+        self._bad: dict[str, Verdict] = {}  # replaced as a whole, never changed
+        self._not_kept: dict[str, Verdict] = {}  # those of them that the disk did not take
+
+    def refuse(self, content: Content) -> None:
+        """Raise `HashMismatchError` if what S3 sent last for a content was not what was released."""
+        verdict = self._bad.get(content.content_id)
+        if verdict is not None:
+            raise HashMismatchError(mismatch_text(content, verdict))
+
+    def bad(self, content: Content) -> Verdict | None:
+        """The verdict for which reads of a content are refused."""
+        return self._bad.get(content.content_id)
+
+    def good(self, content: Content) -> Verdict | None:
+        """The last verdict in favour of a content. Whether it still holds, its fingerprint tells."""
+        verdict = _read_if_any(self._good_place(content.content_id))
+        return verdict if verdict is not None and is_good(content, verdict) else None
+
+    def last(self, content: Content) -> Verdict | None:
+        """The verdict that was given last on a content, by whichever process."""
+        try:
+            against = _read(self._bad_place(content.content_id))
+        except OSError:
+            against = self._bad.get(content.content_id, _TORN)
+        return against or self._not_kept.get(content.content_id) or self.good(content)
+
+    def judge(
+        self, content: Content, verdict: Verdict, *, before: Verdict | None, cache: BlockCache
+    ) -> Verdict | None:
+        """Give a verdict on what was hashed, if that is what there is; blocks that it is against are deleted.
+
+        `before` is what `last` said when hashing began. Returns the verdict that holds now: this one, of which the
+        mismatches are counted here, or that of another process. None if there are other blocks by now, which nobody
+        has judged.
+        """
+        with self._judging():
+            cache.forget_deleted()
+            last, there = self.last(content), fingerprint_of(cache.records(content))
+            if not _still_counts(verdict, there=there, before=before, last=last):
+                self._learn(content, last)
+                return last if last is not None and last.fingerprint == (there or verdict.fingerprint) else None
+            if is_good(content, verdict):
+                self.keep(content, verdict)
+                return verdict
+            # Another process may have judged the same bytes meanwhile: that is not one more fetch that went wrong.
+            row = max(1 + _mismatches(before), _mismatches(last))
+            verdict = replace(verdict, mismatches=row)
+            self.keep(content, verdict)  # refused first, dropped then
+            cache.drop(content)
+            return verdict
+
+    def keep(self, content: Content, verdict: Verdict) -> None:
+        """Let a verdict be known: at once here, soon in other processes. A disk that does not take it is no error."""
+        with self._lock:
+            self._keep(content, verdict)
+
+    def _keep(self, content: Content, verdict: Verdict) -> None:
+        content_id = content.content_id
+        good, bad = self._good_place(content_id), self._bad_place(content_id)
+        self._remember(content, verdict)
+        write, remove = (good, bad) if is_good(content, verdict) else (bad, good)
+        self._not_kept.pop(content_id, None)
+        with suppress(OSError):
+            remove.unlink(missing_ok=True)
+        try:
+            replace_file(write, json.dumps(asdict(verdict)).encode() + b"\n")
+        except OSError as error:
+            log.warning("the outcome of verifying cannot be kept", reason=str(error))
+            if write is bad:
+                self._not_kept[content_id] = verdict
+
+    def _learn(self, content: Content, verdict: Verdict | None) -> None:
+        """Go by what another process has found."""
+        if verdict is not None:
+            with self._lock:
+                self._remember(content, verdict)
+
+    def _remember(self, content: Content, verdict: Verdict) -> None:
+        if is_good(content, verdict):
+            self._bad = {name: one for name, one in self._bad.items() if name != content.content_id}
+        else:
+            self._bad = {**self._bad, content.content_id: verdict}
+
+    def refresh(self) -> set[str]:
+        """Learn which contents other processes found to be bad, or good again. Returns the ids of those new to us."""
+        with self._lock:
+            before = self._bad
+            found = {**self._kept_bad(before), **self._not_kept}
+            self._bad = found
+            return found.keys() - before.keys()
+
+    def _kept_bad(self, before: dict[str, Verdict]) -> dict[str, Verdict]:
+        """The verdicts in `bad`; what cannot be read is as it was before, and bad if it is new."""
+        try:
+            with (self._directory / "bad").opened() as folder:
+                names = [name for name in os.listdir(folder) if not name.startswith(".")]
+        except OSError as error:
+            if error.errno == errno.ENOENT:
+                return {}
+            log.warning("verdicts cannot be read; those that are known hold", reason=str(error))
+            return before
+        kept: dict[str, Verdict | None] = {}
+        for name in names:
+            try:
+                kept[name] = _read(self._bad_place(name))
+            except OSError:
+                kept[name] = before.get(name, _TORN)
+        return {name: verdict for name, verdict in kept.items() if verdict is not None}
+
+    @contextmanager
+    def _judging(self) -> Iterator[None]:
+        """While it is entered nobody else gives a verdict; but for who has lost patience with a lock that hangs."""
+        descriptor = -1
+        with suppress(OSError):  # a disk that is full or can only be read, a file system without locks
+            self._directory.mkdir()
+            descriptor = (self._directory / ".judging").open(os.O_RDWR | os.O_CREAT)
+            _lock_soon(descriptor)
+        try:
+            yield
+        finally:
+            if descriptor >= 0:
+                os.close(descriptor)
+
+    def _good_place(self, content_id: str) -> Place:
+        return self._directory / "good" / content_id[:2] / content_id
+
+    def _bad_place(self, content_id: str) -> Place:
+        return self._directory / "bad" / content_id
+
+
+def _lock_soon(descriptor: int) -> None:
+    """Take a lock, or go on without where another process does not give it back. Raises `OSError` without locks."""
+    deadline = time.monotonic() + _LOCK_SECONDS
+    while time.monotonic() < deadline:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(_LOCK_STEP_SECONDS)
+        else:
+            return
+    log.warning("judging without a lock: another process does not give it back")
+
+
+def _still_counts(verdict: Verdict, *, there: str | None, before: Verdict | None, last: Verdict | None) -> bool:
+    """Whether a verdict is about what there is.
+
+    `there` is the fingerprint of the blocks that are kept now, None if they are not complete: evicted, or never kept.
+    Then it counts unless another one was given meanwhile, which may have been of bytes fetched later.
+    """
+    return there == verdict.fingerprint or (there is None and last == before)
+
+
+def _mismatches(verdict: Verdict | None) -> int:
+    return 0 if verdict is None else verdict.mismatches
+
+
+def is_good(content: Content, verdict: Verdict) -> bool:
+    """Whether the manifest has the hash that was found."""
+    return verdict.found_hash == content.file_hash
+
+
+def most_mismatches(content: Content) -> int:
+    """After how many in a row a content is not fetched anew any more: each source was tried, the first one twice."""
+    return 1 + len(content.sources)
+
+
+def mismatch_text(content: Content, verdict: Verdict) -> str:
+    """What is wrong, and what to do."""
+    if not verdict.found_hash:
+        return f"{content.source}: a verdict against it that cannot be read; 'vbnfs verify --fetch FILE' judges anew"
+    found, released = verdict.found_hash[:_SHOWN_DIGITS], (content.file_hash or "")[:_SHOWN_DIGITS]
+    source = verdict.source or content.source
+    what = f"{source}: blake2b:{found}... instead of the manifest's blake2b:{released}... ({verdict.judged})"
+    if verdict.mismatches >= most_mismatches(content):
+        return f"{what}, also when fetched anew: S3 has other bytes; 'vbnfs verify --fetch FILE' tries again"
+    return f"{what}; it is being fetched anew, and 'vbnfs verify --fetch FILE' does so at once"
+
+
+def good_text(verdict: Verdict) -> str:
+    """What the extended attribute says of a good file."""
+    return f"blake2b:{verdict.found_hash[:_SHOWN_DIGITS]} {verdict.judged}"
+
+
+def _read_if_any(place: Place) -> Verdict | None:
+    """None also for what cannot be read, or is torn."""
+    try:
+        verdict = _read(place)
+    except OSError:
+        return None
+    return None if verdict is _TORN else verdict
+
+
+def _read(place: Place) -> Verdict | None:
+    """None if there is none, or only a link or somebody else's. Raises `OSError` for what cannot be read now."""
+    try:
+        data = place.read_bytes()
+    except OSError as error:
+        if error.errno in _NOTHING:
+            return None
+        raise
+    try:
+        kept = json.loads(data)
+        source = kept.get("source", "")
+        verdict = Verdict(kept["found_hash"], kept["fingerprint"], kept["judged"], kept["mismatches"], source)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return _TORN
+    texts = (verdict.found_hash, verdict.fingerprint, verdict.judged, verdict.source)
+    is_sound = all(isinstance(text, str) for text in texts) and isinstance(verdict.mismatches, int)
+    return verdict if is_sound else _TORN

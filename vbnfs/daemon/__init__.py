@@ -1,0 +1,1 @@
+"""The process behind a mount, from its configuration to its end."""

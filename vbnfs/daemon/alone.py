@@ -1,0 +1,89 @@
+"""Mounting on a folder that several ask for at the same time: one of them gets it.
+
+Looking whether a folder is free, clearing it of a dead mount, and mounting are one step, under a lock of the user's:
+flock(2) of a file beside the control sockets, which the kernel gives back when a process dies, and which is on this
+machine whatever the folder is on. Against other users (root, and a folder's owner) the kernel's list of mounts
+decides: who finds a mount below its own was second, and goes.
+"""
+
+import fcntl
+import hashlib
+import os
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from vbnfs.daemon.control import make_runtime_directory
+from vbnfs.daemon.mountpoint import already_mounted, clear_dead, detach
+from vbnfs.errors import MountError
+from vbnfs.fuse.device import Device, open_mount
+from vbnfs.host.mountinfo import MountEntry, mounts_of, mounts_on
+
+_PATIENCE_SECONDS: Final = 30.0  # the step takes some hundredths of a second; one that asks a hanging daemon, five
+_POLL_SECONDS: Final = 0.01
+
+
+@contextmanager
+def alone_on(mountpoint: Path) -> Iterator[None]:
+    """While entered, no other process of this user mounts on the folder. Raises `MountError` if it never is."""
+    try:
+        directory = make_runtime_directory()
+    except MountError:  # which `vbnfs mount` warns of: there is no control socket either
+        yield
+        return
+    name = hashlib.blake2b(os.fsencode(mountpoint), digest_size=8).hexdigest()
+    path = directory / f"{name}.lock"
+    descriptor = _locked(path, mountpoint)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def _locked(path: Path, mountpoint: Path) -> int:
+    """The descriptor of the lock's file, which is still at its path when it is locked."""
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while True:
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except OSError as error:
+            raise MountError(f"{path}: {error.strerror}") from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(descriptor), path.lstat()):
+                return descriptor
+        except (BlockingIOError, FileNotFoundError):
+            pass
+        os.close(descriptor)
+        if time.monotonic() > deadline:
+            raise MountError(
+                f"{mountpoint}: another 'vbnfs mount' is at it and does not end: end that, and try again"
+            )
+        time.sleep(_POLL_SECONDS)
+
+
+def mount_alone(mountpoint: Path, options: Iterable[str]) -> tuple[Device, MountEntry]:
+    """Mount on a folder, if no vbnfs mount is there. Raises `MountError`."""
+    with alone_on(mountpoint):
+        clear_dead(mountpoint)
+        before = mounts_on(mountpoint)
+        device = open_mount(mountpoint, options)
+        entries = mounts_on(mountpoint)
+        entry = next((one for one in entries if one not in before and one.owner == os.geteuid()), None)
+        if entry is None:
+            device.close()
+            raise MountError(f"{mountpoint}: mounted, but not to be found in /proc/self/mountinfo")
+        if entry != entries[0]:
+            take_away(device, entry)
+            raise already_mounted(mountpoint)
+        return device, entry
+
+
+def take_away(device: Device, entry: MountEntry) -> None:
+    """End a connection, and its mount wherever it is now. What is unanswered is answered by the kernel."""
+    device.close()
+    for one in mounts_of(entry.device):
+        detach(one.mountpoint, lazy=True)

@@ -1,0 +1,177 @@
+"""What a mount is made of, each part built once and given what it needs.
+
+    file_system     names, sizes and times, from `Attributes` and `Catalog`; a `FileReader` for each open file
+    source          bytes: from memory, from the `BlockCache` that `Evictor` keeps small, from a client of S3
+    verifier        holds complete files against the manifest; `Verdicts` has what it found, for all who read
+
+What goes on in the background is begun by `start`.
+"""
+
+import itertools
+import os
+from collections.abc import Set
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import structlog
+import trio
+
+from vbnfs.access.opening import make_cache, make_source, scope_of
+from vbnfs.cache.cache_disk import CacheDisk
+from vbnfs.cache.eviction import Evictor, store_size
+from vbnfs.cache.verdicts import Verdicts
+from vbnfs.config.settings import Config
+from vbnfs.daemon.invalidation import Invalidator
+from vbnfs.daemon.pages import Pages
+from vbnfs.daemon.restarting import restart_on_failure
+from vbnfs.dataset.allensdk import ALLENSDK
+from vbnfs.dataset.catalog import Catalog
+from vbnfs.dataset.tree import Tree
+from vbnfs.filesystem.attributes import Attributes
+from vbnfs.filesystem.operations import FileSystem
+from vbnfs.filesystem.own_files import FOR_OTHERS, OwnFiles
+from vbnfs.fuse.protocol import attributes_changed
+from vbnfs.metrics import Metrics
+from vbnfs.objects import Content
+from vbnfs.reading.file_reader import FileReader
+from vbnfs.reading.prefetch import Prefetcher
+from vbnfs.reading.verification import Verifier, describe
+from vbnfs.s3.breaker import BreakerClient
+from vbnfs.s3.client import aws_base, object_url
+
+log = structlog.get_logger()
+
+_HOUSEKEEPING_SECONDS: Final = 5.0
+_TICKS_BETWEEN_LOOKS: Final = 6  # walking over the 20,000 files of 5 TB takes some tenths of a second
+
+
+class Parts:
+    """The parts of the mount on `mountpoint`. GETs run in `nursery`; nothing else runs before `start`."""
+
+    def __init__(
+        self,
+        config: Config,
+        mountpoint: Path,
+        metrics: Metrics,
+        *,
+        link: BreakerClient,
+        catalog: Catalog,
+        tree: Tree,
+        nursery: trio.Nursery,
+        notices: Invalidator,
+    ) -> None:
+        self._config = config
+        self._metrics = metrics
+        self._link = link
+        self._notices = notices
+        self._catalog = catalog
+        self._pages = Pages(mountpoint)
+        self._cache = make_cache(config, metrics)
+        if not self._cache.is_local:
+            log.info("cache on a file system that may be another host's: locks wait in threads, nothing is mapped")
+        self._evictor = self._make_evictor()
+        self._disk = CacheDisk(self._cache, self._evictor)
+        self._verdicts = Verdicts(config.cache_dir, scope=scope_of(config.endpoint_url))
+        self._verdicts.refresh()
+        self.source = make_source(
+            config,
+            link,
+            self._cache,
+            self._evictor,
+            self._verdicts,
+            metrics,
+            nursery=nursery,
+            on_kept=self._when_kept,
+        )
+        self._prefetcher = Prefetcher(self._cache, self.source, nursery=nursery)
+        self._verifier = Verifier(
+            self._cache, self.source, self._verdicts, metrics=metrics, on_mismatch=self._forget_pages
+        )
+        self._attributes = self._make_attributes(catalog)
+        self.file_system = self._make_file_system(catalog, tree, mountpoint)
+        self.file_system.are_stale = self._pages.are_stale
+
+    def start(self, services: trio.Nursery) -> None:
+        """Begin what goes on for as long as the mount, but for `source.keep_blocks`, which ends last."""
+        services.start_soon(restart_on_failure, "watch on the server", self._link.watch)
+        services.start_soon(restart_on_failure, "housekeeping", self._keep_house)
+        services.start_soon(restart_on_failure, "sizes", self._catalog.ask_ahead)
+        services.start_soon(restart_on_failure, "verifying", self._verifier.run)
+        services.start_soon(restart_on_failure, "dropping pages", self._pages.run)
+        services.start_soon(restart_on_failure, "recency", self._note_uses)
+
+    def _make_evictor(self) -> Evictor:
+        directory, limit_bytes = self._cache.directory, self._config.cache_size_bytes
+        if limit_bytes is not None:
+            store_size(directory, limit_bytes)
+        return Evictor(directory, limit_bytes=limit_bytes, metrics=self._metrics, on_scan=self._cache.take_stock)
+
+    def _make_attributes(self, catalog: Catalog) -> Attributes:
+        return Attributes(
+            catalog,
+            self._cache,
+            written=self.source.written,
+            public_url=partial(object_url, aws_base(self._config.bucket, self._config.region)),
+            verified=partial(describe, self._cache, self._verdicts),
+            on_change=lambda inode: self._notices.send(attributes_changed(inode)),
+        )
+
+    def _make_file_system(self, catalog: Catalog, tree: Tree, mountpoint: Path) -> FileSystem:
+        config = self._config
+        names = (scope_of(config.endpoint_url), config.bucket, config.project, str(mountpoint))
+        for_others = FOR_OTHERS if os.geteuid() == 0 else None
+        return FileSystem(
+            tree=tree,
+            catalog=catalog,
+            attributes=self._attributes,
+            open_reader=self._open_reader,
+            own_file=OwnFiles(config.cache_dir / ALLENSDK, names, for_others=for_others).place_for,
+            disk=self._disk,
+            metrics=self._metrics,
+            io_timeout_seconds=config.io_timeout_seconds,
+        )
+
+    async def look(self) -> None:
+        """Have figures be those of now, and the kernel know of them."""
+        await self._disk.look()
+        self._attributes.refresh()
+
+    def _open_reader(self, content: Content) -> FileReader:
+        self._verifier.notice_opened(content)
+        return FileReader(content, self._cache, self.source, self._prefetcher, self._verdicts)
+
+    def _when_kept(self, contents: Set[Content]) -> None:
+        self._attributes.refresh()
+        for content in contents:
+            self._verifier.notice(content)
+
+    def _forget_pages(self, content_id: str) -> None:
+        """A file turned out to be wrong: no program is to see what the kernel has of it. Called in a thread."""
+        inode = self.file_system.inode_of(content_id)
+        if inode is not None:
+            trio.from_thread.run_sync(self._condemn, inode, self.file_system.path_of(inode))
+
+    def _condemn(self, inode: int, path: str) -> None:
+        self._pages.drop(inode, path)
+        self.file_system.begin_reads_anew(inode)
+
+    async def _note_uses(self) -> None:
+        """Beside housekeeping, and not waited for at the end: a frozen disk holds it up."""
+        while True:
+            await trio.sleep(_HOUSEKEEPING_SECONDS)
+            await trio.to_thread.run_sync(self._cache.note_uses, abandon_on_cancel=True)
+
+    async def _keep_house(self) -> None:
+        """Look at the cache now and then: for usage that others cause, for files that others evicted or condemned."""
+        for tick in itertools.count():
+            if tick % _TICKS_BETWEEN_LOOKS == 0:
+                await trio.to_thread.run_sync(self._disk.look_now)
+                self._attributes.refresh()
+            else:
+                await trio.to_thread.run_sync(self._disk.look_at_room)
+            await trio.to_thread.run_sync(self._cache.forget_deleted)
+            await self.source.keep_again()
+            await self._verifier.refresh()
+            await trio.to_thread.run_sync(self._cache.flush)
+            await trio.sleep(_HOUSEKEEPING_SECONDS)

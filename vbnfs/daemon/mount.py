@@ -1,0 +1,283 @@
+"""A mount from its configuration to its end: owns the nurseries, goes away in order.
+
+    keeping             the task that writes blocks to disk; ends last, so that what was fetched is kept
+    services            FUSE requests, GETs, readahead, refresh, watch on the server, housekeeping, control socket,
+                        signals
+
+What goes on in the background catches what can go wrong with disk and network; a failure that nobody foresaw is
+logged, and the task begins anew (lasting.py). So only what answers the kernel can end the mount by failing.
+"""
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import structlog
+import trio
+
+from vbnfs import __version__
+from vbnfs.access.opening import keeping, make_catalog, make_client
+from vbnfs.cache.cache_disk import CacheDisk
+from vbnfs.config.settings import MIB, Config
+from vbnfs.daemon import control
+from vbnfs.daemon.alone import mount_alone, take_away
+from vbnfs.daemon.assembly import Parts
+from vbnfs.daemon.invalidation import Invalidator
+from vbnfs.daemon.mounted_versions import MountedVersions
+from vbnfs.daemon.mountpoint import raise_readahead
+from vbnfs.daemon.restarting import restart_on_failure
+from vbnfs.daemon.systemd import SystemdNotifier
+from vbnfs.errors import MountError
+from vbnfs.filesystem.operations import FileSystem
+from vbnfs.filesystem.page_filler import WholeBlocks
+from vbnfs.fuse.device import Device, option
+from vbnfs.fuse.server import Server
+from vbnfs.host.mountinfo import MountEntry
+from vbnfs.metrics import Metrics
+from vbnfs.s3.breaker import BreakerClient
+
+log = structlog.get_logger()
+
+_LAST_ANSWERS_SECONDS: Final = 1.0
+END_SECONDS: Final = 20  # after a failure, for the end of all tasks, the last writes among them
+_SPARE_DESCRIPTORS: Final = 12  # mountinfo, and a program with its pipes, while threads open files
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The tree can be listed: the version at its top, and what is not as it should be."""
+
+    top: str
+    warnings: tuple[str, ...]
+
+
+Announce = Callable[[Ready], None]
+
+
+async def serve(config: Config, mountpoint: Path, notifier: SystemdNotifier, announce: Announce) -> None:
+    """Mount, call `announce` when the tree can be listed, and return when it is unmounted.
+
+    Raises a `VbnfsError` if the mount cannot be made.
+    """
+    try:
+        await _serve(config, mountpoint, notifier, announce)
+    finally:
+        signal.alarm(0)  # it has ended in time
+
+
+async def _serve(config: Config, mountpoint: Path, notifier: SystemdNotifier, announce: Announce) -> None:
+    metrics = Metrics()
+    async with make_client(config, metrics) as link:
+        with _failures_end_in_time():
+            catalog = make_catalog(config, link)
+            shown = MountedVersions(catalog, config)
+            tree = await shown.load(max_age_seconds=config.refresh_seconds)
+        mount = _Mount(config, mountpoint, notifier, metrics, link, shown)
+        async with keeping() as keep, trio.open_nursery() as services:
+            with _failures_end_in_time():
+                parts = Parts(
+                    config,
+                    mountpoint,
+                    metrics,
+                    link=link,
+                    catalog=catalog,
+                    tree=tree,
+                    nursery=services,
+                    notices=mount.notices,
+                )
+                keep(parts.source)
+                parts.start(services)
+                await mount.run(services, parts, announce)
+            services.cancel_scope.cancel()
+
+
+@contextmanager
+def _failures_end_in_time() -> Iterator[None]:
+    """After a failure this process has some seconds to end in order; then the kernel ends it: alarm(2).
+
+    Where there is no memory, what a thread has found out can be lost on its way to the task that waits for it.
+    """
+    try:
+        yield
+    except BaseException:
+        signal.alarm(END_SECONDS)
+        raise
+
+
+def _spare_descriptors() -> list[int]:
+    """What unmounting needs in the end, when there may be no other; none where there are hardly any now."""
+    found: list[int] = []
+    with suppress(OSError):
+        while len(found) < _SPARE_DESCRIPTORS:
+            found.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+    return found
+
+
+class _Mount:
+    """One mount, from being made to being taken away."""
+
+    def __init__(
+        self,
+        config: Config,
+        mountpoint: Path,
+        notifier: SystemdNotifier,
+        metrics: Metrics,
+        link: BreakerClient,
+        shown: MountedVersions,
+    ) -> None:
+        self._config = config
+        self._mountpoint = mountpoint
+        self._notifier = notifier
+        self._metrics = metrics
+        self._link = link
+        self._shown = shown
+        self._started = time.time()
+        self._whole_blocks = WholeBlocks(mountpoint, metrics)
+        self.notices = Invalidator()
+        self._server: Server | None = None
+
+    async def run(self, services: trio.Nursery, parts: Parts, announce: Announce) -> None:
+        """Mount, and answer until it is unmounted."""
+        serving = trio.CancelScope()
+        await services.start(self._unmount_on_signal, serving)
+        with self._mounted() as (device, entry):
+            file_system = parts.file_system
+            file_system.fill = self._whole_blocks.want
+            services.start_soon(restart_on_failure, "refresh", partial(self._refresh_for_ever, file_system))
+            services.start_soon(restart_on_failure, "control socket", partial(self._control, entry, parts))
+            self._server = Server(device, file_system, is_busy=lambda: parts.source.is_busy)
+            services.start_soon(self._announce, announce, entry, file_system.disk, self._server.agreed)
+            with serving:
+                await self._server.serve()
+
+    @contextmanager
+    def _mounted(self) -> Iterator[tuple[Device, MountEntry]]:
+        options = ["ro", "default_permissions", option("subtype", "vbnfs"), option("fsname", self._config.project)]
+        options += [*self._config.fuse_options, *(["allow_other"] if self._config.allow_other else [])]
+        device, entry = mount_alone(self._mountpoint, options)
+        spare = _spare_descriptors()
+        try:
+            self.notices.start(device)
+            yield device, entry
+        finally:
+            self._notifier.stopping()
+            self._whole_blocks.close()
+            self.notices.stop()
+            for descriptor in spare:
+                os.close(descriptor)
+            take_away(device, entry)
+            log.info("unmounted", mountpoint=str(self._mountpoint))
+
+    async def _announce(self, announce: Announce, entry: MountEntry, disk: CacheDisk, agreed: trio.Event) -> None:
+        # Looking at the mount would tell the same; but a thread that waits for this very process is not to be killed.
+        await agreed.wait()
+        raise_readahead(entry)
+        shown = self._shown
+        log.info("mounted", mountpoint=str(self._mountpoint), versions=len(shown.names), default=shown.top)
+        warnings = [f"not shown: {problem}" for problem in shown.problems]
+        if shown.doubt is not None:
+            warnings.insert(0, f"{shown.doubt}; mounted from what is kept")
+        if shown.is_stored_list and not self._config.offline:  # which is no news
+            reason = "the bucket cannot be reached: mounted from what is kept; only cached data can be read"
+            warnings.insert(0, reason)
+        await disk.look_for_room()
+        if disk.problem is not None:
+            warnings.append(disk.problem)
+        announce(Ready(shown.top, tuple(warnings)))
+        shown.log_newer()
+        await self._notifier.ready(self._status_line)
+
+    async def _unmount_on_signal(
+        self, serving: trio.CancelScope, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Unmount in order; requests that wait for the network by then have a moment to be answered."""
+        ends = {signal.SIGINT, signal.SIGTERM}
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup(1)
+            ends.add(signal.SIGHUP)
+        with trio.open_signal_receiver(*ends) as signals:
+            task_status.started()
+            async for number in signals:
+                log.info("unmounting", signal=signal.Signals(number).name)
+                serving.deadline = trio.current_time() + _LAST_ANSWERS_SECONDS
+                if self._server is not None:
+                    self._server.stop()
+
+    async def _refresh_for_ever(self, file_system: FileSystem) -> None:
+        while True:
+            with trio.move_on_after(self._config.refresh_seconds):
+                await self._link.wait_online()  # what was published meanwhile is of interest at once
+            try:
+                await self._shown.refresh(file_system.show)
+            except Exception as error:
+                log.warning("cannot look for new dataset versions", reason=str(error) or repr(error))
+
+    async def _control(self, entry: MountEntry, parts: Parts) -> None:
+        file_system = parts.file_system
+
+        async def refresh() -> dict[str, Any]:
+            return {"new": await self._shown.refresh(file_system.show)}
+
+        async def status() -> dict[str, Any]:
+            is_reached = False
+
+            async def look_at_server() -> None:
+                nonlocal is_reached
+                is_reached = await self._link.probe()
+
+            async with trio.open_nursery() as looking:
+                looking.start_soon(look_at_server)
+                looking.start_soon(parts.look)
+            return self._status(file_system, is_offline=not is_reached)
+
+        path = control.socket_path(os.getuid(), entry.device)
+        try:
+            await control.serve(path, {"status": status, "refresh": refresh})
+        except (OSError, MountError) as error:
+            log.warning("no control socket: 'vbnfs status' will not reach this mount", reason=str(error))
+
+    def _status(self, file_system: FileSystem, *, is_offline: bool) -> dict[str, Any]:
+        config, shown = self._config, self._shown
+        return {
+            "mountpoint": str(self._mountpoint),
+            "pid": os.getpid(),
+            "vbnfs_version": __version__,
+            "uptime_seconds": round(time.time() - self._started, 1),
+            "bucket": config.bucket,
+            "project": config.project,
+            "endpoint_url": config.endpoint_url,
+            "region": config.region,
+            "ca_bundle": None if config.ca_bundle is None else str(config.ca_bundle),
+            "default_version": shown.top,
+            "newer_version": shown.newer,
+            "versions": shown.names,
+            "refused": list(shown.problems),
+            "is_offline": is_offline,
+            "is_offline_wanted": config.offline,
+            "cache_dir": str(config.cache_dir),
+            "cache_size_bytes": file_system.disk.limit_bytes,
+            "is_cache_size_given": config.cache_size_bytes is not None,
+            "cache_usage_bytes": file_system.disk.usage_bytes,
+            "cache_available_bytes": file_system.disk.available_bytes,
+            "cache_problem": file_system.disk.problem,
+            "log_file": None if config.foreground else str(config.log_file),
+            "last_error": file_system.last_error,
+            "metrics": self._metrics.snapshot(),
+        }
+
+    def _status_line(self) -> str:
+        """What `systemctl status` shows."""
+        counts = self._metrics.snapshot()
+        read, received = (counts[name] / MIB for name in ("read_bytes", "received_bytes"))
+        offline = "; the bucket is not reached" if self._link.is_offline else ""
+        if self._config.offline:
+            offline = "; nobody is asked (--offline)"
+        return (
+            f"{self._mountpoint}: {len(self._shown.names)} versions, {self._shown.top} at the top;"
+            f" {read:,.0f} MiB read, {received:,.0f} MiB from S3{offline}"
+        )

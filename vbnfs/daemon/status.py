@@ -1,0 +1,69 @@
+"""What a daemon tells of its mount, and how far it is believed: it may be another user's, and say anything."""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from vbnfs.daemon import control
+from vbnfs.errors import MountError
+from vbnfs.host.mountinfo import MountEntry
+
+_MOST_NUMBER: Final = 1 << 63
+_DEEPEST: Final = 4
+_SHOWN: Final = frozenset({"read_bytes", "received_bytes", "range_requests"})
+
+Check = Callable[[Any], bool]
+
+
+def ask_status(entry: MountEntry) -> dict[str, Any]:
+    """The status of a mount. Raises `MountError` if its daemon does not tell, or tells what is none.
+
+    Where the mount is and which process the daemon is (if that can be seen from here) is the kernel's word.
+    """
+    answer, pid = control.ask_of(entry, "status")
+    wrong = next((name for name, check in _CHECKS.items() if name not in answer or not check(answer[name])), None)
+    if wrong is not None or not _is_plain(answer):
+        raise MountError(f"{entry.mountpoint}: its daemon's status is none: {wrong or 'not plain values'}")
+    return {**answer, "mountpoint": str(entry.mountpoint), "pid": pid or answer["pid"]}
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_text_or_none(value: Any) -> bool:
+    return value is None or isinstance(value, str)
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(text, str) for text in value)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value) and abs(value) < _MOST_NUMBER
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MOST_NUMBER
+
+
+def _are_counts(value: Any) -> bool:
+    """Of all that is counted there may be more, by another vbnfs, but not less than what is shown."""
+    return isinstance(value, dict) and value.keys() >= _SHOWN and all(map(_is_count, value.values()))
+
+
+def _is_plain(value: Any, depth: int = 0) -> bool:
+    if isinstance(value, dict | list):
+        inner = value.values() if isinstance(value, dict) else value
+        return depth < _DEEPEST and all(_is_plain(one, depth + 1) for one in inner)
+    return value is None or isinstance(value, str | bool) or _is_number(value)
+
+
+_CHECKS: Final[Mapping[str, Check]] = {
+    **dict.fromkeys(("vbnfs_version", "bucket", "project", "region", "default_version", "cache_dir"), _is_text),
+    **dict.fromkeys(("endpoint_url", "ca_bundle", "log_file", "last_error"), _is_text_or_none),
+    **dict.fromkeys(("versions", "refused"), _are_texts),
+    **dict.fromkeys(("pid", "cache_size_bytes", "cache_usage_bytes"), _is_count),
+    "is_offline": lambda value: isinstance(value, bool),
+    "metrics": _are_counts,
+}

@@ -1,0 +1,1 @@
+"""What the kernel sees: names, attributes, bytes, errors."""

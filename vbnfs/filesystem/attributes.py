@@ -1,0 +1,218 @@
+"""What stat(2) and getxattr(2) tell of a node.
+
+Nearly all of it never changes, and the kernel keeps it for ever. What does change is `st_blocks`, which tells how
+much of a file is cached: then the kernel is told to ask again (`Attributes.refresh`). In folders where a dataset
+version can turn up it asks again by itself.
+"""
+
+import hashlib
+import os
+import stat
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from typing import Final, TypeVar
+
+import trio
+
+from vbnfs.cache.block_cache import BlockCache
+from vbnfs.dataset.catalog import Catalog
+from vbnfs.dataset.names import encode
+from vbnfs.dataset.tree import DataNode, Directory, Node, StaticNode, Symlink
+from vbnfs.fuse.protocol import NO_ENTRY, Attr, attr_out, entry_out
+from vbnfs.objects import Content, ObjectAttributes, ObjectVersion
+
+_T = TypeVar("_T")
+Value = Callable[[], Awaitable[str]]
+
+FOREVER_SECONDS: Final = 86400.0 * 365  # names, sizes and times never change
+_GROWING_SECONDS: Final = 1.0
+_SECTOR_BYTES: Final = 512  # the unit of st_blocks, stat(2)
+_PREFERRED_READ_BYTES: Final = 1 << 20  # for cp and cat
+_PAGE_BYTES: Final = 4096  # of folders: readdir(3) would ask for 1 MiB each time, and the kernel make room for it
+_MODES: Final = {Directory: stat.S_IFDIR | 0o555, Symlink: stat.S_IFLNK | 0o777}
+_FILE_MODE: Final = stat.S_IFREG | 0o444
+_COUNTED_AT_ONCE: Final = 2
+
+
+def mode_of(node: Node) -> int:
+    """st_mode."""
+    return _MODES.get(type(node), _FILE_MODE)
+
+
+class Attributes:
+    """Attributes of the nodes of one mount, owned by the user whose process this is.
+
+    `on_change` gets each inode of which the kernel may have attributes that are not right any more.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        cache: BlockCache,
+        *,
+        written: Callable[[Content], Awaitable[None]],
+        public_url: Callable[[ObjectVersion], str],
+        verified: Callable[[Content], str],
+        on_change: Callable[[int], None] = lambda inode: None,
+    ) -> None:
+        self._catalog = catalog
+        self._cache = cache
+        self._written = written
+        self._public_url = public_url
+        self._verified = verified
+        self._on_change = on_change
+        self._counting = trio.CapacityLimiter(_COUNTED_AT_ONCE)  # however many ask: reads need threads, too
+        self._owner = (os.getuid(), os.getgid())
+        self.changes = 0  # counts up when what was told of a node is no longer so
+        self._entries: dict[tuple[int, bool], bytes] = {}  # made once, for ls -lR
+        self._inodes: dict[str, int] = {}  # of the contents whose st_blocks the kernel may have
+
+    def forget(self) -> None:
+        """The tree has been replaced: numbers of links and of subfolders may have changed."""
+        self._entries.clear()
+        self.changes += 1
+
+    def change(self, inode: int) -> None:
+        """The kernel, and this, may have attributes of a node that are not right any more."""
+        self._entries.pop((inode, False), None)
+        self._entries.pop((inode, True), None)
+        self.changes += 1
+        self._on_change(inode)
+
+    def refresh(self) -> None:
+        """Learn which st_blocks have changed since it was asked last, if anybody knows the old ones."""
+        inodes = [inode for name in self._cache.take_changed() if (inode := self._inodes.pop(name, None)) is not None]
+        for inode in inodes:
+            self.change(inode)
+
+    def content(self, node: DataNode) -> Content | None:
+        """What a file consists of; None while its size is not known."""
+        attributes = self._catalog.known(node.content)
+        return None if attributes is None else node.content.with_attributes(attributes)
+
+    def are_known(self, node: DataNode) -> bool:
+        """Whether the size and time of a file are known."""
+        return self._catalog.known(node.content) is not None
+
+    async def learn_content(self, node: DataNode) -> Content:
+        """Like `content`; asks S3 for the size if need be. Raises a `StorageError`."""
+        return node.content.with_attributes(await self._catalog.learn(node.content))
+
+    def entry(self, node: Node, *, in_growing: bool) -> bytes:
+        """The reply for `node`, met under a name; `in_growing` in a folder where names can turn up.
+
+        NO_ENTRY while its size is not known: in a listing the kernel takes the name alone then, and looks it up when
+        somebody looks at the file (fs/fuse/readdir.c, fuse_direntplus_link).
+        """
+        entry = self._entries.get((node.inode, in_growing))
+        if entry is None:
+            told = self._told(node)
+            if told is None:
+                return NO_ENTRY
+            kept_seconds = _kept_seconds(is_growing=in_growing)
+            entry = entry_out(self._attr(node, told), entry_seconds=kept_seconds, attr_seconds=_attr_seconds(node))
+            self._entries[node.inode, in_growing] = entry
+        return entry
+
+    def attributes(self, node: Node) -> bytes:
+        """The reply for `node`, whose size is known, when it is not met under a name."""
+        told = self._told(node)
+        assert told is not None
+        return attr_out(self._attr(node, told), attr_seconds=_attr_seconds(node))
+
+    def provenance(self, node: Node) -> Mapping[str, Value]:
+        """The extended attributes of a node, and how to get their values."""
+        if isinstance(node, Directory | Symlink) or node.source is None:
+            return {}
+        told = {
+            "url": self._public_url(node.source),
+            "version_id": node.source.version_id,
+            "dataset_versions": " ".join(node.dataset_versions),
+        }
+        table = {f"user.vbnfs.{name}": constant(text) for name, text in told.items() if text is not None}
+        table["user.vbnfs.cached"] = partial(self._cached_bytes, node)
+        if isinstance(node, DataNode):
+            table["user.vbnfs.verified"] = partial(self._verified_text, node)
+        if isinstance(node, StaticNode):
+            table["user.vbnfs.file_hash"] = partial(trio.to_thread.run_sync, _blake2b, node.data)
+        elif node.content.file_hash is not None:
+            table["user.vbnfs.file_hash"] = constant(node.content.file_hash)
+        return table
+
+    async def _cached_bytes(self, node: DataNode | StaticNode) -> str:
+        if isinstance(node, StaticNode):
+            return str(len(node.data))
+        content = await self.learn_content(node)
+        await self._written(content)  # what was read just now counts
+        return str(await self._looked_up(self._cache.cached_bytes, content))
+
+    async def _verified_text(self, node: DataNode) -> str:
+        content = await self.learn_content(node)
+        await self._written(content)
+        return await self._looked_up(self._verified, content)
+
+    async def _looked_up(self, look: Callable[[Content], _T], content: Content) -> _T:
+        """What the disk says of a content."""
+        return await trio.to_thread.run_sync(look, content, abandon_on_cancel=True, limiter=self._counting)
+
+    def _attr(self, node: Node, told: ObjectAttributes) -> Attr:
+        uid, gid = self._owner
+        return Attr(
+            inode=node.inode,
+            mode=mode_of(node),
+            size_bytes=told.size_bytes,
+            blocks=self._blocks(node, told),
+            links=node.links,
+            uid=uid,
+            gid=gid,
+            modified_ns=told.modified_ns,
+            preferred_read_bytes=_PAGE_BYTES if isinstance(node, Directory) else _PREFERRED_READ_BYTES,
+        )
+
+    def _blocks(self, node: Node, told: ObjectAttributes) -> int:
+        if not isinstance(node, DataNode):
+            return _blocks(told.size_bytes, told.size_bytes)
+        content = node.content.with_attributes(told)
+        self._inodes[content.content_id] = node.inode
+        allocated_bytes = self._cache.allocated_bytes(content)
+        return _blocks(min(allocated_bytes, told.size_bytes), told.size_bytes)
+
+    def _told(self, node: Node) -> ObjectAttributes | None:
+        """Size and time; None while they are not known."""
+        if isinstance(node, DataNode):
+            return self._catalog.known(node.content)
+        if isinstance(node, StaticNode):
+            return ObjectAttributes(len(node.data), node.modified_ns)
+        if isinstance(node, Symlink):
+            return ObjectAttributes(len(encode(node.target or "")), node.modified_ns)
+        return ObjectAttributes(0, node.modified_ns)
+
+
+def _kept_seconds(*, is_growing: bool) -> float:
+    """How long the kernel may go by what it was told."""
+    return _GROWING_SECONDS if is_growing else FOREVER_SECONDS
+
+
+def _attr_seconds(node: Node) -> float:
+    return _kept_seconds(is_growing=isinstance(node, Directory) and node.is_growing)
+
+
+def _blake2b(data: bytes) -> str:
+    return hashlib.blake2b(data).hexdigest()
+
+
+def constant(text: str) -> Value:
+    """An extended attribute's value that is known."""
+
+    async def value() -> str:
+        return text
+
+    return value
+
+
+def _blocks(cached_bytes: int, size_bytes: int) -> int:
+    """st_blocks: what is cached, so that du tells it; never 0 for a file that has bytes.
+
+    GNU tar --sparse, cp --sparse and rsync -S take a file without blocks for a hole and copy zeros.
+    """
+    return max(-(-cached_bytes // _SECTOR_BYTES), 1 if size_bytes else 0)

@@ -1,0 +1,93 @@
+"""The last failure of each file, until it is read well again: `user.vbnfs.last_error`."""
+
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+import trio
+from cachetools import LRUCache
+
+from vbnfs.errors import DeadlineError, VbnfsError, copy_error, with_remedy
+from vbnfs.objects import ByteRange
+
+_MOST_FILES: Final = 4096
+_MOST_READS: Final = 256
+_LONG_SECONDS: Final = 1.0  # what fails sooner may as well be tried again
+_AGAIN_SECONDS: Final = 0.5  # the kernel asks within a millisecond, if the machine lets it
+
+
+@dataclass(frozen=True, slots=True)
+class _FailedRead:
+    """Who asks for a part of it before `until` is told of the same failure."""
+
+    inode: int
+    part: ByteRange
+    until: float
+    error: VbnfsError
+
+    def has(self, inode: int, part: ByteRange) -> bool:
+        """Whether that is a part of it."""
+        return self.inode == inode and self.part.start <= part.start and part.stop <= self.part.stop
+
+
+class Failures:
+    """Failures of one mount by inode. What takes longer than `io_timeout_seconds` is one, too."""
+
+    def __init__(self, *, io_timeout_seconds: float) -> None:
+        self._io_timeout_seconds = io_timeout_seconds
+        self._by_inode: LRUCache[int, str] = LRUCache(_MOST_FILES)
+        self._reads: deque[_FailedRead] = deque(maxlen=_MOST_READS)
+
+    @contextmanager
+    def guard_read(self, inode: int, part: ByteRange) -> Iterator[None]:
+        """`guard`, for a part of a file.
+
+        When reading ahead fails, the kernel asks at once again for what the program waits for. To the program that is
+        one read, which must not take twice the time allowed; nor many times, where several wait for the same page.
+        """
+        began = trio.current_time()
+        for read in self._reads:
+            if began < read.until and read.has(inode, part):
+                raise copy_error(read.error)
+        try:
+            with self.guard(inode):
+                yield
+        except VbnfsError as error:
+            now = trio.current_time()
+            if now - began >= _LONG_SECONDS:
+                self._reads.append(_FailedRead(inode, part, now + _AGAIN_SECONDS, error))
+            raise
+
+    @contextmanager
+    def guard(self, inode: int, *, is_read: bool = True) -> Iterator[None]:
+        """For whatever can wait for the network: it has a deadline (`DeadlineError`), and a failure is noted.
+
+        Only with `is_read` does it end the failures before: looking at what happened does not mend it.
+        """
+        try:
+            with trio.fail_after(self._io_timeout_seconds):
+                yield
+        except trio.TooSlowError:
+            error = DeadlineError(f"no answer within {self._io_timeout_seconds:g} s (--io-timeout)")
+            self._by_inode[inode] = with_remedy(error)
+            raise error from None
+        except VbnfsError as error:
+            self._by_inode[inode] = with_remedy(error)
+            raise
+        if is_read:
+            self.clear(inode)
+
+    def forget_reads(self, inode: int) -> None:
+        """What failed reads of a file failed with says nothing about the next ones."""
+        self._reads = deque((read for read in self._reads if read.inode != inode), maxlen=_MOST_READS)
+
+    def clear(self, inode: int) -> None:
+        """It was read well."""
+        if self._by_inode:
+            self._by_inode.pop(inode, None)
+
+    def of(self, inode: int) -> str | None:
+        """What happened when it was read last, and what to do about it; None if it went well."""
+        return self._by_inode.get(inode)

@@ -1,0 +1,362 @@
+"""What the kernel asks, and the answers.
+
+Folders, attributes, links and cached blocks are answered at once, from the tree and the cache. Only two things can
+wait for the network, and both have a deadline: reading a block that is not cached, and looking at an object whose
+size is not known, in a bucket that cannot be listed.
+"""
+
+import errno
+import itertools
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Final
+
+import structlog
+import trio
+from cachetools import LRUCache, TTLCache
+
+from vbnfs.cache.cache_disk import CacheDisk
+from vbnfs.cache.segment import BLOCK_BYTES
+from vbnfs.dataset import names
+from vbnfs.dataset.catalog import Catalog
+from vbnfs.dataset.tree import DataNode, Directory, Node, StaticNode, Symlink, Tree
+from vbnfs.errors import ChangedError, VbnfsError, with_remedy
+from vbnfs.filesystem.attributes import FOREVER_SECONDS, Attributes, Value, constant
+from vbnfs.filesystem.failures import Failures
+from vbnfs.filesystem.listings import Listings
+from vbnfs.filesystem.small_reads import RepeatedSmallReads
+from vbnfs.fuse.protocol import (
+    FOPEN_KEEP_CACHE,
+    ErrnoReply,
+    FileSystemStatus,
+    absent_out,
+    open_out,
+    statfs_out,
+    xattr_out,
+)
+from vbnfs.fuse.server import Answer, Reply
+from vbnfs.metrics import Metrics
+from vbnfs.objects import ByteRange, Content
+from vbnfs.reading.file_reader import FileReader
+from vbnfs.reading.verification import check_possible
+
+log = structlog.get_logger()
+
+_STATFS_BLOCK_BYTES: Final = 4096
+_LONGEST_NAME: Final = 255
+_AT_HOMES_AT_ONCE: Final = 4
+_MOST_TOLD: Final = 256
+_TOLD_AGAIN_SECONDS: Final = 600.0
+_MOST_PATHS: Final = 1024
+_LAST_ERROR: Final = "user.vbnfs.last_error"
+_ABSENT: Final = absent_out(entry_seconds=FOREVER_SECONDS)
+
+
+class FileSystem:
+    """Answers for one mount: the `Operations` of `fuse.server`."""
+
+    def __init__(
+        self,
+        *,
+        tree: Tree,
+        catalog: Catalog,
+        attributes: Attributes,
+        open_reader: Callable[[Content], FileReader],
+        own_file: Callable[[int], str],
+        disk: CacheDisk,
+        metrics: Metrics,
+        io_timeout_seconds: float,
+    ) -> None:
+        self.last_error: str | None = None
+        self.are_stale: Callable[[int], bool] = lambda inode: False  # the pages that the kernel has of an inode
+        self.fill: Callable[[str, ByteRange], None] | None = None  # path and block; there may be no mount yet
+        self._tree = tree
+        self._catalog = catalog
+        self._attributes = attributes
+        self._listings = Listings(tree, attributes)
+        self._open_reader = open_reader
+        self._own_file = own_file
+        self._at_homes = trio.CapacityLimiter(_AT_HOMES_AT_ONCE)  # one that hangs must not take everybody's threads
+        self.disk: Final = disk
+        self._metrics = metrics
+        self._failures = Failures(io_timeout_seconds=io_timeout_seconds)
+        self._told: TTLCache[tuple[str, str], None] = TTLCache(_MOST_TOLD, ttl=_TOLD_AGAIN_SECONDS)
+        self._touches = RepeatedSmallReads()
+        self._paths: LRUCache[int, str] = LRUCache(_MOST_PATHS)
+        self._waiting: dict[int, set[trio.CancelScope]] = {}  # reads, by inode
+        self._handles = itertools.count(1)
+        # By handle: the inode, and its reader, or its bytes where they are at hand.
+        self._opened: dict[int, tuple[int, FileReader | bytes]] = {}
+
+    def show(self, tree: Tree, changed: Iterable[int] = ()) -> None:
+        """Answer from another tree from now on: a dataset version has appeared, and given `changed` inodes names."""
+        self._tree = tree
+        self._attributes.forget()
+        self._listings = Listings(tree, self._attributes, before=self._listings)
+        for inode in changed:
+            self._attributes.change(inode)
+
+    def inode_of(self, content_id: str) -> int | None:
+        """The inode that has this content, if there is one. Looks at all of them."""
+        nodes = self._tree.nodes.values()
+        return next((n.inode for n in nodes if isinstance(n, DataNode) and self._has(n, content_id)), None)
+
+    def _has(self, node: DataNode, content_id: str) -> bool:
+        if node.content.content_id == content_id or node.source.is_immutable:
+            return node.content.content_id == content_id
+        content = self._attributes.content(node)  # whose name may depend on what HEAD has said of it
+        return content is not None and content.content_id == content_id
+
+    def path_of(self, inode: int) -> str:
+        """Where an inode stands in the mount. Looks at all of them."""
+        return self._tree.path_of(inode)
+
+    # Failures
+
+    def errno_of(self, request: str, error: Exception) -> int:
+        """The errno that a failure becomes; logged, and remembered for `vbnfs status`."""
+        self._metrics.failed_answers += 1
+        while isinstance(error, ExceptionGroup):  # of a nursery: its first member tells
+            error = error.exceptions[0]
+        if isinstance(error, VbnfsError):
+            self.last_error = with_remedy(error)
+            if (request, self.last_error) not in self._told:  # a program that tries again and again says nothing new
+                self._told[request, self.last_error] = None
+                log.warning("request failed", request=request, reason=self.last_error)
+            return error.errno
+        self.last_error = f"{request}: {error!r}"
+        log.error("defect: unexpected failure of a request", request=request, exc_info=error)
+        return errno.EIO
+
+    # Names and attributes
+
+    def lookup(self, parent: int, name: bytes) -> Answer:
+        """A name in a folder. A name that cannot appear while mounted is remembered as absent."""
+        if name == b".":  # of files, too: so the kernel finds an inode again of which only NFS still knows the number
+            return self._entry(self._node(parent), in_growing=False)
+        directory = self._directory(parent)
+        if len(name) > _LONGEST_NAME:
+            raise ErrnoReply(errno.ENAMETOOLONG)
+        inode = directory.parent if name == b".." else directory.children.get(names.decode(name))
+        if inode is not None:
+            return self._entry(self._tree.nodes[inode], in_growing=directory.is_growing)
+        if directory.is_growing:
+            raise ErrnoReply(errno.ENOENT)
+        return _ABSENT
+
+    def _entry(self, node: Node, *, in_growing: bool) -> Answer:
+        return self._with_size(node, lambda node: self._attributes.entry(node, in_growing=in_growing))
+
+    def getattr(self, inode: int) -> Answer:
+        """The attributes of an inode."""
+        node = self._node(inode)
+        return self._with_size(node, self._attributes.attributes)
+
+    def readlink(self, inode: int, uid: int) -> Answer:
+        """Where a symbolic link leads; the kernel asks each time, for each user."""
+        node = self._node(inode)
+        if not isinstance(node, Symlink):
+            raise ErrnoReply(errno.EINVAL)
+        return self._own_target(inode, uid) if node.target is None else names.encode(node.target)
+
+    async def _own_target(self, inode: int, uid: int) -> Reply:
+        with self._failures.guard(inode):  # a home may be on a server that does not answer
+            return os.fsencode(
+                await trio.to_thread.run_sync(self._own_file, uid, abandon_on_cancel=True, limiter=self._at_homes)
+            )
+
+    def readdirplus(self, inode: int, offset: int, size: int) -> Answer:
+        """List a folder from entry number `offset` on.
+
+        Names wait for no sizes. Those that are unknown are asked for in the background, and when a file is looked at.
+        """
+        directory = self._directory(inode)
+        listings = self._listings
+        if offset == 0 and (listing := listings.ready(directory, size)) is not None:
+            return listing
+        if offset == 0 and (unknown := listings.unknown(directory)):
+            self._catalog.want(file.content for file in unknown)
+        return listings.part(directory, offset, size)
+
+    def look_ahead(self) -> None:
+        """Make ready what will probably be asked for next. Takes some microseconds."""
+        self._listings.look_ahead()
+
+    def statfs(self) -> Answer:
+        """What df shows: the cache's limit as the size, what is cached as used, what can still be kept; inodes."""
+        disk = self.disk
+        return statfs_out(
+            FileSystemStatus(
+                block_bytes=_STATFS_BLOCK_BYTES,
+                blocks=disk.limit_bytes // _STATFS_BLOCK_BYTES,
+                free_blocks=max(0, disk.limit_bytes - disk.usage_bytes) // _STATFS_BLOCK_BYTES,
+                available_blocks=disk.available_bytes // _STATFS_BLOCK_BYTES,
+                inodes=len(self._tree.nodes),
+                longest_name=_LONGEST_NAME,
+            )
+        )
+
+    # Reading
+
+    def open(self, inode: int, flags: int) -> Answer:
+        """Open a file for reading; the kernel may keep its pages, unless they are of wrong bytes."""
+        if flags & os.O_ACCMODE != os.O_RDONLY:
+            raise ErrnoReply(errno.EROFS)
+        node = self._node(inode)
+        if isinstance(node, StaticNode):
+            return self._handle(inode, node.data)
+        if not isinstance(node, DataNode):
+            raise ErrnoReply(errno.EISDIR)
+        content = self._attributes.content(node)
+        return self._open_later(node, flags) if content is None else self._open_data(node, content, flags)
+
+    async def _open_later(self, node: DataNode, flags: int) -> Reply:
+        with self._failures.guard(node.inode):
+            content = await self._attributes.learn_content(node)
+        return self._open_data(node, content, flags)
+
+    def _open_data(self, node: DataNode, content: Content, flags: int) -> bytes:
+        check_possible(content)
+        reader = self._open_reader(content)
+        reader.advises = not flags & os.O_NONBLOCK  # with which page_filler_program.py opens files
+        return self._handle(node.inode, reader)
+
+    def _handle(self, inode: int, opened: FileReader | bytes) -> bytes:
+        handle = next(self._handles)
+        self._opened[handle] = inode, opened
+        return open_out(handle, flags=0 if self.are_stale(inode) else FOPEN_KEEP_CACHE)
+
+    def read(self, handle: int, offset: int, size: int) -> Answer:
+        """Bytes of an open file, fewer than `size` only at its end."""
+        inode, opened = self._opened[handle]
+        self._metrics.read_requests += 1
+        if isinstance(opened, bytes):
+            return self._counted(memoryview(opened)[offset : offset + size])
+        try:
+            data = opened.read_nowait(offset, size)
+        except (trio.WouldBlock, VbnfsError):  # a failure happens once more there, and is noted
+            return self._read_later(inode, opened, offset, size)
+        self._failures.clear(inode)
+        if opened.advises and self._touches.is_again(inode, offset, len(data)):
+            self._want_whole(inode, offset // BLOCK_BYTES * BLOCK_BYTES)
+        return self._counted(data)
+
+    def _want_whole(self, inode: int, start: int) -> None:
+        """Have the kernel ask for all of the block that begins at `start`."""
+        if self.fill is None or inode not in self._tree.nodes:
+            return
+        path = self._paths.get(inode)
+        if path is None:
+            path = self._paths[inode] = self._tree.path_of(inode)
+        self.fill(path, ByteRange(start, start + BLOCK_BYTES))
+
+    async def _read_later(self, inode: int, reader: FileReader, offset: int, size: int) -> Reply:
+        is_size_new = False
+        try:
+            with self._failures.guard_read(inode, ByteRange(offset, offset + size)):
+                try:
+                    return self._counted(await self._read_anew(inode, reader, offset, size))
+                except ChangedError:
+                    is_size_new = await self._look_again(inode)
+                    raise
+        finally:
+            if is_size_new:  # the file is another one to those who open it from now on
+                self._failures.forget_reads(inode)
+
+    async def _look_again(self, inode: int) -> bool:
+        """A reply contradicted what was listed of a file: have its size asked for. Returns whether that was wrong."""
+        node = self._tree.nodes.get(inode)
+        if not isinstance(node, DataNode) or not await self._catalog.look_again(node.content):
+            return False
+        for other in await trio.to_thread.run_sync(_of_the_same_objects, self._tree, node):
+            self._attributes.change(other)
+        return True
+
+    async def _read_anew(self, inode: int, reader: FileReader, offset: int, size: int) -> Reply:
+        """Read, and begin anew whenever the file is found wrong meanwhile."""
+        while True:
+            with trio.CancelScope() as waiting, self._known_as_waiting(inode, waiting):
+                return await reader.read(offset, size)
+
+    @contextmanager
+    def _known_as_waiting(self, inode: int, scope: trio.CancelScope) -> Iterator[None]:
+        self._waiting.setdefault(inode, set()).add(scope)
+        try:
+            yield
+        finally:
+            self._waiting[inode].discard(scope)
+            if not self._waiting[inode]:
+                del self._waiting[inode]
+
+    def begin_reads_anew(self, inode: int) -> None:
+        """Have reads that wait look again, because a file is refused now: then they fail at once."""
+        for scope in self._waiting.get(inode, ()):
+            scope.cancel()
+
+    def _counted(self, data: Reply) -> Reply:
+        self._metrics.read_bytes += len(data)
+        return data
+
+    def release(self, handle: int) -> None:
+        """Close a file."""
+        self._opened.pop(handle, None)
+
+    # Provenance
+
+    def listxattr(self, inode: int, size: int) -> Answer:
+        """The names of an inode's attributes."""
+        table = self._attribute_table(inode)
+        return xattr_out(b"".join(name.encode() + b"\0" for name in table), size)
+
+    def getxattr(self, inode: int, name: bytes, size: int) -> Answer:
+        """An attribute's value, as text."""
+        if not name.startswith(b"user."):
+            # Access lists and security labels. With ENODATA ls -l would ask for them again at every file.
+            raise ErrnoReply(errno.EOPNOTSUPP)
+        value = self._attribute_table(inode).get(names.decode(name))
+        if value is None:
+            raise ErrnoReply(errno.ENODATA)
+        return self._value(inode, value, size)
+
+    def _attribute_table(self, inode: int) -> Mapping[str, Value]:
+        table = self._attributes.provenance(self._node(inode))
+        failure = self._failures.of(inode)
+        return table if failure is None else {**table, _LAST_ERROR: constant(failure)}
+
+    async def _value(self, inode: int, value: Value, size: int) -> Reply:
+        with self._failures.guard(inode, is_read=False):
+            return xattr_out(names.encode(await value()), size)
+
+    # Nodes
+
+    def _with_size(self, node: Node, answer: Callable[[Node], bytes]) -> Answer:
+        """`answer` of a node, at once or when its size is known."""
+        if not isinstance(node, DataNode) or self._attributes.are_known(node):
+            return answer(node)
+
+        async def later() -> Reply:
+            with self._failures.guard(node.inode):
+                await self._catalog.learn(node.content)
+            return answer(self._node(node.inode))  # another tree may be shown by now
+
+        return later()
+
+    def _node(self, inode: int) -> Node:
+        try:
+            return self._tree.nodes[inode]
+        except KeyError:
+            raise ErrnoReply(errno.ESTALE) from None
+
+    def _directory(self, inode: int) -> Directory:
+        node = self._node(inode)
+        if not isinstance(node, Directory):
+            raise ErrnoReply(errno.ENOTDIR)
+        return node
+
+
+def _of_the_same_objects(tree: Tree, node: DataNode) -> list[int]:
+    """The inodes of files that come from an object of which that file may come: itself, and those that dispute it."""
+    sources = set(node.content.sources)
+    files = (one for one in tree.nodes.values() if isinstance(one, DataNode))
+    return [file.inode for file in files if not sources.isdisjoint(file.content.sources)]

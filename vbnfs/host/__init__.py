@@ -1,0 +1,1 @@
+"""What the machine says: folders and files by descriptor, mounts, memory, descriptors."""

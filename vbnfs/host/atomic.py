@@ -1,0 +1,96 @@
+"""Temporary files beside what they become, and how to tell those that a dead process left.
+
+Who writes one has it locked, and a lock ends with its process, however that ends. Where there are no locks, age
+tells.
+"""
+
+import fcntl
+import os
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from vbnfs.host.places import Place, folder_at, open_file
+
+_ABANDONED_SECONDS: Final = 3600.0
+_PREFIX: Final = "."
+_SUFFIX: Final = ".new"
+_DEEPEST: Final = 8  # folders; what is kept is five deep
+
+
+def replace_file(place: Place, data: bytes) -> None:
+    """Give a file these bytes, as a whole and safe from a power cut; whatever it was, a link too, is no more.
+
+    Folders that are not there are made. Raises `OSError`; the old file then still stands.
+    """
+    with place.parent.opened(make=True) as folder:
+        descriptor, temporary = make_temporary(folder, prefix=_PREFIX, suffix=_SUFFIX)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+                os.replace(temporary, place.name, src_dir_fd=folder, dst_dir_fd=folder)
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(temporary, dir_fd=folder)
+            raise
+
+
+def remove_leftovers(where: Path | Place, *, depth: int = _DEEPEST) -> None:
+    """Delete the files below a folder of ours that a `replace_file` left when its process or machine died."""
+    for _, folder, entries in folder_at(where).walk(depth=depth):
+        for entry in entries:
+            if entry.name.startswith(_PREFIX) and entry.name.endswith(_SUFFIX):
+                with suppress(OSError):  # renamed meanwhile
+                    remove_abandoned(folder, entry.name)
+
+
+def make_temporary(folder: int, *, prefix: str, suffix: str = "") -> tuple[int, str]:
+    """A new file, for its owner alone: a descriptor that keeps it from `remove_abandoned`, and its name.
+
+    `folder` is the descriptor of the one to make it in. Raises `OSError`.
+    """
+    while True:
+        name = f"{prefix}{os.urandom(8).hex()}{suffix}"
+        try:
+            descriptor = open_file(folder, name, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+        except FileExistsError:
+            continue
+        if _is_ours(descriptor):
+            return descriptor, name
+        os.close(descriptor)  # another process has just taken it, not locked yet, for abandoned
+
+
+def remove_abandoned(folder: int, name: str) -> None:
+    """Delete a temporary file of ours whose writer is gone. Raises `OSError`."""
+    descriptor = open_file(folder, name, os.O_RDWR)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.unlink(name, dir_fd=folder)
+    except BlockingIOError:
+        return
+    except OSError:  # no locks on this file system
+        if _age_seconds(descriptor) > _ABANDONED_SECONDS:
+            os.unlink(name, dir_fd=folder)
+    finally:
+        os.close(descriptor)
+
+
+def _age_seconds(descriptor: int) -> float:
+    """Since it was written last. What is dated in the future begins to age now."""
+    age = time.time() - os.fstat(descriptor).st_mtime
+    if age < 0:
+        os.utime(descriptor)
+    return age
+
+
+def _is_ours(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # no locks on this file system
+        return True
+    return os.fstat(descriptor).st_nlink > 0

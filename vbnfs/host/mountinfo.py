@@ -1,0 +1,121 @@
+"""What is mounted where, as /proc/self/mountinfo says (proc_pid_mountinfo(5)).
+
+Reading it never touches a mount itself: one whose daemon hangs or is gone can still be looked at.
+"""
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from vbnfs.errors import MountError
+
+FILE_SYSTEM_TYPE: Final = "fuse.vbnfs"
+_MOUNTINFO: Final = Path("/proc/self/mountinfo")
+# File systems of this machine alone: their locks and look-ups wait for no network.
+_LOCAL_TYPES: Final = frozenset(
+    {"bcachefs", "btrfs", "ext2", "ext3", "ext4", "f2fs", "overlay", "ramfs", "tmpfs", "xfs", "zfs"}
+)
+_MOST_LINKS: Final = 40  # as many as the kernel follows, path_resolution(7)
+
+
+@dataclass(frozen=True, slots=True)
+class MountEntry:
+    """A line of mountinfo. `device` is `major:minor`; the minor is the FUSE connection's number."""
+
+    mountpoint: Path
+    device: str
+    file_system_type: str
+    source: str
+    owner: int
+    group: int = 0
+
+
+def parse_mountinfo(text: str) -> list[MountEntry]:
+    """The lines of /proc/PID/mountinfo, in the order of mounting."""
+    # Only newlines are escaped: of what else str.splitlines() takes for an end, paths may be made.
+    return [entry for line in text.split("\n") if (entry := _parse_line(line)) is not None]
+
+
+def _parse_line(line: str) -> MountEntry | None:
+    left, separator, right = line.partition(" - ")
+    fields, more = left.split(" "), right.split(" ")
+    if not separator or len(fields) < 6 or len(more) < 3:
+        return None
+    owner, group = (re.search(rf"(?:^|,){name}_id=(\d+)", more[2]) for name in ("user", "group"))
+    return MountEntry(
+        Path(_unescape(fields[4])),
+        fields[2],
+        _unescape(more[0]),
+        _unescape(more[1]),
+        int(owner[1]) if owner else 0,
+        int(group[1]) if group else 0,
+    )
+
+
+def _unescape(text: str) -> str:
+    r"""Blanks, tabs, newlines and backslashes stand as octal numbers, e.g. \040."""
+    raw = re.sub(rb"\\([0-7]{3})", lambda m: bytes([int(m[1], 8)]), os.fsencode(text))
+    return os.fsdecode(raw)
+
+
+def list_mounts() -> list[MountEntry]:
+    """The vbnfs mounts that this process can see."""
+    return [entry for entry in all_mounts() if entry.file_system_type == FILE_SYSTEM_TYPE]
+
+
+def all_mounts() -> list[MountEntry]:
+    """All mounts that this process can see, the latest last."""
+    return read_mountinfo(_MOUNTINFO)
+
+
+def read_mountinfo(path: Path) -> list[MountEntry]:
+    """What /proc/PID/mountinfo says of a process's mount namespace. Raises `OSError`."""
+    return parse_mountinfo(os.fsdecode(path.read_bytes()))  # paths, in whatever encoding
+
+
+def is_ours(entry: MountEntry) -> bool:
+    """Whether its daemon answers to who runs this: their own, and to root every mount."""
+    return os.geteuid() in {entry.owner, 0}
+
+
+def find_mount(mountpoint: Path) -> MountEntry | None:
+    """The vbnfs mount on exactly this folder (the topmost, should there be several)."""
+    return next(reversed(mounts_on(mountpoint)), None)
+
+
+def mounts_on(mountpoint: Path) -> list[MountEntry]:
+    """The vbnfs mounts on exactly this folder, the topmost last."""
+    return [entry for entry in list_mounts() if entry.mountpoint == mountpoint]
+
+
+def mounts_of(device: str) -> list[MountEntry]:
+    """Where the mount with this `major:minor` is now: a folder above it may have another name since."""
+    return [entry for entry in list_mounts() if entry.device == device]
+
+
+def file_system_type(path: Path, entries: Sequence[MountEntry]) -> str:
+    """The type of the file system that holds a path (which has no links in it); '' if that cannot be told."""
+    above = [entry for entry in entries if path.is_relative_to(entry.mountpoint)]
+    # Of equally long ones the last one hides the others.
+    deepest = max(enumerate(above), key=lambda e: (len(e[1].mountpoint.parts), e[0]), default=None)
+    return "" if deepest is None else deepest[1].file_system_type
+
+
+def is_local(path: Path) -> bool:
+    """Whether a path is known to be on a file system of this machine alone, and not on NFS or the like."""
+    return file_system_type(Path(os.path.realpath(path)), all_mounts()) in _LOCAL_TYPES
+
+
+def absolute(path: Path) -> Path:
+    """The path with all links followed. What it leads to may be a dead or hanging mount, and is not touched."""
+    path = Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would look at the last part
+    for _ in range(_MOST_LINKS):
+        path = Path(os.path.realpath(path.parent)) / path.name
+        try:
+            path = path.parent / os.readlink(path)  # asks the folder above, not the mount
+        except OSError:
+            return path
+    raise MountError(f"{path}: too many links")

@@ -1,0 +1,84 @@
+"""Folders that are nobody else's: making sure of the cache's before it is used.
+
+What `places.py` says of single files and folders is said here of the whole: every folder of the cache belongs to the
+user who runs vbnfs, is no link, and lets nobody else in. Below such a folder nobody else can put anything; files that
+were put there before are refused where they are opened.
+"""
+
+import os
+import stat
+from contextlib import suppress
+from pathlib import Path
+
+from vbnfs.errors import CacheError
+from vbnfs.host.places import Place, folder_at, open_own, trusted_owners
+
+
+def keep_others_out() -> None:
+    """What this process makes from now on is its owner's alone, whatever the umask was: umask(2).
+
+    For programs that begin. It would follow any other process, and its children, wherever they go.
+    """
+    os.umask(0o077)
+
+
+def make_private(directory: Path) -> Place:
+    """Make a folder of our own. Raises `CacheError` for one that others own, can write, or can replace.
+
+    One of ours into which others may look is closed to them.
+    """
+    try:
+        descriptor = open_own(directory, make=True)
+    except NotADirectoryError as error:
+        raise CacheError(f"cache directory {directory}: not a folder; choose one with --cache-dir") from error
+    except OSError as error:
+        raise CacheError(f"cache directory {directory}: {error.strerror}; choose one with --cache-dir") from error
+    try:
+        if os.fstat(descriptor).st_mode & 0o077:
+            with suppress(OSError):  # a read-only disk, a file system without modes: others cannot write there
+                os.fchmod(descriptor, 0o700)
+    finally:
+        os.close(descriptor)
+    return folder_at(directory)
+
+
+def check_private(place: Place, *, depth: int) -> None:
+    """Look at a folder and `depth` levels below it. Raises `CacheError` for a link or somebody else's.
+
+    Our own that let others in are closed. There need be none.
+    """
+    try:
+        with place.parent.opened() as folder:
+            _check(folder, place.path, depth)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise CacheError(f"{place}: {error.strerror}; choose another --cache-dir") from error
+
+
+def _check(above: int, path: Path, depth: int) -> None:
+    """`above` is the descriptor of the folder that `path` is in."""
+    try:
+        status = os.stat(path.name, dir_fd=above, follow_symlinks=False)
+        if stat.S_ISLNK(status.st_mode) or status.st_uid not in trusted_owners():
+            raise CacheError(
+                f"{path}: {'a link' if stat.S_ISLNK(status.st_mode) else 'it belongs to somebody else'};"
+                " the cache is made of your own folders and files alone: remove it, or choose another --cache-dir"
+            )
+        if stat.S_ISDIR(status.st_mode):
+            _check_folder(above, path, depth, is_open=bool(status.st_mode & 0o077) and status.st_uid == os.geteuid())
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise CacheError(f"{path}: {error.strerror}; choose another --cache-dir") from error
+
+
+def _check_folder(above: int, path: Path, depth: int, *, is_open: bool) -> None:
+    folder = os.open(path.name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=above)
+    try:
+        if is_open:
+            os.fchmod(folder, 0o700)
+        for name in sorted(os.listdir(folder)) if depth else ():
+            _check(folder, path / name, depth - 1)
+    finally:
+        os.close(folder)

@@ -1,0 +1,148 @@
+"""What another process on the same cache is fetching is waited for, not fetched again.
+
+A GET goes in rounds. In each, blocks that nobody else fetches are claimed; those of them that have meanwhile come to
+the disk are read from there, and the others are the caller's to fetch. Then what is left is asked for again, until
+nothing is: its claimant has brought it, or has died, or has taken so long that it is not waited for any more.
+"""
+
+import threading
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final
+
+import trio
+
+from vbnfs.cache.block_cache import BlockCache, block_range
+from vbnfs.cache.claims import Claims
+from vbnfs.metrics import Metrics
+from vbnfs.objects import Content
+from vbnfs.reading.planner import plan_gets
+
+_PATIENCE_SECONDS: Final = 2.0  # then one of those who wait tries as well ...
+_MOST_PATIENCE_SECONDS: Final = 6.0  # ... and then all of them
+_FIRST_WAIT_SECONDS: Final = 0.005
+_LONGEST_WAIT_SECONDS: Final = 0.05
+_GIVING_BACK_SECONDS: Final = 1.0  # that somebody who has given up waits for a file system that hangs
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """Blocks that were found on the disk, and runs of blocks to fetch now."""
+
+    found: dict[int, bytes]
+    runs: tuple[range, ...]
+
+
+class SharedFetches:
+    """The other processes on the same cache, as `claims` tells of them.
+
+    `may_wait` says that a lock may wait for the network: the event loop then asks for none.
+    """
+
+    def __init__(self, claims: Claims, cache: BlockCache, *, may_wait: bool, metrics: Metrics) -> None:
+        self._claims = claims
+        self._cache = cache
+        self._metrics = metrics
+        self._may_wait = may_wait
+        self._owed: list[tuple[Content, Sequence[int]]] = []  # to be given back as soon as there is a thread
+
+    async def rounds(self, content: Content, indices: range) -> AsyncGenerator[Round]:
+        """What to do about neighbouring blocks: all of them are in one round or another.
+
+        `drop` gives them back when they are on the disk, or will not come.
+        """
+        if not self._may_wait and self._claims.is_alone:
+            self._claims.take(content.content_id, indices)
+            yield Round({}, (indices,))
+            return
+        began, wait = trio.current_time(), _FIRST_WAIT_SECONDS
+        left = list(indices)
+        while left:
+            waited = trio.current_time() - began
+            taken = await self._take(content, left, waited)
+            if taken:
+                left = [index for index in left if index not in taken]
+                # Whoever brings one block after the other is not slow, however many there are.
+                began, wait = trio.current_time(), _FIRST_WAIT_SECONDS
+                yield await self._look(content, taken)
+            if left:
+                await trio.sleep(wait)
+                wait = min(2 * wait, _LONGEST_WAIT_SECONDS)
+
+    def drop(self, content: Content, indices: Sequence[int]) -> None:
+        """Give blocks back. To be called from a thread, where locks may wait."""
+        while self._owed:
+            with suppress(IndexError):  # another thread has just taken the last
+                self._drop(*self._owed.pop())
+        self._drop(content, indices)
+
+    def drop_without_thread(self, content: Content, indices: Sequence[int]) -> None:
+        """Give blocks back where no thread can be had: where locks may wait, when there is one again."""
+        if self._may_wait:
+            self._owed.append((content, indices))
+        else:
+            self._drop(content, indices)
+
+    async def drop_all(self, content: Content, indices: Sequence[int]) -> None:
+        """Give blocks back that will not come, also when being cancelled."""
+        if not self._may_wait or not indices:
+            self.drop_without_thread(content, indices)
+            return
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + _GIVING_BACK_SECONDS):
+            try:
+                await trio.to_thread.run_sync(self.drop, content, indices, abandon_on_cancel=True)
+            except RuntimeError:  # no thread to be had
+                self.drop_without_thread(content, indices)
+
+    def _drop(self, content: Content, indices: Sequence[int]) -> None:
+        for run in plan_gets(indices):
+            self._claims.drop(content.content_id, run)
+
+    async def _take(self, content: Content, left: list[int], waited: float) -> list[int]:
+        if waited > _MOST_PATIENCE_SECONDS:
+            return left
+        lane = int(waited > _PATIENCE_SECONDS)
+        if not self._may_wait:
+            return self._claim(content, left, lane)
+        is_wanted = threading.Event()
+        is_wanted.set()
+
+        def claim() -> list[int]:
+            self.drop(content, ())
+            taken = self._claim(content, left, lane)
+            if not is_wanted.is_set():
+                self.drop(content, taken)
+            return taken
+
+        try:
+            return await trio.to_thread.run_sync(claim, abandon_on_cancel=True)
+        finally:
+            is_wanted.clear()
+
+    def _claim(self, content: Content, left: list[int], lane: int) -> list[int]:
+        taken: list[int] = []
+        for run in plan_gets(left):
+            taken += self._claims.take(content.content_id, run)
+            if lane:
+                rest = [index for index in run if index not in taken]
+                for part in plan_gets(rest):
+                    taken += self._claims.take(content.content_id, part, lane=lane)
+        return sorted(taken)
+
+    async def _look(self, content: Content, taken: list[int]) -> Round:
+        """Look at the disk again: their claimant may have brought them before it gave them back."""
+        found = await trio.to_thread.run_sync(self._on_disk, content, taken, abandon_on_cancel=True)
+        self._metrics.shared_blocks += len(found)
+        return Round(found, tuple(plan_gets([index for index in taken if index not in found])))
+
+    def _on_disk(self, content: Content, indices: list[int]) -> dict[int, bytes]:
+        lacking = set(self._cache.missing(content, indices))
+        found: dict[int, bytes] = {}
+        for index in indices:
+            data = None if index in lacking else self._cache.read(content, block_range(content, index))
+            if data is not None:
+                # A copy: nobody looks after a view's file while readers are told.
+                found[index] = bytes(data)
+                self.drop(content, [index])
+        return found

@@ -1,0 +1,1 @@
+"""The network: S3 over HTTP, and the clients around the client."""

@@ -1,0 +1,197 @@
+"""Whether the server can be reached, and the client that asks it only then (a circuit breaker).
+
+A failure to connect, a torn reply or a stall is a suspicion, not a proof: servers restart. So `watch` asks for the
+bucket itself, again and again; when that has failed for `_GRACE_SECONDS` and nothing at all was heard meanwhile, the
+server is *offline*: what is under way ends with `OfflineError`, and so does whatever is asked next, at once. `watch`
+goes on looking every `_LOOK_SECONDS`; at the first answer, whatever it says, everything resumes.
+
+With `is_forbidden` (--offline) it is offline from beginning to end, and nothing is sent.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+import structlog
+import trio
+
+from vbnfs.errors import BusyError, NoDescriptorError, OfflineError, StorageError, TransportError
+from vbnfs.objects import (
+    ByteRange,
+    ListedObject,
+    ListedVersion,
+    ObjectAttributes,
+    ObjectClient,
+    ObjectVersion,
+    Receive,
+)
+
+log = structlog.get_logger()
+
+_GRACE_SECONDS: Final = 2.0
+_FEWEST_LOOKS: Final = 2
+_PATIENCE_SECONDS: Final = 3.0  # for the answer to a look
+_AGAIN_SECONDS: Final = 0.25
+_LOOK_SECONDS: Final = 2.0
+_STATUS_SECONDS: Final = 1.0
+_BUCKET: Final = ObjectVersion("", None)
+
+
+class BreakerClient:
+    """Passes questions on to `inner` while the server can be reached, and refuses them at once while not."""
+
+    def __init__(self, inner: ObjectClient, *, is_forbidden: bool = False) -> None:
+        self._inner = inner
+        self._is_forbidden = is_forbidden
+        self.is_offline = is_forbidden
+        self._reason = "--offline" if is_forbidden else ""
+        self._heard_at: float | None = None
+        self._suspected = trio.Event()
+        self._under_way: set[trio.CancelScope] = set()
+        self._back = trio.lowlevel.ParkingLot()
+
+    # Questions
+
+    async def reach(self) -> None:
+        """See `ObjectClient`. Where nothing was ever heard of the server, failing to reach it is proof enough."""
+        try:
+            async with self._asking("the server"):
+                await self._inner.reach()
+        except TransportError as error:
+            if self._heard_at is None:
+                self._go_offline(str(error))
+            raise
+
+    async def list_objects(self, prefix: str) -> list[ListedObject]:
+        """See `ObjectClient`."""
+        async with self._asking(f"listing of {prefix!r}"):
+            return await self._inner.list_objects(prefix)
+
+    async def list_versions(self, prefix: str) -> list[ListedVersion]:
+        """See `ObjectClient`."""
+        async with self._asking(f"listing of {prefix!r}"):
+            return await self._inner.list_versions(prefix)
+
+    async def head(self, version: ObjectVersion) -> ObjectAttributes:
+        """See `ObjectClient`."""
+        async with self._asking(str(version)):
+            return await self._inner.head(version)
+
+    async def get_object(self, key: str, *, max_bytes: int) -> bytes:
+        """See `ObjectClient`."""
+        async with self._asking(key):
+            return await self._inner.get_object(key, max_bytes=max_bytes)
+
+    async def get_range(
+        self, version: ObjectVersion, byte_range: ByteRange, *, size_bytes: int, receive: Receive
+    ) -> None:
+        """See `ObjectClient`."""
+
+        async def receive_and_note(piece: bytes) -> None:
+            self._heard_at = trio.current_time()
+            await receive(piece)
+
+        async with self._asking(str(version)):
+            await self._inner.get_range(version, byte_range, size_bytes=size_bytes, receive=receive_and_note)
+
+    @asynccontextmanager
+    async def _asking(self, about: str) -> AsyncIterator[None]:
+        if self.is_offline:
+            raise self._offline_error(about)
+        with trio.CancelScope() as scope:
+            self._under_way.add(scope)
+            try:
+                yield
+                self._heard_at = trio.current_time()
+            except StorageError as error:
+                self._note(error)
+                raise
+            finally:
+                self._under_way.discard(scope)
+        if scope.cancelled_caught:
+            raise self._offline_error(about)
+
+    def _note(self, error: StorageError) -> None:
+        if isinstance(error, NoDescriptorError):
+            return  # which says nothing of the server
+        if isinstance(error, TransportError) and not isinstance(error, BusyError):
+            self._reason = str(error)
+            self.suspect()
+        else:
+            self._heard_at = trio.current_time()  # that is an answer, too
+
+    def _offline_error(self, about: str) -> OfflineError:
+        return OfflineError(f"{about}: offline ({self._reason})")
+
+    # Being offline
+
+    def suspect(self) -> None:
+        """Something is wrong: have `watch` look at it."""
+        self._suspected.set()
+
+    async def probe(self) -> bool:
+        """Whether the server can be reached now, as far as a connection tells within a second."""
+        if self.is_offline:
+            return False
+        with trio.move_on_after(_STATUS_SECONDS):
+            try:
+                await self._inner.reach()
+            except TransportError as error:
+                self._note(error)
+                return isinstance(error, NoDescriptorError)
+            return True
+        self.suspect()
+        return False
+
+    async def wait_online(self) -> None:
+        """Return when the server can be reached again, after a time when it could not."""
+        await self._back.park()
+
+    async def watch(self) -> None:
+        """Find out, for ever, whether what is suspected is true, and when it is over."""
+        if self._is_forbidden:
+            return
+        while True:
+            await self._suspected.wait()
+            await self._look_until_answered()
+            self._suspected = trio.Event()
+            await trio.sleep(_AGAIN_SECONDS)
+
+    async def _look_until_answered(self) -> None:
+        began, looks = trio.current_time(), 0
+        while not await self._is_answered():
+            looks += 1
+            if self._heard_at is not None and self._heard_at > began:
+                began, looks = trio.current_time(), 0
+            elif looks >= _FEWEST_LOOKS and trio.current_time() - began >= _GRACE_SECONDS:
+                self._go_offline(self._reason)
+            await trio.sleep(_LOOK_SECONDS if self.is_offline else _AGAIN_SECONDS)
+        self._reason = ""
+        if self.is_offline:
+            self.is_offline = False
+            log.info("online again: the server can be reached")
+            self._back.unpark_all()
+
+    async def _is_answered(self) -> bool:
+        """Ask for the bucket: any answer is one, also a refusal."""
+        with trio.move_on_after(_PATIENCE_SECONDS):
+            try:
+                await self._inner.head(_BUCKET)
+            except NoDescriptorError:
+                return not self.is_offline  # nothing was found out: it stays as it is
+            except TransportError as error:
+                return isinstance(error, BusyError)
+            except StorageError:
+                return True
+            return True
+        return False
+
+    def _go_offline(self, reason: str) -> None:
+        if self.is_offline:
+            return
+        self.is_offline = True
+        self._reason = reason or "the server does not answer"
+        log.warning("offline: the server cannot be reached; what is cached can be read", reason=self._reason)
+        self.suspect()
+        for scope in self._under_way:
+            scope.cancel()

@@ -1,1 +1,0 @@
-"""Where bytes live: S3, and the block cache on disk."""
