@@ -4,8 +4,7 @@ import json
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,17 +12,11 @@ from typing import Any
 
 import pytest
 
-from vbnfs.daemon.mountpoint import detach
+from tests.waiting import until  # noqa: F401 - tests with mounts import it from here
+from vbnfs.host.mount_programs import detach
 from vbnfs.host.mountinfo import find_mount
 
 _TIMEOUT_SECONDS = 120
-
-
-def until(condition: Callable[[], bool], *, seconds: float = 20.0) -> None:
-    """Ask again and again until a condition holds; fail if it never does."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it never came true"
 
 
 def run_vbnfs(*arguments: str | Path, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:

@@ -19,8 +19,8 @@ from tests.fixtures_mount import Mount, Mounts, run_vbnfs, until
 from tests.scenarios.test_ends import threads_of
 from vbnfs.daemon.alone import alone_on
 from vbnfs.daemon.control import runtime_directory
-from vbnfs.daemon.mountpoint import is_alive
 from vbnfs.fuse.device import open_mount
+from vbnfs.host.mount_programs import is_alive
 from vbnfs.host.mountinfo import find_mount, mounts_on
 
 VBNFS = (sys.executable, "-m", "vbnfs")

@@ -30,8 +30,8 @@ from vbnfs.daemon.control import make_runtime_directory
 from vbnfs.daemon.mount import END_SECONDS, Announce, Ready, serve
 from vbnfs.daemon.systemd import SystemdNotifier
 from vbnfs.errors import MountError, VbnfsError, root_error
-from vbnfs.fuse.device import fusermount
 from vbnfs.host.cgroup import memory_limit_bytes
+from vbnfs.host.mount_programs import fusermount
 from vbnfs.host.private import keep_others_out
 from vbnfs.logs import configure_logging
 

@@ -22,8 +22,8 @@ from typing import Any, Final, NamedTuple
 import structlog
 import trio
 
-from vbnfs.daemon.mountpoint import is_alive
 from vbnfs.errors import MountError
+from vbnfs.host.mount_programs import is_alive
 from vbnfs.host.mountinfo import MountEntry
 
 log = structlog.get_logger()
