@@ -33,7 +33,7 @@ MAY_IMPORT: Final[Mapping[str, set[str]]] = {
     "filesystem": {ROOT, "dataset", "cache", "reading", "fuse"},
     "daemon": {ROOT, "config", "host", "dataset", "s3", "cache", "reading", "fuse", "access", "filesystem"},
     "cli": {ROOT, "config", "host", "dataset", "s3", "cache", "reading", "access", "daemon", "demo"},
-    "demo": {ROOT, "config", "host", "daemon"},
+    "demo": {ROOT, "config", "host", "access"},
     "__main__": {"cli"},
 }
 # What only some modules may import or mention.
