@@ -41,8 +41,8 @@ ONLY_IMPORTED_BY: Final[Mapping[str, set[str]]] = {
     "httpx": {"vbnfs.s3.client", "vbnfs.s3.curl"},
     "pycurl": {"vbnfs.s3.curl"},
     "struct": {"vbnfs.fuse.protocol", "vbnfs.cache.claims"},
-    "platformdirs": {"vbnfs.config.settings"},
-    "tomllib": {"vbnfs.config.settings"},
+    "platformdirs": {"vbnfs.config.environment"},
+    "tomllib": {"vbnfs.config.sources"},
     "click": {f"vbnfs.cli.{name}" for name in ("main", "options", "mounting", "releases", "upkeep")},
     "rich": {"vbnfs.cli.render"},
     "pandas": {
@@ -235,7 +235,7 @@ def test_a_library_has_its_place(library: str) -> None:
 
 def test_only_config_reads_the_environment() -> None:
     """The environment is read in one module."""
-    assert who_mentions(ENVIRONMENT) == {"vbnfs.config.settings"}
+    assert who_mentions(ENVIRONMENT) == {"vbnfs.config.environment"}
 
 
 def test_only_the_command_line_prints() -> None:

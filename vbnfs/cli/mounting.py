@@ -10,7 +10,8 @@ import click
 
 from vbnfs.cli import render, streams
 from vbnfs.cli.options import EXIT_STATUS, config_of, echo_note, echo_warning, given_options, settings
-from vbnfs.config.settings import NON_EMPTY, SETTING_BY_NAME, Config, split_mount_options
+from vbnfs.config.mount_options import NON_EMPTY, split_mount_options
+from vbnfs.config.settings import SETTING_BY_NAME, Config
 from vbnfs.errors import MountError, UsageError
 from vbnfs.host import mountinfo
 from vbnfs.startup import without_rich

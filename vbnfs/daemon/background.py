@@ -25,7 +25,8 @@ import trio
 
 from vbnfs import errors
 from vbnfs.access.cache_directory import prepare_cache_directory
-from vbnfs.config.settings import LEAST_MEMORY_BYTES, Config, load_supervisor
+from vbnfs.config.environment import load_supervisor
+from vbnfs.config.settings import LEAST_MEMORY_BYTES, Config
 from vbnfs.daemon.mount import END_SECONDS, Announce, Ready, serve
 from vbnfs.daemon.systemd import SystemdNotifier
 from vbnfs.errors import MountError, VbnfsError, root_error

@@ -24,7 +24,7 @@ import h5py
 import pandas as pd
 
 from vbnfs.access.mount_status import ask_status
-from vbnfs.config.settings import default_config_file
+from vbnfs.config.environment import default_config_file
 from vbnfs.demo.release import make_release
 from vbnfs.demo.scale import ReleaseScale
 from vbnfs.demo.server import SeaweedServer
