@@ -28,7 +28,7 @@ from vbnfs.host import peers, runtime
 from vbnfs.host.mountinfo import MountEntry
 from vbnfs.host.places import file_at
 from vbnfs.objects import Content, ObjectVersion
-from vbnfs.s3.client import aws_base
+from vbnfs.s3.addresses import aws_base
 
 ROOT = PACKAGE.parent
 SESSION = "ecephys_sessions/ecephys_session_1.nwb"
