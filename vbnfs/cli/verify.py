@@ -219,7 +219,7 @@ class _Work:
                 verdict = await self._verifier.verify(content, fetch=True)
         if verdict is not None and is_good(content, verdict):
             self._good[inode] = content, verdict
-            await self._source.written(content)
+            await self._source.writer.written(content)
             if await trio.to_thread.run_sync(_is_kept, self._cache, content, verdict):
                 return GOOD, content.size_bytes, ""
             return NOT_KEPT, content.size_bytes, self._why_not_kept()

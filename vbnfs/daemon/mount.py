@@ -92,7 +92,7 @@ async def _serve(config: Config, mountpoint: Path, notifier: SystemdNotifier, an
                     nursery=services,
                     notices=mount.notices,
                 )
-                keep(parts.source)
+                keep(parts.source.writer)
                 parts.start(services)
                 await mount.run(services, parts, announce)
             services.cancel_scope.cancel()
