@@ -42,7 +42,6 @@ PENDING: Final = frozenset(
         "benchmarks/speed/reader.py",
         "benchmarks/speed/systems/base.py",
         "benchmarks/speed/works.py",
-        "docs/PERFORMANCE.md",
         "docs/RELIABILITY.md",
         "docs/mounting.md",
         "docs/recipes.md",
