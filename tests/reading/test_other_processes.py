@@ -12,8 +12,8 @@ import trio.testing
 
 from tests.fakes.client import MemoryClient, Request
 from tests.fakes.store import MemoryStore
-from tests.fixtures_mount import until
 from tests.reading.bench import Bench, bench
+from tests.waiting import until
 from vbnfs.cache.block_cache import FORMAT, BlockCache
 from vbnfs.cache.claims import Claims
 from vbnfs.cache.segment import BLOCK_BYTES

@@ -28,7 +28,7 @@ from vbnfs.cache.cache_disk import CacheDisk
 from vbnfs.cache.eviction import Evictor
 from vbnfs.cache.verdicts import Verdicts
 from vbnfs.cli.render import escape
-from vbnfs.config.settings import parse_mount_options
+from vbnfs.config.mount_options import parse_mount_options
 from vbnfs.daemon import control
 from vbnfs.dataset.catalog import Catalog
 from vbnfs.dataset.kept_files import append_kept_line, read_kept, read_kept_lines

@@ -23,7 +23,8 @@ from vbnfs.cache.block_cache import FORMAT, BlockCache
 from vbnfs.cache.eviction import scan
 from vbnfs.cli import verify
 from vbnfs.cli.asked import place_of
-from vbnfs.config.settings import Config, load_config
+from vbnfs.config.settings import Config
+from vbnfs.config.sources import load_config
 from vbnfs.daemon.mount import serve
 from vbnfs.daemon.systemd import SystemdNotifier
 from vbnfs.objects import Content

@@ -37,8 +37,8 @@ from vbnfs.objects import Content
 from vbnfs.reading.file_reader import FileReader
 from vbnfs.reading.prefetch import Prefetcher
 from vbnfs.reading.verification import Verifier, describe
+from vbnfs.s3.addresses import aws_base, object_url
 from vbnfs.s3.breaker import BreakerClient
-from vbnfs.s3.client import aws_base, object_url
 
 log = structlog.get_logger()
 
