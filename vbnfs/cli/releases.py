@@ -16,13 +16,13 @@ _T = TypeVar("_T")
 _ONLY_OF_A_MOUNT: Final = ("foreground", "allow_other", "refresh", "log_file", "log_level", "mountpoint")
 
 
-def _look(options: dict[str, Any], work: Callable[..., Awaitable[_T]], *about: Any, **more: Any) -> _T:
-    """Do some work with the dataset that the settings name, without a mount. Its problems become warnings."""
-    from vbnfs.access.dataset import look_at  # noqa: PLC0415
+def _run(options: dict[str, Any], work: Callable[..., Awaitable[_T]], *about: Any, **more: Any) -> _T:
+    """Do some work with the versions of the dataset that the settings name. Their problems become warnings."""
+    from vbnfs.cli.running import run_with_versions  # noqa: PLC0415
 
     config = config_of(options)
     log_to_terminal("error")  # what matters is written by `echo_warning`
-    return look_at(config, lambda dataset: work(dataset, *about, **more), warn=echo_warning)
+    return run_with_versions(config, lambda versions: work(versions, *about, **more), warn=echo_warning)
 
 
 @click.command(epilog=EXIT_STATUS)
@@ -32,7 +32,7 @@ def versions(as_json: bool, **options: Any) -> None:
     """List the dataset's versions, and what is cached of each."""
     from vbnfs.cli.versions import list_versions  # noqa: PLC0415
 
-    rows = _look(options, list_versions)
+    rows = _run(options, list_versions)
     if as_json:
         render.print_json([row.as_json() for row in rows])
     else:
@@ -82,9 +82,9 @@ def diff(
         for option, is_given in (("--json", as_json), ("--summary", summary)):
             if is_given:
                 raise UsageError(f"{option} and --format allensdk exclude each other")
-        click.echo(_look(options, allensdk_report, old, new))
+        click.echo(_run(options, allensdk_report, old, new))
         return
-    report = _look(options, make_report, old, new, with_tables=not no_tables, tell=echo_note)
+    report = _run(options, make_report, old, new, with_tables=not no_tables, tell=echo_note)
     if as_json:
         render.print_json(report.as_json(with_files=not summary))
     else:
@@ -111,7 +111,7 @@ def urls(as_json: bool, **options: Any) -> None:
     """
     from vbnfs.cli.urls import list_urls  # noqa: PLC0415
 
-    rows = _look(options, list_urls)
+    rows = _run(options, list_urls)
     if as_json:
         render.print_json([row.as_json() for row in rows])
     else:
@@ -136,7 +136,7 @@ def verify(paths: tuple[Path, ...], fetch: bool, as_json: bool, **options: Any) 
 
     given = given_in(options)
     where = place_of(config_of(options), paths, given=given)
-    log_to_terminal("critical")  # what matters is told below
+    log_to_terminal("critical")  # what matters is written below
 
     def show(finding: verifying.Finding) -> None:
         detail = f": {finding.detail}" if finding.detail else ""
