@@ -84,7 +84,8 @@ class CatalogMachine(RuleBasedStateMachine):
         self.client = LyingClient(self.store)
         self.published: dict[str, list[bytes]] = {}  # by version: all bytes that its manifest ever had
         self.catalog = self.new_catalog()
-        self.shown: set[str] = set()  # by the last load that went well, by whichever process
+        self.shown: set[str] = set()  # by the last load that succeeded, in any process
+        self.has_loaded = False  # the present process
 
     def teardown(self) -> None:
         try:
@@ -105,7 +106,9 @@ class CatalogMachine(RuleBasedStateMachine):
         async def load() -> Release:
             return await self.catalog.load()
 
-        return trio.run(load)
+        release = trio.run(load)
+        self.has_loaded = True
+        return release
 
     @initialize(version=st.sampled_from(VERSIONS), table=files)
     def begin_with_a_version(self, version: str, table: dict[str, str]) -> None:
@@ -160,17 +163,19 @@ class CatalogMachine(RuleBasedStateMachine):
     @rule()
     def begin_a_process(self) -> None:
         self.catalog = self.new_catalog()
+        self.has_loaded = False
 
     @rule()
     def empty_the_cache(self) -> None:
-        """Under the process, which keeps again what it knows at its next load; a new one knows nothing."""
+        """A process that has loaded stores what it knows again at its next load; a new one knows nothing."""
         shutil.rmtree(self.directory / "kept", ignore_errors=True)
+        if not self.has_loaded:
+            self.shown = set()
 
     @rule()
     def empty_the_cache_and_begin_a_process(self) -> None:
-        self.empty_the_cache()
         self.begin_a_process()
-        self.shown = set()
+        self.empty_the_cache()
 
     @rule()
     def look(self) -> None:
