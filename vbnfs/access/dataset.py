@@ -17,9 +17,10 @@ from vbnfs.access.opening import fetching, make_cache, make_catalog, make_client
 from vbnfs.cache.block_cache import BlockCache
 from vbnfs.cache.verdicts import Verdicts
 from vbnfs.config.settings import Config
-from vbnfs.dataset.catalog import Catalog, Release
+from vbnfs.dataset.catalog import Catalog
 from vbnfs.dataset.contents import Contents, in_order_of_publication
 from vbnfs.dataset.manifest import DataFile, Manifest
+from vbnfs.dataset.release import Release
 from vbnfs.errors import BadReplyError, ChangedError, OfflineError, root_error
 from vbnfs.host.private import keep_others_out
 from vbnfs.metrics import Metrics
@@ -53,21 +54,21 @@ class Dataset:
 
     def size_bytes(self, file: DataFile) -> int | None:
         """A file's size; None where S3 would not tell."""
-        attributes = self.catalog.known(self.named.of(file))
+        attributes = self.catalog.sizes.get(self.named.of(file))
         return None if attributes is None else attributes.size_bytes
 
     def contents(self, files: Iterable[DataFile]) -> dict[str, Content | None]:
         """The different contents of files, by content id; None for one whose size is not known."""
         found: dict[str, Content | None] = {}
         for named in map(self.named.of, files):
-            attributes = self.catalog.known(named)
+            attributes = self.catalog.sizes.get(named)
             found[named.content_id] = None if attributes is None else named.with_attributes(attributes)
         return found
 
     async def learn_sizes(self, files: Iterable[DataFile]) -> None:
         """Ask for sizes that no listing told, one by one, if S3 can be asked."""
         if not self.release.is_offline:
-            await self.catalog.learn_all(map(self.named.of, files))
+            await self.catalog.sizes.fetch_all(map(self.named.of, files))
 
 
 def look_at(config: Config, work: Callable[[Dataset], Awaitable[T]], *, warn: Callable[[str], None]) -> T:
@@ -119,7 +120,7 @@ async def reading(dataset: Dataset) -> AsyncIterator[ReadWhole]:
             try:
                 return await read_as_known(file)
             except ChangedError:  # a size that a reply contradicts is asked for again, once
-                if not await dataset.catalog.look_again(dataset.named.of(file)):
+                if not await dataset.catalog.sizes.recheck(dataset.named.of(file)):
                     raise
             return await read_as_known(file)
 
@@ -134,7 +135,7 @@ async def _content(dataset: Dataset, file: DataFile) -> Content:
             raise OfflineError(f"{file.version}: not cached, and the bucket is not reached")
         return content
     named = dataset.named.of(file)
-    return named.with_attributes(await dataset.catalog.learn(named))
+    return named.with_attributes(await dataset.catalog.sizes.fetch(named))
 
 
 async def _whole(file: DataFile, content: Content, reader: FileReader) -> bytes:
