@@ -29,7 +29,7 @@ from tests.fakes.s3_server import (
 )
 from tests.fakes.store import Pattern
 from tests.fixtures_mount import Mounts, run_vbnfs, until
-from vbnfs.dataset.kept_files import write_kept
+from vbnfs.dataset.stored_files import write_stored
 from vbnfs.host.mountinfo import find_mount
 
 SESSION = "ecephys_sessions/ecephys_session_1044.nwb"
@@ -385,7 +385,7 @@ def test_kept_file_of_another_make(mounts: Mounts, server: FakeS3Server, tmp_pat
     mount.umount()
     for name in ("index", "attributes"):
         [path] = (tmp_path / "cache").rglob(name)
-        write_kept(path, b'{"format": 99}')
+        write_stored(path, b'{"format": 99}')
     mount.mount()
     assert (mount.path / SESSION).stat().st_size == len(SESSION_BYTES)
 

@@ -4,9 +4,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from vbnfs.access.dataset import Dataset
-from vbnfs.dataset.catalog import Release
 from vbnfs.dataset.contents import Contents, in_order_of_publication
 from vbnfs.dataset.manifest import DataFile, Manifest
+from vbnfs.dataset.release import Release
 from vbnfs.objects import Content
 
 
@@ -33,21 +33,21 @@ class Versions:
 
     def size_bytes(self, file: DataFile) -> int | None:
         """A file's size; None where S3 gave none."""
-        attributes = self.dataset.catalog.known(self.named.of(file))
+        attributes = self.dataset.catalog.sizes.get(self.named.of(file))
         return None if attributes is None else attributes.size_bytes
 
     def contents(self, files: Iterable[DataFile]) -> dict[str, Content | None]:
         """The different contents of files, by content id; None for one whose size is not known."""
         found: dict[str, Content | None] = {}
         for named in map(self.named.of, files):
-            attributes = self.dataset.catalog.known(named)
+            attributes = self.dataset.catalog.sizes.get(named)
             found[named.content_id] = None if attributes is None else named.with_attributes(attributes)
         return found
 
     async def learn_sizes(self, files: Iterable[DataFile]) -> None:
         """Ask for sizes that no listing has, one by one, if S3 can be asked."""
         if not self.release.is_offline:
-            await self.dataset.catalog.learn_all(map(self.named.of, files))
+            await self.dataset.catalog.sizes.fetch_all(map(self.named.of, files))
 
 
 async def load_versions(dataset: Dataset) -> Versions:

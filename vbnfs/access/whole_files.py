@@ -36,7 +36,7 @@ async def whole_files(versions: Versions) -> AsyncIterator[ReadWhole]:
             try:
                 return await read_as_known(file)
             except ChangedError:  # a size that a reply contradicts is asked for again, once
-                if not await dataset.catalog.look_again(versions.named.of(file)):
+                if not await dataset.catalog.sizes.recheck(versions.named.of(file)):
                     raise
             return await read_as_known(file)
 
@@ -52,7 +52,7 @@ async def _content(versions: Versions, file: DataFile) -> Content:
             raise OfflineError(f"{file.version}: not cached, and the bucket is not reached")
         return content
     named = versions.named.of(file)
-    return named.with_attributes(await dataset.catalog.learn(named))
+    return named.with_attributes(await dataset.catalog.sizes.fetch(named))
 
 
 async def _whole(file: DataFile, content: Content, reader: FileReader) -> bytes:

@@ -153,8 +153,8 @@ class _Work:
         """Raise `CacheError` if not all that is to be verified can be kept."""
         nodes = [node for files in asked.values() for _, node in files if isinstance(node, DataNode)]
         named = {node.content.content_id: node.content for node in nodes if node.content.file_hash is not None}
-        await self._catalog.learn_all(named.values())
-        known = [(content, self._catalog.known(content)) for content in named.values()]
+        await self._catalog.sizes.fetch_all(named.values())
+        known = [(content, self._catalog.sizes.get(content)) for content in named.values()]
         contents = [content.with_attributes(attributes) for content, attributes in known if attributes is not None]
         await trio.to_thread.run_sync(_check_room, self._where, self._cache, contents)
 
@@ -182,7 +182,7 @@ class _Work:
             is_manifest = bool(getattr(node, "source", None))
             return Finding(path, NO_HASH if is_manifest else NO_FILE, None, reason or "")
         try:
-            content = node.content.with_attributes(await self._catalog.learn(node.content))
+            content = node.content.with_attributes(await self._catalog.sizes.fetch(node.content))
         except StorageError as error:
             return Finding(path, FAILED, None, with_remedy(error))
         if reason is not None:
@@ -190,7 +190,7 @@ class _Work:
         try:
             return Finding(path, *await self._judge(node.inode, content, fetch=fetch))
         except StorageError as error:
-            if isinstance(error, ChangedError) and await self._catalog.look_again(node.content):
+            if isinstance(error, ChangedError) and await self._catalog.sizes.recheck(node.content):
                 return await self._finding(path, node, fetch=fetch)
             return Finding(path, FAILED, content.size_bytes, with_remedy(error))
 

@@ -82,7 +82,7 @@ class Parts:
         """Begin what goes on for as long as the mount, but for `source.writer.keep_blocks`, which ends last."""
         services.start_soon(restart_on_failure, "watch on the server", self._link.watch)
         services.start_soon(restart_on_failure, "housekeeping", self._keep_house)
-        services.start_soon(restart_on_failure, "sizes", self._catalog.ask_ahead)
+        services.start_soon(restart_on_failure, "sizes", self._catalog.sizes.run_prefetches)
         services.start_soon(restart_on_failure, "verifying", self._verifier.run)
         services.start_soon(restart_on_failure, "dropping pages", self._pages.run)
         services.start_soon(restart_on_failure, "recency", self._note_uses)
