@@ -28,7 +28,6 @@ BANNED: Final[Mapping[str, str]] = {
 PENDING: Final = frozenset(
     {
         "CHANGELOG.md",
-        "SECURITY.md",
         "benchmarks/flips.py",
         "benchmarks/kills.py",
         "benchmarks/listing.py",
@@ -41,12 +40,7 @@ PENDING: Final = frozenset(
         "benchmarks/speed/reader.py",
         "benchmarks/speed/systems/base.py",
         "benchmarks/speed/works.py",
-        "docs/RELIABILITY.md",
-        "docs/mounting.md",
-        "docs/recipes.md",
-        "docs/semantics.md",
         "docs/settings.md",
-        "docs/versions.md",
         "pyproject.toml",
         "systemd/user/vbnfs-clean.service",
         "tests/benchmarks/test_origin.py",
