@@ -16,7 +16,7 @@ WRONG = [
     ("umount", "folder?"),
     ("mount {mnt} --cache-size 1", "--cache-size"),
     ("mount {mnt} -o rw", "read-only"),
-    ("mount {mnt} -o cash_size=1G", "no such mount option; did you mean cache_size? There are bucket, project,"),
+    ("mount {mnt} -o cash_size=1G", "no such mount option; did you mean cache_size? There are dataset, bucket,"),
     ("mount {mnt} -o x", "log_level, mountpoint, and mount(8)'s own, such as ro, nodev, nofail"),
     ("mount {mnt} --refresh 0.001", "a number of seconds from 1 to 100,000,000 is wanted"),
     ("mount {mnt} --io-timeout 0.001", "a number of seconds from 0.1 to 86,400 is wanted"),
@@ -26,6 +26,20 @@ WRONG = [
     ("mount {mnt} {mnt}", "unexpected extra argument"),
     ("status --jason", "--json"),
     ("versions --bucket _", "S3 bucket's name"),
+    (
+        "versions --dataset nix",
+        "'nix' will not do: there are visual-behavior-neuropixels, visual-behavior-ophys; a table",
+    ),
+    (
+        "mount {mnt} -o dataset=nix",
+        "there are visual-behavior-neuropixels, visual-behavior-ophys; a table [datasets.NAME]",
+    ),
+    (
+        "settings --config {place}/table.toml",
+        "no such key: buckett; there are bucket, project, region, endpoint_url,",
+    ),
+    ("settings --cache-size much", "200G"),
+    ("verify {mounted} --dataset visual-behavior-ophys", "its settings hold for paths in it"),
     ("versions --config {place}/wrong.toml", "no such setting"),
     ("diff 0.1.0 --format xml", "xml"),
     ("diff 0.1.0 --json --format allensdk", "exclude each other"),
@@ -94,6 +108,9 @@ DONE = [
     "urls --offline",
     "verify",
     "clean",
+    "settings",
+    "settings --json --dataset visual-behavior-ophys",
+    "versions --dataset visual-behavior-neuropixels",
     "install-helper --root {place}/root",
     "install-units --root {place}/root --remove",
     "--help",
@@ -113,6 +130,7 @@ def test_every_command_keeps_to_one_rule(mounts: Mounts, tmp_path: Path) -> None
     (tmp_path / "place/full/file").write_text("no certificate")
     (tmp_path / "place/circle").symlink_to("circle")
     (tmp_path / "place/wrong.toml").write_text("nonsense = 1")
+    (tmp_path / "place/table.toml").write_text("[datasets.mine]\nbuckett = 'b'")
     (tmp_path / "other.toml").write_text("")
     with FakeS3Server(dataset.store) as server:
         mounted = mounts(server.endpoint_url, name="mounted").path

@@ -73,6 +73,15 @@ def test_a_source_that_became_a_path() -> None:
     assert parse_arguments([f"/some/where/{PROJECT}", "/mnt"]) == PLAIN
 
 
+def test_a_source_that_is_a_datasets_name(tmp_path: Path) -> None:
+    """The source may be a dataset's name, of the file, too; `dataset=` wins over the source."""
+    (tmp_path / "x.toml").write_text("[datasets.mirror]\nproject = 'p'\nendpoint_url = 'http://mirror'")
+    for words in (["mirror", "/mnt", "-o", "ro"], ["none", "/mnt", "-o", "dataset=mirror"]):
+        config = settings_for(parse_arguments([*words, "-o", f"config={tmp_path / 'x.toml'}"]))
+        assert (config.dataset, config.project, config.bucket) == ("mirror", "p", "p-data")
+        assert config.endpoint_url == "http://mirror"
+
+
 def test_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The bucket is called after the project unless somebody says otherwise; there is no foreground."""
     monkeypatch.setenv("VBNFS_FOREGROUND", "yes")

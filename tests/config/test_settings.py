@@ -39,6 +39,7 @@ def test_defaults() -> None:
     """Without any source every setting has its default, and the cache's size is for the cache to know."""
     config = plain()
     assert config == Config(
+        dataset="visual-behavior-neuropixels",
         bucket="visual-behavior-neuropixels-data",
         project="visual-behavior-neuropixels",
         region="us-west-2",
