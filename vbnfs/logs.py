@@ -8,14 +8,12 @@ Both escape control characters: names from a bucket cannot drive a terminal. Mes
 import logging
 from typing import TextIO
 
-import stamina.instrumentation
 import structlog
 
 
 def configure_logging(stream: TextIO, *, level: str, as_json: bool) -> None:
     """Send all log lines of `level` (debug, info, warning, error) and above to `stream`."""
     structlog.reset_defaults()
-    stamina.instrumentation.set_on_retry_hooks([])  # a line for each retry says little; metrics count them
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,

@@ -60,7 +60,11 @@ async def file_system(directory: Path) -> AsyncIterator[FileSystem]:
             tree=tree_of([version], default="1.0.0"),
             catalog=catalog,
             attributes=Attributes(
-                catalog, floor.cache, written=floor.source.written, public_url=str, verified=lambda content: "no"
+                catalog,
+                floor.cache,
+                written=floor.source.writer.written,
+                public_url=str,
+                verified=lambda content: "no",
             ),
             open_reader=lambda content: FileReader(
                 content, floor.cache, floor.source, floor.prefetcher, floor.verdicts

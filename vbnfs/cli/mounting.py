@@ -123,7 +123,7 @@ def status(mountpoint: Path | None, as_json: bool) -> None:
 
     MOUNTPOINT is the folder of one mount. Without it all of yours are shown, or all of the machine's to root.
     """
-    from vbnfs.daemon.status import ask_status  # noqa: PLC0415
+    from vbnfs.access.mount_status import ask_status  # noqa: PLC0415
 
     if mountpoint is None:
         entries = [entry for entry in mountinfo.list_mounts() if mountinfo.is_ours(entry)]
