@@ -7,7 +7,16 @@ from typing import Any, Final, TypeVar
 import click
 
 from vbnfs.cli import render, streams
-from vbnfs.cli.options import EXIT_STATUS, config_of, echo_note, echo_warning, given_in, log_to_terminal, settings
+from vbnfs.cli.options import (
+    EXIT_STATUS,
+    WHERE_SETTINGS_ARE,
+    config_of,
+    echo_note,
+    echo_warning,
+    given_in,
+    log_to_terminal,
+    settings,
+)
 from vbnfs.config.settings import SETTING_BY_NAME
 from vbnfs.errors import DatasetError, UsageError
 
@@ -27,7 +36,7 @@ def _run(options: dict[str, Any], work: Callable[..., Awaitable[_T]], *about: An
 
 @click.command(epilog=EXIT_STATUS)
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
-@settings("dataset_version", *_ONLY_OF_A_MOUNT)
+@settings("dataset_version", *_ONLY_OF_A_MOUNT, shown=("dataset", "offline"))
 def versions(as_json: bool, **options: Any) -> None:
     """List the dataset's versions, and what is cached of each."""
     from vbnfs.cli.versions import list_versions  # noqa: PLC0415
@@ -47,8 +56,8 @@ def versions(as_json: bool, **options: Any) -> None:
 
 
 @click.command(
-    epilog="Exit status: 0 compared, whether or not there are differences; 1 not done, or a table could not"
-    " be fetched (the message says why); 2 wrong usage."
+    epilog="\b\nExit status: 0 compared, with or without differences; 1 not done, or a table"
+    f"\ncould not be fetched (the message says why); 2 wrong usage.\n{WHERE_SETTINGS_ARE}"
 )
 @click.argument("old", required=False)
 @click.argument("new", default="latest")
@@ -61,8 +70,8 @@ def versions(as_json: bool, **options: Any) -> None:
 )
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @click.option("--summary", is_flag=True, help="Leave the list of files out.")
-@click.option("--no-tables", is_flag=True, help="Compare the manifests only: fetch no tables to look into.")
-@settings("dataset_version", *_ONLY_OF_A_MOUNT)
+@click.option("--no-tables", is_flag=True, help="Compare manifests only, and fetch no tables.")
+@settings("dataset_version", *_ONLY_OF_A_MOUNT, shown=("dataset", "offline"))
 def diff(
     old: str | None, new: str, style: str, as_json: bool, summary: bool, no_tables: bool, **options: Any
 ) -> None:
@@ -71,8 +80,8 @@ def diff(
     OLD and NEW are versions: 0.4.0, v0.4.0 or latest. NEW is the latest if it is not given,
     and OLD the one before it.
 
-    Files are changed, renamed, created or deleted, by the manifests' hashes; 'fetch' is what of them is not in the
-    cache yet. Tables (the project's metadata) that changed are fetched and compared by row and column.
+    Files are compared by the manifests' hashes; 'fetch' is what of them is not cached yet. Tables (the project's
+    metadata) that changed are fetched and compared by row and column.
     """
     from vbnfs.cli.diff import allensdk_report, make_report  # noqa: PLC0415
     from vbnfs.cli.diff_text import print_report  # noqa: PLC0415
@@ -101,13 +110,13 @@ def _version(text: str) -> str:
 
 
 @click.command(epilog=EXIT_STATUS)
-@click.option("--json", "as_json", is_flag=True, help="As JSON, with version_id, file_hash, path and size_bytes.")
-@settings(*_ONLY_OF_A_MOUNT)
+@click.option("--json", "as_json", is_flag=True, help="As JSON, with more about each file.")
+@settings(*_ONLY_OF_A_MOUNT, shown=("dataset", "dataset_version"))
 def urls(as_json: bool, **options: Any) -> None:
     """List the URL of every file of a dataset version.
 
-    In the manifest's order, each with its versionId: it gives exactly the released bytes, also when the bucket has
-    newer ones. vbnfs urls | xargs -n 1 curl -O fetches all. With --endpoint-url the URLs are that server's.
+    The URLs are in the manifest's order, each with its versionId: it gives exactly the released bytes, also when the
+    bucket has newer ones. vbnfs urls | xargs -n 1 curl -O fetches all. With --endpoint-url they are that server's.
     """
     from vbnfs.cli.urls import list_urls  # noqa: PLC0415
 
@@ -121,15 +130,15 @@ def urls(as_json: bool, **options: Any) -> None:
 
 @click.command(epilog=EXIT_STATUS)
 @click.argument("paths", metavar="[PATH]...", nargs=-1, type=Path)
-@click.option("--fetch", is_flag=True, help="Fetch what is missing, and what is wrong once more.")
+@click.option("--fetch", is_flag=True, help="Fetch what is missing, and again what is wrong.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
-@settings("verify", *_ONLY_OF_A_MOUNT)
+@settings("verify", *_ONLY_OF_A_MOUNT, shown=("dataset", "offline"))
 def verify(paths: tuple[Path, ...], fetch: bool, as_json: bool, **options: Any) -> None:
-    """Hold cached files against the hashes in the manifests.
+    """Compare cached files with the hashes in the manifests.
 
     PATH is a file or folder in a mount, or in the dataset (ecephys_sessions, manifests/v0.5.0/...), or a dataset
-    version (0.5.0). Without any, all files that are completely cached are verified. A file that does not match is
-    dropped from the cache, and reads of it fail until it was fetched anew and is good.
+    version (0.5.0). Without a PATH, all files that are completely cached are verified. A file that does not match is
+    dropped from the cache, and reads of it fail until it has been fetched again and matches.
     """
     from vbnfs.cli import verify as verifying  # noqa: PLC0415
     from vbnfs.cli.asked import place_of  # noqa: PLC0415
