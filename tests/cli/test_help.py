@@ -20,7 +20,7 @@ def options_of(name: str) -> list[click.Option]:
 
 
 @pytest.mark.parametrize("name", sorted(cli.commands))
-def test_a_command_is_told_in_one_sentence(name: str) -> None:
+def test_a_command_has_one_sentence(name: str) -> None:
     """The list of commands has the whole first sentence of each, which is also how the command's own help begins."""
     [line] = [line for line in help_of() if line.split()[:1] == [name]]
     sentence = line.split(maxsplit=1)[1]
@@ -31,7 +31,7 @@ def test_a_command_is_told_in_one_sentence(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(cli.commands))
 def test_every_option_is_explained(name: str) -> None:
-    """Each option has a sentence, no line is wider than the terminal, and the exit status is told."""
+    """Each option has a sentence, no line is wider than the terminal, and the exit statuses are listed."""
     assert all(option.help for option in options_of(name))
     lines = help_of(name)
     assert max(map(len, lines)) <= 80

@@ -129,12 +129,12 @@ def test_booleans(texts: Iterable[str], value: bool) -> None:
 
 def test_paths(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """`~` is the home folder, a relative path starts at the current one; `..` is taken out, links stay."""
-    monkeypatch.setenv("HOME", "/home/somebody")
+    monkeypatch.setenv("HOME", "/home/user")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "link").symlink_to("/elsewhere")
     for text, path in {
-        "~": "/home/somebody",
-        "~/cache": "/home/somebody/cache",
+        "~": "/home/user",
+        "~/cache": "/home/user/cache",
         "/a/../b//c/": "/b/c",
         "relative": str(tmp_path / "relative"),
         "link/x": str(tmp_path / "link" / "x"),

@@ -82,7 +82,7 @@ def can_give(source: str, text: str) -> bool:
 def test_a_bad_value_names_source_and_setting(tmp_path: Path, name: str, text: str) -> None:
     """A value that will not do is refused with the name under which it was given, and with the value."""
     setting = SETTING_BY_NAME[name]
-    told = {
+    labels = {
         "command line": setting.option,
         "-o": f"-o {name}",
         "environment": setting.variable,
@@ -91,7 +91,7 @@ def test_a_bad_value_names_source_and_setting(tmp_path: Path, name: str, text: s
     for source in (source for source in SOURCES if can_give(source, text)):
         with pytest.raises(UsageError) as refusal:
             load_from(tmp_path, name, {source: text})
-        assert str(refusal.value).startswith(f"{told[source]}: {text!r} will not do: ")
+        assert str(refusal.value).startswith(f"{labels[source]}: {text!r} will not do: ")
         assert not str(refusal.value).endswith(": ")
 
 
@@ -186,7 +186,7 @@ def test_the_file_is_found_in_three_ways(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_named_must_be_there(tmp_path: Path) -> None:
-    """A missing file is refused if somebody named it; in the usual place there need not be one."""
+    """A missing file is refused if it was named; in the usual place there need not be one."""
     missing = tmp_path / "missing.toml"
     with pytest.raises(UsageError, match=re.escape(f"{missing}: no such configuration file")):
         load_config(command_line={}, environ={}, config_file=missing)

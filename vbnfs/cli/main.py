@@ -38,7 +38,7 @@ def main() -> NoReturn:
     except click.exceptions.Exit as done:
         sys.exit(done.exit_code)
     except BrokenPipeError:  # the reader has gone, as in `vbnfs urls | head`
-        streams.let_go(sys.stdout)
+        streams.discard(sys.stdout)
         sys.exit(1)  # as click does
     except (click.Abort, KeyboardInterrupt):
         _fail("interrupted", 130)
@@ -53,7 +53,7 @@ def main() -> NoReturn:
     except OSError as error:
         if error.errno not in streams.UNWRITABLE or error.filename is not None:
             raise
-        streams.let_go(sys.stdout)
+        streams.discard(sys.stdout)
         _fail(f"standard output: {error.strerror}", 1)
     sys.exit(0)
 

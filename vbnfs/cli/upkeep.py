@@ -83,7 +83,7 @@ def install_helper(root: Path, remove: bool) -> None:
         then="now: mount -t vbnfs visual-behavior-neuropixels FOLDER   (for fstab see docs/mounting.md)",
     )
     program = pieces[0].target
-    if program and not remove and not install.is_for_everybody(program):
+    if program and not remove and not install.is_for_all_users(program):
         echo_warning(f"only root can run {program}: fstab's option 'user' will not work")
 
 

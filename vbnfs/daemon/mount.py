@@ -249,6 +249,7 @@ class _Mount:
             "pid": os.getpid(),
             "vbnfs_version": __version__,
             "uptime_seconds": round(time.time() - self._started, 1),
+            "dataset": config.dataset,
             "bucket": config.bucket,
             "project": config.project,
             "endpoint_url": config.endpoint_url,
