@@ -43,7 +43,6 @@ class Config:
     memory_limit_bytes: int
     verify: str
     max_connections: int
-    ranges_by: str
     io_timeout_seconds: float
     refresh_seconds: float
     offline: bool
@@ -197,9 +196,6 @@ SETTINGS: Final = (
     _setting("verify", _matching("first-use|always", "first-use or always"), "WHEN",
              "Check cached blocks when they are used for the first time, or always.", default="first-use"),
     _setting("max_connections", _connections, "N", "Connections to S3 at the most.", default=24),
-    _setting("ranges_by", _matching("curl|httpx", "curl or httpx"), "LIBRARY",
-             "What fetches ranges of files: curl, or httpx, which costs more.",
-             default="curl"),
     _setting("io_timeout", _seconds(0.1, 86_400), "SECONDS", "A read that S3 has not answered by then fails.",
              field="io_timeout_seconds", default=30.0),
     _setting("refresh", _seconds(1, 1e8), "SECONDS", "How often the bucket is asked for new dataset versions.",
