@@ -27,7 +27,7 @@ MAY_IMPORT: Final[Mapping[str, set[str]]] = {
     "dataset": {ROOT, "host"},
     "s3": {ROOT, "host"},
     "cache": {ROOT, "host"},
-    "reading": {ROOT, "cache", "s3"},
+    "reading": {ROOT, "cache"},
     "fuse": {ROOT, "host"},
     "access": {ROOT, "config", "host", "dataset", "s3", "cache", "reading"},
     "filesystem": {ROOT, "dataset", "cache", "reading", "fuse"},
@@ -38,8 +38,8 @@ MAY_IMPORT: Final[Mapping[str, set[str]]] = {
 }
 # What only some modules may import or mention.
 ONLY_IMPORTED_BY: Final[Mapping[str, set[str]]] = {
-    "httpx": {"vbnfs.s3.client", "vbnfs.s3.curl"},
-    "pycurl": {"vbnfs.s3.curl"},
+    "httpx": {"vbnfs.s3.http_client"},
+    "pycurl": {f"vbnfs.s3.{name}" for name in ("curl_options", "curl_thread", "curl_transfer")},
     "struct": {"vbnfs.fuse.protocol", "vbnfs.cache.claims"},
     "platformdirs": {"vbnfs.config.environment"},
     "tomllib": {"vbnfs.config.sources"},

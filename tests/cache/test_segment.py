@@ -17,15 +17,9 @@ import xxhash
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vbnfs.blocks import BLOCK_BYTES
 from vbnfs.cache import segment as segment_module
-from vbnfs.cache.segment import (
-    BLOCK_BYTES,
-    SEGMENT_BLOCKS,
-    SEGMENT_BYTES,
-    TABLE_BYTES,
-    DamagedBlockError,
-    Segment,
-)
+from vbnfs.cache.segment import SEGMENT_BLOCKS, SEGMENT_BYTES, TABLE_BYTES, DamagedBlockError, Segment
 from vbnfs.host.places import Anchor, Place, file_at
 from vbnfs.objects import ByteRange
 
@@ -397,7 +391,8 @@ _CREATE_AND_WRITE = """
 import sys
 from pathlib import Path
 from vbnfs.host.places import file_at
-from vbnfs.cache.segment import BLOCK_BYTES, Segment
+from vbnfs.blocks import BLOCK_BYTES
+from vbnfs.cache.segment import Segment
 folder, me = Path(sys.argv[1]), int(sys.argv[2])
 print("ready", flush=True)
 sys.stdin.readline()

@@ -24,17 +24,9 @@ import structlog
 import trio
 from cachetools import LRUCache, TTLCache
 
+from vbnfs.blocks import BLOCK_BYTES, checksum
 from vbnfs.cache.eviction import SegmentFile
-from vbnfs.cache.segment import (
-    BLOCK_BYTES,
-    SEGMENT_BLOCKS,
-    SEGMENT_BYTES,
-    TEMPORARY_PREFIX,
-    DamagedBlockError,
-    Segment,
-    checksum,
-    flush,
-)
+from vbnfs.cache.segment import SEGMENT_BLOCKS, SEGMENT_BYTES, TEMPORARY_PREFIX, DamagedBlockError, Segment, flush
 from vbnfs.host.atomic import make_temporary
 from vbnfs.host.descriptors import NO_DESCRIPTOR
 from vbnfs.host.places import Place, folder_at
