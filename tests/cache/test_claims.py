@@ -18,7 +18,7 @@ sys.stdin.read()
 
 
 def test_a_block_is_claimed_once(tmp_path: Path) -> None:
-    """What one has claimed another is not given, until it is given back; neighbours and other contents are free."""
+    """What one has claimed another does not get, until it is given back; adjacent blocks, other contents are free."""
     one, other = Claims(tmp_path), Claims(tmp_path)
     assert one.take("a", range(10, 20)) == list(range(10, 20))
     assert other.take("a", range(8, 22)) == [8, 9, 20, 21]

@@ -260,7 +260,7 @@ def test_what_the_cache_did_not_make_is_neither_counted_nor_deleted(tmp_path: Pa
 
 
 @pytest.mark.root
-def test_somebody_elses_file_is_not_deleted(tmp_path: Path) -> None:
+def test_another_users_file_is_not_deleted(tmp_path: Path) -> None:
     """Also with the name of a segment, or of a temporary file."""
     paths = [tmp_path / "aws" / "ab" / name for name in ("ab1.0", ".new-1")]
     add_file(tmp_path, "aws/ab/ab0.0", MIB, used=1)
@@ -278,11 +278,11 @@ def test_a_link_at_the_top_is_not_followed(tmp_path: Path) -> None:
     assert own.exists()
 
 
-# Who is told no size
+# A process without a size of its own
 
 
-def test_whoever_is_told_no_size_goes_by_the_cache_s(tmp_path: Path) -> None:
-    """It is that which was told last, less as well as more, also meanwhile; 100 GiB before any was told."""
+def test_a_process_without_a_size_uses_the_cache_s(tmp_path: Path) -> None:
+    """It is the one that was given last, less as well as more, also meanwhile; 100 GiB before any was given."""
     for number in range(4):
         add_file(tmp_path, f"aws/ab/ab{number}.0", MIB, used=number)
     early = make(tmp_path, None)
@@ -388,7 +388,7 @@ def test_a_victim_that_is_gone_already_is_not_counted(tmp_path: Path) -> None:
 
 
 def test_where_no_lock_can_be_had_eviction_goes_on(tmp_path: Path) -> None:
-    """A cache that grows for ever would be worse; and no problem with the lock ends the mount."""
+    """A cache that grows without end would be worse; and no problem with the lock ends the mount."""
     (tmp_path / ".evicting").symlink_to("/nonexistent")
     for number in range(4):
         add_file(tmp_path, f"aws/ab/ab{number}.0", MIB, used=number)
