@@ -1,4 +1,4 @@
-"""Blocks on disk: shared by everybody, found without an index, and never needed."""
+"""Blocks on disk: shared by all processes, found without an index, and never needed."""
 
 import errno
 import gc
@@ -159,7 +159,7 @@ def test_read_nowait_opens_nothing(tmp_path: Path) -> None:
 
 
 def test_what_an_open_segment_lacks_is_known_at_once(tmp_path: Path) -> None:
-    """Nobody has to wait for the disk, or for a thread, to learn that a block is not here."""
+    """A reader waits neither for the disk nor for a thread to learn that a block is not here."""
     cache = make(tmp_path)
     cache.put(A, 1, SMALL[BLOCK_BYTES : 2 * BLOCK_BYTES])
     assert cache.read_nowait(A, ByteRange(0, 10)) is None
@@ -252,7 +252,7 @@ def test_starting_looks_at_nothing_and_a_read_at_its_segment_only(tmp_path: Path
     _looked_at = looked_at = []
     try:
         cache = make(tmp_path)
-        assert looked_at == [f"open {name}" for name in ("/", *tmp_path.parts[1:], ".")]  # nobody can replace it
+        assert looked_at == [f"open {name}" for name in ("/", *tmp_path.parts[1:], ".")]  # none can be replaced
         looked_at.clear()
         assert cache.read(A, ByteRange(0, 10)) == SMALL[:10]
     finally:

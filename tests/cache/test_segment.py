@@ -254,7 +254,7 @@ def test_a_view_of_a_file_cut_short_is_an_error_for_the_kernel_and_no_signal(tmp
 
 
 def test_a_segment_cut_short_is_replaced_and_not_made_longer(tmp_path: Path) -> None:
-    """Who has the short file open must not see holes where there were verified bytes."""
+    """A process that has the short file open must not see holes where there were verified bytes."""
     old = filled(tmp_path / "segment")
     assert old.read(block(0)) == DATA[:BLOCK_BYTES]
     os.truncate(old.path, TABLE_BYTES)
@@ -454,7 +454,7 @@ def test_a_segment_that_may_only_be_read_serves(tmp_path: Path) -> None:
 
 
 def test_an_unreadable_file_is_an_error(tmp_path: Path) -> None:
-    """A segment of another user, who keeps it to himself."""
+    """A segment of another user that no other user can read."""
     tmp_path.chmod(0o755)
     path = tmp_path / "segment"
     filled(path)
@@ -478,7 +478,7 @@ def test_read_bytes_are_a_mapping_of_the_file(tmp_path: Path) -> None:
 
 
 def test_nothing_is_mapped_where_others_may_delete(tmp_path: Path) -> None:
-    """Without `may_map`, as on a network file system, large ranges are read, too: a page that goes kills nobody."""
+    """Without `may_map`, as on a network file system, large ranges are read, too: no page that goes is a SIGBUS."""
     path = tmp_path / "segment"
     filled(path)
     for segment in (

@@ -309,7 +309,7 @@ async def test_prefetches_leave_connections_to_readers(tmp_path: Path) -> None:
 async def test_where_readers_come_unexpected_prefetches_leave_them_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While nobody else reads, nearly all connections may prefetch; after a reader came beside them, fewer."""
+    """While no other reader is there, nearly all connections may prefetch; after a reader came beside them, fewer."""
     monkeypatch.setattr(block_source, "_DEMAND_SECONDS", 1e9)
     async with bench(tmp_path, prefetch_gets=3, shared_gets=1) as floor:
         content = floor.add("a", DATA)

@@ -105,7 +105,7 @@ async def test_more_than_the_limit_is_granted_to_one_alone() -> None:
 
 
 async def test_being_cancelled_takes_nothing_and_lets_others_pass() -> None:
-    """Also who is cancelled in the moment in which he is served, gives back."""
+    """A task that is cancelled in the moment in which it is served gives back, too."""
     budget = Budget(10)
     await budget.take(5)
     async with trio.open_nursery() as nursery:

@@ -165,7 +165,7 @@ async def test_who_is_cancelled_gives_its_claims_back(tmp_path: Path, *, may_wai
 
 
 async def test_patience_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of those who wait for a claimant that hangs one fetches after a while, and the others do after another."""
+    """Of the processes that wait for one that hangs, one fetches after a while, and the others do after another."""
     monkeypatch.setattr(other_processes, "_PATIENCE_SECONDS", 0.1)
     monkeypatch.setattr(other_processes, "_MOST_PATIENCE_SECONDS", 0.5)
     async with AsyncExitStack() as stack:

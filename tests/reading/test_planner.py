@@ -86,7 +86,7 @@ def test_a_get_is_an_even_share_of_what_is_to_come(coming: int, connections: int
 
 @pytest.mark.parametrize(("coming", "window", "blocks"), [(4, 1024, 34), (0, 60, 2), (800, 1024, 53), (4, 4096, 64)])
 def test_where_a_window_has_come_a_get_is_a_share_of_half_of_it(coming: int, window: int, blocks: int) -> None:
-    """A reader who is slower than the network needs no short GETs."""
+    """A reader that is slower than the network needs no short GETs."""
     assert even_share(coming, connections=15, window_blocks=window) == blocks
 
 
@@ -128,7 +128,7 @@ def test_random_reads_give_no_readahead(places: list[int]) -> None:
 
 
 def test_the_first_reads_of_a_file_give_no_readahead() -> None:
-    """A look at the header is not yet a pattern: half a MiB in a row is."""
+    """Reading the header is not yet a pattern: half a MiB in a row is."""
     assert window(pattern_after(*in_a_row(512 * KIB - 128 * KIB))) == 0
     assert window(pattern_after(*in_a_row(512 * KIB))) > 0
 
