@@ -1,13 +1,13 @@
-"""Which blocks are being fetched, told to the other processes on the same cache.
+"""Which blocks this process is fetching, shown to the other processes on the same cache.
 
     blocks-v1/<scope>/.claims       an empty file; a claim is an exclusive lock on the byte that stands for a block
 
 Locks are open file description locks (fcntl(2), F_OFD_SETLK): the kernel takes them back when a process ends,
 however it ends, and NFS has them. Nothing waits for a lock. A claim is advice: without one, because the file system
-has no locks or somebody has removed the file, a block is fetched twice, and nothing else happens.
+has no locks or the file has been removed, a block is fetched twice, and nothing else happens.
 
-There are two lanes: who has lost patience with a claim may claim the block in the other lane, so that of many who
-wait for a process that hangs one goes on, and not all.
+There are two lanes. A process that has waited too long for a claim may claim the block in the other lane: so of many
+processes that wait for one that hangs, one fetches, and not all.
 """
 
 import errno
@@ -25,7 +25,7 @@ LANES: Final = (0, 1)
 _INDEX_BITS: Final = 24  # 4 TiB of blocks; beyond that, and where hashes are the same, two blocks share a byte
 _HASH_BITS: Final = 37
 _LANE: Final = 1 << (_INDEX_BITS + _HASH_BITS)
-_PRESENCE: Final = 1 << 62  # a shared lock of everybody stands here
+_PRESENCE: Final = 1 << 62  # every process has a shared lock on this byte
 # struct flock as fcntl(2) takes it, with 64-bit offsets: type, whence, start, length, pid.
 _FLOCK: Final = Struct("hhqqi0q")
 _TAKEN: Final = frozenset({errno.EAGAIN, errno.EACCES})
@@ -34,7 +34,7 @@ _TAKEN: Final = frozenset({errno.EAGAIN, errno.EACCES})
 class Claims:
     """The claims of this process in `directory`. Takes microseconds, on a network file system a round trip.
 
-    Where no lock can be had, everything can be claimed by everybody, and nobody is alone.
+    Where no lock can be had, every process can claim everything, and none is alone.
     """
 
     def __init__(self, directory: Path | Place) -> None:
@@ -54,14 +54,14 @@ class Claims:
         """Whether no other process uses these claims."""
         question = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, _PRESENCE, 1, 0)
         try:
-            answer = fcntl.fcntl(self._descriptor, fcntl.F_OFD_GETLK, question)
+            reply = fcntl.fcntl(self._descriptor, fcntl.F_OFD_GETLK, question)
         except (OSError, ValueError):
             return False
-        held: int = _FLOCK.unpack(answer)[0]
+        held: int = _FLOCK.unpack(reply)[0]
         return held == fcntl.F_UNLCK
 
     def take(self, content_id: str, indices: range, *, lane: int = 0) -> list[int]:
-        """Claim neighbouring blocks. Returns those that nobody else has claimed."""
+        """Claim adjacent blocks. Returns those that no other process has claimed."""
         start = _position(content_id, indices[0], lane)
         try:
             self._lock(fcntl.F_WRLCK, start, len(indices))
@@ -71,7 +71,7 @@ class Claims:
         return list(indices)
 
     def drop(self, content_id: str, indices: range) -> None:
-        """Give the claims on neighbouring blocks back: they are on the disk, or will not come."""
+        """Give the claims on adjacent blocks back: they are on the disk, or will not come."""
         for lane in LANES:
             with suppress(OSError):
                 self._lock(fcntl.F_UNLCK, _position(content_id, indices[0], lane), len(indices))

@@ -10,9 +10,9 @@ so a whole segment under another's name does not match either. Nothing is locked
 writers of the same block write the same bytes, and a torn or lost write does not match its record.
 
 Read bytes are a view of a mapping: no copy in Python. The pages are populated first (madvise(2),
-MADV_POPULATE_READ, Linux 5.14), which turns a file that somebody truncated, or a disk that fails, into an error
-that can be caught; a plain access would be a SIGBUS. The mapping lives as long as the view. A file that was cut
-short is never made longer: it would show holes where there were verified bytes.
+MADV_POPULATE_READ, Linux 5.14), which turns a file that was truncated, or a disk that fails, into an error that can
+be caught; a plain access would be a SIGBUS. The mapping lives as long as the view. A file that was cut short is never
+made longer: it would show holes where there were verified bytes.
 """
 
 import errno
@@ -59,10 +59,10 @@ class Segment:
     def open(cls, place: Place, *, identity: str, data_bytes: int, may_map: bool = True) -> "Segment | None":
         """The segment at `place`; None if there is none, or its length is not that of one with `data_bytes`.
 
-        One that is longer was made when the content was known to have more bytes than it is taken to have now.
+        A longer one was made when the content was believed to have more bytes than now.
 
         `identity` names content and segment number; without `may_map` bytes are copied. Raises `OSError`, also for
-        somebody else's file, a link, or what is not a regular file.
+        another user's file, a link, or what is not a regular file.
         """
         try:
             opened = _open(place)
@@ -75,8 +75,8 @@ class Segment:
     def create(cls, place: Place, *, identity: str, data_bytes: int, may_map: bool = True) -> "Segment":
         """The segment at `place`, made if need be; one of another length is replaced. Raises `OSError`.
 
-        It appears under its name with its full length, so a shorter one has been damaged, and is not made
-        longer: whoever has it mapped must not see holes where there were verified bytes.
+        It appears under its name with its full length, so a shorter one has been damaged. It is not made longer:
+        a process that has it mapped must not see holes where there were verified bytes.
         """
         segment = cls.open(place, identity=identity, data_bytes=data_bytes, may_map=may_map)
         while segment is None:
@@ -89,7 +89,7 @@ class Segment:
 
     @property
     def path(self) -> Path:
-        """Where it was when its folder was checked: for people."""
+        """Where it was when its folder was checked: for messages."""
         return self._place.path
 
     @property
@@ -131,17 +131,17 @@ class Segment:
         return memoryview(whole)[start : start + len(byte_range)]
 
     def holds(self, index: int) -> bool:
-        """Whether a block is recorded. Its bytes are not looked at."""
+        """Whether a block is recorded. Its bytes are not checked."""
         return self._record(index) != _NO_RECORD
 
     def is_known_missing(self, byte_range: ByteRange) -> bool:
-        """Whether a block of the range is not here, as far as that can be told without the disk."""
+        """Whether a block of the range is certainly not here, as far as pages in memory show."""
         unchecked = (index for index in _blocks(byte_range) if not self._verified[index])
         records = (_read_at_once(self._descriptor, CHECKSUM_BYTES, index * CHECKSUM_BYTES) for index in unchecked)
         return any(record == _NO_RECORD for record in records)
 
     def is_in_page_cache(self, byte_range: ByteRange) -> bool:
-        """Whether `read` takes neither the disk nor long computing, as far as can be told cheaply."""
+        """Whether `read` needs neither the disk nor long computing, as far as a cheap check shows."""
         positions = {byte_range.start, byte_range.stop - 1}
         unchecked = [index for index in _blocks(byte_range) if not self._verified[index]]
         for index in unchecked:
@@ -151,7 +151,7 @@ class Segment:
         )
 
     def write(self, index: int, *blocks: bytes | memoryview) -> None:
-        """Store neighbouring blocks of a segment that `is_whole`: first their bytes, then their records.
+        """Store adjacent blocks of a segment that `is_whole`: first their bytes, then their records.
 
         Raises `OSError`.
         """
@@ -206,7 +206,7 @@ class Segment:
     def _view(self, offset: int, length: int) -> memoryview | None:
         """Part of the file; None if it does not reach that far, or the disk fails."""
         if self._may_map and length >= _MAPPED_BYTES:
-            # Cut short, a kernel before 5.14, no descriptor left: reading will tell, or serve.
+            # Cut short, a kernel before 5.14, no descriptor left: then reading fails or serves.
             with suppress(OSError, ValueError):
                 return self._map(offset, length)
         with suppress(OSError):
@@ -224,9 +224,9 @@ class Segment:
         return memoryview(data) if len(data) == length else None
 
     def note_use(self) -> None:
-        """Tell eviction that this was read since it was told last, at most once a minute.
+        """Note for eviction that this was read since the last note, at most once a minute.
 
-        Reads leave that to a thread of its own: a disk that takes no writes, as a frozen one, holds up none.
+        Reads leave that to a thread of its own: a disk that takes no writes, such as a frozen one, delays none.
         """
         now = time.monotonic()
         if self._is_used and now - self._touched > _TOUCH_SECONDS:
@@ -292,6 +292,6 @@ def _read_at_once(descriptor: int, length: int, offset: int) -> bytes | None:
         os.preadv(descriptor, [data], offset, os.RWF_NOWAIT)
     except BlockingIOError:
         return None
-    except OSError:  # a file system that does not know the flag: there is no telling
+    except OSError:  # a file system that does not know the flag: it cannot be found out
         return b""
     return bytes(data)

@@ -52,12 +52,12 @@ class Block:
         self._state = moved(self._state, state)
 
     def bring(self, state: BlockState, data: Bytes) -> None:
-        """Its bytes have come; those who wait for it get them."""
+        """Its bytes have come; readers that wait for it get them."""
         self.move(state)
         self.arrival.land(data)
 
     def fail(self, error: VbnfsError) -> None:
-        """It will not come; those who wait for it get a copy of the error each."""
+        """It will not come; readers that wait for it get a copy of the error each."""
         self.move(BlockState.FAILED)
         self.arrival.fail(error)
 
