@@ -40,7 +40,7 @@ MAY_IMPORT: Final[Mapping[str, set[str]]] = {
 ONLY_IMPORTED_BY: Final[Mapping[str, set[str]]] = {
     "httpx": {"vbnfs.s3.client", "vbnfs.s3.curl"},
     "pycurl": {"vbnfs.s3.curl"},
-    "struct": {"vbnfs.fuse.protocol", "vbnfs.cache.claims"},
+    "struct": {"vbnfs.fuse.protocol", "vbnfs.fuse.replies", "vbnfs.cache.claims"},
     "platformdirs": {"vbnfs.config.settings"},
     "tomllib": {"vbnfs.config.settings"},
     "click": {f"vbnfs.cli.{name}" for name in ("main", "options", "mounting", "releases", "upkeep")},
@@ -49,6 +49,11 @@ ONLY_IMPORTED_BY: Final[Mapping[str, set[str]]] = {
         "vbnfs.dataset.tables",
         *(f"vbnfs.demo.{name}" for name in ("cohort", "lfp_file", "session_file", "tables", "tour")),
     },
+}
+# What other floors know of fuse/: the values that operations return, and how a mount is made.
+SEAM_OF_FUSE: Final[Mapping[str, set[str]]] = {
+    "filesystem": {"vbnfs.fuse.operations"},
+    "daemon": {"vbnfs.fuse.device", "vbnfs.fuse.engines", "vbnfs.fuse.server"},
 }
 TOO_HEAVY_FOR_A_MOUNT: Final = {
     *("rich.console", "pygments", "pandas", "numpy", "boto3", "h5py"),
@@ -171,6 +176,15 @@ def test_a_library_has_its_place(library: str) -> None:
         if library in {name.split(".")[0] for name in imports_of(tree, MODULES)}
     }
     assert importers == ONLY_IMPORTED_BY[library]
+
+
+def test_only_fuse_knows_the_kernels_protocol() -> None:
+    """Operations return values: no other floor packs a reply, and no module but those of fuse/ names the device."""
+    used: dict[str, set[str]] = {}
+    for module in MODULES:
+        if floor_of(module) != "fuse":
+            used.setdefault(floor_of(module), set()).update(n for n in within(module) if floor_of(n) == "fuse")
+    assert {floor: names for floor, names in used.items() if names} == SEAM_OF_FUSE
 
 
 def test_only_config_reads_the_environment() -> None:

@@ -29,9 +29,9 @@ from vbnfs.dataset.allensdk import ALLENSDK
 from vbnfs.dataset.catalog import Catalog
 from vbnfs.dataset.tree import Tree
 from vbnfs.filesystem.attributes import Attributes
-from vbnfs.filesystem.operations import FileSystem
+from vbnfs.filesystem.operations import FileSystem, KernelPages
 from vbnfs.filesystem.own_files import FOR_OTHERS, OwnFiles
-from vbnfs.fuse.protocol import attributes_changed
+from vbnfs.filesystem.page_filler import WholeBlocks
 from vbnfs.metrics import Metrics
 from vbnfs.objects import Content
 from vbnfs.reading.file_reader import FileReader
@@ -59,12 +59,12 @@ class Parts:
         catalog: Catalog,
         tree: Tree,
         nursery: trio.Nursery,
-        notices: Invalidator,
     ) -> None:
         self._config = config
         self._metrics = metrics
         self._link = link
-        self._notices = notices
+        self.notices = Invalidator()
+        self.page_filler = WholeBlocks(mountpoint, metrics)
         self._catalog = catalog
         self._pages = Pages(mountpoint)
         self._cache = make_cache(config, metrics)
@@ -90,7 +90,6 @@ class Parts:
         )
         self._attributes = self._make_attributes(catalog)
         self.file_system = self._make_file_system(catalog, tree, mountpoint)
-        self.file_system.are_stale = self._pages.are_stale
 
     def start(self, services: trio.Nursery) -> None:
         """Begin what goes on for as long as the mount, but for `source.keep_blocks`, which ends last."""
@@ -114,7 +113,7 @@ class Parts:
             written=self.source.written,
             public_url=partial(object_url, aws_base(self._config.bucket, self._config.region)),
             verified=partial(describe, self._cache, self._verdicts),
-            on_change=lambda inode: self._notices.send(attributes_changed(inode)),
+            on_change=self.notices.send,
         )
 
     def _make_file_system(self, catalog: Catalog, tree: Tree, mountpoint: Path) -> FileSystem:
@@ -130,6 +129,7 @@ class Parts:
             disk=self._disk,
             metrics=self._metrics,
             io_timeout_seconds=config.io_timeout_seconds,
+            pages=KernelPages(self._pages.are_stale, self.page_filler.want),
         )
 
     async def look(self) -> None:
@@ -137,9 +137,9 @@ class Parts:
         await self._disk.look()
         self._attributes.refresh()
 
-    def _open_reader(self, content: Content) -> FileReader:
+    def _open_reader(self, content: Content, advises: bool) -> FileReader:
         self._verifier.notice_opened(content)
-        return FileReader(content, self._cache, self.source, self._prefetcher, self._verdicts)
+        return FileReader(content, self._cache, self.source, self._prefetcher, self._verdicts, advises=advises)
 
     def _when_kept(self, contents: Set[Content]) -> None:
         self._attributes.refresh()
