@@ -28,12 +28,12 @@ MAY_IMPORT: Final[Mapping[str, set[str]]] = {
     "s3": {ROOT, "host"},
     "cache": {ROOT, "host"},
     "reading": {ROOT, "cache", "s3"},
-    "fuse": {ROOT},
+    "fuse": {ROOT, "host"},
     "access": {ROOT, "config", "host", "dataset", "s3", "cache", "reading"},
     "filesystem": {ROOT, "dataset", "cache", "reading", "fuse"},
     "daemon": {ROOT, "config", "host", "dataset", "s3", "cache", "reading", "fuse", "access", "filesystem"},
     "cli": {ROOT, "config", "host", "dataset", "s3", "cache", "reading", "access", "daemon", "demo"},
-    "demo": {ROOT, "config", "host", "daemon"},
+    "demo": {ROOT, "config", "host", "access"},
     "__main__": {"cli"},
 }
 # What only some modules may import or mention.
@@ -41,8 +41,8 @@ ONLY_IMPORTED_BY: Final[Mapping[str, set[str]]] = {
     "httpx": {"vbnfs.s3.client", "vbnfs.s3.curl"},
     "pycurl": {"vbnfs.s3.curl"},
     "struct": {"vbnfs.fuse.protocol", "vbnfs.cache.claims"},
-    "platformdirs": {"vbnfs.config.settings"},
-    "tomllib": {"vbnfs.config.settings"},
+    "platformdirs": {"vbnfs.config.environment"},
+    "tomllib": {"vbnfs.config.sources"},
     "click": {f"vbnfs.cli.{name}" for name in ("main", "options", "mounting", "releases", "upkeep")},
     "rich": {"vbnfs.cli.render"},
     "pandas": {
@@ -156,6 +156,66 @@ def test_a_module_imports_from_the_floors_below(module: str) -> None:
     assert {name for name in within(module) if floor_of(name) not in MAY_IMPORT[floor] | {floor}} == set()
 
 
+def below(floor: str) -> set[str]:
+    """A floor, and all floors that it stands on, one above the other."""
+    found, new = set[str](), {floor}
+    while new:
+        found |= new
+        new = {each for one in new for each in MAY_IMPORT[one]} - found
+    return found
+
+
+def read_tests() -> dict[str, ast.Module]:
+    """Every module of the tests by its dotted name."""
+    names = {".".join(path.relative_to(TESTS.parent).with_suffix("").parts): path for path in TESTS.rglob("*.py")}
+    return {name: ast.parse(path.read_text(encoding="utf-8"), str(path)) for name, path in names.items()}
+
+
+TEST_MODULES: Final = read_tests()
+
+
+def fixtures_of(tree: ast.Module) -> set[str]:
+    """The names of the fixtures that a module defines."""
+    functions = [node for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    return {f.name for f in functions if any("fixture" in ast.unparse(each) for each in f.decorator_list)}
+
+
+PLUGINS: Final = {
+    fixture: module
+    for module in TEST_MODULES
+    if module.startswith("tests.fixtures_")
+    for fixture in fixtures_of(TEST_MODULES[module])
+}
+
+
+def fixtures_wanted(tree: ast.Module) -> Iterator[str]:
+    """The names that may be of fixtures: arguments of functions, and what is asked for by a text."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield from (argument.arg for argument in node.args.args)
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("getfixturevalue", "usefixtures")):
+            yield from (each.value for each in node.args if isinstance(each, ast.Constant))
+
+
+def reached_by(test: str) -> set[str]:
+    """All that a module of the tests imports, by way of other modules of the tests and of fixtures, too."""
+    found, new = set[str](), {test}
+    while new:
+        found |= new
+        trees = [TEST_MODULES[name] for name in new if name in TEST_MODULES]
+        named = {name for tree in trees for name in imports_of(tree, MODULES | TEST_MODULES)}
+        wanted = {PLUGINS[name] for tree in trees for name in fixtures_wanted(tree) if name in PLUGINS}
+        new = (named | wanted) - found
+    return found
+
+
+@pytest.mark.parametrize("test", [name for name in TEST_MODULES if name.split(".")[1] in MAY_IMPORT])
+def test_no_test_reaches_above_its_floor(test: str) -> None:
+    """The tests of a floor import that floor and those below it; what mirrors no module is a scenario."""
+    floors = below(test.split(".")[1])
+    assert {name for name in reached_by(test) if name in MODULES and floor_of(name) not in floors} == set()
+
+
 def test_there_are_no_cycles() -> None:
     """No module imports itself by way of others, imports inside functions included."""
     graph = {module: within(module) - {module, "vbnfs"} for module in MODULES}
@@ -175,7 +235,7 @@ def test_a_library_has_its_place(library: str) -> None:
 
 def test_only_config_reads_the_environment() -> None:
     """The environment is read in one module."""
-    assert who_mentions(ENVIRONMENT) == {"vbnfs.config.settings"}
+    assert who_mentions(ENVIRONMENT) == {"vbnfs.config.environment"}
 
 
 def test_only_the_command_line_prints() -> None:

@@ -4,6 +4,7 @@
     ├── UsageError                  EINVAL      a setting or an argument is wrong, here and everywhere
     ├── CacheError                  EACCES      the cache directory cannot be used
     ├── MountError                  EIO         the mount could not be made, found or taken away
+    ├── NotVerifiedError            EIO         files were to be verified, and not all of them are good and kept
     ├── InstallError                EIO         mount helper or units cannot be put in place, or taken away
     ├── DemoError                   EIO         the demo's server or libraries are missing, or failed
     ├── DatasetError                EIO         what the bucket holds is not a usable dataset
@@ -72,6 +73,10 @@ class CacheError(VbnfsError):
 
 class MountError(VbnfsError):
     """The mount could not be made, found or taken away."""
+
+
+class NotVerifiedError(VbnfsError):
+    """Not all files that were to be verified have the manifest's hash and are kept: `vbnfs verify`, exit status 1."""
 
 
 class InstallError(VbnfsError):

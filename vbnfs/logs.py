@@ -11,7 +11,6 @@ import threading
 from collections.abc import Hashable
 from typing import Final, TextIO
 
-import stamina.instrumentation
 import structlog
 from cachetools import TTLCache
 
@@ -45,7 +44,6 @@ class WarnOnce:
 def configure_logging(stream: TextIO, *, level: str, as_json: bool) -> None:
     """Send all log lines of `level` (debug, info, warning, error) and above to `stream`."""
     structlog.reset_defaults()
-    stamina.instrumentation.set_on_retry_hooks([])  # retries are not logged; metrics count them
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,

@@ -20,10 +20,11 @@ from structlog.testing import capture_logs
 from vbnfs.cache.block_cache import BlockCache
 from vbnfs.cache.eviction import DEFAULT_BYTES, Evictor, SegmentFile, choose_victims, scan, store_size
 from vbnfs.cache.segment import BLOCK_BYTES
-from vbnfs.config.settings import MIB
 from vbnfs.host.places import Anchor, Place, folder_at
 from vbnfs.metrics import Metrics
 from vbnfs.objects import ByteRange, Content, ObjectVersion
+
+MIB = 1 << 20
 
 segment_files = st.lists(
     st.builds(SegmentFile, st.uuids().map(str), st.integers(0, 1 << 40), st.integers(0, 50)),

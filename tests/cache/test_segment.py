@@ -559,13 +559,13 @@ def test_few_blocks_are_checked_at_once(tmp_path: Path) -> None:
     segment = Segment.create(file_at(path), identity=IDENTITY, data_bytes=blocks * BLOCK_BYTES)
     for index in range(blocks):
         segment.write(index, bytes(BLOCK_BYTES))
-    assert segment.is_at_hand(ByteRange(1, (1 << 20) + 1))
-    assert not segment.is_at_hand(ByteRange(0, blocks * BLOCK_BYTES))
+    assert segment.is_in_page_cache(ByteRange(1, (1 << 20) + 1))
+    assert not segment.is_in_page_cache(ByteRange(0, blocks * BLOCK_BYTES))
     segment.read(ByteRange(0, 3 * BLOCK_BYTES))
-    assert segment.is_at_hand(ByteRange(0, blocks * BLOCK_BYTES))
+    assert segment.is_in_page_cache(ByteRange(0, blocks * BLOCK_BYTES))
 
 
-def test_what_is_not_in_memory_is_not_at_hand(tmp_path: Path) -> None:
+def test_what_is_not_in_memory_is_not_in_the_page_cache(tmp_path: Path) -> None:
     """Pages that the kernel dropped would have to come from the disk: it is asked, and it is believed."""
     segment = filled(tmp_path / "segment")
     assert segment.read(WHOLE) == DATA
@@ -573,7 +573,7 @@ def test_what_is_not_in_memory_is_not_at_hand(tmp_path: Path) -> None:
         os.fsync(file.fileno())
         told = []
         for ask in (
-            lambda: segment.is_at_hand(ByteRange(0, 1)),
+            lambda: segment.is_in_page_cache(ByteRange(0, 1)),
             lambda: reads_without_waiting(file.fileno(), TABLE_BYTES),
         ):
             # Each asks of dropped pages: the question alone can make the kernel read ahead.
@@ -583,7 +583,7 @@ def test_what_is_not_in_memory_is_not_at_hand(tmp_path: Path) -> None:
     assert segment.read(WHOLE) == DATA
 
 
-def test_where_the_kernel_cannot_tell_bytes_are_taken_as_at_hand() -> None:
+def test_where_the_kernel_cannot_tell_bytes_are_taken_as_in_the_page_cache() -> None:
     """A file system without RWF_NOWAIT must not make every read a thread."""
     read_end, write_end = os.pipe()
     try:

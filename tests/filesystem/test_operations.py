@@ -111,7 +111,7 @@ def _file_system(floor: Bench, catalog: Catalog, tree: Any, reads: list[Any]) ->
         tree=tree,
         catalog=catalog,
         attributes=Attributes(
-            catalog, floor.cache, written=floor.source.written, public_url=str, verified=lambda c: "no"
+            catalog, floor.cache, written=floor.source.writer.written, public_url=str, verified=lambda c: "no"
         ),
         open_reader=lambda content: cast(FileReader, Reader(reads.pop)),
         own_file=lambda uid: f"/file/of/{uid}",

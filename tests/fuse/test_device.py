@@ -21,7 +21,6 @@ from typing import Any, TypeVar
 import pytest
 import trio
 
-from vbnfs.daemon.mountpoint import detach
 from vbnfs.errors import MountError
 from vbnfs.fuse.device import Device, Unmounted, open_mount, option
 from vbnfs.fuse.protocol import (
@@ -40,6 +39,8 @@ from vbnfs.fuse.protocol import (
     xattr_out,
 )
 from vbnfs.fuse.server import Answer, Reply, Server
+from vbnfs.host import mount_programs
+from vbnfs.host.mount_programs import detach
 from vbnfs.host.mountinfo import find_mount
 
 ROOT = 1
@@ -475,7 +476,7 @@ async def test_a_signal_to_everybody_does_not_end_the_unmounting(
     signalled.write_text(f'#!/bin/sh\nkill -{name} $$\nexec {shutil.which(program)} "$@"\n')
     signalled.chmod(0o755)
     async with serving(Files({}), mountpoint) as mounted:
-        monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+        monkeypatch.setattr(mount_programs, "_FOLDERS", (f"{tmp_path}/bin",))
         await mounted.does(partial(detach, mountpoint, lazy=False))
         assert find_mount(mountpoint) is None
     assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == set()
@@ -545,6 +546,7 @@ def test_an_option_that_there_is_not(mountpoint: Path) -> None:
 
 def test_without_fusermount3(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Where fusermount3 is not installed, the reason tells what to install."""
+    monkeypatch.setattr(mount_programs, "_FOLDERS", ("/nowhere",))
     monkeypatch.setenv("PATH", str(tmp_path))
     assert "apt install fuse3" in reason_of_failure(tmp_path)
 
@@ -574,5 +576,5 @@ def test_a_fusermount3_that_fails(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     script = tmp_path / "fusermount3"
     script.write_text(program)
     script.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(mount_programs, "_FOLDERS", (str(tmp_path),))
     assert reason in reason_of_failure(tmp_path)

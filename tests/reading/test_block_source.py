@@ -1,5 +1,6 @@
 """Blocks that the disk lacks: each is fetched once, handed on at once, and kept."""
 
+import gc
 import random
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ from vbnfs.errors import BadReplyError, ObjectGoneError, StorageError, Transport
 from vbnfs.metrics import Metrics
 from vbnfs.objects import ByteRange, Content, ObjectVersion, Receive
 from vbnfs.reading import block_source
-from vbnfs.reading.fetches import Get, PendingBlock
+from vbnfs.reading.fetches import Block
 from vbnfs.reading.planner import blocks_of
 
 DATA = random.Random(5).randbytes(100 * BLOCK_BYTES + 999)
@@ -269,7 +270,7 @@ async def test_without_threads_nothing_is_kept_and_nothing_ends(
             assert await floor.source.get(content, [0]) == {0: block(0)}
             await floor.settled()
         assert floor.cache.missing(content, [0]) == [0]
-        await floor.source.keep_again()
+        await floor.source.writer.keep_again()
         assert floor.cache.missing(content, [0]) == []
 
 
@@ -309,7 +310,7 @@ async def test_where_readers_come_unexpected_prefetches_leave_them_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While nobody else reads, nearly all connections may prefetch; after a reader came beside them, fewer."""
-    monkeypatch.setattr(block_source, "_SURPRISED_SECONDS", 1e9)
+    monkeypatch.setattr(block_source, "_DEMAND_SECONDS", 1e9)
     async with bench(tmp_path, prefetch_gets=3, shared_gets=1) as floor:
         content = floor.add("a", DATA)
         gate = floor.client.hold()
@@ -396,17 +397,29 @@ async def test_a_reader_who_overtakes_the_queue_has_its_neighbours_brought_along
         assert sorted(asked) == [0, 10, *range(20, 52)]
 
 
-def test_a_get_that_another_one_absorbs_keeps_nothing() -> None:
-    """It may stay in the queue for long: its blocks, and so their bytes, are the other one's."""
-    content = Content("c", 64 * MIB, ObjectVersion("c", None))
-    first, behind = Get(content, range(2), 24), Get(content, range(2, 5), 24)
-    for get in (first, behind):
-        get.blocks += [PendingBlock(get) for _ in get.indices]
-    first.absorb(behind)
-    assert (first.indices, first.coming, len(first.blocks)) == (range(5), 5, 5)
-    assert all(block.get is first for block in first.blocks)
-    assert behind.blocks == []
-    assert behind.is_begun
+async def test_neither_the_queue_nor_a_fetch_under_way_keeps_what_the_disk_has(tmp_path: Path) -> None:
+    """What is brought along stays in the queue by name alone; what has come of a fetch is no longer the fetch's."""
+    client = MemoryClient(MemoryStore(), piece_bytes=BLOCK_BYTES)
+    async with bench(tmp_path, client=client, prefetch_gets=1) as floor:
+        content = floor.add("a", bytes(64 * MIB))
+        gates = [
+            client.hold(lambda request: request.byte_range == blocks(range(2))),
+            client.hold(lambda request: request.byte_range == blocks(range(10, 42)), after_bytes=20 * BLOCK_BYTES),
+        ]
+        floor.source.prefetch(content, [0, 1, *range(10, 42)])
+        async with trio.open_nursery() as readers:
+            readers.start_soon(floor.source.get, content, [10])
+            for gate in gates:
+                await gate.wait_arrived()
+            readers.cancel_scope.cancel()
+        while floor.cache.missing(content, range(10, 30)):
+            await trio.testing.wait_all_tasks_blocked(0.01)
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        gc.collect()
+        alive = sorted(one.number for one in gc.get_objects() if isinstance(one, Block))
+        assert alive == [0, 1, *range(30, 42)]
+        for gate in gates:
+            gate.open()
 
 
 async def test_a_get_is_not_lengthened_beyond_the_room_in_memory(tmp_path: Path) -> None:
@@ -505,14 +518,14 @@ async def test_waiting_for_the_disk_waits_for_what_has_come(tmp_path: Path) -> N
     """`written` returns when the blocks that have arrived are on the disk, and does not wait for others."""
     async with bench(tmp_path, keeps_blocks=False) as floor:
         content, other = floor.add("a", DATA), floor.add("b", DATA)
-        await floor.source.written(content)
+        await floor.source.writer.written(content)
         await floor.source.get(content, [0])
         await floor.source.get(other, [0])
         gate = floor.client.hold()
         floor.source.prefetch(content, [50])
         await gate.wait_arrived()
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(floor.source.written, content)
+            nursery.start_soon(floor.source.writer.written, content)
             await trio.testing.wait_all_tasks_blocked()
             assert floor.cache.missing(content, [0]) == [0]
             floor.start_keeping()

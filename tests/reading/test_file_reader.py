@@ -116,15 +116,15 @@ async def test_what_the_disk_did_not_take_is_kept_when_it_can_be(tmp_path: Path)
         await floor.settled()
         floor.source.forget(gone.content_id)
         before = floor.metrics.cache_write_errors
-        await floor.source.keep_again()
+        await floor.source.writer.keep_again()
         assert floor.metrics.cache_write_errors == before + 1
         (tmp_path / "blocks-v1").unlink()
-        await floor.source.keep_again()
+        await floor.source.writer.keep_again()
         assert floor.cache.cached_bytes(content) == len(DATA)
         assert floor.cache.cached_bytes(gone) == 0
         assert floor.client.sent_bytes == 2 * len(DATA)
         before = floor.metrics.kept_bytes
-        await floor.source.keep_again()
+        await floor.source.writer.keep_again()
         assert floor.metrics.kept_bytes == before
 
 

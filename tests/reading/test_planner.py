@@ -13,7 +13,7 @@ from vbnfs.reading.planner import (
     AccessPattern,
     blocks_of,
     even_share,
-    neighbours,
+    metadata_neighbourhood,
     plan_gets,
     step_blocks,
     tail_of,
@@ -113,7 +113,7 @@ def test_a_tail_is_what_is_behind_the_last_whole_block_and_that_block(size: int)
 )
 def test_a_block_near_an_earlier_one_has_neighbours(lacking: range, earlier: list[int], wanted: range) -> None:
     """One on each side, where one that was lacking before is within 1 MiB."""
-    assert neighbours(lacking, earlier) == wanted
+    assert metadata_neighbourhood(lacking, earlier) == wanted
 
 
 @given(st.lists(st.integers(0, 2000), max_size=50))

@@ -14,7 +14,6 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-import httpx
 import pytest
 import trio
 import trio.testing
@@ -55,7 +54,11 @@ from vbnfs.errors import (
 from vbnfs.metrics import Metrics
 from vbnfs.objects import ByteRange, ObjectVersion
 from vbnfs.s3 import client as module
-from vbnfs.s3.client import S3Client, aws_base, error_code, object_url, parse_xml
+from vbnfs.s3.addresses import aws_base, object_url
+from vbnfs.s3.client import S3Client
+from vbnfs.s3.failures import error_code, retry_after
+from vbnfs.s3.listings import OBJECTS, parse_xml
+from vbnfs.s3.replies import MAX_OBJECT_BYTES, Head, check_range
 
 KEY: Final = "data/file.nwb"
 SIZE: Final = 100_000
@@ -501,7 +504,7 @@ async def test_garbage_is_a_transport_error(server: FakeS3Server, client: S3Clie
         {"Last_Modified": "Mon, 01 Jan 1601 00:00:00 GMT"},
         {"Last_Modified": "Fri, 31 Dec 9999 00:00:00 GMT"},
         {"Content_Length": ""},
-        {"Content_Length": str(module.MAX_OBJECT_BYTES + 1)},
+        {"Content_Length": str(MAX_OBJECT_BYTES + 1)},
     ],
 )
 async def test_head_without_size_or_time_is_refused(
@@ -515,13 +518,13 @@ async def test_head_without_size_or_time_is_refused(
 
 def test_the_largest_size_is_s3s_own() -> None:
     """48.8 TiB, as AWS says; what is listed or told with more is refused."""
-    assert round(module.MAX_OBJECT_BYTES / (1 << 40), 1) == 48.8
+    assert round(MAX_OBJECT_BYTES / (1 << 40), 1) == 48.8
 
 
 async def test_the_largest_size_is_taken(server: FakeS3Server, client: S3Client) -> None:
     """The limit on sizes is one that no object reaches."""
-    server.behaviours.append(header(Content_Length=str(module.MAX_OBJECT_BYTES)))
-    assert (await client.head(VERSION)).size_bytes == module.MAX_OBJECT_BYTES
+    server.behaviours.append(header(Content_Length=str(MAX_OBJECT_BYTES)))
+    assert (await client.head(VERSION)).size_bytes == MAX_OBJECT_BYTES
 
 
 async def test_a_large_object_is_not_read_to_the_end(server: FakeS3Server, client: S3Client) -> None:
@@ -1125,7 +1128,7 @@ async def test_one_listing_is_not_the_other(server: FakeS3Server, client: S3Clie
         ROW.replace("<Size>1</Size>", "<Size>1e3</Size>"),
         ROW.replace("<Size>1</Size>", "<Size>many</Size>"),
         ROW.replace("<Size>1</Size>", "<Size>１</Size>"),
-        ROW.replace("<Size>1</Size>", f"<Size>{module.MAX_OBJECT_BYTES + 1}</Size>"),
+        ROW.replace("<Size>1</Size>", f"<Size>{MAX_OBJECT_BYTES + 1}</Size>"),
         ROW.replace("<Size>1</Size>", f"<Size>{'9' * 5_000}</Size>"),
         ROW.replace("2023-01-01T00:00:00.000Z", ""),
         ROW.replace("2023-01-01T00:00:00.000Z", "yesterday"),
@@ -1304,7 +1307,7 @@ def test_a_page_takes_little_memory(page: str, ranges_by: str) -> None:
     script = f"""
 import resource
 from vbnfs.errors import BadReplyError
-from vbnfs.s3.client import parse_xml
+from vbnfs.s3.listings import parse_xml
 body = ({page}).encode()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 try:
@@ -1378,10 +1381,10 @@ def _read_listing(body: bytes) -> None:
     """All that is done with a page of a listing."""
     with suppress(StorageError):
         page = parse_xml(body, "ListBucketResult", "Contents", about="test")
-        module._next_objects(page)
+        OBJECTS.following(page)
         for row in page.rows:
             with suppress(StorageError):
-                assert module._listed_object(row, page).attributes.size_bytes >= 0
+                assert OBJECTS.row(row, page).attributes.size_bytes >= 0
 
 
 @given(st.binary(max_size=300))
@@ -1410,7 +1413,7 @@ def test_no_texts_in_a_row_break_the_parser(key: str, size: str, modified: str) 
     [row] = page.rows
     row.texts.update(Key=key, Size=size, LastModified=modified)
     with suppress(StorageError):
-        assert module._listed_object(row, page).attributes.size_bytes == int(size)
+        assert OBJECTS.row(row, page).attributes.size_bytes == int(size)
 
 
 @given(st.datetimes(timezones=st.timezones() | st.none()))
@@ -1420,7 +1423,7 @@ def test_every_time_is_taken_or_refused(modified: object) -> None:
         LISTING.replace(b"2023-01-01T00:00:00.000Z", str(modified).encode()), "ListBucketResult", "Contents", about=""
     )
     with suppress(BadReplyError):
-        attributes = module._listed_object(page.rows[0], page).attributes
+        attributes = OBJECTS.row(page.rows[0], page).attributes
         assert 0 <= attributes.modified_ns < 1 << 63
 
 
@@ -1440,12 +1443,11 @@ _RANGE_HEADERS: Final = st.text(alphabet="bytes 0123456789-/*,=", max_size=30) |
 )
 def test_only_the_exact_range_passes(told: str, length: str | None, start: int, count: int) -> None:
     """Of all headers only the one that states exactly the range asked for, and the size, is let through."""
-    headers = {"Content-Range": told} | ({"Content-Length": length} if length is not None else {})
-    reply = httpx.Response(206, headers=headers)
+    head = Head(206, {"content-range": told} | ({"content-length": length} if length is not None else {}))
     byte_range = ByteRange(start, start + count)
     is_exact = told == f"bytes {start}-{start + count - 1}/12" and length in {None, str(count)}
     try:
-        module._check_range(reply, CURRENT, byte_range, 12)
+        check_range(head, CURRENT, byte_range, 12)
     except BadReplyError:
         assert not is_exact
     else:
@@ -1459,7 +1461,7 @@ _DATES: Final = st.lists(st.sampled_from(_PARTS) | st.text(max_size=4), max_size
 @given(st.text() | st.integers().map(str) | st.datetimes().map(format_datetime) | _DATES)
 def test_any_retry_after_is_a_time_or_none(text: str) -> None:
     """Whatever stands in Retry-After, it is a finite number of seconds, not below 0, or as good as none."""
-    seconds = module._retry_after(text)
+    seconds = retry_after(text)
     assert seconds is None or 0 <= seconds < float("inf")
 
 

@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from tests.fakes.certificates import make_certificate
-from vbnfs.cache.segment import BLOCK_BYTES
 from vbnfs.s3 import curl
 from vbnfs.s3.curl import PIECE_BYTES, CurlTransport, _Transfer, trusted_certificates
 
 MIB = 1 << 20
+BLOCK_BYTES = 256 << 10  # what is asked for at the least
 BODY = bytes(range(256)) * 256  # 64 KiB
 
 Talk = Callable[[socket.socket], None]

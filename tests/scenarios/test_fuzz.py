@@ -28,7 +28,7 @@ from vbnfs.cache.cache_disk import CacheDisk
 from vbnfs.cache.eviction import Evictor
 from vbnfs.cache.verdicts import Verdicts
 from vbnfs.cli.render import escape
-from vbnfs.config.settings import parse_mount_options
+from vbnfs.config.mount_options import parse_mount_options
 from vbnfs.daemon import control
 from vbnfs.dataset.catalog import Catalog
 from vbnfs.dataset.stored_files import append_stored_line, read_stored, read_stored_lines
@@ -60,7 +60,11 @@ async def file_system(directory: Path) -> AsyncIterator[FileSystem]:
             tree=tree_of([version], default="1.0.0"),
             catalog=catalog,
             attributes=Attributes(
-                catalog, floor.cache, written=floor.source.written, public_url=str, verified=lambda content: "no"
+                catalog,
+                floor.cache,
+                written=floor.source.writer.written,
+                public_url=str,
+                verified=lambda content: "no",
             ),
             open_reader=lambda content: FileReader(
                 content, floor.cache, floor.source, floor.prefetcher, floor.verdicts

@@ -23,11 +23,12 @@ from vbnfs.cache.block_cache import FORMAT, BlockCache
 from vbnfs.cache.eviction import scan
 from vbnfs.cli import verify
 from vbnfs.cli.asked import place_of
-from vbnfs.config.settings import Config, load_config
+from vbnfs.config.settings import Config
+from vbnfs.config.sources import load_config
 from vbnfs.daemon.mount import serve
 from vbnfs.daemon.systemd import SystemdNotifier
 from vbnfs.objects import Content
-from vbnfs.reading.block_source import BlockSource
+from vbnfs.reading.block_writer import BlockWriter
 
 NAME = "ecephys_sessions/one.nwb"
 PATTERN = Pattern(20_000_001)
@@ -92,13 +93,13 @@ def _private_files() -> Iterator[None]:
 
 def test_ctrl_c_while_files_are_verified(config: Config, disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
     """All that `vbnfs verify --fetch` has fetched by then is on the disk, and synced."""
-    all_has_come, written = threading.Event(), BlockSource.written
+    all_has_come, written = threading.Event(), BlockWriter.written
 
-    async def wait_for_the_disk(source: BlockSource, content: Content) -> None:
+    async def wait_for_the_disk(writer: BlockWriter, content: Content) -> None:
         all_has_come.set()  # and was hashed
-        await written(source, content)
+        await written(writer, content)
 
-    monkeypatch.setattr(BlockSource, "written", wait_for_the_disk)
+    monkeypatch.setattr(BlockWriter, "written", wait_for_the_disk)
 
     def interrupt() -> None:
         assert all_has_come.wait(60)

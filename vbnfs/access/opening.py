@@ -23,6 +23,7 @@ from vbnfs.host.places import folder_at
 from vbnfs.metrics import Metrics
 from vbnfs.objects import Content, ObjectClient
 from vbnfs.reading.block_source import BlockSource
+from vbnfs.reading.block_writer import BlockWriter
 from vbnfs.reading.memory import Memory
 from vbnfs.reading.other_processes import SharedFetches
 from vbnfs.reading.sources import Sources
@@ -115,39 +116,33 @@ def make_source(
     metrics: Metrics,
     *,
     nursery: trio.Nursery,
-    on_kept: Callable[[Set[Content]], None] = lambda contents: None,
+    on_stored: Callable[[Set[Content]], None] = lambda contents: None,
 ) -> BlockSource:
-    """The blocks that the disk does not have. To be closed by `keeping`."""
+    """The blocks that the disk does not have. `keeping` runs and closes its writer."""
     client, paced = make_reading_client(config, link, metrics)
     claims = Claims(cache.directory / scope_of(config.endpoint_url))
-    return BlockSource(
-        Sources(client, verdicts),
-        cache,
-        evictor,
-        SharedFetches(claims, cache, may_wait=not cache.is_local, metrics=metrics),
-        nursery=nursery,
-        prefetch_gets=lambda is_shared: paced.pace.prefetches(is_shared=is_shared),
-        memory=Memory(config.memory_limit_bytes),
-        on_kept=on_kept,
-    )
+    others = SharedFetches(claims, cache, may_wait=not cache.is_local, metrics=metrics)
+    memory = Memory(config.memory_limit_bytes)
+    writer = BlockWriter(cache, evictor, others, memory, on_stored=on_stored)
+    return BlockSource(Sources(client, verdicts), writer, others, nursery=nursery, connections=paced, memory=memory)
 
 
 @asynccontextmanager
-async def keeping() -> AsyncIterator[Callable[[BlockSource], None]]:
-    """Gives a function that begins to write what a source brings, until what is within has ended, however it does.
+async def keeping() -> AsyncIterator[Callable[[BlockWriter], None]]:
+    """Gives a function that begins to write what a writer gets, until what is within has ended, however it does.
 
     After an orderly end all that came is written; after a failure or Ctrl-C, what the disk takes in some seconds.
     """
-    sources: list[BlockSource] = []
+    writers: list[BlockWriter] = []
     scope = trio.CancelScope(shield=True)
 
-    async def keep(source: BlockSource) -> None:
+    async def keep(writer: BlockWriter) -> None:
         with scope:
-            await source.keep_blocks()
+            await writer.keep_blocks()
 
-    def begin(source: BlockSource) -> None:
-        sources.append(source)
-        nursery.start_soon(keep, source)
+    def begin(writer: BlockWriter) -> None:
+        writers.append(writer)
+        nursery.start_soon(keep, writer)
 
     async with trio.open_nursery() as nursery:
         try:
@@ -156,8 +151,8 @@ async def keeping() -> AsyncIterator[Callable[[BlockSource], None]]:
             scope.deadline = trio.current_time() + _LAST_WRITES_SECONDS
             raise
         finally:
-            for source in sources:
-                source.close()
+            for writer in writers:
+                writer.close()
 
 
 @asynccontextmanager
@@ -168,7 +163,7 @@ async def fetching(
     evictor = Evictor(cache.directory, limit_bytes=config.cache_size_bytes, metrics=metrics)
     async with keeping() as keep, trio.open_nursery() as services:
         source = make_source(config, link, cache, evictor, verdicts, metrics, nursery=services)
-        keep(source)
+        keep(source.writer)
         yield source, services
         with trio.move_on_after(_LAST_NOTES_SECONDS):
             await trio.to_thread.run_sync(cache.note_uses, abandon_on_cancel=True)

@@ -100,9 +100,9 @@ class BlockCache:
         if segment is None or byte_range.stop > (number + 1) * SEGMENT_BYTES:
             raise trio.WouldBlock
         part = _within(byte_range, number)
-        if segment.lacks_at_once(part):
+        if segment.is_known_missing(part):
             return None
-        if not segment.is_at_hand(part):
+        if not segment.is_in_page_cache(part):
             raise trio.WouldBlock
         return self._read_segment(content, number, part)
 

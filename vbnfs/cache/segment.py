@@ -137,13 +137,13 @@ class Segment:
         """Whether a block is recorded. Its bytes are not looked at."""
         return self._record(index) != _NO_RECORD
 
-    def lacks_at_once(self, byte_range: ByteRange) -> bool:
+    def is_known_missing(self, byte_range: ByteRange) -> bool:
         """Whether a block of the range is not here, as far as that can be told without the disk."""
         unchecked = (index for index in _blocks(byte_range) if not self._verified[index])
         records = (_read_at_once(self._descriptor, _RECORD_BYTES, index * _RECORD_BYTES) for index in unchecked)
         return any(record == _NO_RECORD for record in records)
 
-    def is_at_hand(self, byte_range: ByteRange) -> bool:
+    def is_in_page_cache(self, byte_range: ByteRange) -> bool:
         """Whether `read` takes neither the disk nor long computing, as far as can be told cheaply."""
         positions = {byte_range.start, byte_range.stop - 1}
         unchecked = [index for index in _blocks(byte_range) if not self._verified[index]]

@@ -16,7 +16,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Final
 
-from vbnfs.config.settings import user_config_directory
+from vbnfs.config.environment import user_config_directory
 from vbnfs.errors import InstallError
 
 HELPER: Final = "mount.vbnfs"

@@ -22,7 +22,9 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from vbnfs.cli import render, streams
-from vbnfs.config.settings import SETTING_BY_NAME, Config, is_mount_option, load_config, split_mount_options
+from vbnfs.config.mount_options import is_mount_option, split_mount_options
+from vbnfs.config.settings import SETTING_BY_NAME, Config
+from vbnfs.config.sources import load_config
 from vbnfs.errors import MountError, UsageError, VbnfsError
 from vbnfs.host import mountinfo
 from vbnfs.startup import without_rich

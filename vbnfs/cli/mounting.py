@@ -10,7 +10,8 @@ import click
 
 from vbnfs.cli import render, streams
 from vbnfs.cli.options import EXIT_STATUS, config_of, echo_note, echo_warning, given_options, settings
-from vbnfs.config.settings import NON_EMPTY, SETTING_BY_NAME, Config, split_mount_options
+from vbnfs.config.mount_options import NON_EMPTY, split_mount_options
+from vbnfs.config.settings import SETTING_BY_NAME, Config
 from vbnfs.errors import MountError, UsageError
 from vbnfs.host import mountinfo
 from vbnfs.startup import without_rich
@@ -123,7 +124,7 @@ def status(mountpoint: Path | None, as_json: bool) -> None:
 
     MOUNTPOINT is the folder of one mount; without it all of yours are shown, to root everybody's.
     """
-    from vbnfs.daemon.status import ask_status  # noqa: PLC0415
+    from vbnfs.access.mount_status import ask_status  # noqa: PLC0415
 
     if mountpoint is None:
         entries = [entry for entry in mountinfo.list_mounts() if mountinfo.is_ours(entry)]

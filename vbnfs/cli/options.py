@@ -8,7 +8,9 @@ from typing import Any, Final
 import click
 
 from vbnfs.cli import render, streams
-from vbnfs.config.settings import SETTINGS, Config, default_config_file, load_config, settings_in
+from vbnfs.config.environment import default_config_file
+from vbnfs.config.settings import SETTINGS, Config
+from vbnfs.config.sources import load_config, settings_in
 
 EXIT_STATUS: Final = (
     "Exit status: 0 done, 1 not done (the message says why), 2 wrong usage: the command line, a variable or a"

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from vbnfs.config.settings import foreign_home
+from vbnfs.config.environment import foreign_home
 from vbnfs.errors import VbnfsError, with_remedy
 
 _ENDLESS: Final = 100_000  # columns, or lines

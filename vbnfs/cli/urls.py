@@ -6,7 +6,7 @@ from urllib.parse import quote, urlsplit
 
 from vbnfs.access.dataset import Dataset
 from vbnfs.dataset.manifest import entries_of
-from vbnfs.s3.client import object_url
+from vbnfs.s3.addresses import object_url
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ from vbnfs.dataset.catalog import Catalog
 from vbnfs.dataset.contents import in_order_of_publication
 from vbnfs.dataset.release import Release
 from vbnfs.dataset.tree import DataNode, Node, build_tree
-from vbnfs.errors import CacheError, ChangedError, MountError, StorageError, root_error, with_remedy
+from vbnfs.errors import CacheError, ChangedError, NotVerifiedError, StorageError, root_error, with_remedy
 from vbnfs.host.private import keep_others_out
 from vbnfs.metrics import Metrics
 from vbnfs.objects import Content
@@ -220,7 +220,7 @@ class _Work:
                 verdict = await self._verifier.verify(content, fetch=True)
         if verdict is not None and is_good(content, verdict):
             self._good[inode] = content, verdict
-            await self._source.written(content)
+            await self._source.writer.written(content)
             if await trio.to_thread.run_sync(_is_kept, self._cache, content, verdict):
                 return GOOD, content.size_bytes, ""
             return NOT_KEPT, content.size_bytes, self._why_not_kept()
@@ -292,9 +292,9 @@ def summary(outcome: Outcome) -> str:
 
 
 def check(outcome: Outcome) -> None:
-    """Raise `MountError` unless all that was asked for is good, but for what no manifest has a hash of."""
+    """Raise `NotVerifiedError` unless all that was asked for is good, but for what no manifest has a hash of."""
     bad = [finding for finding in outcome.findings if finding.outcome not in {GOOD, *_CANNOT_BE}]
     problems = [f"{len(bad)} of {len(outcome.findings)} files not verified and kept"] if bad else []
     problems += [f"nothing in {path} can be verified" for path in outcome.barren]
     if problems:
-        raise MountError("; ".join(problems))
+        raise NotVerifiedError("; ".join(problems))

@@ -15,11 +15,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from vbnfs.daemon.control import make_runtime_directory
-from vbnfs.daemon.mountpoint import already_mounted, clear_dead, detach
+from vbnfs.daemon.mountpoint import already_mounted, clear_dead
 from vbnfs.errors import MountError
 from vbnfs.fuse.device import Device, open_mount
+from vbnfs.host.mount_programs import detach
 from vbnfs.host.mountinfo import MountEntry, mounts_of, mounts_on
+from vbnfs.host.runtime import make_runtime_directory
 
 _PATIENCE_SECONDS: Final = 30.0  # the step takes some hundredths of a second; one that asks a hanging daemon, five
 _POLL_SECONDS: Final = 0.01

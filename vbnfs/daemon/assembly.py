@@ -37,8 +37,8 @@ from vbnfs.objects import Content
 from vbnfs.reading.file_reader import FileReader
 from vbnfs.reading.prefetch import Prefetcher
 from vbnfs.reading.verification import Verifier, describe
+from vbnfs.s3.addresses import aws_base, object_url
 from vbnfs.s3.breaker import BreakerClient
-from vbnfs.s3.client import aws_base, object_url
 
 log = structlog.get_logger()
 
@@ -82,7 +82,7 @@ class Parts:
             self._verdicts,
             metrics,
             nursery=nursery,
-            on_kept=self._when_kept,
+            on_stored=self._when_stored,
         )
         self._prefetcher = Prefetcher(self._cache, self.source, nursery=nursery)
         self._verifier = Verifier(
@@ -93,7 +93,7 @@ class Parts:
         self.file_system.are_stale = self._pages.are_stale
 
     def start(self, services: trio.Nursery) -> None:
-        """Begin what goes on for as long as the mount, but for `source.keep_blocks`, which ends last."""
+        """Begin what goes on for as long as the mount, but for `source.writer.keep_blocks`, which ends last."""
         services.start_soon(restart_on_failure, "watch on the server", self._link.watch)
         services.start_soon(restart_on_failure, "housekeeping", self._keep_house)
         services.start_soon(restart_on_failure, "sizes", self._catalog.sizes.run_prefetches)
@@ -111,7 +111,7 @@ class Parts:
         return Attributes(
             catalog,
             self._cache,
-            written=self.source.written,
+            written=self.source.writer.written,
             public_url=partial(object_url, aws_base(self._config.bucket, self._config.region)),
             verified=partial(describe, self._cache, self._verdicts),
             on_change=lambda inode: self._notices.send(attributes_changed(inode)),
@@ -141,7 +141,7 @@ class Parts:
         self._verifier.notice_opened(content)
         return FileReader(content, self._cache, self.source, self._prefetcher, self._verdicts)
 
-    def _when_kept(self, contents: Set[Content]) -> None:
+    def _when_stored(self, contents: Set[Content]) -> None:
         self._attributes.refresh()
         for content in contents:
             self._verifier.notice(content)
@@ -171,7 +171,7 @@ class Parts:
             else:
                 await trio.to_thread.run_sync(self._disk.look_at_room)
             await trio.to_thread.run_sync(self._cache.forget_deleted)
-            await self.source.keep_again()
+            await self.source.writer.keep_again()
             await self._verifier.refresh()
             await trio.to_thread.run_sync(self._cache.flush)
             await trio.sleep(_HOUSEKEEPING_SECONDS)

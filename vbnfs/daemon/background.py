@@ -25,14 +25,15 @@ import trio
 
 from vbnfs import errors
 from vbnfs.access.cache_directory import prepare_cache_directory
-from vbnfs.config.settings import LEAST_MEMORY_BYTES, Config, load_supervisor
-from vbnfs.daemon.control import make_runtime_directory
+from vbnfs.config.environment import load_supervisor
+from vbnfs.config.settings import LEAST_MEMORY_BYTES, Config
 from vbnfs.daemon.mount import END_SECONDS, Announce, Ready, serve
 from vbnfs.daemon.systemd import SystemdNotifier
 from vbnfs.errors import MountError, VbnfsError, root_error
-from vbnfs.fuse.device import fusermount
 from vbnfs.host.cgroup import memory_limit_bytes
+from vbnfs.host.mount_programs import fusermount
 from vbnfs.host.private import keep_others_out
+from vbnfs.host.runtime import make_runtime_directory
 from vbnfs.logs import configure_logging
 
 log = structlog.get_logger()

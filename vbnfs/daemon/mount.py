@@ -39,6 +39,7 @@ from vbnfs.filesystem.page_filler import WholeBlocks
 from vbnfs.fuse.device import Device, option
 from vbnfs.fuse.server import Server
 from vbnfs.host.mountinfo import MountEntry
+from vbnfs.host.runtime import socket_path
 from vbnfs.metrics import Metrics
 from vbnfs.s3.breaker import BreakerClient
 
@@ -91,7 +92,7 @@ async def _serve(config: Config, mountpoint: Path, notifier: SystemdNotifier, an
                     nursery=services,
                     notices=mount.notices,
                 )
-                keep(parts.source)
+                keep(parts.source.writer)
                 parts.start(services)
                 await mount.run(services, parts, announce)
             services.cancel_scope.cancel()
@@ -235,7 +236,7 @@ class _Mount:
                 looking.start_soon(parts.look)
             return self._status(file_system, is_offline=not is_reached)
 
-        path = control.socket_path(os.getuid(), entry.device)
+        path = socket_path(os.getuid(), entry.device)
         try:
             await control.serve(path, {"status": status, "refresh": refresh})
         except (OSError, MountError) as error:

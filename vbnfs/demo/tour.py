@@ -23,8 +23,8 @@ from typing import Any, Final
 import h5py
 import pandas as pd
 
-from vbnfs.config.settings import default_config_file
-from vbnfs.daemon.status import ask_status
+from vbnfs.access.mount_status import ask_status
+from vbnfs.config.environment import default_config_file
 from vbnfs.demo.release import make_release
 from vbnfs.demo.scale import ReleaseScale
 from vbnfs.demo.server import SeaweedServer

@@ -11,7 +11,7 @@ from vbnfs.cache.segment import BLOCK_BYTES
 from vbnfs.cache.verdicts import Verdicts
 from vbnfs.objects import ByteRange, Content
 from vbnfs.reading.block_source import BlockSource
-from vbnfs.reading.planner import AccessPattern, blocks_of, neighbours, step_blocks, tail_of
+from vbnfs.reading.planner import AccessPattern, blocks_of, metadata_neighbourhood, step_blocks, tail_of
 from vbnfs.reading.prefetch import Prefetcher
 
 _REMEMBERED_BLOCKS: Final = 64
@@ -44,7 +44,7 @@ class FileReader:
         if not wanted:
             return b""
         self._verdicts.refuse(self._content)
-        data = self._at_hand(wanted)
+        data = self._without_waiting(wanted)
         if data is None:
             raise trio.WouldBlock
         self._advise(wanted)
@@ -70,14 +70,14 @@ class FileReader:
     def _wanted(self, offset: int, size: int) -> ByteRange:
         return ByteRange(offset, offset + size).clip(self._content.size_bytes)
 
-    def _at_hand(self, wanted: ByteRange) -> bytes | memoryview | None:
+    def _without_waiting(self, wanted: ByteRange) -> bytes | memoryview | None:
         """What can be had without waiting, of blocks that came just now, or from the disk's pages; else None.
 
         In that order: blocks in memory need no second check.
         """
         parts: list[memoryview] = []
         for index in blocks_of(wanted):
-            block = self._source.at_hand(self._content, index)
+            block = self._source.in_memory(self._content, index)
             if block is None:
                 break
             parts.append(self._cut(block, wanted, index))
@@ -117,7 +117,7 @@ class FileReader:
     def _advise_around(self, unasked: range) -> None:
         """Have fetched what somebody who reads here and there is likely to read next."""
         tail = tail_of(self._content.size_bytes)
-        beside = tail if unasked[-1] in tail else neighbours(unasked, self._lacked)
+        beside = tail if unasked[-1] in tail else metadata_neighbourhood(unasked, self._lacked)
         wanted = ByteRange(beside.start * BLOCK_BYTES, beside.stop * BLOCK_BYTES).clip(self._content.size_bytes)
         if not set(blocks_of(wanted)) <= set(unasked):
             self._prefetcher.advise(self._content, wanted)

@@ -17,6 +17,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import trio
+from cachetools import FIFOCache
+
+from vbnfs.objects import BlockKey
 
 _MOST_RECENT_BYTES: Final = 32 << 20
 
@@ -101,5 +104,7 @@ class Memory:
 
     def __init__(self, limit_bytes: int) -> None:
         self.recent_bytes = min(_MOST_RECENT_BYTES, limit_bytes // 8)
+        # First in, first out: blocks that came in one piece share its memory, and leave it together.
+        self.recent: FIFOCache[BlockKey, bytes | memoryview] = FIFOCache(self.recent_bytes, getsizeof=len)
         self.answers = Budget(limit_bytes // 4)
         self.blocks = Budget(limit_bytes - self.recent_bytes - self.answers.limit_bytes)

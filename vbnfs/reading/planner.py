@@ -33,7 +33,7 @@ def blocks_of(byte_range: ByteRange) -> range:
     return range(byte_range.start // BLOCK_BYTES, -(-byte_range.stop // BLOCK_BYTES))
 
 
-def neighbours(lacking: range, earlier: Sequence[int]) -> range:
+def metadata_neighbourhood(lacking: range, earlier: Sequence[int]) -> range:
     """Blocks that are lacking, and one more on each side if one that was lacking before was within 1 MiB.
 
     HDF5 keeps what describes its datasets in clusters. Who goes on in a row after the last one is no such reader.

@@ -35,7 +35,7 @@ from vbnfs.errors import HashMismatchError, StorageError
 from vbnfs.metrics import Metrics
 from vbnfs.objects import ByteRange, Content, may_have_size
 from vbnfs.reading.block_source import BlockSource
-from vbnfs.reading.fetches import Block
+from vbnfs.reading.fetches import Bytes
 from vbnfs.reading.planner import MAX_GET_BLOCKS, blocks_of
 
 log = structlog.get_logger()
@@ -149,7 +149,9 @@ class Verifier:
         for _ in range(_HASHED_IN_A_ROW):
             before = await trio.to_thread.run_sync(self._verdicts.last, content)
             hashes = await self._hash(content, fetch=fetch)
-            await self._source.written(content)  # else wrong blocks would come to the disk behind their verdict
+            await self._source.writer.written(
+                content
+            )  # else wrong blocks would come to the disk behind their verdict
             verdict = None if hashes is None else await self._judge(content, *hashes, before=before)
             if verdict is not None or hashes is None:
                 return verdict
@@ -183,7 +185,7 @@ class Verifier:
             if found is None:
                 return None
 
-            def add(blocks: dict[int, Block] = found) -> None:
+            def add(blocks: dict[int, Bytes] = found) -> None:
                 for index in sorted(blocks):
                     whole.update(blocks[index])
                     fingerprint.add(self._cache.record_of(content, index, blocks[index]))
@@ -191,8 +193,8 @@ class Verifier:
             await self._at_leisure(add)
         return whole.hexdigest(), fingerprint.text()
 
-    async def _blocks(self, content: Content, window: range, *, fetch: bool) -> dict[int, Block] | None:
-        def kept() -> dict[int, Block]:
+    async def _blocks(self, content: Content, window: range, *, fetch: bool) -> dict[int, Bytes] | None:
+        def kept() -> dict[int, Bytes]:
             blocks = ((index, self._cache.checked_block(content, index)) for index in window)
             return {index: data for index, data in blocks if data is not None}
 

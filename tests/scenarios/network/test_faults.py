@@ -34,7 +34,7 @@ from tests.fakes.s3_server import (
 )
 from tests.fakes.store import MemoryStore, Pattern
 from vbnfs.access.opening import make_client, make_reading_client
-from vbnfs.config.settings import load_config
+from vbnfs.config.sources import load_config
 from vbnfs.errors import (
     AccessDeniedError,
     BadReplyError,
