@@ -139,6 +139,6 @@ def test_a_release_that_allensdk_cannot_load_has_no_cache() -> None:
     """Without a version to load there is no `allensdk`, and README.txt does not speak of it."""
     unnamed = manifest("1.0.0", FILES)
     assert "allensdk" not in names(tree(unnamed), "")
-    for one, is_told in ((unnamed, False), (named("1.0.0"), True)):
+    for one, is_named in ((unnamed, False), (named("1.0.0"), True)):
         text = readme([one], default=one.dataset_version, bucket="b", project="p").decode()
-        assert ("  allensdk/ " in text) == is_told
+        assert ("  allensdk/ " in text) == is_named

@@ -47,7 +47,7 @@ async def test_the_first_time_both_listings_are_asked_for_at_once(bucket: Bucket
 
 
 async def test_where_there_is_no_manifest_nobody_waits_for_sizes(bucket: Bucket) -> None:
-    """A wrong --project is told at once, though a listing of versions is still under way; and nothing else is."""
+    """A wrong --project is reported at once, though a listing of versions is under way; nothing else is logged."""
     gate = bucket.client.hold(lambda request: request.kind == "list_versions")
     with structlog.testing.capture_logs() as logs, trio.fail_after(5), pytest.raises(DatasetError, match="--project"):
         await bucket.load()
@@ -67,7 +67,7 @@ async def test_second_load_asks_for_the_list_only(bucket: Bucket) -> None:
 
 
 async def test_a_new_process_asks_for_the_list_only(bucket: Bucket) -> None:
-    """What was learnt is kept: a remount is one request."""
+    """What was learned is stored: a remount is one request."""
     bucket.publish("0.1.0", FILES)
     before = await bucket.load()
     bucket.asked()
@@ -240,7 +240,7 @@ def damage(path: Path, how: str) -> None:
 async def test_a_damaged_file_is_fetched_again(
     bucket: Bucket, name: str, how: str, cost: tuple[int, int, int, int]
 ) -> None:
-    """Whichever kept file is damaged: its content is asked for again, once, and then it is whole."""
+    """If a stored file is damaged, its content is requested again, once, and then it is whole."""
     bucket.publish("0.1.0", FILES)
     before = await bucket.load()
     good = (bucket.directory / name).read_bytes()

@@ -41,9 +41,9 @@ async def test_sizes_and_times_are_those_of_the_version(bucket: Bucket) -> None:
     for content in ("short", "a longer content"):
         row = bucket.store.get(f"{PROJECT}/a", version_id_of(content))
         assert row is not None
-        told = ObjectAttributes(len(content), int(row.modified.timestamp()) * 10**9, row.etag.strip('"'))
-        assert catalog.sizes.of_object(object_version("a", content)) == told
-        assert await catalog.sizes.fetch_object(object_version("a", content)) == told
+        listed = ObjectAttributes(len(content), int(row.modified.timestamp()) * 10**9, row.etag.strip('"'))
+        assert catalog.sizes.of_object(object_version("a", content)) == listed
+        assert await catalog.sizes.fetch_object(object_version("a", content)) == listed
     assert bucket.asked() == (1, 2, 1, 0)
 
 

@@ -35,7 +35,7 @@ async def test_a_fresh_list_is_not_asked_for_again(bucket: Bucket) -> None:
 
 
 async def test_offline_with_a_fresh_list(bucket: Bucket) -> None:
-    """Without network a young list serves, too, and being offline is told."""
+    """Without network a young list serves, too, and the release says that it is offline."""
     bucket.publish("0.1.0", FILES)
     await bucket.load()
     bucket.go_offline()
@@ -66,7 +66,7 @@ async def test_no_manifest_at_all(bucket: Bucket) -> None:
         await bucket.load()
 
 
-async def test_being_offline_is_told_once_each_time(bucket: Bucket) -> None:
+async def test_being_offline_is_logged_once_each_time(bucket: Bucket) -> None:
     """That the bucket cannot be reached is a warning when it begins, not at each refresh, and again the next time."""
     bucket.publish("0.1.0", FILES)
     catalog = bucket.catalog()
@@ -136,7 +136,7 @@ async def test_a_list_without_manifests_changes_nothing(bucket: Bucket, how: str
 
 
 async def test_a_bad_manifest_refuses_only_itself(bucket: Bucket) -> None:
-    """One bad manifest is a problem that is told; the versions around it are shown."""
+    """One bad manifest is a problem that is reported; the versions around it are shown."""
     bucket.publish("0.1.0", FILES)
     bucket.publish_bytes("0.2.0", b"<html>")
     bucket.publish("0.3.0", FILES)
@@ -146,8 +146,8 @@ async def test_a_bad_manifest_refuses_only_itself(bucket: Bucket) -> None:
     assert problem.startswith(f"{file_name('0.2.0')}: not a manifest")
 
 
-async def test_a_refusal_is_told_once(bucket: Bucket) -> None:
-    """A refused manifest is fetched once and logged once, and stays among the problems; a new fault is told."""
+async def test_a_refusal_is_logged_once(bucket: Bucket) -> None:
+    """A refused manifest is fetched once and logged once, and stays among the problems; a new fault is logged."""
     bucket.publish("0.1.0", FILES)
     bucket.publish_bytes("0.2.0", b"<html>")
     catalog = bucket.catalog()
@@ -207,7 +207,7 @@ def test_a_version_that_there_is_not() -> None:
 
 
 def test_nothing_to_choose_from() -> None:
-    """Where every version was refused, the reasons are told."""
+    """Where every version was refused, the message has the reasons."""
     with pytest.raises(DatasetError, match=r"^no dataset version can be shown:\n  first\n  second$"):
         release_of(problems=("first", "second")).choose(None)
     with pytest.raises(DatasetError, match=r"^no dataset version can be shown$"):

@@ -1,4 +1,4 @@
-"""Small files that are kept: whole, or absent."""
+"""Small files that are stored: whole, or absent."""
 
 import fcntl
 import multiprocessing
@@ -45,7 +45,7 @@ def test_every_damaged_byte_is_noticed(tmp_path: Path) -> None:
 
 
 def test_folders_are_made_for_their_owner_alone(tmp_path: Path) -> None:
-    """The folder of a kept file and the file itself can be read by nobody else."""
+    """The folder of a stored file and the file itself can be read by their owner alone."""
     write_stored(tmp_path / "new" / "file", b"")
     append_stored_line(tmp_path / "other" / "lines", b"")
     for path in (tmp_path / "new", tmp_path / "other"):

@@ -201,7 +201,7 @@ class CatalogMachine(RuleBasedStateMachine):
 
     @rule()
     def look_from_a_new_process_offline(self) -> None:
-        """Whatever was shown last is kept, for whoever comes next without a network."""
+        """What was shown last is stored, and shown by a new process without a network."""
         try:
             self.load()  # keeps what is missing
         except (StorageError, DatasetError):
