@@ -552,6 +552,21 @@ def test_another_dataset(mounts: Mounts) -> None:
         assert (mount.path / "some_folder" / "file.bin").read_bytes() == b"data"
         status = mount.status()
         assert (status["bucket"], status["project"]) == ("other-data", "other-project")
+        assert status["dataset"] is None
+        mount.umount()
+
+
+def test_a_named_dataset(mounts: Mounts, tmp_path: Path) -> None:
+    """A dataset mounts by its name, from a table of the TOML file; `status` shows the name."""
+    other = FakeDataset(bucket="other-data", project="other-project")
+    other.publish("1.1.0", {"some_folder/file.bin": b"data"})
+    with FakeS3Server(other.store) as server:
+        table = f'bucket = "other-data"\nproject = "other-project"\nendpoint_url = "{server.endpoint_url}"\n'
+        (tmp_path / "mine.toml").write_text(f"[datasets.mine]\n{table}")
+        mount = mounts(server.endpoint_url, "--config", str(tmp_path / "mine.toml"), "-o", "dataset=mine")
+        assert (mount.path / "some_folder" / "file.bin").read_bytes() == b"data"
+        assert mount.status()["dataset"] == "mine"
+        assert "  dataset     mine\n" in run_vbnfs("status", mount.path).stdout
         mount.umount()
 
 

@@ -24,7 +24,7 @@ import h5py
 import pandas as pd
 
 from vbnfs.access.mount_status import ask_status
-from vbnfs.config.environment import default_config_file
+from vbnfs.config.environment import variables_for_settings_in
 from vbnfs.demo.release import make_release
 from vbnfs.demo.scale import ReleaseScale
 from vbnfs.demo.server import SeaweedServer
@@ -34,6 +34,7 @@ from vbnfs.host.mountinfo import find_mount
 
 _ENDING: Final = (signal.SIGINT, signal.SIGTERM)
 _LOADED: Final = "release-is-loaded"  # a file in the demo's folder, made when the server has all objects
+_SETTINGS: Final = "vbnfs.toml"  # settings for the demo's server: the user's own play no part
 
 
 def run_demo(directory: Path | None, *, keep: bool, scale: ReleaseScale | None = None) -> None:
@@ -48,16 +49,17 @@ def run_demo(directory: Path | None, *, keep: bool, scale: ReleaseScale | None =
         if server.lost_port is not None:
             _say_that_it_moved(server.lost_port)
         _load(place, server, scale)
+        _write_settings(place, server.endpoint_url)
         with _mounted(place, server.endpoint_url):
             _Tour(place).walk()
             if keep:
-                _wait_for_interrupt(place, server.endpoint_url)
+                _wait_for_interrupt(place)
     _say_goodbye(directory)
 
 
 def _say_that_it_moved(lost_port: int) -> None:
     print(f"Last time it was at port {lost_port}, which another program has now ('ss -ltnp' shows which).")
-    print("The cache knows servers by their address: what was read is fetched again. Settings that have the old one")
+    print("The cache knows servers by their address: what was read is fetched again. Settings with the old address")
     print("need the new one.", flush=True)
 
 
@@ -98,6 +100,12 @@ def _load(place: Path, server: SeaweedServer, scale: ReleaseScale | None) -> Non
     total = sum(file.size_bytes for file in files.values())
     _say(f"Loaded: {len(uploaded.versions)} dataset versions, {len(files)} different files, {_mebibytes(total)}.")
     (place / _LOADED).touch()
+
+
+def _write_settings(place: Path, endpoint_url: str) -> None:
+    (place / _SETTINGS).write_text(
+        f"endpoint_url = {json.dumps(endpoint_url)}\ncache_dir = {json.dumps(str(place / 'cache'))}\n"
+    )
 
 
 @contextmanager
@@ -211,18 +219,18 @@ def _say_goodbye(directory: Path | None) -> None:
     print(f"mkdir -p ~/vbn; {program} mount ~/vbn", flush=True)
 
 
-def _wait_for_interrupt(place: Path, endpoint_url: str) -> None:
+def _wait_for_interrupt(place: Path) -> None:
     with suppress(KeyboardInterrupt):
-        _say(f"For your own commands on it, in a file that --config names, or in {default_config_file()}")
-        print("(take them out of there before you mount the real dataset):")
-        print(f"endpoint_url = {json.dumps(endpoint_url)}\ncache_dir = {json.dumps(str(place / 'cache'))}")
+        _say(f"For your own commands on it: --config {place / _SETTINGS}, which has")
+        print((place / _SETTINGS).read_text(), end="")
         _say(f"Look around in {place / 'mnt'}; Ctrl-C here ends the demo.")
         threading.Event().wait()
 
 
 def _vbnfs(place: Path, *arguments: str) -> None:
     print("$ vbnfs", *arguments, flush=True)
-    done = subprocess.run([sys.executable, "-m", "vbnfs", *arguments], cwd=place, check=False)
+    command, env = [sys.executable, "-m", "vbnfs", *arguments], variables_for_settings_in(place / _SETTINGS)
+    done = subprocess.run(command, cwd=place, env=env, check=False)
     if done.returncode != 0:
         raise MountError(f"'vbnfs {arguments[0]}' ended with status {done.returncode}")
 
