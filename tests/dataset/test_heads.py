@@ -1,5 +1,6 @@
 """Sizes and times by HEAD: one for all callers, bounded, stored; and their prefetching."""
 
+import json
 import threading
 
 import pytest
@@ -19,11 +20,11 @@ from tests.dataset.bucket import (
     object_version,
     warnings,
 )
-from tests.dataset.build import (
-    named,
-)
+from tests.dataset.build import hash_of, named
 from tests.fakes.client import Failure
+from vbnfs.dataset.stored_sizes import attribute_rows
 from vbnfs.errors import AccessDeniedError, ObjectGoneError, StorageError
+from vbnfs.objects import ObjectAttributes, ObjectVersion
 
 # From HEAD
 
@@ -107,6 +108,40 @@ async def test_heads_with_a_cache_that_cannot_be_written(bucket: Bucket) -> None
         assert (await catalog.sizes.fetch_object(ONE)).size_bytes == 3
         assert (await catalog.sizes.fetch_object(TWO)).size_bytes == 3
     assert warnings(logs) == ["cannot be kept; it will be asked for again"]
+
+
+async def test_a_refresh_after_a_head_parses_no_listed_sizes(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a HEAD, a refresh reads what HEADs have returned; listed sizes are parsed when their file has changed."""
+    bucket.publish("0.1.0", FILES)
+    catalog = bucket.catalog()
+    await catalog.load()
+    content = catalog.contents((await catalog.load()).manifests).by_entry[ONE, hash_of("one")]
+    await catalog.sizes.recheck(content)
+    parsed: list[bytes] = []
+
+    def parse(data: bytes) -> dict[ObjectVersion, ObjectAttributes]:
+        parsed.append(data)
+        return attribute_rows(data)
+
+    monkeypatch.setattr("vbnfs.dataset.stored_sizes.attribute_rows", parse)
+    await catalog.load()
+    [[key, *_]] = json.loads(parsed[0])
+    assert (len(parsed), key) == (1, ONE.key)
+
+
+async def test_a_lost_head_is_stored_again(bucket: Bucket) -> None:
+    """If only the file of HEADs is lost, the next refresh of the process that sent them stores them again."""
+    bucket.publish("0.1.0", FILES)
+    bucket.lie_in_listings(ONE, size_bytes=4)
+    catalog = bucket.catalog()
+    await catalog.load()
+    content = catalog.contents((await catalog.load()).manifests).by_entry[ONE, hash_of("one")]
+    assert await catalog.sizes.recheck(content)
+    (bucket.directory / "heads").unlink()
+    await catalog.load()
+    later = bucket.catalog()
+    await later.load()
+    assert later.sizes.of_object(ONE) == catalog.sizes.of_object(ONE)
 
 
 async def test_one_head_for_all_who_ask_at_once(bucket: Bucket) -> None:
