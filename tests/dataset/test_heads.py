@@ -81,7 +81,7 @@ async def test_heads_are_kept_for_the_next_mount(bucket: Bucket) -> None:
 
 
 async def test_a_damaged_head_is_asked_for_again(bucket: Bucket) -> None:
-    """A size that was kept and is damaged costs one HEAD; the others are still known."""
+    """A stored size that is damaged costs one HEAD; the others are still known."""
     bucket.publish("0.1.0", FILES)
     bucket.refuse_to_list_versions()
     catalog = bucket.catalog()

@@ -112,7 +112,7 @@ def test_without_an_id_whole_rows_are_compared() -> None:
     ],
 )
 def test_what_is_no_table(bad: bytes) -> None:
-    """Bytes that are not CSV are refused in one line that tells which of the two they are."""
+    """Bytes that are not CSV are refused in one line that names the table: old or new."""
     good = b"unit_id\n1\n"
     with pytest.raises(DatasetError, match=r"^the old one cannot be read as CSV: [^\n]+$"):
         compare_tables(bad, good)
