@@ -319,6 +319,14 @@ def test_only_the_daemon_ends_a_child() -> None:
     assert who_mentions(ENDING_A_CHILD) == {"vbnfs.daemon.background", "vbnfs.interrupts"}
 
 
+def test_a_content_is_made_in_one_place() -> None:
+    """One call makes every `Content`, with its hash and all its sources, so that equal ones compare equal."""
+    calls = (
+        (module, node) for module, tree in MODULES.items() for node in ast.walk(tree) if isinstance(node, ast.Call)
+    )
+    assert [module for module, call in calls if ast.unparse(call.func) == "Content"] == ["vbnfs.dataset.contents"]
+
+
 def imported_by(command: list[str]) -> set[str]:
     """All modules, of whichever library, that a command has imported when it ends."""
     script = "import sys, vbnfs.cli.main\ntry: vbnfs.cli.main.main()\nfinally: print(*sys.modules)"

@@ -60,7 +60,7 @@ class Content:
 
     `source` is shown as the origin; `others` are further object versions that manifests name for the same bytes.
     `file_hash` is the blake2b of all of the bytes in lower-case hex, if a manifest has it. Until the bytes have been
-    hashed it is a claim, and so is every source.
+    hashed it is unproven, and so is every source.
     """
 
     content_id: str
