@@ -7,13 +7,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
+from vbnfs.blocks import BLOCK_BYTES, MOST_WAITING_BYTES, PIECE_BYTES
 from vbnfs.cache.block_cache import block_range
-from vbnfs.cache.segment import BLOCK_BYTES
 from vbnfs.errors import BadReplyError, VbnfsError
 from vbnfs.flight import Flight
 from vbnfs.objects import BlockKey, Content
 from vbnfs.reading.block_states import FIRST, BlockState, moved
-from vbnfs.s3.curl import MOST_WAITING_BYTES, PIECE_BYTES
 
 Bytes = bytes | memoryview
 
@@ -53,12 +52,12 @@ class Block:
         self._state = moved(self._state, state)
 
     def bring(self, state: BlockState, data: Bytes) -> None:
-        """Its bytes have come; those who wait for it get them."""
+        """Its bytes have come; readers that wait for it get them."""
         self.move(state)
         self.arrival.land(data)
 
     def fail(self, error: VbnfsError) -> None:
-        """It will not come; those who wait for it get a copy of the error each."""
+        """It will not come; readers that wait for it get a copy of the error each."""
         self.move(BlockState.FAILED)
         self.arrival.fail(error)
 
