@@ -39,7 +39,9 @@ class World:
         return node
 
     async def learn_sizes(self) -> None:
-        await self.catalog.learn_all(node.content for node in self.tree.nodes.values() if isinstance(node, DataNode))
+        await self.catalog.sizes.fetch_all(
+            node.content for node in self.tree.nodes.values() if isinstance(node, DataNode)
+        )
 
     def names(self, directory: Directory, size: int) -> list[str]:
         """The whole folder, in parts of `size` bytes."""

@@ -101,7 +101,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
     async with bench(tmp_path, client=client) as floor:
         reads: list[Any] = []
         catalog = Catalog(client, tmp_path / "kept", origin=ORIGIN, project=PROJECT)
-        await catalog.attributes_of(file.version)
+        await catalog.sizes.fetch_object(file.version)
         tree = tree_of([version], default="1.0.0")
         yield World(_file_system(floor, catalog, tree, reads), reads)
 

@@ -416,7 +416,7 @@ async def test_neither_the_queue_nor_a_fetch_under_way_keeps_what_the_disk_has(t
             await trio.testing.wait_all_tasks_blocked(0.01)
         await trio.testing.wait_all_tasks_blocked(0.01)
         gc.collect()
-        alive = sorted(one.number for one in gc.get_objects() if isinstance(one, Block))
+        alive = sorted(one.key.number for one in gc.get_objects() if isinstance(one, Block))
         assert alive == [0, 1, *range(30, 42)]
         for gate in gates:
             gate.open()

@@ -17,11 +17,10 @@ from typing import Final
 import structlog
 import trio
 
-from vbnfs.access.opening import make_cache, make_source, scope_of
+from vbnfs.access.dataset import Dataset
+from vbnfs.access.opening import make_source, scope_of
 from vbnfs.cache.cache_disk import CacheDisk
 from vbnfs.cache.eviction import Evictor, store_size
-from vbnfs.cache.verdicts import Verdicts
-from vbnfs.config.settings import Config
 from vbnfs.daemon.invalidation import Invalidator
 from vbnfs.daemon.pages import Pages
 from vbnfs.daemon.restarting import restart_on_failure
@@ -32,13 +31,11 @@ from vbnfs.filesystem.attributes import Attributes
 from vbnfs.filesystem.operations import FileSystem
 from vbnfs.filesystem.own_files import FOR_OTHERS, OwnFiles
 from vbnfs.fuse.protocol import attributes_changed
-from vbnfs.metrics import Metrics
 from vbnfs.objects import Content
 from vbnfs.reading.file_reader import FileReader
 from vbnfs.reading.prefetch import Prefetcher
 from vbnfs.reading.verification import Verifier, describe
 from vbnfs.s3.addresses import aws_base, object_url
-from vbnfs.s3.breaker import BreakerClient
 
 log = structlog.get_logger()
 
@@ -50,43 +47,32 @@ class Parts:
     """The parts of the mount on `mountpoint`. GETs run in `nursery`; nothing else runs before `start`."""
 
     def __init__(
-        self,
-        config: Config,
-        mountpoint: Path,
-        metrics: Metrics,
-        *,
-        link: BreakerClient,
-        catalog: Catalog,
-        tree: Tree,
-        nursery: trio.Nursery,
-        notices: Invalidator,
+        self, dataset: Dataset, mountpoint: Path, *, tree: Tree, nursery: trio.Nursery, notices: Invalidator
     ) -> None:
-        self._config = config
-        self._metrics = metrics
-        self._link = link
+        self._config, self._metrics, self._link = dataset.config, dataset.metrics, dataset.link
         self._notices = notices
-        self._catalog = catalog
+        self._catalog = catalog = dataset.catalog
         self._pages = Pages(mountpoint)
-        self._cache = make_cache(config, metrics)
+        self._cache = dataset.cache
         if not self._cache.is_local:
             log.info("cache on a file system that may be another host's: locks wait in threads, nothing is mapped")
         self._evictor = self._make_evictor()
         self._disk = CacheDisk(self._cache, self._evictor)
-        self._verdicts = Verdicts(config.cache_dir, scope=scope_of(config.endpoint_url))
+        self._verdicts = dataset.verdicts
         self._verdicts.refresh()
         self.source = make_source(
-            config,
-            link,
+            self._config,
+            self._link,
             self._cache,
             self._evictor,
             self._verdicts,
-            metrics,
+            self._metrics,
             nursery=nursery,
             on_stored=self._when_stored,
         )
         self._prefetcher = Prefetcher(self._cache, self.source, nursery=nursery)
         self._verifier = Verifier(
-            self._cache, self.source, self._verdicts, metrics=metrics, on_mismatch=self._forget_pages
+            self._cache, self.source, self._verdicts, metrics=self._metrics, on_mismatch=self._forget_pages
         )
         self._attributes = self._make_attributes(catalog)
         self.file_system = self._make_file_system(catalog, tree, mountpoint)
@@ -96,7 +82,7 @@ class Parts:
         """Begin what goes on for as long as the mount, but for `source.writer.keep_blocks`, which ends last."""
         services.start_soon(restart_on_failure, "watch on the server", self._link.watch)
         services.start_soon(restart_on_failure, "housekeeping", self._keep_house)
-        services.start_soon(restart_on_failure, "sizes", self._catalog.ask_ahead)
+        services.start_soon(restart_on_failure, "sizes", self._catalog.sizes.run_prefetches)
         services.start_soon(restart_on_failure, "verifying", self._verifier.run)
         services.start_soon(restart_on_failure, "dropping pages", self._pages.run)
         services.start_soon(restart_on_failure, "recency", self._note_uses)

@@ -24,7 +24,6 @@ import structlog
 import trio
 
 from vbnfs import errors
-from vbnfs.access.cache_directory import prepare_cache_directory
 from vbnfs.config.environment import load_supervisor
 from vbnfs.config.settings import LEAST_MEMORY_BYTES, Config
 from vbnfs.daemon.mount import END_SECONDS, Announce, Ready, serve
@@ -61,6 +60,8 @@ def run_in_foreground(config: Config, mountpoint: Path, announce: Announce, say_
         await trio.sleep(WAITING_SECONDS)
         say_waiting()
 
+    _check_machine()
+    keep_others_out()
     _be_the_daemon(config, mountpoint, announce, look_at_the_clock)
 
 
@@ -70,9 +71,6 @@ def _be_the_daemon(
     """Serve until unmounted, with `meanwhile` beside it until the mount is announced. Raises a `VbnfsError`."""
     # Only a daemon in the foreground is what a supervisor started; the one that forked is not.
     notifier = SystemdNotifier(load_supervisor() if config.foreground else None)
-    _check_machine()
-    keep_others_out()
-    prepare_cache_directory(config.cache_dir)
     configure_logging(sys.stderr, level=config.log_level, as_json=not config.foreground)
     config = _within_the_cgroup(_below_the_kernels_timeout(config))
     problems = _problems_of_the_control_socket()
@@ -108,7 +106,6 @@ def run_in_background(config: Config, mountpoint: Path, say_waiting: Callable[[]
     """
     _check_machine()
     keep_others_out()
-    prepare_cache_directory(config.cache_dir)
     log_descriptor = _open_log(config.log_file)
     read_end, write_end = os.pipe()
     sys.stdout.flush()

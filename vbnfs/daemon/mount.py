@@ -22,7 +22,8 @@ import structlog
 import trio
 
 from vbnfs import __version__
-from vbnfs.access.opening import keeping, make_catalog, make_client
+from vbnfs.access.dataset import open_dataset
+from vbnfs.access.opening import keeping
 from vbnfs.cache.cache_disk import CacheDisk
 from vbnfs.config.settings import MIB, Config
 from vbnfs.daemon import control
@@ -73,25 +74,14 @@ async def serve(config: Config, mountpoint: Path, notifier: SystemdNotifier, ann
 
 
 async def _serve(config: Config, mountpoint: Path, notifier: SystemdNotifier, announce: Announce) -> None:
-    metrics = Metrics()
-    async with make_client(config, metrics) as link:
+    async with open_dataset(config) as dataset:
         with _failures_end_in_time():
-            catalog = make_catalog(config, link)
-            shown = MountedVersions(catalog, config)
+            shown = MountedVersions(dataset.catalog, config)
             tree = await shown.load(max_age_seconds=config.refresh_seconds)
-        mount = _Mount(config, mountpoint, notifier, metrics, link, shown)
+        mount = _Mount(config, mountpoint, notifier, dataset.metrics, dataset.link, shown)
         async with keeping() as keep, trio.open_nursery() as services:
             with _failures_end_in_time():
-                parts = Parts(
-                    config,
-                    mountpoint,
-                    metrics,
-                    link=link,
-                    catalog=catalog,
-                    tree=tree,
-                    nursery=services,
-                    notices=mount.notices,
-                )
+                parts = Parts(dataset, mountpoint, tree=tree, nursery=services, notices=mount.notices)
                 keep(parts.source.writer)
                 parts.start(services)
                 await mount.run(services, parts, announce)
@@ -249,6 +239,7 @@ class _Mount:
             "pid": os.getpid(),
             "vbnfs_version": __version__,
             "uptime_seconds": round(time.time() - self._started, 1),
+            "dataset": config.dataset,
             "bucket": config.bucket,
             "project": config.project,
             "endpoint_url": config.endpoint_url,

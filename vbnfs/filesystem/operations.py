@@ -176,7 +176,7 @@ class FileSystem:
         if offset == 0 and (listing := listings.ready(directory, size)) is not None:
             return listing
         if offset == 0 and (unknown := listings.unknown(directory)):
-            self._catalog.want(file.content for file in unknown)
+            self._catalog.sizes.prefetch(file.content for file in unknown)
         return listings.part(directory, offset, size)
 
     def look_ahead(self) -> None:
@@ -267,7 +267,7 @@ class FileSystem:
     async def _look_again(self, inode: int) -> bool:
         """A reply contradicted what was listed of a file: have its size asked for. Returns whether that was wrong."""
         node = self._tree.nodes.get(inode)
-        if not isinstance(node, DataNode) or not await self._catalog.look_again(node.content):
+        if not isinstance(node, DataNode) or not await self._catalog.sizes.recheck(node.content):
             return False
         for other in await trio.to_thread.run_sync(_of_the_same_objects, self._tree, node):
             self._attributes.change(other)
@@ -337,7 +337,7 @@ class FileSystem:
 
         async def later() -> Reply:
             with self._failures.guard(node.inode):
-                await self._catalog.learn(node.content)
+                await self._catalog.sizes.fetch(node.content)
             return answer(self._node(node.inode))  # another tree may be shown by now
 
         return later()

@@ -97,7 +97,7 @@ class BlockWriter:
             if data is None:
                 self._unstored.pop(key).move(BlockState.FORGOTTEN)
                 continue
-            again = ArrivedBlocks(block.content, block.number, [block], [data], done=self._stored_at_last)
+            again = ArrivedBlocks(block.content, key.number, [block], [data], done=self._stored_at_last)
             [is_taken] = await self._offer([again])
             if is_taken:
                 again.done(again)

@@ -29,11 +29,11 @@ class Block:
     `arrival`, and hold that alone: so the bytes stay for a reader that is slow, and the block can let go of them.
     """
 
-    __slots__ = ("_state", "arrival", "content", "number", "planned")
+    __slots__ = ("_state", "arrival", "content", "key", "planned")
 
     def __init__(self, content: Content, number: int, planned: range) -> None:
         self.content = content
-        self.number = number
+        self.key = BlockKey(content.content_id, number)  # a slot: it is asked for at each step of the way
         self.planned = planned
         self.arrival = Flight[Bytes]()
         self._state = FIRST
@@ -42,11 +42,6 @@ class Block:
     def state(self) -> BlockState:
         """Where in its life it is."""
         return self._state
-
-    @property
-    def key(self) -> BlockKey:
-        """Its name."""
-        return BlockKey(self.content.content_id, self.number)
 
     @property
     def data(self) -> Bytes | None:
