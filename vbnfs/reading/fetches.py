@@ -132,7 +132,7 @@ class Backlogs:
                 del self._of[content.content_id]
 
     def set_window(self, content: Content, window_blocks: int) -> None:
-        """How many its reader wants ahead in all; 0 if nothing is wanted behind: at the file's end, for random reads."""
+        """How many its reader wants ahead in all; 0 if nothing is behind: at a file's end, for random reads."""
         if backlog := self._of.get(content.content_id):
             backlog.window_blocks = window_blocks
 
