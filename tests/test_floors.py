@@ -27,7 +27,7 @@ MAY_IMPORT: Final[Mapping[str, set[str]]] = {
     "dataset": {ROOT, "host"},
     "s3": {ROOT, "host"},
     "cache": {ROOT, "host"},
-    "reading": {ROOT, "cache", "s3"},
+    "reading": {ROOT, "cache"},
     "fuse": {ROOT, "host"},
     "access": {ROOT, "config", "host", "dataset", "s3", "cache", "reading"},
     "filesystem": {ROOT, "dataset", "cache", "reading", "fuse"},
@@ -38,10 +38,14 @@ MAY_IMPORT: Final[Mapping[str, set[str]]] = {
 }
 # What only some modules may import or mention.
 ONLY_IMPORTED_BY: Final[Mapping[str, set[str]]] = {
-    "httpx": {"vbnfs.s3.client", "vbnfs.s3.curl"},
-    "pycurl": {"vbnfs.s3.curl"},
-    "struct": {"vbnfs.fuse.protocol", "vbnfs.cache.claims"},
+    "httpx": {"vbnfs.s3.http_client"},
+    "pycurl": {f"vbnfs.s3.{name}" for name in ("curl_options", "curl_thread", "curl_transfer")},
+    "struct": {"vbnfs.fuse.protocol", "vbnfs.host.locks"},
     "platformdirs": {"vbnfs.config.environment"},
+    "fcntl": {"vbnfs.host.locks", "vbnfs.demo.server"},
+    "resource": {"vbnfs.host.limits"},
+    "grp": {"vbnfs.host.identity"},
+    "mmap": {"vbnfs.host.mapping", "vbnfs.fuse.protocol"},
     "tomllib": {"vbnfs.config.sources"},
     "click": {f"vbnfs.cli.{name}" for name in ("main", "options", "mounting", "releases", "settings", "upkeep")},
     "rich": {"vbnfs.cli.render"},
@@ -54,6 +58,15 @@ TOO_HEAVY_FOR_A_MOUNT: Final = {
     *("rich.console", "pygments", "pandas", "numpy", "boto3", "h5py"),
     *("fractions", "importlib.metadata", "unittest", "vbnfs.demo"),
 }
+# What other systems than Linux lack.
+ONLY_LINUX: Final = {
+    *(f"os.{name}" for name in ("getuid", "geteuid", "getgid", "getegid", "umask", "preadv", "RWF_NOWAIT")),
+    *(f"os.{name}" for name in ("eventfd", "eventfd_read", "eventfd_write", "EFD_CLOEXEC", "EFD_NONBLOCK")),
+    *(f"os.O_{name}" for name in ("PATH", "DIRECTORY", "NOFOLLOW", "CLOEXEC", "NOCTTY", "NONBLOCK")),
+    *(f"select.{name}" for name in ("epoll", "EPOLLIN", "EPOLLOUT", "EPOLLERR", "EPOLLHUP")),
+    *("socket.SO_PEERCRED", "mmap.MADV_WILLNEED", "mmap.MADV_POPULATE_READ", "mmap.MAP_SHARED"),
+}
+PORTABLE: Final = ("config", "dataset", "s3", "cache", "reading", "access")
 ENVIRONMENT: Final = {"os.environ", "os.environb", "os.getenv", "os.getenvb", "os.putenv", "os.unsetenv"}
 PRINTING: Final = {"print", "input", "sys.stdout.write", "sys.stderr.write", "sys.stdout.buffer", "sys.stderr.buffer"}
 EXITING: Final = {"exit", "quit", "SystemExit", "sys.exit"}
@@ -231,6 +244,43 @@ def test_a_library_has_its_place(library: str) -> None:
         if library in {name.split(".")[0] for name in imports_of(tree, MODULES)}
     }
     assert importers == ONLY_IMPORTED_BY[library]
+
+
+def test_linux_stands_in_host() -> None:
+    """Below the file system host/ has what other systems lack, but for what makes connections and finds settings."""
+    events = {name for name in ONLY_LINUX if name.startswith(("select.", "os.eventfd", "os.EFD_"))}
+    allowed = {"config": {"os.geteuid"}, "s3": events}
+    for module, tree in MODULES.items():
+        floor = floor_of(module)
+        if floor in PORTABLE:
+            assert words_of(tree) & ONLY_LINUX <= allowed.get(floor, set()), module
+
+
+WITHOUT_LINUX = """
+import importlib, os, mmap, pkgutil, select, socket, subprocess, sys, tempfile
+import cachetools, defusedxml.ElementTree, httpx, platformdirs, pycurl, structlog, trio, xxhash
+import vbnfs
+modules = {"os": os, "mmap": mmap, "select": select, "socket": socket}
+for name in sys.argv[2:]:
+    module, _, attribute = name.partition(".")
+    if hasattr(modules[module], attribute):
+        delattr(modules[module], attribute)
+for name in ("fcntl", "resource", "grp", "pwd"):
+    sys.modules[name] = None
+for folder in sys.argv[1].split():
+    package = importlib.import_module(f"vbnfs.{folder}")
+    for module in pkgutil.iter_modules(package.__path__, f"vbnfs.{folder}."):
+        importlib.import_module(module.name)
+print(sum(name.startswith("vbnfs.") for name in sys.modules))
+"""
+
+
+def test_floors_that_need_no_linux() -> None:
+    """Where what only Linux has is gone, config, dataset, s3, cache, reading and access are imported all the same."""
+    command = [sys.executable, "-c", WITHOUT_LINUX, " ".join(PORTABLE), *sorted(ONLY_LINUX)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert int(done.stdout) >= sum(floor_of(module) in PORTABLE for module in MODULES)
 
 
 def test_only_config_reads_the_environment() -> None:

@@ -18,10 +18,11 @@ import pytest
 import trio
 from structlog.testing import capture_logs
 
+from vbnfs.blocks import BLOCK_BYTES
 from vbnfs.cache import block_cache
 from vbnfs.cache.block_cache import FORMAT, BlockCache, block_range
 from vbnfs.cache.eviction import SegmentFile, scan
-from vbnfs.cache.segment import BLOCK_BYTES, SEGMENT_BLOCKS, SEGMENT_BYTES, TABLE_BYTES, Segment
+from vbnfs.cache.segment import SEGMENT_BLOCKS, SEGMENT_BYTES, TABLE_BYTES, Segment
 from vbnfs.metrics import Metrics
 from vbnfs.objects import ByteRange, Content, ObjectVersion
 

@@ -17,9 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
+from vbnfs.blocks import BLOCK_BYTES
 from vbnfs.cache.block_cache import BlockCache
 from vbnfs.cache.eviction import DEFAULT_BYTES, Evictor, SegmentFile, choose_victims, scan, store_size
-from vbnfs.cache.segment import BLOCK_BYTES
 from vbnfs.host.places import Anchor, Place, folder_at
 from vbnfs.metrics import Metrics
 from vbnfs.objects import ByteRange, Content, ObjectVersion

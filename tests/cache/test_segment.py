@@ -17,15 +17,9 @@ import xxhash
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vbnfs.cache import segment as segment_module
-from vbnfs.cache.segment import (
-    BLOCK_BYTES,
-    SEGMENT_BLOCKS,
-    SEGMENT_BYTES,
-    TABLE_BYTES,
-    DamagedBlockError,
-    Segment,
-)
+from vbnfs.blocks import BLOCK_BYTES
+from vbnfs.cache.segment import SEGMENT_BLOCKS, SEGMENT_BYTES, TABLE_BYTES, DamagedBlockError, Segment
+from vbnfs.host import mapping
 from vbnfs.host.places import Anchor, Place, file_at
 from vbnfs.objects import ByteRange
 
@@ -397,7 +391,8 @@ _CREATE_AND_WRITE = """
 import sys
 from pathlib import Path
 from vbnfs.host.places import file_at
-from vbnfs.cache.segment import BLOCK_BYTES, Segment
+from vbnfs.blocks import BLOCK_BYTES
+from vbnfs.cache.segment import Segment
 folder, me = Path(sys.argv[1]), int(sys.argv[2])
 print("ready", flush=True)
 sys.stdin.readline()
@@ -518,7 +513,7 @@ def test_the_last_user_closes_the_descriptor(tmp_path: Path) -> None:
 
 def test_an_old_kernel_is_served_with_copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before Linux 5.14 the advice is EINVAL: bytes are read instead of mapped, also from a file cut short."""
-    monkeypatch.setattr(segment_module, "_POPULATE_READ", 9999)
+    monkeypatch.setattr(mapping, "_POPULATE_READ", 9999)
     segment = filled(tmp_path / "segment")
     view = segment.read(WHOLE)
     assert view == DATA
@@ -587,7 +582,7 @@ def test_where_the_kernel_cannot_tell_bytes_are_taken_as_in_the_page_cache() -> 
     """A file system without RWF_NOWAIT must not make every read a thread."""
     read_end, write_end = os.pipe()
     try:
-        assert segment_module._read_at_once(read_end, 1, 0) is not None
+        assert mapping.read_in_memory(read_end, 1, 0) is not None
     finally:
         os.close(read_end)
         os.close(write_end)

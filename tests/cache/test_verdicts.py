@@ -16,9 +16,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
+from vbnfs.blocks import BLOCK_BYTES
 from vbnfs.cache import verdicts as verdicts_module
 from vbnfs.cache.block_cache import BlockCache
-from vbnfs.cache.segment import BLOCK_BYTES
 from vbnfs.cache.verdicts import Verdict, Verdicts, fingerprint_of
 from vbnfs.errors import HashMismatchError
 from vbnfs.metrics import Metrics

@@ -561,8 +561,8 @@ def test_a_named_dataset(mounts: Mounts, tmp_path: Path) -> None:
     other = FakeDataset(bucket="other-data", project="other-project")
     other.publish("1.1.0", {"some_folder/file.bin": b"data"})
     with FakeS3Server(other.store) as server:
-        table = f'[datasets.mine]\nbucket = "other-data"\nproject = "other-project"\nendpoint_url = "{server.endpoint_url}"\n'
-        (tmp_path / "mine.toml").write_text(table)
+        table = f'bucket = "other-data"\nproject = "other-project"\nendpoint_url = "{server.endpoint_url}"\n'
+        (tmp_path / "mine.toml").write_text(f"[datasets.mine]\n{table}")
         mount = mounts(server.endpoint_url, "--config", str(tmp_path / "mine.toml"), "-o", "dataset=mine")
         assert (mount.path / "some_folder" / "file.bin").read_bytes() == b"data"
         assert mount.status()["dataset"] == "mine"

@@ -13,11 +13,11 @@ from structlog.testing import capture_logs
 from tests.fakes.client import Failure, MemoryClient
 from tests.fakes.store import MemoryStore
 from tests.reading.bench import MIB, Bench, bench
+from vbnfs.blocks import BLOCK_BYTES
 from vbnfs.cache.block_cache import BlockCache
-from vbnfs.cache.segment import BLOCK_BYTES
 from vbnfs.errors import BadReplyError, ObjectGoneError, StorageError, TransportError
 from vbnfs.metrics import Metrics
-from vbnfs.objects import ByteRange, Content, ObjectVersion, Receive
+from vbnfs.objects import ByteRange, Content, Piece, RangeRequest, Receive
 from vbnfs.reading import block_source
 from vbnfs.reading.fetches import Block
 from vbnfs.reading.planner import blocks_of
@@ -200,13 +200,11 @@ class _OddClient(MemoryClient):
         super().__init__(MemoryStore())
         self.odd = odd
 
-    async def get_range(
-        self, version: ObjectVersion, byte_range: ByteRange, *, size_bytes: int, receive: Receive
-    ) -> None:
+    async def get_range(self, request: RangeRequest, receive: Receive) -> None:
         if isinstance(self.odd, Exception):
             raise self.odd
         if isinstance(self.odd, bytes):
-            await receive(self.odd)
+            await receive(Piece(0, self.odd))
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ import trio
 from tests.fakes.client import MemoryClient
 from tests.fakes.store import MemoryStore, Pattern
 from tests.reading.bench import KIB, MIB, bench
-from vbnfs.cache.segment import BLOCK_BYTES, TABLE_BYTES
+from vbnfs.blocks import BLOCK_BYTES
+from vbnfs.cache.segment import TABLE_BYTES
 from vbnfs.errors import TransportError
 from vbnfs.objects import ByteRange
 from vbnfs.reading.file_reader import FileReader

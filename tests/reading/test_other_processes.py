@@ -14,9 +14,9 @@ from tests.fakes.client import MemoryClient, Request
 from tests.fakes.store import MemoryStore
 from tests.reading.bench import Bench, bench
 from tests.waiting import until
+from vbnfs.blocks import BLOCK_BYTES
 from vbnfs.cache.block_cache import FORMAT, BlockCache
 from vbnfs.cache.claims import Claims
-from vbnfs.cache.segment import BLOCK_BYTES
 from vbnfs.errors import StorageError, TransportError
 from vbnfs.metrics import Metrics
 from vbnfs.objects import Content, ObjectVersion

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vbnfs.cache.segment import BLOCK_BYTES
+from vbnfs.blocks import BLOCK_BYTES
 from vbnfs.objects import ByteRange
 from vbnfs.reading.planner import (
     MAX_GET_BLOCKS,

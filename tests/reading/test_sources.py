@@ -8,7 +8,7 @@ import pytest
 from tests.fakes.client import Failure, MemoryClient
 from tests.fakes.store import MemoryStore
 from tests.reading.bench import bench
-from vbnfs.cache.segment import BLOCK_BYTES
+from vbnfs.blocks import BLOCK_BYTES
 from vbnfs.cache.verdicts import Verdict
 from vbnfs.errors import (
     AccessDeniedError,

@@ -13,8 +13,8 @@ import trio.testing
 from tests.fakes.client import MemoryClient
 from tests.fakes.store import MemoryStore
 from tests.reading.bench import Bench, add, bench
+from vbnfs.blocks import BLOCK_BYTES
 from vbnfs.cache.block_cache import BlockCache
-from vbnfs.cache.segment import BLOCK_BYTES
 from vbnfs.cache.verdicts import Verdict, is_good
 from vbnfs.errors import HashMismatchError
 from vbnfs.objects import Content

@@ -11,7 +11,6 @@ thread.
 """
 
 import os
-import resource
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -24,17 +23,10 @@ import structlog
 import trio
 from cachetools import LRUCache, TTLCache
 
+from vbnfs.blocks import BLOCK_BYTES, checksum
 from vbnfs.cache.eviction import SegmentFile
-from vbnfs.cache.segment import (
-    BLOCK_BYTES,
-    SEGMENT_BLOCKS,
-    SEGMENT_BYTES,
-    TEMPORARY_PREFIX,
-    DamagedBlockError,
-    Segment,
-    checksum,
-    flush,
-)
+from vbnfs.cache.segment import SEGMENT_BLOCKS, SEGMENT_BYTES, TEMPORARY_PREFIX, DamagedBlockError, Segment, flush
+from vbnfs.host import limits
 from vbnfs.host.atomic import make_temporary
 from vbnfs.host.descriptors import NO_DESCRIPTOR
 from vbnfs.host.places import Place, folder_at
@@ -357,9 +349,8 @@ class BlockCache:
 
 
 def _most_open_segments() -> int:
-    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    unlimited = limit == resource.RLIM_INFINITY
-    return _OPEN_SEGMENTS if unlimited else max(1, min(_OPEN_SEGMENTS, limit // _PART_OF_FILE_LIMIT))
+    limit = limits.open_files()
+    return _OPEN_SEGMENTS if limit is None else max(1, min(_OPEN_SEGMENTS, limit // _PART_OF_FILE_LIMIT))
 
 
 def _numbers(content: Content) -> range:

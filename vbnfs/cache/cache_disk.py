@@ -13,9 +13,9 @@ from typing import Final
 
 import trio
 
+from vbnfs.blocks import BLOCK_BYTES
 from vbnfs.cache.block_cache import BlockCache
 from vbnfs.cache.eviction import Evictor
-from vbnfs.cache.segment import BLOCK_BYTES
 from vbnfs.errors import CacheError
 from vbnfs.host.places import Place
 

@@ -11,14 +11,13 @@ processes that wait for one that hangs, one fetches, and not all.
 """
 
 import errno
-import fcntl
 import hashlib
 import os
 from contextlib import suppress
 from pathlib import Path
-from struct import Struct
 from typing import Final
 
+from vbnfs.host import locks
 from vbnfs.host.places import Place, folder_at
 
 LANES: Final = (0, 1)
@@ -26,8 +25,6 @@ _INDEX_BITS: Final = 24  # 4 TiB of blocks; beyond that, and where hashes are th
 _HASH_BITS: Final = 37
 _LANE: Final = 1 << (_INDEX_BITS + _HASH_BITS)
 _PRESENCE: Final = 1 << 62  # every process has a shared lock on this byte
-# struct flock as fcntl(2) takes it, with 64-bit offsets: type, whence, start, length, pid.
-_FLOCK: Final = Struct("hhqqi0q")
 _TAKEN: Final = frozenset({errno.EAGAIN, errno.EACCES})
 
 
@@ -43,7 +40,7 @@ class Claims:
         with suppress(OSError):  # a cache that can only be read
             folder.mkdir()
             self._descriptor = (folder / ".claims").open(os.O_RDWR | os.O_CREAT)
-            self._lock(fcntl.F_RDLCK, _PRESENCE, 1)
+            self._lock(locks.SHARED, _PRESENCE, 1)
 
     def __del__(self) -> None:
         if self._descriptor >= 0:
@@ -52,19 +49,16 @@ class Claims:
     @property
     def is_alone(self) -> bool:
         """Whether no other process uses these claims."""
-        question = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, _PRESENCE, 1, 0)
         try:
-            reply = fcntl.fcntl(self._descriptor, fcntl.F_OFD_GETLK, question)
+            return locks.could_lock(self._descriptor, _PRESENCE, 1)
         except (OSError, ValueError):
             return False
-        held: int = _FLOCK.unpack(reply)[0]
-        return held == fcntl.F_UNLCK
 
     def take(self, content_id: str, indices: range, *, lane: int = 0) -> list[int]:
         """Claim adjacent blocks. Returns those that no other process has claimed."""
         start = _position(content_id, indices[0], lane)
         try:
-            self._lock(fcntl.F_WRLCK, start, len(indices))
+            self._lock(locks.EXCLUSIVE, start, len(indices))
         except OSError as error:
             if error.errno in _TAKEN:
                 return self._take_halves(content_id, indices, lane)
@@ -74,7 +68,7 @@ class Claims:
         """Give the claims on adjacent blocks back: they are on the disk, or will not come."""
         for lane in LANES:
             with suppress(OSError):
-                self._lock(fcntl.F_UNLCK, _position(content_id, indices[0], lane), len(indices))
+                self._lock(locks.UNLOCKED, _position(content_id, indices[0], lane), len(indices))
 
     def _take_halves(self, content_id: str, indices: range, lane: int) -> list[int]:
         if len(indices) == 1:
@@ -86,7 +80,7 @@ class Claims:
     def _lock(self, kind: int, start: int, length: int) -> None:
         if self._descriptor < 0:
             raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
-        fcntl.fcntl(self._descriptor, fcntl.F_OFD_SETLK, _FLOCK.pack(kind, os.SEEK_SET, start, length, 0))
+        locks.set_lock(self._descriptor, kind, start, length)
 
 
 def _position(content_id: str, index: int, lane: int) -> int:

@@ -15,7 +15,6 @@ The size that a mount or `vbnfs clean` was given is stored in the cache, in `.si
 uses it, and re-reads it before each scan: so it deletes nothing that another one was to keep.
 """
 
-import fcntl
 import os
 import re
 import stat
@@ -31,6 +30,8 @@ import structlog
 
 from vbnfs.cache.segment import TEMPORARY_PREFIX
 from vbnfs.host.atomic import remove_abandoned, replace_file
+from vbnfs.host.identity import our_uid
+from vbnfs.host.locks import lock_file
 from vbnfs.host.places import Place, folder_at
 from vbnfs.metrics import Metrics
 
@@ -97,7 +98,7 @@ def is_segment_name(name: str, folder: str) -> bool:
 
 
 def _is_ours(status: os.stat_result) -> bool:
-    return stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid()
+    return stat.S_ISREG(status.st_mode) and status.st_uid == our_uid()
 
 
 def _no_later_than(now_ns: int, used_ns: int, folder: int, name: str) -> int:
@@ -227,9 +228,7 @@ def _only_evictor(directory: Place) -> Iterator[bool]:
     descriptor, is_alone = -1, True
     try:
         descriptor = (directory / ".evicting").open(os.O_RDWR | os.O_CREAT)
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        is_alone = False
+        is_alone = lock_file(descriptor)
     except OSError as error:
         log.warning("evicting without a lock", reason=str(error))
     try:

@@ -18,7 +18,6 @@ judged. Links and files of other users do not count, neither for a content nor a
 """
 
 import errno
-import fcntl
 import json
 import os
 import threading
@@ -35,6 +34,7 @@ import xxhash
 from vbnfs.cache.block_cache import BlockCache
 from vbnfs.errors import HashMismatchError
 from vbnfs.host.atomic import replace_file
+from vbnfs.host.locks import lock_file
 from vbnfs.host.places import Place, folder_at
 from vbnfs.objects import Content
 
@@ -234,12 +234,9 @@ def _lock_soon(descriptor: int) -> None:
     """Take a lock, or go on without where another process does not give it back. Raises `OSError` without locks."""
     deadline = time.monotonic() + _LOCK_SECONDS
     while time.monotonic() < deadline:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            time.sleep(_LOCK_STEP_SECONDS)
-        else:
+        if lock_file(descriptor):
             return
+        time.sleep(_LOCK_STEP_SECONDS)
     log.warning("judging without a lock: another process does not give it back")
 
 

@@ -1,8 +1,8 @@
 """Install the mount helper and the systemd units where the system expects them, and remove them again.
 
 A list of `Piece`s decides first which file goes where; then all of them are checked, and only then is anything done.
-A file that vbnfs did not install is never touched: a link of ours leads to a `mount.vbnfs`, a unit of ours begins with
-`MARK`.
+A file that vbnfs did not install is never touched: a link of vbnfs leads to a `mount.vbnfs`, a unit of vbnfs begins
+with `MARK`.
 """
 
 import os

@@ -1,8 +1,8 @@
 """Standard input, output and error as a command finds them: closed, full, without a reader, of any locale.
 
-Where descriptors 0 to 2 are closed, they are opened before anything else. Otherwise the next file, socket or epoll that
-is opened would get such a number, and output would go there. A closed stream has no reader: it becomes /dev/null, and
-writing to it is no failure.
+Where descriptors 0 to 2 are closed, they are opened before anything else. Otherwise the next file, socket or epoll
+would get such a number, and output would go there. A closed stream has no reader: it becomes /dev/null, and writing
+to it is no failure.
 """
 
 import errno

@@ -45,7 +45,6 @@ class Config:
     memory_limit_bytes: int
     verify: str
     max_connections: int
-    ranges_by: str
     io_timeout_seconds: float
     refresh_seconds: float
     offline: bool
@@ -200,9 +199,6 @@ SETTINGS: Final = (
     _setting("verify", _matching("first-use|always", "first-use or always"), "WHEN",
              "Check cached blocks at first-use, or always.", default="first-use"),
     _setting("max_connections", _connections, "N", "Connections to S3 at the most.", default=24),
-    _setting("ranges_by", _matching("curl|httpx", "curl or httpx"), "LIBRARY",
-             "Library that fetches ranges: curl or httpx.",
-             default="curl"),
     _setting("io_timeout", _seconds(0.1, 86_400), "SECONDS", "When a read fails that S3 has not answered.",
              field="io_timeout_seconds", default=30.0),
     _setting("refresh", _seconds(1, 1e8), "SECONDS", "How often to ask for new dataset versions.",

@@ -6,7 +6,6 @@ machine whatever the folder is on. Against other users (root, and a folder's own
 decides: who finds a mount below its own was second, and goes.
 """
 
-import fcntl
 import hashlib
 import os
 import time
@@ -18,6 +17,7 @@ from typing import Final
 from vbnfs.daemon.mountpoint import already_mounted, clear_dead
 from vbnfs.errors import MountError
 from vbnfs.fuse.device import Device, open_mount
+from vbnfs.host.locks import lock_file
 from vbnfs.host.mount_programs import detach
 from vbnfs.host.mountinfo import MountEntry, mounts_of, mounts_on
 from vbnfs.host.runtime import make_runtime_directory
@@ -53,10 +53,9 @@ def _locked(path: Path, mountpoint: Path) -> int:
         except OSError as error:
             raise MountError(f"{path}: {error.strerror}") from error
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.path.samestat(os.fstat(descriptor), path.lstat()):
+            if lock_file(descriptor) and os.path.samestat(os.fstat(descriptor), path.lstat()):
                 return descriptor
-        except (BlockingIOError, FileNotFoundError):
+        except FileNotFoundError:
             pass
         os.close(descriptor)
         if time.monotonic() > deadline:

@@ -16,8 +16,8 @@ import structlog
 import trio
 from cachetools import LRUCache, TTLCache
 
+from vbnfs.blocks import BLOCK_BYTES
 from vbnfs.cache.cache_disk import CacheDisk
-from vbnfs.cache.segment import BLOCK_BYTES
 from vbnfs.dataset import names
 from vbnfs.dataset.catalog import Catalog
 from vbnfs.dataset.tree import DataNode, Directory, Node, StaticNode, Symlink, Tree

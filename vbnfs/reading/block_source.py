@@ -26,10 +26,10 @@ from typing import Final, Protocol
 import structlog
 import trio
 
+from vbnfs.blocks import BLOCK_BYTES
 from vbnfs.cache.block_cache import block_range
-from vbnfs.cache.segment import BLOCK_BYTES
 from vbnfs.errors import BadReplyError, StorageError, VbnfsError
-from vbnfs.objects import BlockKey, ByteRange, Content, ObjectVersion
+from vbnfs.objects import BlockKey, ByteRange, Content, ObjectVersion, Piece
 from vbnfs.reading.block_states import BlockState
 from vbnfs.reading.block_writer import BlockWriter
 from vbnfs.reading.fetches import (
@@ -284,8 +284,8 @@ class BlockSource:
         """One GET: adjacent blocks of `fetch`."""
         assembler = BlockAssembler(fetch.content, run)
 
-        async def receive(piece: bytes) -> None:
-            for first, data in assembler.add(piece):
+        async def receive(piece: Piece) -> None:
+            for first, data in assembler.add(piece.data):
                 await self._arrive(fetch, first, data)
 
         start, stop = block_range(fetch.content, run[0]).start, block_range(fetch.content, run[-1]).stop

@@ -7,14 +7,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
+from vbnfs.blocks import BLOCK_BYTES, MOST_WAITING_BYTES, PIECE_BYTES
 from vbnfs.cache.block_cache import block_range
-from vbnfs.cache.segment import BLOCK_BYTES
 from vbnfs.errors import BadReplyError, VbnfsError
 from vbnfs.flight import Flight
 from vbnfs.objects import BlockKey, Content
 from vbnfs.reading.block_states import FIRST, BlockState, moved
 from vbnfs.reading.planner import MAX_GET_BLOCKS, even_share
-from vbnfs.s3.curl import MOST_WAITING_BYTES, PIECE_BYTES
 
 Bytes = bytes | memoryview
 

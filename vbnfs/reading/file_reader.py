@@ -6,8 +6,8 @@ from typing import Final
 
 import trio
 
+from vbnfs.blocks import BLOCK_BYTES
 from vbnfs.cache.block_cache import BlockCache, block_range
-from vbnfs.cache.segment import BLOCK_BYTES
 from vbnfs.cache.verdicts import Verdicts
 from vbnfs.objects import ByteRange, Content
 from vbnfs.reading.block_source import BlockSource

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from vbnfs.cache.segment import BLOCK_BYTES
+from vbnfs.blocks import BLOCK_BYTES
 from vbnfs.objects import ByteRange
 
 # 16 MiB: with 60 ms to the first byte a connection of 25 MB/s is busy for 92 % of the time.

@@ -10,8 +10,8 @@ import structlog
 import trio
 from cachetools import TTLCache
 
+from vbnfs.blocks import BLOCK_BYTES
 from vbnfs.cache.block_cache import BlockCache
-from vbnfs.cache.segment import BLOCK_BYTES
 from vbnfs.objects import ByteRange, Content
 from vbnfs.reading.block_source import BlockSource
 from vbnfs.reading.planner import blocks_of
