@@ -98,3 +98,11 @@ def test_commands_beside_allensdk(environment: Path, server: FakeS3Server) -> No
     newer = run_vbnfs("diff", "--json", *endpoint)
     assert newer.returncode == 0
     assert found["tables"] == json.loads(newer.stdout)["tables"]
+
+
+def test_tables_with_pandas_of_allensdk(environment: Path) -> None:
+    """All that tests/dataset/test_tables.py pins holds with pandas 1.5.3, too."""
+    python = environment / "bin" / "python"
+    run(environment / "bin" / "pip", "install", "--quiet", "pytest", "hypothesis")
+    options = ("-c", "/dev/null", "--rootdir", ROOT, "--noconftest", "-q", "-p", "no:cacheprovider")
+    assert " passed" in run(python, "-m", "pytest", *options, ROOT / "tests" / "dataset" / "test_tables.py")
