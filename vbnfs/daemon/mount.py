@@ -35,9 +35,9 @@ from vbnfs.daemon.restarting import restart_on_failure
 from vbnfs.daemon.systemd import SystemdNotifier
 from vbnfs.errors import MountError
 from vbnfs.filesystem.operations import FileSystem
-from vbnfs.fuse.device import open_mount, option
+from vbnfs.fuse import engines
+from vbnfs.fuse.device import option
 from vbnfs.fuse.engines import Connection
-from vbnfs.fuse.server import Server
 from vbnfs.host.mountinfo import MountEntry
 from vbnfs.host.runtime import socket_path
 from vbnfs.metrics import Metrics
@@ -73,11 +73,12 @@ async def serve(config: Config, mountpoint: Path, notifier: SystemdNotifier, ann
 
 
 async def _serve(config: Config, mountpoint: Path, notifier: SystemdNotifier, announce: Announce) -> None:
+    engine = engines.load(config.fuse_engine)
     async with open_dataset(config) as dataset:
         with _failures_end_in_time():
             shown = MountedVersions(dataset.catalog, config)
             tree = await shown.load(max_age_seconds=config.refresh_seconds)
-        mount = _Mount(config, mountpoint, notifier, dataset.metrics, dataset.link, shown)
+        mount = _Mount(config, mountpoint, engine, notifier, dataset.metrics, link=dataset.link, shown=shown)
         async with keeping() as keep, trio.open_nursery() as services:
             with _failures_end_in_time():
                 parts = Parts(dataset, mountpoint, tree=tree, nursery=services)
@@ -116,12 +117,15 @@ class _Mount:
         self,
         config: Config,
         mountpoint: Path,
+        mount: engines.Mount,
         notifier: SystemdNotifier,
         metrics: Metrics,
+        *,
         link: BreakerClient,
         shown: MountedVersions,
     ) -> None:
         self._config = config
+        self._mount = mount
         self._mountpoint = mountpoint
         self._notifier = notifier
         self._metrics = metrics
@@ -162,8 +166,7 @@ class _Mount:
     def _connect(self, parts: Parts) -> Connection:
         options = ["ro", "default_permissions", option("subtype", "vbnfs"), option("fsname", self._config.project)]
         options += [*self._config.fuse_options, *(["allow_other"] if self._config.allow_other else [])]
-        device = open_mount(self._mountpoint, options)
-        return Server(device, parts.file_system, is_busy=lambda: parts.source.is_busy)
+        return self._mount(self._mountpoint, options, parts.file_system, is_busy=lambda: parts.source.is_busy)
 
     async def _announce(self, announce: Announce, entry: MountEntry, disk: CacheDisk, agreed: trio.Event) -> None:
         # Looking at the mount would tell the same; but a thread that waits for this very process is not to be killed.

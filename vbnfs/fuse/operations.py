@@ -50,13 +50,14 @@ class Entry:
     attr: Attr
     entry_seconds: float
     attr_seconds: float
-    _packed: bytes | None = field(default=None, init=False, repr=False, compare=False)
+    _packed: Any = field(default=None, init=False, repr=False, compare=False)
 
-    def packed(self, pack: Callable[["Entry"], bytes]) -> bytes:
-        """The result of `pack`, which is called once: the form in which an engine hands out this entry."""
+    def packed(self, pack: Callable[["Entry"], _T]) -> _T:
+        """The result of `pack`, which is called once: the form in which a mount's engine hands out this entry."""
         if self._packed is None:
             self._packed = pack(self)
-        return self._packed
+        packed: _T = self._packed
+        return packed
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,14 +11,15 @@ else is going on in this process.
 
 import os
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from errno import ENOSYS, EROFS
+from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
 import trio
 
 from vbnfs.fuse import replies
-from vbnfs.fuse.device import Device, Unmounted
+from vbnfs.fuse.device import Device, Unmounted, open_mount
 from vbnfs.fuse.operations import Answer, Buffer, ErrnoReply, Operations, is_later
 from vbnfs.fuse.protocol import (
     CHANGES,
@@ -114,8 +115,18 @@ _ANSWERED_BY: Final[Mapping[int, Callable[[Operations, Header, bytes], Answer[Bu
 _NOT_ANSWERED: Final = frozenset({Opcode.FORGET, Opcode.BATCH_FORGET, Opcode.INTERRUPT})
 
 
+def mount(
+    mountpoint: Path, options: Iterable[str], operations: Operations, *, is_busy: Callable[[], bool]
+) -> "Server":
+    """Mount on a folder, with options as after `-o`. Raises `MountError` with fusermount3's reason."""
+    return Server(open_mount(mountpoint, options), operations, is_busy=is_busy)
+
+
 class Server:
-    """Serves one mount. While `is_busy`, there is more to do than to look for requests."""
+    """Serves one mount: the native engine's `Connection`.
+
+    While `is_busy`, there is more to do than to look for requests.
+    """
 
     def __init__(
         self, device: Device, operations: Operations, *, is_busy: Callable[[], bool] = lambda: False
