@@ -19,6 +19,7 @@ FUSE_DEVICE = Path("/dev/fuse")
 ROOT_ONLY = {"namespace", "guest"}  # fixtures
 NOT_ROOT = "only root can do what this test does: run script/test as root"
 MAKE_MOUNTS = {"mounts", "mountpoint"}  # fixtures
+NEED_MOUNTS, NEED_NONE = {"filesystem", "daemon", "scenarios"}, {"network"}  # folders
 
 
 @pytest.fixture(autouse=True)
@@ -76,6 +77,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if FUSE_DEVICE.exists():
         return
     for item in items:
-        makes_mounts = MAKE_MOUNTS.intersection(getattr(item, "fixturenames", ()))
-        if makes_mounts or {"filesystem", "daemon", "scenarios"}.intersection(item.path.parts):
+        folders = NEED_MOUNTS.intersection(item.path.parts) and NEED_NONE.isdisjoint(item.path.parts)
+        if folders or MAKE_MOUNTS.intersection(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.skip(reason=f"no {FUSE_DEVICE} on this machine"))

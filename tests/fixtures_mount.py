@@ -1,42 +1,50 @@
 """Real mounts for tests: `vbnfs mount` in a process of its own, as a user would run it, or a folder to mount on."""
 
+import atexit
 import json
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from vbnfs.daemon.mountpoint import detach
+from tests.launcher import Launcher, can_run
+from tests.waiting import until  # noqa: F401 - tests with mounts import it from here
+from vbnfs.host.mount_programs import detach
 from vbnfs.host.mountinfo import find_mount
 
+# What speaks to the kernel for a mount. All that a mount shows is the same with either.
+ENGINES = ("native", pytest.param("pyfuse3", marks=pytest.mark.slow))
 _TIMEOUT_SECONDS = 120
-
-
-def until(condition: Callable[[], bool], *, seconds: float = 20.0) -> None:
-    """Ask again and again until a condition holds; fail if it never does."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it never came true"
 
 
 def run_vbnfs(*arguments: str | Path, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     """Run the command line. The exit status is the caller's to look at."""
+    environment, words = {**os.environ, **(env or {})}, list(map(str, arguments))
+    if can_run(environment):
+        return _launcher().run(words, env=environment, timeout_seconds=_TIMEOUT_SECONDS)
     return subprocess.run(
-        [sys.executable, "-m", "vbnfs", *map(str, arguments)],
+        [sys.executable, "-m", "vbnfs", *words],
         capture_output=True,
         text=True,
         check=False,
         timeout=_TIMEOUT_SECONDS,
         stdin=subprocess.DEVNULL,
-        env={**os.environ, **(env or {})},
+        env=environment,
     )
+
+
+@cache
+def _launcher() -> Launcher:
+    launcher = Launcher()
+    atexit.register(launcher.close)
+    return launcher
 
 
 @dataclass
@@ -118,6 +126,14 @@ def mounts(tmp_path: Path) -> Iterator[Mounts]:
     factory = Mounts(tmp_path)
     yield factory
     factory.end()
+
+
+@pytest.fixture(params=ENGINES)
+def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The engine of all mounts of a test, by its name."""
+    name: str = request.param
+    monkeypatch.setenv("VBNFS_FUSE", name)
+    return name
 
 
 @pytest.fixture

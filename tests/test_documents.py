@@ -1,4 +1,4 @@
-"""Documents that promise something: each promise names a test, and each test that is named is there."""
+"""Documents say what is so: promises name tests that exist, links lead somewhere, and named modules are there."""
 
 import ast
 import re
@@ -7,8 +7,16 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+TOPS = (ROOT / "vbnfs", ROOT)  # where the path of a module may begin
 DOCUMENTS = ("docs/semantics.md", "docs/RELIABILITY.md", "SECURITY.md")
 NAMED = re.compile(r"`([Tt]est\w+)`")
+ALL = tuple(sorted(str(path.relative_to(ROOT)) for path in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"))))
+LINK = re.compile(r"\]\((?!https?:)([^)#]*)(?:#([^)]+))?\)")
+MODULE = re.compile(r"`((?:\w+/)*\w+\.py)`")  # below the package, or from the root
+ABOUT_MODULES = (
+    *("ARCHITECTURE.md", "CONTRIBUTING.md"),
+    *(f"docs/{name}.md" for name in ("decisions", "dependencies", "glossary")),
+)
 
 
 def names_of_tests() -> set[str]:
@@ -46,3 +54,34 @@ def test_every_promise_has_a_test(document: str) -> None:
     promises = promises_of(text)
     assert len(promises) > 10
     assert [promise for promise in promises if not NAMED.search(promise)] == []
+
+
+def anchors_of(document: Path) -> set[str]:
+    """What can stand behind `#` in a link to a document: its headings, in GitHub's spelling."""
+    headings = re.findall(r"^#+ (.*)$", document.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("document", ALL)
+def test_links_lead_somewhere(document: str) -> None:
+    """Each link to a file of the repository, or to a heading of a document, leads there."""
+    path = ROOT / document
+    for target, anchor in LINK.findall(path.read_text(encoding="utf-8")):
+        linked = (path.parent / target).resolve() if target else path
+        assert linked.exists(), target
+        assert not anchor or anchor in anchors_of(linked), f"{target}#{anchor}"
+
+
+@pytest.mark.parametrize("document", ABOUT_MODULES)
+def test_named_modules_exist(document: str) -> None:
+    """Each module that a document names by its path is there."""
+    named = set(MODULE.findall((ROOT / document).read_text(encoding="utf-8")))
+    assert named
+    gone = {name for name in named if "/" in name and not any((top / name).is_file() for top in TOPS)}
+    assert gone == set()
+
+
+def test_the_glossary_is_linked() -> None:
+    """A reader of README and ARCHITECTURE finds the glossary."""
+    for document in ("README.md", "ARCHITECTURE.md"):
+        assert "docs/glossary.md" in (ROOT / document).read_text(encoding="utf-8")

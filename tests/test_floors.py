@@ -27,23 +27,28 @@ MAY_IMPORT: Final[Mapping[str, set[str]]] = {
     "dataset": {ROOT, "host"},
     "s3": {ROOT, "host"},
     "cache": {ROOT, "host"},
-    "reading": {ROOT, "cache", "s3"},
-    "fuse": {ROOT},
+    "reading": {ROOT, "cache"},
+    "fuse": {ROOT, "host"},
     "access": {ROOT, "config", "host", "dataset", "s3", "cache", "reading"},
     "filesystem": {ROOT, "dataset", "cache", "reading", "fuse"},
     "daemon": {ROOT, "config", "host", "dataset", "s3", "cache", "reading", "fuse", "access", "filesystem"},
     "cli": {ROOT, "config", "host", "dataset", "s3", "cache", "reading", "access", "daemon", "demo"},
-    "demo": {ROOT, "config", "host", "daemon"},
-    "__main__": {"cli"},
+    "demo": {ROOT, "config", "host", "access"},
+    "__main__": {ROOT, "cli"},
 }
 # What only some modules may import or mention.
 ONLY_IMPORTED_BY: Final[Mapping[str, set[str]]] = {
-    "httpx": {"vbnfs.s3.client", "vbnfs.s3.curl"},
-    "pycurl": {"vbnfs.s3.curl"},
-    "struct": {"vbnfs.fuse.protocol", "vbnfs.fuse.replies", "vbnfs.cache.claims"},
-    "platformdirs": {"vbnfs.config.settings"},
-    "tomllib": {"vbnfs.config.settings"},
-    "click": {f"vbnfs.cli.{name}" for name in ("main", "options", "mounting", "releases", "upkeep")},
+    "httpx": {"vbnfs.s3.http_client"},
+    "pycurl": {f"vbnfs.s3.{name}" for name in ("curl_options", "curl_thread", "curl_transfer")},
+    "struct": {"vbnfs.fuse.protocol", "vbnfs.fuse.replies", "vbnfs.host.locks"},
+    "platformdirs": {"vbnfs.config.environment"},
+    "fcntl": {"vbnfs.host.locks", "vbnfs.demo.server"},
+    "resource": {"vbnfs.host.limits"},
+    "grp": {"vbnfs.host.identity"},
+    "mmap": {"vbnfs.host.mapping", "vbnfs.fuse.protocol"},
+    "tomllib": {"vbnfs.config.sources"},
+    "click": {f"vbnfs.cli.{name}" for name in ("main", "options", "mounting", "releases", "settings", "upkeep")},
+    "pyfuse3": {"vbnfs.fuse.pyfuse3_engine"},
     "rich": {"vbnfs.cli.render"},
     "pandas": {
         "vbnfs.dataset.tables",
@@ -53,12 +58,21 @@ ONLY_IMPORTED_BY: Final[Mapping[str, set[str]]] = {
 # What other floors know of fuse/: the values that operations return, and how a mount is made.
 SEAM_OF_FUSE: Final[Mapping[str, set[str]]] = {
     "filesystem": {"vbnfs.fuse.operations"},
-    "daemon": {"vbnfs.fuse.device", "vbnfs.fuse.engines", "vbnfs.fuse.server"},
+    "daemon": {"vbnfs.fuse.device", "vbnfs.fuse.engines"},
 }
 TOO_HEAVY_FOR_A_MOUNT: Final = {
     *("rich.console", "pygments", "pandas", "numpy", "boto3", "h5py"),
     *("fractions", "importlib.metadata", "unittest", "vbnfs.demo"),
 }
+# What other systems than Linux lack.
+ONLY_LINUX: Final = {
+    *(f"os.{name}" for name in ("getuid", "geteuid", "getgid", "getegid", "umask", "preadv", "RWF_NOWAIT")),
+    *(f"os.{name}" for name in ("eventfd", "eventfd_read", "eventfd_write", "EFD_CLOEXEC", "EFD_NONBLOCK")),
+    *(f"os.O_{name}" for name in ("PATH", "DIRECTORY", "NOFOLLOW", "CLOEXEC", "NOCTTY", "NONBLOCK")),
+    *(f"select.{name}" for name in ("epoll", "EPOLLIN", "EPOLLOUT", "EPOLLERR", "EPOLLHUP")),
+    *("socket.SO_PEERCRED", "mmap.MADV_WILLNEED", "mmap.MADV_POPULATE_READ", "mmap.MAP_SHARED"),
+}
+PORTABLE: Final = ("config", "dataset", "s3", "cache", "reading", "access")
 ENVIRONMENT: Final = {"os.environ", "os.environb", "os.getenv", "os.getenvb", "os.putenv", "os.unsetenv"}
 PRINTING: Final = {"print", "input", "sys.stdout.write", "sys.stderr.write", "sys.stdout.buffer", "sys.stderr.buffer"}
 EXITING: Final = {"exit", "quit", "SystemExit", "sys.exit"}
@@ -161,6 +175,66 @@ def test_a_module_imports_from_the_floors_below(module: str) -> None:
     assert {name for name in within(module) if floor_of(name) not in MAY_IMPORT[floor] | {floor}} == set()
 
 
+def below(floor: str) -> set[str]:
+    """A floor, and all floors that it stands on, one above the other."""
+    found, new = set[str](), {floor}
+    while new:
+        found |= new
+        new = {each for one in new for each in MAY_IMPORT[one]} - found
+    return found
+
+
+def read_tests() -> dict[str, ast.Module]:
+    """Every module of the tests by its dotted name."""
+    names = {".".join(path.relative_to(TESTS.parent).with_suffix("").parts): path for path in TESTS.rglob("*.py")}
+    return {name: ast.parse(path.read_text(encoding="utf-8"), str(path)) for name, path in names.items()}
+
+
+TEST_MODULES: Final = read_tests()
+
+
+def fixtures_of(tree: ast.Module) -> set[str]:
+    """The names of the fixtures that a module defines."""
+    functions = [node for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    return {f.name for f in functions if any("fixture" in ast.unparse(each) for each in f.decorator_list)}
+
+
+PLUGINS: Final = {
+    fixture: module
+    for module in TEST_MODULES
+    if module.startswith("tests.fixtures_")
+    for fixture in fixtures_of(TEST_MODULES[module])
+}
+
+
+def fixtures_wanted(tree: ast.Module) -> Iterator[str]:
+    """The names that may be of fixtures: arguments of functions, and what is asked for by a text."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield from (argument.arg for argument in node.args.args)
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("getfixturevalue", "usefixtures")):
+            yield from (each.value for each in node.args if isinstance(each, ast.Constant))
+
+
+def reached_by(test: str) -> set[str]:
+    """All that a module of the tests imports, by way of other modules of the tests and of fixtures, too."""
+    found, new = set[str](), {test}
+    while new:
+        found |= new
+        trees = [TEST_MODULES[name] for name in new if name in TEST_MODULES]
+        named = {name for tree in trees for name in imports_of(tree, MODULES | TEST_MODULES)}
+        wanted = {PLUGINS[name] for tree in trees for name in fixtures_wanted(tree) if name in PLUGINS}
+        new = (named | wanted) - found
+    return found
+
+
+@pytest.mark.parametrize("test", [name for name in TEST_MODULES if name.split(".")[1] in MAY_IMPORT])
+def test_no_test_reaches_above_its_floor(test: str) -> None:
+    """The tests of a floor import that floor and those below it; what mirrors no module is a scenario."""
+    floors = below(test.split(".")[1])
+    assert {name for name in reached_by(test) if name in MODULES and floor_of(name) not in floors} == set()
+
+
 def test_there_are_no_cycles() -> None:
     """No module imports itself by way of others, imports inside functions included."""
     graph = {module: within(module) - {module, "vbnfs"} for module in MODULES}
@@ -179,7 +253,7 @@ def test_a_library_has_its_place(library: str) -> None:
 
 
 def test_only_fuse_knows_the_kernels_protocol() -> None:
-    """Operations return values: no other floor packs a reply, and no module but those of fuse/ names the device."""
+    """Operations return values, and a mount is made by an engine: no other floor imports more of fuse/ than that."""
     used: dict[str, set[str]] = {}
     for module in MODULES:
         if floor_of(module) != "fuse":
@@ -187,9 +261,46 @@ def test_only_fuse_knows_the_kernels_protocol() -> None:
     assert {floor: names for floor, names in used.items() if names} == SEAM_OF_FUSE
 
 
+def test_linux_stands_in_host() -> None:
+    """Below the file system host/ has what other systems lack, but for what makes connections and finds settings."""
+    events = {name for name in ONLY_LINUX if name.startswith(("select.", "os.eventfd", "os.EFD_"))}
+    allowed = {"config": {"os.geteuid"}, "s3": events}
+    for module, tree in MODULES.items():
+        floor = floor_of(module)
+        if floor in PORTABLE:
+            assert words_of(tree) & ONLY_LINUX <= allowed.get(floor, set()), module
+
+
+WITHOUT_LINUX = """
+import importlib, os, mmap, pkgutil, select, socket, subprocess, sys, tempfile
+import cachetools, defusedxml.ElementTree, httpx, platformdirs, pycurl, structlog, trio, xxhash
+import vbnfs
+modules = {"os": os, "mmap": mmap, "select": select, "socket": socket}
+for name in sys.argv[2:]:
+    module, _, attribute = name.partition(".")
+    if hasattr(modules[module], attribute):
+        delattr(modules[module], attribute)
+for name in ("fcntl", "resource", "grp", "pwd"):
+    sys.modules[name] = None
+for folder in sys.argv[1].split():
+    package = importlib.import_module(f"vbnfs.{folder}")
+    for module in pkgutil.iter_modules(package.__path__, f"vbnfs.{folder}."):
+        importlib.import_module(module.name)
+print(sum(name.startswith("vbnfs.") for name in sys.modules))
+"""
+
+
+def test_floors_that_need_no_linux() -> None:
+    """Where what only Linux has is gone, config, dataset, s3, cache, reading and access are imported all the same."""
+    command = [sys.executable, "-c", WITHOUT_LINUX, " ".join(PORTABLE), *sorted(ONLY_LINUX)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert int(done.stdout) >= sum(floor_of(module) in PORTABLE for module in MODULES)
+
+
 def test_only_config_reads_the_environment() -> None:
     """The environment is read in one module."""
-    assert who_mentions(ENVIRONMENT) == {"vbnfs.config.settings"}
+    assert who_mentions(ENVIRONMENT) == {"vbnfs.config.environment"}
 
 
 def test_only_the_command_line_prints() -> None:
@@ -205,8 +316,8 @@ def test_only_the_command_line_exits() -> None:
 
 
 def test_only_the_daemon_ends_a_child() -> None:
-    """A process is ended without clean-up in one place: the child that `vbnfs mount` forks."""
-    assert who_mentions(ENDING_A_CHILD) == {"vbnfs.daemon.background"}
+    """A process is ended without clean-up in two places: a child of `vbnfs mount`, and where Ctrl-C comes early."""
+    assert who_mentions(ENDING_A_CHILD) == {"vbnfs.daemon.background", "vbnfs.interrupts"}
 
 
 def imported_by(command: list[str]) -> set[str]:
@@ -231,6 +342,16 @@ def test_the_command_line_pays_for_nothing() -> None:
     script = "import sys, vbnfs.cli.main; print({'httpx', 'structlog', 'trio'} & sys.modules.keys())"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
+
+
+def test_an_interrupt_is_seen_to_first() -> None:
+    """Before SIGINT's handler is there, a program imports what that needs, and nothing that takes time."""
+    script = "import sys; before = set(sys.modules); import vbnfs.__main__; print(*set(sys.modules) - before)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert {name for name in done.stdout.split() if name.startswith("vbnfs")} == {
+        *("vbnfs", "vbnfs.__main__", "vbnfs.interrupts")
+    }
+    assert set(done.stdout.split()) & {"click", "pathlib", "platformdirs", "tomllib", "typing"} == set()
 
 
 def test_importing_the_package_does_nothing() -> None:

@@ -4,6 +4,7 @@
     ├── UsageError                  EINVAL      a setting or an argument is wrong, here and everywhere
     ├── CacheError                  EACCES      the cache directory cannot be used
     ├── MountError                  EIO         the mount could not be made, found or taken away
+    ├── NotVerifiedError            EIO         files were to be verified, and not all of them are good and kept
     ├── InstallError                EIO         mount helper or units cannot be put in place, or taken away
     ├── DemoError                   EIO         the demo's server or libraries are missing, or failed
     ├── DatasetError                EIO         what the bucket holds is not a usable dataset
@@ -30,13 +31,16 @@ give has its remedy by class: `told` puts the two together.
 
 import errno
 from collections.abc import Iterator
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 
 class VbnfsError(Exception):
     """The root: `errno` is what a FUSE request that meets this error is answered with."""
 
     errno: ClassVar[int] = errno.EIO
+
+
+_Error = TypeVar("_Error", bound=VbnfsError)
 
 
 def root_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
@@ -69,6 +73,10 @@ class CacheError(VbnfsError):
 
 class MountError(VbnfsError):
     """The mount could not be made, found or taken away."""
+
+
+class NotVerifiedError(VbnfsError):
+    """Not all files that were to be verified have the manifest's hash and are kept: `vbnfs verify`, exit status 1."""
 
 
 class InstallError(VbnfsError):
@@ -187,9 +195,12 @@ class DeadlineError(StorageError):
     remedy = "check the network, or allow more time by --io-timeout"
 
 
-def copy_error(error: VbnfsError) -> VbnfsError:
-    """An exception like `error`, and caused by it: one object raised in several tasks would mix their tracebacks."""
-    new = type(error)(str(error))
+def copy_error(error: _Error, message: str | None = None) -> _Error:
+    """An exception of the same class, caused by `error`; with the same message, or another one.
+
+    Each task that is to raise an error needs its own copy: one object raised in several tasks mixes their tracebacks.
+    """
+    new = type(error)(str(error) if message is None else message)
     new.__cause__ = error
     return new
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vbnfs.access.opening import scope_of
-from vbnfs.config.settings import load_config
+from vbnfs.config.sources import load_config
 
 PORTS = {"http": 80, "https": 443}
 

@@ -8,7 +8,7 @@ import pytest
 
 from vbnfs.cli.main import cli
 from vbnfs.cli.mount_helper import parse_arguments, settings_for
-from vbnfs.config.settings import load_config
+from vbnfs.config.sources import load_config
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "mounting.md").read_text()
 FSTAB = re.findall(r"^(\S+) (/\S+) vbnfs (\S+) 0 0$", DOCUMENT, re.MULTILINE)

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from vbnfs.config.settings import MIB, Config, load_config
+from vbnfs.config.settings import MIB, Config
+from vbnfs.config.sources import load_config
 from vbnfs.daemon import background
 from vbnfs.daemon.background import _below_the_kernels_timeout, _within_the_cgroup
 from vbnfs.host.cgroup import memory_limit_bytes

@@ -18,9 +18,11 @@ import pytest
 import trio
 import trio.testing
 
+from vbnfs.access import running_mounts
+from vbnfs.access.mount_status import ask_status
 from vbnfs.daemon import control
-from vbnfs.daemon.status import ask_status
 from vbnfs.errors import MountError
+from vbnfs.host import runtime
 from vbnfs.host.mountinfo import MountEntry
 
 DEVICE = "0:99999"  # of no mount
@@ -43,7 +45,7 @@ async def broken() -> Mapping[str, Any]:
 @asynccontextmanager
 async def served(entry: MountEntry) -> AsyncIterator[Path]:
     """A control socket with two commands, while entered."""
-    path = control.socket_path(entry.owner, entry.device)
+    path = runtime.socket_path(entry.owner, entry.device)
     async with trio.open_nursery() as nursery:
         await nursery.start(control.serve, path, {"hello": hello, "broken": broken})
         yield path
@@ -51,7 +53,7 @@ async def served(entry: MountEntry) -> AsyncIterator[Path]:
 
 
 async def ask(entry: MountEntry, command: str) -> dict[str, Any]:
-    return await trio.to_thread.run_sync(control.ask, entry, command)
+    return await trio.to_thread.run_sync(running_mounts.ask, entry, command)
 
 
 async def test_question_and_answer(entry: MountEntry) -> None:
@@ -100,21 +102,22 @@ async def test_asker_that_goes_away(entry: MountEntry) -> None:
 def test_daemon_that_is_gone(entry: MountEntry) -> None:
     """Without a socket the remedy is told, if the mount is dead; else that only the socket is gone."""
     with pytest.raises(MountError, match=r"its control socket .* is gone"):
-        control.ask(replace(entry, mountpoint=Path("/")), "hello")
+        running_mounts.ask(replace(entry, mountpoint=Path("/")), "hello")
 
 
 ASK_AS_NOBODY = """
 import os, sys
 from pathlib import Path
+from vbnfs.access import running_mounts
 from vbnfs.errors import MountError
-from vbnfs.daemon import control
+from vbnfs.host import runtime
 from vbnfs.host.mountinfo import MountEntry, is_ours
-control.runtime_directory = lambda owner: Path(sys.argv[1])
+runtime.runtime_directory = lambda owner: Path(sys.argv[1])
 if os.geteuid() == 0:
     os.setresuid(65534, 65534, 65534)
 entry = MountEntry(Path("/mnt/vbn"), "0:99999", "fuse.vbnfs", "dataset", 0)
 try:
-    control.ask(entry, "hello")
+    running_mounts.ask(entry, "hello")
 except MountError as error:
     print(is_ours(entry), error)
 """
@@ -130,20 +133,20 @@ def test_mount_of_somebody_else(tmp_path: Path) -> None:
 
 def test_answer_that_is_none(entry: MountEntry) -> None:
     """A socket that closes without an answer is told as such."""
-    path = control.make_runtime_directory() / control.socket_path(entry.owner, entry.device).name
+    path = runtime.make_runtime_directory() / runtime.socket_path(entry.owner, entry.device).name
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
         listener.listen()
         listener.shutdown(socket.SHUT_RDWR)
         with pytest.raises(MountError, match="/mnt/vbn"):
-            control.ask(entry, "hello")
+            running_mounts.ask(entry, "hello")
     path.unlink()
 
 
 @contextmanager
 def answering(entry: MountEntry, answer: Callable[[socket.socket], None]) -> Iterator[None]:
     """At the control socket of a mount somebody answers whatever they like to whatever is asked."""
-    path = control.make_runtime_directory() / control.socket_path(entry.owner, entry.device).name
+    path = runtime.make_runtime_directory() / runtime.socket_path(entry.owner, entry.device).name
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
         listener.listen()
@@ -176,11 +179,11 @@ def pour(connection: socket.socket) -> None:
 
 def test_answers_that_do_not_end(entry: MountEntry, monkeypatch: pytest.MonkeyPatch) -> None:
     """Question and answer together have a deadline, and an answer has a length."""
-    monkeypatch.setattr(control, "_TIMEOUT_SECONDS", 0.5)
+    monkeypatch.setattr(running_mounts, "_TIMEOUT_SECONDS", 0.5)
     with answering(entry, trickle), pytest.raises(MountError, match="does not answer: timed out"):
-        control.ask(entry, "hello")
+        running_mounts.ask(entry, "hello")
     with answering(entry, pour), pytest.raises(MountError, match="does not answer: "):
-        control.ask(entry, "hello")
+        running_mounts.ask(entry, "hello")
 
 
 SOUND = {
@@ -257,25 +260,25 @@ async def test_many_who_connect_and_ask_nothing(entry: MountEntry, monkeypatch: 
 def test_runtime_directory_of_others_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A folder for sockets that others can write, a link and a file are refused."""
     place = tmp_path / "vbnfs"
-    monkeypatch.setattr(control, "runtime_directory", lambda owner: place)
-    assert control.make_runtime_directory() == place
+    monkeypatch.setattr(runtime, "runtime_directory", lambda owner: place)
+    assert runtime.make_runtime_directory() == place
     place.chmod(0o755)
     with pytest.raises(MountError, match="0700"):
-        control.make_runtime_directory()
+        runtime.make_runtime_directory()
     place.rmdir()
     place.symlink_to(tmp_path)
     with pytest.raises(MountError, match="0700"):
-        control.make_runtime_directory()
+        runtime.make_runtime_directory()
     place.unlink()
     place.touch()
     with pytest.raises(MountError):
-        control.make_runtime_directory()
+        runtime.make_runtime_directory()
 
 
 def test_places_of_sockets() -> None:
     """Root's sockets are in /run, those of users without a place there below /tmp, each by device."""
-    assert control.socket_path(0, "0:45") == Path("/run/vbnfs/0-45.sock")
-    assert control.socket_path(4_000_000, "0:45") == Path("/tmp/vbnfs-4000000/0-45.sock")
+    assert runtime.socket_path(0, "0:45") == Path("/run/vbnfs/0-45.sock")
+    assert runtime.socket_path(4_000_000, "0:45") == Path("/tmp/vbnfs-4000000/0-45.sock")
 
 
 async def test_a_socket_that_took_its_place_stays(entry: MountEntry) -> None:
@@ -292,7 +295,7 @@ async def test_a_socket_is_found_when_its_user_has_logged_in_since(
 ) -> None:
     """A mount from before /run/user/UID was there is asked where its socket was made, a later one there."""
     session = tmp_path / "session"
-    monkeypatch.setattr(control, "_places", lambda owner: [session / "vbnfs", tmp_path / "vbnfs"])
+    monkeypatch.setattr(runtime, "_places", lambda owner: [session / "vbnfs", tmp_path / "vbnfs"])
     async with served(entry) as path:
         assert path.parent == tmp_path / "vbnfs"
         session.mkdir()

@@ -17,7 +17,7 @@ from trio.testing import MockClock
 from tests.fakes.dataset import FakeDataset
 from tests.fakes.s3_server import FakeS3Server, for_kind, held
 from tests.fixtures_mount import Mounts, run_vbnfs
-from vbnfs.config.settings import Supervisor
+from vbnfs.config.environment import Supervisor
 from vbnfs.daemon.systemd import SystemdNotifier
 
 

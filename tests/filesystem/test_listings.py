@@ -41,7 +41,9 @@ class World:
         return node
 
     async def learn_sizes(self) -> None:
-        await self.catalog.learn_all(node.content for node in self.tree.nodes.values() if isinstance(node, DataNode))
+        await self.catalog.sizes.fetch_all(
+            node.content for node in self.tree.nodes.values() if isinstance(node, DataNode)
+        )
 
     def names(self, directory: Directory, size: int) -> list[str]:
         """The whole folder, in parts of `size` bytes."""
@@ -76,7 +78,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
     async with bench(tmp_path, client=client) as floor:
         catalog = Catalog(client, tmp_path / "kept", origin=ORIGIN, project=PROJECT)
         attributes = Attributes(
-            catalog, floor.cache, written=floor.source.written, public_url=str, verified=lambda content: "no"
+            catalog, floor.cache, written=floor.source.writer.written, public_url=str, verified=lambda content: "no"
         )
         tree = tree_of([version], default="1.0.0")
         yield World(tree, attributes, Listings(tree, attributes), catalog)

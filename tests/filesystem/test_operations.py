@@ -107,7 +107,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
     async with bench(tmp_path, client=client) as floor:
         reads: list[Any] = []
         catalog = Catalog(client, tmp_path / "kept", origin=ORIGIN, project=PROJECT)
-        await catalog.attributes_of(file.version)
+        await catalog.sizes.fetch_object(file.version)
         tree = tree_of([version], default="1.0.0")
         stale: set[int] = set()
         yield World(_file_system(floor, catalog, tree, reads, stale), reads, stale)
@@ -118,7 +118,7 @@ def _file_system(floor: Bench, catalog: Catalog, tree: Any, reads: list[Any], st
         tree=tree,
         catalog=catalog,
         attributes=Attributes(
-            catalog, floor.cache, written=floor.source.written, public_url=str, verified=lambda c: "no"
+            catalog, floor.cache, written=floor.source.writer.written, public_url=str, verified=lambda c: "no"
         ),
         open_reader=lambda content, advises: cast(FileReader, Reader(reads.pop)),
         own_file=lambda uid: f"/file/of/{uid}",

@@ -17,6 +17,7 @@ from vbnfs.cache.verdicts import Verdicts
 from vbnfs.metrics import Metrics
 from vbnfs.objects import Content, ObjectVersion
 from vbnfs.reading.block_source import BlockSource
+from vbnfs.reading.block_writer import BlockWriter
 from vbnfs.reading.file_reader import FileReader
 from vbnfs.reading.memory import Memory
 from vbnfs.reading.other_processes import SharedFetches
@@ -35,6 +36,7 @@ class Bench:
     metrics: Metrics
     cache: BlockCache
     source: BlockSource
+    others: SharedFetches
     prefetcher: Prefetcher
     memory: Memory
     verdicts: Verdicts
@@ -56,6 +58,17 @@ class Bench:
             await trio.testing.wait_all_tasks_blocked(0.01)
 
 
+@dataclass(frozen=True, slots=True)
+class FixedConnections:
+    """So many prefetches at a time, and so many while readers wait for connections."""
+
+    gets: int
+    shared_gets: int
+
+    def prefetches(self, *, demand_waits: bool) -> int:
+        return self.shared_gets if demand_waits else self.gets
+
+
 def add(store: MemoryStore, name: str, data: Data, *, file_hash: str | None = None) -> Content:
     version_id = store.put(name, data) if store.get(name) is None else store.get(name).version_id  # type: ignore[union-attr]
     return Content(name, len(data), ObjectVersion(name, version_id), file_hash)
@@ -71,6 +84,7 @@ async def bench(
     shared_gets: int | None = None,
     keeps_blocks: bool = True,
     memory_bytes: int = 256 * MIB,
+    locks_may_wait: bool = False,
 ) -> AsyncIterator[Bench]:
     """A mount without FUSE. It ends as the daemon does: services are cancelled, then all blocks are kept.
 
@@ -83,24 +97,23 @@ async def bench(
     async with trio.open_nursery() as outer:
         async with trio.open_nursery() as services:
             memory = Memory(memory_bytes)
-            gets = lambda is_shared: shared_gets if is_shared and shared_gets else prefetch_gets  # noqa: E731
             claims = Claims(cache.directory / "test")
-            neighbours = SharedFetches(claims, cache, may_wait=False, metrics=metrics)
+            others = SharedFetches(claims, cache, may_wait=locks_may_wait, metrics=metrics)
             verdicts = Verdicts(directory, scope="test")
+            writer = BlockWriter(cache, evictor, others, memory)
             source = BlockSource(
                 Sources(client, verdicts),
-                cache,
-                evictor,
-                neighbours,
+                writer,
+                others,
                 nursery=services,
-                prefetch_gets=gets,
+                connections=FixedConnections(prefetch_gets, shared_gets or prefetch_gets),
                 memory=memory,
             )
             prefetcher = Prefetcher(cache, source, nursery=services)
             verifier = Verifier(cache, source, verdicts, metrics=metrics)
             if keeps_blocks:
-                outer.start_soon(source.keep_blocks)
-            start_keeping = lambda: outer.start_soon(source.keep_blocks)  # noqa: E731
-            yield Bench(client, metrics, cache, source, prefetcher, memory, verdicts, verifier, start_keeping)
+                outer.start_soon(writer.keep_blocks)
+            start_keeping = lambda: outer.start_soon(writer.keep_blocks)  # noqa: E731
+            yield Bench(client, metrics, cache, source, others, prefetcher, memory, verdicts, verifier, start_keeping)
             services.cancel_scope.cancel()
-        source.close()
+        writer.close()

@@ -1,4 +1,4 @@
-"""Several mounts on one cache directory: what one fetches the others wait for, and nobody waits in vain."""
+"""Several mounts on one cache directory: what one fetches the others wait for, and each wait ends."""
 
 import random
 from collections.abc import Sequence
@@ -12,24 +12,29 @@ import trio.testing
 
 from tests.fakes.client import MemoryClient, Request
 from tests.fakes.store import MemoryStore
-from tests.fixtures_mount import until
 from tests.reading.bench import Bench, bench
+from tests.waiting import until
+from vbnfs.blocks import BLOCK_BYTES
 from vbnfs.cache.block_cache import FORMAT, BlockCache
 from vbnfs.cache.claims import Claims
-from vbnfs.cache.segment import BLOCK_BYTES
 from vbnfs.errors import StorageError, TransportError
 from vbnfs.metrics import Metrics
 from vbnfs.objects import Content, ObjectVersion
-from vbnfs.reading import other_processes as neighbours
+from vbnfs.reading import other_processes
 from vbnfs.reading.other_processes import SharedFetches
 
 DATA = random.Random(8).randbytes(40 * BLOCK_BYTES + 1)
 
 
-async def several(stack: AsyncExitStack, directory: Path, count: int) -> tuple[MemoryClient, list[Bench], Content]:
+async def several(
+    stack: AsyncExitStack, directory: Path, count: int, *, locks_may_wait: bool = False
+) -> tuple[MemoryClient, list[Bench], Content]:
     """Mounts that share a cache directory and a server, and a content."""
     client = MemoryClient(MemoryStore())
-    floors = [await stack.enter_async_context(bench(directory, client=client)) for _ in range(count)]
+    floors = [
+        await stack.enter_async_context(bench(directory, client=client, locks_may_wait=locks_may_wait))
+        for _ in range(count)
+    ]
     return client, floors, floors[0].add("a", DATA)
 
 
@@ -77,7 +82,7 @@ async def test_prefetched_blocks_that_came_meanwhile_are_not_fetched(tmp_path: P
 
 
 async def test_a_failure_gives_the_blocks_back(tmp_path: Path) -> None:
-    """Where the claimant's GET fails, whoever waits for the blocks tries, and has them."""
+    """Where the GET of the process with the claims fails, the one that waits for the blocks fetches them."""
     async with AsyncExitStack() as stack:
         client, (one, other), content = await several(stack, tmp_path, 2)
         gate = client.hold()
@@ -160,9 +165,9 @@ async def test_who_is_cancelled_gives_its_claims_back(tmp_path: Path, *, may_wai
 
 
 async def test_patience_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of those who wait for a claimant that hangs one fetches after a while, and the others do after another."""
-    monkeypatch.setattr(neighbours, "_PATIENCE_SECONDS", 0.1)
-    monkeypatch.setattr(neighbours, "_MOST_PATIENCE_SECONDS", 0.5)
+    """Of the processes that wait for one that hangs, one fetches after a while, and the others do after another."""
+    monkeypatch.setattr(other_processes, "_PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(other_processes, "_MOST_PATIENCE_SECONDS", 0.5)
     async with AsyncExitStack() as stack:
         client, floors, content = await several(stack, tmp_path, 4)
         gate = client.hold(lambda request: client.count() <= 2)  # the claimant and the impatient one hang
@@ -186,10 +191,7 @@ async def test_patience_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 async def test_locks_that_may_wait_are_taken_in_threads(tmp_path: Path) -> None:
     """On a network file system the event loop asks for no lock; the outcome is the same."""
     async with AsyncExitStack() as stack:
-        client, floors, content = await several(stack, tmp_path, 3)
-        for floor in floors:
-            claims = Claims(floor.cache.directory / "test")
-            floor.source._neighbours = SharedFetches(claims, floor.cache, may_wait=True, metrics=floor.metrics)
+        client, floors, content = await several(stack, tmp_path, 3, locks_may_wait=True)
         client.fail_when(lambda request: TransportError("reset") if is_first(client, request) else None)
         with pytest.raises(StorageError):
             await floors[0].source.get(content, [0])
@@ -199,32 +201,32 @@ async def test_locks_that_may_wait_are_taken_in_threads(tmp_path: Path) -> None:
         assert client.sent_bytes == len(DATA)
 
 
-async def test_claims_are_given_back_before_anybody_is_told(
+async def test_claims_are_given_back_before_readers_get_the_failure(
     tmp_path: Path, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who is told of a failure may ask anew; by then the failed GET has nothing more to give back."""
+    """A reader that gets a failure may ask anew; by then the failed GET has nothing more to give back."""
     async with AsyncExitStack() as stack:
         client, floors, content = await several(stack, tmp_path, 1)
-        neighbours, giving_back, go_on, told = floors[0].source._neighbours, trio.Event(), trio.Event(), trio.Event()
+        others, giving_back, go_on, failed = floors[0].others, trio.Event(), trio.Event(), trio.Event()
 
         async def give_back(content: Content, indices: Sequence[int]) -> None:
             giving_back.set()
             await go_on.wait()
-            neighbours.drop(content, indices)
+            others.drop(content, indices)
 
         async def read() -> None:
             with pytest.raises(StorageError):
                 await floors[0].source.get(content, [0])
-            told.set()
+            failed.set()
 
-        monkeypatch.setattr(neighbours, "drop_all", give_back)
+        monkeypatch.setattr(others, "drop_all", give_back)
         client.fail_when(lambda request: TransportError("reset"))
         nursery.start_soon(read)
         await giving_back.wait()
         await trio.testing.wait_all_tasks_blocked()
-        assert not told.is_set()
+        assert not failed.is_set()
         go_on.set()
-        await told.wait()
+        await failed.wait()
 
 
 def is_first(client: MemoryClient, request: Request) -> bool:

@@ -11,7 +11,7 @@ from trio.testing import MockClock
 from tests.fakes.client import MemoryClient
 from tests.fakes.store import MemoryStore, Pattern
 from vbnfs.errors import BusyError, TransportError
-from vbnfs.objects import ByteRange, ObjectVersion
+from vbnfs.objects import ByteRange, ObjectVersion, Piece, RangeRequest
 from vbnfs.s3.pacing import Pace, PacedClient
 
 SIZE: Final = 1_000
@@ -26,10 +26,10 @@ def inner() -> MemoryClient:
 
 
 async def fetch(client: PacedClient) -> None:
-    async def receive(piece: bytes) -> None:
+    async def receive(piece: Piece) -> None:
         """Nothing is kept."""
 
-    await client.get_range(VERSION, ByteRange(0, SIZE), size_bytes=SIZE, receive=receive)
+    await client.get_range(RangeRequest(VERSION, ByteRange(0, SIZE), SIZE), receive)
 
 
 async def fetch_busy(client: PacedClient, inner: MemoryClient) -> None:
@@ -97,8 +97,8 @@ def test_the_pace_is_bounded(most: int, answers: list[tuple[bool, float]]) -> No
         now += later
         pace = pace.after_busy(now) if is_busy else pace.after_answer()
         assert 1 <= pace.gets <= most
-        assert 1 <= pace.prefetches(is_shared=True) <= pace.prefetches(is_shared=False)
-        assert pace.prefetches(is_shared=False) < pace.gets or pace.gets == 1
+        assert 1 <= pace.prefetches(demand_waits=True) <= pace.prefetches(demand_waits=False)
+        assert pace.prefetches(demand_waits=False) < pace.gets or pace.gets == 1
 
 
 def test_one_word_counts_once() -> None:
@@ -114,5 +114,5 @@ def test_one_word_counts_once() -> None:
 def test_readers_have_room(most: int, prefetches: int) -> None:
     """Prefetches get a part of what there may be; all but one in sixteen, while no reader comes beside them."""
     pace = Pace(most, float(most))
-    assert pace.prefetches(is_shared=True) == prefetches
-    assert pace.prefetches(is_shared=False) == max(1, most - max(1, most // 16))
+    assert pace.prefetches(demand_waits=True) == prefetches
+    assert pace.prefetches(demand_waits=False) == max(1, most - max(1, most // 16))

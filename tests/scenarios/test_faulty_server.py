@@ -16,7 +16,7 @@ from tests.fakes.s3_server import RANGE_IGNORED, Behaviour, FakeS3Server, Reply,
 from tests.fakes.store import MemoryStore, Pattern
 from tests.reading.bench import KIB, MIB, Bench, add, bench
 from vbnfs.access.opening import make_client, make_reading_client
-from vbnfs.config.settings import load_config
+from vbnfs.config.sources import load_config
 from vbnfs.metrics import Metrics
 from vbnfs.objects import Content
 

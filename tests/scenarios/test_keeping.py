@@ -17,17 +17,19 @@ from tests.fakes.dataset import FakeDataset
 from tests.fakes.s3_server import FakeS3Server
 from tests.fakes.store import Pattern
 from vbnfs.access import opening as clients
-from vbnfs.access.cache_directory import prepare_cache_directory
-from vbnfs.access.dataset import Dataset, look_at, reading
+from vbnfs.access.versions import Versions
+from vbnfs.access.whole_files import whole_files
 from vbnfs.cache.block_cache import FORMAT, BlockCache
 from vbnfs.cache.eviction import scan
 from vbnfs.cli import verify
 from vbnfs.cli.asked import place_of
-from vbnfs.config.settings import Config, load_config
+from vbnfs.cli.running import run_with_versions
+from vbnfs.config.settings import Config
+from vbnfs.config.sources import load_config
 from vbnfs.daemon.mount import serve
 from vbnfs.daemon.systemd import SystemdNotifier
 from vbnfs.objects import Content
-from vbnfs.reading.block_source import BlockSource
+from vbnfs.reading.block_writer import BlockWriter
 
 NAME = "ecephys_sessions/one.nwb"
 PATTERN = Pattern(20_000_001)
@@ -92,13 +94,13 @@ def _private_files() -> Iterator[None]:
 
 def test_ctrl_c_while_files_are_verified(config: Config, disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
     """All that `vbnfs verify --fetch` has fetched by then is on the disk, and synced."""
-    all_has_come, written = threading.Event(), BlockSource.written
+    all_has_come, written = threading.Event(), BlockWriter.written
 
-    async def wait_for_the_disk(source: BlockSource, content: Content) -> None:
+    async def wait_for_the_disk(writer: BlockWriter, content: Content) -> None:
         all_has_come.set()  # and was hashed
-        await written(source, content)
+        await written(writer, content)
 
-    monkeypatch.setattr(BlockSource, "written", wait_for_the_disk)
+    monkeypatch.setattr(BlockWriter, "written", wait_for_the_disk)
 
     def interrupt() -> None:
         assert all_has_come.wait(60)
@@ -119,16 +121,16 @@ def test_ctrl_c_while_files_are_verified(config: Config, disk: Disk, monkeypatch
 def test_ctrl_c_while_versions_are_compared(config: Config, disk: Disk) -> None:
     """All that `vbnfs diff` has read by then is on the disk, and synced."""
 
-    async def read_and_interrupt(dataset: Dataset) -> None:
-        [file] = dataset.manifest(None).files
-        async with reading(dataset) as read:
+    async def read_and_interrupt(versions: Versions) -> None:
+        [file] = versions.manifest(None).files
+        async with whole_files(versions) as read:
             assert await read(file) == PLAIN
             assert disk.usage_bytes == 0
             disk.go_on.set()
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        look_at(config, read_and_interrupt, warn=print)
+        run_with_versions(config, read_and_interrupt, warn=print)
     assert disk.usage_bytes >= len(PLAIN)
     assert disk.flushes == 1
 
@@ -136,7 +138,6 @@ def test_ctrl_c_while_versions_are_compared(config: Config, disk: Disk) -> None:
 def test_a_mount_that_fails(config: Config, disk: Disk, mountpoint: Path) -> None:
     """All that was read from a mount is on the disk, and synced, when something ends it out of order."""
     announced = trio.Event()
-    prepare_cache_directory(config.cache_dir)
 
     async def mount() -> None:
         await serve(config, mountpoint, SystemdNotifier(None), lambda warnings: announced.set())
@@ -199,12 +200,12 @@ def test_commands_map_nothing_where_others_may_delete(
     monkeypatch.setattr(clients, "is_local", lambda path: is_local)
     kept = f"{config.cache_dir}/"
 
-    async def read(dataset: Dataset) -> bool:
-        [file] = dataset.manifest(None).files
-        async with reading(dataset) as read:
+    async def read(versions: Versions) -> bool:
+        [file] = versions.manifest(None).files
+        async with whole_files(versions) as read:
             assert await read(file) == PLAIN
-        async with reading(dataset) as read:
+        async with whole_files(versions) as read:
             assert await read(file) == PLAIN
             return kept in Path("/proc/self/maps").read_text()
 
-    assert look_at(config, read, warn=print) is is_local
+    assert run_with_versions(config, read, warn=print) is is_local

@@ -10,7 +10,7 @@ import pytest
 from tests.fakes.dataset import FakeDataset
 from tests.fakes.s3_server import FakeS3Server, Reply, always, for_kind
 from tests.fixtures_mount import Mounts, run_vbnfs, until
-from vbnfs.s3.client import MAX_OBJECT_BYTES
+from vbnfs.s3.replies import MAX_OBJECT_BYTES
 
 TABLE = "project_metadata/units.csv"
 FILES = {TABLE: b"unit_id\n1\n", "sessions/1.nwb": b"one"}

@@ -17,16 +17,18 @@ from tests.fakes.dataset import FakeDataset
 from tests.fakes.s3_server import FakeS3Server
 from tests.fixtures_mount import Mounts, run_vbnfs, until
 from tests.test_floors import MODULES, PACKAGE, words_of
+from vbnfs.access import running_mounts
 from vbnfs.access.cache_directory import prepare_cache_directory
 from vbnfs.cache.segment import Segment
 from vbnfs.cache.verdicts import Verdict, Verdicts
 from vbnfs.daemon import control
-from vbnfs.dataset.kept_files import append_kept_line, read_kept, read_kept_lines, write_kept
+from vbnfs.dataset.stored_files import append_stored_line, read_stored, read_stored_lines, write_stored
 from vbnfs.errors import CacheError, MountError
+from vbnfs.host import peers, runtime
 from vbnfs.host.mountinfo import MountEntry
 from vbnfs.host.places import file_at
 from vbnfs.objects import Content, ObjectVersion
-from vbnfs.s3.client import aws_base
+from vbnfs.s3.addresses import aws_base
 
 ROOT = PACKAGE.parent
 SESSION = "ecephys_sessions/ecephys_session_1.nwb"
@@ -288,15 +290,15 @@ def test_somebody_elses_segment_is_not_read(tmp_path: Path, monkeypatch: pytest.
 def test_kept_files_behind_links_are_absent(tmp_path: Path) -> None:
     """A link in place of a kept file is not read, not written through, and not appended through."""
     real, link = tmp_path / "real", tmp_path / "link"
-    write_kept(real, b"data")
-    append_kept_line(tmp_path / "lines", b"text")
+    write_stored(real, b"data")
+    append_stored_line(tmp_path / "lines", b"text")
     link.symlink_to(real)
-    assert read_kept(link) is None
-    assert list(read_kept_lines(tmp_path / "lines")) == [b"text"]
+    assert read_stored(link) is None
+    assert list(read_stored_lines(tmp_path / "lines")) == [b"text"]
     with pytest.raises(OSError, match="symbolic links"):
-        append_kept_line(link, b"text")
-    write_kept(link, b"other")
-    assert (read_kept(real), read_kept(link)) == (b"data", b"other")
+        append_stored_line(link, b"text")
+    write_stored(link, b"other")
+    assert (read_stored(real), read_stored(link)) == (b"data", b"other")
 
 
 CONTENT = Content("ab12", 4, ObjectVersion("key", "version"), "0" * 128)
@@ -341,13 +343,13 @@ def test_the_kernel_tells_who_is_there() -> None:
     """Both ends of a Unix socket learn the other's user."""
     for end in socket.socketpair():
         with end:
-            assert control.peer_of(end) == (os.getpid(), os.getuid())
+            assert peers.peer_of(end) == (os.getpid(), os.getuid())
 
 
 async def test_somebody_else_is_not_answered(monkeypatch: pytest.MonkeyPatch) -> None:
     """The daemon answers its owner and root alone, and the asker believes the mount's owner and root alone."""
     entry = MountEntry(Path("/mnt/vbn"), "0:99998", "fuse.vbnfs", "dataset", os.getuid())
-    path = control.socket_path(entry.owner, entry.device)
+    path = runtime.socket_path(entry.owner, entry.device)
     asked: list[str] = []
 
     async def hello() -> dict[str, str]:
@@ -356,9 +358,9 @@ async def test_somebody_else_is_not_answered(monkeypatch: pytest.MonkeyPatch) ->
 
     async with trio.open_nursery() as nursery:
         await nursery.start(control.serve, path, {"hello": hello})
-        monkeypatch.setattr(control, "peer_of", lambda connection: control.Peer(1, NOBODY))
+        monkeypatch.setattr(peers, "peer_of", lambda connection: peers.Peer(1, NOBODY))
         with pytest.raises(MountError, match="somebody else answers"):
-            await trio.to_thread.run_sync(control.ask, entry, "hello")
+            await trio.to_thread.run_sync(running_mounts.ask, entry, "hello")
         with socket.socket(socket.AF_UNIX) as connection:
             await trio.to_thread.run_sync(connection.connect, str(path))
             with suppress(ConnectionResetError, BrokenPipeError):  # the question was not even read
@@ -383,14 +385,14 @@ def own_run(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder for sockets that can be opened to everybody while other mounts of the machine have theirs."""
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory)
-        monkeypatch.setattr(control, "runtime_directory", lambda owner: path)
+        monkeypatch.setattr(runtime, "runtime_directory", lambda owner: path)
         yield path
 
 
 @pytest.mark.root
 async def test_another_user_is_not_answered(own_run: Path) -> None:
     """Another user to whom a careless mode opens the socket is connected, and told nothing; root is answered."""
-    path = control.socket_path(0, "0:99997")
+    path = runtime.socket_path(0, "0:99997")
     asked: list[str] = []
 
     async def hello() -> dict[str, str]:
@@ -423,10 +425,10 @@ def test_another_users_answer_is_not_believed(own_run: Path) -> None:
     own_run.chmod(0o777)
     with socket.socket(socket.AF_UNIX) as listener:
         with being_nobody():
-            listener.bind(str(control.socket_path(0, entry.device)))
+            listener.bind(str(runtime.socket_path(0, entry.device)))
             listener.listen()
         with pytest.raises(MountError, match="somebody else answers"):
-            control.ask(entry, "hello")
+            running_mounts.ask(entry, "hello")
         connection, _ = listener.accept()
         with connection:
             assert connection.recv(100) == b""

@@ -18,10 +18,10 @@ from tests.fakes.s3_server import FakeS3Server
 from tests.fixtures_mount import Mount, Mounts, run_vbnfs, until
 from tests.scenarios.test_ends import threads_of
 from vbnfs.daemon.alone import alone_on
-from vbnfs.daemon.control import runtime_directory
-from vbnfs.daemon.mountpoint import is_alive
 from vbnfs.fuse.device import open_mount
+from vbnfs.host.mount_programs import is_alive
 from vbnfs.host.mountinfo import find_mount, mounts_on
+from vbnfs.host.runtime import runtime_directory
 
 VBNFS = (sys.executable, "-m", "vbnfs")
 HELPER = (sys.executable, "-m", "vbnfs.cli.mount_helper")

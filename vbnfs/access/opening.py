@@ -1,6 +1,6 @@
-"""What a configuration asks for between files and S3: clients, one around the other, cache, source of blocks.
+"""The parts of an opened dataset, made from its configuration: clients, one around the other, catalog, cache, source.
 
-Mounts and commands make them here, each in the same way.
+`open_dataset` (dataset.py) puts them together.
 """
 
 import hashlib
@@ -23,6 +23,7 @@ from vbnfs.host.places import folder_at
 from vbnfs.metrics import Metrics
 from vbnfs.objects import Content, ObjectClient
 from vbnfs.reading.block_source import BlockSource
+from vbnfs.reading.block_writer import BlockWriter
 from vbnfs.reading.memory import Memory
 from vbnfs.reading.other_processes import SharedFetches
 from vbnfs.reading.sources import Sources
@@ -30,13 +31,11 @@ from vbnfs.s3.breaker import BreakerClient
 from vbnfs.s3.client import S3Client
 from vbnfs.s3.hedging import HedgingClient
 from vbnfs.s3.pacing import PacedClient
-from vbnfs.s3.resolver import ApartResolver
 from vbnfs.s3.retry import RetryingClient
 
-_CATALOG_SECONDS: Final = 15.0  # a mount without network should not keep anybody waiting
+_CATALOG_SECONDS: Final = 15.0  # a mount without network is to be there soon, from what is stored
 _CATALOG_ATTEMPTS: Final = 3
 _READ_ATTEMPTS: Final = 10
-_LAST_NOTES_SECONDS: Final = 1.0
 _LAST_WRITES_SECONDS: Final = 5.0
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _LONGEST_SCOPE: Final = 200  # bytes; a file's name may have 255
@@ -45,9 +44,9 @@ _LONGEST_SCOPE: Final = 200  # bytes; a file's name may have 255
 def scope_of(endpoint_url: str | None) -> str:
     """The name under which the cache keeps what comes from AWS, or from an endpoint.
 
-    No name of a server stands for another's: it is all of the URL, scheme and path too, percent-encoded (RFC 3986,
-    section 2.1) behind a prefix that AWS's name does not have. Of what is normalised (section 6.2: letters of scheme
-    and host, the scheme's own port) both spellings ask the same server. It is one file name; a long one ends in a
+    Two servers never have the same name: it is all of the URL, scheme and path too, percent-encoded (RFC 3986,
+    section 2.1) behind a prefix that AWS's name does not have. What is normalised (section 6.2: letters of scheme and
+    host, the scheme's own port) names the same server in both spellings. It is one file name; a long one ends in a
     hash.
     """
     if endpoint_url is None:
@@ -66,14 +65,12 @@ def scope_of(endpoint_url: str | None) -> str:
 @asynccontextmanager
 async def make_client(config: Config, metrics: Metrics) -> AsyncIterator[BreakerClient]:
     """The client for the dataset's bucket, which asks S3 only while it can be reached."""
-    trio.socket.set_custom_hostname_resolver(ApartResolver())
     async with S3Client(
         bucket=config.bucket,
         region=config.region,
         endpoint_url=config.endpoint_url,
         ca_bundle=config.ca_bundle,
         max_connections=config.max_connections,
-        ranges_by=config.ranges_by,
         metrics=metrics,
     ) as s3:
         yield BreakerClient(s3, is_forbidden=config.offline)
@@ -115,39 +112,33 @@ def make_source(
     metrics: Metrics,
     *,
     nursery: trio.Nursery,
-    on_kept: Callable[[Set[Content]], None] = lambda contents: None,
+    on_stored: Callable[[Set[Content]], None] = lambda contents: None,
 ) -> BlockSource:
-    """The blocks that the disk does not have. To be closed by `keeping`."""
+    """The blocks that the disk does not have. `keeping` runs and closes its writer."""
     client, paced = make_reading_client(config, link, metrics)
     claims = Claims(cache.directory / scope_of(config.endpoint_url))
-    return BlockSource(
-        Sources(client, verdicts),
-        cache,
-        evictor,
-        SharedFetches(claims, cache, may_wait=not cache.is_local, metrics=metrics),
-        nursery=nursery,
-        prefetch_gets=lambda is_shared: paced.pace.prefetches(is_shared=is_shared),
-        memory=Memory(config.memory_limit_bytes),
-        on_kept=on_kept,
-    )
+    others = SharedFetches(claims, cache, may_wait=not cache.is_local, metrics=metrics)
+    memory = Memory(config.memory_limit_bytes)
+    writer = BlockWriter(cache, evictor, others, memory, on_stored=on_stored)
+    return BlockSource(Sources(client, verdicts), writer, others, nursery=nursery, connections=paced, memory=memory)
 
 
 @asynccontextmanager
-async def keeping() -> AsyncIterator[Callable[[BlockSource], None]]:
-    """Gives a function that begins to write what a source brings, until what is within has ended, however it does.
+async def keeping() -> AsyncIterator[Callable[[BlockWriter], None]]:
+    """Gives a function that begins to write what a writer gets; that goes on until what is within has ended.
 
     After an orderly end all that came is written; after a failure or Ctrl-C, what the disk takes in some seconds.
     """
-    sources: list[BlockSource] = []
+    writers: list[BlockWriter] = []
     scope = trio.CancelScope(shield=True)
 
-    async def keep(source: BlockSource) -> None:
+    async def keep(writer: BlockWriter) -> None:
         with scope:
-            await source.keep_blocks()
+            await writer.keep_blocks()
 
-    def begin(source: BlockSource) -> None:
-        sources.append(source)
-        nursery.start_soon(keep, source)
+    def begin(writer: BlockWriter) -> None:
+        writers.append(writer)
+        nursery.start_soon(keep, writer)
 
     async with trio.open_nursery() as nursery:
         try:
@@ -156,20 +147,5 @@ async def keeping() -> AsyncIterator[Callable[[BlockSource], None]]:
             scope.deadline = trio.current_time() + _LAST_WRITES_SECONDS
             raise
         finally:
-            for source in sources:
-                source.close()
-
-
-@asynccontextmanager
-async def fetching(
-    config: Config, link: BreakerClient, cache: BlockCache, verdicts: Verdicts, metrics: Metrics
-) -> AsyncIterator[tuple[BlockSource, trio.Nursery]]:
-    """A source of blocks for a command, while entered, and the nursery in which its GETs run."""
-    evictor = Evictor(cache.directory, limit_bytes=config.cache_size_bytes, metrics=metrics)
-    async with keeping() as keep, trio.open_nursery() as services:
-        source = make_source(config, link, cache, evictor, verdicts, metrics, nursery=services)
-        keep(source)
-        yield source, services
-        with trio.move_on_after(_LAST_NOTES_SECONDS):
-            await trio.to_thread.run_sync(cache.note_uses, abandon_on_cancel=True)
-        services.cancel_scope.cancel()
+            for writer in writers:
+                writer.close()

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+from vbnfs.access.mount_status import ask_status
 from vbnfs.cache.block_cache import FORMAT
 from vbnfs.cache.eviction import stored_size
 from vbnfs.config.settings import SETTING_BY_NAME, Config
-from vbnfs.daemon.status import ask_status
 from vbnfs.dataset.names import decode
 from vbnfs.dataset.tree import DataNode, Directory, Node, StaticNode, Symlink, Tree
 from vbnfs.errors import DatasetError, MountError, UsageError

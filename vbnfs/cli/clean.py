@@ -9,7 +9,8 @@ from vbnfs.access.cache_directory import prepare_cache_directory
 from vbnfs.cache.block_cache import FORMAT
 from vbnfs.cache.eviction import DEFAULT_BYTES, Evictor, scan, store_size, stored_size
 from vbnfs.cli.render import size
-from vbnfs.config.settings import Config, load_config
+from vbnfs.config.settings import Config
+from vbnfs.config.sources import load_config
 from vbnfs.errors import CacheError, UsageError
 from vbnfs.host.places import folder_at
 from vbnfs.host.private import keep_others_out

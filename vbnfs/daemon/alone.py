@@ -6,7 +6,6 @@ machine whatever the folder is on. Against other users (root, and a folder's own
 decides: who finds a mount below its own was second, and goes.
 """
 
-import fcntl
 import hashlib
 import os
 import time
@@ -15,11 +14,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, TypeVar
 
-from vbnfs.daemon.control import make_runtime_directory
-from vbnfs.daemon.mountpoint import already_mounted, clear_dead, detach
+from vbnfs.daemon.mountpoint import already_mounted, clear_dead
 from vbnfs.errors import MountError
 from vbnfs.fuse.engines import Connection
+from vbnfs.host.locks import lock_file
+from vbnfs.host.mount_programs import detach
 from vbnfs.host.mountinfo import MountEntry, mounts_of, mounts_on
+from vbnfs.host.runtime import make_runtime_directory
 
 _PATIENCE_SECONDS: Final = 30.0  # the step takes some hundredths of a second; one that asks a hanging daemon, five
 _POLL_SECONDS: Final = 0.01
@@ -54,10 +55,9 @@ def _locked(path: Path, mountpoint: Path) -> int:
         except OSError as error:
             raise MountError(f"{path}: {error.strerror}") from error
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.path.samestat(os.fstat(descriptor), path.lstat()):
+            if lock_file(descriptor) and os.path.samestat(os.fstat(descriptor), path.lstat()):
                 return descriptor
-        except (BlockingIOError, FileNotFoundError):
+        except FileNotFoundError:
             pass
         os.close(descriptor)
         if time.monotonic() > deadline:

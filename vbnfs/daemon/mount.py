@@ -22,7 +22,8 @@ import structlog
 import trio
 
 from vbnfs import __version__
-from vbnfs.access.opening import keeping, make_catalog, make_client
+from vbnfs.access.dataset import open_dataset
+from vbnfs.access.opening import keeping
 from vbnfs.cache.cache_disk import CacheDisk
 from vbnfs.config.settings import MIB, Config
 from vbnfs.daemon import control
@@ -38,6 +39,7 @@ from vbnfs.fuse import engines
 from vbnfs.fuse.device import option
 from vbnfs.fuse.engines import Connection
 from vbnfs.host.mountinfo import MountEntry
+from vbnfs.host.runtime import socket_path
 from vbnfs.metrics import Metrics
 from vbnfs.s3.breaker import BreakerClient
 
@@ -72,25 +74,15 @@ async def serve(config: Config, mountpoint: Path, notifier: SystemdNotifier, ann
 
 async def _serve(config: Config, mountpoint: Path, notifier: SystemdNotifier, announce: Announce) -> None:
     engine = engines.load(config.fuse_engine)
-    metrics = Metrics()
-    async with make_client(config, metrics) as link:
+    async with open_dataset(config) as dataset:
         with _failures_end_in_time():
-            catalog = make_catalog(config, link)
-            shown = MountedVersions(catalog, config)
+            shown = MountedVersions(dataset.catalog, config)
             tree = await shown.load(max_age_seconds=config.refresh_seconds)
-        mount = _Mount(config, mountpoint, engine, notifier, metrics, link=link, shown=shown)
+        mount = _Mount(config, mountpoint, engine, notifier, dataset.metrics, link=dataset.link, shown=shown)
         async with keeping() as keep, trio.open_nursery() as services:
             with _failures_end_in_time():
-                parts = Parts(
-                    config,
-                    mountpoint,
-                    metrics,
-                    link=link,
-                    catalog=catalog,
-                    tree=tree,
-                    nursery=services,
-                )
-                keep(parts.source)
+                parts = Parts(dataset, mountpoint, tree=tree, nursery=services)
+                keep(parts.source.writer)
                 parts.start(services)
                 await mount.run(services, parts, announce)
             services.cancel_scope.cancel()
@@ -237,7 +229,7 @@ class _Mount:
                 looking.start_soon(parts.look)
             return self._status(file_system, is_offline=not is_reached)
 
-        path = control.socket_path(os.getuid(), entry.device)
+        path = socket_path(os.getuid(), entry.device)
         try:
             await control.serve(path, {"status": status, "refresh": refresh})
         except (OSError, MountError) as error:
@@ -250,6 +242,7 @@ class _Mount:
             "pid": os.getpid(),
             "vbnfs_version": __version__,
             "uptime_seconds": round(time.time() - self._started, 1),
+            "dataset": config.dataset,
             "bucket": config.bucket,
             "project": config.project,
             "endpoint_url": config.endpoint_url,

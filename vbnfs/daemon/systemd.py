@@ -16,7 +16,7 @@ from typing import Final
 import structlog
 import trio
 
-from vbnfs.config.settings import Supervisor
+from vbnfs.config.environment import Supervisor
 
 log = structlog.get_logger()
 

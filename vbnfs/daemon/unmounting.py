@@ -6,9 +6,9 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Final
 
-from vbnfs.daemon.control import daemon_of
-from vbnfs.daemon.mountpoint import unmount
+from vbnfs.access.running_mounts import daemon_of
 from vbnfs.errors import MountError
+from vbnfs.host.mount_programs import unmount
 from vbnfs.host.mountinfo import MountEntry, find_mount, read_mountinfo
 
 _MOST_SECONDS: Final = 30.0

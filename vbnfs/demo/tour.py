@@ -23,8 +23,8 @@ from typing import Any, Final
 import h5py
 import pandas as pd
 
-from vbnfs.config.settings import default_config_file
-from vbnfs.daemon.status import ask_status
+from vbnfs.access.mount_status import ask_status
+from vbnfs.config.environment import variables_for_settings_in
 from vbnfs.demo.release import make_release
 from vbnfs.demo.scale import ReleaseScale
 from vbnfs.demo.server import SeaweedServer
@@ -33,7 +33,8 @@ from vbnfs.errors import DemoError, MountError
 from vbnfs.host.mountinfo import find_mount
 
 _ENDING: Final = (signal.SIGINT, signal.SIGTERM)
-_LOADED: Final = "release-is-loaded"  # a file that stands in the demo's folder once the server has everything
+_LOADED: Final = "release-is-loaded"  # a file in the demo's folder, as soon as the server has everything
+_SETTINGS: Final = "vbnfs.toml"  # settings for the demo's server: the user's own play no part
 
 
 def run_demo(directory: Path | None, *, keep: bool, scale: ReleaseScale | None = None) -> None:
@@ -48,16 +49,17 @@ def run_demo(directory: Path | None, *, keep: bool, scale: ReleaseScale | None =
         if server.lost_port is not None:
             _say_that_it_moved(server.lost_port)
         _load(place, server, scale)
+        _write_settings(place, server.endpoint_url)
         with _mounted(place, server.endpoint_url):
             _Tour(place).walk()
             if keep:
-                _wait_for_interrupt(place, server.endpoint_url)
+                _wait_for_interrupt(place)
     _say_goodbye(directory)
 
 
 def _say_that_it_moved(lost_port: int) -> None:
     print(f"Last time it was at port {lost_port}, which another program has now ('ss -ltnp' shows which).")
-    print("The cache knows servers by their address: what was read is fetched again. Settings that have the old one")
+    print("The cache knows servers by their address: what was read is fetched again. Settings with the old address")
     print("need the new one.", flush=True)
 
 
@@ -100,6 +102,12 @@ def _load(place: Path, server: SeaweedServer, scale: ReleaseScale | None) -> Non
     (place / _LOADED).touch()
 
 
+def _write_settings(place: Path, endpoint_url: str) -> None:
+    (place / _SETTINGS).write_text(
+        f"endpoint_url = {json.dumps(endpoint_url)}\ncache_dir = {json.dumps(str(place / 'cache'))}\n"
+    )
+
+
 @contextmanager
 def _mounted(place: Path, endpoint_url: str) -> Iterator[None]:
     mountpoint = place / "mnt"
@@ -111,7 +119,7 @@ def _mounted(place: Path, endpoint_url: str) -> Iterator[None]:
         yield
         _vbnfs(place, "umount", "mnt")
     finally:
-        if find_mount(mountpoint) is not None:  # an error, or in use: nothing is left mounted all the same
+        if find_mount(mountpoint) is not None:  # an error, or in use: it is detached then
             _vbnfs(place, "umount", "--lazy", "mnt")
 
 
@@ -205,24 +213,24 @@ def _say_goodbye(directory: Path | None) -> None:
         print("Release and cache were in a temporary folder, and are gone; 'vbnfs demo DIR' keeps them in DIR.")
     else:
         print(f"The release and the cache are still in {directory}: 'vbnfs demo {directory}' uses them again.")
-    # Who came by script/demo does not have it on the PATH.
+    # After script/demo it is not on the PATH.
     program = "vbnfs" if shutil.which("vbnfs") else os.path.relpath(Path(sys.executable).with_name("vbnfs"))
     print("'--keep' leaves the demo mounted, to look around. Now the real dataset:")
     print(f"mkdir -p ~/vbn; {program} mount ~/vbn", flush=True)
 
 
-def _wait_for_interrupt(place: Path, endpoint_url: str) -> None:
+def _wait_for_interrupt(place: Path) -> None:
     with suppress(KeyboardInterrupt):
-        _say(f"For your own commands on it, in a file that --config names, or in {default_config_file()}")
-        print("(take them out of there before you mount the real dataset):")
-        print(f"endpoint_url = {json.dumps(endpoint_url)}\ncache_dir = {json.dumps(str(place / 'cache'))}")
+        _say(f"For your own commands on it: --config {place / _SETTINGS}, which has")
+        print((place / _SETTINGS).read_text(), end="")
         _say(f"Look around in {place / 'mnt'}; Ctrl-C here ends the demo.")
         threading.Event().wait()
 
 
 def _vbnfs(place: Path, *arguments: str) -> None:
     print("$ vbnfs", *arguments, flush=True)
-    done = subprocess.run([sys.executable, "-m", "vbnfs", *arguments], cwd=place, check=False)
+    command, env = [sys.executable, "-m", "vbnfs", *arguments], variables_for_settings_in(place / _SETTINGS)
+    done = subprocess.run(command, cwd=place, env=env, check=False)
     if done.returncode != 0:
         raise MountError(f"'vbnfs {arguments[0]}' ended with status {done.returncode}")
 
@@ -237,7 +245,7 @@ def _say(text: str) -> None:
 
 
 def _report(message: str) -> None:
-    """What is being done, on one line that is written over, if somebody looks."""
+    """What is being done, on one line that is written over, if standard error is a terminal."""
     if sys.stderr.isatty():
         sys.stderr.write(f"\r\x1b[K{message[:100]}")
         sys.stderr.flush()

@@ -87,16 +87,16 @@ class Attributes:
 
     def content(self, node: DataNode) -> Content | None:
         """What a file consists of; None while its size is not known."""
-        attributes = self._catalog.known(node.content)
+        attributes = self._catalog.sizes.get(node.content)
         return None if attributes is None else node.content.with_attributes(attributes)
 
     def are_known(self, node: DataNode) -> bool:
         """Whether the size and time of a file are known."""
-        return self._catalog.known(node.content) is not None
+        return self._catalog.sizes.get(node.content) is not None
 
     async def learn_content(self, node: DataNode) -> Content:
         """Like `content`; asks S3 for the size if need be. Raises a `StorageError`."""
-        return node.content.with_attributes(await self._catalog.learn(node.content))
+        return node.content.with_attributes(await self._catalog.sizes.fetch(node.content))
 
     def entry(self, node: Node, *, in_growing: bool) -> Entry | None:
         """Attributes of `node`, met under a name; `in_growing` in a folder where names can appear.
@@ -185,7 +185,7 @@ class Attributes:
     def _known(self, node: Node) -> ObjectAttributes | None:
         """Size and time; None while they are not known."""
         if isinstance(node, DataNode):
-            return self._catalog.known(node.content)
+            return self._catalog.sizes.get(node.content)
         if isinstance(node, StaticNode):
             return ObjectAttributes(len(node.data), node.modified_ns)
         if isinstance(node, Symlink):

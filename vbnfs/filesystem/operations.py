@@ -17,8 +17,8 @@ import structlog
 import trio
 from cachetools import LRUCache, TTLCache
 
+from vbnfs.blocks import BLOCK_BYTES
 from vbnfs.cache.cache_disk import CacheDisk
-from vbnfs.cache.segment import BLOCK_BYTES
 from vbnfs.dataset import names
 from vbnfs.dataset.catalog import Catalog
 from vbnfs.dataset.tree import DataNode, Directory, Node, StaticNode, Symlink, Tree
@@ -193,7 +193,7 @@ class FileSystem:
         directory = self._directory(inode)
         listing = self._listings.of(directory)
         if unknown := self._listings.unknown(directory):
-            self._catalog.want(file.content for file in unknown)
+            self._catalog.sizes.prefetch(file.content for file in unknown)
         return listing
 
     def look_ahead(self) -> Listing | None:
@@ -281,7 +281,7 @@ class FileSystem:
     async def _look_again(self, inode: int) -> bool:
         """A reply contradicted what was listed of a file: have its size asked for. Returns whether that was wrong."""
         node = self._tree.nodes.get(inode)
-        if not isinstance(node, DataNode) or not await self._catalog.look_again(node.content):
+        if not isinstance(node, DataNode) or not await self._catalog.sizes.recheck(node.content):
             return False
         for other in await trio.to_thread.run_sync(_of_the_same_objects, self._tree, node):
             self._attributes.change(other)
@@ -350,7 +350,7 @@ class FileSystem:
 
         async def later() -> _T:
             with self._failures.guard(node.inode):
-                await self._catalog.learn(node.content)
+                await self._catalog.sizes.fetch(node.content)
             return answer(self._node(node.inode))  # another tree may be shown by now
 
         return later()

@@ -7,7 +7,6 @@ fusermount3 opens the device and mounts, for root as for everybody else, and han
 import errno
 import os
 import select
-import shutil
 import socket
 import subprocess
 from collections.abc import Iterable, Sequence
@@ -17,6 +16,7 @@ from typing import Final
 from vbnfs.errors import MountError
 from vbnfs.fuse.operations import Buffer
 from vbnfs.fuse.protocol import HEADER_BYTES, REQUEST_BYTES, Header, parse_header, reply_header
+from vbnfs.host.mount_programs import fusermount
 
 # fusermount3 looks for mount(8) itself, and reads nothing else.
 _ENVIRONMENT: Final = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
@@ -128,11 +128,3 @@ def option(name: str, value: str) -> str:
     r"""A mount option with a value, in which fusermount3 wants `\` and `,` escaped."""
     escaped = value.replace("\\", "\\\\").replace(",", "\\,")
     return f"{name}={escaped}"
-
-
-def fusermount() -> str:
-    """The program that mounts and unmounts for ordinary users. Raises `MountError` where there is none."""
-    program = shutil.which("fusermount3")
-    if program is None:
-        raise MountError("fusermount3 is not installed: on Debian and Ubuntu, 'apt install fuse3'")
-    return program

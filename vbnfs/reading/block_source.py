@@ -1,37 +1,47 @@
-"""One block: from memory, from a GET in flight, or by a new GET; and into the cache.
+"""One block: from memory, from a fetch under way, or by a new fetch.
 
-Who the tasks are, and what they share:
+The tasks, and what they share:
 
-    get()           a reader. Waits for blocks; being cancelled cancels no GET.
-    _run_get()      a task for each GET, in the mount's nursery. Leaves what another process fetches to it (see
-                    neighbours.py). Hands every block on as soon as its bytes have come, then queues it for the disk.
-    keep_blocks()   one task that writes queued blocks in a thread, several at a time.
+    get()           a reader. Waits for blocks; being cancelled cancels no fetch.
+    _run()          a task for each fetch, in the mount's nursery. Leaves to another process what that fetches (see
+                    other_processes.py). Gives blocks to readers and to the writer as soon as their bytes have come.
+    keep_blocks()   of block_writer.py: one task that writes them to the disk.
 
-`_pending` has every block that is on its way, from the decision to fetch it until it is on the disk. Between
-the look-up in it and the insertion there is no await: that makes a GET single-flight. `_recent` has what came
-last, for readers that looked at the disk before the block was there, and for a disk that takes nothing.
+`_blocks` has every block from the decision to fetch it until the disk has it or has refused it: those that are
+QUEUED, UNDER_WAY or ARRIVED (block_states.py). Between the look-up there and the insertion there is no await: that
+makes a fetch single-flight. `memory.recent` has the bytes that came last, for readers that asked the disk before the
+block was there, and for a disk that takes nothing.
 
-A GET begins when there is room in memory for what it may have in transit; a block that has come takes its part of
-that along, until it is on the disk, and the GET goes on when it has room for another one. So a disk or a memory that
-is busy holds connections back, however long the GETs are.
+A fetch begins when there is room in memory for what it may have in transit. A block that has arrived takes its part
+of that room along, until it is on the disk, and the fetch goes on when it has room for another one. So a disk or a
+memory that is busy holds connections back, however long the GETs are.
 """
 
 import math
 from collections import deque
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Mapping, Sequence
 from contextlib import aclosing
-from typing import Final
+from typing import Final, Protocol
 
 import structlog
 import trio
-from cachetools import FIFOCache, LRUCache
 
-from vbnfs.cache.block_cache import BlockCache, block_range
-from vbnfs.cache.eviction import Evictor
-from vbnfs.cache.segment import BLOCK_BYTES
+from vbnfs.blocks import BLOCK_BYTES
+from vbnfs.cache.block_cache import block_range
 from vbnfs.errors import BadReplyError, StorageError, VbnfsError
-from vbnfs.objects import BlockKey, ByteRange, Content, ObjectVersion
-from vbnfs.reading.fetches import TRANSIT_BLOCKS, Assembly, Block, Coming, Get, PendingBlock, Run
+from vbnfs.objects import BlockKey, ByteRange, Content, ObjectVersion, Piece
+from vbnfs.reading.block_states import BlockState
+from vbnfs.reading.block_writer import BlockWriter
+from vbnfs.reading.fetches import (
+    TRANSIT_BLOCKS,
+    ArrivedBlocks,
+    Backlog,
+    Block,
+    BlockAssembler,
+    Bytes,
+    Fetch,
+    room_for,
+)
 from vbnfs.reading.memory import Budget, Memory
 from vbnfs.reading.other_processes import SharedFetches
 from vbnfs.reading.planner import MAX_GET_BLOCKS, SHORT_GET_BLOCKS, even_share, plan_gets
@@ -39,57 +49,52 @@ from vbnfs.reading.sources import Sources
 
 log = structlog.get_logger()
 
-_RUNS_A_WRITE: Final = 16
-_UNKEPT_BLOCKS: Final = 4096
-_SURPRISED_SECONDS: Final = 2.0
+_DEMAND_SECONDS: Final = 2.0  # for so long after a demand miss connections are left to readers
+
+
+class Connections(Protocol):
+    """How many GETs there may be at a time."""
+
+    def prefetches(self, *, demand_waits: bool) -> int:
+        """How many of them may be prefetches: at least one. `demand_waits`: readers wait for connections, too."""
+        ...
 
 
 class BlockSource:
     """Blocks that the disk does not have, from S3.
 
-    `nursery` outlives all reads. At most `prefetch_gets(is_shared)` GETs that nobody waits for run at a time, and the
-    rest of the connections are left to readers; `is_shared`: some have come lately while nearly all were busy.
-    `on_kept` is told the contents of which blocks were written, each time.
+    `nursery` outlives all reads. `connections` limit how many fetches run that no reader waits for; the rest of the
+    connections is left to readers. `writer` gets what comes.
     """
 
     def __init__(
         self,
         sources: Sources,
-        cache: BlockCache,
-        evictor: Evictor,
-        neighbours: SharedFetches,
+        writer: BlockWriter,
+        others: SharedFetches,
         *,
         nursery: trio.Nursery,
-        prefetch_gets: Callable[[bool], int],
+        connections: Connections,
         memory: Memory,
-        on_kept: Callable[[Set[Content]], None] = lambda contents: None,
     ) -> None:
-        self._on_kept = on_kept
+        self.writer: Final = writer
         self._sources = sources
-        self._cache = cache
-        self._evictor = evictor
-        self._neighbours = neighbours
+        self._others = others
         self._nursery = nursery
-        self._pending: dict[BlockKey, PendingBlock] = {}
+        self._connections = connections
         self._memory = memory
-        # First in, first out: blocks that came in one piece share its memory, and leave it together.
-        self._recent: FIFOCache[BlockKey, Block] = FIFOCache(memory.recent_bytes, getsizeof=len)
-        self._prefetch_gets = prefetch_gets
+        self._recent = memory.recent
+        self._blocks: dict[BlockKey, Block] = {}
+        self._backlogs: dict[str, Backlog] = {}  # by content id
+        self._queue: deque[tuple[Content, int]] = deque()  # of prefetches, by the first block of each
         self._prefetching = 0
-        self._surprised_at = -math.inf
-        self._waiting: deque[Get] = deque()
-        self._coming: dict[str, Coming] = {}  # by content id
-        self._is_kept = True  # whether the disk took the last block
-        self._unkept: LRUCache[BlockKey, Content] = LRUCache(_UNKEPT_BLOCKS)  # what it did not take
-        send, receive = trio.open_memory_channel[Run](math.inf)  # memory is what GETs wait for, and for the disk so
-        self._to_disk, self._from_gets = send, receive
-        self._written = trio.lowlevel.ParkingLot()  # woken after each write
+        self._demand_miss_at = -math.inf  # when a reader found nearly all connections busy, and its block not planned
+        self._transit_blocks: Final = min(TRANSIT_BLOCKS, memory.blocks.limit_bytes // BLOCK_BYTES - 1)
 
     @property
     def room_bytes(self) -> int:
         """How far ahead of a reader to fetch, at most: what comes has to be there still when it is read."""
-        on_disk = self._evictor.limit_bytes // 4 if self._is_kept else 0
-        return max(self._memory.recent_bytes // 2, on_disk)
+        return max(self._memory.recent_bytes // 2, self.writer.room_bytes)
 
     @property
     def answers(self) -> Budget:
@@ -99,40 +104,32 @@ class BlockSource:
     @property
     def is_busy(self) -> bool:
         """Whether blocks are on their way, from S3 or to the disk."""
-        return bool(self._pending)
+        return bool(self._blocks)
 
-    def at_hand(self, content: Content, index: int) -> Block | None:
-        """The bytes of a block that came just now."""
+    def in_memory(self, content: Content, index: int) -> Bytes | None:
+        """The bytes of a block, if they came just now."""
         key = BlockKey(content.content_id, index)
-        data: Block | None = self._recent.get(key)
-        if data is None and (pending := self._pending.get(key)) is not None:
-            return pending.data
+        data: Bytes | None = self._recent.get(key)
+        if data is None and (block := self._blocks.get(key)) is not None:
+            return block.data
         return data
 
     def is_coming(self, content: Content, index: int) -> bool:
-        """Whether there is no need to look for a block on the disk: it is on its way, or came just now."""
+        """Whether there is no need to ask the disk for a block: it is on its way, or came just now."""
         key = BlockKey(content.content_id, index)
-        return key in self._pending or key in self._recent
+        return key in self._blocks or key in self._recent
 
-    async def get(self, content: Content, indices: Sequence[int]) -> dict[int, Block]:
+    async def get(self, content: Content, indices: Sequence[int]) -> dict[int, Bytes]:
         """The bytes of blocks that the disk did not have, by number. Raises a `StorageError`."""
-        found: dict[int, Block] = {}
-        waited_for: dict[int, PendingBlock] = {}
-        for index in indices:
-            key = BlockKey(content.content_id, index)
-            if (data := self._recent.get(key)) is not None:
-                found[index] = data
-            elif (pending := self._pending.get(key)) is not None:
-                waited_for[index] = pending
-        missing = [index for index in indices if index not in found and index not in waited_for]
-        if missing and self._prefetching >= self._prefetch_gets(True):
-            self._surprised_at = trio.current_time()
-        for get in self._new_gets(content, missing):
-            waited_for.update(zip(get.indices, get.blocks, strict=True))
-        for pending in waited_for.values():
-            self._begin(pending.get)
-        for index, pending in waited_for.items():
-            found[index] = await pending.arrived()
+        found, coming, missing = self._look_up(content, indices)
+        if missing and self._prefetching >= self._connections.prefetches(demand_waits=True):
+            self._demand_miss_at = trio.current_time()
+        coming |= self._plan(content, missing)
+        arrivals = {index: block.arrival for index, block in coming.items()}
+        for block in coming.values():
+            self._begin(block)
+        for index, arrival in arrivals.items():
+            found[index] = await arrival.outcome()
         return found
 
     def prefetch(self, content: Content, indices: Sequence[int], *, window_blocks: int = 0) -> None:
@@ -140,10 +137,11 @@ class BlockSource:
 
         `window_blocks`: how many are wanted ahead of the reader in all, if more will be wanted behind these.
         """
-        wanted = [index for index in indices if not self.is_coming(content, index)]
-        self._waiting.extend(self._new_gets(content, wanted, SHORT_GET_BLOCKS))
-        if coming := self._coming.get(content.content_id):
-            coming.window_blocks = window_blocks
+        _, _, missing = self._look_up(content, indices)
+        planned = self._plan(content, missing, SHORT_GET_BLOCKS)
+        self._queue.extend((content, index) for index, block in planned.items() if index == block.planned.start)
+        if backlog := self._backlogs.get(content.content_id):
+            backlog.window_blocks = window_blocks
         self._begin_prefetches()
 
     def origin_of(self, content: Content) -> ObjectVersion:
@@ -156,241 +154,186 @@ class BlockSource:
         for key in [key for key in self._recent if key.content_id == content_id]:
             del self._recent[key]
 
-    def close(self) -> None:
-        """No more blocks will come: `keep_blocks` returns when all that came are on the disk."""
-        self._to_disk.close()
+    # Deciding what to fetch
 
-    async def written(self, content: Content) -> None:
-        """Wait until the blocks of a content that have arrived by now are on the disk, or cannot be kept."""
-        arrived = {
-            key: pending
-            for key, pending in self._pending.items()
-            if key.content_id == content.content_id and pending.data is not None
+    def _look_up(
+        self, content: Content, indices: Sequence[int]
+    ) -> tuple[dict[int, Bytes], dict[int, Block], list[int]]:
+        """What is in memory, what is on its way, and the numbers of the blocks that are neither."""
+        found: dict[int, Bytes] = {}
+        coming: dict[int, Block] = {}
+        missing: list[int] = []
+        for index in indices:
+            key = BlockKey(content.content_id, index)
+            if (data := self._recent.get(key)) is not None:
+                found[index] = data
+            elif (block := self._blocks.get(key)) is not None:
+                coming[index] = block
+            else:
+                missing.append(index)
+        return found, coming, missing
+
+    def _plan(self, content: Content, missing: Sequence[int], longest: int = MAX_GET_BLOCKS) -> dict[int, Block]:
+        """New blocks, QUEUED, in runs of at most `longest`. No await since `_look_up`: it is single flight."""
+        blocks = {
+            index: Block(content, index, planned)
+            for planned in plan_gets(missing, longest=longest)
+            for index in planned
         }
-        while any(self._pending.get(key) is pending for key, pending in arrived.items()):
-            await self._written.park()
-
-    async def keep_blocks(self) -> None:
-        """Write what GETs bring, until `close`; then the disk has all of it for good."""
-        async for first in self._from_gets:
-            batch = [first]
-            while len(batch) < _RUNS_A_WRITE:
-                try:
-                    batch.append(self._from_gets.receive_nowait())
-                except (trio.WouldBlock, trio.EndOfChannel):  # that is all, for now or for good
-                    break
-            await self._keep(batch)
-            for run in batch:
-                for index in run.indices:
-                    self._done_with(BlockKey(run.content.content_id, index))
-            self._written.unpark_all()
-            self._begin_prefetches()
-            self._on_kept({run.content for run in batch})
-        try:
-            await trio.to_thread.run_sync(self._cache.flush)
-        except RuntimeError as error:  # no thread to be had
-            log.warning("what was written last is not safe from a power cut yet", reason=str(error))
-
-    async def keep_again(self) -> None:
-        """Offer the disk what it did not take (it was full, say), as far as it is remembered."""
-        for key, content in list(self._unkept.items()):
-            data = self._recent.get(key)
-            if data is None:
-                self._unkept.pop(key, None)
-                continue
-            await self._keep([Run(content, key.number, [data])])
-            if key in self._unkept:  # it is still full
-                return
-            self._on_kept({content})
-
-    def _new_gets(self, content: Content, missing: Sequence[int], longest: int = MAX_GET_BLOCKS) -> list[Get]:
-        in_transit = min(TRANSIT_BLOCKS, self._memory.blocks.limit_bytes // BLOCK_BYTES - 1)
-        gets = [Get(content, run, in_transit) for run in plan_gets(missing, longest=longest)]
-        for get in gets:
-            for index in get.indices:
-                pending = self._pending[BlockKey(content.content_id, index)] = PendingBlock(get)
-                get.blocks.append(pending)
+        self._blocks.update((block.key, block) for block in blocks.values())
         if missing:
-            self._coming.setdefault(content.content_id, Coming()).blocks += len(missing)
-        return gets
+            self._backlogs.setdefault(content.content_id, Backlog()).blocks += len(missing)
+        return blocks
 
-    def _lengthen(self, get: Get, *, leave_bytes: int = 0) -> None:
-        """Have a GET that is about to begin bring what is queued behind it, too: its share of what is to come.
+    def _queued(self, content: Content, index: int) -> Block | None:
+        block = self._blocks.get(BlockKey(content.content_id, index))
+        return block if block is not None and block.state is BlockState.QUEUED else None
+
+    def _share(self, first: Block, *, leave_bytes: int = 0) -> range:
+        """What a fetch brings that begins with `first`: of the blocks queued behind it, its share of the backlog.
 
         As far as there is room in memory, now and for one such on each connection: else short ones bring more.
         """
-        gets, coming = self._prefetch_gets(False), self._coming[get.content.content_id]
-        connections = max(1, gets // len(self._coming))
-        share = even_share(coming.blocks, connections=connections, window_blocks=coming.window_blocks)
+        gets, backlog = self._connections.prefetches(demand_waits=False), self._backlogs[first.content.content_id]
+        connections = max(1, gets // len(self._backlogs))
+        share = even_share(backlog.blocks, connections=connections, window_blocks=backlog.window_blocks)
         room_each = self._memory.blocks.limit_bytes // BLOCK_BYTES // gets
-        longest = MAX_GET_BLOCKS if get.needs_for(MAX_GET_BLOCKS) <= room_each else room_each - 1
-        while len(get.indices) < share:
-            behind = self._pending.get(BlockKey(get.content.content_id, get.indices.stop))
-            if behind is None or behind.get.is_begun or len(get.indices) + len(behind.get.indices) > longest:
-                return
-            needs = get.needs_for(get.coming + behind.get.coming)
+        fits = room_for(MAX_GET_BLOCKS, self._transit_blocks) <= room_each
+        longest = MAX_GET_BLOCKS if fits else room_each - 1
+        indices = first.planned
+        while len(indices) < share:
+            behind = self._queued(first.content, indices.stop)
+            if behind is None or len(indices) + len(behind.planned) > longest:
+                break
+            longer = range(indices.start, behind.planned.stop)
+            needs = room_for(len(longer), self._transit_blocks)
             if not self._memory.blocks.has_room(needs * BLOCK_BYTES + leave_bytes):
-                return
-            get.absorb(behind.get)
+                break
+            indices = longer
+        return indices
 
-    def _begin(self, get: Get) -> None:
-        """Begin a GET that somebody waits for, also if it is still in the queue of prefetches."""
-        if not get.is_begun:
-            self._lengthen(get)
-            get.is_begun = True
-            self._nursery.start_soon(self._run_get, get)
+    def _begin(self, block: Block) -> None:
+        """Begin the fetch of a block that a reader waits for, also if it is still in the queue of prefetches."""
+        if block.state is BlockState.QUEUED:
+            self._nursery.start_soon(self._run, self._fetch_of(block.content, self._share(block)))
 
     def _begin_prefetches(self) -> None:
         """As many as connections and memory allow: some of either are left to readers."""
+        if not self._queue:
+            return
         room, leave_bytes = self._memory.blocks, self._memory.blocks.limit_bytes // 4
-        most = self._prefetch_gets(trio.current_time() - self._surprised_at < _SURPRISED_SECONDS)
-        while self._waiting and self._prefetching < most:
-            get = self._waiting[0]
-            if not get.is_begun:
-                self._lengthen(get, leave_bytes=leave_bytes)
-                if not room.try_take(get.needs * BLOCK_BYTES, leave_bytes=leave_bytes):
+        demand_waits = trio.current_time() - self._demand_miss_at < _DEMAND_SECONDS
+        most = self._connections.prefetches(demand_waits=demand_waits)
+        while self._queue and self._prefetching < most:
+            first = self._queued(*self._queue[0])
+            if first is not None:
+                indices = self._share(first, leave_bytes=leave_bytes)
+                needs = room_for(len(indices), self._transit_blocks)
+                if not room.try_take(needs * BLOCK_BYTES, leave_bytes=leave_bytes):
                     return
-                get.is_begun, get.held = True, get.needs
                 self._prefetching += 1
-                self._nursery.start_soon(self._run_prefetch, get)
-            self._waiting.popleft()
+                self._nursery.start_soon(self._run_prefetch, self._fetch_of(first.content, indices, held=needs))
+            self._queue.popleft()
 
-    async def _run_prefetch(self, get: Get) -> None:
+    def _fetch_of(self, content: Content, indices: range, *, held: int = 0) -> Fetch:
+        lacking = {index: self._blocks[BlockKey(content.content_id, index)] for index in indices}
+        for block in lacking.values():
+            block.move(BlockState.UNDER_WAY)
+        return Fetch(content, indices, lacking, self._transit_blocks, held)
+
+    # Fetching
+
+    async def _run_prefetch(self, fetch: Fetch) -> None:
         try:
-            await self._run_get(get)
+            await self._run(fetch)
         finally:
             self._prefetching -= 1
             self._begin_prefetches()
 
-    async def _run_get(self, get: Get) -> None:
-        """Settle all blocks of `get`, one way or the other."""
-        failure: VbnfsError = StorageError(f"{get.content.source}: the mount is going away")
+    async def _run(self, fetch: Fetch) -> None:
+        """Settle all blocks of `fetch`, one way or the other."""
+        failure: VbnfsError = StorageError(f"{fetch.content.source}: the mount is going away")
         try:
-            failure = await self._bring(get)
+            failure = await self._bring(fetch)
         finally:
-            self._fail_rest(get, failure)
-            self._memory.blocks.give_back(get.held * BLOCK_BYTES)
-            get.held = 0
+            self._fail_rest(fetch, failure)
+            self._memory.blocks.give_back(fetch.held * BLOCK_BYTES)
+            fetch.held = 0
             self._begin_prefetches()
 
-    async def _bring(self, get: Get) -> VbnfsError:
-        """Fetch the blocks of `get`, or have others bring them. Returns why those that are then lacking are."""
+    async def _bring(self, fetch: Fetch) -> VbnfsError:
+        """Fetch the blocks, or have others bring them. Returns why those that are then lacking are."""
         try:
-            if not get.held:
-                await self._memory.blocks.take(get.needs * BLOCK_BYTES)
-                get.held = get.needs
+            if not fetch.held:
+                await self._memory.blocks.take(fetch.needs * BLOCK_BYTES)
+                fetch.held = fetch.needs
             try:
-                async with aclosing(self._neighbours.rounds(get.content, get.indices)) as rounds:
+                async with aclosing(self._others.rounds(fetch.content, fetch.indices)) as rounds:
                     async for one in rounds:
-                        self._settle_found(get, one.found)
+                        self._settle_found(fetch, one.found)
                         for run in one.runs:
-                            await self._fetch(get, run)
+                            await self._receive(fetch, run)
             finally:
-                # First of all: whoever is told may ask anew, and then the claims are another GET's.
-                await self._neighbours.drop_all(get.content, get.lacking)
+                # Before readers get the failure: they may ask anew, and then the claims are another fetch's.
+                await self._others.drop_all(fetch.content, list(fetch.lacking))
         except VbnfsError as error:
             return error
         except Exception as error:
-            log.exception("unexpected failure of a GET", object=str(get.content.source))
-            return StorageError(f"{get.content.source}: {error!r}")
-        return BadReplyError(f"{get.content.source}: fewer bytes than were asked for")
+            log.exception("unexpected failure of a GET", object=str(fetch.content.source))
+            return StorageError(f"{fetch.content.source}: {error!r}")
+        return BadReplyError(f"{fetch.content.source}: fewer bytes than were asked for")
 
-    async def _fetch(self, get: Get, run: range) -> None:
-        """Fetch neighbouring blocks of `get`."""
-        arrived = Assembly(get.content, run)
+    async def _receive(self, fetch: Fetch, run: range) -> None:
+        """One GET: adjacent blocks of `fetch`."""
+        assembler = BlockAssembler(fetch.content, run)
 
-        async def receive(piece: bytes) -> None:
-            for index, blocks in arrived.add(piece):
-                await self._arrive(get, Run(get.content, index, blocks))
+        async def receive(piece: Piece) -> None:
+            for first, data in assembler.add(piece.data):
+                await self._arrive(fetch, first, data)
 
-        start, stop = block_range(get.content, run[0]), block_range(get.content, run[-1])
-        whole = ByteRange(start.start, stop.stop)
-        await self._sources.get_range(get.content, whole, receive)
+        start, stop = block_range(fetch.content, run[0]).start, block_range(fetch.content, run[-1]).stop
+        await self._sources.get_range(fetch.content, ByteRange(start, stop), receive)
 
-    def _settle_found(self, get: Get, found: dict[int, bytes]) -> None:
-        """Blocks that another process has brought to the disk."""
+    def _settle_found(self, fetch: Fetch, found: Mapping[int, Bytes]) -> None:
+        """Another process has brought these blocks to the disk."""
         for index, data in found.items():
-            pending = get.blocks[index - get.indices[0]]
-            pending.data = data
-            pending.settled.set()
-            self._came(get)
-            self._done_with(BlockKey(get.content.content_id, index))
-        self._written.unpark_all()
+            block = fetch.lacking.pop(index)
+            del self._blocks[block.key]
+            block.bring(BlockState.STORED, data)
+        self._shorten_backlog(fetch.content, len(found))
 
-    async def _arrive(self, get: Get, run: Run) -> None:
-        for index, data in zip(run.indices, run.blocks, strict=True):
-            pending = get.blocks[index - get.indices[0]]
-            pending.data = data
-            self._recent[BlockKey(get.content.content_id, index)] = data
-            pending.settled.set()
-            pending.has_room = True
-            get.held -= 1
-            self._came(get)
-        self._to_disk.send_nowait(run)
-        lacking = get.needs - get.held
-        if lacking > 0:
-            await self._memory.blocks.take(lacking * BLOCK_BYTES, goes_on=True)
-            get.held += lacking
+    async def _arrive(self, fetch: Fetch, first: int, data: list[Bytes]) -> None:
+        """S3 has sent these blocks. Waits for room in memory for as many more as will come."""
+        blocks = [fetch.lacking.pop(index) for index in range(first, first + len(data))]
+        for block, part in zip(blocks, data, strict=True):
+            self._recent[block.key] = part
+            block.bring(BlockState.ARRIVED, part)
+        fetch.held -= len(blocks)
+        self._shorten_backlog(fetch.content, len(blocks))
+        self.writer.put(ArrivedBlocks(fetch.content, first, blocks, data, done=self._written))
+        short = fetch.needs - fetch.held
+        if short > 0:
+            await self._memory.blocks.take(short * BLOCK_BYTES, goes_on=True)
+            fetch.held += short
 
-    def _came(self, get: Get) -> None:
-        get.coming -= 1
-        self._no_more_coming(get.content, 1)
+    def _written(self, arrived: ArrivedBlocks) -> None:
+        """The disk has these blocks, or has refused them: they give their room back, and the source its hold."""
+        for block in arrived.blocks:
+            del self._blocks[block.key]
+        self._memory.blocks.give_back(len(arrived.blocks) * BLOCK_BYTES)
+        self._begin_prefetches()
 
-    def _no_more_coming(self, content: Content, blocks: int) -> None:
-        coming = self._coming[content.content_id]
-        coming.blocks -= blocks
-        if not coming.blocks:
-            del self._coming[content.content_id]
+    def _fail_rest(self, fetch: Fetch, failure: VbnfsError) -> None:
+        self._shorten_backlog(fetch.content, len(fetch.lacking))
+        for block in fetch.lacking.values():
+            del self._blocks[block.key]
+            block.fail(failure)
+        fetch.lacking.clear()
 
-    def _fail_rest(self, get: Get, failure: VbnfsError) -> None:
-        if get.coming:
-            self._no_more_coming(get.content, get.coming)
-        for index in get.lacking:
-            pending = get.blocks[index - get.indices[0]]
-            pending.error = failure
-            pending.settled.set()
-            self._done_with(BlockKey(get.content.content_id, index))
-
-    def _done_with(self, key: BlockKey) -> None:
-        """A block is on the disk, cannot be kept, or has failed: nobody else will wait for it here."""
-        pending = self._pending.pop(key, None)
-        if pending is not None:
-            get = pending.get
-            get.blocks[key.number - get.indices[0]] = PendingBlock(get, data=b"")  # lets go of the bytes
-            if pending.has_room:
-                self._memory.blocks.give_back(BLOCK_BYTES)
-
-    async def _keep(self, batch: Sequence[Run]) -> None:
-        try:
-            kept = await trio.to_thread.run_sync(self._write, batch)
-        except RuntimeError as error:  # no thread to be had
-            log.warning("blocks cannot be kept; reads go on without", reason=str(error))
-            kept = [False] * len(batch)
-            for run in batch:
-                self._neighbours.drop_without_thread(run.content, run.indices)
-        for run, is_kept in zip(batch, kept, strict=True):
-            for index in run.indices:
-                key = BlockKey(run.content.content_id, index)
-                if is_kept:
-                    self._unkept.pop(key, None)
-                else:
-                    self._unkept[key] = run.content
-        self._is_kept = kept[-1]
-
-    def _write(self, batch: Sequence[Run]) -> list[bool]:
-        return [self._write_run(run) for run in batch]
-
-    def _write_run(self, run: Run) -> bool:
-        count_bytes = sum(map(len, run.blocks))
-        try:
-            if self._evictor.make_room(count_bytes):
-                self._cache.forget_deleted()
-            lacking_bytes = count_bytes - self._cache.put(run.content, run.first, *run.blocks)
-            self._evictor.not_written(lacking_bytes)
-        except Exception:  # a defect; it must not end the task that keeps everybody's blocks
-            log.exception("unexpected failure of a write", object=str(run.content.source))
-            return False
-        else:
-            return not lacking_bytes
-        finally:
-            self._neighbours.drop(run.content, run.indices)
+    def _shorten_backlog(self, content: Content, blocks: int) -> None:
+        if not blocks:
+            return
+        backlog = self._backlogs[content.content_id]
+        backlog.blocks -= blocks
+        if not backlog.blocks:
+            del self._backlogs[content.content_id]

@@ -1,72 +1,102 @@
-"""A GET under way: which blocks it will bring, who waits for them, the room that it holds, and cutting its body."""
+"""Fetches: the blocks that each brings, the room in memory that it needs, and how a body is cut into blocks.
 
-from collections.abc import Iterator
+A fetch asks S3 for adjacent blocks of one content, mostly by one GET; by several, where other processes bring a part.
+"""
+
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-import trio
-
+from vbnfs.blocks import BLOCK_BYTES, MOST_WAITING_BYTES, PIECE_BYTES
 from vbnfs.cache.block_cache import block_range
-from vbnfs.cache.segment import BLOCK_BYTES
-from vbnfs.errors import BadReplyError, StorageError, VbnfsError, copy_error
-from vbnfs.objects import Content
-from vbnfs.s3.curl import MOST_WAITING_BYTES, PIECE_BYTES
+from vbnfs.errors import BadReplyError, VbnfsError
+from vbnfs.flight import Flight
+from vbnfs.objects import BlockKey, Content
+from vbnfs.reading.block_states import FIRST, BlockState, moved
 
-Block = bytes | memoryview
+Bytes = bytes | memoryview
 
 # Received by libcurl and waiting for the event loop, and one piece that is being cut into blocks.
 TRANSIT_BLOCKS: Final = (MOST_WAITING_BYTES + PIECE_BYTES) // BLOCK_BYTES
 _BLOCKS_A_RUN: Final = PIECE_BYTES // BLOCK_BYTES  # are written together
 
 
-@dataclass(eq=False, slots=True)
-class Get:
-    """A GET of neighbouring blocks, and who waits for them.
+class Block:
+    """One life of a block; block_states.py has the table of its states.
 
-    `is_begun` once it has a task, or another one is to bring its blocks. `coming` of them have not come yet, and it
-    holds room in memory for `held` blocks.
+    `planned` are the adjacent blocks with which it was queued: they leave the queue together. Readers wait for
+    `arrival`, and hold that alone: so the bytes stay for a reader that is slow, and the block can let go of them.
+    """
+
+    __slots__ = ("_state", "arrival", "content", "key", "planned")
+
+    def __init__(self, content: Content, number: int, planned: range) -> None:
+        self.content = content
+        self.key = BlockKey(content.content_id, number)  # a slot: it is asked for at each step of the way
+        self.planned = planned
+        self.arrival = Flight[Bytes]()
+        self._state = FIRST
+
+    @property
+    def state(self) -> BlockState:
+        """Where in its life it is."""
+        return self._state
+
+    @property
+    def data(self) -> Bytes | None:
+        """Its bytes, if they have come and it still has them."""
+        return self.arrival.value
+
+    def move(self, state: BlockState) -> None:
+        """Go on to another state. Raises `TransitionError` where the table has no way there."""
+        self._state = moved(self._state, state)
+
+    def bring(self, state: BlockState, data: Bytes) -> None:
+        """Its bytes have come; readers that wait for it get them."""
+        self.move(state)
+        self.arrival.land(data)
+
+    def fail(self, error: VbnfsError) -> None:
+        """It will not come; readers that wait for it get a copy of the error each."""
+        self.move(BlockState.FAILED)
+        self.arrival.fail(error)
+
+    def leave_unstored(self) -> None:
+        """The disk did not take it. It lets go of its bytes: readers that still wait for them hold the old flight."""
+        self.move(BlockState.UNSTORED)
+        self.arrival = Flight()
+
+
+@dataclass(eq=False, slots=True)
+class Fetch:
+    """Adjacent blocks that are fetched together.
+
+    `lacking` has those that have not come yet, by number, ascending. It holds room in memory for `held` blocks: those
+    in transit, at most `transit_blocks`, and the one that is being put together.
     """
 
     content: Content
     indices: range
-    most_in_transit: int
-    blocks: "list[PendingBlock]" = field(default_factory=list)
-    is_begun: bool = False
+    lacking: dict[int, Block]
+    transit_blocks: int
     held: int = 0
-    coming: int = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.coming = len(self.indices)
-
-    def absorb(self, behind: "Get") -> None:
-        """Bring what `behind`, which begins where this ends, was to bring. Neither has begun; `behind` never will."""
-        for block in behind.blocks:
-            block.get = self
-        self.indices = range(self.indices.start, behind.indices.stop)
-        self.blocks += behind.blocks
-        self.coming += behind.coming
-        behind.blocks, behind.is_begun = [], True  # it may stay in a queue for long, and must not keep their bytes
-
-    @property
-    def lacking(self) -> list[int]:
-        """The numbers of the blocks that have not come."""
-        return [index for index, block in zip(self.indices, self.blocks, strict=True) if block.data is None]
 
     @property
     def needs(self) -> int:
-        """For how many blocks it needs room now: those in transit, and one that is being put together."""
-        return self.needs_for(self.coming)
+        """For how many blocks it needs room now."""
+        return room_for(len(self.lacking), self.transit_blocks)
 
-    def needs_for(self, coming: int) -> int:
-        """For how many it would need room if so many were to come."""
-        return min(coming, self.most_in_transit) + 1 if coming else 0
+
+def room_for(lacking: int, transit_blocks: int) -> int:
+    """For how many blocks a fetch needs room, if so many of its blocks have not come."""
+    return min(lacking, transit_blocks) + 1 if lacking else 0
 
 
 @dataclass(slots=True)
-class Coming:
-    """Of a content: how many blocks are wanted and have not come, and how many its reader wants ahead of him in all.
+class Backlog:
+    """Of a content: how many blocks are wanted and have not come, and how many its reader wants ahead in all.
 
-    `window_blocks` is 0 where nothing is behind them: at the file's end, and for who reads here and there.
+    `window_blocks` is 0 where nothing more will be wanted: at the file's end, and for random reads.
     """
 
     blocks: int = 0
@@ -74,12 +104,17 @@ class Coming:
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
-    """Neighbouring blocks that have come, from number `first` on."""
+class ArrivedBlocks:
+    """A message to the writer: adjacent blocks that have come, and their bytes, from number `first` on.
+
+    `done` is its reply: it is called with the message, in the event loop, once all of them are STORED or UNSTORED.
+    """
 
     content: Content
     first: int
     blocks: list[Block]
+    data: list[Bytes]
+    done: "Callable[[ArrivedBlocks], None]" = field(repr=False)
 
     @property
     def indices(self) -> range:
@@ -87,40 +122,22 @@ class Run:
         return range(self.first, self.first + len(self.blocks))
 
 
-@dataclass(eq=False, slots=True)
-class PendingBlock:
-    """A block on its way: `data` or `error` is set when `settled` is. `has_room`: in memory, apart from its GET."""
-
-    get: Get
-    settled: trio.Event = field(default_factory=trio.Event)
-    data: Block | None = None
-    error: VbnfsError | None = None
-    has_room: bool = False
-
-    async def arrived(self) -> Block:
-        """Its bytes, as soon as they have come. Raises what they failed with."""
-        await self.settled.wait()
-        if self.data is None:
-            raise copy_error(self.error or StorageError("block neither came nor failed"))  # to each waiter its own
-        return self.data
-
-
-class Assembly:
-    """Cuts a run of blocks out of the pieces in which it arrives, without a copy where a block lies in one."""
+class BlockAssembler:
+    """Cuts adjacent blocks out of the pieces in which they arrive, without a copy where a block lies in one piece."""
 
     def __init__(self, content: Content, indices: range) -> None:
         self._content = content
         self._indices = indices
         self._index = indices[0]
-        self._pieces: list[Block] = []
+        self._pieces: list[Bytes] = []
         self._length = 0
 
-    def add(self, piece: bytes) -> Iterator[tuple[int, list[Block]]]:
-        """The blocks that `piece` completes: some neighbours at a time, and the first one's number.
+    def add(self, piece: bytes) -> Iterator[tuple[int, list[Bytes]]]:
+        """The blocks that `piece` completes: some adjacent ones at a time, and the first one's number.
 
         Raises `BadReplyError` for bytes too many.
         """
-        first, done, view = self._index, list[Block](), memoryview(piece)
+        first, done, view = self._index, list[Bytes](), memoryview(piece)
         while view:
             if self._index not in self._indices:
                 raise BadReplyError(f"{self._content.source}: more bytes than were asked for")

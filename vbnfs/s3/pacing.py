@@ -10,7 +10,7 @@ from typing import Final
 import trio
 
 from vbnfs.errors import BusyError
-from vbnfs.objects import ByteRange, ObjectClient, ObjectVersion, Receive
+from vbnfs.objects import ObjectClient, RangeRequest, Receive
 from vbnfs.s3.wrapper import WrapperClient
 
 _FEWEST: Final = 2.0  # one for a reader, one for a prefetch
@@ -32,13 +32,13 @@ class Pace:
         """How many GETs there may be now."""
         return int(self.limit)
 
-    def prefetches(self, *, is_shared: bool) -> int:
+    def prefetches(self, *, demand_waits: bool) -> int:
         """How many of them may be for nobody yet; at least one, or what was advised would never come.
 
-        The others are for readers, and for GETs that are made twice. `is_shared`: readers have come lately who wait
-        for blocks that nobody had thought of.
+        The others are for readers, and for GETs that are made twice. `demand_waits`: readers have come lately that
+        wait for blocks that were not prefetched.
         """
-        reserved = max(1, self.gets // _GETS_A_SPARE, min(_RESERVED, self.gets // 3) if is_shared else 0)
+        reserved = max(1, self.gets // _GETS_A_SPARE, min(_RESERVED, self.gets // 3) if demand_waits else 0)
         return max(1, self.gets - reserved)
 
     def after_answer(self) -> "Pace":
@@ -60,17 +60,19 @@ class PacedClient(WrapperClient):
         self.pace = Pace(most, float(most))
         self._limiter = trio.CapacityLimiter(most)
 
-    async def get_range(
-        self, version: ObjectVersion, byte_range: ByteRange, *, size_bytes: int, receive: Receive
-    ) -> None:
+    async def get_range(self, request: RangeRequest, receive: Receive) -> None:
         """See `ObjectClient`."""
         async with self._limiter:
             try:
-                await self._inner.get_range(version, byte_range, size_bytes=size_bytes, receive=receive)
+                await self._inner.get_range(request, receive)
             except BusyError:
                 self._set(self.pace.after_busy(trio.current_time()))
                 raise
             self._set(self.pace.after_answer())
+
+    def prefetches(self, *, demand_waits: bool) -> int:
+        """See `Pace.prefetches`, of the pace of now."""
+        return self.pace.prefetches(demand_waits=demand_waits)
 
     def _set(self, pace: Pace) -> None:
         self.pace = pace

@@ -3,7 +3,7 @@
 | failure | tried again | why |
 |---|---|---|
 | `TransportError`: refused, reset, torn, silent, no HTTP, DNS | within the time allowed | it may pass |
-| `BusyError`: 503 SlowDown, 429, other 5xx | the same, after Retry-After where it is told | the server asks for it |
+| `BusyError`: 503 SlowDown, 429, other 5xx | the same, after its Retry-After | the server asks for it |
 | `NoDescriptorError`: no file can be opened | the same | others are closed; there may be connections |
 | `MismatchError`: 200 for 206, another range, redirects | 4 times | a proxy; another connection may do |
 | `ChangedError`: another version id or size, 416 | the same | a proxy may be to blame |
@@ -12,68 +12,56 @@
 | `AccessDeniedError`, `ObjectGoneError` | no | it is an answer |
 
 Waiting grows exponentially with jitter. A wait that would take longer than the time allowed is not begun: then the
-failure is told, not only that time is out. With Retry-After, asking earlier would be what the server forbids. A range
-that broke off is asked for from where it broke, so no byte travels twice. If it had brought something by then, the
-time allowed begins anew: on a slow line a range takes longer than that, and a connection that breaks in the end is no
-reason to give its readers up.
+failure comes out, and not only that time is out. With Retry-After, asking earlier would be what the server forbids.
+
+A range that broke off is asked for from where it broke, so no byte travels twice. If it had brought something by
+then, the time allowed begins anew: on a slow line a range takes longer than that, and a connection that breaks in the
+end is no reason to give its readers up.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+import random
+from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
-import stamina
 import trio
 
 from vbnfs.errors import BusyError, MismatchError, StorageError, TransportError
 from vbnfs.objects import (
-    ByteRange,
     ListedObject,
     ListedVersion,
     ObjectAttributes,
     ObjectClient,
     ObjectVersion,
+    RangeRequest,
     Receive,
 )
+from vbnfs.rest import Rest
 
 _Answer = TypeVar("_Answer")
 
 _FIRST_WAIT_SECONDS: Final = 0.1
 _LONGEST_WAIT_SECONDS: Final = 5.0
 _JITTER_SECONDS: Final = 0.1
-_PART_FOR_A_TRY: Final = 0.1  # of the time allowed: a try that begins when it is nearly over is in vain
+_PART_FOR_A_TRY: Final = 0.1  # of the time allowed: a try that begins when it is nearly over is useless
 _MISMATCHES: Final = 5
 _PROGRESS_BYTES: Final = 64 << 10  # by which a range gets on, or its time is not begun anew
 
 
-def wait_seconds(failure: StorageError, *, failures: int, mismatches: int, left_seconds: float) -> bool | float:
-    """Whether to try again after `failure`: False, True (after the usual wait), or after so many seconds.
+def wait_seconds(
+    failure: StorageError, *, failures: int, mismatches: int, left_seconds: float, chance: float
+) -> float | None:
+    """How long to wait before another try after `failure`; None: it is not tried again.
 
     `failures` and `mismatches` are how many there have been, this one included; `left_seconds` is what is left for
-    waiting.
+    waiting; `chance`, from 0 to 1, is the jitter.
     """
     if isinstance(failure, BusyError) and failure.retry_after_seconds:
-        return failure.retry_after_seconds <= left_seconds and failure.retry_after_seconds
-    if left_seconds < min(_FIRST_WAIT_SECONDS * 2 ** (failures - 1) + _JITTER_SECONDS, _LONGEST_WAIT_SECONDS):
-        return False
-    if isinstance(failure, MismatchError):
-        return mismatches < _MISMATCHES
-    return isinstance(failure, TransportError)
-
-
-class Rest:
-    """What of a range is still to be handed on to `receive`."""
-
-    def __init__(self, byte_range: ByteRange, receive: Receive) -> None:
-        self.byte_range = byte_range
-        self.is_handing_on = False  # stays, where `receive` fails: nobody knows how much of the piece was used
-        self._receive = receive
-
-    async def receive(self, piece: bytes) -> None:
-        """Hand on the next bytes."""
-        self.is_handing_on = True
-        await self._receive(piece)
-        self.is_handing_on = False
-        self.byte_range = ByteRange(self.byte_range.start + len(piece), self.byte_range.stop)
+        wait, may_pass = failure.retry_after_seconds, True
+    else:
+        wait = min(_FIRST_WAIT_SECONDS * 2.0 ** (failures - 1) + _JITTER_SECONDS * chance, _LONGEST_WAIT_SECONDS)
+        is_mismatch = isinstance(failure, MismatchError)
+        may_pass = mismatches < _MISMATCHES if is_mismatch else isinstance(failure, TransportError)
+    return wait if may_pass and wait <= left_seconds else None
 
 
 class RetryingClient:
@@ -88,7 +76,7 @@ class RetryingClient:
         self._attempts = attempts
 
     async def reach(self) -> None:
-        """See `ObjectClient`. Tried once: whoever asks wants to know how it is now."""
+        """See `ObjectClient`. Tried once: the caller wants to know how it is now."""
         await self._inner.reach()
 
     async def list_objects(self, prefix: str) -> list[ListedObject]:
@@ -107,15 +95,13 @@ class RetryingClient:
         """See `ObjectClient`."""
         return await self._again_and_again(lambda: self._inner.get_object(key, max_bytes=max_bytes))
 
-    async def get_range(
-        self, version: ObjectVersion, byte_range: ByteRange, *, size_bytes: int, receive: Receive
-    ) -> None:
+    async def get_range(self, request: RangeRequest, receive: Receive) -> None:
         """See `ObjectClient`."""
-        rest = Rest(byte_range, receive)
+        rest = Rest(request.byte_range, receive)
 
         async def receive_rest() -> None:
             if rest.byte_range:  # else only the end of the body's frame was missing
-                await self._inner.get_range(version, rest.byte_range, size_bytes=size_bytes, receive=rest.receive)
+                await self._inner.get_range(request.after(rest.byte_range.start), rest.receive)
 
         while True:
             before = rest.byte_range
@@ -131,38 +117,22 @@ class RetryingClient:
     async def _again_and_again(
         self, ask: Callable[[], Awaitable[_Answer]], *, unless: Callable[[], bool] = lambda: False
     ) -> _Answer:
-        """Ask until it goes well, or is in vain. Asking again is prepared then: that costs as much as asking."""
-        deadline = trio.current_time() + self._seconds
-        try:
-            return await ask()
-        except StorageError as error:
-            first: StorageError | None = error
-        async for attempt in self._tries(unless=unless, deadline=deadline):
-            with attempt:
-                if first is not None:  # it counts like all others
-                    failure, first = first, None
-                    raise failure
-                answer = await ask()
-        return answer
-
-    def _tries(self, *, unless: Callable[[], bool], deadline: float) -> "AsyncIterator[stamina.Attempt]":
+        """Ask until there is an answer, or no other try is worth it; `unless`: the failure is not the network's."""
+        deadline = trio.current_time() + self._seconds * (1 - _PART_FOR_A_TRY)
         failures = mismatches = 0
-
-        def is_worth_it(error: Exception) -> bool | float:
-            nonlocal failures, mismatches
-            if unless() or not isinstance(error, StorageError):
-                return False
-            failures += 1
-            mismatches += isinstance(error, MismatchError)
-            left = deadline - trio.current_time() - self._seconds * _PART_FOR_A_TRY
-            return wait_seconds(error, failures=failures, mismatches=mismatches, left_seconds=left)
-
-        context = stamina.retry_context(
-            on=is_worth_it,
-            attempts=self._attempts,
-            timeout=self._seconds,
-            wait_initial=_FIRST_WAIT_SECONDS,
-            wait_max=_LONGEST_WAIT_SECONDS,
-            wait_jitter=_JITTER_SECONDS,
-        )
-        return context.__aiter__()
+        while True:
+            try:
+                return await ask()
+            except StorageError as error:
+                failures += 1
+                mismatches += isinstance(error, MismatchError)
+                wait = wait_seconds(
+                    error,
+                    failures=failures,
+                    mismatches=mismatches,
+                    left_seconds=deadline - trio.current_time(),
+                    chance=random.random(),
+                )
+                if wait is None or failures == self._attempts or unless():
+                    raise
+            await trio.sleep(wait)

@@ -1,10 +1,10 @@
-"""What a daemon tells of its mount, and how far it is believed: it may be another user's, and say anything."""
+"""The status of a mount as its daemon reports it, checked: the daemon may be another user's, and report anything."""
 
 import math
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from vbnfs.daemon import control
+from vbnfs.access.running_mounts import ask_of
 from vbnfs.errors import MountError
 from vbnfs.host.mountinfo import MountEntry
 
@@ -16,11 +16,11 @@ Check = Callable[[Any], bool]
 
 
 def ask_status(entry: MountEntry) -> dict[str, Any]:
-    """The status of a mount. Raises `MountError` if its daemon does not tell, or tells what is none.
+    """The status of a mount. Raises `MountError` if its daemon does not answer, or its answer is no status.
 
-    Where the mount is and which process the daemon is (if that can be seen from here) is the kernel's word.
+    The place of the mount, and the daemon's process where that can be seen from here, are taken from the kernel.
     """
-    answer, pid = control.ask_of(entry, "status")
+    answer, pid = ask_of(entry, "status")
     wrong = next((name for name, check in _CHECKS.items() if name not in answer or not check(answer[name])), None)
     if wrong is not None or not _is_plain(answer):
         raise MountError(f"{entry.mountpoint}: its daemon's status is none: {wrong or 'not plain values'}")
@@ -48,7 +48,7 @@ def _is_count(value: Any) -> bool:
 
 
 def _are_counts(value: Any) -> bool:
-    """Of all that is counted there may be more, by another vbnfs, but not less than what is shown."""
+    """Another version of vbnfs may count more, but not less than what is shown."""
     return isinstance(value, dict) and value.keys() >= _SHOWN and all(map(_is_count, value.values()))
 
 

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, Final, cast
 from unittest.mock import patch
 
-import stamina
 import structlog
 import trio
 import trio.testing
@@ -28,12 +27,12 @@ from tests.fakes.s3_server import FakeS3Server
 from tests.fakes.store import MemoryStore
 from tests.reading.bench import MIB, Bench, add, bench
 from vbnfs.access.opening import make_client, make_reading_client
-from vbnfs.cache.segment import BLOCK_BYTES
-from vbnfs.config.settings import load_config
+from vbnfs.blocks import BLOCK_BYTES
+from vbnfs.config.sources import load_config
 from vbnfs.metrics import Metrics
 from vbnfs.objects import Content
 from vbnfs.reading.file_reader import FileReader
-from vbnfs.s3 import breaker
+from vbnfs.s3 import breaker, retry
 from vbnfs.s3.breaker import BreakerClient
 
 SIZES: Final = (0, 1, 100_001, BLOCK_BYTES, BLOCK_BYTES + 1, 3 * BLOCK_BYTES - 1, 2 * MIB + 17)
@@ -41,7 +40,7 @@ PLAIN: Final = [random.Random(f"plain {size}").randbytes(size) for size in SIZES
 MOUNTS: Final = 2
 LIMIT_BYTES: Final = 3 * MIB  # less than all contents together: mounts evict, too
 _MEMORY_BYTES: Final = 2 * MIB  # so that one block is remembered: the disk is asked, not the memory of what came last
-_ATTEMPTS: Final = 10  # without waiting in between
+_NO_WAITS: Final = {"_FIRST_WAIT_SECONDS": 0.0, "_LONGEST_WAIT_SECONDS": 0.0}  # of s3/retry.py
 _OFFLINE: Final = {"_GRACE_SECONDS": 0.05, "_AGAIN_SECONDS": 0.01, "_LOOK_SECONDS": 0.02}  # so that it is soon known
 _KILL_SECONDS: Final = 60.0
 CHANGES: Final = ("ftruncate", "link", "unlink", "pwritev", "pwrite")  # of os, by which the cache is changed
@@ -82,7 +81,7 @@ class Loop:
         self.contents = fill(self.server.store)
         self.floors: list[Bench] = []
         self.readers: dict[tuple[int, int, int], FileReader] = {}
-        stamina.set_testing(True, attempts=_ATTEMPTS, cap=True)
+        self._open.enter_context(patch.multiple(retry, **_NO_WAITS))
         self._ready = threading.Event()
         self._thread = threading.Thread(target=trio.run, args=(self._main,))
         self._thread.start()
@@ -158,7 +157,6 @@ class Loop:
     def join(self) -> None:
         self.run(self.stop)
         self._thread.join()
-        stamina.set_testing(False)
         self._open.close()
 
 
@@ -187,7 +185,7 @@ def _read_and_die(
     directory: Path, endpoint_url: str, order: Sequence[int], change: int, part: float, changes: Sequence[str]
 ) -> None:
     structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
-    stamina.set_testing(True, attempts=_ATTEMPTS, cap=True)
+    patch.multiple(retry, **_NO_WAITS).start()
     _die_in(change, part, changes)
     trio.run(_read_all, directory, endpoint_url, order)
 

@@ -1,0 +1,98 @@
+"""Texts for every setting, good and bad, and configurations made of them."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from vbnfs.config.settings import SETTING_BY_NAME, Config
+from vbnfs.config.sources import load_config
+
+# For each setting four texts with the values that they mean, so that four sources can differ. A flag has two.
+EXAMPLES: dict[str, list[tuple[str, Any]]] = {
+    "dataset": [(name, name) for name in ("visual-behavior-ophys", "visual-behavior-neuropixels")],
+    "bucket": [(name, name) for name in ("one", "b-two", "b.3", "44")],
+    "project": [(name, name) for name in ("one", "Two_2", "p.3", "4-4")],
+    "region": [(name, name) for name in ("eu-west-1", "us-east-2", "local", "r4")],
+    "endpoint_url": [(url, url) for url in ("http://a", "https://b:1", "http://[::1]:8333", "http://d/path")],
+    "ca_bundle": [(path, Path(path)) for path in ("/1.pem", "/2.pem", "/3.pem", "/4.pem")],
+    "dataset_version": [
+        ("0.1.0", "0.1.0"),
+        ("v0.2.0", "0.2.0"),
+        ("1.0.0-rc.1", "1.0.0-rc.1"),
+        ("1.0.0+b", "1.0.0+b"),
+    ],
+    "cache_dir": [(path, Path(path)) for path in ("/1", "/2/2", "/with blank", "/größe")],
+    "cache_size": [("1M", 1 << 20), ("1.5 GiB", 3 << 29), ("2097152", 2 << 20), ("3tb", 3 << 40)],
+    "memory_limit": [("16M", 16 << 20), ("1G", 1 << 30)],
+    "verify": [("first-use", "first-use"), ("always", "always")],
+    "max_connections": [("1", 1), ("2", 2), (" 3 ", 3), ("256", 256)],
+    "io_timeout": [("0.1", 0.1), ("0.5", 0.5), ("86.4e3", 86400.0), (".25", 0.25)],
+    "refresh": [("1", 1.0), ("1.5", 1.5), ("1e8", 1e8), ("2.25", 2.25)],
+    "offline": [("true", True), ("no", False)],
+    "allow_other": [("yes", True), ("off", False)],
+    "foreground": [("1", True), ("False", False)],
+    "log_file": [(path, Path(path)) for path in ("/1.log", "/2.log", "/3.log", "/4.log")],
+    "log_level": [(level, level) for level in ("debug", "info", "warning", "error")],
+    "mountpoint": [(path, Path(path)) for path in ("/1", "/2/2", "/with blank", "/größe")],
+}
+BAD: dict[str, list[str]] = {
+    "dataset": ["", "..", "no-such-dataset", "Visual-Behavior-Ophys", "visual-behavior-ophys ", "a/b", "x" * 256],
+    "bucket": ["", "Upper", "a", "a/b", "../x", "x" * 64, "a b", "-a"],
+    "project": ["", "..", ".x", "a/b", "a\n", "é", "x" * 256],
+    "region": ["", "EU", "a.b", "a/b", "x" * 33],
+    "endpoint_url": [
+        *("", "localhost:8333", "ftp://a", "http://", "http://:80", "http:///path", "http://a:b", "http://a:99999"),
+        *("http://[::1", "http://a?b=c", "http://a/?", "http://a#b", "http://a/#", "http://user:password@a"),
+        *("http://user@a", "http://a b", "http://a\n", "http://a\tb", "http://\u202ea", "file:///etc/passwd"),
+    ],
+    "ca_bundle": ["", "a\0b", "~no-such-user-here/x"],
+    "dataset_version": ["", "v", "../1.0.0", "1.0.0/x", "1.0.0 ", "-1", "x" * 101],
+    "cache_dir": ["", "a\0b", "~no-such-user-here/x"],
+    "cache_size": [
+        *("", "0", "1048575", "1023K", "0.9M", "-1G", "+1G", "1e9", "1,5G", "1.G", ".5G", "G", "1 G G", "1X", "1GG"),
+        *("nan", "inf", "8192P", "9" * 19, "9" * 400, "9" * 5000, "0x100000", "1_000_000", "100 %", "1\n2M"),
+    ],
+    "memory_limit": ["", "15M", "much"],
+    "verify": ["", "never", "Always"],
+    "max_connections": ["", "0", "257", "-1", "1.5", "x", "9" * 5000, "1_0", "nan"],
+    "io_timeout": ["", "0", "0.099", "86401", "-1", "nan", "inf", "-inf", "1e9", "x", "1 s", "0x1", "9" * 400],
+    "refresh": ["", "0", "0.001", "0.99", "100000001", "-1", "nan", "inf", "x"],
+    "offline": ["", "2", "maybe"],
+    "allow_other": ["", "2", "maybe", "tru"],
+    "foreground": ["", "2", "maybe"],
+    "log_file": ["", "a\0b", "~no-such-user-here/x"],
+    "log_level": ["", "INFO", "trace", "debug|info", "debugx"],
+    "mountpoint": ["", "a\0b", "~no-such-user-here/x"],
+}
+SOURCES = ("command line", "-o", "environment", "TOML")  # the first one that has a value wins
+
+
+def toml(directory: Path, text: str) -> Path:
+    path = directory / "settings.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def quoted(text: str) -> str:
+    """A TOML text."""
+    return '"' + "".join(f"\\u{ord(c):04x}" if c in '"\\' or ord(c) < 32 or ord(c) == 127 else c for c in text) + '"'
+
+
+def load_from(directory: Path, name: str, texts: Mapping[str, str]) -> Config:
+    """A configuration in which each source (of `SOURCES`) gives the setting `name` its text."""
+    setting = SETTING_BY_NAME[name]
+    file = toml(directory, f"{name} = {quoted(texts['TOML'])}" if "TOML" in texts else "")
+    return load_config(
+        command_line={name: texts["command line"]} if "command line" in texts else {},
+        mount_options=(f"{name}={texts['-o']}",) if "-o" in texts else (),
+        environ={setting.variable: texts["environment"]} if "environment" in texts else {},
+        config_file=file,
+    )
+
+
+def value_of(config: Config, name: str) -> Any:
+    return getattr(config, SETTING_BY_NAME[name].field)
+
+
+def plain(**settings: str) -> Config:
+    return load_config(command_line=settings, environ={})

@@ -1,0 +1,71 @@
+"""What -o may say, as mount(8) and fstab(5) say it."""
+
+import re
+
+import pytest
+
+from vbnfs.config.mount_options import parse_mount_options
+from vbnfs.config.settings import SETTINGS, Setting
+from vbnfs.config.sources import load_config
+from vbnfs.errors import UsageError
+
+
+def test_options_for_the_kernel_and_options_that_say_nothing() -> None:
+    """What the kernel understands is handed on in order; what is so anyway, and x-*, is taken and dropped."""
+    config = load_config(
+        command_line={},
+        mount_options=("ro,noatime,_netdev", "nofail,x-systemd.automount,x-foo=bar,nodev,,defaults,noauto,user", ""),
+        environ={},
+    )
+    assert config == load_config(
+        command_line={}, mount_options=("noatime,nodev,users,user=me,comment=x=y,X-a,sync,relatime",), environ={}
+    )
+    assert config.fuse_options == ("noatime", "nodev")
+    assert config == load_config(command_line={}, mount_options=("noatime,nodev",), environ={})
+
+
+def test_rw_is_refused() -> None:
+    """Mounting for writing is refused with the reason, also among others."""
+    with pytest.raises(UsageError, match="-o rw: the dataset is read-only"):
+        parse_mount_options(("noatime,rw",))
+
+
+@pytest.mark.parametrize(
+    "option", ["cachesize=1G", "nonsense", "ro=1", "noatime=yes", "cache--size=1G", "Ro", " ro", "=", "users=x"]
+)
+def test_unknown_options_are_refused(option: str) -> None:
+    """An option that is not known is refused by its own words."""
+    with pytest.raises(UsageError, match=re.escape(f"-o {option}: no such mount option")):
+        parse_mount_options(("ro," + option,))
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("allow_other", True), ("allow_other=true", True), ("allow_other=no", False)]
+)
+def test_flags_with_and_without_a_value(option: str, value: bool) -> None:
+    """A flag needs no value among the mount options, and may have one."""
+    assert load_config(command_line={}, mount_options=(option,), environ={}).allow_other is value
+
+
+@pytest.mark.parametrize("setting", [s for s in SETTINGS if not s.is_flag], ids=lambda setting: setting.name)
+def test_settings_that_want_a_value(setting: Setting) -> None:
+    """A setting that is no flag is refused without a value, with an example of how it is given."""
+    with pytest.raises(UsageError, match=re.escape(f"-o {setting.name}: a value is wanted, as in {setting.name}=")):
+        parse_mount_options((setting.name,))
+
+
+def test_both_spellings() -> None:
+    """A setting may be spelled as on the command line, too."""
+    assert parse_mount_options(("cache-dir=/a-b,allow-other",)) == ({"cache_dir": "/a-b", "allow_other": "true"}, ())
+
+
+def test_options_that_contradict_each_other() -> None:
+    """Of `noexec` and `exec` the later one counts: for `user` mount(8) puts one before the other."""
+    assert parse_mount_options(("noexec,nosuid,nodev", "exec,suid,noexec")) == ({}, ("noexec", "suid", "nodev"))
+
+
+def test_values_with_an_equals_sign() -> None:
+    """Only the first `=` divides; of two values for one setting the later one counts."""
+    settings, passed = parse_mount_options(("cache_dir=/a=b", "bucket=x,bucket=y"))
+    assert settings == {"cache_dir": "/a=b", "bucket": "y"}
+    assert passed == ()

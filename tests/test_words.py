@@ -1,0 +1,225 @@
+"""Plain words: code and documents do without the words that stop a reader.
+
+A word counts wherever it stands: in prose, in a message, or as a part of an identifier.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+ROOT: Final = Path(__file__).parents[1]
+FOLDERS: Final = ("vbnfs", "tests", "benchmarks", "script", "systemd", "docs")
+NOT_PROSE: Final = {".pyc", ".xz", ".typed"}
+
+# What is banned, and what to write instead. Words are joined by spaces, underscores, or the end of a line.
+BANNED: Final[Mapping[str, str]] = {
+    "told": "given, reported, logged; for a text: text, reply, answer",
+    "who(?:m|se)?(?:so)?ever": "a process that, the user who, any caller",
+    "nobody_?'?s": "of no user, unclaimed",
+    "for ever": "without end, permanently",
+    "in vain": "without effect, useless",
+    "here and there": "at random",
+    "some(?:body|one) else'?s": "another user's",
+}
+# Files that still have such a word. The list only shrinks: a file that is clean must leave it.
+PENDING: Final = frozenset(
+    {
+        "benchmarks/flips.py",
+        "benchmarks/kills.py",
+        "benchmarks/listing.py",
+        "benchmarks/origin.py",
+        "benchmarks/place.py",
+        "benchmarks/soak.py",
+        "benchmarks/speed/__main__.py",
+        "benchmarks/speed/machine.py",
+        "benchmarks/speed/origin.lua",
+        "benchmarks/speed/reader.py",
+        "benchmarks/speed/systems/base.py",
+        "benchmarks/speed/works.py",
+        "pyproject.toml",
+        "systemd/user/vbnfs-clean.service",
+        "tests/access/test_door.py",
+        "tests/benchmarks/test_origin.py",
+        "tests/benchmarks/test_results.py",
+        "tests/cli/test_clean.py",
+        "tests/cli/test_diff.py",
+        "tests/cli/test_versions_document.py",
+        "tests/conftest.py",
+        "tests/daemon/test_background.py",
+        "tests/daemon/test_control.py",
+        "tests/daemon/test_mount.py",
+        "tests/daemon/test_mountpoint.py",
+        "tests/daemon/test_restarting.py",
+        "tests/daemon/test_systemd.py",
+        "tests/daemon/test_unmounting.py",
+        "tests/dataset/test_allensdk.py",
+        "tests/dataset/test_catalog.py",
+        "tests/dataset/test_compare.py",
+        "tests/dataset/test_heads.py",
+        "tests/dataset/test_hostile_manifests.py",
+        "tests/dataset/test_object_sizes.py",
+        "tests/dataset/test_readme.py",
+        "tests/dataset/test_release.py",
+        "tests/dataset/test_tables.py",
+        "tests/demo/test_release.py",
+        "tests/fakes/client.py",
+        "tests/fakes/faults.py",
+        "tests/fakes/s3_server.py",
+        "tests/fakes/store.py",
+        "tests/filesystem/test_listings.py",
+        "tests/filesystem/test_operations.py",
+        "tests/filesystem/test_own_files.py",
+        "tests/filesystem/test_small_reads.py",
+        "tests/fuse/test_device.py",
+        "tests/fuse/test_protocol.py",
+        "tests/fuse/test_server.py",
+        "tests/host/test_mount_programs.py",
+        "tests/host/test_places.py",
+        "tests/s3/test_addresses.py",
+        "tests/s3/test_breaker.py",
+        "tests/s3/test_certificates.py",
+        "tests/s3/test_failures.py",
+        "tests/s3/test_hedging.py",
+        "tests/s3/test_listings.py",
+        "tests/s3/test_pacing.py",
+        "tests/s3/test_proxies.py",
+        "tests/s3/test_replies.py",
+        "tests/s3/test_retry.py",
+        "tests/scenarios/allensdk/test_neuropixels.py",
+        "tests/scenarios/network/test_faults.py",
+        "tests/scenarios/readers/test_hdf5_libraries.py",
+        "tests/scenarios/readers/test_languages.py",
+        "tests/scenarios/reading_machine.py",
+        "tests/scenarios/system/guest.py",
+        "tests/scenarios/system/namespace.py",
+        "tests/scenarios/system/test_mount8.py",
+        "tests/scenarios/system/test_systemd.py",
+        "tests/scenarios/system/test_units.py",
+        "tests/scenarios/system/test_users.py",
+        "tests/scenarios/test_catalog_machine.py",
+        "tests/scenarios/test_descriptors.py",
+        "tests/scenarios/test_locale.py",
+        "tests/scenarios/test_metadata.py",
+        "tests/scenarios/test_mountpoint_setting.py",
+        "tests/scenarios/test_network_cache.py",
+        "tests/scenarios/test_network_loss.py",
+        "tests/scenarios/test_newer.py",
+        "tests/scenarios/test_page_filler.py",
+        "tests/scenarios/test_power_loss.py",
+        "tests/scenarios/test_proof.py",
+        "tests/scenarios/test_reading_machine.py",
+        "tests/scenarios/test_security.py",
+        "tests/scenarios/test_shared_cache.py",
+        "tests/scenarios/test_starting.py",
+        "tests/scenarios/test_streams.py",
+        "tests/scenarios/test_trust.py",
+        "tests/test_errors.py",
+        "vbnfs/access/cache_directory.py",
+        "vbnfs/cli/diff_text.py",
+        "vbnfs/cli/mount_helper.py",
+        "vbnfs/cli/mounting.py",
+        "vbnfs/cli/upkeep.py",
+        "vbnfs/daemon/background.py",
+        "vbnfs/daemon/invalidation.py",
+        "vbnfs/daemon/mount.py",
+        "vbnfs/daemon/systemd.py",
+        "vbnfs/dataset/readme.py",
+        "vbnfs/demo/die_with_parent.py",
+        "vbnfs/demo/nwb.py",
+        "vbnfs/demo/release.py",
+        "vbnfs/demo/upload.py",
+        "vbnfs/errors.py",
+        "vbnfs/filesystem/attributes.py",
+        "vbnfs/filesystem/failures.py",
+        "vbnfs/filesystem/listings.py",
+        "vbnfs/filesystem/operations.py",
+        "vbnfs/filesystem/page_filler_program.py",
+        "vbnfs/filesystem/small_reads.py",
+        "vbnfs/fuse/device.py",
+        "vbnfs/fuse/protocol.py",
+        "vbnfs/fuse/server.py",
+        "vbnfs/host/mountinfo.py",
+        "vbnfs/host/private.py",
+        "vbnfs/s3/breaker.py",
+        "vbnfs/s3/hedging.py",
+        "vbnfs/s3/pacing.py",
+    }
+)
+
+_NAME_OF_A_TEST: Final = re.compile(r"`[Tt]est\w+`")
+_START_OF_A_COMMENT: Final = re.compile(r"\n[ \t]*(?:#|//|--)? ?")
+
+
+def pattern(words: str) -> re.Pattern[str]:
+    """Finds the words in prose and in identifiers, in `retold` and `toldest` not."""
+    return re.compile(rf"(?<![A-Za-z]){words.replace(' ', '[ _]+')}(?![A-Za-z])", re.IGNORECASE)
+
+
+PATTERNS: Final = {words: pattern(words) for words in BANNED}
+
+
+def found_in(text: str) -> list[str]:
+    """The banned words of a text, in the table's order, each as often as it stands there."""
+    flat = _START_OF_A_COMMENT.sub(" ", text)
+    return [match.group() for one in PATTERNS.values() for match in one.finditer(flat)]
+
+
+def files() -> Iterator[Path]:
+    """All files that are text, of code and documents, but for this one, which has to name the words."""
+    for folder in FOLDERS:
+        for path in sorted((ROOT / folder).rglob("*")):
+            if path.is_file() and path.suffix not in NOT_PROSE and path != Path(__file__):
+                yield path
+    yield from sorted(ROOT.glob("*.md"))
+    yield ROOT / "pyproject.toml"
+
+
+def text_of(path: Path) -> str:
+    """What a file says, without the names of tests that a document quotes: they count where they are defined."""
+    text = path.read_text(encoding="utf-8")
+    return _NAME_OF_A_TEST.sub("", text) if path.suffix == ".md" else text
+
+
+def with_banned_words() -> dict[str, list[str]]:
+    """The files that have banned words, by path from the root, and the words."""
+    return {str(path.relative_to(ROOT)): words for path in files() if (words := found_in(text_of(path)))}
+
+
+FOUND: Final = with_banned_words()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("It is told so.", ["told"]),
+        ("self._told = was_told(toldest, retold)", ["told", "told"]),
+        ("def kept_for_ever() -> None:", ["for_ever"]),
+        ("    # it hangs for\n    # ever, in  vain", ["for ever", "in  vain"]),
+        ("Whoever asks; whomever; somebody_elses", ["Whoever", "whomever", "somebody_elses"]),
+        ("nobody's, and nobody", ["nobody's"]),
+        ("someone_else, elsewhere, for everything", []),
+    ],
+)
+def test_words_are_found(text: str, words: list[str]) -> None:
+    """Banned words are found in prose, across lines of a comment, and in identifiers; parts of words are none."""
+    assert found_in(text) == words
+
+
+def test_everything_is_searched() -> None:
+    """All folders are searched, and the documents at the top."""
+    names = {str(path.relative_to(ROOT)) for path in files()}
+    assert len(names) > 200
+    assert {"README.md", "docs/semantics.md", "vbnfs/errors.py", "script/test", "benchmarks/soak.py"} <= names
+
+
+def test_words_are_plain() -> None:
+    """No file of code or documents has a banned word, but for those that are still to be rewritten."""
+    assert {name: words for name, words in FOUND.items() if name not in PENDING} == {}
+
+
+def test_the_list_of_files_to_rewrite_shrinks() -> None:
+    """A file that has been rewritten, or is gone, does not stay on the list."""
+    assert PENDING - FOUND.keys() == set()

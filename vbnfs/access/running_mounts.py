@@ -1,0 +1,110 @@
+"""The asking end of a mount's control socket, of which daemon/control.py is the answering end.
+
+The mount's list in the kernel has the number of its FUSE connection, and the socket's name has it, too: no call
+touches the mount, so that one which hangs can be asked about.
+"""
+
+import json
+import os
+import socket
+import time
+from pathlib import Path
+from typing import Any, Final
+
+from vbnfs.errors import MountError
+from vbnfs.host import peers
+from vbnfs.host.mount_programs import is_alive
+from vbnfs.host.mountinfo import MountEntry
+from vbnfs.host.runtime import find_socket
+
+_MAX_ANSWER_BYTES: Final = 1 << 20
+_PIECE_BYTES: Final = 64 << 10
+_TIMEOUT_SECONDS: Final = 10.0  # for question and answer together
+_AGAIN_SECONDS: Final = 0.05
+_LONGEST_REASON: Final = 1000  # characters
+
+
+def ask(entry: MountEntry, command: str) -> dict[str, Any]:
+    """Ask a mount's daemon. Raises `MountError` if it does not answer in time, or reports a failure."""
+    return ask_of(entry, command)[0]
+
+
+def ask_of(entry: MountEntry, command: str) -> tuple[dict[str, Any], int]:
+    """`ask`, and which process answers, 0 if that cannot be seen from here. The answer may be any JSON object."""
+    path = find_socket(entry.owner, entry.device)
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            within = _Deadline(connection)
+            within.connect(path)
+            peer = peers.peer_of(connection)
+            if peer.uid not in {entry.owner, 0}:
+                raise MountError(f"{entry.mountpoint}: at its control socket {path} somebody else answers")
+            within.send(json.dumps({"command": command}).encode() + b"\n")
+            answer = json.loads(within.line())
+    except (FileNotFoundError, ConnectionRefusedError) as error:
+        reason = "its daemon is gone; 'vbnfs mount' mounts it anew, 'vbnfs umount' clears it"
+        if is_alive(entry.mountpoint):
+            reason = f"it works, but its control socket {path} is gone"
+        raise MountError(f"{entry.mountpoint}: {reason}") from error
+    except PermissionError as error:
+        raise MountError(
+            f"{entry.mountpoint}: only user {entry.owner}, who mounted it, and root can ask it"
+        ) from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise MountError(f"{entry.mountpoint}: its daemon does not answer: {error}") from error
+    if not isinstance(answer, dict):
+        raise MountError(f"{entry.mountpoint}: its daemon's answer is none")
+    if answer.pop("ok", None) is not True:
+        reason = " ".join(str(answer.get("error")).split())  # one line: it may be made up to look like others
+        raise MountError(f"{entry.mountpoint}: {reason[:_LONGEST_REASON]}")
+    return answer, peer.pid
+
+
+def daemon_of(entry: MountEntry) -> int:
+    """The process that serves a mount, as the kernel has it: no answer is waited for. 0 if that is not known."""
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            _Deadline(connection).connect(find_socket(entry.owner, entry.device))
+            peer = peers.peer_of(connection)
+    except OSError:
+        return 0
+    return peer.pid if peer.uid in {entry.owner, 0} else 0
+
+
+class _Deadline:
+    """A connection on which all together takes some seconds at most. Raises `OSError`."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._end = time.monotonic() + _TIMEOUT_SECONDS
+
+    def connect(self, path: Path) -> None:
+        """Also where others queue for it."""
+        while True:
+            self._set()
+            try:
+                return self._connection.connect(os.fsencode(path))
+            except BlockingIOError:  # the queue is full, unix(7)
+                time.sleep(_AGAIN_SECONDS)
+
+    def send(self, data: bytes) -> None:
+        """All of it."""
+        self._set()
+        self._connection.sendall(data)  # whose timeout is for all of it
+
+    def line(self) -> bytes:
+        """What comes up to the end of a line, or as long as it may be."""
+        line = bytearray()
+        while not line.endswith(b"\n") and len(line) < _MAX_ANSWER_BYTES:
+            self._set()
+            piece = self._connection.recv(_PIECE_BYTES)
+            if not piece:
+                break
+            line += piece
+        return bytes(line)
+
+    def _set(self) -> None:
+        left = self._end - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("timed out")
+        self._connection.settimeout(left)

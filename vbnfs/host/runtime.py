@@ -1,0 +1,57 @@
+"""The folder of a user's control sockets and locks: below /run for a user with a place there now, else below /tmp.
+
+The socket of a mount is named after the device number of its FUSE connection, which mountinfo has: a mount's socket
+is found without a call that touches the mount. The folder is its owner's alone (0700).
+"""
+
+import os
+import stat
+from pathlib import Path
+
+from vbnfs.errors import MountError
+
+
+def runtime_directory(owner: int) -> Path:
+    """The folder of a user, where it would be made now."""
+    *places, last = _places(owner)
+    return next((place for place in places if _can_be_used(place, owner)), last)
+
+
+def make_runtime_directory() -> Path:
+    """The folder of this process's user, made if need be. Raises `MountError` if another user holds it."""
+    directory = runtime_directory(os.getuid())
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = directory.lstat()
+    except OSError as error:
+        raise MountError(f"{directory}: {error.strerror}") from error
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o077:
+        raise MountError(f"{directory}: not a folder of yours alone (mode 0700); remove it or mend its mode")
+    return directory
+
+
+def socket_path(owner: int, device: str) -> Path:
+    """The control socket of the mount with this device (`major:minor`), if it were made now."""
+    return runtime_directory(owner) / f"{device.replace(':', '-')}.sock"
+
+
+def find_socket(owner: int, device: str) -> Path:
+    """The control socket of a mount: /run/user/UID comes and goes with its user's sessions, and mounts stay."""
+    expected = socket_path(owner, device)
+    paths = [expected, *(place / expected.name for place in _places(owner))]
+    return next((path for path in paths if os.path.lexists(path)), expected)
+
+
+def _can_be_used(place: Path, owner: int) -> bool:
+    """Whether a user's sockets can be there; for root in a user namespace, /run belongs to another user."""
+    if owner != os.geteuid():
+        return place.parent.is_dir()
+    if place.is_dir():
+        return place.stat().st_uid == owner
+    return os.access(place.parent, os.W_OK)
+
+
+def _places(owner: int) -> list[Path]:
+    if owner == 0:
+        return [Path("/run/vbnfs"), Path("/tmp/vbnfs-0")]
+    return [Path(f"/run/user/{owner}/vbnfs"), Path(f"/tmp/vbnfs-{owner}")]

@@ -1,0 +1,166 @@
+"""Blocks to the disk: what fetches bring is written in their order, several pieces in one call of a thread.
+
+The writer gets `ArrivedBlocks` by `put`, which never waits: memory is what fetches wait for, and so for the disk. For
+each block it decides whether it is STORED or UNSTORED (block_states.py), and replies. It offers the disk again what
+that did not take (it was full, say), as far as memory remembers it.
+"""
+
+from collections import deque
+from collections.abc import Callable, Sequence, Set
+from itertools import islice
+from typing import Final
+
+import structlog
+import trio
+
+from vbnfs.cache.block_cache import BlockCache
+from vbnfs.cache.eviction import Evictor
+from vbnfs.objects import BlockKey, Content
+from vbnfs.reading.block_states import BlockState
+from vbnfs.reading.fetches import ArrivedBlocks, Block
+from vbnfs.reading.memory import Memory
+from vbnfs.reading.other_processes import SharedFetches
+
+log = structlog.get_logger()
+
+_RUNS_A_WRITE: Final = 16
+_MOST_UNSTORED: Final = 4096  # blocks
+
+
+class BlockWriter:
+    """Writes to `cache`, which `evictor` keeps within its size, and gives the claims on blocks back.
+
+    UNSTORED blocks are offered again from `memory.recent`, the bytes that came last. `on_stored` is called in the
+    event loop, after each write, with the contents of the blocks that were written.
+    """
+
+    def __init__(
+        self,
+        cache: BlockCache,
+        evictor: Evictor,
+        others: SharedFetches,
+        memory: Memory,
+        *,
+        on_stored: Callable[[Set[Content]], None] = lambda contents: None,
+    ) -> None:
+        self._cache = cache
+        self._evictor = evictor
+        self._others = others
+        self._recent = memory.recent
+        self._on_stored = on_stored
+        self._queue: deque[ArrivedBlocks] = deque()  # first in, first out; what is being written stands in front
+        self._is_closed = False
+        self._has_more = trio.lowlevel.ParkingLot()  # woken when the queue has grown, and by `close`
+        self._has_written = trio.lowlevel.ParkingLot()  # woken after each write
+        self._takes_blocks = True  # whether the disk took the last block
+        self._unstored: dict[BlockKey, Block] = {}  # the one to be offered next in front
+
+    @property
+    def room_bytes(self) -> int:
+        """How much may be written ahead of a reader, so that it is still there when it is read."""
+        return self._evictor.limit_bytes // 4 if self._takes_blocks else 0
+
+    def put(self, arrived: ArrivedBlocks) -> None:
+        """Have blocks written. Returns at once."""
+        self._queue.append(arrived)
+        self._has_more.unpark_all()
+
+    def close(self) -> None:
+        """No more blocks will come: `keep_blocks` returns when all that came have been offered to the disk."""
+        self._is_closed = True
+        self._has_more.unpark_all()
+
+    async def keep_blocks(self) -> None:
+        """Write what is put, until `close`; then have the disk sync it. One task runs this."""
+        while self._queue or not self._is_closed:
+            if self._queue:
+                await self._write_next()
+            else:
+                await self._has_more.park()
+        try:
+            await trio.to_thread.run_sync(self._cache.flush)
+        except RuntimeError as error:  # no thread to be had
+            log.warning("what was written last is not safe from a power cut yet", reason=str(error))
+
+    async def written(self, content: Content) -> None:
+        """Wait until the blocks of a content that have arrived by now are on the disk, or cannot be kept."""
+        last = next((one for one in reversed(self._queue) if one.content.content_id == content.content_id), None)
+        while last is not None and last.blocks[0].state is BlockState.ARRIVED:
+            await self._has_written.park()
+
+    async def keep_again(self) -> None:
+        """Offer the disk again what it did not take, until it does not take a block of it, either."""
+        for key, block in list(self._unstored.items()):
+            if self._unstored.get(key) is not block:  # another life has come to its place meanwhile
+                continue
+            data = self._recent.get(key)
+            if data is None:
+                self._unstored.pop(key).move(BlockState.FORGOTTEN)
+                continue
+            again = ArrivedBlocks(block.content, key.number, [block], [data], done=self._stored_at_last)
+            [is_taken] = await self._offer([again])
+            if is_taken:
+                again.done(again)
+                continue
+            if self._unstored.get(key) is block:
+                self._unstored[key] = self._unstored.pop(key)  # to the end: the next time another one is tried first
+            return
+
+    def _stored_at_last(self, again: ArrivedBlocks) -> None:
+        [block] = again.blocks
+        if self._unstored.get(block.key) is block:
+            self._unstored.pop(block.key).move(BlockState.STORED)
+        self._on_stored({block.content})
+
+    async def _write_next(self) -> None:
+        batch = list(islice(self._queue, _RUNS_A_WRITE))
+        for arrived, is_taken in zip(batch, await self._offer(batch), strict=True):
+            self._queue.popleft()
+            for block in arrived.blocks:
+                self._settle(block, is_taken=is_taken)
+        self._has_written.unpark_all()
+        for arrived in batch:
+            arrived.done(arrived)
+        self._on_stored({arrived.content for arrived in batch})
+
+    def _settle(self, block: Block, *, is_taken: bool) -> None:
+        key = block.key
+        if (before := self._unstored.pop(key, None)) is not None:
+            before.move(BlockState.FORGOTTEN)
+        if is_taken:
+            block.move(BlockState.STORED)
+            return
+        block.leave_unstored()
+        self._unstored[key] = block
+        if len(self._unstored) > _MOST_UNSTORED:
+            self._unstored.pop(next(iter(self._unstored))).move(BlockState.FORGOTTEN)
+
+    async def _offer(self, batch: Sequence[ArrivedBlocks]) -> list[bool]:
+        """Write; whether the disk took all blocks of each message."""
+        try:
+            taken = await trio.to_thread.run_sync(self._write, batch)
+        except RuntimeError as error:  # no thread to be had
+            log.warning("blocks cannot be kept; reads go on without", reason=str(error))
+            taken = [False] * len(batch)
+            for arrived in batch:
+                self._others.drop_without_thread(arrived.content, arrived.indices)
+        self._takes_blocks = taken[-1]
+        return taken
+
+    def _write(self, batch: Sequence[ArrivedBlocks]) -> list[bool]:
+        return [self._write_one(arrived) for arrived in batch]
+
+    def _write_one(self, arrived: ArrivedBlocks) -> bool:
+        count_bytes = sum(map(len, arrived.data))
+        try:
+            if self._evictor.make_room(count_bytes):
+                self._cache.forget_deleted()
+            lacking_bytes = count_bytes - self._cache.put(arrived.content, arrived.first, *arrived.data)
+            self._evictor.not_written(lacking_bytes)
+        except Exception:  # a defect; it must not end the task that keeps all blocks
+            log.exception("unexpected failure of a write", object=str(arrived.content.source))
+            return False
+        else:
+            return not lacking_bytes
+        finally:
+            self._others.drop(arrived.content, arrived.indices)
