@@ -20,7 +20,8 @@ from vbnfs.access.dataset import open_dataset
 from vbnfs.access.door import opened, run
 from vbnfs.access.versions import load_versions
 from vbnfs.access.whole_files import whole_files
-from vbnfs.config.settings import Config, load_config
+from vbnfs.config.settings import Config
+from vbnfs.config.sources import load_config
 from vbnfs.errors import DatasetError, OfflineError
 
 FILES = {f"ecephys_sessions/{number}.nwb": Pattern(300_000 + number, seed=number) for number in range(8)}
