@@ -40,7 +40,7 @@ MAY_IMPORT: Final[Mapping[str, set[str]]] = {
 ONLY_IMPORTED_BY: Final[Mapping[str, set[str]]] = {
     "httpx": {"vbnfs.s3.http_client"},
     "pycurl": {f"vbnfs.s3.{name}" for name in ("curl_options", "curl_thread", "curl_transfer")},
-    "struct": {"vbnfs.fuse.protocol", "vbnfs.host.locks"},
+    "struct": {"vbnfs.fuse.protocol", "vbnfs.fuse.replies", "vbnfs.host.locks"},
     "platformdirs": {"vbnfs.config.environment"},
     "fcntl": {"vbnfs.host.locks", "vbnfs.demo.server"},
     "resource": {"vbnfs.host.limits"},
@@ -53,6 +53,11 @@ ONLY_IMPORTED_BY: Final[Mapping[str, set[str]]] = {
         "vbnfs.dataset.tables",
         *(f"vbnfs.demo.{name}" for name in ("cohort", "lfp_file", "session_file", "tables", "tour")),
     },
+}
+# What other floors know of fuse/: the values that operations return, and how a mount is made.
+SEAM_OF_FUSE: Final[Mapping[str, set[str]]] = {
+    "filesystem": {"vbnfs.fuse.operations"},
+    "daemon": {"vbnfs.fuse.device", "vbnfs.fuse.engines"},
 }
 TOO_HEAVY_FOR_A_MOUNT: Final = {
     *("rich.console", "pygments", "pandas", "numpy", "boto3", "h5py"),
@@ -281,6 +286,15 @@ def test_floors_that_need_no_linux() -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert int(done.stdout) >= sum(floor_of(module) in PORTABLE for module in MODULES)
+
+
+def test_only_fuse_knows_the_kernels_protocol() -> None:
+    """Operations return values: no other floor packs a reply, and no module but those of fuse/ names the device."""
+    used: dict[str, set[str]] = {}
+    for module in MODULES:
+        if floor_of(module) != "fuse":
+            used.setdefault(floor_of(module), set()).update(n for n in within(module) if floor_of(n) == "fuse")
+    assert {floor: names for floor, names in used.items() if names} == SEAM_OF_FUSE
 
 
 def test_only_config_reads_the_environment() -> None:

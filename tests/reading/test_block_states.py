@@ -257,7 +257,7 @@ async def play(directory: Path, steps: list[tuple[str, int, int, bool]], lives: 
         await floor.settled()
         check(floor, lives)
         assert floor.memory.blocks.held_bytes == 0
-        assert floor.source._backlogs == {}
+        assert len(floor.source._backlogs) == 0
         assert {states[-1] for states in lives.of.values()} <= {*ENDS, BlockState.UNSTORED}
 
 

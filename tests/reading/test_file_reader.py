@@ -79,8 +79,7 @@ async def test_other_request_sizes_fetch_each_byte_once_too(tmp_path: Path, step
 async def test_a_reader_that_tells_nothing(tmp_path: Path) -> None:
     """Of a handle whose reads say nothing about the next ones, nothing is fetched ahead, in order as it may be."""
     async with bench(tmp_path) as floor:
-        reader = floor.open(floor.add("a", DATA))
-        reader.advises = False
+        reader = floor.open(floor.add("a", DATA), advises=False)
         await check(reader, DATA, sequential(3 * MIB, step=BLOCK_BYTES), step=BLOCK_BYTES)
         await floor.settled()
         assert floor.client.sent_bytes == 3 * MIB

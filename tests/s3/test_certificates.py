@@ -3,13 +3,14 @@
 from pathlib import Path
 
 import pytest
+import trio
 
 from tests.fakes.certificates import Certificate, make_certificate
 from tests.fakes.s3_server import (
     FakeS3Server,
 )
 from tests.fakes.store import MemoryStore
-from tests.s3.asking import SIZE, VERSION, WANTED, Received, fetch, open_client
+from tests.s3.asking import SIZE, VERSION, WANTED, Received, ask, fetch, open_client
 from vbnfs.errors import (
     UntrustedServerError,
     UsageError,
@@ -72,3 +73,24 @@ def test_an_unusable_ssl_cert_file_is_the_users_mistake(tmp_path: Path, monkeypa
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "missing.pem"))
     with pytest.raises(UsageError, match="SSL_CERT_FILE"):
         open_client(None)
+
+
+async def test_ssl_cert_dir_is_honoured(
+    store: MemoryStore, certificate: Certificate, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A folder of certificates under their names' hashes (openssl-rehash(1)) is trusted, for ranges and all else."""
+    received = Received()
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path))
+    with FakeS3Server(store, tls=certificate.server_context()) as server:
+        async with open_client(server.endpoint_url) as client:
+            for kind in ("get_range", "head"):
+                with pytest.raises(UntrustedServerError):
+                    await ask(client, kind)
+        command = ["openssl", "x509", "-noout", "-subject_hash", "-in", str(certificate.path)]
+        name = (await trio.run_process(command, capture_stdout=True)).stdout.decode().strip()
+        (tmp_path / f"{name}.0").write_bytes(certificate.path.read_bytes())
+        async with open_client(server.endpoint_url) as client:
+            await fetch(client, received)
+            assert (await client.head(VERSION)).size_bytes == SIZE
+    assert received.data == WANTED

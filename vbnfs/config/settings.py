@@ -48,6 +48,7 @@ class Config:
     io_timeout_seconds: float
     refresh_seconds: float
     offline: bool
+    fuse_engine: str
     allow_other: bool
     foreground: bool
     log_file: Path
@@ -205,6 +206,8 @@ SETTINGS: Final = (
              field="refresh_seconds", default=300.0),
     _setting("offline", _boolean, "", "Use what is stored and cached, and no network.",
              default=False, is_flag=True),
+    _setting("fuse", _matching("native|pyfuse3", "native or pyfuse3"), "ENGINE",
+             "What speaks to the kernel: native, or pyfuse3, an extra.", field="fuse_engine", default="native"),
     _setting("allow_other", _boolean, "", "Let other users of this machine read the mount.",
              default=False, is_flag=True),
     _setting("foreground", _boolean, "", "Stay in the terminal and log to it.", default=False, is_flag=True),

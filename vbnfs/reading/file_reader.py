@@ -27,6 +27,8 @@ class FileReader:
         source: BlockSource,
         prefetcher: Prefetcher,
         verdicts: Verdicts,
+        *,
+        advises: bool = True,
     ) -> None:
         self._content = content
         self._cache = cache
@@ -36,7 +38,7 @@ class FileReader:
         self._pattern = AccessPattern()
         self._advised = ByteRange(0, 0)
         self._lacked: deque[int] = deque(maxlen=_REMEMBERED_BLOCKS)  # blocks that were not there lately
-        self.advises = True  # False: what is read says nothing about what will be
+        self.advises: Final = advises  # False: what is read says nothing about what will be
 
     def read_nowait(self, offset: int, size: int) -> bytes | memoryview:
         """Like `read`, but raises `trio.WouldBlock` where that has to wait; then nothing has changed."""
