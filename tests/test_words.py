@@ -94,7 +94,6 @@ PENDING: Final = frozenset(
         "vbnfs/daemon/mount.py",
         "vbnfs/daemon/systemd.py",
         "vbnfs/filesystem/failures.py",
-        "vbnfs/filesystem/operations.py",
         "vbnfs/filesystem/page_filler_program.py",
         "vbnfs/filesystem/small_reads.py",
         "vbnfs/fuse/device.py",
