@@ -1,4 +1,4 @@
-"""The vocabulary: what names an object, a part of it and a block of it, and who fetches them.
+"""The vocabulary: what names an object, a part of it and a block of it, and the client that fetches them.
 
 An *object version* is S3's: a key and a version id. A *content* is what vbnfs keeps: bytes that never
 change, named by `content_id`. Two object versions with the same bytes are one content, which is how dataset

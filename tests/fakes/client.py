@@ -1,4 +1,4 @@
-"""`MemoryClient`: an `ObjectClient` without a network, which counts, fails when told, and waits at gates."""
+"""`MemoryClient`: an `ObjectClient` without a network, which counts, fails on demand, and waits at gates."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -62,7 +62,7 @@ class Gate:
         self._changed = trio.lowlevel.ParkingLot()
 
     def open(self) -> None:
-        """Let everybody through, now and later."""
+        """Let all requests through, now and later."""
         self._opened.set()
 
     async def wait_arrived(self, count: int = 1) -> None:
@@ -123,7 +123,7 @@ class MemoryClient:
         return gate
 
     async def reach(self) -> None:
-        """Fails as requests of the kind `reach` are told to; counts as none."""
+        """Fails as requests of the kind `reach` are scripted to; is not counted."""
         await self._before(Request("reach", ""))
 
     async def list_objects(self, prefix: str) -> list[ListedObject]:
@@ -195,8 +195,8 @@ class MemoryClient:
     def _next_failure(self, request: Request) -> Failure | None:
         if script := self._scripts.get(request.kind):
             return script.pop(0)
-        told = (_failure(rule(request)) for rule in self._rules)
-        return next((failure for failure in told if failure is not None), None)
+        failures = (_failure(rule(request)) for rule in self._rules)
+        return next((failure for failure in failures if failure is not None), None)
 
     def _next_piece_bytes(self) -> int:
         return self._piece_bytes if isinstance(self._piece_bytes, int) else max(1, self._piece_bytes())
@@ -222,7 +222,7 @@ _NS_PER_SECOND: Final = 1_000_000_000
 
 
 def attributes(row: StoredVersion) -> ObjectAttributes:
-    """Size and time, whole seconds as HEAD tells them."""
+    """Size and time, whole seconds as in the reply to HEAD."""
     return ObjectAttributes(row.size_bytes, int(row.modified.timestamp()) * _NS_PER_SECOND, row.etag.strip('"'))
 
 

@@ -26,7 +26,7 @@ from vbnfs.s3.failures import broken, status_error
 from vbnfs.s3.ranges import Done, Event, Failed, RangeGet
 from vbnfs.s3.replies import MAX_ERROR_BYTES, Head, check_range
 
-_HOLD_SECONDS: Final = 1.0  # longer, and a slow connection would look like one that brings nothing
+_HOLD_SECONDS: Final = 1.0  # longer, and a slow connection would be taken for one that brings nothing
 _ERROR_BODY_SECONDS: Final = 5.0  # for the start of an error's body, which names the error
 _STATUS_LINE: Final = re.compile(rb"HTTP/[0-9.]+ +([0-9]{3})(?![0-9])")
 _REFUSE: Final = 0  # of a part's bytes were taken: libcurl ends the transfer (CURLOPT_WRITEFUNCTION)
@@ -171,7 +171,7 @@ class Transfer:
             self.arrivals.post(Done())
 
     def end_broken(self, reason: str) -> None:
-        """The same, where libcurl has no failure to tell."""
+        """It is over, for a reason that is not libcurl's."""
         self.end(self._broken(reason))
 
     def tick(self) -> None:
@@ -192,7 +192,7 @@ class Transfer:
             self._lines.append(line)
             return
         match = _STATUS_LINE.match(b"".join(self._lines[:1]))
-        status = int(match[1]) if match else 0  # libcurl lets pass what looks only like a status line
+        status = int(match[1]) if match else 0  # libcurl accepts some lines that are no status lines
         if status >= HTTPStatus.OK:
             self._head, self._head_at = Head(status, _fields(self._lines[1:])), time.monotonic()
             self._check(self._head)
