@@ -390,6 +390,7 @@ async def test_a_reply_that_is_no_http() -> None:
     for words in (
         b"\0\1garbage\r\n\r\n",
         b"HTTP/2 0\r\n\r\n",
+        b"HTTP/1.1 2060 OK\r\n\r\nbytes without a head",
         b"HTTP/1.1 103 Early Hints\r\n\r\n",
         b"",
         head(100) + b"too little",
