@@ -1,1 +1,1 @@
-"""Measurements that anybody can rerun; nothing here is installed."""
+"""Measurements that you can rerun; nothing here is installed."""

@@ -37,12 +37,12 @@ class Flips:
     def problems(self) -> list[str]:
         """What went wrong; empty if nothing did."""
         least = max(1, self.noticeable // _NOTICED_PART)
-        told = {
+        checks = {
             f"wrong bytes in {self.wrong[:3]}": self.wrong,
             f"failed reads: {self.errors[:3]}": self.errors,
             f"{self.corrupt_blocks} damaged blocks noticed, and fewer than {least}": self.corrupt_blocks < least,
         }
-        return [text for text, is_so in told.items() if is_so]
+        return [text for text, is_so in checks.items() if is_so]
 
     def table(self) -> list[tuple[str, str]]:
         """The closing table."""

@@ -29,13 +29,13 @@ class Kills:
     def problems(self) -> list[str]:
         """What went wrong; empty if nothing did."""
         slow = sum(seconds > READY_SECONDS for seconds in self.ready_seconds)
-        told = {
+        checks = {
             f"{self.outcome.wrong_bytes} wrong bytes: {self.outcome.wrong[:3]}": self.outcome.wrong_bytes,
             f"failed reads: {dict(self.outcome.errors)}": sum(self.outcome.errors.values()),
             f"{slow} mounts took more than {READY_SECONDS:g} s": slow,
             "no read was answered": not self.outcome.reads,
         }
-        return [text for text, is_so in told.items() if is_so]
+        return [text for text, is_so in checks.items() if is_so]
 
     def table(self) -> list[tuple[str, str]]:
         """The closing table."""

@@ -1,4 +1,4 @@
-"""What looking at everything costs: `ls -lR` of five versions of the real release's list of 4,298 files.
+"""What listing everything costs: `ls -lR` of five versions of the real release's list of 4,298 files.
 
     .venv/bin/python -m benchmarks.listing [RUNS]
 
@@ -96,8 +96,8 @@ def status(place: Path) -> dict[str, Any]:
     done = subprocess.run(
         [sys.executable, "-m", "vbnfs", "status", "--json", place / "mnt"], check=True, capture_output=True
     )
-    told: dict[str, Any] = json.loads(done.stdout)
-    return told
+    report: dict[str, Any] = json.loads(done.stdout)
+    return report
 
 
 def processor_seconds(pid: int) -> float:

@@ -1,10 +1,10 @@
-"""An S3 server of a folder of files, in a process of its own: fast, far away, slow, or failing, as it is told.
+"""An S3 server of a folder of files, in a process of its own: fast, far away, slow, or failing.
 
     .venv/bin/python -m benchmarks.origin PLACE [--failing PART] [--seed N] [--first-byte SECONDS] [--rate MB/S]
 
 Serves PLACE/plain as a dataset with one version. Prints its URL, and an answer to each line of standard input:
 
-    tell              a line of JSON: requests by kind, bytes of bodies, and faults by name, all so far
+    report            a line of JSON: requests by kind, bytes of bodies, and faults by name, all so far
     refuse SECONDS    the same, after it has broken all connections and refused new ones for so long
 """
 
@@ -39,8 +39,8 @@ def main() -> None:
             kinds.update(request.kind for request in server.requests)
             sent += server.body_bytes
             server.forget_requests()
-            told = {"requests": dict(kinds), "sent_bytes": sent, "faults": dict(mix.counts)}
-            print(json.dumps(told), flush=True)
+            report = {"requests": dict(kinds), "sent_bytes": sent, "faults": dict(mix.counts)}
+            print(json.dumps(report), flush=True)
 
 
 def _arguments() -> argparse.Namespace:

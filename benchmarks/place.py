@@ -72,11 +72,11 @@ class Place:
         return time.monotonic() - begun
 
     def umount(self, number: int = 0) -> None:
-        """Unmount, whoever uses it; returns when the daemon has ended."""
+        """Unmount, also while programs use it; returns when the daemon has ended."""
         daemon = os.pidfd_open(self.status(number)["pid"])
         try:
             self._vbnfs("umount", "--lazy", self.mountpoint(number))
-            with suppress(ProcessLookupError):  # nobody used the mount: it has ended by itself
+            with suppress(ProcessLookupError):  # no program used the mount: it has ended by itself
                 signal.pidfd_send_signal(daemon, signal.SIGTERM)
             wait_for_end(daemon)
         finally:
@@ -84,17 +84,17 @@ class Place:
 
     def status(self, number: int = 0) -> dict[str, Any]:
         """What `vbnfs status --json` says."""
-        told: dict[str, Any] = json.loads(self._vbnfs("status", "--json", self.mountpoint(number)))
-        return told
+        status: dict[str, Any] = json.loads(self._vbnfs("status", "--json", self.mountpoint(number)))
+        return status
 
     def reasons(self) -> Counter[str]:
-        """Why reads failed, as the daemons' log tells; one line for many that say the same."""
+        """Why reads failed, from the daemons' log; one line for many equal ones."""
         found: Counter[str] = Counter()
         with suppress(FileNotFoundError), (self.path / "log").open() as file:
             for line in file:
-                told = json.loads(line) if line.startswith("{") else {}
-                if told.get("event") == "request failed":
-                    found[told["reason"]] += 1
+                event = json.loads(line) if line.startswith("{") else {}
+                if event.get("event") == "request failed":
+                    found[event["reason"]] += 1
         return found
 
     def clear(self) -> None:
@@ -128,8 +128,8 @@ def reading(place: Place, readers: Mapping[int, int], *, seed: int, outcome: Out
                 process.stdin.close()  # all at once: the last one must not read on while the first is waited for
                 process.stdin = None
         for process in processes:
-            told, _ = process.communicate(timeout=_READER_SECONDS)
-            outcome.add(json.loads(told))
+            output, _ = process.communicate(timeout=_READER_SECONDS)
+            outcome.add(json.loads(output))
     finally:
         for process in processes:
             process.kill()

@@ -108,7 +108,7 @@ def read_file(
 
 
 def pread_all(descriptor: int, length: int, offset: int) -> bytes:
-    """All that can be had. A read that fails on its way returns what came before, and the next one tells why."""
+    """All that can be had. A read that fails on its way returns what came before; the next one raises the reason."""
     data = os.pread(descriptor, length, offset)
     while data and len(data) < length and (more := os.pread(descriptor, length - len(data), offset + len(data))):
         data += more

@@ -33,7 +33,7 @@ _IO_TIMEOUT_SECONDS = 30.0
 _STALLED_SECONDS = _IO_TIMEOUT_SECONDS + 5
 _REMOUNTED_PART = 1 / 3  # of the time; the rest belongs to the last daemons, and shows whether they leak
 _GROWN_PART = 0.6  # of the time is over when they have grown as large as they may become, which takes 20 s
-_LOOKED_PART = 0.1  # of the time is looked at what they take, and the least counts
+_SAMPLED_PART = 0.1  # of the time their resources are sampled, and the least counts
 _MORE_MEMORY_BYTES = 32 << 20
 _MORE_FILES = 32
 _REFUSED_SECONDS = 0.5  # less than it takes a daemon to believe that it is offline
@@ -59,7 +59,7 @@ class Soak:
     def problems(self) -> list[str]:
         """What went wrong; empty if nothing did."""
         pairs = list(zip(self.before, self.after, strict=True))
-        told = {
+        checks = {
             f"{self.outcome.wrong_bytes} wrong bytes: {self.outcome.wrong[:3]}": self.outcome.wrong_bytes,
             f"failed reads: {dict(self.outcome.errors)}": sum(self.outcome.errors.values()),
             f"a read took {self.outcome.longest_seconds:.0f} s": self.outcome.longest_seconds > _STALLED_SECONDS,
@@ -68,12 +68,12 @@ class Soak:
             "nothing was evicted": not self.metrics.get("evicted_segments"),
             "no read was answered": not self.outcome.reads,
         }
-        return [text for text, is_so in told.items() if is_so]
+        return [text for text, is_so in checks.items() if is_so]
 
     def table(self) -> list[tuple[str, str]]:
         """The closing table."""
         outcome, faults = self.outcome, self.served.get("faults", {})
-        told = ", ".join(f"{count} {name}" for name, count in sorted(faults.items()))
+        by_name = ", ".join(f"{count} {name}" for name, count in sorted(faults.items()))
         latencies = [outcome.quantile(0.5), outcome.quantile(0.99), outcome.longest_seconds]
         return [
             ("ran", f"{self.minutes:g} minutes (seed {self.seed}), {_MOUNTS} mounts, {_MOUNTS * _READERS} readers"),
@@ -82,13 +82,13 @@ class Soak:
             ("bytes read", f"{outcome.read_bytes:,} in {outcome.reads:,} reads"),
             ("wrong bytes", str(outcome.wrong_bytes)),
             ("failed reads, by errno", str(dict(outcome.errors) or 0)),
-            *(("why, as the log tells", reason) for reason in sorted(self.reasons)),
+            *(("why, by the log", reason) for reason in sorted(self.reasons)),
             ("reads cut off by a remount", f"{outcome.away:,}"),
             ("requests", ", ".join(f"{n:,} {kind}" for kind, n in self.served.get("requests", {}).items())),
             ("bytes from the server", f"{self.served.get('sent_bytes', 0):,}"),
             (
                 "faults",
-                f"{sum(faults.values()):,}: {told}",
+                f"{sum(faults.values()):,}: {by_name}",
             ),
             ("evicted files", f"{self.metrics.get('evicted_segments', 0):,} (by the last daemons)"),
             ("latency: p50, p99, p100", ", ".join(f"{seconds * 1000:,.1f} ms" for seconds in latencies)),
@@ -119,7 +119,7 @@ def soak(minutes: float, *, seed: int, failing: float, directory: Path | None = 
                 readers = dict.fromkeys(range(_MOUNTS), _READERS)
                 with reading(place, readers, seed=seed, outcome=result.outcome):
                     _run(place, result, chance, server)
-                result.served = _ask(server, "tell")
+                result.served = _ask(server, "report")
             finally:
                 result.reasons = place.reasons()
                 place.clear()
@@ -142,11 +142,11 @@ def _run(place: Place, result: Soak, chance: random.Random, server: "subprocess.
                 result.remounts += 1
 
     go_on(seconds * _GROWN_PART)
-    result.before = _least_resources(place, seconds * _LOOKED_PART)
-    go_on(seconds * (1 - _LOOKED_PART))
-    result.after = _least_resources(place, seconds * _LOOKED_PART)
-    told = [place.status(number) for number in range(_MOUNTS)]
-    result.metrics = {name: sum(one["metrics"][name] for one in told) for name in told[0]["metrics"]}
+    result.before = _least_resources(place, seconds * _SAMPLED_PART)
+    go_on(seconds * (1 - _SAMPLED_PART))
+    result.after = _least_resources(place, seconds * _SAMPLED_PART)
+    reports = [place.status(number) for number in range(_MOUNTS)]
+    result.metrics = {name: sum(one["metrics"][name] for one in reports) for name in reports[0]["metrics"]}
 
 
 def _least_resources(place: Place, seconds: float) -> list[tuple[int, int]]:
@@ -172,8 +172,8 @@ def _ask(server: "subprocess.Popen[str]", question: str) -> dict[str, Any]:
     assert server.stdout is not None
     server.stdin.write(f"{question}\n")
     server.stdin.flush()
-    told: dict[str, Any] = json.loads(server.stdout.readline())
-    return told
+    reply: dict[str, Any] = json.loads(server.stdout.readline())
+    return reply
 
 
 def main() -> None:
@@ -190,15 +190,15 @@ def main() -> None:
         parser.error("MINUTES, --kills or --flips is wanted")
     problems = []
     if wanted.kills is not None:
-        problems += _tell(kill_again_and_again(wanted.kills, seed=wanted.seed))
+        problems += _report(kill_again_and_again(wanted.kills, seed=wanted.seed))
     if wanted.flips is not None:
-        problems += _tell(flip_again_and_again(wanted.flips, seed=wanted.seed, is_live=wanted.live))
+        problems += _report(flip_again_and_again(wanted.flips, seed=wanted.seed, is_live=wanted.live))
     if wanted.minutes is not None:
-        problems += _tell(soak(wanted.minutes, seed=wanted.seed, failing=wanted.failing))
+        problems += _report(soak(wanted.minutes, seed=wanted.seed, failing=wanted.failing))
     sys.exit(1 if problems else 0)
 
 
-def _tell(result: Any) -> list[str]:
+def _report(result: Any) -> list[str]:
     machine = f"{os.cpu_count()} processors, Linux {platform.release()}, Python {platform.python_version()}"
     rows = [*result.table(), ("machine", f"{machine}, load {os.getloadavg()[0]:.1f}")]
     for label, text in rows:

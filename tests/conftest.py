@@ -47,7 +47,7 @@ def umask() -> int:
 
 @pytest.fixture(autouse=True)
 def _own_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The settings of whoever runs the tests play no part in them."""
+    """The settings of the user who runs the tests play no part in them."""
     monkeypatch.setenv("VBNFS_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setenv("VBNFS_LOG_FILE", str(tmp_path / "vbnfs.log"))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))

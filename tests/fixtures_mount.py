@@ -23,7 +23,7 @@ _TIMEOUT_SECONDS = 120
 
 
 def run_vbnfs(*arguments: str | Path, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    """Run the command line. The exit status is the caller's to look at."""
+    """Run the command line. The caller checks the exit status."""
     environment, words = {**os.environ, **(env or {})}, list(map(str, arguments))
     if can_run(environment):
         return _launcher().run(words, env=environment, timeout_seconds=_TIMEOUT_SECONDS)
@@ -57,7 +57,7 @@ class Mount:
     def mount(self) -> "Mount":
         """Mount (again), with the options that it was made with."""
         with suppress(FileExistsError):  # perhaps a dead mount, which is not to be touched
-            os.mkdir(self.path)  # noqa: PTH102 - Path.mkdir would look at it
+            os.mkdir(self.path)  # noqa: PTH102 - Path.mkdir would stat it
         done = run_vbnfs("mount", *self.options, self.path)
         assert done.returncode == 0, done.stderr
         self.is_mounted, self.warnings = True, done.stderr
@@ -106,7 +106,7 @@ class Mounts:
 
 
 def drop_pages(path: Path) -> None:
-    """Have the kernel forget the pages of a file that nobody has mapped, as it does when memory is short."""
+    """Have the kernel forget the pages of a file that no process has mapped, as it does when memory is short."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)

@@ -19,7 +19,7 @@ def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SeaweedServer]
 
 @pytest.fixture(scope="session")
 def tiny_release(seaweed: SeaweedServer, tmp_path_factory: pytest.TempPathFactory) -> DemoRelease:
-    """A tiny release in the bucket of the real name on `seaweed`; nobody changes that bucket."""
+    """A tiny release in the bucket of the real name on `seaweed`; no test changes that bucket."""
     release = make_release(tmp_path_factory.mktemp("release"), scale=ReleaseScale.tiny())
     seaweed.make_bucket(BUCKET)
     return upload(release, seaweed.client())

@@ -21,9 +21,14 @@ from importlib import import_module
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from vbnfs.startup import without_rich
+
 _REPOSITORY: Final = Path(__file__).parents[1]
 _MAX_MESSAGE_BYTES: Final = 128 << 10
-_IMPORTED: Final = ("vbnfs.cli.mounting", "vbnfs.cli.releases", "vbnfs.cli.upkeep", "vbnfs.daemon.background")
+_IMPORTED: Final = (
+    *("vbnfs.cli.main", "vbnfs.cli.mounting", "vbnfs.cli.releases", "vbnfs.cli.upkeep"),
+    *("vbnfs.access.running_mounts", "vbnfs.daemon.background"),
+)
 # What Python reads before its first line: a run that changes one of these starts Python anew.
 _READ_AT_START: Final = ("PYTHON", "LC_", "LANG", "LD_", "MALLOC_")
 
@@ -163,15 +168,11 @@ def _close_all(asked: socket.socket, selector: selectors.BaseSelector, descripto
 
 
 def _serve() -> None:
-    from vbnfs.cli.main import main  # noqa: PLC0415 - the commands are this process's alone
-    from vbnfs.startup import without_rich  # noqa: PLC0415
-
     with without_rich():
-        for name in _IMPORTED:
-            import_module(name)
+        modules = [import_module(name) for name in _IMPORTED]
     gc.freeze()
     if _wait_for_a_run(socket.socket(fileno=int(sys.argv[1]))):
-        main()
+        modules[0].main()
 
 
 if __name__ == "__main__":

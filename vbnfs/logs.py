@@ -1,14 +1,44 @@
 """Structured logging: one line for each noteworthy event, none for a read.
 
-The log file has JSON lines; the terminal (`--foreground`) has `key=value` with values quoted as Python does.
-Both escape control characters: names from a bucket cannot drive a terminal. Messages of libraries
-(httpx, trio) come the same way, from WARNING up.
+The log file has JSON lines. The terminal (`--foreground`) has `key=value`, with values quoted as Python quotes them.
+Both forms escape control characters, so that names from a bucket cannot control a terminal. Messages of libraries
+(httpx, trio) of level WARNING and above are written in the same form.
 """
 
 import logging
-from typing import TextIO
+import math
+import threading
+from collections.abc import Hashable
+from typing import Final, TextIO
 
 import structlog
+from cachetools import TTLCache
+
+_MOST_REMEMBERED: Final = 1_024
+
+log = structlog.get_logger()
+
+
+class WarnOnce:
+    """Logs each warning once in `again_after_seconds`; called from any thread.
+
+    A warning repeats an earlier one if their `key` is equal: by default the event and all values. At most 1,024 keys
+    are remembered. When more are needed, the oldest is forgotten, and its warning can be logged again.
+    """
+
+    def __init__(self, *, again_after_seconds: float = math.inf) -> None:
+        self._lock = threading.Lock()
+        self._logged: TTLCache[Hashable, None] = TTLCache(_MOST_REMEMBERED, ttl=again_after_seconds)
+
+    def __call__(self, event: str, *, key: Hashable = None, **values: str) -> None:
+        """Log `event` with `values`, unless it repeats an earlier warning."""
+        key = (event, *values.values()) if key is None else key
+        with self._lock:
+            is_repeated = key in self._logged
+            if not is_repeated:
+                self._logged[key] = None
+        if not is_repeated:
+            log.warning(event, **values)
 
 
 def configure_logging(stream: TextIO, *, level: str, as_json: bool) -> None:
@@ -45,7 +75,7 @@ def configure_logging(stream: TextIO, *, level: str, as_json: bool) -> None:
 
 
 class _ModuleLoggers:
-    """Every structlog logger writes to the standard logger `vbnfs`, whose level is the setting's."""
+    """Every structlog logger writes to the standard logger `vbnfs`, whose level is the configured one."""
 
     def __call__(self, *_: object) -> logging.Logger:
         return logging.getLogger("vbnfs")

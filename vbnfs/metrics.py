@@ -1,6 +1,6 @@
-"""What is counted, in one table: the name of each figure, its unit, and what it means.
+"""What is counted, in one table: the name of each counter, its unit, and its meaning.
 
-The counters are plain integers of one object that is handed to whoever counts; `vbnfs status --json` shows
+The counters are plain integers of one object, which is passed to the code that counts. `vbnfs status --json` shows
 them under these names.
 """
 
@@ -14,27 +14,31 @@ def _counter(unit: str, meaning: str) -> int:
 
 @dataclass(slots=True)
 class Metrics:
-    """Counters of one mount since it was made. Changed from the event loop only, unless noted."""
+    """Counters of one mount since it was made.
+
+    The event loop alone changes them, except those that are marked as counted in threads. Of two threads that add to
+    a counter at the same moment, one addition can be lost.
+    """
 
     list_requests: int = _counter("requests", "pages of ListObjectsV2 and ListObjectVersions")
     head_requests: int = _counter("requests", "HeadObject")
     object_requests: int = _counter("requests", "GetObject of whole (small) objects: manifests")
     range_requests: int = _counter("requests", "GetObject of a range of a data file")
-    failed_requests: int = _counter("requests", "requests that were not answered as asked, retried ones included")
-    hedged_requests: int = _counter("requests", "ranges that stalled and were asked for once more, elsewhere")
-    received_bytes: int = _counter("bytes", "bodies of range requests, as far as they were believed")
-    read_requests: int = _counter("requests", "reads that the kernel asked for")
-    read_bytes: int = _counter("bytes", "bytes that these reads were answered with")
-    whole_blocks: int = _counter("blocks", "blocks asked for in small parts, that the kernel was made to read whole")
-    failed_answers: int = _counter("requests", "kernel requests that were answered with an error and a reason")
+    failed_requests: int = _counter("requests", "requests without the expected reply, retried ones included")
+    hedged_requests: int = _counter("requests", "ranges that stalled and were requested again on another connection")
+    received_bytes: int = _counter("bytes", "bodies of range requests that passed all checks")
+    read_requests: int = _counter("requests", "reads that the kernel requested")
+    read_bytes: int = _counter("bytes", "bytes in the replies to these reads")
+    whole_blocks: int = _counter("blocks", "blocks read in small parts, that the kernel was then made to read whole")
+    failed_answers: int = _counter("requests", "kernel requests that were answered with an errno, and logged")
     corrupt_blocks: int = _counter("blocks", "cached blocks that did not match their checksum; counted in threads")
-    kept_bytes: int = _counter("bytes", "blocks written to the cache; counted in the thread that writes them")
-    flushed_bytes: int = _counter("bytes", "of these, what the disk has taken for good, or is evicted; in a thread")
-    cache_write_errors: int = _counter("blocks", "blocks that could not be kept; counted in threads")
+    kept_bytes: int = _counter("bytes", "blocks written to the cache; counted in threads")
+    flushed_bytes: int = _counter("bytes", "of these, synced to the disk or evicted; counted in threads")
+    cache_write_errors: int = _counter("blocks", "blocks that could not be written; counted in threads")
     verified_files: int = _counter("files", "complete files that were hashed and have the manifest's hash")
     mismatched_files: int = _counter("files", "complete files that were hashed and do not have the manifest's hash")
     shared_blocks: int = _counter("blocks", "wanted blocks that another process on the same cache had just fetched")
-    evicted_segments: int = _counter("files", "segment files deleted to keep within --cache-size")
+    evicted_segments: int = _counter("files", "segment files deleted to keep within --cache-size; counted in threads")
 
     def snapshot(self) -> dict[str, int]:
         """The figures by name, as they are now."""

@@ -1,8 +1,8 @@
-"""The vocabulary: what names an object, a part of it and a block of it, and the client that fetches them.
+"""The vocabulary: names of an object, of a part of it and of a block of it, and the client that fetches them.
 
-An *object version* is S3's: a key and a version id. A *content* is what vbnfs keeps: bytes that never
-change, named by `content_id`. Two object versions with the same bytes are one content, which is how dataset
-versions come to share blocks, inodes and kernel pages without knowing of each other.
+An *object version* is S3's: a key and a version id. A *content* is what vbnfs caches: bytes that never change, named
+by `content_id`. Two object versions with the same bytes are one content. So dataset versions share blocks, inodes and
+kernel pages, though none refers to another.
 """
 
 import hashlib
@@ -18,8 +18,8 @@ EMPTY_HASH: Final = hashlib.blake2b(b"").hexdigest()
 class ObjectVersion:
     """One version of one object of the dataset's bucket. `version_id` None means the current one.
 
-    `etag`, where it is set, binds what the version id does not: ranges are asked for under the condition that the
-    object still has it (RFC 9110, 13.1.1, If-Match).
+    `etag` is set if the version id does not fix the bytes. Ranges are then requested on the condition that the object
+    still has this ETag (RFC 9110, 13.1.1, If-Match).
     """
 
     key: str
@@ -58,9 +58,9 @@ class ByteRange:
 class Content:
     """Immutable bytes: their name in the cache, their length, and the object versions that should hold them.
 
-    `source` is the one that is shown, `others` those that manifests name for the same bytes as well. `file_hash` is
-    the blake2b of all of the bytes in lower-case hex, where a manifest gives it. Until the bytes have been hashed it
-    is a claim, and so is every source.
+    `source` is shown as the origin; `others` are further object versions that manifests name for the same bytes.
+    `file_hash` is the blake2b of all of the bytes in lower-case hex, if a manifest has it. Until the bytes have been
+    hashed it is unproven, and so is every source.
     """
 
     content_id: str
@@ -71,17 +71,17 @@ class Content:
 
     @property
     def sources(self) -> tuple[ObjectVersion, ...]:
-        """All of them, the shown one first."""
+        """All object versions that should hold the bytes, `source` first."""
         return (self.source, *self.others)
 
 
 def may_have_size(file_hash: str | None, size_bytes: int) -> bool:
-    """Whether bytes with this hash can have this length: no bytes have the hash of no bytes, and only they."""
+    """Whether bytes with this hash can have this length: only the empty byte string has the hash of no bytes."""
     return file_hash is None or (file_hash == EMPTY_HASH) == (size_bytes == 0)
 
 
 class BlockKey(NamedTuple):
-    """The block `number` (0, 1, ...) of a content. A tuple: each block is looked up some ten times on its way."""
+    """The block `number` (0, 1, ...) of a content. A tuple, because each block is looked up some ten times."""
 
     content_id: str
     number: int
@@ -89,9 +89,9 @@ class BlockKey(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ObjectAttributes:
-    """What HEAD or a listing says of an object version. `modified_ns` is S3's LastModified since 1970.
+    """The attributes of an object version, from HEAD or a listing. `modified_ns` is S3's LastModified since 1970.
 
-    `etag` is None where it is not known; a server may give none.
+    `etag` is None if it is not known; a server may send none.
     """
 
     size_bytes: int
@@ -108,7 +108,7 @@ class ListedObject:
 
     @property
     def etag(self) -> str:
-        """Its ETag, or '' where the server gives none."""
+        """Its ETag; '' if the server sent none."""
         return self.attributes.etag or ""
 
 

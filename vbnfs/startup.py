@@ -1,7 +1,7 @@
-"""Starting in the least time, of which Python's imports are nearly all, and a large release's manifests the rest.
+"""Starting in the least time. Nearly all of it is Python's imports; the rest is parsing a large release's manifests.
 
-httpx and structlog import rich and pygments where these are installed, for a command line and for tracebacks that
-nobody sees here; that would be a fifth of all.
+httpx and structlog import rich and pygments if these are installed, for a command line and for tracebacks that vbnfs
+does not show. That would be a fifth of the starting time.
 """
 
 import gc
@@ -10,14 +10,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final, cast
 
-_FOR_SHOW: Final = ("rich", "pygments")
+_UNWANTED: Final = ("rich", "pygments")
 
 
 @contextmanager
 def without_rich() -> Iterator[None]:
-    """While entered, rich and pygments count as not installed, unless they are imported already."""
+    """While entered, importing rich and pygments fails, unless they are imported already."""
     modules = cast(dict[str, Any], sys.modules)  # None: the import fails, sys.modules in the library reference
-    hidden = [name for name in _FOR_SHOW if name not in modules]
+    hidden = [name for name in _UNWANTED if name not in modules]
     modules.update(dict.fromkeys(hidden))
     try:
         with frozen_gc():
@@ -29,7 +29,7 @@ def without_rich() -> Iterator[None]:
 
 @contextmanager
 def frozen_gc() -> Iterator[None]:
-    """While entered, nothing is looked at by the collector, and what is there at the end never will be."""
+    """While entered, the cyclic garbage collector is off. Objects that exist at the end are never scanned by it."""
     gc.disable()
     try:
         yield

@@ -105,7 +105,7 @@ def turned(names: Sequence[str], by: int) -> list[str]:
 @click.option(
     "--vbnfs-options", multiple=True, metavar="[NAME: ]OPTIONS", help="vbnfs once more, mounted with these."
 )
-@click.option("--connections", default=16, help="Of every system that can be told.")
+@click.option("--connections", default=16, help="Of every system with such an option.")
 @click.option("--scale", type=float, help="Of the files; 1 is about 1 GB for a session.  [1; quick: 0.5]")
 @click.option("--seed", default=0, help="Of the files' contents.")
 @click.option("--much", default=10.0, help="GB that the sixteen readers of the course 'memory' read.")
@@ -168,7 +168,7 @@ def main(  # noqa: PLR0913 - one for each option
 
 
 def measure(plan: Plan, files: Files) -> Measured:
-    """Everything, interleaved. What fails is told and left out, and so is what comes after an interruption."""
+    """Everything, interleaved. What fails is reported and left out, and so is the rest after an interruption."""
     measured = Measured()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # mounts are to be taken away in any case
     with suppress(KeyboardInterrupt):

@@ -155,7 +155,7 @@ def _blake2b(path: Path) -> str:
 
 
 def _replace(path: Path, text: str) -> None:
-    """The last to be written, and whole or not at all: who finds it finds the rest."""
+    """The last to be written, and whole or not at all: where it is, the rest is, too."""
     new = path.with_suffix(".new")
     new.write_text(text)
     new.replace(path)

@@ -1,4 +1,4 @@
-"""What the machine is, and what its kernel is told: processor time, memory, and dropping what is kept in memory."""
+"""What the machine is, and what its kernel does for a measurement: processor time, memory, dropping pages."""
 
 import os
 import platform

@@ -23,7 +23,7 @@ local function fail(status, code)
     return ngx.exit(status)
 end
 
-local function told(row)
+local function described(row)
     return "<Key>" .. row.key .. "</Key><LastModified>" .. row.modified .. "</LastModified><ETag>\"" .. row.etag
         .. "\"</ETag><Size>" .. string.format("%d", row.size) .. "</Size><StorageClass>STANDARD</StorageClass>"
 end
@@ -65,9 +65,9 @@ local function list(query)
             body[#body + 1] = "<CommonPrefixes><Prefix>" .. part.folder .. "</Prefix></CommonPrefixes>"
         elseif versions then
             body[#body + 1] = "<Version><VersionId>" .. part.row.version_id .. "</VersionId><IsLatest>true</IsLatest>"
-                .. told(part.row) .. "</Version>"
+                .. described(part.row) .. "</Version>"
         else
-            body[#body + 1] = "<Contents>" .. told(part.row) .. "</Contents>"
+            body[#body + 1] = "<Contents>" .. described(part.row) .. "</Contents>"
         end
     end
     body[#body + 1] = "</" .. root .. ">"
@@ -112,7 +112,7 @@ end
 
 local origin = {}
 
--- Answers everything but the body of an object, which is left to whoever comes next; gives its row.
+-- Answers everything but the body of an object, which is left to the next handler; gives its row.
 function origin.begin(first_byte)
     if first_byte > 0 then
         ngx.sleep(first_byte)

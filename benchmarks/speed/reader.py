@@ -74,7 +74,7 @@ def download(location: str) -> None:
     )
     body = client.get_object(Bucket=bucket, Key=key)["Body"]
     with Path(target).open("wb") as file:
-        for piece in body.iter_chunks():  # of 1 KiB, unless told otherwise, which AllenSDK does not
+        for piece in body.iter_chunks():  # of 1 KiB by default, which AllenSDK leaves
             file.write(piece)
 
 

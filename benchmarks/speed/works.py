@@ -69,7 +69,7 @@ class Bench:
     def measured(
         self, system: System, work: Callable[[], float], amount_bytes: int = 0
     ) -> tuple[float, dict[str, float]]:
-        """The seconds that a work tells; processor time of the system's processes, and what the origin sent."""
+        """The seconds that a work returns; processor time of the system's processes, and what the origin sent."""
         processor = machine.processor_seconds(system.pids())
         before = self.origin.traffic(self.site.listener)
         seconds = work()
@@ -91,7 +91,7 @@ class Bench:
 
 
 def sequential(bench: Bench, system: System) -> Iterator[Result]:
-    """One session from end to end: cold, again, after a remount; and then here and there."""
+    """One session from end to end: cold, again, after a remount; and then at random."""
     size_bytes = bench.site.files.size_bytes(SESSION)
 
     def read(work: Work) -> Result:
@@ -133,7 +133,7 @@ def _random_reads(path: Path) -> float:
 
 
 def many(bench: Bench, system: System) -> Iterator[Result]:
-    """Sixteen programs, each with a session of its own; the slowest's share of the fastest's speed is told."""
+    """Sixteen programs, each with a session of its own; the result has the slowest's share of the fastest's speed."""
     each_bytes = min(bench.site.files.size_bytes(name) for name in MORE) // 4
     seconds: list[float] = []
 
@@ -159,13 +159,13 @@ def _reader(job: str, name: str, work: Work) -> "Course":
 
 
 def interactive(bench: Bench, system: System) -> Iterator[Result]:
-    """Reads of 4 KiB here and there in one session, alone and while another is read from end to end."""
+    """Reads of 4 KiB at random places of one session, alone and while another is read from end to end."""
     idle = _latencies(system.location(MORE[0]), _READS, lambda: True)
     with subprocess.Popen(["cat", system.location(SESSION)], stdout=subprocess.DEVNULL) as bulk:
         loaded = _latencies(system.location(MORE[1]), _MOST_READS, lambda: bulk.poll() is None)
     idle_p99, loaded_p99 = percentile(idle, 99), percentile(loaded, 99)
-    told = {"ms idle p50": percentile(idle, 50), "ms idle p99": idle_p99, "ms loaded p50": percentile(loaded, 50)}
-    yield LOADED, loaded_p99 / idle_p99, {**told, "ms loaded p99": loaded_p99, "loaded reads": float(len(loaded))}
+    figures = {"ms idle p50": percentile(idle, 50), "ms idle p99": idle_p99, "ms loaded p50": percentile(loaded, 50)}
+    yield LOADED, loaded_p99 / idle_p99, {**figures, "ms loaded p99": loaded_p99, "loaded reads": float(len(loaded))}
 
 
 def _latencies(path: str, most: int, goes_on: Callable[[], bool]) -> list[float]:
@@ -173,12 +173,12 @@ def _latencies(path: str, most: int, goes_on: Callable[[], bool]) -> list[float]
     descriptor, place = os.open(path, os.O_RDONLY), random.Random(7)
     try:
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_RANDOM)
-        size_bytes, told = os.fstat(descriptor).st_size, list[float]()
-        while len(told) < most and goes_on():
+        size_bytes, latencies = os.fstat(descriptor).st_size, list[float]()
+        while len(latencies) < most and goes_on():
             began = time.monotonic()
             os.pread(descriptor, 4096, place.randrange(size_bytes - 4096))
-            told.append((time.monotonic() - began) * 1e3)
-        return told
+            latencies.append((time.monotonic() - began) * 1e3)
+        return latencies
     finally:
         os.close(descriptor)
 

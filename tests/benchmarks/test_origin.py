@@ -100,12 +100,12 @@ def test_vbnfs_reads_from_the_origin_over_tls(mounts: Mounts, files: Files, orig
     for name in (SESSION, LFP, UNITS, *MORE):
         assert (mount.path / name).stat().st_size == files.size_bytes(name)
         assert (mount.path / name).read_bytes() == files.path(name).read_bytes()
-    told = mount.status()["metrics"]
-    assert told["failed_requests"] == 0
+    metrics = mount.status()["metrics"]
+    assert metrics["failed_requests"] == 0
     mount.umount()
     assert (
         origin.traffic(listener).body_bytes
-        > told["received_bytes"]
+        > metrics["received_bytes"]
         == sum(files.size_bytes(name) for name in (SESSION, LFP, UNITS, *MORE))
     )
 
@@ -131,7 +131,7 @@ def test_origin_answers_for_the_version_that_is_asked_for(
 
 @pytest.mark.slow
 def test_origin_hears_of_a_request_while_it_is_busy(tmp_path: Path) -> None:
-    """Sixteen take as much as they get; who asks for little does not wait for their end."""
+    """Sixteen take as much as they get; a small request does not wait for their end."""
     long, short = tmp_path / "long", tmp_path / "short"
     short.write_bytes(b"short")
     with long.open("wb") as file:

@@ -110,5 +110,5 @@ def test_markdown_has_a_table_for_each_place() -> None:
 
 def test_json_has_everything() -> None:
     """A row as JSON names its work and unit, and keeps the ratios as numbers."""
-    (told, _) = as_json(rows_of(samples(SPEED, "vbnfs", 80) + samples(SPEED, "curl", 100), [SPEED]))
-    assert (told["work"], told["unit"], told["to_limit"], told["runs"]) == ("reading", "MB/s", 0.8, 1)
+    (row, _) = as_json(rows_of(samples(SPEED, "vbnfs", 80) + samples(SPEED, "curl", 100), [SPEED]))
+    assert (row["work"], row["unit"], row["to_limit"], row["runs"]) == ("reading", "MB/s", 0.8, 1)

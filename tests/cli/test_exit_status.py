@@ -1,4 +1,4 @@
-"""How every command ends: 0 done; 1 understood, and not done; 2 what was typed or set cannot be understood."""
+"""How every command ends: 0 done; 1 understood, but not done; 2 the command line or a setting is wrong."""
 
 import subprocess
 import sys
@@ -16,7 +16,7 @@ WRONG = [
     ("umount", "folder?"),
     ("mount {mnt} --cache-size 1", "--cache-size"),
     ("mount {mnt} -o rw", "read-only"),
-    ("mount {mnt} -o cash_size=1G", "no such mount option; did you mean cache_size? There are bucket, project,"),
+    ("mount {mnt} -o cash_size=1G", "no such mount option; did you mean cache_size? There are dataset, bucket,"),
     ("mount {mnt} -o x", "log_level, mountpoint, and mount(8)'s own, such as ro, nodev, nofail"),
     ("mount {mnt} --refresh 0.001", "a number of seconds from 1 to 100,000,000 is wanted"),
     ("mount {mnt} --io-timeout 0.001", "a number of seconds from 0.1 to 86,400 is wanted"),
@@ -26,6 +26,24 @@ WRONG = [
     ("mount {mnt} {mnt}", "unexpected extra argument"),
     ("status --jason", "--json"),
     ("versions --bucket _", "S3 bucket's name"),
+    (
+        "versions --dataset nix",
+        "'nix' will not do: there are visual-behavior-neuropixels, visual-behavior-ophys; a table",
+    ),
+    (
+        "mount {mnt} -o dataset=nix",
+        "there are visual-behavior-neuropixels, visual-behavior-ophys; a table [datasets.NAME]",
+    ),
+    (
+        "settings --config {place}/table.toml",
+        "no such key: buckett; there are bucket, project, region, endpoint_url,",
+    ),
+    ("settings --cache-size much", "200G"),
+    (
+        "verify {mounted} --dataset visual-behavior-ophys",
+        "--dataset visual-behavior-ophys: bucket visual-behavior-ophys",
+    ),
+    ("verify {mounted} --bucket other", "--bucket other: the mount {mounted} has visual-behavior-neuropixels-data"),
     ("versions --config {place}/wrong.toml", "no such setting"),
     ("diff 0.1.0 --format xml", "xml"),
     ("diff 0.1.0 --json --format allensdk", "exclude each other"),
@@ -49,7 +67,7 @@ WRONG = [
 # Those that another machine, or this one at another time, could.
 NOT_DONE = [
     ("mount {place}/none/mnt", "mkdir -p"),
-    ("mount {place}/made --endpoint-url {nobody}", "cannot be reached"),
+    ("mount {place}/made --endpoint-url {unreachable}", "cannot be reached"),
     ("mount {place}/full/file", "not a folder; mount on an empty folder of your own"),
     (
         "mount {place}/full",
@@ -60,13 +78,13 @@ NOT_DONE = [
     ("mount {mnt} --cache-dir {mnt}", "must not lie in one another"),
     ("mount {mnt} --cache-dir {place}/full/file", "--cache-dir"),
     ("mount {mnt} --log-file {place}/full/file/x", "--log-file"),
-    ("mount {mnt} --endpoint-url {nobody}", "cannot be reached"),
+    ("mount {mnt} --endpoint-url {unreachable}", "cannot be reached"),
     ("mount {mnt} --bucket other-bucket", "check --bucket"),
     ("mount {mnt} --offline --bucket other-bucket", "leave --offline out"),
     ("mount {mnt} --dataset-version 9.9", "there are: 0.1.0"),
     ("umount {mnt}", "'vbnfs status' lists those that there are"),
     ("status {mnt}", "'vbnfs status' lists those that there are"),
-    ("versions --endpoint-url {nobody}", "cannot be reached"),
+    ("versions --endpoint-url {unreachable}", "cannot be reached"),
     ("versions --cache-dir {place}/full/file", "--cache-dir"),
     ("diff 9.9", "there are: 0.1.0"),
     ("diff", "no older dataset version than 0.1.0"),
@@ -94,6 +112,9 @@ DONE = [
     "urls --offline",
     "verify",
     "clean",
+    "settings",
+    "settings --json --dataset visual-behavior-ophys",
+    "versions --dataset visual-behavior-neuropixels",
     "install-helper --root {place}/root",
     "install-units --root {place}/root --remove",
     "--help",
@@ -102,9 +123,9 @@ DONE = [
 
 
 def test_every_command_keeps_to_one_rule(mounts: Mounts, tmp_path: Path) -> None:
-    """0: done. 1: it could not be done, here and now. 2: the words or the settings are wrong. Each says what and why.
+    """0: done. 1: it could not be done on this machine now. 2: the words or the settings are wrong.
 
-    What went wrong is one line, with the thing's name and what to do, and nothing else is printed.
+    What went wrong is one line, with the thing's name and the remedy, and nothing else is printed.
     """
     dataset = FakeDataset()
     dataset.publish("0.1.0", {"a/a.nwb": b"the one"})
@@ -113,6 +134,7 @@ def test_every_command_keeps_to_one_rule(mounts: Mounts, tmp_path: Path) -> None
     (tmp_path / "place/full/file").write_text("no certificate")
     (tmp_path / "place/circle").symlink_to("circle")
     (tmp_path / "place/wrong.toml").write_text("nonsense = 1")
+    (tmp_path / "place/table.toml").write_text("[datasets.mine]\nbuckett = 'b'")
     (tmp_path / "other.toml").write_text("")
     with FakeS3Server(dataset.store) as server:
         mounted = mounts(server.endpoint_url, name="mounted").path
@@ -121,21 +143,21 @@ def test_every_command_keeps_to_one_rule(mounts: Mounts, tmp_path: Path) -> None
             "mnt": tmp_path / "mnt",
             "place": tmp_path / "place",
             "mounted": mounted,
-            "nobody": "http://127.0.0.1:1",
+            "unreachable": "http://127.0.0.1:1",
         }
         env = {"VBNFS_ENDPOINT_URL": server.endpoint_url}
         for status, table in ((2, WRONG), (1, NOT_DONE), (0, [(line, "") for line in DONE])):
-            for line, told in table:
+            for line, expected in table:
                 done = run_vbnfs(*line.format(**names).split(), env=env)
                 assert (line, done.returncode, done.stderr) == (line, status, done.stderr)
-                assert told.format(**names) in done.stderr, line
+                assert expected.format(**names) in done.stderr, line
                 assert "Traceback" not in done.stderr, line
                 assert status != 1 or (done.stdout, done.stderr.count("\n")) == ("", 1), line
 
 
 @pytest.mark.parametrize(("status", "code"), [(404, "NoSuchKey"), (404, "NoSuchBucket"), (403, "AccessDenied")])
 def test_a_listing_that_is_not_there(status: int, code: str, tmp_path: Path) -> None:
-    """It is bucket or project that are to be checked: there is no other dataset version to read instead."""
+    """The message names bucket and project as what to check: there is no other dataset version to read instead."""
     (tmp_path / "mnt").mkdir()
     with FakeS3Server(FakeDataset().store) as server:
         server.behaviours.append(always(error(status, code)))
@@ -148,7 +170,7 @@ def test_a_listing_that_is_not_there(status: int, code: str, tmp_path: Path) -> 
 
 
 def test_a_full_disk_below_standard_output() -> None:
-    """Results that cannot be written are told in a line, with status 1."""
+    """A failure to write results is reported in one line, with status 1."""
     with Path("/dev/full").open("w") as full:
         for arguments in (["--help"], ["status", "--json"]):
             command = [sys.executable, "-m", "vbnfs", *arguments]

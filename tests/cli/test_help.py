@@ -1,10 +1,13 @@
-"""What `--help` tells a stranger on a terminal of 80 columns."""
+"""What `--help` shows on a terminal of 80 columns and 24 lines."""
 
 import click
 import pytest
 from click.testing import CliRunner
 
 from vbnfs.cli.main import cli
+from vbnfs.config.settings import SETTING_BY_NAME, SETTINGS
+
+_NOT_SETTINGS = {name for name in cli.commands if name != "settings"}  # whose help is the list of all options
 
 
 def help_of(*command: str) -> list[str]:
@@ -12,8 +15,12 @@ def help_of(*command: str) -> list[str]:
     return CliRunner().invoke(cli, [*command, "--help"], prog_name="vbnfs", terminal_width=80).output.splitlines()
 
 
+def options_of(name: str) -> list[click.Option]:
+    return [option for option in cli.commands[name].params if isinstance(option, click.Option)]
+
+
 @pytest.mark.parametrize("name", sorted(cli.commands))
-def test_a_command_is_told_in_one_sentence(name: str) -> None:
+def test_a_command_has_one_sentence(name: str) -> None:
     """The list of commands has the whole first sentence of each, which is also how the command's own help begins."""
     [line] = [line for line in help_of() if line.split()[:1] == [name]]
     sentence = line.split(maxsplit=1)[1]
@@ -24,9 +31,54 @@ def test_a_command_is_told_in_one_sentence(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(cli.commands))
 def test_every_option_is_explained(name: str) -> None:
-    """Each option has a sentence, no line is wider than the terminal, and the exit status is told."""
-    command = cli.commands[name]
-    assert all(option.help for option in command.params if isinstance(option, click.Option))
+    """Each option has a sentence, no line is wider than the terminal, and the exit statuses are listed."""
+    assert all(option.help for option in options_of(name))
     lines = help_of(name)
     assert max(map(len, lines)) <= 80
     assert "Exit status: 0" in "\n".join(lines)
+
+
+@pytest.mark.parametrize("command", [(), *((name,) for name in sorted(_NOT_SETTINGS))])
+def test_help_fits_a_screen(command: tuple[str, ...]) -> None:
+    """The help of each command, and the list of commands, has at most 24 lines."""
+    assert len(help_of(*command)) <= 24
+
+
+@pytest.mark.parametrize("name", sorted(cli.commands))
+def test_help_ends_with_the_way_to_the_settings(name: str) -> None:
+    """The last line of each command's help points to the settings."""
+    assert help_of(name)[-1] == "  'vbnfs settings' shows all settings, 'vbnfs settings --help' their options."
+
+
+@pytest.mark.parametrize("name", sorted(cli.commands))
+def test_own_options_come_first(name: str) -> None:
+    """A command's own options stand before the options of settings, of which other helps show a few at most."""
+    shown = [option for option in options_of(name) if not option.hidden]
+    are_settings = [option.name in SETTING_BY_NAME or option.name == "config_file" for option in shown]
+    assert are_settings == sorted(are_settings)
+    assert sum(are_settings) <= 7 or name == "settings"
+
+
+def test_the_settings_are_listed_with_their_options() -> None:
+    """The help of `vbnfs settings` has every setting's option, one after the other, and the file's."""
+    words = [line.split()[0] for line in help_of("settings") if line.startswith("  --")]
+    assert words == ["--json", *(setting.option for setting in SETTINGS), "--config"]
+
+
+def test_settings_are_accepted_where_help_does_not_show_them() -> None:
+    """The options of settings are options of the commands that use them, shown or not."""
+    every = {setting.name for setting in SETTINGS} | {"config_file"}
+    only_of_a_mount = {"foreground", "allow_other", "refresh", "log_file", "log_level", "mountpoint"}
+    expected = {
+        "mount": every - {"mountpoint"},
+        "umount": {"config_file"},
+        "versions": every - only_of_a_mount - {"dataset_version"},
+        "diff": every - only_of_a_mount - {"dataset_version"},
+        "urls": every - only_of_a_mount,
+        "verify": every - only_of_a_mount - {"verify"},
+        "clean": {"cache_dir", "cache_size", "config_file"},
+        "settings": every,
+    }
+    for name in cli.commands:
+        taken = {str(option.name) for option in options_of(name)} & every
+        assert taken == expected.get(name, set()), name

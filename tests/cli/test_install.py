@@ -25,7 +25,7 @@ def files_below(root: Path) -> list[str]:
 
 
 def test_the_helper_has_two_names(tmp_path: Path) -> None:
-    """Both names are links to this installation's program, told on standard output; again is fine."""
+    """Both names are links to this installation's program, listed on standard output; it may be repeated."""
     for _ in range(2):
         done = run_vbnfs("install-helper", "--root", tmp_path)
         assert done.returncode == 0, done.stderr
@@ -41,12 +41,12 @@ def test_the_helper_has_two_names(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("flags", [[], ["--remove"]])
-def test_the_helper_of_somebody_else_stays(tmp_path: Path, flags: list[str]) -> None:
+def test_another_helper_stays(tmp_path: Path, flags: list[str]) -> None:
     """A program, or a link to another one, is refused by name; then the other name is left alone as well."""
     (tmp_path / "sbin").mkdir()
     (tmp_path / "sbin" / "mount.fuse.vbnfs").symlink_to("/opt/other/mount.other")
     done = run_vbnfs("install-helper", "--root", tmp_path, *flags)
-    assert (done.returncode, "mount.fuse.vbnfs: not put there by vbnfs" in done.stderr) == (1, True)
+    assert (done.returncode, "mount.fuse.vbnfs: not installed by vbnfs" in done.stderr) == (1, True)
     assert files_below(tmp_path) == ["sbin/mount.fuse.vbnfs"]
 
 
@@ -81,25 +81,25 @@ def test_units_of_a_package(tmp_path: Path, flags: list[str], places: list[str])
 
 
 def test_units_of_a_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """--user installs below ~/.config, and says what comes next."""
+    """--user installs below ~/.config, and the next steps are printed."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "dot-config"))
     done = run_vbnfs("install-units", "--user")
     assert (done.returncode, "systemctl --user enable --now vbnfs@NAME" in done.stderr) == (0, True)
     assert files_below(tmp_path / "dot-config") == [f"systemd/user/{name}" for name in SYSTEM_UNITS]
 
 
-def test_a_unit_that_somebody_wrote_stays(tmp_path: Path) -> None:
+def test_a_unit_of_another_origin_stays(tmp_path: Path) -> None:
     """A unit without our first line is refused, and none of the others is written."""
     own = tmp_path / "etc/systemd/system/vbnfs@.service"
     own.parent.mkdir(parents=True)
     own.write_text("[Service]\n")
     done = run_vbnfs("install-units", "--root", tmp_path)
-    assert (done.returncode, "not put there by vbnfs" in done.stderr) == (1, True)
+    assert (done.returncode, "not installed by vbnfs" in done.stderr) == (1, True)
     assert files_below(tmp_path) == ["etc/systemd/system/vbnfs@.service"]
 
 
 def test_a_root_that_is_none(tmp_path: Path) -> None:
-    """What the system refuses is told with the place."""
+    """What the system refuses is reported with the path."""
     (tmp_path / "file").touch()
     done = run_vbnfs("install-units", "--root", tmp_path / "file")
     assert (done.returncode, f"{tmp_path}/file" in done.stderr) == (1, True)
@@ -107,18 +107,18 @@ def test_a_root_that_is_none(tmp_path: Path) -> None:
 
 
 def test_a_program_that_is_not_there() -> None:
-    """Where a program is missing, the remedy is told."""
+    """Where a program is missing, the message has the remedy."""
     with pytest.raises(InstallError, match="pip install"):
         install.program("no-such-program")
 
 
 def test_a_program_for_everybody(tmp_path: Path) -> None:
-    """A program in somebody's private folder is not for everybody."""
+    """A program in a private folder cannot be run by every user."""
     private = tmp_path / "private"
     private.mkdir(mode=0o700)
     program = private / "program"
     program.touch(mode=0o755)
-    assert not install.is_for_everybody(program)
+    assert not install.is_for_all_users(program)
 
 
 @pytest.mark.parametrize(

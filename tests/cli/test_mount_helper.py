@@ -39,7 +39,7 @@ def test_what_mount8_says(line: str, request_: Request) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "expected"),
     [
         ([], "usage: mount.vbnfs"),
         ([PROJECT], "usage: mount.vbnfs"),
@@ -54,11 +54,11 @@ def test_what_mount8_says(line: str, request_: Request) -> None:
         (["/", "/mnt"], "'/' will not do as what to mount"),
     ],
 )
-def test_words_that_mean_nothing(arguments: list[str], told: str) -> None:
-    """What mount(8) never says, and sources that are no project, are refused."""
+def test_words_that_mean_nothing(arguments: list[str], expected: str) -> None:
+    """Words that mount(8) never uses, and sources that are no project, are refused."""
     with pytest.raises(UsageError) as refusal:
         parse_arguments(arguments)
-    assert str(refusal.value).startswith(told)
+    assert str(refusal.value).startswith(expected)
 
 
 @given(st.lists(st.text(max_size=12) | st.sampled_from(["-o", "-s", "-fn", "-N", PROJECT, "/mnt", "ro,x=y"])))
@@ -73,8 +73,17 @@ def test_a_source_that_became_a_path() -> None:
     assert parse_arguments([f"/some/where/{PROJECT}", "/mnt"]) == PLAIN
 
 
+def test_a_source_that_is_a_datasets_name(tmp_path: Path) -> None:
+    """The source may be a dataset's name, of the file, too; `dataset=` wins over the source."""
+    (tmp_path / "x.toml").write_text("[datasets.mirror]\nproject = 'p'\nendpoint_url = 'http://mirror'")
+    for words in (["mirror", "/mnt", "-o", "ro"], ["none", "/mnt", "-o", "dataset=mirror"]):
+        config = settings_for(parse_arguments([*words, "-o", f"config={tmp_path / 'x.toml'}"]))
+        assert (config.dataset, config.project, config.bucket) == ("mirror", "p", "p-data")
+        assert config.endpoint_url == "http://mirror"
+
+
 def test_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The bucket is called after the project unless somebody says otherwise; there is no foreground."""
+    """The bucket is called after the project unless a setting names another; there is no foreground."""
     monkeypatch.setenv("VBNFS_FOREGROUND", "yes")
     request = parse_arguments(["some-project", "/mnt", "-o", "noexec,exec,cache-size=2G,user"])
     config = settings_for(request)
@@ -86,7 +95,7 @@ def test_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "status", "told"),
+    ("arguments", "status", "expected"),
     [
         ([PROJECT], 1, "mount.vbnfs: usage: "),
         ([PROJECT, "/mnt", "-o", "nonsense"], 1, "mount.vbnfs: -o nonsense: no such mount option"),
@@ -96,11 +105,11 @@ def test_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ([PROJECT, "/mnt", "-o", "setuid=no-such-user"], 1, "mount.vbnfs: -o setuid=no-such-user: there is no such"),
     ],
 )
-def test_status(arguments: list[str], status: int, told: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_status(arguments: list[str], status: int, expected: str, capsys: pytest.CaptureFixture[str]) -> None:
     """mount(8)'s statuses, each with one line on standard error and nothing on standard output."""
     assert run(arguments) == status
     out, err = capsys.readouterr()
-    assert (out, err.startswith(told), err.count("\n")) == ("", True, 1 if told else 0)
+    assert (out, err.startswith(expected), err.count("\n")) == ("", True, 1 if expected else 0)
 
 
 def test_a_system_that_fails(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

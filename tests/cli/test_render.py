@@ -1,4 +1,4 @@
-"""What tables and sizes look like."""
+"""Tables, sizes and escapes as they are written."""
 
 import pytest
 
@@ -19,7 +19,7 @@ from vbnfs.cli import render
     ],
 )
 def test_short_sizes(size_bytes: int, text: str) -> None:
-    """As `ls -h` shows them: never more than five signs."""
+    """As `ls -h` writes them: never more than five characters."""
     assert render.short_size(size_bytes) == text
 
 

@@ -9,6 +9,7 @@ from vbnfs.config.sources import load_config
 
 # For each setting four texts with the values that they mean, so that four sources can differ. A flag has two.
 EXAMPLES: dict[str, list[tuple[str, Any]]] = {
+    "dataset": [(name, name) for name in ("visual-behavior-ophys", "visual-behavior-neuropixels")],
     "bucket": [(name, name) for name in ("one", "b-two", "b.3", "44")],
     "project": [(name, name) for name in ("one", "Two_2", "p.3", "4-4")],
     "region": [(name, name) for name in ("eu-west-1", "us-east-2", "local", "r4")],
@@ -35,6 +36,7 @@ EXAMPLES: dict[str, list[tuple[str, Any]]] = {
     "mountpoint": [(path, Path(path)) for path in ("/1", "/2/2", "/with blank", "/größe")],
 }
 BAD: dict[str, list[str]] = {
+    "dataset": ["", "..", "no-such-dataset", "Visual-Behavior-Ophys", "visual-behavior-ophys ", "a/b", "x" * 256],
     "bucket": ["", "Upper", "a", "a/b", "../x", "x" * 64, "a b", "-a"],
     "project": ["", "..", ".x", "a/b", "a\n", "é", "x" * 256],
     "region": ["", "EU", "a.b", "a/b", "x" * 33],

@@ -39,6 +39,7 @@ def test_defaults() -> None:
     """Without any source every setting has its default, and the cache's size is for the cache to know."""
     config = plain()
     assert config == Config(
+        dataset="visual-behavior-neuropixels",
         bucket="visual-behavior-neuropixels-data",
         project="visual-behavior-neuropixels",
         region="us-west-2",
@@ -127,12 +128,12 @@ def test_booleans(texts: Iterable[str], value: bool) -> None:
 
 def test_paths(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """`~` is the home folder, a relative path starts at the current one; `..` is taken out, links stay."""
-    monkeypatch.setenv("HOME", "/home/somebody")
+    monkeypatch.setenv("HOME", "/home/user")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "link").symlink_to("/elsewhere")
     for text, path in {
-        "~": "/home/somebody",
-        "~/cache": "/home/somebody/cache",
+        "~": "/home/user",
+        "~/cache": "/home/user/cache",
         "/a/../b//c/": "/b/c",
         "relative": str(tmp_path / "relative"),
         "link/x": str(tmp_path / "link" / "x"),

@@ -18,10 +18,15 @@ from vbnfs.errors import UsageError
 @pytest.mark.parametrize("source", SOURCES)
 @pytest.mark.parametrize(("name", "text", "value"), [(n, t, v) for n, pairs in EXAMPLES.items() for t, v in pairs])
 def test_every_setting_from_every_source(tmp_path: Path, name: str, text: str, value: Any, source: str) -> None:
-    """Each setting is understood from each source, with the same meaning, and no other setting changes."""
+    """Each setting is understood from each source, with the same meaning, and no other setting changes.
+
+    But a dataset has settings of its own, and with another bucket or project it is not the named one.
+    """
     config = load_from(tmp_path, name, {source: text})
     assert value_of(config, name) == value
-    others = [field.name for field in fields(Config) if field.name != SETTING_BY_NAME[name].field]
+    linked = {"dataset": {"bucket", "project"}, "bucket": {"dataset"}, "project": {"dataset"}}
+    changed = {SETTING_BY_NAME[name].field, *linked.get(name, ())}
+    others = [field.name for field in fields(Config) if field.name not in changed]
     assert [getattr(config, other) for other in others] == [getattr(plain(), other) for other in others]
 
 
@@ -77,7 +82,7 @@ def can_give(source: str, text: str) -> bool:
 def test_a_bad_value_names_source_and_setting(tmp_path: Path, name: str, text: str) -> None:
     """A value that will not do is refused with the name under which it was given, and with the value."""
     setting = SETTING_BY_NAME[name]
-    told = {
+    labels = {
         "command line": setting.option,
         "-o": f"-o {name}",
         "environment": setting.variable,
@@ -86,7 +91,7 @@ def test_a_bad_value_names_source_and_setting(tmp_path: Path, name: str, text: s
     for source in (source for source in SOURCES if can_give(source, text)):
         with pytest.raises(UsageError) as refusal:
             load_from(tmp_path, name, {source: text})
-        assert str(refusal.value).startswith(f"{told[source]}: {text!r} will not do: ")
+        assert str(refusal.value).startswith(f"{labels[source]}: {text!r} will not do: ")
         assert not str(refusal.value).endswith(": ")
 
 
@@ -181,7 +186,7 @@ def test_the_file_is_found_in_three_ways(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_named_must_be_there(tmp_path: Path) -> None:
-    """A missing file is refused if somebody named it; in the usual place there need not be one."""
+    """A missing file is refused if it was named; in the usual place there need not be one."""
     missing = tmp_path / "missing.toml"
     with pytest.raises(UsageError, match=re.escape(f"{missing}: no such configuration file")):
         load_config(command_line={}, environ={}, config_file=missing)
@@ -193,7 +198,7 @@ def test_a_file_that_is_named_must_be_there(tmp_path: Path) -> None:
 def test_a_home_that_is_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A service whose home is /dev/null has no configuration file, and that is no fault."""
     monkeypatch.setenv("XDG_CONFIG_HOME", "/dev/null")
-    assert load_config(command_line={}, environ={}).bucket == SETTING_BY_NAME["bucket"].default
+    assert load_config(command_line={}, environ={}).bucket == "visual-behavior-neuropixels-data"
     with pytest.raises(UsageError, match="no such configuration file"):
         load_config(command_line={}, environ={}, config_file=Path("/dev/null/config.toml"))
 
@@ -209,12 +214,3 @@ def test_a_variable_that_names_no_file(text: str) -> None:
     """A path in VBNFS_CONFIG that cannot be one is refused by the variable's name."""
     with pytest.raises(UsageError, match=r"VBNFS_CONFIG: .* will not do"):
         load_config(command_line={}, environ={"VBNFS_CONFIG": text})
-
-
-def test_defaults_of_whoever_asks(tmp_path: Path) -> None:
-    """A default that is handed in counts where no source has a value, and is refused by the setting's name."""
-    environ, given = {"VBNFS_BUCKET": "given"}, {"bucket": "derived"}
-    assert load_config(command_line={}, environ={}, defaults=given).bucket == "derived"
-    assert load_config(command_line={}, environ=environ, defaults=given).bucket == "given"
-    with pytest.raises(UsageError, match="bucket by default: 'Ä' will not do"):
-        load_config(command_line={}, environ={}, defaults={"bucket": "Ä"})

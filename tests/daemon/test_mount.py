@@ -29,7 +29,7 @@ from tests.fakes.s3_server import (
 )
 from tests.fakes.store import Pattern
 from tests.fixtures_mount import Mounts, run_vbnfs, until
-from vbnfs.dataset.kept_files import write_kept
+from vbnfs.dataset.stored_files import write_stored
 from vbnfs.host.mountinfo import find_mount
 
 SESSION = "ecephys_sessions/ecephys_session_1044.nwb"
@@ -385,7 +385,7 @@ def test_kept_file_of_another_make(mounts: Mounts, server: FakeS3Server, tmp_pat
     mount.umount()
     for name in ("index", "attributes"):
         [path] = (tmp_path / "cache").rglob(name)
-        write_kept(path, b'{"format": 99}')
+        write_stored(path, b'{"format": 99}')
     mount.mount()
     assert (mount.path / SESSION).stat().st_size == len(SESSION_BYTES)
 
@@ -552,6 +552,32 @@ def test_another_dataset(mounts: Mounts) -> None:
         assert (mount.path / "some_folder" / "file.bin").read_bytes() == b"data"
         status = mount.status()
         assert (status["bucket"], status["project"]) == ("other-data", "other-project")
+        assert status["dataset"] is None
+        mount.umount()
+
+
+def test_the_sister_dataset(mounts: Mounts) -> None:
+    """Visual Behavior Ophys mounts by its name alone: bucket and project follow from it."""
+    sister = FakeDataset(bucket="visual-behavior-ophys-data", project="visual-behavior-ophys")
+    sister.publish("1.1.0", {"behavior_sessions/behavior_session_1.nwb": b"data"})
+    with FakeS3Server(sister.store) as server:
+        mount = mounts(server.endpoint_url, "--dataset", "visual-behavior-ophys")
+        assert (mount.path / "behavior_sessions" / "behavior_session_1.nwb").read_bytes() == b"data"
+        assert mount.status()["dataset"] == "visual-behavior-ophys"
+        mount.umount()
+
+
+def test_a_named_dataset(mounts: Mounts, tmp_path: Path) -> None:
+    """A dataset mounts by its name, from a table of the TOML file; `status` shows the name."""
+    other = FakeDataset(bucket="other-data", project="other-project")
+    other.publish("1.1.0", {"some_folder/file.bin": b"data"})
+    with FakeS3Server(other.store) as server:
+        table = f'bucket = "other-data"\nproject = "other-project"\nendpoint_url = "{server.endpoint_url}"\n'
+        (tmp_path / "mine.toml").write_text(f"[datasets.mine]\n{table}")
+        mount = mounts(server.endpoint_url, "--config", str(tmp_path / "mine.toml"), "-o", "dataset=mine")
+        assert (mount.path / "some_folder" / "file.bin").read_bytes() == b"data"
+        assert mount.status()["dataset"] == "mine"
+        assert "  dataset     mine\n" in run_vbnfs("status", mount.path).stdout
         mount.umount()
 
 

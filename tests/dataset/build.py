@@ -49,6 +49,17 @@ def document(files: Files) -> dict[str, Any]:
     }
 
 
+def with_entry(changed: Any) -> bytes:
+    """A manifest whose data entry "1" is `changed`, beside a good one."""
+    table = document({"good/file.nwb": "good"})
+    table["data_files"]["1"] = changed
+    return json.dumps(table).encode()
+
+
+def with_url(url: Any) -> bytes:
+    return with_entry(entry("x/y.nwb") | {"url": url})
+
+
 def manifest_json(files: Files) -> bytes:
     return json.dumps(document(files)).encode()
 

@@ -17,35 +17,42 @@ from vbnfs.demo.tour import run_demo
 pytestmark = pytest.mark.usefixtures("mounts")
 
 
-def test_tour_shows_everything(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_tour_shows_everything(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The tour lists, reads a table and a session, and reads a shared file twice with requests only once.
 
     In a folder of the user's own the release stays, and a second demo does not make it again, nor fetch it: its
-    server has the same address, by which the cache knows it.
+    server has the same address, by which the cache knows it. Settings of the user's own play no part, in a file or
+    in variables.
     """
+    (tmp_path / "config" / "vbnfs").mkdir(parents=True)
+    (tmp_path / "config" / "vbnfs" / "config.toml").write_text('bucket = "mine"\nproject = "mine"\noffline = true\n')
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("VBNFS_DATASET", "mine")
     place = tmp_path / "demo"
     run_demo(place, keep=False, scale=ReleaseScale.tiny())
-    told = capfd.readouterr().out
+    output = capfd.readouterr().out
     for shown in ("$ vbnfs mount mnt", "v0.5.0", "ecephys_session_id", "spike_times", "Loaded: 4 dataset versions"):
-        assert shown in told
-    assert told.count("requests, 0.0 MiB fetched") == 1
+        assert shown in output
+    assert output.count("requests, 0.0 MiB fetched") == 1
     assert not os.path.ismount(place / "mnt")
-    assert f"are still in {place}" in told.splitlines()[-3]
-    assert told.splitlines()[-1].startswith("mkdir -p ~/vbn; ")
-    address = re.findall(r"--endpoint-url (http://127.0.0.1:\d+)", told)
+    assert f"are still in {place}" in output.splitlines()[-3]
+    assert output.splitlines()[-1].startswith("mkdir -p ~/vbn; ")
+    address = re.findall(r"--endpoint-url (http://127.0.0.1:\d+)", output)
     run_demo(place, keep=False)
-    told = capfd.readouterr().out
-    assert "the release of the last demo" in told
-    assert re.findall(r"--endpoint-url (http://127.0.0.1:\d+)", told) == address
-    assert "So far 0.0 MiB were fetched" in told
-    assert "Loaded" not in told
+    output = capfd.readouterr().out
+    assert "the release of the last demo" in output
+    assert re.findall(r"--endpoint-url (http://127.0.0.1:\d+)", output) == address
+    assert "So far 0.0 MiB were fetched" in output
+    assert "Loaded" not in output
 
 
 @pytest.mark.parametrize("times", [1, 3])
 def test_keep_until_interrupted(tmp_path: Path, times: int) -> None:
     """With --keep the mount stays until Ctrl-C; then nothing is left mounted, running, or in the temporary folder.
 
-    Whoever is impatient changes nothing, nor does timeout(1), which ends the demo and everything in its group.
+    More of them change nothing, nor does timeout(1), which ends the demo and everything in its group.
     """
     script = """
 from dataclasses import replace
@@ -63,15 +70,16 @@ run_demo(None, keep=True, scale=replace(ReleaseScale.tiny(), ecephys_sessions=1,
             if "Ctrl-C" in line:
                 break
         assert "Ctrl-C" in lines[-1]
+        assert [path.name for path in tmp_path.glob("vbnfs-demo-*/vbnfs.toml")] == ["vbnfs.toml"]
         settings = tomllib.loads("".join(line for line in lines if re.match(r"(endpoint_url|cache_dir) = ", line)))
         assert settings["endpoint_url"] in "".join(lines)
         assert (Path(settings["cache_dir"]) / "blocks-v1").is_dir()
         assert [path.is_file() for path in tmp_path.glob("vbnfs-demo-*/mnt/README.txt")] == [True]
         for _ in range(times):
             os.killpg(demo.pid, signal.SIGINT)
-        told, _ = demo.communicate(timeout=30)
+        output, _ = demo.communicate(timeout=30)
     assert demo.returncode == 0
-    assert "temporary folder, and are gone" in told
+    assert "temporary folder, and are gone" in output
     assert list(tmp_path.glob("vbnfs-demo-*")) == []
 
 

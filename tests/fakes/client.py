@@ -123,7 +123,7 @@ class MemoryClient:
         return gate
 
     async def reach(self) -> None:
-        """Fails as requests of the kind `reach` are scripted to; is not counted."""
+        """Fails by the rules for requests of the kind `reach`; counts as none."""
         await self._before(Request("reach", ""))
 
     async def list_objects(self, prefix: str) -> list[ListedObject]:
@@ -222,7 +222,7 @@ _NS_PER_SECOND: Final = 1_000_000_000
 
 
 def attributes(row: StoredVersion) -> ObjectAttributes:
-    """Size and time, whole seconds as in the reply to HEAD."""
+    """Size and time, in whole seconds as HEAD gives them."""
     return ObjectAttributes(row.size_bytes, int(row.modified.timestamp()) * _NS_PER_SECOND, row.etag.strip('"'))
 
 

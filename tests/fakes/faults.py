@@ -9,7 +9,7 @@ from typing import Final
 
 from tests.fakes.s3_server import RANGE_IGNORED, Behaviour, Reply, Request, always, error, header
 
-_LONG_SECONDS: Final = 45.0  # longer than anybody should wait
+_LONG_SECONDS: Final = 45.0  # longer than any reader should wait
 _MORE_BYTES: Final = 4 << 20
 _TRICKLE: Final = 1000.0  # bytes a second
 _INTERIM: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -47,10 +47,10 @@ def _is_shorter(_: Request, honest: Reply) -> Reply | None:
 
 
 def _with_range(honest: Reply, first: int, last: int) -> Reply | None:
-    told = honest.headers.get("Content-Range")
-    if told is None or len(honest.body) < 2:
+    content_range = honest.headers.get("Content-Range")
+    if content_range is None or len(honest.body) < 2:
         return None
-    span, _, size = told.removeprefix("bytes ").partition("/")
+    span, _, size = content_range.removeprefix("bytes ").partition("/")
     start, stop = map(int, span.split("-"))
     body = honest.body[first : len(honest.body) + last]
     return replace(honest.with_headers(Content_Range=f"bytes {start + first}-{stop + last}/{size}"), body=body)
@@ -103,7 +103,7 @@ class Damaged:
 class Mix:
     """A behaviour that does one of the faults to a part of the requests, drawn with a seed.
 
-    `counts` tells how often each was done.
+    `counts` has how often each was done.
     """
 
     def __init__(self, part: float, *, seed: int, faults: Mapping[str, Behaviour] = FAULTS) -> None:

@@ -52,7 +52,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What is sent. Content-Length is that of `body` unless `headers` tell another; "" leaves a header out.
+    """What is sent. Content-Length is that of `body` unless `headers` give another; "" leaves a header out.
 
     `cut` closes the connection after so many bytes of the body, with `is_reset` by a reset. `raw` is sent instead of
     everything else. `gate`: the head waits for it, and with `gate_after` so many bytes of the body are sent first.
@@ -206,7 +206,7 @@ class FakeS3Server:
         server = self._server
         assert server is not None, "the server is not running"
         self._end_loop(server)
-        self.drop_connections()  # before anybody can see that it does not listen any more
+        self.drop_connections()  # before a client can notice that it does not listen any more
         server.socket.close()
         self.ending.wait(seconds)
         server.listen_again()
@@ -345,8 +345,8 @@ class FakeS3Server:
         if row is None:
             return error(404, "NoSuchKey")
         if row.data is None:
-            told = {"x_amz_delete_marker": "true", "x_amz_version_id": row.version_id}
-            return error(405, "MethodNotAllowed", **told) if version_id else error(404, "NoSuchKey", **told)
+            marker = {"x_amz_delete_marker": "true", "x_amz_version_id": row.version_id}
+            return error(405, "MethodNotAllowed", **marker) if version_id else error(404, "NoSuchKey", **marker)
         headers = {
             "x-amz-version-id": row.version_id,
             "Last-Modified": format_datetime(row.modified.astimezone(UTC), usegmt=True),
@@ -384,8 +384,8 @@ class FakeS3Server:
         for row in rows:
             tag = "DeleteMarker" if row.data is None else "Version"
             latest = "true" if self.store.is_latest(row) else "false"
-            told = f"<VersionId>{escape(row.version_id)}</VersionId><IsLatest>{latest}</IsLatest>"
-            parts.append(f"<{tag}>{told}{_row(row, query)}</{tag}>")
+            version = f"<VersionId>{escape(row.version_id)}</VersionId><IsLatest>{latest}</IsLatest>"
+            parts.append(f"<{tag}>{version}{_row(row, query)}</{tag}>")
         return self._listing("ListVersionsResult", query, parts, more=more)
 
     def _cut(self, query: Mapping[str, str], rows: Iterator[StoredVersion]) -> tuple[list[StoredVersion], bool]:
@@ -413,10 +413,10 @@ def _encoded(key: str, query: Mapping[str, str]) -> str:
 
 def _row(row: StoredVersion, query: Mapping[str, str]) -> str:
     modified = row.modified.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
-    told = f"<Key>{_encoded(row.key, query)}</Key><LastModified>{modified}</LastModified>"
+    key = f"<Key>{_encoded(row.key, query)}</Key><LastModified>{modified}</LastModified>"
     if row.data is None:
-        return told
-    return f"{told}<ETag>{escape(row.etag)}</ETag><Size>{row.size_bytes}</Size><StorageClass>STANDARD</StorageClass>"
+        return key
+    return f"{key}<ETag>{escape(row.etag)}</ETag><Size>{row.size_bytes}</Size><StorageClass>STANDARD</StorageClass>"
 
 
 def _ranged(wanted: str | None, row: StoredVersion, headers: Mapping[str, str]) -> Reply:
@@ -448,7 +448,7 @@ class _Server(ThreadingHTTPServer):
         self.server_bind()
         self.server_activate()
 
-    def server_bind(self) -> None:  # HTTPServer's own looks up the host's name, which may take seconds
+    def server_bind(self) -> None:  # HTTPServer's own resolves the host's name, which may take seconds
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # where connections were broken just now
         self.socket.bind(self.server_address)
         self.server_address = self.socket.getsockname()

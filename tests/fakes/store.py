@@ -22,7 +22,7 @@ class Data(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """`size_bytes` of reproducible noise that takes no memory: every 64 bytes of it tell where they stand."""
+    """`size_bytes` of reproducible noise that takes no memory: every 64 bytes of it name their place."""
 
     size_bytes: int
     seed: int = 0
@@ -59,8 +59,8 @@ class StoredVersion:
     @cached_property
     def etag(self) -> str:
         """S3's quoted ETag: the MD5 of the bytes; of a `Pattern`, of its description."""
-        told = self.data if isinstance(self.data, bytes) else repr(self.data).encode()
-        return f'"{hashlib.md5(told, usedforsecurity=False).hexdigest()}"'
+        data = self.data if isinstance(self.data, bytes) else repr(self.data).encode()
+        return f'"{hashlib.md5(data, usedforsecurity=False).hexdigest()}"'
 
 
 class _Index:

@@ -1,8 +1,8 @@
-"""The catalog against the truth: whatever the way to the bucket says, nothing wrong is kept, and it heals by itself.
+"""The catalog against the truth: whatever a proxy returns, nothing wrong is stored, and it recovers by itself.
 
 Hypothesis makes up lives of one cache directory: versions are published, with slipped hashes and copies among them,
-uploaded again, and looked for by processes that come and go, while a proxy in between answers with pages of its own,
-damaged manifests, empty lists and sizes that are wrong, the network comes and goes, and somebody empties the cache.
+uploaded again, and loaded by processes that come and go, while a proxy returns its own pages, damaged manifests,
+empty lists and wrong sizes, the network comes and goes, and the cache is emptied.
 """
 
 import json
@@ -21,9 +21,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from tests.dataset.build import BUCKET, ORIGIN, PROJECT, document, entry, file_name, version_id_of
 from tests.fakes.client import MemoryClient
 from tests.fakes.store import MemoryStore, StoredVersion
-from vbnfs.dataset.catalog import Catalog, Release
+from vbnfs.dataset.catalog import Catalog
 from vbnfs.dataset.contents import NamedContent, in_order_of_publication
-from vbnfs.dataset.kept_files import read_kept
+from vbnfs.dataset.release import Release
+from vbnfs.dataset.stored_files import read_stored
 from vbnfs.errors import DatasetError, StorageError, TransportError
 from vbnfs.objects import ListedObject, ListedVersion, ObjectVersion, may_have_size
 
@@ -42,7 +43,7 @@ files = st.dictionaries(st.sampled_from(PATHS), st.sampled_from(CONTENTS), min_s
 
 
 class LyingClient(MemoryClient):
-    """The way to the bucket: `manifest_lie` changes the next so many manifests, `size_lie` listed sizes."""
+    """A client behind the proxy: `manifest_lie` changes the next `lies_left` manifests, `size_lie` listed sizes."""
 
     def __init__(self, store: MemoryStore) -> None:
         super().__init__(store)
@@ -75,7 +76,7 @@ class LyingClient(MemoryClient):
 
 
 class CatalogMachine(RuleBasedStateMachine):
-    """Rules are what happens; what was published is what must be shown, and nothing else ever kept."""
+    """Rules are events; what was published must be shown, and nothing else is ever stored."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -84,7 +85,9 @@ class CatalogMachine(RuleBasedStateMachine):
         self.client = LyingClient(self.store)
         self.published: dict[str, list[bytes]] = {}  # by version: all bytes that its manifest ever had
         self.catalog = self.new_catalog()
-        self.shown: set[str] = set()  # by the last load that went well, by whichever process
+        self.shown: set[str] = set()  # by the last load that succeeded, in any process
+        self.has_loaded = False  # the present process has
+        self.is_stored = False  # what was shown
 
     def teardown(self) -> None:
         try:
@@ -105,7 +108,9 @@ class CatalogMachine(RuleBasedStateMachine):
         async def load() -> Release:
             return await self.catalog.load()
 
-        return trio.run(load)
+        release = trio.run(load)
+        self.has_loaded = self.is_stored = True
+        return release
 
     @initialize(version=st.sampled_from(VERSIONS), table=files)
     def begin_with_a_version(self, version: str, table: dict[str, str]) -> None:
@@ -160,17 +165,25 @@ class CatalogMachine(RuleBasedStateMachine):
     @rule()
     def begin_a_process(self) -> None:
         self.catalog = self.new_catalog()
+        self.has_loaded = False
+        self.forget_what_is_lost()
 
     @rule()
     def empty_the_cache(self) -> None:
-        """Under the process, which keeps again what it knows at its next load; a new one knows nothing."""
+        """A process that has loaded stores what it knows again at its next load; a new one knows nothing."""
         shutil.rmtree(self.directory / "kept", ignore_errors=True)
+        self.is_stored = False
+        self.forget_what_is_lost()
+
+    def forget_what_is_lost(self) -> None:
+        """What is neither stored nor known to the process need not be shown."""
+        if not self.has_loaded and not self.is_stored:
+            self.shown = set()
 
     @rule()
     def empty_the_cache_and_begin_a_process(self) -> None:
-        self.empty_the_cache()
         self.begin_a_process()
-        self.shown = set()
+        self.empty_the_cache()
 
     @rule()
     def look(self) -> None:
@@ -188,7 +201,7 @@ class CatalogMachine(RuleBasedStateMachine):
 
     @rule()
     def look_from_a_new_process_offline(self) -> None:
-        """Whatever was shown last is kept, for whoever comes next without a network."""
+        """What was shown last is stored, and shown by a new process without a network."""
         try:
             self.load()  # keeps what is missing
         except (StorageError, DatasetError):
@@ -203,9 +216,9 @@ class CatalogMachine(RuleBasedStateMachine):
         """Once a size has been contradicted, or cannot be, it is that of the object."""
 
         async def check(content: NamedContent) -> None:
-            await self.catalog.learn(content)
-            await self.catalog.look_again(content)
-            known = self.catalog.known(content)
+            await self.catalog.sizes.fetch(content)
+            await self.catalog.sizes.recheck(content)
+            known = self.catalog.sizes.get(content)
             assert known is not None
             sizes = [row.size_bytes for row in map(self.stored, content.sources) if row is not None]
             assert known.size_bytes in sizes
@@ -221,14 +234,16 @@ class CatalogMachine(RuleBasedStateMachine):
 
     @invariant()
     def only_manifests_are_kept(self) -> None:
-        """Whatever stands on the disk as a manifest was published as such."""
+        """Each stored manifest was published."""
         for path in (self.directory / "kept/manifests").glob("*.json"):
-            data = read_kept(path)
+            data = read_stored(path)
             assert data is not None
             version = path.name.partition("_v")[2].removesuffix(".json")
             assert data.partition(b"\n")[2] in self.published[version]
 
 
 TestCatalogMachine = CatalogMachine.TestCase
-TestCatalogMachine.__doc__ = "Nothing that was not published is shown or kept, and all that was is shown in the end."
+TestCatalogMachine.__doc__ = (
+    "Nothing is shown or stored that was not published, and in the end all that was is shown."
+)
 TestCatalogMachine.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)

@@ -31,7 +31,7 @@ from vbnfs.cli.render import escape
 from vbnfs.config.mount_options import parse_mount_options
 from vbnfs.daemon import control
 from vbnfs.dataset.catalog import Catalog
-from vbnfs.dataset.kept_files import append_kept_line, read_kept, read_kept_lines
+from vbnfs.dataset.stored_files import append_stored_line, read_stored, read_stored_lines
 from vbnfs.errors import HashMismatchError, UsageError
 from vbnfs.filesystem.attributes import Attributes
 from vbnfs.filesystem.operations import FileSystem
@@ -55,7 +55,7 @@ async def file_system(directory: Path) -> AsyncIterator[FileSystem]:
     client.store.put(file.version.key, b"data", version_id=file.version.version_id)
     async with bench(directory, client=client) as floor:
         catalog = Catalog(client, directory / "kept", origin=ORIGIN, project=PROJECT)
-        await catalog.attributes_of(file.version)
+        await catalog.sizes.fetch_object(file.version)
         yield FileSystem(
             tree=tree_of([version], default="1.0.0"),
             catalog=catalog,
@@ -66,8 +66,8 @@ async def file_system(directory: Path) -> AsyncIterator[FileSystem]:
                 public_url=str,
                 verified=lambda content: "no",
             ),
-            open_reader=lambda content: FileReader(
-                content, floor.cache, floor.source, floor.prefetcher, floor.verdicts
+            open_reader=lambda content, advises: FileReader(
+                content, floor.cache, floor.source, floor.prefetcher, floor.verdicts, advises=advises
             ),
             own_file=lambda uid: f"/nowhere/{uid}",
             disk=CacheDisk(floor.cache, Evictor(floor.cache.directory, limit_bytes=1 << 30, metrics=floor.metrics)),
@@ -162,14 +162,14 @@ def test_a_kept_file_is_whole_or_absent(junk: bytes, cut: int) -> None:
     """Bytes that nobody stored are no kept file and no kept line; lines around them are still there."""
     with tempfile.TemporaryDirectory() as name:
         path = Path(name) / "lines"
-        append_kept_line(path, b"before")
+        append_stored_line(path, b"before")
         with path.open("ab") as file:
             file.write(junk)
-        append_kept_line(path, b"after")
-        assert list(read_kept_lines(path)) == [b"before", b"after"]
+        append_stored_line(path, b"after")
+        assert list(read_stored_lines(path)) == [b"before", b"after"]
         os.truncate(path, min(cut, path.stat().st_size))
-        assert set(read_kept_lines(path)) <= {b"before", b"after"}
-        assert read_kept(path) is None
+        assert set(read_stored_lines(path)) <= {b"before", b"after"}
+        assert read_stored(path) is None
 
 
 verdict_fields = st.fixed_dictionaries(

@@ -17,12 +17,13 @@ from tests.fakes.dataset import FakeDataset
 from tests.fakes.s3_server import FakeS3Server
 from tests.fakes.store import Pattern
 from vbnfs.access import opening as clients
-from vbnfs.access.cache_directory import prepare_cache_directory
-from vbnfs.access.dataset import Dataset, look_at, reading
+from vbnfs.access.versions import Versions
+from vbnfs.access.whole_files import whole_files
 from vbnfs.cache.block_cache import FORMAT, BlockCache
 from vbnfs.cache.eviction import scan
 from vbnfs.cli import verify
 from vbnfs.cli.asked import place_of
+from vbnfs.cli.running import run_with_versions
 from vbnfs.config.settings import Config
 from vbnfs.config.sources import load_config
 from vbnfs.daemon.mount import serve
@@ -120,16 +121,16 @@ def test_ctrl_c_while_files_are_verified(config: Config, disk: Disk, monkeypatch
 def test_ctrl_c_while_versions_are_compared(config: Config, disk: Disk) -> None:
     """All that `vbnfs diff` has read by then is on the disk, and synced."""
 
-    async def read_and_interrupt(dataset: Dataset) -> None:
-        [file] = dataset.manifest(None).files
-        async with reading(dataset) as read:
+    async def read_and_interrupt(versions: Versions) -> None:
+        [file] = versions.manifest(None).files
+        async with whole_files(versions) as read:
             assert await read(file) == PLAIN
             assert disk.usage_bytes == 0
             disk.go_on.set()
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        look_at(config, read_and_interrupt, warn=print)
+        run_with_versions(config, read_and_interrupt, warn=print)
     assert disk.usage_bytes >= len(PLAIN)
     assert disk.flushes == 1
 
@@ -137,7 +138,6 @@ def test_ctrl_c_while_versions_are_compared(config: Config, disk: Disk) -> None:
 def test_a_mount_that_fails(config: Config, disk: Disk, mountpoint: Path) -> None:
     """All that was read from a mount is on the disk, and synced, when something ends it out of order."""
     announced = trio.Event()
-    prepare_cache_directory(config.cache_dir)
 
     async def mount() -> None:
         await serve(config, mountpoint, SystemdNotifier(None), lambda warnings: announced.set())
@@ -200,12 +200,12 @@ def test_commands_map_nothing_where_others_may_delete(
     monkeypatch.setattr(clients, "is_local", lambda path: is_local)
     kept = f"{config.cache_dir}/"
 
-    async def read(dataset: Dataset) -> bool:
-        [file] = dataset.manifest(None).files
-        async with reading(dataset) as read:
+    async def read(versions: Versions) -> bool:
+        [file] = versions.manifest(None).files
+        async with whole_files(versions) as read:
             assert await read(file) == PLAIN
-        async with reading(dataset) as read:
+        async with whole_files(versions) as read:
             assert await read(file) == PLAIN
             return kept in Path("/proc/self/maps").read_text()
 
-    assert look_at(config, read, warn=print) is is_local
+    assert run_with_versions(config, read, warn=print) is is_local

@@ -48,7 +48,7 @@ def far_server(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
         until(cache.is_mount)
         yield process
         subprocess.run(["fusermount3", "-u", "-z", cache], check=True)
-        process.terminate()  # whoever has files of it open would keep it alive
+        process.kill()  # SIGTERM would be lost if it came just before its next read of the device
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from vbnfs.access.cache_directory import prepare_cache_directory
 from vbnfs.cache.segment import Segment
 from vbnfs.cache.verdicts import Verdict, Verdicts
 from vbnfs.daemon import control
-from vbnfs.dataset.kept_files import append_kept_line, read_kept, read_kept_lines, write_kept
+from vbnfs.dataset.stored_files import append_stored_line, read_stored, read_stored_lines, write_stored
 from vbnfs.errors import CacheError, MountError
 from vbnfs.host import peers, runtime
 from vbnfs.host.mountinfo import MountEntry
@@ -290,15 +290,15 @@ def test_somebody_elses_segment_is_not_read(tmp_path: Path, monkeypatch: pytest.
 def test_kept_files_behind_links_are_absent(tmp_path: Path) -> None:
     """A link in place of a kept file is not read, not written through, and not appended through."""
     real, link = tmp_path / "real", tmp_path / "link"
-    write_kept(real, b"data")
-    append_kept_line(tmp_path / "lines", b"text")
+    write_stored(real, b"data")
+    append_stored_line(tmp_path / "lines", b"text")
     link.symlink_to(real)
-    assert read_kept(link) is None
-    assert list(read_kept_lines(tmp_path / "lines")) == [b"text"]
+    assert read_stored(link) is None
+    assert list(read_stored_lines(tmp_path / "lines")) == [b"text"]
     with pytest.raises(OSError, match="symbolic links"):
-        append_kept_line(link, b"text")
-    write_kept(link, b"other")
-    assert (read_kept(real), read_kept(link)) == (b"data", b"other")
+        append_stored_line(link, b"text")
+    write_stored(link, b"other")
+    assert (read_stored(real), read_stored(link)) == (b"data", b"other")
 
 
 CONTENT = Content("ab12", 4, ObjectVersion("key", "version"), "0" * 128)

@@ -1,6 +1,6 @@
-"""What a configuration asks for between files and S3: clients, one around the other, cache, source of blocks.
+"""The parts of an opened dataset, made from its configuration: clients, one around the other, catalog, cache, source.
 
-Mounts and commands make them here, each in the same way.
+`open_dataset` (dataset.py) puts them together.
 """
 
 import hashlib
@@ -33,10 +33,9 @@ from vbnfs.s3.hedging import HedgingClient
 from vbnfs.s3.pacing import PacedClient
 from vbnfs.s3.retry import RetryingClient
 
-_CATALOG_SECONDS: Final = 15.0  # a mount without network should not keep anybody waiting
+_CATALOG_SECONDS: Final = 15.0  # a mount without network is to be there soon, from what is stored
 _CATALOG_ATTEMPTS: Final = 3
 _READ_ATTEMPTS: Final = 10
-_LAST_NOTES_SECONDS: Final = 1.0
 _LAST_WRITES_SECONDS: Final = 5.0
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _LONGEST_SCOPE: Final = 200  # bytes; a file's name may have 255
@@ -45,9 +44,9 @@ _LONGEST_SCOPE: Final = 200  # bytes; a file's name may have 255
 def scope_of(endpoint_url: str | None) -> str:
     """The name under which the cache keeps what comes from AWS, or from an endpoint.
 
-    No name of a server stands for another's: it is all of the URL, scheme and path too, percent-encoded (RFC 3986,
-    section 2.1) behind a prefix that AWS's name does not have. Of what is normalised (section 6.2: letters of scheme
-    and host, the scheme's own port) both spellings ask the same server. It is one file name; a long one ends in a
+    Two servers never have the same name: it is all of the URL, scheme and path too, percent-encoded (RFC 3986,
+    section 2.1) behind a prefix that AWS's name does not have. What is normalised (section 6.2: letters of scheme and
+    host, the scheme's own port) names the same server in both spellings. It is one file name; a long one ends in a
     hash.
     """
     if endpoint_url is None:
@@ -126,7 +125,7 @@ def make_source(
 
 @asynccontextmanager
 async def keeping() -> AsyncIterator[Callable[[BlockWriter], None]]:
-    """Gives a function that begins to write what a writer gets, until what is within has ended, however it does.
+    """Gives a function that begins to write what a writer gets; that goes on until what is within has ended.
 
     After an orderly end all that came is written; after a failure or Ctrl-C, what the disk takes in some seconds.
     """
@@ -150,18 +149,3 @@ async def keeping() -> AsyncIterator[Callable[[BlockWriter], None]]:
         finally:
             for writer in writers:
                 writer.close()
-
-
-@asynccontextmanager
-async def fetching(
-    config: Config, link: BreakerClient, cache: BlockCache, verdicts: Verdicts, metrics: Metrics
-) -> AsyncIterator[tuple[BlockSource, trio.Nursery]]:
-    """A source of blocks for a command, while entered, and the nursery in which its GETs run."""
-    evictor = Evictor(cache.directory, limit_bytes=config.cache_size_bytes, metrics=metrics)
-    async with keeping() as keep, trio.open_nursery() as services:
-        source = make_source(config, link, cache, evictor, verdicts, metrics, nursery=services)
-        keep(source.writer)
-        yield source, services
-        with trio.move_on_after(_LAST_NOTES_SECONDS):
-            await trio.to_thread.run_sync(cache.note_uses, abandon_on_cancel=True)
-        services.cancel_scope.cancel()

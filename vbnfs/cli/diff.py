@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
-from vbnfs.access.dataset import Dataset, ReadWhole, reading
+from vbnfs.access.versions import Versions
+from vbnfs.access.whole_files import ReadWhole, whole_files
 from vbnfs.cli.render import size
 from vbnfs.dataset.compare import Comparison, FileChange, Kind, allensdk_text, compare
 from vbnfs.dataset.manifest import DataFile, Manifest
@@ -94,28 +95,28 @@ class Report:
         return [f"{table.path}: {table.problem}" for table in self.tables if not table.is_read]
 
 
-async def make_report(dataset: Dataset, old: str | None, new: str, *, with_tables: bool, tell: Tell) -> Report:
+async def make_report(versions: Versions, old: str | None, new: str, *, with_tables: bool, tell: Tell) -> Report:
     """Compare two versions, named as in `Release.choose`; None: the one before `new`.
 
     Raises a `VbnfsError`; but not for a table's sake.
     """
-    bucket = dataset.config.bucket
-    comparison = compare(*_manifests(dataset, old, new), bucket=bucket)
-    await dataset.learn_sizes(file for change in comparison.changes for file in _files(change))
-    tables = await _tables(dataset, comparison.changes, tell) if with_tables else []
-    return _report(dataset, comparison, tables)  # after the tables were fetched, of which nothing is missing now
+    bucket = versions.dataset.config.bucket
+    comparison = compare(*_manifests(versions, old, new), bucket=bucket)
+    await versions.learn_sizes(file for change in comparison.changes for file in _files(change))
+    tables = await _tables(versions, comparison.changes, tell) if with_tables else []
+    return _report(versions, comparison, tables)  # after the tables were fetched, of which nothing is missing now
 
 
-async def allensdk_report(dataset: Dataset, old: str | None, new: str) -> str:
+async def allensdk_report(versions: Versions, old: str | None, new: str) -> str:
     """AllenSDK's text. Raises a `DatasetError`."""
-    return allensdk_text(*_manifests(dataset, old, new))
+    return allensdk_text(*_manifests(versions, old, new))
 
 
-def _manifests(dataset: Dataset, old: str | None, new: str) -> tuple[Manifest, Manifest]:
-    newer = dataset.manifest(new)
+def _manifests(versions: Versions, old: str | None, new: str) -> tuple[Manifest, Manifest]:
+    newer = versions.manifest(new)
     if old is not None:
-        return dataset.manifest(old), newer
-    older = [m for m in dataset.release.manifests if m.dataset_version < newer.dataset_version]
+        return versions.manifest(old), newer
+    older = [m for m in versions.release.manifests if m.dataset_version < newer.dataset_version]
     if not older:
         raise DatasetError(f"there is no older dataset version than {newer.dataset_version} to compare it with")
     return older[-1], newer
@@ -125,52 +126,52 @@ def _files(change: FileChange) -> list[DataFile]:
     return [file for file in (change.old, change.new) if file is not None]
 
 
-def _report(dataset: Dataset, comparison: Comparison, tables: Sequence[TableRow]) -> Report:
-    missing = _missing(dataset, comparison.new.files)
+def _report(versions: Versions, comparison: Comparison, tables: Sequence[TableRow]) -> Report:
+    missing = _missing(versions, comparison.new.files)
     return Report(
-        old=_side(dataset, comparison.old),
-        new=_side(dataset, comparison.new),
+        old=_side(versions, comparison.old),
+        new=_side(versions, comparison.new),
         fetch_bytes=_sum(missing.values()),
-        totals=tuple(_total(dataset, kind, comparison.files, missing) for kind in Kind),
+        totals=tuple(_total(versions, kind, comparison.files, missing) for kind in Kind),
         tables=tuple(tables),
-        files=tuple(_row(dataset, change, missing) for change in comparison.changes),
+        files=tuple(_row(versions, change, missing) for change in comparison.changes),
     )
 
 
-def _missing(dataset: Dataset, files: Iterable[DataFile]) -> dict[str, int | None]:
+def _missing(versions: Versions, files: Iterable[DataFile]) -> dict[str, int | None]:
     """By content id, how many bytes are not cached; None where the size is not known."""
-    contents = dataset.contents(files).items()
-    return {name: None if c is None else c.size_bytes - dataset.cache.cached_bytes(c) for name, c in contents}
+    cache, contents = versions.dataset.cache, versions.contents(files).items()
+    return {name: None if c is None else c.size_bytes - cache.cached_bytes(c) for name, c in contents}
 
 
-def _side(dataset: Dataset, manifest: Manifest) -> Side:
-    sizes = (None if c is None else c.size_bytes for c in dataset.contents(manifest.files).values())
+def _side(versions: Versions, manifest: Manifest) -> Side:
+    sizes = (None if c is None else c.size_bytes for c in versions.contents(manifest.files).values())
     return Side(str(manifest.dataset_version), manifest.file_name, len(manifest.files), _sum(sizes))
 
 
-def _total(dataset: Dataset, kind: Kind, files: Iterable[FileChange], missing: dict[str, int | None]) -> Total:
+def _total(versions: Versions, kind: Kind, files: Iterable[FileChange], missing: dict[str, int | None]) -> Total:
     of_kind = [file for file in files if file.kind is kind]
     old = [file.old for file in of_kind if file.old is not None]
     new = [file.new for file in of_kind if file.new is not None]
-    contents = {dataset.named.of(file).content_id for file in new}
+    contents = {versions.named.of(file).content_id for file in new}
     return Total(
         change=kind,
         files=len(of_kind),
-        old_size_bytes=_sum(map(dataset.size_bytes, old)),
-        new_size_bytes=_sum(map(dataset.size_bytes, new)),
+        old_size_bytes=_sum(map(versions.size_bytes, old)),
+        new_size_bytes=_sum(map(versions.size_bytes, new)),
         fetch_bytes=_sum(missing[content] for content in contents),
     )
 
 
-def _row(dataset: Dataset, change: FileChange, missing: dict[str, int | None]) -> FileRow:
+def _row(versions: Versions, change: FileChange, missing: dict[str, int | None]) -> FileRow:
     old, new = change.old, change.new
     return FileRow(
         change=change.kind,
         old_path=_path(old),
         new_path=_path(new),
-        old_size_bytes=None if old is None else dataset.size_bytes(old),
-        new_size_bytes=None if new is None else dataset.size_bytes(new),
-        fetch_bytes=None if new is None else missing[dataset.named.of(new).content_id],
+        old_size_bytes=None if old is None else versions.size_bytes(old),
+        new_size_bytes=None if new is None else versions.size_bytes(new),
+        fetch_bytes=None if new is None else missing[versions.named.of(new).content_id],
     )
 
 
@@ -188,15 +189,15 @@ def _sum(values: Iterable[int | None]) -> int | None:
     return total
 
 
-async def _tables(dataset: Dataset, changes: Iterable[FileChange], tell: Tell) -> list[TableRow]:
+async def _tables(versions: Versions, changes: Iterable[FileChange], tell: Tell) -> list[TableRow]:
     """What changed in the tables. Reads all of them: one after the other, they are large in memory."""
     changed = [c for c in changes if c.is_table and c.kind is Kind.CHANGED]
     if not changed:
         return []
-    to_fetch = _sum(_missing(dataset, [file for change in changed for file in _files(change)]).values())
-    if to_fetch is not None and to_fetch > _WORTH_A_WORD_BYTES and not dataset.release.is_offline:
+    to_fetch = _sum(_missing(versions, [file for change in changed for file in _files(change)]).values())
+    if to_fetch is not None and to_fetch > _WORTH_A_WORD_BYTES and not versions.release.is_offline:
         tell(f"fetching {size(to_fetch)} of tables to compare them; --no-tables leaves that out")
-    async with reading(dataset) as read:
+    async with whole_files(versions) as read:
         return [await _table(change, read) for change in changed]
 
 

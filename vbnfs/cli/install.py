@@ -1,7 +1,7 @@
-"""Put the mount helper and the systemd units where the system looks for them, and take them away again.
+"""Install the mount helper and the systemd units where the system expects them, and remove them again.
 
-What goes where is decided first, as a list of `Piece`s; then all of it is checked, and only then anything is done.
-A file that vbnfs did not put there is never touched: a link of ours leads to a `mount.vbnfs`, a unit of ours begins
+A list of `Piece`s decides first which file goes where; then all of them are checked, and only then is anything done.
+A file that vbnfs did not install is never touched: a link of vbnfs leads to a `mount.vbnfs`, a unit of vbnfs begins
 with `MARK`.
 """
 
@@ -21,12 +21,12 @@ from vbnfs.errors import InstallError
 
 HELPER: Final = "mount.vbnfs"
 MARK: Final = "# Installed by 'vbnfs install-units'"
-# mount(8) looks for a helper of `-t vbnfs` and of `-t fuse.vbnfs` there, and nowhere else.
+# The only paths at which mount(8) finds a helper of `-t vbnfs` and of `-t fuse.vbnfs`.
 _HELPER_LINKS: Final = (Path("/sbin/mount.vbnfs"), Path("/sbin/mount.fuse.vbnfs"))
 _SYSTEM_UNITS: Final = Path("/etc/systemd/system")
 _USER_UNITS: Final = Path("/etc/systemd/user")
 _TMPFILES: Final = Path("/etc/tmpfiles.d")
-_PROGRAM: Final = "@VBNFS@"  # stands in the units for this installation's program
+_PROGRAM: Final = "@VBNFS@"  # in the units: the place of this installation's program
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,20 +38,20 @@ class Piece:
     target: Path | None = None
 
     def is_ours(self) -> bool:
-        """Whether what stands at `path` (which must exist) was put there by vbnfs."""
+        """Whether vbnfs installed the file at `path`, which must exist."""
         if self.target is not None:
             return self.path.is_symlink() and Path(os.readlink(self.path)).name == HELPER
         return self.path.is_file() and self.path.read_text(errors="replace").startswith(MARK)
 
 
 def helper_pieces(root: Path) -> list[Piece]:
-    """The mount helper's two names. Raises `InstallError` where this installation has no such program."""
+    """The mount helper's two names. Raises `InstallError` if this installation has no such program."""
     target = program(HELPER)
     return [Piece(within(root, path), target=target) for path in _HELPER_LINKS]
 
 
 def unit_pieces(root: Path, *, for_user: bool) -> list[Piece]:
-    """The units of the system, or of a user: the one who asks, or with a `root` of packagers every user."""
+    """The units of the system, or of this user, or with another `root` than / of every user."""
     if not for_user:
         places = {"system": _SYSTEM_UNITS, "tmpfiles.d": _TMPFILES}
     elif root == Path("/"):
@@ -75,18 +75,18 @@ def rendered(kind: str, executable: str) -> Iterator[tuple[str, str]]:
 
 
 def unit_word(text: str) -> str:
-    """A word for ExecStart=, whatever is in it: systemd.service(5), "COMMAND LINES"."""
+    """Any text as a word for ExecStart=: systemd.service(5), "COMMAND LINES"."""
     escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
     return escaped if escaped == text and not set(text) & set(" \t';") else f'"{escaped}"'
 
 
 def within(root: Path, path: Path) -> Path:
-    """The place below `root` of what belongs at the absolute `path`."""
+    """The absolute `path`, below `root`."""
     return root / path.relative_to("/")
 
 
 def program(name: str) -> Path:
-    """A program of this installation of vbnfs. Raises `InstallError` where there is none."""
+    """A program of this installation of vbnfs. Raises `InstallError` if there is none."""
     try:
         installed = distribution("vbnfs").files or []
     except PackageNotFoundError:
@@ -99,7 +99,7 @@ def program(name: str) -> Path:
     return path
 
 
-def is_for_everybody(path: Path) -> bool:
+def is_for_all_users(path: Path) -> bool:
     """Whether every user may run a program, and the Python that it needs."""
     return all(
         part.stat().st_mode & 0o001
@@ -110,7 +110,7 @@ def is_for_everybody(path: Path) -> bool:
 
 @contextmanager
 def _explained(path: Path) -> Iterator[None]:
-    """Failures of the system as what they mean here."""
+    """Failures of the system as `InstallError`s with a remedy."""
     try:
         yield
     except PermissionError as error:
@@ -138,7 +138,7 @@ def install(pieces: Sequence[Piece]) -> None:
 
 
 def remove(pieces: Sequence[Piece]) -> list[Path]:
-    """Take away those that are there, and tell which. Raises `InstallError`."""
+    """Remove those that exist, and return their paths. Raises `InstallError`."""
     _check(pieces)
     there = [piece.path for piece in pieces if os.path.lexists(piece.path)]
     for path in there:
@@ -151,4 +151,4 @@ def _check(pieces: Sequence[Piece]) -> None:
     for piece in pieces:
         with _explained(piece.path):
             if os.path.lexists(piece.path) and not piece.is_ours():
-                raise InstallError(f"{piece.path}: not put there by vbnfs, so it stays; take it away yourself")
+                raise InstallError(f"{piece.path}: not installed by vbnfs, so it stays; remove it yourself")

@@ -1,8 +1,8 @@
 """The command line: all commands, and how each of them ends.
 
-Results go to standard output, everything else to standard error. Exit status: 0 done; 1 understood, but not done, the
-message says why; 2 the command line, a variable or a configuration file is wrong, on this machine and any other
-(`UsageError`). An interrupted command ends with 130.
+Results go to standard output, everything else to standard error. Exit status: 0 done; 1 understood, but not done, and
+the message says why; 2 the command line, a variable or a configuration file is wrong, on this machine and any other
+(`UsageError`); 130 interrupted.
 """
 
 import sys
@@ -15,30 +15,32 @@ from typing import Any, Final, NoReturn
 
 import click
 
-from vbnfs import __version__
+from vbnfs import __version__, interrupts
 from vbnfs.cli import render, streams
-from vbnfs.cli.options import EXIT_STATUS
+from vbnfs.cli.options import EXIT_STATUS, STATUSES
 from vbnfs.errors import DemoError, UsageError, VbnfsError
 
 _MODULES: Final[Mapping[str, str]] = {
     **dict.fromkeys(("mount", "umount", "status"), "mounting"),
     **dict.fromkeys(("versions", "diff", "urls", "verify"), "releases"),
     **dict.fromkeys(("clean", "install-helper", "install-units"), "upkeep"),
+    "settings": "settings",
 }
 
 
 def main() -> NoReturn:
-    """Run the command line; failures are told in one line, without a traceback."""
+    """Run the command line; a failure is one line on standard error, without a traceback."""
     streams.prepare()
     try:
+        interrupts.raise_again()
         cli.main(prog_name="vbnfs", standalone_mode=False)
         sys.stdout.flush()
     except click.exceptions.Exit as done:
         sys.exit(done.exit_code)
-    except BrokenPipeError:  # nobody reads on, as in `vbnfs urls | head`
-        streams.let_go(sys.stdout)
+    except BrokenPipeError:  # the reader has gone, as in `vbnfs urls | head`
+        streams.discard(sys.stdout)
         sys.exit(1)  # as click does
-    except click.Abort:
+    except (click.Abort, KeyboardInterrupt):
         _fail("interrupted", 130)
     except click.ClickException as error:
         with suppress(OSError):
@@ -51,7 +53,7 @@ def main() -> NoReturn:
     except OSError as error:
         if error.errno not in streams.UNWRITABLE or error.filename is not None:
             raise
-        streams.let_go(sys.stdout)
+        streams.discard(sys.stdout)
         _fail(f"standard output: {error.strerror}", 1)
     sys.exit(0)
 
@@ -63,7 +65,7 @@ def _fail(message: str, status: int) -> NoReturn:
 
 
 class _Commands(UserDict[str, Any]):
-    """The commands by name. The module of one is imported when it is asked for: a mount does not wait for others'."""
+    """The commands by name. A command's module is imported when that command is used: a mount imports no others."""
 
     def __getitem__(self, key: str) -> click.Command:
         found: click.Command | str = super().__getitem__(key)
@@ -74,7 +76,7 @@ class _Commands(UserDict[str, Any]):
         return command
 
 
-# What people type who know another program, and what they mean here.
+# Words that other programs have for what vbnfs does, and its own.
 _MEANT: Final[Mapping[str, str]] = {
     "unmount": "umount",
     "help": "--help",
@@ -87,7 +89,7 @@ _MEANT: Final[Mapping[str, str]] = {
 
 
 class _Vbnfs(click.Group):
-    """The commands, which suggest another one for a word that is none."""
+    """The commands; for a word that is none of them it suggests one."""
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -101,14 +103,13 @@ class _Vbnfs(click.Group):
     cls=_Vbnfs,
     commands=_Commands(_MODULES),
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog=EXIT_STATUS,
+    help="\b\nA versioned scientific dataset on S3 as a local, read-only file system."
+    "\nTo begin: vbnfs mount ~/vbn, and vbnfs umount ~/vbn at the end.",
+    epilog=STATUSES,
 )
 @click.version_option(__version__, prog_name="vbnfs")
 def cli() -> None:
-    """A versioned scientific dataset on S3 as a local, read-only file system.
-
-    To begin: vbnfs mount ~/vbn, and vbnfs umount ~/vbn at the end.
-    """
+    """All commands."""
 
 
 @cli.command(epilog=EXIT_STATUS)

@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, NoReturn
 
+from vbnfs import interrupts
 from vbnfs.cli import render, streams
 from vbnfs.config.mount_options import is_mount_option, split_mount_options
 from vbnfs.config.settings import SETTING_BY_NAME, Config
@@ -68,6 +69,7 @@ def main() -> NoReturn:
 def run(arguments: Sequence[str]) -> int:
     """Do as `arguments` ask; problems are told on standard error, in one line. Returns the exit status."""
     try:
+        interrupts.raise_again()
         try:
             request = parse_arguments(arguments)
             _go_elsewhere(request, arguments)
@@ -151,10 +153,10 @@ def _project(source: str) -> str:
 def settings_for(request: Request) -> Config:
     """The settings of the mount. Raises `UsageError`."""
     config = load_config(
-        command_line={"project": request.project},
+        command_line={},
         mount_options=request.options,
         config_file=request.config_file,
-        defaults={"bucket": f"{request.project}-data"},
+        mount_source=request.project,
     )
     return replace(config, foreground=False)  # mount(8) waits
 

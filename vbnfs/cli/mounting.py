@@ -31,15 +31,14 @@ _ASKED_AT_ONCE: Final = 16
     multiple=True,
     help="Options as for mount(8): cache_size=500G, allow_other, nonempty ...",
 )
-@settings("mountpoint")
+@settings(
+    "mountpoint", shown=("dataset", "dataset_version", "cache_size", "offline", "allow_other", "foreground", "config")
+)
 def mount(mountpoint: Path | None, mount_options: tuple[str, ...], **options: Any) -> None:
-    """Mount the dataset on a folder.
+    """Mount a dataset on a folder.
 
     MOUNTPOINT is an empty folder, such as ~/vbn, which is made if need be. If it is not given, the settings name one
-    ('mountpoint' in the TOML file).
-
-    Returns when the files can be listed. Settings come from the command line, else from -o, else from VBNFS_*
-    variables (VBNFS_CACHE_DIR, ...), else from the TOML file (cache_dir = ...), else they have their default.
+    ('mountpoint' in the TOML file). Returns when the files can be listed.
     """
     with without_rich():
         from vbnfs.daemon import background  # noqa: PLC0415 - only what a command needs: `vbnfs --help` is to be quick
@@ -93,11 +92,11 @@ def _mountpoint_of(config: Config) -> Path:
 
 @click.command(epilog=EXIT_STATUS)
 @click.argument("mountpoint", type=Path, required=False)
-@click.option("--lazy", is_flag=True, help="Detach now; it ends when no program uses it any more.")
+@click.option("--lazy", is_flag=True, help="Detach now; the daemon ends when no program uses it.")
 @click.option("--if-mounted", is_flag=True, help="Do nothing, with status 0, where nothing is mounted.")
-@settings(*SETTING_BY_NAME)
+@settings(*SETTING_BY_NAME, shown=("config",))
 def umount(mountpoint: Path | None, lazy: bool, if_mounted: bool, **options: Any) -> None:
-    """Take a mount away.
+    """Unmount a dataset.
 
     MOUNTPOINT is its folder, or else the one that the settings name. Returns when the mount and its daemon are gone.
     """
@@ -122,7 +121,7 @@ def umount(mountpoint: Path | None, lazy: bool, if_mounted: bool, **options: Any
 def status(mountpoint: Path | None, as_json: bool) -> None:
     """Show what is mounted, from where, and what was read.
 
-    MOUNTPOINT is the folder of one mount; without it all of yours are shown, to root everybody's.
+    MOUNTPOINT is the folder of one mount. Without it all of yours are shown, or all of the machine's to root.
     """
     from vbnfs.access.mount_status import ask_status  # noqa: PLC0415
 

@@ -1,7 +1,7 @@
-"""What the commands have in common: an option for every setting, and how things are said to a person."""
+"""What the commands have in common: an option for every setting, and how messages are written to a person."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, Final
 
@@ -9,48 +9,63 @@ import click
 
 from vbnfs.cli import render, streams
 from vbnfs.config.environment import default_config_file
-from vbnfs.config.settings import SETTINGS, Config
-from vbnfs.config.sources import load_config, settings_in
+from vbnfs.config.settings import SETTINGS, Config, Setting
+from vbnfs.config.sources import LoadedSettings, load_settings, settings_given_in
 
-EXIT_STATUS: Final = (
-    "Exit status: 0 done, 1 not done (the message says why), 2 wrong usage: the command line, a variable or a"
-    " configuration file is wrong."
-)
+# How every command's help ends. "\b" keeps click from filling the lines.
+STATUSES: Final = "Exit status: 0 done, 1 not done (the message says why), 2 wrong usage."
+WHERE_SETTINGS_ARE: Final = "'vbnfs settings' shows all settings, 'vbnfs settings --help' their options."
+EXIT_STATUS: Final = f"\b\n{STATUSES}\n{WHERE_SETTINGS_ARE}"
 
 
-def settings(*left_out: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Give a command an option for every setting, `--config`, and the `Config` that results."""
+def settings(*left_out: str, shown: Collection[str] = ()) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Give a command an option for every setting but those `left_out`, and `--config`.
+
+    The command's help lists those of `shown` (a setting's name, or "config") after the command's own options; the
+    others work all the same.
+    """
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
-        for setting in reversed([s for s in SETTINGS if s.name not in left_out]):
-            default = "" if setting.default in (None, False) else f"  [default: {_shown(setting.default)}]"
-            kind: dict[str, Any] = (
-                {"is_flag": True, "default": None} if setting.is_flag else {"metavar": setting.metavar}
-            )
-            command = click.option(setting.option, setting.name, help=setting.help + default, **kind)(command)
-        return click.option(
+        command = click.option(
             "--config",
             "config_file",
             metavar="FILE",
             help=f"TOML file of settings.  [default: {default_config_file()}]",
+            hidden="config" not in shown,
         )(command)
+        for setting in reversed([s for s in SETTINGS if s.name not in left_out]):
+            command = _option(setting, hidden=setting.name not in shown)(command)
+        return command
 
     return decorate
 
 
-def _shown(default: object) -> str:
-    return f"{default:g}" if isinstance(default, float) else str(default)
+def _option(setting: Setting, *, hidden: bool) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    return click.option(
+        setting.option,
+        setting.name,
+        metavar=None if setting.is_flag else setting.metavar,
+        is_flag=setting.is_flag,
+        default=None,
+        help=setting.help,  # `vbnfs settings` shows the defaults
+        hidden=hidden,
+    )
 
 
-def config_of(options: dict[str, Any], mount_options: tuple[str, ...] = ()) -> Config:
+def settings_of(options: dict[str, Any], mount_options: tuple[str, ...] = ()) -> LoadedSettings:
     """The settings, of which `options` are those of the command line. Raises `UsageError`."""
     config_file = options.pop("config_file")
     given = {name: "true" if value is True else value for name, value in options.items() if value is not None}
-    return load_config(
+    return load_settings(
         command_line=given,
         mount_options=mount_options,
         config_file=Path(config_file) if config_file else None,
     )
+
+
+def config_of(options: dict[str, Any], mount_options: tuple[str, ...] = ()) -> Config:
+    """The configuration of `settings_of`. Raises `UsageError`."""
+    return settings_of(options, mount_options).config
 
 
 def given_options(options: dict[str, Any]) -> list[str]:
@@ -60,24 +75,24 @@ def given_options(options: dict[str, Any]) -> list[str]:
 
 
 def given_in(options: dict[str, Any]) -> set[str]:
-    """The names of the settings that were asked for here and now: by an option, or in the file that one names."""
+    """The names of the settings that this command line gives: by an option, by a dataset's name, or in a file."""
     given = {name for name, value in options.items() if value is not None and name != "config_file"}
     config_file = options["config_file"]
-    return given | (set(settings_in(Path(config_file))) if config_file else set())
+    return settings_given_in(given, options.get("dataset"), Path(config_file) if config_file else None)
 
 
 def echo_warning(warning: str) -> None:
-    """Say what is not as it should be."""
+    """Write a warning to standard error."""
     echo_note(f"warning: {warning}")
 
 
 def echo_note(message: str) -> None:
-    """Say something that is no result."""
+    """Write a message that is no result to standard error."""
     streams.say(f"vbnfs: {render.escape(message)}")
 
 
 def log_to_terminal(level: str) -> None:
-    """Show on standard error what is logged from `level` up, of a command that tells its results itself."""
+    """Show on standard error what is logged from `level` up, for a command that writes its results itself."""
     from vbnfs.logs import configure_logging  # noqa: PLC0415 - takes a tenth of a second
 
     configure_logging(sys.stderr, level=level, as_json=False)

@@ -7,7 +7,16 @@ from typing import Any, Final, TypeVar
 import click
 
 from vbnfs.cli import render, streams
-from vbnfs.cli.options import EXIT_STATUS, config_of, echo_note, echo_warning, given_in, log_to_terminal, settings
+from vbnfs.cli.options import (
+    EXIT_STATUS,
+    WHERE_SETTINGS_ARE,
+    config_of,
+    echo_note,
+    echo_warning,
+    given_in,
+    log_to_terminal,
+    settings,
+)
 from vbnfs.config.settings import SETTING_BY_NAME
 from vbnfs.errors import DatasetError, UsageError
 
@@ -16,23 +25,23 @@ _T = TypeVar("_T")
 _ONLY_OF_A_MOUNT: Final = ("foreground", "allow_other", "refresh", "log_file", "log_level", "mountpoint")
 
 
-def _look(options: dict[str, Any], work: Callable[..., Awaitable[_T]], *about: Any, **more: Any) -> _T:
-    """Do some work with the dataset that the settings name, without a mount. Its problems become warnings."""
-    from vbnfs.access.dataset import look_at  # noqa: PLC0415
+def _run(options: dict[str, Any], work: Callable[..., Awaitable[_T]], *about: Any, **more: Any) -> _T:
+    """Do some work with the versions of the dataset that the settings name. Their problems become warnings."""
+    from vbnfs.cli.running import run_with_versions  # noqa: PLC0415
 
     config = config_of(options)
     log_to_terminal("error")  # what matters is written by `echo_warning`
-    return look_at(config, lambda dataset: work(dataset, *about, **more), warn=echo_warning)
+    return run_with_versions(config, lambda versions: work(versions, *about, **more), warn=echo_warning)
 
 
 @click.command(epilog=EXIT_STATUS)
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
-@settings("dataset_version", *_ONLY_OF_A_MOUNT)
+@settings("dataset_version", *_ONLY_OF_A_MOUNT, shown=("dataset", "offline"))
 def versions(as_json: bool, **options: Any) -> None:
     """List the dataset's versions, and what is cached of each."""
     from vbnfs.cli.versions import list_versions  # noqa: PLC0415
 
-    rows = _look(options, list_versions)
+    rows = _run(options, list_versions)
     if as_json:
         render.print_json([row.as_json() for row in rows])
     else:
@@ -47,8 +56,8 @@ def versions(as_json: bool, **options: Any) -> None:
 
 
 @click.command(
-    epilog="Exit status: 0 compared, whether or not there are differences; 1 not done, or a table could not"
-    " be fetched (the message says why); 2 wrong usage."
+    epilog="\b\nExit status: 0 compared, with or without differences; 1 not done, or a table"
+    f"\ncould not be fetched (the message says why); 2 wrong usage.\n{WHERE_SETTINGS_ARE}"
 )
 @click.argument("old", required=False)
 @click.argument("new", default="latest")
@@ -61,8 +70,8 @@ def versions(as_json: bool, **options: Any) -> None:
 )
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @click.option("--summary", is_flag=True, help="Leave the list of files out.")
-@click.option("--no-tables", is_flag=True, help="Compare the manifests only: fetch no tables to look into.")
-@settings("dataset_version", *_ONLY_OF_A_MOUNT)
+@click.option("--no-tables", is_flag=True, help="Compare manifests only, and fetch no tables.")
+@settings("dataset_version", *_ONLY_OF_A_MOUNT, shown=("dataset", "offline"))
 def diff(
     old: str | None, new: str, style: str, as_json: bool, summary: bool, no_tables: bool, **options: Any
 ) -> None:
@@ -71,8 +80,8 @@ def diff(
     OLD and NEW are versions: 0.4.0, v0.4.0 or latest. NEW is the latest if it is not given,
     and OLD the one before it.
 
-    Files are changed, renamed, created or deleted, by the manifests' hashes; 'fetch' is what of them is not in the
-    cache yet. Tables (the project's metadata) that changed are fetched and compared by row and column.
+    Files are compared by the manifests' hashes; 'fetch' is what of them is not cached yet. Tables (the project's
+    metadata) that changed are fetched and compared by row and column.
     """
     from vbnfs.cli.diff import allensdk_report, make_report  # noqa: PLC0415
     from vbnfs.cli.diff_text import print_report  # noqa: PLC0415
@@ -82,9 +91,9 @@ def diff(
         for option, is_given in (("--json", as_json), ("--summary", summary)):
             if is_given:
                 raise UsageError(f"{option} and --format allensdk exclude each other")
-        click.echo(_look(options, allensdk_report, old, new))
+        click.echo(_run(options, allensdk_report, old, new))
         return
-    report = _look(options, make_report, old, new, with_tables=not no_tables, tell=echo_note)
+    report = _run(options, make_report, old, new, with_tables=not no_tables, tell=echo_note)
     if as_json:
         render.print_json(report.as_json(with_files=not summary))
     else:
@@ -101,17 +110,17 @@ def _version(text: str) -> str:
 
 
 @click.command(epilog=EXIT_STATUS)
-@click.option("--json", "as_json", is_flag=True, help="As JSON, with version_id, file_hash, path and size_bytes.")
-@settings(*_ONLY_OF_A_MOUNT)
+@click.option("--json", "as_json", is_flag=True, help="As JSON, with more about each file.")
+@settings(*_ONLY_OF_A_MOUNT, shown=("dataset", "dataset_version"))
 def urls(as_json: bool, **options: Any) -> None:
     """List the URL of every file of a dataset version.
 
-    In the manifest's order, each with its versionId: it gives exactly the released bytes, also when the bucket has
-    newer ones. vbnfs urls | xargs -n 1 curl -O fetches all. With --endpoint-url the URLs are that server's.
+    The URLs are in the manifest's order, each with its versionId: it gives exactly the released bytes, also when the
+    bucket has newer ones. vbnfs urls | xargs -n 1 curl -O fetches all. With --endpoint-url they are that server's.
     """
     from vbnfs.cli.urls import list_urls  # noqa: PLC0415
 
-    rows = _look(options, list_urls)
+    rows = _run(options, list_urls)
     if as_json:
         render.print_json([row.as_json() for row in rows])
     else:
@@ -121,22 +130,22 @@ def urls(as_json: bool, **options: Any) -> None:
 
 @click.command(epilog=EXIT_STATUS)
 @click.argument("paths", metavar="[PATH]...", nargs=-1, type=Path)
-@click.option("--fetch", is_flag=True, help="Fetch what is missing, and what is wrong once more.")
+@click.option("--fetch", is_flag=True, help="Fetch what is missing, and again what is wrong.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
-@settings("verify", *_ONLY_OF_A_MOUNT)
+@settings("verify", *_ONLY_OF_A_MOUNT, shown=("dataset", "offline"))
 def verify(paths: tuple[Path, ...], fetch: bool, as_json: bool, **options: Any) -> None:
-    """Hold cached files against the hashes in the manifests.
+    """Compare cached files with the hashes in the manifests.
 
     PATH is a file or folder in a mount, or in the dataset (ecephys_sessions, manifests/v0.5.0/...), or a dataset
-    version (0.5.0). Without any, all files that are completely cached are verified. A file that does not match is
-    dropped from the cache, and reads of it fail until it was fetched anew and is good.
+    version (0.5.0). Without a PATH, all files that are completely cached are verified. A file that does not match is
+    dropped from the cache, and reads of it fail until it has been fetched again and matches.
     """
     from vbnfs.cli import verify as verifying  # noqa: PLC0415
     from vbnfs.cli.asked import place_of  # noqa: PLC0415
 
     given = given_in(options)
     where = place_of(config_of(options), paths, given=given)
-    log_to_terminal("critical")  # what matters is told below
+    log_to_terminal("critical")  # what matters is written below
 
     def show(finding: verifying.Finding) -> None:
         detail = f": {finding.detail}" if finding.detail else ""

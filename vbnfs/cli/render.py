@@ -1,4 +1,4 @@
-"""How things look on a terminal, and as JSON. Names from outside are escaped before they are shown."""
+"""Output for a terminal, and as JSON. Names from outside are escaped before they are shown."""
 
 import io
 import json
@@ -25,7 +25,7 @@ def print_line(text: str) -> None:
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """A table on standard output; columns whose name ends in a blank are numbers.
 
-    A row is a line, whatever its length: a terminal goes on in its next line by itself, and paths stay whole.
+    A row is one line, whatever its length: the terminal wraps it, and paths stay whole.
     """
     from rich.console import Console  # noqa: PLC0415 - takes as long as a tenth of a mount
     from rich.table import Table  # noqa: PLC0415
@@ -53,13 +53,13 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
 def escape(text: str) -> str:
     """Control characters as escapes, so that a name cannot drive the terminal; UTF-8 as text in any locale."""
-    if any("\udc80" <= c <= "\udcff" for c in text):  # bytes that the locale's encoding does not know
+    if any("\udc80" <= c <= "\udcff" for c in text):  # bytes that the locale's encoding cannot decode
         text = text.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def explained(error: VbnfsError) -> str:
-    """What went wrong and what to do about it; where HOME is to blame, that, too."""
+    """What went wrong and the remedy; if a HOME of another user is the cause, that, too."""
     message, home = with_remedy(error), foreign_home()
     if home is None or home == "/" or f"{home}/" not in message:
         return message
@@ -67,7 +67,7 @@ def explained(error: VbnfsError) -> str:
 
 
 def size(size_bytes: int | None) -> str:
-    """Bytes in units of 1024, as --cache-size takes them: 1.2 GiB; '-' if they are not known."""
+    """Bytes in units of 1024, as --cache-size takes them: 1.2 GiB; '-' if they are unknown."""
     if size_bytes is None:
         return "-"
     unit, suffix = _unit(size_bytes, ["B", "KiB", "MiB", "GiB", "TiB", "PiB"])
@@ -75,7 +75,7 @@ def size(size_bytes: int | None) -> str:
 
 
 def short_size(size_bytes: int) -> str:
-    """Bytes in units of 1024 as `ls -h` has them, at most five signs: 1.2G, 188M, 512."""
+    """Bytes in units of 1024 as `ls -h` writes them, at most five characters: 1.2G, 188M, 512."""
     unit, suffix = _unit(size_bytes, ["", "K", "M", "G", "T", "P"])
     value = size_bytes / unit
     return f"{value:.{1 if suffix and value < 9.95 else 0}f}{suffix}"
@@ -88,9 +88,11 @@ def _unit(size_bytes: int, suffixes: list[str]) -> tuple[int, str]:
 
 
 def print_status(status: Mapping[str, Any]) -> None:
-    """One mount's status, a line for each thing."""
+    """One mount's status, a line for each fact."""
     counts = status["metrics"]
+    dataset = status.get("dataset")  # a daemon of an older vbnfs does not report it
     lines = {
+        **({"dataset": str(dataset)} if dataset else {}),
         "versions": f"{', '.join(status['versions'])}  (at the top: {status['default_version']})",
         "from": f"s3://{status['bucket']}/{status['project']} by {status['endpoint_url'] or 'AWS'}"
         + _offline_text(status),
@@ -100,7 +102,7 @@ def print_status(status: Mapping[str, Any]) -> None:
         "daemon": f"pid {status['pid']}, vbnfs {status['vbnfs_version']}",
         "log": status["log_file"] or "on the daemon's terminal",
     }
-    if problem := status.get("cache_problem"):  # a daemon of an older vbnfs does not tell these
+    if problem := status.get("cache_problem"):  # nor these two
         lines["not kept"] = str(problem)
     if newer := status.get("newer_version"):
         top = status["default_version"]

@@ -1,8 +1,8 @@
-"""Standard input, output and error as a command finds them: closed, full, read by nobody, of any locale.
+"""Standard input, output and error as a command finds them: closed, full, without a reader, of any locale.
 
-Descriptors 0 to 2 are taken first of all, where they are missing: else the next file, socket or epoll that is opened
-would get such a number, and what is written to "standard output" would go there. Closed means that nobody wants to
-read: it is written to /dev/null, and no failure.
+Where descriptors 0 to 2 are closed, they are opened before anything else. Otherwise the next file, socket or epoll
+would get such a number, and output would go there. A closed stream has no reader: it becomes /dev/null, and writing
+to it is no failure.
 """
 
 import errno
@@ -12,28 +12,28 @@ import sys
 from contextlib import suppress
 from typing import Any, Final, TextIO
 
-# What a full disk, a limit, or a terminal that is gone say of writing: write(2).
+# How writing fails on a full disk, at a limit, or on a terminal that is gone: write(2).
 UNWRITABLE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 _LAST_STANDARD: Final = 2
 
 
 def prepare() -> None:
-    """Make what is missing of the three, and have them take any name. To be called before anything is opened."""
+    """Open the closed ones of the three, and have all accept any name. To be called before anything is opened."""
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= _LAST_STANDARD:
         os.set_inheritable(descriptor, True)  # as standard streams are
     os.close(descriptor)
     modules: Any = sys
     for number, name in enumerate(("stdin", "stdout", "stderr")):
-        if getattr(sys, name) is None:  # so Python has it where the descriptor was closed
+        if getattr(sys, name) is None:  # as Python sets it where the descriptor is closed
             setattr(modules, name, os.fdopen(number, "w" if number else "r", closefd=False))
     for stream in (sys.stdout, sys.stderr):
-        _take_any_name(stream)
+        _accept_any_name(stream)
 
 
-def _take_any_name(stream: TextIO) -> None:
-    """Names are in UTF-8, and paths may be any bytes.
+def _accept_any_name(stream: TextIO) -> None:
+    """Have a stream accept names in UTF-8, and paths of any bytes.
 
-    An ASCII locale says nothing of the terminal; where Python may, it takes UTF-8 for it as well (PEP 538, PEP 540).
+    An ASCII locale is no fact about the terminal: where Python may, it uses UTF-8 then as well (PEP 538, PEP 540).
     """
     if not isinstance(stream, io.TextIOWrapper):
         return
@@ -42,18 +42,18 @@ def _take_any_name(stream: TextIO) -> None:
     stream.reconfigure(errors="backslashreplace")
 
 
-def let_go(stream: TextIO) -> None:
-    """What is left in a stream's buffer goes nowhere: Python would complain of it at the end."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, stream.fileno())
-    os.close(nowhere)
+def discard(stream: TextIO) -> None:
+    """Discard what is left in a stream's buffer: Python would report an error when it flushes it at the end."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, stream.fileno())
+    os.close(null)
 
 
 def say(line: str) -> None:
-    """Write a line to standard error. What cannot be said is no failure of what it is about."""
+    """Write a line to standard error. That it cannot be written is no failure of the command."""
     try:
         sys.stderr.write(f"{line}\n")
         sys.stderr.flush()
     except (OSError, ValueError):
         with suppress(OSError, ValueError):
-            let_go(sys.stderr)
+            discard(sys.stderr)

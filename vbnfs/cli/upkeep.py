@@ -1,4 +1,4 @@
-"""`vbnfs clean`, `install-helper`, `install-units`: for whoever looks after a machine."""
+"""`vbnfs clean`, `install-helper`, `install-units`: for the administrator of a machine."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -19,12 +19,12 @@ from vbnfs.errors import CacheError, UsageError
     metavar="DIR",
     help="Clean the caches of all *.toml in this folder.",
 )
-@settings(*(SETTING_BY_NAME.keys() - {"cache_dir", "cache_size"}))
+@settings(*(SETTING_BY_NAME.keys() - {"cache_dir", "cache_size"}), shown=("cache_dir", "cache_size"))
 def clean(config_folder: Path | None, **options: Any) -> None:
     """Bring the cache within its size.
 
-    Also removes what dead processes left there. A mount does that itself; this is for a size that was lowered while
-    nothing is mounted.
+    It also removes what dead processes left there. A mount does that itself; this is for a size that was lowered
+    while nothing is mounted.
     """
     from vbnfs.cli.clean import clean as clean_cache  # noqa: PLC0415
     from vbnfs.cli.clean import configurations  # noqa: PLC0415
@@ -49,9 +49,13 @@ def clean(config_folder: Path | None, **options: Any) -> None:
 
 
 def _installing(command: Callable[..., Any]) -> Callable[..., Any]:
-    command = click.option("--remove", is_flag=True, help="Take away what was installed.")(command)
+    command = click.option("--remove", is_flag=True, help="Remove what was installed.")(command)
     return click.option(
-        "--root", type=Path, default=Path("/"), metavar="DIR", help="Below this folder: for packages and images."
+        "--root",
+        type=Path,
+        default=Path("/"),
+        metavar="DIR",
+        help="Folder to install below: for packages and images.",
     )(command)
 
 
@@ -69,9 +73,9 @@ def _carry_out(pieces: list[install.Piece], *, remove: bool, then: str) -> None:
 @click.command(epilog=EXIT_STATUS)
 @_installing
 def install_helper(root: Path, remove: bool) -> None:
-    """Let mount(8) and fstab(5) know vbnfs.
+    """Let mount(8) and fstab(5) mount with vbnfs.
 
-    Then 'mount -t vbnfs PROJECT FOLDER' works, as do lines of fstab: see docs/mounting.md.
+    Then 'mount -t vbnfs DATASET FOLDER' works, and so do lines of fstab: see docs/mounting.md.
     """
     _carry_out(
         pieces := install.helper_pieces(root),
@@ -79,18 +83,18 @@ def install_helper(root: Path, remove: bool) -> None:
         then="now: mount -t vbnfs visual-behavior-neuropixels FOLDER   (for fstab see docs/mounting.md)",
     )
     program = pieces[0].target
-    if program and not remove and not install.is_for_everybody(program):
+    if program and not remove and not install.is_for_all_users(program):
         echo_warning(f"only root can run {program}: fstab's option 'user' will not work")
 
 
 @click.command(epilog=EXIT_STATUS)
-@click.option("--user", is_flag=True, help="Units of a user's own, in ~/.config/systemd/user.")
+@click.option("--user", is_flag=True, help="For this user alone, in ~/.config/systemd/user.")
 @_installing
 def install_units(user: bool, root: Path, remove: bool) -> None:
     """Let systemd mount at boot or at log-in.
 
-    Installs units of which each mounts what a file /etc/vbnfs/NAME.toml (~/.config/vbnfs/NAME.toml with --user)
-    describes: see docs/mounting.md.
+    It installs a unit that mounts what a file /etc/vbnfs/NAME.toml (~/.config/vbnfs/NAME.toml with --user) describes:
+    see docs/mounting.md.
     """
     folder, systemctl = ("~/.config/vbnfs", "systemctl --user") if user else ("/etc/vbnfs", "systemctl")
     steps = [

@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from vbnfs.access.dataset import Dataset
+from vbnfs.access.versions import Versions
 from vbnfs.dataset.manifest import entries_of
 from vbnfs.s3.addresses import object_url
 
@@ -24,13 +24,13 @@ class UrlRow:
         return asdict(self)
 
 
-async def list_urls(dataset: Dataset) -> list[UrlRow]:
+async def list_urls(versions: Versions) -> list[UrlRow]:
     """The files of the configured version, or of the newest, in the manifest's order.
 
     Where the settings name a server (`endpoint_url`), the URLs are that server's.
     """
-    config = dataset.config
-    manifest = dataset.manifest(config.dataset_version)
+    config = versions.dataset.config
+    manifest = versions.manifest(config.dataset_version)
     base = f"{config.endpoint_url}/{config.bucket}" if config.endpoint_url else None
     return [
         UrlRow(
@@ -38,7 +38,7 @@ async def list_urls(dataset: Dataset) -> list[UrlRow]:
             version_id=entry.version_id,
             file_hash=file.file_hash,
             path="/".join(file.path),
-            size_bytes=dataset.size_bytes(file),
+            size_bytes=versions.size_bytes(file),
         )
         for file, entry in zip(manifest.files, entries_of(manifest), strict=True)
     ]

@@ -17,25 +17,23 @@ from typing import Any, Final
 
 import trio
 
-from vbnfs.access.cache_directory import prepare_cache_directory
-from vbnfs.access.opening import fetching, make_cache, make_catalog, make_client, scope_of
+from vbnfs.access.dataset import Dataset, open_dataset
+from vbnfs.access.opening import make_cache
+from vbnfs.access.versions import Versions, load_versions
 from vbnfs.cache.block_cache import FORMAT, BlockCache
 from vbnfs.cache.eviction import DEFAULT_BYTES, scan, stored_size
 from vbnfs.cache.segment import TABLE_BYTES
-from vbnfs.cache.verdicts import Verdict, Verdicts, fingerprint_of, is_good, mismatch_text
+from vbnfs.cache.verdicts import Verdict, fingerprint_of, is_good, mismatch_text
 from vbnfs.cli.asked import Place, files_at, why_unverifiable
 from vbnfs.cli.render import size
+from vbnfs.cli.running import run as run_to_the_end
 from vbnfs.config.settings import GIB, MIB, Config
-from vbnfs.dataset.catalog import Catalog, Release
-from vbnfs.dataset.contents import in_order_of_publication
 from vbnfs.dataset.tree import DataNode, Node, build_tree
-from vbnfs.errors import CacheError, ChangedError, NotVerifiedError, StorageError, root_error, with_remedy
-from vbnfs.host.private import keep_others_out
+from vbnfs.errors import CacheError, ChangedError, NotVerifiedError, StorageError, with_remedy
 from vbnfs.metrics import Metrics
 from vbnfs.objects import Content
 from vbnfs.reading.block_source import BlockSource
 from vbnfs.reading.verification import Verifier
-from vbnfs.s3.breaker import BreakerClient
 
 GOOD: Final = "good"  # and on the disk
 NOT_KEPT: Final = "not kept"  # its hash is right, but not all of its blocks are on the disk
@@ -86,10 +84,11 @@ def run(where: Place, *, fetch: bool, tell: Tell) -> Outcome:
             raise
 
     try:
-        work = partial(verify, where, fetch=fetch, tell=try_to_tell)
-        return trio.run(work, restrict_keyboard_interrupt_to_checkpoints=True)
-    except BaseExceptionGroup as group:
-        raise (unwritten[0] if unwritten else root_error(group)) from None
+        return run_to_the_end(partial(verify, where, fetch=fetch, tell=try_to_tell))
+    except BaseExceptionGroup:
+        if unwritten:
+            raise unwritten[0] from None
+        raise
 
 
 async def verify(where: Place, *, fetch: bool, tell: Tell) -> Outcome:
@@ -99,13 +98,10 @@ async def verify(where: Place, *, fetch: bool, tell: Tell) -> Outcome:
     `StorageError` if it cannot be found out what there is, `DatasetError` for a path that is not there, `CacheError`
     where what is to be fetched has no room.
     """
-    config, paths, metrics = where.config, where.paths, Metrics()
-    keep_others_out()
-    prepare_cache_directory(config.cache_dir)
-    async with make_client(config, metrics) as link:
-        catalog = make_catalog(config, link)
-        asked = _asked(config, catalog, await catalog.load(), paths)
-        async with _working(where, link, catalog, metrics) as work:
+    paths = where.paths
+    async with open_dataset(where.config) as dataset:
+        asked = _asked(await load_versions(dataset), paths)
+        async with _working(where, dataset) as work:
             if fetch:
                 await work.check_room(asked)
             found = await work.look_at(asked, fetch=fetch, tell=tell if paths else _unless_lacking(tell))
@@ -116,10 +112,10 @@ async def verify(where: Place, *, fetch: bool, tell: Tell) -> Outcome:
 _Asked = Mapping[str, Sequence[tuple[str, Node]]]  # by path: names and nodes of the files there
 
 
-def _asked(config: Config, catalog: Catalog, release: Release, paths: Sequence[str]) -> _Asked:
-    default = release.choose(config.dataset_version)
-    contents = catalog.contents(in_order_of_publication(release.manifests))
-    tree = build_tree(release.manifests, contents=contents, default_version=default, readme=b"")
+def _asked(versions: Versions, paths: Sequence[str]) -> _Asked:
+    release = versions.release
+    default = release.choose(versions.dataset.config.dataset_version)
+    tree = build_tree(release.manifests, contents=versions.named, default_version=default, readme=b"")
     return {path: list(files_at(tree, path)) for path in paths or ["manifests"]}
 
 
@@ -136,42 +132,29 @@ def _outcome(asked: _Asked, found: Mapping[int, Finding], *, is_asked: bool) -> 
 
 
 @asynccontextmanager
-async def _working(where: Place, link: BreakerClient, catalog: Catalog, metrics: Metrics) -> AsyncIterator["_Work"]:
+async def _working(where: Place, dataset: Dataset) -> AsyncIterator["_Work"]:
     """What a mount has between its files and S3; what was fetched is on the disk when this is left."""
-    config = where.config
-    cache = make_cache(config, metrics)
-    verdicts = Verdicts(config.cache_dir, scope=scope_of(config.endpoint_url))
-    await trio.to_thread.run_sync(verdicts.refresh)
-    async with fetching(config, link, cache, verdicts, metrics) as (source, _):
-        yield _Work(where, catalog, cache, source, verdicts, metrics)
+    await trio.to_thread.run_sync(dataset.verdicts.refresh)
+    async with dataset.fetching() as (source, _):
+        yield _Work(where, dataset, source)
 
 
 class _Work:
     """Verifies one file after the other."""
 
-    def __init__(
-        self,
-        where: Place,
-        catalog: Catalog,
-        cache: BlockCache,
-        source: BlockSource,
-        verdicts: Verdicts,
-        metrics: Metrics,
-    ) -> None:
+    def __init__(self, where: Place, dataset: Dataset, source: BlockSource) -> None:
         self._where = where
-        self._catalog = catalog
-        self._cache = cache
+        self._catalog, self._cache, self._verdicts = dataset.catalog, dataset.cache, dataset.verdicts
         self._source = source
-        self._verdicts = verdicts
-        self._verifier = Verifier(cache, source, verdicts, metrics=metrics, without_pauses=True)
+        self._verifier = Verifier(self._cache, source, self._verdicts, metrics=dataset.metrics, without_pauses=True)
         self._good: dict[int, tuple[Content, Verdict]] = {}  # by inode: what was good when it was hashed
 
     async def check_room(self, asked: _Asked) -> None:
         """Raise `CacheError` if not all that is to be verified can be kept."""
         nodes = [node for files in asked.values() for _, node in files if isinstance(node, DataNode)]
         named = {node.content.content_id: node.content for node in nodes if node.content.file_hash is not None}
-        await self._catalog.learn_all(named.values())
-        known = [(content, self._catalog.known(content)) for content in named.values()]
+        await self._catalog.sizes.fetch_all(named.values())
+        known = [(content, self._catalog.sizes.get(content)) for content in named.values()]
         contents = [content.with_attributes(attributes) for content, attributes in known if attributes is not None]
         await trio.to_thread.run_sync(_check_room, self._where, self._cache, contents)
 
@@ -199,7 +182,7 @@ class _Work:
             is_manifest = bool(getattr(node, "source", None))
             return Finding(path, NO_HASH if is_manifest else NO_FILE, None, reason or "")
         try:
-            content = node.content.with_attributes(await self._catalog.learn(node.content))
+            content = node.content.with_attributes(await self._catalog.sizes.fetch(node.content))
         except StorageError as error:
             return Finding(path, FAILED, None, with_remedy(error))
         if reason is not None:
@@ -207,7 +190,7 @@ class _Work:
         try:
             return Finding(path, *await self._judge(node.inode, content, fetch=fetch))
         except StorageError as error:
-            if isinstance(error, ChangedError) and await self._catalog.look_again(node.content):
+            if isinstance(error, ChangedError) and await self._catalog.sizes.recheck(node.content):
                 return await self._finding(path, node, fetch=fetch)
             return Finding(path, FAILED, content.size_bytes, with_remedy(error))
 

@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from vbnfs.access.dataset import Dataset
+from vbnfs.access.versions import Versions
 from vbnfs.dataset.manifest import Manifest
 
 
@@ -25,14 +25,14 @@ class VersionRow:
         return asdict(self)
 
 
-async def list_versions(dataset: Dataset) -> list[VersionRow]:
+async def list_versions(versions: Versions) -> list[VersionRow]:
     """All versions, oldest first. Raises `DatasetError` where there is none."""
-    newest = dataset.manifest(None)
-    return [_row(manifest, dataset, is_newest=manifest is newest) for manifest in dataset.release.manifests]
+    newest = versions.manifest(None)
+    return [_row(manifest, versions, is_newest=manifest is newest) for manifest in versions.release.manifests]
 
 
-def _row(manifest: Manifest, dataset: Dataset, *, is_newest: bool) -> VersionRow:
-    contents = dataset.contents(manifest.files).values()
+def _row(manifest: Manifest, versions: Versions, *, is_newest: bool) -> VersionRow:
+    contents = versions.contents(manifest.files).values()
     known = [content for content in contents if content is not None]
     return VersionRow(
         version=str(manifest.dataset_version),
@@ -40,6 +40,6 @@ def _row(manifest: Manifest, dataset: Dataset, *, is_newest: bool) -> VersionRow
         published=datetime.fromtimestamp(manifest.modified_ns / 1e9, UTC).strftime("%Y-%m-%d"),
         files=len(manifest.files),
         size_bytes=sum(content.size_bytes for content in known) if len(known) == len(contents) else None,
-        cached_bytes=sum(dataset.cache.cached_bytes(content) for content in known),
+        cached_bytes=sum(versions.dataset.cache.cached_bytes(content) for content in known),
         is_newest=is_newest,
     )

@@ -14,6 +14,12 @@ def variables() -> Mapping[str, str]:
     return os.environ
 
 
+def variables_for_settings_in(config_file: Path) -> dict[str, str]:
+    """The variables of a child process of `vbnfs` that takes its settings from this file alone."""
+    others = {name: text for name, text in variables().items() if not name.startswith("VBNFS_")}
+    return {**others, "VBNFS_CONFIG": str(config_file)}
+
+
 def user_cache_directory() -> Path:
     """Where vbnfs's cache is when no other folder is named: ~/.cache/vbnfs."""
     return platformdirs.user_cache_path("vbnfs")

@@ -6,10 +6,10 @@ from typing import Final
 from vbnfs.config.settings import SETTING_BY_NAME, SETTINGS
 from vbnfs.errors import UsageError
 
-NON_EMPTY: Final = "nonempty"  # of libfuse: on a folder with files in it, too
-# mount(8) options that vbnfs knows and leaves to the kernel or to libfuse ...
+NON_EMPTY: Final = "nonempty"  # of libfuse: mount on a folder with files in it, too
+# mount(8) options that vbnfs leaves to the kernel or to libfuse ...
 _PASSED_OPTIONS: Final = frozenset({"noatime", "nodiratime", "nodev", "nosuid", "noexec", "dev", "suid", "exec"})
-# ... those that say what is so anyway, or speak to mount(8), and those that only begin like this.
+# ... those that hold anyway or are mount(8)'s own, which have no effect here, and beginnings of such options.
 _IGNORED_OPTIONS: Final = frozenset({
     "ro", "defaults", "auto", "noauto", "nofail", "_netdev", "user", "nouser", "users", "nousers", "owner", "noowner",
     "group", "nogroup", NON_EMPTY, "atime", "relatime", "strictatime", "async", "sync", "dirsync", "silent", "loud",
@@ -23,7 +23,7 @@ def split_mount_options(texts: Iterable[str]) -> list[str]:
 
 
 def is_mount_option(option: str) -> bool:
-    """Whether `parse_mount_options` knows an option, whatever it thinks of its value."""
+    """Whether `parse_mount_options` knows an option, be its value right or wrong."""
     return (
         _setting_name(option.partition("=")[0]) in SETTING_BY_NAME
         or option in _PASSED_OPTIONS | _IGNORED_OPTIONS
@@ -50,8 +50,8 @@ def parse_mount_options(texts: tuple[str, ...]) -> tuple[dict[str, str], tuple[s
 
 
 def _options_like(word: str) -> str:
-    """Which options there are, after the one that may have been meant."""
-    import difflib  # noqa: PLC0415 - for those who mistype
+    """All options, after the one that may have been meant."""
+    import difflib  # noqa: PLC0415 - only for a typing error
 
     names = [setting.name for setting in SETTINGS]
     meant = difflib.get_close_matches(_setting_name(word), [*names, *_PASSED_OPTIONS, *_IGNORED_OPTIONS], n=1)
@@ -60,7 +60,7 @@ def _options_like(word: str) -> str:
 
 
 def _setting_name(word: str) -> str:
-    """Both spellings will do: cache_dir=, and cache-dir= as on the command line."""
+    """A setting's name; it may be spelled cache_dir, or cache-dir as on the command line."""
     return word.replace("-", "_")
 
 

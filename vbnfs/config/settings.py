@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from vbnfs.config.datasets import DEFAULT_DATASET
 from vbnfs.config.environment import user_cache_directory, user_log_file
 
 KIB: Final = 1 << 10
 MIB: Final = 1 << 20
 GIB: Final = 1 << 30
-LEAST_MEMORY_BYTES: Final = 16 * MIB  # a GET for a reader who reads on, and little more
+LEAST_MEMORY_BYTES: Final = 16 * MIB  # a GET for a sequential reader, and little more
 
 _UNITS: Final = {"": 1, "K": KIB, "M": MIB, "G": GIB, "T": 1 << 40, "P": 1 << 50}
 _BOOLEANS: Final = {
@@ -32,6 +33,7 @@ _BOOLEANS: Final = {
 class Config:
     """Everything that a mount needs to know; `SETTINGS` below documents each field."""
 
+    dataset: str | None  # its name; None if its bucket, project or server was replaced
     bucket: str
     project: str
     region: str
@@ -46,6 +48,7 @@ class Config:
     io_timeout_seconds: float
     refresh_seconds: float
     offline: bool
+    fuse_engine: str
     allow_other: bool
     foreground: bool
     log_file: Path
@@ -133,7 +136,7 @@ def _endpoint(text: str) -> str:
 
 
 def _dataset_version(text: str) -> str:
-    """Usually a semantic version; other names are for the bucket to know."""
+    """Usually a semantic version; the bucket decides whether another name exists."""
     version = text.removeprefix("v")
     if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.+_-]{0,99}", version) is None:
         raise ValueError("a version such as 0.5.0 is wanted")
@@ -144,7 +147,7 @@ def _dataset_version(text: str) -> str:
 class Setting:
     """A row of the table: `name` as in TOML, the `Config` field, how text becomes its value, and help.
 
-    A `default` that is text is parsed like any other.
+    A `default` that is text is parsed like any other. `unset` describes what holds where there is no value at all.
     """
 
     name: str
@@ -153,6 +156,7 @@ class Setting:
     metavar: str
     help: str
     default: Any = None
+    unset: str = ""
     is_flag: bool = False
 
     @property
@@ -173,42 +177,43 @@ def _setting(name: str, parse: Callable[[str], Any], metavar: str, text: str, **
 _NAME = _matching(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}", "a name of letters, digits, '.', '_' and '-'")
 
 SETTINGS: Final = (
+    _setting("dataset", _NAME, "NAME", "Which dataset, by its name.",
+             default=DEFAULT_DATASET),
     _setting("bucket", _matching(r"[a-z0-9][a-z0-9.-]{1,62}", "an S3 bucket's name"), "NAME",
-             "S3 bucket that holds the dataset.", default="visual-behavior-neuropixels-data"),
-    _setting("project", _NAME, "NAME", "Project: the first folder of every key in the bucket.",
-             default="visual-behavior-neuropixels"),
+             "S3 bucket that holds the dataset.", unset="the dataset's"),
+    _setting("project", _NAME, "NAME", "The first folder of every key in the bucket.",
+             unset="the dataset's"),
     _setting("region", _matching(r"[a-z0-9-]{1,32}", "an AWS region's name"), "NAME",
-             "AWS region of the bucket.", default="us-west-2"),
+             "AWS region of the bucket.", unset="the dataset's"),
     _setting("endpoint_url", _endpoint, "URL",
-             "S3-compatible server or proxy to use instead of AWS (path style)."),
-    _setting("ca_bundle", parse_path, "FILE",
-             "Certificates to trust instead of the usual ones (also: SSL_CERT_FILE)."),
-    _setting("dataset_version", _dataset_version, "X.Y.Z",
-             "Dataset version to show at the top, or to list.  [default: the newest]"),
-    _setting("cache_dir", parse_path, "DIR", "Where blocks and manifests are kept, for all mounts and runs.",
+             "Server or proxy instead of AWS (path style).", unset="AWS"),
+    _setting("ca_bundle", parse_path, "FILE", "Certificates to trust instead of the usual ones.",
+             unset="the system's, or SSL_CERT_FILE"),
+    _setting("dataset_version", _dataset_version, "X.Y.Z", "Version to show at the top, or to list.",
+             unset="the newest"),
+    _setting("cache_dir", parse_path, "DIR", "Where blocks and manifests are stored.",
              default=user_cache_directory()),
-    _setting("cache_size", parse_size, "SIZE",
-             "How much disk the cache may take.  [default: what it was told last, or 100G]",
-             field="cache_size_bytes"),
-    _setting("memory_limit", _memory, "SIZE",
-             "How much memory blocks on their way and answers may take.",
+    _setting("cache_size", parse_size, "SIZE", "How much disk the cache may take.",
+             field="cache_size_bytes", unset="what was set last, or 100G"),
+    _setting("memory_limit", _memory, "SIZE", "How much memory blocks and replies may take.",
              field="memory_limit_bytes", default="256M"),
     _setting("verify", _matching("first-use|always", "first-use or always"), "WHEN",
-             "Check cached blocks when they are used for the first time, or always.", default="first-use"),
+             "Check cached blocks at first-use, or always.", default="first-use"),
     _setting("max_connections", _connections, "N", "Connections to S3 at the most.", default=24),
-    _setting("io_timeout", _seconds(0.1, 86_400), "SECONDS", "A read that S3 has not answered by then fails.",
+    _setting("io_timeout", _seconds(0.1, 86_400), "SECONDS", "When a read fails that S3 has not answered.",
              field="io_timeout_seconds", default=30.0),
-    _setting("refresh", _seconds(1, 1e8), "SECONDS", "How often the bucket is asked for new dataset versions.",
+    _setting("refresh", _seconds(1, 1e8), "SECONDS", "How often to ask for new dataset versions.",
              field="refresh_seconds", default=300.0),
-    _setting("offline", _boolean, "", "Use what is kept and cached alone; the network is never asked.",
+    _setting("offline", _boolean, "", "Use what is stored and cached, and no network.",
              default=False, is_flag=True),
+    _setting("fuse", _matching("native|pyfuse3", "native or pyfuse3"), "ENGINE",
+             "What speaks to the kernel: native, or pyfuse3, an extra.", field="fuse_engine", default="native"),
     _setting("allow_other", _boolean, "", "Let other users of this machine read the mount.",
              default=False, is_flag=True),
     _setting("foreground", _boolean, "", "Stay in the terminal and log to it.", default=False, is_flag=True),
-    _setting("log_file", parse_path, "FILE", "The daemon's log.",
-             default=user_log_file()),
+    _setting("log_file", parse_path, "FILE", "The daemon's log.", default=user_log_file()),
     _setting("log_level", _matching("debug|info|warning|error", "debug, info, warning or error"), "LEVEL",
              "How much to log: debug, info, warning or error.", default="info"),
-    _setting("mountpoint", parse_path, "DIR", "Where to mount, if the command line does not say."),
+    _setting("mountpoint", parse_path, "DIR", "Where to mount, if no folder is named."),
 )  # fmt: skip
 SETTING_BY_NAME: Final[Mapping[str, Setting]] = {setting.name: setting for setting in SETTINGS}

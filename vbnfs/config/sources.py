@@ -1,22 +1,74 @@
-"""The settings from their four sources, and which source wins.
+"""The settings from their sources, and which source wins.
 
     command line  >  -o options  >  environment  >  TOML file  >  default
 
-Nothing else reads a configuration file.
+A named dataset ranks just below the source that names it; the default dataset ranks last. docs/settings.md has the
+rules. Nothing else reads a configuration file.
 """
 
 import os
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+from vbnfs.config.datasets import DATASET_SETTINGS, DEFAULT_DATASET, NamedDataset, all_datasets, complete_dataset
 from vbnfs.config.environment import default_config_file, foreign_home, variables
 from vbnfs.config.mount_options import parse_mount_options
 from vbnfs.config.settings import SETTING_BY_NAME, SETTINGS, Config, Setting, parse_path
 from vbnfs.errors import UsageError
 
-_Source = tuple[Callable[[Setting], str], Mapping[str, str]]  # what it calls a setting, and its texts by name
+COMMAND_LINE: Final = "command line"
+MOUNT_OPTIONS: Final = "mount options"
+ENVIRONMENT: Final = "environment"
+FILE: Final = "file"
+DATASET: Final = "dataset"
+DEFAULT: Final = "default"
+
+_TABLES: Final = "datasets"  # the key of the TOML file that is no setting
+_IDENTITY: Final = ("bucket", "project", "endpoint_url")  # with another one of these it is not the named dataset
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Settings as text by name. `kind` is one of the constants above; `name` is that of a file or a dataset."""
+
+    kind: str
+    texts: Mapping[str, str] = field(default_factory=dict)
+    name: str = ""
+    file: Path | None = None  # where the table of a dataset would stand
+
+    def name_of(self, setting: Setting) -> str:
+        """What gave a setting: an option, a variable, a file or a dataset; "" for a default."""
+        names = {COMMAND_LINE: setting.option, MOUNT_OPTIONS: f"-o {setting.name}", ENVIRONMENT: setting.variable}
+        return names.get(self.kind, self.name)
+
+    def label_of(self, setting: Setting) -> str:
+        """How a message names a setting of this source."""
+        if self.kind == FILE:
+            return f"{setting.name} in {self.name}"
+        if self.kind == DATASET:
+            return f"{setting.name} of [{_TABLES}.{self.name}] in {self.file}"
+        return self.name_of(setting)
+
+
+@dataclass(frozen=True, slots=True)
+class SettingValue:
+    """A setting's value, and the source that gave it."""
+
+    setting: Setting
+    value: Any
+    source: Source
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedSettings:
+    """All settings, each with its source, the configuration that they are, and the names of all datasets."""
+
+    config: Config
+    values: Sequence[SettingValue]
+    datasets: Sequence[str]
 
 
 def load_config(
@@ -25,43 +77,129 @@ def load_config(
     mount_options: tuple[str, ...] = (),
     config_file: Path | None = None,
     environ: Mapping[str, str] | None = None,
-    defaults: Mapping[str, str] | None = None,
+    mount_source: str | None = None,
 ) -> Config:
+    """The configuration of `load_settings`, with the same parameters. Raises `UsageError`."""
+    return load_settings(
+        command_line=command_line,
+        mount_options=mount_options,
+        config_file=config_file,
+        environ=environ,
+        mount_source=mount_source,
+    ).config
+
+
+def load_settings(
+    *,
+    command_line: Mapping[str, str],
+    mount_options: tuple[str, ...] = (),
+    config_file: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+    mount_source: str | None = None,
+) -> LoadedSettings:
     """The settings from all sources, in the order that the module's docstring gives.
 
-    `command_line` and `defaults` (which stand in for those of `SETTINGS`) map settings' names to text.
-    `config_file` None means the usual place, where a file may or may not be. Raises `UsageError`, which names
+    `command_line` maps settings' names to text. `config_file` None means the usual place, where a file may or may
+    not be. `mount_source` is what mount(8) mounts: a dataset's name or a project. Raises `UsageError`, which names
     the source and the setting.
     """
     environ = variables() if environ is None else environ
     options, passed = parse_mount_options(mount_options)
-    named = config_file or _config_variable(environ)
-    path = named or default_config_file()
-    sources: tuple[_Source, ...] = (
-        (lambda setting: setting.option, command_line),
-        (lambda setting: f"-o {setting.name}", options),
-        (lambda setting: setting.variable, _from_environment(environ)),
-        (lambda setting: f"{setting.name} in {path}", _from_toml(path, must_exist=named is not None)),
-        (lambda setting: f"{setting.name} by default", defaults or {}),
+    file, tables = _read_file(config_file, environ)
+    datasets = all_datasets(tables)
+    stated = [Source(COMMAND_LINE, command_line), Source(MOUNT_OPTIONS, options), _from_environment(environ), file]
+    if mount_source is None or DATASET in options:
+        dataset, sources = _rank_dataset(stated, datasets, Path(file.name))
+    else:
+        dataset, sources = _rank_mount_source(stated, datasets, mount_source, Path(file.name))
+    values = [_value(setting, sources) for setting in SETTINGS]
+    config = Config(**{found.setting.field: found.value for found in values}, fuse_options=passed)
+    if not _is_of(dataset, config):
+        config = replace(config, dataset=None)
+    return LoadedSettings(config, values, list(datasets))
+
+
+def settings_given_in(command_line: Iterable[str], dataset: str | None, config_file: Path | None) -> set[str]:
+    """The names of the settings that the command line and the file named there give, by a dataset's name, too.
+
+    `command_line` are the names of its settings, `dataset` is its dataset's name. Raises `UsageError`.
+    """
+    given = set(command_line)
+    tables: Mapping[str, Mapping[str, str]] = {}
+    if config_file is not None:
+        file, tables = _read_file(config_file, {})
+        given |= file.texts.keys()
+        dataset = dataset or file.texts.get(DATASET)
+    named = all_datasets(tables).get(dataset) if dataset else None
+    return given | (named.texts.keys() if named else set())
+
+
+def _rank_dataset(
+    stated: Sequence[Source], datasets: Mapping[str, NamedDataset], path: Path
+) -> tuple[NamedDataset, list[Source]]:
+    """The dataset that the strongest source names, and all sources with it in its place."""
+    rank = next((rank for rank, source in enumerate(stated) if DATASET in source.texts), len(stated))
+    name = stated[rank].texts[DATASET] if rank < len(stated) else DEFAULT_DATASET
+    if name not in datasets:
+        raise UsageError(
+            f"{stated[rank].label_of(SETTING_BY_NAME[DATASET])}: {name!r} will not do: there are"
+            f" {', '.join(datasets)}; a table [{_TABLES}.NAME] in {path} adds one"
+        )
+    dataset = datasets[name]
+    return dataset, [*stated[: rank + 1], Source(DATASET, dataset.texts, name, path), *stated[rank + 1 :]]
+
+
+def _rank_mount_source(
+    stated: Sequence[Source], datasets: Mapping[str, NamedDataset], name: str, path: Path
+) -> tuple[NamedDataset, list[Source]]:
+    """The dataset that mount(8)'s source names. Its project wins over all sources; the rest of it ranks last."""
+    dataset = datasets.get(name) or complete_dataset(name, {})
+    source = Source(COMMAND_LINE, {DATASET: name, "project": dataset.texts["project"]})
+    return dataset, [source, *stated, Source(DATASET, dataset.texts, name, path)]
+
+
+def _is_of(dataset: NamedDataset, config: Config) -> bool:
+    """Whether no other source replaced what makes the dataset."""
+    return all(
+        getattr(config, name) == SETTING_BY_NAME[name].parse(dataset.texts[name])
+        for name in _IDENTITY
+        if name in dataset.texts
     )
-    values = {setting.field: _value(setting, sources) for setting in SETTINGS}
-    return Config(**values, fuse_options=passed)
 
 
-def settings_in(path: Path) -> Mapping[str, str]:
-    """The settings in a TOML file, as text by name. Raises `UsageError`."""
-    return _from_toml(path, must_exist=True)
-
-
-def _value(setting: Setting, sources: tuple[_Source, ...]) -> Any:
-    for label_of, source in sources:
-        if setting.name in source:
-            text = source[setting.name]
+def _value(setting: Setting, sources: Iterable[Source]) -> SettingValue:
+    for source in sources:
+        if setting.name in source.texts:
+            text = source.texts[setting.name]
             try:
-                return setting.parse(text)
+                return SettingValue(setting, setting.parse(text), source)
             except ValueError as error:
-                raise UsageError(f"{label_of(setting)}: {text!r} will not do: {error}") from error
-    return setting.parse(setting.default) if isinstance(setting.default, str) else setting.default
+                raise UsageError(f"{source.label_of(setting)}: {text!r} will not do: {error}") from error
+    default = setting.parse(setting.default) if isinstance(setting.default, str) else setting.default
+    return SettingValue(setting, default, Source(DEFAULT))
+
+
+def _from_environment(environ: Mapping[str, str]) -> Source:
+    return Source(ENVIRONMENT, {s.name: environ[s.variable] for s in SETTINGS if environ.get(s.variable)})
+
+
+# The TOML file
+
+
+def _read_file(named: Path | None, environ: Mapping[str, str]) -> tuple[Source, dict[str, dict[str, str]]]:
+    """The settings of the TOML file, and its tables of datasets, as text by name. Raises `UsageError`."""
+    named = named or _config_variable(environ)
+    path = named or default_config_file()
+    table = _parse_file(path, must_exist=named is not None)
+    tables = table.pop(_TABLES, {})
+    if unknown := sorted(set(table) - set(SETTING_BY_NAME)):
+        raise UsageError(
+            f"{path}: no such setting: {', '.join(unknown)}; 'vbnfs settings' shows those that there are"
+        )
+    texts = {name: _text(f"{name} in {path}", value) for name, value in table.items()}
+    if not isinstance(tables, dict):
+        raise UsageError(f"{_TABLES} in {path}: a table for each dataset is wanted, such as [{_TABLES}.mirror]")
+    return Source(FILE, texts, str(path)), {name: _dataset_table(path, name, one) for name, one in tables.items()}
 
 
 def _config_variable(environ: Mapping[str, str]) -> Path | None:
@@ -72,33 +210,44 @@ def _config_variable(environ: Mapping[str, str]) -> Path | None:
         raise UsageError(f"VBNFS_CONFIG: {text!r} will not do: {error}") from error
 
 
-def _from_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    return {s.name: environ[s.variable] for s in SETTINGS if environ.get(s.variable)}
-
-
-def _from_toml(path: Path, *, must_exist: bool) -> dict[str, str]:
+def _parse_file(path: Path, *, must_exist: bool) -> dict[str, Any]:
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):  # HOME=/dev/null is usual for services
         if must_exist:
             raise UsageError(f"{path}: no such configuration file") from None
         return {}
     except PermissionError as error:
-        if not must_exist and foreign_home() is not None:  # somebody else's settings
+        if not must_exist and foreign_home() is not None:  # another user's settings
             return {}
         raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
     except ValueError as error:
         raise UsageError(f"{path}: not a TOML file: {error}") from error
-    if unknown := sorted(set(table) - set(SETTING_BY_NAME)):
-        raise UsageError(f"{path}: no such setting: {', '.join(unknown)}")
-    return {name: _toml_text(path, name, value) for name, value in table.items()}
 
 
-def _toml_text(path: Path, name: str, value: Any) -> str:
+def _dataset_table(path: Path, name: str, table: Any) -> dict[str, str]:
+    """The table [datasets.`name`] as text by name. Raises `UsageError`."""
+    where = f"[{_TABLES}.{name}] in {path}"
+    try:
+        SETTING_BY_NAME[DATASET].parse(name)
+    except ValueError as error:
+        raise UsageError(f"{where}: {name!r} will not do: {error}") from error
+    if not isinstance(table, dict):
+        raise UsageError(f"{_TABLES}.{name} in {path}: a table is wanted: [{_TABLES}.{name}]")
+    for key in table:
+        if key in SETTING_BY_NAME and key not in DATASET_SETTINGS:
+            raise UsageError(f"{where}: {key} holds for all datasets: write it above the tables")
+        if key not in DATASET_SETTINGS:
+            raise UsageError(f"{where}: no such key: {key}; there are {', '.join(DATASET_SETTINGS)}")
+    return {key: _text(f"{key} of {where}", value) for key, value in table.items()}
+
+
+def _text(label: str, value: Any) -> str:
+    """A value of the TOML file as if it were typed. Raises `UsageError` for one that cannot be."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str | int | float):
-        return os.fsdecode(str(value).encode())  # as if typed: the file is UTF-8, whatever the locale
-    raise UsageError(f"{name} in {path}: a text, a number, true or false is wanted")
+        return os.fsdecode(str(value).encode())  # the file is UTF-8, whatever the locale
+    raise UsageError(f"{label}: a text, a number, true or false is wanted")

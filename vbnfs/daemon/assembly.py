@@ -17,11 +17,10 @@ from typing import Final
 import structlog
 import trio
 
-from vbnfs.access.opening import make_cache, make_source, scope_of
+from vbnfs.access.dataset import Dataset
+from vbnfs.access.opening import make_source, scope_of
 from vbnfs.cache.cache_disk import CacheDisk
 from vbnfs.cache.eviction import Evictor, store_size
-from vbnfs.cache.verdicts import Verdicts
-from vbnfs.config.settings import Config
 from vbnfs.daemon.invalidation import Invalidator
 from vbnfs.daemon.pages import Pages
 from vbnfs.daemon.restarting import restart_on_failure
@@ -29,16 +28,14 @@ from vbnfs.dataset.allensdk import ALLENSDK
 from vbnfs.dataset.catalog import Catalog
 from vbnfs.dataset.tree import Tree
 from vbnfs.filesystem.attributes import Attributes
-from vbnfs.filesystem.operations import FileSystem
+from vbnfs.filesystem.operations import FileSystem, KernelPages
 from vbnfs.filesystem.own_files import FOR_OTHERS, OwnFiles
-from vbnfs.fuse.protocol import attributes_changed
-from vbnfs.metrics import Metrics
+from vbnfs.filesystem.page_filler import WholeBlocks
 from vbnfs.objects import Content
 from vbnfs.reading.file_reader import FileReader
 from vbnfs.reading.prefetch import Prefetcher
 from vbnfs.reading.verification import Verifier, describe
 from vbnfs.s3.addresses import aws_base, object_url
-from vbnfs.s3.breaker import BreakerClient
 
 log = structlog.get_logger()
 
@@ -49,54 +46,41 @@ _TICKS_BETWEEN_LOOKS: Final = 6  # walking over the 20,000 files of 5 TB takes s
 class Parts:
     """The parts of the mount on `mountpoint`. GETs run in `nursery`; nothing else runs before `start`."""
 
-    def __init__(
-        self,
-        config: Config,
-        mountpoint: Path,
-        metrics: Metrics,
-        *,
-        link: BreakerClient,
-        catalog: Catalog,
-        tree: Tree,
-        nursery: trio.Nursery,
-        notices: Invalidator,
-    ) -> None:
-        self._config = config
-        self._metrics = metrics
-        self._link = link
-        self._notices = notices
-        self._catalog = catalog
+    def __init__(self, dataset: Dataset, mountpoint: Path, *, tree: Tree, nursery: trio.Nursery) -> None:
+        self._config, self._metrics, self._link = dataset.config, dataset.metrics, dataset.link
+        self.notices = Invalidator()
+        self.page_filler = WholeBlocks(mountpoint, dataset.metrics)
+        self._catalog = catalog = dataset.catalog
         self._pages = Pages(mountpoint)
-        self._cache = make_cache(config, metrics)
+        self._cache = dataset.cache
         if not self._cache.is_local:
             log.info("cache on a file system that may be another host's: locks wait in threads, nothing is mapped")
         self._evictor = self._make_evictor()
         self._disk = CacheDisk(self._cache, self._evictor)
-        self._verdicts = Verdicts(config.cache_dir, scope=scope_of(config.endpoint_url))
+        self._verdicts = dataset.verdicts
         self._verdicts.refresh()
         self.source = make_source(
-            config,
-            link,
+            self._config,
+            self._link,
             self._cache,
             self._evictor,
             self._verdicts,
-            metrics,
+            self._metrics,
             nursery=nursery,
             on_stored=self._when_stored,
         )
         self._prefetcher = Prefetcher(self._cache, self.source, nursery=nursery)
         self._verifier = Verifier(
-            self._cache, self.source, self._verdicts, metrics=metrics, on_mismatch=self._forget_pages
+            self._cache, self.source, self._verdicts, metrics=self._metrics, on_mismatch=self._forget_pages
         )
         self._attributes = self._make_attributes(catalog)
         self.file_system = self._make_file_system(catalog, tree, mountpoint)
-        self.file_system.are_stale = self._pages.are_stale
 
     def start(self, services: trio.Nursery) -> None:
         """Begin what goes on for as long as the mount, but for `source.writer.keep_blocks`, which ends last."""
         services.start_soon(restart_on_failure, "watch on the server", self._link.watch)
         services.start_soon(restart_on_failure, "housekeeping", self._keep_house)
-        services.start_soon(restart_on_failure, "sizes", self._catalog.ask_ahead)
+        services.start_soon(restart_on_failure, "sizes", self._catalog.sizes.run_prefetches)
         services.start_soon(restart_on_failure, "verifying", self._verifier.run)
         services.start_soon(restart_on_failure, "dropping pages", self._pages.run)
         services.start_soon(restart_on_failure, "recency", self._note_uses)
@@ -114,7 +98,7 @@ class Parts:
             written=self.source.writer.written,
             public_url=partial(object_url, aws_base(self._config.bucket, self._config.region)),
             verified=partial(describe, self._cache, self._verdicts),
-            on_change=lambda inode: self._notices.send(attributes_changed(inode)),
+            on_change=self.notices.send,
         )
 
     def _make_file_system(self, catalog: Catalog, tree: Tree, mountpoint: Path) -> FileSystem:
@@ -130,6 +114,7 @@ class Parts:
             disk=self._disk,
             metrics=self._metrics,
             io_timeout_seconds=config.io_timeout_seconds,
+            pages=KernelPages(self._pages.are_stale, self.page_filler.want),
         )
 
     async def look(self) -> None:
@@ -137,9 +122,9 @@ class Parts:
         await self._disk.look()
         self._attributes.refresh()
 
-    def _open_reader(self, content: Content) -> FileReader:
+    def _open_reader(self, content: Content, advises: bool) -> FileReader:
         self._verifier.notice_opened(content)
-        return FileReader(content, self._cache, self.source, self._prefetcher, self._verdicts)
+        return FileReader(content, self._cache, self.source, self._prefetcher, self._verdicts, advises=advises)
 
     def _when_stored(self, contents: Set[Content]) -> None:
         self._attributes.refresh()

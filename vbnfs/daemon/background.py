@@ -10,7 +10,6 @@ import io
 import json
 import math
 import os
-import resource
 import select
 import signal
 import sys
@@ -24,12 +23,12 @@ import structlog
 import trio
 
 from vbnfs import errors
-from vbnfs.access.cache_directory import prepare_cache_directory
 from vbnfs.config.environment import load_supervisor
 from vbnfs.config.settings import LEAST_MEMORY_BYTES, Config
 from vbnfs.daemon.mount import END_SECONDS, Announce, Ready, serve
 from vbnfs.daemon.systemd import SystemdNotifier
 from vbnfs.errors import MountError, VbnfsError, root_error
+from vbnfs.host import limits
 from vbnfs.host.cgroup import memory_limit_bytes
 from vbnfs.host.mount_programs import fusermount
 from vbnfs.host.private import keep_others_out
@@ -61,6 +60,8 @@ def run_in_foreground(config: Config, mountpoint: Path, announce: Announce, say_
         await trio.sleep(WAITING_SECONDS)
         say_waiting()
 
+    _check_machine()
+    keep_others_out()
     _be_the_daemon(config, mountpoint, announce, look_at_the_clock)
 
 
@@ -70,9 +71,6 @@ def _be_the_daemon(
     """Serve until unmounted, with `meanwhile` beside it until the mount is announced. Raises a `VbnfsError`."""
     # Only a daemon in the foreground is what a supervisor started; the one that forked is not.
     notifier = SystemdNotifier(load_supervisor() if config.foreground else None)
-    _check_machine()
-    keep_others_out()
-    prepare_cache_directory(config.cache_dir)
     configure_logging(sys.stderr, level=config.log_level, as_json=not config.foreground)
     config = _within_the_cgroup(_below_the_kernels_timeout(config))
     problems = _problems_of_the_control_socket()
@@ -108,7 +106,6 @@ def run_in_background(config: Config, mountpoint: Path, say_waiting: Callable[[]
     """
     _check_machine()
     keep_others_out()
-    prepare_cache_directory(config.cache_dir)
     log_descriptor = _open_log(config.log_file)
     read_end, write_end = os.pipe()
     sys.stdout.flush()
@@ -258,29 +255,23 @@ def _check_machine() -> None:
     if not os.access(_FUSE_DEVICE, os.R_OK | os.W_OK):  # fusermount3 opens it with the rights of who runs it
         raise MountError(f"{_FUSE_DEVICE}: not open to everybody; as root, run: chmod 666 {_FUSE_DEVICE}")
     fusermount()
-    _check_memory_limit()
-    _raise_file_limit()
+    _check_limits()
+    limits.raise_open_files()  # segments, connections and mappings each take one
 
 
-def _check_memory_limit() -> None:
-    """Where less memory is granted than a mount takes, it fails here, and not in the middle of something."""
-    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    if hard != resource.RLIM_INFINITY and hard < LEAST_DATA_BYTES:
+def _check_limits() -> None:
+    """Where less is granted than a mount takes, it fails here, and not in the middle of something."""
+    data_bytes, files = limits.most_data_bytes(), limits.most_open_files()
+    if data_bytes is not None and data_bytes < LEAST_DATA_BYTES:
         raise MountError(
-            f"this process may take {hard >> 20} MiB of memory, and a mount needs {LEAST_DATA_BYTES >> 20} at least:"
-            " raise the limit (ulimit -d, or data in /etc/security/limits.conf)"
+            f"this process may take {data_bytes >> 20} MiB of memory, and a mount needs {LEAST_DATA_BYTES >> 20} at"
+            " least: raise the limit (ulimit -d, or data in /etc/security/limits.conf)"
         )
-
-
-def _raise_file_limit() -> None:
-    """As many open files as the system grants: segments, connections and mappings each take one."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard != resource.RLIM_INFINITY and hard < LEAST_OPEN_FILES:
+    if files is not None and files < LEAST_OPEN_FILES:
         raise MountError(
-            f"this process may have {hard} files open, and a mount needs {LEAST_OPEN_FILES} at the least:"
+            f"this process may have {files} files open, and a mount needs {LEAST_OPEN_FILES} at the least:"
             " raise the limit (ulimit -Hn, or nofile in /etc/security/limits.conf)"
         )
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _problems_of_the_control_socket() -> tuple[str, ...]:

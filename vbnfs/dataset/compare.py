@@ -1,14 +1,13 @@
-"""What changed between two dataset versions, as far as their manifests tell (pure).
+"""What changed between two dataset versions, by their manifests (pure).
 
-Two answers to the same question:
+There are two functions with different rules:
 
-`compare`         what a person wants to know. Every file of both versions is accounted for once: a file that moved is
-                  `renamed`, a second copy of one is `created`, and applying the changes to the old version gives the
-                  new one.
-`allensdk_text`   the text of AllenSDK's compare_manifests (allensdk/api/cloud_cache/cloud_cache.py), to the letter,
-                  for scripts that read it. Its rules are others: metadata and data are compared each on their own;
-                  of several files with one hash, the one whose key in the manifest comes last as text is the target
-                  of every renaming; and a new name for a hash that the old version has is not told at all.
+`compare`         for people. Every file of both versions is reported once: a file that moved is `renamed`, a second
+                  copy of one is `created`, and applying the changes to the old version gives the new one.
+`allensdk_text`   for scripts: exactly the text of AllenSDK's compare_manifests
+                  (allensdk/api/cloud_cache/cloud_cache.py). It compares metadata and data separately. Of several
+                  files with one hash, the one whose key in the manifest is last as text is the target of every
+                  renaming. A new name for a hash that the old version has is not reported.
 """
 
 from collections import defaultdict
@@ -25,7 +24,7 @@ Place = tuple[str, ...]
 
 
 class Kind(StrEnum):
-    """What happened to a file, in the order in which it is told."""
+    """What happened to a file, in the order of the report."""
 
     CHANGED = "changed"
     RENAMED = "renamed"
@@ -38,7 +37,7 @@ class Kind(StrEnum):
 class FileChange:
     """A file of one version or of both: `old` is None for a created one, `new` for a deleted one.
 
-    `is_table` tells that it is metadata, by the word of each manifest that has it.
+    `is_table`: every manifest that has the file lists it as metadata.
     """
 
     kind: Kind
@@ -48,7 +47,7 @@ class FileChange:
 
     @property
     def place(self) -> Place:
-        """Where it stands, or stood."""
+        """Its path; of a renamed file, the old one."""
         file = self.old or self.new
         assert file is not None
         return file.path
@@ -56,7 +55,7 @@ class FileChange:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All files of two versions, each once, by kind and then by place."""
+    """All files of two versions, each once, by kind and then by path."""
 
     old: Manifest
     new: Manifest
@@ -69,10 +68,10 @@ class Comparison:
 
 
 def compare(old: Manifest, new: Manifest, *, bucket: str) -> Comparison:
-    """What became of every file on the way from `old` to `new`.
+    """The change of every file from `old` to `new`.
 
-    The bytes of two files are the same where their content ids in `bucket` are. Where several files with the same
-    bytes moved, old and new names are paired in their order.
+    Two files have the same bytes if their content ids in `bucket` are equal. If several files with the same bytes
+    moved, old and new names are paired in their order.
     """
     before, after = _by_path(old), _by_path(new)
     files = [_stayed(before[path], after[path], bucket) for path in before.keys() & after.keys()]
@@ -81,8 +80,8 @@ def compare(old: Manifest, new: Manifest, *, bucket: str) -> Comparison:
     files += _moved(gone, come, bucket)
     no_table = {*_data_files(old), *_data_files(new)}
     order = list(Kind)
-    told = (FileChange(kind, was, now, {was, now}.isdisjoint(no_table)) for kind, was, now in files)
-    return Comparison(old, new, tuple(sorted(told, key=lambda file: (order.index(file.kind), file.place))))
+    changes = (FileChange(kind, was, now, {was, now}.isdisjoint(no_table)) for kind, was, now in files)
+    return Comparison(old, new, tuple(sorted(changes, key=lambda file: (order.index(file.kind), file.place))))
 
 
 _Pair = tuple[Kind, DataFile | None, DataFile | None]
@@ -118,9 +117,9 @@ def _data_files(manifest: Manifest) -> Iterator[DataFile]:
 
 
 def allensdk_text(old: Manifest, new: Manifest) -> str:
-    """What `compare_manifests` of AllenSDK 2.16.2 returns for two manifests in its cache directory.
+    """The text that `compare_manifests` of AllenSDK 2.16.2 returns for two manifests in its cache directory.
 
-    Raises `ManifestError` for an entry without a `file_hash`, on which AllenSDK fails.
+    Raises `ManifestError` for an entry without a `file_hash`: AllenSDK fails on it.
     """
     lines: list[str] = []
     for is_metadata in (True, False):
@@ -131,7 +130,7 @@ def allensdk_text(old: Manifest, new: Manifest) -> str:
 
 
 def _hashes(manifest: Manifest, is_metadata: bool) -> dict[str, str]:
-    """Hashes by name, in the order of the entries' keys as text, as AllenSDK goes through them."""
+    """Hashes by name, in AllenSDK's order: that of the entries' keys as text."""
     entries = [entry for entry in entries_of(manifest) if entry.is_metadata is is_metadata]
     return {_allensdk_name(e): _hash(e, manifest) for e in sorted(entries, key=lambda e: e.name)}
 

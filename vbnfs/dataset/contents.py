@@ -1,19 +1,19 @@
 """Which entries of manifests are one content, and from which objects it can be had (pure).
 
-A manifest's `file_hash` is a claim: what proves it is the hash of all bytes, once they are here. Until then entries
-with one hash share their blocks, and stand in for each other, only where nothing contradicts that they are the same:
+A manifest's `file_hash` is unproven until all bytes were hashed. Until all bytes are cached, entries with
+one hash share their blocks, and are sources of one content, unless something contradicts that they are the same:
 
-- what is known of the objects: their size, or their ETag where that is an MD5, as it is of an object that was
-  uploaded in one part (S3 User Guide, "Checking object integrity");
-- what manifests say of an object: it is given two hashes, so one of the two entries is wrong;
-- an object without a version id of its own: its bytes may be replaced at any time.
+- the objects have different sizes, or different ETags that are MD5s. The ETag of an object that was uploaded in one
+  part is its MD5 (S3 User Guide, "Checking object integrity");
+- manifests give an object two hashes, so one of the two entries is wrong;
+- an object has no version id of its own, so its bytes may be replaced at any time.
 
 Entries are taken in the order in which their manifests were published. An entry that contradicts an earlier one
-becomes a content of its own. So a wrong entry can harm the dataset version that it stands in, and no earlier one.
+becomes a content of its own. So a wrong entry can harm its own dataset version, and no earlier one.
 
-What is kept of a content outlives the manifests that were read when it was named: one may be withdrawn, or uploaded
-again and so be a later one. So a content is named by its first source, too, and not by the hash alone: what came from
-an object that a wrong entry named is never taken for another one's bytes, nor is a verdict on it.
+What is cached of a content outlives the manifests that named it: a manifest may be withdrawn, or uploaded again and
+so become a later one. Therefore the content id depends on the first source, too, and not on the hash alone. Bytes
+from an object that a wrong entry named, and verdicts on them, are never used for another object's bytes.
 """
 
 import hashlib
@@ -34,8 +34,8 @@ _MD5: Final = re.compile(r"[0-9a-f]{32}")
 class NamedContent:
     """A content whose size is not known yet: its id, the objects that should hold it, the hash that it should have.
 
-    `etag` binds a source whose bytes may be replaced to what was listed. Where that is not known yet, what HEAD will
-    say makes a content of its own of each.
+    A source whose bytes may be replaced is bound to its listed `etag`. If none was listed, the ETag that HEAD returns
+    binds the source, and becomes part of the content id.
     """
 
     content_id: str
@@ -44,18 +44,19 @@ class NamedContent:
     etag: str | None = None
 
     def with_attributes(self, attributes: ObjectAttributes) -> Content:
-        """The content, now that its size is known."""
-        if self.sources[0].is_immutable:
-            source, *others = self.sources
-            return Content(self.content_id, attributes.size_bytes, source, self.file_hash, tuple(others))
-        etag = self.etag or attributes.etag or None
-        content_id = self.content_id if self.etag or etag is None else _id(self.content_id, etag)
-        return Content(content_id, attributes.size_bytes, replace(self.sources[0], etag=etag), self.file_hash)
+        """The content with its size. This is the only place where a `Content` is made."""
+        content_id, (source, *others) = self.content_id, self.sources
+        if not source.is_immutable:
+            etag = self.etag or attributes.etag or None
+            source = replace(source, etag=etag)
+            if etag is not None and not self.etag:
+                content_id = _id(content_id, etag)
+        return Content(content_id, attributes.size_bytes, source, self.file_hash, tuple(others))
 
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """The contents of some manifests, and what about their entries cannot be true, in words."""
+    """The contents of some manifests, and a message for each entry that contradicts another one."""
 
     by_entry: Mapping[tuple[ObjectVersion, str | None], NamedContent]
     contradictions: tuple[str, ...]
@@ -66,20 +67,20 @@ class Contents:
 
 
 def in_order_of_publication(manifests: Iterable[Manifest]) -> list[Manifest]:
-    """The manifests as they came; by version where that was in the same second."""
+    """The manifests by time; by version, if they were published in the same second."""
     return sorted(manifests, key=lambda manifest: (manifest.modified_ns, manifest.dataset_version))
 
 
 def contents_of(manifests: Iterable[Manifest], *, bucket: str, attributes: AttributesOf) -> Contents:
-    """The contents of `manifests`. What the earlier ones say takes precedence over what the later ones do.
+    """The contents of `manifests`. Entries of earlier ones take precedence over entries of later ones.
 
-    `attributes` says what is known of an object.
+    `attributes` returns size and ETag of an object, if they are known.
     """
-    gathering = _Gathering(bucket, attributes)
+    grouping = _Grouping(bucket, attributes)
     for manifest in manifests:
-        gathering.add(manifest)
-    by_entry = {entry: group.named() for entry, group in gathering.by_entry.items()}
-    return Contents(by_entry, tuple(gathering.contradictions))
+        grouping.add(manifest)
+    by_entry = {entry: group.named() for entry, group in grouping.by_entry.items()}
+    return Contents(by_entry, tuple(grouping.contradictions))
 
 
 @dataclass(slots=True)
@@ -89,8 +90,8 @@ class _Group:
     content_id: str
     file_hash: str | None
     etag: str | None
-    known: ObjectAttributes | None  # of the first source of which it is
-    etags: set[str] = field(default_factory=set)  # those that are an MD5: one at the most
+    known: ObjectAttributes | None  # of the first source whose attributes are known
+    etags: set[str] = field(default_factory=set)  # those that are an MD5: at most one
     sources: list[ObjectVersion] = field(default_factory=list)
     made: NamedContent | None = None
 
@@ -101,7 +102,7 @@ class _Group:
         return self.made
 
     def contradiction(self, known: ObjectAttributes | None) -> str | None:
-        """Why an object of which this is known cannot hold the same bytes; None if it can."""
+        """Why an object with these attributes cannot hold the same bytes; None if it can."""
         if known is None:
             return None
         if self.known is not None and self.known.size_bytes != known.size_bytes:
@@ -116,8 +117,8 @@ class _Group:
         self.etags |= _md5s(known)
 
 
-class _Gathering:
-    """The contents of the manifests that were added by now."""
+class _Grouping:
+    """The contents of the manifests that were added so far."""
 
     def __init__(self, bucket: str, attributes: AttributesOf) -> None:
         self.by_entry: dict[tuple[ObjectVersion, str | None], _Group] = {}
@@ -125,8 +126,8 @@ class _Gathering:
         self._bucket = bucket
         self._attributes = attributes
         self._by_hash: dict[str, list[_Group]] = {}
-        self._hash_of: dict[ObjectVersion, str] = {}  # the first that it was given
-        self._disputed: set[ObjectVersion] = set()  # was given two
+        self._hash_of: dict[ObjectVersion, str] = {}  # the first one in any manifest
+        self._disputed: set[ObjectVersion] = set()  # manifests give it two hashes
 
     def add(self, manifest: Manifest) -> None:
         new = [file for file in manifest.files if (file.version, file.file_hash) not in self.by_entry]
@@ -142,7 +143,7 @@ class _Gathering:
     def _place(self, manifest: Manifest, file: DataFile) -> _Group:
         known = self._attributes(file.version)
         if known is not None and not may_have_size(file.file_hash, known.size_bytes):
-            known = None  # nothing to hold against others: the listing is wrong, or the manifest
+            known = None  # the listing is wrong, or the manifest: that contradicts no other entry
         groups = [] if file.file_hash is None else self._by_hash.setdefault(file.file_hash, [])
         group = self._joined(manifest, file, groups, known)
         if group is None:
@@ -154,7 +155,7 @@ class _Gathering:
     def _joined(
         self, manifest: Manifest, file: DataFile, groups: Iterable[_Group], known: ObjectAttributes | None
     ) -> _Group | None:
-        """The first content that this entry can share."""
+        """The first content that this entry can join."""
         if not self._can_share(file.version):
             return None
         reason = None
@@ -177,7 +178,7 @@ class _Gathering:
         if version.is_immutable:
             etag = None
             content_id = file.content_id(self._bucket) if file_hash is None else _id("entry", *names)
-        else:  # other bytes than were listed are another content
+        else:  # if its bytes are replaced, they are another content
             etag = (None if known is None else known.etag) or None
             content_id = _id("bound", *names) if etag is None else _id(_id("bound", *names), etag)
         return _Group(content_id, file_hash, etag, known)

@@ -6,9 +6,9 @@ The format is that of AllenSDK's cloud cache (allensdk/api/cloud_cache/manifest.
     entry = {"url": "https://<bucket>.s3.<region>.amazonaws.com/<project>/<path>",
              "version_id": <S3's>, "file_hash": <blake2b of the whole file, 128 hex digits>}
 
-A file stands in the tree at its URL's path less the first part, as AllenSDK has it; the path is not
-percent-decoded. Of the rest, `names` keeps what AllenSDK's own folders are called after. One bad entry refuses the
-whole manifest: a dataset version that lacks a file without saying so is worse than none.
+A file's place in the tree is its URL's path less the first part, as in AllenSDK; the path is not percent-decoded.
+`Manifest.names` has the two values by which AllenSDK names its folders; the rest of the document is ignored. One bad
+entry refuses the whole manifest: a dataset version that silently lacks a file is worse than none.
 """
 
 import hashlib
@@ -28,14 +28,14 @@ from vbnfs.errors import ManifestError
 from vbnfs.objects import ObjectVersion
 
 MAX_MANIFEST_BYTES: Final = 48 << 20  # the real ones have under 2 MB; 48 MB describe 150,000 files
-# Values, names and tables are told by these; each takes some 100 bytes of memory, however few it has in the text. An
-# entry has 9 of them in 280 to 400 bytes.
+# Each value, name and table of a JSON text has one of these bytes, and takes some 100 bytes of memory when it is
+# parsed, however short it is. An entry has 9 of them in 280 to 400 bytes.
 _MARKS: Final = (b"[", b"{", b",", b":")
 _BYTES_A_MARK: Final = 32
 _FREE_MARKS: Final = 100_000
 _MANIFEST_NAME: Final = re.compile(r".*_manifest_v(?P<version>.+)\.json")
 _FILE_HASH: Final = re.compile(r"[0-9a-fA-F]{128}")
-# Each sign can be read in one way only and a bucket has at most 63: no host makes the match take long.
+# There is one way to match each character, and a bucket has at most 63: no host makes the match take long.
 _AWS_HOST: Final = re.compile(r"(?:(?P<bucket>[a-z0-9][a-z0-9.-]{0,62})\.)?s3(?:[.-][a-z0-9]+)*\.amazonaws\.com")
 _METADATA: Final = "metadata_files"
 _SECTIONS: Final = (_METADATA, "data_files")
@@ -46,10 +46,10 @@ _READ_BY_ALLENSDK: Final = frozenset({"metadata_file_id_column_name", "data_pipe
 @total_ordering
 @dataclass(frozen=True, slots=True)
 class DatasetVersion:
-    """The version of a dataset, as its manifest's file name tells it: `0.5.0`.
+    """The version of a dataset, from its manifest's file name: `0.5.0`.
 
-    Ordered by semantic version (semver.org, 11). A name that is none (AllenSDK's own tests use `A` and `B`)
-    stands before every one that is.
+    Ordered by semantic version (semver.org, 11). Names that are not semantic versions (AllenSDK's own tests use `A`
+    and `B`) are ordered as text, before all that are.
     """
 
     text: str
@@ -74,7 +74,7 @@ class DatasetVersion:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a dataset's URLs may point: its bucket at AWS or, path style, at the endpoint that is in use."""
+    """Where a dataset's URLs may point: its bucket at AWS or, path-style, at the configured endpoint."""
 
     bucket: str
     endpoint_url: str | None = None
@@ -106,16 +106,16 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class DataFile:
-    """An entry: its place in the tree, what S3 calls it, and the blake2b of its bytes, if it is told."""
+    """An entry: its place in the tree, its object version, and the blake2b of its bytes, if the manifest has it."""
 
     path: tuple[str, ...]
     version: ObjectVersion
     file_hash: str | None
 
     def content_id(self, bucket: str) -> str:
-        """Names the bytes, as far as this entry is right: equal for equal hashes in one bucket.
+        """A name of the bytes, if this entry is right: equal for equal hashes in one bucket.
 
-        To compare what manifests say. Under which name bytes are kept, `contents` says.
+        It serves to compare manifests. The names under which bytes are cached are made in `contents.py`.
         """
         named_by_hash = ("hash", bucket, self.file_hash or "")
         named_by_version = ("version", bucket, self.version.key, self.version.version_id or "")
@@ -125,7 +125,10 @@ class DataFile:
 
 @dataclass(frozen=True, slots=True)
 class ReleaseNames:
-    """What a manifest calls its dataset and its version, and AllenSDK its folders; keys and file names may differ."""
+    """The names of dataset and version inside a manifest, which AllenSDK uses for folders.
+
+    The object's key and file name may have others.
+    """
 
     project_name: str
     manifest_version: str
@@ -133,9 +136,9 @@ class ReleaseNames:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """A dataset version: the manifest's own bytes under its own name, and the files that it lists.
+    """A dataset version: the manifest's own bytes and file name, and the files that it lists.
 
-    `names` is None where the manifest lacks something that AllenSDK asks of one.
+    `modified_ns` is S3's LastModified since 1970. `names` is None if AllenSDK could not load the manifest.
     """
 
     file_name: str
@@ -144,12 +147,12 @@ class Manifest:
     modified_ns: int
     files: tuple[DataFile, ...]
     names: "ReleaseNames | None" = None
-    source: ObjectVersion | None = None  # where it came from, if it came from the bucket
+    source: ObjectVersion | None = None  # its object, if it was read from a bucket
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An entry as it stands in the manifest: `Manifest.files` is made of it. `file_hash` is any text, or None."""
+    """An entry as the manifest has it; `Manifest.files` is made of entries. `file_hash` is any text, or None."""
 
     section: str
     name: str
@@ -159,21 +162,21 @@ class Entry:
 
     @property
     def is_metadata(self) -> bool:
-        """Whether it is one of the project's tables, as opposed to a data file."""
+        """Whether it is one of the project's tables, and not a data file."""
         return self.section == _METADATA
 
 
 def entries_of(manifest: Manifest) -> list[Entry]:
-    """The entries that `manifest.files` were made of, in the same order, as they were written.
+    """The entries that `manifest.files` were made of, in the same order.
 
-    A mount needs none of this, so it is read again here and not kept.
+    A mount does not need them, so the manifest is parsed again here.
     """
     document = _load(manifest.data, manifest.file_name)
     return [_entry(section, name, entry) for section, name, entry in _entries(document, manifest.file_name)]
 
 
 def version_of_file_name(file_name: str) -> DatasetVersion | None:
-    """The version in a manifest's name; None for the name of something else."""
+    """The version in a manifest's file name; None for other names."""
     match = _MANIFEST_NAME.fullmatch(file_name)
     if match is None:
         return None
@@ -185,7 +188,7 @@ def version_of_file_name(file_name: str) -> DatasetVersion | None:
 
 
 def parse_manifest(data: bytes, *, file_name: str, modified_ns: int, origin: Origin) -> Manifest:
-    """Read a manifest. Raises `ManifestError`, which names the file and the entry that is to blame."""
+    """Parse a manifest. Raises `ManifestError`, which names the file and the faulty entry."""
     version = version_of_file_name(file_name)
     if version is None:
         raise ManifestError(f"{_shown(file_name)}: not a manifest's name")
@@ -199,8 +202,8 @@ def parse_manifest(data: bytes, *, file_name: str, modified_ns: int, origin: Ori
 
 
 def _check_size(data: bytes, file_name: str) -> None:
-    """Refuse what would take more than some times its bytes when it is read: look at it without reading it."""
-    # Python keeps a text with any character beyond U+FFFF in four bytes for each.
+    """Refuse, without parsing it, what would take more than a few times its bytes of memory when parsed."""
+    # Python stores a text that has a character beyond U+FFFF with four bytes for each character.
     length_bytes = len(data) if data.isascii() else 4 * len(data)
     if length_bytes > MAX_MANIFEST_BYTES:
         kind = "" if length_bytes == len(data) else "; of text that is not ASCII a quarter"
@@ -260,8 +263,8 @@ def _file(section: str, key: str, entry: Any, origin: Origin, file_name: str) ->
 
 def _entry(section: str, name: str, entry: Any) -> Entry:
     file_hash = entry.get("file_hash")
-    told_hash = file_hash if isinstance(file_hash, str) else None
-    return Entry(section, name, _text(entry, "url"), _text(entry, "version_id"), told_hash)
+    text = file_hash if isinstance(file_hash, str) else None
+    return Entry(section, name, _text(entry, "url"), _text(entry, "version_id"), text)
 
 
 def _text(entry: Any, name: str) -> str:
@@ -272,7 +275,7 @@ def _text(entry: Any, name: str) -> str:
 
 
 def _file_hash(entry: Mapping[str, Any]) -> str | None:
-    """The hash, if it is one: two placeholders that are equal must not make two files the same."""
+    """The hash; None for a text that is not one, since equal placeholders must not make two files the same."""
     value = entry.get("file_hash")
     if isinstance(value, str) and _FILE_HASH.fullmatch(value):
         return value.lower()
@@ -280,7 +283,7 @@ def _file_hash(entry: Mapping[str, Any]) -> str | None:
 
 
 def _shown(value: object) -> str:
-    """A value from outside for a message: of a long one the ends, of a deeply nested one the outer levels."""
+    """A value from outside, for a message: the ends of a long one, the outer levels of a deeply nested one."""
     short = reprlib.Repr()
     short.maxstring = 250
     return short.repr(value)

@@ -1,11 +1,15 @@
-"""Which names a manifest may bring into the file system, and how the kernel has them (pure).
+"""The names of the tree: which ones a manifest may bring, which ones vbnfs gives, how the kernel has them (pure).
 
-A manifest comes from outside. What it calls a file must be a plain relative path, so that no tool that walks,
-copies or prints the tree can be led astray.
+A manifest comes from outside. What it calls a file must be a plain relative path, so that no program that walks,
+copies or prints the tree is misled.
 """
 
 import unicodedata
 from typing import Final
+
+MANIFESTS: Final = "manifests"  # the folder of manifests: in the bucket, in AllenSDK's cache, and in the mount
+LATEST: Final = "latest"  # as a dataset version: the newest; in the mount: a link to the version at the top
+README: Final = "README.txt"
 
 MAX_NAME_BYTES: Final = 255  # NAME_MAX, limits.h
 MAX_PATH_BYTES: Final = 4000  # PATH_MAX less room for a mount point
@@ -15,17 +19,17 @@ _UNPRINTABLE: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})  # control, form
 
 
 def encode(name: str) -> bytes:
-    """A name or path of the tree as the kernel has it: UTF-8, whatever the locale of who mounts or reads."""
+    """A name or path of the tree as the kernel has it: UTF-8, whatever the locale of the daemon or the reader."""
     return name.encode("utf-8", "surrogateescape")
 
 
 def decode(name: bytes) -> str:
-    """What the kernel asks for, as `encode` made it; what is no UTF-8 names nothing in the tree."""
+    """The inverse of `encode`; bytes that are not UTF-8 become a name that is not in the tree."""
     return name.decode("utf-8", "surrogateescape")
 
 
 def split_path(text: str) -> tuple[str, ...]:
-    """The parts of a relative path; `ValueError` tells what is wrong with it."""
+    """The parts of a relative path. Raises `ValueError`, which names the fault."""
     if len(text.encode("utf-8", "surrogatepass")) > MAX_PATH_BYTES:
         raise ValueError(f"a path longer than {MAX_PATH_BYTES} bytes")
     if text.count("/") >= MAX_PATH_PARTS:

@@ -1,8 +1,8 @@
 """What changed in a metadata table, by pandas (this is the only module that imports it, and it takes a second).
 
-Rows are told apart by the table's id: the first column ending in `_id` that names every row once, in both versions.
-Values are compared as pandas reads them: 0.10 is 0.1, and an empty cell is the same as NaN. A column that is
-numbers in one version and text in the other is compared as numbers as far as the text goes.
+Rows are identified by the table's key: the first column ending in `_id` whose values are unique in both versions.
+Values are compared as pandas reads them: 0.10 is 0.1, and an empty cell is the same as NaN. A column that has numbers
+in one version and text in the other is compared as numbers, where the text is a number.
 """
 
 import io
@@ -16,18 +16,18 @@ from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
 from vbnfs.errors import DatasetError
 
-_FILE_ID: Final = "file_id"  # numbers a version's files: another number is not another row
+_FILE_ID: Final = "file_id"  # numbers the files of a version: the same row may have another number in another version
 
 Id = int | float | str | bool
 
 
 @dataclass(frozen=True, slots=True)
 class TableChanges:
-    """From an old table to a new one.
+    """The changes from an old table to a new one.
 
-    `key` is the column that tells rows apart. Without one (None), rows are compared as wholes, over the columns that
-    both have: then none counts as changed, and no ids are told. `changed_columns` counts the rows, of those in both,
-    whose value in a column is another.
+    `key` is the column that identifies rows. Without one (None), rows are compared as wholes, over the columns that
+    both tables have: then no row counts as changed, and there are no ids. `changed_columns` has, for each column, the
+    number of rows in both tables whose value differs.
     """
 
     key: str | None
@@ -47,7 +47,7 @@ class TableChanges:
 
 
 def compare_tables(old_csv: bytes, new_csv: bytes) -> TableChanges:
-    """Compare two versions of a table. Raises `DatasetError` where one of them is none."""
+    """Compare two versions of a table. Raises `DatasetError` if one of them is not a CSV table."""
     old, new = _read(old_csv, "old"), _read(new_csv, "new")
     shared = [column for column in new.columns if column in old.columns]
     key = _key(old, new, shared)
@@ -66,11 +66,11 @@ def compare_tables(old_csv: bytes, new_csv: bytes) -> TableChanges:
 
 def _read(csv: bytes, which: str) -> pd.DataFrame:
     try:
-        # Read as a whole, a column has one type.
+        # low_memory reads in parts, and the parts of a column can have different types.
         table = pd.read_csv(io.BytesIO(csv), low_memory=False)
     except (ValueError, OverflowError) as error:  # pandas' own and UnicodeDecodeError are ValueErrors
         raise DatasetError(f"the {which} one cannot be read as CSV: {str(error).strip()}") from error
-    if not isinstance(table.index, pd.RangeIndex):
+    if len(table) and not isinstance(table.index, pd.RangeIndex):  # without rows it is another one in pandas 1
         raise DatasetError(f"the {which} one cannot be read as CSV: its rows have more fields than its header")
     return table
 
@@ -86,7 +86,7 @@ def _key(old: pd.DataFrame, new: pd.DataFrame, shared: list[str]) -> str | None:
 
 def _keyed_rows(old: pd.DataFrame, new: pd.DataFrame, key: str, shared: list[str]) -> dict[str, Any]:
     if len(old) and len(new) and is_numeric_dtype(old[key]) != is_numeric_dtype(new[key]):
-        # 1 and "1" are the same id; a table without rows has no types
+        # 1 and "1" are the same id. A column of a table without rows has no type.
         old, new = old.astype({key: str}), new.astype({key: str})
     old, new = old.set_index(key), new.set_index(key)
     added = new.index[~new.index.isin(old.index)]
@@ -111,7 +111,7 @@ def _keyed_rows(old: pd.DataFrame, new: pd.DataFrame, key: str, shared: list[str
 
 
 def _differs(old: "pd.Series[Any]", new: "pd.Series[Any]") -> "pd.Series[bool]":
-    """Row by row, whether the values are others. Both have the same index."""
+    """For each row, whether the values differ. Both have the same index."""
     neither = old.isna() & new.isna()
     if _is_number(old) or _is_number(new):
         old, new = _numbers(old), _numbers(new)
@@ -125,11 +125,17 @@ def _is_number(values: "pd.Series[Any]") -> bool:
 
 
 def _numbers(values: "pd.Series[Any]") -> "pd.Series[Any]":
-    """As numbers; text that is none becomes NaN, which equals nothing."""
+    """The values as numbers; text that is not a number becomes NaN, which equals nothing."""
     return values if _is_number(values) else pd.to_numeric(values.astype(str), errors="coerce")
 
 
 def _whole_rows(old: pd.DataFrame, new: pd.DataFrame) -> dict[str, Any]:
-    before, after = (Counter(t.astype(str).fillna("").itertuples(index=False, name=None)) for t in (old, new))
+    before, after = map(_count_rows, (old, new))
     counts = {"added_rows": (after - before).total(), "removed_rows": (before - after).total(), "changed_rows": 0}
     return {"changed_columns": {}, **counts}
+
+
+def _count_rows(table: pd.DataFrame) -> Counter[tuple[str, ...]]:
+    if not len(table.columns):  # of which pandas 1 gives no rows
+        return Counter({(): len(table)})
+    return Counter(table.astype(str).fillna("").itertuples(index=False, name=None))

@@ -5,11 +5,11 @@
     manifests/v0.5.0/...
     manifests/latest -> v0.5.0
     <the default version's folders once more>
-    allensdk/...                                        what AllenSDK takes for its cache_dir (see allensdk.py)
+    allensdk/...                                        cache directories for AllenSDK (see allensdk.py)
 
-A tree is a value: it is built once and never changes; when a dataset version appears, a new tree takes its
-place. Inode numbers are hashes of what an inode is (a content's id, a folder's path), so that they are the same
-in every mount on every host, and one content is one inode under all its names.
+A tree is a value: it is built once and never changes. When a dataset version appears, a new tree replaces it. An
+inode number is a hash of the inode's identity (a content's id, a folder's path), so that it is the same in every
+mount on every host, and one content is one inode under all its names.
 """
 
 import hashlib
@@ -22,7 +22,6 @@ from vbnfs.dataset.allensdk import (
     ALLENSDK,
     DOWNLOADED,
     LAST_USED,
-    MANIFESTS_OF_STATIC,
     RESOURCES,
     STATIC,
     has_resources,
@@ -31,14 +30,13 @@ from vbnfs.dataset.allensdk import (
 )
 from vbnfs.dataset.contents import Contents, NamedContent
 from vbnfs.dataset.manifest import DataFile, DatasetVersion, Manifest
+from vbnfs.dataset.names import LATEST, MANIFESTS, README
 from vbnfs.objects import ObjectVersion
 
 ROOT_INODE: Final = 1  # FUSE_ROOT_ID, include/uapi/linux/fuse.h
-README: Final = "README.txt"
-MANIFESTS: Final = "manifests"
-LATEST: Final = "latest"
 
-_OURS: Final = frozenset({README, MANIFESTS, ALLENSDK})  # at the top; a release's own stand in its version's folder
+# Names at the top that vbnfs gives. A release's own files of these names are in its version's folder only.
+_OURS: Final = frozenset({README, MANIFESTS, ALLENSDK})
 _GROWING: Final = frozenset({(), (MANIFESTS,), (ALLENSDK,), (ALLENSDK, STATIC)})
 _FLAT_FOLDER: Final = "ecephys_sessions"
 _FLAT_NAME: Final = re.compile(r"ecephys_session_\d+\.nwb")
@@ -46,14 +44,14 @@ _FLAT_NAME: Final = re.compile(r"ecephys_session_\d+\.nwb")
 
 @dataclass(frozen=True, slots=True)
 class Directory:
-    """A folder. `children` maps names to inode numbers, in the order in which they are listed, if they are."""
+    """A folder. `children` maps names to inode numbers, in the order of a listing; some are not listed."""
 
     inode: int
     parent: int
     children: Mapping[str, int]
     subdirectories: int
     modified_ns: int
-    is_growing: bool  # True where names can turn up while mounted: the kernel must not keep "no such name"
+    is_growing: bool  # names can appear while it is mounted, so the kernel must not cache "no such name"
 
     @property
     def links(self) -> int:
@@ -63,7 +61,7 @@ class Directory:
 
 @dataclass(frozen=True, slots=True)
 class DataNode:
-    """A file of the dataset. Its size and time are S3's and are not part of the tree."""
+    """A file of the dataset. Its size and time are not part of the tree: S3 has them (object_sizes.py)."""
 
     inode: int
     content: NamedContent
@@ -72,13 +70,13 @@ class DataNode:
 
     @property
     def source(self) -> ObjectVersion:
-        """The object version that is shown as its origin."""
+        """The object version that its attributes show as its origin."""
         return self.content.sources[0]
 
 
 @dataclass(frozen=True, slots=True)
 class StaticNode:
-    """A file whose bytes are at hand: a manifest, the README."""
+    """A file whose bytes are in memory: a manifest, the README."""
 
     inode: int
     data: bytes
@@ -90,9 +88,9 @@ class StaticNode:
 
 @dataclass(frozen=True, slots=True)
 class Symlink:
-    """A relative symbolic link; or, without a target, one that leads whoever reads it to a file of their own.
+    """A relative symbolic link. Without a `target` it leads each user to a file of their own.
 
-    The latter is not listed: it may lead nowhere yet, which programs that walk a tree complain of.
+    A link without a target is not listed: the file may not exist yet, and programs that walk a tree would complain.
     """
 
     inode: int
@@ -106,20 +104,20 @@ Node = Directory | DataNode | StaticNode | Symlink
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """All inodes by number, and the version that stands at the top."""
+    """All inodes by number, and the version whose folders are at the top."""
 
     nodes: Mapping[int, Node]
     default_version: DatasetVersion
 
     def children(self, directory: Directory) -> Iterator[tuple[str, Node]]:
-        """Names and nodes of a folder of this tree, in order, as far as they are listed."""
+        """The listed names and nodes of a folder of this tree, in order."""
         for name, inode in directory.children.items():
             node = self.nodes[inode]
             if not isinstance(node, Symlink) or node.target is not None:
                 yield name, node
 
     def path_of(self, inode: int) -> str:
-        """Where an inode that is not the root stands, in one of its places. Looks at all folders."""
+        """A path of an inode other than the root. Scans all folders."""
         node = self.nodes[inode]
         if isinstance(node, Directory):
             folder = self.nodes[node.parent]
@@ -133,26 +131,26 @@ class Tree:
 def build_tree(
     manifests: Iterable[Manifest], *, contents: Contents, default_version: DatasetVersion, readme: bytes
 ) -> Tree:
-    """The tree of `manifests`, of which one has `default_version`. `contents` are those of their entries."""
+    """The tree of `manifests`, one of which has `default_version`. `contents` are those of their entries."""
     return _Builder(sorted(manifests, key=lambda m: m.dataset_version), contents).build(default_version, readme)
 
 
 def changed_links(old: Tree, new: Tree) -> list[int]:
-    """The inodes of both trees that have another number of names in the new one."""
+    """The inodes of both trees whose number of names differs."""
     both = ((inode, node, new.nodes.get(inode)) for inode, node in old.nodes.items())
     return [inode for inode, before, after in both if after is not None and before.links != after.links]
 
 
 def flat_names(files: Sequence[DataFile]) -> Iterator[tuple[tuple[str, ...], DataFile]]:
-    """The session files' places in the flat folder, for those whose name belongs to one file only.
+    """The paths of session files in the flat folder, for file names that only one session file has.
 
-    Releases up to 0.3 keep them there; with these links one path works in every version.
+    Releases up to 0.3 have their session files there; with these links one path works in every version.
     """
     candidates: dict[str, DataFile | None] = {}
     for file in files:
         if _FLAT_NAME.fullmatch(name := file.path[-1]):
             candidates[name] = None if name in candidates else file
-    taken = {file.path[:2] for file in files}  # a file's place there, or a folder's
+    taken = {file.path[:2] for file in files}  # by a file there, or by a folder
     if (_FLAT_FOLDER,) in taken:
         return
     for name, session in candidates.items():
@@ -171,7 +169,7 @@ class _Folder:
     def subfolder(self, name: str) -> "_Folder":
         entry = self.entries.setdefault(name, _Folder((*self.path, name), self.modified_ns))
         if not isinstance(entry, _Folder):
-            raise TypeError(f"{name!r} is a file")  # manifests with such a clash are refused before
+            raise TypeError(f"{name!r} is a file")  # manifest.py refuses manifests with such a clash
         return entry
 
     def place(self, path: tuple[str, ...], inode: int) -> None:
@@ -193,8 +191,8 @@ class _Builder:
 
     def build(self, default_version: DatasetVersion, readme: bytes) -> Tree:
         newest_ns = max(manifest.modified_ns for manifest in self._manifests)
-        # Where versions turn up, the time has to tell of each, also of two in one second: the kernel keeps a listing
-        # for as long as the folder's time is the same.
+        # A folder where versions appear needs a new time for each, also for two in one second: the kernel keeps a
+        # listing while the folder's time is the same.
         grown_ns = newest_ns + len(self._manifests) - 1
         root = _Folder((), grown_ns)
         for manifest in self._manifests:
@@ -243,26 +241,26 @@ class _Builder:
                 self._place_downloaded(cache.subfolder(RESOURCES))
 
     def _fill_static(self, cache: _Folder, root: _Folder, manifest: Manifest) -> None:
-        assert manifest.names is not None  # else it would not be there
+        assert manifest.names is not None  # release_folders returns no others
         cache.modified_ns = manifest.modified_ns
         project = cache.subfolder(manifest.names.project_name)
         released = root.subfolder(MANIFESTS).subfolder(manifest.dataset_version.folder)
         for name, entry in released.entries.items():
-            if name not in {manifest.file_name, MANIFESTS_OF_STATIC}:
+            if name not in {manifest.file_name, MANIFESTS}:
                 self._place_again(project, name, entry)
-        manifests = project.subfolder(MANIFESTS_OF_STATIC)
-        theirs = released.entries.get(MANIFESTS_OF_STATIC)
+        manifests = project.subfolder(MANIFESTS)
+        theirs = released.entries.get(MANIFESTS)
         for name, entry in theirs.entries.items() if isinstance(theirs, _Folder) else ():
             if not is_taken_for_a_manifest(name):
                 self._place_again(manifests, name, entry)
         manifests.entries[manifest.file_name] = self._manifest_again(manifest)
-        if manifest.source is not None:  # AllenSDK looks for the manifest below the name that keys begin with
-            asked = manifest.source.key.partition("/")[0]
-            if asked not in cache.entries:
-                self._place_link(cache, asked, manifest.names.project_name)
+        if manifest.source is not None:  # AllenSDK opens the manifest below the first part of its key
+            first_part = manifest.source.key.partition("/")[0]
+            if first_part not in cache.entries:
+                self._place_link(cache, first_part, manifest.names.project_name)
 
     def _place_again(self, folder: _Folder, name: str, entry: "_Folder | int") -> None:
-        """Show in `folder` what stands elsewhere: a file by a hard link, a folder by a symbolic one."""
+        """Show an existing entry in `folder` too: a file by a hard link, a folder by a symbolic link."""
         if isinstance(entry, _Folder):
             self._place_link(folder, name, "../" * len(folder.path) + "/".join(entry.path))
         else:
@@ -322,7 +320,7 @@ class _Builder:
         return inode
 
     def _number(self, identity: str) -> int:
-        """A 63-bit inode number; on a collision the identity that came later moves on."""
+        """A 63-bit inode number; on a collision the later identity takes another one."""
         for attempt in range(1 << 16):
             digest = hashlib.blake2b(f"{identity}\0{attempt}".encode(), digest_size=8).digest()
             inode = int.from_bytes(digest, "big") >> 1

@@ -1,8 +1,8 @@
 """`vbnfs demo`: a real S3 server with a small genuine release, mounted, and a short tour of it.
 
-Everything that is shown is run: shell commands by the shell's programs in the demo's folder, Python by pandas and
-h5py on the mounted files, figures from the daemon. With a folder of the user's own, the release stays there and the
-next demo begins where this one ended.
+Everything that is shown is executed: shell commands by the shell's programs in the demo's folder, Python by pandas
+and h5py on the mounted files; figures come from the daemon. In a folder that the user names, the release stays, and
+the next demo uses it again.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ import h5py
 import pandas as pd
 
 from vbnfs.access.mount_status import ask_status
-from vbnfs.config.environment import default_config_file
+from vbnfs.config.environment import variables_for_settings_in
 from vbnfs.demo.release import make_release
 from vbnfs.demo.scale import ReleaseScale
 from vbnfs.demo.server import SeaweedServer
@@ -33,7 +33,8 @@ from vbnfs.errors import DemoError, MountError
 from vbnfs.host.mountinfo import find_mount
 
 _ENDING: Final = (signal.SIGINT, signal.SIGTERM)
-_LOADED: Final = "release-is-loaded"  # a file that stands in the demo's folder once the server has everything
+_LOADED: Final = "release-is-loaded"  # a file in the demo's folder, made when the server has all objects
+_SETTINGS: Final = "vbnfs.toml"  # settings for the demo's server: the user's own play no part
 
 
 def run_demo(directory: Path | None, *, keep: bool, scale: ReleaseScale | None = None) -> None:
@@ -48,21 +49,22 @@ def run_demo(directory: Path | None, *, keep: bool, scale: ReleaseScale | None =
         if server.lost_port is not None:
             _say_that_it_moved(server.lost_port)
         _load(place, server, scale)
+        _write_settings(place, server.endpoint_url)
         with _mounted(place, server.endpoint_url):
             _Tour(place).walk()
             if keep:
-                _wait_for_interrupt(place, server.endpoint_url)
+                _wait_for_interrupt(place)
     _say_goodbye(directory)
 
 
 def _say_that_it_moved(lost_port: int) -> None:
     print(f"Last time it was at port {lost_port}, which another program has now ('ss -ltnp' shows which).")
-    print("The cache knows servers by their address: what was read is fetched again. Settings that have the old one")
+    print("The cache knows servers by their address: what was read is fetched again. Settings with the old address")
     print("need the new one.", flush=True)
 
 
 def _end(number: int, frame: FrameType | None) -> None:
-    """End in order, also where a script ignores Ctrl-C. Further signals, here or to children, must not stop that."""
+    """End in order, also where a script ignores Ctrl-C. From now on signals are ignored, here and in new children."""
     for each in _ENDING:
         signal.signal(each, signal.SIG_IGN)
     raise KeyboardInterrupt
@@ -85,7 +87,7 @@ def _workplace(directory: Path | None) -> Iterator[Path]:
 
 
 def _load(place: Path, server: SeaweedServer, scale: ReleaseScale | None) -> None:
-    """Make a release and load the server with it, unless it has been done."""
+    """Make a release and upload it to the server, unless an earlier demo has."""
     if (place / _LOADED).exists():
         _say("It has the release of the last demo.")
         return
@@ -100,6 +102,12 @@ def _load(place: Path, server: SeaweedServer, scale: ReleaseScale | None) -> Non
     (place / _LOADED).touch()
 
 
+def _write_settings(place: Path, endpoint_url: str) -> None:
+    (place / _SETTINGS).write_text(
+        f"endpoint_url = {json.dumps(endpoint_url)}\ncache_dir = {json.dumps(str(place / 'cache'))}\n"
+    )
+
+
 @contextmanager
 def _mounted(place: Path, endpoint_url: str) -> Iterator[None]:
     mountpoint = place / "mnt"
@@ -111,12 +119,12 @@ def _mounted(place: Path, endpoint_url: str) -> Iterator[None]:
         yield
         _vbnfs(place, "umount", "mnt")
     finally:
-        if find_mount(mountpoint) is not None:  # an error, or in use: nothing is left mounted all the same
+        if find_mount(mountpoint) is not None:  # after an error, or if it is in use
             _vbnfs(place, "umount", "--lazy", "mnt")
 
 
 class _Tour:
-    """What is shown on the mount in `place`/mnt."""
+    """The tour of the mount in `place`/mnt."""
 
     def __init__(self, place: Path) -> None:
         self._place = place
@@ -165,7 +173,7 @@ class _Tour:
             raise MountError("more was fetched than was read: that is a defect of vbnfs")
 
     def _read_in_two_versions(self) -> None:
-        """Read a file that two versions share, in both, and show that the second time asks for nothing."""
+        """Read a file that two versions share, in both, and show that the second time needs no request."""
         old, new = self._shared_file()
         _say("A file that two dataset versions share, read in one and then in the other:")
         for path in (old, new):
@@ -199,30 +207,30 @@ class _Tour:
 
 
 def _say_goodbye(directory: Path | None) -> None:
-    """What is left of the demo, and what to do now."""
+    """Print what the demo leaves, and what to do now."""
     _say("Done: unmounted, and the S3 server has ended.")
     if directory is None:
         print("Release and cache were in a temporary folder, and are gone; 'vbnfs demo DIR' keeps them in DIR.")
     else:
         print(f"The release and the cache are still in {directory}: 'vbnfs demo {directory}' uses them again.")
-    # Who came by script/demo does not have it on the PATH.
+    # After script/demo it is not on the PATH.
     program = "vbnfs" if shutil.which("vbnfs") else os.path.relpath(Path(sys.executable).with_name("vbnfs"))
     print("'--keep' leaves the demo mounted, to look around. Now the real dataset:")
     print(f"mkdir -p ~/vbn; {program} mount ~/vbn", flush=True)
 
 
-def _wait_for_interrupt(place: Path, endpoint_url: str) -> None:
+def _wait_for_interrupt(place: Path) -> None:
     with suppress(KeyboardInterrupt):
-        _say(f"For your own commands on it, in a file that --config names, or in {default_config_file()}")
-        print("(take them out of there before you mount the real dataset):")
-        print(f"endpoint_url = {json.dumps(endpoint_url)}\ncache_dir = {json.dumps(str(place / 'cache'))}")
+        _say(f"For your own commands on it: --config {place / _SETTINGS}, which has")
+        print((place / _SETTINGS).read_text(), end="")
         _say(f"Look around in {place / 'mnt'}; Ctrl-C here ends the demo.")
         threading.Event().wait()
 
 
 def _vbnfs(place: Path, *arguments: str) -> None:
     print("$ vbnfs", *arguments, flush=True)
-    done = subprocess.run([sys.executable, "-m", "vbnfs", *arguments], cwd=place, check=False)
+    command, env = [sys.executable, "-m", "vbnfs", *arguments], variables_for_settings_in(place / _SETTINGS)
+    done = subprocess.run(command, cwd=place, env=env, check=False)
     if done.returncode != 0:
         raise MountError(f"'vbnfs {arguments[0]}' ended with status {done.returncode}")
 
@@ -237,7 +245,7 @@ def _say(text: str) -> None:
 
 
 def _report(message: str) -> None:
-    """What is being done, on one line that is written over, if somebody looks."""
+    """Show progress on a terminal, in one line that is overwritten."""
     if sys.stderr.isatty():
         sys.stderr.write(f"\r\x1b[K{message[:100]}")
         sys.stderr.flush()

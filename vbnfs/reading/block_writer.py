@@ -75,6 +75,7 @@ class BlockWriter:
         while self._queue or not self._is_closed:
             if self._queue:
                 await self._write_next()
+                await trio.lowlevel.checkpoint()  # what fetches bring in this turn goes into one call of a thread
             else:
                 await self._has_more.park()
         try:
@@ -97,7 +98,7 @@ class BlockWriter:
             if data is None:
                 self._unstored.pop(key).move(BlockState.FORGOTTEN)
                 continue
-            again = ArrivedBlocks(block.content, block.number, [block], [data], done=self._stored_at_last)
+            again = ArrivedBlocks(block.content, key.number, [block], [data], done=self._stored_at_last)
             [is_taken] = await self._offer([again])
             if is_taken:
                 again.done(again)

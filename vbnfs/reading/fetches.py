@@ -1,4 +1,4 @@
-"""Fetches: the blocks that each brings, the room in memory that it needs, and how a body is cut into blocks.
+"""Fetches: the blocks that each brings, how long it is, the room that it needs, and cutting its body into blocks.
 
 A fetch asks S3 for adjacent blocks of one content, mostly by one GET; by several, where other processes bring a part.
 """
@@ -13,6 +13,7 @@ from vbnfs.errors import BadReplyError, VbnfsError
 from vbnfs.flight import Flight
 from vbnfs.objects import BlockKey, Content
 from vbnfs.reading.block_states import FIRST, BlockState, moved
+from vbnfs.reading.planner import MAX_GET_BLOCKS, even_share
 
 Bytes = bytes | memoryview
 
@@ -28,11 +29,11 @@ class Block:
     `arrival`, and hold that alone: so the bytes stay for a reader that is slow, and the block can let go of them.
     """
 
-    __slots__ = ("_state", "arrival", "content", "number", "planned")
+    __slots__ = ("_state", "arrival", "content", "key", "planned")
 
     def __init__(self, content: Content, number: int, planned: range) -> None:
         self.content = content
-        self.number = number
+        self.key = BlockKey(content.content_id, number)  # a slot: it is asked for at each step of the way
         self.planned = planned
         self.arrival = Flight[Bytes]()
         self._state = FIRST
@@ -41,11 +42,6 @@ class Block:
     def state(self) -> BlockState:
         """Where in its life it is."""
         return self._state
-
-    @property
-    def key(self) -> BlockKey:
-        """Its name."""
-        return BlockKey(self.content.content_id, self.number)
 
     @property
     def data(self) -> Bytes | None:
@@ -57,12 +53,12 @@ class Block:
         self._state = moved(self._state, state)
 
     def bring(self, state: BlockState, data: Bytes) -> None:
-        """Its bytes have come; those who wait for it get them."""
+        """Its bytes have come; readers that wait for it get them."""
         self.move(state)
         self.arrival.land(data)
 
     def fail(self, error: VbnfsError) -> None:
-        """It will not come; those who wait for it get a copy of the error each."""
+        """It will not come; readers that wait for it get a copy of the error each."""
         self.move(BlockState.FAILED)
         self.arrival.fail(error)
 
@@ -97,15 +93,52 @@ def room_for(lacking: int, transit_blocks: int) -> int:
     return min(lacking, transit_blocks) + 1 if lacking else 0
 
 
+def longest_fetch(room_blocks: int, *, gets: int, transit_blocks: int) -> int:
+    """How many blocks a fetch may bring, so that one on each connection has room: else short ones bring more."""
+    room_each = room_blocks // gets
+    return MAX_GET_BLOCKS if room_for(MAX_GET_BLOCKS, transit_blocks) <= room_each else room_each - 1
+
+
 @dataclass(slots=True)
-class Backlog:
-    """Of a content: how many blocks are wanted and have not come, and how many its reader wants ahead in all.
-
-    `window_blocks` is 0 where nothing more will be wanted: at the file's end, and for random reads.
-    """
-
+class _Backlog:
     blocks: int = 0
     window_blocks: int = 0
+
+
+class Backlogs:
+    """By content: how many blocks are wanted and have not come, and how many its reader wants ahead in all.
+
+    From these follows how long a fetch is when it begins.
+    """
+
+    def __init__(self) -> None:
+        self._of: dict[str, _Backlog] = {}  # by content id; none is empty
+
+    def __len__(self) -> int:
+        return len(self._of)
+
+    def lengthen(self, content: Content, blocks: int) -> None:
+        """So many more blocks are wanted."""
+        if blocks:
+            self._of.setdefault(content.content_id, _Backlog()).blocks += blocks
+
+    def shorten(self, content: Content, blocks: int) -> None:
+        """So many blocks have come, or will not come."""
+        if blocks:
+            backlog = self._of[content.content_id]
+            backlog.blocks -= blocks
+            if not backlog.blocks:
+                del self._of[content.content_id]
+
+    def set_window(self, content: Content, window_blocks: int) -> None:
+        """How many its reader wants ahead in all; 0 if nothing is behind: at a file's end, for random reads."""
+        if backlog := self._of.get(content.content_id):
+            backlog.window_blocks = window_blocks
+
+    def share(self, content: Content, *, gets: int) -> int:
+        """How many blocks a fetch should bring: contents share `gets` connections evenly, and each its own."""
+        backlog, connections = self._of[content.content_id], max(1, gets // len(self._of))
+        return even_share(backlog.blocks, connections=connections, window_blocks=backlog.window_blocks)
 
 
 @dataclass(frozen=True, slots=True)

@@ -156,12 +156,12 @@ class FuseSystem(System):
         return is_mounted(self.mountpoint)
 
 
-def wait_for(condition: Callable[[], bool], told: str) -> None:
+def wait_for(condition: Callable[[], bool], message: str) -> None:
     """Ask again and again until it is true."""
     deadline = time.monotonic() + _MOUNT_SECONDS
     while not condition():
         if time.monotonic() > deadline:
-            raise RuntimeError(told)
+            raise RuntimeError(message)
         time.sleep(0.002)
 
 
@@ -200,7 +200,7 @@ def run_all(commands: Sequence[Sequence[str]], env: Mapping[str, str] | None = N
 
 
 def read_with(job: str, location: str, env: Mapping[str, str]) -> float:
-    """Have reader.py do a job; the seconds that it tells, which leave out starting Python."""
+    """Run a job of reader.py; the seconds that it prints, which leave out starting Python."""
     command = [str(BENCH_BIN / "python"), "-W", "ignore", str(READER), job, location]
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=_PATIENCE_SECONDS)
     if done.returncode:

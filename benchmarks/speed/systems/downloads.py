@@ -7,7 +7,7 @@ from benchmarks.speed.systems.base import System, read_with, run_all
 
 
 class Curl(System):
-    """The limit: as many curls as there are connections, each with one range of the file, which nobody keeps."""
+    """The limit: as many curls as there are connections, each with one range of the file, stored nowhere."""
 
     def location(self, name: str) -> str:
         """An address."""

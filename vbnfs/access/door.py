@@ -1,0 +1,213 @@
+"""The synchronous door: async functions of a dataset, called from a program without an event loop.
+
+    with opened(open_dataset(config)) as dataset:
+        versions = dataset.run(load_versions, dataset.value)
+        with opened(whole_files(versions)) as files:
+            table = files.run(files.value, file)
+
+One trio thread a process serves all calls. The first call starts it. After a fork(2) the child starts one of its own;
+what the parent opened can only be used by the parent. When the main thread ends, what is open is closed as after
+Ctrl-C, in some seconds at most: a disk that hangs does not hold the exit up.
+
+Calls come from any thread that runs no event loop, and wait for the result. Errors come out as they are, those of
+nurseries out of their groups (`root_error`). Ctrl-C cancels the call, and is raised when the call has ended.
+"""
+
+import os
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import AbstractAsyncContextManager, contextmanager
+from typing import Any, Final, Generic, TypeVar
+
+import trio
+
+from vbnfs.errors import root_error
+
+_END_SECONDS: Final = 10.0  # more than the last writes of a source of blocks may take
+_ENDS: Final = "this process ends, and what was open is closed"
+
+T = TypeVar("T")
+Result = TypeVar("Result")
+
+
+def run(work: Callable[..., Awaitable[Result]], *arguments: Any) -> Result:
+    """The result of `work(*arguments)`, awaited in this process's trio thread. Raises what it raises."""
+    return _Call(_trio_thread(), lambda: work(*arguments)).run()
+
+
+class Opened(Generic[T]):
+    """What an async context manager gave: to be used by functions that run in the trio thread."""
+
+    def __init__(self, value: T, thread: "_TrioThread") -> None:
+        self.value: Final = value
+        self._thread = thread
+
+    def run(self, work: Callable[..., Awaitable[Result]], *arguments: Any) -> Result:
+        """As the function `run`. Raises `RuntimeError` in a process that was forked since."""
+        if self._thread.pid != os.getpid():
+            raise RuntimeError("opened before this process was forked: open it again here")
+        return _Call(self._thread, lambda: work(*arguments)).run()
+
+
+@contextmanager
+def opened(manager: AbstractAsyncContextManager[T]) -> Iterator[Opened[T]]:
+    """Keep an async context manager entered in the trio thread. Raises what entering or leaving it raises.
+
+    An exception in the body cancels what the manager has under way, and is raised when that has ended.
+    """
+    thread, values, leave = _trio_thread(), list[T](), trio.Event()
+
+    async def hold() -> None:
+        async with manager as value:
+            values.append(value)
+            entered.set_result(None)
+            await leave.wait()
+
+    entered = Future[None]()
+    call = _Call(thread, hold)
+    try:
+        call.start()
+        call.wait_for(entered)
+        yield Opened(values[0], thread)
+    except BaseException:
+        call.cancel()
+        raise
+    if thread.pid == os.getpid():
+        thread.soon(leave.set)
+        call.wait()
+
+
+class _Call(Generic[Result]):
+    """Work to be done in the trio thread."""
+
+    def __init__(self, thread: "_TrioThread", work: Callable[[], Awaitable[Result]]) -> None:
+        self._thread = thread
+        self._work = work
+        self._result = Future[Result]()
+        self._scope = trio.CancelScope()
+
+    def run(self) -> Result:
+        """Do it, and wait for the result. An interrupt of the waiting cancels the work."""
+        try:
+            self.start()
+            return self.wait()
+        except BaseException:
+            self.cancel()
+            raise
+
+    def start(self) -> None:
+        """Begin. Raises `RuntimeError` when called in that thread."""
+        if threading.get_ident() == self._thread.ident:
+            self._result.cancel()
+            raise RuntimeError("called in the thread whose event loop is to do the work: await it instead")
+        if not self._thread.soon(self._begin):
+            self._result.set_exception(RuntimeError(_ENDS))
+
+    def wait(self) -> Result:
+        """The result, or the error, once it is there. An interrupt of the waiting cancels the work."""
+        try:
+            return self._result.result()
+        except BaseException:
+            self.cancel()
+            raise
+
+    def wait_for(self, event: "Future[Any]") -> None:
+        """Wait until `event` is there, or raise the error because of which it will not come."""
+        either: list[Future[Any]] = [event, self._result]
+        done, _ = wait(either, return_when=FIRST_COMPLETED)
+        if event not in done:
+            self._result.result()
+
+    def cancel(self) -> None:
+        """Cancel the work, if it has not ended, and wait for its end, some seconds at most."""
+        if not self._result.done() and self._thread.pid == os.getpid():
+            self._thread.soon(self._scope.cancel)
+            wait([self._result], _END_SECONDS)
+
+    def _begin(self) -> None:
+        if not self._thread.begin(self._do):
+            self._result.set_exception(RuntimeError(_ENDS))
+
+    async def _do(self) -> None:
+        error: BaseException = RuntimeError("cancelled")
+        try:
+            with self._scope:
+                self._result.set_result(await self._work())
+                return
+        except BaseExceptionGroup as group:
+            error = root_error(group)
+        except BaseException as raised:
+            error = raised
+        self._result.set_exception(RuntimeError(_ENDS) if self._thread.is_closing else error)
+
+
+class _TrioThread:
+    """A thread that runs an event loop until the main thread has ended."""
+
+    def __init__(self) -> None:
+        self.pid: Final = os.getpid()
+        self._ready = threading.Event()
+        # A daemon thread, which the interpreter does not wait for; the other one it does wait for.
+        self._thread = threading.Thread(target=trio.run, args=(self._main,), name="vbnfs", daemon=True)
+        self._thread.start()
+        self._ready.wait()
+        threading.Thread(target=self._close_at_exit, name="vbnfs-exit", daemon=False).start()
+
+    @property
+    def ident(self) -> int | None:
+        """As threading.get_ident() gives it there."""
+        return self._thread.ident
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether all tasks are cancelled, since the process ends."""
+        return self._nursery.cancel_scope.cancel_called
+
+    def soon(self, function: Callable[[], object]) -> bool:
+        """Call a function in the thread; False where that has ended."""
+        try:
+            self._token.run_sync_soon(function)
+        except trio.RunFinishedError:
+            return False
+        return True
+
+    def begin(self, task: Callable[[], Awaitable[None]]) -> bool:
+        """Begin a task, in the thread; False if that is about to end."""
+        if self.is_closing:
+            return False
+        self._nursery.start_soon(task)
+        return True
+
+    async def _main(self) -> None:
+        self._token = trio.lowlevel.current_trio_token()
+        async with trio.open_nursery() as self._nursery:
+            self._ready.set()
+            await trio.sleep_forever()
+
+    def _close_at_exit(self) -> None:
+        threading.main_thread().join()
+        self.soon(self._nursery.cancel_scope.cancel)
+        self._thread.join(_END_SECONDS)
+
+
+_lock = threading.Lock()
+_current: _TrioThread | None = None
+
+
+def _trio_thread() -> _TrioThread:
+    """The trio thread of this process, started if need be."""
+    global _current  # noqa: PLW0603 - one a process
+    with _lock:
+        if _current is None:
+            _current = _TrioThread()
+        return _current
+
+
+def _forget() -> None:
+    """In a child of fork(2) there are no threads but the one that forked."""
+    global _current, _lock
+    _current, _lock = None, threading.Lock()
+
+
+os.register_at_fork(after_in_child=_forget)

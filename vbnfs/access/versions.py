@@ -1,0 +1,56 @@
+"""The versions of an opened dataset: their manifests, and the sizes and contents of their files."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from vbnfs.access.dataset import Dataset
+from vbnfs.dataset.contents import Contents, in_order_of_publication
+from vbnfs.dataset.manifest import DataFile, Manifest
+from vbnfs.dataset.release import Release
+from vbnfs.objects import Content
+
+
+@dataclass(frozen=True, slots=True)
+class Versions:
+    """The versions that `release` has. `named` has the content of each of their files."""
+
+    dataset: Dataset
+    release: Release
+    named: Contents
+
+    @property
+    def problems(self) -> list[str]:
+        """What a user has to know, in words. That S3 was not asked is no problem where that was asked for."""
+        is_news = self.release.is_offline and not self.dataset.config.offline
+        offline = ["the bucket cannot be reached; this is what is kept from before"] if is_news else []
+        doubt = [] if self.release.doubt is None else [f"{self.release.doubt}; this is what is kept from before"]
+        return [*offline, *doubt, *self.release.problems]
+
+    def manifest(self, wanted: str | None) -> Manifest:
+        """The manifest of a version (None: of the newest). Raises `DatasetError`, which names those there are."""
+        version = self.release.choose(wanted)
+        return next(m for m in self.release.manifests if m.dataset_version == version)
+
+    def size_bytes(self, file: DataFile) -> int | None:
+        """A file's size; None where S3 gave none."""
+        attributes = self.dataset.catalog.sizes.get(self.named.of(file))
+        return None if attributes is None else attributes.size_bytes
+
+    def contents(self, files: Iterable[DataFile]) -> dict[str, Content | None]:
+        """The different contents of files, by content id; None for one whose size is not known."""
+        found: dict[str, Content | None] = {}
+        for named in map(self.named.of, files):
+            attributes = self.dataset.catalog.sizes.get(named)
+            found[named.content_id] = None if attributes is None else named.with_attributes(attributes)
+        return found
+
+    async def learn_sizes(self, files: Iterable[DataFile]) -> None:
+        """Ask for sizes that no listing has, one by one, if S3 can be asked."""
+        if not self.release.is_offline:
+            await self.dataset.catalog.sizes.fetch_all(map(self.named.of, files))
+
+
+async def load_versions(dataset: Dataset) -> Versions:
+    """The versions that the bucket has, or those that are stored where it cannot be asked. Raises a `VbnfsError`."""
+    release = await dataset.catalog.load()
+    return Versions(dataset, release, dataset.catalog.contents(in_order_of_publication(release.manifests)))

@@ -1,0 +1,39 @@
+"""Running a command's work on a dataset, in an event loop of its own."""
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import trio
+
+from vbnfs.access.dataset import open_dataset
+from vbnfs.access.versions import Versions, load_versions
+from vbnfs.config.settings import Config
+from vbnfs.errors import root_error
+from vbnfs.host.private import keep_others_out
+
+_T = TypeVar("_T")
+
+
+def run(work: Callable[[], Awaitable[_T]]) -> _T:
+    """Do the work of this process. Raises what it raises, out of the groups of its nurseries."""
+    keep_others_out()
+    try:
+        # At checkpoints: raised anywhere, Ctrl-C could come in a destructor, where it is printed and forgotten.
+        return trio.run(work, restrict_keyboard_interrupt_to_checkpoints=True)
+    except BaseExceptionGroup as group:
+        raise root_error(group) from None
+
+
+def run_with_versions(
+    config: Config, work: Callable[[Versions], Awaitable[_T]], *, warn: Callable[[str], None]
+) -> _T:
+    """Do some work with a dataset's versions, after `warn` of their problems. Raises a `VbnfsError`."""
+
+    async def load_and_work() -> _T:
+        async with open_dataset(config) as dataset:
+            versions = await load_versions(dataset)
+            for problem in versions.problems:
+                warn(problem)
+            return await work(versions)
+
+    return run(load_and_work)

@@ -1,0 +1,143 @@
+"""Which dataset versions exist: the list of their manifests, and the manifests themselves.
+
+The list comes from ListObjectsV2 below `<project>/manifests/`. It is stored as `index` (JSON), `[[key, ETag, bytes,
+nanoseconds], ...]`, after the manifests that it names. Its age is the file's.
+"""
+
+import json
+import math
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+
+from vbnfs.dataset.manifest import DatasetVersion, Manifest, Origin, version_of_file_name
+from vbnfs.dataset.manifest_copies import ManifestCopies
+from vbnfs.dataset.names import LATEST, MANIFESTS
+from vbnfs.dataset.object_sizes import UNREACHABLE
+from vbnfs.dataset.stored_files import StoredFolder
+from vbnfs.dataset.stored_sizes import stored_rows
+from vbnfs.errors import DatasetError, StorageError
+from vbnfs.logs import WarnOnce
+from vbnfs.objects import ListedObject, ObjectAttributes, ObjectClient
+
+log = structlog.get_logger()
+
+_MAX_MANIFESTS: Final = 1_000
+_INDEX: Final = "index"
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """The dataset versions that can be shown, and why others cannot.
+
+    `doubt`: the bucket replies, but not with a usable list of manifests; the versions are those of the stored list.
+    """
+
+    manifests: tuple[Manifest, ...]
+    problems: tuple[str, ...]
+    is_offline: bool = False
+    doubt: str | None = None
+
+    @property
+    def versions(self) -> tuple[DatasetVersion, ...]:
+        """All that can be shown, oldest first."""
+        return tuple(manifest.dataset_version for manifest in self.manifests)
+
+    def choose(self, wanted: str | None) -> DatasetVersion:
+        """The wanted version; the newest for None and `latest`. Raises `DatasetError`, which names all versions."""
+        if not self.manifests:
+            reasons = "".join(f"\n  {problem}" for problem in self.problems)
+            raise DatasetError(f"no dataset version can be shown{':' if reasons else ''}{reasons}")
+        if wanted is not None and DatasetVersion(wanted) in self.versions:
+            return DatasetVersion(wanted)
+        if wanted not in {None, LATEST}:
+            known = ", ".join(map(str, self.versions))
+            raise DatasetError(f"there is no dataset version {wanted}; there are: {known}")
+        return self.versions[-1]
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """A list of manifests, empty if none is stored. `age_seconds` is negative if it was written in the future."""
+
+    listed: Sequence[ListedObject] = ()
+    age_seconds: float = math.inf
+
+    def is_fresh(self, max_age_seconds: float) -> bool:
+        """Whether it need not be requested again."""
+        return bool(self.listed) and 0 <= self.age_seconds < max_age_seconds
+
+
+class ReleaseReader:
+    """The dataset `project` in the bucket of `origin`, by way of `client`; copies are stored in `folder`."""
+
+    def __init__(self, client: ObjectClient, folder: StoredFolder, *, origin: Origin, project: str) -> None:
+        self._client = client
+        self._folder = folder
+        self._bucket = origin.bucket
+        self._prefix = f"{project}/{MANIFESTS}/"
+        self._copies = ManifestCopies(client, StoredFolder(folder / MANIFESTS), origin=origin)
+        self._warn_once = WarnOnce()
+        self._was_offline = False
+
+    async def list_manifests(self) -> list[ListedObject]:
+        """The manifests in the bucket. Raises a `StorageError`, and `DatasetError` for none and for too many."""
+        where = f"in bucket {self._bucket!r} below {self._prefix!r}"
+        listed = [entry for entry in await self._client.list_objects(self._prefix) if self._is_manifest(entry)]
+        if not listed:
+            raise DatasetError(f"no manifest {where}: check --bucket and --project")
+        if len(listed) > _MAX_MANIFESTS:
+            raise DatasetError(f"{len(listed):,} manifests {where}; at most {_MAX_MANIFESTS:,} are taken")
+        return listed
+
+    def _is_manifest(self, entry: ListedObject) -> bool:
+        name = entry.key.removeprefix(self._prefix)
+        return "/" not in name and version_of_file_name(name) is not None
+
+    async def read(self, listed: Sequence[ListedObject], failure: StorageError | DatasetError | None) -> Release:
+        """The release that `listed` manifests make. `failure` is why there is no newer list of them."""
+        is_offline = isinstance(failure, UNREACHABLE)
+        if is_offline and not self._was_offline:
+            log.warning("bucket cannot be reached; going on with what is kept", reason=str(failure))
+        self._was_offline = is_offline
+        doubt = None if failure is None or is_offline else str(failure)
+        if doubt is not None:
+            self._warn_once("manifests cannot be listed; going on with what is kept", reason=doubt)
+        found = await self._copies.get(listed, is_offline=is_offline)
+        problems = {entry.key: str(one) for entry, one in found.items() if not isinstance(one, Manifest)}
+        shown, repeated = without_repeated_versions(one for one in found.values() if isinstance(one, Manifest))
+        for name, problem in (problems | repeated).items():
+            self._warn_once("dataset version refused", manifest=name, reason=problem)
+        return Release(shown, (*problems.values(), *repeated.values()), is_offline, doubt)
+
+    # The stored list
+
+    def read_index(self) -> Index:
+        """The manifests that were listed last. Reads the disk."""
+        rows = stored_rows(self._folder.read(_INDEX) or b"[]")
+        listed = [ListedObject(key, ObjectAttributes(size, when, etag)) for key, etag, size, when in rows]
+        try:
+            return Index(listed, time.time() - (self._folder / _INDEX).stat().st_mtime)
+        except OSError:
+            return Index(listed)
+
+    def write_index(self, listed: Iterable[ListedObject]) -> None:
+        """Store a list of manifests, as of now."""
+        rows = [[o.key, o.etag, o.attributes.size_bytes, o.attributes.modified_ns] for o in listed]
+        self._folder.write(_INDEX, json.dumps(rows).encode())
+
+
+def without_repeated_versions(manifests: Iterable[Manifest]) -> tuple[tuple[Manifest, ...], dict[str, str]]:
+    """The manifests by version, less those whose version an earlier one has; for these the reason, by file name."""
+    shown: list[Manifest] = []
+    problems: dict[str, str] = {}
+    for manifest in sorted(manifests, key=lambda m: (m.dataset_version, m.modified_ns, m.file_name)):
+        if shown and shown[-1].dataset_version == manifest.dataset_version:
+            problem = f"{manifest.file_name}: the same version as {shown[-1].file_name}"
+            problems[manifest.file_name] = problem
+        else:
+            shown.append(manifest)
+    return tuple(shown), problems

@@ -1,0 +1,29 @@
+"""Ctrl-C while a program begins.
+
+Importing a command line takes some tenths of a second, and an exception that is raised within an import leaves a
+traceback. So a program first calls `end_at_once`, then imports the rest, and calls `raise_again` where it catches
+KeyboardInterrupt. This module imports no more than that needs.
+"""
+
+import os
+import signal
+from types import FrameType
+
+
+def end_at_once(program: str, status: int) -> None:
+    """From now on SIGINT ends this process, which is `program`, with `status`, unless it is ignored."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        try:
+            os.write(2, f"{program}: interrupted\n".encode())
+        finally:
+            os._exit(status)
+
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, end)
+
+
+def raise_again() -> None:
+    """From now on SIGINT raises KeyboardInterrupt, unless it is ignored."""
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
