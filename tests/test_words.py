@@ -47,16 +47,6 @@ PENDING: Final = frozenset(
         "tests/fuse/test_server.py",
         "tests/host/test_mount_programs.py",
         "tests/host/test_places.py",
-        "tests/s3/test_addresses.py",
-        "tests/s3/test_breaker.py",
-        "tests/s3/test_certificates.py",
-        "tests/s3/test_failures.py",
-        "tests/s3/test_hedging.py",
-        "tests/s3/test_listings.py",
-        "tests/s3/test_pacing.py",
-        "tests/s3/test_proxies.py",
-        "tests/s3/test_replies.py",
-        "tests/s3/test_retry.py",
         "tests/scenarios/allensdk/test_neuropixels.py",
         "tests/scenarios/network/test_faults.py",
         "tests/scenarios/readers/test_hdf5_libraries.py",
@@ -100,9 +90,6 @@ PENDING: Final = frozenset(
         "vbnfs/fuse/protocol.py",
         "vbnfs/host/mountinfo.py",
         "vbnfs/host/private.py",
-        "vbnfs/s3/breaker.py",
-        "vbnfs/s3/hedging.py",
-        "vbnfs/s3/pacing.py",
     }
 )
 

@@ -58,14 +58,13 @@ class S3Client:
         self._proxy = proxy_for(self._base)
         tls = tls_context(ca_bundle)
         self._http = HttpClient(self._base, tls=tls, proxy=self._proxy, max_connections=max_connections)
-        self._curl = CurlTransport(tls=tls, proxy=self._proxy, max_connections=max_connections)
-        self._ranges: RangeTransport = self._curl
+        self._ranges: RangeTransport = CurlTransport(tls=tls, proxy=self._proxy, max_connections=max_connections)
         self._open = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
         self._open.enter_context(lookups_in_own_threads())
         await self._open.enter_async_context(self._http)
-        await self._open.enter_async_context(self._curl)
+        await self._open.enter_async_context(self._ranges)
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
