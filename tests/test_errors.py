@@ -50,7 +50,7 @@ def test_an_exception_is_made_of_its_message(name: str) -> None:
 
 @pytest.mark.parametrize("name", CLASSES)
 def test_an_exception_once_more(name: str) -> None:
-    """Who else is told of a failure gets an exception of its own: alike, and caused by the first."""
+    """A copy of an exception is another object of the same class and message, caused by the first."""
     first = CLASSES[name]("what happened")
     again = errors.copy_error(first)
     assert again is not first
@@ -58,7 +58,7 @@ def test_an_exception_once_more(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("members", "told"),
+    ("members", "name"),
     [
         ([errors.DatasetError("first"), ExceptionGroup("inner", [errors.MountError("second")])], "DatasetError"),
         ([ExceptionGroup("inner", [errors.MountError("first")]), errors.DatasetError("second")], "MountError"),
@@ -66,9 +66,9 @@ def test_an_exception_once_more(name: str) -> None:
         ([errors.DatasetError("first"), KeyError("a defect")], "ExceptionGroup"),
     ],
 )
-def test_the_reason_of_a_group(members: list[BaseException], told: str) -> None:
+def test_the_reason_of_a_group(members: list[BaseException], name: str) -> None:
     """Of what several tasks raised, Ctrl-C counts most, then the first failure; a defect shows all there is."""
     group = BaseExceptionGroup("of a nursery", members)
     reason = errors.root_error(group)
-    assert type(reason).__name__ == told
+    assert type(reason).__name__ == name
     assert reason is group or str(reason) in {"", "first"}

@@ -1,32 +1,32 @@
-"""Every exception that vbnfs raises on purpose, and the errno that each becomes at the mount.
+"""Every exception that vbnfs raises on purpose, and the errno of the reply that each becomes at the mount.
 
     VbnfsError                      EIO
-    ├── UsageError                  EINVAL      a setting or an argument is wrong, here and everywhere
+    ├── UsageError                  EINVAL      a setting or an argument is wrong, on any machine
     ├── CacheError                  EACCES      the cache directory cannot be used
-    ├── MountError                  EIO         the mount could not be made, found or taken away
+    ├── MountError                  EIO         the mount could not be made, found or unmounted
     ├── NotVerifiedError            EIO         files were to be verified, and not all of them are good and kept
-    ├── InstallError                EIO         mount helper or units cannot be put in place, or taken away
+    ├── InstallError                EIO         mount helper or units cannot be installed or removed
     ├── DemoError                   EIO         the demo's server or libraries are missing, or failed
     ├── DatasetError                EIO         what the bucket holds is not a usable dataset
     │   └── ManifestError           EIO         one manifest is refused; the others still mount
-    └── StorageError                EIO         S3 did not give what was asked for
-        ├── TransportError          EIO         no (whole) answer: refused, reset, truncated, DNS, TLS
-        │   └── BusyError           EIO         503, 429, 5xx: the server asks for another try
-        │       └── NoDescriptorError EIO       no file can be opened any more: nor a connection
-        ├── BadReplyError           EIO         an answer that cannot be used
-        │   └── MismatchError       EIO         an answer to another question: wrong range, length, body
-        │       └── ChangedError    ESTALE      another object than was listed: its version id or its size
-        ├── UntrustedServerError    EIO         a certificate that nobody vouches for
-        ├── OfflineError            ENETUNREACH the server cannot be reached, or is not to be asked
-        ├── HashMismatchError       EIO         a file that does not have the hash in its manifest
+    └── StorageError                EIO         a request to S3 failed, or cannot be made
+        ├── TransportError          EIO         no whole reply: refused, reset, truncated, DNS, TLS
+        │   └── BusyError           EIO         503, 429, 5xx: the server asks for a retry
+        │       └── NoDescriptorError EIO       no descriptor is left for a connection
+        ├── BadReplyError           EIO         a reply that cannot be used
+        │   └── MismatchError       EIO         a reply to another request: wrong range, length, body
+        │       └── ChangedError    ESTALE      not the listed object: other version id or size
+        ├── UntrustedServerError    EIO         a certificate without a trusted issuer
+        ├── OfflineError            ENETUNREACH the server cannot be reached, or --offline
+        ├── HashMismatchError       EIO         a file does not have the hash in its manifest
         ├── AccessDeniedError       EACCES      403
         │   └── ListingDeniedError  EACCES      403 for a listing
-        ├── ObjectGoneError         ESTALE      404, or the version is not there any more
-        │   └── NoBucketError       ESTALE      404 for the bucket itself, or a listing of it
+        ├── ObjectGoneError         ESTALE      404, or the version no longer exists
+        │   └── NoBucketError       ESTALE      404 for the bucket, or for a listing
         └── DeadlineError           ETIMEDOUT   time ran out
 
-The message names the thing and, where there is one, the remedy: it is shown to people as it stands. What S3 did not
-give has its remedy by class: `told` puts the two together.
+The message names the thing and, if there is one, the remedy; it is shown to users unchanged. A `StorageError` has its
+remedy by class, which `with_remedy` appends.
 """
 
 import errno
@@ -35,7 +35,7 @@ from typing import ClassVar, TypeVar
 
 
 class VbnfsError(Exception):
-    """The root: `errno` is what a FUSE request that meets this error is answered with."""
+    """The root. `errno` is the reply to a FUSE request that fails with this error."""
 
     errno: ClassVar[int] = errno.EIO
 
@@ -44,7 +44,7 @@ _Error = TypeVar("_Error", bound=VbnfsError)
 
 
 def root_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """What to tell of a group that a nursery raised: Ctrl-C, else its first `VbnfsError`; a defect is the group."""
+    """The error to report for a nursery's group: Ctrl-C, else the first member; the group if it has a defect."""
     leaves = list(_leaves(group))
     if any(isinstance(leaf, KeyboardInterrupt) for leaf in leaves):
         return KeyboardInterrupt()
@@ -60,19 +60,19 @@ def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]
 
 
 class UsageError(VbnfsError):
-    """A setting, an argument or a configuration file is wrong, whatever the state of this machine: exit status 2."""
+    """A setting, an argument or a configuration file is wrong, on any machine: exit status 2."""
 
     errno = errno.EINVAL
 
 
 class CacheError(VbnfsError):
-    """The cache directory cannot be used: not to be made, or others have a hand in it."""
+    """The cache directory cannot be used: it cannot be made, or other users can write it."""
 
     errno = errno.EACCES
 
 
 class MountError(VbnfsError):
-    """The mount could not be made, found or taken away."""
+    """The mount could not be made, found or unmounted."""
 
 
 class NotVerifiedError(VbnfsError):
@@ -80,7 +80,7 @@ class NotVerifiedError(VbnfsError):
 
 
 class InstallError(VbnfsError):
-    """The mount helper or the systemd units could not be put in place, or taken away."""
+    """The mount helper or the systemd units could not be installed or removed."""
 
 
 class DemoError(VbnfsError):
@@ -92,25 +92,25 @@ class DatasetError(VbnfsError):
 
 
 class ManifestError(DatasetError):
-    """One manifest is refused; the message names the entry that is to blame."""
+    """One manifest is refused; the message names the faulty entry."""
 
 
 class StorageError(VbnfsError):
-    """S3 did not give what was asked for. `remedy` is what people can do about it."""
+    """A request to S3 failed, or cannot be made. `remedy` is what the user can do."""
 
     remedy: ClassVar[str] = "look into the log, and try again"
 
 
 class TransportError(StorageError):
-    """No answer, or not the whole of it: worth another try."""
+    """No reply, or only a part of it. A retry may succeed."""
 
     remedy = "check the network, --endpoint-url and the proxy variables, and try again"
 
 
 class BusyError(TransportError):
-    """The server asks for another try (503 SlowDown, 429, other 5xx).
+    """The server asks for a retry (503 SlowDown, 429, other 5xx).
 
-    `retry_after_seconds` is how long it wants to be left alone, where it says so (RFC 9110, 10.2.3).
+    `retry_after_seconds` is the delay that it asks for; None if it names none (RFC 9110, 10.2.3).
     """
 
     remedy = "the server is overloaded: try again later, or lower --max-connections"
@@ -121,45 +121,45 @@ class BusyError(TransportError):
 
 
 class NoDescriptorError(BusyError):
-    """No more connections can be opened: too many files are open. It is not the server that is busy, but we are."""
+    """No connection can be opened, because this process has too many files open."""
 
     remedy = "raise the limit of open files (ulimit -n), or lower --max-connections, and try again"
 
 
 class BadReplyError(StorageError):
-    """An answer that cannot be used: another status than was to be expected, not parseable, too large."""
+    """A reply that cannot be used: an unexpected status, not parseable, too large."""
 
     remedy = "check --region, --endpoint-url and the proxy variables: this is not how S3 answers"
 
 
 class MismatchError(BadReplyError):
-    """An answer to another question: wrong range, length, body. Not believed; another connection may do better."""
+    """A reply to another request: wrong range, length, body. It is discarded; a retry may succeed."""
 
     remedy = "a proxy or the server answers wrongly: check --endpoint-url and the proxy variables, and try again"
 
 
 class ChangedError(MismatchError):
-    """Another object than was listed: another version id, another size. If no proxy is to blame, it has changed."""
+    """A reply with another version id or size than was listed: the object has changed, or a proxy is at fault."""
 
     errno = errno.ESTALE
     remedy = "read another dataset version, or check --endpoint-url and the proxy variables: something else is there"
 
 
 class UntrustedServerError(StorageError):
-    """Nobody vouches for the server's certificate: it gets no request."""
+    """No trusted authority has issued the server's certificate: no request is sent."""
 
     remedy = "name the certificates to trust by --ca-bundle; in a network with a login page, log in first"
 
 
 class OfflineError(StorageError):
-    """The server cannot be reached at present, or is not to be asked (--offline)."""
+    """The server cannot be reached at present, or requests are forbidden (--offline)."""
 
     errno = errno.ENETUNREACH
     remedy = "connect to the network, or leave --offline out"
 
 
 class HashMismatchError(StorageError):
-    """The bytes of a whole file do not have the hash that the manifest gives."""
+    """The bytes of a whole file do not have the hash in the manifest."""
 
 
 class AccessDeniedError(StorageError):
@@ -170,26 +170,26 @@ class AccessDeniedError(StorageError):
 
 
 class ListingDeniedError(AccessDeniedError):
-    """403 for a listing: nothing is known of this dataset, or not all of it."""
+    """403 for a listing, so the dataset cannot be known completely."""
 
     remedy = "check --bucket and --project: the bucket's owner forbids to list this"
 
 
 class ObjectGoneError(StorageError):
-    """404, or a version id that the bucket does not know (any more)."""
+    """404, or a version id that does not exist in the bucket, or no longer."""
 
     errno = errno.ESTALE
     remedy = "read another dataset version: 'vbnfs versions' lists those that there are"
 
 
 class NoBucketError(ObjectGoneError):
-    """404 for the bucket, or for a listing: its name, the project's, or the server's address is wrong."""
+    """404 for the bucket, or for a listing: the name of the bucket or project, or the server's address, is wrong."""
 
     remedy = "check --bucket, --project, --region and --endpoint-url"
 
 
 class DeadlineError(StorageError):
-    """The time allowed for an answer ran out."""
+    """The time allowed for a reply ran out."""
 
     errno = errno.ETIMEDOUT
     remedy = "check the network, or allow more time by --io-timeout"
@@ -206,5 +206,5 @@ def copy_error(error: _Error, message: str | None = None) -> _Error:
 
 
 def with_remedy(error: VbnfsError) -> str:
-    """What happened, and what to do about it, in a line for people."""
+    """The message with its remedy, in one line for the user."""
     return f"{error}; {error.remedy}" if isinstance(error, StorageError) else str(error)

@@ -37,7 +37,7 @@ class ObjectVersion:
 
 @dataclass(frozen=True, slots=True)
 class ByteRange:
-    """Bytes `start` up to, not including, `stop`. Only s3/client.py makes HTTP's inclusive form of it."""
+    """Bytes `start` up to, not including, `stop`. Only s3/ranges.py makes HTTP's inclusive form of it."""
 
     start: int
     stop: int
@@ -60,7 +60,7 @@ class Content:
 
     `source` is shown as the origin; `others` are further object versions that manifests name for the same bytes.
     `file_hash` is the blake2b of all of the bytes in lower-case hex, if a manifest has it. Until the bytes have been
-    hashed it is a claim, and so is every source.
+    hashed it is unproven, and so is every source.
     """
 
     content_id: str
@@ -120,7 +120,40 @@ class ListedVersion:
     attributes: ObjectAttributes
 
 
-Receive = Callable[[bytes], Awaitable[None]]
+@dataclass(frozen=True, slots=True)
+class RangeRequest:
+    """A range to fetch, not empty, and what its reply has to agree with: the version, and the object's size."""
+
+    version: ObjectVersion
+    byte_range: ByteRange
+    size_bytes: int
+
+    def after(self, position: int) -> "RangeRequest":
+        """The part of it from byte `position` on."""
+        return RangeRequest(self.version, ByteRange(position, self.byte_range.stop), self.size_bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Consecutive bytes of an object that have come: those from `start` on.
+
+    Clients that are wrapped around another go by where a piece begins and ends, and leave its bytes alone.
+    """
+
+    start: int
+    data: bytes
+
+    @property
+    def stop(self) -> int:
+        """Where it ends."""
+        return self.start + len(self.data)
+
+    def after(self, position: int) -> "Piece":
+        """The part of it from byte `position` on."""
+        return self if position <= self.start else Piece(position, self.data[position - self.start :])
+
+
+Receive = Callable[[Piece], Awaitable[None]]
 
 
 class ObjectClient(Protocol):
@@ -149,13 +182,11 @@ class ObjectClient(Protocol):
         """The whole current object; `BadReplyError` as soon as it proves larger than `max_bytes`."""
         ...
 
-    async def get_range(
-        self, version: ObjectVersion, byte_range: ByteRange, *, size_bytes: int, receive: Receive
-    ) -> None:
-        """Hand exactly the bytes of a non-empty range to `receive`, in order, in pieces of any length.
+    async def get_range(self, request: RangeRequest, receive: Receive) -> None:
+        """Hand exactly the bytes of a range to `receive`, in order, in pieces of any length.
 
-        Nothing is handed on before status, Content-Range (the object's `size_bytes` included) and the version
-        id, where the server tells it, agree with the question. When it raises, what was handed on is good, and
-        the rest did not come. What `receive` raises comes out as it is, and ends the request for good.
+        Nothing is handed on before status, Content-Range (the object's size included) and the version id, where the
+        server sends it, agree with the request. When it raises, what was handed on is good, and the rest did not
+        come. What `receive` raises comes out as it is, and ends the request.
         """
         ...

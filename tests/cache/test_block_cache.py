@@ -1,4 +1,4 @@
-"""Blocks on disk: shared by everybody, found without an index, and never needed."""
+"""Blocks on disk: shared by all processes, found without an index, and never needed."""
 
 import errno
 import gc
@@ -18,10 +18,11 @@ import pytest
 import trio
 from structlog.testing import capture_logs
 
+from vbnfs.blocks import BLOCK_BYTES
 from vbnfs.cache import block_cache
 from vbnfs.cache.block_cache import FORMAT, BlockCache, block_range
 from vbnfs.cache.eviction import SegmentFile, scan
-from vbnfs.cache.segment import BLOCK_BYTES, SEGMENT_BLOCKS, SEGMENT_BYTES, TABLE_BYTES, Segment
+from vbnfs.cache.segment import SEGMENT_BLOCKS, SEGMENT_BYTES, TABLE_BYTES, Segment
 from vbnfs.metrics import Metrics
 from vbnfs.objects import ByteRange, Content, ObjectVersion
 
@@ -158,8 +159,8 @@ def test_read_nowait_opens_nothing(tmp_path: Path) -> None:
     assert cache.read_nowait(A, part) == SMALL[part.start : part.stop]
 
 
-def test_what_an_open_segment_lacks_is_told_at_once(tmp_path: Path) -> None:
-    """Nobody has to wait for the disk, or for a thread, to learn that a block is not here."""
+def test_what_an_open_segment_lacks_is_known_at_once(tmp_path: Path) -> None:
+    """A reader waits neither for the disk nor for a thread to learn that a block is not here."""
     cache = make(tmp_path)
     cache.put(A, 1, SMALL[BLOCK_BYTES : 2 * BLOCK_BYTES])
     assert cache.read_nowait(A, ByteRange(0, 10)) is None
@@ -238,7 +239,7 @@ def _hear(event: str, arguments: tuple[object, ...]) -> None:
         _looked_at.append(f"{event} {arguments[0]}")
 
 
-sys.addaudithook(_hear)  # for ever: Python takes none away
+sys.addaudithook(_hear)  # permanently: Python takes none away
 
 
 def test_starting_looks_at_nothing_and_a_read_at_its_segment_only(tmp_path: Path) -> None:
@@ -252,7 +253,7 @@ def test_starting_looks_at_nothing_and_a_read_at_its_segment_only(tmp_path: Path
     _looked_at = looked_at = []
     try:
         cache = make(tmp_path)
-        assert looked_at == [f"open {name}" for name in ("/", *tmp_path.parts[1:], ".")]  # nobody can replace it
+        assert looked_at == [f"open {name}" for name in ("/", *tmp_path.parts[1:], ".")]  # none can be replaced
         looked_at.clear()
         assert cache.read(A, ByteRange(0, 10)) == SMALL[:10]
     finally:
@@ -264,7 +265,7 @@ def test_starting_looks_at_nothing_and_a_read_at_its_segment_only(tmp_path: Path
 
 
 def test_a_damaged_block_is_counted_and_missed(tmp_path: Path) -> None:
-    """Its neighbours serve, and it can be put again."""
+    """The adjacent blocks serve, and it can be put again."""
     metrics = Metrics()
     put_all(make(tmp_path), A, SMALL)
     with open(only_file(tmp_path), "r+b") as file:
@@ -342,7 +343,7 @@ def test_what_is_no_segment_is_a_miss_and_keeps_nothing(tmp_path: Path, spoil: C
     assert metrics.cache_write_errors == 1
 
 
-def test_a_full_disk_keeps_nothing_and_is_told_of_once(tmp_path: Path) -> None:
+def test_a_full_disk_keeps_nothing_and_is_logged_once(tmp_path: Path) -> None:
     """No read fails for it, and the log is not flooded, also not by a disk that is full again and again."""
     metrics = Metrics()
     cache = make(tmp_path, metrics=metrics)

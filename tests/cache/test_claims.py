@@ -18,7 +18,7 @@ sys.stdin.read()
 
 
 def test_a_block_is_claimed_once(tmp_path: Path) -> None:
-    """What one has claimed another is not given, until it is given back; neighbours and other contents are free."""
+    """What one has claimed another does not get, until it is given back; adjacent blocks, other contents are free."""
     one, other = Claims(tmp_path), Claims(tmp_path)
     assert one.take("a", range(10, 20)) == list(range(10, 20))
     assert other.take("a", range(8, 22)) == [8, 9, 20, 21]
@@ -28,7 +28,7 @@ def test_a_block_is_claimed_once(tmp_path: Path) -> None:
 
 
 def test_a_second_lane(tmp_path: Path) -> None:
-    """Who lost patience claims in the other lane, where there is one claimant, too; giving back is for both lanes."""
+    """A process that waited too long claims in the other lane; one has that, too. Giving back is for both lanes."""
     one, other, third = (Claims(tmp_path) for _ in range(3))
     one.take("a", range(4))
     assert other.take("a", range(4), lane=LANES[1]) == [0, 1, 2, 3]

@@ -1,4 +1,4 @@
-"""The cache keeps within its size: whom to delete, and that it is done in time and not twice."""
+"""The cache keeps within its size: what to delete, and that it is done in time and not twice."""
 
 import errno
 import fcntl
@@ -17,9 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
+from vbnfs.blocks import BLOCK_BYTES
 from vbnfs.cache.block_cache import BlockCache
 from vbnfs.cache.eviction import DEFAULT_BYTES, Evictor, SegmentFile, choose_victims, scan, store_size
-from vbnfs.cache.segment import BLOCK_BYTES
 from vbnfs.host.places import Anchor, Place, folder_at
 from vbnfs.metrics import Metrics
 from vbnfs.objects import ByteRange, Content, ObjectVersion
@@ -112,7 +112,7 @@ def test_scan_finds_segments_of_all_scopes_with_their_use_and_what_they_allocate
 
 
 def test_scan_deletes_temporary_files_of_the_dead_and_leaves_those_of_the_living(tmp_path: Path) -> None:
-    """Who is about to give a file its name has it locked: without a lock its writer is gone, however young it is."""
+    """A file that is about to get its name is locked: without a lock its writer is gone, however young it is."""
     dead = add_file(tmp_path, "aws/ab/.new-dead", 10, used=time.time())
     living = add_file(tmp_path, "aws/ab/.new-living", 10, used=1)
     other = add_file(tmp_path, "aws/ab/.nfs0001", 10, used=1)
@@ -161,7 +161,7 @@ def test_a_look_evicts_the_least_recently_used(tmp_path: Path) -> None:
 
 
 def test_nothing_is_looked_at_until_half_a_percent_was_written(tmp_path: Path) -> None:
-    """A look costs a walk: a cache of 100 GiB is looked at after each 512 MiB."""
+    """A scan costs a walk: a cache of 100 GiB is scanned after each 512 MiB."""
     add_file(tmp_path, "aws/ab/ab0.0", 3 * MIB, used=1000)
     evictor = make(tmp_path, 1000 * MIB)
     evictor.make_room(4 * MIB)
@@ -260,7 +260,7 @@ def test_what_the_cache_did_not_make_is_neither_counted_nor_deleted(tmp_path: Pa
 
 
 @pytest.mark.root
-def test_somebody_elses_file_is_not_deleted(tmp_path: Path) -> None:
+def test_another_users_file_is_not_deleted(tmp_path: Path) -> None:
     """Also with the name of a segment, or of a temporary file."""
     paths = [tmp_path / "aws" / "ab" / name for name in ("ab1.0", ".new-1")]
     add_file(tmp_path, "aws/ab/ab0.0", MIB, used=1)
@@ -278,11 +278,11 @@ def test_a_link_at_the_top_is_not_followed(tmp_path: Path) -> None:
     assert own.exists()
 
 
-# Who is told no size
+# A process without a size of its own
 
 
-def test_whoever_is_told_no_size_goes_by_the_cache_s(tmp_path: Path) -> None:
-    """It is that which was told last, less as well as more, also meanwhile; 100 GiB before any was told."""
+def test_a_process_without_a_size_uses_the_cache_s(tmp_path: Path) -> None:
+    """It is the one that was given last, less as well as more, also meanwhile; 100 GiB before any was given."""
     for number in range(4):
         add_file(tmp_path, f"aws/ab/ab{number}.0", MIB, used=number)
     early = make(tmp_path, None)
@@ -300,7 +300,7 @@ def test_whoever_is_told_no_size_goes_by_the_cache_s(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("damage", ["", "-5", "0", "much", "\xff", None])
 def test_a_size_that_cannot_be_read(tmp_path: Path, damage: str | None) -> None:
-    """The one that is known goes on to hold: nobody evicts because of it."""
+    """The one that is known goes on to hold: no process evicts because of it."""
     store_size(tmp_path, 2 << 40)
     evictor = make(tmp_path, None)
     if damage is None:
@@ -312,7 +312,7 @@ def test_a_size_that_cannot_be_read(tmp_path: Path, damage: str | None) -> None:
 
 
 def test_a_size_that_cannot_be_kept(tmp_path: Path) -> None:
-    """That is no reason not to mount: the log tells of it."""
+    """That is no reason not to mount: the log says so."""
     (tmp_path / "blocks-v1").touch()
     with capture_logs() as logged:
         store_size(tmp_path / "blocks-v1", MIB)
@@ -377,7 +377,7 @@ def test_a_look_during_a_look_does_nothing(tmp_path: Path) -> None:
 
 
 def test_a_victim_that_is_gone_already_is_not_counted(tmp_path: Path) -> None:
-    """Someone empties the cache by hand in the middle of a look."""
+    """Someone empties the cache by hand in the middle of a scan."""
     victim = add_file(tmp_path, "aws/ab/ab0.0/file", MIB, used=1)  # a folder in a segment's place cannot be unlinked
     metrics = Metrics()
     evictor = Evictor(tmp_path, limit_bytes=MIB // 2, metrics=metrics)
@@ -388,7 +388,7 @@ def test_a_victim_that_is_gone_already_is_not_counted(tmp_path: Path) -> None:
 
 
 def test_where_no_lock_can_be_had_eviction_goes_on(tmp_path: Path) -> None:
-    """A cache that grows for ever would be worse; and no problem with the lock ends the mount."""
+    """A cache that grows without end would be worse; and no problem with the lock ends the mount."""
     (tmp_path / ".evicting").symlink_to("/nonexistent")
     for number in range(4):
         add_file(tmp_path, f"aws/ab/ab{number}.0", MIB, used=number)

@@ -7,7 +7,8 @@ from pathlib import Path
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from vbnfs.cache.segment import BLOCK_BYTES, TABLE_BYTES, DamagedBlockError, Segment, checksum
+from vbnfs.blocks import BLOCK_BYTES, checksum
+from vbnfs.cache.segment import TABLE_BYTES, DamagedBlockError, Segment
 from vbnfs.host.places import file_at
 from vbnfs.objects import ByteRange
 

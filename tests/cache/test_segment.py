@@ -17,15 +17,9 @@ import xxhash
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vbnfs.cache import segment as segment_module
-from vbnfs.cache.segment import (
-    BLOCK_BYTES,
-    SEGMENT_BLOCKS,
-    SEGMENT_BYTES,
-    TABLE_BYTES,
-    DamagedBlockError,
-    Segment,
-)
+from vbnfs.blocks import BLOCK_BYTES
+from vbnfs.cache.segment import SEGMENT_BLOCKS, SEGMENT_BYTES, TABLE_BYTES, DamagedBlockError, Segment
+from vbnfs.host import mapping
 from vbnfs.host.places import Anchor, Place, file_at
 from vbnfs.objects import ByteRange
 
@@ -194,7 +188,7 @@ def test_a_block_counts_only_when_all_of_its_data_is_written(tmp_path: Path) -> 
 def test_any_flipped_bit_is_a_damaged_block_once_and_then_a_miss(
     tmp_path_factory: pytest.TempPathFactory, index: int, bit: int, in_record: bool
 ) -> None:
-    """A bit in a block or in its record: the block is refused, loses its record, and its neighbours serve."""
+    """A bit in a block or in its record: the block is refused, loses its record, and the adjacent blocks serve."""
     path = tmp_path_factory.getbasetemp() / "flipped"
     path.unlink(missing_ok=True)
     filled(path)
@@ -248,13 +242,13 @@ def test_a_view_of_a_file_cut_short_is_an_error_for_the_kernel_and_no_signal(tmp
     view = segment.read(block(0))
     assert view is not None
     os.truncate(segment.path, 0)
-    with open(tmp_path / "reply", "wb", buffering=0) as reply, pytest.raises(OSError) as told:  # noqa: PT011
+    with open(tmp_path / "reply", "wb", buffering=0) as reply, pytest.raises(OSError) as error:  # noqa: PT011
         reply.write(view)
-    assert told.value.errno == errno.EFAULT
+    assert error.value.errno == errno.EFAULT
 
 
 def test_a_segment_cut_short_is_replaced_and_not_made_longer(tmp_path: Path) -> None:
-    """Who has the short file open must not see holes where there were verified bytes."""
+    """A process that has the short file open must not see holes where there were verified bytes."""
     old = filled(tmp_path / "segment")
     assert old.read(block(0)) == DATA[:BLOCK_BYTES]
     os.truncate(old.path, TABLE_BYTES)
@@ -397,7 +391,8 @@ _CREATE_AND_WRITE = """
 import sys
 from pathlib import Path
 from vbnfs.host.places import file_at
-from vbnfs.cache.segment import BLOCK_BYTES, Segment
+from vbnfs.blocks import BLOCK_BYTES
+from vbnfs.cache.segment import Segment
 folder, me = Path(sys.argv[1]), int(sys.argv[2])
 print("ready", flush=True)
 sys.stdin.readline()
@@ -427,7 +422,7 @@ def test_two_processes_that_create_the_same_segments_fill_the_same_files(tmp_pat
 
 
 def test_an_evicted_segment_goes_on_reading(tmp_path: Path) -> None:
-    """Whoever has it open reads on; only adding to it is pointless."""
+    """A process that has it open reads on; only adding to it is useless."""
     segment = filled(tmp_path / "segment")
     assert segment.is_whole
     segment.path.unlink()
@@ -454,7 +449,7 @@ def test_a_segment_that_may_only_be_read_serves(tmp_path: Path) -> None:
 
 
 def test_an_unreadable_file_is_an_error(tmp_path: Path) -> None:
-    """A segment of another user, who keeps it to himself."""
+    """A segment of another user that no other user can read."""
     tmp_path.chmod(0o755)
     path = tmp_path / "segment"
     filled(path)
@@ -478,7 +473,7 @@ def test_read_bytes_are_a_mapping_of_the_file(tmp_path: Path) -> None:
 
 
 def test_nothing_is_mapped_where_others_may_delete(tmp_path: Path) -> None:
-    """Without `may_map`, as on a network file system, large ranges are read, too: a page that goes kills nobody."""
+    """Without `may_map`, as on a network file system, large ranges are read, too: no page that goes is a SIGBUS."""
     path = tmp_path / "segment"
     filled(path)
     for segment in (
@@ -518,7 +513,7 @@ def test_the_last_user_closes_the_descriptor(tmp_path: Path) -> None:
 
 def test_an_old_kernel_is_served_with_copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before Linux 5.14 the advice is EINVAL: bytes are read instead of mapped, also from a file cut short."""
-    monkeypatch.setattr(segment_module, "_POPULATE_READ", 9999)
+    monkeypatch.setattr(mapping, "_POPULATE_READ", 9999)
     segment = filled(tmp_path / "segment")
     view = segment.read(WHOLE)
     assert view == DATA
@@ -571,15 +566,15 @@ def test_what_is_not_in_memory_is_not_in_the_page_cache(tmp_path: Path) -> None:
     assert segment.read(WHOLE) == DATA
     with open(segment.path, "rb") as file:
         os.fsync(file.fileno())
-        told = []
+        replies = []
         for ask in (
             lambda: segment.is_in_page_cache(ByteRange(0, 1)),
             lambda: reads_without_waiting(file.fileno(), TABLE_BYTES),
         ):
             # Each asks of dropped pages: the question alone can make the kernel read ahead.
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-            told.append(ask())
-    assert told[0] is told[1]
+            replies.append(ask())
+    assert replies[0] is replies[1]
     assert segment.read(WHOLE) == DATA
 
 
@@ -587,7 +582,7 @@ def test_where_the_kernel_cannot_tell_bytes_are_taken_as_in_the_page_cache() -> 
     """A file system without RWF_NOWAIT must not make every read a thread."""
     read_end, write_end = os.pipe()
     try:
-        assert segment_module._read_at_once(read_end, 1, 0) is not None
+        assert mapping.read_in_memory(read_end, 1, 0) is not None
     finally:
         os.close(read_end)
         os.close(write_end)

@@ -16,9 +16,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
+from vbnfs.blocks import BLOCK_BYTES
 from vbnfs.cache import verdicts as verdicts_module
 from vbnfs.cache.block_cache import BlockCache
-from vbnfs.cache.segment import BLOCK_BYTES
 from vbnfs.cache.verdicts import Verdict, Verdicts, fingerprint_of
 from vbnfs.errors import HashMismatchError
 from vbnfs.metrics import Metrics
@@ -52,7 +52,7 @@ def bad_folder(directory: Path) -> Path:
 
 
 def test_without_descriptors_what_was_refused_stays_refused(known: Verdicts) -> None:
-    """A look at the disk with no file left to open (EMFILE) forgets nothing; the next one sees again."""
+    """Reading the disk with no file left to open (EMFILE) forgets nothing; the next one sees again."""
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     lowest = os.dup(0)
     os.close(lowest)
@@ -148,11 +148,11 @@ def test_who_judges_waits_for_who_is_judging(tmp_path: Path, monkeypatch: pytest
             fcntl.flock(other, fcntl.LOCK_EX)
             verdict = pool.submit(verdicts.judge, CONTENT, replace(BAD, fingerprint=hashed), before=None, cache=cache)
             assert waits.wait(20)
-            neighbour = BlockCache(tmp_path, scope="aws", metrics=Metrics())
-            neighbour.drop(CONTENT)
-            neighbour.put(CONTENT, 0, b"r" * BLOCK_BYTES, b"r" * BLOCK_BYTES)
+            writing = BlockCache(tmp_path, scope="aws", metrics=Metrics())
+            writing.drop(CONTENT)
+            writing.put(CONTENT, 0, b"r" * BLOCK_BYTES, b"r" * BLOCK_BYTES)
         assert verdict.result(20) is None
-    assert neighbour.cached_bytes(CONTENT) == CONTENT.size_bytes
+    assert writing.cached_bytes(CONTENT) == CONTENT.size_bytes
     assert not refused(verdicts)
 
 

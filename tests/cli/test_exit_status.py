@@ -39,7 +39,11 @@ WRONG = [
         "no such key: buckett; there are bucket, project, region, endpoint_url,",
     ),
     ("settings --cache-size much", "200G"),
-    ("verify {mounted} --dataset visual-behavior-ophys", "its settings hold for paths in it"),
+    (
+        "verify {mounted} --dataset visual-behavior-ophys",
+        "--dataset visual-behavior-ophys: bucket visual-behavior-ophys",
+    ),
+    ("verify {mounted} --bucket other", "--bucket other: the mount {mounted} has visual-behavior-neuropixels-data"),
     ("versions --config {place}/wrong.toml", "no such setting"),
     ("diff 0.1.0 --format xml", "xml"),
     ("diff 0.1.0 --json --format allensdk", "exclude each other"),

@@ -7,7 +7,11 @@ from pathlib import Path
 import pytest
 
 from tests.fixtures_mount import run_vbnfs
-from vbnfs.config.settings import SETTINGS
+from vbnfs.config.datasets import all_datasets
+from vbnfs.config.settings import SETTING_BY_NAME, SETTINGS
+from vbnfs.config.sources import load_config
+
+DOCUMENT = (Path(__file__).parents[2] / "docs" / "settings.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture
@@ -70,3 +74,34 @@ def test_names_cannot_drive_the_terminal(tmp_path: Path) -> None:
     done = run_vbnfs("settings", "--cache-dir", f"{tmp_path}/\x1b[2J")
     assert r"\x1b[2J" in done.stdout
     assert "\x1b" not in done.stdout
+
+
+# docs/settings.md
+
+
+def test_the_document_has_every_setting() -> None:
+    """The page's table has a row for each setting, in order, and one for each dataset with its place."""
+    rows = re.findall(r"^\| `(\w+)` \|.*\|.*\|$", DOCUMENT, re.MULTILINE)
+    assert [name for name in rows if name in SETTING_BY_NAME] == list(SETTING_BY_NAME)
+    for dataset in all_datasets({}).values():
+        bucket, project, region = (dataset.texts[name] for name in ("bucket", "project", "region"))
+        assert re.search(rf"^\| `{dataset.name}` \|.*\| `{bucket}` \| `{project}` \| `{region}` \|$", DOCUMENT, re.M)
+
+
+def test_the_document_shows_what_is_printed() -> None:
+    """The page's example prints what it shows; columns may be narrower there."""
+    command, *lines = re.findall(r"^```\n(\$ .*?)^```$", DOCUMENT, re.MULTILINE | re.DOTALL)[0].splitlines()
+    variable, program, *arguments = command.removeprefix("$ ").split()
+    assert program == "vbnfs"
+    name, _, text = variable.partition("=")
+    printed = [" ".join(line.split()) for line in run_vbnfs(*arguments, env={name: text}).stdout.splitlines()]
+    assert [line for line in lines if line != "..." and " ".join(line.split()) not in printed] == []
+
+
+def test_the_documents_tables(tmp_path: Path) -> None:
+    """The page's TOML file is understood, with both of its datasets."""
+    [text] = re.findall(r"^```toml\n(.*?)^```$", DOCUMENT, re.MULTILINE | re.DOTALL)
+    (tmp_path / "x.toml").write_text(text)
+    for name, bucket in (("mirror", "visual-behavior-neuropixels-data"), ("our-recordings", "our-recordings")):
+        config = load_config(command_line={"dataset": name}, config_file=tmp_path / "x.toml", environ={})
+        assert (config.dataset, config.bucket, config.cache_size_bytes) == (name, bucket, 500 << 30)

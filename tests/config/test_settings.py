@@ -51,7 +51,6 @@ def test_defaults() -> None:
         memory_limit_bytes=256 << 20,
         verify="first-use",
         max_connections=24,
-        ranges_by="curl",
         io_timeout_seconds=30.0,
         refresh_seconds=300.0,
         offline=False,

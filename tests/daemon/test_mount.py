@@ -556,6 +556,17 @@ def test_another_dataset(mounts: Mounts) -> None:
         mount.umount()
 
 
+def test_the_sister_dataset(mounts: Mounts) -> None:
+    """Visual Behavior Ophys mounts by its name alone: bucket and project follow from it."""
+    sister = FakeDataset(bucket="visual-behavior-ophys-data", project="visual-behavior-ophys")
+    sister.publish("1.1.0", {"behavior_sessions/behavior_session_1.nwb": b"data"})
+    with FakeS3Server(sister.store) as server:
+        mount = mounts(server.endpoint_url, "--dataset", "visual-behavior-ophys")
+        assert (mount.path / "behavior_sessions" / "behavior_session_1.nwb").read_bytes() == b"data"
+        assert mount.status()["dataset"] == "visual-behavior-ophys"
+        mount.umount()
+
+
 def test_a_named_dataset(mounts: Mounts, tmp_path: Path) -> None:
     """A dataset mounts by its name, from a table of the TOML file; `status` shows the name."""
     other = FakeDataset(bucket="other-data", project="other-project")

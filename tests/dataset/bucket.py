@@ -20,7 +20,7 @@ NOT_ALLOWED = AccessDeniedError("listing: HTTP 403")
 
 
 class Bucket:
-    """A bucket with releases in it, and a client that counts what is asked for."""
+    """A bucket with releases in it, and a client that counts requests."""
 
     def __init__(self, directory: Path) -> None:
         self.store = MemoryStore(BUCKET)
@@ -41,7 +41,7 @@ class Bucket:
         self.store.put(manifest_key(version), data)
 
     def catalog(self) -> Catalog:
-        """A catalog as a new process has it: what it knows is what is kept."""
+        """The catalog of a new process, which knows what is stored."""
         return Catalog(self.client, self.directory, origin=self.origin, project=PROJECT)
 
     async def load(self) -> Release:

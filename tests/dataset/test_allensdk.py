@@ -80,7 +80,7 @@ def test_a_static_cache_has_one_manifest() -> None:
 
 
 def test_a_static_cache_of_another_name_than_the_bucket_has() -> None:
-    """AllenSDK looks for the manifest below the keys' first part, and for files below the manifest's name."""
+    """AllenSDK opens the manifest below the keys' first part, and for files below the manifest's name."""
     made = tree(named("0.4.0", name="other"))
     path = f"allensdk/static/v0.4.0/project/manifests/{file_name('0.4.0')}"
     assert resolved(made, path) == path.replace("/project/", "/other/")
@@ -122,7 +122,7 @@ def test_names_turn_up_where_versions_do() -> None:
         named("2.0.0", name="a/b"),
         named("2.0.0", name="..", manifest_version="1"),
         named("2.0.0", name="static", manifest_version="x/"),
-        named("2.0.0", name="x_manifest_v", manifest_version="1.json"),  # a folder that looks like a manifest
+        named("2.0.0", name="x_manifest_v", manifest_version="1.json"),  # a folder with a name like a manifest's
         manifest("2.0.0", FILES),  # what AllenSDK asks of a manifest is not there
     ],
     ids=lambda other: f"{other.file_name}, {other.names}",
@@ -139,6 +139,6 @@ def test_a_release_that_allensdk_cannot_load_has_no_cache() -> None:
     """Without a version to load there is no `allensdk`, and README.txt does not speak of it."""
     unnamed = manifest("1.0.0", FILES)
     assert "allensdk" not in names(tree(unnamed), "")
-    for one, is_told in ((unnamed, False), (named("1.0.0"), True)):
+    for one, is_named in ((unnamed, False), (named("1.0.0"), True)):
         text = readme([one], default=one.dataset_version, bucket="b", project="p").decode()
-        assert ("  allensdk/ " in text) == is_told
+        assert ("  allensdk/ " in text) == is_named

@@ -47,7 +47,7 @@ async def test_the_first_time_both_listings_are_asked_for_at_once(bucket: Bucket
 
 
 async def test_where_there_is_no_manifest_nobody_waits_for_sizes(bucket: Bucket) -> None:
-    """A wrong --project is told at once, though a listing of versions is still under way; and nothing else is."""
+    """A wrong --project is reported at once, though a listing of versions is under way; nothing else is logged."""
     gate = bucket.client.hold(lambda request: request.kind == "list_versions")
     with structlog.testing.capture_logs() as logs, trio.fail_after(5), pytest.raises(DatasetError, match="--project"):
         await bucket.load()
@@ -67,7 +67,7 @@ async def test_second_load_asks_for_the_list_only(bucket: Bucket) -> None:
 
 
 async def test_a_new_process_asks_for_the_list_only(bucket: Bucket) -> None:
-    """What was learnt is kept: a remount is one request."""
+    """What was learned is stored: a remount is one request."""
     bucket.publish("0.1.0", FILES)
     before = await bucket.load()
     bucket.asked()
@@ -174,7 +174,7 @@ async def test_a_cancelled_load_leaves_nothing_behind(bucket: Bucket) -> None:
 
 
 async def test_offline_with_everything_kept(bucket: Bucket) -> None:
-    """Without network a catalog works from what is kept, sizes included, and says so."""
+    """Without network a catalog shows what is stored, sizes included, and that it is offline."""
     bucket.publish("0.1.0", FILES)
     online = await bucket.load()
     bucket.go_offline()
@@ -187,7 +187,7 @@ async def test_offline_with_everything_kept(bucket: Bucket) -> None:
 
 
 async def test_offline_with_nothing_kept(bucket: Bucket) -> None:
-    """Without network and without anything kept, the reason is what the client said."""
+    """Without network, and with nothing stored, the reason is the client's."""
     bucket.publish("0.1.0", FILES)
     bucket.go_offline()
     with pytest.raises(TransportError, match="no route to host"):
@@ -195,7 +195,7 @@ async def test_offline_with_nothing_kept(bucket: Bucket) -> None:
 
 
 async def test_offline_nobody_asks_for_sizes(bucket: Bucket) -> None:
-    """Where sizes are not kept and there is no network, the dataset is shown, and no listing is waited for."""
+    """If sizes are not stored and there is no network, the dataset is shown, and no listing is requested."""
     bucket.publish("0.1.0", FILES)
     await bucket.load()
     (bucket.directory / "attributes").unlink()
@@ -240,7 +240,7 @@ def damage(path: Path, how: str) -> None:
 async def test_a_damaged_file_is_fetched_again(
     bucket: Bucket, name: str, how: str, cost: tuple[int, int, int, int]
 ) -> None:
-    """Whichever kept file is damaged: its content is asked for again, once, and then it is whole."""
+    """If a stored file is damaged, its content is requested again, once, and then it is whole."""
     bucket.publish("0.1.0", FILES)
     before = await bucket.load()
     good = (bucket.directory / name).read_bytes()
@@ -257,7 +257,7 @@ async def test_a_damaged_file_is_fetched_again(
 @pytest.mark.parametrize("how", ["emptied", "was full"])
 @pytest.mark.parametrize("is_online", [True, False])
 async def test_what_is_known_is_kept_again(bucket: Bucket, how: str, *, is_online: bool) -> None:
-    """What a live catalog knows and the disk has not is kept at the next load; then it serves offline."""
+    """What a catalog knows and the disk lacks is stored at the next load; then it serves offline."""
     bucket.publish("0.1.0", FILES)
     bucket.refuse_to_list_versions()
     if how == "was full":
@@ -284,7 +284,7 @@ async def test_what_is_known_is_kept_again(bucket: Bucket, how: str, *, is_onlin
 
 
 async def test_a_disk_that_has_everything_is_left_alone(bucket: Bucket) -> None:
-    """A load that finds all on the disk writes the list of manifests, whose age it tells, and nothing else."""
+    """A load that finds all on the disk writes the list of manifests, for its age, and nothing else."""
     bucket.publish("0.1.0", FILES)
     catalog = bucket.catalog()
     await catalog.load()
@@ -311,7 +311,7 @@ async def test_publishing_again_and_again_takes_no_memory(bucket: Bucket) -> Non
 
 
 async def test_two_processes_add_to_what_is_kept(bucket: Bucket) -> None:
-    """What one process listed is still kept after another, with other manifests, has kept its own."""
+    """What one process has stored of a listing is still there after another one has stored its own."""
     bucket.publish("0.1.0", {"old": "old"})
     await bucket.load()
     withdrawn = bucket.store.delete(manifest_key("0.1.0"))
@@ -326,7 +326,7 @@ async def test_two_processes_add_to_what_is_kept(bucket: Bucket) -> None:
 
 
 async def test_a_cache_that_cannot_be_written(bucket: Bucket) -> None:
-    """Nothing can be kept below a regular file: loading and asking go on, with one warning for each thing."""
+    """Nothing can be stored below a regular file: loading goes on, with one warning for each file."""
     bucket.directory.write_bytes(b"")
     bucket.publish("0.1.0", FILES)
     catalog = bucket.catalog()

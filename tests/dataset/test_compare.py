@@ -21,7 +21,7 @@ def compared(old: Files, new: Files) -> Comparison:
     return compare(manifest("1.0.0", old), manifest("2.0.0", new), bucket=BUCKET)
 
 
-def told(comparison: Comparison) -> list[tuple[str, str | None, str | None]]:
+def summary(comparison: Comparison) -> list[tuple[str, str | None, str | None]]:
     """What happened, from which place to which, of the files that are not the same."""
     return [
         (change.kind.value, change.old and "/".join(change.old.path), change.new and "/".join(change.new.path))
@@ -41,10 +41,10 @@ def contents(which: Manifest) -> dict[tuple[str, ...], str]:
 
 
 def test_what_can_happen() -> None:
-    """A file is the same, changed, renamed, created or deleted; the latter are told in this order."""
+    """A file is the same, changed, renamed, created or deleted; the latter are reported in this order."""
     old = {"same": "s", "x/changed": "1", "x/gone": "g", "x/moved": "m"}
     new = {"same": "s", "x/changed": "2", "x/come": "c", "y/moved": "m"}
-    assert told(compared(old, new)) == [
+    assert summary(compared(old, new)) == [
         ("changed", "x/changed", "x/changed"),
         ("renamed", "x/moved", "y/moved"),
         ("created", None, "x/come"),
@@ -55,14 +55,14 @@ def test_what_can_happen() -> None:
 
 def test_a_copy_is_created() -> None:
     """A second name for bytes that keep their first one is created, not renamed, and so is the first of two."""
-    assert told(compared({"a": "1"}, {"a": "1", "b": "1"})) == [("created", None, "b")]
-    assert told(compared({"a": "1"}, {"b": "1", "c": "1"})) == [("renamed", "a", "b"), ("created", None, "c")]
+    assert summary(compared({"a": "1"}, {"a": "1", "b": "1"})) == [("created", None, "b")]
+    assert summary(compared({"a": "1"}, {"b": "1", "c": "1"})) == [("renamed", "a", "b"), ("created", None, "c")]
 
 
 def test_files_that_swap_their_bytes_are_changed() -> None:
     """What stands at the same place in both is changed, whatever else has its bytes."""
     swapped = compared({"a": "1", "b": "2"}, {"a": "2", "b": "1"})
-    assert told(swapped) == [("changed", "a", "a"), ("changed", "b", "b")]
+    assert summary(swapped) == [("changed", "a", "a"), ("changed", "b", "b")]
 
 
 def test_without_a_hash_the_object_version_tells() -> None:
@@ -73,8 +73,8 @@ def test_without_a_hash_the_object_version_tells() -> None:
         return parse(json.dumps({"metadata_files": {}, "data_files": files}).encode(), version=number)
 
     old = version("1.0.0", "v1")
-    assert told(compare(old, version("2.0.0", "v1"), bucket=BUCKET)) == []
-    assert told(compare(old, version("2.0.0", "v2"), bucket=BUCKET)) == [("changed", "x/1", "x/1")]
+    assert summary(compare(old, version("2.0.0", "v1"), bucket=BUCKET)) == []
+    assert summary(compare(old, version("2.0.0", "v2"), bucket=BUCKET)) == [("changed", "x/1", "x/1")]
 
 
 def test_a_table_is_what_both_call_metadata() -> None:
@@ -103,7 +103,7 @@ def test_the_changes_lead_from_old_to_new(old: Files, new: Files) -> None:
 
 
 @given(FILES, FILES)
-def test_every_file_is_told_once(old: Files, new: Files) -> None:
+def test_every_file_is_reported_once(old: Files, new: Files) -> None:
     """Each file of each version stands in one change, or is the same in both."""
     files = compared(old, new).files
     assert sorted("/".join(file.old.path) for file in files if file.old) == sorted(old)
@@ -163,12 +163,12 @@ def test_allensdk_layout() -> None:
 
 
 def test_allensdk_of_equal_versions() -> None:
-    """Where nothing is told, the text is a sentence without a line end."""
+    """Without changes the text is a sentence without a line end."""
     assert text({"a": "1"}, {"a": "1"}) == "The two manifests are equivalent"
 
 
 def test_allensdk_does_not_tell_of_copies() -> None:
-    """A new name for a hash that the old version has is not told, even if that makes the versions 'equivalent'."""
+    """A new name for a hash that the old version has is not reported, so the versions are 'equivalent'."""
     assert text({"a": "1"}, {"a": "1", "b": "1"}) == "The two manifests are equivalent"
 
 

@@ -1,5 +1,6 @@
 """Sizes and times by HEAD: one for all callers, bounded, stored; and their prefetching."""
 
+import json
 import threading
 
 import pytest
@@ -19,11 +20,11 @@ from tests.dataset.bucket import (
     object_version,
     warnings,
 )
-from tests.dataset.build import (
-    named,
-)
+from tests.dataset.build import hash_of, named
 from tests.fakes.client import Failure
+from vbnfs.dataset.stored_sizes import attribute_rows
 from vbnfs.errors import AccessDeniedError, ObjectGoneError, StorageError
+from vbnfs.objects import ObjectAttributes, ObjectVersion
 
 # From HEAD
 
@@ -45,7 +46,7 @@ async def test_sizes_by_head_where_listing_is_refused(bucket: Bucket) -> None:
 
 
 async def test_a_disk_that_hangs_keeps_nobody_waiting(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever asks for a size waits no longer than they want for the disk to keep it; then it is known."""
+    """A caller with a deadline does not wait for the disk beyond it; then the size is known."""
     bucket.publish("0.1.0", FILES)
     bucket.refuse_to_list_versions()
     catalog = bucket.catalog()
@@ -62,7 +63,7 @@ async def test_a_disk_that_hangs_keeps_nobody_waiting(bucket: Bucket, monkeypatc
 
 
 async def test_heads_are_kept_for_the_next_mount(bucket: Bucket) -> None:
-    """What HEAD told one process, and what it told another meanwhile, a third one knows without asking."""
+    """The replies to HEADs of two processes are known to a third one without a request."""
     bucket.publish("0.1.0", FILES)
     bucket.refuse_to_list_versions()
     first, second = bucket.catalog(), bucket.catalog()
@@ -80,7 +81,7 @@ async def test_heads_are_kept_for_the_next_mount(bucket: Bucket) -> None:
 
 
 async def test_a_damaged_head_is_asked_for_again(bucket: Bucket) -> None:
-    """A size that was kept and is damaged costs one HEAD; the others are still known."""
+    """A stored size that is damaged costs one HEAD; the others are still known."""
     bucket.publish("0.1.0", FILES)
     bucket.refuse_to_list_versions()
     catalog = bucket.catalog()
@@ -99,7 +100,7 @@ async def test_a_damaged_head_is_asked_for_again(bucket: Bucket) -> None:
 
 
 async def test_heads_with_a_cache_that_cannot_be_written(bucket: Bucket) -> None:
-    """A size is told although it cannot be kept; that is one warning, however many there are."""
+    """A size is returned although it cannot be stored; that is one warning, however many sizes there are."""
     bucket.directory.write_bytes(b"")
     catalog = bucket.catalog()
     bucket.publish("0.1.0", FILES)
@@ -109,8 +110,42 @@ async def test_heads_with_a_cache_that_cannot_be_written(bucket: Bucket) -> None
     assert warnings(logs) == ["cannot be kept; it will be asked for again"]
 
 
+async def test_a_refresh_after_a_head_parses_no_listed_sizes(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a HEAD, a refresh reads what HEADs have returned; listed sizes are parsed when their file has changed."""
+    bucket.publish("0.1.0", FILES)
+    catalog = bucket.catalog()
+    await catalog.load()
+    content = catalog.contents((await catalog.load()).manifests).by_entry[ONE, hash_of("one")]
+    await catalog.sizes.recheck(content)
+    parsed: list[bytes] = []
+
+    def parse(data: bytes) -> dict[ObjectVersion, ObjectAttributes]:
+        parsed.append(data)
+        return attribute_rows(data)
+
+    monkeypatch.setattr("vbnfs.dataset.stored_sizes.attribute_rows", parse)
+    await catalog.load()
+    [[key, *_]] = json.loads(parsed[0])
+    assert (len(parsed), key) == (1, ONE.key)
+
+
+async def test_a_lost_head_is_stored_again(bucket: Bucket) -> None:
+    """If only the file of HEADs is lost, the next refresh of the process that sent them stores them again."""
+    bucket.publish("0.1.0", FILES)
+    bucket.lie_in_listings(ONE, size_bytes=4)
+    catalog = bucket.catalog()
+    await catalog.load()
+    content = catalog.contents((await catalog.load()).manifests).by_entry[ONE, hash_of("one")]
+    assert await catalog.sizes.recheck(content)
+    (bucket.directory / "heads").unlink()
+    await catalog.load()
+    later = bucket.catalog()
+    await later.load()
+    assert later.sizes.of_object(ONE) == catalog.sizes.of_object(ONE)
+
+
 async def test_one_head_for_all_who_ask_at_once(bucket: Bucket) -> None:
-    """However many look at an object at the same time, one by one or as a folder, it is asked for once."""
+    """However many callers ask for an object at the same time, one by one or as a folder, one HEAD is sent."""
     bucket.publish("0.1.0", FILES)
     catalog = bucket.catalog()
     gate = bucket.client.hold(is_head)
@@ -157,7 +192,7 @@ async def test_nothing_is_asked_for_what_is_known(bucket: Bucket) -> None:
 
 
 async def test_a_failing_object_leaves_the_others(bucket: Bucket) -> None:
-    """Of a folder, an object that S3 will not tell of stays unknown, with one warning; the others are known."""
+    """Of a folder, an object whose HEAD fails stays unknown, with one warning; the others are known."""
     bucket.publish("0.1.0", FILES)
     bucket.client.fail_when(lambda request: NOT_ALLOWED if request.name == ONE.key else None)
     catalog = bucket.catalog()
@@ -172,7 +207,7 @@ async def test_a_failing_object_leaves_the_others(bucket: Bucket) -> None:
 
 
 async def test_a_failure_is_shared_and_not_remembered(bucket: Bucket) -> None:
-    """All who wait for one HEAD get its failure, of its own kind; who asks later asks anew."""
+    """All callers that wait for one HEAD get a copy of its failure; a later caller sends a new HEAD."""
     bucket.publish("0.1.0", FILES)
     catalog = bucket.catalog()
     gate = bucket.client.hold(is_head)
@@ -180,9 +215,9 @@ async def test_a_failure_is_shared_and_not_remembered(bucket: Bucket) -> None:
     failures: list[StorageError] = []
 
     async def ask() -> None:
-        with pytest.raises(ObjectGoneError, match=r"^gone$") as told:
+        with pytest.raises(ObjectGoneError, match=r"^gone$") as caught:
             await catalog.sizes.fetch_object(ONE)
-        failures.append(told.value)
+        failures.append(caught.value)
 
     async with trio.open_nursery() as nursery:
         for _ in range(5):
@@ -195,7 +230,7 @@ async def test_a_failure_is_shared_and_not_remembered(bucket: Bucket) -> None:
 
 
 async def test_a_cancelled_asker_costs_the_others_one_more_head(bucket: Bucket) -> None:
-    """When the one who asked goes away, one of those who wait asks in its place, and all get the answer."""
+    """When the caller that sent the HEAD is cancelled, one of those that wait sends it anew, for all."""
     bucket.publish("0.1.0", FILES)
     catalog = bucket.catalog()
     gate = bucket.client.hold(is_head)
@@ -220,7 +255,7 @@ async def test_a_cancelled_asker_costs_the_others_one_more_head(bucket: Bucket) 
 
 
 async def test_a_cancelled_waiter_disturbs_nobody(bucket: Bucket) -> None:
-    """Who waits for another's HEAD may go away: the HEAD goes on."""
+    """A caller that waits for another's HEAD can be cancelled: the HEAD goes on."""
     bucket.publish("0.1.0", FILES)
     catalog = bucket.catalog()
     gate = bucket.client.hold(is_head)
@@ -240,7 +275,7 @@ async def test_a_cancelled_waiter_disturbs_nobody(bucket: Bucket) -> None:
 
 
 async def test_sizes_are_asked_for_ahead(bucket: Bucket) -> None:
-    """What is wanted is asked for in its order, twenty at a time, and kept; who waits for one has it out of turn."""
+    """Sizes are prefetched in order, twenty at a time, and stored; a caller that waits for one goes first."""
     files = {f"{number:02}": f"{number}" for number in range(50)}
     bucket.publish("0.1.0", files)
     versions = [object_version(path, content) for path, content in files.items()]
@@ -265,7 +300,7 @@ async def test_sizes_are_asked_for_ahead(bucket: Bucket) -> None:
 
 @pytest.mark.parametrize(("failure", "heads"), [(NO_NETWORK, 20), (NOT_ALLOWED, 50)])
 async def test_asking_ahead_goes_on_after_failures(bucket: Bucket, failure: StorageError, heads: int) -> None:
-    """Where nobody is reached no more is asked for until it is wanted again; other failures end nothing."""
+    """If S3 is unreachable the queue is dropped, until sizes are wanted again; other failures end nothing."""
     files = {f"{number:02}": f"{number}" for number in range(50)}
     bucket.publish("0.1.0", files)
     versions = [object_version(path, content) for path, content in files.items()]

@@ -77,9 +77,9 @@ HOSTILE_URLS = [
 @pytest.mark.parametrize("url", [*map(url_of, HOSTILE_PATHS), *HOSTILE_URLS])
 def test_hostile_addresses_refuse_the_manifest(url: str) -> None:
     """Paths that lead astray and addresses elsewhere are refused; the message names manifest and entry."""
-    with pytest.raises(ManifestError) as told:
+    with pytest.raises(ManifestError) as caught:
         parse(with_url(url))
-    assert str(told.value).startswith(f"{file_name('1.0.0')}: entry data_files['1']: ")
+    assert str(caught.value).startswith(f"{file_name('1.0.0')}: entry data_files['1']: ")
 
 
 BAD_TEXTS: list[Any] = [None, 3, "", [], {}, True, 1e400, [url_of("a")]]
@@ -129,9 +129,9 @@ def test_entries_without_text_where_it_belongs(bad: Any) -> None:
 )
 def test_what_is_no_manifest_is_refused(data: bytes, reason: str) -> None:
     """Anything but one JSON object with the two tables is refused, under the manifest's name."""
-    with pytest.raises(ManifestError, match=reason) as told:
+    with pytest.raises(ManifestError, match=reason) as caught:
         parse(data)
-    assert str(told.value).startswith(file_name("1.0.0"))
+    assert str(caught.value).startswith(file_name("1.0.0"))
 
 
 def test_nesting_up_to_the_limit_of_recursion_is_an_ordinary_refusal() -> None:
@@ -152,10 +152,10 @@ def test_messages_are_short_and_printable() -> None:
         json.dumps(table | {"data_files": {long: 0}}).encode(),
         json.dumps(table)[:-1].encode() + f', "{long}": 0, "{long}": 0}}'.encode(),
     ):
-        with pytest.raises(ManifestError) as told:
+        with pytest.raises(ManifestError) as caught:
             parse(bad)
-        assert len(str(told.value)) < 2000
-        assert str(told.value).isprintable()
+        assert len(str(caught.value)) < 2000
+        assert str(caught.value).isprintable()
 
 
 def test_no_host_takes_long_to_refuse() -> None:

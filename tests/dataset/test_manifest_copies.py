@@ -42,7 +42,7 @@ async def test_manifests_are_asked_for_at_once(bucket: Bucket) -> None:
 
 
 async def test_offline_with_a_manifest_missing(bucket: Bucket) -> None:
-    """A version whose manifest is not kept cannot be shown offline; the others can."""
+    """A version whose manifest is not stored cannot be shown offline; the others can."""
     bucket.publish("0.1.0", FILES)
     bucket.publish("0.2.0", FILES)
     await bucket.load()
@@ -132,7 +132,7 @@ async def test_manifests_that_are_too_large_together(bucket: Bucket, monkeypatch
 
 
 async def test_manifests_have_a_time_for_all_of_them(bucket: Bucket, mock_clock: trio.testing.MockClock) -> None:
-    """What has not come after ten minutes is given up: the others are shown, and what is kept of it."""
+    """A manifest that has not come after ten minutes is given up: the others are shown, and its stored copy."""
     for number in range(3):
         bucket.publish(f"0.{number}.0", FILES)
     before = await bucket.load()
@@ -179,7 +179,7 @@ def proxy_page(data: bytes) -> bytes:
     return b"<html>please log in".ljust(len(data))
 
 
-ELSEWHERE: Final = Origin(BUCKET, "https://lab.example")  # where nobody knows what an ETag is
+ELSEWHERE: Final = Origin(BUCKET, "https://lab.example")  # where an ETag may be anything
 
 
 NO_MD5: Final = f'"{"0123456789abcdef" * 2}"'
@@ -190,7 +190,7 @@ def kept_manifests(bucket: Bucket) -> list[str]:
 
 
 async def test_a_manifest_damaged_on_its_way(bucket: Bucket) -> None:
-    """A manifest whose bytes are not what its ETag tells is fetched once more; what is right is kept."""
+    """A manifest whose MD5 is not its ETag is fetched once more; the right bytes are stored."""
     bucket.publish("1.0.0", FILES)
     tamper(bucket, "1.0.0", lambda data: data + b" ")
     release = await bucket.load()
@@ -203,7 +203,7 @@ async def test_a_manifest_damaged_on_its_way(bucket: Bucket) -> None:
 @pytest.mark.parametrize("change", [flipped, proxy_page, lambda data: data[:-1], lambda data: data + b" "])
 @pytest.mark.parametrize("is_refresh", [True, False])
 async def test_a_wrong_body_is_not_kept(bucket: Bucket, change: Change, *, is_refresh: bool) -> None:
-    """What comes wrong, and the same each time, is refused and not kept; the next load asks again."""
+    """What comes wrong, and the same each time, is refused and not stored; the next load requests it again."""
     bucket.publish("1.0.0", FILES)
     bucket.publish("2.0.0", FILES | {"b.csv": "b"})
     tamper(bucket, "1.0.0", change, change)
@@ -240,7 +240,7 @@ async def test_where_etags_are_md5s_no_other_bytes_are_believed(bucket: Bucket, 
 
 
 async def test_what_is_kept_and_proves_wrong_is_asked_for_again(bucket: Bucket) -> None:
-    """A kept manifest that is none, or not of its ETag, is fetched and kept again by itself."""
+    """A stored copy that is no manifest, or not of its ETag, is fetched and stored again."""
     bucket.publish("1.0.0", FILES)
     await bucket.load()
     path = bucket.directory / "manifests" / file_name("1.0.0")
@@ -256,7 +256,7 @@ async def test_what_is_kept_and_proves_wrong_is_asked_for_again(bucket: Bucket) 
 
 
 async def test_a_manifest_that_comes_differently_each_time(bucket: Bucket) -> None:
-    """Where ETags prove nothing, what comes twice and not the same is refused by its name and not kept."""
+    """If ETags prove nothing, a manifest that comes twice, and differently, is refused and not stored."""
     bucket.origin = ELSEWHERE
     bucket.publish("1.0.0", FILES)
     tamper(bucket, "1.0.0", flipped, lambda data: data.replace(b"url", b"uri"))
@@ -285,7 +285,7 @@ async def test_etags_that_prove_nothing(bucket: Bucket, monkeypatch: pytest.Monk
 
 
 async def test_a_claim_is_given_up_for_what_comes_next(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A flip that nothing could tell is not believed for good: the next load shows what comes then."""
+    """A flip that could not be noticed is not shown for good: the next load shows what comes then."""
     bucket.origin = ELSEWHERE
     bucket.publish("1.0.0", FILES)
     monkeypatch.setattr("tests.fakes.store.StoredVersion.etag", NO_MD5)
@@ -298,7 +298,7 @@ async def test_a_claim_is_given_up_for_what_comes_next(bucket: Bucket, monkeypat
 
 @pytest.mark.parametrize("change", [flipped, proxy_page, None])
 async def test_a_manifest_that_was_replaced_and_cannot_be_had(bucket: Bucket, change: Change | None) -> None:
-    """While the new manifest of a version does not come, or comes wrong, the kept one is shown; offline, too."""
+    """While the new manifest of a version does not come, or comes wrong, the stored one is shown; offline, too."""
     bucket.publish("0.1.0", FILES)
     before = await bucket.load()
     bucket.publish("0.1.0", FILES | {"new": "new"})
@@ -319,7 +319,7 @@ async def test_a_manifest_that_was_replaced_and_cannot_be_had(bucket: Bucket, ch
 
 
 async def test_a_server_that_gives_no_etags(bucket: Bucket) -> None:
-    """Without ETags, size and time tell that a manifest has changed."""
+    """Without ETags, a manifest has changed if its size or time has."""
 
     class WithoutEtags(MemoryClient):
         async def list_objects(self, prefix: str) -> list[ListedObject]:

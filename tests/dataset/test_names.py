@@ -46,7 +46,7 @@ GOOD = {
 
 @pytest.mark.parametrize(("path", "reason"), HOSTILE.items())
 def test_hostile_paths_are_refused(path: str, reason: str) -> None:
-    """A path that could lead a tool astray is refused, and the message tells what is wrong with it."""
+    """A path that could lead a tool astray is refused, and the message names the fault."""
     with pytest.raises(ValueError, match=reason):
         split_path(path)
 

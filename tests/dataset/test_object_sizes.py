@@ -41,9 +41,9 @@ async def test_sizes_and_times_are_those_of_the_version(bucket: Bucket) -> None:
     for content in ("short", "a longer content"):
         row = bucket.store.get(f"{PROJECT}/a", version_id_of(content))
         assert row is not None
-        told = ObjectAttributes(len(content), int(row.modified.timestamp()) * 10**9, row.etag.strip('"'))
-        assert catalog.sizes.of_object(object_version("a", content)) == told
-        assert await catalog.sizes.fetch_object(object_version("a", content)) == told
+        listed = ObjectAttributes(len(content), int(row.modified.timestamp()) * 10**9, row.etag.strip('"'))
+        assert catalog.sizes.of_object(object_version("a", content)) == listed
+        assert await catalog.sizes.fetch_object(object_version("a", content)) == listed
     assert bucket.asked() == (1, 2, 1, 0)
 
 
@@ -63,7 +63,7 @@ async def test_an_object_that_is_gone_is_not_listed_for_again(bucket: Bucket) ->
 
 
 async def test_sizes_without_etags_are_listed_again(bucket: Bucket) -> None:
-    """Sizes that were kept without ETags are used offline, and complete after one listing when there is a network."""
+    """Sizes that were stored without ETags serve offline, and are complete after one listing online."""
     bucket.publish("0.1.0", FILES)
     await bucket.load()
     rows = json.loads(read_stored(bucket.directory / "attributes") or b"")
@@ -149,7 +149,7 @@ async def test_different_sizes_without_hashes_are_no_contradiction(bucket: Bucke
 
 
 async def test_a_size_that_cannot_be_is_asked_for_once(bucket: Bucket) -> None:
-    """A listed size of 0 for a file with the hash of some bytes is not believed: HEAD is asked, and kept."""
+    """A listed size of 0 for the hash of some bytes is not believed: HEAD asks, once, and its reply is stored."""
     bucket.publish("0.1.0", FILES)
     catalog = bucket.catalog()
     bucket.lie_in_listings(ONE, size_bytes=0)
@@ -181,7 +181,7 @@ async def test_an_object_that_is_empty_against_its_hash(bucket: Bucket) -> None:
 
 
 async def test_a_size_that_a_reply_contradicts_is_asked_for_once(bucket: Bucket) -> None:
-    """A wrong size in a listing: when a reply contradicts it HEAD is asked, once, and the right size is kept."""
+    """A wrong size in a listing: when a reply contradicts it HEAD asks, once, and the right size is stored."""
     bucket.publish("0.1.0", FILES)
     bucket.lie_in_listings(ONE, size_bytes=4)
     catalog = bucket.catalog()

@@ -33,7 +33,7 @@ def test_it_marks_the_version_at_the_top() -> None:
 
 
 def test_it_names_bucket_and_project() -> None:
-    """Where the data come from is told, under a headline that is underlined in full."""
+    """The text names the origin of the data, under a headline that is underlined in full."""
     text = text_of(project="other-project")
     assert text.startswith("other-project\n=============\n")
     assert "'other-project'" in text

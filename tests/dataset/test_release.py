@@ -35,7 +35,7 @@ async def test_a_fresh_list_is_not_asked_for_again(bucket: Bucket) -> None:
 
 
 async def test_offline_with_a_fresh_list(bucket: Bucket) -> None:
-    """Without network a young list serves, too, and being offline is told."""
+    """Without network a young list serves, too, and the release says that it is offline."""
     bucket.publish("0.1.0", FILES)
     await bucket.load()
     bucket.go_offline()
@@ -66,7 +66,7 @@ async def test_no_manifest_at_all(bucket: Bucket) -> None:
         await bucket.load()
 
 
-async def test_being_offline_is_told_once_each_time(bucket: Bucket) -> None:
+async def test_being_offline_is_logged_once_each_time(bucket: Bucket) -> None:
     """That the bucket cannot be reached is a warning when it begins, not at each refresh, and again the next time."""
     bucket.publish("0.1.0", FILES)
     catalog = bucket.catalog()
@@ -83,7 +83,7 @@ async def test_being_offline_is_told_once_each_time(bucket: Bucket) -> None:
 
 
 async def test_the_index_is_kept_last(bucket: Bucket) -> None:
-    """A load that ends while it asks for manifests has kept no list of them."""
+    """A load that is cancelled while it fetches manifests has stored no list of them."""
     bucket.publish("0.1.0", FILES)
     gate = bucket.client.hold(lambda request: request.kind == "get_object")
     async with trio.open_nursery() as nursery:
@@ -111,7 +111,7 @@ OTHER_XML: Final = BadReplyError("listing: not an S3 listing: <html>")
 
 @pytest.mark.parametrize("how", ["empty", "other objects", "too many", "another kind of XML"])
 async def test_a_list_without_manifests_changes_nothing(bucket: Bucket, how: str) -> None:
-    """A listing that lost all manifests at once is no reason to show none: one warning, and what is kept goes on."""
+    """When a listing has lost all manifests at once, there is one warning, and the stored ones are shown."""
     bucket.publish("0.1.0", FILES)
     before = await bucket.load()
     index = (bucket.directory / "index").read_bytes()
@@ -136,7 +136,7 @@ async def test_a_list_without_manifests_changes_nothing(bucket: Bucket, how: str
 
 
 async def test_a_bad_manifest_refuses_only_itself(bucket: Bucket) -> None:
-    """One bad manifest is a problem that is told; the versions around it are shown."""
+    """One bad manifest is a problem that is reported; the versions around it are shown."""
     bucket.publish("0.1.0", FILES)
     bucket.publish_bytes("0.2.0", b"<html>")
     bucket.publish("0.3.0", FILES)
@@ -146,8 +146,8 @@ async def test_a_bad_manifest_refuses_only_itself(bucket: Bucket) -> None:
     assert problem.startswith(f"{file_name('0.2.0')}: not a manifest")
 
 
-async def test_a_refusal_is_told_once(bucket: Bucket) -> None:
-    """A refused manifest is fetched once and logged once, and stays among the problems; a new fault is told."""
+async def test_a_refusal_is_logged_once(bucket: Bucket) -> None:
+    """A refused manifest is fetched once and logged once, and stays among the problems; a new fault is logged."""
     bucket.publish("0.1.0", FILES)
     bucket.publish_bytes("0.2.0", b"<html>")
     catalog = bucket.catalog()
@@ -193,7 +193,7 @@ def release_of(*versions: str, problems: tuple[str, ...] = ()) -> Release:
 
 
 def test_the_newest_is_chosen() -> None:
-    """Without a wish, or for `latest`, the last one is chosen, else the one that is wished for."""
+    """Without a wanted version, or for `latest`, the last one is chosen, else the wanted one."""
     release = release_of("0.9.0", "0.10.0")
     assert release.choose(None) == release.choose("latest") == DatasetVersion("0.10.0")
     assert release_of("latest", "0.10.0").choose("latest") == DatasetVersion("latest"), "one of that very name"
@@ -201,13 +201,13 @@ def test_the_newest_is_chosen() -> None:
 
 
 def test_a_version_that_there_is_not() -> None:
-    """A wish that cannot be met is refused with those that can."""
+    """A version that does not exist is refused, with the versions that do."""
     with pytest.raises(DatasetError, match=r"no dataset version 0\.5\.0; there are: 0\.9\.0, 0\.10\.0$"):
         release_of("0.9.0", "0.10.0").choose("0.5.0")
 
 
 def test_nothing_to_choose_from() -> None:
-    """Where every version was refused, the reasons are told."""
+    """Where every version was refused, the message has the reasons."""
     with pytest.raises(DatasetError, match=r"^no dataset version can be shown:\n  first\n  second$"):
         release_of(problems=("first", "second")).choose(None)
     with pytest.raises(DatasetError, match=r"^no dataset version can be shown$"):

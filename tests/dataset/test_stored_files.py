@@ -1,4 +1,4 @@
-"""Small files that are kept: whole, or absent."""
+"""Small files that are stored: whole, or absent."""
 
 import fcntl
 import multiprocessing
@@ -25,7 +25,7 @@ def test_what_is_kept_comes_back(tmp_path: Path, data: bytes) -> None:
 
 
 def test_absent_is_none(tmp_path: Path) -> None:
-    """A file that is not there, and a folder in its place, are both nothing kept."""
+    """A file that is not there, and a folder in its place, both count as absent."""
     assert read_stored(tmp_path / "file") is None
     assert read_stored(tmp_path) is None
     assert list(read_stored_lines(tmp_path / "file")) == []
@@ -45,7 +45,7 @@ def test_every_damaged_byte_is_noticed(tmp_path: Path) -> None:
 
 
 def test_folders_are_made_for_their_owner_alone(tmp_path: Path) -> None:
-    """The folder of a kept file and the file itself can be read by nobody else."""
+    """The folder of a stored file and the file itself can be read by their owner alone."""
     write_stored(tmp_path / "new" / "file", b"")
     append_stored_line(tmp_path / "other" / "lines", b"")
     for path in (tmp_path / "new", tmp_path / "other"):
@@ -54,7 +54,7 @@ def test_folders_are_made_for_their_owner_alone(tmp_path: Path) -> None:
 
 
 def test_a_kept_file_is_replaced_as_a_whole(tmp_path: Path) -> None:
-    """Who has the old file open goes on reading it: a new file takes its place."""
+    """A process that has the old file open goes on reading it: a new file replaces it."""
     path = tmp_path / "file"
     write_stored(path, b"old")
     with path.open("rb") as old:
@@ -116,7 +116,7 @@ def test_a_temporary_file_that_is_taken_for_abandoned(tmp_path: Path, monkeypatc
 
 
 def test_below_a_regular_file_nothing_can_be_kept(tmp_path: Path) -> None:
-    """An impossible place is an OSError for the writer and nothing kept for the reader."""
+    """An impossible place is an OSError for the writer and absent for the reader."""
     (tmp_path / "file").touch()
     path = tmp_path / "file" / "below" / "it"
     with pytest.raises(OSError, match="directory"):

@@ -26,7 +26,7 @@ def changed(old: str, new: str) -> dict[str, int]:
 
 
 def test_rows_and_columns() -> None:
-    """Rows are told apart by their id wherever they stand; ids of added, removed and changed ones are told."""
+    """Rows are identified by their id, whatever their place; ids of added, removed and changed ones are listed."""
     old = b"unit_id,ecephys_probe_id,snr,gone\n1,7,1.0,a\n2,7,2.0,a\n3,8,3.0,a\n"
     new = b"snr,unit_id,quality,ecephys_probe_id\n9.0,3,good,8\n1.0,1,good,7\n4.0,4,noise,8\n"
     changes = compare_tables(old, new)
@@ -112,7 +112,7 @@ def test_without_an_id_whole_rows_are_compared() -> None:
     ],
 )
 def test_what_is_no_table(bad: bytes) -> None:
-    """Bytes that are not CSV are refused in one line that tells which of the two they are."""
+    """Bytes that are not CSV are refused in one line that names the table: old or new."""
     good = b"unit_id\n1\n"
     with pytest.raises(DatasetError, match=r"^the old one cannot be read as CSV: [^\n]+$"):
         compare_tables(bad, good)
@@ -127,7 +127,7 @@ ROWS = st.dictionaries(st.integers(0, 9), st.tuples(st.sampled_from(["", "a", "b
 @settings(deadline=None)  # pandas may take its time at first
 @given(ROWS, ROWS)
 def test_rows_are_those_of_two_dicts(old: Rows, new: Rows) -> None:
-    """What is told of rows and values is what comparing two dicts by id tells."""
+    """The counts of rows and values are those of comparing two dicts by id."""
 
     def table(rows: Rows) -> bytes:
         return of_rows(["row_id", "word", "number"], [(name, *values) for name, values in rows.items()])

@@ -114,7 +114,7 @@ def test_layout() -> None:
 
 
 def test_static_files_have_their_bytes() -> None:
-    """The README and each manifest are served from memory, byte for byte, with the time of what they tell of."""
+    """README and manifests are in the tree, byte for byte; the README has the newest time, a manifest its own."""
     manifests = [manifest("0.1.0", FLAT, modified_ns=5), manifest("0.2.0", NESTED, modified_ns=9)]
     tree = tree_of(manifests, default="0.2.0", readme=b"text")
     readme, first = at(tree, "README.txt"), at(tree, f"manifests/v0.1.0/{file_name('0.1.0')}")
@@ -265,7 +265,7 @@ def test_a_clash_that_slipped_through_is_a_defect() -> None:
 
 
 def test_equal_hashes_are_one_inode() -> None:
-    """Equal bytes are one inode, across versions, names and version ids, and tell the versions they belong to."""
+    """Equal bytes are one inode, across versions, names and version ids, with a list of the versions that have it."""
     tree = build({"0.1.0": {"a": "same", "b": "same", "c": "other"}, "0.2.0": {"d/e": "same"}})
     shared = data(tree, "d/e")
     assert {path for path, node in walk(tree) if node is shared} == {

@@ -16,6 +16,8 @@ from vbnfs.objects import (
     ListedVersion,
     ObjectAttributes,
     ObjectVersion,
+    Piece,
+    RangeRequest,
     Receive,
 )
 
@@ -149,16 +151,15 @@ class MemoryClient:
                 raise BadReplyError(f"{key}: more than {max_bytes:,} bytes")
             return self.store.data(key)
 
-    async def get_range(
-        self, version: ObjectVersion, byte_range: ByteRange, *, size_bytes: int, receive: Receive
-    ) -> None:
+    async def get_range(self, request: RangeRequest, receive: Receive) -> None:
+        version, byte_range, size_bytes = request.version, request.byte_range, request.size_bytes
         assert len(byte_range), "an empty range was asked for"
-        with self._counted(Request("get_range", version.key, version.version_id, byte_range)) as request:
-            failure = await self._before(request)
+        with self._counted(Request("get_range", version.key, version.version_id, byte_range)) as counted:
+            failure = await self._before(counted)
             row = self._stored(version)
             if row.size_bytes != size_bytes or byte_range.stop > size_bytes:
                 raise ChangedError(f"{version}: the object has {row.size_bytes} bytes, not {size_bytes}")
-            await self._send(request, row, receive, failure)
+            await self._send(counted, row, receive, failure)
 
     async def _send(self, request: Request, row: StoredVersion, receive: Receive, failure: Failure | None) -> None:
         assert row.data is not None
@@ -176,8 +177,8 @@ class MemoryClient:
             stops = [gate.after_bytes for gate in gates] + ([failure.after_bytes] if failure else [])
             until = min([stop, *(request.byte_range.start + length for length in stops if length > sent)])
             until = min(until, position + self._next_piece_bytes())
-            piece = row.data[position:until]
-            self.sent_bytes += len(piece)
+            piece = Piece(position, row.data[position:until])
+            self.sent_bytes += len(piece.data)
             await receive(piece)
             position = until
 

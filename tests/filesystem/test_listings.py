@@ -15,6 +15,8 @@ from vbnfs.dataset.catalog import Catalog
 from vbnfs.dataset.tree import ROOT_INODE, DataNode, Directory, Tree
 from vbnfs.filesystem.attributes import Attributes
 from vbnfs.filesystem.listings import Listings
+from vbnfs.fuse.operations import Listing
+from vbnfs.fuse.replies import listing_part, whole_listing
 
 LARGE = 1 << 20
 FOLDERS = 20
@@ -46,10 +48,20 @@ class World:
     def names(self, directory: Directory, size: int) -> list[str]:
         """The whole folder, in parts of `size` bytes."""
         names: list[tuple[str, int]] = []
-        while part := self.listings.part(directory, names[-1][1] if names else 0, size):
+        while part := listing_part(self.listings.of(directory), names[-1][1] if names else 0, size):
             assert len(part) <= size
             names += names_of(part)
         return [name for name, _ in names]
+
+    def was_made_ahead(self, directory: Directory) -> bool:
+        """Whether the listing that comes next is this folder's, and is given when it is asked for."""
+        ahead = self.listings.look_ahead()
+        return self.listings.of(directory) is ahead
+
+
+def names_in(listing: Listing) -> list[str | None]:
+    """The names by position, None for one that is gone."""
+    return [None if entry is None else entry.name.decode() for entry in listing.entries]
 
 
 @pytest.fixture
@@ -85,80 +97,102 @@ async def test_many_folders_at_the_same_time(world: World) -> None:
     folders = [world.folder("data", f"{number:02}") for number in range(FOLDERS)]
     for offset, name in enumerate([".", "..", "file"]):
         for folder in folders:
-            part = world.listings.part(folder, offset, 300)
+            part = listing_part(world.listings.of(folder), offset, 300)
             assert names_of(part)[0] == (name, offset + 1)
-    assert [world.listings.part(folder, 3, 300) for folder in folders] == [b""] * FOLDERS
+    assert [listing_part(world.listings.of(folder), 3, 300) for folder in folders] == [b""] * FOLDERS
+
+
+async def test_a_listing_is_made_once(world: World) -> None:
+    """While nothing of it has changed, a folder's listing is the same object, so that its packed form can be kept."""
+    await world.learn_sizes()
+    folder = world.folder("wide", "many")
+    listing = world.listings.of(folder)
+    assert world.listings.of(folder) is listing
+    world.attributes.change(folder.inode)
+    assert world.listings.of(folder) is not listing
+    assert world.listings.of(folder) == listing
+
+
+async def test_a_size_that_becomes_known(world: World) -> None:
+    """A file of unknown size is a name without attributes, which it gets when its size is known."""
+    folder = world.folder("data", "00")
+    unknown = world.listings.of(folder).entries[-1]
+    assert unknown is not None
+    assert (unknown.name, unknown.entry) == (b"file", None)
+    await world.learn_sizes()
+    known = world.listings.of(folder).entries[-1]
+    assert known is not None
+    assert known.entry is not None
+    assert known.entry.attr.size_bytes == 4
 
 
 async def test_the_next_folder_is_made_ready(world: World) -> None:
-    """After a folder of folders, these are made ready in order, each when the one before was taken."""
+    """After a folder of folders, their listings are made in order, each when the one before was taken."""
     await world.learn_sizes()
-    world.listings.part(world.folder("data"), 0, LARGE)
+    world.listings.of(world.folder("data"))
     for number in range(FOLDERS):
         folder = world.folder("data", f"{number:02}")
-        world.listings.look_ahead()
-        world.listings.look_ahead()
-        ready = world.listings.ready(folder, LARGE)
+        ready = world.listings.look_ahead()
         assert ready is not None
-        assert names_of(ready) == [(".", 1), ("..", 2), ("file", 3)]
-        assert ready == world.listings.part(folder, 0, LARGE)
-    world.listings.look_ahead()
-    assert world.listings.ready(world.folder("data"), LARGE) is None
+        assert world.listings.look_ahead() is None
+        assert names_in(ready) == [".", "..", "file"]
+        assert world.listings.of(folder) is ready
+    assert world.listings.look_ahead() is None
 
 
 async def test_a_walk_that_is_faster(world: World) -> None:
-    """Whoever asks before the next folder is ready, or passes some over, finds the one after it ready."""
+    """A program that asks before the next folder is ready, or passes some over, finds the one after it ready."""
     await world.learn_sizes()
-    world.listings.part(world.folder("data"), 0, LARGE)
-    assert world.listings.ready(world.folder("data", "00"), LARGE) is None
+    world.listings.of(world.folder("data"))
+    world.listings.of(world.folder("data", "00"))
     world.listings.look_ahead()
-    assert world.listings.ready(world.folder("data", "07"), LARGE) is None
-    world.listings.look_ahead()
-    assert world.listings.ready(world.folder("data", "08"), LARGE) is not None
+    world.listings.of(world.folder("data", "07"))
+    assert world.was_made_ahead(world.folder("data", "08"))
 
 
 async def test_a_walk_that_goes_another_way(world: World) -> None:
     """After a folder that was not to come, nothing is made ready, until another folder of folders is listed."""
     await world.learn_sizes()
-    world.listings.part(world.folder("data"), 0, LARGE)
-    assert world.listings.ready(world.folder("wide", "few"), LARGE) is None
+    world.listings.of(world.folder("data"))
+    world.listings.of(world.folder("wide", "few"))
     for _ in range(2):
-        world.listings.look_ahead()
-        assert world.listings.ready(world.folder("data", "00"), LARGE) is None
-    world.listings.part(world.folder("data"), 0, LARGE)
-    world.listings.look_ahead()
-    assert world.listings.ready(world.folder("data", "00"), LARGE) is not None
+        assert world.listings.look_ahead() is None
+        world.listings.of(world.folder("data", "00"))
+    world.listings.of(world.folder("data"))
+    assert world.was_made_ahead(world.folder("data", "00"))
 
 
 async def test_a_buffer_that_is_too_small(world: World) -> None:
     """What is ready and has no room is listed in parts."""
     await world.learn_sizes()
-    world.listings.part(world.folder("data"), 0, LARGE)
-    world.listings.look_ahead()
-    assert world.listings.ready(world.folder("data", "00"), 300) is None
+    world.listings.of(world.folder("data"))
+    ready = world.listings.look_ahead()
+    assert ready is not None
+    ready.pack(whole_listing)
+    assert world.names(world.folder("data", "00"), 300) == [".", "..", "file"]
 
 
 async def test_what_changed_since_is_not_told(world: World) -> None:
     """When st_blocks of any file, or the tree, has changed, what was made ready before is not used."""
     await world.learn_sizes()
-    world.listings.part(world.folder("data"), 0, LARGE)
-    world.listings.look_ahead()
+    world.listings.of(world.folder("data"))
+    ready = world.listings.look_ahead()
     world.attributes.forget()
-    assert world.listings.ready(world.folder("data", "00"), LARGE) is None
+    assert world.listings.of(world.folder("data", "00")) is not ready
 
 
 async def test_only_small_folders_of_known_sizes_are_made_ready(world: World) -> None:
     """A long folder would hold up the next request; one with a file of unknown size cannot be told at once."""
-    world.listings.part(world.folder("data"), 0, LARGE)
+    world.listings.of(world.folder("data"))
     assert len(world.listings.unknown(world.folder("data", "00"))) == 1
-    world.listings.look_ahead()
-    assert world.listings.ready(world.folder("data", "00"), LARGE) is None
+    assert world.listings.look_ahead() is None
+    world.listings.of(world.folder("data", "00"))
     await world.learn_sizes()
     assert world.listings.unknown(world.folder("data", "00")) == []
-    world.listings.part(world.folder("wide"), 0, LARGE)
+    world.listings.of(world.folder("wide"))
     for name in ("few", "many"):
-        world.listings.look_ahead()
-        assert (world.listings.ready(world.folder("wide", name), LARGE) is None) == (name == "many")
+        assert (world.listings.look_ahead() is None) == (name == "many")
+        world.listings.of(world.folder("wide", name))
 
 
 async def test_a_tree_that_changes_while_it_is_listed(world: World) -> None:
@@ -171,11 +205,11 @@ async def test_a_tree_that_changes_while_it_is_listed(world: World) -> None:
     ]
     folders = [tree.nodes[tree.nodes[ROOT_INODE].children["manifests"]] for tree in trees]
     listings = Listings(trees[0], world.attributes)
-    begun = names_of(listings.part(folders[0], 0, 2000))
+    begun = names_of(listing_part(listings.of(folders[0]), 0, 2000))
     assert 5 < len(begun) < 15
     listings = Listings(trees[1], world.attributes, before=listings)
     names = begun
-    while part := listings.part(folders[1], names[-1][1], 2000):
+    while part := listing_part(listings.of(folders[1]), names[-1][1], 2000):
         names += names_of(part)
     listed = [name for name, _ in names]
     assert len(set(listed)) == len(listed)

@@ -16,7 +16,7 @@ import trio
 from tests.dataset.build import BUCKET, ORIGIN, PROJECT, manifest, tree_of
 from tests.fakes.client import MemoryClient
 from tests.fakes.store import MemoryStore
-from tests.fuse.replies import Entry, entry_of, handle_of, names_of, open_flags_of
+from tests.fuse.replies import names_of
 from tests.reading.bench import Bench, bench
 from vbnfs.cache.cache_disk import CacheDisk
 from vbnfs.cache.eviction import Evictor
@@ -31,9 +31,9 @@ from vbnfs.errors import (
     TransportError,
 )
 from vbnfs.filesystem.attributes import Attributes
-from vbnfs.filesystem.operations import FileSystem
-from vbnfs.fuse.protocol import FOPEN_KEEP_CACHE, ErrnoReply
-from vbnfs.fuse.server import Answer
+from vbnfs.filesystem.operations import FileSystem, KernelPages
+from vbnfs.fuse.operations import Absent, Answer, Attr, Entry, ErrnoReply, is_later
+from vbnfs.fuse.replies import listing_part
 from vbnfs.reading.file_reader import FileReader
 
 NOBODY = 65534
@@ -64,31 +64,37 @@ class World:
 
     answers: FileSystem
     reads: list[Any]
+    stale: set[int]  # inodes of which the kernel has pages that it must not keep
 
     def entry(self, parent: int, name: str) -> Entry:
-        return entry_of(at_once(self.answers.lookup(parent, os.fsencode(name))))
+        found = at_once(self.answers.lookup(parent, os.fsencode(name)))
+        assert isinstance(found, Entry)
+        return found
+
+    def attr(self, parent: int, name: str) -> Attr:
+        return self.entry(parent, name).attr
 
     def inode(self, *path: str) -> int:
         inode = ROOT_INODE
         for name in path:
-            inode = self.entry(inode, name).inode
+            inode = self.attr(inode, name).inode
         return inode
 
     async def read(self, outcome: Any) -> bytes:
         self.reads.append(outcome)
-        handle = handle_of(at_once(self.answers.open(self.inode("folder", "file"), os.O_RDONLY)))
+        handle = at_once(self.answers.open(self.inode("folder", "file"), os.O_RDONLY)).handle
         answer = self.answers.read(handle, 0, 4)
-        assert not isinstance(answer, bytes | memoryview)
+        assert is_later(answer)
         try:
             return bytes(await answer)
         finally:
             self.answers.release(handle)
 
 
-def at_once(answer: Answer) -> bytes:
-    """The body of a reply that needs no waiting."""
-    assert isinstance(answer, bytes | memoryview)
-    return bytes(answer)
+def at_once(answer: Answer[Any]) -> Any:
+    """The value of an answer that needs no waiting."""
+    assert not is_later(answer)
+    return answer
 
 
 @pytest.fixture
@@ -103,21 +109,23 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
         catalog = Catalog(client, tmp_path / "kept", origin=ORIGIN, project=PROJECT)
         await catalog.sizes.fetch_object(file.version)
         tree = tree_of([version], default="1.0.0")
-        yield World(_file_system(floor, catalog, tree, reads), reads)
+        stale: set[int] = set()
+        yield World(_file_system(floor, catalog, tree, reads, stale), reads, stale)
 
 
-def _file_system(floor: Bench, catalog: Catalog, tree: Any, reads: list[Any]) -> FileSystem:
+def _file_system(floor: Bench, catalog: Catalog, tree: Any, reads: list[Any], stale: set[int]) -> FileSystem:
     return FileSystem(
         tree=tree,
         catalog=catalog,
         attributes=Attributes(
             catalog, floor.cache, written=floor.source.writer.written, public_url=str, verified=lambda c: "no"
         ),
-        open_reader=lambda content: cast(FileReader, Reader(reads.pop)),
+        open_reader=lambda content, advises: cast(FileReader, Reader(reads.pop)),
         own_file=lambda uid: f"/file/of/{uid}",
         disk=CacheDisk(floor.cache, Evictor(floor.cache.directory, limit_bytes=1 << 30, metrics=floor.metrics)),
         metrics=floor.metrics,
         io_timeout_seconds=30.0,
+        pages=KernelPages(are_stale=stale.__contains__),
     )
 
 
@@ -130,7 +138,7 @@ async def failure_of(world: World, outcome: Exception | None) -> int:
     raise AssertionError("it did not fail")
 
 
-def refusal_of(ask: Callable[[], Answer]) -> int:
+def refusal_of(ask: Callable[[], object]) -> int:
     """The errno that is the answer to a request."""
     with pytest.raises(ErrnoReply) as caught:
         ask()
@@ -217,7 +225,7 @@ async def test_kinds_are_not_mixed_up(world: World) -> None:
     folder, file = world.inode("folder"), world.inode("folder", "file")
     assert refusal_of(lambda: world.answers.open(folder, os.O_RDONLY)) == errno.EISDIR
     assert refusal_of(lambda: world.answers.open(file, os.O_RDWR)) == errno.EROFS
-    assert refusal_of(lambda: world.answers.readdirplus(file, 0, 4096)) == errno.ENOTDIR
+    assert refusal_of(lambda: world.answers.list(file)) == errno.ENOTDIR
     assert refusal_of(lambda: world.answers.lookup(file, b"x")) == errno.ENOTDIR
     assert refusal_of(lambda: world.answers.readlink(file, NOBODY)) == errno.EINVAL
 
@@ -240,8 +248,9 @@ async def test_an_inode_is_found_again(world: World) -> None:
 
 async def test_absent_names(world: World) -> None:
     """A name that cannot appear is remembered by the kernel as absent; one that can is asked for again."""
-    entry = world.entry(world.inode("folder"), "nothing")
-    assert (entry.inode, entry.entry_seconds > 1e6) == (0, True)
+    absent = world.answers.lookup(world.inode("folder"), b"nothing")
+    assert isinstance(absent, Absent)
+    assert absent.entry_seconds > 1e6
     for parent in ((), ("manifests",)):
         inode = world.inode(*parent)
         assert refusal_of(lambda inode=inode: world.answers.lookup(inode, b"v9.9.9")) == errno.ENOENT  # type: ignore[misc]
@@ -251,7 +260,7 @@ async def test_a_name_that_is_too_long(world: World) -> None:
     """A name beyond what statfs(2) calls the longest is told so, as on a local disk."""
     folder = world.inode("folder")
     assert refusal_of(lambda: world.answers.lookup(folder, b"x" * 256)) == errno.ENAMETOOLONG
-    assert world.entry(folder, "x" * 255).inode == 0
+    assert isinstance(world.answers.lookup(folder, b"x" * 255), Absent)
 
 
 @pytest.mark.parametrize("size", [400, 1000, 4096])
@@ -259,7 +268,7 @@ async def test_listing_in_parts(world: World, size: int) -> None:
     """A folder is listed in as many parts as the reader's buffer asks for, each name once, and then comes nothing."""
     root: list[str] = []
     offset = 0
-    while part := at_once(world.answers.readdirplus(ROOT_INODE, offset, size)):
+    while part := listing_part(world.answers.list(ROOT_INODE), offset, size):
         assert len(part) <= size
         names = names_of(part)
         root += [name for name, _ in names]
@@ -270,9 +279,10 @@ async def test_listing_in_parts(world: World, size: int) -> None:
 async def test_attributes_of_a_file(world: World) -> None:
     """A file's attributes never change but for its blocks; it is its owner's, and nobody may write it."""
     entry = world.entry(world.inode("folder"), "file")
-    assert (entry.size_bytes, entry.links, entry.blocks) == (4, 2, 1)
-    assert entry.mode == stat.S_IFREG | 0o444
-    assert (entry.uid, entry.gid) == (os.getuid(), os.getgid())
+    attr = entry.attr
+    assert (attr.size_bytes, attr.links, attr.blocks) == (4, 2, 1)
+    assert attr.mode == stat.S_IFREG | 0o444
+    assert (attr.uid, attr.gid) == (os.getuid(), os.getgid())
     assert min(entry.attr_seconds, entry.entry_seconds) > 1e6
 
 
@@ -280,9 +290,9 @@ async def test_other_namespaces_have_no_attributes(world: World) -> None:
     """Access lists and security labels are not supported, so that ls -l asks once and not for each file."""
     inode = world.inode("folder", "file")
     for name in (b"system.posix_acl_access", b"security.selinux", b"trusted.x"):
-        assert refusal_of(lambda name=name: world.answers.getxattr(inode, name, 0)) == errno.EOPNOTSUPP  # type: ignore[misc]
-    assert refusal_of(lambda: world.answers.getxattr(inode, b"user.other", 0)) == errno.ENODATA
-    assert at_once(world.answers.listxattr(world.inode("folder"), 100)) == b""
+        assert refusal_of(lambda name=name: world.answers.getxattr(inode, name)) == errno.EOPNOTSUPP  # type: ignore[misc]
+    assert refusal_of(lambda: world.answers.getxattr(inode, b"user.other")) == errno.ENODATA
+    assert world.answers.listxattr(world.inode("folder")) == []
 
 
 async def test_a_file_that_is_found_wrong(world: World) -> None:
@@ -296,12 +306,12 @@ async def test_a_file_that_is_found_wrong(world: World) -> None:
             await world.read(None)
         outcomes.append(caught.value)
 
-    assert open_flags_of(at_once(world.answers.open(inode, os.O_RDONLY))) == FOPEN_KEEP_CACHE
+    assert at_once(world.answers.open(inode, os.O_RDONLY)).keeps_pages
     async with trio.open_nursery() as nursery:
         nursery.start_soon(read)
         await trio.testing.wait_all_tasks_blocked()
         world.reads.append(refusal)
         world.answers.begin_reads_anew(inode)
     assert outcomes == [refusal]
-    world.answers.are_stale = lambda asked: asked == inode
-    assert open_flags_of(at_once(world.answers.open(inode, os.O_RDONLY))) == 0
+    world.stale.add(inode)
+    assert not at_once(world.answers.open(inode, os.O_RDONLY)).keeps_pages

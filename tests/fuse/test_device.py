@@ -11,7 +11,7 @@ import stat
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -23,22 +23,20 @@ import trio
 
 from vbnfs.errors import MountError
 from vbnfs.fuse.device import Device, Unmounted, open_mount, option
-from vbnfs.fuse.protocol import (
-    FOPEN_KEEP_CACHE,
-    NO_ENTRY,
+from vbnfs.fuse.operations import (
+    Absent,
+    Answer,
     Attr,
+    Buffer,
+    DirEntry,
+    Entry,
     ErrnoReply,
     FileSystemStatus,
-    absent_out,
-    attr_out,
-    attributes_changed,
-    dirent,
-    entry_out,
-    open_out,
-    statfs_out,
-    xattr_out,
+    Listing,
+    Opened,
 )
-from vbnfs.fuse.server import Answer, Reply, Server
+from vbnfs.fuse.protocol import attributes_changed
+from vbnfs.fuse.server import Server
 from vbnfs.host import mount_programs
 from vbnfs.host.mount_programs import detach
 from vbnfs.host.mountinfo import find_mount
@@ -60,7 +58,7 @@ class Files:
     links: dict[bytes, bytes] = field(default_factory=dict)
     asked: Counter[str] = field(default_factory=Counter)
     failures: list[tuple[str, Exception]] = field(default_factory=list)
-    read_later: Callable[[], Answer] | None = None
+    read_later: Callable[[], Answer[Buffer]] | None = None
 
     def __post_init__(self) -> None:
         self.names = [b".", b"..", *self.files, *self.links]
@@ -82,40 +80,38 @@ class Files:
             preferred_read_bytes=4096,
         )
 
-    def _entry(self, inode: int) -> bytes:
-        return entry_out(self._attr(inode), entry_seconds=LONG_SECONDS, attr_seconds=LONG_SECONDS)
+    def _entry(self, inode: int) -> Entry:
+        return Entry(self._attr(inode), entry_seconds=LONG_SECONDS, attr_seconds=LONG_SECONDS)
 
-    def lookup(self, parent: int, name: bytes) -> Answer:
+    def lookup(self, parent: int, name: bytes) -> Entry | Absent:
         self.asked["lookup"] += 1
         inode = self.inodes.get(name)
-        return absent_out(entry_seconds=LONG_SECONDS) if inode is None else self._entry(inode)
+        return Absent(LONG_SECONDS) if inode is None else self._entry(inode)
 
-    def getattr(self, inode: int) -> Answer:
+    def getattr(self, inode: int) -> Entry:
         self.asked["getattr"] += 1
-        return attr_out(self._attr(inode), attr_seconds=LONG_SECONDS)
+        return self._entry(inode)
 
-    def readlink(self, inode: int, uid: int) -> Answer:
+    def readlink(self, inode: int, uid: int) -> bytes:
         return self.links[self.names[inode]]
 
     def look_ahead(self) -> None:
         pass
 
-    def readdirplus(self, inode: int, offset: int, size: int) -> Answer:
-        self.asked["readdirplus"] += 1
-        parts = b""
-        for number, name in enumerate(self.names[offset:], offset + 1):
-            inode = self.inodes.get(name, ROOT)
-            entry = self._entry(inode) if inode != ROOT else NO_ENTRY
-            part = entry + dirent(inode=inode, mode=self._attr(inode).mode, name=name, next_offset=number)
-            if len(parts) + len(part) > size:
-                break
-            parts += part
-        return parts
+    def list(self, inode: int) -> Listing:
+        self.asked["list"] += 1
+        listed = [(name, self.inodes.get(name, ROOT)) for name in self.names]
+        return Listing(
+            [
+                DirEntry(name, inode, self._attr(inode).mode, self._entry(inode) if inode != ROOT else None)
+                for name, inode in listed
+            ]
+        )
 
-    def open(self, inode: int, flags: int) -> Answer:
-        return open_out(inode, flags=FOPEN_KEEP_CACHE)
+    def open(self, inode: int, flags: int) -> Opened:
+        return Opened(inode)
 
-    def read(self, handle: int, offset: int, size: int) -> Answer:
+    def read(self, handle: int, offset: int, size: int) -> Answer[Buffer]:
         self.asked["read"] += 1
         if self.read_later is not None:
             return self.read_later()
@@ -124,25 +120,23 @@ class Files:
     def release(self, handle: int) -> None:
         self.asked["release"] += 1
 
-    def statfs(self) -> Answer:
-        return statfs_out(
-            FileSystemStatus(
-                block_bytes=4096,
-                blocks=1000,
-                free_blocks=900,
-                available_blocks=900,
-                inodes=len(self.names),
-                longest_name=255,
-            )
+    def statfs(self) -> FileSystemStatus:
+        return FileSystemStatus(
+            block_bytes=4096,
+            blocks=1000,
+            free_blocks=900,
+            available_blocks=900,
+            inodes=len(self.names),
+            longest_name=255,
         )
 
-    def getxattr(self, inode: int, name: bytes, size: int) -> Answer:
+    def getxattr(self, inode: int, name: bytes) -> bytes:
         if name != XATTR.encode():
             raise ErrnoReply(errno.ENODATA)
-        return xattr_out(b"v" * 300, size)
+        return b"v" * 300
 
-    def listxattr(self, inode: int, size: int) -> Answer:
-        return xattr_out(XATTR.encode() + b"\0", size)
+    def listxattr(self, inode: int) -> Sequence[bytes]:
+        return [XATTR.encode()]
 
     def errno_of(self, request: str, error: Exception) -> int:
         self.failures.append((request, error))
@@ -237,7 +231,7 @@ async def test_a_listing_is_kept(mountpoint: Path) -> None:
 
         first = await mounted.does(look)
         asked = Counter(files.asked)
-        assert asked["readdirplus"] > 0
+        assert asked["list"] > 0
         assert await mounted.does(look) == first == [("a", 2), ("b", 2)]
         asked["release"] = files.asked["release"]
         assert files.asked == asked
@@ -254,7 +248,7 @@ async def test_a_large_folder_is_listed_in_parts(mountpoint: Path) -> None:
 
         listed = await mounted.does(look)
         assert listed == [(f"file {number:04}", True) for number in range(5000)]
-        assert files.asked["readdirplus"] > 10
+        assert files.asked["list"] > 10
         assert files.asked["lookup"] == 0
 
 
@@ -281,7 +275,7 @@ async def test_a_notice_waits_for_no_read(mountpoint: Path) -> None:
     files = Files({b"file": bytes(1 << 20)})
     asked, answered = trio.Event(), trio.Event()
 
-    async def later() -> Reply:
+    async def later() -> Buffer:
         asked.set()
         await answered.wait()
         raise ErrnoReply(errno.EIO)
@@ -369,7 +363,7 @@ async def test_a_reply_that_the_kernel_does_not_take(mountpoint: Path) -> None:
     """A reply that is too long is a failure of its request, at once and later, and the mount goes on."""
     files = Files({b"file": b"bytes"}, {b"link": b"x" * 5000})
 
-    async def too_much() -> Reply:
+    async def too_much() -> Buffer:
         return bytes(1 << 21)
 
     async with serving(files, mountpoint) as mounted:
@@ -399,7 +393,7 @@ async def test_whoever_waits_when_the_device_is_closed(mountpoint: Path) -> None
     files = Files({b"file": b"bytes"})
     reading = trio.Event()
 
-    async def never() -> Reply:
+    async def never() -> Buffer:
         reading.set()
         await trio.sleep_forever()
 

@@ -4,24 +4,38 @@ import errno
 import itertools
 import socket
 import struct
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import trio
 
 from tests.fuse.replies import handle_of
 from vbnfs.errors import MountError
+from vbnfs.fuse import replies
 from vbnfs.fuse.device import Device, Unmounted
-from vbnfs.fuse.protocol import CHANGES, ErrnoReply, Opcode
-from vbnfs.fuse.server import Answer, Reply, Server
+from vbnfs.fuse.operations import (
+    Absent,
+    Answer,
+    Attr,
+    Buffer,
+    DirEntry,
+    Entry,
+    ErrnoReply,
+    FileSystemStatus,
+    Listing,
+    Opened,
+)
+from vbnfs.fuse.protocol import CHANGES, Opcode
+from vbnfs.fuse.server import Server
 
 ROOT = 1
 UID = 1234
 EVERY_FLAG = 0xFFFFFFFF
 NO_OPENDIR_SUPPORT = 1 << 24
 FAILURE = errno.EIO
+ENTRY = Entry(Attr(7, 0o100444, 11, 1, 2, 1000, 100, 5_000_000_001, 4096), 1, 1)
 MOST_REQUESTS = 200_000  # of a flood; a loop that lets nobody else run does not go on for ever
 
 
@@ -80,44 +94,46 @@ class Answers:
     def __init__(self) -> None:
         self.asked: list[tuple[object, ...]] = []
         self.looked_ahead = 0
-        self.answer: Callable[[], Answer] = lambda: b"answer"
+        self.ahead: Listing | None = None
+        self.answer: Callable[[], Any] = lambda: ENTRY
 
-    def _asked(self, *question: object) -> Answer:
+    def _asked(self, *question: object) -> Any:
         self.asked.append(question)
         return self.answer()
 
-    def lookup(self, parent: int, name: bytes) -> Answer:
+    def lookup(self, parent: int, name: bytes) -> Answer[Entry | Absent]:
         return self._asked("lookup", parent, name)
 
-    def getattr(self, inode: int) -> Answer:
+    def getattr(self, inode: int) -> Answer[Entry]:
         return self._asked("getattr", inode)
 
-    def readlink(self, inode: int, uid: int) -> Answer:
+    def readlink(self, inode: int, uid: int) -> Answer[bytes]:
         return self._asked("readlink", inode, uid)
 
-    def readdirplus(self, inode: int, offset: int, size: int) -> Answer:
-        return self._asked("readdirplus", inode, offset, size)
+    def list(self, inode: int) -> Answer[Listing]:
+        return self._asked("list", inode)
 
-    def open(self, inode: int, flags: int) -> Answer:
+    def open(self, inode: int, flags: int) -> Answer[Opened]:
         return self._asked("open", inode, flags)
 
-    def read(self, handle: int, offset: int, size: int) -> Answer:
+    def read(self, handle: int, offset: int, size: int) -> Answer[Buffer]:
         return self._asked("read", handle, offset, size)
 
     def release(self, handle: int) -> None:
         self._asked("release", handle)
 
-    def statfs(self) -> Answer:
+    def statfs(self) -> Answer[FileSystemStatus]:
         return self._asked("statfs")
 
-    def getxattr(self, inode: int, name: bytes, size: int) -> Answer:
-        return self._asked("getxattr", inode, name, size)
+    def getxattr(self, inode: int, name: bytes) -> Answer[bytes]:
+        return self._asked("getxattr", inode, name)
 
-    def listxattr(self, inode: int, size: int) -> Answer:
-        return self._asked("listxattr", inode, size)
+    def listxattr(self, inode: int) -> Answer[Sequence[bytes]]:
+        return self._asked("listxattr", inode)
 
-    def look_ahead(self) -> None:
+    def look_ahead(self) -> Listing | None:
         self.looked_ahead += 1
+        return self.ahead
 
     def errno_of(self, request: str, error: Exception) -> int:
         self.asked.append(("errno_of", request, type(error)))
@@ -172,19 +188,24 @@ def init_in(minor: int, *, flags: int) -> bytes:
     return struct.pack("=IIII48x", 7, minor, 131072, flags)
 
 
-def raised(error: Exception) -> Callable[[], Answer]:
+def raised(error: Exception) -> Callable[[], Any]:
     """An answer that raises at once."""
 
-    def answer() -> Answer:
+    def answer() -> Any:
         raise error
 
     return answer
 
 
-def later(outcome: bytes | Exception) -> Callable[[], Awaitable[Reply]]:
+def at_once(outcome: object) -> Callable[[], Any]:
+    """An answer that need not wait."""
+    return lambda: outcome
+
+
+def later(outcome: object) -> Callable[[], Any]:
     """An answer that has to wait a little."""
 
-    async def answer() -> Reply:
+    async def answer() -> object:
         await trio.lowlevel.checkpoint()
         if isinstance(outcome, Exception):
             raise outcome
@@ -193,31 +214,63 @@ def later(outcome: bytes | Exception) -> Callable[[], Awaitable[Reply]]:
     return answer
 
 
+LISTING = Listing([DirEntry(b"one", 7, 0, None), DirEntry(b"two", 8, 0, ENTRY)])
+STATUS = FileSystemStatus(block_bytes=4096, blocks=9, free_blocks=8, available_blocks=5, inodes=7, longest_name=255)
+# What is asked, the operation that answers, its value, and the reply's body.
 QUESTIONS = [
-    (Opcode.LOOKUP, b"na\xffme\0", ("lookup", 5, b"na\xffme")),
-    (Opcode.GETATTR, bytes(16), ("getattr", 5)),
-    (Opcode.READLINK, b"", ("readlink", 5, UID)),
-    (Opcode.READDIRPLUS, struct.pack("=QQI20x", 0, 7, 4096), ("readdirplus", 5, 7, 4096)),
-    (Opcode.OPEN, struct.pack("=II", 0o100000, 0), ("open", 5, 0o100000)),
-    (Opcode.READ, struct.pack("=QQI20x", 3, 1 << 40, 131072), ("read", 3, 1 << 40, 131072)),
-    (Opcode.STATFS, b"", ("statfs",)),
-    (Opcode.GETXATTR, struct.pack("=II", 64, 0) + b"user.x\0", ("getxattr", 5, b"user.x", 64)),
-    (Opcode.LISTXATTR, struct.pack("=II", 64, 0), ("listxattr", 5, 64)),
+    (Opcode.LOOKUP, b"na\xffme\0", ("lookup", 5, b"na\xffme"), ENTRY, replies.lookup(ENTRY)),
+    (Opcode.LOOKUP, b"none\0", ("lookup", 5, b"none"), Absent(1), replies.lookup(Absent(1))),
+    (Opcode.GETATTR, bytes(16), ("getattr", 5), ENTRY, replies.attributes(ENTRY)),
+    (Opcode.READLINK, b"", ("readlink", 5, UID), b"path", b"path"),
+    (
+        Opcode.READDIRPLUS,
+        struct.pack("=QQI20x", 0, 1, 4096),
+        ("list", 5),
+        LISTING,
+        replies.listing_part(LISTING, 1, 4096),
+    ),
+    (Opcode.OPEN, struct.pack("=II", 0o100000, 0), ("open", 5, 0o100000), Opened(3), replies.opened(Opened(3))),
+    (Opcode.READ, struct.pack("=QQI20x", 3, 1 << 40, 131072), ("read", 3, 1 << 40, 131072), b"data", b"data"),
+    (Opcode.READ, struct.pack("=QQI20x", 3, 0, 4), ("read", 3, 0, 4), memoryview(b"view"), b"view"),
+    (Opcode.STATFS, b"", ("statfs",), STATUS, replies.statfs(STATUS)),
+    (Opcode.GETXATTR, struct.pack("=II", 64, 0) + b"user.x\0", ("getxattr", 5, b"user.x"), b"value", b"value"),
+    (
+        Opcode.GETXATTR,
+        struct.pack("=II", 0, 0) + b"user.x\0",
+        ("getxattr", 5, b"user.x"),
+        b"value",
+        replies.xattr(b"value", 0),
+    ),
+    (Opcode.LISTXATTR, struct.pack("=II", 64, 0), ("listxattr", 5), [b"user.x", b"user.y"], b"user.x\0user.y\0"),
 ]
-ids = [opcode.name for opcode, _, _ in QUESTIONS]
+ids = [f"{opcode.name} {number}" for number, (opcode, *_) in enumerate(QUESTIONS)]
 
 
-@pytest.mark.parametrize("answer", [lambda: b"answer", lambda: memoryview(b"answer"), later(b"answer")])
-@pytest.mark.parametrize(("opcode", "body", "asked"), QUESTIONS, ids=ids)
+@pytest.mark.parametrize("when", [at_once, later])
+@pytest.mark.parametrize(("opcode", "body", "asked", "value", "reply"), QUESTIONS, ids=ids)
 async def test_every_question_has_its_operation(
-    serving: World, opcode: int, body: bytes, asked: tuple[object, ...], answer: Callable[[], Answer]
+    serving: World,
+    opcode: int,
+    body: bytes,
+    asked: tuple[object, ...],
+    value: object,
+    reply: bytes,
+    when: Callable[[object], Callable[[], Any]],
 ) -> None:
     """Each request reaches its operation with what it says, and is answered once: at once, or when it is known."""
-    serving.answers.answer = answer
-    assert await serving.kernel.answer_to(opcode, body, inode=5) == (2, 0, b"answer")
+    serving.answers.answer = when(value)
+    assert await serving.kernel.answer_to(opcode, body, inode=5) == (2, 0, reply)
     assert serving.answers.asked == [asked]
     await trio.testing.wait_all_tasks_blocked()
     assert serving.kernel.is_silent()
+
+
+async def test_a_value_that_does_not_fit(serving: World) -> None:
+    """A value that is longer than the kernel has room for is ERANGE, and no failure."""
+    serving.answers.answer = later(b"value")
+    body = struct.pack("=II", 4, 0) + b"user.x\0"
+    assert await serving.kernel.answer_to(Opcode.GETXATTR, body) == (2, errno.ERANGE, b"")
+    assert serving.answers.asked == [("getxattr", ROOT, b"user.x")]
 
 
 @pytest.mark.parametrize(
@@ -239,7 +292,7 @@ async def test_answers_without_words(
     ids=repr,
 )
 async def test_failures_are_answered(
-    serving: World, in_what_way: Callable[[Exception], Callable[[], Answer]], error: Exception, number: int
+    serving: World, in_what_way: Callable[[Exception], Callable[[], Any]], error: Exception, number: int
 ) -> None:
     """A refusal is answered as it is, any other exception as `errno_of` tells; and the next request is served."""
     serving.answers.answer = in_what_way(error)
@@ -247,7 +300,7 @@ async def test_failures_are_answered(
     asked = [] if isinstance(error, ErrnoReply) else [("errno_of", "readlink", type(error))]
     assert serving.answers.asked == [("readlink", ROOT, UID), *asked]
     serving.answers.answer = lambda: b"fine"
-    assert await serving.kernel.answer_to(Opcode.GETATTR) == (4, 0, b"fine")
+    assert await serving.kernel.answer_to(Opcode.READLINK) == (4, 0, b"fine")
 
 
 async def test_closing_that_fails(serving: World) -> None:
@@ -297,7 +350,7 @@ async def test_interrupting_a_request_that_waits(serving: World) -> None:
     """An interrupted request is answered with what it asked for: as on a local disk, a signal breaks nothing."""
     known = trio.Event()
 
-    async def answer() -> Reply:
+    async def answer() -> Buffer:
         await known.wait()
         return b"whole"
 
@@ -341,10 +394,10 @@ async def test_nobody_waits_for_another(serving: World) -> None:
     events = [trio.Event() for _ in range(20)]
     waiting = iter(events)
 
-    def answer() -> Awaitable[Reply]:
+    def answer() -> Any:
         event = next(waiting)
 
-        async def known() -> Reply:
+        async def known() -> Buffer:
             await event.wait()
             return b"late"
 
@@ -355,7 +408,7 @@ async def test_nobody_waits_for_another(serving: World) -> None:
     await trio.testing.wait_all_tasks_blocked()
     assert serving.kernel.is_silent()
     serving.answers.answer = lambda: b"at once"
-    assert (await serving.kernel.answer_to(Opcode.GETATTR)).body == b"at once"
+    assert (await serving.kernel.answer_to(Opcode.READLINK)).body == b"at once"
     for event, unique in reversed(list(zip(events, asked, strict=True))):
         event.set()
         assert await serving.kernel.told() == (unique, 0, b"late")
@@ -366,7 +419,7 @@ async def test_stopping(world: World) -> None:
     """After `stop` no request is taken, and what was asked before is answered before the server ends."""
     known = trio.Event()
 
-    async def answer() -> Reply:
+    async def answer() -> Buffer:
         await known.wait()
         return b"late"
 
@@ -409,7 +462,7 @@ async def test_the_end_of_the_mount(world: World) -> None:
     """When the mount is gone, nobody waits any more: what is still under way is cancelled, and the server ends."""
     cancelled = trio.Event()
 
-    async def answer() -> Reply:
+    async def answer() -> Buffer:
         try:
             await trio.sleep_forever()
         finally:
@@ -428,7 +481,7 @@ async def test_the_end_of_the_mount(world: World) -> None:
 async def test_an_answer_after_the_end(world: World, error: Exception | None) -> None:
     """An answer that nobody can take any more, a refusal or a reply, is no failure."""
 
-    def answer() -> Answer:
+    def answer() -> Any:
         world.kernel.end.close()
         if error is not None:
             raise error
@@ -445,12 +498,12 @@ async def test_a_flood_of_requests(serving: World) -> None:
     kernel, asked = serving.kernel, itertools.count(1)
     turns = 0
 
-    def answer() -> Answer:
+    def answer() -> Any:
         while not kernel.is_silent():
             kernel.take()
         if turns < 5 and next(asked) < MOST_REQUESTS:
             kernel.ask(Opcode.GETATTR)
-        return b"more"
+        return ENTRY
 
     serving.answers.answer = answer
     kernel.ask(Opcode.GETATTR)
@@ -485,14 +538,14 @@ async def test_looking_before_sleeping(world: World, nursery: trio.Nursery, monk
         if not looks:
             looks.append(world.kernel.ask(Opcode.GETATTR))
 
-    def answer() -> Answer:
+    def answer() -> Any:
         looks.append(world.device.looks)
         world.is_busy = True
-        return b"found"
+        return ENTRY
 
     world.device.on_look, world.answers.answer = ask_once, answer
     nursery.start_soon(world.server.serve)
-    assert (await world.kernel.told()).body == b"found"
+    assert (await world.kernel.told()).body == replies.attributes(ENTRY)
     assert looks == [2, 1]
 
 
@@ -507,6 +560,14 @@ async def test_looking_ahead(world: World, nursery: trio.Nursery) -> None:
     await world.kernel.answer_to(Opcode.GETATTR)
     await trio.testing.wait_all_tasks_blocked()
     assert world.answers.looked_ahead == 1
+
+
+async def test_a_listing_made_ahead_is_packed(world: World, nursery: trio.Nursery) -> None:
+    """A listing that will probably be asked for is packed while nothing else is asked."""
+    world.answers.ahead = Listing([DirEntry(b"one", 7, 0, ENTRY)])
+    nursery.start_soon(world.server.serve)
+    await trio.testing.wait_all_tasks_blocked()
+    assert world.answers.ahead.packed == replies.whole_listing(world.answers.ahead)
 
 
 async def test_not_looking_while_there_is_work(world: World, nursery: trio.Nursery) -> None:
@@ -527,7 +588,7 @@ async def test_not_looking_while_a_request_waits(world: World, nursery: trio.Nur
     world.is_busy = True
     known = trio.Event()
 
-    async def answer() -> Reply:
+    async def answer() -> Buffer:
         await known.wait()
         raise ErrnoReply(errno.EIO)
 

@@ -1,6 +1,7 @@
 """Folders that nobody else can replace, and what is below them, reached by descriptors."""
 
 import errno
+import gc
 import os
 import subprocess
 import sys
@@ -211,6 +212,7 @@ def test_what_is_no_file_of_ours_is_not_opened(tmp_path: Path, plant: Callable[[
     folder = make(tmp_path / "cache", 0o700)
     plant(folder / "file")
     place = file_at(folder / "file")
+    gc.collect()  # descriptors of tests before this one
     before = len(os.listdir("/proc/self/fd"))
     with pytest.raises(OSError) as caught:  # noqa: PT011 - the errno is what is asked for
         place.open(flags)

@@ -47,9 +47,9 @@ class Bench:
         """A content that the store has. The same name is the same content, as in another mount."""
         return add(self.client.store, name, data, file_hash=file_hash)
 
-    def open(self, content: Content) -> FileReader:
+    def open(self, content: Content, *, advises: bool = True) -> FileReader:
         """A file handle."""
-        return FileReader(content, self.cache, self.source, self.prefetcher, self.verdicts)
+        return FileReader(content, self.cache, self.source, self.prefetcher, self.verdicts, advises=advises)
 
     async def settled(self) -> None:
         """Wait until nothing is on its way any more: neither advice, nor a GET, nor a block to the disk."""

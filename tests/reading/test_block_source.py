@@ -13,11 +13,11 @@ from structlog.testing import capture_logs
 from tests.fakes.client import Failure, MemoryClient
 from tests.fakes.store import MemoryStore
 from tests.reading.bench import MIB, Bench, bench
+from vbnfs.blocks import BLOCK_BYTES
 from vbnfs.cache.block_cache import BlockCache
-from vbnfs.cache.segment import BLOCK_BYTES
 from vbnfs.errors import BadReplyError, ObjectGoneError, StorageError, TransportError
 from vbnfs.metrics import Metrics
-from vbnfs.objects import ByteRange, Content, ObjectVersion, Receive
+from vbnfs.objects import ByteRange, Content, Piece, RangeRequest, Receive
 from vbnfs.reading import block_source
 from vbnfs.reading.fetches import Block
 from vbnfs.reading.planner import blocks_of
@@ -53,7 +53,7 @@ class Answers:
 
 
 async def test_many_readers_of_a_block_are_one_get(tmp_path: Path) -> None:
-    """Ten ask while it is on its way: one request, one answer for all."""
+    """Ten ask while it is on its way: one request serves all."""
     async with bench(tmp_path) as floor:
         content, gate = floor.add("a", DATA), floor.client.hold()
         answers = Answers(floor, content)
@@ -66,7 +66,7 @@ async def test_many_readers_of_a_block_are_one_get(tmp_path: Path) -> None:
         assert floor.client.ranges() == [blocks(range(3, 4))]
 
 
-async def test_neighbours_are_one_get_and_what_is_on_its_way_is_not_asked_for_again(tmp_path: Path) -> None:
+async def test_adjacent_blocks_are_one_get_and_what_is_on_its_way_is_not_asked_for_again(tmp_path: Path) -> None:
     """A second reader's blocks that overlap a GET in flight: only the rest is fetched."""
     async with bench(tmp_path) as floor:
         content, gate = floor.add("a", DATA), floor.client.hold()
@@ -93,7 +93,7 @@ async def test_the_last_short_block(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("piece_bytes", [1000, BLOCK_BYTES, 3 * BLOCK_BYTES, 10 * BLOCK_BYTES])
 async def test_pieces_of_any_length_make_the_same_blocks(tmp_path: Path, piece_bytes: int) -> None:
-    """How the network cuts a body is nobody's concern."""
+    """The blocks do not depend on how the network cuts a body."""
     client = MemoryClient(MemoryStore(), piece_bytes=piece_bytes)
     async with bench(tmp_path, client=client) as floor:
         content = floor.add("a", DATA)
@@ -117,7 +117,7 @@ async def test_a_block_is_handed_on_before_its_get_ends(tmp_path: Path) -> None:
 
 
 async def test_what_came_last_is_in_memory(tmp_path: Path) -> None:
-    """A reader who looked at the disk just before the block was there does not fetch it again."""
+    """A reader that asked the disk just before the block was there does not fetch it again."""
     async with bench(tmp_path) as floor:
         content = floor.add("a", DATA)
         await floor.source.get(content, [1])
@@ -130,7 +130,7 @@ async def test_what_came_last_is_in_memory(tmp_path: Path) -> None:
 
 
 async def test_a_reader_that_gives_up_takes_nothing_from_the_others(tmp_path: Path) -> None:
-    """The GET that it began goes on for who waits for it."""
+    """The GET that it began goes on for the reader that waits for it."""
     async with bench(tmp_path) as floor:
         content, gate = floor.add("a", DATA), floor.client.hold()
         answers = Answers(floor, content)
@@ -194,19 +194,17 @@ async def test_what_came_before_a_failure_is_good(tmp_path: Path) -> None:
 
 
 class _OddClient(MemoryClient):
-    """Breaks its promise about ranges as told."""
+    """Breaks its promise about ranges as `odd` says."""
 
     def __init__(self, odd: object) -> None:
         super().__init__(MemoryStore())
         self.odd = odd
 
-    async def get_range(
-        self, version: ObjectVersion, byte_range: ByteRange, *, size_bytes: int, receive: Receive
-    ) -> None:
+    async def get_range(self, request: RangeRequest, receive: Receive) -> None:
         if isinstance(self.odd, Exception):
             raise self.odd
         if isinstance(self.odd, bytes):
-            await receive(self.odd)
+            await receive(Piece(0, self.odd))
 
 
 @pytest.mark.parametrize(
@@ -222,7 +220,7 @@ class _OddClient(MemoryClient):
 async def test_a_client_that_breaks_its_promise_fails_the_read_and_nothing_else(
     tmp_path: Path, odd: object, error: type[StorageError], text: str
 ) -> None:
-    """Nobody waits for ever for a block that will not come, and no loop runs for ever on bytes too many."""
+    """No reader waits without end for a block that will not come, and no loop runs without end on bytes too many."""
     client = _OddClient(odd)
     async with bench(tmp_path, client=client) as floor:
         content = floor.add("a", DATA)
@@ -235,7 +233,7 @@ async def test_a_client_that_breaks_its_promise_fails_the_read_and_nothing_else(
 async def test_a_defect_in_writing_costs_a_block_and_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Reads go on when a block cannot be kept for a reason that nobody foresaw; the next ones are kept."""
+    """Reads go on when a block cannot be kept because of a defect; the next ones are kept."""
     async with bench(tmp_path) as floor:
         content = floor.add("a", DATA)
         put = floor.cache.put
@@ -245,12 +243,12 @@ async def test_a_defect_in_writing_costs_a_block_and_nothing_else(
             raise ZeroDivisionError("a defect")
 
         monkeypatch.setattr(floor.cache, "put", fail_once)
-        with capture_logs() as told:
+        with capture_logs() as lines:
             assert await floor.source.get(content, [0]) == {0: block(0)}
             await floor.settled()
             assert await floor.source.get(content, [1]) == {1: block(1)}
             await floor.settled()
-        assert [line["event"] for line in told] == ["unexpected failure of a write"]
+        assert [line["event"] for line in lines] == ["unexpected failure of a write"]
         assert floor.cache.missing(content, [0, 1]) == [0]
 
 
@@ -274,7 +272,7 @@ async def test_without_threads_nothing_is_kept_and_nothing_ends(
         assert floor.cache.missing(content, [0]) == []
 
 
-async def test_who_waits_when_the_mount_goes_away_is_told(tmp_path: Path) -> None:
+async def test_a_reader_that_waits_when_the_mount_goes_away_gets_an_error(tmp_path: Path) -> None:
     """The GET's task is cancelled; a waiter outside of its nursery gets an error, not silence."""
     async with trio.open_nursery() as readers, bench(tmp_path) as floor:
         content, gate = floor.add("a", DATA), floor.client.hold()
@@ -309,7 +307,7 @@ async def test_prefetches_leave_connections_to_readers(tmp_path: Path) -> None:
 async def test_where_readers_come_unexpected_prefetches_leave_them_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While nobody else reads, nearly all connections may prefetch; after a reader came beside them, fewer."""
+    """While no other reader is there, nearly all connections may prefetch; after a reader came beside them, fewer."""
     monkeypatch.setattr(block_source, "_DEMAND_SECONDS", 1e9)
     async with bench(tmp_path, prefetch_gets=3, shared_gets=1) as floor:
         content = floor.add("a", DATA)
@@ -381,8 +379,8 @@ async def test_where_most_of_a_window_has_come_gets_are_long(
         assert [length for _, length in starts_and_lengths(floor.client.ranges())] == lengths
 
 
-async def test_a_reader_who_overtakes_the_queue_has_its_neighbours_brought_along(tmp_path: Path) -> None:
-    """The GET that is begun for him is a share of what is to come, from where he is; nothing is asked for twice."""
+async def test_a_reader_that_overtakes_the_queue_has_adjacent_blocks_brought_along(tmp_path: Path) -> None:
+    """The GET that is begun for it is a share of what is to come, from where it is; nothing is asked for twice."""
     async with bench(tmp_path, prefetch_gets=2) as floor:
         content, gate = floor.add("a", bytes(64 * MIB)), floor.client.hold()
         floor.source.prefetch(content, [0, 10, *range(20, 52)])
@@ -423,7 +421,7 @@ async def test_neither_the_queue_nor_a_fetch_under_way_keeps_what_the_disk_has(t
 
 
 async def test_a_get_is_not_lengthened_beyond_the_room_in_memory(tmp_path: Path) -> None:
-    """A reader who can be served within it is, though much is queued behind what he wants."""
+    """A reader that can be served within it is, though much is queued behind what it wants."""
     async with bench(tmp_path, prefetch_gets=1, memory_bytes=16 * MIB) as floor:
         content = floor.add("a", bytes(64 * MIB))
         gate = floor.client.hold(lambda request: request.byte_range is not None and request.byte_range.start == 0)

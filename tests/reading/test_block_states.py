@@ -47,7 +47,7 @@ def block(index: int) -> bytes:
 def test_the_docstring_is_the_table() -> None:
     """What is written for people is what the code goes by: each state, and where it may go."""
     lines = (block_states.__doc__ or "").splitlines()
-    [column] = [line.index("to", line.index("who moves it on")) for line in lines if "who moves it on" in line]
+    [column] = [line.index("to", line.index("moved on by")) for line in lines if "moved on by" in line]
     names = set(BlockState.__members__)
     written = {
         words[0]: set(line[column:].split()) for line in lines if (words := line.split()) and words[0] in names
@@ -78,7 +78,7 @@ def test_what_is_not_in_the_table_is_refused(before: BlockState, after: BlockSta
 
 
 async def test_a_block_that_was_refused_a_way_stays_as_it_was() -> None:
-    """Bytes for a block that no fetch has are a defect; nobody gets them."""
+    """Bytes for a block that no fetch has are a defect; no reader gets them."""
     one = Block(CONTENT, 0, range(1))
     with pytest.raises(TransitionError):
         one.bring(BlockState.ARRIVED, b"data")
@@ -130,7 +130,7 @@ def watched() -> Iterator[Lives]:
 
 
 class Disk:
-    """A disk that takes blocks, or is full, or fails as nobody foresaw, or hangs until it is asked not to."""
+    """A disk that takes blocks, or is full, or fails by a defect, or hangs until it is asked not to."""
 
     def __init__(self, cache: BlockCache) -> None:
         self.is_full = False
@@ -257,7 +257,7 @@ async def play(directory: Path, steps: list[tuple[str, int, int, bool]], lives: 
         await floor.settled()
         check(floor, lives)
         assert floor.memory.blocks.held_bytes == 0
-        assert floor.source._backlogs == {}
+        assert len(floor.source._backlogs) == 0
         assert {states[-1] for states in lives.of.values()} <= {*ENDS, BlockState.UNSTORED}
 
 

@@ -11,7 +11,8 @@ import trio
 from tests.fakes.client import MemoryClient
 from tests.fakes.store import MemoryStore, Pattern
 from tests.reading.bench import KIB, MIB, bench
-from vbnfs.cache.segment import BLOCK_BYTES, TABLE_BYTES
+from vbnfs.blocks import BLOCK_BYTES
+from vbnfs.cache.segment import TABLE_BYTES
 from vbnfs.errors import TransportError
 from vbnfs.objects import ByteRange
 from vbnfs.reading.file_reader import FileReader
@@ -78,8 +79,7 @@ async def test_other_request_sizes_fetch_each_byte_once_too(tmp_path: Path, step
 async def test_a_reader_that_tells_nothing(tmp_path: Path) -> None:
     """Of a handle whose reads say nothing about the next ones, nothing is fetched ahead, in order as it may be."""
     async with bench(tmp_path) as floor:
-        reader = floor.open(floor.add("a", DATA))
-        reader.advises = False
+        reader = floor.open(floor.add("a", DATA), advises=False)
         await check(reader, DATA, sequential(3 * MIB, step=BLOCK_BYTES), step=BLOCK_BYTES)
         await floor.settled()
         assert floor.client.sent_bytes == 3 * MIB
@@ -166,7 +166,7 @@ async def test_a_reader_who_is_slower_than_the_network_has_few_gets(tmp_path: Pa
 
 
 async def test_random_small_reads_fetch_at_most_one_block_each(tmp_path: Path) -> None:
-    """4 KiB here and there, more than 1 MiB apart: no byte is fetched ahead."""
+    """4 KiB at random, more than 1 MiB apart: no byte is fetched ahead."""
     order = random.Random(11)
     async with bench(tmp_path) as floor:
         content = floor.add("a", Pattern(400 * MIB))
@@ -180,7 +180,7 @@ async def test_random_small_reads_fetch_at_most_one_block_each(tmp_path: Path) -
 
 
 async def test_a_read_near_an_earlier_one_brings_one_block_more_on_each_side(tmp_path: Path) -> None:
-    """Within 1 MiB, where neither was there; and at once, so that the neighbours cost no round trip of their own."""
+    """Within 1 MiB, where neither was there; and at once, so that adjacent blocks cost no round trip of their own."""
     async with bench(tmp_path) as floor:
         reader = floor.open(floor.add("a", DATA))
         await reader.read(20 * BLOCK_BYTES, 1)
@@ -199,7 +199,7 @@ async def test_a_read_near_an_earlier_one_brings_one_block_more_on_each_side(tmp
 
 
 async def test_requests_for_one_block_have_no_other_fetched(tmp_path: Path) -> None:
-    """However many there are, one after the other or side by side: a block is not its own neighbour."""
+    """However many there are, one after the other or side by side: a block is not adjacent to itself."""
     async with bench(tmp_path) as floor:
         reader, place = floor.open(floor.add("a", DATA)), 20 * BLOCK_BYTES
         async with trio.open_nursery() as nursery:

@@ -93,7 +93,7 @@ async def test_gets_longer_than_memory_wait_for_the_disk_and_for_nothing_else(
 
 
 async def test_more_than_the_limit_is_granted_to_one_alone() -> None:
-    """Whoever needs more than there ever is gets it when nobody holds anything."""
+    """A task that needs more than the limit gets it when no other holds anything."""
     budget = Budget(10)
     await budget.take(50)
     with pytest.raises(trio.TooSlowError), trio.fail_after(0):
@@ -105,7 +105,7 @@ async def test_more_than_the_limit_is_granted_to_one_alone() -> None:
 
 
 async def test_being_cancelled_takes_nothing_and_lets_others_pass() -> None:
-    """Also who is cancelled in the moment in which he is served, gives back."""
+    """A task that is cancelled in the moment in which it is served gives back, too."""
     budget = Budget(10)
     await budget.take(5)
     async with trio.open_nursery() as nursery:

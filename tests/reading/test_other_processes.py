@@ -14,9 +14,9 @@ from tests.fakes.client import MemoryClient, Request
 from tests.fakes.store import MemoryStore
 from tests.reading.bench import Bench, bench
 from tests.waiting import until
+from vbnfs.blocks import BLOCK_BYTES
 from vbnfs.cache.block_cache import FORMAT, BlockCache
 from vbnfs.cache.claims import Claims
-from vbnfs.cache.segment import BLOCK_BYTES
 from vbnfs.errors import StorageError, TransportError
 from vbnfs.metrics import Metrics
 from vbnfs.objects import Content, ObjectVersion
@@ -82,7 +82,7 @@ async def test_prefetched_blocks_that_came_meanwhile_are_not_fetched(tmp_path: P
 
 
 async def test_a_failure_gives_the_blocks_back(tmp_path: Path) -> None:
-    """Where the claimant's GET fails, whoever waits for the blocks tries, and has them."""
+    """Where the GET of the process with the claims fails, the one that waits for the blocks fetches them."""
     async with AsyncExitStack() as stack:
         client, (one, other), content = await several(stack, tmp_path, 2)
         gate = client.hold()
@@ -165,7 +165,7 @@ async def test_who_is_cancelled_gives_its_claims_back(tmp_path: Path, *, may_wai
 
 
 async def test_patience_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of those who wait for a claimant that hangs one fetches after a while, and the others do after another."""
+    """Of the processes that wait for one that hangs, one fetches after a while, and the others do after another."""
     monkeypatch.setattr(other_processes, "_PATIENCE_SECONDS", 0.1)
     monkeypatch.setattr(other_processes, "_MOST_PATIENCE_SECONDS", 0.5)
     async with AsyncExitStack() as stack:
@@ -201,10 +201,10 @@ async def test_locks_that_may_wait_are_taken_in_threads(tmp_path: Path) -> None:
         assert client.sent_bytes == len(DATA)
 
 
-async def test_claims_are_given_back_before_anybody_is_told(
+async def test_claims_are_given_back_before_readers_get_the_failure(
     tmp_path: Path, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who is told of a failure may ask anew; by then the failed GET has nothing more to give back."""
+    """A reader that gets a failure may ask anew; by then the failed GET has nothing more to give back."""
     async with AsyncExitStack() as stack:
         client, floors, content = await several(stack, tmp_path, 1)
         others, giving_back, go_on, failed = floors[0].others, trio.Event(), trio.Event(), trio.Event()

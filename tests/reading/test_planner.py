@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vbnfs.cache.segment import BLOCK_BYTES
+from vbnfs.blocks import BLOCK_BYTES
 from vbnfs.objects import ByteRange
 from vbnfs.reading.planner import (
     MAX_GET_BLOCKS,
@@ -52,7 +52,7 @@ def test_blocks_of_a_range_are_those_that_it_touches(start: int, length: int) ->
 
 @given(st.sets(st.integers(0, 300)))
 def test_gets_cover_exactly_the_missing_blocks(missing: set[int]) -> None:
-    """In order, each once, only neighbours together, at most 64 in one, and no more GETs than that takes."""
+    """In order, each once, only adjacent blocks together, at most 64 in one, and no more GETs than that takes."""
     gets = list(plan_gets(sorted(missing)))
     assert [index for get in gets for index in get] == sorted(missing)
     assert all(1 <= len(get) <= MAX_GET_BLOCKS and get.step == 1 for get in gets)
@@ -61,7 +61,7 @@ def test_gets_cover_exactly_the_missing_blocks(missing: set[int]) -> None:
 
 
 def test_a_get_is_at_most_16_mib() -> None:
-    """129 neighbours are three GETs: 64, 64 and 1; more, if they shall be shorter."""
+    """129 adjacent blocks are three GETs: 64, 64 and 1; more, if they shall be shorter."""
     assert [len(get) for get in plan_gets(range(100, 229))] == [64, 64, 1]
     assert [len(get) for get in plan_gets(range(10), longest=4)] == [4, 4, 2]
 
@@ -86,7 +86,7 @@ def test_a_get_is_an_even_share_of_what_is_to_come(coming: int, connections: int
 
 @pytest.mark.parametrize(("coming", "window", "blocks"), [(4, 1024, 34), (0, 60, 2), (800, 1024, 53), (4, 4096, 64)])
 def test_where_a_window_has_come_a_get_is_a_share_of_half_of_it(coming: int, window: int, blocks: int) -> None:
-    """A reader who is slower than the network needs no short GETs."""
+    """A reader that is slower than the network needs no short GETs."""
     assert even_share(coming, connections=15, window_blocks=window) == blocks
 
 
@@ -111,14 +111,14 @@ def test_a_tail_is_what_is_behind_the_last_whole_block_and_that_block(size: int)
         (range(1), [3], range(2)),
     ],
 )
-def test_a_block_near_an_earlier_one_has_neighbours(lacking: range, earlier: list[int], wanted: range) -> None:
+def test_a_block_near_an_earlier_one_has_a_neighbourhood(lacking: range, earlier: list[int], wanted: range) -> None:
     """One on each side, where one that was lacking before is within 1 MiB."""
     assert metadata_neighbourhood(lacking, earlier) == wanted
 
 
 @given(st.lists(st.integers(0, 2000), max_size=50))
 def test_random_reads_give_no_readahead(places: list[int]) -> None:
-    """4 KiB here and there, each further than 1 MiB from the last: nothing is fetched ahead."""
+    """4 KiB at random, each further than 1 MiB from the last: nothing is fetched ahead."""
     pattern, last = AccessPattern(), 0
     for place in places:
         start = place * 3 * MIB
@@ -128,7 +128,7 @@ def test_random_reads_give_no_readahead(places: list[int]) -> None:
 
 
 def test_the_first_reads_of_a_file_give_no_readahead() -> None:
-    """A look at the header is not yet a pattern: half a MiB in a row is."""
+    """Reading the header is not yet a pattern: half a MiB in a row is."""
     assert window(pattern_after(*in_a_row(512 * KIB - 128 * KIB))) == 0
     assert window(pattern_after(*in_a_row(512 * KIB))) > 0
 

@@ -4,7 +4,7 @@ import random
 from pathlib import Path
 
 from tests.reading.bench import bench
-from vbnfs.cache.segment import BLOCK_BYTES
+from vbnfs.blocks import BLOCK_BYTES
 from vbnfs.errors import TransportError
 from vbnfs.objects import ByteRange
 from vbnfs.reading.planner import blocks_of

@@ -8,7 +8,7 @@ import pytest
 from tests.fakes.client import Failure, MemoryClient
 from tests.fakes.store import MemoryStore
 from tests.reading.bench import bench
-from vbnfs.cache.segment import BLOCK_BYTES
+from vbnfs.blocks import BLOCK_BYTES
 from vbnfs.cache.verdicts import Verdict
 from vbnfs.errors import (
     AccessDeniedError,
@@ -125,12 +125,12 @@ async def test_each_source_is_tried_before_a_file_is_given_up(tmp_path: Path) ->
     async with bench(tmp_path, client=client) as floor:
         await floor.source.get(content, range(4))
         await floor.settled()
-        await floor.verifier._look(content)
+        await floor.verifier._check(content)
         assert list(dict.fromkeys(asked(client))) == ["a", "b", "c"]
         bad = floor.verdicts.bad(content)
         assert bad is not None
         assert bad.mismatches == 4
-        await floor.verifier._look(content)
+        await floor.verifier._check(content)
         assert asked(client) == []
 
 

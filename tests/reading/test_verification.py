@@ -13,8 +13,8 @@ import trio.testing
 from tests.fakes.client import MemoryClient
 from tests.fakes.store import MemoryStore
 from tests.reading.bench import Bench, add, bench
+from vbnfs.blocks import BLOCK_BYTES
 from vbnfs.cache.block_cache import BlockCache
-from vbnfs.cache.segment import BLOCK_BYTES
 from vbnfs.cache.verdicts import Verdict, is_good
 from vbnfs.errors import HashMismatchError
 from vbnfs.objects import Content
@@ -24,7 +24,7 @@ RIGHT = b"1" + WRONG[1:]
 
 
 async def test_the_same_bytes_are_not_wrong_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two mounts hash a file that came wrong once, and one is told of the other's verdict while it hashes.
+    """Two mounts hash a file that came wrong once, and one learns of the other's verdict while it hashes.
 
     That is one fetch that went wrong, not two: the file is not given up, and is good when fetched anew.
     """

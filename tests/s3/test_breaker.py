@@ -12,7 +12,7 @@ from trio.testing import MockClock
 from tests.fakes.client import MemoryClient, Request
 from tests.fakes.store import MemoryStore, Pattern
 from vbnfs.errors import AccessDeniedError, BusyError, ObjectGoneError, OfflineError, StorageError, TransportError
-from vbnfs.objects import ByteRange, ObjectVersion
+from vbnfs.objects import ByteRange, ObjectVersion, Piece, RangeRequest
 from vbnfs.s3.breaker import BreakerClient
 
 SIZE: Final = 100_000
@@ -31,10 +31,10 @@ def inner() -> MemoryClient:
 async def fetch(client: BreakerClient) -> bytes:
     received = bytearray()
 
-    async def receive(piece: bytes) -> None:
-        received.extend(piece)
+    async def receive(piece: Piece) -> None:
+        received.extend(piece.data)
 
-    await client.get_range(VERSION, ByteRange(0, SIZE), size_bytes=SIZE, receive=receive)
+    await client.get_range(RangeRequest(VERSION, ByteRange(0, SIZE), SIZE), receive)
     return bytes(received)
 
 
@@ -130,11 +130,11 @@ async def test_a_server_that_sends_is_not_offline(inner: MemoryClient, autojump_
     async with watched(inner) as client, trio.open_nursery() as nursery:
         inner.fail_when(lambda request: None if request.kind == "get_range" else REFUSED)
 
-        async def receive(piece: bytes) -> None:
+        async def receive(piece: Piece) -> None:
             await trio.sleep(0.5)
 
         async def trickle() -> None:
-            await client.get_range(VERSION, ByteRange(0, SIZE), size_bytes=SIZE, receive=receive)
+            await client.get_range(RangeRequest(VERSION, ByteRange(0, SIZE), SIZE), receive)
 
         nursery.start_soon(trickle)
         with pytest.raises(TransportError):
@@ -220,11 +220,11 @@ async def test_looking_takes_a_second_at_most(inner: MemoryClient, autojump_cloc
 async def test_what_receive_raises_is_no_suspicion(inner: MemoryClient, autojump_clock: MockClock) -> None:
     """A receiver's own failure says nothing about the network."""
 
-    async def receive(piece: bytes) -> None:
+    async def receive(piece: Piece) -> None:
         raise OSError("disk full")
 
     async with watched(inner) as client:
         with pytest.raises(OSError, match="disk full"):
-            await client.get_range(VERSION, ByteRange(0, SIZE), size_bytes=SIZE, receive=receive)
+            await client.get_range(RangeRequest(VERSION, ByteRange(0, SIZE), SIZE), receive)
         await trio.sleep(30)
     assert inner.count("head") == 0

@@ -1,4 +1,4 @@
-"""libcurl as a transport of httpx: what only it can do wrong. What S3 may answer is in test_s3.py, for both."""
+"""libcurl as a `RangeTransport`: what only it can do wrong. What S3 may answer is in the tests of the client."""
 
 import itertools
 import socket
@@ -7,8 +7,8 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
+from typing import Final
 
-import httpx
 import pycurl
 import pytest
 import trio
@@ -18,12 +18,19 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from tests.fakes.certificates import make_certificate
-from vbnfs.s3 import curl
-from vbnfs.s3.curl import PIECE_BYTES, CurlTransport, _Transfer, trusted_certificates
+from vbnfs.blocks import BLOCK_BYTES, PIECE_BYTES
+from vbnfs.errors import AccessDeniedError, BadReplyError, StorageError, TransportError, UntrustedServerError
+from vbnfs.objects import ByteRange, ObjectVersion, Piece, RangeRequest
+from vbnfs.s3 import curl_thread, curl_transfer
+from vbnfs.s3.curl import CurlTransport
+from vbnfs.s3.curl_options import trust_of
+from vbnfs.s3.curl_transfer import Arrivals, Transfer
+from vbnfs.s3.ranges import Done, Event, Failed, RangeGet, get_of
+from vbnfs.s3.replies import Head
 
 MIB = 1 << 20
-BLOCK_BYTES = 256 << 10  # what is asked for at the least
 BODY = bytes(range(256)) * 256  # 64 KiB
+NO_TLS: Final = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 Talk = Callable[[socket.socket], None]
 
@@ -41,16 +48,45 @@ def server(*talks: Talk) -> Iterator[str]:
 
         thread = threading.Thread(target=serve)
         thread.start()
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}/key"
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
         thread.join(10)
         assert not thread.is_alive()
 
 
 @asynccontextmanager
-async def client(*, max_connections: int = 4, certificates: bytes = b"") -> AsyncIterator[httpx.AsyncClient]:
-    transport = CurlTransport(certificates=certificates, max_connections=max_connections)
-    async with httpx.AsyncClient(transport=transport, timeout=httpx.Timeout(10, pool=None)) as made:
+async def transport(*, max_connections: int = 4, tls: ssl.SSLContext = NO_TLS) -> AsyncIterator[CurlTransport]:
+    async with CurlTransport(tls=tls, proxy=None, max_connections=max_connections) as made:
         yield made
+
+
+def get(url: str, length: int = 3, start: int = 0) -> RangeGet:
+    """The GET of a range of an object that ends with it."""
+    return get_of(url, RangeRequest(ObjectVersion("key", None), ByteRange(start, start + length), start + length))
+
+
+async def events(arrivals: Arrivals) -> list[Event]:
+    """All events that are still to come."""
+    got = [await arrivals.next()]
+    while not isinstance(got[-1], Done | Failed):
+        got.append(await arrivals.next())
+    return got
+
+
+async def fetched(made: CurlTransport, wanted: RangeGet) -> list[Event]:
+    """All events of a GET."""
+    with trio.fail_after(10):
+        async with made.begin(wanted) as arrivals:
+            return await events(arrivals)
+
+
+def data_of(got: list[Event]) -> bytes:
+    return b"".join(event.data for event in got if isinstance(event, Piece))
+
+
+def failure_of(got: list[Event]) -> StorageError:
+    [failed] = [event for event in got if isinstance(event, Failed)]
+    assert got[-1] is failed
+    return failed.error
 
 
 def asked(connection: socket.socket) -> bytes:
@@ -64,8 +100,10 @@ def asked(connection: socket.socket) -> bytes:
     return head
 
 
-def head(length: int, *more: str) -> bytes:
-    return "\r\n".join(["HTTP/1.1 206 Partial Content", f"Content-Length: {length}", *more, "", ""]).encode()
+def head(length: int, *more: str, start: int = 0) -> bytes:
+    """The head of the reply to `get`."""
+    whole = f"Content-Range: bytes {start}-{start + length - 1}/{start + length}"
+    return "\r\n".join(["HTTP/1.1 206 Partial Content", f"Content-Length: {length}", whole, *more, "", ""]).encode()
 
 
 @pytest.mark.parametrize("more", [b"X-More: and more\r\n", b"HTTP/1.1 100 Continue\r\n\r\n", b"."])
@@ -80,46 +118,80 @@ async def test_a_head_that_is_too_long_is_refused(more: bytes) -> None:
                 connection.sendall(more * 1000)
 
     with server(talk) as url:
-        async with client() as curl_client:
-            with trio.fail_after(5), pytest.raises(httpx.TransportError):
-                await curl_client.get(url)
+        async with transport() as made:
+            with trio.fail_after(5):
+                assert isinstance(failure_of(await fetched(made, get(url))), TransportError)
 
 
 async def test_heads_before_and_trailers_after_the_head() -> None:
-    """Interim replies and trailers are no part of the reply; its headers come as they were sent."""
+    """Interim replies and trailers are no part of the reply; its fields come as they were sent."""
 
     def talk(connection: socket.socket) -> None:
         asked(connection)
         connection.sendall(b"HTTP/1.1 103 Early Hints\r\nLink: <x>\r\n\r\n")
-        connection.sendall(b"HTTP/1.1 206 OK\r\nX-Two:  a b \r\nTransfer-Encoding: chunked\r\nTrailer: T\r\n\r\n")
+        connection.sendall(b"HTTP/1.1 206 OK\r\nX-Two:  a b \r\nx-two: c\r\nContent-Range: bytes 0-4/5\r\n")
+        connection.sendall(b"Transfer-Encoding: chunked\r\nTrailer: T\r\n\r\n")
         connection.sendall(b"5\r\nhello\r\n0\r\nT: late\r\n\r\n")
 
     with server(talk) as url:
-        async with client() as made:
-            reply = await made.get(url)
-    assert (reply.status_code, reply.content, reply.headers["x-two"]) == (206, b"hello", "a b")
-    assert "link" not in reply.headers
-    assert "t" not in reply.headers
+        async with transport() as made:
+            first, *rest = await fetched(made, get(url, 5))
+    assert isinstance(first, Head)
+    assert (first.status, first.fields["x-two"]) == (206, "a b, c")
+    assert not {"link", "t"} & first.fields.keys()
+    assert rest == [Piece(0, b"hello"), Done()]
 
 
-async def test_the_request_is_httpxs() -> None:
-    """Method, path and headers go out as httpx made them: dots in the path stay, nothing is asked besides."""
-    heads: list[bytes] = []
+async def test_the_request_is_as_the_value_says() -> None:
+    """Path and header fields go out as they stand in the value: dots in the path stay, nothing is asked besides."""
+    requests: list[bytes] = []
 
     def talk(connection: socket.socket) -> None:
-        heads.append(asked(connection))
-        connection.sendall(head(0))
-        heads.append(asked(connection))
-        connection.sendall(head(9))
+        requests.append(asked(connection))
+        connection.sendall(head(3) + b"abc")
 
     with server(talk) as url:
-        async with client() as made:
-            await made.get(f"{url}/a/%2E%2E/b?versionId=1", headers={"Range": "bytes=0-1", "User-Agent": "me"})
-            await made.head(url)
-    assert heads[0].startswith(b"GET /key/a/%2E%2E/b?versionId=1 HTTP/1.1\r\n")
-    assert b"range: bytes=0-1\r\n" in heads[0].lower()
-    assert heads[0].lower().count(b"\r\nhost:") == heads[0].lower().count(b"\r\nuser-agent:") == 1
-    assert heads[1].startswith(b"HEAD /key HTTP/1.1\r\n")
+        version = ObjectVersion("a/../b", "1", "etag")
+        wanted = get_of(url, RangeRequest(version, ByteRange(0, 3), 3))
+        async with transport() as made:
+            await fetched(made, wanted)
+    [request] = requests
+    assert request.startswith(b"GET /a/%2E%2E/b?versionId=1 HTTP/1.1\r\n")
+    fields = dict(line.split(b": ", 1) for line in request.lower().split(b"\r\n")[1:-2])
+    assert fields == {
+        **{b"host": url.removeprefix("http://").encode(), b"accept": b"*/*", b"accept-encoding": b"identity"},
+        **{b"user-agent": b"vbnfs", b"range": b"bytes=0-2", b"if-match": b'"etag"'},
+    }
+
+
+async def test_no_byte_comes_before_the_head_is_checked() -> None:
+    """A head of another range is a failure, and no piece of its body comes, nor does the connection stay."""
+
+    def talk(connection: socket.socket) -> None:
+        asked(connection)
+        connection.sendall(head(1000, start=1) + bytes(1000))
+        assert connection.recv(1) == b""
+
+    with server(talk) as url:
+        async with transport() as made:
+            [only] = await fetched(made, get(url, 2 * BLOCK_BYTES))
+    assert isinstance(failure_of([only]), BadReplyError)
+
+
+async def test_an_error_whose_body_stops_is_that_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The status came, and counts: the body that explains it is not waited for without end."""
+    monkeypatch.setattr(curl_transfer, "_ERROR_BODY_SECONDS", 0.1)
+
+    def talk(connection: socket.socket) -> None:
+        asked(connection)
+        connection.sendall(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 100\r\n\r\n<Code>AccessDenied</Code>")
+        assert connection.recv(1) == b""
+
+    with server(talk) as url:
+        async with transport() as made:
+            failure = failure_of(await fetched(made, get(url)))
+    assert isinstance(failure, AccessDeniedError)
+    assert "AccessDenied" in str(failure)
 
 
 async def test_a_body_that_is_not_taken_waits_at_the_server() -> None:
@@ -135,16 +207,17 @@ async def test_a_body_that_is_not_taken_waits_at_the_server() -> None:
             sent += connection.send(BODY)
 
     with server(talk) as url:
-        async with client() as made, made.stream("GET", url) as reply:
-            pieces = reply.aiter_raw()
-            taken = len(await anext(pieces))
+        async with transport() as made, made.begin(get(url, size)) as arrivals:
+            assert isinstance(await arrivals.next(), Head)
+            taken = len(data_of([await arrivals.next()]))
             before = -1
             while before != sent:  # until the server cannot send any more
                 before = sent
                 await trio.to_thread.run_sync(threading.Event().wait, 0.1)
             assert sent < size // 2
-            async for piece in pieces:
-                taken += len(piece)
+            while isinstance(event := await arrivals.next(), Piece):
+                assert event.start == taken
+                taken += len(event.data)
     assert taken == size
 
 
@@ -154,30 +227,32 @@ async def test_pieces_are_whole_blocks() -> None:
 
     def talk(connection: socket.socket) -> None:
         asked(connection)
-        connection.sendall(head(size))
+        connection.sendall(head(size, start=5))
         data = memoryview((BODY * (size // len(BODY) + 1))[:size])
         while data:
             connection.sendall(data[:7001])
             data = data[7001:]
 
     with server(talk) as url:
-        async with client() as made, made.stream("GET", url) as reply:
-            pieces = [piece async for piece in reply.aiter_raw()]
-    assert [len(piece) for piece in pieces] == [BLOCK_BYTES, 7 * BLOCK_BYTES, PIECE_BYTES, BLOCK_BYTES + 1000]
-    assert b"".join(pieces) == (BODY * (size // len(BODY) + 1))[:size]
+        async with transport() as made:
+            got = await fetched(made, get(url, size, start=5))
+    pieces = [event for event in got if isinstance(event, Piece)]
+    lengths = [BLOCK_BYTES, 7 * BLOCK_BYTES, PIECE_BYTES, BLOCK_BYTES + 1000]
+    assert [len(piece.data) for piece in pieces] == lengths
+    assert [piece.start for piece in pieces] == [5, *(5 + end for end in itertools.accumulate(lengths[:-1]))]
+    assert data_of(got) == (BODY * (size // len(BODY) + 1))[:size]
 
 
 async def test_a_block_does_not_wait_for_other_connections_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     """Bytes of five long replies wait, and then those of a block: at most one of the five has its turn before."""
-    turns: list[_Transfer] = []
-    take_part = _Transfer._take_part
+    turns: list[Transfer] = []
+    take_part = Transfer._take_part
 
-    def noted(transfer: _Transfer, part: bytes) -> int | None:
+    def noted(transfer: Transfer, part: bytes) -> int | None:
         turns.append(transfer)
         return take_part(transfer, part)
 
-    monkeypatch.setattr(_Transfer, "_take_part", noted)
-    transport = CurlTransport(certificates=b"", max_connections=6)
+    monkeypatch.setattr(Transfer, "_take_part", noted)
     is_held, may_go_on = threading.Event(), threading.Event()
 
     def hold() -> None:
@@ -198,30 +273,27 @@ async def test_a_block_does_not_wait_for_other_connections_turns(monkeypatch: py
         for connection in connections:
             connection.close()
 
-    async def ask(last: int, *, task_status: trio.TaskStatus[None]) -> None:
-        async with made.stream("GET", url, headers={"Range": f"bytes=0-{last}"}) as reply:
+    async def ask(length: int, *, task_status: trio.TaskStatus[None]) -> None:
+        async with made.begin(get(url, length)) as arrivals:
+            assert isinstance(await arrivals.next(), Head)
             task_status.started()
-            with suppress(httpx.TransportError):
-                await reply.aread()
+            await events(arrivals)
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        url = f"http://127.0.0.1:{listener.getsockname()[1]}/key"
-        async with (
-            httpx.AsyncClient(transport=transport, timeout=httpx.Timeout(10, pool=None)) as made,
-            trio.open_nursery() as nursery,
-        ):
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        async with transport(max_connections=6) as made, trio.open_nursery() as nursery:
             nursery.start_soon(trio.to_thread.run_sync, serve, listener)
             async with trio.open_nursery() as asking:
-                for last in (*[100 * BLOCK_BYTES - 1] * 5, BLOCK_BYTES - 1):
-                    asking.start_soon(nursery.start, ask, last)
-            transport._multi.call(hold)
+                for length in (*[100 * BLOCK_BYTES] * 5, BLOCK_BYTES):
+                    asking.start_soon(nursery.start, ask, length)
+            made._thread.call(hold)
     before = list(itertools.takewhile(lambda transfer: not transfer.is_short, turns))
     assert len(turns) > len(before)
     assert len(set(map(id, before))) <= 1
 
 
 async def test_a_defect_in_the_thread_ends_what_is_under_way_and_nothing_else() -> None:
-    """Whatever libcurl or the thread fails with: those who wait are told, the next request begins anew."""
+    """Whatever libcurl or the thread fails with: what is under way fails, the next request begins anew."""
 
     def stall(connection: socket.socket) -> None:
         asked(connection)
@@ -235,15 +307,16 @@ async def test_a_defect_in_the_thread_ends_what_is_under_way_and_nothing_else() 
     def fail() -> None:
         raise pycurl.error("a defect")
 
-    transport = CurlTransport(certificates=b"", max_connections=4)
-    with server(stall, answer) as url, capture_logs() as told:
-        async with httpx.AsyncClient(transport=transport, timeout=httpx.Timeout(10, pool=None)) as made:
-            async with made.stream("GET", url) as reply:
-                transport._multi.call(fail)
-                with pytest.raises(httpx.ReadError, match="libcurl failed"):
-                    await reply.aread()
-            assert (await made.get(url)).content == b"abc"
-    assert [line["event"] for line in told] == ["libcurl failed; its connections begin anew"]
+    with server(stall, answer) as url, capture_logs() as logs:
+        async with transport() as made:
+            async with made.begin(get(url, 1000)) as arrivals:
+                assert isinstance(await arrivals.next(), Head)
+                made._thread.call(fail)
+                failure = failure_of(await events(arrivals))
+                assert isinstance(failure, TransportError)
+                assert "libcurl failed" in str(failure)
+            assert data_of(await fetched(made, get(url))) == b"abc"
+    assert [line["event"] for line in logs] == ["libcurl failed; its connections begin anew"]
 
 
 async def test_a_body_that_stops_is_handed_on() -> None:
@@ -258,61 +331,61 @@ async def test_a_body_that_stops_is_handed_on() -> None:
         connection.sendall(b"b" * (size - 1))
 
     with server(talk) as url:
-        async with client() as made, made.stream("GET", url) as reply:
-            pieces = reply.aiter_raw()
-            assert await anext(pieces) == b"a"
+        async with transport() as made, made.begin(get(url, size)) as arrivals:
+            assert isinstance(await arrivals.next(), Head)
+            assert await arrivals.next() == Piece(0, b"a")
             gate.set()
-            assert [len(piece) async for piece in pieces] == [size // 2 - 1, size // 2]
+            got = await events(arrivals)
+    assert [len(event.data) for event in got if isinstance(event, Piece)] == [size // 2 - 1, size // 2]
 
 
 async def test_a_slow_body_is_handed_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that sends little but often is not taken for one that is silent."""
-    monkeypatch.setattr(curl, "_HOLD_SECONDS", 0.0)
-    monkeypatch.setattr(curl, "_TICK_SECONDS", 0.0)
+    monkeypatch.setattr(curl_transfer, "_HOLD_SECONDS", 0.0)
+    monkeypatch.setattr(curl_thread, "TICK_SECONDS", 0.0)
     gate = threading.Event()
+    size = 20 * MIB
 
     def talk(connection: socket.socket) -> None:
         asked(connection)
-        connection.sendall(head(20_000))
-        while not gate.is_set():
-            connection.sendall(b"a")
-        connection.sendall(b"b" * 20_000)
+        connection.sendall(head(size))
+        sent = 0
+        while not gate.is_set() and sent < size // 2:
+            sent += connection.send(b"a")
+        connection.sendall(b"b" * (size - sent))
 
     with server(talk) as url:
-        async with client() as made, made.stream("GET", url) as reply:
-            pieces = reply.aiter_raw()
-            assert set(await anext(pieces)) == {ord("a")}
+        async with transport() as made, made.begin(get(url, size)) as arrivals:
+            assert isinstance(await arrivals.next(), Head)
+            first = await arrivals.next()
+            assert isinstance(first, Piece)
+            assert set(first.data) == {ord("a")}
             gate.set()
-            assert sum([len(piece) async for piece in pieces]) < 20_000
+            assert len(data_of(await events(arrivals))) == size - len(first.data)
 
 
 async def test_closing_ends_what_is_on_its_way() -> None:
-    """When the client is closed, requests that wait for a reply fail at once, and no thread stays."""
+    """When the transport is closed, GETs that wait for a reply fail at once, and no thread stays."""
 
     def talk(connection: socket.socket) -> None:
         asked(connection)
         assert connection.recv(1) == b""
 
     with server(talk) as url:
-        async with trio.open_nursery() as nursery:
-            transport = CurlTransport(certificates=b"", max_connections=1)
-            async with httpx.AsyncClient(transport=transport, timeout=None) as made:
-                failures: list[Exception] = []
+        async with trio.open_nursery() as nursery, transport(max_connections=1) as made:
+            failures: list[StorageError] = []
 
-                async def ask() -> None:
-                    try:
-                        await made.get(url)
-                    except httpx.TransportError as error:
-                        failures.append(error)
+            async def ask() -> None:
+                failures.append(failure_of(await fetched(made, get(url))))
 
-                nursery.start_soon(ask)
-                await trio.testing.wait_all_tasks_blocked(0.05)
-        assert [type(failure) for failure in failures] == [httpx.ReadError]
+            nursery.start_soon(ask)
+            await trio.testing.wait_all_tasks_blocked(0.05)
+        assert [type(failure) for failure in failures] == [TransportError]
     assert not [thread for thread in threading.enumerate() if thread.name == "curl"]
 
 
 async def test_a_reply_that_is_no_http() -> None:
-    """Garbage is a protocol error, as is a status that is none, and a connection that ends too early."""
+    """Garbage is a failure of the network, as is a status that is none, and a connection that ends too early."""
     talks: list[Talk] = []
     for words in (
         b"\0\1garbage\r\n\r\n",
@@ -328,10 +401,11 @@ async def test_a_reply_that_is_no_http() -> None:
 
         talks.append(talk)
     with server(*talks) as url:
-        async with client() as made:
+        async with transport() as made:
             for _ in talks:
-                with pytest.raises(httpx.RemoteProtocolError):
-                    await made.get(url)
+                failure = failure_of(await fetched(made, get(url, 100)))
+                assert type(failure) is TransportError
+                assert "cannot be reached" not in str(failure)
 
 
 NAMES = b"Content-Length Content-Range Content-Encoding Transfer-Encoding Connection Location Set-Cookie".split()
@@ -351,24 +425,24 @@ heads = st.tuples(
 
 @given(st.lists(heads | junk, min_size=1, max_size=3).map(b"".join))
 def test_any_head_is_a_reply_or_a_failure(words: bytes) -> None:
-    """Whatever is sent as status line, headers and body, it is a reply or a failure of the network, and soon."""
+    """Whatever is sent as status line, header fields and body, it is a reply or a failure, and soon."""
 
     def talk(connection: socket.socket) -> None:
         asked(connection)
         connection.sendall(words)
 
     async def ask(url: str) -> None:
-        async with client(max_connections=1) as made:
-            with trio.fail_after(10), suppress(httpx.TransportError):
-                reply = await made.get(url)
-                assert 200 <= reply.status_code < 1000
+        async with transport(max_connections=1) as made:
+            got = await fetched(made, get(url))
+            assert [type(event) for event in got[:-1]] in ([], [Head], [Head, Piece])
+            assert (got[-1] == Done()) == (data_of(got) != b"" and len(data_of(got)) == 3)
 
     with server(talk) as url:
         trio.run(ask, url)
 
 
 async def test_a_server_that_is_not_trusted(tmp_path: Path) -> None:
-    """A certificate of an authority that is not among the trusted ones is a failure to connect, and says why."""
+    """A certificate of an authority that is not among the trusted ones is refused, and says why."""
     certificate = make_certificate(tmp_path, "IP:127.0.0.1")
     context = certificate.server_context()
     trusting = ssl.create_default_context(cafile=certificate.path)
@@ -381,18 +455,21 @@ async def test_a_server_that_is_not_trusted(tmp_path: Path) -> None:
         except (ssl.SSLError, ConnectionError):
             return
 
-    with server(talk, talk) as plain_url:
+    with server(talk, talk, talk) as plain_url:
         url = plain_url.replace("http:", "https:")
-        async with client(certificates=trusted_certificates(ssl.create_default_context())) as made:
-            with pytest.raises(httpx.ConnectError) as caught:
-                await made.get(url)
-            assert isinstance(caught.value.__cause__, ssl.SSLCertVerificationError)
-        async with client(certificates=trusted_certificates(trusting)) as made:
-            assert (await made.get(url)).content == b"ok"
+        for suspicious in (ssl.create_default_context(), NO_TLS):
+            async with transport(tls=suspicious) as made:
+                failure = failure_of(await fetched(made, get(url, 2)))
+                assert isinstance(failure, UntrustedServerError)
+                assert "certificate" in str(failure)
+        async with transport(tls=trusting) as made:
+            assert data_of(await fetched(made, get(url, 2))) == b"ok"
 
 
-def test_certificates_in_a_folder_are_not_listed(tmp_path: Path) -> None:
-    """A context that looks certificates up in a folder as it meets them has none to list."""
+def test_certificates_in_a_folder_are_looked_up_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A context that looks certificates up in a folder as it meets them has none to list: libcurl gets the folder."""
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.load_verify_locations(capath=tmp_path)
-    assert trusted_certificates(context) == b""
+    trust = trust_of(context)
+    assert (trust.pem, trust.folder) == (b"", str(tmp_path))

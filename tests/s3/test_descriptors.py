@@ -17,7 +17,7 @@ from tests.fakes.store import MemoryStore
 from vbnfs.errors import NoDescriptorError, OfflineError, TransportError
 from vbnfs.host import descriptors
 from vbnfs.metrics import Metrics
-from vbnfs.objects import ByteRange, ObjectVersion
+from vbnfs.objects import ByteRange, ObjectVersion, Piece, RangeRequest
 from vbnfs.s3.breaker import BreakerClient
 from vbnfs.s3.client import S3Client
 
@@ -58,15 +58,14 @@ def test_another_error_is_not_it(monkeypatch: pytest.MonkeyPatch) -> None:
     assert descriptors.are_left()
 
 
-@pytest.mark.parametrize("ranges_by", ["curl", "httpx"])
-async def test_a_connection_that_cannot_be_opened(ranges_by: str) -> None:
+async def test_a_connection_that_cannot_be_opened() -> None:
     """It is called by its name, with one warning however often; with descriptors again the question is answered."""
     store = MemoryStore()
     store.put(VERSION.key, DATA, version_id=VERSION.version_id)
     received = bytearray()
 
-    async def receive(piece: bytes) -> None:
-        received.extend(piece)
+    async def receive(piece: Piece) -> None:
+        received.extend(piece.data)
 
     with FakeS3Server(store) as server:
         async with S3Client(
@@ -76,11 +75,10 @@ async def test_a_connection_that_cannot_be_opened(ranges_by: str) -> None:
             ca_bundle=None,
             max_connections=4,
             metrics=Metrics(),
-            ranges_by=ranges_by,
         ) as client:
 
             async def fetch() -> None:
-                await client.get_range(VERSION, ByteRange(0, len(DATA)), size_bytes=len(DATA), receive=receive)
+                await client.get_range(RangeRequest(VERSION, ByteRange(0, len(DATA)), len(DATA)), receive)
 
             with structlog.testing.capture_logs() as logs, no_more_files():
                 for question in (fetch, fetch, client.reach):

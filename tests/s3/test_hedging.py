@@ -14,7 +14,7 @@ from tests.fakes.client import Failure, MemoryClient, Request
 from tests.fakes.store import MemoryStore, Pattern
 from vbnfs.errors import AccessDeniedError, MismatchError, StorageError, TransportError
 from vbnfs.metrics import Metrics
-from vbnfs.objects import ByteRange, ObjectVersion, Receive
+from vbnfs.objects import ByteRange, ObjectVersion, Piece, RangeRequest, Receive
 from vbnfs.s3.hedging import HedgingClient
 from vbnfs.s3.stall import STEP_BYTES, HedgeBudget, StallTimer
 
@@ -48,10 +48,10 @@ def client(inner: MemoryClient, metrics: Metrics) -> HedgingClient:
 async def fetch(client: HedgingClient, into: bytearray | None = None) -> bytes:
     received = bytearray() if into is None else into
 
-    async def receive(piece: bytes) -> None:
-        received.extend(piece)
+    async def receive(piece: Piece) -> None:
+        received.extend(piece.data)
 
-    await client.get_range(VERSION, RANGE, size_bytes=SIZE, receive=receive)
+    await client.get_range(RangeRequest(VERSION, RANGE, SIZE), receive)
     return bytes(received)
 
 
@@ -181,11 +181,11 @@ async def test_what_receive_raises_comes_out_as_it_is(
 ) -> None:
     """A receiver's failure is not the server's: it ends the GET, and nothing is asked again."""
 
-    async def receive(piece: bytes) -> None:
+    async def receive(piece: Piece) -> None:
         raise problem
 
     with pytest.raises(type(problem)) as caught:
-        await client.get_range(VERSION, RANGE, size_bytes=SIZE, receive=receive)
+        await client.get_range(RangeRequest(VERSION, RANGE, SIZE), receive)
     assert caught.value is problem
     assert inner.count() == 1
 
@@ -195,26 +195,24 @@ async def test_a_slow_receiver_is_no_stall(
 ) -> None:
     """The time that `receive` takes is not the server's."""
 
-    async def receive(piece: bytes) -> None:
+    async def receive(piece: Piece) -> None:
         await trio.sleep(60)
 
-    await client.get_range(VERSION, RANGE, size_bytes=SIZE, receive=receive)
+    await client.get_range(RangeRequest(VERSION, RANGE, SIZE), receive)
     assert (inner.count(), metrics.hedged_requests) == (1, 0)
 
 
 class TricklingClient(MemoryClient):
     """Brings a piece a second of the first range that it is asked for, and others at once."""
 
-    async def get_range(
-        self, version: ObjectVersion, byte_range: ByteRange, *, size_bytes: int, receive: Receive
-    ) -> None:
+    async def get_range(self, request: RangeRequest, receive: Receive) -> None:
         is_slow = not self.requests
 
-        async def receive_late(piece: bytes) -> None:
+        async def receive_late(piece: Piece) -> None:
             await trio.sleep(1 if is_slow else 0)
             await receive(piece)
 
-        await super().get_range(version, byte_range, size_bytes=size_bytes, receive=receive_late)
+        await super().get_range(request, receive_late)
 
 
 async def test_a_trickle_is_taken_over(inner: MemoryClient, metrics: Metrics, autojump_clock: MockClock) -> None:

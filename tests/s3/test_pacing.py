@@ -11,7 +11,7 @@ from trio.testing import MockClock
 from tests.fakes.client import MemoryClient
 from tests.fakes.store import MemoryStore, Pattern
 from vbnfs.errors import BusyError, TransportError
-from vbnfs.objects import ByteRange, ObjectVersion
+from vbnfs.objects import ByteRange, ObjectVersion, Piece, RangeRequest
 from vbnfs.s3.pacing import Pace, PacedClient
 
 SIZE: Final = 1_000
@@ -26,10 +26,10 @@ def inner() -> MemoryClient:
 
 
 async def fetch(client: PacedClient) -> None:
-    async def receive(piece: bytes) -> None:
+    async def receive(piece: Piece) -> None:
         """Nothing is kept."""
 
-    await client.get_range(VERSION, ByteRange(0, SIZE), size_bytes=SIZE, receive=receive)
+    await client.get_range(RangeRequest(VERSION, ByteRange(0, SIZE), SIZE), receive)
 
 
 async def fetch_busy(client: PacedClient, inner: MemoryClient) -> None:

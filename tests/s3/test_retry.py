@@ -28,7 +28,7 @@ from vbnfs.errors import (
     UntrustedServerError,
 )
 from vbnfs.metrics import Metrics
-from vbnfs.objects import ByteRange, ObjectVersion
+from vbnfs.objects import ByteRange, ObjectVersion, Piece, RangeRequest
 from vbnfs.s3.client import S3Client
 from vbnfs.s3.retry import RetryingClient, wait_seconds
 
@@ -58,10 +58,10 @@ def retrying(inner: MemoryClient, *, seconds: float = 3600.0, attempts: int = 4)
 async def fetch(client: RetryingClient, byte_range: ByteRange = RANGE) -> bytes:
     pieces: list[bytes] = []
 
-    async def receive(piece: bytes) -> None:
-        pieces.append(piece)
+    async def receive(piece: Piece) -> None:
+        pieces.append(piece.data)
 
-    await client.get_range(VERSION, byte_range, size_bytes=SIZE, receive=receive)
+    await client.get_range(RangeRequest(VERSION, byte_range, SIZE), receive)
     return b"".join(pieces)
 
 
@@ -205,11 +205,11 @@ async def test_a_slow_range_that_breaks_late_goes_on(autojump_clock: MockClock) 
     inner.fail(Failure(TORN, after_bytes=400 << 10), Failure(TORN, after_bytes=300 << 10), TORN)
     pieces: list[bytes] = []
 
-    async def receive(piece: bytes) -> None:
+    async def receive(piece: Piece) -> None:
         await trio.sleep(5)
-        pieces.append(piece)
+        pieces.append(piece.data)
 
-    await retrying(inner, seconds=30).get_range(VERSION, ByteRange(0, size), size_bytes=size, receive=receive)
+    await retrying(inner, seconds=30).get_range(RangeRequest(VERSION, ByteRange(0, size), size), receive)
     assert b"".join(pieces) == Pattern(size)[:]
     assert inner.sent_bytes == size
     assert inner.count() == 4
@@ -220,13 +220,13 @@ async def test_what_receive_raises_is_not_tried_again(inner: MemoryClient, probl
     """Whatever a receiver fails with, it is not handed the same piece a second time."""
     pieces: list[bytes] = []
 
-    async def receive(piece: bytes) -> None:
-        pieces.append(piece)
+    async def receive(piece: Piece) -> None:
+        pieces.append(piece.data)
         if len(pieces) == 2:
             raise problem
 
     with pytest.raises(type(problem)) as caught:
-        await retrying(inner).get_range(VERSION, RANGE, size_bytes=SIZE, receive=receive)
+        await retrying(inner).get_range(RangeRequest(VERSION, RANGE, SIZE), receive)
     assert caught.value is problem
     assert pieces == [DATA[100:164], DATA[164:228]]
     assert inner.count() == 1
@@ -287,8 +287,8 @@ async def test_no_byte_travels_twice_over_a_real_connection(tear: Callable[[Requ
     store.put(VERSION.key, Pattern(3_000_000), version_id=VERSION.version_id)
     metrics, received = Metrics(), bytearray()
 
-    async def receive(piece: bytes) -> None:
-        received.extend(piece)
+    async def receive(piece: Piece) -> None:
+        received.extend(piece.data)
 
     with FakeS3Server(store) as server:
         server.behaviours.append(for_kind("get_range", times(2, tear)))
@@ -301,7 +301,7 @@ async def test_no_byte_travels_twice_over_a_real_connection(tear: Callable[[Requ
             metrics=metrics,
         ) as inner:
             client = RetryingClient(inner, seconds=60, attempts=3)
-            await client.get_range(VERSION, ByteRange(5, 2_900_005), size_bytes=3_000_000, receive=receive)
+            await client.get_range(RangeRequest(VERSION, ByteRange(5, 2_900_005), 3_000_000), receive)
     assert bytes(received) == store.data(VERSION.key)[5:2_900_005]
     assert metrics.received_bytes == 2_900_000
     assert (metrics.range_requests, metrics.failed_requests, server.count()) == (3, 2, 3)

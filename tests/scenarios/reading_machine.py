@@ -27,7 +27,7 @@ from tests.fakes.s3_server import FakeS3Server
 from tests.fakes.store import MemoryStore
 from tests.reading.bench import MIB, Bench, add, bench
 from vbnfs.access.opening import make_client, make_reading_client
-from vbnfs.cache.segment import BLOCK_BYTES
+from vbnfs.blocks import BLOCK_BYTES
 from vbnfs.config.sources import load_config
 from vbnfs.metrics import Metrics
 from vbnfs.objects import Content

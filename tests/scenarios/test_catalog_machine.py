@@ -1,8 +1,8 @@
-"""The catalog against the truth: whatever the way to the bucket says, nothing wrong is kept, and it heals by itself.
+"""The catalog against the truth: whatever a proxy returns, nothing wrong is stored, and it recovers by itself.
 
 Hypothesis makes up lives of one cache directory: versions are published, with slipped hashes and copies among them,
-uploaded again, and looked for by processes that come and go, while a proxy in between answers with pages of its own,
-damaged manifests, empty lists and sizes that are wrong, the network comes and goes, and somebody empties the cache.
+uploaded again, and loaded by processes that come and go, while a proxy returns its own pages, damaged manifests,
+empty lists and wrong sizes, the network comes and goes, and the cache is emptied.
 """
 
 import json
@@ -43,7 +43,7 @@ files = st.dictionaries(st.sampled_from(PATHS), st.sampled_from(CONTENTS), min_s
 
 
 class LyingClient(MemoryClient):
-    """The way to the bucket: `manifest_lie` changes the next so many manifests, `size_lie` listed sizes."""
+    """A client behind the proxy: `manifest_lie` changes the next `lies_left` manifests, `size_lie` listed sizes."""
 
     def __init__(self, store: MemoryStore) -> None:
         super().__init__(store)
@@ -76,7 +76,7 @@ class LyingClient(MemoryClient):
 
 
 class CatalogMachine(RuleBasedStateMachine):
-    """Rules are what happens; what was published is what must be shown, and nothing else ever kept."""
+    """Rules are events; what was published must be shown, and nothing else is ever stored."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -201,7 +201,7 @@ class CatalogMachine(RuleBasedStateMachine):
 
     @rule()
     def look_from_a_new_process_offline(self) -> None:
-        """Whatever was shown last is kept, for whoever comes next without a network."""
+        """What was shown last is stored, and shown by a new process without a network."""
         try:
             self.load()  # keeps what is missing
         except (StorageError, DatasetError):
@@ -234,7 +234,7 @@ class CatalogMachine(RuleBasedStateMachine):
 
     @invariant()
     def only_manifests_are_kept(self) -> None:
-        """Whatever stands on the disk as a manifest was published as such."""
+        """Each stored manifest was published."""
         for path in (self.directory / "kept/manifests").glob("*.json"):
             data = read_stored(path)
             assert data is not None
@@ -243,5 +243,7 @@ class CatalogMachine(RuleBasedStateMachine):
 
 
 TestCatalogMachine = CatalogMachine.TestCase
-TestCatalogMachine.__doc__ = "Nothing that was not published is shown or kept, and all that was is shown in the end."
+TestCatalogMachine.__doc__ = (
+    "Nothing is shown or stored that was not published, and in the end all that was is shown."
+)
 TestCatalogMachine.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)

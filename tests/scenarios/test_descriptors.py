@@ -47,10 +47,9 @@ def warnings(tmp_path: Path) -> list[str]:
     return [line["event"] for line in lines if line["level"] == "warning"]
 
 
-@pytest.mark.parametrize("ranges_by", ["curl", "httpx"])
-def test_a_read_waits_for_a_connection(mounts: Mounts, server: FakeS3Server, tmp_path: Path, ranges_by: str) -> None:
+def test_a_read_waits_for_a_connection(mounts: Mounts, server: FakeS3Server, tmp_path: Path) -> None:
     """With no file to open and no connection, a read waits; it is no outage, one warning tells, and it ends well."""
-    mount = mounts(server.endpoint_url, "--ranges-by", ranges_by)
+    mount = mounts(server.endpoint_url)
     server.drop_connections()
     pid = mount.status()["pid"]
     names = list(FILES)

@@ -66,8 +66,8 @@ async def file_system(directory: Path) -> AsyncIterator[FileSystem]:
                 public_url=str,
                 verified=lambda content: "no",
             ),
-            open_reader=lambda content: FileReader(
-                content, floor.cache, floor.source, floor.prefetcher, floor.verdicts
+            open_reader=lambda content, advises: FileReader(
+                content, floor.cache, floor.source, floor.prefetcher, floor.verdicts, advises=advises
             ),
             own_file=lambda uid: f"/nowhere/{uid}",
             disk=CacheDisk(floor.cache, Evictor(floor.cache.directory, limit_bytes=1 << 30, metrics=floor.metrics)),

@@ -13,7 +13,7 @@ from tests.fakes.dataset import FakeDataset
 from tests.fakes.s3_server import FakeS3Server
 from tests.fakes.store import Pattern
 from tests.fixtures_mount import Mount, Mounts, until
-from vbnfs.cache.segment import BLOCK_BYTES
+from vbnfs.blocks import BLOCK_BYTES
 
 SYNCED = "ecephys_sessions/synced.nwb"
 LATER = "ecephys_sessions/later.nwb"

@@ -19,8 +19,8 @@ from tests.fakes.s3_server import FakeS3Server, Reply, Request
 from tests.fakes.store import MemoryStore
 from vbnfs.errors import StorageError
 from vbnfs.metrics import Metrics
-from vbnfs.objects import ByteRange, ObjectVersion
-from vbnfs.s3 import client as s3
+from vbnfs.objects import ByteRange, ObjectVersion, Piece, RangeRequest
+from vbnfs.s3 import ranges as s3
 from vbnfs.s3.client import S3Client
 
 pytestmark = pytest.mark.usefixtures("mounts")  # a machine without FUSE has none of these
@@ -110,13 +110,13 @@ def test_readers_put_their_outcomes_together() -> None:
 @pytest.mark.parametrize("name", FAULTS)
 async def test_a_fault_is_never_a_wrong_byte(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever one request meets, what the client hands on is right, and what is missing is an error."""
-    monkeypatch.setattr(s3, "_SILENCE_SECONDS", 0.3)
+    monkeypatch.setattr(s3, "SILENCE_SECONDS", 0.3)
     monkeypatch.setattr(faults, "_LONG_SECONDS", 5.0)
     store, got = MemoryStore(), bytearray()
     version = ObjectVersion("key", store.put("key", DATA))
 
-    async def receive(piece: bytes) -> None:
-        got.extend(piece)
+    async def receive(piece: Piece) -> None:
+        got.extend(piece.data)
 
     with FakeS3Server(store) as server:
         server.behaviours.append(FAULTS[name])
@@ -130,10 +130,10 @@ async def test_a_fault_is_never_a_wrong_byte(name: str, monkeypatch: pytest.Monk
         ) as client:
             wanted = ByteRange(1000, 200_000)
             if name == "no version":  # as servers do for what was stored before the bucket had versions
-                await client.get_range(version, wanted, size_bytes=len(DATA), receive=receive)
+                await client.get_range(RangeRequest(version, wanted, len(DATA)), receive)
             else:
                 with pytest.raises(StorageError):
-                    await client.get_range(version, wanted, size_bytes=len(DATA), receive=receive)
+                    await client.get_range(RangeRequest(version, wanted, len(DATA)), receive)
     assert DATA[1000:200_000].startswith(bytes(got))
     assert (len(got) == len(wanted)) == (name == "no version")
 

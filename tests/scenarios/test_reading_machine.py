@@ -31,9 +31,10 @@ from tests.fakes.s3_server import FakeS3Server, Reply, Request, always, error, f
 from tests.fakes.store import MemoryStore
 from tests.reading.bench import KIB, MIB, bench
 from tests.scenarios.reading_machine import CHANGES, LIMIT_BYTES, MOUNTS, PLAIN, SIZES, Loop, fill, read_until_killed
+from vbnfs.blocks import BLOCK_BYTES
 from vbnfs.cache.block_cache import FORMAT
 from vbnfs.cache.eviction import Evictor
-from vbnfs.cache.segment import BLOCK_BYTES, TABLE_BYTES
+from vbnfs.cache.segment import TABLE_BYTES
 from vbnfs.cache.verdicts import Verdict, is_good
 from vbnfs.errors import HashMismatchError, StorageError
 from vbnfs.host.places import folder_at

@@ -17,8 +17,8 @@ from tests.fakes.dataset import FakeDataset
 from tests.fakes.faults import Damaged
 from tests.fakes.s3_server import FakeS3Server
 from tests.fixtures_mount import Mount, Mounts, run_vbnfs, until
+from vbnfs.blocks import BLOCK_BYTES
 from vbnfs.cache.eviction import scan
-from vbnfs.cache.segment import BLOCK_BYTES
 
 DAEMONS = 8
 SESSION = "ecephys_sessions/ecephys_session_1044.nwb"

@@ -19,7 +19,7 @@ from tests.fakes.dataset import FakeDataset
 from tests.fakes.s3_server import Behaviour, FakeS3Server, Reply, Request, error, for_kind, held
 from tests.fixtures_mount import Mounts, run_vbnfs, until
 from tests.scenarios.test_trust import errno_of, verified
-from vbnfs.cache.segment import BLOCK_BYTES
+from vbnfs.blocks import BLOCK_BYTES
 from vbnfs.cache.verdicts import Verdict
 from vbnfs.host.atomic import replace_file
 from vbnfs.host.places import file_at

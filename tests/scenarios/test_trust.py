@@ -21,7 +21,8 @@ from tests.fakes.s3_server import FakeS3Server, always, error, for_kind
 from tests.fakes.store import Pattern
 from tests.fixtures_mount import Mount, Mounts, drop_pages, run_vbnfs, until
 from tests.scenarios.test_descriptors import no_more_files
-from vbnfs.cache.segment import BLOCK_BYTES, TABLE_BYTES
+from vbnfs.blocks import BLOCK_BYTES
+from vbnfs.cache.segment import TABLE_BYTES
 
 NAME = "ecephys_sessions/ecephys_session_1044.nwb"
 PATTERN = Pattern(6_000_001)

@@ -31,7 +31,6 @@ from vbnfs.s3.breaker import BreakerClient
 from vbnfs.s3.client import S3Client
 from vbnfs.s3.hedging import HedgingClient
 from vbnfs.s3.pacing import PacedClient
-from vbnfs.s3.resolver import ApartResolver
 from vbnfs.s3.retry import RetryingClient
 
 _CATALOG_SECONDS: Final = 15.0  # a mount without network is to be there soon, from what is stored
@@ -66,14 +65,12 @@ def scope_of(endpoint_url: str | None) -> str:
 @asynccontextmanager
 async def make_client(config: Config, metrics: Metrics) -> AsyncIterator[BreakerClient]:
     """The client for the dataset's bucket, which asks S3 only while it can be reached."""
-    trio.socket.set_custom_hostname_resolver(ApartResolver())
     async with S3Client(
         bucket=config.bucket,
         region=config.region,
         endpoint_url=config.endpoint_url,
         ca_bundle=config.ca_bundle,
         max_connections=config.max_connections,
-        ranges_by=config.ranges_by,
         metrics=metrics,
     ) as s3:
         yield BreakerClient(s3, is_forbidden=config.offline)

@@ -2,7 +2,7 @@
 
     blocks-v1/<scope>/<2 hex>/<content id>.<segment number>      see segment.py for what is in one
 
-`scope` is where the bytes came from (`aws`, or the endpoint), so that what one server sends never answers for
+`scope` is where the bytes came from (`aws`, or the endpoint), so that what one server sends is never used for
 another. The format's version stands in the path; there is no index, no journal and no lock.
 Any block may be missing or damaged at any moment: that is a miss, and costs one GET.
 
@@ -11,7 +11,6 @@ thread.
 """
 
 import os
-import resource
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -24,17 +23,10 @@ import structlog
 import trio
 from cachetools import LRUCache, TTLCache
 
+from vbnfs.blocks import BLOCK_BYTES, checksum
 from vbnfs.cache.eviction import SegmentFile
-from vbnfs.cache.segment import (
-    BLOCK_BYTES,
-    SEGMENT_BLOCKS,
-    SEGMENT_BYTES,
-    TEMPORARY_PREFIX,
-    DamagedBlockError,
-    Segment,
-    checksum,
-    flush,
-)
+from vbnfs.cache.segment import SEGMENT_BLOCKS, SEGMENT_BYTES, TEMPORARY_PREFIX, DamagedBlockError, Segment, flush
+from vbnfs.host import limits
 from vbnfs.host.atomic import make_temporary
 from vbnfs.host.descriptors import NO_DESCRIPTOR
 from vbnfs.host.places import Place, folder_at
@@ -46,9 +38,9 @@ log = structlog.get_logger()
 FORMAT: Final = "blocks-v1"
 _OPEN_SEGMENTS: Final = 256  # 64 GiB in reach without an open(2), well below the usual limit of 1,024 files
 _PART_OF_FILE_LIMIT: Final = 4  # where fewer files may be open: connections and mappings need some, too
-_TOLD_AGAIN_SECONDS: Final = 600.0
+_WARNED_AGAIN_SECONDS: Final = 600.0
 _TRIED_BYTES: Final = 4 << 20  # what a GET brings may be written at once
-_FEW_SEGMENTS: Final = 64  # of 16 GiB; of a larger content it is less work to see which files there are
+_FEW_SEGMENTS: Final = 64  # of 16 GiB; for a larger content it is less work to list which files there are
 
 _Name = tuple[str, int]  # content id, segment number
 
@@ -61,8 +53,8 @@ class _Shape(TypedDict):
 class BlockCache:
     """The blocks below `directory` (which holds the other scopes, too) that came from `scope`.
 
-    A block is checked when this process uses it for the first time; `check_every_read`, each time that it is read.
-    `is_local` False: other hosts may have a hand in the directory (see segment.py).
+    A block is checked when this process uses it for the first time; with `check_every_read`, at each read.
+    `is_local` False: other hosts may change the directory (see segment.py).
     """
 
     def __init__(
@@ -77,21 +69,21 @@ class BlockCache:
         self.directory = folder_at(directory) / FORMAT
         self._scope = scope
         self._metrics = metrics
-        self._verify_always = check_every_read
+        self._checks_every_read = check_every_read
         self.is_local: Final = is_local
         self._lock = threading.Lock()  # of what follows; held for no system call
         self._open: LRUCache[_Name, Segment] = LRUCache(_most_open_segments())
         self._unflushed: Counter[_Name] = Counter()  # bytes
-        self._allocated: Counter[str] = Counter()  # by content id; as it was looked last, and what was put since
-        self._changed: set[str] = set()  # of what `allocated_bytes` tells
-        # Why blocks cannot be kept or read: a full disk is told of once, not for each.
-        self._told: TTLCache[str | None, None] = TTLCache(64, ttl=_TOLD_AGAIN_SECONDS)
+        self._allocated: Counter[str] = Counter()  # by content id; as the last scan found it, and what was put since
+        self._changed: set[str] = set()  # the contents of which `allocated_bytes` has changed
+        # Why blocks cannot be kept or read: a full disk is logged once, not for each block.
+        self._warned: TTLCache[str | None, None] = TTLCache(64, ttl=_WARNED_AGAIN_SECONDS)
         self.failure: OSError | None = None  # why the disk did not take the last blocks; None if it did
 
     def read_nowait(self, content: Content, byte_range: ByteRange) -> memoryview | None:
         """Like `read`, but raises `trio.WouldBlock` where disk or first checks might take long.
 
-        Where another host may have to be asked, that is always so: no call tells whether it would wait.
+        Where another host may have to be asked, it always does: no system call shows whether it would wait.
         """
         if not self.is_local:
             raise trio.WouldBlock
@@ -127,9 +119,9 @@ class BlockCache:
         return missing
 
     def put(self, content: Content, index: int, *blocks: bytes | memoryview) -> int:
-        """Keep whole blocks, neighbours from `index` on. Returns the bytes written.
+        """Keep whole blocks, adjacent ones from `index` on. Returns the bytes written.
 
-        Fewer than there were, or 0, where they could not be kept, which is no error.
+        They are fewer than there were, or 0, where blocks could not be kept, which is no error.
         """
         room = SEGMENT_BLOCKS - index % SEGMENT_BLOCKS
         written = self._put(content, index, blocks[:room])
@@ -147,7 +139,7 @@ class BlockCache:
             self._metrics.cache_write_errors += len(blocks)
             self.failure = error
             self._let_go_of_descriptors(error)
-            self._tell_once("blocks cannot be kept; reads go on without", error)
+            self._warn_once("blocks cannot be kept; reads go on without", error)
             return 0
         if self.failure is not None:
             self.failure = None
@@ -165,7 +157,7 @@ class BlockCache:
         with self._lock:
             unflushed, self._unflushed = self._unflushed, Counter()
         for name, count_bytes in unflushed.items():
-            with suppress(OSError):  # evicted; a disk that fails is told of where blocks are read and written
+            with suppress(OSError):  # evicted; a disk that fails is logged where blocks are read and written
                 flush(self._place(name))
             self._metrics.flushed_bytes += count_bytes
 
@@ -181,7 +173,7 @@ class BlockCache:
                     os.posix_fallocate(descriptor, 0, _TRIED_BYTES)
                 finally:
                     os.close(descriptor)
-        except FileNotFoundError:  # the folder is gone; who keeps the next block makes it
+        except FileNotFoundError:  # the folder is gone; it is made when the next block is kept
             return
         except OSError as error:
             self.failure = error
@@ -206,14 +198,14 @@ class BlockCache:
         return checksum(_shape(content, number)["identity"], local, data)
 
     def drop(self, content: Content) -> None:
-        """Delete all that is kept of a content. Who has a segment open goes on reading it, until `forget_deleted`."""
+        """Delete all that is kept of a content. A process with a segment open reads it on, until `forget_deleted`."""
         for number in self._numbers_here(content):
             with suppress(OSError):  # not there, or it cannot be deleted: then nothing can be kept either
                 self._place((content.content_id, number)).unlink()
         self.forget_deleted()
 
     def cached_bytes(self, content: Content) -> int:
-        """How many bytes of a content are here. The work is for what is here, however large the content is."""
+        """How many bytes of a content are here. Costs as much as is here, however large the content is."""
         return sum(self._held_bytes(content, number) for number in self._numbers_here(content))
 
     def take_stock(self, found: Sequence[SegmentFile]) -> None:
@@ -230,7 +222,7 @@ class BlockCache:
             self._changed |= changed
 
     def allocated_bytes(self, content: Content) -> int:
-        """What a content's segment files take on the disk, as far as it is known: asks for nothing."""
+        """What a content's segment files take on the disk, as far as it is known: without asking the disk."""
         return self._allocated[content.content_id]
 
     def take_changed(self) -> set[str]:
@@ -240,7 +232,7 @@ class BlockCache:
         return changed
 
     def forget_deleted(self) -> None:
-        """Close segments that were evicted (by whomever: only then is the space free) or cut short."""
+        """Close segments that were cut short, or evicted, by any process: only then is the space free."""
         with self._lock:
             known = list(self._open.items())
         for name, segment in known:
@@ -248,7 +240,7 @@ class BlockCache:
                 self._forget(name, segment)
 
     def note_uses(self) -> None:
-        """Tell eviction what was read lately. Waits for a disk that takes no writes, for as long as that lasts."""
+        """Note for eviction what was read lately. Waits for a disk that takes no writes, as long as that lasts."""
         with self._lock:
             known = list(self._open.values())
         for segment in known:
@@ -261,12 +253,12 @@ class BlockCache:
             segment = self._segment(content, number)
             if segment is None:
                 return None
-            return segment.read_checked(part) if is_checked_now or self._verify_always else segment.read(part)
+            return segment.read_checked(part) if is_checked_now or self._checks_every_read else segment.read(part)
         except DamagedBlockError as error:
             self._metrics.corrupt_blocks += 1
             log.warning("cached block damaged; fetching it again", reason=str(error))
         except OSError as error:
-            self._tell_once("cache cannot be read; fetching instead", error)
+            self._warn_once("cache cannot be read; fetching instead", error)
             self._let_go_of_descriptors(error)
         return None
 
@@ -279,18 +271,18 @@ class BlockCache:
         return [None] * count
 
     def _missing(self, content: Content, number: int, indices: list[int]) -> list[int]:
-        """Those of a segment's blocks that are not recorded: it is looked for once."""
+        """Those of a segment's blocks that are not recorded. The segment is looked up once."""
         with suppress(OSError):
             segment = self._segment(content, number)
             if segment is not None:
                 return [index for index in indices if not segment.holds(index % SEGMENT_BLOCKS)]
         return indices
 
-    def _tell_once(self, event: str, error: OSError) -> None:
+    def _warn_once(self, event: str, error: OSError) -> None:
         with self._lock:
-            is_news = error.strerror not in self._told
-            self._told[error.strerror] = None
-        if is_news:
+            is_new = error.strerror not in self._warned
+            self._warned[error.strerror] = None
+        if is_new:
             log.warning(event, reason=str(error))
 
     def _let_go_of_descriptors(self, error: OSError) -> None:
@@ -357,9 +349,8 @@ class BlockCache:
 
 
 def _most_open_segments() -> int:
-    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    unlimited = limit == resource.RLIM_INFINITY
-    return _OPEN_SEGMENTS if unlimited else max(1, min(_OPEN_SEGMENTS, limit // _PART_OF_FILE_LIMIT))
+    limit = limits.open_files()
+    return _OPEN_SEGMENTS if limit is None else max(1, min(_OPEN_SEGMENTS, limit // _PART_OF_FILE_LIMIT))
 
 
 def _numbers(content: Content) -> range:

@@ -1,7 +1,7 @@
-"""What there is to say of the disk below the cache: usage, room, and why it takes no blocks, if it takes none.
+"""The state of the disk below the cache: usage, room, and why it takes no blocks, if it takes none.
 
-Figures are those of the last look, so that the event loop waits for no disk: housekeeping looks now and then, and
-a request for the state of the mount has it looked at first.
+Figures are those of the last check, so that the event loop waits for no disk. Housekeeping checks at intervals, and a
+request for the state of the mount checks first.
 """
 
 import errno
@@ -13,9 +13,9 @@ from typing import Final
 
 import trio
 
+from vbnfs.blocks import BLOCK_BYTES
 from vbnfs.cache.block_cache import BlockCache
 from vbnfs.cache.eviction import Evictor
-from vbnfs.cache.segment import BLOCK_BYTES
 from vbnfs.errors import CacheError
 from vbnfs.host.places import Place
 
@@ -39,7 +39,7 @@ class CacheDisk:
         self._evictor = evictor
         self._free_bytes: int | None = None
         self._looked_at = -1.0
-        self._one_at_a_time = trio.CapacityLimiter(1)  # a disk that hangs must not take everybody's threads
+        self._one_at_a_time = trio.CapacityLimiter(1)  # a disk that hangs must not take all threads
 
     @property
     def usage_bytes(self) -> int:
@@ -53,19 +53,19 @@ class CacheDisk:
 
     @property
     def available_bytes(self) -> int:
-        """What may still be kept: the limit leaves it, and the disk has it, as far as it is known."""
+        """What may still be kept, in bytes: the limit leaves it, and the disk has it, as far as it is known."""
         left_bytes = max(0, self.limit_bytes - self.usage_bytes)
         return left_bytes if self._free_bytes is None else min(left_bytes, self._free_bytes)
 
     async def look(self) -> None:
-        """Look at the files and the disk, in a thread; at the same time, for all who ask at the same time.
+        """Check files and disk, in a thread; one check serves all callers that ask at the same time.
 
-        If that takes more than some seconds, it is the disk that does not answer, and the figures stay the old ones.
+        If that takes more than some seconds, the disk does not answer, and the figures stay the old ones.
         """
         await self._patiently(partial(self._look_since, time.monotonic()))
 
     async def look_for_room(self) -> None:
-        """Look at the disk alone."""
+        """Check the disk alone, in a thread."""
         await self._patiently(self.look_at_room)
 
     async def _patiently(self, work: Callable[[], None]) -> None:
@@ -81,16 +81,16 @@ class CacheDisk:
             self._looked_at = began_at
 
     def look_now(self) -> None:
-        """Look at the files, of which there may be 20,000, evict what is too much, and look at the disk."""
+        """Scan the files, of which there may be 20,000, evict what is too much, and check the disk."""
         self._evictor.scan_and_evict()
         self.look_at_room()
 
     def look_at_room(self) -> None:
-        """Ask the disk what it has free, and whether it takes blocks again if it did not. May wait for it."""
+        """Check what the disk has free, and whether it takes blocks again if it did not. May wait for it."""
         directory = self._cache.directory.parent
         try:
             reason = self._why_nothing_is_kept(directory)
-        except CacheError as error:  # others have a hand in it by now
+        except CacheError as error:  # another user can write to it by now
             self.problem = str(error)
             return
         except OSError as error:

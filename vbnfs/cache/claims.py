@@ -1,40 +1,37 @@
-"""Which blocks are being fetched, told to the other processes on the same cache.
+"""Which blocks this process is fetching, shown to the other processes on the same cache.
 
     blocks-v1/<scope>/.claims       an empty file; a claim is an exclusive lock on the byte that stands for a block
 
 Locks are open file description locks (fcntl(2), F_OFD_SETLK): the kernel takes them back when a process ends,
 however it ends, and NFS has them. Nothing waits for a lock. A claim is advice: without one, because the file system
-has no locks or somebody has removed the file, a block is fetched twice, and nothing else happens.
+has no locks or the file has been removed, a block is fetched twice, and nothing else happens.
 
-There are two lanes: who has lost patience with a claim may claim the block in the other lane, so that of many who
-wait for a process that hangs one goes on, and not all.
+There are two lanes. A process that has waited too long for a claim may claim the block in the other lane: so of many
+processes that wait for one that hangs, one fetches, and not all.
 """
 
 import errno
-import fcntl
 import hashlib
 import os
 from contextlib import suppress
 from pathlib import Path
-from struct import Struct
 from typing import Final
 
+from vbnfs.host import locks
 from vbnfs.host.places import Place, folder_at
 
 LANES: Final = (0, 1)
 _INDEX_BITS: Final = 24  # 4 TiB of blocks; beyond that, and where hashes are the same, two blocks share a byte
 _HASH_BITS: Final = 37
 _LANE: Final = 1 << (_INDEX_BITS + _HASH_BITS)
-_PRESENCE: Final = 1 << 62  # a shared lock of everybody stands here
-# struct flock as fcntl(2) takes it, with 64-bit offsets: type, whence, start, length, pid.
-_FLOCK: Final = Struct("hhqqi0q")
+_PRESENCE: Final = 1 << 62  # every process has a shared lock on this byte
 _TAKEN: Final = frozenset({errno.EAGAIN, errno.EACCES})
 
 
 class Claims:
     """The claims of this process in `directory`. Takes microseconds, on a network file system a round trip.
 
-    Where no lock can be had, everything can be claimed by everybody, and nobody is alone.
+    Where no lock can be had, every process can claim everything, and none is alone.
     """
 
     def __init__(self, directory: Path | Place) -> None:
@@ -43,7 +40,7 @@ class Claims:
         with suppress(OSError):  # a cache that can only be read
             folder.mkdir()
             self._descriptor = (folder / ".claims").open(os.O_RDWR | os.O_CREAT)
-            self._lock(fcntl.F_RDLCK, _PRESENCE, 1)
+            self._lock(locks.SHARED, _PRESENCE, 1)
 
     def __del__(self) -> None:
         if self._descriptor >= 0:
@@ -52,29 +49,26 @@ class Claims:
     @property
     def is_alone(self) -> bool:
         """Whether no other process uses these claims."""
-        question = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, _PRESENCE, 1, 0)
         try:
-            answer = fcntl.fcntl(self._descriptor, fcntl.F_OFD_GETLK, question)
+            return locks.could_lock(self._descriptor, _PRESENCE, 1)
         except (OSError, ValueError):
             return False
-        held: int = _FLOCK.unpack(answer)[0]
-        return held == fcntl.F_UNLCK
 
     def take(self, content_id: str, indices: range, *, lane: int = 0) -> list[int]:
-        """Claim neighbouring blocks. Returns those that nobody else has claimed."""
+        """Claim adjacent blocks. Returns those that no other process has claimed."""
         start = _position(content_id, indices[0], lane)
         try:
-            self._lock(fcntl.F_WRLCK, start, len(indices))
+            self._lock(locks.EXCLUSIVE, start, len(indices))
         except OSError as error:
             if error.errno in _TAKEN:
                 return self._take_halves(content_id, indices, lane)
         return list(indices)
 
     def drop(self, content_id: str, indices: range) -> None:
-        """Give the claims on neighbouring blocks back: they are on the disk, or will not come."""
+        """Give the claims on adjacent blocks back: they are on the disk, or will not come."""
         for lane in LANES:
             with suppress(OSError):
-                self._lock(fcntl.F_UNLCK, _position(content_id, indices[0], lane), len(indices))
+                self._lock(locks.UNLOCKED, _position(content_id, indices[0], lane), len(indices))
 
     def _take_halves(self, content_id: str, indices: range, lane: int) -> list[int]:
         if len(indices) == 1:
@@ -86,7 +80,7 @@ class Claims:
     def _lock(self, kind: int, start: int, length: int) -> None:
         if self._descriptor < 0:
             raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
-        fcntl.fcntl(self._descriptor, fcntl.F_OFD_SETLK, _FLOCK.pack(kind, os.SEEK_SET, start, length, 0))
+        locks.set_lock(self._descriptor, kind, start, length)
 
 
 def _position(content_id: str, index: int, lane: int) -> int:

@@ -1,21 +1,20 @@
 """Keep the cache within its size: what to delete (pure), and deleting it.
 
-Usage is what the files take on the disk (st_blocks), for sparse files are what the cache is made of. Nobody keeps
-the books for all processes; each looks again before it writes more than a small part of the limit, and makes room for
-what it is about to write, so that usage stays within 5 % of the limit. With a limit so small that one block is more
-than that part, every block is looked out for. Victims are whole segments, least recently used (st_mtime) first; that
-may be the segment which is being filled, if the limit is smaller than it. Deleting is unlink(2): whoever has the file
-open goes on reading the bytes that it verified.
+Usage is what the files take on the disk (st_blocks), since the cache is made of sparse files. No process counts for
+all; each scans again before it writes more than a small part of the limit, and makes room for what it is about to
+write, so that usage stays within 5 % of the limit. With a limit so small that one block is more than that part, it
+scans before every block. Victims are whole segments, least recently used (st_mtime) first; that may be the segment
+which is being filled, if the limit is smaller than a segment. Deleting is unlink(2): a process that has the file open
+goes on reading the bytes that it verified.
 
-Nothing is deleted, or counted, that this cache did not make: what has another name or place than a segment has, is no
-regular file, or is somebody else's. No link is followed, and all is reached from the descriptor of a folder that was
+Only what this cache made is deleted or counted: not a file that has another name or place than a segment has, is no
+regular file, or is another user's. No link is followed, and all is reached from the descriptor of a folder that was
 checked (see places.py), wherever its path may lead by now.
 
-A size that a mount or `vbnfs clean` was told is kept in the cache, in `.size`. Whoever is told none goes by that, and
-reads it again at each look: it deletes nothing that somebody was told to keep.
+The size that a mount or `vbnfs clean` was given is stored in the cache, in `.size`. A process without its own setting
+uses it, and re-reads it before each scan: so it deletes nothing that another one was to keep.
 """
 
-import fcntl
 import os
 import re
 import stat
@@ -31,15 +30,17 @@ import structlog
 
 from vbnfs.cache.segment import TEMPORARY_PREFIX
 from vbnfs.host.atomic import remove_abandoned, replace_file
+from vbnfs.host.identity import our_uid
+from vbnfs.host.locks import lock_file
 from vbnfs.host.places import Place, folder_at
 from vbnfs.metrics import Metrics
 
 log = structlog.get_logger()
 
-DEFAULT_BYTES: Final = 100 << 30  # of a cache that was never told a size
+DEFAULT_BYTES: Final = 100 << 30  # of a cache that was never given a size
 _SIZE_FILE: Final = ".size"
-_LOOK_AGAIN: Final = 0.005  # of the limit: 8 processes that all write stay within 4 % of it
-_CLOCKS_DIFFER_SECONDS: Final = 60  # that much is let pass: of hosts that share a cache, and of its server
+_SCAN_AGAIN: Final = 0.005  # of the limit: 8 processes that all write stay within 4 % of it
+_CLOCKS_DIFFER_SECONDS: Final = 60  # accepted, between hosts that share a cache, and its server
 _SEGMENT_NAME: Final = re.compile(r"([\w-]+)\.[0-9]{1,6}", re.ASCII)
 _FOLDER_DIGITS: Final = 2  # of a content's id
 _FOLDERS: Final = 2  # scope, and the first digits
@@ -97,7 +98,7 @@ def is_segment_name(name: str, folder: str) -> bool:
 
 
 def _is_ours(status: os.stat_result) -> bool:
-    return stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid()
+    return stat.S_ISREG(status.st_mode) and status.st_uid == our_uid()
 
 
 def _no_later_than(now_ns: int, used_ns: int, folder: int, name: str) -> int:
@@ -108,7 +109,7 @@ def _no_later_than(now_ns: int, used_ns: int, folder: int, name: str) -> int:
 
 
 def store_size(directory: Path | Place, size_bytes: int) -> None:
-    """Keep the size that a cache was told, for all who are told none. Where it cannot be kept, the log says so."""
+    """Store the size that a cache was given, for processes without a setting. Where that fails, it is logged."""
     try:
         replace_file(folder_at(directory) / _SIZE_FILE, f"{size_bytes}\n".encode())
     except OSError as error:
@@ -116,7 +117,7 @@ def store_size(directory: Path | Place, size_bytes: int) -> None:
 
 
 def stored_size(directory: Path | Place, otherwise: int) -> int:
-    """The size that a cache was told last, in bytes; `otherwise` if it was never told one, or that cannot be read."""
+    """The size that a cache was given last, in bytes; `otherwise` if it was given none, or that cannot be read."""
     try:
         size_bytes = int((folder_at(directory) / _SIZE_FILE).read_bytes().decode("ascii"))
     except (OSError, ValueError):
@@ -127,8 +128,8 @@ def stored_size(directory: Path | Place, otherwise: int) -> int:
 class Evictor:
     """Keeps the files below `directory` within `limit_bytes`. To be called from threads.
 
-    `limit_bytes` None: within the size that the cache was told last, or else `DEFAULT_BYTES`.
-    `on_scan` is told of the files that there are, each time after it was looked.
+    `limit_bytes` None: within the size that the cache was given last, or else `DEFAULT_BYTES`.
+    `on_scan` is called with the files that there are, after each scan.
     """
 
     def __init__(
@@ -140,18 +141,18 @@ class Evictor:
         on_scan: Callable[[Sequence[SegmentFile]], None] = lambda files: None,
     ) -> None:
         self._directory = folder_at(directory)
-        self._is_told = limit_bytes is not None
+        self._has_own_limit = limit_bytes is not None
         self._limit_bytes = DEFAULT_BYTES if limit_bytes is None else limit_bytes
         self._learn_limit()
         self._metrics = metrics
         self._on_scan = on_scan
-        self._lock = threading.Lock()  # one look at a time
-        self._usage_bytes = 0  # when it was looked at last
+        self._lock = threading.Lock()  # one scan at a time
+        self._usage_bytes = 0  # as the last scan found it
         self._written_bytes = 0  # by this process since
 
     @property
     def usage_bytes(self) -> int:
-        """What the cache takes on the disk, as far as it is known now. 0 until it was looked at."""
+        """What the cache takes on the disk, as far as it is known now. 0 until the first scan."""
         return self._usage_bytes + self._written_bytes
 
     @property
@@ -160,12 +161,12 @@ class Evictor:
         return self._limit_bytes
 
     def make_room(self, count_bytes: int) -> bool:
-        """Tell of bytes that are about to be written; looks when enough has come together.
+        """Announce bytes that are about to be written; scans when enough has come together.
 
         Returns whether anything was evicted.
         """
         self._written_bytes += count_bytes
-        if self._written_bytes < self._limit_bytes * _LOOK_AGAIN:
+        if self._written_bytes < self._limit_bytes * _SCAN_AGAIN:
             return False
         return self.scan_and_evict(coming_bytes=count_bytes)
 
@@ -174,9 +175,9 @@ class Evictor:
         self._written_bytes = max(0, self._written_bytes - count_bytes)
 
     def scan_and_evict(self, *, coming_bytes: int = 0) -> bool:
-        """Find out what is used, and evict if that and what is coming are too much.
+        """Scan what is used, and evict if that and what is coming are too much.
 
-        Returns whether anything was evicted. Does nothing if a look is under way.
+        Returns whether anything was evicted. Does nothing if a scan is under way.
         """
         if not self._lock.acquire(blocking=False):
             return False
@@ -187,7 +188,7 @@ class Evictor:
             if not self._choose(room_for):
                 return False
             with _only_evictor(self._directory) as is_alone:
-                # Chosen again: another process may have made room since, and must not be doubled.
+                # Chosen again: another process may have made room since; then that much need not be deleted again.
                 victims = self._choose(room_for) if is_alone else []
                 self._delete(victims)
                 return bool(victims)
@@ -195,7 +196,7 @@ class Evictor:
             self._lock.release()
 
     def _learn_limit(self) -> None:
-        if not self._is_told:
+        if not self._has_own_limit:
             self._limit_bytes = stored_size(self._directory, self._limit_bytes)
 
     def _choose(self, limit_bytes: int) -> list[SegmentFile]:
@@ -222,14 +223,12 @@ class Evictor:
 def _only_evictor(directory: Place) -> Iterator[bool]:
     """Whether no other process is evicting: two would delete twice as much as is needed.
 
-    Where no lock can be had, that is all that can happen, and better than a cache that grows for ever.
+    Where no lock can be had, that is all that can happen, and better than a cache that grows without end.
     """
     descriptor, is_alone = -1, True
     try:
         descriptor = (directory / ".evicting").open(os.O_RDWR | os.O_CREAT)
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        is_alone = False
+        is_alone = lock_file(descriptor)
     except OSError as error:
         log.warning("evicting without a lock", reason=str(error))
     try:

@@ -10,34 +10,30 @@ so a whole segment under another's name does not match either. Nothing is locked
 writers of the same block write the same bytes, and a torn or lost write does not match its record.
 
 Read bytes are a view of a mapping: no copy in Python. The pages are populated first (madvise(2),
-MADV_POPULATE_READ, Linux 5.14), which turns a file that somebody truncated, or a disk that fails, into an error
-that can be caught; a plain access would be a SIGBUS. The mapping lives as long as the view. A file that was cut
-short is never made longer: it would show holes where there were verified bytes.
+MADV_POPULATE_READ, Linux 5.14), which turns a file that was truncated, or a disk that fails, into an error that can
+be caught; a plain access would be a SIGBUS. The mapping lives as long as the view. A file that was cut short is never
+made longer: it would show holes where there were verified bytes.
 """
 
 import errno
-import mmap
 import os
 import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-import xxhash
-
+from vbnfs.blocks import BLOCK_BYTES, CHECKSUM_BYTES, checksum
 from vbnfs.host.atomic import make_temporary
+from vbnfs.host.mapping import map_populated, read_in_memory
 from vbnfs.host.places import Place
 from vbnfs.objects import ByteRange
 
-BLOCK_BYTES: Final = 256 << 10
 SEGMENT_BLOCKS: Final = 1024
 SEGMENT_BYTES: Final = SEGMENT_BLOCKS * BLOCK_BYTES
 TEMPORARY_PREFIX: Final = ".new-"
-_RECORD_BYTES: Final = 16
-TABLE_BYTES: Final = SEGMENT_BLOCKS * _RECORD_BYTES
+TABLE_BYTES: Final = SEGMENT_BLOCKS * CHECKSUM_BYTES
 
-_NO_RECORD: Final = bytes(_RECORD_BYTES)
-_POPULATE_READ: Final = 22  # MADV_POPULATE_READ, include/uapi/asm-generic/mman-common.h; Python has no name for it
+_NO_RECORD: Final = bytes(CHECKSUM_BYTES)
 _MAPPED_BYTES: Final = 64 << 10  # making a mapping costs 8 µs: as much as copying so many bytes
 _CHECKED_AT_ONCE: Final = 5  # blocks, of 50 µs each: those of a read of 1 MiB
 _TOUCH_SECONDS: Final = 60.0  # st_mtime, by which eviction chooses, is at most so old for a segment in use
@@ -62,10 +58,10 @@ class Segment:
     def open(cls, place: Place, *, identity: str, data_bytes: int, may_map: bool = True) -> "Segment | None":
         """The segment at `place`; None if there is none, or its length is not that of one with `data_bytes`.
 
-        One that is longer was made when the content was known to have more bytes than it is taken to have now.
+        A longer one was made when the content was believed to have more bytes than now.
 
         `identity` names content and segment number; without `may_map` bytes are copied. Raises `OSError`, also for
-        somebody else's file, a link, or what is not a regular file.
+        another user's file, a link, or what is not a regular file.
         """
         try:
             opened = _open(place)
@@ -78,8 +74,8 @@ class Segment:
     def create(cls, place: Place, *, identity: str, data_bytes: int, may_map: bool = True) -> "Segment":
         """The segment at `place`, made if need be; one of another length is replaced. Raises `OSError`.
 
-        It appears under its name with its full length, so a shorter one has been damaged, and is not made
-        longer: whoever has it mapped must not see holes where there were verified bytes.
+        It appears under its name with its full length, so a shorter one has been damaged. It is not made longer:
+        a process that has it mapped must not see holes where there were verified bytes.
         """
         segment = cls.open(place, identity=identity, data_bytes=data_bytes, may_map=may_map)
         while segment is None:
@@ -92,7 +88,7 @@ class Segment:
 
     @property
     def path(self) -> Path:
-        """Where it was when its folder was checked: for people."""
+        """Where it was when its folder was checked: for messages."""
         return self._place.path
 
     @property
@@ -134,27 +130,27 @@ class Segment:
         return memoryview(whole)[start : start + len(byte_range)]
 
     def holds(self, index: int) -> bool:
-        """Whether a block is recorded. Its bytes are not looked at."""
+        """Whether a block is recorded. Its bytes are not checked."""
         return self._record(index) != _NO_RECORD
 
     def is_known_missing(self, byte_range: ByteRange) -> bool:
-        """Whether a block of the range is not here, as far as that can be told without the disk."""
+        """Whether a block of the range is certainly not here, as far as pages in memory show."""
         unchecked = (index for index in _blocks(byte_range) if not self._verified[index])
-        records = (_read_at_once(self._descriptor, _RECORD_BYTES, index * _RECORD_BYTES) for index in unchecked)
+        records = (read_in_memory(self._descriptor, CHECKSUM_BYTES, index * CHECKSUM_BYTES) for index in unchecked)
         return any(record == _NO_RECORD for record in records)
 
     def is_in_page_cache(self, byte_range: ByteRange) -> bool:
-        """Whether `read` takes neither the disk nor long computing, as far as can be told cheaply."""
+        """Whether `read` needs neither the disk nor long computing, as far as a cheap check shows."""
         positions = {byte_range.start, byte_range.stop - 1}
         unchecked = [index for index in _blocks(byte_range) if not self._verified[index]]
         for index in unchecked:
             positions |= {index * BLOCK_BYTES, index * BLOCK_BYTES + max(0, self._block_bytes(index) - 1)}
         return len(unchecked) <= _CHECKED_AT_ONCE and all(
-            _read_at_once(self._descriptor, 1, TABLE_BYTES + position) is not None for position in positions
+            read_in_memory(self._descriptor, 1, TABLE_BYTES + position) is not None for position in positions
         )
 
     def write(self, index: int, *blocks: bytes | memoryview) -> None:
-        """Store neighbouring blocks of a segment that `is_whole`: first their bytes, then their records.
+        """Store adjacent blocks of a segment that `is_whole`: first their bytes, then their records.
 
         Raises `OSError`.
         """
@@ -169,13 +165,13 @@ class Segment:
             if views:
                 views[0] = views[0][written:]
         records = (checksum(self._identity, number, data) for number, data in enumerate(blocks, index))
-        os.pwrite(self._descriptor, b"".join(records), index * _RECORD_BYTES)
+        os.pwrite(self._descriptor, b"".join(records), index * CHECKSUM_BYTES)
 
     def records(self) -> list[bytes | None]:
         """The checksum of each block; None for those that are not here."""
         count = -(-self._data_bytes // BLOCK_BYTES)
-        table = os.pread(self._descriptor, count * _RECORD_BYTES, 0).ljust(count * _RECORD_BYTES, b"\0")
-        records = (table[at : at + _RECORD_BYTES] for at in range(0, len(table), _RECORD_BYTES))
+        table = os.pread(self._descriptor, count * CHECKSUM_BYTES, 0).ljust(count * CHECKSUM_BYTES, b"\0")
+        records = (table[at : at + CHECKSUM_BYTES] for at in range(0, len(table), CHECKSUM_BYTES))
         return [None if record == _NO_RECORD else record for record in records]
 
     def held_bytes(self) -> int:
@@ -195,13 +191,13 @@ class Segment:
         if checksum(self._identity, index, data) != record:
             self._verified[index] = 0
             with suppress(OSError):  # a read-only cache stays as it is
-                os.pwrite(self._descriptor, _NO_RECORD, index * _RECORD_BYTES)
+                os.pwrite(self._descriptor, _NO_RECORD, index * CHECKSUM_BYTES)
             raise DamagedBlockError(f"{self._place}: block {index} does not match its checksum")
         self._verified[index] = 1
         return data
 
     def _record(self, index: int) -> bytes:
-        return os.pread(self._descriptor, _RECORD_BYTES, index * _RECORD_BYTES).ljust(_RECORD_BYTES, b"\0")
+        return os.pread(self._descriptor, CHECKSUM_BYTES, index * CHECKSUM_BYTES).ljust(CHECKSUM_BYTES, b"\0")
 
     def _block_bytes(self, index: int) -> int:
         return max(0, min(BLOCK_BYTES, self._data_bytes - index * BLOCK_BYTES))
@@ -209,27 +205,21 @@ class Segment:
     def _view(self, offset: int, length: int) -> memoryview | None:
         """Part of the file; None if it does not reach that far, or the disk fails."""
         if self._may_map and length >= _MAPPED_BYTES:
-            # Cut short, a kernel before 5.14, no descriptor left: reading will tell, or serve.
+            # Cut short, a kernel before 5.14, no descriptor left: then reading fails or serves.
             with suppress(OSError, ValueError):
-                return self._map(offset, length)
+                return map_populated(self._descriptor, offset, length)
         with suppress(OSError):
             return self._copy(offset, length)
         return None
-
-    def _map(self, offset: int, length: int) -> memoryview:
-        lead = offset % mmap.ALLOCATIONGRANULARITY
-        mapping = mmap.mmap(self._descriptor, lead + length, offset=offset - lead, access=mmap.ACCESS_READ)
-        mapping.madvise(_POPULATE_READ)
-        return memoryview(mapping)[lead:]
 
     def _copy(self, offset: int, length: int) -> memoryview | None:
         data = os.pread(self._descriptor, length, offset)
         return memoryview(data) if len(data) == length else None
 
     def note_use(self) -> None:
-        """Tell eviction that this was read since it was told last, at most once a minute.
+        """Note for eviction that this was read since the last note, at most once a minute.
 
-        Reads leave that to a thread of its own: a disk that takes no writes, as a frozen one, holds up none.
+        Reads leave that to a thread of its own: a disk that takes no writes, such as a frozen one, delays none.
         """
         now = time.monotonic()
         if self._is_used and now - self._touched > _TOUCH_SECONDS:
@@ -240,13 +230,6 @@ class Segment:
 
 class DamagedBlockError(Exception):
     """A recorded block whose bytes do not match. A miss for the reader, and worth a counter."""
-
-
-def checksum(identity: str, index: int, data: bytes | memoryview) -> bytes:
-    """The record of block `index` of a segment, if it has these bytes. It is never all zeros."""
-    seed = xxhash.xxh3_64_intdigest(identity.encode()) + index
-    digest = xxhash.xxh3_128_digest(data, seed=seed % (1 << 64))
-    return digest if digest != _NO_RECORD else b"\1" * _RECORD_BYTES
 
 
 def flush(place: Place) -> None:
@@ -293,15 +276,3 @@ def _unlink_unless(folder: int, name: str, length: int) -> None:
 
 def _blocks(byte_range: ByteRange) -> range:
     return range(byte_range.start // BLOCK_BYTES, -(-byte_range.stop // BLOCK_BYTES))
-
-
-def _read_at_once(descriptor: int, length: int, offset: int) -> bytes | None:
-    """A few bytes; None if they are not in the page cache: preadv2(2) with RWF_NOWAIT does not wait for a disk."""
-    data = bytearray(length)
-    try:
-        os.preadv(descriptor, [data], offset, os.RWF_NOWAIT)
-    except BlockingIOError:
-        return None
-    except OSError:  # a file system that does not know the flag: there is no telling
-        return b""
-    return bytes(data)

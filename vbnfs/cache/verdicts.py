@@ -4,20 +4,20 @@
     verified-v1/<scope>/bad/<content id>               hashed, and not the same: reads are refused
 
 Each is a line of JSON. A verdict is about the blocks that were hashed, and names them by a fingerprint: a hash of
-their checksums in order. It holds as long as blocks with these checksums are kept, by whomever they were fetched;
-after any other block was written it says nothing any more. All of it may be lost: then a file is hashed again.
+their checksums in order. It holds as long as blocks with these checksums are kept, whichever process fetched them;
+once any other block was written it no longer applies. All of it may be lost: then a file is hashed again.
 
-Hashing takes minutes, and meanwhile other processes may drop blocks, fetch them anew and judge them. So who has
-hashed looks again before a verdict is given, under a lock that all processes share (`.judging`, flock(2)): what is
-condemned is what was hashed. Where the lock cannot be had within some seconds, or at all, it is looked again without.
+Hashing takes minutes, and meanwhile other processes may drop blocks, fetch them anew and judge them. So the process
+that has hashed checks the records again before it gives a verdict, under a lock that all processes share
+(`.judging`, flock(2)): what is condemned is what was hashed. Where the lock cannot be had within some seconds, or at
+all, it checks without.
 
-Who refuses must not stop because a disk fails: a content is refused until its file in `bad` is known to be gone
-(ENOENT). One that cannot be read leaves what was known; one that is torn refuses, as any that is there does, and its
-content is fetched anew and judged. Links and files of others are nothing: neither for a content nor against it.
+A disk that fails must not end a refusal: a content is refused until its file in `bad` is known to be gone (ENOENT). A
+file that cannot be read changes nothing. A torn file refuses like a whole one, and its content is fetched anew and
+judged. Links and files of other users do not count, neither for a content nor against it.
 """
 
 import errno
-import fcntl
 import json
 import os
 import threading
@@ -34,6 +34,7 @@ import xxhash
 from vbnfs.cache.block_cache import BlockCache
 from vbnfs.errors import HashMismatchError
 from vbnfs.host.atomic import replace_file
+from vbnfs.host.locks import lock_file
 from vbnfs.host.places import Place, folder_at
 from vbnfs.objects import Content
 
@@ -41,7 +42,7 @@ log = structlog.get_logger()
 
 FORMAT: Final = "verified-v1"
 _SHOWN_DIGITS: Final = 16
-_LOCK_SECONDS: Final = 2.0  # who judges holds the lock for milliseconds
+_LOCK_SECONDS: Final = 2.0  # a process that judges holds the lock for milliseconds
 _LOCK_STEP_SECONDS: Final = 0.02
 _NOTHING: Final = frozenset({errno.ENOENT, errno.ELOOP, errno.EPERM, errno.EISDIR})  # none, a link, not ours, no file
 
@@ -92,13 +93,13 @@ def fingerprint_of(records: Iterable[bytes | None]) -> str | None:
 class Verdicts:
     """The verdicts on what came from `scope`, shared by all processes with this cache directory.
 
-    Methods that look at the disk may be called from any thread. `refuse` does not: it goes by the mismatches that
-    were known at the last `refresh`, and by this process's own.
+    Methods that read the disk may be called from any thread. `refuse` does not read it: it uses the mismatches that
+    were known at the last `refresh`, and this process's own.
     """
 
     def __init__(self, directory: Path | Place, *, scope: str) -> None:
         self._directory = folder_at(directory) / FORMAT / scope
-        self._lock = threading.Lock()  # of those who change what follows
+        self._lock = threading.Lock()  # for changes of what follows
         self._bad: dict[str, Verdict] = {}  # replaced as a whole, never changed
         self._not_kept: dict[str, Verdict] = {}  # those of them that the disk did not take
 
@@ -113,12 +114,12 @@ class Verdicts:
         return self._bad.get(content.content_id)
 
     def good(self, content: Content) -> Verdict | None:
-        """The last verdict in favour of a content. Whether it still holds, its fingerprint tells."""
+        """The last verdict in favour of a content. It holds while the blocks have its fingerprint."""
         verdict = _read_if_any(self._good_place(content.content_id))
         return verdict if verdict is not None and is_good(content, verdict) else None
 
     def last(self, content: Content) -> Verdict | None:
-        """The verdict that was given last on a content, by whichever process."""
+        """The verdict that was given last on a content, by any process."""
         try:
             against = _read(self._bad_place(content.content_id))
         except OSError:
@@ -128,11 +129,11 @@ class Verdicts:
     def judge(
         self, content: Content, verdict: Verdict, *, before: Verdict | None, cache: BlockCache
     ) -> Verdict | None:
-        """Give a verdict on what was hashed, if that is what there is; blocks that it is against are deleted.
+        """Give a verdict on what was hashed, if the cache still has that; blocks that it is against are deleted.
 
-        `before` is what `last` said when hashing began. Returns the verdict that holds now: this one, of which the
-        mismatches are counted here, or that of another process. None if there are other blocks by now, which nobody
-        has judged.
+        `before` is what `last` returned when hashing began. Returns the verdict that holds now: this one, of which
+        the mismatches are counted here, or that of another process. None if the cache has other blocks by now, which
+        no process has judged.
         """
         with self._judging():
             cache.forget_deleted()
@@ -151,7 +152,7 @@ class Verdicts:
             return verdict
 
     def keep(self, content: Content, verdict: Verdict) -> None:
-        """Let a verdict be known: at once here, soon in other processes. A disk that does not take it is no error."""
+        """Publish a verdict: at once here, soon in other processes. A disk that does not take it is no error."""
         with self._lock:
             self._keep(content, verdict)
 
@@ -171,7 +172,7 @@ class Verdicts:
                 self._not_kept[content_id] = verdict
 
     def _learn(self, content: Content, verdict: Verdict | None) -> None:
-        """Go by what another process has found."""
+        """Take over what another process has found."""
         if verdict is not None:
             with self._lock:
                 self._remember(content, verdict)
@@ -183,7 +184,7 @@ class Verdicts:
             self._bad = {**self._bad, content.content_id: verdict}
 
     def refresh(self) -> set[str]:
-        """Learn which contents other processes found to be bad, or good again. Returns the ids of those new to us."""
+        """Learn which contents other processes found to be bad, or good again. Returns the ids of those new here."""
         with self._lock:
             before = self._bad
             found = {**self._kept_bad(before), **self._not_kept}
@@ -210,7 +211,7 @@ class Verdicts:
 
     @contextmanager
     def _judging(self) -> Iterator[None]:
-        """While it is entered nobody else gives a verdict; but for who has lost patience with a lock that hangs."""
+        """While entered no other process gives a verdict, except one that waited too long for a lock that hangs."""
         descriptor = -1
         with suppress(OSError):  # a disk that is full or can only be read, a file system without locks
             self._directory.mkdir()
@@ -233,17 +234,14 @@ def _lock_soon(descriptor: int) -> None:
     """Take a lock, or go on without where another process does not give it back. Raises `OSError` without locks."""
     deadline = time.monotonic() + _LOCK_SECONDS
     while time.monotonic() < deadline:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            time.sleep(_LOCK_STEP_SECONDS)
-        else:
+        if lock_file(descriptor):
             return
+        time.sleep(_LOCK_STEP_SECONDS)
     log.warning("judging without a lock: another process does not give it back")
 
 
 def _still_counts(verdict: Verdict, *, there: str | None, before: Verdict | None, last: Verdict | None) -> bool:
-    """Whether a verdict is about what there is.
+    """Whether a verdict is about what the cache has.
 
     `there` is the fingerprint of the blocks that are kept now, None if they are not complete: evicted, or never kept.
     Then it counts unless another one was given meanwhile, which may have been of bytes fetched later.
@@ -278,7 +276,7 @@ def mismatch_text(content: Content, verdict: Verdict) -> str:
 
 
 def good_text(verdict: Verdict) -> str:
-    """What the extended attribute says of a good file."""
+    """The text of the extended attribute for a good file."""
     return f"blake2b:{verdict.found_hash[:_SHOWN_DIGITS]} {verdict.judged}"
 
 
@@ -292,7 +290,7 @@ def _read_if_any(place: Place) -> Verdict | None:
 
 
 def _read(place: Place) -> Verdict | None:
-    """None if there is none, or only a link or somebody else's. Raises `OSError` for what cannot be read now."""
+    """None if there is none, or only a link or another user's file. Raises `OSError` for what cannot be read now."""
     try:
         data = place.read_bytes()
     except OSError as error:

@@ -72,8 +72,10 @@ def _check_given(config: Config, status: Mapping[str, Any], given: Set[str]) -> 
         known_as = {"dataset_version": "default_version", "cache_size": "cache_size_bytes"}.get(name, name)
         wanted, has = getattr(config, setting.field), status[known_as]
         if name in given and str(wanted) != str(has):
+            is_by_name = "dataset" in given and config.dataset is not None
+            option = f"--dataset {config.dataset}: {name}" if is_by_name else setting.option
             raise UsageError(
-                f"{setting.option} {wanted}: the mount {status['mountpoint']} has {has or 'its default'}, and its"
+                f"{option} {wanted}: the mount {status['mountpoint']} has {has or 'its default'}, and its"
                 " settings hold for paths in it: leave it out, or name the path in the dataset, as in"
                 " ecephys_sessions/..."
             )

@@ -45,10 +45,10 @@ class Config:
     memory_limit_bytes: int
     verify: str
     max_connections: int
-    ranges_by: str
     io_timeout_seconds: float
     refresh_seconds: float
     offline: bool
+    fuse_engine: str
     allow_other: bool
     foreground: bool
     log_file: Path
@@ -200,15 +200,14 @@ SETTINGS: Final = (
     _setting("verify", _matching("first-use|always", "first-use or always"), "WHEN",
              "Check cached blocks at first-use, or always.", default="first-use"),
     _setting("max_connections", _connections, "N", "Connections to S3 at the most.", default=24),
-    _setting("ranges_by", _matching("curl|httpx", "curl or httpx"), "LIBRARY",
-             "Library that fetches ranges: curl or httpx.",
-             default="curl"),
     _setting("io_timeout", _seconds(0.1, 86_400), "SECONDS", "When a read fails that S3 has not answered.",
              field="io_timeout_seconds", default=30.0),
     _setting("refresh", _seconds(1, 1e8), "SECONDS", "How often to ask for new dataset versions.",
              field="refresh_seconds", default=300.0),
     _setting("offline", _boolean, "", "Use what is stored and cached, and no network.",
              default=False, is_flag=True),
+    _setting("fuse", _matching("native|pyfuse3", "native or pyfuse3"), "ENGINE",
+             "What speaks to the kernel: native, or pyfuse3, an extra.", field="fuse_engine", default="native"),
     _setting("allow_other", _boolean, "", "Let other users of this machine read the mount.",
              default=False, is_flag=True),
     _setting("foreground", _boolean, "", "Stay in the terminal and log to it.", default=False, is_flag=True),

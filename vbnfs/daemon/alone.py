@@ -6,24 +6,26 @@ machine whatever the folder is on. Against other users (root, and a folder's own
 decides: who finds a mount below its own was second, and goes.
 """
 
-import fcntl
 import hashlib
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from vbnfs.daemon.mountpoint import already_mounted, clear_dead
 from vbnfs.errors import MountError
-from vbnfs.fuse.device import Device, open_mount
+from vbnfs.fuse.engines import Connection
+from vbnfs.host.locks import lock_file
 from vbnfs.host.mount_programs import detach
 from vbnfs.host.mountinfo import MountEntry, mounts_of, mounts_on
 from vbnfs.host.runtime import make_runtime_directory
 
 _PATIENCE_SECONDS: Final = 30.0  # the step takes some hundredths of a second; one that asks a hanging daemon, five
 _POLL_SECONDS: Final = 0.01
+
+_Connection = TypeVar("_Connection", bound=Connection)
 
 
 @contextmanager
@@ -53,10 +55,9 @@ def _locked(path: Path, mountpoint: Path) -> int:
         except OSError as error:
             raise MountError(f"{path}: {error.strerror}") from error
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.path.samestat(os.fstat(descriptor), path.lstat()):
+            if lock_file(descriptor) and os.path.samestat(os.fstat(descriptor), path.lstat()):
                 return descriptor
-        except (BlockingIOError, FileNotFoundError):
+        except FileNotFoundError:
             pass
         os.close(descriptor)
         if time.monotonic() > deadline:
@@ -66,25 +67,25 @@ def _locked(path: Path, mountpoint: Path) -> int:
         time.sleep(_POLL_SECONDS)
 
 
-def mount_alone(mountpoint: Path, options: Iterable[str]) -> tuple[Device, MountEntry]:
-    """Mount on a folder, if no vbnfs mount is there. Raises `MountError`."""
+def mount_alone(mountpoint: Path, mount: Callable[[], _Connection]) -> tuple[_Connection, MountEntry]:
+    """Call `mount`, which mounts on the folder, if no vbnfs mount is there. Raises `MountError`."""
     with alone_on(mountpoint):
         clear_dead(mountpoint)
         before = mounts_on(mountpoint)
-        device = open_mount(mountpoint, options)
+        connection = mount()
         entries = mounts_on(mountpoint)
         entry = next((one for one in entries if one not in before and one.owner == os.geteuid()), None)
         if entry is None:
-            device.close()
+            connection.close()
             raise MountError(f"{mountpoint}: mounted, but not to be found in /proc/self/mountinfo")
         if entry != entries[0]:
-            take_away(device, entry)
+            take_away(connection, entry)
             raise already_mounted(mountpoint)
-        return device, entry
+        return connection, entry
 
 
-def take_away(device: Device, entry: MountEntry) -> None:
-    """End a connection, and its mount wherever it is now. What is unanswered is answered by the kernel."""
-    device.close()
+def take_away(connection: Connection, entry: MountEntry) -> None:
+    """End a connection, and its mount wherever it is now. The kernel answers requests that still wait."""
+    connection.close()
     for one in mounts_of(entry.device):
         detach(one.mountpoint, lazy=True)

@@ -28,9 +28,9 @@ from vbnfs.dataset.allensdk import ALLENSDK
 from vbnfs.dataset.catalog import Catalog
 from vbnfs.dataset.tree import Tree
 from vbnfs.filesystem.attributes import Attributes
-from vbnfs.filesystem.operations import FileSystem
+from vbnfs.filesystem.operations import FileSystem, KernelPages
 from vbnfs.filesystem.own_files import FOR_OTHERS, OwnFiles
-from vbnfs.fuse.protocol import attributes_changed
+from vbnfs.filesystem.page_filler import WholeBlocks
 from vbnfs.objects import Content
 from vbnfs.reading.file_reader import FileReader
 from vbnfs.reading.prefetch import Prefetcher
@@ -46,11 +46,10 @@ _TICKS_BETWEEN_LOOKS: Final = 6  # walking over the 20,000 files of 5 TB takes s
 class Parts:
     """The parts of the mount on `mountpoint`. GETs run in `nursery`; nothing else runs before `start`."""
 
-    def __init__(
-        self, dataset: Dataset, mountpoint: Path, *, tree: Tree, nursery: trio.Nursery, notices: Invalidator
-    ) -> None:
+    def __init__(self, dataset: Dataset, mountpoint: Path, *, tree: Tree, nursery: trio.Nursery) -> None:
         self._config, self._metrics, self._link = dataset.config, dataset.metrics, dataset.link
-        self._notices = notices
+        self.notices = Invalidator()
+        self.page_filler = WholeBlocks(mountpoint, dataset.metrics)
         self._catalog = catalog = dataset.catalog
         self._pages = Pages(mountpoint)
         self._cache = dataset.cache
@@ -76,7 +75,6 @@ class Parts:
         )
         self._attributes = self._make_attributes(catalog)
         self.file_system = self._make_file_system(catalog, tree, mountpoint)
-        self.file_system.are_stale = self._pages.are_stale
 
     def start(self, services: trio.Nursery) -> None:
         """Begin what goes on for as long as the mount, but for `source.writer.keep_blocks`, which ends last."""
@@ -100,7 +98,7 @@ class Parts:
             written=self.source.writer.written,
             public_url=partial(object_url, aws_base(self._config.bucket, self._config.region)),
             verified=partial(describe, self._cache, self._verdicts),
-            on_change=lambda inode: self._notices.send(attributes_changed(inode)),
+            on_change=self.notices.send,
         )
 
     def _make_file_system(self, catalog: Catalog, tree: Tree, mountpoint: Path) -> FileSystem:
@@ -116,6 +114,7 @@ class Parts:
             disk=self._disk,
             metrics=self._metrics,
             io_timeout_seconds=config.io_timeout_seconds,
+            pages=KernelPages(self._pages.are_stale, self.page_filler.want),
         )
 
     async def look(self) -> None:
@@ -123,9 +122,9 @@ class Parts:
         await self._disk.look()
         self._attributes.refresh()
 
-    def _open_reader(self, content: Content) -> FileReader:
+    def _open_reader(self, content: Content, advises: bool) -> FileReader:
         self._verifier.notice_opened(content)
-        return FileReader(content, self._cache, self.source, self._prefetcher, self._verdicts)
+        return FileReader(content, self._cache, self.source, self._prefetcher, self._verdicts, advises=advises)
 
     def _when_stored(self, contents: Set[Content]) -> None:
         self._attributes.refresh()

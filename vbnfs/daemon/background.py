@@ -10,7 +10,6 @@ import io
 import json
 import math
 import os
-import resource
 import select
 import signal
 import sys
@@ -29,6 +28,7 @@ from vbnfs.config.settings import LEAST_MEMORY_BYTES, Config
 from vbnfs.daemon.mount import END_SECONDS, Announce, Ready, serve
 from vbnfs.daemon.systemd import SystemdNotifier
 from vbnfs.errors import MountError, VbnfsError, root_error
+from vbnfs.host import limits
 from vbnfs.host.cgroup import memory_limit_bytes
 from vbnfs.host.mount_programs import fusermount
 from vbnfs.host.private import keep_others_out
@@ -255,29 +255,23 @@ def _check_machine() -> None:
     if not os.access(_FUSE_DEVICE, os.R_OK | os.W_OK):  # fusermount3 opens it with the rights of who runs it
         raise MountError(f"{_FUSE_DEVICE}: not open to everybody; as root, run: chmod 666 {_FUSE_DEVICE}")
     fusermount()
-    _check_memory_limit()
-    _raise_file_limit()
+    _check_limits()
+    limits.raise_open_files()  # segments, connections and mappings each take one
 
 
-def _check_memory_limit() -> None:
-    """Where less memory is granted than a mount takes, it fails here, and not in the middle of something."""
-    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    if hard != resource.RLIM_INFINITY and hard < LEAST_DATA_BYTES:
+def _check_limits() -> None:
+    """Where less is granted than a mount takes, it fails here, and not in the middle of something."""
+    data_bytes, files = limits.most_data_bytes(), limits.most_open_files()
+    if data_bytes is not None and data_bytes < LEAST_DATA_BYTES:
         raise MountError(
-            f"this process may take {hard >> 20} MiB of memory, and a mount needs {LEAST_DATA_BYTES >> 20} at least:"
-            " raise the limit (ulimit -d, or data in /etc/security/limits.conf)"
+            f"this process may take {data_bytes >> 20} MiB of memory, and a mount needs {LEAST_DATA_BYTES >> 20} at"
+            " least: raise the limit (ulimit -d, or data in /etc/security/limits.conf)"
         )
-
-
-def _raise_file_limit() -> None:
-    """As many open files as the system grants: segments, connections and mappings each take one."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard != resource.RLIM_INFINITY and hard < LEAST_OPEN_FILES:
+    if files is not None and files < LEAST_OPEN_FILES:
         raise MountError(
-            f"this process may have {hard} files open, and a mount needs {LEAST_OPEN_FILES} at the least:"
+            f"this process may have {files} files open, and a mount needs {LEAST_OPEN_FILES} at the least:"
             " raise the limit (ulimit -Hn, or nofile in /etc/security/limits.conf)"
         )
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _problems_of_the_control_socket() -> tuple[str, ...]:

@@ -5,7 +5,7 @@
                         signals
 
 What goes on in the background catches what can go wrong with disk and network; a failure that nobody foresaw is
-logged, and the task begins anew (lasting.py). So only what answers the kernel can end the mount by failing.
+logged, and the task begins anew (restarting.py). So only what answers the kernel can end the mount by failing.
 """
 
 import os
@@ -29,16 +29,15 @@ from vbnfs.config.settings import MIB, Config
 from vbnfs.daemon import control
 from vbnfs.daemon.alone import mount_alone, take_away
 from vbnfs.daemon.assembly import Parts
-from vbnfs.daemon.invalidation import Invalidator
 from vbnfs.daemon.mounted_versions import MountedVersions
 from vbnfs.daemon.mountpoint import raise_readahead
 from vbnfs.daemon.restarting import restart_on_failure
 from vbnfs.daemon.systemd import SystemdNotifier
 from vbnfs.errors import MountError
 from vbnfs.filesystem.operations import FileSystem
-from vbnfs.filesystem.page_filler import WholeBlocks
-from vbnfs.fuse.device import Device, option
-from vbnfs.fuse.server import Server
+from vbnfs.fuse import engines
+from vbnfs.fuse.device import option
+from vbnfs.fuse.engines import Connection
 from vbnfs.host.mountinfo import MountEntry
 from vbnfs.host.runtime import socket_path
 from vbnfs.metrics import Metrics
@@ -74,14 +73,15 @@ async def serve(config: Config, mountpoint: Path, notifier: SystemdNotifier, ann
 
 
 async def _serve(config: Config, mountpoint: Path, notifier: SystemdNotifier, announce: Announce) -> None:
+    engine = engines.load(config.fuse_engine)
     async with open_dataset(config) as dataset:
         with _failures_end_in_time():
             shown = MountedVersions(dataset.catalog, config)
             tree = await shown.load(max_age_seconds=config.refresh_seconds)
-        mount = _Mount(config, mountpoint, notifier, dataset.metrics, dataset.link, shown)
+        mount = _Mount(config, mountpoint, engine, notifier, dataset.metrics, link=dataset.link, shown=shown)
         async with keeping() as keep, trio.open_nursery() as services:
             with _failures_end_in_time():
-                parts = Parts(dataset, mountpoint, tree=tree, nursery=services, notices=mount.notices)
+                parts = Parts(dataset, mountpoint, tree=tree, nursery=services)
                 keep(parts.source.writer)
                 parts.start(services)
                 await mount.run(services, parts, announce)
@@ -117,53 +117,56 @@ class _Mount:
         self,
         config: Config,
         mountpoint: Path,
+        mount: engines.Mount,
         notifier: SystemdNotifier,
         metrics: Metrics,
+        *,
         link: BreakerClient,
         shown: MountedVersions,
     ) -> None:
         self._config = config
+        self._mount = mount
         self._mountpoint = mountpoint
         self._notifier = notifier
         self._metrics = metrics
         self._link = link
         self._shown = shown
         self._started = time.time()
-        self._whole_blocks = WholeBlocks(mountpoint, metrics)
-        self.notices = Invalidator()
-        self._server: Server | None = None
+        self._connection: Connection | None = None
 
     async def run(self, services: trio.Nursery, parts: Parts, announce: Announce) -> None:
         """Mount, and answer until it is unmounted."""
         serving = trio.CancelScope()
         await services.start(self._unmount_on_signal, serving)
-        with self._mounted() as (device, entry):
+        with self._mounted(parts) as (connection, entry):
             file_system = parts.file_system
-            file_system.fill = self._whole_blocks.want
             services.start_soon(restart_on_failure, "refresh", partial(self._refresh_for_ever, file_system))
             services.start_soon(restart_on_failure, "control socket", partial(self._control, entry, parts))
-            self._server = Server(device, file_system, is_busy=lambda: parts.source.is_busy)
-            services.start_soon(self._announce, announce, entry, file_system.disk, self._server.agreed)
+            self._connection = connection
+            services.start_soon(self._announce, announce, entry, file_system.disk, connection.agreed)
             with serving:
-                await self._server.serve()
+                await connection.serve()
 
     @contextmanager
-    def _mounted(self) -> Iterator[tuple[Device, MountEntry]]:
-        options = ["ro", "default_permissions", option("subtype", "vbnfs"), option("fsname", self._config.project)]
-        options += [*self._config.fuse_options, *(["allow_other"] if self._config.allow_other else [])]
-        device, entry = mount_alone(self._mountpoint, options)
+    def _mounted(self, parts: Parts) -> Iterator[tuple[Connection, MountEntry]]:
+        connection, entry = mount_alone(self._mountpoint, partial(self._connect, parts))
         spare = _spare_descriptors()
         try:
-            self.notices.start(device)
-            yield device, entry
+            parts.notices.start(connection)
+            yield connection, entry
         finally:
             self._notifier.stopping()
-            self._whole_blocks.close()
-            self.notices.stop()
+            parts.page_filler.close()
+            parts.notices.stop()
             for descriptor in spare:
                 os.close(descriptor)
-            take_away(device, entry)
+            take_away(connection, entry)
             log.info("unmounted", mountpoint=str(self._mountpoint))
+
+    def _connect(self, parts: Parts) -> Connection:
+        options = ["ro", "default_permissions", option("subtype", "vbnfs"), option("fsname", self._config.project)]
+        options += [*self._config.fuse_options, *(["allow_other"] if self._config.allow_other else [])]
+        return self._mount(self._mountpoint, options, parts.file_system, is_busy=lambda: parts.source.is_busy)
 
     async def _announce(self, announce: Announce, entry: MountEntry, disk: CacheDisk, agreed: trio.Event) -> None:
         # Looking at the mount would tell the same; but a thread that waits for this very process is not to be killed.
@@ -196,8 +199,8 @@ class _Mount:
             async for number in signals:
                 log.info("unmounting", signal=signal.Signals(number).name)
                 serving.deadline = trio.current_time() + _LAST_ANSWERS_SECONDS
-                if self._server is not None:
-                    self._server.stop()
+                if self._connection is not None:
+                    self._connection.stop()
 
     async def _refresh_for_ever(self, file_system: FileSystem) -> None:
         while True:

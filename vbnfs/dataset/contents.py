@@ -1,6 +1,6 @@
 """Which entries of manifests are one content, and from which objects it can be had (pure).
 
-A manifest's `file_hash` is a claim, which only the hash of all bytes proves. Until all bytes are cached, entries with
+A manifest's `file_hash` is unproven until all bytes were hashed. Until all bytes are cached, entries with
 one hash share their blocks, and are sources of one content, unless something contradicts that they are the same:
 
 - the objects have different sizes, or different ETags that are MD5s. The ETag of an object that was uploaded in one

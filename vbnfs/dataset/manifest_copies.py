@@ -9,9 +9,10 @@ client. So:
 |---|---|
 | have the ETag as their MD5 | is proven, and stored for good |
 | have not, though AWS or this bucket gives such ETags | is refused, and requested again at the next load |
-| came with an ETag that is no MD5, or twice without having it as their MD5 | is shown, and stored as a claim |
+| came with an ETag that is no MD5, or twice without having it as their MD5 | is shown, and stored as unproven |
 
-A claim is shown without network. Otherwise it is requested once more at the next load: the same bytes confirm it.
+An unproven copy is shown without network. Otherwise it is requested once more at the next load: the same bytes settle
+it.
 Where no copy can be fetched, the stored one goes on being shown.
 """
 
@@ -37,7 +38,7 @@ _MOST_PARSED: Final = 2  # at once; as text and as objects a manifest takes some
 _TRIES: Final = 2
 _ALL_SECONDS: Final = 600.0  # for all that have to be fetched
 _MAX_ALL_BYTES: Final = 256 << 20  # of all manifests together; the real ones have under 10 MB
-_CLAIM: Final = "claim"  # the word for it in a stored copy
+_UNPROVEN: Final = "claim"  # in a stored copy
 
 _OTHER_MD5: Final = "its bytes do not have the MD5 that its ETag tells; it will be asked for again"
 
@@ -67,7 +68,7 @@ def prove(data: bytes, entry: ListedObject) -> Proof:
 class Copy:
     """The bytes of a manifest, and its row of the listing by which they were fetched.
 
-    `is_settled` False: a claim, to be requested once more.
+    `is_settled` False: unproven, to be requested once more.
     """
 
     entry: ListedObject
@@ -91,7 +92,7 @@ class Copy:
         """What is stored of it: a line with ETag, size and time, then the bytes."""
         attributes = self.entry.attributes
         words = [self.entry.etag, str(attributes.size_bytes), str(attributes.modified_ns)]
-        words += [] if self.is_settled else [_CLAIM]
+        words += [] if self.is_settled else [_UNPROVEN]
         return " ".join(words).encode() + b"\n" + self.manifest.data
 
 
@@ -170,7 +171,7 @@ class ManifestCopies:
         """The stored copy; None if there is none, or it is not a manifest."""
         head, _, data = (self._folder.read(_name(entry)) or b"").partition(b"\n")
         words = head.decode(errors="replace").split(" ")
-        is_settled = words[-1] != _CLAIM
+        is_settled = words[-1] != _UNPROVEN
         words = words if is_settled else words[:-1]
         try:
             etag, size, modified = words
@@ -201,16 +202,16 @@ class ManifestCopies:
         except (ManifestError, StorageError) as error:
             search.error = error
 
-    async def _fetch(self, entry: ListedObject, claim: Copy | None) -> Copy:
+    async def _fetch(self, entry: ListedObject, unproven: Copy | None) -> Copy:
         """Request a manifest; and once more, if what comes first cannot be shown."""
-        received: list[bytes] = [] if claim is None else [claim.manifest.data]
+        received: list[bytes] = [] if unproven is None else [unproven.manifest.data]
         for tries_left in reversed(range(_TRIES)):
             data = await self._client.get_object(entry.key, max_bytes=entry.attributes.size_bytes)
             proof = await trio.to_thread.run_sync(prove, data, entry)
             is_repeated = proof is Proof.DOUBTFUL and not self._gives_md5 and data in received
             try:
                 if proof in {Proof.PROVEN, Proof.UNKNOWN} or is_repeated:
-                    is_settled = proof is Proof.PROVEN or (claim is not None and data == claim.manifest.data)
+                    is_settled = proof is Proof.PROVEN or (unproven is not None and data == unproven.manifest.data)
                     return Copy(entry, await self._in_thread(self._parse, entry, data), proof, is_settled)
             except ManifestError as error:
                 if proof is Proof.PROVEN:

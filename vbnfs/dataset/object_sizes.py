@@ -5,13 +5,12 @@ release. Where the bucket refuses to list, HEAD asks for single objects when the
 (`stored_sizes.py`) and not requested again, since a version id never changes its meaning; only objects without a
 version id of their own are listed again by each process.
 
-A listed size is a claim. HEAD asks for it again, once for each object, if the manifest's hash excludes it or a
+A listed size is unproven. HEAD asks for it again, once for each object, if the manifest's hash excludes it or a
 range reply contradicts it. What HEAD has returned is *confirmed*.
 """
 
 from collections.abc import Iterable, Set
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Final
 
 import trio
@@ -27,8 +26,8 @@ from vbnfs.errors import (
     StorageError,
     TransportError,
     UntrustedServerError,
-    copy_error,
 )
+from vbnfs.flight import Flight
 from vbnfs.logs import WarnOnce
 from vbnfs.objects import ListedVersion, ObjectAttributes, ObjectClient, ObjectVersion, may_have_size
 
@@ -37,17 +36,6 @@ _MOST_HEADS: Final = 16  # at once, for callers that wait
 _MOST_PREFETCHES: Final = 20  # HEADs at once; of 24 connections that leaves some to callers that wait
 
 Listing = list[ListedVersion] | StorageError  # or why there is none
-
-
-@dataclass(slots=True)
-class _Head:
-    """A HEAD under way.
-
-    If it is done without an `error`, its result is known, or its caller was cancelled and another one has to send it.
-    """
-
-    done: trio.Event = field(default_factory=trio.Event)
-    error: StorageError | None = None
 
 
 class ObjectSizes:
@@ -66,7 +54,7 @@ class ObjectSizes:
         self._doubted: set[ObjectVersion] = set()  # contradicted: HEAD has to ask before they are returned
         self._confirmed: set[ObjectVersion] = set()  # by HEAD, in this process
         self._heads = trio.CapacityLimiter(_MOST_HEADS)
-        self._heads_under_way: dict[ObjectVersion, _Head] = {}
+        self._flights: dict[ObjectVersion, Flight[None]] = {}  # HEADs under way
         self._queue: dict[NamedContent, None] = {}  # to be prefetched, in order
         self._queue_filled = trio.lowlevel.ParkingLot()
 
@@ -85,27 +73,26 @@ class ObjectSizes:
         the HEADs under way.
         """
         while version not in self._attributes or version in self._doubted:
-            if (under_way := self._heads_under_way.get(version)) is None:
-                await self._head(version, limiter or self._heads)  # no checkpoint before it is in that table
-                continue
-            await under_way.done.wait()
-            if under_way.error is not None:
-                raise copy_error(under_way.error)
+            if (flight := self._flights.get(version)) is None:
+                await self._head(version, limiter or self._heads)
+            else:
+                await flight.outcome()  # if its caller was cancelled, nothing is known: then another caller asks
         return self._attributes[version]
 
     async def _head(self, version: ObjectVersion, limiter: trio.CapacityLimiter) -> None:
-        head = self._heads_under_way[version] = _Head()
+        flight = self._flights[version] = Flight[None]()
+        failure: StorageError | None = None
         try:
             async with limiter:
                 attributes = self._attributes[version] = await self._client.head(version)
             self._doubted.discard(version)
             self._confirmed.add(version)
         except StorageError as error:
-            head.error = error
+            failure = error
             raise
         finally:
-            del self._heads_under_way[version]
-            head.done.set()
+            del self._flights[version]
+            flight.land(None) if failure is None else flight.fail(failure)
         # A disk that hangs must not outlast the caller's deadline.
         await trio.to_thread.run_sync(self._stored.add_head, version, attributes, abandon_on_cancel=True)
 

@@ -27,12 +27,12 @@ Where to look next:
 
 {places}
 
-A file that is the same in several versions is one file (ls -i tells), and is
-fetched once. Where a file comes from is told by its attributes:
+A file that is the same in several versions is one file (see ls -i), and is
+fetched once. The attributes of a file name its origin:
 
   getfattr -d FILE                user.vbnfs.url, version_id, file_hash, ...
 
-How much of a file is cached is told by du, its full size by ls -l.
+du shows how much of a file is cached, ls -l its full size.
 'vbnfs status' shows this mount, 'vbnfs versions' the dataset's versions.
 {allensdk}"""
 

@@ -70,7 +70,7 @@ def _read(csv: bytes, which: str) -> pd.DataFrame:
         table = pd.read_csv(io.BytesIO(csv), low_memory=False)
     except (ValueError, OverflowError) as error:  # pandas' own and UnicodeDecodeError are ValueErrors
         raise DatasetError(f"the {which} one cannot be read as CSV: {str(error).strip()}") from error
-    if not isinstance(table.index, pd.RangeIndex):
+    if len(table) and not isinstance(table.index, pd.RangeIndex):  # without rows it is another one in pandas 1
         raise DatasetError(f"the {which} one cannot be read as CSV: its rows have more fields than its header")
     return table
 
@@ -130,6 +130,12 @@ def _numbers(values: "pd.Series[Any]") -> "pd.Series[Any]":
 
 
 def _whole_rows(old: pd.DataFrame, new: pd.DataFrame) -> dict[str, Any]:
-    before, after = (Counter(t.astype(str).fillna("").itertuples(index=False, name=None)) for t in (old, new))
+    before, after = map(_count_rows, (old, new))
     counts = {"added_rows": (after - before).total(), "removed_rows": (before - after).total(), "changed_rows": 0}
     return {"changed_columns": {}, **counts}
+
+
+def _count_rows(table: pd.DataFrame) -> Counter[tuple[str, ...]]:
+    if not len(table.columns):  # of which pandas 1 gives no rows
+        return Counter({(): len(table)})
+    return Counter(table.astype(str).fillna("").itertuples(index=False, name=None))

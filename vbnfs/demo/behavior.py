@@ -1,7 +1,7 @@
-"""The behavior of a mouse: what sessions with and without probes both hold.
+"""The behavior of a mouse: the part that sessions with and without probes have in common.
 
-`add_behavior` fills in the task as the real files have it: running, licks, rewards, the times of the stimulus's
-frames, trials, the images shown and when.
+`add_behavior` adds the task as the real files have it: running, licks, rewards, the times of the stimulus's frames,
+trials, the images and when they were shown.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pynwb.epoch import TimeIntervals
 from vbnfs.demo.extensions import extension_type
 from vbnfs.demo.nwb import STIMULUS_FRAME_RATE, Floats, Ragged, columns, ragged, series
 
-_IMAGES = {  # by the letter that a session's `image_set` gives; a mouse is trained with G, and H is new to it
+_IMAGES = {  # by the letter in a session's `image_set`; a mouse is trained with G, and H is new to it
     "G": ("im012_r", "im036_r", "im044_r", "im047_r", "im078_r", "im083_r", "im111_r", "im115_r"),
     "H": ("im005_r", "im024_r", "im034_r", "im083_r", "im087_r", "im104_r", "im111_r", "im114_r"),
 }
@@ -42,12 +42,12 @@ class Task:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What the images are called."""
+        """The names of the images."""
         return _IMAGES[self.image_set]
 
     @property
     def stimulus(self) -> str:
-        """What all of them together are called."""
+        """The name of the set of images."""
         return f"Natural_Images_Lum_Matched_set_ophys_{self.image_set}_2019"
 
 
@@ -81,7 +81,7 @@ def add_behavior(
 
 
 def _parameters(task: Task, session_type: str, reward_volume: float, frames: int) -> Any:
-    """What the task was: the change detection task with images."""
+    """The parameters of the task: change detection with images."""
     return extension_type("BehaviorTaskParameters")(
         name="task_parameters",
         auto_reward_volume=reward_volume,
@@ -182,7 +182,7 @@ def _image_presentations(task: Task) -> TimeIntervals:
         image_set=[task.stimulus] * count,
         start_frame=start_frame,
         end_frame=start_frame + 15,
-        # Truth values that other stimuli lack are numbers in the real files: AllenSDK fills up with NaN.
+        # Booleans that other stimuli lack are numbers in the real files, since AllenSDK fills the gaps with NaN.
         is_change=task.is_change.astype(np.float64),
         is_image_novel=np.array([name not in _IMAGES["G"] for name in names], np.float64),
         is_sham_change=np.zeros(count),

@@ -1,6 +1,6 @@
-"""Randomness that is the same for the same seed, whatever else was drawn before.
+"""Random numbers that depend on the seed and on labels, and not on what was drawn before.
 
-Each thing that is made draws from a stream named after it, so that a release with more sessions holds the same first
+Each object draws from a stream that is named after it, so that a release with more sessions has the same first
 session as one with fewer.
 """
 
@@ -18,7 +18,7 @@ def stream(seed: int, *labels: object) -> np.random.Generator:
 
 
 def object_id(*labels: object) -> str:
-    """Return a UUID made from the labels, for where a library would draw a random one."""
+    """Return a UUID made from the labels, where a library would draw a random one."""
     return str(uuid.UUID(bytes=_digest(*labels), version=4))
 
 

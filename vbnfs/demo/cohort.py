@@ -1,7 +1,7 @@
-"""Who was recorded, when and with what: the five metadata tables of a release, before any version of it.
+"""Mice, sessions and probes: the five metadata tables of a release, for all its versions.
 
-The tables hold the real columns and consistent ids, as the NWB files do, which are written from them. Everything in
-them is drawn; no animal was recorded. `file_id` is absent, as it depends on the dataset version.
+The tables have the real columns and consistent ids; the NWB files are written from them. All values are drawn; no
+animal was recorded. `file_id` is absent, since it depends on the dataset version.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The types of NWB that AllenSDK adds to the core, and looks for when it reads a session.
+"""The NWB types that AllenSDK adds to the core, and requires in the file of a session.
 
-A type is known by its namespace, its name and its fields; these are AllenSDK's. The definitions are kept in each file
-that uses them, as NWB has it, so that programs without AllenSDK read the files too.
+Namespaces, names and fields are AllenSDK's. As NWB has it, each file contains the definitions that it uses, so that
+programs without AllenSDK can read the files, too.
 """
 
 from __future__ import annotations

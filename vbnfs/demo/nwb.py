@@ -1,8 +1,8 @@
-"""What the NWB files of a release have in common: how a column, a series and a file come to be.
+"""What the NWB files of a release have in common: how a column, a series and a file are made.
 
-Nothing is chunked or compressed, as in the real files; so a large array is one contiguous extent. The same contents
+As in the real files, nothing is chunked or compressed, so a large array is one contiguous extent. The same contents
 give the same bytes (with the same versions of pynwb, hdmf, h5py and HDF5): ids that the libraries would draw are
-derived from the file's name, dates are the session's, and HDF5 keeps no times of its own.
+derived from the file's name, dates are the session's, and HDF5 stores no times of its own.
 """
 
 from __future__ import annotations
@@ -58,9 +58,9 @@ def series(name: str, data: Any, unit: str, timestamps: Any) -> TimeSeries:
 
 
 def new_file(session_id: int, session: Mapping[str, Any], metadata: Any = None) -> NWBFile:
-    """Make a file that holds nothing but whose session it is; `session` is a row of one of the tables of sessions.
+    """Make a file with nothing but the metadata of its session, a row of one of the tables of sessions.
 
-    `metadata` takes the place of what AllenSDK asks of a session without imaging.
+    `metadata` replaces the fields that AllenSDK requires of a session without imaging.
     """
     file = NWBFile(
         session_description=f"{session['session_type']}. {_NOTE}",
@@ -71,8 +71,8 @@ def new_file(session_id: int, session: Mapping[str, Any], metadata: Any = None) 
         keywords=["visual", "behavior", "neuropixels", "synthetic"],
         subject=_subject(session),
     )
-    told = behavior_metadata(session, "NeuropixelVisualBehavior")
-    file.add_lab_meta_data(metadata or extension_type("BehaviorMetadata")(**told))
+    fields = behavior_metadata(session, "NeuropixelVisualBehavior")
+    file.add_lab_meta_data(metadata or extension_type("BehaviorMetadata")(**fields))
     return file
 
 
@@ -90,7 +90,7 @@ def behavior_metadata(session: Mapping[str, Any], project_code: str) -> dict[str
 
 
 def _subject(mouse: Mapping[str, Any]) -> Any:
-    """Who was recorded. The genotype tells the lines: of `Sst-IRES-Cre/wt;Ai32(...)/wt` one drives, one reports."""
+    """The mouse. Its genotype names the lines: in `Sst-IRES-Cre/wt;Ai32(...)/wt` one drives, one reports."""
     lines = [allele.rpartition("/")[0] for allele in str(mouse["genotype"]).split(";")]
     drivers = [line for line in lines if line.endswith("-Cre")]
     reporters = [line for line in lines if line.startswith("Ai")]
@@ -106,19 +106,19 @@ def _subject(mouse: Mapping[str, Any]) -> Any:
 
 
 def write(path: Path, file: NWBFile) -> None:
-    """Write `file`; the ids of its objects follow from the name of `path` and their places in it."""
+    """Write `file`; the ids of its objects depend on the name of `path` and on their places in it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     for place, child in enumerate(_objects(file)):
-        # hdmf draws a UUID for each object as it is made and offers no way to give it another.
+        # hdmf draws a UUID for each new object and has no public way to replace it.
         child._AbstractContainer__object_id = object_id(path.name, place)
     with _Writer(str(path), mode="w") as io:
         io.write(file, expandable=())  # else the columns of tables would be chunked
 
 
 class _Writer(NWBHDF5IO):  # type: ignore[misc] # it ships no types
-    """Writes the table of electrodes as what it was until NWB 2.7, and is in the real files: a plain table.
+    """Writes the table of electrodes as a plain table, as NWB did until 2.7 and as the real files have it.
 
-    The libraries that AllenSDK works with know no other; newer ones read both.
+    The libraries that AllenSDK works with know no other type; newer ones read both.
     """
 
     def write_builder(self, builder: Any, **options: Any) -> None:

@@ -1,7 +1,7 @@
-"""Loopback ports for a server that wants several at once.
+"""Loopback ports for a server that needs several at once.
 
-SeaweedFS listens on each HTTP port and, for gRPC, 10000 above it. It also keeps Unix sockets named after the gRPC
-ports in /tmp, a folder that it does not let anybody choose; one left there by another user cannot be replaced.
+SeaweedFS listens on each HTTP port and, for gRPC, 10000 above it. It also makes Unix sockets named after the gRPC
+ports in /tmp, a folder that cannot be configured. A socket that another user left there cannot be replaced.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ _SOCKET_DIRECTORY = Path("/tmp")
 def free_ports(count: int) -> list[int]:
     """Choose `count` different ports that are free on 127.0.0.1 together with their gRPC ports.
 
-    Nothing reserves them: another program may take one before the server binds it, so a start has to be tried again
-    with new ports. Raises OSError if the machine has too few free ports.
+    They are not reserved: another program may take one before the server binds it, so a failed start has to be
+    repeated with new ports. Raises OSError if the machine has too few free ports.
     """
     left_over = {port for port, _ in _sockets()}
     chosen: list[int] = []
@@ -35,7 +35,7 @@ def free_ports(count: int) -> list[int]:
 
 
 def is_free(port: int) -> bool:
-    """Whether nobody listens on a port of 127.0.0.1, nor on its gRPC port."""
+    """Whether no program listens on a port of 127.0.0.1, nor on its gRPC port."""
     return _is_free(port) and _is_free(port + GRPC_OFFSET)
 
 

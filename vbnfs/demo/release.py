@@ -1,6 +1,6 @@
-"""A small release of the dataset, made on the spot: the files of every version, and which version holds which.
+"""A small release of the dataset: the files of every version, and which version has which files.
 
-What changes between versions is chosen to hold each kind of change that the real dataset has:
+Between the versions there is each kind of change that the real dataset has:
 
     0.1.0   sessions in one folder, `ecephys_sessions/`
     0.2.0   another units.csv, and nothing else
@@ -9,7 +9,7 @@ What changes between versions is chosen to hold each kind of change that the rea
     0.5.0   LFP and all sessions but the last are scaled anew; units have a quality; of the behavior-only files the
             second is uploaded anew with the same bytes, the last is gone and another is new
 
-Here are only local files; `vbnfs.demo.upload` gives them their places in S3.
+This module writes local files; `vbnfs.demo.upload` uploads them to S3.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class LocalVersion:
     """One dataset version before its upload.
 
     `metadata` maps a table's stem, and `data` a file id, to the file's path relative to the project; `sources` maps
-    these paths to local files. `anew` are paths whose bytes have not changed and which are uploaded all the same.
+    these paths to local files. `anew` are paths that are uploaded again though their bytes have not changed.
     """
 
     version: str
@@ -65,10 +65,10 @@ def make_release(
     scale: ReleaseScale | None = None,
     report: Callable[[str], None] = lambda message: None,
 ) -> LocalRelease:
-    """Write the files of a release into `directory` and return what they are.
+    """Write the files of a release into `directory` and describe them.
 
     The same seed and scale give the same bytes, with the same versions of numpy, pandas, h5py, hdmf and pynwb and on
-    the same kind of processor. `report` is told of each file as it is begun.
+    the same kind of processor. `report` is called with a message before each file is written.
     """
     cohort = make_cohort(seed, scale or ReleaseScale())
     made: set[Path] = set()
@@ -87,7 +87,7 @@ def make_release(
 
 @dataclass(frozen=True, slots=True)
 class _File:
-    """A data file of one version: whose it is, its path in the project, and how its bytes come to be.
+    """A data file of one version: its owner, its path in the project, and the function that writes it.
 
     Two versions with the same `source`, a path in the local directory, have the same bytes.
     """
@@ -162,7 +162,7 @@ def _session_file(cohort: Cohort, version: str, index: int, session: dict[str, A
 
 
 def _processing(version: str, index: int, *, last: bool) -> tuple[str, Processing]:
-    """Return how a session's file is made in `version`, and the version that it has been made so since."""
+    """Return the processing of a session's file in `version`, and the first version with that processing."""
     if version == "0.5.0" and not last:
         return "0.5.0", _RESCALED
     if version in _LFP_VOLTS and index == 1:

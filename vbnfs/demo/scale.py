@@ -1,4 +1,4 @@
-"""How large a demo release is: every number that decides sizes and times, in one value."""
+"""The size of a demo release: every number that determines sizes and times, in one value."""
 
 from __future__ import annotations
 

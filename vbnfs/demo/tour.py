@@ -1,8 +1,8 @@
 """`vbnfs demo`: a real S3 server with a small genuine release, mounted, and a short tour of it.
 
-Everything that is shown is run: shell commands by the shell's programs in the demo's folder, Python by pandas and
-h5py on the mounted files, figures from the daemon. With a folder of the user's own, the release stays there and the
-next demo begins where this one ended.
+Everything that is shown is executed: shell commands by the shell's programs in the demo's folder, Python by pandas
+and h5py on the mounted files; figures come from the daemon. In a folder that the user names, the release stays, and
+the next demo uses it again.
 """
 
 import hashlib
@@ -33,7 +33,7 @@ from vbnfs.errors import DemoError, MountError
 from vbnfs.host.mountinfo import find_mount
 
 _ENDING: Final = (signal.SIGINT, signal.SIGTERM)
-_LOADED: Final = "release-is-loaded"  # a file in the demo's folder, as soon as the server has everything
+_LOADED: Final = "release-is-loaded"  # a file in the demo's folder, made when the server has all objects
 _SETTINGS: Final = "vbnfs.toml"  # settings for the demo's server: the user's own play no part
 
 
@@ -64,7 +64,7 @@ def _say_that_it_moved(lost_port: int) -> None:
 
 
 def _end(number: int, frame: FrameType | None) -> None:
-    """End in order, also where a script ignores Ctrl-C. Further signals, here or to children, must not stop that."""
+    """End in order, also where a script ignores Ctrl-C. From now on signals are ignored, here and in new children."""
     for each in _ENDING:
         signal.signal(each, signal.SIG_IGN)
     raise KeyboardInterrupt
@@ -87,7 +87,7 @@ def _workplace(directory: Path | None) -> Iterator[Path]:
 
 
 def _load(place: Path, server: SeaweedServer, scale: ReleaseScale | None) -> None:
-    """Make a release and load the server with it, unless it has been done."""
+    """Make a release and upload it to the server, unless an earlier demo has."""
     if (place / _LOADED).exists():
         _say("It has the release of the last demo.")
         return
@@ -119,12 +119,12 @@ def _mounted(place: Path, endpoint_url: str) -> Iterator[None]:
         yield
         _vbnfs(place, "umount", "mnt")
     finally:
-        if find_mount(mountpoint) is not None:  # an error, or in use: it is detached then
+        if find_mount(mountpoint) is not None:  # after an error, or if it is in use
             _vbnfs(place, "umount", "--lazy", "mnt")
 
 
 class _Tour:
-    """What is shown on the mount in `place`/mnt."""
+    """The tour of the mount in `place`/mnt."""
 
     def __init__(self, place: Path) -> None:
         self._place = place
@@ -173,7 +173,7 @@ class _Tour:
             raise MountError("more was fetched than was read: that is a defect of vbnfs")
 
     def _read_in_two_versions(self) -> None:
-        """Read a file that two versions share, in both, and show that the second time asks for nothing."""
+        """Read a file that two versions share, in both, and show that the second time needs no request."""
         old, new = self._shared_file()
         _say("A file that two dataset versions share, read in one and then in the other:")
         for path in (old, new):
@@ -207,7 +207,7 @@ class _Tour:
 
 
 def _say_goodbye(directory: Path | None) -> None:
-    """What is left of the demo, and what to do now."""
+    """Print what the demo leaves, and what to do now."""
     _say("Done: unmounted, and the S3 server has ended.")
     if directory is None:
         print("Release and cache were in a temporary folder, and are gone; 'vbnfs demo DIR' keeps them in DIR.")
@@ -245,7 +245,7 @@ def _say(text: str) -> None:
 
 
 def _report(message: str) -> None:
-    """What is being done, on one line that is written over, if standard error is a terminal."""
+    """Show progress on a terminal, in one line that is overwritten."""
     if sys.stderr.isatty():
         sys.stderr.write(f"\r\x1b[K{message[:100]}")
         sys.stderr.flush()

@@ -1,7 +1,7 @@
 """A release in S3: its files as object versions, and a manifest for each dataset version.
 
-An object that a version no longer has is deleted, as one deletes in a versioned bucket: its older versions stay and
-only their ids lead to them. So whoever reads without version ids soon reads the wrong bytes, or none.
+An object that a version no longer has is deleted as in any versioned bucket: its older versions stay, and can be read
+by their ids only. So a program that reads without version ids soon reads the wrong bytes, or none.
 """
 
 from __future__ import annotations
@@ -71,8 +71,8 @@ def upload(
 ) -> DemoRelease:
     """Put `release` into `bucket`, which exists and keeps versions, through a boto3 S3 client.
 
-    Dataset versions go one after the other, oldest first. `report` is told of each file that is uploaded. Raises what
-    boto3 raises.
+    Dataset versions are uploaded one after the other, oldest first. `report` is called with a message before each
+    upload. Raises what boto3 raises.
     """
     files: dict[str, Mapping[str, ReleasedFile]] = {}
     uploaded = DemoRelease(bucket, project, REGION, MappingProxyType(files))
@@ -111,9 +111,9 @@ def _upload_version(
 
 def _put(client: Any, target: DemoRelease, path: str, source: Path, file_hash: str) -> ReleasedFile:
     with source.open("rb") as body:
-        answer = client.put_object(Bucket=target.bucket, Key=target.key(path), Body=body)
+        reply = client.put_object(Bucket=target.bucket, Key=target.key(path), Body=body)
     url = f"https://{target.bucket}.s3.{target.region}.amazonaws.com/{target.key(path)}"
-    return ReleasedFile(url, answer["VersionId"], file_hash, source.stat().st_size, source)
+    return ReleasedFile(url, reply["VersionId"], file_hash, source.stat().st_size, source)
 
 
 def _manifest(local: LocalVersion, files: Mapping[str, ReleasedFile], project: str) -> dict[str, object]:

@@ -1,8 +1,8 @@
-"""What stat(2) and getxattr(2) tell of a node.
+"""What stat(2) and getxattr(2) say of a node.
 
-Nearly all of it never changes, and the kernel keeps it for ever. What does change is `st_blocks`, which tells how
-much of a file is cached: then the kernel is told to ask again (`Attributes.refresh`). In folders where a dataset
-version can turn up it asks again by itself.
+Nearly all of it never changes, and the kernel keeps it without a limit. What does change is `st_blocks`, which says
+how much of a file is cached: then the kernel is asked to drop it (`Attributes.refresh`). In folders where a dataset
+version can appear the kernel asks again by itself.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from vbnfs.cache.block_cache import BlockCache
 from vbnfs.dataset.catalog import Catalog
 from vbnfs.dataset.names import encode
 from vbnfs.dataset.tree import DataNode, Directory, Node, StaticNode, Symlink
-from vbnfs.fuse.protocol import NO_ENTRY, Attr, attr_out, entry_out
+from vbnfs.fuse.operations import Attr, Entry
 from vbnfs.objects import Content, ObjectAttributes, ObjectVersion
 
 _T = TypeVar("_T")
@@ -61,10 +61,10 @@ class Attributes:
         self._public_url = public_url
         self._verified = verified
         self._on_change = on_change
-        self._counting = trio.CapacityLimiter(_COUNTED_AT_ONCE)  # however many ask: reads need threads, too
+        self._counting = trio.CapacityLimiter(_COUNTED_AT_ONCE)  # of these questions: reads need threads, too
         self._owner = (os.getuid(), os.getgid())
-        self.changes = 0  # counts up when what was told of a node is no longer so
-        self._entries: dict[tuple[int, bool], bytes] = {}  # made once, for ls -lR
+        self.changes = 0  # counts up when attributes that were given of a node are no longer true
+        self._entries: dict[tuple[int, bool], Entry] = {}  # made once, for ls -lR
         self._inodes: dict[str, int] = {}  # of the contents whose st_blocks the kernel may have
 
     def forget(self) -> None:
@@ -80,7 +80,7 @@ class Attributes:
         self._on_change(inode)
 
     def refresh(self) -> None:
-        """Learn which st_blocks have changed since it was asked last, if anybody knows the old ones."""
+        """Drop each st_blocks that has changed since the last call, where the kernel may have the old one."""
         inodes = [inode for name in self._cache.take_changed() if (inode := self._inodes.pop(name, None)) is not None]
         for inode in inodes:
             self.change(inode)
@@ -98,38 +98,36 @@ class Attributes:
         """Like `content`; asks S3 for the size if need be. Raises a `StorageError`."""
         return node.content.with_attributes(await self._catalog.sizes.fetch(node.content))
 
-    def entry(self, node: Node, *, in_growing: bool) -> bytes:
-        """The reply for `node`, met under a name; `in_growing` in a folder where names can turn up.
+    def entry(self, node: Node, *, in_growing: bool) -> Entry | None:
+        """Attributes of `node`, met under a name; `in_growing` in a folder where names can appear.
 
-        NO_ENTRY while its size is not known: in a listing the kernel takes the name alone then, and looks it up when
-        somebody looks at the file (fs/fuse/readdir.c, fuse_direntplus_link).
+        None while its size is not known: in a listing the kernel takes the name alone then, and asks for the
+        attributes when a program does (fs/fuse/readdir.c, fuse_direntplus_link).
         """
         entry = self._entries.get((node.inode, in_growing))
         if entry is None:
-            told = self._told(node)
-            if told is None:
-                return NO_ENTRY
-            kept_seconds = _kept_seconds(is_growing=in_growing)
-            entry = entry_out(self._attr(node, told), entry_seconds=kept_seconds, attr_seconds=_attr_seconds(node))
-            self._entries[node.inode, in_growing] = entry
+            known = self._known(node)
+            if known is None:
+                return None
+            entry = self._entries[node.inode, in_growing] = self._entry(node, known, is_growing=in_growing)
         return entry
 
-    def attributes(self, node: Node) -> bytes:
-        """The reply for `node`, whose size is known, when it is not met under a name."""
-        told = self._told(node)
-        assert told is not None
-        return attr_out(self._attr(node, told), attr_seconds=_attr_seconds(node))
+    def attributes(self, node: Node) -> Entry:
+        """Attributes of `node`, whose size is known, when it is not met under a name."""
+        known = self._known(node)
+        assert known is not None
+        return self._entry(node, known, is_growing=True)
 
     def provenance(self, node: Node) -> Mapping[str, Value]:
         """The extended attributes of a node, and how to get their values."""
         if isinstance(node, Directory | Symlink) or node.source is None:
             return {}
-        told = {
+        texts = {
             "url": self._public_url(node.source),
             "version_id": node.source.version_id,
             "dataset_versions": " ".join(node.dataset_versions),
         }
-        table = {f"user.vbnfs.{name}": constant(text) for name, text in told.items() if text is not None}
+        table = {f"user.vbnfs.{name}": constant(text) for name, text in texts.items() if text is not None}
         table["user.vbnfs.cached"] = partial(self._cached_bytes, node)
         if isinstance(node, DataNode):
             table["user.vbnfs.verified"] = partial(self._verified_text, node)
@@ -144,40 +142,47 @@ class Attributes:
             return str(len(node.data))
         content = await self.learn_content(node)
         await self._written(content)  # what was read just now counts
-        return str(await self._looked_up(self._cache.cached_bytes, content))
+        return str(await self._ask_cache(self._cache.cached_bytes, content))
 
     async def _verified_text(self, node: DataNode) -> str:
         content = await self.learn_content(node)
         await self._written(content)
-        return await self._looked_up(self._verified, content)
+        return await self._ask_cache(self._verified, content)
 
-    async def _looked_up(self, look: Callable[[Content], _T], content: Content) -> _T:
+    async def _ask_cache(self, question: Callable[[Content], _T], content: Content) -> _T:
         """What the disk says of a content."""
-        return await trio.to_thread.run_sync(look, content, abandon_on_cancel=True, limiter=self._counting)
+        return await trio.to_thread.run_sync(question, content, abandon_on_cancel=True, limiter=self._counting)
 
-    def _attr(self, node: Node, told: ObjectAttributes) -> Attr:
+    def _entry(self, node: Node, known: ObjectAttributes, *, is_growing: bool) -> Entry:
+        return Entry(
+            self._attr(node, known),
+            entry_seconds=_kept_seconds(is_growing=is_growing),
+            attr_seconds=_kept_seconds(is_growing=isinstance(node, Directory) and node.is_growing),
+        )
+
+    def _attr(self, node: Node, known: ObjectAttributes) -> Attr:
         uid, gid = self._owner
         return Attr(
             inode=node.inode,
             mode=mode_of(node),
-            size_bytes=told.size_bytes,
-            blocks=self._blocks(node, told),
+            size_bytes=known.size_bytes,
+            blocks=self._blocks(node, known),
             links=node.links,
             uid=uid,
             gid=gid,
-            modified_ns=told.modified_ns,
+            modified_ns=known.modified_ns,
             preferred_read_bytes=_PAGE_BYTES if isinstance(node, Directory) else _PREFERRED_READ_BYTES,
         )
 
-    def _blocks(self, node: Node, told: ObjectAttributes) -> int:
+    def _blocks(self, node: Node, known: ObjectAttributes) -> int:
         if not isinstance(node, DataNode):
-            return _blocks(told.size_bytes, told.size_bytes)
-        content = node.content.with_attributes(told)
+            return _blocks(known.size_bytes, known.size_bytes)
+        content = node.content.with_attributes(known)
         self._inodes[content.content_id] = node.inode
         allocated_bytes = self._cache.allocated_bytes(content)
-        return _blocks(min(allocated_bytes, told.size_bytes), told.size_bytes)
+        return _blocks(min(allocated_bytes, known.size_bytes), known.size_bytes)
 
-    def _told(self, node: Node) -> ObjectAttributes | None:
+    def _known(self, node: Node) -> ObjectAttributes | None:
         """Size and time; None while they are not known."""
         if isinstance(node, DataNode):
             return self._catalog.sizes.get(node.content)
@@ -189,12 +194,8 @@ class Attributes:
 
 
 def _kept_seconds(*, is_growing: bool) -> float:
-    """How long the kernel may go by what it was told."""
+    """How long the kernel may keep an answer."""
     return _GROWING_SECONDS if is_growing else FOREVER_SECONDS
-
-
-def _attr_seconds(node: Node) -> float:
-    return _kept_seconds(is_growing=isinstance(node, Directory) and node.is_growing)
 
 
 def _blake2b(data: bytes) -> str:
@@ -211,7 +212,7 @@ def constant(text: str) -> Value:
 
 
 def _blocks(cached_bytes: int, size_bytes: int) -> int:
-    """st_blocks: what is cached, so that du tells it; never 0 for a file that has bytes.
+    """st_blocks: what is cached, for du; never 0 for a file that has bytes.
 
     GNU tar --sparse, cp --sparse and rsync -S take a file without blocks for a hole and copy zeros.
     """

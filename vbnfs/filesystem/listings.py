@@ -1,26 +1,34 @@
-"""What is in a folder, as READDIRPLUS asks for it.
+"""What is in a folder.
 
 A program that walks the whole tree asks for 20,000 folders, one after the other, and waits for each. So a folder's
-names are collected once, however many requests it takes to list them, and the folder that comes next in such a walk
-is made ready while the program is busy with the one before.
+listing is made once, however many requests it takes to list it, and the listing of the folder that comes next in such
+a walk is made while the program is busy with the one before.
 
-A listing goes on at the number of a name. Where names can turn up while a folder is being listed, each keeps its
-number for as long as the mount, and new ones get numbers behind all others: so no name is listed twice, or left out.
+A listing goes on at the position of a name. Where names can appear while a folder is being listed, each keeps its
+position for as long as the mount, and new ones get positions behind all others: so no name is listed twice, or left
+out.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from vbnfs.dataset.names import encode
 from vbnfs.dataset.tree import DataNode, Directory, Node, Tree
 from vbnfs.filesystem.attributes import Attributes, mode_of
-from vbnfs.fuse.protocol import NO_ENTRY, dirent
+from vbnfs.fuse.operations import DirEntry, Listing
 
-_KEPT_FOLDERS: Final = 16  # that are being listed at the same time; the names of others are collected again
-_SMALL: Final = 64  # names; making a folder ready holds up the next request if that comes at once
-_BEYOND_ANY: Final = 1 << 30  # bytes; of a buffer
+_KEPT_FOLDERS: Final = 16  # that are being listed at the same time; the listings of others are made again
+_SMALL: Final = 64  # names; making a listing ahead delays a request that comes meanwhile
 
-Name = tuple[Node | None, bytes]  # what it names, None for `.` and `..`; the `dirent`, empty for a name that is gone
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """A listing, true as long as the attributes count as many `changes` and no `unknown` size is known."""
+
+    listing: Listing
+    changes: int
+    unknown: Sequence[DataNode]
 
 
 class Listings:
@@ -30,92 +38,79 @@ class Listings:
         self._tree = tree
         self._attributes = attributes
         self._orders: dict[int, list[str]] = {} if before is None else before._orders  # of folders that can grow
-        self._names: dict[int, list[Name]] = {}
+        self._made: dict[int, _Made] = {}
+        self._listed: Directory | None = None  # the last one
+        self._ahead: Directory | None = None  # whose listing was made before it was asked for
         self._next: Iterator[Directory] = iter(())
-        self._ready: tuple[Directory, int, bytes] | None = None
 
-    def ready(self, directory: Directory, size: int) -> bytes | None:
-        """The whole folder, if it was made ready, is still true, and has room in `size` bytes."""
-        ready, self._ready = self._ready, None
-        if ready is None or ready[0] is not directory:
-            self._go_past(directory)
-            return None
-        _, changes, listing = ready
-        if changes != self._attributes.changes or len(listing) > size:
-            return None
-        self._go_into(directory)
-        return listing
+    def of(self, directory: Directory) -> Listing:
+        """A folder's listing: the same object for as long as nothing of it has changed."""
+        if directory is not self._listed:
+            self._follow(directory)
+        return self._current(directory).listing
 
-    def unknown(self, directory: Directory) -> list[DataNode]:
+    def unknown(self, directory: Directory) -> Sequence[DataNode]:
         """The folder's files of which the size is not known yet."""
-        files = (node for node, _ in self._names_of(directory) if isinstance(node, DataNode))
+        return self._current(directory).unknown
+
+    def look_ahead(self) -> Listing | None:
+        """Make the listing that will probably be asked for next: after a folder, of the one beside it.
+
+        None if that is made already, is not known, or would take long.
+        """
+        if self._ahead is not None or (directory := next(self._next, None)) is None:
+            return None
+        if len(directory.children) > _SMALL or (made := self._current(directory)).unknown:
+            return None
+        self._ahead = directory
+        return made.listing
+
+    def _follow(self, directory: Directory) -> None:
+        """Keep up with a walk. One that goes another way ends what was expected."""
+        if directory is not self._ahead:
+            for passed in self._next:
+                if passed is directory:
+                    break
+        self._listed, self._ahead = directory, None
+        if directory.subdirectories:
+            children = (node for _, node in self._tree.children(directory))
+            self._next = (node for node in children if isinstance(node, Directory))
+
+    def _current(self, directory: Directory) -> _Made:
+        made = self._made.get(directory.inode)
+        if made is not None and self._is_true(made):
+            return made
+        made = _Made(self._make(directory), self._attributes.changes, self._unknown(directory))
+        if len(self._made) >= _KEPT_FOLDERS:
+            del self._made[next(iter(self._made))]
+        self._made[directory.inode] = made
+        return made
+
+    def _is_true(self, made: _Made) -> bool:
+        return made.changes == self._attributes.changes and not any(map(self._attributes.are_known, made.unknown))
+
+    def _unknown(self, directory: Directory) -> Sequence[DataNode]:
+        files = (node for _, node in self._tree.children(directory) if isinstance(node, DataNode))
         return [file for file in files if not self._attributes.are_known(file)]
 
-    def part(self, directory: Directory, offset: int, size: int) -> bytes:
-        """As many of the names as `size` bytes have room for, from number `offset` on; none at the end."""
-        names = self._names_of(directory)
-        if offset >= len(names):
-            del self._names[directory.inode]
-            return b""
-        if offset == 0:
-            self._go_into(directory)
-        return self._told(directory, names[offset:], size)
-
-    def look_ahead(self) -> None:
-        """Make ready what will probably be asked for next: after a folder, the one beside it."""
-        if self._ready is not None or (directory := next(self._next, None)) is None:
-            return
-        if len(directory.children) <= _SMALL and not self.unknown(directory):
-            listing = self._told(directory, self._names_of(directory), _BEYOND_ANY)
-            self._ready = directory, self._attributes.changes, listing
-
-    def _go_past(self, directory: Directory) -> None:
-        """The walk was faster than what was made ready for it, or goes another way, which is then not known."""
-        for passed in self._next:
-            if passed is directory:
-                return
-
-    def _go_into(self, directory: Directory) -> None:
-        if directory.subdirectories:
-            self._next = (node for node, _ in self._names_of(directory) if isinstance(node, Directory))
-
-    def _told(self, directory: Directory, names: list[Name], size: int) -> bytes:
-        listing: list[bytes] = []
-        for node, name in names:
-            if not name:
-                continue
-            entry = NO_ENTRY if node is None else self._attributes.entry(node, in_growing=directory.is_growing)
-            size -= len(entry) + len(name)
-            if size < 0:
-                break
-            listing += (entry, name)
-        return b"".join(listing)
-
-    def _names_of(self, directory: Directory) -> list[Name]:
-        names = self._names.get(directory.inode)
-        if names is None:
-            if len(self._names) >= _KEPT_FOLDERS:
-                self._names.clear()
-            names = self._names[directory.inode] = self._collect(directory)
-        return names
-
-    def _collect(self, directory: Directory) -> list[Name]:
-        dots = ((b".", directory), (b"..", self._tree.nodes[directory.parent]))
-        names: list[Name] = [
-            (None, dirent(inode=node.inode, mode=mode_of(node), name=name, next_offset=number))
-            for number, (name, node) in enumerate(dots, 1)
+    def _make(self, directory: Directory) -> Listing:
+        parent = self._tree.nodes[directory.parent]
+        entries: list[DirEntry | None] = [
+            DirEntry(b".", directory.inode, mode_of(directory), None),
+            DirEntry(b"..", parent.inode, mode_of(parent), None),
         ]
         children = dict(self._tree.children(directory))
-        for number, text in enumerate(self._order(directory, children), len(names) + 1):
-            node, name = children.get(text), encode(text)
+        for text in self._order(directory, children):
+            node = children.get(text)
             if node is None:
-                names.append((None, b""))
+                entries.append(None)
             else:
-                names.append((node, dirent(inode=node.inode, mode=mode_of(node), name=name, next_offset=number)))
-        return names
+                entry = self._attributes.entry(node, in_growing=directory.is_growing)
+                entries.append(DirEntry(encode(text), node.inode, mode_of(node), entry))
+        return Listing(entries)
 
     def _order(self, directory: Directory, children: Mapping[str, Node]) -> Iterable[str]:
-        """The names of a folder by number; among them may be some that were there before."""
+        """The names of a folder by position; among them may be some that are gone."""
         if not directory.is_growing:
             return children
         known = dict.fromkeys(self._orders.get(directory.inode, ()))

@@ -8,16 +8,17 @@ size is not known, in a bucket that cannot be listed.
 import errno
 import itertools
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Final
+from dataclasses import dataclass
+from typing import Final, TypeVar
 
 import structlog
 import trio
 from cachetools import LRUCache, TTLCache
 
+from vbnfs.blocks import BLOCK_BYTES
 from vbnfs.cache.cache_disk import CacheDisk
-from vbnfs.cache.segment import BLOCK_BYTES
 from vbnfs.dataset import names
 from vbnfs.dataset.catalog import Catalog
 from vbnfs.dataset.tree import DataNode, Directory, Node, StaticNode, Symlink, Tree
@@ -26,22 +27,24 @@ from vbnfs.filesystem.attributes import FOREVER_SECONDS, Attributes, Value, cons
 from vbnfs.filesystem.failures import Failures
 from vbnfs.filesystem.listings import Listings
 from vbnfs.filesystem.small_reads import RepeatedSmallReads
-from vbnfs.fuse.protocol import (
-    FOPEN_KEEP_CACHE,
+from vbnfs.fuse.operations import (
+    Absent,
+    Answer,
+    Buffer,
+    Entry,
     ErrnoReply,
     FileSystemStatus,
-    absent_out,
-    open_out,
-    statfs_out,
-    xattr_out,
+    Listing,
+    Opened,
 )
-from vbnfs.fuse.server import Answer, Reply
 from vbnfs.metrics import Metrics
 from vbnfs.objects import ByteRange, Content
 from vbnfs.reading.file_reader import FileReader
 from vbnfs.reading.verification import check_possible
 
 log = structlog.get_logger()
+
+_T = TypeVar("_T")
 
 _STATFS_BLOCK_BYTES: Final = 4096
 _LONGEST_NAME: Final = 255
@@ -50,27 +53,38 @@ _MOST_TOLD: Final = 256
 _TOLD_AGAIN_SECONDS: Final = 600.0
 _MOST_PATHS: Final = 1024
 _LAST_ERROR: Final = "user.vbnfs.last_error"
-_ABSENT: Final = absent_out(entry_seconds=FOREVER_SECONDS)
+_ABSENT: Final = Absent(FOREVER_SECONDS)
+
+
+@dataclass(frozen=True, slots=True)
+class KernelPages:
+    """What the mount does about the pages that the kernel has of files."""
+
+    are_stale: Callable[[int], bool] = lambda inode: False  # whether it may have some of wrong bytes
+    fill: Callable[[str, ByteRange], None] = lambda path, block: None  # have it ask for a block of the file at a path
 
 
 class FileSystem:
-    """Answers for one mount: the `Operations` of `fuse.server`."""
+    """Answers for one mount: the `Operations` of `fuse.operations`.
 
-    def __init__(
+    `open_reader` opens a content; with False its reads say nothing about the next ones.
+    """
+
+    def __init__(  # noqa: PLR0913 - one for each part
         self,
         *,
         tree: Tree,
         catalog: Catalog,
         attributes: Attributes,
-        open_reader: Callable[[Content], FileReader],
+        open_reader: Callable[[Content, bool], FileReader],
         own_file: Callable[[int], str],
         disk: CacheDisk,
         metrics: Metrics,
         io_timeout_seconds: float,
+        pages: KernelPages = KernelPages(),
     ) -> None:
         self.last_error: str | None = None
-        self.are_stale: Callable[[int], bool] = lambda inode: False  # the pages that the kernel has of an inode
-        self.fill: Callable[[str, ByteRange], None] | None = None  # path and block; there may be no mount yet
+        self._pages = pages
         self._tree = tree
         self._catalog = catalog
         self._attributes = attributes
@@ -131,8 +145,8 @@ class FileSystem:
 
     # Names and attributes
 
-    def lookup(self, parent: int, name: bytes) -> Answer:
-        """A name in a folder. A name that cannot appear while mounted is remembered as absent."""
+    def lookup(self, parent: int, name: bytes) -> Answer[Entry | Absent]:
+        """A name in a folder. The kernel may remember as absent a name that cannot appear while mounted."""
         if name == b".":  # of files, too: so the kernel finds an inode again of which only NFS still knows the number
             return self._entry(self._node(parent), in_growing=False)
         directory = self._directory(parent)
@@ -145,61 +159,62 @@ class FileSystem:
             raise ErrnoReply(errno.ENOENT)
         return _ABSENT
 
-    def _entry(self, node: Node, *, in_growing: bool) -> Answer:
-        return self._with_size(node, lambda node: self._attributes.entry(node, in_growing=in_growing))
+    def _entry(self, node: Node, *, in_growing: bool) -> Answer[Entry | Absent]:
+        def entry(node: Node) -> Entry | Absent:
+            entry = self._attributes.entry(node, in_growing=in_growing)
+            assert entry is not None  # its size is known
+            return entry
 
-    def getattr(self, inode: int) -> Answer:
+        return self._with_size(node, entry)
+
+    def getattr(self, inode: int) -> Answer[Entry]:
         """The attributes of an inode."""
         node = self._node(inode)
         return self._with_size(node, self._attributes.attributes)
 
-    def readlink(self, inode: int, uid: int) -> Answer:
+    def readlink(self, inode: int, uid: int) -> Answer[bytes]:
         """Where a symbolic link leads; the kernel asks each time, for each user."""
         node = self._node(inode)
         if not isinstance(node, Symlink):
             raise ErrnoReply(errno.EINVAL)
         return self._own_target(inode, uid) if node.target is None else names.encode(node.target)
 
-    async def _own_target(self, inode: int, uid: int) -> Reply:
+    async def _own_target(self, inode: int, uid: int) -> bytes:
         with self._failures.guard(inode):  # a home may be on a server that does not answer
             return os.fsencode(
                 await trio.to_thread.run_sync(self._own_file, uid, abandon_on_cancel=True, limiter=self._at_homes)
             )
 
-    def readdirplus(self, inode: int, offset: int, size: int) -> Answer:
-        """List a folder from entry number `offset` on.
+    def list(self, inode: int) -> Listing:
+        """A folder's names.
 
-        Names wait for no sizes. Those that are unknown are asked for in the background, and when a file is looked at.
+        They wait for no sizes. Unknown sizes are asked for in the background, and when a program asks for attributes.
         """
         directory = self._directory(inode)
-        listings = self._listings
-        if offset == 0 and (listing := listings.ready(directory, size)) is not None:
-            return listing
-        if offset == 0 and (unknown := listings.unknown(directory)):
+        listing = self._listings.of(directory)
+        if unknown := self._listings.unknown(directory):
             self._catalog.sizes.prefetch(file.content for file in unknown)
-        return listings.part(directory, offset, size)
+        return listing
 
-    def look_ahead(self) -> None:
-        """Make ready what will probably be asked for next. Takes some microseconds."""
-        self._listings.look_ahead()
+    def look_ahead(self) -> Listing | None:
+        """Make the listing that will probably be asked for next. Takes some microseconds."""
+        return self._listings.look_ahead()
 
-    def statfs(self) -> Answer:
+    def statfs(self) -> FileSystemStatus:
         """What df shows: the cache's limit as the size, what is cached as used, what can still be kept; inodes."""
         disk = self.disk
-        return statfs_out(
-            FileSystemStatus(
-                block_bytes=_STATFS_BLOCK_BYTES,
-                blocks=disk.limit_bytes // _STATFS_BLOCK_BYTES,
-                free_blocks=max(0, disk.limit_bytes - disk.usage_bytes) // _STATFS_BLOCK_BYTES,
-                available_blocks=disk.available_bytes // _STATFS_BLOCK_BYTES,
-                inodes=len(self._tree.nodes),
-                longest_name=_LONGEST_NAME,
-            )
+        return FileSystemStatus(
+            block_bytes=_STATFS_BLOCK_BYTES,
+            blocks=disk.limit_bytes // _STATFS_BLOCK_BYTES,
+            free_blocks=max(0, disk.limit_bytes - disk.usage_bytes) // _STATFS_BLOCK_BYTES,
+            available_blocks=disk.available_bytes // _STATFS_BLOCK_BYTES,
+            inodes=len(self._tree.nodes),
+            longest_name=_LONGEST_NAME,
         )
 
     # Reading
 
-    def open(self, inode: int, flags: int) -> Answer:
+    def open(self, inode: int, flags: int) -> Answer[Opened]:
         """Open a file for reading; the kernel may keep its pages, unless they are of wrong bytes."""
         if flags & os.O_ACCMODE != os.O_RDONLY:
             raise ErrnoReply(errno.EROFS)
@@ -211,23 +226,22 @@ class FileSystem:
         content = self._attributes.content(node)
         return self._open_later(node, flags) if content is None else self._open_data(node, content, flags)
 
-    async def _open_later(self, node: DataNode, flags: int) -> Reply:
+    async def _open_later(self, node: DataNode, flags: int) -> Opened:
         with self._failures.guard(node.inode):
             content = await self._attributes.learn_content(node)
         return self._open_data(node, content, flags)
 
-    def _open_data(self, node: DataNode, content: Content, flags: int) -> bytes:
+    def _open_data(self, node: DataNode, content: Content, flags: int) -> Opened:
         check_possible(content)
-        reader = self._open_reader(content)
-        reader.advises = not flags & os.O_NONBLOCK  # with which page_filler_program.py opens files
-        return self._handle(node.inode, reader)
+        advises = not flags & os.O_NONBLOCK  # with which page_filler_program.py opens files
+        return self._handle(node.inode, self._open_reader(content, advises))
 
-    def _handle(self, inode: int, opened: FileReader | bytes) -> bytes:
+    def _handle(self, inode: int, file: FileReader | bytes) -> Opened:
         handle = next(self._handles)
-        self._opened[handle] = inode, opened
-        return open_out(handle, flags=0 if self.are_stale(inode) else FOPEN_KEEP_CACHE)
+        self._opened[handle] = inode, file
+        return Opened(handle, keeps_pages=not self._pages.are_stale(inode))
 
-    def read(self, handle: int, offset: int, size: int) -> Answer:
+    def read(self, handle: int, offset: int, size: int) -> Answer[Buffer]:
         """Bytes of an open file, fewer than `size` only at its end."""
         inode, opened = self._opened[handle]
         self._metrics.read_requests += 1
@@ -244,14 +258,14 @@ class FileSystem:
 
     def _want_whole(self, inode: int, start: int) -> None:
         """Have the kernel ask for all of the block that begins at `start`."""
-        if self.fill is None or inode not in self._tree.nodes:
+        if inode not in self._tree.nodes:
             return
         path = self._paths.get(inode)
         if path is None:
             path = self._paths[inode] = self._tree.path_of(inode)
-        self.fill(path, ByteRange(start, start + BLOCK_BYTES))
+        self._pages.fill(path, ByteRange(start, start + BLOCK_BYTES))
 
-    async def _read_later(self, inode: int, reader: FileReader, offset: int, size: int) -> Reply:
+    async def _read_later(self, inode: int, reader: FileReader, offset: int, size: int) -> Buffer:
         is_size_new = False
         try:
             with self._failures.guard_read(inode, ByteRange(offset, offset + size)):
@@ -273,7 +287,7 @@ class FileSystem:
             self._attributes.change(other)
         return True
 
-    async def _read_anew(self, inode: int, reader: FileReader, offset: int, size: int) -> Reply:
+    async def _read_anew(self, inode: int, reader: FileReader, offset: int, size: int) -> Buffer:
         """Read, and begin anew whenever the file is found wrong meanwhile."""
         while True:
             with trio.CancelScope() as waiting, self._known_as_waiting(inode, waiting):
@@ -294,7 +308,7 @@ class FileSystem:
         for scope in self._waiting.get(inode, ()):
             scope.cancel()
 
-    def _counted(self, data: Reply) -> Reply:
+    def _counted(self, data: Buffer) -> Buffer:
         self._metrics.read_bytes += len(data)
         return data
 
@@ -304,12 +318,11 @@ class FileSystem:
 
     # Provenance
 
-    def listxattr(self, inode: int, size: int) -> Answer:
+    def listxattr(self, inode: int) -> Sequence[bytes]:
         """The names of an inode's attributes."""
-        table = self._attribute_table(inode)
-        return xattr_out(b"".join(name.encode() + b"\0" for name in table), size)
+        return [name.encode() for name in self._attribute_table(inode)]
 
-    def getxattr(self, inode: int, name: bytes, size: int) -> Answer:
+    def getxattr(self, inode: int, name: bytes) -> Answer[bytes]:
         """An attribute's value, as text."""
         if not name.startswith(b"user."):
             # Access lists and security labels. With ENODATA ls -l would ask for them again at every file.
@@ -317,25 +330,25 @@ class FileSystem:
         value = self._attribute_table(inode).get(names.decode(name))
         if value is None:
             raise ErrnoReply(errno.ENODATA)
-        return self._value(inode, value, size)
+        return self._value(inode, value)
 
     def _attribute_table(self, inode: int) -> Mapping[str, Value]:
         table = self._attributes.provenance(self._node(inode))
         failure = self._failures.of(inode)
         return table if failure is None else {**table, _LAST_ERROR: constant(failure)}
 
-    async def _value(self, inode: int, value: Value, size: int) -> Reply:
+    async def _value(self, inode: int, value: Value) -> bytes:
         with self._failures.guard(inode, is_read=False):
-            return xattr_out(names.encode(await value()), size)
+            return names.encode(await value())
 
     # Nodes
 
-    def _with_size(self, node: Node, answer: Callable[[Node], bytes]) -> Answer:
+    def _with_size(self, node: Node, answer: Callable[[Node], _T]) -> Answer[_T]:
         """`answer` of a node, at once or when its size is known."""
         if not isinstance(node, DataNode) or self._attributes.are_known(node):
             return answer(node)
 
-        async def later() -> Reply:
+        async def later() -> _T:
             with self._failures.guard(node.inode):
                 await self._catalog.sizes.fetch(node.content)
             return answer(self._node(node.inode))  # another tree may be shown by now

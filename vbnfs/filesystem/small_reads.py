@@ -9,7 +9,7 @@ import time
 from collections import OrderedDict
 from typing import Final
 
-from vbnfs.cache.segment import BLOCK_BYTES
+from vbnfs.blocks import BLOCK_BYTES
 
 _SMALL_BYTES: Final = 32 << 10
 _SOON_SECONDS: Final = 1.0

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from vbnfs.errors import MountError
+from vbnfs.fuse.operations import Buffer
 from vbnfs.fuse.protocol import HEADER_BYTES, REQUEST_BYTES, Header, parse_header, reply_header
 from vbnfs.host.mount_programs import fusermount
 
@@ -24,8 +25,6 @@ _SOCKET_VARIABLE: Final = "_FUSE_COMMFD"
 # memory to hand it over, in which case the kernel has answered it itself.
 _NO_REQUEST: Final = frozenset({errno.ENOENT, errno.EINTR, errno.ENOMEM})
 _UNMOUNTED: Final = frozenset({errno.ENODEV, errno.ECONNABORTED})
-
-Buffer = bytes | memoryview
 
 
 class Unmounted(Exception):  # noqa: N818 - how every mount ends

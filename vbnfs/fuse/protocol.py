@@ -1,17 +1,17 @@
-"""The words of the FUSE kernel protocol (pure): what a request says, and what a reply looks like.
+"""The words of the FUSE kernel protocol (pure): what a request says, what INIT settles, and notices.
 
     request     fuse_in_header (40 bytes), body            one read(2) of /dev/fuse
     reply       fuse_out_header (16 bytes), body           one write(2)
-    notice      fuse_out_header with unique 0, body        said without being asked
+    notice      fuse_out_header with unique 0, body        sent without a request
+
+The bodies of replies are in `replies.py`.
 
 Layouts, numbers and names are those of include/uapi/linux/fuse.h, in the machine's byte order, as of protocol 7.31
 (Linux 5.4); a newer kernel speaks it on demand. Whatever changes files is left out: the kernel refuses it for a
-read-only mount, and who asks all the same is answered with EROFS.
+read-only mount, and any such request is answered with EROFS.
 """
 
-import errno
 import mmap
-import stat
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 from struct import Struct
@@ -28,7 +28,6 @@ _MAX_WRITE_BYTES: Final = 4096  # the least that the kernel takes; nothing is wr
 _MAX_PAGES: Final = (1 << 20) // mmap.PAGESIZE  # in a read: 1 MiB, which is within fs.fuse.max_pages_limit
 _MAX_BACKGROUND: Final = 64  # reads ahead that the kernel has under way at most; 12 unless told otherwise
 _CONGESTED: Final = 48  # fewer than it may have: three quarters, as the kernel does by itself
-_NANOSECONDS: Final = 1_000_000_000
 
 REQUEST_BYTES: Final = 128 << 10  # of the buffer for one request: FUSE_MIN_READ_BUFFER is 8 KiB, names are short
 
@@ -102,34 +101,17 @@ _WANTED: Final = (
     | Feature.NO_OPENDIR_SUPPORT
 )
 
-FOPEN_KEEP_CACHE: Final = 1 << 1
-FOPEN_CACHE_DIR: Final = 1 << 3
 _NOTIFY_INVAL_INODE: Final = 2
 
 _IN_HEADER: Final = Struct("=IIQQIIIHH")
 _OUT_HEADER: Final = Struct("=IiQ")
 _INIT_IN: Final = Struct("=IIII")
 _INIT_OUT: Final = Struct("=IIIIHHIIHH32x")
-_ATTR: Final = "QQQQQQIIIIIIIIII"
-_ENTRY_OUT: Final = Struct("=QQQQII" + _ATTR)
-_ATTR_OUT: Final = Struct("=QII" + _ATTR)
 _OPEN_IN: Final = Struct("=I4x")
-_OPEN_OUT: Final = Struct("=QI4x")
 _READ_IN: Final = Struct("=QQI20x")
 _RELEASE_IN: Final = Struct("=Q16x")
-_STATFS_OUT: Final = Struct("=QQQQQIII28x")
 _GETXATTR_IN: Final = Struct("=I4x")
-_GETXATTR_OUT: Final = Struct("=I4x")
-_DIRENT: Final = Struct("=QQII")
 _INVAL_INODE_OUT: Final = Struct("=Qqq")
-
-
-class ErrnoReply(Exception):  # noqa: N818 - an answer, not a failure
-    """The answer to a request is this errno. Nothing has gone wrong: nobody logs it."""
-
-    def __init__(self, errno: int) -> None:
-        super().__init__(errno)
-        self.errno = errno
 
 
 class Header(NamedTuple):
@@ -186,69 +168,6 @@ def agree(init: bytes | memoryview) -> Agreement:
     return Agreement(body, features)
 
 
-# Attributes
-
-
-class Attr(NamedTuple):
-    """`struct fuse_attr`, as far as it differs between files here: one time, no device."""
-
-    inode: int
-    mode: int
-    size_bytes: int
-    blocks: int  # of 512 bytes, st_blocks
-    links: int
-    uid: int
-    gid: int
-    modified_ns: int  # since 1970; access and change times are the same
-    preferred_read_bytes: int  # st_blksize
-
-    def words(self) -> tuple[int, ...]:
-        """The struct's members, in its order."""
-        seconds, nanoseconds = divmod(self.modified_ns, _NANOSECONDS)
-        seconds &= (1 << 64) - 1  # before 1970: the kernel takes it for a signed number
-        return (
-            self.inode, self.size_bytes, self.blocks, seconds, seconds, seconds, nanoseconds, nanoseconds,
-            nanoseconds, self.mode, self.links, self.uid, self.gid, 0, self.preferred_read_bytes, 0,
-        )  # fmt: skip
-
-
-def entry_out(attr: Attr, *, entry_seconds: float, attr_seconds: float) -> bytes:
-    """A name's inode and attributes (`struct fuse_entry_out`), and for how long the kernel may keep either."""
-    entry_valid, entry_nsec = _timeout(entry_seconds)
-    attr_valid, attr_nsec = _timeout(attr_seconds)
-    return _ENTRY_OUT.pack(attr.inode, 0, entry_valid, attr_valid, entry_nsec, attr_nsec, *attr.words())
-
-
-def attr_out(attr: Attr, *, attr_seconds: float) -> bytes:
-    """An inode's attributes (`struct fuse_attr_out`)."""
-    return _ATTR_OUT.pack(*_timeout(attr_seconds), 0, *attr.words())
-
-
-def absent_out(*, entry_seconds: float) -> bytes:
-    """A `fuse_entry_out` that lets the kernel remember that a name does not exist."""
-    valid, nsec = _timeout(entry_seconds)
-    return _ENTRY_OUT.pack(0, 0, valid, 0, nsec, 0, *[0] * 16)
-
-
-def _timeout(seconds: float) -> tuple[int, int]:
-    whole = int(seconds)
-    return whole, int((seconds - whole) * _NANOSECONDS)
-
-
-# Folders
-
-
-NO_ENTRY: Final = bytes(_ENTRY_OUT.size)  # in a listing: the name's attributes are not told, as of `.` and `..`
-
-
-def dirent(*, inode: int, mode: int, name: bytes, next_offset: int) -> bytes:
-    """A name in a listing; before it stands its `entry_out`, or `NO_ENTRY` (`struct fuse_direntplus`).
-
-    `next_offset` is where a listing goes on that ends with this name.
-    """
-    return _DIRENT.pack(inode, next_offset, len(name), stat.S_IFMT(mode) >> 12) + name + bytes(-len(name) & 7)
-
-
 # Files
 
 
@@ -278,34 +197,6 @@ def parse_release(body: bytes | memoryview) -> int:
     return handle
 
 
-def open_out(handle: int, *, flags: int) -> bytes:
-    """`struct fuse_open_out`; `flags` are FOPEN_*."""
-    return _OPEN_OUT.pack(handle, flags)
-
-
-# The file system
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FileSystemStatus:
-    """What statfs(2) tells: blocks of `block_bytes`, free and available to users; and inodes."""
-
-    block_bytes: int
-    blocks: int
-    free_blocks: int
-    available_blocks: int
-    inodes: int
-    longest_name: int
-
-
-def statfs_out(status: FileSystemStatus) -> bytes:
-    """`struct fuse_statfs_out`."""
-    return _STATFS_OUT.pack(
-        status.blocks, status.free_blocks, status.available_blocks, status.inodes, 0, status.block_bytes,
-        status.longest_name, status.block_bytes,
-    )  # fmt: skip
-
-
 # Extended attributes
 
 
@@ -319,15 +210,6 @@ def parse_listxattr(body: bytes | memoryview) -> int:
     """The body of LISTXATTR: how large a list is taken, 0 to ask for its length."""
     size: int = _GETXATTR_IN.unpack_from(body)[0]
     return size
-
-
-def xattr_out(value: bytes, size: int) -> bytes:
-    """The reply to a question for a value: the value, or its length if `size` is 0. ERANGE if it is longer."""
-    if size == 0:
-        return _GETXATTR_OUT.pack(len(value))
-    if len(value) > size:
-        raise ErrnoReply(errno.ERANGE)
-    return value
 
 
 # Notices

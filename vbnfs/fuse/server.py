@@ -11,23 +11,23 @@ else is going on in this process.
 
 import os
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from errno import ENOSYS, EROFS
-from typing import Final, Protocol
+from pathlib import Path
+from typing import Any, Final, TypeVar, cast
 
 import trio
 
-from vbnfs.fuse.device import Device, Unmounted
+from vbnfs.fuse import replies
+from vbnfs.fuse.device import Device, Unmounted, open_mount
+from vbnfs.fuse.operations import Answer, Buffer, ErrnoReply, Operations, is_later
 from vbnfs.fuse.protocol import (
     CHANGES,
-    FOPEN_CACHE_DIR,
-    FOPEN_KEEP_CACHE,
-    ErrnoReply,
     Feature,
     Header,
     Opcode,
     agree,
-    open_out,
+    attributes_changed,
     parse_getxattr,
     parse_listxattr,
     parse_open,
@@ -35,87 +35,78 @@ from vbnfs.fuse.protocol import (
     parse_release,
 )
 
-Reply = bytes | memoryview
-Answer = Reply | Awaitable[Reply]
+_T = TypeVar("_T")
 
 _LOOK_SECONDS: Final = 100e-6  # for the next request; a program that lists folders sends it within 20 µs
 _YIELD_SECONDS: Final = 0.001  # other tasks wait no longer, but for the request that is being answered
 
 
-class Operations(Protocol):
-    """What a read-only file system answers. Bodies of replies are made by `protocol`.
-
-    An operation may raise `ErrnoReply`, which is an answer. Anything else that it raises, now or when it is waited
-    for, is a failure, and `errno_of` tells what is answered then.
-    """
-
-    def lookup(self, parent: int, name: bytes) -> Answer:
-        """A name in a folder: `entry_out`."""
-
-    def getattr(self, inode: int) -> Answer:
-        """An inode's attributes: `attr_out`."""
-
-    def readlink(self, inode: int, uid: int) -> Answer:
-        """Where a symbolic link leads whoever asks: the path."""
-
-    def readdirplus(self, inode: int, offset: int, size: int) -> Answer:
-        """A folder's names from `offset` on, 0 or as a name before told: `entry_out` and `dirent` of each."""
-
-    def open(self, inode: int, flags: int) -> Answer:
-        """A handle on a file: `open_out`."""
-
-    def read(self, handle: int, offset: int, size: int) -> Answer:
-        """Bytes of an open file, fewer than `size` only at its end."""
-
-    def release(self, handle: int) -> None:
-        """A handle is not used any more."""
-
-    def statfs(self) -> Answer:
-        """The state of the file system: `statfs_out`."""
-
-    def getxattr(self, inode: int, name: bytes, size: int) -> Answer:
-        """A value: `xattr_out`."""
-
-    def listxattr(self, inode: int, size: int) -> Answer:
-        """The names of the extended attributes, each with a NUL behind it: `xattr_out`."""
-
-    def look_ahead(self) -> None:
-        """Nothing is asked at the moment: make ready what will be. Takes some microseconds at most."""
-
-    def errno_of(self, request: str, error: Exception) -> int:
-        """The errno that a failure becomes."""
+def _packed(answer: Answer[_T], pack: Callable[[_T], Buffer]) -> Answer[Buffer]:
+    """The reply's body, at once or when the value is known."""
+    return _pack_later(answer, pack) if is_later(answer) else pack(cast(_T, answer))
 
 
-def _release(operations: Operations, _: Header, body: bytes) -> Answer:
+async def _pack_later(answer: Coroutine[Any, Any, _T], pack: Callable[[_T], Buffer]) -> Buffer:
+    return pack(await answer)
+
+
+def _lookup(operations: Operations, header: Header, body: bytes) -> Answer[Buffer]:
+    found: Any = operations.lookup(header.inode, body[:-1])  # mypy infers no union of values
+    return _packed(found, replies.lookup)
+
+
+def _getattr(operations: Operations, header: Header, _: bytes) -> Answer[Buffer]:
+    return _packed(operations.getattr(header.inode), replies.attributes)
+
+
+def _readlink(operations: Operations, header: Header, _: bytes) -> Answer[Buffer]:
+    return operations.readlink(header.inode, header.uid)
+
+
+def _open(operations: Operations, header: Header, body: bytes) -> Answer[Buffer]:
+    return _packed(operations.open(header.inode, parse_open(body)), replies.opened)
+
+
+def _release(operations: Operations, _: Header, body: bytes) -> Answer[Buffer]:
     operations.release(parse_release(body))
     return b""
 
 
-def _readdirplus(operations: Operations, header: Header, body: bytes) -> Answer:
-    asked = parse_read(body)
-    return operations.readdirplus(header.inode, asked.offset, asked.size)
+def _readdirplus(operations: Operations, header: Header, body: bytes) -> Answer[Buffer]:
+    part = parse_read(body)
+    listing = operations.list(header.inode)
+    return _packed(listing, lambda listing: replies.listing_part(listing, part.offset, part.size))
 
 
-def _read(operations: Operations, _: Header, body: bytes) -> Answer:
-    asked = parse_read(body)
-    return operations.read(asked.handle, asked.offset, asked.size)
+def _read(operations: Operations, _: Header, body: bytes) -> Answer[Buffer]:
+    part = parse_read(body)
+    return operations.read(part.handle, part.offset, part.size)
 
 
-def _getxattr(operations: Operations, header: Header, body: bytes) -> Answer:
+def _statfs(operations: Operations, _: Header, body: bytes) -> Answer[Buffer]:
+    return _packed(operations.statfs(), replies.statfs)
+
+
+def _getxattr(operations: Operations, header: Header, body: bytes) -> Answer[Buffer]:
     size, name = parse_getxattr(body)
-    return operations.getxattr(header.inode, name, size)
+    return _packed(operations.getxattr(header.inode, name), lambda value: replies.xattr(value, size))
 
 
-_ANSWERED_BY: Final[Mapping[int, Callable[[Operations, Header, bytes], Answer]]] = {
-    Opcode.LOOKUP: lambda operations, header, body: operations.lookup(header.inode, body[:-1]),
-    Opcode.GETATTR: lambda operations, header, _: operations.getattr(header.inode),
-    Opcode.READLINK: lambda operations, header, _: operations.readlink(header.inode, header.uid),
-    Opcode.OPEN: lambda operations, header, body: operations.open(header.inode, parse_open(body)),
+def _listxattr(operations: Operations, header: Header, body: bytes) -> Answer[Buffer]:
+    size = parse_listxattr(body)
+    return _packed(operations.listxattr(header.inode), lambda names: replies.xattr_names(names, size))
+
+
+_ANSWERED_BY: Final[Mapping[int, Callable[[Operations, Header, bytes], Answer[Buffer]]]] = {
+    Opcode.LOOKUP: _lookup,
+    Opcode.GETATTR: _getattr,
+    Opcode.READLINK: _readlink,
+    Opcode.OPEN: _open,
     Opcode.READ: _read,
-    Opcode.STATFS: lambda operations, _, body: operations.statfs(),
+    Opcode.STATFS: _statfs,
     Opcode.RELEASE: _release,
     Opcode.GETXATTR: _getxattr,
-    Opcode.LISTXATTR: lambda operations, header, body: operations.listxattr(header.inode, parse_listxattr(body)),
+    Opcode.LISTXATTR: _listxattr,
     Opcode.READDIRPLUS: _readdirplus,
     Opcode.DESTROY: lambda operations, header, body: b"",
 }
@@ -124,8 +115,18 @@ _ANSWERED_BY: Final[Mapping[int, Callable[[Operations, Header, bytes], Answer]]]
 _NOT_ANSWERED: Final = frozenset({Opcode.FORGET, Opcode.BATCH_FORGET, Opcode.INTERRUPT})
 
 
+def mount(
+    mountpoint: Path, options: Iterable[str], operations: Operations, *, is_busy: Callable[[], bool]
+) -> "Server":
+    """Mount on a folder, with options as after `-o`. Raises `MountError` with fusermount3's reason."""
+    return Server(open_mount(mountpoint, options), operations, is_busy=is_busy)
+
+
 class Server:
-    """Serves one mount. While `is_busy`, there is more to do than to look for requests."""
+    """Serves one mount: the native engine's `Connection`.
+
+    While `is_busy`, there is more to do than to look for requests.
+    """
 
     def __init__(
         self, device: Device, operations: Operations, *, is_busy: Callable[[], bool] = lambda: False
@@ -152,6 +153,14 @@ class Server:
         """Take no more requests."""
         self._reading.cancel()
 
+    def invalidate_attributes(self, inode: int) -> None:
+        """Have the kernel ask for an inode's attributes again; may be called in a thread. Raises `OSError`."""
+        self._device.notify(attributes_changed(inode))
+
+    def close(self) -> None:
+        """End the connection: the kernel answers requests that still wait."""
+        self._device.close()
+
     async def _answer_all(self, nursery: trio.Nursery) -> None:
         while True:
             request = self._device.read()
@@ -166,7 +175,7 @@ class Server:
     async def _wait(self) -> None:
         """Return when there is a request, or soon after."""
         if not self._waiting and not self._is_busy():
-            self._operations.look_ahead()
+            self._look_ahead()
             deadline = time.perf_counter() + _LOOK_SECONDS
             while time.perf_counter() < deadline:
                 os.sched_yield()  # the program that was just answered may share our processor
@@ -174,6 +183,11 @@ class Server:
                     return
         await trio.lowlevel.wait_readable(self._device.descriptor)
         self._yielded = time.perf_counter()
+
+    def _look_ahead(self) -> None:
+        listing = self._operations.look_ahead()
+        if listing is not None:
+            listing.pack(replies.whole_listing)
 
     def _answer(self, nursery: trio.Nursery, header: Header, body: bytes) -> None:
         """Reply to a request, or begin to."""
@@ -185,11 +199,11 @@ class Server:
             return
         try:
             answer = self._decide(header, body)
-            if isinstance(answer, bytes | memoryview):
-                self._device.reply(header.unique, answer)
-            else:
+            if is_later(answer):
                 self._waiting += 1
                 nursery.start_soon(self._answer_later, header, answer)
+            else:
+                self._device.reply(header.unique, cast(Buffer, answer))
         except Exception as error:  # of the reply too: one that the kernel does not take
             self._device.refuse(header.unique, self._errno_of(header, error))
 
@@ -199,7 +213,7 @@ class Server:
         self._folders_are_opened = Feature.NO_OPENDIR_SUPPORT not in agreement.features
         return agreement.body
 
-    async def _answer_later(self, header: Header, answer: Awaitable[Reply]) -> None:
+    async def _answer_later(self, header: Header, answer: Coroutine[Any, Any, Buffer]) -> None:
         try:
             self._device.reply(header.unique, await answer)
         except Exception as error:
@@ -207,12 +221,12 @@ class Server:
         finally:
             self._waiting -= 1
 
-    def _decide(self, header: Header, body: bytes) -> Answer:
+    def _decide(self, header: Header, body: bytes) -> Answer[Buffer]:
         if (answered_by := _ANSWERED_BY.get(header.opcode)) is not None:
             return answered_by(self._operations, header, body)
         if header.opcode == Opcode.OPENDIR and self._folders_are_opened:
-            return open_out(0, flags=FOPEN_KEEP_CACHE | FOPEN_CACHE_DIR)
-        # Never heard of: the kernel does without, and mostly does not ask again.
+            return replies.open_out(0, flags=replies.FOPEN_KEEP_CACHE | replies.FOPEN_CACHE_DIR)
+        # Unknown opcode: ENOSYS; for most of them the kernel then stops asking.
         raise ErrnoReply(EROFS if header.opcode in CHANGES else ENOSYS)
 
     def _errno_of(self, header: Header, error: Exception) -> int:

@@ -4,13 +4,13 @@ Who writes one has it locked, and a lock ends with its process, however that end
 tells.
 """
 
-import fcntl
 import os
 import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from vbnfs.host.locks import lock_file
 from vbnfs.host.places import Place, folder_at, open_file
 
 _ABANDONED_SECONDS: Final = 3600.0
@@ -67,10 +67,8 @@ def remove_abandoned(folder: int, name: str) -> None:
     """Delete a temporary file of ours whose writer is gone. Raises `OSError`."""
     descriptor = open_file(folder, name, os.O_RDWR)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.unlink(name, dir_fd=folder)
-    except BlockingIOError:
-        return
+        if lock_file(descriptor):
+            os.unlink(name, dir_fd=folder)
     except OSError:  # no locks on this file system
         if _age_seconds(descriptor) > _ABANDONED_SECONDS:
             os.unlink(name, dir_fd=folder)
@@ -88,9 +86,6 @@ def _age_seconds(descriptor: int) -> float:
 
 def _is_ours(descriptor: int) -> bool:
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
+        return lock_file(descriptor) and os.fstat(descriptor).st_nlink > 0
     except OSError:  # no locks on this file system
         return True
-    return os.fstat(descriptor).st_nlink > 0

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from vbnfs.errors import MountError
+from vbnfs.host.identity import our_uid
 
 FILE_SYSTEM_TYPE: Final = "fuse.vbnfs"
 _MOUNTINFO: Final = Path("/proc/self/mountinfo")
@@ -78,7 +79,7 @@ def read_mountinfo(path: Path) -> list[MountEntry]:
 
 def is_ours(entry: MountEntry) -> bool:
     """Whether its daemon answers to who runs this: their own, and to root every mount."""
-    return os.geteuid() in {entry.owner, 0}
+    return our_uid() in {entry.owner, 0}
 
 
 def find_mount(mountpoint: Path) -> MountEntry | None:
@@ -106,7 +107,11 @@ def file_system_type(path: Path, entries: Sequence[MountEntry]) -> str:
 
 def is_local(path: Path) -> bool:
     """Whether a path is known to be on a file system of this machine alone, and not on NFS or the like."""
-    return file_system_type(Path(os.path.realpath(path)), all_mounts()) in _LOCAL_TYPES
+    try:
+        entries = all_mounts()
+    except OSError:  # another system than Linux
+        return False
+    return file_system_type(Path(os.path.realpath(path)), entries) in _LOCAL_TYPES
 
 
 def absolute(path: Path) -> Path:

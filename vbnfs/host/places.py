@@ -12,9 +12,7 @@ other end of a pipe.
 """
 
 import errno
-import grp
 import os
-import pwd
 import stat
 import threading
 from collections import deque
@@ -24,10 +22,17 @@ from pathlib import Path
 from typing import Final
 
 from vbnfs.errors import CacheError
+from vbnfs.host.identity import group_name, members_of, our_uid, user_name
 
-_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_STEP: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC  # also where only passing is allowed
-_FILE: Final = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
+
+def _flags(*names: str) -> int:
+    """Flags of open(2); those that a system lacks are left out."""
+    return sum(getattr(os, f"O_{name}", 0) for name in names)
+
+
+FOLDER: Final = os.O_RDONLY | _flags("DIRECTORY", "NOFOLLOW", "CLOEXEC")  # to open a folder that is no link
+_STEP: Final = _flags("PATH", "DIRECTORY", "NOFOLLOW", "CLOEXEC")  # also where only passing is allowed
+_FILE: Final = _flags("CLOEXEC", "NOFOLLOW", "NONBLOCK", "NOCTTY")
 _WRITABLE_BY_OTHERS: Final = stat.S_IWGRP | stat.S_IWOTH
 _MOST_LINKS: Final = 40  # as the kernel has it: path_resolution(7)
 _ALL_IDS: Final = 0xFFFFFFFF  # in user_namespaces(7): as many as there are
@@ -35,7 +40,7 @@ _ALL_IDS: Final = 0xFFFFFFFF  # in user_namespaces(7): as many as there are
 
 def trusted_owners() -> tuple[int, int]:
     """Whose files are believed: our own, and root's, who could do anything anyway."""
-    return os.geteuid(), 0
+    return our_uid(), 0
 
 
 class Place:
@@ -216,13 +221,13 @@ def open_file(folder: int, name: str, flags: int, mode: int = 0o600, *, shown: s
 def _open_below(name: str, folder: int, *, make: bool = False) -> int:
     """Open a folder in a folder: one of ours or root's, and no link."""
     try:
-        descriptor = os.open(name, _FOLDER, dir_fd=folder)
+        descriptor = os.open(name, FOLDER, dir_fd=folder)
     except FileNotFoundError:
         if not make:
             raise
         with suppress(FileExistsError):
             os.mkdir(name, 0o700, dir_fd=folder)
-        descriptor = os.open(name, _FOLDER, dir_fd=folder)
+        descriptor = os.open(name, FOLDER, dir_fd=folder)
     if os.fstat(descriptor).st_uid in trusted_owners():
         return descriptor
     os.close(descriptor)
@@ -256,9 +261,9 @@ def open_own(path: Path, *, make: bool) -> int:
     here = _descend(path.absolute(), make=make)
     try:
         status = os.fstat(here)
-        if status.st_uid != os.geteuid() or status.st_mode & _WRITABLE_BY_OTHERS:
+        if status.st_uid != our_uid() or status.st_mode & _WRITABLE_BY_OTHERS:
             raise _not_yours(path)
-        return os.open(".", _FOLDER, dir_fd=here)
+        return os.open(".", FOLDER, dir_fd=here)
     finally:
         os.close(here)
 
@@ -322,15 +327,15 @@ def _check_step(path: Path, where: Path, status: os.stat_result) -> None:
     """Raise `CacheError` if others could put something else in the place of what is in a folder on the way."""
     if not _is_trusted(status.st_uid):
         raise CacheError(
-            f"cache directory {path}: {where} above it belongs to {_user(status.st_uid)}, who could put another"
+            f"cache directory {path}: {where} above it belongs to {user_name(status.st_uid)}, who could put another"
             " folder in its place; choose one with --cache-dir that only folders of yours and root's are above"
         )
     others = _who_can_write(status)
     if others is not None and not status.st_mode & stat.S_ISVTX:
         raise CacheError(
             f"cache directory {path}: {others} can write {where} above it, and put another folder in its place;"
-            f" 'chmod +t {where}' (by its owner, {_user(status.st_uid)}) keeps them from that; or choose another one"
-            " with --cache-dir"
+            f" 'chmod +t {where}' (by its owner, {user_name(status.st_uid)}) keeps them from that;"
+            " or choose another one with --cache-dir"
         )
 
 
@@ -347,18 +352,14 @@ def _who_can_write(status: os.stat_result) -> str | None:
     if status.st_mode & stat.S_IWOTH:
         return "everybody"
     if status.st_mode & stat.S_IWGRP and not _is_nobody_elses(status.st_gid):
-        return f"group {_group(status.st_gid)}"
+        return f"group {group_name(status.st_gid)}"
     return None
 
 
 def _is_nobody_elses(gid: int) -> bool:
     """Whether a group is root's, or the one that bears our name, and has no other members."""
-    us, group = _user(os.geteuid()), _group(gid)
-    try:
-        members = set(grp.getgrgid(gid).gr_mem)
-    except (KeyError, OverflowError):
-        return False
-    return (gid == 0 or group == us) and members <= {us, "root"}
+    us, members = user_name(our_uid()), members_of(gid)
+    return members is not None and (gid == 0 or group_name(gid) == us) and members <= {us, "root"}
 
 
 def _knows_all_users() -> bool:
@@ -373,17 +374,3 @@ def _overflow_uid() -> int:
         return int(Path("/proc/sys/kernel/overflowuid").read_text())
     except (OSError, ValueError):
         return 65534  # what it is unless somebody changes it: proc(5)
-
-
-def _user(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except (KeyError, OverflowError):
-        return f"user {uid}"
-
-
-def _group(gid: int) -> str:
-    try:
-        return grp.getgrgid(gid).gr_name
-    except (KeyError, OverflowError):
-        return str(gid)

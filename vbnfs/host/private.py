@@ -11,7 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from vbnfs.errors import CacheError
-from vbnfs.host.places import Place, folder_at, open_own, trusted_owners
+from vbnfs.host.identity import our_uid
+from vbnfs.host.places import FOLDER, Place, folder_at, open_own, trusted_owners
 
 
 def keep_others_out() -> None:
@@ -66,7 +67,7 @@ def _check(above: int, path: Path, depth: int) -> None:
                 " the cache is made of your own folders and files alone: remove it, or choose another --cache-dir"
             )
         if stat.S_ISDIR(status.st_mode):
-            _check_folder(above, path, depth, is_open=bool(status.st_mode & 0o077) and status.st_uid == os.geteuid())
+            _check_folder(above, path, depth, is_open=bool(status.st_mode & 0o077) and status.st_uid == our_uid())
     except FileNotFoundError:
         return
     except OSError as error:
@@ -74,7 +75,7 @@ def _check(above: int, path: Path, depth: int) -> None:
 
 
 def _check_folder(above: int, path: Path, depth: int, *, is_open: bool) -> None:
-    folder = os.open(path.name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=above)
+    folder = os.open(path.name, FOLDER, dir_fd=above)
     try:
         if is_open:
             os.fchmod(folder, 0o700)

@@ -1,1 +1,1 @@
-"""How a read is served: what to fetch, when, and once for all who wait."""
+"""How a read is served: what to fetch, when, and once for all readers that wait."""

@@ -26,25 +26,26 @@ from typing import Final, Protocol
 import structlog
 import trio
 
+from vbnfs.blocks import BLOCK_BYTES
 from vbnfs.cache.block_cache import block_range
-from vbnfs.cache.segment import BLOCK_BYTES
 from vbnfs.errors import BadReplyError, StorageError, VbnfsError
-from vbnfs.objects import BlockKey, ByteRange, Content, ObjectVersion
+from vbnfs.objects import BlockKey, ByteRange, Content, ObjectVersion, Piece
 from vbnfs.reading.block_states import BlockState
 from vbnfs.reading.block_writer import BlockWriter
 from vbnfs.reading.fetches import (
     TRANSIT_BLOCKS,
     ArrivedBlocks,
-    Backlog,
+    Backlogs,
     Block,
     BlockAssembler,
     Bytes,
     Fetch,
+    longest_fetch,
     room_for,
 )
 from vbnfs.reading.memory import Budget, Memory
 from vbnfs.reading.other_processes import SharedFetches
-from vbnfs.reading.planner import MAX_GET_BLOCKS, SHORT_GET_BLOCKS, even_share, plan_gets
+from vbnfs.reading.planner import MAX_GET_BLOCKS, SHORT_GET_BLOCKS, plan_gets
 from vbnfs.reading.sources import Sources
 
 log = structlog.get_logger()
@@ -85,7 +86,7 @@ class BlockSource:
         self._memory = memory
         self._recent = memory.recent
         self._blocks: dict[BlockKey, Block] = {}
-        self._backlogs: dict[str, Backlog] = {}  # by content id
+        self._backlogs = Backlogs()
         self._queue: deque[tuple[Content, int]] = deque()  # of prefetches, by the first block of each
         self._prefetching = 0
         self._demand_miss_at = -math.inf  # when a reader found nearly all connections busy, and its block not planned
@@ -140,8 +141,7 @@ class BlockSource:
         _, _, missing = self._look_up(content, indices)
         planned = self._plan(content, missing, SHORT_GET_BLOCKS)
         self._queue.extend((content, index) for index, block in planned.items() if index == block.planned.start)
-        if backlog := self._backlogs.get(content.content_id):
-            backlog.window_blocks = window_blocks
+        self._backlogs.set_window(content, window_blocks)
         self._begin_prefetches()
 
     def origin_of(self, content: Content) -> ObjectVersion:
@@ -181,8 +181,7 @@ class BlockSource:
             for index in planned
         }
         self._blocks.update((block.key, block) for block in blocks.values())
-        if missing:
-            self._backlogs.setdefault(content.content_id, Backlog()).blocks += len(missing)
+        self._backlogs.lengthen(content, len(missing))
         return blocks
 
     def _queued(self, content: Content, index: int) -> Block | None:
@@ -192,14 +191,12 @@ class BlockSource:
     def _share(self, first: Block, *, leave_bytes: int = 0) -> range:
         """What a fetch brings that begins with `first`: of the blocks queued behind it, its share of the backlog.
 
-        As far as there is room in memory, now and for one such on each connection: else short ones bring more.
+        As far as there is room in memory, now and for one such on each connection.
         """
-        gets, backlog = self._connections.prefetches(demand_waits=False), self._backlogs[first.content.content_id]
-        connections = max(1, gets // len(self._backlogs))
-        share = even_share(backlog.blocks, connections=connections, window_blocks=backlog.window_blocks)
-        room_each = self._memory.blocks.limit_bytes // BLOCK_BYTES // gets
-        fits = room_for(MAX_GET_BLOCKS, self._transit_blocks) <= room_each
-        longest = MAX_GET_BLOCKS if fits else room_each - 1
+        gets = self._connections.prefetches(demand_waits=False)
+        room_blocks = self._memory.blocks.limit_bytes // BLOCK_BYTES
+        share = self._backlogs.share(first.content, gets=gets)
+        longest = longest_fetch(room_blocks, gets=gets, transit_blocks=self._transit_blocks)
         indices = first.planned
         while len(indices) < share:
             behind = self._queued(first.content, indices.stop)
@@ -287,8 +284,8 @@ class BlockSource:
         """One GET: adjacent blocks of `fetch`."""
         assembler = BlockAssembler(fetch.content, run)
 
-        async def receive(piece: bytes) -> None:
-            for first, data in assembler.add(piece):
+        async def receive(piece: Piece) -> None:
+            for first, data in assembler.add(piece.data):
                 await self._arrive(fetch, first, data)
 
         start, stop = block_range(fetch.content, run[0]).start, block_range(fetch.content, run[-1]).stop
@@ -300,7 +297,7 @@ class BlockSource:
             block = fetch.lacking.pop(index)
             del self._blocks[block.key]
             block.bring(BlockState.STORED, data)
-        self._shorten_backlog(fetch.content, len(found))
+        self._backlogs.shorten(fetch.content, len(found))
 
     async def _arrive(self, fetch: Fetch, first: int, data: list[Bytes]) -> None:
         """S3 has sent these blocks. Waits for room in memory for as many more as will come."""
@@ -309,7 +306,7 @@ class BlockSource:
             self._recent[block.key] = part
             block.bring(BlockState.ARRIVED, part)
         fetch.held -= len(blocks)
-        self._shorten_backlog(fetch.content, len(blocks))
+        self._backlogs.shorten(fetch.content, len(blocks))
         self.writer.put(ArrivedBlocks(fetch.content, first, blocks, data, done=self._written))
         short = fetch.needs - fetch.held
         if short > 0:
@@ -324,16 +321,8 @@ class BlockSource:
         self._begin_prefetches()
 
     def _fail_rest(self, fetch: Fetch, failure: VbnfsError) -> None:
-        self._shorten_backlog(fetch.content, len(fetch.lacking))
+        self._backlogs.shorten(fetch.content, len(fetch.lacking))
         for block in fetch.lacking.values():
             del self._blocks[block.key]
             block.fail(failure)
         fetch.lacking.clear()
-
-    def _shorten_backlog(self, content: Content, blocks: int) -> None:
-        if not blocks:
-            return
-        backlog = self._backlogs[content.content_id]
-        backlog.blocks -= blocks
-        if not backlog.blocks:
-            del self._backlogs[content.content_id]

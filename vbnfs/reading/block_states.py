@@ -3,7 +3,7 @@
 A life begins when a block is wanted that is neither in memory, nor on its way, nor on the disk. It ends in one of
 three states, and then nothing holds it; a later read of the block begins another life.
 
-    state      what it means                                              who moves it on   to
+    state      what it means                                              moved on by       to
     ---------  ---------------------------------------------------------  ----------------  ----------------------
     QUEUED     wanted, and planned with adjacent blocks; no fetch yet     source            UNDER_WAY
     UNDER_WAY  in a fetch: waits for room in memory, for another          source            ARRIVED STORED FAILED
@@ -15,8 +15,8 @@ three states, and then nothing holds it; a later read of the block begins anothe
     STORED     the disk has it                                            -
     FORGOTTEN  the disk did not take it, and memory has lost it, or       -
                another life of the block has come to its place
-    FAILED     it will not come; all who waited have been given the       -
-               error, and the next reader asks anew
+    FAILED     it will not come; readers that waited get the error,       -
+               and the next one asks anew
 
 `source` is block_source.py, `writer` block_writer.py. Both move a block by `fetches.Block.move`, which refuses what
 is not in the table. Two facts follow from the state alone: a block holds room in memory of its own while it is

@@ -75,6 +75,7 @@ class BlockWriter:
         while self._queue or not self._is_closed:
             if self._queue:
                 await self._write_next()
+                await trio.lowlevel.checkpoint()  # what fetches bring in this turn goes into one call of a thread
             else:
                 await self._has_more.park()
         try:

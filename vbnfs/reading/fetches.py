@@ -1,4 +1,4 @@
-"""Fetches: the blocks that each brings, the room in memory that it needs, and how a body is cut into blocks.
+"""Fetches: the blocks that each brings, how long it is, the room that it needs, and cutting its body into blocks.
 
 A fetch asks S3 for adjacent blocks of one content, mostly by one GET; by several, where other processes bring a part.
 """
@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
+from vbnfs.blocks import BLOCK_BYTES, MOST_WAITING_BYTES, PIECE_BYTES
 from vbnfs.cache.block_cache import block_range
-from vbnfs.cache.segment import BLOCK_BYTES
 from vbnfs.errors import BadReplyError, VbnfsError
 from vbnfs.flight import Flight
 from vbnfs.objects import BlockKey, Content
 from vbnfs.reading.block_states import FIRST, BlockState, moved
-from vbnfs.s3.curl import MOST_WAITING_BYTES, PIECE_BYTES
+from vbnfs.reading.planner import MAX_GET_BLOCKS, even_share
 
 Bytes = bytes | memoryview
 
@@ -53,12 +53,12 @@ class Block:
         self._state = moved(self._state, state)
 
     def bring(self, state: BlockState, data: Bytes) -> None:
-        """Its bytes have come; those who wait for it get them."""
+        """Its bytes have come; readers that wait for it get them."""
         self.move(state)
         self.arrival.land(data)
 
     def fail(self, error: VbnfsError) -> None:
-        """It will not come; those who wait for it get a copy of the error each."""
+        """It will not come; readers that wait for it get a copy of the error each."""
         self.move(BlockState.FAILED)
         self.arrival.fail(error)
 
@@ -93,15 +93,52 @@ def room_for(lacking: int, transit_blocks: int) -> int:
     return min(lacking, transit_blocks) + 1 if lacking else 0
 
 
+def longest_fetch(room_blocks: int, *, gets: int, transit_blocks: int) -> int:
+    """How many blocks a fetch may bring, so that one on each connection has room: else short ones bring more."""
+    room_each = room_blocks // gets
+    return MAX_GET_BLOCKS if room_for(MAX_GET_BLOCKS, transit_blocks) <= room_each else room_each - 1
+
+
 @dataclass(slots=True)
-class Backlog:
-    """Of a content: how many blocks are wanted and have not come, and how many its reader wants ahead in all.
-
-    `window_blocks` is 0 where nothing more will be wanted: at the file's end, and for random reads.
-    """
-
+class _Backlog:
     blocks: int = 0
     window_blocks: int = 0
+
+
+class Backlogs:
+    """By content: how many blocks are wanted and have not come, and how many its reader wants ahead in all.
+
+    From these follows how long a fetch is when it begins.
+    """
+
+    def __init__(self) -> None:
+        self._of: dict[str, _Backlog] = {}  # by content id; none is empty
+
+    def __len__(self) -> int:
+        return len(self._of)
+
+    def lengthen(self, content: Content, blocks: int) -> None:
+        """So many more blocks are wanted."""
+        if blocks:
+            self._of.setdefault(content.content_id, _Backlog()).blocks += blocks
+
+    def shorten(self, content: Content, blocks: int) -> None:
+        """So many blocks have come, or will not come."""
+        if blocks:
+            backlog = self._of[content.content_id]
+            backlog.blocks -= blocks
+            if not backlog.blocks:
+                del self._of[content.content_id]
+
+    def set_window(self, content: Content, window_blocks: int) -> None:
+        """How many its reader wants ahead in all; 0 if nothing is behind: at a file's end, for random reads."""
+        if backlog := self._of.get(content.content_id):
+            backlog.window_blocks = window_blocks
+
+    def share(self, content: Content, *, gets: int) -> int:
+        """How many blocks a fetch should bring: contents share `gets` connections evenly, and each its own."""
+        backlog, connections = self._of[content.content_id], max(1, gets // len(self._of))
+        return even_share(backlog.blocks, connections=connections, window_blocks=backlog.window_blocks)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,8 @@ from typing import Final
 
 import trio
 
+from vbnfs.blocks import BLOCK_BYTES
 from vbnfs.cache.block_cache import BlockCache, block_range
-from vbnfs.cache.segment import BLOCK_BYTES
 from vbnfs.cache.verdicts import Verdicts
 from vbnfs.objects import ByteRange, Content
 from vbnfs.reading.block_source import BlockSource
@@ -27,6 +27,8 @@ class FileReader:
         source: BlockSource,
         prefetcher: Prefetcher,
         verdicts: Verdicts,
+        *,
+        advises: bool = True,
     ) -> None:
         self._content = content
         self._cache = cache
@@ -36,10 +38,10 @@ class FileReader:
         self._pattern = AccessPattern()
         self._advised = ByteRange(0, 0)
         self._lacked: deque[int] = deque(maxlen=_REMEMBERED_BLOCKS)  # blocks that were not there lately
-        self.advises = True  # False: what is read says nothing about what will be
+        self.advises: Final = advises  # False: what is read says nothing about what will be
 
     def read_nowait(self, offset: int, size: int) -> bytes | memoryview:
-        """Like `read`; raises `trio.WouldBlock`, and leaves everything as it was, where that has to wait."""
+        """Like `read`, but raises `trio.WouldBlock` where that has to wait; then nothing has changed."""
         wanted = self._wanted(offset, size)
         if not wanted:
             return b""
@@ -60,20 +62,20 @@ class FileReader:
         is_coming = any(self._source.is_coming(self._content, index) for index in blocks_of(wanted))
         data: bytes | memoryview | None = None if is_coming else await self._from_disk(wanted)
         if data is None:
-            # Whole blocks, what is cut out of them, and the answer that it is joined to.
+            # Whole blocks, what is cut out of them, and the reply that it is joined to.
             needed_bytes = len(blocks_of(wanted)) * BLOCK_BYTES + 2 * len(wanted)
             async with self._source.answers.holding(needed_bytes):
                 data = await self._from_source(wanted)
-        self._verdicts.refuse(self._content)  # what has been found out while this waited
+        self._verdicts.refuse(self._content)  # a verdict may have been given while this waited
         return data
 
     def _wanted(self, offset: int, size: int) -> ByteRange:
         return ByteRange(offset, offset + size).clip(self._content.size_bytes)
 
     def _without_waiting(self, wanted: ByteRange) -> bytes | memoryview | None:
-        """What can be had without waiting, of blocks that came just now, or from the disk's pages; else None.
+        """The bytes, of blocks that came just now, or from pages that are in memory; None where that has to wait.
 
-        In that order: blocks in memory need no second check.
+        In that order: blocks that came just now need no check.
         """
         parts: list[memoryview] = []
         for index in blocks_of(wanted):
@@ -91,7 +93,7 @@ class FileReader:
         try:
             return self._cache.read_nowait(self._content, wanted)
         except trio.WouldBlock:
-            # A disk that hangs must not outlast the reader's deadline: the thread is then left to itself.
+            # A disk that hangs must not outlast the reader's deadline: the thread is abandoned then.
             return await trio.to_thread.run_sync(self._cache.read, self._content, wanted, abandon_on_cancel=True)
 
     async def _from_source(self, wanted: ByteRange) -> bytes | memoryview:
@@ -106,7 +108,7 @@ class FileReader:
                 lacking.append(index)
                 unasked += [] if is_coming else [index]
             else:
-                # A copy: nobody looks after a view's file while this waits for S3.
+                # A copy: the file of a view could be cut short while this waits for S3.
                 parts[index] = bytes(data)
         if unasked and self.advises and not self._pattern.is_sequential:
             self._advise_around(range(unasked[0], unasked[-1] + 1))
@@ -115,7 +117,7 @@ class FileReader:
         return b"".join(parts[index] for index in blocks_of(wanted)) if len(parts) > 1 else parts.popitem()[1]
 
     def _advise_around(self, unasked: range) -> None:
-        """Have fetched what somebody who reads here and there is likely to read next."""
+        """Have fetched what a program that reads at random is likely to read next."""
         tail = tail_of(self._content.size_bytes)
         beside = tail if unasked[-1] in tail else metadata_neighbourhood(unasked, self._lacked)
         wanted = ByteRange(beside.start * BLOCK_BYTES, beside.stop * BLOCK_BYTES).clip(self._content.size_bytes)
@@ -128,12 +130,12 @@ class FileReader:
         return memoryview(block)[part.start - start : part.stop - start]
 
     def _part(self, wanted: ByteRange, index: int) -> ByteRange:
-        """What of block `index` is wanted."""
+        """The part of block `index` that is wanted."""
         block = block_range(self._content, index)
         return ByteRange(max(wanted.start, block.start), min(wanted.stop, block.stop))
 
     def _advise(self, wanted: ByteRange) -> None:
-        """Hand what lies ahead to the prefetcher: each part once, and not in crumbs."""
+        """Hand what lies ahead to the prefetcher: each part once, and not in tiny steps."""
         if not self.advises:
             return
         self._pattern = self._pattern.after(wanted)
@@ -146,7 +148,7 @@ class FileReader:
         fresh = ByteRange(self._advised.stop, max(ahead.stop, self._advised.stop))
         step_bytes = step_blocks(len(ahead), readers=readers) * BLOCK_BYTES
         goes_on = ahead.stop < self._content.size_bytes
-        is_crumb = goes_on and len(fresh) < step_bytes
-        if fresh and not is_crumb:
+        is_tiny = goes_on and len(fresh) < step_bytes
+        if fresh and not is_tiny:
             self._advised = ByteRange(self._advised.start, fresh.stop)
             self._prefetcher.advise(self._content, fresh, window_bytes=len(ahead) if goes_on else 0)

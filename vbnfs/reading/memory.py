@@ -1,13 +1,15 @@
-"""How much memory reading may take: one limit, divided among those who hold bytes.
+"""How much memory reading may take: one limit, in three parts.
 
-    recent      the blocks that came last                                    an eighth, 32 MiB at the most
-    answers     what readers that wait for S3 put their answers together from, and the answers    a quarter
-    blocks      what a GET has received and not cut into blocks yet; blocks until they are on the disk    the rest
+    recent      the blocks that came last                                              an eighth, at most 32 MiB
+    answers     what readers that wait for S3 assemble their replies from, and the replies    a quarter
+    blocks      what fetches have in transit; blocks that wait for the disk                   the rest
 
-A `Budget` never grants more than its limit, but for one holder alone, however much he wants: so whoever needs one
-block gets it. It cannot deadlock: who begins to wait for `blocks` holds nothing of `blocks`, and gives back what he
-gets without waiting for `answers`; who waits for `answers` holds nothing at all. A GET that goes on needs room for
-another block when one is on its way to the disk: it waits for no more than that, before those who have not begun.
+A `Budget` grants no more than its limit. A lone holder may exceed it, so that a single block can always be fetched.
+
+It cannot deadlock. A fetch that waits to begin holds nothing of `blocks`, and it gives back what it gets without
+waiting for `answers`. A reader that waits for `answers` holds nothing at all. A fetch that goes on needs room for one
+more block while another one is on its way to the disk: it waits for no more than that, and is served before fetches
+that have not begun.
 """
 
 from collections import deque
@@ -31,7 +33,7 @@ class _Waiting:
 
 
 class Budget:
-    """Bytes that may be held at a time. Who waits is served in the order of coming, those who go on first.
+    """Bytes that may be held at a time. Waiting tasks are served first come, first served; those that go on first.
 
     Invariant: `held_bytes` is at most `limit_bytes`, or there is one holder.
     """
@@ -44,14 +46,14 @@ class Budget:
         self._beginning: deque[_Waiting] = deque()
 
     def try_take(self, count_bytes: int, *, leave_bytes: int) -> bool:
-        """Take without waiting, if so much is left over for others, and none of them waits; whether it was taken."""
+        """Take at once, if that leaves `leave_bytes` free and no other task waits. Returns whether it was taken."""
         if self._going_on or self._beginning or not self.has_room(count_bytes + leave_bytes):
             return False
         self._grant(count_bytes)
         return True
 
     async def take(self, count_bytes: int, *, goes_on: bool = False) -> None:
-        """Wait for one's turn; who `goes_on` comes before those who begin. Being cancelled takes nothing."""
+        """Wait for a turn; a task that `goes_on` comes before those that begin. Being cancelled takes nothing."""
         await trio.lowlevel.checkpoint_if_cancelled()
         if goes_on and not self._going_on and self.has_room(count_bytes):
             self._grant(count_bytes)
@@ -71,13 +73,13 @@ class Budget:
             raise
 
     def give_back(self, count_bytes: int) -> None:
-        """Hold so much less."""
+        """Hold `count_bytes` less; waiting tasks that have room now are served."""
         self.held_bytes -= count_bytes
         self._serve()
 
     @asynccontextmanager
     async def holding(self, count_bytes: int) -> AsyncIterator[None]:
-        """Take, and give back at the end."""
+        """Hold `count_bytes` while entered."""
         await self.take(count_bytes)
         try:
             yield
@@ -85,7 +87,7 @@ class Budget:
             self.give_back(count_bytes)
 
     def has_room(self, count_bytes: int) -> bool:
-        """Whether so much may be held now, if nobody else waits."""
+        """Whether so much may be held now, if no other task waits."""
         return self.held_bytes == 0 or self.held_bytes + count_bytes <= self.limit_bytes
 
     def _grant(self, count_bytes: int) -> None:

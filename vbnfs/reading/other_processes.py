@@ -1,8 +1,9 @@
 """What another process on the same cache is fetching is waited for, not fetched again.
 
-A GET goes in rounds. In each, blocks that nobody else fetches are claimed; those of them that have meanwhile come to
-the disk are read from there, and the others are the caller's to fetch. Then what is left is asked for again, until
-nothing is: its claimant has brought it, or has died, or has taken so long that it is not waited for any more.
+A fetch goes in rounds. In each round it claims those of its blocks that no other process has claimed. Claimed blocks
+that have meanwhile come to the disk are read from there; the others are the caller's to fetch. Then the rest is tried
+again, until nothing is left: the process that had claimed it has brought it, or has died, or has taken so long that
+it is not waited for any more.
 """
 
 import threading
@@ -19,11 +20,11 @@ from vbnfs.metrics import Metrics
 from vbnfs.objects import Content
 from vbnfs.reading.planner import plan_gets
 
-_PATIENCE_SECONDS: Final = 2.0  # then one of those who wait tries as well ...
+_PATIENCE_SECONDS: Final = 2.0  # then one of the processes that wait fetches as well ...
 _MOST_PATIENCE_SECONDS: Final = 6.0  # ... and then all of them
 _FIRST_WAIT_SECONDS: Final = 0.005
 _LONGEST_WAIT_SECONDS: Final = 0.05
-_GIVING_BACK_SECONDS: Final = 1.0  # that somebody who has given up waits for a file system that hangs
+_GIVING_BACK_SECONDS: Final = 1.0  # how long a fetch that has been cancelled waits for a file system that hangs
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +36,9 @@ class Round:
 
 
 class SharedFetches:
-    """The other processes on the same cache, as `claims` tells of them.
+    """Fetches that are shared with the other processes on the same cache, by `claims`.
 
-    `may_wait` says that a lock may wait for the network: the event loop then asks for none.
+    `may_wait`: a lock may wait for the network; the event loop then asks for none.
     """
 
     def __init__(self, claims: Claims, cache: BlockCache, *, may_wait: bool, metrics: Metrics) -> None:
@@ -48,9 +49,9 @@ class SharedFetches:
         self._owed: list[tuple[Content, Sequence[int]]] = []  # to be given back as soon as there is a thread
 
     async def rounds(self, content: Content, indices: range) -> AsyncGenerator[Round]:
-        """What to do about neighbouring blocks: all of them are in one round or another.
+        """What to do about adjacent blocks: each of them is in one of the rounds.
 
-        `drop` gives them back when they are on the disk, or will not come.
+        Their claims are given back by `drop` when they are on the disk, or by `drop_all` when they will not come.
         """
         if not self._may_wait and self._claims.is_alone:
             self._claims.take(content.content_id, indices)
@@ -63,29 +64,29 @@ class SharedFetches:
             taken = await self._take(content, left, waited)
             if taken:
                 left = [index for index in left if index not in taken]
-                # Whoever brings one block after the other is not slow, however many there are.
+                # A process that brings one block after the other is not slow, however many there are.
                 began, wait = trio.current_time(), _FIRST_WAIT_SECONDS
-                yield await self._look(content, taken)
+                yield await self._round(content, taken)
             if left:
                 await trio.sleep(wait)
                 wait = min(2 * wait, _LONGEST_WAIT_SECONDS)
 
     def drop(self, content: Content, indices: Sequence[int]) -> None:
-        """Give blocks back. To be called from a thread, where locks may wait."""
+        """Give claims back. To be called from a thread, where locks may wait."""
         while self._owed:
             with suppress(IndexError):  # another thread has just taken the last
                 self._drop(*self._owed.pop())
         self._drop(content, indices)
 
     def drop_without_thread(self, content: Content, indices: Sequence[int]) -> None:
-        """Give blocks back where no thread can be had: where locks may wait, when there is one again."""
+        """Give claims back where no thread can be had; where locks may wait, as soon as there is a thread again."""
         if self._may_wait:
             self._owed.append((content, indices))
         else:
             self._drop(content, indices)
 
     async def drop_all(self, content: Content, indices: Sequence[int]) -> None:
-        """Give blocks back that will not come, also when being cancelled."""
+        """Give the claims on blocks back that will not come, also when being cancelled."""
         if not self._may_wait or not indices:
             self.drop_without_thread(content, indices)
             return
@@ -130,8 +131,8 @@ class SharedFetches:
                     taken += self._claims.take(content.content_id, part, lane=lane)
         return sorted(taken)
 
-    async def _look(self, content: Content, taken: list[int]) -> Round:
-        """Look at the disk again: their claimant may have brought them before it gave them back."""
+    async def _round(self, content: Content, taken: list[int]) -> Round:
+        """Check the disk again: a process that had claimed them may have brought them before it gave them back."""
         found = await trio.to_thread.run_sync(self._on_disk, content, taken, abandon_on_cancel=True)
         self._metrics.shared_blocks += len(found)
         return Round(found, tuple(plan_gets([index for index in taken if index not in found])))
@@ -142,7 +143,7 @@ class SharedFetches:
         for index in indices:
             data = None if index in lacking else self._cache.read(content, block_range(content, index))
             if data is not None:
-                # A copy: nobody looks after a view's file while readers are told.
+                # A copy: the file of a view could be cut short before all readers have the bytes.
                 found[index] = bytes(data)
                 self.drop(content, [index])
         return found

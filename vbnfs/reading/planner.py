@@ -4,13 +4,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from vbnfs.cache.segment import BLOCK_BYTES
+from vbnfs.blocks import BLOCK_BYTES
 from vbnfs.objects import ByteRange
 
 # 16 MiB: with 60 ms to the first byte a connection of 25 MB/s is busy for 92 % of the time.
 MAX_GET_BLOCKS: Final = 64
 SHORT_GET_BLOCKS: Final = 2  # far away, a short window comes sooner by many GETs than by few
-# Windows move on in steps, not for each read: each costs a look at the disk, in a thread.
+# Windows move on in steps, not for each read: each costs a check of the disk, in a thread.
 _SHORT_STEP_BLOCKS: Final = 4
 _STEPS: Final = 16  # the windows of all readers have so many together ...
 _LEAST_STEPS: Final = 2  # ... and that of each so many
@@ -36,7 +36,8 @@ def blocks_of(byte_range: ByteRange) -> range:
 def metadata_neighbourhood(lacking: range, earlier: Sequence[int]) -> range:
     """Blocks that are lacking, and one more on each side if one that was lacking before was within 1 MiB.
 
-    HDF5 keeps what describes its datasets in clusters. Who goes on in a row after the last one is no such reader.
+    HDF5 stores what describes its datasets in clusters. A reader that goes on right behind its last block is reading
+    in a row, and not through such a cluster.
     """
     near = range(lacking.start - _NEAR_BLOCKS, lacking.stop + _NEAR_BLOCKS)
     is_near = any(index in near and index not in lacking for index in earlier)
@@ -46,34 +47,35 @@ def metadata_neighbourhood(lacking: range, earlier: Sequence[int]) -> range:
 
 
 def tail_of(size_bytes: int) -> range:
-    """A file's last whole block and what is behind it: what HDF5 keeps at the end knows nothing of blocks."""
+    """A file's last whole block and what is behind it: what HDF5 stores at the end may begin in either."""
     return range(max(0, size_bytes // BLOCK_BYTES - 1), -(-size_bytes // BLOCK_BYTES))
 
 
 def step_blocks(window_bytes: int, *, readers: int) -> int:
-    """In what steps the window of one of so many readers moves on: each is a GET at least, so not in crumbs."""
+    """The step in which the window of one of so many readers moves on; each step is a GET at least, so not tiny."""
     steps = max(_LEAST_STEPS, _STEPS // readers)
     return max(_SHORT_STEP_BLOCKS, min(window_bytes // BLOCK_BYTES // steps, MAX_GET_BLOCKS))
 
 
 def even_share(coming_blocks: int, *, connections: int, window_blocks: int = 0) -> int:
-    """How many blocks a GET brings that begins when so many are to come in all: an even share for each connection.
+    """How many blocks a GET brings: of all that are to come when it begins, an even share for each connection.
 
-    So a short window keeps all of them busy, and at the end of a file they are done at about the same time, while in
+    So a short window keeps all connections busy, and at the end of a file they are done at about the same time. In
     between GETs are as long as can be: each costs a round trip, and milliseconds of processor time. Where most of a
-    window, behind which more will be wanted, has come already, nobody is in a hurry: then it is a share of half of
-    the window. (Of all of it would be too much: connections would wait for the reader, who waits for the first one.)
+    window has come already and more will be wanted behind it, the reader does not wait: then it is a share of half of
+    the window. (A share of all of it would be too long: connections would wait for the reader, which waits for the
+    first of them.)
     """
     blocks = max(coming_blocks, window_blocks // 2)
     return max(SHORT_GET_BLOCKS, min(blocks // connections, MAX_GET_BLOCKS))
 
 
 def plan_gets(missing: Sequence[int], *, longest: int = MAX_GET_BLOCKS) -> Iterator[range]:
-    """Ascending block numbers as runs of neighbours: one GET each, at most `longest` blocks."""
+    """Ascending block numbers as runs of adjacent blocks: one GET each, at most `longest` blocks."""
     start = 0
     for position in range(1, len(missing) + 1):
-        is_neighbour = position < len(missing) and missing[position] == missing[position - 1] + 1
-        if not is_neighbour or position - start == longest:
+        is_adjacent = position < len(missing) and missing[position] == missing[position - 1] + 1
+        if not is_adjacent or position - start == longest:
             yield range(missing[start], missing[position - 1] + 1)
             start = position
 
@@ -86,7 +88,7 @@ class AccessPattern:
     run_bytes: int = 0
 
     def after(self, read: ByteRange) -> "AccessPattern":
-        """The pattern once `read` was asked for, too. A read elsewhere begins a new run."""
+        """The pattern after one more read. A read elsewhere begins a new run."""
         if abs(read.start - self.position) > _NEAR_BYTES:
             return AccessPattern(read.stop, 0)
         return AccessPattern(max(self.position, read.stop), self.run_bytes + len(read))
@@ -97,9 +99,9 @@ class AccessPattern:
         return self.run_bytes >= _SEQUENTIAL_BYTES
 
     def readahead(self, size_bytes: int, *, room_bytes: int, readers: int = 1) -> ByteRange:
-        """What is worth having soon: nothing for random reads, a growing window for sequential ones.
+        """The range that is worth having soon: nothing for random reads, a growing window for sequential ones.
 
-        `room_bytes` is how much can be kept until it is read; `readers` how many share what there may be.
+        `room_bytes` is how much can be held until it is read; `readers` is how many readers share the largest window.
         """
         window = 0
         if self.is_sequential:

@@ -1,7 +1,7 @@
-"""Fetching before anybody asks, behind foreground reads.
+"""Fetching before a program asks, behind foreground reads.
 
-An advice is a range that will likely be read soon. Which of its blocks the disk lacks is found out in a thread;
-they are then fetched by `BlockSource.prefetch`, which leaves connections free for readers.
+Advice is a range that will likely be read soon. A thread finds out which of its blocks the disk lacks;
+`BlockSource.prefetch` then fetches those, and leaves connections free for readers.
 """
 
 from typing import Final
@@ -10,8 +10,8 @@ import structlog
 import trio
 from cachetools import TTLCache
 
+from vbnfs.blocks import BLOCK_BYTES
 from vbnfs.cache.block_cache import BlockCache
-from vbnfs.cache.segment import BLOCK_BYTES
 from vbnfs.objects import ByteRange, Content
 from vbnfs.reading.block_source import BlockSource
 from vbnfs.reading.planner import blocks_of
@@ -19,7 +19,7 @@ from vbnfs.reading.planner import blocks_of
 log = structlog.get_logger()
 
 _LATELY_SECONDS: Final = 2.0
-_MOST_READERS: Final = 64  # that share what is fetched ahead: each has a little all the same
+_MOST_READERS: Final = 64  # that share what is fetched ahead: each gets a little even so
 
 
 class Prefetcher:
@@ -32,7 +32,7 @@ class Prefetcher:
         self._readers: TTLCache[object, None] = TTLCache(_MOST_READERS, ttl=_LATELY_SECONDS, timer=trio.current_time)
 
     def readers(self, reader: object) -> int:
-        """How many have read on lately, this one included."""
+        """How many readers have gone on in a row lately, this one included."""
         self._readers[reader] = None
         return len(self._readers)
 

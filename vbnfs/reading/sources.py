@@ -12,8 +12,8 @@ from cachetools import LRUCache, TTLCache
 
 from vbnfs.cache.verdicts import Verdicts
 from vbnfs.errors import AccessDeniedError, BadReplyError, NoBucketError, ObjectGoneError
-from vbnfs.objects import ByteRange, Content, ObjectClient, ObjectVersion, Receive
-from vbnfs.s3.retry import Rest
+from vbnfs.objects import ByteRange, Content, ObjectClient, ObjectVersion, RangeRequest, Receive
+from vbnfs.rest import Rest
 
 _MOST_REMEMBERED: Final = 4096
 _LATELY_SECONDS: Final = 5.0
@@ -37,9 +37,8 @@ class Sources:
         rest, failure = Rest(byte_range, receive), None
         for source in await self._in_order(content):
             try:
-                await self._client.get_range(
-                    source, rest.byte_range, size_bytes=content.size_bytes, receive=rest.receive
-                )
+                request = RangeRequest(source, rest.byte_range, content.size_bytes)
+                await self._client.get_range(request, rest.receive)
             except _OF_THE_OBJECT as error:
                 if rest.is_handing_on or not rest.byte_range or isinstance(error, NoBucketError):
                     raise

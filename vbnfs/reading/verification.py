@@ -1,13 +1,13 @@
 """Whole files against the manifest: when the last block of a file is on the disk, all of them are hashed.
 
-A block's checksum tells that the disk gives what was written. It cannot tell that what was written is what was
-released: bytes can be damaged on their way here in a reply that is right in all its figures. The blake2b of the whole
-file, which the manifest has, tells that. Where it does not match, reads of the file are refused, its blocks deleted,
-and the file is fetched anew, from each of its sources once: if its hash is wrong each time, it is S3 that has other
-bytes, and the file stays refused until a person asks for another try. So nothing is fetched again and again.
+A block's checksum shows that the disk returns what was written. It cannot show that what was written is what was
+released: bytes can be damaged on their way here, in a reply that is right in all its figures. The blake2b of the
+whole file, which the manifest has, shows that. Where it does not match, reads of the file are refused, its blocks are
+deleted, and the file is fetched anew, from each of its sources once. If its hash is wrong each time, S3 has other
+bytes, and the file stays refused until a person asks for another try. So nothing is fetched again without end.
 
-Hashing is done a few MiB at a time in a thread, and rests as long as it worked: it never takes more than half of a
-processor, and reads go before it.
+Hashing is done a few MiB at a time in a thread, and pauses for as long as it worked: it never takes more than half of
+a processor, and reads go before it.
 """
 
 import hashlib
@@ -41,15 +41,15 @@ from vbnfs.reading.planner import MAX_GET_BLOCKS, blocks_of
 log = structlog.get_logger()
 
 _HASHED_IN_A_ROW: Final = 3  # where other processes fetch a file anew while it is hashed here
-_HASHED_BLOCKS: Final = 8  # at a time, and as many are read meanwhile: 4 MiB that no limit for memory knows of
+_HASHED_BLOCKS: Final = 8  # at a time, and as many are read meanwhile: 4 MiB beside the limit for memory
 _AHEAD_BLOCKS: Final = 8 * MAX_GET_BLOCKS
-_GATHER_SECONDS: Final = 1.0  # blocks come by the hundred; what they complete is looked at once
+_GATHER_SECONDS: Final = 1.0  # blocks come by the hundred; the files that they complete are checked once
 
 _Hashes = tuple[str, str]  # blake2b of the bytes, fingerprint of their blocks
 
 
 def describe(cache: BlockCache, verdicts: Verdicts, content: Content) -> str:
-    """What the extended attribute `user.vbnfs.verified` says. Looks at the disk: call it from a thread."""
+    """The text of the extended attribute `user.vbnfs.verified`. Reads the disk: call it from a thread."""
     if content.file_hash is None:
         return "no: the manifest has no hash of it"
     bad = verdicts.bad(content)
@@ -63,9 +63,10 @@ def describe(cache: BlockCache, verdicts: Verdicts, content: Content) -> str:
 
 
 def check_possible(content: Content) -> None:
-    """Raise a `StorageError` for a content that has no bytes, but the hash of some, or the other way round.
+    """Raise a `StorageError` for a content that cannot be what was released.
 
-    So does one whose object may be replaced, where no ETag would tell.
+    It has no bytes but the hash of some, or the other way round; or its object may be replaced, and no ETag would
+    show that.
     """
     if not content.source.is_immutable and content.source.etag is None:
         raise StorageError(
@@ -80,10 +81,10 @@ def check_possible(content: Content) -> None:
 
 
 class Verifier:
-    """Verifies contents that it is told to look at, one at a time, behind readers.
+    """Verifies contents of which it gets notice, one at a time, behind readers.
 
-    `on_mismatch` is called with the id of a content whose bytes may be in the kernel's memory, and are wrong.
-    `without_pauses` hashes without resting.
+    `on_mismatch` is called with the id of a content whose bytes are wrong, and may be in the kernel's memory.
+    `without_pauses` hashes without pausing.
     """
 
     def __init__(
@@ -101,43 +102,43 @@ class Verifier:
         self._verdicts = verdicts
         self._metrics = metrics
         self._on_mismatch = on_mismatch
-        self._is_hasty = without_pauses
+        self._without_pauses = without_pauses
         self._noticed: dict[str, Content] = {}
         self._has_noticed = trio.Event()
         self._opened: set[Content] = set()
 
     def notice(self, content: Content) -> None:
-        """Look at a content soon: blocks of it have come."""
+        """Check a content soon: blocks of it have come."""
         self._noticed[content.content_id] = content
         self._has_noticed.set()
 
     def notice_opened(self, content: Content) -> None:
-        """Look at a content soon, but once only: perhaps another process has completed it."""
+        """Check a content soon, but once only: perhaps another process has completed it."""
         if content not in self._opened:
             self._opened.add(content)
             self.notice(content)
 
     async def run(self) -> None:
-        """Verify what is noticed, for ever."""
+        """Verify what is noticed, until cancelled."""
         while True:
             await self._has_noticed.wait()
             await trio.sleep(_GATHER_SECONDS)
             noticed, self._noticed, self._has_noticed = self._noticed, {}, trio.Event()
             for content in noticed.values():
                 try:
-                    await self._look(content)
-                except Exception as error:  # while it was fetched anew, or one that nobody foresaw: on to the others
+                    await self._check(content)
+                except Exception as error:  # fetching anew failed, or a defect: go on with the other contents
                     reason = str(error) or repr(error)
                     log.warning("file cannot be verified now", object=str(content.source), reason=reason)
                     self._opened.discard(content)  # the next time that it is opened
 
     async def refresh(self) -> None:
-        """Learn of the mismatches that other processes have found."""
+        """Learn which mismatches other processes have found."""
         found = await trio.to_thread.run_sync(self._verdicts.refresh)
-        # Who found them fetches them anew, unless it has ended before: whoever opens one sees to it.
+        # The process that found one fetches the file anew, unless it has ended before: so the next open checks it.
         self._opened = {content for content in self._opened if content.content_id not in found}
         for content_id in found:
-            await self._let_go(content_id)
+            await self._forget(content_id)
 
     async def verify(self, content: Content, *, fetch: bool) -> Verdict | None:
         """Hash all blocks and judge; None where blocks are missing that are not to be fetched, or there is no hash.
@@ -157,7 +158,7 @@ class Verifier:
                 return verdict
         return None
 
-    async def _look(self, content: Content) -> None:
+    async def _check(self, content: Content) -> None:
         bad = self._verdicts.bad(content)
         if content.file_hash is None or (bad is not None and bad.mismatches >= most_mismatches(content)):
             return
@@ -174,7 +175,7 @@ class Verifier:
         return fingerprint_of(self._cache.records(content))
 
     async def _hash(self, content: Content, *, fetch: bool) -> _Hashes | None:
-        """Of blocks that are checked now; a few MiB at a time. None if one is missing, and not to be fetched."""
+        """Hash the blocks, each checked now, a few MiB at a time. None if one is missing and not to be fetched."""
         whole, fingerprint = hashlib.blake2b(), Fingerprint()
         indices = blocks_of(ByteRange(0, content.size_bytes))
         for first in indices[::_HASHED_BLOCKS]:
@@ -190,7 +191,7 @@ class Verifier:
                     whole.update(blocks[index])
                     fingerprint.add(self._cache.record_of(content, index, blocks[index]))
 
-            await self._at_leisure(add)
+            await self._with_pause(add)
         return whole.hexdigest(), fingerprint.text()
 
     async def _blocks(self, content: Content, window: range, *, fetch: bool) -> dict[int, Bytes] | None:
@@ -212,22 +213,22 @@ class Verifier:
         missing = await trio.to_thread.run_sync(self._cache.missing, content, ahead)
         self._source.prefetch(content, missing, window_blocks=_AHEAD_BLOCKS if ahead.stop < end else 0)
 
-    async def _at_leisure(self, work: Callable[[], None]) -> None:
+    async def _with_pause(self, work: Callable[[], None]) -> None:
         began = time.monotonic()
         await trio.to_thread.run_sync(work)
-        if not self._is_hasty:
+        if not self._without_pauses:
             await trio.sleep(time.monotonic() - began)
 
     async def _judge(
         self, content: Content, found_hash: str, fingerprint: str, *, before: Verdict | None
     ) -> Verdict | None:
-        """Of bytes that were fetched after `before`, if that is a verdict. None if there are others by now."""
+        """Give a verdict on bytes that were fetched after `before`. None if the cache has others by now."""
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         found = Verdict(found_hash, fingerprint, now, source=str(self._source.origin_of(content)))
         judge = partial(self._verdicts.judge, content, found, before=before, cache=self._cache)
         verdict = await trio.to_thread.run_sync(judge)
         if not is_good(content, found):  # readers may have been given these bytes, whatever there is now
-            await self._let_go(content.content_id)
+            await self._forget(content.content_id)
         if verdict is None:
             return None
         if is_good(content, verdict):
@@ -238,8 +239,8 @@ class Verifier:
             log.error("file does not match its manifest", reason=mismatch_text(content, verdict))
         return verdict
 
-    async def _let_go(self, content_id: str) -> None:
-        """Have nobody remember the bytes of a content that is bad."""
+    async def _forget(self, content_id: str) -> None:
+        """Drop the bytes of a content that is bad from all memory, the kernel's included."""
         self._source.forget(content_id)
         await trio.to_thread.run_sync(self._cache.forget_deleted)
         await trio.to_thread.run_sync(self._on_mismatch, content_id)

@@ -17,12 +17,13 @@ import trio
 
 from vbnfs.errors import BusyError, NoDescriptorError, OfflineError, StorageError, TransportError
 from vbnfs.objects import (
-    ByteRange,
     ListedObject,
     ListedVersion,
     ObjectAttributes,
     ObjectClient,
     ObjectVersion,
+    Piece,
+    RangeRequest,
     Receive,
 )
 
@@ -82,17 +83,15 @@ class BreakerClient:
         async with self._asking(key):
             return await self._inner.get_object(key, max_bytes=max_bytes)
 
-    async def get_range(
-        self, version: ObjectVersion, byte_range: ByteRange, *, size_bytes: int, receive: Receive
-    ) -> None:
+    async def get_range(self, request: RangeRequest, receive: Receive) -> None:
         """See `ObjectClient`."""
 
-        async def receive_and_note(piece: bytes) -> None:
+        async def receive_and_note(piece: Piece) -> None:
             self._heard_at = trio.current_time()
             await receive(piece)
 
-        async with self._asking(str(version)):
-            await self._inner.get_range(version, byte_range, size_bytes=size_bytes, receive=receive_and_note)
+        async with self._asking(str(request.version)):
+            await self._inner.get_range(request, receive_and_note)
 
     @asynccontextmanager
     async def _asking(self, about: str) -> AsyncIterator[None]:

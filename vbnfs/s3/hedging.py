@@ -10,14 +10,14 @@ either brings is handed on once, in order, whichever brought it.
     _watch()        a task that wakes when patience ends
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import trio
 
 from vbnfs.errors import MismatchError, TransportError
 from vbnfs.metrics import Metrics
-from vbnfs.objects import ByteRange, ObjectClient, ObjectVersion, Receive
+from vbnfs.objects import ObjectClient, Piece, RangeRequest, Receive
 from vbnfs.s3.stall import STEP_BYTES, HedgeBudget, StallTimer
 from vbnfs.s3.wrapper import WrapperClient
 
@@ -43,16 +43,10 @@ class HedgingClient(WrapperClient):
         self._on_stall = on_stall
         self._lately = _Lately()
 
-    async def get_range(
-        self, version: ObjectVersion, byte_range: ByteRange, *, size_bytes: int, receive: Receive
-    ) -> None:
+    async def get_range(self, request: RangeRequest, receive: Receive) -> None:
         """See `ObjectClient`."""
         self._lately.budget = self._lately.budget.after_request()
-
-        async def ask(rest: ByteRange, receive_rest: Receive) -> None:
-            await self._inner.get_range(version, rest, size_bytes=size_bytes, receive=receive_rest)
-
-        await _Race(ask, byte_range, receive, self._lately, self._stalled).run()
+        await _Race(self._inner, request, receive, self._lately, self._stalled).run()
 
     def _stalled(self) -> bool:
         """A GET has stalled: whether to ask once more."""
@@ -79,17 +73,18 @@ class _Race:
 
     def __init__(
         self,
-        ask: Callable[[ByteRange, Receive], Awaitable[None]],
-        byte_range: ByteRange,
+        client: ObjectClient,
+        request: RangeRequest,
         receive: Receive,
         lately: _Lately,
         on_stall: Callable[[], bool],
     ) -> None:
-        self._ask_for = ask
+        self._client = client
+        self._request = request
         self._receive = receive
         self._lately = lately
         self._on_stall = on_stall
-        self._start, self._stop = byte_range.start, byte_range.stop
+        self._start, self._stop = request.byte_range.start, request.byte_range.stop
         self._position = self._step_start = self._start  # the next byte to hand on; where the step began
         self._step_began = trio.current_time()
         self._runners: list[_Runner] = []
@@ -112,7 +107,7 @@ class _Race:
     async def _ask(self, runner: _Runner, everything: trio.CancelScope, replaced: _Runner | None = None) -> None:
         """Ask for the rest of the range; as soon as the one that is `replaced` has left its connection."""
 
-        async def take(piece: bytes) -> None:
+        async def take(piece: Piece) -> None:
             async with self._taking:
                 await self._take(runner, piece)
 
@@ -120,7 +115,7 @@ class _Race:
             with runner.scope:
                 if replaced is not None:
                     await replaced.ended.wait()
-                await self._ask_for(ByteRange(runner.offset, self._stop), take)
+                await self._client.get_range(self._request.after(runner.offset), take)
                 everything.cancel()
         except Exception as error:
             others = [other for other in self._runners if other is not runner]
@@ -133,14 +128,13 @@ class _Race:
         finally:
             runner.ended.set()
 
-    async def _take(self, runner: _Runner, piece: bytes) -> None:
+    async def _take(self, runner: _Runner, piece: Piece) -> None:
         """Hand on what of a piece is new."""
-        known = self._position - runner.offset
-        runner.offset += len(piece)
+        runner.offset = piece.stop
         if runner.offset <= self._position:
             return
         began, runner.is_handing_on = trio.current_time(), True
-        await self._receive(piece[known:])
+        await self._receive(piece.after(self._position))
         runner.is_handing_on = False
         self._position = runner.offset
         self._step_began += trio.current_time() - began  # that was the receiver's time

@@ -10,7 +10,7 @@ from typing import Final
 import trio
 
 from vbnfs.errors import BusyError
-from vbnfs.objects import ByteRange, ObjectClient, ObjectVersion, Receive
+from vbnfs.objects import ObjectClient, RangeRequest, Receive
 from vbnfs.s3.wrapper import WrapperClient
 
 _FEWEST: Final = 2.0  # one for a reader, one for a prefetch
@@ -60,13 +60,11 @@ class PacedClient(WrapperClient):
         self.pace = Pace(most, float(most))
         self._limiter = trio.CapacityLimiter(most)
 
-    async def get_range(
-        self, version: ObjectVersion, byte_range: ByteRange, *, size_bytes: int, receive: Receive
-    ) -> None:
+    async def get_range(self, request: RangeRequest, receive: Receive) -> None:
         """See `ObjectClient`."""
         async with self._limiter:
             try:
-                await self._inner.get_range(version, byte_range, size_bytes=size_bytes, receive=receive)
+                await self._inner.get_range(request, receive)
             except BusyError:
                 self._set(self.pace.after_busy(trio.current_time()))
                 raise

@@ -11,10 +11,11 @@ from email.utils import parsedate_to_datetime
 from typing import Final
 
 from vbnfs.errors import BadReplyError, ChangedError, MismatchError
-from vbnfs.objects import ByteRange, ObjectAttributes, ObjectVersion
+from vbnfs.objects import ObjectAttributes, ObjectVersion, RangeRequest
 
 # 48.8 TiB: 10,000 parts of 5 GiB (docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html)
 MAX_OBJECT_BYTES: Final = 10_000 * (5 << 30)
+MAX_ERROR_BYTES: Final = 8 << 10  # of an error's body are read
 _MAX_TIME_NS: Final = (1 << 63) - 1  # what st_mtim can hold
 _CONTENT_RANGE: Final = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19})", re.ASCII)
 
@@ -31,11 +32,12 @@ class Head:
         return self.fields.get(name, "")
 
 
-def check_range(head: Head, version: ObjectVersion, byte_range: ByteRange, size_bytes: int) -> None:
+def check_range(head: Head, request: RangeRequest) -> None:
     """Check a 206: the version, the range to the byte, the object's size, and that the body is not encoded.
 
     Raises `ChangedError` for another object than was listed, `MismatchError` for another range of it.
     """
+    version, byte_range, size_bytes = request.version, request.byte_range, request.size_bytes
     check_version(head, version)
     text = head.field("content-range")
     match = _CONTENT_RANGE.fullmatch(text)

@@ -1,4 +1,4 @@
-"""Looking up names of hosts, apart from everything else that is done in threads.
+"""Looking up names of hosts in threads of their own.
 
 A name server that does not answer holds a thread until the system's resolver gives up, which may take half a minute;
 being cancelled does not end it. In the threads that trio has for all, some dozens of such lookups would keep reads of
@@ -6,6 +6,8 @@ the cache waiting for the network. So lookups have few threads of their own.
 """
 
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, Final
 
@@ -14,8 +16,18 @@ import trio
 _LOOKUPS_AT_ONCE: Final = 4
 
 
-class ApartResolver(trio.abc.HostnameResolver):
-    """Resolves as the system does, in threads that nobody else needs. For `trio.socket`'s resolver hook."""
+@contextmanager
+def lookups_in_own_threads() -> Iterator[None]:
+    """While entered, `trio.socket` looks names up so, in this trio run; httpx and trio's streams have no argument."""
+    before = trio.socket.set_custom_hostname_resolver(_Resolver())
+    try:
+        yield
+    finally:
+        trio.socket.set_custom_hostname_resolver(before)
+
+
+class _Resolver(trio.abc.HostnameResolver):
+    """Resolves as the system does."""
 
     def __init__(self) -> None:
         self._threads = trio.CapacityLimiter(_LOOKUPS_AT_ONCE)

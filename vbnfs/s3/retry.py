@@ -27,14 +27,15 @@ import trio
 
 from vbnfs.errors import BusyError, MismatchError, StorageError, TransportError
 from vbnfs.objects import (
-    ByteRange,
     ListedObject,
     ListedVersion,
     ObjectAttributes,
     ObjectClient,
     ObjectVersion,
+    RangeRequest,
     Receive,
 )
+from vbnfs.rest import Rest
 
 _Answer = TypeVar("_Answer")
 
@@ -61,22 +62,6 @@ def wait_seconds(
         is_mismatch = isinstance(failure, MismatchError)
         may_pass = mismatches < _MISMATCHES if is_mismatch else isinstance(failure, TransportError)
     return wait if may_pass and wait <= left_seconds else None
-
-
-class Rest:
-    """What of a range is still to be handed on to `receive`."""
-
-    def __init__(self, byte_range: ByteRange, receive: Receive) -> None:
-        self.byte_range = byte_range
-        self.is_handing_on = False  # stays, where `receive` fails: how much of the piece was used is unknown
-        self._receive = receive
-
-    async def receive(self, piece: bytes) -> None:
-        """Hand on the next bytes."""
-        self.is_handing_on = True
-        await self._receive(piece)
-        self.is_handing_on = False
-        self.byte_range = ByteRange(self.byte_range.start + len(piece), self.byte_range.stop)
 
 
 class RetryingClient:
@@ -110,15 +95,13 @@ class RetryingClient:
         """See `ObjectClient`."""
         return await self._again_and_again(lambda: self._inner.get_object(key, max_bytes=max_bytes))
 
-    async def get_range(
-        self, version: ObjectVersion, byte_range: ByteRange, *, size_bytes: int, receive: Receive
-    ) -> None:
+    async def get_range(self, request: RangeRequest, receive: Receive) -> None:
         """See `ObjectClient`."""
-        rest = Rest(byte_range, receive)
+        rest = Rest(request.byte_range, receive)
 
         async def receive_rest() -> None:
             if rest.byte_range:  # else only the end of the body's frame was missing
-                await self._inner.get_range(version, rest.byte_range, size_bytes=size_bytes, receive=rest.receive)
+                await self._inner.get_range(request.after(rest.byte_range.start), rest.receive)
 
         while True:
             before = rest.byte_range

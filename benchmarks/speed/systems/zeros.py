@@ -6,6 +6,7 @@ python -m benchmarks.speed.systems.zeros MOUNTPOINT SIZE_BYTES
 import errno
 import stat
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -13,84 +14,74 @@ import trio
 
 from benchmarks.speed.systems.base import FuseSystem
 from vbnfs.fuse.device import open_mount
-from vbnfs.fuse.protocol import (
-    FOPEN_KEEP_CACHE,
-    Attr,
-    ErrnoReply,
-    FileSystemStatus,
-    attr_out,
-    dirent,
-    entry_out,
-    open_out,
-    statfs_out,
-)
-from vbnfs.fuse.server import Answer, Server
+from vbnfs.fuse.operations import Attr, DirEntry, Entry, ErrnoReply, FileSystemStatus, Listing, Opened
+from vbnfs.fuse.server import Server
 
 NAME: Final = b"zeros"
 _ROOT, _FILE = 1, 2
 _LONG: Final = 3600.0
 
 
+def _entry(inode: int, mode: int, size_bytes: int) -> Entry:
+    attr = Attr(
+        inode=inode, mode=mode, size_bytes=size_bytes, blocks=0, links=1, uid=0, gid=0, modified_ns=0,
+        preferred_read_bytes=1 << 20,
+    )  # fmt: skip
+    return Entry(attr, entry_seconds=_LONG, attr_seconds=_LONG)
+
+
 class ZeroOperations:
     """A folder with one file of `size_bytes` zeros. What a read costs here, it costs every FUSE file system."""
 
     def __init__(self, size_bytes: int) -> None:
-        common = {"links": 1, "uid": 0, "gid": 0, "modified_ns": 0}
-        self._attrs = {
-            _ROOT: Attr(
-                inode=_ROOT, mode=stat.S_IFDIR | 0o555, size_bytes=0, blocks=0, preferred_read_bytes=4096, **common
-            ),
-            _FILE: Attr(
-                inode=_FILE, mode=stat.S_IFREG | 0o444, size_bytes=size_bytes, blocks=0,
-                preferred_read_bytes=1 << 20, **common,
-            ),
-        }  # fmt: skip
+        self._root = _entry(_ROOT, stat.S_IFDIR | 0o555, 0)
+        self._file = _entry(_FILE, stat.S_IFREG | 0o444, size_bytes)
+        self._listing = Listing([DirEntry(NAME, _FILE, stat.S_IFREG, self._file)])
         self._size_bytes = size_bytes
         self._zeros = memoryview(bytes(1 << 20))
 
-    def lookup(self, parent: int, name: bytes) -> Answer:
+    def lookup(self, parent: int, name: bytes) -> Entry:
         """The file's name."""
         if parent != _ROOT or name != NAME:
             raise ErrnoReply(errno.ENOENT)
-        return entry_out(self._attrs[_FILE], entry_seconds=_LONG, attr_seconds=_LONG)
+        return self._file
 
-    def getattr(self, inode: int) -> Answer:
+    def getattr(self, inode: int) -> Entry:
         """Attributes."""
-        return attr_out(self._attrs[inode], attr_seconds=_LONG)
+        return self._root if inode == _ROOT else self._file
 
-    def readlink(self, inode: int, uid: int) -> Answer:
+    def readlink(self, inode: int, uid: int) -> bytes:
         """There are no links."""
         raise ErrnoReply(errno.EINVAL)
 
-    def readdirplus(self, inode: int, offset: int, size: int) -> Answer:
+    def list(self, inode: int) -> Listing:
         """The file."""
-        if offset:
-            return b""
-        entry = entry_out(self._attrs[_FILE], entry_seconds=_LONG, attr_seconds=_LONG)
-        return entry + dirent(inode=_FILE, mode=stat.S_IFREG, name=NAME, next_offset=1)
+        return self._listing
 
-    def open(self, inode: int, flags: int) -> Answer:
+    def open(self, inode: int, flags: int) -> Opened:
         """Any handle will do."""
-        return open_out(1, flags=FOPEN_KEEP_CACHE)
+        return Opened(1)
 
-    def read(self, handle: int, offset: int, size: int) -> Answer:
+    def read(self, handle: int, offset: int, size: int) -> memoryview:
         """Zeros."""
         return self._zeros[: min(size, self._size_bytes - offset)]
 
     def release(self, handle: int) -> None:
         """Nothing is held."""
 
-    def statfs(self) -> Answer:
+    def statfs(self) -> FileSystemStatus:
         """An empty file system."""
-        return statfs_out(FileSystemStatus(block_bytes=4096, blocks=0, free_blocks=0, inodes=2, longest_name=255))
+        return FileSystemStatus(
+            block_bytes=4096, blocks=0, free_blocks=0, available_blocks=0, inodes=2, longest_name=255
+        )
 
-    def getxattr(self, inode: int, name: bytes, size: int) -> Answer:
+    def getxattr(self, inode: int, name: bytes) -> bytes:
         """None, and no need to ask again."""
         raise ErrnoReply(errno.EOPNOTSUPP)
 
-    def listxattr(self, inode: int, size: int) -> Answer:
+    def listxattr(self, inode: int) -> Sequence[bytes]:
         """None."""
-        return b"" if size else bytes(8)
+        return []
 
     def look_ahead(self) -> None:
         """There is nothing to make ready."""

@@ -32,7 +32,7 @@ def mount(seaweed: SeaweedServer, tmp_path_factory: pytest.TempPathFactory) -> I
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VBNFS_CACHE_DIR", str(directory / "cache"))
         patch.setenv("VBNFS_LOG_FILE", str(directory / "vbnfs.log"))
-        yield factory(seaweed.endpoint_url, "--bucket", BUCKET, "--project", PROJECT)
+        yield factory(seaweed.endpoint_url, "--dataset", PROJECT)
     factory.end()
 
 

@@ -17,7 +17,7 @@ from tests.fakes.store import MemoryStore
 from vbnfs.demo.server import SeaweedServer
 from vbnfs.errors import BadReplyError, ObjectGoneError
 from vbnfs.metrics import Metrics
-from vbnfs.objects import ByteRange, ObjectClient, ObjectVersion
+from vbnfs.objects import ByteRange, ObjectClient, ObjectVersion, Piece, RangeRequest
 from vbnfs.s3.breaker import BreakerClient
 from vbnfs.s3.client import S3Client
 from vbnfs.s3.hedging import HedgingClient
@@ -128,10 +128,10 @@ def origin(request: pytest.FixtureRequest) -> Iterator[Origin]:
 async def _range(client: ObjectClient, version: ObjectVersion, start: int, stop: int, size_bytes: int) -> bytes:
     pieces: list[bytes] = []
 
-    async def receive(piece: bytes) -> None:
-        pieces.append(piece)
+    async def receive(piece: Piece) -> None:
+        pieces.append(piece.data)
 
-    await client.get_range(version, ByteRange(start, stop), size_bytes=size_bytes, receive=receive)
+    await client.get_range(RangeRequest(version, ByteRange(start, stop), size_bytes), receive)
     return b"".join(pieces)
 
 

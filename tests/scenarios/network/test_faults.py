@@ -11,7 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-import httpx
 import pytest
 import trio
 import trio.testing
@@ -48,8 +47,10 @@ from vbnfs.errors import (
     UntrustedServerError,
 )
 from vbnfs.metrics import Metrics
-from vbnfs.objects import ByteRange, ObjectVersion
+from vbnfs.objects import ByteRange, ObjectVersion, Piece, RangeRequest
 from vbnfs.s3.curl import CurlTransport
+from vbnfs.s3.http_client import tls_context
+from vbnfs.s3.ranges import get_of, receive_all
 from vbnfs.s3.retry import RetryingClient
 
 SIZE: Final = 300_000
@@ -76,10 +77,7 @@ async def reading(
 ) -> AsyncIterator[RetryingClient]:
     """The client that a mount reads blocks with."""
     metrics = metrics or Metrics()
-    # Where a test winds the clock, by httpx: of that clock libcurl's thread knows nothing.
-    is_wound = isinstance(trio.lowlevel.current_clock(), trio.testing.MockClock)
-    texts = {"endpoint_url": endpoint_url, "bucket": "data-bucket", "ranges_by": "httpx" if is_wound else "curl"}
-    texts.update(settings)
+    texts = {"endpoint_url": endpoint_url, "bucket": "data-bucket", **settings}
     config = load_config(command_line=texts, environ={})
     async with make_client(config, metrics) as link, trio.open_nursery() as nursery:
         nursery.start_soon(link.watch)
@@ -91,10 +89,10 @@ async def reading(
 async def fetch(client: RetryingClient) -> bytes:
     received = bytearray()
 
-    async def receive(piece: bytes) -> None:
-        received.extend(piece)
+    async def receive(piece: Piece) -> None:
+        received.extend(piece.data)
 
-    await client.get_range(VERSION, RANGE, size_bytes=SIZE, receive=receive)
+    await client.get_range(RangeRequest(VERSION, RANGE, SIZE), receive)
     return bytes(received)
 
 
@@ -238,13 +236,12 @@ async def test_a_stall_is_asked_for_elsewhere(
     assert (metrics.hedged_requests, metrics.received_bytes) == (1, len(RANGE))
 
 
-@pytest.mark.parametrize("ranges_by", ["curl", "httpx"])
-async def test_a_trickle_is_asked_for_elsewhere(server: FakeS3Server, metrics: Metrics, ranges_by: str) -> None:
+async def test_a_trickle_is_asked_for_elsewhere(server: FakeS3Server, metrics: Metrics) -> None:
     """A GET whose bytes come slowly is not waited for: its rest comes on another connection, each byte once."""
     slow_seconds = 29
     slow = times(1, lambda _, honest: replace(honest, bytes_per_second=len(RANGE) / slow_seconds))
     server.behaviours.append(for_kind("get_range", slow))
-    async with reading(server.endpoint_url, metrics, ranges_by=ranges_by) as client:
+    async with reading(server.endpoint_url, metrics) as client:
         with trio.fail_after(slow_seconds / 2):
             assert await fetch(client) == WANTED
     first, second = [request for request in server.requests if request.kind == "get_range"]
@@ -254,8 +251,7 @@ async def test_a_trickle_is_asked_for_elsewhere(server: FakeS3Server, metrics: M
     assert metrics.received_bytes < 1.1 * len(RANGE)  # both brought some
 
 
-@pytest.mark.parametrize("ranges_by", ["curl", "httpx"])
-async def test_slow_down_halves_the_gets(server: FakeS3Server, metrics: Metrics, ranges_by: str) -> None:
+async def test_slow_down_halves_the_gets(server: FakeS3Server, metrics: Metrics) -> None:
     """After 503 SlowDown half as many GETs are under way as before, at a real server; the others wait, and come."""
     gate = threading.Event()
 
@@ -269,7 +265,7 @@ async def test_slow_down_halves_the_gets(server: FakeS3Server, metrics: Metrics,
             return False
         return True
 
-    async with reading(server.endpoint_url, metrics, max_connections="16", ranges_by=ranges_by) as client:
+    async with reading(server.endpoint_url, metrics, max_connections="16") as client:
         for gets, fault in ((16, None), (8, error(503, "SlowDown"))):
             gate.clear()
             server.behaviours[:] = [] if fault is None else [times(1, for_kind("get_range", always(fault)))]
@@ -301,6 +297,7 @@ async def test_a_refused_connection_is_offline(autojump_clock: trio.testing.Mock
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         async with reading(f"http://127.0.0.1:{bound.getsockname()[1]}") as client:
+            autojump_clock.autojump_threshold = 0.02  # of another clock: libcurl has time to be refused
             began = trio.current_time()
             with pytest.raises(OfflineError, match="refused"):
                 await fetch(client)
@@ -337,10 +334,10 @@ async def test_a_name_that_is_not_known(monkeypatch: pytest.MonkeyPatch, metrics
         raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
 
     monkeypatch.setattr(socket, "getaddrinfo", fail)
-    async with reading("http://no-such-host.example", metrics, io_timeout="0.3", ranges_by="httpx") as client:
+    async with reading("http://no-such-host.example", metrics, io_timeout="0.3") as client:
         with pytest.raises(TransportError, match=r"no-such-host.example.*name resolution"):
-            await fetch(client)
-    assert metrics.range_requests > 1
+            await client.head(VERSION)
+    assert metrics.head_requests > 1
 
 
 async def test_a_name_server_that_hangs_keeps_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -354,11 +351,13 @@ async def test_a_name_server_that_hangs_keeps_nobody_waiting(monkeypatch: pytest
         answer.wait()
 
     monkeypatch.setattr(socket, "getaddrinfo", hang)
-    settings = {"max_connections": "64", "ranges_by": "httpx"}
     try:
-        async with reading("http://no-such-host.example", **settings) as client, trio.open_nursery() as nursery:
+        async with (
+            reading("http://no-such-host.example", max_connections="64") as client,
+            trio.open_nursery() as nursery,
+        ):
             for _ in range(60):
-                nursery.start_soon(fetch, client)
+                nursery.start_soon(client.head, VERSION)
             while len(hanging) < 4:
                 await trio.testing.wait_all_tasks_blocked(0.01)
             with trio.fail_after(10):  # a lookup hangs for ever
@@ -389,7 +388,7 @@ def run_with_name_server(function: Callable[[], Awaitable[None]], tmp_path: Path
 
 async def _fetch_of_an_unknown_host() -> None:
     metrics = Metrics()
-    async with reading("http://no-such-host.example", metrics, io_timeout="1", ranges_by="curl") as client:
+    async with reading("http://no-such-host.example", metrics, io_timeout="1") as client:
         with pytest.raises(TransportError, match=r"resolve.*no-such-host.example"):
             await fetch(client)
     assert metrics.range_requests > 1
@@ -403,23 +402,33 @@ def test_a_name_that_libcurl_does_not_find(tmp_path: Path) -> None:
     assert name_server.asked > 1
 
 
+async def _fetch_by(transport: CurlTransport, base: str) -> bytes:
+    get, received = get_of(base, RangeRequest(VERSION, RANGE, SIZE)), bytearray()
+
+    async def receive(piece: Piece) -> None:
+        received.extend(piece.data)
+
+    async with transport.begin(get) as transfer:
+        await receive_all(transfer, get, receive)
+    return bytes(received)
+
+
 async def _fetch_while_lookups_hang() -> None:
     store = MemoryStore("data-bucket")
     store.put(VERSION.key, Pattern(SIZE), version_id=VERSION.version_id)
-    transport = CurlTransport(certificates=b"", max_connections=64)
     with FakeS3Server(store) as server:
-        known = f"{server.endpoint_url}/data-bucket/{VERSION.key}"
-        async with httpx.AsyncClient(transport=transport, timeout=httpx.Timeout(40, pool=None)) as client:
+        known = f"{server.endpoint_url}/data-bucket"
+        async with CurlTransport(tls=tls_context(None), proxy=None, max_connections=64) as transport:
             async with trio.open_nursery() as nursery:
                 for _ in range(60):
-                    nursery.start_soon(client.get, "http://no-such-host.example/")
+                    nursery.start_soon(_fetch_by, transport, "http://no-such-host.example")
                 await trio.testing.wait_all_tasks_blocked(0.2)
                 with trio.fail_after(5):
-                    assert (await client.get(known)).content == Pattern(SIZE)[:]
+                    assert await _fetch_by(transport, known) == WANTED
                     assert await trio.to_thread.run_sync(lambda: "from the disk") == "from the disk"
                 nursery.cancel_scope.cancel()
-            with trio.fail_after(5):  # nor does anybody wait for lookups that nobody wants any more
-                assert (await client.get(known)).content == Pattern(SIZE)[:]
+            with trio.fail_after(5):  # nor does a fetch wait for lookups that were given up
+                assert await _fetch_by(transport, known) == WANTED
 
 
 @pytest.mark.root

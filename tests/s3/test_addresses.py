@@ -1,0 +1,74 @@
+"""Which address an object has, whatever its key."""
+
+import pytest
+
+from tests.fakes.s3_server import (
+    FakeS3Server,
+    header,
+)
+from tests.fakes.store import MemoryStore
+from tests.s3.asking import KEY, RANGE, SIZE, Received, ask, fetch, open_client
+from vbnfs.errors import (
+    ObjectGoneError,
+    StorageError,
+    TransportError,
+)
+from vbnfs.metrics import Metrics
+from vbnfs.objects import ByteRange, ObjectVersion, RangeRequest
+from vbnfs.s3.addresses import aws_base, object_url
+from vbnfs.s3.client import S3Client
+
+
+async def test_a_key_that_makes_no_url_is_a_failure_like_others(client: S3Client, metrics: Metrics) -> None:
+    """A hostile manifest can name one that httpx refuses: the error is ours, and counted."""
+    key = "x" * 70_000
+    with pytest.raises(TransportError, match="URL too long"):
+        await client.get_range(RangeRequest(ObjectVersion(key, None), RANGE, SIZE), Received())
+    assert metrics.failed_requests == 1
+
+
+async def test_an_endpoint_may_have_a_path(server: FakeS3Server) -> None:
+    """A gateway below a path is asked below it, for objects and listings."""
+    async with open_client(f"{server.endpoint_url}/gateway/s3") as client:
+        for kind in ("head", "list_objects"):
+            with pytest.raises(ObjectGoneError):
+                await ask(client, kind)
+    assert [request.path for request in server.requests] == [
+        f"/gateway/s3/data-bucket/{KEY}",
+        "/gateway/s3/data-bucket",
+    ]
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["../../other-bucket/secret", "a/./b/../c", "..", ".", "a//b/", "a\r\nX-Evil: 1\r\n\r\n", "a?versionId=1#x"],
+)
+async def test_a_key_stays_a_key(server: FakeS3Server, client: S3Client, store: MemoryStore, key: str) -> None:
+    """No character of a key leaves the bucket, adds a header or becomes part of the query."""
+    version_id = store.put(key, key.encode(), version_id="an&id=1?/\r\nX-Evil: 2")
+    received = Received()
+    version = ObjectVersion(key, version_id)
+    server.behaviours.append(header(x_amz_version_id=""))  # this one cannot stand in a header
+    await fetch(client, received, version, ByteRange(0, len(key)), len(key))
+    assert received.data == key.encode()
+    [request] = server.requests
+    assert request.query == {"versionId": version_id}
+    assert "x-evil" not in request.headers
+
+
+async def test_a_key_that_is_no_text_is_an_error_of_ours(client: S3Client) -> None:
+    """A manifest can hold half of a surrogate pair: no object has such a name, and nothing breaks."""
+    with pytest.raises(StorageError):
+        await client.head(ObjectVersion("data/\ud800", "\udfff"))
+
+
+async def test_an_address_that_is_too_long_is_an_error_of_ours(client: S3Client) -> None:
+    """What httpx refuses to ask for is a storage error, too."""
+    with pytest.raises(StorageError):
+        await client.head(ObjectVersion("x" * 100_000, None))
+
+
+def test_the_address_at_aws_can_be_told() -> None:
+    """The address of an object version, as it is shown to people."""
+    url = object_url(aws_base("data-bucket", "us-west-2"), ObjectVersion("a b/c+d.nwb", "id/1"))
+    assert url == "https://data-bucket.s3.us-west-2.amazonaws.com/a%20b/c%2Bd.nwb?versionId=id%2F1"

@@ -1,0 +1,22 @@
+"""How objects are cut into blocks, what a block is checked by, and in what pieces its bytes come.
+
+The network and the disk both go by these; neither imports the other.
+"""
+
+from typing import Final
+
+import xxhash
+
+BLOCK_BYTES: Final = 256 << 10
+CHECKSUM_BYTES: Final = 16
+PIECE_BYTES: Final = 8 * BLOCK_BYTES  # a body comes in pieces of at most this
+MOST_WAITING_BYTES: Final = 2 * PIECE_BYTES  # of a GET, received and not taken yet; then its transfer is paused
+
+_ABSENT: Final = bytes(CHECKSUM_BYTES)
+
+
+def checksum(identity: str, index: int, data: bytes | memoryview) -> bytes:
+    """XXH3-128 of block `index` of what `identity` names, seeded with both. It is never all zeros."""
+    seed = xxhash.xxh3_64_intdigest(identity.encode()) + index
+    digest = xxhash.xxh3_128_digest(data, seed=seed % (1 << 64))
+    return digest if digest != _ABSENT else b"\1" * CHECKSUM_BYTES

@@ -1,0 +1,40 @@
+"""Users and groups: the one whose process this is, and the names of others."""
+
+import os
+
+try:
+    import grp
+    import pwd
+except ImportError:  # another system than Linux: users have no numbers
+    _HAS_USERS = False
+else:
+    _HAS_USERS = True
+
+
+def our_uid() -> int:
+    """The user for whom this process acts; 0, as `os.stat` has it for every file, where users have no numbers."""
+    return os.geteuid() if _HAS_USERS else 0
+
+
+def user_name(uid: int) -> str:
+    """A user's name, or what to call a user who is not in the password database."""
+    try:
+        return pwd.getpwuid(uid).pw_name if _HAS_USERS else f"user {uid}"
+    except (KeyError, OverflowError):
+        return f"user {uid}"
+
+
+def group_name(gid: int) -> str:
+    """A group's name; its number where it is not in the database."""
+    try:
+        return grp.getgrgid(gid).gr_name if _HAS_USERS else str(gid)
+    except (KeyError, OverflowError):
+        return str(gid)
+
+
+def members_of(gid: int) -> set[str] | None:
+    """The names of a group's members, without those whose own group it is; None where it is not in the database."""
+    try:
+        return set(grp.getgrgid(gid).gr_mem) if _HAS_USERS else None
+    except (KeyError, OverflowError):
+        return None

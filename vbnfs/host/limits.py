@@ -1,0 +1,37 @@
+"""What the system grants this process: getrlimit(2)."""
+
+try:
+    import resource
+except ImportError:  # another system than Linux: no limit is known
+    _HAS_LIMITS = False
+else:
+    _HAS_LIMITS = True
+
+
+def open_files() -> int | None:
+    """How many files may be open; None without a limit."""
+    return _limit("RLIMIT_NOFILE", hard=False)
+
+
+def most_open_files() -> int | None:
+    """To how many that can be raised; None without a limit."""
+    return _limit("RLIMIT_NOFILE", hard=True)
+
+
+def most_data_bytes() -> int | None:
+    """How much memory the process may take (RLIMIT_DATA); None without a limit."""
+    return _limit("RLIMIT_DATA", hard=True)
+
+
+def raise_open_files() -> None:
+    """Let as many files be open as the system grants."""
+    if _HAS_LIMITS:
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _limit(name: str, *, hard: bool) -> int | None:
+    if not _HAS_LIMITS:
+        return None
+    limit = resource.getrlimit(getattr(resource, name))[hard]
+    return None if limit == resource.RLIM_INFINITY else limit

@@ -1,0 +1,52 @@
+"""Locks that the kernel takes back when their process ends, however it ends; nothing waits for one.
+
+flock(2) of whole files, and open file description locks of parts of a file (fcntl(2), F_OFD_SETLK), which NFS has,
+too. Where there are no locks, on a file system or a whole system, all functions raise `OSError` (ENOLCK and others).
+"""
+
+import errno
+import os
+from struct import Struct
+from typing import Final
+
+try:
+    import fcntl
+except ImportError:  # another system than Linux
+    _HAS_LOCKS = False
+else:
+    _HAS_LOCKS = True
+
+SHARED: Final = 0  # F_RDLCK, F_WRLCK and F_UNLCK of fcntl(2) on Linux
+EXCLUSIVE: Final = 1
+UNLOCKED: Final = 2
+# struct flock as fcntl(2) takes it, with 64-bit offsets: type, whence, start, length, pid.
+_FLOCK: Final = Struct("hhqqi0q")
+
+
+def lock_file(descriptor: int) -> bool:
+    """Lock an open file exclusively; False where another process has it locked. Raises `OSError`."""
+    _check()
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def set_lock(descriptor: int, kind: int, start: int, length: int) -> None:
+    """Lock bytes of an open file, or unlock them. Raises `OSError`: EAGAIN or EACCES where another one has a lock."""
+    _check()
+    fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _FLOCK.pack(kind, os.SEEK_SET, start, length, 0))
+
+
+def could_lock(descriptor: int, start: int, length: int) -> bool:
+    """Whether no other process has a lock on bytes of an open file. Raises `OSError`."""
+    _check()
+    question = _FLOCK.pack(EXCLUSIVE, os.SEEK_SET, start, length, 0)
+    held: int = _FLOCK.unpack(fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, question))[0]
+    return held == UNLOCKED
+
+
+def _check() -> None:
+    if not _HAS_LOCKS:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))

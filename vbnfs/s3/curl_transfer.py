@@ -1,0 +1,275 @@
+"""One GET under way by libcurl: what comes in its thread becomes events for the event loop.
+
+    Transfer    in libcurl's thread: takes the reply's lines and bytes, checks the head, posts events
+    Arrivals    on the event loop: events that came and were not taken yet
+
+The first piece is a block, for which a reader may wait; those that follow are larger, since each costs the event loop
+a quarter of a millisecond. A transfer whose pieces are not taken is paused, so that no more than `MOST_WAITING_BYTES`
+of it wait in memory.
+"""
+
+import re
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from http import HTTPStatus
+from typing import Final
+
+import pycurl
+import trio
+
+from vbnfs.blocks import BLOCK_BYTES, MOST_WAITING_BYTES, PIECE_BYTES
+from vbnfs.errors import MismatchError, StorageError, TransportError
+from vbnfs.objects import Piece
+from vbnfs.s3.failures import broken, status_error
+from vbnfs.s3.ranges import Done, Event, Failed, RangeGet
+from vbnfs.s3.replies import MAX_ERROR_BYTES, Head, check_range
+
+_HOLD_SECONDS: Final = 1.0  # longer, and a slow connection would look like one that brings nothing
+_ERROR_BODY_SECONDS: Final = 5.0  # for the start of an error's body, which names the error
+_STATUS_LINE: Final = re.compile(rb"HTTP/[0-9.]+ +([0-9]{3})(?![0-9])")
+_REFUSE: Final = 0  # of a part's bytes were taken: libcurl ends the transfer (CURLOPT_WRITEFUNCTION)
+
+
+class Arrivals:
+    """Events of a transfer in their order. Made and used on the event loop, but for `post` and `post_pause`."""
+
+    def __init__(self, resume: Callable[[], None]) -> None:
+        self._token = trio.lowlevel.current_trio_token()
+        self._events: deque[Event] = deque()
+        self._changed = trio.lowlevel.ParkingLot()
+        self._resume = resume
+        self._is_paused = False
+        self._is_open = True
+        self._taken_bytes = 0  # changed by the event loop only
+        self._posted_bytes = 0  # changed by the thread only
+
+    async def next(self) -> Event:
+        """See `Transfer` in ranges.py."""
+        while not self._events:
+            await self._changed.park()
+        event = self._events.popleft()
+        if isinstance(event, Piece):
+            self._taken_bytes += len(event.data)
+            self._resume_soon()
+        return event
+
+    def close(self) -> None:
+        """Nothing more is wanted."""
+        self._is_open = False
+        self._events.clear()
+
+    def _receive(self, event: Event) -> None:
+        if self._is_open:
+            self._events.append(event)
+            self._changed.unpark_all()
+
+    def _receive_pause(self) -> None:
+        self._is_paused = True
+        self._resume_soon()
+
+    def _resume_soon(self) -> None:
+        if self._is_paused and self.waiting_bytes < PIECE_BYTES:
+            self._is_paused = False
+            self._resume()
+
+    # In the thread
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Posted and not taken yet."""
+        return self._posted_bytes - self._taken_bytes
+
+    def post(self, event: Event) -> None:
+        """Have the event loop receive an event."""
+        if isinstance(event, Piece):
+            self._posted_bytes += len(event.data)
+        self._post(self._receive, event)
+
+    def post_pause(self) -> None:
+        """The transfer is paused, until enough was taken."""
+        self._post(self._receive_pause)
+
+    def _post(self, receive: Callable[..., None], *what: object) -> None:
+        with suppress(trio.RunFinishedError):
+            self._token.run_sync_soon(receive, *what)
+
+
+class _Parts:
+    """Joins what comes into pieces: the first one is a block, the others end at whole `PIECE_BYTES` of the body."""
+
+    def __init__(self, start: int) -> None:
+        self._start = start  # of the object's bytes
+        self._parts: list[bytes] = []
+        self.held_bytes = 0
+        self.came_bytes = 0
+
+    def add(self, part: bytes) -> Piece | None:
+        """The piece that a part completes. A part is never longer than a piece."""
+        came = self.came_bytes
+        room = BLOCK_BYTES - came if came < BLOCK_BYTES else PIECE_BYTES - came % PIECE_BYTES
+        self._append(part[:room])
+        if len(part) < room:
+            return None
+        piece = self.take()
+        if len(part) > room:
+            self._append(part[room:])
+        return piece
+
+    def take(self) -> Piece | None:
+        """What has come, as a piece."""
+        if not self._parts:
+            return None
+        piece = Piece(self._start, b"".join(self._parts))
+        self._start, self._parts, self.held_bytes = piece.stop, [], 0
+        return piece
+
+    def _append(self, part: bytes) -> None:
+        self._parts.append(part)
+        self.held_bytes += len(part)
+        self.came_bytes += len(part)
+
+
+class Transfer:
+    """A GET with its handle. Used in libcurl's thread only."""
+
+    def __init__(self, get: RangeGet, handle: pycurl.Curl, arrivals: Arrivals) -> None:
+        self.get = get
+        self.handle = handle
+        self.arrivals = arrivals
+        self._length = len(get.request.byte_range)
+        self._lines: list[bytes] = []
+        self._head: Head | None = None
+        self._head_at = 0.0
+        self._error_body: bytes | None = None  # of a reply that is not a 206
+        self._parts = _Parts(get.request.byte_range.start)
+        self._posted_at = time.monotonic()
+        self._came_bytes = 0  # at the last tick
+        self._is_over = False
+        handle.setopt(pycurl.HEADERFUNCTION, self._take_line)
+        handle.setopt(pycurl.WRITEFUNCTION, self._take_part)
+
+    @property
+    def is_short(self) -> bool:
+        """Whether it is for a block, or for less."""
+        return self._length <= BLOCK_BYTES
+
+    def end(self, failure: StorageError | None) -> None:
+        """libcurl is done with it, well or not. What came before counts all the same."""
+        self._post_parts()
+        if self._error_body is not None:
+            self._fail(self._status_error())
+        elif failure is not None:
+            self._fail(failure)
+        elif self._head is None:
+            self._fail(self._broken("a reply without a status"))
+        elif missing := self._length - self._parts.came_bytes:
+            self._fail(TransportError(f"{self.get.request.version}: the body ended {missing:,} bytes too early"))
+        elif not self._is_over:
+            self._is_over = True
+            self.arrivals.post(Done())
+
+    def end_broken(self, reason: str) -> None:
+        """The same, where libcurl has no failure to tell."""
+        self.end(self._broken(reason))
+
+    def tick(self) -> None:
+        """Hand over what has come, if no more does, or only slowly."""
+        now = time.monotonic()
+        if self._error_body is not None and now - self._head_at > _ERROR_BODY_SECONDS:
+            self._fail(self._status_error())
+        is_slow = self._parts.came_bytes == self._came_bytes or now - self._posted_at > _HOLD_SECONDS
+        self._came_bytes = self._parts.came_bytes
+        if is_slow:
+            self._post_parts()
+
+    def _take_line(self, line: bytes) -> None:
+        """A line of the head. Heads of interim replies may come before it (RFC 9110, 15.2), and trailers after."""
+        if self._head is not None:
+            return
+        if line.strip():
+            self._lines.append(line)
+            return
+        match = _STATUS_LINE.match(b"".join(self._lines[:1]))
+        status = int(match[1]) if match else 0  # libcurl lets pass what looks only like a status line
+        if status >= HTTPStatus.OK:
+            self._head, self._head_at = Head(status, _fields(self._lines[1:])), time.monotonic()
+            self._check(self._head)
+        self._lines.clear()
+
+    def _check(self, head: Head) -> None:
+        if head.status != HTTPStatus.PARTIAL_CONTENT:
+            self._error_body = b""
+            return
+        try:
+            check_range(head, self.get.request)
+        except StorageError as error:
+            self._fail(error)
+        else:
+            self.arrivals.post(head)
+
+    def _take_part(self, part: bytes) -> int | None:
+        if self._error_body is not None:
+            return self._take_error_part(part)
+        if self._is_over or self._head is None:
+            return _REFUSE
+        if self.arrivals.waiting_bytes + self._parts.held_bytes >= MOST_WAITING_BYTES:
+            self.arrivals.post_pause()
+            return pycurl.WRITEFUNC_PAUSE
+        if self._parts.came_bytes + len(part) > self._length:
+            version = self.get.request.version
+            self._fail(MismatchError(f"{version}: a longer body than the {self._length:,} bytes asked for"))
+            return _REFUSE
+        self._post(self._parts.add(part))
+        return None
+
+    def _take_error_part(self, part: bytes) -> int | None:
+        assert self._error_body is not None
+        self._error_body += part
+        if len(self._error_body) < MAX_ERROR_BYTES and not self._is_over:
+            return None
+        self._fail(self._status_error())
+        return _REFUSE
+
+    def _status_error(self) -> StorageError:
+        assert self._head is not None
+        version, body = self.get.request.version, (self._error_body or b"")[:MAX_ERROR_BYTES]
+        has_version_id = version.version_id is not None
+        return status_error(
+            self._head, body, expected=206, about=str(version), method="GET", has_version_id=has_version_id
+        )
+
+    def _broken(self, reason: str) -> StorageError:
+        return broken(str(self.get.request.version), self.get.server, reason)
+
+    def _fail(self, error: StorageError) -> None:
+        if not self._is_over:
+            self._is_over = True
+            self.arrivals.post(Failed(error))
+
+    def _post_parts(self) -> None:
+        self._post(self._parts.take())
+
+    def _post(self, piece: Piece | None) -> None:
+        if piece is not None and not self._is_over:
+            self._posted_at = time.monotonic()
+            self.arrivals.post(piece)
+
+
+def _fields(lines: list[bytes]) -> dict[str, str]:
+    """Header fields by their names in small letters; what stands in several is joined (RFC 9110, 5.2)."""
+    fields: dict[str, str] = {}
+    for line in lines:
+        name, _, value = (_text(word) for word in line.partition(b":"))
+        name = name.lower()
+        fields[name] = f"{fields[name]}, {value}" if name in fields else value
+    return fields
+
+
+def _text(word: bytes) -> str:
+    word = word.strip()
+    try:
+        return word.decode()
+    except UnicodeDecodeError:
+        return word.decode("latin-1")

@@ -1,0 +1,23 @@
+"""How long a server may take (pure)."""
+
+from dataclasses import dataclass
+from typing import Final
+
+CONNECT_SECONDS: Final = 10.0
+SILENCE_SECONDS: Final = 15.0  # without a single byte
+LEAST_BYTES: Final = 64 << 10  # a body that brings less than this, and not its end, ...
+LEAST_SECONDS: Final = 30.0  # ... within that is given up: all who share the request would wait for hours
+
+
+@dataclass(frozen=True, slots=True)
+class BodyTime:
+    """What is left to a body: so many bytes have to come within so many seconds, or it is too slow."""
+
+    due_bytes: int = LEAST_BYTES
+    left_seconds: float = LEAST_SECONDS
+
+    def after(self, count_bytes: int, seconds: float) -> "BodyTime":
+        """What is left once so many bytes came, after waiting for them for so long."""
+        if count_bytes >= self.due_bytes:
+            return BodyTime()
+        return BodyTime(self.due_bytes - count_bytes, max(0.0, self.left_seconds - seconds))
