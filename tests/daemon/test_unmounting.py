@@ -112,6 +112,7 @@ def test_a_mount_point_that_is_not_text(mounts: Mounts, server: FakeS3Server, en
 
 
 @pytest.mark.root
+@pytest.mark.usefixtures("engine")
 def test_what_is_mounted_over_a_mount_stays(mounts: Mounts, server: FakeS3Server) -> None:
     """Unmounting takes away no other file system that covers the mount; nor does a daemon that ends."""
     mount = mounts(server.endpoint_url)

@@ -19,7 +19,7 @@ _ALLENSDK_FOLDERS: Final = 1  # the few files in it
 def prepare_cache_directory(directory: Path) -> None:
     """Make the cache directory, for its owner alone. Raises `CacheError`, also if other users can change it.
 
-    Temporary small files of dead processes are deleted here; their temporary block files, by a scan of the cache.
+    Temporary small files of dead processes are deleted here; their temporary block files, by the next scan.
     """
     folder = make_private(directory)
     check_private(folder / BLOCKS_FORMAT, depth=_BLOCK_FOLDERS)
