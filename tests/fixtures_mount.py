@@ -19,6 +19,8 @@ from tests.waiting import until  # noqa: F401 - tests with mounts import it from
 from vbnfs.host.mount_programs import detach
 from vbnfs.host.mountinfo import find_mount
 
+# What speaks to the kernel for a mount. All that a mount shows is the same with either.
+ENGINES = ("native", pytest.param("pyfuse3", marks=pytest.mark.slow))
 _TIMEOUT_SECONDS = 120
 
 
@@ -124,6 +126,14 @@ def mounts(tmp_path: Path) -> Iterator[Mounts]:
     factory = Mounts(tmp_path)
     yield factory
     factory.end()
+
+
+@pytest.fixture(params=ENGINES)
+def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The engine of all mounts of a test, by its name."""
+    name: str = request.param
+    monkeypatch.setenv("VBNFS_FUSE", name)
+    return name
 
 
 @pytest.fixture

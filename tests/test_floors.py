@@ -48,6 +48,7 @@ ONLY_IMPORTED_BY: Final[Mapping[str, set[str]]] = {
     "mmap": {"vbnfs.host.mapping", "vbnfs.fuse.protocol"},
     "tomllib": {"vbnfs.config.sources"},
     "click": {f"vbnfs.cli.{name}" for name in ("main", "options", "mounting", "releases", "settings", "upkeep")},
+    "pyfuse3": {"vbnfs.fuse.pyfuse3_engine"},
     "rich": {"vbnfs.cli.render"},
     "pandas": {
         "vbnfs.dataset.tables",
@@ -251,6 +252,15 @@ def test_a_library_has_its_place(library: str) -> None:
     assert importers == ONLY_IMPORTED_BY[library]
 
 
+def test_only_fuse_knows_the_kernels_protocol() -> None:
+    """Operations return values, and a mount is made by an engine: no other floor imports more of fuse/ than that."""
+    used: dict[str, set[str]] = {}
+    for module in MODULES:
+        if floor_of(module) != "fuse":
+            used.setdefault(floor_of(module), set()).update(n for n in within(module) if floor_of(n) == "fuse")
+    assert {floor: names for floor, names in used.items() if names} == SEAM_OF_FUSE
+
+
 def test_linux_stands_in_host() -> None:
     """Below the file system host/ has what other systems lack, but for what makes connections and finds settings."""
     events = {name for name in ONLY_LINUX if name.startswith(("select.", "os.eventfd", "os.EFD_"))}
@@ -286,15 +296,6 @@ def test_floors_that_need_no_linux() -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert int(done.stdout) >= sum(floor_of(module) in PORTABLE for module in MODULES)
-
-
-def test_only_fuse_knows_the_kernels_protocol() -> None:
-    """Operations return values: no other floor packs a reply, and no module but those of fuse/ names the device."""
-    used: dict[str, set[str]] = {}
-    for module in MODULES:
-        if floor_of(module) != "fuse":
-            used.setdefault(floor_of(module), set()).update(n for n in within(module) if floor_of(n) == "fuse")
-    assert {floor: names for floor, names in used.items() if names} == SEAM_OF_FUSE
 
 
 def test_only_config_reads_the_environment() -> None:

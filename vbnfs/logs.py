@@ -14,6 +14,8 @@ from typing import Final, TextIO
 import structlog
 from cachetools import TTLCache
 
+WARN_AGAIN_SECONDS: Final = 600.0  # for what goes on while a mount is used
+
 _MOST_REMEMBERED: Final = 1_024
 
 log = structlog.get_logger()

@@ -20,7 +20,8 @@ from vbnfs.access.dataset import open_dataset
 from vbnfs.access.door import opened, run
 from vbnfs.access.versions import load_versions
 from vbnfs.access.whole_files import whole_files
-from vbnfs.config.settings import Config, load_config
+from vbnfs.config.settings import Config
+from vbnfs.config.sources import load_config
 from vbnfs.errors import DatasetError, OfflineError
 
 FILES = {f"ecephys_sessions/{number}.nwb": Pattern(300_000 + number, seed=number) for number in range(8)}
@@ -135,13 +136,13 @@ def test_ctrl_c_cancels_the_call() -> None:
     """An interrupted call is cancelled, and has ended when KeyboardInterrupt comes; the next one works."""
     notes: list[str] = []
 
-    async def wait_for_ever() -> None:
+    async def wait_to_be_interrupted() -> None:
         async with noting(notes):
             os.kill(os.getpid(), signal.SIGINT)
             await trio.sleep_forever()
 
     with pytest.raises(KeyboardInterrupt):
-        run(wait_for_ever)
+        run(wait_to_be_interrupted)
     assert notes == ["Cancelled"]
     assert run(thread_of_the_loop) != threading.get_ident()
 

@@ -28,7 +28,7 @@ def aged(path: Path, age_seconds: float) -> Path:
 
 
 def test_a_cache_that_is_too_large(tmp_path: Path) -> None:
-    """The least recently used files go until the rest keeps within the size; what was done is told."""
+    """The least recently used files go until the rest keeps within the size; the result is printed."""
     cache = tmp_path / "cache"
     cache.mkdir(mode=0o700)
     files = [segment(cache, f"{n:032}.{n}", MIB, age_seconds=10 - n) for n in range(4)]
@@ -94,7 +94,7 @@ def test_a_cache_that_is_not_there(tmp_path: Path) -> None:
 
 
 def test_all_configurations_of_a_folder(tmp_path: Path) -> None:
-    """Each TOML file's cache is cleaned; one that cannot be is told by name and keeps none of the others from it."""
+    """Each TOML file's cache is cleaned; one that cannot be is named, and the others are cleaned all the same."""
     for name in "ab":
         (tmp_path / name).mkdir(mode=0o700)
         segment(tmp_path / name, "00.0", 2 * MIB, age_seconds=1)
@@ -122,7 +122,7 @@ def test_a_folder_of_configurations_that_cannot_be_read(tmp_path: Path) -> None:
 
 
 def test_configurations_that_share_a_cache(tmp_path: Path) -> None:
-    """It is cleaned once, to the largest size that any of them tells; the cache keeps that for whoever tells none."""
+    """It is cleaned once, to the largest size that any of them sets; the cache stores that size."""
     cache = tmp_path / "cache"
     cache.mkdir(mode=0o700)
     file = segment(cache, "00.0", 2 * MIB, age_seconds=1)

@@ -66,7 +66,7 @@ def sizes_of(files: Mapping[str, ReleasedFile], paths: set[str]) -> int:
 
 
 def test_files_of_a_genuine_release(seaweed: SeaweedServer, tiny_release: DemoRelease) -> None:
-    """Every file that is not the same in both is told with its paths and sizes; the sums are those of the files."""
+    """Every file that is not the same in both is listed with its paths and sizes; the sums are those of the files."""
     old, new = tiny_release.files["0.2.0"], tiny_release.files["0.4.0"]
     report = diff_json(seaweed.endpoint_url, "0.2.0", "0.4.0", "--no-tables")
     assert report["tables"] == []
@@ -128,13 +128,13 @@ def test_text_of_a_genuine_release(seaweed: SeaweedServer, tiny_release: DemoRel
     sums, tables, files = text.index("\nsame "), text.index("tables that changed:"), text.index("change ")
     assert sums < tables < files
     assert "columns  35 -> 36: quality added" in text
-    told = [line.split() for line in text[files:].splitlines()[1:]]
+    rows = [line.split() for line in text[files:].splitlines()[1:]]
     old, new = tiny_release.files["0.4.0"], tiny_release.files["0.5.0"]
     both = old.keys() & new.keys()
-    assert {line[-1] for line in told if line[0] == "created"} == new.keys() - old.keys()
-    assert {line[-1] for line in told if line[0] == "deleted"} == old.keys() - new.keys()
+    assert {line[-1] for line in rows if line[0] == "created"} == new.keys() - old.keys()
+    assert {line[-1] for line in rows if line[0] == "deleted"} == old.keys() - new.keys()
     changed = {path for path in both if old[path].file_hash != new[path].file_hash}
-    assert {line[-1] for line in told if line[0] == "changed"} == changed
+    assert {line[-1] for line in rows if line[0] == "changed"} == changed
     assert diff(seaweed.endpoint_url, "0.4.0", "0.5.0", "--summary") == text[: files - 1]
 
 
@@ -219,7 +219,7 @@ def test_equal_versions(server: FakeS3Server) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "status", "told"),
+    ("arguments", "status", "message"),
     [
         (["0.9.9", "0.1.0"], 1, "no dataset version 0.9.9; there are: 0.1.0"),
         (["0.1.0", "v7"], 1, "no dataset version 7; there are: 0.1.0"),
@@ -231,11 +231,11 @@ def test_equal_versions(server: FakeS3Server) -> None:
         ([], 1, "no older dataset version than 0.1.0"),
     ],
 )
-def test_wrong_usage(server: FakeS3Server, arguments: list[str], status: int, told: str) -> None:
+def test_wrong_usage(server: FakeS3Server, arguments: list[str], status: int, message: str) -> None:
     """A version that there is not is status 1, and those that there are are named; wrong words are status 2."""
     done = run_vbnfs("diff", "--endpoint-url", server.endpoint_url, *arguments)
     assert (done.returncode, done.stdout) == (status, "")
-    assert told in done.stderr
+    assert message in done.stderr
     assert "\x1b" not in done.stderr
 
 
@@ -243,7 +243,7 @@ def test_wrong_usage(server: FakeS3Server, arguments: list[str], status: int, to
 
 
 def test_a_table_that_is_none(dataset: FakeDataset, server: FakeS3Server) -> None:
-    """Bytes that are no CSV are told of that table, and everything else as ever; large ones are announced."""
+    """Bytes that are no CSV are reported for that table, and the rest as usual; large tables are announced."""
     dataset.publish("0.2.0", {UNITS: Pattern(17 << 20), SESSION: Pattern(300_000, seed=1)})
     done = run_vbnfs("diff", "0.1.0", "--endpoint-url", server.endpoint_url)
     assert done.returncode == 0
@@ -253,7 +253,7 @@ def test_a_table_that_is_none(dataset: FakeDataset, server: FakeS3Server) -> Non
 
 
 def test_a_table_with_other_bytes(dataset: FakeDataset, server: FakeS3Server) -> None:
-    """A table whose bytes do not have the manifest's hash is not believed: told, with status 1, beside the rest."""
+    """A table whose bytes do not have the manifest's hash is reported, with status 1, and not compared."""
     entry = dataset.entry(UNITS, b"unit_id,snr\n1,9.9\n")
     dataset.publish_entries("0.2.0", {"units.csv": entry | {"file_hash": "0" * 128}})
     done = run_vbnfs("diff", "0.1.0", "--json", "--endpoint-url", server.endpoint_url)
@@ -267,15 +267,15 @@ def test_a_table_with_other_bytes(dataset: FakeDataset, server: FakeS3Server) ->
 
 
 def test_a_table_that_is_not_cached_without_network(dataset: FakeDataset, server: FakeS3Server) -> None:
-    """Without network, what is kept is compared at once; tables that are not cached are told, with status 1."""
+    """Without network, what is stored is compared at once; tables that are not cached are reported, with status 1."""
     dataset.publish("0.2.0", {UNITS: b"unit_id,snr\n1,1.5\n", SESSION: Pattern(300_000)})
     url = server.endpoint_url
     run_vbnfs("versions", "--endpoint-url", url)
     server.stop()
     done = run_vbnfs("diff", "0.1.0", "--endpoint-url", url)
     assert done.returncode == 1
-    for told in (done.stdout, done.stderr):
-        assert "not cached, and the bucket is not reached" in " ".join(told.split())
+    for text in (done.stdout, done.stderr):
+        assert "not cached, and the bucket is not reached" in " ".join(text.split())
     assert diff_json(url, "0.1.0", "--no-tables")["files"][0]["change"] == "changed"
 
 

@@ -16,7 +16,7 @@ SIZE = re.compile(r"\b([0-9.]+)( [KMG]iB|[KMG])\b")
 
 
 def sizes(text: str) -> list[float]:
-    """The sizes that a text tells, in bytes."""
+    """The sizes in a text, in bytes."""
     return [float(number) * {"K": KIB, "M": MIB, "G": GIB}[unit.strip()[0]] for number, unit in SIZE.findall(text)]
 
 
@@ -34,6 +34,6 @@ def test_the_example_is_true(tmp_path: Path) -> None:
         upload(release, server.client())
         done = run_vbnfs(*command.split(), "--endpoint-url", server.endpoint_url)
     assert (done.returncode, done.stderr) == (0, "")
-    told = "".join(done.stdout.splitlines(keepends=True)[: shown.count("\n")])
-    assert words(shown) == words(told)
-    assert sizes(shown) == pytest.approx(sizes(told), rel=0.1)
+    printed = "".join(done.stdout.splitlines(keepends=True)[: shown.count("\n")])
+    assert words(shown) == words(printed)
+    assert sizes(shown) == pytest.approx(sizes(printed), rel=0.1)

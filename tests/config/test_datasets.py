@@ -243,7 +243,7 @@ def test_where_each_value_came_from(tmp_path: Path) -> None:
     assert loaded.datasets == [DEFAULT_DATASET, "visual-behavior-ophys"]
 
 
-def test_what_a_command_line_gives(tmp_path: Path) -> None:
+def test_what_a_command_line_gives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A dataset that a command line names, or the file that it names, gives settings as options do."""
     place_of_dataset = {"bucket", "project", "region"}
     assert settings_given_in(["offline"], None, None) == {"offline"}
@@ -253,3 +253,6 @@ def test_what_a_command_line_gives(tmp_path: Path) -> None:
     assert settings_given_in(["dataset"], "mirror", path) == {"dataset", *DATASET_SETTINGS}
     path = toml(tmp_path, f"dataset = 'mirror'\nverify = 'always'\n{MIRROR}")
     assert settings_given_in([], None, path) == {"dataset", "verify", *DATASET_SETTINGS}
+    monkeypatch.setenv("VBNFS_CONFIG", str(path))  # this one has the table, and gives nothing by itself
+    assert settings_given_in(["dataset"], "mirror", None) == {"dataset", *DATASET_SETTINGS}
+    assert settings_given_in([], None, None) == set()

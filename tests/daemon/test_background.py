@@ -46,8 +46,8 @@ def test_requests_are_answered_before_the_kernel_gives_up(
     monkeypatch.setattr(background, "_FUSE_SYSCTLS", tmp_path)
     config, warnings = within(_below_the_kernels_timeout, io_timeout=str(asked))
     assert config.io_timeout_seconds == pytest.approx(expected)
-    told = "warning: --io-timeout lowered: the kernel (fs.fuse.*_request_timeout) waits no longer"
-    assert warnings == ([told] if expected < asked else [])
+    lowered = "warning: --io-timeout lowered: the kernel (fs.fuse.*_request_timeout) waits no longer"
+    assert warnings == ([lowered] if expected < asked else [])
 
 
 @pytest.mark.parametrize(
@@ -74,5 +74,5 @@ def test_memory_keeps_within_the_control_group(
     monkeypatch.setattr(background, "memory_limit_bytes", read)
     config, warnings = within(_within_the_cgroup, memory_limit=f"{asked}M")
     assert config.memory_limit_bytes == expected * MIB
-    told = "warning: --memory-limit lowered: the control group allows no more"
-    assert warnings == ([told] if expected < asked else [])
+    lowered = "warning: --memory-limit lowered: the control group allows no more"
+    assert warnings == ([lowered] if expected < asked else [])

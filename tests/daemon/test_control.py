@@ -66,7 +66,7 @@ async def test_question_and_answer(entry: MountEntry) -> None:
 
 
 async def test_commands_that_fail(entry: MountEntry) -> None:
-    """A command that fails, and one that there is not, are told; the next one is answered all the same."""
+    """A command that fails, and one that does not exist, are reported; the next one is answered all the same."""
     async with served(entry):
         with pytest.raises(MountError, match="it broke"):
             await ask(entry, "broken")
@@ -100,7 +100,7 @@ async def test_asker_that_goes_away(entry: MountEntry) -> None:
 
 
 def test_daemon_that_is_gone(entry: MountEntry) -> None:
-    """Without a socket the remedy is told, if the mount is dead; else that only the socket is gone."""
+    """Without a socket the message names the remedy, if the mount is dead; else it says that the socket is gone."""
     with pytest.raises(MountError, match=r"its control socket .* is gone"):
         running_mounts.ask(replace(entry, mountpoint=Path("/")), "hello")
 
@@ -124,7 +124,7 @@ except MountError as error:
 
 
 def test_mount_of_somebody_else(tmp_path: Path) -> None:
-    """Who has not mounted it is told who can ask, and is not shown it unasked."""
+    """A user who has not mounted it learns who can ask, and is not shown it unasked."""
     (tmp_path / "closed").mkdir(mode=0o000)
     command = [sys.executable, "-c", ASK_AS_NOBODY, str(tmp_path / "closed")]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -132,7 +132,7 @@ def test_mount_of_somebody_else(tmp_path: Path) -> None:
 
 
 def test_answer_that_is_none(entry: MountEntry) -> None:
-    """A socket that closes without an answer is told as such."""
+    """A socket that closes without an answer is reported as such."""
     path = runtime.make_runtime_directory() / runtime.socket_path(entry.owner, entry.device).name
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
@@ -209,9 +209,9 @@ SOUND = {
 )  # fmt: skip
 def test_a_status_that_is_none(entry: MountEntry, change: dict[str, Any]) -> None:
     """Whatever a daemon says, which may be another user's: what is no status is an error."""
-    told = json.dumps({**SOUND, **change}).encode()
+    reply = json.dumps({**SOUND, **change}).encode()
     reason = "None" if "ok" in change else "its daemon's status is none"
-    with answering(entry, lambda connection: connection.sendall(told)), pytest.raises(MountError, match=reason):
+    with answering(entry, lambda connection: connection.sendall(reply)), pytest.raises(MountError, match=reason):
         ask_status(entry)
 
 
@@ -226,8 +226,8 @@ def test_an_answer_that_is_no_object(entry: MountEntry, answer: bytes) -> None:
 
 def test_a_reason_is_one_line(entry: MountEntry) -> None:
     """Why a daemon does not tell cannot be made to look like what another one tells, or be without end."""
-    told = json.dumps({"ok": False, "error": "no\n/mnt/other:\tall is well" + "!" * 5000}).encode()
-    with answering(entry, lambda connection: connection.sendall(told)), pytest.raises(MountError) as caught:
+    reply = json.dumps({"ok": False, "error": "no\n/mnt/other:\tall is well" + "!" * 5000}).encode()
+    with answering(entry, lambda connection: connection.sendall(reply)), pytest.raises(MountError) as caught:
         ask_status(entry)
     assert str(caught.value).startswith("/mnt/vbn: no /mnt/other: all is well!")
     assert len(str(caught.value)) < 1100
@@ -235,10 +235,10 @@ def test_a_reason_is_one_line(entry: MountEntry) -> None:
 
 def test_a_status_is_believed_as_far_as_the_kernel_does_not_know(entry: MountEntry) -> None:
     """Which process answers, and where the mount is, is what the kernel says; another vbnfs may tell more."""
-    told = {**SOUND, "pid": 1, "mountpoint": "/", "more": {"yes": [None, 1.5, "text"]}}
-    with answering(entry, lambda connection: connection.sendall(json.dumps(told).encode())):
+    report = {**SOUND, "pid": 1, "mountpoint": "/", "more": {"yes": [None, 1.5, "text"]}}
+    with answering(entry, lambda connection: connection.sendall(json.dumps(report).encode())):
         status = ask_status(entry)
-    assert (status["pid"], status["mountpoint"], status["more"]) == (os.getpid(), "/mnt/vbn", told["more"])
+    assert (status["pid"], status["mountpoint"], status["more"]) == (os.getpid(), "/mnt/vbn", report["more"])
 
 
 async def test_many_who_connect_and_ask_nothing(entry: MountEntry, monkeypatch: pytest.MonkeyPatch) -> None:

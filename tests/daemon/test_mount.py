@@ -73,6 +73,7 @@ def is_read_well(path: Path) -> bool:
 # Beginning
 
 
+@pytest.mark.usefixtures("engine")
 def test_mount_returns_when_the_tree_can_be_listed(mounts: Mounts, server: FakeS3Server) -> None:
     """`vbnfs mount` says nothing, exits 0, and the files are there; nothing but metadata was asked for."""
     mount = mounts(server.endpoint_url)
@@ -159,6 +160,7 @@ def test_unusable_cache_and_log(server: FakeS3Server, mounts: Mounts, tmp_path: 
         assert option in done.stderr
 
 
+@pytest.mark.usefixtures("engine")
 def test_foreground(server: FakeS3Server, mounts: Mounts, tmp_path: Path) -> None:
     """--foreground stays, logs to standard error, and SIGINT unmounts and ends with status 0."""
     mountpoint = mounted_on(tmp_path)
@@ -242,6 +244,7 @@ def test_log_file_has_one_line_for_each_event(mounts: Mounts, server: FakeS3Serv
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.usefixtures("engine")
 def test_signals_unmount(mounts: Mounts, server: FakeS3Server, number: int) -> None:
     """These signals unmount cleanly: nothing is left in mountinfo, and the process is gone."""
     before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whatever the tests were started by: it is inherited
@@ -254,6 +257,7 @@ def test_signals_unmount(mounts: Mounts, server: FakeS3Server, number: int) -> N
     os.close(process)
 
 
+@pytest.mark.usefixtures("engine")
 def test_sigterm_does_not_wait_for_the_network(mounts: Mounts, server: FakeS3Server) -> None:
     """With a read in flight that S3 does not answer, SIGTERM ends the mount all the same, soon."""
     mount = mounts(server.endpoint_url, "--io-timeout", "600")
@@ -279,6 +283,7 @@ def is_running(pid: int) -> bool:
         return False
 
 
+@pytest.mark.usefixtures("engine")
 def test_umount_returns_when_the_daemon_has_ended(mounts: Mounts, server: FakeS3Server) -> None:
     """After `vbnfs umount` neither mount nor daemon nor control socket is there."""
     mount = mounts(server.endpoint_url)
@@ -289,6 +294,7 @@ def test_umount_returns_when_the_daemon_has_ended(mounts: Mounts, server: FakeS3
     assert run_vbnfs("umount", mount.path).returncode == 1
 
 
+@pytest.mark.usefixtures("engine")
 def test_busy_mount(mounts: Mounts, server: FakeS3Server) -> None:
     """`vbnfs umount` of a mount that is in use fails and names --lazy, which works."""
     mount = mounts(server.endpoint_url)
@@ -301,6 +307,7 @@ def test_busy_mount(mounts: Mounts, server: FakeS3Server) -> None:
         assert file.read().startswith(b"visual-behavior-neuropixels")
 
 
+@pytest.mark.usefixtures("engine")
 def test_dead_mount_is_cleared(mounts: Mounts, server: FakeS3Server) -> None:
     """After SIGKILL of the daemon `vbnfs status` says what to do, and `vbnfs mount` mounts anew."""
     mount = mounts(server.endpoint_url)
@@ -313,6 +320,7 @@ def test_dead_mount_is_cleared(mounts: Mounts, server: FakeS3Server) -> None:
     assert mount.mount().path.joinpath(SESSION).read_bytes() == SESSION_BYTES[:]
 
 
+@pytest.mark.usefixtures("engine")
 def test_daemon_ends_with_the_kernel_s_umount(mounts: Mounts, server: FakeS3Server) -> None:
     """umount(8) or fusermount3 ends the daemon, too."""
     mount = mounts(server.endpoint_url)
@@ -324,6 +332,7 @@ def test_daemon_ends_with_the_kernel_s_umount(mounts: Mounts, server: FakeS3Serv
 # While mounted
 
 
+@pytest.mark.usefixtures("engine")
 def test_new_version_turns_up(mounts: Mounts, server: FakeS3Server, dataset: FakeDataset) -> None:
     """A version that is published while mounted gets a folder; what stands at the top does not change."""
     mount = mounts(server.endpoint_url, "--refresh", "1")
@@ -410,6 +419,7 @@ def test_bucket_that_cannot_be_listed_for_versions(
     assert server.count("head") == 21
 
 
+@pytest.mark.usefixtures("engine")
 def test_names_wait_for_no_sizes(mounts: Mounts, server: FakeS3Server, dataset: FakeDataset) -> None:
     """Where sizes have to be asked for, `ls` lists a large folder at once; `ls -l` goes on as they come."""
     count = 300
@@ -430,6 +440,7 @@ def test_names_wait_for_no_sizes(mounts: Mounts, server: FakeS3Server, dataset: 
     assert server.count("head") == count
 
 
+@pytest.mark.usefixtures("engine")
 def test_object_whose_size_is_not_told(mounts: Mounts, server: FakeS3Server, dataset: FakeDataset) -> None:
     """An object that S3 has lost stays in its folder's listing; looking at it fails, its neighbours are fine."""
     dataset.publish("0.2.0", {**FILES, "other/a": b"a", "other/b": b"b"})
@@ -444,6 +455,7 @@ def test_object_whose_size_is_not_told(mounts: Mounts, server: FakeS3Server, dat
     assert "other/a" in mount.status()["last_error"]
 
 
+@pytest.mark.usefixtures("engine")
 def test_size_that_lies(mounts: Mounts, server: FakeS3Server, dataset: FakeDataset) -> None:
     """A listed size that the object does not have makes reading fail with ESTALE; the reason names the object."""
     server.behaviours.append(for_kind("list_versions", lambda _, honest: replace(
@@ -462,6 +474,7 @@ def test_size_that_lies(mounts: Mounts, server: FakeS3Server, dataset: FakeDatas
         (416, "InvalidRange", errno.ESTALE),
     ],
 )
+@pytest.mark.usefixtures("engine")
 def test_errno_of_failed_reads(mounts: Mounts, server: FakeS3Server, status: int, code: str, expected: int) -> None:
     """A version that is gone, or shorter than listed, is ESTALE, a forbidden one EACCES, an ignored Range EIO."""
     mount = mounts(server.endpoint_url)
@@ -490,6 +503,7 @@ def test_a_transport_fault_that_lasts(mounts: Mounts, server: FakeS3Server, faul
     until(lambda: is_read_well(mount.path / SESSION))
 
 
+@pytest.mark.usefixtures("engine")
 def test_read_has_a_deadline(mounts: Mounts, server: FakeS3Server) -> None:
     """A server that never answers: the read fails with ETIMEDOUT after --io-timeout, stat and df go on meanwhile."""
     mount = mounts(server.endpoint_url, "--io-timeout", "1.5")
@@ -527,6 +541,7 @@ def test_two_mounts_share_a_cache(mounts: Mounts, server: FakeS3Server) -> None:
     assert server.count() == 0
 
 
+@pytest.mark.usefixtures("engine")
 def test_other_users(mounts: Mounts, server: FakeS3Server) -> None:
     """Another user may read the mount with --allow-other only."""
     if os.geteuid() != 0:  # only root can become another user: then the kernel's word has to do

@@ -48,7 +48,7 @@ for folder in folders:
 
 
 def test_folders_of_somebody_else() -> None:
-    """An ordinary user is told which folders will do, of one that they may not see, write or list."""
+    """The message says which folders will do, of one that an ordinary user may not see, write or list."""
     with tempfile.TemporaryDirectory() as name_of_place:  # pytest's own are closed to others
         place = Path(name_of_place)
         place.chmod(0o755)
@@ -59,7 +59,7 @@ def test_folders_of_somebody_else() -> None:
         folders = [place / name for name in ("hidden/x", "roots/x", "roots", "unlisted", "full")]
         command = [sys.executable, "-c", AS_NOBODY, "/nowhere", *map(str, folders)]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
-        (place / "hidden").chmod(0o700)  # for whoever tidies up
+        (place / "hidden").chmod(0o700)  # for tidying up
         mine = "mount on an empty folder of your own, such as ~/vbn"
         refused = f"Permission denied; {mine}"
         assert done.stdout.replace(str(place), "").splitlines() == [

@@ -8,7 +8,7 @@ from trio.testing import MockClock
 from vbnfs.daemon.restarting import restart_on_failure
 
 
-async def test_a_failure_is_told_and_the_task_begins_anew(autojump_clock: MockClock) -> None:
+async def test_a_failure_is_logged_and_the_task_begins_anew(autojump_clock: MockClock) -> None:
     """A defect in a background task is logged with its traceback; some seconds later the task runs again."""
     begun: list[float] = []
 
@@ -17,11 +17,11 @@ async def test_a_failure_is_told_and_the_task_begins_anew(autojump_clock: MockCl
         if len(begun) < 3:
             raise RuntimeError("a defect")
 
-    with capture_logs() as told:
+    with capture_logs() as lines:
         await restart_on_failure("housekeeping", task)
     assert [seconds - begun[0] for seconds in begun] == [0, 5, 10]
-    assert [(line["event"], line["what"]) for line in told] == [("failed, and begins anew", "housekeeping")] * 2
-    assert "a defect" in str(told[0]["exc_info"].exceptions)
+    assert [(line["event"], line["what"]) for line in lines] == [("failed, and begins anew", "housekeeping")] * 2
+    assert "a defect" in str(lines[0]["exc_info"].exceptions)
 
 
 @pytest.mark.parametrize("in_a_group", [False, True])
@@ -41,9 +41,9 @@ async def test_a_failure_does_not_get_in_the_way_of_the_end(in_a_group: bool) ->
             nursery.start_soon(fail)
             nursery.start_soon(trio.sleep_forever)
 
-    with capture_logs() as told:
+    with capture_logs() as lines:
         async with trio.open_nursery() as services:
             services.start_soon(restart_on_failure, "housekeeping", task)
             await trio.testing.wait_all_tasks_blocked()
             services.cancel_scope.cancel()
-    assert [line["event"] for line in told] == ["failed, and begins anew"]
+    assert [line["event"] for line in lines] == ["failed, and begins anew"]

@@ -1,4 +1,4 @@
-"""What a supervisor is told, over real datagram sockets; and by a real mount."""
+"""What a supervisor is sent, over real datagram sockets; and by a real mount."""
 
 import os
 import signal
@@ -36,11 +36,11 @@ def message(inbox: socket.socket) -> dict[str, str]:
     return dict(line.split("=", 1) for line in lines)
 
 
-def until_told(inbox: socket.socket, name: str) -> dict[str, str]:
+def until_sent(inbox: socket.socket, name: str) -> dict[str, str]:
     """The next message that has a line of that name."""
-    while name not in (told := message(inbox)):
+    while name not in (fields := message(inbox)):
         pass
-    return told
+    return fields
 
 
 def is_empty(inbox: socket.socket) -> bool:
@@ -75,7 +75,7 @@ def start(server: FakeS3Server, folder: Path, inbox: socket.socket, **env: str) 
 
 
 def test_ready_when_the_tree_can_be_listed(mounts: Mounts, server: FakeS3Server, inbox: socket.socket) -> None:
-    """READY comes with a status once the tree is there, and not before; SIGTERM is told as STOPPING."""
+    """READY comes with a status once the tree is there, and not before; SIGTERM is sent as STOPPING."""
     folder, gate = mounts.directory / "mnt", threading.Event()
     server.behaviours.append(for_kind("list_objects", held(gate)))
     with start(server, folder, inbox) as daemon:
@@ -85,25 +85,25 @@ def test_ready_when_the_tree_can_be_listed(mounts: Mounts, server: FakeS3Server,
         assert is_empty(inbox)
         gate.set()
         inbox.settimeout(30)
-        told = message(inbox)
-        assert told["READY"] == "1"
+        messages = message(inbox)
+        assert messages["READY"] == "1"
         assert "README.txt" in os.listdir(folder)
-        assert told["STATUS"] == f"{folder}: 1 versions, 0.4.0 at the top; 0 MiB read, 0 MiB from S3"
+        assert messages["STATUS"] == f"{folder}: 1 versions, 0.4.0 at the top; 0 MiB read, 0 MiB from S3"
         daemon.send_signal(signal.SIGTERM)
         assert message(inbox) == {"STOPPING": "1", "STATUS": "unmounting"}
     assert daemon.returncode == 0
 
 
 def test_signs_of_life(mounts: Mounts, server: FakeS3Server, inbox: socket.socket) -> None:
-    """With a watchdog signs of life go on coming, each with the status; an unmount by others is told as STOPPING."""
+    """With a watchdog signs of life go on coming, each with the status; an unmount by others is sent as STOPPING."""
     folder = mounts.directory / "mnt"
     with start(server, folder, inbox, WATCHDOG_USEC="200000") as daemon:
-        assert "WATCHDOG" not in until_told(inbox, "READY")
+        assert "WATCHDOG" not in until_sent(inbox, "READY")
         for _ in range(5):
-            assert "0.4.0 at the top" in until_told(inbox, "WATCHDOG")["STATUS"]
+            assert "0.4.0 at the top" in until_sent(inbox, "WATCHDOG")["STATUS"]
         # All the while the messages are read: a socket holds ten of them, and none is waited for.
         with subprocess.Popen([sys.executable, "-m", "vbnfs", "umount", str(folder)]) as umount:
-            until_told(inbox, "STOPPING")
+            until_sent(inbox, "STOPPING")
         assert umount.returncode == 0
     assert daemon.returncode == 0
 
@@ -111,22 +111,22 @@ def test_signs_of_life(mounts: Mounts, server: FakeS3Server, inbox: socket.socke
 def test_a_stopped_daemon_gives_none(mounts: Mounts, server: FakeS3Server, inbox: socket.socket) -> None:
     """A daemon that does not run gives no sign of life: the watchdog would end it."""
     with start(server, mounts.directory / "mnt", inbox, WATCHDOG_USEC="50000") as daemon:
-        until_told(inbox, "WATCHDOG")
+        until_sent(inbox, "WATCHDOG")
         daemon.send_signal(signal.SIGSTOP)
         os.waitid(os.P_PID, daemon.pid, os.WSTOPPED | os.WNOWAIT)
         while not is_empty(inbox):
             pass
-        inbox.settimeout(0.5)  # ten times what it was told
+        inbox.settimeout(0.5)  # ten times the period that it was given
         with pytest.raises(TimeoutError):
             message(inbox)
         daemon.send_signal(signal.SIGCONT)
         inbox.settimeout(30)
-        until_told(inbox, "WATCHDOG")
+        until_sent(inbox, "WATCHDOG")
         daemon.send_signal(signal.SIGTERM)
 
 
 def test_a_daemon_that_forked_tells_nobody(mounts: Mounts, server: FakeS3Server, inbox: socket.socket) -> None:
-    """In the background nobody is told: the supervisor started another process."""
+    """In the background nothing is sent: the supervisor started another process."""
     mount = mounts(server.endpoint_url)
     mount.umount()
     done = run_vbnfs("mount", *mount.options, mount.path, env={"NOTIFY_SOCKET": str(inbox.getsockname())})
@@ -144,7 +144,7 @@ def test_a_supervisor_that_is_gone(mounts: Mounts, server: FakeS3Server, inbox: 
     env = {**os.environ, "NOTIFY_SOCKET": str(inbox.getsockname())}
     with subprocess.Popen([*command, str(folder)], env=env, stderr=subprocess.PIPE, text=True) as daemon:
         assert daemon.stderr is not None
-        assert "the supervisor cannot be told" in daemon.stderr.readline()
+        assert "the supervisor cannot be notified" in daemon.stderr.readline()
         assert "event='mounted'" in daemon.stderr.readline()
         assert "README.txt" in os.listdir(folder)
         daemon.send_signal(signal.SIGTERM)
@@ -159,18 +159,18 @@ async def heard(inbox: socket.socket, supervisor: Supervisor, seconds: float) ->
     """What a notifier that is ready says within this time."""
     with trio.move_on_after(seconds):
         await SystemdNotifier(supervisor).ready(lambda: f"at\n{trio.current_time():g}")
-    told = []
+    messages = []
     with suppress(BlockingIOError):
         inbox.setblocking(False)
         while True:
-            told.append(message(inbox))
-    return told
+            messages.append(message(inbox))
+    return messages
 
 
 async def test_the_period(inbox: socket.socket, autojump_clock: MockClock) -> None:
     """A sign of life comes more than twice within the watchdog's time; a status stands in one line."""
-    told = await heard(inbox, Supervisor(inbox.getsockname(), 10.0), 10.5)
-    assert told == [
+    messages = await heard(inbox, Supervisor(inbox.getsockname(), 10.0), 10.5)
+    assert messages == [
         {"READY": "1", "STATUS": "at 0"},
         {"WATCHDOG": "1", "STATUS": "at 4"},
         {"WATCHDOG": "1", "STATUS": "at 8"},
@@ -179,8 +179,8 @@ async def test_the_period(inbox: socket.socket, autojump_clock: MockClock) -> No
 
 async def test_no_watchdog(inbox: socket.socket, autojump_clock: MockClock) -> None:
     """Without a watchdog only the status is renewed, every half minute."""
-    told = await heard(inbox, Supervisor(inbox.getsockname(), None), 31)
-    assert told == [{"READY": "1", "STATUS": "at 0"}, {"STATUS": "at 30"}]
+    messages = await heard(inbox, Supervisor(inbox.getsockname(), None), 31)
+    assert messages == [{"READY": "1", "STATUS": "at 0"}, {"STATUS": "at 30"}]
 
 
 async def test_nobody_to_tell(autojump_clock: MockClock) -> None:

@@ -90,9 +90,9 @@ def test_unmounting_with_no_descriptor_left(mounts: Mounts, server: FakeS3Server
         os.kill(pid, signal.SIGTERM)
         until(lambda: find_mount(mount.path) is None)
     until(lambda: threads_of(pid) == [])
-    told = [json.loads(line) for line in (tmp_path / "vbnfs.log").read_text().splitlines()]
-    assert told[-1]["event"] == "unmounted"
-    assert [line for line in told if line["level"] == "error"] == []
+    events = [json.loads(line) for line in (tmp_path / "vbnfs.log").read_text().splitlines()]
+    assert events[-1]["event"] == "unmounted"
+    assert [line for line in events if line["level"] == "error"] == []
 
 
 @pytest.mark.parametrize("end", [b"", *(sign.encode() for sign in "\r\f\x1c\x85\u2028")])
@@ -112,6 +112,7 @@ def test_a_mount_point_that_is_not_text(mounts: Mounts, server: FakeS3Server, en
 
 
 @pytest.mark.root
+@pytest.mark.usefixtures("engine")
 def test_what_is_mounted_over_a_mount_stays(mounts: Mounts, server: FakeS3Server) -> None:
     """Unmounting takes away no other file system that covers the mount; nor does a daemon that ends."""
     mount = mounts(server.endpoint_url)
@@ -120,8 +121,8 @@ def test_what_is_mounted_over_a_mount_stays(mounts: Mounts, server: FakeS3Server
     try:
         (mount.path / "file").write_text("precious")
         done = run_vbnfs("umount", mount.path)
-        told = f"vbnfs: {mount.path}: something else is mounted over it (tmpfs, from tmpfs): unmount that first\n"
-        assert (done.returncode, done.stderr) == (1, told)
+        message = f"vbnfs: {mount.path}: something else is mounted over it (tmpfs, from tmpfs): unmount that first\n"
+        assert (done.returncode, done.stderr) == (1, message)
         os.kill(pid, signal.SIGTERM)
         until(lambda: threads_of(pid) == [])
         assert (mount.path / "file").read_text() == "precious"

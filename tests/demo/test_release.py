@@ -265,7 +265,7 @@ def test_counts_and_structures_are_those_of_the_rows(tiny_release: DemoRelease) 
 
 
 def test_some_sessions_are_abnormal(tiny_release: DemoRelease) -> None:
-    """AllenSDK hides sessions with an abnormality unless told otherwise: there is one, and there are others."""
+    """AllenSDK hides sessions with an abnormality by default: there is one, and there are others."""
     sessions = table(tiny_release, "0.5.0", "ecephys_sessions")
     abnormal = sessions["abnormal_histology"].notna() | sessions["abnormal_activity"].notna()
     assert abnormal.any()
@@ -416,12 +416,12 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
     assert not set(first.values()) & set(other.values())
 
 
-def test_progress_is_told_file_by_file(tmp_path: Path) -> None:
-    """Whoever makes a release hears of each NWB file once, by its path in the directory."""
-    told: list[str] = []
+def test_progress_is_reported_file_by_file(tmp_path: Path) -> None:
+    """The maker of a release gets a report of each NWB file once, by its path in the directory."""
+    reports: list[str] = []
     scale = replace(ReleaseScale.tiny(), ecephys_sessions=1, behavior_sessions=0)
-    release = make_release(tmp_path, scale=scale, report=told.append)
-    assert sorted(told) == sorted(f"making {name}" for name in contents(release) if name.endswith(".nwb"))
+    release = make_release(tmp_path, scale=scale, report=reports.append)
+    assert sorted(reports) == sorted(f"making {name}" for name in contents(release) if name.endswith(".nwb"))
 
 
 def test_a_release_may_have_no_behavior_only_sessions(tmp_path: Path) -> None:

@@ -50,8 +50,8 @@ def test_a_folder_that_others_can_write_is_not_safe(mode: int, expected: bool, t
     assert is_safe(folder, os.geteuid()) == expected
 
 
-def test_somebody_elses_folder_is_not_safe(tmp_path: Path) -> None:
-    """Whoever owns a folder can put something in it, whatever its mode; files and absent folders are none."""
+def test_another_users_folder_is_not_safe(tmp_path: Path) -> None:
+    """The owner of a folder can put something in it, whatever its mode; files and absent folders are none."""
     tmp_path.chmod(0o755)
     assert not is_safe(tmp_path, os.geteuid() + 1)
     (tmp_path / "file").touch()

@@ -37,12 +37,12 @@ def test_the_second_of_two_small_reads(reads: list[tuple[int, int]], said: list[
 
 
 def test_reading_ahead() -> None:
-    """As the kernel begins to read a file in order, in parts of 16, 32, 64, ... KiB, no block is told of."""
+    """As the kernel begins to read a file in order, in parts of 16, 32, 64, ... KiB, no block is named."""
     sizes = [size * KIB for size in (16, 32, 64, 128, *[512] * 20)]
     assert not any(asked([(sum(sizes[:number]), size) for number, size in enumerate(sizes)]))
 
 
-def test_files_are_told_apart() -> None:
+def test_files_are_distinguished() -> None:
     """The same block of another file is another block."""
     seen = RepeatedSmallReads()
     assert not seen.is_again(1, 0, 4096)

@@ -23,6 +23,7 @@ import trio
 
 from vbnfs.errors import MountError
 from vbnfs.fuse.device import Device, Unmounted, open_mount, option
+from vbnfs.fuse.engines import ENGINES, NATIVE, Connection, load
 from vbnfs.fuse.operations import (
     Absent,
     Answer,
@@ -36,7 +37,6 @@ from vbnfs.fuse.operations import (
     Opened,
 )
 from vbnfs.fuse.protocol import attributes_changed
-from vbnfs.fuse.server import Server
 from vbnfs.host import mount_programs
 from vbnfs.host.mount_programs import detach
 from vbnfs.host.mountinfo import find_mount
@@ -148,8 +148,7 @@ class Mounted:
     """A mount that is served."""
 
     path: Path
-    device: Device
-    server: Server
+    connection: Connection
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
     ended: trio.Event = field(default_factory=trio.Event)
 
@@ -160,23 +159,23 @@ class Mounted:
 
 
 @asynccontextmanager
-async def serving(files: Files, path: Path, *options: str) -> AsyncIterator[Mounted]:
+async def serving(files: Files, path: Path, *options: str, engine: str = NATIVE) -> AsyncIterator[Mounted]:
     """Serve `files` on a folder, unmounted at the end."""
-    device = open_mount(path, ["ro", SUBTYPE, *options])
-    mounted = Mounted(path, device, Server(device, files))
+    connection = load(engine)(path, ["ro", SUBTYPE, *options], files, is_busy=lambda: False)
+    mounted = Mounted(path, connection)
 
     async def serve() -> None:
         try:
             with mounted.scope:
-                await mounted.server.serve()
+                await connection.serve()
         finally:
-            device.close()  # the kernel answers the test's threads, should the server have failed
+            connection.close()  # the kernel answers the test's threads, should the engine have failed
             mounted.ended.set()
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(serve)
         yield mounted
-        mounted.server.stop()
+        connection.stop()
 
 
 def descriptors() -> set[str]:
@@ -191,10 +190,11 @@ def descriptors() -> set[str]:
     return found
 
 
-async def test_files_are_what_was_answered(mountpoint: Path) -> None:
+@pytest.mark.parametrize("engine", ENGINES)
+async def test_files_are_what_was_answered(mountpoint: Path, engine: str) -> None:
     """Bytes, sizes, kinds, times before 1970, links and the state of the file system arrive as they were answered."""
     files = Files({b"file": b"0123456789" * 1000, b"empty": b""}, {b"link": b"file"})
-    async with serving(files, mountpoint) as mounted:
+    async with serving(files, mountpoint, engine=engine) as mounted:
         assert await mounted.does((mountpoint / "file").read_bytes) == b"0123456789" * 1000
         assert await mounted.does((mountpoint / "empty").read_bytes) == b""
         assert await mounted.does(os.readlink, mountpoint / "link") == "file"
@@ -209,10 +209,11 @@ async def test_files_are_what_was_answered(mountpoint: Path) -> None:
     assert files.failures == []
 
 
-async def test_names_of_any_bytes(mountpoint: Path) -> None:
+@pytest.mark.parametrize("engine", ENGINES)
+async def test_names_of_any_bytes(mountpoint: Path, engine: str) -> None:
     """Names need not be text: whatever bytes they are of, they are listed and found."""
     odd = [b"\xff\xfe", b"new\nline", "häß".encode(), b"a,b\\c", b"-", b" ", b"x" * 255, b"caf\xe9.nwb"]
-    async with serving(Files({name: name for name in odd}), mountpoint) as mounted:
+    async with serving(Files({name: name for name in odd}), mountpoint, engine=engine) as mounted:
         listed = await mounted.does(os.listdir, mountpoint)
         assert sorted(map(os.fsencode, listed)) == sorted(odd)
         for name in odd:
@@ -220,10 +221,11 @@ async def test_names_of_any_bytes(mountpoint: Path) -> None:
             assert await mounted.does(path.read_bytes) == name
 
 
-async def test_a_listing_is_kept(mountpoint: Path) -> None:
-    """A folder is asked for once: the second listing, with attributes, comes from the kernel, and so do the bytes."""
+@pytest.mark.parametrize("engine", ENGINES)
+async def test_a_listing_is_kept(mountpoint: Path, engine: str) -> None:
+    """A second look asks for nothing but the names, of an engine by which the kernel does not keep them."""
     files = Files({b"a": b"1", b"b": b"2"})
-    async with serving(files, mountpoint) as mounted:
+    async with serving(files, mountpoint, engine=engine) as mounted:
 
         def look() -> list[tuple[str, int]]:
             with os.scandir(mountpoint) as entries:
@@ -234,13 +236,17 @@ async def test_a_listing_is_kept(mountpoint: Path) -> None:
         assert asked["list"] > 0
         assert await mounted.does(look) == first == [("a", 2), ("b", 2)]
         asked["release"] = files.asked["release"]
+        if not ENGINES[engine].keeps_listings:
+            assert files.asked["list"] > asked["list"]
+            asked["list"] = files.asked["list"]
         assert files.asked == asked
 
 
-async def test_a_large_folder_is_listed_in_parts(mountpoint: Path) -> None:
+@pytest.mark.parametrize("engine", ENGINES)
+async def test_a_large_folder_is_listed_in_parts(mountpoint: Path, engine: str) -> None:
     """A folder of 5,000 names comes in parts, each name once and with its kind, and no attributes are asked for."""
     files = Files({f"file {number:04}".encode(): b"" for number in range(5000)})
-    async with serving(files, mountpoint) as mounted:
+    async with serving(files, mountpoint, engine=engine) as mounted:
 
         def look() -> list[tuple[str, bool]]:
             with os.scandir(mountpoint) as entries:
@@ -252,16 +258,17 @@ async def test_a_large_folder_is_listed_in_parts(mountpoint: Path) -> None:
         assert files.asked["lookup"] == 0
 
 
-async def test_changed_attributes_are_asked_for(mountpoint: Path) -> None:
+@pytest.mark.parametrize("engine", ENGINES)
+async def test_changed_attributes_are_asked_for(mountpoint: Path, engine: str) -> None:
     """After `attributes_changed` the kernel asks for the attributes again, and keeps the bytes that it has."""
     files = Files({b"file": b"bytes"})
-    async with serving(files, mountpoint) as mounted:
+    async with serving(files, mountpoint, engine=engine) as mounted:
         path = mountpoint / "file"
         await mounted.does(path.read_bytes)
         await mounted.does(os.stat, path)
         asked = Counter(files.asked)
-        mounted.device.notify(attributes_changed(files.inodes[b"file"]))
-        mounted.device.notify(attributes_changed(12345))  # which the kernel has never met
+        mounted.connection.invalidate_attributes(files.inodes[b"file"])
+        mounted.connection.invalidate_attributes(12345)  # which the kernel has never met
         assert files.asked["getattr"] == asked["getattr"]
         await mounted.does(os.stat, path)
         assert files.asked["getattr"] == asked["getattr"] + 1
@@ -270,7 +277,8 @@ async def test_changed_attributes_are_asked_for(mountpoint: Path) -> None:
 
 
 @pytest.mark.root
-async def test_a_notice_waits_for_no_read(mountpoint: Path) -> None:
+@pytest.mark.parametrize("engine", ENGINES)
+async def test_a_notice_waits_for_no_read(mountpoint: Path, engine: str) -> None:
     """Of a file that is read ahead, is closed and is thrown out of memory, while these reads have no answer."""
     files = Files({b"file": bytes(1 << 20)})
     asked, answered = trio.Event(), trio.Event()
@@ -287,20 +295,21 @@ async def test_a_notice_waits_for_no_read(mountpoint: Path) -> None:
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_WILLNEED)
         os.close(descriptor)
 
-    async with serving(files, mountpoint) as mounted, trio.open_nursery() as nursery:
+    async with serving(files, mountpoint, engine=engine) as mounted, trio.open_nursery() as nursery:
         await mounted.does(begin_and_leave)
         await asked.wait()
         throw_out = ["mount", "-i", "-o", "remount,ro", str(mountpoint)]  # which drops all names that nobody uses
         nursery.start_soon(partial(trio.run_process, throw_out, capture_stderr=True))
         for _ in range(100):
-            await mounted.does(mounted.device.notify, attributes_changed(files.inodes[b"file"]))
+            await mounted.does(mounted.connection.invalidate_attributes, files.inodes[b"file"])
         assert files.asked["release"] == 0
         answered.set()
 
 
-async def test_programs_do_what_they_do_elsewhere(mountpoint: Path) -> None:
+@pytest.mark.parametrize("engine", ENGINES)
+async def test_programs_do_what_they_do_elsewhere(mountpoint: Path, engine: str) -> None:
     """access, flock, fsync, holes, ioctl, poll, sendfile and copy_file_range need no operation of their own."""
-    async with serving(Files({b"file": b"bytes" * 1000}), mountpoint) as mounted:
+    async with serving(Files({b"file": b"bytes" * 1000}), mountpoint, engine=engine) as mounted:
 
         def work() -> None:
             path = mountpoint / "file"
@@ -330,9 +339,10 @@ async def test_programs_do_what_they_do_elsewhere(mountpoint: Path) -> None:
         await mounted.does(work)
 
 
-async def test_nothing_can_be_changed(mountpoint: Path) -> None:
+@pytest.mark.parametrize("engine", ENGINES)
+async def test_nothing_can_be_changed(mountpoint: Path, engine: str) -> None:
     """Whatever would change a file fails as on any read-only file system."""
-    async with serving(Files({b"file": b"bytes"}), mountpoint) as mounted:
+    async with serving(Files({b"file": b"bytes"}), mountpoint, engine=engine) as mounted:
         path = mountpoint / "file"
         for change in (
             partial(path.write_bytes, b"other"),
@@ -349,9 +359,10 @@ async def test_nothing_can_be_changed(mountpoint: Path) -> None:
                 await mounted.does(change)
 
 
-async def test_extended_attributes(mountpoint: Path) -> None:
+@pytest.mark.parametrize("engine", ENGINES)
+async def test_extended_attributes(mountpoint: Path, engine: str) -> None:
     """Names and values arrive whole, also those that do not fit at first (ERANGE); an unknown name is ENODATA."""
-    async with serving(Files({b"file": b"bytes"}), mountpoint) as mounted:
+    async with serving(Files({b"file": b"bytes"}), mountpoint, engine=engine) as mounted:
         path = mountpoint / "file"
         assert await mounted.does(os.listxattr, path) == [XATTR]
         assert await mounted.does(os.getxattr, path, XATTR) == b"v" * 300  # Python tries with 128 bytes
@@ -359,14 +370,15 @@ async def test_extended_attributes(mountpoint: Path) -> None:
             await mounted.does(os.getxattr, path, "user.other")
 
 
-async def test_a_reply_that_the_kernel_does_not_take(mountpoint: Path) -> None:
+@pytest.mark.parametrize("engine", ENGINES)
+async def test_a_reply_that_the_kernel_does_not_take(mountpoint: Path, engine: str) -> None:
     """A reply that is too long is a failure of its request, at once and later, and the mount goes on."""
     files = Files({b"file": b"bytes"}, {b"link": b"x" * 5000})
 
     async def too_much() -> Buffer:
         return bytes(1 << 21)
 
-    async with serving(files, mountpoint) as mounted:
+    async with serving(files, mountpoint, engine=engine) as mounted:
         with pytest.raises(OSError, match="Input/output error"):
             await mounted.does(os.readlink, mountpoint / "link")
         files.read_later = too_much
@@ -378,9 +390,10 @@ async def test_a_reply_that_the_kernel_does_not_take(mountpoint: Path) -> None:
     assert {getattr(error, "errno", None) for _, error in files.failures} == {errno.EINVAL}
 
 
-async def test_unmounting_ends_the_server(mountpoint: Path) -> None:
+@pytest.mark.parametrize("engine", ENGINES)
+async def test_unmounting_ends_the_server(mountpoint: Path, engine: str) -> None:
     """When the mount is taken away, the server ends by itself."""
-    async with serving(Files({b"file": b"bytes"}), mountpoint) as mounted:
+    async with serving(Files({b"file": b"bytes"}), mountpoint, engine=engine) as mounted:
         await mounted.does(os.listdir, mountpoint)
         await mounted.does(partial(detach, mountpoint, lazy=False))
         with trio.fail_after(DEADLINE_SECONDS):
@@ -388,7 +401,8 @@ async def test_unmounting_ends_the_server(mountpoint: Path) -> None:
     assert find_mount(mountpoint) is None
 
 
-async def test_whoever_waits_when_the_device_is_closed(mountpoint: Path) -> None:
+@pytest.mark.parametrize("engine", ENGINES)
+async def test_whoever_waits_when_the_device_is_closed(mountpoint: Path, engine: str) -> None:
     """When the server is cancelled and the device closed, the kernel answers programs that still wait."""
     files = Files({b"file": b"bytes"})
     reading = trio.Event()
@@ -400,7 +414,7 @@ async def test_whoever_waits_when_the_device_is_closed(mountpoint: Path) -> None
     files.read_later = never
     refused: list[int | None] = []
 
-    async with serving(files, mountpoint) as mounted, trio.open_nursery() as nursery:
+    async with serving(files, mountpoint, engine=engine) as mounted, trio.open_nursery() as nursery:
 
         async def read() -> None:
             try:
@@ -414,10 +428,11 @@ async def test_whoever_waits_when_the_device_is_closed(mountpoint: Path) -> None
     assert refused in ([errno.ECONNABORTED], [errno.ENOTCONN])
 
 
-async def test_options_with_commas(mountpoint: Path) -> None:
+@pytest.mark.parametrize("engine", ENGINES)
+async def test_options_with_commas(mountpoint: Path, engine: str) -> None:
     """A value may contain commas and backslashes: it is shown as it is."""
     name = r"data, set\one\,two"
-    async with serving(Files({}), mountpoint, option("fsname", name)):
+    async with serving(Files({}), mountpoint, option("fsname", name), engine=engine):
         entry = find_mount(mountpoint)
         assert entry is not None
         assert (entry.source, entry.file_system_type) == (name, "fuse.vbnfs")

@@ -11,7 +11,7 @@ from vbnfs.host.mount_programs import detach, find_program, fusermount, unmount
 
 
 def test_unmounting_what_is_no_mount(tmp_path: Path) -> None:
-    """Taking away what is not there is told."""
+    """Taking away what is not there is an error."""
     with pytest.raises(MountError, match="no vbnfs mount"):
         unmount(tmp_path, lazy=False, timeout_seconds=1)
 

@@ -20,9 +20,9 @@ from structlog.testing import capture_logs
 from tests.fakes.client import Failure, Gate, MemoryClient
 from tests.fakes.store import MemoryStore
 from tests.reading.bench import MIB, Bench, add, bench
+from vbnfs.blocks import BLOCK_BYTES
 from vbnfs.cache.block_cache import FORMAT, BlockCache
 from vbnfs.cache.claims import Claims
-from vbnfs.cache.segment import BLOCK_BYTES
 from vbnfs.errors import TransportError
 from vbnfs.metrics import Metrics
 from vbnfs.objects import Content, ObjectVersion

@@ -68,7 +68,7 @@ async def test_an_address_that_is_too_long_is_an_error_of_ours(client: S3Client)
         await client.head(ObjectVersion("x" * 100_000, None))
 
 
-def test_the_address_at_aws_can_be_told() -> None:
+def test_the_address_at_aws_is_virtual_hosted() -> None:
     """The address of an object version, as it is shown to people."""
     url = object_url(aws_base("data-bucket", "us-west-2"), ObjectVersion("a b/c+d.nwb", "id/1"))
     assert url == "https://data-bucket.s3.us-west-2.amazonaws.com/a%20b/c%2Bd.nwb?versionId=id%2F1"

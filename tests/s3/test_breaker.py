@@ -58,7 +58,7 @@ QUESTIONS: Final[list[Callable[[BreakerClient], Awaitable[object]]]] = [
 
 
 async def test_nothing_is_asked_where_it_is_forbidden(inner: MemoryClient) -> None:
-    """--offline: every question is refused at once, nothing is sent, and nobody looks whether the server is there."""
+    """--offline: every request is refused at once, and nothing is sent, no probe either."""
     client = BreakerClient(inner, is_forbidden=True)
     await client.watch()
     for ask in QUESTIONS:
@@ -109,11 +109,11 @@ async def test_what_is_under_way_ends(inner: MemoryClient, autojump_clock: MockC
             await gate.wait_arrived(5)
             client.suspect()
         assert trio.current_time() - began < 8
-        assert inner.in_flight <= 1  # somebody looks whether it is back
+        assert inner.in_flight <= 1  # a probe
 
 
 async def test_a_restart_is_not_offline(inner: MemoryClient, autojump_clock: MockClock) -> None:
-    """A server that is away for a second and a half is waited for by whoever tries again: it is not offline."""
+    """A server that is away for a second and a half is waited for by retries: it is not offline."""
     async with watched(inner) as client:
         inner.fail_when(lambda request: REFUSED)
         with pytest.raises(TransportError):
@@ -156,7 +156,7 @@ async def test_an_answer_is_an_answer(inner: MemoryClient, autojump_clock: MockC
 
 
 async def test_failures_that_are_answers_are_no_suspicion(inner: MemoryClient, autojump_clock: MockClock) -> None:
-    """Nobody looks whether the server is there after an answer, of whatever kind."""
+    """No probe is sent after an answer, of whatever kind."""
     async with watched(inner) as client:
         for answer in (BusyError("503"), AccessDeniedError("403"), ObjectGoneError("404")):
             inner.fail(answer)
@@ -193,7 +193,7 @@ async def test_a_server_that_was_never_there(inner: MemoryClient, autojump_clock
 
 
 async def test_looking_tells_how_it_is_now(inner: MemoryClient, autojump_clock: MockClock) -> None:
-    """Whoever asks whether the server can be reached learns it within a second or so, before anybody else noticed."""
+    """`probe` finds out within a second or so whether the server can be reached, before any read noticed."""
     async with watched(inner) as client:
         assert await client.probe()
         inner.fail_when(lambda request: REFUSED)

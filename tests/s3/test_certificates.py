@@ -19,7 +19,7 @@ from vbnfs.errors import (
 
 
 async def test_an_unknown_certificate_is_refused(store: MemoryStore, certificate: Certificate) -> None:
-    """A server whose certificate nobody vouches for gets no request, and people are told what to do."""
+    """A server whose certificate is not trusted gets no request, and the message names the remedy."""
     with FakeS3Server(store, tls=certificate.server_context()) as server:
         async with open_client(server.endpoint_url) as client:
             with pytest.raises(UntrustedServerError, match=r"(?i)certificate") as caught:
@@ -60,7 +60,7 @@ async def test_a_certificate_for_another_name_is_refused(
 
 @pytest.mark.parametrize("text", [None, "", "no certificate"])
 def test_an_unusable_ca_bundle_is_the_users_mistake(tmp_path: Path, text: str | None) -> None:
-    """A bundle that is not there, empty or something else is told at once, by name."""
+    """A bundle that is not there, empty or something else is an error at once, which names it."""
     bundle = tmp_path / "bundle.pem"
     if text is not None:
         bundle.write_text(text)

@@ -195,7 +195,7 @@ async def test_an_error_whose_body_stops_is_that_error(monkeypatch: pytest.Monke
 
 
 async def test_a_body_that_is_not_taken_waits_at_the_server() -> None:
-    """However large a body, only a little of it is in memory before somebody takes it; then all of it comes."""
+    """However large a body, only a little of it is in memory before it is taken; then all of it comes."""
     size = 64 * MIB
     sent = 0
 
@@ -390,6 +390,7 @@ async def test_a_reply_that_is_no_http() -> None:
     for words in (
         b"\0\1garbage\r\n\r\n",
         b"HTTP/2 0\r\n\r\n",
+        b"HTTP/1.1 2060 OK\r\n\r\nbytes without a head",
         b"HTTP/1.1 103 Early Hints\r\n\r\n",
         b"",
         head(100) + b"too little",
@@ -466,8 +467,8 @@ async def test_a_server_that_is_not_trusted(tmp_path: Path) -> None:
             assert data_of(await fetched(made, get(url, 2))) == b"ok"
 
 
-def test_certificates_in_a_folder_are_looked_up_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A context that looks certificates up in a folder as it meets them has none to list: libcurl gets the folder."""
+def test_certificates_in_a_folder_are_found_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A context that reads certificates from a folder as it needs them has none to list: libcurl gets the folder."""
     monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.load_verify_locations(capath=tmp_path)

@@ -90,7 +90,7 @@ async def test_a_connection_that_cannot_be_opened() -> None:
 
 
 async def test_it_is_no_word_about_the_server(autojump_clock: MockClock) -> None:
-    """It makes nobody offline; and nobody who is offline takes it for an answer."""
+    """It does not make a client offline; and a client that is offline does not take it for an answer."""
     inner = MemoryClient(MemoryStore())
     client = BreakerClient(inner)
     async with trio.open_nursery() as nursery:

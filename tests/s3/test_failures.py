@@ -64,7 +64,7 @@ async def test_a_status_becomes_an_error(
     for kind in KINDS:
         with pytest.raises(StorageError, match=f"HTTP {status}") as caught:
             await ask(client, kind)
-        # The reply to HEAD has no body that would tell the one 400, or the one 404, from the other.
+        # The reply to HEAD has no body by which one 400, or 404, differs from the other.
         if kind == "head" and (status == 400 or expected is NoBucketError):
             assert type(caught.value) is ObjectGoneError
         elif kind != "get_range" and expected is ChangedError:  # no range was asked for
@@ -77,12 +77,12 @@ async def test_a_status_becomes_an_error(
 
 
 @pytest.mark.parametrize("kind", ["get_range", "head"])
-@pytest.mark.parametrize("told", [(404, "NoSuchVersion"), (404, "NoSuchKey"), (400, "InvalidArgument")])
+@pytest.mark.parametrize("text", [(404, "NoSuchVersion"), (404, "NoSuchKey"), (400, "InvalidArgument")])
 async def test_an_unknown_version_is_gone_whatever_the_server(
-    server: FakeS3Server, client: S3Client, kind: str, told: tuple[int, str]
+    server: FakeS3Server, client: S3Client, kind: str, text: tuple[int, str]
 ) -> None:
     """AWS, SeaweedFS, Ceph and MinIO say in different words that a version id is not known."""
-    server.unknown_version = told
+    server.unknown_version = text
     version = ObjectVersion(KEY, "unknown")
     with pytest.raises(ObjectGoneError):
         await (client.head(version) if kind == "head" else fetch(client, Received(), version))
@@ -106,15 +106,15 @@ async def test_a_missing_bucket_names_the_remedy(server: FakeS3Server) -> None:
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
 @pytest.mark.parametrize(
-    ("headers", "told"),
+    ("headers", "text"),
     [({"x_amz_bucket_region": "eu-central-1"}, "eu-central-1"), ({}, "/elsewhere")],
 )
 async def test_a_redirect_is_not_followed(
-    server: FakeS3Server, client: S3Client, status: int, headers: dict[str, str], told: str
+    server: FakeS3Server, client: S3Client, status: int, headers: dict[str, str], text: str
 ) -> None:
-    """A redirect is an error that tells where it points and which settings to check; nobody is asked there."""
+    """A redirect is an error that says where it points and which settings to check; no request is sent there."""
     server.behaviours.append(always(error(status, "Redirect", Location="/elsewhere", **headers)))
-    with pytest.raises(BadReplyError, match=f"{told}.*--region"):
+    with pytest.raises(BadReplyError, match=f"{text}.*--region"):
         await fetch(client, Received())
     assert server.count() == 1
 
@@ -133,7 +133,7 @@ async def test_garbage_is_a_transport_error(server: FakeS3Server, client: S3Clie
 
 
 async def test_a_large_error_is_not_read_to_the_end(server: FakeS3Server, client: S3Client) -> None:
-    """Of an error's body only the start is looked at."""
+    """Of an error's body only the start is read."""
     body = b"<Error><Code>AccessDenied</Code>" + b" " * BIG_SIZE
     server.behaviours.append(always(Reply(403, {}, body)))
     with pytest.raises(AccessDeniedError, match="AccessDenied"):
@@ -150,17 +150,17 @@ async def test_a_torn_error_is_still_that_error(server: FakeS3Server, client: S3
 
 
 async def test_a_refused_connection_names_the_server() -> None:
-    """Nobody listens: the message says where, once, and why, and no more."""
+    """Nothing listens: the message says where, once, and why, and no more."""
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         endpoint_url = f"http://127.0.0.1:{bound.getsockname()[1]}"
         async with open_client(endpoint_url) as client:
             with pytest.raises(TransportError, match="Connection refused") as caught:
                 await client.head(VERSION)
-    told = str(caught.value)
-    assert endpoint_url in told
-    assert told.count(endpoint_url.rpartition(":")[2]) == 1
-    assert len(told) < 120
+    text = str(caught.value)
+    assert endpoint_url in text
+    assert text.count(endpoint_url.rpartition(":")[2]) == 1
+    assert len(text) < 120
 
 
 @given(st.binary() | st.binary().map(lambda code: b"<Code>" + code + b"</Code>"))
@@ -189,7 +189,7 @@ def test_any_retry_after_is_a_time_or_none(text: str) -> None:
         ("in an hour", 3000, 3600),
     ],
 )
-async def test_retry_after_is_told(
+async def test_retry_after_goes_with_the_error(
     server: FakeS3Server, client: S3Client, text: str, least: float, most: float
 ) -> None:
     """Seconds and dates (RFC 9110, 10.2.3): what a busy server asks for goes with the error."""

@@ -227,7 +227,7 @@ async def test_a_trickle_is_taken_over(inner: MemoryClient, metrics: Metrics, au
 async def test_being_cancelled_ends_both(
     client: HedgingClient, inner: MemoryClient, autojump_clock: MockClock
 ) -> None:
-    """Who gives up leaves no request behind."""
+    """A caller that gives up leaves no request behind."""
     inner.hold()
     with trio.move_on_after(8):
         await fetch(client)
@@ -247,8 +247,8 @@ async def test_a_slow_server_is_not_doubled(
     assert inner.most_in_flight == 44
 
 
-async def test_a_stall_is_told(inner: MemoryClient, metrics: Metrics, autojump_clock: MockClock) -> None:
-    """Whoever wants to know whether the server is still there hears of every stall."""
+async def test_a_stall_is_reported(inner: MemoryClient, metrics: Metrics, autojump_clock: MockClock) -> None:
+    """Every stall is reported, so that the breaker can send probes."""
     stalls: list[float] = []
     client = HedgingClient(inner, metrics=metrics, on_stall=lambda: stalls.append(trio.current_time()))
     inner.hold()

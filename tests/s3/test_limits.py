@@ -102,13 +102,13 @@ async def _fetch_in_drops(
 ) -> bytes | StorageError:
     """Fetch from a server that is slow by `between` seconds a drop, by a receiver that takes `within` for each."""
     received = Received()
-    tell, taken = trio.open_memory_channel[None](drops + 1)
+    note, taken = trio.open_memory_channel[None](drops + 1)
 
     async def receive(piece: Piece) -> None:
         mock_clock.jump(within)
         await received(piece)
         if len(received.data) <= drops:
-            tell.send_nowait(None)
+            note.send_nowait(None)
 
     async with trio.open_nursery() as nursery:
         handler = _serve_drops(drops, partial(mock_clock.jump, between), taken)
@@ -131,7 +131,7 @@ def _ticks_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("_ticks_at_once")
 async def test_a_trickle_is_given_up(mock_clock: trio.testing.MockClock) -> None:
-    """A byte now and then is no progress: who waits for the block would wait for a day."""
+    """A byte now and then is no progress: a reader of the block would wait for a day."""
     began = mock_clock.current_time()
     failure = await _fetch_in_drops(mock_clock, drops=100, between=10.0, within=0.0)
     assert isinstance(failure, TransportError)

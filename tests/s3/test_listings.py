@@ -170,7 +170,7 @@ async def test_the_next_page_may_begin_at_a_key(server: FakeS3Server, client: S3
 
 @pytest.mark.parametrize("tokens", ["a", "ab", "abc"])
 async def test_pages_that_go_round_are_refused(server: FakeS3Server, client: S3Client, tokens: str) -> None:
-    """A server that gives a page's mark a second time would be asked for ever."""
+    """A server that gives a page's mark a second time would be asked without end."""
     following = {"": tokens[0], **dict(zip(tokens, tokens[1:] + tokens[0], strict=True))}
 
     def turn(request: Request, _honest: Reply) -> Reply:

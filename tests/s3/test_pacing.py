@@ -74,8 +74,8 @@ async def test_another_failure_is_no_reason(inner: MemoryClient) -> None:
     assert client.pace.gets == 8
 
 
-async def test_a_turn_can_be_waited_for_in_vain(inner: MemoryClient) -> None:
-    """Who is cancelled while waiting for a turn takes none."""
+async def test_a_turn_can_be_waited_for_and_given_up(inner: MemoryClient) -> None:
+    """A request that is cancelled while it waits for a turn takes none."""
     client, gate = PacedClient(inner, most=1), inner.hold()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(fetch, client)

@@ -48,7 +48,7 @@ async def test_aws_is_asked_by_the_buckets_own_name(
 async def test_http_proxy_is_honoured(
     server: FakeS3Server, monkeypatch: pytest.MonkeyPatch, endpoint_url: str
 ) -> None:
-    """Plain HTTP goes through the proxy of HTTP_PROXY, which is told the server's name or IPv6 address."""
+    """Plain HTTP goes through the proxy of HTTP_PROXY, which gets the server's name or IPv6 address."""
     monkeypatch.setenv("HTTP_PROXY", server.endpoint_url)
     received = Received()
     async with open_client(endpoint_url) as client:
@@ -110,7 +110,7 @@ async def test_no_proxy_is_honoured(server: FakeS3Server, monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize("proxy", ["ftp://proxy.example", "http://[::1"])
 def test_an_unusable_proxy_is_the_users_mistake(monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
-    """A proxy variable that cannot be used is told at once, by name."""
+    """A proxy variable that cannot be used is an error at once, which names it."""
     monkeypatch.setenv("HTTPS_PROXY", proxy)
     with pytest.raises(UsageError, match="HTTPS_PROXY"):
         open_client(None)

@@ -46,7 +46,7 @@ from vbnfs.s3.replies import MAX_OBJECT_BYTES, Head, check_range
 
 
 @pytest.mark.parametrize(
-    "told",
+    "text",
     [
         "",
         "bytes 11-60010/100000",
@@ -65,10 +65,10 @@ from vbnfs.s3.replies import MAX_OBJECT_BYTES, Head, check_range
         "bytes 10-60009/１０００００",
     ],
 )
-async def test_another_range_is_refused(server: FakeS3Server, client: S3Client, told: str) -> None:
+async def test_another_range_is_refused(server: FakeS3Server, client: S3Client, text: str) -> None:
     """A Content-Range that is not the one asked for, to the byte and to the size, is refused unread."""
     received = Received()
-    server.behaviours.append(header(Content_Range=told.encode().decode("latin-1")))
+    server.behaviours.append(header(Content_Range=text.encode().decode("latin-1")))
     with pytest.raises(BadReplyError):
         await fetch(client, received)
     assert received.data == b""
@@ -92,18 +92,18 @@ async def test_another_version_is_refused(server: FakeS3Server, client: S3Client
         await ask(client, kind)
 
 
-@pytest.mark.parametrize("told", ["bytes 10-60009/100001", "bytes 10-49999/50000"])
-async def test_another_size_is_a_change(server: FakeS3Server, client: S3Client, told: str) -> None:
+@pytest.mark.parametrize("text", ["bytes 10-60009/100001", "bytes 10-49999/50000"])
+async def test_another_size_is_a_change(server: FakeS3Server, client: S3Client, text: str) -> None:
     """An object of another size than was listed has changed, also where it ends within the range."""
-    server.behaviours.append(header(Content_Range=told))
+    server.behaviours.append(header(Content_Range=text))
     with pytest.raises(ChangedError, match="100000 were listed"):
         await fetch(client, Received())
 
 
-@pytest.mark.parametrize("told", ["bytes 11-60010/100000", "bytes 10-60009/*", ""])
-async def test_another_range_is_no_change(server: FakeS3Server, client: S3Client, told: str) -> None:
-    """A range that was not asked for says nothing about the object: whoever sends it answers another question."""
-    server.behaviours.append(header(Content_Range=told))
+@pytest.mark.parametrize("text", ["bytes 11-60010/100000", "bytes 10-60009/*", ""])
+async def test_another_range_is_no_change(server: FakeS3Server, client: S3Client, text: str) -> None:
+    """A range that was not asked for says nothing about the object: it is the answer to another question."""
+    server.behaviours.append(header(Content_Range=text))
     with pytest.raises(MismatchError) as caught:
         await fetch(client, Received())
     assert not isinstance(caught.value, ChangedError)
@@ -151,7 +151,7 @@ async def test_a_reply_may_keep_its_version_to_itself(server: FakeS3Server, clie
 
 
 async def test_the_current_version_has_any_id(client: S3Client) -> None:
-    """Who asks for the current version takes the id that it happens to have."""
+    """A request for the current version takes the id that it happens to have."""
     received = Received()
     await fetch(client, received, CURRENT)
     assert received.data == DATA[RANGE.start : RANGE.stop]
@@ -260,7 +260,7 @@ async def test_head_without_size_or_time_is_refused(
 
 
 def test_the_largest_size_is_s3s_own() -> None:
-    """48.8 TiB, as AWS says; what is listed or told with more is refused."""
+    """48.8 TiB, as AWS says; what a listing or HEAD gives with more is refused."""
     assert round(MAX_OBJECT_BYTES / (1 << 40), 1) == 48.8
 
 
@@ -278,11 +278,11 @@ _RANGE_HEADERS: Final = st.text(alphabet="bytes 0123456789-/*,=", max_size=30) |
 @given(
     _RANGE_HEADERS, st.text(alphabet="0123456789 ", max_size=3) | st.none(), st.integers(0, 10), st.integers(1, 10)
 )
-def test_only_the_exact_range_passes(told: str, length: str | None, start: int, count: int) -> None:
+def test_only_the_exact_range_passes(text: str, length: str | None, start: int, count: int) -> None:
     """Of all headers only the one that states exactly the range asked for, and the size, is let through."""
-    head = Head(206, {"content-range": told} | ({"content-length": length} if length is not None else {}))
+    head = Head(206, {"content-range": text} | ({"content-length": length} if length is not None else {}))
     byte_range = ByteRange(start, start + count)
-    is_exact = told == f"bytes {start}-{start + count - 1}/12" and length in {None, str(count)}
+    is_exact = text == f"bytes {start}-{start + count - 1}/12" and length in {None, str(count)}
     try:
         check_range(head, RangeRequest(CURRENT, byte_range, 12))
     except BadReplyError:

@@ -122,7 +122,7 @@ async def test_attempts_are_bounded(inner: MemoryClient, autojump_clock: MockClo
 
 
 async def test_one_attempt_is_no_retry(inner: MemoryClient) -> None:
-    """Who allows one attempt gets one."""
+    """Where one attempt is allowed there is one."""
     inner.fail(TORN)
     with pytest.raises(TransportError):
         await fetch(retrying(inner, attempts=1))
@@ -137,8 +137,8 @@ async def test_time_is_bounded(inner: MemoryClient) -> None:
     assert inner.count() == 1
 
 
-async def test_no_wait_is_begun_in_vain(inner: MemoryClient, autojump_clock: MockClock) -> None:
-    """A failure is told as it is, before the time is out, when the next wait would take longer than what is left."""
+async def test_no_wait_is_begun_that_is_useless(inner: MemoryClient, autojump_clock: MockClock) -> None:
+    """A failure comes out, before the time is out, when the next wait would take longer than what is left."""
     inner.fail_when(lambda _: TORN)
     began = trio.current_time()
     with pytest.raises(TransportError, match="torn"), trio.fail_after(3):
@@ -234,7 +234,7 @@ async def test_what_receive_raises_is_not_tried_again(inner: MemoryClient, probl
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_wait_can_be_cancelled(inner: MemoryClient, autojump_clock: MockClock, kind: Kind) -> None:
-    """Who waits for the next attempt goes away at once when cancelled, and nothing is asked any more."""
+    """A caller that waits for the next attempt is cancelled at once, and nothing is asked any more."""
     inner.fail_when(lambda _request: TORN)
     began = trio.current_time()
     with trio.move_on_after(0.05) as scope:

@@ -39,7 +39,7 @@ def run(locale: str, *arguments: bytes | str | Path) -> tuple[int, bytes, bytes]
 
 @pytest.mark.parametrize("locale", LOCALES)
 def test_names_with_accents(server: FakeS3Server, mounts: Mounts, tmp_path: Path, locale: str) -> None:
-    """They are listed, found, read and told, in any locale, on a folder and with a cache that have accents, too."""
+    """They are listed, found, read and reported in any locale, on a folder and with a cache with accents, too."""
     folder, toml = tmp_path / "Ordner-ü", tmp_path / "x.toml"
     folder.mkdir()
     text = f'endpoint_url = "{server.endpoint_url}"\ncache_dir = "{tmp_path}/Lager-ß"\nmountpoint = "{folder}"\n'

@@ -74,11 +74,11 @@ def test_a_page_in_place_of_every_manifest(mounts: Mounts, server: FakeS3Server,
 
 def test_what_is_cached_of_the_largest_file(mounts: Mounts, server: FakeS3Server) -> None:
     """Asking what is cached of a file looks at what is on the disk of it, however large it is said to be."""
-    told = f"<Size>{MAX_OBJECT_BYTES}</Size>".encode()
+    largest = f"<Size>{MAX_OBJECT_BYTES}</Size>".encode()
     server.behaviours.append(
         for_kind(
             "list_versions",
-            lambda _, honest: Reply(200, honest.headers, honest.body.replace(b"<Size>3</Size>", told)),
+            lambda _, honest: Reply(200, honest.headers, honest.body.replace(b"<Size>3</Size>", largest)),
         )
     )
     path = mounts(server.endpoint_url).path / "sessions" / "1.nwb"

@@ -64,7 +64,7 @@ def test_no_folder_at_all(command: str) -> None:
 
 
 def test_a_folder_that_cannot_be_made(settings: Path, tmp_path: Path) -> None:
-    """A folder below a file is told of."""
+    """A folder below a file is an error."""
     (tmp_path / "new").touch()
     done = run_vbnfs("mount", "--config", settings)
     assert (done.returncode, "/new/mnt: cannot be made: Not a directory" in done.stderr) == (1, True)

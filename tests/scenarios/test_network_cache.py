@@ -82,7 +82,7 @@ def test_a_cache_that_may_be_another_hosts(mounts: Mounts, server: FakeS3Server,
 
 @contextmanager
 def hanging(process: subprocess.Popen[bytes]) -> Iterator[None]:
-    """While entered, whoever asks the process for anything waits."""
+    """While entered, every request to the process waits."""
     process.send_signal(signal.SIGSTOP)
     try:
         yield

@@ -1,4 +1,4 @@
-"""A mount whose network goes: what goes on, what fails and how, what is told, and how it all resumes."""
+"""A mount whose network goes: what goes on, what fails and how, what is reported, and how it all resumes."""
 
 import errno
 import json
@@ -86,12 +86,12 @@ def test_the_network_goes_and_comes_back(mounts: Mounts, server: FakeS3Server, h
         with ThreadPoolExecutor(4) as pool:
             waiting = [pool.submit(timed_errno_of, mount.path / path) for path in COLD[:4]]
             check_all_that_needs_no_network(mount)
-            for told, seconds in [one.result() for one in waiting]:
-                assert told == errno.ENETUNREACH
+            for number, seconds in [one.result() for one in waiting]:
+                assert number == errno.ENETUNREACH
                 assert seconds < _FOUND_OUT_SECONDS
         check_all_that_needs_no_network(mount)
-        for told, seconds in [timed_errno_of(mount.path / path) for path in COLD[:10]]:
-            assert told == errno.ENETUNREACH
+        for number, seconds in [timed_errno_of(mount.path / path) for path in COLD[:10]]:
+            assert number == errno.ENETUNREACH
             assert seconds < 1
         status = mount.status()
         assert status["is_offline"] is True
@@ -126,7 +126,7 @@ def test_a_mount_without_asking(mounts: Mounts, server: FakeS3Server) -> None:
 
 
 def test_offline_with_nothing_kept(server: FakeS3Server, mounts: Mounts, tmp_path: Path) -> None:
-    """--offline cannot show what was never seen: that is told, with the remedy, and nothing is mounted."""
+    """--offline cannot show what was never seen: the message says so, with the remedy, and nothing is mounted."""
     (tmp_path / "mnt").mkdir()
     done = run_vbnfs("mount", "--endpoint-url", server.endpoint_url, "-o", "offline", tmp_path / "mnt")
     assert done.returncode == 1
@@ -144,8 +144,8 @@ def test_many_readers_of_a_server_that_stalls(mounts: Mounts, server: FakeS3Serv
     )
     with ThreadPoolExecutor(16) as pool:
         answers = [pool.submit(timed_errno_of, mount.path / path) for path in COLD[:16]]
-        for told, seconds in [answer.result() for answer in answers]:
-            assert told == errno.ETIMEDOUT
+        for number, seconds in [answer.result() for answer in answers]:
+            assert number == errno.ETIMEDOUT
             assert seconds < limit_seconds + 3
     assert "--io-timeout" in os.getxattr(mount.path / COLD[0], LAST_ERROR).decode()
     gate.set()
@@ -158,11 +158,11 @@ def test_a_file_tells_its_last_failure(mounts: Mounts, server: FakeS3Server, tmp
     assert LAST_ERROR not in os.listxattr(path)
     server.behaviours.append(for_kind("get_range", always(error(403, "AccessDenied"))))
     assert errno_of(path) == errno.EACCES
-    told = os.getxattr(path, LAST_ERROR).decode()
-    assert "HTTP 403 AccessDenied" in told
-    assert "check --bucket" in told
-    assert mount.status()["last_error"] == told
-    assert told in [json.loads(line).get("reason") for line in (tmp_path / "vbnfs.log").read_text().splitlines()]
+    reason = os.getxattr(path, LAST_ERROR).decode()
+    assert "HTTP 403 AccessDenied" in reason
+    assert "check --bucket" in reason
+    assert mount.status()["last_error"] == reason
+    assert reason in [json.loads(line).get("reason") for line in (tmp_path / "vbnfs.log").read_text().splitlines()]
     assert LAST_ERROR in os.listxattr(path)
     assert LAST_ERROR not in os.listxattr(other)
     server.behaviours.clear()

@@ -16,13 +16,13 @@ NOTICE = "newer dataset version than the one at the top"
 
 
 def notices(tmp_path: Path) -> list[tuple[Any, Any]]:
-    """The versions, newer and at the top, that the log has told of."""
+    """The versions, newer and at the top, that the log reports."""
     lines = [json.loads(line) for line in (tmp_path / "vbnfs.log").read_text().splitlines()]
     return [(line["newer"], line["top"]) for line in lines if line["event"] == NOTICE]
 
 
 def test_a_pinned_version_that_is_not_the_newest(mounts: Mounts, tmp_path: Path) -> None:
-    """`status` tells of the newest version beside an older one that was asked for; so does one line in the log."""
+    """`status` shows the newest version beside an older one that was asked for; so does one line in the log."""
     dataset = FakeDataset()
     for version in ("0.9.0", "0.10.0"):
         dataset.publish(version, FILES)
@@ -40,7 +40,7 @@ def test_a_pinned_version_that_is_not_the_newest(mounts: Mounts, tmp_path: Path)
 
 
 def test_a_newer_version_turns_up(mounts: Mounts, tmp_path: Path) -> None:
-    """A version that is published while mounted is told once; one that is older than the newest is not."""
+    """A version that is published while mounted is reported once; one that is older than the newest is not."""
     dataset = FakeDataset()
     dataset.publish("0.2.0", FILES)
     with FakeS3Server(dataset.store) as server:

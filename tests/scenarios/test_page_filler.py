@@ -82,7 +82,7 @@ def read_at_random(path: Path, *, seed: int) -> None:
             assert os.pread(file.fileno(), PAGE, page * PAGE) == DATA[page * PAGE : (page + 1) * PAGE]
 
 
-def read_here_and_there(path: Path, *, seed: int, seconds: float, drops: bool) -> None:
+def read_again_and_again(path: Path, *, seed: int, seconds: float, drops: bool) -> None:
     """Compare bytes at random until the time is up; now and then have the kernel forget pages of the file."""
     rng, deadline = random.Random(seed), time.monotonic() + seconds
     descriptor = os.open(path, os.O_RDONLY)
@@ -101,7 +101,7 @@ def read_here_and_there(path: Path, *, seed: int, seconds: float, drops: bool) -
 def readers(path: Path, count: int, *, seed: int, seconds: float) -> list[SpawnProcess]:
     """So many processes that read at random."""
     arguments = [{"seed": seed + number, "seconds": seconds, "drops": number % 2 == 0} for number in range(count)]
-    found = [SPAWN.Process(target=read_here_and_there, args=[path], kwargs=each) for each in arguments]
+    found = [SPAWN.Process(target=read_again_and_again, args=[path], kwargs=each) for each in arguments]
     for process in found:
         process.start()
     return found
@@ -186,7 +186,7 @@ def test_the_end_under_readers(mount: Mount, number: int) -> None:
         os.kill(pid, number)
         for reader in running:
             reader.join(MOST_SECONDS)
-            assert reader.exitcode == 1, "a reader hangs, or was told nothing"
+            assert reader.exitcode == 1, "a reader hangs, or got no error"
         until(lambda: is_free(mount.path), seconds=MOST_SECONDS)
         for process in (pid, helper):
             until(partial(is_gone, process), seconds=MOST_SECONDS)
@@ -237,7 +237,7 @@ def test_a_helper_that_hangs(mount: Mount) -> None:
 
 
 def test_unmounting_as_soon_as_it_was_read(mount: Mount) -> None:
-    """Who has read at random, and unmounts at once, is not told that the mount is busy: no file is kept open."""
+    """A user who has read at random can unmount at once, and the mount is not busy: no file is kept open."""
     for seed in range(3):
         drop_pages(mount.path / SESSION)
         read_at_random(mount.path / SESSION, seed=seed)

@@ -13,6 +13,8 @@ from tests.fixtures_mount import Mount, Mounts, run_vbnfs
 from vbnfs.demo.server import SeaweedServer
 from vbnfs.demo.upload import DemoRelease
 
+pytestmark = pytest.mark.usefixtures("engine")
+
 
 def blake2b(path: Path) -> str:
     with path.open("rb") as file:

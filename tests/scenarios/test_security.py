@@ -63,7 +63,7 @@ def test_there_is_no_shell() -> None:
 
 @contextmanager
 def foreign(path: Path, monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
-    """While entered, a path is somebody else's: root gives it away; others are somebody else themselves."""
+    """While entered, a path is another user's: root gives it away; other users are another user themselves."""
     if os.geteuid() == 0:
         os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
         yield
@@ -102,7 +102,7 @@ LEVELS = (
 
 @pytest.mark.parametrize("level", LEVELS)
 def test_a_link_in_the_cache_is_refused(tmp_path: Path, level: str) -> None:
-    """A link in place of a folder of the cache is refused by name, at every level, whoever made it."""
+    """A link in place of a folder of the cache is refused by name, at every level, also one of our own."""
     make_link(tmp_path / "cache" / level)
     (tmp_path / "cache").chmod(0o700)
     with pytest.raises(CacheError, match=f"/{level}: a link"):
@@ -111,7 +111,7 @@ def test_a_link_in_the_cache_is_refused(tmp_path: Path, level: str) -> None:
 
 @pytest.mark.root
 @pytest.mark.parametrize("level", LEVELS)
-def test_somebody_elses_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, level: str) -> None:
+def test_another_users_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, level: str) -> None:
     """A folder of another user within the cache is refused by name, at every level; without it all is well."""
     path = tmp_path / "cache" / level
     make_folder(path)
@@ -123,7 +123,7 @@ def test_somebody_elses_folder_is_refused(tmp_path: Path, monkeypatch: pytest.Mo
 
 @pytest.mark.root
 @pytest.mark.parametrize("make", [make_folder, make_link])
-def test_somebody_elses_cache_is_refused(
+def test_another_users_cache_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[Path], None]
 ) -> None:
     """Another user's folder in the cache's place is refused, and so is his link to a folder of ours."""
@@ -147,7 +147,7 @@ def test_open_folders_are_closed(tmp_path: Path) -> None:
 
 
 def test_preparing_a_cache_changes_nothing_else(tmp_path: Path) -> None:
-    """Whoever has a cache prepared makes files for others afterwards as before: its umask is its own affair."""
+    """A process that has a cache prepared makes files for others afterwards as before: its umask stays."""
     before = os.umask(0o022)
     try:
         prepare_cache_directory(tmp_path / "cache")
@@ -274,7 +274,7 @@ def test_nothing_of_a_strange_cache_is_opened(tmp_path: Path) -> None:
     assert (done.returncode, "0 B of 100.0 GiB" in done.stdout) == (0, True), done.stderr
 
 
-def test_somebody_elses_segment_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_users_segment_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A segment file of another user, or a link to one, is an error, which the cache takes for a miss."""
     path = tmp_path / "a.0"
     segment = Segment.create(file_at(path), identity="a.0", data_bytes=4)
@@ -325,7 +325,7 @@ def test_verdicts_behind_links_are_absent(tmp_path: Path, place: str, verdict: V
 
 @pytest.mark.root
 @pytest.mark.parametrize(("place", "verdict"), [("good/ab/ab12", GOOD), ("bad/ab12", BAD)])
-def test_somebody_elses_verdict_is_not_read(
+def test_another_users_verdict_is_not_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, verdict: Verdict
 ) -> None:
     """A verdict of another user counts for nothing, neither for a file nor against it; our own does."""
@@ -391,7 +391,7 @@ def own_run(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 @pytest.mark.root
 async def test_another_user_is_not_answered(own_run: Path) -> None:
-    """Another user to whom a careless mode opens the socket is connected, and told nothing; root is answered."""
+    """Another user to whom a careless mode opens the socket is connected, and gets no answer; root is answered."""
     path = runtime.socket_path(0, "0:99997")
     asked: list[str] = []
 

@@ -67,7 +67,7 @@ def left_by_a_dead_daemon(mount: Mount) -> None:
 
 @pytest.mark.parametrize("is_dead", [False, True])
 def test_one_of_many_wins(server: FakeS3Server, mounts: Mounts, is_dead: bool) -> None:
-    """Of eight that mount on one folder at the same time one does, over a dead mount, too; others are told so."""
+    """Of eight that mount on one folder at the same time one does, over a dead mount, too; the others fail."""
     mount = mounts(server.endpoint_url)
     path, url = str(mount.path), server.endpoint_url
     if is_dead:
@@ -76,10 +76,10 @@ def test_one_of_many_wins(server: FakeS3Server, mounts: Mounts, is_dead: bool) -
         mount.umount()
     commands = [*VBNFS, "mount", "--endpoint-url", url, path], [*HELPER, PROJECT, path, "-o", f"endpoint_url={url}"]
     running = [begin(*commands[number % 2]) for number in range(8)]
-    told = [(process.communicate(timeout=60)[1], process.returncode) for process in running]
+    printed = [(process.communicate(timeout=60)[1], process.returncode) for process in running]
     refused = f"vbnfs: {path}: already a vbnfs mount; 'vbnfs umount {path}' takes it away\n"
     expected = [(refused, 1), (f"mount.{refused}", 32)] * 4
-    assert [one for one, other in zip(told, expected, strict=True) if one != other] == [("", 0)]
+    assert [one for one, other in zip(printed, expected, strict=True) if one != other] == [("", 0)]
     assert len(mounts_on(mount.path)) == 1
     assert (mount.path / FILE).read_bytes() == b"unit_id\n1\n"
     mount.umount()
@@ -108,15 +108,15 @@ with alone_on(Path({str(tmp_path)!r})):
     assert not left[0].exists()
 
 
-def test_a_stack_is_told_of(server: FakeS3Server, mounts: Mounts) -> None:
+def test_a_stack_is_reported(server: FakeS3Server, mounts: Mounts) -> None:
     """Of mounts that stand one above the other `umount` takes away the topmost, and tells what is left."""
     mount = mounts(server.endpoint_url)
     device = open_mount(mount.path, ["ro", "subtype=vbnfs"])  # by something else than `vbnfs mount`
     device.close()
     done = run_vbnfs("umount", mount.path)
     path = mount.path
-    told = f"vbnfs: {path}: one mount is gone, and 1 below it is still there; 'vbnfs umount {path}' takes away one"
-    assert (done.returncode, done.stderr) == (1, f"{told} at a time\n")
+    printed = f"vbnfs: {path}: one mount is gone, and 1 below it is still there; 'vbnfs umount {path}' takes away one"
+    assert (done.returncode, done.stderr) == (1, f"{printed} at a time\n")
     assert (mount.path / FILE).read_bytes() == b"unit_id\n1\n"
     mount.umount()
 
@@ -158,8 +158,8 @@ def test_killed_while_it_waits(silence: socket.socket, tmp_path: Path, number: i
 
 
 def children_of(pid: int) -> list[int]:
-    told = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii")
-    return [int(word) for word in told.split()]
+    printed = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii")
+    return [int(word) for word in printed.split()]
 
 
 def files_of(pid: int) -> set[str]:
@@ -175,18 +175,18 @@ def files_of(pid: int) -> set[str]:
 
 def test_interrupted_when_it_is_mounted(server: FakeS3Server, mountpoint: Path, tmp_path: Path) -> None:
     """Ctrl-C that comes as the daemon gives its word: when the command ends, mount, daemon and folder are gone."""
-    folder, told_by_daemon = mountpoint, tmp_path / "vbnfs.log"
+    folder, log_file = mountpoint, tmp_path / "vbnfs.log"
     folder.rmdir()
     process = begin(*VBNFS, "mount", "--endpoint-url", server.endpoint_url, folder)
     # It has the log open until it has a daemon to wait for.
-    until(lambda: told_by_daemon.exists() and str(told_by_daemon) not in files_of(process.pid))
+    until(lambda: log_file.exists() and str(log_file) not in files_of(process.pid))
     [child] = children_of(process.pid)
     os.kill(process.pid, signal.SIGSTOP)
-    until(lambda: '"mounted"' in told_by_daemon.read_text())
+    until(lambda: '"mounted"' in log_file.read_text())
     for number in (signal.SIGINT, signal.SIGCONT):
         os.kill(process.pid, number)
-    told = process.communicate(timeout=20)[1]
-    assert (process.returncode, told.strip()) == (130, "vbnfs: interrupted")
+    printed = process.communicate(timeout=20)[1]
+    assert (process.returncode, printed.strip()) == (130, "vbnfs: interrupted")
     assert (threads_of(child), find_mount(folder), folder.exists()) == ([], None, False)
 
 
@@ -211,11 +211,11 @@ def test_a_server_that_says_nothing(silence: socket.socket, tmp_path: Path) -> N
     assert (stderr := running["plain"].stderr) is not None
     assert stderr.readline() == waiting
     assert time.monotonic() - began < 10
-    told = {name: process.communicate(timeout=60) for name, process in running.items()}
+    printed = {name: process.communicate(timeout=60) for name, process in running.items()}
     assert [process.returncode for process in running.values()] == [1, 1, 32, 32]
-    assert "".join(out for out, _ in told.values()) == ""
-    assert [err.count("still waiting") for _, err in told.values()] == [0, 1, 0, 1]
-    for _, err in told.values():
+    assert "".join(out for out, _ in printed.values()) == ""
+    assert [err.count("still waiting") for _, err in printed.values()] == [0, 1, 0, 1]
+    for _, err in printed.values():
         assert "check the network, --endpoint-url" in err.splitlines()[-1]
 
 
@@ -224,7 +224,7 @@ def test_a_server_that_says_nothing(silence: socket.socket, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("limit", [10, 16, 32, 63, 64])
 def test_few_open_files(server: FakeS3Server, mounts: Mounts, limit: int) -> None:
-    """With few open files allowed a mount works, or it is told how many it needs; the log is not asked for."""
+    """With few open files allowed a mount works, or it says how many it needs; the log is not asked for."""
     mount = Mount(mounts.directory / "mnt", [])
     mounts.made.append(mount)
     mount.path.mkdir()
@@ -255,8 +255,8 @@ def test_little_memory(server: FakeS3Server, tmp_path: Path, limit: int, flags: 
         check=False,
         timeout=60,
     )
-    told = f"this process may take {limit >> 10} MiB of memory, and a mount needs 128 at least"
-    assert (done.returncode, told in done.stderr, done.stderr.count("\n")) == (1, True, 1), done.stderr
+    printed = f"this process may take {limit >> 10} MiB of memory, and a mount needs 128 at least"
+    assert (done.returncode, printed in done.stderr, done.stderr.count("\n")) == (1, True, 1), done.stderr
     assert find_mount(tmp_path / "mnt") is None
 
 
@@ -275,7 +275,7 @@ def test_the_least_memory_is_enough(server: FakeS3Server, mounts: Mounts) -> Non
 
 
 def test_a_log_that_nobody_reads(server: FakeS3Server, tmp_path: Path) -> None:
-    """A pipe in the place of the log file, without a reader, is told of at once, and not waited for."""
+    """A pipe in the place of the log file, without a reader, is reported at once, and not waited for."""
     (tmp_path / "mnt").mkdir()
     os.mkfifo(tmp_path / "log")
     command = [
@@ -292,15 +292,15 @@ def test_a_log_that_nobody_reads(server: FakeS3Server, tmp_path: Path) -> None:
 
 
 def test_a_daemon_that_is_killed_at_its_beginning(silence: socket.socket, tmp_path: Path) -> None:
-    """A daemon that is killed before it has said a word is told of by the signal's name."""
+    """A daemon that is killed before it has said a word is reported by the signal's name."""
     (tmp_path / "mnt").mkdir()
     process = begin(*VBNFS, "mount", "--endpoint-url", url_of(silence), tmp_path / "mnt")
     connection, _ = silence.accept()
     [child] = children_of(process.pid)
     os.kill(child, signal.SIGKILL)
-    _, told = process.communicate(timeout=20)
+    _, printed = process.communicate(timeout=20)
     connection.close()
-    assert (process.returncode, "the daemon was killed (SIGKILL) before the mount was there" in told) == (1, True)
+    assert (process.returncode, "the daemon was killed (SIGKILL) before the mount was there" in printed) == (1, True)
 
 
 _STOPPED = """
@@ -324,11 +324,11 @@ threading.Thread(target=hear, daemon=True).start()
 for command in ["mount", "--offline"], ["status"], ["umount", "--lazy"]:
     asking = subprocess.Popen([sys.executable, "-m", "vbnfs", *command, folder], stderr=subprocess.PIPE, text=True)
     try:
-        told = asking.communicate(timeout=20)[1].partition(";")[0].strip()
+        printed = asking.communicate(timeout=20)[1].partition(";")[0].strip()
     except subprocess.TimeoutExpired:
-        told = "it does not end"
+        printed = "it does not end"
         asking.kill()
-    print(asking.returncode, told, flush=True)
+    print(asking.returncode, printed, flush=True)
 device.close()
 """
 
@@ -344,15 +344,15 @@ def test_a_daemon_that_was_stopped_with_a_question(tmp_path: Path) -> None:
         check=False,
         timeout=120,
     )
-    told = done.stdout.replace(f"{tmp_path}/mnt: ", "").splitlines()
-    assert told[:1] == ["1 vbnfs: already a vbnfs mount"], done.stderr
-    assert told[1].startswith("1 vbnfs: it works, but its control socket")
-    assert told[2:] == ["0 "]
+    printed = done.stdout.replace(f"{tmp_path}/mnt: ", "").splitlines()
+    assert printed[:1] == ["1 vbnfs: already a vbnfs mount"], done.stderr
+    assert printed[1].startswith("1 vbnfs: it works, but its control socket")
+    assert printed[2:] == ["0 "]
 
 
 @pytest.mark.root
 def test_a_closed_device(tmp_path: Path) -> None:
-    """Where only root may open /dev/fuse, others are told what root can do about it."""
+    """Where only root may open /dev/fuse, the message for others says what root can do about it."""
     script = f"""
         mknod -m 600 {tmp_path}/fuse c 10 229 && mount --bind {tmp_path}/fuse /dev/fuse || exit 9
         exec setpriv --reuid 65534 --regid 65534 --clear-groups {sys.executable} -c "$1"
@@ -373,5 +373,5 @@ except MountError as error:
         # Coverage is not measured in there: its file is root's.
         env={name: text for name, text in os.environ.items() if not name.startswith("COVERAGE")},
     )
-    told = "/dev/fuse: not open to everybody; as root, run: chmod 666 /dev/fuse\n"
-    assert (done.returncode, done.stdout, done.stderr) == (0, told, "")
+    printed = "/dev/fuse: not open to everybody; as root, run: chmod 666 /dev/fuse\n"
+    assert (done.returncode, done.stdout, done.stderr) == (0, printed, "")

@@ -92,7 +92,7 @@ def test_nobody_reads(server: FakeS3Server, mounts: Mounts, command: list[str]) 
 
 @pytest.mark.parametrize("kind", ["nobody reads", "full"])
 @pytest.mark.parametrize("stream", ["stdout", "stderr"])
-def test_a_mount_that_cannot_be_told(server: FakeS3Server, mounts: Mounts, kind: str, stream: str) -> None:
+def test_a_mount_that_cannot_be_reported(server: FakeS3Server, mounts: Mounts, kind: str, stream: str) -> None:
     """Where no word can be written, mounting ends with 0, for it is mounted, and failures keep their status."""
     mount = Mount(mounts.directory / "mnt", [])
     mounts.made.append(mount)
@@ -111,7 +111,7 @@ def test_a_mount_that_cannot_be_told(server: FakeS3Server, mounts: Mounts, kind:
     os.close(output)
 
 
-def test_verifying_that_cannot_be_told(server: FakeS3Server) -> None:
+def test_verifying_that_cannot_be_reported(server: FakeS3Server) -> None:
     """A result that cannot be written is a failure in one line; a summary that cannot be is none."""
     command = [sys.executable, "-m", "vbnfs", "verify", "--fetch", "--endpoint-url", server.endpoint_url, FILE]
     with open("/dev/full", "w") as full:

@@ -17,9 +17,9 @@ _ALLENSDK_FOLDERS: Final = 1  # the few files in it
 
 
 def prepare_cache_directory(directory: Path) -> None:
-    """Make the cache directory, for its owner alone. Raises `CacheError`, also if others have a hand in it.
+    """Make the cache directory, for its owner alone. Raises `CacheError`, also if other users can change it.
 
-    What dead processes left of small files is deleted; what they left of blocks, whoever looks at the cache deletes.
+    Temporary small files of dead processes are deleted here; their temporary block files, by the next scan.
     """
     folder = make_private(directory)
     check_private(folder / BLOCKS_FORMAT, depth=_BLOCK_FOLDERS)

@@ -21,7 +21,7 @@ from typing import Final, TypedDict
 
 import structlog
 import trio
-from cachetools import LRUCache, TTLCache
+from cachetools import LRUCache
 
 from vbnfs.blocks import BLOCK_BYTES, checksum
 from vbnfs.cache.eviction import SegmentFile
@@ -30,6 +30,7 @@ from vbnfs.host import limits
 from vbnfs.host.atomic import make_temporary
 from vbnfs.host.descriptors import NO_DESCRIPTOR
 from vbnfs.host.places import Place, folder_at
+from vbnfs.logs import WARN_AGAIN_SECONDS, WarnOnce
 from vbnfs.metrics import Metrics
 from vbnfs.objects import ByteRange, Content
 
@@ -38,7 +39,6 @@ log = structlog.get_logger()
 FORMAT: Final = "blocks-v1"
 _OPEN_SEGMENTS: Final = 256  # 64 GiB in reach without an open(2), well below the usual limit of 1,024 files
 _PART_OF_FILE_LIMIT: Final = 4  # where fewer files may be open: connections and mappings need some, too
-_WARNED_AGAIN_SECONDS: Final = 600.0
 _TRIED_BYTES: Final = 4 << 20  # what a GET brings may be written at once
 _FEW_SEGMENTS: Final = 64  # of 16 GiB; for a larger content it is less work to list which files there are
 
@@ -76,8 +76,7 @@ class BlockCache:
         self._unflushed: Counter[_Name] = Counter()  # bytes
         self._allocated: Counter[str] = Counter()  # by content id; as the last scan found it, and what was put since
         self._changed: set[str] = set()  # the contents of which `allocated_bytes` has changed
-        # Why blocks cannot be kept or read: a full disk is logged once, not for each block.
-        self._warned: TTLCache[str | None, None] = TTLCache(64, ttl=_WARNED_AGAIN_SECONDS)
+        self._warn_once = WarnOnce(again_after_seconds=WARN_AGAIN_SECONDS)
         self.failure: OSError | None = None  # why the disk did not take the last blocks; None if it did
 
     def read_nowait(self, content: Content, byte_range: ByteRange) -> memoryview | None:
@@ -139,7 +138,7 @@ class BlockCache:
             self._metrics.cache_write_errors += len(blocks)
             self.failure = error
             self._let_go_of_descriptors(error)
-            self._warn_once("blocks cannot be kept; reads go on without", error)
+            self._warn_once("blocks cannot be kept; reads go on without", key=error.strerror, reason=str(error))
             return 0
         if self.failure is not None:
             self.failure = None
@@ -258,7 +257,7 @@ class BlockCache:
             self._metrics.corrupt_blocks += 1
             log.warning("cached block damaged; fetching it again", reason=str(error))
         except OSError as error:
-            self._warn_once("cache cannot be read; fetching instead", error)
+            self._warn_once("cache cannot be read; fetching instead", key=error.strerror, reason=str(error))
             self._let_go_of_descriptors(error)
         return None
 
@@ -277,13 +276,6 @@ class BlockCache:
             if segment is not None:
                 return [index for index in indices if not segment.holds(index % SEGMENT_BLOCKS)]
         return indices
-
-    def _warn_once(self, event: str, error: OSError) -> None:
-        with self._lock:
-            is_new = error.strerror not in self._warned
-            self._warned[error.strerror] = None
-        if is_new:
-            log.warning(event, reason=str(error))
 
     def _let_go_of_descriptors(self, error: OSError) -> None:
         """Where no file can be opened any more, connections to S3 matter more than open segments."""

@@ -12,8 +12,8 @@ from vbnfs.access.mount_status import ask_status
 from vbnfs.cache.block_cache import FORMAT
 from vbnfs.cache.eviction import stored_size
 from vbnfs.config.settings import SETTING_BY_NAME, Config
-from vbnfs.dataset.names import decode
-from vbnfs.dataset.tree import DataNode, Directory, Node, StaticNode, Symlink, Tree
+from vbnfs.dataset.names import MANIFESTS, decode
+from vbnfs.dataset.tree import ROOT_INODE, DataNode, Directory, Node, StaticNode, Symlink, Tree
 from vbnfs.errors import DatasetError, MountError, UsageError
 from vbnfs.host.mountinfo import MountEntry, absolute, list_mounts
 
@@ -162,7 +162,7 @@ def why_unverifiable(node: Node) -> str | None:
 
 def _node_at(tree: Tree, path: str) -> Node:
     """The node at a path below the root, or the folder of the dataset version that is named so."""
-    for parts in (_parts(path), ["manifests", f"v{path.removeprefix('v')}"]):
+    for parts in (_parts(path), [MANIFESTS, f"v{path.removeprefix('v')}"]):
         node = _walk(tree, parts)
         if node is not None:
             return node
@@ -174,7 +174,7 @@ def _parts(path: str) -> list[str]:
 
 
 def _walk(tree: Tree, parts: Sequence[str]) -> Node | None:
-    node: Node = tree.nodes[1]
+    node: Node = tree.nodes[ROOT_INODE]
     for number, part in enumerate(parts):
         if not isinstance(node, Directory) or (inode := node.children.get(part)) is None:
             return None

@@ -89,12 +89,12 @@ def _changes(changes: "TableChanges") -> Iterator[str]:
         _rows(changes.removed_rows, "removed", changes.removed_ids),
         _rows(changes.changed_rows, "changed", changes.changed_ids),
     ]
-    told_by = f", by {changes.key}" if changes.key else ", compared as wholes"
-    yield from _wrapped("rows", f"{changes.old_rows:,} -> {changes.new_rows:,}{told_by}: {_told(rows)}")
+    matched_by = f", by {changes.key}" if changes.key else ", compared as wholes"
+    yield from _wrapped("rows", f"{changes.old_rows:,} -> {changes.new_rows:,}{matched_by}: {_joined(rows)}")
     columns = [f"{name} added" for name in changes.added_columns]
     columns += [f"{name} removed" for name in changes.removed_columns]
     columns += [f"{name} changed in {count:,}" for name, count in changes.changed_columns.items()]
-    yield from _wrapped("columns", f"{changes.old_columns:,} -> {changes.new_columns:,}: {_told(columns)}")
+    yield from _wrapped("columns", f"{changes.old_columns:,} -> {changes.new_columns:,}: {_joined(columns)}")
 
 
 def _rows(count: int, verb: str, ids: Sequence[object]) -> str:
@@ -104,7 +104,7 @@ def _rows(count: int, verb: str, ids: Sequence[object]) -> str:
     return f"{count:,} {verb} ({shown}{', ...' if count > _IDS_SHOWN else ''})"
 
 
-def _told(parts: Iterable[str]) -> str:
+def _joined(parts: Iterable[str]) -> str:
     return ", ".join(part for part in parts if part) or "the same"
 
 

@@ -18,6 +18,7 @@ from vbnfs.cli.options import (
     settings,
 )
 from vbnfs.config.settings import SETTING_BY_NAME
+from vbnfs.dataset.names import LATEST
 from vbnfs.errors import DatasetError, UsageError
 
 _T = TypeVar("_T")
@@ -60,7 +61,7 @@ def versions(as_json: bool, **options: Any) -> None:
     f"\ncould not be fetched (the message says why); 2 wrong usage.\n{WHERE_SETTINGS_ARE}"
 )
 @click.argument("old", required=False)
-@click.argument("new", default="latest")
+@click.argument("new", default=LATEST)
 @click.option(
     "--format",
     "style",

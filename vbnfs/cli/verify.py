@@ -28,6 +28,7 @@ from vbnfs.cli.asked import Place, files_at, why_unverifiable
 from vbnfs.cli.render import size
 from vbnfs.cli.running import run as run_to_the_end
 from vbnfs.config.settings import GIB, MIB, Config
+from vbnfs.dataset.names import MANIFESTS
 from vbnfs.dataset.tree import DataNode, Node, build_tree
 from vbnfs.errors import CacheError, ChangedError, NotVerifiedError, StorageError, with_remedy
 from vbnfs.metrics import Metrics
@@ -116,7 +117,7 @@ def _asked(versions: Versions, paths: Sequence[str]) -> _Asked:
     release = versions.release
     default = release.choose(versions.dataset.config.dataset_version)
     tree = build_tree(release.manifests, contents=versions.named, default_version=default, readme=b"")
-    return {path: list(files_at(tree, path)) for path in paths or ["manifests"]}
+    return {path: list(files_at(tree, path)) for path in paths or [MANIFESTS]}
 
 
 def _unless_lacking(tell: Tell) -> Tell:

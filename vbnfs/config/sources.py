@@ -124,14 +124,10 @@ def settings_given_in(command_line: Iterable[str], dataset: str | None, config_f
 
     `command_line` are the names of its settings, `dataset` is its dataset's name. Raises `UsageError`.
     """
-    given = set(command_line)
-    tables: Mapping[str, Mapping[str, str]] = {}
-    if config_file is not None:
-        file, tables = _read_file(config_file, {})
-        given |= file.texts.keys()
-        dataset = dataset or file.texts.get(DATASET)
-    named = all_datasets(tables).get(dataset) if dataset else None
-    return given | (named.texts.keys() if named else set())
+    file, tables = _read_file(config_file, variables())
+    texts = file.texts if config_file is not None else {}
+    named = all_datasets(tables).get(dataset or texts.get(DATASET, ""))
+    return {*command_line, *texts, *(named.texts if named else ())}
 
 
 def _rank_dataset(

@@ -60,7 +60,7 @@ class SystemdNotifier:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as connection:
                 connection.sendto("\n".join(lines).encode(errors="backslashreplace"), address)
         except OSError as error:
-            log.warning("the supervisor cannot be told", message=lines[0], reason=str(error))
+            log.warning("the supervisor cannot be notified", message=lines[0], reason=str(error))
 
 
 def _one_line(text: str) -> str:

@@ -20,7 +20,7 @@ _AGAIN_SECONDS: Final = 0.5  # the kernel asks within a millisecond, if the mach
 
 @dataclass(frozen=True, slots=True)
 class _FailedRead:
-    """Who asks for a part of it before `until` is told of the same failure."""
+    """A request for a part of it before `until` gets the same failure."""
 
     inode: int
     part: ByteRange

@@ -15,7 +15,7 @@ from typing import Final, TypeVar
 
 import structlog
 import trio
-from cachetools import LRUCache, TTLCache
+from cachetools import LRUCache
 
 from vbnfs.blocks import BLOCK_BYTES
 from vbnfs.cache.cache_disk import CacheDisk
@@ -37,6 +37,7 @@ from vbnfs.fuse.operations import (
     Listing,
     Opened,
 )
+from vbnfs.logs import WARN_AGAIN_SECONDS, WarnOnce
 from vbnfs.metrics import Metrics
 from vbnfs.objects import ByteRange, Content
 from vbnfs.reading.file_reader import FileReader
@@ -49,8 +50,6 @@ _T = TypeVar("_T")
 _STATFS_BLOCK_BYTES: Final = 4096
 _LONGEST_NAME: Final = 255
 _AT_HOMES_AT_ONCE: Final = 4
-_MOST_TOLD: Final = 256
-_TOLD_AGAIN_SECONDS: Final = 600.0
 _MOST_PATHS: Final = 1024
 _LAST_ERROR: Final = "user.vbnfs.last_error"
 _ABSENT: Final = Absent(FOREVER_SECONDS)
@@ -95,7 +94,7 @@ class FileSystem:
         self.disk: Final = disk
         self._metrics = metrics
         self._failures = Failures(io_timeout_seconds=io_timeout_seconds)
-        self._told: TTLCache[tuple[str, str], None] = TTLCache(_MOST_TOLD, ttl=_TOLD_AGAIN_SECONDS)
+        self._warn_once = WarnOnce(again_after_seconds=WARN_AGAIN_SECONDS)
         self._touches = RepeatedSmallReads()
         self._paths: LRUCache[int, str] = LRUCache(_MOST_PATHS)
         self._waiting: dict[int, set[trio.CancelScope]] = {}  # reads, by inode
@@ -135,9 +134,7 @@ class FileSystem:
             error = error.exceptions[0]
         if isinstance(error, VbnfsError):
             self.last_error = with_remedy(error)
-            if (request, self.last_error) not in self._told:  # a program that tries again and again says nothing new
-                self._told[request, self.last_error] = None
-                log.warning("request failed", request=request, reason=self.last_error)
+            self._warn_once("request failed", request=request, reason=self.last_error)
             return error.errno
         self.last_error = f"{request}: {error!r}"
         log.error("defect: unexpected failure of a request", request=request, exc_info=error)

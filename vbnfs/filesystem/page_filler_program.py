@@ -17,10 +17,10 @@ _MOST_BLOCKS: Final = 4
 
 def read_ahead(path: bytes, start: int, length: int) -> None:
     """Have the kernel read what it does not have of a part of a file. Raises `OSError`."""
-    # O_NONBLOCK means nothing to a file; it tells the mount who this is.
+    # O_NONBLOCK means nothing to a file; the mount knows this program by it.
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
-        # Twice as far as the kernel reads ahead of its own: 256 KiB, where nobody has changed that.
+        # Twice as far as the kernel reads ahead of its own: 256 KiB, by default.
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_SEQUENTIAL)
         os.posix_fadvise(descriptor, start, length, os.POSIX_FADV_WILLNEED)
     finally:
@@ -30,8 +30,8 @@ def read_ahead(path: bytes, start: int, length: int) -> None:
 def main() -> None:
     """Read ahead until there is no more input."""
     rest = b""
-    while told := os.read(0, _MOST_BYTES):
-        *blocks, rest = (rest + told).split(b"\0")
+    while received := os.read(0, _MOST_BYTES):
+        *blocks, rest = (rest + received).split(b"\0")
         for block in blocks[-_MOST_BLOCKS:]:
             start, length, path = block.split(b" ", 2)
             with suppress(OSError):

@@ -19,8 +19,6 @@ from typing import Final, NamedTuple
 
 from vbnfs.errors import MountError
 
-ROOT_INODE: Final = 1  # FUSE_ROOT_ID
-
 _MAJOR: Final = 7
 _MINOR: Final = 31
 _OLDEST_MINOR: Final = 23  # the first with today's fuse_init_out; Linux 3.15

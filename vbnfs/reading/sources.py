@@ -29,8 +29,8 @@ class Sources:
         self._verdicts = verdicts
         self._chosen: LRUCache[str, ObjectVersion] = LRUCache(_MOST_REMEMBERED)  # by content id
         self._answered: LRUCache[str, ObjectVersion] = LRUCache(_MOST_REMEMBERED)  # last
-        # For which contents the verdict of all processes was looked at lately.
-        self._looked: TTLCache[str, None] = TTLCache(_MOST_REMEMBERED, ttl=_LATELY_SECONDS, timer=trio.current_time)
+        # For which contents the verdict of all processes was read lately.
+        self._recent: TTLCache[str, None] = TTLCache(_MOST_REMEMBERED, ttl=_LATELY_SECONDS, timer=trio.current_time)
 
     async def get_range(self, content: Content, byte_range: ByteRange, receive: Receive) -> None:
         """See `ObjectClient.get_range`. Raises what the first source failed with, where none gives the range."""
@@ -68,13 +68,13 @@ class Sources:
     def forget(self, content_id: str) -> None:
         """What was read of a content is wrong: nothing speaks for the source that it was read from."""
         self._chosen.pop(content_id, None)
-        self._looked.pop(content_id, None)
+        self._recent.pop(content_id, None)
 
     async def _in_order(self, content: Content) -> tuple[ObjectVersion, ...]:
         if not content.others:
             return content.sources
-        if content.content_id not in self._looked:
-            self._looked[content.content_id] = None
+        if content.content_id not in self._recent:
+            self._recent[content.content_id] = None
             good = await trio.to_thread.run_sync(self._verdicts.good, content)
             for source in content.sources:
                 if good is not None and str(source) == good.source:

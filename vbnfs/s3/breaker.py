@@ -1,9 +1,9 @@
 """Whether the server can be reached, and the client that asks it only then (a circuit breaker).
 
 A failure to connect, a torn reply or a stall is a suspicion, not a proof: servers restart. So `watch` asks for the
-bucket itself, again and again; when that has failed for `_GRACE_SECONDS` and nothing at all was heard meanwhile, the
-server is *offline*: what is under way ends with `OfflineError`, and so does whatever is asked next, at once. `watch`
-goes on looking every `_LOOK_SECONDS`; at the first answer, whatever it says, everything resumes.
+bucket itself, again and again. When these probes have failed for `_GRACE_SECONDS`, and no byte came from the server
+meanwhile, it is *offline*: requests under way end with `OfflineError`, and later ones do at once. `watch` goes on
+with a probe every `_PROBE_SECONDS`; at the first answer, whatever it says, everything resumes.
 
 With `is_forbidden` (--offline) it is offline from beginning to end, and nothing is sent.
 """
@@ -30,16 +30,16 @@ from vbnfs.objects import (
 log = structlog.get_logger()
 
 _GRACE_SECONDS: Final = 2.0
-_FEWEST_LOOKS: Final = 2
-_PATIENCE_SECONDS: Final = 3.0  # for the answer to a look
+_FEWEST_PROBES: Final = 2
+_ANSWER_SECONDS: Final = 3.0  # for the answer to a probe
 _AGAIN_SECONDS: Final = 0.25
-_LOOK_SECONDS: Final = 2.0
+_PROBE_SECONDS: Final = 2.0  # while it is offline
 _STATUS_SECONDS: Final = 1.0
 _BUCKET: Final = ObjectVersion("", None)
 
 
 class BreakerClient:
-    """Passes questions on to `inner` while the server can be reached, and refuses them at once while not."""
+    """Passes requests on to `inner` while the server can be reached, and refuses them at once while not."""
 
     def __init__(self, inner: ObjectClient, *, is_forbidden: bool = False) -> None:
         self._inner = inner
@@ -51,10 +51,10 @@ class BreakerClient:
         self._under_way: set[trio.CancelScope] = set()
         self._back = trio.lowlevel.ParkingLot()
 
-    # Questions
+    # Requests
 
     async def reach(self) -> None:
-        """See `ObjectClient`. Where nothing was ever heard of the server, failing to reach it is proof enough."""
+        """See `ObjectClient`. Where the server has never answered, failing to reach it is proof enough."""
         try:
             async with self._asking("the server"):
                 await self._inner.reach()
@@ -112,12 +112,12 @@ class BreakerClient:
 
     def _note(self, error: StorageError) -> None:
         if isinstance(error, NoDescriptorError):
-            return  # which says nothing of the server
+            return  # it says nothing about the server
         if isinstance(error, TransportError) and not isinstance(error, BusyError):
             self._reason = str(error)
             self.suspect()
         else:
-            self._heard_at = trio.current_time()  # that is an answer, too
+            self._heard_at = trio.current_time()  # that is an answer as well
 
     def _offline_error(self, about: str) -> OfflineError:
         return OfflineError(f"{about}: offline ({self._reason})")
@@ -125,11 +125,11 @@ class BreakerClient:
     # Being offline
 
     def suspect(self) -> None:
-        """Something is wrong: have `watch` look at it."""
+        """Something is wrong: have `watch` send probes."""
         self._suspected.set()
 
     async def probe(self) -> bool:
-        """Whether the server can be reached now, as far as a connection tells within a second."""
+        """Whether the server can be reached now, as far as connecting shows within a second."""
         if self.is_offline:
             return False
         with trio.move_on_after(_STATUS_SECONDS):
@@ -147,24 +147,24 @@ class BreakerClient:
         await self._back.park()
 
     async def watch(self) -> None:
-        """Find out, for ever, whether what is suspected is true, and when it is over."""
+        """Find out whether what is suspected is true, and when it is over; runs until it is cancelled."""
         if self._is_forbidden:
             return
         while True:
             await self._suspected.wait()
-            await self._look_until_answered()
+            await self._probe_until_answered()
             self._suspected = trio.Event()
             await trio.sleep(_AGAIN_SECONDS)
 
-    async def _look_until_answered(self) -> None:
-        began, looks = trio.current_time(), 0
+    async def _probe_until_answered(self) -> None:
+        began, probes = trio.current_time(), 0
         while not await self._is_answered():
-            looks += 1
+            probes += 1
             if self._heard_at is not None and self._heard_at > began:
-                began, looks = trio.current_time(), 0
-            elif looks >= _FEWEST_LOOKS and trio.current_time() - began >= _GRACE_SECONDS:
+                began, probes = trio.current_time(), 0
+            elif probes >= _FEWEST_PROBES and trio.current_time() - began >= _GRACE_SECONDS:
                 self._go_offline(self._reason)
-            await trio.sleep(_LOOK_SECONDS if self.is_offline else _AGAIN_SECONDS)
+            await trio.sleep(_PROBE_SECONDS if self.is_offline else _AGAIN_SECONDS)
         self._reason = ""
         if self.is_offline:
             self.is_offline = False
@@ -172,12 +172,12 @@ class BreakerClient:
             self._back.unpark_all()
 
     async def _is_answered(self) -> bool:
-        """Ask for the bucket: any answer is one, also a refusal."""
-        with trio.move_on_after(_PATIENCE_SECONDS):
+        """Ask for the bucket: any answer counts, a refusal as well."""
+        with trio.move_on_after(_ANSWER_SECONDS):
             try:
                 await self._inner.head(_BUCKET)
             except NoDescriptorError:
-                return not self.is_offline  # nothing was found out: it stays as it is
+                return not self.is_offline  # it proves nothing: the state stays
             except TransportError as error:
                 return isinstance(error, BusyError)
             except StorageError:

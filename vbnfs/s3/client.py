@@ -6,7 +6,6 @@ proxy, with the same trust. Requests are anonymous (unsigned).
 References: Amazon S3 API (GetObject, HeadObject, ListObjectsV2, ListObjectVersions), RFC 9110 (14, ranges).
 """
 
-import math
 from collections.abc import Iterator, Mapping
 from contextlib import AsyncExitStack, contextmanager
 from functools import partial
@@ -14,11 +13,11 @@ from pathlib import Path
 from typing import Final, Self
 from urllib.parse import urlsplit
 
-import structlog
 import trio
 
 from vbnfs.errors import BadReplyError, NoDescriptorError, StorageError, TransportError
 from vbnfs.host import descriptors
+from vbnfs.logs import WARN_AGAIN_SECONDS, WarnOnce
 from vbnfs.metrics import Metrics
 from vbnfs.objects import ListedObject, ListedVersion, ObjectAttributes, ObjectVersion, Piece, RangeRequest, Receive
 from vbnfs.s3.addresses import bucket_base, listing_url, object_url
@@ -31,15 +30,12 @@ from vbnfs.s3.ranges import RangeTransport, get_of, receive_all
 from vbnfs.s3.replies import head_attributes
 from vbnfs.s3.resolver import lookups_in_own_threads
 
-log = structlog.get_logger()
-
 _MAX_PAGE_BYTES: Final = 4 << 20  # 1,000 rows have well under 1 MB, or 3.7 if all keys are as long as S3 lets them be
 _MAX_ROWS: Final = 200_000  # ten times as many as the real datasets have; 100 MB of memory
 _MAX_LISTING_BYTES: Final = 128 << 20
 _MAX_PAGES: Final = 1_000
 _REACH_SECONDS: Final = 3.0
 _LISTING_SECONDS: Final = 600.0  # for all pages
-_WARN_AGAIN_SECONDS: Final = 600.0
 _CROWDED: Final = "too many open files"
 
 
@@ -58,18 +54,17 @@ class S3Client:
     ) -> None:
         self._base = bucket_base(bucket, region, endpoint_url)
         self._metrics = metrics
-        self._warned_at = -math.inf
+        self._warn_once = WarnOnce(again_after_seconds=WARN_AGAIN_SECONDS)
         self._proxy = proxy_for(self._base)
         tls = tls_context(ca_bundle)
         self._http = HttpClient(self._base, tls=tls, proxy=self._proxy, max_connections=max_connections)
-        self._curl = CurlTransport(tls=tls, proxy=self._proxy, max_connections=max_connections)
-        self._ranges: RangeTransport = self._curl
+        self._ranges: RangeTransport = CurlTransport(tls=tls, proxy=self._proxy, max_connections=max_connections)
         self._open = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
         self._open.enter_context(lookups_in_own_threads())
         await self._open.enter_async_context(self._http)
-        await self._open.enter_async_context(self._curl)
+        await self._open.enter_async_context(self._ranges)
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
@@ -179,7 +174,5 @@ class S3Client:
         """What failed: the network or the server; or no connection can be opened, of which one warning is logged."""
         if descriptors.are_left():
             return failure
-        if trio.current_time() - self._warned_at > _WARN_AGAIN_SECONDS:
-            self._warned_at = trio.current_time()
-            log.warning("no more connections can be opened; going on with those that there are", reason=_CROWDED)
+        self._warn_once("no more connections can be opened; going on with those that there are", reason=_CROWDED)
         return NoDescriptorError(f"{failure}: {_CROWDED}")

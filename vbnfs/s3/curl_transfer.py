@@ -26,7 +26,7 @@ from vbnfs.s3.failures import broken, status_error
 from vbnfs.s3.ranges import Done, Event, Failed, RangeGet
 from vbnfs.s3.replies import MAX_ERROR_BYTES, Head, check_range
 
-_HOLD_SECONDS: Final = 1.0  # longer, and a slow connection would look like one that brings nothing
+_HOLD_SECONDS: Final = 1.0  # longer, and a slow connection would be taken for one that brings nothing
 _ERROR_BODY_SECONDS: Final = 5.0  # for the start of an error's body, which names the error
 _STATUS_LINE: Final = re.compile(rb"HTTP/[0-9.]+ +([0-9]{3})(?![0-9])")
 _REFUSE: Final = 0  # of a part's bytes were taken: libcurl ends the transfer (CURLOPT_WRITEFUNCTION)
@@ -103,16 +103,18 @@ class _Parts:
         self._start = start  # of the object's bytes
         self._parts: list[bytes] = []
         self.held_bytes = 0
-        self.came_bytes = 0
+        self._room_bytes = BLOCK_BYTES  # until a piece is complete; some of it may have been taken already
+        self._next_bytes = PIECE_BYTES - BLOCK_BYTES
 
     def add(self, part: bytes) -> Piece | None:
-        """The piece that a part completes. A part is never longer than a piece."""
-        came = self.came_bytes
-        room = BLOCK_BYTES - came if came < BLOCK_BYTES else PIECE_BYTES - came % PIECE_BYTES
-        self._append(part[:room])
+        """The piece that a part completes. A part is shorter than a piece."""
+        room = self._room_bytes
         if len(part) < room:
+            self._append(part)
             return None
+        self._append(part[:room])
         piece = self.take()
+        self._room_bytes, self._next_bytes = self._next_bytes, PIECE_BYTES
         if len(part) > room:
             self._append(part[room:])
         return piece
@@ -128,7 +130,7 @@ class _Parts:
     def _append(self, part: bytes) -> None:
         self._parts.append(part)
         self.held_bytes += len(part)
-        self.came_bytes += len(part)
+        self._room_bytes -= len(part)
 
 
 class Transfer:
@@ -138,14 +140,15 @@ class Transfer:
         self.get = get
         self.handle = handle
         self.arrivals = arrivals
-        self._length = len(get.request.byte_range)
+        self._left_bytes = self._length = len(get.request.byte_range)
         self._lines: list[bytes] = []
         self._head: Head | None = None
         self._head_at = 0.0
         self._error_body: bytes | None = None  # of a reply that is not a 206
         self._parts = _Parts(get.request.byte_range.start)
         self._posted_at = time.monotonic()
-        self._came_bytes = 0  # at the last tick
+        self._left_before = self._left_bytes  # at the last tick
+        self._is_good = False  # the head is that of the range, and nothing has failed
         self._is_over = False
         handle.setopt(pycurl.HEADERFUNCTION, self._take_line)
         handle.setopt(pycurl.WRITEFUNCTION, self._take_part)
@@ -164,14 +167,14 @@ class Transfer:
             self._fail(failure)
         elif self._head is None:
             self._fail(self._broken("a reply without a status"))
-        elif missing := self._length - self._parts.came_bytes:
-            self._fail(TransportError(f"{self.get.request.version}: the body ended {missing:,} bytes too early"))
+        elif left := self._left_bytes:
+            self._fail(TransportError(f"{self.get.request.version}: the body ended {left:,} bytes too early"))
         elif not self._is_over:
             self._is_over = True
             self.arrivals.post(Done())
 
     def end_broken(self, reason: str) -> None:
-        """The same, where libcurl has no failure to tell."""
+        """It is over, for a reason that is not libcurl's."""
         self.end(self._broken(reason))
 
     def tick(self) -> None:
@@ -179,8 +182,8 @@ class Transfer:
         now = time.monotonic()
         if self._error_body is not None and now - self._head_at > _ERROR_BODY_SECONDS:
             self._fail(self._status_error())
-        is_slow = self._parts.came_bytes == self._came_bytes or now - self._posted_at > _HOLD_SECONDS
-        self._came_bytes = self._parts.came_bytes
+        is_slow = self._left_bytes == self._left_before or now - self._posted_at > _HOLD_SECONDS
+        self._left_before = self._left_bytes
         if is_slow:
             self._post_parts()
 
@@ -192,7 +195,7 @@ class Transfer:
             self._lines.append(line)
             return
         match = _STATUS_LINE.match(b"".join(self._lines[:1]))
-        status = int(match[1]) if match else 0  # libcurl lets pass what looks only like a status line
+        status = int(match[1]) if match else 0  # libcurl accepts some lines that are no status lines
         if status >= HTTPStatus.OK:
             self._head, self._head_at = Head(status, _fields(self._lines[1:])), time.monotonic()
             self._check(self._head)
@@ -207,27 +210,31 @@ class Transfer:
         except StorageError as error:
             self._fail(error)
         else:
+            self._is_good = True
             self.arrivals.post(head)
 
     def _take_part(self, part: bytes) -> int | None:
-        if self._error_body is not None:
+        """CURLOPT_WRITEFUNCTION; it is called 60,000 times a GB."""
+        if not self._is_good:
             return self._take_error_part(part)
-        if self._is_over or self._head is None:
-            return _REFUSE
         if self.arrivals.waiting_bytes + self._parts.held_bytes >= MOST_WAITING_BYTES:
             self.arrivals.post_pause()
             return pycurl.WRITEFUNC_PAUSE
-        if self._parts.came_bytes + len(part) > self._length:
+        self._left_bytes -= len(part)
+        if self._left_bytes < 0:
             version = self.get.request.version
             self._fail(MismatchError(f"{version}: a longer body than the {self._length:,} bytes asked for"))
             return _REFUSE
-        self._post(self._parts.add(part))
+        if piece := self._parts.add(part):
+            self._post(piece)
         return None
 
     def _take_error_part(self, part: bytes) -> int | None:
-        assert self._error_body is not None
+        """Nothing is wanted any more, or only the start of an error's body."""
+        if self._is_over or self._error_body is None:
+            return _REFUSE
         self._error_body += part
-        if len(self._error_body) < MAX_ERROR_BYTES and not self._is_over:
+        if len(self._error_body) < MAX_ERROR_BYTES:
             return None
         self._fail(self._status_error())
         return _REFUSE
@@ -244,6 +251,7 @@ class Transfer:
         return broken(str(self.get.request.version), self.get.server, reason)
 
     def _fail(self, error: StorageError) -> None:
+        self._is_good = False
         if not self._is_over:
             self._is_over = True
             self.arrivals.post(Failed(error))

@@ -1,13 +1,13 @@
 """The client that does not wait for a stalled GET, but asks for the rest of it on another connection.
 
-A GET is stalled when its next `STEP_BYTES` take longer than such steps took lately (`patience.py`): no answer, bytes
+A GET is stalled when its next `STEP_BYTES` take longer than such steps took lately (`stall.py`): no answer, bytes
 that stop, a trickle. Then the rest of the range is asked for a second time. Both go on until one of them has brought
 a step and wins; the other is cancelled. Where the second stalls as well, a third takes the place of the first. What
 either brings is handed on once, in order, whichever brought it.
 
     _Race.run()     the GET's own task: asks, begins the others, and raises what came of them
     _ask()          a second time in a task of its own; `_taking` lets one at a time hand bytes on
-    _watch()        a task that wakes when patience ends
+    _watch()        a task that wakes when the time for a step is over
 """
 
 from collections.abc import Callable
@@ -24,7 +24,7 @@ from vbnfs.s3.wrapper import WrapperClient
 
 @dataclass(slots=True)
 class _Lately:
-    """What the GETs of a client tell each other: how long first and later steps take, and what may be asked twice."""
+    """What the GETs of a client share: how long first and later steps took lately, and how many may be made twice."""
 
     first: StallTimer = field(default_factory=StallTimer)
     later: StallTimer = field(default_factory=StallTimer)
@@ -64,7 +64,7 @@ class _Runner:
 
     offset: int
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
-    is_handing_on: bool = False  # it stays, where `receive` raises: that is nobody's to mend
+    is_handing_on: bool = False  # stays, where `receive` raises: how much of the piece was used is unknown
     ended: trio.Event = field(default_factory=trio.Event)
 
 
@@ -156,13 +156,13 @@ class _Race:
 
     async def _watch(self, nursery: trio.Nursery) -> None:
         while self._position < self._stop:  # the end of a body's frame is the client's own to wait for
-            left = self._step_began + self._patience.seconds - trio.current_time()
+            left = self._step_began + self._timer.seconds - trio.current_time()
             if any(runner.is_handing_on for runner in self._runners):
-                left = self._patience.seconds
+                left = self._timer.seconds
             elif left <= 0:
                 if self._on_stall():
                     self._ask_once_more(nursery)
-                left = self._patience.seconds
+                left = self._timer.seconds
             await trio.sleep(left)
 
     def _ask_once_more(self, nursery: trio.Nursery) -> None:
@@ -173,5 +173,5 @@ class _Race:
         nursery.start_soon(self._ask, self._new_runner(), nursery.cancel_scope, replaced)
 
     @property
-    def _patience(self) -> StallTimer:
+    def _timer(self) -> StallTimer:
         return self._lately.first if self._step_start == self._start else self._lately.later

@@ -6,7 +6,7 @@ from typing import Final
 CONNECT_SECONDS: Final = 10.0
 SILENCE_SECONDS: Final = 15.0  # without a single byte
 LEAST_BYTES: Final = 64 << 10  # a body that brings less than this, and not its end, ...
-LEAST_SECONDS: Final = 30.0  # ... within that is given up: all who share the request would wait for hours
+LEAST_SECONDS: Final = 30.0  # ... within that is given up: all readers that share the request would wait for hours
 
 
 @dataclass(frozen=True, slots=True)

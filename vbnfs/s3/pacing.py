@@ -1,6 +1,6 @@
-"""How many GETs at a time, and the client that keeps to it: fewer when the server says that it is too many.
+"""How many GETs may run at a time, and the client that keeps to it: fewer when the server says that it is too many.
 
-As TCP does with its window (additive increase, multiplicative decrease: RFC 5681): every good answer allows a little
+TCP does so with its window (additive increase, multiplicative decrease: RFC 5681): every good answer allows a little
 more, 503 SlowDown and 429 halve it. Prefetches get only a part, so that there is always room for a reader.
 """
 
@@ -14,9 +14,9 @@ from vbnfs.objects import ObjectClient, RangeRequest, Receive
 from vbnfs.s3.wrapper import WrapperClient
 
 _FEWEST: Final = 2.0  # one for a reader, one for a prefetch
-_ONE_SIGNAL_SECONDS: Final = 1.0  # GETs that were under way together are told together; that is one word
-_RESERVED: Final = 4  # while readers come
-_GETS_A_SPARE: Final = 16  # and while none does
+_ONE_SIGNAL_SECONDS: Final = 1.0  # GETs that run together are refused together: that counts once
+_RESERVED: Final = 4  # while readers wait
+_GETS_A_SPARE: Final = 16  # while none does
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +33,10 @@ class Pace:
         return int(self.limit)
 
     def prefetches(self, *, demand_waits: bool) -> int:
-        """How many of them may be for nobody yet; at least one, or what was advised would never come.
+        """How many of them may be prefetches. At least one, or prefetching would starve.
 
-        The others are for readers, and for GETs that are made twice. `demand_waits`: readers have come lately that
-        wait for blocks that were not prefetched.
+        The others are for readers, and for GETs that are made twice. `demand_waits`: lately, readers have
+        waited for blocks that were not prefetched.
         """
         reserved = max(1, self.gets // _GETS_A_SPARE, min(_RESERVED, self.gets // 3) if demand_waits else 0)
         return max(1, self.gets - reserved)
@@ -46,14 +46,14 @@ class Pace:
         return replace(self, limit=min(float(self.most), self.limit + 1 / self.limit))
 
     def after_busy(self, now: float) -> "Pace":
-        """The server has said that it is too much: half of it. What it says within a second counts once."""
+        """The server has refused: half as many. Refusals within a second count once."""
         if now - self.slowed_at < _ONE_SIGNAL_SECONDS:
             return self
         return replace(self, limit=max(min(_FEWEST, self.most), self.limit / 2), slowed_at=now)
 
 
 class PacedClient(WrapperClient):
-    """Lets only so many ranges be asked for at a time, first come, first served; everything else is passed on."""
+    """Lets only so many GETs of ranges run at a time, first come, first served; everything else is passed on."""
 
     def __init__(self, inner: ObjectClient, *, most: int) -> None:
         super().__init__(inner)

@@ -10,7 +10,7 @@ libcurl in a thread (curl.py). Another one may keep what comes itself, and say o
 
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, Protocol, Self
 
 import trio
 
@@ -59,7 +59,11 @@ class Transfer(Protocol):
 
 
 class RangeTransport(Protocol):
-    """What carries GETs out, some at a time."""
+    """What carries GETs out, some at a time. Entered before the first one; leaving ends all of them."""
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(self, *exc_info: object) -> None: ...
 
     def begin(self, get: RangeGet) -> AbstractAsyncContextManager[Transfer]:
         """Begin when it is its turn. It is ended when the context is left, whether it is over or not."""

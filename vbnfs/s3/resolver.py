@@ -18,7 +18,7 @@ _LOOKUPS_AT_ONCE: Final = 4
 
 @contextmanager
 def lookups_in_own_threads() -> Iterator[None]:
-    """While entered, `trio.socket` looks names up so, in this trio run; httpx and trio's streams have no argument."""
+    """While entered, `trio.socket` uses these threads, in this trio run. Its streams, and httpx, take no resolver."""
     before = trio.socket.set_custom_hostname_resolver(_Resolver())
     try:
         yield

@@ -1,7 +1,8 @@
 """When a GET is taken to be stalled, and how many may be asked for twice (pure).
 
-Patience is what TCP has before it sends a segment again (RFC 6298, 2): the smoothed time that a step took lately, and
-four times its mean deviation. So it follows the server and the line, and an ordinary hiccup stays within it.
+The time that a step may take is what TCP waits before it sends a segment again (RFC 6298, 2): the smoothed time that
+steps took lately, and four times its mean deviation. So it follows the server and the line, and an ordinary hiccup
+stays within it.
 """
 
 from dataclasses import dataclass
@@ -30,7 +31,7 @@ class StallTimer:
         return min(max(_LEAST_SECONDS, self.smoothed_seconds + 4 * self.deviation_seconds), _MOST_SECONDS)
 
     def after(self, seconds: float) -> "StallTimer":
-        """The patience once a step took so long. A single stall counts as no more than twice what was allowed."""
+        """The timer once a step took so long. A single stall counts as no more than twice what was allowed."""
         seconds = min(seconds, 2 * self.seconds)
         if self.smoothed_seconds is None:
             return StallTimer(seconds, seconds / 2)
@@ -43,7 +44,7 @@ class StallTimer:
 
 @dataclass(frozen=True, slots=True)
 class HedgeBudget:
-    """Requests earn the right to ask twice: one in ten, a few at a time. A server that is slow is not doubled."""
+    """Requests earn the right to ask twice: one in ten, a few at a time: no slow server gets twice as many."""
 
     saved: float = _MOST_SAVED
 

@@ -1,4 +1,4 @@
-"""What the `ObjectClient`s have in common that are wrapped around another for the sake of its ranges."""
+"""What `ObjectClient`s have in common that are wrapped around another one to change how ranges are fetched."""
 
 from vbnfs.objects import (
     ListedObject,
@@ -10,7 +10,7 @@ from vbnfs.objects import (
 
 
 class WrapperClient:
-    """Passes every question on to `inner` but that for a range, which is what a wrapper is about."""
+    """Passes every request on to `inner`, but for those for ranges, which each wrapper handles."""
 
     def __init__(self, inner: ObjectClient) -> None:
         self._inner = inner

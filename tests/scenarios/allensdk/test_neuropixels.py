@@ -189,8 +189,8 @@ answer(found)
     found = ask(LOOK + script, cache_dir)
     assert set(found) == {f"v{version}" for version in tiny_release.versions}
     for version in tiny_release.versions:
-        told = {"manifest": manifest_name(version), "rows": rows_of(tiny_release, version)}
-        assert found[f"v{version}"] == [told, [manifest_name(version)], []]
+        expected = {"manifest": manifest_name(version), "rows": rows_of(tiny_release, version)}
+        assert found[f"v{version}"] == [expected, [manifest_name(version)], []]
 
 
 def test_s3_cache(cache_dir: Path, tiny_release: DemoRelease) -> None:
@@ -203,16 +203,16 @@ def test_s3_cache(cache_dir: Path, tiny_release: DemoRelease) -> None:
 cache, warned = heard(Neuropixels.from_s3_cache, cache_dir=cache_dir)
 session, warned_then = heard(cache.get_ecephys_session, {session})
 lfp = session.get_lfp(session.probes.index[0])
-told = look(cache)
+first = look(cache)
 cache.load_manifest({manifest_name(tiny_release.versions[0])!r})
-answer([told, warned + warned_then, len(session.spike_times), list(lfp.shape), look(cache)])
+answer([first, warned + warned_then, len(session.spike_times), list(lfp.shape), look(cache)])
 """
     with FakeS3Server(store) as server:
         endpoint = {"AWS_ENDPOINT_URL_S3": server.endpoint_url, "AWS_DEFAULT_REGION": "us-west-2"}
-        told, warned, units, lfp, old = ask(LOOK + script, cache_dir, **endpoint)
+        first, warned, units, lfp, old = ask(LOOK + script, cache_dir, **endpoint)
         assert {request.kind for request in server.requests} == {"list_objects"}
     newest = tiny_release.versions[-1]
-    assert told == {"manifest": manifest_name(newest), "rows": rows_of(tiny_release, newest)}
+    assert first == {"manifest": manifest_name(newest), "rows": rows_of(tiny_release, newest)}
     assert old["rows"] == rows_of(tiny_release, tiny_release.versions[0])
     assert warned == []
     assert units > 0

@@ -1,6 +1,7 @@
 """One mount of the tiny release, at `vbn` in a home folder, for all readers; and the files that it was made of."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -11,18 +12,25 @@ from vbnfs.demo.server import SeaweedServer
 from vbnfs.demo.upload import DemoRelease
 
 
-@pytest.fixture(scope="session")
-def mount(
-    seaweed: SeaweedServer, tiny_release: DemoRelease, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Mount]:
-    """The tiny release, mounted once; nothing but the mount is in the mount point's folder."""
-    home, kept = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("kept")
+@contextmanager
+def mounted(seaweed: SeaweedServer, directories: pytest.TempPathFactory, *options: str) -> Iterator[Mount]:
+    """The tiny release, mounted; nothing but the mount is in the mount point's folder."""
+    home, kept = directories.mktemp("home"), directories.mktemp("kept")
     factory = Mounts(home)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VBNFS_CACHE_DIR", str(kept / "cache"))
         patch.setenv("VBNFS_LOG_FILE", str(kept / "vbnfs.log"))
-        yield factory(seaweed.endpoint_url, name="vbn")
+        yield factory(seaweed.endpoint_url, *options, name="vbn")
     factory.end()
+
+
+@pytest.fixture(scope="session")
+def mount(
+    seaweed: SeaweedServer, tiny_release: DemoRelease, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Mount]:
+    """The tiny release, mounted once."""
+    with mounted(seaweed, tmp_path_factory) as mount:
+        yield mount
 
 
 @pytest.fixture(scope="session")

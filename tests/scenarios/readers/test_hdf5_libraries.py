@@ -43,9 +43,9 @@ def test_h5py_reads_everything(
         digests = []
         for folder in (mount.path / path, truth.originals[path]):
             program = (python, HERE / "read_everything.py", folder, locking)
-            told = json.loads(run_as_user(*program, home=tmp_path, folder=tmp_path))
-            assert told["library"].startswith(library)
-            digests.append(told["digests"])
+            report = json.loads(run_as_user(*program, home=tmp_path, folder=tmp_path))
+            assert report["library"].startswith(library)
+            digests.append(report["digests"])
         assert digests[0] == digests[1]
         assert set(digests[0]) == datasets(truth.originals[path])
 

@@ -164,8 +164,8 @@ def test_octave_reads_arrays(kind: str, name: str, mount: Mount, truth: Truth, t
 def test_octave_reads_texts(mount: Mount, truth: Truth, tmp_path: Path) -> None:
     """Octave reads the names of all images in the order in which they were shown."""
     name = f"{SHOWN}/image_name"
-    told = octave(OCTAVE_TEXTS, mount.path / truth.session_path, name, folder=tmp_path)
-    assert told.splitlines() == truth.texts(name)
+    printed = octave(OCTAVE_TEXTS, mount.path / truth.session_path, name, folder=tmp_path)
+    assert printed.splitlines() == truth.texts(name)
 
 
 @pytest.mark.parametrize(
@@ -179,8 +179,8 @@ def test_octave_reads_texts(mount: Mount, truth: Truth, tmp_path: Path) -> None:
 )
 def test_what_octave_s_own_reader_reads(name: str, outcome: str, truth: Truth, tmp_path: Path) -> None:
     """Octave's `load -hdf5` reads numbers, and not what the recipe says that it cannot read: on a local disk."""
-    told = octave(OCTAVE_LOADS, truth.originals[truth.session_path], name, folder=tmp_path)
-    assert told == f"{outcome}\n"
+    printed = octave(OCTAVE_LOADS, truth.originals[truth.session_path], name, folder=tmp_path)
+    assert printed == f"{outcome}\n"
 
 
 def test_octave_reads_tables(mount: Mount, truth: Truth, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import mmap
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import h5py
@@ -15,9 +16,24 @@ import polars.testing
 import pyarrow
 import pyarrow.csv
 import pynwb
+import pytest
 
-from tests.fixtures_mount import Mount, Mounts, until
+from tests.fixtures_mount import ENGINES, Mount, Mounts, until
+from tests.scenarios.readers.conftest import mounted
 from vbnfs.demo.server import SeaweedServer
+from vbnfs.demo.upload import DemoRelease
+
+
+@pytest.fixture(scope="module", params=ENGINES)
+def mount(
+    request: pytest.FixtureRequest,
+    seaweed: SeaweedServer,
+    tiny_release: DemoRelease,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Mount]:
+    """The tiny release, mounted once with each engine."""
+    with mounted(seaweed, tmp_path_factory, "--fuse", request.param) as mount:
+        yield mount
 
 
 def session_path(originals: dict[str, Path]) -> str:
@@ -89,6 +105,7 @@ def test_cp_sparse(mount: Mount, originals: dict[str, Path], tmp_path: Path) -> 
         assert (tmp_path / mode).read_bytes() == originals[path].read_bytes()
 
 
+@pytest.mark.usefixtures("engine")
 def test_tar_sparse(mounts: Mounts, seaweed: SeaweedServer, originals: dict[str, Path], tmp_path: Path) -> None:
     """`tar --sparse` of files that are not cached at all stores their bytes, not holes."""
     cold = mounts(seaweed.endpoint_url, name="cold")
@@ -126,6 +143,7 @@ def test_ls_shows_dots_and_links(mount: Mount) -> None:
         assert os.stat(folder).st_nlink == 2 + len(real)
 
 
+@pytest.mark.usefixtures("engine")
 def test_du_and_df(mounts: Mounts, seaweed: SeaweedServer, originals: dict[str, Path]) -> None:
     """`du` counts what is cached, `du --apparent-size` all; df's size is --cache-size."""
     cold = mounts(seaweed.endpoint_url, "--cache-size", "64M", name="cold")
@@ -205,6 +223,7 @@ def test_locks(mount: Mount, originals: dict[str, Path]) -> None:
         run(sys.executable, "-c", attempt)
 
 
+@pytest.mark.usefixtures("engine")
 def test_many_readers_at_once(mounts: Mounts, seaweed: SeaweedServer, originals: dict[str, Path]) -> None:
     """Sixteen processes that read the same cold file together get its bytes, and fetch each byte once."""
     cold = mounts(seaweed.endpoint_url, name="cold")

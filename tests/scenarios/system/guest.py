@@ -152,7 +152,7 @@ class Guest:
             stdin=subprocess.DEVNULL,
         )
 
-    def told(self, *command: str, user: str | None = None) -> str:
+    def output(self, *command: str, user: str | None = None) -> str:
         """What a program that must not fail writes to standard output."""
         done = self.run(*command, user=user)
         assert done.returncode == 0, f"{command}: {done.stderr}{done.stdout}{self.run('journalctl', '-n50').stdout}"
@@ -160,12 +160,12 @@ class Guest:
 
     def write(self, path: str, text: str) -> None:
         """Write a file of the guest."""
-        self.told("sh", "-c", 'mkdir -p "$(dirname "$1")"; printf %s "$2" >"$1"', "sh", path, text)
+        self.output("sh", "-c", 'mkdir -p "$(dirname "$1")"; printf %s "$2" >"$1"', "sh", path, text)
 
     def shows(self, unit: str, key: str, *, user: str | None = None) -> str:
         """A property of a unit."""
         manager = [] if user is None else ["--user"]
-        return self.told("systemctl", *manager, "show", "--value", "--property", key, unit, user=user).strip()
+        return self.output("systemctl", *manager, "show", "--value", "--property", key, unit, user=user).strip()
 
     def mounts(self) -> list[str]:
         """The mount points of vbnfs mounts, each as often as something is mounted there."""

@@ -92,7 +92,7 @@ class Namespace:
             env={**kept, **(env or {})},
         )
 
-    def told(self, *command: str, folder: str = "/", user: str | None = None) -> str:
+    def output(self, *command: str, folder: str = "/", user: str | None = None) -> str:
         """What a program that must not fail writes to standard output."""
         done = self.run(*command, folder=folder, user=user)
         assert done.returncode == 0, f"{command}: {done.stderr}{done.stdout}"

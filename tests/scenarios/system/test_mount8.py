@@ -50,7 +50,7 @@ def daemon(namespace: Namespace, folder: str = VBN) -> int:
 
 def fstab(namespace: Namespace, *lines: str) -> None:
     """Write /etc/fstab."""
-    namespace.told("sh", "-c", 'printf "%s\\n" "$@" >/etc/fstab', "sh", *lines)
+    namespace.output("sh", "-c", 'printf "%s\\n" "$@" >/etc/fstab', "sh", *lines)
 
 
 # mount
@@ -63,15 +63,15 @@ def test_mount_and_umount(namespace: Namespace, options: str, kind: str) -> None
         *("mount", "-t", kind, PROJECT, VBN, "-o"), f"ro,{options},cache-size=2G,dataset_version=0.4.0,allow_other"
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    assert namespace.told("cat", f"{VBN}/project_metadata/units.csv") == "unit_id\n1\n"
-    assert namespace.told("stat", "--format=%s", f"{VBN}/{SESSION}") == f"{len(SESSION_BYTES)}\n"
-    assert namespace.told("cat", f"{VBN}/project_metadata/units.csv", user=USER)
-    assert namespace.told("findmnt", "-no", "FSTYPE,SOURCE", VBN).split() == ["fuse.vbnfs", PROJECT]
-    assert {"ro", "allow_other"} <= set(namespace.told("findmnt", "-no", "OPTIONS", VBN).strip().split(","))
-    assert namespace.told("df", "-T", VBN).splitlines()[1].split()[:3] == [PROJECT, "fuse.vbnfs", str(2 << 20)]
+    assert namespace.output("cat", f"{VBN}/project_metadata/units.csv") == "unit_id\n1\n"
+    assert namespace.output("stat", "--format=%s", f"{VBN}/{SESSION}") == f"{len(SESSION_BYTES)}\n"
+    assert namespace.output("cat", f"{VBN}/project_metadata/units.csv", user=USER)
+    assert namespace.output("findmnt", "-no", "FSTYPE,SOURCE", VBN).split() == ["fuse.vbnfs", PROJECT]
+    assert {"ro", "allow_other"} <= set(namespace.output("findmnt", "-no", "OPTIONS", VBN).strip().split(","))
+    assert namespace.output("df", "-T", VBN).splitlines()[1].split()[:3] == [PROJECT, "fuse.vbnfs", str(2 << 20)]
     assert namespace.run("mountpoint", VBN).returncode == 0
     process = os.pidfd_open(daemon(namespace))
-    assert namespace.told("umount", VBN) == ""
+    assert namespace.output("umount", VBN) == ""
     until(lambda: has_ended(process))
     assert namespace.run("mountpoint", VBN).returncode != 0
 
@@ -89,17 +89,17 @@ def test_rw_is_taken_as_ro(namespace: Namespace, options: str) -> None:
     """Without `ro` mount(8) says `rw`: the mount is read-only all the same, and `-v` tells."""
     done = namespace.run("mount", "-v", "-t", "vbnfs", PROJECT, VBN, "-o", options)
     assert (done.returncode, f"{PROJECT} mounted on {VBN}, read-only" in done.stderr) == (0, True)
-    assert "ro" in namespace.told("findmnt", "-no", "OPTIONS", VBN).split(",")
+    assert "ro" in namespace.output("findmnt", "-no", "OPTIONS", VBN).split(",")
 
 
 def test_without_an_environment(namespace: Namespace, options: str) -> None:
     """As it is at boot: without HOME, PATH or anything else."""
-    namespace.told("env", "-i", "/bin/mount", "-t", "vbnfs", PROJECT, VBN, "-o", options)
-    assert namespace.told("cat", f"{VBN}/project_metadata/units.csv")
+    namespace.output("env", "-i", "/bin/mount", "-t", "vbnfs", PROJECT, VBN, "-o", options)
+    assert namespace.output("cat", f"{VBN}/project_metadata/units.csv")
 
 
 def test_fake_mounts_nothing(namespace: Namespace, options: str, server: FakeS3Server) -> None:
-    """`mount -f` mounts nothing and asks nobody; a setting that will not do is told all the same."""
+    """`mount -f` mounts nothing and asks no server; a wrong setting is reported all the same."""
     assert namespace.run("mount", "-f", "-t", "vbnfs", PROJECT, VBN, "-o", options).returncode == 0
     done = namespace.run("mount", "-f", "-t", "vbnfs", PROJECT, VBN, "-o", "cache_size=1")
     assert (done.returncode, "-o cache_size: '1' will not do" in done.stderr) == (1, True)
@@ -112,12 +112,12 @@ def test_unknown_options(namespace: Namespace, options: str) -> None:
     done = namespace.run("mount", *command)
     assert (done.returncode, "-o cash_size=1G: no such mount option" in done.stderr) == (1, True)
     assert namespace.run("mount", "-s", *command).returncode == 0
-    assert namespace.told("df", "--output=size", VBN).split()[-1] == str(3 << 20)
+    assert namespace.output("df", "--output=size", VBN).split()[-1] == str(3 << 20)
 
 
 def test_dropping_privileges(namespace: Namespace, options: str) -> None:
     """`drop_privileges` is refused with what to use instead, by mount(8) as well as by mount.fuse3."""
-    helper = namespace.told("readlink", "/sbin/mount.vbnfs").strip()
+    helper = namespace.output("readlink", "/sbin/mount.vbnfs").strip()
     by_mount8 = namespace.run("mount", "-t", "vbnfs", PROJECT, VBN, "-o", f"drop_privileges,{options}")
     assert namespace.mounts() == []
     by_fuse3 = namespace.run("/sbin/mount.fuse3", f"{helper}#{PROJECT}", VBN, "-o", f"drop_privileges,{options}")
@@ -126,8 +126,8 @@ def test_dropping_privileges(namespace: Namespace, options: str) -> None:
 
 
 def test_failures(namespace: Namespace, options: str) -> None:
-    """What keeps a mount from being made is told in one line with mount(8)'s status 32; a wrong source is usage."""
-    for source, folder, more, status, told in (
+    """What keeps a mount from being made is one line with mount(8)'s status 32; a wrong source is usage."""
+    for source, folder, more, status, message in (
         (PROJECT, "/mnt/missing", "", 32, "no such folder"),
         (PROJECT, VBN, ",dataset_version=9.9.9", 32, "there are: 0.4.0"),
         (PROJECT, VBN, ",bucket=other-bucket", 32, "NoSuchBucket"),
@@ -135,7 +135,7 @@ def test_failures(namespace: Namespace, options: str) -> None:
         ("s3://bucket/project", VBN, "", 1, "a project is wanted"),
     ):
         done = namespace.run("mount", "-t", "vbnfs", source, folder, "-o", options + more)
-        assert (done.returncode, done.stderr.count("\n"), told in done.stderr) == (status, 1, True), done.stderr
+        assert (done.returncode, done.stderr.count("\n"), message in done.stderr) == (status, 1, True), done.stderr
         assert done.stderr.startswith("mount.vbnfs: ")
     assert namespace.mounts() == []
 
@@ -145,33 +145,33 @@ def test_a_second_mount_on_the_same_folder(namespace: Namespace, options: str) -
     command = ["mount", "-t", "vbnfs", PROJECT, VBN, "-o"]
     done = namespace.run(*command, f"remount,{options}")
     assert (done.returncode, "not mounted" in done.stderr) == (32, True)
-    namespace.told(*command, options)
+    namespace.output(*command, options)
     done = namespace.run(*command, options)
     assert (done.returncode, "already a vbnfs mount" in done.stderr) == (32, True)
     for remount in ([*command, f"remount,rw,{options}"], ["mount", "-o", "remount", VBN]):
         done = namespace.run(*remount)
         assert (done.returncode, "stays mounted as it is" in done.stderr) == (0, True), done.stderr
     assert namespace.mounts() == [VBN]
-    assert namespace.told("cat", f"{VBN}/project_metadata/units.csv")
+    assert namespace.output("cat", f"{VBN}/project_metadata/units.csv")
 
 
 def test_other_mounts_share_the_cache(namespace: Namespace, options: str, server: FakeS3Server) -> None:
     """What was read through one mount is read through another one without a request."""
-    namespace.told("mkdir", "/mnt/other")
+    namespace.output("mkdir", "/mnt/other")
     for folder in (VBN, "/mnt/other"):
-        namespace.told("mount", "-t", "vbnfs", PROJECT, folder, "-o", options)
-    first = namespace.told("md5sum", f"{VBN}/{SESSION}")
+        namespace.output("mount", "-t", "vbnfs", PROJECT, folder, "-o", options)
+    first = namespace.output("md5sum", f"{VBN}/{SESSION}")
     server.forget_requests()
-    assert namespace.told("md5sum", f"/mnt/other/{SESSION}").split()[0] == first.split()[0]
+    assert namespace.output("md5sum", f"/mnt/other/{SESSION}").split()[0] == first.split()[0]
     assert server.count() == 0
 
 
 def test_settings_from_a_file(namespace: Namespace, options: str) -> None:
     """`config=` names a TOML file; options win over it, and the source's bucket does not."""
     settings = "".join(f'{name} = "{value}"\n' for name, _, value in (o.partition("=") for o in options.split(",")))
-    namespace.told("sh", "-c", 'printf %s "$1" >/mnt/vbn.toml', "sh", f'{settings}cache_size = "5G"\n')
-    namespace.told("mount", "-t", "vbnfs", PROJECT, VBN, "-o", "config=/mnt/vbn.toml,cache_size=4G")
-    assert namespace.told("df", "--output=size", VBN).split()[-1] == str(4 << 20)
+    namespace.output("sh", "-c", 'printf %s "$1" >/mnt/vbn.toml', "sh", f'{settings}cache_size = "5G"\n')
+    namespace.output("mount", "-t", "vbnfs", PROJECT, VBN, "-o", "config=/mnt/vbn.toml,cache_size=4G")
+    assert namespace.output("df", "--output=size", VBN).split()[-1] == str(4 << 20)
 
 
 def test_the_bucket_follows_from_the_source(namespace: Namespace, options: str) -> None:
@@ -180,16 +180,16 @@ def test_the_bucket_follows_from_the_source(namespace: Namespace, options: str) 
     other.publish("1.0.0", {"behavior_sessions/1.nwb": b"data"})
     with FakeS3Server(other.store) as server:
         more = f"endpoint_url={server.endpoint_url},cache_dir=/mnt/cache,log_file=/mnt/vbnfs.log"
-        namespace.told("mount", "-t", "vbnfs", "visual-behavior-ophys", VBN, "-o", more)
-        assert namespace.told("cat", f"{VBN}/behavior_sessions/1.nwb") == "data"
-        namespace.told("umount", VBN)
+        namespace.output("mount", "-t", "vbnfs", "visual-behavior-ophys", VBN, "-o", more)
+        assert namespace.output("cat", f"{VBN}/behavior_sessions/1.nwb") == "data"
+        namespace.output("umount", VBN)
 
 
 def test_another_mount_namespace(namespace: Namespace, options: str) -> None:
     """`mount -N` mounts in another namespace, as mount(8) does."""
-    namespace.told("true")
+    namespace.output("true")
     with Namespace() as elsewhere:
-        namespace.told("mount", "-N", elsewhere.path, "-t", "vbnfs", PROJECT, VBN, "-o", options)
+        namespace.output("mount", "-N", elsewhere.path, "-t", "vbnfs", PROJECT, VBN, "-o", options)
         assert (namespace.mounts(), elsewhere.mounts()) == ([], [VBN])
 
 
@@ -198,18 +198,18 @@ def test_another_mount_namespace(namespace: Namespace, options: str) -> None:
 
 def test_fstab(namespace: Namespace, options: str) -> None:
     """A line as people write it mounts by its folder, is left out by `mount -a`, and `umount` finds it."""
-    namespace.told("mkdir", "/mnt/auto")
+    namespace.output("mkdir", "/mnt/auto")
     common = f"user,_netdev,nofail,x-systemd.automount,x-systemd.idle-timeout=60,comment=data,{options}"
     fstab(namespace, f"{PROJECT} {VBN} vbnfs noauto,{common} 0 0", f"{PROJECT} /mnt/auto fuse.vbnfs {common} 0 0")
-    namespace.told("mount", "-a")
+    namespace.output("mount", "-a")
     assert namespace.mounts() == ["/mnt/auto"]
-    namespace.told("mount", VBN)
+    namespace.output("mount", VBN)
     assert sorted(namespace.mounts()) == ["/mnt/auto", VBN]
     for folder in ("/mnt/auto", VBN):
         assert {"noexec", "nosuid", "nodev", "ro"} <= set(
-            namespace.told("findmnt", "-no", "OPTIONS", folder).strip().split(",")
+            namespace.output("findmnt", "-no", "OPTIONS", folder).strip().split(",")
         )
-        namespace.told("umount", folder)
+        namespace.output("umount", folder)
     assert namespace.mounts() == []
 
 
@@ -217,9 +217,9 @@ def test_mount_all_twice(namespace: Namespace, options: str) -> None:
     """`mount -a` again stacks no second mount, and from a folder that has what is called like the source neither."""
     fstab(namespace, f"{PROJECT} {VBN} vbnfs {options} 0 0")
     for _ in range(2):
-        namespace.told("mount", "-a")
+        namespace.output("mount", "-a")
         assert namespace.mounts() == [VBN]
-    namespace.told("mkdir", "-p", f"/mnt/sdk/{PROJECT}")
+    namespace.output("mkdir", "-p", f"/mnt/sdk/{PROJECT}")
     # There mount(8) takes that for the source, finds it not mounted, and asks the helper, which refuses.
     assert "already a vbnfs mount" in namespace.run("mount", "-a", folder="/mnt/sdk").stderr
     assert namespace.mounts() == [VBN]
@@ -227,9 +227,9 @@ def test_mount_all_twice(namespace: Namespace, options: str) -> None:
 
 def test_a_source_that_mount8_takes_for_a_path(namespace: Namespace, options: str) -> None:
     """Where the current folder has something of the project's name, the project is mounted all the same."""
-    namespace.told("mkdir", "-p", f"/mnt/sdk/{PROJECT}")
-    namespace.told("mount", "-t", "vbnfs", PROJECT, VBN, "-o", options, folder="/mnt/sdk")
-    assert namespace.told("findmnt", "-no", "SOURCE", VBN) == f"{PROJECT}\n"
+    namespace.output("mkdir", "-p", f"/mnt/sdk/{PROJECT}")
+    namespace.output("mount", "-t", "vbnfs", PROJECT, VBN, "-o", options, folder="/mnt/sdk")
+    assert namespace.output("findmnt", "-no", "SOURCE", VBN) == f"{PROJECT}\n"
 
 
 # umount, and what is left
@@ -237,7 +237,7 @@ def test_a_source_that_mount8_takes_for_a_path(namespace: Namespace, options: st
 
 def test_lazy_umount(namespace: Namespace, options: str) -> None:
     """A mount in use is busy for `umount`, and goes with `umount -l`; who reads goes on reading."""
-    namespace.told("mount", "-t", "vbnfs", PROJECT, VBN, "-o", options)
+    namespace.output("mount", "-t", "vbnfs", PROJECT, VBN, "-o", options)
     script = f"""
         exec 3<{VBN}/{SESSION}
         umount {VBN} && exit 1
@@ -245,20 +245,20 @@ def test_lazy_umount(namespace: Namespace, options: str) -> None:
         mountpoint -q {VBN} && exit 1
         wc -c <&3
     """
-    assert namespace.told("sh", "-c", script) == f"{len(SESSION_BYTES)}\n"
+    assert namespace.output("sh", "-c", script) == f"{len(SESSION_BYTES)}\n"
 
 
 def test_a_dead_mount_is_cleared(namespace: Namespace, options: str) -> None:
     """After SIGKILL of the daemon `mount FOLDER` mounts anew, and does not stack."""
     fstab(namespace, f"{PROJECT} {VBN} vbnfs noauto,{options} 0 0")
-    namespace.told("mount", VBN)
+    namespace.output("mount", VBN)
     process = os.pidfd_open(pid := daemon(namespace))
     os.kill(pid, signal.SIGKILL)
     until(lambda: has_ended(process))
     assert "not connected" in namespace.run("ls", VBN).stderr
-    namespace.told("mount", VBN)
+    namespace.output("mount", VBN)
     assert namespace.mounts() == [VBN]
-    assert namespace.told("cat", f"{VBN}/project_metadata/units.csv")
+    assert namespace.output("cat", f"{VBN}/project_metadata/units.csv")
 
 
 # Ordinary users
@@ -269,9 +269,9 @@ def test_a_user_mounts_at_home(namespace: Namespace, server: FakeS3Server) -> No
     url = ["--endpoint-url", server.endpoint_url]
     done = namespace.vbnfs("mount", *url, f"{HOME}/vbn", user=USER)
     assert (done.returncode, done.stderr) == (0, "")
-    assert namespace.told("cat", f"{HOME}/vbn/project_metadata/units.csv", user=USER) == "unit_id\n1\n"
+    assert namespace.output("cat", f"{HOME}/vbn/project_metadata/units.csv", user=USER) == "unit_id\n1\n"
     assert namespace.run("ls", f"{HOME}/vbn").returncode != 0
-    assert namespace.told("stat", "-c", "%U %a", f"{HOME}/.cache/vbnfs") == f"{USER} 700\n"
+    assert namespace.output("stat", "-c", "%U %a", f"{HOME}/.cache/vbnfs") == f"{USER} 700\n"
     status = json.loads(namespace.vbnfs("status", "--json", f"{HOME}/vbn", user=USER).stdout)
     os.kill(status["pid"], signal.SIGKILL)
     until(lambda: "not connected" in namespace.run("ls", f"{HOME}/vbn", user=USER).stderr)
@@ -285,21 +285,21 @@ def test_a_user_mounts_at_home(namespace: Namespace, server: FakeS3Server) -> No
 def test_a_user_mounts_a_line_of_fstab(namespace: Namespace, server: FakeS3Server) -> None:
     """With `user` in fstab they run `mount FOLDER` and `umount FOLDER` themselves; the cache is their own."""
     fstab(namespace, f"{PROJECT} {HOME}/vbn vbnfs noauto,user,endpoint_url={server.endpoint_url} 0 0")
-    namespace.told("mount", f"{HOME}/vbn", user=USER)
-    assert namespace.told("cat", f"{HOME}/vbn/project_metadata/units.csv", user=USER)
-    assert namespace.told("stat", "-c", "%U", f"{HOME}/.cache/vbnfs") == f"{USER}\n"
-    namespace.told("umount", f"{HOME}/vbn", user=USER)
+    namespace.output("mount", f"{HOME}/vbn", user=USER)
+    assert namespace.output("cat", f"{HOME}/vbn/project_metadata/units.csv", user=USER)
+    assert namespace.output("stat", "-c", "%U", f"{HOME}/.cache/vbnfs") == f"{USER}\n"
+    namespace.output("umount", f"{HOME}/vbn", user=USER)
     assert namespace.mounts() == []
 
 
 def test_root_mounts_for_a_user(namespace: Namespace, server: FakeS3Server) -> None:
-    """With `setuid=` the daemon is that user's, as mount.fuse3 has it; a user that there is not is told."""
+    """With `setuid=` the daemon is that user's, as mount.fuse3 has it; an unknown user is an error."""
     command = ["mount", "-t", "vbnfs", PROJECT, f"{HOME}/vbn", "-o"]
     done = namespace.run(*command, "setuid=no-such-user")
     assert (done.returncode, "there is no such user" in done.stderr) == (1, True)
-    namespace.told(*command, f"setuid={USER},endpoint_url={server.endpoint_url}")
-    assert namespace.told("cat", f"{HOME}/vbn/project_metadata/units.csv", user=USER)
-    assert namespace.told("stat", "-c", "%U", f"{HOME}/.cache/vbnfs") == f"{USER}\n"
+    namespace.output(*command, f"setuid={USER},endpoint_url={server.endpoint_url}")
+    assert namespace.output("cat", f"{HOME}/vbn/project_metadata/units.csv", user=USER)
+    assert namespace.output("stat", "-c", "%U", f"{HOME}/.cache/vbnfs") == f"{USER}\n"
     assert namespace.vbnfs("umount", f"{HOME}/vbn", user=USER).returncode == 0
 
 
@@ -309,7 +309,7 @@ def test_root_mounts_for_a_user(namespace: Namespace, server: FakeS3Server) -> N
 def test_installing_the_helper(namespace: Namespace) -> None:
     """Both names are links to this installation; `--remove` takes them away; only root may."""
     for name in ("mount.vbnfs", "mount.fuse.vbnfs"):
-        assert namespace.told("readlink", f"/sbin/{name}").endswith("/bin/mount.vbnfs\n")
+        assert namespace.output("readlink", f"/sbin/{name}").endswith("/bin/mount.vbnfs\n")
     assert namespace.vbnfs("install-helper", "--remove").returncode == 0
     done = namespace.vbnfs("install-helper", user=USER)
     assert (done.returncode, "only root may" in done.stderr) == (1, True)

@@ -33,9 +33,9 @@ def guest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guest]:
     """A running system with the helper and the units installed."""
     folder = tmp_path_factory.mktemp("guest")
     with Guest(make_root(folder / "root"), folder / "work") as guest:
-        guest.told(VBNFS, "install-helper")
-        guest.told(VBNFS, "install-units")
-        guest.told("systemd-tmpfiles", "--create", "vbnfs.conf")
+        guest.output(VBNFS, "install-helper")
+        guest.output(VBNFS, "install-units")
+        guest.output("systemd-tmpfiles", "--create", "vbnfs.conf")
         yield guest
     subprocess.run(["rm", "-rf", "--one-file-system", folder / "root"], check=True)  # 300 MB
 
@@ -46,9 +46,9 @@ def unit(guest: Guest, server: FakeS3Server) -> Iterator[str]:
     settings = f'mountpoint = "{VBN}"\nendpoint_url = "{server.endpoint_url}"\nallow_other = true\nrefresh = 1\n'
     guest.write("/etc/vbnfs/test.toml", settings)
     guest.write(f"/etc/systemd/system/{UNIT}.d/haste.conf", HASTE)
-    guest.told("systemctl", "daemon-reload")
+    guest.output("systemctl", "daemon-reload")
     yield UNIT
-    guest.told("systemctl", "stop", UNIT)
+    guest.output("systemctl", "stop", UNIT)
     guest.run("systemctl", "reset-failed", UNIT)
     assert guest.mounts() == []
 
@@ -62,38 +62,38 @@ def test_ready_when_the_tree_is_there(guest: Guest, server: FakeS3Server, unit: 
     """Starting waits for the tree; then everybody outside the unit sees the mount, and `status` has a line."""
     gate = threading.Event()
     server.behaviours.append(for_kind("list_objects", held(gate)))
-    guest.told("systemctl", "start", "--no-block", unit)
+    guest.output("systemctl", "start", "--no-block", unit)
     until(lambda: guest.shows(unit, "StatusText") == "asking which versions there are")
     assert guest.shows(unit, "ActiveState") == "activating"
     gate.set()
     server.behaviours.clear()
-    guest.told("systemctl", "start", unit)
+    guest.output("systemctl", "start", unit)
     assert is_served(guest)
-    assert guest.told("cat", f"{VBN}/{TABLE}", user=USER)
+    assert guest.output("cat", f"{VBN}/{TABLE}", user=USER)
     assert guest.shows(unit, "StatusText").startswith(f"{VBN}: 1 versions, 0.4.0 at the top")
-    assert guest.told("stat", "-c", "%a", "/var/cache/vbnfs") == "700\n"
-    assert '"pid": ' in guest.told(VBNFS, "status", "--json", VBN)
+    assert guest.output("stat", "-c", "%a", "/var/cache/vbnfs") == "700\n"
+    assert '"pid": ' in guest.output(VBNFS, "status", "--json", VBN)
 
 
 def test_stopping_leaves_nothing(guest: Guest, unit: str) -> None:
     """After each stop neither mount nor process is there, also if a program uses the mount."""
     for user_of_it in (None, None, None, "sleep 60 <"):
-        guest.told("systemctl", "start", unit)
+        guest.output("systemctl", "start", unit)
         if user_of_it is not None:
-            guest.told("sh", "-c", f"exec >/dev/null 2>&1; {user_of_it}{VBN}/{TABLE} &")
-        guest.told("systemctl", "stop", unit)
+            guest.output("sh", "-c", f"exec >/dev/null 2>&1; {user_of_it}{VBN}/{TABLE} &")
+        guest.output("systemctl", "stop", unit)
         assert guest.mounts() == []
         assert guest.shows(unit, "MainPID") == "0"
-        assert guest.shows(unit, "Result") == "success", guest.told("journalctl", "--no-pager", "-n60", "-u", unit)
+        assert guest.shows(unit, "Result") == "success", guest.output("journalctl", "--no-pager", "-n60", "-u", unit)
 
 
 def test_a_daemon_that_was_killed(guest: Guest, unit: str) -> None:
     """After SIGKILL the unit starts anew on a folder that was cleared: there is one mount, and it works."""
-    guest.told("systemctl", "start", unit)
+    guest.output("systemctl", "start", unit)
     first = guest.shows(unit, "MainPID")
-    guest.told("systemctl", "kill", "--signal=KILL", "--kill-whom=main", unit)
+    guest.output("systemctl", "kill", "--signal=KILL", "--kill-whom=main", unit)
     until(lambda: guest.shows(unit, "MainPID") not in {first, "0"})
-    guest.told("systemctl", "start", unit)  # waits until it has started
+    guest.output("systemctl", "start", unit)  # waits until it has started
     assert is_served(guest)
     assert guest.mounts() == [VBN]
     assert guest.shows(unit, "NRestarts") == "1"
@@ -102,22 +102,22 @@ def test_a_daemon_that_was_killed(guest: Guest, unit: str) -> None:
 def test_a_daemon_that_was_killed_and_stays_so(guest: Guest, unit: str) -> None:
     """Where nothing starts it anew, a killed daemon's dead mount is taken away all the same."""
     guest.write(f"/etc/systemd/system/{UNIT}.d/once.conf", "[Service]\nRestart=no\n")
-    guest.told("systemctl", "daemon-reload")
-    guest.told("systemctl", "start", unit)
-    guest.told("systemctl", "kill", "--signal=KILL", "--kill-whom=main", unit)
+    guest.output("systemctl", "daemon-reload")
+    guest.output("systemctl", "start", unit)
+    guest.output("systemctl", "kill", "--signal=KILL", "--kill-whom=main", unit)
     until(lambda: guest.shows(unit, "ActiveState") == "failed")
-    guest.told("rm", f"/etc/systemd/system/{UNIT}.d/once.conf")
+    guest.output("rm", f"/etc/systemd/system/{UNIT}.d/once.conf")
     assert guest.mounts() == []
 
 
 def test_the_watchdog(guest: Guest, unit: str) -> None:
     """A daemon that gives no sign of life is ended, and started anew."""
-    guest.told("systemctl", "start", unit)
+    guest.output("systemctl", "start", unit)
     first = guest.shows(unit, "MainPID")
-    guest.told("systemctl", "kill", "--signal=STOP", "--kill-whom=main", unit)
+    guest.output("systemctl", "kill", "--signal=STOP", "--kill-whom=main", unit)
     until(lambda: guest.shows(unit, "MainPID") not in {first, "0"}, seconds=60)
-    guest.told("systemctl", "start", unit)
-    assert "Watchdog timeout" in guest.told("journalctl", "--unit", unit)
+    guest.output("systemctl", "start", unit)
+    assert "Watchdog timeout" in guest.output("journalctl", "--unit", unit)
     assert is_served(guest)
     assert guest.mounts() == [VBN]
 
@@ -128,47 +128,47 @@ def test_automount(guest: Guest, server: FakeS3Server) -> None:
         f"noauto,_netdev,nofail,x-systemd.automount,x-systemd.idle-timeout=1s,endpoint_url={server.endpoint_url}"
     )
     guest.write("/etc/fstab", f"{PROJECT} /mnt/auto vbnfs {options},cache_dir=/var/cache/vbnfs 0 0\n")
-    guest.told("systemctl", "daemon-reload")
-    guest.told("systemctl", "start", "mnt-auto.automount")
+    guest.output("systemctl", "daemon-reload")
+    guest.output("systemctl", "start", "mnt-auto.automount")
     for _ in range(2):
         assert guest.mounts() == []
         assert is_served(guest, "/mnt/auto")
         until(lambda: guest.mounts() == [], seconds=60)
         until(lambda: guest.run("sh", "-c", "grep -l mount[.]vbnfs /proc/[0-9]*/cmdline").stdout == "")
-    guest.told("systemctl", "stop", "mnt-auto.automount")
+    guest.output("systemctl", "stop", "mnt-auto.automount")
 
 
 def test_cleaning(guest: Guest, unit: str) -> None:
     """The service brings the caches of all configurations within their sizes; its timer can be enabled."""
     guest.write("/etc/vbnfs/other.toml", 'cache_dir = "/var/cache/other"\ncache_size = "1M"\n')
-    guest.told("mkdir", "-p", "-m", "700", "/var/cache/other/blocks-v1/aws/00")
-    guest.told("dd", "if=/dev/urandom", "of=/var/cache/other/blocks-v1/aws/00/00ab.0", "bs=2M", "count=1")
-    guest.told("systemctl", "start", "vbnfs-clean.service")
+    guest.output("mkdir", "-p", "-m", "700", "/var/cache/other/blocks-v1/aws/00")
+    guest.output("dd", "if=/dev/urandom", "of=/var/cache/other/blocks-v1/aws/00/00ab.0", "bs=2M", "count=1")
+    guest.output("systemctl", "start", "vbnfs-clean.service")
     assert guest.run("ls", "/var/cache/other/blocks-v1/aws/00/00ab.0").returncode != 0
-    guest.told("systemctl", "enable", "--now", "vbnfs-clean.timer")
+    guest.output("systemctl", "enable", "--now", "vbnfs-clean.timer")
     assert guest.shows("vbnfs-clean.timer", "ActiveState") == "active"
-    guest.told("rm", "/etc/vbnfs/other.toml")
+    guest.output("rm", "/etc/vbnfs/other.toml")
 
 
 def test_a_user_s_unit(guest: Guest, server: FakeS3Server) -> None:
     """A user's own systemd mounts in their home through fusermount3, and clears what a killed daemon leaves."""
     folder, manager = f"/home/{USER}/vbn", ["systemctl", "--user"]
-    guest.told("loginctl", "enable-linger", USER)
+    guest.output("loginctl", "enable-linger", USER)
     until(lambda: guest.run("test", "-S", f"/run/user/{USER_ID}/systemd/private").returncode == 0)
-    guest.told(VBNFS, "install-units", "--user", user=USER)
+    guest.output(VBNFS, "install-units", "--user", user=USER)
     settings = f'mountpoint = "{folder}"\nendpoint_url = "{server.endpoint_url}"\n'
-    guest.told(
+    guest.output(
         "sh", "-c", 'mkdir -p ~/.config/vbnfs; printf %s "$1" >~/.config/vbnfs/x.toml', "sh", settings, user=USER
     )
-    guest.told(*manager, "daemon-reload", user=USER)
-    guest.told(*manager, "start", "vbnfs@x", user=USER)
-    assert guest.told("cat", f"{folder}/{TABLE}", user=USER)
+    guest.output(*manager, "daemon-reload", user=USER)
+    guest.output(*manager, "start", "vbnfs@x", user=USER)
+    assert guest.output("cat", f"{folder}/{TABLE}", user=USER)
     first = guest.shows("vbnfs@x", "MainPID", user=USER)
-    guest.told(*manager, "kill", "--signal=KILL", "--kill-whom=main", "vbnfs@x", user=USER)
+    guest.output(*manager, "kill", "--signal=KILL", "--kill-whom=main", "vbnfs@x", user=USER)
     until(lambda: guest.shows("vbnfs@x", "MainPID", user=USER) not in {first, "0"})
-    guest.told(*manager, "start", "vbnfs@x", user=USER)
-    assert guest.told("cat", f"{folder}/{TABLE}", user=USER)
+    guest.output(*manager, "start", "vbnfs@x", user=USER)
+    assert guest.output("cat", f"{folder}/{TABLE}", user=USER)
     assert guest.mounts() == [folder]
-    guest.told(*manager, "start", "vbnfs-clean.service", user=USER)
-    guest.told(*manager, "stop", "vbnfs@x", user=USER)
+    guest.output(*manager, "start", "vbnfs-clean.service", user=USER)
+    guest.output(*manager, "stop", "vbnfs@x", user=USER)
     assert guest.mounts() == []

@@ -43,7 +43,7 @@ def test_systemd_finds_no_fault(units: Path, name: str) -> None:
 
 
 def test_systemd_would_find_a_fault(units: Path) -> None:
-    """An unknown key is told: the test above can fail."""
+    """An unknown key is reported: the test above can fail."""
     unit = units / "vbnfs@.service"
     unit.write_text(unit.read_text().replace("WatchdogSec", "WatchDogSec"))
     assert "WatchDogSec" in analyze("verify", unit).stderr

@@ -50,26 +50,26 @@ def test_root_sees_that_a_users_mount_is_dead(namespace: Namespace, server: Fake
     assert (done.returncode, "its daemon is gone" in done.stderr) == (1, True), done.stderr
     mount(namespace, server, user=None)
     assert namespace.mounts() == [MINE]
-    assert namespace.told("cat", f"{MINE}/{UNITS}") == "unit_id\n1\n"
+    assert namespace.output("cat", f"{MINE}/{UNITS}") == "unit_id\n1\n"
 
 
 def test_root_sees_that_a_users_mount_is_alive(namespace: Namespace, server: FakeS3Server) -> None:
     """A mount that a user's daemon has is not taken for dead by root, nor cleared, also when it is stopped."""
     pid = mount(namespace, server)
-    told = f"vbnfs: {MINE}: already a vbnfs mount; 'vbnfs umount {MINE}' takes it away\n"
+    message = f"vbnfs: {MINE}: already a vbnfs mount; 'vbnfs umount {MINE}' takes it away\n"
     for number in (signal.SIGCONT, signal.SIGSTOP):
         os.kill(pid, number)
-        assert namespace.vbnfs("mount", "--cache-dir", "/mnt/cache", MINE).stderr == told
+        assert namespace.vbnfs("mount", "--cache-dir", "/mnt/cache", MINE).stderr == message
     os.kill(pid, signal.SIGCONT)
-    assert namespace.told("cat", f"{MINE}/{UNITS}", user=USER) == "unit_id\n1\n"
+    assert namespace.output("cat", f"{MINE}/{UNITS}", user=USER) == "unit_id\n1\n"
 
 
 @pytest.mark.parametrize("user", [None, USER])
 def test_a_folder_above_that_gets_another_name(namespace: Namespace, server: FakeS3Server, user: str | None) -> None:
     """A daemon that is ended takes its mount away, also when the folder above it has another name by then."""
-    namespace.told("mkdir", "-p", f"{HOME}/above/mnt", user=USER)
+    namespace.output("mkdir", "-p", f"{HOME}/above/mnt", user=USER)
     pid = mount(namespace, server, f"{HOME}/above/mnt", user)
-    namespace.told("mv", f"{HOME}/above", f"{HOME}/renamed")
+    namespace.output("mv", f"{HOME}/above", f"{HOME}/renamed")
     assert namespace.mounts() == [f"{HOME}/renamed/mnt"]
     os.kill(pid, signal.SIGTERM)
     until(lambda: namespace.mounts() == [])
@@ -77,18 +77,18 @@ def test_a_folder_above_that_gets_another_name(namespace: Namespace, server: Fak
 
 def test_a_mount_of_somebody_else(namespace: Namespace, server: FakeS3Server) -> None:
     """Who may take away a mount is said to others, and no remedy that is none."""
-    namespace.told("chmod", "755", HOME)
+    namespace.output("chmod", "755", HOME)
     mount(namespace, server, "/mnt/vbn", user=None)
     done = namespace.vbnfs("umount", "/mnt/vbn", user=USER)
-    told = "vbnfs: /mnt/vbn: only user 0, who mounted it, and root can take it away\n"
-    assert (done.returncode, done.stderr) == (1, told)
+    message = "vbnfs: /mnt/vbn: only user 0, who mounted it, and root can take it away\n"
+    assert (done.returncode, done.stderr) == (1, message)
     assert namespace.mounts() == ["/mnt/vbn"]
 
 
 def test_a_home_of_somebody_else(namespace: Namespace, server: FakeS3Server) -> None:
     """With the HOME of another user, as su(1) may keep it, commands say so, and what to name; then they work."""
-    namespace.told("mkdir", "-p", "-m", "700", "/mnt/boss/.config/vbnfs")
-    namespace.told("sh", "-c", "echo 'bucket = 1' >/mnt/boss/.config/vbnfs/config.toml")
+    namespace.output("mkdir", "-p", "-m", "700", "/mnt/boss/.config/vbnfs")
+    namespace.output("sh", "-c", "echo 'bucket = 1' >/mnt/boss/.config/vbnfs/config.toml")
     url = ["--endpoint-url", server.endpoint_url]
     cache, log = ["--cache-dir", f"{HOME}/cache"], ["--log-file", f"{HOME}/x.log"]
 
@@ -99,26 +99,26 @@ def test_a_home_of_somebody_else(namespace: Namespace, server: FakeS3Server) -> 
 
     blamed = "; HOME is /mnt/boss, which is not yours: 'su -' or 'sudo -i' sets your own\n"
     for command in (["versions"], ["diff", "0.1.0"], ["urls"], ["verify"], ["mount", MINE]):
-        status, told = run(*command, *url)
-        assert (status, "--cache-dir" in told, told.endswith(blamed)) == (1, True, True), (command, told)
-    status, told = run("mount", MINE, *url, *cache)
-    assert (status, "--log-file" in told, told.endswith(blamed)) == (1, True, True), told
+        status, message = run(*command, *url)
+        assert (status, "--cache-dir" in message, message.endswith(blamed)) == (1, True, True), (command, message)
+    status, message = run("mount", MINE, *url, *cache)
+    assert (status, "--log-file" in message, message.endswith(blamed)) == (1, True, True), message
     assert run("mount", MINE, *url, *cache, *log) == (0, "")
     for folder in ("/mnt/boss/.config/vbnfs", "/mnt/boss/.config/vbnfs/inner"):
-        told = f"vbnfs: {folder}: cannot be read: Permission denied{blamed}"
-        assert run("clean", "--config-folder", folder) == (2, told)
+        message = f"vbnfs: {folder}: cannot be read: Permission denied{blamed}"
+        assert run("clean", "--config-folder", folder) == (2, message)
     assert run("status", MINE) == (0, "")
     assert run("umount", MINE) == (0, "")
 
 
-def test_a_place_for_control_sockets_that_is_somebody_elses(namespace: Namespace, server: FakeS3Server) -> None:
+def test_a_place_for_control_sockets_that_is_another_users(namespace: Namespace, server: FakeS3Server) -> None:
     """A folder of another user in the place of the control socket is warned of when mounting; the mount works."""
-    namespace.told("mkdir", "-p", "-m", "700", "/tmp/vbnfs-4711", user=USER)  # as any run of theirs leaves it
-    namespace.told("mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", "/tmp/vbnfs-4711")
+    namespace.output("mkdir", "-p", "-m", "700", "/tmp/vbnfs-4711", user=USER)  # as any run of theirs leaves it
+    namespace.output("mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", "/tmp/vbnfs-4711")
     done = namespace.vbnfs("mount", "--endpoint-url", server.endpoint_url, MINE, user=USER)
-    told = "vbnfs: warning: 'vbnfs status' will not reach this mount: /tmp/vbnfs-4711: not a folder of yours"
-    assert (done.returncode, done.stderr.startswith(told), done.stderr.count("\n")) == (0, True, 1), done.stderr
-    assert namespace.told("cat", f"{MINE}/{UNITS}", user=USER) == "unit_id\n1\n"
+    message = "vbnfs: warning: 'vbnfs status' will not reach this mount: /tmp/vbnfs-4711: not a folder of yours"
+    assert (done.returncode, done.stderr.startswith(message), done.stderr.count("\n")) == (0, True, 1), done.stderr
+    assert namespace.output("cat", f"{MINE}/{UNITS}", user=USER) == "unit_id\n1\n"
     assert namespace.vbnfs("umount", MINE, user=USER).returncode == 0
 
 
@@ -136,12 +136,12 @@ def test_root_of_a_user_namespace(namespace: Namespace, server: FakeS3Server) ->
     assert (done.returncode, done.stdout, done.stderr) == (0, expected, "")
 
 
-def test_setuid_on_somebody_elses_folder(namespace: Namespace, server: FakeS3Server) -> None:
-    """With `setuid=` on a folder that is not that user's, root is told whose it must be."""
+def test_setuid_on_another_users_folder(namespace: Namespace, server: FakeS3Server) -> None:
+    """With `setuid=` on a folder that is not that user's, the message says whose it must be."""
     helper = [sys.executable, "-m", "vbnfs.cli.mount_helper", PROJECT]
     for folder in ("/mnt/vbn", "/mnt/closed"):
-        namespace.told("mkdir", "-p", "-m", "700", folder)
+        namespace.output("mkdir", "-p", "-m", "700", folder)
         options = f"setuid={USER},endpoint_url={server.endpoint_url}"
         done = namespace.run(*helper, folder, "-o", options, folder=str(REPOSITORY))
-        told = f"with setuid={USER} it must be a folder of {USER}'s ('chown {USER} {folder}')"
-        assert (done.returncode, done.stderr) == (32, f"mount.vbnfs: {folder}: {told}\n")
+        message = f"with setuid={USER} it must be a folder of {USER}'s ('chown {USER} {folder}')"
+        assert (done.returncode, done.stderr) == (32, f"mount.vbnfs: {folder}: {message}\n")
