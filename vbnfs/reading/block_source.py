@@ -7,8 +7,8 @@ The tasks, and what they share:
                     other_processes.py). Gives blocks to readers and to the writer as soon as their bytes have come.
     keep_blocks()   of block_writer.py: one task that writes them to the disk.
 
-`_live` has the blocks that are on their way, and the bytes that came last (live_blocks.py). All tasks find them there:
-so each block is fetched once.
+`_live` has the blocks that are on their way, and the bytes that came last (live_blocks.py). All tasks find them
+there, and each block is fetched once.
 
 A fetch begins when there is room in memory for what it may have in transit. A block that has arrived takes its part
 of that room along, until it is on the disk, and the fetch goes on when it has room for another one. So a disk or a
