@@ -30,7 +30,7 @@ MAY_IMPORT: Final[Mapping[str, set[str]]] = {
     "reading": {ROOT, "cache"},
     "fuse": {ROOT, "host"},
     "access": {ROOT, "config", "host", "dataset", "s3", "cache", "reading"},
-    "filesystem": {ROOT, "dataset", "cache", "reading", "fuse"},
+    "filesystem": {ROOT, "host", "dataset", "cache", "reading", "fuse"},
     "daemon": {ROOT, "config", "host", "dataset", "s3", "cache", "reading", "fuse", "access", "filesystem"},
     "cli": {ROOT, "config", "host", "dataset", "s3", "cache", "reading", "access", "daemon", "demo"},
     "demo": {ROOT, "config", "host", "access"},

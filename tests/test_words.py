@@ -32,7 +32,6 @@ PENDING: Final = frozenset(
         "tests/filesystem/test_operations.py",
         "tests/fuse/test_device.py",
         "tests/fuse/test_server.py",
-        "tests/host/test_places.py",
         "tests/scenarios/network/test_faults.py",
         "tests/scenarios/reading_machine.py",
         "tests/scenarios/test_descriptors.py",
@@ -41,18 +40,11 @@ PENDING: Final = frozenset(
         "tests/scenarios/test_reading_machine.py",
         "tests/scenarios/test_shared_cache.py",
         "tests/scenarios/test_trust.py",
-        "vbnfs/cli/mount_helper.py",
-        "vbnfs/cli/mounting.py",
-        "vbnfs/cli/upkeep.py",
-        "vbnfs/daemon/background.py",
         "vbnfs/daemon/invalidation.py",
         "vbnfs/daemon/mount.py",
-        "vbnfs/daemon/systemd.py",
         "vbnfs/filesystem/small_reads.py",
         "vbnfs/fuse/device.py",
         "vbnfs/fuse/protocol.py",
-        "vbnfs/host/mountinfo.py",
-        "vbnfs/host/private.py",
     }
 )
 

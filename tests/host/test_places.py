@@ -240,7 +240,7 @@ def test_a_link_on_the_way_is_not_followed(tmp_path: Path) -> None:
 
 
 @pytest.mark.root
-def test_somebody_elses_folder_is_not_entered(tmp_path: Path) -> None:
+def test_another_users_folder_is_not_entered(tmp_path: Path) -> None:
     """Nothing in it is opened, listed or made."""
     place = folder_at(make(tmp_path / "cache", 0o700))
     (make(tmp_path / "cache" / "theirs", 0o777, NOBODY) / "file").write_bytes(b"theirs")

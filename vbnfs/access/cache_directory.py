@@ -17,9 +17,9 @@ _ALLENSDK_FOLDERS: Final = 1  # the few files in it
 
 
 def prepare_cache_directory(directory: Path) -> None:
-    """Make the cache directory, for its owner alone. Raises `CacheError`, also if other users can change it.
+    """Make the cache directory, for its owner alone. Raises `CacheError`, also if another user owns or can write it.
 
-    Temporary small files of dead processes are deleted here; their temporary block files, by the next scan.
+    Temporary files that dead processes left of small files are deleted; those of blocks are left to eviction's scan.
     """
     folder = make_private(directory)
     check_private(folder / BLOCKS_FORMAT, depth=_BLOCK_FOLDERS)

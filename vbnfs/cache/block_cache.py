@@ -27,7 +27,7 @@ from vbnfs.blocks import BLOCK_BYTES, checksum
 from vbnfs.cache.eviction import SegmentFile
 from vbnfs.cache.segment import SEGMENT_BLOCKS, SEGMENT_BYTES, TEMPORARY_PREFIX, DamagedBlockError, Segment, flush
 from vbnfs.host import limits
-from vbnfs.host.atomic import make_temporary
+from vbnfs.host.atomic import temporary_file
 from vbnfs.host.descriptors import NO_DESCRIPTOR
 from vbnfs.host.places import Place, folder_at
 from vbnfs.logs import WARN_AGAIN_SECONDS, WarnOnce
@@ -165,13 +165,12 @@ class BlockCache:
         if self.failure is None:
             return
         try:
-            with self.directory.opened() as folder:
-                descriptor, name = make_temporary(folder, prefix=TEMPORARY_PREFIX)
-                try:
-                    os.unlink(name, dir_fd=folder)
-                    os.posix_fallocate(descriptor, 0, _TRIED_BYTES)
-                finally:
-                    os.close(descriptor)
+            with (
+                self.directory.opened() as folder,
+                temporary_file(folder, prefix=TEMPORARY_PREFIX) as (descriptor, name),
+            ):
+                os.unlink(name, dir_fd=folder)  # a process that is killed now leaves nothing
+                os.posix_fallocate(descriptor, 0, _TRIED_BYTES)
         except FileNotFoundError:  # the folder is gone; it is made when the next block is kept
             return
         except OSError as error:

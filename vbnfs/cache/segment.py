@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Final
 
 from vbnfs.blocks import BLOCK_BYTES, CHECKSUM_BYTES, checksum
-from vbnfs.host.atomic import make_temporary
+from vbnfs.host.atomic import temporary_file
 from vbnfs.host.mapping import map_populated, read_in_memory
 from vbnfs.host.places import Place
 from vbnfs.objects import ByteRange
@@ -256,15 +256,10 @@ def _open(place: Place) -> _Opened:
 def _make(place: Place, length: int) -> None:
     with place.parent.opened(make=True) as folder:
         _unlink_unless(folder, place.name, length)
-        descriptor, temporary = make_temporary(folder, prefix=TEMPORARY_PREFIX)
-        try:
+        with temporary_file(folder, prefix=TEMPORARY_PREFIX) as (descriptor, temporary):
             os.ftruncate(descriptor, length)
             with suppress(FileExistsError):  # another process was first: its file serves as well
                 os.link(temporary, place.name, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
-        finally:
-            os.close(descriptor)
-            with suppress(FileNotFoundError):
-                os.unlink(temporary, dir_fd=folder)
 
 
 def _unlink_unless(folder: int, name: str, length: int) -> None:

@@ -2,9 +2,9 @@
 
     mount.vbnfs PROJECT FOLDER [-sfnv] [-N NAMESPACE] [-t TYPE] [-o OPTION[,...]]
 
-That is mount(8)'s convention ("EXTERNAL HELPERS"). `-s` tolerates options that nobody knows, `-f` looks at settings
-and mounts nothing, `-v` tells more, `-n` (no mtab) says what is so anyway. Where mount(8) was not told `ro` it says
-`rw`; nobody can tell whether somebody asked for it, so it is taken as `ro`.
+That is mount(8)'s convention ("EXTERNAL HELPERS"). `-s` tolerates unknown options, `-f` reads the settings and mounts
+nothing, `-v` writes more, `-n` (no mtab) is always so. Without `ro` on its command line mount(8) passes `rw` on.
+Whether a user asked for that cannot be seen, so it is taken as `ro`.
 
 Exit status, as mount(8) has it: 0 mounted, 1 wrong usage, 2 the system fails, 8 interrupted, 32 not mounted.
 """
@@ -47,7 +47,7 @@ _DROPPING: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What mount(8) asks for. `options` are vbnfs's own; `user` is who the daemon is to be, None: who runs this."""
+    """What mount(8) asks for. `options` are vbnfs's own; `user` is the daemon's user, None: that of this process."""
 
     project: str
     folder: Path
@@ -67,7 +67,7 @@ def main() -> NoReturn:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Do as `arguments` ask; problems are told on standard error, in one line. Returns the exit status."""
+    """Do as `arguments` ask; problems are written to standard error, in one line. Returns the exit status."""
     try:
         interrupts.raise_again()
         try:
@@ -92,7 +92,7 @@ def parse_arguments(arguments: Sequence[str]) -> Request:
         raise UsageError(_USAGE)
     given = split_mount_options([value for flag, value in flags if flag == "-o"])
     if "drop_privileges" in given or _HANDED_OVER.fullmatch(words[1]):
-        raise UsageError(_DROPPING)  # with -s, too: nobody is to believe that they were dropped
+        raise UsageError(_DROPPING)  # with -s, too: a user must not believe that they were dropped
     own, options = _own_options([option for option in given if option != "rw"])
     letters = {flag for flag, _ in flags}
     known = [option for option in options if is_mount_option(option)]

@@ -65,7 +65,7 @@ def mount(mountpoint: Path | None, mount_options: tuple[str, ...], **options: An
             return
         ready = background.run_in_background(config, where, say_waiting)
     announce(ready)
-    with suppress(OSError):  # it is mounted, whoever reads this
+    with suppress(OSError):  # it is mounted, also if the message finds no reader
         click.echo(f"mounted {ready.top} at {render.escape(str(where))}")
 
 

@@ -31,7 +31,7 @@ def clean(config_folder: Path | None, **options: Any) -> None:
 
     if config_folder is not None and (given := given_options(options)):
         raise UsageError(f"{given[0]} would have no effect on the caches of --config-folder: leave {given[0]} out")
-    log_to_terminal("error")  # what matters is told below
+    log_to_terminal("error")  # what matters is written below
     problems: list[UsageError | CacheError] = []
     for config in configurations(config_folder) if config_folder else [config_of(options)]:
         try:

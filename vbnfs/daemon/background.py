@@ -46,7 +46,7 @@ _END_SECONDS: Final = 5.0
 _LIMITED: Final = (
     "no more memory, threads or processes: raise the limits (ulimit -u, -v, -d; the cgroup's memory and pids)"
 )
-_NOT_WANTED: Final = "whoever asked for the mount has gone"
+_NOT_WANTED: Final = "the command that asked for the mount has gone"
 _PART_OF_KERNELS_TIMEOUT: Final = 0.8  # it is looked at every few seconds only
 
 
@@ -211,8 +211,8 @@ def _become_daemon(config: Config, mountpoint: Path, write_end: int, log_descrip
         log.info("interrupted before the mount was there")
     except BaseException as error:
         log.exception("the daemon ends with a defect")
-        told = f"{mountpoint}: a defect ends the daemon: {_first(error)!r}; see {config.log_file}"
-        _tell(pipe, {"error": told, "kind": MountError.__name__})
+        reason = f"{mountpoint}: a defect ends the daemon: {_first(error)!r}; see {config.log_file}"
+        _tell(pipe, {"error": reason, "kind": MountError.__name__})
     finally:
         os._exit(status)
 

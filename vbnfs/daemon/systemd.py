@@ -1,12 +1,12 @@
-"""Tell whoever started the daemon how it is: sd_notify(3), which systemd's `Type=notify` and `WatchdogSec=` want.
+"""The daemon's messages to its supervisor: sd_notify(3), for systemd's `Type=notify` and `WatchdogSec=`.
 
     READY=1       the tree can be listed
     STATUS=       a line for `systemctl status`
-    WATCHDOG=1    the event loop turns: nothing but a task of it says so
-    STOPPING=1    it goes away
+    WATCHDOG=1    the event loop runs: only a task of it sends this
+    STOPPING=1    the mount goes away
 
-A message is a datagram to the socket that NOTIFY_SOCKET names. It never waits: a message that cannot be sent is lost,
-and the log says so.
+A message is a datagram to the socket that NOTIFY_SOCKET names. Sending never waits: a message that cannot be sent is
+lost, and logged.
 """
 
 import socket
@@ -25,7 +25,7 @@ _PART_OF_WATCHDOG: Final = 0.4  # sd_watchdog_enabled(3) asks for half of it; th
 
 
 class SystemdNotifier:
-    """The messages of one daemon. Without a supervisor there is nobody to tell, and nothing happens."""
+    """The messages of one daemon. Without a supervisor nothing is sent."""
 
     def __init__(self, supervisor: Supervisor | None) -> None:
         self._supervisor = supervisor
@@ -39,7 +39,7 @@ class SystemdNotifier:
         self._send("STOPPING=1", "STATUS=unmounting")
 
     async def ready(self, status: Callable[[], str]) -> None:
-        """The tree can be listed. Gives signs of life from now on, with the status as it is then, until cancelled."""
+        """The tree can be listed. From now on sends signs of life, each with the current status, until cancelled."""
         if self._supervisor is None:
             return
         self._send("READY=1", f"STATUS={_one_line(status())}")
@@ -60,7 +60,7 @@ class SystemdNotifier:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as connection:
                 connection.sendto("\n".join(lines).encode(errors="backslashreplace"), address)
         except OSError as error:
-            log.warning("the supervisor cannot be notified", message=lines[0], reason=str(error))
+            log.warning("a message to the supervisor is lost", message=lines[0], reason=str(error))
 
 
 def _one_line(text: str) -> str:

@@ -16,7 +16,6 @@ The name tells datasets and mount points apart, as two cache directories of Alle
 import hashlib
 import os
 import pwd
-import stat
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -24,12 +23,13 @@ from typing import Final
 
 import structlog
 
+from vbnfs.host.places import is_own_folder
+
 log = structlog.get_logger()
 
 FOR_OTHERS: Final = Path("/run/vbnfs-users")
 NOWHERE: Final = "/dev/null"
 _CACHE: Final = ".cache"
-_WRITABLE_BY_OTHERS: Final = stat.S_IWGRP | stat.S_IWOTH
 
 
 class OwnFiles:
@@ -110,4 +110,4 @@ def is_safe(folder: Path, uid: int, *, may_be_link: bool = True) -> bool:
         status = os.stat(folder, follow_symlinks=may_be_link)
     except OSError:
         return False
-    return stat.S_ISDIR(status.st_mode) and status.st_uid == uid and not status.st_mode & _WRITABLE_BY_OTHERS
+    return is_own_folder(status, uid)

@@ -1,12 +1,13 @@
-"""Temporary files beside what they become, and how to tell those that a dead process left.
+"""Temporary files beside what they become, and how to recognise those that a dead process left.
 
-Who writes one has it locked, and a lock ends with its process, however that ends. Where there are no locks, age
-tells.
+A process that writes one has it locked, and a lock ends with its process, however that ends. Where there are no
+locks, a file is abandoned when it is old.
 """
 
 import os
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -24,18 +25,15 @@ def replace_file(place: Place, data: bytes) -> None:
 
     Folders that are not there are made. Raises `OSError`; the old file then still stands.
     """
-    with place.parent.opened(make=True) as folder:
-        descriptor, temporary = make_temporary(folder, prefix=_PREFIX, suffix=_SUFFIX)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-                os.replace(temporary, place.name, src_dir_fd=folder, dst_dir_fd=folder)
-        except BaseException:
-            with suppress(OSError):
-                os.unlink(temporary, dir_fd=folder)
-            raise
+    with (
+        place.parent.opened(make=True) as folder,
+        temporary_file(folder, prefix=_PREFIX, suffix=_SUFFIX) as (descriptor, temporary),
+        os.fdopen(descriptor, "wb", closefd=False) as file,
+    ):
+        file.write(data)
+        file.flush()
+        os.fsync(descriptor)
+        os.replace(temporary, place.name, src_dir_fd=folder, dst_dir_fd=folder)
 
 
 def remove_leftovers(where: Path | Place, *, depth: int = _DEEPEST) -> None:
@@ -47,11 +45,23 @@ def remove_leftovers(where: Path | Place, *, depth: int = _DEEPEST) -> None:
                     remove_abandoned(folder, entry.name)
 
 
-def make_temporary(folder: int, *, prefix: str, suffix: str = "") -> tuple[int, str]:
-    """A new file, for its owner alone: a descriptor that keeps it from `remove_abandoned`, and its name.
+@contextmanager
+def temporary_file(folder: int, *, prefix: str, suffix: str = "") -> Iterator[tuple[int, str]]:
+    """A new file, for its owner alone: its descriptor and its name. At the end it is deleted, unless it was renamed.
 
     `folder` is the descriptor of the one to make it in. Raises `OSError`.
     """
+    descriptor, name = _make_temporary(folder, prefix, suffix)
+    try:
+        yield descriptor, name
+    finally:
+        os.close(descriptor)
+        with suppress(OSError):
+            os.unlink(name, dir_fd=folder)
+
+
+def _make_temporary(folder: int, prefix: str, suffix: str) -> tuple[int, str]:
+    """The new file, locked: so `remove_abandoned` leaves it alone."""
     while True:
         name = f"{prefix}{os.urandom(8).hex()}{suffix}"
         try:

@@ -1,6 +1,6 @@
 """What is mounted where, as /proc/self/mountinfo says (proc_pid_mountinfo(5)).
 
-Reading it never touches a mount itself: one whose daemon hangs or is gone can still be looked at.
+Reading it never touches a mount itself: also one whose daemon hangs or is gone is found.
 """
 
 import os
@@ -78,7 +78,7 @@ def read_mountinfo(path: Path) -> list[MountEntry]:
 
 
 def is_ours(entry: MountEntry) -> bool:
-    """Whether its daemon answers to who runs this: their own, and to root every mount."""
+    """Whether its daemon answers this process's user: users their own mounts, root every one."""
     return our_uid() in {entry.owner, 0}
 
 
@@ -98,7 +98,7 @@ def mounts_of(device: str) -> list[MountEntry]:
 
 
 def file_system_type(path: Path, entries: Sequence[MountEntry]) -> str:
-    """The type of the file system that holds a path (which has no links in it); '' if that cannot be told."""
+    """The type of the file system that holds a path (which has no links in it); '' if none does."""
     above = [entry for entry in entries if path.is_relative_to(entry.mountpoint)]
     # Of equally long ones the last one hides the others.
     deepest = max(enumerate(above), key=lambda e: (len(e[1].mountpoint.parts), e[0]), default=None)

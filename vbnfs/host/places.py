@@ -192,6 +192,11 @@ class _Held:
             return error.errno == errno.ESTALE  # another host has deleted it
 
 
+def is_own_folder(status: os.stat_result, uid: int) -> bool:
+    """Whether this is a folder in which only `uid` (and root) can put something."""
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == uid and not status.st_mode & _WRITABLE_BY_OTHERS
+
+
 def folder_at(where: Path | Place) -> Place:
     """A folder of ours at a path, which is checked when it is opened."""
     return where if isinstance(where, Place) else Place(Anchor(where))
@@ -261,7 +266,7 @@ def open_own(path: Path, *, make: bool) -> int:
     here = _descend(path.absolute(), make=make)
     try:
         status = os.fstat(here)
-        if status.st_uid != our_uid() or status.st_mode & _WRITABLE_BY_OTHERS:
+        if not is_own_folder(status, our_uid()):
             raise _not_yours(path)
         return os.open(".", FOLDER, dir_fd=here)
     finally:

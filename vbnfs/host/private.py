@@ -1,8 +1,8 @@
-"""Folders that are nobody else's: making sure of the cache's before it is used.
+"""The cache's folders, checked before they are used: they belong to one user, and let no other user in.
 
-What `places.py` says of single files and folders is said here of the whole: every folder of the cache belongs to the
-user who runs vbnfs, is no link, and lets nobody else in. Below such a folder nobody else can put anything; files that
-were put there before are refused where they are opened.
+`places.py` checks single files and folders; this module checks the whole cache: every folder belongs to the user who
+runs vbnfs, is no link, and is closed to other users. Below such a folder only that user and root can put anything.
+Files that another user put there before are refused where they are opened.
 """
 
 import os
@@ -16,9 +16,9 @@ from vbnfs.host.places import FOLDER, Place, folder_at, open_own, trusted_owners
 
 
 def keep_others_out() -> None:
-    """What this process makes from now on is its owner's alone, whatever the umask was: umask(2).
+    """Close what this process makes from now on to other users, whatever the umask was: umask(2).
 
-    For programs that begin. It would follow any other process, and its children, wherever they go.
+    For a program's beginning: the umask holds for the whole process and for its children.
     """
     os.umask(0o077)
 
@@ -26,7 +26,7 @@ def keep_others_out() -> None:
 def make_private(directory: Path) -> Place:
     """Make a folder of our own. Raises `CacheError` for one that others own, can write, or can replace.
 
-    One of ours into which others may look is closed to them.
+    A folder of ours that others may list is closed to them.
     """
     try:
         descriptor = open_own(directory, make=True)
@@ -44,9 +44,9 @@ def make_private(directory: Path) -> Place:
 
 
 def check_private(place: Place, *, depth: int) -> None:
-    """Look at a folder and `depth` levels below it. Raises `CacheError` for a link or somebody else's.
+    """Check a folder and `depth` levels below it. Raises `CacheError` for a link, or for what another user owns.
 
-    Our own that let others in are closed. There need be none.
+    Our own folders that let others in are closed. A folder that is not there is no error.
     """
     try:
         with place.parent.opened() as folder:

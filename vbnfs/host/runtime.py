@@ -5,10 +5,10 @@ is found without a call that touches the mount. The folder is its owner's alone 
 """
 
 import os
-import stat
 from pathlib import Path
 
 from vbnfs.errors import MountError
+from vbnfs.host.places import is_own_folder
 
 
 def runtime_directory(owner: int) -> Path:
@@ -25,7 +25,7 @@ def make_runtime_directory() -> Path:
         status = directory.lstat()
     except OSError as error:
         raise MountError(f"{directory}: {error.strerror}") from error
-    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o077:
+    if not is_own_folder(status, os.getuid()) or status.st_mode & 0o077:
         raise MountError(f"{directory}: not a folder of yours alone (mode 0700); remove it or mend its mode")
     return directory
 
