@@ -65,6 +65,11 @@ def left_by_a_dead_daemon(mount: Mount) -> None:
     until(lambda: not is_alive(mount.path))
 
 
+def without_notes(text: str) -> str:
+    """What a command writes, but that it still waits: on a busy machine it may."""
+    return "".join(line for line in text.splitlines(keepends=True) if ": still waiting for " not in line)
+
+
 @pytest.mark.parametrize("is_dead", [False, True])
 def test_one_of_many_wins(server: FakeS3Server, mounts: Mounts, is_dead: bool) -> None:
     """Of eight that mount on one folder at the same time one does, over a dead mount, too; the others fail."""
@@ -76,7 +81,7 @@ def test_one_of_many_wins(server: FakeS3Server, mounts: Mounts, is_dead: bool) -
         mount.umount()
     commands = [*VBNFS, "mount", "--endpoint-url", url, path], [*HELPER, PROJECT, path, "-o", f"endpoint_url={url}"]
     running = [begin(*commands[number % 2]) for number in range(8)]
-    printed = [(process.communicate(timeout=60)[1], process.returncode) for process in running]
+    printed = [(without_notes(process.communicate(timeout=60)[1]), process.returncode) for process in running]
     refused = f"vbnfs: {path}: already a vbnfs mount; 'vbnfs umount {path}' takes it away\n"
     expected = [(refused, 1), (f"mount.{refused}", 32)] * 4
     assert [one for one, other in zip(printed, expected, strict=True) if one != other] == [("", 0)]

@@ -23,6 +23,7 @@ import structlog
 import trio
 
 from vbnfs import errors
+from vbnfs.access.cache_directory import prepare_cache_directory
 from vbnfs.config.environment import load_supervisor
 from vbnfs.config.settings import LEAST_MEMORY_BYTES, Config
 from vbnfs.daemon.mount import END_SECONDS, Announce, Ready, serve
@@ -106,6 +107,7 @@ def run_in_background(config: Config, mountpoint: Path, say_waiting: Callable[[]
     """
     _check_machine()
     keep_others_out()
+    prepare_cache_directory(config.cache_dir)  # refused here, before a log file is made
     log_descriptor = _open_log(config.log_file)
     read_end, write_end = os.pipe()
     sys.stdout.flush()

@@ -158,7 +158,7 @@ def agree(init: bytes | memoryview) -> Agreement:
     major, minor, max_readahead, offered = _INIT_IN.unpack_from(init)
     features = _WANTED & Feature(offered)
     if major != _MAJOR or minor < _OLDEST_MINOR or Feature.DO_READDIRPLUS not in features:
-        raise MountError(f"this kernel speaks FUSE {major}.{minor}; Linux 4.18 or later is wanted")
+        raise MountError(f"this kernel speaks FUSE {major}.{minor}; Linux 3.15 or later is needed")
     body = _INIT_OUT.pack(
         _MAJOR, min(minor, _MINOR), max_readahead, features, _MAX_BACKGROUND, _CONGESTED, _MAX_WRITE_BYTES, 1,
         _MAX_PAGES, 0,
