@@ -238,8 +238,8 @@ def check(floor: Bench, lives: Lives) -> None:
     assert lives.ways <= ROWS
     held = {BlockState.QUEUED, BlockState.UNDER_WAY, BlockState.ARRIVED}
     on_their_way = [one for one, states in lives.of.items() if states[-1] in held]
-    assert {one.key: one for one in on_their_way} == floor.source._blocks
-    assert len(on_their_way) == len(floor.source._blocks)
+    assert {one.key: one for one in on_their_way} == floor.source._live._blocks
+    assert len(on_their_way) == len(floor.source._live)
     assert floor.memory.blocks.held_bytes >= lives.count(BlockState.ARRIVED) * BLOCK_BYTES
 
 

@@ -7,10 +7,8 @@ The tasks, and what they share:
                     other_processes.py). Gives blocks to readers and to the writer as soon as their bytes have come.
     keep_blocks()   of block_writer.py: one task that writes them to the disk.
 
-`_blocks` has every block from the decision to fetch it until the disk has it or has refused it: those that are
-QUEUED, UNDER_WAY or ARRIVED (block_states.py). Between the look-up there and the insertion there is no await: that
-makes a fetch single-flight. `memory.recent` has the bytes that came last, for readers that asked the disk before the
-block was there, and for a disk that takes nothing.
+`_live` has the blocks that are on their way, and the bytes that came last (live_blocks.py). All tasks find them
+there, and each block is fetched once.
 
 A fetch begins when there is room in memory for what it may have in transit. A block that has arrived takes its part
 of that room along, until it is on the disk, and the fetch goes on when it has room for another one. So a disk or a
@@ -29,7 +27,7 @@ import trio
 from vbnfs.blocks import BLOCK_BYTES
 from vbnfs.cache.block_cache import block_range
 from vbnfs.errors import BadReplyError, StorageError, VbnfsError
-from vbnfs.objects import BlockKey, ByteRange, Content, ObjectVersion, Piece
+from vbnfs.objects import ByteRange, Content, ObjectVersion, Piece
 from vbnfs.reading.block_states import BlockState
 from vbnfs.reading.block_writer import BlockWriter
 from vbnfs.reading.fetches import (
@@ -43,9 +41,10 @@ from vbnfs.reading.fetches import (
     longest_fetch,
     room_for,
 )
+from vbnfs.reading.live_blocks import LiveBlocks
 from vbnfs.reading.memory import Budget, Memory
 from vbnfs.reading.other_processes import SharedFetches
-from vbnfs.reading.planner import MAX_GET_BLOCKS, SHORT_GET_BLOCKS, plan_gets
+from vbnfs.reading.planner import MAX_GET_BLOCKS, SHORT_GET_BLOCKS
 from vbnfs.reading.sources import Sources
 
 log = structlog.get_logger()
@@ -84,8 +83,7 @@ class BlockSource:
         self._nursery = nursery
         self._connections = connections
         self._memory = memory
-        self._recent = memory.recent
-        self._blocks: dict[BlockKey, Block] = {}
+        self._live = LiveBlocks(memory)
         self._backlogs = Backlogs()
         self._queue: deque[tuple[Content, int]] = deque()  # of prefetches, by the first block of each
         self._prefetching = 0
@@ -105,27 +103,23 @@ class BlockSource:
     @property
     def is_busy(self) -> bool:
         """Whether blocks are on their way, from S3 or to the disk."""
-        return bool(self._blocks)
+        return len(self._live) > 0
 
     def in_memory(self, content: Content, index: int) -> Bytes | None:
         """The bytes of a block, if they came just now."""
-        key = BlockKey(content.content_id, index)
-        data: Bytes | None = self._recent.get(key)
-        if data is None and (block := self._blocks.get(key)) is not None:
-            return block.data
-        return data
+        return self._live.data(content, index)
 
     def is_coming(self, content: Content, index: int) -> bool:
         """Whether there is no need to ask the disk for a block: it is on its way, or came just now."""
-        key = BlockKey(content.content_id, index)
-        return key in self._blocks or key in self._recent
+        return self._live.has(content, index)
 
     async def get(self, content: Content, indices: Sequence[int]) -> dict[int, Bytes]:
         """The bytes of blocks that the disk did not have, by number. Raises a `StorageError`."""
-        found, coming, missing = self._look_up(content, indices)
-        if missing and self._prefetching >= self._connections.prefetches(demand_waits=True):
+        found, coming, new = self._live.want(content, indices, longest=MAX_GET_BLOCKS)
+        if new and self._prefetching >= self._connections.prefetches(demand_waits=True):
             self._demand_miss_at = trio.current_time()
-        coming |= self._plan(content, missing)
+        self._backlogs.lengthen(content, len(new))
+        coming |= new
         arrivals = {index: block.arrival for index, block in coming.items()}
         for block in coming.values():
             self._begin(block)
@@ -138,9 +132,9 @@ class BlockSource:
 
         `window_blocks`: how many are wanted ahead of the reader in all, if more will be wanted behind these.
         """
-        _, _, missing = self._look_up(content, indices)
-        planned = self._plan(content, missing, SHORT_GET_BLOCKS)
-        self._queue.extend((content, index) for index, block in planned.items() if index == block.planned.start)
+        _, _, new = self._live.want(content, indices, longest=SHORT_GET_BLOCKS)
+        self._backlogs.lengthen(content, len(new))
+        self._queue.extend((content, index) for index, block in new.items() if index == block.planned.start)
         self._backlogs.set_window(content, window_blocks)
         self._begin_prefetches()
 
@@ -151,42 +145,9 @@ class BlockSource:
     def forget(self, content_id: str) -> None:
         """Do not remember what came last of a content: it is wrong."""
         self._sources.forget(content_id)
-        for key in [key for key in self._recent if key.content_id == content_id]:
-            del self._recent[key]
+        self._live.forget(content_id)
 
     # Deciding what to fetch
-
-    def _look_up(
-        self, content: Content, indices: Sequence[int]
-    ) -> tuple[dict[int, Bytes], dict[int, Block], list[int]]:
-        """What is in memory, what is on its way, and the numbers of the blocks that are neither."""
-        found: dict[int, Bytes] = {}
-        coming: dict[int, Block] = {}
-        missing: list[int] = []
-        for index in indices:
-            key = BlockKey(content.content_id, index)
-            if (data := self._recent.get(key)) is not None:
-                found[index] = data
-            elif (block := self._blocks.get(key)) is not None:
-                coming[index] = block
-            else:
-                missing.append(index)
-        return found, coming, missing
-
-    def _plan(self, content: Content, missing: Sequence[int], longest: int = MAX_GET_BLOCKS) -> dict[int, Block]:
-        """New blocks, QUEUED, in runs of at most `longest`. No await since `_look_up`: it is single flight."""
-        blocks = {
-            index: Block(content, index, planned)
-            for planned in plan_gets(missing, longest=longest)
-            for index in planned
-        }
-        self._blocks.update((block.key, block) for block in blocks.values())
-        self._backlogs.lengthen(content, len(missing))
-        return blocks
-
-    def _queued(self, content: Content, index: int) -> Block | None:
-        block = self._blocks.get(BlockKey(content.content_id, index))
-        return block if block is not None and block.state is BlockState.QUEUED else None
 
     def _share(self, first: Block, *, leave_bytes: int = 0) -> range:
         """What a fetch brings that begins with `first`: of the blocks queued behind it, its share of the backlog.
@@ -199,7 +160,7 @@ class BlockSource:
         longest = longest_fetch(room_blocks, gets=gets, transit_blocks=self._transit_blocks)
         indices = first.planned
         while len(indices) < share:
-            behind = self._queued(first.content, indices.stop)
+            behind = self._live.queued(first.content, indices.stop)
             if behind is None or len(indices) + len(behind.planned) > longest:
                 break
             longer = range(indices.start, behind.planned.stop)
@@ -222,7 +183,7 @@ class BlockSource:
         demand_waits = trio.current_time() - self._demand_miss_at < _DEMAND_SECONDS
         most = self._connections.prefetches(demand_waits=demand_waits)
         while self._queue and self._prefetching < most:
-            first = self._queued(*self._queue[0])
+            first = self._live.queued(*self._queue[0])
             if first is not None:
                 indices = self._share(first, leave_bytes=leave_bytes)
                 needs = room_for(len(indices), self._transit_blocks)
@@ -233,10 +194,7 @@ class BlockSource:
             self._queue.popleft()
 
     def _fetch_of(self, content: Content, indices: range, *, held: int = 0) -> Fetch:
-        lacking = {index: self._blocks[BlockKey(content.content_id, index)] for index in indices}
-        for block in lacking.values():
-            block.move(BlockState.UNDER_WAY)
-        return Fetch(content, indices, lacking, self._transit_blocks, held)
+        return Fetch(content, indices, self._live.begin(content, indices), self._transit_blocks, held)
 
     # Fetching
 
@@ -295,7 +253,7 @@ class BlockSource:
         """Another process has brought these blocks to the disk."""
         for index, data in found.items():
             block = fetch.lacking.pop(index)
-            del self._blocks[block.key]
+            self._live.let_go(block)
             block.bring(BlockState.STORED, data)
         self._backlogs.shorten(fetch.content, len(found))
 
@@ -303,8 +261,7 @@ class BlockSource:
         """S3 has sent these blocks. Waits for room in memory for as many more as will come."""
         blocks = [fetch.lacking.pop(index) for index in range(first, first + len(data))]
         for block, part in zip(blocks, data, strict=True):
-            self._recent[block.key] = part
-            block.bring(BlockState.ARRIVED, part)
+            self._live.arrive(block, part)
         fetch.held -= len(blocks)
         self._backlogs.shorten(fetch.content, len(blocks))
         self.writer.put(ArrivedBlocks(fetch.content, first, blocks, data, done=self._written))
@@ -316,13 +273,13 @@ class BlockSource:
     def _written(self, arrived: ArrivedBlocks) -> None:
         """The disk has these blocks, or has refused them: they give their room back, and the source its hold."""
         for block in arrived.blocks:
-            del self._blocks[block.key]
+            self._live.let_go(block)
         self._memory.blocks.give_back(len(arrived.blocks) * BLOCK_BYTES)
         self._begin_prefetches()
 
     def _fail_rest(self, fetch: Fetch, failure: VbnfsError) -> None:
         self._backlogs.shorten(fetch.content, len(fetch.lacking))
         for block in fetch.lacking.values():
-            del self._blocks[block.key]
+            self._live.let_go(block)
             block.fail(failure)
         fetch.lacking.clear()

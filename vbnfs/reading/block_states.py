@@ -20,7 +20,7 @@ three states, and then nothing holds it; a later read of the block begins anothe
 
 `source` is block_source.py, `writer` block_writer.py. Both move a block by `fetches.Block.move`, which refuses what
 is not in the table. Two facts follow from the state alone: a block holds room in memory of its own while it is
-ARRIVED, and in no other state; the source has it in its map while it is QUEUED, UNDER_WAY or ARRIVED.
+ARRIVED, and in no other state; it is found in live_blocks.py while it is QUEUED, UNDER_WAY or ARRIVED.
 """
 
 from collections.abc import Mapping, Set
