@@ -6,14 +6,15 @@ import sys
 from pathlib import Path
 
 PROGRAM = """
-import errno, mmap, os, sys
+import errno, mmap, os, select, sys
 for name in ("fcntl", "resource", "grp", "pwd"):
     sys.modules[name] = None
 for name in ("geteuid", "eventfd", "RWF_NOWAIT", "O_PATH", "O_NOCTTY"):
     delattr(os, name)
+del select.epoll
 class Mmap: ...
 mmap.mmap = Mmap
-from vbnfs.host import descriptors, identity, limits, locks, mapping
+from vbnfs.host import descriptors, events, identity, limits, locks, mapping
 with open(sys.argv[1], "rb") as file:
     descriptor = file.fileno()
     for call in (
@@ -21,6 +22,8 @@ with open(sys.argv[1], "rb") as file:
         lambda: locks.set_lock(descriptor, locks.SHARED, 0, 1),
         lambda: locks.could_lock(descriptor, 0, 1),
         lambda: mapping.map_populated(descriptor, 0, 1),
+        events.new_poller,
+        events.Waker,
     ):
         try:
             print(call())
@@ -35,7 +38,7 @@ print(descriptors.are_left())
 
 
 def test_what_is_answered_where_it_is_gone(tmp_path: Path) -> None:
-    """Locks and mappings are errors that callers know; limits are unknown; users have no names."""
+    """Locks, mappings and events are errors that callers know; limits are unknown; users have no names."""
     (tmp_path / "file").write_bytes(b"data")
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, str(tmp_path / "file")], capture_output=True, text=True, check=False
@@ -43,7 +46,7 @@ def test_what_is_answered_where_it_is_gone(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines() == [
         *[errno.errorcode[errno.ENOLCK]] * 3,
-        errno.errorcode[errno.ENOSYS],
+        *[errno.errorcode[errno.ENOSYS]] * 3,
         "b''",
         "None None None",
         "0 user 5 5 None",

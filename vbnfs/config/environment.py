@@ -8,6 +8,8 @@ from pathlib import Path
 
 import platformdirs
 
+from vbnfs.host.identity import our_uid
+
 
 def variables() -> Mapping[str, str]:
     """The environment variables of this process."""
@@ -44,7 +46,7 @@ def foreign_home(environ: Mapping[str, str] | None = None) -> str | None:
     """HOME, if it is a folder of another user, as su(1) leaves it; None if it is this user's, or does not exist."""
     home = (variables() if environ is None else environ).get("HOME", "")
     try:
-        return home if home and os.stat(home).st_uid != os.geteuid() else None
+        return home if home and os.stat(home).st_uid != our_uid() else None
     except PermissionError:
         return home
     except (OSError, ValueError):

@@ -5,8 +5,6 @@ for which readers wait, have their turn after each of the others.
 """
 
 import math
-import os
-import select
 import threading
 import time
 from collections import deque
@@ -17,6 +15,7 @@ from typing import Final
 import pycurl
 import structlog
 
+from vbnfs.host import events
 from vbnfs.s3.curl_options import failure_of
 from vbnfs.s3.curl_transfer import Transfer
 
@@ -31,7 +30,7 @@ class _ShortTransfers:
 
     def __init__(self) -> None:
         self._descriptors: dict[pycurl.Curl, int | None] = {}  # None: it has no connection yet
-        self._epoll = select.epoll()
+        self._epoll = events.new_poller()
 
     def add(self, handle: pycurl.Curl) -> None:
         self._descriptors[handle] = None
@@ -51,7 +50,7 @@ class _ShortTransfers:
             if known is None and (descriptor := handle.getinfo(pycurl.ACTIVESOCKET)) >= 0:
                 self._descriptors[handle] = descriptor
                 with suppress(FileExistsError):  # of one that is over, and not reported yet
-                    self._epoll.register(descriptor, select.EPOLLIN)
+                    self._epoll.register(descriptor, events.READABLE)
         return self._epoll.poll(0)
 
     def close(self) -> None:
@@ -67,19 +66,16 @@ class CurlThread:
         self._transfers: dict[pycurl.Curl, Transfer] = {}
         self._calls: deque[Callable[[], None]] = deque()
         self._short = _ShortTransfers()
-        self._epoll = select.epoll()
-        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._epoll = events.new_poller()
+        self._waker = events.Waker()  # as long as this: `call` must not write to a file that has taken its number
         self._due: float | None = None
         self._ticked = 0.0
         self._is_running = True
         self._thread = threading.Thread(target=self._run, name="curl", daemon=True)
 
-    def __del__(self) -> None:
-        os.close(self._wake)  # not before: `call` must not write to another file that has taken its number
-
     def start(self) -> None:
         """Begin to wait for calls."""
-        self._epoll.register(self._wake, select.EPOLLIN)
+        self._epoll.register(self._waker.descriptor, events.READABLE)
         self._thread.start()
 
     def stop(self) -> None:
@@ -90,7 +86,7 @@ class CurlThread:
     def call(self, function: Callable[[], None]) -> None:
         """Have something done in the thread, soon."""
         self._calls.append(function)
-        os.eventfd_write(self._wake, 1)
+        self._waker.wake()
 
     # In the thread
 
@@ -146,11 +142,11 @@ class CurlThread:
         self._multi.close()
 
     def _do_what_is_due(self) -> None:
-        for descriptor, events in self._epoll.poll(self._seconds_left()):
-            if descriptor == self._wake:
-                os.eventfd_read(self._wake)
+        for descriptor, happened in self._epoll.poll(self._seconds_left()):
+            if descriptor == self._waker.descriptor:
+                self._waker.clear()
             else:
-                self._multi.socket_action(descriptor, _curl_events(events))
+                self._multi.socket_action(descriptor, _curl_events(happened))
             self._do_what_cannot_wait()
         self._do_what_cannot_wait()
         if self._ticked + TICK_SECONDS <= time.monotonic():
@@ -165,8 +161,8 @@ class CurlThread:
         if self._due is not None and self._due <= time.monotonic():
             self._due = None
             self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
-        for descriptor, events in self._short.ready():
-            self._multi.socket_action(descriptor, _curl_events(events))
+        for descriptor, happened in self._short.ready():
+            self._multi.socket_action(descriptor, _curl_events(happened))
         self._end_those_that_are_over()
 
     def _seconds_left(self) -> float | None:
@@ -193,20 +189,22 @@ class CurlThread:
             with suppress(OSError):  # closed already
                 self._epoll.unregister(descriptor)
             return
-        events = (select.EPOLLIN if what & pycurl.POLL_IN else 0) | (select.EPOLLOUT if what & pycurl.POLL_OUT else 0)
+        wanted = (events.READABLE if what & pycurl.POLL_IN else 0) | (
+            events.WRITABLE if what & pycurl.POLL_OUT else 0
+        )
         try:
-            self._epoll.modify(descriptor, events)
+            self._epoll.modify(descriptor, wanted)
         except FileNotFoundError:  # new, or another connection that has an old one's number
-            self._epoll.register(descriptor, events)
+            self._epoll.register(descriptor, wanted)
 
     def _set_timer(self, milliseconds: int) -> None:
         """CURLMOPT_TIMERFUNCTION."""
         self._due = None if milliseconds < 0 else time.monotonic() + milliseconds / 1000
 
 
-def _curl_events(events: int) -> int:
+def _curl_events(happened: int) -> int:
     return (
-        (pycurl.CSELECT_IN if events & select.EPOLLIN else 0)
-        | (pycurl.CSELECT_OUT if events & select.EPOLLOUT else 0)
-        | (pycurl.CSELECT_ERR if events & (select.EPOLLERR | select.EPOLLHUP) else 0)
+        (pycurl.CSELECT_IN if happened & events.READABLE else 0)
+        | (pycurl.CSELECT_OUT if happened & events.WRITABLE else 0)
+        | (pycurl.CSELECT_ERR if happened & events.BROKEN else 0)
     )
