@@ -28,10 +28,6 @@ BANNED: Final[Mapping[str, str]] = {
 PENDING: Final = frozenset(
     {
         "tests/daemon/test_mount.py",
-        "tests/filesystem/test_listings.py",
-        "tests/filesystem/test_operations.py",
-        "tests/fuse/test_device.py",
-        "tests/fuse/test_server.py",
         "tests/scenarios/network/test_faults.py",
         "tests/scenarios/reading_machine.py",
         "tests/scenarios/test_descriptors.py",
@@ -40,11 +36,6 @@ PENDING: Final = frozenset(
         "tests/scenarios/test_reading_machine.py",
         "tests/scenarios/test_shared_cache.py",
         "tests/scenarios/test_trust.py",
-        "vbnfs/daemon/invalidation.py",
-        "vbnfs/daemon/mount.py",
-        "vbnfs/filesystem/small_reads.py",
-        "vbnfs/fuse/device.py",
-        "vbnfs/fuse/protocol.py",
     }
 )
 

@@ -19,7 +19,7 @@ COMMANDS = re.findall(r"^vbnfs (\S+)(.*)$", DOCUMENT, re.MULTILINE)
 
 def test_the_document_has_examples() -> None:
     """The examples are found."""
-    assert [len(found) for found in (FSTAB, MOUNTS, TOMLS, COMMANDS)] == [3, 1, 1, 3]
+    assert [len(found) for found in (FSTAB, MOUNTS, TOMLS, COMMANDS)] == [3, 1, 1, 4]
 
 
 @pytest.mark.parametrize(("source", "folder", "options"), FSTAB + MOUNTS)

@@ -54,6 +54,7 @@ def test_defaults() -> None:
         io_timeout_seconds=30.0,
         refresh_seconds=300.0,
         offline=False,
+        fuse_engine="native",
         allow_other=False,
         foreground=False,
         log_file=config.log_file,

@@ -172,7 +172,7 @@ async def test_a_buffer_that_is_too_small(world: World) -> None:
     assert world.names(world.folder("data", "00"), 300) == [".", "..", "file"]
 
 
-async def test_what_changed_since_is_not_told(world: World) -> None:
+async def test_what_changed_since_is_not_used(world: World) -> None:
     """When st_blocks of any file, or the tree, has changed, what was made ready before is not used."""
     await world.learn_sizes()
     world.listings.of(world.folder("data"))
@@ -182,7 +182,7 @@ async def test_what_changed_since_is_not_told(world: World) -> None:
 
 
 async def test_only_small_folders_of_known_sizes_are_made_ready(world: World) -> None:
-    """A long folder would hold up the next request; one with a file of unknown size cannot be told at once."""
+    """A long folder would hold up the next request; one with a file of unknown size has no attributes for it yet."""
     world.listings.of(world.folder("data"))
     assert len(world.listings.unknown(world.folder("data", "00"))) == 1
     assert world.listings.look_ahead() is None

@@ -130,7 +130,7 @@ def _file_system(floor: Bench, catalog: Catalog, tree: Any, reads: list[Any], st
 
 
 async def failure_of(world: World, outcome: Exception | None) -> int:
-    """What the kernel is told when a read fails."""
+    """The errno that the kernel gets when a read fails."""
     try:
         await world.read(outcome)
     except Exception as error:
@@ -208,7 +208,7 @@ async def test_a_read_that_the_kernel_asks_for_again_fails_at_once(
 
 
 async def test_a_failure_is_logged_once(world: World) -> None:
-    """A program that tries the same again and again does not fill the log; another reason is told."""
+    """A program that tries the same again and again does not fill the log; another reason is logged."""
     with structlog.testing.capture_logs() as logs:
         for reason in ("no route", "no route", "no route", "reset"):
             assert await failure_of(world, TransportError(reason)) == errno.EIO
@@ -257,7 +257,7 @@ async def test_absent_names(world: World) -> None:
 
 
 async def test_a_name_that_is_too_long(world: World) -> None:
-    """A name beyond what statfs(2) calls the longest is told so, as on a local disk."""
+    """A name beyond what statfs(2) calls the longest is ENAMETOOLONG, as on a local disk."""
     folder = world.inode("folder")
     assert refusal_of(lambda: world.answers.lookup(folder, b"x" * 256)) == errno.ENAMETOOLONG
     assert isinstance(world.answers.lookup(folder, b"x" * 255), Absent)

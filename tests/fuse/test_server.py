@@ -36,10 +36,10 @@ EVERY_FLAG = 0xFFFFFFFF
 NO_OPENDIR_SUPPORT = 1 << 24
 FAILURE = errno.EIO
 ENTRY = Entry(Attr(7, 0o100444, 11, 1, 2, 1000, 100, 5_000_000_001, 4096), 1, 1)
-MOST_REQUESTS = 200_000  # of a flood; a loop that lets nobody else run does not go on for ever
+MOST_REQUESTS = 200_000  # of a flood; a loop that lets nobody else run ends here
 
 
-class Told(NamedTuple):
+class Reply(NamedTuple):
     """A reply, taken apart."""
 
     unique: int
@@ -60,24 +60,24 @@ class Kernel:
         self.end.send(struct.pack("=IIQQIIIHH", 40 + len(body), opcode, unique, inode, UID, UID, 99, 0, 0) + body)
         return unique
 
-    async def told(self) -> Told:
+    async def reply(self) -> Reply:
         """The next reply."""
         await trio.lowlevel.wait_readable(self.end)
         return self.take()
 
-    def take(self) -> Told:
+    def take(self) -> Reply:
         """The reply that is there already."""
         reply = self.end.recv(1 << 20)
         length, number, unique = struct.unpack_from("=IiQ", reply)
         assert length == len(reply)
-        return Told(unique, -number, reply[16:])
+        return Reply(unique, -number, reply[16:])
 
-    async def answer_to(self, opcode: int, body: bytes = b"", *, inode: int = ROOT) -> Told:
+    async def answer_to(self, opcode: int, body: bytes = b"", *, inode: int = ROOT) -> Reply:
         """Ask, and take the reply, which must be to this question."""
         unique = self.ask(opcode, body, inode=inode)
-        told = await self.told()
-        assert told.unique == unique
-        return told
+        reply = await self.reply()
+        assert reply.unique == unique
+        return reply
 
     def is_silent(self) -> bool:
         """Whether no reply is waiting to be taken."""
@@ -341,7 +341,7 @@ async def test_what_wants_no_answer(serving: World, opcode: int) -> None:
     """The kernel waits for no answer to FORGET, BATCH_FORGET and INTERRUPT, and takes none."""
     serving.kernel.ask(opcode, bytes(16))
     unique = serving.kernel.ask(Opcode.GETATTR)
-    assert (await serving.kernel.told()).unique == unique
+    assert (await serving.kernel.reply()).unique == unique
     await trio.testing.wait_all_tasks_blocked()
     assert serving.kernel.is_silent()
 
@@ -360,22 +360,22 @@ async def test_interrupting_a_request_that_waits(serving: World) -> None:
     await trio.testing.wait_all_tasks_blocked()
     assert serving.kernel.is_silent()
     known.set()
-    assert await serving.kernel.told() == (unique, 0, b"whole")
+    assert await serving.kernel.reply() == (unique, 0, b"whole")
 
 
 async def test_folders_of_a_kernel_that_need_not_open_them(serving: World) -> None:
-    """Where the kernel can do without opening folders, it is told to: ENOSYS, after which listings are kept."""
-    told = await serving.kernel.answer_to(Opcode.INIT, init_in(38, flags=EVERY_FLAG))
-    assert (told.errno, struct.unpack_from("=II", told.body)) == (0, (7, 31))
+    """Where the kernel can do without opening folders, it is answered so: ENOSYS, after which listings are kept."""
+    reply = await serving.kernel.answer_to(Opcode.INIT, init_in(38, flags=EVERY_FLAG))
+    assert (reply.errno, struct.unpack_from("=II", reply.body)) == (0, (7, 31))
     assert (await serving.kernel.answer_to(Opcode.OPENDIR, bytes(8))).errno == errno.ENOSYS
 
 
 async def test_folders_of_a_kernel_that_opens_them(serving: World) -> None:
     """Where it cannot, a folder is opened, with a listing that is kept as well."""
-    told = await serving.kernel.answer_to(Opcode.INIT, init_in(27, flags=EVERY_FLAG & ~NO_OPENDIR_SUPPORT))
-    assert (told.errno, struct.unpack_from("=II", told.body)) == (0, (7, 27))
-    told = await serving.kernel.answer_to(Opcode.OPENDIR, bytes(8))
-    assert (told.errno, handle_of(told.body), struct.unpack_from("=I", told.body, 8)) == (0, 0, (2 | 8,))
+    reply = await serving.kernel.answer_to(Opcode.INIT, init_in(27, flags=EVERY_FLAG & ~NO_OPENDIR_SUPPORT))
+    assert (reply.errno, struct.unpack_from("=II", reply.body)) == (0, (7, 27))
+    reply = await serving.kernel.answer_to(Opcode.OPENDIR, bytes(8))
+    assert (reply.errno, handle_of(reply.body), struct.unpack_from("=I", reply.body, 8)) == (0, 0, (2 | 8,))
     assert (await serving.kernel.answer_to(29, bytes(24))).errno == errno.ENOSYS  # RELEASEDIR
 
 
@@ -411,7 +411,7 @@ async def test_nobody_waits_for_another(serving: World) -> None:
     assert (await serving.kernel.answer_to(Opcode.READLINK)).body == b"at once"
     for event, unique in reversed(list(zip(events, asked, strict=True))):
         event.set()
-        assert await serving.kernel.told() == (unique, 0, b"late")
+        assert await serving.kernel.reply() == (unique, 0, b"late")
     assert serving.kernel.is_silent()
 
 
@@ -545,7 +545,7 @@ async def test_looking_before_sleeping(world: World, nursery: trio.Nursery, monk
 
     world.device.on_look, world.answers.answer = ask_once, answer
     nursery.start_soon(world.server.serve)
-    assert (await world.kernel.told()).body == replies.attributes(ENTRY)
+    assert (await world.kernel.reply()).body == replies.attributes(ENTRY)
     assert looks == [2, 1]
 
 
@@ -601,7 +601,7 @@ async def test_not_looking_while_a_request_waits(world: World, nursery: trio.Nur
     await trio.testing.wait_all_tasks_blocked()
     assert world.device.looks == 0
     known.set()
-    await world.kernel.told()
+    await world.kernel.reply()
     world.kernel.ask(Opcode.FORGET)
     await trio.testing.wait_all_tasks_blocked()
     assert world.device.looks > 0

@@ -23,7 +23,7 @@ from vbnfs.errors import DatasetError, UsageError
 
 _T = TypeVar("_T")
 
-_ONLY_OF_A_MOUNT: Final = ("foreground", "allow_other", "refresh", "log_file", "log_level", "mountpoint")
+_ONLY_OF_A_MOUNT: Final = ("fuse", "foreground", "allow_other", "refresh", "log_file", "log_level", "mountpoint")
 
 
 def _run(options: dict[str, Any], work: Callable[..., Awaitable[_T]], *about: Any, **more: Any) -> _T:

@@ -3,7 +3,7 @@
 Looking whether a folder is free, clearing it of a dead mount, and mounting are one step, under a lock of the user's:
 flock(2) of a file beside the control sockets, which the kernel gives back when a process dies, and which is on this
 machine whatever the folder is on. Against other users (root, and a folder's owner) the kernel's list of mounts
-decides: who finds a mount below its own was second, and goes.
+decides: a process that finds a mount below its own was second, and goes.
 """
 
 import hashlib

@@ -2,7 +2,7 @@
 
     file_system     names, sizes and times, from `Attributes` and `Catalog`; a `FileReader` for each open file
     source          bytes: from memory, from the `BlockCache` that `Evictor` keeps small, from a client of S3
-    verifier        holds complete files against the manifest; `Verdicts` has what it found, for all who read
+    verifier        holds complete files against the manifest; `Verdicts` has what it found, for all readers
 
 What goes on in the background is begun by `start`.
 """

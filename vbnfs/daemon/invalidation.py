@@ -50,4 +50,4 @@ class Invalidator:
                 if connection is not None:
                     connection.invalidate_attributes(inode)
             except OSError as error:
-                log.warning("the kernel could not be told of a change", reason=str(error))
+                log.warning("the kernel does not take a notice of a change", reason=str(error))

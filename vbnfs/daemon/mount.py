@@ -4,7 +4,7 @@
     services            FUSE requests, GETs, readahead, refresh, watch on the server, housekeeping, control socket,
                         signals
 
-What goes on in the background catches what can go wrong with disk and network; a failure that nobody foresaw is
+What goes on in the background catches what can go wrong with disk and network; an unforeseen failure is
 logged, and the task begins anew (restarting.py). So only what answers the kernel can end the mount by failing.
 """
 
@@ -140,7 +140,7 @@ class _Mount:
         await services.start(self._unmount_on_signal, serving)
         with self._mounted(parts) as (connection, entry):
             file_system = parts.file_system
-            services.start_soon(restart_on_failure, "refresh", partial(self._refresh_for_ever, file_system))
+            services.start_soon(restart_on_failure, "refresh", partial(self._keep_refreshing, file_system))
             services.start_soon(restart_on_failure, "control socket", partial(self._control, entry, parts))
             self._connection = connection
             services.start_soon(self._announce, announce, entry, file_system.disk, connection.agreed)
@@ -202,7 +202,7 @@ class _Mount:
                 if self._connection is not None:
                     self._connection.stop()
 
-    async def _refresh_for_ever(self, file_system: FileSystem) -> None:
+    async def _keep_refreshing(self, file_system: FileSystem) -> None:
         while True:
             with trio.move_on_after(self._config.refresh_seconds):
                 await self._link.wait_online()  # what was published meanwhile is of interest at once

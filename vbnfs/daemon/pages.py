@@ -3,7 +3,7 @@
 The kernel drops a file's pages, mapped ones too, when the file is opened and the answer is not FOPEN_KEEP_CACHE
 (`fuse_open`, fs/fuse/file.c). It waits for reads in flight of the file meanwhile. So a process of its own opens it,
 which does not have the device: when the daemon ends, however it ends, the kernel ends those reads, and that process
-goes on. A thread of the daemon that waited would keep the device open, and nobody would answer them any more.
+goes on. A thread of the daemon that waited would keep the device open, and no process would answer them any more.
 """
 
 import subprocess
@@ -40,7 +40,7 @@ class Pages:
         self._has_wanted.set()
 
     def are_stale(self, inode: int) -> bool:
-        """Whether there may be such pages still: then the next one who opens the file has them dropped."""
+        """Whether there may be such pages still: then the next open of the file has them dropped."""
         return inode in self._stale
 
     async def run(self) -> None:

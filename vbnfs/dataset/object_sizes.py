@@ -117,7 +117,7 @@ class ObjectSizes:
             if attributes is None:
                 continue
             is_possible = may_have_size(content.file_hash, attributes.size_bytes)
-            if source not in self._confirmed:
+            if not self._confirmed or source not in self._confirmed:  # usually none: then nothing is hashed
                 listed = listed or (attributes if is_possible else None)
             elif not is_possible:
                 impossible = impossible or attributes

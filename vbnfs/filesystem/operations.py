@@ -90,7 +90,7 @@ class FileSystem:
         self._listings = Listings(tree, attributes)
         self._open_reader = open_reader
         self._own_file = own_file
-        self._at_homes = trio.CapacityLimiter(_AT_HOMES_AT_ONCE)  # one that hangs must not take everybody's threads
+        self._at_homes = trio.CapacityLimiter(_AT_HOMES_AT_ONCE)  # one that hangs must not take the threads of all
         self.disk: Final = disk
         self._metrics = metrics
         self._failures = Failures(io_timeout_seconds=io_timeout_seconds)
@@ -272,7 +272,7 @@ class FileSystem:
                     is_size_new = await self._look_again(inode)
                     raise
         finally:
-            if is_size_new:  # the file is another one to those who open it from now on
+            if is_size_new:  # a program that opens it from now on reads another file
                 self._failures.forget_reads(inode)
 
     async def _look_again(self, inode: int) -> bool:

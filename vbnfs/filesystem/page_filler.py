@@ -35,7 +35,7 @@ class WholeBlocks:
     def want(self, path: str, block: ByteRange) -> None:
         """Have the kernel read a block of the file that stands at `path` in the mount. Returns at once.
 
-        It is advice, and dropped where there is more of it than can be followed, or nobody to follow it.
+        It is advice, and dropped where there is more of it than can be followed, or no process to follow it.
         """
         if self._is_closed:
             return
@@ -67,7 +67,7 @@ def _start() -> subprocess.Popen[bytes]:
         bufsize=0,
         cwd="/",
         stdin=subprocess.PIPE,
-        pipesize=select.PIPE_BUF,  # some thirty blocks: who has to wait longer has read them by then
+        pipesize=select.PIPE_BUF,  # some thirty blocks: a program has read them itself if they wait longer
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,

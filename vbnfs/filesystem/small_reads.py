@@ -1,7 +1,7 @@
 """Which blocks are worth handing to the kernel whole: those that it asks for in small parts, again and again.
 
-Each such question costs 50 µs, whatever its size, and a block of 256 KiB no more than five of them. One question says
-nothing yet: who reads here and there in a large file may never come back. The second one, of the same block and soon,
+Each such read costs 50 µs, whatever its size, and a block of 256 KiB costs no more than five of them. One read says
+nothing yet: a program that reads a large file at random may never come back. A second read of the same block, soon,
 says that more will follow, unless it goes on where the first one ended: that is how the kernel begins to read ahead.
 """
 
@@ -23,7 +23,7 @@ class RepeatedSmallReads:
         self._last: OrderedDict[tuple[int, int], tuple[float, int]] = OrderedDict()  # when, and where it ended
 
     def is_again(self, inode: int, offset: int, size: int) -> bool:
-        """Take note of a read, and tell whether its block is worth having whole."""
+        """Remember a read, and return whether its block is worth having whole."""
         if size > _SMALL_BYTES:
             return False
         block, now = (inode, offset // BLOCK_BYTES), time.monotonic()

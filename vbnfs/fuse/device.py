@@ -1,6 +1,6 @@
 """A FUSE connection: the descriptor of /dev/fuse through which one mount is served.
 
-fusermount3 opens the device and mounts, for root as for everybody else, and hands the descriptor over a socket
+fusermount3 opens the device and mounts, for root as for all others, and hands the descriptor over a socket
 (libfuse's util/fusermount.c; unix(7), SCM_RIGHTS). vbnfs needs no library and no privilege of its own for that.
 """
 
@@ -61,11 +61,11 @@ class Device:
         return parse_header(self._buffer), bytes(self._buffer[HEADER_BYTES:length])
 
     def is_readable(self) -> bool:
-        """Whether `read` has something to tell. Takes a microsecond."""
+        """Whether `read` would return a request, or raise. Takes a microsecond."""
         return bool(self._poll.poll(0))
 
     def reply(self, unique: int, body: Buffer) -> None:
-        """Answer a request. Nobody may wait for the answer any more: that is no error."""
+        """Answer a request. It is no error if no program waits for the answer any more."""
         self._write([reply_header(unique, len(body)), body])
 
     def refuse(self, unique: int, number: int) -> None:
@@ -73,11 +73,11 @@ class Device:
         self._write([reply_header(unique, 0, errno=number)])
 
     def notify(self, notice: bytes) -> None:
-        """Say something without being asked; about an inode that the kernel does not know, it is no error."""
+        """Send a notice; it is no error if the kernel does not know the inode."""
         self._write([notice])
 
     def close(self) -> None:
-        """End the connection: the kernel answers whoever still waits.
+        """End the connection: the kernel answers requests that still wait.
 
         The descriptor's number stays taken: a thread that is about to write a notice must not meet another file.
         """
@@ -115,12 +115,12 @@ def open_mount(mountpoint: Path, options: Iterable[str]) -> Device:
             except OSError as error:
                 raise MountError(f"{mountpoint}: cannot be mounted: {command[0]}: {error.strerror}") from error
         _, descriptors, _, _ = socket.recv_fds(ours, 1, 1)
-    _, told = process.communicate()
+    _, complaint = process.communicate()
     if process.returncode == 0 and descriptors:
         return Device(descriptors[0])
     for descriptor in descriptors:
         os.close(descriptor)
-    reason = told.decode(errors="replace").strip() or f"fusermount3 ended with status {process.returncode}"
+    reason = complaint.decode(errors="replace").strip() or f"fusermount3 ended with status {process.returncode}"
     raise MountError(f"{mountpoint}: cannot be mounted: {reason}")
 
 

@@ -24,7 +24,7 @@ _MINOR: Final = 31
 _OLDEST_MINOR: Final = 23  # the first with today's fuse_init_out; Linux 3.15
 _MAX_WRITE_BYTES: Final = 4096  # the least that the kernel takes; nothing is written
 _MAX_PAGES: Final = (1 << 20) // mmap.PAGESIZE  # in a read: 1 MiB, which is within fs.fuse.max_pages_limit
-_MAX_BACKGROUND: Final = 64  # reads ahead that the kernel has under way at most; 12 unless told otherwise
+_MAX_BACKGROUND: Final = 64  # reads ahead that the kernel has under way at most; its own default is 12
 _CONGESTED: Final = 48  # fewer than it may have: three quarters, as the kernel does by itself
 
 REQUEST_BYTES: Final = 128 << 10  # of the buffer for one request: FUSE_MIN_READ_BUFFER is 8 KiB, names are short
@@ -81,7 +81,7 @@ class Feature(IntFlag):
     ASYNC_READ = 1 << 0  # several reads of one file at once
     EXPORT_SUPPORT = 1 << 4  # `.` and `..` can be looked up, `.` of files too: NFS wants it
     AUTO_INVAL_DATA = 1 << 12  # a folder whose time has changed is listed anew
-    DO_READDIRPLUS = 1 << 13  # listing brings the attributes along; always, for everything is at hand
+    DO_READDIRPLUS = 1 << 13  # listing brings the attributes along; always, as all of them are known
     ASYNC_DIO = 1 << 15
     PARALLEL_DIROPS = 1 << 18
     MAX_PAGES = 1 << 22  # reads of more than 32 pages

@@ -147,7 +147,7 @@ class Server:
                 with self._reading:
                     await self._answer_all(nursery)
             except Unmounted:
-                nursery.cancel_scope.cancel()  # nobody waits for these any more
+                nursery.cancel_scope.cancel()  # no program waits for these any more
 
     def stop(self) -> None:
         """Take no more requests."""
