@@ -41,6 +41,7 @@ class Bench:
     memory: Memory
     verdicts: Verdicts
     verifier: Verifier
+    services: trio.Nursery
     start_keeping: Callable[[], None]
 
     def add(self, name: str, data: Data, *, file_hash: str | None = None) -> Content:
@@ -54,7 +55,7 @@ class Bench:
     async def settled(self) -> None:
         """Wait until nothing is on its way any more: neither advice, nor a GET, nor a block to the disk."""
         await trio.testing.wait_all_tasks_blocked(0.02)
-        while self.source.is_busy:
+        while self.services.child_tasks or self.source.is_busy:
             await trio.testing.wait_all_tasks_blocked(0.01)
 
 
@@ -114,6 +115,18 @@ async def bench(
             if keeps_blocks:
                 outer.start_soon(writer.keep_blocks)
             start_keeping = lambda: outer.start_soon(writer.keep_blocks)  # noqa: E731
-            yield Bench(client, metrics, cache, source, others, prefetcher, memory, verdicts, verifier, start_keeping)
+            yield Bench(
+                client,
+                metrics,
+                cache,
+                source,
+                others,
+                prefetcher,
+                memory,
+                verdicts,
+                verifier,
+                services,
+                start_keeping,
+            )
             services.cancel_scope.cancel()
         writer.close()
