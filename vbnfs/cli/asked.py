@@ -36,10 +36,10 @@ class Place:
 
 
 def place_of(config: Config, paths: Sequence[Path], *, given: Set[str]) -> Place:
-    """The settings of the mount in which `paths` lie, and the paths in it; all as they are where there is no mount.
+    """The settings of the mount in which `paths` lie, and the paths in it; all unchanged where there is no mount.
 
-    `given` are the names of the settings that were asked for here and now: by the command line, and by the file that
-    it names. Raises `UsageError` for one of them that the mount decides otherwise, `MountError` for paths in
+    `given` are the names of the settings that this command line sets, itself or by the file that it names.
+    Raises `UsageError` for one of them that the mount decides otherwise, `MountError` for paths in
     different mounts, `DatasetError` for a path that cannot be in the dataset.
     """
     mounts = list_mounts()
@@ -85,7 +85,7 @@ def _settings_of(status: Mapping[str, Any], config: Config) -> Config:
     """The settings with which a mount reads."""
     cache_dir, ca_bundle = Path(status["cache_dir"]), status["ca_bundle"]
     limit_bytes = status["cache_size_bytes"]
-    if not status.get("is_cache_size_given"):  # another mount may have been given a larger one since this one looked
+    if not status.get("is_cache_size_given"):  # another mount may have stored a larger one since this one read it
         limit_bytes = max(limit_bytes, stored_size(cache_dir / FORMAT, 0))
     return replace(
         config,
@@ -107,7 +107,7 @@ def _within_mount(path: Path, mounts: Iterable[MountEntry]) -> tuple[MountEntry 
 
 
 def _check_is_of_dataset(path: Path) -> None:
-    """Of what is not in a mount, only a path below the dataset's own root can be looked for. Asks nobody."""
+    """Raise `DatasetError` for a path outside of mounts that cannot be below the dataset's root. Asks no server."""
     if path.is_absolute() or ".." in path.parts:
         raise DatasetError(
             f"{path}: not in a vbnfs mount ('vbnfs status' lists those that there are); name a path in one, or in the"
@@ -152,7 +152,7 @@ def _below(tree: Tree, name: str, node: Node, seen: set[int], links: deque[str])
 
 
 def why_unverifiable(node: Node) -> str | None:
-    """Why nothing can tell whether the bytes of a file are the released ones; None where its hash is known."""
+    """Why the bytes of a file cannot be held against a hash; None where its hash is known."""
     if isinstance(node, DataNode):
         return "the manifest has no hash of it" if node.content.file_hash is None else None
     if isinstance(node, StaticNode) and node.source is not None:

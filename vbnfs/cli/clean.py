@@ -29,14 +29,14 @@ class Cleaned:
 
 
 def clean(config: Config) -> Cleaned:
-    """Evict down to the limit. Raises `CacheError` for a folder that is not ours, and if the disk does not obey.
+    """Evict down to the limit. Raises `CacheError` for a folder that is not ours, and if the limit is not reached.
 
-    A folder that is not there is clean.
+    A folder that does not exist is clean.
     """
     if not _is_there(config.cache_dir):
         return Cleaned(config.cache_dir, 0, config.cache_size_bytes or DEFAULT_BYTES, 0, 0)
     keep_others_out()
-    prepare_cache_directory(config.cache_dir)  # nothing in it is looked at before
+    prepare_cache_directory(config.cache_dir)  # before anything in it is read
     directory, metrics = folder_at(config.cache_dir) / FORMAT, Metrics()
     evictor = Evictor(directory, limit_bytes=config.cache_size_bytes, metrics=metrics)
     if config.cache_size_bytes is not None:
@@ -68,7 +68,7 @@ def _check(config: Config, evictor: Evictor) -> None:
 
 
 def _is_there(directory: Path) -> bool:
-    """Also what cannot be looked at: why not, preparing it tells."""
+    """True also where that cannot be found out: preparing the folder then reports why."""
     try:
         directory.stat()
     except FileNotFoundError:
@@ -81,7 +81,7 @@ def _is_there(directory: Path) -> bool:
 def configurations(folder: Path) -> Iterator[Config | UsageError]:
     """The settings of each `*.toml` in a folder, or why a file has none. A folder that is not there has no files.
 
-    Of those that share a cache one is given, with the largest size that any of them tells.
+    Of those that share a cache one is given, with the largest size that any of them names.
     """
     by_cache: dict[Path, Config] = {}
     try:

@@ -1,10 +1,10 @@
 """What `vbnfs verify` does: files, folders or versions against the manifests' hashes, in a process of its own.
 
-It works on the cache directory, which mounts share: whether something is mounted makes no difference, but for
-paths in a mount, which tell the dataset by themselves. Mounts learn of what is found out within a few seconds.
+It works on the cache directory, which mounts share. Whether something is mounted makes no difference, but paths in a
+mount name the dataset by themselves. Mounts learn of the verdicts within a few seconds.
 
-Before anything is fetched it is found out whether it fits. At the end the disk is looked at once more: what was good
-when it was hashed is called so only if those very blocks are there.
+Before anything is fetched, the room for it is checked. At the end the disk is read once more: a file that was good
+when it was hashed is called good only if those very blocks are still there.
 """
 
 import os
@@ -121,7 +121,7 @@ def _asked(versions: Versions, paths: Sequence[str]) -> _Asked:
 
 
 def _unless_lacking(tell: Tell) -> Tell:
-    """Asked for nothing by name, nobody wants to hear of all that is not cached."""
+    """Where no path was named, files that are not cached are not reported."""
     return lambda finding: None if finding.outcome in {INCOMPLETE, NO_HASH} else tell(finding)
 
 
@@ -169,7 +169,7 @@ class _Work:
         return found
 
     def look_again(self, found: dict[int, Finding], tell: Tell) -> None:
-        """Mend what has been found where the disk has lost good files since."""
+        """Correct the findings of good files that the disk has lost since."""
         cache = make_cache(self._where.config, Metrics())  # sees what the names lead to now
         for inode, (content, verdict) in self._good.items():
             before = found[inode]
@@ -221,7 +221,7 @@ class _Work:
 
 
 def _is_kept(cache: BlockCache, content: Content, verdict: Verdict) -> bool:
-    """Whether the disk has the blocks that were judged. Looks at it."""
+    """Whether the disk has the blocks that were judged. Reads their checksums."""
     return fingerprint_of(cache.records(content)) == verdict.fingerprint
 
 

@@ -53,8 +53,8 @@ class MountedVersions:
 
     async def load(self, *, max_age_seconds: float) -> Tree:
         """The tree to begin with. Raises a `VbnfsError`."""
-        # Manifests and tree are hundreds of thousands of objects. For the collector to look at them again and again
-        # would be a tenth of the time now, and later hold the event loop up for tens of milliseconds each time.
+        # Manifests and tree are hundreds of thousands of objects. Scans of them by the garbage collector would take a
+        # tenth of the time now, and later hold the event loop up for tens of milliseconds each.
         with frozen_gc():
             release = await self._catalog.load(max_age_seconds=max_age_seconds)
             self._top = release.choose(self._config.dataset_version)

@@ -1,4 +1,4 @@
-"""What goes on in the background for as long as a mount: no failure of it, foreseen or not, ends the mount."""
+"""Background tasks of a mount: no failure of one ends the mount, foreseen or not."""
 
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -12,9 +12,9 @@ _PAUSE_SECONDS: Final = 5.0
 
 
 async def restart_on_failure(what: str, task: Callable[[], Awaitable[None]]) -> None:
-    """Do `task` to its end; after a failure it begins anew, and the log tells why.
+    """Run `task` to its end; after a failure, which is logged, it begins anew.
 
-    What fails while it is being cancelled is logged, too, and does not get in the way of the cancellation.
+    A failure while it is being cancelled is logged, too, and does not hinder the cancellation.
     """
     while True:
         try:

@@ -1,4 +1,4 @@
-"""Taking a mount away for a person: until it and its daemon are gone, or until it is known what holds them."""
+"""Unmounting for a user: it returns when the mount and its daemon are gone, or names what keeps them."""
 
 import os
 import select
@@ -12,7 +12,7 @@ from vbnfs.host.mount_programs import unmount
 from vbnfs.host.mountinfo import MountEntry, find_mount, read_mountinfo
 
 _MOST_SECONDS: Final = 30.0
-_SOON_SECONDS: Final = 10.0  # a namespace may be one that is just being left
+_SOON_SECONDS: Final = 10.0  # another namespace may be about to end
 _MOST_NAMED: Final = 5
 
 
@@ -48,7 +48,7 @@ def _has_ended(daemon: int, seconds: float) -> bool:
 
 
 def _check_is_mounted_nowhere_else(entry: MountEntry) -> None:
-    """`mount --bind` of a part of it keeps all of it, and its daemon. Raises `MountError`."""
+    """A `mount --bind` of a part keeps all of the mount, and its daemon, alive. Raises `MountError`."""
     places = _places(Path("/proc/self/mountinfo"), entry)
     if places:
         raise MountError(
@@ -58,7 +58,7 @@ def _check_is_mounted_nowhere_else(entry: MountEntry) -> None:
 
 
 def _elsewhere(entry: MountEntry) -> str | None:
-    """Which processes see it in other mount namespaces (containers), as far as they may be looked at."""
+    """A process that sees the mount in another mount namespace (a container), as far as /proc shows it."""
     for process in Path("/proc").glob("[0-9]*"):
         places = _places(process / "mountinfo", entry)
         if places:
