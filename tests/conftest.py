@@ -10,6 +10,9 @@ from hypothesis import settings
 
 pytest_plugins = ["tests.fixtures_s3", "tests.fixtures_mount"]
 
+# A busy machine is no failure: no example has a deadline.
+settings.register_profile("suite", deadline=None)
+settings.load_profile("suite")
 # For script/fuzz: the same properties as in the suite, with more examples.
 settings.register_profile(
     "fuzz", max_examples=int(os.environ.get("VBNFS_FUZZ_EXAMPLES", "500")), deadline=None, print_blob=True
