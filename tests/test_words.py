@@ -24,20 +24,6 @@ BANNED: Final[Mapping[str, str]] = {
     "here and there": "at random",
     "some(?:body|one) else'?s": "another user's",
 }
-# Files that still have such a word. The list only shrinks: a file that is clean must leave it.
-PENDING: Final = frozenset(
-    {
-        "tests/daemon/test_mount.py",
-        "tests/scenarios/network/test_faults.py",
-        "tests/scenarios/reading_machine.py",
-        "tests/scenarios/test_descriptors.py",
-        "tests/scenarios/test_power_loss.py",
-        "tests/scenarios/test_proof.py",
-        "tests/scenarios/test_reading_machine.py",
-        "tests/scenarios/test_shared_cache.py",
-        "tests/scenarios/test_trust.py",
-    }
-)
 
 _NAME_OF_A_TEST: Final = re.compile(r"`[Tt]est\w+`")
 _START_OF_A_COMMENT: Final = re.compile(r"\n[ \t]*(?:#|//|--)? ?")
@@ -78,9 +64,6 @@ def with_banned_words() -> dict[str, list[str]]:
     return {str(path.relative_to(ROOT)): words for path in files() if (words := found_in(text_of(path)))}
 
 
-FOUND: Final = with_banned_words()
-
-
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -106,10 +89,5 @@ def test_everything_is_searched() -> None:
 
 
 def test_words_are_plain() -> None:
-    """No file of code or documents has a banned word, but for those that are still to be rewritten."""
-    assert {name: words for name, words in FOUND.items() if name not in PENDING} == {}
-
-
-def test_the_list_of_files_to_rewrite_shrinks() -> None:
-    """A file that has been rewritten, or is gone, does not stay on the list."""
-    assert PENDING - FOUND.keys() == set()
+    """No file of code or documents has a banned word."""
+    assert with_banned_words() == {}

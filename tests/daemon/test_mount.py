@@ -106,7 +106,7 @@ def test_daemon_leaves_the_terminal(mounts: Mounts, server: FakeS3Server) -> Non
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "text"),
     [
         (["--bucket", "no-such-bucket"], "NoSuchBucket"),
         (["--project", "other"], "check --bucket and --project"),
@@ -115,12 +115,12 @@ def test_daemon_leaves_the_terminal(mounts: Mounts, server: FakeS3Server) -> Non
     ],
 )
 def test_failure_before_the_mount(
-    server: FakeS3Server, mounts: Mounts, tmp_path: Path, options: list[str], told: str
+    server: FakeS3Server, mounts: Mounts, tmp_path: Path, options: list[str], text: str
 ) -> None:
-    """What keeps a mount from being made is told on the caller's terminal, with exit status 1."""
+    """What keeps a mount from being made is reported on the caller's terminal, with exit status 1."""
     done = run_vbnfs("mount", "--endpoint-url", server.endpoint_url, *options, mounted_on(tmp_path))
     assert done.returncode == 1
-    assert told in done.stderr
+    assert text in done.stderr
     assert "Traceback" not in done.stderr
     assert not os.path.ismount(tmp_path / "mnt")
 
@@ -138,7 +138,7 @@ def test_unusable_mount_points(mounts: Mounts, server: FakeS3Server, tmp_path: P
     (tmp_path / "file").touch()
     (tmp_path / "cache" / "within").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "cache")
-    for path, told in {
+    for path, text in {
         tmp_path / "missing" / "mnt": "no such folder",
         tmp_path / "file": "not a folder",
         tmp_path / "cache" / "within": "must not lie in one another",
@@ -147,7 +147,7 @@ def test_unusable_mount_points(mounts: Mounts, server: FakeS3Server, tmp_path: P
         mount.path: "already a vbnfs mount",
     }.items():
         done = run_vbnfs("mount", "--endpoint-url", server.endpoint_url, path)
-        assert (done.returncode, told in done.stderr) == (1, True), done.stderr
+        assert (done.returncode, text in done.stderr) == (1, True), done.stderr
 
 
 def test_unusable_cache_and_log(server: FakeS3Server, mounts: Mounts, tmp_path: Path) -> None:
@@ -179,9 +179,9 @@ def test_foreground(server: FakeS3Server, mounts: Mounts, tmp_path: Path) -> Non
         assert "event='mounted'" in daemon.stderr.readline()
         assert "README.txt" in os.listdir(mountpoint)
         daemon.send_signal(signal.SIGINT)
-        _, told = daemon.communicate(timeout=30)
+        _, text = daemon.communicate(timeout=30)
     assert daemon.returncode == 0
-    assert "event='unmounted'" in told
+    assert "event='unmounted'" in text
     assert not os.path.ismount(mountpoint)
 
 
@@ -211,7 +211,7 @@ def test_cache_that_others_can_write_is_refused(server: FakeS3Server, mounts: Mo
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_while_mounting(server: FakeS3Server, mounts: Mounts, tmp_path: Path, number: int) -> None:
-    """Whoever is interrupted while a mount is being made gets none, also none later."""
+    """A command that is interrupted while it makes a mount makes none, also none later."""
     mountpoint, gate = mounted_on(tmp_path), threading.Event()
     server.behaviours.append(for_kind("list_objects", held(gate)))
     # A script that is run in the background ignores Ctrl-C, and so does everything that it starts.
@@ -363,8 +363,8 @@ def test_bad_manifest_refuses_itself_alone(mounts: Mounts, server: FakeS3Server,
     mount = mounts(server.endpoint_url)
     assert sorted(os.listdir(mount.path / "manifests")) == ["latest", "v0.1.0"]
     refused = mount.status()["refused"]
-    for version, told in {"0.2.0": "'..'", "0.3.0": "evil.example", "0.4.0": "deep", "0.5.0": "100,000,000"}.items():
-        assert any(version in reason and told in reason for reason in refused), refused
+    for version, text in {"0.2.0": "'..'", "0.3.0": "evil.example", "0.4.0": "deep", "0.5.0": "100,000,000"}.items():
+        assert any(version in reason and text in reason for reason in refused), refused
         assert f"v{version}.json" in mount.warnings
     assert (mount.path / SESSION).read_bytes() == SESSION_BYTES[:]
 
@@ -402,7 +402,7 @@ def test_kept_file_of_another_make(mounts: Mounts, server: FakeS3Server, tmp_pat
 def test_bucket_that_cannot_be_listed_for_versions(
     mounts: Mounts, server: FakeS3Server, dataset: FakeDataset
 ) -> None:
-    """Where ListObjectVersions is refused, sizes come from HEAD, for the folder that is looked at, once for ever."""
+    """Where ListObjectVersions is refused, sizes come from HEAD, for the folder that is listed, once only."""
     others = {f"other/{number}.bin": b"x" * number for number in range(20)}
     dataset.publish("0.2.0", {**FILES, **others})
     server.behaviours.append(for_kind("list_versions", LISTING_REFUSED))
@@ -441,7 +441,7 @@ def test_names_wait_for_no_sizes(mounts: Mounts, server: FakeS3Server, dataset: 
 
 
 @pytest.mark.usefixtures("engine")
-def test_object_whose_size_is_not_told(mounts: Mounts, server: FakeS3Server, dataset: FakeDataset) -> None:
+def test_object_whose_size_is_not_listed(mounts: Mounts, server: FakeS3Server, dataset: FakeDataset) -> None:
     """An object that S3 has lost stays in its folder's listing; looking at it fails, its neighbours are fine."""
     dataset.publish("0.2.0", {**FILES, "other/a": b"a", "other/b": b"b"})
     lost = dataset.entry("other/a", b"a")
@@ -492,7 +492,7 @@ def test_errno_of_failed_reads(mounts: Mounts, server: FakeS3Server, status: int
 
 @pytest.mark.parametrize("fault", [always(error(503, "SlowDown")), cut_after(100)], ids=["503", "torn body"])
 def test_a_transport_fault_that_lasts(mounts: Mounts, server: FakeS3Server, fault: Behaviour) -> None:
-    """What was asked for again and again in vain is EIO, told within --io-timeout; later the file is read well."""
+    """Retries that all fail end as EIO within --io-timeout; later the file is read well."""
     mount = mounts(server.endpoint_url, "--io-timeout", str(limit_seconds := 3))
     server.behaviours.append(for_kind("get_range", fault))
     began = time.monotonic()
@@ -602,9 +602,9 @@ def test_status_and_versions_for_people(mounts: Mounts, server: FakeS3Server) ->
     mount = mounts(server_url)
     (mount.path / SESSION).read_bytes()
     assert str(mount.path) in run_vbnfs("status").stdout
-    told = run_vbnfs("status", mount.path)
-    assert str(mount.path) in told.stdout
-    assert f"s3://{BUCKET}/" in told.stdout
+    shown = run_vbnfs("status", mount.path)
+    assert str(mount.path) in shown.stdout
+    assert f"s3://{BUCKET}/" in shown.stdout
     rows = json.loads(run_vbnfs("versions", "--json", "--endpoint-url", server_url).stdout)
     [row] = rows
     assert (row["version"], row["files"], row["is_newest"]) == ("0.1.0", 2, True)

@@ -1,6 +1,6 @@
 """What the reading machine drives: mounts of one cache that live from one step to the next, and one that gets killed.
 
-All of it is real but for FUSE: cache, client, and a server that fails as it is told.
+All of it is real but for FUSE: cache, client, and a server that fails as it is instructed.
 """
 
 import multiprocessing

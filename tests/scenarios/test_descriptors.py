@@ -56,20 +56,20 @@ def test_a_read_waits_for_a_connection(mounts: Mounts, server: FakeS3Server, tmp
     with ThreadPoolExecutor(len(names)) as pool:
         with no_more_files(pid):
             reads = {name: pool.submit((mount.path / name).read_bytes) for name in names}
-            until(lambda: any("connections" in told for told in warnings(tmp_path)))
+            until(lambda: any("connections" in event for event in warnings(tmp_path)))
             with pytest.raises(TimeoutError):
                 reads[names[0]].result(timeout=3)  # longer than it takes to find out that a network is gone
             assert not any(read.done() for read in reads.values())
         for name, read in reads.items():
             assert read.result(timeout=60) == FILES[name][:]
-    told = warnings(tmp_path)
-    assert len(told) == len(set(told))
-    assert not any("offline" in event for event in told)
+    events = warnings(tmp_path)
+    assert len(events) == len(set(events))
+    assert not any("offline" in event for event in events)
     assert mount.status()["metrics"]["failed_answers"] == 0
 
 
 def test_one_connection_serves_all(mounts: Mounts, server: FakeS3Server) -> None:
-    """With room for one connection, a dozen readers share it, uncached: all is right, and none waits in vain."""
+    """With room for one connection, a dozen readers share it, uncached: all is right, and all of them come to an end."""
     mount = mounts(server.endpoint_url)
     pid = mount.status()["pid"]
     with no_more_files(pid, but=1), ThreadPoolExecutor(len(FILES)) as pool:

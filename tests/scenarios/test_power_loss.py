@@ -76,7 +76,7 @@ def read(mount: Mount, name: str) -> None:
 def blocks_asked_for(server: FakeS3Server, name: str) -> int:
     """How many blocks of a file were fetched, one by one or in runs."""
     ranges = [r.headers["range"].removeprefix("bytes=") for r in server.requests if r.key.endswith(name)]
-    ends = [map(int, told.split("-")) for told in ranges]
+    ends = [map(int, text.split("-")) for text in ranges]
     return sum(last // BLOCK_BYTES - first // BLOCK_BYTES + 1 for first, last in ends)
 
 

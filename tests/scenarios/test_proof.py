@@ -161,9 +161,9 @@ def test_fuzz_counts_its_examples() -> None:
     """`script/fuzz` ends well with the number of examples, and with status 1 where a property does not hold."""
     done = fuzz(2)
     assert done.returncode == 0, done.stdout + done.stderr
-    told = re.fullmatch(r"(\d+) examples of (\d+) properties in 1 rounds, .* seed 9: none failed\n", done.stdout)
-    assert told is not None
-    assert int(told[1]) > int(told[2]) > 30
+    line = re.fullmatch(r"(\d+) examples of (\d+) properties in 1 rounds, .* seed 9: none failed\n", done.stdout)
+    assert line is not None
+    assert int(line[1]) > int(line[2]) > 30
     failed = fuzz(0)  # which no property accepts
     assert failed.returncode == 1
     assert "failed with seed 9" in failed.stderr

@@ -73,7 +73,7 @@ def segment_of(directory: Path, content: Content) -> Path:
 
 
 def files_of_theirs(model: Path, theirs: Path) -> list[Path]:
-    """Files of somebody else's with the names of the cache's, so old that they would be evicted first."""
+    """Another user's files with the names of the cache's, so old that they would be evicted first."""
     theirs.mkdir()
     for file in (files := [theirs / file.relative_to(model) for file in model.rglob("*.0")]):
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -134,19 +134,19 @@ def is_refused(descriptor: int) -> bool:
 # Their sizes
 
 
-def test_a_mount_that_is_told_no_size(mounts: Mounts, server: FakeS3Server) -> None:
-    """It goes by the size that another one on the same cache was told, as does `vbnfs clean` afterwards."""
-    told = mounts(server.endpoint_url, "--cache-size", "2T", name="told")
+def test_a_mount_without_a_size(mounts: Mounts, server: FakeS3Server) -> None:
+    """It uses the size that another one on the same cache was given, as `vbnfs clean` does afterwards."""
+    given = mounts(server.endpoint_url, "--cache-size", "2T", name="given")
     other = mounts(server.endpoint_url, name="other")
-    assert told.status()["cache_size_bytes"] == other.status()["cache_size_bytes"] == 2 << 40
+    assert given.status()["cache_size_bytes"] == other.status()["cache_size_bytes"] == 2 << 40
     assert os.statvfs(other.path).f_blocks * os.statvfs(other.path).f_frsize == 2 << 40
-    told.umount()
+    given.umount()
     other.umount()
     assert "of 2.0 TiB" in run_vbnfs("clean").stdout
 
 
 def test_commands_that_fetch_leave_a_cache_its_size(mounts: Mounts, server: FakeS3Server, tmp_path: Path) -> None:
-    """`verify --fetch` of a mount's file goes by the mount's size, and not by one that it is told elsewhere."""
+    """`verify --fetch` of a mount's file goes by the mount's size, and not by one that is set elsewhere."""
     mount = mounts(server.endpoint_url, "--cache-size", "64M")
     small = {"VBNFS_CACHE_SIZE": "4M"}
     done = run_vbnfs("verify", "--fetch", mount.path / SESSION, env=small)
@@ -157,7 +157,7 @@ def test_commands_that_fetch_leave_a_cache_its_size(mounts: Mounts, server: Fake
     assert usage(tmp_path) >= len(DATA)
 
 
-def test_commands_that_are_told_no_size_go_by_the_cache_s(tmp_path: Path) -> None:
+def test_commands_without_a_size_use_the_stored_one(tmp_path: Path) -> None:
     """`verify --fetch` and `diff` keep within the size that a cache was given, and say at their end what it has."""
     dataset = FakeDataset()
     tables = {f"project_metadata/{name}.csv": name.encode() * (3 << 20) for name in "abc"}

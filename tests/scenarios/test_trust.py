@@ -74,12 +74,12 @@ def test_a_complete_file_is_verified_once(mounts: Mounts, server: FakeS3Server) 
     assert verified(mount.path / NAME) == "no: not complete"
     assert (mount.path / NAME).read_bytes() == PLAIN
     until(lambda: verified(mount.path / NAME).startswith("blake2b:"))
-    told = verified(mount.path / NAME)
-    assert told.startswith(f"blake2b:{hashlib.blake2b(PLAIN).hexdigest()[:16]} 20")
+    verdict = verified(mount.path / NAME)
+    assert verdict.startswith(f"blake2b:{hashlib.blake2b(PLAIN).hexdigest()[:16]} 20")
     assert mount.status()["metrics"]["verified_files"] == 1
     mount.umount()
     mount.mount()
-    assert verified(mount.path / NAME) == told
+    assert verified(mount.path / NAME) == verdict
     assert mount.status()["metrics"]["verified_files"] == 0
 
 
@@ -94,7 +94,7 @@ def test_bytes_damaged_on_their_way_are_found_out_and_fetched_anew(mounts: Mount
     assert (metrics["mismatched_files"], metrics["verified_files"]) == (1, 1)
 
 
-def test_what_s3_itself_has_wrong_is_refused_and_not_fetched_for_ever(
+def test_what_s3_itself_has_wrong_is_refused_and_not_fetched_again(
     mounts: Mounts, server: FakeS3Server, tmp_path: Path
 ) -> None:
     """Two complete fetches, then EIO without a request, also after mounting again; `verify --fetch` mends it."""
@@ -282,8 +282,8 @@ def small_disk(directory: Path, options: str) -> Iterator[None]:
 def warnings_of(tmp_path: Path) -> list[str]:
     """What the log warns of that has to do with the cache."""
     lines = [json.loads(line) for line in (tmp_path / "vbnfs.log").read_text().splitlines()]
-    told = [line["event"] for line in lines if line["level"] == "warning"]
-    return [event for event in told if "kept" in event or "cache cannot be read" in event]
+    events = [line["event"] for line in lines if line["level"] == "warning"]
+    return [event for event in events if "kept" in event or "cache cannot be read" in event]
 
 
 def wait_until_all_is_kept(mount: Mount) -> None:

@@ -102,14 +102,14 @@ WANTED: Final = Pattern(SIZE)[RANGE.start : RANGE.stop]
 def _shorter(request: Request, honest: Reply) -> Reply:
     """Half of the range, honestly announced as such."""
     half = len(honest.body) // 2
-    told = honest.headers["Content-Range"].replace("-289999/", f"-{RANGE.start + half - 1}/")
-    return replace(honest, body=honest.body[:half]).with_headers(Content_Range=told)
+    content_range = honest.headers["Content-Range"].replace("-289999/", f"-{RANGE.start + half - 1}/")
+    return replace(honest, body=honest.body[:half]).with_headers(Content_Range=content_range)
 
 
 def _shifted(request: Request, honest: Reply) -> Reply:
     """Other bytes, honestly announced as such."""
-    told = honest.headers["Content-Range"].replace("1000-", "0-").replace("-289999/", "-288999/")
-    return replace(honest, body=b"\0" * len(honest.body)).with_headers(Content_Range=told)
+    content_range = honest.headers["Content-Range"].replace("1000-", "0-").replace("-289999/", "-288999/")
+    return replace(honest, body=b"\0" * len(honest.body)).with_headers(Content_Range=content_range)
 
 
 PASSING: Final[dict[str, Behaviour]] = {
@@ -177,7 +177,7 @@ LASTING: Final[dict[str, tuple[Behaviour, type[StorageError], int]]] = {
 
 
 @pytest.mark.parametrize("fault", LASTING)
-async def test_a_fault_that_lasts_is_told_soon(server: FakeS3Server, fault: str) -> None:
+async def test_a_fault_that_lasts_is_reported_soon(server: FakeS3Server, fault: str) -> None:
     """What another try cannot help is not tried; what a proxy garbles is tried five times, and never believed."""
     behaviour, expected, tries = LASTING[fault]
     server.behaviours.append(for_kind("get_range", behaviour))
@@ -293,7 +293,7 @@ async def test_a_redirect_leads_nowhere(server: FakeS3Server) -> None:
 
 
 async def test_a_refused_connection_is_offline(autojump_clock: trio.testing.MockClock) -> None:
-    """Where nobody listens it is tried again for two seconds, and then the network is told to be unreachable."""
+    """Where nothing listens, it is tried again for two seconds; then the network is reported as unreachable."""
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         async with reading(f"http://127.0.0.1:{bound.getsockname()[1]}") as client:
@@ -309,7 +309,7 @@ async def test_a_refused_connection_is_offline(autojump_clock: trio.testing.Mock
 
 
 async def test_a_certificate_that_nobody_vouches_for(server: FakeS3Server, tmp_path: Path) -> None:
-    """A TLS failure of trust is told at once: no other try could help, and no request is sent."""
+    """A TLS failure of trust is reported at once: no other try could help, and no request is sent."""
     certificate = make_certificate(tmp_path, "IP:127.0.0.1")
     with FakeS3Server(server.store, tls=certificate.server_context()) as encrypted:
         async with reading(encrypted.endpoint_url) as client:
@@ -360,7 +360,7 @@ async def test_a_name_server_that_hangs_keeps_nobody_waiting(monkeypatch: pytest
                 nursery.start_soon(client.head, VERSION)
             while len(hanging) < 4:
                 await trio.testing.wait_all_tasks_blocked(0.01)
-            with trio.fail_after(10):  # a lookup hangs for ever
+            with trio.fail_after(10):  # a lookup hangs without end
                 assert await trio.to_thread.run_sync(lambda: "from the disk") == "from the disk"
             nursery.cancel_scope.cancel()
     finally:
