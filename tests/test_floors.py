@@ -5,6 +5,7 @@ All modules are read as syntax trees, so that an import inside a function counts
 
 import ast
 import graphlib
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -173,6 +174,33 @@ def test_a_module_imports_from_the_floors_below(module: str) -> None:
     """A module imports from its own floor and from those that its floor may use."""
     floor = floor_of(module)
     assert {name for name in within(module) if floor_of(name) not in MAY_IMPORT[floor] | {floor}} == set()
+
+
+def drawn() -> tuple[set[str], dict[str, set[str]]]:
+    """The tree of ARCHITECTURE.md: the modules that have a line, and by floor what that line lets it import."""
+    tree = (TESTS.parent / "ARCHITECTURE.md").read_text(encoding="utf-8").split("```")[1]
+    modules, permissions, floor = set[str](), dict[str, set[str]](), ""
+    for line in tree.splitlines():
+        if folder := re.match(r"  (\w+)/", line):
+            floor = f".{folder[1]}"
+            if listed := re.search(r"may import: (root.*)", line):
+                permissions[folder[1]] = set(listed[1].split(", "))
+        elif names := re.match(r" +((?:\w+\.py(?:, )?)+) ", line):
+            modules |= {f"vbnfs{floor}.{name.removesuffix('.py')}" for name in names[1].split(", ")}
+    return modules, permissions
+
+
+def test_architecture_draws_every_module() -> None:
+    """ARCHITECTURE.md has a line for each module but the demo's, and for none that is gone."""
+    packages = {"vbnfs", *(f"vbnfs.{floor}" for floor in MAY_IMPORT)}  # `__main__` among them, which is all but empty
+    assert drawn()[0] == {module for module in MODULES if floor_of(module) != "demo"} - packages
+
+
+def test_architecture_draws_what_floors_may_import() -> None:
+    """Where ARCHITECTURE.md lists the floors that a floor may import, these are the ones that are permitted."""
+    permissions = drawn()[1]
+    assert permissions.keys() >= {"config", "dataset", "s3", "cache", "reading", "fuse", "access", "filesystem"}
+    assert permissions == {floor: MAY_IMPORT[floor] for floor in permissions}
 
 
 def below(floor: str) -> set[str]:

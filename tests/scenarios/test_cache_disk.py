@@ -122,7 +122,7 @@ def test_what_others_have_cached_shows_at_once(mounts: Mounts, server: FakeS3Ser
     assert mount.status()["cache_usage_bytes"] == 0
 
 
-async def test_many_askers_share_a_look(tmp_path: Path) -> None:
+async def test_many_askers_share_a_check(tmp_path: Path) -> None:
     """Of fifty who ask at the same time none waits for more than two looks, and each sees what was there then."""
     looks = 0
 
@@ -138,7 +138,7 @@ async def test_many_askers_share_a_look(tmp_path: Path) -> None:
     segment.write_bytes(bytes(8192))
     async with trio.open_nursery() as nursery:
         for _ in range(50):
-            nursery.start_soon(disk.look)
+            nursery.start_soon(disk.check)
     assert disk.usage_bytes == 8192
     assert looks <= 2
 

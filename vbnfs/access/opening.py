@@ -31,13 +31,13 @@ from vbnfs.s3.breaker import BreakerClient
 from vbnfs.s3.client import S3Client
 from vbnfs.s3.hedging import HedgingClient
 from vbnfs.s3.pacing import PacedClient
+from vbnfs.s3.proxies import DEFAULT_PORTS
 from vbnfs.s3.retry import RetryingClient
 
 _CATALOG_SECONDS: Final = 15.0  # a mount without network is to be there soon, from what is stored
 _CATALOG_ATTEMPTS: Final = 3
 _READ_ATTEMPTS: Final = 10
 _LAST_WRITES_SECONDS: Final = 5.0
-_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _LONGEST_SCOPE: Final = 200  # bytes; a file's name may have 255
 
 
@@ -52,7 +52,7 @@ def scope_of(endpoint_url: str | None) -> str:
     if endpoint_url is None:
         return "aws"
     parts = urlsplit(endpoint_url)
-    port = _DEFAULT_PORTS.get(parts.scheme) if parts.port is None else parts.port
+    port = DEFAULT_PORTS.get(parts.scheme) if parts.port is None else parts.port
     host = f"[{parts.hostname}]" if ":" in str(parts.hostname) else parts.hostname
     url = f"{parts.scheme}://{host}:{port}{parts.path.rstrip('/')}"
     scope = f"url-{quote(url, safe='')}"

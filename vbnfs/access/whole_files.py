@@ -60,5 +60,5 @@ async def _whole(file: DataFile, content: Content, reader: FileReader) -> bytes:
     while len(data) < content.size_bytes:
         data += await reader.read(len(data), _PIECE_BYTES)
     if file.file_hash not in {None, hashlib.blake2b(data).hexdigest()}:
-        raise BadReplyError(f"{file.version}: its bytes do not have the file_hash that the manifest tells")
+        raise BadReplyError(f"{file.version}: its bytes do not have the file_hash that the manifest has")
     return bytes(data)

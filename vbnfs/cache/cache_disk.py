@@ -38,7 +38,7 @@ class CacheDisk:
         self._cache = cache
         self._evictor = evictor
         self._free_bytes: int | None = None
-        self._looked_at = -1.0
+        self._checked_at = -1.0
         self._one_at_a_time = trio.CapacityLimiter(1)  # a disk that hangs must not take all threads
 
     @property
@@ -57,16 +57,16 @@ class CacheDisk:
         left_bytes = max(0, self.limit_bytes - self.usage_bytes)
         return left_bytes if self._free_bytes is None else min(left_bytes, self._free_bytes)
 
-    async def look(self) -> None:
+    async def check(self) -> None:
         """Check files and disk, in a thread; one check serves all callers that ask at the same time.
 
         If that takes more than some seconds, the disk does not answer, and the figures stay the old ones.
         """
-        await self._patiently(partial(self._look_since, time.monotonic()))
+        await self._patiently(partial(self._check_since, time.monotonic()))
 
-    async def look_for_room(self) -> None:
+    async def check_room(self) -> None:
         """Check the disk alone, in a thread."""
-        await self._patiently(self.look_at_room)
+        await self._patiently(self.check_room_now)
 
     async def _patiently(self, work: Callable[[], None]) -> None:
         with trio.move_on_after(_PATIENCE_SECONDS) as patience:
@@ -74,18 +74,18 @@ class CacheDisk:
         if patience.cancelled_caught:
             self.problem = f"the disk of {self._cache.directory.parent} does not answer; reads that need it fail"
 
-    def _look_since(self, asked_at: float) -> None:
-        if self._looked_at < asked_at:
+    def _check_since(self, asked_at: float) -> None:
+        if self._checked_at < asked_at:
             began_at = time.monotonic()
-            self.look_now()
-            self._looked_at = began_at
+            self.check_now()
+            self._checked_at = began_at
 
-    def look_now(self) -> None:
+    def check_now(self) -> None:
         """Scan the files, of which there may be 20,000, evict what is too much, and check the disk."""
         self._evictor.scan_and_evict()
-        self.look_at_room()
+        self.check_room_now()
 
-    def look_at_room(self) -> None:
+    def check_room_now(self) -> None:
         """Check what the disk has free, and whether it takes blocks again if it did not. May wait for it."""
         directory = self._cache.directory.parent
         try:

@@ -105,8 +105,8 @@ async def verify(where: Place, *, fetch: bool, tell: Tell) -> Outcome:
         async with _working(where, dataset) as work:
             if fetch:
                 await work.check_room(asked)
-            found = await work.look_at(asked, fetch=fetch, tell=tell if paths else _unless_lacking(tell))
-        await trio.to_thread.run_sync(work.look_again, found, tell)
+            found = await work.check_files(asked, fetch=fetch, tell=tell if paths else _unless_lacking(tell))
+        await trio.to_thread.run_sync(work.check_again, found, tell)
     return _outcome(asked, found, is_asked=bool(paths))
 
 
@@ -159,7 +159,7 @@ class _Work:
         contents = [content.with_attributes(attributes) for content, attributes in known if attributes is not None]
         await trio.to_thread.run_sync(_check_room, self._where, self._cache, contents)
 
-    async def look_at(self, asked: _Asked, *, fetch: bool, tell: Tell) -> dict[int, Finding]:
+    async def check_files(self, asked: _Asked, *, fetch: bool, tell: Tell) -> dict[int, Finding]:
         """A finding for each different file, by inode."""
         found: dict[int, Finding] = {}
         for path, node in (file for files in asked.values() for file in files):
@@ -168,7 +168,7 @@ class _Work:
                 tell(found[node.inode])
         return found
 
-    def look_again(self, found: dict[int, Finding], tell: Tell) -> None:
+    def check_again(self, found: dict[int, Finding], tell: Tell) -> None:
         """Correct the findings of good files that the disk has lost since."""
         cache = make_cache(self._where.config, Metrics())  # sees what the names lead to now
         for inode, (content, verdict) in self._good.items():

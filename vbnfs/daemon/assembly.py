@@ -30,7 +30,7 @@ from vbnfs.dataset.tree import Tree
 from vbnfs.filesystem.attributes import Attributes
 from vbnfs.filesystem.operations import FileSystem, KernelPages
 from vbnfs.filesystem.own_files import FOR_OTHERS, OwnFiles
-from vbnfs.filesystem.page_filler import WholeBlocks
+from vbnfs.filesystem.page_filler import PageFiller
 from vbnfs.objects import Content
 from vbnfs.reading.file_reader import FileReader
 from vbnfs.reading.prefetch import Prefetcher
@@ -40,7 +40,7 @@ from vbnfs.s3.addresses import aws_base, object_url
 log = structlog.get_logger()
 
 _HOUSEKEEPING_SECONDS: Final = 5.0
-_TICKS_BETWEEN_LOOKS: Final = 6  # walking over the 20,000 files of 5 TB takes some tenths of a second
+_TICKS_BETWEEN_SCANS: Final = 6  # walking over the 20,000 files of 5 TB takes some tenths of a second
 
 
 class Parts:
@@ -48,8 +48,8 @@ class Parts:
 
     def __init__(self, dataset: Dataset, mountpoint: Path, *, tree: Tree, nursery: trio.Nursery) -> None:
         self._config, self._metrics, self._link = dataset.config, dataset.metrics, dataset.link
-        self.notices = Invalidator()
-        self.page_filler = WholeBlocks(mountpoint, dataset.metrics)
+        self.invalidator = Invalidator()
+        self.page_filler = PageFiller(mountpoint, dataset.metrics)
         self._catalog = catalog = dataset.catalog
         self._pages = Pages(mountpoint)
         self._cache = dataset.cache
@@ -98,7 +98,7 @@ class Parts:
             written=self.source.writer.written,
             public_url=partial(object_url, aws_base(self._config.bucket, self._config.region)),
             verified=partial(describe, self._cache, self._verdicts),
-            on_change=self.notices.send,
+            on_change=self.invalidator.send,
         )
 
     def _make_file_system(self, catalog: Catalog, tree: Tree, mountpoint: Path) -> FileSystem:
@@ -114,12 +114,12 @@ class Parts:
             disk=self._disk,
             metrics=self._metrics,
             io_timeout_seconds=config.io_timeout_seconds,
-            pages=KernelPages(self._pages.are_stale, self.page_filler.want),
+            pages=KernelPages(self._pages.are_stale, self.page_filler.fill),
         )
 
-    async def look(self) -> None:
+    async def refresh_figures(self) -> None:
         """Have figures be those of now, and the kernel know of them."""
-        await self._disk.look()
+        await self._disk.check()
         self._attributes.refresh()
 
     def _open_reader(self, content: Content, advises: bool) -> FileReader:
@@ -148,13 +148,13 @@ class Parts:
             await trio.to_thread.run_sync(self._cache.note_uses, abandon_on_cancel=True)
 
     async def _keep_house(self) -> None:
-        """Look at the cache now and then: for usage that others cause, for files that others evicted or condemned."""
+        """Check the cache at intervals: for usage that others cause, for files that others evicted or condemned."""
         for tick in itertools.count():
-            if tick % _TICKS_BETWEEN_LOOKS == 0:
-                await trio.to_thread.run_sync(self._disk.look_now)
+            if tick % _TICKS_BETWEEN_SCANS == 0:
+                await trio.to_thread.run_sync(self._disk.check_now)
                 self._attributes.refresh()
             else:
-                await trio.to_thread.run_sync(self._disk.look_at_room)
+                await trio.to_thread.run_sync(self._disk.check_room_now)
             await trio.to_thread.run_sync(self._cache.forget_deleted)
             await self.source.writer.keep_again()
             await self._verifier.refresh()

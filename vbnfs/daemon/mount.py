@@ -152,12 +152,12 @@ class _Mount:
         connection, entry = mount_alone(self._mountpoint, partial(self._connect, parts))
         spare = _spare_descriptors()
         try:
-            parts.notices.start(connection)
+            parts.invalidator.start(connection)
             yield connection, entry
         finally:
             self._notifier.stopping()
             parts.page_filler.close()
-            parts.notices.stop()
+            parts.invalidator.stop()
             for descriptor in spare:
                 os.close(descriptor)
             take_away(connection, entry)
@@ -180,7 +180,7 @@ class _Mount:
         if shown.is_stored_list and not self._config.offline:  # which is no news
             reason = "the bucket cannot be reached: mounted from what is kept; only cached data can be read"
             warnings.insert(0, reason)
-        await disk.look_for_room()
+        await disk.check_room()
         if disk.problem is not None:
             warnings.append(disk.problem)
         announce(Ready(shown.top, tuple(warnings)))
@@ -220,13 +220,13 @@ class _Mount:
         async def status() -> dict[str, Any]:
             is_reached = False
 
-            async def look_at_server() -> None:
+            async def probe_server() -> None:
                 nonlocal is_reached
                 is_reached = await self._link.probe()
 
-            async with trio.open_nursery() as looking:
-                looking.start_soon(look_at_server)
-                looking.start_soon(parts.look)
+            async with trio.open_nursery() as asking:
+                asking.start_soon(probe_server)
+                asking.start_soon(parts.refresh_figures)
             return self._status(file_system, is_offline=not is_reached)
 
         path = socket_path(os.getuid(), entry.device)

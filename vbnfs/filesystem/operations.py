@@ -1,7 +1,7 @@
 """What the kernel asks, and the answers.
 
 Folders, attributes, links and cached blocks are answered at once, from the tree and the cache. Only two things can
-wait for the network, and both have a deadline: reading a block that is not cached, and looking at an object whose
+wait for the network, and both have a deadline: reading a block that is not cached, and asking for an object whose
 size is not known, in a bucket that cannot be listed.
 """
 
@@ -95,11 +95,11 @@ class FileSystem:
         self._metrics = metrics
         self._failures = Failures(io_timeout_seconds=io_timeout_seconds)
         self._warn_once = WarnOnce(again_after_seconds=WARN_AGAIN_SECONDS)
-        self._touches = RepeatedSmallReads()
+        self._small_reads = RepeatedSmallReads()
         self._paths: LRUCache[int, str] = LRUCache(_MOST_PATHS)
         self._waiting: dict[int, set[trio.CancelScope]] = {}  # reads, by inode
         self._handles = itertools.count(1)
-        # By handle: the inode, and its reader, or its bytes where they are at hand.
+        # By handle: the inode, and its reader, or its bytes where they are in memory.
         self._opened: dict[int, tuple[int, FileReader | bytes]] = {}
 
     def show(self, tree: Tree, changed: Iterable[int] = ()) -> None:
@@ -111,7 +111,7 @@ class FileSystem:
             self._attributes.change(inode)
 
     def inode_of(self, content_id: str) -> int | None:
-        """The inode that has this content, if there is one. Looks at all of them."""
+        """The inode that has this content, if there is one. Goes through all of them."""
         nodes = self._tree.nodes.values()
         return next((n.inode for n in nodes if isinstance(n, DataNode) and self._has(n, content_id)), None)
 
@@ -122,7 +122,7 @@ class FileSystem:
         return content is not None and content.content_id == content_id
 
     def path_of(self, inode: int) -> str:
-        """Where an inode stands in the mount. Looks at all of them."""
+        """Where an inode stands in the mount. Goes through all of them."""
         return self._tree.path_of(inode)
 
     # Failures
@@ -130,7 +130,7 @@ class FileSystem:
     def errno_of(self, request: str, error: Exception) -> int:
         """The errno that a failure becomes; logged, and remembered for `vbnfs status`."""
         self._metrics.failed_answers += 1
-        while isinstance(error, ExceptionGroup):  # of a nursery: its first member tells
+        while isinstance(error, ExceptionGroup):  # of a nursery: its first member counts
             error = error.exceptions[0]
         if isinstance(error, VbnfsError):
             self.last_error = with_remedy(error)
@@ -249,11 +249,11 @@ class FileSystem:
         except (trio.WouldBlock, VbnfsError):  # a failure happens once more there, and is noted
             return self._read_later(inode, opened, offset, size)
         self._failures.clear(inode)
-        if opened.advises and self._touches.is_again(inode, offset, len(data)):
-            self._want_whole(inode, offset // BLOCK_BYTES * BLOCK_BYTES)
+        if opened.advises and self._small_reads.is_again(inode, offset, len(data)):
+            self._fill_block(inode, offset // BLOCK_BYTES * BLOCK_BYTES)
         return self._counted(data)
 
-    def _want_whole(self, inode: int, start: int) -> None:
+    def _fill_block(self, inode: int, start: int) -> None:
         """Have the kernel ask for all of the block that begins at `start`."""
         if inode not in self._tree.nodes:
             return
@@ -269,13 +269,13 @@ class FileSystem:
                 try:
                     return self._counted(await self._read_anew(inode, reader, offset, size))
                 except ChangedError:
-                    is_size_new = await self._look_again(inode)
+                    is_size_new = await self._recheck_size(inode)
                     raise
         finally:
             if is_size_new:  # a program that opens it from now on reads another file
                 self._failures.forget_reads(inode)
 
-    async def _look_again(self, inode: int) -> bool:
+    async def _recheck_size(self, inode: int) -> bool:
         """A reply contradicted what was listed of a file: have its size asked for. Returns whether that was wrong."""
         node = self._tree.nodes.get(inode)
         if not isinstance(node, DataNode) or not await self._catalog.sizes.recheck(node.content):
@@ -301,7 +301,7 @@ class FileSystem:
                 del self._waiting[inode]
 
     def begin_reads_anew(self, inode: int) -> None:
-        """Have reads that wait look again, because a file is refused now: then they fail at once."""
+        """Have reads that wait begin anew, because a file is refused now: then they fail at once."""
         for scope in self._waiting.get(inode, ()):
             scope.cancel()
 

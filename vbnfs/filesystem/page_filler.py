@@ -23,7 +23,7 @@ from vbnfs.objects import ByteRange
 log = structlog.get_logger()
 
 
-class WholeBlocks:
+class PageFiller:
     """For the mount on `mountpoint`. The process is there from the first block on, until this is closed or killed."""
 
     def __init__(self, mountpoint: Path, metrics: Metrics) -> None:
@@ -32,7 +32,7 @@ class WholeBlocks:
         self._process: subprocess.Popen[bytes] | None = None
         self._is_closed = False
 
-    def want(self, path: str, block: ByteRange) -> None:
+    def fill(self, path: str, block: ByteRange) -> None:
         """Have the kernel read a block of the file that stands at `path` in the mount. Returns at once.
 
         It is advice, and dropped where there is more of it than can be followed, or no process to follow it.

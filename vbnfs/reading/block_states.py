@@ -18,9 +18,10 @@ three states, and then nothing holds it; a later read of the block begins anothe
     FAILED     it will not come; readers that waited get the error,       -
                and the next one asks anew
 
-`source` is block_source.py, `writer` block_writer.py. Both move a block by `fetches.Block.move`, which refuses what
-is not in the table. Two facts follow from the state alone: a block holds room in memory of its own while it is
-ARRIVED, and in no other state; it is found in live_blocks.py while it is QUEUED, UNDER_WAY or ARRIVED.
+`source` is block_source.py, with live_blocks.py; `writer` is block_writer.py. Both move a block by
+`fetches.Block.move`, which refuses what is not in the table. Two facts follow from the state alone: a block holds
+room in memory of its own while it is ARRIVED, and in no other state; it is found in live_blocks.py while it is
+QUEUED, UNDER_WAY or ARRIVED.
 """
 
 from collections.abc import Mapping, Set
