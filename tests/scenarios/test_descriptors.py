@@ -69,7 +69,7 @@ def test_a_read_waits_for_a_connection(mounts: Mounts, server: FakeS3Server, tmp
 
 
 def test_one_connection_serves_all(mounts: Mounts, server: FakeS3Server) -> None:
-    """With room for one connection, a dozen readers share it, uncached: all is right, and all of them come to an end."""
+    """With room for one connection, a dozen readers share it, uncached: all is right, and every reader ends."""
     mount = mounts(server.endpoint_url)
     pid = mount.status()["pid"]
     with no_more_files(pid, but=1), ThreadPoolExecutor(len(FILES)) as pool:
