@@ -7,12 +7,21 @@ from typing import Final
 
 import xxhash
 
+from vbnfs.objects import ByteRange
+
 BLOCK_BYTES: Final = 256 << 10
 CHECKSUM_BYTES: Final = 16
 PIECE_BYTES: Final = 8 * BLOCK_BYTES  # a body comes in pieces of at most this
 MOST_WAITING_BYTES: Final = 2 * PIECE_BYTES  # of a GET, received and not taken yet; then its transfer is paused
 
 _ABSENT: Final = bytes(CHECKSUM_BYTES)
+
+
+def blocks_of(byte_range: ByteRange) -> range:
+    """The numbers of the blocks that a range touches; empty for an empty range."""
+    if not byte_range:
+        return range(0)
+    return range(byte_range.start // BLOCK_BYTES, -(-byte_range.stop // BLOCK_BYTES))
 
 
 def checksum(identity: str, index: int, data: bytes | memoryview) -> bytes:

@@ -13,14 +13,13 @@ from structlog.testing import capture_logs
 from tests.fakes.client import Failure, MemoryClient
 from tests.fakes.store import MemoryStore
 from tests.reading.bench import MIB, Bench, bench
-from vbnfs.blocks import BLOCK_BYTES
+from vbnfs.blocks import BLOCK_BYTES, blocks_of
 from vbnfs.cache.block_cache import BlockCache
 from vbnfs.errors import BadReplyError, ObjectGoneError, StorageError, TransportError
 from vbnfs.metrics import Metrics
 from vbnfs.objects import ByteRange, Content, Piece, RangeRequest, Receive
 from vbnfs.reading import block_source
 from vbnfs.reading.fetches import Block
-from vbnfs.reading.planner import blocks_of
 
 DATA = random.Random(5).randbytes(100 * BLOCK_BYTES + 999)
 

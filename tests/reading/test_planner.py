@@ -6,12 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vbnfs.blocks import BLOCK_BYTES
+from vbnfs.blocks import BLOCK_BYTES, blocks_of
 from vbnfs.objects import ByteRange
 from vbnfs.reading.planner import (
     MAX_GET_BLOCKS,
     AccessPattern,
-    blocks_of,
     even_share,
     metadata_neighbourhood,
     plan_gets,
@@ -37,17 +36,6 @@ def in_a_row(total_bytes: int, *, start: int = 0, step: int = 128 * KIB) -> list
 
 def window(pattern: AccessPattern, *, size: int = LFP_BYTES, room: int = GIB) -> int:
     return len(pattern.readahead(size, room_bytes=room))
-
-
-@given(st.integers(0, 10 * MIB), st.integers(0, 2 * MIB))
-def test_blocks_of_a_range_are_those_that_it_touches(start: int, length: int) -> None:
-    """Each of its bytes lies in one of them, and each of them has one of its bytes."""
-    blocks = blocks_of(ByteRange(start, start + length))
-    if length == 0:
-        assert len(blocks) == 0
-    else:
-        assert blocks[0] == start // BLOCK_BYTES
-        assert blocks[-1] == (start + length - 1) // BLOCK_BYTES
 
 
 @given(st.sets(st.integers(0, 300)))

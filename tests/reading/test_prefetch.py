@@ -4,10 +4,9 @@ import random
 from pathlib import Path
 
 from tests.reading.bench import bench
-from vbnfs.blocks import BLOCK_BYTES
+from vbnfs.blocks import BLOCK_BYTES, blocks_of
 from vbnfs.errors import TransportError
 from vbnfs.objects import ByteRange
-from vbnfs.reading.planner import blocks_of
 
 DATA = random.Random(6).randbytes(12 * BLOCK_BYTES)
 

@@ -112,7 +112,7 @@ def test_ctrl_c_while_files_are_verified(config: Config, disk: Disk, monkeypatch
     with ThreadPoolExecutor(1) as threads:
         interrupting = threads.submit(interrupt)
         with pytest.raises(KeyboardInterrupt):
-            verify.run(where, fetch=True, tell=print)
+            verify.run(where, fetch=True, show=print)
         interrupting.result()
     assert disk.usage_bytes >= len(PLAIN)
     assert disk.flushes == 1

@@ -22,7 +22,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from vbnfs.blocks import BLOCK_BYTES, CHECKSUM_BYTES, checksum
+from vbnfs.blocks import BLOCK_BYTES, CHECKSUM_BYTES, blocks_of, checksum
 from vbnfs.host.atomic import temporary_file
 from vbnfs.host.mapping import map_populated, read_in_memory
 from vbnfs.host.places import Place
@@ -106,7 +106,7 @@ class Segment:
         May wait for the disk. A block that does not match loses its record, so that it will be written again:
         `DamagedBlockError`. Raises `OSError` where the disk fails.
         """
-        for index in _blocks(byte_range):
+        for index in blocks_of(byte_range):
             if not self._verified[index] and not self._verify(index):
                 return None
         self._is_used = True
@@ -117,7 +117,7 @@ class Segment:
 
         So what happens to the file afterwards, or happened since the first check, does not matter.
         """
-        blocks = _blocks(byte_range)
+        blocks = blocks_of(byte_range)
         parts: list[bytes] = []
         for index in blocks:
             data = self._checked(index)
@@ -135,14 +135,14 @@ class Segment:
 
     def is_known_missing(self, byte_range: ByteRange) -> bool:
         """Whether a block of the range is certainly not here, as far as pages in memory show."""
-        unchecked = (index for index in _blocks(byte_range) if not self._verified[index])
+        unchecked = (index for index in blocks_of(byte_range) if not self._verified[index])
         records = (read_in_memory(self._descriptor, CHECKSUM_BYTES, index * CHECKSUM_BYTES) for index in unchecked)
         return any(record == _NO_RECORD for record in records)
 
     def is_in_page_cache(self, byte_range: ByteRange) -> bool:
         """Whether `read` needs neither the disk nor long computing, as far as a cheap check shows."""
         positions = {byte_range.start, byte_range.stop - 1}
-        unchecked = [index for index in _blocks(byte_range) if not self._verified[index]]
+        unchecked = [index for index in blocks_of(byte_range) if not self._verified[index]]
         for index in unchecked:
             positions |= {index * BLOCK_BYTES, index * BLOCK_BYTES + max(0, self._block_bytes(index) - 1)}
         return len(unchecked) <= _CHECKED_AT_ONCE and all(
@@ -267,7 +267,3 @@ def _unlink_unless(folder: int, name: str, length: int) -> None:
     with suppress(FileNotFoundError):
         if os.stat(name, dir_fd=folder, follow_symlinks=False).st_size != length:
             os.unlink(name, dir_fd=folder)
-
-
-def _blocks(byte_range: ByteRange) -> range:
-    return range(byte_range.start // BLOCK_BYTES, -(-byte_range.stop // BLOCK_BYTES))

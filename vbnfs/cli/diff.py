@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 _WORTH_A_WORD_BYTES: Final = 16 << 20
 
-Tell = Callable[[str], None]
+Note = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One of the two versions. `size_bytes` counts equal contents once; None where S3 would not tell a size."""
+    """One of the two versions. `size_bytes` counts equal contents once; None where S3 gave no size."""
 
     version: str
     manifest: str
@@ -91,11 +91,11 @@ class Report:
 
     @property
     def unread(self) -> list[str]:
-        """What to tell of tables whose bytes could not be had."""
+        """What to report of tables whose bytes could not be had."""
         return [f"{table.path}: {table.problem}" for table in self.tables if not table.is_read]
 
 
-async def make_report(versions: Versions, old: str | None, new: str, *, with_tables: bool, tell: Tell) -> Report:
+async def make_report(versions: Versions, old: str | None, new: str, *, with_tables: bool, note: Note) -> Report:
     """Compare two versions, named as in `Release.choose`; None: the one before `new`.
 
     Raises a `VbnfsError`; but not for a table's sake.
@@ -103,7 +103,7 @@ async def make_report(versions: Versions, old: str | None, new: str, *, with_tab
     bucket = versions.dataset.config.bucket
     comparison = compare(*_manifests(versions, old, new), bucket=bucket)
     await versions.learn_sizes(file for change in comparison.changes for file in _files(change))
-    tables = await _tables(versions, comparison.changes, tell) if with_tables else []
+    tables = await _tables(versions, comparison.changes, note) if with_tables else []
     return _report(versions, comparison, tables)  # after the tables were fetched, of which nothing is missing now
 
 
@@ -189,14 +189,14 @@ def _sum(values: Iterable[int | None]) -> int | None:
     return total
 
 
-async def _tables(versions: Versions, changes: Iterable[FileChange], tell: Tell) -> list[TableRow]:
+async def _tables(versions: Versions, changes: Iterable[FileChange], note: Note) -> list[TableRow]:
     """What changed in the tables. Reads all of them: one after the other, they are large in memory."""
     changed = [c for c in changes if c.is_table and c.kind is Kind.CHANGED]
     if not changed:
         return []
     to_fetch = _sum(_missing(versions, [file for change in changed for file in _files(change)]).values())
     if to_fetch is not None and to_fetch > _WORTH_A_WORD_BYTES and not versions.release.is_offline:
-        tell(f"fetching {size(to_fetch)} of tables to compare them; --no-tables leaves that out")
+        note(f"fetching {size(to_fetch)} of tables to compare them; --no-tables leaves that out")
     async with whole_files(versions) as read:
         return [await _table(change, read) for change in changed]
 

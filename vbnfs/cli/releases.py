@@ -94,7 +94,7 @@ def diff(
                 raise UsageError(f"{option} and --format allensdk exclude each other")
         click.echo(_run(options, allensdk_report, old, new))
         return
-    report = _run(options, make_report, old, new, with_tables=not no_tables, tell=echo_note)
+    report = _run(options, make_report, old, new, with_tables=not no_tables, note=echo_note)
     if as_json:
         render.print_json(report.as_json(with_files=not summary))
     else:
@@ -153,7 +153,7 @@ def verify(paths: tuple[Path, ...], fetch: bool, as_json: bool, **options: Any) 
         if not as_json:
             click.echo(render.escape(f"{finding.outcome:<12} {finding.path}{detail}"))
 
-    outcome = verifying.run(where, fetch=fetch, tell=show)
+    outcome = verifying.run(where, fetch=fetch, show=show)
     if as_json:
         render.print_json([finding.as_json() for finding in outcome.findings])
     else:

@@ -70,32 +70,32 @@ class Outcome:
     barren: tuple[str, ...] = ()
 
 
-Tell = Callable[[Finding], None]
+Show = Callable[[Finding], None]
 
 
-def run(where: Place, *, fetch: bool, tell: Tell) -> Outcome:
-    """See `verify`. What keeps `tell` from writing is raised as it is."""
+def run(where: Place, *, fetch: bool, show: Show) -> Outcome:
+    """See `verify`. What keeps `show` from writing is raised as it is."""
     unwritten: list[OSError] = []
 
-    def try_to_tell(finding: Finding) -> None:
+    def try_to_show(finding: Finding) -> None:
         try:
-            tell(finding)
+            show(finding)
         except OSError as error:
             unwritten.append(error)
             raise
 
     try:
-        return run_to_the_end(partial(verify, where, fetch=fetch, tell=try_to_tell))
+        return run_to_the_end(partial(verify, where, fetch=fetch, show=try_to_show))
     except BaseExceptionGroup:
         if unwritten:
             raise unwritten[0] from None
         raise
 
 
-async def verify(where: Place, *, fetch: bool, tell: Tell) -> Outcome:
+async def verify(where: Place, *, fetch: bool, show: Show) -> Outcome:
     """Verify the files at paths of the tree (or all of a version, by its name); without any, all that is complete.
 
-    `tell` is called with each finding as it is made, and again where the end makes another of it. Raises a
+    `show` is called with each finding as it is made, and again where the end makes another of it. Raises a
     `StorageError` if it cannot be found out what there is, `DatasetError` for a path that is not there, `CacheError`
     where what is to be fetched has no room.
     """
@@ -105,8 +105,8 @@ async def verify(where: Place, *, fetch: bool, tell: Tell) -> Outcome:
         async with _working(where, dataset) as work:
             if fetch:
                 await work.check_room(asked)
-            found = await work.check_files(asked, fetch=fetch, tell=tell if paths else _unless_lacking(tell))
-        await trio.to_thread.run_sync(work.check_again, found, tell)
+            found = await work.check_files(asked, fetch=fetch, show=show if paths else _unless_lacking(show))
+        await trio.to_thread.run_sync(work.check_again, found, show)
     return _outcome(asked, found, is_asked=bool(paths))
 
 
@@ -120,9 +120,9 @@ def _asked(versions: Versions, paths: Sequence[str]) -> _Asked:
     return {path: list(files_at(tree, path)) for path in paths or [MANIFESTS]}
 
 
-def _unless_lacking(tell: Tell) -> Tell:
+def _unless_lacking(show: Show) -> Show:
     """Where no path was named, files that are not cached are not reported."""
-    return lambda finding: None if finding.outcome in {INCOMPLETE, NO_HASH} else tell(finding)
+    return lambda finding: None if finding.outcome in {INCOMPLETE, NO_HASH} else show(finding)
 
 
 def _outcome(asked: _Asked, found: Mapping[int, Finding], *, is_asked: bool) -> Outcome:
@@ -159,23 +159,23 @@ class _Work:
         contents = [content.with_attributes(attributes) for content, attributes in known if attributes is not None]
         await trio.to_thread.run_sync(_check_room, self._where, self._cache, contents)
 
-    async def check_files(self, asked: _Asked, *, fetch: bool, tell: Tell) -> dict[int, Finding]:
+    async def check_files(self, asked: _Asked, *, fetch: bool, show: Show) -> dict[int, Finding]:
         """A finding for each different file, by inode."""
         found: dict[int, Finding] = {}
         for path, node in (file for files in asked.values() for file in files):
             if node.inode not in found:
                 found[node.inode] = await self._finding(path, node, fetch=fetch)
-                tell(found[node.inode])
+                show(found[node.inode])
         return found
 
-    def check_again(self, found: dict[int, Finding], tell: Tell) -> None:
+    def check_again(self, found: dict[int, Finding], show: Show) -> None:
         """Correct the findings of good files that the disk has lost since."""
         cache = make_cache(self._where.config, Metrics())  # sees what the names lead to now
         for inode, (content, verdict) in self._good.items():
             before = found[inode]
             if before.outcome == GOOD and not _is_kept(cache, content, verdict):
                 found[inode] = Finding(before.path, NOT_KEPT, before.size_bytes, self._why_not_kept())
-                tell(found[inode])
+                show(found[inode])
 
     async def _finding(self, path: str, node: Node, *, fetch: bool) -> Finding:
         reason = why_unverifiable(node)

@@ -10,7 +10,7 @@ from vbnfs.dataset.manifest import Manifest
 
 @dataclass(frozen=True, slots=True)
 class VersionRow:
-    """A dataset version. Sizes in bytes; `size_bytes` is None where S3 would not tell all of them."""
+    """A dataset version. Sizes in bytes; `size_bytes` is None where S3 did not give all of them."""
 
     version: str
     manifest: str

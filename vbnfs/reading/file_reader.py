@@ -6,12 +6,12 @@ from typing import Final
 
 import trio
 
-from vbnfs.blocks import BLOCK_BYTES
+from vbnfs.blocks import BLOCK_BYTES, blocks_of
 from vbnfs.cache.block_cache import BlockCache, block_range
 from vbnfs.cache.verdicts import Verdicts
 from vbnfs.objects import ByteRange, Content
 from vbnfs.reading.block_source import BlockSource
-from vbnfs.reading.planner import AccessPattern, blocks_of, metadata_neighbourhood, step_blocks, tail_of
+from vbnfs.reading.planner import AccessPattern, metadata_neighbourhood, step_blocks, tail_of
 from vbnfs.reading.prefetch import Prefetcher
 
 _REMEMBERED_BLOCKS: Final = 64

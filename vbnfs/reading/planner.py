@@ -26,13 +26,6 @@ _SHORT_RUN_BYTES: Final = 6 << 20
 _SHORT_WINDOW_BYTES: Final = 4 << 20
 
 
-def blocks_of(byte_range: ByteRange) -> range:
-    """The numbers of the blocks that a range touches; empty for an empty range."""
-    if not byte_range:
-        return range(0)
-    return range(byte_range.start // BLOCK_BYTES, -(-byte_range.stop // BLOCK_BYTES))
-
-
 def metadata_neighbourhood(lacking: range, earlier: Sequence[int]) -> range:
     """Blocks that are lacking, and one more on each side if one that was lacking before was within 1 MiB.
 

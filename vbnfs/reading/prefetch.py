@@ -10,11 +10,10 @@ import structlog
 import trio
 from cachetools import TTLCache
 
-from vbnfs.blocks import BLOCK_BYTES
+from vbnfs.blocks import BLOCK_BYTES, blocks_of
 from vbnfs.cache.block_cache import BlockCache
 from vbnfs.objects import ByteRange, Content
 from vbnfs.reading.block_source import BlockSource
-from vbnfs.reading.planner import blocks_of
 
 log = structlog.get_logger()
 

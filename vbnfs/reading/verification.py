@@ -20,6 +20,7 @@ from typing import Final
 import structlog
 import trio
 
+from vbnfs.blocks import blocks_of
 from vbnfs.cache.block_cache import BlockCache
 from vbnfs.cache.verdicts import (
     Fingerprint,
@@ -36,7 +37,7 @@ from vbnfs.metrics import Metrics
 from vbnfs.objects import ByteRange, Content, may_have_size
 from vbnfs.reading.block_source import BlockSource
 from vbnfs.reading.fetches import Bytes
-from vbnfs.reading.planner import MAX_GET_BLOCKS, blocks_of
+from vbnfs.reading.planner import MAX_GET_BLOCKS
 
 log = structlog.get_logger()
 
