@@ -25,8 +25,8 @@
         │   └── NoBucketError       ESTALE      404 for the bucket, or for a listing
         └── DeadlineError           ETIMEDOUT   time ran out
 
-The message names the thing and, if there is one, the remedy; it is shown to users unchanged. A `StorageError` has its
-remedy by class, which `with_remedy` appends.
+The message is written where it is raised. It names the thing and, if there is one, the remedy; it is shown to users
+unchanged. A `StorageError` has its remedy by class, which `with_remedy` appends.
 """
 
 import errno

@@ -1,5 +1,7 @@
 """Reading the pages of a bucket's listings (pure): XML to rows, within bounds for whatever a server sends.
 
+How large a page may be, and how many pages and rows a listing may have, are constants of client.py.
+
 References: Amazon S3 API (ListObjectsV2, ListObjectVersions).
 """
 
