@@ -87,9 +87,12 @@ def test_leftovers_of_dead_processes(tmp_path: Path) -> None:
 
 
 def test_a_cache_that_is_not_there(tmp_path: Path) -> None:
-    """Nothing is made where nothing is."""
+    """Nothing is made where nothing is, and the line says so: a size that was given is not stored either."""
     done = run_vbnfs("clean")
     assert (done.returncode, "0 B of 100.0 GiB; 0 files, 0 B freed" in done.stdout) == (0, True)
+    done = run_vbnfs("clean", "--cache-size", "5G")
+    expected = "0 B of 5.0 GiB; 0 files, 0 B freed (no such folder: no size was stored)\n"
+    assert done.stdout == f"{tmp_path / 'cache'}  {expected}"
     assert not (tmp_path / "cache").exists()
 
 

@@ -23,6 +23,7 @@ WRONG = [
     ("mount {mnt} --config {place}/none.toml", "no such configuration file"),
     ("umount --config {place}/none.toml", "no such configuration file"),
     ("mount {mnt} --ca-bundle {place}/full/file", "no usable certificates"),
+    ("mount {mnt} --ca-bundle {place}/none", "no usable certificates: No such file or directory"),
     ("mount {mnt} {mnt}", "unexpected extra argument"),
     ("status --jason", "--json"),
     ("versions --bucket _", "S3 bucket's name"),

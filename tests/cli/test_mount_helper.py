@@ -65,7 +65,7 @@ def test_words_that_mean_nothing(arguments: list[str], expected: str) -> None:
 def test_any_words(arguments: list[str]) -> None:
     """Whatever the words: they are a request, or refused."""
     with suppress(UsageError):
-        assert parse_arguments(arguments).project
+        assert parse_arguments(arguments).source
 
 
 def test_a_source_that_became_a_path() -> None:

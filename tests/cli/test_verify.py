@@ -1,6 +1,8 @@
 """`vbnfs verify`: what it says at its end is so on the disk, and what could not be verified is not called good."""
 
 import json
+import re
+import shlex
 import subprocess
 from collections import Counter
 from collections.abc import Iterator
@@ -65,13 +67,30 @@ def test_what_does_not_fit_into_the_cache_is_not_fetched(server: FakeS3Server, t
     for arguments in ([], ["--json"]):
         done = run_vbnfs("verify", "--fetch", "0.1.0", *arguments, "--endpoint-url", server.endpoint_url)
         assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
-        for part in ("18.0 MiB", "8.0 MiB", "vbnfs clean --cache-size 19M", "fewer files"):
+        for part in (
+            "18.0 MiB",
+            "8.0 MiB",
+            f"vbnfs clean --cache-size 19M --cache-dir {tmp_path}/cache'",
+            "fewer files",
+        ):
             assert part in done.stderr
     assert server.count("get_range") == 0
     assert run_vbnfs("clean", "--cache-size", "19M").returncode == 0
     done, outcomes = verify(server, "--fetch", "ecephys_sessions")
     assert (done.returncode, outcomes) == (0, {"good": 3}), done.stderr
     assert kept_bytes(tmp_path) > 18 * MIB
+
+
+def test_the_remedy_names_the_cache_of_the_mount(mounts: Mounts, server: FakeS3Server, tmp_path: Path) -> None:
+    """The cache of a mount need not be that of the command line: the remedy names it, and works as it is written."""
+    cache = tmp_path / "{a} cache"
+    cache.mkdir(mode=0o700)
+    assert run_vbnfs("clean", "--cache-size", "8M", "--cache-dir", cache).returncode == 0
+    files = mounts(server.endpoint_url, "--cache-dir", cache).path / "ecephys_sessions"
+    done = run_vbnfs("verify", "--fetch", files)
+    [remedy] = re.findall(r"'(vbnfs clean .*)' lets it take more", done.stderr)
+    assert run_vbnfs(*shlex.split(remedy)[1:]).returncode == 0
+    assert run_vbnfs("verify", "--fetch", files).returncode == 0
 
 
 def test_the_remedy_for_a_mount_that_was_given_a_size(mounts: Mounts, server: FakeS3Server) -> None:

@@ -130,7 +130,7 @@ def test_toml_values_of_their_own_type(tmp_path: Path, text: str, name: str, val
         ("cache-size = 1", "no such setting: cache-size"),
         ("zebra = 1\napple = 2", "no such setting: apple, zebra"),
         ("[mount]\nbucket = 'x'", "no such setting: mount"),
-        ("config = 'x'", "no such setting: config"),
+        ("config = 'x'", "no such setting: config; 'vbnfs settings --help' lists those that there are"),
     ],
 )
 def test_toml_that_will_not_do(tmp_path: Path, text: str, reason: str) -> None:

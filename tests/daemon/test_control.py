@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import socket
 import stat
 import subprocess
@@ -183,6 +184,13 @@ def test_answers_that_do_not_end(entry: MountEntry, monkeypatch: pytest.MonkeyPa
     with answering(entry, trickle), pytest.raises(MountError, match="does not answer: timed out"):
         running_mounts.ask(entry, "hello")
     with answering(entry, pour), pytest.raises(MountError, match="does not answer: "):
+        running_mounts.ask(entry, "hello")
+
+
+def test_a_daemon_that_ends_while_it_is_asked(entry: MountEntry) -> None:
+    """A connection that is closed without an answer is reported in plain words."""
+    message = f"{entry.mountpoint}: its daemon does not answer: it closed the connection, as it does when it ends"
+    with answering(entry, socket.socket.close), pytest.raises(MountError, match=re.escape(message)):
         running_mounts.ask(entry, "hello")
 
 

@@ -69,7 +69,7 @@ def test_folders_of_somebody_else() -> None:
             f"/roots/x: cannot be made: {refused}",
             "/roots/x: no such folder; make it with 'mkdir -p'",
             f"/roots/x: No such file or directory; {mine}",
-            f"/roots: only who may write a folder, or root, can mount on it; {mine}",
+            f"/roots: you may not write in this folder, so you cannot mount on it; {mine}",
             f"/unlisted: {refused}",
             "/full: not empty, and a mount would hide what is there; name an empty folder, or add -o nonempty",
         ]

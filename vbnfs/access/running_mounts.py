@@ -93,11 +93,13 @@ class _Deadline:
         self._connection.sendall(data)  # whose timeout is for all of it
 
     def line(self) -> bytes:
-        """What comes up to the end of a line, or as long as it may be."""
+        """What comes up to the end of a line, or as long as it may be. Raises `OSError` also where nothing comes."""
         line = bytearray()
         while not line.endswith(b"\n") and len(line) < _MAX_ANSWER_BYTES:
             self._set()
             piece = self._connection.recv(_PIECE_BYTES)
+            if not piece and not line:
+                raise ConnectionAbortedError("it closed the connection, as it does when it ends; try again")
             if not piece:
                 break
             line += piece

@@ -2,6 +2,7 @@
 
 import os
 import posixpath
+import shlex
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
@@ -20,7 +21,6 @@ from vbnfs.host.mountinfo import MountEntry, absolute, list_mounts
 _OF_A_MOUNT: Final = (
     *("bucket", "project", "endpoint_url", "region", "ca_bundle", "dataset_version", "cache_dir", "cache_size"),
 )  # settings that a mount decides for paths in it; the others are this command's own
-_RAISE_THE_CACHE_S: Final = "'vbnfs clean --cache-size {}' lets it take more"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,8 @@ def place_of(config: Config, paths: Sequence[Path], *, given: Set[str]) -> Place
     if entry is None:
         for path in paths:
             _check_is_of_dataset(path)
-        remedy = _RAISE_THE_CACHE_S if config.cache_size_bytes is None else "--cache-size {} lets it take more"
+        is_stored = config.cache_size_bytes is None
+        remedy = _raise_the_size_of(config.cache_dir) if is_stored else "--cache-size {} lets it take more"
         return Place(config, [decode(os.fsencode(path)) for path in paths], remedy)
     status = ask_status(entry)
     _check_given(config, status, given)
@@ -59,10 +60,16 @@ def place_of(config: Config, paths: Sequence[Path], *, given: Set[str]) -> Place
         if not os.path.lexists(path):
             there = next(folder for folder in path.absolute().parents if os.path.lexists(folder))
             raise DatasetError(f"{path}: no such file or folder; 'ls {there}' lists those that there are")
-    remedy = _RAISE_THE_CACHE_S
+    remedy = _raise_the_size_of(Path(status["cache_dir"]))
     if status.get("is_cache_size_given"):
         remedy = f"it is the mount {entry.mountpoint} that was given so little: mount it again with --cache-size {{}}"
     return Place(_settings_of(status, config), [inner for _, inner in within], remedy)
+
+
+def _raise_the_size_of(cache_dir: Path) -> str:
+    """How to let a cache be of size `{}`, if its stored size holds."""
+    folder = shlex.quote(str(cache_dir)).replace("{", "{{").replace("}", "}}")
+    return f"'vbnfs clean --cache-size {{}} --cache-dir {folder}' lets it take more"
 
 
 def _check_given(config: Config, status: Mapping[str, Any], given: Set[str]) -> None:

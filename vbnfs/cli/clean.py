@@ -26,6 +26,7 @@ class Cleaned:
     limit_bytes: int
     deleted_files: int
     freed_bytes: int
+    is_there: bool = True
 
 
 def clean(config: Config) -> Cleaned:
@@ -34,7 +35,7 @@ def clean(config: Config) -> Cleaned:
     A folder that does not exist is clean.
     """
     if not _is_there(config.cache_dir):
-        return Cleaned(config.cache_dir, 0, config.cache_size_bytes or DEFAULT_BYTES, 0, 0)
+        return Cleaned(config.cache_dir, 0, config.cache_size_bytes or DEFAULT_BYTES, 0, 0, is_there=False)
     keep_others_out()
     prepare_cache_directory(config.cache_dir)  # before anything in it is read
     directory, metrics = folder_at(config.cache_dir) / FORMAT, Metrics()

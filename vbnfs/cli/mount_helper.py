@@ -1,6 +1,6 @@
-"""`mount.vbnfs`, the program that mount(8) runs for `mount -t vbnfs PROJECT FOLDER -o OPTIONS` and lines of fstab(5).
+"""`mount.vbnfs`, the program that mount(8) runs for `mount -t vbnfs DATASET FOLDER -o OPTIONS` and lines of fstab(5).
 
-    mount.vbnfs PROJECT FOLDER [-sfnv] [-N NAMESPACE] [-t TYPE] [-o OPTION[,...]]
+    mount.vbnfs DATASET FOLDER [-sfnv] [-N NAMESPACE] [-t TYPE] [-o OPTION[,...]]
 
 That is mount(8)'s convention ("EXTERNAL HELPERS"). `-s` tolerates unknown options, `-f` reads the settings and mounts
 nothing, `-v` writes more, `-n` (no mtab) is always so. Without `ro` on its command line mount(8) passes `rw` on.
@@ -36,7 +36,7 @@ SYSTEM_FAILS: Final = 2
 INTERRUPTED: Final = 8
 NOT_MOUNTED: Final = 32
 
-_USAGE: Final = "usage: mount.vbnfs PROJECT FOLDER [-sfnv] [-N NAMESPACE] [-t TYPE] [-o OPTION[,...]]"
+_USAGE: Final = "usage: mount.vbnfs DATASET FOLDER [-sfnv] [-N NAMESPACE] [-t TYPE] [-o OPTION[,...]]"
 # mount.fuse3 makes the mount itself, and hands over /dev/fuse as the folder: mount.fuse3(8).
 _HANDED_OVER: Final = re.compile(r"/dev/fd/\d+")
 _DROPPING: Final = (
@@ -49,7 +49,7 @@ _DROPPING: Final = (
 class Request:
     """What mount(8) asks for. `options` are vbnfs's own; `user` is the daemon's user, None: that of this process."""
 
-    project: str
+    source: str
     folder: Path
     options: tuple[str, ...]
     config_file: Path | None = None
@@ -97,7 +97,7 @@ def parse_arguments(arguments: Sequence[str]) -> Request:
     letters = {flag for flag, _ in flags}
     known = [option for option in options if is_mount_option(option)]
     return Request(
-        project=_project(words[0]),
+        source=_source(words[0]),
         folder=Path(words[1]),
         # For a remount mount(8) brings what the kernel tells of the mount, such as user_id=0.
         options=tuple(known if "-s" in letters or "remount" in own else options),
@@ -141,13 +141,14 @@ def _own_options(options: Sequence[str]) -> tuple[dict[str, str], list[str]]:
     return own, others
 
 
-def _project(source: str) -> str:
-    """The project's name. mount(8) makes a path of it where the current folder has something of that name."""
-    name = os.path.basename(source) if source.startswith("/") else source  # noqa: PTH119 - not a path to anything
+def _source(word: str) -> str:
+    """The name of a dataset or a project. mount(8) makes a path of it where the current folder has such a name."""
+    name = os.path.basename(word) if word.startswith("/") else word  # noqa: PTH119 - not a path to anything
     try:
         return str(SETTING_BY_NAME["project"].parse(name))
     except ValueError as error:
-        raise UsageError(f"{source!r} will not do as what to mount: a project is wanted; {error}") from error
+        wanted = f"a dataset's name or a project is wanted; {error}"
+        raise UsageError(f"{word!r} will not do as what to mount: {wanted}") from error
 
 
 def settings_for(request: Request) -> Config:
@@ -156,9 +157,10 @@ def settings_for(request: Request) -> Config:
         command_line={},
         mount_options=request.options,
         config_file=request.config_file,
-        mount_source=request.project,
+        mount_source=request.source,
     )
-    return replace(config, foreground=False)  # mount(8) waits
+    # mount(8) waits, and `mount -a` looks for the source in the list of mounts.
+    return replace(config, foreground=False, source=request.source)
 
 
 def _go_elsewhere(request: Request, arguments: Sequence[str]) -> None:
@@ -208,7 +210,7 @@ def _mount(request: Request, config: Config) -> int:
     for warning in background.run_in_background(config, where, say_waiting).warnings:
         _tell(f"warning: {warning}", MOUNTED)
     if request.is_verbose:
-        _tell(f"{request.project} mounted on {where}, read-only", MOUNTED)
+        _tell(f"{request.source} mounted on {where}, read-only", MOUNTED)
     return MOUNTED
 
 

@@ -117,7 +117,8 @@ def urls(as_json: bool, **options: Any) -> None:
     """List the URL of every file of a dataset version.
 
     The URLs are in the manifest's order, each with its versionId: it gives exactly the released bytes, also when the
-    bucket has newer ones. vbnfs urls | xargs -n 1 curl -O fetches all. With --endpoint-url they are that server's.
+    bucket has newer ones. Files in different folders may have one name: a script that fetches
+    them keeps the folders. With --endpoint-url they are that server's.
     """
     from vbnfs.cli.urls import list_urls  # noqa: PLC0415
 

@@ -42,7 +42,8 @@ def clean(config_folder: Path | None, **options: Any) -> None:
             problems.append(error)
         else:
             usage, limit, freed = map(render.size, (done.usage_bytes, done.limit_bytes, done.freed_bytes))
-            click.echo(f"{done.cache_dir}  {usage} of {limit}; {done.deleted_files} files, {freed} freed")
+            note = "" if done.is_there else " (no such folder: no size was stored)"
+            click.echo(f"{done.cache_dir}  {usage} of {limit}; {done.deleted_files} files, {freed} freed{note}")
     if problems:
         is_usage = any(isinstance(problem, UsageError) for problem in problems)
         raise (UsageError if is_usage else CacheError)("\n".join(map(str, problems)))

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,22 +24,30 @@ def variables_for_settings_in(config_file: Path) -> dict[str, str]:
 
 def user_cache_directory() -> Path:
     """Where vbnfs's cache is when no other folder is named: ~/.cache/vbnfs."""
-    return platformdirs.user_cache_path("vbnfs")
+    return _in_home(lambda: platformdirs.user_cache_path("vbnfs"), ".cache/vbnfs")
 
 
 def user_log_file() -> Path:
     """Where the daemon logs when no other file is named: ~/.local/state/vbnfs/log/vbnfs.log."""
-    return platformdirs.user_log_path("vbnfs") / "vbnfs.log"
+    return _in_home(lambda: platformdirs.user_log_path("vbnfs"), ".local/state/vbnfs/log") / "vbnfs.log"
 
 
 def default_config_file() -> Path:
     """Where the TOML file is expected when no other is named: ~/.config/vbnfs/config.toml."""
-    return platformdirs.user_config_path("vbnfs") / "config.toml"
+    return user_config_directory() / "vbnfs" / "config.toml"
 
 
 def user_config_directory() -> Path:
     """Where a user's programs keep their settings: ~/.config."""
-    return platformdirs.user_config_path()
+    return _in_home(platformdirs.user_config_path, ".config")
+
+
+def _in_home(find: Callable[[], Path], name: str) -> Path:
+    """A folder in the user's home; in one that does not exist where neither HOME nor the list of users has a home."""
+    try:
+        return find()
+    except RuntimeError:  # by platformdirs
+        return Path("/nonexistent") / name
 
 
 def foreign_home(environ: Mapping[str, str] | None = None) -> str | None:

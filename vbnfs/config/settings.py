@@ -54,26 +54,24 @@ class Config:
     log_file: Path
     log_level: str
     mountpoint: Path | None
+    source: str | None = None  # how mount(8) calls what is mounted; None: by the project's name
     fuse_options: tuple[str, ...] = ()
 
 
-def parse_size(text: str) -> int:
+def parse_size(text: str, *, least_bytes: int = MIB) -> int:
     """Bytes of `200G`, `1.5TiB`, `64 MB`, `1048576`: units are powers of 1024, as in df -h and du -h."""
     match = re.fullmatch(r"(\d+)(?:\.(\d+))?\s*([KMGTP]?)(?:I?B)?", text.strip().upper())
     if match is None:
         raise ValueError("a size such as 200G, 1.5T or 1048576 (bytes) is wanted")
     decimals = match[2] or ""
     size_bytes: int = int(match[1] + decimals) * _UNITS[match[3]] // 10 ** len(decimals)
-    if not MIB <= size_bytes < 1 << 63:
-        raise ValueError("at least 1M and less than 8192P is wanted")
+    if not least_bytes <= size_bytes < 1 << 63:
+        raise ValueError(f"at least {least_bytes // MIB}M and less than 8192P is wanted")
     return size_bytes
 
 
 def _memory(text: str) -> int:
-    size_bytes = parse_size(text)
-    if size_bytes < LEAST_MEMORY_BYTES:
-        raise ValueError("at least 16M is wanted")
-    return size_bytes
+    return parse_size(text, least_bytes=LEAST_MEMORY_BYTES)
 
 
 def _boolean(text: str) -> bool:

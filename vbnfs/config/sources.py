@@ -188,9 +188,11 @@ def _read_file(named: Path | None, environ: Mapping[str, str]) -> tuple[Source, 
     path = named or default_config_file()
     table = _parse_file(path, must_exist=named is not None)
     tables = table.pop(_TABLES, {})
+    if isinstance(table.get(DATASET), dict):
+        raise UsageError(f"[{DATASET}] in {path}: the table of a dataset is spelled [{_TABLES}.NAME]")
     if unknown := sorted(set(table) - set(SETTING_BY_NAME)):
         raise UsageError(
-            f"{path}: no such setting: {', '.join(unknown)}; 'vbnfs settings' shows those that there are"
+            f"{path}: no such setting: {', '.join(unknown)}; 'vbnfs settings --help' lists those that there are"
         )
     texts = {name: _text(f"{name} in {path}", value) for name, value in table.items()}
     if not isinstance(tables, dict):

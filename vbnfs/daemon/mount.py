@@ -164,7 +164,8 @@ class _Mount:
             log.info("unmounted", mountpoint=str(self._mountpoint))
 
     def _connect(self, parts: Parts) -> Connection:
-        options = ["ro", "default_permissions", option("subtype", "vbnfs"), option("fsname", self._config.project)]
+        name = option("fsname", self._config.source or self._config.project)
+        options = ["ro", "default_permissions", option("subtype", "vbnfs"), name]
         options += [*self._config.fuse_options, *(["allow_other"] if self._config.allow_other else [])]
         return self._mount(self._mountpoint, options, parts.file_system, is_busy=lambda: parts.source.is_busy)
 

@@ -80,7 +80,7 @@ def check_mountpoint(mountpoint: Path, *, cache_dir: Path) -> None:
     if not is_folder:
         raise MountError(f"{mountpoint}: not a folder; {_OWN_FOLDER}")
     if os.geteuid() != 0 and not os.access(mountpoint, os.W_OK):  # fusermount3 would refuse it
-        raise MountError(f"{mountpoint}: only who may write a folder, or root, can mount on it; {_OWN_FOLDER}")
+        raise MountError(f"{mountpoint}: you may not write in this folder, so you cannot mount on it; {_OWN_FOLDER}")
     real_cache = Path(os.path.realpath(cache_dir))
     real_mount = Path(os.path.realpath(mountpoint))
     if real_cache.is_relative_to(real_mount) or real_mount.is_relative_to(real_cache):

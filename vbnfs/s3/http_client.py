@@ -34,7 +34,9 @@ def tls_context(ca_bundle: Path | None) -> ssl.SSLContext:
     try:
         return ssl.create_default_context(cafile=ca_bundle) if ca_bundle else httpx.create_ssl_context()
     except OSError as error:
-        raise UsageError(f"{ca_bundle or 'SSL_CERT_FILE'}: no usable certificates: {error}") from error
+        raise UsageError(
+            f"{ca_bundle or 'SSL_CERT_FILE'}: no usable certificates: {error.strerror or error}"
+        ) from error
 
 
 class HttpClient:

@@ -225,6 +225,19 @@ def test_mount_all_twice(namespace: Namespace, options: str) -> None:
     assert namespace.mounts() == [VBN]
 
 
+def test_mount_all_twice_with_named_datasets(namespace: Namespace, options: str) -> None:
+    """A source that is not the project's name, a dataset's name or a label, is found in the list of mounts, too."""
+    namespace.output("sh", "-c", 'printf %s "$1" >/mnt/x.toml', "sh", f"[datasets.mirror]\nproject = '{PROJECT}'\n")
+    more = f"config=/mnt/x.toml,{options}"
+    namespace.output("mkdir", "/mnt/label")
+    fstab(namespace, f"mirror {VBN} vbnfs {more} 0 0", f"vbn-of-us /mnt/label vbnfs dataset=mirror,{more} 0 0")
+    for _ in range(2):
+        namespace.output("mount", "-a")
+        assert sorted(namespace.mounts()) == ["/mnt/label", VBN]
+    assert namespace.output("findmnt", "-no", "SOURCE", VBN) == "mirror\n"
+    assert namespace.output("findmnt", "-no", "SOURCE", "/mnt/label") == "vbn-of-us\n"
+
+
 def test_a_source_that_mount8_takes_for_a_path(namespace: Namespace, options: str) -> None:
     """Where the current folder has something of the project's name, the project is mounted all the same."""
     namespace.output("mkdir", "-p", f"/mnt/sdk/{PROJECT}")
