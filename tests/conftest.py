@@ -21,6 +21,8 @@ settings.register_profile(
 FUSE_DEVICE = Path("/dev/fuse")
 ROOT_ONLY = {"namespace", "guest"}  # fixtures
 NOT_ROOT = "only root can do what this test does: run script/test as root"
+TESTS = Path(__file__).parent
+NO_FLOORS = {"scenarios", "demo", "benchmarks"}  # folders of tests that mirror no floor
 MAKE_MOUNTS = {"mounts", "mountpoint"}  # fixtures
 NEED_MOUNTS, NEED_NONE = {"filesystem", "daemon", "scenarios"}, {"network"}  # folders
 
@@ -72,8 +74,13 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that need FUSE are skipped on a machine that has none, and those that need root for others."""
+    """Tests that need FUSE are skipped on a machine that has none, and those that need root for others.
+
+    Tests that mirror no module are scenarios. Coverage is measured without them.
+    """
     for item in items:
+        if item.path.relative_to(TESTS).parts[0] in NO_FLOORS:
+            item.add_marker("scenario")
         is_for_root = item.get_closest_marker("root") or ROOT_ONLY & set(getattr(item, "fixturenames", ()))
         if os.geteuid() != 0 and is_for_root:
             item.add_marker(pytest.mark.skip(reason=NOT_ROOT))

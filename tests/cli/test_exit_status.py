@@ -105,7 +105,7 @@ DONE = [
     "mount -o nonempty {place}/full",
     "umount {place}/full",
     "umount --if-mounted {mnt}",
-    "status",
+    "status {mounted}",  # without a folder root is shown all mounts of the machine
     "status --json {mounted}",
     "versions",
     "diff 0.1.0",
