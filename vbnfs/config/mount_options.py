@@ -55,8 +55,8 @@ def _options_like(word: str) -> str:
 
     names = [setting.name for setting in SETTINGS]
     meant = difflib.get_close_matches(_setting_name(word), [*names, *_PASSED_OPTIONS, *_IGNORED_OPTIONS], n=1)
-    asked = f"did you mean {meant[0]}? " if meant else ""
-    return f"{asked}There are {', '.join(names)}, and mount(8)'s own, such as ro, nodev, nofail"
+    begin = f"did you mean {meant[0]}? There" if meant else "there"
+    return f"{begin} are {', '.join(names)}, and mount(8)'s own, such as ro, nodev, nofail"
 
 
 def _setting_name(word: str) -> str:
