@@ -18,8 +18,15 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from tests.fakes.certificates import make_certificate
-from vbnfs.blocks import BLOCK_BYTES, PIECE_BYTES
-from vbnfs.errors import AccessDeniedError, BadReplyError, StorageError, TransportError, UntrustedServerError
+from vbnfs.blocks import BLOCK_BYTES, MOST_WAITING_BYTES, PIECE_BYTES
+from vbnfs.errors import (
+    AccessDeniedError,
+    BadReplyError,
+    MismatchError,
+    StorageError,
+    TransportError,
+    UntrustedServerError,
+)
 from vbnfs.objects import ByteRange, ObjectVersion, Piece, RangeRequest
 from vbnfs.s3 import curl_thread, curl_transfer
 from vbnfs.s3.curl import CurlTransport
@@ -219,6 +226,35 @@ async def test_a_body_that_is_not_taken_waits_at_the_server() -> None:
                 assert event.start == taken
                 taken += len(event.data)
     assert taken == size
+
+
+async def test_a_body_too_long_that_was_held_back_fails_alone() -> None:
+    """Bytes too many that come while a transfer is paused end that transfer, and no other one."""
+    size, may_go_on = MOST_WAITING_BYTES, threading.Event()
+
+    def talk_on(connection: socket.socket) -> None:
+        asked(connection)
+        connection.sendall(head(3) + b"a")
+        may_go_on.wait(10)
+        connection.sendall(b"bc")
+
+    def talk_too_much(connection: socket.socket) -> None:
+        asked(connection)
+        connection.sendall(head(size, "Transfer-Encoding: chunked").replace(b"Content-Length", b"X"))
+        for part in (bytes(size), b"1"):
+            connection.sendall(f"{len(part):x}\r\n".encode() + part + b"\r\n")
+        connection.recv(1)  # until the connection has been ended
+
+    with server(talk_on) as url, server(talk_too_much) as other_url, capture_logs() as logs:
+        async with transport() as made, made.begin(get(url)) as other, made.begin(get(other_url, size)) as arrivals:
+            assert isinstance(await other.next(), Head)
+            with trio.fail_after(10):
+                while not arrivals._is_paused:
+                    await trio.lowlevel.checkpoint()
+                assert isinstance(failure_of(await events(arrivals)), MismatchError)
+            may_go_on.set()
+            assert data_of(await events(other)) == b"abc"
+    assert logs == []
 
 
 async def test_pieces_are_whole_blocks() -> None:

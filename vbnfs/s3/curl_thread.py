@@ -105,9 +105,13 @@ class CurlThread:
             self._short.add(transfer.handle)
 
     def resume(self, handle: pycurl.Curl) -> None:
-        """Go on with a transfer that was paused, if it is not over."""
-        if handle in self._transfers:
+        """Go on with a transfer that was paused, if it is not over. It ends where it refuses what was held back."""
+        if handle not in self._transfers:
+            return
+        try:
             handle.pause(pycurl.PAUSE_CONT)
+        except pycurl.error as error:
+            self._remove_failed(handle, *error.args)
 
     def remove(self, transfer: Transfer) -> None:
         """Remove a transfer. If it is not over, its connection is closed."""
@@ -177,8 +181,11 @@ class CurlThread:
             for handle in good:
                 self._remove(handle).end(None)
             for handle, number, message in failed:
-                transfer = self._remove(handle)
-                transfer.end(failure_of(transfer.get, handle, number, message))
+                self._remove_failed(handle, number, message)
+
+    def _remove_failed(self, handle: pycurl.Curl, number: int, message: str) -> None:
+        transfer = self._remove(handle)
+        transfer.end(failure_of(transfer.get, handle, number, message))
 
     def _finish(self) -> None:
         self._is_running = False
