@@ -144,7 +144,7 @@ def test_a_supervisor_that_is_gone(mounts: Mounts, server: FakeS3Server, inbox: 
     env = {**os.environ, "NOTIFY_SOCKET": str(inbox.getsockname())}
     with subprocess.Popen([*command, str(folder)], env=env, stderr=subprocess.PIPE, text=True) as daemon:
         assert daemon.stderr is not None
-        assert "the supervisor cannot be notified" in daemon.stderr.readline()
+        assert "a message to the supervisor is lost" in daemon.stderr.readline()
         assert "event='mounted'" in daemon.stderr.readline()
         assert "README.txt" in os.listdir(folder)
         daemon.send_signal(signal.SIGTERM)
