@@ -146,6 +146,25 @@ def test_open_folders_are_closed(tmp_path: Path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == stat.S_IMODE((tmp_path / "cache").stat().st_mode) == 0o700
 
 
+def test_a_folder_of_other_files_is_not_closed(tmp_path: Path) -> None:
+    """An open folder that has files, and nothing of a cache, stays as it is, and is refused by the name of a file."""
+    (tmp_path / "lab").mkdir()
+    (tmp_path / "lab").chmod(0o755)
+    (tmp_path / "lab" / "results.csv").write_text("1")
+    with pytest.raises(CacheError, match=r"'results\.csv'.* name an empty folder with --cache-dir"):
+        prepare_cache_directory(tmp_path / "lab")
+    assert stat.S_IMODE((tmp_path / "lab").stat().st_mode) == 0o755
+    assert os.listdir(tmp_path / "lab") == ["results.csv"]
+
+
+def test_an_empty_disk_is_closed(tmp_path: Path) -> None:
+    """The root folder of a new disk has `lost+found`, and can be a cache."""
+    (tmp_path / "disk" / "lost+found").mkdir(parents=True)
+    (tmp_path / "disk").chmod(0o755)
+    prepare_cache_directory(tmp_path / "disk")
+    assert stat.S_IMODE((tmp_path / "disk").stat().st_mode) == 0o700
+
+
 def test_preparing_a_cache_changes_nothing_else(tmp_path: Path) -> None:
     """A process that has a cache prepared makes files for others afterwards as before: its umask stays."""
     before = os.umask(0o022)

@@ -10,6 +10,7 @@ from vbnfs.dataset.catalog import KEPT_FORMAT
 from vbnfs.host.atomic import remove_leftovers
 from vbnfs.host.private import check_private, make_private
 
+_NAMES: Final = frozenset({BLOCKS_FORMAT, KEPT_FORMAT, VERDICTS_FORMAT, ALLENSDK})
 _BLOCK_FOLDERS: Final = 2  # scope, and the first two digits; there may be 20,000 files below
 _KEPT_FOLDERS: Final = 5  # origin, bucket, project, manifests, and the few files in them
 _VERDICT_FOLDERS: Final = 3  # scope, good and bad, and the first two digits or the few files of what is bad
@@ -21,7 +22,7 @@ def prepare_cache_directory(directory: Path) -> None:
 
     Temporary files that dead processes left of small files are deleted; those of blocks are left to eviction's scan.
     """
-    folder = make_private(directory)
+    folder = make_private(directory, names=_NAMES)
     check_private(folder / BLOCKS_FORMAT, depth=_BLOCK_FOLDERS)
     check_private(folder / KEPT_FORMAT, depth=_KEPT_FOLDERS)
     check_private(folder / VERDICTS_FORMAT, depth=_VERDICT_FOLDERS)

@@ -7,12 +7,16 @@ Files that another user put there before are refused where they are opened.
 
 import os
 import stat
+from collections.abc import Set
 from contextlib import suppress
 from pathlib import Path
+from typing import Final
 
 from vbnfs.errors import CacheError
 from vbnfs.host.identity import our_uid
 from vbnfs.host.places import FOLDER, Place, folder_at, open_own, trusted_owners
+
+_OF_DISKS: Final = frozenset({"lost+found"})  # in the root folder of an empty disk
 
 
 def keep_others_out() -> None:
@@ -23,10 +27,11 @@ def keep_others_out() -> None:
     os.umask(0o077)
 
 
-def make_private(directory: Path) -> Place:
+def make_private(directory: Path, *, names: Set[str]) -> Place:
     """Make a folder of our own. Raises `CacheError` for one that others own, can write, or can replace.
 
-    A folder of ours that others may list is closed to them.
+    A folder of ours that others may list is closed to them, if it is empty or has one of `names`, which vbnfs makes
+    there. Any other is refused: closing it would take its files from other users.
     """
     try:
         descriptor = open_own(directory, make=True)
@@ -36,11 +41,21 @@ def make_private(directory: Path) -> Place:
         raise CacheError(f"cache directory {directory}: {error.strerror}; choose one with --cache-dir") from error
     try:
         if os.fstat(descriptor).st_mode & 0o077:
+            _check_nothing_else_is_in(descriptor, directory, names)
             with suppress(OSError):  # a read-only disk, a file system without modes: others cannot write there
                 os.fchmod(descriptor, 0o700)
     finally:
         os.close(descriptor)
     return folder_at(directory)
+
+
+def _check_nothing_else_is_in(folder: int, directory: Path, names: Set[str]) -> None:
+    found = set(os.listdir(folder)) - _OF_DISKS
+    if found and found.isdisjoint(names):
+        raise CacheError(
+            f"cache directory {directory}: other users can see it, and it has files that are not vbnfs's, such as"
+            f" {min(found)!r}; a cache is closed to other users: name an empty folder with --cache-dir"
+        )
 
 
 def check_private(place: Place, *, depth: int) -> None:
