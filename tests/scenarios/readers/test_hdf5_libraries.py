@@ -16,7 +16,7 @@ from tests.scenarios.readers.recipes import run_as_user
 from tests.scenarios.readers.truth import Truth
 
 HERE = Path(__file__).parent
-HDF5_1_14 = HERE.parents[1] / ".venv-hdf5-1.14" / "bin" / "python"
+HDF5_1_14 = HERE.parents[2] / ".venv-hdf5-1.14" / "bin" / "python"
 
 
 def datasets(path: Path) -> set[str]:
