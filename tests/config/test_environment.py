@@ -37,7 +37,7 @@ print(found.user_cache_directory(), found.user_log_file(), found.default_config_
 """
 
 
-@pytest.mark.skipif("os.geteuid() != 0", reason="only root becomes another user")
+@pytest.mark.root
 def test_a_user_without_a_home() -> None:
     """Where neither HOME nor the list of users has a home, the folders lie in one that does not exist."""
     command = [sys.executable, "-c", AS_A_USER_WITHOUT_A_HOME]

@@ -11,7 +11,7 @@ import pytest
 
 from tests.fixtures_mount import Mount
 
-PYTHON: Final = Path(__file__).parents[3] / ".venv-allensdk" / "bin" / "python"
+_PYTHON: Final = Path(__file__).parents[3] / ".venv-allensdk" / "bin" / "python"
 _TIMEOUT_SECONDS: Final = 300
 
 # What each script begins with. It answers with one line of JSON: `answer(...)`.
@@ -47,12 +47,17 @@ cache_dir = sys.argv[1]
 """
 
 
+def python() -> Path:
+    """AllenSDK's Python; the test is skipped where there is none."""
+    if not _PYTHON.exists():
+        pytest.skip("no .venv-allensdk: script/setup allensdk makes it where there is Python 3.11")
+    return _PYTHON
+
+
 def start(script: str, cache_dir: Path, **environment: str) -> subprocess.Popen[str]:
     """Start a script; `answered` waits for it."""
-    if not PYTHON.exists():
-        pytest.skip("no .venv-allensdk: script/setup allensdk makes it where there is Python 3.11")
     env: Mapping[str, str] = {**os.environ, "AWS_EC2_METADATA_DISABLED": "true", **environment}
-    command = [str(PYTHON), "-c", _PRELUDE + script, str(cache_dir)]
+    command = [str(python()), "-c", _PRELUDE + script, str(cache_dir)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
 
 

@@ -12,7 +12,7 @@ import pytest
 from tests.fakes.dataset import FakeDataset
 from tests.fakes.s3_server import FakeS3Server
 from tests.fixtures_mount import run_vbnfs
-from tests.scenarios.allensdk.sdk import PYTHON
+from tests.scenarios.allensdk.sdk import python as sdk_python
 
 pytestmark = pytest.mark.slow
 
@@ -43,12 +43,10 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An environment on top of AllenSDK's, of which all packages can be imported, with the wheel installed."""
-    if not PYTHON.exists():
-        pytest.skip("no .venv-allensdk: script/setup allensdk makes it where there is Python 3.11")
-    environment = tmp_path_factory.mktemp("environment")
-    run(PYTHON, "-m", "venv", environment)
+    below_python, environment = sdk_python(), tmp_path_factory.mktemp("environment")
+    run(below_python, "-m", "venv", environment)
     where = "import sysconfig; print(sysconfig.get_path('purelib'))"
-    own, below = (run(python, "-c", where).strip() for python in (environment / "bin" / "python", PYTHON))
+    own, below = (run(one, "-c", where).strip() for one in (environment / "bin" / "python", below_python))
     (Path(own) / "allensdk.pth").write_text(f"{below}\n")
     run(environment / "bin" / "pip", "install", "--quiet", wheel)
     return environment
@@ -74,7 +72,7 @@ def packages_of(python: Path) -> dict[str, str]:
 def test_all_can_be_installed_in_one(environment: Path) -> None:
     """The packages that AllenSDK came with are found as they were, numpy and pandas of its time, and none lacks."""
     python = environment / "bin" / "python"
-    alone, together = packages_of(PYTHON), packages_of(python)
+    alone, together = packages_of(sdk_python()), packages_of(python)
     tools = {"pip", "setuptools", "wheel"}
     assert {name: together.get(name) for name in alone.keys() - tools} == {
         name: version for name, version in alone.items() if name not in tools
