@@ -18,7 +18,7 @@ from vbnfs.daemon.mountpoint import already_mounted, clear_dead
 from vbnfs.errors import MountError
 from vbnfs.fuse.engines import Connection
 from vbnfs.host.locks import lock_file
-from vbnfs.host.mount_programs import detach
+from vbnfs.host.mount_programs import detach, is_alive
 from vbnfs.host.mountinfo import MountEntry, mounts_of, mounts_on
 from vbnfs.host.runtime import make_runtime_directory
 
@@ -85,7 +85,12 @@ def mount_alone(mountpoint: Path, mount: Callable[[], _Connection]) -> tuple[_Co
 
 
 def take_away(connection: Connection, entry: MountEntry) -> None:
-    """End a connection, and its mount wherever it is now. The kernel answers requests that still wait."""
+    """End a connection, and its mount wherever it is now. The kernel answers requests that still wait.
+
+    If the mount is gone already, the kernel may have given its device number to another one, which stays: a mount
+    whose connection is closed is dead, and only what is dead is taken away.
+    """
     connection.close()
     for one in mounts_of(entry.device):
-        detach(one.mountpoint, lazy=True)
+        if not is_alive(one.mountpoint):
+            detach(one.mountpoint, lazy=True)
