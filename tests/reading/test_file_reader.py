@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 import trio
+from vbnfs.cache.segment import TABLE_BYTES
 
 from tests.fakes.client import MemoryClient
 from tests.fakes.store import MemoryStore, Pattern
 from tests.reading.bench import KIB, MIB, bench
 from vbnfs.blocks import BLOCK_BYTES
-from vbnfs.cache.segment import TABLE_BYTES
 from vbnfs.errors import TransportError
 from vbnfs.objects import ByteRange
 from vbnfs.reading.file_reader import FileReader
