@@ -9,7 +9,7 @@ from typing import Final
 
 from vbnfs.blocks import BLOCK_BYTES, CHECKSUM_BYTES
 from vbnfs.host.atomic import is_abandoned_folder, lock_folder
-from vbnfs.host.places import Place, open_folder
+from vbnfs.host.places import Place, open_file, open_folder
 
 FORMAT: Final = "blocks-v2"  # of all that is below: its version stands in the path
 PARTIAL: Final = "partial"  # of a content that lacks blocks, or was not hashed yet
@@ -46,7 +46,7 @@ def make_folder(place: Place, shape: Shape) -> None:
             remove_folder(above, place.name)
         with _new_folder(above) as (folder, name):
             for file, length in ((DATA, shape.data_bytes), (CHECKSUMS, shape.checksums_bytes)):
-                descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=folder)
+                descriptor = open_file(folder, file, os.O_RDWR | os.O_CREAT | os.O_EXCL)
                 try:
                     os.ftruncate(descriptor, length)
                 finally:
