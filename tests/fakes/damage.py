@@ -4,9 +4,7 @@ import random
 from pathlib import Path
 from typing import Final
 
-from vbnfs.cache.segment import TABLE_BYTES
-
-KINDS: Final = ("bit", "zeros", "noise", "record", "cut", "swap", "empty", "foreign", "longer")
+KINDS: Final = ("bit", "zeros", "noise", "cut", "swap", "empty", "foreign", "longer")
 
 
 def damage(path: Path, other: Path, at: float, kind: str, seed: int) -> None:
@@ -18,8 +16,6 @@ def damage(path: Path, other: Path, at: float, kind: str, seed: int) -> None:
     elif kind in {"zeros", "noise"}:
         stop = min(len(data), position + 5000)
         data[position:stop] = bytes(stop - position) if kind == "zeros" else noise[: stop - position]
-    elif kind == "record" and data:
-        data[int(at * TABLE_BYTES) % len(data)] ^= 1 + seed % 255
     elif kind == "cut":
         del data[position:]
     elif kind == "swap":

@@ -21,8 +21,9 @@ from tests.fakes.client import Failure, Gate, MemoryClient
 from tests.fakes.store import MemoryStore
 from tests.reading.bench import MIB, Bench, add, bench
 from vbnfs.blocks import BLOCK_BYTES
-from vbnfs.cache.block_cache import FORMAT, BlockCache
+from vbnfs.cache.block_cache import BlockCache
 from vbnfs.cache.claims import Claims
+from vbnfs.cache.content_folder import FORMAT
 from vbnfs.errors import TransportError
 from vbnfs.metrics import Metrics
 from vbnfs.objects import Content, ObjectVersion

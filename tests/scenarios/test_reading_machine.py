@@ -23,6 +23,7 @@ import trio
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from vbnfs.cache.segment import TABLE_BYTES
 
 from tests.fakes.client import MemoryClient
 from tests.fakes.damage import KINDS, damage
@@ -34,7 +35,6 @@ from tests.scenarios.reading_machine import CHANGES, LIMIT_BYTES, MOUNTS, PLAIN,
 from vbnfs.blocks import BLOCK_BYTES
 from vbnfs.cache.block_cache import FORMAT
 from vbnfs.cache.eviction import Evictor
-from vbnfs.cache.segment import TABLE_BYTES
 from vbnfs.cache.verdicts import Verdict, is_good
 from vbnfs.errors import HashMismatchError, StorageError
 from vbnfs.host.places import folder_at

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import trio
+from vbnfs.cache.segment import Segment
 
 from tests.fakes.dataset import FakeDataset
 from tests.fakes.s3_server import FakeS3Server
@@ -19,7 +20,6 @@ from tests.fixtures_mount import Mounts, run_vbnfs, until
 from tests.test_floors import MODULES, PACKAGE, words_of
 from vbnfs.access import running_mounts
 from vbnfs.access.cache_directory import prepare_cache_directory
-from vbnfs.cache.segment import Segment
 from vbnfs.cache.verdicts import Verdict, Verdicts
 from vbnfs.daemon import control
 from vbnfs.dataset.stored_files import append_stored_line, read_stored, read_stored_lines, write_stored

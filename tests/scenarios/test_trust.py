@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+from vbnfs.cache.segment import TABLE_BYTES
 
 from tests.fakes.certificates import make_certificate
 from tests.fakes.dataset import FakeDataset
@@ -22,7 +23,6 @@ from tests.fakes.store import Pattern
 from tests.fixtures_mount import Mount, Mounts, drop_pages, run_vbnfs, until
 from tests.scenarios.test_descriptors import no_more_files
 from vbnfs.blocks import BLOCK_BYTES
-from vbnfs.cache.segment import TABLE_BYTES
 
 NAME = "ecephys_sessions/ecephys_session_1044.nwb"
 PATTERN = Pattern(6_000_001)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from vbnfs.host.locks import lock_file
-from vbnfs.host.places import Place, folder_at, open_file
+from vbnfs.host.places import Place, folder_at, open_file, open_folder
 
 _ABANDONED_SECONDS: Final = 3600.0
 _PREFIX: Final = "."
@@ -84,6 +84,23 @@ def remove_abandoned(folder: int, name: str) -> None:
             os.unlink(name, dir_fd=folder)
     finally:
         os.close(descriptor)
+
+
+def lock_folder(folder: int) -> None:
+    """Show that this process is filling a folder. Where there are no locks, its age does."""
+    with suppress(OSError):
+        lock_file(folder)
+
+
+def is_abandoned_folder(above: int, name: str) -> bool:
+    """Whether what was filling a folder is gone. Raises `OSError`."""
+    folder = open_folder(name, above)
+    try:
+        return lock_file(folder)
+    except OSError:  # no locks on this file system
+        return _age_seconds(folder) > _ABANDONED_SECONDS
+    finally:
+        os.close(folder)
 
 
 def _age_seconds(descriptor: int) -> float:

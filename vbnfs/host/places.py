@@ -87,7 +87,7 @@ class Place:
         here = held.descriptor
         try:
             for part in self._parts:
-                below = _open_below(part, here, make=make)
+                below = open_folder(part, here, make=make)
                 if here != held.descriptor:
                     os.close(here)
                 here = below
@@ -223,8 +223,8 @@ def open_file(folder: int, name: str, flags: int, mode: int = 0o600, *, shown: s
     raise PermissionError(errno.EPERM, reason, shown or name)
 
 
-def _open_below(name: str, folder: int, *, make: bool = False) -> int:
-    """Open a folder in a folder: one of ours or root's, and no link."""
+def open_folder(name: str, folder: int, *, make: bool = False) -> int:
+    """Open a folder in the folder with that descriptor: one of ours or root's, and no link. Raises `OSError`."""
     try:
         descriptor = os.open(name, FOLDER, dir_fd=folder)
     except FileNotFoundError:
@@ -248,7 +248,7 @@ def _walk(
     for entry in entries if depth else ():
         if entry.is_dir(follow_symlinks=False):
             with suppress(OSError):  # deleted meanwhile
-                below = _open_below(entry.name, folder)
+                below = open_folder(entry.name, folder)
                 try:
                     yield from _walk(below, (*parts, entry.name), depth - 1)
                 finally:
