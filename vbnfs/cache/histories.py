@@ -64,6 +64,23 @@ def write_history(checksums: int, content_id: str, history: History) -> None:
     os.pwrite(checksums, encode(content_id, history, used_ns=history.began_ns), 0)
 
 
+def note_period(checksums: int, content_id: str, now_ns: int) -> None:
+    """Note a use, if it begins a period. Raises `OSError`."""
+    before = read_history(checksums, content_id)
+    after = History(now_ns) if before is None else before.after_use(now_ns)
+    if after is not before:
+        write_history(checksums, content_id, after)
+
+
+def begin_history(checksums: int, content_id: str, *, scope: Place, now_ns: int) -> None:
+    """Give a content that was made just now its history: a new one, or that of its return. Raises `OSError`."""
+    evicted = recall_evicted(scope, content_id)
+    history = History(now_ns)
+    if evicted is not None:
+        history = evicted.history.after_return(now_ns, used_ns=evicted.used_ns)
+    write_history(checksums, content_id, history)
+
+
 def remember_evicted(scope: Place, content_id: str, evicted: Evicted) -> None:
     """Note the history of a content that is evicted. It is no error where that fails."""
     with suppress(OSError):

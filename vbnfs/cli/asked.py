@@ -18,7 +18,8 @@ from vbnfs.errors import DatasetError, MountError, UsageError
 from vbnfs.host.mountinfo import MountEntry, absolute, list_mounts
 
 _OF_A_MOUNT: Final = (
-    *("bucket", "project", "endpoint_url", "region", "ca_bundle", "dataset_version", "cache_dir", "cache_size"),
+    *("bucket", "project", "endpoint_url", "region", "ca_bundle", "dataset_version"),
+    *("cache_dir", "cache_size", "cache_reserve"),
 )  # settings that a mount decides for paths in it; the others are this command's own
 
 
@@ -75,8 +76,8 @@ def _check_given(config: Config, status: Mapping[str, Any], given: Set[str]) -> 
     """Raise `UsageError` for a setting that was given and is not the mount's: it would have no effect."""
     for name in _OF_A_MOUNT:
         setting = SETTING_BY_NAME[name]
-        known_as = {"dataset_version": "default_version", "cache_size": "cache_size_bytes"}.get(name, name)
-        wanted, has = getattr(config, setting.field), status[known_as]
+        known_as = "default_version" if name == "dataset_version" else setting.field
+        wanted, has = getattr(config, setting.field), status.get(known_as)
         if name in given and str(wanted) != str(has):
             is_by_name = "dataset" in given and config.dataset is not None
             option = f"--dataset {config.dataset}: {name}" if is_by_name else setting.option
@@ -99,6 +100,7 @@ def _settings_of(status: Mapping[str, Any], config: Config) -> Config:
         ca_bundle=None if ca_bundle is None else Path(ca_bundle),
         cache_dir=cache_dir,
         cache_size_bytes=limit_bytes,
+        cache_reserve_bytes=status.get("cache_reserve_bytes", config.cache_reserve_bytes),
         dataset_version=status["default_version"],
         offline=config.offline or bool(status.get("is_offline_wanted")),
     )

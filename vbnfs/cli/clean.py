@@ -39,7 +39,12 @@ def clean(config: Config) -> Cleaned:
     keep_others_out()
     prepare_cache_directory(config.cache_dir)  # before anything in it is read
     directory, metrics = folder_at(config.cache_dir), Metrics()
-    evictor = Evictor(directory, limit_bytes=config.cache_size_bytes, metrics=metrics)
+    evictor = Evictor(
+        directory,
+        limit_bytes=config.cache_size_bytes,
+        reserve_bytes=config.cache_reserve_bytes,
+        metrics=metrics,
+    )
     if config.cache_size_bytes is not None:
         store_size(directory, config.cache_size_bytes)
     before = sum(one.allocated_bytes for one in scan(directory))

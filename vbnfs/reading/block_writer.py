@@ -154,9 +154,9 @@ class BlockWriter:
     def _write_one(self, arrived: ArrivedBlocks) -> bool:
         count_bytes = sum(map(len, arrived.data))
         try:
+            lacking_bytes = count_bytes
             if self._evictor.make_room(count_bytes):
-                self._cache.forget_deleted()
-            lacking_bytes = count_bytes - self._cache.put(arrived.content, arrived.first, *arrived.data)
+                lacking_bytes -= self._cache.put(arrived.content, arrived.first, *arrived.data)
             self._evictor.not_written(lacking_bytes)
         except Exception:  # a defect; it must not end the task that keeps all blocks
             log.exception("unexpected failure of a write", object=str(arrived.content.source))
