@@ -28,6 +28,7 @@ from typing import Final
 
 from vbnfs.blocks import BLOCK_BYTES, CHECKSUM_BYTES, blocks_of, checksum
 from vbnfs.cache.content_folder import CHECKSUMS, DATA, HEADER_BYTES, Shape, make_folder
+from vbnfs.cache.holdings import Held
 from vbnfs.host.mapping import map_populated, read_in_memory
 from vbnfs.host.places import Place, open_file
 from vbnfs.objects import ByteRange
@@ -89,6 +90,11 @@ class ContentFile:
     def data_bytes(self) -> int:
         """The content's length."""
         return self._shape.data_bytes
+
+    def held(self) -> Held:
+        """What an evictor has to know of it. Raises `OSError`."""
+        data = os.fstat(self._data)
+        return Held(data.st_ino, data.st_blocks * 512, self._identity)
 
     @property
     def path(self) -> Path:

@@ -5,7 +5,8 @@ all; each scans again before it writes more than a small part of the limit, and 
 write, so that usage stays within 5 % of the limit. With a limit so small that one block is more than that part, it
 scans before every block. Victims are whole contents, least recently used first; that may be the one which is being
 filled, if it is larger than the limit: it is then begun anew. A process that has a content open goes on reading the
-bytes that it verified.
+bytes that it verified. Until it closes it, what was deleted takes its room on the disk, and counts (holdings.py).
+What the kernel reads itself stays: deleting it would free nothing.
 
 The size that a mount or `vbnfs clean` was given is stored in the cache, in `.size`. A process without its own setting
 uses it, and re-reads it before each scan: so it deletes nothing that another one was to keep.
@@ -21,6 +22,7 @@ from typing import Final
 import structlog
 
 from vbnfs.cache.content_folder import FORMAT
+from vbnfs.cache.holdings import all_held, held_though_deleted
 from vbnfs.cache.inventory import FORMAT_1, CachedContent, delete, scan
 from vbnfs.host.atomic import replace_file
 from vbnfs.host.locks import lock_file
@@ -155,9 +157,12 @@ class Evictor:
             self._limit_bytes = stored_size(self._directory, self._limit_bytes)
 
     def _choose(self, limit_bytes: int) -> list[CachedContent]:
-        contents = list(scan(self._directory))
-        self._usage_bytes = sum(one.allocated_bytes for one in contents)
-        victims = choose_victims(contents, limit_bytes=limit_bytes)
+        contents, held = list(scan(self._directory)), all_held(self._directory)
+        deleted_bytes = held_though_deleted(held, {one.inode for one in contents})
+        self._usage_bytes = deleted_bytes + sum(one.allocated_bytes for one in contents)
+        protected = {one.content_id for one in held if one.is_read_by_kernel}
+        room_bytes = max(0, limit_bytes - deleted_bytes)
+        victims = choose_victims(contents, limit_bytes=room_bytes, protected=protected)
         gone = set(victims)
         self._on_scan([one for one in contents if one not in gone])
         return victims
