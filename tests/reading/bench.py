@@ -94,7 +94,7 @@ async def bench(
     client = client or MemoryClient(MemoryStore())
     metrics = Metrics()
     cache = BlockCache(directory, scope="test", metrics=metrics)
-    evictor = Evictor(cache.directory, limit_bytes=limit_bytes, metrics=metrics)
+    evictor = Evictor(directory, limit_bytes=limit_bytes, metrics=metrics)
     async with trio.open_nursery() as outer:
         async with trio.open_nursery() as services:
             memory = Memory(memory_bytes)
