@@ -397,8 +397,8 @@ class ReadingMachine(RuleBasedStateMachine):
 
 
 # What a kill in a call leaves behind, by its name and number, with half or a quarter of it done: is the content
-# there, which files has the folder that was being made or deleted (None: there is none), how many of the block's bytes
-# are there, and is there a record.
+# there, which files has the folder that was being made or deleted (None: there is none), how many of the block's
+# bytes are there, and is there a record.
 FIRST_READ: Final = {
     ("mkdir", 5, 0.5): (False, set(), 0, False),
     ("ftruncate", 1, 0.25): (False, {DATA}, 0, False),
