@@ -27,6 +27,7 @@ from cachetools import LRUCache
 from vbnfs.blocks import BLOCK_BYTES, checksum
 from vbnfs.cache.content_file import ContentFile, DamagedBlockError, flush
 from vbnfs.cache.content_folder import DATA, FORMAT, KINDS, NEW_PREFIX, PARTIAL, WHOLE, move_folder, remove_folder
+from vbnfs.cache.holdings import Held, Holdings
 from vbnfs.cache.inventory import CachedContent
 from vbnfs.host import limits
 from vbnfs.host.atomic import temporary_file
@@ -59,7 +60,8 @@ class BlockCache:
         check_every_read: bool = False,
         is_local: bool = True,
     ) -> None:
-        self.directory = folder_at(directory) / FORMAT
+        top = folder_at(directory)
+        self.directory = top / FORMAT
         self._scope = scope
         self._metrics = metrics
         self._checks_every_read = check_every_read
@@ -70,6 +72,9 @@ class BlockCache:
         self._allocated: Counter[str] = Counter()  # by content id; as the last scan found it, and what was put since
         self._opened: dict[str, Content] = {}  # by a program, since uses were noted; by content id
         self._changed: set[str] = set()  # the contents of which `allocated_bytes` has changed
+        self._holdings = Holdings(top)
+        self._publishing = threading.Lock()
+        self._read_by_kernel: dict[str, Held] = {}  # by content id
         self._warn_once = WarnOnce(again_after_seconds=WARN_AGAIN_SECONDS)
         self.failure: OSError | None = None  # why the disk did not take the last blocks; None if it did
 
@@ -304,6 +309,29 @@ class BlockCache:
             known = list(self._open)
         for content_id in known:
             self._forget_if_deleted(content_id)
+        self.publish_held()
+
+    def hold(self, held: Held) -> None:
+        """The kernel reads a content itself from now on, though it may be deleted, until `let_go`."""
+        with self._lock:
+            self._read_by_kernel[held.content_id] = held
+        self.publish_held()
+
+    def let_go(self, content_id: str) -> None:
+        """The kernel does not read a content any more."""
+        with self._lock:
+            self._read_by_kernel.pop(content_id, None)
+        self.publish_held()
+
+    def publish_held(self) -> None:
+        """Show other processes which contents this one has open."""
+        with self._publishing:
+            with self._lock:
+                known, held = list(self._open.values()), list(self._read_by_kernel.values())
+            for file in known:
+                with suppress(OSError):
+                    held.append(file.held())
+            self._holdings.publish(held)
 
     def _forget_if_deleted(self, content_id: str) -> None:
         with self._lock:
@@ -380,6 +408,7 @@ class BlockCache:
                 let_go.append(self._open.popitem()[1])
             self._open[content.content_id] = file
         del let_go  # closing frees an evicted file's space, or asks another host: not under the lock
+        self.publish_held()
         return file
 
     def _place(self, content_id: str, kind: str) -> Place:

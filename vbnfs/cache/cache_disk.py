@@ -136,6 +136,6 @@ class CacheDisk:
 def _below_reserve(directory: Place, space: DiskSpace, lacking_bytes: int) -> str:
     free, wanted = (f"{count / (1 << 30):.1f} GiB" for count in (space.free_bytes, space.free_bytes + lacking_bytes))
     return (
-        f"{directory}: the disk has less free than the reserve ({free} of {wanted}), so nothing more is kept; reads go"
-        " on from S3: free some on that disk, or mount again with another --cache-dir or a smaller --cache-reserve"
+        f"{directory}: the disk has less free than the reserve ({free} of {wanted}), so nothing more is kept; reads"
+        " go on from S3: free some on that disk, or mount again with another --cache-dir or a smaller --cache-reserve"
     )

@@ -29,6 +29,7 @@ from typing import Final
 from vbnfs.blocks import BLOCK_BYTES, CHECKSUM_BYTES, blocks_of, checksum
 from vbnfs.cache.content_folder import CHECKSUMS, DATA, HEADER_BYTES, Shape, make_folder
 from vbnfs.cache.histories import begin_history, note_period
+from vbnfs.cache.holdings import Held
 from vbnfs.host.mapping import map_populated, read_in_memory
 from vbnfs.host.places import Place, open_file
 from vbnfs.objects import ByteRange
@@ -90,6 +91,11 @@ class ContentFile:
     def data_bytes(self) -> int:
         """The content's length."""
         return self._shape.data_bytes
+
+    def held(self) -> Held:
+        """What an evictor has to know of it. Raises `OSError`."""
+        data = os.fstat(self._data)
+        return Held(data.st_ino, data.st_blocks * 512, self._identity)
 
     @property
     def path(self) -> Path:
@@ -279,7 +285,7 @@ class ContentFile:
         self._is_used = True
 
     def begin_history(self, scope: Place) -> None:
-        """Note for eviction that this content is new in the cache, in the folder `scope`. It is no error if it fails."""
+        """Note for eviction that this content is new in the folder `scope`. It is no error where that fails."""
         with suppress(OSError):
             begin_history(self._checksums, self._identity, scope=scope, now_ns=time.time_ns())
 

@@ -3,9 +3,12 @@
 Usage is what the files take on the disk (st_blocks), since the cache is made of sparse files. No process counts for
 all; each scans again before it writes more than a small part of the limit, and makes room for what it is about to
 write, so that usage stays within 5 % of the limit. With a limit so small that one block is more than that part, it
-scans before every block. Where the disk has less free than the reserve, the limit is what can be kept besides. Victims
-are whole contents (see eviction_policy.py); that may be the one which is being filled, if it is larger than the limit:
-it is then begun anew. A process that has a content open goes on reading the bytes that it verified.
+scans before every block. Where the disk has less free than the reserve, the limit is what can be kept besides.
+
+Victims are whole contents (see eviction_policy.py); that may be the one which is being filled, if it is larger than
+the limit: it is then begun anew. A process that has a content open goes on reading the bytes that it verified. Until
+it closes it, what was deleted takes its room on the disk, and counts (holdings.py). What the kernel reads itself
+stays: deleting it would free nothing.
 
 The size that a mount or `vbnfs clean` was given is stored in the cache, in `.size`. A process without its own setting
 uses it, and re-reads it before each scan: so it deletes nothing that another one was to keep.
@@ -24,6 +27,7 @@ import structlog
 from vbnfs.cache.content_folder import FORMAT
 from vbnfs.cache.eviction_policy import History, choose_victims
 from vbnfs.cache.histories import Evicted, remember_evicted
+from vbnfs.cache.holdings import all_held, held_though_deleted
 from vbnfs.cache.inventory import FORMAT_1, CachedContent, delete, scan, with_history
 from vbnfs.cache.reserve import Reserve
 from vbnfs.host.atomic import replace_file
@@ -153,19 +157,24 @@ class Evictor:
             self._limit_bytes = stored_size(self._directory, self._limit_bytes)
 
     def _choose(self, coming_bytes: int) -> list[CachedContent]:
-        contents = list(scan(self._directory))
-        self._usage_bytes = sum(one.allocated_bytes for one in contents)
-        left_by_disk = self._usage_bytes - self.reserve.to_delete_bytes(coming_bytes)
-        limit_bytes = max(0, min(self._limit_bytes - coming_bytes, left_by_disk))
+        contents, held = list(scan(self._directory)), all_held(self._directory)
+        there_bytes = sum(one.allocated_bytes for one in contents)
+        self._usage_bytes = there_bytes + held_though_deleted(held, {one.inode for one in contents})
+        limit_bytes = self._room_bytes(there_bytes, coming_bytes)
         victims: list[CachedContent] = []
-        if self._usage_bytes > limit_bytes:
+        if there_bytes > limit_bytes:
             contents = [with_history(self._directory, one) for one in contents]
-            victims = choose_victims(
-                contents, limit_bytes=limit_bytes, now_ns=time.time_ns(), protected=self._protected()
-            )
+            protected = self._protected() | {one.content_id for one in held if one.is_read_by_kernel}
+            victims = choose_victims(contents, limit_bytes=limit_bytes, now_ns=time.time_ns(), protected=protected)
         gone = set(victims)
         self._on_scan([one for one in contents if one not in gone])
         return victims
+
+    def _room_bytes(self, there_bytes: int, coming_bytes: int) -> int:
+        """What all contents together may take, of which there are so many bytes now."""
+        by_size = self._limit_bytes - coming_bytes - (self._usage_bytes - there_bytes)
+        by_disk = there_bytes - self.reserve.to_delete_bytes(coming_bytes)
+        return max(0, min(by_size, by_disk))
 
     def _delete(self, victims: Sequence[CachedContent]) -> None:
         if not victims:
@@ -179,9 +188,7 @@ class Evictor:
                     self._remember(victim)
             self._on_evicted()
         self._usage_bytes -= deleted.count_bytes
-        log.info(
-            "evicted", contents=len(victims), freed_bytes=deleted.count_bytes, usage_bytes=self._usage_bytes
-        )
+        log.info("evicted", contents=len(victims), freed_bytes=deleted.count_bytes, usage_bytes=self._usage_bytes)
 
     def _remember(self, victim: CachedContent) -> None:
         scope = self._directory / FORMAT / victim.scope

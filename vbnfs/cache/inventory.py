@@ -39,13 +39,14 @@ _FOLDERS_1: Final = 2  # scope, and the first digits
 class CachedContent:
     """A candidate: what it takes on the disk, and when it was used last (nanoseconds since 1970, not after now).
 
-    `path` is below the cache directory: that of a content's folder, or of a segment of format 1. `history` is None
-    before `with_history`, and where none is stored.
+    `path` is below the cache directory: that of a content's folder, or of a segment of format 1. `inode` is that of
+    its bytes. `history` is None before `with_history`, and where none is stored.
     """
 
     path: str
     allocated_bytes: int
     used_ns: int
+    inode: int = 0
     history: History | None = None
 
     @property
@@ -121,7 +122,7 @@ def _look_at(above: int, name: str, path: str, now_ns: int) -> CachedContent:
         if not (_is_ours(data) and _is_ours(checksums)):
             raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), name)
         used_ns = _no_later_than(now_ns, checksums.st_mtime_ns, folder, CHECKSUMS)
-        return CachedContent(path, (data.st_blocks + checksums.st_blocks) * 512, used_ns)
+        return CachedContent(path, (data.st_blocks + checksums.st_blocks) * 512, used_ns, data.st_ino)
     finally:
         os.close(folder)
 

@@ -53,6 +53,7 @@ class Reserve:
         self._wanted_bytes = wanted_bytes
         self._unreleased_bytes = 0  # deleted, and not free yet
         self._unreleased_until = 0.0
+        self._lacked_bytes = 0  # when that was looked at last
 
     def bytes_of(self, space: DiskSpace) -> int:
         """The reserve on a disk."""
@@ -69,16 +70,21 @@ class Reserve:
 
     def to_delete_bytes(self, coming_bytes: int = 0) -> int:
         """Like `lacking_bytes`, less what was deleted lately and is not free yet."""
+        lacking_bytes = self.lacking_bytes()
+        released_bytes = max(0, self._lacked_bytes - lacking_bytes)
         is_over = time.monotonic() > self._unreleased_until
-        return self.lacking_bytes(coming_bytes) - (0 if is_over else self._unreleased_bytes)
+        self._unreleased_bytes = 0 if is_over else max(0, self._unreleased_bytes - released_bytes)
+        self._lacked_bytes = lacking_bytes
+        return lacking_bytes + coming_bytes - self._unreleased_bytes
 
     @contextmanager
     def deleting(self) -> Iterator["Deleted"]:
         """While entered, files are deleted, and closed by this process; how many bytes they had is to be noted."""
-        before, deleted = self.lacking_bytes(), Deleted()
+        before_bytes, deleted = self.lacking_bytes(), Deleted()
         yield deleted
-        released = before - self.lacking_bytes()
-        self._unreleased_bytes = max(0, deleted.count_bytes - max(0, released))
+        self._lacked_bytes = self.lacking_bytes()
+        released_bytes = max(0, before_bytes - self._lacked_bytes)
+        self._unreleased_bytes = max(0, deleted.count_bytes - released_bytes)
         self._unreleased_until = time.monotonic() + _RELEASED_SECONDS
 
 

@@ -103,8 +103,10 @@ def print_status(status: Mapping[str, Any]) -> None:
         "log": status["log_file"] or "on the daemon's terminal",
     }
     if (reserve := status.get("cache_reserve_bytes")) is not None:
-        lines["cache"] += f"; {size(status.get('cache_free_bytes'))} free on its disk, of which it leaves {size(reserve)}"
-    if problem := status.get("cache_problem"):  # nor these two
+        lines["cache"] += (
+            f"; {size(status.get('cache_free_bytes'))} free on its disk, of which it leaves {size(reserve)}"
+        )
+    if problem := status.get("cache_problem"):  # nor this
         lines["not kept"] = str(problem)
     if newer := status.get("newer_version"):
         top = status["default_version"]

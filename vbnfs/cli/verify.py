@@ -257,10 +257,10 @@ def _check_room(where: Place, cache: BlockCache, contents: Iterable[Content]) ->
     if reserve_bytes:  # for which anything else is evicted
         to_find_bytes = missing_bytes - (usage_bytes - (whole_bytes - missing_bytes))
     if to_find_bytes > free_bytes:
-        besides = f" besides the reserve of {size(reserve_bytes)}" if reserve_bytes else ""
+        beside = f" besides the reserve of {size(reserve_bytes)}" if reserve_bytes else ""
         raise CacheError(
             f"{size(missing_bytes)} are to be fetched, but the disk of {where.config.cache_dir} has"
-            f" {size(free_bytes)} free{besides}: free some, choose another --cache-dir, or name fewer files;"
+            f" {size(free_bytes)} free{beside}: free some, choose another --cache-dir, or name fewer files;"
             " nothing was fetched"
         )
 
