@@ -132,6 +132,23 @@ async def test_what_the_cache_does_not_have_is_fetched_again(tmp_path: Path, lie
         assert client.ranges() == [ByteRange(0, len(DATA)), ByteRange(0, stop)]
 
 
+@pytest.mark.parametrize("locks_may_wait", [False, True])
+async def test_what_is_fetched_again_is_claimed_again(tmp_path: Path, locks_may_wait: bool) -> None:
+    """The claims of the first fetch are given back before the second takes its own: other processes see that one."""
+    claims = Claims(tmp_path / FORMAT / "test")
+    async with storing(tmp_path, locks_may_wait=locks_may_wait) as (floor, client, content):
+        client.lies = 1
+        again = client.hold(lambda request: client.count() == 2)
+        async with trio.open_nursery() as readers:
+            readers.start_soon(floor.source.get, content, [0])
+            await again.wait_arrived()
+            await trio.testing.wait_all_tasks_blocked(0.02)
+            assert claims.take(content.content_id, range(1)) == []
+            again.open()
+        await floor.settled()
+        assert claims.take(content.content_id, range(1)) == [0]
+
+
 async def test_it_is_fetched_a_few_times_and_no_more(tmp_path: Path) -> None:
     """Where the cache never has what was stored, a read fails after three GETs; the next one begins anew."""
     async with storing(tmp_path) as (floor, client, content):
