@@ -167,10 +167,7 @@ class BlockAssembler:
     def __init__(self, content: Content, indices: range) -> None:
         self._content = content
         self._indices = indices
-        self._index = indices[0]  # of the block that comes now; how much of it has come, and what of that is here
-        self._length = 0
-        self._pieces: list[Bytes] = []
-        self._is_stored = False  # a part of it came without its bytes
+        self._begin(indices[0])
 
     def add(self, received: Received) -> Iterator[tuple[range, list[Bytes] | None]]:
         """The blocks that it completes: some adjacent ones at a time, and their bytes.
@@ -215,12 +212,19 @@ class BlockAssembler:
 
     def _lacking_bytes(self) -> int:
         """How many bytes of the block are still to come."""
-        if self._index not in self._indices:
+        if not self._left_bytes:
             raise BadReplyError(f"{self._content.source}: more bytes than were asked for")
-        return len(block_range(self._content, self._index)) - self._length
+        return self._left_bytes
 
     def _go_on(self, count_bytes: int) -> None:
         """So many bytes of the block have come."""
-        self._length += count_bytes
-        if self._length == len(block_range(self._content, self._index)):
-            self._index, self._length, self._pieces, self._is_stored = self._index + 1, 0, [], False
+        self._left_bytes -= count_bytes
+        if not self._left_bytes:
+            self._begin(self._index + 1)
+
+    def _begin(self, index: int) -> None:
+        """A block comes next, if it was asked for."""
+        self._index = index
+        self._left_bytes = len(block_range(self._content, index)) if index in self._indices else 0
+        self._pieces: list[Bytes] = []  # what of it is here
+        self._is_stored = False  # a part of it came without its bytes
