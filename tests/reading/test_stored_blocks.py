@@ -18,6 +18,7 @@ from vbnfs.blocks import BLOCK_BYTES
 from vbnfs.cache.block_cache import BlockCache
 from vbnfs.cache.claims import Claims
 from vbnfs.cache.content_folder import DATA as DATA_FILE
+from vbnfs.cache.content_folder import FORMAT
 from vbnfs.errors import BadReplyError, NotKeptError, TransportError
 from vbnfs.metrics import Metrics
 from vbnfs.objects import ByteRange, Content, Piece, RangeRequest, Receive, Received, Stored

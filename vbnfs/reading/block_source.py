@@ -28,7 +28,7 @@ import trio
 from vbnfs.blocks import BLOCK_BYTES
 from vbnfs.cache.block_cache import block_range
 from vbnfs.errors import BadReplyError, NotKeptError, StorageError, VbnfsError
-from vbnfs.objects import ByteRange, Content, ObjectVersion, Received
+from vbnfs.objects import ByteRange, Content, Received
 from vbnfs.reading.block_states import BlockState
 from vbnfs.reading.block_writer import BlockWriter
 from vbnfs.reading.fetches import ArrivedBlocks, Backlogs, Block, BlockAssembler, Bytes, Fetch
@@ -137,9 +137,9 @@ class BlockSource:
         self._backlogs.set_window(content, window_blocks)
         self._begin_prefetches()
 
-    def origin_of(self, content: Content) -> ObjectVersion:
-        """The source from which the bytes of a content came last."""
-        return self._sources.origin(content)
+    def origin_of(self, content: Content, *, known: str) -> str:
+        """The source from which the bytes of a content came last; the `known` one, if none came to this process."""
+        return self._sources.origin(content, known=known)
 
     def forget(self, content_id: str) -> None:
         """Do not remember what came last of a content: it is wrong."""
