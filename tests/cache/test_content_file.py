@@ -324,6 +324,16 @@ def test_one_of_the_two_files_alone_is_a_miss_until_both_are_new(tmp_path: Path,
     assert sorted(os.listdir(tmp_path)) == ["ab12"]
 
 
+def test_a_folder_that_the_cache_has_not_made_is_set_aside(tmp_path: Path) -> None:
+    """One in the place of a file of a content is not deleted, and does not keep the content from being made."""
+    path = tmp_path / "ab12"
+    (path / CHECKSUMS).mkdir(parents=True)
+    file = ContentFile.create(file_at(path), identity=IDENTITY, data_bytes=len(DATA))
+    assert file.held_bytes() == 0
+    [aside] = tmp_path.glob(".old-*")
+    assert [one.name for one in aside.iterdir()] == [CHECKSUMS]
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_foreign_files_are_a_miss(tmp_path: Path, seed: int) -> None:
     """Noise of the right length: nothing in it matches."""

@@ -17,11 +17,14 @@ import pytest
 from structlog.testing import capture_logs
 
 from vbnfs.blocks import BLOCK_BYTES
+from vbnfs.cache import content_folder
 from vbnfs.cache.block_cache import BlockCache
+from vbnfs.cache.content_file import ContentFile
 from vbnfs.cache.content_folder import CHECKSUMS, DATA, FORMAT, Shape
 from vbnfs.cache.eviction import DEFAULT_BYTES, Evictor, store_size, take_over_size
 from vbnfs.cache.histories import EVICTED, Evicted, read_history, recall_evicted, remember_evicted, write_history
 from vbnfs.cache.inventory import FORMAT_1, CachedContent, delete, scan, with_history
+from vbnfs.host.atomic import lock_new
 from vbnfs.host.places import Anchor, Place, folder_at
 from vbnfs.metrics import Metrics
 from vbnfs.objects import ByteRange, Content, ObjectVersion
@@ -92,7 +95,7 @@ class Writer:
     def __init__(self, directory: Path, limit_bytes: int) -> None:
         self.cache = BlockCache(directory, scope="aws", metrics=Metrics())
         self.evictor = Evictor(
-            directory, limit_bytes=limit_bytes, metrics=Metrics(), on_evicted=self.cache.forget_deleted
+            directory, limit_bytes=limit_bytes, metrics=Metrics(), close_deleted=self.cache.forget_deleted
         )
 
     def put(self, wanted: Content, index: int) -> None:
@@ -134,6 +137,34 @@ def test_scan_deletes_what_the_dead_were_making_or_deleting(tmp_path: Path) -> N
     assert [one.content_id for one in scan(tmp_path)] == ["ab12"]
     os.close(lock)
     assert [path.exists() for path in (dead, living, deleted, other)] == [False, True, False, True]
+
+
+def test_a_folder_that_is_taken_for_abandoned_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process scans between making a folder and locking it: the content is made all the same."""
+    scans = iter([lambda: list(scan(tmp_path)), list])
+
+    def lock_late(folder: int) -> bool:
+        next(scans)()
+        return lock_new(folder)
+
+    monkeypatch.setattr(content_folder, "lock_new", lock_late)
+    place = folder_at(tmp_path) / "blocks-v2/aws/partial/ab/ab12"
+    file = ContentFile.create(place, identity="ab12", data_bytes=10)
+    file.write(0, bytes(10))
+    assert next(scans, None) is None
+    assert file.is_intact
+    assert os.listdir(file.path.parent) == ["ab12"]
+
+
+@pytest.mark.parametrize("name", [DATA, CHECKSUMS])
+def test_one_of_the_two_files_alone_is_counted_and_goes_first(tmp_path: Path, name: str) -> None:
+    """Somebody has deleted the other one: what is left takes room, and serves nobody."""
+    folder = add_content(tmp_path, "ab12", MIB, used=1000)
+    (folder / name).unlink()
+    [one] = scan(tmp_path)
+    assert (one.allocated_bytes, one.used_ns) == (allocated(folder), 0)
+    assert make(tmp_path, 1).scan_and_evict()
+    assert not folder.exists()
 
 
 def test_where_there_are_no_locks_new_folders_go_by_age(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

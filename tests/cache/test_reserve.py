@@ -49,7 +49,7 @@ class Mounted:
             limit_bytes=GIB,
             reserve_bytes=reserve_bytes,
             metrics=Metrics(),
-            on_evicted=self.cache.forget_deleted,
+            close_deleted=self.cache.forget_deleted,
         )
 
     def write(self, number: int) -> bool:
@@ -126,7 +126,10 @@ def test_others_get_their_room_back(tmp_path: Path) -> None:
 
 @pytest.mark.root
 def test_what_others_hold_open_is_not_deleted_twice(tmp_path: Path) -> None:
-    """Deleted contents that another mount has open are free later: meanwhile no more goes, and nothing is written."""
+    """Deleted contents that another mount has open are free later: meanwhile no more goes, and nothing is written.
+
+    That mount sees that the disk lacks room, closes them first, and deletes nothing then.
+    """
     directory = tmp_path / "cache"
     with a_disk(directory, "64m"):
         mounted, other = Mounted(directory, 16 * MIB), Mounted(directory, 16 * MIB)
@@ -141,7 +144,7 @@ def test_what_others_hold_open_is_not_deleted_twice(tmp_path: Path) -> None:
             mounted.evictor.keep_reserve()
         assert not mounted.write(99)
         assert len(list(scan(directory))) == left
-        other.cache.forget_deleted()
+        other.evictor.keep_reserve()
         assert free_bytes(directory) >= 16 * MIB
         assert mounted.evictor.make_room(BLOCK_BYTES)
         assert len(list(scan(directory))) == left

@@ -363,7 +363,8 @@ class ReadingMachine(RuleBasedStateMachine):
                 file: NOISE[:length] for file, length in lengths.items()
             }
         finally:
-            for left in (path, theirs, renamed):
+            set_aside = [folder / name for folder in unfinished_folders(self.directory)] if name else []
+            for left in (path, theirs, renamed, *set_aside):
                 remove(left)
 
     @rule()

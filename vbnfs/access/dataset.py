@@ -50,7 +50,7 @@ class Dataset:
             limit_bytes=config.cache_size_bytes,
             reserve_bytes=config.cache_reserve_bytes,
             metrics=self.metrics,
-            on_evicted=cache.forget_deleted,
+            close_deleted=cache.forget_deleted,
         )
         async with keeping() as keep, trio.open_nursery() as services:
             source = make_source(config, self.link, cache, evictor, self.verdicts, self.metrics, nursery=services)

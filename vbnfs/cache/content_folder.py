@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from vbnfs.blocks import BLOCK_BYTES, CHECKSUM_BYTES
-from vbnfs.host.atomic import is_abandoned_folder, lock_folder
+from vbnfs.host.atomic import abandoned_folder, lock_new
 from vbnfs.host.places import Place, open_file, open_folder
 
 FORMAT: Final = "blocks-v2"  # of all that is below: its version stands in the path
@@ -88,8 +88,8 @@ def remove_leftover(above: int, name: str) -> bool:
         return True
     if not name.startswith(NEW_PREFIX):
         return False
-    with suppress(OSError):
-        if is_abandoned_folder(above, name):
+    with suppress(OSError), abandoned_folder(above, name) as is_abandoned:
+        if is_abandoned:
             remove_folder(above, name)
     return True
 
@@ -114,18 +114,24 @@ def _is_of_another_shape(above: int, name: str, shape: Shape) -> bool:
 @contextmanager
 def _new_folder(above: int) -> Iterator[tuple[int, str]]:
     """A new folder, locked: so `remove_leftover` leaves it alone. Deleted at the end, unless it was renamed."""
-    name = f"{NEW_PREFIX}{os.urandom(8).hex()}"
-    os.mkdir(name, 0o700, dir_fd=above)
+    folder, name = _make_new(above)
     try:
-        folder = open_folder(name, above)
-        try:
-            lock_folder(folder)
-            yield folder, name
-        finally:
-            os.close(folder)
+        yield folder, name
     finally:
+        os.close(folder)
         with suppress(OSError):
             remove_folder(above, name)
+
+
+def _make_new(above: int) -> tuple[int, str]:
+    while True:
+        name = f"{NEW_PREFIX}{os.urandom(8).hex()}"
+        os.mkdir(name, 0o700, dir_fd=above)
+        with suppress(FileNotFoundError):  # another process has just taken it, not locked yet, for abandoned
+            folder = open_folder(name, above)
+            if lock_new(folder):
+                return folder, name
+            os.close(folder)
 
 
 def _empty(above: int, name: str) -> None:
@@ -136,7 +142,7 @@ def _empty(above: int, name: str) -> None:
         return
     try:
         for file in (CHECKSUMS, DATA):
-            with suppress(FileNotFoundError):
+            with suppress(FileNotFoundError, IsADirectoryError):
                 os.unlink(file, dir_fd=folder)
     finally:
         os.close(folder)

@@ -72,8 +72,8 @@ class Evictor:
     """Keeps what a cache directory holds within `limit_bytes`, and `reserve` free. To be called from threads.
 
     `limit_bytes` None: within the size that the cache was given last, or else `DEFAULT_BYTES`; `reserve_bytes` None:
-    the default of reserve.py. `on_scan` is called with the contents that there are, after each scan; `on_evicted`
-    when some were deleted, and is to close them. What `protected` returns, ids of contents, is never deleted.
+    the default of reserve.py. `on_scan` is called with the contents that there are, after each scan. `close_deleted`
+    is to close those that were deleted. What `protected` returns, ids of contents, is never deleted.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Evictor:
         metrics: Metrics,
         reserve_bytes: int | None = 0,
         on_scan: Callable[[Sequence[CachedContent]], None] = lambda contents: None,
-        on_evicted: Callable[[], None] = lambda: None,
+        close_deleted: Callable[[], None] = lambda: None,
         protected: Callable[[], Set[str]] = frozenset,
     ) -> None:
         self._directory = folder_at(directory)
@@ -93,7 +93,7 @@ class Evictor:
         self._learn_limit()
         self.reserve: Final = Reserve(self._directory, reserve_bytes)
         self._metrics = metrics
-        self._on_scan, self._on_evicted, self._protected = on_scan, on_evicted, protected
+        self._on_scan, self._close_deleted, self._protected = on_scan, close_deleted, protected
         self._lock = threading.Lock()  # one scan at a time
         self._usage_bytes = 0  # as the last scan found it
         self._written_bytes = 0  # by this process since
@@ -126,8 +126,14 @@ class Evictor:
         self._written_bytes = max(0, self._written_bytes - count_bytes)
 
     def keep_reserve(self, *, coming_bytes: int = 0) -> None:
-        """Evict if the disk has less free than the reserve: at most once a second, if that does not help."""
+        """Evict if the disk has less free than the reserve: at most once a second, if that does not help.
+
+        First this process closes what others have deleted, which may be enough.
+        """
         if self.reserve.to_delete_bytes(coming_bytes) <= 0 or time.monotonic() < self._may_scan_at:
+            return
+        self._close_deleted()
+        if self.reserve.to_delete_bytes(coming_bytes) <= 0:
             return
         if not self.scan_and_evict(coming_bytes=coming_bytes):
             self._may_scan_at = time.monotonic() + _AGAIN_SECONDS
@@ -186,7 +192,7 @@ class Evictor:
                     deleted.count_bytes += victim.allocated_bytes
                     self._metrics.evicted_contents += 1
                     self._remember(victim)
-            self._on_evicted()
+            self._close_deleted()
         self._usage_bytes -= deleted.count_bytes
         log.info("evicted", contents=len(victims), freed_bytes=deleted.count_bytes, usage_bytes=self._usage_bytes)
 

@@ -115,16 +115,24 @@ def _segments(directory: Place, now_ns: int) -> Iterator[CachedContent]:
 
 
 def _look_at(above: int, name: str, path: str, now_ns: int) -> CachedContent:
-    """Raises `OSError` for what is no content of ours."""
+    """One of the two files alone counts, too, and as never used. Raises `OSError` for what is no content of ours."""
     folder = open_folder(name, above)
     try:
-        data, checksums = (os.stat(file, dir_fd=folder, follow_symlinks=False) for file in (DATA, CHECKSUMS))
-        if not (_is_ours(data) and _is_ours(checksums)):
+        found = {file: status for file in (DATA, CHECKSUMS) if (status := _status(folder, file)) is not None}
+        if not found or not all(map(_is_ours, found.values())):
             raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), name)
-        used_ns = _no_later_than(now_ns, checksums.st_mtime_ns, folder, CHECKSUMS)
-        return CachedContent(path, (data.st_blocks + checksums.st_blocks) * 512, used_ns, data.st_ino)
+        used_ns = _no_later_than(now_ns, found[CHECKSUMS].st_mtime_ns, folder, CHECKSUMS) if len(found) == 2 else 0
+        inode = found[DATA].st_ino if DATA in found else 0
+        return CachedContent(path, sum(status.st_blocks for status in found.values()) * 512, used_ns, inode)
     finally:
         os.close(folder)
+
+
+def _status(folder: int, name: str) -> os.stat_result | None:
+    """None if it is not there."""
+    with suppress(FileNotFoundError):
+        return os.stat(name, dir_fd=folder, follow_symlinks=False)
+    return None
 
 
 def is_content_name(name: str, folder: str) -> bool:

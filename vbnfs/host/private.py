@@ -14,12 +14,11 @@ from typing import Final
 
 from vbnfs.errors import CacheError
 from vbnfs.host.identity import our_uid
-from vbnfs.host.places import FOLDER, Place, folder_at, open_own, trusted_owners
+from vbnfs.host.own_folders import FOLDER, open_own, trusted_owners
+from vbnfs.host.places import Place, folder_at
 from vbnfs.host.probing import probe
 
-_OF_NO_PROGRAM: Final = frozenset(
-    {"lost+found", "CACHEDIR.TAG"}
-)  # an empty disk's; a mark that says nothing of others
+_OF_NO_PROGRAM: Final = frozenset({"lost+found", "CACHEDIR.TAG"})  # of an empty disk, of an empty cache
 
 
 def keep_others_out() -> None:

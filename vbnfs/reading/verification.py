@@ -228,7 +228,8 @@ class Verifier:
     ) -> Verdict | None:
         """Give a verdict on bytes that were fetched after `before`. None if the cache has others by now."""
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        found = Verdict(found_hash, fingerprint, now, source=str(self._source.origin_of(content)))
+        known = before.source if before is not None and before.found_hash == found_hash else ""
+        found = Verdict(found_hash, fingerprint, now, source=self._source.origin_of(content, known=known))
         judge = partial(self._verdicts.judge, content, found, before=before, cache=self._cache)
         verdict = await trio.to_thread.run_sync(judge)
         if not is_good(content, found):  # readers may have been given these bytes, whatever there is now
