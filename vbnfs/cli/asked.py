@@ -12,7 +12,9 @@ from typing import Any, Final
 from vbnfs.access.mount_status import ask_status
 from vbnfs.cache.eviction import stored_size
 from vbnfs.config.settings import SETTING_BY_NAME, Config
-from vbnfs.dataset.names import MANIFESTS, decode
+from vbnfs.dataset.manifest import DatasetVersion
+from vbnfs.dataset.names import LATEST, MANIFESTS, decode
+from vbnfs.dataset.release import Release
 from vbnfs.dataset.tree import ROOT_INODE, DataNode, Directory, Node, StaticNode, Symlink, Tree
 from vbnfs.errors import DatasetError, MountError, UsageError
 from vbnfs.host.mountinfo import MountEntry, absolute, list_mounts
@@ -46,7 +48,7 @@ def place_of(config: Config, paths: Sequence[Path], *, given: Set[str]) -> Place
     within = [_within_mount(path, mounts) for path in paths]
     entries = {entry for entry, _ in within}
     if len(entries) > 1:
-        raise MountError("paths in different mounts, or not all of them in a mount: verify them one after the other")
+        raise MountError("paths in different mounts, or not all of them in a mount: name them one after the other")
     entry = entries.pop() if entries else None
     if entry is None:
         for path in paths:
@@ -124,6 +126,16 @@ def _check_is_of_dataset(path: Path) -> None:
 
 
 # The tree
+
+
+def version_at(release: Release, path: str) -> DatasetVersion | None:
+    """The dataset version of which a path is the folder, or the name; None for any other path."""
+    parts = _parts(path)
+    if len(parts) == 2 and parts[0] == MANIFESTS:
+        parts = parts[1:]
+    if parts == [LATEST]:
+        return release.choose(None)
+    return next((one for one in release.versions if parts in ([one.text], [one.folder])), None)
 
 
 def files_at(tree: Tree, path: str) -> Iterator[tuple[str, Node]]:

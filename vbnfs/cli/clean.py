@@ -34,7 +34,7 @@ def clean(config: Config) -> Cleaned:
 
     A folder that does not exist is clean.
     """
-    if not _is_there(config.cache_dir):
+    if not is_there(config.cache_dir):
         return Cleaned(config.cache_dir, 0, config.cache_size_bytes or DEFAULT_BYTES, 0, 0, is_there=False)
     keep_others_out()
     prepare_cache_directory(config.cache_dir)  # before anything in it is read
@@ -73,8 +73,8 @@ def _check(config: Config, evictor: Evictor) -> None:
         )
 
 
-def _is_there(directory: Path) -> bool:
-    """True also where that cannot be found out: preparing the folder then reports why."""
+def is_there(directory: Path) -> bool:
+    """Whether there is a cache. True also where that cannot be found out: preparing the folder then reports why."""
     try:
         directory.stat()
     except FileNotFoundError:
