@@ -14,6 +14,7 @@
         │   └── BusyError           EIO         503, 429, 5xx: the server asks for a retry
         │       └── NoDescriptorError EIO       no descriptor is left for a connection
         ├── BadReplyError           EIO         a reply that cannot be used
+        │   ├── WrongBlockError     EIO         a block with other bytes than its digest says
         │   └── MismatchError       EIO         a reply to another request: wrong range, length, body
         │       └── ChangedError    ESTALE      not the listed object: other version id or size
         ├── UntrustedServerError    EIO         a certificate without a trusted issuer
@@ -143,6 +144,16 @@ class ChangedError(MismatchError):
 
     errno = errno.ESTALE
     remedy = "read another dataset version, or check --endpoint-url and the proxy variables: something else is there"
+
+
+class WrongBlockError(BadReplyError):
+    """A block whose bytes are not those of the released file: its digest is another one (`found`, 16 bytes)."""
+
+    remedy = "a proxy, a mirror or the server damages what it sends: check --endpoint-url and the proxy variables"
+
+    def __init__(self, message: str, *, found: bytes = b"") -> None:
+        super().__init__(message)
+        self.found = found
 
 
 class UntrustedServerError(StorageError):

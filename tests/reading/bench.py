@@ -12,6 +12,7 @@ from tests.fakes.client import MemoryClient
 from tests.fakes.store import Data, MemoryStore
 from vbnfs.cache.block_cache import BlockCache
 from vbnfs.cache.claims import Claims
+from vbnfs.cache.digests import DigestStore
 from vbnfs.cache.eviction import Evictor
 from vbnfs.cache.verdicts import Verdicts
 from vbnfs.metrics import Metrics
@@ -22,6 +23,7 @@ from vbnfs.reading.file_reader import FileReader
 from vbnfs.reading.memory import Memory
 from vbnfs.reading.other_processes import SharedFetches
 from vbnfs.reading.prefetch import Prefetcher
+from vbnfs.reading.proof import Proof
 from vbnfs.reading.sources import Sources
 from vbnfs.reading.verification import Verifier
 
@@ -40,6 +42,7 @@ class Bench:
     prefetcher: Prefetcher
     memory: Memory
     verdicts: Verdicts
+    digests: DigestStore
     verifier: Verifier
     services: trio.Nursery
     start_keeping: Callable[[], None]
@@ -100,10 +103,10 @@ async def bench(
             memory = Memory(memory_bytes)
             claims = Claims(cache.directory / "test")
             others = SharedFetches(claims, cache, may_wait=locks_may_wait, metrics=metrics)
-            verdicts = Verdicts(directory, scope="test")
+            verdicts, digests = Verdicts(directory, scope="test"), DigestStore(directory)
             writer = BlockWriter(cache, evictor, others, memory)
             source = BlockSource(
-                Sources(client, verdicts),
+                Sources(client, verdicts, Proof(digests), metrics=metrics),
                 writer,
                 others,
                 nursery=services,
@@ -111,7 +114,7 @@ async def bench(
                 memory=memory,
             )
             prefetcher = Prefetcher(cache, source, nursery=services)
-            verifier = Verifier(cache, source, verdicts, metrics=metrics)
+            verifier = Verifier(cache, source, verdicts, digests, metrics=metrics)
             if keeps_blocks:
                 outer.start_soon(writer.keep_blocks)
             start_keeping = lambda: outer.start_soon(writer.keep_blocks)  # noqa: E731
@@ -124,6 +127,7 @@ async def bench(
                 prefetcher,
                 memory,
                 verdicts,
+                digests,
                 verifier,
                 services,
                 start_keeping,

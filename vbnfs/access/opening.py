@@ -1,10 +1,10 @@
-"""The parts of an opened dataset, made from its configuration: clients, one around the other, catalog, cache, source.
+"""The parts of an opened dataset, made from its configuration: clients, one around the other, catalog, cache.
 
 `open_dataset` (dataset.py) puts them together.
 """
 
 import hashlib
-from collections.abc import AsyncIterator, Callable, Set
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Final
 from urllib.parse import quote, urlsplit
@@ -12,21 +12,14 @@ from urllib.parse import quote, urlsplit
 import trio
 
 from vbnfs.cache.block_cache import BlockCache
-from vbnfs.cache.claims import Claims
-from vbnfs.cache.eviction import Evictor
-from vbnfs.cache.verdicts import Verdicts
 from vbnfs.config.settings import Config
 from vbnfs.dataset.catalog import KEPT_FORMAT, Catalog
 from vbnfs.dataset.manifest import Origin
 from vbnfs.host.mountinfo import is_local
 from vbnfs.host.places import folder_at
 from vbnfs.metrics import Metrics
-from vbnfs.objects import Content, ObjectClient
-from vbnfs.reading.block_source import BlockSource
+from vbnfs.objects import ObjectClient
 from vbnfs.reading.block_writer import BlockWriter
-from vbnfs.reading.memory import Memory
-from vbnfs.reading.other_processes import SharedFetches
-from vbnfs.reading.sources import Sources
 from vbnfs.s3.breaker import BreakerClient
 from vbnfs.s3.client import S3Client
 from vbnfs.s3.hedging import HedgingClient
@@ -101,26 +94,6 @@ def make_cache(config: Config, metrics: Metrics) -> BlockCache:
         check_every_read=config.verify == "always",
         is_local=is_local(config.cache_dir),
     )
-
-
-def make_source(
-    config: Config,
-    link: BreakerClient,
-    cache: BlockCache,
-    evictor: Evictor,
-    verdicts: Verdicts,
-    metrics: Metrics,
-    *,
-    nursery: trio.Nursery,
-    on_stored: Callable[[Set[Content]], None] = lambda contents: None,
-) -> BlockSource:
-    """The blocks that the disk does not have. `keeping` runs and closes its writer."""
-    client, paced = make_reading_client(config, link, metrics)
-    claims = Claims(cache.directory / scope_of(config.endpoint_url))
-    others = SharedFetches(claims, cache, may_wait=not cache.is_local, metrics=metrics)
-    memory = Memory(config.memory_limit_bytes)
-    writer = BlockWriter(cache, evictor, others, memory, on_stored=on_stored)
-    return BlockSource(Sources(client, verdicts), writer, others, nursery=nursery, connections=paced, memory=memory)
 
 
 @asynccontextmanager

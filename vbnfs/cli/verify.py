@@ -147,7 +147,8 @@ class _Work:
         self._where = where
         self._catalog, self._cache, self._verdicts = dataset.catalog, dataset.cache, dataset.verdicts
         self._source = source
-        self._verifier = Verifier(self._cache, source, self._verdicts, metrics=dataset.metrics, without_pauses=True)
+        parts = (self._cache, source, self._verdicts, dataset.digests)
+        self._verifier = Verifier(*parts, metrics=dataset.metrics, without_pauses=True)
         self._good: dict[int, tuple[Content, Verdict]] = {}  # by inode: what was good when it was hashed
 
     async def check_room(self, asked: _Asked) -> None:

@@ -19,15 +19,15 @@ import math
 from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
+from functools import partial
 from typing import Final, Protocol
 
 import structlog
 import trio
 
 from vbnfs.blocks import BLOCK_BYTES
-from vbnfs.cache.block_cache import block_range
 from vbnfs.errors import BadReplyError, StorageError, VbnfsError
-from vbnfs.objects import ByteRange, Content, ObjectVersion, Piece
+from vbnfs.objects import Content, ObjectVersion
 from vbnfs.reading.block_states import BlockState
 from vbnfs.reading.block_writer import BlockWriter
 from vbnfs.reading.fetches import (
@@ -35,7 +35,6 @@ from vbnfs.reading.fetches import (
     ArrivedBlocks,
     Backlogs,
     Block,
-    BlockAssembler,
     Bytes,
     Fetch,
     longest_fetch,
@@ -239,15 +238,8 @@ class BlockSource:
         return BadReplyError(f"{fetch.content.source}: fewer bytes than were asked for")
 
     async def _receive(self, fetch: Fetch, run: range) -> None:
-        """One GET: adjacent blocks of `fetch`."""
-        assembler = BlockAssembler(fetch.content, run)
-
-        async def receive(piece: Piece) -> None:
-            for first, data in assembler.add(piece.data):
-                await self._arrive(fetch, first, data)
-
-        start, stop = block_range(fetch.content, run[0]).start, block_range(fetch.content, run[-1]).stop
-        await self._sources.get_range(fetch.content, ByteRange(start, stop), receive)
+        """One GET, if all goes well: adjacent blocks of `fetch`."""
+        await self._sources.get_blocks(fetch.content, run, partial(self._arrive, fetch))
 
     def _settle_found(self, fetch: Fetch, found: Mapping[int, Bytes]) -> None:
         """Another process has brought these blocks to the disk."""

@@ -13,6 +13,7 @@ a processor, and reads go before it.
 import hashlib
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from typing import Final
@@ -20,8 +21,9 @@ from typing import Final
 import structlog
 import trio
 
-from vbnfs.blocks import blocks_of
+from vbnfs.blocks import blocks_of, digest
 from vbnfs.cache.block_cache import BlockCache
+from vbnfs.cache.digests import DigestSet, DigestStore
 from vbnfs.cache.verdicts import (
     Fingerprint,
     Verdict,
@@ -46,7 +48,14 @@ _HASHED_BLOCKS: Final = 8  # at a time, and as many are read meanwhile: 4 MiB be
 _AHEAD_BLOCKS: Final = 8 * MAX_GET_BLOCKS
 _GATHER_SECONDS: Final = 1.0  # blocks come by the hundred; the files that they complete are checked once
 
-_Hashes = tuple[str, str]  # blake2b of the bytes, fingerprint of their blocks
+
+@dataclass(frozen=True, slots=True)
+class Hashes:
+    """Of all bytes of a content: their blake2b (hex), the fingerprint of their blocks, and the blocks' digests."""
+
+    whole: str
+    fingerprint: str
+    digests: bytes
 
 
 def describe(cache: BlockCache, verdicts: Verdicts, content: Content) -> str:
@@ -93,6 +102,7 @@ class Verifier:
         cache: BlockCache,
         source: BlockSource,
         verdicts: Verdicts,
+        digests: DigestStore,
         *,
         metrics: Metrics,
         on_mismatch: Callable[[str], None] = lambda content_id: None,
@@ -101,6 +111,7 @@ class Verifier:
         self._cache = cache
         self._source = source
         self._verdicts = verdicts
+        self._digests = digests
         self._metrics = metrics
         self._on_mismatch = on_mismatch
         self._without_pauses = without_pauses
@@ -154,7 +165,7 @@ class Verifier:
             await self._source.writer.written(
                 content
             )  # else wrong blocks would come to the disk behind their verdict
-            verdict = None if hashes is None else await self._judge(content, *hashes, before=before)
+            verdict = None if hashes is None else await self._judge(content, hashes, before=before)
             if verdict is not None or hashes is None:
                 return verdict
         return None
@@ -175,9 +186,9 @@ class Verifier:
     def _fingerprint(self, content: Content) -> str | None:
         return fingerprint_of(self._cache.records(content))
 
-    async def _hash(self, content: Content, *, fetch: bool) -> _Hashes | None:
+    async def _hash(self, content: Content, *, fetch: bool) -> Hashes | None:
         """Hash the blocks, each checked now, a few MiB at a time. None if one is missing and not to be fetched."""
-        whole, fingerprint = hashlib.blake2b(), Fingerprint()
+        whole, fingerprint, digests = hashlib.blake2b(), Fingerprint(), bytearray()
         indices = blocks_of(ByteRange(0, content.size_bytes))
         for first in indices[::_HASHED_BLOCKS]:
             window = range(first, min(first + _HASHED_BLOCKS, indices.stop))
@@ -191,9 +202,10 @@ class Verifier:
                 for index in sorted(blocks):
                     whole.update(blocks[index])
                     fingerprint.add(self._cache.record_of(content, index, blocks[index]))
+                    digests.extend(digest(blocks[index]))
 
             await self._with_pause(add)
-        return whole.hexdigest(), fingerprint.text()
+        return Hashes(whole.hexdigest(), fingerprint.text(), bytes(digests))
 
     async def _blocks(self, content: Content, window: range, *, fetch: bool) -> dict[int, Bytes] | None:
         def kept() -> dict[int, Bytes]:
@@ -220,12 +232,11 @@ class Verifier:
         if not self._without_pauses:
             await trio.sleep(time.monotonic() - began)
 
-    async def _judge(
-        self, content: Content, found_hash: str, fingerprint: str, *, before: Verdict | None
-    ) -> Verdict | None:
+    async def _judge(self, content: Content, hashes: Hashes, *, before: Verdict | None) -> Verdict | None:
         """Give a verdict on bytes that were fetched after `before`. None if the cache has others by now."""
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        found = Verdict(found_hash, fingerprint, now, source=str(self._source.origin_of(content)))
+        found = Verdict(hashes.whole, hashes.fingerprint, now, source=str(self._source.origin_of(content)))
+        await trio.to_thread.run_sync(self._keep_digests, content, hashes)
         judge = partial(self._verdicts.judge, content, found, before=before, cache=self._cache)
         verdict = await trio.to_thread.run_sync(judge)
         if not is_good(content, found):  # readers may have been given these bytes, whatever there is now
@@ -239,6 +250,15 @@ class Verifier:
             self._metrics.mismatched_files += 1
             log.error("file does not match its manifest", reason=mismatch_text(content, verdict))
         return verdict
+
+    def _keep_digests(self, content: Content, hashes: Hashes) -> None:
+        """What the hash proves: these are the blocks of the released file, or they are not."""
+        assert content.file_hash is not None
+        found = DigestSet(content.file_hash, content.size_bytes, hashes.digests)
+        if hashes.whole == content.file_hash:
+            self._digests.keep_proven(found)
+        else:
+            self._digests.disprove(found)
 
     async def _forget(self, content_id: str) -> None:
         """Drop the bytes of a content that is bad from all memory, the kernel's included."""
