@@ -5,6 +5,7 @@
     ├── CacheError                  EACCES      the cache directory cannot be used
     ├── MountError                  EIO         the mount could not be made, found or unmounted
     ├── NotVerifiedError            EIO         files were to be verified, and not all of them are good and kept
+    ├── DigestsError                EIO         a file of digests cannot be read or written, or is none
     ├── InstallError                EIO         mount helper or units cannot be installed or removed
     ├── DemoError                   EIO         the demo's server or libraries are missing, or failed
     ├── DatasetError                EIO         what the bucket holds is not a usable dataset
@@ -78,6 +79,10 @@ class MountError(VbnfsError):
 
 class NotVerifiedError(VbnfsError):
     """Not all files that were to be verified have the manifest's hash and are kept: `vbnfs verify`, exit status 1."""
+
+
+class DigestsError(VbnfsError):
+    """A file of digests cannot be read or written, or bytes are none; the message says what is wrong."""
 
 
 class InstallError(VbnfsError):

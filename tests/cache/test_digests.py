@@ -9,7 +9,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from vbnfs.blocks import BLOCK_BYTES, digest
-from vbnfs.cache.digests import DigestsError, DigestSet, DigestStore, Imported, KnownDigests, read_set
+from vbnfs.cache.digests import DigestSet, DigestStore, Imported, KnownDigests, read_set
+from vbnfs.errors import DigestsError
 from vbnfs.objects import Content, ObjectVersion
 
 DATA = b"".join(bytes([number]) * BLOCK_BYTES for number in range(3)) + b"end"

@@ -25,6 +25,7 @@ import structlog
 from cachetools import TTLCache
 
 from vbnfs.blocks import BLOCK_BYTES, DIGEST_BYTES
+from vbnfs.errors import DigestsError
 from vbnfs.host.atomic import replace_file
 from vbnfs.host.places import Place, folder_at
 from vbnfs.objects import Content, may_have_size
@@ -43,10 +44,6 @@ _REMEMBERED_BYTES: Final = 16 << 20  # of digests: those of 256 GiB of files
 _REMEMBERED_SECONDS: Final = 60.0
 _ABSENT_SECONDS: Final = 5.0  # another process may make some, or import them
 _MOST_ABSENT: Final = 4096
-
-
-class DigestsError(ValueError):
-    """Bytes that are no set of digests; the message says in what."""
 
 
 @dataclass(frozen=True, slots=True)

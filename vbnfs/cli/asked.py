@@ -10,17 +10,21 @@ from pathlib import Path
 from typing import Any, Final
 
 from vbnfs.access.mount_status import ask_status
+from vbnfs.access.versions import Versions
 from vbnfs.cache.block_cache import FORMAT
 from vbnfs.cache.eviction import stored_size
 from vbnfs.config.settings import SETTING_BY_NAME, Config
 from vbnfs.dataset.names import MANIFESTS, decode
-from vbnfs.dataset.tree import ROOT_INODE, DataNode, Directory, Node, StaticNode, Symlink, Tree
+from vbnfs.dataset.tree import ROOT_INODE, DataNode, Directory, Node, StaticNode, Symlink, Tree, build_tree
 from vbnfs.errors import DatasetError, MountError, UsageError
 from vbnfs.host.mountinfo import MountEntry, absolute, list_mounts
 
 _OF_A_MOUNT: Final = (
     *("bucket", "project", "endpoint_url", "region", "ca_bundle", "dataset_version", "cache_dir", "cache_size"),
 )  # settings that a mount decides for paths in it; the others are this command's own
+
+
+Asked = Mapping[str, Sequence[tuple[str, Node]]]  # by path: names and nodes of the files there
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +127,17 @@ def _check_is_of_dataset(path: Path) -> None:
 
 
 # The tree
+
+
+def asked_files(versions: Versions, paths: Sequence[str]) -> Asked:
+    """The files at paths of the tree, or all of a version, by its name; without any, those of all versions.
+
+    Raises `DatasetError` for a path that is not there.
+    """
+    release = versions.release
+    default = release.choose(versions.dataset.config.dataset_version)
+    tree = build_tree(release.manifests, contents=versions.named, default_version=default, readme=b"")
+    return {path: list(files_at(tree, path)) for path in paths or [MANIFESTS]}
 
 
 def files_at(tree: Tree, path: str) -> Iterator[tuple[str, Node]]:
