@@ -17,7 +17,15 @@ from typing import Final
 import trio
 
 from vbnfs.access.cache_directory import prepare_cache_directory
-from vbnfs.access.opening import keeping, make_cache, make_catalog, make_client, make_reading_client, scope_of
+from vbnfs.access.opening import (
+    keeping,
+    make_cache,
+    make_catalog,
+    make_client,
+    make_mirror,
+    make_reading_client,
+    scope_of,
+)
 from vbnfs.cache.block_cache import BlockCache
 from vbnfs.cache.claims import Claims
 from vbnfs.cache.digests import DigestStore
@@ -30,6 +38,7 @@ from vbnfs.objects import Content
 from vbnfs.reading.block_source import BlockSource
 from vbnfs.reading.block_writer import BlockWriter
 from vbnfs.reading.memory import Memory
+from vbnfs.reading.mirror import Mirror
 from vbnfs.reading.other_processes import SharedFetches
 from vbnfs.reading.proof import Proof
 from vbnfs.reading.sources import Sources
@@ -49,6 +58,7 @@ class Dataset:
     cache: BlockCache
     verdicts: Verdicts  # not read from the disk yet: see `Verdicts.refresh`
     digests: DigestStore
+    mirror: Mirror | None
 
     def make_source(
         self,
@@ -64,7 +74,7 @@ class Dataset:
         others = SharedFetches(claims, cache, may_wait=not cache.is_local, metrics=self.metrics)
         memory = Memory(config.memory_limit_bytes)
         writer = BlockWriter(cache, evictor, others, memory, on_stored=on_stored)
-        sources = Sources(client, self.verdicts, Proof(self.digests), metrics=self.metrics)
+        sources = Sources(client, self.verdicts, Proof(self.digests), metrics=self.metrics, mirror=self.mirror)
         return BlockSource(sources, writer, others, nursery=nursery, connections=paced, memory=memory)
 
     @asynccontextmanager
@@ -90,7 +100,7 @@ async def open_dataset(config: Config) -> AsyncIterator[Dataset]:
     """
     await trio.to_thread.run_sync(prepare_cache_directory, config.cache_dir, abandon_on_cancel=True)
     metrics = Metrics()
-    async with make_client(config, metrics) as link:
-        catalog, cache = make_catalog(config, link), make_cache(config, metrics)
+    async with make_client(config, metrics) as link, make_mirror(config, metrics) as mirror:
+        catalog, cache = make_catalog(config, link), make_cache(config, metrics, mirror)
         verdicts = Verdicts(config.cache_dir, scope=scope_of(config.endpoint_url))
-        yield Dataset(config, metrics, link, catalog, cache, verdicts, DigestStore(config.cache_dir))
+        yield Dataset(config, metrics, link, catalog, cache, verdicts, DigestStore(config.cache_dir), mirror)

@@ -137,7 +137,7 @@ class _Work:
         self._catalog, self._cache, self._verdicts = dataset.catalog, dataset.cache, dataset.verdicts
         self._source = source
         parts = (self._cache, source, self._verdicts, dataset.digests)
-        self._verifier = Verifier(*parts, metrics=dataset.metrics, without_pauses=True)
+        self._verifier = Verifier(*parts, metrics=dataset.metrics, mirror=dataset.mirror, without_pauses=True)
         self._good: dict[int, tuple[Content, Verdict]] = {}  # by inode: what was good when it was hashed
 
     async def check_room(self, asked: Asked) -> None:

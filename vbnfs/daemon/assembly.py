@@ -67,6 +67,7 @@ class Parts:
             self._verdicts,
             dataset.digests,
             metrics=self._metrics,
+            mirror=dataset.mirror,
             on_mismatch=self._forget_pages,
         )
         self._attributes = self._make_attributes(catalog)

@@ -26,6 +26,7 @@ import structlog
 import trio
 
 from vbnfs.blocks import BLOCK_BYTES
+from vbnfs.cache.block_cache import BlockCache
 from vbnfs.errors import BadReplyError, StorageError, VbnfsError
 from vbnfs.objects import Content, ObjectVersion
 from vbnfs.reading.block_states import BlockState
@@ -249,10 +250,11 @@ class BlockSource:
             block.bring(BlockState.STORED, data)
         self._backlogs.shorten(fetch.content, len(found))
 
-    async def _arrive(self, fetch: Fetch, first: int, data: list[Bytes]) -> None:
+    async def _arrive(self, fetch: Fetch, first: int, data: list[Bytes], kept_in: BlockCache | None) -> None:
         """S3 has sent these blocks. Waits for room in memory for as many more as will come."""
         blocks = [fetch.lacking.pop(index) for index in range(first, first + len(data))]
         for block, part in zip(blocks, data, strict=True):
+            block.kept_in = kept_in
             self._live.arrive(block, part)
         fetch.held -= len(blocks)
         self._backlogs.shorten(fetch.content, len(blocks))

@@ -18,7 +18,7 @@ from typing import Final
 import trio
 from cachetools import LRUCache, TTLCache
 
-from vbnfs.cache.block_cache import block_range
+from vbnfs.cache.block_cache import BlockCache, block_range
 from vbnfs.cache.digests import KnownDigests
 from vbnfs.cache.verdicts import Verdicts
 from vbnfs.errors import (
@@ -33,6 +33,7 @@ from vbnfs.logs import WARN_AGAIN_SECONDS, WarnOnce
 from vbnfs.metrics import Metrics
 from vbnfs.objects import ByteRange, Content, ObjectClient, ObjectVersion, Piece, RangeRequest
 from vbnfs.reading.fetches import BlockAssembler, Bytes
+from vbnfs.reading.mirror import Mirror
 from vbnfs.reading.proof import Proof
 
 _MOST_REMEMBERED: Final = 4096
@@ -41,15 +42,21 @@ _AGREEING: Final = 2  # replies, by which a claim is doubted
 # Of the object, and not of the server or the way to it: another object may be had.
 _OF_THE_OBJECT: Final = (ObjectGoneError, AccessDeniedError, BadReplyError)
 
-ReceiveBlocks = Callable[[int, list[Bytes]], Awaitable[None]]  # adjacent blocks, and the first one's number
+# Adjacent blocks, the first one's number, and where they are to be kept, if not in the dataset's own scope.
+ReceiveBlocks = Callable[[int, list[Bytes], BlockCache | None], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
 class _Attempt:
-    """Where to ask. `is_anew`: on a new connection, since something on the way may be to blame."""
+    """Where to ask. `is_anew`: on a new connection, since something on the way may be to blame.
+
+    `kept_in`: where its blocks are kept, if not in the dataset's own scope.
+    """
 
     source: ObjectVersion
     is_anew: bool = False
+    mirror: Mirror | None = None
+    kept_in: BlockCache | None = None
 
 
 class _Rest:
@@ -68,19 +75,31 @@ class _Rest:
             block_range(self.content, self.indices[0]).start, block_range(self.content, self.indices[-1]).stop
         )
 
-    async def hand_on(self, blocks: list[Bytes]) -> None:
+    async def hand_on(self, blocks: list[Bytes], kept_in: BlockCache | None) -> None:
         """Hand on the next ones."""
         first, self.is_handing_on = self.indices.start, True
-        await self._receive(first, blocks)
+        await self._receive(first, blocks, kept_in)
         self.is_handing_on = False
         self.indices = range(first + len(blocks), self.indices.stop)
 
 
 class Sources:
-    """Blocks of contents by `client`, from the sources that `verdicts` and what was met before speak for."""
+    """Blocks of contents by `client`, from the sources that `verdicts` and what was met before speak for.
 
-    def __init__(self, client: ObjectClient, verdicts: Verdicts, proof: Proof, *, metrics: Metrics) -> None:
+    `mirror` is asked before all of them.
+    """
+
+    def __init__(
+        self,
+        client: ObjectClient,
+        verdicts: Verdicts,
+        proof: Proof,
+        *,
+        metrics: Metrics,
+        mirror: Mirror | None = None,
+    ) -> None:
         self._client = client
+        self._mirror = mirror
         self._verdicts = verdicts
         self._proof = proof
         self._metrics = metrics
@@ -98,14 +117,32 @@ class Sources:
         rest = _Rest(content, indices, receive)
         while True:
             begun, known = rest.indices, await self._proof.of(content)
-            failures = await self._ask_all(rest, known)
+            at_mirror = await self._ask_mirror(rest, known)
+            failures = await self._ask_all(rest, known) if rest.indices else []
             if not failures:
                 return
-            wrong = Counter(error.found for error in failures if isinstance(error, WrongBlockError))
+            replies = [error for error in (*at_mirror, *failures) if isinstance(error, WrongBlockError)]
+            wrong = Counter(error.found for error in replies)
             if wrong and known is not None and not known.are_proven and max(wrong.values()) >= _AGREEING:
                 self._doubt(content)
             elif not wrong or rest.indices == begun:  # else another block is wrong now
                 raise failures[0]
+
+    async def _ask_mirror(self, rest: _Rest, known: KnownDigests | None) -> list[StorageError]:
+        """Ask the mirror, if it may have the content. Returns why it has not given all of the rest."""
+        mirror = self._mirror
+        if mirror is None or not mirror.may_have(rest.content, known):
+            return []
+        kept_in = None if known is not None and known.are_proven else mirror.cache
+        attempt = _Attempt(mirror.source_of(rest.content), mirror=mirror, kept_in=kept_in)
+        try:
+            await self._ask(rest, attempt, known)
+        except StorageError as error:
+            if rest.is_handing_on:
+                raise
+            mirror.note_failure(rest.content, error)
+            return [error]
+        return []
 
     async def _ask_all(self, rest: _Rest, known: KnownDigests | None) -> list[StorageError]:
         """Ask one source after the other until one has given the rest. Returns the failures, if none has."""
@@ -133,10 +170,14 @@ class Sources:
                 wrong = None if known is None else await self._wrong(content, attempt, known, first, blocks)
                 good = blocks if wrong is None else blocks[: wrong[0]]
                 if good:
-                    await rest.hand_on(good)
+                    await rest.hand_on(good, attempt.kept_in)
+                    self._metrics.mirror_blocks += len(good) if attempt.mirror is not None else 0
                 if wrong is not None:
                     raise wrong[1]
 
+        if attempt.mirror is not None:
+            await attempt.mirror.get_range(content, rest.byte_range, receive)
+            return
         request = RangeRequest(attempt.source, rest.byte_range, content.size_bytes, is_anew=attempt.is_anew)
         await self._client.get_range(request, receive)
 

@@ -24,6 +24,7 @@ import trio
 from vbnfs.blocks import blocks_of, digest
 from vbnfs.cache.block_cache import BlockCache
 from vbnfs.cache.digests import DigestSet, DigestStore
+from vbnfs.cache.mirrored_cache import MirroredCache
 from vbnfs.cache.verdicts import (
     Fingerprint,
     Verdict,
@@ -39,6 +40,7 @@ from vbnfs.metrics import Metrics
 from vbnfs.objects import ByteRange, Content, may_have_size
 from vbnfs.reading.block_source import BlockSource
 from vbnfs.reading.fetches import Bytes
+from vbnfs.reading.mirror import Mirror, take_over
 from vbnfs.reading.planner import MAX_GET_BLOCKS
 
 log = structlog.get_logger()
@@ -105,9 +107,11 @@ class Verifier:
         digests: DigestStore,
         *,
         metrics: Metrics,
+        mirror: Mirror | None = None,
         on_mismatch: Callable[[str], None] = lambda content_id: None,
         without_pauses: bool = False,
     ) -> None:
+        self._mirror = mirror
         self._cache = cache
         self._source = source
         self._verdicts = verdicts
@@ -147,6 +151,8 @@ class Verifier:
     async def refresh(self) -> None:
         """Learn which mismatches other processes have found."""
         found = await trio.to_thread.run_sync(self._verdicts.refresh)
+        if self._mirror is not None:
+            found |= await trio.to_thread.run_sync(self._mirror.verdicts.refresh)
         # The process that found one fetches the file anew, unless it has ended before: so the next open checks it.
         self._opened = {content for content in self._opened if content.content_id not in found}
         for content_id in found:
@@ -165,6 +171,8 @@ class Verifier:
             await self._source.writer.written(
                 content
             )  # else wrong blocks would come to the disk behind their verdict
+            if hashes is not None and await self._is_the_mirrors_fault(content, hashes):
+                continue
             verdict = None if hashes is None else await self._judge(content, hashes, before=before)
             if verdict is not None or hashes is None:
                 return verdict
@@ -234,9 +242,10 @@ class Verifier:
 
     async def _judge(self, content: Content, hashes: Hashes, *, before: Verdict | None) -> Verdict | None:
         """Give a verdict on bytes that were fetched after `before`. None if the cache has others by now."""
-        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        found = Verdict(hashes.whole, hashes.fingerprint, now, source=str(self._source.origin_of(content)))
-        await trio.to_thread.run_sync(self._keep_digests, content, hashes)
+        found = Verdict(hashes.whole, hashes.fingerprint, _now(), source=str(self._source.origin_of(content)))
+        proven = await trio.to_thread.run_sync(self._keep_digests, content, hashes)
+        if proven is not None and isinstance(self._cache, MirroredCache):
+            await take_over(self._cache, content, proven, self._source.writer.keep, self._with_pause)
         judge = partial(self._verdicts.judge, content, found, before=before, cache=self._cache)
         verdict = await trio.to_thread.run_sync(judge)
         if not is_good(content, found):  # readers may have been given these bytes, whatever there is now
@@ -251,17 +260,36 @@ class Verifier:
             log.error("file does not match its manifest", reason=mismatch_text(content, verdict))
         return verdict
 
-    def _keep_digests(self, content: Content, hashes: Hashes) -> None:
-        """What the hash proves: these are the blocks of the released file, or they are not."""
+    async def _is_the_mirrors_fault(self, content: Content, hashes: Hashes) -> bool:
+        """Whether bytes that are wrong came from the mirror, in part at least: these are deleted then.
+
+        The file is not refused: the dataset's bucket has not been asked for them.
+        """
+        if self._mirror is None or hashes.whole == content.file_hash:
+            return False
+        found = Verdict(hashes.whole, hashes.fingerprint, _now(), mismatches=1, source="mirror")
+        if not await trio.to_thread.run_sync(self._mirror.reject, content, found):
+            return False
+        self._metrics.mismatched_files += 1
+        await self._forget(content.content_id)
+        return True
+
+    def _keep_digests(self, content: Content, hashes: Hashes) -> DigestSet | None:
+        """What the hash proves: these are the blocks of the released file (they are returned), or they are not."""
         assert content.file_hash is not None
         found = DigestSet(content.file_hash, content.size_bytes, hashes.digests)
-        if hashes.whole == content.file_hash:
-            self._digests.keep_proven(found)
-        else:
+        if hashes.whole != content.file_hash:
             self._digests.disprove(found)
+            return None
+        self._digests.keep_proven(found)
+        return found
 
     async def _forget(self, content_id: str) -> None:
         """Drop the bytes of a content that is bad from all memory, the kernel's included."""
         self._source.forget(content_id)
         await trio.to_thread.run_sync(self._cache.forget_deleted)
         await trio.to_thread.run_sync(self._on_mismatch, content_id)
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
