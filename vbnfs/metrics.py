@@ -40,7 +40,7 @@ class Metrics:
     wrong_blocks: int = _counter("blocks", "blocks that came with other bytes than their digests say; fetched again")
     mirror_blocks: int = _counter("blocks", "blocks that came from the dataset's mirror")
     shared_blocks: int = _counter("blocks", "wanted blocks that another process on the same cache had just fetched")
-    evicted_segments: int = _counter("files", "segment files deleted to keep within --cache-size; counted in threads")
+    evicted_contents: int = _counter("contents", "contents deleted to keep within --cache-size; counted in threads")
 
     def snapshot(self) -> dict[str, int]:
         """The figures by name, as they are now."""

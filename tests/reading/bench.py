@@ -1,6 +1,6 @@
 """The reading floor, complete: real trio, a real cache directory, and a `MemoryClient` in the place of S3."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Set
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,6 +93,7 @@ async def bench(
     memory_bytes: int = 256 * MIB,
     locks_may_wait: bool = False,
     mirror_client: MemoryClient | None = None,
+    on_stored: Callable[[Set[Content]], None] = lambda contents: None,
 ) -> AsyncIterator[Bench]:
     """A mount without FUSE. It ends as the daemon does: services are cancelled, then all blocks are kept.
 
@@ -105,14 +106,14 @@ async def bench(
         own, mirrors = BlockCache(directory, scope="mirror", metrics=metrics), Verdicts(directory, scope="mirror")
         mirror = Mirror(mirror_client, own, mirrors, name="the mirror", patience_seconds=PATIENCE_SECONDS)
         cache = MirroredCache(directory, scope="test", mirrored=own, metrics=metrics)
-    evictor = Evictor(cache.directory, limit_bytes=limit_bytes, metrics=metrics)
+    evictor = Evictor(directory, limit_bytes=limit_bytes, metrics=metrics)
     async with trio.open_nursery() as outer:
         async with trio.open_nursery() as services:
             memory = Memory(memory_bytes)
             claims = Claims(cache.directory / "test")
             others = SharedFetches(claims, cache, may_wait=locks_may_wait, metrics=metrics)
             verdicts, digests = Verdicts(directory, scope="test"), DigestStore(directory)
-            writer = BlockWriter(cache, evictor, others, memory)
+            writer = BlockWriter(cache, evictor, others, memory, on_stored=on_stored)
             source = BlockSource(
                 Sources(client, verdicts, Proof(digests), metrics=metrics, mirror=mirror),
                 writer,

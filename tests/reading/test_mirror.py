@@ -101,7 +101,10 @@ async def test_what_is_not_proven_is_not_taken_over(tmp_path: Path) -> None:
         judged = floor.digests.keep_proven
 
         def change(digests: DigestSet) -> None:
-            scope(tmp_path, "mirror").put(content, 3, WRONG[3 * BLOCK_BYTES : 4 * BLOCK_BYTES])
+            other = scope(tmp_path, "mirror")  # another process
+            other.drop(content)
+            other.put(content, 0, *BLOCKS[:3], WRONG[3 * BLOCK_BYTES : 4 * BLOCK_BYTES], *BLOCKS[4:])
+            floor.cache.forget_deleted()
             judged(digests)
 
         with pytest.MonkeyPatch.context() as patched:

@@ -6,7 +6,7 @@ dataset's scope, one by one, each against its digest. They are copied, and not r
 may be writing to the mirror's files what its mirror sends.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import Final
@@ -14,7 +14,7 @@ from typing import Final
 from vbnfs.blocks import blocks_of, digest
 from vbnfs.cache.block_cache import BlockCache
 from vbnfs.cache.digests import DigestSet
-from vbnfs.cache.eviction import SegmentFile
+from vbnfs.cache.inventory import CachedContent
 from vbnfs.host.places import Place
 from vbnfs.metrics import Metrics
 from vbnfs.objects import ByteRange, Content
@@ -50,7 +50,7 @@ class MirroredCache(BlockCache):
         found = super().read(content, byte_range)
         return self.mirrored.read(content, byte_range) if found is None else found
 
-    def missing(self, content: Content, indices: Sequence[int]) -> list[int]:
+    def missing(self, content: Content, indices: Iterable[int]) -> list[int]:
         """See `BlockCache`."""
         return self.mirrored.missing(content, super().missing(content, indices))
 
@@ -75,7 +75,7 @@ class MirroredCache(BlockCache):
         """See `BlockCache`."""
         return super().allocated_bytes(content) + self.mirrored.allocated_bytes(content)
 
-    def take_stock(self, found: Sequence[SegmentFile]) -> None:
+    def take_stock(self, found: Sequence[CachedContent]) -> None:
         """See `BlockCache`."""
         super().take_stock(found)
         self.mirrored.take_stock(found)
@@ -83,6 +83,10 @@ class MirroredCache(BlockCache):
     def take_changed(self) -> set[str]:
         """See `BlockCache`."""
         return super().take_changed() | self.mirrored.take_changed()
+
+    def complete(self, content: Content) -> bool:
+        """See `BlockCache`: of the blocks of the dataset's own scope."""
+        return not self._lacks(content) and super().complete(content)
 
     def drop(self, content: Content) -> None:
         """See `BlockCache`."""
@@ -99,6 +103,11 @@ class MirroredCache(BlockCache):
         super().forget_deleted()
         self.mirrored.forget_deleted()
 
+    def publish_held(self) -> None:
+        """See `BlockCache`."""
+        super().publish_held()
+        self.mirrored.publish_held()
+
     def note_uses(self) -> None:
         """See `BlockCache`."""
         super().note_uses()
@@ -109,7 +118,7 @@ class MirroredCache(BlockCache):
         super().try_again()
         self.mirrored.try_again()
 
-    def take_over(self, content: Content, indices: Sequence[int], digests: DigestSet, keep: Keep) -> None:
+    def take_over(self, content: Content, indices: Iterable[int], digests: DigestSet, keep: Keep) -> None:
         """Have those of the mirror's blocks be the dataset's that have the digests of the released file."""
         for index in super().missing(content, indices):
             data = self.mirrored.checked_block(content, index)
@@ -118,5 +127,8 @@ class MirroredCache(BlockCache):
 
     def end_taking_over(self, content: Content) -> None:
         """Delete what the mirror sent of a content, if the dataset's scope has all of it."""
-        if not super().missing(content, blocks_of(ByteRange(0, content.size_bytes))):
+        if not self._lacks(content):
             self.mirrored.drop(content)
+
+    def _lacks(self, content: Content) -> bool:
+        return bool(super().missing(content, blocks_of(ByteRange(0, content.size_bytes))))

@@ -24,7 +24,7 @@ from vbnfs.cache.mirrored_cache import Keep, MirroredCache
 from vbnfs.cache.verdicts import Verdict, Verdicts
 from vbnfs.errors import AccessDeniedError, BadReplyError, ObjectGoneError, StorageError, TransportError
 from vbnfs.logs import WARN_AGAIN_SECONDS, WarnOnce
-from vbnfs.objects import ByteRange, Content, ObjectClient, ObjectVersion, Piece, RangeRequest, Receive
+from vbnfs.objects import ByteRange, Content, ObjectClient, ObjectVersion, RangeRequest, Receive, Received
 
 log = structlog.get_logger()
 
@@ -69,10 +69,10 @@ class Mirror:
         request = RangeRequest(self.source_of(content), byte_range, content.size_bytes)
         with trio.CancelScope(deadline=trio.current_time() + self._patience_seconds) as scope:
 
-            async def receive_in_time(piece: Piece) -> None:
+            async def receive_in_time(received: Received) -> None:
                 scope.deadline = math.inf  # the receiver's time
                 self._sent[content.content_id] = True
-                await receive(piece)
+                await receive(received)
                 scope.deadline = trio.current_time() + self._patience_seconds
 
             await self._client.get_range(request, receive_in_time)

@@ -7,7 +7,7 @@ is fetched anew from the next source. From which source it proved good, the verd
 Where the digests of a content's blocks are known, each block is checked as it comes (proof.py), before a reader or
 the disk gets it. A wrong one is asked for again: of the next source, and of the first one on a new connection.
 Digests that were imported are a claim: where two replies agree with one another, and not with the claim, the content
-is read without it.
+is read without it. What stores blocks as they come, and gives none of their bytes, has to check them itself.
 """
 
 from collections import Counter
@@ -31,7 +31,7 @@ from vbnfs.errors import (
 )
 from vbnfs.logs import WARN_AGAIN_SECONDS, WarnOnce
 from vbnfs.metrics import Metrics
-from vbnfs.objects import ByteRange, Content, ObjectClient, ObjectVersion, Piece, RangeRequest
+from vbnfs.objects import ByteRange, Content, ObjectClient, ObjectVersion, RangeRequest, Received
 from vbnfs.reading.fetches import BlockAssembler, Bytes
 from vbnfs.reading.mirror import Mirror
 from vbnfs.reading.proof import Proof
@@ -42,8 +42,9 @@ _AGREEING: Final = 2  # replies, by which a claim is doubted
 # Of the object, and not of the server or the way to it: another object may be had.
 _OF_THE_OBJECT: Final = (ObjectGoneError, AccessDeniedError, BadReplyError)
 
-# Adjacent blocks, the first one's number, and where they are to be kept, if not in the dataset's own scope.
-ReceiveBlocks = Callable[[int, list[Bytes], BlockCache | None], Awaitable[None]]
+# Adjacent blocks: their numbers, their bytes (None: the cache should have them, as something said that has received
+# them), and where they are to be kept, if not in the dataset's own scope.
+ReceiveBlocks = Callable[[range, list[Bytes] | None, BlockCache | None], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +76,12 @@ class _Rest:
             block_range(self.content, self.indices[0]).start, block_range(self.content, self.indices[-1]).stop
         )
 
-    async def hand_on(self, blocks: list[Bytes], kept_in: BlockCache | None) -> None:
+    async def hand_on(self, indices: range, blocks: list[Bytes] | None, kept_in: BlockCache | None) -> None:
         """Hand on the next ones."""
-        first, self.is_handing_on = self.indices.start, True
-        await self._receive(first, blocks, kept_in)
+        self.is_handing_on = True
+        await self._receive(indices, blocks, kept_in)
         self.is_handing_on = False
-        self.indices = range(first + len(blocks), self.indices.stop)
+        self.indices = range(indices.stop, self.indices.stop)
 
 
 class Sources:
@@ -165,12 +166,14 @@ class Sources:
         content = rest.content
         assembler = BlockAssembler(content, rest.indices)
 
-        async def receive(piece: Piece) -> None:
-            for first, blocks in assembler.add(piece.data):
-                wrong = None if known is None else await self._wrong(content, attempt, known, first, blocks)
-                good = blocks if wrong is None else blocks[: wrong[0]]
+        async def receive(received: Received) -> None:
+            for indices, blocks in assembler.add(received):
+                wrong = None
+                if known is not None and blocks is not None:
+                    wrong = await self._wrong(content, attempt, known, indices, blocks)
+                good = indices if wrong is None else indices[: wrong[0]]
                 if good:
-                    await rest.hand_on(good, attempt.kept_in)
+                    await rest.hand_on(good, blocks and blocks[: len(good)], attempt.kept_in)
                     self._metrics.mirror_blocks += len(good) if attempt.mirror is not None else 0
                 if wrong is not None:
                     raise wrong[1]
@@ -182,14 +185,14 @@ class Sources:
         await self._client.get_range(request, receive)
 
     async def _wrong(
-        self, content: Content, attempt: _Attempt, known: KnownDigests, first: int, blocks: list[Bytes]
+        self, content: Content, attempt: _Attempt, known: KnownDigests, indices: range, blocks: list[Bytes]
     ) -> tuple[int, WrongBlockError] | None:
         """The place of the first wrong block among some adjacent ones, and what is wrong; None if all are good."""
         for place, found in enumerate(await self._proof.digests_of(blocks)):
-            wanted = known.digests.of_block(first + place)
+            wanted = known.digests.of_block(indices[place])
             if found != wanted:
                 self._metrics.wrong_blocks += 1
-                about = f"{attempt.source}: block {first + place:,} came as blake2b-128:{found.hex()}"
+                about = f"{attempt.source}: block {indices[place]:,} came as blake2b-128:{found.hex()}"
                 error = WrongBlockError(f"{about}, and is {wanted.hex()} in the released file", found=found)
                 self._warn_once("a block came wrong; fetching it again", key=str(attempt.source), reason=str(error))
                 return place, error
@@ -211,10 +214,10 @@ class Sources:
         chosen: ObjectVersion | None = self._chosen.get(content.content_id)
         return chosen if chosen in content.sources else content.source
 
-    def origin(self, content: Content) -> ObjectVersion:
-        """The source that answered last; the one that would be asked first, where none has been asked."""
+    def origin(self, content: Content, *, known: str) -> str:
+        """The source that answered last; where none has been asked, the `known` one, or that which is asked first."""
         answered: ObjectVersion | None = self._answered.get(content.content_id)
-        return answered if answered in content.sources else self.first(content)
+        return str(answered) if answered in content.sources else known or str(self.first(content))
 
     def forget(self, content_id: str) -> None:
         """What was read of a content is wrong: nothing speaks for the source that it was read from."""

@@ -180,12 +180,15 @@ class Verifier:
 
     async def _check(self, content: Content) -> None:
         bad = self._verdicts.bad(content)
-        if content.file_hash is None or (bad is not None and bad.mismatches >= most_mismatches(content)):
+        if bad is not None and bad.mismatches >= most_mismatches(content):
             return
         if bad is None:
             fingerprint = await trio.to_thread.run_sync(self._fingerprint, content)
             good = await trio.to_thread.run_sync(self._verdicts.good, content)
-            if fingerprint is None or (good is not None and good.fingerprint == fingerprint):
+            is_judged = content.file_hash is None or (good is not None and good.fingerprint == fingerprint)
+            if fingerprint is not None and is_judged:
+                await trio.to_thread.run_sync(self._cache.complete, content)
+            if fingerprint is None or is_judged:
                 return
         verdict = await self.verify(content, fetch=bad is not None)
         while verdict is not None and 0 < verdict.mismatches < most_mismatches(content):
@@ -242,7 +245,9 @@ class Verifier:
 
     async def _judge(self, content: Content, hashes: Hashes, *, before: Verdict | None) -> Verdict | None:
         """Give a verdict on bytes that were fetched after `before`. None if the cache has others by now."""
-        found = Verdict(hashes.whole, hashes.fingerprint, _now(), source=str(self._source.origin_of(content)))
+        known = before.source if before is not None and before.found_hash == hashes.whole else ""
+        origin = self._source.origin_of(content, known=known)
+        found = Verdict(hashes.whole, hashes.fingerprint, _now(), source=origin)
         proven = await trio.to_thread.run_sync(self._keep_digests, content, hashes)
         if proven is not None and isinstance(self._cache, MirroredCache):
             await take_over(self._cache, content, proven, self._source.writer.keep, self._with_pause)
@@ -254,6 +259,7 @@ class Verifier:
             return None
         if is_good(content, verdict):
             self._metrics.verified_files += 1
+            await trio.to_thread.run_sync(self._cache.complete, content)
             log.info("file verified", object=str(content.source), blake2b=verdict.found_hash)
         else:
             self._metrics.mismatched_files += 1
