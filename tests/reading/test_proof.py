@@ -13,7 +13,7 @@ from tests.fakes.store import MemoryStore
 from tests.reading.bench import Bench, bench
 from vbnfs.blocks import BLOCK_BYTES, digest
 from vbnfs.cache.digests import DigestSet, DigestStore
-from vbnfs.errors import ObjectGoneError, WrongBlockError
+from vbnfs.errors import HashMismatchError, ObjectGoneError, WrongBlockError
 from vbnfs.objects import Content, ObjectVersion, Piece, RangeRequest, Receive, Received
 
 BLOCKS = [bytes([number]) * BLOCK_BYTES for number in range(6)] + [b"end"]
@@ -211,3 +211,31 @@ async def test_without_threads_blocks_are_checked_all_the_same(
             patched.setattr(trio.to_thread, "run_sync", no_thread)
             assert bytes((await floor.source.get(content, [0]))[0]) == BLOCKS[0]
         assert floor.metrics.wrong_blocks == 1
+
+
+async def test_a_file_that_is_wrong_everywhere_is_given_up(tmp_path: Path) -> None:
+    """It was refused, and a block of it proves wrong at each source: then it is not fetched again without end."""
+    client, content = floor_of(damaged(3))
+    async with bench(tmp_path, client=client) as floor:
+        await all_of(floor, content)
+        await floor.settled()
+        floor.digests.keep_proven(PROVEN)  # a file with this hash, from another object
+        await floor.verifier._check(content)
+        bad = floor.verdicts.bad(content)
+        assert bad is not None
+        assert bad.mismatches == 2
+        asked_for = len(client.requests)
+        await floor.verifier._check(content)
+        assert len(client.requests) == asked_for
+        with pytest.raises(HashMismatchError, match="S3 has other bytes"):
+            await floor.open(content).read(0, 1)
+
+
+async def test_a_file_that_was_not_refused_is_not_given_up(tmp_path: Path) -> None:
+    """A wrong block alone is no verdict: the caller is given the reason, and the next attempt begins anew."""
+    client, content = floor_of(damaged(3))
+    async with bench(tmp_path, client=client) as floor:
+        floor.digests.keep_proven(PROVEN)
+        with pytest.raises(WrongBlockError):
+            await floor.verifier.verify(content, fetch=True)
+        assert floor.verdicts.bad(content) is None

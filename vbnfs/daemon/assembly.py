@@ -33,8 +33,9 @@ from vbnfs.filesystem.own_files import FOR_OTHERS, OwnFiles
 from vbnfs.filesystem.page_filler import PageFiller
 from vbnfs.objects import Content
 from vbnfs.reading.file_reader import FileReader
+from vbnfs.reading.judged import describe
 from vbnfs.reading.prefetch import Prefetcher
-from vbnfs.reading.verification import Verifier, describe
+from vbnfs.reading.verification import Verifier
 from vbnfs.s3.addresses import aws_base, object_url
 
 log = structlog.get_logger()

@@ -13,7 +13,7 @@ a processor, and reads go before it.
 import hashlib
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Final
@@ -30,14 +30,13 @@ from vbnfs.cache.verdicts import (
     Verdict,
     Verdicts,
     fingerprint_of,
-    good_text,
     is_good,
     mismatch_text,
     most_mismatches,
 )
-from vbnfs.errors import HashMismatchError, StorageError
+from vbnfs.errors import WrongBlockError
 from vbnfs.metrics import Metrics
-from vbnfs.objects import ByteRange, Content, may_have_size
+from vbnfs.objects import ByteRange, Content
 from vbnfs.reading.block_source import BlockSource
 from vbnfs.reading.fetches import Bytes
 from vbnfs.reading.mirror import Mirror, take_over
@@ -58,38 +57,6 @@ class Hashes:
     whole: str
     fingerprint: str
     digests: bytes
-
-
-def describe(cache: BlockCache, verdicts: Verdicts, content: Content) -> str:
-    """The text of the extended attribute `user.vbnfs.verified`. Reads the disk: call it from a thread."""
-    if content.file_hash is None:
-        return "no: the manifest has no hash of it"
-    bad = verdicts.bad(content)
-    if bad is not None:
-        return f"no: mismatch: {mismatch_text(content, bad)}"
-    fingerprint = fingerprint_of(cache.records(content))
-    if fingerprint is None:
-        return "no: not complete"
-    good = verdicts.good(content)
-    return good_text(good) if good is not None and good.fingerprint == fingerprint else "no: not hashed yet"
-
-
-def check_possible(content: Content) -> None:
-    """Raise a `StorageError` for a content that cannot be what was released.
-
-    It has no bytes but the hash of some, or the other way round; or its object may be replaced, and no ETag would
-    show that.
-    """
-    if not content.source.is_immutable and content.source.etag is None:
-        raise StorageError(
-            f"{content.source}: the bucket keeps no versions of it, and the server gives no ETag: nothing would tell"
-            " that it was replaced"
-        )
-    if not may_have_size(content.file_hash, content.size_bytes):
-        raise HashMismatchError(
-            f"{content.source}: S3 has {content.size_bytes:,} bytes, which cannot have the manifest's hash;"
-            " read another dataset version, and tell the dataset's owner"
-        )
 
 
 class Verifier:
@@ -167,7 +134,12 @@ class Verifier:
             return None
         for _ in range(_HASHED_IN_A_ROW):
             before = await trio.to_thread.run_sync(self._verdicts.last, content)
-            hashes = await self._hash(content, fetch=fetch)
+            try:
+                hashes = await self._hash(content, fetch=fetch)
+            except WrongBlockError:
+                if (given_up := await trio.to_thread.run_sync(self._give_up, content, before)) is None:
+                    raise
+                return given_up
             await self._source.writer.written(
                 content
             )  # else wrong blocks would come to the disk behind their verdict
@@ -177,6 +149,18 @@ class Verifier:
             if verdict is not None or hashes is None:
                 return verdict
         return None
+
+    def _give_up(self, content: Content, before: Verdict | None) -> Verdict | None:
+        """A block of a file that is refused was asked of each source, and is wrong at all of them: as is the file.
+
+        None where that is not proven, or the file was not refused.
+        """
+        known = self._digests.of(content)
+        if before is None or is_good(content, before) or known is None or not known.are_proven:
+            return None
+        verdict = replace(before, mismatches=most_mismatches(content))
+        self._verdicts.keep(content, verdict)
+        return verdict
 
     async def _check(self, content: Content) -> None:
         bad = self._verdicts.bad(content)
