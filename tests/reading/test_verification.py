@@ -216,3 +216,16 @@ async def test_what_is_wrong_does_not_come_to_the_disk_behind_its_verdict(tmp_pa
         await floor.settled()
         assert floor.verdicts.bad(content) is not None
         assert floor.cache.cached_bytes(content) == 0
+
+
+async def test_digests_are_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file with proven digests that is hashed again keeps them, and makes no others."""
+    async with bench(tmp_path) as floor:
+        content = floor.add("a", RIGHT, file_hash=hashlib.blake2b(RIGHT).hexdigest())
+        put(floor, content, RIGHT)
+        await floor.verifier.verify(content, fetch=False)
+        proven = floor.digests.proven(content.file_hash or "")
+        assert proven is not None
+        monkeypatch.setattr(floor.digests, "keep_proven", lambda digests: pytest.fail("made again"))
+        assert await floor.verifier.verify(content, fetch=False) is not None
+        assert floor.digests.proven(content.file_hash or "") == proven

@@ -76,6 +76,18 @@ def test_a_wrong_file_of_the_mirror_mends_itself(mounts: Mounts, server: FakeS3S
         mount.umount()
 
 
+def test_a_path_in_a_mount_names_its_mirror(mounts: Mounts, server: FakeS3Server) -> None:
+    """`vbnfs verify --fetch` of a file in a mount completes what the mount has of the mirror, from the mirror."""
+    with mirrored() as mirror:
+        mount = mounts(server.endpoint_url, "--mirror", words(mirror))
+        with (mount.path / NAME).open("rb") as file:
+            file.read(4096)
+        done = run_vbnfs("verify", "--fetch", mount.path / NAME)
+        assert (done.returncode, done.stdout.split()[0]) == (0, "good")
+        assert server.count("get_range") == 0
+        assert mount.status()["mirror"] == f"bucket=lab-copy endpoint_url={mirror.endpoint_url}"
+
+
 def test_with_digests_a_wrong_block_of_the_mirror_is_never_read(
     mounts: Mounts, server: FakeS3Server, tmp_path: Path
 ) -> None:

@@ -52,11 +52,14 @@ _GATHER_SECONDS: Final = 1.0  # blocks come by the hundred; the files that they 
 
 @dataclass(frozen=True, slots=True)
 class Hashes:
-    """Of all bytes of a content: their blake2b (hex), the fingerprint of their blocks, and the blocks' digests."""
+    """Of all bytes of a content: their blake2b (hex), the fingerprint of their blocks, and the blocks' digests.
+
+    `digests` is None where proven ones are known: they are those of the bytes if the bytes have their hash.
+    """
 
     whole: str
     fingerprint: str
-    digests: bytes
+    digests: bytes | None
 
 
 class Verifier:
@@ -184,6 +187,8 @@ class Verifier:
     async def _hash(self, content: Content, *, fetch: bool) -> Hashes | None:
         """Hash the blocks, each checked now, a few MiB at a time. None if one is missing and not to be fetched."""
         whole, fingerprint, digests = hashlib.blake2b(), Fingerprint(), bytearray()
+        known = await trio.to_thread.run_sync(self._digests.of, content)
+        makes_digests = known is None or not known.are_proven
         indices = blocks_of(ByteRange(0, content.size_bytes))
         for first in indices[::_HASHED_BLOCKS]:
             window = range(first, min(first + _HASHED_BLOCKS, indices.stop))
@@ -197,10 +202,10 @@ class Verifier:
                 for index in sorted(blocks):
                     whole.update(blocks[index])
                     fingerprint.add(self._cache.record_of(content, index, blocks[index]))
-                    digests.extend(digest(blocks[index]))
+                    digests.extend(digest(blocks[index]) if makes_digests else b"")
 
             await self._with_pause(add)
-        return Hashes(whole.hexdigest(), fingerprint.text(), bytes(digests))
+        return Hashes(whole.hexdigest(), fingerprint.text(), bytes(digests) if makes_digests else None)
 
     async def _blocks(self, content: Content, window: range, *, fetch: bool) -> dict[int, Bytes] | None:
         def kept() -> dict[int, Bytes]:
@@ -243,8 +248,8 @@ class Verifier:
             return None
         if is_good(content, verdict):
             self._metrics.verified_files += 1
-            await trio.to_thread.run_sync(self._cache.complete, content)
             log.info("file verified", object=str(content.source), blake2b=verdict.found_hash)
+            await trio.to_thread.run_sync(self._cache.complete, content)
         else:
             self._metrics.mismatched_files += 1
             log.error("file does not match its manifest", reason=mismatch_text(content, verdict))
@@ -267,6 +272,8 @@ class Verifier:
     def _keep_digests(self, content: Content, hashes: Hashes) -> DigestSet | None:
         """What the hash proves: these are the blocks of the released file (they are returned), or they are not."""
         assert content.file_hash is not None
+        if hashes.digests is None:
+            return self._digests.proven(content.file_hash) if hashes.whole == content.file_hash else None
         found = DigestSet(content.file_hash, content.size_bytes, hashes.digests)
         if hashes.whole != content.file_hash:
             self._digests.disprove(found)
