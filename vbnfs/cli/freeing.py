@@ -17,12 +17,12 @@ from vbnfs.access.opening import scope_of
 from vbnfs.access.versions import Versions, load_versions
 from vbnfs.cache.eviction import DEFAULT_BYTES, stored_size
 from vbnfs.cache.inventory import CachedContent, delete, scan
-from vbnfs.cli.asked import Place, files_at, version_at
+from vbnfs.cli.asked import Place, asked_files, version_at
 from vbnfs.cli.clean import is_there
 from vbnfs.cli.running import run as run_to_the_end
 from vbnfs.config.settings import Config
 from vbnfs.dataset.names import MANIFESTS
-from vbnfs.dataset.tree import DataNode, Tree, build_tree
+from vbnfs.dataset.tree import DataNode
 from vbnfs.errors import CacheError
 from vbnfs.host.places import folder_at
 from vbnfs.host.private import keep_others_out
@@ -73,27 +73,25 @@ async def _free(where: Place, dataset_versions: Sequence[str], *, is_trial: bool
 def _asked(versions: Versions, paths: Sequence[str], dataset_versions: Iterable[str]) -> tuple[_Named, _Named]:
     """The contents that are to be deleted, and those that stay because other versions have them."""
     release = versions.release
-    default = release.choose(versions.dataset.config.dataset_version)
-    tree = build_tree(release.manifests, contents=versions.named, default_version=default, readme=b"")
     of_paths = {path: version_at(release, path) for path in paths}
     wanted: dict[str, str] = {}
     for path in (path for path, version in of_paths.items() if version is None):
-        wanted |= _contents_at(versions, tree, path)
+        wanted |= _contents_at(versions, path)
     chosen = {release.choose(name.removeprefix("v")) for name in dataset_versions}
     chosen |= {version for version in of_paths.values() if version is not None}
     of_others = [m for m in release.manifests if m.dataset_version not in chosen]
     kept = {one.content_id for m in of_others for one in versions.contents(m.files).values() if one is not None}
     of_chosen: dict[str, str] = {}
     for version in sorted(chosen):
-        of_chosen |= _contents_at(versions, tree, f"{MANIFESTS}/{version.folder}")
+        of_chosen |= _contents_at(versions, f"{MANIFESTS}/{version.folder}")
     shared = {one: name for one, name in of_chosen.items() if one in kept and one not in wanted}
     return {**{one: name for one, name in of_chosen.items() if one not in kept}, **wanted}, shared
 
 
-def _contents_at(versions: Versions, tree: Tree, path: str) -> dict[str, str]:
+def _contents_at(versions: Versions, path: str) -> dict[str, str]:
     """The contents of the files at a path. Without a size nothing is cached of one."""
     found: dict[str, str] = {}
-    for name, node in files_at(tree, path):
+    for name, node in asked_files(versions, [path])[path]:
         if isinstance(node, DataNode):
             attributes = versions.dataset.catalog.sizes.get(node.content)
             if attributes is not None:

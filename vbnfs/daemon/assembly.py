@@ -18,7 +18,7 @@ import structlog
 import trio
 
 from vbnfs.access.dataset import Dataset
-from vbnfs.access.opening import make_source, scope_of
+from vbnfs.access.opening import scope_of
 from vbnfs.cache.cache_disk import CacheDisk
 from vbnfs.cache.eviction import Evictor, store_size
 from vbnfs.daemon.invalidation import Invalidator
@@ -33,8 +33,9 @@ from vbnfs.filesystem.own_files import FOR_OTHERS, OwnFiles
 from vbnfs.filesystem.page_filler import PageFiller
 from vbnfs.objects import Content
 from vbnfs.reading.file_reader import FileReader
+from vbnfs.reading.judged import describe
 from vbnfs.reading.prefetch import Prefetcher
-from vbnfs.reading.verification import Verifier, describe
+from vbnfs.reading.verification import Verifier
 from vbnfs.s3.addresses import aws_base, object_url
 
 log = structlog.get_logger()
@@ -60,19 +61,16 @@ class Parts:
         self._disk = CacheDisk(self._cache, self._evictor)
         self._verdicts = dataset.verdicts
         self._verdicts.refresh()
-        self.source = make_source(
-            self._config,
-            self._link,
-            self._cache,
-            self._evictor,
-            self._verdicts,
-            self._metrics,
-            nursery=nursery,
-            on_stored=self._when_stored,
-        )
+        self.source = dataset.make_source(self._evictor, nursery=nursery, on_stored=self._when_stored)
         self._prefetcher = Prefetcher(self._cache, self.source, nursery=nursery)
         self._verifier = Verifier(
-            self._cache, self.source, self._verdicts, metrics=self._metrics, on_mismatch=self._forget_pages
+            self._cache,
+            self.source,
+            self._verdicts,
+            dataset.digests,
+            metrics=self._metrics,
+            mirror=dataset.mirror,
+            on_mismatch=self._forget_pages,
         )
         self._attributes = self._make_attributes(catalog)
         self.file_system = self._make_file_system(catalog, tree, mountpoint)
