@@ -22,7 +22,7 @@ from vbnfs.cli.clean import is_there
 from vbnfs.cli.running import run as run_to_the_end
 from vbnfs.config.settings import Config
 from vbnfs.dataset.names import MANIFESTS
-from vbnfs.dataset.tree import DataNode
+from vbnfs.dataset.tree import DataNode, Node
 from vbnfs.errors import CacheError
 from vbnfs.host.places import folder_at
 from vbnfs.host.private import keep_others_out
@@ -74,24 +74,23 @@ def _asked(versions: Versions, paths: Sequence[str], dataset_versions: Iterable[
     """The contents that are to be deleted, and those that stay because other versions have them."""
     release = versions.release
     of_paths = {path: version_at(release, path) for path in paths}
-    wanted: dict[str, str] = {}
-    for path in (path for path, version in of_paths.items() if version is None):
-        wanted |= _contents_at(versions, path)
     chosen = {release.choose(name.removeprefix("v")) for name in dataset_versions}
     chosen |= {version for version in of_paths.values() if version is not None}
+    folders = [f"{MANIFESTS}/{version.folder}" for version in sorted(chosen)]
+    files = asked_files(versions, [*(path for path, version in of_paths.items() if version is None), *folders])
+    wanted, of_chosen = dict[str, str](), dict[str, str]()
+    for path, found in files.items():
+        (of_chosen if path in folders else wanted).update(_contents_of(versions, found))
     of_others = [m for m in release.manifests if m.dataset_version not in chosen]
     kept = {one.content_id for m in of_others for one in versions.contents(m.files).values() if one is not None}
-    of_chosen: dict[str, str] = {}
-    for version in sorted(chosen):
-        of_chosen |= _contents_at(versions, f"{MANIFESTS}/{version.folder}")
     shared = {one: name for one, name in of_chosen.items() if one in kept and one not in wanted}
     return {**{one: name for one, name in of_chosen.items() if one not in kept}, **wanted}, shared
 
 
-def _contents_at(versions: Versions, path: str) -> dict[str, str]:
-    """The contents of the files at a path. Without a size nothing is cached of one."""
+def _contents_of(versions: Versions, files: Iterable[tuple[str, Node]]) -> dict[str, str]:
+    """The contents of files, and their names. Without a size nothing is cached of one."""
     found: dict[str, str] = {}
-    for name, node in asked_files(versions, [path])[path]:
+    for name, node in files:
         if isinstance(node, DataNode):
             attributes = versions.dataset.catalog.sizes.get(node.content)
             if attributes is not None:
