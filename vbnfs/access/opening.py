@@ -56,6 +56,13 @@ def scope_of(endpoint_url: str | None) -> str:
     return _file_name(f"url-{quote(url, safe='')}", url)
 
 
+def scopes_of(config: Config) -> set[str]:
+    """The names under which the cache keeps what a dataset's server sent, and its mirror."""
+    mirror = config.mirror
+    of_mirror = set() if mirror is None else {mirror_scope_of(mirror.endpoint_url, mirror.bucket or config.bucket)}
+    return {scope_of(config.endpoint_url)} | of_mirror
+
+
 def mirror_scope_of(endpoint_url: str | None, bucket: str) -> str:
     """The name under which the cache keeps what comes from a mirror, as long as nothing has proven it.
 
