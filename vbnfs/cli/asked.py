@@ -20,17 +20,8 @@ from vbnfs.errors import DatasetError, MountError, UsageError
 from vbnfs.host.mountinfo import MountEntry, absolute, list_mounts
 
 _OF_A_MOUNT: Final = (
-    *(
-        "bucket",
-        "project",
-        "endpoint_url",
-        "region",
-        "ca_bundle",
-        "mirror",
-        "dataset_version",
-        "cache_dir",
-        "cache_size",
-    ),
+    *("bucket", "project", "endpoint_url", "region", "ca_bundle", "mirror"),
+    *("dataset_version", "cache_dir", "cache_size"),
 )  # settings that a mount decides for paths in it; the others are this command's own
 
 
@@ -125,7 +116,7 @@ def _mirror_of(status: Mapping[str, Any]) -> MirrorPlace | None:
     text = status.get("mirror")
     try:
         mirror: MirrorPlace | None = None if text is None else SETTING_BY_NAME["mirror"].parse(text)
-    except (ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, TypeError) as error:
         raise MountError(f"{status['mountpoint']}: its daemon's status is none: mirror") from error
     return mirror
 
