@@ -102,7 +102,9 @@ def print_status(status: Mapping[str, Any]) -> None:
         "daemon": f"pid {status['pid']}, vbnfs {status['vbnfs_version']}",
         "log": status["log_file"] or "on the daemon's terminal",
     }
-    if problem := status.get("cache_problem"):  # nor these two
+    if mirror := status.get("mirror"):  # nor these
+        lines["mirror"] = f"{mirror}  {counts.get('mirror_blocks', 0):,} blocks"
+    if problem := status.get("cache_problem"):
         lines["not kept"] = str(problem)
     if newer := status.get("newer_version"):
         top = status["default_version"]
