@@ -119,7 +119,7 @@ def _mirror_of(status: Mapping[str, Any]) -> MirrorPlace | None:
     text = status.get("mirror")
     try:
         mirror: MirrorPlace | None = None if text is None else SETTING_BY_NAME["mirror"].parse(text)
-    except (ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, TypeError) as error:
         raise MountError(f"{status['mountpoint']}: its daemon's status is none: mirror") from error
     return mirror
 

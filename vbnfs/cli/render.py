@@ -106,7 +106,9 @@ def print_status(status: Mapping[str, Any]) -> None:
         lines["cache"] += (
             f"; {size(status.get('cache_free_bytes'))} free on its disk, of which it leaves {size(reserve)}"
         )
-    if problem := status.get("cache_problem"):  # nor this
+    if mirror := status.get("mirror"):
+        lines["mirror"] = f"{mirror}  {counts.get('mirror_blocks', 0):,} blocks"
+    if problem := status.get("cache_problem"):
         lines["not kept"] = str(problem)
     if newer := status.get("newer_version"):
         top = status["default_version"]
