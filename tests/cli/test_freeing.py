@@ -37,7 +37,7 @@ def server() -> Iterator[FakeS3Server]:
 def fetched(server: FakeS3Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cache with all of both versions, and a size of its own."""
     path = tmp_path_factory.mktemp("fetched") / "cache"
-    env = {"VBNFS_CACHE_DIR": str(path), "VBNFS_ENDPOINT_URL": server.endpoint_url, "VBNFS_CACHE_RESERVE": "0"}
+    env = {"VBNFS_CACHE_DIR": str(path), "VBNFS_ENDPOINT_URL": server.endpoint_url}
     assert run_vbnfs("verify", "--fetch", "0.1.0", "0.2.0", env=env).returncode == 0
     store_size(path, 1 << 30)
     return path
