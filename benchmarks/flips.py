@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.place import Place, origin
-from tests.fakes.damage import KINDS, damage
+from tests.fakes.cache_files import FILES, content_folders
+from tests.fakes.damage import FOLDER_KINDS, KINDS, damage_content
 from vbnfs.config.settings import LEAST_MEMORY_BYTES
 
 _FILE_BYTES = 3 << 20
@@ -27,7 +28,9 @@ class Flips:
     is_live: bool
     kinds: Counter[str] = field(default_factory=Counter)
     rounds: int = 0
-    noticeable: int = 0  # of the damage, what was done to files that kept their length: others are a miss as a whole
+    noticeable: int = (
+        0  # of the damage, what was done to contents of which each file kept its length: others are a miss
+    )
     read_bytes: int = 0
     corrupt_blocks: int = 0
     wrong: list[str] = field(default_factory=list)
@@ -87,21 +90,24 @@ def one_round(place: Place, flips: Flips, chance: random.Random, count: int) -> 
     if not flips.is_live:
         flips.corrupt_blocks += place.status()["metrics"]["corrupt_blocks"]
         place.umount()
-    segments = sorted(path for path in place.cache.glob("blocks-*/*/*/*") if not path.name.startswith("."))
-    lengths = {path: path.stat().st_size for path in segments}
+    lengths = {folder: _lengths(folder) for folder in content_folders(place.cache)}
     damaged: list[Path] = []
     for _ in range(count):
         # Three in four are of a kind that leaves most of a file as it was: else little would be left to be damaged.
-        kind = chance.choice(("bit", "record", "noise", chance.choice(KINDS)))
-        path, other = chance.sample(segments, 2)
-        damage(path, other, chance.random(), kind, chance.randrange(1 << 16))
+        kind = chance.choice(("bit", "bit", "noise", chance.choice(KINDS + FOLDER_KINDS)))
+        folder, other = chance.sample(content_folders(place.cache), 2)
+        damage_content(folder, other, chance.random(), kind, chance.randrange(1 << 16))
         flips.kinds[kind] += 1
-        damaged.append(path)
-    flips.noticeable += sum(path.stat().st_size == lengths[path] for path in damaged)
+        damaged.append(folder)
+    flips.noticeable += sum(_lengths(folder) == lengths.get(folder) for folder in damaged)
     if not flips.is_live:
         place.mount()
     flips.rounds += 1
     read_everything(place, flips)
+
+
+def _lengths(folder: Path) -> list[int]:
+    return [path.stat().st_size for name in FILES if (path := folder / name).exists()]
 
 
 def read_everything(place: Place, flips: Flips) -> None:

@@ -65,7 +65,7 @@ class Soak:
             f"a read took {self.outcome.longest_seconds:.0f} s": self.outcome.longest_seconds > _STALLED_SECONDS,
             "memory grows": any(after[0] > before[0] + _MORE_MEMORY_BYTES for before, after in pairs),
             "open files grow": any(after[1] > before[1] + _MORE_FILES for before, after in pairs),
-            "nothing was evicted": not self.metrics.get("evicted_segments"),
+            "nothing was evicted": not self.metrics.get("evicted_contents"),
             "no read was answered": not self.outcome.reads,
         }
         return [text for text, is_so in checks.items() if is_so]
@@ -90,7 +90,7 @@ class Soak:
                 "faults",
                 f"{sum(faults.values()):,}: {by_name}",
             ),
-            ("evicted files", f"{self.metrics.get('evicted_segments', 0):,} (by the last daemons)"),
+            ("evicted files", f"{self.metrics.get('evicted_contents', 0):,} (by the last daemons)"),
             ("latency: p50, p99, p100", ", ".join(f"{seconds * 1000:,.1f} ms" for seconds in latencies)),
             (
                 f"anonymous memory, after {_GROWN_PART:.0%} and at the end",

@@ -19,6 +19,7 @@
         ├── UntrustedServerError    EIO         a certificate without a trusted issuer
         ├── OfflineError            ENETUNREACH the server cannot be reached, or --offline
         ├── HashMismatchError       EIO         a file does not have the hash in its manifest
+        ├── NotKeptError            EIO         blocks were stored as they came, and are not in the cache
         ├── AccessDeniedError       EACCES      403
         │   └── ListingDeniedError  EACCES      403 for a listing
         ├── ObjectGoneError         ESTALE      404, or the version no longer exists
@@ -160,6 +161,12 @@ class OfflineError(StorageError):
 
 class HashMismatchError(StorageError):
     """The bytes of a whole file do not have the hash in the manifest."""
+
+
+class NotKeptError(StorageError):
+    """Blocks were stored in the cache as they came, again and again, and each time the cache did not have them."""
+
+    remedy = "allow the cache more room by --cache-size, look into the log, and try again"
 
 
 class AccessDeniedError(StorageError):

@@ -38,7 +38,7 @@ class Metrics:
     verified_files: int = _counter("files", "complete files that were hashed and have the manifest's hash")
     mismatched_files: int = _counter("files", "complete files that were hashed and do not have the manifest's hash")
     shared_blocks: int = _counter("blocks", "wanted blocks that another process on the same cache had just fetched")
-    evicted_segments: int = _counter("files", "segment files deleted to keep within --cache-size; counted in threads")
+    evicted_contents: int = _counter("contents", "contents deleted to keep within --cache-size; counted in threads")
 
     def snapshot(self) -> dict[str, int]:
         """The figures by name, as they are now."""

@@ -135,13 +135,13 @@ class RangeRequest:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Consecutive bytes of an object that have come: those from `start` on.
-
-    Clients that are wrapped around another go by where a piece begins and ends, and leave its bytes alone.
-    """
+    """Consecutive bytes of an object that have come: those from `start` on."""
 
     start: int
     data: bytes
+
+    def __len__(self) -> int:
+        return len(self.data)
 
     @property
     def stop(self) -> int:
@@ -153,7 +153,30 @@ class Piece:
         return self if position <= self.start else Piece(position, self.data[position - self.start :])
 
 
-Receive = Callable[[Piece], Awaitable[None]]
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """Consecutive bytes of an object that have come and are in the cache already, without the bytes.
+
+    What received them has stored them, and has made room for them. Only whole blocks are in the cache: so this ends
+    where a block does. It may begin within one, of which the bytes before `start` came as a `Piece`, too. Nothing
+    keeps the cache from losing them again: a reader has to look.
+    """
+
+    start: int
+    stop: int
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    def after(self, position: int) -> "Stored":
+        """The part of it from byte `position` on."""
+        return Stored(max(self.start, position), self.stop)
+
+
+# What has come of an object. Clients that are wrapped around another go by where it begins and ends (`start`, `stop`,
+# `len`, `after`), and leave its bytes alone: there may be none.
+Received = Piece | Stored
+Receive = Callable[[Received], Awaitable[None]]
 
 
 class ObjectClient(Protocol):
@@ -183,7 +206,7 @@ class ObjectClient(Protocol):
         ...
 
     async def get_range(self, request: RangeRequest, receive: Receive) -> None:
-        """Hand exactly the bytes of a range to `receive`, in order, in pieces of any length.
+        """Hand exactly the bytes of a range to `receive`, in order, in pieces of any length, or as `Stored`.
 
         Nothing is handed on before status, Content-Range (the object's size included) and the version id, where the
         server sends it, agree with the request. When it raises, what was handed on is good, and the rest did not

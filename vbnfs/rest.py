@@ -1,6 +1,6 @@
 """What of a range is still to come, when it is asked for in several attempts."""
 
-from vbnfs.objects import ByteRange, Piece, Receive
+from vbnfs.objects import ByteRange, Receive, Received
 
 
 class Rest:
@@ -8,12 +8,12 @@ class Rest:
 
     def __init__(self, byte_range: ByteRange, receive: Receive) -> None:
         self.byte_range = byte_range
-        self.is_handing_on = False  # stays, where `receive` fails: how much of the piece was used is unknown
+        self.is_handing_on = False  # stays, where `receive` fails: how much of it was used is unknown
         self._receive = receive
 
-    async def receive(self, piece: Piece) -> None:
-        """Hand on the next piece."""
+    async def receive(self, received: Received) -> None:
+        """Hand on what has come next."""
         self.is_handing_on = True
-        await self._receive(piece)
+        await self._receive(received)
         self.is_handing_on = False
-        self.byte_range = ByteRange(piece.stop, self.byte_range.stop)
+        self.byte_range = ByteRange(received.stop, self.byte_range.stop)

@@ -26,7 +26,7 @@ from benchmarks.speed.systems.libraries import Library
 from benchmarks.speed.systems.local import Local
 from benchmarks.speed.systems.vbnfs import Vbnfs
 from benchmarks.speed.systems.zeros import Zeros
-from vbnfs.cache.segment import SEGMENT_BYTES
+from vbnfs.cache.content_folder import CHECKSUMS, DATA, FORMAT
 
 COLD: Final = Work("cold sequential, 1 session", "MB/s", True, "curl")
 AGAIN: Final = Work("again, from the kernel's page cache", "MB/s", True, "local")
@@ -52,6 +52,7 @@ _RANDOM_SECONDS: Final = 3
 _READS: Final = 100  # of an interactive user, while nothing else goes on
 _MOST_READS: Final = 1000  # and beside a bulk read
 _HUGE_BYTES: Final = 2 << 40
+_HUGE_CONTENT_BYTES: Final = 256 << 20
 _QUIET_SECONDS: Final = 0.25
 _SETTLE_SECONDS: Final = 5.0
 
@@ -217,16 +218,18 @@ def huge(bench: Bench, system: System) -> Iterator[Result]:
     """Starting with a cache of 2 TB: sparse files under the names that segments have."""
     cat([system.location(SESSION)], bytes_each=1)
     system.stop()
-    segment = next(path for path in system.cache_files() if "blocks-v1" in path.parts)
-    for number in range(_HUGE_BYTES // SEGMENT_BYTES):
-        name = f"{number:032x}.0"
-        path = segment.parents[1] / name[-4:-2] / name
-        path.parent.mkdir(exist_ok=True)
-        with path.open("wb") as file:
-            os.truncate(file.fileno(), segment.stat().st_size)
-    yield HUGE, _start_and_list(system), {"segment files": float(_HUGE_BYTES // SEGMENT_BYTES)}
+    data = next(path for path in system.cache_files() if FORMAT in path.parts and path.name == DATA)
+    kind, contents = data.parents[2], _HUGE_BYTES // _HUGE_CONTENT_BYTES
+    for number in range(contents):
+        name = f"{number % 256:02x}{number:030x}"
+        folder = kind / name[:2] / name
+        folder.mkdir(parents=True)
+        for file, length in ((DATA, _HUGE_CONTENT_BYTES), (CHECKSUMS, _HUGE_CONTENT_BYTES // 16384)):
+            (folder / file).touch()
+            os.truncate(folder / file, length)
+    yield HUGE, _start_and_list(system), {"contents": float(contents)}
     system.stop()
-    shutil.rmtree(segment.parents[1])
+    shutil.rmtree(kind)
 
 
 Course = Callable[[Bench, System], Iterator[Result]]

@@ -18,16 +18,21 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from vbnfs.blocks import BLOCK_BYTES
+from vbnfs.cache import content_folder
 from vbnfs.cache.block_cache import BlockCache
-from vbnfs.cache.eviction import DEFAULT_BYTES, Evictor, SegmentFile, choose_victims, scan, store_size
+from vbnfs.cache.content_file import ContentFile
+from vbnfs.cache.content_folder import CHECKSUMS, DATA, FORMAT, Shape
+from vbnfs.cache.eviction import DEFAULT_BYTES, Evictor, choose_victims, store_size, take_over_size
+from vbnfs.cache.inventory import FORMAT_1, CachedContent, delete, scan
+from vbnfs.host.atomic import lock_new
 from vbnfs.host.places import Anchor, Place, folder_at
 from vbnfs.metrics import Metrics
 from vbnfs.objects import ByteRange, Content, ObjectVersion
 
 MIB = 1 << 20
 
-segment_files = st.lists(
-    st.builds(SegmentFile, st.uuids().map(str), st.integers(0, 1 << 40), st.integers(0, 50)),
+cached_contents = st.lists(
+    st.builds(CachedContent, st.uuids().map(str), st.integers(0, 1 << 40), st.integers(0, 50)),
     max_size=40,
 )
 
@@ -56,6 +61,19 @@ def add_file(directory: Path, name: str, size_bytes: int, *, used: float) -> Pat
     return path
 
 
+def add_content(directory: Path, name: str, size_bytes: int, *, used: float, kind: str = "whole") -> Path:
+    """The folder of a content that takes so much on the disk, 4 KiB of it for checksums."""
+    folder = directory / FORMAT / "aws" / kind / name[:2] / name
+    add_file(folder, DATA, size_bytes - 4096, used=1)
+    add_file(folder, CHECKSUMS, Shape(size_bytes).checksums_bytes, used=used)
+    return folder
+
+
+def names(directory: Path) -> list[str]:
+    """Of the contents that there are."""
+    return sorted(path.parent.name for path in directory.rglob(DATA))
+
+
 def make(directory: Path | Place, limit_bytes: int | None) -> Evictor:
     return Evictor(directory, limit_bytes=limit_bytes, metrics=Metrics())
 
@@ -65,7 +83,7 @@ class Writer:
 
     def __init__(self, directory: Path, limit_bytes: int) -> None:
         self.cache = BlockCache(directory, scope="aws", metrics=Metrics())
-        self.evictor = make(self.cache.directory, limit_bytes)
+        self.evictor = make(directory, limit_bytes)
 
     def put(self, wanted: Content, index: int) -> None:
         if self.evictor.make_room(BLOCK_BYTES):
@@ -76,66 +94,126 @@ class Writer:
 # Choosing
 
 
-@given(files=segment_files, limit=st.integers(0, 1 << 42))
-def test_victims_are_the_least_recently_used_and_no_more_than_needed(files: list[SegmentFile], limit: int) -> None:
-    """Nothing within the limit; else down to 95 % of it, oldest first, and without the last it would be above."""
-    victims = choose_victims(files, limit_bytes=limit)
-    usage = sum(file.allocated_bytes for file in files)
-    after = usage - sum(file.allocated_bytes for file in victims)
-    kept = [file for file in files if file not in victims]
+@given(contents=cached_contents, limit=st.integers(0, 1 << 42), protected=st.sets(st.integers(0, 39)))
+def test_victims_are_the_least_recently_used_and_no_more_than_needed(
+    contents: list[CachedContent], limit: int, protected: set[int]
+) -> None:
+    """Nothing within the limit; else down to 95 % of it, oldest first, and without the last it would be above.
+
+    Those that are protected stay, also where they alone are too much.
+    """
+    held = {one.content_id for number, one in enumerate(contents) if number in protected}
+    victims = choose_victims(contents, limit_bytes=limit, protected=held)
+    usage = sum(one.allocated_bytes for one in contents)
+    after = usage - sum(one.allocated_bytes for one in victims)
+    kept = [one for one in contents if one not in victims]
+    assert not held & {one.content_id for one in victims}
     if usage <= limit:
         assert victims == []
         return
-    assert after <= limit * 0.95
-    assert after + victims[-1].allocated_bytes > limit * 0.95
+    free = [one for one in kept if one.content_id not in held]
+    assert after <= limit * 0.95 or not free
+    if victims:
+        assert after + victims[-1].allocated_bytes > limit * 0.95
+        assert max(one.used_ns for one in victims) <= min((one.used_ns for one in free), default=1 << 62)
     assert len(set(victims)) == len(victims)
-    assert max(file.used_ns for file in victims) <= min((file.used_ns for file in kept), default=1 << 62)
 
 
 # Looking
 
 
-def test_scan_finds_segments_of_all_scopes_with_their_use_and_what_they_allocate(tmp_path: Path) -> None:
-    """Holes are not counted; hidden files are no segments."""
-    add_file(tmp_path, "aws/ab/ab.0", 10_000, used=1000)
-    sparse = add_file(tmp_path, "localhost/cd/cd.7", 1, used=2000)
+def test_scan_finds_contents_of_all_scopes_and_formats(tmp_path: Path) -> None:
+    """With their use, and what their files allocate: holes are not counted. The time of `data` does not matter."""
+    add_content(tmp_path, "ab12", 10_000, used=1000)
+    sparse = add_file(tmp_path, "blocks-v2/localhost/partial/cd/cd34/data", 1, used=5)
     os.truncate(sparse, 1 << 30)
-    os.utime(sparse, (2000, 2000))
-    add_file(tmp_path, ".evicting", 5, used=1)
-    found = sorted(scan(tmp_path), key=lambda file: file.used_ns)
-    assert [file.path for file in found] == ["aws/ab/ab.0", "localhost/cd/cd.7"]
-    assert [file.used_ns for file in found] == [1000 * 10**9, 2000 * 10**9]
-    assert [file.allocated_bytes for file in found] == [
-        (tmp_path / file.path).stat().st_blocks * 512 for file in found
+    add_file(tmp_path, "blocks-v2/localhost/partial/cd/cd34/checksums", 64, used=2000)
+    add_file(tmp_path, "blocks-v1/aws/ef/ef.7", 10_000, used=3000)
+    add_file(tmp_path, "blocks-v2/.evicting", 5, used=1)
+    found = sorted(scan(tmp_path), key=lambda one: one.used_ns)
+    paths = ["blocks-v2/aws/whole/ab/ab12", "blocks-v2/localhost/partial/cd/cd34", "blocks-v1/aws/ef/ef.7"]
+    assert [one.path for one in found] == paths
+    assert [(one.scope, one.content_id) for one in found] == [("aws", "ab12"), ("localhost", "cd34"), ("aws", "ef")]
+    assert [one.used_ns for one in found] == [1000 * 10**9, 2000 * 10**9, 3000 * 10**9]
+    assert [one.allocated_bytes for one in found] == [allocated(tmp_path / path) for path in paths[:2]] + [
+        (tmp_path / paths[2]).stat().st_blocks * 512
     ]
     assert found[1].allocated_bytes < MIB
 
 
-def test_scan_deletes_temporary_files_of_the_dead_and_leaves_those_of_the_living(tmp_path: Path) -> None:
-    """A file that is about to get its name is locked: without a lock its writer is gone, however young it is."""
-    dead = add_file(tmp_path, "aws/ab/.new-dead", 10, used=time.time())
-    living = add_file(tmp_path, "aws/ab/.new-living", 10, used=1)
-    other = add_file(tmp_path, "aws/ab/.nfs0001", 10, used=1)
-    with open(living, "rb") as writer:
-        fcntl.flock(writer, fcntl.LOCK_EX)
-        assert list(scan(tmp_path)) == []
-    assert not dead.exists()
-    assert living.exists()
-    assert other.exists()
+def test_scan_deletes_what_the_dead_were_making_or_deleting(tmp_path: Path) -> None:
+    """A folder that is about to get its name is locked: without a lock its maker is gone, however young it is."""
+    above = add_content(tmp_path, "ab12", 10, used=1).parent
+    dead, living, deleted, other = (above / name for name in (".new-dead", ".new-living", ".old-dead", ".nfs0001"))
+    for folder in (dead, living, deleted):
+        add_file(folder, DATA, 10, used=1)
+    other.touch()
+    lock = os.open(living, os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    assert [one.content_id for one in scan(tmp_path)] == ["ab12"]
+    os.close(lock)
+    assert [path.exists() for path in (dead, living, deleted, other)] == [False, True, False, True]
 
 
-def test_where_there_are_no_locks_temporary_files_go_by_age(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An hour is more than any process needs between making a file and giving it its name."""
-    old = add_file(tmp_path, "aws/ab/.new-old", 10, used=time.time() - 7200)
-    young = add_file(tmp_path, "aws/ab/.new-young", 10, used=time.time() - 60)
+def test_a_folder_that_is_taken_for_abandoned_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process scans between making a folder and locking it: the content is made all the same."""
+    scans = iter([lambda: list(scan(tmp_path)), list])
+
+    def lock_late(folder: int) -> bool:
+        next(scans)()
+        return lock_new(folder)
+
+    monkeypatch.setattr(content_folder, "lock_new", lock_late)
+    place = folder_at(tmp_path) / "blocks-v2/aws/partial/ab/ab12"
+    file = ContentFile.create(place, identity="ab12", data_bytes=10)
+    file.write(0, bytes(10))
+    assert next(scans, None) is None
+    assert file.is_intact
+    assert os.listdir(file.path.parent) == ["ab12"]
+
+
+@pytest.mark.parametrize("name", [DATA, CHECKSUMS])
+def test_one_of_the_two_files_alone_is_counted_and_goes_first(tmp_path: Path, name: str) -> None:
+    """Somebody has deleted the other one: what is left takes room, and serves nobody."""
+    folder = add_content(tmp_path, "ab12", MIB, used=1000)
+    (folder / name).unlink()
+    [one] = scan(tmp_path)
+    assert (one.allocated_bytes, one.used_ns) == (allocated(folder), 0)
+    assert make(tmp_path, 1).scan_and_evict()
+    assert not folder.exists()
+
+
+def test_where_there_are_no_locks_new_folders_go_by_age(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An hour is more than any process needs between making a folder and giving it its name.
+
+    One from the future ages from now on.
+    """
+    above = add_content(tmp_path, "ab12", 10, used=1).parent
+    old, young, future = (above / f".new-{name}" for name in ("old", "young", "future"))
+    for folder, age in ((old, 7200), (young, 60), (future, -86400)):
+        add_file(folder, DATA, 10, used=1)
+        os.utime(folder, (time.time() - age,) * 2)
 
     def no_locks(*_: object) -> None:
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
     monkeypatch.setattr(fcntl, "flock", no_locks)
-    assert list(scan(tmp_path)) == []
-    assert not old.exists()
-    assert young.exists()
+    assert [one.content_id for one in scan(tmp_path)] == ["ab12"]
+    assert [path.exists() for path in (old, young, future)] == [False, True, True]
+    assert future.stat().st_mtime <= time.time()
+    os.utime(future, (time.time() - 3700,) * 2)
+    assert len(list(scan(tmp_path))) == 1
+    assert not future.exists()
+
+
+def test_temporary_files_of_format_1_go_with_their_writers(tmp_path: Path) -> None:
+    """Nothing makes new ones."""
+    dead = add_file(tmp_path, "blocks-v1/aws/ab/.new-dead", 10, used=time.time())
+    living = add_file(tmp_path, "blocks-v1/aws/ab/.new-living", 10, used=1)
+    with open(living, "rb") as writer:
+        fcntl.flock(writer, fcntl.LOCK_EX)
+        assert list(scan(tmp_path)) == []
+    assert (dead.exists(), living.exists()) == (False, True)
 
 
 def test_scan_of_no_cache_is_empty(tmp_path: Path) -> None:
@@ -147,22 +225,22 @@ def test_a_look_evicts_the_least_recently_used(tmp_path: Path) -> None:
     """Usage is known afterwards, and the figure is counted."""
     metrics = Metrics()
     for number in range(10):
-        add_file(tmp_path, f"aws/ab/ab{number}.0", MIB, used=1000 + (number * 7) % 10)
+        add_content(tmp_path, f"ab{number}", MIB, used=1000 + (number * 7) % 10)
     evictor = Evictor(tmp_path, limit_bytes=int(6.5 * MIB), metrics=metrics)
     assert evictor.usage_bytes == 0
     assert evictor.scan_and_evict()
-    kept = sorted(int(path.stat().st_mtime) for path in (tmp_path / "aws" / "ab").iterdir())
+    kept = sorted(int(path.stat().st_mtime) for path in tmp_path.rglob(CHECKSUMS))
     assert kept == [1004, 1005, 1006, 1007, 1008, 1009]
-    assert metrics.evicted_segments == 4
+    assert metrics.evicted_contents == 4
     assert evictor.usage_bytes == allocated(tmp_path) == 6 * MIB
     assert evictor.limit_bytes == int(6.5 * MIB)
     assert not evictor.scan_and_evict()
-    assert metrics.evicted_segments == 4
+    assert metrics.evicted_contents == 4
 
 
 def test_nothing_is_looked_at_until_half_a_percent_was_written(tmp_path: Path) -> None:
     """A scan costs a walk: a cache of 100 GiB is scanned after each 512 MiB."""
-    add_file(tmp_path, "aws/ab/ab0.0", 3 * MIB, used=1000)
+    add_content(tmp_path, "ab0", 3 * MIB, used=1000)
     evictor = make(tmp_path, 1000 * MIB)
     evictor.make_room(4 * MIB)
     assert evictor.usage_bytes == 4 * MIB
@@ -172,8 +250,8 @@ def test_nothing_is_looked_at_until_half_a_percent_was_written(tmp_path: Path) -
 
 def test_room_is_made_for_what_is_about_to_be_written(tmp_path: Path) -> None:
     """Usage that is within the limit only without the coming bytes is too much already."""
-    old = add_file(tmp_path, "aws/ab/ab0.0", MIB, used=1000)
-    add_file(tmp_path, "aws/ab/ab1.0", MIB, used=2000)
+    old = add_content(tmp_path, "ab0", MIB, used=1000)
+    add_content(tmp_path, "ab1", MIB, used=2000)
     evictor = make(tmp_path, 2 * MIB + BLOCK_BYTES)
     assert not evictor.make_room(BLOCK_BYTES)
     assert evictor.make_room(BLOCK_BYTES + 1)
@@ -185,11 +263,11 @@ def test_room_is_made_for_what_is_about_to_be_written(tmp_path: Path) -> None:
 def test_times_in_the_future_are_no_later_than_now(tmp_path: Path) -> None:
     """Files that are dated ahead are in their turn evicted, before what was used after that was noticed."""
     for number in range(4):
-        add_file(tmp_path, f"aws/ab/ab{number}.0", MIB, used=time.time() + 10 * 365 * 86400)
+        add_content(tmp_path, f"ab{number}", MIB, used=time.time() + 10 * 365 * 86400)
     evictor = make(tmp_path, 5 * MIB)
     assert not evictor.scan_and_evict()
-    assert all(path.stat().st_mtime <= time.time() for path in (tmp_path / "aws" / "ab").iterdir())
-    new = [add_file(tmp_path, f"aws/ab/abn{number}.0", MIB, used=time.time()) for number in range(2)]
+    assert all(path.stat().st_mtime <= time.time() for path in tmp_path.rglob(CHECKSUMS))
+    new = [add_content(tmp_path, f"abn{number}", MIB, used=time.time()) for number in range(2)]
     assert evictor.scan_and_evict()
     assert all(path.exists() for path in new)
     assert allocated(tmp_path) == 4 * MIB
@@ -197,26 +275,11 @@ def test_times_in_the_future_are_no_later_than_now(tmp_path: Path) -> None:
 
 def test_a_clock_that_is_a_little_ahead_is_let_be(tmp_path: Path) -> None:
     """Hosts differ by seconds; files of the one whose clock is ahead count as used now, and are not changed."""
-    ahead = add_file(tmp_path, "aws/ab/ab0.0", MIB, used=time.time() + 20)
+    ahead = add_content(tmp_path, "ab0", MIB, used=time.time() + 20)
     before = ahead.stat().st_mtime_ns
     [file] = scan(tmp_path)
     assert file.used_ns <= time.time_ns()
     assert ahead.stat().st_mtime_ns == before
-
-
-def test_a_temporary_file_from_the_future_ages_from_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where there are no locks, one whose writer died is deleted an hour after it was first seen, and not never."""
-    left = add_file(tmp_path, "aws/ab/.new-left", 10, used=time.time() + 10 * 86400)
-
-    def no_locks(*_: object) -> None:
-        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
-
-    monkeypatch.setattr(fcntl, "flock", no_locks)
-    assert list(scan(tmp_path)) == []
-    assert left.stat().st_mtime <= time.time()
-    os.utime(left, (time.time() - 3700,) * 2)
-    assert list(scan(tmp_path)) == []
-    assert not left.exists()
 
 
 def plant_foreign(path: Path) -> None:
@@ -229,53 +292,88 @@ def plant_file(path: Path) -> None:
     os.utime(path, (0, 0))
 
 
+def plant_content(path: Path) -> None:
+    add_file(path, DATA, MIB, used=0)
+    add_file(path, CHECKSUMS, MIB, used=0)
+
+
+def plant_halves(path: Path) -> None:
+    plant_content(path)
+    (path / CHECKSUMS).unlink()
+    (path / CHECKSUMS).symlink_to("/etc/passwd")
+
+
 PLANTED: dict[str, Callable[[Path], object]] = {
-    "aws/ab/notes.txt": plant_file,
-    "aws/ab/cd12.0": plant_file,  # not the folder of its name
-    "aws/ab/ab12": plant_file,
-    "aws/ab/ab12.x": plant_file,
-    "aws/ab12.0": plant_file,
-    "ab12.0": plant_file,
-    "aws/ab/cd/cd12.0": plant_file,
-    "aws/ab/ab13.0": os.mkfifo,
-    "aws/ab/ab14.0": lambda path: path.symlink_to("/etc/passwd"),
-    "aws/ab/.new-15": os.mkfifo,
-    "aws/ab/.new-16": lambda path: path.symlink_to("/etc/passwd"),
-    "aws/cd": lambda path: path.symlink_to(path.parent / "ab"),
+    "blocks-v2/aws/whole/ab/notes.txt": plant_file,
+    "blocks-v2/aws/whole/ab/cd12": plant_content,  # not the folder of its name
+    "blocks-v2/aws/whole/ab/ab12": plant_file,
+    "blocks-v2/aws/whole/ab/ab13.0": plant_content,
+    "blocks-v2/aws/whole/ab12": plant_content,
+    "blocks-v2/aws/other/ab/ab12": plant_content,
+    "blocks-v2/ab12": plant_content,
+    "blocks-v2/aws/whole/ab/cd/cd12": plant_content,
+    "blocks-v2/aws/whole/ab/ab14": os.mkfifo,
+    "blocks-v2/aws/whole/ab/ab15": lambda path: path.symlink_to("/etc"),
+    "blocks-v2/aws/whole/ab/ab16": plant_halves,
+    "blocks-v2/aws/whole/ab/.new-16": os.mkfifo,
+    "blocks-v2/aws/whole/ab/.new-17": lambda path: path.symlink_to("/etc"),
+    "blocks-v2/aws/whole/cd": lambda path: path.symlink_to(path.parent / "ab"),
+    "blocks-v1/aws/ab/notes.txt": plant_file,
+    "blocks-v1/aws/ab/cd12.0": plant_file,  # not the folder of its name
+    "blocks-v1/aws/ab/ab12": plant_file,
+    "blocks-v1/aws/ab/ab12.x": plant_file,
+    "blocks-v1/aws/ab12.0": plant_file,
+    "blocks-v1/aws/ab/cd/cd12.0": plant_file,
+    "blocks-v1/aws/ab/ab13.0": os.mkfifo,
+    "blocks-v1/aws/ab/ab14.0": lambda path: path.symlink_to("/etc/passwd"),
+    "blocks-v1/aws/ab/.new-15": os.mkfifo,
+    "blocks-v1/aws/cd": lambda path: path.symlink_to(path.parent / "ab"),
 }
 
 
 @pytest.mark.parametrize("name", PLANTED)
 def test_what_the_cache_did_not_make_is_neither_counted_nor_deleted(tmp_path: Path, name: str) -> None:
-    """Only regular files of ours with a segment's name, in its place, are its own; nothing waits for a pipe."""
+    """Only regular files of ours with a content's name, in its place, are its own; nothing waits for a pipe."""
     path = tmp_path / name
     path.parent.mkdir(parents=True, exist_ok=True)
+    own = [add_content(tmp_path, "ab0", MIB, used=1), add_file(tmp_path, "blocks-v1/aws/ab/ab0.0", MIB, used=1)]
     PLANTED[name](path)
-    own = add_file(tmp_path, "aws/ab/ab0.0", MIB, used=1)
     evictor = make(tmp_path, MIB // 2)
     assert evictor.scan_and_evict()
     assert os.path.lexists(path)
-    assert not own.exists()
+    assert not any(one.exists() for one in own)
     assert evictor.usage_bytes == 0
 
 
 @pytest.mark.root
-def test_another_users_file_is_not_deleted(tmp_path: Path) -> None:
-    """Also with the name of a segment, or of a temporary file."""
-    paths = [tmp_path / "aws" / "ab" / name for name in ("ab1.0", ".new-1")]
-    add_file(tmp_path, "aws/ab/ab0.0", MIB, used=1)
-    for path in paths:
-        plant_foreign(path)
+@pytest.mark.parametrize(
+    "name",
+    [
+        "blocks-v2/aws/whole/ab/ab1/data",
+        "blocks-v2/aws/whole/ab/ab1/checksums",
+        "blocks-v1/aws/ab/ab1.0",
+        "blocks-v1/aws/ab/.new-1",
+    ],
+)
+def test_another_users_file_is_not_deleted(tmp_path: Path, name: str) -> None:
+    """Also with a name that the cache gives."""
+    add_content(tmp_path, "ab1", MIB, used=1)
+    own = add_content(tmp_path, "ab0", MIB, used=1)
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    plant_foreign(tmp_path / name)
     assert make(tmp_path, MIB // 2).scan_and_evict()
-    assert sorted(path for path in (tmp_path / "aws" / "ab").iterdir()) == sorted(paths)
+    assert (tmp_path / name).exists()
+    assert not own.exists()
 
 
-def test_a_link_at_the_top_is_not_followed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", [FORMAT, FORMAT_1])
+def test_a_link_at_the_top_is_not_followed(tmp_path: Path, name: str) -> None:
     """A folder of blocks that turns out to be a link has nothing in it."""
-    own = add_file(tmp_path, "real/aws/ab/ab0.0", MIB, used=1)
-    (tmp_path / "blocks-v1").symlink_to(tmp_path / "real")
-    assert not make(folder_at(tmp_path) / "blocks-v1", MIB // 2).scan_and_evict()
-    assert own.exists()
+    real = tmp_path / "real"
+    own = [add_content(real, "ab0", MIB, used=1), add_file(real, "blocks-v1/aws/ab/ab0.0", MIB, used=1)]
+    (tmp_path / name).symlink_to(real / name)
+    assert not make(tmp_path, MIB // 2).scan_and_evict()
+    assert all(one.exists() for one in own)
 
 
 # A process without a size of its own
@@ -284,7 +382,7 @@ def test_a_link_at_the_top_is_not_followed(tmp_path: Path) -> None:
 def test_a_process_without_a_size_uses_the_cache_s(tmp_path: Path) -> None:
     """It is the one that was given last, less as well as more, also meanwhile; 100 GiB before any was given."""
     for number in range(4):
-        add_file(tmp_path, f"aws/ab/ab{number}.0", MIB, used=number)
+        add_content(tmp_path, f"ab{number}", MIB, used=number)
     early = make(tmp_path, None)
     assert early.limit_bytes == DEFAULT_BYTES == 100 << 30
     store_size(tmp_path, 2 * MIB)
@@ -295,7 +393,8 @@ def test_a_process_without_a_size_uses_the_cache_s(tmp_path: Path) -> None:
     store_size(tmp_path, 2 * MIB)
     assert early.scan_and_evict()
     assert make(tmp_path, 8 * MIB).limit_bytes == 8 * MIB
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".evicting", ".size", "aws"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [FORMAT]
+    assert sorted(path.name for path in (tmp_path / FORMAT).iterdir()) == [".evicting", ".size", "aws"]
 
 
 @pytest.mark.parametrize("damage", ["", "-5", "0", "much", "\xff", None])
@@ -304,19 +403,31 @@ def test_a_size_that_cannot_be_read(tmp_path: Path, damage: str | None) -> None:
     store_size(tmp_path, 2 << 40)
     evictor = make(tmp_path, None)
     if damage is None:
-        (tmp_path / ".size").unlink()
+        (tmp_path / FORMAT / ".size").unlink()
     else:
-        (tmp_path / ".size").write_text(damage, encoding="latin-1")
+        (tmp_path / FORMAT / ".size").write_text(damage, encoding="latin-1")
     evictor.scan_and_evict()
     assert evictor.limit_bytes == 2 << 40
 
 
 def test_a_size_that_cannot_be_kept(tmp_path: Path) -> None:
     """That is no reason not to mount: the log says so."""
-    (tmp_path / "blocks-v1").touch()
+    (tmp_path / FORMAT).touch()
     with capture_logs() as logged:
-        store_size(tmp_path / "blocks-v1", MIB)
+        store_size(tmp_path, MIB)
     assert [line["event"] for line in logged] == ["the cache's size cannot be kept for others"]
+
+
+def test_the_size_that_a_cache_had_in_format_1_holds_until_it_gets_another(tmp_path: Path) -> None:
+    """It is taken over once; where there was none, none is made."""
+    take_over_size(tmp_path)
+    assert make(tmp_path, None).limit_bytes == DEFAULT_BYTES
+    add_file(tmp_path, "blocks-v1/.size", 0, used=1).write_text(f"{3 * MIB}\n")
+    take_over_size(tmp_path)
+    assert make(tmp_path, None).limit_bytes == 3 * MIB
+    store_size(tmp_path, 4 * MIB)
+    take_over_size(tmp_path)
+    assert make(tmp_path, None).limit_bytes == 4 * MIB
 
 
 # Several evictors
@@ -325,9 +436,9 @@ def test_a_size_that_cannot_be_kept(tmp_path: Path) -> None:
 def test_who_finds_another_evicting_leaves_it_to_him(tmp_path: Path) -> None:
     """Two that delete at once would delete twice as much."""
     for number in range(4):
-        add_file(tmp_path, f"aws/ab/ab{number}.0", MIB, used=number)
+        add_content(tmp_path, f"ab{number}", MIB, used=number)
     evictor = make(tmp_path, 2 * MIB)
-    with open(tmp_path / ".evicting", "w") as other:
+    with open(tmp_path / FORMAT / ".evicting", "w") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
         assert not evictor.scan_and_evict()
         assert allocated(tmp_path) == 4 * MIB
@@ -342,7 +453,7 @@ class _Meddled(Place):
     before_lock: Callable[[], object]
 
     def __truediv__(self, name: str) -> Place:
-        if name == ".evicting":
+        if name == f"{FORMAT}/.evicting":
             self.before_lock()
         return super().__truediv__(name)
 
@@ -350,24 +461,24 @@ class _Meddled(Place):
 def test_room_that_another_made_meanwhile_is_not_made_twice(tmp_path: Path) -> None:
     """After the lock is taken the victims are chosen again: a file that was made anew is not deleted unread."""
     for number in range(4):
-        add_file(tmp_path, f"aws/ab/ab{number}.0", MIB, used=number)
+        add_content(tmp_path, f"ab{number}", MIB, used=number)
 
     def meddle() -> None:
         make(tmp_path, 2 * MIB).scan_and_evict()
-        add_file(tmp_path, "aws/ab/ab0.0", BLOCK_BYTES, used=10)
+        add_content(tmp_path, "ab0", BLOCK_BYTES, used=10)
 
     directory = _Meddled(Anchor(tmp_path))
     directory.before_lock = meddle
     metrics = Metrics()
     assert not Evictor(directory, limit_bytes=2 * MIB, metrics=metrics).scan_and_evict()
-    assert sorted(path.name for path in (tmp_path / "aws" / "ab").iterdir()) == ["ab0.0", "ab3.0"]
-    assert metrics.evicted_segments == 0
+    assert names(tmp_path) == ["ab0", "ab3"]
+    assert metrics.evicted_contents == 0
 
 
 def test_a_look_during_a_look_does_nothing(tmp_path: Path) -> None:
     """Housekeeping and the writer of blocks are two threads of one process."""
     for number in range(4):
-        add_file(tmp_path, f"aws/ab/ab{number}.0", MIB, used=number)
+        add_content(tmp_path, f"ab{number}", MIB, used=number)
     inner: list[bool] = []
     directory = _Meddled(Anchor(tmp_path))
     evictor = make(directory, 2 * MIB)
@@ -376,45 +487,50 @@ def test_a_look_during_a_look_does_nothing(tmp_path: Path) -> None:
     assert inner == [False]
 
 
-def test_a_victim_that_is_gone_already_is_not_counted(tmp_path: Path) -> None:
-    """Someone empties the cache by hand in the middle of a scan."""
-    victim = add_file(tmp_path, "aws/ab/ab0.0/file", MIB, used=1)  # a folder in a segment's place cannot be unlinked
-    metrics = Metrics()
-    evictor = Evictor(tmp_path, limit_bytes=MIB // 2, metrics=metrics)
-    os.chmod(victim, 0o400)  # noqa: PTH101
-    evictor._delete([SegmentFile("aws/ab/ab0.0", MIB, 0), SegmentFile("aws/ab/gone.0", MIB, 0)])
-    assert metrics.evicted_segments == 0
-    assert victim.exists()
+def test_a_victim_that_is_gone_already_is_no_error(tmp_path: Path) -> None:
+    """Another process deletes it in the middle of a scan."""
+    for one in (CachedContent("blocks-v2/aws/whole/ab/ab0", MIB, 0), CachedContent("blocks-v1/aws/ab/ab0.0", MIB, 0)):
+        delete(folder_at(tmp_path), one)
+
+
+def test_files_that_the_cache_did_not_make_stay_in_a_victim(tmp_path: Path) -> None:
+    """What it made is deleted, and no longer found."""
+    folder = add_content(tmp_path, "ab0", MIB, used=1)
+    (folder / "notes.txt").write_text("precious")
+    assert make(tmp_path, MIB // 2).scan_and_evict()
+    assert [path.read_text() for path in folder.parent.rglob("notes.txt")] == ["precious"]
+    assert list(scan(tmp_path)) == []
 
 
 def test_where_no_lock_can_be_had_eviction_goes_on(tmp_path: Path) -> None:
     """A cache that grows without end would be worse; and no problem with the lock ends the mount."""
-    (tmp_path / ".evicting").symlink_to("/nonexistent")
+    (tmp_path / FORMAT).mkdir()
+    (tmp_path / FORMAT / ".evicting").symlink_to("/nonexistent")
     for number in range(4):
-        add_file(tmp_path, f"aws/ab/ab{number}.0", MIB, used=number)
+        add_content(tmp_path, f"ab{number}", MIB, used=number)
     assert make(tmp_path, 2 * MIB).scan_and_evict()
-    assert allocated(tmp_path / "aws") == MIB
+    assert names(tmp_path) == ["ab3"]
 
 
 # Keeping within the limit
 
 
 @pytest.mark.parametrize(
-    ("limit_bytes", "segment_blocks"),
+    ("limit_bytes", "content_blocks"),
     [(MIB, 40), (5 * MIB + 1, 10), (16 * MIB, 30), (64 * MIB, 600)],
-    ids=["1M", "5M", "16M", "64M-less-than-a-segment"],
+    ids=["1M", "5M", "16M", "64M-less-than-a-content"],
 )
-def test_usage_is_within_the_limit_at_every_moment(tmp_path: Path, limit_bytes: int, segment_blocks: int) -> None:
-    """Writing much more than the limit, in segments smaller or larger than it, never takes 5 % too much."""
+def test_usage_is_within_the_limit_at_every_moment(tmp_path: Path, limit_bytes: int, content_blocks: int) -> None:
+    """Writing much more than the limit, in contents smaller or larger than it, never takes 5 % too much."""
     writer, most = Writer(tmp_path, limit_bytes), 0
-    for number in range(max(2, int(2.2 * limit_bytes / BLOCK_BYTES / segment_blocks))):
-        wanted = content(f"{number:04x}", segment_blocks * BLOCK_BYTES)
-        for index in range(segment_blocks):
+    for number in range(max(2, int(2.2 * limit_bytes / BLOCK_BYTES / content_blocks))):
+        wanted = content(f"{number:04x}", content_blocks * BLOCK_BYTES)
+        for index in range(content_blocks):
             writer.put(wanted, index)
             most = max(most, allocated(tmp_path))
     assert most <= limit_bytes * 1.05
     assert most >= limit_bytes * 0.5
-    assert writer.cache.read(wanted, ByteRange((segment_blocks - 1) * BLOCK_BYTES, wanted.size_bytes)) is not None
+    assert writer.cache.read(wanted, ByteRange((content_blocks - 1) * BLOCK_BYTES, wanted.size_bytes)) is not None
 
 
 def test_two_mounts_together_keep_within_the_limit(tmp_path: Path) -> None:
@@ -463,7 +579,7 @@ def test_two_processes_together_keep_within_the_limit(tmp_path: Path) -> None:
     assert limit_bytes * 0.5 < most <= limit_bytes * 1.05
 
 
-def test_a_reader_of_an_evicted_segment_goes_on(tmp_path: Path) -> None:
+def test_a_reader_of_an_evicted_content_goes_on(tmp_path: Path) -> None:
     """Its verified bytes stay readable in its process, until that forgets them."""
     writer, reader = Writer(tmp_path, 4 * MIB), BlockCache(tmp_path, scope="aws", metrics=Metrics())
     first = content("0000", 8 * BLOCK_BYTES)

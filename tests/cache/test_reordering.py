@@ -8,11 +8,13 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from vbnfs.blocks import BLOCK_BYTES, checksum
-from vbnfs.cache.segment import TABLE_BYTES, DamagedBlockError, Segment
+from vbnfs.cache.content_file import ContentFile, DamagedBlockError
+from vbnfs.cache.content_folder import CHECKSUMS, HEADER_BYTES
+from vbnfs.cache.content_folder import DATA as DATA_FILE
 from vbnfs.host.places import file_at
 from vbnfs.objects import ByteRange
 
-IDENTITY = "ab12.0"
+IDENTITY = "ab12"
 BLOCKS = 3
 RECORD_BYTES = 16
 _RANDOM = random.Random(7)
@@ -46,30 +48,30 @@ def test_every_order_of_writing_is_a_miss_or_the_right_bytes(
 ) -> None:
     """Record without data, data without record, both torn anywhere: never a wrong byte, and whole blocks are used."""
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "segment")
-        Segment.create(file_at(path), identity=IDENTITY, data_bytes=SIZE)
+        path = Path(folder, "ab12")
+        ContentFile.create(file_at(path), identity=IDENTITY, data_bytes=SIZE)
         left = []
-        with open(path, "r+b") as file:
+        with open(path / DATA_FILE, "r+b") as file, open(path / CHECKSUMS, "r+b") as checksums:
             for index, (data_part, record_part) in enumerate(state):
                 record = checksum(IDENTITY, index, DATA[index])
                 left.append((torn(DATA[index], data_part), torn(record, record_part) == record))
-                file.seek(index * RECORD_BYTES)
-                file.write(torn(record, record_part))
-                file.seek(TABLE_BYTES + index * BLOCK_BYTES)
+                checksums.seek(HEADER_BYTES + index * RECORD_BYTES)
+                checksums.write(torn(record, record_part))
+                file.seek(index * BLOCK_BYTES)
                 file.write(left[-1][0])
-        segment = Segment.open(file_at(path), identity=IDENTITY, data_bytes=SIZE)
-        assert segment is not None
+        content = ContentFile.open(file_at(path), identity=IDENTITY, data_bytes=SIZE)
+        assert content is not None
         for index, (bytes_left, is_recorded) in enumerate(left):
             is_good = is_recorded and bytes_left == DATA[index]
-            assert read_or_miss(segment, index) == (DATA[index] if is_good else None)
-            segment.write(index, DATA[index])
-            assert read_or_miss(segment, index) == DATA[index]
+            assert read_or_miss(content, index) == (DATA[index] if is_good else None)
+            content.write(index, DATA[index])
+            assert read_or_miss(content, index) == DATA[index]
 
 
-def read_or_miss(segment: Segment, index: int) -> bytes | None:
+def read_or_miss(content: ContentFile, index: int) -> bytes | None:
     start = index * BLOCK_BYTES
     try:
-        view = segment.read(ByteRange(start, start + len(DATA[index])))
+        view = content.read(ByteRange(start, start + len(DATA[index])))
     except DamagedBlockError:
         return None
     return None if view is None else bytes(view)

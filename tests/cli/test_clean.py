@@ -9,16 +9,19 @@ from pathlib import Path
 import pytest
 
 from tests.fixtures_mount import run_vbnfs
+from vbnfs.cache.content_folder import CHECKSUMS, DATA, FORMAT
 
 MIB = 1 << 20
 
 
-def segment(cache: Path, name: str, size_bytes: int, *, age_seconds: float) -> Path:
-    """A file as the cache has them."""
-    path = cache / "blocks-v1" / "aws" / "00" / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(b"x" * size_bytes)
-    return aged(path, age_seconds)
+def content(cache: Path, name: str, size_bytes: int, *, age_seconds: float) -> Path:
+    """A folder as the cache has them, that takes so much on the disk; 4 KiB of it are checksums."""
+    path = cache / FORMAT / "aws" / "whole" / "00" / name
+    path.mkdir(parents=True, exist_ok=True)
+    (path / DATA).write_bytes(b"x" * max(0, size_bytes - 4096))
+    (path / CHECKSUMS).write_bytes(b"x" * 4096)
+    aged(path / CHECKSUMS, age_seconds)
+    return path
 
 
 def aged(path: Path, age_seconds: float) -> Path:
@@ -31,7 +34,7 @@ def test_a_cache_that_is_too_large(tmp_path: Path) -> None:
     """The least recently used files go until the rest keeps within the size; the result is printed."""
     cache = tmp_path / "cache"
     cache.mkdir(mode=0o700)
-    files = [segment(cache, f"{n:032}.{n}", MIB, age_seconds=10 - n) for n in range(4)]
+    files = [content(cache, f"{n:032}", MIB, age_seconds=10 - n) for n in range(4)]
     done = run_vbnfs("clean", "--cache-size", "3M")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == f"{cache}  2.0 MiB of 3.0 MiB; 2 files, 2.0 MiB freed\n"
@@ -42,8 +45,8 @@ def test_a_cache_that_cannot_be_made_smaller(tmp_path: Path) -> None:
     """While another process has the only right to delete, nothing is: said with status 1, and done the next time."""
     cache = tmp_path / "cache"
     cache.mkdir(mode=0o700)
-    file = segment(cache, "00.0", 2 * MIB, age_seconds=1)
-    with (cache / "blocks-v1" / ".evicting").open("w") as evicting:
+    file = content(cache, "00", 2 * MIB, age_seconds=1)
+    with (cache / FORMAT / ".evicting").open("w") as evicting:
         fcntl.flock(evicting, fcntl.LOCK_EX)
         done = run_vbnfs("clean", "--cache-size", "1M")
         assert (done.returncode, done.stdout) == (1, "")
@@ -60,7 +63,7 @@ def test_a_size_that_cannot_be_kept(tmp_path: Path) -> None:
     cache.mkdir(mode=0o700)
     subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=0700,nr_inodes=2", "tmpfs", cache], check=True)
     try:
-        (cache / "blocks-v1").mkdir(mode=0o700)
+        (cache / FORMAT).mkdir(mode=0o700)
         done = run_vbnfs("clean", "--cache-size", "1M")
     finally:
         subprocess.run(["umount", "--lazy", cache], check=True)
@@ -69,19 +72,21 @@ def test_a_size_that_cannot_be_kept(tmp_path: Path) -> None:
 
 
 def test_leftovers_of_dead_processes(tmp_path: Path) -> None:
-    """Temporary files are deleted when nobody is writing them (who does holds a lock), however new they are."""
+    """Temporary files and folders are deleted, however new, unless a process holds a lock on them."""
     cache = tmp_path / "cache"
     cache.mkdir(mode=0o700)
-    left, written = (segment(cache, f".new-{n}", 10, age_seconds=60) for n in range(2))
+    left, written = (content(cache, f".new-{n}", 10, age_seconds=60) for n in range(2))
     kept = cache / "datasets-v1" / "aws" / "bucket"
     kept.mkdir(parents=True)
     for name, age in ((".left.new", 0), (".written.new", 7200), ("index", 7200)):
         (kept / name).touch()
         aged(kept / name, age)
-    with written.open() as block, (kept / ".written.new").open() as small:
-        fcntl.flock(block, fcntl.LOCK_EX)
+    folder = os.open(written, os.O_RDONLY)
+    with (kept / ".written.new").open() as small:
+        fcntl.flock(folder, fcntl.LOCK_EX)
         fcntl.flock(small, fcntl.LOCK_EX)
         assert run_vbnfs("clean").returncode == 0
+    os.close(folder)
     assert (left.exists(), written.exists()) == (False, True)
     assert sorted(path.name for path in kept.iterdir()) == [".written.new", "index"]
 
@@ -100,7 +105,7 @@ def test_all_configurations_of_a_folder(tmp_path: Path) -> None:
     """Each TOML file's cache is cleaned; one that cannot be is named, and the others are cleaned all the same."""
     for name in "ab":
         (tmp_path / name).mkdir(mode=0o700)
-        segment(tmp_path / name, "00.0", 2 * MIB, age_seconds=1)
+        content(tmp_path / name, "00", 2 * MIB, age_seconds=1)
         (tmp_path / f"{name}.toml").write_text(f'cache_dir = "{tmp_path / name}"\ncache_size = "1M"')
     (tmp_path / "aa.toml").write_text("nonsense = 1")
     (tmp_path / "open").mkdir()
@@ -128,7 +133,7 @@ def test_configurations_that_share_a_cache(tmp_path: Path) -> None:
     """It is cleaned once, to the largest size that any of them sets; the cache stores that size."""
     cache = tmp_path / "cache"
     cache.mkdir(mode=0o700)
-    file = segment(cache, "00.0", 2 * MIB, age_seconds=1)
+    file = content(cache, "00", 2 * MIB, age_seconds=1)
     for name, line in {"a": "", "b": 'cache_size = "1M"', "c": 'cache_size = "2T"', "d": 'cache_size = "1G"'}.items():
         (tmp_path / f"{name}.toml").write_text(line)
     done = run_vbnfs("clean", "--config-folder", tmp_path)

@@ -76,7 +76,7 @@ def test_settings_are_accepted_where_help_does_not_show_them() -> None:
         "diff": every - only_of_a_mount - {"dataset_version"},
         "urls": every - only_of_a_mount,
         "verify": every - only_of_a_mount - {"verify"},
-        "clean": {"cache_dir", "cache_size", "config_file"},
+        "clean": every - only_of_a_mount - {"verify", "dataset_version"},
         "settings": every,
     }
     for name in cli.commands:

@@ -47,7 +47,7 @@ def findings_of(done: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
 
 
 def kept_bytes(tmp_path: Path) -> int:
-    return sum(file.allocated_bytes for file in scan(tmp_path / "cache" / "blocks-v1"))
+    return sum(file.allocated_bytes for file in scan(tmp_path / "cache"))
 
 
 @pytest.fixture

@@ -73,7 +73,7 @@ run_demo(None, keep=True, scale=replace(ReleaseScale.tiny(), ecephys_sessions=1,
         assert [path.name for path in tmp_path.glob("vbnfs-demo-*/vbnfs.toml")] == ["vbnfs.toml"]
         settings = tomllib.loads("".join(line for line in lines if re.match(r"(endpoint_url|cache_dir) = ", line)))
         assert settings["endpoint_url"] in "".join(lines)
-        assert (Path(settings["cache_dir"]) / "blocks-v1").is_dir()
+        assert (Path(settings["cache_dir"]) / "blocks-v2").is_dir()
         assert [path.is_file() for path in tmp_path.glob("vbnfs-demo-*/mnt/README.txt")] == [True]
         for _ in range(times):
             os.killpg(demo.pid, signal.SIGINT)

@@ -1,12 +1,31 @@
-"""What happens to the cache's files: bits that flip, files cut short, exchanged, emptied, overwritten."""
+"""What happens to the cache's files: bits that flip, files cut short, exchanged, emptied; folders that are moved."""
 
 import random
+import shutil
 from pathlib import Path
 from typing import Final
 
-from vbnfs.cache.segment import TABLE_BYTES
+from tests.fakes.cache_files import FILES
+from vbnfs.cache.content_folder import KINDS as PLACES
 
-KINDS: Final = ("bit", "zeros", "noise", "record", "cut", "swap", "empty", "foreign", "longer")
+KINDS: Final = ("bit", "zeros", "noise", "cut", "swap", "empty", "foreign", "longer")  # to one of the two files
+FOLDER_KINDS: Final = ("file deleted", "folders exchanged", "folder moved", "folder twice")
+
+
+def damage_content(folder: Path, other: Path, at: float, kind: str, seed: int) -> None:
+    """One of the things that happen to a content in its folder: to one of its files, or to both.
+
+    `other` is another content's folder, or the same one. What is not there is left alone.
+    """
+    name = FILES[seed % len(FILES)]
+    if kind == "file deleted":
+        (folder / name).unlink(missing_ok=True)
+    elif kind == "folders exchanged":
+        _exchange(folder, other)
+    elif kind in {"folder moved", "folder twice"}:
+        _take_along(folder, is_copy=kind == "folder twice")
+    elif all((one / name).exists() for one in (folder, other)):
+        damage(folder / name, other / name, at, kind, seed)
 
 
 def damage(path: Path, other: Path, at: float, kind: str, seed: int) -> None:
@@ -18,8 +37,6 @@ def damage(path: Path, other: Path, at: float, kind: str, seed: int) -> None:
     elif kind in {"zeros", "noise"}:
         stop = min(len(data), position + 5000)
         data[position:stop] = bytes(stop - position) if kind == "zeros" else noise[: stop - position]
-    elif kind == "record" and data:
-        data[int(at * TABLE_BYTES) % len(data)] ^= 1 + seed % 255
     elif kind == "cut":
         del data[position:]
     elif kind == "swap":
@@ -31,3 +48,21 @@ def damage(path: Path, other: Path, at: float, kind: str, seed: int) -> None:
     elif kind == "longer":
         data += noise
     path.write_bytes(data)
+
+
+def _exchange(folder: Path, other: Path) -> None:
+    if folder != other:
+        aside = folder.with_name("aside")
+        folder.rename(aside)
+        other.rename(folder)
+        aside.rename(other)
+
+
+def _take_along(folder: Path, *, is_copy: bool) -> None:
+    """A whole content among the partial ones, or the other way round; or at both places."""
+    _, kind, digits, name = folder.parts[-4:]
+    there = folder.parents[2] / PLACES[1 - PLACES.index(kind)] / digits / name
+    there.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if there.exists():
+        shutil.rmtree(there)
+    shutil.copytree(folder, there) if is_copy else folder.rename(there)

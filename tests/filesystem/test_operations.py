@@ -110,10 +110,12 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
         await catalog.sizes.fetch_object(file.version)
         tree = tree_of([version], default="1.0.0")
         stale: set[int] = set()
-        yield World(_file_system(floor, catalog, tree, reads, stale), reads, stale)
+        yield World(_file_system(tmp_path, floor, catalog, tree, reads, stale), reads, stale)
 
 
-def _file_system(floor: Bench, catalog: Catalog, tree: Any, reads: list[Any], stale: set[int]) -> FileSystem:
+def _file_system(
+    directory: Path, floor: Bench, catalog: Catalog, tree: Any, reads: list[Any], stale: set[int]
+) -> FileSystem:
     return FileSystem(
         tree=tree,
         catalog=catalog,
@@ -122,7 +124,7 @@ def _file_system(floor: Bench, catalog: Catalog, tree: Any, reads: list[Any], st
         ),
         open_reader=lambda content, advises: cast(FileReader, Reader(reads.pop)),
         own_file=lambda uid: f"/file/of/{uid}",
-        disk=CacheDisk(floor.cache, Evictor(floor.cache.directory, limit_bytes=1 << 30, metrics=floor.metrics)),
+        disk=CacheDisk(floor.cache, Evictor(directory, limit_bytes=1 << 30, metrics=floor.metrics)),
         metrics=floor.metrics,
         io_timeout_seconds=30.0,
         pages=KernelPages(are_stale=stale.__contains__),

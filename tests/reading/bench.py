@@ -1,6 +1,6 @@
 """The reading floor, complete: real trio, a real cache directory, and a `MemoryClient` in the place of S3."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Set
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,6 +86,7 @@ async def bench(
     keeps_blocks: bool = True,
     memory_bytes: int = 256 * MIB,
     locks_may_wait: bool = False,
+    on_stored: Callable[[Set[Content]], None] = lambda contents: None,
 ) -> AsyncIterator[Bench]:
     """A mount without FUSE. It ends as the daemon does: services are cancelled, then all blocks are kept.
 
@@ -94,14 +95,14 @@ async def bench(
     client = client or MemoryClient(MemoryStore())
     metrics = Metrics()
     cache = BlockCache(directory, scope="test", metrics=metrics)
-    evictor = Evictor(cache.directory, limit_bytes=limit_bytes, metrics=metrics)
+    evictor = Evictor(directory, limit_bytes=limit_bytes, metrics=metrics)
     async with trio.open_nursery() as outer:
         async with trio.open_nursery() as services:
             memory = Memory(memory_bytes)
             claims = Claims(cache.directory / "test")
             others = SharedFetches(claims, cache, may_wait=locks_may_wait, metrics=metrics)
             verdicts = Verdicts(directory, scope="test")
-            writer = BlockWriter(cache, evictor, others, memory)
+            writer = BlockWriter(cache, evictor, others, memory, on_stored=on_stored)
             source = BlockSource(
                 Sources(client, verdicts),
                 writer,

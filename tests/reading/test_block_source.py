@@ -15,6 +15,8 @@ from tests.fakes.store import MemoryStore
 from tests.reading.bench import MIB, Bench, bench
 from vbnfs.blocks import BLOCK_BYTES, blocks_of
 from vbnfs.cache.block_cache import BlockCache
+from vbnfs.cache.content_folder import DATA as DATA_FILE
+from vbnfs.cache.content_folder import FORMAT
 from vbnfs.errors import BadReplyError, ObjectGoneError, StorageError, TransportError
 from vbnfs.metrics import Metrics
 from vbnfs.objects import ByteRange, Content, Piece, RangeRequest, Receive
@@ -560,7 +562,7 @@ async def test_room_ahead_follows_the_cache_and_the_disk(tmp_path: Path) -> None
     async with bench(tmp_path / "large", limit_bytes=1000 * MIB) as floor:
         content = floor.add("a", DATA)
         assert floor.source.room_bytes == 250 * MIB
-        in_the_way = tmp_path / "large" / "blocks-v1" / "test" / "a"  # where the content's segments would stand
+        in_the_way = tmp_path / "large" / FORMAT / "test" / "partial"  # where the content would stand
         in_the_way.touch()
         await floor.source.get(content, [0])
         await floor.settled()
@@ -585,12 +587,12 @@ async def test_memory_of_what_came_last_is_bounded(tmp_path: Path) -> None:
         assert floor.client.count() == count + 1
 
 
-async def test_evicted_segments_are_closed_while_blocks_are_kept(tmp_path: Path) -> None:
+async def test_evicted_contents_are_closed_while_blocks_are_kept(tmp_path: Path) -> None:
     """A full cache of 2 MiB: reading 26 MB leaves it within its size, and the deleted files' space is free."""
     async with bench(tmp_path, limit_bytes=2 * MIB) as floor:
         content = floor.add("a", DATA)
         await floor.source.get(content, range(101))
         await floor.settled()
-        assert floor.metrics.evicted_segments > 5
-        kept = list(tmp_path.rglob("a.0"))
+        assert floor.metrics.evicted_contents > 5
+        kept = list(tmp_path.rglob(DATA_FILE))
         assert sum(path.stat().st_blocks * 512 for path in kept) <= 2 * MIB

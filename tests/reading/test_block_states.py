@@ -17,13 +17,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from tests.fakes.client import Failure, Gate, MemoryClient
+from tests.fakes.client import Failure, Gate
 from tests.fakes.store import MemoryStore
+from tests.fakes.storing import StoringClient
 from tests.reading.bench import MIB, Bench, add, bench
 from vbnfs.blocks import BLOCK_BYTES
-from vbnfs.cache.block_cache import FORMAT, BlockCache
+from vbnfs.cache.block_cache import BlockCache
 from vbnfs.cache.claims import Claims
-from vbnfs.errors import TransportError
+from vbnfs.cache.content_folder import FORMAT
+from vbnfs.errors import NotKeptError, TransportError
 from vbnfs.metrics import Metrics
 from vbnfs.objects import Content, ObjectVersion
 from vbnfs.reading import block_states
@@ -150,8 +152,10 @@ class Disk:
 class Player:
     """Does to a source and a writer what may happen to them; readers are tasks of `nursery`."""
 
-    def __init__(self, floor: Bench, directory: Path, nursery: trio.Nursery) -> None:
+    def __init__(self, floor: Bench, client: StoringClient, directory: Path, nursery: trio.Nursery) -> None:
         self._floor = floor
+        self._client = client
+        client.stores = lambda index: False
         self._nursery = nursery
         self._content = add(floor.client.store, "a", DATA)
         self._disk = Disk(floor.cache)
@@ -178,6 +182,8 @@ class Player:
             "deleted": lambda: self._floor.cache.drop(self._content),
             "claimed": lambda: self._claims.take(self._content.content_id, indices),
             "brought": lambda: self._bring(indices),
+            "stores as it comes": lambda: setattr(self._client, "stores", indices.__contains__),
+            "says it has stored": lambda: setattr(self._client, "lies", count),
         }
         steps[what]()
 
@@ -191,7 +197,7 @@ class Player:
     async def _get(self, indices: range) -> None:
         with trio.CancelScope() as scope:
             self._readers.append(scope)
-            with suppress(TransportError):  # the one that S3 was made to fail with
+            with suppress(TransportError, NotKeptError):  # S3 was made to fail, or blocks to be lost
                 got = await self._floor.source.get(self._content, indices)
                 assert got == {index: block(index) for index in indices}
 
@@ -225,7 +231,7 @@ STEPS = (
         "S3 fails",
     ),
     *("full", "full", "full", "defect", "disk hangs", "disk goes on", "offered again", "offered again", "forgotten"),
-    *("deleted", "claimed", "brought"),
+    *("deleted", "claimed", "brought", "stores as it comes", "stores as it comes", "says it has stored"),
 )
 steps = st.lists(
     st.tuples(st.sampled_from(STEPS), st.integers(0, BLOCKS - 1), st.integers(1, 4), st.booleans()), max_size=30
@@ -244,10 +250,11 @@ def check(floor: Bench, lives: Lives) -> None:
 
 
 async def play(directory: Path, steps: list[tuple[str, int, int, bool]], lives: Lives) -> None:
-    client = MemoryClient(MemoryStore(), piece_bytes=BLOCK_BYTES // 2)
+    cache = BlockCache(directory, scope="test", metrics=Metrics())
+    client = StoringClient(MemoryStore(), cache, piece_bytes=BLOCK_BYTES // 2)
     async with bench(directory, client=client, prefetch_gets=2, memory_bytes=2 * MIB) as floor:
         async with trio.open_nursery() as nursery:
-            player = Player(floor, directory, nursery)
+            player = Player(floor, client, directory, nursery)
             for what, first, count, settles in steps:
                 player.step(what, first, count)
                 if settles:
@@ -264,7 +271,7 @@ async def play(directory: Path, steps: list[tuple[str, int, int, bool]], lives: 
 @settings(max_examples=60, deadline=None)
 @given(steps)
 def test_blocks_move_along_rows_whatever_happens(steps: list[tuple[str, int, int, bool]]) -> None:
-    """Readers, prefetches, failures, other processes and a disk that fails, in any order: each move is a row."""
+    """Readers, failures, other processes, a disk that fails, blocks stored as they come, lies: each move is a row."""
     with tempfile.TemporaryDirectory() as directory, watched() as lives, capture_logs():
         trio.run(play, Path(directory), steps, lives)
 

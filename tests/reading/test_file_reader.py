@@ -12,7 +12,8 @@ from tests.fakes.client import MemoryClient
 from tests.fakes.store import MemoryStore, Pattern
 from tests.reading.bench import KIB, MIB, bench
 from vbnfs.blocks import BLOCK_BYTES
-from vbnfs.cache.segment import TABLE_BYTES
+from vbnfs.cache.content_folder import DATA as DATA_FILE
+from vbnfs.cache.content_folder import FORMAT
 from vbnfs.errors import TransportError
 from vbnfs.objects import ByteRange
 from vbnfs.reading.file_reader import FileReader
@@ -39,7 +40,7 @@ async def check(reader: FileReader, data: bytes, offsets: Iterable[int], *, step
 
 def spoil_directory(tmp_path: Path) -> None:
     """A cache directory that takes nothing."""
-    (tmp_path / "blocks-v1").touch()
+    (tmp_path / FORMAT).touch()
 
 
 def allocated(path: Path) -> int:
@@ -118,7 +119,7 @@ async def test_what_the_disk_did_not_take_is_kept_when_it_can_be(tmp_path: Path)
         before = floor.metrics.cache_write_errors
         await floor.source.writer.keep_again()
         assert floor.metrics.cache_write_errors == before + 1
-        (tmp_path / "blocks-v1").unlink()
+        (tmp_path / FORMAT).unlink()
         await floor.source.writer.keep_again()
         assert floor.cache.cached_bytes(content) == len(DATA)
         assert floor.cache.cached_bytes(gone) == 0
@@ -139,16 +140,16 @@ async def test_a_long_file_from_a_disk_that_takes_nothing(tmp_path: Path) -> Non
 
 
 async def test_a_file_larger_than_the_cache_is_fetched_once_and_the_limit_is_kept(tmp_path: Path) -> None:
-    """48 MiB through a cache of 8 MiB: its only segment is given up again and again, unread bytes are not."""
+    """48 MiB through a cache of 8 MiB: it is deleted and begun anew again and again, unread bytes are not."""
     data = random.Random(10).randbytes(48 * MIB)
     async with bench(tmp_path, limit_bytes=8 * MIB) as floor:
         reader = floor.open(floor.add("a", data))
         for offset in sequential(len(data)):
             assert await reader.read(offset, STEP) == data[offset : offset + STEP]
-            assert allocated(tmp_path / "blocks-v1" / "test" / "a" / "a.0") <= 8 * MIB * 1.05
+            assert allocated(tmp_path / FORMAT / "test" / "partial" / "a" / "a" / DATA_FILE) <= 8 * MIB * 1.05
         await floor.settled()
         assert floor.client.sent_bytes == len(data)
-        assert floor.metrics.evicted_segments > 4
+        assert floor.metrics.evicted_contents > 4
 
 
 # How much is fetched
@@ -306,9 +307,9 @@ async def test_a_damaged_block_is_one_get_and_right_bytes(tmp_path: Path) -> Non
     async with bench(tmp_path, client=client) as floor:
         content = floor.add("a", DATA)
         await check(floor.open(content), DATA, sequential(len(DATA)))
-    (path,) = (path for path in tmp_path.rglob("a.0"))
+    (path,) = tmp_path.rglob(DATA_FILE)
     with open(path, "r+b") as file:  # noqa: ASYNC230
-        file.seek(TABLE_BYTES + 5 * BLOCK_BYTES + 17)
+        file.seek(5 * BLOCK_BYTES + 17)
         file.write(b"damage")
     for _ in range(2):
         before = client.count()

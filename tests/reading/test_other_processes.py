@@ -15,8 +15,9 @@ from tests.fakes.store import MemoryStore
 from tests.reading.bench import Bench, bench
 from tests.waiting import until
 from vbnfs.blocks import BLOCK_BYTES
-from vbnfs.cache.block_cache import FORMAT, BlockCache
+from vbnfs.cache.block_cache import BlockCache
 from vbnfs.cache.claims import Claims
+from vbnfs.cache.content_folder import FORMAT
 from vbnfs.errors import StorageError, TransportError
 from vbnfs.metrics import Metrics
 from vbnfs.objects import Content, ObjectVersion

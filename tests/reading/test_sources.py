@@ -118,6 +118,22 @@ async def test_wrong_bytes_are_fetched_from_the_next_source(tmp_path: Path) -> N
         assert asked(client) == ["right"]
 
 
+async def test_who_judges_what_another_process_fetched_names_its_source(tmp_path: Path) -> None:
+    """A process that hashes blocks which are here already leaves the known source in the verdict."""
+    client, sources = store_of(wrong=WRONG, right=RIGHT)
+    content = content_of(*sources)
+    async with bench(tmp_path, client=client) as floor:
+        await floor.source.get(content, range(4))
+        await floor.settled()
+        for fetch in (False, True):
+            await floor.verifier.verify(content, fetch=fetch)
+        await floor.settled()
+    async with bench(tmp_path, client=client) as later:
+        verdict = await later.verifier.verify(content, fetch=True)
+        assert verdict is not None
+        assert (verdict.mismatches, verdict.source) == (0, str(sources[1]))
+
+
 async def test_each_source_is_tried_before_a_file_is_given_up(tmp_path: Path) -> None:
     """Where all sources are wrong, each is fetched, and then nothing is fetched again."""
     client, sources = store_of(a=WRONG, b=WRONG[::-1], c=b"y" * len(RIGHT))

@@ -14,7 +14,7 @@ from tests.fakes.client import Failure, MemoryClient, Request
 from tests.fakes.store import MemoryStore, Pattern
 from vbnfs.errors import AccessDeniedError, MismatchError, StorageError, TransportError
 from vbnfs.metrics import Metrics
-from vbnfs.objects import ByteRange, ObjectVersion, Piece, RangeRequest, Receive
+from vbnfs.objects import ByteRange, ObjectVersion, Piece, RangeRequest, Receive, Received, Stored
 from vbnfs.s3.hedging import HedgingClient
 from vbnfs.s3.stall import STEP_BYTES, HedgeBudget, StallTimer
 
@@ -280,6 +280,56 @@ def test_wherever_it_stalls_the_bytes_come_once(stall: int, pieces: int, second:
     trio.run(run, clock=MockClock(autojump_threshold=0))
     assert WANTED.startswith(received)
     assert inner.in_flight == 0
+
+
+class StoringClient(MemoryClient):
+    """Of the requests with these numbers it says only that the bytes have come and are stored."""
+
+    def __init__(self, *numbers: int) -> None:
+        super().__init__(MemoryStore(), piece_bytes=10_000)
+        self.store.put(VERSION.key, DATA, version_id=VERSION.version_id)
+        self._numbers = numbers
+
+    async def get_range(self, request: RangeRequest, receive: Receive) -> None:
+        is_stored = len(self.requests) in self._numbers
+
+        async def receive_or_store(piece: Piece) -> None:
+            await receive(Stored(piece.start, piece.stop) if is_stored else piece)
+
+        await super().get_range(request, receive_or_store)
+
+
+async def take_turns(client: HedgingClient, inner: MemoryClient) -> list[Received]:
+    """The first request stalls after 20,000 bytes, and the second after 15,000 more; then the first goes on."""
+    first = inner.hold(Once(), after_bytes=20_000)
+    second = inner.hold(lambda request: request.byte_range != RANGE, after_bytes=15_000)
+    came: list[Received] = []
+
+    async def receive(received: Received) -> None:
+        came.append(received)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(client.get_range, RangeRequest(VERSION, RANGE, SIZE), receive)
+        await second.wait_arrived()
+        first.open()
+    return came
+
+
+@pytest.mark.parametrize("number", [0, 1])
+async def test_of_two_one_may_store_and_the_other_bring_bytes(
+    number: int, metrics: Metrics, autojump_clock: MockClock
+) -> None:
+    """Whichever of them stores, each byte is handed on once and in order, and what was stored is no piece."""
+    inner = StoringClient(number)
+    came = await take_turns(HedgingClient(inner, metrics=metrics), inner)
+    assert [received.start for received in came] == [RANGE.start, *(received.stop for received in came[:-1])]
+    assert came[-1].stop == RANGE.stop
+    assert {type(received) for received in came} == {Piece, Stored}
+    pieces = [received for received in came if isinstance(received, Piece)]
+    assert all(piece.data == DATA[piece.start : piece.stop] for piece in pieces)
+    of_the_second = [received for received in came if 20_000 <= received.start - RANGE.start < 35_000]
+    assert {type(received) for received in of_the_second} == {(Piece, Stored)[number]}
+    assert metrics.hedged_requests == 1
 
 
 # StallTimer, and what may be asked twice (pure)

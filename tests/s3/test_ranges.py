@@ -1,8 +1,8 @@
 """The seam: what a GET is as a value, what is made of the events that return, and what may stand behind it."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final, cast
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Final
 
 import pytest
 import trio
@@ -10,9 +10,11 @@ from trio.testing import MockClock
 
 from tests.fakes.client import MemoryClient
 from tests.fakes.store import MemoryStore
+from tests.s3.asking import open_client
 from vbnfs.errors import ChangedError, StorageError, TransportError
 from vbnfs.metrics import Metrics
-from vbnfs.objects import ByteRange, ObjectVersion, Piece, RangeRequest, Receive
+from vbnfs.objects import ByteRange, ObjectVersion, Piece, RangeRequest, Receive, Received, Stored
+from vbnfs.s3 import client as client_module
 from vbnfs.s3.breaker import BreakerClient
 from vbnfs.s3.hedging import HedgingClient
 from vbnfs.s3.pacing import PacedClient
@@ -43,7 +45,16 @@ def test_a_part_of_a_piece() -> None:
     assert [piece.after(position) for position in (9, 10, 12, 15)] == [
         *(piece, piece, Piece(12, b"cde"), Piece(15, b"")),
     ]
-    assert piece.stop == 15
+    assert (piece.stop, len(piece)) == (15, 5)
+
+
+def test_a_part_of_what_was_stored() -> None:
+    """What was stored already is cut like a piece: from a byte on, it is the rest of it."""
+    stored = Stored(10, 15)
+    assert [stored.after(position) for position in (9, 10, 12, 15)] == [
+        *(stored, stored, Stored(12, 15), Stored(15, 15)),
+    ]
+    assert (stored.stop, len(stored)) == (15, 5)
 
 
 class Scripted:
@@ -57,24 +68,24 @@ class Scripted:
         return self._events.pop(0) if self._events else await trio.sleep_forever()
 
 
-async def received(*events: Event) -> list[Piece]:
-    """The pieces that are handed on; then what the transfer failed with is raised."""
-    pieces: list[Piece] = []
+async def received(*events: Event) -> list[Received]:
+    """What is handed on; then what the transfer failed with is raised."""
+    came: list[Received] = []
 
-    async def receive(piece: Piece) -> None:
-        pieces.append(piece)
+    async def receive(one: Received) -> None:
+        came.append(one)
 
     await receive_all(Scripted(events), GET, receive)
-    return pieces
+    return came
 
 
-async def test_pieces_are_handed_on_until_it_is_done() -> None:
-    """Each piece is handed on, and nothing that comes behind the end."""
-    pieces = [Piece(10, b"abc"), Piece(13, b"defghij")]
-    assert await received(HEAD, *pieces, Done(), Piece(20, b"more")) == pieces
+async def test_what_comes_is_handed_on_until_it_is_done() -> None:
+    """Each piece is handed on, and the word of what was stored, and nothing that comes behind the end."""
+    came = [Piece(10, b"abc"), Stored(13, 17), Piece(17, b"hij")]
+    assert await received(HEAD, *came, Done(), Piece(20, b"more"), Stored(24, 30)) == came
 
 
-@pytest.mark.parametrize("before", [(), (HEAD,), (HEAD, Piece(10, b"abc"))])
+@pytest.mark.parametrize("before", [(), (HEAD,), (HEAD, Piece(10, b"abc")), (HEAD, Stored(10, 13))])
 async def test_a_failure_comes_out(before: tuple[Event, ...]) -> None:
     """What a transfer fails with is raised, at whatever point."""
     failure = ChangedError("another version")
@@ -85,7 +96,10 @@ async def test_a_failure_comes_out(before: tuple[Event, ...]) -> None:
 
 @pytest.mark.parametrize(
     ("events", "text"),
-    [((), "no reply within 15 s"), ((HEAD,), "no byte for 15 s"), ((HEAD, Piece(10, b"a")), "no byte for 15 s")],
+    [
+        ((), "no reply within 15 s"),
+        *[((HEAD, *came), "no byte for 15 s") for came in ((), (Piece(10, b"a"),), (Stored(10, 11),))],
+    ],
 )
 async def test_silence_is_a_failure(events: tuple[Event, ...], text: str, autojump_clock: MockClock) -> None:
     """Where no event comes, neither the head nor the next piece is waited for longer than 15 seconds."""
@@ -94,44 +108,93 @@ async def test_silence_is_a_failure(events: tuple[Event, ...], text: str, autoju
     assert trio.current_time() <= 16
 
 
-@dataclass(frozen=True)
-class StoredPiece:
-    """Bytes that came and are kept already: the place of them is known, and the bytes are not here."""
+class Slow(Scripted):
+    """A transfer that has its next event ten seconds later."""
 
-    start: int
-    stop: int
+    async def next(self) -> Event:
+        await trio.sleep(10)
+        return await super().next()
 
-    def after(self, position: int) -> "StoredPiece":
-        return StoredPiece(max(self.start, position), self.stop)
+
+@pytest.mark.parametrize("stored_bytes", [64 << 10, 10])
+async def test_what_was_stored_counts_as_come(stored_bytes: int, autojump_clock: MockClock) -> None:
+    """A body that brings 64 KiB in 30 s is not too slow, though none of its bytes are here; one with less is."""
+    starts = range(0, 6 * stored_bytes, stored_bytes)
+    events = [HEAD, *(Stored(start, start + stored_bytes) for start in starts), Done()]
+    came: list[Received] = []
+
+    async def receive(one: Received) -> None:
+        came.append(one)
+
+    if stored_bytes == 10:
+        with pytest.raises(TransportError, match="less than 65,536 bytes in 30 s"):
+            await receive_all(Slow(events), GET, receive)
+    else:
+        await receive_all(Slow(events), GET, receive)
+        assert came == events[1:-1]
+
+
+class ScriptedTransport:
+    """The same events for each GET."""
+
+    def __init__(self, *events: Event) -> None:
+        self._events = events
+
+    async def __aenter__(self) -> "ScriptedTransport":
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None: ...
+
+    @asynccontextmanager
+    async def begin(self, get: RangeGet) -> AsyncIterator[Scripted]:
+        yield Scripted(self._events)
+
+
+async def test_what_was_stored_counts_as_received(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bytes of a body are counted, wherever they are by now."""
+    transport = ScriptedTransport(HEAD, Piece(10, b"abc"), Stored(13, 20), Done())
+    monkeypatch.setattr(client_module, "CurlTransport", lambda **_: transport)
+    metrics, came = Metrics(), list[Received]()
+
+    async def receive(one: Received) -> None:
+        came.append(one)
+
+    async with open_client("http://127.0.0.1:9", metrics=metrics) as client:
+        await client.get_range(REQUEST, receive)
+    assert came == [Piece(10, b"abc"), Stored(13, 20)]
+    assert (metrics.received_bytes, metrics.range_requests) == (10, 1)
 
 
 class StoringClient(MemoryClient):
-    """Keeps what comes, and says only that it came: a block at a time. The first GET breaks, the second stalls."""
+    """Stores what comes, and says only that: 100 bytes at a time. The first GET breaks, the second stalls."""
+
+    def __init__(self) -> None:
+        super().__init__(MemoryStore())
+        self.asked: list[int] = []
 
     async def get_range(self, request: RangeRequest, receive: Receive) -> None:
-        self.requests.append(cast(object, request))  # type: ignore[arg-type]
+        self.asked.append(request.byte_range.start)
         for start in range(request.byte_range.start, request.byte_range.stop, 100):
-            if start == 300 and len(self.requests) == 1:
+            if start == 300 and len(self.asked) == 1:
                 raise TransportError("torn")
-            if start == 500 and len(self.requests) == 2:
+            if start == 500 and len(self.asked) == 2:
                 await trio.sleep_forever()
-            await receive(cast(Piece, StoredPiece(start, start + 100)))
+            await receive(Stored(start, start + 100))
 
 
-async def test_what_keeps_the_bytes_itself_fits_behind_the_clients(autojump_clock: MockClock) -> None:
-    """Retries, pace, hedges and the breaker go by where pieces stand: they need no bytes of them."""
-    inner = StoringClient(MemoryStore())
+async def test_what_stores_the_bytes_itself_fits_behind_the_clients(autojump_clock: MockClock) -> None:
+    """Retries, pace, hedges and the breaker go by where things stand: a GET goes on behind what was stored."""
+    inner = StoringClient()
     hedging = HedgingClient(BreakerClient(inner), metrics=Metrics())
     client = RetryingClient(PacedClient(hedging, most=4), seconds=60, attempts=3)
-    pieces: list[object] = []
+    came: list[Received] = []
 
-    async def receive(piece: Piece) -> None:
-        pieces.append(piece)
+    async def receive(one: Received) -> None:
+        came.append(one)
 
     await client.get_range(RangeRequest(VERSION, ByteRange(0, 1000), 1000), receive)
-    assert pieces == [StoredPiece(start, start + 100) for start in range(0, 1000, 100)]
-    asked = [cast(RangeRequest, request).byte_range.start for request in inner.requests]
-    assert asked == [0, 300, 500]
+    assert came == [Stored(start, start + 100) for start in range(0, 1000, 100)]
+    assert inner.asked == [0, 300, 500]
 
 
 def test_a_url_that_is_too_long_is_a_failure() -> None:

@@ -43,7 +43,8 @@ _MEMORY_BYTES: Final = 2 * MIB  # so that one block is remembered: the disk is a
 _NO_WAITS: Final = {"_FIRST_WAIT_SECONDS": 0.0, "_LONGEST_WAIT_SECONDS": 0.0}  # of s3/retry.py
 _OFFLINE: Final = {"_GRACE_SECONDS": 0.05, "_AGAIN_SECONDS": 0.01, "_PROBE_SECONDS": 0.02}  # so that it is soon known
 _KILL_SECONDS: Final = 60.0
-CHANGES: Final = ("ftruncate", "link", "unlink", "pwritev", "pwrite")  # of os, by which the cache is changed
+# Of os, by which the cache is changed.
+CHANGES: Final = ("mkdir", "ftruncate", "rename", "unlink", "rmdir", "pwritev", "pwrite")
 
 
 def fill(store: MemoryStore) -> list[Content]:

@@ -1,6 +1,7 @@
 """What `vbnfs status` and df tell of the disk below the cache is so when they are asked."""
 
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,13 +10,15 @@ from pathlib import Path
 import pytest
 import trio
 
+from tests.fakes.cache_files import FILES, content_folders, place_of
 from tests.fakes.dataset import FakeDataset
 from tests.fakes.s3_server import FakeS3Server
 from tests.fakes.store import Pattern
 from tests.fixtures_mount import Mount, Mounts, run_vbnfs, until
 from vbnfs.cache.block_cache import BlockCache
 from vbnfs.cache.cache_disk import CacheDisk
-from vbnfs.cache.eviction import Evictor, scan
+from vbnfs.cache.eviction import Evictor
+from vbnfs.cache.inventory import scan
 from vbnfs.metrics import Metrics
 
 MIB = 1 << 20
@@ -46,7 +49,7 @@ def remount(directory: Path, options: str) -> None:
 
 
 def kept_bytes(tmp_path: Path) -> int:
-    return sum(file.allocated_bytes for file in scan(tmp_path / "cache" / "blocks-v1"))
+    return sum(one.allocated_bytes for one in scan(tmp_path / "cache"))
 
 
 def warning(mount: Mount) -> str:
@@ -116,9 +119,8 @@ def test_what_others_have_cached_shows_at_once(mounts: Mounts, server: FakeS3Ser
     mount = mounts(server.endpoint_url)
     assert run_vbnfs("verify", "--fetch", mount.path / NAME).returncode == 0
     assert mount.status()["cache_usage_bytes"] == kept_bytes(tmp_path) > 3 * MIB
-    blocks = tmp_path / "cache" / "blocks-v1"
-    for file in list(scan(blocks)):
-        (blocks / file.path).unlink()
+    for folder in content_folders(tmp_path / "cache"):
+        shutil.rmtree(folder)
     assert mount.status()["cache_usage_bytes"] == 0
 
 
@@ -126,20 +128,21 @@ async def test_many_askers_share_a_check(tmp_path: Path) -> None:
     """Of fifty who ask at the same time none waits for more than two looks, and each sees what was there then."""
     looks = 0
 
-    def note(files: object) -> None:
+    def note(contents: object) -> None:
         nonlocal looks
         looks += 1
 
     metrics = Metrics()
     cache = BlockCache(tmp_path, scope="aws", metrics=metrics)
-    segment = tmp_path / "blocks-v1" / "aws" / "00" / "00.0"
-    segment.parent.mkdir(parents=True, mode=0o700)
-    disk = CacheDisk(cache, Evictor(cache.directory, limit_bytes=MIB, metrics=metrics, on_scan=note))
-    segment.write_bytes(bytes(8192))
+    folder = place_of(tmp_path, "00ab", scope="aws")
+    folder.mkdir(parents=True, mode=0o700)
+    disk = CacheDisk(cache, Evictor(tmp_path, limit_bytes=MIB, metrics=metrics, on_scan=note))
+    for name in FILES:
+        (folder / name).write_bytes(bytes(8192))
     async with trio.open_nursery() as nursery:
         for _ in range(50):
             nursery.start_soon(disk.check)
-    assert disk.usage_bytes == 8192
+    assert disk.usage_bytes == 2 * 8192
     assert looks <= 2
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes.cache_files import content_folders, scope_of
 from tests.fakes.dataset import FakeDataset
 from tests.fakes.s3_server import FakeS3Server, for_kind, held
 from tests.fakes.store import Pattern
@@ -64,10 +65,9 @@ def threads_of(pid: int) -> list[str]:
 
 def condemn(cache: Path) -> None:
     """As another process on the same cache does that finds the file wrong, again after fetching it anew."""
-    [segment] = (cache / "blocks-v1").rglob("*.0")
-    content_id, scope = segment.name.removesuffix(".0"), segment.parent.parent.name
-    content = Content(content_id, len(DATA), ObjectVersion("key", "id"), "00" * 64)
-    Verdicts(cache, scope=scope).keep(content, Verdict("11" * 64, "", "2026-11-01T00:00:00Z", 2))
+    [folder] = content_folders(cache)
+    content = Content(folder.name, len(DATA), ObjectVersion("key", "id"), "00" * 64)
+    Verdicts(cache, scope=scope_of(folder)).keep(content, Verdict("11" * 64, "", "2026-11-01T00:00:00Z", 2))
 
 
 def read_page(path: Path, number: int) -> subprocess.Popen[str]:

@@ -70,7 +70,7 @@ async def file_system(directory: Path) -> AsyncIterator[FileSystem]:
                 content, floor.cache, floor.source, floor.prefetcher, floor.verdicts, advises=advises
             ),
             own_file=lambda uid: f"/nowhere/{uid}",
-            disk=CacheDisk(floor.cache, Evictor(floor.cache.directory, limit_bytes=1 << 30, metrics=floor.metrics)),
+            disk=CacheDisk(floor.cache, Evictor(directory, limit_bytes=1 << 30, metrics=floor.metrics)),
             metrics=floor.metrics,
             io_timeout_seconds=5.0,
         )

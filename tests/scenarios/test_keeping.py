@@ -19,8 +19,8 @@ from tests.fakes.store import Pattern
 from vbnfs.access import opening as clients
 from vbnfs.access.versions import Versions
 from vbnfs.access.whole_files import whole_files
-from vbnfs.cache.block_cache import FORMAT, BlockCache
-from vbnfs.cache.eviction import scan
+from vbnfs.cache.block_cache import BlockCache
+from vbnfs.cache.inventory import scan
 from vbnfs.cli import verify
 from vbnfs.cli.asked import place_of
 from vbnfs.cli.running import run_with_versions
@@ -62,13 +62,13 @@ class Disk:
     @property
     def usage_bytes(self) -> int:
         """What the blocks take."""
-        return sum(file.allocated_bytes for file in scan(self.directory))
+        return sum(one.allocated_bytes for one in scan(self.directory))
 
 
 @pytest.fixture
 def disk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Disk]:
     """The disk of all caches of the test."""
-    disk, put, flush = Disk(tmp_path / "cache" / FORMAT), BlockCache.put, BlockCache.flush
+    disk, put, flush = Disk(tmp_path / "cache"), BlockCache.put, BlockCache.flush
 
     def put_at_last(cache: BlockCache, *what: Any) -> int:
         disk.go_on.wait(60)

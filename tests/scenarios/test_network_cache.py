@@ -1,12 +1,13 @@
 """A cache on a file system that is not known to be this machine's: a real one in user space stands for NFS.
 
-bindfs passes everything on to a folder. It has what is relied upon (link, rename, unlink, writing in place), and
+bindfs passes everything on to a folder. It has what is relied upon (renaming folders, unlink, writing in place), and
 vbnfs cannot know whose disk is behind it.
 """
 
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -17,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes.cache_files import content_folders
 from tests.fakes.dataset import FakeDataset
 from tests.fakes.s3_server import FakeS3Server
 from tests.fakes.store import Pattern
@@ -68,13 +70,13 @@ def test_a_cache_that_may_be_another_hosts(mounts: Mounts, server: FakeS3Server,
     one.mount()
     assert (one.path / NAME).read_bytes() == PLAIN
     assert one.range_requests() == 0
-    for segment in far.rglob("*.0"):
-        segment.unlink()  # as another host evicts
+    for folder in content_folders(far):
+        shutil.rmtree(folder)  # as another host evicts
     drop_pages(other.path / NAME)
     assert (other.path / NAME).read_bytes() == PLAIN
     small = mounts(server.endpoint_url, "--cache-size", "2M", name="small")
     (small.path / "ecephys_sessions/two.nwb").read_bytes()
-    until(lambda: small.status()["metrics"]["evicted_segments"] > 0)
+    until(lambda: small.status()["metrics"]["evicted_contents"] > 0)
     whole, _, _ = (tmp_path / "vbnfs.log").read_text().rpartition("\n")
     events = [json.loads(line)["event"] for line in whole.splitlines()]
     assert sum("another host" in event for event in events) == 4  # one for each time that it was mounted

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes.cache_files import content_folders, leave_unfinished
 from tests.fakes.dataset import FakeDataset
 from tests.fakes.s3_server import FakeS3Server
 from tests.fakes.store import Pattern
 from tests.fixtures_mount import Mount, Mounts, until
 from vbnfs.blocks import BLOCK_BYTES
+from vbnfs.cache.content_folder import DATA
 
 SYNCED = "ecephys_sessions/synced.nwb"
 LATER = "ecephys_sessions/later.nwb"
@@ -83,7 +85,7 @@ def blocks_asked_for(server: FakeS3Server, name: str) -> int:
 def test_what_the_daemon_has_synced_is_used(mounts: Mounts, server: FakeS3Server, disk: Disk) -> None:
     """The daemon syncs by itself, some seconds after writing: 95 % of that are used after a power cut.
 
-    What it wrote later is right, from the disk or anew; temporary files are gone.
+    What it wrote later is right, from the disk or anew; what was left unfinished is gone.
     """
     mount = mounts(server.endpoint_url)
     read(mount, SYNCED)
@@ -100,15 +102,15 @@ def test_what_the_daemon_has_synced_is_used(mounts: Mounts, server: FakeS3Server
     until(lambda: not Path(f"/proc/{pid}").exists())
     run("umount", disk.path)
     disk.mount()
-    (segment,) = (path for path in (disk.path / "blocks-v1").rglob("*.0") if path.stat().st_size > len(FILES[SYNCED]))
-    left = segment.parent / ".new-left"
-    left.touch()
+    folders = content_folders(disk.path)
+    [folder] = (one for one in folders if (one / DATA).stat().st_size == len(FILES[SYNCED]))
+    left = leave_unfinished(folder.parent)
     mount.mount()
     server.forget_requests()
     read(mount, SYNCED)
     assert blocks_asked_for(server, SYNCED) <= 0.05 * len(FILES[SYNCED]) / BLOCK_BYTES
     read(mount, LATER)
-    until(lambda: not left.exists())
+    until(lambda: not any(folder.exists() for folder in left))
     mount.umount()
 
 

@@ -58,7 +58,7 @@ def test_soak(tmp_path: Path) -> None:
 
 def test_what_fails_a_soak() -> None:
     """Wrong bytes, failed reads, a stall, growing memory and growing files each fail it."""
-    good = {"before": [(1, 1)], "after": [(1, 1)], "metrics": {"evicted_segments": 1}}
+    good = {"before": [(1, 1)], "after": [(1, 1)], "metrics": {"evicted_contents": 1}}
     assert Soak(1, 1, 0, outcome=Outcome(reads=1), **good).problems == []
     for outcome, more in (
         (Outcome(reads=1, wrong_bytes=1), {}),

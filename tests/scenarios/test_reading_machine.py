@@ -1,10 +1,10 @@
 """The whole reading floor against plain bytes: whatever happens to cache and network, no byte is ever wrong.
 
-Hypothesis makes up lives of one cache directory: two mounts read from it (and write to it) while segments are
-evicted, cut short, damaged and swapped, the server fails in all its ways, another mount is killed in mid-write, files
-come wrong and are found out, mounts are restarted and the network comes and goes. Verified blocks are trusted by the
-process that verified them, so bytes are changed only while no mount runs; evicting and cutting short happen under
-running mounts.
+Hypothesis makes up lives of one cache directory: two mounts read from it (and write to it) while contents are
+evicted, made whole, cut short, damaged and swapped, the server fails in all its ways, another mount is killed in
+mid-write, files come wrong and are found out, mounts are restarted and the network comes and goes. Verified blocks
+are trusted by the process that verified them, so bytes are changed only while no mount runs; evicting and cutting
+short happen under running mounts.
 """
 
 import os
@@ -24,20 +24,26 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from tests.fakes.cache_files import (
+    FILES,
+    allocated_bytes,
+    folder_of,
+    place_of,
+    remove_content,
+    unfinished_folders,
+)
 from tests.fakes.client import MemoryClient
-from tests.fakes.damage import KINDS, damage
+from tests.fakes.damage import FOLDER_KINDS, KINDS, damage_content
 from tests.fakes.faults import FAULTS, Damaged
 from tests.fakes.s3_server import FakeS3Server, Reply, Request, always, error, for_kind, header, in_turn
 from tests.fakes.store import MemoryStore
 from tests.reading.bench import KIB, MIB, bench
-from tests.scenarios.reading_machine import CHANGES, LIMIT_BYTES, MOUNTS, PLAIN, SIZES, Loop, fill, read_until_killed
+from tests.scenarios.reading_machine import LIMIT_BYTES, MOUNTS, PLAIN, SIZES, Loop, fill, read_until_killed
 from vbnfs.blocks import BLOCK_BYTES
-from vbnfs.cache.block_cache import FORMAT
+from vbnfs.cache.content_folder import CHECKSUMS, DATA, FORMAT, HEADER_BYTES, WHOLE, Shape
 from vbnfs.cache.eviction import Evictor
-from vbnfs.cache.segment import TABLE_BYTES
 from vbnfs.cache.verdicts import Verdict, is_good
 from vbnfs.errors import HashMismatchError, StorageError
-from vbnfs.host.places import folder_at
 from vbnfs.metrics import Metrics
 from vbnfs.objects import Content, ObjectVersion
 
@@ -52,13 +58,14 @@ LOST: Final = {
     "another size": header(Content_Range="bytes 0-0/123456789"),
 }
 THEIRS: Final = b"theirs" * 100_000
-NOISE: Final = random.Random("victim").randbytes(BLOCK_BYTES + TABLE_BYTES)
+NOISE: Final = random.Random("victim").randbytes(max(SIZES))
 PLANTS: Final[dict[str, Callable[[Path, Path], object]]] = {
     "nothing": lambda path, victim: None,
-    "a link to a file of others": lambda path, victim: path.symlink_to(victim),
+    "a link to what others have": lambda path, victim: path.symlink_to(victim),
     "a pipe": lambda path, victim: os.mkfifo(path),
     "a folder": lambda path, victim: path.mkdir(),
 }
+PAGE_BYTES: Final = 4096  # of the disk: those of a table of records
 MOST_FAULTS: Final = 4  # in a row for one range: as many as are tried again whatever they are
 
 files = st.integers(0, len(SIZES) - 1)
@@ -66,16 +73,10 @@ mounts = st.integers(0, MOUNTS - 1)
 where = st.floats(0, 1, exclude_max=True)
 
 
-def segment_of(directory: Path, content: Content) -> Path:
-    """Where a mount's cache keeps the first segment of a content."""
-    name = content.content_id
-    return directory / FORMAT / "test" / name[:2] / f"{name}.0"
-
-
 def files_of_theirs(model: Path, theirs: Path) -> list[Path]:
     """Another user's files with the names of the cache's, so old that they would be evicted first."""
     theirs.mkdir()
-    for file in (files := [theirs / file.relative_to(model) for file in model.rglob("*.0")]):
+    for file in (files := [theirs / file.relative_to(model) for name in FILES for file in model.rglob(name)]):
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(THEIRS)
         os.utime(file, (1, 1))
@@ -108,16 +109,19 @@ class ReadingMachine(RuleBasedStateMachine):
         finally:
             self.loop.join()
             self.look()
-            left = list(self.directory.rglob(".new-*"))
+            left = unfinished_folders(self.directory)
             shutil.rmtree(self.directory)
-        assert not left, "temporary files of the dead outlived the next start"
+        assert not left, "what the dead left unfinished outlived the next start"
 
-    def segment(self, number: int) -> Path:
-        return segment_of(self.directory, self.loop.contents[number])
+    def folder(self, number: int) -> Path:
+        return folder_of(self.directory, self.loop.contents[number].content_id, scope="test")
+
+    def remove(self, number: int) -> None:
+        remove_content(self.directory, self.loop.contents[number].content_id, scope="test")
 
     def look(self) -> None:
         """As a daemon does when it starts."""
-        Evictor(self.directory / FORMAT, limit_bytes=LIMIT_BYTES, metrics=Metrics()).scan_and_evict()
+        Evictor(self.directory, limit_bytes=LIMIT_BYTES, metrics=Metrics()).scan_and_evict()
 
     def check(self, mount: int, handle: int, number: int, offset: int, size: int) -> None:
         try:
@@ -232,7 +236,7 @@ class ReadingMachine(RuleBasedStateMachine):
             self.loop.run(self.loop.floors[one].verifier.refresh)
             with pytest.raises(HashMismatchError):
                 self.loop.run(self.loop.read, one, 4, number, 0, 1)
-        assert not self.segment(number).exists()
+        assert not self.folder(number).exists()
         verdict = self.hash(mount, number, fetch=True)
         assert verdict is not None
         assert is_good(content, verdict)
@@ -267,33 +271,53 @@ class ReadingMachine(RuleBasedStateMachine):
     def fetch_all_anew(self, number: int) -> None:
         """Have nobody know anything of a content."""
         self.loop.run(self.loop.unmount)
-        self.segment(number).unlink(missing_ok=True)
+        self.remove(number)
         self.loop.run(self.loop.mount)
 
-    @rule(number=files)
-    def evict(self, number: int) -> None:
-        """Another process deletes a segment, at any moment."""
-        self.segment(number).unlink(missing_ok=True)
+    @rule(mount=mounts, number=files)
+    def make_whole(self, mount: int, number: int) -> None:
+        """A mount gives a content that is complete its place among the whole ones, at any moment."""
+        content, cache = self.loop.contents[number], self.loop.floors[mount].cache
+        is_whole = self.loop.run(trio.to_thread.run_sync, cache.complete, content)
+        whole = place_of(self.directory, content.content_id, scope="test", kind=WHOLE)
+        assert is_whole <= whole.exists()
+        descriptor = cache.open_whole(content)
+        assert (descriptor is not None) == is_whole
+        if descriptor is not None:
+            assert os.fstat(descriptor).st_size == SIZES[number]
+            os.close(descriptor)
 
-    @rule(mount=mounts, number=files, length=where)
-    def cut_short(self, mount: int, number: int, length: float) -> None:
-        """Somebody truncates a segment that mounts have open and verified; they go on reading, the end first."""
+    @rule(number=files, what=st.sampled_from(["all", *FILES]))
+    def evict(self, number: int, what: str) -> None:
+        """Another process deletes a content, at any moment, or somebody one of its files."""
+        if what == "all":
+            self.remove(number)
+        else:
+            (self.folder(number) / what).unlink(missing_ok=True)
+
+    @rule(mount=mounts, number=files, name=st.sampled_from(FILES), length=where)
+    def cut_short(self, mount: int, number: int, name: str, length: float) -> None:
+        """Somebody truncates a content that mounts have open and verified; they go on reading, the end first."""
         for _ in range(2):  # from S3, and from the disk, where it is verified
             self.check(mount, 0, number, 0, SIZES[number])
             self.loop.run(self.loop.settle)
-        with suppress(FileNotFoundError), open(self.segment(number), "r+b") as file:
+        with suppress(FileNotFoundError), open(self.folder(number) / name, "r+b") as file:
             file.truncate(int(length * file.seek(0, os.SEEK_END)))
         for offset in reversed(range(0, SIZES[number], BLOCK_BYTES)):
             self.check(mount, 0, number, offset, BLOCK_BYTES)
             self.loop.run(self.loop.settle)
 
-    @rule(mount=mounts, number=files, what=st.sampled_from(["folder", "all"]), is_link=st.booleans())
+    @rule(
+        mount=mounts, number=files, what=st.sampled_from(["content", "folder", "kind", "all"]), is_link=st.booleans()
+    )
     def take_its_place(self, mount: int, number: int, what: str, is_link: bool) -> None:
         """A neighbour renames a folder of the cache away under the mounts; a link may lead to one of theirs then.
 
         Nothing in that is read, changed or deleted. What was taken comes back in the end.
         """
-        path = self.segment(number).parent if what == "folder" else self.directory / FORMAT
+        folder = self.folder(number)
+        places = {"content": folder, "folder": folder.parent, "kind": folder.parents[1]}
+        path = places.get(what, self.directory / FORMAT)
         away, theirs = self.directory / "away", self.directory / "theirs"
         if not path.exists():
             return
@@ -305,7 +329,7 @@ class ReadingMachine(RuleBasedStateMachine):
             for one, size in enumerate(SIZES):
                 self.check(mount, 0, one, 0, size)
             self.restart()
-        Evictor(folder_at(self.directory) / FORMAT, limit_bytes=BLOCK_BYTES, metrics=Metrics()).scan_and_evict()
+        Evictor(self.directory, limit_bytes=BLOCK_BYTES, metrics=Metrics()).scan_and_evict()
         assert sorted(one for one in theirs.rglob("*") if one.is_file()) == sorted(files)
         assert [file.read_bytes() for file in files] == [THEIRS] * len(files)
         self.loop.run(self.loop.unmount)
@@ -315,28 +339,33 @@ class ReadingMachine(RuleBasedStateMachine):
         self.look()
         self.loop.run(self.loop.mount)
 
-    @rule(number=files, kind=st.sampled_from(sorted(PLANTS)))
-    def plant(self, number: int, kind: str) -> None:
-        """A neighbour puts something else in the place of a segment, under running mounts.
+    @rule(number=files, name=st.sampled_from(["", *FILES]), kind=st.sampled_from(sorted(PLANTS)))
+    def plant(self, number: int, name: str, kind: str) -> None:
+        """A neighbour puts something else in the place of a content or of one of its files, under running mounts.
 
         All is read as ever, nothing waits, and what a link leads to stays as it is.
         """
-        victim = self.directory.with_name(self.directory.name + "-victim")
-        victim.write_bytes(NOISE)
-        path = self.segment(number)
+        theirs, renamed = self.directory / "theirs", self.directory / "renamed"
+        lengths = {DATA: SIZES[number], CHECKSUMS: Shape(SIZES[number]).checksums_bytes}
+        theirs.mkdir()
+        for file, length in lengths.items():
+            (theirs / file).write_bytes(NOISE[:length])
+        path = self.folder(number) / name  # the folder itself, if there is no name
         path.parent.mkdir(parents=True, exist_ok=True)
         with suppress(FileNotFoundError):
-            path.rename(path.with_name("renamed"))
+            path.rename(renamed)
         try:
-            PLANTS[kind](path, victim)
+            PLANTS[kind](path, theirs / name)
             for mount in range(MOUNTS):
                 self.check(mount, 5, number, 0, SIZES[number])
             self.loop.run(self.loop.settle)
-            assert victim.read_bytes() == NOISE
+            assert {one.name: one.read_bytes() for one in theirs.iterdir()} == {
+                file: NOISE[:length] for file, length in lengths.items()
+            }
         finally:
-            victim.unlink()
-            for left in (path, path.with_name("renamed")):
-                left.rmdir() if left.is_dir() and not left.is_symlink() else left.unlink(missing_ok=True)
+            set_aside = [folder / name for folder in unfinished_folders(self.directory)] if name else []
+            for left in (path, theirs, renamed, *set_aside):
+                remove(left)
 
     @rule()
     def restart(self) -> None:
@@ -347,15 +376,15 @@ class ReadingMachine(RuleBasedStateMachine):
         number=files,
         other=files,
         at=where,
-        kind=st.sampled_from(KINDS),
+        kind=st.sampled_from(KINDS + FOLDER_KINDS),
         seed=st.integers(0, 1 << 16),
     )
     def restart_with_damage(self, number: int, other: int, at: float, kind: str, seed: int) -> None:
         """While nothing runs, the disk, a crash or a person changes what is in the cache."""
         self.loop.run(self.loop.unmount)
-        paths = self.segment(number), self.segment(other)
-        if all(path.exists() for path in paths):
-            damage(*paths, at, kind, seed)
+        folders = self.folder(number), self.folder(other)
+        if all(folder.exists() for folder in folders):
+            damage_content(*folders, at, kind, seed)
             # Foreign bytes take room that holes did not: a daemon looks when it starts.
             self.look()
         self.loop.run(self.loop.mount)
@@ -365,43 +394,60 @@ class ReadingMachine(RuleBasedStateMachine):
     @invariant()
     def the_cache_keeps_within_its_size(self) -> None:
         self.loop.run(self.loop.settle)
-        usage = sum(path.stat().st_blocks * 512 for path in self.directory.rglob("*.0"))
-        assert usage <= LIMIT_BYTES + MOUNTS * (BLOCK_BYTES + TABLE_BYTES)
+        assert allocated_bytes(self.directory) <= LIMIT_BYTES + MOUNTS * (BLOCK_BYTES + PAGE_BYTES)
 
 
-# What a kill in a call leaves behind, half of a write done: is there a segment, is there a temporary file, how many
-# of the block's bytes are there, and is there a record.
-LEFT: Final = {
-    "ftruncate": (False, True, 0, False),
-    "link": (True, True, 0, False),
-    "unlink": (True, False, 0, False),
-    "pwritev": (True, False, BLOCK_BYTES // 2, False),
-    "pwrite": (True, False, BLOCK_BYTES, True),
+# What a kill in a call leaves behind, by its name and number, with half or a quarter of it done: is the content
+# there, which files has the folder that was being made or deleted (None: there is none), how many of the block's
+# bytes are there, and is there a record.
+FIRST_READ: Final = {
+    ("mkdir", 5, 0.5): (False, set(), 0, False),
+    ("ftruncate", 1, 0.25): (False, {DATA}, 0, False),
+    ("ftruncate", 2, 0.5): (False, {DATA, CHECKSUMS}, 0, False),
+    ("rename", 1, 0.25): (False, {DATA, CHECKSUMS}, 0, False),
+    ("rename", 1, 0.5): (True, None, 0, False),
+    ("pwritev", 1, 0.5): (True, None, BLOCK_BYTES // 2, False),
+    ("pwrite", 1, 0.5): (True, None, BLOCK_BYTES, True),
 }
+EVICTION: Final = {  # of the content that was read first
+    ("unlink", 1, 0.25): (False, {DATA, CHECKSUMS}, 0, False),
+    ("unlink", 1, 0.5): (False, {DATA}, 0, False),
+    ("unlink", 2, 0.5): (False, set(), 0, False),
+    ("rmdir", 1, 0.25): (False, set(), 0, False),
+    ("rmdir", 1, 0.5): (False, None, 0, False),
+}
+LEFT: Final = FIRST_READ | EVICTION
 
 
-@pytest.mark.parametrize("change", CHANGES)
-async def test_a_kill_in_each_change_of_the_cache(tmp_path: Path, change: str) -> None:
+@pytest.mark.parametrize(("change", "count", "part"), LEFT)
+async def test_a_kill_in_each_change_of_the_cache(tmp_path: Path, change: str, count: int, part: float) -> None:
     """SIGKILL meets each call that changes the cache, half done; the next mount knows, and reads what is right."""
     number = SIZES.index(BLOCK_BYTES)
     with FakeS3Server(MemoryStore()) as server:
         content = fill(server.store)[number]
         status = await trio.to_thread.run_sync(
-            partial(read_until_killed, tmp_path, server.endpoint_url, number, 1, 0.5, changes=[change])
+            partial(read_until_killed, tmp_path, server.endpoint_url, number, count, part, changes=[change])
         )
         assert status == -signal.SIGKILL
-        path = segment_of(tmp_path, content)
-        data = path.read_bytes() if path.exists() else b""
-        block = PLAIN[number][: len(data[TABLE_BYTES:].rstrip(b"\0"))]
-        assert data[TABLE_BYTES:].startswith(block)
-        left = path.exists(), bool(list(tmp_path.rglob(".new-*"))), len(block), any(data[:TABLE_BYTES])
-        assert left == LEFT[change]
+        assert what_is_left(tmp_path, content) == LEFT[change, count, part]
+        Evictor(tmp_path, limit_bytes=LIMIT_BYTES, metrics=Metrics()).scan_and_evict()
+        assert unfinished_folders(tmp_path) == []
         async with bench(tmp_path, client=MemoryClient(server.store)) as floor:
             for _ in range(2):
                 assert await floor.open(content).read(0, BLOCK_BYTES) == PLAIN[number]
                 await floor.settled()
             assert floor.metrics.corrupt_blocks == (change == "pwrite")
             assert floor.client.count("get_range") == 1
+
+
+def what_is_left(cache: Path, content: Content) -> tuple[bool, set[str] | None, int, bool]:
+    """See `LEFT`."""
+    folder = folder_of(cache, content.content_id, scope="test")
+    data, checksums = ((folder / name).read_bytes() if folder.exists() else b"" for name in FILES)
+    block = data.rstrip(b"\0")
+    assert PLAIN[SIZES.index(content.size_bytes)].startswith(block)
+    names = [{path.name for path in unfinished.iterdir()} for unfinished in unfinished_folders(cache)]
+    return folder.exists(), names[0] if names else None, len(block), any(checksums[HEADER_BYTES:])
 
 
 TestReadingMachine = ReadingMachine.TestCase

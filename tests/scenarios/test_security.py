@@ -13,13 +13,16 @@ from pathlib import Path
 import pytest
 import trio
 
+from tests.fakes.cache_files import FILES, allocated_bytes, content_folders
 from tests.fakes.dataset import FakeDataset
 from tests.fakes.s3_server import FakeS3Server
 from tests.fixtures_mount import Mounts, run_vbnfs, until
 from tests.test_floors import MODULES, PACKAGE, words_of
 from vbnfs.access import running_mounts
 from vbnfs.access.cache_directory import prepare_cache_directory
-from vbnfs.cache.segment import Segment
+from vbnfs.cache.content_file import ContentFile
+from vbnfs.cache.content_folder import FORMAT
+from vbnfs.cache.inventory import FORMAT_1
 from vbnfs.cache.verdicts import Verdict, Verdicts
 from vbnfs.daemon import control
 from vbnfs.dataset.stored_files import append_stored_line, read_stored, read_stored_lines, write_stored
@@ -89,6 +92,11 @@ LEVELS = (
     "blocks-v1",
     "blocks-v1/aws",
     "blocks-v1/aws/00",
+    "blocks-v2",
+    "blocks-v2/aws",
+    "blocks-v2/aws/partial",
+    "blocks-v2/aws/whole",
+    "blocks-v2/aws/whole/00",
     "datasets-v1",
     "datasets-v1/aws/bucket/project/manifests",
     "verified-v1",
@@ -136,12 +144,12 @@ def test_another_users_cache_is_refused(
 
 def test_open_folders_are_closed(tmp_path: Path) -> None:
     """Folders of ours within the cache that let others in, as an older umask left them, let nobody in afterwards."""
-    path = tmp_path / "cache" / "blocks-v1" / "aws" / "00"
+    path = tmp_path / "cache" / "blocks-v2" / "aws" / "whole" / "00"
     make_folder(path)
     (tmp_path / "cache").chmod(0o755)
     path.chmod(0o777)
     prepare_cache_directory(tmp_path / "cache")
-    for folder in (tmp_path / "cache", *path.parents[:2], path):
+    for folder in (tmp_path / "cache", *path.parents[:3], path):
         assert stat.S_IMODE(folder.stat().st_mode) & 0o077 == 0, folder
     assert stat.S_IMODE(path.stat().st_mode) == stat.S_IMODE((tmp_path / "cache").stat().st_mode) == 0o700
 
@@ -195,12 +203,12 @@ def test_nothing_in_the_cache_is_for_others(mounts: Mounts, tmp_path: Path) -> N
 
 def test_a_mount_with_a_planted_link_is_refused(mounts: Mounts, tmp_path: Path) -> None:
     """`vbnfs mount` and `vbnfs versions` end with status 1 and the link's name."""
-    make_link(tmp_path / "cache" / "blocks-v1")
+    make_link(tmp_path / "cache" / FORMAT)
     (tmp_path / "cache").chmod(0o700)
     (tmp_path / "mnt").mkdir()
     for command in (["mount", tmp_path / "mnt"], ["versions"]):
         done = run_vbnfs(*command, "--endpoint-url", "http://127.0.0.1:1")
-        assert (done.returncode, "blocks-v1: a link" in done.stderr) == (1, True), done.stderr
+        assert (done.returncode, f"{FORMAT}: a link" in done.stderr) == (1, True), done.stderr
 
 
 @contextmanager
@@ -246,22 +254,22 @@ def test_a_cache_that_is_replaced_under_a_mount(mounts: Mounts) -> None:
         assert (mount.path / "first.nwb").read_bytes() == data[:64]
         theirs = lab.parent / "somebody"
         for number in range(5):
-            path = theirs / "aws" / "ab" / f"ab{number}.0"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(bytes(1 << 20))
+            folder = theirs / "aws" / "whole" / "ab" / f"ab{number}"
+            folder.mkdir(parents=True)
+            for name in FILES:
+                (folder / name).write_bytes(bytes(1 << 20))
             (theirs / f"thesis{number}.txt").write_bytes(bytes(1 << 20))
         before = {path: path.lstat() for path in theirs.rglob("*")}
         lab.chmod(0o777)
         with being_nobody():
             (lab / "cache").rename(lab / "away")
             (lab / "cache").mkdir()
-            (lab / "cache" / "blocks-v1").symlink_to(theirs)
+            (lab / "cache" / FORMAT).symlink_to(theirs)
         assert (mount.path / SESSION).read_bytes() == data
-        until(lambda: mount.status()["metrics"]["evicted_segments"] > 0)
+        until(lambda: mount.status()["metrics"]["evicted_contents"] > 0)
         assert {path: path.lstat() for path in theirs.rglob("*")} == before
-        assert os.listdir(lab / "cache") == ["blocks-v1"]
-        kept = sum(path.lstat().st_blocks * 512 for path in (lab / "away" / "blocks-v1").rglob("*.0"))
-        assert 0 < kept <= 4.2 * (1 << 20)
+        assert os.listdir(lab / "cache") == [FORMAT]
+        assert 0 < allocated_bytes(lab / "away") <= 4.2 * (1 << 20)
         mount.umount()
 
 
@@ -274,7 +282,7 @@ def test_a_cache_that_is_deleted_under_a_mount(mounts: Mounts, tmp_path: Path) -
         assert (mount.path / "first.nwb").read_bytes() == b"first"
         shutil.rmtree(tmp_path / "cache")
         assert (mount.path / SESSION).read_bytes() == b"second" * 1000
-        until(lambda: len(list((tmp_path / "cache").rglob("*.0"))) == 1)
+        until(lambda: len(content_folders(tmp_path / "cache")) == 1)
         assert stat.S_IMODE((tmp_path / "cache").stat().st_mode) == 0o700
 
 
@@ -282,8 +290,9 @@ def test_a_cache_that_is_deleted_under_a_mount(mounts: Mounts, tmp_path: Path) -
 def test_nothing_of_a_strange_cache_is_opened(tmp_path: Path) -> None:
     """`vbnfs clean` of another user's folder looks at nothing in it, nor does it wait for what looks like a size."""
     cache = tmp_path / "cache"
-    (cache / "blocks-v1").mkdir(parents=True)
-    os.mkfifo(cache / "blocks-v1" / ".size")
+    for name in (FORMAT, FORMAT_1):
+        (cache / name).mkdir(parents=True)
+        os.mkfifo(cache / name / ".size")
     os.chown(cache, NOBODY, NOBODY)
     done = run_vbnfs("clean")
     assert (done.returncode, "must be yours" in done.stderr) == (1, True), done.stderr
@@ -293,17 +302,31 @@ def test_nothing_of_a_strange_cache_is_opened(tmp_path: Path) -> None:
     assert (done.returncode, "0 B of 100.0 GiB" in done.stdout) == (0, True), done.stderr
 
 
-def test_another_users_segment_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A segment file of another user, or a link to one, is an error, which the cache takes for a miss."""
-    path = tmp_path / "a.0"
-    segment = Segment.create(file_at(path), identity="a.0", data_bytes=4)
-    segment.write(0, b"data")
-    with foreign(path, monkeypatch), pytest.raises(PermissionError):
-        Segment.open(file_at(path), identity="a.0", data_bytes=4)
-    assert Segment.open(file_at(path), identity="a.0", data_bytes=4) is not None
-    (tmp_path / "b.0").symlink_to(path)
+@pytest.mark.parametrize("name", FILES)
+def test_another_users_content_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """One of the two files that is another user's, or a link, is an error, which the cache takes for a miss."""
+    folder = tmp_path / "ab12"
+    ContentFile.create(file_at(folder), identity="ab12", data_bytes=4).write(0, b"data")
+    with foreign(folder / name, monkeypatch), pytest.raises(PermissionError):
+        ContentFile.open(file_at(folder), identity="ab12", data_bytes=4)
+    assert ContentFile.open(file_at(folder), identity="ab12", data_bytes=4) is not None
+    (folder / name).rename(tmp_path / name)
+    (folder / name).symlink_to(tmp_path / name)
     with pytest.raises(OSError, match="symbolic links"):
-        Segment.open(file_at(tmp_path / "b.0"), identity="a.0", data_bytes=4)
+        ContentFile.open(file_at(folder), identity="ab12", data_bytes=4)
+
+
+def test_another_users_folder_of_a_content_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also one with two files of ours, and a link to a folder of ours."""
+    folder = tmp_path / "ab12"
+    ContentFile.create(file_at(folder), identity="ab12", data_bytes=4).write(0, b"data")
+    with foreign(folder, monkeypatch), pytest.raises(PermissionError):
+        ContentFile.open(file_at(folder), identity="ab12", data_bytes=4)
+    assert ContentFile.open(file_at(folder), identity="ab12", data_bytes=4) is not None
+    folder.rename(tmp_path / "moved")
+    folder.symlink_to(tmp_path / "moved")
+    with pytest.raises(OSError, match="Not a directory"):
+        ContentFile.open(file_at(folder), identity="ab12", data_bytes=4)
 
 
 def test_kept_files_behind_links_are_absent(tmp_path: Path) -> None:

@@ -13,12 +13,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes.cache_files import content_folders
 from tests.fakes.dataset import FakeDataset
 from tests.fakes.faults import Damaged
 from tests.fakes.s3_server import FakeS3Server
 from tests.fixtures_mount import Mount, Mounts, run_vbnfs, until
 from vbnfs.blocks import BLOCK_BYTES
-from vbnfs.cache.eviction import scan
+from vbnfs.cache.inventory import scan
 
 DAEMONS = 8
 SESSION = "ecephys_sessions/ecephys_session_1044.nwb"
@@ -78,7 +79,7 @@ def test_one_is_killed_and_one_evicts(mounts: Mounts, server: FakeS3Server) -> N
     sums = [reader.communicate(timeout=100)[0].split()[:1] for reader in readers]
     assert sums[1:] == [[SUM]] * (DAEMONS - 1)
     assert sums[0] in ([], [SUM])
-    until(lambda: tiny.status()["metrics"]["evicted_segments"] > 0)
+    until(lambda: tiny.status()["metrics"]["evicted_contents"] > 0)
     assert begin_reading(victim.mount()).communicate()[0].split()[0] == SUM
 
 
@@ -114,7 +115,7 @@ def test_what_one_finds_wrong_no_other_serves(mounts: Mounts, server: FakeS3Serv
         asked = other.range_requests()
         until(lambda: is_refused(file.fileno()))
     assert other.range_requests() == asked
-    assert list((tmp_path / "cache" / "blocks-v1").rglob("*.0")) == []
+    assert content_folders(tmp_path / "cache") == []
     assert "S3 has other bytes" in str(other.status()["last_error"])
     assert b"S3 has other bytes" in os.getxattr(other.path / SESSION, "user.vbnfs.last_error")
     damage.times = 0
@@ -178,5 +179,5 @@ def test_commands_without_a_size_use_the_stored_one(tmp_path: Path) -> None:
 
 
 def usage(tmp_path: Path) -> int:
-    """What the segments take on the disk."""
-    return sum(file.allocated_bytes for file in scan(tmp_path / "cache" / "blocks-v1"))
+    """What the contents take on the disk."""
+    return sum(one.allocated_bytes for one in scan(tmp_path / "cache"))

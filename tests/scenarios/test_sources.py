@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes.cache_files import content_folders, scope_of
 from tests.fakes.dataset import FakeDataset
 from tests.fakes.s3_server import Behaviour, FakeS3Server, Reply, Request, error, for_kind, held
 from tests.fixtures_mount import Mounts, run_vbnfs, until
@@ -124,9 +125,9 @@ def test_who_found_a_file_wrong_has_ended_since(
     path = mount.path / "file"
     assert path.read_bytes() == ONE
     until(lambda: verified(path).startswith("blake2b:"))
-    [segment] = (tmp_path / "cache/blocks-v1").rglob("*.0")
+    [folder] = content_folders(tmp_path / "cache")
     verdict = Verdict("0" * 128, "0" * 32, "2026-01-01T00:00:00Z", mismatches=1)
-    place = tmp_path / "cache/verified-v1" / segment.parts[-3] / "bad" / segment.stem
+    place = tmp_path / "cache/verified-v1" / scope_of(folder) / "bad" / folder.name
     replace_file(file_at(place), json.dumps(asdict(verdict)).encode())
     until(lambda: is_refused(path))
     until(lambda: not is_refused(path))

@@ -364,9 +364,9 @@ def test_a_closed_device(tmp_path: Path) -> None:
     """
     python = """
 from vbnfs.errors import MountError
-from vbnfs.daemon.background import _check_machine
+from vbnfs.daemon.machine import check_machine
 try:
-    _check_machine()
+    check_machine()
 except MountError as error:
     print(error)
 """

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes.cache_files import allocated_bytes, content_folders, leave_unfinished
 from tests.fakes.certificates import make_certificate
 from tests.fakes.dataset import FakeDataset
 from tests.fakes.faults import Damaged
@@ -21,8 +22,8 @@ from tests.fakes.s3_server import FakeS3Server, always, error, for_kind
 from tests.fakes.store import Pattern
 from tests.fixtures_mount import Mount, Mounts, drop_pages, run_vbnfs, until
 from tests.scenarios.test_descriptors import no_more_files
-from vbnfs.blocks import BLOCK_BYTES
-from vbnfs.cache.segment import TABLE_BYTES
+from vbnfs.blocks import BLOCK_BYTES, CHECKSUM_BYTES
+from vbnfs.cache.content_folder import CHECKSUMS, DATA, HEADER_BYTES
 
 NAME = "ecephys_sessions/ecephys_session_1044.nwb"
 PATTERN = Pattern(6_000_001)
@@ -56,13 +57,9 @@ def errno_of(path: Path) -> int | None:
     return caught.value.errno
 
 
-def segments(tmp_path: Path) -> list[Path]:
-    return sorted((tmp_path / "cache" / "blocks-v1").rglob("*.0"))
-
-
-def segment_of(tmp_path: Path, size_bytes: int = len(PATTERN)) -> Path:
-    (path,) = [p for p in segments(tmp_path) if p.stat().st_size == TABLE_BYTES + size_bytes]
-    return path
+def folder_of_session(tmp_path: Path) -> Path:
+    (folder,) = [one for one in content_folders(tmp_path / "cache") if (one / DATA).stat().st_size == len(PATTERN)]
+    return folder
 
 
 # Whole files
@@ -160,39 +157,49 @@ def test_verify_trusts_whom_the_mount_trusts(mounts: Mounts, dataset: FakeDatase
 def test_verify_always_serves_no_damage_under_a_live_mount(
     mounts: Mounts, server: FakeS3Server, tmp_path: Path
 ) -> None:
-    """Flips in blocks and records, zeros, swaps, foreign and cut files, each between two reads: no byte is wrong."""
+    """Flips in blocks and records, zeros, swaps, noise, cut and lost files, between reads: no byte is wrong."""
     mount = mounts(server.endpoint_url, "--verify", "always", "--memory-limit", "16M")
     (mount.path / NAME).read_bytes()
     until(lambda: verified(mount.path / NAME).startswith("blake2b:"))
     order = random.Random(4)
-    for number in range(60):
+    kinds = [*range(8)] * 8 + [8, 0]  # a lost file is missed last: until then the mount has it open
+    for kind in kinds:
         (mount.path / NAME).read_bytes()
         os.getxattr(mount.path / NAME, "user.vbnfs.cached")  # when what was fetched is written
-        _damage(segment_of(tmp_path), number % 6, order)
+        _damage(folder_of_session(tmp_path), kind, order)
         drop_pages(mount.path / NAME)
-        assert (mount.path / NAME).read_bytes() == PLAIN, number
+        assert (mount.path / NAME).read_bytes() == PLAIN, kind
     assert mount.status()["metrics"]["corrupt_blocks"] > 10
 
 
-def _damage(path: Path, kind: int, order: random.Random) -> None:
+def _damage(folder: Path, kind: int, order: random.Random) -> None:
+    path = folder / (CHECKSUMS if kind in {1, 6, 8} else DATA)
     data = path.read_bytes()
+    if kind == 8:  # the other one stays
+        path.unlink()
+        return
     with open(path, "r+b") as file:
-        if kind == 5:
+        if kind in {5, 6}:
             file.truncate(order.randrange(len(data)))
             return
-        at = order.randrange(TABLE_BYTES, len(data) - 2 * BLOCK_BYTES)
-        if kind == 1:
-            at = order.randrange(160)  # records
-        block = (at - TABLE_BYTES) // BLOCK_BYTES
+        at = order.randrange(len(data) - 2 * BLOCK_BYTES) if kind != 1 else HEADER_BYTES + order.randrange(160)
+        block = at // BLOCK_BYTES * BLOCK_BYTES
         change = {
             0: bytes([data[at] ^ 1 << order.randrange(8)]),
             1: bytes([data[at] ^ 1 << order.randrange(8)]),
             2: bytes(5000),
-            3: data[TABLE_BYTES + (block + 1) * BLOCK_BYTES :][:BLOCK_BYTES],
+            3: data[block + BLOCK_BYTES :][:BLOCK_BYTES],
             4: order.randbytes(5000),
+            7: data[block + BLOCK_BYTES :][:BLOCK_BYTES],
         }[kind]
-        file.seek(TABLE_BYTES + block * BLOCK_BYTES if kind == 3 else at)
+        file.seek(block if kind in {3, 7} else at)
         file.write(change)
+    if kind == 7:  # with its record
+        records = folder / CHECKSUMS
+        first = HEADER_BYTES + block // BLOCK_BYTES * CHECKSUM_BYTES
+        table = bytearray(records.read_bytes())
+        table[first : first + CHECKSUM_BYTES] = table[first + CHECKSUM_BYTES :][:CHECKSUM_BYTES]
+        records.write_bytes(table)
 
 
 # Crashes
@@ -209,13 +216,12 @@ def test_killed_while_it_writes(mounts: Mounts, server: FakeS3Server, tmp_path: 
                 file.seek(at)
                 assert file.read(100_000) == PLAIN[at : at + 100_000]
         os.kill(mount.status()["pid"], signal.SIGKILL)
-        path = segment_of(tmp_path)
-        (path.parent / ".new-left").touch()
+        unfinished = leave_unfinished(folder_of_session(tmp_path).parent)
         left = tmp_path / "cache" / "datasets-v1" / ".left.new"  # of a small file
         left.touch()
         mount.mount()
         assert not left.exists()
-        until(lambda path=path: not (path.parent / ".new-left").exists())
+        until(lambda unfinished=unfinished: not any(folder.exists() for folder in unfinished))
     (mount.path / NAME).read_bytes()
     os.getxattr(mount.path / NAME, "user.vbnfs.cached")  # when all of it is written
     os.kill(mount.status()["pid"], signal.SIGKILL)
@@ -228,7 +234,7 @@ def test_killed_while_it_writes(mounts: Mounts, server: FakeS3Server, tmp_path: 
 def test_killed_while_it_evicts(
     mounts: Mounts, dataset: FakeDataset, server: FakeS3Server, tmp_path: Path, seed: int
 ) -> None:
-    """SIGKILL as soon as one of the cache's files is deleted, under a reader: no wrong byte, then and afterwards."""
+    """SIGKILL as soon as a content of the cache is deleted, under a reader: no wrong byte, then and afterwards."""
     files = {f"ecephys_sessions/ecephys_session_{n}.nwb": Pattern(3_000_001, seed=n) for n in range(1, 4)}
     plain = {name: data[: len(data)] for name, data in files.items()}
     dataset.publish("0.2.0", files)
@@ -250,7 +256,7 @@ def test_killed_while_it_evicts(
         pid, seen = mount.status()["pid"], set[Path]()
 
         def has_deleted(seen: set[Path] = seen) -> bool:
-            now = set(segments(tmp_path))
+            now = set(content_folders(tmp_path / "cache"))
             seen |= now
             return seen != now
 
@@ -389,9 +395,9 @@ def test_a_quota_smaller_than_one_read(mounts: Mounts, server: FakeS3Server, tmp
         assert (mount.path / NAME).read_bytes() == PLAIN
         drop_pages(mount.path / NAME)
         os.getxattr(mount.path / NAME, "user.vbnfs.cached")  # when what was fetched is written
-        assert sum(path.stat().st_blocks * 512 for path in segments(tmp_path)) <= 1.05 * (1 << 20)
+        assert allocated_bytes(tmp_path / "cache") <= 1.05 * (1 << 20)
     metrics = mount.status()["metrics"]
-    assert metrics["evicted_segments"] > 0
+    assert metrics["evicted_contents"] > 0
     assert metrics["cache_write_errors"] == 0
 
 
@@ -400,13 +406,13 @@ def test_no_descriptor_left(mounts: Mounts, server: FakeS3Server, tmp_path: Path
     mount = mounts(server.endpoint_url, "--memory-limit", "16M")  # less than the file is remembered
     pid = mount.status()["pid"]
     server.behaviours.append(for_kind("get_range", always(error(403, "AccessDenied"))))
-    assert errno_of(mount.path / TABLE) == errno.EACCES  # leaves a connection, and no segment that could be closed
+    assert errno_of(mount.path / TABLE) == errno.EACCES  # leaves a connection, and no content that could be closed
     server.behaviours.clear()
     with no_more_files(pid), open(mount.path / NAME, "rb", buffering=0) as file:
         for at in range(0, len(PLAIN), 100_000):
             file.seek(at)
             assert file.read(100_000) == PLAIN[at : at + 100_000]
-        assert segments(tmp_path) == []
+        assert content_folders(tmp_path / "cache") == []
     assert mount.status()["metrics"]["cache_write_errors"] > 0
     wait_until_all_is_kept(mount)
     assert len(warnings_of(tmp_path)) == 1

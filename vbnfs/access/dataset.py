@@ -45,7 +45,7 @@ class Dataset:
     async def fetching(self) -> AsyncIterator[tuple[BlockSource, trio.Nursery]]:
         """A source of blocks, and the nursery in which its GETs run; at the end all that came is on the disk."""
         config, cache = self.config, self.cache
-        evictor = Evictor(cache.directory, limit_bytes=config.cache_size_bytes, metrics=self.metrics)
+        evictor = Evictor(config.cache_dir, limit_bytes=config.cache_size_bytes, metrics=self.metrics)
         async with keeping() as keep, trio.open_nursery() as services:
             source = make_source(config, self.link, cache, evictor, self.verdicts, self.metrics, nursery=services)
             keep(source.writer)

@@ -1,10 +1,12 @@
 """Blocks on disk, shared by dataset versions, mounts and processes.
 
-    blocks-v1/<scope>/<2 hex>/<content id>.<segment number>      see segment.py for what is in one
+    blocks-v2/<scope>/partial/<2 hex>/<content id>/     see content_file.py for what is in one
+    blocks-v2/<scope>/whole/<2 hex>/<content id>/       complete, and hashed if there is a hash: `data` is the file
 
 `scope` is where the bytes came from (`aws`, or the endpoint), so that what one server sends is never used for
 another. The format's version stands in the path; there is no index, no journal and no lock.
-Any block may be missing or damaged at any moment: that is a miss, and costs one GET.
+Any block may be missing or damaged at any moment: that is a miss, and costs one GET. A content is not whole any more
+once a block of it proves damaged.
 
 Methods without `_nowait` may wait for the disk: call them from a thread. All of them may be called from any
 thread.
@@ -13,19 +15,20 @@ thread.
 import os
 import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from itertools import groupby
 from pathlib import Path
-from typing import Final, TypedDict
+from typing import Final
 
 import structlog
 import trio
 from cachetools import LRUCache
 
 from vbnfs.blocks import BLOCK_BYTES, checksum
-from vbnfs.cache.eviction import SegmentFile
-from vbnfs.cache.segment import SEGMENT_BLOCKS, SEGMENT_BYTES, TEMPORARY_PREFIX, DamagedBlockError, Segment, flush
+from vbnfs.cache.content_file import ContentFile, DamagedBlockError, flush
+from vbnfs.cache.content_folder import DATA, FORMAT, KINDS, NEW_PREFIX, PARTIAL, WHOLE, move_folder, remove_folder
+from vbnfs.cache.holdings import Held, Holdings
+from vbnfs.cache.inventory import CachedContent
 from vbnfs.host import limits
 from vbnfs.host.atomic import temporary_file
 from vbnfs.host.descriptors import NO_DESCRIPTOR
@@ -36,25 +39,16 @@ from vbnfs.objects import ByteRange, Content
 
 log = structlog.get_logger()
 
-FORMAT: Final = "blocks-v1"
-_OPEN_SEGMENTS: Final = 256  # 64 GiB in reach without an open(2), well below the usual limit of 1,024 files
-_PART_OF_FILE_LIMIT: Final = 4  # where fewer files may be open: connections and mappings need some, too
+_OPEN_CONTENTS: Final = 128  # two files each, well below the usual limit of 1,024 files
+_PART_OF_FILE_LIMIT: Final = 8  # where fewer files may be open: connections and mappings need some, too
 _TRIED_BYTES: Final = 4 << 20  # what a GET brings may be written at once
-_FEW_SEGMENTS: Final = 64  # of 16 GiB; for a larger content it is less work to list which files there are
-
-_Name = tuple[str, int]  # content id, segment number
-
-
-class _Shape(TypedDict):
-    identity: str
-    data_bytes: int
 
 
 class BlockCache:
     """The blocks below `directory` (which holds the other scopes, too) that came from `scope`.
 
     A block is checked when this process uses it for the first time; with `check_every_read`, at each read.
-    `is_local` False: other hosts may change the directory (see segment.py).
+    `is_local` False: other hosts may change the directory (see content_file.py).
     """
 
     def __init__(
@@ -66,16 +60,20 @@ class BlockCache:
         check_every_read: bool = False,
         is_local: bool = True,
     ) -> None:
-        self.directory = folder_at(directory) / FORMAT
+        top = folder_at(directory)
+        self.directory = top / FORMAT
         self._scope = scope
         self._metrics = metrics
         self._checks_every_read = check_every_read
         self.is_local: Final = is_local
         self._lock = threading.Lock()  # of what follows; held for no system call
-        self._open: LRUCache[_Name, Segment] = LRUCache(_most_open_segments())
-        self._unflushed: Counter[_Name] = Counter()  # bytes
+        self._open: LRUCache[str, ContentFile] = LRUCache(_most_open_contents())  # by content id
+        self._unflushed: Counter[str] = Counter()  # bytes, by content id
         self._allocated: Counter[str] = Counter()  # by content id; as the last scan found it, and what was put since
         self._changed: set[str] = set()  # the contents of which `allocated_bytes` has changed
+        self._holdings = Holdings(top)
+        self._publishing = threading.Lock()
+        self._read_by_kernel: dict[str, Held] = {}  # by content id
         self._warn_once = WarnOnce(again_after_seconds=WARN_AGAIN_SECONDS)
         self.failure: OSError | None = None  # why the disk did not take the last blocks; None if it did
 
@@ -86,54 +84,55 @@ class BlockCache:
         """
         if not self.is_local:
             raise trio.WouldBlock
-        number = byte_range.start // SEGMENT_BYTES
-        segment = self._known((content.content_id, number))
-        if segment is None or byte_range.stop > (number + 1) * SEGMENT_BYTES:
+        file = self._known(content)
+        if file is None:
             raise trio.WouldBlock
-        part = _within(byte_range, number)
-        if segment.is_known_missing(part):
+        if file.is_known_missing(byte_range):
             return None
-        if not segment.is_in_page_cache(part):
+        if not file.is_in_page_cache(byte_range):
             raise trio.WouldBlock
-        return self._read_segment(content, number, part)
+        return self.read(content, byte_range)
 
     def read(self, content: Content, byte_range: ByteRange) -> memoryview | None:
         """A non-empty range of a content, verified; None if a block of it is not here.
 
-        A view of the file, without a copy; a small range is read, and one that lies in two segments is joined.
+        A view of the file, without a copy; a small range is read.
         """
-        parts: list[memoryview] = []
-        for number in range(byte_range.start // SEGMENT_BYTES, -(-byte_range.stop // SEGMENT_BYTES)):
-            data = self._read_segment(content, number, _within(byte_range, number))
-            if data is None:
-                return None
-            parts.append(data)
-        return parts[0] if len(parts) == 1 else memoryview(b"".join(parts))
+        return self._read(content, byte_range, is_checked_now=self._checks_every_read)
 
-    def missing(self, content: Content, indices: Sequence[int]) -> list[int]:
+    def _read(self, content: Content, byte_range: ByteRange, *, is_checked_now: bool) -> memoryview | None:
+        try:
+            file = self._file(content)
+            if file is None:
+                return None
+            return file.read_checked(byte_range) if is_checked_now else file.read(byte_range)
+        except DamagedBlockError as error:
+            self._metrics.corrupt_blocks += 1
+            log.warning("cached block damaged; fetching it again", reason=str(error))
+            self._demote(content)
+        except OSError as error:
+            self._warn_once("cache cannot be read; fetching instead", key=error.strerror, reason=str(error))
+            self._let_go_of_descriptors(error)
+        return None
+
+    def missing(self, content: Content, indices: Iterable[int]) -> list[int]:
         """Those of the blocks that are not recorded."""
-        missing: list[int] = []
-        for number, of_segment in groupby(indices, lambda index: index // SEGMENT_BLOCKS):
-            missing += self._missing(content, number, list(of_segment))
-        return missing
+        with suppress(OSError):
+            file = self._file(content)
+            if file is not None:
+                return [index for index in indices if not file.holds(index)]
+        return list(indices)
 
     def put(self, content: Content, index: int, *blocks: bytes | memoryview) -> int:
-        """Keep whole blocks, adjacent ones from `index` on. Returns the bytes written.
+        """Keep whole blocks, adjacent ones from `index` on. Returns how many of their bytes are kept now.
 
         They are fewer than there were, or 0, where blocks could not be kept, which is no error.
         """
-        room = SEGMENT_BLOCKS - index % SEGMENT_BLOCKS
-        written = self._put(content, index, blocks[:room])
-        return written + self.put(content, index + room, *blocks[room:]) if blocks[room:] else written
-
-    def _put(self, content: Content, index: int, blocks: Sequence[bytes | memoryview]) -> int:
-        number, local = divmod(index, SEGMENT_BLOCKS)
-        name = (content.content_id, number)
         try:
-            segment = self._known(name)
-            if segment is None or not segment.is_whole:
-                segment = self._remember(name, self._create(name, content))
-            segment.write(local, *blocks)
+            file = self._known(content)
+            if file is None or not file.is_intact:
+                file = self._remember(content, self._open_or_create(content))
+            file.write(index, *blocks)
         except OSError as error:
             self._metrics.cache_write_errors += len(blocks)
             self.failure = error
@@ -147,7 +146,7 @@ class BlockCache:
         with self._lock:
             self._allocated[content.content_id] += count_bytes
             self._changed.add(content.content_id)
-            self._unflushed[name] += count_bytes
+            self._unflushed[content.content_id] += count_bytes
         self._metrics.kept_bytes += count_bytes
         return count_bytes
 
@@ -155,10 +154,74 @@ class BlockCache:
         """Have the disk take what was put by now: a power cut costs what was put since, and no more."""
         with self._lock:
             unflushed, self._unflushed = self._unflushed, Counter()
-        for name, count_bytes in unflushed.items():
-            with suppress(OSError):  # evicted; a disk that fails is logged where blocks are read and written
-                flush(self._place(name))
+        for content_id, count_bytes in unflushed.items():
+            self._flush(content_id)
             self._metrics.flushed_bytes += count_bytes
+
+    def _flush(self, content_id: str) -> None:
+        for kind in KINDS:
+            with suppress(OSError):  # evicted; a disk that fails is logged where blocks are read and written
+                flush(self._place(content_id, kind))
+
+    def complete(self, content: Content) -> bool:
+        """Have a content be whole of which all blocks are here, and right as far as that can be known.
+
+        Its bytes are synced before: what is whole is whole after a power cut. Returns whether it is whole now. A
+        content that cannot be made whole, on a disk that fails or can only be read, stays as it is.
+        """
+        whole = self._place(content.content_id, WHOLE)
+        try:
+            if self._is_at(content, whole):
+                return True
+            if None in self.records(content):
+                return False
+            self._flush(content.content_id)
+            self._promote(content)
+        except FileNotFoundError:  # evicted meanwhile, or made whole by another process
+            pass
+        except OSError as error:
+            self._warn_once("a complete file cannot be kept as one", key=error.strerror, reason=str(error))
+        return self._is_at(content, whole)
+
+    def _demote(self, content: Content) -> None:
+        """A block of a content is not what it was: the content is not whole any more."""
+        name = content.content_id
+        with suppress(OSError), self._place(name, WHOLE).parent.opened() as above:
+            os.stat(name, dir_fd=above, follow_symlinks=False)  # there is one, which matters more than a partial one
+            with self._place(name, PARTIAL).parent.opened(make=True) as to:
+                remove_folder(to, name)
+                move_folder(above, name, to, name)
+
+    def _promote(self, content: Content) -> None:
+        """Give a content its place among those that are whole. Raises `OSError`."""
+        name, whole = content.content_id, self._place(content.content_id, WHOLE)
+        with self._place(name, PARTIAL).parent.opened() as above, whole.parent.opened(make=True) as to:
+            if not move_folder(above, name, to, name):
+                if self._is_at(content, whole):  # another process was first
+                    remove_folder(above, name)
+                else:
+                    remove_folder(to, name)
+                    move_folder(above, name, to, name)
+            os.fsync(to)
+        self._forget_if_deleted(name)
+
+    def _is_at(self, content: Content, place: Place) -> bool:
+        return ContentFile.open(place, identity=content.content_id, data_bytes=content.size_bytes) is not None
+
+    def open_whole(self, content: Content) -> int | None:
+        """A descriptor of a whole content's file, to be read only, which the caller closes; None if it is not whole.
+
+        Raises `OSError`.
+        """
+        place = self._place(content.content_id, WHOLE) / DATA
+        try:
+            descriptor = place.open(os.O_RDONLY)
+        except FileNotFoundError:
+            return None
+        if os.fstat(descriptor).st_size == content.size_bytes:
+            return descriptor
+        os.close(descriptor)
+        return None
 
     def try_again(self) -> None:
         """If the disk did not take the last blocks: find out whether it would now, without a trace of it."""
@@ -167,7 +230,7 @@ class BlockCache:
         try:
             with (
                 self.directory.opened() as folder,
-                temporary_file(folder, prefix=TEMPORARY_PREFIX) as (descriptor, name),
+                temporary_file(folder, prefix=NEW_PREFIX) as (descriptor, name),
             ):
                 os.unlink(name, dir_fd=folder)  # a process that is killed now leaves nothing
                 os.posix_fallocate(descriptor, 0, _TRIED_BYTES)
@@ -181,38 +244,48 @@ class BlockCache:
 
     def checked_block(self, content: Content, index: int) -> bytes | None:
         """A block that is read from the disk and checked now; None if it is not here, or damaged."""
-        number = index // SEGMENT_BLOCKS
-        part = _within(block_range(content, index), number)
-        data = self._read_segment(content, number, part, is_checked_now=True)
+        data = self._read(content, block_range(content, index), is_checked_now=True)
         return None if data is None else bytes(data)
 
     def records(self, content: Content) -> Iterator[bytes | None]:
         """The checksum with which each block is kept; None for those that are not here."""
-        return (record for number in _numbers(content) for record in self._records(content, number))
+        file = None
+        with suppress(OSError):
+            file = self._file(content)
+        if file is not None and file.is_intact:
+            with suppress(OSError):
+                yield from file.records()
+                return
+        if content.size_bytes:
+            yield None
 
     def record_of(self, content: Content, index: int, data: bytes | memoryview) -> bytes:
         """The checksum with which a block of these bytes is kept."""
-        number, local = divmod(index, SEGMENT_BLOCKS)
-        return checksum(_shape(content, number)["identity"], local, data)
+        return checksum(content.content_id, index, data)
 
     def drop(self, content: Content) -> None:
-        """Delete all that is kept of a content. A process with a segment open reads it on, until `forget_deleted`."""
-        for number in self._numbers_here(content):
+        """Delete all that is kept of a content. A process that has it open reads it on, until `forget_deleted`."""
+        for kind in KINDS:
             with suppress(OSError):  # not there, or it cannot be deleted: then nothing can be kept either
-                self._place((content.content_id, number)).unlink()
+                place = self._place(content.content_id, kind)
+                with place.parent.opened() as above:
+                    remove_folder(above, place.name)
         self.forget_deleted()
 
     def cached_bytes(self, content: Content) -> int:
         """How many bytes of a content are here. Costs as much as is here, however large the content is."""
-        return sum(self._held_bytes(content, number) for number in self._numbers_here(content))
+        try:
+            file = self._file(content)
+            return 0 if file is None else file.held_bytes()
+        except OSError:
+            return 0
 
-    def take_stock(self, found: Sequence[SegmentFile]) -> None:
-        """Take note of the files that there are (see `Evictor`), for `allocated_bytes`."""
+    def take_stock(self, found: Sequence[CachedContent]) -> None:
+        """Take note of the contents that there are (see `Evictor`), for `allocated_bytes`."""
         allocated: Counter[str] = Counter()
-        scope = f"{self._scope}/"
-        for file in found:
-            if file.path.startswith(scope):
-                allocated[file.path.rpartition("/")[2].partition(".")[0]] += file.allocated_bytes
+        for one in found:
+            if one.scope == self._scope:
+                allocated[one.content_id] += one.allocated_bytes
         with self._lock:
             before, self._allocated = self._allocated, allocated.copy()
         changed = {name for name in before.keys() | allocated.keys() if before[name] != allocated[name]}
@@ -220,7 +293,7 @@ class BlockCache:
             self._changed |= changed
 
     def allocated_bytes(self, content: Content) -> int:
-        """What a content's segment files take on the disk, as far as it is known: without asking the disk."""
+        """What a content's files take on the disk, as far as it is known: without asking the disk."""
         return self._allocated[content.content_id]
 
     def take_changed(self) -> set[str]:
@@ -230,135 +303,107 @@ class BlockCache:
         return changed
 
     def forget_deleted(self) -> None:
-        """Close segments that were cut short, or evicted, by any process: only then is the space free."""
+        """Close contents that were cut short, or evicted, by any process: only then is the space free."""
         with self._lock:
-            known = list(self._open.items())
-        for name, segment in known:
-            if not segment.is_whole:
-                self._forget(name, segment)
+            known = list(self._open)
+        for content_id in known:
+            self._forget_if_deleted(content_id)
+        self.publish_held()
+
+    def hold(self, held: Held) -> None:
+        """The kernel reads a content itself from now on, though it may be deleted, until `let_go`."""
+        with self._lock:
+            self._read_by_kernel[held.content_id] = held
+        self.publish_held()
+
+    def let_go(self, content_id: str) -> None:
+        """The kernel does not read a content any more."""
+        with self._lock:
+            self._read_by_kernel.pop(content_id, None)
+        self.publish_held()
+
+    def publish_held(self) -> None:
+        """Show other processes which contents this one has open."""
+        with self._publishing:
+            with self._lock:
+                known, held = list(self._open.values()), list(self._read_by_kernel.values())
+            for file in known:
+                with suppress(OSError):
+                    held.append(file.held())
+            self._holdings.publish(held)
+
+    def _forget_if_deleted(self, content_id: str) -> None:
+        with self._lock:
+            file = self._open.get(content_id)
+        if file is not None and not file.is_intact:
+            with self._lock:
+                if self._open.get(content_id) is file:
+                    del self._open[content_id]
 
     def note_uses(self) -> None:
         """Note for eviction what was read lately. Waits for a disk that takes no writes, as long as that lasts."""
         with self._lock:
             known = list(self._open.values())
-        for segment in known:
-            segment.note_use()
-
-    def _read_segment(
-        self, content: Content, number: int, part: ByteRange, *, is_checked_now: bool = False
-    ) -> memoryview | None:
-        try:
-            segment = self._segment(content, number)
-            if segment is None:
-                return None
-            return segment.read_checked(part) if is_checked_now or self._checks_every_read else segment.read(part)
-        except DamagedBlockError as error:
-            self._metrics.corrupt_blocks += 1
-            log.warning("cached block damaged; fetching it again", reason=str(error))
-        except OSError as error:
-            self._warn_once("cache cannot be read; fetching instead", key=error.strerror, reason=str(error))
-            self._let_go_of_descriptors(error)
-        return None
-
-    def _records(self, content: Content, number: int) -> list[bytes | None]:
-        count = -(-_shape(content, number)["data_bytes"] // BLOCK_BYTES)
-        with suppress(OSError):
-            segment = self._segment(content, number)
-            if segment is not None and segment.is_whole:
-                return segment.records()
-        return [None] * count
-
-    def _missing(self, content: Content, number: int, indices: list[int]) -> list[int]:
-        """Those of a segment's blocks that are not recorded. The segment is looked up once."""
-        with suppress(OSError):
-            segment = self._segment(content, number)
-            if segment is not None:
-                return [index for index in indices if not segment.holds(index % SEGMENT_BLOCKS)]
-        return indices
+        for file in known:
+            file.note_use()
 
     def _let_go_of_descriptors(self, error: OSError) -> None:
-        """Where no file can be opened any more, connections to S3 matter more than open segments."""
+        """Where no file can be opened any more, connections to S3 matter more than open contents."""
         if error.errno in NO_DESCRIPTOR:
             with self._lock:
                 let_go, self._open = self._open, LRUCache(self._open.maxsize)
             del let_go
 
-    def _held_bytes(self, content: Content, number: int) -> int:
-        try:
-            segment = self._segment(content, number)
-            return 0 if segment is None else segment.held_bytes()
-        except OSError:
-            return 0
+    def _file(self, content: Content) -> ContentFile | None:
+        file = self._known(content)
+        if file is None:
+            file = self._open_any(content)
+            if file is not None:
+                file = self._remember(content, file)
+        return file
 
-    def _segment(self, content: Content, number: int) -> Segment | None:
-        name = (content.content_id, number)
-        segment = self._known(name)
-        if segment is None:
-            segment = Segment.open(self._place(name), **_shape(content, number), may_map=self.is_local)
-            if segment is not None:
-                segment = self._remember(name, segment)
-        return segment
+    def _open_any(self, content: Content) -> ContentFile | None:
+        """A content that is moved while it is looked for is there at the second look."""
+        for kind in (*KINDS, *KINDS):
+            place = self._place(content.content_id, kind)
+            file = ContentFile.open(
+                place, identity=content.content_id, data_bytes=content.size_bytes, may_map=self.is_local
+            )
+            if file is not None:
+                return file
+        return None
 
-    def _create(self, name: _Name, content: Content) -> Segment:
-        return Segment.create(self._place(name), **_shape(content, name[1]), may_map=self.is_local)
+    def _open_or_create(self, content: Content) -> ContentFile:
+        file = self._open_any(content)
+        if file is not None:
+            return file
+        place = self._place(content.content_id, PARTIAL)
+        return ContentFile.create(
+            place, identity=content.content_id, data_bytes=content.size_bytes, may_map=self.is_local
+        )
 
-    def _known(self, name: _Name) -> Segment | None:
+    def _known(self, content: Content) -> ContentFile | None:
         with self._lock:
-            return self._open.get(name)
+            file = self._open.get(content.content_id)
+        return file if file is not None and file.data_bytes == content.size_bytes else None
 
-    def _remember(self, name: _Name, segment: Segment) -> Segment:
+    def _remember(self, content: Content, file: ContentFile) -> ContentFile:
         with self._lock:
-            let_go = [self._open.pop(name, None)]
+            let_go = [self._open.pop(content.content_id, None)]
             while len(self._open) >= self._open.maxsize:
                 let_go.append(self._open.popitem()[1])
-            self._open[name] = segment
+            self._open[content.content_id] = file
         del let_go  # closing frees an evicted file's space, or asks another host: not under the lock
-        return segment
+        self.publish_held()
+        return file
 
-    def _forget(self, name: _Name, segment: Segment) -> None:
-        with self._lock:
-            if self._open.get(name) is segment:
-                del self._open[name]
-
-    def _numbers_here(self, content: Content) -> Sequence[int]:
-        """The segments of which there may be files."""
-        numbers = _numbers(content)
-        if len(numbers) <= _FEW_SEGMENTS:
-            return numbers
-        prefix = f"{content.content_id}."
-        try:
-            with self._place((content.content_id, 0)).parent.opened() as folder:
-                names = os.listdir(folder)
-        except OSError:
-            return ()
-        ends = [name.removeprefix(prefix) for name in names if name.startswith(prefix)]
-        return sorted(number for end in ends if end.isdecimal() and (number := int(end)) in numbers)
-
-    def _place(self, name: _Name) -> Place:
-        content_id, number = name
-        return self.directory / self._scope / content_id[:2] / f"{content_id}.{number}"
+    def _place(self, content_id: str, kind: str) -> Place:
+        return self.directory / self._scope / kind / content_id[:2] / content_id
 
 
-def _most_open_segments() -> int:
+def _most_open_contents() -> int:
     limit = limits.open_files()
-    return _OPEN_SEGMENTS if limit is None else max(1, min(_OPEN_SEGMENTS, limit // _PART_OF_FILE_LIMIT))
-
-
-def _numbers(content: Content) -> range:
-    return range(-(-content.size_bytes // SEGMENT_BYTES))
-
-
-def _within(byte_range: ByteRange, number: int) -> ByteRange:
-    """The part of a content's range that lies in segment `number`, counted from the segment's start."""
-    start = number * SEGMENT_BYTES
-    return ByteRange(max(byte_range.start - start, 0), min(byte_range.stop - start, SEGMENT_BYTES))
-
-
-def _shape(content: Content, number: int) -> _Shape:
-    return {
-        "identity": f"{content.content_id}.{number}",
-        "data_bytes": min(SEGMENT_BYTES, content.size_bytes - number * SEGMENT_BYTES),
-    }
+    return _OPEN_CONTENTS if limit is None else max(1, min(_OPEN_CONTENTS, limit // _PART_OF_FILE_LIMIT))
 
 
 def block_range(content: Content, index: int) -> ByteRange:

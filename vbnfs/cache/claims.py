@@ -1,6 +1,6 @@
 """Which blocks this process is fetching, shown to the other processes on the same cache.
 
-    blocks-v1/<scope>/.claims       an empty file; a claim is an exclusive lock on the byte that stands for a block
+    blocks-v2/<scope>/.claims       an empty file; a claim is an exclusive lock on the byte that stands for a block
 
 Locks are open file description locks (fcntl(2), F_OFD_SETLK): the kernel takes them back when a process ends,
 however it ends, and NFS has them. Nothing waits for a lock. A claim is advice: without one, because the file system

@@ -3,34 +3,28 @@
 Usage is what the files take on the disk (st_blocks), since the cache is made of sparse files. No process counts for
 all; each scans again before it writes more than a small part of the limit, and makes room for what it is about to
 write, so that usage stays within 5 % of the limit. With a limit so small that one block is more than that part, it
-scans before every block. Victims are whole segments, least recently used (st_mtime) first; that may be the segment
-which is being filled, if the limit is smaller than a segment. Deleting is unlink(2): a process that has the file open
-goes on reading the bytes that it verified.
-
-Only what this cache made is deleted or counted: not a file that has another name or place than a segment has, is no
-regular file, or is another user's. No link is followed, and all is reached from the descriptor of a folder that was
-checked (see places.py), wherever its path may lead by now.
+scans before every block. Victims are whole contents, least recently used first; that may be the one which is being
+filled, if it is larger than the limit: it is then begun anew. A process that has a content open goes on reading the
+bytes that it verified. Until it closes it, what was deleted takes its room on the disk, and counts (holdings.py).
+What the kernel reads itself stays: deleting it would free nothing.
 
 The size that a mount or `vbnfs clean` was given is stored in the cache, in `.size`. A process without its own setting
 uses it, and re-reads it before each scan: so it deletes nothing that another one was to keep.
 """
 
 import os
-import re
-import stat
 import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import structlog
 
-from vbnfs.cache.segment import TEMPORARY_PREFIX
-from vbnfs.host.atomic import remove_abandoned, replace_file
-from vbnfs.host.identity import our_uid
+from vbnfs.cache.content_folder import FORMAT
+from vbnfs.cache.holdings import all_held, held_though_deleted
+from vbnfs.cache.inventory import FORMAT_1, CachedContent, delete, scan
+from vbnfs.host.atomic import replace_file
 from vbnfs.host.locks import lock_file
 from vbnfs.host.places import Place, folder_at
 from vbnfs.metrics import Metrics
@@ -40,78 +34,33 @@ log = structlog.get_logger()
 DEFAULT_BYTES: Final = 100 << 30  # of a cache that was never given a size
 _SIZE_FILE: Final = ".size"
 _SCAN_AGAIN: Final = 0.005  # of the limit: 8 processes that all write stay within 4 % of it
-_CLOCKS_DIFFER_SECONDS: Final = 60  # accepted, between hosts that share a cache, and its server
-_SEGMENT_NAME: Final = re.compile(r"([\w-]+)\.[0-9]{1,6}", re.ASCII)
-_FOLDER_DIGITS: Final = 2  # of a content's id
-_FOLDERS: Final = 2  # scope, and the first digits
 _LOW_WATER: Final = 0.95  # evicted down to this part of the limit, so that it is not done for every block
 
 
-@dataclass(frozen=True, slots=True)
-class SegmentFile:
-    """A candidate: what it takes on the disk, and when it was used last (nanoseconds since 1970, not after now).
+def choose_victims(
+    contents: Sequence[CachedContent], *, limit_bytes: int, protected: Set[str] = frozenset()
+) -> list[CachedContent]:
+    """Which contents to delete, least recently used first; none while all together keep within the limit.
 
-    `path` is `<scope>/<2 hex>/<content id>.<segment number>`.
+    Those with a `protected` content id are never deleted.
     """
-
-    path: str
-    allocated_bytes: int
-    used_ns: int
-
-
-def choose_victims(files: Sequence[SegmentFile], *, limit_bytes: int) -> list[SegmentFile]:
-    """Which files to delete, least recently used first; none while all together keep within the limit."""
-    usage = sum(file.allocated_bytes for file in files)
+    usage = sum(one.allocated_bytes for one in contents)
     if usage <= limit_bytes:
         return []
-    victims: list[SegmentFile] = []
-    for file in sorted(files, key=lambda f: f.used_ns):
+    victims: list[CachedContent] = []
+    for one in sorted(contents, key=lambda c: c.used_ns):
         if usage <= limit_bytes * _LOW_WATER:
             break
-        victims.append(file)
-        usage -= file.allocated_bytes
+        if one.content_id not in protected:
+            victims.append(one)
+            usage -= one.allocated_bytes
     return victims
-
-
-def scan(directory: Path | Place) -> Iterator[SegmentFile]:
-    """All segment files below `directory`. Temporary files that a dead process left are deleted.
-
-    A file from the future counts as used now, and from now on: its time is set, so that others become newer.
-    """
-    now_ns = time.time_ns()
-    for parts, folder, entries in folder_at(directory).walk(depth=_FOLDERS):
-        if len(parts) < _FOLDERS:
-            continue
-        for entry in entries:
-            with suppress(OSError):  # evicted by another process meanwhile
-                if entry.name.startswith(TEMPORARY_PREFIX):
-                    remove_abandoned(folder, entry.name)
-                elif is_segment_name(entry.name, parts[-1]) and _is_ours(status := entry.stat(follow_symlinks=False)):
-                    used_ns = _no_later_than(now_ns, status.st_mtime_ns, folder, entry.name)
-                    yield SegmentFile("/".join((*parts, entry.name)), status.st_blocks * 512, used_ns)
-
-
-def is_segment_name(name: str, folder: str) -> bool:
-    """Whether a file of this name, in a folder of that, can be a segment: see block_cache.py."""
-    match = _SEGMENT_NAME.fullmatch(name)
-    return match is not None and match[1][:_FOLDER_DIGITS] == folder
-
-
-def _is_ours(status: os.stat_result) -> bool:
-    return stat.S_ISREG(status.st_mode) and status.st_uid == our_uid()
-
-
-def _no_later_than(now_ns: int, used_ns: int, folder: int, name: str) -> int:
-    if used_ns > now_ns + _CLOCKS_DIFFER_SECONDS * 10**9:
-        with suppress(OSError):  # a cache that can only be read: nothing is evicted there
-            os.utime(name, ns=(now_ns, now_ns), dir_fd=folder, follow_symlinks=False)
-    return min(used_ns, now_ns)
 
 
 def store_size(directory: Path | Place, size_bytes: int) -> None:
     """Store the size that a cache was given, for processes without a setting. Where that fails, it is logged."""
     try:
-        replace_file(folder_at(directory) / _SIZE_FILE, f"{size_bytes}\n".encode())
+        replace_file(folder_at(directory) / FORMAT / _SIZE_FILE, f"{size_bytes}\n".encode())
     except OSError as error:
         log.warning("the cache's size cannot be kept for others", reason=str(error))
 
@@ -119,17 +68,25 @@ def store_size(directory: Path | Place, size_bytes: int) -> None:
 def stored_size(directory: Path | Place, otherwise: int) -> int:
     """The size that a cache was given last, in bytes; `otherwise` if it was given none, or that cannot be read."""
     try:
-        size_bytes = int((folder_at(directory) / _SIZE_FILE).read_bytes().decode("ascii"))
+        size_bytes = int((folder_at(directory) / FORMAT / _SIZE_FILE).read_bytes().decode("ascii"))
     except (OSError, ValueError):
         return otherwise
     return size_bytes if size_bytes > 0 else otherwise
 
 
+def take_over_size(directory: Path | Place) -> None:
+    """Where a cache has no size yet, give it the one that it had in format 1. It is no error if there is none."""
+    cache = folder_at(directory)
+    with suppress(OSError):
+        if not (cache / FORMAT / _SIZE_FILE).is_file():
+            replace_file(cache / FORMAT / _SIZE_FILE, (cache / FORMAT_1 / _SIZE_FILE).read_bytes())
+
+
 class Evictor:
-    """Keeps the files below `directory` within `limit_bytes`. To be called from threads.
+    """Keeps what a cache directory holds within `limit_bytes`. To be called from threads.
 
     `limit_bytes` None: within the size that the cache was given last, or else `DEFAULT_BYTES`.
-    `on_scan` is called with the files that there are, after each scan.
+    `on_scan` is called with the contents that there are, after each scan.
     """
 
     def __init__(
@@ -138,7 +95,7 @@ class Evictor:
         *,
         limit_bytes: int | None,
         metrics: Metrics,
-        on_scan: Callable[[Sequence[SegmentFile]], None] = lambda files: None,
+        on_scan: Callable[[Sequence[CachedContent]], None] = lambda contents: None,
     ) -> None:
         self._directory = folder_at(directory)
         self._has_own_limit = limit_bytes is not None
@@ -199,24 +156,27 @@ class Evictor:
         if not self._has_own_limit:
             self._limit_bytes = stored_size(self._directory, self._limit_bytes)
 
-    def _choose(self, limit_bytes: int) -> list[SegmentFile]:
-        files = list(scan(self._directory))
-        self._usage_bytes = sum(file.allocated_bytes for file in files)
-        victims = choose_victims(files, limit_bytes=limit_bytes)
+    def _choose(self, limit_bytes: int) -> list[CachedContent]:
+        contents, held = list(scan(self._directory)), all_held(self._directory)
+        deleted_bytes = held_though_deleted(held, {one.inode for one in contents})
+        self._usage_bytes = deleted_bytes + sum(one.allocated_bytes for one in contents)
+        protected = {one.content_id for one in held if one.is_read_by_kernel}
+        room_bytes = max(0, limit_bytes - deleted_bytes)
+        victims = choose_victims(contents, limit_bytes=room_bytes, protected=protected)
         gone = set(victims)
-        self._on_scan([file for file in files if file not in gone])
+        self._on_scan([one for one in contents if one not in gone])
         return victims
 
-    def _delete(self, victims: Sequence[SegmentFile]) -> None:
+    def _delete(self, victims: Sequence[CachedContent]) -> None:
         freed = 0
         for victim in victims:
             with suppress(OSError):
-                (self._directory / victim.path).unlink()
+                delete(self._directory, victim)
                 freed += victim.allocated_bytes
-                self._metrics.evicted_segments += 1
+                self._metrics.evicted_contents += 1
         self._usage_bytes -= freed
         if victims:
-            log.info("evicted", files=len(victims), freed_bytes=freed, usage_bytes=self._usage_bytes)
+            log.info("evicted", contents=len(victims), freed_bytes=freed, usage_bytes=self._usage_bytes)
 
 
 @contextmanager
@@ -227,7 +187,7 @@ def _only_evictor(directory: Place) -> Iterator[bool]:
     """
     descriptor, is_alone = -1, True
     try:
-        descriptor = (directory / ".evicting").open(os.O_RDWR | os.O_CREAT)
+        descriptor = (directory / f"{FORMAT}/.evicting").open(os.O_RDWR | os.O_CREAT)
         is_alone = lock_file(descriptor)
     except OSError as error:
         log.warning("evicting without a lock", reason=str(error))

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from vbnfs.access.mount_status import ask_status
-from vbnfs.cache.block_cache import FORMAT
 from vbnfs.cache.eviction import stored_size
 from vbnfs.config.settings import SETTING_BY_NAME, Config
 from vbnfs.dataset.names import MANIFESTS, decode
@@ -93,7 +92,7 @@ def _settings_of(status: Mapping[str, Any], config: Config) -> Config:
     cache_dir, ca_bundle = Path(status["cache_dir"]), status["ca_bundle"]
     limit_bytes = status["cache_size_bytes"]
     if not status.get("is_cache_size_given"):  # another mount may have stored a larger one since this one read it
-        limit_bytes = max(limit_bytes, stored_size(cache_dir / FORMAT, 0))
+        limit_bytes = max(limit_bytes, stored_size(cache_dir, 0))
     return replace(
         config,
         **{name: status[name] for name in ("bucket", "project", "endpoint_url", "region")},

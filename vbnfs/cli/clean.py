@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vbnfs.access.cache_directory import prepare_cache_directory
-from vbnfs.cache.block_cache import FORMAT
-from vbnfs.cache.eviction import DEFAULT_BYTES, Evictor, scan, store_size, stored_size
+from vbnfs.cache.eviction import DEFAULT_BYTES, Evictor, store_size, stored_size
+from vbnfs.cache.inventory import scan
 from vbnfs.cli.render import size
 from vbnfs.config.settings import Config
 from vbnfs.config.sources import load_config
@@ -38,18 +38,18 @@ def clean(config: Config) -> Cleaned:
         return Cleaned(config.cache_dir, 0, config.cache_size_bytes or DEFAULT_BYTES, 0, 0, is_there=False)
     keep_others_out()
     prepare_cache_directory(config.cache_dir)  # before anything in it is read
-    directory, metrics = folder_at(config.cache_dir) / FORMAT, Metrics()
+    directory, metrics = folder_at(config.cache_dir), Metrics()
     evictor = Evictor(directory, limit_bytes=config.cache_size_bytes, metrics=metrics)
     if config.cache_size_bytes is not None:
         store_size(directory, config.cache_size_bytes)
-    before = sum(file.allocated_bytes for file in scan(directory))
+    before = sum(one.allocated_bytes for one in scan(directory))
     evictor.scan_and_evict()
     _check(config, evictor)
     return Cleaned(
         config.cache_dir,
         evictor.usage_bytes,
         evictor.limit_bytes,
-        metrics.evicted_segments,
+        metrics.evicted_contents,
         max(0, before - evictor.usage_bytes),
     )
 
@@ -57,7 +57,7 @@ def clean(config: Config) -> Cleaned:
 def _check(config: Config, evictor: Evictor) -> None:
     """Raise `CacheError` unless the disk has what was asked for."""
     wanted_bytes, directory = config.cache_size_bytes, config.cache_dir
-    if wanted_bytes is not None and stored_size(folder_at(directory) / FORMAT, 0) != wanted_bytes:
+    if wanted_bytes is not None and stored_size(directory, 0) != wanted_bytes:
         raise CacheError(
             f"{directory}: the size {size(wanted_bytes)} cannot be kept: is the disk full, or read-only?"
         )

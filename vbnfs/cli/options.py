@@ -16,6 +16,8 @@ from vbnfs.config.sources import LoadedSettings, load_settings, settings_given_i
 STATUSES: Final = "Exit status: 0 done, 1 not done (the message says why), 2 wrong usage."
 WHERE_SETTINGS_ARE: Final = "'vbnfs settings' shows all settings, 'vbnfs settings --help' their options."
 EXIT_STATUS: Final = f"\b\n{STATUSES}\n{WHERE_SETTINGS_ARE}"
+# The settings that matter to a mount alone.
+ONLY_OF_A_MOUNT: Final = ("fuse", "foreground", "allow_other", "refresh", "log_file", "log_level", "mountpoint")
 
 
 def settings(*left_out: str, shown: Collection[str] = ()) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

@@ -2,13 +2,14 @@
 
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 import click
 
 from vbnfs.cli import render, streams
 from vbnfs.cli.options import (
     EXIT_STATUS,
+    ONLY_OF_A_MOUNT,
     WHERE_SETTINGS_ARE,
     config_of,
     echo_note,
@@ -23,8 +24,6 @@ from vbnfs.errors import DatasetError, UsageError
 
 _T = TypeVar("_T")
 
-_ONLY_OF_A_MOUNT: Final = ("fuse", "foreground", "allow_other", "refresh", "log_file", "log_level", "mountpoint")
-
 
 def _run(options: dict[str, Any], work: Callable[..., Awaitable[_T]], *about: Any, **more: Any) -> _T:
     """Do some work with the versions of the dataset that the settings name. Their problems become warnings."""
@@ -37,7 +36,7 @@ def _run(options: dict[str, Any], work: Callable[..., Awaitable[_T]], *about: An
 
 @click.command(epilog=EXIT_STATUS)
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
-@settings("dataset_version", *_ONLY_OF_A_MOUNT, shown=("dataset", "offline"))
+@settings("dataset_version", *ONLY_OF_A_MOUNT, shown=("dataset", "offline"))
 def versions(as_json: bool, **options: Any) -> None:
     """List the dataset's versions, and what is cached of each."""
     from vbnfs.cli.versions import list_versions  # noqa: PLC0415
@@ -72,7 +71,7 @@ def versions(as_json: bool, **options: Any) -> None:
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @click.option("--summary", is_flag=True, help="Leave the list of files out.")
 @click.option("--no-tables", is_flag=True, help="Compare manifests only, and fetch no tables.")
-@settings("dataset_version", *_ONLY_OF_A_MOUNT, shown=("dataset", "offline"))
+@settings("dataset_version", *ONLY_OF_A_MOUNT, shown=("dataset", "offline"))
 def diff(
     old: str | None, new: str, style: str, as_json: bool, summary: bool, no_tables: bool, **options: Any
 ) -> None:
@@ -112,7 +111,7 @@ def _version(text: str) -> str:
 
 @click.command(epilog=EXIT_STATUS)
 @click.option("--json", "as_json", is_flag=True, help="As JSON, with more about each file.")
-@settings(*_ONLY_OF_A_MOUNT, shown=("dataset", "dataset_version"))
+@settings(*ONLY_OF_A_MOUNT, shown=("dataset", "dataset_version"))
 def urls(as_json: bool, **options: Any) -> None:
     """List the URL of every file of a dataset version.
 
@@ -134,7 +133,7 @@ def urls(as_json: bool, **options: Any) -> None:
 @click.argument("paths", metavar="[PATH]...", nargs=-1, type=Path)
 @click.option("--fetch", is_flag=True, help="Fetch what is missing, and again what is wrong.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
-@settings("verify", *_ONLY_OF_A_MOUNT, shown=("dataset", "offline"))
+@settings("verify", *ONLY_OF_A_MOUNT, shown=("dataset", "offline"))
 def verify(paths: tuple[Path, ...], fetch: bool, as_json: bool, **options: Any) -> None:
     """Compare cached files with the hashes in the manifests.
 

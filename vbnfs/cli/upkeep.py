@@ -1,5 +1,6 @@
 """`vbnfs clean`, `install-helper`, `install-units`: for the administrator of a machine."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,9 +8,17 @@ from typing import Any
 import click
 
 from vbnfs.cli import install, render, streams
-from vbnfs.cli.options import EXIT_STATUS, config_of, echo_warning, given_options, log_to_terminal, settings
-from vbnfs.config.settings import SETTING_BY_NAME
-from vbnfs.errors import CacheError, UsageError
+from vbnfs.cli.options import (
+    EXIT_STATUS,
+    ONLY_OF_A_MOUNT,
+    config_of,
+    echo_warning,
+    given_options,
+    log_to_terminal,
+    settings,
+)
+from vbnfs.config.settings import Config
+from vbnfs.errors import CacheError, DatasetError, StorageError, UsageError, VbnfsError
 
 
 @click.command(epilog=EXIT_STATUS)
@@ -19,12 +28,13 @@ from vbnfs.errors import CacheError, UsageError
     metavar="DIR",
     help="Clean the caches of all *.toml in this folder.",
 )
-@settings(*(SETTING_BY_NAME.keys() - {"cache_dir", "cache_size"}), shown=("cache_dir", "cache_size"))
-def clean(config_folder: Path | None, **options: Any) -> None:
+@click.option("--convert", is_flag=True, help="Take over what an earlier vbnfs cached of the dataset.")
+@settings("verify", "dataset_version", *ONLY_OF_A_MOUNT, shown=("cache_dir", "cache_size"))
+def clean(config_folder: Path | None, convert: bool, **options: Any) -> None:
     """Bring the cache within its size.
 
     It also removes what dead processes left there. A mount does that itself; this is for a size that was lowered
-    while nothing is mounted.
+    while nothing is mounted. See docs/cache.md.
     """
     from vbnfs.cli.clean import clean as clean_cache  # noqa: PLC0415
     from vbnfs.cli.clean import configurations  # noqa: PLC0415
@@ -32,13 +42,15 @@ def clean(config_folder: Path | None, **options: Any) -> None:
     if config_folder is not None and (given := given_options(options)):
         raise UsageError(f"{given[0]} would have no effect on the caches of --config-folder: leave {given[0]} out")
     log_to_terminal("error")  # what matters is written below
-    problems: list[UsageError | CacheError] = []
+    problems: list[VbnfsError] = []
     for config in configurations(config_folder) if config_folder else [config_of(options)]:
         try:
             if isinstance(config, UsageError):
                 raise config
+            if convert:
+                _convert(config)
             done = clean_cache(config)
-        except (UsageError, CacheError) as error:
+        except (UsageError, CacheError, DatasetError, StorageError) as error:
             problems.append(error)
         else:
             usage, limit, freed = map(render.size, (done.usage_bytes, done.limit_bytes, done.freed_bytes))
@@ -47,6 +59,26 @@ def clean(config_folder: Path | None, **options: Any) -> None:
     if problems:
         is_usage = any(isinstance(problem, UsageError) for problem in problems)
         raise (UsageError if is_usage else CacheError)("\n".join(map(str, problems)))
+
+
+def _convert(config: Config) -> None:
+    from vbnfs.cli.convert import convert  # noqa: PLC0415
+
+    bar = click.progressbar(length=1, label="converting", file=sys.stderr, hidden=not sys.stderr.isatty())
+    with bar:
+
+        def show(done: int, total: int) -> None:
+            bar.length = total
+            bar.update(done - bar.pos)
+
+        converted = convert(config, show)
+    taken = render.size(converted.taken_bytes)
+    click.echo(f"{config.cache_dir}  {taken} of {converted.segments} segments of an earlier vbnfs taken over")
+    if converted.left:
+        echo_warning(
+            f"{converted.left} segments are of files that {config.dataset} does not have: name their dataset with"
+            " --dataset; until then they count in the cache's size, and are evicted like all else"
+        )
 
 
 def _installing(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -20,9 +20,10 @@ import trio
 from vbnfs.access.dataset import Dataset, open_dataset
 from vbnfs.access.opening import make_cache
 from vbnfs.access.versions import Versions, load_versions
-from vbnfs.cache.block_cache import FORMAT, BlockCache
-from vbnfs.cache.eviction import DEFAULT_BYTES, scan, stored_size
-from vbnfs.cache.segment import TABLE_BYTES
+from vbnfs.cache.block_cache import BlockCache
+from vbnfs.cache.content_folder import Shape
+from vbnfs.cache.eviction import DEFAULT_BYTES, stored_size
+from vbnfs.cache.inventory import scan
 from vbnfs.cache.verdicts import Verdict, fingerprint_of, is_good, mismatch_text
 from vbnfs.cli.asked import Place, files_at, why_unverifiable
 from vbnfs.cli.render import size
@@ -44,7 +45,7 @@ FAILED: Final = "failed"
 NO_HASH: Final = "no hash"  # of a file of the dataset
 NO_FILE: Final = "no file"  # of the dataset
 
-_BESIDES_BYTES: Final = TABLE_BYTES + 4096  # of a file: checksums, and what the disk rounds up
+_ROUNDED_UP_BYTES: Final = 3 * 4096  # of a content: what the disk rounds up of its two files and its folder
 _CANNOT_BE: Final = frozenset({NO_HASH, NO_FILE})  # verified, by anybody
 
 
@@ -230,7 +231,7 @@ def _is_kept(cache: BlockCache, content: Content, verdict: Verdict) -> bool:
 
 def _limit(config: Config) -> int:
     """What the cache may take."""
-    return config.cache_size_bytes or stored_size(config.cache_dir / FORMAT, DEFAULT_BYTES)
+    return config.cache_size_bytes or stored_size(config.cache_dir, DEFAULT_BYTES)
 
 
 def _check_room(where: Place, cache: BlockCache, contents: Iterable[Content]) -> None:
@@ -240,7 +241,8 @@ def _check_room(where: Place, cache: BlockCache, contents: Iterable[Content]) ->
     missing_bytes = whole_bytes - sum(map(cache.cached_bytes, whole))
     limit_bytes = _limit(where.config)
     if missing_bytes and whole_bytes > limit_bytes:
-        wanted = whole_bytes + len(whole) * _BESIDES_BYTES
+        besides = sum(Shape(content.size_bytes).checksums_bytes + _ROUNDED_UP_BYTES for content in whole)
+        wanted = whole_bytes + besides
         raise CacheError(
             f"{size(whole_bytes)} of files are to be verified, but the cache in {where.config.cache_dir} may take"
             f" {size(limit_bytes)}: {where.remedy_for_size.format(_rounded_up(wanted))}, or name fewer files;"
@@ -248,7 +250,7 @@ def _check_room(where: Place, cache: BlockCache, contents: Iterable[Content]) ->
         )
     status = os.statvfs(where.config.cache_dir)
     free_bytes = status.f_bavail * status.f_frsize
-    usage_bytes = sum(file.allocated_bytes for file in scan(cache.directory))
+    usage_bytes = sum(one.allocated_bytes for one in scan(where.config.cache_dir))
     if min(missing_bytes, max(0, limit_bytes - usage_bytes)) > free_bytes:  # eviction gives the rest
         raise CacheError(
             f"{size(missing_bytes)} are to be fetched, but the disk of {where.config.cache_dir} has"

@@ -86,7 +86,7 @@ class Parts:
         services.start_soon(restart_on_failure, "recency", self._note_uses)
 
     def _make_evictor(self) -> Evictor:
-        directory, limit_bytes = self._cache.directory, self._config.cache_size_bytes
+        directory, limit_bytes = self._config.cache_dir, self._config.cache_size_bytes
         if limit_bytes is not None:
             store_size(directory, limit_bytes)
         return Evictor(directory, limit_bytes=limit_bytes, metrics=self._metrics, on_scan=self._cache.take_stock)

@@ -8,7 +8,6 @@ it sees that nobody reads the pipe any more.
 
 import io
 import json
-import math
 import os
 import select
 import signal
@@ -25,30 +24,22 @@ import trio
 from vbnfs import errors
 from vbnfs.access.cache_directory import prepare_cache_directory
 from vbnfs.config.environment import load_supervisor
-from vbnfs.config.settings import LEAST_MEMORY_BYTES, Config
+from vbnfs.config.settings import Config
+from vbnfs.daemon.machine import check_machine, problems_of_the_control_socket, within_the_machine
 from vbnfs.daemon.mount import END_SECONDS, Announce, Ready, serve
 from vbnfs.daemon.systemd import SystemdNotifier
 from vbnfs.errors import MountError, VbnfsError, root_error
-from vbnfs.host import limits
-from vbnfs.host.cgroup import memory_limit_bytes
-from vbnfs.host.mount_programs import fusermount
 from vbnfs.host.private import keep_others_out
-from vbnfs.host.runtime import make_runtime_directory
 from vbnfs.logs import configure_logging
 
 log = structlog.get_logger()
 
-_FUSE_DEVICE: Final = Path("/dev/fuse")
-_FUSE_SYSCTLS: Final = Path("/proc/sys/fs/fuse")
-LEAST_DATA_BYTES: Final = 128 << 20  # of RLIMIT_DATA: Python, the manifests, the stacks of threads
-LEAST_OPEN_FILES: Final = 64  # beside what connections to S3 take, of which there are fewer then
 WAITING_SECONDS: Final = 2.5  # without a word; a mount takes one
 _END_SECONDS: Final = 5.0
 _LIMITED: Final = (
     "no more memory, threads or processes: raise the limits (ulimit -u, -v, -d; the cgroup's memory and pids)"
 )
 _NOT_WANTED: Final = "the command that asked for the mount has gone"
-_PART_OF_KERNELS_TIMEOUT: Final = 0.8  # it is looked at every few seconds only
 
 
 def run_in_foreground(config: Config, mountpoint: Path, announce: Announce, say_waiting: Callable[[], None]) -> None:
@@ -61,7 +52,7 @@ def run_in_foreground(config: Config, mountpoint: Path, announce: Announce, say_
         await trio.sleep(WAITING_SECONDS)
         say_waiting()
 
-    _check_machine()
+    check_machine()
     keep_others_out()
     _be_the_daemon(config, mountpoint, announce, look_at_the_clock)
 
@@ -73,8 +64,8 @@ def _be_the_daemon(
     # Only a daemon in the foreground is what a supervisor started; the one that forked is not.
     notifier = SystemdNotifier(load_supervisor() if config.foreground else None)
     configure_logging(sys.stderr, level=config.log_level, as_json=not config.foreground)
-    config = _within_the_cgroup(_below_the_kernels_timeout(config))
-    problems = _problems_of_the_control_socket()
+    config = within_the_machine(config)
+    problems = problems_of_the_control_socket()
 
     async def serve_with_company() -> None:
         async with trio.open_nursery() as nursery:
@@ -105,7 +96,7 @@ def run_in_background(config: Config, mountpoint: Path, say_waiting: Callable[[]
 
     `say_waiting` is called once if that takes more than a few seconds.
     """
-    _check_machine()
+    check_machine()
     keep_others_out()
     prepare_cache_directory(config.cache_dir)  # refused here, before a log file is made
     log_descriptor = _open_log(config.log_file)
@@ -247,70 +238,3 @@ def _open_log(path: Path) -> int:
         raise MountError(f"log file {path}: {error.strerror}; choose one with --log-file") from error
     os.set_blocking(descriptor, True)
     return descriptor
-
-
-def _check_machine() -> None:
-    if not _FUSE_DEVICE.exists():
-        raise MountError(
-            f"no {_FUSE_DEVICE}: load the module with 'modprobe fuse' (in a container: --device /dev/fuse)"
-        )
-    if not os.access(_FUSE_DEVICE, os.R_OK | os.W_OK):  # fusermount3 opens it with the rights of who runs it
-        raise MountError(f"{_FUSE_DEVICE}: not open to everybody; as root, run: chmod 666 {_FUSE_DEVICE}")
-    fusermount()
-    _check_limits()
-    limits.raise_open_files()  # segments, connections and mappings each take one
-
-
-def _check_limits() -> None:
-    """Where less is granted than a mount takes, it fails here, and not in the middle of something."""
-    data_bytes, files = limits.most_data_bytes(), limits.most_open_files()
-    if data_bytes is not None and data_bytes < LEAST_DATA_BYTES:
-        raise MountError(
-            f"this process may take {data_bytes >> 20} MiB of memory, and a mount needs {LEAST_DATA_BYTES >> 20} at"
-            " least: raise the limit (ulimit -d, or data in /etc/security/limits.conf)"
-        )
-    if files is not None and files < LEAST_OPEN_FILES:
-        raise MountError(
-            f"this process may have {files} files open, and a mount needs {LEAST_OPEN_FILES} at the least:"
-            " raise the limit (ulimit -Hn, or nofile in /etc/security/limits.conf)"
-        )
-
-
-def _problems_of_the_control_socket() -> tuple[str, ...]:
-    """What will keep `vbnfs status` from reaching the mount, which works all the same."""
-    try:
-        make_runtime_directory()
-    except MountError as error:
-        return (f"'vbnfs status' will not reach this mount: {error}",)
-    return ()
-
-
-def _below_the_kernels_timeout(config: Config) -> Config:
-    """Answer before Linux 6.15 and later lose patience: one request beyond their limit aborts the whole mount."""
-    limits = [_sysctl_seconds(f"{name}_request_timeout") for name in ("default", "max")]
-    strictest = min((limit for limit in limits if limit > 0), default=math.inf)
-    if config.io_timeout_seconds < strictest * _PART_OF_KERNELS_TIMEOUT:
-        return config
-    seconds = strictest * _PART_OF_KERNELS_TIMEOUT
-    log.warning("--io-timeout lowered: the kernel (fs.fuse.*_request_timeout) waits no longer", seconds=seconds)
-    return replace(config, io_timeout_seconds=seconds)
-
-
-def _within_the_cgroup(config: Config) -> Config:
-    """Half of what the control group allows at the most: the rest is for the tree, and for pages on their way."""
-    allowed = memory_limit_bytes()
-    if allowed is None:
-        return config
-    limit_bytes = max(LEAST_MEMORY_BYTES, allowed // 2)
-    if config.memory_limit_bytes <= limit_bytes:
-        return config
-    log.warning("--memory-limit lowered: the control group allows no more", limit_bytes=limit_bytes, allowed=allowed)
-    return replace(config, memory_limit_bytes=limit_bytes)
-
-
-def _sysctl_seconds(name: str) -> int:
-    """Seconds; 0 where there is no limit (Documentation/admin-guide/sysctl/fs.rst)."""
-    try:
-        return int((_FUSE_SYSCTLS / name).read_text())
-    except (OSError, ValueError):
-        return 0

@@ -24,6 +24,7 @@ import trio
 from vbnfs import __version__
 from vbnfs.access.dataset import open_dataset
 from vbnfs.access.opening import keeping
+from vbnfs.cache import format_1
 from vbnfs.cache.cache_disk import CacheDisk
 from vbnfs.config.settings import MIB, Config
 from vbnfs.daemon import control
@@ -39,6 +40,7 @@ from vbnfs.fuse import engines
 from vbnfs.fuse.device import option
 from vbnfs.fuse.engines import Connection
 from vbnfs.host.mountinfo import MountEntry
+from vbnfs.host.places import folder_at
 from vbnfs.host.runtime import socket_path
 from vbnfs.metrics import Metrics
 from vbnfs.s3.breaker import BreakerClient
@@ -181,6 +183,10 @@ class _Mount:
         if shown.is_stored_list and not self._config.offline:  # which is no news
             reason = "the bucket cannot be reached: mounted from what is kept; only cached data can be read"
             warnings.insert(0, reason)
+        if format_1.is_there(folder_at(self._config.cache_dir)):
+            warnings.append(
+                "files that an earlier vbnfs cached are not used: 'vbnfs clean --convert' takes them over"
+            )
         await disk.check_room()
         if disk.problem is not None:
             warnings.append(disk.problem)

@@ -23,7 +23,7 @@ from typing import Final
 
 import structlog
 
-from vbnfs.host.places import is_own_folder
+from vbnfs.host.own_folders import is_own_folder
 
 log = structlog.get_logger()
 

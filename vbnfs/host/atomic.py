@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from vbnfs.host.locks import lock_file
-from vbnfs.host.places import Place, folder_at, open_file
+from vbnfs.host.places import Place, folder_at, open_file, open_folder
 
 _ABANDONED_SECONDS: Final = 3600.0
 _PREFIX: Final = "."
@@ -68,7 +68,7 @@ def _make_temporary(folder: int, prefix: str, suffix: str) -> tuple[int, str]:
             descriptor = open_file(folder, name, os.O_RDWR | os.O_CREAT | os.O_EXCL)
         except FileExistsError:
             continue
-        if _is_ours(descriptor):
+        if lock_new(descriptor):
             return descriptor, name
         os.close(descriptor)  # another process has just taken it, not locked yet, for abandoned
 
@@ -86,6 +86,20 @@ def remove_abandoned(folder: int, name: str) -> None:
         os.close(descriptor)
 
 
+@contextmanager
+def abandoned_folder(above: int, name: str) -> Iterator[bool]:
+    """Whether what was filling a folder is gone. While it is entered, no process begins to. Raises `OSError`."""
+    folder = open_folder(name, above)
+    try:
+        try:
+            is_abandoned = lock_file(folder)
+        except OSError:  # no locks on this file system
+            is_abandoned = _age_seconds(folder) > _ABANDONED_SECONDS
+        yield is_abandoned
+    finally:
+        os.close(folder)
+
+
 def _age_seconds(descriptor: int) -> float:
     """Since it was written last. What is dated in the future begins to age now."""
     age = time.time() - os.fstat(descriptor).st_mtime
@@ -94,7 +108,8 @@ def _age_seconds(descriptor: int) -> float:
     return age
 
 
-def _is_ours(descriptor: int) -> bool:
+def lock_new(descriptor: int) -> bool:
+    """Lock a file or folder that was just made; False if another process has taken it for abandoned before."""
     try:
         return lock_file(descriptor) and os.fstat(descriptor).st_nlink > 0
     except OSError:  # no locks on this file system

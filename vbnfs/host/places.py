@@ -1,10 +1,6 @@
 """Files and folders below a folder that was checked, all of them reached by its descriptor.
 
-Checksums guard the cache against damage, not against somebody who plants blocks with checksums of his own. So the
-cache's folder belongs to the user who runs vbnfs, who alone can write it, and nobody else can put another folder in
-its place: that takes write permission for one of the folders above it (rename(2); path_resolution(7), chmod(1) on
-the sticky bit). A path that was checked may lead elsewhere afterwards; a descriptor cannot (openat(2)). So the folder
-is checked while it is opened, from the root down, and what is below it is opened from its descriptor, without
+The folder is checked while it is opened (own_folders.py). What is below it is opened from its descriptor, without
 following a link at any level.
 
 Files are believed, and opened at all, if they are regular ones of our own or of root's: opening never waits for the
@@ -15,32 +11,15 @@ import errno
 import os
 import stat
 import threading
-from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
 from vbnfs.errors import CacheError
-from vbnfs.host.identity import group_name, members_of, our_uid, user_name
+from vbnfs.host.own_folders import FOLDER, flags_of, open_own, trusted_owners
 
-
-def _flags(*names: str) -> int:
-    """Flags of open(2); those that a system lacks are left out."""
-    return sum(getattr(os, f"O_{name}", 0) for name in names)
-
-
-FOLDER: Final = os.O_RDONLY | _flags("DIRECTORY", "NOFOLLOW", "CLOEXEC")  # to open a folder that is no link
-_STEP: Final = _flags("PATH", "DIRECTORY", "NOFOLLOW", "CLOEXEC")  # also where only passing is allowed
-_FILE: Final = _flags("CLOEXEC", "NOFOLLOW", "NONBLOCK", "NOCTTY")
-_WRITABLE_BY_OTHERS: Final = stat.S_IWGRP | stat.S_IWOTH
-_MOST_LINKS: Final = 40  # as the kernel has it: path_resolution(7)
-_ALL_IDS: Final = 0xFFFFFFFF  # in user_namespaces(7): as many as there are
-
-
-def trusted_owners() -> tuple[int, int]:
-    """Whose files are believed: our own, and root's, who could do anything anyway."""
-    return our_uid(), 0
+_FILE: Final = flags_of("CLOEXEC", "NOFOLLOW", "NONBLOCK", "NOCTTY")
 
 
 class Place:
@@ -87,7 +66,7 @@ class Place:
         here = held.descriptor
         try:
             for part in self._parts:
-                below = _open_below(part, here, make=make)
+                below = open_folder(part, here, make=make)
                 if here != held.descriptor:
                     os.close(here)
                 here = below
@@ -192,11 +171,6 @@ class _Held:
             return error.errno == errno.ESTALE  # another host has deleted it
 
 
-def is_own_folder(status: os.stat_result, uid: int) -> bool:
-    """Whether this is a folder in which only `uid` (and root) can put something."""
-    return stat.S_ISDIR(status.st_mode) and status.st_uid == uid and not status.st_mode & _WRITABLE_BY_OTHERS
-
-
 def folder_at(where: Path | Place) -> Place:
     """A folder of ours at a path, which is checked when it is opened."""
     return where if isinstance(where, Place) else Place(Anchor(where))
@@ -223,8 +197,8 @@ def open_file(folder: int, name: str, flags: int, mode: int = 0o600, *, shown: s
     raise PermissionError(errno.EPERM, reason, shown or name)
 
 
-def _open_below(name: str, folder: int, *, make: bool = False) -> int:
-    """Open a folder in a folder: one of ours or root's, and no link."""
+def open_folder(name: str, folder: int, *, make: bool = False) -> int:
+    """Open a folder in the folder with that descriptor: one of ours or root's, and no link. Raises `OSError`."""
     try:
         descriptor = os.open(name, FOLDER, dir_fd=folder)
     except FileNotFoundError:
@@ -248,134 +222,8 @@ def _walk(
     for entry in entries if depth else ():
         if entry.is_dir(follow_symlinks=False):
             with suppress(OSError):  # deleted meanwhile
-                below = _open_below(entry.name, folder)
+                below = open_folder(entry.name, folder)
                 try:
                     yield from _walk(below, (*parts, entry.name), depth - 1)
                 finally:
                     os.close(below)
-
-
-# From the root to a folder of ours
-
-
-def open_own(path: Path, *, make: bool) -> int:
-    """Open a folder that is ours, and that nobody else can write or replace; `make`: make it where there is none.
-
-    Raises `CacheError` with what to do where others have a hand in it, `OSError` where it cannot be opened.
-    """
-    here = _descend(path.absolute(), make=make)
-    try:
-        status = os.fstat(here)
-        if not is_own_folder(status, our_uid()):
-            raise _not_yours(path)
-        return os.open(".", FOLDER, dir_fd=here)
-    finally:
-        os.close(here)
-
-
-def _not_yours(path: Path) -> CacheError:
-    return CacheError(
-        f"cache directory {path}: it must be yours and writable by you alone ('chmod 700' makes it so);"
-        " or choose another one with --cache-dir"
-    )
-
-
-def _descend(path: Path, *, make: bool) -> int:
-    """Open each folder on the way, links included, and make sure that nobody else can replace the next one."""
-    here, where = os.open("/", _STEP), Path("/")
-    names, links = deque(path.parts[1:]), 0
-    try:
-        while names:
-            name = names.popleft()
-            if name != "..":
-                _check_step(path, where, os.fstat(here))
-            status = _status_of(name, here, make=make)
-            if stat.S_ISLNK(status.st_mode):
-                links += 1
-                target = _target(path, name, here, status, links)
-                names.extendleft(reversed([part for part in target.parts if part != "/"]))
-                name = "/" if target.is_absolute() else "."
-            below = os.open(name, _STEP, dir_fd=here)
-            os.close(here)
-            here, where = below, _above(where) if name == ".." else where / name
-    except BaseException:
-        os.close(here)
-        raise
-    return here
-
-
-def _above(where: Path) -> Path:
-    return where.parent if where.name else where
-
-
-def _status_of(name: str, folder: int, *, make: bool) -> os.stat_result:
-    try:
-        return os.stat(name, dir_fd=folder, follow_symlinks=False)
-    except FileNotFoundError:
-        if not make:
-            raise
-    with suppress(FileExistsError):
-        os.mkdir(name, 0o700, dir_fd=folder)
-    return os.stat(name, dir_fd=folder, follow_symlinks=False)
-
-
-def _target(path: Path, name: str, folder: int, status: os.stat_result, links: int) -> Path:
-    """Where a link on the way leads."""
-    if links > _MOST_LINKS:
-        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
-    if not _is_trusted(status.st_uid):
-        raise _not_yours(path)
-    return Path(os.readlink(name, dir_fd=folder))
-
-
-def _check_step(path: Path, where: Path, status: os.stat_result) -> None:
-    """Raise `CacheError` if others could put something else in the place of what is in a folder on the way."""
-    if not _is_trusted(status.st_uid):
-        raise CacheError(
-            f"cache directory {path}: {where} above it belongs to {user_name(status.st_uid)}, who could put another"
-            " folder in its place; choose one with --cache-dir that only folders of yours and root's are above"
-        )
-    others = _who_can_write(status)
-    if others is not None and not status.st_mode & stat.S_ISVTX:
-        raise CacheError(
-            f"cache directory {path}: {others} can write {where} above it, and put another folder in its place;"
-            f" 'chmod +t {where}' (by its owner, {user_name(status.st_uid)}) keeps them from that;"
-            " or choose another one with --cache-dir"
-        )
-
-
-def _is_trusted(uid: int) -> bool:
-    """Ours or root's; in a user namespace that does not know all users, also one that it does not know.
-
-    The root of the host, whose folders are above all others, is one of those (user_namespaces(7)).
-    """
-    return uid in trusted_owners() or (uid == _overflow_uid() and not _knows_all_users())
-
-
-def _who_can_write(status: os.stat_result) -> str | None:
-    """Who besides the owner can write a folder. A user's own group, and root's, are the user's and root's hands."""
-    if status.st_mode & stat.S_IWOTH:
-        return "everybody"
-    if status.st_mode & stat.S_IWGRP and not _is_nobody_elses(status.st_gid):
-        return f"group {group_name(status.st_gid)}"
-    return None
-
-
-def _is_nobody_elses(gid: int) -> bool:
-    """Whether a group is root's, or the one that bears our name, and has no other members."""
-    us, members = user_name(our_uid()), members_of(gid)
-    return members is not None and (gid == 0 or group_name(gid) == us) and members <= {us, "root"}
-
-
-def _knows_all_users() -> bool:
-    try:
-        return [int(word) for word in Path("/proc/self/uid_map").read_text().split()] == [0, 0, _ALL_IDS]
-    except (OSError, ValueError):
-        return True
-
-
-def _overflow_uid() -> int:
-    try:
-        return int(Path("/proc/sys/kernel/overflowuid").read_text())
-    except (OSError, ValueError):
-        return 65534  # what it is unless somebody changes it: proc(5)

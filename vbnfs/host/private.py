@@ -14,7 +14,8 @@ from typing import Final
 
 from vbnfs.errors import CacheError
 from vbnfs.host.identity import our_uid
-from vbnfs.host.places import FOLDER, Place, folder_at, open_own, trusted_owners
+from vbnfs.host.own_folders import FOLDER, open_own, trusted_owners
+from vbnfs.host.places import Place, folder_at
 
 _OF_DISKS: Final = frozenset({"lost+found"})  # in the root folder of an empty disk
 

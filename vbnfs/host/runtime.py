@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 
 from vbnfs.errors import MountError
-from vbnfs.host.places import is_own_folder
+from vbnfs.host.own_folders import is_own_folder
 
 
 def runtime_directory(owner: int) -> Path:

@@ -2,7 +2,8 @@
 
 The tasks, and what they share:
 
-    get()           a reader. Waits for blocks; being cancelled cancels no fetch.
+    get()           a reader. Waits for blocks; being cancelled cancels no fetch. Reads from the cache what was stored
+                    as it came, and asks for it again where the cache has lost it.
     _run()          a task for each fetch, in the mount's nursery. Leaves to another process what that fetches (see
                     other_processes.py). Gives blocks to readers and to the writer as soon as their bytes have come.
     keep_blocks()   of block_writer.py: one task that writes them to the disk.
@@ -19,45 +20,29 @@ import math
 from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
-from typing import Final, Protocol
+from typing import Final
 
 import structlog
 import trio
 
 from vbnfs.blocks import BLOCK_BYTES
 from vbnfs.cache.block_cache import block_range
-from vbnfs.errors import BadReplyError, StorageError, VbnfsError
-from vbnfs.objects import ByteRange, Content, ObjectVersion, Piece
+from vbnfs.errors import BadReplyError, NotKeptError, StorageError, VbnfsError
+from vbnfs.objects import ByteRange, Content, Received
 from vbnfs.reading.block_states import BlockState
 from vbnfs.reading.block_writer import BlockWriter
-from vbnfs.reading.fetches import (
-    TRANSIT_BLOCKS,
-    ArrivedBlocks,
-    Backlogs,
-    Block,
-    BlockAssembler,
-    Bytes,
-    Fetch,
-    longest_fetch,
-    room_for,
-)
+from vbnfs.reading.fetches import ArrivedBlocks, Backlogs, Block, BlockAssembler, Bytes, Fetch
 from vbnfs.reading.live_blocks import LiveBlocks
 from vbnfs.reading.memory import Budget, Memory
 from vbnfs.reading.other_processes import SharedFetches
 from vbnfs.reading.planner import MAX_GET_BLOCKS, SHORT_GET_BLOCKS
+from vbnfs.reading.shares import Connections, Shares
 from vbnfs.reading.sources import Sources
 
 log = structlog.get_logger()
 
 _DEMAND_SECONDS: Final = 2.0  # for so long after a demand miss connections are left to readers
-
-
-class Connections(Protocol):
-    """How many GETs there may be at a time."""
-
-    def prefetches(self, *, demand_waits: bool) -> int:
-        """How many of them may be prefetches: at least one. `demand_waits`: readers wait for connections, too."""
-        ...
+_MOST_FETCHES: Final = 3  # of a block that is stored as it comes, and that the cache does not have then
 
 
 class BlockSource:
@@ -85,10 +70,10 @@ class BlockSource:
         self._memory = memory
         self._live = LiveBlocks(memory)
         self._backlogs = Backlogs()
+        self._shares = Shares(self._live, self._backlogs, connections, memory)
         self._queue: deque[tuple[Content, int]] = deque()  # of prefetches, by the first block of each
         self._prefetching = 0
         self._demand_miss_at = -math.inf  # when a reader found nearly all connections busy, and its block not planned
-        self._transit_blocks: Final = min(TRANSIT_BLOCKS, memory.blocks.limit_bytes // BLOCK_BYTES - 1)
 
     @property
     def room_bytes(self) -> int:
@@ -115,6 +100,18 @@ class BlockSource:
 
     async def get(self, content: Content, indices: Sequence[int]) -> dict[int, Bytes]:
         """The bytes of blocks that the disk did not have, by number. Raises a `StorageError`."""
+        found: dict[int, Bytes] = {}
+        lacking = indices
+        for _ in range(_MOST_FETCHES):
+            found |= await self._get_once(content, lacking)
+            lacking = [index for index in indices if index not in found]
+            if not lacking:
+                return found
+        times = f"{_MOST_FETCHES} times in a row"
+        raise NotKeptError(f"{content.source}: what came was stored and then not in the cache, {times}")
+
+    async def _get_once(self, content: Content, indices: Sequence[int]) -> dict[int, Bytes]:
+        """Have blocks fetched. Those that are then neither here nor in the cache are lacking in the result."""
         found, coming, new = self._live.want(content, indices, longest=MAX_GET_BLOCKS)
         if new and self._prefetching >= self._connections.prefetches(demand_waits=True):
             self._demand_miss_at = trio.current_time()
@@ -123,8 +120,10 @@ class BlockSource:
         arrivals = {index: block.arrival for index, block in coming.items()}
         for block in coming.values():
             self._begin(block)
-        for index, arrival in arrivals.items():
-            found[index] = await arrival.outcome()
+        came = {index: await arrival.outcome() for index, arrival in arrivals.items()}
+        found |= {index: data for index, data in came.items() if data is not None}
+        if stored := [index for index, data in came.items() if data is None]:
+            found |= await trio.to_thread.run_sync(self._others.stored, content, stored, abandon_on_cancel=True)
         return found
 
     def prefetch(self, content: Content, indices: Sequence[int], *, window_blocks: int = 0) -> None:
@@ -138,9 +137,9 @@ class BlockSource:
         self._backlogs.set_window(content, window_blocks)
         self._begin_prefetches()
 
-    def origin_of(self, content: Content) -> ObjectVersion:
-        """The source from which the bytes of a content came last."""
-        return self._sources.origin(content)
+    def origin_of(self, content: Content, *, known: str) -> str:
+        """The source from which the bytes of a content came last; the `known` one, if none came to this process."""
+        return self._sources.origin(content, known=known)
 
     def forget(self, content_id: str) -> None:
         """Do not remember what came last of a content: it is wrong."""
@@ -149,31 +148,10 @@ class BlockSource:
 
     # Deciding what to fetch
 
-    def _share(self, first: Block, *, leave_bytes: int = 0) -> range:
-        """What a fetch brings that begins with `first`: of the blocks queued behind it, its share of the backlog.
-
-        As far as there is room in memory, now and for one such on each connection.
-        """
-        gets = self._connections.prefetches(demand_waits=False)
-        room_blocks = self._memory.blocks.limit_bytes // BLOCK_BYTES
-        share = self._backlogs.share(first.content, gets=gets)
-        longest = longest_fetch(room_blocks, gets=gets, transit_blocks=self._transit_blocks)
-        indices = first.planned
-        while len(indices) < share:
-            behind = self._live.queued(first.content, indices.stop)
-            if behind is None or len(indices) + len(behind.planned) > longest:
-                break
-            longer = range(indices.start, behind.planned.stop)
-            needs = room_for(len(longer), self._transit_blocks)
-            if not self._memory.blocks.has_room(needs * BLOCK_BYTES + leave_bytes):
-                break
-            indices = longer
-        return indices
-
     def _begin(self, block: Block) -> None:
         """Begin the fetch of a block that a reader waits for, also if it is still in the queue of prefetches."""
         if block.state is BlockState.QUEUED:
-            self._nursery.start_soon(self._run, self._fetch_of(block.content, self._share(block)))
+            self._nursery.start_soon(self._run, self._shares.begin(block.content, self._shares.of(block)))
 
     def _begin_prefetches(self) -> None:
         """As many as connections and memory allow: some of either are left to readers."""
@@ -185,16 +163,14 @@ class BlockSource:
         while self._queue and self._prefetching < most:
             first = self._live.queued(*self._queue[0])
             if first is not None:
-                indices = self._share(first, leave_bytes=leave_bytes)
-                needs = room_for(len(indices), self._transit_blocks)
+                indices = self._shares.of(first, leave_bytes=leave_bytes)
+                needs = self._shares.needs(indices)
                 if not room.try_take(needs * BLOCK_BYTES, leave_bytes=leave_bytes):
                     return
                 self._prefetching += 1
-                self._nursery.start_soon(self._run_prefetch, self._fetch_of(first.content, indices, held=needs))
+                fetch = self._shares.begin(first.content, indices, held=needs)
+                self._nursery.start_soon(self._run_prefetch, fetch)
             self._queue.popleft()
-
-    def _fetch_of(self, content: Content, indices: range, *, held: int = 0) -> Fetch:
-        return Fetch(content, indices, self._live.begin(content, indices), self._transit_blocks, held)
 
     # Fetching
 
@@ -242,29 +218,39 @@ class BlockSource:
         """One GET: adjacent blocks of `fetch`."""
         assembler = BlockAssembler(fetch.content, run)
 
-        async def receive(piece: Piece) -> None:
-            for first, data in assembler.add(piece.data):
-                await self._arrive(fetch, first, data)
+        async def receive(received: Received) -> None:
+            for indices, data in assembler.add(received):
+                if data is None:
+                    await self._settle_stored(fetch, indices)
+                else:
+                    await self._arrive(fetch, indices, data)
 
         start, stop = block_range(fetch.content, run[0]).start, block_range(fetch.content, run[-1]).stop
         await self._sources.get_range(fetch.content, ByteRange(start, stop), receive)
 
-    def _settle_found(self, fetch: Fetch, found: Mapping[int, Bytes]) -> None:
-        """Another process has brought these blocks to the disk."""
+    async def _settle_stored(self, fetch: Fetch, indices: range) -> None:
+        """What has received these blocks has brought them to the disk."""
+        # Before readers look for them: where they are lost, the claims are another fetch's.
+        await self._others.drop_all(fetch.content, indices)
+        self._settle_found(fetch, dict.fromkeys(indices))
+        self.writer.note_stored(fetch.content)
+
+    def _settle_found(self, fetch: Fetch, found: Mapping[int, Bytes | None]) -> None:
+        """Others have brought these blocks to the disk, where readers look for those without bytes."""
         for index, data in found.items():
             block = fetch.lacking.pop(index)
             self._live.let_go(block)
             block.bring(BlockState.STORED, data)
         self._backlogs.shorten(fetch.content, len(found))
 
-    async def _arrive(self, fetch: Fetch, first: int, data: list[Bytes]) -> None:
+    async def _arrive(self, fetch: Fetch, indices: range, data: list[Bytes]) -> None:
         """S3 has sent these blocks. Waits for room in memory for as many more as will come."""
-        blocks = [fetch.lacking.pop(index) for index in range(first, first + len(data))]
+        blocks = [fetch.lacking.pop(index) for index in indices]
         for block, part in zip(blocks, data, strict=True):
             self._live.arrive(block, part)
         fetch.held -= len(blocks)
         self._backlogs.shorten(fetch.content, len(blocks))
-        self.writer.put(ArrivedBlocks(fetch.content, first, blocks, data, done=self._written))
+        self.writer.put(ArrivedBlocks(fetch.content, indices.start, blocks, data, done=self._written))
         short = fetch.needs - fetch.held
         if short > 0:
             await self._memory.blocks.take(short * BLOCK_BYTES, goes_on=True)

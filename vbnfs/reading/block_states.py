@@ -1,13 +1,15 @@
 """The life of a block in one process, as a table (pure): all states, and all ways from one to another.
 
 A life begins when a block is wanted that is neither in memory, nor on its way, nor on the disk. It ends in one of
-three states, and then nothing holds it; a later read of the block begins another life.
+three states, and then nothing holds it; a later read of the block begins another life. So does a reader that waited
+for a block which was stored as it came, and does not find it on the disk: it was evicted since, or never there.
 
     state      what it means                                              moved on by       to
     ---------  ---------------------------------------------------------  ----------------  ----------------------
     QUEUED     wanted, and planned with adjacent blocks; no fetch yet     source            UNDER_WAY
     UNDER_WAY  in a fetch: waits for room in memory, for another          source            ARRIVED STORED FAILED
                process that fetches it (and STORES it), or for S3
+               (what receives it there may STORE it, too)
     ARRIVED    readers have its bytes; it holds room in memory of its     writer            STORED UNSTORED
                own, and waits for the disk
     UNSTORED   the disk did not take it; its room is given back; it is    writer            STORED FORGOTTEN

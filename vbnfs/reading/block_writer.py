@@ -31,7 +31,7 @@ class BlockWriter:
     """Writes to `cache`, which `evictor` keeps within its size, and gives the claims on blocks back.
 
     UNSTORED blocks are offered again from `memory.recent`, the bytes that came last. `on_stored` is called in the
-    event loop, after each write, with the contents of the blocks that were written.
+    event loop, after each write, with the contents of the blocks that were written; also by `note_stored`.
     """
 
     def __init__(
@@ -64,6 +64,10 @@ class BlockWriter:
         """Have blocks written. Returns at once."""
         self._queue.append(arrived)
         self._has_more.unpark_all()
+
+    def note_stored(self, content: Content) -> None:
+        """Blocks of a content came to the disk without this writer."""
+        self._on_stored({content})
 
     def close(self) -> None:
         """No more blocks will come: `keep_blocks` returns when all that came have been offered to the disk."""

@@ -11,7 +11,7 @@ from vbnfs.blocks import BLOCK_BYTES, MOST_WAITING_BYTES, PIECE_BYTES
 from vbnfs.cache.block_cache import block_range
 from vbnfs.errors import BadReplyError, VbnfsError
 from vbnfs.flight import Flight
-from vbnfs.objects import BlockKey, Content
+from vbnfs.objects import BlockKey, Content, Received, Stored
 from vbnfs.reading.block_states import FIRST, BlockState, moved
 from vbnfs.reading.planner import MAX_GET_BLOCKS, even_share
 
@@ -26,7 +26,8 @@ class Block:
     """One life of a block; block_states.py has the table of its states.
 
     `planned` are the adjacent blocks with which it was queued: they leave the queue together. Readers wait for
-    `arrival`, and hold that alone: so the bytes stay for a reader that is slow, and the block can let go of them.
+    `arrival`, and hold that alone: so the bytes stay for a reader that is slow, and the block can let go of them. An
+    arrival without bytes is that of a block which was stored as it came: readers look for it in the cache.
     """
 
     __slots__ = ("_state", "arrival", "content", "key", "planned")
@@ -35,7 +36,7 @@ class Block:
         self.content = content
         self.key = BlockKey(content.content_id, number)  # a slot: it is asked for at each step of the way
         self.planned = planned
-        self.arrival = Flight[Bytes]()
+        self.arrival = Flight[Bytes | None]()
         self._state = FIRST
 
     @property
@@ -52,8 +53,8 @@ class Block:
         """Go on to another state. Raises `TransitionError` where the table has no way there."""
         self._state = moved(self._state, state)
 
-    def bring(self, state: BlockState, data: Bytes) -> None:
-        """Its bytes have come; readers that wait for it get them."""
+    def bring(self, state: BlockState, data: Bytes | None) -> None:
+        """It has come; readers that wait for it get its bytes, or look for it in the cache."""
         self.move(state)
         self.arrival.land(data)
 
@@ -161,33 +162,69 @@ class ArrivedBlocks:
 
 
 class BlockAssembler:
-    """Cuts adjacent blocks out of the pieces in which they arrive, without a copy where a block lies in one piece."""
+    """Cuts what is received into adjacent blocks, without a copy where a block lies in one piece."""
 
     def __init__(self, content: Content, indices: range) -> None:
         self._content = content
         self._indices = indices
-        self._index = indices[0]
-        self._pieces: list[Bytes] = []
-        self._length = 0
+        self._begin(indices[0])
 
-    def add(self, piece: bytes) -> Iterator[tuple[int, list[Bytes]]]:
-        """The blocks that `piece` completes: some adjacent ones at a time, and the first one's number.
+    def add(self, received: Received) -> Iterator[tuple[range, list[Bytes] | None]]:
+        """The blocks that it completes: some adjacent ones at a time, and their bytes.
 
-        Raises `BadReplyError` for bytes too many.
+        None instead of the bytes: the cache should have these blocks, as something said that has received them, or a
+        part of them. Raises `BadReplyError` for bytes too many.
         """
-        first, done, view = self._index, list[Bytes](), memoryview(piece)
+        if isinstance(received, Stored):
+            yield from self._skip(len(received))
+            return
+        view = memoryview(received.data)
+        if self._is_stored:  # the end of a block whose beginning is not here
+            end, view = view[: self._lacking_bytes()], view[self._lacking_bytes() :]
+            yield from self._skip(len(end))
+        yield from self._cut(view, is_kept=len(received) <= PIECE_BYTES)
+
+    def _skip(self, count_bytes: int) -> Iterator[tuple[range, None]]:
+        first = self._index
+        while count_bytes:
+            part_bytes = min(count_bytes, self._lacking_bytes())
+            self._is_stored = True
+            self._go_on(part_bytes)
+            count_bytes -= part_bytes
+        if first < self._index:
+            yield range(first, self._index), None
+
+    def _cut(self, view: memoryview, *, is_kept: bool) -> Iterator[tuple[range, list[Bytes]]]:
+        """`is_kept`: blocks may be views of what was received, and keep its memory."""
+        first, done = self._index, list[Bytes]()
         while view:
-            if self._index not in self._indices:
-                raise BadReplyError(f"{self._content.source}: more bytes than were asked for")
-            wanted = len(block_range(self._content, self._index)) - self._length
+            wanted = self._lacking_bytes()
             part, view = view[:wanted], view[wanted:]
-            self._pieces.append(part if len(piece) <= PIECE_BYTES else bytes(part))
-            self._length += len(part)
+            self._pieces.append(part if is_kept else bytes(part))
             if len(part) == wanted:
                 done.append(self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces))
-                self._index, self._pieces, self._length = self._index + 1, [], 0
+            self._go_on(len(part))
             if len(done) == _BLOCKS_A_RUN:
-                yield first, done
+                yield range(first, self._index), done
                 first, done = self._index, []
         if done:
-            yield first, done
+            yield range(first, self._index), done
+
+    def _lacking_bytes(self) -> int:
+        """How many bytes of the block are still to come."""
+        if not self._left_bytes:
+            raise BadReplyError(f"{self._content.source}: more bytes than were asked for")
+        return self._left_bytes
+
+    def _go_on(self, count_bytes: int) -> None:
+        """So many bytes of the block have come."""
+        self._left_bytes -= count_bytes
+        if not self._left_bytes:
+            self._begin(self._index + 1)
+
+    def _begin(self, index: int) -> None:
+        """A block comes next, if it was asked for."""
+        self._index = index
+        self._left_bytes = len(block_range(self._content, index)) if index in self._indices else 0
+        self._pieces: list[Bytes] = []  # what of it is here
+        self._is_stored = False  # a part of it came without its bytes

@@ -51,7 +51,8 @@ class SharedFetches:
     async def rounds(self, content: Content, indices: range) -> AsyncGenerator[Round]:
         """What to do about adjacent blocks: each of them is in one of the rounds.
 
-        Their claims are given back by `drop` when they are on the disk, or by `drop_all` when they will not come.
+        Their claims are given back by `drop` when they are on the disk, or by `drop_all` when they will not come
+        to the writer.
         """
         if not self._may_wait and self._claims.is_alone:
             self._claims.take(content.content_id, indices)
@@ -86,7 +87,7 @@ class SharedFetches:
             self._drop(content, indices)
 
     async def drop_all(self, content: Content, indices: Sequence[int]) -> None:
-        """Give the claims on blocks back that will not come, also when being cancelled."""
+        """Give the claims on blocks back that the writer will not get, also when being cancelled."""
         if not self._may_wait or not indices:
             self.drop_without_thread(content, indices)
             return
@@ -133,11 +134,24 @@ class SharedFetches:
 
     async def _round(self, content: Content, taken: list[int]) -> Round:
         """Check the disk again: a process that had claimed them may have brought them before it gave them back."""
-        found = await trio.to_thread.run_sync(self._on_disk, content, taken, abandon_on_cancel=True)
+        found = await trio.to_thread.run_sync(self._take_over, content, taken, abandon_on_cancel=True)
         self._metrics.shared_blocks += len(found)
         return Round(found, tuple(plan_gets([index for index in taken if index not in found])))
 
-    def _on_disk(self, content: Content, indices: list[int]) -> dict[int, bytes]:
+    def _take_over(self, content: Content, indices: list[int]) -> dict[int, bytes]:
+        found = self._on_disk(content, indices)
+        self.drop(content, list(found))
+        return found
+
+    def stored(self, content: Content, indices: Sequence[int]) -> dict[int, bytes]:
+        """Those of the blocks that the disk has, where others have stored all of them. To be called from a thread."""
+        found = self._on_disk(content, indices)
+        if len(found) < len(indices):  # a file that is open here may have been evicted, and made anew
+            self._cache.forget_deleted()
+            found |= self._on_disk(content, [index for index in indices if index not in found])
+        return found
+
+    def _on_disk(self, content: Content, indices: Sequence[int]) -> dict[int, bytes]:
         lacking = set(self._cache.missing(content, indices))
         found: dict[int, bytes] = {}
         for index in indices:
@@ -145,5 +159,4 @@ class SharedFetches:
             if data is not None:
                 # A copy: the file of a view could be cut short before all readers have the bytes.
                 found[index] = bytes(data)
-                self.drop(content, [index])
         return found

@@ -60,10 +60,10 @@ class Sources:
         chosen: ObjectVersion | None = self._chosen.get(content.content_id)
         return chosen if chosen in content.sources else content.source
 
-    def origin(self, content: Content) -> ObjectVersion:
-        """The source that answered last; the one that would be asked first, where none has been asked."""
+    def origin(self, content: Content, *, known: str) -> str:
+        """The source that answered last; where none has been asked, the `known` one, or that which is asked first."""
         answered: ObjectVersion | None = self._answered.get(content.content_id)
-        return answered if answered in content.sources else self.first(content)
+        return str(answered) if answered in content.sources else known or str(self.first(content))
 
     def forget(self, content_id: str) -> None:
         """What was read of a content is wrong: nothing speaks for the source that it was read from."""

@@ -161,12 +161,15 @@ class Verifier:
 
     async def _check(self, content: Content) -> None:
         bad = self._verdicts.bad(content)
-        if content.file_hash is None or (bad is not None and bad.mismatches >= most_mismatches(content)):
+        if bad is not None and bad.mismatches >= most_mismatches(content):
             return
         if bad is None:
             fingerprint = await trio.to_thread.run_sync(self._fingerprint, content)
             good = await trio.to_thread.run_sync(self._verdicts.good, content)
-            if fingerprint is None or (good is not None and good.fingerprint == fingerprint):
+            is_judged = content.file_hash is None or (good is not None and good.fingerprint == fingerprint)
+            if fingerprint is not None and is_judged:
+                await trio.to_thread.run_sync(self._cache.complete, content)
+            if fingerprint is None or is_judged:
                 return
         verdict = await self.verify(content, fetch=bad is not None)
         while verdict is not None and 0 < verdict.mismatches < most_mismatches(content):
@@ -225,7 +228,8 @@ class Verifier:
     ) -> Verdict | None:
         """Give a verdict on bytes that were fetched after `before`. None if the cache has others by now."""
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        found = Verdict(found_hash, fingerprint, now, source=str(self._source.origin_of(content)))
+        known = before.source if before is not None and before.found_hash == found_hash else ""
+        found = Verdict(found_hash, fingerprint, now, source=self._source.origin_of(content, known=known))
         judge = partial(self._verdicts.judge, content, found, before=before, cache=self._cache)
         verdict = await trio.to_thread.run_sync(judge)
         if not is_good(content, found):  # readers may have been given these bytes, whatever there is now
@@ -234,6 +238,7 @@ class Verifier:
             return None
         if is_good(content, verdict):
             self._metrics.verified_files += 1
+            await trio.to_thread.run_sync(self._cache.complete, content)
             log.info("file verified", object=str(content.source), blake2b=verdict.found_hash)
         else:
             self._metrics.mismatched_files += 1

@@ -22,9 +22,9 @@ from vbnfs.objects import (
     ObjectAttributes,
     ObjectClient,
     ObjectVersion,
-    Piece,
     RangeRequest,
     Receive,
+    Received,
 )
 
 log = structlog.get_logger()
@@ -86,9 +86,9 @@ class BreakerClient:
     async def get_range(self, request: RangeRequest, receive: Receive) -> None:
         """See `ObjectClient`."""
 
-        async def receive_and_note(piece: Piece) -> None:
+        async def receive_and_note(received: Received) -> None:
             self._heard_at = trio.current_time()
-            await receive(piece)
+            await receive(received)
 
         async with self._asking(str(request.version)):
             await self._inner.get_range(request, receive_and_note)

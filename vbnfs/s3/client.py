@@ -19,7 +19,15 @@ from vbnfs.errors import BadReplyError, NoDescriptorError, StorageError, Transpo
 from vbnfs.host import descriptors
 from vbnfs.logs import WARN_AGAIN_SECONDS, WarnOnce
 from vbnfs.metrics import Metrics
-from vbnfs.objects import ListedObject, ListedVersion, ObjectAttributes, ObjectVersion, Piece, RangeRequest, Receive
+from vbnfs.objects import (
+    ListedObject,
+    ListedVersion,
+    ObjectAttributes,
+    ObjectVersion,
+    RangeRequest,
+    Receive,
+    Received,
+)
 from vbnfs.s3.addresses import bucket_base, listing_url, object_url
 from vbnfs.s3.curl import CurlTransport
 from vbnfs.s3.failures import of_the_bucket, reason_of, system_reason
@@ -109,9 +117,9 @@ class S3Client:
         """See `ObjectClient`."""
         self._metrics.range_requests += 1
 
-        async def receive_and_count(piece: Piece) -> None:
-            self._metrics.received_bytes += len(piece.data)
-            await receive(piece)
+        async def receive_and_count(received: Received) -> None:
+            self._metrics.received_bytes += len(received)
+            await receive(received)
 
         with self._failures():
             get = get_of(self._base, request)

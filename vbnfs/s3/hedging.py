@@ -17,7 +17,7 @@ import trio
 
 from vbnfs.errors import MismatchError, TransportError
 from vbnfs.metrics import Metrics
-from vbnfs.objects import ObjectClient, Piece, RangeRequest, Receive
+from vbnfs.objects import ObjectClient, RangeRequest, Receive, Received
 from vbnfs.s3.stall import STEP_BYTES, HedgeBudget, StallTimer
 from vbnfs.s3.wrapper import WrapperClient
 
@@ -64,7 +64,7 @@ class _Runner:
 
     offset: int
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
-    is_handing_on: bool = False  # stays, where `receive` raises: how much of the piece was used is unknown
+    is_handing_on: bool = False  # stays, where `receive` raises: how much of it was used is unknown
     ended: trio.Event = field(default_factory=trio.Event)
 
 
@@ -107,9 +107,9 @@ class _Race:
     async def _ask(self, runner: _Runner, everything: trio.CancelScope, replaced: _Runner | None = None) -> None:
         """Ask for the rest of the range; as soon as the one that is `replaced` has left its connection."""
 
-        async def take(piece: Piece) -> None:
+        async def take(received: Received) -> None:
             async with self._taking:
-                await self._take(runner, piece)
+                await self._take(runner, received)
 
         try:
             with runner.scope:
@@ -128,13 +128,13 @@ class _Race:
         finally:
             runner.ended.set()
 
-    async def _take(self, runner: _Runner, piece: Piece) -> None:
-        """Hand on what of a piece is new."""
-        runner.offset = piece.stop
+    async def _take(self, runner: _Runner, received: Received) -> None:
+        """Hand on what of it is new."""
+        runner.offset = received.stop
         if runner.offset <= self._position:
             return
         began, runner.is_handing_on = trio.current_time(), True
-        await self._receive(piece.after(self._position))
+        await self._receive(received.after(self._position))
         runner.is_handing_on = False
         self._position = runner.offset
         self._step_began += trio.current_time() - began  # that was the receiver's time

@@ -1,11 +1,12 @@
 """The seam between what asks for ranges and what brings them: a GET is a value, and what returns are events.
 
-    RangeGet  ->  Head, Piece, Piece, ..., Done
+    RangeGet  ->  Head, Piece, Piece, Stored, ..., Done
                   or Failed, at any point, as the last one
 
 What stands behind the seam (`RangeTransport`) checks a reply's head before it gives a single byte, so each piece is
 what was asked for: `check_head` and `status_error` are pure, and can be called in any thread or process. Today it is
-libcurl in a thread (curl.py). Another one may keep what comes itself, and say only that it has come.
+libcurl in a thread (curl.py), which gives bytes. Another one may store blocks in the cache itself, and say only that
+it has (`Stored`), of all that comes or of a part.
 """
 
 from contextlib import AbstractAsyncContextManager
@@ -15,7 +16,7 @@ from typing import Final, Protocol, Self
 import trio
 
 from vbnfs.errors import StorageError, TransportError
-from vbnfs.objects import Piece, RangeRequest, Receive
+from vbnfs.objects import Piece, RangeRequest, Receive, Received, Stored
 from vbnfs.s3.addresses import object_url
 from vbnfs.s3.failures import broken
 from vbnfs.s3.limits import LEAST_BYTES, LEAST_SECONDS, SILENCE_SECONDS, BodyTime
@@ -47,7 +48,7 @@ class Failed:
     error: StorageError
 
 
-Event = Head | Piece | Done | Failed
+Event = Head | Received | Done | Failed
 
 
 class Transfer(Protocol):
@@ -85,9 +86,9 @@ def get_of(base: str, request: RangeRequest) -> RangeGet:
 
 
 async def receive_all(transfer: Transfer, get: RangeGet, receive: Receive) -> None:
-    """Hand all pieces of a transfer to `receive`. Raises what it failed with, or that it took too long.
+    """Hand all that comes by a transfer to `receive`. Raises what it failed with, or that it took too long.
 
-    What a server is allowed to take does not count the time between two pieces, which is the receiver's.
+    What a server is allowed to take does not count the time between two events, which is the receiver's.
     """
     about, time = str(get.request.version), BodyTime()
     with trio.move_on_after(SILENCE_SECONDS) as until_head:
@@ -97,7 +98,7 @@ async def receive_all(transfer: Transfer, get: RangeGet, receive: Receive) -> No
     while not isinstance(event, Done):
         if isinstance(event, Failed):
             raise event.error
-        if isinstance(event, Piece):
+        if isinstance(event, Piece | Stored):
             await receive(event)
         event, time = await _next(transfer, get, time)
 
@@ -106,7 +107,7 @@ async def _next(transfer: Transfer, get: RangeGet, time: BodyTime) -> tuple[Even
     began = trio.current_time()
     with trio.move_on_after(min(SILENCE_SECONDS, time.left_seconds)):
         event = await transfer.next()
-        count_bytes = len(event.data) if isinstance(event, Piece) else 0
+        count_bytes = len(event) if isinstance(event, Piece | Stored) else 0
         return event, time.after(count_bytes, trio.current_time() - began)
     if time.left_seconds < SILENCE_SECONDS:
         text = f"less than {LEAST_BYTES:,} bytes in {LEAST_SECONDS:.0f} s"

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.fakes.cache_files import FILES
 from tests.fakes.dataset import PROJECT, FakeDataset
 from tests.fakes.s3_server import FakeS3Server, for_kind, held
 from tests.fixtures_mount import until
@@ -141,10 +142,12 @@ def test_automount(guest: Guest, server: FakeS3Server) -> None:
 def test_cleaning(guest: Guest, unit: str) -> None:
     """The service brings the caches of all configurations within their sizes; its timer can be enabled."""
     guest.write("/etc/vbnfs/other.toml", 'cache_dir = "/var/cache/other"\ncache_size = "1M"\n')
-    guest.output("mkdir", "-p", "-m", "700", "/var/cache/other/blocks-v1/aws/00")
-    guest.output("dd", "if=/dev/urandom", "of=/var/cache/other/blocks-v1/aws/00/00ab.0", "bs=2M", "count=1")
+    folder = "/var/cache/other/blocks-v2/aws/whole/00/00ab"
+    guest.output("mkdir", "-p", "-m", "700", folder)
+    for name in FILES:
+        guest.output("dd", "if=/dev/urandom", f"of={folder}/{name}", "bs=2M", "count=1")
     guest.output("systemctl", "start", "vbnfs-clean.service")
-    assert guest.run("ls", "/var/cache/other/blocks-v1/aws/00/00ab.0").returncode != 0
+    assert guest.run("ls", folder).returncode != 0
     guest.output("systemctl", "enable", "--now", "vbnfs-clean.timer")
     assert guest.shows("vbnfs-clean.timer", "ActiveState") == "active"
     guest.output("rm", "/etc/vbnfs/other.toml")

@@ -9,8 +9,8 @@ from structlog.testing import capture_logs
 
 from vbnfs.config.settings import MIB, Config
 from vbnfs.config.sources import load_config
-from vbnfs.daemon import background
-from vbnfs.daemon.background import _below_the_kernels_timeout, _within_the_cgroup
+from vbnfs.daemon import machine
+from vbnfs.daemon.machine import _below_the_kernels_timeout, _within_the_cgroup
 from vbnfs.host.cgroup import memory_limit_bytes
 
 
@@ -43,7 +43,7 @@ def test_requests_are_answered_before_the_kernel_gives_up(
     """--io-timeout is at most four fifths of the stricter of the kernel's limits, 0 being none; a warning tells."""
     for name, text in limits.items():
         (tmp_path / f"{name}_request_timeout").write_text(f"{text}\n")
-    monkeypatch.setattr(background, "_FUSE_SYSCTLS", tmp_path)
+    monkeypatch.setattr(machine, "_FUSE_SYSCTLS", tmp_path)
     config, warnings = within(_below_the_kernels_timeout, io_timeout=str(asked))
     assert config.io_timeout_seconds == pytest.approx(expected)
     lowered = "warning: --io-timeout lowered: the kernel (fs.fuse.*_request_timeout) waits no longer"
@@ -71,7 +71,7 @@ def test_memory_keeps_within_the_control_group(
     (tmp_path / "group").mkdir()
     (tmp_path / "group" / "memory.max").write_text(f"{allowed}\n")
     read = partial(memory_limit_bytes, proc=tmp_path / "cgroup", mounted=tmp_path)
-    monkeypatch.setattr(background, "memory_limit_bytes", read)
+    monkeypatch.setattr(machine, "memory_limit_bytes", read)
     config, warnings = within(_within_the_cgroup, memory_limit=f"{asked}M")
     assert config.memory_limit_bytes == expected * MIB
     lowered = "warning: --memory-limit lowered: the control group allows no more"

@@ -1,0 +1,333 @@
+"""A content in the cache: a folder with its bytes in one plain file, and the checksums of its blocks in another.
+
+    <content id>/data         the object's bytes from offset 0, at full length; sparse where blocks are missing
+    <content id>/checksums    64 bytes for eviction (see eviction.py), then 16 bytes a block: its checksum, or zeros
+
+A block is written at its natural place, then its record, so a block counts when its record is there *and* its bytes
+match it. The checksum is XXH3-128 seeded with the content's id and the block's number, so a content under another's
+name does not match either. Nothing is locked, and nothing synced before `flush`: writers of the same block write the
+same bytes, and a torn or lost write does not match its record. A block that is recorded is not written again: so the
+bytes of a file that is complete stay as they were when it was hashed.
+
+The folder appears with both files at full length, and goes as a whole: it is made beside its place and renamed
+(rename(2)), and renamed before it is deleted. `data` that was cut short is never made longer: a process that has it
+mapped must not see holes where there were verified bytes.
+
+Read bytes are a view of a mapping: no copy in Python. The pages are populated first (madvise(2),
+MADV_POPULATE_READ, Linux 5.14), which turns a file that was truncated, or a disk that fails, into an error that can
+be caught; a plain access would be a SIGBUS. The mapping lives as long as the view.
+"""
+
+import errno
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from vbnfs.blocks import BLOCK_BYTES, CHECKSUM_BYTES, blocks_of, checksum
+from vbnfs.cache.content_folder import CHECKSUMS, DATA, HEADER_BYTES, Shape, make_folder
+from vbnfs.cache.holdings import Held
+from vbnfs.host.mapping import map_populated, read_in_memory
+from vbnfs.host.places import Place, open_file
+from vbnfs.objects import ByteRange
+
+_NO_RECORD: Final = bytes(CHECKSUM_BYTES)
+_MAPPED_BYTES: Final = 64 << 10  # making a mapping costs 8 µs: as much as copying so many bytes
+_CHECKED_AT_ONCE: Final = 5  # blocks, of 50 µs each: those of a read of 1 MiB
+_TOUCH_SECONDS: Final = 60.0  # st_mtime, by which eviction chooses, is at most so old for a content in use
+_MOST_VIEWS: Final = 512  # in one pwritev(2), which takes 1,024
+_RECORDS_AT_ONCE: Final = 4096  # of a content of 1 GiB, 64 KiB
+_READ_ONLY: Final = frozenset({errno.EROFS, errno.EACCES})
+
+
+class ContentFile:
+    """The two open files of a content. Any thread may read and write; they are closed with the last user."""
+
+    def __init__(
+        self, place: Place, opened: "_Opened", *, identity: str, data_bytes: int, may_map: bool = True
+    ) -> None:
+        self._place = place
+        self._data, self._checksums, self._is_writable = opened
+        self._identity = identity
+        self._shape = Shape(data_bytes)
+        self._may_map = may_map
+        self._verified = bytearray(-(-data_bytes // BLOCK_BYTES))
+        self._touched = -_TOUCH_SECONDS
+        self._is_used = False
+
+    @classmethod
+    def open(cls, place: Place, *, identity: str, data_bytes: int, may_map: bool = True) -> "ContentFile | None":
+        """The content in the folder `place`; None if there is none, or it is of another length.
+
+        A longer one was made when the content was believed to have more bytes than now.
+
+        `identity` is the content's id; without `may_map` bytes are copied. Raises `OSError`, also for another user's
+        files, a link, or what is not a regular file.
+        """
+        try:
+            opened = _open(place)
+        except FileNotFoundError:
+            return None
+        content = cls(place, opened, identity=identity, data_bytes=data_bytes, may_map=may_map)
+        return content if Shape(data_bytes).is_of(opened[0], opened[1]) else None
+
+    @classmethod
+    def create(cls, place: Place, *, identity: str, data_bytes: int, may_map: bool = True) -> "ContentFile":
+        """The content in the folder `place`, made if need be; one of another shape is replaced. Raises `OSError`."""
+        content = cls.open(place, identity=identity, data_bytes=data_bytes, may_map=may_map)
+        while content is None:
+            make_folder(place, Shape(data_bytes))
+            content = cls.open(place, identity=identity, data_bytes=data_bytes, may_map=may_map)
+        return content
+
+    def __del__(self) -> None:
+        os.close(self._data)
+        os.close(self._checksums)
+
+    @property
+    def data_bytes(self) -> int:
+        """The content's length."""
+        return self._shape.data_bytes
+
+    def held(self) -> Held:
+        """What an evictor has to know of it. Raises `OSError`."""
+        data = os.fstat(self._data)
+        return Held(data.st_ino, data.st_blocks * 512, self._identity)
+
+    @property
+    def path(self) -> Path:
+        """Where its folder was when it was opened: for messages."""
+        return self._place.path
+
+    @property
+    def is_intact(self) -> bool:
+        """False once it was deleted or cut short: what is left can be read, but no block may be added."""
+        try:
+            data, checksums = os.fstat(self._data), os.fstat(self._checksums)
+        except OSError:  # ESTALE of a network file system, a disk that fails
+            return False
+        are_there = data.st_nlink > 0 and checksums.st_nlink > 0
+        return (
+            are_there and data.st_size >= self._shape.data_bytes and checksums.st_size >= self._shape.checksums_bytes
+        )
+
+    def read(self, byte_range: ByteRange) -> memoryview | None:
+        """Verified bytes of a non-empty range within the content; None if a block of it is not here.
+
+        May wait for the disk. A block that does not match loses its record, so that it will be written again:
+        `DamagedBlockError`. Raises `OSError` where the disk fails.
+        """
+        for index in blocks_of(byte_range):
+            if not self._verified[index] and not self._verify(index):
+                return None
+        self._is_used = True
+        return self._view(byte_range.start, len(byte_range))
+
+    def read_checked(self, byte_range: ByteRange) -> memoryview | None:
+        """Like `read`, but every block of the range is read and checked now: the very bytes that are returned.
+
+        So what happens to the file afterwards, or happened since the first check, does not matter.
+        """
+        blocks = blocks_of(byte_range)
+        parts: list[bytes] = []
+        for index in blocks:
+            data = self._checked(index)
+            if data is None:
+                return None
+            parts.append(data)
+        self._is_used = True
+        start = byte_range.start - blocks.start * BLOCK_BYTES
+        whole = parts[0] if len(parts) == 1 else b"".join(parts)
+        return memoryview(whole)[start : start + len(byte_range)]
+
+    def holds(self, index: int) -> bool:
+        """Whether a block is recorded. Its bytes are not checked."""
+        return self._record(index) != _NO_RECORD
+
+    def is_known_missing(self, byte_range: ByteRange) -> bool:
+        """Whether a block of the range is certainly not here, as far as pages in memory show."""
+        unchecked = (index for index in blocks_of(byte_range) if not self._verified[index])
+        records = (read_in_memory(self._checksums, CHECKSUM_BYTES, _record_at(index)) for index in unchecked)
+        return any(record == _NO_RECORD for record in records)
+
+    def is_in_page_cache(self, byte_range: ByteRange) -> bool:
+        """Whether `read` needs neither the disk nor long computing, as far as a cheap check shows."""
+        positions = {byte_range.start, byte_range.stop - 1}
+        unchecked = [index for index in blocks_of(byte_range) if not self._verified[index]]
+        for index in unchecked:
+            positions |= {index * BLOCK_BYTES, index * BLOCK_BYTES + max(0, self._block_bytes(index) - 1)}
+        return len(unchecked) <= _CHECKED_AT_ONCE and all(
+            read_in_memory(self._data, 1, position) is not None for position in positions
+        )
+
+    def write(self, index: int, *blocks: bytes | memoryview) -> None:
+        """Store adjacent blocks of a content that `is_intact`: first their bytes, then their records.
+
+        Those that are recorded already stay as they are. Raises `OSError`.
+        """
+        if not self._is_writable:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(self._place))
+        there = self._table(index, len(blocks))
+        for first, run in _runs_of_missing(there, blocks):
+            self._write_data((index + first) * BLOCK_BYTES, run)
+            records = (checksum(self._identity, number, data) for number, data in enumerate(run, index + first))
+            os.pwrite(self._checksums, b"".join(records), _record_at(index + first))
+
+    def _write_data(self, offset: int, blocks: Sequence[bytes | memoryview]) -> None:
+        views = [memoryview(data) for data in blocks]
+        while views:
+            written = os.pwritev(self._data, views[:_MOST_VIEWS], offset)
+            offset += written
+            while views and written >= len(views[0]):
+                written -= len(views.pop(0))
+            if views:
+                views[0] = views[0][written:]
+
+    def records(self) -> Iterator[bytes | None]:
+        """The checksum of each block; None for those that are not here. Read a part at a time."""
+        for first in range(0, len(self._verified), _RECORDS_AT_ONCE):
+            yield from self._table(first, min(_RECORDS_AT_ONCE, len(self._verified) - first))
+
+    def held_bytes(self) -> int:
+        """How many of the content's bytes are recorded. Costs as much as is here, however large the content is."""
+        held = 0
+        for first, count in self._written_records():
+            table = self._table(first, count)
+            held += sum(self._block_bytes(i) for i, record in enumerate(table, first) if record is not None)
+        return held
+
+    def _written_records(self) -> Iterator[tuple[int, int]]:
+        """The parts of the table of records that are no holes (lseek(2), SEEK_DATA): first block, and how many."""
+        position, end = HEADER_BYTES, self._shape.checksums_bytes
+        while position < end:
+            try:
+                start = max(position, os.lseek(self._checksums, position, os.SEEK_DATA))
+                position = min(end, os.lseek(self._checksums, start, os.SEEK_HOLE), start + _RECORDS_AT_ONCE)
+            except OSError as error:
+                if error.errno == errno.ENXIO:  # nothing but a hole behind
+                    return
+                raise
+            first = (start - HEADER_BYTES) // CHECKSUM_BYTES
+            stop = min(-(-(position - HEADER_BYTES) // CHECKSUM_BYTES), len(self._verified))
+            position = _record_at(stop)
+            yield first, stop - first
+
+    def _table(self, first: int, count: int) -> list[bytes | None]:
+        """The records of blocks; None for those that are not here."""
+        table = os.pread(self._checksums, count * CHECKSUM_BYTES, _record_at(first))
+        table = table.ljust(count * CHECKSUM_BYTES, b"\0")
+        records = (table[at : at + CHECKSUM_BYTES] for at in range(0, len(table), CHECKSUM_BYTES))
+        return [None if record == _NO_RECORD else record for record in records]
+
+    def _verify(self, index: int) -> bool:
+        return self._checked(index) is not None
+
+    def _checked(self, index: int) -> bytes | None:
+        """A block that matches its record; None if there is no record."""
+        record = self._record(index)
+        if record == _NO_RECORD:
+            return None
+        try:  # Read, not mapped: the file may be cut short while the checksum is being computed.
+            data = os.pread(self._data, self._block_bytes(index), index * BLOCK_BYTES)
+        except OSError as error:
+            if error.errno == errno.EIO:  # the disk has lost it; where it is written anew it may take it
+                raise self._damaged(index, "cannot be read") from error
+            raise
+        if checksum(self._identity, index, data) != record:
+            raise self._damaged(index, "does not match its checksum")
+        self._verified[index] = 1
+        return data
+
+    def _damaged(self, index: int, reason: str) -> "DamagedBlockError":
+        """A block loses its record, so that it will be written again."""
+        self._verified[index] = 0
+        with suppress(OSError):  # a read-only cache stays as it is
+            os.pwrite(self._checksums, _NO_RECORD, _record_at(index))
+        return DamagedBlockError(f"{self._place}: block {index} {reason}")
+
+    def _record(self, index: int) -> bytes:
+        return os.pread(self._checksums, CHECKSUM_BYTES, _record_at(index)).ljust(CHECKSUM_BYTES, b"\0")
+
+    def _block_bytes(self, index: int) -> int:
+        return max(0, min(BLOCK_BYTES, self._shape.data_bytes - index * BLOCK_BYTES))
+
+    def _view(self, offset: int, length: int) -> memoryview | None:
+        """Part of the file; None if it does not reach that far, or the disk fails."""
+        if self._may_map and length >= _MAPPED_BYTES:
+            # Cut short, a kernel before 5.14, no descriptor left: then reading fails or serves.
+            with suppress(OSError, ValueError):
+                return map_populated(self._data, offset, length)
+        with suppress(OSError):
+            return self._copy(offset, length)
+        return None
+
+    def _copy(self, offset: int, length: int) -> memoryview | None:
+        data = os.pread(self._data, length, offset)
+        return memoryview(data) if len(data) == length else None
+
+    def note_use(self) -> None:
+        """Note for eviction that this was read since the last note, at most once a minute.
+
+        Reads leave that to a thread of its own: a disk that takes no writes, such as a frozen one, delays none.
+        """
+        now = time.monotonic()
+        if self._is_used and now - self._touched > _TOUCH_SECONDS:
+            self._is_used, self._touched = False, now
+            with suppress(OSError):
+                os.utime(self._checksums)
+
+
+class DamagedBlockError(Exception):
+    """A recorded block whose bytes do not match. A miss for the reader, and worth a counter."""
+
+
+def flush(place: Place) -> None:
+    """Have the disk take what was written to a content, so that a power cut does not undo it. Raises `OSError`."""
+    data, checksums, _ = _open(place)
+    try:
+        os.fdatasync(data)
+        os.fdatasync(checksums)
+    finally:
+        os.close(data)
+        os.close(checksums)
+
+
+_Opened = tuple[int, int, bool]  # the descriptors of data and checksums, and whether they may be written to
+
+
+def _open(place: Place) -> _Opened:
+    with place.opened() as folder:
+        try:
+            return *_open_both(folder, os.O_RDWR), True
+        except OSError as error:
+            if error.errno not in _READ_ONLY:
+                raise
+            return *_open_both(folder, os.O_RDONLY), False  # a cache that can only be read still serves
+
+
+def _open_both(folder: int, flags: int) -> tuple[int, int]:
+    data = open_file(folder, DATA, flags)
+    try:
+        return data, open_file(folder, CHECKSUMS, flags)
+    except BaseException:
+        os.close(data)
+        raise
+
+
+def _record_at(index: int) -> int:
+    """Where a block's record begins in `checksums`."""
+    return HEADER_BYTES + index * CHECKSUM_BYTES
+
+
+def _runs_of_missing(
+    there: Sequence[bytes | None], blocks: Sequence[bytes | memoryview]
+) -> Iterator[tuple[int, Sequence[bytes | memoryview]]]:
+    """The runs of adjacent blocks that are not recorded, each with the position of its first one."""
+    first = 0
+    for position, record in enumerate((*there, _NO_RECORD)):
+        if record is not None:
+            if first < position:
+                yield first, blocks[first:position]
+            first = position + 1

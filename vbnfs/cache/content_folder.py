@@ -1,0 +1,148 @@
+"""The folder of a content: made, recognised and deleted, each as a whole. See content_file.py for what is in it."""
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Final
+
+from vbnfs.blocks import BLOCK_BYTES, CHECKSUM_BYTES
+from vbnfs.host.atomic import abandoned_folder, lock_new
+from vbnfs.host.places import Place, open_file, open_folder
+
+FORMAT: Final = "blocks-v2"  # of all that is below: its version stands in the path
+PARTIAL: Final = "partial"  # of a content that lacks blocks, or was not hashed yet
+WHOLE: Final = "whole"
+KINDS: Final = (WHOLE, PARTIAL)  # in the order of looking
+DATA: Final = "data"
+CHECKSUMS: Final = "checksums"
+HEADER_BYTES: Final = 64  # of `checksums`, in front of the records
+NEW_PREFIX: Final = ".new-"  # of a folder that is being made
+OLD_PREFIX: Final = ".old-"  # of one that is being deleted
+_NOT_EMPTY: Final = frozenset({errno.EEXIST, errno.ENOTEMPTY})
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """The lengths in bytes of the two files of a content."""
+
+    data_bytes: int
+
+    @property
+    def checksums_bytes(self) -> int:
+        """The header's and one record for each block."""
+        return HEADER_BYTES + -(-self.data_bytes // BLOCK_BYTES) * CHECKSUM_BYTES
+
+    def is_of(self, data: int, checksums: int) -> bool:
+        """Whether two open files have these lengths."""
+        return (os.fstat(data).st_size, os.fstat(checksums).st_size) == (self.data_bytes, self.checksums_bytes)
+
+
+def make_folder(place: Place, shape: Shape) -> None:
+    """Make a content's folder, with no block in it; one of this shape stays as it is. Raises `OSError`."""
+    with place.parent.opened(make=True) as above:
+        if _is_of_another_shape(above, place.name, shape):
+            remove_folder(above, place.name)
+        with _new_folder(above) as (folder, name):
+            for file, length in ((DATA, shape.data_bytes), (CHECKSUMS, shape.checksums_bytes)):
+                descriptor = open_file(folder, file, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+                try:
+                    os.ftruncate(descriptor, length)
+                finally:
+                    os.close(descriptor)
+            move_folder(above, name, above, place.name)
+
+
+def move_folder(above: int, name: str, to: int, as_name: str) -> bool:
+    """Rename a content's folder; False if there is one of that name already, which stays. Raises `OSError`."""
+    try:
+        os.rename(name, as_name, src_dir_fd=above, dst_dir_fd=to)
+    except OSError as error:
+        if error.errno not in _NOT_EMPTY:
+            raise
+        return False
+    return True
+
+
+def remove_folder(above: int, name: str) -> None:
+    """Delete a content's folder. It is renamed first: no process sees it with one of its files. Raises `OSError`.
+
+    It is no error if there is none. Files that the cache has not made keep the folder, under its new name.
+    """
+    with suppress(FileNotFoundError):
+        if not name.startswith(OLD_PREFIX):
+            old = f"{OLD_PREFIX}{os.urandom(8).hex()}"
+            os.rename(name, old, src_dir_fd=above, dst_dir_fd=above)
+            name = old
+        _empty(above, name)
+        with suppress(OSError):  # there is something else in it
+            os.rmdir(name, dir_fd=above)
+
+
+def remove_leftover(above: int, name: str) -> bool:
+    """Delete a folder that a dead process was making or deleting; whether the name is of such a one, dead or not."""
+    if name.startswith(OLD_PREFIX):
+        with suppress(OSError):
+            remove_folder(above, name)
+        return True
+    if not name.startswith(NEW_PREFIX):
+        return False
+    with suppress(OSError), abandoned_folder(above, name) as is_abandoned:
+        if is_abandoned:
+            remove_folder(above, name)
+    return True
+
+
+def _is_of_another_shape(above: int, name: str, shape: Shape) -> bool:
+    """Whether what has a content's name cannot be it; False if there is nothing, for another process may make it."""
+    try:
+        folder = open_folder(name, above)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    try:
+        found = [os.stat(file, dir_fd=folder, follow_symlinks=False).st_size for file in (DATA, CHECKSUMS)]
+    except OSError:
+        return True
+    finally:
+        os.close(folder)
+    return found != [shape.data_bytes, shape.checksums_bytes]
+
+
+@contextmanager
+def _new_folder(above: int) -> Iterator[tuple[int, str]]:
+    """A new folder, locked: so `remove_leftover` leaves it alone. Deleted at the end, unless it was renamed."""
+    folder, name = _make_new(above)
+    try:
+        yield folder, name
+    finally:
+        os.close(folder)
+        with suppress(OSError):
+            remove_folder(above, name)
+
+
+def _make_new(above: int) -> tuple[int, str]:
+    while True:
+        name = f"{NEW_PREFIX}{os.urandom(8).hex()}"
+        os.mkdir(name, 0o700, dir_fd=above)
+        with suppress(FileNotFoundError):  # another process has just taken it, not locked yet, for abandoned
+            folder = open_folder(name, above)
+            if lock_new(folder):
+                return folder, name
+            os.close(folder)
+
+
+def _empty(above: int, name: str) -> None:
+    try:
+        folder = open_folder(name, above)
+    except NotADirectoryError:
+        os.unlink(name, dir_fd=above)
+        return
+    try:
+        for file in (CHECKSUMS, DATA):
+            with suppress(FileNotFoundError, IsADirectoryError):
+                os.unlink(file, dir_fd=folder)
+    finally:
+        os.close(folder)

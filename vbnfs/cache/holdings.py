@@ -1,0 +1,108 @@
+"""What each process holds open of the cache, shown to the others: deleted files take room until they are closed.
+
+    blocks-v2/.held/<random name>     a line for each content that a process holds: the inode of `data`, its bytes,
+                                      the content id, and `kernel` where the kernel reads the file itself
+
+A process has its file locked for as long as it lives (flock(2)), so a file that can be locked is of a dead one, and
+is deleted. Where there are no locks, one that was not written for an hour is. All of it is advice: where a line is
+lost or torn, an evictor counts too little, and nothing else happens.
+"""
+
+import os
+from collections.abc import Iterable, Iterator, Set
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final
+
+from vbnfs.cache.content_folder import FORMAT
+from vbnfs.host.atomic import remove_abandoned
+from vbnfs.host.locks import lock_file
+from vbnfs.host.places import Place, open_file
+
+_FOLDER: Final = f"{FORMAT}/.held"
+_KERNEL: Final = "kernel"
+_MOST_BYTES: Final = 1 << 20  # of a file; a process holds a few hundred contents
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A content that a process has open: the inode of its data, what that takes on the disk, and who reads it."""
+
+    inode: int
+    allocated_bytes: int
+    content_id: str
+    is_read_by_kernel: bool = False
+
+
+class Holdings:
+    """What this process holds in a cache directory. The methods may be called from any thread, one at a time."""
+
+    def __init__(self, directory: Place) -> None:
+        self._folder = directory / _FOLDER
+        self._descriptor = -1
+        self._name = ""
+
+    def __del__(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+
+    def publish(self, held: Iterable[Held]) -> None:
+        """Show what is held from now on. Where the directory can only be read, no process can evict, either."""
+        text = "".join(_line(one) for one in held).encode()
+        with suppress(OSError):
+            if self._descriptor < 0:
+                if not text:
+                    return
+                self._make()
+            os.pwrite(self._descriptor, text, 0)
+            os.ftruncate(self._descriptor, len(text))
+
+    def close(self) -> None:
+        """Nothing is held any more."""
+        if self._descriptor >= 0:
+            with suppress(OSError), self._folder.opened() as folder:
+                os.unlink(self._name, dir_fd=folder)
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def _make(self) -> None:
+        with self._folder.opened(make=True) as folder:
+            self._name = os.urandom(8).hex()
+            self._descriptor = open_file(folder, self._name, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+        with suppress(OSError):  # no locks on this file system
+            lock_file(self._descriptor)
+
+
+def all_held(directory: Place) -> list[Held]:
+    """What the processes that live hold in a cache directory; a content that several hold is there once for each."""
+    found: list[Held] = []
+    with suppress(OSError), (directory / _FOLDER).opened() as folder:
+        for name in os.listdir(folder):
+            with suppress(OSError):
+                remove_abandoned(folder, name)
+                found += _read(folder, name)
+    return found
+
+
+def held_though_deleted(held: Iterable[Held], inodes: Set[int]) -> int:
+    """The bytes that deleted contents still take; `inodes` are those of the contents that are not deleted."""
+    deleted = {one.inode: one.allocated_bytes for one in held if one.inode not in inodes}
+    return sum(deleted.values())
+
+
+def _read(folder: int, name: str) -> Iterator[Held]:
+    descriptor = open_file(folder, name, os.O_RDONLY)
+    try:
+        text = os.pread(descriptor, _MOST_BYTES, 0).decode(errors="replace")
+    finally:
+        os.close(descriptor)
+    for line in text.splitlines():
+        inode, _, rest = line.partition(" ")
+        allocated, _, rest = rest.partition(" ")
+        content_id, _, kind = rest.partition(" ")
+        if inode.isascii() and inode.isdigit() and allocated.isascii() and allocated.isdigit() and content_id:
+            yield Held(int(inode), int(allocated), content_id, kind == _KERNEL)
+
+
+def _line(one: Held) -> str:
+    return f"{one.inode} {one.allocated_bytes} {one.content_id} {_KERNEL if one.is_read_by_kernel else ''}\n"

@@ -1,0 +1,100 @@
+"""Whether a mount can be made on this machine, and what that allows of what the settings ask for."""
+
+import math
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from vbnfs.config.settings import LEAST_MEMORY_BYTES, Config
+from vbnfs.errors import MountError
+from vbnfs.host import limits
+from vbnfs.host.cgroup import memory_limit_bytes
+from vbnfs.host.mount_programs import fusermount
+from vbnfs.host.runtime import make_runtime_directory
+
+log = structlog.get_logger()
+
+_FUSE_DEVICE: Final = Path("/dev/fuse")
+_FUSE_SYSCTLS: Final = Path("/proc/sys/fs/fuse")
+_LEAST_DATA_BYTES: Final = 128 << 20  # of RLIMIT_DATA: Python, the manifests, the stacks of threads
+_LEAST_OPEN_FILES: Final = 64  # beside what connections to S3 take, of which there are fewer then
+_PART_OF_KERNELS_TIMEOUT: Final = 0.8  # it is looked at every few seconds only
+
+
+def check_machine() -> None:
+    """Raise a `MountError` with the remedy where no mount can be made, or too little is granted for one.
+
+    From then on this process may have as many files open as the system allows.
+    """
+    if not _FUSE_DEVICE.exists():
+        raise MountError(
+            f"no {_FUSE_DEVICE}: load the module with 'modprobe fuse' (in a container: --device /dev/fuse)"
+        )
+    if not os.access(_FUSE_DEVICE, os.R_OK | os.W_OK):  # fusermount3 opens it with the rights of who runs it
+        raise MountError(f"{_FUSE_DEVICE}: not open to everybody; as root, run: chmod 666 {_FUSE_DEVICE}")
+    fusermount()
+    _check_limits()
+    limits.raise_open_files()  # segments, connections and mappings each take one
+
+
+def _check_limits() -> None:
+    """Where less is granted than a mount takes, it fails here, and not in the middle of something."""
+    data_bytes, files = limits.most_data_bytes(), limits.most_open_files()
+    if data_bytes is not None and data_bytes < _LEAST_DATA_BYTES:
+        raise MountError(
+            f"this process may take {data_bytes >> 20} MiB of memory, and a mount needs {_LEAST_DATA_BYTES >> 20} at"
+            " least: raise the limit (ulimit -d, or data in /etc/security/limits.conf)"
+        )
+    if files is not None and files < _LEAST_OPEN_FILES:
+        raise MountError(
+            f"this process may have {files} files open, and a mount needs {_LEAST_OPEN_FILES} at the least:"
+            " raise the limit (ulimit -Hn, or nofile in /etc/security/limits.conf)"
+        )
+
+
+def problems_of_the_control_socket() -> tuple[str, ...]:
+    """What will keep `vbnfs status` from reaching the mount, which works all the same."""
+    try:
+        make_runtime_directory()
+    except MountError as error:
+        return (f"'vbnfs status' will not reach this mount: {error}",)
+    return ()
+
+
+def within_the_machine(config: Config) -> Config:
+    """The settings, as far as the kernel and the control group allow them; what is lowered is logged."""
+    return _within_the_cgroup(_below_the_kernels_timeout(config))
+
+
+def _below_the_kernels_timeout(config: Config) -> Config:
+    """Answer before Linux 6.15 and later lose patience: one request beyond their limit aborts the whole mount."""
+    limits = [_sysctl_seconds(f"{name}_request_timeout") for name in ("default", "max")]
+    strictest = min((limit for limit in limits if limit > 0), default=math.inf)
+    if config.io_timeout_seconds < strictest * _PART_OF_KERNELS_TIMEOUT:
+        return config
+    seconds = strictest * _PART_OF_KERNELS_TIMEOUT
+    log.warning("--io-timeout lowered: the kernel (fs.fuse.*_request_timeout) waits no longer", seconds=seconds)
+    return replace(config, io_timeout_seconds=seconds)
+
+
+def _within_the_cgroup(config: Config) -> Config:
+    """Half of what the control group allows at the most: the rest is for the tree, and for pages on their way."""
+    allowed = memory_limit_bytes()
+    if allowed is None:
+        return config
+    limit_bytes = max(LEAST_MEMORY_BYTES, allowed // 2)
+    if config.memory_limit_bytes <= limit_bytes:
+        return config
+    log.warning("--memory-limit lowered: the control group allows no more", limit_bytes=limit_bytes, allowed=allowed)
+    return replace(config, memory_limit_bytes=limit_bytes)
+
+
+def _sysctl_seconds(name: str) -> int:
+    """Seconds; 0 where there is no limit (Documentation/admin-guide/sysctl/fs.rst)."""
+    try:
+        return int((_FUSE_SYSCTLS / name).read_text())
+    except (OSError, ValueError):
+        return 0
