@@ -31,7 +31,7 @@ class Passed(Files):
     backing: Backing | None = None
     opened: list[Backing | None] = field(default_factory=list)
 
-    def open(self, inode: int, flags: int) -> Opened:
+    def open(self, inode: int, flags: int, pid: int) -> Opened:
         self.opened.append(self.backing)
         return Opened(inode, backing=self.backing)
 

@@ -108,7 +108,7 @@ class Files:
             ]
         )
 
-    def open(self, inode: int, flags: int) -> Opened:
+    def open(self, inode: int, flags: int, pid: int) -> Opened:
         return Opened(inode)
 
     def read(self, handle: int, offset: int, size: int) -> Answer[Buffer]:

@@ -29,6 +29,7 @@ from vbnfs.cache.content_file import ContentFile, DamagedBlockError, flush
 from vbnfs.cache.content_folder import DATA, FORMAT, KINDS, NEW_PREFIX, PARTIAL, WHOLE, move_folder, remove_folder
 from vbnfs.cache.holdings import Held, Holdings
 from vbnfs.cache.inventory import CachedContent
+from vbnfs.cache.whole_file import Seal
 from vbnfs.host import limits
 from vbnfs.host.atomic import temporary_file
 from vbnfs.host.descriptors import NO_DESCRIPTOR
@@ -70,6 +71,7 @@ class BlockCache:
         self._open: LRUCache[str, ContentFile] = LRUCache(_most_open_contents())  # by content id
         self._unflushed: Counter[str] = Counter()  # bytes, by content id
         self._allocated: Counter[str] = Counter()  # by content id; as the last scan found it, and what was put since
+        self._opened: dict[str, Content] = {}  # for `note_uses`
         self._changed: set[str] = set()  # the contents of which `allocated_bytes` has changed
         self._holdings = Holdings(top)
         self._publishing = threading.Lock()
@@ -208,6 +210,13 @@ class BlockCache:
     def _is_at(self, content: Content, place: Place) -> bool:
         return ContentFile.open(place, identity=content.content_id, data_bytes=content.size_bytes) is not None
 
+    def seal(self, content: Content) -> Seal | None:
+        """The seal of the file that blocks of a content are read from now; None if there is none."""
+        with suppress(OSError):
+            if (file := self._file(content)) is not None:
+                return file.seal()
+        return None
+
     def open_whole(self, content: Content) -> int | None:
         """A descriptor of a whole content's file, to be read only, which the caller closes; None if it is not whole.
 
@@ -340,8 +349,19 @@ class BlockCache:
                 if self._open.get(content_id) is file:
                     del self._open[content_id]
 
+    def note_opened(self, content: Content) -> None:
+        """A content is in use of which no reads are seen here. Asks no disk: `note_uses` does."""
+        with self._lock:
+            self._opened[content.content_id] = content
+
     def note_uses(self) -> None:
         """Note for eviction what was read lately. Waits for a disk that takes no writes, as long as that lasts."""
+        with self._lock:
+            opened, self._opened = self._opened, {}
+        for content in opened.values():
+            with suppress(OSError):
+                if (file := self._file(content)) is not None:
+                    file.use()
         with self._lock:
             known = list(self._open.values())
         for file in known:

@@ -24,7 +24,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -52,7 +52,8 @@ class Verdict:
     """What the blake2b of a whole file was (hex), of which blocks, and when (UTC, ISO 8601).
 
     `mismatches`: how many times in a row it was not the manifest's, each time of bytes fetched anew. `source` is the
-    object version that they were fetched from, in words.
+    object version that they were fetched from, in words. `seal` is that of the whole file which was checked
+    (`whole_file.Seal`), where one was.
     """
 
     found_hash: str
@@ -60,6 +61,7 @@ class Verdict:
     judged: str
     mismatches: int = 0
     source: str = ""
+    seal: str = field(default="", compare=False)
 
 
 _TORN: Final = Verdict("", "", "", 1)
@@ -150,6 +152,12 @@ class Verdicts:
             self.keep(content, verdict)  # refused first, dropped then
             cache.drop(content)
             return verdict
+
+    def store_seal(self, content: Content, verdict: Verdict, seal: str) -> None:
+        """Keep with a good verdict, if it is still the last one, the seal of the file that it is about."""
+        with self._judging():
+            if verdict.seal != seal and self.last(content) == verdict:
+                self.keep(content, replace(verdict, seal=seal))
 
     def keep(self, content: Content, verdict: Verdict) -> None:
         """Publish a verdict: at once here, soon in other processes. A disk that does not take it is no error."""
@@ -300,9 +308,11 @@ def _read(place: Place) -> Verdict | None:
     try:
         kept = json.loads(data)
         source = kept.get("source", "")
-        verdict = Verdict(kept["found_hash"], kept["fingerprint"], kept["judged"], kept["mismatches"], source)
+        verdict = Verdict(
+            kept["found_hash"], kept["fingerprint"], kept["judged"], kept["mismatches"], source, kept.get("seal", "")
+        )
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return _TORN
-    texts = (verdict.found_hash, verdict.fingerprint, verdict.judged, verdict.source)
+    texts = (verdict.found_hash, verdict.fingerprint, verdict.judged, verdict.source, verdict.seal)
     is_sound = all(isinstance(text, str) for text in texts) and isinstance(verdict.mismatches, int)
     return verdict if is_sound else _TORN

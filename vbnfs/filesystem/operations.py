@@ -8,10 +8,10 @@ size is not known, in a bucket that cannot be listed.
 import errno
 import itertools
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 import structlog
 import trio
@@ -26,16 +26,19 @@ from vbnfs.errors import ChangedError, VbnfsError, with_remedy
 from vbnfs.filesystem.attributes import FOREVER_SECONDS, Attributes, Value, constant
 from vbnfs.filesystem.failures import Failures
 from vbnfs.filesystem.listings import Listings
+from vbnfs.filesystem.passthrough import Passthrough
 from vbnfs.filesystem.small_reads import RepeatedSmallReads
 from vbnfs.fuse.operations import (
     Absent,
     Answer,
+    Backing,
     Buffer,
     Entry,
     ErrnoReply,
     FileSystemStatus,
     Listing,
     Opened,
+    is_later,
 )
 from vbnfs.logs import WARN_AGAIN_SECONDS, WarnOnce
 from vbnfs.metrics import Metrics
@@ -76,6 +79,7 @@ class FileSystem:
         catalog: Catalog,
         attributes: Attributes,
         open_reader: Callable[[Content, bool], FileReader],
+        passthrough: Passthrough,
         own_file: Callable[[int], str],
         disk: CacheDisk,
         metrics: Metrics,
@@ -89,6 +93,7 @@ class FileSystem:
         self._attributes = attributes
         self._listings = Listings(tree, attributes)
         self._open_reader = open_reader
+        self.passthrough: Final = passthrough
         self._own_file = own_file
         self._at_homes = trio.CapacityLimiter(_AT_HOMES_AT_ONCE)  # one that hangs must not take the threads of all
         self.disk: Final = disk
@@ -211,7 +216,7 @@ class FileSystem:
 
     # Reading
 
-    def open(self, inode: int, flags: int) -> Answer[Opened]:
+    def open(self, inode: int, flags: int, pid: int) -> Answer[Opened]:
         """Open a file for reading; the kernel may keep its pages, unless they are of wrong bytes."""
         if flags & os.O_ACCMODE != os.O_RDONLY:
             raise ErrnoReply(errno.EROFS)
@@ -226,17 +231,28 @@ class FileSystem:
     async def _open_later(self, node: DataNode, flags: int) -> Opened:
         with self._failures.guard(node.inode):
             content = await self._attributes.learn_content(node)
-        return self._open_data(node, content, flags)
+        opened = self._open_data(node, content, flags)
+        return await opened if is_later(opened) else cast(Opened, opened)
 
-    def _open_data(self, node: DataNode, content: Content, flags: int) -> Opened:
+    def _open_data(self, node: DataNode, content: Content, flags: int) -> Answer[Opened]:
         check_possible(content)
         advises = not flags & os.O_NONBLOCK  # with which page_filler_program.py opens files
-        return self._handle(node.inode, self._open_reader(content, advises))
+        # A file that the kernel reads has a reader, too: readahead(2) of it asks the daemon, all the same.
+        reader = self._open_reader(content, advises)
+        backing = self.passthrough.open(node.inode, content)
+        if is_later(backing):
+            return self._handle_later(node.inode, reader, backing)
+        return self._handle(node.inode, reader, cast(Backing | None, backing))
 
-    def _handle(self, inode: int, file: FileReader | bytes) -> Opened:
+    async def _handle_later(
+        self, inode: int, reader: FileReader, backing: Coroutine[Any, Any, Backing | None]
+    ) -> Opened:
+        return self._handle(inode, reader, await backing)
+
+    def _handle(self, inode: int, file: FileReader | bytes, backing: Backing | None = None) -> Opened:
         handle = next(self._handles)
         self._opened[handle] = inode, file
-        return Opened(handle, keeps_pages=not self._pages.are_stale(inode))
+        return Opened(handle, keeps_pages=not self._pages.are_stale(inode), backing=backing)
 
     def read(self, handle: int, offset: int, size: int) -> Answer[Buffer]:
         """Bytes of an open file, fewer than `size` only at its end."""
@@ -311,7 +327,9 @@ class FileSystem:
 
     def release(self, handle: int) -> None:
         """Close a file."""
-        self._opened.pop(handle, None)
+        inode, file = self._opened.pop(handle, (0, b""))
+        if not isinstance(file, bytes):
+            self.passthrough.release(inode)
 
     # Provenance
 

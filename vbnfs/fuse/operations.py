@@ -143,8 +143,8 @@ class Operations(Protocol):
     def list(self, inode: int) -> Answer[Listing]:
         """A folder's names. While nothing of it has changed, this is the same object each time."""
 
-    def open(self, inode: int, flags: int) -> Answer[Opened]:
-        """A new handle on a file; `flags` as for the system call."""
+    def open(self, inode: int, flags: int, pid: int) -> Answer[Opened]:
+        """A new handle on a file; `flags` as for the system call, `pid` of the thread that opens it, 0 if unknown."""
 
     def read(self, handle: int, offset: int, size: int) -> Answer[Buffer]:
         """Bytes of an open file, fewer than `size` only at its end."""

@@ -96,7 +96,7 @@ class _Adapter(pyfuse3.Operations):
         await self._reply("readdir", lambda: self._operations.list(fh), lambda listing: fill(listing.entries))
 
     async def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
-        return await self._reply("open", lambda: self._operations.open(inode, flags), _opened)
+        return await self._reply("open", lambda: self._operations.open(inode, flags, ctx.pid), _opened)
 
     async def read(self, fh: int, off: int, size: int) -> Any:
         ask: Callable[[], Answer[Buffer]] = lambda: self._operations.read(fh, off, size)  # noqa: E731

@@ -65,7 +65,7 @@ def _readlink(operations: Operations, header: Header, _: bytes) -> Answer[Buffer
 
 
 def _open(operations: Operations, header: Header, body: bytes) -> Answer[Buffer]:
-    return _packed(operations.open(header.inode, parse_open(body)), replies.opened)
+    return _packed(operations.open(header.inode, parse_open(body), header.pid), replies.opened)
 
 
 def _release(operations: Operations, _: Header, body: bytes) -> Answer[Buffer]:

@@ -32,6 +32,7 @@ from vbnfs.cache.verdicts import (
     mismatch_text,
     most_mismatches,
 )
+from vbnfs.cache.whole_file import Seal
 from vbnfs.errors import HashMismatchError, StorageError
 from vbnfs.metrics import Metrics
 from vbnfs.objects import ByteRange, Content, may_have_size
@@ -85,7 +86,8 @@ class Verifier:
     """Verifies contents of which it gets notice, one at a time, behind readers.
 
     `on_mismatch` is called with the id of a content whose bytes are wrong, and may be in the kernel's memory.
-    `without_pauses` hashes without pausing.
+    `on_hashed` gets each content that was found good, and the seal that its file had all the while. `without_pauses`
+    hashes without pausing.
     """
 
     def __init__(
@@ -96,6 +98,7 @@ class Verifier:
         *,
         metrics: Metrics,
         on_mismatch: Callable[[str], None] = lambda content_id: None,
+        on_hashed: Callable[[Content, Seal], None] = lambda content, seal: None,
         without_pauses: bool = False,
     ) -> None:
         self._cache = cache
@@ -103,6 +106,7 @@ class Verifier:
         self._verdicts = verdicts
         self._metrics = metrics
         self._on_mismatch = on_mismatch
+        self._on_hashed = on_hashed
         self._without_pauses = without_pauses
         self._noticed: dict[str, Content] = {}
         self._has_noticed = trio.Event()
@@ -150,14 +154,26 @@ class Verifier:
             return None
         for _ in range(_HASHED_IN_A_ROW):
             before = await trio.to_thread.run_sync(self._verdicts.last, content)
+            seal = await trio.to_thread.run_sync(self._settled_seal, content)
             hashes = await self._hash(content, fetch=fetch)
             await self._source.writer.written(
                 content
             )  # else wrong blocks would come to the disk behind their verdict
-            verdict = None if hashes is None else await self._judge(content, *hashes, before=before)
+            verdict = None if hashes is None else await self._judge(content, *hashes, before=before, seal=seal)
             if verdict is not None or hashes is None:
                 return verdict
         return None
+
+    def _settled_seal(self, content: Content) -> Seal | None:
+        """The seal of what is hashed from now on, if any change meanwhile would show."""
+        seal = self._cache.seal(content)
+        return seal if seal is not None and seal.is_settled else None
+
+    async def _seal(self, content: Content, verdict: Verdict, seal: Seal | None) -> None:
+        """Keep the seal of a file that was hashed, if it is still the same."""
+        if seal is not None and await trio.to_thread.run_sync(self._cache.seal, content) == seal:
+            await trio.to_thread.run_sync(self._verdicts.store_seal, content, verdict, seal.text)
+            self._on_hashed(content, seal)
 
     async def _check(self, content: Content) -> None:
         bad = self._verdicts.bad(content)
@@ -224,9 +240,12 @@ class Verifier:
             await trio.sleep(time.monotonic() - began)
 
     async def _judge(
-        self, content: Content, found_hash: str, fingerprint: str, *, before: Verdict | None
+        self, content: Content, found_hash: str, fingerprint: str, *, before: Verdict | None, seal: Seal | None
     ) -> Verdict | None:
-        """Give a verdict on bytes that were fetched after `before`. None if the cache has others by now."""
+        """Give a verdict on bytes that were fetched after `before`. None if the cache has others by now.
+
+        `seal` is that of the file before it was hashed.
+        """
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         known = before.source if before is not None and before.found_hash == found_hash else ""
         found = Verdict(found_hash, fingerprint, now, source=self._source.origin_of(content, known=known))
@@ -238,6 +257,7 @@ class Verifier:
             return None
         if is_good(content, verdict):
             self._metrics.verified_files += 1
+            await self._seal(content, verdict, seal)
             await trio.to_thread.run_sync(self._cache.complete, content)
             log.info("file verified", object=str(content.source), blake2b=verdict.found_hash)
         else:
