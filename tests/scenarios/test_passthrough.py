@@ -14,7 +14,7 @@ from tests.fakes.cache_files import content_folders
 from tests.fakes.dataset import FakeDataset
 from tests.fakes.s3_server import FakeS3Server
 from tests.fakes.store import Pattern
-from tests.fixtures_mount import Mount, Mounts, until
+from tests.fixtures_mount import Mount, Mounts, run_vbnfs, until
 from vbnfs.blocks import BLOCK_BYTES
 from vbnfs.cache.content_folder import DATA, WHOLE
 
@@ -56,6 +56,10 @@ class File:
         """How many opens were passed through, and how many reads reached the daemon."""
         metrics = self.mount.status()["metrics"]
         return metrics["passthrough_opens"], metrics["read_requests"]
+
+    def read_by(self) -> str:
+        """What the extended attribute says."""
+        return os.getxattr(self.path, "user.vbnfs.read_by").decode()
 
     def is_passed(self) -> bool:
         """Whether the kernel reads it by itself if it is opened now."""
@@ -162,6 +166,29 @@ def test_a_cache_that_is_trusted(file: File, tmp_path: Path, is_touched: bool) -
     assert (metrics["checked_bytes"], metrics["read_requests"]) == (len(PLAIN) if is_touched else 0, 0)
 
 
+def test_an_old_handle(file: File) -> None:
+    """While a program has it open from before the check, the daemon serves all who open it, and it is named."""
+    file.mount.umount()
+    file.mount.mount()
+    with file.path.open("rb") as old:
+        assert old.read(10) == PLAIN[:10]
+        until(lambda: file.mount.status()["passthrough"]["old_handles"] != [])
+        assert not file.is_passed()
+        (one,) = file.mount.status()["passthrough"]["old_handles"]
+        assert (file.mount.path / one["file"]).stat().st_ino == os.fstat(old.fileno()).st_ino
+        assert one["pid"] == os.getpid()
+        text = f"{one['program']} (pid {os.getpid()}) has it open from before it was checked"
+        assert file.read_by() == f"daemon: {text}"
+        assert text in run_vbnfs("status", file.mount.path).stdout
+        assert old.read() == PLAIN[10:]
+    until(file.is_passed)
+    with file.path.open("rb"):
+        report = file.mount.status()["passthrough"]
+        assert (report["reason"], report["open_files"], len(report["files"])) == (None, 1, 1)
+        assert file.read_by() == "kernel"
+        assert "1 open files are read by the kernel itself" in run_vbnfs("status", file.mount.path).stdout
+
+
 def test_a_damaged_file_is_never_passed_through(file: File, tmp_path: Path) -> None:
     """A whole file of which a block was damaged while it was not mounted is mended from S3, and then checked anew."""
     file.mount.umount()
@@ -198,3 +225,6 @@ def test_without_it(mounts: Mounts, server: FakeS3Server, options: tuple[str, ..
     until(lambda: os.getxattr(file.path, "user.vbnfs.verified").startswith(b"blake2b"))
     assert file.path.read_bytes() == PLAIN
     assert file.counts()[0] == 0
+    reason = file.mount.status()["passthrough"]["reason"]
+    assert options[1 if options[0] == "--fuse" else 0] in reason
+    assert file.read_by() == f"daemon: {reason}"

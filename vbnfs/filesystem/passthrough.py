@@ -25,9 +25,7 @@ log = structlog.get_logger()
 
 _DISK_SECONDS: Final = 1.0  # a disk that takes longer is left to the daemon's readers, which have a deadline
 NOT_MOUNTED: Final = "it is not mounted yet"
-NEEDS_ROOT: Final = (
-    "only a daemon of root may ask the kernel for it: sudo mount -t vbnfs SOURCE FOLDER -o allow_other"
-)
+NEEDS_ROOT: Final = "the kernel grants it to root only: sudo mount -t vbnfs SOURCE FOLDER -o allow_other"
 _REASONS: Final = {
     errno.EPERM: NEEDS_ROOT,
     errno.ELOOP: "the cache is on a file system that is stacked on others",
