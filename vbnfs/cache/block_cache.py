@@ -93,7 +93,12 @@ class BlockCache:
             return None
         if not file.is_in_page_cache(byte_range):
             raise trio.WouldBlock
-        return self.read(content, byte_range)
+        try:
+            if self._checks_every_read:
+                return file.read_checked(byte_range, may_write=False)
+            return file.read(byte_range, may_write=False)
+        except (DamagedBlockError, OSError) as error:  # what has to be done about it may wait for the disk
+            raise trio.WouldBlock from error
 
     def read(self, content: Content, byte_range: ByteRange) -> memoryview | None:
         """A non-empty range of a content, verified; None if a block of it is not here.
@@ -293,7 +298,7 @@ class BlockCache:
         """Take note of the contents that there are (see `Evictor`), for `allocated_bytes`."""
         allocated: Counter[str] = Counter()
         for one in found:
-            if one.scope == self._scope:
+            if one.scope == self._scope and one.path.startswith(f"{FORMAT}/"):
                 allocated[one.content_id] += one.allocated_bytes
         with self._lock:
             before, self._allocated = self._allocated, allocated.copy()

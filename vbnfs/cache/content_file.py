@@ -122,19 +122,19 @@ class ContentFile:
             are_there and data.st_size >= self._shape.data_bytes and checksums.st_size >= self._shape.checksums_bytes
         )
 
-    def read(self, byte_range: ByteRange) -> memoryview | None:
+    def read(self, byte_range: ByteRange, *, may_write: bool = True) -> memoryview | None:
         """Verified bytes of a non-empty range within the content; None if a block of it is not here.
 
         May wait for the disk. A block that does not match loses its record, so that it will be written again:
-        `DamagedBlockError`. Raises `OSError` where the disk fails.
+        `DamagedBlockError`; without `may_write` it keeps it. Raises `OSError` where the disk fails.
         """
         for index in blocks_of(byte_range):
-            if not self._verified[index] and not self._verify(index):
+            if not self._verified[index] and self._checked(index, may_write=may_write) is None:
                 return None
         self._is_used = True
         return self._view(byte_range.start, len(byte_range))
 
-    def read_checked(self, byte_range: ByteRange) -> memoryview | None:
+    def read_checked(self, byte_range: ByteRange, *, may_write: bool = True) -> memoryview | None:
         """Like `read`, but every block of the range is read and checked now: the very bytes that are returned.
 
         So what happens to the file afterwards, or happened since the first check, does not matter.
@@ -142,7 +142,7 @@ class ContentFile:
         blocks = blocks_of(byte_range)
         parts: list[bytes] = []
         for index in blocks:
-            data = self._checked(index)
+            data = self._checked(index, may_write=may_write)
             if data is None:
                 return None
             parts.append(data)
@@ -230,10 +230,7 @@ class ContentFile:
         records = (table[at : at + CHECKSUM_BYTES] for at in range(0, len(table), CHECKSUM_BYTES))
         return [None if record == _NO_RECORD else record for record in records]
 
-    def _verify(self, index: int) -> bool:
-        return self._checked(index) is not None
-
-    def _checked(self, index: int) -> bytes | None:
+    def _checked(self, index: int, *, may_write: bool = True) -> bytes | None:
         """A block that matches its record; None if there is no record."""
         record = self._record(index)
         if record == _NO_RECORD:
@@ -242,18 +239,19 @@ class ContentFile:
             data = os.pread(self._data, self._block_bytes(index), index * BLOCK_BYTES)
         except OSError as error:
             if error.errno == errno.EIO:  # the disk has lost it; where it is written anew it may take it
-                raise self._damaged(index, "cannot be read") from error
+                raise self._damaged(index, "cannot be read", may_write=may_write) from error
             raise
         if checksum(self._identity, index, data) != record:
-            raise self._damaged(index, "does not match its checksum")
+            raise self._damaged(index, "does not match its checksum", may_write=may_write)
         self._verified[index] = 1
         return data
 
-    def _damaged(self, index: int, reason: str) -> "DamagedBlockError":
+    def _damaged(self, index: int, reason: str, *, may_write: bool) -> "DamagedBlockError":
         """A block loses its record, so that it will be written again."""
         self._verified[index] = 0
-        with suppress(OSError):  # a read-only cache stays as it is
-            os.pwrite(self._checksums, _NO_RECORD, _record_at(index))
+        if may_write:
+            with suppress(OSError):  # a read-only cache stays as it is
+                os.pwrite(self._checksums, _NO_RECORD, _record_at(index))
         return DamagedBlockError(f"{self._place}: block {index} {reason}")
 
     def _record(self, index: int) -> bytes:

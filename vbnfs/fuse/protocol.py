@@ -187,8 +187,7 @@ def _offered(init: bytes | memoryview) -> Feature:
 # Files
 
 
-@dataclass(frozen=True, slots=True)
-class ReadIn:
+class ReadIn(NamedTuple):
     """`struct fuse_read_in`, of READ and READDIRPLUS: `size` bytes at most from `offset` on."""
 
     handle: int
@@ -198,7 +197,7 @@ class ReadIn:
 
 def parse_read(body: bytes | memoryview) -> ReadIn:
     """The body of READ and READDIRPLUS."""
-    return ReadIn(*_READ_IN.unpack_from(body))
+    return ReadIn._make(_READ_IN.unpack_from(body))
 
 
 def parse_open(body: bytes | memoryview) -> int:
