@@ -228,3 +228,21 @@ def test_without_it(mounts: Mounts, server: FakeS3Server, options: tuple[str, ..
     reason = file.mount.status()["passthrough"]["reason"]
     assert options[1 if options[0] == "--fuse" else 0] in reason
     assert file.read_by() == f"daemon: {reason}"
+
+
+def test_a_cache_on_an_overlay(mounts: Mounts, server: FakeS3Server, tmp_path: Path) -> None:
+    """A cache on a file system that is stacked, such as a container's own layer, is passed through, too."""
+    for name in ("lower", "upper", "work", "cache"):
+        (tmp_path / name).mkdir(mode=0o700)
+    layers = f"lowerdir={tmp_path}/lower,upperdir={tmp_path}/upper,workdir={tmp_path}/work"
+    subprocess.run(["mount", "-t", "overlay", "overlay", "-o", layers, tmp_path / "cache"], check=True)
+    try:
+        file = File(mounts(server.endpoint_url, "--cache-dir", tmp_path / "cache" / "vbnfs"))
+        assert file.path.read_bytes() == PLAIN
+        until(file.is_passed)
+        _, before = file.counts()
+        assert file.path.read_bytes() == PLAIN
+        assert file.counts()[1] == before
+        file.mount.umount()
+    finally:
+        subprocess.run(["umount", "--lazy", tmp_path / "cache"], check=True)
