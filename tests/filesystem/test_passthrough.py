@@ -155,6 +155,31 @@ async def test_a_kernel_that_refuses_the_first_file(world: World) -> None:
     assert "stacked" in str(world.passthrough.reason)
 
 
+async def test_a_file_that_is_not_taken_now(world: World) -> None:
+    """A refusal that may pass (no memory, too many files) is one of this open; the daemon reads it."""
+    await world.start()
+    await world.open()
+    await world.until_checked()
+    world.passthrough.release(INODE)
+    world.kernel.refusal = errno.ENFILE
+    assert await world.open() is None
+    world.passthrough.release(INODE)
+    world.kernel.refusal = None
+    assert await world.open() is not None
+
+
+async def test_an_inode_that_has_another_content_by_now(world: World) -> None:
+    """Nobody opens it and gets the bytes of the content that others have open."""
+    await world.start()
+    await world.open()
+    await world.until_checked()
+    world.passthrough.release(INODE)
+    await world.open()
+    other = add(world.floor.client.store, "other", b"other")
+    with pytest.raises(HashMismatchError):
+        world.passthrough.open(INODE, other)
+
+
 async def test_what_has_proved_wrong_is_given_to_nobody(world: World) -> None:
     """From the verdict on. While programs read it by the kernel nobody else can open it; then the daemon serves."""
     await world.start()

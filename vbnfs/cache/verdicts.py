@@ -154,10 +154,13 @@ class Verdicts:
             return verdict
 
     def store_seal(self, content: Content, verdict: Verdict, seal: str) -> None:
-        """Keep with a good verdict, if it is still the last one, the seal of the file that it is about."""
-        with self._judging():
+        """Keep with a good verdict, if it is still the last one, the seal of the file that it is about.
+
+        A disk that does not take it is no error.
+        """
+        with self._judging(), suppress(OSError):
             if verdict.seal != seal and self.last(content) == verdict:
-                self.keep(content, replace(verdict, seal=seal))
+                replace_file(self._good_place(content.content_id), _encoded(replace(verdict, seal=seal)))
 
     def keep(self, content: Content, verdict: Verdict) -> None:
         """Publish a verdict: at once here, soon in other processes. A disk that does not take it is no error."""
@@ -173,7 +176,7 @@ class Verdicts:
         with suppress(OSError):
             remove.unlink(missing_ok=True)
         try:
-            replace_file(write, json.dumps(asdict(verdict)).encode() + b"\n")
+            replace_file(write, _encoded(verdict))
         except OSError as error:
             log.warning("the outcome of verifying cannot be kept", reason=str(error))
             if write is bad:
@@ -295,6 +298,11 @@ def _read_if_any(place: Place) -> Verdict | None:
     except OSError:
         return None
     return None if verdict is _TORN else verdict
+
+
+def _encoded(verdict: Verdict) -> bytes:
+    """A line of JSON."""
+    return json.dumps(asdict(verdict)).encode() + b"\n"
 
 
 def _read(place: Place) -> Verdict | None:

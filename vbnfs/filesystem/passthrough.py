@@ -30,6 +30,7 @@ _REASONS: Final = {
     errno.EPERM: NEEDS_ROOT,
     errno.ELOOP: "the cache is on a file system that is stacked on others",
 }
+_LASTING: Final = frozenset({*_REASONS, errno.ENOTSUP, errno.EINVAL, errno.ENOTTY})
 
 
 class Backings(Protocol):
@@ -132,17 +133,21 @@ class Passthrough:
         return self._modes.backing_of(inode) is not None
 
     def _refuse_condemned(self, inode: int, content: Content) -> None:
-        if self._modes.is_condemned(inode):
+        held = self._held.get(inode)
+        if self._modes.is_condemned(inode) or (held is not None and held.content_id != content.content_id):
             raise HashMismatchError(
                 f"{content.source}: programs have it open from before it proved to be wrong; close it there"
             )
 
     def _register(self, file: WholeFile) -> Backing | None:
-        """Give a file to the kernel; after a first refusal no other one is given. It is asked without waiting."""
+        """Give a file to the kernel, without waiting. After a refusal that would be one of any file none is given."""
         assert self._backings is not None
         try:
             return self._backings.open_backing(file.descriptor)
         except OSError as error:
-            self.reason = _REASONS.get(error.errno or 0, str(error.strerror))
-            log.info("the kernel reads no files by itself", reason=self.reason)
+            if error.errno in _LASTING:
+                self.reason = _REASONS.get(error.errno, str(error.strerror))
+                log.info("the kernel reads no files by itself", reason=self.reason)
+            else:
+                log.info("the kernel does not take a file now", reason=str(error))
             return None
