@@ -206,6 +206,13 @@ def test_where_there_are_no_locks_new_folders_go_by_age(tmp_path: Path, monkeypa
     assert not future.exists()
 
 
+def test_a_file_with_which_a_dead_process_tried_the_disk_is_deleted(tmp_path: Path) -> None:
+    """It stands beside the scopes, and is empty."""
+    left = add_file(tmp_path, f"{FORMAT}/.new-left", 0, used=1)
+    assert list(scan(tmp_path)) == []
+    assert not left.exists()
+
+
 def test_temporary_files_of_format_1_go_with_their_writers(tmp_path: Path) -> None:
     """Nothing makes new ones."""
     dead = add_file(tmp_path, "blocks-v1/aws/ab/.new-dead", 10, used=time.time())

@@ -45,6 +45,7 @@ def test_defaults() -> None:
         region="us-west-2",
         endpoint_url=None,
         ca_bundle=None,
+        mirror=None,
         dataset_version=None,
         cache_dir=config.cache_dir,
         cache_size_bytes=None,

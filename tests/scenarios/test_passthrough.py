@@ -40,8 +40,9 @@ def file(mounts: Mounts, server: FakeS3Server) -> "File":
     mount = mounts(server.endpoint_url)
     file = File(mount)
     assert file.path.read_bytes() == PLAIN
-    until(file.is_passed)
+    until(lambda: file.read_by() == "kernel")
     assert mount.status()["metrics"]["checked_bytes"] == 0  # hashing it was enough
+    assert file.is_passed()
     return file
 
 

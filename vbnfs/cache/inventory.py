@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from vbnfs.cache.content_folder import CHECKSUMS, DATA, FORMAT, KINDS, remove_folder, remove_leftover
+from vbnfs.cache.content_folder import CHECKSUMS, DATA, FORMAT, KINDS, NEW_PREFIX, remove_folder, remove_leftover
 from vbnfs.host.atomic import remove_abandoned
 from vbnfs.host.identity import our_uid
 from vbnfs.host.places import Place, folder_at, open_folder
@@ -79,6 +79,10 @@ def delete(directory: Place, one: CachedContent) -> None:
 
 def _contents(directory: Place, now_ns: int) -> Iterator[CachedContent]:
     for parts, above, entries in directory.walk(depth=_FOLDERS):
+        for entry in entries if not parts else ():
+            if entry.name.startswith(NEW_PREFIX):  # of a process that tried whether the disk takes anything
+                with suppress(OSError):
+                    remove_abandoned(above, entry.name)
         if len(parts) < _FOLDERS or parts[1] not in KINDS:
             continue
         for entry in entries:

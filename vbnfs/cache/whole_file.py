@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 from vbnfs.cache.holdings import Held
 
 _COARSE_NS: Final = 100_000_000  # the kernel's clock has steps of 10 ms at the most
+SETTLING_SECONDS: Final = 0.2  # after which a seal is settled, if nothing has changed the file meanwhile
 _SECTOR_BYTES: Final = 512  # the unit of st_blocks, stat(2)
 
 

@@ -22,7 +22,7 @@ from vbnfs.errors import DemoError, UsageError, VbnfsError
 
 _MODULES: Final[Mapping[str, str]] = {
     **dict.fromkeys(("mount", "umount", "status"), "mounting"),
-    **dict.fromkeys(("versions", "diff", "urls", "verify"), "releases"),
+    **dict.fromkeys(("versions", "diff", "urls", "verify", "digests"), "releases"),
     **dict.fromkeys(("clean", "install-helper", "install-units"), "upkeep"),
     "settings": "settings",
 }
@@ -103,8 +103,7 @@ class _Vbnfs(click.Group):
     cls=_Vbnfs,
     commands=_Commands(_MODULES),
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="\b\nA versioned scientific dataset on S3 as a local, read-only file system."
-    "\nTo begin: vbnfs mount ~/vbn, and vbnfs umount ~/vbn at the end.",
+    help="A dataset on S3 as a disk: vbnfs mount ~/vbn; at the end: vbnfs umount ~/vbn.",
     epilog=STATUSES,
 )
 @click.version_option(__version__, prog_name="vbnfs")

@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from vbnfs.cli import options, render
+from vbnfs.config.datasets import MirrorPlace
 from vbnfs.config.settings import SETTING_BY_NAME, Setting
 from vbnfs.config.sources import DATASET, FILE, SettingValue
 
@@ -47,5 +48,5 @@ def _origin(found: SettingValue) -> str:
 
 
 def _as_json(found: SettingValue) -> dict[str, Any]:
-    value = str(found.value) if isinstance(found.value, Path) else found.value
+    value = str(found.value) if isinstance(found.value, Path | MirrorPlace) else found.value
     return {"value": value, "from": found.source.kind, "name": found.source.name_of(found.setting) or None}

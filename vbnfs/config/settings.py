@@ -8,13 +8,14 @@ key (`cache_size`). The values come from `vbnfs.config.sources`.
 import math
 import os
 import re
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from vbnfs.config.datasets import DEFAULT_DATASET
+from vbnfs.config.datasets import DEFAULT_DATASET, MIRROR_KEYS, MirrorPlace
 from vbnfs.config.environment import user_cache_directory, user_log_file
 
 KIB: Final = 1 << 10
@@ -39,6 +40,7 @@ class Config:
     region: str
     endpoint_url: str | None
     ca_bundle: Path | None
+    mirror: MirrorPlace | None
     dataset_version: str | None
     cache_dir: Path
     cache_size_bytes: int | None
@@ -174,21 +176,40 @@ def _setting(name: str, parse: Callable[[str], Any], metavar: str, text: str, **
     return Setting(name, more.pop("field", name), parse, metavar, text, **more)
 
 
+_BUCKET = _matching(r"[a-z0-9][a-z0-9.-]{1,62}", "an S3 bucket's name")
+_REGION = _matching(r"[a-z0-9-]{1,32}", "an AWS region's name")
+
+
+def _mirror(text: str) -> MirrorPlace:
+    """Words such as `bucket=lab-copy endpoint_url=https://s3.example.org`; blanks within one are quoted."""
+    parsers = dict(zip(MIRROR_KEYS, (_BUCKET, _endpoint, _REGION, parse_path), strict=True))
+    found: dict[str, Any] = {}
+    for word in shlex.split(text):
+        key, _, value = word.partition("=")
+        if key not in parsers or key in found:
+            raise ValueError(f"each of {', '.join(MIRROR_KEYS)} once, as in bucket=lab-copy, is wanted")
+        found[key] = parsers[key](value)
+    if not found.keys() & {"bucket", "endpoint_url"}:
+        raise ValueError("a bucket or an endpoint_url is wanted, as in endpoint_url=https://s3.example.org")
+    return MirrorPlace(**found)
+
+
 _NAME = _matching(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}", "a name of letters, digits, '.', '_' and '-'")
 
 SETTINGS: Final = (
     _setting("dataset", _NAME, "NAME", "Which dataset, by its name.",
              default=DEFAULT_DATASET),
-    _setting("bucket", _matching(r"[a-z0-9][a-z0-9.-]{1,62}", "an S3 bucket's name"), "NAME",
+    _setting("bucket", _BUCKET, "NAME",
              "S3 bucket that holds the dataset.", unset="the dataset's"),
     _setting("project", _NAME, "NAME", "The first folder of every key in the bucket.",
              unset="the dataset's"),
-    _setting("region", _matching(r"[a-z0-9-]{1,32}", "an AWS region's name"), "NAME",
+    _setting("region", _REGION, "NAME",
              "AWS region of the bucket.", unset="the dataset's"),
     _setting("endpoint_url", _endpoint, "URL",
              "Server or proxy instead of AWS (path style).", unset="AWS"),
     _setting("ca_bundle", parse_path, "FILE", "Certificates to trust instead of the usual ones.",
              unset="the system's, or SSL_CERT_FILE"),
+    _setting("mirror", _mirror, "WORDS", "A copy to ask first: endpoint_url=URL bucket=NAME.", unset="none"),
     _setting("dataset_version", _dataset_version, "X.Y.Z", "Version to show at the top, or to list.",
              unset="the newest"),
     _setting("cache_dir", parse_path, "DIR", "Where blocks and manifests are stored.",

@@ -18,7 +18,7 @@ import structlog
 import trio
 
 from vbnfs.access.dataset import Dataset
-from vbnfs.access.opening import make_source, scope_of
+from vbnfs.access.opening import scope_of
 from vbnfs.cache.cache_disk import CacheDisk
 from vbnfs.cache.eviction import Evictor, store_size
 from vbnfs.config.settings import Config
@@ -37,8 +37,9 @@ from vbnfs.filesystem.passthrough import Passthrough
 from vbnfs.host.mountinfo import is_stacked
 from vbnfs.objects import Content
 from vbnfs.reading.file_reader import FileReader
+from vbnfs.reading.judged import describe
 from vbnfs.reading.prefetch import Prefetcher
-from vbnfs.reading.verification import Verifier, describe
+from vbnfs.reading.verification import Verifier
 from vbnfs.s3.addresses import aws_base, object_url
 
 log = structlog.get_logger()
@@ -72,23 +73,16 @@ class Parts:
         self._disk = CacheDisk(self._cache, self._evictor)
         self._verdicts = dataset.verdicts
         self._verdicts.refresh()
-        self.source = make_source(
-            self._config,
-            self._link,
-            self._cache,
-            self._evictor,
-            self._verdicts,
-            self._metrics,
-            nursery=nursery,
-            on_stored=self._when_stored,
-        )
+        self.source = dataset.make_source(self._evictor, nursery=nursery, on_stored=self._when_stored)
         self._prefetcher = Prefetcher(self._cache, self.source, nursery=nursery)
         self.passthrough = self._make_passthrough()
         self._verifier = Verifier(
             self._cache,
             self.source,
             self._verdicts,
+            dataset.digests,
             metrics=self._metrics,
+            mirror=dataset.mirror,
             on_mismatch=self._forget_pages,
             on_hashed=self.passthrough.files.add,
         )

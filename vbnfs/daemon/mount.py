@@ -263,6 +263,7 @@ class _Mount:
             "endpoint_url": config.endpoint_url,
             "region": config.region,
             "ca_bundle": None if config.ca_bundle is None else str(config.ca_bundle),
+            "mirror": None if config.mirror is None else str(config.mirror),
             "default_version": shown.top,
             "newer_version": shown.newer,
             "versions": shown.names,

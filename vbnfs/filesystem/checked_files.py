@@ -18,7 +18,7 @@ from vbnfs.blocks import BLOCK_BYTES
 from vbnfs.cache.block_cache import BlockCache
 from vbnfs.cache.holdings import Held
 from vbnfs.cache.verdicts import Verdicts, fingerprint_of
-from vbnfs.cache.whole_file import Seal, WholeFile
+from vbnfs.cache.whole_file import SETTLING_SECONDS, Seal, WholeFile
 from vbnfs.host.idle_disk import reading_idly
 from vbnfs.metrics import Metrics
 from vbnfs.objects import Content
@@ -28,7 +28,6 @@ log = structlog.get_logger()
 _T = TypeVar("_T")
 
 _CHECKED_BLOCKS: Final = 8  # at a time: 2 MiB, half a millisecond of computing
-_SETTLING_SECONDS: Final = 0.2
 
 
 async def _in_thread(work: Callable[..., _T], *arguments: Any) -> _T:
@@ -107,15 +106,17 @@ class CheckedFiles:
         if file is None:
             return
         if not file.seal().is_settled:
-            await trio.sleep(_SETTLING_SECONDS)
+            await trio.sleep(SETTLING_SECONDS)
+        if self.has(content):  # it was hashed meanwhile
+            return
         seal = file.seal()
         if self._trusts_cache and await _in_thread(self._is_stored, content, seal):
             self.add(content, seal)
             return
         records: Sequence[bytes | None] = await _in_thread(list, self._cache.records(content))
         if await self._is_as_recorded(content, file, records) and file.seal() == seal:
-            self.add(content, seal)
             await _in_thread(self._store, content, seal)
+            self.add(content, seal)
 
     async def _is_as_recorded(self, content: Content, file: WholeFile, records: Sequence[bytes | None]) -> bool:
         for first in range(0, len(records), _CHECKED_BLOCKS):

@@ -47,7 +47,7 @@ from vbnfs.logs import WARN_AGAIN_SECONDS, WarnOnce
 from vbnfs.metrics import Metrics
 from vbnfs.objects import ByteRange, Content
 from vbnfs.reading.file_reader import FileReader
-from vbnfs.reading.verification import check_possible
+from vbnfs.reading.judged import check_possible
 
 log = structlog.get_logger()
 
