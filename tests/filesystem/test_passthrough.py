@@ -218,15 +218,24 @@ async def test_others_know_what_is_held(world: World) -> None:
     files = world.passthrough.files
     files.hold = lambda held: shown.update({held.content_id: held.is_read_by_kernel})  # type: ignore[method-assign]
     files.let_go = shown.pop  # type: ignore[method-assign, assignment]
-    await world.start()
-    await world.open()
-    await world.until_checked()
-    world.passthrough.release(INODE)
-    await world.open()
-    assert shown == {world.content.content_id: True}
-    shutil.rmtree(world.data.parent)
-    world.passthrough.publish()
-    assert shown == {world.content.content_id: True}
-    world.passthrough.release(INODE)
-    world.passthrough.publish()
-    assert shown == {}
+
+    async def until_shown(wanted: dict[str, bool]) -> None:
+        with trio.fail_after(10):
+            while shown != wanted:  # noqa: ASYNC110 - a thread says it
+                await trio.sleep(0.01)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(world.passthrough.publish)
+        await world.start()
+        await world.open()
+        await world.until_checked()
+        world.passthrough.release(INODE)
+        await world.open()
+        await until_shown({world.content.content_id: True})
+        shutil.rmtree(world.data.parent)
+        assert await world.open() is not None
+        await until_shown({world.content.content_id: True})
+        world.passthrough.release(INODE)
+        world.passthrough.release(INODE)
+        await until_shown({})
+        nursery.cancel_scope.cancel()

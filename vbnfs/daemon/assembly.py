@@ -97,6 +97,7 @@ class Parts:
         services.start_soon(restart_on_failure, "verifying", self._verifier.run)
         services.start_soon(restart_on_failure, "dropping pages", self._pages.run)
         services.start_soon(restart_on_failure, "checking whole files", self.passthrough.files.run)
+        services.start_soon(restart_on_failure, "showing what is held", self.passthrough.publish)
         services.start_soon(restart_on_failure, "recency", self._note_uses)
 
     def _make_evictor(self) -> Evictor:
@@ -177,7 +178,6 @@ class Parts:
         while True:
             await trio.sleep(_HOUSEKEEPING_SECONDS)
             await trio.to_thread.run_sync(self._cache.note_uses, abandon_on_cancel=True)
-            await trio.to_thread.run_sync(self.passthrough.publish, abandon_on_cancel=True)
 
     async def _keep_house(self) -> None:
         """Check the cache at intervals: for usage that others cause, for files that others evicted or condemned."""

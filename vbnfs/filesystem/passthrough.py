@@ -7,6 +7,7 @@ the daemon ends, changes nothing for its readers.
 
 import errno
 import os
+from collections.abc import Mapping
 from typing import Final, Protocol
 
 import structlog
@@ -56,7 +57,8 @@ class Passthrough:
         self._modes = OpenModes()
         self._backings: Backings | None = None
         self._held: dict[int, Held] = {}  # by the mount's inode; what has no name any more stays, too
-        self._published: set[str] = set()  # the contents of them that other processes know of
+        self._published: dict[str, Held] = {}  # what other processes know of, by content id
+        self._has_changed = trio.Event()  # `_held` has
 
     async def start(self, backings: Backings) -> None:
         """Find out whether the kernel may be given files: of an empty one, once the mount is there."""
@@ -81,31 +83,30 @@ class Passthrough:
     async def _open_later(self, inode: int, content: Content) -> Backing | None:
         file: WholeFile | None = None
         with trio.move_on_after(_DISK_SECONDS):
-            file = await trio.to_thread.run_sync(self._open_file, content, abandon_on_cancel=True)
+            file = await trio.to_thread.run_sync(self.files.open, content, abandon_on_cancel=True)
         self._refuse_condemned(inode, content)
         backing: Backing | None = None
         if file is not None and not self._modes.is_open(inode) and self.files.has(content):
             backing = self._register(file)
         if file is not None and backing is not None:
             self._held[inode] = file.held(content.content_id)
+            self._has_changed.set()
         return self._count(inode, content, backing)
 
-    def _open_file(self, content: Content) -> WholeFile | None:
-        """In a thread. Other processes know that it is held before it is."""
-        file = self.files.open(content)
-        if file is not None:
-            self._published.add(content.content_id)
-            self.files.hold(file.held(content.content_id))
-        return file
+    async def publish(self) -> None:
+        """Have other processes know what is held, until cancelled. A disk may hold this up for long."""
+        while True:
+            await self._has_changed.wait()
+            self._has_changed = trio.Event()
+            held = {one.content_id: one for one in self._held.values()}
+            await trio.to_thread.run_sync(self._publish, held, abandon_on_cancel=True)
 
-    def publish(self) -> None:
-        """Have other processes know what is held, and what is not any more. Call it in a thread, again and again."""
-        held = {one.content_id: one for one in list(self._held.values())}
-        for content_id in self._published - held.keys():
-            self._published.discard(content_id)
+    def _publish(self, held: Mapping[str, Held]) -> None:
+        for content_id in [one for one, file in self._published.items() if held.get(one) != file]:
+            del self._published[content_id]
             self.files.let_go(content_id)
-        for content_id in held.keys() - self._published:  # it was opened just when another one was let go
-            self._published.add(content_id)
+        for content_id in held.keys() - self._published.keys():
+            self._published[content_id] = held[content_id]
             self.files.hold(held[content_id])
 
     def _count(self, inode: int, content: Content, offered: Backing | None = None) -> Backing | None:
@@ -122,6 +123,7 @@ class Passthrough:
         unused = self._modes.release(inode)
         if unused is not None and self._backings is not None:
             self._held.pop(inode, None)
+            self._has_changed.set()
             self._backings.close_backing(unused)
 
     def condemn(self, inode: int) -> None:
