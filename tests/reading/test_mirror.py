@@ -1,8 +1,9 @@
 """A mirror is asked first, and what it sends is the dataset's only when it is proven."""
 
 import hashlib
+import random
 from collections.abc import Iterator
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -23,9 +24,10 @@ from vbnfs.errors import (
     ObjectGoneError,
     StorageError,
     TransportError,
+    WrongBlockError,
 )
 from vbnfs.metrics import Metrics
-from vbnfs.objects import ByteRange, Content
+from vbnfs.objects import ByteRange, Content, Piece, RangeRequest, Receive, Received
 
 BLOCKS = [bytes([number]) * BLOCK_BYTES for number in range(5)] + [b"end"]
 RIGHT = b"".join(BLOCKS)
@@ -269,3 +271,56 @@ async def test_where_neither_has_it_the_buckets_failure_is_raised(tmp_path: Path
     async with bench(tmp_path, client=client, mirror_client=mirror) as floor:
         with failing(mirror, ObjectGoneError("of the mirror")), pytest.raises(AccessDeniedError, match="the bucket"):
             await floor.source.get(content, [0])
+
+
+class Damaging(MemoryClient):
+    """Of its replies, one in `every` has a byte wrong."""
+
+    def __init__(self, store: MemoryStore, order: random.Random, *, every: int) -> None:
+        super().__init__(store, piece_bytes=100_000)
+        self.order, self.every = order, every
+
+    async def get_range(self, request: RangeRequest, receive: Receive) -> None:
+        wrong = self.order.choice(request_bytes(request)) if self.order.randrange(self.every) == 0 else -1
+
+        async def receive_damaged(received: Received) -> None:
+            assert isinstance(received, Piece)
+            data = bytearray(received.data)
+            if received.start <= wrong < received.stop:
+                data[wrong - received.start] ^= 1
+            await receive(Piece(received.start, bytes(data)))
+
+        await super().get_range(request, receive_damaged)
+
+
+def request_bytes(request: RangeRequest) -> range:
+    return range(request.byte_range.start, request.byte_range.stop)
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("are_known", [True, False], ids=["with digests", "without"])
+async def test_nothing_wrong_is_ever_the_datasets(tmp_path: Path, seed: int, *, are_known: bool) -> None:
+    """Whatever a mirror damages, the dataset's scope has no wrong byte; with digests no reader is given one, either.
+
+    With digests the bucket may damage, too.
+    """
+    order, store, copy = random.Random(seed), MemoryStore(), MemoryStore("lab-copy")
+    content = add(store, "a", RIGHT, file_hash=HASH)
+    copy.put("a", RIGHT)
+    client, mirror = Damaging(store, order, every=4 if are_known else 10**9), Damaging(copy, order, every=3)
+    async with bench(tmp_path, client=client, mirror_client=mirror) as floor:
+        if are_known:
+            floor.digests.keep_proven(PROVEN)
+        for _ in range(20):
+            first = order.randrange(len(BLOCKS))
+            indices = range(first, order.randint(first + 1, len(BLOCKS)))
+            with suppress(WrongBlockError):
+                data = await read(floor, content, indices)
+                assert not are_known or data == b"".join(BLOCKS[index] for index in indices)
+            await floor.verifier.verify(content, fetch=False)
+            own = scope(tmp_path, "test")
+            kept = {index: own.checked_block(content, index) for index in ALL}
+            assert {index: data for index, data in kept.items() if data not in {None, BLOCKS[index]}} == {}
+            if order.random() < 0.3:
+                floor.cache.drop(content)
+                floor.source.forget(content.content_id)

@@ -86,6 +86,7 @@ def test_a_path_in_a_mount_names_its_mirror(mounts: Mounts, server: FakeS3Server
         assert (done.returncode, done.stdout.split()[0]) == (0, "good")
         assert server.count("get_range") == 0
         assert mount.status()["mirror"] == f"bucket=lab-copy endpoint_url={mirror.endpoint_url}"
+        assert f"bucket=lab-copy endpoint_url={mirror.endpoint_url}  " in run_vbnfs("status", mount.path).stdout
 
 
 def test_with_digests_a_wrong_block_of_the_mirror_is_never_read(

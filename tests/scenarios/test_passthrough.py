@@ -200,7 +200,7 @@ def test_a_damaged_file_is_never_passed_through(file: File, tmp_path: Path) -> N
     file.mount.mount()
     with file.path.open("rb") as opened:
         assert opened.read(10) == PLAIN[:10]
-    until(lambda: file.mount.status()["metrics"]["corrupt_blocks"] == 1)
+    until(lambda: file.mount.status()["metrics"]["corrupt_blocks"] > 0)
     assert not file.is_passed()
     assert file.path.read_bytes() == PLAIN
     until(file.is_passed)

@@ -70,10 +70,6 @@ class CheckedFiles:
         """The kernel does not read it any more. Call it in a thread, too."""
         self._cache.let_go(content_id)
 
-    def note_use(self, content: Content) -> None:
-        """Note for eviction that a content is used: the cache sees no reads of it."""
-        self._cache.note_opened(content)
-
     def notice(self, content: Content) -> None:
         """Check a content soon, if it is whole."""
         self._noticed[content.content_id] = content

@@ -113,7 +113,6 @@ class Passthrough:
         backing = self._modes.open(inode, offered)
         if backing is not None:
             self._metrics.passthrough_opens += 1
-            self.files.note_use(content)
         elif self.reason is None and not self.files.has(content):
             self.files.notice(content)
         return backing
