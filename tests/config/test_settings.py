@@ -49,6 +49,7 @@ def test_defaults() -> None:
         dataset_version=None,
         cache_dir=config.cache_dir,
         cache_size_bytes=None,
+        cache_reserve_bytes=None,
         memory_limit_bytes=256 << 20,
         verify="first-use",
         max_connections=24,

@@ -81,7 +81,13 @@ class Dataset:
     async def fetching(self) -> AsyncIterator[tuple[BlockSource, trio.Nursery]]:
         """A source of blocks, and the nursery in which its GETs run; at the end all that came is on the disk."""
         config, cache = self.config, self.cache
-        evictor = Evictor(config.cache_dir, limit_bytes=config.cache_size_bytes, metrics=self.metrics)
+        evictor = Evictor(
+            config.cache_dir,
+            limit_bytes=config.cache_size_bytes,
+            reserve_bytes=config.cache_reserve_bytes,
+            metrics=self.metrics,
+            close_deleted=cache.forget_deleted,
+        )
         async with keeping() as keep, trio.open_nursery() as services:
             source = self.make_source(evictor, nursery=services)
             keep(source.writer)

@@ -70,6 +70,7 @@ class BlockCache:
         self._open: LRUCache[str, ContentFile] = LRUCache(_most_open_contents())  # by content id
         self._unflushed: Counter[str] = Counter()  # bytes, by content id
         self._allocated: Counter[str] = Counter()  # by content id; as the last scan found it, and what was put since
+        self._opened: dict[str, Content] = {}  # by a program, since uses were noted; by content id
         self._changed: set[str] = set()  # the contents of which `allocated_bytes` has changed
         self._holdings = Holdings(top)
         self._publishing = threading.Lock()
@@ -345,8 +346,19 @@ class BlockCache:
                 if self._open.get(content_id) is file:
                     del self._open[content_id]
 
+    def note_opened(self, content: Content) -> None:
+        """Have the next `note_uses` count this as a use: the kernel may answer all that is read of it then."""
+        with self._lock:
+            self._opened[content.content_id] = content
+
     def note_uses(self) -> None:
-        """Note for eviction what was read lately. Waits for a disk that takes no writes, as long as that lasts."""
+        """Note for eviction what was used lately. Waits for a disk that takes no writes, as long as that lasts."""
+        with self._lock:
+            opened, self._opened = self._opened, {}
+        for content in opened.values():
+            with suppress(OSError):
+                if (file := self._file(content)) is not None:
+                    file.mark_used()
         with self._lock:
             known = list(self._open.values())
         for file in known:
@@ -383,9 +395,11 @@ class BlockCache:
         if file is not None:
             return file
         place = self._place(content.content_id, PARTIAL)
-        return ContentFile.create(
+        file = ContentFile.create(
             place, identity=content.content_id, data_bytes=content.size_bytes, may_map=self.is_local
         )
+        file.begin_history(self.directory / self._scope)
+        return file
 
     def _known(self, content: Content) -> ContentFile | None:
         with self._lock:

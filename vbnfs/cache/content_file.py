@@ -1,7 +1,7 @@
 """A content in the cache: a folder with its bytes in one plain file, and the checksums of its blocks in another.
 
     <content id>/data         the object's bytes from offset 0, at full length; sparse where blocks are missing
-    <content id>/checksums    64 bytes for eviction (see eviction.py), then 16 bytes a block: its checksum, or zeros
+    <content id>/checksums    64 bytes for eviction (see histories.py), then 16 bytes a block: its checksum, or zeros
 
 A block is written at its natural place, then its record, so a block counts when its record is there *and* its bytes
 match it. The checksum is XXH3-128 seeded with the content's id and the block's number, so a content under another's
@@ -28,6 +28,7 @@ from typing import Final
 
 from vbnfs.blocks import BLOCK_BYTES, CHECKSUM_BYTES, blocks_of, checksum
 from vbnfs.cache.content_folder import CHECKSUMS, DATA, HEADER_BYTES, Shape, make_folder
+from vbnfs.cache.histories import begin_history, note_period
 from vbnfs.cache.holdings import Held
 from vbnfs.host.mapping import map_populated, read_in_memory
 from vbnfs.host.places import Place, open_file
@@ -274,7 +275,17 @@ class ContentFile:
         if self._is_used and now - self._touched > _TOUCH_SECONDS:
             self._is_used, self._touched = False, now
             with suppress(OSError):
+                note_period(self._checksums, self._identity, time.time_ns())
                 os.utime(self._checksums)
+
+    def mark_used(self) -> None:
+        """Have the next `note_use` note a use: a program opened it, whose reads the kernel may answer."""
+        self._is_used = True
+
+    def begin_history(self, scope: Place) -> None:
+        """Note for eviction that this content is new in the folder `scope`. It is no error where that fails."""
+        with suppress(OSError):
+            begin_history(self._checksums, self._identity, scope=scope, now_ns=time.time_ns())
 
 
 class DamagedBlockError(Exception):

@@ -7,7 +7,6 @@ Before anything is fetched, the room for it is checked. At the end the disk is r
 when it was hashed is called good only if those very blocks are still there.
 """
 
-import os
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
@@ -24,6 +23,7 @@ from vbnfs.cache.block_cache import BlockCache
 from vbnfs.cache.content_folder import Shape
 from vbnfs.cache.eviction import DEFAULT_BYTES, stored_size
 from vbnfs.cache.inventory import scan
+from vbnfs.cache.reserve import Reserve, space_of
 from vbnfs.cache.verdicts import Verdict, fingerprint_of, is_good, mismatch_text
 from vbnfs.cli.asked import Asked, Place, asked_files, why_unverifiable
 from vbnfs.cli.render import size
@@ -31,6 +31,7 @@ from vbnfs.cli.running import run as run_to_the_end
 from vbnfs.config.settings import GIB, MIB, Config
 from vbnfs.dataset.tree import DataNode, Node
 from vbnfs.errors import CacheError, ChangedError, NotVerifiedError, StorageError, with_remedy
+from vbnfs.host.places import folder_at
 from vbnfs.metrics import Metrics
 from vbnfs.objects import Content
 from vbnfs.reading.block_source import BlockSource
@@ -238,13 +239,18 @@ def _check_room(where: Place, cache: BlockCache, contents: Iterable[Content]) ->
             f" {size(limit_bytes)}: {where.remedy_for_size.format(_rounded_up(wanted))}, or name fewer files;"
             " nothing was fetched"
         )
-    status = os.statvfs(where.config.cache_dir)
-    free_bytes = status.f_bavail * status.f_frsize
-    usage_bytes = sum(one.allocated_bytes for one in scan(where.config.cache_dir))
-    if min(missing_bytes, max(0, limit_bytes - usage_bytes)) > free_bytes:  # eviction gives the rest
+    directory = folder_at(where.config.cache_dir)
+    space, usage_bytes = space_of(directory), sum(one.allocated_bytes for one in scan(directory))
+    reserve_bytes = Reserve(directory, where.config.cache_reserve_bytes).bytes_of(space)
+    free_bytes = max(0, space.free_bytes - reserve_bytes)
+    to_find_bytes = min(missing_bytes, max(0, limit_bytes - usage_bytes))  # eviction to the limit gives the rest
+    if reserve_bytes:  # for which anything else is evicted
+        to_find_bytes = missing_bytes - (usage_bytes - (whole_bytes - missing_bytes))
+    if to_find_bytes > free_bytes:
+        beside = f" besides the reserve of {size(reserve_bytes)}" if reserve_bytes else ""
         raise CacheError(
             f"{size(missing_bytes)} are to be fetched, but the disk of {where.config.cache_dir} has"
-            f" {size(free_bytes)} free: free some, choose another --cache-dir, or name fewer files;"
+            f" {size(free_bytes)} free{beside}: free some, choose another --cache-dir, or name fewer files;"
             " nothing was fetched"
         )
 

@@ -44,6 +44,7 @@ class Config:
     dataset_version: str | None
     cache_dir: Path
     cache_size_bytes: int | None
+    cache_reserve_bytes: int | None
     memory_limit_bytes: int
     verify: str
     max_connections: int
@@ -70,6 +71,10 @@ def parse_size(text: str, *, least_bytes: int = MIB) -> int:
     if not least_bytes <= size_bytes < 1 << 63:
         raise ValueError(f"at least {least_bytes // MIB}M and less than 8192P is wanted")
     return size_bytes
+
+
+def _any_size(text: str) -> int:
+    return parse_size(text, least_bytes=0)
 
 
 def _memory(text: str) -> int:
@@ -214,6 +219,8 @@ SETTINGS: Final = (
              default=user_cache_directory()),
     _setting("cache_size", parse_size, "SIZE", "How much disk the cache may take.",
              field="cache_size_bytes", unset="what was set last, or 100G"),
+    _setting("cache_reserve", _any_size, "SIZE", "How much of its disk the cache leaves free.",
+             field="cache_reserve_bytes", unset="2G, or 5 % of the disk if that is more"),
     _setting("memory_limit", _memory, "SIZE", "How much memory blocks and replies may take.",
              field="memory_limit_bytes", default="256M"),
     _setting("verify", _matching("first-use|always", "first-use or always"), "WHEN",

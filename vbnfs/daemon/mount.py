@@ -266,6 +266,8 @@ class _Mount:
             "cache_size_bytes": file_system.disk.limit_bytes,
             "is_cache_size_given": config.cache_size_bytes is not None,
             "cache_usage_bytes": file_system.disk.usage_bytes,
+            "cache_reserve_bytes": file_system.disk.reserve_bytes,
+            "cache_free_bytes": file_system.disk.free_bytes,
             "cache_available_bytes": file_system.disk.available_bytes,
             "cache_problem": file_system.disk.problem,
             "log_file": None if config.foreground else str(config.log_file),

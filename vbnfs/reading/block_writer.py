@@ -170,8 +170,8 @@ class BlockWriter:
 
     def _put(self, cache: BlockCache, content: Content, first: int, data: Sequence[Bytes]) -> bool:
         count_bytes = sum(map(len, data))
+        lacking_bytes = count_bytes
         if self._evictor.make_room(count_bytes):
-            self._cache.forget_deleted()
-        lacking_bytes = count_bytes - cache.put(content, first, *data)
+            lacking_bytes -= cache.put(content, first, *data)
         self._evictor.not_written(lacking_bytes)
         return not lacking_bytes
