@@ -108,6 +108,11 @@ class MirroredCache(BlockCache):
         super().publish_held()
         self.mirrored.publish_held()
 
+    def note_opened(self, content: Content) -> None:
+        """See `BlockCache`."""
+        super().note_opened(content)
+        self.mirrored.note_opened(content)
+
     def note_uses(self) -> None:
         """See `BlockCache`."""
         super().note_uses()
