@@ -100,7 +100,8 @@ def _contents_of(versions: Versions, files: Iterable[tuple[str, Node]]) -> dict[
 
 def _free_contents(config: Config, wanted: _Named, shared: _Named, *, is_trial: bool) -> Freed:
     found = list(scan(folder_at(config.cache_dir)))
-    ours = [one for one in found if one.scope in scopes_of(config)]
+    scopes = scopes_of(config)
+    ours = [one for one in found if one.scope in scopes]
     chosen = [one for one in ours if one.content_id in wanted]
     _delete(config, chosen, is_trial=is_trial)
     left = found if is_trial else [one for one in found if one not in chosen]
