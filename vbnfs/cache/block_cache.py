@@ -161,7 +161,7 @@ class BlockCache:
     def _flush(self, content_id: str) -> None:
         for kind in KINDS:
             with suppress(OSError):  # evicted; a disk that fails is logged where blocks are read and written
-                flush(self._place(content_id, kind))
+                flush(self.place_of(content_id, kind))
 
     def complete(self, content: Content) -> bool:
         """Have a content be whole of which all blocks are here, and right as far as that can be known.
@@ -169,7 +169,7 @@ class BlockCache:
         Its bytes are synced before: what is whole is whole after a power cut. Returns whether it is whole now. A
         content that cannot be made whole, on a disk that fails or can only be read, stays as it is.
         """
-        whole = self._place(content.content_id, WHOLE)
+        whole = self.place_of(content.content_id, WHOLE)
         try:
             if self._is_at(content, whole):
                 return True
@@ -186,16 +186,16 @@ class BlockCache:
     def _demote(self, content: Content) -> None:
         """A block of a content is not what it was: the content is not whole any more."""
         name = content.content_id
-        with suppress(OSError), self._place(name, WHOLE).parent.opened() as above:
+        with suppress(OSError), self.place_of(name, WHOLE).parent.opened() as above:
             os.stat(name, dir_fd=above, follow_symlinks=False)  # there is one, which matters more than a partial one
-            with self._place(name, PARTIAL).parent.opened(make=True) as to:
+            with self.place_of(name, PARTIAL).parent.opened(make=True) as to:
                 remove_folder(to, name)
                 move_folder(above, name, to, name)
 
     def _promote(self, content: Content) -> None:
         """Give a content its place among those that are whole. Raises `OSError`."""
-        name, whole = content.content_id, self._place(content.content_id, WHOLE)
-        with self._place(name, PARTIAL).parent.opened() as above, whole.parent.opened(make=True) as to:
+        name, whole = content.content_id, self.place_of(content.content_id, WHOLE)
+        with self.place_of(name, PARTIAL).parent.opened() as above, whole.parent.opened(make=True) as to:
             if not move_folder(above, name, to, name):
                 if self._is_at(content, whole):  # another process was first
                     remove_folder(above, name)
@@ -213,7 +213,7 @@ class BlockCache:
 
         Raises `OSError`.
         """
-        place = self._place(content.content_id, WHOLE) / DATA
+        place = self.place_of(content.content_id, WHOLE) / DATA
         try:
             descriptor = place.open(os.O_RDONLY)
         except FileNotFoundError:
@@ -222,6 +222,16 @@ class BlockCache:
             return descriptor
         os.close(descriptor)
         return None
+
+    def is_whole(self, content: Content) -> bool:
+        """Whether a content is whole, as far as that is known without reading it."""
+        try:
+            descriptor = self.open_whole(content)
+        except OSError:
+            return False
+        if descriptor is not None:
+            os.close(descriptor)
+        return descriptor is not None
 
     def try_again(self) -> None:
         """If the disk did not take the last blocks: find out whether it would now, without a trace of it."""
@@ -267,7 +277,7 @@ class BlockCache:
         """Delete all that is kept of a content. A process that has it open reads it on, until `forget_deleted`."""
         for kind in KINDS:
             with suppress(OSError):  # not there, or it cannot be deleted: then nothing can be kept either
-                place = self._place(content.content_id, kind)
+                place = self.place_of(content.content_id, kind)
                 with place.parent.opened() as above:
                     remove_folder(above, place.name)
         self.forget_deleted()
@@ -365,7 +375,7 @@ class BlockCache:
     def _open_any(self, content: Content) -> ContentFile | None:
         """A content that is moved while it is looked for is there at the second look."""
         for kind in (*KINDS, *KINDS):
-            place = self._place(content.content_id, kind)
+            place = self.place_of(content.content_id, kind)
             file = ContentFile.open(
                 place, identity=content.content_id, data_bytes=content.size_bytes, may_map=self.is_local
             )
@@ -377,7 +387,7 @@ class BlockCache:
         file = self._open_any(content)
         if file is not None:
             return file
-        place = self._place(content.content_id, PARTIAL)
+        place = self.place_of(content.content_id, PARTIAL)
         return ContentFile.create(
             place, identity=content.content_id, data_bytes=content.size_bytes, may_map=self.is_local
         )
@@ -397,7 +407,8 @@ class BlockCache:
         self.publish_held()
         return file
 
-    def _place(self, content_id: str, kind: str) -> Place:
+    def place_of(self, content_id: str, kind: str) -> Place:
+        """The folder of a content among the whole or the partial ones, whether it is there or not."""
         return self.directory / self._scope / kind / content_id[:2] / content_id
 
 

@@ -10,6 +10,7 @@ from collections import UserDict
 from collections.abc import Mapping
 from contextlib import suppress
 from importlib import import_module
+from keyword import iskeyword
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
@@ -23,7 +24,7 @@ from vbnfs.errors import DemoError, UsageError, VbnfsError
 _MODULES: Final[Mapping[str, str]] = {
     **dict.fromkeys(("mount", "umount", "status"), "mounting"),
     **dict.fromkeys(("versions", "diff", "urls", "verify"), "releases"),
-    **dict.fromkeys(("clean", "install-helper", "install-units"), "upkeep"),
+    **dict.fromkeys(("clean", "import", "install-helper", "install-units"), "upkeep"),
     "settings": "settings",
 }
 
@@ -71,7 +72,8 @@ class _Commands(UserDict[str, Any]):
         found: click.Command | str = super().__getitem__(key)
         if isinstance(found, click.Command):
             return found
-        command: click.Command = getattr(import_module(f"vbnfs.cli.{found}"), key.replace("-", "_"))
+        name = f"{key}_" if iskeyword(key) else key.replace("-", "_")
+        command: click.Command = getattr(import_module(f"vbnfs.cli.{found}"), name)
         self[key] = command
         return command
 
@@ -103,8 +105,7 @@ class _Vbnfs(click.Group):
     cls=_Vbnfs,
     commands=_Commands(_MODULES),
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="\b\nA versioned scientific dataset on S3 as a local, read-only file system."
-    "\nTo begin: vbnfs mount ~/vbn, and vbnfs umount ~/vbn at the end.",
+    help="A dataset on S3 as a disk: vbnfs mount ~/vbn; at the end: vbnfs umount ~/vbn.",
     epilog=STATUSES,
 )
 @click.version_option(__version__, prog_name="vbnfs")

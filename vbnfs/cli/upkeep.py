@@ -1,4 +1,4 @@
-"""`vbnfs clean`, `install-helper`, `install-units`: for the administrator of a machine."""
+"""`vbnfs clean`, `import`, `install-helper`, `install-units`: for the administrator of a machine."""
 
 import sys
 from collections.abc import Callable
@@ -79,6 +79,45 @@ def _convert(config: Config) -> None:
             f"{converted.left} segments are of files that {config.dataset} does not have: name their dataset with"
             " --dataset; until then they count in the cache's size, and are evicted like all else"
         )
+
+
+@click.command("import", epilog=EXIT_STATUS)
+@click.argument("folder", metavar="DIR", type=Path)
+@click.option("--dry-run", is_flag=True, help="Show what would be taken; read and take nothing.")
+@click.option("-v", "--verbose", is_flag=True, help="Name every file, not only those that need attention.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@settings("verify", "dataset_version", *ONLY_OF_A_MOUNT, shown=("dataset", "cache_dir", "cache_size", "offline"))
+def import_(folder: Path, dry_run: bool, verbose: bool, as_json: bool, **options: Any) -> None:
+    """Take files that you have already into the cache.
+
+    DIR is a cache_dir of AllenSDK, a copy by 'aws s3 sync', or another vbnfs cache. A file is taken if its bytes have
+    the hash in a manifest: it is shared (reflink) or copied, and DIR stays as it is. See docs/cache.md.
+    """
+    from vbnfs.cli import importing  # noqa: PLC0415
+    from vbnfs.cli.asked import place_of  # noqa: PLC0415
+
+    where = place_of(config_of(options), (), given=set())
+    log_to_terminal("critical")  # what matters is written below
+    is_hidden = dry_run or not sys.stderr.isatty()
+    bar = click.progressbar(length=1, label="importing", file=sys.stderr, hidden=is_hidden)
+
+    def show(finding: importing.Finding) -> None:
+        detail = f": {finding.detail}" if finding.detail else ""
+        if not as_json and (verbose or finding.outcome in importing.OF_INTEREST):
+            click.echo(render.escape(f"{finding.outcome:<10} {finding.path}{detail}"))
+
+    def progress(done_bytes: int, total_bytes: int) -> None:
+        bar.length = max(1, total_bytes)
+        bar.update(done_bytes - bar.pos)
+
+    with bar:
+        findings = importing.run(where, folder, dry_run=dry_run, reports=importing.Reports(show, progress))
+    if as_json:
+        render.print_json([finding.as_json() for finding in findings])
+    importing.check_any(findings, folder)
+    if not as_json:
+        streams.say(importing.summary(findings))
+    importing.check(findings)
 
 
 def _installing(command: Callable[..., Any]) -> Callable[..., Any]:
