@@ -65,6 +65,7 @@ async def open_dataset(config: Config) -> AsyncIterator[Dataset]:
     await trio.to_thread.run_sync(prepare_cache_directory, config.cache_dir, abandon_on_cancel=True)
     metrics = Metrics()
     async with make_client(config, metrics) as link:
-        catalog, cache = make_catalog(config, link), make_cache(config, metrics)
+        catalog = make_catalog(config, link)
+        cache = await trio.to_thread.run_sync(make_cache, config, metrics, abandon_on_cancel=True)
         verdicts = Verdicts(config.cache_dir, scope=scope_of(config.endpoint_url))
         yield Dataset(config, metrics, link, catalog, cache, verdicts)

@@ -11,9 +11,12 @@ from urllib.parse import quote, urlsplit
 
 import trio
 
+from vbnfs.access.other_caches import open_other, trusted_uids
+from vbnfs.cache.behind import Behind
 from vbnfs.cache.block_cache import BlockCache
 from vbnfs.cache.claims import Claims
 from vbnfs.cache.eviction import Evictor
+from vbnfs.cache.read_only_cache import ReadOnlyCache
 from vbnfs.cache.verdicts import Verdicts
 from vbnfs.config.settings import Config
 from vbnfs.dataset.catalog import KEPT_FORMAT, Catalog
@@ -93,13 +96,29 @@ def make_catalog(config: Config, s3: ObjectClient) -> Catalog:
 
 
 def make_cache(config: Config, metrics: Metrics) -> BlockCache:
-    """The blocks on the disk."""
+    """The blocks on the disk, and behind them those of other caches. Raises `CacheError` for one not to be used."""
+    is_always = config.verify == "always"
+    scope = scope_of(config.endpoint_url)
+    owners = trusted_uids(config)
+    behind = Behind(
+        [
+            ReadOnlyCache(
+                open_other(directory, owners),
+                scope=scope,
+                metrics=metrics,
+                check_every_read=is_always,
+                is_local=is_local(directory),
+            )
+            for directory in config.cache_also
+        ]
+    )
     return BlockCache(
         config.cache_dir,
-        scope=scope_of(config.endpoint_url),
+        scope=scope,
         metrics=metrics,
-        check_every_read=config.verify == "always",
+        check_every_read=is_always,
         is_local=is_local(config.cache_dir),
+        behind=behind,
     )
 
 

@@ -16,7 +16,7 @@ from typing import Any, Final
 from vbnfs.config.datasets import DATASET_SETTINGS, DEFAULT_DATASET, NamedDataset, all_datasets, complete_dataset
 from vbnfs.config.environment import default_config_file, foreign_home, variables
 from vbnfs.config.mount_options import parse_mount_options
-from vbnfs.config.settings import SETTING_BY_NAME, SETTINGS, Config, Setting, parse_path
+from vbnfs.config.settings import SEPARATOR, SETTING_BY_NAME, SETTINGS, Config, Setting, parse_path
 from vbnfs.errors import UsageError
 
 COMMAND_LINE: Final = "command line"
@@ -246,6 +246,8 @@ def _text(label: str, value: Any) -> str:
     """A value of the TOML file as if it were typed. Raises `UsageError` for one that cannot be."""
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, list) and all(isinstance(one, str) and SEPARATOR not in one for one in value):
+        return SEPARATOR.join(_text(label, one) for one in value)
     if isinstance(value, str | int | float):
         return os.fsdecode(str(value).encode())  # the file is UTF-8, whatever the locale
-    raise UsageError(f"{label}: a text, a number, true or false is wanted")
+    raise UsageError(f"{label}: a text, a number, true or false is wanted (of several values a list of texts)")
