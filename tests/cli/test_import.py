@@ -15,8 +15,9 @@ import pytest
 from tests.fakes.cache_files import content_folders, unfinished_folders
 from tests.fakes.dataset import PROJECT, FakeDataset
 from tests.fakes.s3_server import FakeS3Server
-from tests.fixtures_mount import Mounts, run_vbnfs
-from vbnfs.cache.content_folder import DATA, FORMAT
+from tests.fixtures_mount import Mounts, run_vbnfs, until
+from vbnfs.blocks import BLOCK_BYTES
+from vbnfs.cache.content_folder import CHECKSUMS, DATA, FORMAT
 
 MIB = 1 << 20
 NUMBERS = (101, 102, 103)
@@ -125,6 +126,56 @@ def test_another_cache(mounts: Mounts, server: FakeS3Server, tmp_path: Path) -> 
     assert outcomes(server, other) == {"taken": 6}
     assert server.count("get_range") == 0
     assert cached(tmp_path) == CONTENTS
+
+
+def read_a_part(mounts: Mounts, server: FakeS3Server, cache: Path) -> str:
+    """Have a cache hold two blocks of a session, and the table; returns the session's name."""
+    mount = mounts(server.endpoint_url, "--cache-dir", cache, name="other-mnt")
+    name = next(iter(OLD))
+    with (mount.path / "manifests/v0.1.0" / name).open("rb") as file:
+        os.pread(file.fileno(), 2 * BLOCK_BYTES, 4 * BLOCK_BYTES)
+    (mount.path / TABLE).read_bytes()
+    until(lambda: int(os.getxattr(mount.path / "manifests/v0.1.0" / name, "user.vbnfs.cached")) >= 2 * BLOCK_BYTES)
+    until(lambda: os.getxattr(mount.path / TABLE, "user.vbnfs.verified").startswith(b"blake2b"))
+    mount.umount()
+    server.forget_requests()
+    return name
+
+
+def test_blocks_of_another_cache(mounts: Mounts, server: FakeS3Server, tmp_path: Path) -> None:
+    """What another cache has of a file that is not whole is taken, but for damaged blocks, and stays there."""
+    other = tmp_path / "other"
+    name = read_a_part(mounts, server, other)
+    [data] = (other / FORMAT).glob(f"*/partial/*/*/{DATA}")
+    with data.open("r+b") as file:
+        file.seek(4 * BLOCK_BYTES)
+        file.write(b"damaged")
+    assert outcomes(server, other, "--dry-run") == {"would take": 2}
+    before = data.with_name(CHECKSUMS).read_bytes()
+    assert outcomes(server, other) == {"taken": 2}
+    assert data.with_name(CHECKSUMS).read_bytes() == before
+    assert server.count("get_range") == 0
+    mount = mounts(server.endpoint_url)
+    with (mount.path / "manifests/v0.1.0" / name).open("rb") as session:
+        assert os.pread(session.fileno(), 9, 5 * BLOCK_BYTES) == OLD[name][5 * BLOCK_BYTES :][:9]
+        assert mount.range_requests() == 0
+        assert os.pread(session.fileno(), 9, 4 * BLOCK_BYTES) == OLD[name][4 * BLOCK_BYTES :][:9]
+        assert mount.range_requests() > 0
+
+
+@pytest.mark.root
+def test_a_cache_of_another_user(mounts: Mounts, server: FakeS3Server, tmp_path: Path) -> None:
+    """Whole files are proven by their hash; blocks of others are left out, unless their owner is believed."""
+    other = tmp_path / "other"
+    read_a_part(mounts, server, other)
+    for path in (other, *other.rglob("*")):
+        os.chown(path, 1, 1)
+    done = run(server, other)
+    assert done.returncode == 0, done.stderr
+    assert f"left out   {other}: its incomplete files, which no hash can prove: " in done.stdout
+    assert "name its owner by --trusted-users" in done.stdout
+    assert "1 taken" in done.stderr
+    assert outcomes(server, other, "--trusted-users", "daemon") == {"taken": 1, "there": 1}
 
 
 def test_what_is_there_is_not_read(server: FakeS3Server, sdk: Path, tmp_path: Path) -> None:

@@ -7,13 +7,11 @@ cache is not read again: so an import that was interrupted goes on where it was.
 import hashlib
 import os
 import stat
-from collections import Counter
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import asdict, dataclass
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import trio
 
@@ -24,49 +22,28 @@ from vbnfs.cache.block_cache import BlockCache
 from vbnfs.cache.eviction import Evictor
 from vbnfs.cli.asked import Place
 from vbnfs.cli.found_files import Found, FoundFile, Recognised, Recogniser, find_files, without_repeats
-from vbnfs.cli.render import size
+from vbnfs.cli.import_findings import (
+    LEFT_OUT,
+    NOT_KEPT,
+    TAKEN,
+    THERE,
+    UNREADABLE,
+    WOULD_TAKE,
+    WRONG,
+    Finding,
+    Reports,
+    other_bytes,
+    unwanted,
+)
+from vbnfs.cli.partial_files import PartialFile, partial_files, take_blocks
 from vbnfs.cli.running import run as run_to_the_end
 from vbnfs.cli.verify import IMPORTING, check_room
-from vbnfs.errors import CacheError, DatasetError, NotVerifiedError
+from vbnfs.errors import CacheError, DatasetError
 from vbnfs.host.mountinfo import absolute, list_mounts
 from vbnfs.objects import Content
 
-TAKEN: Final = "taken"
-WOULD_TAKE: Final = "would take"  # by its name or size; only its hash will show what it is
-THERE: Final = "there"  # the cache has it
-WRONG: Final = "wrong"  # the name of a file of the dataset, and other bytes
-NO_HASH: Final = "no hash"  # in the manifest
-UNKNOWN: Final = "unknown"  # not of the dataset
-UNREADABLE: Final = "unreadable"
-NOT_KEPT: Final = "not kept"  # taken, and gone again
-
-OF_INTEREST: Final = frozenset({WRONG, NO_HASH, UNREADABLE, NOT_KEPT, WOULD_TAKE})  # also to a person in a hurry
-_BAD: Final = frozenset({WRONG, UNREADABLE, NOT_KEPT})
 _HASHED_BYTES: Final = 4 << 20
 _OPEN: Final = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)  # a pipe that took the file's place holds nothing up
-_REMEDY: Final = "it was cut short or changed: delete it, and read the file through vbnfs"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What became of one file. `outcome` is one of the words above, `detail` the reason where there is one."""
-
-    path: str
-    outcome: str
-    size_bytes: int
-    detail: str = ""
-
-    def as_json(self) -> dict[str, Any]:
-        """The finding with its fields' names."""
-        return asdict(self)
-
-
-@dataclass(frozen=True, slots=True)
-class Reports:
-    """What is called on the way: `show` with each finding, `progress` with how many bytes are done and are to be."""
-
-    show: Callable[[Finding], None]
-    progress: Callable[[int, int], None]
 
 
 def run(where: Place, folder: Path, *, dry_run: bool, reports: Reports) -> tuple[Finding, ...]:
@@ -125,9 +102,10 @@ class _Import:
         limit_bytes = where.config.cache_size_bytes
         self._evictor = Evictor(where.config.cache_dir, limit_bytes=limit_bytes, metrics=dataset.metrics)
         self._wanted: dict[FoundFile, Recognised] = {}
+        self._partial: list[PartialFile] = []
         self._there: dict[str, Content] = {}
         self._taken: dict[Path, list[Content]] = {}
-        self._done_bytes = 0
+        self._done = self._done_bytes = 0
 
     def sort(self, found: Found, recogniser: Recogniser) -> None:
         """Which files are wanted, and which are not: without reading any."""
@@ -138,21 +116,41 @@ class _Import:
             if known.candidates and not all(map(self._is_there, known.candidates)):
                 self._wanted[file] = known
             else:
-                self._note(file.path, *_unwanted(file, known))
+                self._note(file.path, *unwanted(file, known))
+        for directory in found.caches:
+            try:
+                for one in partial_files(directory, self._where.config, recogniser.by_id, self._cache):
+                    self._sort_partial(one)
+            except CacheError as error:
+                self._note(directory, LEFT_OUT, 0, f"its incomplete files, which no hash can prove: {error}")
+
+    def _sort_partial(self, one: PartialFile) -> None:
+        if one.blocks:
+            self._partial.append(one)
+        else:
+            self._note(one.path, THERE, 0)
 
     def name_wanted(self) -> None:
         """Say what would be taken."""
         for file in self._wanted:
             self._note(file.path, WOULD_TAKE, file.size_bytes)
+        for one in self._partial:
+            self._note(one.path, WOULD_TAKE, one.size_bytes)
 
     def check_room(self) -> None:
         """Raise `CacheError` if not all that is wanted can be kept."""
         chosen = without_repeats(self._wanted.values(), self._is_there)
-        self._total_bytes = sum(file.size_bytes for file in self._wanted)
-        if chosen:
-            shared_bytes = sum(c.size_bytes for c in chosen.values()) if self._are_shared() else 0
-            contents = (*chosen.values(), *self._there.values())
-            check_room(self._where, self._cache, contents, purpose=IMPORTING, shared_bytes=shared_bytes)
+        partial_bytes = sum(one.size_bytes for one in self._partial)
+        self._total_bytes = partial_bytes + sum(file.size_bytes for file in self._wanted)
+        if chosen or partial_bytes:
+            check_room(
+                self._where,
+                self._cache,
+                (*chosen.values(), *self._there.values()),
+                purpose=IMPORTING,
+                shared_bytes=sum(c.size_bytes for c in chosen.values()) if self._are_shared() else 0,
+                partial_bytes=partial_bytes,
+            )
 
     def _are_shared(self) -> bool:
         """Whether the cache can have the files by reflinks, as far as one of each file system shows."""
@@ -164,17 +162,35 @@ class _Import:
 
     async def take_all(self) -> None:
         """Take the wanted files. Raises `CacheError` where the cache's disk takes no more."""
-        for number, (file, known) in enumerate(self._wanted.items()):
-            try:
+        for file, known in self._wanted.items():
+            with self._counted(file.size_bytes):
                 self._note(file.path, *await self._take(file, known))
-            except OSError as error:
-                raise CacheError(
-                    f"{self._cache.directory.parent} takes no more: {error.strerror}; {number} of"
-                    f" {len(self._wanted)} files are done: free some on that disk, and run it again"
-                ) from error
-            finally:
-                self._progress(file.size_bytes, file.size_bytes)
-                self._done_bytes += file.size_bytes
+        for one in self._partial:
+            with self._counted(one.size_bytes):
+                await self._go_on(take_blocks(one, self._cache, self._evictor), one.size_bytes)
+                self._note(one.path, TAKEN, one.size_bytes)
+
+    @contextmanager
+    def _counted(self, count_bytes: int) -> Iterator[None]:
+        """A file is being taken. Raises `CacheError` for an `OSError` of the cache's disk."""
+        try:
+            yield
+        except OSError as error:
+            raise CacheError(
+                f"{self._cache.directory.parent} takes no more: {error.strerror or error}; {self._done} of"
+                f" {len(self._wanted) + len(self._partial)} files are done: free some on that disk, and run it again"
+            ) from error
+        self._progress(count_bytes, count_bytes)
+        self._done += 1
+        self._done_bytes += count_bytes
+
+    async def _go_on(self, steps: Generator[int], count_bytes: int) -> None:
+        """Take all steps, in threads; when that is interrupted, nothing is left half done."""
+        try:
+            while (done := await trio.to_thread.run_sync(next, steps, None)) is not None:
+                self._progress(done, count_bytes)
+        finally:
+            steps.close()
 
     async def _take(self, file: FoundFile, known: Recognised) -> tuple[str, int, str]:
         try:
@@ -197,7 +213,7 @@ class _Import:
             return TAKEN, file.size_bytes, ""
         if _times(os.fstat(source)) != _times(before) or before.st_size != file.size_bytes:
             return WRONG, file.size_bytes, "it changed while it was read: import it again when nothing writes to it"
-        return _other_bytes(file, known)
+        return other_bytes(file, known)
 
     async def _right_ones(self, source: int, candidates: Sequence[Content]) -> Sequence[Content]:
         """Of several candidates those with the file's hash; a single one is found out about while it is copied."""
@@ -214,12 +230,7 @@ class _Import:
         for content in contents:
             await trio.to_thread.run_sync(self._evictor.make_room, content.size_bytes)
             adoption = Adoption(self._cache, self._verdicts, content, source)
-            steps = iter(adoption)
-            try:
-                while (done := await trio.to_thread.run_sync(next, steps, None)) is not None:
-                    self._progress(done, file.size_bytes)
-            finally:
-                steps.close()
+            await self._go_on(iter(adoption), file.size_bytes)
             if adoption.is_right:
                 taken.append(content)
             else:
@@ -243,24 +254,6 @@ class _Import:
     def _note(self, path: Path, outcome: str, size_bytes: int, detail: str = "") -> None:
         self.findings[path] = Finding(str(path), outcome, size_bytes, detail)
         self._reports.show(self.findings[path])
-
-
-def _unwanted(file: FoundFile, known: Recognised) -> tuple[str, int, str]:
-    if known.candidates:
-        return THERE, file.size_bytes, ""
-    if any(content.size_bytes == file.size_bytes for content in known.names):
-        return NO_HASH, file.size_bytes, "the manifest has no hash of it, so nothing would prove it"
-    return _other_bytes(file, known)
-
-
-def _other_bytes(file: FoundFile, known: Recognised) -> tuple[str, int, str]:
-    if not known.names:
-        return UNKNOWN, file.size_bytes, ""
-    sizes = sorted({content.size_bytes for content in known.names})
-    if file.size_bytes in sizes:
-        return WRONG, file.size_bytes, f"its bytes are not the released ones: {_REMEDY}"
-    released = " or ".join(f"{size_bytes:,}" for size_bytes in sizes)
-    return WRONG, file.size_bytes, f"{file.size_bytes:,} bytes, the released file has {released}: {_REMEDY}"
 
 
 def _times(status: os.stat_result) -> tuple[int, int, int]:
@@ -296,34 +289,3 @@ def _can_share(cache: BlockCache, path: Path) -> bool:
         return can_share(cache, source)
     finally:
         os.close(source)
-
-
-# The end
-
-
-def summary(findings: Sequence[Finding]) -> str:
-    """A line: how many files became what, and how many bytes those are."""
-    counts = Counter(finding.outcome for finding in findings)
-    parts = [f"{count} {outcome}{_bytes_of(findings, outcome)}" for outcome, count in sorted(counts.items())]
-    return f"{len(findings)} files: {', '.join(parts) or 'none'}"
-
-
-def _bytes_of(findings: Sequence[Finding], outcome: str) -> str:
-    if outcome not in {TAKEN, WOULD_TAKE, THERE}:
-        return ""
-    return f" ({size(sum(one.size_bytes for one in findings if one.outcome == outcome))})"
-
-
-def check_any(findings: Sequence[Finding], folder: Path) -> None:
-    """Raise `DatasetError` where no file is of the dataset."""
-    if all(finding.outcome == UNKNOWN for finding in findings):
-        raise DatasetError(
-            f"{folder}: none of its {len(findings)} files is of this dataset: name its dataset by --dataset"
-        )
-
-
-def check(findings: Sequence[Finding]) -> None:
-    """Raise `NotVerifiedError` for files that should be in the cache and are not."""
-    bad = [finding for finding in findings if finding.outcome in _BAD]
-    if bad:
-        raise NotVerifiedError(f"{len(bad)} of {len(findings)} files are not in the cache; each is named above")

@@ -93,7 +93,7 @@ def import_(folder: Path, dry_run: bool, verbose: bool, as_json: bool, **options
     DIR is a cache_dir of AllenSDK, a copy by 'aws s3 sync', or another vbnfs cache. A file is taken if its bytes have
     the hash in a manifest: it is shared (reflink) or copied, and DIR stays as it is. See docs/cache.md.
     """
-    from vbnfs.cli import importing  # noqa: PLC0415
+    from vbnfs.cli import import_findings, importing  # noqa: PLC0415
     from vbnfs.cli.asked import place_of  # noqa: PLC0415
 
     where = place_of(config_of(options), (), given=set())
@@ -101,9 +101,9 @@ def import_(folder: Path, dry_run: bool, verbose: bool, as_json: bool, **options
     is_hidden = dry_run or not sys.stderr.isatty()
     bar = click.progressbar(length=1, label="importing", file=sys.stderr, hidden=is_hidden)
 
-    def show(finding: importing.Finding) -> None:
+    def show(finding: import_findings.Finding) -> None:
         detail = f": {finding.detail}" if finding.detail else ""
-        if not as_json and (verbose or finding.outcome in importing.OF_INTEREST):
+        if not as_json and (verbose or finding.outcome in import_findings.OF_INTEREST):
             click.echo(render.escape(f"{finding.outcome:<10} {finding.path}{detail}"))
 
     def progress(done_bytes: int, total_bytes: int) -> None:
@@ -111,13 +111,13 @@ def import_(folder: Path, dry_run: bool, verbose: bool, as_json: bool, **options
         bar.update(done_bytes - bar.pos)
 
     with bar:
-        findings = importing.run(where, folder, dry_run=dry_run, reports=importing.Reports(show, progress))
+        findings = importing.run(where, folder, dry_run=dry_run, reports=import_findings.Reports(show, progress))
     if as_json:
         render.print_json([finding.as_json() for finding in findings])
-    importing.check_any(findings, folder)
+    import_findings.check_any(findings, folder)
     if not as_json:
-        streams.say(importing.summary(findings))
-    importing.check(findings)
+        streams.say(import_findings.summary(findings))
+    import_findings.check(findings)
 
 
 def _installing(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -254,13 +254,15 @@ def check_room(
     *,
     purpose: Purpose = VERIFYING,
     shared_bytes: int = 0,
+    partial_bytes: int = 0,
 ) -> None:
     """Raise `CacheError` where the contents cannot all be kept, by figures that leave out what files take besides.
 
-    `shared_bytes` of them the disk has already, in files that the cache can share.
+    `shared_bytes` of them the disk has already, in files that the cache can share. `partial_bytes` are those of blocks
+    of other contents.
     """
     whole = list(contents)
-    whole_bytes = sum(content.size_bytes for content in whole)
+    whole_bytes = partial_bytes + sum(content.size_bytes for content in whole)
     missing_bytes = whole_bytes - sum(map(cache.cached_bytes, whole))
     limit_bytes = _limit(where.config)
     if missing_bytes and whole_bytes > limit_bytes:

@@ -125,7 +125,7 @@ class Place:
         For each its parts below this one, a descriptor for as long as it is looked at, and what is in it.
         """
         with suppress(OSError), self.opened() as folder:
-            yield from _walk(folder, (), depth)
+            yield from _walk(folder, (), depth, self.owners)
 
     def _folder(self) -> "Place":
         if not self._parts:
@@ -229,7 +229,7 @@ def open_folder(name: str, folder: int, *, make: bool = False, owners: Set[int] 
 
 
 def _walk(
-    folder: int, parts: tuple[str, ...], depth: int
+    folder: int, parts: tuple[str, ...], depth: int, owners: Set[int]
 ) -> Iterator[tuple[tuple[str, ...], int, list[os.DirEntry[str]]]]:
     with os.scandir(folder) as found:
         entries = list(found)
@@ -237,8 +237,8 @@ def _walk(
     for entry in entries if depth else ():
         if entry.is_dir(follow_symlinks=False):
             with suppress(OSError):  # deleted meanwhile
-                below = open_folder(entry.name, folder)
+                below = open_folder(entry.name, folder, owners=owners)
                 try:
-                    yield from _walk(below, (*parts, entry.name), depth - 1)
+                    yield from _walk(below, (*parts, entry.name), depth - 1, owners)
                 finally:
                     os.close(below)
