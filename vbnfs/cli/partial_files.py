@@ -42,7 +42,7 @@ class PartialFile:
 def partial_files(
     directory: Path, config: Config, contents: Mapping[str, Content], cache: BlockCache
 ) -> Iterator[PartialFile]:
-    """What a cache directory has of `contents`, by id, and `cache` lacks. Raises `CacheError` for one not believed."""
+    """What a cache directory has of `contents`, by id, and `cache` lacks. Raises `CacheError` for one of others."""
     scope = scope_of(config.endpoint_url)
     place = open_other(directory, trusted_uids(config))
     other = ReadOnlyCache(place, scope=scope, metrics=Metrics())

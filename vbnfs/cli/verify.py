@@ -258,8 +258,8 @@ def check_room(
 ) -> None:
     """Raise `CacheError` where the contents cannot all be kept, by figures that leave out what files take besides.
 
-    `shared_bytes` of them the disk has already, in files that the cache can share. `partial_bytes` are those of blocks
-    of other contents.
+    `shared_bytes` of them the disk has already, in files that the cache can share. `partial_bytes` are those of
+    blocks of other contents.
     """
     whole = list(contents)
     whole_bytes = partial_bytes + sum(content.size_bytes for content in whole)
