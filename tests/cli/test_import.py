@@ -225,6 +225,22 @@ def test_wrong_bytes(mounts: Mounts, server: FakeS3Server, sdk: Path, tmp_path: 
     ]
 
 
+def test_interrupted(server: FakeS3Server, sdk: Path, tmp_path: Path) -> None:
+    """Ctrl-C in the middle of a file: status 130, and nothing of that file is left."""
+    with hooked(INTERRUPTING, tmp_path, server, sdk) as process:
+        assert process.communicate()[0].strip() == b"vbnfs: interrupted"
+    assert process.returncode == 130
+    assert len(cached(tmp_path)) == 2
+    assert unfinished_folders(tmp_path / "cache") == []
+
+
+INTERRUPTING = """
+import os, signal, time
+def hook(begun):
+    if begun == 3:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.3)
+"""
 CHANGING = """
 import os, sys
 def hook(begun):
@@ -294,7 +310,7 @@ def test_what_has_no_room_is_not_taken(server: FakeS3Server, sdk: Path, tmp_path
     assert (done.returncode, done.stdout) == (1, "")
     assert "12.0 MiB of files are to be taken" in done.stderr
     assert "--cache-size 13M lets it take more" in done.stderr
-    assert "nothing was copied" in done.stderr
+    assert "or read them where they lie (--in-place); nothing was copied" in done.stderr
     assert cached(tmp_path) == set()
 
 

@@ -12,7 +12,8 @@ from urllib.parse import quote, urlsplit
 import trio
 
 from vbnfs.access.other_caches import open_other, trusted_uids
-from vbnfs.cache.behind import Behind
+from vbnfs.cache import in_place
+from vbnfs.cache.behind import Behind, Blocks
 from vbnfs.cache.block_cache import BlockCache
 from vbnfs.cache.claims import Claims
 from vbnfs.cache.eviction import Evictor
@@ -96,29 +97,27 @@ def make_catalog(config: Config, s3: ObjectClient) -> Catalog:
 
 
 def make_cache(config: Config, metrics: Metrics) -> BlockCache:
-    """The blocks on the disk, and behind them those of other caches. Raises `CacheError` for one not to be used."""
-    is_always = config.verify == "always"
-    scope = scope_of(config.endpoint_url)
-    owners = trusted_uids(config)
-    behind = Behind(
-        [
-            ReadOnlyCache(
-                open_other(directory, owners),
-                scope=scope,
-                metrics=metrics,
-                check_every_read=is_always,
-                is_local=is_local(directory),
-            )
-            for directory in config.cache_also
-        ]
-    )
+    """The blocks on the disk, and behind them those of files that are read in place, and of other caches.
+
+    Raises `CacheError` for another cache that is not to be used.
+    """
+    is_always, scope = config.verify == "always", scope_of(config.endpoint_url)
+    owners, top = trusted_uids(config), folder_at(config.cache_dir)
+    behind: list[Blocks] = []
+    if in_place.is_used(top, scope):
+        behind.append(in_place.InPlaceFiles(top, scope=scope, metrics=metrics, owners=owners))
+    for directory in config.cache_also:
+        place, is_here = open_other(directory, owners), is_local(directory)
+        behind.append(
+            ReadOnlyCache(place, scope=scope, metrics=metrics, check_every_read=is_always, is_local=is_here)
+        )
     return BlockCache(
-        config.cache_dir,
+        top,
         scope=scope,
         metrics=metrics,
         check_every_read=is_always,
         is_local=is_local(config.cache_dir),
-        behind=behind,
+        behind=Behind(behind),
     )
 
 

@@ -12,9 +12,10 @@ import os
 from collections.abc import Generator, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Final
 
-from vbnfs.blocks import BLOCK_BYTES, checksum
+from vbnfs.blocks import BLOCK_BYTES, CHECKSUM_BYTES, checksum
 from vbnfs.cache.block_cache import BlockCache
 from vbnfs.cache.content_folder import (
     CHECKSUMS,
@@ -27,8 +28,9 @@ from vbnfs.cache.content_folder import (
     new_folder,
     remove_folder,
 )
+from vbnfs.cache.in_place import IN_PLACE, Entry, seal_of
 from vbnfs.cache.verdicts import Fingerprint, Verdict, Verdicts
-from vbnfs.host.atomic import temporary_file
+from vbnfs.host.atomic import replace_file, temporary_file
 from vbnfs.host.copying import clone_file
 from vbnfs.host.places import open_file
 from vbnfs.objects import Content
@@ -52,12 +54,12 @@ def can_share(cache: BlockCache, source: int) -> bool:
     return False
 
 
-class Adoption:
+class _Import:
     """The file with descriptor `source`, on its way into `cache` as `content`, which has a hash.
 
     Iterating does the work, some MiB at a time, and gives how many bytes are done. It raises `OSError` where the
-    cache takes no more, and `SourceError`; then nothing is left of it. At the end `found_hash` is the blake2b of what
-    was copied, in hex. If it `is_right`, the content is whole. Steps may be taken in any thread, one after the other.
+    cache takes no more, and `SourceError`; then nothing is left of it. At the end `found_hash` is the blake2b of the
+    bytes, in hex. If it `is_right`, the cache has the content. Steps may be taken in any thread, one after the other.
     """
 
     def __init__(self, cache: BlockCache, verdicts: Verdicts, content: Content, source: int) -> None:
@@ -65,11 +67,48 @@ class Adoption:
         self._cache, self._verdicts = cache, verdicts
         self._content = content
         self._source = source
+        self._fingerprint = Fingerprint()
 
     @property
     def is_right(self) -> bool:
         """Whether the bytes are the content's."""
         return self.found_hash == self._content.file_hash
+
+    def _hash(self, parts: Iterator[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
+        """The checksums of each part's blocks, and where the part begins."""
+        whole = hashlib.blake2b()
+        for start, part in parts:
+            whole.update(part)
+            view, records = memoryview(part), []
+            for number, offset in enumerate(range(0, len(part), BLOCK_BYTES), start // BLOCK_BYTES):
+                data = view[offset : offset + BLOCK_BYTES]
+                records.append(checksum(self._content.content_id, number, data))
+                self._fingerprint.add(records[-1])
+            yield start, b"".join(records)
+        self.found_hash = whole.hexdigest()
+
+    def _stop(self, start: int) -> int:
+        """Where the part ends that begins there."""
+        return min(start + _STEP_BYTES, self._content.size_bytes)
+
+    def _read(self, count_bytes: int, start: int) -> bytes:
+        try:
+            return os.pread(self._source, count_bytes, start)
+        except OSError as error:
+            raise SourceError(error.strerror) from error
+
+    def _judge(self) -> None:
+        """Note what was found, beside the content; blocks that were there before are not needed any more."""
+        content, now = self._content, datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        with suppress(OSError), self._cache.place_of(content.content_id, PARTIAL).parent.opened() as above:
+            remove_folder(above, content.content_id)
+        self._cache.forget_deleted()
+        verdict = Verdict(self.found_hash, self._fingerprint.text(), now)
+        self._verdicts.judge(content, verdict, before=self._verdicts.last(content), cache=self._cache)
+
+
+class Adoption(_Import):
+    """The cache gets the bytes of the file, shared or copied, as a whole content."""
 
     def __iter__(self) -> Generator[int]:
         content_id = self._content.content_id
@@ -92,7 +131,10 @@ class Adoption:
         try:
             checksums = open_file(folder, CHECKSUMS, _NEW)
             try:
-                yield from self._fill(data, checksums)
+                os.pwrite(checksums, bytes(HEADER_BYTES), 0)
+                for start, records in self._hash(self._copy(data)):
+                    os.pwrite(checksums, records, HEADER_BYTES + start // BLOCK_BYTES * CHECKSUM_BYTES)
+                    yield self._stop(start)
                 if self.is_right:
                     os.fsync(data)
                     os.fsync(checksums)
@@ -101,23 +143,7 @@ class Adoption:
         finally:
             os.close(data)
 
-    def _fill(self, data: int, checksums: int) -> Iterator[int]:
-        """Copy the bytes and record them; what was copied is what is hashed."""
-        content, whole = self._content, hashlib.blake2b()
-        self._fingerprint = Fingerprint()
-        os.pwrite(checksums, bytes(HEADER_BYTES), 0)
-        for start, part in self._parts(data):
-            whole.update(part)
-            first = start // BLOCK_BYTES
-            view, records = memoryview(part), []
-            for number, offset in enumerate(range(0, len(part), BLOCK_BYTES), first):
-                records.append(checksum(content.content_id, number, view[offset : offset + BLOCK_BYTES]))
-                self._fingerprint.add(records[-1])
-            os.pwrite(checksums, b"".join(records), HEADER_BYTES + first * len(records[0]))
-            yield start + len(part)
-        self.found_hash = whole.hexdigest()
-
-    def _parts(self, data: int) -> Iterator[tuple[int, bytes]]:
+    def _copy(self, data: int) -> Iterator[tuple[int, bytes]]:
         """What `data` has of the file now, and from which byte on. It ends early where the file was cut short."""
         size_bytes = self._content.size_bytes
         is_shared = clone_file(self._source, data)
@@ -132,20 +158,30 @@ class Adoption:
         if is_shared:
             os.ftruncate(data, size_bytes)  # it may have become longer since its length was read
 
-    def _read(self, count_bytes: int, start: int) -> bytes:
-        try:
-            return os.pread(self._source, count_bytes, start)
-        except OSError as error:
-            raise SourceError(error.strerror) from error
 
-    def _judge(self) -> None:
-        """Note what was found, beside the content; blocks that were there before are not needed any more."""
-        content, now = self._content, datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        with suppress(OSError), self._cache.place_of(content.content_id, PARTIAL).parent.opened() as above:
-            remove_folder(above, content.content_id)
-        self._cache.forget_deleted()
-        verdict = Verdict(self.found_hash, self._fingerprint.text(), now)
-        self._verdicts.judge(content, verdict, before=self._verdicts.last(content), cache=self._cache)
+class Registration(_Import):
+    """The cache notes where the file is, at `path`, and reads it there: see in_place.py."""
+
+    def __init__(self, cache: BlockCache, verdicts: Verdicts, content: Content, source: int, *, path: Path) -> None:
+        super().__init__(cache, verdicts, content, source)
+        self._path = path
+
+    def __iter__(self) -> Generator[int]:
+        seal = seal_of(os.fstat(self._source))
+        stored = bytearray(HEADER_BYTES)
+        for start, records in self._hash(self._look()):
+            stored += records
+            yield self._stop(start)
+        if seal_of(os.fstat(self._source)) != seal:
+            self.found_hash = ""  # of bytes that may be others by now
+        if self.is_right:
+            place = self._cache.place_of(self._content.content_id, IN_PLACE)
+            replace_file(place, bytes(stored) + Entry(self._path, seal).line())
+            self._judge()
+
+    def _look(self) -> Iterator[tuple[int, bytes]]:
+        for start in range(0, self._content.size_bytes, _STEP_BYTES):
+            yield start, self._read(min(_STEP_BYTES, self._content.size_bytes - start), start)
 
 
 def _write(descriptor: int, data: bytes, offset: int) -> None:

@@ -4,8 +4,6 @@ Its owner is believed as our own cache is: a block counts if it matches its chec
 copied out of its files, not mapped: they may be cut short at any moment.
 """
 
-import trio
-
 from vbnfs.cache.block_cache import BlockCache
 from vbnfs.cache.content_file import ContentFile
 from vbnfs.cache.content_folder import KINDS
@@ -17,8 +15,6 @@ class ReadOnlyCache(BlockCache):
 
     def read_nowait(self, content: Content, byte_range: ByteRange) -> memoryview | None:
         """See `BlockCache`; what was not there a moment ago is not looked for again at once."""
-        if not self.is_local:
-            raise trio.WouldBlock
         return None if self.is_known_absent(content) else super().read_nowait(content, byte_range)
 
     def publish_held(self) -> None:

@@ -10,7 +10,8 @@ from typing import Final
 from vbnfs.access.versions import Versions
 from vbnfs.cache.content_folder import DATA, FORMAT, WHOLE
 from vbnfs.dataset.tree import flat_names
-from vbnfs.host.mountinfo import list_mounts
+from vbnfs.errors import DatasetError
+from vbnfs.host.mountinfo import absolute, list_mounts
 from vbnfs.objects import Content
 
 _NAME_PARTS: Final = 2  # of a path: a session's folder and file, or project_metadata/units.csv
@@ -32,6 +33,24 @@ class Found:
     files: list[FoundFile] = field(default_factory=list)
     caches: list[Path] = field(default_factory=list)
     unreadable: list[tuple[Path, str]] = field(default_factory=list)
+
+
+def check_folder(folder: Path, *, cache_dir: Path) -> Path:
+    """The folder without links in its path. Raises `DatasetError` for one that nothing can be taken from."""
+    top = absolute(folder)
+    for entry in list_mounts():
+        if top.is_relative_to(entry.mountpoint):
+            raise DatasetError(
+                f"{folder}: in the mount {entry.mountpoint}, which has its files from the cache;"
+                f" 'vbnfs verify --fetch {folder}' completes them there"
+            )
+    if top.is_relative_to(absolute(cache_dir)):
+        raise DatasetError(f"{folder}: the cache itself, of which nothing needs to be taken; name another folder")
+    if not os.path.lexists(top):
+        raise DatasetError(
+            f"{folder}: no such folder; name one with files of the dataset, such as AllenSDK's cache_dir"
+        )
+    return top
 
 
 def find_files(top: Path, *, leave_out: Path) -> Found:

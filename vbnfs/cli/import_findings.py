@@ -18,12 +18,11 @@ NO_HASH: Final = "no hash"  # in the manifest
 UNKNOWN: Final = "unknown"  # not of the dataset
 UNREADABLE: Final = "unreadable"
 LEFT_OUT: Final = "left out"  # of a cache whose owner is not believed
+REFUSED: Final = "refused"  # to be read in place: others than those who are believed could change it
 NOT_KEPT: Final = "not kept"  # taken, and gone again
 
-OF_INTEREST: Final = frozenset(
-    {WRONG, NO_HASH, UNREADABLE, LEFT_OUT, NOT_KEPT, WOULD_TAKE}
-)  # also to a person in a hurry
-_BAD: Final = frozenset({WRONG, UNREADABLE, NOT_KEPT})
+_BAD: Final = frozenset({WRONG, UNREADABLE, REFUSED, NOT_KEPT})
+OF_INTEREST: Final = _BAD | {NO_HASH, LEFT_OUT, WOULD_TAKE}  # named also where not every file is
 _REMEDY: Final = "it was cut short or changed: delete it, and read the file through vbnfs"
 
 

@@ -9,6 +9,7 @@ import os
 import stat
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -16,15 +17,19 @@ from typing import Final
 import trio
 
 from vbnfs.access.dataset import Dataset, open_dataset
+from vbnfs.access.opening import make_cache, scope_of
+from vbnfs.access.other_caches import trusted_uids
 from vbnfs.access.versions import load_versions
-from vbnfs.cache.adoption import Adoption, SourceError, can_share
+from vbnfs.cache.adoption import Adoption, Registration, SourceError, can_share
 from vbnfs.cache.block_cache import BlockCache
 from vbnfs.cache.eviction import Evictor
+from vbnfs.cache.in_place import make_in_place, seal_of, why_not_believed
 from vbnfs.cli.asked import Place
-from vbnfs.cli.found_files import Found, FoundFile, Recognised, Recogniser, find_files, without_repeats
+from vbnfs.cli.found_files import Found, FoundFile, Recognised, Recogniser, check_folder, find_files, without_repeats
 from vbnfs.cli.import_findings import (
     LEFT_OUT,
     NOT_KEPT,
+    REFUSED,
     TAKEN,
     THERE,
     UNREADABLE,
@@ -37,35 +42,46 @@ from vbnfs.cli.import_findings import (
 )
 from vbnfs.cli.partial_files import PartialFile, partial_files, take_blocks
 from vbnfs.cli.running import run as run_to_the_end
+from vbnfs.cli.steps import take_steps
 from vbnfs.cli.verify import IMPORTING, check_room
-from vbnfs.errors import CacheError, DatasetError
-from vbnfs.host.mountinfo import absolute, list_mounts
+from vbnfs.errors import CacheError
+from vbnfs.host.mountinfo import absolute
+from vbnfs.host.places import folder_at
 from vbnfs.objects import Content
 
 _HASHED_BYTES: Final = 4 << 20
 _OPEN: Final = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)  # a pipe that took the file's place holds nothing up
 
 
-def run(where: Place, folder: Path, *, dry_run: bool, reports: Reports) -> tuple[Finding, ...]:
-    """Take into the cache what a folder, or file, has of the dataset; with `dry_run`, find out what that would be.
+@dataclass(frozen=True, slots=True)
+class Ways:
+    """How to import: with `dry_run` only what would be taken is found out; `in_place`: files are not copied."""
+
+    dry_run: bool = False
+    in_place: bool = False
+
+
+def run(where: Place, folder: Path, *, ways: Ways, reports: Reports) -> tuple[Finding, ...]:
+    """Take into the cache what a folder, or file, has of the dataset.
 
     Raises `DatasetError` for a folder that cannot be imported, `CacheError` where there is no room, or the disk takes
     no more. What was taken by then stays.
     """
-    return run_to_the_end(partial(_import, where, folder, dry_run=dry_run, reports=reports))
+    return run_to_the_end(partial(_import, where, folder, ways, reports))
 
 
-async def _import(where: Place, folder: Path, *, dry_run: bool, reports: Reports) -> tuple[Finding, ...]:
+async def _import(where: Place, folder: Path, ways: Ways, reports: Reports) -> tuple[Finding, ...]:
     top = check_folder(folder, cache_dir=where.config.cache_dir)
     async with open_dataset(where.config) as dataset:
         versions = await load_versions(dataset)
         await versions.learn_sizes(file for manifest in versions.release.manifests for file in manifest.files)
         leave_out = absolute(where.config.cache_dir)
-        found = await trio.to_thread.run_sync(partial(find_files, top, leave_out=leave_out))
-        work = _Import(where, dataset, reports)
+        find = partial(find_files, top, leave_out=leave_out)
+        found = await trio.to_thread.run_sync(find, abandon_on_cancel=True)
+        work = await trio.to_thread.run_sync(_Import, where, dataset, ways, reports)
         recogniser = await trio.to_thread.run_sync(Recogniser, versions)
-        await trio.to_thread.run_sync(work.sort, found, recogniser)
-        if not dry_run:
+        await trio.to_thread.run_sync(work.sort, found, recogniser, abandon_on_cancel=True)
+        if not ways.dry_run:
             await trio.to_thread.run_sync(work.check_room)
             await work.take_all()
             await trio.to_thread.run_sync(work.check_again)
@@ -74,31 +90,18 @@ async def _import(where: Place, folder: Path, *, dry_run: bool, reports: Reports
         return tuple(work.findings.values())
 
 
-def check_folder(folder: Path, *, cache_dir: Path) -> Path:
-    """The folder without links in its path. Raises `DatasetError` for one that nothing can be taken from."""
-    top = absolute(folder)
-    for entry in list_mounts():
-        if top.is_relative_to(entry.mountpoint):
-            raise DatasetError(
-                f"{folder}: in the mount {entry.mountpoint}, which has its files from the cache;"
-                f" 'vbnfs verify --fetch {folder}' completes them there"
-            )
-    if top.is_relative_to(absolute(cache_dir)):
-        raise DatasetError(f"{folder}: the cache itself, of which nothing needs to be taken; name another folder")
-    if not os.path.lexists(top):
-        raise DatasetError(
-            f"{folder}: no such folder; name one with files of the dataset, such as AllenSDK's cache_dir"
-        )
-    return top
-
-
 class _Import:
     """The files that were found, sorted, and then taken one after the other."""
 
-    def __init__(self, where: Place, dataset: Dataset, reports: Reports) -> None:
+    def __init__(self, where: Place, dataset: Dataset, ways: Ways, reports: Reports) -> None:
         self.findings: dict[Path, Finding] = {}
         self._where, self._reports = where, reports
         self._cache, self._verdicts = dataset.cache, dataset.verdicts
+        self._is_in_place = ways.in_place
+        self._owners = trusted_uids(where.config)
+        if ways.in_place and not ways.dry_run:
+            make_in_place(folder_at(where.config.cache_dir), scope_of(where.config.endpoint_url))
+            self._cache = make_cache(where.config, dataset.metrics)
         limit_bytes = where.config.cache_size_bytes
         self._evictor = Evictor(where.config.cache_dir, limit_bytes=limit_bytes, metrics=dataset.metrics)
         self._wanted: dict[FoundFile, Recognised] = {}
@@ -117,7 +120,7 @@ class _Import:
                 self._wanted[file] = known
             else:
                 self._note(file.path, *unwanted(file, known))
-        for directory in found.caches:
+        for directory in () if self._is_in_place else found.caches:
             try:
                 for one in partial_files(directory, self._where.config, recogniser.by_id, self._cache):
                     self._sort_partial(one)
@@ -142,7 +145,7 @@ class _Import:
         chosen = without_repeats(self._wanted.values(), self._is_there)
         partial_bytes = sum(one.size_bytes for one in self._partial)
         self._total_bytes = partial_bytes + sum(file.size_bytes for file in self._wanted)
-        if chosen or partial_bytes:
+        if (chosen or partial_bytes) and not self._is_in_place:
             check_room(
                 self._where,
                 self._cache,
@@ -185,12 +188,7 @@ class _Import:
         self._done_bytes += count_bytes
 
     async def _go_on(self, steps: Generator[int], count_bytes: int) -> None:
-        """Take all steps, in threads; when that is interrupted, nothing is left half done."""
-        try:
-            while (done := await trio.to_thread.run_sync(next, steps, None)) is not None:
-                self._progress(done, count_bytes)
-        finally:
-            steps.close()
+        await take_steps(steps, lambda done_bytes: self._progress(done_bytes, count_bytes))
 
     async def _take(self, file: FoundFile, known: Recognised) -> tuple[str, int, str]:
         try:
@@ -204,6 +202,8 @@ class _Import:
 
     async def _take_open(self, source: int, file: FoundFile, known: Recognised) -> tuple[str, int, str]:
         before = os.fstat(source)
+        if self._is_in_place and (reason := why_not_believed(before, self._owners)):
+            return REFUSED, file.size_bytes, reason
         right = await self._right_ones(source, known.candidates)
         if right and all(map(self._is_there, right)):
             return THERE, file.size_bytes, ""
@@ -211,7 +211,7 @@ class _Import:
         if taken:
             self._taken[file.path] = taken
             return TAKEN, file.size_bytes, ""
-        if _times(os.fstat(source)) != _times(before) or before.st_size != file.size_bytes:
+        if seal_of(os.fstat(source)) != seal_of(before) or before.st_size != file.size_bytes:
             return WRONG, file.size_bytes, "it changed while it was read: import it again when nothing writes to it"
         return other_bytes(file, known)
 
@@ -228,14 +228,20 @@ class _Import:
         """The contents that the cache has now: none where the bytes were others. Raises `OSError`."""
         taken: list[Content] = []
         for content in contents:
-            await trio.to_thread.run_sync(self._evictor.make_room, content.size_bytes)
-            adoption = Adoption(self._cache, self._verdicts, content, source)
-            await self._go_on(iter(adoption), file.size_bytes)
-            if adoption.is_right:
+            one = await self._begin(source, file, content)
+            await self._go_on(iter(one), file.size_bytes)
+            if one.is_right:
                 taken.append(content)
-            else:
+            elif not self._is_in_place:
                 self._evictor.not_written(content.size_bytes)
         return taken
+
+    async def _begin(self, source: int, file: FoundFile, content: Content) -> Adoption | Registration:
+        if self._is_in_place:
+            path = absolute(file.path)
+            return Registration(self._cache, self._verdicts, content, source, path=path)
+        await trio.to_thread.run_sync(self._evictor.make_room, content.size_bytes)
+        return Adoption(self._cache, self._verdicts, content, source)
 
     def _progress(self, done_bytes: int, most_bytes: int) -> None:
         self._reports.progress(self._done_bytes + min(done_bytes, most_bytes), self._total_bytes)
@@ -243,21 +249,21 @@ class _Import:
     def check_again(self) -> None:
         """Correct the findings of files that the cache has lost since: another process may have made it smaller."""
         for path, contents in self._taken.items():
-            if not all(self._cache.is_whole(content) for content in contents):
+            if not all(self._has(content) for content in contents):
                 self._note(path, NOT_KEPT, self.findings[path].size_bytes, "evicted since: allow the cache more room")
 
     def _is_there(self, content: Content) -> bool:
-        if content.content_id not in self._there and self._cache.is_whole(content):
+        if content.content_id not in self._there and self._has(content):
             self._there[content.content_id] = content
         return content.content_id in self._there
+
+    def _has(self, content: Content) -> bool:
+        is_there = self._cache.is_whole(content)
+        return is_there or (self._is_in_place and self._cache.cached_bytes(content) == content.size_bytes)
 
     def _note(self, path: Path, outcome: str, size_bytes: int, detail: str = "") -> None:
         self.findings[path] = Finding(str(path), outcome, size_bytes, detail)
         self._reports.show(self.findings[path])
-
-
-def _times(status: os.stat_result) -> tuple[int, int, int]:
-    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def _open(path: Path) -> int:

@@ -37,7 +37,7 @@ def clean(config_folder: Path | None, convert: bool, **options: Any) -> None:
     while nothing is mounted. See docs/cache.md.
     """
     from vbnfs.cli.clean import clean as clean_cache  # noqa: PLC0415
-    from vbnfs.cli.clean import configurations  # noqa: PLC0415
+    from vbnfs.cli.clean import configurations, in_place_text  # noqa: PLC0415
 
     if config_folder is not None and (given := given_options(options)):
         raise UsageError(f"{given[0]} would have no effect on the caches of --config-folder: leave {given[0]} out")
@@ -56,6 +56,8 @@ def clean(config_folder: Path | None, convert: bool, **options: Any) -> None:
             usage, limit, freed = map(render.size, (done.usage_bytes, done.limit_bytes, done.freed_bytes))
             note = "" if done.is_there else " (no such folder: no size was stored)"
             click.echo(f"{done.cache_dir}  {usage} of {limit}; {done.deleted_files} files, {freed} freed{note}")
+            if (in_place := in_place_text(done.cache_dir)) is not None:
+                click.echo(render.escape(f"{done.cache_dir}  {in_place}"))
     if problems:
         is_usage = any(isinstance(problem, UsageError) for problem in problems)
         raise (UsageError if is_usage else CacheError)("\n".join(map(str, problems)))
@@ -84,10 +86,11 @@ def _convert(config: Config) -> None:
 @click.command("import", epilog=EXIT_STATUS)
 @click.argument("folder", metavar="DIR", type=Path)
 @click.option("--dry-run", is_flag=True, help="Show what would be taken; read and take nothing.")
+@click.option("--in-place", is_flag=True, help="Read the files where they lie, and copy nothing.")
 @click.option("-v", "--verbose", is_flag=True, help="Name every file, not only those that need attention.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @settings("verify", "dataset_version", *ONLY_OF_A_MOUNT, shown=("dataset", "cache_dir", "cache_size", "offline"))
-def import_(folder: Path, dry_run: bool, verbose: bool, as_json: bool, **options: Any) -> None:
+def import_(folder: Path, dry_run: bool, in_place: bool, verbose: bool, as_json: bool, **options: Any) -> None:
     """Take files that you have already into the cache.
 
     DIR is a cache_dir of AllenSDK, a copy by 'aws s3 sync', or another vbnfs cache. A file is taken if its bytes have
@@ -111,7 +114,8 @@ def import_(folder: Path, dry_run: bool, verbose: bool, as_json: bool, **options
         bar.update(done_bytes - bar.pos)
 
     with bar:
-        findings = importing.run(where, folder, dry_run=dry_run, reports=import_findings.Reports(show, progress))
+        ways, reports = importing.Ways(dry_run, in_place), import_findings.Reports(show, progress)
+        findings = importing.run(where, folder, ways=ways, reports=reports)
     if as_json:
         render.print_json([finding.as_json() for finding in findings])
     import_findings.check_any(findings, folder)

@@ -244,7 +244,7 @@ class Purpose:
 
 
 VERIFYING: Final = Purpose("verified", "fetched", "name fewer files")
-IMPORTING: Final = Purpose("taken", "copied", "name a folder with fewer files")
+IMPORTING: Final = Purpose("taken", "copied", "read them where they lie (--in-place)")
 
 
 def check_room(
