@@ -107,7 +107,10 @@ def one_round(place: Place, flips: Flips, chance: random.Random, count: int) -> 
 
 
 def _lengths(folder: Path) -> list[int]:
-    return [path.stat().st_size for name in FILES if (path := folder / name).exists()]
+    try:
+        return [(folder / name).stat().st_size for name in FILES]
+    except FileNotFoundError:  # one is deleted, or a live mount moves the folder
+        return []
 
 
 def read_everything(place: Place, flips: Flips) -> None:

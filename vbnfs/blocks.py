@@ -3,6 +3,7 @@
 The network and the disk both go by these; neither imports the other.
 """
 
+import hashlib
 from typing import Final
 
 import xxhash
@@ -11,6 +12,7 @@ from vbnfs.objects import ByteRange
 
 BLOCK_BYTES: Final = 256 << 10
 CHECKSUM_BYTES: Final = 16
+DIGEST_BYTES: Final = 16
 PIECE_BYTES: Final = 8 * BLOCK_BYTES  # a body comes in pieces of at most this
 MOST_WAITING_BYTES: Final = 2 * PIECE_BYTES  # of a GET, received and not taken yet; then its transfer is paused
 
@@ -29,3 +31,8 @@ def checksum(identity: str, index: int, data: bytes | memoryview) -> bytes:
     seed = xxhash.xxh3_64_intdigest(identity.encode()) + index
     digest = xxhash.xxh3_128_digest(data, seed=seed % (1 << 64))
     return digest if digest != _ABSENT else b"\1" * CHECKSUM_BYTES
+
+
+def digest(data: bytes | memoryview) -> bytes:
+    """The blake2b-128 of a block's bytes (RFC 7693): nobody finds other bytes that have it, unlike a checksum."""
+    return hashlib.blake2b(data, digest_size=DIGEST_BYTES).digest()

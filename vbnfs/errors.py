@@ -5,6 +5,7 @@
     ├── CacheError                  EACCES      the cache directory cannot be used
     ├── MountError                  EIO         the mount could not be made, found or unmounted
     ├── NotVerifiedError            EIO         files were to be verified or imported, and not all are good and kept
+    ├── DigestsError                EIO         a file of digests cannot be read or written, or is none
     ├── InstallError                EIO         mount helper or units cannot be installed or removed
     ├── DemoError                   EIO         the demo's server or libraries are missing, or failed
     ├── DatasetError                EIO         what the bucket holds is not a usable dataset
@@ -14,6 +15,7 @@
         │   └── BusyError           EIO         503, 429, 5xx: the server asks for a retry
         │       └── NoDescriptorError EIO       no descriptor is left for a connection
         ├── BadReplyError           EIO         a reply that cannot be used
+        │   ├── WrongBlockError     EIO         a block with other bytes than its digest says
         │   └── MismatchError       EIO         a reply to another request: wrong range, length, body
         │       └── ChangedError    ESTALE      not the listed object: other version id or size
         ├── UntrustedServerError    EIO         a certificate without a trusted issuer
@@ -80,6 +82,10 @@ class NotVerifiedError(VbnfsError):
     """Not all files that were asked for have their hash and are kept: `vbnfs verify` and `import`, exit status 1."""
 
 
+class DigestsError(VbnfsError):
+    """A file of digests cannot be read or written, or bytes are none; the message says what is wrong."""
+
+
 class InstallError(VbnfsError):
     """The mount helper or the systemd units could not be installed or removed."""
 
@@ -144,6 +150,16 @@ class ChangedError(MismatchError):
 
     errno = errno.ESTALE
     remedy = "read another dataset version, or check --endpoint-url and the proxy variables: something else is there"
+
+
+class WrongBlockError(BadReplyError):
+    """A block whose bytes are not those of the released file: its digest is another one (`found`, 16 bytes)."""
+
+    remedy = "a proxy, a mirror or the server damages what it sends: check --endpoint-url and the proxy variables"
+
+    def __init__(self, message: str, *, found: bytes = b"") -> None:
+        super().__init__(message)
+        self.found = found
 
 
 class UntrustedServerError(StorageError):

@@ -37,6 +37,8 @@ class Metrics:
     cache_write_errors: int = _counter("blocks", "blocks that could not be written; counted in threads")
     verified_files: int = _counter("files", "complete files that were hashed and have the manifest's hash")
     mismatched_files: int = _counter("files", "complete files that were hashed and do not have the manifest's hash")
+    wrong_blocks: int = _counter("blocks", "blocks that came with other bytes than their digests say; fetched again")
+    mirror_blocks: int = _counter("blocks", "blocks that came from the dataset's mirror")
     shared_blocks: int = _counter("blocks", "wanted blocks that another process on the same cache had just fetched")
     evicted_contents: int = _counter("contents", "contents deleted to keep within --cache-size; counted in threads")
 

@@ -7,7 +7,7 @@ kernel pages, though none refers to another.
 
 import hashlib
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, NamedTuple, Protocol
 
 NULL_VERSION: Final = "null"  # S3's id for what was stored without versioning: its bytes may be replaced
@@ -122,15 +122,19 @@ class ListedVersion:
 
 @dataclass(frozen=True, slots=True)
 class RangeRequest:
-    """A range to fetch, not empty, and what its reply has to agree with: the version, and the object's size."""
+    """A range to fetch, not empty, and what its reply has to agree with: the version, and the object's size.
+
+    `is_anew`: on a new connection; the bytes came wrong on another one.
+    """
 
     version: ObjectVersion
     byte_range: ByteRange
     size_bytes: int
+    is_anew: bool = False
 
     def after(self, position: int) -> "RangeRequest":
         """The part of it from byte `position` on."""
-        return RangeRequest(self.version, ByteRange(position, self.byte_range.stop), self.size_bytes)
+        return replace(self, byte_range=ByteRange(position, self.byte_range.stop))
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,10 +3,10 @@
 from urllib.parse import unquote, urlsplit
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from vbnfs.access.opening import scope_of
+from vbnfs.access.opening import mirror_scope_of, scope_of
 from vbnfs.config.sources import load_config
 
 PORTS = {"http": 80, "https": 443}
@@ -31,6 +31,21 @@ def server_of(url: str) -> tuple[str, str | None, int, str]:
 def test_no_server_has_the_name_of_another(one: str, other: str) -> None:
     """Scheme, host, port and path tell servers apart; letters of the host, and the scheme's own port, do not."""
     assert (scope_of(one) == scope_of(other)) == (server_of(one) == server_of(other))
+
+
+buckets = st.text(alphabet="a-1.", min_size=2, max_size=63).filter(lambda name: name[0] not in ".-")
+
+
+@given(st.none() | urls, buckets, st.none() | urls, buckets)
+@example(None, "a", None, "a-aws")
+def test_no_mirror_has_the_scope_of_a_dataset(one: str | None, a: str, other: str | None, b: str) -> None:
+    """Server and bucket tell mirrors apart; no mirror's bytes are in the place of a dataset's."""
+    mirrors = [mirror_scope_of(one, a), mirror_scope_of(other, b)]
+    assert (mirrors[0] == mirrors[1]) == ((a, scope_of(one)) == (b, scope_of(other)))
+    for scope in mirrors:
+        assert scope not in {scope_of(one), scope_of(other), "aws"}
+        assert "/" not in scope
+        assert len(scope) <= 255
 
 
 @given(urls)

@@ -169,6 +169,13 @@ def test_cached_and_allocated_bytes(tmp_path: Path) -> None:
     assert BLOCK_BYTES + 100 < usage < 2 * BLOCK_BYTES
 
 
+def test_what_format_1_holds_is_not_cached(tmp_path: Path) -> None:
+    """No read uses it, so `du` does not show it either."""
+    cache = make(tmp_path)
+    cache.take_stock([CachedContent("blocks-v1/aws/aa/aa11.0", 4096, 0)])
+    assert cache.allocated_bytes(A) == 0
+
+
 def test_counting_and_dropping_look_at_what_is_here(tmp_path: Path) -> None:
     """However large a content is said to be, the work is for what there is of it; other files stay."""
     huge = content("cc33", 8 << 40)
@@ -337,6 +344,24 @@ def test_a_damaged_block_is_counted_and_missed(tmp_path: Path) -> None:
     assert cache.missing(A, range(4)) == [1]
     cache.put(A, 1, SMALL[BLOCK_BYTES : 2 * BLOCK_BYTES])
     assert cache.read(A, ByteRange(0, len(SMALL))) == SMALL
+    assert metrics.corrupt_blocks == 1
+
+
+def test_a_damaged_block_is_left_to_a_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where reading must not wait, nothing is written, renamed or counted: the disk may be frozen."""
+    metrics = Metrics()
+    cache = make(tmp_path, metrics=metrics)
+    put_all(make(tmp_path), A, SMALL)
+    assert cache.read(A, ByteRange(BLOCK_BYTES, BLOCK_BYTES + 1)) is not None
+    with open(only_data(tmp_path), "r+b") as file:
+        file.write(b"damage")
+    for name in ("pwrite", "rename"):
+        monkeypatch.setattr(os, name, lambda *_, **__: pytest.fail("it may wait for the disk"))
+    with pytest.raises(trio.WouldBlock):
+        cache.read_nowait(A, ByteRange(0, 10))
+    monkeypatch.undo()
+    assert metrics.corrupt_blocks == 0
+    assert cache.read(A, ByteRange(0, 10)) is None
     assert metrics.corrupt_blocks == 1
 
 

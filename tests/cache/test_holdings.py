@@ -101,3 +101,15 @@ def test_what_the_kernel_reads_stays(tmp_path: Path) -> None:
     assert os.listdir(tmp_path / FORMAT / ".held")
     assert Evictor(tmp_path, limit_bytes=MIB // 2, metrics=Metrics()).scan_and_evict()
     assert names(tmp_path) == []
+
+
+def test_what_does_not_change_is_not_written_again(tmp_path: Path) -> None:
+    """A disk may sleep while nothing is opened, deleted or written."""
+    holdings = Holdings(folder_at(tmp_path))
+    holdings.publish([Held(7, 4096, "aa11")])
+    [path] = (tmp_path / FORMAT / ".held").iterdir()
+    os.utime(path, (1000, 1000))
+    holdings.publish([Held(7, 4096, "aa11")])
+    assert path.stat().st_mtime == 1000
+    holdings.publish([Held(7, 8192, "aa11")])
+    assert path.stat().st_mtime > 1000

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from vbnfs.config.datasets import MirrorPlace
 from vbnfs.config.settings import SETTING_BY_NAME, Config
 from vbnfs.config.sources import load_config
 
@@ -15,6 +16,12 @@ EXAMPLES: dict[str, list[tuple[str, Any]]] = {
     "region": [(name, name) for name in ("eu-west-1", "us-east-2", "local", "r4")],
     "endpoint_url": [(url, url) for url in ("http://a", "https://b:1", "http://[::1]:8333", "http://d/path")],
     "ca_bundle": [(path, Path(path)) for path in ("/1.pem", "/2.pem", "/3.pem", "/4.pem")],
+    "mirror": [
+        ("bucket=one", MirrorPlace("one")),
+        ("endpoint_url=http://a", MirrorPlace(endpoint_url="http://a")),
+        ("region=local bucket=one endpoint_url=http://b:1", MirrorPlace("one", "http://b:1", "local")),
+        ("bucket=one 'ca_bundle=/with blank'", MirrorPlace("one", ca_bundle=Path("/with blank"))),
+    ],
     "dataset_version": [
         ("0.1.0", "0.1.0"),
         ("v0.2.0", "0.2.0"),
@@ -23,6 +30,7 @@ EXAMPLES: dict[str, list[tuple[str, Any]]] = {
     ],
     "cache_dir": [(path, Path(path)) for path in ("/1", "/2/2", "/with blank", "/größe")],
     "cache_size": [("1M", 1 << 20), ("1.5 GiB", 3 << 29), ("2097152", 2 << 20), ("3tb", 3 << 40)],
+    "cache_reserve": [("0", 0), ("1K", 1024), ("20G", 20 << 30), ("1T", 1 << 40)],
     "cache_also": [
         ("/1", (Path("/1"),)),
         ("/2:/3/a b", (Path("/2"), Path("/3/a b"))),
@@ -54,12 +62,17 @@ BAD: dict[str, list[str]] = {
         *("http://user@a", "http://a b", "http://a\n", "http://a\tb", "http://\u202ea", "file:///etc/passwd"),
     ],
     "ca_bundle": ["", "a\0b", "~no-such-user-here/x"],
+    "mirror": [
+        *("", "lab-copy", "region=local", "bucket=A", "bucket=", "endpoint_url=localhost", "other=1 bucket=one"),
+        *("bucket=one bucket=two", "bucket=one 'region=local", "bucket=one ca_bundle=", "bucket=one region=a/b"),
+    ],
     "dataset_version": ["", "v", "../1.0.0", "1.0.0/x", "1.0.0 ", "-1", "x" * 101],
     "cache_dir": ["", "a\0b", "~no-such-user-here/x"],
     "cache_size": [
         *("", "0", "1048575", "1023K", "0.9M", "-1G", "+1G", "1e9", "1,5G", "1.G", ".5G", "G", "1 G G", "1X", "1GG"),
         *("nan", "inf", "8192P", "9" * 19, "9" * 400, "9" * 5000, "0x100000", "1_000_000", "100 %", "1\n2M"),
     ],
+    "cache_reserve": ["", "-1", "5%", "8192P"],
     "cache_also": [":", "/1:", "a\0b", "~no-such-user-here/x"],
     "trusted_users": [":", "a:", "a b", "a,b", "-a", "a/b"],
     "memory_limit": ["", "15M", "much"],

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.config.examples import SOURCES, load_from, plain, toml
-from vbnfs.config.datasets import DATASET_SETTINGS, DEFAULT_DATASET, all_datasets, complete_dataset
+from vbnfs.config.datasets import DATASET_SETTINGS, DEFAULT_DATASET, MirrorPlace, all_datasets, complete_dataset
 from vbnfs.config.settings import SETTING_BY_NAME, Config
 from vbnfs.config.sources import load_config, load_settings, settings_given_in
 from vbnfs.errors import UsageError
@@ -22,6 +22,7 @@ region = "eu-central-1"
 endpoint_url = "https://s3.example.org/"
 ca_bundle = "/etc/ssl/example.pem"
 dataset_version = "v0.4.0"
+mirror = { bucket = "near", endpoint_url = "http://near", ca_bundle = "/with blank" }
 """
 
 
@@ -54,6 +55,7 @@ def test_a_table(tmp_path: Path) -> None:
     config = with_file(tmp_path, MIRROR, dataset="mirror")
     assert (config.dataset, place(config)) == ("mirror", ("the-mirror", NEUROPIXELS[1], "eu-central-1"))
     assert (config.endpoint_url, config.ca_bundle) == ("https://s3.example.org", Path("/etc/ssl/example.pem"))
+    assert config.mirror == MirrorPlace("near", "http://near", None, Path("/with blank"))
     assert config.dataset_version == "0.4.0"
     assert with_file(tmp_path, MIRROR) == plain()
     assert with_file(tmp_path, f'dataset = "mirror"\n{MIRROR}') == config

@@ -2,6 +2,7 @@
 
 import random
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -15,17 +16,18 @@ FOLDER_KINDS: Final = ("file deleted", "folders exchanged", "folder moved", "fol
 def damage_content(folder: Path, other: Path, at: float, kind: str, seed: int) -> None:
     """One of the things that happen to a content in its folder: to one of its files, or to both.
 
-    `other` is another content's folder, or the same one. What is not there is left alone.
+    `other` is another content's folder, or the same one. What is not there, or goes meanwhile, is left alone.
     """
     name = FILES[seed % len(FILES)]
-    if kind == "file deleted":
-        (folder / name).unlink(missing_ok=True)
-    elif kind == "folders exchanged":
-        _exchange(folder, other)
-    elif kind in {"folder moved", "folder twice"}:
-        _take_along(folder, is_copy=kind == "folder twice")
-    elif all((one / name).exists() for one in (folder, other)):
-        damage(folder / name, other / name, at, kind, seed)
+    with suppress(OSError):
+        if kind == "file deleted":
+            (folder / name).unlink()
+        elif kind == "folders exchanged":
+            _exchange(folder, other)
+        elif kind in {"folder moved", "folder twice"}:
+            _take_along(folder, is_copy=kind == "folder twice")
+        else:
+            damage(folder / name, other / name, at, kind, seed)
 
 
 def damage(path: Path, other: Path, at: float, kind: str, seed: int) -> None:

@@ -1,5 +1,6 @@
 """Folders in parts, and folders made ready before they are asked for."""
 
+import gc
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +13,11 @@ from tests.fakes.store import MemoryStore
 from tests.fuse.replies import names_of
 from tests.reading.bench import bench
 from vbnfs.dataset.catalog import Catalog
+from vbnfs.dataset.contents import NamedContent
 from vbnfs.dataset.tree import ROOT_INODE, DataNode, Directory, Tree
 from vbnfs.filesystem.attributes import Attributes
 from vbnfs.filesystem.listings import Listings
-from vbnfs.fuse.operations import Listing
+from vbnfs.fuse.operations import Entry, Listing
 from vbnfs.fuse.replies import listing_part, whole_listing
 
 LARGE = 1 << 20
@@ -48,7 +50,7 @@ class World:
     def names(self, directory: Directory, size: int) -> list[str]:
         """The whole folder, in parts of `size` bytes."""
         names: list[tuple[str, int]] = []
-        while part := listing_part(self.listings.of(directory), names[-1][1] if names else 0, size):
+        while part := listing_part(self.listings.of(directory).listing, names[-1][1] if names else 0, size):
             assert len(part) <= size
             names += names_of(part)
         return [name for name, _ in names]
@@ -56,7 +58,7 @@ class World:
     def was_made_ahead(self, directory: Directory) -> bool:
         """Whether the listing that comes next is this folder's, and is given when it is asked for."""
         ahead = self.listings.look_ahead()
-        return self.listings.of(directory) is ahead
+        return self.listings.of(directory).listing is ahead
 
 
 def names_in(listing: Listing) -> list[str | None]:
@@ -97,33 +99,57 @@ async def test_many_folders_at_the_same_time(world: World) -> None:
     folders = [world.folder("data", f"{number:02}") for number in range(FOLDERS)]
     for offset, name in enumerate([".", "..", "file"]):
         for folder in folders:
-            part = listing_part(world.listings.of(folder), offset, 300)
+            part = listing_part(world.listings.of(folder).listing, offset, 300)
             assert names_of(part)[0] == (name, offset + 1)
-    assert [listing_part(world.listings.of(folder), 3, 300) for folder in folders] == [b""] * FOLDERS
+    assert [listing_part(world.listings.of(folder).listing, 3, 300) for folder in folders] == [b""] * FOLDERS
 
 
 async def test_a_listing_is_made_once(world: World) -> None:
     """While nothing of it has changed, a folder's listing is the same object, so that its packed form can be kept."""
     await world.learn_sizes()
     folder = world.folder("wide", "many")
-    listing = world.listings.of(folder)
-    assert world.listings.of(folder) is listing
+    listing = world.listings.of(folder).listing
+    assert world.listings.of(folder).listing is listing
     world.attributes.change(folder.inode)
-    assert world.listings.of(folder) is not listing
-    assert world.listings.of(folder) == listing
+    assert world.listings.of(folder).listing is not listing
+    assert world.listings.of(folder).listing == listing
 
 
 async def test_a_size_that_becomes_known(world: World) -> None:
     """A file of unknown size is a name without attributes, which it gets when its size is known."""
     folder = world.folder("data", "00")
-    unknown = world.listings.of(folder).entries[-1]
+    unknown = world.listings.of(folder).listing.entries[-1]
     assert unknown is not None
     assert (unknown.name, unknown.entry) == (b"file", None)
     await world.learn_sizes()
-    known = world.listings.of(folder).entries[-1]
+    known = world.listings.of(folder).listing.entries[-1]
     assert known is not None
     assert known.entry is not None
     assert known.entry.attr.size_bytes == 4
+
+
+async def test_the_size_of_a_file_is_asked_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Listing a folder asks for the size of each file once, however often the folder is listed then."""
+    await world.learn_sizes()
+    asked: list[NamedContent] = []
+    get = world.catalog.sizes.get
+    monkeypatch.setattr(world.catalog.sizes, "get", lambda content: asked.append(content) or get(content))
+    folder = world.folder("wide", "many")
+    world.names(folder, 300)
+    world.attributes.change(folder.inode)
+    world.names(folder, 300)
+    assert len(asked) == len(set(asked)) == MANY
+
+
+async def test_a_walk_leaves_nothing_of_folders_in_memory(world: World) -> None:
+    """The attributes of files are kept, as a file has several names. Those of folders would only be work for gc."""
+    await world.learn_sizes()
+    listed = [world.folder("data"), *(world.folder("data", f"{number:02}") for number in range(FOLDERS))]
+    for folder in listed:
+        world.listings.of(folder)
+    kept = {one.attr.inode for one in gc.get_objects() if type(one) is Entry}
+    files = {inode for folder in listed[1:] for inode in folder.children.values()}
+    assert kept & world.tree.nodes.keys() == files
 
 
 async def test_the_next_folder_is_made_ready(world: World) -> None:
@@ -136,7 +162,7 @@ async def test_the_next_folder_is_made_ready(world: World) -> None:
         assert ready is not None
         assert world.listings.look_ahead() is None
         assert names_in(ready) == [".", "..", "file"]
-        assert world.listings.of(folder) is ready
+        assert world.listings.of(folder).listing is ready
     assert world.listings.look_ahead() is None
 
 
@@ -178,17 +204,17 @@ async def test_what_changed_since_is_not_used(world: World) -> None:
     world.listings.of(world.folder("data"))
     ready = world.listings.look_ahead()
     world.attributes.forget()
-    assert world.listings.of(world.folder("data", "00")) is not ready
+    assert world.listings.of(world.folder("data", "00")).listing is not ready
 
 
 async def test_only_small_folders_of_known_sizes_are_made_ready(world: World) -> None:
     """A long folder would hold up the next request; one with a file of unknown size has no attributes for it yet."""
     world.listings.of(world.folder("data"))
-    assert len(world.listings.unknown(world.folder("data", "00"))) == 1
+    assert len(world.listings.of(world.folder("data", "00")).unknown) == 1
     assert world.listings.look_ahead() is None
     world.listings.of(world.folder("data", "00"))
     await world.learn_sizes()
-    assert world.listings.unknown(world.folder("data", "00")) == []
+    assert world.listings.of(world.folder("data", "00")).unknown == []
     world.listings.of(world.folder("wide"))
     for name in ("few", "many"):
         assert (world.listings.look_ahead() is None) == (name == "many")
@@ -205,11 +231,11 @@ async def test_a_tree_that_changes_while_it_is_listed(world: World) -> None:
     ]
     folders = [tree.nodes[tree.nodes[ROOT_INODE].children["manifests"]] for tree in trees]
     listings = Listings(trees[0], world.attributes)
-    begun = names_of(listing_part(listings.of(folders[0]), 0, 2000))
+    begun = names_of(listing_part(listings.of(folders[0]).listing, 0, 2000))
     assert 5 < len(begun) < 15
     listings = Listings(trees[1], world.attributes, before=listings)
     names = begun
-    while part := listing_part(listings.of(folders[1]), names[-1][1], 2000):
+    while part := listing_part(listings.of(folders[1]).listing, names[-1][1], 2000):
         names += names_of(part)
     listed = [name for name, _ in names]
     assert len(set(listed)) == len(listed)

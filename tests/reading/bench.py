@@ -12,7 +12,9 @@ from tests.fakes.client import MemoryClient
 from tests.fakes.store import Data, MemoryStore
 from vbnfs.cache.block_cache import BlockCache
 from vbnfs.cache.claims import Claims
+from vbnfs.cache.digests import DigestStore
 from vbnfs.cache.eviction import Evictor
+from vbnfs.cache.mirrored_cache import MirroredCache
 from vbnfs.cache.verdicts import Verdicts
 from vbnfs.metrics import Metrics
 from vbnfs.objects import Content, ObjectVersion
@@ -20,12 +22,15 @@ from vbnfs.reading.block_source import BlockSource
 from vbnfs.reading.block_writer import BlockWriter
 from vbnfs.reading.file_reader import FileReader
 from vbnfs.reading.memory import Memory
+from vbnfs.reading.mirror import Mirror
 from vbnfs.reading.other_processes import SharedFetches
 from vbnfs.reading.prefetch import Prefetcher
+from vbnfs.reading.proof import Proof
 from vbnfs.reading.sources import Sources
 from vbnfs.reading.verification import Verifier
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
+PATIENCE_SECONDS = 0.2  # with a mirror
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +45,7 @@ class Bench:
     prefetcher: Prefetcher
     memory: Memory
     verdicts: Verdicts
+    digests: DigestStore
     verifier: Verifier
     services: trio.Nursery
     start_keeping: Callable[[], None]
@@ -86,25 +92,30 @@ async def bench(
     keeps_blocks: bool = True,
     memory_bytes: int = 256 * MIB,
     locks_may_wait: bool = False,
+    mirror_client: MemoryClient | None = None,
     on_stored: Callable[[Set[Content]], None] = lambda contents: None,
 ) -> AsyncIterator[Bench]:
     """A mount without FUSE. It ends as the daemon does: services are cancelled, then all blocks are kept.
 
-    `keeps_blocks` False: the disk hangs, until `start_keeping`.
+    `mirror_client` asks a mirror. `keeps_blocks` False: the disk hangs, until `start_keeping`.
     """
     client = client or MemoryClient(MemoryStore())
     metrics = Metrics()
-    cache = BlockCache(directory, scope="test", metrics=metrics)
+    cache, mirror = BlockCache(directory, scope="test", metrics=metrics), None
+    if mirror_client is not None:
+        own, mirrors = BlockCache(directory, scope="mirror", metrics=metrics), Verdicts(directory, scope="mirror")
+        mirror = Mirror(mirror_client, own, mirrors, name="the mirror", patience_seconds=PATIENCE_SECONDS)
+        cache = MirroredCache(directory, scope="test", mirrored=own, metrics=metrics)
     evictor = Evictor(directory, limit_bytes=limit_bytes, metrics=metrics)
     async with trio.open_nursery() as outer:
         async with trio.open_nursery() as services:
             memory = Memory(memory_bytes)
             claims = Claims(cache.directory / "test")
             others = SharedFetches(claims, cache, may_wait=locks_may_wait, metrics=metrics)
-            verdicts = Verdicts(directory, scope="test")
+            verdicts, digests = Verdicts(directory, scope="test"), DigestStore(directory)
             writer = BlockWriter(cache, evictor, others, memory, on_stored=on_stored)
             source = BlockSource(
-                Sources(client, verdicts),
+                Sources(client, verdicts, Proof(digests), metrics=metrics, mirror=mirror),
                 writer,
                 others,
                 nursery=services,
@@ -112,7 +123,7 @@ async def bench(
                 memory=memory,
             )
             prefetcher = Prefetcher(cache, source, nursery=services)
-            verifier = Verifier(cache, source, verdicts, metrics=metrics)
+            verifier = Verifier(cache, source, verdicts, digests, metrics=metrics, mirror=mirror)
             if keeps_blocks:
                 outer.start_soon(writer.keep_blocks)
             start_keeping = lambda: outer.start_soon(writer.keep_blocks)  # noqa: E731
@@ -125,6 +136,7 @@ async def bench(
                 prefetcher,
                 memory,
                 verdicts,
+                digests,
                 verifier,
                 services,
                 start_keeping,

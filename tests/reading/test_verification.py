@@ -18,6 +18,7 @@ from vbnfs.cache.block_cache import BlockCache
 from vbnfs.cache.verdicts import Verdict, is_good
 from vbnfs.errors import HashMismatchError
 from vbnfs.objects import Content
+from vbnfs.reading.verification import Hashes
 
 WRONG = bytes(2 * BLOCK_BYTES + 5)
 RIGHT = b"1" + WRONG[1:]
@@ -36,7 +37,7 @@ async def test_the_same_bytes_are_not_wrong_twice(tmp_path: Path, monkeypatch: p
         await one.settled()
         hashing = other.verifier._hash
 
-        async def hash_slowly(content: Content, *, fetch: bool) -> tuple[str, str] | None:
+        async def hash_slowly(content: Content, *, fetch: bool) -> Hashes | None:
             hashes = await hashing(content, fetch=fetch)
             await one.verifier.verify(content, fetch=False)
             await other.verifier.refresh()
@@ -76,7 +77,7 @@ async def judged_late(
     put(one, content, WRONG)
     hashing, times = other.verifier._hash, itertools.count()
 
-    async def hash_slowly(content: Content, *, fetch: bool) -> tuple[str, str] | None:
+    async def hash_slowly(content: Content, *, fetch: bool) -> Hashes | None:
         hashes = await hashing(content, fetch=fetch)
         if next(times) == 0:
             await meanwhile(one, content)
@@ -215,3 +216,16 @@ async def test_what_is_wrong_does_not_come_to_the_disk_behind_its_verdict(tmp_pa
         await floor.settled()
         assert floor.verdicts.bad(content) is not None
         assert floor.cache.cached_bytes(content) == 0
+
+
+async def test_digests_are_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file with proven digests that is hashed again keeps them, and makes no others."""
+    async with bench(tmp_path) as floor:
+        content = floor.add("a", RIGHT, file_hash=hashlib.blake2b(RIGHT).hexdigest())
+        put(floor, content, RIGHT)
+        await floor.verifier.verify(content, fetch=False)
+        proven = floor.digests.proven(content.file_hash or "")
+        assert proven is not None
+        monkeypatch.setattr(floor.digests, "keep_proven", lambda digests: pytest.fail("made again"))
+        assert await floor.verifier.verify(content, fetch=False) is not None
+        assert floor.digests.proven(content.file_hash or "") == proven

@@ -29,6 +29,7 @@ from tests.s3.asking import (
     KEY,
     KINDS,
     RANGE,
+    SIZE,
     VERSION,
     WANTED,
     Received,
@@ -208,3 +209,12 @@ async def test_a_listing_that_cannot_be_read_counts_as_failed(
     with pytest.raises(BadReplyError):
         await client.list_objects("")
     assert metrics.failed_requests == 1
+
+
+async def test_a_new_connection_is_made_where_it_is_asked_for(server: FakeS3Server, client: S3Client) -> None:
+    """A range that came wrong is asked for on a connection that has brought nothing yet; others are kept in use."""
+    for is_anew in (False, False, True):
+        await client.get_range(RangeRequest(VERSION, RANGE, SIZE, is_anew=is_anew), received := Received())
+        assert received.data == WANTED
+    first, second, third = [request.connection for request in server.requests]
+    assert first == second != third

@@ -7,6 +7,7 @@ are trusted by the process that verified them, so bytes are changed only while n
 short happen under running mounts.
 """
 
+import hashlib
 import os
 import random
 import shutil
@@ -39,8 +40,9 @@ from tests.fakes.s3_server import FakeS3Server, Reply, Request, always, error, f
 from tests.fakes.store import MemoryStore
 from tests.reading.bench import KIB, MIB, bench
 from tests.scenarios.reading_machine import LIMIT_BYTES, MOUNTS, PLAIN, SIZES, Loop, fill, read_until_killed
-from vbnfs.blocks import BLOCK_BYTES
+from vbnfs.blocks import BLOCK_BYTES, digest
 from vbnfs.cache.content_folder import CHECKSUMS, DATA, FORMAT, HEADER_BYTES, WHOLE, Shape
+from vbnfs.cache.digests import DigestSet
 from vbnfs.cache.eviction import Evictor
 from vbnfs.cache.verdicts import Verdict, is_good
 from vbnfs.errors import HashMismatchError, StorageError
@@ -65,6 +67,14 @@ PLANTS: Final[dict[str, Callable[[Path, Path], object]]] = {
     "a pipe": lambda path, victim: os.mkfifo(path),
     "a folder": lambda path, victim: path.mkdir(),
 }
+DIGESTS: Final = [
+    DigestSet(
+        hashlib.blake2b(data).hexdigest(),
+        len(data),
+        b"".join(digest(data[start : start + BLOCK_BYTES]) for start in range(0, len(data), BLOCK_BYTES)),
+    )
+    for data in PLAIN
+]
 PAGE_BYTES: Final = 4096  # of the disk: those of a table of records
 MOST_FAULTS: Final = 4  # in a row for one range: as many as are tried again whatever they are
 
@@ -213,16 +223,24 @@ class ReadingMachine(RuleBasedStateMachine):
         number=files.filter(lambda number: SIZES[number] > 0),
         at=where,
         times=st.sampled_from([1, 1000]),
+        with_digests=st.booleans(),
     )
-    def come_wrong(self, mount: int, number: int, at: float, times: int) -> None:
-        """A byte is wrong in a reply that is right in all its figures: the whole file's hash tells.
+    def come_wrong(self, mount: int, number: int, at: float, times: int, with_digests: bool) -> None:
+        """A byte is wrong in a reply that is right in all its figures: digests tell, or the whole file's hash.
 
         It may be the object that is wrong, each time; then another source has the right bytes.
         """
         self.fetch_all_anew(number)
         content = self.loop.contents[number]
         key = self.first_source(number).key
+        if with_digests:
+            self.loop.floors[mount].digests.keep_proven(DIGESTS[number])
+        else:
+            self.forget_digests(number)
         self.loop.server.behaviours[:] = [Damaged(key, at=int(at * SIZES[number]), times=times)]
+        if with_digests:
+            self.check(mount, 4, number, 0, SIZES[number])
+            return
         for offset in range(0, SIZES[number], MIB):
             self.loop.run(self.loop.read, mount, 4, number, offset, MIB)  # nobody can know yet
         self.loop.run(self.loop.settle)
@@ -272,6 +290,12 @@ class ReadingMachine(RuleBasedStateMachine):
         """Have nobody know anything of a content."""
         self.loop.run(self.loop.unmount)
         self.remove(number)
+        self.loop.run(self.loop.mount)
+
+    def forget_digests(self, number: int) -> None:
+        """Have no mount know what the blocks of a content have to be."""
+        self.loop.run(self.loop.unmount)
+        shutil.rmtree(self.directory / "digests-v1", ignore_errors=True)
         self.loop.run(self.loop.mount)
 
     @rule(mount=mounts, number=files)
@@ -407,7 +431,9 @@ FIRST_READ: Final = {
     ("rename", 1, 0.25): (False, {DATA, CHECKSUMS}, 0, False),
     ("rename", 1, 0.5): (True, None, 0, False),
     ("pwritev", 1, 0.5): (True, None, BLOCK_BYTES // 2, False),
-    ("pwrite", 1, 0.5): (True, None, BLOCK_BYTES, True),
+    ("pwrite", 1, 0.5): (True, None, 0, False),  # of its history, for eviction
+    ("pwrite", 2, 0.5): (True, None, 0, False),  # of what the process holds open, for eviction
+    ("pwrite", 3, 0.5): (True, None, BLOCK_BYTES, True),
 }
 EVICTION: Final = {  # of the content that was read first
     ("unlink", 1, 0.25): (False, {DATA, CHECKSUMS}, 0, False),
@@ -436,7 +462,7 @@ async def test_a_kill_in_each_change_of_the_cache(tmp_path: Path, change: str, c
             for _ in range(2):
                 assert await floor.open(content).read(0, BLOCK_BYTES) == PLAIN[number]
                 await floor.settled()
-            assert floor.metrics.corrupt_blocks == (change == "pwrite")
+            assert floor.metrics.corrupt_blocks == ((change, count) == ("pwrite", 3))
             assert floor.client.count("get_range") == 1
 
 

@@ -318,7 +318,7 @@ def use_up_inodes(directory: Path) -> None:
 
 
 @pytest.mark.root
-@pytest.mark.parametrize("options", ["size=1m", "nr_inodes=14"])
+@pytest.mark.parametrize("options", ["size=1m", "nr_inodes=15"])
 def test_a_full_disk(mounts: Mounts, server: FakeS3Server, tmp_path: Path, options: str) -> None:
     """No room, or no inode: reads go on uncached with one warning, and caching resumes when there is room."""
     with small_disk(tmp_path / "cache", options):

@@ -1,23 +1,31 @@
 """The cache directory, made ready before it is used: its folders belong to this user alone."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from vbnfs.cache.content_folder import FORMAT as BLOCKS_FORMAT
+from vbnfs.cache.digests import FORMAT as DIGESTS_FORMAT
 from vbnfs.cache.eviction import take_over_size
 from vbnfs.cache.inventory import FORMAT_1
 from vbnfs.cache.verdicts import FORMAT as VERDICTS_FORMAT
 from vbnfs.dataset.allensdk import ALLENSDK
 from vbnfs.dataset.catalog import KEPT_FORMAT
-from vbnfs.host.atomic import remove_leftovers
+from vbnfs.host.atomic import remove_leftovers, replace_file
+from vbnfs.host.places import Place
 from vbnfs.host.private import check_private, make_private
 
-_NAMES: Final = frozenset({BLOCKS_FORMAT, FORMAT_1, KEPT_FORMAT, VERDICTS_FORMAT, ALLENSDK})
+_NAMES: Final = frozenset({BLOCKS_FORMAT, FORMAT_1, KEPT_FORMAT, VERDICTS_FORMAT, DIGESTS_FORMAT, ALLENSDK})
 _BLOCK_FOLDERS: Final = 3  # scope, kind, and the first two digits; there may be 10,000 folders below
 _FORMAT_1_FOLDERS: Final = 2
 _KEPT_FOLDERS: Final = 5  # origin, bucket, project, manifests, and the few files in them
 _VERDICT_FOLDERS: Final = 3  # scope, good and bad, and the first two digits or the few files of what is bad
+_DIGESTS_FOLDERS: Final = 2  # proven and imported, and the first two digits
 _ALLENSDK_FOLDERS: Final = 1  # the few files in it
+_TAG: Final = "CACHEDIR.TAG"
+_TAG_TEXT: Final = b"""Signature: 8a477f597d28d172789f06886806bc55
+# This folder is a cache of vbnfs. Programs that make backups may leave it out: https://bford.info/cachedir/
+"""
 
 
 def prepare_cache_directory(directory: Path) -> None:
@@ -30,8 +38,17 @@ def prepare_cache_directory(directory: Path) -> None:
     check_private(folder / FORMAT_1, depth=_FORMAT_1_FOLDERS)
     check_private(folder / KEPT_FORMAT, depth=_KEPT_FOLDERS)
     check_private(folder / VERDICTS_FORMAT, depth=_VERDICT_FOLDERS)
+    check_private(folder / DIGESTS_FORMAT, depth=_DIGESTS_FOLDERS)
     check_private(folder / ALLENSDK, depth=_ALLENSDK_FOLDERS)
-    for kept in (KEPT_FORMAT, VERDICTS_FORMAT):
+    for kept in (KEPT_FORMAT, VERDICTS_FORMAT, DIGESTS_FORMAT):
         remove_leftovers(folder / kept)
     remove_leftovers(folder / BLOCKS_FORMAT, depth=0)  # of its size
     take_over_size(folder)
+    _mark_as_cache(folder)
+
+
+def _mark_as_cache(folder: Place) -> None:
+    """Let programs that make backups know that the folder is a cache. A disk that takes no file is no error."""
+    if not (folder / _TAG).is_file():
+        with suppress(OSError):
+            replace_file(folder / _TAG, _TAG_TEXT)

@@ -9,7 +9,7 @@ A program without an event loop of its own opens it by access/door.py. All of th
 has learnt or fetched is there for the others.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Set
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -17,14 +17,31 @@ from typing import Final
 import trio
 
 from vbnfs.access.cache_directory import prepare_cache_directory
-from vbnfs.access.opening import keeping, make_cache, make_catalog, make_client, make_source, scope_of
+from vbnfs.access.opening import (
+    keeping,
+    make_cache,
+    make_catalog,
+    make_client,
+    make_mirror,
+    make_reading_client,
+    scope_of,
+)
 from vbnfs.cache.block_cache import BlockCache
+from vbnfs.cache.claims import Claims
+from vbnfs.cache.digests import DigestStore
 from vbnfs.cache.eviction import Evictor
 from vbnfs.cache.verdicts import Verdicts
 from vbnfs.config.settings import Config
 from vbnfs.dataset.catalog import Catalog
 from vbnfs.metrics import Metrics
+from vbnfs.objects import Content
 from vbnfs.reading.block_source import BlockSource
+from vbnfs.reading.block_writer import BlockWriter
+from vbnfs.reading.memory import Memory
+from vbnfs.reading.mirror import Mirror
+from vbnfs.reading.other_processes import SharedFetches
+from vbnfs.reading.proof import Proof
+from vbnfs.reading.sources import Sources
 from vbnfs.s3.breaker import BreakerClient
 
 _LAST_NOTES_SECONDS: Final = 1.0
@@ -40,18 +57,45 @@ class Dataset:
     catalog: Catalog
     cache: BlockCache
     verdicts: Verdicts  # not read from the disk yet: see `Verdicts.refresh`
+    digests: DigestStore
+    mirror: Mirror | None
+
+    def make_source(
+        self,
+        evictor: Evictor,
+        *,
+        nursery: trio.Nursery,
+        on_stored: Callable[[Set[Content]], None] = lambda contents: None,
+    ) -> BlockSource:
+        """The blocks that the disk does not have. `keeping` runs and closes its writer."""
+        config, cache = self.config, self.cache
+        client, paced = make_reading_client(config, self.link, self.metrics)
+        claims = Claims(cache.directory / scope_of(config.endpoint_url))
+        others = SharedFetches(claims, cache, may_wait=not cache.is_local, metrics=self.metrics)
+        memory = Memory(config.memory_limit_bytes)
+        writer = BlockWriter(cache, evictor, others, memory, on_stored=on_stored)
+        sources = Sources(client, self.verdicts, Proof(self.digests), metrics=self.metrics, mirror=self.mirror)
+        return BlockSource(sources, writer, others, nursery=nursery, connections=paced, memory=memory)
+
+    def make_evictor(self) -> Evictor:
+        """What makes room for what this process writes to the cache."""
+        return Evictor(
+            self.config.cache_dir,
+            limit_bytes=self.config.cache_size_bytes,
+            reserve_bytes=self.config.cache_reserve_bytes,
+            metrics=self.metrics,
+            close_deleted=self.cache.forget_deleted,
+        )
 
     @asynccontextmanager
     async def fetching(self) -> AsyncIterator[tuple[BlockSource, trio.Nursery]]:
         """A source of blocks, and the nursery in which its GETs run; at the end all that came is on the disk."""
-        config, cache = self.config, self.cache
-        evictor = Evictor(config.cache_dir, limit_bytes=config.cache_size_bytes, metrics=self.metrics)
         async with keeping() as keep, trio.open_nursery() as services:
-            source = make_source(config, self.link, cache, evictor, self.verdicts, self.metrics, nursery=services)
+            source = self.make_source(self.make_evictor(), nursery=services)
             keep(source.writer)
             yield source, services
             with trio.move_on_after(_LAST_NOTES_SECONDS):
-                await trio.to_thread.run_sync(cache.note_uses, abandon_on_cancel=True)
+                await trio.to_thread.run_sync(self.cache.note_uses, abandon_on_cancel=True)
             services.cancel_scope.cancel()
 
 
@@ -64,8 +108,8 @@ async def open_dataset(config: Config) -> AsyncIterator[Dataset]:
     """
     await trio.to_thread.run_sync(prepare_cache_directory, config.cache_dir, abandon_on_cancel=True)
     metrics = Metrics()
-    async with make_client(config, metrics) as link:
+    async with make_client(config, metrics) as link, make_mirror(config, metrics) as mirror:
         catalog = make_catalog(config, link)
-        cache = await trio.to_thread.run_sync(make_cache, config, metrics, abandon_on_cancel=True)
+        cache = await trio.to_thread.run_sync(make_cache, config, metrics, mirror, abandon_on_cancel=True)
         verdicts = Verdicts(config.cache_dir, scope=scope_of(config.endpoint_url))
-        yield Dataset(config, metrics, link, catalog, cache, verdicts)
+        yield Dataset(config, metrics, link, catalog, cache, verdicts, DigestStore(config.cache_dir), mirror)

@@ -10,6 +10,7 @@ from vbnfs.host.mountinfo import MountEntry
 
 _MOST_NUMBER: Final = 1 << 63
 _DEEPEST: Final = 4
+_NEW: Final = ("cache_reserve_bytes", "cache_free_bytes")  # a daemon of an older vbnfs does not report them
 _SHOWN: Final = frozenset({"read_bytes", "received_bytes", "range_requests"})
 
 Check = Callable[[Any], bool]
@@ -21,6 +22,7 @@ def ask_status(entry: MountEntry) -> dict[str, Any]:
     The place of the mount, and the daemon's process where that can be seen from here, are taken from the kernel.
     """
     answer, pid = ask_of(entry, "status")
+    answer = {**dict.fromkeys(_NEW), **answer}
     wrong = next((name for name, check in _CHECKS.items() if name not in answer or not check(answer[name])), None)
     if wrong is not None or not _is_plain(answer):
         raise MountError(f"{entry.mountpoint}: its daemon's status is none: {wrong or 'not plain values'}")
@@ -47,6 +49,10 @@ def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MOST_NUMBER
 
 
+def _is_count_or_none(value: Any) -> bool:
+    return value is None or _is_count(value)
+
+
 def _are_counts(value: Any) -> bool:
     """Another version of vbnfs may count more, but not less than what is shown."""
     return isinstance(value, dict) and value.keys() >= _SHOWN and all(map(_is_count, value.values()))
@@ -64,6 +70,7 @@ _CHECKS: Final[Mapping[str, Check]] = {
     **dict.fromkeys(("endpoint_url", "ca_bundle", "log_file", "last_error"), _is_text_or_none),
     **dict.fromkeys(("versions", "refused"), _are_texts),
     **dict.fromkeys(("pid", "cache_size_bytes", "cache_usage_bytes"), _is_count),
+    **dict.fromkeys(_NEW, _is_count_or_none),
     "is_offline": lambda value: isinstance(value, bool),
     "metrics": _are_counts,
 }

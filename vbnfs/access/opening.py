@@ -1,12 +1,12 @@
-"""The parts of an opened dataset, made from its configuration: clients, one around the other, catalog, cache, source.
+"""The parts of an opened dataset, made from its configuration: clients, one around the other, catalog, cache.
 
 `open_dataset` (dataset.py) puts them together.
 """
 
 import hashlib
-from collections.abc import AsyncIterator, Callable, Set
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Any, Final
 from urllib.parse import quote, urlsplit
 
 import trio
@@ -15,8 +15,7 @@ from vbnfs.access.other_caches import open_other, trusted_uids
 from vbnfs.cache import in_place
 from vbnfs.cache.behind import Behind, Blocks
 from vbnfs.cache.block_cache import BlockCache
-from vbnfs.cache.claims import Claims
-from vbnfs.cache.eviction import Evictor
+from vbnfs.cache.mirrored_cache import MirroredCache
 from vbnfs.cache.read_only_cache import ReadOnlyCache
 from vbnfs.cache.verdicts import Verdicts
 from vbnfs.config.settings import Config
@@ -25,12 +24,9 @@ from vbnfs.dataset.manifest import Origin
 from vbnfs.host.mountinfo import is_local
 from vbnfs.host.places import folder_at
 from vbnfs.metrics import Metrics
-from vbnfs.objects import Content, ObjectClient
-from vbnfs.reading.block_source import BlockSource
+from vbnfs.objects import ObjectClient
 from vbnfs.reading.block_writer import BlockWriter
-from vbnfs.reading.memory import Memory
-from vbnfs.reading.other_processes import SharedFetches
-from vbnfs.reading.sources import Sources
+from vbnfs.reading.mirror import Mirror
 from vbnfs.s3.breaker import BreakerClient
 from vbnfs.s3.client import S3Client
 from vbnfs.s3.hedging import HedgingClient
@@ -42,6 +38,8 @@ _CATALOG_SECONDS: Final = 15.0  # a mount without network is to be there soon, f
 _CATALOG_ATTEMPTS: Final = 3
 _READ_ATTEMPTS: Final = 10
 _LAST_WRITES_SECONDS: Final = 5.0
+_MIRROR_SECONDS: Final = 5.0  # it is near, or it is of no use
+_MIRROR_ATTEMPTS: Final = 2
 _LONGEST_SCOPE: Final = 200  # bytes; a file's name may have 255
 
 
@@ -59,10 +57,23 @@ def scope_of(endpoint_url: str | None) -> str:
     port = DEFAULT_PORTS.get(parts.scheme) if parts.port is None else parts.port
     host = f"[{parts.hostname}]" if ":" in str(parts.hostname) else parts.hostname
     url = f"{parts.scheme}://{host}:{port}{parts.path.rstrip('/')}"
-    scope = f"url-{quote(url, safe='')}"
+    return _file_name(f"url-{quote(url, safe='')}", url)
+
+
+def mirror_scope_of(endpoint_url: str | None, bucket: str) -> str:
+    """The name under which the cache keeps what comes from a mirror, as long as nothing has proven it.
+
+    Also for a bucket at AWS: that is not believed as the dataset's bucket is. No dataset has such a name.
+    """
+    name = f"mirror-{bucket}-{scope_of(endpoint_url)}"
+    return _file_name(name, name)
+
+
+def _file_name(scope: str, whole: str) -> str:
+    """A scope as one file name; a long one ends in a hash of `whole`."""
     if len(scope) <= _LONGEST_SCOPE:
         return scope
-    digest = hashlib.blake2b(url.encode(), digest_size=20).hexdigest()
+    digest = hashlib.blake2b(whole.encode(), digest_size=20).hexdigest()
     return f"long-{scope[: _LONGEST_SCOPE - len(digest)]}-{digest}"
 
 
@@ -96,49 +107,59 @@ def make_catalog(config: Config, s3: ObjectClient) -> Catalog:
     return Catalog(client, directory, origin=origin, project=config.project)
 
 
-def make_cache(config: Config, metrics: Metrics) -> BlockCache:
-    """The blocks on the disk, and behind them those of files that are read in place, and of other caches.
+@asynccontextmanager
+async def make_mirror(config: Config, metrics: Metrics) -> AsyncIterator[Mirror | None]:
+    """The copy of the dataset's objects that is asked first, if there is one. With --offline it is not asked."""
+    place = config.mirror
+    if place is None:
+        yield None
+        return
+    bucket = place.bucket or config.bucket
+    async with S3Client(
+        bucket=bucket,
+        region=place.region or config.region,
+        endpoint_url=place.endpoint_url,
+        ca_bundle=place.ca_bundle or config.ca_bundle,
+        max_connections=config.max_connections,
+        metrics=metrics,
+    ) as s3:
+        paced = PacedClient(BreakerClient(s3, is_forbidden=config.offline), most=config.max_connections)
+        patience = min(_MIRROR_SECONDS, config.io_timeout_seconds / 4)
+        client = RetryingClient(paced, seconds=patience, attempts=_MIRROR_ATTEMPTS)
+        scope = mirror_scope_of(place.endpoint_url, bucket)
+        verdicts = Verdicts(config.cache_dir, scope=scope)
+        await trio.to_thread.run_sync(verdicts.refresh)
+        cache = BlockCache(config.cache_dir, scope=scope, **_of_a_cache(config, metrics))
+        yield Mirror(client, cache, verdicts, name=str(place), patience_seconds=patience)
+
+
+def make_cache(config: Config, metrics: Metrics, mirror: Mirror | None = None) -> BlockCache:
+    """The blocks on the disk, and behind them those of other caches; with a mirror, also those that it sent.
 
     Raises `CacheError` for another cache that is not to be used.
     """
-    is_always, scope = config.verify == "always", scope_of(config.endpoint_url)
+    scope, more = scope_of(config.endpoint_url), _of_a_cache(config, metrics)
+    behind = Behind(_places_behind(config, scope, metrics))
+    if mirror is None:
+        return BlockCache(config.cache_dir, scope=scope, behind=behind, **more)
+    return MirroredCache(config.cache_dir, scope=scope, behind=behind, mirrored=mirror.cache, **more)
+
+
+def _places_behind(config: Config, scope: str, metrics: Metrics) -> list[Blocks]:
+    """Files that are read in place, if there are any, and other caches."""
     owners, top = trusted_uids(config), folder_at(config.cache_dir)
-    behind: list[Blocks] = []
+    places: list[Blocks] = []
     if in_place.is_used(top, scope):
-        behind.append(in_place.InPlaceFiles(top, scope=scope, metrics=metrics, owners=owners))
+        places.append(in_place.InPlaceFiles(top, scope=scope, metrics=metrics, owners=owners))
     for directory in config.cache_also:
-        place, is_here = open_other(directory, owners), is_local(directory)
-        behind.append(
-            ReadOnlyCache(place, scope=scope, metrics=metrics, check_every_read=is_always, is_local=is_here)
-        )
-    return BlockCache(
-        top,
-        scope=scope,
-        metrics=metrics,
-        check_every_read=is_always,
-        is_local=is_local(config.cache_dir),
-        behind=Behind(behind),
-    )
+        more = _of_a_cache(config, metrics) | {"is_local": is_local(directory)}
+        places.append(ReadOnlyCache(open_other(directory, owners), scope=scope, **more))
+    return places
 
 
-def make_source(
-    config: Config,
-    link: BreakerClient,
-    cache: BlockCache,
-    evictor: Evictor,
-    verdicts: Verdicts,
-    metrics: Metrics,
-    *,
-    nursery: trio.Nursery,
-    on_stored: Callable[[Set[Content]], None] = lambda contents: None,
-) -> BlockSource:
-    """The blocks that the disk does not have. `keeping` runs and closes its writer."""
-    client, paced = make_reading_client(config, link, metrics)
-    claims = Claims(cache.directory / scope_of(config.endpoint_url))
-    others = SharedFetches(claims, cache, may_wait=not cache.is_local, metrics=metrics)
-    memory = Memory(config.memory_limit_bytes)
-    writer = BlockWriter(cache, evictor, others, memory, on_stored=on_stored)
-    return BlockSource(Sources(client, verdicts), writer, others, nursery=nursery, connections=paced, memory=memory)
+def _of_a_cache(config: Config, metrics: Metrics) -> dict[str, Any]:
+    is_always = config.verify == "always"
+    return {"metrics": metrics, "check_every_read": is_always, "is_local": is_local(config.cache_dir)}
 
 
 @asynccontextmanager

@@ -9,13 +9,14 @@ when all of it is proven and on the disk. A process that dies before leaves what
 import errno
 import hashlib
 import os
+import time
 from collections.abc import Generator, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from vbnfs.blocks import BLOCK_BYTES, CHECKSUM_BYTES, checksum
+from vbnfs.blocks import BLOCK_BYTES, CHECKSUM_BYTES, checksum, digest
 from vbnfs.cache.block_cache import BlockCache
 from vbnfs.cache.content_folder import (
     CHECKSUMS,
@@ -28,6 +29,8 @@ from vbnfs.cache.content_folder import (
     new_folder,
     remove_folder,
 )
+from vbnfs.cache.digests import DigestSet, DigestStore
+from vbnfs.cache.histories import begin_history
 from vbnfs.cache.in_place import IN_PLACE, Entry, seal_of
 from vbnfs.cache.verdicts import Fingerprint, Verdict, Verdicts
 from vbnfs.host.atomic import replace_file, temporary_file
@@ -62,12 +65,15 @@ class _Import:
     bytes, in hex. If it `is_right`, the cache has the content. Steps may be taken in any thread, one after the other.
     """
 
-    def __init__(self, cache: BlockCache, verdicts: Verdicts, content: Content, source: int) -> None:
+    def __init__(
+        self, cache: BlockCache, verdicts: Verdicts, digests: DigestStore, content: Content, source: int
+    ) -> None:
         self.found_hash = ""
-        self._cache, self._verdicts = cache, verdicts
+        self._cache, self._verdicts, self._digests = cache, verdicts, digests
         self._content = content
         self._source = source
         self._fingerprint = Fingerprint()
+        self._found_digests = bytearray()
 
     @property
     def is_right(self) -> bool:
@@ -84,6 +90,7 @@ class _Import:
                 data = view[offset : offset + BLOCK_BYTES]
                 records.append(checksum(self._content.content_id, number, data))
                 self._fingerprint.add(records[-1])
+                self._found_digests += digest(data)
             yield start, b"".join(records)
         self.found_hash = whole.hexdigest()
 
@@ -103,6 +110,7 @@ class _Import:
         with suppress(OSError), self._cache.place_of(content.content_id, PARTIAL).parent.opened() as above:
             remove_folder(above, content.content_id)
         self._cache.forget_deleted()
+        self._digests.keep_proven(DigestSet(self.found_hash, content.size_bytes, bytes(self._found_digests)))
         verdict = Verdict(self.found_hash, self._fingerprint.text(), now)
         self._verdicts.judge(content, verdict, before=self._verdicts.last(content), cache=self._cache)
 
@@ -136,12 +144,18 @@ class Adoption(_Import):
                     os.pwrite(checksums, records, HEADER_BYTES + start // BLOCK_BYTES * CHECKSUM_BYTES)
                     yield self._stop(start)
                 if self.is_right:
+                    self._begin_history(checksums)
                     os.fsync(data)
                     os.fsync(checksums)
             finally:
                 os.close(checksums)
         finally:
             os.close(data)
+
+    def _begin_history(self, checksums: int) -> None:
+        scope = self._cache.place_of(self._content.content_id, WHOLE).parent.parent.parent
+        with suppress(OSError):
+            begin_history(checksums, self._content.content_id, scope=scope, now_ns=time.time_ns())
 
     def _copy(self, data: int) -> Iterator[tuple[int, bytes]]:
         """What `data` has of the file now, and from which byte on. It ends early where the file was cut short."""
@@ -162,8 +176,17 @@ class Adoption(_Import):
 class Registration(_Import):
     """The cache notes where the file is, at `path`, and reads it there: see in_place.py."""
 
-    def __init__(self, cache: BlockCache, verdicts: Verdicts, content: Content, source: int, *, path: Path) -> None:
-        super().__init__(cache, verdicts, content, source)
+    def __init__(
+        self,
+        cache: BlockCache,
+        verdicts: Verdicts,
+        digests: DigestStore,
+        content: Content,
+        source: int,
+        *,
+        path: Path,
+    ) -> None:
+        super().__init__(cache, verdicts, digests, content, source)
         self._path = path
 
     def __iter__(self) -> Generator[int]:

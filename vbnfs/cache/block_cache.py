@@ -74,6 +74,7 @@ class BlockCache:
         self._absent: set[str] = set()  # the contents of which nothing was here, since `forget_deleted`
         self._unflushed: Counter[str] = Counter()  # bytes, by content id
         self._allocated: Counter[str] = Counter()  # by content id; as the last scan found it, and what was put since
+        self._opened: dict[str, Content] = {}  # by a program, since uses were noted; by content id
         self._changed: set[str] = set()  # the contents of which `allocated_bytes` has changed
         self._holdings = Holdings(top)
         self._publishing = threading.Lock()
@@ -106,7 +107,12 @@ class BlockCache:
             return None
         if not file.is_in_page_cache(byte_range):
             raise trio.WouldBlock
-        return self._read(content, byte_range, is_checked_now=self._checks_every_read)
+        try:
+            if self._checks_every_read:
+                return file.read_checked(byte_range, may_write=False)
+            return file.read(byte_range, may_write=False)
+        except (DamagedBlockError, OSError) as error:  # what has to be done about it may wait for the disk
+            raise trio.WouldBlock from error
 
     def read(self, content: Content, byte_range: ByteRange) -> memoryview | None:
         """A non-empty range of a content, verified; None if a block of it is not here.
@@ -315,7 +321,7 @@ class BlockCache:
         """Take note of the contents that there are (see `Evictor`), for `allocated_bytes`."""
         allocated: Counter[str] = Counter()
         for one in found:
-            if one.scope == self._scope:
+            if one.scope == self._scope and one.path.startswith(f"{FORMAT}/"):
                 allocated[one.content_id] += one.allocated_bytes
         with self._lock:
             before, self._allocated = self._allocated, allocated.copy()
@@ -373,8 +379,19 @@ class BlockCache:
                 if self._open.get(content_id) is file:
                     del self._open[content_id]
 
+    def note_opened(self, content: Content) -> None:
+        """Have the next `note_uses` count this as a use: the kernel may answer all that is read of it then."""
+        with self._lock:
+            self._opened[content.content_id] = content
+
     def note_uses(self) -> None:
-        """Note for eviction what was read lately. Waits for a disk that takes no writes, as long as that lasts."""
+        """Note for eviction what was used lately. Waits for a disk that takes no writes, as long as that lasts."""
+        with self._lock:
+            opened, self._opened = self._opened, {}
+        for content in opened.values():
+            with suppress(OSError):
+                if (file := self._file(content)) is not None:
+                    file.mark_used()
         with self._lock:
             known = list(self._open.values())
         for file in known:
@@ -413,9 +430,11 @@ class BlockCache:
         if file is not None:
             return file
         place = self.place_of(content.content_id, PARTIAL)
-        return ContentFile.create(
+        file = ContentFile.create(
             place, identity=content.content_id, data_bytes=content.size_bytes, may_map=self.is_local
         )
+        file.begin_history(self.directory / self._scope)
+        return file
 
     def _known(self, content: Content) -> ContentFile | None:
         with self._lock:

@@ -16,6 +16,7 @@ import trio
 from vbnfs.blocks import BLOCK_BYTES
 from vbnfs.cache.block_cache import BlockCache
 from vbnfs.cache.eviction import Evictor
+from vbnfs.cache.reserve import DiskSpace, space_of
 from vbnfs.errors import CacheError
 from vbnfs.host.places import Place
 
@@ -37,7 +38,7 @@ class CacheDisk:
         self.problem: str | None = None  # why what is fetched is not kept, and what to do; None if it is
         self._cache = cache
         self._evictor = evictor
-        self._free_bytes: int | None = None
+        self._space: DiskSpace | None = None
         self._checked_at = -1.0
         self._one_at_a_time = trio.CapacityLimiter(1)  # a disk that hangs must not take all threads
 
@@ -53,9 +54,22 @@ class CacheDisk:
 
     @property
     def available_bytes(self) -> int:
-        """What may still be kept, in bytes: the limit leaves it, and the disk has it, as far as it is known."""
+        """What may still be kept, in bytes: the limit leaves it, and the disk has it, as far as is known."""
         left_bytes = max(0, self.limit_bytes - self.usage_bytes)
-        return left_bytes if self._free_bytes is None else min(left_bytes, self._free_bytes)
+        return left_bytes if self._space is None else min(left_bytes, max(0, self._above_reserve(self._space)))
+
+    @property
+    def free_bytes(self) -> int | None:
+        """What its disk has free; None before the first check."""
+        return None if self._space is None else self._space.free_bytes
+
+    @property
+    def reserve_bytes(self) -> int | None:
+        """What the cache leaves free of its disk; None before the first check."""
+        return None if self._space is None else self._evictor.reserve.bytes_of(self._space)
+
+    def _above_reserve(self, space: DiskSpace) -> int:
+        return space.free_bytes - self._evictor.reserve.bytes_of(space)
 
     async def check(self) -> None:
         """Check files and disk, in a thread; one check serves all callers that ask at the same time.
@@ -86,8 +100,12 @@ class CacheDisk:
         self.check_room_now()
 
     def check_room_now(self) -> None:
-        """Check what the disk has free, and whether it takes blocks again if it did not. May wait for it."""
+        """Check what the disk has free, and whether it takes blocks again if it did not. May wait for it.
+
+        If it has less free than the reserve, contents are evicted first.
+        """
         directory = self._cache.directory.parent
+        self._evictor.keep_reserve()
         try:
             reason = self._why_nothing_is_kept(directory)
         except CacheError as error:  # another user can write to it by now
@@ -96,20 +114,28 @@ class CacheDisk:
         except OSError as error:
             reason = error
         self.problem = None
+        if reason is None and self._space is not None and (lacking_bytes := -self._above_reserve(self._space)) > 0:
+            self.problem = _below_reserve(directory, self._space, lacking_bytes)
         if reason is not None:
             remedy = _REMEDIES.get(reason.errno or 0, "look at that disk")
             self.problem = f"{directory} takes no more: {reason.strerror}; reads go on from S3: {remedy}"
 
     def _why_nothing_is_kept(self, directory: Place) -> OSError | None:
         try:
-            with directory.opened() as folder:
-                status = os.fstatvfs(folder)
+            self._space = space_of(directory)
         except FileNotFoundError:  # it was deleted; what keeps the next block makes it anew
             return self._cache.failure
-        self._free_bytes = status.f_bavail * status.f_frsize
         self._cache.try_again()
-        if status.f_flag & os.ST_RDONLY:
+        if self._space.is_read_only:
             return OSError(errno.EROFS, "it is read-only")
-        if self._free_bytes < BLOCK_BYTES:
+        if self._space.free_bytes < BLOCK_BYTES:
             return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return self._cache.failure
+
+
+def _below_reserve(directory: Place, space: DiskSpace, lacking_bytes: int) -> str:
+    free, wanted = (f"{count / (1 << 30):.1f} GiB" for count in (space.free_bytes, space.free_bytes + lacking_bytes))
+    return (
+        f"{directory}: the disk has less free than the reserve ({free} of {wanted}), so nothing more is kept; reads"
+        " go on from S3: free some on that disk, or mount again with another --cache-dir or a smaller --cache-reserve"
+    )

@@ -1,7 +1,7 @@
 """A content in the cache: a folder with its bytes in one plain file, and the checksums of its blocks in another.
 
     <content id>/data         the object's bytes from offset 0, at full length; sparse where blocks are missing
-    <content id>/checksums    64 bytes for eviction (see eviction.py), then 16 bytes a block: its checksum, or zeros
+    <content id>/checksums    64 bytes for eviction (see histories.py), then 16 bytes a block: its checksum, or zeros
 
 A block is written at its natural place, then its record, so a block counts when its record is there *and* its bytes
 match it. The checksum is XXH3-128 seeded with the content's id and the block's number, so a content under another's
@@ -28,6 +28,7 @@ from typing import Final
 
 from vbnfs.blocks import BLOCK_BYTES, CHECKSUM_BYTES, blocks_of, checksum
 from vbnfs.cache.content_folder import CHECKSUMS, DATA, HEADER_BYTES, Shape, make_folder
+from vbnfs.cache.histories import begin_history, note_period
 from vbnfs.cache.holdings import Held
 from vbnfs.host.mapping import map_populated, read_in_memory
 from vbnfs.host.places import Place, open_file
@@ -115,19 +116,19 @@ class ContentFile:
             are_there and data.st_size >= self._shape.data_bytes and checksums.st_size >= self._shape.checksums_bytes
         )
 
-    def read(self, byte_range: ByteRange) -> memoryview | None:
+    def read(self, byte_range: ByteRange, *, may_write: bool = True) -> memoryview | None:
         """Verified bytes of a non-empty range within the content; None if a block of it is not here.
 
         May wait for the disk. A block that does not match loses its record, so that it will be written again:
-        `DamagedBlockError`. Raises `OSError` where the disk fails.
+        `DamagedBlockError`; without `may_write` it keeps it. Raises `OSError` where the disk fails.
         """
         for index in blocks_of(byte_range):
-            if not self._verified[index] and not self._verify(index):
+            if not self._verified[index] and self._checked(index, may_write=may_write) is None:
                 return None
         self._is_used = True
         return self._view(byte_range.start, len(byte_range))
 
-    def read_checked(self, byte_range: ByteRange) -> memoryview | None:
+    def read_checked(self, byte_range: ByteRange, *, may_write: bool = True) -> memoryview | None:
         """Like `read`, but every block of the range is read and checked now: the very bytes that are returned.
 
         So what happens to the file afterwards, or happened since the first check, does not matter.
@@ -135,7 +136,7 @@ class ContentFile:
         blocks = blocks_of(byte_range)
         parts: list[bytes] = []
         for index in blocks:
-            data = self._checked(index)
+            data = self._checked(index, may_write=may_write)
             if data is None:
                 return None
             parts.append(data)
@@ -223,10 +224,7 @@ class ContentFile:
         records = (table[at : at + CHECKSUM_BYTES] for at in range(0, len(table), CHECKSUM_BYTES))
         return [None if record == _NO_RECORD else record for record in records]
 
-    def _verify(self, index: int) -> bool:
-        return self._checked(index) is not None
-
-    def _checked(self, index: int) -> bytes | None:
+    def _checked(self, index: int, *, may_write: bool = True) -> bytes | None:
         """A block that matches its record; None if there is no record."""
         record = self._record(index)
         if record == _NO_RECORD:
@@ -235,18 +233,19 @@ class ContentFile:
             data = os.pread(self._data, self._block_bytes(index), index * BLOCK_BYTES)
         except OSError as error:
             if error.errno == errno.EIO:  # the disk has lost it; where it is written anew it may take it
-                raise self._damaged(index, "cannot be read") from error
+                raise self._damaged(index, "cannot be read", may_write=may_write) from error
             raise
         if checksum(self._identity, index, data) != record:
-            raise self._damaged(index, "does not match its checksum")
+            raise self._damaged(index, "does not match its checksum", may_write=may_write)
         self._verified[index] = 1
         return data
 
-    def _damaged(self, index: int, reason: str) -> "DamagedBlockError":
+    def _damaged(self, index: int, reason: str, *, may_write: bool) -> "DamagedBlockError":
         """A block loses its record, so that it will be written again."""
         self._verified[index] = 0
-        with suppress(OSError):  # a read-only cache stays as it is
-            os.pwrite(self._checksums, _NO_RECORD, _record_at(index))
+        if may_write:
+            with suppress(OSError):  # a read-only cache stays as it is
+                os.pwrite(self._checksums, _NO_RECORD, _record_at(index))
         return DamagedBlockError(f"{self._place}: block {index} {reason}")
 
     def _record(self, index: int) -> bytes:
@@ -278,7 +277,17 @@ class ContentFile:
         if self._is_used and now - self._touched > _TOUCH_SECONDS:
             self._is_used, self._touched = False, now
             with suppress(OSError):
+                note_period(self._checksums, self._identity, time.time_ns())
                 os.utime(self._checksums)
+
+    def mark_used(self) -> None:
+        """Have the next `note_use` note a use: a program opened it, whose reads the kernel may answer."""
+        self._is_used = True
+
+    def begin_history(self, scope: Place) -> None:
+        """Note for eviction that this content is new in the folder `scope`. It is no error where that fails."""
+        with suppress(OSError):
+            begin_history(self._checksums, self._identity, scope=scope, now_ns=time.time_ns())
 
 
 class DamagedBlockError(Exception):

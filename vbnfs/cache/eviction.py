@@ -1,12 +1,14 @@
-"""Keep the cache within its size: what to delete (pure), and deleting it.
+"""Keep the cache within its size, and the disk's reserve free.
 
 Usage is what the files take on the disk (st_blocks), since the cache is made of sparse files. No process counts for
 all; each scans again before it writes more than a small part of the limit, and makes room for what it is about to
 write, so that usage stays within 5 % of the limit. With a limit so small that one block is more than that part, it
-scans before every block. Victims are whole contents, least recently used first; that may be the one which is being
-filled, if it is larger than the limit: it is then begun anew. A process that has a content open goes on reading the
-bytes that it verified. Until it closes it, what was deleted takes its room on the disk, and counts (holdings.py).
-What the kernel reads itself stays: deleting it would free nothing.
+scans before every block. Where the disk has less free than the reserve, the limit is what can be kept besides.
+
+Victims are whole contents (see eviction_policy.py); that may be the one which is being filled, if it is larger than
+the limit: it is then begun anew. A process that has a content open goes on reading the bytes that it verified. Until
+it closes it, what was deleted takes its room on the disk, and counts (holdings.py). What the kernel reads itself
+stays: deleting it would free nothing.
 
 The size that a mount or `vbnfs clean` was given is stored in the cache, in `.size`. A process without its own setting
 uses it, and re-reads it before each scan: so it deletes nothing that another one was to keep.
@@ -14,6 +16,7 @@ uses it, and re-reads it before each scan: so it deletes nothing that another on
 
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -22,8 +25,11 @@ from typing import Final
 import structlog
 
 from vbnfs.cache.content_folder import FORMAT
+from vbnfs.cache.eviction_policy import History, choose_victims
+from vbnfs.cache.histories import Evicted, remember_evicted
 from vbnfs.cache.holdings import all_held, held_though_deleted
-from vbnfs.cache.inventory import FORMAT_1, CachedContent, delete, scan
+from vbnfs.cache.inventory import FORMAT_1, CachedContent, delete, scan, with_history
+from vbnfs.cache.reserve import Reserve
 from vbnfs.host.atomic import replace_file
 from vbnfs.host.locks import lock_file
 from vbnfs.host.places import Place, folder_at
@@ -34,27 +40,7 @@ log = structlog.get_logger()
 DEFAULT_BYTES: Final = 100 << 30  # of a cache that was never given a size
 _SIZE_FILE: Final = ".size"
 _SCAN_AGAIN: Final = 0.005  # of the limit: 8 processes that all write stay within 4 % of it
-_LOW_WATER: Final = 0.95  # evicted down to this part of the limit, so that it is not done for every block
-
-
-def choose_victims(
-    contents: Sequence[CachedContent], *, limit_bytes: int, protected: Set[str] = frozenset()
-) -> list[CachedContent]:
-    """Which contents to delete, least recently used first; none while all together keep within the limit.
-
-    Those with a `protected` content id are never deleted.
-    """
-    usage = sum(one.allocated_bytes for one in contents)
-    if usage <= limit_bytes:
-        return []
-    victims: list[CachedContent] = []
-    for one in sorted(contents, key=lambda c: c.used_ns):
-        if usage <= limit_bytes * _LOW_WATER:
-            break
-        if one.content_id not in protected:
-            victims.append(one)
-            usage -= one.allocated_bytes
-    return victims
+_AGAIN_SECONDS: Final = 1.0  # between two scans because of a reserve that cannot be kept
 
 
 def store_size(directory: Path | Place, size_bytes: int) -> None:
@@ -83,10 +69,11 @@ def take_over_size(directory: Path | Place) -> None:
 
 
 class Evictor:
-    """Keeps what a cache directory holds within `limit_bytes`. To be called from threads.
+    """Keeps what a cache directory holds within `limit_bytes`, and `reserve` free. To be called from threads.
 
-    `limit_bytes` None: within the size that the cache was given last, or else `DEFAULT_BYTES`.
-    `on_scan` is called with the contents that there are, after each scan.
+    `limit_bytes` None: within the size that the cache was given last, or else `DEFAULT_BYTES`; `reserve_bytes` None:
+    the default of reserve.py. `on_scan` is called with the contents that there are, after each scan. `close_deleted`
+    is to close those that were deleted. What `protected` returns, ids of contents, is never deleted.
     """
 
     def __init__(
@@ -95,17 +82,22 @@ class Evictor:
         *,
         limit_bytes: int | None,
         metrics: Metrics,
+        reserve_bytes: int | None = 0,
         on_scan: Callable[[Sequence[CachedContent]], None] = lambda contents: None,
+        close_deleted: Callable[[], None] = lambda: None,
+        protected: Callable[[], Set[str]] = frozenset,
     ) -> None:
         self._directory = folder_at(directory)
         self._has_own_limit = limit_bytes is not None
         self._limit_bytes = DEFAULT_BYTES if limit_bytes is None else limit_bytes
         self._learn_limit()
+        self.reserve: Final = Reserve(self._directory, reserve_bytes)
         self._metrics = metrics
-        self._on_scan = on_scan
+        self._on_scan, self._close_deleted, self._protected = on_scan, close_deleted, protected
         self._lock = threading.Lock()  # one scan at a time
         self._usage_bytes = 0  # as the last scan found it
         self._written_bytes = 0  # by this process since
+        self._may_scan_at = 0.0  # because of the reserve
 
     @property
     def usage_bytes(self) -> int:
@@ -118,18 +110,33 @@ class Evictor:
         return self._limit_bytes
 
     def make_room(self, count_bytes: int) -> bool:
-        """Announce bytes that are about to be written; scans when enough has come together.
+        """Announce bytes that are about to be written; scans when enough has come together, or the disk lacks room.
 
-        Returns whether anything was evicted.
+        Returns whether they may be written: not if the disk would then have less free than the reserve.
         """
         self._written_bytes += count_bytes
-        if self._written_bytes < self._limit_bytes * _SCAN_AGAIN:
-            return False
-        return self.scan_and_evict(coming_bytes=count_bytes)
+        if self._written_bytes >= self._limit_bytes * _SCAN_AGAIN:
+            self.scan_and_evict(coming_bytes=count_bytes)
+        else:
+            self.keep_reserve(coming_bytes=count_bytes)
+        return self.reserve.lacking_bytes(count_bytes) <= 0
 
     def not_written(self, count_bytes: int) -> None:
         """Take back bytes that were announced to `make_room`, and that the disk did not take."""
         self._written_bytes = max(0, self._written_bytes - count_bytes)
+
+    def keep_reserve(self, *, coming_bytes: int = 0) -> None:
+        """Evict if the disk has less free than the reserve: at most once a second, if that does not help.
+
+        First this process closes what others have deleted, which may be enough.
+        """
+        if self.reserve.to_delete_bytes(coming_bytes) <= 0 or time.monotonic() < self._may_scan_at:
+            return
+        self._close_deleted()
+        if self.reserve.to_delete_bytes(coming_bytes) <= 0:
+            return
+        if not self.scan_and_evict(coming_bytes=coming_bytes):
+            self._may_scan_at = time.monotonic() + _AGAIN_SECONDS
 
     def scan_and_evict(self, *, coming_bytes: int = 0) -> bool:
         """Scan what is used, and evict if that and what is coming are too much.
@@ -141,12 +148,11 @@ class Evictor:
         try:
             self._learn_limit()
             self._written_bytes = coming_bytes
-            room_for = max(0, self._limit_bytes - coming_bytes)
-            if not self._choose(room_for):
+            if not self._choose(coming_bytes):
                 return False
             with _only_evictor(self._directory) as is_alone:
                 # Chosen again: another process may have made room since; then that much need not be deleted again.
-                victims = self._choose(room_for) if is_alone else []
+                victims = self._choose(coming_bytes) if is_alone else []
                 self._delete(victims)
                 return bool(victims)
         finally:
@@ -156,27 +162,44 @@ class Evictor:
         if not self._has_own_limit:
             self._limit_bytes = stored_size(self._directory, self._limit_bytes)
 
-    def _choose(self, limit_bytes: int) -> list[CachedContent]:
+    def _choose(self, coming_bytes: int) -> list[CachedContent]:
         contents, held = list(scan(self._directory)), all_held(self._directory)
-        deleted_bytes = held_though_deleted(held, {one.inode for one in contents})
-        self._usage_bytes = deleted_bytes + sum(one.allocated_bytes for one in contents)
-        protected = {one.content_id for one in held if one.is_read_by_kernel}
-        room_bytes = max(0, limit_bytes - deleted_bytes)
-        victims = choose_victims(contents, limit_bytes=room_bytes, protected=protected)
+        there_bytes = sum(one.allocated_bytes for one in contents)
+        self._usage_bytes = there_bytes + held_though_deleted(held, {one.inode for one in contents})
+        limit_bytes = self._room_bytes(there_bytes, coming_bytes)
+        victims: list[CachedContent] = []
+        if there_bytes > limit_bytes:
+            contents = [with_history(self._directory, one) for one in contents]
+            protected = self._protected() | {one.content_id for one in held if one.is_read_by_kernel}
+            victims = choose_victims(contents, limit_bytes=limit_bytes, now_ns=time.time_ns(), protected=protected)
         gone = set(victims)
         self._on_scan([one for one in contents if one not in gone])
         return victims
 
+    def _room_bytes(self, there_bytes: int, coming_bytes: int) -> int:
+        """What all contents together may take, of which there are so many bytes now."""
+        by_size = self._limit_bytes - coming_bytes - (self._usage_bytes - there_bytes)
+        by_disk = there_bytes - self.reserve.to_delete_bytes(coming_bytes)
+        return max(0, min(by_size, by_disk))
+
     def _delete(self, victims: Sequence[CachedContent]) -> None:
-        freed = 0
-        for victim in victims:
-            with suppress(OSError):
-                delete(self._directory, victim)
-                freed += victim.allocated_bytes
-                self._metrics.evicted_contents += 1
-        self._usage_bytes -= freed
-        if victims:
-            log.info("evicted", contents=len(victims), freed_bytes=freed, usage_bytes=self._usage_bytes)
+        if not victims:
+            return
+        with self.reserve.deleting() as deleted:
+            for victim in victims:
+                with suppress(OSError):
+                    delete(self._directory, victim)
+                    deleted.count_bytes += victim.allocated_bytes
+                    self._metrics.evicted_contents += 1
+                    self._remember(victim)
+            self._close_deleted()
+        self._usage_bytes -= deleted.count_bytes
+        log.info("evicted", contents=len(victims), freed_bytes=deleted.count_bytes, usage_bytes=self._usage_bytes)
+
+    def _remember(self, victim: CachedContent) -> None:
+        scope = self._directory / FORMAT / victim.scope
+        history = victim.history or History(victim.used_ns)
+        remember_evicted(scope, victim.content_id, Evicted(history, victim.used_ns))
 
 
 @contextmanager

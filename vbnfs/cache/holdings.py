@@ -9,6 +9,7 @@ lost or torn, an evictor counts too little, and nothing else happens.
 """
 
 import os
+import time
 from collections.abc import Iterable, Iterator, Set
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from vbnfs.host.places import Place, open_file
 
 _FOLDER: Final = f"{FORMAT}/.held"
 _KERNEL: Final = "kernel"
+_WRITE_AGAIN_SECONDS: Final = 1200.0  # so that it does not look abandoned where there are no locks
 _MOST_BYTES: Final = 1 << 20  # of a file; a process holds a few hundred contents
 
 
@@ -41,6 +43,7 @@ class Holdings:
         self._folder = directory / _FOLDER
         self._descriptor = -1
         self._name = ""
+        self._text, self._written = b"", 0.0
 
     def __del__(self) -> None:
         if self._descriptor >= 0:
@@ -49,6 +52,8 @@ class Holdings:
     def publish(self, held: Iterable[Held]) -> None:
         """Show what is held from now on. Where the directory can only be read, no process can evict, either."""
         text = "".join(_line(one) for one in held).encode()
+        if text == self._text and time.monotonic() - self._written < _WRITE_AGAIN_SECONDS:
+            return  # a disk that has nothing to do may sleep
         with suppress(OSError):
             if self._descriptor < 0:
                 if not text:
@@ -56,6 +61,7 @@ class Holdings:
                 self._make()
             os.pwrite(self._descriptor, text, 0)
             os.ftruncate(self._descriptor, len(text))
+            self._text, self._written = text, time.monotonic()
 
     def close(self) -> None:
         """Nothing is held any more."""

@@ -14,11 +14,13 @@ import stat
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from vbnfs.cache.content_folder import CHECKSUMS, DATA, FORMAT, KINDS, remove_folder, remove_leftover
+from vbnfs.cache.content_folder import CHECKSUMS, DATA, FORMAT, KINDS, NEW_PREFIX, remove_folder, remove_leftover
+from vbnfs.cache.eviction_policy import History
+from vbnfs.cache.histories import read_history
 from vbnfs.host.atomic import remove_abandoned
 from vbnfs.host.identity import our_uid
 from vbnfs.host.places import Place, folder_at, open_folder
@@ -38,13 +40,14 @@ class CachedContent:
     """A candidate: what it takes on the disk, and when it was used last (nanoseconds since 1970, not after now).
 
     `path` is below the cache directory: that of a content's folder, or of a segment of format 1. `inode` is that of
-    its bytes.
+    its bytes. `history` is None before `with_history`, and where none is stored.
     """
 
     path: str
     allocated_bytes: int
     used_ns: int
     inode: int = 0
+    history: History | None = None
 
     @property
     def scope(self) -> str:
@@ -67,6 +70,19 @@ def scan(directory: Path | Place) -> Iterator[CachedContent]:
     yield from _segments(cache / FORMAT_1, now_ns)
 
 
+def with_history(directory: Place, one: CachedContent) -> CachedContent:
+    """A content with its history, as far as that can be read."""
+    if one.path.startswith(f"{FORMAT_1}/"):
+        return one
+    with suppress(OSError):  # evicted by another process meanwhile
+        descriptor = (directory / one.path / CHECKSUMS).open(os.O_RDONLY)
+        try:
+            return replace(one, history=read_history(descriptor, one.content_id))
+        finally:
+            os.close(descriptor)
+    return one
+
+
 def delete(directory: Place, one: CachedContent) -> None:
     """Delete a content, or a segment of format 1. Raises `OSError`. It is no error if it is not there."""
     place = directory / one.path
@@ -79,6 +95,10 @@ def delete(directory: Place, one: CachedContent) -> None:
 
 def _contents(directory: Place, now_ns: int) -> Iterator[CachedContent]:
     for parts, above, entries in directory.walk(depth=_FOLDERS):
+        for entry in entries if not parts else ():
+            if entry.name.startswith(NEW_PREFIX):  # of a process that tried whether the disk takes anything
+                with suppress(OSError):
+                    remove_abandoned(above, entry.name)
         if len(parts) < _FOLDERS or parts[1] not in KINDS:
             continue
         for entry in entries:

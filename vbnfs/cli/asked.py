@@ -10,16 +10,24 @@ from pathlib import Path
 from typing import Any, Final
 
 from vbnfs.access.mount_status import ask_status
+from vbnfs.access.versions import Versions
 from vbnfs.cache.eviction import stored_size
+from vbnfs.config.datasets import MirrorPlace
 from vbnfs.config.settings import SETTING_BY_NAME, Config
-from vbnfs.dataset.names import MANIFESTS, decode
-from vbnfs.dataset.tree import ROOT_INODE, DataNode, Directory, Node, StaticNode, Symlink, Tree
+from vbnfs.dataset.manifest import DatasetVersion
+from vbnfs.dataset.names import LATEST, MANIFESTS, decode
+from vbnfs.dataset.release import Release
+from vbnfs.dataset.tree import ROOT_INODE, DataNode, Directory, Node, StaticNode, Symlink, Tree, build_tree
 from vbnfs.errors import DatasetError, MountError, UsageError
 from vbnfs.host.mountinfo import MountEntry, absolute, list_mounts
 
 _OF_A_MOUNT: Final = (
-    *("bucket", "project", "endpoint_url", "region", "ca_bundle", "dataset_version", "cache_dir", "cache_size"),
+    *("bucket", "project", "endpoint_url", "region", "ca_bundle", "mirror", "dataset_version"),
+    *("cache_dir", "cache_size", "cache_reserve"),
 )  # settings that a mount decides for paths in it; the others are this command's own
+
+
+Asked = Mapping[str, Sequence[tuple[str, Node]]]  # by path: names and nodes of the files there
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +53,7 @@ def place_of(config: Config, paths: Sequence[Path], *, given: Set[str]) -> Place
     within = [_within_mount(path, mounts) for path in paths]
     entries = {entry for entry, _ in within}
     if len(entries) > 1:
-        raise MountError("paths in different mounts, or not all of them in a mount: verify them one after the other")
+        raise MountError("paths in different mounts, or not all of them in a mount: name them one after the other")
     entry = entries.pop() if entries else None
     if entry is None:
         for path in paths:
@@ -75,8 +83,8 @@ def _check_given(config: Config, status: Mapping[str, Any], given: Set[str]) -> 
     """Raise `UsageError` for a setting that was given and is not the mount's: it would have no effect."""
     for name in _OF_A_MOUNT:
         setting = SETTING_BY_NAME[name]
-        known_as = {"dataset_version": "default_version", "cache_size": "cache_size_bytes"}.get(name, name)
-        wanted, has = getattr(config, setting.field), status[known_as]
+        known_as = "default_version" if name == "dataset_version" else setting.field
+        wanted, has = getattr(config, setting.field), status.get(known_as)
         if name in given and str(wanted) != str(has):
             is_by_name = "dataset" in given and config.dataset is not None
             option = f"--dataset {config.dataset}: {name}" if is_by_name else setting.option
@@ -97,11 +105,23 @@ def _settings_of(status: Mapping[str, Any], config: Config) -> Config:
         config,
         **{name: status[name] for name in ("bucket", "project", "endpoint_url", "region")},
         ca_bundle=None if ca_bundle is None else Path(ca_bundle),
+        mirror=_mirror_of(status),
         cache_dir=cache_dir,
         cache_size_bytes=limit_bytes,
+        cache_reserve_bytes=status.get("cache_reserve_bytes", config.cache_reserve_bytes),
         dataset_version=status["default_version"],
         offline=config.offline or bool(status.get("is_offline_wanted")),
     )
+
+
+def _mirror_of(status: Mapping[str, Any]) -> MirrorPlace | None:
+    """The mirror that a mount asks; None also for a daemon that knows of none."""
+    text = status.get("mirror")
+    try:
+        mirror: MirrorPlace | None = None if text is None else SETTING_BY_NAME["mirror"].parse(text)
+    except (ValueError, AttributeError, TypeError) as error:
+        raise MountError(f"{status['mountpoint']}: its daemon's status is none: mirror") from error
+    return mirror
 
 
 def _within_mount(path: Path, mounts: Iterable[MountEntry]) -> tuple[MountEntry | None, str]:
@@ -122,6 +142,27 @@ def _check_is_of_dataset(path: Path) -> None:
 
 
 # The tree
+
+
+def version_at(release: Release, path: str) -> DatasetVersion | None:
+    """The dataset version of which a path is the folder, or the name; None for any other path."""
+    parts = _parts(path)
+    if len(parts) == 2 and parts[0] == MANIFESTS:
+        parts = parts[1:]
+    if parts == [LATEST]:
+        return release.choose(None)
+    return next((one for one in release.versions if parts in ([one.text], [one.folder])), None)
+
+
+def asked_files(versions: Versions, paths: Sequence[str]) -> Asked:
+    """The files at paths of the tree, or all of a version, by its name; without any, those of all versions.
+
+    Raises `DatasetError` for a path that is not there.
+    """
+    release = versions.release
+    default = release.choose(versions.dataset.config.dataset_version)
+    tree = build_tree(release.manifests, contents=versions.named, default_version=default, readme=b"")
+    return {path: list(files_at(tree, path)) for path in paths or [MANIFESTS]}
 
 
 def files_at(tree: Tree, path: str) -> Iterator[tuple[str, Node]]:

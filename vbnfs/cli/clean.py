@@ -35,12 +35,17 @@ def clean(config: Config) -> Cleaned:
 
     A folder that does not exist is clean.
     """
-    if not _is_there(config.cache_dir):
+    if not is_there(config.cache_dir):
         return Cleaned(config.cache_dir, 0, config.cache_size_bytes or DEFAULT_BYTES, 0, 0, is_there=False)
     keep_others_out()
     prepare_cache_directory(config.cache_dir)  # before anything in it is read
     directory, metrics = folder_at(config.cache_dir), Metrics()
-    evictor = Evictor(directory, limit_bytes=config.cache_size_bytes, metrics=metrics)
+    evictor = Evictor(
+        directory,
+        limit_bytes=config.cache_size_bytes,
+        reserve_bytes=config.cache_reserve_bytes,
+        metrics=metrics,
+    )
     if config.cache_size_bytes is not None:
         store_size(directory, config.cache_size_bytes)
     before = sum(one.allocated_bytes for one in scan(directory))
@@ -83,8 +88,8 @@ def _check(config: Config, evictor: Evictor) -> None:
         )
 
 
-def _is_there(directory: Path) -> bool:
-    """True also where that cannot be found out: preparing the folder then reports why."""
+def is_there(directory: Path) -> bool:
+    """Whether there is a cache. True also where that cannot be found out: preparing the folder then reports why."""
     try:
         directory.stat()
     except FileNotFoundError:

@@ -4,6 +4,7 @@ A file is recognised by its name or its size, and believed by its hash alone (ca
 cache is not read again: so an import that was interrupted goes on where it was.
 """
 
+import errno
 import hashlib
 import os
 import stat
@@ -22,7 +23,6 @@ from vbnfs.access.other_caches import trusted_uids
 from vbnfs.access.versions import load_versions
 from vbnfs.cache.adoption import Adoption, Registration, SourceError, can_share
 from vbnfs.cache.block_cache import BlockCache
-from vbnfs.cache.eviction import Evictor
 from vbnfs.cache.in_place import make_in_place, seal_of, why_not_believed
 from vbnfs.cli.asked import Place
 from vbnfs.cli.found_files import Found, FoundFile, Recognised, Recogniser, check_folder, find_files, without_repeats
@@ -40,7 +40,7 @@ from vbnfs.cli.import_findings import (
     other_bytes,
     unwanted,
 )
-from vbnfs.cli.partial_files import PartialFile, partial_files, take_blocks
+from vbnfs.cli.partial_files import NO_RESERVE, PartialFile, partial_files, take_blocks
 from vbnfs.cli.running import run as run_to_the_end
 from vbnfs.cli.steps import take_steps
 from vbnfs.cli.verify import IMPORTING, check_room
@@ -102,8 +102,7 @@ class _Import:
         if ways.in_place and not ways.dry_run:
             make_in_place(folder_at(where.config.cache_dir), scope_of(where.config.endpoint_url))
             self._cache = make_cache(where.config, dataset.metrics)
-        limit_bytes = where.config.cache_size_bytes
-        self._evictor = Evictor(where.config.cache_dir, limit_bytes=limit_bytes, metrics=dataset.metrics)
+        self._evictor, self._digests = dataset.make_evictor(), dataset.digests
         self._wanted: dict[FoundFile, Recognised] = {}
         self._partial: list[PartialFile] = []
         self._there: dict[str, Content] = {}
@@ -145,13 +144,14 @@ class _Import:
         chosen = without_repeats(self._wanted.values(), self._is_there)
         partial_bytes = sum(one.size_bytes for one in self._partial)
         self._total_bytes = partial_bytes + sum(file.size_bytes for file in self._wanted)
+        self._is_shared = self._are_shared()
         if (chosen or partial_bytes) and not self._is_in_place:
             check_room(
                 self._where,
                 self._cache,
                 (*chosen.values(), *self._there.values()),
                 purpose=IMPORTING,
-                shared_bytes=sum(c.size_bytes for c in chosen.values()) if self._are_shared() else 0,
+                shared_bytes=sum(c.size_bytes for c in chosen.values()) if self._is_shared else 0,
                 partial_bytes=partial_bytes,
             )
 
@@ -239,9 +239,11 @@ class _Import:
     async def _begin(self, source: int, file: FoundFile, content: Content) -> Adoption | Registration:
         if self._is_in_place:
             path = absolute(file.path)
-            return Registration(self._cache, self._verdicts, content, source, path=path)
-        await trio.to_thread.run_sync(self._evictor.make_room, content.size_bytes)
-        return Adoption(self._cache, self._verdicts, content, source)
+            return Registration(self._cache, self._verdicts, self._digests, content, source, path=path)
+        has_room = await trio.to_thread.run_sync(self._evictor.make_room, content.size_bytes)
+        if not has_room and not self._is_shared:
+            raise OSError(errno.ENOSPC, NO_RESERVE)
+        return Adoption(self._cache, self._verdicts, self._digests, content, source)
 
     def _progress(self, done_bytes: int, most_bytes: int) -> None:
         self._reports.progress(self._done_bytes + min(done_bytes, most_bytes), self._total_bytes)

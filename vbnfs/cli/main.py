@@ -23,7 +23,7 @@ from vbnfs.errors import DemoError, UsageError, VbnfsError
 
 _MODULES: Final[Mapping[str, str]] = {
     **dict.fromkeys(("mount", "umount", "status"), "mounting"),
-    **dict.fromkeys(("versions", "diff", "urls", "verify"), "releases"),
+    **dict.fromkeys(("versions", "diff", "urls", "verify", "digests"), "releases"),
     **dict.fromkeys(("clean", "import", "install-helper", "install-units"), "upkeep"),
     "settings": "settings",
 }
@@ -92,6 +92,13 @@ _MEANT: Final[Mapping[str, str]] = {
 
 class _Vbnfs(click.Group):
     """The commands; for a word that is none of them it suggests one."""
+
+    def get_help_option(self, ctx: click.Context) -> click.Option | None:
+        """`--help`, which its own text does not list: the commands need the lines of a screen."""
+        option = super().get_help_option(ctx)
+        if option is not None:
+            option.hidden = True
+        return option
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -4,6 +4,7 @@ A checksum shows damage and no malice, and a file's hash shows nothing before al
 taken from whose owner is believed (access/other_caches.py), and only what the same server sent to it.
 """
 
+import errno
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from vbnfs.config.settings import Config
 from vbnfs.metrics import Metrics
 from vbnfs.objects import ByteRange, Content
 
+NO_RESERVE: Final = "its disk would have less free than --cache-reserve"
 _BLOCKS_AT_ONCE: Final = 16
 _FOLDERS: Final = 1  # the first two digits of the names
 
@@ -66,7 +68,8 @@ def take_blocks(file: PartialFile, cache: BlockCache, evictor: Evictor) -> Gener
             done_bytes += len(block_range(file.content, index))
             if data is None:
                 continue
-            evictor.make_room(len(data))
+            if not evictor.make_room(len(data)):
+                raise OSError(errno.ENOSPC, NO_RESERVE)
             if not cache.put(file.content, index, data):
                 evictor.not_written(len(data))
                 raise cache.failure or OSError("unknown reason")

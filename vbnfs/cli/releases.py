@@ -1,4 +1,4 @@
-"""`vbnfs versions`, `diff`, `urls`, `verify`: what they are asked, and how the answers are shown."""
+"""`vbnfs versions`, `diff`, `urls`, `verify`, `digests`: what they are asked, and how the answers are shown."""
 
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -159,3 +159,49 @@ def verify(paths: tuple[Path, ...], fetch: bool, as_json: bool, **options: Any) 
     else:
         streams.say(verifying.summary(outcome))
     verifying.check(outcome)
+
+
+@click.group(epilog=EXIT_STATUS)
+def digests() -> None:
+    """Export or import digests of files' blocks.
+
+    This cache makes digests of each file that was complete and had the manifest's hash. With them, every block is
+    checked as it comes. docs/digests.md explains them, and has the format of the file.
+    """
+
+
+@digests.command("export", epilog=EXIT_STATUS)
+@click.argument("file", type=Path)
+@click.argument("paths", metavar="[PATH]...", nargs=-1, type=Path)
+@settings("verify", *ONLY_OF_A_MOUNT, shown=("dataset", "dataset_version", "cache_dir", "offline"))
+def export_digests(file: Path, paths: tuple[Path, ...], **options: Any) -> None:
+    """Write the digests of files into FILE.
+
+    PATH is a file or folder in a mount, or in the dataset, or a dataset version. Without a PATH it is all of
+    --dataset-version, or else everything that this cache has digests of.
+    """
+    from vbnfs.cli import digests as moving  # noqa: PLC0415
+    from vbnfs.cli.asked import place_of  # noqa: PLC0415
+
+    given, version = given_in(options), options.get("dataset_version")
+    where = place_of(config_of(options), paths or ([Path(version)] if version else ()), given=given)
+    log_to_terminal("error")
+    moved = moving.export(where, file, note=echo_note)
+    click.echo(f"{file}  {moved.files:,} files, {render.size(moved.count_bytes)}")
+
+
+@digests.command("import", epilog=EXIT_STATUS)
+@click.argument("file", type=Path)
+@settings(*(SETTING_BY_NAME.keys() - {"cache_dir"}), shown=("cache_dir",))
+def import_digests(file: Path, **options: Any) -> None:
+    """Keep the digests in FILE, as claims.
+
+    What comes from now on is checked against them. A claim is proven, or replaced, when the whole file has been
+    hashed here: digests that are wrong keep no file from being read.
+    """
+    from vbnfs.cli import digests as moving  # noqa: PLC0415
+
+    config = config_of(options)
+    log_to_terminal("error")
+    moved = moving.take_in(config.cache_dir, file, note=echo_note)
+    click.echo(f"{file}  {moved.files:,} files, {render.size(moved.count_bytes)}; {moved.new:,} of them new here")

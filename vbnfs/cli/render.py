@@ -102,7 +102,13 @@ def print_status(status: Mapping[str, Any]) -> None:
         "daemon": f"pid {status['pid']}, vbnfs {status['vbnfs_version']}",
         "log": status["log_file"] or "on the daemon's terminal",
     }
-    if problem := status.get("cache_problem"):  # nor these two
+    if (reserve := status.get("cache_reserve_bytes")) is not None:
+        lines["cache"] += (
+            f"; {size(status.get('cache_free_bytes'))} free on its disk, of which it leaves {size(reserve)}"
+        )
+    if mirror := status.get("mirror"):
+        lines["mirror"] = f"{mirror}  {counts.get('mirror_blocks', 0):,} blocks"
+    if problem := status.get("cache_problem"):
         lines["not kept"] = str(problem)
     if newer := status.get("newer_version"):
         top = status["default_version"]

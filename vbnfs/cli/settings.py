@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from vbnfs.cli import options, render
+from vbnfs.config.datasets import MirrorPlace
 from vbnfs.config.settings import SEPARATOR, SETTING_BY_NAME, Setting
 from vbnfs.config.sources import DATASET, FILE, SettingValue
 
@@ -52,5 +53,5 @@ def _as_json(found: SettingValue) -> dict[str, Any]:
     value = found.value
     if isinstance(value, tuple):
         value = [str(one) for one in value]
-    value = str(value) if isinstance(value, Path) else value
+    value = str(value) if isinstance(value, Path | MirrorPlace) else value
     return {"value": value, "from": found.source.kind, "name": found.source.name_of(found.setting) or None}

@@ -12,7 +12,9 @@ from vbnfs.cli.options import (
     EXIT_STATUS,
     ONLY_OF_A_MOUNT,
     config_of,
+    echo_note,
     echo_warning,
+    given_in,
     given_options,
     log_to_terminal,
     settings,
@@ -22,6 +24,10 @@ from vbnfs.errors import CacheError, DatasetError, StorageError, UsageError, Vbn
 
 
 @click.command(epilog=EXIT_STATUS)
+@click.argument("paths", metavar="[PATH]...", nargs=-1, type=Path)
+@click.option("--dataset-version", "versions", metavar="X.Y.Z", multiple=True, help="Free what only this one has.")
+@click.option("--all", "is_all", is_flag=True, help="Free all files.")
+@click.option("--dry-run", "is_trial", is_flag=True, help="List what would be freed.")
 @click.option(
     "--config-folder",
     type=Path,
@@ -30,12 +36,66 @@ from vbnfs.errors import CacheError, DatasetError, StorageError, UsageError, Vbn
 )
 @click.option("--convert", is_flag=True, help="Take over what an earlier vbnfs cached of the dataset.")
 @settings("verify", "dataset_version", *ONLY_OF_A_MOUNT, shown=("cache_dir", "cache_size"))
-def clean(config_folder: Path | None, convert: bool, **options: Any) -> None:
-    """Bring the cache within its size.
+def clean(
+    paths: tuple[Path, ...],
+    versions: tuple[str, ...],
+    is_all: bool,
+    is_trial: bool,
+    config_folder: Path | None,
+    convert: bool,
+    **options: Any,
+) -> None:
+    """Bring the cache within its size, or free what is named.
 
-    It also removes what dead processes left there. A mount does that itself; this is for a size that was lowered
-    while nothing is mounted. See docs/cache.md.
+    PATH is a file or folder in a mount, or in the dataset, or a version. Without one, what is too much is deleted
+    and what dead processes left, as a mount does itself. See docs/cache.md.
     """
+    if paths or versions or is_all:
+        _check_freeing(options, bool(paths or versions) and is_all, config_folder, convert=convert)
+        _free(paths, versions, options, is_trial=is_trial)
+        return
+    if is_trial:
+        raise UsageError("--dry-run: of what? Name a PATH, --dataset-version or --all")
+    _clean(config_folder, options, convert=convert)
+
+
+def _check_freeing(
+    options: dict[str, Any], is_all_and_more: bool, config_folder: Path | None, *, convert: bool
+) -> None:
+    """Raise `UsageError` for what does not go with freeing files by name."""
+    if is_all_and_more:
+        raise UsageError("--all frees every file: leave PATH and --dataset-version out")
+    if options.get("cache_size") is not None:
+        raise UsageError("--cache-size would have no effect: freeing leaves the cache's size; set it by itself")
+    if config_folder is not None or convert:
+        raise UsageError("--config-folder and --convert are for a cache as a whole: run them by themselves")
+
+
+def _free(paths: tuple[Path, ...], versions: tuple[str, ...], options: dict[str, Any], *, is_trial: bool) -> None:
+    from vbnfs.cli.asked import place_of  # noqa: PLC0415
+    from vbnfs.cli.freeing import free, free_all  # noqa: PLC0415
+
+    given = given_in(options)
+    config = config_of(options)
+    log_to_terminal("error")  # what matters is written below
+    if paths or versions:
+        freed = free(place_of(config, paths, given=given), versions, is_trial=is_trial)
+    else:
+        freed = free_all(config, is_trial=is_trial)
+    if is_trial:
+        for name, count_bytes in sorted(freed.deleted.items()):
+            click.echo(render.escape(f"{render.size(count_bytes):>10}  {name}"))
+    count, usage, limit = map(render.size, (sum(freed.deleted.values()), freed.usage_bytes, freed.limit_bytes))
+    done = "would be freed" if is_trial else "freed"
+    click.echo(f"{freed.cache_dir}  {usage} of {limit}; {len(freed.deleted)} files, {count} {done}")
+    if freed.shared:
+        shared = render.size(sum(freed.shared.values()))
+        echo_note(
+            f"{len(freed.shared)} files, {shared}, stay: other versions have them, too; name those versions as well"
+        )
+
+
+def _clean(config_folder: Path | None, options: dict[str, Any], *, convert: bool) -> None:
     from vbnfs.cli.clean import clean as clean_cache  # noqa: PLC0415
     from vbnfs.cli.clean import configurations, in_place_text  # noqa: PLC0415
 

@@ -7,9 +7,8 @@ Before anything is fetched, the room for it is checked. At the end the disk is r
 when it was hashed is called good only if those very blocks are still there.
 """
 
-import os
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -19,19 +18,20 @@ import trio
 
 from vbnfs.access.dataset import Dataset, open_dataset
 from vbnfs.access.opening import make_cache
-from vbnfs.access.versions import Versions, load_versions
+from vbnfs.access.versions import load_versions
 from vbnfs.cache.block_cache import BlockCache
 from vbnfs.cache.content_folder import Shape
 from vbnfs.cache.eviction import DEFAULT_BYTES, stored_size
 from vbnfs.cache.inventory import scan
+from vbnfs.cache.reserve import Reserve, space_of
 from vbnfs.cache.verdicts import Verdict, fingerprint_of, is_good, mismatch_text
-from vbnfs.cli.asked import Place, files_at, why_unverifiable
+from vbnfs.cli.asked import Asked, Place, asked_files, why_unverifiable
 from vbnfs.cli.render import size
 from vbnfs.cli.running import run as run_to_the_end
 from vbnfs.config.settings import GIB, MIB, Config
-from vbnfs.dataset.names import MANIFESTS
-from vbnfs.dataset.tree import DataNode, Node, build_tree
+from vbnfs.dataset.tree import DataNode, Node
 from vbnfs.errors import CacheError, ChangedError, NotVerifiedError, StorageError, with_remedy
+from vbnfs.host.places import folder_at
 from vbnfs.metrics import Metrics
 from vbnfs.objects import Content
 from vbnfs.reading.block_source import BlockSource
@@ -102,7 +102,7 @@ async def verify(where: Place, *, fetch: bool, show: Show) -> Outcome:
     """
     paths = where.paths
     async with open_dataset(where.config) as dataset:
-        asked = _asked(await load_versions(dataset), paths)
+        asked = asked_files(await load_versions(dataset), paths)
         async with _working(where, dataset) as work:
             if fetch:
                 await work.check_room(asked)
@@ -111,22 +111,12 @@ async def verify(where: Place, *, fetch: bool, show: Show) -> Outcome:
     return _outcome(asked, found, is_asked=bool(paths))
 
 
-_Asked = Mapping[str, Sequence[tuple[str, Node]]]  # by path: names and nodes of the files there
-
-
-def _asked(versions: Versions, paths: Sequence[str]) -> _Asked:
-    release = versions.release
-    default = release.choose(versions.dataset.config.dataset_version)
-    tree = build_tree(release.manifests, contents=versions.named, default_version=default, readme=b"")
-    return {path: list(files_at(tree, path)) for path in paths or [MANIFESTS]}
-
-
 def _unless_lacking(show: Show) -> Show:
     """Where no path was named, files that are not cached are not reported."""
     return lambda finding: None if finding.outcome in {INCOMPLETE, NO_HASH} else show(finding)
 
 
-def _outcome(asked: _Asked, found: Mapping[int, Finding], *, is_asked: bool) -> Outcome:
+def _outcome(asked: Asked, found: Mapping[int, Finding], *, is_asked: bool) -> Outcome:
     if not is_asked:
         return Outcome(tuple(one for one in found.values() if one.outcome not in {INCOMPLETE, NO_HASH}))
     outcomes = {path: {found[node.inode].outcome for _, node in files} for path, files in asked.items()}
@@ -148,10 +138,11 @@ class _Work:
         self._where = where
         self._catalog, self._cache, self._verdicts = dataset.catalog, dataset.cache, dataset.verdicts
         self._source = source
-        self._verifier = Verifier(self._cache, source, self._verdicts, metrics=dataset.metrics, without_pauses=True)
+        parts = (self._cache, source, self._verdicts, dataset.digests)
+        self._verifier = Verifier(*parts, metrics=dataset.metrics, mirror=dataset.mirror, without_pauses=True)
         self._good: dict[int, tuple[Content, Verdict]] = {}  # by inode: what was good when it was hashed
 
-    async def check_room(self, asked: _Asked) -> None:
+    async def check_room(self, asked: Asked) -> None:
         """Raise `CacheError` if not all that is to be verified can be kept."""
         nodes = [node for files in asked.values() for _, node in files if isinstance(node, DataNode)]
         named = {node.content.content_id: node.content for node in nodes if node.content.file_hash is not None}
@@ -160,7 +151,7 @@ class _Work:
         contents = [content.with_attributes(attributes) for content, attributes in known if attributes is not None]
         await trio.to_thread.run_sync(check_room, self._where, self._cache, contents)
 
-    async def check_files(self, asked: _Asked, *, fetch: bool, show: Show) -> dict[int, Finding]:
+    async def check_files(self, asked: Asked, *, fetch: bool, show: Show) -> dict[int, Finding]:
         """A finding for each different file, by inode."""
         found: dict[int, Finding] = {}
         for path, node in (file for files in asked.values() for file in files):
@@ -272,14 +263,18 @@ def check_room(
             f"{size(whole_bytes)} of files are to be {purpose.done}, but the cache in {where.config.cache_dir}"
             f" may take {size(limit_bytes)}: {remedy}, or {purpose.otherwise}; nothing was {purpose.brought}"
         )
-    status = os.statvfs(where.config.cache_dir)
-    free_bytes = status.f_bavail * status.f_frsize
-    usage_bytes = sum(one.allocated_bytes for one in scan(where.config.cache_dir))
-    to_find_bytes = min(missing_bytes, max(0, limit_bytes - usage_bytes))  # eviction gives the rest
+    directory = folder_at(where.config.cache_dir)
+    space, usage_bytes = space_of(directory), sum(one.allocated_bytes for one in scan(directory))
+    reserve_bytes = Reserve(directory, where.config.cache_reserve_bytes).bytes_of(space)
+    free_bytes = max(0, space.free_bytes - reserve_bytes)
+    to_find_bytes = min(missing_bytes, max(0, limit_bytes - usage_bytes))  # eviction to the limit gives the rest
+    if reserve_bytes:  # for which anything else is evicted
+        to_find_bytes = missing_bytes - (usage_bytes - (whole_bytes - missing_bytes))
     if to_find_bytes - shared_bytes > free_bytes:
+        beside = f" besides the reserve of {size(reserve_bytes)}" if reserve_bytes else ""
         raise CacheError(
             f"{size(missing_bytes)} are to be {purpose.brought}, but the disk of {where.config.cache_dir} has"
-            f" {size(free_bytes)} free: free some, choose another --cache-dir, or {purpose.otherwise};"
+            f" {size(free_bytes)} free{beside}: free some, choose another --cache-dir, or {purpose.otherwise};"
             f" nothing was {purpose.brought}"
         )
 

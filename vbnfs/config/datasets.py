@@ -1,12 +1,14 @@
 """Named datasets: those that vbnfs knows, and those that the TOML file's tables [datasets.NAME] describe (pure)."""
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 DEFAULT_DATASET: Final = "visual-behavior-neuropixels"
 # What a dataset may say: where it is, and which of its versions is wanted.
-DATASET_SETTINGS: Final = ("bucket", "project", "region", "endpoint_url", "ca_bundle", "dataset_version")
+DATASET_SETTINGS: Final = ("bucket", "project", "region", "endpoint_url", "ca_bundle", "dataset_version", "mirror")
 _REGION: Final = "us-west-2"
 _KNOWN: Final[Mapping[str, Mapping[str, str]]] = {
     DEFAULT_DATASET: {
@@ -20,6 +22,29 @@ _KNOWN: Final[Mapping[str, Mapping[str, str]]] = {
         "region": _REGION,
     },
 }
+
+
+MIRROR_KEYS: Final = ("bucket", "endpoint_url", "region", "ca_bundle")
+
+
+@dataclass(frozen=True, slots=True)
+class MirrorPlace:
+    """Where a copy of a dataset's objects is. `endpoint_url` None is AWS; what else is None is the dataset's."""
+
+    bucket: str | None = None
+    endpoint_url: str | None = None
+    region: str | None = None
+    ca_bundle: Path | None = None
+
+    def __str__(self) -> str:
+        """As the setting's text has it."""
+        values = ((key, getattr(self, key)) for key in MIRROR_KEYS)
+        return mirror_text({key: str(value) for key, value in values if value is not None})
+
+
+def mirror_text(table: Mapping[str, str]) -> str:
+    """A table of `MIRROR_KEYS` as words, which shlex.split separates."""
+    return shlex.join(f"{key}={value}" for key, value in table.items())
 
 
 @dataclass(frozen=True, slots=True)

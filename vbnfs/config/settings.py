@@ -8,13 +8,14 @@ key (`cache_size`). The values come from `vbnfs.config.sources`.
 import math
 import os
 import re
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from vbnfs.config.datasets import DEFAULT_DATASET
+from vbnfs.config.datasets import DEFAULT_DATASET, MIRROR_KEYS, MirrorPlace
 from vbnfs.config.environment import user_cache_directory, user_log_file
 
 SEPARATOR: Final = ":"  # between the values of a setting that has several
@@ -40,9 +41,11 @@ class Config:
     region: str
     endpoint_url: str | None
     ca_bundle: Path | None
+    mirror: MirrorPlace | None
     dataset_version: str | None
     cache_dir: Path
     cache_size_bytes: int | None
+    cache_reserve_bytes: int | None
     cache_also: tuple[Path, ...]
     trusted_users: tuple[str, ...]
     memory_limit_bytes: int
@@ -71,6 +74,10 @@ def parse_size(text: str, *, least_bytes: int = MIB) -> int:
     if not least_bytes <= size_bytes < 1 << 63:
         raise ValueError(f"at least {least_bytes // MIB}M and less than 8192P is wanted")
     return size_bytes
+
+
+def _any_size(text: str) -> int:
+    return parse_size(text, least_bytes=0)
 
 
 def _memory(text: str) -> int:
@@ -184,28 +191,49 @@ def _setting(name: str, parse: Callable[[str], Any], metavar: str, text: str, **
     return Setting(name, more.pop("field", name), parse, metavar, text, **more)
 
 
+_BUCKET = _matching(r"[a-z0-9][a-z0-9.-]{1,62}", "an S3 bucket's name")
+_REGION = _matching(r"[a-z0-9-]{1,32}", "an AWS region's name")
+
+
+def _mirror(text: str) -> MirrorPlace:
+    """Words such as `bucket=lab-copy endpoint_url=https://s3.example.org`; blanks within one are quoted."""
+    parsers = dict(zip(MIRROR_KEYS, (_BUCKET, _endpoint, _REGION, parse_path), strict=True))
+    found: dict[str, Any] = {}
+    for word in shlex.split(text):
+        key, _, value = word.partition("=")
+        if key not in parsers or key in found:
+            raise ValueError(f"each of {', '.join(MIRROR_KEYS)} once, as in bucket=lab-copy, is wanted")
+        found[key] = parsers[key](value)
+    if not found.keys() & {"bucket", "endpoint_url"}:
+        raise ValueError("a bucket or an endpoint_url is wanted, as in endpoint_url=https://s3.example.org")
+    return MirrorPlace(**found)
+
+
 _USER = _matching(r"[A-Za-z0-9_][A-Za-z0-9._@-]{0,254}", "names of users, with ':' between them,")
 _NAME = _matching(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}", "a name of letters, digits, '.', '_' and '-'")
 
 SETTINGS: Final = (
     _setting("dataset", _NAME, "NAME", "Which dataset, by its name.",
              default=DEFAULT_DATASET),
-    _setting("bucket", _matching(r"[a-z0-9][a-z0-9.-]{1,62}", "an S3 bucket's name"), "NAME",
+    _setting("bucket", _BUCKET, "NAME",
              "S3 bucket that holds the dataset.", unset="the dataset's"),
     _setting("project", _NAME, "NAME", "The first folder of every key in the bucket.",
              unset="the dataset's"),
-    _setting("region", _matching(r"[a-z0-9-]{1,32}", "an AWS region's name"), "NAME",
+    _setting("region", _REGION, "NAME",
              "AWS region of the bucket.", unset="the dataset's"),
     _setting("endpoint_url", _endpoint, "URL",
              "Server or proxy instead of AWS (path style).", unset="AWS"),
     _setting("ca_bundle", parse_path, "FILE", "Certificates to trust instead of the usual ones.",
              unset="the system's, or SSL_CERT_FILE"),
+    _setting("mirror", _mirror, "WORDS", "A copy to ask first: endpoint_url=URL bucket=NAME.", unset="none"),
     _setting("dataset_version", _dataset_version, "X.Y.Z", "Version to show at the top, or to list.",
              unset="the newest"),
     _setting("cache_dir", parse_path, "DIR", "Where blocks and manifests are stored.",
              default=user_cache_directory()),
     _setting("cache_size", parse_size, "SIZE", "How much disk the cache may take.",
              field="cache_size_bytes", unset="what was set last, or 100G"),
+    _setting("cache_reserve", _any_size, "SIZE", "How much of its disk the cache leaves free.",
+             field="cache_reserve_bytes", unset="2G, or 5 % of the disk if that is more"),
     _setting("cache_also", _several(parse_path), "DIR:...", "Other caches, to read in before S3 is asked.",
              default=(), unset="-"),
     _setting("trusted_users", _several(_USER), "NAME:...", "Users besides root whose caches and files are believed.",

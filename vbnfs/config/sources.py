@@ -13,7 +13,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
-from vbnfs.config.datasets import DATASET_SETTINGS, DEFAULT_DATASET, NamedDataset, all_datasets, complete_dataset
+from vbnfs.config.datasets import (
+    DATASET_SETTINGS,
+    DEFAULT_DATASET,
+    NamedDataset,
+    all_datasets,
+    complete_dataset,
+    mirror_text,
+)
 from vbnfs.config.environment import default_config_file, foreign_home, variables
 from vbnfs.config.mount_options import parse_mount_options
 from vbnfs.config.settings import SEPARATOR, SETTING_BY_NAME, SETTINGS, Config, Setting, parse_path
@@ -194,7 +201,7 @@ def _read_file(named: Path | None, environ: Mapping[str, str]) -> tuple[Source, 
         raise UsageError(
             f"{path}: no such setting: {', '.join(unknown)}; 'vbnfs settings --help' lists those that there are"
         )
-    texts = {name: _text(f"{name} in {path}", value) for name, value in table.items()}
+    texts = {name: _text(f"{name} in {path}", name, value) for name, value in table.items()}
     if not isinstance(tables, dict):
         raise UsageError(f"{_TABLES} in {path}: a table for each dataset is wanted, such as [{_TABLES}.mirror]")
     return Source(FILE, texts, str(path)), {name: _dataset_table(path, name, one) for name, one in tables.items()}
@@ -239,15 +246,17 @@ def _dataset_table(path: Path, name: str, table: Any) -> dict[str, str]:
             raise UsageError(f"{where}: {key} holds for all datasets: write it above the tables")
         if key not in DATASET_SETTINGS:
             raise UsageError(f"{where}: no such key: {key}; there are {', '.join(DATASET_SETTINGS)}")
-    return {key: _text(f"{key} of {where}", value) for key, value in table.items()}
+    return {key: _text(f"{key} of {where}", key, value) for key, value in table.items()}
 
 
-def _text(label: str, value: Any) -> str:
+def _text(label: str, name: str, value: Any) -> str:
     """A value of the TOML file as if it were typed. Raises `UsageError` for one that cannot be."""
+    if name == "mirror" and isinstance(value, dict):
+        return mirror_text({key: _text(f"{key} of {label}", key, one) for key, one in value.items()})
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, list) and all(isinstance(one, str) and SEPARATOR not in one for one in value):
-        return SEPARATOR.join(_text(label, one) for one in value)
+        return SEPARATOR.join(_text(label, name, one) for one in value)
     if isinstance(value, str | int | float):
         return os.fsdecode(str(value).encode())  # the file is UTF-8, whatever the locale
     raise UsageError(f"{label}: a text, a number, true or false is wanted (of several values a list of texts)")

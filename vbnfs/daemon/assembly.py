@@ -18,7 +18,7 @@ import structlog
 import trio
 
 from vbnfs.access.dataset import Dataset
-from vbnfs.access.opening import make_source, scope_of
+from vbnfs.access.opening import scope_of
 from vbnfs.cache.cache_disk import CacheDisk
 from vbnfs.cache.eviction import Evictor, store_size
 from vbnfs.daemon.invalidation import Invalidator
@@ -33,13 +33,15 @@ from vbnfs.filesystem.own_files import FOR_OTHERS, OwnFiles
 from vbnfs.filesystem.page_filler import PageFiller
 from vbnfs.objects import Content
 from vbnfs.reading.file_reader import FileReader
+from vbnfs.reading.judged import describe
 from vbnfs.reading.prefetch import Prefetcher
-from vbnfs.reading.verification import Verifier, describe
+from vbnfs.reading.verification import Verifier
 from vbnfs.s3.addresses import aws_base, object_url
 
 log = structlog.get_logger()
 
 _HOUSEKEEPING_SECONDS: Final = 5.0
+_RESERVE_SECONDS: Final = 0.5  # a fast disk takes 1 GB meanwhile, half of the least default reserve
 _TICKS_BETWEEN_SCANS: Final = 6  # walking over the 20,000 files of 5 TB takes some tenths of a second
 
 
@@ -59,19 +61,16 @@ class Parts:
         self._disk = CacheDisk(self._cache, self._evictor)
         self._verdicts = dataset.verdicts
         self._verdicts.refresh()
-        self.source = make_source(
-            self._config,
-            self._link,
-            self._cache,
-            self._evictor,
-            self._verdicts,
-            self._metrics,
-            nursery=nursery,
-            on_stored=self._when_stored,
-        )
+        self.source = dataset.make_source(self._evictor, nursery=nursery, on_stored=self._when_stored)
         self._prefetcher = Prefetcher(self._cache, self.source, nursery=nursery)
         self._verifier = Verifier(
-            self._cache, self.source, self._verdicts, metrics=self._metrics, on_mismatch=self._forget_pages
+            self._cache,
+            self.source,
+            self._verdicts,
+            dataset.digests,
+            metrics=self._metrics,
+            mirror=dataset.mirror,
+            on_mismatch=self._forget_pages,
         )
         self._attributes = self._make_attributes(catalog)
         self.file_system = self._make_file_system(catalog, tree, mountpoint)
@@ -84,12 +83,20 @@ class Parts:
         services.start_soon(restart_on_failure, "verifying", self._verifier.run)
         services.start_soon(restart_on_failure, "dropping pages", self._pages.run)
         services.start_soon(restart_on_failure, "recency", self._note_uses)
+        services.start_soon(restart_on_failure, "reserve", self._keep_reserve)
 
     def _make_evictor(self) -> Evictor:
         directory, limit_bytes = self._config.cache_dir, self._config.cache_size_bytes
         if limit_bytes is not None:
             store_size(directory, limit_bytes)
-        return Evictor(directory, limit_bytes=limit_bytes, metrics=self._metrics, on_scan=self._cache.take_stock)
+        return Evictor(
+            directory,
+            limit_bytes=limit_bytes,
+            reserve_bytes=self._config.cache_reserve_bytes,
+            metrics=self._metrics,
+            on_scan=self._cache.take_stock,
+            close_deleted=self._cache.forget_deleted,
+        )
 
     def _make_attributes(self, catalog: Catalog) -> Attributes:
         return Attributes(
@@ -124,6 +131,7 @@ class Parts:
 
     def _open_reader(self, content: Content, advises: bool) -> FileReader:
         self._verifier.notice_opened(content)
+        self._cache.note_opened(content)
         return FileReader(content, self._cache, self.source, self._prefetcher, self._verdicts, advises=advises)
 
     def _when_stored(self, contents: Set[Content]) -> None:
@@ -146,6 +154,12 @@ class Parts:
         while True:
             await trio.sleep(_HOUSEKEEPING_SECONDS)
             await trio.to_thread.run_sync(self._cache.note_uses, abandon_on_cancel=True)
+
+    async def _keep_reserve(self) -> None:
+        """See twice a second whether others fill the disk. Not waited for at the end, either."""
+        while True:
+            await trio.sleep(_RESERVE_SECONDS)
+            await trio.to_thread.run_sync(self._evictor.keep_reserve, abandon_on_cancel=True)
 
     async def _keep_house(self) -> None:
         """Check the cache at intervals: for usage that others cause, for files that others evicted or condemned."""

@@ -64,7 +64,7 @@ class Attributes:
         self._counting = trio.CapacityLimiter(_COUNTED_AT_ONCE)  # of these questions: reads need threads, too
         self._owner = (os.getuid(), os.getgid())
         self.changes = 0  # counts up when attributes that were given of a node are no longer true
-        self._entries: dict[tuple[int, bool], Entry] = {}  # made once, for ls -lR
+        self._entries: dict[tuple[int, bool], Entry] = {}  # not of folders: each is one more for gc to scan
         self._inodes: dict[str, int] = {}  # of the contents whose st_blocks the kernel may have
 
     def forget(self) -> None:
@@ -105,11 +105,10 @@ class Attributes:
         attributes when a program does (fs/fuse/readdir.c, fuse_direntplus_link).
         """
         entry = self._entries.get((node.inode, in_growing))
-        if entry is None:
-            known = self._known(node)
-            if known is None:
-                return None
-            entry = self._entries[node.inode, in_growing] = self._entry(node, known, is_growing=in_growing)
+        if entry is None and (known := self._known(node)) is not None:
+            entry = self._entry(node, known, is_growing=in_growing)
+            if not isinstance(node, Directory):  # a folder has one name only, so it is met once
+                self._entries[node.inode, in_growing] = entry
         return entry
 
     def attributes(self, node: Node) -> Entry:

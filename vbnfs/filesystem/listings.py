@@ -9,7 +9,7 @@ position for as long as the mount, and new ones get positions behind all others:
 out.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -23,12 +23,15 @@ _SMALL: Final = 64  # names; making a listing ahead delays a request that comes 
 
 
 @dataclass(frozen=True, slots=True)
-class _Made:
-    """A listing, true as long as the attributes count as many `changes` and no `unknown` size is known."""
+class Made:
+    """A folder's listing, and its files of which the size is not known yet.
+
+    It is true as long as the attributes count as many `changes` and no `unknown` size is known.
+    """
 
     listing: Listing
-    changes: int
     unknown: Sequence[DataNode]
+    changes: int
 
 
 class Listings:
@@ -38,20 +41,16 @@ class Listings:
         self._tree = tree
         self._attributes = attributes
         self._orders: dict[int, list[str]] = {} if before is None else before._orders  # of folders that can grow
-        self._made: dict[int, _Made] = {}
+        self._made: dict[int, Made] = {}
         self._listed: Directory | None = None  # the last one
         self._ahead: Directory | None = None  # whose listing was made before it was asked for
         self._next: Iterator[Directory] = iter(())
 
-    def of(self, directory: Directory) -> Listing:
+    def of(self, directory: Directory) -> Made:
         """A folder's listing: the same object for as long as nothing of it has changed."""
         if directory is not self._listed:
             self._follow(directory)
-        return self._current(directory).listing
-
-    def unknown(self, directory: Directory) -> Sequence[DataNode]:
-        """The folder's files of which the size is not known yet."""
-        return self._current(directory).unknown
+        return self._current(directory)
 
     def look_ahead(self) -> Listing | None:
         """Make the listing that will probably be asked for next: after a folder, of the one beside it.
@@ -76,43 +75,41 @@ class Listings:
             children = (node for _, node in self._tree.children(directory))
             self._next = (node for node in children if isinstance(node, Directory))
 
-    def _current(self, directory: Directory) -> _Made:
+    def _current(self, directory: Directory) -> Made:
         made = self._made.get(directory.inode)
         if made is not None and self._is_true(made):
             return made
-        made = _Made(self._make(directory), self._attributes.changes, self._unknown(directory))
+        made = self._make(directory)
         if len(self._made) >= _KEPT_FOLDERS:
             del self._made[next(iter(self._made))]
         self._made[directory.inode] = made
         return made
 
-    def _is_true(self, made: _Made) -> bool:
+    def _is_true(self, made: Made) -> bool:
         return made.changes == self._attributes.changes and not any(map(self._attributes.are_known, made.unknown))
 
-    def _unknown(self, directory: Directory) -> Sequence[DataNode]:
-        files = (node for _, node in self._tree.children(directory) if isinstance(node, DataNode))
-        return [file for file in files if not self._attributes.are_known(file)]
-
-    def _make(self, directory: Directory) -> Listing:
+    def _make(self, directory: Directory) -> Made:
         parent = self._tree.nodes[directory.parent]
         entries: list[DirEntry | None] = [
             DirEntry(b".", directory.inode, mode_of(directory), None),
             DirEntry(b"..", parent.inode, mode_of(parent), None),
         ]
-        children = dict(self._tree.children(directory))
-        for text in self._order(directory, children):
-            node = children.get(text)
+        unknown: list[DataNode] = []
+        for name, node in self._by_position(directory):
             if node is None:
                 entries.append(None)
-            else:
-                entry = self._attributes.entry(node, in_growing=directory.is_growing)
-                entries.append(DirEntry(encode(text), node.inode, mode_of(node), entry))
-        return Listing(entries)
+                continue
+            entry = self._attributes.entry(node, in_growing=directory.is_growing)
+            entries.append(DirEntry(encode(name), node.inode, mode_of(node), entry))
+            if entry is None and isinstance(node, DataNode):
+                unknown.append(node)
+        return Made(Listing(entries), unknown, self._attributes.changes)
 
-    def _order(self, directory: Directory, children: Mapping[str, Node]) -> Iterable[str]:
-        """The names of a folder by position; among them may be some that are gone."""
+    def _by_position(self, directory: Directory) -> Iterable[tuple[str, Node | None]]:
+        """A folder's names and nodes in the order of their positions; None for a name that is gone."""
         if not directory.is_growing:
-            return children
+            return self._tree.children(directory)
+        children = dict(self._tree.children(directory))
         known = dict.fromkeys(self._orders.get(directory.inode, ()))
         order = self._orders[directory.inode] = list({**known, **dict.fromkeys(children)})
-        return order
+        return ((name, children.get(name)) for name in order)

@@ -41,7 +41,7 @@ from vbnfs.logs import WARN_AGAIN_SECONDS, WarnOnce
 from vbnfs.metrics import Metrics
 from vbnfs.objects import ByteRange, Content
 from vbnfs.reading.file_reader import FileReader
-from vbnfs.reading.verification import check_possible
+from vbnfs.reading.judged import check_possible
 
 log = structlog.get_logger()
 
@@ -187,11 +187,10 @@ class FileSystem:
 
         They wait for no sizes. Unknown sizes are asked for in the background, and when a program asks for attributes.
         """
-        directory = self._directory(inode)
-        listing = self._listings.of(directory)
-        if unknown := self._listings.unknown(directory):
-            self._catalog.sizes.prefetch(file.content for file in unknown)
-        return listing
+        made = self._listings.of(self._directory(inode))
+        if made.unknown:
+            self._catalog.sizes.prefetch(file.content for file in made.unknown)
+        return made.listing
 
     def look_ahead(self) -> Listing | None:
         """Make the listing that will probably be asked for next. Takes some microseconds."""

@@ -169,8 +169,7 @@ def agree(init: bytes | memoryview) -> Agreement:
 # Files
 
 
-@dataclass(frozen=True, slots=True)
-class ReadIn:
+class ReadIn(NamedTuple):
     """`struct fuse_read_in`, of READ and READDIRPLUS: `size` bytes at most from `offset` on."""
 
     handle: int
@@ -180,7 +179,7 @@ class ReadIn:
 
 def parse_read(body: bytes | memoryview) -> ReadIn:
     """The body of READ and READDIRPLUS."""
-    return ReadIn(*_READ_IN.unpack_from(body))
+    return ReadIn._make(_READ_IN.unpack_from(body))
 
 
 def parse_open(body: bytes | memoryview) -> int:

@@ -2,7 +2,6 @@
 
 import errno
 from collections.abc import Sequence
-from itertools import islice
 from struct import Struct
 from typing import Final
 
@@ -20,6 +19,7 @@ _STATFS_OUT: Final = Struct("=QQQQQIII28x")
 _GETXATTR_OUT: Final = Struct("=I4x")
 _DIRENT: Final = Struct("=QQII")
 _PADDING: Final = tuple(bytes(-length & 7) for length in range(8))
+_DIRENTPLUS_BYTES: Final = _ENTRY_OUT.size + _DIRENT.size  # before the name
 _NO_ENTRY: Final = bytes(_ENTRY_OUT.size)  # in a listing: a name without attributes, as of `.` and `..`
 _BEYOND_ANY: Final = 1 << 30  # bytes; of a buffer
 
@@ -48,16 +48,16 @@ def listing_part(listing: Listing, offset: int, size: int) -> bytes:
     if offset == 0 and listing.packed is not None and len(listing.packed) <= size:
         return listing.packed
     parts: list[bytes] = []
-    for position, name in enumerate(islice(listing.entries, offset, None), offset + 1):
+    for position, name in enumerate(listing.entries[offset:], offset + 1):
         if name is None:
             continue
         text, inode, mode, entry = name
-        attributes = _NO_ENTRY if entry is None else entry.packed(_entry)
-        dirent = _DIRENT.pack(inode, position, len(text), mode >> 12 & 15) + text + _PADDING[len(text) & 7]
-        size -= len(attributes) + len(dirent)
+        padding = _PADDING[len(text) & 7]
+        size -= _DIRENTPLUS_BYTES + len(text) + len(padding)
         if size < 0:
             break
-        parts += (attributes, dirent)
+        attributes = _NO_ENTRY if entry is None else entry.packed(_entry)
+        parts += (attributes, _DIRENT.pack(inode, position, len(text), mode >> 12 & 15), text, padding)
     return b"".join(parts)
 
 

@@ -199,11 +199,11 @@ class Server:
             return
         try:
             answer = self._decide(header, body)
-            if is_later(answer):
+            if isinstance(answer, Buffer):
+                self._device.reply(header.unique, answer)
+            else:
                 self._waiting += 1
                 nursery.start_soon(self._answer_later, header, answer)
-            else:
-                self._device.reply(header.unique, cast(Buffer, answer))
         except Exception as error:  # of the reply too: one that the kernel does not take
             self._device.refuse(header.unique, self._errno_of(header, error))
 

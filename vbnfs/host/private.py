@@ -16,8 +16,9 @@ from vbnfs.errors import CacheError
 from vbnfs.host.identity import our_uid
 from vbnfs.host.own_folders import FOLDER, open_own, trusted_owners
 from vbnfs.host.places import Place, folder_at
+from vbnfs.host.probing import probe
 
-_OF_DISKS: Final = frozenset({"lost+found"})  # in the root folder of an empty disk
+_OF_NO_PROGRAM: Final = frozenset({"lost+found", "CACHEDIR.TAG"})  # of an empty disk, of an empty cache
 
 
 def keep_others_out() -> None:
@@ -32,10 +33,13 @@ def make_private(directory: Path, *, names: Set[str]) -> Place:
     """Make a folder of our own. Raises `CacheError` for one that others own, can write, or can replace.
 
     A folder of ours that others may list is closed to them, if it is empty or has one of `names`, which vbnfs makes
-    there. Any other is refused: closing it would take its files from other users.
+    there. Any other is refused: closing it would take its files from other users. So is one on a file system that
+    keeps no modes, or has no sparse files.
     """
     try:
         descriptor = open_own(directory, make=True)
+    except CacheError as error:
+        raise _without_modes(directory) or error from None
     except NotADirectoryError as error:
         raise CacheError(f"cache directory {directory}: not a folder; choose one with --cache-dir") from error
     except OSError as error:
@@ -43,15 +47,54 @@ def make_private(directory: Path, *, names: Set[str]) -> Place:
     try:
         if os.fstat(descriptor).st_mode & 0o077:
             _check_nothing_else_is_in(descriptor, directory, names)
-            with suppress(OSError):  # a read-only disk, a file system without modes: others cannot write there
+            with suppress(OSError):  # a read-only disk: others cannot write there
                 os.fchmod(descriptor, 0o700)
+        _check_file_system(descriptor, directory)
     finally:
         os.close(descriptor)
     return folder_at(directory)
 
 
+def _without_modes(directory: Path) -> CacheError | None:
+    """What to say of a folder of ours that others can write because of its file system; None for any other."""
+    try:
+        descriptor = os.open(directory, FOLDER)
+    except OSError:
+        return None
+    try:
+        is_ours = os.fstat(descriptor).st_uid == our_uid()
+        return _not_closed(directory) if is_ours and not probe(descriptor).keeps_modes else None
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
+
+
+def _not_closed(directory: Path) -> CacheError:
+    return CacheError(
+        f"cache directory {directory}: its file system keeps no permissions, and opens all files to other users:"
+        " mount that disk for you alone (option umask=077, of SMB file_mode=0600,dir_mode=0700; in WSL:"
+        ' options = "metadata" in /etc/wsl.conf), or choose another one with --cache-dir'
+    )
+
+
+def _check_file_system(folder: int, directory: Path) -> None:
+    try:
+        traits = probe(folder)
+    except OSError:  # a disk that is full, or can only be read: what is wrong is said when blocks are kept
+        return
+    if not traits.keeps_modes:
+        raise _not_closed(directory)
+    if not traits.has_sparse_files:
+        raise CacheError(
+            f"cache directory {directory}: its file system has no sparse files (exFAT and FAT have none), so a file"
+            " would take all of its size with its first byte: choose a folder on ext4, xfs, btrfs or the like with"
+            " --cache-dir"
+        )
+
+
 def _check_nothing_else_is_in(folder: int, directory: Path, names: Set[str]) -> None:
-    found = set(os.listdir(folder)) - _OF_DISKS
+    found = set(os.listdir(folder)) - _OF_NO_PROGRAM
     if found and found.isdisjoint(names):
         raise CacheError(
             f"cache directory {directory}: other users can see it, and it has files that are not vbnfs's, such as"

@@ -26,12 +26,12 @@ import structlog
 import trio
 
 from vbnfs.blocks import BLOCK_BYTES
-from vbnfs.cache.block_cache import block_range
+from vbnfs.cache.block_cache import BlockCache
 from vbnfs.errors import BadReplyError, NotKeptError, StorageError, VbnfsError
-from vbnfs.objects import ByteRange, Content, Received
+from vbnfs.objects import Content
 from vbnfs.reading.block_states import BlockState
 from vbnfs.reading.block_writer import BlockWriter
-from vbnfs.reading.fetches import ArrivedBlocks, Backlogs, Block, BlockAssembler, Bytes, Fetch
+from vbnfs.reading.fetches import ArrivedBlocks, Backlogs, Block, Bytes, Fetch
 from vbnfs.reading.live_blocks import LiveBlocks
 from vbnfs.reading.memory import Budget, Memory
 from vbnfs.reading.other_processes import SharedFetches
@@ -215,18 +215,15 @@ class BlockSource:
         return BadReplyError(f"{fetch.content.source}: fewer bytes than were asked for")
 
     async def _receive(self, fetch: Fetch, run: range) -> None:
-        """One GET: adjacent blocks of `fetch`."""
-        assembler = BlockAssembler(fetch.content, run)
+        """One GET, if all goes well: adjacent blocks of `fetch`."""
 
-        async def receive(received: Received) -> None:
-            for indices, data in assembler.add(received):
-                if data is None:
-                    await self._settle_stored(fetch, indices)
-                else:
-                    await self._arrive(fetch, indices, data)
+        async def receive(indices: range, data: list[Bytes] | None, kept_in: BlockCache | None) -> None:
+            if data is None:
+                await self._settle_stored(fetch, indices)
+            else:
+                await self._arrive(fetch, indices, data, kept_in)
 
-        start, stop = block_range(fetch.content, run[0]).start, block_range(fetch.content, run[-1]).stop
-        await self._sources.get_range(fetch.content, ByteRange(start, stop), receive)
+        await self._sources.get_blocks(fetch.content, run, receive)
 
     async def _settle_stored(self, fetch: Fetch, indices: range) -> None:
         """What has received these blocks has brought them to the disk."""
@@ -243,10 +240,11 @@ class BlockSource:
             block.bring(BlockState.STORED, data)
         self._backlogs.shorten(fetch.content, len(found))
 
-    async def _arrive(self, fetch: Fetch, indices: range, data: list[Bytes]) -> None:
+    async def _arrive(self, fetch: Fetch, indices: range, data: list[Bytes], kept_in: BlockCache | None) -> None:
         """S3 has sent these blocks. Waits for room in memory for as many more as will come."""
         blocks = [fetch.lacking.pop(index) for index in indices]
         for block, part in zip(blocks, data, strict=True):
+            block.kept_in = kept_in
             self._live.arrive(block, part)
         fetch.held -= len(blocks)
         self._backlogs.shorten(fetch.content, len(blocks))

@@ -17,7 +17,7 @@ from vbnfs.cache.block_cache import BlockCache
 from vbnfs.cache.eviction import Evictor
 from vbnfs.objects import BlockKey, Content
 from vbnfs.reading.block_states import BlockState
-from vbnfs.reading.fetches import ArrivedBlocks, Block
+from vbnfs.reading.fetches import ArrivedBlocks, Block, Bytes
 from vbnfs.reading.memory import Memory
 from vbnfs.reading.other_processes import SharedFetches
 
@@ -156,16 +156,22 @@ class BlockWriter:
         return [self._write_one(arrived) for arrived in batch]
 
     def _write_one(self, arrived: ArrivedBlocks) -> bool:
-        count_bytes = sum(map(len, arrived.data))
         try:
-            if self._evictor.make_room(count_bytes):
-                self._cache.forget_deleted()
-            lacking_bytes = count_bytes - self._cache.put(arrived.content, arrived.first, *arrived.data)
-            self._evictor.not_written(lacking_bytes)
+            return self._put(arrived.kept_in or self._cache, arrived.content, arrived.first, arrived.data)
         except Exception:  # a defect; it must not end the task that keeps all blocks
             log.exception("unexpected failure of a write", object=str(arrived.content.source))
             return False
-        else:
-            return not lacking_bytes
         finally:
             self._others.drop(arrived.content, arrived.indices)
+
+    def keep(self, content: Content, index: int, data: Bytes) -> bool:
+        """Write a block that another scope has; whether the disk took it. To be called from a thread."""
+        return self._put(self._cache, content, index, [data])
+
+    def _put(self, cache: BlockCache, content: Content, first: int, data: Sequence[Bytes]) -> bool:
+        count_bytes = sum(map(len, data))
+        lacking_bytes = count_bytes
+        if self._evictor.make_room(count_bytes):
+            lacking_bytes -= cache.put(content, first, *data)
+        self._evictor.not_written(lacking_bytes)
+        return not lacking_bytes

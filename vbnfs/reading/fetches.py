@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from vbnfs.blocks import BLOCK_BYTES, MOST_WAITING_BYTES, PIECE_BYTES
-from vbnfs.cache.block_cache import block_range
+from vbnfs.cache.block_cache import BlockCache, block_range
 from vbnfs.errors import BadReplyError, VbnfsError
 from vbnfs.flight import Flight
 from vbnfs.objects import BlockKey, Content, Received, Stored
@@ -28,14 +28,16 @@ class Block:
     `planned` are the adjacent blocks with which it was queued: they leave the queue together. Readers wait for
     `arrival`, and hold that alone: so the bytes stay for a reader that is slow, and the block can let go of them. An
     arrival without bytes is that of a block which was stored as it came: readers look for it in the cache.
+    `kept_in` is where it is to be stored, if that is not where the writer stores blocks.
     """
 
-    __slots__ = ("_state", "arrival", "content", "key", "planned")
+    __slots__ = ("_state", "arrival", "content", "kept_in", "key", "planned")
 
     def __init__(self, content: Content, number: int, planned: range) -> None:
         self.content = content
         self.key = BlockKey(content.content_id, number)  # a slot: it is asked for at each step of the way
         self.planned = planned
+        self.kept_in: BlockCache | None = None
         self.arrival = Flight[Bytes | None]()
         self._state = FIRST
 
@@ -154,6 +156,11 @@ class ArrivedBlocks:
     blocks: list[Block]
     data: list[Bytes]
     done: "Callable[[ArrivedBlocks], None]" = field(repr=False)
+
+    @property
+    def kept_in(self) -> BlockCache | None:
+        """See `Block`; the same for all of them."""
+        return self.blocks[0].kept_in
 
     @property
     def indices(self) -> range:

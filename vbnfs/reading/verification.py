@@ -13,6 +13,7 @@ a processor, and reads go before it.
 import hashlib
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Final
@@ -20,23 +21,25 @@ from typing import Final
 import structlog
 import trio
 
-from vbnfs.blocks import blocks_of
+from vbnfs.blocks import blocks_of, digest
 from vbnfs.cache.block_cache import BlockCache
+from vbnfs.cache.digests import DigestSet, DigestStore
+from vbnfs.cache.mirrored_cache import MirroredCache
 from vbnfs.cache.verdicts import (
     Fingerprint,
     Verdict,
     Verdicts,
     fingerprint_of,
-    good_text,
     is_good,
     mismatch_text,
     most_mismatches,
 )
-from vbnfs.errors import HashMismatchError, StorageError
+from vbnfs.errors import WrongBlockError
 from vbnfs.metrics import Metrics
-from vbnfs.objects import ByteRange, Content, may_have_size
+from vbnfs.objects import ByteRange, Content
 from vbnfs.reading.block_source import BlockSource
 from vbnfs.reading.fetches import Bytes
+from vbnfs.reading.mirror import Mirror, take_over
 from vbnfs.reading.planner import MAX_GET_BLOCKS
 
 log = structlog.get_logger()
@@ -46,39 +49,17 @@ _HASHED_BLOCKS: Final = 8  # at a time, and as many are read meanwhile: 4 MiB be
 _AHEAD_BLOCKS: Final = 8 * MAX_GET_BLOCKS
 _GATHER_SECONDS: Final = 1.0  # blocks come by the hundred; the files that they complete are checked once
 
-_Hashes = tuple[str, str]  # blake2b of the bytes, fingerprint of their blocks
 
+@dataclass(frozen=True, slots=True)
+class Hashes:
+    """Of all bytes of a content: their blake2b (hex), the fingerprint of their blocks, and the blocks' digests.
 
-def describe(cache: BlockCache, verdicts: Verdicts, content: Content) -> str:
-    """The text of the extended attribute `user.vbnfs.verified`. Reads the disk: call it from a thread."""
-    if content.file_hash is None:
-        return "no: the manifest has no hash of it"
-    bad = verdicts.bad(content)
-    if bad is not None:
-        return f"no: mismatch: {mismatch_text(content, bad)}"
-    fingerprint = fingerprint_of(cache.records(content))
-    if fingerprint is None:
-        return "no: not complete"
-    good = verdicts.good(content)
-    return good_text(good) if good is not None and good.fingerprint == fingerprint else "no: not hashed yet"
-
-
-def check_possible(content: Content) -> None:
-    """Raise a `StorageError` for a content that cannot be what was released.
-
-    It has no bytes but the hash of some, or the other way round; or its object may be replaced, and no ETag would
-    show that.
+    `digests` is None where proven ones are known: they are those of the bytes if the bytes have their hash.
     """
-    if not content.source.is_immutable and content.source.etag is None:
-        raise StorageError(
-            f"{content.source}: the bucket keeps no versions of it, and the server gives no ETag: nothing would tell"
-            " that it was replaced"
-        )
-    if not may_have_size(content.file_hash, content.size_bytes):
-        raise HashMismatchError(
-            f"{content.source}: S3 has {content.size_bytes:,} bytes, which cannot have the manifest's hash;"
-            " read another dataset version, and tell the dataset's owner"
-        )
+
+    whole: str
+    fingerprint: str
+    digests: bytes | None
 
 
 class Verifier:
@@ -93,14 +74,18 @@ class Verifier:
         cache: BlockCache,
         source: BlockSource,
         verdicts: Verdicts,
+        digests: DigestStore,
         *,
         metrics: Metrics,
+        mirror: Mirror | None = None,
         on_mismatch: Callable[[str], None] = lambda content_id: None,
         without_pauses: bool = False,
     ) -> None:
+        self._mirror = mirror
         self._cache = cache
         self._source = source
         self._verdicts = verdicts
+        self._digests = digests
         self._metrics = metrics
         self._on_mismatch = on_mismatch
         self._without_pauses = without_pauses
@@ -136,6 +121,8 @@ class Verifier:
     async def refresh(self) -> None:
         """Learn which mismatches other processes have found."""
         found = await trio.to_thread.run_sync(self._verdicts.refresh)
+        if self._mirror is not None:
+            found |= await trio.to_thread.run_sync(self._mirror.verdicts.refresh)
         # The process that found one fetches the file anew, unless it has ended before: so the next open checks it.
         self._opened = {content for content in self._opened if content.content_id not in found}
         for content_id in found:
@@ -150,14 +137,33 @@ class Verifier:
             return None
         for _ in range(_HASHED_IN_A_ROW):
             before = await trio.to_thread.run_sync(self._verdicts.last, content)
-            hashes = await self._hash(content, fetch=fetch)
+            try:
+                hashes = await self._hash(content, fetch=fetch)
+            except WrongBlockError:
+                if (given_up := await trio.to_thread.run_sync(self._give_up, content, before)) is None:
+                    raise
+                return given_up
             await self._source.writer.written(
                 content
             )  # else wrong blocks would come to the disk behind their verdict
-            verdict = None if hashes is None else await self._judge(content, *hashes, before=before)
+            if hashes is not None and await self._is_the_mirrors_fault(content, hashes):
+                continue
+            verdict = None if hashes is None else await self._judge(content, hashes, before=before)
             if verdict is not None or hashes is None:
                 return verdict
         return None
+
+    def _give_up(self, content: Content, before: Verdict | None) -> Verdict | None:
+        """A block of a file that is refused was asked of each source, and is wrong at all of them: as is the file.
+
+        None where that is not proven, or the file was not refused.
+        """
+        known = self._digests.of(content)
+        if before is None or is_good(content, before) or known is None or not known.are_proven:
+            return None
+        verdict = replace(before, mismatches=most_mismatches(content))
+        self._verdicts.keep(content, verdict)
+        return verdict
 
     async def _check(self, content: Content) -> None:
         bad = self._verdicts.bad(content)
@@ -178,9 +184,11 @@ class Verifier:
     def _fingerprint(self, content: Content) -> str | None:
         return fingerprint_of(self._cache.records(content))
 
-    async def _hash(self, content: Content, *, fetch: bool) -> _Hashes | None:
+    async def _hash(self, content: Content, *, fetch: bool) -> Hashes | None:
         """Hash the blocks, each checked now, a few MiB at a time. None if one is missing and not to be fetched."""
-        whole, fingerprint = hashlib.blake2b(), Fingerprint()
+        whole, fingerprint, digests = hashlib.blake2b(), Fingerprint(), bytearray()
+        known = await trio.to_thread.run_sync(self._digests.of, content)
+        makes_digests = known is None or not known.are_proven
         indices = blocks_of(ByteRange(0, content.size_bytes))
         for first in indices[::_HASHED_BLOCKS]:
             window = range(first, min(first + _HASHED_BLOCKS, indices.stop))
@@ -194,9 +202,10 @@ class Verifier:
                 for index in sorted(blocks):
                     whole.update(blocks[index])
                     fingerprint.add(self._cache.record_of(content, index, blocks[index]))
+                    digests.extend(digest(blocks[index]) if makes_digests else b"")
 
             await self._with_pause(add)
-        return whole.hexdigest(), fingerprint.text()
+        return Hashes(whole.hexdigest(), fingerprint.text(), bytes(digests) if makes_digests else None)
 
     async def _blocks(self, content: Content, window: range, *, fetch: bool) -> dict[int, Bytes] | None:
         def kept() -> dict[int, Bytes]:
@@ -223,13 +232,14 @@ class Verifier:
         if not self._without_pauses:
             await trio.sleep(time.monotonic() - began)
 
-    async def _judge(
-        self, content: Content, found_hash: str, fingerprint: str, *, before: Verdict | None
-    ) -> Verdict | None:
+    async def _judge(self, content: Content, hashes: Hashes, *, before: Verdict | None) -> Verdict | None:
         """Give a verdict on bytes that were fetched after `before`. None if the cache has others by now."""
-        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        known = before.source if before is not None and before.found_hash == found_hash else ""
-        found = Verdict(found_hash, fingerprint, now, source=self._source.origin_of(content, known=known))
+        known = before.source if before is not None and before.found_hash == hashes.whole else ""
+        origin = self._source.origin_of(content, known=known)
+        found = Verdict(hashes.whole, hashes.fingerprint, _now(), source=origin)
+        proven = await trio.to_thread.run_sync(self._keep_digests, content, hashes)
+        if proven is not None and isinstance(self._cache, MirroredCache):
+            await take_over(self._cache, content, proven, self._source.writer.keep, self._with_pause)
         judge = partial(self._verdicts.judge, content, found, before=before, cache=self._cache)
         verdict = await trio.to_thread.run_sync(judge)
         if not is_good(content, found):  # readers may have been given these bytes, whatever there is now
@@ -238,15 +248,45 @@ class Verifier:
             return None
         if is_good(content, verdict):
             self._metrics.verified_files += 1
-            await trio.to_thread.run_sync(self._cache.complete, content)
             log.info("file verified", object=str(content.source), blake2b=verdict.found_hash)
+            await trio.to_thread.run_sync(self._cache.complete, content)
         else:
             self._metrics.mismatched_files += 1
             log.error("file does not match its manifest", reason=mismatch_text(content, verdict))
         return verdict
+
+    async def _is_the_mirrors_fault(self, content: Content, hashes: Hashes) -> bool:
+        """Whether bytes that are wrong came from the mirror, in part at least: these are deleted then.
+
+        The file is not refused: the dataset's bucket has not been asked for them.
+        """
+        if self._mirror is None or hashes.whole == content.file_hash:
+            return False
+        found = Verdict(hashes.whole, hashes.fingerprint, _now(), mismatches=1, source="mirror")
+        if not await trio.to_thread.run_sync(self._mirror.reject, content, found):
+            return False
+        self._metrics.mismatched_files += 1
+        await self._forget(content.content_id)
+        return True
+
+    def _keep_digests(self, content: Content, hashes: Hashes) -> DigestSet | None:
+        """What the hash proves: these are the blocks of the released file (they are returned), or they are not."""
+        assert content.file_hash is not None
+        if hashes.digests is None:
+            return self._digests.proven(content.file_hash) if hashes.whole == content.file_hash else None
+        found = DigestSet(content.file_hash, content.size_bytes, hashes.digests)
+        if hashes.whole != content.file_hash:
+            self._digests.disprove(found)
+            return None
+        self._digests.keep_proven(found)
+        return found
 
     async def _forget(self, content_id: str) -> None:
         """Drop the bytes of a content that is bad from all memory, the kernel's included."""
         self._source.forget(content_id)
         await trio.to_thread.run_sync(self._cache.forget_deleted)
         await trio.to_thread.run_sync(self._on_mismatch, content_id)
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

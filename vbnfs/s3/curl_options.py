@@ -59,6 +59,7 @@ def new_handle(get: RangeGet, trust: Trust, proxy: str | None) -> pycurl.Curl:
         pycurl.NOPROXY: "",  # proxies.py has read it
         _SUPPRESS_CONNECT_HEADERS: 1,
         pycurl.NOSIGNAL: 1,
+        pycurl.FRESH_CONNECT: int(get.request.is_anew),
         pycurl.CONNECTTIMEOUT_MS: int(CONNECT_SECONDS * 1000),
         **trust.options(),
     }

@@ -1,0 +1,90 @@
+"""A folder that cannot be a cache is refused in the terminal, when mounting; one that is a cache is marked so."""
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.dataset import FakeDataset
+from tests.fakes.s3_server import FakeS3Server
+from tests.fakes.store import Pattern
+from tests.fixtures_mount import Mounts, run_vbnfs
+from vbnfs.access.cache_directory import prepare_cache_directory
+
+
+@pytest.fixture
+def server() -> Iterator[FakeS3Server]:
+    """A server of one session."""
+    dataset = FakeDataset()
+    dataset.publish("0.1.0", {"ecephys_sessions/one.nwb": Pattern(3 << 20)})
+    with FakeS3Server(dataset.store) as server:
+        yield server
+
+
+@contextmanager
+def exfat(folder: Path, *options: str) -> Iterator[None]:
+    """A real exFAT disk on a folder: it has neither modes nor sparse files."""
+    image = folder.with_suffix(".img")
+    with image.open("wb") as file:
+        file.truncate(64 << 20)
+    subprocess.run(["mkfs.exfat", image], check=True, stdout=subprocess.DEVNULL)
+    loop = subprocess.run(
+        ["losetup", "-f", "--show", image], check=True, capture_output=True, text=True
+    ).stdout.strip()
+    folder.mkdir()
+    try:
+        subprocess.run(["mount.exfat-fuse", *options, loop, folder], check=True, stdout=subprocess.DEVNULL)
+        try:
+            yield
+        finally:
+            subprocess.run(["umount", folder], check=True)
+    finally:
+        subprocess.run(["losetup", "-d", loop], check=True)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(
+    ("options", "reason", "remedy"),
+    [
+        ((), "keeps no permissions", "umask=077"),
+        (("-o", "umask=022"), "keeps no permissions", "umask=077"),
+        (("-o", "umask=077"), "no sparse files", "ext4, xfs, btrfs"),
+    ],
+)
+def test_a_disk_that_cannot_hold_a_cache(
+    mounts: Mounts, server: FakeS3Server, tmp_path: Path, options: tuple[str, ...], reason: str, remedy: str
+) -> None:
+    """exFAT is refused by `vbnfs mount` with status 1: open to all it has no modes, and else no sparse files."""
+    disk = tmp_path / "disk"
+    with exfat(disk, *options):
+        done = run_vbnfs("mount", "--endpoint-url", server.endpoint_url, "--cache-dir", disk, tmp_path / "mnt")
+        assert (done.returncode, done.stdout) == (1, "")
+        for part in (str(disk), reason, remedy, "--cache-dir"):
+            assert part in done.stderr
+        assert list(disk.iterdir()) == []
+
+
+def test_backups_may_leave_it_out(tmp_path: Path) -> None:
+    """CACHEDIR.TAG begins with the signature that programs go by; tar leaves the cache out. It stays as it is."""
+    tag = tmp_path / "cache" / "CACHEDIR.TAG"
+    prepare_cache_directory(tmp_path / "cache")
+    assert tag.read_bytes().startswith(b"Signature: 8a477f597d28d172789f06886806bc55\n")
+    (tmp_path / "cache" / "blocks").write_bytes(b"x")
+    command = ["tar", "-c", "-f", "-", "--exclude-caches-all", "-C", tmp_path, "cache"]
+    done = subprocess.run(command, check=True, capture_output=True)
+    assert b"cache/blocks" not in done.stdout
+    tag.write_text("changed")
+    prepare_cache_directory(tmp_path / "cache")
+    assert tag.read_text() == "changed"
+
+
+def test_an_empty_cache_that_was_opened_is_closed_again(tmp_path: Path) -> None:
+    """A folder with no more than the mark is no other user's."""
+    prepare_cache_directory(tmp_path / "cache")
+    for folder in (tmp_path / "cache").iterdir():
+        assert folder.name == "CACHEDIR.TAG"
+    (tmp_path / "cache").chmod(0o755)
+    prepare_cache_directory(tmp_path / "cache")
+    assert (tmp_path / "cache").stat().st_mode & 0o777 == 0o700

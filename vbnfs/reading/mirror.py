@@ -1,0 +1,113 @@
+"""A copy of the dataset's objects that is asked first, and what keeps its bytes from being taken for the dataset's.
+
+It has objects by their keys; versions are the dataset's alone. It is asked for contents with a hash, since nothing
+could prove the others. Its client gets little time: the dataset's bucket is there for what it does not bring.
+
+A block that has its proven digest is the dataset's. All others are kept in `cache`, the mirror's own scope, until the
+whole file's hash has matched (verification.py). What it has wrong is said in `verdicts`, also of its own scope: they
+refuse no read, but nothing of that content is asked of the mirror any more, unless each block can be proven.
+"""
+
+import math
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Final
+
+import structlog
+import trio
+from cachetools import LRUCache, TTLCache
+
+from vbnfs.blocks import blocks_of
+from vbnfs.cache.block_cache import BlockCache
+from vbnfs.cache.digests import DigestSet, KnownDigests
+from vbnfs.cache.mirrored_cache import Keep, MirroredCache
+from vbnfs.cache.verdicts import Verdict, Verdicts
+from vbnfs.errors import AccessDeniedError, BadReplyError, ObjectGoneError, StorageError, TransportError
+from vbnfs.logs import WARN_AGAIN_SECONDS, WarnOnce
+from vbnfs.objects import ByteRange, Content, ObjectClient, ObjectVersion, RangeRequest, Receive, Received
+
+log = structlog.get_logger()
+
+_WITHOUT_SECONDS: Final = 300.0  # a content that it does not have, or has wrong, is not asked of it
+_REST_SECONDS: Final = 30.0  # nothing is, after it failed
+_MOST_REMEMBERED: Final = 4096
+_TAKEN_OVER_BLOCKS: Final = 8  # at a time
+_OF_THE_OBJECT: Final = (ObjectGoneError, AccessDeniedError, BadReplyError)
+
+Work = Callable[[Callable[[], None]], Awaitable[None]]
+
+
+class Mirror:
+    """Asks `client` for objects; `patience_seconds` is how long it may bring nothing. `name` is for people."""
+
+    def __init__(
+        self, client: ObjectClient, cache: BlockCache, verdicts: Verdicts, *, name: str, patience_seconds: float
+    ) -> None:
+        self.cache: Final = cache
+        self.verdicts: Final = verdicts
+        self._client = client
+        self._name = name
+        self._patience_seconds = patience_seconds
+        self._without: TTLCache[str, None] = TTLCache(_MOST_REMEMBERED, _WITHOUT_SECONDS, trio.current_time)
+        self._sent: LRUCache[str, bool] = LRUCache(_MOST_REMEMBERED)  # of what, though perhaps no disk took it
+        self._rests_until = -math.inf
+        self._warn_once = WarnOnce(again_after_seconds=WARN_AGAIN_SECONDS)
+
+    def may_have(self, content: Content, known: KnownDigests | None) -> bool:
+        """Whether to ask it for blocks of a content. `known` are their digests."""
+        if content.file_hash is None or content.content_id in self._without:
+            return False
+        is_proven = known is not None and known.are_proven
+        return trio.current_time() >= self._rests_until and (is_proven or self.verdicts.bad(content) is None)
+
+    def source_of(self, content: Content) -> ObjectVersion:
+        """The object that should have the content's bytes."""
+        return ObjectVersion(content.source.key, None)
+
+    async def get_range(self, content: Content, byte_range: ByteRange, receive: Receive) -> None:
+        """See `ObjectClient.get_range`. Raises `TransportError` where it brings nothing for too long."""
+        request = RangeRequest(self.source_of(content), byte_range, content.size_bytes)
+        with trio.CancelScope(deadline=trio.current_time() + self._patience_seconds) as scope:
+
+            async def receive_in_time(received: Received) -> None:
+                scope.deadline = math.inf  # the receiver's time
+                self._sent[content.content_id] = True
+                await receive(received)
+                scope.deadline = trio.current_time() + self._patience_seconds
+
+            await self._client.get_range(request, receive_in_time)
+        if scope.cancelled_caught:
+            raise TransportError(f"{request.version}: no byte for {self._patience_seconds:.0f} s")
+
+    def note_failure(self, content: Content, error: StorageError) -> None:
+        """It did not bring what was asked for: do not ask it again soon, for this content or for any."""
+        if isinstance(error, _OF_THE_OBJECT):
+            self._without[content.content_id] = None
+        else:
+            self._rests_until = trio.current_time() + _REST_SECONDS
+        about = {"mirror": self._name, "reason": str(error)}
+        self._warn_once("the mirror does not serve; asking the dataset's bucket", key=str(type(error)), **about)
+
+    def reject(self, content: Content, found: Verdict) -> bool:
+        """A whole file proved wrong: delete what came from here. False if nothing did. Call it from a thread."""
+        has_sent = self._sent.pop(content.content_id, False)
+        if not has_sent and not self.cache.cached_bytes(content):
+            return False
+        log.error(
+            "the mirror has a file wrong", mirror=self._name, object=content.source.key, blake2b=found.found_hash
+        )
+        self.verdicts.keep(content, found)
+        self.cache.drop(content)
+        return True
+
+
+async def take_over(cache: MirroredCache, content: Content, digests: DigestSet, keep: Keep, work: Work) -> None:
+    """A file has its hash: what the mirror sent of it is the dataset's now, block by block, each proven.
+
+    `work` runs a function that waits for the disk.
+    """
+    indices = blocks_of(ByteRange(0, content.size_bytes))
+    for first in indices[::_TAKEN_OVER_BLOCKS]:
+        window = range(first, min(first + _TAKEN_OVER_BLOCKS, indices.stop))
+        await work(partial(cache.take_over, content, window, digests, keep))
+    await work(partial(cache.end_taking_over, content))
