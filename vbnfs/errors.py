@@ -4,7 +4,7 @@
     ├── UsageError                  EINVAL      a setting or an argument is wrong, on any machine
     ├── CacheError                  EACCES      the cache directory cannot be used
     ├── MountError                  EIO         the mount could not be made, found or unmounted
-    ├── NotVerifiedError            EIO         files were to be verified, and not all of them are good and kept
+    ├── NotVerifiedError            EIO         files were to be verified or imported, and not all are good and kept
     ├── DigestsError                EIO         a file of digests cannot be read or written, or is none
     ├── InstallError                EIO         mount helper or units cannot be installed or removed
     ├── DemoError                   EIO         the demo's server or libraries are missing, or failed
@@ -79,7 +79,7 @@ class MountError(VbnfsError):
 
 
 class NotVerifiedError(VbnfsError):
-    """Not all files that were to be verified have the manifest's hash and are kept: `vbnfs verify`, exit status 1."""
+    """Not all files that were asked for have their hash and are kept: `vbnfs verify` and `import`, exit status 1."""
 
 
 class DigestsError(VbnfsError):

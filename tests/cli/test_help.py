@@ -77,6 +77,7 @@ def test_settings_are_accepted_where_help_does_not_show_them() -> None:
         "diff": every - only_of_a_mount - {"dataset_version"},
         "urls": every - only_of_a_mount,
         "verify": every - only_of_a_mount - {"verify"},
+        "import": every - only_of_a_mount - {"verify", "dataset_version"},
         "clean": every - only_of_a_mount - {"verify", "dataset_version"},
         "settings": every,
     }

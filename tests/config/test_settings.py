@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.config.examples import BAD, EXAMPLES, plain
+from tests.config.examples import BAD, EXAMPLES, plain, toml
 from vbnfs.config.settings import SETTING_BY_NAME, SETTINGS, Config, Setting, parse_size
+from vbnfs.config.sources import load_config
 from vbnfs.errors import UsageError
 
 
@@ -50,6 +51,8 @@ def test_defaults() -> None:
         cache_dir=config.cache_dir,
         cache_size_bytes=None,
         cache_reserve_bytes=None,
+        cache_also=(),
+        trusted_users=(),
         memory_limit_bytes=256 << 20,
         verify="first-use",
         max_connections=24,
@@ -171,3 +174,14 @@ def test_a_current_folder_that_is_gone(monkeypatch: pytest.MonkeyPatch, tmp_path
 def test_endpoints(text: str, url: str) -> None:
     """An endpoint is a host with or without port and path, IPv6 in brackets; a slash at the end is left out."""
     assert plain(endpoint_url=text).endpoint_url == url
+
+
+def test_several_values(tmp_path: Path) -> None:
+    """In the TOML file they are a list, or a text as elsewhere; a list of anything but texts is refused."""
+    for text in ('["/a", "/b c"]', '"/a:/b c"'):
+        config = load_config(command_line={}, environ={}, config_file=toml(tmp_path, f"cache_also = {text}"))
+        assert config.cache_also == (Path("/a"), Path("/b c"))
+    assert load_config(command_line={}, config_file=toml(tmp_path, "cache_also = []"), environ={}).cache_also == ()
+    for text in ("[1]", '["/a:/b"]', '[["/a"]]'):
+        with pytest.raises(UsageError, match=r"cache_also in .* is wanted"):
+            load_config(command_line={}, environ={}, config_file=toml(tmp_path, f"cache_also = {text}"))

@@ -77,23 +77,25 @@ class Dataset:
         sources = Sources(client, self.verdicts, Proof(self.digests), metrics=self.metrics, mirror=self.mirror)
         return BlockSource(sources, writer, others, nursery=nursery, connections=paced, memory=memory)
 
+    def make_evictor(self) -> Evictor:
+        """What makes room for what this process writes to the cache."""
+        return Evictor(
+            self.config.cache_dir,
+            limit_bytes=self.config.cache_size_bytes,
+            reserve_bytes=self.config.cache_reserve_bytes,
+            metrics=self.metrics,
+            close_deleted=self.cache.forget_deleted,
+        )
+
     @asynccontextmanager
     async def fetching(self) -> AsyncIterator[tuple[BlockSource, trio.Nursery]]:
         """A source of blocks, and the nursery in which its GETs run; at the end all that came is on the disk."""
-        config, cache = self.config, self.cache
-        evictor = Evictor(
-            config.cache_dir,
-            limit_bytes=config.cache_size_bytes,
-            reserve_bytes=config.cache_reserve_bytes,
-            metrics=self.metrics,
-            close_deleted=cache.forget_deleted,
-        )
         async with keeping() as keep, trio.open_nursery() as services:
-            source = self.make_source(evictor, nursery=services)
+            source = self.make_source(self.make_evictor(), nursery=services)
             keep(source.writer)
             yield source, services
             with trio.move_on_after(_LAST_NOTES_SECONDS):
-                await trio.to_thread.run_sync(cache.note_uses, abandon_on_cancel=True)
+                await trio.to_thread.run_sync(self.cache.note_uses, abandon_on_cancel=True)
             services.cancel_scope.cancel()
 
 
@@ -107,6 +109,7 @@ async def open_dataset(config: Config) -> AsyncIterator[Dataset]:
     await trio.to_thread.run_sync(prepare_cache_directory, config.cache_dir, abandon_on_cancel=True)
     metrics = Metrics()
     async with make_client(config, metrics) as link, make_mirror(config, metrics) as mirror:
-        catalog, cache = make_catalog(config, link), make_cache(config, metrics, mirror)
+        catalog = make_catalog(config, link)
+        cache = await trio.to_thread.run_sync(make_cache, config, metrics, mirror, abandon_on_cancel=True)
         verdicts = Verdicts(config.cache_dir, scope=scope_of(config.endpoint_url))
         yield Dataset(config, metrics, link, catalog, cache, verdicts, DigestStore(config.cache_dir), mirror)

@@ -11,8 +11,12 @@ from urllib.parse import quote, urlsplit
 
 import trio
 
+from vbnfs.access.other_caches import open_other, trusted_uids
+from vbnfs.cache import in_place
+from vbnfs.cache.behind import Behind, Blocks
 from vbnfs.cache.block_cache import BlockCache
 from vbnfs.cache.mirrored_cache import MirroredCache
+from vbnfs.cache.read_only_cache import ReadOnlyCache
 from vbnfs.cache.verdicts import Verdicts
 from vbnfs.config.settings import Config
 from vbnfs.dataset.catalog import KEPT_FORMAT, Catalog
@@ -54,13 +58,6 @@ def scope_of(endpoint_url: str | None) -> str:
     host = f"[{parts.hostname}]" if ":" in str(parts.hostname) else parts.hostname
     url = f"{parts.scheme}://{host}:{port}{parts.path.rstrip('/')}"
     return _file_name(f"url-{quote(url, safe='')}", url)
-
-
-def scopes_of(config: Config) -> set[str]:
-    """The names under which the cache keeps what a dataset's server sent, and its mirror."""
-    mirror = config.mirror
-    of_mirror = set() if mirror is None else {mirror_scope_of(mirror.endpoint_url, mirror.bucket or config.bucket)}
-    return {scope_of(config.endpoint_url)} | of_mirror
 
 
 def mirror_scope_of(endpoint_url: str | None, bucket: str) -> str:
@@ -144,11 +141,27 @@ async def make_mirror(config: Config, metrics: Metrics) -> AsyncIterator[Mirror 
 
 
 def make_cache(config: Config, metrics: Metrics, mirror: Mirror | None = None) -> BlockCache:
-    """The blocks on the disk; with a mirror, also those that it sent."""
+    """The blocks on the disk, and behind them those of other caches; with a mirror, also those that it sent.
+
+    Raises `CacheError` for another cache that is not to be used.
+    """
     scope, more = scope_of(config.endpoint_url), _of_a_cache(config, metrics)
+    behind = Behind(_places_behind(config, scope, metrics))
     if mirror is None:
-        return BlockCache(config.cache_dir, scope=scope, **more)
-    return MirroredCache(config.cache_dir, scope=scope, mirrored=mirror.cache, **more)
+        return BlockCache(config.cache_dir, scope=scope, behind=behind, **more)
+    return MirroredCache(config.cache_dir, scope=scope, behind=behind, mirrored=mirror.cache, **more)
+
+
+def _places_behind(config: Config, scope: str, metrics: Metrics) -> list[Blocks]:
+    """Files that are read in place, if there are any, and other caches."""
+    owners, top = trusted_uids(config), folder_at(config.cache_dir)
+    places: list[Blocks] = []
+    if in_place.is_used(top, scope):
+        places.append(in_place.InPlaceFiles(top, scope=scope, metrics=metrics, owners=owners))
+    for directory in config.cache_also:
+        more = _of_a_cache(config, metrics) | {"is_local": is_local(directory)}
+        places.append(ReadOnlyCache(open_other(directory, owners), scope=scope, **more))
+    return places
 
 
 def _of_a_cache(config: Config, metrics: Metrics) -> dict[str, Any]:

@@ -25,6 +25,7 @@ import trio
 from cachetools import LRUCache
 
 from vbnfs.blocks import BLOCK_BYTES, checksum
+from vbnfs.cache.behind import Behind
 from vbnfs.cache.content_file import ContentFile, DamagedBlockError, flush
 from vbnfs.cache.content_folder import DATA, FORMAT, KINDS, NEW_PREFIX, PARTIAL, WHOLE, move_folder, remove_folder
 from vbnfs.cache.holdings import Held, Holdings
@@ -49,7 +50,7 @@ class BlockCache:
     """The blocks below `directory` (which holds the other scopes, too) that came from `scope`.
 
     A block is checked when this process uses it for the first time; with `check_every_read`, at each read.
-    `is_local` False: other hosts may change the directory (see content_file.py).
+    `is_local` False: other hosts may change the directory (see content_file.py). `behind`: where else blocks are.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class BlockCache:
         metrics: Metrics,
         check_every_read: bool = False,
         is_local: bool = True,
+        behind: Behind | None = None,
     ) -> None:
         top = folder_at(directory)
         self.directory = top / FORMAT
@@ -67,8 +69,10 @@ class BlockCache:
         self._metrics = metrics
         self._checks_every_read = check_every_read
         self.is_local: Final = is_local
+        self._behind = behind or Behind()
         self._lock = threading.Lock()  # of what follows; held for no system call
         self._open: LRUCache[str, ContentFile] = LRUCache(_most_open_contents())  # by content id
+        self._absent: set[str] = set()  # the contents of which nothing was here, since `forget_deleted`
         self._unflushed: Counter[str] = Counter()  # bytes, by content id
         self._allocated: Counter[str] = Counter()  # by content id; as the last scan found it, and what was put since
         self._opened: dict[str, Content] = {}  # by a program, since uses were noted; by content id
@@ -86,6 +90,17 @@ class BlockCache:
         """
         if not self.is_local:
             raise trio.WouldBlock
+        if not self._behind:
+            return self._own_nowait(content, byte_range)
+        is_elsewhere = self.is_known_absent(content)
+        data = None if is_elsewhere else self._own_nowait(content, byte_range)
+        return self._behind.read_nowait(content, byte_range) if data is None else data
+
+    def is_known_absent(self, content: Content) -> bool:
+        """Whether nothing was here of a content when it was looked for last, and nothing was put since."""
+        return content.content_id in self._absent
+
+    def _own_nowait(self, content: Content, byte_range: ByteRange) -> memoryview | None:
         file = self._known(content)
         if file is None:
             raise trio.WouldBlock
@@ -105,7 +120,8 @@ class BlockCache:
 
         A view of the file, without a copy; a small range is read.
         """
-        return self._read(content, byte_range, is_checked_now=self._checks_every_read)
+        data = self._read(content, byte_range, is_checked_now=self._checks_every_read)
+        return self._behind.read(content, byte_range) if data is None else data
 
     def _read(self, content: Content, byte_range: ByteRange, *, is_checked_now: bool) -> memoryview | None:
         try:
@@ -124,11 +140,12 @@ class BlockCache:
 
     def missing(self, content: Content, indices: Iterable[int]) -> list[int]:
         """Those of the blocks that are not recorded."""
+        left = list(indices)
         with suppress(OSError):
             file = self._file(content)
             if file is not None:
-                return [index for index in indices if not file.holds(index)]
-        return list(indices)
+                left = [index for index in left if not file.holds(index)]
+        return self._behind.missing(content, left)
 
     def put(self, content: Content, index: int, *blocks: bytes | memoryview) -> int:
         """Keep whole blocks, adjacent ones from `index` on. Returns how many of their bytes are kept now.
@@ -168,7 +185,7 @@ class BlockCache:
     def _flush(self, content_id: str) -> None:
         for kind in KINDS:
             with suppress(OSError):  # evicted; a disk that fails is logged where blocks are read and written
-                flush(self._place(content_id, kind))
+                flush(self.place_of(content_id, kind))
 
     def complete(self, content: Content) -> bool:
         """Have a content be whole of which all blocks are here, and right as far as that can be known.
@@ -176,11 +193,11 @@ class BlockCache:
         Its bytes are synced before: what is whole is whole after a power cut. Returns whether it is whole now. A
         content that cannot be made whole, on a disk that fails or can only be read, stays as it is.
         """
-        whole = self._place(content.content_id, WHOLE)
+        whole = self.place_of(content.content_id, WHOLE)
         try:
             if self._is_at(content, whole):
                 return True
-            if None in self.records(content):
+            if None in self._own_records(content):
                 return False
             self._flush(content.content_id)
             self._promote(content)
@@ -193,16 +210,16 @@ class BlockCache:
     def _demote(self, content: Content) -> None:
         """A block of a content is not what it was: the content is not whole any more."""
         name = content.content_id
-        with suppress(OSError), self._place(name, WHOLE).parent.opened() as above:
+        with suppress(OSError), self.place_of(name, WHOLE).parent.opened() as above:
             os.stat(name, dir_fd=above, follow_symlinks=False)  # there is one, which matters more than a partial one
-            with self._place(name, PARTIAL).parent.opened(make=True) as to:
+            with self.place_of(name, PARTIAL).parent.opened(make=True) as to:
                 remove_folder(to, name)
                 move_folder(above, name, to, name)
 
     def _promote(self, content: Content) -> None:
         """Give a content its place among those that are whole. Raises `OSError`."""
-        name, whole = content.content_id, self._place(content.content_id, WHOLE)
-        with self._place(name, PARTIAL).parent.opened() as above, whole.parent.opened(make=True) as to:
+        name, whole = content.content_id, self.place_of(content.content_id, WHOLE)
+        with self.place_of(name, PARTIAL).parent.opened() as above, whole.parent.opened(make=True) as to:
             if not move_folder(above, name, to, name):
                 if self._is_at(content, whole):  # another process was first
                     remove_folder(above, name)
@@ -227,7 +244,7 @@ class BlockCache:
 
         Raises `OSError`.
         """
-        place = self._place(content.content_id, WHOLE) / DATA
+        place = self.place_of(content.content_id, WHOLE) / DATA
         try:
             descriptor = place.open(os.O_RDONLY)
         except FileNotFoundError:
@@ -236,6 +253,16 @@ class BlockCache:
             return descriptor
         os.close(descriptor)
         return None
+
+    def is_whole(self, content: Content) -> bool:
+        """Whether a content is whole, as far as that is known without reading it."""
+        try:
+            descriptor = self.open_whole(content)
+        except OSError:
+            return False
+        if descriptor is not None:
+            os.close(descriptor)
+        return descriptor is not None
 
     def try_again(self) -> None:
         """If the disk did not take the last blocks: find out whether it would now, without a trace of it."""
@@ -259,10 +286,13 @@ class BlockCache:
     def checked_block(self, content: Content, index: int) -> bytes | None:
         """A block that is read from the disk and checked now; None if it is not here, or damaged."""
         data = self._read(content, block_range(content, index), is_checked_now=True)
-        return None if data is None else bytes(data)
+        return self._behind.checked_block(content, index) if data is None else bytes(data)
 
     def records(self, content: Content) -> Iterator[bytes | None]:
         """The checksum with which each block is kept; None for those that are not here."""
+        return self._behind.records(content, self._own_records(content))
+
+    def _own_records(self, content: Content) -> Iterator[bytes | None]:
         file = None
         with suppress(OSError):
             file = self._file(content)
@@ -281,18 +311,19 @@ class BlockCache:
         """Delete all that is kept of a content. A process that has it open reads it on, until `forget_deleted`."""
         for kind in KINDS:
             with suppress(OSError):  # not there, or it cannot be deleted: then nothing can be kept either
-                place = self._place(content.content_id, kind)
+                place = self.place_of(content.content_id, kind)
                 with place.parent.opened() as above:
                     remove_folder(above, place.name)
+        self._behind.refuse(content)
         self.forget_deleted()
 
     def cached_bytes(self, content: Content) -> int:
         """How many bytes of a content are here. Costs as much as is here, however large the content is."""
-        try:
+        own_bytes = 0
+        with suppress(OSError):
             file = self._file(content)
-            return 0 if file is None else file.held_bytes()
-        except OSError:
-            return 0
+            own_bytes = 0 if file is None else file.held_bytes()
+        return self._behind.cached_bytes(content, own_bytes)
 
     def take_stock(self, found: Sequence[CachedContent]) -> None:
         """Take note of the contents that there are (see `Evictor`), for `allocated_bytes`."""
@@ -320,8 +351,10 @@ class BlockCache:
         """Close contents that were cut short, or evicted, by any process: only then is the space free."""
         with self._lock:
             known = list(self._open)
+            self._absent = set()
         for content_id in known:
             self._forget_if_deleted(content_id)
+        self._behind.forget_deleted()
         self.publish_held()
 
     def hold(self, held: Held) -> None:
@@ -383,14 +416,16 @@ class BlockCache:
         file = self._known(content)
         if file is None:
             file = self._open_any(content)
-            if file is not None:
+            if file is None:
+                self._absent.add(content.content_id)
+            else:
                 file = self._remember(content, file)
         return file
 
     def _open_any(self, content: Content) -> ContentFile | None:
         """A content that is moved while it is looked for is there at the second look."""
         for kind in (*KINDS, *KINDS):
-            place = self._place(content.content_id, kind)
+            place = self.place_of(content.content_id, kind)
             file = ContentFile.open(
                 place, identity=content.content_id, data_bytes=content.size_bytes, may_map=self.is_local
             )
@@ -402,7 +437,7 @@ class BlockCache:
         file = self._open_any(content)
         if file is not None:
             return file
-        place = self._place(content.content_id, PARTIAL)
+        place = self.place_of(content.content_id, PARTIAL)
         file = ContentFile.create(
             place, identity=content.content_id, data_bytes=content.size_bytes, may_map=self.is_local
         )
@@ -420,11 +455,13 @@ class BlockCache:
             while len(self._open) >= self._open.maxsize:
                 let_go.append(self._open.popitem()[1])
             self._open[content.content_id] = file
+            self._absent.discard(content.content_id)
         del let_go  # closing frees an evicted file's space, or asks another host: not under the lock
         self.publish_held()
         return file
 
-    def _place(self, content_id: str, kind: str) -> Place:
+    def place_of(self, content_id: str, kind: str) -> Place:
+        """The folder of a content among the whole or the partial ones, whether it is there or not."""
         return self.directory / self._scope / kind / content_id[:2] / content_id
 
 

@@ -21,7 +21,7 @@ be caught; a plain access would be a SIGBUS. The mapping lives as long as the vi
 import errno
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -60,16 +60,18 @@ class ContentFile:
         self._is_used = False
 
     @classmethod
-    def open(cls, place: Place, *, identity: str, data_bytes: int, may_map: bool = True) -> "ContentFile | None":
+    def open(
+        cls, place: Place, *, identity: str, data_bytes: int, may_map: bool = True, may_write: bool = True
+    ) -> "ContentFile | None":
         """The content in the folder `place`; None if there is none, or it is of another length.
 
         A longer one was made when the content was believed to have more bytes than now.
 
-        `identity` is the content's id; without `may_map` bytes are copied. Raises `OSError`, also for another user's
-        files, a link, or what is not a regular file.
+        `identity` is the content's id; without `may_map` bytes are copied, without `may_write` nothing is written.
+        Raises `OSError`, also for another user's files, a link, or what is not a regular file.
         """
         try:
-            opened = _open(place)
+            opened = _open(place, may_write=may_write)
         except FileNotFoundError:
             return None
         content = cls(place, opened, identity=identity, data_bytes=data_bytes, may_map=may_map)
@@ -311,20 +313,21 @@ def flush(place: Place) -> None:
 _Opened = tuple[int, int, bool]  # the descriptors of data and checksums, and whether they may be written to
 
 
-def _open(place: Place) -> _Opened:
+def _open(place: Place, *, may_write: bool = True) -> _Opened:
     with place.opened() as folder:
         try:
-            return *_open_both(folder, os.O_RDWR), True
+            if may_write:
+                return *_open_both(folder, os.O_RDWR, place.owners), True
         except OSError as error:
             if error.errno not in _READ_ONLY:
                 raise
-            return *_open_both(folder, os.O_RDONLY), False  # a cache that can only be read still serves
+        return *_open_both(folder, os.O_RDONLY, place.owners), False  # a cache that can only be read still serves
 
 
-def _open_both(folder: int, flags: int) -> tuple[int, int]:
-    data = open_file(folder, DATA, flags)
+def _open_both(folder: int, flags: int, owners: Set[int]) -> tuple[int, int]:
+    data = open_file(folder, DATA, flags, owners=owners)
     try:
-        return data, open_file(folder, CHECKSUMS, flags)
+        return data, open_file(folder, CHECKSUMS, flags, owners=owners)
     except BaseException:
         os.close(data)
         raise

@@ -44,7 +44,7 @@ def make_folder(place: Place, shape: Shape) -> None:
     with place.parent.opened(make=True) as above:
         if _is_of_another_shape(above, place.name, shape):
             remove_folder(above, place.name)
-        with _new_folder(above) as (folder, name):
+        with new_folder(above) as (folder, name):
             for file, length in ((DATA, shape.data_bytes), (CHECKSUMS, shape.checksums_bytes)):
                 descriptor = open_file(folder, file, os.O_RDWR | os.O_CREAT | os.O_EXCL)
                 try:
@@ -112,7 +112,7 @@ def _is_of_another_shape(above: int, name: str, shape: Shape) -> bool:
 
 
 @contextmanager
-def _new_folder(above: int) -> Iterator[tuple[int, str]]:
+def new_folder(above: int) -> Iterator[tuple[int, str]]:
     """A new folder, locked: so `remove_leftover` leaves it alone. Deleted at the end, unless it was renamed."""
     folder, name = _make_new(above)
     try:

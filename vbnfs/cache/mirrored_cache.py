@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from vbnfs.blocks import blocks_of, digest
+from vbnfs.cache.behind import Behind
 from vbnfs.cache.block_cache import BlockCache
 from vbnfs.cache.digests import DigestSet
 from vbnfs.cache.inventory import CachedContent
@@ -34,9 +35,15 @@ class MirroredCache(BlockCache):
         metrics: Metrics,
         check_every_read: bool = False,
         is_local: bool = True,
+        behind: Behind | None = None,
     ) -> None:
         super().__init__(
-            directory, scope=scope, metrics=metrics, check_every_read=check_every_read, is_local=is_local
+            directory,
+            scope=scope,
+            metrics=metrics,
+            check_every_read=check_every_read,
+            is_local=is_local,
+            behind=behind,
         )
         self.mirrored: Final = mirrored
 

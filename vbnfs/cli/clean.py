@@ -7,6 +7,7 @@ from pathlib import Path
 
 from vbnfs.access.cache_directory import prepare_cache_directory
 from vbnfs.cache.eviction import DEFAULT_BYTES, Evictor, store_size, stored_size
+from vbnfs.cache.in_place import entries
 from vbnfs.cache.inventory import scan
 from vbnfs.cli.render import size
 from vbnfs.config.settings import Config
@@ -57,6 +58,20 @@ def clean(config: Config) -> Cleaned:
         metrics.evicted_contents,
         max(0, before - evictor.usage_bytes),
     )
+
+
+def in_place_text(directory: Path) -> str | None:
+    """What is read in place, besides what a cache takes; None if nothing is."""
+    found = list(entries(folder_at(directory)))
+    if not found:
+        return None
+    lost = [entry for entry in found if entry.problem is not None]
+    total_bytes = sum(entry.seal.size_bytes for entry in found)
+    text = f"{len(found)} files ({size(total_bytes)}) are read in place, not counted"
+    if not lost:
+        return text
+    first = f"{lost[0].path} ({lost[0].problem})"
+    return f"{text}; {len(lost)} of them not now, such as {first}: 'vbnfs import --in-place' takes them up again"
 
 
 def _check(config: Config, evictor: Evictor) -> None:

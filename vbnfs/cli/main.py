@@ -10,6 +10,7 @@ from collections import UserDict
 from collections.abc import Mapping
 from contextlib import suppress
 from importlib import import_module
+from keyword import iskeyword
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
@@ -23,7 +24,7 @@ from vbnfs.errors import DemoError, UsageError, VbnfsError
 _MODULES: Final[Mapping[str, str]] = {
     **dict.fromkeys(("mount", "umount", "status"), "mounting"),
     **dict.fromkeys(("versions", "diff", "urls", "verify", "digests"), "releases"),
-    **dict.fromkeys(("clean", "install-helper", "install-units"), "upkeep"),
+    **dict.fromkeys(("clean", "import", "install-helper", "install-units"), "upkeep"),
     "settings": "settings",
 }
 
@@ -71,7 +72,8 @@ class _Commands(UserDict[str, Any]):
         found: click.Command | str = super().__getitem__(key)
         if isinstance(found, click.Command):
             return found
-        command: click.Command = getattr(import_module(f"vbnfs.cli.{found}"), key.replace("-", "_"))
+        name = f"{key}_" if iskeyword(key) else key.replace("-", "_")
+        command: click.Command = getattr(import_module(f"vbnfs.cli.{found}"), name)
         self[key] = command
         return command
 
@@ -90,6 +92,13 @@ _MEANT: Final[Mapping[str, str]] = {
 
 class _Vbnfs(click.Group):
     """The commands; for a word that is none of them it suggests one."""
+
+    def get_help_option(self, ctx: click.Context) -> click.Option | None:
+        """`--help`, which its own text does not list: the commands need the lines of a screen."""
+        option = super().get_help_option(ctx)
+        if option is not None:
+            option.hidden = True
+        return option
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -7,7 +7,7 @@ import click
 
 from vbnfs.cli import options, render
 from vbnfs.config.datasets import MirrorPlace
-from vbnfs.config.settings import SETTING_BY_NAME, Setting
+from vbnfs.config.settings import SEPARATOR, SETTING_BY_NAME, Setting
 from vbnfs.config.sources import DATASET, FILE, SettingValue
 
 
@@ -32,8 +32,10 @@ def settings(as_json: bool, **given: Any) -> None:
 
 def _text(setting: Setting, value: Any) -> str:
     """A value as a person would type it; for none, what holds instead."""
-    if value is None:
+    if value is None or value == ():
         return setting.unset or "-"
+    if isinstance(value, tuple):
+        return SEPARATOR.join(map(str, value))
     if isinstance(value, bool):
         return "yes" if value else "no"
     if setting.field.endswith("_bytes"):
@@ -48,5 +50,8 @@ def _origin(found: SettingValue) -> str:
 
 
 def _as_json(found: SettingValue) -> dict[str, Any]:
-    value = str(found.value) if isinstance(found.value, Path | MirrorPlace) else found.value
+    value = found.value
+    if isinstance(value, tuple):
+        value = [str(one) for one in value]
+    value = str(value) if isinstance(value, Path | MirrorPlace) else value
     return {"value": value, "from": found.source.kind, "name": found.source.name_of(found.setting) or None}

@@ -1,4 +1,4 @@
-"""`vbnfs clean`, `install-helper`, `install-units`: for the administrator of a machine."""
+"""`vbnfs clean`, `import`, `install-helper`, `install-units`: for the administrator of a machine."""
 
 import sys
 from collections.abc import Callable
@@ -97,7 +97,7 @@ def _free(paths: tuple[Path, ...], versions: tuple[str, ...], options: dict[str,
 
 def _clean(config_folder: Path | None, options: dict[str, Any], *, convert: bool) -> None:
     from vbnfs.cli.clean import clean as clean_cache  # noqa: PLC0415
-    from vbnfs.cli.clean import configurations  # noqa: PLC0415
+    from vbnfs.cli.clean import configurations, in_place_text  # noqa: PLC0415
 
     if config_folder is not None and (given := given_options(options)):
         raise UsageError(f"{given[0]} would have no effect on the caches of --config-folder: leave {given[0]} out")
@@ -116,6 +116,8 @@ def _clean(config_folder: Path | None, options: dict[str, Any], *, convert: bool
             usage, limit, freed = map(render.size, (done.usage_bytes, done.limit_bytes, done.freed_bytes))
             note = "" if done.is_there else " (no such folder: no size was stored)"
             click.echo(f"{done.cache_dir}  {usage} of {limit}; {done.deleted_files} files, {freed} freed{note}")
+            if (in_place := in_place_text(done.cache_dir)) is not None:
+                click.echo(render.escape(f"{done.cache_dir}  {in_place}"))
     if problems:
         is_usage = any(isinstance(problem, UsageError) for problem in problems)
         raise (UsageError if is_usage else CacheError)("\n".join(map(str, problems)))
@@ -139,6 +141,47 @@ def _convert(config: Config) -> None:
             f"{converted.left} segments are of files that {config.dataset} does not have: name their dataset with"
             " --dataset; until then they count in the cache's size, and are evicted like all else"
         )
+
+
+@click.command("import", epilog=EXIT_STATUS)
+@click.argument("folder", metavar="DIR", type=Path)
+@click.option("--dry-run", is_flag=True, help="Show what would be taken; read and take nothing.")
+@click.option("--in-place", is_flag=True, help="Read the files where they lie, and copy nothing.")
+@click.option("-v", "--verbose", is_flag=True, help="Name every file, not only those that need attention.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@settings("verify", "dataset_version", *ONLY_OF_A_MOUNT, shown=("dataset", "cache_dir", "cache_size", "offline"))
+def import_(folder: Path, dry_run: bool, in_place: bool, verbose: bool, as_json: bool, **options: Any) -> None:
+    """Take files that you have already into the cache.
+
+    DIR is a cache_dir of AllenSDK, a copy by 'aws s3 sync', or another vbnfs cache. A file is taken if its bytes have
+    the hash in a manifest: it is shared (reflink) or copied, and DIR stays as it is. See docs/cache.md.
+    """
+    from vbnfs.cli import import_findings, importing  # noqa: PLC0415
+    from vbnfs.cli.asked import place_of  # noqa: PLC0415
+
+    where = place_of(config_of(options), (), given=set())
+    log_to_terminal("critical")  # what matters is written below
+    is_hidden = dry_run or not sys.stderr.isatty()
+    bar = click.progressbar(length=1, label="importing", file=sys.stderr, hidden=is_hidden)
+
+    def show(finding: import_findings.Finding) -> None:
+        detail = f": {finding.detail}" if finding.detail else ""
+        if not as_json and (verbose or finding.outcome in import_findings.OF_INTEREST):
+            click.echo(render.escape(f"{finding.outcome:<10} {finding.path}{detail}"))
+
+    def progress(done_bytes: int, total_bytes: int) -> None:
+        bar.length = max(1, total_bytes)
+        bar.update(done_bytes - bar.pos)
+
+    with bar:
+        ways, reports = importing.Ways(dry_run, in_place), import_findings.Reports(show, progress)
+        findings = importing.run(where, folder, ways=ways, reports=reports)
+    if as_json:
+        render.print_json([finding.as_json() for finding in findings])
+    import_findings.check_any(findings, folder)
+    if not as_json:
+        streams.say(import_findings.summary(findings))
+    import_findings.check(findings)
 
 
 def _installing(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -149,7 +149,7 @@ class _Work:
         await self._catalog.sizes.fetch_all(named.values())
         known = [(content, self._catalog.sizes.get(content)) for content in named.values()]
         contents = [content.with_attributes(attributes) for content, attributes in known if attributes is not None]
-        await trio.to_thread.run_sync(_check_room, self._where, self._cache, contents)
+        await trio.to_thread.run_sync(check_room, self._where, self._cache, contents)
 
     async def check_files(self, asked: Asked, *, fetch: bool, show: Show) -> dict[int, Finding]:
         """A finding for each different file, by inode."""
@@ -225,19 +225,43 @@ def _limit(config: Config) -> int:
     return config.cache_size_bytes or stored_size(config.cache_dir, DEFAULT_BYTES)
 
 
-def _check_room(where: Place, cache: BlockCache, contents: Iterable[Content]) -> None:
-    """Raise `CacheError` where the contents cannot all be kept, by figures that leave out what files take besides."""
+@dataclass(frozen=True, slots=True)
+class Purpose:
+    """What contents are to come into the cache for: words of messages, and what else a user can do."""
+
+    done: str
+    brought: str
+    otherwise: str
+
+
+VERIFYING: Final = Purpose("verified", "fetched", "name fewer files")
+IMPORTING: Final = Purpose("taken", "copied", "read them where they lie (--in-place)")
+
+
+def check_room(
+    where: Place,
+    cache: BlockCache,
+    contents: Iterable[Content],
+    *,
+    purpose: Purpose = VERIFYING,
+    shared_bytes: int = 0,
+    partial_bytes: int = 0,
+) -> None:
+    """Raise `CacheError` where the contents cannot all be kept, by figures that leave out what files take besides.
+
+    `shared_bytes` of them the disk has already, in files that the cache can share. `partial_bytes` are those of
+    blocks of other contents.
+    """
     whole = list(contents)
-    whole_bytes = sum(content.size_bytes for content in whole)
+    whole_bytes = partial_bytes + sum(content.size_bytes for content in whole)
     missing_bytes = whole_bytes - sum(map(cache.cached_bytes, whole))
     limit_bytes = _limit(where.config)
     if missing_bytes and whole_bytes > limit_bytes:
         besides = sum(Shape(content.size_bytes).checksums_bytes + _ROUNDED_UP_BYTES for content in whole)
-        wanted = whole_bytes + besides
+        remedy = where.remedy_for_size.format(_rounded_up(whole_bytes + besides))
         raise CacheError(
-            f"{size(whole_bytes)} of files are to be verified, but the cache in {where.config.cache_dir} may take"
-            f" {size(limit_bytes)}: {where.remedy_for_size.format(_rounded_up(wanted))}, or name fewer files;"
-            " nothing was fetched"
+            f"{size(whole_bytes)} of files are to be {purpose.done}, but the cache in {where.config.cache_dir}"
+            f" may take {size(limit_bytes)}: {remedy}, or {purpose.otherwise}; nothing was {purpose.brought}"
         )
     directory = folder_at(where.config.cache_dir)
     space, usage_bytes = space_of(directory), sum(one.allocated_bytes for one in scan(directory))
@@ -246,12 +270,12 @@ def _check_room(where: Place, cache: BlockCache, contents: Iterable[Content]) ->
     to_find_bytes = min(missing_bytes, max(0, limit_bytes - usage_bytes))  # eviction to the limit gives the rest
     if reserve_bytes:  # for which anything else is evicted
         to_find_bytes = missing_bytes - (usage_bytes - (whole_bytes - missing_bytes))
-    if to_find_bytes > free_bytes:
+    if to_find_bytes - shared_bytes > free_bytes:
         beside = f" besides the reserve of {size(reserve_bytes)}" if reserve_bytes else ""
         raise CacheError(
-            f"{size(missing_bytes)} are to be fetched, but the disk of {where.config.cache_dir} has"
-            f" {size(free_bytes)} free{beside}: free some, choose another --cache-dir, or name fewer files;"
-            " nothing was fetched"
+            f"{size(missing_bytes)} are to be {purpose.brought}, but the disk of {where.config.cache_dir} has"
+            f" {size(free_bytes)} free{beside}: free some, choose another --cache-dir, or {purpose.otherwise};"
+            f" nothing was {purpose.brought}"
         )
 
 

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from vbnfs.config.datasets import DEFAULT_DATASET, MIRROR_KEYS, MirrorPlace
 from vbnfs.config.environment import user_cache_directory, user_log_file
 
+SEPARATOR: Final = ":"  # between the values of a setting that has several
 KIB: Final = 1 << 10
 MIB: Final = 1 << 20
 GIB: Final = 1 << 30
@@ -45,6 +46,8 @@ class Config:
     cache_dir: Path
     cache_size_bytes: int | None
     cache_reserve_bytes: int | None
+    cache_also: tuple[Path, ...]
+    trusted_users: tuple[str, ...]
     memory_limit_bytes: int
     verify: str
     passthrough: bool
@@ -131,6 +134,15 @@ def _matching(pattern: str, wanted: str) -> Callable[[str], str]:
     return parse
 
 
+def _several(parse: Callable[[str], Any]) -> Callable[[str], tuple[Any, ...]]:
+    """The parser of several values with colons between them, as in PATH; none for an empty text."""
+
+    def parse_all(text: str) -> tuple[Any, ...]:
+        return tuple(parse(part) for part in text.split(SEPARATOR)) if text else ()
+
+    return parse_all
+
+
 def _endpoint(text: str) -> str:
     """The URL without a slash at its end. Names and passwords are refused: they would show in logs and paths."""
     parts = urlsplit(text)
@@ -199,6 +211,7 @@ def _mirror(text: str) -> MirrorPlace:
     return MirrorPlace(**found)
 
 
+_USER = _matching(r"[A-Za-z0-9_][A-Za-z0-9._@-]{0,254}", "names of users, with ':' between them,")
 _NAME = _matching(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}", "a name of letters, digits, '.', '_' and '-'")
 
 SETTINGS: Final = (
@@ -223,6 +236,10 @@ SETTINGS: Final = (
              field="cache_size_bytes", unset="what was set last, or 100G"),
     _setting("cache_reserve", _any_size, "SIZE", "How much of its disk the cache leaves free.",
              field="cache_reserve_bytes", unset="2G, or 5 % of the disk if that is more"),
+    _setting("cache_also", _several(parse_path), "DIR:...", "Other caches, to read in before S3 is asked.",
+             default=(), unset="-"),
+    _setting("trusted_users", _several(_USER), "NAME:...", "Users besides root whose caches and files are believed.",
+             default=(), unset="-"),
     _setting("memory_limit", _memory, "SIZE", "How much memory blocks and replies may take.",
              field="memory_limit_bytes", default="256M"),
     _setting("verify", _matching("first-use|always", "first-use or always"), "WHEN",

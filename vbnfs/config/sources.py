@@ -23,7 +23,7 @@ from vbnfs.config.datasets import (
 )
 from vbnfs.config.environment import default_config_file, foreign_home, variables
 from vbnfs.config.mount_options import parse_mount_options
-from vbnfs.config.settings import SETTING_BY_NAME, SETTINGS, Config, Setting, parse_path
+from vbnfs.config.settings import SEPARATOR, SETTING_BY_NAME, SETTINGS, Config, Setting, parse_path
 from vbnfs.errors import UsageError
 
 COMMAND_LINE: Final = "command line"
@@ -255,6 +255,8 @@ def _text(label: str, name: str, value: Any) -> str:
         return mirror_text({key: _text(f"{key} of {label}", key, one) for key, one in value.items()})
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, list) and all(isinstance(one, str) and SEPARATOR not in one for one in value):
+        return SEPARATOR.join(_text(label, name, one) for one in value)
     if isinstance(value, str | int | float):
         return os.fsdecode(str(value).encode())  # the file is UTF-8, whatever the locale
-    raise UsageError(f"{label}: a text, a number, true or false is wanted")
+    raise UsageError(f"{label}: a text, a number, true or false is wanted (of several values a list of texts)")

@@ -24,6 +24,7 @@ import trio
 from vbnfs import __version__
 from vbnfs.access.dataset import open_dataset
 from vbnfs.access.opening import keeping
+from vbnfs.access.other_caches import unusable_caches
 from vbnfs.cache import format_1
 from vbnfs.cache.cache_disk import CacheDisk
 from vbnfs.config.settings import MIB, Config
@@ -194,6 +195,7 @@ class _Mount:
             warnings.append(
                 "files that an earlier vbnfs cached are not used: 'vbnfs clean --convert' takes them over"
             )
+        warnings += await trio.to_thread.run_sync(unusable_caches, self._config)
         await disk.check_room()
         if disk.problem is not None:
             warnings.append(disk.problem)

@@ -24,6 +24,14 @@ def user_name(uid: int) -> str:
         return f"user {uid}"
 
 
+def uid_of(name: str) -> int | None:
+    """The number of a user; None for a name that is not in the password database."""
+    try:
+        return pwd.getpwnam(name).pw_uid if _HAS_USERS else None
+    except (KeyError, ValueError):
+        return None
+
+
 def group_name(gid: int) -> str:
     """A group's name; its number where it is not in the database."""
     try:

@@ -11,6 +11,7 @@ import errno
 import os
 import stat
 from collections import deque
+from collections.abc import Set
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -41,16 +42,18 @@ def is_own_folder(status: os.stat_result, uid: int) -> bool:
     return stat.S_ISDIR(status.st_mode) and status.st_uid == uid and not status.st_mode & _WRITABLE_BY_OTHERS
 
 
-def open_own(path: Path, *, make: bool) -> int:
+def open_own(path: Path, *, make: bool, owners: Set[int] = frozenset()) -> int:
     """Open a folder that is ours, and that nobody else can write or replace; `make`: make it where there is none.
 
-    Raises `CacheError` with what to do where others have a hand in it, `OSError` where it cannot be opened.
+    With `owners` it is a folder to read in: ours, root's or one of theirs. They are then believed as root is. Raises
+    `CacheError` with what to do where others have a hand in it, `OSError` where it cannot be opened.
     """
-    here = _descend(path.absolute(), make=make)
+    here = _descend(path.absolute(), make=make, owners=owners)
     try:
         status = os.fstat(here)
-        if not is_own_folder(status, our_uid()):
-            raise _not_yours(path)
+        accepted = {*trusted_owners(), *owners} if owners else {our_uid()}
+        if not any(is_own_folder(status, uid) for uid in accepted):
+            raise _not_yours(path) if not owners else _not_theirs(path, status, owners)
         return os.open(".", FOLDER, dir_fd=here)
     finally:
         os.close(here)
@@ -63,7 +66,20 @@ def _not_yours(path: Path) -> CacheError:
     )
 
 
-def _descend(path: Path, *, make: bool) -> int:
+def _not_theirs(path: Path, status: os.stat_result, owners: Set[int]) -> CacheError:
+    names = ", ".join(user_name(uid) for uid in sorted({*trusted_owners(), *owners}))
+    if is_own_folder(status, status.st_uid):
+        return CacheError(
+            f"cache directory {path}: it belongs to {user_name(status.st_uid)}, and {names} are believed;"
+            " name its owner by --trusted-users, or leave the folder out"
+        )
+    return CacheError(
+        f"cache directory {path}: others than its owner can write it: 'chmod go-w {path}' keeps them from that;"
+        " or leave the folder out"
+    )
+
+
+def _descend(path: Path, *, make: bool, owners: Set[int]) -> int:
     """Open each folder on the way, links included, and make sure that nobody else can replace the next one."""
     here, where = os.open("/", _STEP), Path("/")
     names, links = deque(path.parts[1:]), 0
@@ -71,11 +87,11 @@ def _descend(path: Path, *, make: bool) -> int:
         while names:
             name = names.popleft()
             if name != "..":
-                _check_step(path, where, os.fstat(here))
+                _check_step(path, where, os.fstat(here), owners)
             status = _status_of(name, here, make=make)
             if stat.S_ISLNK(status.st_mode):
                 links += 1
-                target = _target(path, name, here, status, links)
+                target = _target(path, name, here, status, links, owners)
                 names.extendleft(reversed([part for part in target.parts if part != "/"]))
                 name = "/" if target.is_absolute() else "."
             below = os.open(name, _STEP, dir_fd=here)
@@ -102,18 +118,18 @@ def _status_of(name: str, folder: int, *, make: bool) -> os.stat_result:
     return os.stat(name, dir_fd=folder, follow_symlinks=False)
 
 
-def _target(path: Path, name: str, folder: int, status: os.stat_result, links: int) -> Path:
+def _target(path: Path, name: str, folder: int, status: os.stat_result, links: int, owners: Set[int]) -> Path:
     """Where a link on the way leads."""
     if links > _MOST_LINKS:
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
-    if not _is_trusted(status.st_uid):
+    if not _is_trusted(status.st_uid, owners):
         raise _not_yours(path)
     return Path(os.readlink(name, dir_fd=folder))
 
 
-def _check_step(path: Path, where: Path, status: os.stat_result) -> None:
+def _check_step(path: Path, where: Path, status: os.stat_result, owners: Set[int]) -> None:
     """Raise `CacheError` if others could put something else in the place of what is in a folder on the way."""
-    if not _is_trusted(status.st_uid):
+    if not _is_trusted(status.st_uid, owners):
         raise CacheError(
             f"cache directory {path}: {where} above it belongs to {user_name(status.st_uid)}, who could put another"
             " folder in its place; choose one with --cache-dir that only folders of yours and root's are above"
@@ -127,12 +143,12 @@ def _check_step(path: Path, where: Path, status: os.stat_result) -> None:
         )
 
 
-def _is_trusted(uid: int) -> bool:
+def _is_trusted(uid: int, owners: Set[int]) -> bool:
     """Ours or root's; in a user namespace that does not know all users, also one that it does not know.
 
     The root of the host, whose folders are above all others, is one of those (user_namespaces(7)).
     """
-    return uid in trusted_owners() or (uid == _overflow_uid() and not _knows_all_users())
+    return uid in {*trusted_owners(), *owners} or (uid == _overflow_uid() and not _knows_all_users())
 
 
 def _who_can_write(status: os.stat_result) -> str | None:

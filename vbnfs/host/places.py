@@ -11,7 +11,7 @@ import errno
 import os
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
@@ -50,6 +50,11 @@ class Place:
         return self._anchor.path.joinpath(*self._parts)
 
     @property
+    def owners(self) -> Set[int]:
+        """The users besides ourselves and root whose files below this folder are believed."""
+        return self._anchor.owners
+
+    @property
     def name(self) -> str:
         """The last part of its path."""
         return self._parts[-1] if self._parts else self._anchor.path.name
@@ -66,7 +71,7 @@ class Place:
         here = held.descriptor
         try:
             for part in self._parts:
-                below = open_folder(part, here, make=make)
+                below = open_folder(part, here, make=make, owners=self.owners)
                 if here != held.descriptor:
                     os.close(here)
                 here = below
@@ -81,7 +86,7 @@ class Place:
         Raises `PermissionError` for what is not a regular file, or neither ours nor root's.
         """
         with self._folder().opened() as folder:
-            return open_file(folder, self.name, flags, mode, shown=str(self))
+            return open_file(folder, self.name, flags, mode, shown=str(self), owners=self.owners)
 
     def read_bytes(self) -> bytes:
         """All of a file."""
@@ -120,7 +125,7 @@ class Place:
         For each its parts below this one, a descriptor for as long as it is looked at, and what is in it.
         """
         with suppress(OSError), self.opened() as folder:
-            yield from _walk(folder, (), depth)
+            yield from _walk(folder, (), depth, self.owners)
 
     def _folder(self) -> "Place":
         if not self._parts:
@@ -131,11 +136,13 @@ class Place:
 class Anchor:
     """A folder at `path` that was checked, held open: all below it is reached from there, wherever it is moved.
 
-    There need be none yet. One that was deleted is looked for again under its path, with all checks.
+    There need be none yet. One that was deleted is looked for again under its path, with all checks. It may be one
+    of `owners`, if there are any, or root's: then it is one to read in, and not ours.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, owners: Set[int] = frozenset()) -> None:
         self.path: Final = path.absolute()
+        self.owners: Final = owners
         self._lock = threading.Lock()
         self._held: _Held | None = None
         with suppress(OSError):  # raised again where something in it is wanted
@@ -147,7 +154,7 @@ class Anchor:
             if self._held is None or self._held.is_deleted:
                 self._held = None
                 try:
-                    self._held = _Held(open_own(self.path, make=make))
+                    self._held = _Held(open_own(self.path, make=make, owners=self.owners))
                 except CacheError as error:
                     raise PermissionError(errno.EACCES, str(error)) from error
             return self._held
@@ -181,14 +188,22 @@ def file_at(where: Path | Place) -> Place:
     return where if isinstance(where, Place) else Place(Anchor(where.parent), (where.name,))
 
 
-def open_file(folder: int, name: str, flags: int, mode: int = 0o600, *, shown: str | None = None) -> int:
-    """Open a file in the folder with that descriptor: a regular one of ours or root's, and no link.
+def open_file(
+    folder: int,
+    name: str,
+    flags: int,
+    mode: int = 0o600,
+    *,
+    shown: str | None = None,
+    owners: Set[int] = frozenset(),
+) -> int:
+    """Open a file in the folder with that descriptor: a regular one of ours, root's or the `owners`', and no link.
 
     Raises `OSError`; `shown` is what it calls the file.
     """
     descriptor = os.open(name, flags | _FILE, mode, dir_fd=folder)
     status = os.fstat(descriptor)
-    if stat.S_ISREG(status.st_mode) and status.st_uid in trusted_owners():
+    if stat.S_ISREG(status.st_mode) and status.st_uid in {*trusted_owners(), *owners}:
         return descriptor
     os.close(descriptor)
     if stat.S_ISDIR(status.st_mode):
@@ -197,8 +212,8 @@ def open_file(folder: int, name: str, flags: int, mode: int = 0o600, *, shown: s
     raise PermissionError(errno.EPERM, reason, shown or name)
 
 
-def open_folder(name: str, folder: int, *, make: bool = False) -> int:
-    """Open a folder in the folder with that descriptor: one of ours or root's, and no link. Raises `OSError`."""
+def open_folder(name: str, folder: int, *, make: bool = False, owners: Set[int] = frozenset()) -> int:
+    """Open a folder in the folder with that descriptor: ours, root's or the `owners`', no link. Raises `OSError`."""
     try:
         descriptor = os.open(name, FOLDER, dir_fd=folder)
     except FileNotFoundError:
@@ -207,14 +222,14 @@ def open_folder(name: str, folder: int, *, make: bool = False) -> int:
         with suppress(FileExistsError):
             os.mkdir(name, 0o700, dir_fd=folder)
         descriptor = os.open(name, FOLDER, dir_fd=folder)
-    if os.fstat(descriptor).st_uid in trusted_owners():
+    if os.fstat(descriptor).st_uid in {*trusted_owners(), *owners}:
         return descriptor
     os.close(descriptor)
     raise PermissionError(errno.EPERM, "it belongs to somebody else", name)
 
 
 def _walk(
-    folder: int, parts: tuple[str, ...], depth: int
+    folder: int, parts: tuple[str, ...], depth: int, owners: Set[int]
 ) -> Iterator[tuple[tuple[str, ...], int, list[os.DirEntry[str]]]]:
     with os.scandir(folder) as found:
         entries = list(found)
@@ -222,8 +237,8 @@ def _walk(
     for entry in entries if depth else ():
         if entry.is_dir(follow_symlinks=False):
             with suppress(OSError):  # deleted meanwhile
-                below = open_folder(entry.name, folder)
+                below = open_folder(entry.name, folder, owners=owners)
                 try:
-                    yield from _walk(below, (*parts, entry.name), depth - 1)
+                    yield from _walk(below, (*parts, entry.name), depth - 1, owners)
                 finally:
                     os.close(below)

@@ -1,0 +1,140 @@
+"""Blocks of other caches, behind a cache: read where it has none, and nothing there is changed."""
+
+import hashlib
+import os
+import random
+from pathlib import Path
+
+import pytest
+import trio
+
+from tests.fakes.cache_files import folder_of
+from vbnfs.blocks import BLOCK_BYTES
+from vbnfs.cache.behind import Behind
+from vbnfs.cache.block_cache import BlockCache, block_range
+from vbnfs.cache.content_folder import CHECKSUMS, DATA
+from vbnfs.cache.read_only_cache import ReadOnlyCache
+from vbnfs.cache.verdicts import fingerprint_of
+from vbnfs.metrics import Metrics
+from vbnfs.objects import ByteRange, Content, ObjectVersion
+
+BYTES = random.Random(7).randbytes(5 * BLOCK_BYTES + 77)
+CONTENT = Content("aa11", len(BYTES), ObjectVersion("key", "v1"), hashlib.blake2b(BYTES).hexdigest())
+OTHER = Content("bb22", len(BYTES), ObjectVersion("key", "v2"))
+ALL = ByteRange(0, len(BYTES))
+
+
+def put(cache: BlockCache, *indices: int) -> None:
+    for index in indices:
+        part = block_range(CONTENT, index)
+        assert cache.put(CONTENT, index, BYTES[part.start : part.stop])
+
+
+class Caches:
+    """A cache, and a lab's behind it, which another process fills."""
+
+    def __init__(self, directory: Path) -> None:
+        self.lab_path, self.metrics = directory / "lab", Metrics()
+        for name in ("lab", "own"):
+            (directory / name).mkdir(mode=0o700)
+        self.lab = BlockCache(self.lab_path, scope="aws", metrics=Metrics())
+        behind = Behind([ReadOnlyCache(self.lab_path, scope="aws", metrics=self.metrics)])
+        self.own = BlockCache(directory / "own", scope="aws", metrics=self.metrics, behind=behind)
+
+    def state(self) -> dict[str, tuple[int, int, bytes]]:
+        """Everything in the lab's cache."""
+        files = [path for path in self.lab_path.rglob("*") if ".held" not in path.parts]
+        return {
+            str(path): (path.stat().st_mtime_ns, path.stat().st_ino, path.read_bytes() if path.is_file() else b"")
+            for path in files
+        }
+
+
+@pytest.fixture
+def caches(tmp_path: Path) -> Caches:
+    """The cache is empty; the lab's has all blocks of a content, and is whole."""
+    made = Caches(tmp_path)
+    put(made.lab, *range(6))
+    made.lab.flush()
+    assert made.lab.complete(CONTENT)
+    made.lab.publish_held()
+    return made
+
+
+def test_what_others_have_is_here(caches: Caches) -> None:
+    """It is read, not missing, counted as cached, and of the same fingerprint; nothing in the lab's cache changes."""
+    before = caches.state()
+    assert caches.own.missing(CONTENT, range(6)) == []
+    assert caches.own.read(CONTENT, ALL) == BYTES
+    assert caches.own.cached_bytes(CONTENT) == len(BYTES)
+    assert caches.own.checked_block(CONTENT, 5) == BYTES[5 * BLOCK_BYTES :]
+    assert fingerprint_of(caches.own.records(CONTENT)) == fingerprint_of(caches.lab.records(CONTENT))
+    caches.own.note_uses()
+    caches.own.flush()
+    caches.own.forget_deleted()
+    assert not caches.own.complete(CONTENT)
+    assert caches.own.open_whole(CONTENT) is None
+    assert caches.state() == before
+
+
+def test_blocks_of_both(caches: Caches) -> None:
+    """Each block is read where it is: the cache's own comes first, and what is in neither is missing."""
+    folder = folder_of(caches.lab_path, "aa11", scope="aws")
+    with (folder / CHECKSUMS).open("r+b") as file:
+        file.seek(64 + 2 * 16)
+        file.write(bytes(2 * 16))
+    assert caches.own.missing(CONTENT, range(6)) == [2, 3]
+    put(caches.own, 2)
+    assert caches.own.missing(CONTENT, range(6)) == [3]
+    for index in (0, 1, 2, 4, 5):
+        part = block_range(CONTENT, index)
+        assert caches.own.read(CONTENT, part) == BYTES[part.start : part.stop]
+    assert caches.own.read(CONTENT, block_range(CONTENT, 3)) is None
+    assert None in list(caches.own.records(CONTENT))
+
+
+def test_warm_blocks_are_read_without_waiting(caches: Caches) -> None:
+    """After the first read no thread is needed, whether the cache itself has a part of the content or nothing."""
+    part = ByteRange(BLOCK_BYTES, BLOCK_BYTES + 4096)
+    with pytest.raises(trio.WouldBlock):
+        caches.own.read_nowait(CONTENT, part)
+    for _ in range(2):
+        assert caches.own.read(CONTENT, part) == BYTES[part.start : part.stop]
+        assert caches.own.read_nowait(CONTENT, part) == BYTES[part.start : part.stop]
+        put(caches.own, 5)
+    assert caches.own.read(OTHER, ByteRange(0, 10)) is None
+    assert caches.own.read_nowait(OTHER, ByteRange(0, 10)) is None
+
+
+def test_a_damaged_block_is_a_miss(caches: Caches) -> None:
+    """It counts as damaged, is fetched, and is read from the cache then; the lab's file stays as it is."""
+    with (folder_of(caches.lab_path, "aa11", scope="aws") / DATA).open("r+b") as file:
+        file.write(b"damaged")
+    before, part = caches.state(), ByteRange(0, 10)
+    assert caches.own.read(CONTENT, part) is None
+    assert caches.metrics.corrupt_blocks == 1
+    assert caches.state() == before
+    put(caches.own, 0)
+    assert caches.own.read(CONTENT, part) == BYTES[:10]
+
+
+def test_a_wrong_content_is_not_used_again(caches: Caches) -> None:
+    """What proved to be wrong is dropped: nothing of it is read there any more, and nothing there is deleted."""
+    before = caches.state()
+    caches.own.drop(CONTENT)
+    assert caches.own.read(CONTENT, ALL) is None
+    assert caches.own.missing(CONTENT, range(6)) == list(range(6))
+    assert caches.state() == before
+
+
+def test_a_file_that_goes(caches: Caches) -> None:
+    """Evicted there, or cut short: a miss, and no signal that ends the process."""
+    assert caches.own.read(CONTENT, ALL) == BYTES
+    view = caches.own.read(CONTENT, ALL)
+    os.truncate(folder_of(caches.lab_path, "aa11", scope="aws") / DATA, 10)
+    assert view == BYTES
+    assert caches.own.read(CONTENT, ALL) is None
+    caches.lab.drop(CONTENT)
+    caches.own.forget_deleted()
+    assert caches.own.read(CONTENT, ByteRange(0, 10)) is None
+    assert caches.own.cached_bytes(CONTENT) == 0

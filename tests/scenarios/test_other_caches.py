@@ -1,0 +1,95 @@
+"""A mount with a lab's cache behind its own: what the lab has is not fetched, and is held against its hash."""
+
+import os
+import random
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.cache_files import content_folders, scope_of
+from tests.fakes.dataset import FakeDataset
+from tests.fakes.s3_server import FakeS3Server
+from tests.fixtures_mount import Mounts, run_vbnfs, until
+from vbnfs.blocks import BLOCK_BYTES, checksum
+from vbnfs.cache.content_folder import CHECKSUMS, DATA
+
+SESSION = "ecephys_sessions/ecephys_session_1.nwb"
+TABLE = "project_metadata/units.csv"
+FILES = {SESSION: random.Random(1).randbytes(9 * BLOCK_BYTES + 5), TABLE: b"unit_id\n1\n"}
+
+
+@pytest.fixture
+def server() -> Iterator[FakeS3Server]:
+    """A server of a dataset with a session and a table."""
+    dataset = FakeDataset()
+    dataset.publish("0.1.0", FILES)
+    with FakeS3Server(dataset.store) as server:
+        yield server
+
+
+@pytest.fixture
+def lab(server: FakeS3Server, tmp_path: Path) -> Path:
+    """A cache that has the session, whole."""
+    lab = tmp_path / "lab"
+    done = run_vbnfs(
+        "verify", "--fetch", "ecephys_sessions", "--cache-dir", lab, "--endpoint-url", server.endpoint_url
+    )
+    assert done.returncode == 0, done.stderr
+    server.forget_requests()
+    return lab
+
+
+def verified(path: Path) -> bytes:
+    return os.getxattr(path, "user.vbnfs.verified")
+
+
+def test_what_the_lab_has_is_not_fetched(mounts: Mounts, server: FakeS3Server, lab: Path, tmp_path: Path) -> None:
+    """It is read where it is, counts as cached, and is hashed; only what the lab lacks is fetched and cached here."""
+    before = {path: path.stat().st_mtime_ns for path in lab.rglob("*")}
+    mount = mounts(server.endpoint_url, "--cache-also", f"{lab}:{tmp_path / 'none'}")
+    assert f"--cache-also {tmp_path / 'none'}: No such file or directory" in mount.warnings
+    assert str(lab) not in mount.warnings
+    assert (mount.path / SESSION).read_bytes() == FILES[SESSION]
+    assert os.getxattr(mount.path / SESSION, "user.vbnfs.cached") == str(len(FILES[SESSION])).encode()
+    assert mount.range_requests() == 0
+    until(lambda: verified(mount.path / SESSION).startswith(b"blake2b:"), seconds=20)
+    assert (mount.path / TABLE).read_bytes() == FILES[TABLE]
+    assert mount.range_requests() == 1
+    assert len(content_folders(tmp_path / "cache")) == 1
+    assert {path: path.stat().st_mtime_ns for path in lab.rglob("*")} == before
+
+
+def test_wrong_bytes_with_right_checksums(mounts: Mounts, server: FakeS3Server, lab: Path) -> None:
+    """What the lab's owner has planted is found by its hash; then the file is fetched, and is right."""
+    [folder] = content_folders(lab)
+    wrong = b"planted" + FILES[SESSION][7:BLOCK_BYTES]
+    with (folder / DATA).open("r+b") as data, (folder / CHECKSUMS).open("r+b") as checksums:
+        data.write(wrong)
+        checksums.seek(64)
+        checksums.write(checksum(folder.name, 0, wrong))
+    mount = mounts(server.endpoint_url, "--cache-also", lab)
+    assert (mount.path / SESSION).stat().st_size == len(FILES[SESSION])
+    with (mount.path / SESSION).open("rb") as file:
+        file.read(1)
+    until(lambda: verified(mount.path / SESSION).startswith(b"blake2b:"), seconds=20)
+    assert (mount.path / SESSION).read_bytes() == FILES[SESSION]
+
+
+def test_a_cache_of_another_server(mounts: Mounts, server: FakeS3Server, lab: Path) -> None:
+    """What another server sent to the lab is not read for this one."""
+    [folder] = content_folders(lab)
+    shutil.move(lab / "blocks-v2" / scope_of(folder), lab / "blocks-v2" / "aws")
+    mount = mounts(server.endpoint_url, "--cache-also", lab)
+    assert (mount.path / SESSION).read_bytes() == FILES[SESSION]
+    assert mount.range_requests() > 0
+
+
+def test_a_cache_that_others_can_write_is_refused(server: FakeS3Server, lab: Path, tmp_path: Path) -> None:
+    """The mount is not made, and the message names the folder and the remedy."""
+    lab.chmod(0o777)
+    (tmp_path / "mnt").mkdir()
+    done = run_vbnfs("mount", tmp_path / "mnt", "--endpoint-url", server.endpoint_url, "--cache-also", lab)
+    assert done.returncode == 1
+    assert f"'chmod go-w {lab}' keeps them from that" in done.stderr
