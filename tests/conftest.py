@@ -50,11 +50,18 @@ def umask() -> int:
     return mask
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_reserve() -> Iterator[None]:
+    """What the disk of the machine has free plays no part in tests, nor in what several of them share."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VBNFS_CACHE_RESERVE", "0")
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _own_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The settings of the user who runs the tests play no part in them."""
     monkeypatch.setenv("VBNFS_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setenv("VBNFS_CACHE_RESERVE", "0")  # nor does what their disk has free
     monkeypatch.setenv("VBNFS_LOG_FILE", str(tmp_path / "vbnfs.log"))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR"):

@@ -43,7 +43,7 @@ ONLY_IMPORTED_BY: Final[Mapping[str, set[str]]] = {
     "pycurl": {f"vbnfs.s3.{name}" for name in ("curl_options", "curl_thread", "curl_transfer")},
     "struct": {"vbnfs.fuse.protocol", "vbnfs.fuse.replies", "vbnfs.host.locks"},
     "platformdirs": {"vbnfs.config.environment"},
-    "fcntl": {"vbnfs.host.copying", "vbnfs.host.locks", "vbnfs.demo.server"},
+    "fcntl": {"vbnfs.host.copying", "vbnfs.host.locks", "vbnfs.fuse.device", "vbnfs.demo.server"},
     "resource": {"vbnfs.host.limits"},
     "grp": {"vbnfs.host.identity"},
     "mmap": {"vbnfs.host.mapping", "vbnfs.fuse.protocol"},

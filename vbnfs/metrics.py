@@ -30,6 +30,12 @@ class Metrics:
     read_requests: int = _counter("requests", "reads that the kernel requested")
     read_bytes: int = _counter("bytes", "bytes in the replies to these reads")
     whole_blocks: int = _counter("blocks", "blocks read in small parts, that the kernel was then made to read whole")
+    passthrough_opens: int = _counter(
+        "opens", "opened files that the kernel reads by itself: no read reaches the mount"
+    )
+    checked_bytes: int = _counter(
+        "bytes", "of whole files, read to check them before the kernel reads them; in threads"
+    )
     failed_answers: int = _counter("requests", "kernel requests that were answered with an errno, and logged")
     corrupt_blocks: int = _counter("blocks", "cached blocks that did not match their checksum; counted in threads")
     kept_bytes: int = _counter("bytes", "blocks written to the cache; counted in threads")

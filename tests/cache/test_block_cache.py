@@ -25,6 +25,7 @@ from vbnfs.cache.block_cache import BlockCache, block_range
 from vbnfs.cache.content_file import ContentFile
 from vbnfs.cache.content_folder import CHECKSUMS, DATA, FORMAT
 from vbnfs.cache.inventory import CachedContent, scan
+from vbnfs.cache.whole_file import WholeFile
 from vbnfs.metrics import Metrics
 from vbnfs.objects import ByteRange, Content, ObjectVersion
 
@@ -285,6 +286,31 @@ def test_only_what_is_whole_is_opened_as_one(tmp_path: Path) -> None:
     data.symlink_to(tmp_path / "elsewhere")
     with pytest.raises(OSError, match="symbolic links"):
         cache.open_whole(A)
+
+
+def test_opening_counts_as_use(tmp_path: Path) -> None:
+    """A content of which only opening is seen is used, for eviction; noting it asks no disk, and it may be gone."""
+    put_all(make(tmp_path), A, SMALL)
+    checksums = only_data(tmp_path).with_name(CHECKSUMS)
+    os.utime(checksums, (0, 0))
+    cache = make(tmp_path)
+    cache.note_opened(A)
+    cache.note_opened(content("bb22", 5))
+    assert checksums.stat().st_mtime == 0
+    cache.note_uses()
+    assert checksums.stat().st_mtime > 1e9
+
+
+def test_a_content_has_the_seal_of_its_file(tmp_path: Path) -> None:
+    """It is the same when the content is made whole, and for who has the file open; none of what is not here."""
+    cache = make(tmp_path)
+    assert cache.seal(A) is None
+    put_all(cache, A, SMALL)
+    seal = cache.seal(A)
+    assert cache.complete(A)
+    descriptor = make(tmp_path).open_whole(A)
+    assert descriptor is not None
+    assert WholeFile(descriptor).seal() == seal == cache.seal(A)
 
 
 def test_what_one_server_sent_does_not_answer_for_another(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from vbnfs.cache.content_file import ContentFile
 from vbnfs.cache.content_folder import CHECKSUMS, DATA, FORMAT, Shape
 from vbnfs.cache.eviction import DEFAULT_BYTES, Evictor, store_size, take_over_size
 from vbnfs.cache.histories import EVICTED, Evicted, read_history, recall_evicted, remember_evicted, write_history
-from vbnfs.cache.inventory import FORMAT_1, CachedContent, delete, scan, with_history
+from vbnfs.cache.inventory import FORMAT_1, CachedContent, delete, scan
 from vbnfs.host.atomic import lock_new
 from vbnfs.host.places import Anchor, Place, folder_at
 from vbnfs.metrics import Metrics
@@ -629,7 +629,7 @@ def test_what_only_the_kernel_reads_counts_as_used(tmp_path: Path) -> None:
     [before] = scan(tmp_path)
     cache.note_opened(wanted)
     cache.note_uses()
-    [after] = (with_history(folder_at(tmp_path), one) for one in scan(tmp_path))
+    [after] = scan(tmp_path, with_histories=True)
     assert after.used_ns > before.used_ns + DAY_NS // 2
     assert after.history is not None
     assert after.history.periods == 2

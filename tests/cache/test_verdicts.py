@@ -156,6 +156,21 @@ def test_who_judges_waits_for_who_is_judging(tmp_path: Path, monkeypatch: pytest
     assert not refused(verdicts)
 
 
+def test_a_seal_is_kept_with_the_verdict_that_it_is_about(tmp_path: Path) -> None:
+    """It changes nothing else of the verdict, and is not given to one that another has followed."""
+    verdicts = Verdicts(tmp_path, scope="test")
+    verdict = Verdict(RIGHT, "f1", "then")
+    verdicts.keep(CONTENT, verdict)
+    verdicts.store_seal(CONTENT, verdict, "1 2 3")
+    kept = verdicts.good(CONTENT)
+    assert kept is not None
+    assert (kept, kept.seal) == (verdict, "1 2 3")
+    verdicts.keep(CONTENT, Verdict("00", "f2", "later", 1))
+    verdicts.store_seal(CONTENT, verdict, "4 5 6")
+    assert verdicts.good(CONTENT) is None
+    assert refused(verdicts)
+
+
 def test_without_locks_it_is_judged(tmp_path: Path) -> None:
     """Where there can be no lock (here: a link in its place) verdicts are given as well."""
     (tmp_path / "verified-v1" / "aws").mkdir(parents=True)

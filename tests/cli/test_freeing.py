@@ -11,12 +11,14 @@ from tests.fakes.dataset import FakeDataset
 from tests.fakes.s3_server import FakeS3Server
 from tests.fakes.store import Pattern
 from tests.fixtures_mount import Mounts, run_vbnfs, until
-from vbnfs.cache.content_folder import DATA
+from vbnfs.access.opening import mirror_scope_of, scope_of
+from vbnfs.cache.content_folder import DATA, FORMAT
 from vbnfs.cache.eviction import store_size, stored_size
 
 MIB = 1 << 20
 SESSION = "ecephys_sessions/ecephys_session_{}.nwb"
 OLD, CHANGED, BOTH, NEW = (SESSION.format(n) for n in range(1, 5))
+MIRROR_SCOPE = mirror_scope_of("http://mirror", "lab-copy")
 SIZES = {1: 1 * MIB, 2: 2 * MIB, 3: 3 * MIB, 4: 4 * MIB}
 
 
@@ -35,7 +37,7 @@ def server() -> Iterator[FakeS3Server]:
 def fetched(server: FakeS3Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cache with all of both versions, and a size of its own."""
     path = tmp_path_factory.mktemp("fetched") / "cache"
-    env = {"VBNFS_CACHE_DIR": str(path), "VBNFS_ENDPOINT_URL": server.endpoint_url, "VBNFS_CACHE_RESERVE": "0"}
+    env = {"VBNFS_CACHE_DIR": str(path), "VBNFS_ENDPOINT_URL": server.endpoint_url}
     assert run_vbnfs("verify", "--fetch", "0.1.0", "0.2.0", env=env).returncode == 0
     store_size(path, 1 << 30)
     return path
@@ -97,6 +99,16 @@ def test_what_other_versions_have_is_counted(cache: Path) -> None:
     """Freeing a version leaves what is shared, and says how much that is."""
     done = run_vbnfs("clean", "0.1.0")
     assert "1 files, 3.0 MiB, stay: other versions have them, too" in done.stderr
+
+
+def test_what_a_mirror_sent_goes_too(server: FakeS3Server, cache: Path) -> None:
+    """As long as it is not proven, it is the mirror's; with another mirror, or without, it is another dataset's."""
+    sent, of_mirror = (cache / FORMAT / scope for scope in (scope_of(server.endpoint_url), MIRROR_SCOPE))
+    sent.rename(of_mirror)
+    assert run_vbnfs("clean", BOTH).returncode == 0
+    assert lengths(cache) == ALL
+    assert run_vbnfs("clean", BOTH, "--mirror", "endpoint_url=http://mirror bucket=lab-copy").returncode == 0
+    assert SIZES[3] not in lengths(cache)
 
 
 def test_paths_in_a_mount(mounts: Mounts, server: FakeS3Server, cache: Path) -> None:

@@ -68,7 +68,8 @@ def test_the_settings_are_listed_with_their_options() -> None:
 def test_settings_are_accepted_where_help_does_not_show_them() -> None:
     """The options of settings are options of the commands that use them, shown or not."""
     every = {setting.name for setting in SETTINGS} | {"config_file"}
-    only_of_a_mount = {"fuse", "foreground", "allow_other", "refresh", "log_file", "log_level", "mountpoint"}
+    only_of_a_mount = {"fuse", "passthrough", "trust_cache", "foreground", "allow_other", "refresh"}
+    only_of_a_mount |= {"log_file", "log_level", "mountpoint"}
     expected = {
         "mount": every - {"mountpoint"},
         "umount": {"config_file"},

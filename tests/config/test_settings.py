@@ -59,6 +59,8 @@ def test_defaults() -> None:
         io_timeout_seconds=30.0,
         refresh_seconds=300.0,
         offline=False,
+        passthrough=True,
+        trust_cache=False,
         fuse_engine="native",
         allow_other=False,
         foreground=False,

@@ -201,6 +201,10 @@ SOUND = {
     "refused": ["x"],
     **dict.fromkeys(("pid", "cache_size_bytes", "cache_usage_bytes"), 1),
     "is_offline": False,
+    "passthrough": {
+        **{"reason": None, "open_files": 1, "files": ["x"]},
+        "old_handles": [{"file": "x", "pid": 1, "program": None}],
+    },
     "metrics": {"read_bytes": 1, "received_bytes": 1, "range_requests": 1},
     "ok": True,
 }
@@ -213,6 +217,8 @@ SOUND = {
         {"cache_size_bytes": 1e300}, {"cache_size_bytes": None}, {"metrics": []}, {"metrics": {"read_bytes": 1}},
         {"metrics": {"read_bytes": "1", "received_bytes": 1, "range_requests": 1}}, {"is_offline": "no"},
         {"last_error": []}, {"bucket": {}}, {"new": [[[[[]]]]]}, {"new": float("nan")}, {"ok": 1}, {"ok": "yes"},
+        {"passthrough": []}, {"passthrough": {"reason": None}},
+        {"passthrough": {"reason": None, "open_files": 1, "files": ["x"], "old_handles": [{"file": "x"}]}},
     ],
 )  # fmt: skip
 def test_a_status_that_is_none(entry: MountEntry, change: dict[str, Any]) -> None:

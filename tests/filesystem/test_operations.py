@@ -31,7 +31,9 @@ from vbnfs.errors import (
     TransportError,
 )
 from vbnfs.filesystem.attributes import Attributes
+from vbnfs.filesystem.checked_files import CheckedFiles
 from vbnfs.filesystem.operations import FileSystem, KernelPages
+from vbnfs.filesystem.passthrough import Passthrough
 from vbnfs.fuse.operations import Absent, Answer, Attr, Entry, ErrnoReply, is_later
 from vbnfs.fuse.replies import listing_part
 from vbnfs.reading.file_reader import FileReader
@@ -82,7 +84,7 @@ class World:
 
     async def read(self, outcome: Any) -> bytes:
         self.reads.append(outcome)
-        handle = at_once(self.answers.open(self.inode("folder", "file"), os.O_RDONLY)).handle
+        handle = at_once(self.answers.open(self.inode("folder", "file"), os.O_RDONLY, 0)).handle
         answer = self.answers.read(handle, 0, 4)
         assert is_later(answer)
         try:
@@ -123,6 +125,9 @@ def _file_system(
             catalog, floor.cache, written=floor.source.writer.written, public_url=str, verified=lambda c: "no"
         ),
         open_reader=lambda content, advises: cast(FileReader, Reader(reads.pop)),
+        passthrough=Passthrough(
+            CheckedFiles(floor.cache, floor.verdicts, floor.metrics), floor.metrics, reason="not in this test"
+        ),
         own_file=lambda uid: f"/file/of/{uid}",
         disk=CacheDisk(floor.cache, Evictor(directory, limit_bytes=1 << 30, metrics=floor.metrics)),
         metrics=floor.metrics,
@@ -225,8 +230,8 @@ async def test_inodes_of_another_time(world: World) -> None:
 async def test_kinds_are_not_mixed_up(world: World) -> None:
     """Folders are not read, files are not listed, what is no link leads nowhere, nothing is written."""
     folder, file = world.inode("folder"), world.inode("folder", "file")
-    assert refusal_of(lambda: world.answers.open(folder, os.O_RDONLY)) == errno.EISDIR
-    assert refusal_of(lambda: world.answers.open(file, os.O_RDWR)) == errno.EROFS
+    assert refusal_of(lambda: world.answers.open(folder, os.O_RDONLY, 0)) == errno.EISDIR
+    assert refusal_of(lambda: world.answers.open(file, os.O_RDWR, 0)) == errno.EROFS
     assert refusal_of(lambda: world.answers.list(file)) == errno.ENOTDIR
     assert refusal_of(lambda: world.answers.lookup(file, b"x")) == errno.ENOTDIR
     assert refusal_of(lambda: world.answers.readlink(file, NOBODY)) == errno.EINVAL
@@ -308,7 +313,7 @@ async def test_a_file_that_is_found_wrong(world: World) -> None:
             await world.read(None)
         outcomes.append(caught.value)
 
-    assert at_once(world.answers.open(inode, os.O_RDONLY)).keeps_pages
+    assert at_once(world.answers.open(inode, os.O_RDONLY, 0)).keeps_pages
     async with trio.open_nursery() as nursery:
         nursery.start_soon(read)
         await trio.testing.wait_all_tasks_blocked()
@@ -316,4 +321,4 @@ async def test_a_file_that_is_found_wrong(world: World) -> None:
         world.answers.begin_reads_anew(inode)
     assert outcomes == [refusal]
     world.stale.add(inode)
-    assert not at_once(world.answers.open(inode, os.O_RDONLY)).keeps_pages
+    assert not at_once(world.answers.open(inode, os.O_RDONLY, 0)).keeps_pages

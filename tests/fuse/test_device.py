@@ -108,7 +108,7 @@ class Files:
             ]
         )
 
-    def open(self, inode: int, flags: int) -> Opened:
+    def open(self, inode: int, flags: int, pid: int) -> Opened:
         return Opened(inode)
 
     def read(self, handle: int, offset: int, size: int) -> Answer[Buffer]:
@@ -159,9 +159,11 @@ class Mounted:
 
 
 @asynccontextmanager
-async def serving(files: Files, path: Path, *options: str, engine: str = NATIVE) -> AsyncIterator[Mounted]:
+async def serving(
+    files: Files, path: Path, *options: str, engine: str = NATIVE, stack_depth: int = 0
+) -> AsyncIterator[Mounted]:
     """Serve `files` on a folder, unmounted at the end."""
-    connection = load(engine)(path, ["ro", SUBTYPE, *options], files, is_busy=lambda: False)
+    connection = load(engine)(path, ["ro", SUBTYPE, *options], files, is_busy=lambda: False, stack_depth=stack_depth)
     mounted = Mounted(path, connection)
 
     async def serve() -> None:

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from vbnfs.errors import MountError
 from vbnfs.fuse.protocol import (
+    BACKING_CLOSE,
+    BACKING_OPEN,
     CHANGES,
     HEADER_BYTES,
     REQUEST_BYTES,
@@ -18,6 +20,8 @@ from vbnfs.fuse.protocol import (
     ReadIn,
     agree,
     attributes_changed,
+    backing_id,
+    backing_map,
     parse_getxattr,
     parse_header,
     parse_listxattr,
@@ -35,9 +39,13 @@ uint16 = st.integers(0, (1 << 16) - 1)
 names = st.binary(min_size=1, max_size=255).filter(lambda name: b"/" not in name and b"\0" not in name)
 
 
-def init_in(major: int, minor: int, *, flags: int = EVERY_FLAG, readahead: int = 131072) -> bytes:
+def init_in(
+    major: int, minor: int, *, flags: int = EVERY_FLAG, flags2: int = EVERY_FLAG, readahead: int = 131072
+) -> bytes:
     """`struct fuse_init_in`: 64 bytes since 7.36, 16 before."""
-    return struct.pack("=IIII", major, minor, readahead, flags) + bytes(48 if minor >= 36 else 0)
+    return struct.pack("=IIII", major, minor, readahead, flags) + (
+        struct.pack("=I44x", flags2) if minor >= 36 else b""
+    )
 
 
 @pytest.mark.parametrize(
@@ -81,6 +89,7 @@ def test_numbers_of_flags() -> None:
     assert {feature.name: int(feature) for feature in Feature} == {
         "ASYNC_READ": 0x1, "EXPORT_SUPPORT": 0x10, "AUTO_INVAL_DATA": 0x1000, "DO_READDIRPLUS": 0x2000,
         "ASYNC_DIO": 0x8000, "PARALLEL_DIROPS": 0x40000, "MAX_PAGES": 0x400000, "NO_OPENDIR_SUPPORT": 0x1000000,
+        "INIT_EXT": 0x40000000, "PASSTHROUGH": 0x2000000000,
     }  # fmt: skip
 
 
@@ -108,12 +117,39 @@ def test_headers_of_replies(unique: int, length: int, number: int) -> None:
 
 @pytest.mark.parametrize("minor", [31, 38, 45, 1000])
 def test_a_new_kernel(minor: int) -> None:
-    """A newer kernel goes on with 7.31 and is granted what is wanted and nothing else that it has."""
+    """A newer kernel goes on with 7.40 and is granted what is wanted and nothing else that it has."""
     agreement = agree(init_in(7, minor))
     fields = struct.unpack("=IIIIHHIIHHI28x", agreement.body)
     wanted = 0x1 | 0x10 | 0x1000 | 0x2000 | 0x8000 | 0x40000 | 0x400000 | 0x1000000
-    assert fields == (7, 31, 131072, wanted, 64, 48, 4096, 1, (1 << 20) // mmap.PAGESIZE, 0, 0)
+    answered = min(minor, 40)
+    assert fields == (7, answered, 131072, wanted, 64, 48, 4096, 1, (1 << 20) // mmap.PAGESIZE, 0, 0)
     assert agreement.features == wanted
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_a_kernel_that_can_read_files_itself(depth: int) -> None:
+    """It is granted that, in the second word of flags, and how deep the files' file systems may be (from 7.40 on)."""
+    agreement = agree(init_in(7, 45), stack_depth=depth)
+    assert struct.unpack_from("=I", agreement.body, 12)[0] & 0x40000000
+    assert struct.unpack_from("=II", agreement.body, 32) == (0x20, depth)
+    assert Feature.PASSTHROUGH in agreement.features
+
+
+@pytest.mark.parametrize(
+    "offered",
+    [init_in(7, 38, flags2=0xFFFFFFDF), init_in(7, 31), init_in(7, 45, flags=EVERY_FLAG & ~0x40000000)],
+    ids=["before 6.9", "before 5.17", "without a second word"],
+)
+def test_a_kernel_that_cannot(offered: bytes) -> None:
+    """It is answered as if nobody had asked for that."""
+    assert agree(offered, stack_depth=1) == agree(offered)
+
+
+def test_files_that_the_kernel_reads_itself() -> None:
+    """FUSE_DEV_IOC_BACKING_OPEN takes a descriptor, no flags and padding; FUSE_DEV_IOC_BACKING_CLOSE a number."""
+    assert (BACKING_OPEN, BACKING_CLOSE) == (0x4010E501, 0x4004E502)
+    assert struct.unpack("=iIQ", backing_map(7)) == (7, 0, 0)
+    assert struct.unpack("=I", backing_id(3)) == (3,)
 
 
 def test_an_old_kernel() -> None:
@@ -131,7 +167,7 @@ def test_only_what_is_offered_is_answered(minor: int, flags: int, readahead: int
     answered_major, answered_minor, answered_readahead, answered = struct.unpack_from(
         "=IIII", agree(init_in(7, minor, flags=flags, readahead=readahead)).body
     )
-    assert (answered_major, answered_minor, answered_readahead) == (7, min(minor, 31), readahead)
+    assert (answered_major, answered_minor, answered_readahead) == (7, min(minor, 40), readahead)
     assert answered & ~flags == 0
 
 

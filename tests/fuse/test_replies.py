@@ -11,7 +11,17 @@ from hypothesis import strategies as st
 
 from tests.fuse.replies import entry_of, handle_of, names_of
 from vbnfs.fuse import replies
-from vbnfs.fuse.operations import Absent, Attr, DirEntry, Entry, ErrnoReply, FileSystemStatus, Listing, Opened
+from vbnfs.fuse.operations import (
+    Absent,
+    Attr,
+    Backing,
+    DirEntry,
+    Entry,
+    ErrnoReply,
+    FileSystemStatus,
+    Listing,
+    Opened,
+)
 
 ATTR = Attr(
     inode=7,
@@ -166,14 +176,18 @@ def test_kinds_in_a_listing(kind: int, number: int) -> None:
     assert body[152:] == b"." + bytes(7)
 
 
-@given(uint64, uint32)
-def test_opening(handle: int, flags: int) -> None:
-    """OPEN's reply has the handle, then FOPEN_*: a file's pages are kept unless its value says that they are not."""
+@given(uint64, uint32, st.integers(1, (1 << 31) - 1))
+def test_opening(handle: int, flags: int, number: int) -> None:
+    """OPEN's reply has the handle, FOPEN_*, and the number of a file that the kernel reads itself.
+
+    A file's pages are kept unless its value says that they are not, or there will be none.
+    """
     reply = replies.open_out(handle, flags=flags)
     assert handle_of(reply) == handle
     assert struct.unpack_from("=I", reply, 8) == (flags,)
     assert replies.opened(Opened(handle)) == replies.open_out(handle, flags=2)
     assert replies.opened(Opened(handle, keeps_pages=False)) == replies.open_out(handle, flags=0)
+    assert replies.opened(Opened(handle, backing=Backing(number))) == struct.pack("=QIi", handle, 128 | 32, number)
 
 
 def test_statfs() -> None:

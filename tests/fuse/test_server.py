@@ -113,8 +113,8 @@ class Answers:
     def list(self, inode: int) -> Answer[Listing]:
         return self._asked("list", inode)
 
-    def open(self, inode: int, flags: int) -> Answer[Opened]:
-        return self._asked("open", inode, flags)
+    def open(self, inode: int, flags: int, pid: int) -> Answer[Opened]:
+        return self._asked("open", inode, flags, pid)
 
     def read(self, handle: int, offset: int, size: int) -> Answer[Buffer]:
         return self._asked("read", handle, offset, size)
@@ -229,7 +229,7 @@ QUESTIONS = [
         LISTING,
         replies.listing_part(LISTING, 1, 4096),
     ),
-    (Opcode.OPEN, struct.pack("=II", 0o100000, 0), ("open", 5, 0o100000), Opened(3), replies.opened(Opened(3))),
+    (Opcode.OPEN, struct.pack("=II", 0o100000, 0), ("open", 5, 0o100000, 99), Opened(3), replies.opened(Opened(3))),
     (Opcode.READ, struct.pack("=QQI20x", 3, 1 << 40, 131072), ("read", 3, 1 << 40, 131072), b"data", b"data"),
     (Opcode.READ, struct.pack("=QQI20x", 3, 0, 4), ("read", 3, 0, 4), memoryview(b"view"), b"view"),
     (Opcode.STATFS, b"", ("statfs",), STATUS, replies.statfs(STATUS)),
@@ -366,7 +366,7 @@ async def test_interrupting_a_request_that_waits(serving: World) -> None:
 async def test_folders_of_a_kernel_that_need_not_open_them(serving: World) -> None:
     """Where the kernel can do without opening folders, it is answered so: ENOSYS, after which listings are kept."""
     reply = await serving.kernel.answer_to(Opcode.INIT, init_in(38, flags=EVERY_FLAG))
-    assert (reply.errno, struct.unpack_from("=II", reply.body)) == (0, (7, 31))
+    assert (reply.errno, struct.unpack_from("=II", reply.body)) == (0, (7, 38))
     assert (await serving.kernel.answer_to(Opcode.OPENDIR, bytes(8))).errno == errno.ENOSYS
 
 

@@ -60,11 +60,13 @@ async def test_the_block_that_the_disk_refuses_again_is_offered_last(tmp_path: P
 async def test_a_block_that_is_fetched_anew_while_it_is_offered_again(tmp_path: Path, *, is_taken: bool) -> None:
     """The later one counts: it is on the disk, and is not offered again, whatever becomes of the earlier one."""
     async with bench(tmp_path) as floor:
-        content, put, goes_on = floor.add("a", DATA), floor.cache.put, threading.Event()
+        content, put = floor.add("a", DATA), floor.cache.put
+        hangs, goes_on = threading.Event(), threading.Event()
         await fetch_with_a_full_disk(floor, content, 0, 1)
 
         def hang_once(content: Content, index: int, *blocks: bytes | memoryview) -> int:
             patch.setattr(floor.cache, "put", put)
+            hangs.set()
             goes_on.wait(30)
             return put(content, index, *blocks) if is_taken else 0
 
@@ -72,7 +74,7 @@ async def test_a_block_that_is_fetched_anew_while_it_is_offered_again(tmp_path: 
             patch.setattr(floor.cache, "put", hang_once)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(floor.source.writer.keep_again)
-                await trio.testing.wait_all_tasks_blocked()
+                await trio.to_thread.run_sync(hangs.wait, 30)
                 floor.source.forget(content.content_id)
                 await floor.source.get(content, range(2))
                 await floor.settled()

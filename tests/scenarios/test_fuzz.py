@@ -34,7 +34,9 @@ from vbnfs.dataset.catalog import Catalog
 from vbnfs.dataset.stored_files import append_stored_line, read_stored, read_stored_lines
 from vbnfs.errors import HashMismatchError, UsageError
 from vbnfs.filesystem.attributes import Attributes
+from vbnfs.filesystem.checked_files import CheckedFiles
 from vbnfs.filesystem.operations import FileSystem
+from vbnfs.filesystem.passthrough import Passthrough
 from vbnfs.fuse.device import Device
 from vbnfs.fuse.protocol import HEADER_BYTES, Opcode
 from vbnfs.fuse.server import Server
@@ -68,6 +70,9 @@ async def file_system(directory: Path) -> AsyncIterator[FileSystem]:
             ),
             open_reader=lambda content, advises: FileReader(
                 content, floor.cache, floor.source, floor.prefetcher, floor.verdicts, advises=advises
+            ),
+            passthrough=Passthrough(
+                CheckedFiles(floor.cache, floor.verdicts, floor.metrics), floor.metrics, reason="not wanted"
             ),
             own_file=lambda uid: f"/nowhere/{uid}",
             disk=CacheDisk(floor.cache, Evictor(directory, limit_bytes=1 << 30, metrics=floor.metrics)),

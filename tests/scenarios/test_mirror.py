@@ -89,6 +89,19 @@ def test_a_path_in_a_mount_names_its_mirror(mounts: Mounts, server: FakeS3Server
         assert f"bucket=lab-copy endpoint_url={mirror.endpoint_url}  " in run_vbnfs("status", mount.path).stdout
 
 
+def test_what_a_mirror_sent_is_freed_by_name(mounts: Mounts, server: FakeS3Server, tmp_path: Path) -> None:
+    """`vbnfs clean FILE` in a mount deletes what is cached of the file, also in the mirror's scope."""
+    with mirrored() as mirror:
+        mount = mounts(server.endpoint_url, "--mirror", words(mirror), "--cache-dir", tmp_path / "cache")
+        with (mount.path / NAME).open("rb") as file:
+            file.read(4096)
+        blocks = tmp_path / "cache" / "blocks-v2"
+        until(lambda: any(blocks.glob("mirror-*/*/*/*/data")))
+        done = run_vbnfs("clean", mount.path / NAME)
+        assert done.returncode == 0, done.stderr
+        assert not any(blocks.glob("mirror-*/*/*/*/data"))
+
+
 def test_with_digests_a_wrong_block_of_the_mirror_is_never_read(
     mounts: Mounts, server: FakeS3Server, tmp_path: Path
 ) -> None:

@@ -42,7 +42,7 @@ def server() -> Iterator[FakeS3Server]:
 @pytest.fixture
 def mount(mounts: Mounts, server: FakeS3Server) -> Mount:
     """A mount whose files are cached, and not in the kernel's memory."""
-    mount = mounts(server.endpoint_url)
+    mount = mounts(server.endpoint_url, "--passthrough", "no")
     assert (mount.path / SESSION).read_bytes() == DATA[:]
     drop_pages(mount.path / SESSION)
     return mount
@@ -141,7 +141,7 @@ def test_reading_in_order_needs_no_help(mount: Mount, step: int) -> None:
 
 def test_a_file_that_is_not_cached(mounts: Mounts, server: FakeS3Server) -> None:
     """Small parts of some blocks bring these blocks from S3, each once, and no others."""
-    mount = mounts(server.endpoint_url)
+    mount = mounts(server.endpoint_url, "--passthrough", "no")
     wanted = [2, 3, 4, 9, 17]
     with (mount.path / SESSION).open("rb") as file:
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)

@@ -138,13 +138,14 @@ def test_provenance(mount: Mount, tiny_release: DemoRelease) -> None:
     def attribute(name: str) -> str:
         return os.getxattr(mounted, f"user.vbnfs.{name}").decode()
 
-    names = {"url", "version_id", "file_hash", "dataset_versions", "cached", "verified"}
+    names = {"url", "version_id", "file_hash", "dataset_versions", "cached", "verified", "read_by"}
     assert set(os.listxattr(mounted)) == {f"user.vbnfs.{name}" for name in names}
     assert attribute("url") == f"{file.url}?versionId={file.version_id}"
     assert attribute("version_id") == file.version_id
     assert attribute("file_hash") == file.file_hash
     assert attribute("dataset_versions") == version
     assert attribute("cached") == "0"
+    assert attribute("read_by").startswith("daemon: ")
     mounted.read_bytes()
     assert attribute("cached") == str(file.size_bytes)
     with pytest.raises(OSError, match="No data available"):

@@ -24,6 +24,8 @@ def ask_status(entry: MountEntry) -> dict[str, Any]:
     answer, pid = ask_of(entry, "status")
     answer = {**dict.fromkeys(_NEW), **answer}
     wrong = next((name for name, check in _CHECKS.items() if name not in answer or not check(answer[name])), None)
+    if wrong is None and not _is_passthrough(answer.get("passthrough")):
+        wrong = "passthrough"
     if wrong is not None or not _is_plain(answer):
         raise MountError(f"{entry.mountpoint}: its daemon's status is none: {wrong or 'not plain values'}")
     return {**answer, "mountpoint": str(entry.mountpoint), "pid": pid or answer["pid"]}
@@ -56,6 +58,22 @@ def _is_count_or_none(value: Any) -> bool:
 def _are_counts(value: Any) -> bool:
     """Another version of vbnfs may count more, but not less than what is shown."""
     return isinstance(value, dict) and value.keys() >= _SHOWN and all(map(_is_count, value.values()))
+
+
+def _is_passthrough(value: Any) -> bool:
+    """Which files the kernel reads by itself; None of a daemon that does not report it."""
+    if value is None:
+        return True
+    if not isinstance(value, dict) or not _is_text_or_none(value.get("reason")):
+        return False
+    handles = value.get("old_handles")
+    are_handles = isinstance(handles, list) and all(map(_is_old_handle, handles))
+    return _is_count(value.get("open_files")) and _are_texts(value.get("files")) and are_handles
+
+
+def _is_old_handle(value: Any) -> bool:
+    is_dict = isinstance(value, dict) and value.keys() >= {"file", "pid", "program"}
+    return is_dict and _is_text(value["file"]) and _is_count(value["pid"]) and _is_text_or_none(value["program"])
 
 
 def _is_plain(value: Any, depth: int = 0) -> bool:

@@ -69,6 +69,13 @@ def mirror_scope_of(endpoint_url: str | None, bucket: str) -> str:
     return _file_name(name, name)
 
 
+def scopes_of(config: Config) -> set[str]:
+    """The names under which the cache has what a configuration reads."""
+    place = config.mirror
+    mirrors = [] if place is None else [mirror_scope_of(place.endpoint_url, place.bucket or config.bucket)]
+    return {scope_of(config.endpoint_url), *mirrors}
+
+
 def _file_name(scope: str, whole: str) -> str:
     """A scope as one file name; a long one ends in a hash of `whole`."""
     if len(scope) <= _LONGEST_SCOPE:

@@ -30,6 +30,7 @@ from vbnfs.cache.content_file import ContentFile, DamagedBlockError, flush
 from vbnfs.cache.content_folder import DATA, FORMAT, KINDS, NEW_PREFIX, PARTIAL, WHOLE, move_folder, remove_folder
 from vbnfs.cache.holdings import Held, Holdings
 from vbnfs.cache.inventory import CachedContent
+from vbnfs.cache.whole_file import Seal
 from vbnfs.host import limits
 from vbnfs.host.atomic import temporary_file
 from vbnfs.host.descriptors import NO_DESCRIPTOR
@@ -230,6 +231,13 @@ class BlockCache:
 
     def _is_at(self, content: Content, place: Place) -> bool:
         return ContentFile.open(place, identity=content.content_id, data_bytes=content.size_bytes) is not None
+
+    def seal(self, content: Content) -> Seal | None:
+        """The seal of the file that blocks of a content are read from now; None if there is none."""
+        with suppress(OSError):
+            if (file := self._file(content)) is not None:
+                return file.seal()
+        return None
 
     def open_whole(self, content: Content) -> int | None:
         """A descriptor of a whole content's file, to be read only, which the caller closes; None if it is not whole.

@@ -30,6 +30,7 @@ from vbnfs.blocks import BLOCK_BYTES, CHECKSUM_BYTES, blocks_of, checksum
 from vbnfs.cache.content_folder import CHECKSUMS, DATA, HEADER_BYTES, Shape, make_folder
 from vbnfs.cache.histories import begin_history, note_period
 from vbnfs.cache.holdings import Held
+from vbnfs.cache.whole_file import Seal
 from vbnfs.host.mapping import map_populated, read_in_memory
 from vbnfs.host.places import Place, open_file
 from vbnfs.objects import ByteRange
@@ -93,6 +94,10 @@ class ContentFile:
     def data_bytes(self) -> int:
         """The content's length."""
         return self._shape.data_bytes
+
+    def seal(self) -> Seal:
+        """By which its data are known again. Raises `OSError`."""
+        return Seal.of(self._data)
 
     def held(self) -> Held:
         """What an evictor has to know of it. Raises `OSError`."""

@@ -27,8 +27,8 @@ import structlog
 from vbnfs.cache.content_folder import FORMAT
 from vbnfs.cache.eviction_policy import History, choose_victims
 from vbnfs.cache.histories import Evicted, remember_evicted
-from vbnfs.cache.holdings import all_held, held_though_deleted
-from vbnfs.cache.inventory import FORMAT_1, CachedContent, delete, scan, with_history
+from vbnfs.cache.holdings import Held, all_held, held_though_deleted
+from vbnfs.cache.inventory import FORMAT_1, CachedContent, delete, scan
 from vbnfs.cache.reserve import Reserve
 from vbnfs.host.atomic import replace_file
 from vbnfs.host.locks import lock_file
@@ -148,10 +148,10 @@ class Evictor:
         try:
             self._learn_limit()
             self._written_bytes = coming_bytes
-            if not self._choose(coming_bytes):
+            if not self._is_too_much(coming_bytes):
                 return False
             with _only_evictor(self._directory) as is_alone:
-                # Chosen again: another process may have made room since; then that much need not be deleted again.
+                # Scanned again: another process may have made room since; then that much need not be deleted again.
                 victims = self._choose(coming_bytes) if is_alone else []
                 self._delete(victims)
                 return bool(victims)
@@ -163,22 +163,26 @@ class Evictor:
             self._limit_bytes = stored_size(self._directory, self._limit_bytes)
 
     def _choose(self, coming_bytes: int) -> list[CachedContent]:
-        contents, held = list(scan(self._directory)), all_held(self._directory)
-        there_bytes = sum(one.allocated_bytes for one in contents)
-        self._usage_bytes = there_bytes + held_though_deleted(held, {one.inode for one in contents})
-        limit_bytes = self._room_bytes(there_bytes, coming_bytes)
-        victims: list[CachedContent] = []
-        if there_bytes > limit_bytes:
-            contents = [with_history(self._directory, one) for one in contents]
-            protected = self._protected() | {one.content_id for one in held if one.is_read_by_kernel}
-            victims = choose_victims(contents, limit_bytes=limit_bytes, now_ns=time.time_ns(), protected=protected)
+        contents, held = list(scan(self._directory, with_histories=True)), all_held(self._directory)
+        limit_bytes = self._room_bytes(contents, held, coming_bytes)
+        protected = self._protected() | {one.content_id for one in held if one.is_read_by_kernel}
+        victims = choose_victims(contents, limit_bytes=limit_bytes, now_ns=time.time_ns(), protected=protected)
         gone = set(victims)
         self._on_scan([one for one in contents if one not in gone])
         return victims
 
-    def _room_bytes(self, there_bytes: int, coming_bytes: int) -> int:
-        """What all contents together may take, of which there are so many bytes now."""
-        by_size = self._limit_bytes - coming_bytes - (self._usage_bytes - there_bytes)
+    def _is_too_much(self, coming_bytes: int) -> bool:
+        contents = list(scan(self._directory))
+        limit_bytes = self._room_bytes(contents, all_held(self._directory), coming_bytes)
+        self._on_scan(contents)
+        return sum(one.allocated_bytes for one in contents) > limit_bytes
+
+    def _room_bytes(self, contents: Sequence[CachedContent], held: Sequence[Held], coming_bytes: int) -> int:
+        """What all contents together may take. Notes what the cache takes now."""
+        there_bytes = sum(one.allocated_bytes for one in contents)
+        deleted_bytes = held_though_deleted(held, {one.inode for one in contents})
+        self._usage_bytes = there_bytes + deleted_bytes
+        by_size = self._limit_bytes - coming_bytes - deleted_bytes
         by_disk = there_bytes - self.reserve.to_delete_bytes(coming_bytes)
         return max(0, min(by_size, by_disk))
 

@@ -14,7 +14,7 @@ import stat
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -23,7 +23,7 @@ from vbnfs.cache.eviction_policy import History
 from vbnfs.cache.histories import read_history
 from vbnfs.host.atomic import remove_abandoned
 from vbnfs.host.identity import our_uid
-from vbnfs.host.places import Place, folder_at, open_folder
+from vbnfs.host.places import Place, folder_at, open_file, open_folder
 
 FORMAT_1: Final = "blocks-v1"
 _CLOCKS_DIFFER_SECONDS: Final = 60  # accepted, between hosts that share a cache, and its server
@@ -40,7 +40,7 @@ class CachedContent:
     """A candidate: what it takes on the disk, and when it was used last (nanoseconds since 1970, not after now).
 
     `path` is below the cache directory: that of a content's folder, or of a segment of format 1. `inode` is that of
-    its bytes. `history` is None before `with_history`, and where none is stored.
+    its bytes. `history` is None where it was not asked for, or none is stored.
     """
 
     path: str
@@ -60,27 +60,15 @@ class CachedContent:
         return self.path.rpartition("/")[2].partition(".")[0]
 
 
-def scan(directory: Path | Place) -> Iterator[CachedContent]:
+def scan(directory: Path | Place, *, with_histories: bool = False) -> Iterator[CachedContent]:
     """All contents in a cache directory. What dead processes were making or deleting is deleted.
 
     A content from the future counts as used now, and from now on: its time is set, so that others become newer.
+    Histories are read from the files, which takes as long again.
     """
     now_ns, cache = time.time_ns(), folder_at(directory)
-    yield from _contents(cache / FORMAT, now_ns)
+    yield from _contents(cache / FORMAT, now_ns, with_histories=with_histories)
     yield from _segments(cache / FORMAT_1, now_ns)
-
-
-def with_history(directory: Place, one: CachedContent) -> CachedContent:
-    """A content with its history, as far as that can be read."""
-    if one.path.startswith(f"{FORMAT_1}/"):
-        return one
-    with suppress(OSError):  # evicted by another process meanwhile
-        descriptor = (directory / one.path / CHECKSUMS).open(os.O_RDONLY)
-        try:
-            return replace(one, history=read_history(descriptor, one.content_id))
-        finally:
-            os.close(descriptor)
-    return one
 
 
 def delete(directory: Place, one: CachedContent) -> None:
@@ -93,7 +81,7 @@ def delete(directory: Place, one: CachedContent) -> None:
         remove_folder(above, place.name)
 
 
-def _contents(directory: Place, now_ns: int) -> Iterator[CachedContent]:
+def _contents(directory: Place, now_ns: int, *, with_histories: bool) -> Iterator[CachedContent]:
     for parts, above, entries in directory.walk(depth=_FOLDERS):
         for entry in entries if not parts else ():
             if entry.name.startswith(NEW_PREFIX):  # of a process that tried whether the disk takes anything
@@ -104,7 +92,8 @@ def _contents(directory: Place, now_ns: int) -> Iterator[CachedContent]:
         for entry in entries:
             if not remove_leftover(above, entry.name) and is_content_name(entry.name, parts[-1]):
                 with suppress(OSError):  # evicted by another process meanwhile
-                    yield _look_at(above, entry.name, "/".join((FORMAT, *parts, entry.name)), now_ns)
+                    path = "/".join((FORMAT, *parts, entry.name))
+                    yield _look_at(above, entry.name, path, now_ns, with_history=with_histories)
 
 
 def _segments(directory: Place, now_ns: int) -> Iterator[CachedContent]:
@@ -118,7 +107,7 @@ def _segments(directory: Place, now_ns: int) -> Iterator[CachedContent]:
                     yield CachedContent("/".join((FORMAT_1, *parts, entry.name)), status.st_blocks * 512, used_ns)
 
 
-def _look_at(above: int, name: str, path: str, now_ns: int) -> CachedContent:
+def _look_at(above: int, name: str, path: str, now_ns: int, *, with_history: bool) -> CachedContent:
     """One of the two files alone counts, too, and as never used. Raises `OSError` for what is no content of ours."""
     folder = open_folder(name, above)
     try:
@@ -127,9 +116,21 @@ def _look_at(above: int, name: str, path: str, now_ns: int) -> CachedContent:
             raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), name)
         used_ns = _no_later_than(now_ns, found[CHECKSUMS].st_mtime_ns, folder, CHECKSUMS) if len(found) == 2 else 0
         inode = found[DATA].st_ino if DATA in found else 0
-        return CachedContent(path, sum(status.st_blocks for status in found.values()) * 512, used_ns, inode)
+        allocated_bytes = sum(status.st_blocks for status in found.values()) * 512
+        history = _history(folder, name) if with_history else None
+        return CachedContent(path, allocated_bytes, used_ns, inode, history)
     finally:
         os.close(folder)
+
+
+def _history(folder: int, content_id: str) -> History | None:
+    with suppress(OSError):
+        descriptor = open_file(folder, CHECKSUMS, os.O_RDONLY)
+        try:
+            return read_history(descriptor, content_id)
+        finally:
+            os.close(descriptor)
+    return None
 
 
 def _status(folder: int, name: str) -> os.stat_result | None:

@@ -74,6 +74,9 @@ class MirroredCache(BlockCache):
         both = zip_longest(own, self.mirrored.records(content))
         return (record if record is not None else mirrored for record, mirrored in both)
 
+    def seal(self, content: Content) -> None:
+        """None: blocks are read from two files."""
+
     def cached_bytes(self, content: Content) -> int:
         """See `BlockCache`."""
         return min(content.size_bytes, super().cached_bytes(content) + self.mirrored.cached_bytes(content))
@@ -114,6 +117,11 @@ class MirroredCache(BlockCache):
         """See `BlockCache`."""
         super().publish_held()
         self.mirrored.publish_held()
+
+    def note_opened(self, content: Content) -> None:
+        """See `BlockCache`."""
+        super().note_opened(content)
+        self.mirrored.note_opened(content)
 
     def note_uses(self) -> None:
         """See `BlockCache`."""

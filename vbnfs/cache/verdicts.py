@@ -24,7 +24,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -52,7 +52,8 @@ class Verdict:
     """What the blake2b of a whole file was (hex), of which blocks, and when (UTC, ISO 8601).
 
     `mismatches`: how many times in a row it was not the manifest's, each time of bytes fetched anew. `source` is the
-    object version that they were fetched from, in words.
+    object version that they were fetched from, in words. `seal` is that of the whole file which was checked
+    (`whole_file.Seal`), where one was.
     """
 
     found_hash: str
@@ -60,6 +61,7 @@ class Verdict:
     judged: str
     mismatches: int = 0
     source: str = ""
+    seal: str = field(default="", compare=False)
 
 
 _TORN: Final = Verdict("", "", "", 1)
@@ -151,6 +153,15 @@ class Verdicts:
             cache.drop(content)
             return verdict
 
+    def store_seal(self, content: Content, verdict: Verdict, seal: str) -> None:
+        """Keep with a good verdict, if it is still the last one, the seal of the file that it is about.
+
+        A disk that does not take it is no error.
+        """
+        with self._judging(), suppress(OSError):
+            if verdict.seal != seal and self.last(content) == verdict:
+                replace_file(self._good_place(content.content_id), _encoded(replace(verdict, seal=seal)))
+
     def keep(self, content: Content, verdict: Verdict) -> None:
         """Publish a verdict: at once here, soon in other processes. A disk that does not take it is no error."""
         with self._lock:
@@ -165,7 +176,7 @@ class Verdicts:
         with suppress(OSError):
             remove.unlink(missing_ok=True)
         try:
-            replace_file(write, json.dumps(asdict(verdict)).encode() + b"\n")
+            replace_file(write, _encoded(verdict))
         except OSError as error:
             log.warning("the outcome of verifying cannot be kept", reason=str(error))
             if write is bad:
@@ -289,6 +300,11 @@ def _read_if_any(place: Place) -> Verdict | None:
     return None if verdict is _TORN else verdict
 
 
+def _encoded(verdict: Verdict) -> bytes:
+    """A line of JSON."""
+    return json.dumps(asdict(verdict)).encode() + b"\n"
+
+
 def _read(place: Place) -> Verdict | None:
     """None if there is none, or only a link or another user's file. Raises `OSError` for what cannot be read now."""
     try:
@@ -300,9 +316,11 @@ def _read(place: Place) -> Verdict | None:
     try:
         kept = json.loads(data)
         source = kept.get("source", "")
-        verdict = Verdict(kept["found_hash"], kept["fingerprint"], kept["judged"], kept["mismatches"], source)
+        verdict = Verdict(
+            kept["found_hash"], kept["fingerprint"], kept["judged"], kept["mismatches"], source, kept.get("seal", "")
+        )
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return _TORN
-    texts = (verdict.found_hash, verdict.fingerprint, verdict.judged, verdict.source)
+    texts = (verdict.found_hash, verdict.fingerprint, verdict.judged, verdict.source, verdict.seal)
     is_sound = all(isinstance(text, str) for text in texts) and isinstance(verdict.mismatches, int)
     return verdict if is_sound else _TORN

@@ -13,7 +13,7 @@ from pathlib import Path
 import trio
 
 from vbnfs.access.dataset import open_dataset
-from vbnfs.access.opening import scope_of
+from vbnfs.access.opening import scopes_of
 from vbnfs.access.versions import Versions, load_versions
 from vbnfs.cache.eviction import DEFAULT_BYTES, stored_size
 from vbnfs.cache.inventory import CachedContent, delete, scan
@@ -100,7 +100,8 @@ def _contents_of(versions: Versions, files: Iterable[tuple[str, Node]]) -> dict[
 
 def _free_contents(config: Config, wanted: _Named, shared: _Named, *, is_trial: bool) -> Freed:
     found = list(scan(folder_at(config.cache_dir)))
-    ours = [one for one in found if one.scope == scope_of(config.endpoint_url)]
+    scopes = scopes_of(config)
+    ours = [one for one in found if one.scope in scopes]
     chosen = [one for one in ours if one.content_id in wanted]
     _delete(config, chosen, is_trial=is_trial)
     left = found if is_trial else [one for one in found if one not in chosen]

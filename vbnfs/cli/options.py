@@ -17,7 +17,10 @@ STATUSES: Final = "Exit status: 0 done, 1 not done (the message says why), 2 wro
 WHERE_SETTINGS_ARE: Final = "'vbnfs settings' shows all settings, 'vbnfs settings --help' their options."
 EXIT_STATUS: Final = f"\b\n{STATUSES}\n{WHERE_SETTINGS_ARE}"
 # The settings that matter to a mount alone.
-ONLY_OF_A_MOUNT: Final = ("fuse", "foreground", "allow_other", "refresh", "log_file", "log_level", "mountpoint")
+ONLY_OF_A_MOUNT: Final = (
+    *("fuse", "passthrough", "trust_cache", "foreground", "allow_other", "refresh"),
+    *("log_file", "log_level", "mountpoint"),
+)
 
 
 def settings(*left_out: str, shown: Collection[str] = ()) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

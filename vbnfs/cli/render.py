@@ -113,6 +113,7 @@ def print_status(status: Mapping[str, Any]) -> None:
     if newer := status.get("newer_version"):
         top = status["default_version"]
         lines["newer"] = f"{newer} is there; mount again to have it at the top ('vbnfs diff {top} {newer}' compares)"
+    lines |= _passthrough_lines(status.get("passthrough"))
     for number, reason in enumerate(status["refused"]):
         lines[f"refused{'' if number == 0 else number + 1}"] = reason
     if status["last_error"]:
@@ -120,6 +121,20 @@ def print_status(status: Mapping[str, Any]) -> None:
     sys.stdout.write(escape(status["mountpoint"]) + "\n")
     for name, text in lines.items():
         sys.stdout.write(f"  {name:<11} {escape(text)}\n")
+
+
+def _passthrough_lines(report: Mapping[str, Any] | None) -> dict[str, str]:
+    """Whether the kernel reads files by itself, or why not, and who keeps it from one."""
+    if report is None:  # nor this
+        return {}
+    if report["reason"] is not None:
+        return {"passthrough": f"no file is read by the kernel itself: {report['reason']}"}
+    lines = {"passthrough": f"{report['open_files']:,} open files are read by the kernel itself"}
+    for number, one in enumerate(report["old_handles"]):
+        who = one["program"] or "a program that is gone"
+        text = f"{one['file']}: {who} (pid {one['pid']}) has it open from before it was checked; close it there"
+        lines[f"old handle{'' if number == 0 else number + 1}"] = text
+    return lines
 
 
 def _offline_text(status: Mapping[str, Any]) -> str:

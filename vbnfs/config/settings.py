@@ -50,6 +50,8 @@ class Config:
     trusted_users: tuple[str, ...]
     memory_limit_bytes: int
     verify: str
+    passthrough: bool
+    trust_cache: bool
     max_connections: int
     io_timeout_seconds: float
     refresh_seconds: float
@@ -242,6 +244,10 @@ SETTINGS: Final = (
              field="memory_limit_bytes", default="256M"),
     _setting("verify", _matching("first-use|always", "first-use or always"), "WHEN",
              "Check cached blocks at first-use, or always.", default="first-use"),
+    _setting("passthrough", _boolean, "yes|no", "Let the kernel read whole cached files by itself (root only).",
+             default="yes"),
+    _setting("trust_cache", _boolean, "", "Believe the stored verdict on a file that is unchanged since.",
+             default=False, is_flag=True),
     _setting("max_connections", _connections, "N", "Connections to S3 at the most.", default=24),
     _setting("io_timeout", _seconds(0.1, 86_400), "SECONDS", "When a read fails that S3 has not answered.",
              field="io_timeout_seconds", default=30.0),

@@ -21,6 +21,7 @@ from vbnfs.access.dataset import Dataset
 from vbnfs.access.opening import scope_of
 from vbnfs.cache.cache_disk import CacheDisk
 from vbnfs.cache.eviction import Evictor, store_size
+from vbnfs.config.settings import Config
 from vbnfs.daemon.invalidation import Invalidator
 from vbnfs.daemon.pages import Pages
 from vbnfs.daemon.restarting import restart_on_failure
@@ -28,9 +29,12 @@ from vbnfs.dataset.allensdk import ALLENSDK
 from vbnfs.dataset.catalog import Catalog
 from vbnfs.dataset.tree import Tree
 from vbnfs.filesystem.attributes import Attributes
+from vbnfs.filesystem.checked_files import CheckedFiles
 from vbnfs.filesystem.operations import FileSystem, KernelPages
 from vbnfs.filesystem.own_files import FOR_OTHERS, OwnFiles
 from vbnfs.filesystem.page_filler import PageFiller
+from vbnfs.filesystem.passthrough import Passthrough
+from vbnfs.host.mountinfo import is_stacked
 from vbnfs.objects import Content
 from vbnfs.reading.file_reader import FileReader
 from vbnfs.reading.judged import describe
@@ -43,6 +47,15 @@ log = structlog.get_logger()
 _HOUSEKEEPING_SECONDS: Final = 5.0
 _RESERVE_SECONDS: Final = 0.5  # a fast disk takes 1 GB meanwhile, half of the least default reserve
 _TICKS_BETWEEN_SCANS: Final = 6  # walking over the 20,000 files of 5 TB takes some tenths of a second
+
+
+def why_no_passthrough(config: Config, *, is_local: bool) -> str | None:
+    """Why the settings, or the cache's place, keep the kernel from reading files by itself; None: they do not."""
+    if not config.passthrough:
+        return "--passthrough no"
+    if config.verify == "always":
+        return "--verify always: blocks are checked at each read"
+    return None if is_local else "the cache is on a file system that other hosts may change"
 
 
 class Parts:
@@ -63,6 +76,7 @@ class Parts:
         self._verdicts.refresh()
         self.source = dataset.make_source(self._evictor, nursery=nursery, on_stored=self._when_stored)
         self._prefetcher = Prefetcher(self._cache, self.source, nursery=nursery)
+        self.passthrough = self._make_passthrough()
         self._verifier = Verifier(
             self._cache,
             self.source,
@@ -71,6 +85,7 @@ class Parts:
             metrics=self._metrics,
             mirror=dataset.mirror,
             on_mismatch=self._forget_pages,
+            on_hashed=self.passthrough.files.add,
         )
         self._attributes = self._make_attributes(catalog)
         self.file_system = self._make_file_system(catalog, tree, mountpoint)
@@ -82,6 +97,8 @@ class Parts:
         services.start_soon(restart_on_failure, "sizes", self._catalog.sizes.run_prefetches)
         services.start_soon(restart_on_failure, "verifying", self._verifier.run)
         services.start_soon(restart_on_failure, "dropping pages", self._pages.run)
+        services.start_soon(restart_on_failure, "checking whole files", self.passthrough.files.run)
+        services.start_soon(restart_on_failure, "showing what is held", self.passthrough.publish)
         services.start_soon(restart_on_failure, "recency", self._note_uses)
         services.start_soon(restart_on_failure, "reserve", self._keep_reserve)
 
@@ -97,6 +114,19 @@ class Parts:
             on_scan=self._cache.take_stock,
             close_deleted=self._cache.forget_deleted,
         )
+
+    def _make_passthrough(self) -> Passthrough:
+        config = self._config
+        files = CheckedFiles(self._cache, self._verdicts, self._metrics, trusts_cache=config.trust_cache)
+        reason = why_no_passthrough(config, is_local=self._cache.is_local)
+        return Passthrough(files, self._metrics, reason=reason)
+
+    @property
+    def stack_depth(self) -> int:
+        """How deep the file systems may be whose files the kernel is given: see `fuse.engines.Mount`."""
+        if not self.passthrough.is_wanted:
+            return 0
+        return 2 if is_stacked(self._config.cache_dir) else 1
 
     def _make_attributes(self, catalog: Catalog) -> Attributes:
         return Attributes(
@@ -117,6 +147,7 @@ class Parts:
             catalog=catalog,
             attributes=self._attributes,
             open_reader=self._open_reader,
+            passthrough=self.passthrough,
             own_file=OwnFiles(config.cache_dir / ALLENSDK, names, for_others=for_others).place_for,
             disk=self._disk,
             metrics=self._metrics,
@@ -141,12 +172,15 @@ class Parts:
 
     def _forget_pages(self, content_id: str) -> None:
         """A file turned out to be wrong: no program is to see what the kernel has of it. Called in a thread."""
+        self.passthrough.files.forget(content_id)
         inode = self.file_system.inode_of(content_id)
         if inode is not None:
             trio.from_thread.run_sync(self._condemn, inode, self.file_system.path_of(inode))
 
     def _condemn(self, inode: int, path: str) -> None:
-        self._pages.drop(inode, path)
+        self.passthrough.condemn(inode)
+        if not self.passthrough.is_passed(inode):  # else the kernel has no pages of the mount's file
+            self._pages.drop(inode, path)
         self.file_system.begin_reads_anew(inode)
 
     async def _note_uses(self) -> None:

@@ -146,6 +146,7 @@ class _Mount:
             services.start_soon(restart_on_failure, "refresh", partial(self._keep_refreshing, file_system))
             services.start_soon(restart_on_failure, "control socket", partial(self._control, entry, parts))
             self._connection = connection
+            services.start_soon(restart_on_failure, "passthrough", partial(parts.passthrough.start, connection))
             services.start_soon(self._announce, announce, entry, file_system.disk, connection.agreed)
             with serving:
                 await connection.serve()
@@ -170,7 +171,13 @@ class _Mount:
         name = option("fsname", self._config.source or self._config.project)
         options = ["ro", "default_permissions", option("subtype", "vbnfs"), name]
         options += [*self._config.fuse_options, *(["allow_other"] if self._config.allow_other else [])]
-        return self._mount(self._mountpoint, options, parts.file_system, is_busy=lambda: parts.source.is_busy)
+        return self._mount(
+            self._mountpoint,
+            options,
+            parts.file_system,
+            is_busy=lambda: parts.source.is_busy,
+            stack_depth=parts.stack_depth,
+        )
 
     async def _announce(self, announce: Announce, entry: MountEntry, disk: CacheDisk, agreed: trio.Event) -> None:
         # Looking at the mount would tell the same; but a thread that waits for this very process is not to be killed.
@@ -236,7 +243,8 @@ class _Mount:
             async with trio.open_nursery() as asking:
                 asking.start_soon(probe_server)
                 asking.start_soon(parts.refresh_figures)
-            return self._status(file_system, is_offline=not is_reached)
+            passthrough = await file_system.who_reads()
+            return {**self._status(file_system, is_offline=not is_reached), "passthrough": passthrough}
 
         path = socket_path(os.getuid(), entry.device)
         try:

@@ -8,10 +8,11 @@ size is not known, in a bucket that cannot be listed.
 import errno
 import itertools
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from functools import partial
+from typing import Any, Final, TypeVar, cast
 
 import structlog
 import trio
@@ -23,19 +24,24 @@ from vbnfs.dataset import names
 from vbnfs.dataset.catalog import Catalog
 from vbnfs.dataset.tree import DataNode, Directory, Node, StaticNode, Symlink, Tree
 from vbnfs.errors import ChangedError, VbnfsError, with_remedy
+from vbnfs.filesystem import who_reads
 from vbnfs.filesystem.attributes import FOREVER_SECONDS, Attributes, Value, constant
 from vbnfs.filesystem.failures import Failures
 from vbnfs.filesystem.listings import Listings
+from vbnfs.filesystem.passthrough import Passthrough
 from vbnfs.filesystem.small_reads import RepeatedSmallReads
+from vbnfs.filesystem.who_reads import OpenFile
 from vbnfs.fuse.operations import (
     Absent,
     Answer,
+    Backing,
     Buffer,
     Entry,
     ErrnoReply,
     FileSystemStatus,
     Listing,
     Opened,
+    is_later,
 )
 from vbnfs.logs import WARN_AGAIN_SECONDS, WarnOnce
 from vbnfs.metrics import Metrics
@@ -52,6 +58,7 @@ _LONGEST_NAME: Final = 255
 _AT_HOMES_AT_ONCE: Final = 4
 _MOST_PATHS: Final = 1024
 _LAST_ERROR: Final = "user.vbnfs.last_error"
+_READ_BY: Final = "user.vbnfs.read_by"
 _ABSENT: Final = Absent(FOREVER_SECONDS)
 
 
@@ -76,6 +83,7 @@ class FileSystem:
         catalog: Catalog,
         attributes: Attributes,
         open_reader: Callable[[Content, bool], FileReader],
+        passthrough: Passthrough,
         own_file: Callable[[int], str],
         disk: CacheDisk,
         metrics: Metrics,
@@ -89,6 +97,7 @@ class FileSystem:
         self._attributes = attributes
         self._listings = Listings(tree, attributes)
         self._open_reader = open_reader
+        self.passthrough: Final = passthrough
         self._own_file = own_file
         self._at_homes = trio.CapacityLimiter(_AT_HOMES_AT_ONCE)  # one that hangs must not take the threads of all
         self.disk: Final = disk
@@ -99,8 +108,7 @@ class FileSystem:
         self._paths: LRUCache[int, str] = LRUCache(_MOST_PATHS)
         self._waiting: dict[int, set[trio.CancelScope]] = {}  # reads, by inode
         self._handles = itertools.count(1)
-        # By handle: the inode, and its reader, or its bytes where they are in memory.
-        self._opened: dict[int, tuple[int, FileReader | bytes]] = {}
+        self._opened: dict[int, OpenFile] = {}  # by handle
 
     def show(self, tree: Tree, changed: Iterable[int] = ()) -> None:
         """Answer from another tree from now on: a dataset version has appeared, and given `changed` inodes names."""
@@ -210,36 +218,47 @@ class FileSystem:
 
     # Reading
 
-    def open(self, inode: int, flags: int) -> Answer[Opened]:
+    def open(self, inode: int, flags: int, pid: int) -> Answer[Opened]:
         """Open a file for reading; the kernel may keep its pages, unless they are of wrong bytes."""
         if flags & os.O_ACCMODE != os.O_RDONLY:
             raise ErrnoReply(errno.EROFS)
         node = self._node(inode)
         if isinstance(node, StaticNode):
-            return self._handle(inode, node.data)
+            return self._handle(OpenFile(inode, node.data, None, pid))
         if not isinstance(node, DataNode):
             raise ErrnoReply(errno.EISDIR)
         content = self._attributes.content(node)
-        return self._open_later(node, flags) if content is None else self._open_data(node, content, flags)
+        if content is None:
+            return self._open_later(node, flags, pid)
+        return self._open_data(node, content, flags, pid)
 
-    async def _open_later(self, node: DataNode, flags: int) -> Opened:
+    async def _open_later(self, node: DataNode, flags: int, pid: int) -> Opened:
         with self._failures.guard(node.inode):
             content = await self._attributes.learn_content(node)
-        return self._open_data(node, content, flags)
+        opened = self._open_data(node, content, flags, pid)
+        return await opened if is_later(opened) else cast(Opened, opened)
 
-    def _open_data(self, node: DataNode, content: Content, flags: int) -> Opened:
+    def _open_data(self, node: DataNode, content: Content, flags: int, pid: int) -> Answer[Opened]:
         check_possible(content)
         advises = not flags & os.O_NONBLOCK  # with which page_filler_program.py opens files
-        return self._handle(node.inode, self._open_reader(content, advises))
+        # A file that the kernel reads has a reader, too: readahead(2) of it asks the daemon, all the same.
+        file = OpenFile(node.inode, self._open_reader(content, advises), content, pid)
+        backing = self.passthrough.open(node.inode, content)
+        if is_later(backing):
+            return self._handle_later(file, backing)
+        return self._handle(file, cast(Backing | None, backing))
 
-    def _handle(self, inode: int, file: FileReader | bytes) -> Opened:
+    async def _handle_later(self, file: OpenFile, backing: Coroutine[Any, Any, Backing | None]) -> Opened:
+        return self._handle(file, await backing)
+
+    def _handle(self, file: OpenFile, backing: Backing | None = None) -> Opened:
         handle = next(self._handles)
-        self._opened[handle] = inode, file
-        return Opened(handle, keeps_pages=not self._pages.are_stale(inode))
+        self._opened[handle] = file
+        return Opened(handle, keeps_pages=not self._pages.are_stale(file.inode), backing=backing)
 
     def read(self, handle: int, offset: int, size: int) -> Answer[Buffer]:
         """Bytes of an open file, fewer than `size` only at its end."""
-        inode, opened = self._opened[handle]
+        inode, opened, _, _ = self._opened[handle]
         self._metrics.read_requests += 1
         if isinstance(opened, bytes):
             return self._counted(memoryview(opened)[offset : offset + size])
@@ -310,7 +329,13 @@ class FileSystem:
 
     def release(self, handle: int) -> None:
         """Close a file."""
-        self._opened.pop(handle, None)
+        file = self._opened.pop(handle, None)
+        if file is not None and file.content is not None:
+            self.passthrough.release(file.inode)
+
+    async def who_reads(self) -> dict[str, Any]:
+        """Which open files the kernel reads by itself, for `vbnfs status`."""
+        return await who_reads.report(self._opened.values(), self.passthrough, self._tree)
 
     # Provenance
 
@@ -329,9 +354,15 @@ class FileSystem:
         return self._value(inode, value)
 
     def _attribute_table(self, inode: int) -> Mapping[str, Value]:
-        table = self._attributes.provenance(self._node(inode))
+        table, node = self._attributes.provenance(self._node(inode)), self._node(inode)
+        if isinstance(node, DataNode):
+            table = {**table, _READ_BY: partial(self._read_by, node)}
         failure = self._failures.of(inode)
         return table if failure is None else {**table, _LAST_ERROR: constant(failure)}
+
+    async def _read_by(self, node: DataNode) -> str:
+        content = await self._attributes.learn_content(node)
+        return who_reads.describe(node.inode, content, self._opened.values, self.passthrough)
 
     async def _value(self, inode: int, value: Value) -> bytes:
         with self._failures.guard(inode, is_read=False):

@@ -5,6 +5,7 @@ fusermount3 opens the device and mounts, for root as for all others, and hands t
 """
 
 import errno
+import fcntl
 import os
 import select
 import socket
@@ -15,7 +16,17 @@ from typing import Final
 
 from vbnfs.errors import MountError
 from vbnfs.fuse.operations import Buffer
-from vbnfs.fuse.protocol import HEADER_BYTES, REQUEST_BYTES, Header, parse_header, reply_header
+from vbnfs.fuse.protocol import (
+    BACKING_CLOSE,
+    BACKING_OPEN,
+    HEADER_BYTES,
+    REQUEST_BYTES,
+    Header,
+    backing_id,
+    backing_map,
+    parse_header,
+    reply_header,
+)
 from vbnfs.host.mount_programs import fusermount
 
 # fusermount3 looks for mount(8) itself, and reads nothing else.
@@ -75,6 +86,18 @@ class Device:
     def notify(self, notice: bytes) -> None:
         """Send a notice; it is no error if the kernel does not know the inode."""
         self._write([notice])
+
+    def open_backing(self, descriptor: int) -> int:
+        """The kernel's number of an open file that it may read itself: ioctl(2). The file may be closed then.
+
+        Raises `OSError`. EPERM: only a process with CAP_SYS_ADMIN may do so, in the first user namespace. ELOOP: the
+        file is on a file system that is stacked on another one.
+        """
+        return int(fcntl.ioctl(self.descriptor, BACKING_OPEN, backing_map(descriptor), True))
+
+    def close_backing(self, number: int) -> None:
+        """Give such a number back. The kernel goes on reading for files that are open. Raises `OSError`."""
+        fcntl.ioctl(self.descriptor, BACKING_CLOSE, backing_id(number))
 
     def close(self) -> None:
         """End the connection: the kernel answers requests that still wait.

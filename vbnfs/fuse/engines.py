@@ -12,7 +12,7 @@ from typing import Final, Protocol
 import trio
 
 from vbnfs.errors import MountError
-from vbnfs.fuse.operations import Operations
+from vbnfs.fuse.operations import Backing, Operations
 
 NATIVE: Final = "native"
 PYFUSE3: Final = "pyfuse3"
@@ -35,6 +35,16 @@ class Connection(Protocol):
         It is no error if the kernel does not know the inode, or if the mount is gone.
         """
 
+    def open_backing(self, descriptor: int) -> Backing:
+        """Have the kernel be able to read an open regular file by itself; it may be closed then.
+
+        Raises `OSError`. ENOTSUP: this engine, or this kernel, cannot. EPERM: this process may not. ELOOP: not a file
+        of that file system. It waits for no request.
+        """
+
+    def close_backing(self, backing: Backing) -> None:
+        """No file is opened with this backing any more; those that are open are read on. Raises no error."""
+
     def close(self) -> None:
         """End the connection: the kernel answers requests that still wait. The mount has to be taken away."""
 
@@ -43,11 +53,19 @@ class Mount(Protocol):
     """How an engine mounts."""
 
     def __call__(
-        self, mountpoint: Path, options: Iterable[str], operations: Operations, *, is_busy: Callable[[], bool]
+        self,
+        mountpoint: Path,
+        options: Iterable[str],
+        operations: Operations,
+        *,
+        is_busy: Callable[[], bool],
+        stack_depth: int = 0,
     ) -> Connection:
         """Mount on a folder, with options as for mount(8). Raises `MountError` with the reason.
 
-        While `is_busy`, there is more to do than to look for requests.
+        While `is_busy`, there is more to do than to look for requests. `stack_depth`: the kernel may be given files
+        to read by itself. With 1 they may be on a file system that is not stacked on others, with 2 on an overlay,
+        too; then nothing can be stacked on the mount. With 0 there is none of this.
         """
 
 
@@ -65,6 +83,7 @@ class Capabilities:
     makes_listings_ahead: bool = field(
         metadata=_meaning("the next listing of a walk is packed before it is asked for")
     )
+    reads_files_itself: bool = field(metadata=_meaning("the kernel can read whole cached files by itself"))
     ends_aborted_requests: bool = field(metadata=_meaning("requests end at once when the mount is aborted"))
     background_reads: int = field(metadata=_meaning("reads ahead under way at the most"))
     waiting_requests: int | None = field(metadata=_meaning("requests that wait at the same time, at the most"))
@@ -76,6 +95,7 @@ ENGINES: Final[Mapping[str, Capabilities]] = {
         keeps_listings=True,
         opens_no_folders=True,
         makes_listings_ahead=True,
+        reads_files_itself=True,
         ends_aborted_requests=True,
         background_reads=64,
         waiting_requests=None,
@@ -85,6 +105,7 @@ ENGINES: Final[Mapping[str, Capabilities]] = {
         keeps_listings=False,
         opens_no_folders=False,
         makes_listings_ahead=False,
+        reads_files_itself=False,
         ends_aborted_requests=False,
         background_reads=12,  # the kernel's own
         waiting_requests=1000,

@@ -92,12 +92,24 @@ class Listing:
             self.packed = pack(self)
 
 
+class Backing(NamedTuple):
+    """A file that the kernel can read itself in the place of one of the mount: its number for it."""
+
+    number: int
+
+
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """An open file: its handle, and whether the kernel may keep the pages that it has of the file."""
+    """An open file: its handle, and whether the kernel may keep the pages that it has of the file.
+
+    With a `backing` (`Connection.open_backing`) the kernel reads the file from there: this is passthrough. All files
+    of one inode that are open at the same time have the same one, or none has any: else open(2) fails with EIO
+    (fs/fuse/iomode.c).
+    """
 
     handle: int
     keeps_pages: bool = True
+    backing: Backing | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,8 +143,8 @@ class Operations(Protocol):
     def list(self, inode: int) -> Answer[Listing]:
         """A folder's names. While nothing of it has changed, this is the same object each time."""
 
-    def open(self, inode: int, flags: int) -> Answer[Opened]:
-        """A new handle on a file; `flags` as for the system call."""
+    def open(self, inode: int, flags: int, pid: int) -> Answer[Opened]:
+        """A new handle on a file; `flags` as for the system call, `pid` of the thread that opens it, 0 if unknown."""
 
     def read(self, handle: int, offset: int, size: int) -> Answer[Buffer]:
         """Bytes of an open file, fewer than `size` only at its end."""

@@ -23,6 +23,7 @@ from vbnfs.fuse.operations import (
     Absent,
     Answer,
     Attr,
+    Backing,
     Buffer,
     DirEntry,
     Entry,
@@ -95,7 +96,7 @@ class _Adapter(pyfuse3.Operations):
         await self._reply("readdir", lambda: self._operations.list(fh), lambda listing: fill(listing.entries))
 
     async def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
-        return await self._reply("open", lambda: self._operations.open(inode, flags), _opened)
+        return await self._reply("open", lambda: self._operations.open(inode, flags, ctx.pid), _opened)
 
     async def read(self, fh: int, off: int, size: int) -> Any:
         ask: Callable[[], Answer[Buffer]] = lambda: self._operations.read(fh, off, size)  # noqa: E731
@@ -144,6 +145,12 @@ class _Session:
                 if error.errno not in _GONE:
                     raise
 
+    def open_backing(self, descriptor: int) -> Backing:
+        raise OSError(errno.ENOTSUP, "pyfuse3 does not offer it")
+
+    def close_backing(self, backing: Backing) -> None:
+        pass  # there is none
+
     def close(self) -> None:
         with self._notifying:
             if not self._is_closed:
@@ -152,7 +159,12 @@ class _Session:
 
 
 def mount(
-    mountpoint: Path, options: Iterable[str], operations: Operations, *, is_busy: Callable[[], bool]
+    mountpoint: Path,
+    options: Iterable[str],
+    operations: Operations,
+    *,
+    is_busy: Callable[[], bool],
+    stack_depth: int = 0,
 ) -> _Session:
     """Mount on a folder, with options as after `-o`. Raises `MountError` with libfuse's reason."""
     agreed = trio.Event()

@@ -9,12 +9,14 @@ from vbnfs.fuse.operations import Absent, Attr, Entry, ErrnoReply, FileSystemSta
 
 FOPEN_KEEP_CACHE: Final = 1 << 1
 FOPEN_CACHE_DIR: Final = 1 << 3
+FOPEN_NOFLUSH: Final = 1 << 5
+FOPEN_PASSTHROUGH: Final = 1 << 7
 
 _NANOSECONDS: Final = 1_000_000_000
 _ATTR: Final = "QQQQQQIIIIIIIIII"
 _ENTRY_OUT: Final = Struct("=QQQQII" + _ATTR)
 _ATTR_OUT: Final = Struct("=QII" + _ATTR)
-_OPEN_OUT: Final = Struct("=QI4x")
+_OPEN_OUT: Final = Struct("=QIi")
 _STATFS_OUT: Final = Struct("=QQQQQIII28x")
 _GETXATTR_OUT: Final = Struct("=I4x")
 _DIRENT: Final = Struct("=QQII")
@@ -67,13 +69,19 @@ def whole_listing(listing: Listing) -> bytes:
 
 
 def opened(file: Opened) -> bytes:
-    """`struct fuse_open_out` of a file."""
+    """`struct fuse_open_out` of a file.
+
+    One that the kernel reads itself keeps no pages of its own. Without FLUSH, closing it is no error either when
+    nobody answers any more.
+    """
+    if file.backing is not None:
+        return open_out(file.handle, flags=FOPEN_PASSTHROUGH | FOPEN_NOFLUSH, backing=file.backing.number)
     return open_out(file.handle, flags=FOPEN_KEEP_CACHE if file.keeps_pages else 0)
 
 
-def open_out(handle: int, *, flags: int) -> bytes:
-    """`struct fuse_open_out`; `flags` are FOPEN_*."""
-    return _OPEN_OUT.pack(handle, flags)
+def open_out(handle: int, *, flags: int, backing: int = 0) -> bytes:
+    """`struct fuse_open_out`; `flags` are FOPEN_*, `backing` the kernel's number of a file that it reads itself."""
+    return _OPEN_OUT.pack(handle, flags, backing)
 
 
 def statfs(status: FileSystemStatus) -> bytes:

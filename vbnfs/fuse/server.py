@@ -12,7 +12,8 @@ else is going on in this process.
 import os
 import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping
-from errno import ENOSYS, EROFS
+from contextlib import suppress
+from errno import ENOSYS, ENOTSUP, EROFS
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
@@ -20,7 +21,7 @@ import trio
 
 from vbnfs.fuse import replies
 from vbnfs.fuse.device import Device, Unmounted, open_mount
-from vbnfs.fuse.operations import Answer, Buffer, ErrnoReply, Operations, is_later
+from vbnfs.fuse.operations import Answer, Backing, Buffer, ErrnoReply, Operations, is_later
 from vbnfs.fuse.protocol import (
     CHANGES,
     Feature,
@@ -64,7 +65,7 @@ def _readlink(operations: Operations, header: Header, _: bytes) -> Answer[Buffer
 
 
 def _open(operations: Operations, header: Header, body: bytes) -> Answer[Buffer]:
-    return _packed(operations.open(header.inode, parse_open(body)), replies.opened)
+    return _packed(operations.open(header.inode, parse_open(body), header.pid), replies.opened)
 
 
 def _release(operations: Operations, _: Header, body: bytes) -> Answer[Buffer]:
@@ -116,20 +117,30 @@ _NOT_ANSWERED: Final = frozenset({Opcode.FORGET, Opcode.BATCH_FORGET, Opcode.INT
 
 
 def mount(
-    mountpoint: Path, options: Iterable[str], operations: Operations, *, is_busy: Callable[[], bool]
+    mountpoint: Path,
+    options: Iterable[str],
+    operations: Operations,
+    *,
+    is_busy: Callable[[], bool],
+    stack_depth: int = 0,
 ) -> "Server":
     """Mount on a folder, with options as after `-o`. Raises `MountError` with fusermount3's reason."""
-    return Server(open_mount(mountpoint, options), operations, is_busy=is_busy)
+    return Server(open_mount(mountpoint, options), operations, is_busy=is_busy, stack_depth=stack_depth)
 
 
 class Server:
     """Serves one mount: the native engine's `Connection`.
 
-    While `is_busy`, there is more to do than to look for requests.
+    While `is_busy`, there is more to do than to look for requests. `stack_depth`: see `engines.Mount`.
     """
 
     def __init__(
-        self, device: Device, operations: Operations, *, is_busy: Callable[[], bool] = lambda: False
+        self,
+        device: Device,
+        operations: Operations,
+        *,
+        is_busy: Callable[[], bool] = lambda: False,
+        stack_depth: int = 0,
     ) -> None:
         self.agreed = trio.Event()  # set when the kernel has asked its first question, and is free to ask others
         self._device = device
@@ -139,6 +150,8 @@ class Server:
         self._waiting = 0  # requests that have a task
         self._yielded = 0.0
         self._folders_are_opened = True
+        self._stack_depth = stack_depth
+        self._has_passthrough = False
 
     async def serve(self) -> None:
         """Answer until the mount is gone, or `stop` was called and what was asked before is answered."""
@@ -156,6 +169,17 @@ class Server:
     def invalidate_attributes(self, inode: int) -> None:
         """Have the kernel ask for an inode's attributes again; may be called in a thread. Raises `OSError`."""
         self._device.notify(attributes_changed(inode))
+
+    def open_backing(self, descriptor: int) -> Backing:
+        """Have the kernel be able to read an open file by itself. Raises `OSError`, see `engines.Connection`."""
+        if not self._has_passthrough:
+            raise OSError(ENOTSUP, "the kernel does not offer it")
+        return Backing(self._device.open_backing(descriptor))
+
+    def close_backing(self, backing: Backing) -> None:
+        """No file is opened with this backing any more."""
+        with suppress(OSError):  # the mount is gone, and all of them with it
+            self._device.close_backing(backing.number)
 
     def close(self) -> None:
         """End the connection: the kernel answers requests that still wait."""
@@ -209,7 +233,8 @@ class Server:
 
     def _agree(self, init: bytes) -> bytes:
         """Raises `MountError`, which ends the mount: a kernel that cannot be served asks for nothing else."""
-        agreement = agree(init)
+        agreement = agree(init, stack_depth=self._stack_depth)
+        self._has_passthrough = Feature.PASSTHROUGH in agreement.features
         self._folders_are_opened = Feature.NO_OPENDIR_SUPPORT not in agreement.features
         return agreement.body
 

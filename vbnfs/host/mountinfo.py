@@ -114,6 +114,11 @@ def is_local(path: Path) -> bool:
     return file_system_type(Path(os.path.realpath(path)), entries) in _LOCAL_TYPES
 
 
+def is_stacked(path: Path) -> bool:
+    """Whether a path is on a file system that is made of others, as a container's own is."""
+    return file_system_type(Path(os.path.realpath(path)), all_mounts()) == "overlay"
+
+
 def absolute(path: Path) -> Path:
     """The path with all links followed. What it leads to may be a dead or hanging mount, and is not touched."""
     path = Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would look at the last part

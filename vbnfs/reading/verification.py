@@ -34,6 +34,7 @@ from vbnfs.cache.verdicts import (
     mismatch_text,
     most_mismatches,
 )
+from vbnfs.cache.whole_file import SETTLING_SECONDS, Seal
 from vbnfs.errors import WrongBlockError
 from vbnfs.metrics import Metrics
 from vbnfs.objects import ByteRange, Content
@@ -66,10 +67,11 @@ class Verifier:
     """Verifies contents of which it gets notice, one at a time, behind readers.
 
     `on_mismatch` is called with the id of a content whose bytes are wrong, and may be in the kernel's memory.
-    `without_pauses` hashes without pausing.
+    `on_hashed` gets each content that was found good, and the seal that its file had all the while. `without_pauses`
+    hashes without pausing.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - one for each part
         self,
         cache: BlockCache,
         source: BlockSource,
@@ -79,6 +81,7 @@ class Verifier:
         metrics: Metrics,
         mirror: Mirror | None = None,
         on_mismatch: Callable[[str], None] = lambda content_id: None,
+        on_hashed: Callable[[Content, Seal], None] = lambda content, seal: None,
         without_pauses: bool = False,
     ) -> None:
         self._mirror = mirror
@@ -88,6 +91,7 @@ class Verifier:
         self._digests = digests
         self._metrics = metrics
         self._on_mismatch = on_mismatch
+        self._on_hashed = on_hashed
         self._without_pauses = without_pauses
         self._noticed: dict[str, Content] = {}
         self._has_noticed = trio.Event()
@@ -137,6 +141,7 @@ class Verifier:
             return None
         for _ in range(_HASHED_IN_A_ROW):
             before = await trio.to_thread.run_sync(self._verdicts.last, content)
+            seal = await self._settled_seal(content)
             try:
                 hashes = await self._hash(content, fetch=fetch)
             except WrongBlockError:
@@ -148,10 +153,28 @@ class Verifier:
             )  # else wrong blocks would come to the disk behind their verdict
             if hashes is not None and await self._is_the_mirrors_fault(content, hashes):
                 continue
-            verdict = None if hashes is None else await self._judge(content, hashes, before=before)
+            verdict = None if hashes is None else await self._judge(content, hashes, before=before, seal=seal)
             if verdict is not None or hashes is None:
                 return verdict
         return None
+
+    async def _settled_seal(self, content: Content) -> Seal | None:
+        """The seal of what is hashed from now on, when any change from then on shows."""
+        seal = await trio.to_thread.run_sync(self._cache.seal, content)
+        if seal is None or seal.is_settled:
+            return seal
+        await trio.sleep(SETTLING_SECONDS)
+        return await trio.to_thread.run_sync(self._cache.seal, content)
+
+    async def _complete(self, content: Content, verdict: Verdict, seal: Seal | None) -> None:
+        """Have a good file be whole; its seal is kept if it is still the one that it had before it was hashed."""
+        if await trio.to_thread.run_sync(self._cache.seal, content) != seal:
+            seal = None
+        if seal is not None:
+            await trio.to_thread.run_sync(self._verdicts.store_seal, content, verdict, seal.text)
+        is_whole = await trio.to_thread.run_sync(self._cache.complete, content)
+        if is_whole and seal is not None:
+            self._on_hashed(content, seal)
 
     def _give_up(self, content: Content, before: Verdict | None) -> Verdict | None:
         """A block of a file that is refused was asked of each source, and is wrong at all of them: as is the file.
@@ -232,8 +255,13 @@ class Verifier:
         if not self._without_pauses:
             await trio.sleep(time.monotonic() - began)
 
-    async def _judge(self, content: Content, hashes: Hashes, *, before: Verdict | None) -> Verdict | None:
-        """Give a verdict on bytes that were fetched after `before`. None if the cache has others by now."""
+    async def _judge(
+        self, content: Content, hashes: Hashes, *, before: Verdict | None, seal: Seal | None
+    ) -> Verdict | None:
+        """Give a verdict on bytes that were fetched after `before`. None if the cache has others by now.
+
+        `seal` is that of the file before it was hashed.
+        """
         known = before.source if before is not None and before.found_hash == hashes.whole else ""
         origin = self._source.origin_of(content, known=known)
         found = Verdict(hashes.whole, hashes.fingerprint, _now(), source=origin)
@@ -249,7 +277,7 @@ class Verifier:
         if is_good(content, verdict):
             self._metrics.verified_files += 1
             log.info("file verified", object=str(content.source), blake2b=verdict.found_hash)
-            await trio.to_thread.run_sync(self._cache.complete, content)
+            await self._complete(content, verdict, seal)
         else:
             self._metrics.mismatched_files += 1
             log.error("file does not match its manifest", reason=mismatch_text(content, verdict))

@@ -286,6 +286,7 @@ def test_a_user_mounts_at_home(namespace: Namespace, server: FakeS3Server) -> No
     assert namespace.run("ls", f"{HOME}/vbn").returncode != 0
     assert namespace.output("stat", "-c", "%U %a", f"{HOME}/.cache/vbnfs") == f"{USER} 700\n"
     status = json.loads(namespace.vbnfs("status", "--json", f"{HOME}/vbn", user=USER).stdout)
+    assert "sudo mount -t vbnfs" in status["passthrough"]["reason"]
     os.kill(status["pid"], signal.SIGKILL)
     until(lambda: "not connected" in namespace.run("ls", f"{HOME}/vbn", user=USER).stderr)
     done = namespace.vbnfs("mount", *url, f"{HOME}/vbn", user=USER)

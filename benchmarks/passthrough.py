@@ -1,0 +1,115 @@
+"""A whole cached file that the kernel reads by itself, beside the same bytes on the local disk.
+
+python -m benchmarks.passthrough [OPTIONS]
+
+    --mib N     the file's size, 512 by default
+    --turns N   how often each is measured, in turns, 9 by default; the figures are medians
+    --daemon    the mount with --passthrough no, for comparison
+
+Needs root. Everything is below a temporary folder of /var/tmp, on one disk. A program of its own reads: with warm
+pages, and with pages that were dropped before, of the cache's file and the local one.
+"""
+
+import argparse
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Final
+
+from benchmarks.place import Place, origin
+from tests.fakes.cache_files import content_folders
+from vbnfs.cache.content_folder import DATA
+
+READS: Final = """
+import mmap, os, random, sys, time
+work, path = sys.argv[1:]
+file = os.open(path, os.O_RDONLY)
+size = os.fstat(file).st_size
+buffer = bytearray(1 << 20)
+offsets = [random.Random(1).randrange(size >> 12) << 12 for _ in range(200_000)]
+begun = time.perf_counter()
+if work == "sequential":
+    count = 0
+    while got := os.readv(file, [buffer]):
+        count += got
+elif work == "random 4 KiB":
+    small = [memoryview(buffer)[:4096]]
+    for offset in offsets:
+        os.preadv(file, small, offset)
+    count = len(offsets)
+else:
+    with mmap.mmap(file, 0, prot=mmap.PROT_READ) as mapped:
+        view = memoryview(mapped)
+        count = sum(len(bytes(view[start : start + (1 << 20)])) for start in range(0, size, 1 << 20))
+        view.release()
+print(count / (time.perf_counter() - begun))
+"""
+WORKS: Final = ("sequential", "random 4 KiB", "mmap")
+_CHECK_SECONDS: Final = 120.0
+
+
+def main() -> None:
+    """Measure, and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--mib", type=int, default=512)
+    parser.add_argument("--turns", type=int, default=9)
+    parser.add_argument("--daemon", action="store_true")
+    wanted = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="vbnfs-passthrough-", dir="/var/tmp") as name:
+        place = Place(Path(name), ["--passthrough", "no"] if wanted.daemon else [])
+        place.make_files(count=1, file_bytes=wanted.mib << 20, seed=1)
+        with origin(place) as (place.endpoint_url, _):
+            try:
+                place.mount()
+                measure(place, turns=wanted.turns, is_passed=not wanted.daemon)
+            finally:
+                place.clear()
+
+
+def measure(place: Place, *, turns: int, is_passed: bool) -> None:
+    """The table: how fast the mount and the local file are, and what part of the local speed the mount has."""
+    (plain,) = place.plain.rglob("*.nwb")
+    mounted, local = place.mountpoint(0) / plain.relative_to(place.plain), place.path / "local"
+    shutil.copyfile(plain, local)  # what the server has mapped would stay in memory
+    begun = time.monotonic()
+    read("sequential", mounted)
+    while is_passed and os.getxattr(mounted, "user.vbnfs.read_by") != b"kernel":
+        if time.monotonic() - begun > _CHECK_SECONDS:
+            raise RuntimeError("it is not passed through: " + os.getxattr(mounted, "user.vbnfs.read_by").decode())
+        time.sleep(0.2)
+    before = place.status()["metrics"]["read_requests"]
+    for is_warm in (True, False):
+        for work in WORKS:
+            found: dict[Path, list[float]] = {mounted: [], local: []}
+            for path in [mounted, local] * (turns + 1):
+                if not is_warm:
+                    drop(place, local, mounted)
+                found[path].append(read(work, path))
+            mount, disk = (statistics.median(speeds[1:]) for speeds in found.values())
+            pages = "warm" if is_warm else "dropped"
+            print(f"{work:<13} {pages:<8} {mount:>18,.0f} {disk:>18,.0f} {mount / disk:>6.2f}", flush=True)
+    print("reads that reached the daemon:", place.status()["metrics"]["read_requests"] - before)
+
+
+def read(work: str, path: Path) -> float:
+    """Bytes a second, or reads a second where they are small."""
+    done = subprocess.run([sys.executable, "-S", "-c", READS, work, path], capture_output=True, text=True, check=True)
+    return float(done.stdout)
+
+
+def drop(place: Place, local: Path, mounted: Path) -> None:
+    """Have no page of either file in memory, under any of its names."""
+    for path in (local, mounted, *(folder / DATA for folder in content_folders(place.cache))):
+        descriptor = os.open(path, os.O_RDONLY)
+        os.fsync(descriptor)
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        os.close(descriptor)
+
+
+if __name__ == "__main__":
+    main()

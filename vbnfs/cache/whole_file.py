@@ -1,0 +1,60 @@
+"""The file of a whole content, opened to be read only; and its seal, by which it is known again unread."""
+
+import os
+import time
+from typing import Final, NamedTuple
+
+from vbnfs.cache.holdings import Held
+
+_COARSE_NS: Final = 100_000_000  # the kernel's clock has steps of 10 ms at the most
+SETTLING_SECONDS: Final = 0.2  # after which a seal is settled, if nothing has changed the file meanwhile
+_SECTOR_BYTES: Final = 512  # the unit of st_blocks, stat(2)
+
+
+class Seal(NamedTuple):
+    """What stat(2) says of a file. A file that is written to, cut short or replaced has another one."""
+
+    device: int
+    inode: int
+    size_bytes: int
+    modified_ns: int
+    changed_ns: int  # st_ctime: no program can set it
+
+    @classmethod
+    def of(cls, descriptor: int) -> "Seal":
+        """That of an open file. Raises `OSError`."""
+        found = os.fstat(descriptor)
+        return cls(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+
+    @property
+    def text(self) -> str:
+        """As it is stored."""
+        return " ".join(map(str, self))
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether a change from now on would show: times have the steps of the kernel's clock."""
+        return abs(time.time_ns() - self.changed_ns) > _COARSE_NS
+
+
+class WholeFile:
+    """An open file, closed with its last user: a thread that is abandoned leaves none open."""
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+
+    def __del__(self) -> None:
+        os.close(self.descriptor)
+
+    def seal(self) -> Seal:
+        """Its seal now. Raises `OSError`."""
+        return Seal.of(self.descriptor)
+
+    def held(self, content_id: str) -> Held:
+        """What an evictor has to know of it while the kernel reads it. Raises `OSError`."""
+        found = os.fstat(self.descriptor)
+        return Held(found.st_ino, found.st_blocks * _SECTOR_BYTES, content_id, is_read_by_kernel=True)
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Bytes of it, fewer only at its end. Raises `OSError`."""
+        return os.pread(self.descriptor, length, offset)

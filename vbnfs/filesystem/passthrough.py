@@ -1,0 +1,154 @@
+"""Files that the kernel reads by itself, from the file of a whole content in the cache: passthrough.
+
+The daemon sees that such a file is opened and closed, and none of its reads. `CheckedFiles` says which contents may
+be read so, `OpenModes` when an inode may. The kernel holds a file that is open: that the content is evicted, or that
+the daemon ends, changes nothing for its readers.
+"""
+
+import errno
+import os
+from collections.abc import Mapping
+from typing import Final, Protocol
+
+import structlog
+import trio
+
+from vbnfs.cache.holdings import Held
+from vbnfs.cache.whole_file import WholeFile
+from vbnfs.errors import HashMismatchError
+from vbnfs.filesystem.checked_files import CheckedFiles
+from vbnfs.filesystem.open_modes import OpenModes
+from vbnfs.fuse.operations import Answer, Backing
+from vbnfs.metrics import Metrics
+from vbnfs.objects import Content
+
+log = structlog.get_logger()
+
+_DISK_SECONDS: Final = 1.0  # a disk that takes longer is left to the daemon's readers, which have a deadline
+NOT_MOUNTED: Final = "it is not mounted yet"
+NEEDS_ROOT: Final = "the kernel grants it to root only: sudo mount -t vbnfs SOURCE FOLDER -o allow_other"
+_REASONS: Final = {
+    errno.EPERM: NEEDS_ROOT,
+    errno.ELOOP: "the cache is on a file system that is stacked on others",
+}
+_LASTING: Final = frozenset({*_REASONS, errno.ENOTSUP, errno.EINVAL, errno.ENOTTY})
+
+
+class Backings(Protocol):
+    """What gives files to the kernel: a `Connection` of `fuse.engines`."""
+
+    agreed: trio.Event
+
+    def open_backing(self, descriptor: int) -> Backing:
+        """Raises `OSError`."""
+
+    def close_backing(self, backing: Backing) -> None:
+        """Raises none."""
+
+
+class Passthrough:
+    """Of one mount. `reason`: why the kernel reads no file by itself; None if it does."""
+
+    def __init__(self, files: CheckedFiles, metrics: Metrics, *, reason: str | None = None) -> None:
+        self.files = files
+        self.is_wanted = reason is None
+        self.reason: str | None = NOT_MOUNTED if self.is_wanted else reason
+        self._metrics = metrics
+        self._modes = OpenModes()
+        self._backings: Backings | None = None
+        self._held: dict[int, Held] = {}  # by the mount's inode; what has no name any more stays, too
+        self._published: dict[str, Held] = {}  # what other processes know of, by content id
+        self._has_changed = trio.Event()  # `_held` has
+
+    async def start(self, backings: Backings) -> None:
+        """Find out whether the kernel may be given files: of an empty one, once the mount is there."""
+        await backings.agreed.wait()
+        if not self.is_wanted:
+            return
+        self._backings, self.reason = backings, None
+        probe = WholeFile(os.memfd_create("vbnfs"))
+        if (backing := self._register(probe)) is not None:
+            backings.close_backing(backing)
+
+    def open(self, inode: int, content: Content) -> Answer[Backing | None]:
+        """Count a file that is opened now; what the kernel is to read it from, None if the daemon reads it.
+
+        Raises `HashMismatchError` while programs have it read by the kernel and it has proved wrong meanwhile.
+        """
+        self._refuse_condemned(inode, content)
+        if not self._modes.is_open(inode) and self.reason is None and self.files.has(content):
+            return self._open_later(inode, content)
+        return self._count(inode, content)
+
+    async def _open_later(self, inode: int, content: Content) -> Backing | None:
+        file: WholeFile | None = None
+        with trio.move_on_after(_DISK_SECONDS):
+            file = await trio.to_thread.run_sync(self.files.open, content, abandon_on_cancel=True)
+        self._refuse_condemned(inode, content)
+        backing: Backing | None = None
+        if file is not None and not self._modes.is_open(inode) and self.files.has(content):
+            backing = self._register(file)
+        if file is not None and backing is not None:
+            self._held[inode] = file.held(content.content_id)
+            self._has_changed.set()
+        return self._count(inode, content, backing)
+
+    async def publish(self) -> None:
+        """Have other processes know what is held, until cancelled. A disk may hold this up for long."""
+        while True:
+            await self._has_changed.wait()
+            self._has_changed = trio.Event()
+            held = {one.content_id: one for one in self._held.values()}
+            await trio.to_thread.run_sync(self._publish, held, abandon_on_cancel=True)
+
+    def _publish(self, held: Mapping[str, Held]) -> None:
+        for content_id in [one for one, file in self._published.items() if held.get(one) != file]:
+            del self._published[content_id]
+            self.files.let_go(content_id)
+        for content_id in held.keys() - self._published.keys():
+            self._published[content_id] = held[content_id]
+            self.files.hold(held[content_id])
+
+    def _count(self, inode: int, content: Content, offered: Backing | None = None) -> Backing | None:
+        backing = self._modes.open(inode, offered)
+        if backing is not None:
+            self._metrics.passthrough_opens += 1
+        elif self.reason is None and not self.files.has(content):
+            self.files.notice(content)
+        return backing
+
+    def release(self, inode: int) -> None:
+        """Count a file less."""
+        unused = self._modes.release(inode)
+        if unused is not None and self._backings is not None:
+            self._held.pop(inode, None)
+            self._has_changed.set()
+            self._backings.close_backing(unused)
+
+    def condemn(self, inode: int) -> None:
+        """A file proved to be wrong: no program opens it from now on while others have it read by the kernel."""
+        self._modes.condemn(inode)
+
+    def is_passed(self, inode: int) -> bool:
+        """Whether the kernel reads the inode's open files by itself."""
+        return self._modes.backing_of(inode) is not None
+
+    def _refuse_condemned(self, inode: int, content: Content) -> None:
+        held = self._held.get(inode)
+        if self._modes.is_condemned(inode) or (held is not None and held.content_id != content.content_id):
+            raise HashMismatchError(
+                f"{content.source}: programs have it open from before it proved to be wrong; close it there"
+            )
+
+    def _register(self, file: WholeFile) -> Backing | None:
+        """Give a file to the kernel, without waiting. After a refusal that would be one of any file none is given."""
+        assert self._backings is not None
+        try:
+            return self._backings.open_backing(file.descriptor)
+        except OSError as error:
+            if error.errno in _LASTING:
+                self.reason = _REASONS.get(error.errno, str(error.strerror))
+                log.info("the kernel reads no files by itself", reason=self.reason)
+            else:
+                log.info("the kernel does not take a file now", reason=str(error))
+            return None
