@@ -31,8 +31,9 @@ from vbnfs.cache.content_folder import (
 )
 from vbnfs.cache.digests import DigestSet, DigestStore
 from vbnfs.cache.histories import begin_history
-from vbnfs.cache.in_place import IN_PLACE, Entry, seal_of
+from vbnfs.cache.in_place import IN_PLACE, Entry
 from vbnfs.cache.verdicts import Fingerprint, Verdict, Verdicts
+from vbnfs.cache.whole_file import Seal
 from vbnfs.host.atomic import replace_file, temporary_file
 from vbnfs.host.copying import clone_file
 from vbnfs.host.places import open_file
@@ -190,12 +191,12 @@ class Registration(_Import):
         self._path = path
 
     def __iter__(self) -> Generator[int]:
-        seal = seal_of(os.fstat(self._source))
+        seal = Seal.of(self._source)
         stored = bytearray(HEADER_BYTES)
         for start, records in self._hash(self._look()):
             stored += records
             yield self._stop(start)
-        if seal_of(os.fstat(self._source)) != seal:
+        if Seal.of(self._source) != seal:
             self.found_hash = ""  # of bytes that may be others by now
         if self.is_right:
             place = self._cache.place_of(self._content.content_id, IN_PLACE)

@@ -13,7 +13,7 @@ import os
 import stat
 from collections.abc import Iterator, Set
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +22,7 @@ import structlog
 from vbnfs.cache.content_file import ContentFile
 from vbnfs.cache.content_folder import FORMAT, Shape
 from vbnfs.cache.read_only_cache import ReadOnlyCache
+from vbnfs.cache.whole_file import Seal
 from vbnfs.host.identity import user_name
 from vbnfs.host.own_folders import flags_of
 from vbnfs.host.places import Place
@@ -38,17 +39,6 @@ _FOLDERS: Final = 3  # scope, kind, and the first two digits
 
 
 @dataclass(frozen=True, slots=True)
-class Seal:
-    """What of a file changes when its bytes do: see inode(7)."""
-
-    device: int
-    inode: int
-    size_bytes: int
-    modified_ns: int
-    changed_ns: int
-
-
-@dataclass(frozen=True, slots=True)
 class Entry:
     """A file, and the seal that it had when it was hashed."""
 
@@ -57,13 +47,13 @@ class Entry:
 
     def line(self) -> bytes:
         """As it is stored."""
-        return json.dumps({"path": os.fsencode(self.path).hex(), **asdict(self.seal)}).encode() + b"\n"
+        return json.dumps({"path": os.fsencode(self.path).hex(), **self.seal._asdict()}).encode() + b"\n"
 
     @property
     def problem(self) -> str | None:
         """Why the file is not read now; None if it is as it was."""
         try:
-            is_same = seal_of(os.stat(self.path, follow_symlinks=False)) == self.seal
+            is_same = Seal.of_status(os.stat(self.path, follow_symlinks=False)) == self.seal
         except OSError as error:
             return error.strerror
         return None if is_same else "it has changed since it was hashed"
@@ -124,11 +114,6 @@ def entries(directory: Place) -> Iterator[Entry]:
                     yield entry
 
 
-def seal_of(status: os.stat_result) -> Seal:
-    """The seal of a file that looks so."""
-    return Seal(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-
-
 def why_not_believed(status: os.stat_result, owners: Set[int]) -> str | None:
     """Why a file is not read in place, whatever its bytes are; None if it may be."""
     if not stat.S_ISREG(status.st_mode):
@@ -147,7 +132,7 @@ def _open_sealed(entry: Entry, owners: Set[int]) -> int:
     except FileNotFoundError:
         return -1
     status = os.fstat(descriptor)
-    if why_not_believed(status, owners) is None and seal_of(status) == entry.seal:
+    if why_not_believed(status, owners) is None and Seal.of_status(status) == entry.seal:
         return descriptor
     os.close(descriptor)
     log.warning("a file is not read in place: it has changed", path=str(entry.path))
