@@ -21,11 +21,12 @@ import structlog
 
 from vbnfs.cache.content_file import ContentFile
 from vbnfs.cache.content_folder import FORMAT, Shape
+from vbnfs.cache.content_places import ContentPlaces
 from vbnfs.cache.read_only_cache import ReadOnlyCache
 from vbnfs.cache.whole_file import Seal
 from vbnfs.host.identity import user_name
 from vbnfs.host.own_folders import flags_of
-from vbnfs.host.places import Place
+from vbnfs.host.places import Place, folder_at
 from vbnfs.metrics import Metrics
 from vbnfs.objects import Content
 
@@ -63,12 +64,28 @@ class InPlaceFiles(ReadOnlyCache):
     """The files that are read in place, as blocks behind the cache at `directory`; those of `owners` alone."""
 
     def __init__(self, directory: Path | Place, *, scope: str, metrics: Metrics, owners: Set[int]) -> None:
+        folder = folder_at(directory)
         # They may be on another host: no read of one is without a thread.
-        super().__init__(directory, scope=scope, metrics=metrics, check_every_read=True, is_local=False)
+        super().__init__(
+            folder,
+            scope=scope,
+            metrics=metrics,
+            check_every_read=True,
+            is_local=False,
+            places=_SealedFiles(folder / FORMAT / scope, owners),
+        )
+
+
+class _SealedFiles(ContentPlaces):
+    """The entries below `scope`, the folder of what one server sent: each leads to a file elsewhere."""
+
+    def __init__(self, scope: Place, owners: Set[int]) -> None:
+        super().__init__(scope, may_map=False, may_write=False)
         self._owners = owners
 
-    def _open_any(self, content: Content) -> ContentFile | None:
-        place = self.place_of(content.content_id, IN_PLACE)
+    def open(self, content: Content) -> ContentFile | None:
+        """See `ContentPlaces`: the file, if it has its seal."""
+        place = self.of(content.content_id, IN_PLACE)
         try:
             stored = place.open(os.O_RDONLY)
         except FileNotFoundError:
@@ -85,10 +102,9 @@ class InPlaceFiles(ReadOnlyCache):
         opened = data, stored, False
         return ContentFile(place, opened, identity=content.content_id, data_bytes=content.size_bytes, may_map=False)
 
-    def _demote(self, content: Content) -> None:
-        """The file is not what it was: it is not read in place any more."""
-        with suppress(OSError):
-            self.place_of(content.content_id, IN_PLACE).unlink(missing_ok=True)
+    def demote(self, content: Content) -> None:
+        """See `ContentPlaces`: the file is not what it was, and is not read in place any more."""
+        self.of(content.content_id, IN_PLACE).unlink(missing_ok=True)
 
 
 def is_used(directory: Place, scope: str) -> bool:
