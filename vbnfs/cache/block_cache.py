@@ -352,10 +352,10 @@ class BlockCache:
         with self._lock:
             known = list(self._open)
             self._absent = set()
-        for content_id in known:
-            self._forget_if_deleted(content_id)
+        deleted = [content_id for content_id in known if self._forget_if_deleted(content_id)]
+        if deleted:
+            self.publish_held()
         self._behind.forget_deleted()
-        self.publish_held()
 
     def hold(self, held: Held) -> None:
         """The kernel reads a content itself from now on, though it may be deleted, until `let_go`."""
@@ -379,13 +379,15 @@ class BlockCache:
                     held.append(file.held())
             self._holdings.publish(held)
 
-    def _forget_if_deleted(self, content_id: str) -> None:
+    def _forget_if_deleted(self, content_id: str) -> bool:
         with self._lock:
             file = self._open.get(content_id)
-        if file is not None and not file.is_intact:
+        is_deleted = file is not None and not file.is_intact
+        if is_deleted:
             with self._lock:
                 if self._open.get(content_id) is file:
                     del self._open[content_id]
+        return is_deleted
 
     def note_opened(self, content: Content) -> None:
         """Have the next `note_uses` count this as a use: the kernel may answer all that is read of it then."""
@@ -393,7 +395,10 @@ class BlockCache:
             self._opened[content.content_id] = content
 
     def note_uses(self) -> None:
-        """Note for eviction what was used lately. Waits for a disk that takes no writes, as long as that lasts."""
+        """Note for eviction what was used lately, and what is open.
+
+        Waits for a disk that takes no writes, as long as that lasts: nothing that a reader waits for does this.
+        """
         with self._lock:
             opened, self._opened = self._opened, {}
         for content in opened.values():
@@ -404,6 +409,7 @@ class BlockCache:
             known = list(self._open.values())
         for file in known:
             file.note_use()
+        self.publish_held()
 
     def _let_go_of_descriptors(self, error: OSError) -> None:
         """Where no file can be opened any more, connections to S3 matter more than open contents."""
@@ -457,7 +463,6 @@ class BlockCache:
             self._open[content.content_id] = file
             self._absent.discard(content.content_id)
         del let_go  # closing frees an evicted file's space, or asks another host: not under the lock
-        self.publish_held()
         return file
 
     def place_of(self, content_id: str, kind: str) -> Place:
