@@ -48,8 +48,8 @@ class BlockCache:
     """The blocks below `directory` (which holds the other scopes, too) that came from `scope`.
 
     A block is checked when this process uses it for the first time; with `check_every_read`, at each read.
-    `is_local` False: other hosts may change the directory (see content_file.py). `places`: where contents stand, if it
-    is not as drawn above. `behind`: where else blocks are.
+    `is_local` False: other hosts may change the directory (see content_file.py). `places`: where contents stand, if
+    that is not as drawn above. `behind`: where else blocks are.
     """
 
     def __init__(
