@@ -2,13 +2,11 @@
 
 import os
 import random
-import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from tests.cache.test_content_file import file_size_limit
 from tests.fakes.format_1 import TABLE_BYTES, write_segments
 from vbnfs.blocks import BLOCK_BYTES
 from vbnfs.cache.block_cache import BlockCache
@@ -39,17 +37,6 @@ def only_segment(directory: Path) -> CachedContent:
 def cache(tmp_path: Path) -> BlockCache:
     """A cache in the present format, in the same directory."""
     return BlockCache(tmp_path, scope="aws", metrics=Metrics())
-
-
-@contextmanager
-def disk_takes(count_bytes: int) -> Iterator[None]:
-    """A disk that takes nothing beyond an offset."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (count_bytes, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_a_complete_file_is_taken_over(tmp_path: Path, cache: BlockCache) -> None:
@@ -99,7 +86,7 @@ def test_a_disk_that_is_full_costs_nothing(tmp_path: Path, cache: BlockCache, ta
     """What the cache did not take stays in the segment, and is taken over when there is room."""
     write_segments(tmp_path, A, DATA, blocks=range(LAST + 1))
     cache.put(A, 0, DATA[:BLOCK_BYTES])  # the files are there, as long as they will be
-    with disk_takes(BLOCK_BYTES * taken_blocks):
+    with file_size_limit(BLOCK_BYTES * taken_blocks):
         taken = convert(folder_at(tmp_path), only_segment(tmp_path), {A.content_id: A}, cache)
     assert taken is not None
     assert not taken.is_done
