@@ -114,7 +114,7 @@ def test_all_configurations_of_a_folder(tmp_path: Path) -> None:
     env = {"VBNFS_CACHE_DIR": ""}
     done = run_vbnfs("clean", "--config-folder", tmp_path, env=env)
     assert done.returncode == 2
-    assert done.stdout.count("1 files, 2.0 MiB freed") == 2
+    assert done.stdout.count("1 file, 2.0 MiB freed") == 2
     assert "aa.toml: no such setting: nonsense" in done.stderr
     assert "writable by you alone" in done.stderr
     assert run_vbnfs("clean", "--config-folder", tmp_path / "a", env=env).stdout == ""

@@ -80,7 +80,7 @@ def test_a_cache_without_an_earlier_format(tmp_path: Path) -> None:
     (tmp_path / "cache").mkdir(mode=0o700)
     done = run_vbnfs("clean", "--convert")
     assert (done.returncode, done.stderr) == (0, "")
-    assert "0 B of 0 segments of an earlier vbnfs taken over" in done.stdout
+    assert "nothing of an earlier vbnfs is there" in done.stdout
 
 
 def test_without_the_manifests_nothing_is_converted(mounts: Mounts, server: FakeS3Server, tmp_path: Path) -> None:

@@ -281,7 +281,7 @@ def test_what_is_of_another_dataset(server: FakeS3Server, tmp_path: Path) -> Non
     (tmp_path / "photos" / "above").symlink_to("..")
     done = run(server, tmp_path / "photos" / "a.jpg", "-v")
     assert (done.returncode, done.stdout) == (1, f"unknown    {file}\n")
-    assert "none of its 1 files is of this dataset: name its dataset by --dataset" in done.stderr
+    assert "no file of this dataset is there (1 file looked at): if they are of another dataset, name" in done.stderr
     assert outcomes(server, tmp_path / "photos") == {"unknown": 1}
     (tmp_path / "photos").chmod(0)
     if os.geteuid() != 0:

@@ -9,7 +9,7 @@ from vbnfs.access.cache_directory import prepare_cache_directory
 from vbnfs.cache.eviction import DEFAULT_BYTES, Evictor, store_size, stored_size
 from vbnfs.cache.in_place import entries
 from vbnfs.cache.inventory import scan
-from vbnfs.cli.render import size
+from vbnfs.cli.render import files, size
 from vbnfs.config.settings import Config
 from vbnfs.config.sources import load_config
 from vbnfs.errors import CacheError, UsageError
@@ -67,11 +67,12 @@ def in_place_text(directory: Path) -> str | None:
         return None
     lost = [entry for entry in found if entry.problem is not None]
     total_bytes = sum(entry.seal.size_bytes for entry in found)
-    text = f"{len(found)} files ({size(total_bytes)}) are read in place, not counted"
+    text = f"read in place, not counted: {files(len(found))} ({size(total_bytes)})"
     if not lost:
         return text
     first = f"{lost[0].path} ({lost[0].problem})"
-    return f"{text}; {len(lost)} of them not now, such as {first}: 'vbnfs import --in-place' takes them up again"
+    remedy = "'vbnfs import --in-place' takes up again those that are there"
+    return f"{text}; {len(lost)} of them not now, such as {first}: {remedy}"
 
 
 def _check(config: Config, evictor: Evictor) -> None:

@@ -74,6 +74,11 @@ def size(size_bytes: int | None) -> str:
     return f"{size_bytes / unit:.{0 if unit == 1 else 1}f} {suffix}"
 
 
+def files(count: int) -> str:
+    """How many files: 1 file, 18 files."""
+    return f"{count:,} file{'' if count == 1 else 's'}"
+
+
 def short_size(size_bytes: int) -> str:
     """Bytes in units of 1024 as `ls -h` writes them, at most five characters: 1.2G, 188M, 512."""
     unit, suffix = _unit(size_bytes, ["", "K", "M", "G", "T", "P"])
