@@ -128,6 +128,27 @@ def test_nothing_of_others_in_it_is_read(place: Path, name: str, is_link: bool) 
 
 
 @pytest.mark.root
+def test_a_cache_below_a_folder_of_another_user(place: Path) -> None:
+    """The message names the user, and the setting by which that user is believed."""
+    home = place / "home"
+    home.mkdir()
+    config = config_of(place, lab(home, owner=DAEMON))
+    os.chown(home, DAEMON, DAEMON)
+    with as_user(NOBODY), pytest.raises(CacheError, match=r"to daemon, .* name that user by --trusted-users$"):
+        read(config)
+
+
+@pytest.mark.root
+def test_a_cache_that_you_may_not_read(place: Path) -> None:
+    """The warning says what its owner has to do."""
+    config = config_of(place, cache := lab(place))
+    cache.chmod(0o700)
+    with as_user(NOBODY):
+        [problem] = unusable_caches(config)
+    assert "you may not read it: its owner allows it by 'chmod -R a+rX'" in problem
+
+
+@pytest.mark.root
 def test_a_cache_that_comes_later(place: Path) -> None:
     """One that is not there is no error: it is named, and read as soon as it is there."""
     config = config_of(place, place / "lab")

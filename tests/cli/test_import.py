@@ -172,7 +172,7 @@ def test_a_cache_of_another_user(mounts: Mounts, server: FakeS3Server, tmp_path:
         os.chown(path, 1, 1)
     done = run(server, other)
     assert done.returncode == 0, done.stderr
-    assert f"left out   {other}: its incomplete files, which no hash can prove: " in done.stdout
+    assert f"left out   {other}: its incomplete files, which no hash can prove: cache directory" in done.stdout
     assert "name its owner by --trusted-users" in done.stdout
     assert "1 taken" in done.stderr
     assert outcomes(server, other, "--trusted-users", "daemon") == {"taken": 1, "there": 1}
