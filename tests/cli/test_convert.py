@@ -47,7 +47,7 @@ def test_what_was_cached_is_not_fetched_again(mounts: Mounts, server: FakeS3Serv
     cache = tmp_path / "cache"
     mount, segment = in_format_1(mounts, server, cache)
     again = mounts(server.endpoint_url)
-    assert "'vbnfs clean --convert' takes them over" in again.warnings
+    assert f"'vbnfs clean --convert --cache-dir {cache}' takes them over" in again.warnings
     again.umount()
     server.forget_requests()
     done = run_vbnfs("clean", "--convert", "--endpoint-url", server.endpoint_url)

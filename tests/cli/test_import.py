@@ -225,6 +225,18 @@ def test_wrong_bytes(mounts: Mounts, server: FakeS3Server, sdk: Path, tmp_path: 
     ]
 
 
+def test_a_session_in_any_folder(server: FakeS3Server, sdk: Path, tmp_path: Path) -> None:
+    """Its name has the session's id: so a download that broke off is named, wherever it lies. A table's has none."""
+    (tmp_path / "downloads").mkdir()
+    session, table = (tmp_path / "downloads" / name for name in ("ecephys_session_102.nwb", "units.csv"))
+    session.write_bytes((sdk / f"{PROJECT}-0.1.0/behavior_ecephys_sessions/102" / session.name).read_bytes()[:-1])
+    table.write_bytes(b"of another analysis")
+    done = run(server, tmp_path / "downloads")
+    assert (done.returncode, done.stdout.count("\n")) == (1, 1)
+    assert f"wrong      {session}: 3,145,829 bytes, the released file has 3,145,830" in done.stdout
+    assert "2 files: 1 unknown, 1 wrong" in done.stderr
+
+
 def test_interrupted(server: FakeS3Server, sdk: Path, tmp_path: Path) -> None:
     """Ctrl-C in the middle of a file: status 130, and nothing of that file is left."""
     with hooked(INTERRUPTING, tmp_path, server, sdk) as process:

@@ -111,6 +111,8 @@ def print_status(status: Mapping[str, Any]) -> None:
         lines["cache"] += (
             f"; {size(status.get('cache_free_bytes'))} free on its disk, of which it leaves {size(reserve)}"
         )
+    if also := status.get("cache_also"):
+        lines["also read"] = ", ".join(also)
     if mirror := status.get("mirror"):
         lines["mirror"] = f"{mirror}  {counts.get('mirror_blocks', 0):,} blocks"
     if problem := status.get("cache_problem"):
