@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.config.examples import plain
+from vbnfs.access.cache_directory import prepare_cache_directory
 from vbnfs.access.opening import make_cache
 from vbnfs.access.other_caches import unusable_caches
 from vbnfs.cache.block_cache import BlockCache
@@ -136,6 +137,14 @@ def test_a_cache_below_a_folder_of_another_user(place: Path) -> None:
     os.chown(home, DAEMON, DAEMON)
     with as_user(NOBODY), pytest.raises(CacheError, match=r"to daemon, .* name that user by --trusted-users$"):
         read(config)
+
+
+@pytest.mark.root
+def test_a_cache_of_others_as_ones_own(place: Path) -> None:
+    """Who names a lab's cache by --cache-dir hears which setting reads it."""
+    config = plain(cache_dir=str(lab(place)))
+    with as_user(NOBODY), pytest.raises(CacheError, match=r"must be yours .* is read by --cache-also$"):
+        prepare_cache_directory(config.cache_dir)
 
 
 @pytest.mark.root

@@ -61,8 +61,8 @@ def open_own(path: Path, *, make: bool, owners: Set[int] = frozenset()) -> int:
 
 def _not_yours(path: Path) -> CacheError:
     return CacheError(
-        f"cache directory {path}: it must be yours and writable by you alone ('chmod 700' makes it so);"
-        " or choose another one with --cache-dir"
+        f"cache directory {path}: it must be yours and writable by you alone ('chmod 700' makes one of yours so);"
+        " or choose another one with --cache-dir; a cache of others is read by --cache-also"
     )
 
 
