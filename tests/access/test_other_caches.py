@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.config.examples import plain
+from vbnfs.access.cache_directory import prepare_cache_directory
 from vbnfs.access.opening import make_cache
 from vbnfs.access.other_caches import unusable_caches
 from vbnfs.cache.block_cache import BlockCache
@@ -125,6 +126,35 @@ def test_nothing_of_others_in_it_is_read(place: Path, name: str, is_link: bool) 
     config = config_of(place, cache)
     with as_user(NOBODY):
         assert read(config) is None
+
+
+@pytest.mark.root
+def test_a_cache_below_a_folder_of_another_user(place: Path) -> None:
+    """The message names the user, and the setting by which that user is believed."""
+    home = place / "home"
+    home.mkdir()
+    config = config_of(place, lab(home, owner=DAEMON))
+    os.chown(home, DAEMON, DAEMON)
+    with as_user(NOBODY), pytest.raises(CacheError, match=r"to daemon, .* name that user by --trusted-users$"):
+        read(config)
+
+
+@pytest.mark.root
+def test_a_cache_of_others_as_ones_own(place: Path) -> None:
+    """Who names a lab's cache by --cache-dir hears which setting reads it."""
+    config = plain(cache_dir=str(lab(place)))
+    with as_user(NOBODY), pytest.raises(CacheError, match=r"must be yours .* is read by --cache-also$"):
+        prepare_cache_directory(config.cache_dir)
+
+
+@pytest.mark.root
+def test_a_cache_that_you_may_not_read(place: Path) -> None:
+    """The warning says what its owner has to do."""
+    config = config_of(place, cache := lab(place))
+    cache.chmod(0o700)
+    with as_user(NOBODY):
+        [problem] = unusable_caches(config)
+    assert "you may not read it: its owner allows it by 'chmod -R a+rX'" in problem
 
 
 @pytest.mark.root

@@ -2,14 +2,19 @@
 
 import fcntl
 import os
+import shutil
 import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
+from tests.config.examples import plain
 from tests.fixtures_mount import run_vbnfs
 from vbnfs.cache.content_folder import CHECKSUMS, DATA, FORMAT
+from vbnfs.cache.eviction import store_size
+from vbnfs.cli import clean as cleaning
+from vbnfs.host.places import Place
 
 MIB = 1 << 20
 
@@ -39,6 +44,22 @@ def test_a_cache_that_is_too_large(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == f"{cache}  2.0 MiB of 3.0 MiB; 2 files, 2.0 MiB freed\n"
     assert [file.exists() for file in files] == [False, False, True, True]
+
+
+def test_what_a_mount_deletes_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mount learns of a smaller size at once, and may be the first to delete: that counts as freed, too."""
+    cache = tmp_path / "cache"
+    cache.mkdir(mode=0o700)
+    files = [content(cache, f"{n:032}", MIB, age_seconds=10 - n) for n in range(4)]
+
+    def store_and_delete(directory: Place, size_bytes: int) -> None:
+        store_size(directory, size_bytes)
+        shutil.rmtree(files[0])
+
+    monkeypatch.setattr(cleaning, "keep_others_out", lambda: None)  # the umask of the tests stays
+    monkeypatch.setattr(cleaning, "store_size", store_and_delete)
+    done = cleaning.clean(plain(cache_dir=str(cache), cache_size="2M"))
+    assert (done.deleted_files, done.freed_bytes, done.usage_bytes) == (3, 3 * MIB, MIB)
 
 
 def test_a_cache_that_cannot_be_made_smaller(tmp_path: Path) -> None:
@@ -114,7 +135,7 @@ def test_all_configurations_of_a_folder(tmp_path: Path) -> None:
     env = {"VBNFS_CACHE_DIR": ""}
     done = run_vbnfs("clean", "--config-folder", tmp_path, env=env)
     assert done.returncode == 2
-    assert done.stdout.count("1 files, 2.0 MiB freed") == 2
+    assert done.stdout.count("1 file, 2.0 MiB freed") == 2
     assert "aa.toml: no such setting: nonsense" in done.stderr
     assert "writable by you alone" in done.stderr
     assert run_vbnfs("clean", "--config-folder", tmp_path / "a", env=env).stdout == ""

@@ -90,7 +90,7 @@ def test_what_is_exported_is_what_is_named(url: str, tmp_path: Path) -> None:
     file = tmp_path / "file"
     for arguments in ([NAMES[0]], ["0.1.0"], ["--dataset-version", "0.1.0"]):
         done = run_vbnfs("digests", "export", file, *arguments, url)
-        assert (done.returncode, done.stdout) == (0, f"{file}  1 files, 176 B\n"), done.stderr
+        assert (done.returncode, done.stdout) == (0, f"{file}  1 file, 176 B\n"), done.stderr
         assert [found.file_hash for found in sets_in(file)] == [hash_of(NAMES[0])]
     done = run_vbnfs("digests", "export", file, "ecephys_sessions", "--dataset-version", "0.2.0", url)
     assert (done.returncode, done.stdout) == (1, "")
@@ -108,10 +108,14 @@ def test_a_file_that_is_torn(url: str, tmp_path: Path) -> None:
     file.write_bytes(file.read_bytes()[:-1])
     done = run_vbnfs("digests", "import", file, other)
     assert (done.returncode, done.stdout) == (1, "")
-    assert f"vbnfs: {file}: at byte 176: cut short, or damaged; the digests of the 1 files" in done.stderr
+    assert (
+        f"vbnfs: {file}: at byte 176: cut short, or damaged; the digests of 1 file before it were imported"
+        in done.stderr
+    )
     assert len(list((tmp_path / "other" / "digests-v1" / "imported").glob("*/*"))) == 1
     file.write_bytes(b"{}" * 100)
-    assert "at byte 0: no digests begin there" in run_vbnfs("digests", "import", file, other).stderr
+    done = run_vbnfs("digests", "import", file, other)
+    assert "at byte 0: no digests begin there: 'vbnfs digests export' writes such a file" in done.stderr
 
 
 def test_digests_that_contradict_a_proof(url: str, tmp_path: Path) -> None:
@@ -152,7 +156,7 @@ def test_work_that_takes_long_says_how_far_it_is(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(moving, "_NOTE_SECONDS", 0.0)
     monkeypatch.setattr(moving, "keep_others_out", lambda: None)  # of this process, which has other tests to run
     moved = moving.take_in(tmp_path / "cache", file, note=notes.append)
-    assert (moved.files, moved.new, notes) == (3, 3, ["1 files", "2 files", "3 files"])
+    assert (moved.files, moved.new, notes) == (3, 3, ["1 file", "2 files", "3 files"])
 
 
 @pytest.mark.parametrize("name", ["export", "import"])

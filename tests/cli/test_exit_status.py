@@ -102,7 +102,7 @@ NOT_DONE = [
     ("clean --cache-dir {place}/full/file", "--cache-dir"),
     ("import {place}/none", "{place}/none: no such folder"),
     ("import {mounted}", "in the mount {mounted}"),
-    ("import {place}/full", "none of its"),
+    ("import {place}/full", "no file of this dataset"),
     ("install-helper --root {place}/full/file", "full/file"),
     ("install-units --root {place}/full/file", "full/file"),
     ("demo {place}/full", "name another one"),

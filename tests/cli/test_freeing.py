@@ -14,6 +14,7 @@ from tests.fixtures_mount import Mounts, run_vbnfs, until
 from vbnfs.access.opening import mirror_scope_of, scope_of
 from vbnfs.cache.content_folder import DATA, FORMAT
 from vbnfs.cache.eviction import store_size, stored_size
+from vbnfs.cli.render import files
 
 MIB = 1 << 20
 SESSION = "ecephys_sessions/ecephys_session_{}.nwb"
@@ -82,11 +83,11 @@ def test_what_is_named_goes(server: FakeS3Server, cache: Path, arguments: list[s
     tried = run_vbnfs("clean", "--dry-run", *arguments)
     assert (tried.returncode, lengths(cache)) == (0, ALL)
     assert len(tried.stdout.splitlines()) == len(freed) + 1
-    assert f"; {len(freed)} files, " in tried.stdout
+    assert f"; {files(len(freed))}, " in tried.stdout
     assert tried.stdout.endswith(" would be freed\n")
     done = run_vbnfs("clean", *arguments)
     assert done.returncode == 0, done.stderr
-    assert f"of 1.0 GiB; {len(freed)} files, " in done.stdout
+    assert f"of 1.0 GiB; {files(len(freed))}, " in done.stdout
     left = list(ALL)
     for one in freed:
         left.remove(one)
@@ -98,7 +99,7 @@ def test_what_is_named_goes(server: FakeS3Server, cache: Path, arguments: list[s
 def test_what_other_versions_have_is_counted(cache: Path) -> None:
     """Freeing a version leaves what is shared, and says how much that is."""
     done = run_vbnfs("clean", "0.1.0")
-    assert "1 files, 3.0 MiB, stay: other versions have them, too" in done.stderr
+    assert "1 file, 3.0 MiB: other versions have that, too, so it stays; 'vbnfs clean PATH' frees" in done.stderr
 
 
 def test_what_a_mirror_sent_goes_too(server: FakeS3Server, cache: Path) -> None:

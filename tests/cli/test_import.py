@@ -172,7 +172,7 @@ def test_a_cache_of_another_user(mounts: Mounts, server: FakeS3Server, tmp_path:
         os.chown(path, 1, 1)
     done = run(server, other)
     assert done.returncode == 0, done.stderr
-    assert f"left out   {other}: its incomplete files, which no hash can prove: " in done.stdout
+    assert f"left out   {other}: its incomplete files, which no hash can prove: cache directory" in done.stdout
     assert "name its owner by --trusted-users" in done.stdout
     assert "1 taken" in done.stderr
     assert outcomes(server, other, "--trusted-users", "daemon") == {"taken": 1, "there": 1}
@@ -223,6 +223,18 @@ def test_wrong_bytes(mounts: Mounts, server: FakeS3Server, sdk: Path, tmp_path: 
     assert (mounts(server.endpoint_url).path / "manifests/v0.1.0" / next(iter(OLD))).read_bytes() == OLD[
         next(iter(OLD))
     ]
+
+
+def test_a_session_in_any_folder(server: FakeS3Server, sdk: Path, tmp_path: Path) -> None:
+    """Its name has the session's id: so a download that broke off is named, wherever it lies. A table's has none."""
+    (tmp_path / "downloads").mkdir()
+    session, table = (tmp_path / "downloads" / name for name in ("ecephys_session_102.nwb", "units.csv"))
+    session.write_bytes((sdk / f"{PROJECT}-0.1.0/behavior_ecephys_sessions/102" / session.name).read_bytes()[:-1])
+    table.write_bytes(b"of another analysis")
+    done = run(server, tmp_path / "downloads")
+    assert (done.returncode, done.stdout.count("\n")) == (1, 1)
+    assert f"wrong      {session}: 3,145,829 bytes, the released file has 3,145,830" in done.stdout
+    assert "2 files: 1 unknown, 1 wrong" in done.stderr
 
 
 def test_interrupted(server: FakeS3Server, sdk: Path, tmp_path: Path) -> None:
@@ -281,7 +293,7 @@ def test_what_is_of_another_dataset(server: FakeS3Server, tmp_path: Path) -> Non
     (tmp_path / "photos" / "above").symlink_to("..")
     done = run(server, tmp_path / "photos" / "a.jpg", "-v")
     assert (done.returncode, done.stdout) == (1, f"unknown    {file}\n")
-    assert "none of its 1 files is of this dataset: name its dataset by --dataset" in done.stderr
+    assert "no file of this dataset is there (1 file looked at): if they are of another dataset, name" in done.stderr
     assert outcomes(server, tmp_path / "photos") == {"unknown": 1}
     (tmp_path / "photos").chmod(0)
     if os.geteuid() != 0:

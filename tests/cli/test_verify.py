@@ -58,6 +58,14 @@ def small_cache(tmp_path: Path) -> Path:
     return tmp_path / "cache"
 
 
+def test_the_names_of_a_version_s_files(server: FakeS3Server) -> None:
+    """Files of a version that is named are named by paths that every command takes."""
+    done, _ = verify(server, "--fetch", "0.1.0")
+    path = next(finding["path"] for finding in findings_of(done) if TABLE in finding["path"])
+    assert path == f"manifests/v0.1.0/{TABLE}"
+    assert verify(server, path)[1] == {"good": 1}
+
+
 # Room
 
 

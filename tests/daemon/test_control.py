@@ -129,7 +129,10 @@ def test_mount_of_somebody_else(tmp_path: Path) -> None:
     (tmp_path / "closed").mkdir(mode=0o000)
     command = [sys.executable, "-c", ASK_AS_NOBODY, str(tmp_path / "closed")]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stdout == "False /mnt/vbn: only user 0, who mounted it, and root can ask it\n"
+    assert (
+        done.stdout
+        == "False /mnt/vbn: only root, who mounted it, and root can ask it; 'getfattr -d FILE' answers everybody\n"
+    )
 
 
 def test_answer_that_is_none(entry: MountEntry) -> None:

@@ -71,6 +71,7 @@ def test_a_wrong_file_of_the_mirror_mends_itself(mounts: Mounts, server: FakeS3S
         mount = mounts(server.endpoint_url, "--mirror", words(mirror))
         (mount.path / NAME).read_bytes()
         until(lambda: mount.status()["metrics"]["mismatched_files"] == 1)
+        assert "wrong       1 file without the manifest's hash" in run_vbnfs("status", mount.path).stdout
         until(lambda: (mount.path / NAME).read_bytes() == PLAIN[NAME])
         until(lambda: is_verified(mount))
         mount.umount()

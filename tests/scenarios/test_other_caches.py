@@ -51,6 +51,7 @@ def test_what_the_lab_has_is_not_fetched(mounts: Mounts, server: FakeS3Server, l
     mount = mounts(server.endpoint_url, "--cache-also", f"{lab}:{tmp_path / 'none'}")
     assert f"--cache-also {tmp_path / 'none'}: No such file or directory" in mount.warnings
     assert str(lab) not in mount.warnings
+    assert f"also read   {lab}, {tmp_path / 'none'}\n" in run_vbnfs("status", mount.path).stdout
     assert (mount.path / SESSION).read_bytes() == FILES[SESSION]
     assert os.getxattr(mount.path / SESSION, "user.vbnfs.cached") == str(len(FILES[SESSION])).encode()
     assert mount.range_requests() == 0

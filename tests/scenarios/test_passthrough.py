@@ -187,7 +187,7 @@ def test_an_old_handle(file: File) -> None:
         report = file.mount.status()["passthrough"]
         assert (report["reason"], report["open_files"], len(report["files"])) == (None, 1, 1)
         assert file.read_by() == "kernel"
-        assert "1 open files are read by the kernel itself" in run_vbnfs("status", file.mount.path).stdout
+        assert "on; open now and read by the kernel itself: 1 file" in run_vbnfs("status", file.mount.path).stdout
 
 
 def test_a_damaged_file_is_never_passed_through(file: File, tmp_path: Path) -> None:

@@ -160,7 +160,8 @@ def _places_behind(config: Config, scope: str, metrics: Metrics) -> list[Blocks]
         places.append(in_place.InPlaceFiles(top, scope=scope, metrics=metrics, owners=owners))
     for directory in config.cache_also:
         more = _of_a_cache(config, metrics) | {"is_local": is_local(directory)}
-        places.append(ReadOnlyCache(open_other(directory, owners), scope=scope, **more))
+        place = open_other(directory, owners, given_by="--cache-also: ")
+        places.append(ReadOnlyCache(place, scope=scope, **more))
     return places
 
 

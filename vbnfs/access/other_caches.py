@@ -23,8 +23,10 @@ def trusted_uids(config: Config) -> Set[int]:
     return found
 
 
-def open_other(directory: Path, owners: Set[int]) -> Place:
+def open_other(directory: Path, owners: Set[int], *, given_by: str = "") -> Place:
     """A cache directory to read in. Raises `CacheError` if it is no such user's, or others could change it.
+
+    `given_by` is what the message begins with, such as the name of an option.
 
     One that is not there, such as a disk that is not mounted yet, is looked for again whenever it is wanted.
     """
@@ -33,7 +35,7 @@ def open_other(directory: Path, owners: Set[int]) -> Place:
         anchor.held()
     except OSError as error:
         if isinstance(error.__cause__, CacheError):
-            raise CacheError(f"--cache-also: {error.__cause__}") from error
+            raise CacheError(f"{given_by}{error.__cause__}") from error
     return Place(anchor)
 
 
@@ -47,6 +49,8 @@ def _problem(directory: Path) -> str | None:
     try:
         if FORMAT in os.listdir(directory):
             return None
+    except PermissionError:
+        return f"--cache-also {directory}: you may not read it: its owner allows it by 'chmod -R a+rX'; {goes_on}"
     except OSError as error:
         return f"--cache-also {directory}: {error.strerror}; {goes_on}"
     return f"--cache-also {directory}: no cache of vbnfs: it has no folder {FORMAT}; {goes_on}"

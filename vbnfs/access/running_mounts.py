@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from vbnfs.errors import MountError
 from vbnfs.host import peers
+from vbnfs.host.identity import user_name
 from vbnfs.host.mount_programs import is_alive
 from vbnfs.host.mountinfo import MountEntry
 from vbnfs.host.runtime import find_socket
@@ -47,8 +48,10 @@ def ask_of(entry: MountEntry, command: str) -> tuple[dict[str, Any], int]:
             reason = f"it works, but its control socket {path} is gone"
         raise MountError(f"{entry.mountpoint}: {reason}") from error
     except PermissionError as error:
+        who = user_name(entry.owner)
         raise MountError(
-            f"{entry.mountpoint}: only user {entry.owner}, who mounted it, and root can ask it"
+            f"{entry.mountpoint}: only {who}, who mounted it, and root can ask it;"
+            " 'getfattr -d FILE' answers everybody"
         ) from error
     except (OSError, ValueError, RecursionError) as error:
         raise MountError(f"{entry.mountpoint}: its daemon does not answer: {error}") from error

@@ -171,7 +171,7 @@ def files_at(tree: Tree, path: str) -> Iterator[tuple[str, Node]]:
     Each once, by a name without symbolic links where it has one. A link is followed, unless it leads each user
     elsewhere. Raises `DatasetError` for a path that is not there.
     """
-    start = _node_at(tree, path)
+    path, start = _node_at(tree, path)
     if not isinstance(start, Directory):
         yield path, start
         return
@@ -207,12 +207,12 @@ def why_unverifiable(node: Node) -> str | None:
     return "vbnfs wrote it" if isinstance(node, StaticNode) else "each user's own, for AllenSDK"
 
 
-def _node_at(tree: Tree, path: str) -> Node:
-    """The node at a path below the root, or the folder of the dataset version that is named so."""
-    for parts in (_parts(path), [MANIFESTS, f"v{path.removeprefix('v')}"]):
-        node = _walk(tree, parts)
+def _node_at(tree: Tree, path: str) -> tuple[str, Node]:
+    """The node at a path below the root, or the folder of the dataset version that is named so; and its path."""
+    for there in (path, f"{MANIFESTS}/v{path.removeprefix('v')}"):
+        node = _walk(tree, _parts(there))
         if node is not None:
-            return node
+            return there, node
     raise DatasetError(f"{path}: not in the dataset; name a path in it or in a mount, or a dataset version")
 
 

@@ -1,6 +1,7 @@
 """`vbnfs clean`: bring a cache within its size while no mount does, and remove what dead processes left in it."""
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,11 +10,11 @@ from vbnfs.access.cache_directory import prepare_cache_directory
 from vbnfs.cache.eviction import DEFAULT_BYTES, Evictor, store_size, stored_size
 from vbnfs.cache.in_place import entries
 from vbnfs.cache.inventory import scan
-from vbnfs.cli.render import size
+from vbnfs.cli.render import files, size
 from vbnfs.config.settings import Config
 from vbnfs.config.sources import load_config
 from vbnfs.errors import CacheError, UsageError
-from vbnfs.host.places import folder_at
+from vbnfs.host.places import Place, folder_at
 from vbnfs.host.private import keep_others_out
 from vbnfs.metrics import Metrics
 
@@ -39,25 +40,33 @@ def clean(config: Config) -> Cleaned:
         return Cleaned(config.cache_dir, 0, config.cache_size_bytes or DEFAULT_BYTES, 0, 0, is_there=False)
     keep_others_out()
     prepare_cache_directory(config.cache_dir)  # before anything in it is read
-    directory, metrics = folder_at(config.cache_dir), Metrics()
+    directory = folder_at(config.cache_dir)
     evictor = Evictor(
         directory,
         limit_bytes=config.cache_size_bytes,
         reserve_bytes=config.cache_reserve_bytes,
-        metrics=metrics,
+        metrics=Metrics(),
     )
+    before = _files(directory)
     if config.cache_size_bytes is not None:
-        store_size(directory, config.cache_size_bytes)
-    before = sum(one.allocated_bytes for one in scan(directory))
+        store_size(directory, config.cache_size_bytes)  # from now on a mount on the cache deletes files, too
     evictor.scan_and_evict()
     _check(config, evictor)
     return Cleaned(
         config.cache_dir,
         evictor.usage_bytes,
         evictor.limit_bytes,
-        metrics.evicted_contents,
-        max(0, before - evictor.usage_bytes),
+        len(before.keys() - _files(directory).keys()),
+        max(0, before.total() - evictor.usage_bytes),
     )
+
+
+def _files(directory: Place) -> Counter[tuple[str, str]]:
+    """What each content in a cache directory takes, by the server that sent it and its id."""
+    taken = Counter[tuple[str, str]]()
+    for one in scan(directory):
+        taken[one.scope, one.content_id] += one.allocated_bytes
+    return taken
 
 
 def in_place_text(directory: Path) -> str | None:
@@ -67,11 +76,12 @@ def in_place_text(directory: Path) -> str | None:
         return None
     lost = [entry for entry in found if entry.problem is not None]
     total_bytes = sum(entry.seal.size_bytes for entry in found)
-    text = f"{len(found)} files ({size(total_bytes)}) are read in place, not counted"
+    text = f"read in place, not counted: {files(len(found))} ({size(total_bytes)})"
     if not lost:
         return text
     first = f"{lost[0].path} ({lost[0].problem})"
-    return f"{text}; {len(lost)} of them not now, such as {first}: 'vbnfs import --in-place' takes them up again"
+    remedy = "'vbnfs import --in-place' takes up again those that are there"
+    return f"{text}; {len(lost)} of them not now, such as {first}: {remedy}"
 
 
 def _check(config: Config, evictor: Evictor) -> None:

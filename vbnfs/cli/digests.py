@@ -18,6 +18,7 @@ from vbnfs.access.dataset import open_dataset
 from vbnfs.access.versions import load_versions
 from vbnfs.cache.digests import DigestSet, DigestStore, Imported, read_set
 from vbnfs.cli.asked import Place, asked_files
+from vbnfs.cli.render import files
 from vbnfs.cli.running import run
 from vbnfs.dataset.tree import DataNode
 from vbnfs.errors import CacheError, DatasetError, DigestsError, NotVerifiedError
@@ -83,7 +84,7 @@ def _write(sets: Iterable[DigestSet], file: Path, *, note: Note) -> tuple[Moved,
                 for one in sets:
                     count_bytes += out.write(one.encode())
                     kept.add(one.file_hash)
-                    note(f"{len(kept):,} files")
+                    note(files(len(kept)))
                 out.flush()
                 os.fsync(out.fileno())
             temporary.replace(file)
@@ -110,7 +111,7 @@ def take_in(cache_dir: Path, file: Path, *, note: Note) -> Moved:
                 outcomes[store.take_in(one)] += 1
             except OSError as error:
                 raise CacheError(f"{cache_dir}: digests cannot be kept there: {error.strerror}") from error
-            note(f"{outcomes.total():,} files")
+            note(files(outcomes.total()))
         count_bytes = opened.tell()
     if refused := outcomes[Imported.REFUSED]:
         raise DigestsError(
@@ -126,9 +127,10 @@ def _sets_of(file: Path, opened: BinaryIO) -> Iterator[DigestSet]:
         try:
             one = read_set(opened)
         except DigestsError as error:
+            before = f"; the digests of {files(number - 1)} before it were imported" if number > 1 else ""
             raise DigestsError(
-                f"{file}: at byte {position:,}: {error}; the digests of the {number - 1:,} files before it were"
-                " imported: export the file again, or copy it again"
+                f"{file}: at byte {position:,}: {error}{before}: 'vbnfs digests export' writes such a file anew, or"
+                " copy it again"
             ) from error
         if one is None:
             return

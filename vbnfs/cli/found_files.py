@@ -10,7 +10,7 @@ from typing import Final
 
 from vbnfs.access.versions import Versions
 from vbnfs.cache.content_folder import DATA, FORMAT, WHOLE
-from vbnfs.dataset.tree import flat_names
+from vbnfs.dataset.tree import SESSION_NAME, flat_names
 from vbnfs.errors import DatasetError
 from vbnfs.host.mountinfo import absolute, list_mounts
 from vbnfs.objects import Content
@@ -122,8 +122,9 @@ class Recogniser:
     def _add(self, path: tuple[str, ...], content: Content) -> None:
         self.by_id[content.content_id] = content
         self._by_size.setdefault(content.size_bytes, {})[content.content_id] = content
-        if len(path) >= _NAME_PARTS:
-            self._by_name.setdefault(path[-_NAME_PARTS:], {})[content.content_id] = content
+        names = [path[-_NAME_PARTS:], *([path[-1:]] if SESSION_NAME.fullmatch(path[-1]) else ())]
+        for name in names:
+            self._by_name.setdefault(name, {})[content.content_id] = content
 
     def recognise(self, file: FoundFile) -> Recognised:
         """By name and size, else by size alone."""
@@ -131,7 +132,8 @@ class Recogniser:
             same = self.by_id.get(file.content_id)
             names = {} if same is None else {same.content_id: same}
         else:
-            names = self._by_name.get(file.path.parts[-_NAME_PARTS:], {})
+            ends = (file.path.parts[-_NAME_PARTS:], file.path.parts[-1:])
+            names = next((self._by_name[end] for end in ends if end in self._by_name), {})
         sized = self._by_size.get(file.size_bytes, {})
         candidates = [content for name, content in sized.items() if name in names] or sized.values()
         return Recognised(tuple(c for c in candidates if c.file_hash is not None), tuple(names.values()))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from vbnfs.cli.found_files import FoundFile, Recognised
-from vbnfs.cli.render import size
+from vbnfs.cli.render import files, size
 from vbnfs.errors import DatasetError, NotVerifiedError
 
 TAKEN: Final = "taken"
@@ -72,7 +72,7 @@ def summary(findings: Sequence[Finding]) -> str:
     """A line: how many files became what, and how many bytes those are."""
     counts = Counter(finding.outcome for finding in findings)
     parts = [f"{count} {outcome}{_bytes_of(findings, outcome)}" for outcome, count in sorted(counts.items())]
-    return f"{len(findings)} files: {', '.join(parts) or 'none'}"
+    return f"{files(len(findings))}: {', '.join(parts) or 'none'}"
 
 
 def _bytes_of(findings: Sequence[Finding], outcome: str) -> str:
@@ -85,7 +85,8 @@ def check_any(findings: Sequence[Finding], folder: Path) -> None:
     """Raise `DatasetError` where no file is of the dataset."""
     if all(finding.outcome == UNKNOWN for finding in findings):
         raise DatasetError(
-            f"{folder}: none of its {len(findings)} files is of this dataset: name its dataset by --dataset"
+            f"{folder}: no file of this dataset is there ({files(len(findings))} looked at): if they are of another"
+            " dataset, name it by --dataset"
         )
 
 

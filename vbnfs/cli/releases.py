@@ -187,7 +187,7 @@ def export_digests(file: Path, paths: tuple[Path, ...], **options: Any) -> None:
     where = place_of(config_of(options), paths or ([Path(version)] if version else ()), given=given)
     log_to_terminal("error")
     moved = moving.export(where, file, note=echo_note)
-    click.echo(f"{file}  {moved.files:,} files, {render.size(moved.count_bytes)}")
+    click.echo(f"{file}  {render.files(moved.files)}, {render.size(moved.count_bytes)}")
 
 
 @digests.command("import", epilog=EXIT_STATUS)
@@ -204,4 +204,6 @@ def import_digests(file: Path, **options: Any) -> None:
     config = config_of(options)
     log_to_terminal("error")
     moved = moving.take_in(config.cache_dir, file, note=echo_note)
-    click.echo(f"{file}  {moved.files:,} files, {render.size(moved.count_bytes)}; {moved.new:,} of them new here")
+    click.echo(
+        f"{file}  {render.files(moved.files)}, {render.size(moved.count_bytes)}; {moved.new:,} of them new here"
+    )

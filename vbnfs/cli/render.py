@@ -74,6 +74,11 @@ def size(size_bytes: int | None) -> str:
     return f"{size_bytes / unit:.{0 if unit == 1 else 1}f} {suffix}"
 
 
+def files(count: int) -> str:
+    """How many files: 1 file, 18 files."""
+    return f"{count:,} file{'' if count == 1 else 's'}"
+
+
 def short_size(size_bytes: int) -> str:
     """Bytes in units of 1024 as `ls -h` writes them, at most five characters: 1.2G, 188M, 512."""
     unit, suffix = _unit(size_bytes, ["", "K", "M", "G", "T", "P"])
@@ -106,8 +111,14 @@ def print_status(status: Mapping[str, Any]) -> None:
         lines["cache"] += (
             f"; {size(status.get('cache_free_bytes'))} free on its disk, of which it leaves {size(reserve)}"
         )
+    if also := status.get("cache_also"):
+        lines["also read"] = ", ".join(also)
     if mirror := status.get("mirror"):
         lines["mirror"] = f"{mirror}  {counts.get('mirror_blocks', 0):,} blocks"
+    if wrong := counts.get("mismatched_files"):
+        lines["wrong"] = (
+            f"{files(wrong)} without the manifest's hash, deleted here; the log says which: read them again"
+        )
     if problem := status.get("cache_problem"):
         lines["not kept"] = str(problem)
     if newer := status.get("newer_version"):
@@ -129,7 +140,7 @@ def _passthrough_lines(report: Mapping[str, Any] | None) -> dict[str, str]:
         return {}
     if report["reason"] is not None:
         return {"passthrough": f"no file is read by the kernel itself: {report['reason']}"}
-    lines = {"passthrough": f"{report['open_files']:,} open files are read by the kernel itself"}
+    lines = {"passthrough": f"on; open now and read by the kernel itself: {files(report['open_files'])}"}
     for number, one in enumerate(report["old_handles"]):
         who = one["program"] or "a program that is gone"
         text = f"{one['file']}: {who} (pid {one['pid']}) has it open from before it was checked; close it there"

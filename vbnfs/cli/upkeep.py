@@ -87,11 +87,12 @@ def _free(paths: tuple[Path, ...], versions: tuple[str, ...], options: dict[str,
             click.echo(render.escape(f"{render.size(count_bytes):>10}  {name}"))
     count, usage, limit = map(render.size, (sum(freed.deleted.values()), freed.usage_bytes, freed.limit_bytes))
     done = "would be freed" if is_trial else "freed"
-    click.echo(f"{freed.cache_dir}  {usage} of {limit}; {len(freed.deleted)} files, {count} {done}")
+    click.echo(f"{freed.cache_dir}  {usage} of {limit}; {render.files(len(freed.deleted))}, {count} {done}")
     if freed.shared:
         shared = render.size(sum(freed.shared.values()))
         echo_note(
-            f"{len(freed.shared)} files, {shared}, stay: other versions have them, too; name those versions as well"
+            f"{render.files(len(freed.shared))}, {shared}: other versions have that, too, so it stays;"
+            " 'vbnfs clean PATH' frees a file whichever versions have it"
         )
 
 
@@ -115,7 +116,9 @@ def _clean(config_folder: Path | None, options: dict[str, Any], *, convert: bool
         else:
             usage, limit, freed = map(render.size, (done.usage_bytes, done.limit_bytes, done.freed_bytes))
             note = "" if done.is_there else " (no such folder: no size was stored)"
-            click.echo(f"{done.cache_dir}  {usage} of {limit}; {done.deleted_files} files, {freed} freed{note}")
+            click.echo(
+                f"{done.cache_dir}  {usage} of {limit}; {render.files(done.deleted_files)}, {freed} freed{note}"
+            )
             if (in_place := in_place_text(done.cache_dir)) is not None:
                 click.echo(render.escape(f"{done.cache_dir}  {in_place}"))
     if problems:
@@ -134,6 +137,9 @@ def _convert(config: Config) -> None:
             bar.update(done - bar.pos)
 
         converted = convert(config, show)
+    if not converted.segments and not converted.left:
+        click.echo(f"{config.cache_dir}  nothing of an earlier vbnfs is there")
+        return
     taken = render.size(converted.taken_bytes)
     click.echo(f"{config.cache_dir}  {taken} of {converted.segments} segments of an earlier vbnfs taken over")
     if converted.left:

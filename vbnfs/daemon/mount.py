@@ -9,6 +9,7 @@ logged, and the task begins anew (restarting.py). So only what answers the kerne
 """
 
 import os
+import shlex
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -192,9 +193,8 @@ class _Mount:
             reason = "the bucket cannot be reached: mounted from what is kept; only cached data can be read"
             warnings.insert(0, reason)
         if format_1.is_there(folder_at(self._config.cache_dir)):
-            warnings.append(
-                "files that an earlier vbnfs cached are not used: 'vbnfs clean --convert' takes them over"
-            )
+            remedy = f"'vbnfs clean --convert --cache-dir {shlex.quote(str(self._config.cache_dir))}' takes them over"
+            warnings.append(f"files that an earlier vbnfs cached are not used: {remedy}")
         warnings += await trio.to_thread.run_sync(unusable_caches, self._config)
         await disk.check_room()
         if disk.problem is not None:
@@ -273,6 +273,7 @@ class _Mount:
             "is_offline": is_offline,
             "is_offline_wanted": config.offline,
             "cache_dir": str(config.cache_dir),
+            "cache_also": [str(directory) for directory in config.cache_also],
             "cache_size_bytes": file_system.disk.limit_bytes,
             "is_cache_size_given": config.cache_size_bytes is not None,
             "cache_usage_bytes": file_system.disk.usage_bytes,

@@ -39,7 +39,7 @@ ROOT_INODE: Final = 1  # FUSE_ROOT_ID, include/uapi/linux/fuse.h
 _OURS: Final = frozenset({README, MANIFESTS, ALLENSDK})
 _GROWING: Final = frozenset({(), (MANIFESTS,), (ALLENSDK,), (ALLENSDK, STATIC)})
 _FLAT_FOLDER: Final = "ecephys_sessions"
-_FLAT_NAME: Final = re.compile(r"ecephys_session_\d+\.nwb")
+SESSION_NAME: Final = re.compile(r"ecephys_session_\d+\.nwb")
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +148,7 @@ def flat_names(files: Sequence[DataFile]) -> Iterator[tuple[tuple[str, ...], Dat
     """
     candidates: dict[str, DataFile | None] = {}
     for file in files:
-        if _FLAT_NAME.fullmatch(name := file.path[-1]):
+        if SESSION_NAME.fullmatch(name := file.path[-1]):
             candidates[name] = None if name in candidates else file
     taken = {file.path[:2] for file in files}  # by a file there, or by a folder
     if (_FLAT_FOLDER,) in taken:

@@ -80,7 +80,7 @@ def describe(inode: int, content: Content, opened: Callable[[], Iterable[OpenFil
     if passthrough.is_passed(inode):
         return "kernel"
     if not passthrough.files.has(content):
-        return "daemon: it is not whole, or not checked yet"
+        return "daemon: this cache does not have it whole, or it is not checked yet"
     pids = [one.pid for one in old_handles(opened(), passthrough) if one.inode == inode]
     if not pids:
         return "kernel"

@@ -61,8 +61,8 @@ def open_own(path: Path, *, make: bool, owners: Set[int] = frozenset()) -> int:
 
 def _not_yours(path: Path) -> CacheError:
     return CacheError(
-        f"cache directory {path}: it must be yours and writable by you alone ('chmod 700' makes it so);"
-        " or choose another one with --cache-dir"
+        f"cache directory {path}: it must be yours and writable by you alone ('chmod 700' makes one of yours so);"
+        " or choose another one with --cache-dir; a cache of others is read by --cache-also"
     )
 
 
@@ -130,16 +130,17 @@ def _target(path: Path, name: str, folder: int, status: os.stat_result, links: i
 def _check_step(path: Path, where: Path, status: os.stat_result, owners: Set[int]) -> None:
     """Raise `CacheError` if others could put something else in the place of what is in a folder on the way."""
     if not _is_trusted(status.st_uid, owners):
+        remedy = "choose one with --cache-dir that only folders of yours and root's are above"
         raise CacheError(
             f"cache directory {path}: {where} above it belongs to {user_name(status.st_uid)}, who could put another"
-            " folder in its place; choose one with --cache-dir that only folders of yours and root's are above"
+            f" folder in its place; {'name that user by --trusted-users' if owners else remedy}"
         )
     others = _who_can_write(status)
     if others is not None and not status.st_mode & stat.S_ISVTX:
         raise CacheError(
             f"cache directory {path}: {others} can write {where} above it, and put another folder in its place;"
             f" 'chmod +t {where}' (by its owner, {user_name(status.st_uid)}) keeps them from that;"
-            " or choose another one with --cache-dir"
+            f" or {'leave it out' if owners else 'choose another one with --cache-dir'}"
         )
 
 
