@@ -3,8 +3,9 @@
 python -m benchmarks.passthrough [OPTIONS]
 
     --mib N     the file's size, 512 by default
-    --turns N   how often each is measured, in turns, 9 by default; the figures are medians
+    --turns N   how often each is measured, in turns, 9 by default; the figures are medians, and that of the ratios
     --daemon    the mount with --passthrough no, for comparison
+    --first     the first sequential reading after mounting anew instead, beside --passthrough no
 
 Needs root. Everything is below a temporary folder of /var/tmp, on one disk. A program of its own reads: with warm
 pages, and with pages that were dropped before, of the cache's file and the local one.
@@ -42,6 +43,21 @@ elif work == "random 4 KiB":
     for offset in offsets:
         os.preadv(file, small, offset)
     count = len(offsets)
+elif work == "16 processes":
+    children = []
+    while len(children) < 16 and (child := os.fork()):
+        children.append(child)
+    if len(children) < 16:
+        offset = size // 16 * len(children)
+        while got := os.preadv(file, [buffer], offset):
+            offset += got
+        offset = 0
+        while offset < size // 16 * len(children):
+            offset += os.preadv(file, [buffer], offset)
+        os._exit(0)
+    for child in children:
+        assert os.waitpid(child, 0)[1] == 0
+    count = 16 * size
 else:
     with mmap.mmap(file, 0, prot=mmap.PROT_READ) as mapped:
         view = memoryview(mapped)
@@ -49,7 +65,7 @@ else:
         view.release()
 print(count / (time.perf_counter() - begun))
 """
-WORKS: Final = ("sequential", "random 4 KiB", "mmap")
+WORKS: Final = ("sequential", "random 4 KiB", "mmap", "16 processes")
 _CHECK_SECONDS: Final = 120.0
 
 
@@ -59,6 +75,7 @@ def main() -> None:
     parser.add_argument("--mib", type=int, default=512)
     parser.add_argument("--turns", type=int, default=9)
     parser.add_argument("--daemon", action="store_true")
+    parser.add_argument("--first", action="store_true")
     wanted = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="vbnfs-passthrough-", dir="/var/tmp") as name:
         place = Place(Path(name), ["--passthrough", "no"] if wanted.daemon else [])
@@ -66,7 +83,10 @@ def main() -> None:
         with origin(place) as (place.endpoint_url, _):
             try:
                 place.mount()
-                measure(place, turns=wanted.turns, is_passed=not wanted.daemon)
+                if wanted.first:
+                    measure_first(place, turns=wanted.turns)
+                else:
+                    measure(place, turns=wanted.turns, is_passed=not wanted.daemon)
             finally:
                 place.clear()
 
@@ -90,10 +110,29 @@ def measure(place: Place, *, turns: int, is_passed: bool) -> None:
                 if not is_warm:
                     drop(place, local, mounted)
                 found[path].append(read(work, path))
-            mount, disk = (statistics.median(speeds[1:]) for speeds in found.values())
-            pages = "warm" if is_warm else "dropped"
-            print(f"{work:<13} {pages:<8} {mount:>18,.0f} {disk:>18,.0f} {mount / disk:>6.2f}", flush=True)
+            show(f"{work:<13} {'warm' if is_warm else 'dropped':<8}", found[mounted][1:], found[local][1:])
     print("reads that reached the daemon:", place.status()["metrics"]["read_requests"] - before)
+
+
+def measure_first(place: Place, *, turns: int) -> None:
+    """How fast the first program reads a whole file after mounting anew, while it is being checked, and without."""
+    (plain,) = place.plain.rglob("*.nwb")
+    mounted = place.mountpoint(0) / plain.relative_to(place.plain)
+    read("sequential", mounted)
+    found: dict[str, list[float]] = {"yes": [], "no": []}
+    for is_passed in ["yes", "no"] * (turns + 1):
+        place.umount()
+        place.options = ["--passthrough", is_passed]
+        place.mount()
+        found[is_passed].append(read("sequential", mounted))
+    show("first reading", found["yes"][1:], found["no"][1:])
+
+
+def show(what: str, ours: list[float], theirs: list[float]) -> None:
+    """A line of the table."""
+    ratio = statistics.median(one / other for one, other in zip(ours, theirs, strict=True))
+    mount, other = statistics.median(ours), statistics.median(theirs)
+    print(f"{what} {mount:>18,.0f} {other:>18,.0f} {ratio:>6.2f}", flush=True)
 
 
 def read(work: str, path: Path) -> float:

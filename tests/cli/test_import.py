@@ -1,5 +1,6 @@
 """`vbnfs import`: files that are on this machine already come into the cache, and only what is released does."""
 
+import hashlib
 import json
 import os
 import random
@@ -16,8 +17,10 @@ from tests.fakes.cache_files import content_folders, unfinished_folders
 from tests.fakes.dataset import PROJECT, FakeDataset
 from tests.fakes.s3_server import FakeS3Server
 from tests.fixtures_mount import Mounts, run_vbnfs, until
-from vbnfs.blocks import BLOCK_BYTES
-from vbnfs.cache.content_folder import CHECKSUMS, DATA, FORMAT
+from vbnfs.access.cache_directory import prepare_cache_directory
+from vbnfs.blocks import BLOCK_BYTES, CHECKSUM_BYTES, checksum, digest
+from vbnfs.cache.content_folder import CHECKSUMS, DATA, FORMAT, HEADER_BYTES
+from vbnfs.cache.digests import DigestSet, DigestStore
 
 MIB = 1 << 20
 NUMBERS = (101, 102, 103)
@@ -160,6 +163,32 @@ def test_blocks_of_another_cache(mounts: Mounts, server: FakeS3Server, tmp_path:
         assert os.pread(session.fileno(), 9, 5 * BLOCK_BYTES) == OLD[name][5 * BLOCK_BYTES :][:9]
         assert mount.range_requests() == 0
         assert os.pread(session.fileno(), 9, 4 * BLOCK_BYTES) == OLD[name][4 * BLOCK_BYTES :][:9]
+        assert mount.range_requests() > 0
+
+
+@pytest.mark.parametrize("are_proven", [True, False], ids=["proven", "imported"])
+def test_blocks_with_digests(mounts: Mounts, server: FakeS3Server, tmp_path: Path, are_proven: bool) -> None:
+    """Where a file's digests are known, a wrong block with a right checksum is not taken; the others are."""
+    other = tmp_path / "other"
+    name = read_a_part(mounts, server, other)
+    [data] = (other / FORMAT).glob(f"*/partial/*/*/{DATA}")
+    wrong = bytes(BLOCK_BYTES)
+    with data.open("r+b") as file, data.with_name(CHECKSUMS).open("r+b") as checksums:
+        file.seek(4 * BLOCK_BYTES)
+        file.write(wrong)
+        checksums.seek(HEADER_BYTES + 4 * CHECKSUM_BYTES)
+        checksums.write(checksum(data.parent.name, 4, wrong))
+    blocks = [OLD[name][start : start + BLOCK_BYTES] for start in range(0, len(OLD[name]), BLOCK_BYTES)]
+    known = DigestSet(hashlib.blake2b(OLD[name]).hexdigest(), len(OLD[name]), b"".join(map(digest, blocks)))
+    prepare_cache_directory(tmp_path / "cache")
+    store = DigestStore(tmp_path / "cache")
+    (store.keep_proven if are_proven else store.take_in)(known)
+    assert outcomes(server, other) == {"taken": 2}
+    mount = mounts(server.endpoint_url)
+    with (mount.path / "manifests/v0.1.0" / name).open("rb") as session:
+        assert os.pread(session.fileno(), 9, 5 * BLOCK_BYTES) == blocks[5][:9]
+        assert mount.range_requests() == 0
+        assert os.pread(session.fileno(), 9, 4 * BLOCK_BYTES) == blocks[4][:9]
         assert mount.range_requests() > 0
 
 

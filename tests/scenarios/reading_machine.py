@@ -14,6 +14,7 @@ from dataclasses import replace
 from functools import partial
 from hashlib import blake2b
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any, Final, cast
 from unittest.mock import patch
 
@@ -28,6 +29,11 @@ from tests.fakes.store import MemoryStore
 from tests.reading.bench import MIB, Bench, add, bench
 from vbnfs.access.opening import make_client, make_reading_client
 from vbnfs.blocks import BLOCK_BYTES
+from vbnfs.cache.adoption import Adoption
+from vbnfs.cache.block_cache import BlockCache
+from vbnfs.cache.digests import DigestStore
+from vbnfs.cache.eviction import Evictor
+from vbnfs.cache.verdicts import Verdicts
 from vbnfs.config.sources import load_config
 from vbnfs.metrics import Metrics
 from vbnfs.objects import Content
@@ -159,6 +165,28 @@ class Loop:
         self.run(self.stop)
         self._thread.join()
         self._open.close()
+
+
+# One that imports a file
+
+
+def import_file(directory: Path, content: Content, data: bytes | bytearray, *, gives_up: bool = False) -> bool:
+    """Whether another process takes a file with these bytes for a content. `gives_up`: it ends in the middle."""
+    cache = BlockCache(directory, scope="test", metrics=Metrics())
+    Evictor(directory, limit_bytes=LIMIT_BYTES, metrics=Metrics()).make_room(content.size_bytes)
+    with TemporaryFile() as file:
+        file.write(data)
+        file.flush()
+        verdicts, digests = Verdicts(directory, scope="test"), DigestStore(directory)
+        adoption = Adoption(cache, verdicts, digests, content, file.fileno())
+        steps = iter(adoption)
+        if gives_up:
+            next(steps, None)
+            steps.close()
+            return False
+        for _ in steps:
+            pass
+    return adoption.is_right
 
 
 # One that gets killed

@@ -1,5 +1,7 @@
 """A folder that cannot be a cache is refused in the terminal, when mounting; one that is a cache is marked so."""
 
+import hashlib
+import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,8 +12,10 @@ import pytest
 from tests.fakes.dataset import FakeDataset
 from tests.fakes.s3_server import FakeS3Server
 from tests.fakes.store import Pattern
-from tests.fixtures_mount import Mounts, run_vbnfs
+from tests.fixtures_mount import Mounts, run_vbnfs, until
 from vbnfs.access.cache_directory import prepare_cache_directory
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "cache.md"
 
 
 @pytest.fixture
@@ -64,6 +68,22 @@ def test_a_disk_that_cannot_hold_a_cache(
         for part in (str(disk), reason, remedy, "--cache-dir"):
             assert part in done.stderr
         assert list(disk.iterdir()) == []
+
+
+def test_whole_files_are_used_without_vbnfs(mounts: Mounts, server: FakeS3Server, tmp_path: Path) -> None:
+    """The command of docs/cache.md prints the manifest's hash of each file that is whole in the cache."""
+    mount = mounts(server.endpoint_url)
+    files = [mount.path / "ecephys_sessions/one.nwb"]
+    hashes = {hashlib.blake2b(file.read_bytes()).hexdigest() for file in files}
+    (command,) = [line for line in DOCUMENT.read_text().splitlines() if line.startswith("b2sum ")]
+    command = command.replace("~/.cache/vbnfs", str(tmp_path / "cache")).replace("/aws/", "/*/")
+
+    def found() -> set[str]:
+        done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+        return {line.split()[0] for line in done.stdout.splitlines()}
+
+    until(lambda: found() >= hashes)
+    assert found() == hashes == {os.getxattr(file, "user.vbnfs.file_hash").decode() for file in files}
 
 
 def test_backups_may_leave_it_out(tmp_path: Path) -> None:

@@ -190,6 +190,21 @@ def test_an_old_handle(file: File) -> None:
         assert "on; open now and read by the kernel itself: 1 file" in run_vbnfs("status", file.mount.path).stdout
 
 
+def test_small_reads_before_the_check(file: File) -> None:
+    """The page filler opens a file that is read in small parts, and keeps the kernel from it for a moment at most."""
+    file.mount.umount()
+    file.mount.mount()
+    with file.path.open("rb", buffering=0) as opened:
+        os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
+        for offset in [*range(BLOCK_BYTES, len(PLAIN), BLOCK_BYTES), *range(0, len(PLAIN), BLOCK_BYTES // 2)][::-1]:
+            assert os.pread(opened.fileno(), 4096, offset + 4096) == PLAIN[offset + 4096 :][:4096]
+        until(lambda: file.mount.status()["metrics"]["whole_blocks"] > 0)
+    until(file.is_passed)
+    _, before = file.counts()
+    assert file.path.read_bytes() == PLAIN
+    assert file.counts()[1] == before
+
+
 def test_a_damaged_file_is_never_passed_through(file: File, tmp_path: Path) -> None:
     """A whole file of which a block was damaged while it was not mounted is mended from S3, and then checked anew."""
     file.mount.umount()

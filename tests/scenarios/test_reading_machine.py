@@ -1,10 +1,10 @@
 """The whole reading floor against plain bytes: whatever happens to cache and network, no byte is ever wrong.
 
 Hypothesis makes up lives of one cache directory: two mounts read from it (and write to it) while contents are
-evicted, made whole, cut short, damaged and swapped, the server fails in all its ways, another mount is killed in
-mid-write, files come wrong and are found out, mounts are restarted and the network comes and goes. Verified blocks
-are trusted by the process that verified them, so bytes are changed only while no mount runs; evicting and cutting
-short happen under running mounts.
+evicted, made whole, imported, cut short, damaged and swapped, the server fails in all its ways, another mount is
+killed in mid-write, files come wrong and are found out, mounts are restarted and the network comes and goes. Verified
+blocks are trusted by the process that verified them, so bytes are changed only while no mount runs; evicting and
+cutting short happen under running mounts.
 """
 
 import hashlib
@@ -39,12 +39,21 @@ from tests.fakes.faults import FAULTS, Damaged
 from tests.fakes.s3_server import FakeS3Server, Reply, Request, always, error, for_kind, header, in_turn
 from tests.fakes.store import MemoryStore
 from tests.reading.bench import KIB, MIB, bench
-from tests.scenarios.reading_machine import LIMIT_BYTES, MOUNTS, PLAIN, SIZES, Loop, fill, read_until_killed
+from tests.scenarios.reading_machine import (
+    LIMIT_BYTES,
+    MOUNTS,
+    PLAIN,
+    SIZES,
+    Loop,
+    fill,
+    import_file,
+    read_until_killed,
+)
 from vbnfs.blocks import BLOCK_BYTES, digest
 from vbnfs.cache.content_folder import CHECKSUMS, DATA, FORMAT, HEADER_BYTES, WHOLE, Shape
 from vbnfs.cache.digests import DigestSet
 from vbnfs.cache.eviction import Evictor
-from vbnfs.cache.verdicts import Verdict, is_good
+from vbnfs.cache.verdicts import Verdict, Verdicts, is_good
 from vbnfs.errors import HashMismatchError, StorageError
 from vbnfs.metrics import Metrics
 from vbnfs.objects import Content, ObjectVersion
@@ -310,6 +319,26 @@ class ReadingMachine(RuleBasedStateMachine):
         if descriptor is not None:
             assert os.fstat(descriptor).st_size == SIZES[number]
             os.close(descriptor)
+
+    @rule(number=files, flaw=st.sampled_from([None, None, "wrong byte", "cut short", "given up"]), at=where)
+    def adopt(self, number: int, flaw: str | None, at: float) -> None:
+        """Another process imports a file under running mounts: the content is whole, or nothing has happened."""
+        original, place, content = bytearray(PLAIN[number]), int(at * SIZES[number]), self.loop.contents[number]
+        if flaw == "wrong byte" and original:
+            original[place] ^= 1
+        elif flaw == "cut short":
+            del original[place:]
+        unfinished = set(unfinished_folders(self.directory))  # of others, which were killed
+        is_taken = import_file(self.directory, content, original, gives_up=flaw == "given up")
+        assert is_taken == (original == PLAIN[number] and flaw != "given up")
+        assert set(unfinished_folders(self.directory)) <= unfinished
+        if is_taken:
+            assert place_of(self.directory, content.content_id, scope="test", kind=WHOLE).exists()
+            good = Verdicts(self.directory, scope="test").good(content)
+            assert good is not None
+            assert is_good(content, good)
+        for mount in range(MOUNTS):
+            self.check(mount, 6, number, 0, SIZES[number])
 
     @rule(number=files, what=st.sampled_from(["all", *FILES]))
     def evict(self, number: int, what: str) -> None:

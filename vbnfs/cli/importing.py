@@ -171,7 +171,7 @@ class _Import:
                 self._note(file.path, *await self._take(file, known))
         for one in self._partial:
             with self._counted(one.size_bytes):
-                await self._go_on(take_blocks(one, self._cache, self._evictor), one.size_bytes)
+                await self._go_on(take_blocks(one, self._cache, self._evictor, self._digests), one.size_bytes)
                 self._note(one.path, TAKEN, one.size_bytes)
 
     @contextmanager

@@ -1,7 +1,8 @@
 """Blocks of files that another vbnfs's cache has not all of: taken into ours, each checked by its checksum.
 
 A checksum shows damage and no malice, and a file's hash shows nothing before all of it is there. So only a cache is
-taken from whose owner is believed (access/other_caches.py), and only what the same server sent to it.
+taken from whose owner is believed (access/other_caches.py), and only what the same server sent to it. A block whose
+digest is known has to have it, too; one that has not is left to S3.
 """
 
 import errno
@@ -12,9 +13,10 @@ from typing import Final
 
 from vbnfs.access.opening import scope_of
 from vbnfs.access.other_caches import open_other, trusted_uids
-from vbnfs.blocks import blocks_of
+from vbnfs.blocks import blocks_of, digest
 from vbnfs.cache.block_cache import BlockCache, block_range
 from vbnfs.cache.content_folder import FORMAT, PARTIAL
+from vbnfs.cache.digests import DigestStore
 from vbnfs.cache.eviction import Evictor
 from vbnfs.cache.read_only_cache import ReadOnlyCache
 from vbnfs.config.settings import Config
@@ -59,14 +61,17 @@ def partial_files(
             yield PartialFile(other.places.of(name, PARTIAL).path, content, blocks, other)
 
 
-def take_blocks(file: PartialFile, cache: BlockCache, evictor: Evictor) -> Generator[int]:
-    """Take the blocks that match their checksums; gives how many bytes were looked at. Raises `OSError`."""
-    done_bytes = 0
+def take_blocks(file: PartialFile, cache: BlockCache, evictor: Evictor, digests: DigestStore) -> Generator[int]:
+    """Take the blocks that match their checksums, and their digests where these are known.
+
+    Gives how many bytes were looked at. Raises `OSError`.
+    """
+    done_bytes, known = 0, digests.of(file.content)
     for first in range(0, len(file.blocks), _BLOCKS_AT_ONCE):
         for index in file.blocks[first : first + _BLOCKS_AT_ONCE]:
             data = file.other.checked_block(file.content, index)
             done_bytes += len(block_range(file.content, index))
-            if data is None:
+            if data is None or (known is not None and digest(data) != known.digests.of_block(index)):
                 continue
             if not evictor.make_room(len(data)):
                 raise OSError(errno.ENOSPC, NO_RESERVE)

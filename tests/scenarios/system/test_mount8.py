@@ -1,5 +1,6 @@
 """mount(8), umount(8), fstab(5) and their kin, as the system has them, in a mount namespace of each test's own."""
 
+import hashlib
 import json
 import os
 import signal
@@ -54,6 +55,22 @@ def fstab(namespace: Namespace, *lines: str) -> None:
 
 
 # mount
+
+
+def test_the_kernel_reads_for_everybody(namespace: Namespace, options: str) -> None:
+    """Of root's `mount -t vbnfs -o allow_other` another user's reads of a whole file do not reach the daemon."""
+    namespace.output("mount", "-t", "vbnfs", PROJECT, VBN, "-o", f"{options},allow_other")
+    right = hashlib.blake2b(SESSION_BYTES[: len(SESSION_BYTES)]).hexdigest()
+
+    def read() -> tuple[int, int]:
+        """The opens that were passed through, and the reads that reached the daemon, when a user has read it."""
+        assert namespace.output("b2sum", f"{VBN}/{SESSION}", user=USER).split()[0] == right
+        metrics = json.loads(namespace.vbnfs("status", "--json", VBN).stdout)["metrics"]
+        return metrics["passthrough_opens"], metrics["read_requests"]
+
+    until(lambda: read()[0] > 0)
+    opens, reads = read()
+    assert read() == (opens + 1, reads)
 
 
 @pytest.mark.parametrize("kind", ["vbnfs", "fuse.vbnfs"])

@@ -1,5 +1,6 @@
 """The units under a running systemd: that of a small Debian in namespaces, made once for all tests here."""
 
+import json
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -74,6 +75,20 @@ def test_ready_when_the_tree_is_there(guest: Guest, server: FakeS3Server, unit: 
     assert guest.shows(unit, "StatusText").startswith(f"{VBN}: 1 versions, 0.4.0 at the top")
     assert guest.output("stat", "-c", "%a", "/var/cache/vbnfs") == "700\n"
     assert '"pid": ' in guest.output(VBNFS, "status", "--json", VBN)
+
+
+def test_the_kernel_reads_files(guest: Guest, unit: str) -> None:
+    """What hardens the unit leaves it what passthrough needs: a whole file is read by the kernel itself."""
+    guest.output("systemctl", "start", unit)
+
+    def is_passed() -> bool:
+        assert is_served(guest)
+        status = json.loads(guest.output(VBNFS, "status", "--json", VBN))
+        assert status["passthrough"]["reason"] is None
+        return bool(status["metrics"]["passthrough_opens"])
+
+    until(is_passed)
+    assert guest.shows(unit, "NRestarts") == "0"
 
 
 def test_stopping_leaves_nothing(guest: Guest, unit: str) -> None:
