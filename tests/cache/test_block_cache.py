@@ -20,7 +20,7 @@ import trio
 from structlog.testing import capture_logs
 
 from vbnfs.blocks import BLOCK_BYTES
-from vbnfs.cache import block_cache
+from vbnfs.cache import open_contents
 from vbnfs.cache.block_cache import BlockCache, block_range
 from vbnfs.cache.content_file import ContentFile
 from vbnfs.cache.content_folder import CHECKSUMS, DATA, FORMAT
@@ -115,7 +115,7 @@ def test_read_nowait_asks_no_other_host(tmp_path: Path) -> None:
 
 def test_no_file_is_closed_under_the_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A content that has to make way for another is closed without the lock: that may take long."""
-    monkeypatch.setattr(block_cache, "_OPEN_CONTENTS", 1)
+    monkeypatch.setattr(open_contents, "_MOST", 1)
     cache = make(tmp_path)
     closed: list[set[str]] = []
     close = ContentFile.__del__

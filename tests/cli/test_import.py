@@ -277,6 +277,8 @@ def test_what_is_of_another_dataset(server: FakeS3Server, tmp_path: Path) -> Non
     file = write(tmp_path / "photos" / "a.jpg", b"a photo")
     os.mkfifo(tmp_path / "photos" / "pipe")
     (tmp_path / "photos" / "nowhere").symlink_to("none")
+    (tmp_path / "photos" / "circle").symlink_to("circle")
+    (tmp_path / "photos" / "above").symlink_to("..")
     done = run(server, tmp_path / "photos" / "a.jpg", "-v")
     assert (done.returncode, done.stdout) == (1, f"unknown    {file}\n")
     assert "none of its 1 files is of this dataset: name its dataset by --dataset" in done.stderr

@@ -31,8 +31,9 @@ from vbnfs.cache.content_folder import (
 )
 from vbnfs.cache.digests import DigestSet, DigestStore
 from vbnfs.cache.histories import begin_history
-from vbnfs.cache.in_place import IN_PLACE, Entry, seal_of
+from vbnfs.cache.in_place import IN_PLACE, Entry
 from vbnfs.cache.verdicts import Fingerprint, Verdict, Verdicts
+from vbnfs.cache.whole_file import Seal
 from vbnfs.host.atomic import replace_file, temporary_file
 from vbnfs.host.copying import clone_file
 from vbnfs.host.places import open_file
@@ -107,7 +108,7 @@ class _Import:
     def _judge(self) -> None:
         """Note what was found, beside the content; blocks that were there before are not needed any more."""
         content, now = self._content, datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        with suppress(OSError), self._cache.place_of(content.content_id, PARTIAL).parent.opened() as above:
+        with suppress(OSError), self._cache.places.of(content.content_id, PARTIAL).parent.opened() as above:
             remove_folder(above, content.content_id)
         self._cache.forget_deleted()
         self._digests.keep_proven(DigestSet(self.found_hash, content.size_bytes, bytes(self._found_digests)))
@@ -121,7 +122,7 @@ class Adoption(_Import):
     def __iter__(self) -> Generator[int]:
         content_id = self._content.content_id
         with (
-            self._cache.place_of(content_id, WHOLE).parent.opened(make=True) as above,
+            self._cache.places.of(content_id, WHOLE).parent.opened(make=True) as above,
             new_folder(above) as (folder, name),
         ):
             yield from self._make(folder)
@@ -153,7 +154,7 @@ class Adoption(_Import):
             os.close(data)
 
     def _begin_history(self, checksums: int) -> None:
-        scope = self._cache.place_of(self._content.content_id, WHOLE).parent.parent.parent
+        scope = self._cache.places.of(self._content.content_id, WHOLE).parent.parent.parent
         with suppress(OSError):
             begin_history(checksums, self._content.content_id, scope=scope, now_ns=time.time_ns())
 
@@ -190,15 +191,15 @@ class Registration(_Import):
         self._path = path
 
     def __iter__(self) -> Generator[int]:
-        seal = seal_of(os.fstat(self._source))
+        seal = Seal.of(self._source)
         stored = bytearray(HEADER_BYTES)
         for start, records in self._hash(self._look()):
             stored += records
             yield self._stop(start)
-        if seal_of(os.fstat(self._source)) != seal:
+        if Seal.of(self._source) != seal:
             self.found_hash = ""  # of bytes that may be others by now
         if self.is_right:
-            place = self._cache.place_of(self._content.content_id, IN_PLACE)
+            place = self._cache.places.of(self._content.content_id, IN_PLACE)
             replace_file(place, bytes(stored) + Entry(self._path, seal).line())
             self._judge()
 

@@ -22,16 +22,16 @@ from typing import Final
 
 import structlog
 import trio
-from cachetools import LRUCache
 
 from vbnfs.blocks import BLOCK_BYTES, checksum
 from vbnfs.cache.behind import Behind
-from vbnfs.cache.content_file import ContentFile, DamagedBlockError, flush
-from vbnfs.cache.content_folder import DATA, FORMAT, KINDS, NEW_PREFIX, PARTIAL, WHOLE, move_folder, remove_folder
+from vbnfs.cache.content_file import DamagedBlockError
+from vbnfs.cache.content_folder import FORMAT, NEW_PREFIX
+from vbnfs.cache.content_places import ContentPlaces
 from vbnfs.cache.holdings import Held, Holdings
 from vbnfs.cache.inventory import CachedContent
+from vbnfs.cache.open_contents import OpenContents
 from vbnfs.cache.whole_file import Seal
-from vbnfs.host import limits
 from vbnfs.host.atomic import temporary_file
 from vbnfs.host.descriptors import NO_DESCRIPTOR
 from vbnfs.host.places import Place, folder_at
@@ -41,8 +41,6 @@ from vbnfs.objects import ByteRange, Content
 
 log = structlog.get_logger()
 
-_OPEN_CONTENTS: Final = 128  # two files each, well below the usual limit of 1,024 files
-_PART_OF_FILE_LIMIT: Final = 8  # where fewer files may be open: connections and mappings need some, too
 _TRIED_BYTES: Final = 4 << 20  # what a GET brings may be written at once
 
 
@@ -50,7 +48,8 @@ class BlockCache:
     """The blocks below `directory` (which holds the other scopes, too) that came from `scope`.
 
     A block is checked when this process uses it for the first time; with `check_every_read`, at each read.
-    `is_local` False: other hosts may change the directory (see content_file.py). `behind`: where else blocks are.
+    `is_local` False: other hosts may change the directory (see content_file.py). `places`: where contents stand, if
+    that is not as drawn above. `behind`: where else blocks are.
     """
 
     def __init__(
@@ -61,6 +60,7 @@ class BlockCache:
         metrics: Metrics,
         check_every_read: bool = False,
         is_local: bool = True,
+        places: ContentPlaces | None = None,
         behind: Behind | None = None,
     ) -> None:
         top = folder_at(directory)
@@ -70,16 +70,12 @@ class BlockCache:
         self._checks_every_read = check_every_read
         self.is_local: Final = is_local
         self._behind = behind or Behind()
+        self.places = places or ContentPlaces(self.directory / scope, may_map=is_local)
+        self._open = OpenContents(self.places, Holdings(top))
         self._lock = threading.Lock()  # of what follows; held for no system call
-        self._open: LRUCache[str, ContentFile] = LRUCache(_most_open_contents())  # by content id
-        self._absent: set[str] = set()  # the contents of which nothing was here, since `forget_deleted`
         self._unflushed: Counter[str] = Counter()  # bytes, by content id
         self._allocated: Counter[str] = Counter()  # by content id; as the last scan found it, and what was put since
-        self._opened: dict[str, Content] = {}  # by a program, since uses were noted; by content id
         self._changed: set[str] = set()  # the contents of which `allocated_bytes` has changed
-        self._holdings = Holdings(top)
-        self._publishing = threading.Lock()
-        self._read_by_kernel: dict[str, Held] = {}  # by content id
         self._warn_once = WarnOnce(again_after_seconds=WARN_AGAIN_SECONDS)
         self.failure: OSError | None = None  # why the disk did not take the last blocks; None if it did
 
@@ -98,10 +94,10 @@ class BlockCache:
 
     def is_known_absent(self, content: Content) -> bool:
         """Whether nothing was here of a content when it was looked for last, and nothing was put since."""
-        return content.content_id in self._absent
+        return self._open.is_known_absent(content)
 
     def _own_nowait(self, content: Content, byte_range: ByteRange) -> memoryview | None:
-        file = self._known(content)
+        file = self._open.known(content)
         if file is None:
             raise trio.WouldBlock
         if file.is_known_missing(byte_range):
@@ -125,14 +121,15 @@ class BlockCache:
 
     def _read(self, content: Content, byte_range: ByteRange, *, is_checked_now: bool) -> memoryview | None:
         try:
-            file = self._file(content)
+            file = self._open.get(content)
             if file is None:
                 return None
             return file.read_checked(byte_range) if is_checked_now else file.read(byte_range)
         except DamagedBlockError as error:
             self._metrics.corrupt_blocks += 1
             log.warning("cached block damaged; fetching it again", reason=str(error))
-            self._demote(content)
+            with suppress(OSError):
+                self.places.demote(content)
         except OSError as error:
             self._warn_once("cache cannot be read; fetching instead", key=error.strerror, reason=str(error))
             self._let_go_of_descriptors(error)
@@ -142,7 +139,7 @@ class BlockCache:
         """Those of the blocks that are not recorded."""
         left = list(indices)
         with suppress(OSError):
-            file = self._file(content)
+            file = self._open.get(content)
             if file is not None:
                 left = [index for index in left if not file.holds(index)]
         return self._behind.missing(content, left)
@@ -153,10 +150,7 @@ class BlockCache:
         They are fewer than there were, or 0, where blocks could not be kept, which is no error.
         """
         try:
-            file = self._known(content)
-            if file is None or not file.is_intact:
-                file = self._remember(content, self._open_or_create(content))
-            file.write(index, *blocks)
+            self._open.for_writing(content).write(index, *blocks)
         except OSError as error:
             self._metrics.cache_write_errors += len(blocks)
             self.failure = error
@@ -179,13 +173,8 @@ class BlockCache:
         with self._lock:
             unflushed, self._unflushed = self._unflushed, Counter()
         for content_id, count_bytes in unflushed.items():
-            self._flush(content_id)
+            self.places.flush(content_id)
             self._metrics.flushed_bytes += count_bytes
-
-    def _flush(self, content_id: str) -> None:
-        for kind in KINDS:
-            with suppress(OSError):  # evicted; a disk that fails is logged where blocks are read and written
-                flush(self.place_of(content_id, kind))
 
     def complete(self, content: Content) -> bool:
         """Have a content be whole of which all blocks are here, and right as far as that can be known.
@@ -193,49 +182,27 @@ class BlockCache:
         Its bytes are synced before: what is whole is whole after a power cut. Returns whether it is whole now. A
         content that cannot be made whole, on a disk that fails or can only be read, stays as it is.
         """
-        whole = self.place_of(content.content_id, WHOLE)
         try:
-            if self._is_at(content, whole):
+            if self.places.has_whole(content):
                 return True
             if None in self._own_records(content):
                 return False
-            self._flush(content.content_id)
-            self._promote(content)
+            self.places.flush(content.content_id)
+            self.places.promote(content)
+            self._open.forget_if_deleted(content.content_id)
         except FileNotFoundError:  # evicted meanwhile, or made whole by another process
             pass
         except OSError as error:
             self._warn_once("a complete file cannot be kept as one", key=error.strerror, reason=str(error))
-        return self._is_at(content, whole)
-
-    def _demote(self, content: Content) -> None:
-        """A block of a content is not what it was: the content is not whole any more."""
-        name = content.content_id
-        with suppress(OSError), self.place_of(name, WHOLE).parent.opened() as above:
-            os.stat(name, dir_fd=above, follow_symlinks=False)  # there is one, which matters more than a partial one
-            with self.place_of(name, PARTIAL).parent.opened(make=True) as to:
-                remove_folder(to, name)
-                move_folder(above, name, to, name)
-
-    def _promote(self, content: Content) -> None:
-        """Give a content its place among those that are whole. Raises `OSError`."""
-        name, whole = content.content_id, self.place_of(content.content_id, WHOLE)
-        with self.place_of(name, PARTIAL).parent.opened() as above, whole.parent.opened(make=True) as to:
-            if not move_folder(above, name, to, name):
-                if self._is_at(content, whole):  # another process was first
-                    remove_folder(above, name)
-                else:
-                    remove_folder(to, name)
-                    move_folder(above, name, to, name)
-            os.fsync(to)
-        self._forget_if_deleted(name)
-
-    def _is_at(self, content: Content, place: Place) -> bool:
-        return ContentFile.open(place, identity=content.content_id, data_bytes=content.size_bytes) is not None
+        try:
+            return self.places.has_whole(content)
+        except OSError:
+            return False
 
     def seal(self, content: Content) -> Seal | None:
         """The seal of the file that blocks of a content are read from now; None if there is none."""
         with suppress(OSError):
-            if (file := self._file(content)) is not None:
+            if (file := self._open.get(content)) is not None:
                 return file.seal()
         return None
 
@@ -244,15 +211,7 @@ class BlockCache:
 
         Raises `OSError`.
         """
-        place = self.place_of(content.content_id, WHOLE) / DATA
-        try:
-            descriptor = place.open(os.O_RDONLY)
-        except FileNotFoundError:
-            return None
-        if os.fstat(descriptor).st_size == content.size_bytes:
-            return descriptor
-        os.close(descriptor)
-        return None
+        return self.places.open_whole(content)
 
     def is_whole(self, content: Content) -> bool:
         """Whether a content is whole, as far as that is known without reading it."""
@@ -295,7 +254,7 @@ class BlockCache:
     def _own_records(self, content: Content) -> Iterator[bytes | None]:
         file = None
         with suppress(OSError):
-            file = self._file(content)
+            file = self._open.get(content)
         if file is not None and file.is_intact:
             with suppress(OSError):
                 yield from file.records()
@@ -309,11 +268,7 @@ class BlockCache:
 
     def drop(self, content: Content) -> None:
         """Delete all that is kept of a content. A process that has it open reads it on, until `forget_deleted`."""
-        for kind in KINDS:
-            with suppress(OSError):  # not there, or it cannot be deleted: then nothing can be kept either
-                place = self.place_of(content.content_id, kind)
-                with place.parent.opened() as above:
-                    remove_folder(above, place.name)
+        self.places.remove(content)
         self._behind.refuse(content)
         self.forget_deleted()
 
@@ -321,7 +276,7 @@ class BlockCache:
         """How many bytes of a content are here. Costs as much as is here, however large the content is."""
         own_bytes = 0
         with suppress(OSError):
-            file = self._file(content)
+            file = self._open.get(content)
             own_bytes = 0 if file is None else file.held_bytes()
         return self._behind.cached_bytes(content, own_bytes)
 
@@ -349,130 +304,37 @@ class BlockCache:
 
     def forget_deleted(self) -> None:
         """Close contents that were cut short, or evicted, by any process: only then is the space free."""
-        with self._lock:
-            known = list(self._open)
-            self._absent = set()
-        deleted = [content_id for content_id in known if self._forget_if_deleted(content_id)]
-        if deleted:
-            self.publish_held()
+        self._open.forget_deleted()
         self._behind.forget_deleted()
 
     def hold(self, held: Held) -> None:
         """The kernel reads a content itself from now on, though it may be deleted, until `let_go`."""
-        with self._lock:
-            self._read_by_kernel[held.content_id] = held
-        self.publish_held()
+        self._open.hold(held)
 
     def let_go(self, content_id: str) -> None:
         """The kernel does not read a content any more."""
-        with self._lock:
-            self._read_by_kernel.pop(content_id, None)
-        self.publish_held()
+        self._open.let_go(content_id)
 
     def publish_held(self) -> None:
         """Show other processes which contents this one has open."""
-        with self._publishing:
-            with self._lock:
-                known, held = list(self._open.values()), list(self._read_by_kernel.values())
-            for file in known:
-                with suppress(OSError):
-                    held.append(file.held())
-            self._holdings.publish(held)
-
-    def _forget_if_deleted(self, content_id: str) -> bool:
-        with self._lock:
-            file = self._open.get(content_id)
-        is_deleted = file is not None and not file.is_intact
-        if is_deleted:
-            with self._lock:
-                if self._open.get(content_id) is file:
-                    del self._open[content_id]
-        return is_deleted
+        self._open.publish()
 
     def note_opened(self, content: Content) -> None:
         """Have the next `note_uses` count this as a use: the kernel may answer all that is read of it then."""
-        with self._lock:
-            self._opened[content.content_id] = content
+        self._open.note_opened(content)
 
     def note_uses(self) -> None:
         """Note for eviction what was used lately, and what is open.
 
         Waits for a disk that takes no writes, as long as that lasts: nothing that a reader waits for does this.
         """
-        with self._lock:
-            opened, self._opened = self._opened, {}
-        for content in opened.values():
-            with suppress(OSError):
-                if (file := self._file(content)) is not None:
-                    file.mark_used()
-        with self._lock:
-            known = list(self._open.values())
-        for file in known:
-            file.note_use()
-        self.publish_held()
+        self._open.note_uses()
+        self._open.publish()
 
     def _let_go_of_descriptors(self, error: OSError) -> None:
         """Where no file can be opened any more, connections to S3 matter more than open contents."""
         if error.errno in NO_DESCRIPTOR:
-            with self._lock:
-                let_go, self._open = self._open, LRUCache(self._open.maxsize)
-            del let_go
-
-    def _file(self, content: Content) -> ContentFile | None:
-        file = self._known(content)
-        if file is None:
-            file = self._open_any(content)
-            if file is None:
-                self._absent.add(content.content_id)
-            else:
-                file = self._remember(content, file)
-        return file
-
-    def _open_any(self, content: Content) -> ContentFile | None:
-        """A content that is moved while it is looked for is there at the second look."""
-        for kind in (*KINDS, *KINDS):
-            place = self.place_of(content.content_id, kind)
-            file = ContentFile.open(
-                place, identity=content.content_id, data_bytes=content.size_bytes, may_map=self.is_local
-            )
-            if file is not None:
-                return file
-        return None
-
-    def _open_or_create(self, content: Content) -> ContentFile:
-        file = self._open_any(content)
-        if file is not None:
-            return file
-        place = self.place_of(content.content_id, PARTIAL)
-        file = ContentFile.create(
-            place, identity=content.content_id, data_bytes=content.size_bytes, may_map=self.is_local
-        )
-        file.begin_history(self.directory / self._scope)
-        return file
-
-    def _known(self, content: Content) -> ContentFile | None:
-        with self._lock:
-            file = self._open.get(content.content_id)
-        return file if file is not None and file.data_bytes == content.size_bytes else None
-
-    def _remember(self, content: Content, file: ContentFile) -> ContentFile:
-        with self._lock:
-            let_go = [self._open.pop(content.content_id, None)]
-            while len(self._open) >= self._open.maxsize:
-                let_go.append(self._open.popitem()[1])
-            self._open[content.content_id] = file
-            self._absent.discard(content.content_id)
-        del let_go  # closing frees an evicted file's space, or asks another host: not under the lock
-        return file
-
-    def place_of(self, content_id: str, kind: str) -> Place:
-        """The folder of a content among the whole or the partial ones, whether it is there or not."""
-        return self.directory / self._scope / kind / content_id[:2] / content_id
-
-
-def _most_open_contents() -> int:
-    limit = limits.open_files()
-    return _OPEN_CONTENTS if limit is None else max(1, min(_OPEN_CONTENTS, limit // _PART_OF_FILE_LIMIT))
+            self._open.let_go_of_all()
 
 
 def block_range(content: Content, index: int) -> ByteRange:

@@ -13,7 +13,7 @@ import os
 import stat
 from collections.abc import Iterator, Set
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -21,10 +21,12 @@ import structlog
 
 from vbnfs.cache.content_file import ContentFile
 from vbnfs.cache.content_folder import FORMAT, Shape
+from vbnfs.cache.content_places import ContentPlaces
 from vbnfs.cache.read_only_cache import ReadOnlyCache
+from vbnfs.cache.whole_file import Seal
 from vbnfs.host.identity import user_name
 from vbnfs.host.own_folders import flags_of
-from vbnfs.host.places import Place
+from vbnfs.host.places import Place, folder_at
 from vbnfs.metrics import Metrics
 from vbnfs.objects import Content
 
@@ -38,17 +40,6 @@ _FOLDERS: Final = 3  # scope, kind, and the first two digits
 
 
 @dataclass(frozen=True, slots=True)
-class Seal:
-    """What of a file changes when its bytes do: see inode(7)."""
-
-    device: int
-    inode: int
-    size_bytes: int
-    modified_ns: int
-    changed_ns: int
-
-
-@dataclass(frozen=True, slots=True)
 class Entry:
     """A file, and the seal that it had when it was hashed."""
 
@@ -57,13 +48,13 @@ class Entry:
 
     def line(self) -> bytes:
         """As it is stored."""
-        return json.dumps({"path": os.fsencode(self.path).hex(), **asdict(self.seal)}).encode() + b"\n"
+        return json.dumps({"path": os.fsencode(self.path).hex(), **self.seal._asdict()}).encode() + b"\n"
 
     @property
     def problem(self) -> str | None:
         """Why the file is not read now; None if it is as it was."""
         try:
-            is_same = seal_of(os.stat(self.path, follow_symlinks=False)) == self.seal
+            is_same = Seal.of_status(os.stat(self.path, follow_symlinks=False)) == self.seal
         except OSError as error:
             return error.strerror
         return None if is_same else "it has changed since it was hashed"
@@ -73,12 +64,28 @@ class InPlaceFiles(ReadOnlyCache):
     """The files that are read in place, as blocks behind the cache at `directory`; those of `owners` alone."""
 
     def __init__(self, directory: Path | Place, *, scope: str, metrics: Metrics, owners: Set[int]) -> None:
+        folder = folder_at(directory)
         # They may be on another host: no read of one is without a thread.
-        super().__init__(directory, scope=scope, metrics=metrics, check_every_read=True, is_local=False)
+        super().__init__(
+            folder,
+            scope=scope,
+            metrics=metrics,
+            check_every_read=True,
+            is_local=False,
+            places=_SealedFiles(folder / FORMAT / scope, owners),
+        )
+
+
+class _SealedFiles(ContentPlaces):
+    """The entries below `scope`, the folder of what one server sent: each leads to a file elsewhere."""
+
+    def __init__(self, scope: Place, owners: Set[int]) -> None:
+        super().__init__(scope, may_map=False, may_write=False)
         self._owners = owners
 
-    def _open_any(self, content: Content) -> ContentFile | None:
-        place = self.place_of(content.content_id, IN_PLACE)
+    def open(self, content: Content) -> ContentFile | None:
+        """See `ContentPlaces`: the file, if it has its seal."""
+        place = self.of(content.content_id, IN_PLACE)
         try:
             stored = place.open(os.O_RDONLY)
         except FileNotFoundError:
@@ -95,10 +102,9 @@ class InPlaceFiles(ReadOnlyCache):
         opened = data, stored, False
         return ContentFile(place, opened, identity=content.content_id, data_bytes=content.size_bytes, may_map=False)
 
-    def _demote(self, content: Content) -> None:
-        """The file is not what it was: it is not read in place any more."""
-        with suppress(OSError):
-            self.place_of(content.content_id, IN_PLACE).unlink(missing_ok=True)
+    def demote(self, content: Content) -> None:
+        """See `ContentPlaces`: the file is not what it was, and is not read in place any more."""
+        self.of(content.content_id, IN_PLACE).unlink(missing_ok=True)
 
 
 def is_used(directory: Place, scope: str) -> bool:
@@ -124,11 +130,6 @@ def entries(directory: Place) -> Iterator[Entry]:
                     yield entry
 
 
-def seal_of(status: os.stat_result) -> Seal:
-    """The seal of a file that looks so."""
-    return Seal(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-
-
 def why_not_believed(status: os.stat_result, owners: Set[int]) -> str | None:
     """Why a file is not read in place, whatever its bytes are; None if it may be."""
     if not stat.S_ISREG(status.st_mode):
@@ -147,7 +148,7 @@ def _open_sealed(entry: Entry, owners: Set[int]) -> int:
     except FileNotFoundError:
         return -1
     status = os.fstat(descriptor)
-    if why_not_believed(status, owners) is None and seal_of(status) == entry.seal:
+    if why_not_believed(status, owners) is None and Seal.of_status(status) == entry.seal:
         return descriptor
     os.close(descriptor)
     log.warning("a file is not read in place: it has changed", path=str(entry.path))

@@ -1,4 +1,4 @@
-"""The file of a whole content, opened to be read only; and its seal, by which it is known again unread."""
+"""The file of a whole content, opened to be read only; and the seal by which a file is known again unread."""
 
 import os
 import time
@@ -24,7 +24,11 @@ class Seal(NamedTuple):
     @classmethod
     def of(cls, descriptor: int) -> "Seal":
         """That of an open file. Raises `OSError`."""
-        found = os.fstat(descriptor)
+        return cls.of_status(os.fstat(descriptor))
+
+    @classmethod
+    def of_status(cls, found: os.stat_result) -> "Seal":
+        """That of a file that looks so."""
         return cls(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
     @property

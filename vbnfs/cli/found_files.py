@@ -1,5 +1,6 @@
 """Files in a folder of this machine that may be files of a dataset: found by walking, recognised by name and size."""
 
+import errno
 import os
 import stat
 from collections.abc import Callable, Iterable, Mapping
@@ -14,6 +15,7 @@ from vbnfs.errors import DatasetError
 from vbnfs.host.mountinfo import absolute, list_mounts
 from vbnfs.objects import Content
 
+_NOWHERE: Final = frozenset({errno.ENOENT, errno.ELOOP})  # where a link may lead
 _NAME_PARTS: Final = 2  # of a path: a session's folder and file, or project_metadata/units.csv
 
 
@@ -84,9 +86,9 @@ def find_files(top: Path, *, leave_out: Path) -> Found:
 def _add(found: Found, seen: set[tuple[int, int]], path: Path, *, content_id: str | None = None) -> None:
     try:
         status = path.stat()
-    except FileNotFoundError:  # a link that leads nowhere
-        return
     except OSError as error:
+        if error.errno in _NOWHERE:
+            return
         found.unreadable.append((path, error.strerror or repr(error)))
         return
     if stat.S_ISREG(status.st_mode) and (status.st_dev, status.st_ino) not in seen:

@@ -23,7 +23,8 @@ from vbnfs.access.other_caches import trusted_uids
 from vbnfs.access.versions import load_versions
 from vbnfs.cache.adoption import Adoption, Registration, SourceError, can_share
 from vbnfs.cache.block_cache import BlockCache
-from vbnfs.cache.in_place import make_in_place, seal_of, why_not_believed
+from vbnfs.cache.in_place import make_in_place, why_not_believed
+from vbnfs.cache.whole_file import Seal
 from vbnfs.cli.asked import Place
 from vbnfs.cli.found_files import Found, FoundFile, Recognised, Recogniser, check_folder, find_files, without_repeats
 from vbnfs.cli.import_findings import (
@@ -211,7 +212,7 @@ class _Import:
         if taken:
             self._taken[file.path] = taken
             return TAKEN, file.size_bytes, ""
-        if seal_of(os.fstat(source)) != seal_of(before) or before.st_size != file.size_bytes:
+        if Seal.of(source) != Seal.of_status(before) or before.st_size != file.size_bytes:
             return WRONG, file.size_bytes, "it changed while it was read: import it again when nothing writes to it"
         return other_bytes(file, known)
 

@@ -56,7 +56,7 @@ def partial_files(
             indices = blocks_of(ByteRange(0, content.size_bytes))
             elsewhere = set(other.missing(content, indices))
             blocks = tuple(index for index in cache.missing(content, indices) if index not in elsewhere)
-            yield PartialFile(other.place_of(name, PARTIAL).path, content, blocks, other)
+            yield PartialFile(other.places.of(name, PARTIAL).path, content, blocks, other)
 
 
 def take_blocks(file: PartialFile, cache: BlockCache, evictor: Evictor) -> Generator[int]:

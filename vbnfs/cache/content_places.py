@@ -1,0 +1,109 @@
+"""Where the contents of a scope stand, and how one goes from `partial` to `whole` and back: see block_cache.py.
+
+Methods may be called from any thread, and raise `OSError`.
+"""
+
+import os
+from contextlib import suppress
+from typing import Final
+
+from vbnfs.cache.content_file import ContentFile, flush
+from vbnfs.cache.content_folder import DATA, KINDS, PARTIAL, WHOLE, move_folder, remove_folder
+from vbnfs.host.places import Place
+from vbnfs.objects import Content
+
+
+class ContentPlaces:
+    """The contents below `scope`, the folder of what one server sent.
+
+    Without `may_map` bytes are copied out of files; without `may_write` nothing is changed.
+    """
+
+    def __init__(self, scope: Place, *, may_map: bool, may_write: bool = True) -> None:
+        self._scope = scope
+        self._may_map = may_map
+        self._may_write: Final = may_write
+
+    def of(self, content_id: str, kind: str) -> Place:
+        """The folder of a content among the whole or the partial ones, whether it is there or not."""
+        return self._scope / kind / content_id[:2] / content_id
+
+    def open(self, content: Content) -> ContentFile | None:
+        """What is here of a content. One that is moved while it is looked for is there at the second look."""
+        for kind in (*KINDS, *KINDS):
+            if (file := self._open_at(content, self.of(content.content_id, kind))) is not None:
+                return file
+        return None
+
+    def open_or_create(self, content: Content) -> ContentFile:
+        """What is here of a content, made if need be."""
+        if (file := self.open(content)) is not None:
+            return file
+        place = self.of(content.content_id, PARTIAL)
+        file = ContentFile.create(
+            place, identity=content.content_id, data_bytes=content.size_bytes, may_map=self._may_map
+        )
+        file.begin_history(self._scope)
+        return file
+
+    def open_whole(self, content: Content) -> int | None:
+        """A descriptor of a whole content's file, to be read only, which the caller closes; None if there is none."""
+        place = self.of(content.content_id, WHOLE) / DATA
+        try:
+            descriptor = place.open(os.O_RDONLY)
+        except FileNotFoundError:
+            return None
+        if os.fstat(descriptor).st_size == content.size_bytes:
+            return descriptor
+        os.close(descriptor)
+        return None
+
+    def has_whole(self, content: Content) -> bool:
+        """Whether a content stands among the whole ones, with both of its files."""
+        return self._open_at(content, self.of(content.content_id, WHOLE)) is not None
+
+    def promote(self, content: Content) -> None:
+        """Give a content its place among the whole ones. One that is there already stays, and this one goes."""
+        name, whole = content.content_id, self.of(content.content_id, WHOLE)
+        with self.of(name, PARTIAL).parent.opened() as above, whole.parent.opened(make=True) as to:
+            if not move_folder(above, name, to, name):
+                if self.has_whole(content):  # another process was first
+                    remove_folder(above, name)
+                else:
+                    remove_folder(to, name)
+                    move_folder(above, name, to, name)
+            os.fsync(to)
+
+    def demote(self, content: Content) -> None:
+        """Give a content, if it is among the whole ones, its place among the partial ones; another one there goes."""
+        name = content.content_id
+        if not self._may_write:
+            return
+        with suppress(FileNotFoundError), self.of(name, WHOLE).parent.opened() as above:
+            os.stat(name, dir_fd=above, follow_symlinks=False)
+            with self.of(name, PARTIAL).parent.opened(make=True) as to:
+                remove_folder(to, name)
+                move_folder(above, name, to, name)
+
+    def remove(self, content: Content) -> None:
+        """Delete all that is here of a content. What cannot be deleted stays."""
+        for kind in KINDS:
+            with suppress(OSError):
+                place = self.of(content.content_id, kind)
+                with place.parent.opened() as above:
+                    remove_folder(above, place.name)
+
+    def flush(self, content_id: str) -> None:
+        """Have the disk take what was written of a content. What is not here, or cannot be synced, is no error."""
+        for kind in KINDS:
+            with suppress(OSError):
+                flush(self.of(content_id, kind))
+
+    def _open_at(self, content: Content, place: Place) -> ContentFile | None:
+        return ContentFile.open(
+            place,
+            identity=content.content_id,
+            data_bytes=content.size_bytes,
+            may_map=self._may_map,
+            may_write=self._may_write,
+        )
