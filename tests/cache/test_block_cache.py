@@ -20,12 +20,13 @@ import trio
 from structlog.testing import capture_logs
 
 from vbnfs.blocks import BLOCK_BYTES
-from vbnfs.cache import open_contents
+from vbnfs.cache import content_places, open_contents
 from vbnfs.cache.block_cache import BlockCache, block_range
 from vbnfs.cache.content_file import ContentFile
-from vbnfs.cache.content_folder import CHECKSUMS, DATA, FORMAT
+from vbnfs.cache.content_folder import CHECKSUMS, DATA, FORMAT, WHOLE
 from vbnfs.cache.inventory import CachedContent, scan
 from vbnfs.cache.whole_file import WholeFile
+from vbnfs.host.places import Place
 from vbnfs.metrics import Metrics
 from vbnfs.objects import ByteRange, Content, ObjectVersion
 
@@ -581,3 +582,37 @@ def test_one_cache_serves_many_threads(tmp_path: Path) -> None:
     assert descriptors() <= before + 256 + 1  # and the cache's folder
     del cache, read
     assert descriptors() == before
+
+
+def test_a_content_that_is_begun_anew_while_it_is_made_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While its bytes are synced another process evicts it, and gets a block of it: that is not whole."""
+    cache, other = (BlockCache(tmp_path, scope="aws", metrics=Metrics()) for _ in range(2))
+    content = Content("ab12", 3 * BLOCK_BYTES, ObjectVersion("key", "v1"))
+    cache.put(content, 0, *(bytes(BLOCK_BYTES) for _ in range(3)))
+
+    def meddle(place: Place) -> None:
+        if WHOLE not in place.path.parts:
+            other.drop(content)
+            other.put(content, 1, bytes(BLOCK_BYTES))
+
+    monkeypatch.setattr(content_places, "flush", meddle)
+    assert not cache.complete(content)
+    assert not other.is_whole(content)
+    assert other.missing(content, range(3)) == [0, 2]
+
+
+@pytest.mark.root
+def test_a_disk_that_takes_writes_again(tmp_path: Path) -> None:
+    """A content that was opened while the disk could only be read takes blocks as soon as the disk does."""
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8M,mode=700", "none", tmp_path], check=True)
+    try:
+        content = Content("ab12", 2 * BLOCK_BYTES, ObjectVersion("key", "v1"))
+        BlockCache(tmp_path, scope="aws", metrics=Metrics()).put(content, 0, bytes(BLOCK_BYTES))
+        subprocess.run(["mount", "-o", "remount,ro", tmp_path], check=True)
+        cache = BlockCache(tmp_path, scope="aws", metrics=Metrics())
+        assert cache.read(content, ByteRange(0, 10)) is not None
+        assert cache.put(content, 1, bytes(BLOCK_BYTES)) == 0
+        subprocess.run(["mount", "-o", "remount,rw", tmp_path], check=True)
+        assert cache.put(content, 1, bytes(BLOCK_BYTES)) == BLOCK_BYTES
+    finally:
+        subprocess.run(["umount", "--lazy", tmp_path], check=True)

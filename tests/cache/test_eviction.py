@@ -17,7 +17,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from vbnfs.blocks import BLOCK_BYTES
-from vbnfs.cache import content_folder
+from vbnfs.cache import content_folder, eviction
 from vbnfs.cache.block_cache import BlockCache
 from vbnfs.cache.content_file import ContentFile
 from vbnfs.cache.content_folder import CHECKSUMS, DATA, FORMAT, Shape
@@ -436,6 +436,22 @@ def test_who_finds_another_evicting_leaves_it_to_him(tmp_path: Path) -> None:
         assert allocated(tmp_path) == 4 * MIB
     assert evictor.scan_and_evict()
     assert allocated(tmp_path) == MIB
+
+
+def test_who_evicts_and_is_stopped_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is stopped, or hangs, keeps the lock: the others keep the cache within its size without it."""
+    for number in range(4):
+        add_content(tmp_path, f"ab{number}", MIB, used=number)
+    evictor = make(tmp_path, 2 * MIB)
+    with open(tmp_path / FORMAT / ".evicting", "w") as stopped:
+        fcntl.flock(stopped, fcntl.LOCK_EX)
+        assert not evictor.scan_and_evict()
+        monkeypatch.setattr(eviction, "_PATIENCE_SECONDS", 0.0)
+        assert evictor.scan_and_evict()
+        assert allocated(tmp_path) == MIB
+        assert not evictor.scan_and_evict()  # nothing is too much: patience begins anew
+        add_content(tmp_path, "ab4", 2 * MIB, used=4)
+        assert not evictor.scan_and_evict()
 
 
 class _Meddled(Place):

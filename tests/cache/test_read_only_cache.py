@@ -3,6 +3,7 @@
 import hashlib
 import os
 import random
+import threading
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import trio
 
 from tests.fakes.cache_files import folder_of
 from vbnfs.blocks import BLOCK_BYTES
+from vbnfs.cache import behind
 from vbnfs.cache.behind import Behind
 from vbnfs.cache.block_cache import BlockCache, block_range
 from vbnfs.cache.content_folder import CHECKSUMS, DATA
@@ -38,8 +40,8 @@ class Caches:
         for name in ("lab", "own"):
             (directory / name).mkdir(mode=0o700)
         self.lab = BlockCache(self.lab_path, scope="aws", metrics=Metrics())
-        behind = Behind([ReadOnlyCache(self.lab_path, scope="aws", metrics=self.metrics)])
-        self.own = BlockCache(directory / "own", scope="aws", metrics=self.metrics, behind=behind)
+        places = Behind([ReadOnlyCache(self.lab_path, scope="aws", metrics=self.metrics)])
+        self.own = BlockCache(directory / "own", scope="aws", metrics=self.metrics, behind=places)
 
     def state(self) -> dict[str, tuple[int, int, bytes]]:
         """Everything in the lab's cache."""
@@ -138,3 +140,53 @@ def test_a_file_that_goes(caches: Caches) -> None:
     caches.own.forget_deleted()
     assert caches.own.read(CONTENT, ByteRange(0, 10)) is None
     assert caches.own.cached_bytes(CONTENT) == 0
+
+
+class Hanging(ReadOnlyCache):
+    """A lab's cache on a disk of another host, which hangs when a test wants it to."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory, scope="aws", metrics=Metrics())
+        self.answers, self.is_asked = threading.Event(), threading.Event()
+
+    def _read(self, content: Content, byte_range: ByteRange, *, is_checked_now: bool) -> memoryview | None:
+        self.is_asked.set()
+        self.answers.wait()
+        return super()._read(content, byte_range, is_checked_now=is_checked_now)
+
+    def forget_deleted(self) -> None:
+        """Ask."""
+        self.answers.wait()
+        super().forget_deleted()
+
+
+def test_a_place_that_hangs(caches: Caches, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While one question has no answer all others are a miss, and go to S3; when it has, the place is used again."""
+    lab = Hanging(caches.lab_path)
+    own = BlockCache(tmp_path / "own", scope="aws", metrics=Metrics(), behind=Behind([lab]))
+    monkeypatch.setattr(behind, "_PATIENCE_SECONDS", 0.0)
+    found: list[memoryview | None] = []
+    first = threading.Thread(target=lambda: found.append(own.read(CONTENT, ALL)))
+    first.start()
+    lab.is_asked.wait()
+    own.forget_deleted()
+    assert own.read(CONTENT, ALL) is None
+    assert own.checked_block(CONTENT, 0) is None
+    assert own.missing(CONTENT, range(6)) == list(range(6))
+    assert fingerprint_of(own.records(CONTENT)) is None
+    assert own.cached_bytes(CONTENT) == 0
+    lab.answers.set()
+    first.join()
+    assert found == [BYTES] == [own.read(CONTENT, ALL)]
+
+
+def test_making_room_does_not_wait_for_a_place(
+    caches: Caches, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What makes room closes what is deleted, in all places: one that hangs does not hold it up."""
+    lab = Hanging(caches.lab_path)
+    own = BlockCache(tmp_path / "own", scope="aws", metrics=Metrics(), behind=Behind([lab]))
+    monkeypatch.setattr(behind, "_PATIENCE_SECONDS", 0.0)
+    own.forget_deleted()
+    assert own.read(CONTENT, ALL) is None
+    lab.answers.set()

@@ -37,8 +37,8 @@ def test_a_change_shows(tmp_path: Path, change: Callable[[Path], object]) -> Non
 
 
 def wait_for_the_clock(file: WholeFile) -> None:
-    while not file.seal().is_settled:
-        time.sleep(0.01)
+    while seconds := file.seal().settles_in_seconds:
+        time.sleep(seconds)
 
 
 def test_another_file_is_another(tmp_path: Path) -> None:
@@ -53,10 +53,18 @@ def test_another_file_is_another(tmp_path: Path) -> None:
 
 
 def test_a_file_that_has_just_changed(tmp_path: Path) -> None:
-    """Just after a change another one may have the same time: such a seal is not settled."""
+    """Just after a change another one may have the same time: such a seal has yet to settle."""
     file = make(tmp_path / "file")
-    assert not file.seal()._replace(changed_ns=time.time_ns()).is_settled
-    assert file.seal()._replace(changed_ns=1).is_settled
+    assert 0 < file.seal()._replace(changed_ns=time.time_ns()).settles_in_seconds <= 0.2
+    assert file.seal()._replace(changed_ns=1).settles_in_seconds == 0
+
+
+def test_times_of_whole_seconds(tmp_path: Path) -> None:
+    """Where a disk keeps whole seconds, another change in the same second does not show: it takes two to settle."""
+    seal, second_ns = make(tmp_path / "file").seal(), 10**9
+    this_second_ns = time.time_ns() // second_ns * second_ns
+    assert 0.5 < seal._replace(changed_ns=this_second_ns).settles_in_seconds <= 2
+    assert seal._replace(changed_ns=this_second_ns - second_ns + 1).settles_in_seconds == 0
 
 
 def test_its_descriptor_is_closed(tmp_path: Path) -> None:

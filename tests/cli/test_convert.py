@@ -13,6 +13,7 @@ from tests.fakes.format_1 import write_segments
 from tests.fakes.s3_server import FakeS3Server
 from tests.fixtures_mount import Mount, Mounts, run_vbnfs
 from vbnfs.blocks import BLOCK_BYTES
+from vbnfs.cache.claims import Claims
 from vbnfs.cache.content_folder import DATA, FORMAT
 from vbnfs.objects import Content, ObjectVersion
 
@@ -62,6 +63,19 @@ def test_what_was_cached_is_not_fetched_again(mounts: Mounts, server: FakeS3Serv
     assert (last.path / NAME).read_bytes() == BYTES
     assert last.status()["metrics"]["range_requests"] == 0
     assert mount.path != segment
+
+
+def test_while_an_earlier_vbnfs_uses_it(mounts: Mounts, server: FakeS3Server, tmp_path: Path) -> None:
+    """It would read zeros in a segment that is cut short while it writes to it: nothing is converted till it ends."""
+    _, segment = in_format_1(mounts, server, tmp_path / "cache")
+    claims = Claims(segment.parent.parent)  # as an earlier vbnfs has them, too
+    before = segment.read_bytes()
+    done = run_vbnfs("clean", "--convert", "--endpoint-url", server.endpoint_url)
+    assert (done.returncode, "a mount of an earlier vbnfs uses it: unmount that" in done.stderr) == (1, True)
+    assert segment.read_bytes() == before
+    del claims
+    assert run_vbnfs("clean", "--convert", "--endpoint-url", server.endpoint_url).returncode == 0
+    assert not segment.exists()
 
 
 def test_what_is_of_no_version_stays_and_is_named(mounts: Mounts, server: FakeS3Server, tmp_path: Path) -> None:

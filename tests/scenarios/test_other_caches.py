@@ -3,6 +3,8 @@
 import os
 import random
 import shutil
+import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -94,3 +96,35 @@ def test_a_cache_that_others_can_write_is_refused(server: FakeS3Server, lab: Pat
     done = run_vbnfs("mount", tmp_path / "mnt", "--endpoint-url", server.endpoint_url, "--cache-also", lab)
     assert done.returncode == 1
     assert f"'chmod go-w {lab}' keeps them from that" in done.stderr
+
+
+@pytest.fixture
+def far_lab(lab: Path, tmp_path: Path) -> Iterator[tuple[Path, subprocess.Popen[bytes]]]:
+    """The lab's cache on a file system in user space, and the process that answers for it."""
+    far = tmp_path / "far"
+    far.mkdir(mode=0o700)
+    with subprocess.Popen(["bindfs", "-f", "--no-allow-other", lab, far]) as process:
+        until(far.is_mount)
+        yield far, process
+        process.send_signal(signal.SIGCONT)
+        subprocess.run(["fusermount3", "-u", "-z", far], check=True)
+        process.kill()
+
+
+def test_a_lab_whose_disk_hangs(
+    mounts: Mounts, server: FakeS3Server, far_lab: tuple[Path, subprocess.Popen[bytes]]
+) -> None:
+    """Mounting does not wait for it; a read does until --io-timeout, and what is read after that comes from S3."""
+    far, process = far_lab
+    process.send_signal(signal.SIGSTOP)
+    mount = mounts(server.endpoint_url, "--cache-also", far, "--io-timeout", "2.5")
+    assert f"--cache-also {far}: its disk does not answer" in mount.warnings
+
+    def is_read() -> bool:
+        try:
+            return (mount.path / SESSION).read_bytes() == FILES[SESSION]
+        except TimeoutError:
+            return False
+
+    until(is_read, seconds=20)
+    assert mount.range_requests() > 0

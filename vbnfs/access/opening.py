@@ -6,12 +6,13 @@
 import hashlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
 
 import trio
 
-from vbnfs.access.other_caches import open_other, trusted_uids
+from vbnfs.access.other_caches import in_time, open_other, trusted_uids
 from vbnfs.cache import in_place
 from vbnfs.cache.behind import Behind, Blocks
 from vbnfs.cache.block_cache import BlockCache
@@ -159,7 +160,7 @@ def _places_behind(config: Config, scope: str, metrics: Metrics) -> list[Blocks]
     if in_place.is_used(top, scope):
         places.append(in_place.InPlaceFiles(top, scope=scope, metrics=metrics, owners=owners))
     for directory in config.cache_also:
-        more = _of_a_cache(config, metrics) | {"is_local": is_local(directory)}
+        more = _of_a_cache(config, metrics) | {"is_local": in_time(partial(is_local, directory), otherwise=False)}
         place = open_other(directory, owners, given_by="--cache-also: ")
         places.append(ReadOnlyCache(place, scope=scope, **more))
     return places

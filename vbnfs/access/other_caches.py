@@ -1,8 +1,15 @@
-"""Cache directories besides our own: of a lab, of another disk. They are read, if their owner is believed."""
+"""Cache directories besides our own: of a lab, of another disk. They are read, if their owner is believed.
+
+Their disk may hang, as that of another host does when that is down. Mounting does not wait for it.
+"""
 
 import os
-from collections.abc import Set
+import threading
+from collections.abc import Callable, Set
+from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
+from typing import Final, TypeVar
 
 from vbnfs.cache.content_folder import FORMAT
 from vbnfs.config.settings import Config
@@ -10,6 +17,11 @@ from vbnfs.errors import CacheError
 from vbnfs.host.identity import uid_of
 from vbnfs.host.own_folders import trusted_owners
 from vbnfs.host.places import Anchor, Place
+
+_T = TypeVar("_T")
+
+_PATIENCE_SECONDS: Final = 2.0
+_GOES_ON: Final = "reads go on without it until it"
 
 
 def trusted_uids(config: Config) -> Set[int]:
@@ -28,29 +40,55 @@ def open_other(directory: Path, owners: Set[int], *, given_by: str = "") -> Plac
 
     `given_by` is what the message begins with, such as the name of an option.
 
-    One that is not there, such as a disk that is not mounted yet, is looked for again whenever it is wanted.
+    One that is not there, such as a disk that is not mounted yet, is looked for, and checked, whenever it is wanted;
+    so is one whose disk does not answer.
     """
-    anchor = Anchor(directory, owners=owners)
+    anchor = Anchor(directory, owners=owners, at_once=False)
     try:
-        anchor.held()
+        in_time(anchor.held, otherwise=None)
     except OSError as error:
         if isinstance(error.__cause__, CacheError):
             raise CacheError(f"{given_by}{error.__cause__}") from error
     return Place(anchor)
 
 
+def in_time(ask: Callable[[], _T], *, otherwise: _T) -> _T:
+    """What a question to a disk brings, with its errors; `otherwise` if there is no answer within some seconds."""
+    answer: Future[_T] = Future()
+
+    def work() -> None:
+        try:
+            answer.set_result(ask())
+        except Exception as error:
+            answer.set_exception(error)
+
+    threading.Thread(target=work, daemon=True).start()
+    try:
+        return answer.result(_PATIENCE_SECONDS)
+    except TimeoutError:  # also what the disk may say itself
+        return otherwise
+
+
 def unusable_caches(config: Config) -> list[str]:
-    """What keeps other caches from being used now, in words. May wait for their disks."""
-    return [problem for directory in config.cache_also if (problem := _problem(directory)) is not None]
+    """What keeps other caches from being used now, in words."""
+    problems = [
+        in_time(partial(_problem, directory), otherwise=f"its disk does not answer; {_GOES_ON} does")
+        for directory in config.cache_also
+    ]
+    return [
+        f"--cache-also {place}: {problem}"
+        for place, problem in zip(config.cache_also, problems, strict=True)
+        if problem
+    ]
 
 
-def _problem(directory: Path) -> str | None:
-    goes_on = "reads go on without it until it is there"
+def _problem(directory: Path) -> str:
+    """Empty if there is none."""
     try:
         if FORMAT in os.listdir(directory):
-            return None
+            return ""
     except PermissionError:
-        return f"--cache-also {directory}: you may not read it: its owner allows it by 'chmod -R a+rX'; {goes_on}"
+        return f"you may not read it: its owner allows it by 'chmod -R a+rX'; {_GOES_ON} is there"
     except OSError as error:
-        return f"--cache-also {directory}: {error.strerror}; {goes_on}"
-    return f"--cache-also {directory}: no cache of vbnfs: it has no folder {FORMAT}; {goes_on}"
+        return f"{error.strerror}; {_GOES_ON} is there"
+    return f"no cache of vbnfs: it has no folder {FORMAT}; {_GOES_ON} is there"

@@ -24,7 +24,7 @@ LANES: Final = (0, 1)
 _INDEX_BITS: Final = 24  # 4 TiB of blocks; beyond that, and where hashes are the same, two blocks share a byte
 _HASH_BITS: Final = 37
 _LANE: Final = 1 << (_INDEX_BITS + _HASH_BITS)
-_PRESENCE: Final = 1 << 62  # every process has a shared lock on this byte
+PRESENCE: Final = 1 << 62  # every process has a shared lock on this byte
 _TAKEN: Final = frozenset({errno.EAGAIN, errno.EACCES})
 
 
@@ -40,7 +40,7 @@ class Claims:
         with suppress(OSError):  # a cache that can only be read
             folder.mkdir()
             self._descriptor = (folder / ".claims").open(os.O_RDWR | os.O_CREAT)
-            self._lock(locks.SHARED, _PRESENCE, 1)
+            self._lock(locks.SHARED, PRESENCE, 1)
 
     def __del__(self) -> None:
         if self._descriptor >= 0:
@@ -50,7 +50,7 @@ class Claims:
     def is_alone(self) -> bool:
         """Whether no other process uses these claims."""
         try:
-            return locks.could_lock(self._descriptor, _PRESENCE, 1)
+            return locks.could_lock(self._descriptor, PRESENCE, 1)
         except (OSError, ValueError):
             return False
 

@@ -110,6 +110,11 @@ class ContentFile:
         return self._place.path
 
     @property
+    def is_writable(self) -> bool:
+        """False where the disk could only be read when it was opened: opened again it may take blocks."""
+        return self._is_writable
+
+    @property
     def is_intact(self) -> bool:
         """False once it was deleted or cut short: what is left can be read, but no block may be added."""
         try:

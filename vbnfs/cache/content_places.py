@@ -63,7 +63,10 @@ class ContentPlaces:
         return self._open_at(content, self.of(content.content_id, WHOLE)) is not None
 
     def promote(self, content: Content) -> None:
-        """Give a content its place among the whole ones. One that is there already stays, and this one goes."""
+        """Give a content its place among the whole ones. One that is there already stays, and this one goes.
+
+        What another process has begun anew since it was looked at lacks blocks: that goes back.
+        """
         name, whole = content.content_id, self.of(content.content_id, WHOLE)
         with self.of(name, PARTIAL).parent.opened() as above, whole.parent.opened(make=True) as to:
             if not move_folder(above, name, to, name):
@@ -73,6 +76,8 @@ class ContentPlaces:
                     remove_folder(to, name)
                     move_folder(above, name, to, name)
             os.fsync(to)
+        if (file := self._open_at(content, whole)) is not None and None in file.records():
+            self.demote(content)
 
     def demote(self, content: Content) -> None:
         """Give a content, if it is among the whole ones, its place among the partial ones; another one there goes."""

@@ -14,6 +14,7 @@ The size that a mount or `vbnfs clean` was given is stored in the cache, in `.si
 uses it, and re-reads it before each scan: so it deletes nothing that another one was to keep.
 """
 
+import math
 import os
 import threading
 import time
@@ -41,6 +42,7 @@ DEFAULT_BYTES: Final = 100 << 30  # of a cache that was never given a size
 _SIZE_FILE: Final = ".size"
 _SCAN_AGAIN: Final = 0.005  # of the limit: 8 processes that all write stay within 4 % of it
 _AGAIN_SECONDS: Final = 1.0  # between two scans because of a reserve that cannot be kept
+_PATIENCE_SECONDS: Final = 3.0  # with another process that evicts: then it hangs, or is stopped
 
 
 def store_size(directory: Path | Place, size_bytes: int) -> None:
@@ -98,6 +100,7 @@ class Evictor:
         self._usage_bytes = 0  # as the last scan found it
         self._written_bytes = 0  # by this process since
         self._may_scan_at = 0.0  # because of the reserve
+        self._waiting_since = math.inf  # for another process, which evicts
 
     @property
     def usage_bytes(self) -> int:
@@ -149,14 +152,20 @@ class Evictor:
             self._learn_limit()
             self._written_bytes = coming_bytes
             if not self._is_too_much(coming_bytes):
+                self._waiting_since = math.inf
                 return False
             with _only_evictor(self._directory) as is_alone:
                 # Scanned again: another process may have made room since; then that much need not be deleted again.
-                victims = self._choose(coming_bytes) if is_alone else []
+                victims = self._choose(coming_bytes) if is_alone or self._has_waited() else []
+                self._waiting_since = math.inf if is_alone else min(self._waiting_since, time.monotonic())
                 self._delete(victims)
                 return bool(victims)
         finally:
             self._lock.release()
+
+    def _has_waited(self) -> bool:
+        """Whether another process has been evicting for so long that it is not waited for any more."""
+        return time.monotonic() - self._waiting_since >= _PATIENCE_SECONDS
 
     def _learn_limit(self) -> None:
         if not self._has_own_limit:
@@ -210,7 +219,8 @@ class Evictor:
 def _only_evictor(directory: Place) -> Iterator[bool]:
     """Whether no other process is evicting: two would delete twice as much as is needed.
 
-    Where no lock can be had, that is all that can happen, and better than a cache that grows without end.
+    Where no lock can be had, or not in time, that is all that can happen, and better than a cache that grows without
+    end.
     """
     descriptor, is_alone = -1, True
     try:

@@ -5,7 +5,8 @@
 A segment has 1,024 records of 16 bytes, the checksum of the block with that number or zeros. Behind them stand the
 blocks, each at its natural place. The checksum is seeded with `<content id>.<segment number>` and the block's number
 in the segment. A block that matches its record is put into the cache. It is read from its end, and cut short as
-its blocks are taken over, so that converting takes little room besides.
+its blocks are taken over, so that converting takes little room besides. No process of an earlier vbnfs may use it
+then: one that is writing to it would make it long again, with zeros in place of blocks that it has verified.
 """
 
 import os
@@ -16,7 +17,9 @@ from typing import Final
 
 from vbnfs.blocks import BLOCK_BYTES, CHECKSUM_BYTES, checksum
 from vbnfs.cache.block_cache import BlockCache, block_range
+from vbnfs.cache.claims import PRESENCE
 from vbnfs.cache.inventory import FORMAT_1, CachedContent, scan
+from vbnfs.host.locks import could_lock
 from vbnfs.host.places import Place
 from vbnfs.objects import Content
 
@@ -42,6 +45,20 @@ def is_there(directory: Place) -> bool:
             return True
     except OSError:
         return False
+
+
+def is_in_use(directory: Place, *, scope: str) -> bool:
+    """Whether a process of an earlier vbnfs uses the segments of `scope`, as far as its lock shows (claims.py)."""
+    try:
+        descriptor = (directory / FORMAT_1 / scope / ".claims").open(os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        return not could_lock(descriptor, PRESENCE, 1)
+    except OSError:  # no locks on this file system
+        return False
+    finally:
+        os.close(descriptor)
 
 
 def segments(directory: Place, *, scope: str) -> list[CachedContent]:

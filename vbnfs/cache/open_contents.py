@@ -49,7 +49,7 @@ class OpenContents:
     def for_writing(self, content: Content) -> ContentFile:
         """A content to which blocks can be added: made if need be, and anew if it was deleted."""
         file = self.known(content)
-        if file is None or not file.is_intact:
+        if file is None or not (file.is_intact and file.is_writable):
             file = self._places.open_or_create(content)
             self._remember(content, file)
         return file

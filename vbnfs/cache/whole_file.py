@@ -6,8 +6,9 @@ from typing import Final, NamedTuple
 
 from vbnfs.cache.holdings import Held
 
-_COARSE_NS: Final = 100_000_000  # the kernel's clock has steps of 10 ms at the most
-SETTLING_SECONDS: Final = 0.2  # after which a seal is settled, if nothing has changed the file meanwhile
+_SECOND_NS: Final = 10**9
+_STEP_NS: Final = 200_000_000  # of times; the kernel's clock has steps of 10 ms at the most
+_LONG_STEP_NS: Final = 2 * _SECOND_NS  # where only whole seconds are kept: ext3, ext4 with small inodes, some servers
 _SECTOR_BYTES: Final = 512  # the unit of st_blocks, stat(2)
 
 
@@ -36,9 +37,10 @@ class Seal(NamedTuple):
         return " ".join(map(str, self))
 
     @property
-    def is_settled(self) -> bool:
-        """Whether a change from now on would show: times have the steps of the kernel's clock."""
-        return abs(time.time_ns() - self.changed_ns) > _COARSE_NS
+    def settles_in_seconds(self) -> float:
+        """How long to wait until a change from then on would show, for times have steps; 0: it would show now."""
+        step_ns = _STEP_NS if self.changed_ns % _SECOND_NS else _LONG_STEP_NS
+        return max(0, step_ns - abs(time.time_ns() - self.changed_ns)) / _SECOND_NS
 
 
 class WholeFile:

@@ -60,6 +60,8 @@ def _take_over(
 ) -> Converted:
     taken_bytes = left = 0
     for number, segment in enumerate(found, 1):
+        if format_1.is_in_use(directory, scope=segment.scope):
+            raise CacheError(f"{directory}: a mount of an earlier vbnfs uses it: unmount that, and run this again")
         try:
             taken = format_1.convert(directory, segment, contents, cache)
         except FileNotFoundError:  # evicted by another process meanwhile

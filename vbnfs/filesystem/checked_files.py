@@ -18,7 +18,7 @@ from vbnfs.blocks import BLOCK_BYTES
 from vbnfs.cache.block_cache import BlockCache
 from vbnfs.cache.holdings import Held
 from vbnfs.cache.verdicts import Verdicts, fingerprint_of
-from vbnfs.cache.whole_file import SETTLING_SECONDS, Seal, WholeFile
+from vbnfs.cache.whole_file import Seal, WholeFile
 from vbnfs.host.idle_disk import reading_idly
 from vbnfs.metrics import Metrics
 from vbnfs.objects import Content
@@ -101,8 +101,7 @@ class CheckedFiles:
         file = await _in_thread(self._open, content)
         if file is None:
             return
-        if not file.seal().is_settled:
-            await trio.sleep(SETTLING_SECONDS)
+        await trio.sleep(file.seal().settles_in_seconds)
         if self.has(content):  # it was hashed meanwhile
             return
         seal = file.seal()

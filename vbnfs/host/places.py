@@ -137,16 +137,18 @@ class Anchor:
     """A folder at `path` that was checked, held open: all below it is reached from there, wherever it is moved.
 
     There need be none yet. One that was deleted is looked for again under its path, with all checks. It may be one
-    of `owners`, if there are any, or root's: then it is one to read in, and not ours.
+    of `owners`, if there are any, or root's: then it is one to read in, and not ours. Without `at_once` it is not
+    looked for before something in it is wanted.
     """
 
-    def __init__(self, path: Path, *, owners: Set[int] = frozenset()) -> None:
+    def __init__(self, path: Path, *, owners: Set[int] = frozenset(), at_once: bool = True) -> None:
         self.path: Final = path.absolute()
         self.owners: Final = owners
         self._lock = threading.Lock()
         self._held: _Held | None = None
-        with suppress(OSError):  # raised again where something in it is wanted
-            self.held()
+        if at_once:
+            with suppress(OSError):  # raised again where something in it is wanted
+                self.held()
 
     def held(self, *, make: bool = False) -> "_Held":
         """The folder, kept open for as long as this is referred to. Raises `OSError`."""

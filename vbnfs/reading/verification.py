@@ -34,7 +34,7 @@ from vbnfs.cache.verdicts import (
     mismatch_text,
     most_mismatches,
 )
-from vbnfs.cache.whole_file import SETTLING_SECONDS, Seal
+from vbnfs.cache.whole_file import Seal
 from vbnfs.errors import WrongBlockError
 from vbnfs.metrics import Metrics
 from vbnfs.objects import ByteRange, Content
@@ -161,9 +161,9 @@ class Verifier:
     async def _settled_seal(self, content: Content) -> Seal | None:
         """The seal of what is hashed from now on, when any change from then on shows."""
         seal = await trio.to_thread.run_sync(self._cache.seal, content)
-        if seal is None or seal.is_settled:
+        if seal is None or not (seconds := seal.settles_in_seconds):
             return seal
-        await trio.sleep(SETTLING_SECONDS)
+        await trio.sleep(seconds)
         return await trio.to_thread.run_sync(self._cache.seal, content)
 
     async def _complete(self, content: Content, verdict: Verdict, seal: Seal | None) -> None:
