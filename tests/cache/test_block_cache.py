@@ -233,6 +233,21 @@ def test_a_complete_content_is_whole_when_it_is_said_to_be(tmp_path: Path) -> No
             assert file.read() == SMALL
 
 
+def test_what_the_disk_cannot_sync_is_not_made_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is whole is whole after a power cut; when the disk is well again, it is made whole."""
+    cache = make(tmp_path)
+    put_all(cache, A, SMALL)
+
+    def fail(descriptor: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fdatasync", fail)
+        assert not cache.complete(A)
+    assert cache.open_whole(A) is None
+    assert cache.complete(A)
+
+
 def test_what_was_evicted_is_not_made_whole(tmp_path: Path) -> None:
     """Though this process still reads it."""
     cache = make(tmp_path)

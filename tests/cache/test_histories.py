@@ -7,11 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vbnfs.cache.content_folder import FORMAT
 from vbnfs.cache.eviction_policy import History
 from vbnfs.cache.histories import (
     EVICTED,
     RECORD_BYTES,
     Evicted,
+    allocated_by_evicted,
     decode,
     encode,
     read_history,
@@ -80,3 +82,15 @@ def test_a_file_that_cannot_be_used(tmp_path: Path, what: str) -> None:
     (tmp_path / EVICTED).mkdir() if what == "folder" else (tmp_path / EVICTED).symlink_to("/etc/passwd")
     remember_evicted(folder_at(tmp_path), "id", Evicted(HISTORY, 1))
     assert recall_evicted(folder_at(tmp_path), "id") is None
+
+
+def test_what_histories_take_is_counted(tmp_path: Path) -> None:
+    """In a small cache it is some percent: of all scopes, and of no other file."""
+    assert allocated_by_evicted(folder_at(tmp_path)) == 0
+    for scope in ("aws", "other"):
+        folder = tmp_path / FORMAT / scope
+        folder.mkdir(parents=True)
+        (folder / ".claims").write_bytes(bytes(8192))
+        remember_evicted(folder_at(folder), "aa11", Evicted(History(1), 1))
+    expected = sum(path.stat().st_blocks * 512 for path in tmp_path.rglob(".evicted"))
+    assert allocated_by_evicted(folder_at(tmp_path)) == expected > 0

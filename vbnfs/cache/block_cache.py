@@ -187,7 +187,6 @@ class BlockCache:
                 return True
             if None in self._own_records(content):
                 return False
-            self.places.flush(content.content_id)
             self.places.promote(content)
             self._open.forget_if_deleted(content.content_id)
         except FileNotFoundError:  # evicted meanwhile, or made whole by another process
@@ -200,10 +199,14 @@ class BlockCache:
             return False
 
     def seal(self, content: Content) -> Seal | None:
-        """The seal of the file that blocks of a content are read from now; None if there is none."""
+        """The seal of the file that blocks of a content are read from now; None if there is none.
+
+        What was written is synced first: a page of another program's mapping that is dirty already could change again
+        without giving the file a new time (mmap(2), MAP_SHARED).
+        """
         with suppress(OSError):
             if (file := self._open.get(content)) is not None:
-                return file.seal()
+                return file.synced_seal()
         return None
 
     def open_whole(self, content: Content) -> int | None:

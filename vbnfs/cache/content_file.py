@@ -41,7 +41,7 @@ _CHECKED_AT_ONCE: Final = 5  # blocks, of 50 µs each: those of a read of 1 MiB
 _TOUCH_SECONDS: Final = 60.0  # st_mtime, by which eviction chooses, is at most so old for a content in use
 _MOST_VIEWS: Final = 512  # in one pwritev(2), which takes 1,024
 _RECORDS_AT_ONCE: Final = 4096  # of a content of 1 GiB, 64 KiB
-_READ_ONLY: Final = frozenset({errno.EROFS, errno.EACCES})
+_READ_ONLY: Final = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})  # EPERM: chattr +i
 
 
 class ContentFile:
@@ -95,8 +95,9 @@ class ContentFile:
         """The content's length."""
         return self._shape.data_bytes
 
-    def seal(self) -> Seal:
-        """By which its data are known again. Raises `OSError`."""
+    def synced_seal(self) -> Seal:
+        """By which its data are known again, once all of them are on the disk. Raises `OSError`."""
+        os.fdatasync(self._data)
         return Seal.of(self._data)
 
     def held(self) -> Held:

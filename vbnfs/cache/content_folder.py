@@ -20,6 +20,7 @@ CHECKSUMS: Final = "checksums"
 HEADER_BYTES: Final = 64  # of `checksums`, in front of the records
 NEW_PREFIX: Final = ".new-"  # of a folder that is being made
 OLD_PREFIX: Final = ".old-"  # of one that is being deleted
+_NO_FOLDER_OF_OURS: Final = frozenset({errno.ENOTDIR, errno.ELOOP, errno.EPERM})
 _NOT_EMPTY: Final = frozenset({errno.EEXIST, errno.ENOTEMPTY})
 
 
@@ -100,11 +101,13 @@ def _is_of_another_shape(above: int, name: str, shape: Shape) -> bool:
         folder = open_folder(name, above)
     except FileNotFoundError:
         return False
-    except OSError:
+    except OSError as error:
+        if error.errno not in _NO_FOLDER_OF_OURS:
+            raise
         return True
     try:
         found = [os.stat(file, dir_fd=folder, follow_symlinks=False).st_size for file in (DATA, CHECKSUMS)]
-    except OSError:
+    except FileNotFoundError:
         return True
     finally:
         os.close(folder)

@@ -63,11 +63,12 @@ class ContentPlaces:
         return self._open_at(content, self.of(content.content_id, WHOLE)) is not None
 
     def promote(self, content: Content) -> None:
-        """Give a content its place among the whole ones. One that is there already stays, and this one goes.
+        """Sync a content, and give it its place among the whole ones. One that is there stays, and this one goes.
 
         What another process has begun anew since it was looked at lacks blocks: that goes back.
         """
         name, whole = content.content_id, self.of(content.content_id, WHOLE)
+        flush(self.of(name, PARTIAL))
         with self.of(name, PARTIAL).parent.opened() as above, whole.parent.opened(make=True) as to:
             if not move_folder(above, name, to, name):
                 if self.has_whole(content):  # another process was first

@@ -27,7 +27,7 @@ import structlog
 
 from vbnfs.cache.content_folder import FORMAT
 from vbnfs.cache.eviction_policy import History, choose_victims
-from vbnfs.cache.histories import Evicted, remember_evicted
+from vbnfs.cache.histories import Evicted, allocated_by_evicted, remember_evicted
 from vbnfs.cache.holdings import Held, all_held, held_though_deleted
 from vbnfs.cache.inventory import FORMAT_1, CachedContent, delete, scan
 from vbnfs.cache.reserve import Reserve
@@ -190,8 +190,9 @@ class Evictor:
         """What all contents together may take. Notes what the cache takes now."""
         there_bytes = sum(one.allocated_bytes for one in contents)
         deleted_bytes = held_though_deleted(held, {one.inode for one in contents})
-        self._usage_bytes = there_bytes + deleted_bytes
-        by_size = self._limit_bytes - coming_bytes - deleted_bytes
+        besides_bytes = deleted_bytes + allocated_by_evicted(self._directory)
+        self._usage_bytes = there_bytes + besides_bytes
+        by_size = self._limit_bytes - coming_bytes - besides_bytes
         by_disk = there_bytes - self.reserve.to_delete_bytes(coming_bytes)
         return max(0, min(by_size, by_disk))
 

@@ -15,6 +15,7 @@ from typing import Final
 
 import xxhash
 
+from vbnfs.cache.content_folder import FORMAT
 from vbnfs.cache.eviction_policy import History
 from vbnfs.host.places import Place
 
@@ -100,6 +101,17 @@ def recall_evicted(scope: Place, content_id: str) -> Evicted | None:
         finally:
             os.close(descriptor)
     return None
+
+
+def allocated_by_evicted(directory: Place) -> int:
+    """What the histories of evicted contents take on the disk of a cache directory, of all scopes."""
+    found = 0
+    for parts, _, entries in (directory / FORMAT).walk(depth=1):
+        for entry in entries if parts else ():
+            if entry.name == EVICTED:
+                with suppress(OSError):
+                    found += entry.stat(follow_symlinks=False).st_blocks * 512
+    return found
 
 
 def _offset(content_id: str) -> int:

@@ -6,6 +6,7 @@ the kernel is to read it. The check reads behind all other readers of the disk, 
 a processor at most.
 """
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -101,6 +102,8 @@ class CheckedFiles:
         file = await _in_thread(self._open, content)
         if file is None:
             return
+        # A page of another program's mapping that is dirty already could change again without a new time.
+        await _in_thread(os.fdatasync, file.descriptor)
         await trio.sleep(file.seal().settles_in_seconds)
         if self.has(content):  # it was hashed meanwhile
             return
