@@ -1,6 +1,7 @@
 """What all tests share: plugins with fixtures, and the rule that FUSE tests are not skipped where there is FUSE."""
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,10 @@ settings.load_profile("suite")
 settings.register_profile(
     "fuzz", max_examples=int(os.environ.get("VBNFS_FUZZ_EXAMPLES", "500")), deadline=None, print_blob=True
 )
+
+# A shell without job control starts what is in the background with SIGINT ignored, and all that it starts inherits that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 FUSE_DEVICE = Path("/dev/fuse")
 ROOT_ONLY = {"namespace", "guest"}  # fixtures

@@ -15,7 +15,7 @@ nurseries out of their groups (`root_error`). Ctrl-C cancels the call, and is ra
 
 import os
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import AbstractAsyncContextManager, contextmanager
 from typing import Any, Final, Generic, TypeVar
@@ -24,6 +24,7 @@ import trio
 
 from vbnfs.errors import root_error
 
+_LOOK_SECONDS: Final = 0.5
 _END_SECONDS: Final = 10.0  # more than the last writes of a source of blocks may take
 _ENDS: Final = "this process ends, and what was open is closed"
 
@@ -107,16 +108,25 @@ class _Call(Generic[Result]):
     def wait(self) -> Result:
         """The result, or the error, once it is there. An interrupt of the waiting cancels the work."""
         try:
+            self._wait_until([self._result])
             return self._result.result()
         except BaseException:
             self.cancel()
             raise
 
+    @staticmethod
+    def _wait_until(either: "Sequence[Future[Any]]") -> None:
+        """Return when one of them is there.
+
+        A signal that comes just before the main thread begins to wait does not wake it: so it looks now and then.
+        """
+        while not wait(either, _LOOK_SECONDS, return_when=FIRST_COMPLETED).done:
+            pass
+
     def wait_for(self, event: "Future[Any]") -> None:
         """Wait until `event` is there, or raise the error because of which it will not come."""
-        either: list[Future[Any]] = [event, self._result]
-        done, _ = wait(either, return_when=FIRST_COMPLETED)
-        if event not in done:
+        self._wait_until([event, self._result])
+        if not event.done():
             self._result.result()
 
     def cancel(self) -> None:
