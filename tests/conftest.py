@@ -19,7 +19,7 @@ settings.register_profile(
     "fuzz", max_examples=int(os.environ.get("VBNFS_FUZZ_EXAMPLES", "500")), deadline=None, print_blob=True
 )
 
-# A shell without job control starts what is in the background with SIGINT ignored, and all that it starts inherits that.
+# A shell without job control starts background commands with SIGINT ignored, and all that they start inherits it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
