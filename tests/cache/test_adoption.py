@@ -3,13 +3,13 @@
 import hashlib
 import os
 import random
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.fakes.cache_files import folder_of, unfinished_folders
+from tests.fakes.disks import loop_disk, used_bytes
 from vbnfs.blocks import BLOCK_BYTES
 from vbnfs.cache.adoption import Adoption, can_share
 from vbnfs.cache.block_cache import BlockCache
@@ -102,19 +102,8 @@ def test_an_adoption_that_is_given_up(tmp_path: Path, source: int) -> None:
 @pytest.fixture
 def xfs(tmp_path: Path) -> Iterator[Path]:
     """A disk with reflinks."""
-    image, disk = tmp_path / "image", tmp_path / "disk"
-    with image.open("wb") as file:
-        file.truncate(400 << 20)
-    subprocess.run(["mkfs.xfs", "-q", "-m", "reflink=1", image], check=True)
-    disk.mkdir()
-    subprocess.run(["mount", "-o", "loop", image, disk], check=True)
-    yield disk
-    subprocess.run(["umount", "--lazy", disk], check=True)
-
-
-def used_bytes(disk: Path) -> int:
-    status = os.statvfs(disk)
-    return (status.f_blocks - status.f_bfree) * status.f_frsize
+    with loop_disk(tmp_path, ["mkfs.xfs", "-q", "-m", "reflink=1"], 400 << 20) as disk:
+        yield disk
 
 
 @pytest.mark.root

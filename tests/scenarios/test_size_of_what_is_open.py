@@ -1,13 +1,13 @@
 """The cache's size on a disk of its own, while the kernel reads a file that may be deleted meanwhile."""
 
 import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.fakes.dataset import FakeDataset
+from tests.fakes.disks import loop_disk, used_bytes
 from tests.fakes.s3_server import FakeS3Server
 from tests.fakes.store import Pattern
 from tests.fixtures_mount import Mount, Mounts, drop_pages, run_vbnfs, until
@@ -34,20 +34,8 @@ def server() -> Iterator[FakeS3Server]:
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
     """An ext4 of its own."""
-    image, disk = tmp_path / "image", tmp_path / "disk"
-    with image.open("wb") as file:
-        file.truncate(DISK_BYTES)
-    subprocess.run(["mkfs.ext4", "-q", image], check=True)
-    disk.mkdir()
-    subprocess.run(["mount", "-o", "loop", image, disk], check=True)
-    yield disk
-    subprocess.run(["umount", "--lazy", disk], check=True)
-
-
-def used_bytes(disk: Path) -> int:
-    """What the disk has given, to files without a name, too."""
-    status = os.statvfs(disk)
-    return (status.f_blocks - status.f_bfree) * status.f_frsize
+    with loop_disk(tmp_path, ["mkfs.ext4", "-q"], DISK_BYTES) as disk:
+        yield disk
 
 
 def read_and_measure(path: Path, disk: Path) -> int:
