@@ -30,7 +30,7 @@ def test_what_is_published_is_read_as_it_was(tmp_path: Path) -> None:
     first.publish([one])
     second.publish([other])
     assert sorted(all_held(folder_at(tmp_path)), key=lambda held: held.inode) == [one, other]
-    second.close()
+    del second
     assert all_held(folder_at(tmp_path)) == [one]
 
 

@@ -42,7 +42,6 @@ class Holdings:
     def __init__(self, directory: Place) -> None:
         self._folder = directory / _FOLDER
         self._descriptor = -1
-        self._name = ""
         self._text, self._written = b"", 0.0
 
     def __del__(self) -> None:
@@ -63,18 +62,9 @@ class Holdings:
             os.ftruncate(self._descriptor, len(text))
             self._text, self._written = text, time.monotonic()
 
-    def close(self) -> None:
-        """Nothing is held any more."""
-        if self._descriptor >= 0:
-            with suppress(OSError), self._folder.opened() as folder:
-                os.unlink(self._name, dir_fd=folder)
-            os.close(self._descriptor)
-            self._descriptor = -1
-
     def _make(self) -> None:
         with self._folder.opened(make=True) as folder:
-            self._name = os.urandom(8).hex()
-            self._descriptor = open_file(folder, self._name, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+            self._descriptor = open_file(folder, os.urandom(8).hex(), os.O_RDWR | os.O_CREAT | os.O_EXCL)
         with suppress(OSError):  # no locks on this file system
             lock_file(self._descriptor)
 
