@@ -4,6 +4,7 @@ The network and the disk both go by these; neither imports the other.
 """
 
 import hashlib
+from collections.abc import Sequence
 from typing import Final
 
 import xxhash
@@ -14,6 +15,7 @@ BLOCK_BYTES: Final = 256 << 10
 CHECKSUM_BYTES: Final = 16
 DIGEST_BYTES: Final = 16
 PIECE_BYTES: Final = 8 * BLOCK_BYTES  # a body comes in pieces of at most this
+RUN_BYTES: Final = 4 * BLOCK_BYTES  # of a body that is stored as it comes, at a time
 MOST_WAITING_BYTES: Final = 2 * PIECE_BYTES  # of a GET, received and not taken yet; then its transfer is paused
 
 _ABSENT: Final = bytes(CHECKSUM_BYTES)
@@ -26,13 +28,34 @@ def blocks_of(byte_range: ByteRange) -> range:
     return range(byte_range.start // BLOCK_BYTES, -(-byte_range.stop // BLOCK_BYTES))
 
 
-def checksum(identity: str, index: int, data: bytes | memoryview) -> bytes:
+def by_block(parts: Sequence[bytes | memoryview]) -> list[list[bytes | memoryview]]:
+    """Adjacent blocks in parts that were cut anywhere, as the parts of each block. Only the last may be shorter."""
+    blocks: list[list[bytes | memoryview]] = []
+    room = 0  # for more bytes of the last one
+    for part in parts:
+        left = part
+        while left:
+            if not room:
+                blocks.append([])
+                room = BLOCK_BYTES
+            taken, left = (left, b"") if len(left) <= room else (memoryview(left)[:room], memoryview(left)[room:])
+            blocks[-1].append(taken)
+            room -= len(taken)
+    return blocks
+
+
+def checksum(identity: str, index: int, *parts: bytes | memoryview) -> bytes:
     """XXH3-128 of block `index` of what `identity` names, seeded with both. It is never all zeros."""
-    seed = xxhash.xxh3_64_intdigest(identity.encode()) + index
-    digest = xxhash.xxh3_128_digest(data, seed=seed % (1 << 64))
+    hasher = xxhash.xxh3_128(seed=(xxhash.xxh3_64_intdigest(identity.encode()) + index) % (1 << 64))
+    for part in parts:
+        hasher.update(part)
+    digest = hasher.digest()
     return digest if digest != _ABSENT else b"\1" * CHECKSUM_BYTES
 
 
-def digest(data: bytes | memoryview) -> bytes:
+def digest(*parts: bytes | memoryview) -> bytes:
     """The blake2b-128 of a block's bytes (RFC 7693): nobody finds other bytes that have it, unlike a checksum."""
-    return hashlib.blake2b(data, digest_size=DIGEST_BYTES).digest()
+    hasher = hashlib.blake2b(digest_size=DIGEST_BYTES)
+    for part in parts:
+        hasher.update(part)
+    return hasher.digest()

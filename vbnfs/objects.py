@@ -6,7 +6,7 @@ kernel pages, though none refers to another.
 """
 
 import hashlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple, Protocol
 
@@ -124,13 +124,14 @@ class ListedVersion:
 class RangeRequest:
     """A range to fetch, not empty, and what its reply has to agree with: the version, and the object's size.
 
-    `is_anew`: on a new connection; the bytes came wrong on another one.
+    `is_anew`: on a new connection; the bytes came wrong on another one. `sink`: where whole blocks go as they come.
     """
 
     version: ObjectVersion
     byte_range: ByteRange
     size_bytes: int
     is_anew: bool = False
+    sink: "Sink | None" = None
 
     def after(self, position: int) -> "RangeRequest":
         """The part of it from byte `position` on."""
@@ -175,6 +176,17 @@ class Stored:
     def after(self, position: int) -> "Stored":
         """The part of it from byte `position` on."""
         return Stored(max(self.start, position), self.stop)
+
+
+class Sink(Protocol):
+    """Where whole blocks of a body are stored by what receives it: their bytes do not pass the event loop."""
+
+    def store(self, start: int, parts: Sequence[bytes]) -> bool:
+        """Store adjacent whole blocks of the object, from byte `start` on; their bytes are cut anywhere into parts.
+
+        False: they are not stored, and are to be handed on as a `Piece`. May wait for a disk. Never raises.
+        """
+        ...
 
 
 # What has come of an object. Clients that are wrapped around another go by where it begins and ends (`start`, `stop`,

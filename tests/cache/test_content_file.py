@@ -19,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vbnfs.blocks import BLOCK_BYTES
+from vbnfs.cache import content_file
 from vbnfs.cache.content_file import ContentFile, DamagedBlockError
 from vbnfs.cache.content_folder import CHECKSUMS, FORMAT, HEADER_BYTES, Shape
 from vbnfs.cache.content_folder import DATA as DATA_FILE
@@ -399,6 +400,9 @@ def test_a_block_that_the_disk_cannot_read_is_damaged(tmp_path: Path, monkeypatc
         if length == BLOCK_BYTES:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         return pread(descriptor, length, offset)
+
+    def fail_to_map(descriptor: int, offset: int, length: int) -> memoryview:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "pread", fail)

@@ -27,10 +27,12 @@ from vbnfs.reading.other_processes import SharedFetches
 from vbnfs.reading.prefetch import Prefetcher
 from vbnfs.reading.proof import Proof
 from vbnfs.reading.sources import Sources
+from vbnfs.reading.storing import Sinks
 from vbnfs.reading.verification import Verifier
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 PATIENCE_SECONDS = 0.2  # with a mirror
+LIMIT_BYTES = GIB - 1  # so small that all comes through memory, and no GET asks for room in a thread before it begins
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +88,7 @@ async def bench(
     directory: Path,
     *,
     client: MemoryClient | None = None,
-    limit_bytes: int = 100 * GIB,
+    limit_bytes: int = LIMIT_BYTES,
     prefetch_gets: int = 4,
     shared_gets: int | None = None,
     keeps_blocks: bool = True,
@@ -115,7 +117,7 @@ async def bench(
             verdicts, digests = Verdicts(directory, scope="test"), DigestStore(directory)
             writer = BlockWriter(cache, evictor, others, memory, on_stored=on_stored)
             source = BlockSource(
-                Sources(client, verdicts, Proof(digests), metrics=metrics, mirror=mirror),
+                Sources(client, verdicts, Proof(digests), Sinks(cache, evictor), metrics=metrics, mirror=mirror),
                 writer,
                 others,
                 nursery=services,

@@ -42,6 +42,7 @@ from vbnfs.reading.mirror import Mirror
 from vbnfs.reading.other_processes import SharedFetches
 from vbnfs.reading.proof import Proof
 from vbnfs.reading.sources import Sources
+from vbnfs.reading.storing import Sinks
 from vbnfs.s3.breaker import BreakerClient
 
 _LAST_NOTES_SECONDS: Final = 1.0
@@ -74,7 +75,8 @@ class Dataset:
         others = SharedFetches(claims, cache, may_wait=not cache.is_local, metrics=self.metrics)
         memory = Memory(config.memory_limit_bytes)
         writer = BlockWriter(cache, evictor, others, memory, on_stored=on_stored)
-        sources = Sources(client, self.verdicts, Proof(self.digests), metrics=self.metrics, mirror=self.mirror)
+        proof, sinks = Proof(self.digests), Sinks(cache, evictor)
+        sources = Sources(client, self.verdicts, proof, sinks, metrics=self.metrics, mirror=self.mirror)
         return BlockSource(sources, writer, others, nursery=nursery, connections=paced, memory=memory)
 
     def make_evictor(self) -> Evictor:

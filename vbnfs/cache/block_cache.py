@@ -119,6 +119,11 @@ class BlockCache:
         data = self._read(content, byte_range, is_checked_now=self._checks_every_read)
         return self._behind.read(content, byte_range) if data is None else data
 
+    def read_anew(self, content: Content, byte_range: ByteRange) -> memoryview | None:
+        """Like `read`, of a content that may have been evicted, and made anew, since it was opened here."""
+        self._open.forget_if_deleted(content.content_id)
+        return self.read(content, byte_range)
+
     def _read(self, content: Content, byte_range: ByteRange, *, is_checked_now: bool) -> memoryview | None:
         try:
             file = self._open.get(content)
@@ -144,15 +149,16 @@ class BlockCache:
                 left = [index for index in left if not file.holds(index)]
         return self._behind.missing(content, left)
 
-    def put(self, content: Content, index: int, *blocks: bytes | memoryview) -> int:
-        """Keep whole blocks, adjacent ones from `index` on. Returns how many of their bytes are kept now.
+    def put(self, content: Content, index: int, *parts: bytes | memoryview) -> int:
+        """Keep whole blocks, adjacent ones from `index` on, cut anywhere into parts. Returns how many bytes are kept.
 
         They are fewer than there were, or 0, where blocks could not be kept, which is no error.
         """
+        count_bytes = sum(map(len, parts))
         try:
-            self._open.for_writing(content).write(index, *blocks)
+            self._open.for_writing(content).write(index, *parts)
         except OSError as error:
-            self._metrics.cache_write_errors += len(blocks)
+            self._metrics.cache_write_errors += -(-count_bytes // BLOCK_BYTES)
             self.failure = error
             self._let_go_of_descriptors(error)
             self._warn_once("blocks cannot be kept; reads go on without", key=error.strerror, reason=str(error))
@@ -160,7 +166,6 @@ class BlockCache:
         if self.failure is not None:
             self.failure = None
             log.info("blocks are kept again")
-        count_bytes = sum(map(len, blocks))
         with self._lock:
             self._allocated[content.content_id] += count_bytes
             self._changed.add(content.content_id)

@@ -26,7 +26,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from vbnfs.blocks import BLOCK_BYTES, CHECKSUM_BYTES, blocks_of, checksum
+from vbnfs.blocks import BLOCK_BYTES, CHECKSUM_BYTES, blocks_of, by_block, checksum
 from vbnfs.cache.content_folder import CHECKSUMS, DATA, HEADER_BYTES, Shape, make_folder
 from vbnfs.cache.histories import begin_history, note_period
 from vbnfs.cache.holdings import Held
@@ -34,6 +34,8 @@ from vbnfs.cache.whole_file import Seal
 from vbnfs.host.mapping import map_populated, read_in_memory
 from vbnfs.host.places import Place, open_file
 from vbnfs.objects import ByteRange
+
+_Parts = Sequence[bytes | memoryview]  # of a block
 
 _NO_RECORD: Final = bytes(CHECKSUM_BYTES)
 _MAPPED_BYTES: Final = 64 << 10  # making a mapping costs 8 µs: as much as copying so many bytes
@@ -133,11 +135,38 @@ class ContentFile:
         May wait for the disk. A block that does not match loses its record, so that it will be written again:
         `DamagedBlockError`; without `may_write` it keeps it. Raises `OSError` where the disk fails.
         """
-        for index in blocks_of(byte_range):
+        unchecked = [index for index in blocks_of(byte_range) if not self._verified[index]]
+        if unchecked and (data := self._checked_in_place(byte_range, unchecked)) is not None:
+            return data
+        for index in unchecked:
             if not self._verified[index] and self._checked(index, may_write=may_write) is None:
                 return None
         self._is_used = True
         return self._view(byte_range.start, len(byte_range))
+
+    def _checked_in_place(self, byte_range: ByteRange, unchecked: Sequence[int]) -> memoryview | None:
+        """A view of a range with `unchecked` blocks: they are checked in the mapping that it is a view of.
+
+        So no byte is copied. None where that does not do, for whatever reason: then `_checked` says what is wrong. A
+        file that another program cuts short in the microseconds while this reads it is a SIGBUS (mmap(2)).
+        """
+        if not self._may_map or len(byte_range) < _MAPPED_BYTES:
+            return None
+        blocks = blocks_of(byte_range)
+        start = blocks.start * BLOCK_BYTES
+        stop = min(blocks.stop * BLOCK_BYTES, self._shape.data_bytes)
+        records = self._table(blocks.start, len(blocks))
+        try:
+            view = map_populated(self._data, start, stop - start)
+        except (OSError, ValueError):  # cut short, a kernel before 5.14, no descriptor left, a disk that fails
+            return None
+        for index in unchecked:
+            at = index * BLOCK_BYTES - start
+            if records[index - blocks.start] != checksum(self._identity, index, view[at : at + BLOCK_BYTES]):
+                return None
+            self._verified[index] = 1
+        self._is_used = True
+        return view[byte_range.start - start : byte_range.stop - start]
 
     def read_checked(self, byte_range: ByteRange, *, may_write: bool = True) -> memoryview | None:
         """Like `read`, but every block of the range is read and checked now: the very bytes that are returned.
@@ -176,21 +205,22 @@ class ContentFile:
             read_in_memory(self._data, 1, position) is not None for position in positions
         )
 
-    def write(self, index: int, *blocks: bytes | memoryview) -> None:
-        """Store adjacent blocks of a content that `is_intact`: first their bytes, then their records.
+    def write(self, index: int, *parts: bytes | memoryview) -> None:
+        """Store adjacent blocks of a content that `is_intact`, from `index` on: their bytes, then their records.
 
-        Those that are recorded already stay as they are. Raises `OSError`.
+        The bytes may be cut anywhere into parts. Blocks that are recorded already stay as they are. Raises `OSError`.
         """
+        blocks = by_block(parts)
         if not self._is_writable:
             raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(self._place))
         there = self._table(index, len(blocks))
         for first, run in _runs_of_missing(there, blocks):
-            self._write_data((index + first) * BLOCK_BYTES, run)
-            records = (checksum(self._identity, number, data) for number, data in enumerate(run, index + first))
+            self._write_data((index + first) * BLOCK_BYTES, [part for block in run for part in block])
+            records = (checksum(self._identity, number, *block) for number, block in enumerate(run, index + first))
             os.pwrite(self._checksums, b"".join(records), _record_at(index + first))
 
-    def _write_data(self, offset: int, blocks: Sequence[bytes | memoryview]) -> None:
-        views = [memoryview(data) for data in blocks]
+    def _write_data(self, offset: int, parts: Sequence[bytes | memoryview]) -> None:
+        views = [memoryview(part) for part in parts]
         while views:
             written = os.pwritev(self._data, views[:_MOST_VIEWS], offset)
             offset += written
@@ -345,8 +375,8 @@ def _record_at(index: int) -> int:
 
 
 def _runs_of_missing(
-    there: Sequence[bytes | None], blocks: Sequence[bytes | memoryview]
-) -> Iterator[tuple[int, Sequence[bytes | memoryview]]]:
+    there: Sequence[bytes | None], blocks: Sequence[_Parts]
+) -> Iterator[tuple[int, Sequence[_Parts]]]:
     """The runs of adjacent blocks that are not recorded, each with the position of its first one."""
     first = 0
     for position, record in enumerate((*there, _NO_RECORD)):

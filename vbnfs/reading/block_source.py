@@ -2,8 +2,8 @@
 
 The tasks, and what they share:
 
-    get()           a reader. Waits for blocks; being cancelled cancels no fetch. Reads from the cache what was stored
-                    as it came, and asks for it again where the cache has lost it.
+    bring(), get()  a reader. Waits for blocks; being cancelled cancels no fetch. `get` reads from the cache what was
+                    stored as it came, and asks for it again where the cache has lost it.
     _run()          a task for each fetch, in the mount's nursery. Leaves to another process what that fetches (see
                     other_processes.py). Gives blocks to readers and to the writer as soon as their bytes have come.
     keep_blocks()   of block_writer.py: one task that writes them to the disk.
@@ -103,15 +103,21 @@ class BlockSource:
         found: dict[int, Bytes] = {}
         lacking = indices
         for _ in range(_MOST_FETCHES):
-            found |= await self._get_once(content, lacking)
+            came = await self.bring(content, lacking)
+            found |= {index: data for index, data in came.items() if data is not None}
+            if stored := [index for index, data in came.items() if data is None]:
+                found |= await trio.to_thread.run_sync(self._others.stored, content, stored, abandon_on_cancel=True)
             lacking = [index for index in indices if index not in found]
             if not lacking:
                 return found
         times = f"{_MOST_FETCHES} times in a row"
         raise NotKeptError(f"{content.source}: what came was stored and then not in the cache, {times}")
 
-    async def _get_once(self, content: Content, indices: Sequence[int]) -> dict[int, Bytes]:
-        """Have blocks fetched. Those that are then neither here nor in the cache are lacking in the result."""
+    async def bring(self, content: Content, indices: Sequence[int]) -> dict[int, Bytes | None]:
+        """Have blocks fetched that the disk did not have. Returns their bytes by number. Raises a `StorageError`.
+
+        None for those that were stored as they came: the cache should have them. The caller has to look.
+        """
         found, coming, new = self._live.want(content, indices, longest=MAX_GET_BLOCKS)
         if new and self._prefetching >= self._connections.prefetches(demand_waits=True):
             self._demand_miss_at = trio.current_time()
@@ -120,11 +126,7 @@ class BlockSource:
         arrivals = {index: block.arrival for index, block in coming.items()}
         for block in coming.values():
             self._begin(block)
-        came = {index: await arrival.outcome() for index, arrival in arrivals.items()}
-        found |= {index: data for index, data in came.items() if data is not None}
-        if stored := [index for index, data in came.items() if data is None]:
-            found |= await trio.to_thread.run_sync(self._others.stored, content, stored, abandon_on_cancel=True)
-        return found
+        return found | {index: await arrival.outcome() for index, arrival in arrivals.items()}
 
     def prefetch(self, content: Content, indices: Sequence[int], *, window_blocks: int = 0) -> None:
         """Fetch blocks that the disk does not have, when readers leave room. Returns at once.

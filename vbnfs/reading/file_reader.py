@@ -89,12 +89,15 @@ class FileReader:
             return self._cache.read_nowait(self._content, wanted)
         return None
 
-    async def _from_disk(self, wanted: ByteRange) -> memoryview | None:
-        try:
-            return self._cache.read_nowait(self._content, wanted)
-        except trio.WouldBlock:
-            # A disk that hangs must not outlast the reader's deadline: the thread is abandoned then.
-            return await trio.to_thread.run_sync(self._cache.read, self._content, wanted, abandon_on_cancel=True)
+    async def _from_disk(self, wanted: ByteRange, *, is_stored: bool = False) -> memoryview | None:
+        """`is_stored`: something has said so since the content was opened here."""
+        with suppress(trio.WouldBlock):
+            data = self._cache.read_nowait(self._content, wanted)
+            if data is not None or not is_stored:
+                return data
+        read = self._cache.read_anew if is_stored else self._cache.read
+        # A disk that hangs must not outlast the reader's deadline: the thread is abandoned then.
+        return await trio.to_thread.run_sync(read, self._content, wanted, abandon_on_cancel=True)
 
     async def _from_source(self, wanted: ByteRange) -> bytes | memoryview:
         """At least one block is not on the disk. Those that are come from there, the others from S3."""
@@ -112,8 +115,12 @@ class FileReader:
                 parts[index] = bytes(data)
         if unasked and self.advises and not self._pattern.is_sequential:
             self._advise_around(range(unasked[0], unasked[-1] + 1))
-        for index, block in (await self._source.get(self._content, lacking)).items():
-            parts[index] = self._cut(block, wanted, index)
+        came = await self._source.bring(self._content, lacking)
+        if None in came.values():  # it was stored as it came: all of the range, mostly, which is then one view
+            if (data := await self._from_disk(wanted, is_stored=True)) is not None:
+                return data
+            came = dict(await self._source.get(self._content, lacking))
+        parts |= {index: self._cut(block, wanted, index) for index, block in came.items() if block is not None}
         return b"".join(parts[index] for index in blocks_of(wanted)) if len(parts) > 1 else parts.popitem()[1]
 
     def _advise_around(self, unasked: range) -> None:

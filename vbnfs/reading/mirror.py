@@ -64,9 +64,8 @@ class Mirror:
         """The object that should have the content's bytes."""
         return ObjectVersion(content.source.key, None)
 
-    async def get_range(self, content: Content, byte_range: ByteRange, receive: Receive) -> None:
+    async def get_range(self, content: Content, request: RangeRequest, receive: Receive) -> None:
         """See `ObjectClient.get_range`. Raises `TransportError` where it brings nothing for too long."""
-        request = RangeRequest(self.source_of(content), byte_range, content.size_bytes)
         with trio.CancelScope(deadline=trio.current_time() + self._patience_seconds) as scope:
 
             async def receive_in_time(received: Received) -> None:

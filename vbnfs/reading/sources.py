@@ -35,6 +35,7 @@ from vbnfs.objects import ByteRange, Content, ObjectClient, ObjectVersion, Range
 from vbnfs.reading.fetches import BlockAssembler, Bytes
 from vbnfs.reading.mirror import Mirror
 from vbnfs.reading.proof import Proof
+from vbnfs.reading.storing import Sinks
 
 _MOST_REMEMBERED: Final = 4096
 _LATELY_SECONDS: Final = 5.0
@@ -95,6 +96,7 @@ class Sources:
         client: ObjectClient,
         verdicts: Verdicts,
         proof: Proof,
+        sinks: Sinks,
         *,
         metrics: Metrics,
         mirror: Mirror | None = None,
@@ -103,6 +105,7 @@ class Sources:
         self._mirror = mirror
         self._verdicts = verdicts
         self._proof = proof
+        self._sinks = sinks
         self._metrics = metrics
         self._warn_once = WarnOnce(again_after_seconds=WARN_AGAIN_SECONDS)
         self._chosen: LRUCache[str, ObjectVersion] = LRUCache(_MOST_REMEMBERED)  # by content id
@@ -178,11 +181,13 @@ class Sources:
                 if wrong is not None:
                     raise wrong[1]
 
-        if attempt.mirror is not None:
-            await attempt.mirror.get_range(content, rest.byte_range, receive)
-            return
-        request = RangeRequest(attempt.source, rest.byte_range, content.size_bytes, is_anew=attempt.is_anew)
-        await self._client.get_range(request, receive)
+        wanted, digests = rest.byte_range, None if known is None else known.digests
+        async with self._sinks.of(content, wanted, kept_in=attempt.kept_in, digests=digests) as sink:
+            request = RangeRequest(attempt.source, wanted, content.size_bytes, is_anew=attempt.is_anew, sink=sink)
+            if attempt.mirror is None:
+                await self._client.get_range(request, receive)
+            else:
+                await attempt.mirror.get_range(content, request, receive)
 
     async def _wrong(
         self, content: Content, attempt: _Attempt, known: KnownDigests, indices: range, blocks: list[Bytes]

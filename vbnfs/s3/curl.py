@@ -4,7 +4,8 @@ Reading gigabytes over TLS costs httpx 4 s of processor time a GB, much of it in
 takes 1.1.
 
     event loop              a RangeGet -> Transfer; waits for its events         this module
-    libcurl's thread        sockets, TLS, HTTP; pieces of up to 2 MiB         curl_thread.py, curl_transfer.py
+    libcurl's thread        sockets, TLS, HTTP; pieces and runs               curl_thread.py, curl_transfer.py
+    the storing thread      runs of whole blocks to the disk                  storing.py
 """
 
 import ssl
@@ -19,6 +20,7 @@ from vbnfs.s3.curl_options import new_handle, trust_of
 from vbnfs.s3.curl_thread import CurlThread
 from vbnfs.s3.curl_transfer import Arrivals, Transfer
 from vbnfs.s3.ranges import RangeGet
+from vbnfs.s3.storing import StoringThread
 
 
 class CurlTransport:
@@ -33,6 +35,7 @@ class CurlTransport:
         self._proxy = proxy
         self._limiter = trio.CapacityLimiter(max_connections)
         self._thread = CurlThread(max_connections)
+        self._storing = StoringThread()
 
     async def __aenter__(self) -> Self:
         self._thread.start()
@@ -40,7 +43,7 @@ class CurlTransport:
 
     async def __aexit__(self, *exc_info: object) -> None:
         with trio.CancelScope(shield=True):
-            await trio.to_thread.run_sync(self._thread.stop)
+            await trio.to_thread.run_sync(self._stop)
 
     @asynccontextmanager
     async def begin(self, get: RangeGet) -> AsyncIterator[Arrivals]:
@@ -61,4 +64,8 @@ class CurlTransport:
     def _new_transfer(self, get: RangeGet) -> Transfer:
         handle = new_handle(get, self._trust, self._proxy)
         resume = partial(self._thread.call, partial(self._thread.resume, handle))
-        return Transfer(get, handle, Arrivals(resume))
+        return Transfer(get, handle, Arrivals(resume), self._storing)
+
+    def _stop(self) -> None:
+        self._thread.stop()
+        self._storing.stop()

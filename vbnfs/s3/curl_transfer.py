@@ -1,11 +1,11 @@
 """One GET under way by libcurl: what comes in its thread becomes events for the event loop.
 
-    Transfer    in libcurl's thread: takes the reply's lines and bytes, checks the head, posts events
+    Transfer    in libcurl's thread: takes the reply's lines and bytes, checks the head, cuts the body (parts.py)
+    Outbox      what of it is to be stored is stored first (storing.py)
     Arrivals    on the event loop: events that came and were not taken yet
 
 The first piece is a block, for which a reader may wait; those that follow are larger, since each costs the event loop
-a quarter of a millisecond. A transfer whose pieces are not taken is paused, so that no more than `MOST_WAITING_BYTES`
-of it wait in memory.
+a quarter of a millisecond. A transfer of which `MOST_WAITING_BYTES` came and were not taken is paused.
 """
 
 import re
@@ -21,10 +21,12 @@ import trio
 
 from vbnfs.blocks import BLOCK_BYTES, MOST_WAITING_BYTES, PIECE_BYTES
 from vbnfs.errors import MismatchError, StorageError, TransportError
-from vbnfs.objects import Piece
+from vbnfs.objects import Piece, Stored
 from vbnfs.s3.failures import broken, status_error
+from vbnfs.s3.parts import Parts, Run
 from vbnfs.s3.ranges import Done, Event, Failed, RangeGet
 from vbnfs.s3.replies import MAX_ERROR_BYTES, Head, check_range
+from vbnfs.s3.storing import Outbox, StoringThread
 
 _HOLD_SECONDS: Final = 1.0  # longer, and a slow connection would be taken for one that brings nothing
 _ERROR_BODY_SECONDS: Final = 5.0  # for the start of an error's body, which names the error
@@ -43,15 +45,15 @@ class Arrivals:
         self._is_paused = False
         self._is_open = True
         self._taken_bytes = 0  # changed by the event loop only
-        self._posted_bytes = 0  # changed by the thread only
+        self.received_bytes = 0  # changed by libcurl's thread only
 
     async def next(self) -> Event:
         """See `Transfer` in ranges.py."""
         while not self._events:
             await self._changed.park()
         event = self._events.popleft()
-        if isinstance(event, Piece):
-            self._taken_bytes += len(event.data)
+        if isinstance(event, Piece | Stored):
+            self._taken_bytes += len(event)
             self._resume_soon()
         return event
 
@@ -74,17 +76,15 @@ class Arrivals:
             self._is_paused = False
             self._resume()
 
-    # In the thread
+    # In other threads
 
     @property
     def waiting_bytes(self) -> int:
-        """Posted and not taken yet."""
-        return self._posted_bytes - self._taken_bytes
+        """Received and not taken yet."""
+        return self.received_bytes - self._taken_bytes
 
     def post(self, event: Event) -> None:
         """Have the event loop receive an event."""
-        if isinstance(event, Piece):
-            self._posted_bytes += len(event.data)
         self._post(self._receive, event)
 
     def post_pause(self) -> None:
@@ -96,56 +96,20 @@ class Arrivals:
             self._token.run_sync_soon(receive, *what)
 
 
-class _Parts:
-    """Joins what comes into pieces: the first one is a block, the others end at whole `PIECE_BYTES` of the body."""
-
-    def __init__(self, start: int) -> None:
-        self._start = start  # of the object's bytes
-        self._parts: list[bytes] = []
-        self.held_bytes = 0
-        self._room_bytes = BLOCK_BYTES  # until a piece is complete; some of it may have been taken already
-        self._next_bytes = PIECE_BYTES - BLOCK_BYTES
-
-    def add(self, part: bytes) -> Piece | None:
-        """The piece that a part completes. A part is shorter than a piece."""
-        room = self._room_bytes
-        if len(part) < room:
-            self._append(part)
-            return None
-        self._append(part[:room])
-        piece = self.take()
-        self._room_bytes, self._next_bytes = self._next_bytes, PIECE_BYTES
-        if len(part) > room:
-            self._append(part[room:])
-        return piece
-
-    def take(self) -> Piece | None:
-        """What has come, as a piece."""
-        if not self._parts:
-            return None
-        piece = Piece(self._start, b"".join(self._parts))
-        self._start, self._parts, self.held_bytes = piece.stop, [], 0
-        return piece
-
-    def _append(self, part: bytes) -> None:
-        self._parts.append(part)
-        self.held_bytes += len(part)
-        self._room_bytes -= len(part)
-
-
 class Transfer:
     """A GET with its handle. Used in libcurl's thread only."""
 
-    def __init__(self, get: RangeGet, handle: pycurl.Curl, arrivals: Arrivals) -> None:
+    def __init__(self, get: RangeGet, handle: pycurl.Curl, arrivals: Arrivals, storing: StoringThread) -> None:
         self.get = get
         self.handle = handle
         self.arrivals = arrivals
+        self._outbox = Outbox(arrivals.post, get.request.sink, storing)
         self._left_bytes = self._length = len(get.request.byte_range)
         self._lines: list[bytes] = []
         self._head: Head | None = None
         self._head_at = 0.0
         self._error_body: bytes | None = None  # of a reply that is not a 206
-        self._parts = _Parts(get.request.byte_range.start)
+        self._parts = Parts(get.request)
         self._posted_at = time.monotonic()
         self._left_before = self._left_bytes  # at the last tick
         self._is_good = False  # the head is that of the range, and nothing has failed
@@ -171,7 +135,7 @@ class Transfer:
             self._fail(TransportError(f"{self.get.request.version}: the body ended {left:,} bytes too early"))
         elif not self._is_over:
             self._is_over = True
-            self.arrivals.post(Done())
+            self._outbox.put(Done())
 
     def end_broken(self, reason: str) -> None:
         """It is over, for a reason that is not libcurl's."""
@@ -186,6 +150,7 @@ class Transfer:
         self._left_before = self._left_bytes
         if is_slow:
             self._post_parts()
+        self._outbox.look()
 
     def _take_line(self, line: bytes) -> None:
         """A line of the head. Heads of interim replies may come before it (RFC 9110, 15.2), and trailers after."""
@@ -211,22 +176,23 @@ class Transfer:
             self._fail(error)
         else:
             self._is_good = True
-            self.arrivals.post(head)
+            self._outbox.put(head)
 
     def _take_part(self, part: bytes) -> int | None:
         """CURLOPT_WRITEFUNCTION; it is called 60,000 times a GB."""
         if not self._is_good:
             return self._take_error_part(part)
-        if self.arrivals.waiting_bytes + self._parts.held_bytes >= MOST_WAITING_BYTES:
+        if self.arrivals.waiting_bytes >= MOST_WAITING_BYTES:
             self.arrivals.post_pause()
             return pycurl.WRITEFUNC_PAUSE
         self._left_bytes -= len(part)
+        self.arrivals.received_bytes += len(part)
         if self._left_bytes < 0:
             version = self.get.request.version
             self._fail(MismatchError(f"{version}: a longer body than the {self._length:,} bytes asked for"))
             return _REFUSE
-        if piece := self._parts.add(part):
-            self._post(piece)
+        for whole in self._parts.add(part):
+            self._post(whole)
         return None
 
     def _take_error_part(self, part: bytes) -> int | None:
@@ -254,15 +220,20 @@ class Transfer:
         self._is_good = False
         if not self._is_over:
             self._is_over = True
-            self.arrivals.post(Failed(error))
+            self._outbox.put(Failed(error))
 
     def _post_parts(self) -> None:
-        self._post(self._parts.take())
+        for part in self._parts.take():
+            self._post(part)
 
-    def _post(self, piece: Piece | None) -> None:
-        if piece is not None and not self._is_over:
-            self._posted_at = time.monotonic()
-            self.arrivals.post(piece)
+    def _post(self, what: Piece | Run) -> None:
+        if self._is_over:
+            return
+        self._posted_at = time.monotonic()
+        if isinstance(what, Run):
+            self._outbox.store(what)
+        else:
+            self._outbox.put(what)
 
 
 def _fields(lines: list[bytes]) -> dict[str, str]:
