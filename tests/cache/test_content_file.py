@@ -406,6 +406,7 @@ def test_a_block_that_the_disk_cannot_read_is_damaged(tmp_path: Path, monkeypatc
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "pread", fail)
+        patch.setattr(content_file, "map_populated", fail_to_map)
         with pytest.raises(DamagedBlockError, match="cannot be read"):
             file.read(block(1))
     assert not file.holds(1)

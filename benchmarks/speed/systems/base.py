@@ -167,7 +167,7 @@ def wait_for(condition: Callable[[], bool], message: str) -> None:
 
 def is_mounted(path: Path) -> bool:
     """Whether something is mounted on `path`; the mount is not touched (proc_pid_mountinfo(5))."""
-    mounts = Path("/proc/self/mountinfo").read_text().splitlines()
+    mounts = os.fsdecode(Path("/proc/self/mountinfo").read_bytes()).splitlines()
     return any(line.split(" ")[4] == str(path) for line in mounts)
 
 
