@@ -164,7 +164,7 @@ def test_cached_and_allocated_bytes(tmp_path: Path) -> None:
     assert cache.cached_bytes(big) == BLOCK_BYTES + 100
     assert cache.allocated_bytes(big) == BLOCK_BYTES + 100
     (folder,) = folders(tmp_path)
-    usage = sum(path.stat().st_blocks * 512 for path in folder.iterdir())
+    usage = sum(path.stat().st_blocks * 512 for path in (folder, *folder.iterdir()))
     other = CachedContent(f"{FORMAT}/other/partial/bb/bb22", 4096, 0)  # of another scope
     cache.take_stock([*scan(tmp_path), other])
     assert cache.allocated_bytes(big) == usage
@@ -297,11 +297,22 @@ def test_only_what_is_whole_is_opened_as_one(tmp_path: Path) -> None:
     cache.complete(A)
     os.truncate(only_data(tmp_path), 100)
     assert cache.open_whole(A) is None
+    assert not cache.is_whole(A)
     data = only_data(tmp_path)
     data.rename(tmp_path / "elsewhere")
     data.symlink_to(tmp_path / "elsewhere")
     with pytest.raises(OSError, match="symbolic links"):
         cache.open_whole(A)
+    assert not cache.is_whole(A)
+
+
+def test_what_lacks_its_checksums_is_not_whole(tmp_path: Path) -> None:
+    """One file of a content alone serves no read, though a process that has it open reads it on."""
+    cache = make(tmp_path)
+    put_all(cache, A, SMALL)
+    assert cache.complete(A)
+    only_data(tmp_path).with_name(CHECKSUMS).unlink()
+    assert not cache.is_whole(A)
 
 
 def test_opening_counts_as_use(tmp_path: Path) -> None:

@@ -20,10 +20,10 @@ MIB = 1 << 20
 
 
 def content(cache: Path, name: str, size_bytes: int, *, age_seconds: float) -> Path:
-    """A folder as the cache has them, that takes so much on the disk; 4 KiB of it are checksums."""
+    """A folder as the cache has them, that takes so much on the disk, with itself and 4 KiB of checksums."""
     path = cache / FORMAT / "aws" / "whole" / "00" / name
     path.mkdir(parents=True, exist_ok=True)
-    (path / DATA).write_bytes(b"x" * max(0, size_bytes - 4096))
+    (path / DATA).write_bytes(b"x" * max(0, size_bytes - 4096 - path.stat().st_blocks * 512))
     (path / CHECKSUMS).write_bytes(b"x" * 4096)
     aged(path / CHECKSUMS, age_seconds)
     return path

@@ -183,7 +183,7 @@ class BlockCache:
         content that cannot be made whole, on a disk that fails or can only be read, stays as it is.
         """
         try:
-            if self.places.has_whole(content):
+            if self.places.is_whole(content):
                 return True
             if None in self._own_records(content):
                 return False
@@ -193,8 +193,12 @@ class BlockCache:
             pass
         except OSError as error:
             self._warn_once("a complete file cannot be kept as one", key=error.strerror, reason=str(error))
+        return self.is_whole(content)
+
+    def is_whole(self, content: Content) -> bool:
+        """Whether a content is whole (see `ContentPlaces.is_whole`). False where the disk does not say."""
         try:
-            return self.places.has_whole(content)
+            return self.places.is_whole(content)
         except OSError:
             return False
 
@@ -215,16 +219,6 @@ class BlockCache:
         Raises `OSError`.
         """
         return self.places.open_whole(content)
-
-    def is_whole(self, content: Content) -> bool:
-        """Whether a content is whole, as far as that is known without reading it."""
-        try:
-            descriptor = self.open_whole(content)
-        except OSError:
-            return False
-        if descriptor is not None:
-            os.close(descriptor)
-        return descriptor is not None
 
     def try_again(self) -> None:
         """If the disk did not take the last blocks: find out whether it would now, without a trace of it."""

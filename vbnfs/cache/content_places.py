@@ -58,8 +58,8 @@ class ContentPlaces:
         os.close(descriptor)
         return None
 
-    def has_whole(self, content: Content) -> bool:
-        """Whether a content stands among the whole ones, with both of its files."""
+    def is_whole(self, content: Content) -> bool:
+        """Whether a content stands among the whole ones, with both of its files at their lengths."""
         return self._open_at(content, self.of(content.content_id, WHOLE)) is not None
 
     def promote(self, content: Content) -> None:
@@ -71,7 +71,7 @@ class ContentPlaces:
         flush(self.of(name, PARTIAL))
         with self.of(name, PARTIAL).parent.opened() as above, whole.parent.opened(make=True) as to:
             if not move_folder(above, name, to, name):
-                if self.has_whole(content):  # another process was first
+                if self.is_whole(content):  # another process was first
                     remove_folder(above, name)
                 else:
                     remove_folder(to, name)
