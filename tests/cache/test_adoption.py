@@ -15,7 +15,8 @@ from vbnfs.cache.adoption import Adoption, can_share
 from vbnfs.cache.block_cache import BlockCache
 from vbnfs.cache.content_folder import DATA, PARTIAL, WHOLE
 from vbnfs.cache.digests import DigestStore
-from vbnfs.cache.verdicts import Verdicts, fingerprint_of
+from vbnfs.cache.verdict import fingerprint_of
+from vbnfs.cache.verdicts import Verdicts
 from vbnfs.metrics import Metrics
 from vbnfs.objects import ByteRange, Content, ObjectVersion
 

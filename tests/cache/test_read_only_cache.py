@@ -16,7 +16,7 @@ from vbnfs.cache.behind import Behind
 from vbnfs.cache.block_cache import BlockCache, block_range
 from vbnfs.cache.content_folder import CHECKSUMS, DATA
 from vbnfs.cache.read_only_cache import ReadOnlyCache
-from vbnfs.cache.verdicts import fingerprint_of
+from vbnfs.cache.verdict import fingerprint_of
 from vbnfs.metrics import Metrics
 from vbnfs.objects import ByteRange, Content, ObjectVersion
 

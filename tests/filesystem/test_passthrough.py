@@ -15,7 +15,7 @@ from tests.fakes.cache_files import content_folders
 from tests.reading.bench import Bench, add, bench
 from vbnfs.blocks import BLOCK_BYTES
 from vbnfs.cache.content_folder import DATA
-from vbnfs.cache.verdicts import Verdict
+from vbnfs.cache.verdict import Verdict
 from vbnfs.errors import HashMismatchError
 from vbnfs.filesystem.checked_files import CheckedFiles
 from vbnfs.filesystem.passthrough import NEEDS_ROOT, Passthrough

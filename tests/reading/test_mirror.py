@@ -15,7 +15,7 @@ from tests.reading.bench import Bench, add, bench
 from vbnfs.blocks import BLOCK_BYTES, digest
 from vbnfs.cache.block_cache import BlockCache
 from vbnfs.cache.digests import DigestSet
-from vbnfs.cache.verdicts import is_good
+from vbnfs.cache.verdict import is_good
 from vbnfs.errors import (
     AccessDeniedError,
     BusyError,

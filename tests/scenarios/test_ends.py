@@ -17,7 +17,8 @@ from tests.fakes.dataset import FakeDataset
 from tests.fakes.s3_server import FakeS3Server, for_kind, held
 from tests.fakes.store import Pattern
 from tests.fixtures_mount import Mount, Mounts, until
-from vbnfs.cache.verdicts import Verdict, Verdicts
+from vbnfs.cache.verdict import Verdict
+from vbnfs.cache.verdicts import Verdicts
 from vbnfs.objects import Content, ObjectVersion
 
 NAME = "ecephys_sessions/ecephys_session_1044.nwb"

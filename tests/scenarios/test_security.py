@@ -23,7 +23,8 @@ from vbnfs.access.cache_directory import prepare_cache_directory
 from vbnfs.cache.content_file import ContentFile
 from vbnfs.cache.content_folder import FORMAT
 from vbnfs.cache.inventory import FORMAT_1
-from vbnfs.cache.verdicts import Verdict, Verdicts
+from vbnfs.cache.verdict import Verdict
+from vbnfs.cache.verdicts import Verdicts
 from vbnfs.daemon import control
 from vbnfs.dataset.stored_files import append_stored_line, read_stored, read_stored_lines, write_stored
 from vbnfs.errors import CacheError, MountError

@@ -24,7 +24,7 @@ from vbnfs.cache.content_folder import Shape
 from vbnfs.cache.eviction import DEFAULT_BYTES, stored_size
 from vbnfs.cache.inventory import scan
 from vbnfs.cache.reserve import Reserve, space_of
-from vbnfs.cache.verdicts import Verdict, fingerprint_of, is_good, mismatch_text
+from vbnfs.cache.verdict import Verdict, fingerprint_of, is_good, mismatch_text
 from vbnfs.cli.asked import Asked, Place, asked_files, why_unverifiable
 from vbnfs.cli.render import size
 from vbnfs.cli.running import run as run_to_the_end

@@ -18,7 +18,8 @@ import trio
 from vbnfs.blocks import BLOCK_BYTES
 from vbnfs.cache.block_cache import BlockCache
 from vbnfs.cache.holdings import Held
-from vbnfs.cache.verdicts import Verdicts, fingerprint_of
+from vbnfs.cache.verdict import fingerprint_of
+from vbnfs.cache.verdicts import Verdicts
 from vbnfs.cache.whole_file import Seal, WholeFile
 from vbnfs.host.idle_disk import reading_idly
 from vbnfs.metrics import Metrics

@@ -21,7 +21,8 @@ from vbnfs.blocks import blocks_of
 from vbnfs.cache.block_cache import BlockCache
 from vbnfs.cache.digests import DigestSet, KnownDigests
 from vbnfs.cache.mirrored_cache import Keep, MirroredCache
-from vbnfs.cache.verdicts import Verdict, Verdicts
+from vbnfs.cache.verdict import Verdict
+from vbnfs.cache.verdicts import Verdicts
 from vbnfs.errors import AccessDeniedError, BadReplyError, ObjectGoneError, StorageError, TransportError
 from vbnfs.logs import WARN_AGAIN_SECONDS, WarnOnce
 from vbnfs.objects import ByteRange, Content, ObjectClient, ObjectVersion, RangeRequest, Receive, Received
