@@ -21,10 +21,11 @@ from structlog.testing import capture_logs
 
 from vbnfs.blocks import BLOCK_BYTES
 from vbnfs.cache import content_places, open_contents
-from vbnfs.cache.block_cache import BlockCache, block_range
+from vbnfs.cache.block_cache import BlockCache
 from vbnfs.cache.content_file import ContentFile
 from vbnfs.cache.content_folder import CHECKSUMS, DATA, FORMAT, WHOLE
 from vbnfs.cache.inventory import CachedContent, scan
+from vbnfs.cache.stored_blocks import block_range
 from vbnfs.cache.whole_file import WholeFile
 from vbnfs.host.places import Place
 from vbnfs.metrics import Metrics
@@ -122,7 +123,7 @@ def test_no_file_is_closed_under_the_lock(tmp_path: Path, monkeypatch: pytest.Mo
     close = ContentFile.__del__
 
     def ask_and_close(file: ContentFile) -> None:
-        asked = threading.Thread(target=lambda: closed.append(cache.take_changed()), daemon=True)
+        asked = threading.Thread(target=lambda: closed.append(cache.stock.take_changed()), daemon=True)
         asked.start()
         asked.join(1.0)
         close(file)
@@ -155,27 +156,27 @@ def test_what_an_open_content_lacks_is_known_at_once(tmp_path: Path) -> None:
 
 
 def test_cached_and_allocated_bytes(tmp_path: Path) -> None:
-    """`cached_bytes` counts recorded bytes; `allocated_bytes` what the disk gave."""
+    """`cached_bytes` counts recorded bytes; `Stock.allocated_bytes` what the disk gave."""
     big = content("bb22", (1 << 30) + 100)
     cache = make(tmp_path)
-    assert (cache.cached_bytes(big), cache.allocated_bytes(big)) == (0, 0)
+    assert (cache.cached_bytes(big), cache.stock.allocated_bytes(big)) == (0, 0)
     cache.put(big, 7, SMALL[:BLOCK_BYTES])
     cache.put(big, 4096, SMALL[:100])
     assert cache.cached_bytes(big) == BLOCK_BYTES + 100
-    assert cache.allocated_bytes(big) == BLOCK_BYTES + 100
+    assert cache.stock.allocated_bytes(big) == BLOCK_BYTES + 100
     (folder,) = folders(tmp_path)
     usage = sum(path.stat().st_blocks * 512 for path in (folder, *folder.iterdir()))
     other = CachedContent(f"{FORMAT}/other/partial/bb/bb22", 4096, 0)  # of another scope
-    cache.take_stock([*scan(tmp_path), other])
-    assert cache.allocated_bytes(big) == usage
+    cache.stock.take([*scan(tmp_path), other])
+    assert cache.stock.allocated_bytes(big) == usage
     assert BLOCK_BYTES + 100 < usage < 2 * BLOCK_BYTES
 
 
 def test_what_format_1_holds_is_not_cached(tmp_path: Path) -> None:
     """No read uses it, so `du` does not show it either."""
     cache = make(tmp_path)
-    cache.take_stock([CachedContent("blocks-v1/aws/aa/aa11.0", 4096, 0)])
-    assert cache.allocated_bytes(A) == 0
+    cache.stock.take([CachedContent("blocks-v1/aws/aa/aa11.0", 4096, 0)])
+    assert cache.stock.allocated_bytes(A) == 0
 
 
 def test_counting_and_dropping_look_at_what_is_here(tmp_path: Path) -> None:
@@ -621,7 +622,7 @@ def test_a_content_that_is_begun_anew_while_it_is_made_whole(tmp_path: Path, mon
             other.drop(content)
             other.put(content, 1, bytes(BLOCK_BYTES))
 
-    monkeypatch.setattr(content_places, "flush", meddle)
+    monkeypatch.setattr(content_places, "flush_files", meddle)
     assert not cache.complete(content)
     assert not other.is_whole(content)
     assert other.missing(content, range(3)) == [0, 2]

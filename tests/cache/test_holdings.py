@@ -73,7 +73,7 @@ def test_room_that_a_deleted_content_takes_is_not_given_to_others(tmp_path: Path
     reader, gone = BlockCache(tmp_path, scope="aws", metrics=Metrics()), content("aa11", 4 * MIB)
     for index in range(16):
         reader.put(gone, index, bytes([index]) * BLOCK_BYTES)
-    reader.publish_held()
+    reader.note_uses()
     other = BlockCache(tmp_path, scope="aws", metrics=Metrics())
     other.drop(gone)
     for number in range(3):

@@ -10,11 +10,12 @@ import trio.testing
 
 from tests.fakes.client import MemoryClient
 from tests.fakes.store import Data, MemoryStore
+from vbnfs.cache.behind import Behind
 from vbnfs.cache.block_cache import BlockCache
 from vbnfs.cache.claims import Claims
 from vbnfs.cache.digests import DigestStore
 from vbnfs.cache.eviction import Evictor
-from vbnfs.cache.mirrored_cache import MirroredCache
+from vbnfs.cache.stock import Stock
 from vbnfs.cache.verdicts import Verdicts
 from vbnfs.metrics import Metrics
 from vbnfs.objects import Content, ObjectVersion
@@ -103,9 +104,10 @@ async def bench(
     metrics = Metrics()
     cache, mirror = BlockCache(directory, scope="test", metrics=metrics), None
     if mirror_client is not None:
-        own, mirrors = BlockCache(directory, scope="mirror", metrics=metrics), Verdicts(directory, scope="mirror")
-        mirror = Mirror(mirror_client, own, mirrors, name="the mirror", patience_seconds=PATIENCE_SECONDS)
-        cache = MirroredCache(directory, scope="test", mirrored=own, metrics=metrics)
+        stock, mirrors = Stock({"test", "mirror"}), Verdicts(directory, scope="mirror")
+        sent = BlockCache(directory, scope="mirror", metrics=metrics, stock=stock)
+        mirror = Mirror(mirror_client, sent, mirrors, name="the mirror", patience_seconds=PATIENCE_SECONDS)
+        cache = BlockCache(directory, scope="test", metrics=metrics, behind=Behind([sent]), stock=stock)
     evictor = Evictor(directory, limit_bytes=limit_bytes, metrics=metrics)
     async with trio.open_nursery() as outer:
         async with trio.open_nursery() as services:

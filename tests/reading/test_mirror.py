@@ -87,6 +87,7 @@ async def test_a_file_that_has_its_hash_is_taken_over(tmp_path: Path) -> None:
         assert await read(floor, content) == RIGHT
         assert client.count("get_range") == 1
         assert scope(tmp_path, "mirror").missing(content, ALL) == [2]
+        assert floor.cache.cached_bytes(content) == len(RIGHT)
         verdict = await floor.verifier.verify(content, fetch=False)
         assert verdict is not None
         assert is_good(content, verdict)

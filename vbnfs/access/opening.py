@@ -14,10 +14,10 @@ import trio
 
 from vbnfs.access.other_caches import in_time, open_other, trusted_uids
 from vbnfs.cache import in_place
-from vbnfs.cache.behind import Behind, Blocks
+from vbnfs.cache.behind import Behind
 from vbnfs.cache.block_cache import BlockCache
-from vbnfs.cache.mirrored_cache import MirroredCache
-from vbnfs.cache.read_only_cache import ReadOnlyCache
+from vbnfs.cache.stock import Stock
+from vbnfs.cache.stored_blocks import StoredBlocks
 from vbnfs.cache.verdicts import Verdicts
 from vbnfs.config.settings import Config
 from vbnfs.dataset.catalog import KEPT_FORMAT, Catalog
@@ -137,7 +137,8 @@ async def make_mirror(config: Config, metrics: Metrics) -> AsyncIterator[Mirror 
         scope = mirror_scope_of(place.endpoint_url, bucket)
         verdicts = Verdicts(config.cache_dir, scope=scope)
         await trio.to_thread.run_sync(verdicts.refresh)
-        cache = BlockCache(config.cache_dir, scope=scope, **_of_a_cache(config, metrics))
+        stock = Stock(scopes_of(config))
+        cache = BlockCache(config.cache_dir, scope=scope, stock=stock, **_of_a_cache(config, metrics))
         yield Mirror(client, cache, verdicts, name=str(place), patience_seconds=patience)
 
 
@@ -147,22 +148,22 @@ def make_cache(config: Config, metrics: Metrics, mirror: Mirror | None = None) -
     Raises `CacheError` for another cache that is not to be used.
     """
     scope, more = scope_of(config.endpoint_url), _of_a_cache(config, metrics)
-    behind = Behind(_places_behind(config, scope, metrics))
-    if mirror is None:
-        return BlockCache(config.cache_dir, scope=scope, behind=behind, **more)
-    return MirroredCache(config.cache_dir, scope=scope, behind=behind, mirrored=mirror.cache, **more)
+    sent = [] if mirror is None else [mirror.cache]
+    behind = Behind([*_places_of_others(config, scope, metrics), *sent])
+    stock = None if mirror is None else mirror.cache.stock
+    return BlockCache(config.cache_dir, scope=scope, behind=behind, stock=stock, **more)
 
 
-def _places_behind(config: Config, scope: str, metrics: Metrics) -> list[Blocks]:
+def _places_of_others(config: Config, scope: str, metrics: Metrics) -> list[StoredBlocks]:
     """Files that are read in place, if there are any, and other caches."""
     owners, top = trusted_uids(config), folder_at(config.cache_dir)
-    places: list[Blocks] = []
+    places: list[StoredBlocks] = []
     if in_place.is_used(top, scope):
         places.append(in_place.InPlaceFiles(top, scope=scope, metrics=metrics, owners=owners))
     for directory in config.cache_also:
         more = _of_a_cache(config, metrics) | {"is_local": in_time(partial(is_local, directory), otherwise=False)}
         place = open_other(directory, owners, given_by="--cache-also: ")
-        places.append(ReadOnlyCache(place, scope=scope, **more))
+        places.append(StoredBlocks(place, scope=scope, **more))
     return places
 
 

@@ -7,8 +7,8 @@ import os
 from contextlib import suppress
 from typing import Final
 
-from vbnfs.cache.content_file import ContentFile, flush
-from vbnfs.cache.content_folder import DATA, KINDS, PARTIAL, WHOLE, move_folder, remove_folder
+from vbnfs.cache.content_file import ContentFile
+from vbnfs.cache.content_folder import DATA, KINDS, PARTIAL, WHOLE, flush_files, move_folder, remove_folder
 from vbnfs.host.places import Place
 from vbnfs.objects import Content
 
@@ -68,7 +68,7 @@ class ContentPlaces:
         What another process has begun anew since it was looked at lacks blocks: that goes back.
         """
         name, whole = content.content_id, self.of(content.content_id, WHOLE)
-        flush(self.of(name, PARTIAL))
+        flush_files(self.of(name, PARTIAL))
         with self.of(name, PARTIAL).parent.opened() as above, whole.parent.opened(make=True) as to:
             if not move_folder(above, name, to, name):
                 if self.is_whole(content):  # another process was first
@@ -103,7 +103,7 @@ class ContentPlaces:
         """Have the disk take what was written of a content. What is not here, or cannot be synced, is no error."""
         for kind in KINDS:
             with suppress(OSError):
-                flush(self.of(content_id, kind))
+                flush_files(self.of(content_id, kind))
 
     def _open_at(self, content: Content, place: Place) -> ContentFile | None:
         return ContentFile.open(

@@ -20,9 +20,9 @@ from typing import Final
 import structlog
 
 from vbnfs.cache.content_file import ContentFile
-from vbnfs.cache.content_folder import FORMAT, Shape
+from vbnfs.cache.content_folder import FORMAT, OpenFiles, Shape
 from vbnfs.cache.content_places import ContentPlaces
-from vbnfs.cache.read_only_cache import ReadOnlyCache
+from vbnfs.cache.stored_blocks import StoredBlocks
 from vbnfs.cache.whole_file import Seal
 from vbnfs.host.identity import user_name
 from vbnfs.host.own_folders import flags_of
@@ -60,7 +60,7 @@ class Entry:
         return None if is_same else "it has changed since it was hashed"
 
 
-class InPlaceFiles(ReadOnlyCache):
+class InPlaceFiles(StoredBlocks):
     """The files that are read in place, as blocks behind the cache at `directory`; those of `owners` alone."""
 
     def __init__(self, directory: Path | Place, *, scope: str, metrics: Metrics, owners: Set[int]) -> None:
@@ -99,8 +99,8 @@ class _SealedFiles(ContentPlaces):
                 os.close(stored)
         if data < 0:
             return None
-        opened = data, stored, False
-        return ContentFile(place, opened, identity=content.content_id, data_bytes=content.size_bytes, may_map=False)
+        files = OpenFiles(data, stored, is_writable=False)
+        return ContentFile(place, files, identity=content.content_id, data_bytes=content.size_bytes, may_map=False)
 
     def demote(self, content: Content) -> None:
         """See `ContentPlaces`: the file is not what it was, and is not read in place any more."""

@@ -14,11 +14,11 @@ from typing import Final
 from vbnfs.access.opening import scope_of
 from vbnfs.access.other_caches import open_other, trusted_uids
 from vbnfs.blocks import blocks_of, digest
-from vbnfs.cache.block_cache import BlockCache, block_range
+from vbnfs.cache.block_cache import BlockCache
 from vbnfs.cache.content_folder import FORMAT, PARTIAL
 from vbnfs.cache.digests import DigestStore
 from vbnfs.cache.eviction import Evictor
-from vbnfs.cache.read_only_cache import ReadOnlyCache
+from vbnfs.cache.stored_blocks import StoredBlocks, block_range
 from vbnfs.config.settings import Config
 from vbnfs.metrics import Metrics
 from vbnfs.objects import ByteRange, Content
@@ -35,7 +35,7 @@ class PartialFile:
     path: Path
     content: Content
     blocks: tuple[int, ...]
-    other: BlockCache
+    other: StoredBlocks
 
     @property
     def size_bytes(self) -> int:
@@ -49,7 +49,7 @@ def partial_files(
     """What a cache directory has of `contents`, by id, and `cache` lacks. Raises `CacheError` for one of others."""
     scope = scope_of(config.endpoint_url)
     place = open_other(directory, trusted_uids(config))
-    other = ReadOnlyCache(place, scope=scope, metrics=Metrics())
+    other = StoredBlocks(place, scope=scope, metrics=Metrics())
     for parts, _, entries in (place / FORMAT / scope / PARTIAL).walk(depth=_FOLDERS):
         for name in sorted(entry.name for entry in entries if parts):
             content = contents.get(name)

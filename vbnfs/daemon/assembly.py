@@ -111,7 +111,7 @@ class Parts:
             limit_bytes=limit_bytes,
             reserve_bytes=self._config.cache_reserve_bytes,
             metrics=self._metrics,
-            on_scan=self._cache.take_stock,
+            on_scan=self._cache.stock.take,
             close_deleted=self._cache.forget_deleted,
         )
 

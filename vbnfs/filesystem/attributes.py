@@ -81,7 +81,9 @@ class Attributes:
 
     def refresh(self) -> None:
         """Drop each st_blocks that has changed since the last call, where the kernel may have the old one."""
-        inodes = [inode for name in self._cache.take_changed() if (inode := self._inodes.pop(name, None)) is not None]
+        inodes = [
+            inode for name in self._cache.stock.take_changed() if (inode := self._inodes.pop(name, None)) is not None
+        ]
         for inode in inodes:
             self.change(inode)
 
@@ -178,7 +180,7 @@ class Attributes:
             return _blocks(known.size_bytes, known.size_bytes)
         content = node.content.with_attributes(known)
         self._inodes[content.content_id] = node.inode
-        allocated_bytes = self._cache.allocated_bytes(content)
+        allocated_bytes = self._cache.stock.allocated_bytes(content)
         return _blocks(min(allocated_bytes, known.size_bytes), known.size_bytes)
 
     def _known(self, node: Node) -> ObjectAttributes | None:

@@ -18,8 +18,9 @@ from typing import Final
 import trio
 from cachetools import LRUCache, TTLCache
 
-from vbnfs.cache.block_cache import BlockCache, block_range
+from vbnfs.cache.block_cache import BlockCache
 from vbnfs.cache.digests import KnownDigests
+from vbnfs.cache.stored_blocks import block_range
 from vbnfs.cache.verdicts import Verdicts
 from vbnfs.errors import (
     AccessDeniedError,

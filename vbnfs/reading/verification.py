@@ -18,7 +18,6 @@ import trio
 
 from vbnfs.cache.block_cache import BlockCache
 from vbnfs.cache.digests import DigestSet, DigestStore
-from vbnfs.cache.mirrored_cache import MirroredCache
 from vbnfs.cache.verdict import Verdict, fingerprint_of, is_good, mismatch_text, most_mismatches
 from vbnfs.cache.verdicts import Verdicts
 from vbnfs.cache.whole_file import Seal
@@ -27,7 +26,7 @@ from vbnfs.metrics import Metrics
 from vbnfs.objects import Content
 from vbnfs.reading.block_source import BlockSource
 from vbnfs.reading.hashing import Hasher, Hashes
-from vbnfs.reading.mirror import Mirror, take_over
+from vbnfs.reading.mirror import Mirror
 
 log = structlog.get_logger()
 
@@ -189,8 +188,9 @@ class Verifier:
         origin = self._source.origin_of(content, known=known)
         found = Verdict(hashes.whole, hashes.fingerprint, _now(), source=origin)
         proven = await trio.to_thread.run_sync(self._keep_digests, content, hashes)
-        if proven is not None and isinstance(self._cache, MirroredCache):
-            await take_over(self._cache, content, proven, self._source.writer.keep, self._hasher.with_pause)
+        if proven is not None and self._mirror is not None:
+            keep, work = self._source.writer.keep, self._hasher.with_pause
+            await self._mirror.hand_over(content, proven, cache=self._cache, keep=keep, work=work)
         judge = partial(self._verdicts.judge, content, found, before=before, cache=self._cache)
         verdict = await trio.to_thread.run_sync(judge)
         if not is_good(content, found):  # readers may have been given these bytes, whatever there is now

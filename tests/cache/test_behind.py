@@ -13,9 +13,9 @@ from tests.fakes.cache_files import folder_of
 from vbnfs.blocks import BLOCK_BYTES
 from vbnfs.cache import behind
 from vbnfs.cache.behind import Behind
-from vbnfs.cache.block_cache import BlockCache, block_range
+from vbnfs.cache.block_cache import BlockCache
 from vbnfs.cache.content_folder import CHECKSUMS, DATA
-from vbnfs.cache.read_only_cache import ReadOnlyCache
+from vbnfs.cache.stored_blocks import StoredBlocks, block_range
 from vbnfs.cache.verdict import fingerprint_of
 from vbnfs.metrics import Metrics
 from vbnfs.objects import ByteRange, Content, ObjectVersion
@@ -40,12 +40,12 @@ class Caches:
         for name in ("lab", "own"):
             (directory / name).mkdir(mode=0o700)
         self.lab = BlockCache(self.lab_path, scope="aws", metrics=Metrics())
-        places = Behind([ReadOnlyCache(self.lab_path, scope="aws", metrics=self.metrics)])
+        places = Behind([StoredBlocks(self.lab_path, scope="aws", metrics=self.metrics)])
         self.own = BlockCache(directory / "own", scope="aws", metrics=self.metrics, behind=places)
 
     def state(self) -> dict[str, tuple[int, int, bytes]]:
         """Everything in the lab's cache."""
-        files = [path for path in self.lab_path.rglob("*") if ".held" not in path.parts]
+        files = self.lab_path.rglob("*")
         return {
             str(path): (path.stat().st_mtime_ns, path.stat().st_ino, path.read_bytes() if path.is_file() else b"")
             for path in files
@@ -59,7 +59,7 @@ def caches(tmp_path: Path) -> Caches:
     put(made.lab, *range(6))
     made.lab.flush()
     assert made.lab.complete(CONTENT)
-    made.lab.publish_held()
+    made.lab.note_uses()
     return made
 
 
@@ -93,6 +93,8 @@ def test_blocks_of_both(caches: Caches) -> None:
         assert caches.own.read(CONTENT, part) == BYTES[part.start : part.stop]
     assert caches.own.read(CONTENT, block_range(CONTENT, 3)) is None
     assert None in list(caches.own.records(CONTENT))
+    put(caches.own, 5)
+    assert caches.own.cached_bytes(CONTENT) == len(BYTES) - BLOCK_BYTES
 
 
 def test_warm_blocks_are_read_without_waiting(caches: Caches) -> None:
@@ -142,7 +144,19 @@ def test_a_file_that_goes(caches: Caches) -> None:
     assert caches.own.cached_bytes(CONTENT) == 0
 
 
-class Hanging(ReadOnlyCache):
+def test_closing_what_others_delete_leaves_no_trace(caches: Caches) -> None:
+    """What is still open of another's cache is not shown there: nothing is ever written to it."""
+    assert caches.lab.put(OTHER, 0, BYTES[:BLOCK_BYTES])
+    for content in (CONTENT, OTHER):
+        assert caches.own.read(content, ByteRange(0, 10)) == BYTES[:10]
+    caches.lab.drop(OTHER)
+    before = caches.state()
+    caches.own.forget_deleted()
+    assert caches.own.read(OTHER, ByteRange(0, 10)) is None
+    assert caches.state() == before
+
+
+class Hanging(StoredBlocks):
     """A lab's cache on a disk of another host, which hangs when a test wants it to."""
 
     def __init__(self, directory: Path) -> None:
