@@ -19,7 +19,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vbnfs.blocks import BLOCK_BYTES
-from vbnfs.cache.content_file import ContentFile, DamagedBlockError
+from vbnfs.cache.block_checks import DamagedBlockError
+from vbnfs.cache.content_file import ContentFile
 from vbnfs.cache.content_folder import CHECKSUMS, FORMAT, HEADER_BYTES, Shape
 from vbnfs.cache.content_folder import DATA as DATA_FILE
 from vbnfs.host import mapping

@@ -102,10 +102,10 @@ async def bench(
     """
     client = client or MemoryClient(MemoryStore())
     metrics = Metrics()
-    cache, mirror = BlockCache(directory, scope="test", metrics=metrics), None
+    cache, mirror, digests = BlockCache(directory, scope="test", metrics=metrics), None, DigestStore(directory)
     if mirror_client is not None:
         stock, mirrors = Stock({"test", "mirror"}), Verdicts(directory, scope="mirror")
-        sent = BlockCache(directory, scope="mirror", metrics=metrics, stock=stock)
+        sent = BlockCache(directory, scope="mirror", metrics=metrics, digests=digests, stock=stock)
         mirror = Mirror(mirror_client, sent, mirrors, name="the mirror", patience_seconds=PATIENCE_SECONDS)
         cache = BlockCache(directory, scope="test", metrics=metrics, behind=Behind([sent]), stock=stock)
     evictor = Evictor(directory, limit_bytes=limit_bytes, metrics=metrics)
@@ -114,7 +114,7 @@ async def bench(
             memory = Memory(memory_bytes)
             claims = Claims(cache.directory / "test")
             others = SharedFetches(claims, cache, may_wait=locks_may_wait, metrics=metrics)
-            verdicts, digests = Verdicts(directory, scope="test"), DigestStore(directory)
+            verdicts = Verdicts(directory, scope="test")
             writer = BlockWriter(cache, evictor, others, memory, on_stored=on_stored)
             source = BlockSource(
                 Sources(client, verdicts, Proof(digests), metrics=metrics, mirror=mirror),

@@ -202,6 +202,19 @@ async def test_a_wrong_claim_is_doubted_when_mirror_and_bucket_agree(tmp_path: P
         assert await read(floor, content) == RIGHT
 
 
+async def test_digests_that_become_known_find_what_the_mirror_has_sent(tmp_path: Path) -> None:
+    """A wrong block in the mirror's scope is found before the file is complete, and comes from the bucket."""
+    client, mirror, content = clients(WRONG)
+    async with bench(tmp_path, client=client, mirror_client=mirror) as floor:
+        assert await read(floor, content, range(3, 5)) == WRONG[3 * BLOCK_BYTES : 5 * BLOCK_BYTES]
+        floor.digests.take_in(PROVEN)
+    async with bench(tmp_path, client=client, mirror_client=mirror) as later:
+        assert await read(later, content, range(3, 5)) == RIGHT[3 * BLOCK_BYTES : 5 * BLOCK_BYTES]
+        assert [part.start for part in client.ranges()] == [3 * BLOCK_BYTES]
+        assert len(client.ranges()[0]) == BLOCK_BYTES
+        assert scope(tmp_path, "test").missing(content, ALL) == [0, 1, 2, 4, 5]
+
+
 @contextmanager
 def failing(mirror: MemoryClient, error: StorageError) -> Iterator[None]:
     """While entered, the mirror answers so."""

@@ -18,6 +18,7 @@ from vbnfs.blocks import blocks_of, checksum
 from vbnfs.cache.behind import Behind
 from vbnfs.cache.content_folder import FORMAT, NEW_PREFIX
 from vbnfs.cache.content_places import ContentPlaces
+from vbnfs.cache.digests import DigestStore
 from vbnfs.cache.holdings import Held, Holdings
 from vbnfs.cache.stock import Stock
 from vbnfs.cache.stored_blocks import StoredBlocks
@@ -47,6 +48,7 @@ class BlockCache(StoredBlocks):
         metrics: Metrics,
         check_every_read: bool = False,
         is_local: bool = True,
+        digests: DigestStore | None = None,
         behind: Behind | None = None,
         stock: Stock | None = None,
     ) -> None:
@@ -59,6 +61,7 @@ class BlockCache(StoredBlocks):
             is_local=is_local,
             places=ContentPlaces(top / FORMAT / scope, may_map=is_local),
             holdings=Holdings(top),
+            digests=digests,
         )
         self.stock: Final = stock or Stock({scope})
         self.failure: OSError | None = None  # why the disk did not take the last blocks; None if it did

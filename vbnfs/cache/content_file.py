@@ -27,7 +27,9 @@ from pathlib import Path
 from typing import Final
 
 from vbnfs.blocks import BLOCK_BYTES, blocks_of, checksum
+from vbnfs.cache.block_checks import BadBlockError, BlockChecks, WrongDigestError
 from vbnfs.cache.content_folder import OpenFiles, Shape, make_folder, open_files
+from vbnfs.cache.digests import DigestSet
 from vbnfs.cache.histories import begin_history, note_period
 from vbnfs.cache.holdings import Held
 from vbnfs.cache.records import Records
@@ -39,7 +41,6 @@ from vbnfs.objects import ByteRange
 _MAPPED_BYTES: Final = 64 << 10  # making a mapping costs 8 µs: as much as copying so many bytes
 _CHECKED_AT_ONCE: Final = 5  # blocks, of 50 µs each: those of a read of 1 MiB
 _TOUCH_SECONDS: Final = 60.0  # st_mtime, by which eviction chooses, is at most so old for a content in use
-_END: Final = b""
 _MOST_VIEWS: Final = 512  # in one pwritev(2), which takes 1,024
 
 
@@ -56,7 +57,7 @@ class ContentFile:
         self._may_map = may_map
         count = -(-data_bytes // BLOCK_BYTES)
         self._records = Records(self._checksums, count)
-        self._verified = bytearray(count)
+        self._checks = BlockChecks(identity, str(place), count)
         self._touched = -_TOUCH_SECONDS
         self._is_used = False
 
@@ -128,14 +129,23 @@ class ContentFile:
             are_there and data.st_size >= self._shape.data_bytes and checksums.st_size >= self._shape.checksums_bytes
         )
 
+    @property
+    def digests(self) -> DigestSet | None:
+        """Against which blocks are checked."""
+        return self._checks.digests
+
+    def check_against(self, digests: DigestSet | None) -> None:
+        """Hold blocks against these digests, too, from now on; those that were used before are checked again."""
+        self._checks = self._checks.with_digests(digests)
+
     def read(self, byte_range: ByteRange, *, may_write: bool = True) -> memoryview | None:
         """Verified bytes of a non-empty range within the content; None if a block of it is not here.
 
-        May wait for the disk. A block that does not match loses its record, so that it will be written again:
-        `DamagedBlockError`; without `may_write` it keeps it. Raises `OSError` where the disk fails.
+        May wait for the disk. A block that is not what it should be loses its record, so that it will be written
+        again: `BadBlockError`; without `may_write` it keeps it. Raises `OSError` where the disk fails.
         """
-        for index in blocks_of(byte_range):
-            if not self._verified[index] and self._checked(index, may_write=may_write) is None:
+        for index in self._checks.unchecked(blocks_of(byte_range)):
+            if self._checked(index, may_write=may_write) is None:
                 return None
         self._is_used = True
         return self._view(byte_range.start, len(byte_range))
@@ -158,31 +168,32 @@ class ContentFile:
         return memoryview(whole)[start : start + len(byte_range)]
 
     def records(self) -> Iterator[bytes | None]:
-        """The checksum of each block; None for those that are not here. Read a part at a time."""
-        return self._records.all()
+        """The checksum of each block; None for those that are not here, or wrong. Read a part at a time."""
+        wrong, records = self._checks.wrong, self._records.all()
+        return (None if index in wrong else record for index, record in enumerate(records)) if wrong else records
 
     def recorded(self) -> Iterator[int]:
         """The numbers of the blocks that are here. Costs as much as is here, however large the content is."""
-        return self._records.recorded()
+        return (index for index in self._records.recorded() if index not in self._checks.wrong)
 
     def holds(self, index: int) -> bool:
-        """Whether a block is recorded. Its bytes are not checked."""
-        return self._records.of(index) is not None
+        """Whether a block is recorded, and not known to be wrong. Its bytes are not checked."""
+        return index not in self._checks.wrong and self._records.of(index) is not None
 
     def is_known_missing(self, byte_range: ByteRange) -> bool:
         """Whether a block of the range is certainly not here, as far as pages in memory show."""
-        unchecked = (index for index in blocks_of(byte_range) if not self._verified[index])
-        return any(map(self._records.is_known_missing, unchecked))
+        unchecked = self._checks.unchecked(blocks_of(byte_range))
+        return any(index in self._checks.wrong or self._records.is_known_missing(index) for index in unchecked)
 
     def is_in_page_cache(self, byte_range: ByteRange) -> bool:
         """Whether `read` needs neither the disk nor long computing, as far as a cheap check shows."""
         positions = {byte_range.start, byte_range.stop - 1}
-        unchecked = [index for index in blocks_of(byte_range) if not self._verified[index]]
+        unchecked = self._checks.unchecked(blocks_of(byte_range))
+        if len(unchecked) > (_CHECKED_AT_ONCE if self.digests is None else 0):
+            return False
         for index in unchecked:
             positions |= {index * BLOCK_BYTES, index * BLOCK_BYTES + max(0, self._block_bytes(index) - 1)}
-        return len(unchecked) <= _CHECKED_AT_ONCE and all(
-            read_in_memory(self._data, 1, position) is not None for position in positions
-        )
+        return all(read_in_memory(self._data, 1, position) is not None for position in positions)
 
     def write(self, index: int, *blocks: bytes | memoryview) -> None:
         """Store adjacent blocks of a content that `is_intact`: first their bytes, then their records.
@@ -191,11 +202,11 @@ class ContentFile:
         """
         if not self._is_writable:
             raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(self._place))
-        there = self._records.table(index, len(blocks))
-        for first, run in _runs_of_missing(there, blocks):
-            self._write_data((index + first) * BLOCK_BYTES, run)
-            checksums = (checksum(self._identity, number, data) for number, data in enumerate(run, index + first))
-            self._records.write(index + first, checksums)
+        for run in self._records.lacking_runs(range(index, index + len(blocks))):
+            new = blocks[run.start - index : run.stop - index]
+            self._write_data(run.start * BLOCK_BYTES, new)
+            checksums = (checksum(self._identity, number, data) for number, data in zip(run, new, strict=True))
+            self._records.write(run.start, checksums)
 
     def _write_data(self, offset: int, blocks: Sequence[bytes | memoryview]) -> None:
         views = [memoryview(data) for data in blocks]
@@ -208,28 +219,32 @@ class ContentFile:
                 views[0] = views[0][written:]
 
     def _checked(self, index: int, *, may_write: bool = True) -> bytes | None:
-        """A block that matches its record; None if there is no record."""
-        record = self._records.of(index)
-        if record is None:
+        """A block that is what it should be; None if there is no record, or it is known to be wrong."""
+        checks, record = self._checks, self._records.of(index)
+        if record is None or index in checks.wrong:
             return None
         try:  # Read, not mapped: the file may be cut short while the checksum is being computed.
             data = os.pread(self._data, self._block_bytes(index), index * BLOCK_BYTES)
+            checks.check(index, data, record)
         except OSError as error:
-            if error.errno == errno.EIO:  # the disk has lost it; where it is written anew it may take it
-                raise self._damaged(index, "cannot be read", may_write=may_write) from error
+            if error.errno != errno.EIO:
+                raise
+            self._set_aside(index, may_write=may_write)
+            raise checks.unreadable(index) from error
+        except BadBlockError as error:
+            is_erased = self._set_aside(index, may_write=may_write)
+            if isinstance(error, WrongDigestError) and not is_erased:
+                checks.wrong.add(index)
             raise
-        if checksum(self._identity, index, data) != record:
-            raise self._damaged(index, "does not match its checksum", may_write=may_write)
-        self._verified[index] = 1
         return data
 
-    def _damaged(self, index: int, reason: str, *, may_write: bool) -> "DamagedBlockError":
-        """A block loses its record, so that it will be written again."""
-        self._verified[index] = 0
+    def _set_aside(self, index: int, *, may_write: bool) -> bool:
+        """Have a block lose its record, so that it will be written again; whether it has."""
         if may_write:
             with suppress(OSError):  # a read-only cache stays as it is
                 self._records.erase(index)
-        return DamagedBlockError(f"{self._place}: block {index} {reason}")
+                return True
+        return False
 
     def _block_bytes(self, index: int) -> int:
         return max(0, min(BLOCK_BYTES, self._shape.data_bytes - index * BLOCK_BYTES))
@@ -268,19 +283,3 @@ class ContentFile:
         """Note for eviction that this content is new in the folder `scope`. It is no error where that fails."""
         with suppress(OSError):
             begin_history(self._checksums, self._identity, scope=scope, now_ns=time.time_ns())
-
-
-class DamagedBlockError(Exception):
-    """A recorded block whose bytes do not match. A miss for the reader, and worth a counter."""
-
-
-def _runs_of_missing(
-    there: Sequence[bytes | None], blocks: Sequence[bytes | memoryview]
-) -> Iterator[tuple[int, Sequence[bytes | memoryview]]]:
-    """The runs of adjacent blocks that are not recorded, each with the position of its first one."""
-    first = 0
-    for position, record in enumerate((*there, _END)):
-        if record is not None:
-            if first < position:
-                yield first, blocks[first:position]
-            first = position + 1

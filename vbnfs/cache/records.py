@@ -50,6 +50,15 @@ class Records:
         for first, count in self._written():
             yield from (index for index, record in enumerate(self.table(first, count), first) if record is not None)
 
+    def lacking_runs(self, indices: range) -> Iterator[range]:
+        """The runs of adjacent blocks, among some, that are not here."""
+        first = indices.start
+        for index, record in zip((*indices, indices.stop), (*self.table(first, len(indices)), b""), strict=True):
+            if record is not None:
+                if first < index:
+                    yield range(first, index)
+                first = index + 1
+
     def write(self, first: int, checksums: Iterable[bytes]) -> None:
         """Record adjacent blocks."""
         os.pwrite(self._checksums, b"".join(checksums), _position(first))

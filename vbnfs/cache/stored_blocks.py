@@ -20,9 +20,11 @@ import structlog
 import trio
 
 from vbnfs.blocks import BLOCK_BYTES, blocks_of
-from vbnfs.cache.content_file import DamagedBlockError
+from vbnfs.cache.block_checks import BadBlockError, DamagedBlockError, WrongDigestError
+from vbnfs.cache.content_file import ContentFile
 from vbnfs.cache.content_folder import FORMAT
 from vbnfs.cache.content_places import ContentPlaces
+from vbnfs.cache.digests import DigestSet, DigestStore, KnownDigests
 from vbnfs.cache.holdings import Holdings
 from vbnfs.cache.open_contents import OpenContents
 from vbnfs.host.descriptors import NO_DESCRIPTOR
@@ -40,7 +42,8 @@ class StoredBlocks:
     A block is checked when this process uses it for the first time; with `check_every_read`, at each read.
     `is_local` False: other hosts may change the directory (see content_file.py). `places`: where contents stand. If
     none are given they are as drawn above, and bytes are copied out of their files, not mapped: another user's may be
-    cut short at any moment. `holdings`: where it is shown what is open.
+    cut short at any moment. `holdings`: where it is shown what is open. `digests`: where they are known, a block is
+    held against its digest, too, when it is used first, and one that contradicts is not used.
     """
 
     def __init__(
@@ -53,10 +56,12 @@ class StoredBlocks:
         is_local: bool = True,
         places: ContentPlaces | None = None,
         holdings: Holdings | None = None,
+        digests: DigestStore | None = None,
     ) -> None:
         self.directory = folder_at(directory) / FORMAT
         self.is_local: Final = is_local
         self.places = places or ContentPlaces(self.directory / scope, may_map=False, may_write=False)
+        self._digests = digests
         self._metrics = metrics
         self._checks_every_read = check_every_read
         self._open = OpenContents(self.places, holdings)
@@ -72,7 +77,7 @@ class StoredBlocks:
         if not self.is_local:
             raise trio.WouldBlock
         file = self._open.known(content)
-        if file is None:
+        if file is None or not self._is_checked_by_what_is_known(file, content):
             raise trio.WouldBlock
         if file.is_known_missing(byte_range):
             return None
@@ -82,7 +87,7 @@ class StoredBlocks:
             if self._checks_every_read:
                 return file.read_checked(byte_range, may_write=False)
             return file.read(byte_range, may_write=False)
-        except (DamagedBlockError, OSError) as error:  # what has to be done about it may wait for the disk
+        except (BadBlockError, OSError) as error:  # what has to be done about it may wait for the disk
             raise trio.WouldBlock from error
 
     def read(self, content: Content, byte_range: ByteRange) -> memoryview | None:
@@ -102,16 +107,30 @@ class StoredBlocks:
             file = self._open.get(content)
             if file is None:
                 return None
+            if self._digests is not None:
+                file.check_against(_set_of(self._digests.of(content)))
             return file.read_checked(byte_range) if is_checked_now else file.read(byte_range)
         except DamagedBlockError as error:
             self._metrics.corrupt_blocks += 1
             log.warning("cached block damaged; fetching it again", reason=str(error))
             with suppress(OSError):
                 self.places.demote(content)
+        except WrongDigestError as error:
+            self._metrics.wrong_blocks += 1
+            self._warn_once("a block came wrong; fetching it again", key=content.content_id, reason=str(error))
         except OSError as error:
             self._warn_once("cache cannot be read; fetching instead", key=error.strerror, reason=str(error))
             self._let_go_of_descriptors(error)
         return None
+
+    def _is_checked_by_what_is_known(self, file: ContentFile, content: Content) -> bool:
+        """Whether blocks of an open content are held against the digests that are known now, if this may."""
+        if self._digests is None:
+            return True
+        with suppress(KeyError):
+            known = _set_of(self._digests.of_nowait(content))
+            return known == file.digests and (known is None or not self._checks_every_read)
+        return False
 
     # What is here
 
@@ -178,3 +197,7 @@ class StoredBlocks:
 def block_range(content: Content, index: int) -> ByteRange:
     """The bytes of block `index`; the last one may be shorter than the others."""
     return ByteRange(index * BLOCK_BYTES, (index + 1) * BLOCK_BYTES).clip(content.size_bytes)
+
+
+def _set_of(known: KnownDigests | None) -> DigestSet | None:
+    return None if known is None else known.digests

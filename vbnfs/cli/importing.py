@@ -102,7 +102,7 @@ class _Import:
         self._owners = trusted_uids(where.config)
         if ways.in_place and not ways.dry_run:
             make_in_place(folder_at(where.config.cache_dir), scope_of(where.config.endpoint_url))
-            self._cache = make_cache(where.config, dataset.metrics)
+            self._cache = make_cache(where.config, dataset.metrics, dataset.digests)
         self._evictor, self._digests = dataset.make_evictor(), dataset.digests
         self._wanted: dict[FoundFile, Recognised] = {}
         self._partial: list[PartialFile] = []
@@ -122,7 +122,7 @@ class _Import:
                 self._note(file.path, *unwanted(file, known))
         for directory in () if self._is_in_place else found.caches:
             try:
-                for one in partial_files(directory, self._where.config, recogniser.by_id, self._cache):
+                for one in partial_files(directory, self._where.config, recogniser.by_id, self._cache, self._digests):
                     self._sort_partial(one)
             except CacheError as error:
                 self._note(directory, LEFT_OUT, 0, f"its incomplete files, which no hash can prove: {error}")
@@ -171,7 +171,7 @@ class _Import:
                 self._note(file.path, *await self._take(file, known))
         for one in self._partial:
             with self._counted(one.size_bytes):
-                await self._go_on(take_blocks(one, self._cache, self._evictor, self._digests), one.size_bytes)
+                await self._go_on(take_blocks(one, self._cache, self._evictor), one.size_bytes)
                 self._note(one.path, TAKEN, one.size_bytes)
 
     @contextmanager

@@ -137,8 +137,8 @@ class _Work:
     def __init__(self, where: Place, dataset: Dataset, source: BlockSource) -> None:
         self._where = where
         self._catalog, self._cache, self._verdicts = dataset.catalog, dataset.cache, dataset.verdicts
-        self._source = source
-        parts = (self._cache, source, self._verdicts, dataset.digests)
+        self._source, self._digests = source, dataset.digests
+        parts = (self._cache, source, self._verdicts, self._digests)
         self._verifier = Verifier(*parts, metrics=dataset.metrics, mirror=dataset.mirror, without_pauses=True)
         self._good: dict[int, tuple[Content, Verdict]] = {}  # by inode: what was good when it was hashed
 
@@ -162,7 +162,7 @@ class _Work:
 
     def check_again(self, found: dict[int, Finding], show: Show) -> None:
         """Correct the findings of good files that the disk has lost since."""
-        cache = make_cache(self._where.config, Metrics())  # sees what the names lead to now
+        cache = make_cache(self._where.config, Metrics(), self._digests)  # sees what the names lead to now
         for inode, (content, verdict) in self._good.items():
             before = found[inode]
             if before.outcome == GOOD and not _is_kept(cache, content, verdict):
