@@ -25,6 +25,7 @@ from vbnfs.cache.block_cache import BlockCache
 from vbnfs.cache.content_file import ContentFile
 from vbnfs.cache.content_folder import CHECKSUMS, DATA, FORMAT, WHOLE
 from vbnfs.cache.inventory import CachedContent, scan
+from vbnfs.cache.stock import Stock
 from vbnfs.cache.stored_blocks import block_range
 from vbnfs.cache.whole_file import WholeFile
 from vbnfs.host.places import Place
@@ -170,6 +171,20 @@ def test_cached_and_allocated_bytes(tmp_path: Path) -> None:
     cache.stock.take([*scan(tmp_path), other])
     assert cache.stock.allocated_bytes(big) == usage
     assert BLOCK_BYTES + 100 < usage < 2 * BLOCK_BYTES
+
+
+def test_caches_of_two_scopes_share_their_stock(tmp_path: Path) -> None:
+    """What a mirror sent of a content counts with what the dataset's bucket sent of it."""
+    stock = Stock({"aws", "mirror"})
+    for scope in ("aws", "mirror", "other"):
+        more = {} if scope == "other" else {"stock": stock}
+        cache = BlockCache(tmp_path, scope=scope, metrics=Metrics(), **more)
+        cache.put(A, 0, SMALL[:BLOCK_BYTES])
+    assert stock.allocated_bytes(A) == 2 * BLOCK_BYTES
+    assert stock.take_changed() == {A.content_id}
+    stock.take(list(scan(tmp_path)))
+    assert stock.allocated_bytes(A) == sum(one.allocated_bytes for one in scan(tmp_path) if one.scope != "other")
+    assert (stock.take_changed(), stock.take_changed()) == ({A.content_id}, set())
 
 
 def test_what_format_1_holds_is_not_cached(tmp_path: Path) -> None:

@@ -42,12 +42,8 @@ class BlockChecks:
             return self
         return BlockChecks(self._identity, self._where, len(self._are_checked), digests)
 
-    def is_checked(self, index: int) -> bool:
-        """Whether a block was good when it was used first."""
-        return self._are_checked[index] == 1
-
     def unchecked(self, indices: Iterable[int]) -> list[int]:
-        """Those of the blocks that were not checked yet."""
+        """Those of the blocks that were not found good yet."""
         return [index for index in indices if not self._are_checked[index]]
 
     def check(self, index: int, data: bytes, record: bytes) -> None:
