@@ -89,15 +89,15 @@ def test_room_that_a_deleted_content_takes_is_not_given_to_others(tmp_path: Path
 
 def test_what_the_kernel_reads_stays(tmp_path: Path) -> None:
     """Deleting it would free nothing; it may be evicted when the kernel has let it go."""
-    holder = BlockCache(tmp_path, scope="aws", metrics=Metrics())
+    holder = Holdings(folder_at(tmp_path))
     for number in range(3):
         add_content(tmp_path, f"aa{number}", MIB, used=1000 + number)
     [data] = tmp_path.rglob(f"aa0/{DATA}")
-    holder.hold(Held(data.stat().st_ino, MIB, "aa0", is_read_by_kernel=True))
+    holder.publish([Held(data.stat().st_ino, MIB, "aa0", is_read_by_kernel=True)])
     evictor = Evictor(tmp_path, limit_bytes=int(1.5 * MIB), metrics=Metrics())
     assert evictor.scan_and_evict()
     assert names(tmp_path) == ["aa0"]
-    holder.let_go("aa0")
+    holder.publish([])
     assert os.listdir(tmp_path / FORMAT / ".held")
     assert Evictor(tmp_path, limit_bytes=MIB // 2, metrics=Metrics()).scan_and_evict()
     assert names(tmp_path) == []

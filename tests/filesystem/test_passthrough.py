@@ -14,12 +14,14 @@ import trio
 from tests.fakes.cache_files import content_folders
 from tests.reading.bench import Bench, add, bench
 from vbnfs.blocks import BLOCK_BYTES
-from vbnfs.cache.content_folder import DATA
+from vbnfs.cache.content_folder import DATA, FORMAT
+from vbnfs.cache.holdings import Holdings, all_held
 from vbnfs.cache.verdicts import Verdict
 from vbnfs.errors import HashMismatchError
 from vbnfs.filesystem.checked_files import CheckedFiles
 from vbnfs.filesystem.passthrough import NEEDS_ROOT, Passthrough
 from vbnfs.fuse.operations import Backing, is_later
+from vbnfs.host.places import folder_at
 from vbnfs.objects import Content
 from vbnfs.reading.fetches import Bytes
 
@@ -85,7 +87,8 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
         files = CheckedFiles(floor.cache, floor.verdicts, floor.metrics)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(files.run)
-            yield World(floor, content, Kernel(), Passthrough(files, floor.metrics), tmp_path)
+            passthrough = Passthrough(files, Holdings(folder_at(tmp_path)), floor.metrics)
+            yield World(floor, content, Kernel(), passthrough, tmp_path)
             nursery.cancel_scope.cancel()
 
 
@@ -214,14 +217,14 @@ async def test_a_file_that_is_not_what_was_checked(world: World) -> None:
 
 async def test_others_know_what_is_held(world: World) -> None:
     """What the kernel reads is shown to other processes for as long as it is open, whether it has a name or not."""
-    shown: dict[str, bool] = {}
-    files = world.passthrough.files
-    files.hold = lambda held: shown.update({held.content_id: held.is_read_by_kernel})  # type: ignore[method-assign]
-    files.let_go = shown.pop  # type: ignore[method-assign, assignment]
+    directory = folder_at(world.folder)
 
-    async def until_shown(wanted: dict[str, bool]) -> None:
+    def shown() -> list[str]:
+        return [one.content_id for one in all_held(directory) if one.is_read_by_kernel]
+
+    async def until_shown(*wanted: str) -> None:
         with trio.fail_after(10):
-            while shown != wanted:  # noqa: ASYNC110 - a thread says it
+            while shown() != [*wanted]:  # noqa: ASYNC110 - a thread writes it
                 await trio.sleep(0.01)
 
     async with trio.open_nursery() as nursery:
@@ -231,11 +234,13 @@ async def test_others_know_what_is_held(world: World) -> None:
         await world.until_checked()
         world.passthrough.release(INODE)
         await world.open()
-        await until_shown({world.content.content_id: True})
+        await until_shown(world.content.content_id)
         shutil.rmtree(world.data.parent)
         assert await world.open() is not None
-        await until_shown({world.content.content_id: True})
+        await until_shown(world.content.content_id)
         world.passthrough.release(INODE)
         world.passthrough.release(INODE)
-        await until_shown({})
+        await until_shown()
+        [file] = (world.folder / FORMAT / ".held").iterdir()
+        assert list(world.kernel.given.values()) == [file.stat().st_ino]  # for as long as the mount is there
         nursery.cancel_scope.cancel()

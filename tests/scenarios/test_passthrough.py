@@ -17,6 +17,9 @@ from tests.fakes.store import Pattern
 from tests.fixtures_mount import Mount, Mounts, run_vbnfs, until
 from vbnfs.blocks import BLOCK_BYTES
 from vbnfs.cache.content_folder import DATA, WHOLE
+from vbnfs.cache.holdings import all_held
+from vbnfs.host.mount_programs import detach
+from vbnfs.host.places import folder_at
 
 NAME = "ecephys_sessions/ecephys_session_1044.nwb"
 PATTERN = Pattern(3_000_001)
@@ -140,6 +143,24 @@ def test_the_daemon_is_killed(file: File) -> None:
         assert file.path.read_bytes() == PLAIN
         assert os.pread(opened.fileno(), 10, 0) == PLAIN[:10]
     until(file.is_passed)
+
+
+def test_a_dead_mount_holds_what_was_open(file: File, tmp_path: Path) -> None:
+    """After kill -9 the kernel holds it until the program has closed it and the mount was taken away."""
+    cache = folder_at(tmp_path / "cache")
+
+    def read_by_kernel() -> list[int]:
+        return [one.allocated_bytes for one in all_held(cache) if one.is_read_by_kernel]
+
+    with file.path.open("rb"):
+        until(lambda: read_by_kernel() != [])
+        os.kill(file.mount.status()["pid"], signal.SIGKILL)
+        until(lambda: all(one.is_read_by_kernel for one in all_held(cache)))
+        detach(file.mount.path, lazy=True)
+        (held_bytes,) = read_by_kernel()
+        assert held_bytes >= len(PLAIN)
+    assert read_by_kernel() == []
+    file.mount.mount()
 
 
 def test_after_mounting_anew(file: File) -> None:

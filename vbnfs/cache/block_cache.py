@@ -28,7 +28,7 @@ from vbnfs.cache.behind import Behind
 from vbnfs.cache.content_file import DamagedBlockError
 from vbnfs.cache.content_folder import FORMAT, NEW_PREFIX
 from vbnfs.cache.content_places import ContentPlaces
-from vbnfs.cache.holdings import Held, Holdings
+from vbnfs.cache.holdings import Holdings
 from vbnfs.cache.inventory import CachedContent
 from vbnfs.cache.open_contents import OpenContents
 from vbnfs.cache.whole_file import Seal
@@ -309,14 +309,6 @@ class BlockCache:
         """Close contents that were cut short, or evicted, by any process: only then is the space free."""
         self._open.forget_deleted()
         self._behind.forget_deleted()
-
-    def hold(self, held: Held) -> None:
-        """The kernel reads a content itself from now on, though it may be deleted, until `let_go`."""
-        self._open.hold(held)
-
-    def let_go(self, content_id: str) -> None:
-        """The kernel does not read a content any more."""
-        self._open.let_go(content_id)
 
     def publish_held(self) -> None:
         """Show other processes which contents this one has open."""

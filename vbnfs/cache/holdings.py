@@ -4,8 +4,11 @@
                                       the content id, and `kernel` where the kernel reads the file itself
 
 A process has its file locked for as long as it lives (flock(2)), so a file that can be locked is of a dead one, and
-is deleted. Where there are no locks, one that was not written for an hour is. All of it is advice: where a line is
-lost or torn, an evictor counts too little, and nothing else happens.
+is deleted. Where there are no locks, one that was not written for an hour is. What the kernel reads stands in a file
+of its own, which the kernel is given, too (`filesystem/passthrough.py`): a lock is the open file's, so it lasts until
+the mount's connection has ended, whatever became of the daemon and of the mount's place. Until then the kernel holds
+all that is in it. All of it is advice: where a line is lost or torn, an evictor counts too little, and nothing else
+happens.
 """
 
 import os
@@ -37,7 +40,10 @@ class Held:
 
 
 class Holdings:
-    """What this process holds in a cache directory. The methods may be called from any thread, one at a time."""
+    """What this process, or a mount's connection, holds in a cache directory.
+
+    The methods may be called from any thread, one at a time.
+    """
 
     def __init__(self, directory: Place) -> None:
         self._folder = directory / _FOLDER
@@ -47,6 +53,11 @@ class Holdings:
     def __del__(self) -> None:
         if self._descriptor >= 0:
             os.close(self._descriptor)
+
+    @property
+    def descriptor(self) -> int | None:
+        """The open file whose lock says that this holds; None until there was something to show."""
+        return None if self._descriptor < 0 else self._descriptor
 
     def publish(self, held: Iterable[Held]) -> None:
         """Show what is held from now on. Where the directory can only be read, no process can evict, either."""
@@ -70,7 +81,10 @@ class Holdings:
 
 
 def all_held(directory: Place) -> list[Held]:
-    """What the processes that live hold in a cache directory; a content that several hold is there once for each."""
+    """What living processes, and connections that have not ended, hold in a cache directory.
+
+    A content that several hold is there once for each.
+    """
     found: list[Held] = []
     with suppress(OSError), (directory / _FOLDER).opened() as folder:
         for name in os.listdir(folder):

@@ -27,7 +27,6 @@ class OpenContents:
         self._open: LRUCache[str, ContentFile] = LRUCache(_most_open())  # by content id
         self._absent: set[str] = set()  # the contents of which nothing was here, since `forget_deleted`
         self._opened: dict[str, Content] = {}  # by a program, since uses were noted; by content id
-        self._read_by_kernel: dict[str, Held] = {}  # by content id
 
     def known(self, content: Content) -> ContentFile | None:
         """A content that is open already."""
@@ -104,23 +103,12 @@ class OpenContents:
         for file in known:
             file.note_use()
 
-    def hold(self, held: Held) -> None:
-        """The kernel reads a content itself from now on, though it may be deleted, until `let_go`."""
-        with self._lock:
-            self._read_by_kernel[held.content_id] = held
-        self.publish()
-
-    def let_go(self, content_id: str) -> None:
-        """The kernel does not read a content any more."""
-        with self._lock:
-            self._read_by_kernel.pop(content_id, None)
-        self.publish()
-
     def publish(self) -> None:
         """Show other processes which contents this one has open."""
         with self._publishing:
             with self._lock:
-                known, held = list(self._open.values()), list(self._read_by_kernel.values())
+                known = list(self._open.values())
+            held: list[Held] = []
             for file in known:
                 with suppress(OSError):
                     held.append(file.held())

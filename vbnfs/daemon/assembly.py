@@ -21,6 +21,7 @@ from vbnfs.access.dataset import Dataset
 from vbnfs.access.opening import scope_of
 from vbnfs.cache.cache_disk import CacheDisk
 from vbnfs.cache.eviction import Evictor, store_size
+from vbnfs.cache.holdings import Holdings
 from vbnfs.config.settings import Config
 from vbnfs.daemon.invalidation import Invalidator
 from vbnfs.daemon.pages import Pages
@@ -35,6 +36,7 @@ from vbnfs.filesystem.own_files import FOR_OTHERS, OwnFiles
 from vbnfs.filesystem.page_filler import PageFiller
 from vbnfs.filesystem.passthrough import Passthrough
 from vbnfs.host.mountinfo import is_stacked
+from vbnfs.host.places import folder_at
 from vbnfs.objects import Content
 from vbnfs.reading.file_reader import FileReader
 from vbnfs.reading.judged import describe
@@ -119,7 +121,8 @@ class Parts:
         config = self._config
         files = CheckedFiles(self._cache, self._verdicts, self._metrics, trusts_cache=config.trust_cache)
         reason = why_no_passthrough(config, is_local=self._cache.is_local)
-        return Passthrough(files, self._metrics, reason=reason)
+        holdings = Holdings(folder_at(config.cache_dir))
+        return Passthrough(files, holdings, self._metrics, reason=reason)
 
     @property
     def stack_depth(self) -> int:

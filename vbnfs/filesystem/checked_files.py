@@ -17,7 +17,6 @@ import trio
 
 from vbnfs.blocks import BLOCK_BYTES
 from vbnfs.cache.block_cache import BlockCache
-from vbnfs.cache.holdings import Held
 from vbnfs.cache.verdicts import Verdicts, fingerprint_of
 from vbnfs.cache.whole_file import Seal, WholeFile
 from vbnfs.host.idle_disk import reading_idly
@@ -62,14 +61,6 @@ class CheckedFiles:
                 return file
         self.forget(content.content_id)
         return None
-
-    def hold(self, held: Held) -> None:
-        """Have other processes know what the kernel reads. Writes to the disk: call it in a thread."""
-        self._cache.hold(held)
-
-    def let_go(self, content_id: str) -> None:
-        """The kernel does not read it any more. Call it in a thread, too."""
-        self._cache.let_go(content_id)
 
     def notice(self, content: Content) -> None:
         """Check a content soon, if it is whole."""
