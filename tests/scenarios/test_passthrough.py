@@ -2,6 +2,7 @@
 
 import mmap
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,8 +16,8 @@ from tests.fakes.dataset import FakeDataset
 from tests.fakes.s3_server import FakeS3Server
 from tests.fakes.store import Pattern
 from tests.fixtures_mount import Mount, Mounts, run_vbnfs, until
-from vbnfs.blocks import BLOCK_BYTES
-from vbnfs.cache.content_folder import DATA, WHOLE
+from vbnfs.blocks import BLOCK_BYTES, CHECKSUM_BYTES
+from vbnfs.cache.content_folder import DATA, HEADER_BYTES, WHOLE
 from vbnfs.cache.holdings import all_held
 from vbnfs.host.mount_programs import detach
 from vbnfs.host.places import folder_at
@@ -105,13 +106,19 @@ print(hashlib.sha256(open(sys.argv[1], "rb").read()).hexdigest())
 """
 
 
+def hashes_by(count: int, path: Path) -> set[str]:
+    """What so many processes find that read a file at the same time."""
+    command = [sys.executable, "-S", "-c", READS, str(path)]
+    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(count)]
+    found = {process.communicate()[0] for process in processes}
+    assert [process.returncode for process in processes] == [0] * count
+    return found
+
+
 def test_many_processes(file: File) -> None:
     """Sixteen processes read it at the same time, and none of them asks the daemon."""
     opens, reads = file.counts()
-    command = [sys.executable, "-S", "-c", READS, str(file.path)]
-    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(16)]
-    assert len({process.communicate()[0] for process in processes}) == 1
-    assert [process.returncode for process in processes] == [0] * 16
+    assert len(hashes_by(16, file.path)) == 1
     assert file.counts() == (opens + 16, reads)
 
 
@@ -183,9 +190,47 @@ def test_a_cache_that_is_trusted(file: File, tmp_path: Path, is_touched: bool) -
     if is_touched:
         os.utime(whole_data(tmp_path))
     file.mount.mount()
+    assert file.is_passed() is not is_touched
     until(file.is_passed)
     metrics = file.mount.status()["metrics"]
     assert (metrics["checked_bytes"], metrics["read_requests"]) == (len(PLAIN) if is_touched else 0, 0)
+
+
+def test_the_first_programs_after_mounting(file: File) -> None:
+    """With --trust-cache they are the kernel's, however many open the file at once; its attribute says so before."""
+    file.mount.umount()
+    file.mount.options.append("--trust-cache")
+    file.mount.mount()
+    assert file.counts() == (0, 0)
+    assert len(hashes_by(16, file.path)) == 1
+    assert file.counts() == (16, 0)
+    file.mount.umount()
+    file.mount.mount()
+    assert file.read_by() == "kernel"
+    assert file.counts() == (0, 0)
+
+
+@pytest.mark.parametrize("left", ["nothing", "a part", "another"])
+def test_a_stored_seal_of_what_is_not_there_any_more(file: File, tmp_path: Path, left: str) -> None:
+    """With --trust-cache, too, nothing is passed through but the file that was hashed."""
+    file.mount.umount()
+    file.mount.options.append("--trust-cache")
+    data = whole_data(tmp_path)
+    if left == "nothing":
+        shutil.rmtree(data.parent)
+    elif left == "a part":
+        with (data.parent / "checksums").open("r+b") as records:
+            records.seek(HEADER_BYTES)
+            records.write(bytes(CHECKSUM_BYTES))
+    else:
+        (data.parent / "new").write_bytes(bytes(len(PLAIN)))
+        (data.parent / "new").replace(data)
+    file.mount.mount()
+    assert file.read_by() != "kernel"
+    assert file.path.read_bytes() == PLAIN
+    assert file.counts()[0] == 0
+    until(file.is_passed)
+    assert file.path.read_bytes() == PLAIN
 
 
 def test_an_old_handle(file: File) -> None:

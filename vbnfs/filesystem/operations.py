@@ -362,6 +362,7 @@ class FileSystem:
 
     async def _read_by(self, node: DataNode) -> str:
         content = await self._attributes.learn_content(node)
+        await self.passthrough.find_out(content)
         return who_reads.describe(node.inode, content, self._opened.values, self.passthrough)
 
     async def _value(self, inode: int, value: Value) -> bytes:

@@ -85,14 +85,12 @@ class Passthrough:
         Raises `HashMismatchError` while programs have it read by the kernel and it has proved wrong meanwhile.
         """
         self._refuse_condemned(inode, content)
-        if not self._modes.is_open(inode) and self.reason is None and self.files.has(content):
+        if not self._modes.is_open(inode) and self.reason is None and self.files.may_have(content):
             return self._open_later(inode, content)
         return self._count(inode, content)
 
     async def _open_later(self, inode: int, content: Content) -> Backing | None:
-        file: WholeFile | None = None
-        with trio.move_on_after(_DISK_SECONDS):
-            file = await trio.to_thread.run_sync(self.files.open, content, abandon_on_cancel=True)
+        file = await self._open_file(content)
         self._refuse_condemned(inode, content)
         backing: Backing | None = None
         if file is not None and not self._modes.is_open(inode) and self.files.has(content):
@@ -101,6 +99,16 @@ class Passthrough:
             self._held[inode] = file.held(content.content_id)
             self._has_changed.set()
         return self._count(inode, content, backing)
+
+    async def _open_file(self, content: Content) -> WholeFile | None:
+        with trio.move_on_after(_DISK_SECONDS):
+            return await trio.to_thread.run_sync(self.files.open, content, abandon_on_cancel=True)
+        return None
+
+    async def find_out(self, content: Content) -> None:
+        """Have `files` know what `open` would find out of a content."""
+        if self.reason is None and not self.files.has(content) and self.files.may_have(content):
+            await self._open_file(content)
 
     async def publish(self) -> None:
         """Have other processes know what is held, until cancelled. A disk may hold this up for long."""
