@@ -42,7 +42,7 @@ from vbnfs.reading.file_reader import FileReader
 from vbnfs.reading.judged import describe
 from vbnfs.reading.prefetch import Prefetcher
 from vbnfs.reading.verification import Verifier
-from vbnfs.s3.addresses import aws_base, object_url
+from vbnfs.s3.addresses import bucket_base, object_url
 
 log = structlog.get_logger()
 
@@ -132,11 +132,12 @@ class Parts:
         return 2 if is_stacked(self._config.cache_dir) else 1
 
     def _make_attributes(self, catalog: Catalog) -> Attributes:
+        config = self._config
         return Attributes(
             catalog,
             self._cache,
             written=self.source.writer.written,
-            public_url=partial(object_url, aws_base(self._config.bucket, self._config.region)),
+            url=partial(object_url, bucket_base(config.bucket, config.region, config.endpoint_url)),
             verified=partial(describe, self._cache, self._verdicts),
             on_change=self.invalidator.send,
         )
