@@ -33,7 +33,8 @@ from vbnfs.errors import (
 )
 from vbnfs.filesystem.attributes import Attributes
 from vbnfs.filesystem.checked_files import CheckedFiles
-from vbnfs.filesystem.operations import FileSystem, KernelPages
+from vbnfs.filesystem.open_files import KernelPages
+from vbnfs.filesystem.operations import FileSystem
 from vbnfs.filesystem.passthrough import Passthrough
 from vbnfs.fuse.operations import Absent, Answer, Attr, Entry, ErrnoReply, is_later
 from vbnfs.fuse.replies import listing_part
@@ -323,7 +324,7 @@ async def test_a_file_that_is_found_wrong(world: World) -> None:
         nursery.start_soon(read)
         await trio.testing.wait_all_tasks_blocked()
         world.reads.append(refusal)
-        world.answers.begin_reads_anew(inode)
+        world.answers.files.begin_reads_anew(inode)
     assert outcomes == [refusal]
     world.stale.add(inode)
     assert not at_once(world.answers.open(inode, os.O_RDONLY, 0)).keeps_pages

@@ -36,6 +36,7 @@ from vbnfs.dataset.stored_files import append_stored_line, read_stored, read_sto
 from vbnfs.errors import HashMismatchError, UsageError
 from vbnfs.filesystem.attributes import Attributes
 from vbnfs.filesystem.checked_files import CheckedFiles
+from vbnfs.filesystem.open_files import KernelPages
 from vbnfs.filesystem.operations import FileSystem
 from vbnfs.filesystem.passthrough import Passthrough
 from vbnfs.fuse.device import Device
@@ -83,6 +84,7 @@ async def file_system(directory: Path) -> AsyncIterator[FileSystem]:
             disk=CacheDisk(floor.cache, Evictor(directory, limit_bytes=1 << 30, metrics=floor.metrics)),
             metrics=floor.metrics,
             io_timeout_seconds=5.0,
+            pages=KernelPages(),
         )
 
 

@@ -31,7 +31,8 @@ from vbnfs.dataset.catalog import Catalog
 from vbnfs.dataset.tree import Tree
 from vbnfs.filesystem.attributes import Attributes
 from vbnfs.filesystem.checked_files import CheckedFiles
-from vbnfs.filesystem.operations import FileSystem, KernelPages
+from vbnfs.filesystem.open_files import KernelPages
+from vbnfs.filesystem.operations import FileSystem
 from vbnfs.filesystem.own_files import FOR_OTHERS, OwnFiles
 from vbnfs.filesystem.page_filler import PageFiller
 from vbnfs.filesystem.passthrough import Passthrough
@@ -177,15 +178,15 @@ class Parts:
     def _forget_pages(self, content_id: str) -> None:
         """A file turned out to be wrong: no program is to see what the kernel has of it. Called in a thread."""
         self.passthrough.files.forget(content_id)
-        inode = self.file_system.inode_of(content_id)
+        inode = self.file_system.nodes.inode_of(content_id)
         if inode is not None:
-            trio.from_thread.run_sync(self._condemn, inode, self.file_system.path_of(inode))
+            trio.from_thread.run_sync(self._condemn, inode, self.file_system.nodes.tree.path_of(inode))
 
     def _condemn(self, inode: int, path: str) -> None:
         self.passthrough.condemn(inode)
         if not self.passthrough.is_passed(inode):  # else the kernel has no pages of the mount's file
             self._pages.drop(inode, path)
-        self.file_system.begin_reads_anew(inode)
+        self.file_system.files.begin_reads_anew(inode)
 
     async def _note_uses(self) -> None:
         """Beside housekeeping, and not waited for at the end: a frozen disk holds it up."""
