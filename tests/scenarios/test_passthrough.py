@@ -7,12 +7,14 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.fakes.cache_files import content_folders
 from tests.fakes.dataset import FakeDataset
+from tests.fakes.disks import loop_disk
 from tests.fakes.s3_server import FakeS3Server
 from tests.fakes.store import Pattern
 from tests.fixtures_mount import Mount, Mounts, run_vbnfs, until
@@ -25,6 +27,7 @@ from vbnfs.host.places import folder_at
 NAME = "ecephys_sessions/ecephys_session_1044.nwb"
 PATTERN = Pattern(3_000_001)
 PLAIN = PATTERN[: len(PATTERN)]
+DISKS = {"ext4": (["mkfs.ext4", "-q"], 50 << 20), "xfs": (["mkfs.xfs", "-q"], 400 << 20)}
 
 pytestmark = pytest.mark.root
 
@@ -312,19 +315,60 @@ def test_without_it(mounts: Mounts, server: FakeS3Server, options: tuple[str, ..
     assert file.read_by() == f"daemon: {reason}"
 
 
-def test_a_cache_on_an_overlay(mounts: Mounts, server: FakeS3Server, tmp_path: Path) -> None:
-    """A cache on a file system that is stacked, such as a container's own layer, is passed through, too."""
-    for name in ("lower", "upper", "work", "cache"):
-        (tmp_path / name).mkdir(mode=0o700)
-    layers = f"lowerdir={tmp_path}/lower,upperdir={tmp_path}/upper,workdir={tmp_path}/work"
-    subprocess.run(["mount", "-t", "overlay", "overlay", "-o", layers, tmp_path / "cache"], check=True)
+@contextmanager
+def mounted(kind: str, disk: Path, *options: str) -> Iterator[Path]:
+    """A file system on a folder that is made."""
+    disk.mkdir(mode=0o700)
+    subprocess.run(["mount", "-t", kind, *options, kind, disk], check=True)
     try:
-        file = File(mounts(server.endpoint_url, "--cache-dir", tmp_path / "cache" / "vbnfs"))
+        disk.chmod(0o700)
+        yield disk
+    finally:
+        subprocess.run(["umount", "--lazy", disk], check=True)
+
+
+@contextmanager
+def overlay(disk: Path, *, lower: Path, above: Path) -> Iterator[Path]:
+    """An overlay on the folder `lower`; what is written goes to a folder in `above`."""
+    upper, work = above / f"{disk.name}-upper", above / f"{disk.name}-work"
+    for one in (upper, work):
+        one.mkdir(mode=0o700)
+    with mounted("overlay", disk, "-o", f"lowerdir={lower},upperdir={upper},workdir={work}"):
+        yield disk
+
+
+@pytest.mark.parametrize("kind", ["ext4", "xfs", "tmpfs", "ramfs", "overlay on ext4", "overlay on tmpfs"])
+def test_file_systems_of_the_cache(mounts: Mounts, server: FakeS3Server, tmp_path: Path, kind: str) -> None:
+    """A cache on a disk, in memory, or stacked on these as a container's own layer is: it is passed through."""
+    with ExitStack() as opened:
+        name = kind.rpartition(" ")[2]
+        on_disk = name in DISKS
+        disk = opened.enter_context(loop_disk(tmp_path, *DISKS[name]) if on_disk else mounted(name, tmp_path / "ram"))
+        if "overlay" in kind:
+            disk = opened.enter_context(overlay(tmp_path / "overlay", lower=tmp_path, above=disk))
+        file = File(mounts(server.endpoint_url, "--cache-dir", disk / "vbnfs"))
         assert file.path.read_bytes() == PLAIN
         until(file.is_passed)
         _, before = file.counts()
         assert file.path.read_bytes() == PLAIN
+        with file.path.open("rb") as shown, mmap.mmap(shown.fileno(), 0, prot=mmap.PROT_READ) as mapped:
+            assert mapped[:] == PLAIN
         assert file.counts()[1] == before
         file.mount.umount()
-    finally:
-        subprocess.run(["umount", "--lazy", tmp_path / "cache"], check=True)
+
+
+def test_a_cache_that_is_stacked_twice(mounts: Mounts, server: FakeS3Server, tmp_path: Path) -> None:
+    """The kernel takes no file of an overlay on an overlay: the daemon serves, and the status says why."""
+    with (
+        overlay(tmp_path / "one", lower=tmp_path, above=tmp_path) as one,
+        overlay(tmp_path / "two", lower=one, above=tmp_path) as two,
+    ):
+        file = File(mounts(server.endpoint_url, "--cache-dir", two / "vbnfs"))
+        assert file.path.read_bytes() == PLAIN
+        until(lambda: os.getxattr(file.path, "user.vbnfs.verified").startswith(b"blake2b"))
+        assert file.path.read_bytes() == PLAIN
+        reason = "the cache is on a file system that is stacked on others: give another --cache-dir"
+        until(lambda: not file.is_passed() and file.read_by() == f"daemon: {reason}")
+        assert file.counts()[0] == 0
+        assert reason in run_vbnfs("status", file.mount.path).stdout
+        file.mount.umount()

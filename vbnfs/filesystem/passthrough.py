@@ -32,7 +32,7 @@ NOT_MOUNTED: Final = "it is not mounted yet"
 NEEDS_ROOT: Final = "the kernel grants it to root only: sudo mount -t vbnfs SOURCE FOLDER -o allow_other"
 _REASONS: Final = {
     errno.EPERM: NEEDS_ROOT,
-    errno.ELOOP: "the cache is on a file system that is stacked on others",
+    errno.ELOOP: "the cache is on a file system that is stacked on others: give another --cache-dir",
 }
 _LASTING: Final = frozenset({*_REASONS, errno.ENOTSUP, errno.EINVAL, errno.ENOTTY})
 
