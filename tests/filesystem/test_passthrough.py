@@ -112,6 +112,22 @@ async def test_a_file_is_given_when_it_was_checked(world: World) -> None:
     assert world.floor.metrics.checked_bytes == len(DATA_OF_FILE)
 
 
+async def test_opening_again_waits_for_no_thread(world: World) -> None:
+    """A checked file whose path the kernel has in memory is given at once; one that changed is not."""
+    await world.start()
+    await world.open()
+    await world.until_checked()
+    world.passthrough.release(INODE)
+    backing = world.passthrough.open(INODE, world.content)
+    assert isinstance(backing, Backing)
+    assert world.kernel.given == {backing: world.data.stat().st_ino}
+    world.passthrough.release(INODE)
+    os.utime(world.data)
+    later: Any = world.passthrough.open(INODE, world.content)
+    assert is_later(later)
+    assert await later is None
+
+
 async def test_two_who_open_it_at_the_same_time(world: World) -> None:
     """Both get the same number; the file that was given for the second is given back."""
     await world.start()
@@ -121,7 +137,7 @@ async def test_two_who_open_it_at_the_same_time(world: World) -> None:
     got: list[Backing | None] = []
 
     async def open_one() -> None:
-        got.append(await world.open())
+        got.append(await world.passthrough._open_later(INODE, world.content))
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(open_one)

@@ -8,8 +8,8 @@ another. The format's version stands in the path; there is no index, no journal 
 Any block may be missing or damaged at any moment: that is a miss, and costs one GET. A content is not whole any more
 once a block of it proves damaged.
 
-Methods without `_nowait` may wait for the disk: call them from a thread. All of them may be called from any
-thread.
+Methods without `_nowait` or `_at_once` may wait for the disk: call them from a thread. All of them may be called from
+any thread.
 """
 
 import os
@@ -215,6 +215,10 @@ class BlockCache:
         Raises `OSError`.
         """
         return self.places.open_whole(content)
+
+    def open_whole_at_once(self, content: Content) -> int | None:
+        """Like `open_whole`, without waiting: None where the disk would have to be asked. Raises nothing."""
+        return self.places.open_whole_at_once(content)
 
     def is_whole(self, content: Content) -> bool:
         """Whether a content is whole, as far as that is known without reading it."""

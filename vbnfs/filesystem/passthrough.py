@@ -28,6 +28,7 @@ from vbnfs.objects import Content
 log = structlog.get_logger()
 
 _DISK_SECONDS: Final = 1.0  # a disk that takes longer is left to the daemon's readers, which have a deadline
+_GATHER_SECONDS: Final = 0.1  # programs may open and close thousands of files a second
 NOT_MOUNTED: Final = "it is not mounted yet"
 NEEDS_ROOT: Final = "the kernel grants it to root only: sudo mount -t vbnfs SOURCE FOLDER -o allow_other"
 _REASONS: Final = {
@@ -85,13 +86,18 @@ class Passthrough:
         Raises `HashMismatchError` while programs have it read by the kernel and it has proved wrong meanwhile.
         """
         self._refuse_condemned(inode, content)
-        if not self._modes.is_open(inode) and self.reason is None and self.files.may_have(content):
-            return self._open_later(inode, content)
-        return self._count(inode, content)
+        if self._modes.is_open(inode) or self.reason is not None or not self.files.may_have(content):
+            return self._count(inode, content)
+        file = self.files.open_at_once(content)
+        return self._open_later(inode, content) if file is None else self._offer(inode, content, file)
 
     async def _open_later(self, inode: int, content: Content) -> Backing | None:
         file = await self._open_file(content)
         self._refuse_condemned(inode, content)
+        return self._offer(inode, content, file)
+
+    def _offer(self, inode: int, content: Content, file: WholeFile | None) -> Backing | None:
+        """Count a file that is opened now, and have the kernel read it if nothing keeps it from that by now."""
         backing: Backing | None = None
         if file is not None and not self._modes.is_open(inode) and self.files.has(content):
             backing = self._register(file.descriptor)
@@ -119,6 +125,7 @@ class Passthrough:
             descriptor = self._holdings.descriptor
             if not self._are_holdings_given and descriptor is not None:
                 self._are_holdings_given = self._register(descriptor) is not None
+            await trio.sleep(_GATHER_SECONDS)
 
     def _count(self, inode: int, content: Content, offered: Backing | None = None) -> Backing | None:
         backing = self._modes.open(inode, offered)
