@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 from tests.cache.test_eviction import add_content, names
@@ -113,3 +114,25 @@ def test_what_does_not_change_is_not_written_again(tmp_path: Path) -> None:
     assert path.stat().st_mtime == 1000
     holdings.publish([Held(7, 8192, "aa11")])
     assert path.stat().st_mtime > 1000
+
+
+def test_a_process_that_looks_for_dead_ones_deletes_no_new_file(tmp_path: Path) -> None:
+    """However often others look, what has just begun to hold something is seen from then on."""
+    directory, has_ended = folder_at(tmp_path), threading.Event()
+
+    def look() -> None:
+        while not has_ended.is_set():
+            all_held(directory)
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        for _ in range(100):
+            holdings = Holdings(directory)
+            holdings.publish([Held(7, 4096, "aa11")])
+            assert holdings.descriptor is not None
+            assert os.fstat(holdings.descriptor).st_nlink == 1
+            del holdings
+    finally:
+        has_ended.set()
+        looking.join()

@@ -53,7 +53,7 @@ def test_what_is_in_memory_is_opened(tmp_path: Path) -> None:
     ],
     ids=["pipe", "folder", "link", "another user's"],
 )
-def test_what_is_no_file_of_ours_is_not_opened(tmp_path: Path, put: Callable[[Path], object]) -> None:
+def test_what_is_no_file_of_ours_is_not_opened_at_once(tmp_path: Path, put: Callable[[Path], object]) -> None:
     """No link is followed, no pipe waited for, and no other user believed."""
     place = folder_at(make(tmp_path / "cache", 0o700)) / "file"
     (tmp_path / "cache/real").write_bytes(b"data")

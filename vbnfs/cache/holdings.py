@@ -19,8 +19,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from vbnfs.cache.content_folder import FORMAT
-from vbnfs.host.atomic import remove_abandoned
-from vbnfs.host.locks import lock_file
+from vbnfs.host.atomic import lock_new, remove_abandoned
 from vbnfs.host.places import Place, open_file
 
 _FOLDER: Final = f"{FORMAT}/.held"
@@ -75,9 +74,12 @@ class Holdings:
 
     def _make(self) -> None:
         with self._folder.opened(make=True) as folder:
-            self._descriptor = open_file(folder, os.urandom(8).hex(), os.O_RDWR | os.O_CREAT | os.O_EXCL)
-        with suppress(OSError):  # no locks on this file system
-            lock_file(self._descriptor)
+            while self._descriptor < 0:
+                descriptor = open_file(folder, os.urandom(8).hex(), os.O_RDWR | os.O_CREAT | os.O_EXCL)
+                if lock_new(descriptor):
+                    self._descriptor = descriptor
+                else:
+                    os.close(descriptor)
 
 
 def all_held(directory: Place) -> list[Held]:
