@@ -16,8 +16,10 @@ def loop_disk(tmp_path: Path, make: Sequence[str], size_bytes: int) -> Iterator[
     subprocess.run([*make, image], check=True)
     disk.mkdir()
     subprocess.run(["mount", "-o", "loop", image, disk], check=True)
-    yield disk
-    subprocess.run(["umount", "--lazy", disk], check=True)
+    try:
+        yield disk
+    finally:
+        subprocess.run(["umount", "--lazy", disk], check=True)
 
 
 def used_bytes(disk: Path) -> int:

@@ -56,6 +56,8 @@ def test_what_the_mirror_has_comes_from_it(mounts: Mounts, server: FakeS3Server)
         asked = {request.key for request in server.requests if request.kind == "get_range"}
         assert asked == {f"{PROJECT}/{OTHER}"}
         assert mount.status()["metrics"]["mirror_blocks"] == 12
+        url = os.getxattr(mount.path / NAME, "user.vbnfs.url").decode()
+        assert url.startswith(f"{server.endpoint_url}/{BUCKET}/{KEY}?versionId=")  # the mirror has no versions
         until(lambda: is_verified(mount))
         mount.umount()
     count = server.count("get_range")

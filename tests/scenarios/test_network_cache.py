@@ -62,6 +62,7 @@ def far(tmp_path: Path, far_server: subprocess.Popen[bytes]) -> Path:
 def test_a_cache_that_may_be_another_hosts(mounts: Mounts, server: FakeS3Server, far: Path, tmp_path: Path) -> None:
     """Blocks are kept, shared, used again after SIGKILL, and evicted, by the other host, too; the log tells of it."""
     one, other = (mounts(server.endpoint_url, name=name) for name in ("one", "other"))
+    assert one.status()["passthrough"]["reason"] == "the cache is on a file system that other hosts may change"
     assert (one.path / NAME).read_bytes() == PLAIN
     until(lambda: os.getxattr(one.path / NAME, "user.vbnfs.verified").startswith(b"blake2b:"))
     assert (other.path / NAME).read_bytes() == PLAIN

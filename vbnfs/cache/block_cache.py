@@ -19,7 +19,7 @@ from vbnfs.cache.behind import Behind
 from vbnfs.cache.content_folder import FORMAT, NEW_PREFIX
 from vbnfs.cache.content_places import ContentPlaces
 from vbnfs.cache.digests import DigestStore
-from vbnfs.cache.holdings import Held, Holdings
+from vbnfs.cache.holdings import Holdings
 from vbnfs.cache.stock import Stock
 from vbnfs.cache.stored_blocks import StoredBlocks
 from vbnfs.cache.whole_file import Seal
@@ -199,6 +199,10 @@ class BlockCache(StoredBlocks):
         """
         return self.places.open_whole(content)
 
+    def open_whole_at_once(self, content: Content) -> int | None:
+        """Like `open_whole`, without waiting: None where the disk would have to be asked. Raises nothing."""
+        return self.places.open_whole_at_once(content)
+
     def seal(self, content: Content) -> Seal | None:
         """The seal of the file that blocks of a content are read from now; None if there is none here.
 
@@ -222,14 +226,6 @@ class BlockCache(StoredBlocks):
         """See `StoredBlocks`."""
         super().forget_deleted()
         self._behind.forget_deleted()
-
-    def hold(self, held: Held) -> None:
-        """The kernel reads a content itself from now on, though it may be deleted, until `let_go`."""
-        self._open.hold(held)
-
-    def let_go(self, content_id: str) -> None:
-        """The kernel does not read a content any more."""
-        self._open.let_go(content_id)
 
     def note_opened(self, content: Content) -> None:
         """Have the next `note_uses` count this as a use: the kernel may answer all that is read of it then."""

@@ -28,7 +28,6 @@ class OpenContents:
         self._absent: set[str] = set()  # the contents of which nothing was here, since `forget_deleted`
         self._refused: set[str] = set()
         self._opened: dict[str, Content] = {}  # by a program, since uses were noted; by content id
-        self._read_by_kernel: dict[str, Held] = {}  # by content id
 
     def known(self, content: Content) -> ContentFile | None:
         """A content that is open already."""
@@ -113,25 +112,14 @@ class OpenContents:
         for file in known:
             file.note_use()
 
-    def hold(self, held: Held) -> None:
-        """The kernel reads a content itself from now on, though it may be deleted, until `let_go`."""
-        with self._lock:
-            self._read_by_kernel[held.content_id] = held
-        self.publish()
-
-    def let_go(self, content_id: str) -> None:
-        """The kernel does not read a content any more."""
-        with self._lock:
-            self._read_by_kernel.pop(content_id, None)
-        self.publish()
-
     def publish(self) -> None:
         """Show other processes which contents this one has open."""
         if self._holdings is None:
             return
         with self._publishing:
             with self._lock:
-                known, held = list(self._open.values()), list(self._read_by_kernel.values())
+                known = list(self._open.values())
+            held: list[Held] = []
             for file in known:
                 with suppress(OSError):
                     held.append(file.held())

@@ -7,8 +7,8 @@
 another. The format's version stands in the path; there is no index, no journal and no lock.
 Any block may be missing or damaged at any moment: that is a miss, and costs one GET.
 
-Methods without `_nowait` may wait for the disk: call them from a thread. All of them may be called from any
-thread.
+Methods without `_nowait` or `_at_once` may wait for the disk: call them from a thread. All of them may be called from
+any thread.
 """
 
 from collections.abc import Iterable, Iterator, Set

@@ -51,14 +51,14 @@ class Attributes:
         cache: BlockCache,
         *,
         written: Callable[[Content], Awaitable[None]],
-        public_url: Callable[[ObjectVersion], str],
+        url: Callable[[ObjectVersion], str],
         verified: Callable[[Content], str],
         on_change: Callable[[int], None] = lambda inode: None,
     ) -> None:
         self._catalog = catalog
         self._cache = cache
         self._written = written
-        self._public_url = public_url
+        self._url = url
         self._verified = verified
         self._on_change = on_change
         self._counting = trio.CapacityLimiter(_COUNTED_AT_ONCE)  # of these questions: reads need threads, too
@@ -124,7 +124,7 @@ class Attributes:
         if isinstance(node, Directory | Symlink) or node.source is None:
             return {}
         texts = {
-            "url": self._public_url(node.source),
+            "url": self._url(node.source),
             "version_id": node.source.version_id,
             "dataset_versions": " ".join(node.dataset_versions),
         }
