@@ -51,6 +51,9 @@ def test_what_was_cached_is_not_fetched_again(mounts: Mounts, server: FakeS3Serv
     assert f"'vbnfs clean --convert --cache-dir {cache}' takes them over" in again.warnings
     again.umount()
     server.forget_requests()
+    tried = run_vbnfs("clean", "--convert", "--dry-run", "--endpoint-url", server.endpoint_url)
+    assert f"{cache}  1.3 MiB of 1 segments of an earlier vbnfs would be taken over\n" in tried.stdout
+    assert segment.exists()
     done = run_vbnfs("clean", "--convert", "--endpoint-url", server.endpoint_url)
     first, second = done.stdout.splitlines()
     assert (done.returncode, done.stderr) == (0, "")

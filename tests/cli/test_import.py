@@ -232,6 +232,20 @@ def test_a_dry_run(server: FakeS3Server, sdk: Path, tmp_path: Path) -> None:
     assert outcomes(server, sdk) == {"there": 4, "unknown": 3, "taken": 2}
 
 
+@pytest.mark.parametrize(("size", "no_room"), [("13M", 0), ("8M", 2), ("1M", 4)])
+def test_a_dry_run_checks_the_room(server: FakeS3Server, sdk: Path, tmp_path: Path, size: str, no_room: int) -> None:
+    """It names what has no room beside what comes before it. The import takes nothing then: both have status 1."""
+    tried = run(server, sdk, "--dry-run", "--cache-size", size)
+    assert tried.stdout.count("no room    ") == no_room
+    assert tried.stdout.count("would take ") == 6 - no_room
+    assert (f"{no_room} no room (" in tried.stderr) == bool(no_room)
+    done = run(server, sdk, "--cache-size", size)
+    assert tried.returncode == done.returncode == int(no_room > 0)
+    for one in (tried, done):
+        assert ("12.0 MiB of files are to be taken, but the cache in" in one.stderr) == bool(no_room)
+    assert cached(tmp_path) == (set() if no_room else CONTENTS)
+
+
 # What is not
 
 
@@ -364,6 +378,9 @@ def test_a_disk_without_room(server: FakeS3Server, sdk: Path, tmp_path: Path) ->
     cache.mkdir(mode=0o700)
     subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=0700,size=10m", "tmpfs", cache], check=True)
     try:
+        tried = run(server, sdk, "--dry-run")
+        assert (tried.returncode, "10.0 MiB free" in tried.stderr) == (1, True), tried.stderr
+        assert tried.stdout.count("no room    ") == 1
         done = run(server, sdk)
         assert (done.returncode, "10.0 MiB free" in done.stderr, cached(tmp_path)) == (1, True, set()), done.stderr
         (sdk / f"{PROJECT}-0.1.0" / next(iter(OLD))).unlink()
