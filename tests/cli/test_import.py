@@ -338,6 +338,8 @@ def test_what_is_of_another_dataset(server: FakeS3Server, tmp_path: Path) -> Non
     assert (done.returncode, done.stdout) == (1, f"unknown    {file}\n")
     assert "no file of this dataset is there (1 file looked at): if they are of another dataset, name" in done.stderr
     assert outcomes(server, tmp_path / "photos") == {"unknown": 1}
+    (tmp_path / "empty").mkdir()
+    assert f"{tmp_path / 'empty'}: no file is there; name a folder" in run(server, tmp_path / "empty").stderr
     (tmp_path / "photos").chmod(0)
     if os.geteuid() != 0:
         assert outcomes(server, tmp_path / "photos") == {"unreadable": 1}

@@ -213,7 +213,10 @@ def _node_at(tree: Tree, path: str) -> tuple[str, Node]:
         node = _walk(tree, _parts(there))
         if node is not None:
             return there, node
-    raise DatasetError(f"{path}: not in the dataset; name a path in it or in a mount, or a dataset version")
+    raise DatasetError(
+        f"{path}: not in the dataset; name a path in it or in a mount, or a dataset version ('vbnfs versions'"
+        " lists them)"
+    )
 
 
 def _parts(path: str) -> list[str]:

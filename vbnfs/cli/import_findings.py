@@ -89,6 +89,8 @@ def _bytes_of(findings: Sequence[Finding], outcome: str) -> str:
 
 def check_any(findings: Sequence[Finding], folder: Path) -> None:
     """Raise `DatasetError` where no file is of the dataset."""
+    if not findings:
+        raise DatasetError(f"{folder}: no file is there; name a folder with files of the dataset")
     if all(finding.outcome == UNKNOWN for finding in findings):
         raise DatasetError(
             f"{folder}: no file of this dataset is there ({files(len(findings))} looked at): if they are of another"

@@ -21,15 +21,14 @@ def forget(config: Config, folder: Path, *, is_trial: bool) -> tuple[Finding, ..
     With `is_trial` nothing changes. Raises `CacheError` where there is no such file, or the cache cannot be changed.
     """
     keep_others_out()
-    top, found = absolute(folder), list[Noted]()
+    top, noted = absolute(folder), list[Noted]()
     if is_there(config.cache_dir):
         prepare_cache_directory(config.cache_dir)
-        found = [one for one in all_noted(folder_at(config.cache_dir)) if one.entry.path.is_relative_to(top)]
+        noted = list(all_noted(folder_at(config.cache_dir)))
+    found = [one for one in noted if one.entry.path.is_relative_to(top)]
     if not found:
-        raise CacheError(
-            f"{folder}: no file of it is read in place by the cache in {config.cache_dir};"
-            " 'vbnfs import --forget --dry-run /' lists all that are"
-        )
+        remedy = "'vbnfs import --forget --dry-run /' lists those that are" if noted else "nor is any other"
+        raise CacheError(f"{folder}: no file there is read in place by the cache in {config.cache_dir}; {remedy}")
     for one in found if not is_trial else ():
         _forget(one)
     outcome = WOULD_FORGET if is_trial else FORGOTTEN

@@ -88,6 +88,12 @@ _MEANT: Final[Mapping[str, str]] = {
     "fetch": "verify --fetch",
     "download": "verify --fetch",
     "info": "status",
+    "cache": "clean --dry-run', which says what the cache takes, or 'vbnfs clean",
+    "free": "clean PATH",
+    "evict": "clean",
+    "convert": "clean --convert",
+    "forget": "import --forget",
+    "check": "verify",
 }
 
 
