@@ -17,7 +17,8 @@ from vbnfs.config.settings import SETTING_BY_NAME, Config
 from vbnfs.dataset.manifest import DatasetVersion
 from vbnfs.dataset.names import LATEST, MANIFESTS, decode
 from vbnfs.dataset.release import Release
-from vbnfs.dataset.tree import ROOT_INODE, DataNode, Directory, Node, StaticNode, Symlink, Tree, build_tree
+from vbnfs.dataset.tree import ROOT_INODE, DataNode, Directory, Node, StaticNode, Symlink, Tree
+from vbnfs.dataset.tree_builder import build_tree
 from vbnfs.errors import DatasetError, MountError, UsageError
 from vbnfs.host.mountinfo import MountEntry, absolute, list_mounts
 

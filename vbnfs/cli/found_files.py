@@ -10,7 +10,7 @@ from typing import Final
 
 from vbnfs.access.versions import Versions
 from vbnfs.cache.content_folder import DATA, FORMAT, WHOLE
-from vbnfs.dataset.tree import SESSION_NAME, flat_names
+from vbnfs.dataset.tree_builder import SESSION_NAME, flat_names
 from vbnfs.errors import DatasetError
 from vbnfs.host.mountinfo import absolute, list_mounts
 from vbnfs.objects import Content
