@@ -3,13 +3,13 @@
 import fcntl
 import os
 import shutil
-import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
 from tests.config.examples import plain
+from tests.fakes.disks import memory_disk
 from tests.fixtures_mount import run_vbnfs
 from vbnfs.cache.content_folder import CHECKSUMS, DATA, FORMAT
 from vbnfs.cache.eviction import store_size
@@ -101,13 +101,9 @@ def test_a_cache_that_cannot_be_made_smaller(tmp_path: Path) -> None:
 def test_a_size_that_cannot_be_kept(tmp_path: Path) -> None:
     """On a disk that takes no file the size would be forgotten at once: said with status 1."""
     cache = tmp_path / "cache"
-    cache.mkdir(mode=0o700)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=0700,nr_inodes=2", "tmpfs", cache], check=True)
-    try:
+    with memory_disk(cache, "nr_inodes=2"):
         (cache / FORMAT).mkdir(mode=0o700)
         done = run_vbnfs("clean", "--cache-size", "1M")
-    finally:
-        subprocess.run(["umount", "--lazy", cache], check=True)
     assert (done.returncode, done.stdout) == (1, "")
     assert "1.0 MiB cannot be kept" in done.stderr
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.dataset import FakeDataset
+from tests.fakes.dataset import serve
 from tests.fakes.format_1 import write_segments
 from tests.fakes.s3_server import FakeS3Server
 from tests.fixtures_mount import Mount, Mounts, run_vbnfs
@@ -24,9 +24,7 @@ BYTES = random.Random(11).randbytes(5 * BLOCK_BYTES + 33)
 @pytest.fixture
 def server() -> Iterator[FakeS3Server]:
     """A server of a dataset with one table."""
-    dataset = FakeDataset()
-    dataset.publish("0.1.0", {NAME: BYTES})
-    with FakeS3Server(dataset.store) as server:
+    with serve({"0.1.0": {NAME: BYTES}}) as server:
         yield server
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.fakes.dataset import FakeDataset
+from tests.fakes.dataset import serve
 from tests.fakes.s3_server import FakeS3Server
 from tests.fixtures_mount import Mounts, drop_pages, run_vbnfs, until
 from vbnfs.blocks import BLOCK_BYTES
@@ -25,9 +25,7 @@ NAMES = ("units.csv", "ecephys_session_1.nwb")
 @pytest.fixture
 def server() -> Iterator[FakeS3Server]:
     """A server of a dataset with a session and a table."""
-    dataset = FakeDataset()
-    dataset.publish("0.1.0", FILES)
-    with FakeS3Server(dataset.store) as server:
+    with serve({"0.1.0": FILES}) as server:
         yield server
 
 
@@ -199,6 +197,8 @@ def test_a_file_or_a_folder_that_is_forgotten(server: FakeS3Server, copy: Path) 
     assert "1 of them not now" in run_vbnfs("clean").stdout
     status, [message] = forget(copy.with_name("cop"))
     assert (status, "'vbnfs import --forget --dry-run /' lists those that are" in message) == (1, True)
+    lines = [f"would forget {copy / SESSION}: No such file or directory", "1 file: 1 would forget (2.3 MiB)"]
+    assert forget("/", "--dry-run") == (0, lines)
     assert forget(copy) == (0, ["1 file: 1 forgotten (2.3 MiB)"])
     status, [message] = forget(copy)
     assert (status, message.endswith("; nor is any other")) == (1, True)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.cache_files import content_folders
-from tests.fakes.dataset import FakeDataset
+from tests.fakes.dataset import serve
 from tests.fakes.s3_server import FakeS3Server
 from tests.fakes.store import Pattern
 from tests.fixtures_mount import Mount, Mounts, run_vbnfs, until
@@ -28,9 +28,7 @@ pytestmark = pytest.mark.root
 @pytest.fixture
 def server() -> Iterator[FakeS3Server]:
     """A server of a dataset with one session."""
-    dataset = FakeDataset()
-    dataset.publish("0.1.0", {"project_metadata/units.csv": b"unit_id\n1\n", NAME: PATTERN})
-    with FakeS3Server(dataset.store) as server:
+    with serve({"0.1.0": {"project_metadata/units.csv": b"unit_id\n1\n", NAME: PATTERN}}) as server:
         yield server
 
 

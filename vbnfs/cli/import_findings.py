@@ -47,6 +47,14 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
+class Imported:
+    """What became of each file. `problem` is why an import would take none, if a dry run found that."""
+
+    findings: tuple[Finding, ...]
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Reports:
     """What is called on the way: `show` with each finding, `progress` with how many bytes are done and are to be."""
 

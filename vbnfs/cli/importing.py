@@ -31,6 +31,7 @@ from vbnfs.cli.import_findings import (
     UNREADABLE,
     WRONG,
     Finding,
+    Imported,
     Reports,
     other_bytes,
 )
@@ -53,14 +54,6 @@ class Ways:
 
     dry_run: bool = False
     in_place: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Imported:
-    """What became of each file; after a dry run also why nothing would be taken, if there is too little room."""
-
-    findings: tuple[Finding, ...]
-    problem: str | None = None
 
 
 def run(where: Place, folder: Path, *, ways: Ways, reports: Reports) -> Imported:

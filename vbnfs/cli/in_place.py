@@ -4,7 +4,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from vbnfs.access.cache_directory import prepare_cache_directory
-from vbnfs.cache.in_place import Noted, all_noted
+from vbnfs.cache.in_place import Entry, Noted, all_noted
 from vbnfs.cli.clean import is_there
 from vbnfs.cli.import_findings import FORGOTTEN, WOULD_FORGET, Finding
 from vbnfs.cli.render import files, size
@@ -18,7 +18,8 @@ from vbnfs.host.private import keep_others_out
 def forget(config: Config, folder: Path, *, is_trial: bool) -> tuple[Finding, ...]:
     """Have no file in a folder, or no such file, be read in place any more. The files may be gone; those there stay.
 
-    With `is_trial` nothing changes. Raises `CacheError` where there is no such file, or the cache cannot be changed.
+    With `is_trial` nothing changes, and a finding's detail is why it is not read now. Else the files' disk, which
+    may hang, is not asked. Raises `CacheError` where there is no such file, or the cache cannot be changed.
     """
     keep_others_out()
     top, noted = absolute(folder), list[Noted]()
@@ -31,11 +32,13 @@ def forget(config: Config, folder: Path, *, is_trial: bool) -> tuple[Finding, ..
         raise CacheError(f"{folder}: no file there is read in place by the cache in {config.cache_dir}; {remedy}")
     for one in found if not is_trial else ():
         _forget(one)
-    outcome = WOULD_FORGET if is_trial else FORGOTTEN
-    return tuple(
-        Finding(str(one.entry.path), outcome, one.entry.seal.size_bytes)
-        for one in sorted(found, key=lambda one: one.entry.path)
-    )
+    return tuple(_finding(one.entry, is_trial=is_trial) for one in sorted(found, key=lambda one: one.entry.path))
+
+
+def _finding(entry: Entry, *, is_trial: bool) -> Finding:
+    if is_trial:
+        return Finding(str(entry.path), WOULD_FORGET, entry.seal.size_bytes, entry.problem or "")
+    return Finding(str(entry.path), FORGOTTEN, entry.seal.size_bytes)
 
 
 def _forget(one: Noted) -> None:

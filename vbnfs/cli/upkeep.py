@@ -1,7 +1,7 @@
 """`vbnfs clean`, `import`: what the cache holds."""
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,7 @@ from vbnfs.errors import CacheError, DatasetError, StorageError, UsageError, Vbn
 
 if TYPE_CHECKING:
     from vbnfs.cli.clean import Cleaned
-    from vbnfs.cli.import_findings import Finding
+    from vbnfs.cli.import_findings import Finding, Imported
 
 
 @click.command(epilog=EXIT_STATUS)
@@ -186,23 +186,20 @@ def import_(folder: Path, verbose: bool, as_json: bool, is_to_forget: bool, **op
             click.echo(render.escape(f"{finding.outcome:<10} {finding.path}{detail}"))
 
     ways = {name: bool(options.pop(name)) for name in ("dry_run", "in_place")}
-    problem, findings = (_forget if is_to_forget else _import)(folder, options, show, **ways)
+    done = (_forget if is_to_forget else _import)(folder, options, show, **ways)
     if as_json:
-        render.print_json([finding.as_json() for finding in findings])
-    import_findings.check_any(findings, folder)
+        render.print_json([finding.as_json() for finding in done.findings])
+    import_findings.check_any(done.findings, folder)
     if not as_json:
-        streams.say(import_findings.summary(findings))
-    if problem is not None:
-        raise CacheError(problem)
-    import_findings.check(findings)
-
-
-_Done = tuple[str | None, "Sequence[Finding]"]  # why nothing would be done, and what became of each file
+        streams.say(import_findings.summary(done.findings))
+    if done.problem is not None:
+        raise CacheError(done.problem)
+    import_findings.check(done.findings)
 
 
 def _import(
     folder: Path, options: dict[str, Any], show: "Callable[[Finding], None]", *, dry_run: bool, in_place: bool
-) -> _Done:
+) -> "Imported":
     from vbnfs.cli import import_findings, importing  # noqa: PLC0415
     from vbnfs.cli.asked import place_of  # noqa: PLC0415
 
@@ -217,13 +214,13 @@ def _import(
 
     with bar:
         ways, reports = importing.Ways(dry_run, in_place), import_findings.Reports(show, progress)
-        done = importing.run(where, folder, ways=ways, reports=reports)
-    return done.problem, done.findings
+        return importing.run(where, folder, ways=ways, reports=reports)
 
 
 def _forget(
     folder: Path, options: dict[str, Any], show: "Callable[[Finding], None]", *, dry_run: bool, in_place: bool
-) -> _Done:
+) -> "Imported":
+    from vbnfs.cli.import_findings import Imported  # noqa: PLC0415
     from vbnfs.cli.in_place import forget  # noqa: PLC0415
 
     if in_place:
@@ -233,4 +230,4 @@ def _forget(
     findings = forget(config_of(options), folder, is_trial=dry_run)
     for finding in findings:
         show(finding)
-    return None, findings
+    return Imported(findings)
