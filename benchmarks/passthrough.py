@@ -32,7 +32,8 @@ work, path = sys.argv[1:]
 file = os.open(path, os.O_RDONLY)
 size = os.fstat(file).st_size
 buffer = bytearray(1 << 20)
-offsets = [random.Random(1).randrange(size >> 12) << 12 for _ in range(200_000)]
+order = random.Random(1)
+offsets = [order.randrange(size >> 12) << 12 for _ in range(200_000)]
 begun = time.perf_counter()
 if work == "sequential":
     count = 0

@@ -20,8 +20,12 @@ def folder_of(cache: Path, content_id: str, *, scope: str) -> Path:
 
 
 def content_folders(cache: Path) -> list[Path]:
-    """The folders of all contents, of all scopes, whole and partial; not those that are being made or deleted."""
-    return sorted(path for path in (cache / FORMAT).glob("*/*/*/*") if not path.name.startswith("."))
+    """The folders of all contents, of all scopes, whole and partial; not those that are being made or deleted.
+
+    One that moves to the whole ones meanwhile is found once: they are looked at last.
+    """
+    found = [path for kind in reversed(KINDS) for path in (cache / FORMAT).glob(f"*/{kind}/*/*")]
+    return sorted({(scope_of(path), path.name): path for path in found if not path.name.startswith(".")}.values())
 
 
 def unfinished_folders(cache: Path) -> list[Path]:

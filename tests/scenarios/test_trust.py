@@ -59,8 +59,11 @@ def errno_of(path: Path) -> int | None:
 
 
 def folder_of_session(tmp_path: Path) -> Path:
-    (folder,) = [one for one in content_folders(tmp_path / "cache") if (one / DATA).stat().st_size == len(PATTERN)]
-    return folder
+    """Where the session's blocks are. Raises `FileNotFoundError` while the folder moves to the whole ones."""
+    found = [one for one in content_folders(tmp_path / "cache") if (one / DATA).stat().st_size == len(PATTERN)]
+    if len(found) != 1:
+        raise FileNotFoundError(found)
+    return found[0]
 
 
 # Whole files
@@ -167,10 +170,19 @@ def test_verify_always_serves_no_damage_under_a_live_mount(
     for kind in kinds:
         (mount.path / NAME).read_bytes()
         os.getxattr(mount.path / NAME, "user.vbnfs.cached")  # when what was fetched is written
-        _damage(folder_of_session(tmp_path), kind, order)
+        until(lambda kind=kind: _is_damaged(tmp_path, kind, order))
         drop_pages(mount.path / NAME)
         assert (mount.path / NAME).read_bytes() == PLAIN, kind
     assert mount.status()["metrics"]["corrupt_blocks"] > 10
+
+
+def _is_damaged(tmp_path: Path, kind: int, order: random.Random) -> bool:
+    """Damage the session's files; False if its folder moves to the whole ones meanwhile."""
+    try:
+        _damage(folder_of_session(tmp_path), kind, order)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _damage(folder: Path, kind: int, order: random.Random) -> None:
