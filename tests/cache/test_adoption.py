@@ -103,7 +103,7 @@ def test_an_adoption_that_is_given_up(tmp_path: Path, source: int) -> None:
 @pytest.fixture
 def xfs(tmp_path: Path) -> Iterator[Path]:
     """A disk with reflinks."""
-    with loop_disk(tmp_path, ["mkfs.xfs", "-q", "-m", "reflink=1"], 400 << 20) as disk:
+    with loop_disk(tmp_path / "disk", ["mkfs.xfs", "-q", "-m", "reflink=1"], 400 << 20) as disk:
         yield disk
 
 

@@ -19,6 +19,7 @@ import pytest
 import trio
 from structlog.testing import capture_logs
 
+from tests.fakes.disks import memory_disk, remount
 from vbnfs.blocks import BLOCK_BYTES
 from vbnfs.cache import content_places, open_contents
 from vbnfs.cache.block_cache import BlockCache
@@ -646,15 +647,12 @@ def test_a_content_that_is_begun_anew_while_it_is_made_whole(tmp_path: Path, mon
 @pytest.mark.root
 def test_a_disk_that_takes_writes_again(tmp_path: Path) -> None:
     """A content that was opened while the disk could only be read takes blocks as soon as the disk does."""
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8M,mode=700", "none", tmp_path], check=True)
-    try:
+    with memory_disk(tmp_path, "size=8M"):
         content = Content("ab12", 2 * BLOCK_BYTES, ObjectVersion("key", "v1"))
         BlockCache(tmp_path, scope="aws", metrics=Metrics()).put(content, 0, bytes(BLOCK_BYTES))
-        subprocess.run(["mount", "-o", "remount,ro", tmp_path], check=True)
+        remount(tmp_path, "ro")
         cache = BlockCache(tmp_path, scope="aws", metrics=Metrics())
         assert cache.read(content, ByteRange(0, 10)) is not None
         assert cache.put(content, 1, bytes(BLOCK_BYTES)) == 0
-        subprocess.run(["mount", "-o", "remount,rw", tmp_path], check=True)
+        remount(tmp_path, "rw")
         assert cache.put(content, 1, bytes(BLOCK_BYTES)) == BLOCK_BYTES
-    finally:
-        subprocess.run(["umount", "--lazy", tmp_path], check=True)

@@ -66,7 +66,7 @@ def test_what_is_no_file_of_ours_is_not_opened_at_once(tmp_path: Path, put: Call
 @pytest.mark.root
 def test_what_is_on_the_disk_alone_is_not_opened(tmp_path: Path) -> None:
     """Of a disk that was just mounted nothing is in memory: once somebody has waited for it, it is."""
-    with loop_disk(tmp_path, ["mkfs.ext4", "-q"], 50 << 20) as disk:
+    with loop_disk(tmp_path / "disk", ["mkfs.ext4", "-q"], 50 << 20) as disk:
         make(disk / "cache", 0o700)
         (disk / "cache/file").write_bytes(b"data")
         subprocess.run(["umount", disk], check=True)

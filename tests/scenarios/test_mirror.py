@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.dataset import BUCKET, PROJECT, FakeDataset
+from tests.fakes.dataset import BUCKET, PROJECT, serve
 from tests.fakes.faults import Damaged
 from tests.fakes.s3_server import FakeS3Server
 from tests.fakes.store import MemoryStore, Pattern
@@ -24,9 +24,7 @@ KEY = f"{PROJECT}/{NAME}"
 @pytest.fixture
 def server() -> Iterator[FakeS3Server]:
     """The dataset's bucket: two sessions."""
-    dataset = FakeDataset()
-    dataset.publish("0.1.0", DATA)
-    with FakeS3Server(dataset.store) as server:
+    with serve({"0.1.0": DATA}) as server:
         yield server
 
 

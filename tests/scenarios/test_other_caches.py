@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.cache_files import content_folders, scope_of
-from tests.fakes.dataset import FakeDataset
+from tests.fakes.dataset import serve
 from tests.fakes.s3_server import FakeS3Server
 from tests.fixtures_mount import Mounts, run_vbnfs, until
 from vbnfs.blocks import BLOCK_BYTES, DIGEST_BYTES, checksum
@@ -27,9 +27,7 @@ FILES = {SESSION: random.Random(1).randbytes(9 * BLOCK_BYTES + 5), TABLE: b"unit
 @pytest.fixture
 def server() -> Iterator[FakeS3Server]:
     """A server of a dataset with a session and a table."""
-    dataset = FakeDataset()
-    dataset.publish("0.1.0", FILES)
-    with FakeS3Server(dataset.store) as server:
+    with serve({"0.1.0": FILES}) as server:
         yield server
 
 

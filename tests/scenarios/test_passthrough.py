@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.cache_files import content_folders
-from tests.fakes.dataset import FakeDataset
+from tests.fakes.dataset import serve
 from tests.fakes.disks import loop_disk
 from tests.fakes.s3_server import FakeS3Server
 from tests.fakes.store import Pattern
@@ -35,9 +35,7 @@ pytestmark = pytest.mark.root
 @pytest.fixture
 def server() -> Iterator[FakeS3Server]:
     """A server of a dataset with one session."""
-    dataset = FakeDataset()
-    dataset.publish("0.1.0", {"project_metadata/units.csv": b"unit_id\n1\n", NAME: PATTERN})
-    with FakeS3Server(dataset.store) as server:
+    with serve({"0.1.0": {"project_metadata/units.csv": b"unit_id\n1\n", NAME: PATTERN}}) as server:
         yield server
 
 
@@ -343,7 +341,10 @@ def test_file_systems_of_the_cache(mounts: Mounts, server: FakeS3Server, tmp_pat
     with ExitStack() as opened:
         name = kind.rpartition(" ")[2]
         on_disk = name in DISKS
-        disk = opened.enter_context(loop_disk(tmp_path, *DISKS[name]) if on_disk else mounted(name, tmp_path / "ram"))
+        has = loop_disk(tmp_path / "disk", *DISKS[name]) if on_disk else mounted(name, tmp_path / "ram")
+        disk = opened.enter_context(has)
+            loop_disk(tmp_path / "disk", *DISKS[name]) if on_disk else mounted(name, tmp_path / "ram")
+        )
         if "overlay" in kind:
             disk = opened.enter_context(overlay(tmp_path / "overlay", lower=tmp_path, above=disk))
         file = File(mounts(server.endpoint_url, "--cache-dir", disk / "vbnfs"))

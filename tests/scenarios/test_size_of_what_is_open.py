@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.dataset import FakeDataset
+from tests.fakes.dataset import serve
 from tests.fakes.disks import loop_disk, used_bytes
 from tests.fakes.s3_server import FakeS3Server
 from tests.fakes.store import Pattern
@@ -26,16 +26,14 @@ pytestmark = pytest.mark.root
 @pytest.fixture
 def server() -> Iterator[FakeS3Server]:
     """A server of two sessions: one nearly as large as the cache, one that has no room beside it."""
-    dataset = FakeDataset()
-    dataset.publish("0.1.0", {name: Pattern(size, seed=size) for name, size in SIZES.items()})
-    with FakeS3Server(dataset.store) as server:
+    with serve({"0.1.0": {name: Pattern(size, seed=size) for name, size in SIZES.items()}}) as server:
         yield server
 
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
     """An ext4 of its own."""
-    with loop_disk(tmp_path, ["mkfs.ext4", "-q"], DISK_BYTES) as disk:
+    with loop_disk(tmp_path / "disk", ["mkfs.ext4", "-q"], DISK_BYTES) as disk:
         yield disk
 
 

@@ -164,6 +164,11 @@ class Evictor:
         finally:
             self._lock.release()
 
+    def victims(self) -> Sequence[CachedContent]:
+        """What `scan_and_evict` would delete now, if no other process does; nothing is."""
+        self._learn_limit()
+        return self._choose(0)
+
     def _has_waited(self) -> bool:
         """Whether another process has been evicting for so long that it is not waited for any more."""
         return time.monotonic() - self._waiting_since >= _PATIENCE_SECONDS

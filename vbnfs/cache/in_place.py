@@ -119,15 +119,34 @@ def make_in_place(directory: Place, scope: str) -> None:
     (directory / FORMAT / scope / IN_PLACE).mkdir()
 
 
-def entries(directory: Place) -> Iterator[Entry]:
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """A file that is read in place as the content with this id; what was noted of it stands at `place`."""
+
+    place: Place
+    scope: str
+    entry: Entry
+
+    @property
+    def content_id(self) -> str:
+        """The content's name."""
+        return self.place.name
+
+    def forget(self) -> None:
+        """Have the file not be read in place any more; the file itself stays. Raises `OSError`."""
+        self.place.unlink(missing_ok=True)
+
+
+def all_noted(directory: Place) -> Iterator[Noted]:
     """All files that are read in place, of all scopes."""
     for parts, _, found in (directory / FORMAT).walk(depth=_FOLDERS):
         for one in found if len(parts) == _FOLDERS and parts[1] == IN_PLACE else ():
             with suppress(OSError):
-                stored = (directory / "/".join((FORMAT, *parts, one.name))).read_bytes()
+                place = directory / "/".join((FORMAT, *parts, one.name))
+                stored = place.read_bytes()
                 entry = _parse(stored[max(0, stored.rfind(_LINE_BEGINS)) :])
                 if entry is not None:
-                    yield entry
+                    yield Noted(place, parts[0], entry)
 
 
 def why_not_believed(status: os.stat_result, owners: Set[int]) -> str | None:
