@@ -343,8 +343,6 @@ def test_file_systems_of_the_cache(mounts: Mounts, server: FakeS3Server, tmp_pat
         on_disk = name in DISKS
         has = loop_disk(tmp_path / "disk", *DISKS[name]) if on_disk else mounted(name, tmp_path / "ram")
         disk = opened.enter_context(has)
-            loop_disk(tmp_path / "disk", *DISKS[name]) if on_disk else mounted(name, tmp_path / "ram")
-        )
         if "overlay" in kind:
             disk = opened.enter_context(overlay(tmp_path / "overlay", lower=tmp_path, above=disk))
         file = File(mounts(server.endpoint_url, "--cache-dir", disk / "vbnfs"))
