@@ -67,7 +67,7 @@ class Passthrough:
         self._backings: Backings | None = None
         self._held: dict[int, Held] = {}  # by the mount's inode; what has no name any more stays, too
         self._holdings = holdings
-        self._are_holdings_given = False  # to the kernel
+        self._shown: Backing | None = None  # the file of `holdings`, while the kernel has it
         self._has_changed = trio.Event()  # `_held` has
 
     async def start(self, backings: Backings) -> None:
@@ -122,10 +122,17 @@ class Passthrough:
             await self._has_changed.wait()
             self._has_changed = trio.Event()
             await trio.to_thread.run_sync(self._holdings.publish, list(self._held.values()), abandon_on_cancel=True)
-            descriptor = self._holdings.descriptor
-            if not self._are_holdings_given and descriptor is not None:
-                self._are_holdings_given = self._register(descriptor) is not None
+            self._give_holdings()
             await trio.sleep(_GATHER_SECONDS)
+
+    def _give_holdings(self) -> None:
+        """Have the kernel keep the lock of the file that shows what it holds, while it holds anything."""
+        descriptor = self._holdings.descriptor
+        if self._held and self._shown is None and descriptor is not None:
+            self._shown = self._register(descriptor)
+        elif not self._held and self._shown is not None and self._backings is not None:
+            self._backings.close_backing(self._shown)
+            self._shown = None
 
     def _count(self, inode: int, content: Content, offered: Backing | None = None) -> Backing | None:
         backing = self._modes.open(inode, offered)
