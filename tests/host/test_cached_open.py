@@ -70,7 +70,7 @@ def test_what_is_on_the_disk_alone_is_not_opened(tmp_path: Path) -> None:
         make(disk / "cache", 0o700)
         (disk / "cache/file").write_bytes(b"data")
         subprocess.run(["umount", disk], check=True)
-        subprocess.run(["mount", "-o", "loop", tmp_path / "image", disk], check=True)
+        subprocess.run(["mount", "-o", "loop", tmp_path / "disk.img", disk], check=True)
         place = folder_at(disk / "cache") / "file"
         assert opened(place) is None
         folder = os.open(disk, os.O_RDONLY)
