@@ -1,7 +1,7 @@
 """Where else on this machine blocks are: looked for where the cache has none, before S3 is asked.
 
 A place is a cache directory of others, what is noted of files that are read in place, or what a mirror sent and
-nothing has proven yet. Nothing is written there by way of this module. What is there of a content that proved to be
+nothing has proven yet. No block is added there by way of this module. What is there of a content that proved to be
 wrong is dropped: a place of ours deletes it, and of another's this process uses it no more. All of it may go at any
 moment: then it is a miss, as in the cache. A place may hang, such as a disk of another host. While it has not
 answered a question for some seconds, it is asked no other.
