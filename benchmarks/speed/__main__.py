@@ -181,6 +181,8 @@ def measure_part(part: Part, options: Options, vbnfs_options: Sequence[str], *, 
     missing = absent(part.systems)
     present = {name: SYSTEMS[name].make for name in part.systems if name not in missing}
     about, began = about_part(part, options), time.monotonic()
+    if before is not None and not report.same_plan(before, about):
+        raise click.ClickException(f"{path} was measured with other files or connections: leave out --add")
     interrupted = False
     try:
         measured = measure(part, {**variants(vbnfs_options), **present}, options, report.next_run(before))

@@ -48,6 +48,10 @@ class Measured:
     loads: list[float] = field(default_factory=list)
 
 
+class WrongBytesError(RuntimeError):
+    """A system brings other bytes than the original's: what it was measured at does not count."""
+
+
 class TimeIsUp(KeyboardInterrupt):
     """A part has had its minutes. As an interruption it passes what handles errors, and mounts are taken away."""
 
@@ -121,15 +125,15 @@ class Measuring:
                 for run in range(first_run, first_run + self.part.runs):
                     self.measured.loads.append(round(os.getloadavg()[0], 1))
                     for at in self.part.places:
-                        self._one_place(origin, files, at, run, place)
+                        self._one_place(origin, files, at, run, place, verify=run == first_run)
 
-    def _one_place(self, origin: Origin, files: Files, at: Place, run: int, place: Path) -> None:
+    def _one_place(self, origin: Origin, files: Files, at: Place, run: int, place: Path, *, verify: bool) -> None:
         site = Site(files, origin.listeners[at], origin.certificate.path, self.options.connections)
         bench = Bench(origin, site, self.options.much_bytes)
         systems = {
             name: make(site, place / name.replace(" ", "_").replace("/", "_")) for name, make in self.systems.items()
         }
-        unverified = set(systems) if self.part.shape != release.NAME and run == 0 else set()
+        unverified = set(systems) if verify and self.part.shape != release.NAME else set()
         for course in self.part.courses:
             for name in turned([name for name in systems if can(course, systems[name], self.part.shape)], run):
                 label = f"{self.part.name}, run {run + 1}, {at[0]} {at[1]}: {course}, {name}"
@@ -145,11 +149,17 @@ class Measuring:
         if self.part.shape != release.NAME:
             machine.bring_into_memory([stored.path for stored in bench.site.files.objects[:3]])
         profile, transport = bench.site.listener.profile.name, bench.site.listener.transport
+        already = len(self.measured.samples)
         with _started(system):
             for work, value, extra in COURSES[course](bench, system):
                 sample = Sample(profile, transport, work.name, system.name, value, extra, run, self.part.shape)
                 self.measured.samples.append(sample)
-            if verify and has_right_bytes(system):
+            try:
+                is_right = verify and has_right_bytes(system)
+            except WrongBytesError:
+                del self.measured.samples[already:]
+                raise
+            if is_right:
                 self.measured.verified.append((system.name, title((self.part.shape, transport, profile))))
 
 
@@ -157,12 +167,12 @@ def has_right_bytes(system: System) -> bool:
     """Whether a system has files, and brings the session as it is.
 
     Raises:
-        RuntimeError: it brings other bytes.
+        WrongBytesError: it brings other bytes.
 
     """
     found = system.digest(SESSION)
     if found is not None and found != system.site.files.digest(SESSION):
-        raise RuntimeError(f"wrong bytes: BLAKE2b of {SESSION} is {found}")
+        raise WrongBytesError(f"wrong bytes: BLAKE2b of {SESSION} is {found}")
     return found is not None
 
 

@@ -27,6 +27,8 @@ class Part:
 
 MOUNTS: Final = ("rclone", "rclone-tuned", "s3fs")
 STREAMS: Final = ("mountpoint-client", "awscrt", "boto3")
+LISTERS: Final = ("rclone", "s3fs", "local")
+LAN_TLS: Final[Place] = ("lan", TLS)
 NEAR_TLS: Final[Place] = ("near", TLS)
 ALL_TLS: Final[tuple[Place, ...]] = tuple((profile.name, TLS) for profile in PROFILES)
 _READERS: Final = ("spikes", "lfp", "open")
@@ -55,7 +57,9 @@ PARTS: Final = {
         *_MANY,
         Part("small-reads", "small reads beside a bulk read: all profiles", ("interactive",), ALL_TLS),
         Part("starting", "first mount, and with 2 TB cached: near", ("listing", "huge"), (NEAR_TLS,)),
-        Part("everything", "ls -lR of the real release's list: near", ("everything",), (NEAR_TLS,), RELEASE),
+        Part("everything", "ls -lR of the real release's list: lan", ("everything",), (LAN_TLS,), RELEASE, LISTERS),
+        # A round trip or two for each of 4,000 folders: minutes for one run.
+        Part("everything-near", "the same: near", ("everything",), (NEAR_TLS,), RELEASE, LISTERS, runs=1),
         Part("memory", "what is resident after sixteen readers: near", ("memory",), (NEAR_TLS,)),
         Part("shape-chunked", f"{SHAPES['chunked'].about}: near", _ALL_OF_IT, (NEAR_TLS,), "chunked"),
         Part("shape-small", f"{SHAPES['small'].about}: near", _ALL_OF_IT, (NEAR_TLS,), "small", runs=2),

@@ -75,11 +75,31 @@ def notes(document: Mapping[str, Any], missing_parts: Sequence[str] = ()) -> lis
         f"Bytes compared with the original by hash, and right, {at}: {', '.join(places[at])}." for at in places
     ]
     return [
+        *_plans(document.get("parts", [document])),
         *(verified or ["No system's bytes were compared with the original."]),
         *(f"Not measured: {name} {reason}." for name, reason in document["absent"].items()),
         *([f"Parts that were not run: {', '.join(missing_parts)}."] if missing_parts else []),
         *(f"Failed: {failure}" for failure in document["failures"]),
     ]
+
+
+def _plans(parts: Sequence[Mapping[str, Any]]) -> list[str]:
+    """On which machines, and with which files, parts were measured: a line for all that have it in common (pure)."""
+    found: dict[str, list[str]] = {}
+    for part in parts:
+        machine, plan = part["machine"], part["plan"]
+        what = f"{machine['processors']} processors ({machine['processor']}), {machine['memory_gib']} GiB, Linux "
+        what += (
+            f"{machine['kernel']}, Python {machine['python']}; files of scale {plan['scale']:g}, seed {plan['seed']}"
+        )
+        found.setdefault(f"{what}; {plan['connections']} connections", []).append(part["part"])
+    return [f"{', '.join(names)}: {what}." for what, names in found.items()]
+
+
+def same_plan(before: Mapping[str, Any], about: Mapping[str, Any]) -> bool:
+    """Whether runs may be added: they read the same files, in the same ways (pure)."""
+    names = ("shape", "scale", "seed", "connections", "much_gb")
+    return all(before["plan"][name] == about["plan"][name] for name in names)
 
 
 def write(

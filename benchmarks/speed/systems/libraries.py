@@ -48,7 +48,11 @@ class Client(System):
             for process in processes:
                 assert process.stdin is not None
                 process.stdin.close()
-            return wait_for_all([(process, began) for process in processes])
+            seconds = wait_for_all([(process, began) for process in processes])
+            for process in processes:
+                assert process.stdout is not None
+                self._processor_seconds += json.loads(process.stdout.read())["processor_seconds"]
+            return seconds
 
     def digest(self, name: str) -> str:
         """Of what the library brings."""
