@@ -47,7 +47,7 @@ def number(value: float) -> str:
 
 
 def _ratio_text(value: float | None) -> str:
-    return "" if value is None else f"{value:.2f}"
+    return "" if value is None else f"{value:.2f}" if 0.1 <= value < 100 else number(value)
 
 
 def markdown(rows: Sequence[Row], notes: Sequence[str] = ()) -> str:
