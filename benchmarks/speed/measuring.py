@@ -82,9 +82,9 @@ def measure(part: Part, systems: Mapping[str, Make], options: Options, first_run
         with limited(options.minutes):
             Measuring(part, systems, options, measured).all_runs(first_run)
     except TimeIsUp:
-        measured.failures.append(f"after {options.minutes:g} minutes time was up: what is missing was not measured")
+        measured.failures.append(f"{part.name}: time was up after {options.minutes:g} minutes; the rest is missing")
     except KeyboardInterrupt as interruption:
-        measured.failures.append("interrupted: what is missing was not measured")
+        measured.failures.append(f"{part.name}: it was interrupted; the rest is missing")
         interruption.args = (measured,)
         raise
     return measured

@@ -68,9 +68,9 @@ def joined(documents: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def notes(document: Mapping[str, Any], missing_parts: Sequence[str] = ()) -> list[str]:
     """What is said below a table: whose bytes were compared, which peers are not there, what failed (pure)."""
-    places: dict[str, list[str]] = {}
+    places: dict[str, dict[str, None]] = {}
     for system, place in document["verified"]:
-        places.setdefault(place, []).append(system)
+        places.setdefault(place, {})[system] = None
     verified = [
         f"Bytes compared with the original by hash, and right, {at}: {', '.join(places[at])}." for at in places
     ]
