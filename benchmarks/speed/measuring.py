@@ -81,6 +81,8 @@ def measure(part: Part, systems: Mapping[str, Make], options: Options, first_run
     try:
         with limited(options.minutes):
             Measuring(part, systems, options, measured).all_runs(first_run)
+    except RuntimeError as error:
+        measured.failures.append(f"{part.name}: {error}")
     except TimeIsUp:
         measured.failures.append(f"{part.name}: time was up after {options.minutes:g} minutes; the rest is missing")
     except KeyboardInterrupt as interruption:

@@ -1,12 +1,13 @@
 """A part from end to end: real files, nginx, a real mount, and curl."""
 
+import socket
 from pathlib import Path
 
 import pytest
 
 from benchmarks.speed import works
 from benchmarks.speed.measuring import Options, measure
-from benchmarks.speed.origin import TLS
+from benchmarks.speed.origin import TLS, free_ports
 from benchmarks.speed.parts import Part
 from benchmarks.speed.results import rows_of
 from benchmarks.speed.systems.base import is_mounted
@@ -33,6 +34,18 @@ def test_a_part_is_measured_and_its_bytes_are_compared(tmp_path: Path) -> None:
     assert sorted(verified) == [("curl", "lan, https"), ("vbnfs", "lan, https")]
     assert rows == 4
     assert [path.name for path in tmp_path.iterdir()] == ["files-session-0.01-0"]
+
+
+@pytest.mark.slow
+def test_an_origin_that_does_not_start_fails_its_part_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process has its ports: the part says so, and the parts that follow have their turn."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        free = free_ports(5)
+        monkeypatch.setattr("benchmarks.speed.origin.free_ports", lambda count: [taken.getsockname()[1], *free])
+        failures, _, rows = measured_in(tmp_path, minutes=5)
+    assert rows == 0
+    assert "Address already in use" in failures[0]
 
 
 @pytest.mark.slow
