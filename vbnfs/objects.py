@@ -124,7 +124,7 @@ class ListedVersion:
 class RangeRequest:
     """A range to fetch, not empty, and what its reply has to agree with: the version, and the object's size.
 
-    `is_anew`: on a new connection; the bytes came wrong on another one.
+    `is_anew`: on a new connection, since others brought wrong bytes, or none.
     """
 
     version: ObjectVersion
@@ -135,6 +135,10 @@ class RangeRequest:
     def after(self, position: int) -> "RangeRequest":
         """The part of it from byte `position` on."""
         return replace(self, byte_range=ByteRange(position, self.byte_range.stop))
+
+    def anew(self) -> "RangeRequest":
+        """The same, on a new connection."""
+        return self if self.is_anew else replace(self, is_anew=True)
 
 
 @dataclass(frozen=True, slots=True)
