@@ -301,6 +301,7 @@ class _Race:
         if replaced is not None:
             self._replaced += 1
             replaced.scope.cancel()
+        self._lately.silence = self._lately.silence.after_probe(trio.current_time())  # it is as good as one
         nursery.start_soon(self._ask, self._new_runner(), nursery.cancel_scope, replaced)
 
     async def _probe(self) -> None:
