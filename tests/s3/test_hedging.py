@@ -17,7 +17,7 @@ from vbnfs.errors import AccessDeniedError, MismatchError, SilenceError, Storage
 from vbnfs.metrics import Metrics
 from vbnfs.objects import ByteRange, ObjectVersion, Piece, RangeRequest, Receive, Received, Stored
 from vbnfs.s3.hedging import PROBES_AT_ONCE, HedgingClient
-from vbnfs.s3.stall import STEP_BYTES, HedgeBudget, Silence, StallTimer
+from vbnfs.s3.stall import STEP_BYTES, HedgeBudget, Proof, Silence, StallTimer
 
 SIZE: Final = 500_000
 DATA: Final = Pattern(SIZE)[:]
@@ -472,6 +472,15 @@ async def test_where_all_open_connections_are_dead(inner: MemoryClient, autojump
             nursery.start_soon(fetch, client)
     assert trio.current_time() - began < 3
     assert dead.in_flight == 0
+
+
+def test_a_proof_is_not_lost_by_the_next_one() -> None:
+    """Of two new connections the first has ended the silence: that holds for GETs that look after the second."""
+    proof = Proof().after(10.0, ends_silence=True).after(10.1, ends_silence=False)
+    assert proof.allows(silent_since=9.0, is_stalled=False)
+    assert proof.allows(silent_since=10.05, is_stalled=True)
+    assert not proof.allows(silent_since=10.05, is_stalled=False)
+    assert not proof.allows(silent_since=10.2, is_stalled=True)
 
 
 @pytest.mark.parametrize("most", [1, 5])

@@ -181,6 +181,8 @@ class CurlThread:
 
     def _look_at_generations(self) -> None:
         """Begin a new generation of connections where the present one is retired."""
+        for transfer in self._present.transfers.values():
+            self._present.note(transfer)
         if self._present.evidence.is_proof:
             log.info("a connection was dead; all that were opened before are given up")
             self._present.evidence = Evidence()
@@ -234,7 +236,6 @@ class CurlThread:
             self._ticked = time.monotonic()
             for handle, connections in self._of.items():
                 connections.transfers[handle].tick()
-                connections.note(connections.transfers[handle])
             self._look_at_generations()
 
     def _act(self, descriptor: int, happened: int) -> None:

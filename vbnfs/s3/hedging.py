@@ -66,7 +66,7 @@ class _Lately:
 
     def prove(self, began: float) -> None:
         """Something has come by a new connection, asked at `began`."""
-        self.proof = Proof(began, ends_silence=self.silence.is_long(trio.current_time()))
+        self.proof = self.proof.after(began, ends_silence=self.silence.is_long(trio.current_time()))
         self.note_byte()
         self.proven.unpark_all()
 
@@ -240,8 +240,8 @@ class _Race:
             self._lately.note_byte()
 
     def _end_step(self, winner: _Runner) -> None:
-        """Note how long the step took, and end the race if there is one."""
-        took = trio.current_time() - self._step_began
+        """Note how long the winner took for the step, and end the race if there is one."""
+        took = trio.current_time() - max(self._step_began, winner.began)
         if self._step_start == self._start:
             self._lately.first = self._lately.first.after(took)
         else:

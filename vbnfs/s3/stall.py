@@ -115,11 +115,18 @@ class Silence:
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """A new connection, asked at `began`, has brought something. `ends_silence`: until then nothing had."""
+    """New connections have brought something, the last one asked at `began`.
+
+    `after_silence` is when the last one was asked until which nothing had come at all.
+    """
 
     began: float = -math.inf
-    ends_silence: bool = False
+    after_silence: float = -math.inf
+
+    def after(self, began: float, *, ends_silence: bool) -> "Proof":
+        """Another one has."""
+        return Proof(max(self.began, began), began if ends_silence else self.after_silence)
 
     def allows(self, *, silent_since: float, is_stalled: bool) -> bool:
         """Whether a GET that has brought nothing since a moment may be asked for again, by this proof."""
-        return silent_since < self.began and (self.ends_silence or is_stalled)
+        return silent_since < (self.began if is_stalled else self.after_silence)
