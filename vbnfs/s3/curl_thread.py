@@ -18,6 +18,7 @@ from typing import Final, Protocol
 import pycurl
 import structlog
 
+from vbnfs.errors import StorageError
 from vbnfs.host import events
 from vbnfs.s3.curl_options import failure_of
 from vbnfs.s3.curl_transfer import Transfer
@@ -118,6 +119,7 @@ class CurlThread:
         self._present = self._new_connections()
         self._of: dict[pycurl.Curl, _Connections] = {}  # of each transfer
         self._multis: dict[int, pycurl.CurlMulti] = {}  # of each descriptor
+        self._storing: list[Transfer] = []  # over, but for what of them is being stored
         self._calls: deque[Callable[[], None]] = deque()
         self._short = _ShortTransfers()
         self._epoll = events.new_poller()
@@ -169,6 +171,7 @@ class CurlThread:
         """Remove a transfer. If it is not over, its connection is closed."""
         if transfer.handle in self._of:
             self._remove(transfer.handle)
+            self._note_storing(transfer)
         transfer.handle.close()
 
     def _remove(self, handle: pycurl.Curl) -> Transfer:
@@ -223,6 +226,7 @@ class CurlThread:
             with suppress(pycurl.error):
                 self._remove(handle)
             transfer.end_broken(reason)
+            self._note_storing(transfer)
 
     def _do_what_is_due(self) -> None:
         for descriptor, happened in self._epoll.poll(self._seconds_left()):
@@ -233,10 +237,16 @@ class CurlThread:
             self._do_what_cannot_wait()
         self._do_what_cannot_wait()
         if self._ticked + TICK_SECONDS <= time.monotonic():
-            self._ticked = time.monotonic()
-            for handle, connections in self._of.items():
-                connections.transfers[handle].tick()
-            self._look_at_generations()
+            self._tick()
+
+    def _tick(self) -> None:
+        self._ticked = time.monotonic()
+        for handle, connections in self._of.items():
+            connections.transfers[handle].tick()
+        for transfer in self._storing:
+            transfer.look()
+        self._storing = [transfer for transfer in self._storing if transfer.is_storing]
+        self._look_at_generations()
 
     def _act(self, descriptor: int, happened: int) -> None:
         if (multi := self._multis.get(descriptor)) is not None:  # else it was closed in this round
@@ -255,7 +265,7 @@ class CurlThread:
     def _seconds_left(self) -> float | None:
         dues = [connections.due for connections in self._open if connections.due is not None]
         left = min((max(0.0, due - time.monotonic()) for due in dues), default=math.inf)
-        left = min(left, TICK_SECONDS if self._of else math.inf)
+        left = min(left, TICK_SECONDS if self._of or self._storing else math.inf)
         return None if left == math.inf else left
 
     def _end_those_that_are_over(self) -> None:
@@ -264,13 +274,21 @@ class CurlThread:
             while queued:
                 queued, good, failed = connections.multi.info_read()
                 for handle in good:
-                    self._remove(handle).end(None)
+                    self._end(self._remove(handle), None)
                 for handle, number, message in failed:
                     self._remove_failed(handle, number, message)
 
     def _remove_failed(self, handle: pycurl.Curl, number: int, message: str) -> None:
         transfer = self._remove(handle)
-        transfer.end(failure_of(transfer.get, handle, number, message))
+        self._end(transfer, failure_of(transfer.get, handle, number, message))
+
+    def _end(self, transfer: Transfer, failure: StorageError | None) -> None:
+        transfer.end(failure)
+        self._note_storing(transfer)
+
+    def _note_storing(self, transfer: Transfer) -> None:
+        if transfer.is_storing:
+            self._storing.append(transfer)
 
     def _finish(self) -> None:
         self._is_running = False

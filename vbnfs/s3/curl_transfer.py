@@ -128,6 +128,11 @@ class Transfer:
         return self._length <= BLOCK_BYTES
 
     @property
+    def is_storing(self) -> bool:
+        """Whether what came of it waits for the disk."""
+        return self._outbox.is_waiting
+
+    @property
     def has_answered(self) -> bool:
         """Whether the reply's head is there."""
         return self._head is not None
@@ -167,6 +172,10 @@ class Transfer:
         self._left_before = self._left_bytes
         if is_slow:
             self._post_parts()
+        self.look()
+
+    def look(self) -> None:
+        """Called now and then, also when it is over: what waits is not held back by a disk that does not answer."""
         self._outbox.look()
 
     def _take_line(self, line: bytes) -> None:

@@ -4,9 +4,9 @@
                   or Failed, at any point, as the last one
 
 What stands behind the seam (`RangeTransport`) checks a reply's head before it gives a single byte, so each piece is
-what was asked for: `check_head` and `status_error` are pure, and can be called in any thread or process. Today it is
-libcurl in a thread (curl.py), which gives bytes. Another one may store blocks in the cache itself, and say only that
-it has (`Stored`), of all that comes or of a part.
+what was asked for: `check_head` and `status_error` are pure, and can be called in any thread or process. Where the
+request has a sink, whole blocks go there, and all that is said of them is that they did (`Stored`): of all that
+comes, or of a part. Today it is libcurl in a thread (curl.py).
 """
 
 from contextlib import AbstractAsyncContextManager
