@@ -14,7 +14,8 @@ there, and each block is fetched once.
 
 A fetch begins when there is room in memory for what it may have in transit. A block that has arrived takes its part
 of that room along, until it is on the disk, and the fetch goes on when it has room for another one. So a disk or a
-memory that is busy holds connections back, however long the GETs are.
+memory that is busy holds connections back, however long the GETs are. A disk that does not answer does not: blocks
+that wait for it give their room up (block_writer.py).
 """
 
 import math

@@ -15,8 +15,9 @@ for a block which was stored as it came, and does not find it on the disk: it wa
                later read of the block begins another life
     ARRIVED    readers have its bytes; it holds room in memory of its     writer       STORED UNSTORED
                own, and waits for the disk
-    UNSTORED   the disk did not take it; its room is given back; it is    writer       STORED FORGOTTEN
-               offered again while memory remembers its bytes
+    UNSTORED   the disk did not take it, or did not answer in time;       writer       STORED FORGOTTEN
+               its room is given back; it is offered again while memory
+               remembers its bytes
     STORED     the disk has it                                            -
     FORGOTTEN  the disk did not take it, and memory has lost it, or       -
                another life of the block has come to its place
