@@ -1,7 +1,7 @@
 """Cutting a body into what is handed on (pure): pieces of bytes, and runs of whole blocks that are stored.
 
     without a sink    a piece of one block, for which a reader may wait; then pieces that end at each `PIECE_BYTES`
-    with a sink       a run of one block; then runs of `RUN_BYTES`, which begin and end where blocks do
+    with a sink       a run of one block; then runs of `PIECE_BYTES`, which begin and end where blocks do
 
 What begins within a block is a piece, up to the end of that block: its beginning was handed on before. So is what is
 there of a block when no more of it comes.
@@ -10,7 +10,7 @@ there of a block when no more of it comes.
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from vbnfs.blocks import BLOCK_BYTES, PIECE_BYTES, RUN_BYTES
+from vbnfs.blocks import BLOCK_BYTES, PIECE_BYTES
 from vbnfs.objects import Piece, RangeRequest
 
 
@@ -79,7 +79,7 @@ class Parts:
         if self._is_stored and (within := self._start % BLOCK_BYTES):
             length = BLOCK_BYTES - within
         elif self._is_stored:
-            length = RUN_BYTES if done else BLOCK_BYTES
+            length = PIECE_BYTES if done else BLOCK_BYTES
         else:
             length = BLOCK_BYTES - done if done < BLOCK_BYTES else PIECE_BYTES - done % PIECE_BYTES
         return min(length, self._end - self._start)
