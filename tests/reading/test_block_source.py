@@ -311,7 +311,7 @@ async def test_a_connection_kept_for_readers_is_lent_to_short_gets(tmp_path: Pat
         content, gate = floor.add("a", DATA), floor.client.hold()
         floor.source.prefetch(content, range(100))
         await gate.wait_arrived(4)
-        assert [len(byte_range) // BLOCK_BYTES for byte_range in floor.client.ranges()] == [26, 26, 26, 2]
+        assert sorted(len(byte_range) // BLOCK_BYTES for byte_range in floor.client.ranges()) == [2, 26, 26, 26]
         async with trio.open_nursery() as readers:
             readers.start_soon(floor.source.get, content, [100])
             await gate.wait_arrived(5)
