@@ -48,7 +48,10 @@ ONLY_IMPORTED_BY: Final[Mapping[str, set[str]]] = {
     "grp": {"vbnfs.host.identity"},
     "mmap": {"vbnfs.host.mapping", "vbnfs.fuse.protocol"},
     "tomllib": {"vbnfs.config.sources"},
-    "click": {f"vbnfs.cli.{name}" for name in ("main", "options", "mounting", "releases", "settings", "upkeep")},
+    "click": {
+        f"vbnfs.cli.{name}"
+        for name in ("main", "options", "mounting", "releases", "settings", "upkeep", "installing")
+    },
     "pyfuse3": {"vbnfs.fuse.pyfuse3_engine"},
     "rich": {"vbnfs.cli.render"},
     "pandas": {

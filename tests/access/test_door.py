@@ -12,8 +12,7 @@ from contextlib import asynccontextmanager, suppress
 import pytest
 import trio
 
-from tests.fakes.dataset import FakeDataset
-from tests.fakes.s3_server import FakeS3Server
+from tests.fakes.dataset import serve
 from tests.fakes.store import Pattern
 from vbnfs.access import door
 from vbnfs.access.dataset import open_dataset
@@ -31,9 +30,7 @@ ENDS_SECONDS = 60
 @pytest.fixture
 def config() -> Iterator[Config]:
     """Settings for a server of a dataset with some files."""
-    dataset = FakeDataset()
-    dataset.publish("0.1.0", FILES)
-    with FakeS3Server(dataset.store) as server:
+    with serve({"0.1.0": FILES}) as server:
         yield load_config(command_line={"endpoint_url": server.endpoint_url})
 
 

@@ -15,6 +15,7 @@ from vbnfs.access.cache_directory import prepare_cache_directory
 from vbnfs.access.opening import make_cache
 from vbnfs.access.other_caches import unusable_caches
 from vbnfs.cache.block_cache import BlockCache
+from vbnfs.cache.digests import DigestStore
 from vbnfs.config.settings import Config
 from vbnfs.errors import CacheError
 from vbnfs.metrics import Metrics
@@ -61,7 +62,7 @@ def config_of(place: Path, *caches: Path) -> Config:
 
 
 def read(config: Config) -> bytes | None:
-    found = make_cache(config, Metrics()).read(CONTENT, ByteRange(0, 5))
+    found = make_cache(config, Metrics(), DigestStore(config.cache_dir)).read(CONTENT, ByteRange(0, 5))
     return None if found is None else bytes(found)
 
 
@@ -163,7 +164,7 @@ def test_a_cache_that_comes_later(place: Path) -> None:
     config = config_of(place, place / "lab")
     (place / "nothing").mkdir()
     with as_user(NOBODY):
-        cache = make_cache(config, Metrics())
+        cache = make_cache(config, Metrics(), DigestStore(config.cache_dir))
         assert cache.read(CONTENT, ByteRange(0, 5)) is None
         assert unusable_caches(config) == [
             f"--cache-also {place / 'lab'}: No such file or directory; reads go on without it until it is there"

@@ -15,7 +15,8 @@ from vbnfs.cache.adoption import Adoption, can_share
 from vbnfs.cache.block_cache import BlockCache
 from vbnfs.cache.content_folder import DATA, PARTIAL, WHOLE
 from vbnfs.cache.digests import DigestStore
-from vbnfs.cache.verdicts import Verdicts, fingerprint_of
+from vbnfs.cache.verdict import fingerprint_of
+from vbnfs.cache.verdicts import Verdicts
 from vbnfs.metrics import Metrics
 from vbnfs.objects import ByteRange, Content, ObjectVersion
 
@@ -102,7 +103,7 @@ def test_an_adoption_that_is_given_up(tmp_path: Path, source: int) -> None:
 @pytest.fixture
 def xfs(tmp_path: Path) -> Iterator[Path]:
     """A disk with reflinks."""
-    with loop_disk(tmp_path, ["mkfs.xfs", "-q", "-m", "reflink=1"], 400 << 20) as disk:
+    with loop_disk(tmp_path / "disk", ["mkfs.xfs", "-q", "-m", "reflink=1"], 400 << 20) as disk:
         yield disk
 
 

@@ -19,12 +19,15 @@ import pytest
 import trio
 from structlog.testing import capture_logs
 
+from tests.fakes.disks import memory_disk, remount
 from vbnfs.blocks import BLOCK_BYTES
 from vbnfs.cache import content_places, open_contents
-from vbnfs.cache.block_cache import BlockCache, block_range
+from vbnfs.cache.block_cache import BlockCache
 from vbnfs.cache.content_file import ContentFile
 from vbnfs.cache.content_folder import CHECKSUMS, DATA, FORMAT, WHOLE
 from vbnfs.cache.inventory import CachedContent, scan
+from vbnfs.cache.stock import Stock
+from vbnfs.cache.stored_blocks import block_range
 from vbnfs.cache.whole_file import WholeFile
 from vbnfs.host.places import Place
 from vbnfs.metrics import Metrics
@@ -122,7 +125,7 @@ def test_no_file_is_closed_under_the_lock(tmp_path: Path, monkeypatch: pytest.Mo
     close = ContentFile.__del__
 
     def ask_and_close(file: ContentFile) -> None:
-        asked = threading.Thread(target=lambda: closed.append(cache.take_changed()), daemon=True)
+        asked = threading.Thread(target=lambda: closed.append(cache.stock.take_changed()), daemon=True)
         asked.start()
         asked.join(1.0)
         close(file)
@@ -155,27 +158,41 @@ def test_what_an_open_content_lacks_is_known_at_once(tmp_path: Path) -> None:
 
 
 def test_cached_and_allocated_bytes(tmp_path: Path) -> None:
-    """`cached_bytes` counts recorded bytes; `allocated_bytes` what the disk gave."""
+    """`cached_bytes` counts recorded bytes; `Stock.allocated_bytes` what the disk gave."""
     big = content("bb22", (1 << 30) + 100)
     cache = make(tmp_path)
-    assert (cache.cached_bytes(big), cache.allocated_bytes(big)) == (0, 0)
+    assert (cache.cached_bytes(big), cache.stock.allocated_bytes(big)) == (0, 0)
     cache.put(big, 7, SMALL[:BLOCK_BYTES])
     cache.put(big, 4096, SMALL[:100])
     assert cache.cached_bytes(big) == BLOCK_BYTES + 100
-    assert cache.allocated_bytes(big) == BLOCK_BYTES + 100
+    assert cache.stock.allocated_bytes(big) == BLOCK_BYTES + 100
     (folder,) = folders(tmp_path)
-    usage = sum(path.stat().st_blocks * 512 for path in folder.iterdir())
+    usage = sum(path.stat().st_blocks * 512 for path in (folder, *folder.iterdir()))
     other = CachedContent(f"{FORMAT}/other/partial/bb/bb22", 4096, 0)  # of another scope
-    cache.take_stock([*scan(tmp_path), other])
-    assert cache.allocated_bytes(big) == usage
+    cache.stock.take([*scan(tmp_path), other])
+    assert cache.stock.allocated_bytes(big) == usage
     assert BLOCK_BYTES + 100 < usage < 2 * BLOCK_BYTES
+
+
+def test_caches_of_two_scopes_share_their_stock(tmp_path: Path) -> None:
+    """What a mirror sent of a content counts with what the dataset's bucket sent of it."""
+    stock = Stock({"aws", "mirror"})
+    for scope in ("aws", "mirror", "other"):
+        more = {} if scope == "other" else {"stock": stock}
+        cache = BlockCache(tmp_path, scope=scope, metrics=Metrics(), **more)
+        cache.put(A, 0, SMALL[:BLOCK_BYTES])
+    assert stock.allocated_bytes(A) == 2 * BLOCK_BYTES
+    assert stock.take_changed() == {A.content_id}
+    stock.take(list(scan(tmp_path)))
+    assert stock.allocated_bytes(A) == sum(one.allocated_bytes for one in scan(tmp_path) if one.scope != "other")
+    assert (stock.take_changed(), stock.take_changed()) == ({A.content_id}, set())
 
 
 def test_what_format_1_holds_is_not_cached(tmp_path: Path) -> None:
     """No read uses it, so `du` does not show it either."""
     cache = make(tmp_path)
-    cache.take_stock([CachedContent("blocks-v1/aws/aa/aa11.0", 4096, 0)])
-    assert cache.allocated_bytes(A) == 0
+    cache.stock.take([CachedContent("blocks-v1/aws/aa/aa11.0", 4096, 0)])
+    assert cache.stock.allocated_bytes(A) == 0
 
 
 def test_counting_and_dropping_look_at_what_is_here(tmp_path: Path) -> None:
@@ -297,11 +314,22 @@ def test_only_what_is_whole_is_opened_as_one(tmp_path: Path) -> None:
     cache.complete(A)
     os.truncate(only_data(tmp_path), 100)
     assert cache.open_whole(A) is None
+    assert not cache.is_whole(A)
     data = only_data(tmp_path)
     data.rename(tmp_path / "elsewhere")
     data.symlink_to(tmp_path / "elsewhere")
     with pytest.raises(OSError, match="symbolic links"):
         cache.open_whole(A)
+    assert not cache.is_whole(A)
+
+
+def test_what_lacks_its_checksums_is_not_whole(tmp_path: Path) -> None:
+    """One file of a content alone serves no read, though a process that has it open reads it on."""
+    cache = make(tmp_path)
+    put_all(cache, A, SMALL)
+    assert cache.complete(A)
+    only_data(tmp_path).with_name(CHECKSUMS).unlink()
+    assert not cache.is_whole(A)
 
 
 def test_opening_counts_as_use(tmp_path: Path) -> None:
@@ -610,7 +638,7 @@ def test_a_content_that_is_begun_anew_while_it_is_made_whole(tmp_path: Path, mon
             other.drop(content)
             other.put(content, 1, bytes(BLOCK_BYTES))
 
-    monkeypatch.setattr(content_places, "flush", meddle)
+    monkeypatch.setattr(content_places, "flush_files", meddle)
     assert not cache.complete(content)
     assert not other.is_whole(content)
     assert other.missing(content, range(3)) == [0, 2]
@@ -619,15 +647,12 @@ def test_a_content_that_is_begun_anew_while_it_is_made_whole(tmp_path: Path, mon
 @pytest.mark.root
 def test_a_disk_that_takes_writes_again(tmp_path: Path) -> None:
     """A content that was opened while the disk could only be read takes blocks as soon as the disk does."""
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8M,mode=700", "none", tmp_path], check=True)
-    try:
+    with memory_disk(tmp_path, "size=8M"):
         content = Content("ab12", 2 * BLOCK_BYTES, ObjectVersion("key", "v1"))
         BlockCache(tmp_path, scope="aws", metrics=Metrics()).put(content, 0, bytes(BLOCK_BYTES))
-        subprocess.run(["mount", "-o", "remount,ro", tmp_path], check=True)
+        remount(tmp_path, "ro")
         cache = BlockCache(tmp_path, scope="aws", metrics=Metrics())
         assert cache.read(content, ByteRange(0, 10)) is not None
         assert cache.put(content, 1, bytes(BLOCK_BYTES)) == 0
-        subprocess.run(["mount", "-o", "remount,rw", tmp_path], check=True)
+        remount(tmp_path, "rw")
         assert cache.put(content, 1, bytes(BLOCK_BYTES)) == BLOCK_BYTES
-    finally:
-        subprocess.run(["umount", "--lazy", tmp_path], check=True)

@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 
 from vbnfs.blocks import BLOCK_BYTES
 from vbnfs.cache import content_file
-from vbnfs.cache.content_file import ContentFile, DamagedBlockError
+from vbnfs.cache.block_checks import DamagedBlockError
+from vbnfs.cache.content_file import ContentFile
 from vbnfs.cache.content_folder import CHECKSUMS, FORMAT, HEADER_BYTES, Shape
 from vbnfs.cache.content_folder import DATA as DATA_FILE
 from vbnfs.host import mapping
@@ -165,7 +166,7 @@ def test_the_last_block_may_be_shorter(tmp_path: Path, size: int) -> None:
     data = random.Random(size).randbytes(size)
     cached = filled(tmp_path / "ab12", data=data)
     assert cached.read(ByteRange(0, size)) == data
-    assert cached.held_bytes() == size
+    assert list(cached.recorded()) == list(range(-(-size // BLOCK_BYTES)))
 
 
 @given(st.data())
@@ -187,7 +188,7 @@ def test_a_missing_block_is_a_miss(tmp_path: Path) -> None:
     cached.write(0, DATA[:BLOCK_BYTES])
     assert cached.holds(0)
     assert not cached.holds(1)
-    assert cached.held_bytes() == BLOCK_BYTES
+    assert list(cached.recorded()) == [0]
     assert cached.read(ByteRange(BLOCK_BYTES - 1, BLOCK_BYTES + 1)) is None
     assert cached.read(block(0)) == DATA[:BLOCK_BYTES]
 
@@ -321,7 +322,7 @@ def test_one_of_the_two_files_alone_is_a_miss_until_both_are_new(tmp_path: Path,
     (path / name).unlink()
     assert reopen(path) is None
     file = ContentFile.create(file_at(path), identity=IDENTITY, data_bytes=len(DATA))
-    assert file.held_bytes() == 0
+    assert list(file.recorded()) == []
     assert sorted(os.listdir(tmp_path)) == ["ab12"]
 
 
@@ -330,7 +331,7 @@ def test_a_folder_that_the_cache_has_not_made_is_set_aside(tmp_path: Path) -> No
     path = tmp_path / "ab12"
     (path / CHECKSUMS).mkdir(parents=True)
     file = ContentFile.create(file_at(path), identity=IDENTITY, data_bytes=len(DATA))
-    assert file.held_bytes() == 0
+    assert list(file.recorded()) == []
     [aside] = tmp_path.glob(".old-*")
     assert [one.name for one in aside.iterdir()] == [CHECKSUMS]
 
@@ -356,7 +357,7 @@ def test_a_content_of_another_size_is_a_miss(tmp_path: Path, length: int) -> Non
     filled(path)
     assert reopen(path, data=other) is None
     file = ContentFile.create(file_at(path), identity=IDENTITY, data_bytes=length)
-    assert file.held_bytes() == 0
+    assert list(file.recorded()) == []
     assert (path / DATA_FILE).stat().st_size == length
     assert reopen(path) is None
 
@@ -371,7 +372,7 @@ def test_zeros_and_empty_files_are_a_miss(tmp_path: Path) -> None:
         os.truncate(path / name, length)
     file = opened(path)
     assert file.read(block(0)) is None
-    assert file.held_bytes() == 0
+    assert list(file.recorded()) == []
 
 
 @pytest.mark.parametrize(("start", "length"), [(0, BLOCK_BYTES), (4096, 4096), (BLOCK_BYTES - 1, 1)])
@@ -418,10 +419,10 @@ def test_bytes_are_counted_where_records_are(tmp_path: Path) -> None:
     """Of a content of 8 TiB, two blocks far apart: what is counted is what is here."""
     size = 8 << 40
     file = ContentFile.create(file_at(tmp_path / "ab12"), identity=IDENTITY, data_bytes=size)
-    assert file.held_bytes() == 0
+    assert list(file.recorded()) == []
     for index in (0, 30_000_000):
         file.write(index, DATA[:BLOCK_BYTES])
-    assert file.held_bytes() == 2 * BLOCK_BYTES
+    assert list(file.recorded()) == [0, 30_000_000]
 
 
 # Files
@@ -501,7 +502,7 @@ def test_two_processes_that_create_the_same_contents_fill_the_same_files(tmp_pat
         assert process.returncode == 0
     for number in range(100):
         cached = opened(tmp_path / str(number), data=bytes(2 * BLOCK_BYTES), identity=str(number))
-        assert cached.held_bytes() == 2 * BLOCK_BYTES
+        assert list(cached.recorded()) == [0, 1]
     assert len(list(tmp_path.iterdir())) == 100
 
 

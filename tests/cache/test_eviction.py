@@ -38,15 +38,18 @@ def content(name: str, size_bytes: int) -> Content:
 
 
 def allocated(directory: Path) -> int:
-    """What `du` says of the files, at this moment, but for what is remembered of evicted ones."""
+    """What `du` says of contents, at this moment: their files and folders; not what is remembered of evicted ones."""
     total = 0
     for folder, _, names in os.walk(directory):
-        for name in set(names) - {EVICTED}:
-            try:
-                total += os.lstat(Path(folder, name)).st_blocks * 512
-            except FileNotFoundError:
-                continue
+        counted = [Path(folder, name) for name in set(names) - {EVICTED}]
+        for path in [*counted, Path(folder)] if {DATA, CHECKSUMS} & set(names) else counted:
+            with suppress(FileNotFoundError):
+                total += disk_bytes(path)
     return total
+
+
+def disk_bytes(path: Path) -> int:
+    return os.lstat(path).st_blocks * 512
 
 
 def add_file(directory: Path, name: str, size_bytes: int, *, used: float) -> Path:
@@ -58,9 +61,10 @@ def add_file(directory: Path, name: str, size_bytes: int, *, used: float) -> Pat
 
 
 def add_content(directory: Path, name: str, size_bytes: int, *, used: float, kind: str = "whole") -> Path:
-    """The folder of a content that takes so much on the disk, 4 KiB of it for checksums."""
+    """The folder of a content that takes so much on the disk, with itself and 4 KiB for checksums."""
     folder = directory / FORMAT / "aws" / kind / name[:2] / name
-    add_file(folder, DATA, size_bytes - 4096, used=1)
+    folder.mkdir(parents=True)
+    add_file(folder, DATA, max(1, size_bytes - 4096 - disk_bytes(folder)), used=1)
     add_file(folder, CHECKSUMS, Shape(size_bytes).checksums_bytes, used=used)
     return folder
 
@@ -107,7 +111,7 @@ class Writer:
 
 
 def test_scan_finds_contents_of_all_scopes_and_formats(tmp_path: Path) -> None:
-    """With their use, and what their files allocate: holes are not counted. The time of `data` does not matter."""
+    """With their use, and what files and folders allocate: no holes. The time of `data` does not matter."""
     add_content(tmp_path, "ab12", 10_000, used=1000)
     sparse = add_file(tmp_path, "blocks-v2/localhost/partial/cd/cd34/data", 1, used=5)
     os.truncate(sparse, 1 << 30)

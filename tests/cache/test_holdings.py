@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 from tests.cache.test_eviction import add_content, names
@@ -73,7 +74,7 @@ def test_room_that_a_deleted_content_takes_is_not_given_to_others(tmp_path: Path
     reader, gone = BlockCache(tmp_path, scope="aws", metrics=Metrics()), content("aa11", 4 * MIB)
     for index in range(16):
         reader.put(gone, index, bytes([index]) * BLOCK_BYTES)
-    reader.publish_held()
+    reader.note_uses()
     other = BlockCache(tmp_path, scope="aws", metrics=Metrics())
     other.drop(gone)
     for number in range(3):
@@ -89,15 +90,15 @@ def test_room_that_a_deleted_content_takes_is_not_given_to_others(tmp_path: Path
 
 def test_what_the_kernel_reads_stays(tmp_path: Path) -> None:
     """Deleting it would free nothing; it may be evicted when the kernel has let it go."""
-    holder = BlockCache(tmp_path, scope="aws", metrics=Metrics())
+    holder = Holdings(folder_at(tmp_path))
     for number in range(3):
         add_content(tmp_path, f"aa{number}", MIB, used=1000 + number)
     [data] = tmp_path.rglob(f"aa0/{DATA}")
-    holder.hold(Held(data.stat().st_ino, MIB, "aa0", is_read_by_kernel=True))
+    holder.publish([Held(data.stat().st_ino, MIB, "aa0", is_read_by_kernel=True)])
     evictor = Evictor(tmp_path, limit_bytes=int(1.5 * MIB), metrics=Metrics())
     assert evictor.scan_and_evict()
     assert names(tmp_path) == ["aa0"]
-    holder.let_go("aa0")
+    holder.publish([])
     assert os.listdir(tmp_path / FORMAT / ".held")
     assert Evictor(tmp_path, limit_bytes=MIB // 2, metrics=Metrics()).scan_and_evict()
     assert names(tmp_path) == []
@@ -113,3 +114,25 @@ def test_what_does_not_change_is_not_written_again(tmp_path: Path) -> None:
     assert path.stat().st_mtime == 1000
     holdings.publish([Held(7, 8192, "aa11")])
     assert path.stat().st_mtime > 1000
+
+
+def test_a_process_that_looks_for_dead_ones_deletes_no_new_file(tmp_path: Path) -> None:
+    """However often others look, what has just begun to hold something is seen from then on."""
+    directory, has_ended = folder_at(tmp_path), threading.Event()
+
+    def look() -> None:
+        while not has_ended.is_set():
+            all_held(directory)
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        for _ in range(100):
+            holdings = Holdings(directory)
+            holdings.publish([Held(7, 4096, "aa11")])
+            assert holdings.descriptor is not None
+            assert os.fstat(holdings.descriptor).st_nlink == 1
+            del holdings
+    finally:
+        has_ended.set()
+        looking.join()

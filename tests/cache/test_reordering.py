@@ -8,7 +8,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from vbnfs.blocks import BLOCK_BYTES, checksum
-from vbnfs.cache.content_file import ContentFile, DamagedBlockError
+from vbnfs.cache.block_checks import DamagedBlockError
+from vbnfs.cache.content_file import ContentFile
 from vbnfs.cache.content_folder import CHECKSUMS, HEADER_BYTES
 from vbnfs.cache.content_folder import DATA as DATA_FILE
 from vbnfs.host.places import file_at

@@ -1,15 +1,13 @@
 """The disk's reserve: how much it is, when contents go for it, and that no more of them do than must."""
 
 import os
-import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.fakes.disks import memory_disk
 from vbnfs.blocks import BLOCK_BYTES
 from vbnfs.cache import reserve
 from vbnfs.cache.block_cache import BlockCache
@@ -26,17 +24,6 @@ MIB, GIB = 1 << 20, 1 << 30
 def content(number: int, blocks: int) -> Content:
     name = f"{number:04x}"
     return Content(name, blocks * BLOCK_BYTES, ObjectVersion(name, None))
-
-
-@contextmanager
-def a_disk(directory: Path, size: str) -> Iterator[None]:
-    """A disk of its own for a cache."""
-    directory.mkdir(mode=0o700)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"mode=0700,size={size}", "tmpfs", directory], check=True)
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "--lazy", directory], check=True)
 
 
 class Mounted:
@@ -102,7 +89,7 @@ def test_what_is_not_known_lacks_nothing(tmp_path: Path, monkeypatch: pytest.Mon
 def test_the_reserve_is_left_free(tmp_path: Path) -> None:
     """Writing more than the disk takes besides: contents go, and at no moment less than the reserve is free."""
     directory = tmp_path / "cache"
-    with a_disk(directory, "40m"):
+    with memory_disk(directory, "size=40m"):
         mounted = Mounted(directory, 16 * MIB)
         for number in range(30):
             assert mounted.write(number)
@@ -114,7 +101,7 @@ def test_the_reserve_is_left_free(tmp_path: Path) -> None:
 def test_others_get_their_room_back(tmp_path: Path) -> None:
     """When another program has written, contents go until the reserve is free again, and not all of them."""
     directory = tmp_path / "cache"
-    with a_disk(directory, "64m"):
+    with memory_disk(directory, "size=64m"):
         mounted = Mounted(directory, 16 * MIB)
         assert all(mounted.write(number) for number in range(15))
         (directory / "of another program").write_bytes(bytes(20 * MIB))
@@ -131,7 +118,7 @@ def test_what_others_hold_open_is_not_deleted_twice(tmp_path: Path) -> None:
     That mount sees that the disk lacks room, closes them first, and deletes nothing then.
     """
     directory = tmp_path / "cache"
-    with a_disk(directory, "64m"):
+    with memory_disk(directory, "size=64m"):
         mounted, other = Mounted(directory, 16 * MIB), Mounted(directory, 16 * MIB)
         assert all(mounted.write(number) for number in range(15))
         for number in range(15):
@@ -154,7 +141,7 @@ def test_what_others_hold_open_is_not_deleted_twice(tmp_path: Path) -> None:
 def test_a_reserve_that_cannot_be_kept(tmp_path: Path) -> None:
     """Larger than the disk: all contents go, nothing is written, and the disk is not scanned for each block."""
     directory = tmp_path / "cache"
-    with a_disk(directory, "64m"):
+    with memory_disk(directory, "size=64m"):
         assert all(Mounted(directory, 0).write(number) for number in range(3))
         scans = 0
 
@@ -172,7 +159,7 @@ def test_a_reserve_that_cannot_be_kept(tmp_path: Path) -> None:
 def test_without_a_reserve_a_disk_is_filled(tmp_path: Path) -> None:
     """A reserve of 0 asks for nothing: what the disk does not take is not kept."""
     directory = tmp_path / "cache"
-    with a_disk(directory, "8m"):
+    with memory_disk(directory, "size=8m"):
         mounted = Mounted(directory, 0)
         assert not all(mounted.write(number) for number in range(5))
         assert mounted.cache.failure is not None

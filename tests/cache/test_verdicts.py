@@ -19,7 +19,8 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 from vbnfs.blocks import BLOCK_BYTES
 from vbnfs.cache import verdicts as verdicts_module
 from vbnfs.cache.block_cache import BlockCache
-from vbnfs.cache.verdicts import Verdict, Verdicts, fingerprint_of
+from vbnfs.cache.verdict import Verdict, fingerprint_of
+from vbnfs.cache.verdicts import Verdicts
 from vbnfs.errors import HashMismatchError
 from vbnfs.metrics import Metrics
 from vbnfs.objects import Content, ObjectVersion

@@ -3,13 +3,13 @@
 import fcntl
 import os
 import shutil
-import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
 from tests.config.examples import plain
+from tests.fakes.disks import memory_disk
 from tests.fixtures_mount import run_vbnfs
 from vbnfs.cache.content_folder import CHECKSUMS, DATA, FORMAT
 from vbnfs.cache.eviction import store_size
@@ -20,10 +20,10 @@ MIB = 1 << 20
 
 
 def content(cache: Path, name: str, size_bytes: int, *, age_seconds: float) -> Path:
-    """A folder as the cache has them, that takes so much on the disk; 4 KiB of it are checksums."""
+    """A folder as the cache has them, that takes so much on the disk, with itself and 4 KiB of checksums."""
     path = cache / FORMAT / "aws" / "whole" / "00" / name
     path.mkdir(parents=True, exist_ok=True)
-    (path / DATA).write_bytes(b"x" * max(0, size_bytes - 4096))
+    (path / DATA).write_bytes(b"x" * max(0, size_bytes - 4096 - path.stat().st_blocks * 512))
     (path / CHECKSUMS).write_bytes(b"x" * 4096)
     aged(path / CHECKSUMS, age_seconds)
     return path
@@ -44,6 +44,26 @@ def test_a_cache_that_is_too_large(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == f"{cache}  2.0 MiB of 3.0 MiB; 2 files, 2.0 MiB freed\n"
     assert [file.exists() for file in files] == [False, False, True, True]
+
+
+@pytest.mark.parametrize("is_in_folder", [False, True])
+def test_a_dry_run(tmp_path: Path, is_in_folder: bool) -> None:
+    """It lists what would be deleted, and what that takes. Nothing is changed, and no size is stored."""
+    cache = tmp_path / "cache"
+    cache.mkdir(mode=0o700)
+    files = [content(cache, f"{n:032}", MIB, age_seconds=10 - n) for n in range(4)]
+    (tmp_path / "one.toml").write_text('cache_size = "3M"')
+    arguments = ["--config-folder", str(tmp_path)] if is_in_folder else ["--cache-size", "3M"]
+    tried = run_vbnfs("clean", "--dry-run", *arguments)
+    assert (tried.returncode, tried.stderr) == (0, "")
+    names = [str(file.relative_to(cache)) for file in files]
+    assert tried.stdout.splitlines() == [
+        *(f"   1.0 MiB  {name}" for name in names[:2]),
+        f"{cache}  4.0 MiB of 3.0 MiB; 2 files, 2.0 MiB would be freed",
+    ]
+    assert all(file.exists() for file in files)
+    assert run_vbnfs("clean", "--dry-run").stdout == f"{cache}  4.0 MiB of 100.0 GiB; 0 files, 0 B would be freed\n"
+    assert "2 files, 2.0 MiB freed" in run_vbnfs("clean", *arguments).stdout
 
 
 def test_what_a_mount_deletes_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,13 +101,9 @@ def test_a_cache_that_cannot_be_made_smaller(tmp_path: Path) -> None:
 def test_a_size_that_cannot_be_kept(tmp_path: Path) -> None:
     """On a disk that takes no file the size would be forgotten at once: said with status 1."""
     cache = tmp_path / "cache"
-    cache.mkdir(mode=0o700)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=0700,nr_inodes=2", "tmpfs", cache], check=True)
-    try:
+    with memory_disk(cache, "nr_inodes=2"):
         (cache / FORMAT).mkdir(mode=0o700)
         done = run_vbnfs("clean", "--cache-size", "1M")
-    finally:
-        subprocess.run(["umount", "--lazy", cache], check=True)
     assert (done.returncode, done.stdout) == (1, "")
     assert "1.0 MiB cannot be kept" in done.stderr
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.dataset import FakeDataset
+from tests.fakes.dataset import serve
 from tests.fakes.format_1 import write_segments
 from tests.fakes.s3_server import FakeS3Server
 from tests.fixtures_mount import Mount, Mounts, run_vbnfs
@@ -24,9 +24,7 @@ BYTES = random.Random(11).randbytes(5 * BLOCK_BYTES + 33)
 @pytest.fixture
 def server() -> Iterator[FakeS3Server]:
     """A server of a dataset with one table."""
-    dataset = FakeDataset()
-    dataset.publish("0.1.0", {NAME: BYTES})
-    with FakeS3Server(dataset.store) as server:
+    with serve({"0.1.0": {NAME: BYTES}}) as server:
         yield server
 
 
@@ -51,6 +49,9 @@ def test_what_was_cached_is_not_fetched_again(mounts: Mounts, server: FakeS3Serv
     assert f"'vbnfs clean --convert --cache-dir {cache}' takes them over" in again.warnings
     again.umount()
     server.forget_requests()
+    tried = run_vbnfs("clean", "--convert", "--dry-run", "--endpoint-url", server.endpoint_url)
+    assert f"{cache}  1.3 MiB of 1 segments of an earlier vbnfs would be taken over\n" in tried.stdout
+    assert segment.exists()
     done = run_vbnfs("clean", "--convert", "--endpoint-url", server.endpoint_url)
     first, second = done.stdout.splitlines()
     assert (done.returncode, done.stderr) == (0, "")

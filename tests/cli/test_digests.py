@@ -96,7 +96,11 @@ def test_what_is_exported_is_what_is_named(url: str, tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (1, "")
     assert "1 of 3 files have no digests here, such as" in done.stderr
     assert "'vbnfs verify --fetch PATH' makes them" in done.stderr
+    assert f"; those of the others are in {file}" in done.stderr
     assert len(sets_in(file)) == 2
+    [lacking] = set(NAMES) - {name for name in NAMES if hash_of(name) in {one.file_hash for one in sets_in(file)}}
+    done = run_vbnfs("digests", "export", file, lacking, "--dataset-version", "0.2.0", url)
+    assert (done.returncode, done.stderr.endswith(f"; {file} has none\n")) == (1, True), done.stderr
     done = run_vbnfs("digests", "export", file, WITHOUT_HASH, url)
     assert (done.returncode, "no file with a hash is there" in done.stderr) == (1, True)
 

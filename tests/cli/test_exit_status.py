@@ -65,6 +65,7 @@ WRONG = [
     ("mout {mnt}", "'mount'"),
     ("unmount {mnt}", "Did you mean 'vbnfs umount'?"),
     ("fetch {mnt}", "Did you mean 'vbnfs verify --fetch'?"),
+    ("cache", "Did you mean 'vbnfs clean --dry-run', which says what the cache takes, or 'vbnfs clean'?"),
     ("help", "Did you mean 'vbnfs --help'?"),
     ("ls", "Did you mean 'vbnfs versions' or, for the files, 'ls FOLDER'?"),
 ]

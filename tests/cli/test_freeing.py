@@ -135,7 +135,6 @@ def test_paths_in_a_mount(mounts: Mounts, server: FakeS3Server, cache: Path) -> 
         (["--all", BOTH], 2, "--all frees every file"),
         (["--all", "--cache-size", "1M"], 2, "freeing leaves the cache's size"),
         (["--all", "--convert"], 2, "run them by themselves"),
-        (["--dry-run"], 2, "Name a PATH"),
         (["--dataset-version", "7"], 1, "there is no dataset version 7"),
         (["no/such/file"], 1, "not in the dataset"),
         (["/etc/passwd"], 1, "not in a vbnfs mount"),

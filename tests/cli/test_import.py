@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from tests.fakes.cache_files import content_folders, unfinished_folders
-from tests.fakes.dataset import PROJECT, FakeDataset
+from tests.fakes.dataset import PROJECT, FakeDataset, serve
+from tests.fakes.disks import memory_disk
 from tests.fakes.s3_server import FakeS3Server
 from tests.fixtures_mount import Mounts, run_vbnfs, until
 from vbnfs.access.cache_directory import prepare_cache_directory
@@ -37,10 +38,7 @@ CONTENTS = {data for files in FILES.values() for data in files.values()}  # thre
 @pytest.fixture
 def server() -> Iterator[FakeS3Server]:
     """A server of a dataset with two versions: a session and the table differ in bytes, and not in their lengths."""
-    dataset = FakeDataset()
-    for version, files in FILES.items():
-        dataset.publish(version, files)
-    with FakeS3Server(dataset.store) as server:
+    with serve(FILES) as server:
         yield server
 
 
@@ -139,7 +137,7 @@ def read_a_part(mounts: Mounts, server: FakeS3Server, cache: Path) -> str:
         os.pread(file.fileno(), 2 * BLOCK_BYTES, 4 * BLOCK_BYTES)
     (mount.path / TABLE).read_bytes()
     until(lambda: int(os.getxattr(mount.path / "manifests/v0.1.0" / name, "user.vbnfs.cached")) >= 2 * BLOCK_BYTES)
-    until(lambda: os.getxattr(mount.path / TABLE, "user.vbnfs.verified").startswith(b"blake2b"))
+    until(lambda: any((cache / FORMAT).glob(f"*/whole/*/*/{DATA}")))  # the table
     mount.umount()
     server.forget_requests()
     return name
@@ -230,6 +228,20 @@ def test_a_dry_run(server: FakeS3Server, sdk: Path, tmp_path: Path) -> None:
     # Of what has the name and the length of two files only the hash shows which one it is.
     assert outcomes(server, sdk, "--dry-run") == {"there": 2, "unknown": 3, "would take": 4}
     assert outcomes(server, sdk) == {"there": 4, "unknown": 3, "taken": 2}
+
+
+@pytest.mark.parametrize(("size", "no_room"), [("13M", 0), ("8M", 2), ("1M", 4)])
+def test_a_dry_run_checks_the_room(server: FakeS3Server, sdk: Path, tmp_path: Path, size: str, no_room: int) -> None:
+    """It names what has no room beside what comes before it. The import takes nothing then: both have status 1."""
+    tried = run(server, sdk, "--dry-run", "--cache-size", size)
+    assert tried.stdout.count("no room    ") == no_room
+    assert tried.stdout.count("would take ") == 6 - no_room
+    assert (f"{no_room} no room (" in tried.stderr) == bool(no_room)
+    done = run(server, sdk, "--cache-size", size)
+    assert tried.returncode == done.returncode == int(no_room > 0)
+    for one in (tried, done):
+        assert ("12.0 MiB of files are to be taken, but the cache in" in one.stderr) == bool(no_room)
+    assert cached(tmp_path) == (set() if no_room else CONTENTS)
 
 
 # What is not
@@ -324,6 +336,8 @@ def test_what_is_of_another_dataset(server: FakeS3Server, tmp_path: Path) -> Non
     assert (done.returncode, done.stdout) == (1, f"unknown    {file}\n")
     assert "no file of this dataset is there (1 file looked at): if they are of another dataset, name" in done.stderr
     assert outcomes(server, tmp_path / "photos") == {"unknown": 1}
+    (tmp_path / "empty").mkdir()
+    assert f"{tmp_path / 'empty'}: no file is there; name a folder" in run(server, tmp_path / "empty").stderr
     (tmp_path / "photos").chmod(0)
     if os.geteuid() != 0:
         assert outcomes(server, tmp_path / "photos") == {"unreadable": 1}
@@ -360,10 +374,10 @@ def test_what_has_no_room_is_not_taken(server: FakeS3Server, sdk: Path, tmp_path
 @pytest.mark.root
 def test_a_disk_without_room(server: FakeS3Server, sdk: Path, tmp_path: Path) -> None:
     """A disk that has less free is found out before anything is copied; if it fills up, what was taken stays."""
-    cache = tmp_path / "cache"
-    cache.mkdir(mode=0o700)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=0700,size=10m", "tmpfs", cache], check=True)
-    try:
+    with memory_disk(tmp_path / "cache", "size=10m") as cache:
+        tried = run(server, sdk, "--dry-run")
+        assert (tried.returncode, "10.0 MiB free" in tried.stderr) == (1, True), tried.stderr
+        assert tried.stdout.count("no room    ") == 1
         done = run(server, sdk)
         assert (done.returncode, "10.0 MiB free" in done.stderr, cached(tmp_path)) == (1, True, set()), done.stderr
         (sdk / f"{PROJECT}-0.1.0" / next(iter(OLD))).unlink()
@@ -373,8 +387,6 @@ def test_a_disk_without_room(server: FakeS3Server, sdk: Path, tmp_path: Path) ->
         assert (len(cached(tmp_path)), unfinished_folders(cache)) == (1, [])
         (cache / "other").unlink()
         assert outcomes(server, sdk) == {"taken": 4, "there": 1, "unknown": 3}
-    finally:
-        subprocess.run(["umount", "--lazy", cache], check=True)
 
 
 def hooked(hook: str, tmp_path: Path, server: FakeS3Server, folder: Path) -> subprocess.Popen[bytes]:

@@ -3,29 +3,29 @@
 import json
 import os
 import random
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.fakes.dataset import FakeDataset
+from tests.fakes.dataset import serve
 from tests.fakes.s3_server import FakeS3Server
-from tests.fixtures_mount import Mounts, drop_pages, run_vbnfs
+from tests.fixtures_mount import Mounts, drop_pages, run_vbnfs, until
 from vbnfs.blocks import BLOCK_BYTES
 from vbnfs.cache.content_folder import DATA, FORMAT
 
 SESSION = "ecephys_sessions/ecephys_session_1.nwb"
 TABLE = "project_metadata/units.csv"
 FILES = {SESSION: random.Random(1).randbytes(9 * BLOCK_BYTES + 5), TABLE: b"unit_id\n1\n"}
+NAMES = ("units.csv", "ecephys_session_1.nwb")
 
 
 @pytest.fixture
 def server() -> Iterator[FakeS3Server]:
     """A server of a dataset with a session and a table."""
-    dataset = FakeDataset()
-    dataset.publish("0.1.0", FILES)
-    with FakeS3Server(dataset.store) as server:
+    with serve({"0.1.0": FILES}) as server:
         yield server
 
 
@@ -148,3 +148,77 @@ def test_files_that_others_can_change(server: FakeS3Server, copy: Path) -> None:
     (copy / TABLE).chmod(0o644)
     named = outcomes(server, copy, "--trusted-users", "daemon")
     assert named == {"units.csv": "taken", "ecephys_session_1.nwb": "taken"}
+
+
+@pytest.mark.root
+def test_a_dry_run_names_what_would_be_refused(server: FakeS3Server, copy: Path) -> None:
+    """Its status is that of the import. Files that are read in place need no room."""
+    (copy / TABLE).chmod(0o666)
+    tried = run_vbnfs("import", "--in-place", "--dry-run", copy, "--endpoint-url", server.endpoint_url)
+    assert (tried.returncode, tried.stdout.count("would take"), tried.stdout.count("refused")) == (1, 1, 1)
+    (copy / TABLE).chmod(0o644)
+    assert outcomes(server, copy, "--dry-run", "--cache-size", "1M") == dict.fromkeys(NAMES, "would take")
+
+
+# Reading them in place no more
+
+
+def forget(*arguments: str | Path) -> tuple[int, list[str]]:
+    """The exit status, and the lines on standard output and standard error."""
+    done = run_vbnfs("import", "--forget", *arguments)
+    return done.returncode, (done.stdout + done.stderr).splitlines()
+
+
+def test_files_that_are_forgotten(mounts: Mounts, server: FakeS3Server, copy: Path) -> None:
+    """A mount asks S3 for them from then on; the files themselves stay, and can be imported again."""
+    outcomes(server, copy)
+    mount = mounts(server.endpoint_url)
+    assert (mount.path / SESSION).read_bytes() == FILES[SESSION]
+    assert mount.range_requests() == 0
+    lines = [f"would forget {copy / name}" for name in FILES]
+    assert forget(copy, "--dry-run") == (0, [*lines, "2 files: 2 would forget (2.3 MiB)"])
+    assert "read in place, not counted: 2 files" in run_vbnfs("clean").stdout
+    assert forget(copy) == (0, ["2 files: 2 forgotten (2.3 MiB)"])
+    assert "read in place" not in run_vbnfs("clean").stdout
+    until(lambda: attribute(mount.path / SESSION, "cached") == "0")
+    drop_pages(mount.path / SESSION)
+    assert (mount.path / SESSION).read_bytes() == FILES[SESSION]
+    assert mount.range_requests() > 0
+    assert {name: (copy / name).read_bytes() for name in FILES} == FILES
+    assert run_vbnfs("clean", "--all").returncode == 0
+    assert outcomes(server, copy) == dict.fromkeys(NAMES, "taken")
+
+
+def test_a_file_or_a_folder_that_is_forgotten(server: FakeS3Server, copy: Path) -> None:
+    """It may be gone already; a folder whose name merely begins so is another one. A second time there is nothing."""
+    outcomes(server, copy)
+    assert forget(copy / TABLE, "-v") == (0, [f"forgotten  {copy / TABLE}", "1 file: 1 forgotten (10 B)"])
+    shutil.rmtree(copy)
+    assert "1 of them not now" in run_vbnfs("clean").stdout
+    status, [message] = forget(copy.with_name("cop"))
+    assert (status, "'vbnfs import --forget --dry-run /' lists those that are" in message) == (1, True)
+    lines = [f"would forget {copy / SESSION}: No such file or directory", "1 file: 1 would forget (2.3 MiB)"]
+    assert forget("/", "--dry-run") == (0, lines)
+    assert forget(copy) == (0, ["1 file: 1 forgotten (2.3 MiB)"])
+    status, [message] = forget(copy)
+    assert (status, message.endswith("; nor is any other")) == (1, True)
+    assert "read in place" not in run_vbnfs("clean").stdout
+
+
+def test_what_forgetting_refuses(tmp_path: Path) -> None:
+    """Options that would have no effect; without a cache there is nothing, and none is made."""
+    for option, words in (("--in-place", "leave --in-place out"), ("--offline", "leave --offline out")):
+        status, [message] = forget(tmp_path, option)
+        assert (status, words in message) == (2, True)
+    assert forget(tmp_path)[0] == 1
+    assert not (tmp_path / "cache").exists()
+
+
+def test_freeing_a_file_that_is_read_in_place(server: FakeS3Server, copy: Path) -> None:
+    """Nothing of it is in the cache: the command says how to end that, and the file is read in place as before."""
+    outcomes(server, copy)
+    done = run_vbnfs("clean", TABLE, "--endpoint-url", server.endpoint_url)
+    assert (done.returncode, "0 files, 0 B freed" in done.stdout) == (0, True)
+    assert f"{copy / TABLE} is read in place, outside of the cache: 'vbnfs import --forget'" in done.stderr
+    assert "2 files are read in place, outside" in run_vbnfs("clean", "--all").stderr
+    assert "read in place, not counted: 2 files" in run_vbnfs("clean").stdout

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.dataset import FakeDataset
+from tests.fakes.dataset import serve
 from tests.fakes.s3_server import FakeS3Server
 
 RUN = """
@@ -25,10 +25,7 @@ WITH_A_DATASET = [["versions"], ["diff"], ["urls"], ["verify", "--fetch", "0.2.0
 @pytest.fixture
 def server() -> Iterator[FakeS3Server]:
     """A server of a dataset with two versions, of which a table differs."""
-    dataset = FakeDataset()
-    dataset.publish("0.1.0", {"project_metadata/units.csv": b"unit_id\n1\n"})
-    dataset.publish("0.2.0", {"project_metadata/units.csv": b"unit_id\n2\n"})
-    with FakeS3Server(dataset.store) as server:
+    with serve({f"0.{n}.0": {"project_metadata/units.csv": b"unit_id\n%d\n" % n} for n in (1, 2)}) as server:
         yield server
 
 

@@ -102,6 +102,6 @@ def test_the_documents_tables(tmp_path: Path) -> None:
     """The page's TOML file is understood, with both of its datasets."""
     [text] = re.findall(r"^```toml\n(.*?)^```$", DOCUMENT, re.MULTILINE | re.DOTALL)
     (tmp_path / "x.toml").write_text(text)
-    for name, bucket in (("mirror", "visual-behavior-neuropixels-data"), ("our-recordings", "our-recordings")):
+    for name, bucket in (("institute", "visual-behavior-neuropixels-data"), ("our-recordings", "our-recordings")):
         config = load_config(command_line={"dataset": name}, config_file=tmp_path / "x.toml", environ={})
         assert (config.dataset, config.bucket, config.cache_size_bytes) == (name, bucket, 500 << 30)

@@ -7,8 +7,7 @@ from urllib.request import urlopen
 
 import pytest
 
-from tests.fakes.dataset import BUCKET, FakeDataset
-from tests.fakes.s3_server import FakeS3Server
+from tests.fakes.dataset import BUCKET, serve
 from tests.fixtures_mount import run_vbnfs
 from vbnfs.cli.urls import fetchable
 from vbnfs.demo.server import SeaweedServer
@@ -60,9 +59,7 @@ def test_urls_of_an_older_version_as_json(seaweed: SeaweedServer, tiny_release: 
 
 def test_offline_is_a_warning_unless_it_was_asked_for() -> None:
     """What is kept is listed without network, with a warning; --offline asks nobody, and is no news."""
-    dataset = FakeDataset()
-    dataset.publish("0.1.0", {"a.nwb": b"the one"})
-    with FakeS3Server(dataset.store) as server:
+    with serve({"0.1.0": {"a.nwb": b"the one"}}) as server:
         endpoint_url = server.endpoint_url
         url = run_vbnfs("urls", "--endpoint-url", endpoint_url).stdout
         connections = server.connections
@@ -75,9 +72,7 @@ def test_offline_is_a_warning_unless_it_was_asked_for() -> None:
 
 def test_names_that_need_encoding() -> None:
     """A key with blanks, '%' and other signs is encoded, so that its URL gives the file that the mount shows."""
-    dataset = FakeDataset()
-    dataset.publish("0.1.0", {"a b/50%25+é&.nwb": b"the one"})
-    with FakeS3Server(dataset.store) as server:
+    with serve({"0.1.0": {"a b/50%25+é&.nwb": b"the one"}}) as server:
         [url] = run_vbnfs("urls", "--endpoint-url", server.endpoint_url).stdout.splitlines()
         assert url.isascii()
         assert " " not in url

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.fakes.dataset import FakeDataset
+from tests.fakes.disks import memory_disk
 from tests.fakes.s3_server import FakeS3Server, Reply, Request
 from tests.fakes.store import Pattern
 from tests.fixtures_mount import Mounts, run_vbnfs
@@ -113,11 +114,8 @@ def test_the_remedy_for_a_mount_that_was_given_a_size(mounts: Mounts, server: Fa
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A cache folder on a disk of 12 MiB."""
-    cache = tmp_path / "cache"
-    cache.mkdir(mode=0o700)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=0700,size=12m", "tmpfs", cache], check=True)
-    yield cache
-    subprocess.run(["umount", "--lazy", cache], check=True)
+    with memory_disk(tmp_path / "cache", "size=12m") as cache:
+        yield cache
 
 
 @pytest.mark.root

@@ -196,7 +196,7 @@ def test_the_source_of_mount8(tmp_path: Path) -> None:
         ("[datasets.'a b']\nbucket = 'a'", "[datasets.a b] in {}: 'a b' will not do: a name of letters"),
         ("[datasets.x]\nbucket = [1]", "bucket of [datasets.x] in {}: a text, a number, true or false is wanted"),
         ("[dataset.x]\nbucket = 'a'", "[dataset] in {}: the table of a dataset is spelled [datasets.NAME]"),
-        ("datasets = 1", "datasets in {}: a table for each dataset is wanted, such as [datasets.mirror]"),
+        ("datasets = 1", "datasets in {}: a table for each dataset is wanted, such as [datasets.NAME]"),
         ("[datasets]\nbucket = 'x'", "datasets.bucket in {}: a table is wanted: [datasets.bucket]"),
     ],
 )

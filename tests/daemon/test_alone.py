@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.dataset import FakeDataset
-from tests.fakes.s3_server import FakeS3Server
+from tests.fakes.dataset import serve
 from tests.fixtures_mount import Mounts
 from vbnfs.daemon.alone import take_away
 from vbnfs.fuse.device import open_mount
@@ -42,9 +41,7 @@ def test_a_later_mount_with_the_same_number_stays(mounts: Mounts, tmp_path: Path
     """A daemon that ends after its mount was taken away leaves the mount that has its device number now, anywhere."""
     connection, entry = connect(tmp_path / "earlier")
     detach(entry.mountpoint, lazy=True)
-    dataset = FakeDataset()
-    dataset.publish("0.1.0", {"project_metadata/units.csv": b"unit_id\n1\n"})
-    with FakeS3Server(dataset.store) as server:
+    with serve({"0.1.0": {"project_metadata/units.csv": b"unit_id\n1\n"}}) as server:
         later = mounts(server.endpoint_url, name="earlier" if is_named_alike else "later")
         found = find_mount(later.path)
         assert found is not None

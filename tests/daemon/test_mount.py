@@ -304,7 +304,7 @@ def test_busy_mount(mounts: Mounts, server: FakeS3Server) -> None:
     with (mount.path / "README.txt").open("rb") as file:
         done = run_vbnfs("umount", mount.path)
         assert done.returncode == 1
-        assert "--lazy" in done.stderr
+        assert "busy; end the programs that use it, or add --lazy" in done.stderr
         assert run_vbnfs("umount", "--lazy", mount.path).returncode == 0
         assert not os.path.ismount(mount.path)
         assert file.read().startswith(b"visual-behavior-neuropixels")

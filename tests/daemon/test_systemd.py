@@ -14,7 +14,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from tests.fakes.dataset import FakeDataset
+from tests.fakes.dataset import serve
 from tests.fakes.s3_server import FakeS3Server, for_kind, held
 from tests.fixtures_mount import Mounts, run_vbnfs
 from vbnfs.config.environment import Supervisor
@@ -56,9 +56,7 @@ def is_empty(inbox: socket.socket) -> bool:
 @pytest.fixture
 def server() -> Iterator[FakeS3Server]:
     """A server with one version of a dataset."""
-    dataset = FakeDataset()
-    dataset.publish("0.4.0", {"project_metadata/units.csv": b"unit_id\n1\n"})
-    with FakeS3Server(dataset.store) as server:
+    with serve({"0.4.0": {"project_metadata/units.csv": b"unit_id\n1\n"}}) as server:
         yield server
 
 

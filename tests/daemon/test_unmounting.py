@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.dataset import FakeDataset
+from tests.fakes.dataset import serve
 from tests.fakes.s3_server import FakeS3Server
 from tests.fixtures_mount import Mount, Mounts, run_vbnfs, until
 from tests.scenarios.test_descriptors import no_more_files
@@ -24,9 +24,7 @@ AT_ONCE_SECONDS = 15.0  # half of what a daemon is waited for that does not end
 @pytest.fixture
 def server() -> Iterator[FakeS3Server]:
     """A server of a dataset with one table."""
-    dataset = FakeDataset()
-    dataset.publish("0.1.0", {TABLE: b"unit_id\n1\n"})
-    with FakeS3Server(dataset.store) as server:
+    with serve({"0.1.0": {TABLE: b"unit_id\n1\n"}}) as server:
         yield server
 
 

@@ -8,7 +8,8 @@ from typing import Any, Final
 
 from vbnfs.dataset.contents import AttributesOf, NamedContent, contents_of, in_order_of_publication
 from vbnfs.dataset.manifest import DatasetVersion, Manifest, Origin, ReleaseNames, parse_manifest
-from vbnfs.dataset.tree import Tree, build_tree
+from vbnfs.dataset.tree import Tree
+from vbnfs.dataset.tree_builder import build_tree
 from vbnfs.objects import ObjectVersion
 
 BUCKET: Final = "data-bucket"

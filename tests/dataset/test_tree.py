@@ -13,16 +13,8 @@ from tests.dataset.build import PROJECT, Files, file_name, hash_of, manifest, tr
 from tests.dataset.real_list import BUCKET as REAL_BUCKET
 from tests.dataset.real_list import RELEASES, real_file_name, real_manifest_json
 from vbnfs.dataset.manifest import Manifest, Origin, ReleaseNames, parse_manifest
-from vbnfs.dataset.tree import (
-    ROOT_INODE,
-    DataNode,
-    Directory,
-    Node,
-    StaticNode,
-    Symlink,
-    Tree,
-    flat_names,
-)
+from vbnfs.dataset.tree import ROOT_INODE, DataNode, Directory, Node, StaticNode, Symlink, Tree
+from vbnfs.dataset.tree_builder import flat_names
 from vbnfs.objects import ObjectVersion
 
 Releases = Mapping[str, Files]  # by version

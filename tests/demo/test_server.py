@@ -16,7 +16,8 @@ import pytest
 
 from vbnfs.demo import server as server_module
 from vbnfs.demo.ports import GRPC_OFFSET, free_ports
-from vbnfs.demo.server import SeaweedServer, find_weed
+from vbnfs.demo.server import SeaweedServer
+from vbnfs.demo.weed import find_weed
 from vbnfs.errors import DemoError
 
 _SOCKETS = Path("/tmp")

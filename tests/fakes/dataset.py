@@ -1,4 +1,4 @@
-"""`FakeDataset`: puts dataset versions into a `MemoryStore`, with manifests as the real ones are."""
+"""`FakeDataset` puts dataset versions into a `MemoryStore`, with manifests as real ones are; `serve` serves one."""
 
 import hashlib
 import json
@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from tests.fakes.s3_server import FakeS3Server
 from tests.fakes.store import Data, MemoryStore
 
 BUCKET = "visual-behavior-neuropixels-data"
@@ -56,3 +57,11 @@ class FakeDataset:
         """Put anything under a manifest's name."""
         key = f"{self.project}/manifests/{self.project}_project_manifest_v{version}.json"
         self.store.put(key, manifest, modified=modified)
+
+
+def serve(versions: Mapping[str, Mapping[str, Data]]) -> FakeS3Server:
+    """A server of a dataset with these versions, and the files of each; it runs while it is entered."""
+    dataset = FakeDataset()
+    for version, files in versions.items():
+        dataset.publish(version, files)
+    return FakeS3Server(dataset.store)

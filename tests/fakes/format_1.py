@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Final
 
 from vbnfs.blocks import BLOCK_BYTES, CHECKSUM_BYTES, checksum
-from vbnfs.cache.block_cache import block_range
+from vbnfs.cache.stored_blocks import block_range
 from vbnfs.objects import Content
 
 SEGMENT_BLOCKS: Final = 1024

@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator
 from tests.fakes.client import MemoryClient
 from tests.fakes.store import MemoryStore
 from vbnfs.blocks import BLOCK_BYTES
-from vbnfs.cache.block_cache import BlockCache, block_range
+from vbnfs.cache.block_cache import BlockCache
+from vbnfs.cache.stored_blocks import block_range
 from vbnfs.errors import StorageError
 from vbnfs.objects import Content, Piece, RangeRequest, Receive, Received, Stored
 

@@ -80,7 +80,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
     async with bench(tmp_path, client=client) as floor:
         catalog = Catalog(client, tmp_path / "kept", origin=ORIGIN, project=PROJECT)
         attributes = Attributes(
-            catalog, floor.cache, written=floor.source.writer.written, public_url=str, verified=lambda content: "no"
+            catalog, floor.cache, written=floor.source.writer.written, url=str, verified=lambda content: "no"
         )
         tree = tree_of([version], default="1.0.0")
         yield World(tree, attributes, Listings(tree, attributes), catalog)

@@ -20,6 +20,7 @@ from tests.fuse.replies import names_of
 from tests.reading.bench import Bench, bench
 from vbnfs.cache.cache_disk import CacheDisk
 from vbnfs.cache.eviction import Evictor
+from vbnfs.cache.holdings import Holdings
 from vbnfs.dataset.catalog import Catalog
 from vbnfs.dataset.tree import ROOT_INODE
 from vbnfs.errors import (
@@ -32,10 +33,12 @@ from vbnfs.errors import (
 )
 from vbnfs.filesystem.attributes import Attributes
 from vbnfs.filesystem.checked_files import CheckedFiles
-from vbnfs.filesystem.operations import FileSystem, KernelPages
+from vbnfs.filesystem.open_files import KernelPages
+from vbnfs.filesystem.operations import FileSystem
 from vbnfs.filesystem.passthrough import Passthrough
 from vbnfs.fuse.operations import Absent, Answer, Attr, Entry, ErrnoReply, is_later
 from vbnfs.fuse.replies import listing_part
+from vbnfs.host.places import folder_at
 from vbnfs.reading.file_reader import FileReader
 
 NOBODY = 65534
@@ -122,11 +125,14 @@ def _file_system(
         tree=tree,
         catalog=catalog,
         attributes=Attributes(
-            catalog, floor.cache, written=floor.source.writer.written, public_url=str, verified=lambda c: "no"
+            catalog, floor.cache, written=floor.source.writer.written, url=str, verified=lambda c: "no"
         ),
         open_reader=lambda content, advises: cast(FileReader, Reader(reads.pop)),
         passthrough=Passthrough(
-            CheckedFiles(floor.cache, floor.verdicts, floor.metrics), floor.metrics, reason="not in this test"
+            CheckedFiles(floor.cache, floor.verdicts, floor.metrics),
+            Holdings(folder_at(directory)),
+            floor.metrics,
+            reason="not in this test",
         ),
         own_file=lambda uid: f"/file/of/{uid}",
         disk=CacheDisk(floor.cache, Evictor(directory, limit_bytes=1 << 30, metrics=floor.metrics)),
@@ -318,7 +324,7 @@ async def test_a_file_that_is_found_wrong(world: World) -> None:
         nursery.start_soon(read)
         await trio.testing.wait_all_tasks_blocked()
         world.reads.append(refusal)
-        world.answers.begin_reads_anew(inode)
+        world.answers.files.begin_reads_anew(inode)
     assert outcomes == [refusal]
     world.stale.add(inode)
     assert not at_once(world.answers.open(inode, os.O_RDONLY, 0)).keeps_pages

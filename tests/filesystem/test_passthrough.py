@@ -14,12 +14,14 @@ import trio
 from tests.fakes.cache_files import content_folders
 from tests.reading.bench import Bench, add, bench
 from vbnfs.blocks import BLOCK_BYTES
-from vbnfs.cache.content_folder import DATA
-from vbnfs.cache.verdicts import Verdict
+from vbnfs.cache.content_folder import DATA, FORMAT
+from vbnfs.cache.holdings import Holdings, all_held
+from vbnfs.cache.verdict import Verdict
 from vbnfs.errors import HashMismatchError
 from vbnfs.filesystem.checked_files import CheckedFiles
 from vbnfs.filesystem.passthrough import NEEDS_ROOT, Passthrough
 from vbnfs.fuse.operations import Backing, is_later
+from vbnfs.host.places import folder_at
 from vbnfs.objects import Content
 from vbnfs.reading.fetches import Bytes
 
@@ -85,7 +87,8 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
         files = CheckedFiles(floor.cache, floor.verdicts, floor.metrics)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(files.run)
-            yield World(floor, content, Kernel(), Passthrough(files, floor.metrics), tmp_path)
+            passthrough = Passthrough(files, Holdings(folder_at(tmp_path)), floor.metrics)
+            yield World(floor, content, Kernel(), passthrough, tmp_path)
             nursery.cancel_scope.cancel()
 
 
@@ -109,6 +112,22 @@ async def test_a_file_is_given_when_it_was_checked(world: World) -> None:
     assert world.floor.metrics.checked_bytes == len(DATA_OF_FILE)
 
 
+async def test_opening_again_waits_for_no_thread(world: World) -> None:
+    """A checked file whose path the kernel has in memory is given at once; one that changed is not."""
+    await world.start()
+    await world.open()
+    await world.until_checked()
+    world.passthrough.release(INODE)
+    backing = world.passthrough.open(INODE, world.content)
+    assert isinstance(backing, Backing)
+    assert world.kernel.given == {backing: world.data.stat().st_ino}
+    world.passthrough.release(INODE)
+    os.utime(world.data)
+    later: Any = world.passthrough.open(INODE, world.content)
+    assert is_later(later)
+    assert await later is None
+
+
 async def test_two_who_open_it_at_the_same_time(world: World) -> None:
     """Both get the same number; the file that was given for the second is given back."""
     await world.start()
@@ -118,7 +137,7 @@ async def test_two_who_open_it_at_the_same_time(world: World) -> None:
     got: list[Backing | None] = []
 
     async def open_one() -> None:
-        got.append(await world.open())
+        got.append(await world.passthrough._open_later(INODE, world.content))
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(open_one)
@@ -214,14 +233,19 @@ async def test_a_file_that_is_not_what_was_checked(world: World) -> None:
 
 async def test_others_know_what_is_held(world: World) -> None:
     """What the kernel reads is shown to other processes for as long as it is open, whether it has a name or not."""
-    shown: dict[str, bool] = {}
-    files = world.passthrough.files
-    files.hold = lambda held: shown.update({held.content_id: held.is_read_by_kernel})  # type: ignore[method-assign]
-    files.let_go = shown.pop  # type: ignore[method-assign, assignment]
+    directory = folder_at(world.folder)
 
-    async def until_shown(wanted: dict[str, bool]) -> None:
+    def shown() -> list[str]:
+        return [one.content_id for one in all_held(directory) if one.is_read_by_kernel]
+
+    async def until_given(*wanted: int) -> None:
         with trio.fail_after(10):
-            while shown != wanted:  # noqa: ASYNC110 - a thread says it
+            while [*world.kernel.given.values()] != [*wanted]:  # noqa: ASYNC110 - after a thread
+                await trio.sleep(0.01)
+
+    async def until_shown(*wanted: str) -> None:
+        with trio.fail_after(10):
+            while shown() != [*wanted]:  # noqa: ASYNC110 - a thread writes it
                 await trio.sleep(0.01)
 
     async with trio.open_nursery() as nursery:
@@ -231,11 +255,14 @@ async def test_others_know_what_is_held(world: World) -> None:
         await world.until_checked()
         world.passthrough.release(INODE)
         await world.open()
-        await until_shown({world.content.content_id: True})
+        await until_shown(world.content.content_id)
         shutil.rmtree(world.data.parent)
         assert await world.open() is not None
-        await until_shown({world.content.content_id: True})
+        await until_shown(world.content.content_id)
+        [file] = (world.folder / FORMAT / ".held").iterdir()
+        await until_given(world.passthrough._held[INODE].inode, file.stat().st_ino)  # with its lock
         world.passthrough.release(INODE)
         world.passthrough.release(INODE)
-        await until_shown({})
+        await until_shown()
+        await until_given()
         nursery.cancel_scope.cancel()

@@ -9,12 +9,12 @@ PROGRAM = """
 import errno, mmap, os, select, sys
 for name in ("fcntl", "resource", "grp", "pwd"):
     sys.modules[name] = None
-for name in ("geteuid", "eventfd", "RWF_NOWAIT", "O_PATH", "O_NOCTTY"):
+for name in ("geteuid", "uname", "eventfd", "RWF_NOWAIT", "O_PATH", "O_NOCTTY"):
     delattr(os, name)
 del select.epoll
 class Mmap: ...
 mmap.mmap = Mmap
-from vbnfs.host import descriptors, events, identity, limits, locks, mapping
+from vbnfs.host import cached_open, descriptors, events, identity, limits, locks, mapping
 with open(sys.argv[1], "rb") as file:
     descriptor = file.fileno()
     for call in (
@@ -24,6 +24,7 @@ with open(sys.argv[1], "rb") as file:
         lambda: mapping.map_populated(descriptor, 0, 1),
         events.new_poller,
         events.Waker,
+        lambda: cached_open.open_cached("file", descriptor, os.O_RDONLY),
     ):
         try:
             print(call())
@@ -38,7 +39,7 @@ print(descriptors.are_left())
 
 
 def test_what_is_answered_where_it_is_gone(tmp_path: Path) -> None:
-    """Locks, mappings and events are errors that callers know; limits are unknown; users have no names."""
+    """Locks, mappings, events, opening at once are errors that callers know; limits are unknown, users nameless."""
     (tmp_path / "file").write_bytes(b"data")
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, str(tmp_path / "file")], capture_output=True, text=True, check=False
@@ -47,6 +48,7 @@ def test_what_is_answered_where_it_is_gone(tmp_path: Path) -> None:
     assert done.stdout.splitlines() == [
         *[errno.errorcode[errno.ENOLCK]] * 3,
         *[errno.errorcode[errno.ENOSYS]] * 3,
+        errno.errorcode[errno.EAGAIN],
         "b''",
         "None None None",
         "0 user 5 5 None",

@@ -10,11 +10,12 @@ import trio.testing
 
 from tests.fakes.client import MemoryClient
 from tests.fakes.store import Data, MemoryStore
+from vbnfs.cache.behind import Behind
 from vbnfs.cache.block_cache import BlockCache
 from vbnfs.cache.claims import Claims
 from vbnfs.cache.digests import DigestStore
 from vbnfs.cache.eviction import Evictor
-from vbnfs.cache.mirrored_cache import MirroredCache
+from vbnfs.cache.stock import Stock
 from vbnfs.cache.verdicts import Verdicts
 from vbnfs.link import Link
 from vbnfs.metrics import Metrics
@@ -109,18 +110,19 @@ async def bench(
     """
     client = client or MemoryClient(MemoryStore())
     metrics = Metrics()
-    cache, mirror = BlockCache(directory, scope="test", metrics=metrics), None
+    cache, mirror, digests = BlockCache(directory, scope="test", metrics=metrics), None, DigestStore(directory)
     if mirror_client is not None:
-        own, mirrors = BlockCache(directory, scope="mirror", metrics=metrics), Verdicts(directory, scope="mirror")
-        mirror = Mirror(mirror_client, own, mirrors, name="the mirror", patience_seconds=PATIENCE_SECONDS)
-        cache = MirroredCache(directory, scope="test", mirrored=own, metrics=metrics)
+        stock, mirrors = Stock({"test", "mirror"}), Verdicts(directory, scope="mirror")
+        sent = BlockCache(directory, scope="mirror", metrics=metrics, digests=digests, stock=stock)
+        mirror = Mirror(mirror_client, sent, mirrors, name="the mirror", patience_seconds=PATIENCE_SECONDS)
+        cache = BlockCache(directory, scope="test", metrics=metrics, behind=Behind([sent]), stock=stock)
     evictor = Evictor(directory, limit_bytes=limit_bytes, metrics=metrics)
     async with trio.open_nursery() as outer:
         async with trio.open_nursery() as services:
             memory = Memory(memory_bytes)
             claims = Claims(cache.directory / "test")
             others = SharedFetches(claims, cache, may_wait=locks_may_wait, metrics=metrics)
-            verdicts, digests = Verdicts(directory, scope="test"), DigestStore(directory)
+            verdicts = Verdicts(directory, scope="test")
             writer = BlockWriter(cache, evictor, others, memory, on_stored=on_stored)
             source = BlockSource(
                 Sources(client, verdicts, Proof(digests), Sinks(cache, evictor), metrics=metrics, mirror=mirror),

@@ -15,7 +15,7 @@ from tests.reading.bench import Bench, add, bench
 from vbnfs.blocks import BLOCK_BYTES, digest
 from vbnfs.cache.block_cache import BlockCache
 from vbnfs.cache.digests import DigestSet
-from vbnfs.cache.verdicts import is_good
+from vbnfs.cache.verdict import is_good
 from vbnfs.errors import (
     AccessDeniedError,
     BusyError,
@@ -87,6 +87,7 @@ async def test_a_file_that_has_its_hash_is_taken_over(tmp_path: Path) -> None:
         assert await read(floor, content) == RIGHT
         assert client.count("get_range") == 1
         assert scope(tmp_path, "mirror").missing(content, ALL) == [2]
+        assert floor.cache.cached_bytes(content) == len(RIGHT)
         verdict = await floor.verifier.verify(content, fetch=False)
         assert verdict is not None
         assert is_good(content, verdict)
@@ -199,6 +200,19 @@ async def test_a_wrong_claim_is_doubted_when_mirror_and_bucket_agree(tmp_path: P
     async with bench(tmp_path, client=client, mirror_client=mirror) as floor:
         floor.digests.take_in(DigestSet(HASH, len(RIGHT), PROVEN.digests[::-1]))
         assert await read(floor, content) == RIGHT
+
+
+async def test_digests_that_become_known_find_what_the_mirror_has_sent(tmp_path: Path) -> None:
+    """A wrong block in the mirror's scope is found before the file is complete, and comes from the bucket."""
+    client, mirror, content = clients(WRONG)
+    async with bench(tmp_path, client=client, mirror_client=mirror) as floor:
+        assert await read(floor, content, range(3, 5)) == WRONG[3 * BLOCK_BYTES : 5 * BLOCK_BYTES]
+        floor.digests.take_in(PROVEN)
+    async with bench(tmp_path, client=client, mirror_client=mirror) as later:
+        assert await read(later, content, range(3, 5)) == RIGHT[3 * BLOCK_BYTES : 5 * BLOCK_BYTES]
+        assert [part.start for part in client.ranges()] == [3 * BLOCK_BYTES]
+        assert len(client.ranges()[0]) == BLOCK_BYTES
+        assert scope(tmp_path, "test").missing(content, ALL) == [0, 1, 2, 4, 5]
 
 
 @contextmanager

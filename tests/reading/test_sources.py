@@ -9,7 +9,7 @@ from tests.fakes.client import Failure, MemoryClient
 from tests.fakes.store import MemoryStore
 from tests.reading.bench import bench
 from vbnfs.blocks import BLOCK_BYTES
-from vbnfs.cache.verdicts import Verdict
+from vbnfs.cache.verdict import Verdict
 from vbnfs.errors import (
     AccessDeniedError,
     BadReplyError,

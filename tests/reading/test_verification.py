@@ -15,10 +15,10 @@ from tests.fakes.store import MemoryStore
 from tests.reading.bench import Bench, add, bench
 from vbnfs.blocks import BLOCK_BYTES
 from vbnfs.cache.block_cache import BlockCache
-from vbnfs.cache.verdicts import Verdict, is_good
+from vbnfs.cache.verdict import Verdict, is_good
 from vbnfs.errors import HashMismatchError
 from vbnfs.objects import Content
-from vbnfs.reading.verification import Hashes
+from vbnfs.reading.hashing import Hashes
 
 WRONG = bytes(2 * BLOCK_BYTES + 5)
 RIGHT = b"1" + WRONG[1:]
@@ -35,7 +35,7 @@ async def test_the_same_bytes_are_not_wrong_twice(tmp_path: Path, monkeypatch: p
         one, other = [await stack.enter_async_context(bench(tmp_path, client=client)) for _ in range(2)]
         await one.source.get(content, range(3))
         await one.settled()
-        hashing = other.verifier._hash
+        hashing = other.verifier._hasher.hash
 
         async def hash_slowly(content: Content, *, fetch: bool) -> Hashes | None:
             hashes = await hashing(content, fetch=fetch)
@@ -43,7 +43,7 @@ async def test_the_same_bytes_are_not_wrong_twice(tmp_path: Path, monkeypatch: p
             await other.verifier.refresh()
             return hashes
 
-        monkeypatch.setattr(other.verifier, "_hash", hash_slowly)
+        monkeypatch.setattr(other.verifier._hasher, "hash", hash_slowly)
         verdict = await other.verifier.verify(content, fetch=False)
         assert verdict is not None
         assert verdict.mismatches == 1
@@ -75,7 +75,7 @@ async def judged_late(
     content = add(client.store, "a", RIGHT, file_hash=hashlib.blake2b(RIGHT).hexdigest())
     one, other = [await stack.enter_async_context(bench(directory, client=client)) for _ in range(2)]
     put(one, content, WRONG)
-    hashing, times = other.verifier._hash, itertools.count()
+    hashing, times = other.verifier._hasher.hash, itertools.count()
 
     async def hash_slowly(content: Content, *, fetch: bool) -> Hashes | None:
         hashes = await hashing(content, fetch=fetch)
@@ -83,7 +83,7 @@ async def judged_late(
             await meanwhile(one, content)
         return hashes
 
-    monkeypatch.setattr(other.verifier, "_hash", hash_slowly)
+    monkeypatch.setattr(other.verifier._hasher, "hash", hash_slowly)
     return one, other, content, await other.verifier.verify(content, fetch=False)
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.dataset import FakeDataset
+from tests.fakes.dataset import serve
+from tests.fakes.disks import make_image
 from tests.fakes.s3_server import FakeS3Server
 from tests.fakes.store import Pattern
 from tests.fixtures_mount import Mounts, run_vbnfs, until
@@ -21,19 +22,14 @@ DOCUMENT = Path(__file__).parents[2] / "docs" / "cache.md"
 @pytest.fixture
 def server() -> Iterator[FakeS3Server]:
     """A server of one session."""
-    dataset = FakeDataset()
-    dataset.publish("0.1.0", {"ecephys_sessions/one.nwb": Pattern(3 << 20)})
-    with FakeS3Server(dataset.store) as server:
+    with serve({"0.1.0": {"ecephys_sessions/one.nwb": Pattern(3 << 20)}}) as server:
         yield server
 
 
 @contextmanager
 def exfat(folder: Path, *options: str) -> Iterator[None]:
     """A real exFAT disk on a folder: it has neither modes nor sparse files."""
-    image = folder.with_suffix(".img")
-    with image.open("wb") as file:
-        file.truncate(64 << 20)
-    subprocess.run(["mkfs.exfat", image], check=True, stdout=subprocess.DEVNULL)
+    image = make_image(folder.with_suffix(".img"), ["mkfs.exfat"], 64 << 20)
     loop = subprocess.run(
         ["losetup", "-f", "--show", image], check=True, capture_output=True, text=True
     ).stdout.strip()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.dataset import FakeDataset
+from tests.fakes.dataset import serve
 from tests.fakes.s3_server import FakeS3Server
 from tests.fakes.store import Pattern
 from tests.fixtures_mount import Mounts, until
@@ -21,9 +21,7 @@ FILES = {f"sessions/{number}.nwb": Pattern(1_500_000 + number, seed=number) for 
 @pytest.fixture
 def server() -> Iterator[FakeS3Server]:
     """A server of some sessions."""
-    dataset = FakeDataset()
-    dataset.publish("0.1.0", FILES)
-    with FakeS3Server(dataset.store) as server:
+    with serve({"0.1.0": FILES}) as server:
         yield server
 
 

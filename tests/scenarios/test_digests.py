@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.dataset import FakeDataset
+from tests.fakes.dataset import serve
 from tests.fakes.faults import Damaged
 from tests.fakes.s3_server import FakeS3Server
 from tests.fakes.store import Pattern
@@ -24,9 +24,7 @@ AT = 1_000_000  # in block 3
 @pytest.fixture
 def server() -> Iterator[FakeS3Server]:
     """A server of a dataset with a session."""
-    dataset = FakeDataset()
-    dataset.publish("0.1.0", {NAME: PATTERN})
-    with FakeS3Server(dataset.store) as server:
+    with serve({"0.1.0": {NAME: PATTERN}}) as server:
         yield server
 
 

@@ -13,11 +13,12 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.cache_files import content_folders, scope_of
-from tests.fakes.dataset import FakeDataset
+from tests.fakes.dataset import serve
 from tests.fakes.s3_server import FakeS3Server, for_kind, held
 from tests.fakes.store import Pattern
 from tests.fixtures_mount import Mount, Mounts, until
-from vbnfs.cache.verdicts import Verdict, Verdicts
+from vbnfs.cache.verdict import Verdict
+from vbnfs.cache.verdicts import Verdicts
 from vbnfs.objects import Content, ObjectVersion
 
 NAME = "ecephys_sessions/ecephys_session_1044.nwb"
@@ -29,9 +30,7 @@ PAGE = 4096
 @pytest.fixture
 def server() -> Iterator[FakeS3Server]:
     """A server of a dataset with one session."""
-    dataset = FakeDataset()
-    dataset.publish("0.1.0", {NAME: DATA})
-    with FakeS3Server(dataset.store) as server:
+    with serve({"0.1.0": {NAME: DATA}}) as server:
         yield server
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.dataset import FakeDataset
+from tests.fakes.dataset import serve
 from tests.fakes.s3_server import FakeS3Server, for_kind
 from tests.fakes.store import Pattern
 from tests.fixtures_mount import Mount, Mounts, drop_pages, run_vbnfs, until
@@ -31,10 +31,7 @@ FILES = {
 @pytest.fixture
 def server() -> Iterator[FakeS3Server]:
     """A server of two versions; one of the files cannot be read."""
-    dataset = FakeDataset()
-    dataset.publish("0.1.0", {**FILES, SESSION: Pattern(2_000_000)})
-    dataset.publish("0.2.0", FILES)
-    with FakeS3Server(dataset.store) as server:
+    with serve({"0.1.0": {**FILES, SESSION: Pattern(2_000_000)}, "0.2.0": FILES}) as server:
         refusal = b"<Error><Code>AccessDenied</Code></Error>"
         server.behaviours.append(
             for_kind(

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.dataset import FakeDataset
-from tests.fakes.s3_server import FakeS3Server
+from tests.fakes.dataset import serve
+from tests.fakes.disks import loop_disk
 from tests.fakes.store import Pattern
 from tests.fixtures_mount import Mounts, run_vbnfs
 
@@ -21,23 +21,15 @@ AT_ONCE_SECONDS = 2.0  # of a machine that is busy
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
     """An ext4 of its own, which is thawed at the end."""
-    image, folder = tmp_path / "image", tmp_path / "disk"
-    with image.open("wb") as file:
-        file.truncate(64 << 20)
-    folder.mkdir()
-    subprocess.run(["mkfs.ext4", "-q", image], check=True)
-    subprocess.run(["mount", "-o", "loop", image, folder], check=True)
-    yield folder
-    subprocess.run(["fsfreeze", "--unfreeze", folder], check=False, capture_output=True)
-    subprocess.run(["umount", "--lazy", folder], check=True)
+    with loop_disk(tmp_path / "disk", ["mkfs.ext4", "-q"], 64 << 20) as disk:
+        yield disk
+        subprocess.run(["fsfreeze", "--unfreeze", disk], check=False, capture_output=True)
 
 
 @pytest.mark.root
 def test_a_frozen_disk(disk: Path, mounts: Mounts) -> None:
     """Cached data is read at once, what is not cached within --io-timeout; when it thaws, all goes on."""
-    dataset = FakeDataset()
-    dataset.publish("0.1.0", {NAMES[0]: SESSION, NAMES[1]: Pattern(3_000_002, seed=2)})
-    with FakeS3Server(dataset.store) as server:
+    with serve({"0.1.0": {NAMES[0]: SESSION, NAMES[1]: Pattern(3_000_002, seed=2)}}) as server:
         limit = f"{IO_TIMEOUT_SECONDS:g}"
         mount = mounts(server.endpoint_url, "--cache-dir", disk / "cache", "--io-timeout", limit)
         assert (mount.path / NAMES[0]).read_bytes() == SESSION[:]

@@ -26,6 +26,7 @@ from tests.fakes.store import MemoryStore
 from tests.reading.bench import bench
 from vbnfs.cache.cache_disk import CacheDisk
 from vbnfs.cache.eviction import Evictor
+from vbnfs.cache.holdings import Holdings
 from vbnfs.cache.verdicts import Verdicts
 from vbnfs.cli.render import escape
 from vbnfs.config.mount_options import parse_mount_options
@@ -35,11 +36,13 @@ from vbnfs.dataset.stored_files import append_stored_line, read_stored, read_sto
 from vbnfs.errors import HashMismatchError, UsageError
 from vbnfs.filesystem.attributes import Attributes
 from vbnfs.filesystem.checked_files import CheckedFiles
+from vbnfs.filesystem.open_files import KernelPages
 from vbnfs.filesystem.operations import FileSystem
 from vbnfs.filesystem.passthrough import Passthrough
 from vbnfs.fuse.device import Device
 from vbnfs.fuse.protocol import HEADER_BYTES, Opcode
 from vbnfs.fuse.server import Server
+from vbnfs.host.places import folder_at
 from vbnfs.objects import Content, ObjectVersion
 from vbnfs.reading.file_reader import FileReader
 
@@ -65,19 +68,23 @@ async def file_system(directory: Path) -> AsyncIterator[FileSystem]:
                 catalog,
                 floor.cache,
                 written=floor.source.writer.written,
-                public_url=str,
+                url=str,
                 verified=lambda content: "no",
             ),
             open_reader=lambda content, advises: FileReader(
                 content, floor.cache, floor.source, floor.prefetcher, floor.verdicts, advises=advises
             ),
             passthrough=Passthrough(
-                CheckedFiles(floor.cache, floor.verdicts, floor.metrics), floor.metrics, reason="not wanted"
+                CheckedFiles(floor.cache, floor.verdicts, floor.metrics),
+                Holdings(folder_at(directory)),
+                floor.metrics,
+                reason="not wanted",
             ),
             own_file=lambda uid: f"/nowhere/{uid}",
             disk=CacheDisk(floor.cache, Evictor(directory, limit_bytes=1 << 30, metrics=floor.metrics)),
             metrics=floor.metrics,
             io_timeout_seconds=5.0,
+            pages=KernelPages(),
         )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.dataset import FakeDataset
+from tests.fakes.dataset import serve
 from tests.fakes.s3_server import FakeS3Server
 from tests.fixtures_mount import Mount, Mounts
 
@@ -22,9 +22,7 @@ LOCALES = {
 @pytest.fixture
 def server() -> Iterator[FakeS3Server]:
     """A server with a file whose name is not ASCII."""
-    dataset = FakeDataset()
-    dataset.publish("0.4.0", {NAME: b"the one", "behavior_sessions/b.nwb": b"other"})
-    with FakeS3Server(dataset.store) as server:
+    with serve({"0.4.0": {NAME: b"the one", "behavior_sessions/b.nwb": b"other"}}) as server:
         yield server
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.dataset import BUCKET, PROJECT, FakeDataset
+from tests.fakes.dataset import BUCKET, PROJECT, serve
 from tests.fakes.faults import Damaged
 from tests.fakes.s3_server import FakeS3Server
 from tests.fakes.store import MemoryStore, Pattern
@@ -24,9 +24,7 @@ KEY = f"{PROJECT}/{NAME}"
 @pytest.fixture
 def server() -> Iterator[FakeS3Server]:
     """The dataset's bucket: two sessions."""
-    dataset = FakeDataset()
-    dataset.publish("0.1.0", DATA)
-    with FakeS3Server(dataset.store) as server:
+    with serve({"0.1.0": DATA}) as server:
         yield server
 
 
@@ -56,6 +54,8 @@ def test_what_the_mirror_has_comes_from_it(mounts: Mounts, server: FakeS3Server)
         asked = {request.key for request in server.requests if request.kind == "get_range"}
         assert asked == {f"{PROJECT}/{OTHER}"}
         assert mount.status()["metrics"]["mirror_blocks"] == 12
+        url = os.getxattr(mount.path / NAME, "user.vbnfs.url").decode()
+        assert url.startswith(f"{server.endpoint_url}/{BUCKET}/{KEY}?versionId=")  # the mirror has no versions
         until(lambda: is_verified(mount))
         mount.umount()
     count = server.count("get_range")

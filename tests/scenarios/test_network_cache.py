@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.cache_files import content_folders
-from tests.fakes.dataset import FakeDataset
+from tests.fakes.dataset import serve
 from tests.fakes.s3_server import FakeS3Server
 from tests.fakes.store import Pattern
 from tests.fixtures_mount import Mounts, drop_pages, until
@@ -34,9 +34,7 @@ AT_ONCE_SECONDS = 10.0  # to start a program and have it answered, on a machine 
 @pytest.fixture
 def server() -> Iterator[FakeS3Server]:
     """A server of two sessions."""
-    dataset = FakeDataset()
-    dataset.publish("0.1.0", {NAME: PATTERN, "ecephys_sessions/two.nwb": Pattern(4_000_001, seed=2)})
-    with FakeS3Server(dataset.store) as server:
+    with serve({"0.1.0": {NAME: PATTERN, "ecephys_sessions/two.nwb": Pattern(4_000_001, seed=2)}}) as server:
         yield server
 
 
@@ -62,6 +60,7 @@ def far(tmp_path: Path, far_server: subprocess.Popen[bytes]) -> Path:
 def test_a_cache_that_may_be_another_hosts(mounts: Mounts, server: FakeS3Server, far: Path, tmp_path: Path) -> None:
     """Blocks are kept, shared, used again after SIGKILL, and evicted, by the other host, too; the log tells of it."""
     one, other = (mounts(server.endpoint_url, name=name) for name in ("one", "other"))
+    assert one.status()["passthrough"]["reason"] == "the cache is on a file system that other hosts may change"
     assert (one.path / NAME).read_bytes() == PLAIN
     until(lambda: os.getxattr(one.path / NAME, "user.vbnfs.verified").startswith(b"blake2b:"))
     assert (other.path / NAME).read_bytes() == PLAIN

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.dataset import FakeDataset
+from tests.fakes.dataset import serve
 from tests.fakes.relay import Relay
 from tests.fakes.s3_server import FakeS3Server, always, error, for_kind
 from tests.fakes.store import Pattern
@@ -29,9 +29,7 @@ FILES = {WARM: Pattern(1_000_000)} | {path: Pattern(700_000 + number) for number
 @pytest.fixture
 def server() -> Iterator[FakeS3Server]:
     """A server of a version with a file that gets read before the network goes, and others that do not."""
-    dataset = FakeDataset()
-    dataset.publish("0.1.0", FILES)
-    with FakeS3Server(dataset.store) as server:
+    with serve({"0.1.0": FILES}) as server:
         yield server
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.dataset import FakeDataset
+from tests.fakes.dataset import serve
 from tests.fakes.s3_server import FakeS3Server
 from tests.fakes.store import Pattern
 from tests.fixtures_mount import Mount, Mounts, drop_pages, until
@@ -33,9 +33,7 @@ MOST_SECONDS = 10  # until a mount has ended, on a machine that runs all tests a
 @pytest.fixture
 def server() -> Iterator[FakeS3Server]:
     """A server of a dataset with one session."""
-    dataset = FakeDataset()
-    dataset.publish("0.1.0", {"project_metadata/units.csv": b"unit_id\n1\n", SESSION: DATA})
-    with FakeS3Server(dataset.store) as server:
+    with serve({"0.1.0": {"project_metadata/units.csv": b"unit_id\n1\n", SESSION: DATA}}) as server:
         yield server
 
 

@@ -2,25 +2,32 @@
 
 import mmap
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.fakes.cache_files import content_folders
-from tests.fakes.dataset import FakeDataset
+from tests.fakes.dataset import serve
+from tests.fakes.disks import loop_disk
 from tests.fakes.s3_server import FakeS3Server
 from tests.fakes.store import Pattern
 from tests.fixtures_mount import Mount, Mounts, run_vbnfs, until
-from vbnfs.blocks import BLOCK_BYTES
-from vbnfs.cache.content_folder import DATA, WHOLE
+from vbnfs.blocks import BLOCK_BYTES, CHECKSUM_BYTES
+from vbnfs.cache.content_folder import DATA, HEADER_BYTES, WHOLE
+from vbnfs.cache.holdings import all_held
+from vbnfs.host.mount_programs import detach
+from vbnfs.host.places import folder_at
 
 NAME = "ecephys_sessions/ecephys_session_1044.nwb"
 PATTERN = Pattern(3_000_001)
 PLAIN = PATTERN[: len(PATTERN)]
+DISKS = {"ext4": (["mkfs.ext4", "-q"], 50 << 20), "xfs": (["mkfs.xfs", "-q"], 400 << 20)}
 
 pytestmark = pytest.mark.root
 
@@ -28,9 +35,7 @@ pytestmark = pytest.mark.root
 @pytest.fixture
 def server() -> Iterator[FakeS3Server]:
     """A server of a dataset with one session."""
-    dataset = FakeDataset()
-    dataset.publish("0.1.0", {"project_metadata/units.csv": b"unit_id\n1\n", NAME: PATTERN})
-    with FakeS3Server(dataset.store) as server:
+    with serve({"0.1.0": {"project_metadata/units.csv": b"unit_id\n1\n", NAME: PATTERN}}) as server:
         yield server
 
 
@@ -102,13 +107,19 @@ print(hashlib.sha256(open(sys.argv[1], "rb").read()).hexdigest())
 """
 
 
+def hashes_by(count: int, path: Path) -> set[str]:
+    """What so many processes find that read a file at the same time."""
+    command = [sys.executable, "-S", "-c", READS, str(path)]
+    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(count)]
+    found = {process.communicate()[0] for process in processes}
+    assert [process.returncode for process in processes] == [0] * count
+    return found
+
+
 def test_many_processes(file: File) -> None:
     """Sixteen processes read it at the same time, and none of them asks the daemon."""
     opens, reads = file.counts()
-    command = [sys.executable, "-S", "-c", READS, str(file.path)]
-    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(16)]
-    assert len({process.communicate()[0] for process in processes}) == 1
-    assert [process.returncode for process in processes] == [0] * 16
+    assert len(hashes_by(16, file.path)) == 1
     assert file.counts() == (opens + 16, reads)
 
 
@@ -142,6 +153,24 @@ def test_the_daemon_is_killed(file: File) -> None:
     until(file.is_passed)
 
 
+def test_a_dead_mount_holds_what_was_open(file: File, tmp_path: Path) -> None:
+    """After kill -9 the kernel holds it until the program has closed it and the mount was taken away."""
+    cache = folder_at(tmp_path / "cache")
+
+    def read_by_kernel() -> list[int]:
+        return [one.allocated_bytes for one in all_held(cache) if one.is_read_by_kernel]
+
+    with file.path.open("rb"):
+        until(lambda: read_by_kernel() != [])
+        os.kill(file.mount.status()["pid"], signal.SIGKILL)
+        until(lambda: all(one.is_read_by_kernel for one in all_held(cache)))
+        detach(file.mount.path, lazy=True)
+        (held_bytes,) = read_by_kernel()
+        assert held_bytes >= len(PLAIN)
+    until(lambda: read_by_kernel() == [])
+    file.mount.mount()
+
+
 def test_after_mounting_anew(file: File) -> None:
     """The first reader is the daemon's, at once; a later open is passed through, when all blocks were checked."""
     file.mount.umount()
@@ -162,9 +191,47 @@ def test_a_cache_that_is_trusted(file: File, tmp_path: Path, is_touched: bool) -
     if is_touched:
         os.utime(whole_data(tmp_path))
     file.mount.mount()
+    assert file.is_passed() is not is_touched
     until(file.is_passed)
     metrics = file.mount.status()["metrics"]
     assert (metrics["checked_bytes"], metrics["read_requests"]) == (len(PLAIN) if is_touched else 0, 0)
+
+
+def test_the_first_programs_after_mounting(file: File) -> None:
+    """With --trust-cache they are the kernel's, however many open the file at once; its attribute says so before."""
+    file.mount.umount()
+    file.mount.options.append("--trust-cache")
+    file.mount.mount()
+    assert file.counts() == (0, 0)
+    assert len(hashes_by(16, file.path)) == 1
+    assert file.counts() == (16, 0)
+    file.mount.umount()
+    file.mount.mount()
+    assert file.read_by() == "kernel"
+    assert file.counts() == (0, 0)
+
+
+@pytest.mark.parametrize("left", ["nothing", "a part", "another"])
+def test_a_stored_seal_of_what_is_not_there_any_more(file: File, tmp_path: Path, left: str) -> None:
+    """With --trust-cache, too, nothing is passed through but the file that was hashed."""
+    file.mount.umount()
+    file.mount.options.append("--trust-cache")
+    data = whole_data(tmp_path)
+    if left == "nothing":
+        shutil.rmtree(data.parent)
+    elif left == "a part":
+        with (data.parent / "checksums").open("r+b") as records:
+            records.seek(HEADER_BYTES)
+            records.write(bytes(CHECKSUM_BYTES))
+    else:
+        (data.parent / "new").write_bytes(bytes(len(PLAIN)))
+        (data.parent / "new").replace(data)
+    file.mount.mount()
+    assert file.read_by() != "kernel"
+    assert file.path.read_bytes() == PLAIN
+    assert file.counts()[0] == 0
+    until(file.is_passed)
+    assert file.path.read_bytes() == PLAIN
 
 
 def test_an_old_handle(file: File) -> None:
@@ -246,19 +313,61 @@ def test_without_it(mounts: Mounts, server: FakeS3Server, options: tuple[str, ..
     assert file.read_by() == f"daemon: {reason}"
 
 
-def test_a_cache_on_an_overlay(mounts: Mounts, server: FakeS3Server, tmp_path: Path) -> None:
-    """A cache on a file system that is stacked, such as a container's own layer, is passed through, too."""
-    for name in ("lower", "upper", "work", "cache"):
-        (tmp_path / name).mkdir(mode=0o700)
-    layers = f"lowerdir={tmp_path}/lower,upperdir={tmp_path}/upper,workdir={tmp_path}/work"
-    subprocess.run(["mount", "-t", "overlay", "overlay", "-o", layers, tmp_path / "cache"], check=True)
+@contextmanager
+def mounted(kind: str, disk: Path, *options: str) -> Iterator[Path]:
+    """A file system on a folder that is made."""
+    disk.mkdir(mode=0o700)
+    subprocess.run(["mount", "-t", kind, *options, kind, disk], check=True)
     try:
-        file = File(mounts(server.endpoint_url, "--cache-dir", tmp_path / "cache" / "vbnfs"))
+        disk.chmod(0o700)
+        yield disk
+    finally:
+        subprocess.run(["umount", "--lazy", disk], check=True)
+
+
+@contextmanager
+def overlay(disk: Path, *, lower: Path, above: Path) -> Iterator[Path]:
+    """An overlay on the folder `lower`; what is written goes to a folder in `above`."""
+    upper, work = above / f"{disk.name}-upper", above / f"{disk.name}-work"
+    for one in (upper, work):
+        one.mkdir(mode=0o700)
+    with mounted("overlay", disk, "-o", f"lowerdir={lower},upperdir={upper},workdir={work}"):
+        yield disk
+
+
+@pytest.mark.parametrize("kind", ["ext4", "xfs", "tmpfs", "ramfs", "overlay on ext4", "overlay on tmpfs"])
+def test_file_systems_of_the_cache(mounts: Mounts, server: FakeS3Server, tmp_path: Path, kind: str) -> None:
+    """A cache on a disk, in memory, or stacked on these as a container's own layer is: it is passed through."""
+    with ExitStack() as opened:
+        name = kind.rpartition(" ")[2]
+        on_disk = name in DISKS
+        has = loop_disk(tmp_path / "disk", *DISKS[name]) if on_disk else mounted(name, tmp_path / "ram")
+        disk = opened.enter_context(has)
+        if "overlay" in kind:
+            disk = opened.enter_context(overlay(tmp_path / "overlay", lower=tmp_path, above=disk))
+        file = File(mounts(server.endpoint_url, "--cache-dir", disk / "vbnfs"))
         assert file.path.read_bytes() == PLAIN
         until(file.is_passed)
         _, before = file.counts()
         assert file.path.read_bytes() == PLAIN
+        with file.path.open("rb") as shown, mmap.mmap(shown.fileno(), 0, prot=mmap.PROT_READ) as mapped:
+            assert mapped[:] == PLAIN
         assert file.counts()[1] == before
         file.mount.umount()
-    finally:
-        subprocess.run(["umount", "--lazy", tmp_path / "cache"], check=True)
+
+
+def test_a_cache_that_is_stacked_twice(mounts: Mounts, server: FakeS3Server, tmp_path: Path) -> None:
+    """The kernel takes no file of an overlay on an overlay: the daemon serves, and the status says why."""
+    with (
+        overlay(tmp_path / "one", lower=tmp_path, above=tmp_path) as one,
+        overlay(tmp_path / "two", lower=one, above=tmp_path) as two,
+    ):
+        file = File(mounts(server.endpoint_url, "--cache-dir", two / "vbnfs"))
+        assert file.path.read_bytes() == PLAIN
+        until(lambda: os.getxattr(file.path, "user.vbnfs.verified").startswith(b"blake2b"))
+        assert file.path.read_bytes() == PLAIN
+        reason = "the cache is on a file system that is stacked on others: give another --cache-dir"
+        until(lambda: not file.is_passed() and file.read_by() == f"daemon: {reason}")
+        assert file.counts()[0] == 0
+        assert reason in run_vbnfs("status", file.mount.path).stdout
+        file.mount.umount()

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.cache_files import content_folders, leave_unfinished
-from tests.fakes.dataset import FakeDataset
+from tests.fakes.dataset import serve
+from tests.fakes.disks import make_image
 from tests.fakes.s3_server import FakeS3Server
 from tests.fakes.store import Pattern
 from tests.fixtures_mount import Mount, Mounts, until
@@ -48,10 +49,8 @@ class Disk:
 def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Disk]:
     """The disk, mounted as the test's cache directory."""
     options = {"ext4": "commit=600", "xfs": "noatime"}[request.param]  # xfs: 30 s, and no such option
-    disk = Disk(tmp_path / "disk.img", tmp_path / "cache", options)
-    with open(disk.image, "wb") as file:
-        file.truncate(320 << 20)
-    run(f"mkfs.{request.param}", "-q", disk.image)
+    image = make_image(tmp_path / "disk.img", [f"mkfs.{request.param}", "-q"], 320 << 20)
+    disk = Disk(image, tmp_path / "cache", options)
     disk.path.mkdir()
     disk.mount()
     disk.path.chmod(0o700)
@@ -63,9 +62,7 @@ def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Disk]:
 @pytest.fixture
 def server() -> Iterator[FakeS3Server]:
     """A server of the two sessions."""
-    dataset = FakeDataset()
-    dataset.publish("0.1.0", FILES)
-    with FakeS3Server(dataset.store) as server:
+    with serve({"0.1.0": FILES}) as server:
         yield server
 
 

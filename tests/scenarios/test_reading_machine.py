@@ -53,7 +53,8 @@ from vbnfs.blocks import BLOCK_BYTES, digest
 from vbnfs.cache.content_folder import CHECKSUMS, DATA, FORMAT, HEADER_BYTES, WHOLE, Shape
 from vbnfs.cache.digests import DigestSet
 from vbnfs.cache.eviction import Evictor
-from vbnfs.cache.verdicts import Verdict, Verdicts, is_good
+from vbnfs.cache.verdict import Verdict, is_good
+from vbnfs.cache.verdicts import Verdicts
 from vbnfs.errors import HashMismatchError, StorageError
 from vbnfs.metrics import Metrics
 from vbnfs.objects import Content, ObjectVersion

@@ -5,17 +5,19 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from tests.fakes.dataset import FakeDataset
+from tests.fakes.dataset import serve
+from tests.fakes.disks import loop_disk
 from tests.fakes.s3_server import FakeS3Server
 from tests.fakes.store import Pattern
 from tests.fixtures_mount import Mounts, run_vbnfs, until
 
 MIB = 1 << 20
+EXT4 = ("mkfs.ext4", "-q", "-m", "0")
 RESERVE_BYTES = 300 * MIB
 RESTORED_SECONDS = 10.0
 NAMES = [f"ecephys_sessions/ecephys_session_{number}.nwb" for number in range(20)]
@@ -36,25 +38,8 @@ while written < left:
 @pytest.fixture
 def server() -> Iterator[FakeS3Server]:
     """A server of twenty sessions of 20 MB."""
-    dataset = FakeDataset()
-    dataset.publish("0.1.0", {name: Pattern(20 * MIB, seed=seed) for seed, name in enumerate(NAMES)})
-    with FakeS3Server(dataset.store) as server:
+    with serve({"0.1.0": {name: Pattern(20 * MIB, seed=seed) for seed, name in enumerate(NAMES)}}) as server:
         yield server
-
-
-@contextmanager
-def ext4(folder: Path, size_bytes: int) -> Iterator[None]:
-    """A disk of its own, on which the cache has a folder."""
-    image = folder.with_suffix(".img")
-    with image.open("wb") as file:
-        file.truncate(size_bytes)
-    subprocess.run(["mkfs.ext4", "-q", "-m", "0", image], check=True)
-    folder.mkdir()
-    subprocess.run(["mount", "-o", "loop", image, folder], check=True)
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "--lazy", folder], check=True)
 
 
 def free_bytes(folder: Path) -> int:
@@ -70,7 +55,7 @@ def test_others_fill_the_disk(mounts: Mounts, server: FakeS3Server, tmp_path: Pa
     read as before, and the rest from S3.
     """
     disk = tmp_path / "disk"
-    with ext4(disk, 900 * MIB), ExitStack() as stack:
+    with loop_disk(disk, EXT4, 900 * MIB), ExitStack() as stack:
         options = ["--cache-dir", str(disk / "cache"), "--cache-reserve", "300M", "--memory-limit", "16M"]
         one, other = (mounts(server.endpoint_url, *options, name=name) for name in ("one", "other"))
         for mount in (one, other):
@@ -97,7 +82,7 @@ def test_others_fill_the_disk(mounts: Mounts, server: FakeS3Server, tmp_path: Pa
 def test_a_disk_with_less_free_than_the_reserve(mounts: Mounts, server: FakeS3Server, tmp_path: Path) -> None:
     """`vbnfs mount` and `vbnfs status` say so, with the remedy; reads go on, nothing is kept, df shows no room."""
     disk = tmp_path / "disk"
-    with ext4(disk, 100 * MIB):
+    with loop_disk(disk, EXT4, 100 * MIB):
         mount = mounts(server.endpoint_url, "--cache-dir", disk / "cache", "--cache-reserve", "1T")
         shown = run_vbnfs("status", mount.path).stdout
         for text in (mount.warnings, shown):
@@ -119,7 +104,7 @@ def test_a_small_disk_is_used_by_half(
     """Without a setting, on a disk of 100 MB: files are cached, and half of the disk stays free."""
     monkeypatch.delenv("VBNFS_CACHE_RESERVE")
     disk = tmp_path / "disk"
-    with ext4(disk, 100 * MIB):
+    with loop_disk(disk, EXT4, 100 * MIB):
         mount = mounts(server.endpoint_url, "--cache-dir", disk / "cache")
         for name in NAMES[:5]:
             assert len((mount.path / name).read_bytes()) == 20 * MIB

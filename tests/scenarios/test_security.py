@@ -14,7 +14,7 @@ import pytest
 import trio
 
 from tests.fakes.cache_files import FILES, allocated_bytes, content_folders
-from tests.fakes.dataset import FakeDataset
+from tests.fakes.dataset import FakeDataset, serve
 from tests.fakes.s3_server import FakeS3Server
 from tests.fixtures_mount import Mounts, run_vbnfs, until
 from tests.test_floors import MODULES, PACKAGE, words_of
@@ -23,7 +23,8 @@ from vbnfs.access.cache_directory import prepare_cache_directory
 from vbnfs.cache.content_file import ContentFile
 from vbnfs.cache.content_folder import FORMAT
 from vbnfs.cache.inventory import FORMAT_1
-from vbnfs.cache.verdicts import Verdict, Verdicts
+from vbnfs.cache.verdict import Verdict
+from vbnfs.cache.verdicts import Verdicts
 from vbnfs.daemon import control
 from vbnfs.dataset.stored_files import append_stored_line, read_stored, read_stored_lines, write_stored
 from vbnfs.errors import CacheError, MountError
@@ -281,9 +282,7 @@ def is_deleted(folder: Path) -> bool:
 
 def test_a_cache_that_is_deleted_under_a_mount(mounts: Mounts, tmp_path: Path) -> None:
     """Reads go on, and what comes is kept in a folder that is made anew, for its owner alone."""
-    dataset = FakeDataset()
-    dataset.publish("0.1.0", {"first.nwb": b"first", SESSION: b"second" * 1000})
-    with FakeS3Server(dataset.store) as server:
+    with serve({"0.1.0": {"first.nwb": b"first", SESSION: b"second" * 1000}}) as server:
         mount = mounts(server.endpoint_url)
         assert (mount.path / "first.nwb").read_bytes() == b"first"
         first = mount.path / "first.nwb"

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.cache_files import content_folders
-from tests.fakes.dataset import FakeDataset
+from tests.fakes.dataset import FakeDataset, serve
 from tests.fakes.faults import Damaged
 from tests.fakes.s3_server import FakeS3Server
 from tests.fixtures_mount import Mount, Mounts, run_vbnfs, until
@@ -30,9 +30,7 @@ SUM = hashlib.blake2b(DATA).hexdigest()
 @pytest.fixture
 def server() -> Iterator[FakeS3Server]:
     """A server of a dataset with one session."""
-    dataset = FakeDataset()
-    dataset.publish("0.1.0", {SESSION: DATA})
-    with FakeS3Server(dataset.store) as server:
+    with serve({"0.1.0": {SESSION: DATA}}) as server:
         yield server
 
 

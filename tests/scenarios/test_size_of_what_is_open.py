@@ -1,12 +1,13 @@
 """The cache's size on a disk of its own, while the kernel reads a file that may be deleted meanwhile."""
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.fakes.dataset import FakeDataset
+from tests.fakes.dataset import serve
 from tests.fakes.disks import loop_disk, used_bytes
 from tests.fakes.s3_server import FakeS3Server
 from tests.fakes.store import Pattern
@@ -25,16 +26,14 @@ pytestmark = pytest.mark.root
 @pytest.fixture
 def server() -> Iterator[FakeS3Server]:
     """A server of two sessions: one nearly as large as the cache, one that has no room beside it."""
-    dataset = FakeDataset()
-    dataset.publish("0.1.0", {name: Pattern(size, seed=size) for name, size in SIZES.items()})
-    with FakeS3Server(dataset.store) as server:
+    with serve({"0.1.0": {name: Pattern(size, seed=size) for name, size in SIZES.items()}}) as server:
         yield server
 
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
     """An ext4 of its own."""
-    with loop_disk(tmp_path, ["mkfs.ext4", "-q"], DISK_BYTES) as disk:
+    with loop_disk(tmp_path / "disk", ["mkfs.ext4", "-q"], DISK_BYTES) as disk:
         yield disk
 
 
@@ -57,6 +56,11 @@ def requests_of(mount: Mount, path: Path) -> int:
     return mount.range_requests() - before
 
 
+def until_shown(disk: Path) -> None:
+    """Other processes know that the kernel reads a file."""
+    until(lambda: any(b"kernel" in file.read_bytes() for file in disk.rglob("cache/blocks-v2/.held/*")))
+
+
 def test_what_the_kernel_reads_counts(mounts: Mounts, server: FakeS3Server, disk: Path) -> None:
     """One mount has a file of 94 % of the limit open, and another one reads a second file: both keep within it.
 
@@ -69,7 +73,7 @@ def test_what_the_kernel_reads_counts(mounts: Mounts, server: FakeS3Server, disk
     large.read_bytes()
     until(lambda: os.getxattr(large, "user.vbnfs.read_by") == b"kernel", seconds=60)
     with large.open("rb") as opened:
-        until(lambda: any(b"kernel" in file.read_bytes() for file in disk.rglob("cache/blocks-v2/.held/*")))
+        until_shown(disk)
         assert read_and_measure(other, disk) <= empty_bytes + MOST_BYTES
         assert os.getxattr(large, "user.vbnfs.cached") == b"%d" % SIZES[LARGE]
         assert run_vbnfs("clean", large).returncode == 0
@@ -81,3 +85,31 @@ def test_what_the_kernel_reads_counts(mounts: Mounts, server: FakeS3Server, disk
     until(lambda: requests_of(two, other) == 0)
     for mount in (one, two):
         mount.umount()
+
+
+def test_what_the_kernel_reads_counts_after_kill_9(mounts: Mounts, server: FakeS3Server, disk: Path) -> None:
+    """A daemon is killed while a program has a file open, and the folder is mounted anew: all is as if it lived.
+
+    The first mount is in no list of mounts any more. When the program closes the file, its room is free.
+    """
+    empty_bytes = used_bytes(disk)
+    options = ["--cache-dir", str(disk / "cache"), "--cache-size", str(LIMIT_BYTES), "--memory-limit", "16M"]
+    mount = mounts(server.endpoint_url, *options)
+    large, other = mount.path / LARGE, mount.path / OTHER
+    large.read_bytes()
+    until(lambda: os.getxattr(large, "user.vbnfs.read_by") == b"kernel", seconds=60)
+    with large.open("rb") as opened:
+        until_shown(disk)
+        os.kill(mount.status()["pid"], signal.SIGKILL)
+        mount.mount()
+        assert read_and_measure(other, disk) <= empty_bytes + MOST_BYTES
+        assert os.getxattr(large, "user.vbnfs.cached") == b"%d" % SIZES[LARGE]
+        assert run_vbnfs("clean", large).returncode == 0
+        assert used_bytes(disk) > empty_bytes + SIZES[LARGE]
+        assert mount.status()["cache_usage_bytes"] >= SIZES[LARGE]
+        assert read_and_measure(other, disk) <= empty_bytes + MOST_BYTES
+        assert len(opened.read()) == SIZES[LARGE]
+    until(lambda: used_bytes(disk) < empty_bytes + SIZES[LARGE])
+    assert mount.status()["cache_usage_bytes"] < SIZES[LARGE]
+    until(lambda: requests_of(mount, other) == 0)
+    mount.umount()

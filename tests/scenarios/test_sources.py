@@ -21,7 +21,7 @@ from tests.fakes.s3_server import Behaviour, FakeS3Server, Reply, Request, error
 from tests.fixtures_mount import Mounts, run_vbnfs, until
 from tests.scenarios.test_trust import errno_of, verified
 from vbnfs.blocks import BLOCK_BYTES
-from vbnfs.cache.verdicts import Verdict
+from vbnfs.cache.verdict import Verdict
 from vbnfs.host.atomic import replace_file
 from vbnfs.host.places import file_at
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.dataset import PROJECT, FakeDataset
+from tests.fakes.dataset import PROJECT, serve
 from tests.fakes.s3_server import FakeS3Server
 from tests.fixtures_mount import Mount, Mounts, run_vbnfs, until
 from tests.scenarios.test_ends import threads_of
@@ -31,9 +31,7 @@ FILE = "project_metadata/units.csv"
 @pytest.fixture
 def server() -> Iterator[FakeS3Server]:
     """A server with one version of a dataset."""
-    dataset = FakeDataset()
-    dataset.publish("0.4.0", {FILE: b"unit_id\n1\n"})
-    with FakeS3Server(dataset.store) as server:
+    with serve({"0.4.0": {FILE: b"unit_id\n1\n"}}) as server:
         yield server
 
 

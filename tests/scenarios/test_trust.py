@@ -9,7 +9,7 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,7 @@ import pytest
 from tests.fakes.cache_files import allocated_bytes, content_folders, leave_unfinished
 from tests.fakes.certificates import make_certificate
 from tests.fakes.dataset import FakeDataset
+from tests.fakes.disks import memory_disk
 from tests.fakes.faults import Damaged
 from tests.fakes.s3_server import FakeS3Server, always, error, for_kind
 from tests.fakes.store import Pattern
@@ -287,16 +288,6 @@ def test_killed_while_it_evicts(
 # Resources
 
 
-@contextmanager
-def small_disk(directory: Path, options: str) -> Iterator[None]:
-    directory.mkdir(mode=0o700)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"mode=0700,{options}", "tmpfs", directory], check=True)
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "--lazy", directory], check=True)
-
-
 def warnings_of(tmp_path: Path) -> list[str]:
     """What the log warns of that has to do with the cache."""
     lines = [json.loads(line) for line in (tmp_path / "vbnfs.log").read_text().splitlines()]
@@ -333,7 +324,7 @@ def use_up_inodes(directory: Path) -> None:
 @pytest.mark.parametrize("options", ["size=1m", "nr_inodes=15"])
 def test_a_full_disk(mounts: Mounts, server: FakeS3Server, tmp_path: Path, options: str) -> None:
     """No room, or no inode: reads go on uncached with one warning, and caching resumes when there is room."""
-    with small_disk(tmp_path / "cache", options):
+    with memory_disk(tmp_path / "cache", options):
         mount = mounts(server.endpoint_url, "--memory-limit", "16M")  # less than the file is remembered
         taken = tmp_path / "cache" / "taken"
         if options.startswith("nr"):
@@ -354,7 +345,7 @@ def test_a_full_disk(mounts: Mounts, server: FakeS3Server, tmp_path: Path, optio
 @pytest.mark.root
 def test_what_came_while_the_disk_was_full(mounts: Mounts, server: FakeS3Server, tmp_path: Path) -> None:
     """A small file is kept as soon as there is room, without being read or fetched again, and outlives the mount."""
-    with small_disk(tmp_path / "cache", "size=1m"):
+    with memory_disk(tmp_path / "cache", "size=1m"):
         mount = mounts(server.endpoint_url)
         taken = tmp_path / "cache" / "taken"
         with suppress(OSError), taken.open("wb", buffering=0) as file:
@@ -378,7 +369,7 @@ def test_what_came_while_the_disk_was_full(mounts: Mounts, server: FakeS3Server,
 @pytest.mark.root
 def test_a_read_only_cache(mounts: Mounts, server: FakeS3Server, tmp_path: Path) -> None:
     """What is cached is served, the rest is fetched each time with one warning; written to again, the cache fills."""
-    with small_disk(tmp_path / "cache", "size=100m"):
+    with memory_disk(tmp_path / "cache", "size=100m"):
         mount = mounts(server.endpoint_url, "--memory-limit", "16M")  # less than the file is remembered
         assert (mount.path / TABLE).read_bytes() == b"unit_id\n1\n"
         until(lambda: verified(mount.path / TABLE).startswith("blake2b:"))

@@ -109,9 +109,9 @@ async def open_dataset(config: Config) -> AsyncIterator[Dataset]:
     that is wrong.
     """
     await trio.to_thread.run_sync(prepare_cache_directory, config.cache_dir, abandon_on_cancel=True)
-    metrics = Metrics()
-    async with make_client(config, metrics) as link, make_mirror(config, metrics) as mirror:
+    metrics, digests = Metrics(), DigestStore(config.cache_dir)
+    async with make_client(config, metrics) as link, make_mirror(config, metrics, digests) as mirror:
         catalog = make_catalog(config, link)
-        cache = await trio.to_thread.run_sync(make_cache, config, metrics, mirror, abandon_on_cancel=True)
+        cache = await trio.to_thread.run_sync(make_cache, config, metrics, digests, mirror, abandon_on_cancel=True)
         verdicts = Verdicts(config.cache_dir, scope=scope_of(config.endpoint_url))
-        yield Dataset(config, metrics, link, catalog, cache, verdicts, DigestStore(config.cache_dir), mirror)
+        yield Dataset(config, metrics, link, catalog, cache, verdicts, digests, mirror)

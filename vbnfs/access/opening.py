@@ -14,10 +14,11 @@ import trio
 
 from vbnfs.access.other_caches import in_time, open_other, trusted_uids
 from vbnfs.cache import in_place
-from vbnfs.cache.behind import Behind, Blocks
+from vbnfs.cache.behind import Behind
 from vbnfs.cache.block_cache import BlockCache
-from vbnfs.cache.mirrored_cache import MirroredCache
-from vbnfs.cache.read_only_cache import ReadOnlyCache
+from vbnfs.cache.digests import DigestStore
+from vbnfs.cache.stock import Stock
+from vbnfs.cache.stored_blocks import StoredBlocks
 from vbnfs.cache.verdicts import Verdicts
 from vbnfs.config.settings import Config
 from vbnfs.dataset.catalog import KEPT_FORMAT, Catalog
@@ -116,7 +117,7 @@ def make_catalog(config: Config, s3: ObjectClient) -> Catalog:
 
 
 @asynccontextmanager
-async def make_mirror(config: Config, metrics: Metrics) -> AsyncIterator[Mirror | None]:
+async def make_mirror(config: Config, metrics: Metrics, digests: DigestStore) -> AsyncIterator[Mirror | None]:
     """The copy of the dataset's objects that is asked first, if there is one. With --offline it is not asked."""
     place = config.mirror
     if place is None:
@@ -137,32 +138,37 @@ async def make_mirror(config: Config, metrics: Metrics) -> AsyncIterator[Mirror 
         scope = mirror_scope_of(place.endpoint_url, bucket)
         verdicts = Verdicts(config.cache_dir, scope=scope)
         await trio.to_thread.run_sync(verdicts.refresh)
-        cache = BlockCache(config.cache_dir, scope=scope, **_of_a_cache(config, metrics))
+        stock, more = Stock(scopes_of(config)), _of_a_cache(config, metrics)
+        cache = BlockCache(config.cache_dir, scope=scope, digests=digests, stock=stock, **more)
         yield Mirror(client, cache, verdicts, name=str(place), patience_seconds=patience)
 
 
-def make_cache(config: Config, metrics: Metrics, mirror: Mirror | None = None) -> BlockCache:
+def make_cache(config: Config, metrics: Metrics, digests: DigestStore, mirror: Mirror | None = None) -> BlockCache:
     """The blocks on the disk, and behind them those of other caches; with a mirror, also those that it sent.
 
-    Raises `CacheError` for another cache that is not to be used.
+    Blocks that others have brought are held against `digests`. Raises `CacheError` for another cache that is not to
+    be used.
     """
     scope, more = scope_of(config.endpoint_url), _of_a_cache(config, metrics)
-    behind = Behind(_places_behind(config, scope, metrics))
-    if mirror is None:
-        return BlockCache(config.cache_dir, scope=scope, behind=behind, **more)
-    return MirroredCache(config.cache_dir, scope=scope, behind=behind, mirrored=mirror.cache, **more)
+    sent = [] if mirror is None else [mirror.cache]
+    behind = Behind([*_places_of_others(config, scope, metrics, digests), *sent])
+    stock = None if mirror is None else mirror.cache.stock
+    return BlockCache(config.cache_dir, scope=scope, behind=behind, stock=stock, **more)
 
 
-def _places_behind(config: Config, scope: str, metrics: Metrics) -> list[Blocks]:
-    """Files that are read in place, if there are any, and other caches."""
+def _places_of_others(config: Config, scope: str, metrics: Metrics, digests: DigestStore) -> list[StoredBlocks]:
+    """Files that are read in place, if there are any, and other caches.
+
+    Of files read in place our own cache has the checksums, taken when they had their hash: these need no digests.
+    """
     owners, top = trusted_uids(config), folder_at(config.cache_dir)
-    places: list[Blocks] = []
+    places: list[StoredBlocks] = []
     if in_place.is_used(top, scope):
         places.append(in_place.InPlaceFiles(top, scope=scope, metrics=metrics, owners=owners))
     for directory in config.cache_also:
         more = _of_a_cache(config, metrics) | {"is_local": in_time(partial(is_local, directory), otherwise=False)}
         place = open_other(directory, owners, given_by="--cache-also: ")
-        places.append(ReadOnlyCache(place, scope=scope, **more))
+        places.append(StoredBlocks(place, scope=scope, digests=digests, **more))
     return places
 
 

@@ -32,7 +32,8 @@ from vbnfs.cache.content_folder import (
 from vbnfs.cache.digests import DigestSet, DigestStore
 from vbnfs.cache.histories import begin_history
 from vbnfs.cache.in_place import IN_PLACE, Entry
-from vbnfs.cache.verdicts import Fingerprint, Verdict, Verdicts
+from vbnfs.cache.verdict import Fingerprint, Verdict
+from vbnfs.cache.verdicts import Verdicts
 from vbnfs.cache.whole_file import Seal
 from vbnfs.host.atomic import replace_file, temporary_file
 from vbnfs.host.copying import clone_file

@@ -21,43 +21,43 @@ be caught; a plain access would be a SIGBUS. The mapping lives as long as the vi
 import errno
 import os
 import time
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from vbnfs.blocks import BLOCK_BYTES, CHECKSUM_BYTES, blocks_of, by_block, checksum
-from vbnfs.cache.content_folder import CHECKSUMS, DATA, HEADER_BYTES, Shape, make_folder
+from vbnfs.blocks import BLOCK_BYTES, blocks_of, by_block, checksum
+from vbnfs.cache.block_checks import BadBlockError, BlockChecks, WrongDigestError
+from vbnfs.cache.content_folder import OpenFiles, Shape, make_folder, open_files
+from vbnfs.cache.digests import DigestSet
 from vbnfs.cache.histories import begin_history, note_period
 from vbnfs.cache.holdings import Held
+from vbnfs.cache.records import Records
 from vbnfs.cache.whole_file import Seal
 from vbnfs.host.mapping import map_populated, read_in_memory
-from vbnfs.host.places import Place, open_file
+from vbnfs.host.places import Place
 from vbnfs.objects import ByteRange
 
-_Parts = Sequence[bytes | memoryview]  # of a block
-
-_NO_RECORD: Final = bytes(CHECKSUM_BYTES)
 _MAPPED_BYTES: Final = 64 << 10  # making a mapping costs 8 µs: as much as copying so many bytes
-_CHECKED_AT_ONCE: Final = 5  # blocks, of 50 µs each: those of a read of 1 MiB
+_CHECKED_AT_ONCE: Final = 5  # blocks, of 50 µs each: those of a read of 1 MiB; none that has a digest, of 0.3 ms
 _TOUCH_SECONDS: Final = 60.0  # st_mtime, by which eviction chooses, is at most so old for a content in use
 _MOST_VIEWS: Final = 512  # in one pwritev(2), which takes 1,024
-_RECORDS_AT_ONCE: Final = 4096  # of a content of 1 GiB, 64 KiB
-_READ_ONLY: Final = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})  # EPERM: chattr +i
 
 
 class ContentFile:
     """The two open files of a content. Any thread may read and write; they are closed with the last user."""
 
     def __init__(
-        self, place: Place, opened: "_Opened", *, identity: str, data_bytes: int, may_map: bool = True
+        self, place: Place, files: OpenFiles, *, identity: str, data_bytes: int, may_map: bool = True
     ) -> None:
         self._place = place
-        self._data, self._checksums, self._is_writable = opened
+        self._data, self._checksums, self._is_writable = files
         self._identity = identity
         self._shape = Shape(data_bytes)
         self._may_map = may_map
-        self._verified = bytearray(-(-data_bytes // BLOCK_BYTES))
+        count = -(-data_bytes // BLOCK_BYTES)
+        self._records = Records(self._checksums, count)
+        self._checks = BlockChecks(identity, str(place), count)
         self._touched = -_TOUCH_SECONDS
         self._is_used = False
 
@@ -73,11 +73,11 @@ class ContentFile:
         Raises `OSError`, also for another user's files, a link, or what is not a regular file.
         """
         try:
-            opened = _open(place, may_write=may_write)
+            files = open_files(place, may_write=may_write)
         except FileNotFoundError:
             return None
-        content = cls(place, opened, identity=identity, data_bytes=data_bytes, may_map=may_map)
-        return content if Shape(data_bytes).is_of(opened[0], opened[1]) else None
+        content = cls(place, files, identity=identity, data_bytes=data_bytes, may_map=may_map)
+        return content if Shape(data_bytes).is_of(files) else None
 
     @classmethod
     def create(cls, place: Place, *, identity: str, data_bytes: int, may_map: bool = True) -> "ContentFile":
@@ -129,17 +129,26 @@ class ContentFile:
             are_there and data.st_size >= self._shape.data_bytes and checksums.st_size >= self._shape.checksums_bytes
         )
 
+    @property
+    def digests(self) -> DigestSet | None:
+        """Against which blocks are checked."""
+        return self._checks.digests
+
+    def check_against(self, digests: DigestSet | None) -> None:
+        """Hold blocks against these digests, too, from now on; those that were used before are checked again."""
+        self._checks = self._checks.with_digests(digests)
+
     def read(self, byte_range: ByteRange, *, may_write: bool = True) -> memoryview | None:
         """Verified bytes of a non-empty range within the content; None if a block of it is not here.
 
-        May wait for the disk. A block that does not match loses its record, so that it will be written again:
-        `DamagedBlockError`; without `may_write` it keeps it. Raises `OSError` where the disk fails.
+        May wait for the disk. A block that is not what it should be loses its record, so that it will be written
+        again: `BadBlockError`; without `may_write` it keeps it. Raises `OSError` where the disk fails.
         """
-        unchecked = [index for index in blocks_of(byte_range) if not self._verified[index]]
+        unchecked = self._checks.unchecked(blocks_of(byte_range))
         if unchecked and (data := self._checked_in_place(byte_range, unchecked)) is not None:
             return data
-        for index in unchecked:
-            if not self._verified[index] and self._checked(index, may_write=may_write) is None:
+        for index in self._checks.unchecked(unchecked):
+            if self._checked(index, may_write=may_write) is None:
                 return None
         self._is_used = True
         return self._view(byte_range.start, len(byte_range))
@@ -155,16 +164,19 @@ class ContentFile:
         blocks = blocks_of(byte_range)
         start = blocks.start * BLOCK_BYTES
         stop = min(blocks.stop * BLOCK_BYTES, self._shape.data_bytes)
-        records = self._table(blocks.start, len(blocks))
+        records = self._records.table(blocks.start, len(blocks))
         try:
             view = map_populated(self._data, start, stop - start)
         except (OSError, ValueError):  # cut short, a kernel before 5.14, no descriptor left, a disk that fails
             return None
         for index in unchecked:
-            at = index * BLOCK_BYTES - start
-            if records[index - blocks.start] != checksum(self._identity, index, view[at : at + BLOCK_BYTES]):
+            record, at = records[index - blocks.start], index * BLOCK_BYTES - start
+            if record is None or index in self._checks.wrong:
                 return None
-            self._verified[index] = 1
+            try:
+                self._checks.check(index, view[at : at + BLOCK_BYTES], record)
+            except BadBlockError:
+                return None
         self._is_used = True
         return view[byte_range.start - start : byte_range.stop - start]
 
@@ -185,25 +197,34 @@ class ContentFile:
         whole = parts[0] if len(parts) == 1 else b"".join(parts)
         return memoryview(whole)[start : start + len(byte_range)]
 
+    def records(self) -> Iterator[bytes | None]:
+        """The checksum of each block; None for those that are not here, or wrong. Read a part at a time."""
+        wrong, records = self._checks.wrong, self._records.all()
+        return (None if index in wrong else record for index, record in enumerate(records)) if wrong else records
+
+    def recorded(self) -> Iterator[int]:
+        """The numbers of the blocks that are here. Costs as much as is here, however large the content is."""
+        return (index for index in self._records.recorded() if index not in self._checks.wrong)
+
     def holds(self, index: int) -> bool:
-        """Whether a block is recorded. Its bytes are not checked."""
-        return self._record(index) != _NO_RECORD
+        """Whether a block is recorded, and not known to be wrong. Its bytes are not checked."""
+        return index not in self._checks.wrong and self._records.of(index) is not None
 
     def is_known_missing(self, byte_range: ByteRange) -> bool:
         """Whether a block of the range is certainly not here, as far as pages in memory show."""
-        unchecked = (index for index in blocks_of(byte_range) if not self._verified[index])
-        records = (read_in_memory(self._checksums, CHECKSUM_BYTES, _record_at(index)) for index in unchecked)
-        return any(record == _NO_RECORD for record in records)
+        unchecked = self._checks.unchecked(blocks_of(byte_range))
+        wrong, is_missing = self._checks.wrong, self._records.is_known_missing
+        return bool(unchecked) and any(index in wrong or is_missing(index) for index in unchecked)
 
     def is_in_page_cache(self, byte_range: ByteRange) -> bool:
         """Whether `read` needs neither the disk nor long computing, as far as a cheap check shows."""
         positions = {byte_range.start, byte_range.stop - 1}
-        unchecked = [index for index in blocks_of(byte_range) if not self._verified[index]]
+        unchecked = self._checks.unchecked(blocks_of(byte_range))
+        if unchecked and len(unchecked) > (_CHECKED_AT_ONCE if self.digests is None else 0):
+            return False
         for index in unchecked:
             positions |= {index * BLOCK_BYTES, index * BLOCK_BYTES + max(0, self._block_bytes(index) - 1)}
-        return len(unchecked) <= _CHECKED_AT_ONCE and all(
-            read_in_memory(self._data, 1, position) is not None for position in positions
-        )
+        return all(read_in_memory(self._data, 1, position) is not None for position in positions)
 
     def write(self, index: int, *parts: bytes | memoryview) -> None:
         """Store adjacent blocks of a content that `is_intact`, from `index` on: their bytes, then their records.
@@ -213,11 +234,11 @@ class ContentFile:
         blocks = by_block(parts)
         if not self._is_writable:
             raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(self._place))
-        there = self._table(index, len(blocks))
-        for first, run in _runs_of_missing(there, blocks):
-            self._write_data((index + first) * BLOCK_BYTES, [part for block in run for part in block])
-            records = (checksum(self._identity, number, *block) for number, block in enumerate(run, index + first))
-            os.pwrite(self._checksums, b"".join(records), _record_at(index + first))
+        for run in self._records.lacking_runs(range(index, index + len(blocks))):
+            new = blocks[run.start - index : run.stop - index]
+            self._write_data(run.start * BLOCK_BYTES, [part for block in new for part in block])
+            checksums = (checksum(self._identity, number, *block) for number, block in zip(run, new, strict=True))
+            self._records.write(run.start, checksums)
 
     def _write_data(self, offset: int, parts: Sequence[bytes | memoryview]) -> None:
         views = [memoryview(part) for part in parts]
@@ -229,68 +250,33 @@ class ContentFile:
             if views:
                 views[0] = views[0][written:]
 
-    def records(self) -> Iterator[bytes | None]:
-        """The checksum of each block; None for those that are not here. Read a part at a time."""
-        for first in range(0, len(self._verified), _RECORDS_AT_ONCE):
-            yield from self._table(first, min(_RECORDS_AT_ONCE, len(self._verified) - first))
-
-    def held_bytes(self) -> int:
-        """How many of the content's bytes are recorded. Costs as much as is here, however large the content is."""
-        held = 0
-        for first, count in self._written_records():
-            table = self._table(first, count)
-            held += sum(self._block_bytes(i) for i, record in enumerate(table, first) if record is not None)
-        return held
-
-    def _written_records(self) -> Iterator[tuple[int, int]]:
-        """The parts of the table of records that are no holes (lseek(2), SEEK_DATA): first block, and how many."""
-        position, end = HEADER_BYTES, self._shape.checksums_bytes
-        while position < end:
-            try:
-                start = max(position, os.lseek(self._checksums, position, os.SEEK_DATA))
-                position = min(end, os.lseek(self._checksums, start, os.SEEK_HOLE), start + _RECORDS_AT_ONCE)
-            except OSError as error:
-                if error.errno == errno.ENXIO:  # nothing but a hole behind
-                    return
-                raise
-            first = (start - HEADER_BYTES) // CHECKSUM_BYTES
-            stop = min(-(-(position - HEADER_BYTES) // CHECKSUM_BYTES), len(self._verified))
-            position = _record_at(stop)
-            yield first, stop - first
-
-    def _table(self, first: int, count: int) -> list[bytes | None]:
-        """The records of blocks; None for those that are not here."""
-        table = os.pread(self._checksums, count * CHECKSUM_BYTES, _record_at(first))
-        table = table.ljust(count * CHECKSUM_BYTES, b"\0")
-        records = (table[at : at + CHECKSUM_BYTES] for at in range(0, len(table), CHECKSUM_BYTES))
-        return [None if record == _NO_RECORD else record for record in records]
-
     def _checked(self, index: int, *, may_write: bool = True) -> bytes | None:
-        """A block that matches its record; None if there is no record."""
-        record = self._record(index)
-        if record == _NO_RECORD:
+        """A block that is what it should be; None if there is no record, or it is known to be wrong."""
+        checks, record = self._checks, self._records.of(index)
+        if record is None or index in checks.wrong:
             return None
         try:  # Read, not mapped: the file may be cut short while the checksum is being computed.
             data = os.pread(self._data, self._block_bytes(index), index * BLOCK_BYTES)
+            checks.check(index, data, record)
         except OSError as error:
-            if error.errno == errno.EIO:  # the disk has lost it; where it is written anew it may take it
-                raise self._damaged(index, "cannot be read", may_write=may_write) from error
+            if error.errno != errno.EIO:
+                raise
+            self._set_aside(index, may_write=may_write)
+            raise checks.unreadable(index) from error
+        except BadBlockError as error:
+            is_erased = self._set_aside(index, may_write=may_write)
+            if isinstance(error, WrongDigestError) and not is_erased:
+                checks.wrong.add(index)
             raise
-        if checksum(self._identity, index, data) != record:
-            raise self._damaged(index, "does not match its checksum", may_write=may_write)
-        self._verified[index] = 1
         return data
 
-    def _damaged(self, index: int, reason: str, *, may_write: bool) -> "DamagedBlockError":
-        """A block loses its record, so that it will be written again."""
-        self._verified[index] = 0
+    def _set_aside(self, index: int, *, may_write: bool) -> bool:
+        """Have a block lose its record, so that it will be written again; whether it has."""
         if may_write:
             with suppress(OSError):  # a read-only cache stays as it is
-                os.pwrite(self._checksums, _NO_RECORD, _record_at(index))
-        return DamagedBlockError(f"{self._place}: block {index} {reason}")
-
-    def _record(self, index: int) -> bytes:
-        return os.pread(self._checksums, CHECKSUM_BYTES, _record_at(index)).ljust(CHECKSUM_BYTES, b"\0")
+                self._records.erase(index)
+                return True
+        return False
 
     def _block_bytes(self, index: int) -> int:
         return max(0, min(BLOCK_BYTES, self._shape.data_bytes - index * BLOCK_BYTES))
@@ -329,58 +315,3 @@ class ContentFile:
         """Note for eviction that this content is new in the folder `scope`. It is no error where that fails."""
         with suppress(OSError):
             begin_history(self._checksums, self._identity, scope=scope, now_ns=time.time_ns())
-
-
-class DamagedBlockError(Exception):
-    """A recorded block whose bytes do not match. A miss for the reader, and worth a counter."""
-
-
-def flush(place: Place) -> None:
-    """Have the disk take what was written to a content, so that a power cut does not undo it. Raises `OSError`."""
-    data, checksums, _ = _open(place)
-    try:
-        os.fdatasync(data)
-        os.fdatasync(checksums)
-    finally:
-        os.close(data)
-        os.close(checksums)
-
-
-_Opened = tuple[int, int, bool]  # the descriptors of data and checksums, and whether they may be written to
-
-
-def _open(place: Place, *, may_write: bool = True) -> _Opened:
-    with place.opened() as folder:
-        try:
-            if may_write:
-                return *_open_both(folder, os.O_RDWR, place.owners), True
-        except OSError as error:
-            if error.errno not in _READ_ONLY:
-                raise
-        return *_open_both(folder, os.O_RDONLY, place.owners), False  # a cache that can only be read still serves
-
-
-def _open_both(folder: int, flags: int, owners: Set[int]) -> tuple[int, int]:
-    data = open_file(folder, DATA, flags, owners=owners)
-    try:
-        return data, open_file(folder, CHECKSUMS, flags, owners=owners)
-    except BaseException:
-        os.close(data)
-        raise
-
-
-def _record_at(index: int) -> int:
-    """Where a block's record begins in `checksums`."""
-    return HEADER_BYTES + index * CHECKSUM_BYTES
-
-
-def _runs_of_missing(
-    there: Sequence[bytes | None], blocks: Sequence[_Parts]
-) -> Iterator[tuple[int, Sequence[_Parts]]]:
-    """The runs of adjacent blocks that are not recorded, each with the position of its first one."""
-    first = 0
-    for position, record in enumerate((*there, _NO_RECORD)):
-        if record is not None:
-            if first < position:
-                yield first, blocks[first:position]
-            first = position + 1

@@ -1,11 +1,14 @@
-"""The folder of a content: made, recognised and deleted, each as a whole. See content_file.py for what is in it."""
+"""The folder of a content: made, opened, recognised and deleted, each as a whole.
+
+See content_file.py for what is in it.
+"""
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from vbnfs.blocks import BLOCK_BYTES, CHECKSUM_BYTES
 from vbnfs.host.atomic import abandoned_folder, lock_new
@@ -21,6 +24,7 @@ HEADER_BYTES: Final = 64  # of `checksums`, in front of the records
 NEW_PREFIX: Final = ".new-"  # of a folder that is being made
 OLD_PREFIX: Final = ".old-"  # of one that is being deleted
 _NO_FOLDER_OF_OURS: Final = frozenset({errno.ENOTDIR, errno.ELOOP, errno.EPERM})
+_READ_ONLY: Final = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})  # EPERM: chattr +i
 _NOT_EMPTY: Final = frozenset({errno.EEXIST, errno.ENOTEMPTY})
 
 
@@ -35,9 +39,50 @@ class Shape:
         """The header's and one record for each block."""
         return HEADER_BYTES + -(-self.data_bytes // BLOCK_BYTES) * CHECKSUM_BYTES
 
-    def is_of(self, data: int, checksums: int) -> bool:
+    def is_of(self, files: "OpenFiles") -> bool:
         """Whether two open files have these lengths."""
-        return (os.fstat(data).st_size, os.fstat(checksums).st_size) == (self.data_bytes, self.checksums_bytes)
+        lengths = os.fstat(files.data).st_size, os.fstat(files.checksums).st_size
+        return lengths == (self.data_bytes, self.checksums_bytes)
+
+
+class OpenFiles(NamedTuple):
+    """The descriptors of a content's two files, and whether they may be written to."""
+
+    data: int
+    checksums: int
+    is_writable: bool
+
+
+def open_files(place: Place, *, may_write: bool = True) -> OpenFiles:
+    """Open what is in a content's folder; to be read only where the disk takes no writes. Raises `OSError`."""
+    with place.opened() as folder:
+        try:
+            if may_write:
+                return OpenFiles(*_open_both(folder, os.O_RDWR, place.owners), is_writable=True)
+        except OSError as error:
+            if error.errno not in _READ_ONLY:
+                raise
+        return OpenFiles(*_open_both(folder, os.O_RDONLY, place.owners), is_writable=False)
+
+
+def flush_files(place: Place) -> None:
+    """Have the disk take what was written to a content, so that a power cut does not undo it. Raises `OSError`."""
+    data, checksums, _ = open_files(place)
+    try:
+        os.fdatasync(data)
+        os.fdatasync(checksums)
+    finally:
+        os.close(data)
+        os.close(checksums)
+
+
+def _open_both(folder: int, flags: int, owners: Set[int]) -> tuple[int, int]:
+    data = open_file(folder, DATA, flags, owners=owners)
+    try:
+        return data, open_file(folder, CHECKSUMS, flags, owners=owners)
+    except BaseException:
+        os.close(data)
+        raise
 
 
 def make_folder(place: Place, shape: Shape) -> None:

@@ -7,8 +7,8 @@ import os
 from contextlib import suppress
 from typing import Final
 
-from vbnfs.cache.content_file import ContentFile, flush
-from vbnfs.cache.content_folder import DATA, KINDS, PARTIAL, WHOLE, move_folder, remove_folder
+from vbnfs.cache.content_file import ContentFile
+from vbnfs.cache.content_folder import DATA, KINDS, PARTIAL, WHOLE, flush_files, move_folder, remove_folder
 from vbnfs.host.places import Place
 from vbnfs.objects import Content
 
@@ -58,8 +58,12 @@ class ContentPlaces:
         os.close(descriptor)
         return None
 
-    def has_whole(self, content: Content) -> bool:
-        """Whether a content stands among the whole ones, with both of its files."""
+    def open_whole_at_once(self, content: Content) -> int | None:
+        """Like `open_whole`, if the disk need not be asked: None where it would. The length is not compared."""
+        return (self.of(content.content_id, WHOLE) / DATA).open_at_once()
+
+    def is_whole(self, content: Content) -> bool:
+        """Whether a content stands among the whole ones, with both of its files at their lengths."""
         return self._open_at(content, self.of(content.content_id, WHOLE)) is not None
 
     def promote(self, content: Content) -> None:
@@ -68,10 +72,10 @@ class ContentPlaces:
         What another process has begun anew since it was looked at lacks blocks: that goes back.
         """
         name, whole = content.content_id, self.of(content.content_id, WHOLE)
-        flush(self.of(name, PARTIAL))
+        flush_files(self.of(name, PARTIAL))
         with self.of(name, PARTIAL).parent.opened() as above, whole.parent.opened(make=True) as to:
             if not move_folder(above, name, to, name):
-                if self.has_whole(content):  # another process was first
+                if self.is_whole(content):  # another process was first
                     remove_folder(above, name)
                 else:
                     remove_folder(to, name)
@@ -103,7 +107,7 @@ class ContentPlaces:
         """Have the disk take what was written of a content. What is not here, or cannot be synced, is no error."""
         for kind in KINDS:
             with suppress(OSError):
-                flush(self.of(content_id, kind))
+                flush_files(self.of(content_id, kind))
 
     def _open_at(self, content: Content, place: Place) -> ContentFile | None:
         return ContentFile.open(

@@ -106,6 +106,12 @@ class KnownDigests:
     are_proven: bool
 
 
+def contradiction(where: str, index: int, *, found: bytes, wanted: bytes) -> str:
+    """In words: a block that came from `where` has another digest than the one that it should have."""
+    about = f"{where}: block {index:,} came as blake2b-128:{found.hex()}"
+    return f"{about}, and is {wanted.hex()} in the released file"
+
+
 class Imported(Enum):
     """What became of a set that was imported."""
 
@@ -130,17 +136,19 @@ class DigestStore:
         self._doubted: set[str] = set()  # hashes of which what was imported contradicts what comes
 
     def of_nowait(self, content: Content) -> KnownDigests | None:
-        """Like `of`. Raises `KeyError` where the disk was not asked lately."""
+        """Like `of`, but raises `KeyError` where the disk was not asked lately."""
         with self._lock:
             if content.file_hash is None or content.file_hash in self._absent:
                 return None
             return _fitting(self._known[content.file_hash], content)
 
     def of(self, content: Content) -> KnownDigests | None:
-        """The digests of a content; None if there are none."""
+        """The digests of a content, as they were some seconds ago; None if there are none."""
         file_hash = content.file_hash
         if file_hash is None:
             return None
+        with suppress(KeyError):
+            return self.of_nowait(content)
         known = self._read(file_hash, _PROVEN)
         if known is None and file_hash not in self._doubted:
             known = self._read(file_hash, _IMPORTED)

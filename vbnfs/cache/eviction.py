@@ -1,9 +1,10 @@
 """Keep the cache within its size, and the disk's reserve free.
 
-Usage is what the files take on the disk (st_blocks), since the cache is made of sparse files. No process counts for
-all; each scans again before it writes more than a small part of the limit, and makes room for what it is about to
-write, so that usage stays within 5 % of the limit. With a limit so small that one block is more than that part, it
-scans before every block. Where the disk has less free than the reserve, the limit is what can be kept besides.
+Usage is what contents take on the disk (st_blocks of their files, which are sparse, and of their folders). No process
+counts for all; each scans again before it writes more than a small part of the limit, and makes room for what it is
+about to write, so that usage stays within 5 % of the limit. With a limit so small that one block is more than that
+part, it scans before every block. Where the disk has less free than the reserve, the limit is what can be kept
+besides.
 
 Victims are whole contents (see eviction_policy.py); that may be the one which is being filled, if it is larger than
 the limit: it is then begun anew. A process that has a content open goes on reading the bytes that it verified. Until
@@ -176,6 +177,11 @@ class Evictor:
                 return bool(victims)
         finally:
             self._lock.release()
+
+    def victims(self) -> Sequence[CachedContent]:
+        """What `scan_and_evict` would delete now, if no other process does; nothing is."""
+        self._learn_limit()
+        return self._choose(0)
 
     def _has_waited(self) -> bool:
         """Whether another process has been evicting for so long that it is not waited for any more."""

@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from vbnfs.blocks import BLOCK_BYTES, CHECKSUM_BYTES, checksum
-from vbnfs.cache.block_cache import BlockCache, block_range
+from vbnfs.cache.block_cache import BlockCache
 from vbnfs.cache.claims import PRESENCE
 from vbnfs.cache.inventory import FORMAT_1, CachedContent, scan
+from vbnfs.cache.stored_blocks import block_range
 from vbnfs.host.locks import could_lock
 from vbnfs.host.places import Place
 from vbnfs.objects import Content

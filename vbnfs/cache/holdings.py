@@ -4,8 +4,11 @@
                                       the content id, and `kernel` where the kernel reads the file itself
 
 A process has its file locked for as long as it lives (flock(2)), so a file that can be locked is of a dead one, and
-is deleted. Where there are no locks, one that was not written for an hour is. All of it is advice: where a line is
-lost or torn, an evictor counts too little, and nothing else happens.
+is deleted. Where there are no locks, one that was not written for an hour is. What the kernel reads stands in a file
+of its own, which the kernel is given, too (`filesystem/passthrough.py`): a lock is the open file's, so it lasts until
+the mount's connection has ended, whatever became of the daemon and of the mount's place. Until then the kernel holds
+all that is in it. All of it is advice: where a line is lost or torn, an evictor counts too little, and nothing else
+happens.
 """
 
 import os
@@ -16,8 +19,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from vbnfs.cache.content_folder import FORMAT
-from vbnfs.host.atomic import remove_abandoned
-from vbnfs.host.locks import lock_file
+from vbnfs.host.atomic import lock_new, remove_abandoned
 from vbnfs.host.places import Place, open_file
 
 _FOLDER: Final = f"{FORMAT}/.held"
@@ -37,7 +39,10 @@ class Held:
 
 
 class Holdings:
-    """What this process holds in a cache directory. The methods may be called from any thread, one at a time."""
+    """What this process, or a mount's connection, holds in a cache directory.
+
+    The methods may be called from any thread, one at a time.
+    """
 
     def __init__(self, directory: Place) -> None:
         self._folder = directory / _FOLDER
@@ -47,6 +52,11 @@ class Holdings:
     def __del__(self) -> None:
         if self._descriptor >= 0:
             os.close(self._descriptor)
+
+    @property
+    def descriptor(self) -> int | None:
+        """The open file whose lock says that this holds; None until there was something to show."""
+        return None if self._descriptor < 0 else self._descriptor
 
     def publish(self, held: Iterable[Held]) -> None:
         """Show what is held from now on. Where the directory can only be read, no process can evict, either."""
@@ -64,13 +74,19 @@ class Holdings:
 
     def _make(self) -> None:
         with self._folder.opened(make=True) as folder:
-            self._descriptor = open_file(folder, os.urandom(8).hex(), os.O_RDWR | os.O_CREAT | os.O_EXCL)
-        with suppress(OSError):  # no locks on this file system
-            lock_file(self._descriptor)
+            while self._descriptor < 0:
+                descriptor = open_file(folder, os.urandom(8).hex(), os.O_RDWR | os.O_CREAT | os.O_EXCL)
+                if lock_new(descriptor):
+                    self._descriptor = descriptor
+                else:
+                    os.close(descriptor)
 
 
 def all_held(directory: Place) -> list[Held]:
-    """What the processes that live hold in a cache directory; a content that several hold is there once for each."""
+    """What living processes, and connections that have not ended, hold in a cache directory.
+
+    A content that several hold is there once for each.
+    """
     found: list[Held] = []
     with suppress(OSError), (directory / _FOLDER).opened() as folder:
         for name in os.listdir(folder):

@@ -20,9 +20,9 @@ from typing import Final
 import structlog
 
 from vbnfs.cache.content_file import ContentFile
-from vbnfs.cache.content_folder import FORMAT, Shape
+from vbnfs.cache.content_folder import FORMAT, OpenFiles, Shape
 from vbnfs.cache.content_places import ContentPlaces
-from vbnfs.cache.read_only_cache import ReadOnlyCache
+from vbnfs.cache.stored_blocks import StoredBlocks
 from vbnfs.cache.whole_file import Seal
 from vbnfs.host.identity import user_name
 from vbnfs.host.own_folders import flags_of
@@ -60,7 +60,7 @@ class Entry:
         return None if is_same else "it has changed since it was hashed"
 
 
-class InPlaceFiles(ReadOnlyCache):
+class InPlaceFiles(StoredBlocks):
     """The files that are read in place, as blocks behind the cache at `directory`; those of `owners` alone."""
 
     def __init__(self, directory: Path | Place, *, scope: str, metrics: Metrics, owners: Set[int]) -> None:
@@ -99,8 +99,8 @@ class _SealedFiles(ContentPlaces):
                 os.close(stored)
         if data < 0:
             return None
-        opened = data, stored, False
-        return ContentFile(place, opened, identity=content.content_id, data_bytes=content.size_bytes, may_map=False)
+        files = OpenFiles(data, stored, is_writable=False)
+        return ContentFile(place, files, identity=content.content_id, data_bytes=content.size_bytes, may_map=False)
 
     def demote(self, content: Content) -> None:
         """See `ContentPlaces`: the file is not what it was, and is not read in place any more."""
@@ -119,15 +119,34 @@ def make_in_place(directory: Place, scope: str) -> None:
     (directory / FORMAT / scope / IN_PLACE).mkdir()
 
 
-def entries(directory: Place) -> Iterator[Entry]:
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """A file that is read in place as the content with this id; what was noted of it stands at `place`."""
+
+    place: Place
+    scope: str
+    entry: Entry
+
+    @property
+    def content_id(self) -> str:
+        """The content's name."""
+        return self.place.name
+
+    def forget(self) -> None:
+        """Have the file not be read in place any more; the file itself stays. Raises `OSError`."""
+        self.place.unlink(missing_ok=True)
+
+
+def all_noted(directory: Place) -> Iterator[Noted]:
     """All files that are read in place, of all scopes."""
     for parts, _, found in (directory / FORMAT).walk(depth=_FOLDERS):
         for one in found if len(parts) == _FOLDERS and parts[1] == IN_PLACE else ():
             with suppress(OSError):
-                stored = (directory / "/".join((FORMAT, *parts, one.name))).read_bytes()
+                place = directory / "/".join((FORMAT, *parts, one.name))
+                stored = place.read_bytes()
                 entry = _parse(stored[max(0, stored.rfind(_LINE_BEGINS)) :])
                 if entry is not None:
-                    yield entry
+                    yield Noted(place, parts[0], entry)
 
 
 def why_not_believed(status: os.stat_result, owners: Set[int]) -> str | None:

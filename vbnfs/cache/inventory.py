@@ -39,8 +39,8 @@ _FOLDERS_1: Final = 2  # scope, and the first digits
 class CachedContent:
     """A candidate: what it takes on the disk, and when it was used last (nanoseconds since 1970, not after now).
 
-    `path` is below the cache directory: that of a content's folder, or of a segment of format 1. `inode` is that of
-    its bytes. `history` is None where it was not asked for, or none is stored.
+    `path` is below the cache directory: that of a content's folder, which counts with its files, or of a segment of
+    format 1. `inode` is that of its bytes. `history` is None where it was not asked for, or none is stored.
     """
 
     path: str
@@ -116,7 +116,7 @@ def _look_at(above: int, name: str, path: str, now_ns: int, *, with_history: boo
             raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), name)
         used_ns = _no_later_than(now_ns, found[CHECKSUMS].st_mtime_ns, folder, CHECKSUMS) if len(found) == 2 else 0
         inode = found[DATA].st_ino if DATA in found else 0
-        allocated_bytes = sum(status.st_blocks for status in found.values()) * 512
+        allocated_bytes = sum(status.st_blocks for status in (os.fstat(folder), *found.values())) * 512
         history = _history(folder, name) if with_history else None
         return CachedContent(path, allocated_bytes, used_ns, inode, history)
     finally:

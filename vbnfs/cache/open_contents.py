@@ -17,29 +17,30 @@ _PART_OF_FILE_LIMIT: Final = 8  # where fewer files may be open: connections and
 
 
 class OpenContents:
-    """Open contents of `places`. Methods may be called from any thread; those that open one raise `OSError`."""
+    """Open contents of `places`, shown by `holdings`. Any thread may call; methods that open one raise `OSError`."""
 
-    def __init__(self, places: ContentPlaces, holdings: Holdings) -> None:
+    def __init__(self, places: ContentPlaces, holdings: Holdings | None = None) -> None:
         self._places = places
         self._holdings = holdings
         self._publishing = threading.Lock()
         self._lock = threading.Lock()  # of what follows; held for no system call
         self._open: LRUCache[str, ContentFile] = LRUCache(_most_open())  # by content id
         self._absent: set[str] = set()  # the contents of which nothing was here, since `forget_deleted`
+        self._refused: set[str] = set()
         self._opened: dict[str, Content] = {}  # by a program, since uses were noted; by content id
-        self._read_by_kernel: dict[str, Held] = {}  # by content id
 
     def known(self, content: Content) -> ContentFile | None:
         """A content that is open already."""
         with self._lock:
-            file = self._open.get(content.content_id)
+            is_refused = content.content_id in self._refused
+            file = None if is_refused else self._open.get(content.content_id)
         return file if file is not None and file.data_bytes == content.size_bytes else None
 
     def get(self, content: Content) -> ContentFile | None:
         """A content, opened if it is here."""
         file = self.known(content)
         if file is None:
-            file = self._places.open(content)
+            file = None if content.content_id in self._refused else self._places.open(content)
             if file is None:
                 self._absent.add(content.content_id)
             else:
@@ -53,6 +54,13 @@ class OpenContents:
             file = self._places.open_or_create(content)
             self._remember(content, file)
         return file
+
+    def refuse(self, content: Content) -> None:
+        """Have `get` find nothing of a content any more."""
+        with self._lock:
+            self._refused.add(content.content_id)
+            let_go = self._open.pop(content.content_id, None)
+        del let_go
 
     def is_known_absent(self, content: Content) -> bool:
         """Whether nothing was here of a content when it was looked for last, and nothing was put since."""
@@ -104,23 +112,14 @@ class OpenContents:
         for file in known:
             file.note_use()
 
-    def hold(self, held: Held) -> None:
-        """The kernel reads a content itself from now on, though it may be deleted, until `let_go`."""
-        with self._lock:
-            self._read_by_kernel[held.content_id] = held
-        self.publish()
-
-    def let_go(self, content_id: str) -> None:
-        """The kernel does not read a content any more."""
-        with self._lock:
-            self._read_by_kernel.pop(content_id, None)
-        self.publish()
-
     def publish(self) -> None:
         """Show other processes which contents this one has open."""
+        if self._holdings is None:
+            return
         with self._publishing:
             with self._lock:
-                known, held = list(self._open.values()), list(self._read_by_kernel.values())
+                known = list(self._open.values())
+            held: list[Held] = []
             for file in known:
                 with suppress(OSError):
                     held.append(file.held())

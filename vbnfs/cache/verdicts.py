@@ -3,9 +3,10 @@
     verified-v1/<scope>/good/<2 hex>/<content id>      hashed, and the same as the manifest's file_hash
     verified-v1/<scope>/bad/<content id>               hashed, and not the same: reads are refused
 
-Each is a line of JSON. A verdict is about the blocks that were hashed, and names them by a fingerprint: a hash of
-their checksums in order. It holds as long as blocks with these checksums are kept, whichever process fetched them;
-once any other block was written it no longer applies. All of it may be lost: then a file is hashed again.
+Each is a line of JSON (verdict.py). A verdict is about the blocks that were hashed, and names them by a fingerprint:
+a hash of their checksums in order. It holds as long as blocks with these checksums are kept, whichever process
+fetched them; once any other block was written it no longer applies. All of it may be lost: then a file is hashed
+again.
 
 Hashing takes minutes, and meanwhile other processes may drop blocks, fetch them anew and judge them. So the process
 that has hashed checks the records again before it gives a verdict, under a lock that all processes share
@@ -18,20 +19,19 @@ judged. Links and files of other users do not count, neither for a content nor a
 """
 
 import errno
-import json
 import os
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 import structlog
-import xxhash
 
 from vbnfs.cache.block_cache import BlockCache
+from vbnfs.cache.verdict import TORN, Verdict, decode, encode, fingerprint_of, is_good, mismatch_text
 from vbnfs.errors import HashMismatchError
 from vbnfs.host.atomic import replace_file
 from vbnfs.host.locks import lock_file
@@ -41,55 +41,9 @@ from vbnfs.objects import Content
 log = structlog.get_logger()
 
 FORMAT: Final = "verified-v1"
-_SHOWN_DIGITS: Final = 16
 _LOCK_SECONDS: Final = 2.0  # a process that judges holds the lock for milliseconds
 _LOCK_STEP_SECONDS: Final = 0.02
 _NOTHING: Final = frozenset({errno.ENOENT, errno.ELOOP, errno.EPERM, errno.EISDIR})  # none, a link, not ours, no file
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What the blake2b of a whole file was (hex), of which blocks, and when (UTC, ISO 8601).
-
-    `mismatches`: how many times in a row it was not the manifest's, each time of bytes fetched anew. `source` is the
-    object version that they were fetched from, in words. `seal` is that of the whole file which was checked
-    (`whole_file.Seal`), where one was.
-    """
-
-    found_hash: str
-    fingerprint: str
-    judged: str
-    mismatches: int = 0
-    source: str = ""
-    seal: str = field(default="", compare=False)
-
-
-_TORN: Final = Verdict("", "", "", 1)
-
-
-class Fingerprint:
-    """Made of the checksums of all blocks of a content, in order."""
-
-    def __init__(self) -> None:
-        self._hash = xxhash.xxh3_128()
-
-    def add(self, record: bytes) -> None:
-        """The next block's checksum."""
-        self._hash.update(record)
-
-    def text(self) -> str:
-        """In hex."""
-        return self._hash.hexdigest()
-
-
-def fingerprint_of(records: Iterable[bytes | None]) -> str | None:
-    """The fingerprint of blocks that are kept; None if one is not."""
-    fingerprint = Fingerprint()
-    for record in records:
-        if record is None:
-            return None
-        fingerprint.add(record)
-    return fingerprint.text()
 
 
 class Verdicts:
@@ -125,7 +79,7 @@ class Verdicts:
         try:
             against = _read(self._bad_place(content.content_id))
         except OSError:
-            against = self._bad.get(content.content_id, _TORN)
+            against = self._bad.get(content.content_id, TORN)
         return against or self._not_kept.get(content.content_id) or self.good(content)
 
     def judge(
@@ -160,7 +114,7 @@ class Verdicts:
         """
         with self._judging(), suppress(OSError):
             if verdict.seal != seal and self.last(content) == verdict:
-                replace_file(self._good_place(content.content_id), _encoded(replace(verdict, seal=seal)))
+                replace_file(self._good_place(content.content_id), encode(replace(verdict, seal=seal)))
 
     def keep(self, content: Content, verdict: Verdict) -> None:
         """Publish a verdict: at once here, soon in other processes. A disk that does not take it is no error."""
@@ -176,7 +130,7 @@ class Verdicts:
         with suppress(OSError):
             remove.unlink(missing_ok=True)
         try:
-            replace_file(write, _encoded(verdict))
+            replace_file(write, encode(verdict))
         except OSError as error:
             log.warning("the outcome of verifying cannot be kept", reason=str(error))
             if write is bad:
@@ -217,7 +171,7 @@ class Verdicts:
             try:
                 kept[name] = _read(self._bad_place(name))
             except OSError:
-                kept[name] = before.get(name, _TORN)
+                kept[name] = before.get(name, TORN)
         return {name: verdict for name, verdict in kept.items() if verdict is not None}
 
     @contextmanager
@@ -264,45 +218,13 @@ def _mismatches(verdict: Verdict | None) -> int:
     return 0 if verdict is None else verdict.mismatches
 
 
-def is_good(content: Content, verdict: Verdict) -> bool:
-    """Whether the manifest has the hash that was found."""
-    return verdict.found_hash == content.file_hash
-
-
-def most_mismatches(content: Content) -> int:
-    """After how many in a row a content is not fetched anew any more: each source was tried, the first one twice."""
-    return 1 + len(content.sources)
-
-
-def mismatch_text(content: Content, verdict: Verdict) -> str:
-    """What is wrong, and what to do."""
-    if not verdict.found_hash:
-        return f"{content.source}: a verdict against it that cannot be read; 'vbnfs verify --fetch FILE' judges anew"
-    found, released = verdict.found_hash[:_SHOWN_DIGITS], (content.file_hash or "")[:_SHOWN_DIGITS]
-    source = verdict.source or content.source
-    what = f"{source}: blake2b:{found}... instead of the manifest's blake2b:{released}... ({verdict.judged})"
-    if verdict.mismatches >= most_mismatches(content):
-        return f"{what}, also when fetched anew: S3 has other bytes; 'vbnfs verify --fetch FILE' tries again"
-    return f"{what}; it is being fetched anew, and 'vbnfs verify --fetch FILE' does so at once"
-
-
-def good_text(verdict: Verdict) -> str:
-    """The text of the extended attribute for a good file."""
-    return f"blake2b:{verdict.found_hash[:_SHOWN_DIGITS]} {verdict.judged}"
-
-
 def _read_if_any(place: Place) -> Verdict | None:
     """None also for what cannot be read, or is torn."""
     try:
         verdict = _read(place)
     except OSError:
         return None
-    return None if verdict is _TORN else verdict
-
-
-def _encoded(verdict: Verdict) -> bytes:
-    """A line of JSON."""
-    return json.dumps(asdict(verdict)).encode() + b"\n"
+    return None if verdict is TORN else verdict
 
 
 def _read(place: Place) -> Verdict | None:
@@ -313,14 +235,4 @@ def _read(place: Place) -> Verdict | None:
         if error.errno in _NOTHING:
             return None
         raise
-    try:
-        kept = json.loads(data)
-        source = kept.get("source", "")
-        verdict = Verdict(
-            kept["found_hash"], kept["fingerprint"], kept["judged"], kept["mismatches"], source, kept.get("seal", "")
-        )
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        return _TORN
-    texts = (verdict.found_hash, verdict.fingerprint, verdict.judged, verdict.source, verdict.seal)
-    is_sound = all(isinstance(text, str) for text in texts) and isinstance(verdict.mismatches, int)
-    return verdict if is_sound else _TORN
+    return decode(data)

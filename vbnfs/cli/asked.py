@@ -17,7 +17,8 @@ from vbnfs.config.settings import SETTING_BY_NAME, Config
 from vbnfs.dataset.manifest import DatasetVersion
 from vbnfs.dataset.names import LATEST, MANIFESTS, decode
 from vbnfs.dataset.release import Release
-from vbnfs.dataset.tree import ROOT_INODE, DataNode, Directory, Node, StaticNode, Symlink, Tree, build_tree
+from vbnfs.dataset.tree import ROOT_INODE, DataNode, Directory, Node, StaticNode, Symlink, Tree
+from vbnfs.dataset.tree_builder import build_tree
 from vbnfs.errors import DatasetError, MountError, UsageError
 from vbnfs.host.mountinfo import MountEntry, absolute, list_mounts
 
@@ -213,7 +214,10 @@ def _node_at(tree: Tree, path: str) -> tuple[str, Node]:
         node = _walk(tree, _parts(there))
         if node is not None:
             return there, node
-    raise DatasetError(f"{path}: not in the dataset; name a path in it or in a mount, or a dataset version")
+    raise DatasetError(
+        f"{path}: not in the dataset; name a path in it or in a mount, or a dataset version ('vbnfs versions'"
+        " lists them)"
+    )
 
 
 def _parts(path: str) -> list[str]:

@@ -2,15 +2,14 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from vbnfs.access.cache_directory import prepare_cache_directory
 from vbnfs.cache.eviction import DEFAULT_BYTES, Evictor, store_size, stored_size
-from vbnfs.cache.in_place import entries
 from vbnfs.cache.inventory import scan
-from vbnfs.cli.render import files, size
+from vbnfs.cli.render import size
 from vbnfs.config.settings import Config
 from vbnfs.config.sources import load_config
 from vbnfs.errors import CacheError, UsageError
@@ -21,7 +20,10 @@ from vbnfs.metrics import Metrics
 
 @dataclass(frozen=True, slots=True)
 class Cleaned:
-    """A cache after it was cleaned: what it takes and may take, and what was deleted to get there."""
+    """A cache after it was cleaned: what it takes and may take, and what was deleted to get there.
+
+    After a trial: what it takes as it is, and what would be deleted, by name as well.
+    """
 
     cache_dir: Path
     usage_bytes: int
@@ -29,12 +31,13 @@ class Cleaned:
     deleted_files: int
     freed_bytes: int
     is_there: bool = True
+    names: Mapping[str, int] = field(default_factory=dict)  # and what each takes on the disk
 
 
-def clean(config: Config) -> Cleaned:
+def clean(config: Config, *, is_trial: bool = False) -> Cleaned:
     """Evict down to the limit. Raises `CacheError` for a folder that is not ours, and if the limit is not reached.
 
-    A folder that does not exist is clean.
+    A folder that does not exist is clean. With `is_trial` no file is deleted, and no size stored.
     """
     if not is_there(config.cache_dir):
         return Cleaned(config.cache_dir, 0, config.cache_size_bytes or DEFAULT_BYTES, 0, 0, is_there=False)
@@ -47,6 +50,8 @@ def clean(config: Config) -> Cleaned:
         reserve_bytes=config.cache_reserve_bytes,
         metrics=Metrics(),
     )
+    if is_trial:
+        return _trial(config, evictor)
     before = _files(directory)
     if config.cache_size_bytes is not None:
         store_size(directory, config.cache_size_bytes)  # from now on a mount on the cache deletes files, too
@@ -61,27 +66,19 @@ def clean(config: Config) -> Cleaned:
     )
 
 
+def _trial(config: Config, evictor: Evictor) -> Cleaned:
+    """What would be deleted, without deleting it."""
+    names = {one.path: one.allocated_bytes for one in evictor.victims()}
+    usage_bytes, limit_bytes = evictor.usage_bytes, evictor.limit_bytes
+    return Cleaned(config.cache_dir, usage_bytes, limit_bytes, len(names), sum(names.values()), names=names)
+
+
 def _files(directory: Place) -> Counter[tuple[str, str]]:
     """What each content in a cache directory takes, by the server that sent it and its id."""
     taken = Counter[tuple[str, str]]()
     for one in scan(directory):
         taken[one.scope, one.content_id] += one.allocated_bytes
     return taken
-
-
-def in_place_text(directory: Path) -> str | None:
-    """What is read in place, besides what a cache takes; None if nothing is."""
-    found = list(entries(folder_at(directory)))
-    if not found:
-        return None
-    lost = [entry for entry in found if entry.problem is not None]
-    total_bytes = sum(entry.seal.size_bytes for entry in found)
-    text = f"read in place, not counted: {files(len(found))} ({size(total_bytes)})"
-    if not lost:
-        return text
-    first = f"{lost[0].path} ({lost[0].problem})"
-    remedy = "'vbnfs import --in-place' takes up again those that are there"
-    return f"{text}; {len(lost)} of them not now, such as {first}: {remedy}"
 
 
 def _check(config: Config, evictor: Evictor) -> None:

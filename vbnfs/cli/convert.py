@@ -28,15 +28,16 @@ class Converted:
     left: int
 
 
-def convert(config: Config, show: Callable[[int, int], None]) -> Converted:
+def convert(config: Config, show: Callable[[int, int], None], *, is_trial: bool) -> Converted:
     """Take over what the cache has of a dataset in format 1. `show` gets how many segments are done, and of how many.
 
-    Raises `CacheError` where the cache does not take a block; what was taken over by then is done.
+    Raises `CacheError` where the cache does not take a block; what was taken over by then is done. With `is_trial`
+    nothing changes, and `taken_bytes` are what the segments take.
     """
-    return run_to_the_end(partial(_convert, config, show))
+    return run_to_the_end(partial(_convert, config, show, is_trial=is_trial))
 
 
-async def _convert(config: Config, show: Callable[[int, int], None]) -> Converted:
+async def _convert(config: Config, show: Callable[[int, int], None], *, is_trial: bool) -> Converted:
     async with open_dataset(replace(config, offline=True)) as dataset:
         directory = folder_at(config.cache_dir)
         found = format_1.segments(directory, scope=scope_of(config.endpoint_url))
@@ -45,6 +46,9 @@ async def _convert(config: Config, show: Callable[[int, int], None]) -> Converte
         versions = await load_versions(dataset)
         files = [file for manifest in versions.release.manifests for file in manifest.files]
         contents = {one.content_id: one for one in versions.contents(files).values() if one is not None}
+        if is_trial:
+            known = [one for one in found if one.content_id in contents]
+            return Converted(sum(one.allocated_bytes for one in known), len(known), len(found) - len(known))
         done = await trio.to_thread.run_sync(_take_over, directory, found, contents, dataset.cache, show)
     if not done.left:
         format_1.remove_rest(directory)

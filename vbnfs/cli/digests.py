@@ -55,9 +55,10 @@ def export(where: Place, file: Path, *, note: Note) -> Moved:
     moved, kept = _write(found, file, note=note)
     lacking = [path for file_hash, path in wanted.items() if file_hash not in kept]
     if lacking and where.paths:
+        rest = f"those of the others are in {file}" if kept else f"{file} has none"
         raise NotVerifiedError(
             f"{len(lacking)} of {len(wanted)} files have no digests here, such as {lacking[0]}: 'vbnfs verify --fetch"
-            f" PATH' makes them; those of the others are in {file}"
+            f" PATH' makes them; {rest}"
         )
     return moved
 

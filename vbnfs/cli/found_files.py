@@ -3,14 +3,14 @@
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from vbnfs.access.versions import Versions
 from vbnfs.cache.content_folder import DATA, FORMAT, WHOLE
-from vbnfs.dataset.tree import SESSION_NAME, flat_names
+from vbnfs.dataset.tree_builder import SESSION_NAME, flat_names
 from vbnfs.errors import DatasetError
 from vbnfs.host.mountinfo import absolute, list_mounts
 from vbnfs.objects import Content
@@ -139,12 +139,16 @@ class Recogniser:
         return Recognised(tuple(c for c in candidates if c.file_hash is not None), tuple(names.values()))
 
 
-def without_repeats(recognised: Iterable[Recognised], is_there: Callable[[Content], bool]) -> Mapping[str, Content]:
-    """One content for each file, by its id, as far as there are as many: what taking all of them may bring."""
-    chosen: dict[str, Content] = {}
-    for one in recognised:
+def without_repeats(
+    recognised: Mapping[FoundFile, Recognised], is_there: Callable[[Content], bool]
+) -> Mapping[FoundFile, Content]:
+    """What each file may bring that those before it do not: one content, where there are as many."""
+    brought: dict[FoundFile, Content] = {}
+    seen = set[str]()
+    for file, one in recognised.items():
         for content in one.candidates:
-            if content.content_id not in chosen and not is_there(content):
-                chosen[content.content_id] = content
+            if content.content_id not in seen and not is_there(content):
+                seen.add(content.content_id)
+                brought[file] = content
                 break
-    return chosen
+    return brought

@@ -16,6 +16,7 @@ from vbnfs.access.dataset import open_dataset
 from vbnfs.access.opening import scopes_of
 from vbnfs.access.versions import Versions, load_versions
 from vbnfs.cache.eviction import DEFAULT_BYTES, stored_size
+from vbnfs.cache.in_place import all_noted
 from vbnfs.cache.inventory import CachedContent, delete, scan
 from vbnfs.cli.asked import Place, asked_files, version_at
 from vbnfs.cli.clean import is_there
@@ -30,13 +31,17 @@ from vbnfs.host.private import keep_others_out
 
 @dataclass(frozen=True, slots=True)
 class Freed:
-    """What was deleted, or would be: bytes on the disk by name. `shared` stays: other versions have it, too."""
+    """What was deleted, or would be: bytes on the disk by name. `shared` stays: other versions have it, too.
+
+    `in_place` stays as well: these files are read where they lie, outside of the cache.
+    """
 
     cache_dir: Path
     deleted: Mapping[str, int]
     shared: Mapping[str, int]
     usage_bytes: int
     limit_bytes: int
+    in_place: Sequence[Path] = ()
 
 
 _Named = Mapping[str, str]  # content ids, and a name of each in the dataset
@@ -56,10 +61,11 @@ def free_all(config: Config, *, is_trial: bool) -> Freed:
     keep_others_out()
     if not is_there(config.cache_dir):
         return _result(config, {}, {}, [])
-    found = list(scan(folder_at(config.cache_dir)))
+    directory = folder_at(config.cache_dir)
+    found, in_place = list(scan(directory)), [one.entry.path for one in all_noted(directory)]
     _delete(config, found, is_trial=is_trial)
     deleted = {one.path: one.allocated_bytes for one in found}
-    return _result(config, deleted, {}, found if is_trial else [])
+    return _result(config, deleted, {}, found if is_trial else [], in_place)
 
 
 async def _free(where: Place, dataset_versions: Sequence[str], *, is_trial: bool) -> Freed:
@@ -99,13 +105,15 @@ def _contents_of(versions: Versions, files: Iterable[tuple[str, Node]]) -> dict[
 
 
 def _free_contents(config: Config, wanted: _Named, shared: _Named, *, is_trial: bool) -> Freed:
-    found = list(scan(folder_at(config.cache_dir)))
-    scopes = scopes_of(config)
+    directory = folder_at(config.cache_dir)
+    found, scopes = list(scan(directory)), scopes_of(config)
+    noted = [one for one in all_noted(directory) if one.scope in scopes and one.content_id in wanted]
     ours = [one for one in found if one.scope in scopes]
     chosen = [one for one in ours if one.content_id in wanted]
     _delete(config, chosen, is_trial=is_trial)
     left = found if is_trial else [one for one in found if one not in chosen]
-    return _result(config, _bytes_by_name(chosen, wanted), _bytes_by_name(ours, shared), left)
+    in_place = [one.entry.path for one in noted]
+    return _result(config, _bytes_by_name(chosen, wanted), _bytes_by_name(ours, shared), left, in_place)
 
 
 def _delete(config: Config, contents: Iterable[CachedContent], *, is_trial: bool) -> None:
@@ -128,8 +136,12 @@ def _bytes_by_name(contents: Iterable[CachedContent], names: _Named) -> dict[str
 
 
 def _result(
-    config: Config, deleted: Mapping[str, int], shared: Mapping[str, int], left: Iterable[CachedContent]
+    config: Config,
+    deleted: Mapping[str, int],
+    shared: Mapping[str, int],
+    left: Iterable[CachedContent],
+    in_place: Sequence[Path] = (),
 ) -> Freed:
     usage_bytes = sum(one.allocated_bytes for one in left)
     limit_bytes = config.cache_size_bytes or stored_size(config.cache_dir, DEFAULT_BYTES)
-    return Freed(config.cache_dir, deleted, shared, usage_bytes, limit_bytes)
+    return Freed(config.cache_dir, deleted, shared, usage_bytes, limit_bytes, in_place)

@@ -4,14 +4,17 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from vbnfs.cli.found_files import FoundFile, Recognised
 from vbnfs.cli.render import files, size
 from vbnfs.errors import DatasetError, NotVerifiedError
 
+if TYPE_CHECKING:
+    from vbnfs.cli.found_files import FoundFile, Recognised
+
 TAKEN: Final = "taken"
 WOULD_TAKE: Final = "would take"  # by its name or size; only its hash will show what it is
+NO_ROOM: Final = "no room"  # beside those that would be taken before it
 THERE: Final = "there"  # the cache has it
 WRONG: Final = "wrong"  # the name of a file of the dataset, and other bytes
 NO_HASH: Final = "no hash"  # in the manifest
@@ -20,9 +23,12 @@ UNREADABLE: Final = "unreadable"
 LEFT_OUT: Final = "left out"  # of a cache whose owner is not believed
 REFUSED: Final = "refused"  # to be read in place: others than those who are believed could change it
 NOT_KEPT: Final = "not kept"  # taken, and gone again
+FORGOTTEN: Final = "forgotten"  # not read in place any more
+WOULD_FORGET: Final = "would forget"
 
 _BAD: Final = frozenset({WRONG, UNREADABLE, REFUSED, NOT_KEPT})
-OF_INTEREST: Final = _BAD | {NO_HASH, LEFT_OUT, WOULD_TAKE}  # named also where not every file is
+OF_INTEREST: Final = _BAD | {NO_HASH, LEFT_OUT, WOULD_TAKE, NO_ROOM, WOULD_FORGET}  # named even without --verbose
+_WITH_BYTES: Final = frozenset({TAKEN, WOULD_TAKE, NO_ROOM, THERE, FORGOTTEN, WOULD_FORGET})  # in the summary
 _REMEDY: Final = "it was cut short or changed: delete it, and read the file through vbnfs"
 
 
@@ -41,6 +47,14 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
+class Imported:
+    """What became of each file. `problem` is why an import would take none, if a dry run found that."""
+
+    findings: tuple[Finding, ...]
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Reports:
     """What is called on the way: `show` with each finding, `progress` with how many bytes are done and are to be."""
 
@@ -48,7 +62,7 @@ class Reports:
     progress: Callable[[int, int], None]
 
 
-def unwanted(file: FoundFile, known: Recognised) -> tuple[str, int, str]:
+def unwanted(file: "FoundFile", known: "Recognised") -> tuple[str, int, str]:
     """Outcome, size and detail of a file that is not to be taken."""
     if known.candidates:
         return THERE, file.size_bytes, ""
@@ -57,7 +71,7 @@ def unwanted(file: FoundFile, known: Recognised) -> tuple[str, int, str]:
     return other_bytes(file, known)
 
 
-def other_bytes(file: FoundFile, known: Recognised) -> tuple[str, int, str]:
+def other_bytes(file: "FoundFile", known: "Recognised") -> tuple[str, int, str]:
     """The same, of one that has the bytes of no file of the dataset."""
     if not known.names:
         return UNKNOWN, file.size_bytes, ""
@@ -76,13 +90,15 @@ def summary(findings: Sequence[Finding]) -> str:
 
 
 def _bytes_of(findings: Sequence[Finding], outcome: str) -> str:
-    if outcome not in {TAKEN, WOULD_TAKE, THERE}:
+    if outcome not in _WITH_BYTES:
         return ""
     return f" ({size(sum(one.size_bytes for one in findings if one.outcome == outcome))})"
 
 
 def check_any(findings: Sequence[Finding], folder: Path) -> None:
     """Raise `DatasetError` where no file is of the dataset."""
+    if not findings:
+        raise DatasetError(f"{folder}: no file is there; name a folder with files of the dataset")
     if all(finding.outcome == UNKNOWN for finding in findings):
         raise DatasetError(
             f"{folder}: no file of this dataset is there ({files(len(findings))} looked at): if they are of another"

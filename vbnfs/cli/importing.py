@@ -7,9 +7,8 @@ cache is not read again: so an import that was interrupted goes on where it was.
 import errno
 import hashlib
 import os
-import stat
 from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,39 +18,34 @@ import trio
 
 from vbnfs.access.dataset import Dataset, open_dataset
 from vbnfs.access.opening import make_cache, scope_of
-from vbnfs.access.other_caches import trusted_uids
 from vbnfs.access.versions import load_versions
-from vbnfs.cache.adoption import Adoption, Registration, SourceError, can_share
-from vbnfs.cache.block_cache import BlockCache
-from vbnfs.cache.in_place import make_in_place, why_not_believed
+from vbnfs.cache.adoption import Adoption, Registration, SourceError
+from vbnfs.cache.in_place import make_in_place
 from vbnfs.cache.whole_file import Seal
 from vbnfs.cli.asked import Place
-from vbnfs.cli.found_files import Found, FoundFile, Recognised, Recogniser, check_folder, find_files, without_repeats
+from vbnfs.cli.found_files import FoundFile, Recognised, Recogniser, check_folder, find_files
 from vbnfs.cli.import_findings import (
-    LEFT_OUT,
     NOT_KEPT,
-    REFUSED,
     TAKEN,
     THERE,
     UNREADABLE,
-    WOULD_TAKE,
     WRONG,
     Finding,
+    Imported,
     Reports,
     other_bytes,
-    unwanted,
 )
-from vbnfs.cli.partial_files import NO_RESERVE, PartialFile, partial_files, take_blocks
+from vbnfs.cli.import_plan import Plan, open_source
+from vbnfs.cli.partial_files import NO_RESERVE, take_blocks
+from vbnfs.cli.room import IMPORTING, check_room
 from vbnfs.cli.running import run as run_to_the_end
 from vbnfs.cli.steps import take_steps
-from vbnfs.cli.verify import IMPORTING, check_room
 from vbnfs.errors import CacheError
 from vbnfs.host.mountinfo import absolute
 from vbnfs.host.places import folder_at
 from vbnfs.objects import Content
 
 _HASHED_BYTES: Final = 4 << 20
-_OPEN: Final = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)  # a pipe that took the file's place holds nothing up
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +56,7 @@ class Ways:
     in_place: bool = False
 
 
-def run(where: Place, folder: Path, *, ways: Ways, reports: Reports) -> tuple[Finding, ...]:
+def run(where: Place, folder: Path, *, ways: Ways, reports: Reports) -> Imported:
     """Take into the cache what a folder, or file, has of the dataset.
 
     Raises `DatasetError` for a folder that cannot be imported, `CacheError` where there is no room, or the disk takes
@@ -71,7 +65,7 @@ def run(where: Place, folder: Path, *, ways: Ways, reports: Reports) -> tuple[Fi
     return run_to_the_end(partial(_import, where, folder, ways, reports))
 
 
-async def _import(where: Place, folder: Path, ways: Ways, reports: Reports) -> tuple[Finding, ...]:
+async def _import(where: Place, folder: Path, ways: Ways, reports: Reports) -> Imported:
     top = check_folder(folder, cache_dir=where.config.cache_dir)
     async with open_dataset(where.config) as dataset:
         versions = await load_versions(dataset)
@@ -81,97 +75,47 @@ async def _import(where: Place, folder: Path, ways: Ways, reports: Reports) -> t
         found = await trio.to_thread.run_sync(find, abandon_on_cancel=True)
         work = await trio.to_thread.run_sync(_Import, where, dataset, ways, reports)
         recogniser = await trio.to_thread.run_sync(Recogniser, versions)
-        await trio.to_thread.run_sync(work.sort, found, recogniser, abandon_on_cancel=True)
-        if not ways.dry_run:
-            await trio.to_thread.run_sync(work.check_room)
-            await work.take_all()
-            await trio.to_thread.run_sync(work.check_again)
-        else:
-            work.name_wanted()
-        return tuple(work.findings.values())
+        await trio.to_thread.run_sync(work.plan.sort, found, recogniser, abandon_on_cancel=True)
+        if ways.dry_run:
+            problem = await trio.to_thread.run_sync(work.plan.name_wanted)
+            return Imported(tuple(work.findings.values()), problem)
+        await trio.to_thread.run_sync(work.check_room)
+        await work.take_all()
+        await trio.to_thread.run_sync(work.check_again)
+        return Imported(tuple(work.findings.values()))
 
 
 class _Import:
-    """The files that were found, sorted, and then taken one after the other."""
+    """The files that are wanted, taken one after the other."""
 
     def __init__(self, where: Place, dataset: Dataset, ways: Ways, reports: Reports) -> None:
         self.findings: dict[Path, Finding] = {}
         self._where, self._reports = where, reports
         self._cache, self._verdicts = dataset.cache, dataset.verdicts
         self._is_in_place = ways.in_place
-        self._owners = trusted_uids(where.config)
         if ways.in_place and not ways.dry_run:
             make_in_place(folder_at(where.config.cache_dir), scope_of(where.config.endpoint_url))
-            self._cache = make_cache(where.config, dataset.metrics)
+            self._cache = make_cache(where.config, dataset.metrics, dataset.digests)
+        self.plan: Final = Plan(where, self._cache, dataset.digests, self._note, is_in_place=ways.in_place)
         self._evictor, self._digests = dataset.make_evictor(), dataset.digests
-        self._wanted: dict[FoundFile, Recognised] = {}
-        self._partial: list[PartialFile] = []
-        self._there: dict[str, Content] = {}
         self._taken: dict[Path, list[Content]] = {}
         self._done = self._done_bytes = 0
 
-    def sort(self, found: Found, recogniser: Recogniser) -> None:
-        """Which files are wanted, and which are not: without reading any."""
-        for path, reason in found.unreadable:
-            self._note(path, UNREADABLE, 0, reason)
-        for file in found.files:
-            known = recogniser.recognise(file)
-            if known.candidates and not all(map(self._is_there, known.candidates)):
-                self._wanted[file] = known
-            else:
-                self._note(file.path, *unwanted(file, known))
-        for directory in () if self._is_in_place else found.caches:
-            try:
-                for one in partial_files(directory, self._where.config, recogniser.by_id, self._cache):
-                    self._sort_partial(one)
-            except CacheError as error:
-                self._note(directory, LEFT_OUT, 0, f"its incomplete files, which no hash can prove: {error}")
-
-    def _sort_partial(self, one: PartialFile) -> None:
-        if one.blocks:
-            self._partial.append(one)
-        else:
-            self._note(one.path, THERE, 0)
-
-    def name_wanted(self) -> None:
-        """Say what would be taken."""
-        for file in self._wanted:
-            self._note(file.path, WOULD_TAKE, file.size_bytes)
-        for one in self._partial:
-            self._note(one.path, WOULD_TAKE, one.size_bytes)
-
     def check_room(self) -> None:
         """Raise `CacheError` if not all that is wanted can be kept."""
-        chosen = without_repeats(self._wanted.values(), self._is_there)
-        partial_bytes = sum(one.size_bytes for one in self._partial)
-        self._total_bytes = partial_bytes + sum(file.size_bytes for file in self._wanted)
-        self._is_shared = self._are_shared()
-        if (chosen or partial_bytes) and not self._is_in_place:
-            check_room(
-                self._where,
-                self._cache,
-                (*chosen.values(), *self._there.values()),
-                purpose=IMPORTING,
-                shared_bytes=sum(c.size_bytes for c in chosen.values()) if self._is_shared else 0,
-                partial_bytes=partial_bytes,
-            )
-
-    def _are_shared(self) -> bool:
-        """Whether the cache can have the files by reflinks, as far as one of each file system shows."""
-        samples: dict[int, Path] = {}
-        for file in self._wanted:
-            with suppress(OSError):
-                samples.setdefault(file.path.stat().st_dev, file.path)
-        return all(_can_share(self._cache, path) for path in samples.values())
+        needs = self.plan.needs()
+        self._is_shared = needs.are_shared
+        self._total_bytes = sum(one.size_bytes for one in needs.wanted)
+        check_room(self._where, needs.total, IMPORTING)
 
     async def take_all(self) -> None:
         """Take the wanted files. Raises `CacheError` where the cache's disk takes no more."""
-        for file, known in self._wanted.items():
+        for file, known in self.plan.wanted.items():
             with self._counted(file.size_bytes):
                 self._note(file.path, *await self._take(file, known))
-        for one in self._partial:
+        for one in self.plan.partial:
             with self._counted(one.size_bytes):
-                await self._go_on(take_blocks(one, self._cache, self._evictor, self._digests), one.size_bytes)
+                await self._go_on(take_blocks(one, self._cache, self._evictor), one.size_bytes)
                 self._note(one.path, TAKEN, one.size_bytes)
 
     @contextmanager
@@ -182,7 +126,8 @@ class _Import:
         except OSError as error:
             raise CacheError(
                 f"{self._cache.directory.parent} takes no more: {error.strerror or error}; {self._done} of"
-                f" {len(self._wanted) + len(self._partial)} files are done: free some on that disk, and run it again"
+                f" {len(self.plan.wanted) + len(self.plan.partial)} files are done: free some on that disk, and run"
+                " it again"
             ) from error
         self._progress(count_bytes, count_bytes)
         self._done += 1
@@ -193,7 +138,7 @@ class _Import:
 
     async def _take(self, file: FoundFile, known: Recognised) -> tuple[str, int, str]:
         try:
-            source = _open(file.path)
+            source = open_source(file.path)
             try:
                 return await self._take_open(source, file, known)
             finally:
@@ -203,10 +148,10 @@ class _Import:
 
     async def _take_open(self, source: int, file: FoundFile, known: Recognised) -> tuple[str, int, str]:
         before = os.fstat(source)
-        if self._is_in_place and (reason := why_not_believed(before, self._owners)):
-            return REFUSED, file.size_bytes, reason
+        if (refusal := self.plan.refusal(before, file)) is not None:
+            return refusal
         right = await self._right_ones(source, known.candidates)
-        if right and all(map(self._is_there, right)):
+        if right and all(map(self.plan.is_there, right)):
             return THERE, file.size_bytes, ""
         taken = await self._take_as(source, file, right)
         if taken:
@@ -252,33 +197,12 @@ class _Import:
     def check_again(self) -> None:
         """Correct the findings of files that the cache has lost since: another process may have made it smaller."""
         for path, contents in self._taken.items():
-            if not all(self._has(content) for content in contents):
+            if not all(self.plan.has(content) for content in contents):
                 self._note(path, NOT_KEPT, self.findings[path].size_bytes, "evicted since: allow the cache more room")
-
-    def _is_there(self, content: Content) -> bool:
-        if content.content_id not in self._there and self._has(content):
-            self._there[content.content_id] = content
-        return content.content_id in self._there
-
-    def _has(self, content: Content) -> bool:
-        is_there = self._cache.is_whole(content)
-        return is_there or (self._is_in_place and self._cache.cached_bytes(content) == content.size_bytes)
 
     def _note(self, path: Path, outcome: str, size_bytes: int, detail: str = "") -> None:
         self.findings[path] = Finding(str(path), outcome, size_bytes, detail)
         self._reports.show(self.findings[path])
-
-
-def _open(path: Path) -> int:
-    """Raises `SourceError`."""
-    try:
-        source = os.open(path, _OPEN)
-    except OSError as error:
-        raise SourceError(error.strerror) from error
-    if stat.S_ISREG(os.fstat(source).st_mode):
-        return source
-    os.close(source)
-    raise SourceError("not a regular file")
 
 
 def _read_source(source: int, start: int) -> bytes:
@@ -286,15 +210,3 @@ def _read_source(source: int, start: int) -> bytes:
         return os.pread(source, _HASHED_BYTES, start)
     except OSError as error:
         raise SourceError(error.strerror) from error
-
-
-def _can_share(cache: BlockCache, path: Path) -> bool:
-    """True also for what cannot be read: it is not taken at all."""
-    try:
-        source = _open(path)
-    except SourceError:
-        return True
-    try:
-        return can_share(cache, source)
-    finally:
-        os.close(source)

@@ -24,7 +24,8 @@ from vbnfs.errors import DemoError, UsageError, VbnfsError
 _MODULES: Final[Mapping[str, str]] = {
     **dict.fromkeys(("mount", "umount", "status"), "mounting"),
     **dict.fromkeys(("versions", "diff", "urls", "verify", "digests"), "releases"),
-    **dict.fromkeys(("clean", "import", "install-helper", "install-units"), "upkeep"),
+    **dict.fromkeys(("clean", "import"), "upkeep"),
+    **dict.fromkeys(("install-helper", "install-units"), "installing"),
     "settings": "settings",
 }
 
@@ -87,6 +88,12 @@ _MEANT: Final[Mapping[str, str]] = {
     "fetch": "verify --fetch",
     "download": "verify --fetch",
     "info": "status",
+    "cache": "clean --dry-run', which says what the cache takes, or 'vbnfs clean",
+    "free": "clean PATH",
+    "evict": "clean",
+    "convert": "clean --convert",
+    "forget": "import --forget",
+    "check": "verify",
 }
 
 

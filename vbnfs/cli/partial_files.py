@@ -13,12 +13,12 @@ from typing import Final
 
 from vbnfs.access.opening import scope_of
 from vbnfs.access.other_caches import open_other, trusted_uids
-from vbnfs.blocks import blocks_of, digest
-from vbnfs.cache.block_cache import BlockCache, block_range
+from vbnfs.blocks import blocks_of
+from vbnfs.cache.block_cache import BlockCache
 from vbnfs.cache.content_folder import FORMAT, PARTIAL
 from vbnfs.cache.digests import DigestStore
 from vbnfs.cache.eviction import Evictor
-from vbnfs.cache.read_only_cache import ReadOnlyCache
+from vbnfs.cache.stored_blocks import StoredBlocks, block_range
 from vbnfs.config.settings import Config
 from vbnfs.metrics import Metrics
 from vbnfs.objects import ByteRange, Content
@@ -35,7 +35,7 @@ class PartialFile:
     path: Path
     content: Content
     blocks: tuple[int, ...]
-    other: BlockCache
+    other: StoredBlocks
 
     @property
     def size_bytes(self) -> int:
@@ -44,12 +44,15 @@ class PartialFile:
 
 
 def partial_files(
-    directory: Path, config: Config, contents: Mapping[str, Content], cache: BlockCache
+    directory: Path, config: Config, contents: Mapping[str, Content], cache: BlockCache, digests: DigestStore
 ) -> Iterator[PartialFile]:
-    """What a cache directory has of `contents`, by id, and `cache` lacks. Raises `CacheError` for one of others."""
+    """What a cache directory has of `contents`, by id, and `cache` lacks. Raises `CacheError` for one of others.
+
+    Its blocks are held against `digests`.
+    """
     scope = scope_of(config.endpoint_url)
     place = open_other(directory, trusted_uids(config))
-    other = ReadOnlyCache(place, scope=scope, metrics=Metrics())
+    other = StoredBlocks(place, scope=scope, metrics=Metrics(), digests=digests)
     for parts, _, entries in (place / FORMAT / scope / PARTIAL).walk(depth=_FOLDERS):
         for name in sorted(entry.name for entry in entries if parts):
             content = contents.get(name)
@@ -61,17 +64,17 @@ def partial_files(
             yield PartialFile(other.places.of(name, PARTIAL).path, content, blocks, other)
 
 
-def take_blocks(file: PartialFile, cache: BlockCache, evictor: Evictor, digests: DigestStore) -> Generator[int]:
+def take_blocks(file: PartialFile, cache: BlockCache, evictor: Evictor) -> Generator[int]:
     """Take the blocks that match their checksums, and their digests where these are known.
 
     Gives how many bytes were looked at. Raises `OSError`.
     """
-    done_bytes, known = 0, digests.of(file.content)
+    done_bytes = 0
     for first in range(0, len(file.blocks), _BLOCKS_AT_ONCE):
         for index in file.blocks[first : first + _BLOCKS_AT_ONCE]:
             data = file.other.checked_block(file.content, index)
             done_bytes += len(block_range(file.content, index))
-            if data is None or (known is not None and digest(data) != known.digests.of_block(index)):
+            if data is None:
                 continue
             if not evictor.make_room(len(data)):
                 raise OSError(errno.ENOSPC, NO_RESERVE)

@@ -1,13 +1,13 @@
-"""`vbnfs clean`, `import`, `install-helper`, `install-units`: for the administrator of a machine."""
+"""`vbnfs clean`, `import`: what the cache holds."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from vbnfs.cli import install, render, streams
+from vbnfs.cli import render, streams
 from vbnfs.cli.options import (
     EXIT_STATUS,
     ONLY_OF_A_MOUNT,
@@ -21,6 +21,10 @@ from vbnfs.cli.options import (
 )
 from vbnfs.config.settings import Config
 from vbnfs.errors import CacheError, DatasetError, StorageError, UsageError, VbnfsError
+
+if TYPE_CHECKING:
+    from vbnfs.cli.clean import Cleaned
+    from vbnfs.cli.import_findings import Finding, Imported
 
 
 @click.command(epilog=EXIT_STATUS)
@@ -54,9 +58,7 @@ def clean(
         _check_freeing(options, bool(paths or versions) and is_all, config_folder, convert=convert)
         _free(paths, versions, options, is_trial=is_trial)
         return
-    if is_trial:
-        raise UsageError("--dry-run: of what? Name a PATH, --dataset-version or --all")
-    _clean(config_folder, options, convert=convert)
+    _clean(config_folder, options, convert=convert, is_trial=is_trial)
 
 
 def _check_freeing(
@@ -74,6 +76,7 @@ def _check_freeing(
 def _free(paths: tuple[Path, ...], versions: tuple[str, ...], options: dict[str, Any], *, is_trial: bool) -> None:
     from vbnfs.cli.asked import place_of  # noqa: PLC0415
     from vbnfs.cli.freeing import free, free_all  # noqa: PLC0415
+    from vbnfs.cli.in_place import stays_in_place_text  # noqa: PLC0415
 
     given = given_in(options)
     config = config_of(options)
@@ -83,8 +86,7 @@ def _free(paths: tuple[Path, ...], versions: tuple[str, ...], options: dict[str,
     else:
         freed = free_all(config, is_trial=is_trial)
     if is_trial:
-        for name, count_bytes in sorted(freed.deleted.items()):
-            click.echo(render.escape(f"{render.size(count_bytes):>10}  {name}"))
+        _list(freed.deleted)
     count, usage, limit = map(render.size, (sum(freed.deleted.values()), freed.usage_bytes, freed.limit_bytes))
     done = "would be freed" if is_trial else "freed"
     click.echo(f"{freed.cache_dir}  {usage} of {limit}; {render.files(len(freed.deleted))}, {count} {done}")
@@ -94,11 +96,18 @@ def _free(paths: tuple[Path, ...], versions: tuple[str, ...], options: dict[str,
             f"{render.files(len(freed.shared))}, {shared}: other versions have that, too, so it stays;"
             " 'vbnfs clean PATH' frees a file whichever versions have it"
         )
+    if freed.in_place:
+        echo_note(stays_in_place_text(freed.in_place))
 
 
-def _clean(config_folder: Path | None, options: dict[str, Any], *, convert: bool) -> None:
+def _list(names: Mapping[str, int]) -> None:
+    for name, count_bytes in sorted(names.items()):
+        click.echo(render.escape(f"{render.size(count_bytes):>10}  {name}"))
+
+
+def _clean(config_folder: Path | None, options: dict[str, Any], *, convert: bool, is_trial: bool) -> None:
     from vbnfs.cli.clean import clean as clean_cache  # noqa: PLC0415
-    from vbnfs.cli.clean import configurations, in_place_text  # noqa: PLC0415
+    from vbnfs.cli.clean import configurations  # noqa: PLC0415
 
     if config_folder is not None and (given := given_options(options)):
         raise UsageError(f"{given[0]} would have no effect on the caches of --config-folder: leave {given[0]} out")
@@ -109,24 +118,30 @@ def _clean(config_folder: Path | None, options: dict[str, Any], *, convert: bool
             if isinstance(config, UsageError):
                 raise config
             if convert:
-                _convert(config)
-            done = clean_cache(config)
+                _convert(config, is_trial=is_trial)
+            done = clean_cache(config, is_trial=is_trial)
         except (UsageError, CacheError, DatasetError, StorageError) as error:
             problems.append(error)
         else:
-            usage, limit, freed = map(render.size, (done.usage_bytes, done.limit_bytes, done.freed_bytes))
-            note = "" if done.is_there else " (no such folder: no size was stored)"
-            click.echo(
-                f"{done.cache_dir}  {usage} of {limit}; {render.files(done.deleted_files)}, {freed} freed{note}"
-            )
-            if (in_place := in_place_text(done.cache_dir)) is not None:
-                click.echo(render.escape(f"{done.cache_dir}  {in_place}"))
+            _print_cleaned(done, is_trial=is_trial)
     if problems:
         is_usage = any(isinstance(problem, UsageError) for problem in problems)
         raise (UsageError if is_usage else CacheError)("\n".join(map(str, problems)))
 
 
-def _convert(config: Config) -> None:
+def _print_cleaned(done: "Cleaned", *, is_trial: bool) -> None:
+    from vbnfs.cli.in_place import in_place_text  # noqa: PLC0415
+
+    _list(done.names)
+    usage, limit, freed = map(render.size, (done.usage_bytes, done.limit_bytes, done.freed_bytes))
+    verb = "would be freed" if is_trial else "freed"
+    note = "" if done.is_there else " (no such folder: no size was stored)"
+    click.echo(f"{done.cache_dir}  {usage} of {limit}; {render.files(done.deleted_files)}, {freed} {verb}{note}")
+    if (in_place := in_place_text(done.cache_dir)) is not None:
+        click.echo(render.escape(f"{done.cache_dir}  {in_place}"))
+
+
+def _convert(config: Config, *, is_trial: bool) -> None:
     from vbnfs.cli.convert import convert  # noqa: PLC0415
 
     bar = click.progressbar(length=1, label="converting", file=sys.stderr, hidden=not sys.stderr.isatty())
@@ -136,12 +151,12 @@ def _convert(config: Config) -> None:
             bar.length = total
             bar.update(done - bar.pos)
 
-        converted = convert(config, show)
+        converted = convert(config, show, is_trial=is_trial)
     if not converted.segments and not converted.left:
         click.echo(f"{config.cache_dir}  nothing of an earlier vbnfs is there")
         return
-    taken = render.size(converted.taken_bytes)
-    click.echo(f"{config.cache_dir}  {taken} of {converted.segments} segments of an earlier vbnfs taken over")
+    taken, verb = render.size(converted.taken_bytes), "would be taken over" if is_trial else "taken over"
+    click.echo(f"{config.cache_dir}  {taken} of {converted.segments} segments of an earlier vbnfs {verb}")
     if converted.left:
         echo_warning(
             f"{converted.left} segments are of files that {config.dataset} does not have: name their dataset with"
@@ -151,17 +166,40 @@ def _convert(config: Config) -> None:
 
 @click.command("import", epilog=EXIT_STATUS)
 @click.argument("folder", metavar="DIR", type=Path)
-@click.option("--dry-run", is_flag=True, help="Show what would be taken; read and take nothing.")
+@click.option("--dry-run", is_flag=True, help="Show what would be taken, and if it has room; read and take nothing.")
 @click.option("--in-place", is_flag=True, help="Read the files where they lie, and copy nothing.")
+@click.option("--forget", "is_to_forget", is_flag=True, help="Read files of DIR in place no more; they stay there.")
 @click.option("-v", "--verbose", is_flag=True, help="Name every file, not only those that need attention.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @settings("verify", "dataset_version", *ONLY_OF_A_MOUNT, shown=("dataset", "cache_dir", "cache_size", "offline"))
-def import_(folder: Path, dry_run: bool, in_place: bool, verbose: bool, as_json: bool, **options: Any) -> None:
+def import_(folder: Path, verbose: bool, as_json: bool, is_to_forget: bool, **options: Any) -> None:
     """Take files that you have already into the cache.
 
     DIR is a cache_dir of AllenSDK, a copy by 'aws s3 sync', or another vbnfs cache. A file is taken if its bytes have
     the hash in a manifest: it is shared (reflink) or copied, and DIR stays as it is. See docs/cache.md.
     """
+    from vbnfs.cli import import_findings  # noqa: PLC0415
+
+    def show(finding: import_findings.Finding) -> None:
+        detail = f": {finding.detail}" if finding.detail else ""
+        if not as_json and (verbose or finding.outcome in import_findings.OF_INTEREST):
+            click.echo(render.escape(f"{finding.outcome:<10} {finding.path}{detail}"))
+
+    ways = {name: bool(options.pop(name)) for name in ("dry_run", "in_place")}
+    done = (_forget if is_to_forget else _import)(folder, options, show, **ways)
+    if as_json:
+        render.print_json([finding.as_json() for finding in done.findings])
+    import_findings.check_any(done.findings, folder)
+    if not as_json:
+        streams.say(import_findings.summary(done.findings))
+    if done.problem is not None:
+        raise CacheError(done.problem)
+    import_findings.check(done.findings)
+
+
+def _import(
+    folder: Path, options: dict[str, Any], show: "Callable[[Finding], None]", *, dry_run: bool, in_place: bool
+) -> "Imported":
     from vbnfs.cli import import_findings, importing  # noqa: PLC0415
     from vbnfs.cli.asked import place_of  # noqa: PLC0415
 
@@ -170,80 +208,26 @@ def import_(folder: Path, dry_run: bool, in_place: bool, verbose: bool, as_json:
     is_hidden = dry_run or not sys.stderr.isatty()
     bar = click.progressbar(length=1, label="importing", file=sys.stderr, hidden=is_hidden)
 
-    def show(finding: import_findings.Finding) -> None:
-        detail = f": {finding.detail}" if finding.detail else ""
-        if not as_json and (verbose or finding.outcome in import_findings.OF_INTEREST):
-            click.echo(render.escape(f"{finding.outcome:<10} {finding.path}{detail}"))
-
     def progress(done_bytes: int, total_bytes: int) -> None:
         bar.length = max(1, total_bytes)
         bar.update(done_bytes - bar.pos)
 
     with bar:
         ways, reports = importing.Ways(dry_run, in_place), import_findings.Reports(show, progress)
-        findings = importing.run(where, folder, ways=ways, reports=reports)
-    if as_json:
-        render.print_json([finding.as_json() for finding in findings])
-    import_findings.check_any(findings, folder)
-    if not as_json:
-        streams.say(import_findings.summary(findings))
-    import_findings.check(findings)
+        return importing.run(where, folder, ways=ways, reports=reports)
 
 
-def _installing(command: Callable[..., Any]) -> Callable[..., Any]:
-    command = click.option("--remove", is_flag=True, help="Remove what was installed.")(command)
-    return click.option(
-        "--root",
-        type=Path,
-        default=Path("/"),
-        metavar="DIR",
-        help="Folder to install below: for packages and images.",
-    )(command)
+def _forget(
+    folder: Path, options: dict[str, Any], show: "Callable[[Finding], None]", *, dry_run: bool, in_place: bool
+) -> "Imported":
+    from vbnfs.cli.import_findings import Imported  # noqa: PLC0415
+    from vbnfs.cli.in_place import forget  # noqa: PLC0415
 
-
-def _carry_out(pieces: list[install.Piece], *, remove: bool, then: str) -> None:
-    if remove:
-        for path in install.remove(pieces):
-            click.echo(f"removed {path}")
-        return
-    install.install(pieces)
-    for piece in pieces:
-        click.echo(f"{piece.path}{f' -> {piece.target}' if piece.target else ''}")
-    streams.say(then)
-
-
-@click.command(epilog=EXIT_STATUS)
-@_installing
-def install_helper(root: Path, remove: bool) -> None:
-    """Let mount(8) and fstab(5) mount with vbnfs.
-
-    Then 'mount -t vbnfs DATASET FOLDER' works, and so do lines of fstab: see docs/mounting.md.
-    """
-    _carry_out(
-        pieces := install.helper_pieces(root),
-        remove=remove,
-        then="now: mount -t vbnfs visual-behavior-neuropixels FOLDER   (for fstab see docs/mounting.md)",
-    )
-    program = pieces[0].target
-    if program and not remove and not install.is_for_all_users(program):
-        echo_warning(f"only root can run {program}: fstab's option 'user' will not work")
-
-
-@click.command(epilog=EXIT_STATUS)
-@click.option("--user", is_flag=True, help="For this user alone, in ~/.config/systemd/user.")
-@_installing
-def install_units(user: bool, root: Path, remove: bool) -> None:
-    """Let systemd mount at boot or at log-in.
-
-    It installs a unit that mounts what a file /etc/vbnfs/NAME.toml (~/.config/vbnfs/NAME.toml with --user) describes:
-    see docs/mounting.md.
-    """
-    folder, systemctl = ("~/.config/vbnfs", "systemctl --user") if user else ("/etc/vbnfs", "systemctl")
-    steps = [
-        f'write {folder}/NAME.toml, with: mountpoint = "/some/folder"',
-        f"{systemctl} daemon-reload",
-        f"{systemctl} enable --now vbnfs@NAME vbnfs-clean.timer",
-    ]
-    if not user:
-        steps.insert(0, "systemd-tmpfiles --create vbnfs.conf")
-    _carry_out(install.unit_pieces(root, for_user=user), remove=remove, then="now: " + "\n     ".join(steps))
+    if in_place:
+        raise UsageError("--forget ends what --in-place began: leave --in-place out")
+    if given := [name for name in given_options(options) if name not in {"--config", "--cache-dir"}]:
+        raise UsageError(f"{given[0]} would have no effect on files that are read in place: leave {given[0]} out")
+    findings = forget(config_of(options), folder, is_trial=dry_run)
+    for finding in findings:
+        show(finding)
+    return Imported(findings)

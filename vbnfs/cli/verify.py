@@ -8,7 +8,7 @@ when it was hashed is called good only if those very blocks are still there.
 """
 
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -20,18 +20,13 @@ from vbnfs.access.dataset import Dataset, open_dataset
 from vbnfs.access.opening import make_cache
 from vbnfs.access.versions import load_versions
 from vbnfs.cache.block_cache import BlockCache
-from vbnfs.cache.content_folder import Shape
-from vbnfs.cache.eviction import DEFAULT_BYTES, stored_size
-from vbnfs.cache.inventory import scan
-from vbnfs.cache.reserve import Reserve, space_of
-from vbnfs.cache.verdicts import Verdict, fingerprint_of, is_good, mismatch_text
+from vbnfs.cache.verdict import Verdict, fingerprint_of, is_good, mismatch_text
 from vbnfs.cli.asked import Asked, Place, asked_files, why_unverifiable
 from vbnfs.cli.render import size
+from vbnfs.cli.room import VERIFYING, check_room, limit_of, need_of
 from vbnfs.cli.running import run as run_to_the_end
-from vbnfs.config.settings import GIB, MIB, Config
 from vbnfs.dataset.tree import DataNode, Node
-from vbnfs.errors import CacheError, ChangedError, NotVerifiedError, StorageError, with_remedy
-from vbnfs.host.places import folder_at
+from vbnfs.errors import ChangedError, NotVerifiedError, StorageError, with_remedy
 from vbnfs.metrics import Metrics
 from vbnfs.objects import Content
 from vbnfs.reading.block_source import BlockSource
@@ -45,7 +40,6 @@ FAILED: Final = "failed"
 NO_HASH: Final = "no hash"  # of a file of the dataset
 NO_FILE: Final = "no file"  # of the dataset
 
-_ROUNDED_UP_BYTES: Final = 3 * 4096  # of a content: what the disk rounds up of its two files and its folder
 _CANNOT_BE: Final = frozenset({NO_HASH, NO_FILE})  # verified, by anybody
 
 
@@ -137,8 +131,8 @@ class _Work:
     def __init__(self, where: Place, dataset: Dataset, source: BlockSource) -> None:
         self._where = where
         self._catalog, self._cache, self._verdicts = dataset.catalog, dataset.cache, dataset.verdicts
-        self._source = source
-        parts = (self._cache, source, self._verdicts, dataset.digests)
+        self._source, self._digests = source, dataset.digests
+        parts = (self._cache, source, self._verdicts, self._digests)
         self._verifier = Verifier(*parts, metrics=dataset.metrics, mirror=dataset.mirror, without_pauses=True)
         self._good: dict[int, tuple[Content, Verdict]] = {}  # by inode: what was good when it was hashed
 
@@ -149,7 +143,8 @@ class _Work:
         await self._catalog.sizes.fetch_all(named.values())
         known = [(content, self._catalog.sizes.get(content)) for content in named.values()]
         contents = [content.with_attributes(attributes) for content, attributes in known if attributes is not None]
-        await trio.to_thread.run_sync(check_room, self._where, self._cache, contents)
+        need = await trio.to_thread.run_sync(need_of, self._cache, contents)
+        await trio.to_thread.run_sync(check_room, self._where, need, VERIFYING)
 
     async def check_files(self, asked: Asked, *, fetch: bool, show: Show) -> dict[int, Finding]:
         """A finding for each different file, by inode."""
@@ -162,7 +157,7 @@ class _Work:
 
     def check_again(self, found: dict[int, Finding], show: Show) -> None:
         """Correct the findings of good files that the disk has lost since."""
-        cache = make_cache(self._where.config, Metrics())  # sees what the names lead to now
+        cache = make_cache(self._where.config, Metrics(), self._digests)  # sees what the names lead to now
         for inode, (content, verdict) in self._good.items():
             before = found[inode]
             if before.outcome == GOOD and not _is_kept(cache, content, verdict):
@@ -207,82 +202,13 @@ class _Work:
     def _why_not_kept(self) -> str:
         if self._cache.failure is not None:
             return f"its hash is right, but the disk did not take it: {self._cache.failure.strerror}"
-        return (
-            f"its hash is right, but it has been evicted since: the cache may take {size(_limit(self._where.config))}"
-        )
+        limit = size(limit_of(self._where.config))
+        return f"its hash is right, but it has been evicted since: the cache may take {limit}"
 
 
 def _is_kept(cache: BlockCache, content: Content, verdict: Verdict) -> bool:
     """Whether the disk has the blocks that were judged. Reads their checksums."""
     return fingerprint_of(cache.records(content)) == verdict.fingerprint
-
-
-# Room
-
-
-def _limit(config: Config) -> int:
-    """What the cache may take."""
-    return config.cache_size_bytes or stored_size(config.cache_dir, DEFAULT_BYTES)
-
-
-@dataclass(frozen=True, slots=True)
-class Purpose:
-    """What contents are to come into the cache for: words of messages, and what else a user can do."""
-
-    done: str
-    brought: str
-    otherwise: str
-
-
-VERIFYING: Final = Purpose("verified", "fetched", "name fewer files")
-IMPORTING: Final = Purpose("taken", "copied", "read them where they lie (--in-place)")
-
-
-def check_room(
-    where: Place,
-    cache: BlockCache,
-    contents: Iterable[Content],
-    *,
-    purpose: Purpose = VERIFYING,
-    shared_bytes: int = 0,
-    partial_bytes: int = 0,
-) -> None:
-    """Raise `CacheError` where the contents cannot all be kept, by figures that leave out what files take besides.
-
-    `shared_bytes` of them the disk has already, in files that the cache can share. `partial_bytes` are those of
-    blocks of other contents.
-    """
-    whole = list(contents)
-    whole_bytes = partial_bytes + sum(content.size_bytes for content in whole)
-    missing_bytes = whole_bytes - sum(map(cache.cached_bytes, whole))
-    limit_bytes = _limit(where.config)
-    if missing_bytes and whole_bytes > limit_bytes:
-        besides = sum(Shape(content.size_bytes).checksums_bytes + _ROUNDED_UP_BYTES for content in whole)
-        remedy = where.remedy_for_size.format(_rounded_up(whole_bytes + besides))
-        raise CacheError(
-            f"{size(whole_bytes)} of files are to be {purpose.done}, but the cache in {where.config.cache_dir}"
-            f" may take {size(limit_bytes)}: {remedy}, or {purpose.otherwise}; nothing was {purpose.brought}"
-        )
-    directory = folder_at(where.config.cache_dir)
-    space, usage_bytes = space_of(directory), sum(one.allocated_bytes for one in scan(directory))
-    reserve_bytes = Reserve(directory, where.config.cache_reserve_bytes).bytes_of(space)
-    free_bytes = max(0, space.free_bytes - reserve_bytes)
-    to_find_bytes = min(missing_bytes, max(0, limit_bytes - usage_bytes))  # eviction to the limit gives the rest
-    if reserve_bytes:  # for which anything else is evicted
-        to_find_bytes = missing_bytes - (usage_bytes - (whole_bytes - missing_bytes))
-    if to_find_bytes - shared_bytes > free_bytes:
-        beside = f" besides the reserve of {size(reserve_bytes)}" if reserve_bytes else ""
-        raise CacheError(
-            f"{size(missing_bytes)} are to be {purpose.brought}, but the disk of {where.config.cache_dir} has"
-            f" {size(free_bytes)} free{beside}: free some, choose another --cache-dir, or {purpose.otherwise};"
-            f" nothing was {purpose.brought}"
-        )
-
-
-def _rounded_up(size_bytes: int) -> str:
-    """As `--cache-size` takes it."""
-    unit, suffix = (MIB, "M") if size_bytes < 10 * GIB else (GIB, "G")
-    return f"{-(-size_bytes // unit)}{suffix}"
 
 
 # The end

@@ -203,7 +203,7 @@ def _read_file(named: Path | None, environ: Mapping[str, str]) -> tuple[Source, 
         )
     texts = {name: _text(f"{name} in {path}", name, value) for name, value in table.items()}
     if not isinstance(tables, dict):
-        raise UsageError(f"{_TABLES} in {path}: a table for each dataset is wanted, such as [{_TABLES}.mirror]")
+        raise UsageError(f"{_TABLES} in {path}: a table for each dataset is wanted, such as [{_TABLES}.NAME]")
     return Source(FILE, texts, str(path)), {name: _dataset_table(path, name, one) for name, one in tables.items()}
 
 

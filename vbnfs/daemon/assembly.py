@@ -21,6 +21,7 @@ from vbnfs.access.dataset import Dataset
 from vbnfs.access.opening import scope_of
 from vbnfs.cache.cache_disk import CacheDisk
 from vbnfs.cache.eviction import Evictor, store_size
+from vbnfs.cache.holdings import Holdings
 from vbnfs.config.settings import Config
 from vbnfs.daemon.invalidation import Invalidator
 from vbnfs.daemon.pages import Pages
@@ -30,17 +31,19 @@ from vbnfs.dataset.catalog import Catalog
 from vbnfs.dataset.tree import Tree
 from vbnfs.filesystem.attributes import Attributes
 from vbnfs.filesystem.checked_files import CheckedFiles
-from vbnfs.filesystem.operations import FileSystem, KernelPages
+from vbnfs.filesystem.open_files import KernelPages
+from vbnfs.filesystem.operations import FileSystem
 from vbnfs.filesystem.own_files import FOR_OTHERS, OwnFiles
 from vbnfs.filesystem.page_filler import PageFiller
 from vbnfs.filesystem.passthrough import Passthrough
 from vbnfs.host.mountinfo import is_stacked
+from vbnfs.host.places import folder_at
 from vbnfs.objects import Content
 from vbnfs.reading.file_reader import FileReader
 from vbnfs.reading.judged import describe
 from vbnfs.reading.prefetch import Prefetcher
 from vbnfs.reading.verification import Verifier
-from vbnfs.s3.addresses import aws_base, object_url
+from vbnfs.s3.addresses import bucket_base, object_url
 
 log = structlog.get_logger()
 
@@ -111,7 +114,7 @@ class Parts:
             limit_bytes=limit_bytes,
             reserve_bytes=self._config.cache_reserve_bytes,
             metrics=self._metrics,
-            on_scan=self._cache.take_stock,
+            on_scan=self._cache.stock.take,
             close_deleted=self._cache.forget_deleted,
         )
 
@@ -119,7 +122,8 @@ class Parts:
         config = self._config
         files = CheckedFiles(self._cache, self._verdicts, self._metrics, trusts_cache=config.trust_cache)
         reason = why_no_passthrough(config, is_local=self._cache.is_local)
-        return Passthrough(files, self._metrics, reason=reason)
+        holdings = Holdings(folder_at(config.cache_dir))
+        return Passthrough(files, holdings, self._metrics, reason=reason)
 
     @property
     def stack_depth(self) -> int:
@@ -129,11 +133,12 @@ class Parts:
         return 2 if is_stacked(self._config.cache_dir) else 1
 
     def _make_attributes(self, catalog: Catalog) -> Attributes:
+        config = self._config
         return Attributes(
             catalog,
             self._cache,
             written=self.source.writer.written,
-            public_url=partial(object_url, aws_base(self._config.bucket, self._config.region)),
+            url=partial(object_url, bucket_base(config.bucket, config.region, config.endpoint_url)),
             verified=partial(describe, self._cache, self._verdicts),
             on_change=self.invalidator.send,
         )
@@ -173,15 +178,15 @@ class Parts:
     def _forget_pages(self, content_id: str) -> None:
         """A file turned out to be wrong: no program is to see what the kernel has of it. Called in a thread."""
         self.passthrough.files.forget(content_id)
-        inode = self.file_system.inode_of(content_id)
+        inode = self.file_system.nodes.inode_of(content_id)
         if inode is not None:
-            trio.from_thread.run_sync(self._condemn, inode, self.file_system.path_of(inode))
+            trio.from_thread.run_sync(self._condemn, inode, self.file_system.nodes.tree.path_of(inode))
 
     def _condemn(self, inode: int, path: str) -> None:
         self.passthrough.condemn(inode)
         if not self.passthrough.is_passed(inode):  # else the kernel has no pages of the mount's file
             self._pages.drop(inode, path)
-        self.file_system.begin_reads_anew(inode)
+        self.file_system.files.begin_reads_anew(inode)
 
     async def _note_uses(self) -> None:
         """Beside housekeeping, and not waited for at the end: a frozen disk holds it up."""

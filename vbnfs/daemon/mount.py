@@ -243,7 +243,7 @@ class _Mount:
             async with trio.open_nursery() as asking:
                 asking.start_soon(probe_server)
                 asking.start_soon(parts.refresh_figures)
-            passthrough = await file_system.who_reads()
+            passthrough = await file_system.files.report()
             return {**self._status(file_system, is_offline=not is_reached), "passthrough": passthrough}
 
         path = socket_path(os.getuid(), entry.device)

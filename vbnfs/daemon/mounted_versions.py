@@ -11,7 +11,8 @@ from vbnfs.dataset.catalog import Catalog
 from vbnfs.dataset.contents import in_order_of_publication
 from vbnfs.dataset.manifest import DatasetVersion, Manifest
 from vbnfs.dataset.readme import readme
-from vbnfs.dataset.tree import Tree, build_tree, changed_links
+from vbnfs.dataset.tree import Tree, changed_links
+from vbnfs.dataset.tree_builder import build_tree
 from vbnfs.startup import frozen_gc
 
 log = structlog.get_logger()

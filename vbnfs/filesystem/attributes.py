@@ -51,14 +51,14 @@ class Attributes:
         cache: BlockCache,
         *,
         written: Callable[[Content], Awaitable[None]],
-        public_url: Callable[[ObjectVersion], str],
+        url: Callable[[ObjectVersion], str],
         verified: Callable[[Content], str],
         on_change: Callable[[int], None] = lambda inode: None,
     ) -> None:
         self._catalog = catalog
         self._cache = cache
         self._written = written
-        self._public_url = public_url
+        self._url = url
         self._verified = verified
         self._on_change = on_change
         self._counting = trio.CapacityLimiter(_COUNTED_AT_ONCE)  # of these questions: reads need threads, too
@@ -81,7 +81,9 @@ class Attributes:
 
     def refresh(self) -> None:
         """Drop each st_blocks that has changed since the last call, where the kernel may have the old one."""
-        inodes = [inode for name in self._cache.take_changed() if (inode := self._inodes.pop(name, None)) is not None]
+        inodes = [
+            inode for name in self._cache.stock.take_changed() if (inode := self._inodes.pop(name, None)) is not None
+        ]
         for inode in inodes:
             self.change(inode)
 
@@ -122,7 +124,7 @@ class Attributes:
         if isinstance(node, Directory | Symlink) or node.source is None:
             return {}
         texts = {
-            "url": self._public_url(node.source),
+            "url": self._url(node.source),
             "version_id": node.source.version_id,
             "dataset_versions": " ".join(node.dataset_versions),
         }
@@ -178,7 +180,7 @@ class Attributes:
             return _blocks(known.size_bytes, known.size_bytes)
         content = node.content.with_attributes(known)
         self._inodes[content.content_id] = node.inode
-        allocated_bytes = self._cache.allocated_bytes(content)
+        allocated_bytes = self._cache.stock.allocated_bytes(content)
         return _blocks(min(allocated_bytes, known.size_bytes), known.size_bytes)
 
     def _known(self, node: Node) -> ObjectAttributes | None:

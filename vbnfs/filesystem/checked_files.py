@@ -2,8 +2,8 @@
 
 The kernel checks nothing that it reads by itself. So a whole content is read once in the background, from the first
 time that it is opened. Hashing it counts as well. What was checked is known by its seal, which is compared whenever
-the kernel is to read it. The check reads behind all other readers of the disk, one file at a time, and takes half of
-a processor at most.
+the kernel is to read it: at once where no disk has to be asked, else in a thread. The check reads behind all other
+readers of the disk, one file at a time, and takes half of a processor at most.
 """
 
 import os
@@ -17,8 +17,8 @@ import trio
 
 from vbnfs.blocks import BLOCK_BYTES
 from vbnfs.cache.block_cache import BlockCache
-from vbnfs.cache.holdings import Held
-from vbnfs.cache.verdicts import Verdicts, fingerprint_of
+from vbnfs.cache.verdict import fingerprint_of
+from vbnfs.cache.verdicts import Verdicts
 from vbnfs.cache.whole_file import Seal, WholeFile
 from vbnfs.host.idle_disk import reading_idly
 from vbnfs.metrics import Metrics
@@ -37,7 +37,10 @@ async def _in_thread(work: Callable[..., _T], *arguments: Any) -> _T:
 
 
 class CheckedFiles:
-    """Of one mount. With `trusts_cache` a seal that is stored with a good verdict counts as a check."""
+    """Of one mount. With `trusts_cache` a seal that is stored with a good verdict counts as a check.
+
+    Such a seal is compared when a content is opened for the first time, and in the background from then on.
+    """
 
     def __init__(
         self, cache: BlockCache, verdicts: Verdicts, metrics: Metrics, *, trusts_cache: bool = False
@@ -47,6 +50,7 @@ class CheckedFiles:
         self._metrics = metrics
         self._trusts_cache = trusts_cache
         self._checked: dict[str, Seal] = {}  # by content id
+        self._compared: set[str] = set()  # the ids of contents that `open` was asked for
         self._noticed: dict[str, Content] = {}  # in the order in which they are checked
         self._has_noticed = trio.Event()
 
@@ -54,22 +58,37 @@ class CheckedFiles:
         """Whether a content was checked, and nothing is known against it since."""
         return content.content_id in self._checked and self._verdicts.bad(content) is None
 
+    def may_have(self, content: Content) -> bool:
+        """Whether `open` may give a content's file: it was checked, or its stored seal is still to be compared."""
+        is_new = self._trusts_cache and content.content_id not in self._compared
+        return self.has(content) or (is_new and self._verdicts.bad(content) is None)
+
     def open(self, content: Content) -> WholeFile | None:
         """The file of a content that was checked; None if it is another one by now. Call it in a thread."""
         with suppress(OSError):
             file = self._open(content)
-            if file is not None and file.seal() == self._checked.get(content.content_id):
+            if file is not None and self._is_as_checked(content, file.seal()):
                 return file
         self.forget(content.content_id)
+        self._compared.add(content.content_id)
         return None
 
-    def hold(self, held: Held) -> None:
-        """Have other processes know what the kernel reads. Writes to the disk: call it in a thread."""
-        self._cache.hold(held)
+    def open_at_once(self, content: Content) -> WholeFile | None:
+        """Like `open`, without waiting for the disk; None wherever `open` might have more to do."""
+        descriptor = self._cache.open_whole_at_once(content) if self.has(content) else None
+        if descriptor is None:
+            return None
+        file = WholeFile(descriptor)
+        with suppress(OSError):
+            return file if file.seal() == self._checked.get(content.content_id) else None
+        return None
 
-    def let_go(self, content_id: str) -> None:
-        """The kernel does not read it any more. Call it in a thread, too."""
-        self._cache.let_go(content_id)
+    def _is_as_checked(self, content: Content, seal: Seal) -> bool:
+        checked = self._checked.get(content.content_id)
+        if checked is None and self.may_have(content) and self._is_stored(content, seal):
+            self.add(content, seal)
+            return True
+        return seal == checked
 
     def notice(self, content: Content) -> None:
         """Check a content soon, if it is whole."""

@@ -3,17 +3,20 @@
 The daemon sees that such a file is opened and closed, and none of its reads. `CheckedFiles` says which contents may
 be read so, `OpenModes` when an inode may. The kernel holds a file that is open: that the content is evicted, or that
 the daemon ends, changes nothing for its readers.
+
+The kernel holds what it was given until it is given back, or until the connection has ended: when the mount is taken
+away, from everywhere, and its last file is closed. So it is also given the file that shows other processes what it
+holds (`cache/holdings.py`), and the lock of that file lasts as long.
 """
 
 import errno
 import os
-from collections.abc import Mapping
 from typing import Final, Protocol
 
 import structlog
 import trio
 
-from vbnfs.cache.holdings import Held
+from vbnfs.cache.holdings import Held, Holdings
 from vbnfs.cache.whole_file import WholeFile
 from vbnfs.errors import HashMismatchError
 from vbnfs.filesystem.checked_files import CheckedFiles
@@ -25,11 +28,12 @@ from vbnfs.objects import Content
 log = structlog.get_logger()
 
 _DISK_SECONDS: Final = 1.0  # a disk that takes longer is left to the daemon's readers, which have a deadline
+_GATHER_SECONDS: Final = 0.1  # programs may open and close thousands of files a second
 NOT_MOUNTED: Final = "it is not mounted yet"
 NEEDS_ROOT: Final = "the kernel grants it to root only: sudo mount -t vbnfs SOURCE FOLDER -o allow_other"
 _REASONS: Final = {
     errno.EPERM: NEEDS_ROOT,
-    errno.ELOOP: "the cache is on a file system that is stacked on others",
+    errno.ELOOP: "the cache is on a file system that is stacked on others: give another --cache-dir",
 }
 _LASTING: Final = frozenset({*_REASONS, errno.ENOTSUP, errno.EINVAL, errno.ENOTTY})
 
@@ -47,9 +51,14 @@ class Backings(Protocol):
 
 
 class Passthrough:
-    """Of one mount. `reason`: why the kernel reads no file by itself; None if it does."""
+    """Of one mount. `reason`: why the kernel reads no file by itself; None if it does.
 
-    def __init__(self, files: CheckedFiles, metrics: Metrics, *, reason: str | None = None) -> None:
+    `holdings` shows other processes what the kernel holds, and nothing else.
+    """
+
+    def __init__(
+        self, files: CheckedFiles, holdings: Holdings, metrics: Metrics, *, reason: str | None = None
+    ) -> None:
         self.files = files
         self.is_wanted = reason is None
         self.reason: str | None = NOT_MOUNTED if self.is_wanted else reason
@@ -57,7 +66,8 @@ class Passthrough:
         self._modes = OpenModes()
         self._backings: Backings | None = None
         self._held: dict[int, Held] = {}  # by the mount's inode; what has no name any more stays, too
-        self._published: dict[str, Held] = {}  # what other processes know of, by content id
+        self._holdings = holdings
+        self._shown: Backing | None = None  # the file of `holdings`, while the kernel has it
         self._has_changed = trio.Event()  # `_held` has
 
     async def start(self, backings: Backings) -> None:
@@ -67,7 +77,7 @@ class Passthrough:
             return
         self._backings, self.reason = backings, None
         probe = WholeFile(os.memfd_create("vbnfs"))
-        if (backing := self._register(probe)) is not None:
+        if (backing := self._register(probe.descriptor)) is not None:
             backings.close_backing(backing)
 
     def open(self, inode: int, content: Content) -> Answer[Backing | None]:
@@ -76,38 +86,53 @@ class Passthrough:
         Raises `HashMismatchError` while programs have it read by the kernel and it has proved wrong meanwhile.
         """
         self._refuse_condemned(inode, content)
-        if not self._modes.is_open(inode) and self.reason is None and self.files.has(content):
-            return self._open_later(inode, content)
-        return self._count(inode, content)
+        if self._modes.is_open(inode) or self.reason is not None or not self.files.may_have(content):
+            return self._count(inode, content)
+        file = self.files.open_at_once(content)
+        return self._open_later(inode, content) if file is None else self._offer(inode, content, file)
 
     async def _open_later(self, inode: int, content: Content) -> Backing | None:
-        file: WholeFile | None = None
-        with trio.move_on_after(_DISK_SECONDS):
-            file = await trio.to_thread.run_sync(self.files.open, content, abandon_on_cancel=True)
+        file = await self._open_file(content)
         self._refuse_condemned(inode, content)
+        return self._offer(inode, content, file)
+
+    def _offer(self, inode: int, content: Content, file: WholeFile | None) -> Backing | None:
+        """Count a file that is opened now, and have the kernel read it if nothing keeps it from that by now."""
         backing: Backing | None = None
         if file is not None and not self._modes.is_open(inode) and self.files.has(content):
-            backing = self._register(file)
+            backing = self._register(file.descriptor)
         if file is not None and backing is not None:
             self._held[inode] = file.held(content.content_id)
             self._has_changed.set()
         return self._count(inode, content, backing)
+
+    async def _open_file(self, content: Content) -> WholeFile | None:
+        with trio.move_on_after(_DISK_SECONDS):
+            return await trio.to_thread.run_sync(self.files.open, content, abandon_on_cancel=True)
+        return None
+
+    async def find_out(self, content: Content) -> None:
+        """Have `files` know what `open` would find out of a content."""
+        if self.reason is None and not self.files.has(content) and self.files.may_have(content):
+            await self._open_file(content)
 
     async def publish(self) -> None:
         """Have other processes know what is held, until cancelled. A disk may hold this up for long."""
         while True:
             await self._has_changed.wait()
             self._has_changed = trio.Event()
-            held = {one.content_id: one for one in self._held.values()}
-            await trio.to_thread.run_sync(self._publish, held, abandon_on_cancel=True)
+            await trio.to_thread.run_sync(self._holdings.publish, list(self._held.values()), abandon_on_cancel=True)
+            self._give_holdings()
+            await trio.sleep(_GATHER_SECONDS)
 
-    def _publish(self, held: Mapping[str, Held]) -> None:
-        for content_id in [one for one, file in self._published.items() if held.get(one) != file]:
-            del self._published[content_id]
-            self.files.let_go(content_id)
-        for content_id in held.keys() - self._published.keys():
-            self._published[content_id] = held[content_id]
-            self.files.hold(held[content_id])
+    def _give_holdings(self) -> None:
+        """Have the kernel keep the lock of the file that shows what it holds, while it holds anything."""
+        descriptor = self._holdings.descriptor
+        if self._held and self._shown is None and descriptor is not None:
+            self._shown = self._register(descriptor)
+        elif not self._held and self._shown is not None and self._backings is not None:
+            self._backings.close_backing(self._shown)
+            self._shown = None
 
     def _count(self, inode: int, content: Content, offered: Backing | None = None) -> Backing | None:
         backing = self._modes.open(inode, offered)
@@ -140,11 +165,11 @@ class Passthrough:
                 f"{content.source}: programs have it open from before it proved to be wrong; close it there"
             )
 
-    def _register(self, file: WholeFile) -> Backing | None:
-        """Give a file to the kernel, without waiting. After a refusal that would be one of any file none is given."""
+    def _register(self, descriptor: int) -> Backing | None:
+        """Give an open file to the kernel, without waiting. After a refusal of any file none is given any more."""
         assert self._backings is not None
         try:
-            return self._backings.open_backing(file.descriptor)
+            return self._backings.open_backing(descriptor)
         except OSError as error:
             if error.errno in _LASTING:
                 self.reason = _REASONS.get(error.errno, str(error.strerror))

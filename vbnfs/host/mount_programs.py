@@ -128,7 +128,7 @@ def _run_to_its_end(command: Sequence[str], *, seconds: float, **more: Any) -> t
     except subprocess.TimeoutExpired:
         process.kill()  # and not waited for: the kernel may not let it go
         raise
-    return process.returncode, text.strip()
+    return process.returncode, text.strip().removesuffix(".")
 
 
 def _remedy(reason: str) -> str:

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from vbnfs.blocks import BLOCK_BYTES, MOST_WAITING_BYTES, PIECE_BYTES
-from vbnfs.cache.block_cache import BlockCache, block_range
+from vbnfs.cache.block_cache import BlockCache
+from vbnfs.cache.stored_blocks import block_range
 from vbnfs.errors import BadReplyError, VbnfsError
 from vbnfs.flight import Flight
 from vbnfs.objects import BlockKey, Content, Received, Stored

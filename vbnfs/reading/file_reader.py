@@ -7,7 +7,8 @@ from typing import Final
 import trio
 
 from vbnfs.blocks import BLOCK_BYTES, blocks_of
-from vbnfs.cache.block_cache import BlockCache, block_range
+from vbnfs.cache.block_cache import BlockCache
+from vbnfs.cache.stored_blocks import block_range
 from vbnfs.cache.verdicts import Verdicts
 from vbnfs.objects import ByteRange, Content
 from vbnfs.reading.block_source import BlockSource

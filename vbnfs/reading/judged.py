@@ -1,7 +1,8 @@
 """What can be said of a whole file without hashing it."""
 
 from vbnfs.cache.block_cache import BlockCache
-from vbnfs.cache.verdicts import Verdicts, fingerprint_of, good_text, mismatch_text
+from vbnfs.cache.verdict import fingerprint_of, good_text, mismatch_text
+from vbnfs.cache.verdicts import Verdicts
 from vbnfs.errors import HashMismatchError, StorageError
 from vbnfs.objects import Content, may_have_size
 

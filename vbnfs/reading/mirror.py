@@ -4,12 +4,13 @@ It has objects by their keys; versions are the dataset's alone. It is asked for 
 could prove the others. Its client gets little time: the dataset's bucket is there for what it does not bring.
 
 A block that has its proven digest is the dataset's. All others are kept in `cache`, the mirror's own scope, until the
-whole file's hash has matched (verification.py). What it has wrong is said in `verdicts`, also of its own scope: they
+whole file's hash has matched (verification.py). The dataset's cache has that scope behind it, so mounts with this
+mirror read it there. What it has wrong is said in `verdicts`, also of its own scope: they
 refuse no read, but nothing of that content is asked of the mirror any more, unless each block can be proven.
 """
 
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from typing import Final
 
@@ -17,11 +18,11 @@ import structlog
 import trio
 from cachetools import LRUCache, TTLCache
 
-from vbnfs.blocks import blocks_of
+from vbnfs.blocks import blocks_of, digest
 from vbnfs.cache.block_cache import BlockCache
 from vbnfs.cache.digests import DigestSet, KnownDigests
-from vbnfs.cache.mirrored_cache import Keep, MirroredCache
-from vbnfs.cache.verdicts import Verdict, Verdicts
+from vbnfs.cache.verdict import Verdict
+from vbnfs.cache.verdicts import Verdicts
 from vbnfs.errors import AccessDeniedError, BadReplyError, ObjectGoneError, StorageError, TransportError
 from vbnfs.logs import WARN_AGAIN_SECONDS, WarnOnce
 from vbnfs.objects import ByteRange, Content, ObjectClient, ObjectVersion, RangeRequest, Receive, Received
@@ -31,10 +32,11 @@ log = structlog.get_logger()
 _WITHOUT_SECONDS: Final = 300.0  # a content that it does not have, or has wrong, is not asked of it
 _REST_SECONDS: Final = 30.0  # nothing is, after it failed
 _MOST_REMEMBERED: Final = 4096
-_TAKEN_OVER_BLOCKS: Final = 8  # at a time
+_HANDED_OVER_BLOCKS: Final = 8  # at a time
 _OF_THE_OBJECT: Final = (ObjectGoneError, AccessDeniedError, BadReplyError)
 
-Work = Callable[[Callable[[], None]], Awaitable[None]]
+Keep = Callable[[Content, int, bytes], bool]  # a block to the dataset's own scope; whether the disk took it
+Work = Callable[[Callable[[], None]], Awaitable[None]]  # runs what waits for the disk
 
 
 class Mirror:
@@ -99,14 +101,30 @@ class Mirror:
         self.cache.drop(content)
         return True
 
+    async def hand_over(
+        self, content: Content, digests: DigestSet, *, cache: BlockCache, keep: Keep, work: Work
+    ) -> None:
+        """A file has its hash: what was sent of it, and `cache` lacks, is the dataset's now, each block proven.
 
-async def take_over(cache: MirroredCache, content: Content, digests: DigestSet, keep: Keep, work: Work) -> None:
-    """A file has its hash: what the mirror sent of it is the dataset's now, block by block, each proven.
+        Blocks are copied by `keep`, and not renamed: at that moment another process may be writing to the files here
+        what its mirror sends. Then what is here of the file is deleted, unless the disk takes no more.
+        """
+        are_kept: list[bool] = []
+        indices = blocks_of(ByteRange(0, content.size_bytes))
+        for first in indices[::_HANDED_OVER_BLOCKS]:
+            window = range(first, min(first + _HANDED_OVER_BLOCKS, indices.stop))
 
-    `work` runs a function that waits for the disk.
-    """
-    indices = blocks_of(ByteRange(0, content.size_bytes))
-    for first in indices[::_TAKEN_OVER_BLOCKS]:
-        window = range(first, min(first + _TAKEN_OVER_BLOCKS, indices.stop))
-        await work(partial(cache.take_over, content, window, digests, keep))
-    await work(partial(cache.end_taking_over, content))
+            def copy(part: range = window) -> None:
+                are_kept.append(self._copy(content, cache.missing_here(content, part), digests, keep))
+
+            await work(copy)
+        if all(are_kept):
+            await work(partial(self.cache.drop, content))
+
+    def _copy(self, content: Content, indices: Iterable[int], digests: DigestSet, keep: Keep) -> bool:
+        """Whether the disk took all of those that are here and have their digests."""
+        for index in indices:
+            data = self.cache.checked_block(content, index)
+            if data is not None and digest(data) == digests.of_block(index) and not keep(content, index, data):
+                return False
+        return True

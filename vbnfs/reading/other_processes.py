@@ -14,8 +14,9 @@ from typing import Final
 
 import trio
 
-from vbnfs.cache.block_cache import BlockCache, block_range
+from vbnfs.cache.block_cache import BlockCache
 from vbnfs.cache.claims import Claims
+from vbnfs.cache.stored_blocks import block_range
 from vbnfs.metrics import Metrics
 from vbnfs.objects import Content
 from vbnfs.reading.planner import plan_gets

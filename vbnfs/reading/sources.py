@@ -18,8 +18,9 @@ from typing import Final
 import trio
 from cachetools import LRUCache, TTLCache
 
-from vbnfs.cache.block_cache import BlockCache, block_range
-from vbnfs.cache.digests import KnownDigests
+from vbnfs.cache.block_cache import BlockCache
+from vbnfs.cache.digests import KnownDigests, contradiction
+from vbnfs.cache.stored_blocks import block_range
 from vbnfs.cache.verdicts import Verdicts
 from vbnfs.errors import (
     AccessDeniedError,
@@ -197,8 +198,8 @@ class Sources:
             wanted = known.digests.of_block(indices[place])
             if found != wanted:
                 self._metrics.wrong_blocks += 1
-                about = f"{attempt.source}: block {indices[place]:,} came as blake2b-128:{found.hex()}"
-                error = WrongBlockError(f"{about}, and is {wanted.hex()} in the released file", found=found)
+                text = contradiction(str(attempt.source), indices[place], found=found, wanted=wanted)
+                error = WrongBlockError(text, found=found)
                 self._warn_once("a block came wrong; fetching it again", key=str(attempt.source), reason=str(error))
                 return place, error
         return None

@@ -5,15 +5,10 @@ released: bytes can be damaged on their way here, in a reply that is right in al
 whole file, which the manifest has, shows that. Where it does not match, reads of the file are refused, its blocks are
 deleted, and the file is fetched anew, from each of its sources once. If its hash is wrong each time, S3 has other
 bytes, and the file stays refused until a person asks for another try. So nothing is fetched again without end.
-
-Hashing is done a few MiB at a time in a thread, and pauses for as long as it worked: it never takes more than half of
-a processor, and reads go before it.
 """
 
-import hashlib
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Final
@@ -21,46 +16,22 @@ from typing import Final
 import structlog
 import trio
 
-from vbnfs.blocks import blocks_of, digest
 from vbnfs.cache.block_cache import BlockCache
 from vbnfs.cache.digests import DigestSet, DigestStore
-from vbnfs.cache.mirrored_cache import MirroredCache
-from vbnfs.cache.verdicts import (
-    Fingerprint,
-    Verdict,
-    Verdicts,
-    fingerprint_of,
-    is_good,
-    mismatch_text,
-    most_mismatches,
-)
+from vbnfs.cache.verdict import Verdict, fingerprint_of, is_good, mismatch_text, most_mismatches
+from vbnfs.cache.verdicts import Verdicts
 from vbnfs.cache.whole_file import Seal
 from vbnfs.errors import WrongBlockError
 from vbnfs.metrics import Metrics
-from vbnfs.objects import ByteRange, Content
+from vbnfs.objects import Content
 from vbnfs.reading.block_source import BlockSource
-from vbnfs.reading.fetches import Bytes
-from vbnfs.reading.mirror import Mirror, take_over
-from vbnfs.reading.planner import LONG_GET_BLOCKS
+from vbnfs.reading.hashing import Hasher, Hashes
+from vbnfs.reading.mirror import Mirror
 
 log = structlog.get_logger()
 
 _HASHED_IN_A_ROW: Final = 3  # where other processes fetch a file anew while it is hashed here
-_HASHED_BLOCKS: Final = 8  # at a time, and as many are read meanwhile: 4 MiB beside the limit for memory
-_AHEAD_BLOCKS: Final = 8 * LONG_GET_BLOCKS
 _GATHER_SECONDS: Final = 1.0  # blocks come by the hundred; the files that they complete are checked once
-
-
-@dataclass(frozen=True, slots=True)
-class Hashes:
-    """Of all bytes of a content: their blake2b (hex), the fingerprint of their blocks, and the blocks' digests.
-
-    `digests` is None where proven ones are known: they are those of the bytes if the bytes have their hash.
-    """
-
-    whole: str
-    fingerprint: str
-    digests: bytes | None
 
 
 class Verifier:
@@ -92,7 +63,7 @@ class Verifier:
         self._metrics = metrics
         self._on_mismatch = on_mismatch
         self._on_hashed = on_hashed
-        self._without_pauses = without_pauses
+        self._hasher = Hasher(cache, source, digests, without_pauses=without_pauses)
         self._noticed: dict[str, Content] = {}
         self._has_noticed = trio.Event()
         self._opened: set[Content] = set()
@@ -143,14 +114,13 @@ class Verifier:
             before = await trio.to_thread.run_sync(self._verdicts.last, content)
             seal = await self._settled_seal(content)
             try:
-                hashes = await self._hash(content, fetch=fetch)
+                hashes = await self._hasher.hash(content, fetch=fetch)
             except WrongBlockError:
                 if (given_up := await trio.to_thread.run_sync(self._give_up, content, before)) is None:
                     raise
                 return given_up
-            await self._source.writer.written(
-                content
-            )  # else wrong blocks would come to the disk behind their verdict
+            # Else wrong blocks would come to the disk behind their verdict.
+            await self._source.writer.written(content)
             if hashes is not None and await self._is_the_mirrors_fault(content, hashes):
                 continue
             verdict = None if hashes is None else await self._judge(content, hashes, before=before, seal=seal)
@@ -207,54 +177,6 @@ class Verifier:
     def _fingerprint(self, content: Content) -> str | None:
         return fingerprint_of(self._cache.records(content))
 
-    async def _hash(self, content: Content, *, fetch: bool) -> Hashes | None:
-        """Hash the blocks, each checked now, a few MiB at a time. None if one is missing and not to be fetched."""
-        whole, fingerprint, digests = hashlib.blake2b(), Fingerprint(), bytearray()
-        known = await trio.to_thread.run_sync(self._digests.of, content)
-        makes_digests = known is None or not known.are_proven
-        indices = blocks_of(ByteRange(0, content.size_bytes))
-        for first in indices[::_HASHED_BLOCKS]:
-            window = range(first, min(first + _HASHED_BLOCKS, indices.stop))
-            if fetch and first % LONG_GET_BLOCKS == 0:
-                await self._fetch_ahead(content, window.stop)
-            found = await self._blocks(content, window, fetch=fetch)
-            if found is None:
-                return None
-
-            def add(blocks: dict[int, Bytes] = found) -> None:
-                for index in sorted(blocks):
-                    whole.update(blocks[index])
-                    fingerprint.add(self._cache.record_of(content, index, blocks[index]))
-                    digests.extend(digest(blocks[index]) if makes_digests else b"")
-
-            await self._with_pause(add)
-        return Hashes(whole.hexdigest(), fingerprint.text(), bytes(digests) if makes_digests else None)
-
-    async def _blocks(self, content: Content, window: range, *, fetch: bool) -> dict[int, Bytes] | None:
-        def kept() -> dict[int, Bytes]:
-            blocks = ((index, self._cache.checked_block(content, index)) for index in window)
-            return {index: data for index, data in blocks if data is not None}
-
-        found = await trio.to_thread.run_sync(kept)
-        lacking = [index for index in window if index not in found]
-        if lacking and not fetch:
-            return None
-        if fetch:
-            found |= await self._source.get(content, lacking)
-        return found
-
-    async def _fetch_ahead(self, content: Content, start: int) -> None:
-        end = blocks_of(ByteRange(0, content.size_bytes)).stop
-        ahead = range(start, min(start + _AHEAD_BLOCKS, end))
-        missing = await trio.to_thread.run_sync(self._cache.missing, content, ahead)
-        self._source.prefetch(content, missing, window_blocks=_AHEAD_BLOCKS if ahead.stop < end else 0)
-
-    async def _with_pause(self, work: Callable[[], None]) -> None:
-        began = time.monotonic()
-        await trio.to_thread.run_sync(work)
-        if not self._without_pauses:
-            await trio.sleep(time.monotonic() - began)
-
     async def _judge(
         self, content: Content, hashes: Hashes, *, before: Verdict | None, seal: Seal | None
     ) -> Verdict | None:
@@ -266,8 +188,9 @@ class Verifier:
         origin = self._source.origin_of(content, known=known)
         found = Verdict(hashes.whole, hashes.fingerprint, _now(), source=origin)
         proven = await trio.to_thread.run_sync(self._keep_digests, content, hashes)
-        if proven is not None and isinstance(self._cache, MirroredCache):
-            await take_over(self._cache, content, proven, self._source.writer.keep, self._with_pause)
+        if proven is not None and self._mirror is not None:
+            keep, work = self._source.writer.keep, self._hasher.with_pause
+            await self._mirror.hand_over(content, proven, cache=self._cache, keep=keep, work=work)
         judge = partial(self._verdicts.judge, content, found, before=before, cache=self._cache)
         verdict = await trio.to_thread.run_sync(judge)
         if not is_good(content, found):  # readers may have been given these bytes, whatever there is now

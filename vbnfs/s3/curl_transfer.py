@@ -63,7 +63,12 @@ class Arrivals:
         self._events.clear()
 
     def _receive(self, event: Event) -> None:
-        if self._is_open:
+        if not self._is_open:
+            return
+        before = self._events[-1] if self._events else None
+        if isinstance(event, Stored) and isinstance(before, Stored) and before.stop == event.start:
+            self._events[-1] = Stored(before.start, event.stop)  # one event will do
+        else:
             self._events.append(event)
             self._changed.unpark_all()
 

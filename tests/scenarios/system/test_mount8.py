@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.fakes.dataset import PROJECT, FakeDataset
+from tests.fakes.dataset import PROJECT, FakeDataset, serve
 from tests.fakes.s3_server import FakeS3Server
 from tests.fakes.store import Pattern
 from tests.fixtures_mount import until
@@ -22,9 +22,7 @@ VBN = "/mnt/vbn"
 @pytest.fixture
 def server() -> Iterator[FakeS3Server]:
     """A server with one version of a dataset."""
-    dataset = FakeDataset()
-    dataset.publish("0.4.0", {"project_metadata/units.csv": b"unit_id\n1\n", SESSION: SESSION_BYTES})
-    with FakeS3Server(dataset.store) as server:
+    with serve({"0.4.0": {"project_metadata/units.csv": b"unit_id\n1\n", SESSION: SESSION_BYTES}}) as server:
         yield server
 
 

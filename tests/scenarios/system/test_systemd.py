@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.fakes.cache_files import FILES
-from tests.fakes.dataset import PROJECT, FakeDataset
+from tests.fakes.dataset import PROJECT, serve
 from tests.fakes.s3_server import FakeS3Server, for_kind, held
 from tests.fixtures_mount import until
 from tests.scenarios.system.guest import USER, USER_ID, VBNFS, Guest, make_root
@@ -24,9 +24,7 @@ HASTE = "[Service]\nWatchdogSec=2\nTimeoutAbortSec=1\nRestartSec=100ms\n"
 @pytest.fixture(scope="module")
 def server() -> Iterator[FakeS3Server]:
     """A server with one version of a dataset."""
-    dataset = FakeDataset()
-    dataset.publish("0.4.0", {TABLE: b"unit_id\n1\n"})
-    with FakeS3Server(dataset.store) as server:
+    with serve({"0.4.0": {TABLE: b"unit_id\n1\n"}}) as server:
         yield server
 
 

@@ -1,0 +1,89 @@
+"""The records of a content's blocks, in its file `checksums`: a block's checksum, or zeros if it is not here.
+
+They stand behind the 64 bytes that are for eviction (histories.py), 16 bytes a block, in order. Where little of a
+content is here, the file is sparse, and only what is written of it is read where that suffices.
+"""
+
+import errno
+import os
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from vbnfs.blocks import CHECKSUM_BYTES
+from vbnfs.cache.content_folder import HEADER_BYTES
+from vbnfs.host.mapping import read_in_memory
+
+_NO_RECORD: Final = bytes(CHECKSUM_BYTES)
+_AT_ONCE: Final = 4096  # of a content of 1 GiB, 64 KiB
+
+
+class Records:
+    """Those of `count` blocks, in the open file `checksums`, which its owner closes. Methods raise `OSError`."""
+
+    def __init__(self, checksums: int, count: int) -> None:
+        self._checksums = checksums
+        self._count = count
+
+    def of(self, index: int) -> bytes | None:
+        """The checksum of a block; None if it is not here."""
+        record = os.pread(self._checksums, CHECKSUM_BYTES, _position(index)).ljust(CHECKSUM_BYTES, b"\0")
+        return None if record == _NO_RECORD else record
+
+    def is_known_missing(self, index: int) -> bool:
+        """Whether a block is certainly not here, as far as pages in memory show."""
+        return read_in_memory(self._checksums, CHECKSUM_BYTES, _position(index)) == _NO_RECORD
+
+    def table(self, first: int, count: int) -> list[bytes | None]:
+        """The checksums of adjacent blocks; None for those that are not here."""
+        table = os.pread(self._checksums, count * CHECKSUM_BYTES, _position(first))
+        table = table.ljust(count * CHECKSUM_BYTES, b"\0")
+        records = (table[at : at + CHECKSUM_BYTES] for at in range(0, len(table), CHECKSUM_BYTES))
+        return [None if record == _NO_RECORD else record for record in records]
+
+    def all(self) -> Iterator[bytes | None]:
+        """The checksums of all blocks, read a part at a time."""
+        for first in range(0, self._count, _AT_ONCE):
+            yield from self.table(first, min(_AT_ONCE, self._count - first))
+
+    def recorded(self) -> Iterator[int]:
+        """The numbers of the blocks that are here. Costs as much as is here, however many blocks there are."""
+        for first, count in self._written():
+            yield from (index for index, record in enumerate(self.table(first, count), first) if record is not None)
+
+    def lacking_runs(self, indices: range) -> Iterator[range]:
+        """The runs of adjacent blocks, among some, that are not here."""
+        first = indices.start
+        for index, record in zip((*indices, indices.stop), (*self.table(first, len(indices)), b""), strict=True):
+            if record is not None:
+                if first < index:
+                    yield range(first, index)
+                first = index + 1
+
+    def write(self, first: int, checksums: Iterable[bytes]) -> None:
+        """Record adjacent blocks."""
+        os.pwrite(self._checksums, b"".join(checksums), _position(first))
+
+    def erase(self, index: int) -> None:
+        """Have a block not be here."""
+        os.pwrite(self._checksums, _NO_RECORD, _position(index))
+
+    def _written(self) -> Iterator[tuple[int, int]]:
+        """The parts of the table that are no holes (lseek(2), SEEK_DATA): the first block, and how many."""
+        position, end = HEADER_BYTES, _position(self._count)
+        while position < end:
+            try:
+                start = max(position, os.lseek(self._checksums, position, os.SEEK_DATA))
+                position = min(end, os.lseek(self._checksums, start, os.SEEK_HOLE), start + _AT_ONCE)
+            except OSError as error:
+                if error.errno == errno.ENXIO:  # nothing but a hole behind
+                    return
+                raise
+            first = (start - HEADER_BYTES) // CHECKSUM_BYTES
+            stop = min(-(-(position - HEADER_BYTES) // CHECKSUM_BYTES), self._count)
+            position = _position(stop)
+            yield first, stop - first
+
+
+def _position(index: int) -> int:
+    """Where a block's record begins."""
+    return HEADER_BYTES + index * CHECKSUM_BYTES

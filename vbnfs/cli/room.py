@@ -1,0 +1,135 @@
+"""The room that files need in the cache, and what there is: found out before anything is fetched or copied.
+
+Figures of files leave out what the disk takes of them besides, such as their checksums.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from vbnfs.cache.block_cache import BlockCache
+from vbnfs.cache.content_folder import Shape
+from vbnfs.cache.eviction import DEFAULT_BYTES, stored_size
+from vbnfs.cache.inventory import scan
+from vbnfs.cache.reserve import Reserve, space_of
+from vbnfs.cli.asked import Place
+from vbnfs.cli.render import size
+from vbnfs.config.settings import GIB, MIB, Config
+from vbnfs.errors import CacheError
+from vbnfs.host.places import folder_at
+from vbnfs.objects import Content
+
+_ROUNDED_UP_BYTES: Final = 3 * 4096  # of a content: what the disk rounds up of its two files and its folder
+
+
+@dataclass(frozen=True, slots=True)
+class Purpose:
+    """What contents are to come into the cache for: words of messages, and what else a user can do."""
+
+    done: str
+    brought: str
+    otherwise: str
+
+
+VERIFYING: Final = Purpose("verified", "fetched", "name fewer files")
+IMPORTING: Final = Purpose("taken", "copied", "read them where they lie (--in-place)")
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What contents that are to be in the cache together take, in bytes.
+
+    The cache lacks `missing_bytes` of them. Of those the disk has `shared_bytes` already, in files that the cache can
+    share. `besides_bytes` are what the disk takes besides.
+    """
+
+    whole_bytes: int = 0
+    missing_bytes: int = 0
+    shared_bytes: int = 0
+    besides_bytes: int = 0
+
+    def __add__(self, other: "Need") -> "Need":
+        return Need(
+            self.whole_bytes + other.whole_bytes,
+            self.missing_bytes + other.missing_bytes,
+            self.shared_bytes + other.shared_bytes,
+            self.besides_bytes + other.besides_bytes,
+        )
+
+
+def need_of(cache: BlockCache, contents: Iterable[Content], *, are_shared: bool = False) -> Need:
+    """What whole contents need in a cache. `are_shared`: the disk has them in files that the cache can share."""
+    total = Need()
+    for content in contents:
+        total += Need(
+            content.size_bytes,
+            content.size_bytes - cache.cached_bytes(content),
+            content.size_bytes if are_shared else 0,
+            Shape(content.size_bytes).checksums_bytes + _ROUNDED_UP_BYTES,
+        )
+    return total
+
+
+def need_of_blocks(count_bytes: int) -> Need:
+    """What so many bytes of blocks need that the cache lacks."""
+    return Need(count_bytes, count_bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What a cache takes and may take, and what its disk has free, `reserve_bytes` of it for others."""
+
+    where: Place
+    limit_bytes: int
+    usage_bytes: int
+    free_bytes: int
+    reserve_bytes: int
+
+    @classmethod
+    def of(cls, where: Place) -> "Room":
+        """As it is now. Raises `OSError`."""
+        directory = folder_at(where.config.cache_dir)
+        space, usage_bytes = space_of(directory), sum(one.allocated_bytes for one in scan(directory))
+        reserve_bytes = Reserve(directory, where.config.cache_reserve_bytes).bytes_of(space)
+        return cls(where, limit_of(where.config), usage_bytes, space.free_bytes, reserve_bytes)
+
+    def why_not(self, need: Need, purpose: Purpose) -> str | None:
+        """Why not all of it can be kept, and the remedy; None if it can."""
+        if need.missing_bytes and need.whole_bytes > self.limit_bytes:
+            remedy = self.where.remedy_for_size.format(_rounded_up(need.whole_bytes + need.besides_bytes))
+            return (
+                f"{size(need.whole_bytes)} of files are to be {purpose.done}, but the cache in"
+                f" {self.where.config.cache_dir} may take {size(self.limit_bytes)}: {remedy}, or {purpose.otherwise}"
+            )
+        free_bytes = max(0, self.free_bytes - self.reserve_bytes)
+        if self._to_find_bytes(need) - need.shared_bytes > free_bytes:
+            beside = f" besides the reserve of {size(self.reserve_bytes)}" if self.reserve_bytes else ""
+            return (
+                f"{size(need.missing_bytes)} are to be {purpose.brought}, but the disk of"
+                f" {self.where.config.cache_dir} has {size(free_bytes)} free{beside}: free some, choose another"
+                f" --cache-dir, or {purpose.otherwise}"
+            )
+        return None
+
+    def _to_find_bytes(self, need: Need) -> int:
+        """How much of the disk has to be free, but for what eviction frees."""
+        if self.reserve_bytes:  # for which anything else is evicted
+            return need.missing_bytes - (self.usage_bytes - (need.whole_bytes - need.missing_bytes))
+        return min(need.missing_bytes, max(0, self.limit_bytes - self.usage_bytes))
+
+
+def check_room(where: Place, need: Need, purpose: Purpose) -> None:
+    """Raise `CacheError` where not all of it can be kept."""
+    if (reason := Room.of(where).why_not(need, purpose)) is not None:
+        raise CacheError(f"{reason}; nothing was {purpose.brought}")
+
+
+def limit_of(config: Config) -> int:
+    """What the cache may take."""
+    return config.cache_size_bytes or stored_size(config.cache_dir, DEFAULT_BYTES)
+
+
+def _rounded_up(size_bytes: int) -> str:
+    """As `--cache-size` takes it."""
+    unit, suffix = (MIB, "M") if size_bytes < 10 * GIB else (GIB, "G")
+    return f"{-(-size_bytes // unit)}{suffix}"

@@ -1,0 +1,204 @@
+"""The open files of a mount: who reads each of them, and the daemon's answers to what the kernel asks of them.
+
+Cached blocks are answered at once. What has to be fetched has a deadline (failures.py).
+"""
+
+import errno
+import itertools
+import os
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final, cast
+
+import trio
+from cachetools import LRUCache
+
+from vbnfs.blocks import BLOCK_BYTES
+from vbnfs.dataset.catalog import Catalog
+from vbnfs.dataset.tree import DataNode, StaticNode, Tree
+from vbnfs.errors import ChangedError, VbnfsError
+from vbnfs.filesystem import who_reads
+from vbnfs.filesystem.attributes import Attributes
+from vbnfs.filesystem.failures import Failures
+from vbnfs.filesystem.nodes import Nodes
+from vbnfs.filesystem.passthrough import Passthrough
+from vbnfs.filesystem.small_reads import RepeatedSmallReads
+from vbnfs.filesystem.who_reads import OpenFile
+from vbnfs.fuse.operations import Answer, Backing, Buffer, ErrnoReply, Opened, is_later
+from vbnfs.metrics import Metrics
+from vbnfs.objects import ByteRange, Content
+from vbnfs.reading.file_reader import FileReader
+from vbnfs.reading.judged import check_possible
+
+_MOST_PATHS: Final = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class KernelPages:
+    """What the mount does about the pages that the kernel has of files."""
+
+    are_stale: Callable[[int], bool] = lambda inode: False  # whether it may have some of wrong bytes
+    fill: Callable[[str, ByteRange], None] = lambda path, block: None  # have it ask for a block of the file at a path
+
+
+class OpenFiles:
+    """Of one mount. `open_reader` opens a content; with False its reads say nothing about the next ones."""
+
+    def __init__(
+        self,
+        nodes: Nodes,
+        attributes: Attributes,
+        catalog: Catalog,
+        *,
+        open_reader: Callable[[Content, bool], FileReader],
+        passthrough: Passthrough,
+        failures: Failures,
+        metrics: Metrics,
+        pages: KernelPages,
+    ) -> None:
+        self.passthrough: Final = passthrough
+        self._nodes = nodes
+        self._attributes = attributes
+        self._catalog = catalog
+        self._open_reader = open_reader
+        self._failures = failures
+        self._metrics = metrics
+        self._pages = pages
+        self._small_reads = RepeatedSmallReads()
+        self._paths: LRUCache[int, str] = LRUCache(_MOST_PATHS)
+        self._waiting: dict[int, set[trio.CancelScope]] = {}  # reads, by inode
+        self._handles = itertools.count(1)
+        self._opened: dict[int, OpenFile] = {}  # by handle
+
+    def open(self, inode: int, flags: int, pid: int) -> Answer[Opened]:
+        """Open a file for reading; the kernel may keep its pages, unless they are of wrong bytes."""
+        if flags & os.O_ACCMODE != os.O_RDONLY:
+            raise ErrnoReply(errno.EROFS)
+        node = self._nodes.node(inode)
+        if isinstance(node, StaticNode):
+            return self._handle(OpenFile(inode, node.data, None, pid))
+        if not isinstance(node, DataNode):
+            raise ErrnoReply(errno.EISDIR)
+        content = self._attributes.content(node)
+        if content is None:
+            return self._open_later(node, flags, pid)
+        return self._open_data(node, content, flags, pid)
+
+    async def _open_later(self, node: DataNode, flags: int, pid: int) -> Opened:
+        with self._failures.guard(node.inode):
+            content = await self._attributes.learn_content(node)
+        opened = self._open_data(node, content, flags, pid)
+        return await opened if is_later(opened) else cast(Opened, opened)
+
+    def _open_data(self, node: DataNode, content: Content, flags: int, pid: int) -> Answer[Opened]:
+        check_possible(content)
+        advises = not flags & os.O_NONBLOCK  # with which page_filler_program.py opens files
+        # A file that the kernel reads has a reader, too: readahead(2) of it asks the daemon, all the same.
+        file = OpenFile(node.inode, self._open_reader(content, advises), content, pid)
+        backing = self.passthrough.open(node.inode, content)
+        if is_later(backing):
+            return self._handle_later(file, backing)
+        return self._handle(file, cast(Backing | None, backing))
+
+    async def _handle_later(self, file: OpenFile, backing: Coroutine[Any, Any, Backing | None]) -> Opened:
+        return self._handle(file, await backing)
+
+    def _handle(self, file: OpenFile, backing: Backing | None = None) -> Opened:
+        handle = next(self._handles)
+        self._opened[handle] = file
+        return Opened(handle, keeps_pages=not self._pages.are_stale(file.inode), backing=backing)
+
+    def read(self, handle: int, offset: int, size: int) -> Answer[Buffer]:
+        """Bytes of an open file, fewer than `size` only at its end."""
+        inode, opened, _, _ = self._opened[handle]
+        self._metrics.read_requests += 1
+        if isinstance(opened, bytes):
+            return self._counted(memoryview(opened)[offset : offset + size])
+        try:
+            data = opened.read_nowait(offset, size)
+        except (trio.WouldBlock, VbnfsError):  # a failure happens once more there, and is noted
+            return self._read_later(inode, opened, offset, size)
+        self._failures.clear(inode)
+        if opened.advises and self._small_reads.is_again(inode, offset, len(data)):
+            self._fill_block(inode, offset // BLOCK_BYTES * BLOCK_BYTES)
+        return self._counted(data)
+
+    def _fill_block(self, inode: int, start: int) -> None:
+        """Have the kernel ask for all of the block that begins at `start`."""
+        if inode not in self._nodes.tree.nodes:
+            return
+        path = self._paths.get(inode)
+        if path is None:
+            path = self._paths[inode] = self._nodes.tree.path_of(inode)
+        self._pages.fill(path, ByteRange(start, start + BLOCK_BYTES))
+
+    async def _read_later(self, inode: int, reader: FileReader, offset: int, size: int) -> Buffer:
+        is_size_new = False
+        try:
+            with self._failures.guard_read(inode, ByteRange(offset, offset + size)):
+                try:
+                    return self._counted(await self._read_anew(inode, reader, offset, size))
+                except ChangedError:
+                    is_size_new = await self._recheck_size(inode)
+                    raise
+        finally:
+            if is_size_new:  # a program that opens it from now on reads another file
+                self._failures.forget_reads(inode)
+
+    async def _recheck_size(self, inode: int) -> bool:
+        """A reply contradicted what was listed of a file: have its size asked for. Returns whether that was wrong."""
+        node = self._nodes.tree.nodes.get(inode)
+        if not isinstance(node, DataNode) or not await self._catalog.sizes.recheck(node.content):
+            return False
+        for other in await trio.to_thread.run_sync(_of_the_same_objects, self._nodes.tree, node):
+            self._attributes.change(other)
+        return True
+
+    async def _read_anew(self, inode: int, reader: FileReader, offset: int, size: int) -> Buffer:
+        """Read, and begin anew whenever the file is found wrong meanwhile."""
+        while True:
+            with trio.CancelScope() as waiting, self._known_as_waiting(inode, waiting):
+                return await reader.read(offset, size)
+
+    @contextmanager
+    def _known_as_waiting(self, inode: int, scope: trio.CancelScope) -> Iterator[None]:
+        self._waiting.setdefault(inode, set()).add(scope)
+        try:
+            yield
+        finally:
+            self._waiting[inode].discard(scope)
+            if not self._waiting[inode]:
+                del self._waiting[inode]
+
+    def begin_reads_anew(self, inode: int) -> None:
+        """Have reads that wait begin anew, because a file is refused now: then they fail at once."""
+        for scope in self._waiting.get(inode, ()):
+            scope.cancel()
+
+    def _counted(self, data: Buffer) -> Buffer:
+        self._metrics.read_bytes += len(data)
+        return data
+
+    def release(self, handle: int) -> None:
+        """Close a file."""
+        file = self._opened.pop(handle, None)
+        if file is not None and file.content is not None:
+            self.passthrough.release(file.inode)
+
+    async def report(self) -> dict[str, Any]:
+        """Which open files the kernel reads by itself, for `vbnfs status`."""
+        return await who_reads.report(self._opened.values(), self.passthrough, self._nodes.tree)
+
+    async def read_by(self, node: DataNode) -> str:
+        """Who reads a file that is opened now: a text for people."""
+        content = await self._attributes.learn_content(node)
+        await self.passthrough.find_out(content)
+        return who_reads.describe(node.inode, content, self._opened.values, self.passthrough)
+
+
+def _of_the_same_objects(tree: Tree, node: DataNode) -> list[int]:
+    """The inodes of files that come from an object of which that file may come: itself, and those that dispute it."""
+    sources = set(node.content.sources)
+    files = (one for one in tree.nodes.values() if isinstance(one, DataNode))
+    return [file.inode for file in files if not sources.isdisjoint(file.content.sources)]
