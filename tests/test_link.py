@@ -16,12 +16,12 @@ def test_nothing_is_known_at_first() -> None:
 
 
 def test_a_link_is_what_its_gets_were() -> None:
-    """60 ms and 25 MB/s, again and again: 1.5 MB in the time of a first byte, and GETs of 36 MB are worthwhile."""
+    """60 ms and 25 MB/s, again and again: 1.5 MB in the time of a first byte, and GETs of 18 MB are worthwhile."""
     link = Link()
     for _ in range(3):
         link = link.after_get(0.06, 25_000_000, 1.0)
     assert link.first_byte_bytes == pytest.approx(1_500_000, abs=1)
-    assert link.worthwhile_bytes == pytest.approx(36_000_000, abs=24)
+    assert link.worthwhile_bytes == pytest.approx(18_000_000, abs=12)
 
 
 def test_a_short_body_says_nothing_about_the_rate() -> None:
@@ -32,9 +32,10 @@ def test_a_short_body_says_nothing_about_the_rate() -> None:
 
 
 def test_a_single_get_changes_little() -> None:
-    """An eighth of the way, as in TCP's smoothed round trip."""
+    """An eighth of the way, as in TCP's smoothed round trip; but a first byte that came sooner counts at once."""
     link = Link(0.08, 8e6).after_get(0.16, 16_000_000, 1.0)
     assert (link.first_byte_seconds, link.body_rate) == pytest.approx((0.09, 9e6))
+    assert link.after_get(0.05, 16_000_000, 1.0).first_byte_seconds == 0.05
 
 
 def after(width: Width, *rates_of_seconds: float) -> Width:

@@ -11,7 +11,7 @@ from vbnfs.objects import ByteRange
 LONG_GET_BLOCKS: Final = (
     64  # 16 MiB: long enough, unless the first byte takes so long that longer ones are worthwhile
 )
-LONGEST_GET_BLOCKS: Final = 256
+LONGEST_GET_BLOCKS: Final = 128
 SHORT_GET_BLOCKS: Final = 2  # far away, a short window comes sooner by many GETs than by few
 # Windows move on in steps, not for each read: each costs a check of the disk, in a thread.
 _SHORT_STEP_BLOCKS: Final = 4
@@ -56,7 +56,7 @@ def step_blocks(window_bytes: int, *, readers: int) -> int:
 
 
 def longest_get(link: Link) -> int:
-    """How many blocks a GET may bring: 16 MiB, or as much as makes its first byte's time small, up to 64 MiB."""
+    """How many blocks a GET may bring: 16 MiB, or as much as makes its first byte's time small, up to 32 MiB."""
     return max(LONG_GET_BLOCKS, min(link.worthwhile_bytes // BLOCK_BYTES, LONGEST_GET_BLOCKS))
 
 
