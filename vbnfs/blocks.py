@@ -14,7 +14,7 @@ from vbnfs.objects import ByteRange
 BLOCK_BYTES: Final = 256 << 10
 CHECKSUM_BYTES: Final = 16
 DIGEST_BYTES: Final = 16
-PIECE_BYTES: Final = 8 * BLOCK_BYTES  # a body comes in pieces of at most this
+PIECE_BYTES: Final = 4 * BLOCK_BYTES  # a body comes in pieces of at most this, or is stored so much at a time
 MOST_WAITING_BYTES: Final = 2 * PIECE_BYTES  # of a GET, received and not taken yet; then its transfer is paused
 
 _ABSENT: Final = bytes(CHECKSUM_BYTES)

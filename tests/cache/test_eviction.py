@@ -17,7 +17,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from vbnfs.blocks import BLOCK_BYTES
-from vbnfs.cache import content_folder, eviction
+from vbnfs.cache import content_folder, eviction, reserve
 from vbnfs.cache.block_cache import BlockCache
 from vbnfs.cache.content_file import ContentFile
 from vbnfs.cache.content_folder import CHECKSUMS, DATA, FORMAT, Shape
@@ -681,3 +681,49 @@ def test_a_reader_of_an_evicted_content_goes_on(tmp_path: Path) -> None:
     reader.forget_deleted()
     assert reader.read(first, part) is None
     assert view == b"\5" * BLOCK_BYTES
+
+
+# Room ahead of readers
+
+
+def test_room_is_what_may_come_until_something_in_use_is_deleted(tmp_path: Path) -> None:
+    """What was not used lately makes way, and takes no room; what is in use or protected does."""
+    add_content(tmp_path, "ab0", 2 * MIB, used=1)
+    add_content(tmp_path, "ab1", 3 * MIB, used=time.time())
+    evictor = make(tmp_path, 10 * MIB)
+    assert evictor.room_bytes == 5 * MIB  # nothing is known yet
+    evictor.scan_and_evict()
+    assert evictor.room_bytes == int(9.5 * MIB) - 3 * MIB
+    protecting = Evictor(tmp_path, limit_bytes=10 * MIB, metrics=Metrics(), protected=lambda: {"ab0"})
+    protecting.scan_and_evict()
+    assert protecting.room_bytes == int(9.5 * MIB) - 5 * MIB
+
+
+def test_room_is_used_up_by_what_is_written(tmp_path: Path) -> None:
+    """Announced bytes count at once, and no longer if they were not written."""
+    evictor = make(tmp_path, 1000 * MIB)
+    evictor.make_room(2 * MIB)
+    assert evictor.room_bytes == 498 * MIB
+    evictor.not_written(MIB)
+    assert evictor.room_bytes == 499 * MIB
+    evictor.make_room(500 * MIB)
+    assert evictor.room_bytes == 450 * MIB
+
+
+def test_after_something_in_use_was_deleted_room_grows_with_what_is_written(tmp_path: Path) -> None:
+    """From none: readers first leave behind what they have lost."""
+    writer, wanted = Writer(tmp_path, 4 * MIB), content("ab0", 32 * MIB)
+    for index in range(17):
+        writer.put(wanted, index)
+    assert writer.evictor.room_bytes == BLOCK_BYTES
+    writer.put(wanted, 17)
+    assert writer.evictor.room_bytes == 2 * BLOCK_BYTES
+
+
+def test_the_reserve_bounds_the_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the disk has 3 MiB less free than the reserve, what is in the cache and not in use is all the room."""
+    add_content(tmp_path, "ab0", 8 * MIB, used=1)
+    evictor = Evictor(tmp_path, limit_bytes=100 * MIB, reserve_bytes=10 * MIB, metrics=Metrics())
+    monkeypatch.setattr(reserve, "space_of", lambda directory: reserve.DiskSpace(7 * MIB, 1 << 30, False))
+    evictor.scan_and_evict()
+    assert evictor.room_bytes <= 5 * MIB

@@ -55,7 +55,7 @@ def test_defaults() -> None:
         trusted_users=(),
         memory_limit_bytes=256 << 20,
         verify="first-use",
-        max_connections=24,
+        max_connections=32,
         io_timeout_seconds=30.0,
         silence_timeout_seconds=15.0,
         refresh_seconds=300.0,

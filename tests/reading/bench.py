@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable, Set
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import trio
@@ -17,6 +17,7 @@ from vbnfs.cache.digests import DigestStore
 from vbnfs.cache.eviction import Evictor
 from vbnfs.cache.stock import Stock
 from vbnfs.cache.verdicts import Verdicts
+from vbnfs.link import Link
 from vbnfs.metrics import Metrics
 from vbnfs.objects import Content, ObjectVersion
 from vbnfs.reading.block_source import BlockSource
@@ -33,7 +34,9 @@ from vbnfs.reading.verification import Verifier
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 PATIENCE_SECONDS = 0.2  # with a mirror
-LIMIT_BYTES = GIB - 1  # so small that all comes through memory, and no GET asks for room in a thread before it begins
+LIMIT_BYTES = (
+    400 * MIB
+)  # so small that all comes through memory, and no GET asks for room in a thread before it begins
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +73,15 @@ class Bench:
 
 @dataclass(frozen=True, slots=True)
 class FixedConnections:
-    """So many prefetches at a time, and so many while readers wait for connections."""
+    """So many GETs at a time, of these so many prefetches, and so many while readers wait for connections."""
 
     gets: int
+    prefetch_gets: int
     shared_gets: int
+    link: Link = field(default_factory=Link)
 
     def prefetches(self, *, demand_waits: bool) -> int:
-        return self.shared_gets if demand_waits else self.gets
+        return self.shared_gets if demand_waits else self.prefetch_gets
 
 
 def add(store: MemoryStore, name: str, data: Data, *, file_hash: str | None = None) -> Content:
@@ -92,6 +97,7 @@ async def bench(
     limit_bytes: int = LIMIT_BYTES,
     prefetch_gets: int = 4,
     shared_gets: int | None = None,
+    gets: int | None = None,
     keeps_blocks: bool = True,
     memory_bytes: int = 256 * MIB,
     locks_may_wait: bool = False,
@@ -123,7 +129,7 @@ async def bench(
                 writer,
                 others,
                 nursery=services,
-                connections=FixedConnections(prefetch_gets, shared_gets or prefetch_gets),
+                connections=FixedConnections(gets or prefetch_gets, prefetch_gets, shared_gets or prefetch_gets),
                 memory=memory,
             )
             prefetcher = Prefetcher(cache, source, nursery=services)

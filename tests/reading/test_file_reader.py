@@ -152,6 +152,23 @@ async def test_a_file_larger_than_the_cache_is_fetched_once_and_the_limit_is_kep
         assert floor.metrics.evicted_contents > 4
 
 
+@pytest.mark.parametrize("memory_bytes", [16 * MIB, 64 * MIB, 256 * MIB])
+@pytest.mark.parametrize(
+    ("limit_bytes", "readers"), [(4 * MIB, 1), (16 * MIB, 1), (40 * MIB, 1), (100 * MIB, 1), (60 * MIB, 2)]
+)
+async def test_what_is_fetched_ahead_evicts_nothing_unread(
+    tmp_path: Path, limit_bytes: int, readers: int, memory_bytes: int
+) -> None:
+    """120 MiB through caches of 4 to 100 MiB, by one or two readers, with much or little memory: each byte once."""
+    data = random.Random(10).randbytes(MIB) * (120 // readers)
+    async with bench(tmp_path, limit_bytes=limit_bytes, memory_bytes=memory_bytes, prefetch_gets=15) as floor:
+        async with trio.open_nursery() as nursery:
+            for name in "ab"[:readers]:
+                nursery.start_soon(check, floor.open(floor.add(name, data)), data, sequential(len(data)))
+        await floor.settled()
+        assert floor.client.sent_bytes == 120 * MIB
+
+
 # How much is fetched
 
 
@@ -343,11 +360,20 @@ async def test_a_failure_is_raised_as_it_is_and_passes(tmp_path: Path) -> None:
         assert await reader.read(0, 10) == DATA[:10]
 
 
+async def test_a_small_file_that_is_read_in_a_row_comes_whole(tmp_path: Path) -> None:
+    """Of 10 MiB, once 512 KiB were read: all of the rest, in one GET for each connection."""
+    async with bench(tmp_path, prefetch_gets=16) as floor:
+        reader = floor.open(floor.add("a", DATA))
+        await check(reader, DATA, [0], step=MIB // 2)
+        await floor.settled()
+        assert floor.client.sent_bytes == len(DATA)
+        assert floor.client.count() <= 1 + 16
+
+
 async def test_a_reader_never_waits_for_what_is_fetched_ahead(tmp_path: Path) -> None:
     """While readahead is stuck, the read that advised it and reads elsewhere are answered."""
     async with bench(tmp_path, prefetch_gets=1) as floor:
-        content = floor.add("a", DATA)
-        reader = floor.open(content)
+        reader = floor.open(floor.add("a", DATA + DATA))
         await check(reader, DATA, sequential(MIB // 2 - STEP))
         gate = floor.client.hold(
             lambda request: request.byte_range is not None and request.byte_range.start < 5 * MIB

@@ -39,3 +39,12 @@ async def test_a_failure_is_left_to_the_readers(tmp_path: Path) -> None:
         floor.prefetcher.advise(content, ByteRange(0, BLOCK_BYTES))
         await floor.settled()
         assert bytes(await floor.open(content).read(0, 100)) == DATA[:100]
+
+
+async def test_what_a_reader_has_passed_meanwhile_is_not_fetched(tmp_path: Path) -> None:
+    """Of ten blocks that were advised, the reader is at the sixth by the time that the disk has been asked."""
+    async with bench(tmp_path) as floor:
+        content = floor.add("a", bytes(10 * BLOCK_BYTES))
+        floor.prefetcher.advise(content, ByteRange(0, content.size_bytes), position=lambda: 5 * BLOCK_BYTES + 1)
+        await floor.settled()
+        assert floor.cache.missing(content, range(10)) == [0, 1, 2, 3, 4]

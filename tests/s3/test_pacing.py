@@ -12,7 +12,7 @@ from tests.fakes.client import MemoryClient
 from tests.fakes.store import MemoryStore, Pattern
 from vbnfs.errors import BusyError, TransportError
 from vbnfs.objects import ByteRange, ObjectVersion, Piece, RangeRequest
-from vbnfs.s3.pacing import Pace, PacedClient
+from vbnfs.s3.pacing import Pace, PacedClient, prefetches_of
 
 SIZE: Final = 1_000
 VERSION: Final = ObjectVersion("data/file.nwb", "first")
@@ -97,8 +97,8 @@ def test_the_pace_is_bounded(most: int, answers: list[tuple[bool, float]]) -> No
         now += later
         pace = pace.after_busy(now) if is_busy else pace.after_answer()
         assert 1 <= pace.gets <= most
-        assert 1 <= pace.prefetches(demand_waits=True) <= pace.prefetches(demand_waits=False)
-        assert pace.prefetches(demand_waits=False) < pace.gets or pace.gets == 1
+        assert 1 <= prefetches_of(pace.gets, demand_waits=True) <= prefetches_of(pace.gets, demand_waits=False)
+        assert prefetches_of(pace.gets, demand_waits=False) < pace.gets or pace.gets == 1
 
 
 def test_one_word_counts_once() -> None:
@@ -113,6 +113,5 @@ def test_one_word_counts_once() -> None:
 @pytest.mark.parametrize(("most", "prefetches"), [(1, 1), (2, 1), (4, 3), (9, 6), (12, 8), (24, 20), (256, 240)])
 def test_readers_have_room(most: int, prefetches: int) -> None:
     """Prefetches get a part of what there may be; all but one in sixteen, while no reader comes beside them."""
-    pace = Pace(most, float(most))
-    assert pace.prefetches(demand_waits=True) == prefetches
-    assert pace.prefetches(demand_waits=False) == max(1, most - max(1, most // 16))
+    assert prefetches_of(most, demand_waits=True) == prefetches
+    assert prefetches_of(most, demand_waits=False) == max(1, most - max(1, most // 16))

@@ -27,7 +27,7 @@ from typing import Final
 import structlog
 
 from vbnfs.cache.content_folder import FORMAT
-from vbnfs.cache.eviction_policy import History, choose_victims
+from vbnfs.cache.eviction_policy import LOW_WATER, History, choose_victims
 from vbnfs.cache.histories import Evicted, allocated_by_evicted, remember_evicted
 from vbnfs.cache.holdings import Held, all_held, held_though_deleted
 from vbnfs.cache.inventory import FORMAT_1, CachedContent, delete, scan
@@ -43,6 +43,7 @@ DEFAULT_BYTES: Final = 100 << 30  # of a cache that was never given a size
 _SIZE_FILE: Final = ".size"
 _SCAN_AGAIN: Final = 0.005  # of the limit: 8 processes that all write stay within 4 % of it
 _AGAIN_SECONDS: Final = 1.0  # between two scans because of a reserve that cannot be kept
+_IN_USE_NS: Final = 2 * 10**9  # since the last use: what is being read, or filled
 _PATIENCE_SECONDS: Final = 3.0  # with another process that evicts: then it hangs, or is stopped
 
 
@@ -100,6 +101,8 @@ class Evictor:
         self._lock = threading.Lock()  # one scan at a time
         self._usage_bytes = 0  # as the last scan found it
         self._written_bytes = 0  # by this process since
+        self._room_bytes = self._limit_bytes // 2  # besides what was in use, as the last scan found it
+        self._since_loss_bytes = math.inf  # written since something in use was deleted
         self._may_scan_at = 0.0  # because of the reserve
         self._waiting_since = math.inf  # for another process, which evicts
 
@@ -113,12 +116,22 @@ class Evictor:
         """What it may take, as far as it is known now."""
         return self._limit_bytes
 
+    @property
+    def room_bytes(self) -> int:
+        """How much may be written until something is deleted that is in use, as far as is known.
+
+        The limit and the reserve count, and what is never deleted. Before the first scan: half of the limit. After
+        something in use was deleted: no more than was written since, until readers have left behind what they lost.
+        """
+        return int(max(0, min(self._room_bytes - self._written_bytes, self._since_loss_bytes)))
+
     def make_room(self, count_bytes: int) -> bool:
         """Announce bytes that are about to be written; scans when enough has come together, or the disk lacks room.
 
         Returns whether they may be written: not if the disk would then have less free than the reserve.
         """
         self._written_bytes += count_bytes
+        self._since_loss_bytes += count_bytes
         if self._written_bytes >= self._limit_bytes * _SCAN_AGAIN:
             self.scan_and_evict(coming_bytes=count_bytes)
         else:
@@ -128,6 +141,7 @@ class Evictor:
     def not_written(self, count_bytes: int) -> None:
         """Take back bytes that were announced to `make_room`, and that the disk did not take."""
         self._written_bytes = max(0, self._written_bytes - count_bytes)
+        self._since_loss_bytes = max(0, self._since_loss_bytes - count_bytes)
 
     def keep_reserve(self, *, coming_bytes: int = 0) -> None:
         """Evict if the disk has less free than the reserve: at most once a second, if that does not help.
@@ -179,20 +193,32 @@ class Evictor:
 
     def _choose(self, coming_bytes: int) -> list[CachedContent]:
         contents, held = list(scan(self._directory, with_histories=True)), all_held(self._directory)
-        limit_bytes = self._room_bytes(contents, held, coming_bytes)
-        protected = self._protected() | {one.content_id for one in held if one.is_read_by_kernel}
+        limit_bytes, protected = self._limit_for(contents, held, coming_bytes), self._never_deleted(held)
         victims = choose_victims(contents, limit_bytes=limit_bytes, now_ns=time.time_ns(), protected=protected)
         gone = set(victims)
-        self._on_scan([one for one in contents if one not in gone])
+        left = [one for one in contents if one not in gone]
+        if any(map(_is_in_use, victims)):
+            self._since_loss_bytes = 0
+        self._note_room(left, limit_bytes + coming_bytes, protected)
+        self._on_scan(left)
         return victims
 
     def _is_too_much(self, coming_bytes: int) -> bool:
         contents = list(scan(self._directory))
-        limit_bytes = self._room_bytes(contents, all_held(self._directory), coming_bytes)
+        held = all_held(self._directory)
+        limit_bytes = self._limit_for(contents, held, coming_bytes)
+        self._note_room(contents, limit_bytes + coming_bytes, self._never_deleted(held))
         self._on_scan(contents)
         return sum(one.allocated_bytes for one in contents) > limit_bytes
 
-    def _room_bytes(self, contents: Sequence[CachedContent], held: Sequence[Held], coming_bytes: int) -> int:
+    def _never_deleted(self, held: Sequence[Held]) -> Set[str]:
+        return self._protected() | {one.content_id for one in held if one.is_read_by_kernel}
+
+    def _note_room(self, contents: Sequence[CachedContent], limit_bytes: int, protected: Set[str]) -> None:
+        in_use = (one for one in contents if _is_in_use(one) or one.content_id in protected)
+        self._room_bytes = int(limit_bytes * LOW_WATER) - sum(one.allocated_bytes for one in in_use)
+
+    def _limit_for(self, contents: Sequence[CachedContent], held: Sequence[Held], coming_bytes: int) -> int:
         """What all contents together may take. Notes what the cache takes now."""
         there_bytes = sum(one.allocated_bytes for one in contents)
         deleted_bytes = held_though_deleted(held, {one.inode for one in contents})
@@ -220,6 +246,10 @@ class Evictor:
         scope = self._directory / FORMAT / victim.scope
         history = victim.history or History(victim.used_ns)
         remember_evicted(scope, victim.content_id, Evicted(history, victim.used_ns))
+
+
+def _is_in_use(one: CachedContent) -> bool:
+    return time.time_ns() - one.used_ns <= _IN_USE_NS
 
 
 @contextmanager

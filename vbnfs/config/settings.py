@@ -254,7 +254,7 @@ SETTINGS: Final = (
              default="yes"),
     _setting("trust_cache", _boolean, "", "Believe the stored verdict on a file that is unchanged since.",
              default=False, is_flag=True),
-    _setting("max_connections", _connections, "N", "Connections to S3 at the most.", default=24),
+    _setting("max_connections", _connections, "N", "Connections to S3 at the most.", default=32),
     _setting("io_timeout", _seconds(0.1, 86_400), "SECONDS", "When a read fails that S3 has not answered.",
              field="io_timeout_seconds", default=30.0),
     _setting("silence_timeout", _seconds(0.1, 86_400), "SECONDS", "When a read fails of which no byte came.",

@@ -37,7 +37,7 @@ from vbnfs.reading.fetches import ArrivedBlocks, Backlogs, Block, Bytes, Fetch
 from vbnfs.reading.live_blocks import LiveBlocks
 from vbnfs.reading.memory import Budget, Memory
 from vbnfs.reading.other_processes import SharedFetches
-from vbnfs.reading.planner import MAX_GET_BLOCKS, SHORT_GET_BLOCKS
+from vbnfs.reading.planner import LONG_GET_BLOCKS, SHORT_GET_BLOCKS
 from vbnfs.reading.shares import Connections, Shares
 from vbnfs.reading.sources import Sources
 
@@ -75,12 +75,18 @@ class BlockSource:
         self._shares = Shares(self._live, self._backlogs, connections, memory)
         self._queue: deque[tuple[Content, int]] = deque()  # of prefetches, by the first block of each
         self._prefetching = 0
+        self._lent = 0  # of these, how many are on connections that are kept for readers
         self._demand_miss_at = -math.inf  # when a reader found nearly all connections busy, and its block not planned
 
     @property
     def room_bytes(self) -> int:
-        """How far ahead of a reader to fetch, at most: what comes has to be there still when it is read."""
+        """How far ahead of all readers to fetch, at most: what comes has to be there still when it is read."""
         return max(self._memory.recent_bytes // 2, self.writer.room_bytes)
+
+    @property
+    def window_bytes(self) -> int:
+        """How much is worth having ahead of all readers together."""
+        return self._shares.window_bytes
 
     @property
     def answers(self) -> Budget:
@@ -123,7 +129,7 @@ class BlockSource:
         None for those that were stored as they came: the cache should have them. The caller has to look. A fetch that
         was silent from before this reader came is no failure of it. `is_again`: it has met one.
         """
-        found, coming, new = self._live.want(content, indices, longest=MAX_GET_BLOCKS)
+        found, coming, new = self._live.want(content, indices, longest=LONG_GET_BLOCKS)
         if new and self._prefetching >= self._connections.prefetches(demand_waits=True):
             self._demand_miss_at = trio.current_time()
         self._backlogs.lengthen(content, len(new))
@@ -181,28 +187,40 @@ class BlockSource:
         """As many as connections and memory allow: some of either are left to readers."""
         if not self._queue:
             return
-        room, leave_bytes = self._memory.blocks, self._memory.blocks.limit_bytes // 4
         demand_waits = trio.current_time() - self._demand_miss_at < _DEMAND_SECONDS
         most = self._connections.prefetches(demand_waits=demand_waits)
-        while self._queue and self._prefetching < most:
+        # The connections that are kept for readers are lent to short GETs, as long as no reader comes for them.
+        most_lent = 0 if demand_waits else self._connections.gets - most
+        while self._queue:
+            is_lent = self._prefetching - self._lent >= most
+            if is_lent and self._lent >= most_lent:
+                return
             first = self._live.queued(*self._queue[0])
-            if first is not None:
-                indices = self._shares.of(first, leave_bytes=leave_bytes)
-                needs = self._shares.needs(indices)
-                if not room.try_take(needs * BLOCK_BYTES, leave_bytes=leave_bytes):
-                    return
-                self._prefetching += 1
-                fetch = self._shares.begin(first.content, indices, held=needs)
-                self._nursery.start_soon(self._run_prefetch, fetch)
+            if first is not None and not self._begin_prefetch(first, is_lent=is_lent):
+                return
             self._queue.popleft()
+
+    def _begin_prefetch(self, first: Block, *, is_lent: bool) -> bool:
+        """Begin the fetch that begins with this block; False if there is no room in memory."""
+        room, leave_bytes = self._memory.blocks, self._memory.blocks.limit_bytes // 4
+        indices = self._shares.of(first, leave_bytes=leave_bytes, is_lent=is_lent)
+        needs = self._shares.needs(indices)
+        if not room.try_take(needs * BLOCK_BYTES, leave_bytes=leave_bytes):
+            return False
+        self._prefetching += 1
+        self._lent += is_lent
+        fetch = self._shares.begin(first.content, indices, held=needs)
+        self._nursery.start_soon(self._run_prefetch, fetch, is_lent)
+        return True
 
     # Fetching
 
-    async def _run_prefetch(self, fetch: Fetch) -> None:
+    async def _run_prefetch(self, fetch: Fetch, is_lent: bool) -> None:
         try:
             await self._run(fetch)
         finally:
             self._prefetching -= 1
+            self._lent -= is_lent
             self._begin_prefetches()
 
     async def _run(self, fetch: Fetch) -> None:

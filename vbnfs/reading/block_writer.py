@@ -70,8 +70,11 @@ class BlockWriter:
 
     @property
     def room_bytes(self) -> int:
-        """How much may be written ahead of a reader, so that it is still there when it is read."""
-        return self._evictor.limit_bytes // 4 if self._takes_blocks else 0
+        """How much may be written ahead of readers, so that it is still there when it is read.
+
+        Half of the room: so where that ends, what was fetched ahead is little, and memory has it.
+        """
+        return self._evictor.room_bytes // 2 if self._takes_blocks else 0
 
     def put(self, arrived: ArrivedBlocks) -> None:
         """Have blocks written. Returns at once."""

@@ -14,7 +14,7 @@ from vbnfs.errors import BadReplyError, VbnfsError
 from vbnfs.flight import Flight
 from vbnfs.objects import BlockKey, Content, Received, Stored
 from vbnfs.reading.block_states import FIRST, BlockState, moved
-from vbnfs.reading.planner import MAX_GET_BLOCKS, even_share
+from vbnfs.reading.planner import even_share
 
 Bytes = bytes | memoryview
 
@@ -99,10 +99,13 @@ def room_for(lacking: int, transit_blocks: int) -> int:
     return min(lacking, transit_blocks) + 1 if lacking else 0
 
 
-def longest_fetch(room_blocks: int, *, gets: int, transit_blocks: int) -> int:
-    """How many blocks a fetch may bring, so that one on each connection has room: else short ones bring more."""
+def longest_fetch(room_blocks: int, *, gets: int, transit_blocks: int, longest: int) -> int:
+    """How many blocks a fetch may bring, at most `longest`, so that one on each connection has room.
+
+    Where there is too little for what they have in transit, short ones bring more.
+    """
     room_each = room_blocks // gets
-    return MAX_GET_BLOCKS if room_for(MAX_GET_BLOCKS, transit_blocks) <= room_each else room_each - 1
+    return longest if room_for(longest, transit_blocks) <= room_each else room_each - 1
 
 
 @dataclass(slots=True)
@@ -141,10 +144,12 @@ class Backlogs:
         if backlog := self._of.get(content.content_id):
             backlog.window_blocks = window_blocks
 
-    def share(self, content: Content, *, gets: int) -> int:
+    def share(self, content: Content, *, gets: int, longest: int) -> int:
         """How many blocks a fetch should bring: contents share `gets` connections evenly, and each its own."""
         backlog, connections = self._of[content.content_id], max(1, gets // len(self._of))
-        return even_share(backlog.blocks, connections=connections, window_blocks=backlog.window_blocks)
+        return even_share(
+            backlog.blocks, connections=connections, window_blocks=backlog.window_blocks, longest=longest
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -150,7 +150,12 @@ class FileReader:
         if not self._pattern.is_sequential:
             return
         readers = self._prefetcher.readers(self)
-        ahead = self._pattern.readahead(self._content.size_bytes, room_bytes=self._source.room_bytes, readers=readers)
+        ahead = self._pattern.readahead(
+            self._content.size_bytes,
+            room_bytes=self._source.room_bytes,
+            window_bytes=self._source.window_bytes,
+            readers=readers,
+        )
         if not self._advised.start <= ahead.start <= self._advised.stop:
             self._advised = ByteRange(ahead.start, ahead.start)  # a new run
         fresh = ByteRange(self._advised.stop, max(ahead.stop, self._advised.stop))
@@ -159,4 +164,9 @@ class FileReader:
         is_tiny = goes_on and len(fresh) < step_bytes
         if fresh and not is_tiny:
             self._advised = ByteRange(self._advised.start, fresh.stop)
-            self._prefetcher.advise(self._content, fresh, window_bytes=len(ahead) if goes_on else 0)
+            self._prefetcher.advise(
+                self._content,
+                fresh,
+                window_bytes=len(ahead) if goes_on else 0,
+                position=lambda: self._pattern.position,
+            )

@@ -19,10 +19,10 @@ from vbnfs.cache.verdict import Fingerprint
 from vbnfs.objects import ByteRange, Content
 from vbnfs.reading.block_source import BlockSource
 from vbnfs.reading.fetches import Bytes
-from vbnfs.reading.planner import MAX_GET_BLOCKS
+from vbnfs.reading.planner import LONG_GET_BLOCKS
 
 _HASHED_BLOCKS: Final = 8  # at a time, and as many are read meanwhile: 4 MiB beside the limit for memory
-_AHEAD_BLOCKS: Final = 8 * MAX_GET_BLOCKS
+_AHEAD_BLOCKS: Final = 8 * LONG_GET_BLOCKS
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class Hasher:
         indices = blocks_of(ByteRange(0, content.size_bytes))
         for first in indices[::_HASHED_BLOCKS]:
             window = range(first, min(first + _HASHED_BLOCKS, indices.stop))
-            if fetch and first % MAX_GET_BLOCKS == 0:
+            if fetch and first % LONG_GET_BLOCKS == 0:
                 await self._fetch_ahead(content, window.stop)
             found = await self._blocks(content, window, fetch=fetch)
             if found is None:

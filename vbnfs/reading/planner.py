@@ -5,10 +5,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from vbnfs.blocks import BLOCK_BYTES
+from vbnfs.link import Link
 from vbnfs.objects import ByteRange
 
-# 16 MiB: with 60 ms to the first byte a connection of 25 MB/s is busy for 92 % of the time.
-MAX_GET_BLOCKS: Final = 64
+LONG_GET_BLOCKS: Final = (
+    64  # 16 MiB: long enough, unless the first byte takes so long that longer ones are worthwhile
+)
+LONGEST_GET_BLOCKS: Final = 128
 SHORT_GET_BLOCKS: Final = 2  # far away, a short window comes sooner by many GETs than by few
 # Windows move on in steps, not for each read: each costs a check of the disk, in a thread.
 _SHORT_STEP_BLOCKS: Final = 4
@@ -19,7 +22,9 @@ _NEAR_BLOCKS: Final = 4
 _NEAR_BYTES: Final = _NEAR_BLOCKS * BLOCK_BYTES
 _SEQUENTIAL_BYTES: Final = 2 * BLOCK_BYTES  # read in a row before it counts as a pattern
 _WINDOW_FACTOR: Final = 4  # fetched ahead at most so many times what was read: a reader that stops wastes no more
-_MAX_WINDOW_BYTES: Final = 256 << 20  # of all readers together
+WIDE_WINDOW_BYTES: Final = 256 << 20  # of all readers together, unless long GETs are worthwhile ...
+_WIDEST_WINDOW_BYTES: Final = 1 << 30  # ... and then this at the most
+_SMALL_FILE_BYTES: Final = 16 << 20  # comes whole, when it is read in a row
 # Ten seconds of an LFP channel are 5 MB in a row, with what the kernel reads ahead, and then the reader is elsewhere:
 # until more than that was read, a short window will do.
 _SHORT_RUN_BYTES: Final = 6 << 20
@@ -47,23 +52,47 @@ def tail_of(size_bytes: int) -> range:
 def step_blocks(window_bytes: int, *, readers: int) -> int:
     """The step in which the window of one of so many readers moves on; each step is a GET at least, so not tiny."""
     steps = max(_LEAST_STEPS, _STEPS // readers)
-    return max(_SHORT_STEP_BLOCKS, min(window_bytes // BLOCK_BYTES // steps, MAX_GET_BLOCKS))
+    return max(_SHORT_STEP_BLOCKS, min(window_bytes // BLOCK_BYTES // steps, LONG_GET_BLOCKS))
 
 
-def even_share(coming_blocks: int, *, connections: int, window_blocks: int = 0) -> int:
+def longest_get(link: Link) -> int:
+    """How many blocks a GET may bring: 16 MiB, or as much as makes its first byte's time small, up to 32 MiB."""
+    return max(LONG_GET_BLOCKS, min(link.worthwhile_bytes // BLOCK_BYTES, LONGEST_GET_BLOCKS))
+
+
+def window_bytes(link: Link, *, connections: int, longest: int) -> int:
+    """How much is wanted ahead of all readers together, at most, where GETs bring up to `longest` blocks.
+
+    Twice what is under way when GETs are as long as is worthwhile: on average, half of what they bring has come.
+    """
+    get_bytes = min(link.worthwhile_bytes, longest * BLOCK_BYTES)
+    return min(max(WIDE_WINDOW_BYTES, 2 * connections * get_bytes), _WIDEST_WINDOW_BYTES)
+
+
+def lent_share(link: Link) -> int:
+    """How many blocks a GET brings on a connection that is kept for readers.
+
+    It is free again after three times the first byte's time: a reader that comes does not wait for long.
+    """
+    return max(SHORT_GET_BLOCKS, min(2 * link.first_byte_bytes // BLOCK_BYTES, LONG_GET_BLOCKS))
+
+
+def even_share(
+    coming_blocks: int, *, connections: int, window_blocks: int = 0, longest: int = LONG_GET_BLOCKS
+) -> int:
     """How many blocks a GET brings: of all that are to come when it begins, an even share for each connection.
 
-    So a short window keeps all connections busy, and at the end of a file they are done at about the same time. In
-    between GETs are as long as can be: each costs a round trip, and milliseconds of processor time. Where most of a
-    window has come already and more will be wanted behind it, the reader does not wait: then it is a share of half of
-    the window. (A share of all of it would be too long: connections would wait for the reader, which waits for the
-    first of them.)
+    So a short window comes in one round of all connections, and at the end of a file they are done at about the same
+    time. In between GETs are as long as can be, up to `longest`: each costs a round trip, and milliseconds of
+    processor time. Where most of a window has come already and more will be wanted behind it, the reader does not
+    wait: then it is a share of half of the window. (A share of all of it would be too long: connections would wait
+    for the reader, which waits for the first of them.)
     """
     blocks = max(coming_blocks, window_blocks // 2)
-    return max(SHORT_GET_BLOCKS, min(blocks // connections, MAX_GET_BLOCKS))
+    return max(SHORT_GET_BLOCKS, min(-(-blocks // connections), longest))
 
 
-def plan_gets(missing: Sequence[int], *, longest: int = MAX_GET_BLOCKS) -> Iterator[range]:
+def plan_gets(missing: Sequence[int], *, longest: int = LONG_GET_BLOCKS) -> Iterator[range]:
     """Ascending block numbers as runs of adjacent blocks: one GET each, at most `longest` blocks."""
     start = 0
     for position in range(1, len(missing) + 1):
@@ -91,13 +120,18 @@ class AccessPattern:
         """Whether it is likely to go on as it did."""
         return self.run_bytes >= _SEQUENTIAL_BYTES
 
-    def readahead(self, size_bytes: int, *, room_bytes: int, readers: int = 1) -> ByteRange:
+    def readahead(
+        self, size_bytes: int, *, room_bytes: int, window_bytes: int = WIDE_WINDOW_BYTES, readers: int = 1
+    ) -> ByteRange:
         """The range that is worth having soon: nothing for random reads, a growing window for sequential ones.
 
-        `room_bytes` is how much can be held until it is read; `readers` is how many readers share the largest window.
+        `room_bytes` is how much can be held until it is read. All `readers` share that, and `window_bytes`. A small
+        file comes whole.
         """
         window = 0
         if self.is_sequential:
-            largest = _SHORT_WINDOW_BYTES if self.run_bytes < _SHORT_RUN_BYTES else _MAX_WINDOW_BYTES // readers
-            window = min(self.run_bytes * _WINDOW_FACTOR, largest, room_bytes)
-        return ByteRange(self.position, self.position + window).clip(size_bytes)
+            largest = _SHORT_WINDOW_BYTES if self.run_bytes < _SHORT_RUN_BYTES else window_bytes // readers
+            window = min(self.run_bytes * _WINDOW_FACTOR, largest)
+            if size_bytes <= _SMALL_FILE_BYTES:
+                window = size_bytes
+        return ByteRange(self.position, self.position + min(window, room_bytes // readers)).clip(size_bytes)

@@ -4,6 +4,7 @@ Advice is a range that will likely be read soon. A thread finds out which of its
 `BlockSource.prefetch` then fetches those, and leaves connections free for readers.
 """
 
+from collections.abc import Callable
 from typing import Final
 
 import structlog
@@ -35,18 +36,29 @@ class Prefetcher:
         self._readers[reader] = None
         return len(self._readers)
 
-    def advise(self, content: Content, byte_range: ByteRange, *, window_bytes: int = 0) -> None:
+    def advise(
+        self,
+        content: Content,
+        byte_range: ByteRange,
+        *,
+        window_bytes: int = 0,
+        position: Callable[[], int] = lambda: 0,
+    ) -> None:
         """Have the blocks of a range fetched soon. Returns at once; failures are left to the readers.
 
         `window_bytes`: how much is wanted ahead of the reader in all, if more will be wanted behind this range.
+        `position` tells where the reader is: what it has passed meanwhile may be evicted already, and is not wanted.
         """
-        self._nursery.start_soon(self._fetch, content, byte_range, window_bytes // BLOCK_BYTES)
+        self._nursery.start_soon(self._fetch, content, byte_range, window_bytes // BLOCK_BYTES, position)
 
-    async def _fetch(self, content: Content, byte_range: ByteRange, window_blocks: int) -> None:
+    async def _fetch(
+        self, content: Content, byte_range: ByteRange, window_blocks: int, position: Callable[[], int]
+    ) -> None:
         indices = blocks_of(byte_range)
         try:
             missing = await trio.to_thread.run_sync(self._cache.missing, content, indices)
         except RuntimeError as error:  # no thread to be had; it was advice
             log.debug("not fetched ahead", reason=str(error))
             return
-        self._source.prefetch(content, missing, window_blocks=window_blocks)
+        passed = position() // BLOCK_BYTES
+        self._source.prefetch(content, [index for index in missing if index >= passed], window_blocks=window_blocks)

@@ -3,14 +3,26 @@
 from typing import Protocol
 
 from vbnfs.blocks import BLOCK_BYTES
+from vbnfs.link import Link
 from vbnfs.objects import Content
 from vbnfs.reading.fetches import TRANSIT_BLOCKS, Backlogs, Block, Fetch, longest_fetch, room_for
 from vbnfs.reading.live_blocks import LiveBlocks
 from vbnfs.reading.memory import Memory
+from vbnfs.reading.planner import lent_share, longest_get, window_bytes
 
 
 class Connections(Protocol):
-    """How many GETs there may be at a time."""
+    """How many GETs there may be at a time, and what they have shown of the link."""
+
+    @property
+    def gets(self) -> int:
+        """How many of all kinds: at least one."""
+        ...
+
+    @property
+    def link(self) -> Link:
+        """How far away the server is, and how fast."""
+        ...
 
     def prefetches(self, *, demand_waits: bool) -> int:
         """How many of them may be prefetches: at least one. `demand_waits`: readers wait for connections, too."""
@@ -27,15 +39,19 @@ class Shares:
         self._room = memory.blocks
         self._transit_blocks = min(TRANSIT_BLOCKS, memory.blocks.limit_bytes // BLOCK_BYTES - 1)
 
-    def of(self, first: Block, *, leave_bytes: int = 0) -> range:
+    @property
+    def window_bytes(self) -> int:
+        """How much is worth having ahead of all readers together."""
+        return window_bytes(self._connections.link, connections=self._connections.gets, longest=self._longest())
+
+    def of(self, first: Block, *, leave_bytes: int = 0, is_lent: bool = False) -> range:
         """What a fetch brings that begins with `first`: of the blocks queued behind it, its share of the backlog.
 
-        As far as there is room in memory, now and for one such on each connection.
+        As far as there is room in memory, now and for one such on each connection. `is_lent`: on a connection that is
+        kept for readers, and so a short one.
         """
-        gets = self._connections.prefetches(demand_waits=False)
-        room_blocks = self._room.limit_bytes // BLOCK_BYTES
-        share = self._backlogs.share(first.content, gets=gets)
-        longest = longest_fetch(room_blocks, gets=gets, transit_blocks=self._transit_blocks)
+        longest = min(self._longest(), lent_share(self._connections.link)) if is_lent else self._longest()
+        share = self._backlogs.share(first.content, gets=self._connections.gets, longest=longest)
         indices = first.planned
         while len(indices) < share:
             behind = self._live.queued(first.content, indices.stop)
@@ -46,6 +62,14 @@ class Shares:
                 break
             indices = longer
         return indices
+
+    def _longest(self) -> int:
+        return longest_fetch(
+            self._room.limit_bytes // BLOCK_BYTES,
+            gets=self._connections.gets,
+            transit_blocks=self._transit_blocks,
+            longest=longest_get(self._connections.link),
+        )
 
     def needs(self, indices: range) -> int:
         """For how many blocks a fetch of these needs room."""

@@ -1,7 +1,8 @@
 """Which GETs are stored as they come, by what receives them, and that there is room on the disk before they begin.
 
 The others come through memory (block_writer.py): a few blocks, for which a reader waits; and all of them where the
-disk is full, failing or slow, or where the cache is so small that what was fetched ahead would be evicted unread.
+disk is full, failing or slow, or where the cache has so little room that what is being read will be evicted: memory
+remembers what came last.
 """
 
 import math
@@ -20,7 +21,7 @@ from vbnfs.cache.eviction import Evictor
 from vbnfs.objects import ByteRange, Content
 
 _LEAST_BYTES: Final = 4 * BLOCK_BYTES  # fewer are sooner in a reader's hands without the disk
-_LEAST_LIMIT_BYTES: Final = 1 << 30  # of the cache: four times what is fetched ahead (planner.py)
+_LEAST_ROOM_BYTES: Final = 256 << 20  # of the cache: more than memory remembers, and what is under way
 _PATIENCE_SECONDS: Final = 1.0  # with the disk, for room
 _REST_SECONDS: Final = 5.0  # without it, after that
 _THREADS: Final = 4  # a disk that hangs must not take all threads
@@ -55,7 +56,7 @@ class Sinks:
 
     def _may_store(self, cache: BlockCache, byte_range: ByteRange) -> bool:
         is_well = cache.failure is None and trio.current_time() >= self._rests_until
-        return is_well and len(byte_range) >= _LEAST_BYTES and self._evictor.limit_bytes >= _LEAST_LIMIT_BYTES
+        return is_well and len(byte_range) >= _LEAST_BYTES and self._evictor.room_bytes >= _LEAST_ROOM_BYTES
 
     async def _has_room(self, count_bytes: int) -> bool:
         make_room = partial(self._make_room, count_bytes)

@@ -1,6 +1,6 @@
 """libcurl's multi interface (libcurl-multi(3)) in one thread, which waits for all connections by epoll.
 
-Each connection has its turn, up to 640 KiB; a round of all 24 may take 15 MB. Replies of a block or less,
+Each connection has its turn, up to 640 KiB; a round of 24 may take 15 MB. Replies of a block or less,
 for which readers wait, have their turn after each of the others.
 
 Connections that are used again for one another have a multi handle in common, for as long as their generation is the

@@ -1,7 +1,9 @@
-"""How many GETs may run at a time, and the client that keeps to it: fewer when the server says that it is too many.
+"""How many GETs may run at a time, and the client that keeps to it: as many as fill the link, as the server bears.
 
-TCP does so with its window (additive increase, multiplicative decrease: RFC 5681): every good answer allows a little
-more, 503 SlowDown and 429 halve it. Prefetches get only a part, so that there is always room for a reader.
+The link is measured by the GETs themselves (`link.py`): more run at a time as long as that brings more. When the
+server says that it is too many there are fewer. TCP does so with its window (additive increase, multiplicative
+decrease: RFC 5681): every good answer allows a little more, 503 SlowDown and 429 halve it. Prefetches get only a
+part, so that there is always room for a reader.
 """
 
 from dataclasses import dataclass, replace
@@ -10,7 +12,8 @@ from typing import Final
 import trio
 
 from vbnfs.errors import BusyError
-from vbnfs.objects import ObjectClient, RangeRequest, Receive
+from vbnfs.link import Link, Width
+from vbnfs.objects import ObjectClient, RangeRequest, Receive, Received
 from vbnfs.s3.wrapper import WrapperClient
 
 _FEWEST: Final = 2.0  # one for a reader, one for a prefetch
@@ -32,15 +35,6 @@ class Pace:
         """How many GETs there may be now."""
         return int(self.limit)
 
-    def prefetches(self, *, demand_waits: bool) -> int:
-        """How many of them may be prefetches. At least one, or prefetching would starve.
-
-        The others are for readers, and for GETs that are made twice. `demand_waits`: lately, readers have
-        waited for blocks that were not prefetched.
-        """
-        reserved = max(1, self.gets // _GETS_A_SPARE, min(_RESERVED, self.gets // 3) if demand_waits else 0)
-        return max(1, self.gets - reserved)
-
     def after_answer(self) -> "Pace":
         """A GET was answered: after a round of such answers there may be one more."""
         return replace(self, limit=min(float(self.most), self.limit + 1 / self.limit))
@@ -52,28 +46,85 @@ class Pace:
         return replace(self, limit=max(min(_FEWEST, self.most), self.limit / 2), slowed_at=now)
 
 
+def prefetches_of(gets: int, *, demand_waits: bool) -> int:
+    """How many of so many GETs at a time may be prefetches. At least one, or prefetching would starve.
+
+    The others are for readers, and for GETs that are made twice. `demand_waits`: lately, readers have waited for
+    blocks that were not prefetched.
+    """
+    reserved = max(1, gets // _GETS_A_SPARE, min(_RESERVED, gets // 3) if demand_waits else 0)
+    return max(1, gets - reserved)
+
+
 class PacedClient(WrapperClient):
     """Lets only so many GETs of ranges run at a time, first come, first served; everything else is passed on."""
 
     def __init__(self, inner: ObjectClient, *, most: int) -> None:
         super().__init__(inner)
         self.pace = Pace(most, float(most))
-        self._limiter = trio.CapacityLimiter(most)
+        self.link = Link()
+        self._width = Width.at_first(most)
+        self._limiter = trio.CapacityLimiter(self.gets)
+        self._full_at: float | None = None  # when bytes came last, if all GETs that there may be were running then
+
+    @property
+    def gets(self) -> int:
+        """How many GETs there may be now: at least one."""
+        return min(self.pace.gets, self._width.gets)
+
+    def prefetches(self, *, demand_waits: bool) -> int:
+        """See `prefetches_of`, of the GETs that there may be now."""
+        return prefetches_of(self.gets, demand_waits=demand_waits)
 
     async def get_range(self, request: RangeRequest, receive: Receive) -> None:
         """See `ObjectClient`."""
         async with self._limiter:
+            measured = _Measured()
+
+            async def receive_measured(received: Received) -> None:
+                measured.note(len(received))
+                self._note_bytes(len(received))
+                await receive(received)
+
             try:
-                await self._inner.get_range(request, receive)
+                await self._inner.get_range(request, receive_measured)
             except BusyError:
-                self._set(self.pace.after_busy(trio.current_time()))
+                self.pace = self.pace.after_busy(trio.current_time())
+                self._set_limit()
                 raise
-            self._set(self.pace.after_answer())
+            self.link = measured.after(self.link)
+            self.pace = self.pace.after_answer()
+            self._set_limit()
 
-    def prefetches(self, *, demand_waits: bool) -> int:
-        """See `Pace.prefetches`, of the pace of now."""
-        return self.pace.prefetches(demand_waits=demand_waits)
+    def _note_bytes(self, count_bytes: int) -> None:
+        now, is_full = trio.current_time(), self._limiter.available_tokens <= 0
+        if is_full and self._full_at is not None:
+            self._width = self._width.after(count_bytes, now - self._full_at, now)
+            self._set_limit()
+        self._full_at = now if is_full else None
 
-    def _set(self, pace: Pace) -> None:
-        self.pace = pace
-        self._limiter.total_tokens = pace.gets
+    def _set_limit(self) -> None:
+        self._limiter.total_tokens = self.gets
+
+
+class _Measured:
+    """When the bytes of one GET came, by the clock of the run."""
+
+    def __init__(self) -> None:
+        self._began = self._first_at = self._last_at = trio.current_time()
+        self._first_bytes = self._later_bytes = 0
+
+    def note(self, count_bytes: int) -> None:
+        """So many bytes came."""
+        self._last_at = trio.current_time()
+        if self._first_bytes:
+            self._later_bytes += count_bytes
+        else:
+            self._first_at, self._first_bytes = self._last_at, count_bytes
+
+    def after(self, link: Link) -> Link:
+        """The link after this GET. What came first did not come at once: its own time is taken off."""
+        later = link.after_get(link.first_byte_seconds, self._later_bytes, self._last_at - self._first_at)
+        first_seconds = self._first_bytes / later.body_rate if later.body_rate else 0.0
+        waited = self._first_at - self._began - first_seconds
+        return link.after_get(waited, self._later_bytes, self._last_at - self._first_at)
