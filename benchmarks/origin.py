@@ -6,6 +6,9 @@ Serves PLACE/plain as a dataset with one version. Prints its URL, and an answer 
 
     report            a line of JSON: requests by kind, bytes of bodies, and faults by name, all so far
     refuse SECONDS    the same, after it has broken all connections and refused new ones for so long
+    silence           the same; from now on it answers nothing by the connections that are open, and makes no faults
+    hang SECONDS      the same, after it has answered nothing for so long; from now on it makes no faults
+    faults            the same; it makes faults again
 """
 
 import argparse
@@ -13,10 +16,11 @@ import json
 import mmap
 import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 from tests.fakes.dataset import FakeDataset
-from tests.fakes.faults import Mix, profile
+from tests.fakes.faults import Mix, NetworkChanges, profile
 from tests.fakes.s3_server import FakeS3Server
 
 _MB = 1_000_000
@@ -28,14 +32,20 @@ def main() -> None:
     with FakeS3Server(dataset_of(wanted.place / "plain").store) as server:
         mix = Mix(wanted.failing, seed=wanted.seed)
         rate = wanted.rate * _MB if wanted.rate else None
-        server.behaviours += [profile(first_byte_seconds=wanted.first_byte, bytes_per_second=rate), mix]
+        changes = NetworkChanges(server)
+        server.behaviours += [profile(first_byte_seconds=wanted.first_byte, bytes_per_second=rate), mix, changes]
+        commands: dict[str, Callable[..., None]] = {
+            "refuse": lambda seconds: server.refuse(float(seconds)),
+            "silence": changes.silence,
+            "hang": lambda seconds: changes.hang(float(seconds)),
+        }
         print(server.endpoint_url, flush=True)
         kinds: Counter[str] = Counter()
         sent = 0
         for line in sys.stdin:
             command, *arguments = line.split()
-            if command == "refuse":
-                server.refuse(float(arguments[0]))
+            mix.is_on = command not in {"silence", "hang"}
+            commands.get(command, lambda: None)(*arguments)
             kinds.update(request.kind for request in server.requests)
             sent += server.body_bytes
             server.forget_requests()

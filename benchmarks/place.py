@@ -1,6 +1,7 @@
 """A place to try a mount in: plain files, a server of them in a process of its own, mounts, and processes.
 
 PLACE/plain/...     the files as they are
+PLACE/unread/...    those of them that no reader reads
 PLACE/cache         the mounts' cache
 PLACE/mnt0, ...     mount points
 PLACE/log           the daemons' log
@@ -51,12 +52,24 @@ class Place:
         """Where mount `number` is."""
         return self.path / f"mnt{number}"
 
-    def make_files(self, *, count: int, file_bytes: int, seed: int) -> None:
-        """Fill `plain` with noise."""
+    @property
+    def unread(self) -> Path:
+        """Files that are served, too, and that the readers do not read."""
+        return self.path / "unread"
+
+    def set_apart(self, count: int) -> None:
+        """Move the last files from `plain` to `unread`, once they are served."""
+        self.unread.mkdir()
+        files = sorted((self.plain / SESSIONS).iterdir(), key=lambda path: int(path.stem.rpartition("_")[2]))
+        for path in files[-count:]:
+            path.rename(self.unread / path.name)
+
+    def make_files(self, *, count: int, file_bytes: int, seed: int, first: int = 0) -> None:
+        """Fill `plain` with noise: files with numbers from `first` on."""
         folder = self.plain / SESSIONS
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
         chance = random.Random(seed)
-        for number in range(count):
+        for number in range(first, first + count):
             length = file_bytes + chance.randrange(-file_bytes // 4, file_bytes // 4)
             with (folder / f"ecephys_session_{number}.nwb").open("wb") as file:
                 for start in range(0, length, _MIB):

@@ -16,12 +16,13 @@ import tempfile
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 from benchmarks.flips import flip_again_and_again
 from benchmarks.kills import kill_again_and_again
-from benchmarks.place import Place, origin, reading
+from benchmarks.place import SESSIONS, Place, origin, reading
 from benchmarks.reader import Outcome
 
 _MOUNTS = 2
@@ -36,6 +37,12 @@ _GROWN_PART = 0.6  # of the time is over when they have grown as large as they m
 _SAMPLED_PART = 0.1  # of the time their resources are sampled, and the least counts
 _MORE_MEMORY_BYTES = 32 << 20
 _MORE_FILES = 32
+_READ_BYTES = 1 << 16  # of the beginning of such a file
+_UNREAD_FILES = 200  # each is read once, when the network has changed
+_HANG_SECONDS = 3.0
+_SILENT_SECONDS = 5.0  # promised for the first read after all open connections have fallen silent
+_WELL_SECONDS = 1.0  # promised for reads after a server that hung is well again
+_BUSY_SECONDS = 2.0  # more for either: this machine does a lot besides
 _REFUSED_SECONDS = 0.5  # less than it takes a daemon to believe that it is offline
 
 
@@ -49,6 +56,8 @@ class Soak:
     outcome: Outcome = field(default_factory=Outcome)
     remounts: int = 0
     refusals: int = 0
+    silences: list[float] = field(default_factory=list)  # seconds until the first read after each
+    hangs: list[float] = field(default_factory=list)
     reasons: Counter[str] = field(default_factory=Counter)
     metrics: dict[str, int] = field(default_factory=dict)
     served: dict[str, Any] = field(default_factory=dict)
@@ -63,6 +72,8 @@ class Soak:
             f"{self.outcome.wrong_bytes} wrong bytes: {self.outcome.wrong[:3]}": self.outcome.wrong_bytes,
             f"failed reads: {dict(self.outcome.errors)}": sum(self.outcome.errors.values()),
             f"a read took {self.outcome.longest_seconds:.0f} s": self.outcome.longest_seconds > _STALLED_SECONDS,
+            "a silence took too long": max(self.silences, default=0.0) > _SILENT_SECONDS + _BUSY_SECONDS,
+            "a hang took too long": max(self.hangs, default=0.0) > _WELL_SECONDS + _BUSY_SECONDS,
             "memory grows": any(after[0] > before[0] + _MORE_MEMORY_BYTES for before, after in pairs),
             "open files grow": any(after[1] > before[1] + _MORE_FILES for before, after in pairs),
             "nothing was evicted": not self.metrics.get("evicted_contents"),
@@ -79,6 +90,8 @@ class Soak:
             ("ran", f"{self.minutes:g} minutes (seed {self.seed}), {_MOUNTS} mounts, {_MOUNTS * _READERS} readers"),
             ("remounts", str(self.remounts)),
             (f"all connections broken, and refused for {_REFUSED_SECONDS:g} s", f"{self.refusals} times"),
+            ("all open connections silent, and the first read then", _longest(self.silences)),
+            (f"the server hung for {_HANG_SECONDS:g} s, and the first read then", _longest(self.hangs)),
             ("bytes read", f"{outcome.read_bytes:,} in {outcome.reads:,} reads"),
             ("wrong bytes", str(outcome.wrong_bytes)),
             ("failed reads, by errno", str(dict(outcome.errors) or 0)),
@@ -100,6 +113,10 @@ class Soak:
         ]
 
 
+def _longest(seconds: list[float]) -> str:
+    return f"{len(seconds)} times; within {max(seconds, default=0.0):.1f} s"
+
+
 def _from_to(before: list[tuple[int, int]], after: list[tuple[int, int]], place: int, unit: str, size: int) -> str:
     pairs = zip(before, after, strict=True)
     return "; ".join(f"{b[place] // size:,} to {a[place] // size:,} {unit}".strip() for b, a in pairs)
@@ -111,9 +128,11 @@ def soak(minutes: float, *, seed: int, failing: float, directory: Path | None = 
     with tempfile.TemporaryDirectory(prefix="vbnfs-soak-", dir=directory) as name:
         place = Place(Path(name), ["--cache-size", str(_CACHE_BYTES), "--io-timeout", f"{_IO_TIMEOUT_SECONDS:g}"])
         place.make_files(count=_FILES, file_bytes=_FILE_BYTES, seed=seed)
+        place.make_files(count=_UNREAD_FILES, file_bytes=2 * _READ_BYTES, seed=seed + 1, first=_FILES)
         options = ["--failing", str(failing), "--seed", str(seed)]
         with origin(place, *options) as (place.endpoint_url, server):
             try:
+                place.set_apart(_UNREAD_FILES)
                 for number in range(_MOUNTS):
                     place.mount(number)
                 readers = dict.fromkeys(range(_MOUNTS), _READERS)
@@ -128,13 +147,18 @@ def soak(minutes: float, *, seed: int, failing: float, directory: Path | None = 
 
 def _run(place: Place, result: Soak, chance: random.Random, server: "subprocess.Popen[str]") -> None:
     begun, seconds = time.monotonic(), result.minutes * 60
+    is_hang = cycle([True, False])
 
     def go_on(stop: float) -> None:
         while (left := begun + stop - time.monotonic()) > 0:
             time.sleep(min(chance.uniform(5, 25), seconds / 6, left))
             is_remounting = time.monotonic() < begun + seconds * _REMOUNTED_PART
-            _ask(server, f"refuse {_REFUSED_SECONDS}")  # not while one is mounted: it would begin offline
-            result.refusals += 1
+            if next(is_hang):  # not while one is mounted: it would begin offline
+                _change_network(place, result, server, f"hang {_HANG_SECONDS}", result.hangs)
+            else:
+                _change_network(place, result, server, "silence", result.silences)
+                _ask(server, f"refuse {_REFUSED_SECONDS}")
+                result.refusals += 1
             if is_remounting:
                 number = chance.randrange(_MOUNTS)
                 place.umount(number)
@@ -147,6 +171,32 @@ def _run(place: Place, result: Soak, chance: random.Random, server: "subprocess.
     result.after = _least_resources(place, seconds * _SAMPLED_PART)
     reports = [place.status(number) for number in range(_MOUNTS)]
     result.metrics = {name: sum(one["metrics"][name] for one in reports) for name in reports[0]["metrics"]}
+
+
+def _change_network(
+    place: Place, result: Soak, server: "subprocess.Popen[str]", command: str, seconds: list[float]
+) -> None:
+    """Change the network, and note how long a file takes then that was never read."""
+    path = next(place.unread.iterdir(), None)
+    if path is not None:
+        _ask(server, command)
+        seconds.append(_seconds_until_read(place, path, result.outcome))
+        path.unlink()
+        _ask(server, "faults")
+
+
+def _seconds_until_read(place: Place, path: Path, outcome: Outcome) -> float:
+    """How long until the beginning of a file can be read, that is compared."""
+    begun, wanted = time.monotonic(), path.read_bytes()[:_READ_BYTES]
+    while time.monotonic() - begun < _STALLED_SECONDS:
+        try:
+            with (place.mountpoint(0) / SESSIONS / path.name).open("rb") as file:
+                data = file.read(_READ_BYTES)
+        except OSError:
+            continue
+        outcome.wrong_bytes += sum(a != b for a, b in zip(data, wanted, strict=True))
+        break
+    return time.monotonic() - begun
 
 
 def _least_resources(place: Place, seconds: float) -> list[tuple[int, int]]:

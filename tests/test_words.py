@@ -12,7 +12,7 @@ import pytest
 
 ROOT: Final = Path(__file__).parents[1]
 FOLDERS: Final = ("vbnfs", "tests", "benchmarks", "script", "systemd", "docs")
-NOT_PROSE: Final = {".pyc", ".xz", ".typed"}
+NOT_PROSE: Final = {".pyc", ".xz", ".typed", ".png"}
 
 # What is banned, and what to write instead. Words are joined by spaces, underscores, or the end of a line.
 BANNED: Final[Mapping[str, str]] = {

@@ -27,6 +27,7 @@
         ├── ObjectGoneError         ESTALE      404, or the version no longer exists
         │   └── NoBucketError       ESTALE      404 for the bucket, or for a listing
         └── DeadlineError           ETIMEDOUT   time ran out
+            └── SilenceError        ETIMEDOUT   no byte came for some time
 
 The message is written where it is raised. It names the thing and, if there is one, the remedy; it is shown to users
 unchanged. A `StorageError` has its remedy by class, which `with_remedy` appends.
@@ -216,6 +217,12 @@ class DeadlineError(StorageError):
 
     errno = errno.ETIMEDOUT
     remedy = "check the network, or allow more time by --io-timeout"
+
+
+class SilenceError(DeadlineError):
+    """No byte came for some time, on any connection."""
+
+    remedy = "check the network, or allow more time by --silence-timeout, which is never above --io-timeout"
 
 
 def copy_error(error: _Error, message: str | None = None) -> _Error:

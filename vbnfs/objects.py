@@ -124,7 +124,8 @@ class ListedVersion:
 class RangeRequest:
     """A range to fetch, not empty, and what its reply has to agree with: the version, and the object's size.
 
-    `is_anew`: on a new connection; the bytes came wrong on another one. `sink`: where whole blocks go as they come.
+    `is_anew`: on a new connection, since others brought wrong bytes, or none. `sink`: where whole blocks go as they
+    come.
     """
 
     version: ObjectVersion
@@ -136,6 +137,10 @@ class RangeRequest:
     def after(self, position: int) -> "RangeRequest":
         """The part of it from byte `position` on."""
         return replace(self, byte_range=ByteRange(position, self.byte_range.stop))
+
+    def anew(self) -> "RangeRequest":
+        """The same, on a new connection."""
+        return self if self.is_anew else replace(self, is_anew=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,8 @@
 """What is read in the measurements: genuine files of the real ones' size and shape, made on the spot and kept.
 
-A session of about 1 GB, the LFP of one probe of 235 MB and a units.csv of 132 MB; and sixteen more sessions for
-programs that read at the same time. These have the first one's bytes (hard links) under names of their own; their
-manifest gives no hash, so no system can know that they are equal.
+Of each shape (`shapes.py`) a session, the LFP of one probe and a units.csv; and sixteen more sessions for programs
+that read at the same time. These have the first one's bytes (hard links) under names of their own. Their manifest
+gives no hash, so no system can know that they are equal.
 """
 
 import hashlib
@@ -10,13 +10,14 @@ import itertools
 import json
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from benchmarks.speed.shapes import Shape
 from vbnfs.demo.cohort import Cohort, make_cohort, records
 from vbnfs.demo.lfp_file import write_lfp
-from vbnfs.demo.scale import ReleaseScale
+from vbnfs.demo.nwb import unchanged
 from vbnfs.demo.session_file import Processing, write_ecephys_session
 from vbnfs.demo.tables import write_tables
 
@@ -32,7 +33,6 @@ MORE: Final = tuple(
     f"behavior_ecephys_sessions/{number}/ecephys_session_{number}.nwb" for number in range(2, 2 + MORE_SESSIONS)
 )
 
-_LFP_SECONDS: Final = 480
 _TABLE_BYTES: Final = 132_000_000
 _LFP_VOLTS: Final = 1.95e-7
 
@@ -63,14 +63,19 @@ class Files:
         """Its size."""
         return self.path(name).stat().st_size
 
+    def digest(self, name: str) -> str:
+        """BLAKE2b (RFC 7693, 64 bytes, hexadecimal) of the local file."""
+        return _blake2b(self.path(name))
 
-def make_files(directory: Path, *, scale: float, seed: int) -> Files:
+
+def make_files(directory: Path, *, shape: Shape, scale: float, seed: int) -> Files:
     """The files in a folder of their own below `directory`, made if they are not there; `scale` 1.0 is real size."""
-    place = directory / f"files-{scale:g}-{seed}"
+    place = directory / f"files-{shape.name}-{scale:g}-{seed}"
     done = place / "manifest.json"
     if not done.exists():
         place.mkdir(parents=True, exist_ok=True)
-        _write_files(place, scale, seed)
+        print(f"making {shape.about}: minutes, once", flush=True)
+        _write_files(place, shape, scale, seed)
         for name in MORE:
             (place / name).parent.mkdir(parents=True, exist_ok=True)
             (place / name).unlink(missing_ok=True)
@@ -119,18 +124,13 @@ def repeat_rows(lines: list[str], at_least_bytes: int) -> Iterable[str]:
         yield line
 
 
-def _write_files(place: Path, scale: float, seed: int) -> None:
-    shape = replace(
-        ReleaseScale.real_session(),
-        units_per_session=max(100, round(1700 * scale)),
-        lfp_seconds=max(12, round(_LFP_SECONDS * scale)),
-    )
-    cohort = make_cohort(seed, shape)
+def _write_files(place: Path, shape: Shape, scale: float, seed: int) -> None:
+    cohort = make_cohort(seed, shape.release(scale))
     session: dict[str, Any] = records(cohort.ecephys_sessions)[0]
     probe = next(row for row in records(cohort.probes) if row["has_lfp_data"])
-    print("making a session's file, an LFP file and a table: a minute or two, once", flush=True)
-    write_ecephys_session(place / SESSION, cohort, session, Processing())
-    write_lfp(place / LFP, cohort, session, probe, _LFP_VOLTS)
+    change = shape.change(scale)
+    write_ecephys_session(place / SESSION, cohort, session, Processing(), change)
+    write_lfp(place / LFP, cohort, session, probe, _LFP_VOLTS, change if shape.has_lfp else unchanged)
     _write_units(place, cohort, round(_TABLE_BYTES * scale))
 
 

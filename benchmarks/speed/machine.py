@@ -3,7 +3,7 @@
 import os
 import platform
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -27,15 +27,35 @@ def describe() -> dict[str, str | float | int]:
 
 
 def processor_seconds(pids: Iterable[int]) -> float:
-    """User and system time of processes so far (proc_pid_stat(5)); those that have ended count no more."""
-    ticks = 0
-    for pid in pids:
-        try:
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        ticks += int(fields[11]) + int(fields[12])
+    """User and system time of processes so far, and of their children that have ended (proc_pid_stat(5)).
+
+    A process that is no child of another one and has ended counts no more.
+    """
+    ticks = sum(int(field) for pid in pids for field in _stat(pid)[11:15])
     return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def family(pid: int) -> list[int]:
+    """A process, its descendants and all others of its session (proc_pid_stat(5)): its helpers, however started."""
+    stats = {int(path.name): _stat(int(path.name)) for path in Path("/proc").iterdir() if path.name.isdigit()}
+    return members(pid, {one: (int(stat[1]), int(stat[3])) for one, stat in stats.items() if stat})
+
+
+def members(pid: int, processes: Mapping[int, tuple[int, int]]) -> list[int]:
+    """`pid`, and those of which it is an ancestor or the session, given each one's parent and session (pure)."""
+    found, left = [pid], [one for one in processes if one != pid]
+    while new := [one for one in left if processes[one][0] in found or processes[one][1] == pid]:
+        found += new
+        left = [one for one in left if one not in new]
+    return found
+
+
+def _stat(pid: int) -> list[str]:
+    """The fields behind the program's name: state, parent, group, session, ...; none where it has ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return []
 
 
 def memory_bytes(pids: Iterable[int], field: str) -> int:

@@ -169,14 +169,17 @@ class Origin:
         (directory / "nginx.conf").write_text(config)
 
     def __enter__(self) -> Self:
-        command = ["nginx", "-p", str(self.directory), "-c", "nginx.conf"]
+        log = self.directory / "error.log"
+        command = ["nginx", "-p", str(self.directory), "-c", "nginx.conf", "-e", str(log)]
         path = f"{os.environ.get('PATH', '')}:/usr/sbin"
         self._process = subprocess.Popen(["env", f"PATH={path}", *command], stdin=subprocess.DEVNULL)
         deadline = time.monotonic() + _START_SECONDS
         while not all(_is_open(listener.port) for listener in self.listeners.values()):
             if self._process.poll() is not None or time.monotonic() > deadline:
                 self._process.kill()
-                raise RuntimeError(f"nginx did not start; see {self.directory}/error.log")
+                self._process.wait()
+                said = log.read_text()[-500:].strip() if log.exists() else "nothing"
+                raise RuntimeError(f"nginx did not start; it says: {said}")
             time.sleep(0.02)
         return self
 

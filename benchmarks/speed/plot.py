@@ -1,9 +1,13 @@
-"""Draw results.json as bars, one panel for each work, transport and profile: run by .venv-bench's Python.
+"""Draw the table as a picture: run by .venv-bench's Python.
 
-python plot.py RESULTS.json PLOT.png
+    python plot.py TABLE.json PICTURE.png
+
+TABLE.json is what `table.pictured` gives, and `source`, which the picture bears as its Description (PNG, tEXt).
+A cell is green where its system is ahead of all others, red where it is far behind the best; limits have no color.
 """
 
 import json
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,29 +17,43 @@ import matplotlib as mpl
 mpl.use("Agg")
 from matplotlib import pyplot as plt
 
-COLUMNS = 3
+GRAY = "#eeeeee"
+FURTHEST = 2.0  # powers of two, behind the best or ahead of it, from where on the color stays
 
 
-def draw(rows: list[dict[str, Any]], path: Path) -> None:
-    """A figure with all panels. The whiskers are the least and the most of the runs."""
-    panels = list(dict.fromkeys((row["transport"], row["profile"], row["work"]) for row in rows))
-    height = -(-len(panels) // COLUMNS)
-    figure, axes = plt.subplots(height, COLUMNS, figsize=(6 * COLUMNS, 2.6 * height), squeeze=False)
-    for axis in axes.flat[len(panels) :]:
-        axis.set_visible(False)
-    for axis, panel in zip(axes.flat, panels, strict=False):
-        chosen = [row for row in rows if (row["transport"], row["profile"], row["work"]) == panel][::-1]
-        values = [row["value"] for row in chosen]
-        below = [row["value"] - row["least"] for row in chosen]
-        above = [row["most"] - row["value"] for row in chosen]
-        colors = ["tab:orange" if row["system"].startswith("vbnfs") else "tab:gray" for row in chosen]
-        axis.barh([row["system"] for row in chosen], values, xerr=[below, above], color=colors, capsize=2)
-        axis.set_title(f"{panel[2]}\n{panel[1]}, {panel[0]}", fontsize=8)
-        axis.set_xlabel(chosen[0]["unit"], fontsize=8)
-        axis.tick_params(labelsize=8)
-    figure.tight_layout()
-    figure.savefig(path, dpi=80)
+def color_of(score: float | None) -> Any:
+    """Of a cell with this score; gray where there is none."""
+    if score is None:
+        return GRAY
+    place = max(-FURTHEST, min(FURTHEST, math.log2(score)))
+    return mpl.colormaps["RdYlGn"](0.5 + place / FURTHEST * 0.32)
+
+
+def draw(table: dict[str, Any], path: Path) -> None:
+    """A line for each work and place, a column for each system."""
+    systems, lines = table["systems"], table["lines"]
+    figure = plt.figure(figsize=(5.5 + 1.15 * len(systems), 0.6 + 0.26 * len(lines)))
+    axis = figure.add_axes((0, 0, 1, 1))
+    axis.axis("off")
+    drawn = axis.table(
+        cellText=[[line["title"], *(line["cells"].get(name, "") for name in systems)] for line in lines],
+        cellColours=[["white", *(color_of(line["scores"].get(name)) for name in systems)] for line in lines],
+        colLabels=["", *systems],
+        colWidths=[5.5, *([1.15] * len(systems))],
+        cellLoc="center",
+        bbox=(0.005, 0.005, 0.99, 0.99),
+    )
+    drawn.auto_set_font_size(False)
+    drawn.set_fontsize(8)
+    for (row, column), cell in drawn.get_celld().items():
+        cell.set_edgecolor("white")
+        if column == 0:
+            cell.set_text_props(ha="left")
+            cell.PAD = 0.01
+        if row == 0 or (column and systems[column - 1].startswith("vbnfs")):
+            cell.set_text_props(weight="bold")
+    figure.savefig(path, dpi=90, metadata={"Description": table["source"], "Software": None})
 
 
 if __name__ == "__main__":
-    draw(json.loads(Path(sys.argv[1]).read_text())["rows"], Path(sys.argv[2]))
+    draw(json.loads(Path(sys.argv[1]).read_text()), Path(sys.argv[2]))

@@ -2,25 +2,23 @@
 
     python reader.py JOB LOCATION         prints {"seconds": ...}, without what importing takes
 
-JOB: spikes (of one unit, h5py), lfp (ten seconds of one channel, h5py), open (pynwb), whole (every byte), download.
-LOCATION: a path, or remfile:URL, fsspec:URL, download:FILE:URL.
+JOB: spikes (of one unit, h5py), lfp (ten seconds of one channel, h5py), open (pynwb).
+LOCATION: a path, or remfile:URL, fsspec:URL.
 """
 
 import json
 import sys
 import time
-from pathlib import Path
+from contextlib import suppress
 from typing import Any
-from urllib.parse import urlsplit
 
-import boto3
-import botocore
-import fsspec
 import h5py
 import pynwb
-import remfile
 
-PIECE_BYTES = 1 << 20
+with suppress(ImportError):  # measured where they are installed
+    import fsspec
+    import remfile
+
 LFP_SAMPLES = 12_500  # ten seconds
 
 
@@ -55,30 +53,7 @@ def open_nwb(location: str) -> None:
         assert len(io.read().units)
 
 
-def whole(location: str) -> None:
-    """Every byte, in order."""
-    opened = open_location(location)
-    file = Path(opened).open("rb") if isinstance(opened, str) else opened  # noqa: SIM115 - remfile's does not close
-    while file.read(PIECE_BYTES):
-        pass
-
-
-def download(location: str) -> None:
-    """One GetObject whose body goes to a file, as in AllenSDK's S3CloudCache."""
-    _, target, url = location.split(":", 2)
-    parts = urlsplit(url)
-    bucket, _, key = parts.path.removeprefix("/").partition("/")
-    unsigned = botocore.config.Config(signature_version=botocore.UNSIGNED, s3={"addressing_style": "path"})
-    client = boto3.client(
-        "s3", endpoint_url=f"{parts.scheme}://{parts.netloc}", region_name="us-west-2", config=unsigned
-    )
-    body = client.get_object(Bucket=bucket, Key=key)["Body"]
-    with Path(target).open("wb") as file:
-        for piece in body.iter_chunks():  # of 1 KiB by default, which AllenSDK leaves
-            file.write(piece)
-
-
-JOBS = {"spikes": spikes, "lfp": lfp, "open": open_nwb, "whole": whole, "download": download}
+JOBS = {"spikes": spikes, "lfp": lfp, "open": open_nwb}
 
 if __name__ == "__main__":
     began = time.monotonic()

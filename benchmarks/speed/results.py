@@ -1,27 +1,30 @@
-"""From samples to a table (pure): medians, and ratios to the best peer and to the limit.
+"""From samples to rows (pure): medians, and paired ratios.
 
-A ratio above 1 always means that the system is ahead, whether more or less of a figure is better.
+A ratio compares figures of one run, to the best of the others in that run; a row has the median of all runs' ratios.
+Above 1 always means that the system is ahead, whether more or less of a figure is better.
 """
 
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
+
+DEFAULT_SHAPE: Final = "session"
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """A row: what is measured, in which unit, and which system is its limit."""
+    """A row: what is measured, in which unit, and which systems are its limits: the best of them counts."""
 
     name: str
     unit: str
     more_is_better: bool
-    limit: str | None = None
+    limits: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One measurement. `extra` holds what else was counted meanwhile: by unit, which is its name, too."""
+    """One measurement in a run. `extra` holds what else was counted meanwhile: by unit, which is its name, too."""
 
     profile: str
     transport: str
@@ -29,14 +32,24 @@ class Sample:
     system: str
     value: float
     extra: Mapping[str, float] = field(default_factory=dict)
+    run: int = 0
+    shape: str = DEFAULT_SHAPE
+
+    @property
+    def place(self) -> tuple[str, str, str]:
+        """Shape, transport and profile: a table each."""
+        return self.shape, self.transport, self.profile
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """The medians of one system at one work; ratios are None where there is nothing to compare with."""
+    """The medians of one system at one work in one place; ratios are None where there is nothing to compare with.
 
-    profile: str
-    transport: str
+    `to_best_peer` is that of vbnfs, with whatever options; `to_limit` its and that of its peers; `vbnfs_to_it` is how
+    far vbnfs as it is, is ahead of another system.
+    """
+
+    place: tuple[str, str, str]
     work: Work
     system: str
     value: float
@@ -45,20 +58,22 @@ class Row:
     runs: int
     to_best_peer: float | None
     to_limit: float | None
+    vbnfs_to_it: float | None
     extra: Mapping[str, float]
 
 
-_NO_PEERS: Final = frozenset({"curl", "zeros", "local"})  # limits and floors
+OURS: Final = "vbnfs"
+LIMITS: Final = frozenset({"curl", "curl-24", "zeros", "local"})  # and floors
 
 
 def is_ours(system: str) -> bool:
     """Whether a system is vbnfs, with whatever options."""
-    return system.partition(" ")[0] == "vbnfs"
+    return system.partition(" ")[0] == OURS
 
 
 def is_peer(system: str) -> bool:
     """Whether a system is an alternative for users."""
-    return not is_ours(system) and system not in _NO_PEERS
+    return not is_ours(system) and system not in LIMITS
 
 
 def median_extra(samples: Sequence[Sample]) -> dict[str, float]:
@@ -69,93 +84,67 @@ def median_extra(samples: Sequence[Sample]) -> dict[str, float]:
 
 def rows_of(samples: Iterable[Sample], works: Sequence[Work]) -> list[Row]:
     """The rows in the order of `works`, with the systems in the order in which they came."""
-    cells: dict[tuple[str, str, str], dict[str, list[Sample]]] = {}
+    cells: dict[tuple[tuple[str, str, str], str], dict[str, list[Sample]]] = {}
     for sample in samples:
-        cell = cells.setdefault((sample.transport, sample.profile, sample.work), {})
+        cell = cells.setdefault((sample.place, sample.work), {})
         cell.setdefault(sample.system, []).append(sample)
     order = {work.name: number for number, work in enumerate(works)}
-    by_name = {work.name: work for work in works}
-    ordered = sorted(cells, key=lambda cell: (cell[0], cell[1], order[cell[2]]))
-    return [row for cell in ordered for row in _cell_rows(by_name[cell[2]], cells[cell])]
+    ordered = sorted(cells, key=lambda cell: (cell[0][0] != DEFAULT_SHAPE, cell[0], order[cell[1]]))
+    return [row for cell in ordered for row in _cell_rows(works[order[cell[1]]], cells[cell])]
 
 
 def _cell_rows(work: Work, by_system: Mapping[str, Sequence[Sample]]) -> list[Row]:
-    medians = {name: statistics.median(s.value for s in samples) for name, samples in by_system.items()}
-    peers = [value for name, value in medians.items() if is_peer(name)]
-    best = None if not peers else max(peers) if work.more_is_better else min(peers)
-    limit = None if work.limit is None else medians.get(work.limit)
-    return [_row(work, samples, medians[name], best, limit) for name, samples in by_system.items()]
+    peers = [sample for name, samples in by_system.items() if is_peer(name) for sample in samples]
+    limits = [sample for name in work.limits for sample in by_system.get(name, ())]
+    ours = by_system.get(OURS, ())
+    return [
+        _row(
+            work,
+            samples,
+            to_best_peer=paired(work, samples, peers) if is_ours(name) else None,
+            to_limit=None if name in LIMITS else paired(work, samples, limits),
+            vbnfs_to_it=None if name == OURS else paired(work, ours, samples),
+        )
+        for name, samples in by_system.items()
+    ]
 
 
-def _row(work: Work, samples: Sequence[Sample], median: float, best: float | None, limit: float | None) -> Row:
+def _row(
+    work: Work,
+    samples: Sequence[Sample],
+    *,
+    to_best_peer: float | None,
+    to_limit: float | None,
+    vbnfs_to_it: float | None,
+) -> Row:
     values = [sample.value for sample in samples]
-    first = samples[0]
     return Row(
-        profile=first.profile,
-        transport=first.transport,
+        place=samples[0].place,
         work=work,
-        system=first.system,
-        value=median,
+        system=samples[0].system,
+        value=statistics.median(values),
         least=min(values),
         most=max(values),
         runs=len(values),
-        to_best_peer=ratio(work, median, best) if is_ours(first.system) else None,
-        to_limit=ratio(work, median, limit) if first.system not in _NO_PEERS else None,
+        to_best_peer=to_best_peer,
+        to_limit=to_limit,
+        vbnfs_to_it=vbnfs_to_it,
         extra=median_extra(samples),
     )
 
 
-def ratio(work: Work, value: float, other: float | None) -> float | None:
-    """How far `value` is ahead of another one; None where there is none, or where it is 0."""
+def paired(work: Work, samples: Iterable[Sample], others: Iterable[Sample]) -> float | None:
+    """How far samples are ahead of the best others of the same run: the median over the runs that have both."""
+    values: dict[int, list[float]] = {}
+    for other in others:
+        values.setdefault(other.run, []).append(other.value)
+    best = max if work.more_is_better else min
+    ratios = [ratio(work, one.value, best(values[one.run])) for one in samples if one.run in values]
+    known = [one for one in ratios if one is not None]
+    return statistics.median(known) if known else None
+
+
+def ratio(work: Work, value: float, other: float) -> float | None:
+    """How far `value` is ahead of another one; None where one of them is 0."""
     above, below = (value, other) if work.more_is_better else (other, value)
     return None if not above or not below else above / below
-
-
-def as_json(rows: Iterable[Row]) -> list[dict[str, Any]]:
-    """The rows as JSON takes them."""
-    return [
-        {
-            **{
-                name: getattr(row, name)
-                for name in ("profile", "transport", "system", "value", "least", "most", "runs")
-            },
-            **{name: getattr(row, name) for name in ("to_best_peer", "to_limit")},
-            "work": row.work.name,
-            "unit": row.work.unit,
-            "extra": dict(row.extra),
-        }
-        for row in rows
-    ]
-
-
-def cells(row: Row) -> list[str]:
-    """A row's texts: system, median, range, ratio to the best peer, to the limit, and what else was counted."""
-    extra = ", ".join(f"{number(value)} {name}" for name, value in row.extra.items())
-    value = f"{number(row.value)} {row.work.unit}"
-    spread = f"{number(row.least)}-{number(row.most)}" if row.runs > 1 else "one run"
-    return [row.system, value, spread, _ratio_text(row.to_best_peer), _ratio_text(row.to_limit), extra]
-
-
-HEADERS: Final = ("system", "median", "range", "to best peer", "to limit", "meanwhile")
-
-
-def number(value: float) -> str:
-    """Three digits that mean something; whole numbers from 100 on, with separators."""
-    return f"{value:,.0f}" if abs(value) >= 100 or value == int(value) else f"{value:.3g}"
-
-
-def _ratio_text(value: float | None) -> str:
-    return "" if value is None else f"{value:.2f}"
-
-
-def markdown(rows: Sequence[Row]) -> str:
-    """The rows as Markdown tables, one for each transport and profile."""
-    lines: list[str] = []
-    before: tuple[str, str] | None = None
-    for row in rows:
-        if (row.transport, row.profile) != before:
-            before = (row.transport, row.profile)
-            lines += ["", f"### {row.profile}, {row.transport}", ""]
-            lines += ["| " + " | ".join(("work", *HEADERS)) + " |", "|---" * (len(HEADERS) + 1) + "|"]
-        lines.append("| " + " | ".join([row.work.name, *cells(row)]) + " |")
-    return "\n".join(lines[1:]) + "\n"

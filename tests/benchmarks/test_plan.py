@@ -1,16 +1,27 @@
 """What is measured, and with which options."""
 
-import json
-from dataclasses import asdict
+import subprocess
+import sys
 from pathlib import Path
 
+import click
 import pytest
 
-from benchmarks.speed.__main__ import RESULTS, earlier, turned, variants
-from benchmarks.speed.files import repeat_rows, version_id
-from benchmarks.speed.results import Sample
+from benchmarks.speed.__main__ import OWN, chosen_parts, narrowed
+from benchmarks.speed.courses import COURSES, can, percentile
+from benchmarks.speed.files import Files, repeat_rows, version_id
+from benchmarks.speed.machine import members
+from benchmarks.speed.measuring import TimeIsUp, limited, turned
+from benchmarks.speed.origin import PLAIN, PROFILES, TLS, Listener
+from benchmarks.speed.parts import PARTS, Part
+from benchmarks.speed.release import NAME as RELEASE
+from benchmarks.speed.shapes import SHAPES
+from benchmarks.speed.systems.base import Site
 from benchmarks.speed.systems.downloads import split
-from benchmarks.speed.works import percentile
+from benchmarks.speed.systems.programs import run_all
+from benchmarks.speed.systems.registry import NOT_PACKAGED, SYSTEMS, Known, absent, variants
+
+NOTHING: dict[str, tuple[str, ...]] = {"profiles": (), "transports": (), "systems": (), "courses": ()}
 
 
 def test_variants_are_named_by_their_options_or_by_a_name() -> None:
@@ -54,9 +65,104 @@ def test_version_ids_look_like_those_of_s3() -> None:
     assert version_id("a") != version_id("b")
 
 
-def test_what_was_measured_before_is_added_to(tmp_path: Path) -> None:
-    """The samples of a results.json come back as they were; without one there are none."""
-    assert earlier(tmp_path) == []
-    sample = Sample("near", "https", "cold", "vbnfs", 245.5, {"requests": 7})
-    (tmp_path / RESULTS).write_text(json.dumps({"samples": [asdict(sample)], "rows": []}))
-    assert earlier(tmp_path) == [sample]
+def test_parts_measure_everything() -> None:
+    """Each course and each shape; the sequential one in every profile, over TLS and plain; small reads in each."""
+    parts = PARTS.values()
+    assert {course for part in parts for course in part.courses} == set(COURSES)
+    assert {part.shape for part in parts} == {*SHAPES, RELEASE}
+    everywhere = {(profile.name, transport) for profile in PROFILES for transport in (TLS, PLAIN)}
+    over_tls = {(profile.name, TLS) for profile in PROFILES}
+    assert places("sequential") == everywhere
+    assert places("interactive") == places("many") == over_tls
+
+
+def places(course: str) -> set[tuple[str, str]]:
+    """Where a course is measured with the usual files."""
+    return {place for part in PARTS.values() if course in part.courses for place in part.places}
+
+
+def test_every_system_has_a_turn_in_the_cold_read() -> None:
+    """All peers and limits stand beside vbnfs, in each part of the usual files."""
+    for part in PARTS.values():
+        if "sequential" in part.courses and part.shape == "session":
+            assert set(part.systems) == set(SYSTEMS)
+
+
+def test_sixteen_programs_are_compared_with_every_peer(tmp_path: Path) -> None:
+    """And with one limit: a connection for each program."""
+    site = Site(Files(tmp_path, ()), Listener(PROFILES[0], PLAIN, 1), tmp_path / "no certificate", 16)
+    systems = {name: known.make(site, tmp_path) for name, known in SYSTEMS.items()}
+    assert {name for name in systems if not can("many", systems[name], "session")} == {"curl-24", "zeros", "local"}
+    assert {name for name in systems if can("everything", systems[name], RELEASE)} == {
+        *("rclone", "rclone-tuned", "s3fs", "local"),
+    }
+    assert not any(can("huge", system, "session") for system in systems.values())
+    assert not any(can("sequential", system, RELEASE) for system in systems.values())
+
+
+def test_options_narrow_a_part() -> None:
+    """A part has what was asked for of it, in its own order."""
+    part = Part("one", "a part", ("spikes", "open"), (("near", TLS), ("home", TLS)))
+    assert narrowed(part, NOTHING) == part
+    chosen = NOTHING | {"profiles": ("home",), "systems": ("curl", "s3fs"), "courses": ("open", "lfp")}
+    left = narrowed(part, chosen)
+    assert (left.places, left.systems, left.courses) == ((("home", TLS),), ("s3fs", "curl"), ("open",))
+    with pytest.raises(click.UsageError, match="nothing"):
+        narrowed(part, NOTHING | {"courses": ("lfp",)})
+    assert narrowed(OWN, NOTHING | {"transports": (PLAIN,)}).places == tuple((p.name, PLAIN) for p in PROFILES)
+
+
+def test_parts_are_chosen_by_name() -> None:
+    """None: all of them. One that is not there is an error, and the others are named."""
+    assert chosen_parts(()) == chosen_parts(("all",)) == list(PARTS.values())
+    assert chosen_parts(("memory", "readers")) == [PARTS["readers"], PARTS["memory"]]
+    assert chosen_parts(("files",)) == []
+    with pytest.raises(click.UsageError, match="memory"):
+        chosen_parts(("nothing",))
+
+
+def test_peers_that_cannot_be_had_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the reason; those that no registry has, always."""
+    monkeypatch.setattr(
+        "benchmarks.speed.systems.registry.SYSTEMS",
+        {"fast": Known(SYSTEMS["local"].make, program="no-such-program"), "local": SYSTEMS["local"]},
+    )
+    reasons = absent(["fast", "local"])
+    assert "no program no-such-program" in reasons.pop("fast")
+    assert reasons == NOT_PACKAGED
+
+
+def test_helpers_are_members_of_the_family() -> None:
+    """Children of children count, and so do those of the session that have lost their parent; others do not."""
+    processes = {10: (1, 10), 11: (10, 10), 12: (11, 12), 13: (1, 10), 14: (13, 14), 20: (1, 20), 21: (20, 20)}
+    assert sorted(members(10, processes)) == [10, 11, 12, 13, 14]
+
+
+def test_a_part_ends_when_its_time_is_up() -> None:
+    """Programs that run end with it, and the clock is put away."""
+    with pytest.raises(TimeIsUp), limited(0.1 / 60):
+        run_all([["tail", "-f", "/dev/null"]] * 2)
+    with limited(10):
+        assert len(run_all([["true"], ["true"]])) == 2
+
+
+def test_a_program_that_fails_is_not_timed() -> None:
+    """The others are ended."""
+    with pytest.raises(subprocess.CalledProcessError):
+        run_all([["tail", "-f", "/dev/null"], [sys.executable, "-c", "raise SystemExit(3)"]])
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_shapes_of_real_size_are_of_the_real_sessions_form(shape: str) -> None:
+    """Scale 1 has the number of units, the images and the time of a real session; a small scale has less of all."""
+    real, small = SHAPES[shape].release(1.0), SHAPES[shape].release(0.01)
+    assert (real.units_per_session, real.session_seconds, real.template_shape) == (1700, 9000, (1200, 1920))
+    assert small.units_per_session < 1700
+    assert small.template_shape < real.template_shape
+    assert small.spikes_per_unit < real.spikes_per_unit
+
+
+def test_the_large_shape_is_of_three_gigabytes() -> None:
+    """Spike times and amplitudes alone, 16 bytes a spike, are most of it."""
+    real = SHAPES["large"].release(1.0)
+    assert 2.2e9 < real.units_per_session * real.spikes_per_unit * 16 < 2.6e9

@@ -1,27 +1,20 @@
-"""Medians, ratios and tables."""
+"""Medians and paired ratios."""
 
 import pytest
 
-from benchmarks.speed.results import (
-    Row,
-    Sample,
-    Work,
-    as_json,
-    cells,
-    is_ours,
-    is_peer,
-    markdown,
-    number,
-    ratio,
-    rows_of,
-)
+from benchmarks.speed.results import Row, Sample, Work, is_ours, is_peer, paired, ratio, rows_of
 
-SPEED = Work("reading", "MB/s", True, "curl")
+SPEED = Work("reading", "MB/s", True, ("curl", "curl-24"))
 WAIT = Work("opening", "s", False)
 
 
 def samples(work: Work, system: str, *values: float, **extra: float) -> list[Sample]:
     return [Sample("near", "https", work.name, system, value, extra) for value in values]
+
+
+def runs(work: Work, system: str, *values: float) -> list[Sample]:
+    """A value for each run."""
+    return [Sample("near", "https", work.name, system, value, run=run) for run, value in enumerate(values)]
 
 
 def row(rows: list[Row], system: str) -> Row:
@@ -34,15 +27,37 @@ def test_row_holds_median_and_range() -> None:
     assert (one.value, one.least, one.most, one.runs) == (50, 10, 90, 3)
 
 
-def test_ratios_compare_medians() -> None:
-    """vbnfs is compared with the best of its peers, and it and its peers with the limit."""
+def test_vbnfs_is_compared_with_its_best_peer_and_all_with_the_limit() -> None:
+    """And each other system with vbnfs: how far vbnfs is ahead of it."""
     given = samples(SPEED, "vbnfs", 80) + samples(SPEED, "s3fs", 20) + samples(SPEED, "rclone", 40)
     rows = rows_of([*given, *samples(SPEED, "curl", 100)], [SPEED])
     assert row(rows, "vbnfs").to_best_peer == 2.0
     assert row(rows, "vbnfs").to_limit == 0.8
+    assert row(rows, "vbnfs").vbnfs_to_it is None
     assert row(rows, "rclone").to_best_peer is None
     assert row(rows, "rclone").to_limit == 0.4
+    assert row(rows, "rclone").vbnfs_to_it == 2.0
     assert row(rows, "curl").to_limit is None
+    assert row(rows, "curl").vbnfs_to_it == 0.8
+
+
+def test_ratios_are_of_one_run() -> None:
+    """A machine that is slow in one run is so for both: the median is that of the ratios, not a ratio of medians."""
+    ours, limit = runs(SPEED, "vbnfs", 50, 10, 90), runs(SPEED, "curl", 100, 10, 100)
+    assert paired(SPEED, ours, limit) == 0.9
+    assert paired(SPEED, ours, [Sample("near", "https", "reading", "curl", 1, run=7)]) is None
+
+
+def test_the_limit_is_the_better_one_in_the_same_run() -> None:
+    """curl with 16 connections is faster in one run, with 24 in the other."""
+    given = [*runs(SPEED, "vbnfs", 50, 50), *runs(SPEED, "curl", 100, 40), *runs(SPEED, "curl-24", 60, 200)]
+    assert row(rows_of(given, [SPEED]), "vbnfs").to_limit == (0.5 + 0.25) / 2
+
+
+def test_less_is_better_in_pairs_as_well() -> None:
+    """The best of the others is the least."""
+    others = [*runs(WAIT, "s3fs", 4, 1), *runs(WAIT, "rclone", 2, 8)]
+    assert paired(WAIT, runs(WAIT, "vbnfs", 1, 1), others) == 1.5
 
 
 def test_limits_are_no_peers() -> None:
@@ -57,8 +72,8 @@ def test_ratio_above_one_is_ahead_either_way() -> None:
     assert ratio(WAIT, 1, 2) == 2
 
 
-@pytest.mark.parametrize(("value", "other"), [(1.0, None), (1.0, 0.0), (0.0, 1.0)])
-def test_no_ratio_without_two_figures(value: float, other: float | None) -> None:
+@pytest.mark.parametrize(("value", "other"), [(1.0, 0.0), (0.0, 1.0)])
+def test_no_ratio_without_two_figures(value: float, other: float) -> None:
     """Nothing is compared with nothing."""
     assert ratio(SPEED, value, other) is None
     assert ratio(WAIT, value, other) is None
@@ -71,6 +86,7 @@ def test_variants_of_vbnfs_are_no_peers_of_it() -> None:
     assert not is_peer("vbnfs other")
     assert is_peer("rclone-tuned")
     assert not is_peer("zeros")
+    assert not is_peer("curl-24")
 
 
 def test_what_was_counted_meanwhile_has_medians_of_its_own() -> None:
@@ -91,24 +107,9 @@ def test_rows_stand_in_the_order_of_works() -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    ("value", "text"), [(1234.6, "1,235"), (0.4567, "0.457"), (12.34, "12.3"), (3.0, "3"), (0.0, "0")]
-)
-def test_numbers_have_three_digits(value: float, text: str) -> None:
-    """No more digits than mean something."""
-    assert number(value) == text
-
-
-def test_markdown_has_a_table_for_each_place() -> None:
-    """A heading names profile and transport; a row shows value, range, ratios and counts."""
-    rows = rows_of(samples(SPEED, "vbnfs", 80, 90, requests=7) + samples(SPEED, "curl", 100), [SPEED])
-    text = markdown(rows)
-    assert text.startswith("### near, https\n\n| work | system | median |")
-    assert "| reading | vbnfs | 85 MB/s | 80-90 |  | 0.85 | 7 requests |" in text
-    assert cells(row(rows, "curl"))[2] == "one run"
-
-
-def test_json_has_everything() -> None:
-    """A row as JSON names its work and unit, and keeps the ratios as numbers."""
-    (row, _) = as_json(rows_of(samples(SPEED, "vbnfs", 80) + samples(SPEED, "curl", 100), [SPEED]))
-    assert (row["work"], row["unit"], row["to_limit"], row["runs"]) == ("reading", "MB/s", 0.8, 1)
+def test_each_shape_has_tables_of_its_own() -> None:
+    """What is measured with other files is never compared; the usual ones come first."""
+    other = Sample("near", "https", "reading", "curl", 5, shape="chunked")
+    rows = rows_of([other, *samples(SPEED, "vbnfs", 80)], [SPEED])
+    assert [one.place for one in rows] == [("session", "https", "near"), ("chunked", "https", "near")]
+    assert row(rows, "vbnfs").to_limit is None

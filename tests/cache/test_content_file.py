@@ -1,6 +1,7 @@
 """The two files of a content: their layout, and that nothing that happens to them becomes a wrong byte or a crash."""
 
 import errno
+import itertools
 import mmap
 import os
 import random
@@ -20,7 +21,7 @@ from hypothesis import strategies as st
 
 from vbnfs.blocks import BLOCK_BYTES
 from vbnfs.cache import content_file
-from vbnfs.cache.block_checks import DamagedBlockError
+from vbnfs.cache.block_checks import BlockChecks, DamagedBlockError
 from vbnfs.cache.content_file import ContentFile
 from vbnfs.cache.content_folder import CHECKSUMS, FORMAT, HEADER_BYTES, Shape
 from vbnfs.cache.content_folder import DATA as DATA_FILE
@@ -201,6 +202,122 @@ def test_a_block_counts_only_when_all_of_its_data_is_written(tmp_path: Path) -> 
     assert not cached.holds(0)
     cached.write(0, DATA[:BLOCK_BYTES])
     assert cached.read(block(0)) == DATA[:BLOCK_BYTES]
+
+
+@given(
+    there=st.sets(st.integers(0, 2)),
+    first=st.integers(0, 2),
+    count=st.integers(1, 3),
+    places=st.lists(st.integers(1, len(DATA) - 1), max_size=6),
+)
+@settings(max_examples=60, deadline=None)
+def test_blocks_cut_anywhere_are_written_as_whole_ones(
+    tmp_path_factory: pytest.TempPathFactory, there: set[int], first: int, count: int, places: list[int]
+) -> None:
+    """The same two files, byte for byte, whatever parts the bytes come in, and whatever is there already."""
+    folder = tmp_path_factory.getbasetemp() / "cut-anywhere"
+    shutil.rmtree(folder, ignore_errors=True)
+    cut, whole = (
+        ContentFile.create(file_at(folder / name / IDENTITY), identity=IDENTITY, data_bytes=len(DATA))
+        for name in ("cut", "whole")
+    )
+    for file in (cut, whole):
+        for index in there:
+            file.write(index, DATA[block(index).start : block(index).stop])
+    blocks = [block(index) for index in range(first, min(first + count, 3))]
+    start, stop = blocks[0].start, blocks[-1].stop
+    edges = sorted({start, stop, *(place for place in places if start < place < stop)})
+    cut.write(first, *(DATA[begin:end] for begin, end in itertools.pairwise(edges)))
+    whole.write(first, *(DATA[one.start : one.stop] for one in blocks))
+    for name in (DATA_FILE, CHECKSUMS):
+        assert (cut.path / name).read_bytes() == (whole.path / name).read_bytes()
+    assert all(cut.holds(index) for index in range(first, first + len(blocks)))
+
+
+# The first check
+
+
+@pytest.fixture
+def never_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No block is read to be checked."""
+
+    def fail(*_: object, **__: object) -> bytes:
+        raise AssertionError("a block was copied")
+
+    monkeypatch.setattr(ContentFile, "_checked", fail)
+
+
+@pytest.mark.usefixtures("never_copied")
+def test_the_first_check_is_of_the_mapping_that_is_the_reply(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks that were never checked are, and none of their bytes is copied; the next read checks nothing."""
+    path = filled(tmp_path / "ab12").path
+    for part in (WHOLE, block(1), ByteRange(5, 5 + (128 << 10)), ByteRange(BLOCK_BYTES + 7, len(DATA))):
+        view = opened(path).read(part)
+        assert view == DATA[part.start : part.stop]
+        assert isinstance(view.obj, mmap.mmap)
+    cached, checked = opened(path), list[int]()
+    check = BlockChecks.check
+
+    def counted(checks: BlockChecks, index: int, data: bytes | memoryview, record: bytes) -> None:
+        checked.append(index)
+        check(checks, index, data, record)
+
+    monkeypatch.setattr(BlockChecks, "check", counted)
+    assert cached.read(block(1)) == DATA[BLOCK_BYTES : 2 * BLOCK_BYTES]
+    assert [cached.read(WHOLE), cached.read(WHOLE)] == [DATA, DATA]
+    assert checked == [1, 0, 2]
+
+
+@pytest.mark.parametrize("damaged", range(3))
+def test_damage_is_found_in_the_mapping(tmp_path: Path, damaged: int) -> None:
+    """A range with one damaged block: it is refused, that block loses its record, and the others serve."""
+    path = filled(tmp_path / "ab12").path
+    change(path / DATA_FILE, damaged * BLOCK_BYTES + 500, bytes([DATA[damaged * BLOCK_BYTES + 500] ^ 1]))
+    cached = opened(path)
+    with pytest.raises(DamagedBlockError, match=f"block {damaged} does not match"):
+        cached.read(WHOLE)
+    assert cached.read(WHOLE) is None
+    assert [cached.holds(index) for index in range(3)] == [index != damaged for index in range(3)]
+    cached.write(damaged, DATA[block(damaged).start : block(damaged).stop])
+    assert cached.read(WHOLE) == DATA
+
+
+def test_a_block_without_a_record_is_found_in_the_mapping(tmp_path: Path) -> None:
+    """Zeros of a hole are no block, among blocks that are there: the range is a miss, and nothing is damaged."""
+    cached = ContentFile.create(file_at(tmp_path / "ab12"), identity=IDENTITY, data_bytes=len(DATA))
+    for index in (0, 2):
+        cached.write(index, DATA[block(index).start : block(index).stop])
+    assert cached.read(WHOLE) is None
+    assert (cached.holds(0), cached.holds(2)) == (True, True)
+    cached.write(1, DATA[block(1).start : block(1).stop])
+    assert cached.read(WHOLE) == DATA
+
+
+def test_a_file_that_was_cut_short_before_its_first_check(tmp_path: Path) -> None:
+    """No signal: what is gone is damaged, and what is left is checked and served."""
+    path = filled(tmp_path / "ab12").path
+    cached = opened(path)
+    os.truncate(path / DATA_FILE, BLOCK_BYTES + 1000)
+    assert read_or_miss(cached, WHOLE) is None
+    assert cached.read(block(0)) == DATA[:BLOCK_BYTES]
+
+
+def test_without_mappings_the_first_check_is_of_a_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a network file system another host may cut the file short at any moment: nothing of it is mapped."""
+
+    def fail(*_: object) -> memoryview:
+        raise AssertionError("mapped")
+
+    monkeypatch.setattr(content_file, "map_populated", fail)
+    path = filled(tmp_path / "ab12").path
+    cached = ContentFile.open(file_at(path), identity=IDENTITY, data_bytes=len(DATA), may_map=False)
+    assert cached is not None
+    assert cached.read(WHOLE) == DATA
+    change(path / DATA_FILE, 7, bytes([DATA[7] ^ 1]))
+    cached = ContentFile.open(file_at(path), identity=IDENTITY, data_bytes=len(DATA), may_map=False)
+    assert cached is not None
+    with pytest.raises(DamagedBlockError):
+        cached.read(WHOLE)
 
 
 # Damage

@@ -57,6 +57,7 @@ def test_defaults() -> None:
         verify="first-use",
         max_connections=32,
         io_timeout_seconds=30.0,
+        silence_timeout_seconds=15.0,
         refresh_seconds=300.0,
         offline=False,
         passthrough=True,
@@ -70,6 +71,13 @@ def test_defaults() -> None:
     )
     assert config.cache_dir.name == "vbnfs"
     assert config.log_file.name == "vbnfs.log"
+
+
+@pytest.mark.parametrize(("silence", "io", "seconds"), [("15", "30", 15), ("15", "5", 5), ("60", "30", 30)])
+def test_silence_is_never_allowed_more_than_a_read(silence: str, io: str, seconds: float) -> None:
+    """The time for a read of which no byte comes is at most that for any read."""
+    texts = {"silence_timeout": silence, "io_timeout": io}
+    assert load_config(command_line=texts, environ={}).silence_seconds == seconds
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,15 @@
 
 import os
 import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+
+from tests.waiting import until
+
+_EXT4 = ("mkfs.ext4", "-q")
 
 
 def make_image(image: Path, make: Sequence[str], size_bytes: int) -> Path:
@@ -38,6 +44,66 @@ def used_bytes(disk: Path) -> int:
     """What a disk has given, to files without a name, too."""
     status = os.statvfs(disk)
     return (status.f_blocks - status.f_bfree) * status.f_frsize
+
+
+def freeze(disk: Path) -> None:
+    """What writes to a disk waits from now on: fsfreeze(8), as snapshots do it."""
+    subprocess.run(["fsfreeze", "--freeze", disk], check=True)
+
+
+def thaw(disk: Path) -> None:
+    """What waits goes on. It is no error if it was not frozen."""
+    subprocess.run(["fsfreeze", "--unfreeze", disk], check=False, capture_output=True)
+
+
+@contextmanager
+def freezable_disk(folder: Path, size_bytes: int) -> Iterator[Path]:
+    """The folder, on which an ext4 is mounted that is thawed at the end."""
+    with loop_disk(folder, _EXT4, size_bytes):
+        try:
+            yield folder
+        finally:
+            thaw(folder)
+
+
+@dataclass(frozen=True)
+class SlowDisk:
+    """An ext4 whose image is on a file system that delays each write while it is to `be_slow`."""
+
+    path: Path
+    _switch: Path
+
+    def be_slow(self, seconds: float) -> None:
+        """Delay each write by so much from now on; 0: not at all."""
+        self._switch.write_text(f"{seconds}")
+
+
+@contextmanager
+def slow_disk(folder: Path, size_bytes: int) -> Iterator[SlowDisk]:
+    """As fast as any until it is to `be_slow`, and at the end. What is written is on it at once (mount -o sync)."""
+    image, below, switch = (folder.with_suffix(suffix) for suffix in (".img", ".below", ".delay"))
+    make_image(image, _EXT4, size_bytes)
+    disk = SlowDisk(folder, switch)
+    disk.be_slow(0)
+    with _slow_image(image, switch, below) as slow, _mounted(folder, "loop,sync", str(slow)):
+        try:
+            yield disk
+        finally:
+            disk.be_slow(0)
+
+
+@contextmanager
+def _slow_image(image: Path, switch: Path, folder: Path) -> Iterator[Path]:
+    """The image, seen through slow_image.py."""
+    folder.mkdir()
+    words = [sys.executable, "-m", "tests.fakes.slow_image", *map(str, (image, switch, folder))]
+    program = subprocess.Popen(words, cwd=Path(__file__).parents[2])
+    try:
+        until(folder.is_mount)
+        yield folder / "image"
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)
+        program.wait(30)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
-from tests.fakes.s3_server import RANGE_IGNORED, Behaviour, Reply, Request, always, error, header
+from tests.fakes.s3_server import RANGE_IGNORED, Behaviour, FakeS3Server, Reply, Request, always, error, header
 
 _LONG_SECONDS: Final = 45.0  # longer than any reader should wait
 _MORE_BYTES: Final = 4 << 20
@@ -103,11 +103,12 @@ class Damaged:
 class Mix:
     """A behaviour that does one of the faults to a part of the requests, drawn with a seed.
 
-    `counts` has how often each was done.
+    `counts` has how often each was done. While not `is_on`, none is.
     """
 
     def __init__(self, part: float, *, seed: int, faults: Mapping[str, Behaviour] = FAULTS) -> None:
         self.counts: Counter[str] = Counter()
+        self.is_on = True
         self._part = part
         self._faults = faults
         self._names = sorted(faults)
@@ -116,13 +117,37 @@ class Mix:
 
     def __call__(self, request: Request, honest: Reply) -> Reply | None:
         with self._lock:
-            if self._chance.random() >= self._part:
+            if not self.is_on or self._chance.random() >= self._part:
                 return None
             name = self._chance.choice(self._names)
             reply = self._faults[name](request, honest)
             if reply is not None:
                 self.counts[name] += 1
             return reply
+
+
+class NetworkChanges:
+    """A network that changes: what is asked by some connections, or for some time, is never answered."""
+
+    def __init__(self, server: FakeS3Server) -> None:
+        self._server = server
+        self._silent = 0  # connections with numbers below that
+        self._hangs = False
+
+    def silence(self) -> None:
+        """All connections that are open now fall silent; new ones work."""
+        self._silent = self._server.connections
+
+    def hang(self, seconds: float) -> None:
+        """The server hangs for so long; returns when it is well again."""
+        self._hangs = True
+        self._server.ending.wait(seconds)
+        self._hangs = False
+
+    def __call__(self, request: Request, honest: Reply) -> Reply | None:
+        if not self._hangs and request.connection >= self._silent:
+            return None
+        return replace(honest, pause_seconds=_LONG_SECONDS)
 
 
 def profile(*, first_byte_seconds: float = 0.0, bytes_per_second: float | None = None) -> Behaviour:

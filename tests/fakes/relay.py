@@ -1,4 +1,4 @@
-"""`Relay`: a TCP relay in front of a server, which a test can cut or darken: the server becomes unreachable."""
+"""`Relay`: a TCP relay in front of a server, which a test can cut, darken, or silence in part."""
 
 import socket
 import threading
@@ -23,7 +23,9 @@ class Relay:
         self._listener = socket.create_server(("127.0.0.1", port))
         self._sockets: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
-        self._lock = threading.Lock()  # protects both
+        self._silent: set[socket.socket] = set()
+        self._lock = threading.Lock()  # protects all three
+        self._ended = threading.Event()
         self._light = threading.Event()
         self._light.set()
         self.port = self._listener.getsockname()[1]
@@ -46,9 +48,20 @@ class Relay:
         """Pass on again, also what was held back."""
         self._light.set()
 
+    def silence(self) -> int:
+        """Pass nothing on any more by the connections that are open now, and serve new ones. Returns how many.
+
+        So it is after a change of network: neither side learns of it.
+        """
+        with self._lock:
+            new = {one for one in self._sockets if one.fileno() >= 0} - self._silent
+            self._silent |= new
+        return len(new) // 2
+
     def cut(self) -> None:
         """Refuse new connections and break those that there are."""
         self.lighten()
+        self._ended.set()
         _break(self._listener)
         self._threads[0].join()  # which accepts: no connection comes after it
         with self._lock:
@@ -80,8 +93,14 @@ class Relay:
 
     def _forward(self, source: socket.socket, sink: socket.socket) -> None:
         try:
-            while data := source.recv(1 << 16):
+            while True:
+                data = source.recv(1 << 16)
                 self._light.wait()
+                if source in self._silent:
+                    self._ended.wait()
+                    return
+                if not data:
+                    break
                 sink.sendall(data)
             sink.shutdown(socket.SHUT_WR)
         except OSError:

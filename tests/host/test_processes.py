@@ -1,11 +1,12 @@
-"""Which program a process is."""
+"""Which program a process is, and whether it runs."""
 
 import os
 import subprocess
 import sys
 import threading
 
-from vbnfs.host.processes import Program, program_of
+from tests.waiting import until
+from vbnfs.host.processes import Program, has_exited, program_of
 
 
 def test_a_program_by_any_of_its_threads() -> None:
@@ -22,3 +23,12 @@ def test_a_program_by_any_of_its_threads() -> None:
     ended.wait()
     assert program_of(ended.pid) is None
     assert program_of(0) is None
+
+
+def test_what_has_exited() -> None:
+    """A process that nothing has waited for is there still, and runs nothing any more; nor does one that is gone."""
+    assert not has_exited(os.getpid())
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    until(lambda: has_exited(ended.pid))
+    assert ended.wait() == 0
+    assert has_exited(ended.pid)

@@ -9,15 +9,16 @@ import pytest
 import trio
 import trio.testing
 from structlog.testing import capture_logs
+from trio.testing import MockClock
 
-from tests.fakes.client import Failure, MemoryClient
+from tests.fakes.client import Failure, MemoryClient, Request
 from tests.fakes.store import MemoryStore
 from tests.reading.bench import MIB, Bench, bench
 from vbnfs.blocks import BLOCK_BYTES, blocks_of
 from vbnfs.cache.block_cache import BlockCache
 from vbnfs.cache.content_folder import DATA as DATA_FILE
 from vbnfs.cache.content_folder import FORMAT
-from vbnfs.errors import BadReplyError, ObjectGoneError, StorageError, TransportError
+from vbnfs.errors import BadReplyError, ObjectGoneError, SilenceError, StorageError, TransportError
 from vbnfs.metrics import Metrics
 from vbnfs.objects import ByteRange, Content, Piece, RangeRequest, Receive
 from vbnfs.reading import block_source
@@ -616,3 +617,62 @@ async def test_evicted_contents_are_closed_while_blocks_are_kept(tmp_path: Path)
         assert floor.metrics.evicted_contents > 5
         kept = list(tmp_path.rglob(DATA_FILE))
         assert sum(path.stat().st_blocks * 512 for path in kept) <= 2 * MIB
+
+
+# A fetch that brings nothing
+
+
+async def test_nobody_joins_a_fetch_that_was_given_up(tmp_path: Path, autojump_clock: MockClock) -> None:
+    """A reader's time runs out: the next one begins another fetch, of all that the first had not brought."""
+    async with bench(tmp_path) as floor:
+        content, held = floor.add("a", DATA), []
+
+        def is_first(request: Request) -> bool:
+            held.append(request)
+            return request is held[0]
+
+        gate = floor.client.hold(is_first)
+        with trio.move_on_after(5) as time:
+            await floor.source.get(content, range(2, 6))
+        assert time.cancelled_caught
+        assert await floor.source.get(content, [4]) == {4: block(4)}
+        assert floor.client.ranges() == [blocks(range(2, 6)), blocks(range(4, 5))]
+        gate.open()
+        await floor.settled()
+        assert await floor.source.get(content, range(2, 6)) == {index: block(index) for index in range(2, 6)}
+        assert floor.client.count() == 2  # what was given up has come all the same
+        assert len(floor.source._backlogs) == 0
+        assert floor.memory.blocks.held_bytes == 0
+
+
+async def test_a_fetch_is_joined_after_a_reader_was_interrupted(tmp_path: Path, autojump_clock: MockClock) -> None:
+    """A program that ends says nothing of the fetch: the next reader joins it."""
+    async with bench(tmp_path) as floor:
+        content, gate = floor.add("a", DATA), floor.client.hold()
+        answers = Answers(floor, content)
+        async with trio.open_nursery() as readers:
+            readers.start_soon(answers.get, 3)
+            await trio.sleep(20)
+            readers.cancel_scope.cancel()
+        async with trio.open_nursery() as readers:
+            readers.start_soon(answers.get, 3)
+            await trio.testing.wait_all_tasks_blocked()
+            gate.open()
+        assert answers.got == [{3: block(3)}]
+        assert floor.client.count() == 1
+
+
+async def test_silence_before_a_reader_came_is_not_its_own(tmp_path: Path) -> None:
+    """Who joins a fetch that fails for silence asks once more by itself; who began it gets the failure."""
+    async with bench(tmp_path) as floor:
+        content, gate = floor.add("a", DATA), floor.client.hold()
+        answers = Answers(floor, content)
+        floor.client.fail(SilenceError("no byte"))
+        async with trio.open_nursery() as readers:
+            for _ in range(3):
+                readers.start_soon(answers.get, 3)
+                await trio.testing.wait_all_tasks_blocked()
+            gate.open()
+        assert [type(error) for error in answers.errors] == [SilenceError]
+        assert answers.got == [{3: block(3)}] * 2
+        assert floor.client.count() == 2

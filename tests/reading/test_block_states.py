@@ -16,6 +16,7 @@ import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
+from trio.testing import MockClock
 
 from tests.fakes.client import Failure, Gate
 from tests.fakes.store import MemoryStore
@@ -303,4 +304,23 @@ async def test_every_row_of_the_table_is_gone_along(tmp_path: Path) -> None:
             assert floor.cache.missing(content, range(5)) == [1, 3]
             del claims
     assert lives.refused == []
-    assert lives.ways == ROWS
+    assert lives.ways == {row for row in ROWS if BlockState.GIVEN_UP not in row}
+
+
+async def test_the_rows_of_fetches_that_are_given_up(tmp_path: Path, autojump_clock: MockClock) -> None:
+    """A reader's time runs out: the fetch goes on, and ends as others do."""
+    cache = BlockCache(tmp_path, scope="test", metrics=Metrics())
+    client = StoringClient(MemoryStore(), cache, piece_bytes=BLOCK_BYTES)
+    client.stores = lambda index: index == 2
+    with watched() as lives:
+        async with bench(tmp_path, client=client) as floor:
+            content = floor.add("a", DATA)
+            for index, failure in ((0, None), (1, TransportError("no")), (2, None)):
+                gate = client.hold()
+                client.fail(failure)
+                with trio.move_on_after(30):
+                    await floor.source.get(content, [index])
+                gate.open()
+                await floor.settled()
+    assert lives.refused == []
+    assert {row for row in ROWS if BlockState.GIVEN_UP in row} <= lives.ways

@@ -122,6 +122,26 @@ async def test_being_cancelled_takes_nothing_and_lets_others_pass() -> None:
     assert budget.try_take(5, leave_bytes=0)
 
 
+async def test_who_has_room_to_spare_learns_that_it_is_lacking() -> None:
+    """As soon as a task waits for room; and that none does any more."""
+    budget, learned = Budget(10), list[bool]()
+
+    async def learn() -> None:
+        await budget.lacks()
+        learned.append(budget.is_lacking)
+
+    await budget.take(6)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(learn)
+        await trio.testing.wait_all_tasks_blocked()
+        assert (budget.is_lacking, learned) == (False, [])
+        nursery.start_soon(budget.take, 6)
+        await trio.testing.wait_all_tasks_blocked()
+        assert learned == [True]
+        budget.give_back(6)
+        assert not budget.is_lacking
+
+
 @pytest.mark.parametrize("memory_bytes", [2 * MIB, 16 * MIB, 256 * MIB])
 async def test_64_readers_keep_within_the_limit(tmp_path: Path, memory_bytes: int) -> None:
     """Blocks and answers of 64 readers, in a row and at random, are within the limit, and all is given back."""

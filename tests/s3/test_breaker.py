@@ -228,3 +228,34 @@ async def test_what_receive_raises_is_no_suspicion(inner: MemoryClient, autojump
             await client.get_range(RangeRequest(VERSION, ByteRange(0, SIZE), SIZE), receive)
         await trio.sleep(30)
     assert inner.count("head") == 0
+
+
+@pytest.mark.parametrize("seconds", [20, 200])
+async def test_a_server_that_hung_is_online_soon(
+    inner: MemoryClient, autojump_clock: MockClock, seconds: float
+) -> None:
+    """What it was asked while it hung is never answered: the next probe, within half a second, is."""
+    async with watched(inner) as client:
+        assert await fetch(client) == DATA
+        hang = [True]
+        inner.hold(lambda request: hang[0])
+        client.suspect()
+        await trio.sleep(seconds + 0.3)
+        assert client.is_offline
+        assert inner.in_flight <= 6
+        hang[0] = False
+        with trio.fail_after(0.51):
+            await client.wait_online()
+        assert await fetch(client) == DATA
+        assert inner.in_flight == 0
+
+
+async def test_probes_are_fewer_after_minutes(inner: MemoryClient, autojump_clock: MockClock) -> None:
+    """A network that stays away is asked for every two seconds."""
+    async with watched(inner) as client:
+        inner.fail_when(lambda request: REFUSED)
+        client.suspect()
+        await trio.sleep(400)
+        asked = inner.count("head")
+        await trio.sleep(60)
+        assert inner.count("head") - asked == pytest.approx(30, abs=1)

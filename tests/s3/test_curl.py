@@ -1,11 +1,14 @@
 """libcurl as a `RangeTransport`: what only it can do wrong. What S3 may answer is in the tests of the client."""
 
 import itertools
+import random
 import socket
 import ssl
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -28,7 +31,7 @@ from vbnfs.errors import (
     UntrustedServerError,
 )
 from vbnfs.objects import ByteRange, ObjectVersion, Piece, RangeRequest
-from vbnfs.s3 import curl_thread, curl_transfer
+from vbnfs.s3 import curl_options, curl_thread, curl_transfer, storing
 from vbnfs.s3.curl import CurlTransport
 from vbnfs.s3.curl_options import trust_of
 from vbnfs.s3.curl_transfer import Arrivals, Transfer
@@ -37,6 +40,7 @@ from vbnfs.s3.replies import Head
 
 MIB = 1 << 20
 BODY = bytes(range(256)) * 256  # 64 KiB
+NOISE = random.Random(1).randbytes(3 * MOST_WAITING_BYTES)
 NO_TLS: Final = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 Talk = Callable[[socket.socket], None]
@@ -255,6 +259,94 @@ async def test_a_body_too_long_that_was_held_back_fails_alone() -> None:
             may_go_on.set()
             assert data_of(await events(other)) == b"abc"
     assert logs == []
+
+
+class HangingSink:
+    """A disk that takes nothing, and does not say so, until it `goes_on`."""
+
+    def __init__(self) -> None:
+        self.goes_on = threading.Event()
+
+    def store(self, start: int, parts: Sequence[bytes]) -> bool:
+        return self.goes_on.wait(10)
+
+
+@asynccontextmanager
+async def stored(
+    size: int, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[tuple[CurlTransport, Arrivals, Callable[[], None]]]:
+    """A GET of so many bytes for a disk that hangs until all is over, and what has it not be waited for any more."""
+    monkeypatch.setattr(storing, "PATIENCE_SECONDS", 60.0)
+    monkeypatch.setattr(storing, "TURN_SECONDS", 60.0)
+    sink = HangingSink()
+
+    def talk(connection: socket.socket) -> None:
+        asked(connection)
+        with suppress(OSError):
+            connection.sendall(head(size) + NOISE[:size])
+
+    with server(talk) as url:
+        wanted = get(url, size)
+        wanted = replace(wanted, request=replace(wanted.request, sink=sink))
+        async with transport() as made:
+            try:
+                async with made.begin(wanted) as arrivals:
+                    yield made, arrivals, lambda: monkeypatch.setattr(storing, "PATIENCE_SECONDS", 0.0)
+            finally:
+                sink.goes_on.set()
+
+
+async def test_what_waits_for_a_disk_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GET whose bytes wait for a disk is paused at `MOST_WAITING_BYTES`; so it is when they were given up.
+
+    All of them come, in their order, as soon as they are taken.
+    """
+    size = 3 * MOST_WAITING_BYTES
+    async with stored(size, monkeypatch) as (_, arrivals, give_up):
+        with trio.fail_after(10):
+            while not arrivals._is_paused:
+                await trio.lowlevel.checkpoint()
+            assert isinstance(await arrivals.next(), Head)
+            give_up()
+            got = [await arrivals.next()]
+            assert isinstance(got[0], Piece)
+            most = MOST_WAITING_BYTES + curl_options._BUFFER_BYTES
+            assert arrivals.received_bytes <= most + len(got[0])
+            while not isinstance(got[-1], Done | Failed):
+                got.append(await arrivals.next())
+                assert arrivals.waiting_bytes <= most
+        assert data_of(got) == NOISE[:size]
+
+
+async def test_the_end_of_a_body_does_not_wait_for_a_disk_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also when libcurl is done with it: what waits is given up, and the GET is over."""
+    size = 2 * BLOCK_BYTES
+    async with stored(size, monkeypatch) as (made, arrivals, give_up):
+        with trio.fail_after(10):
+            while not made._thread._storing:
+                await trio.lowlevel.checkpoint()
+            assert isinstance(await arrivals.next(), Head)
+            give_up()
+            got = await events(arrivals)
+        assert (data_of(got), got[-1]) == (NOISE[:size], Done())
+        while made._thread._storing:
+            await trio.lowlevel.checkpoint()
+
+
+async def test_a_get_that_nothing_wants_any_more_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What of it waits for a disk that hangs is given up as well: it takes no memory as long as that lasts."""
+    async with stored(3 * MOST_WAITING_BYTES, monkeypatch) as (made, arrivals, give_up):
+        with trio.fail_after(10):
+            while not arrivals._is_paused:
+                await trio.lowlevel.checkpoint()
+            [transfer] = (one for each in made._thread._open for one in each.transfers.values())
+            made._thread.call(partial(made._thread.remove, transfer))
+            while not made._thread._storing:
+                await trio.lowlevel.checkpoint()
+            give_up()
+            while made._thread._storing:
+                await trio.lowlevel.checkpoint()
+            assert not transfer.is_storing
 
 
 async def test_pieces_are_whole_blocks() -> None:

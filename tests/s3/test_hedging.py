@@ -1,7 +1,8 @@
 """Stalled GETs: when one is taken to be stalled, what is done, what is handed on, and how often it may be done."""
 
+import math
 from contextlib import suppress
-from typing import Final
+from typing import Any, ClassVar, Final
 
 import pytest
 import trio
@@ -12,11 +13,11 @@ from trio.testing import MockClock
 
 from tests.fakes.client import Failure, MemoryClient, Request
 from tests.fakes.store import MemoryStore, Pattern
-from vbnfs.errors import AccessDeniedError, MismatchError, StorageError, TransportError
+from vbnfs.errors import AccessDeniedError, MismatchError, SilenceError, StorageError, TransportError
 from vbnfs.metrics import Metrics
 from vbnfs.objects import ByteRange, ObjectVersion, Piece, RangeRequest, Receive, Received, Stored
-from vbnfs.s3.hedging import HedgingClient
-from vbnfs.s3.stall import STEP_BYTES, HedgeBudget, StallTimer
+from vbnfs.s3.hedging import PROBES_AT_ONCE, HedgingClient
+from vbnfs.s3.stall import STEP_BYTES, HedgeBudget, Proof, Silence, StallTimer
 
 SIZE: Final = 500_000
 DATA: Final = Pattern(SIZE)[:]
@@ -330,6 +331,190 @@ async def test_of_two_one_may_store_and_the_other_bring_bytes(
     of_the_second = [received for received in came if 20_000 <= received.start - RANGE.start < 35_000]
     assert {type(received) for received in of_the_second} == {(Piece, Stored)[number]}
     assert metrics.hedged_requests == 1
+
+
+# Silence
+
+
+def prober(inner: MemoryClient, **more: Any) -> HedgingClient:
+    return HedgingClient(inner, metrics=Metrics(), sends_probes=True, **more)
+
+
+async def test_no_byte_at_all_is_a_failure_of_its_own(inner: MemoryClient, autojump_clock: MockClock) -> None:
+    """A GET of which no byte comes, by hedge and probes either, fails after the time for silence."""
+    inner.hold()
+    began = trio.current_time()
+    with pytest.raises(SilenceError, match="no byte within 15 s on any connection"):
+        await fetch(prober(inner, silence_seconds=15.0))
+    assert trio.current_time() - began == pytest.approx(15.0)
+    assert inner.in_flight == 0
+
+
+async def test_a_byte_begins_the_time_for_silence_anew(inner: MemoryClient, autojump_clock: MockClock) -> None:
+    """A trickle is no silence, however long it takes; nor is the time that a receiver takes."""
+    client = HedgingClient(inner, metrics=Metrics(), silence_seconds=3.0)
+    inner._piece_bytes = 20_000
+
+    async def receive(piece: Piece) -> None:
+        await trio.sleep(10)
+
+    slow = TricklingClient(inner.store, piece_bytes=20_000)
+    await client.get_range(RangeRequest(VERSION, RANGE, SIZE), receive)
+    assert await fetch(HedgingClient(slow, metrics=Metrics(), silence_seconds=3.0)) == WANTED
+
+
+async def test_the_end_of_a_silence_is_found_out(inner: MemoryClient, autojump_clock: MockClock) -> None:
+    """What was asked during a hang is never answered. Half a second after it all that waits is asked for anew."""
+    client = prober(inner)
+    await fetch(client)
+    hang = [True]
+    inner.hold(lambda request: hang[0])
+    async with trio.open_nursery() as nursery:
+        for _ in range(10):
+            nursery.start_soon(fetch, client)
+        await trio.sleep(60.1)
+        hang[0] = False
+        well = trio.current_time()
+    assert trio.current_time() - well <= 0.5
+    assert inner.in_flight == 0
+
+
+@pytest.mark.parametrize("patience", [0.4, 1.5, 5.0])
+async def test_a_silence_outlasts_the_gets_that_meet_it(
+    inner: MemoryClient, autojump_clock: MockClock, patience: float
+) -> None:
+    """Where each GET fails sooner than a stall is noticed, the next ones know of the silence all the same."""
+    client = prober(inner, silence_seconds=patience)
+    await fetch(client)
+    hang, well, failed = [True], 0.0, [0.0]
+    inner.hold(lambda request: hang[0])
+
+    async def read_on() -> None:
+        while failed:
+            try:
+                await fetch(client)
+            except SilenceError:
+                failed.append(trio.current_time())
+            else:
+                return
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(read_on)
+        await trio.sleep(20.3)
+        hang[0], well = False, trio.current_time()
+    assert max(failed) - well < 1
+    assert trio.current_time() - well < 1
+
+
+async def test_probes_are_few_and_small(inner: MemoryClient, autojump_clock: MockClock) -> None:
+    """Two a second, of one byte each, however many GETs are silent; none while bytes come by any of them."""
+    client = prober(inner)
+    await fetch(client)
+    inner.hold()
+    asked = inner.count()
+    with trio.move_on_after(30):
+        async with trio.open_nursery() as nursery:
+            for _ in range(20):
+                nursery.start_soon(fetch, client)
+    probes = [one for one in inner.ranges()[asked:] if len(one) == 1]
+    assert 45 <= len(probes) <= 60
+    assert inner.most_in_flight <= 20 + 4 + PROBES_AT_ONCE
+
+
+async def test_a_server_that_is_always_slow_gets_no_probes(inner: MemoryClient, autojump_clock: MockClock) -> None:
+    """Where every first byte takes four seconds, that is no silence."""
+    client = prober(SlowClient(inner.store, piece_bytes=len(RANGE)))
+    for _ in range(5):
+        await fetch(client)
+    slow = client._inner
+    assert isinstance(slow, SlowClient)
+    slow.requests.clear()
+    for _ in range(20):
+        await fetch(client)
+    assert all(len(one) > 1 for one in slow.ranges())
+
+
+class SlowClient(MemoryClient):
+    """Takes four seconds for each answer."""
+
+    async def get_range(self, request: RangeRequest, receive: Receive) -> None:
+        async def receive_late(piece: Piece) -> None:
+            await trio.sleep(4)
+            await receive(piece)
+
+        await super().get_range(request, receive_late)
+
+
+class AnewClient(MemoryClient):
+    """Answers on new connections alone, as when all others are dead; notes what was asked for so."""
+
+    anew: ClassVar[list[bool]] = []
+
+    async def get_range(self, request: RangeRequest, receive: Receive) -> None:
+        self.anew.append(request.is_anew)
+        if not request.is_anew and self.is_dead:
+            with self._counted(Request("get_range", "")):
+                await trio.sleep_forever()
+        await super().get_range(request, receive)
+
+    is_dead = False
+
+
+async def test_where_all_open_connections_are_dead(inner: MemoryClient, autojump_clock: MockClock) -> None:
+    """Thirty GETs on dead connections, and four hedges allowed: the first that brings something proves it to all."""
+    dead = AnewClient(inner.store, piece_bytes=10_000)
+    client = HedgingClient(dead, metrics=Metrics())
+    await fetch(client)
+    dead.is_dead = True
+    began = trio.current_time()
+    async with trio.open_nursery() as nursery:
+        for _ in range(30):
+            nursery.start_soon(fetch, client)
+    assert trio.current_time() - began < 3
+    assert dead.in_flight == 0
+
+
+def test_a_proof_is_not_lost_by_the_next_one() -> None:
+    """Of two new connections the first has ended the silence: that holds for GETs that look after the second."""
+    proof = Proof().after(10.0, ends_silence=True).after(10.1, ends_silence=False)
+    assert proof.allows(silent_since=9.0, is_stalled=False)
+    assert proof.allows(silent_since=10.05, is_stalled=True)
+    assert not proof.allows(silent_since=10.05, is_stalled=False)
+    assert not proof.allows(silent_since=10.2, is_stalled=True)
+
+
+@pytest.mark.parametrize("most", [1, 5])
+async def test_where_no_connection_is_left_the_stalled_one_is_replaced(
+    inner: MemoryClient, autojump_clock: MockClock, most: int
+) -> None:
+    """As many GETs as there may be, all on dead connections: a hedge takes the place of its own GET."""
+    dead = AnewClient(inner.store, piece_bytes=10_000)
+    client = HedgingClient(dead, metrics=Metrics(), most=most)
+    await fetch(client)
+    dead.is_dead, dead.most_in_flight = True, 0
+    began = trio.current_time()
+    async with trio.open_nursery() as nursery:
+        for _ in range(most):
+            nursery.start_soon(fetch, client)
+    assert trio.current_time() - began < 3
+    assert dead.most_in_flight == most
+
+
+@given(st.lists(st.tuples(st.sampled_from(["ask", "byte", "probe"]), st.floats(0, 100)), max_size=50))
+def test_a_silence_lasts_from_a_request_to_a_byte(steps: list[tuple[str, float]]) -> None:
+    """It begins with the first request that is not answered, and probes of it are half a second apart."""
+    silence, now, since, probed = Silence(), 0.0, math.inf, -math.inf
+    for what, seconds in steps:
+        now += seconds
+        if what == "ask":
+            silence, since = silence.after_request(now), min(since, now)
+        elif what == "byte":
+            silence, since = silence.after_byte(), math.inf
+        elif now >= silence.next_probe(StallTimer(1.0)):
+            assert now - probed >= 0.5 - 1e-9
+            assert now - since >= 2 - 1e-9
+            silence, probed = silence.after_probe(now), now
+        assert silence.is_long(now) == (now - since >= 2)
 
 
 # StallTimer, and what may be asked twice (pure)

@@ -28,7 +28,7 @@ from vbnfs.errors import (
     UntrustedServerError,
 )
 from vbnfs.metrics import Metrics
-from vbnfs.objects import ByteRange, ObjectVersion, Piece, RangeRequest
+from vbnfs.objects import ByteRange, ObjectVersion, Piece, RangeRequest, Receive
 from vbnfs.s3.client import S3Client
 from vbnfs.s3.retry import RetryingClient, wait_seconds
 
@@ -172,6 +172,21 @@ async def test_a_torn_range_goes_on_where_it_broke(inner: MemoryClient, autojump
     assert await fetch(retrying(inner)) == DATA[100:900]
     assert inner.ranges() == [ByteRange(100, 900), ByteRange(101, 900), ByteRange(401, 900), ByteRange(401, 900)]
     assert inner.sent_bytes == 800
+
+
+async def test_a_second_try_is_on_a_new_connection(autojump_clock: MockClock) -> None:
+    """Open connections may be as dead as the one that broke. After a refusal (503) they are known to be good."""
+    asked: list[bool] = []
+
+    class Noting(MemoryClient):
+        async def get_range(self, request: RangeRequest, receive: Receive) -> None:
+            asked.append(request.is_anew)
+            await super().get_range(request, receive)
+
+    inner = Noting(memory_client().store)
+    inner.fail(BusyError("busy"), Failure(TORN, after_bytes=300), MismatchError("another range"))
+    assert await fetch(retrying(inner)) == DATA[100:900]
+    assert asked == [False, False, True, True]
 
 
 async def test_a_failure_after_the_last_byte_needs_no_request(inner: MemoryClient, autojump_clock: MockClock) -> None:

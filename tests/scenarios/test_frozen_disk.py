@@ -1,6 +1,5 @@
 """A cache on a disk that takes no writes for a while and does not say so: fsfreeze(8), as snapshots do it."""
 
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.dataset import serve
-from tests.fakes.disks import loop_disk
+from tests.fakes.disks import freezable_disk, freeze, thaw
 from tests.fakes.store import Pattern
 from tests.fixtures_mount import Mounts, run_vbnfs
 
@@ -20,10 +19,9 @@ AT_ONCE_SECONDS = 2.0  # of a machine that is busy
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
-    """An ext4 of its own, which is thawed at the end."""
-    with loop_disk(tmp_path / "disk", ["mkfs.ext4", "-q"], 64 << 20) as disk:
+    """An ext4 of its own."""
+    with freezable_disk(tmp_path / "disk", 64 << 20) as disk:
         yield disk
-        subprocess.run(["fsfreeze", "--unfreeze", disk], check=False, capture_output=True)
 
 
 @pytest.mark.root
@@ -35,7 +33,7 @@ def test_a_frozen_disk(disk: Path, mounts: Mounts) -> None:
         assert (mount.path / NAMES[0]).read_bytes() == SESSION[:]
         mount.umount()
         mount.mount()  # so that nothing is in memory
-        subprocess.run(["fsfreeze", "--freeze", disk], check=True)
+        freeze(disk)
         began = time.monotonic()
         assert (mount.path / NAMES[0]).read_bytes() == SESSION[:]
         assert time.monotonic() - began < AT_ONCE_SECONDS
@@ -43,5 +41,5 @@ def test_a_frozen_disk(disk: Path, mounts: Mounts) -> None:
         assert len((mount.path / NAMES[1]).read_bytes()) == 3_000_002
         assert time.monotonic() - began < IO_TIMEOUT_SECONDS + 0.5
         assert run_vbnfs("status", mount.path).returncode == 0
-        subprocess.run(["fsfreeze", "--unfreeze", disk], check=True)
+        thaw(disk)
         mount.umount()

@@ -46,13 +46,16 @@ def test_flips(tmp_path: Path, is_live: bool) -> None:
 
 
 def test_soak(tmp_path: Path) -> None:
-    """A tenth of the requests fails, connections are refused, mounts come and go: no byte is wrong, no read fails."""
-    result = soak(0.1, seed=5, failing=0.1, directory=tmp_path)
+    """Requests fail, connections too, the server hangs, mounts come and go: no byte is wrong, no read fails."""
+    result = soak(0.25, seed=5, failing=0.1, directory=tmp_path)
     assert (result.outcome.wrong_bytes, dict(result.outcome.errors)) == (0, {})
     assert result.outcome.read_bytes > 0
     assert len(result.served["faults"]) > len(FAULTS) // 2
     assert result.remounts > 0
     assert result.refusals > 0
+    assert result.silences
+    assert result.hangs
+    assert not {"a silence took too long", "a hang took too long"} & set(result.problems)
     assert ("wrong bytes", "0") in result.table()
 
 
@@ -68,6 +71,8 @@ def test_what_fails_a_soak() -> None:
         (Outcome(reads=1), {"after": [(1 << 30, 1)]}),
         (Outcome(reads=1), {"after": [(1, 1000)]}),
         (Outcome(reads=1), {"metrics": {}}),
+        (Outcome(reads=1), {"silences": [0.1, 7.1]}),
+        (Outcome(reads=1), {"hangs": [3.1]}),
     ):
         assert len(Soak(1, 1, 0, outcome=outcome, **{**good, **more}).problems) == 1
 

@@ -31,7 +31,8 @@ from vbnfs.reading.block_writer import BlockWriter
 from vbnfs.reading.mirror import Mirror
 from vbnfs.s3.breaker import BreakerClient
 from vbnfs.s3.client import S3Client
-from vbnfs.s3.hedging import HedgingClient
+from vbnfs.s3.hedging import PROBES_AT_ONCE, HedgingClient
+from vbnfs.s3.limits import SILENCE_SECONDS
 from vbnfs.s3.pacing import PacedClient
 from vbnfs.s3.proxies import DEFAULT_PORTS
 from vbnfs.s3.retry import RetryingClient
@@ -96,13 +97,22 @@ async def make_client(config: Config, metrics: Metrics) -> AsyncIterator[Breaker
         ca_bundle=config.ca_bundle,
         max_connections=config.max_connections,
         metrics=metrics,
+        probes=PROBES_AT_ONCE,
+        silence_seconds=max(SILENCE_SECONDS, config.silence_seconds),
     ) as s3:
         yield BreakerClient(s3, is_forbidden=config.offline)
 
 
 def make_reading_client(config: Config, link: BreakerClient, metrics: Metrics) -> tuple[RetryingClient, PacedClient]:
     """The client that fetches blocks, and the part of it that knows how many GETs there may be at a time."""
-    hedging = HedgingClient(link, metrics=metrics, on_stall=link.suspect)
+    hedging = HedgingClient(
+        link,
+        metrics=metrics,
+        on_stall=link.suspect,
+        most=config.max_connections,
+        silence_seconds=config.silence_seconds,
+        sends_probes=True,
+    )
     paced = PacedClient(hedging, most=config.max_connections)
     return RetryingClient(paced, seconds=config.io_timeout_seconds, attempts=_READ_ATTEMPTS), paced
 
@@ -132,7 +142,9 @@ async def make_mirror(config: Config, metrics: Metrics, digests: DigestStore) ->
         max_connections=config.max_connections,
         metrics=metrics,
     ) as s3:
-        paced = PacedClient(BreakerClient(s3, is_forbidden=config.offline), most=config.max_connections)
+        link = BreakerClient(s3, is_forbidden=config.offline)
+        hedging = HedgingClient(link, metrics=metrics, most=config.max_connections)
+        paced = PacedClient(hedging, most=config.max_connections)
         patience = min(_MIRROR_SECONDS, config.io_timeout_seconds / 4)
         client = RetryingClient(paced, seconds=patience, attempts=_MIRROR_ATTEMPTS)
         scope = mirror_scope_of(place.endpoint_url, bucket)

@@ -54,6 +54,7 @@ class Config:
     trust_cache: bool
     max_connections: int
     io_timeout_seconds: float
+    silence_timeout_seconds: float
     refresh_seconds: float
     offline: bool
     fuse_engine: str
@@ -64,6 +65,11 @@ class Config:
     mountpoint: Path | None
     source: str | None = None  # how mount(8) calls what is mounted; None: by the project's name
     fuse_options: tuple[str, ...] = ()
+
+    @property
+    def silence_seconds(self) -> float:
+        """After so long without a byte a read fails: never later than one that brings some."""
+        return min(self.silence_timeout_seconds, self.io_timeout_seconds)
 
 
 def parse_size(text: str, *, least_bytes: int = MIB) -> int:
@@ -251,6 +257,8 @@ SETTINGS: Final = (
     _setting("max_connections", _connections, "N", "Connections to S3 at the most.", default=32),
     _setting("io_timeout", _seconds(0.1, 86_400), "SECONDS", "When a read fails that S3 has not answered.",
              field="io_timeout_seconds", default=30.0),
+    _setting("silence_timeout", _seconds(0.1, 86_400), "SECONDS", "When a read fails of which no byte came.",
+             field="silence_timeout_seconds", default=15.0),
     _setting("refresh", _seconds(1, 1e8), "SECONDS", "How often to ask for new dataset versions.",
              field="refresh_seconds", default=300.0),
     _setting("offline", _boolean, "", "Use what is stored and cached, and no network.",

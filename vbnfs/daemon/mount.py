@@ -50,7 +50,7 @@ from vbnfs.s3.breaker import BreakerClient
 log = structlog.get_logger()
 
 _LAST_ANSWERS_SECONDS: Final = 1.0
-END_SECONDS: Final = 20  # after a failure, for the end of all tasks, the last writes among them
+END_SECONDS: Final = 20  # for the end of all tasks; after a failure, the last writes among them
 _SPARE_DESCRIPTORS: Final = 12  # mountinfo, and a program with its pipes, while threads open files
 
 
@@ -83,13 +83,16 @@ async def _serve(config: Config, mountpoint: Path, notifier: SystemdNotifier, an
             shown = MountedVersions(dataset.catalog, config)
             tree = await shown.load(max_age_seconds=config.refresh_seconds)
         mount = _Mount(config, mountpoint, engine, notifier, dataset.metrics, link=dataset.link, shown=shown)
-        async with keeping() as keep, trio.open_nursery() as services:
-            with _failures_end_in_time():
-                parts = Parts(dataset, mountpoint, tree=tree, nursery=services)
-                keep(parts.source.writer)
-                parts.start(services)
-                await mount.run(services, parts, announce)
-            services.cancel_scope.cancel()
+        async with keeping() as keep:
+            async with trio.open_nursery() as services:
+                with _failures_end_in_time():
+                    parts = Parts(dataset, mountpoint, tree=tree, nursery=services)
+                    keep(parts.source.writer)
+                    parts.start(services)
+                    await mount.run(services, parts, announce)
+                services.cancel_scope.cancel()
+                signal.alarm(END_SECONDS)  # for threads that wait for a disk
+            signal.alarm(0)
 
 
 @contextmanager

@@ -2,18 +2,31 @@
 
 import os
 import select
+import time
+from collections.abc import Collection
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from vbnfs.access.running_mounts import daemon_of
 from vbnfs.errors import MountError
 from vbnfs.host.mount_programs import unmount
 from vbnfs.host.mountinfo import MountEntry, find_mount, read_mountinfo
+from vbnfs.host.processes import has_exited
 
 _MOST_SECONDS: Final = 30.0
 _SOON_SECONDS: Final = 10.0  # another namespace may be about to end
+_STEP_SECONDS: Final = 1.0
 _MOST_NAMED: Final = 5
+
+_SELF: Final = Path("/proc/self")
+
+
+class _Place(NamedTuple):
+    """Where a mount is, in which mount namespace."""
+
+    namespace: str
+    path: Path
 
 
 def unmount_to_the_end(mountpoint: Path, *, lazy: bool) -> None:
@@ -26,30 +39,43 @@ def unmount_to_the_end(mountpoint: Path, *, lazy: bool) -> None:
             with suppress(OSError):  # it has just ended
                 daemon = os.pidfd_open(pid)
                 stack.callback(os.close, daemon)
+        before = {} if entry is None or daemon is None else _places_of(entry)
         unmount(mountpoint, lazy=lazy, timeout_seconds=_MOST_SECONDS)
         if entry is not None and daemon is not None:
-            _wait_for(daemon, pid, entry)
+            _wait_for(daemon, pid, entry, before)
 
 
-def _wait_for(daemon: int, pid: int, entry: MountEntry) -> None:
-    _check_is_mounted_nowhere_else(entry)
-    if _has_ended(daemon, _SOON_SECONDS):
-        return
+def _wait_for(daemon: int, pid: int, entry: MountEntry, before: Collection[_Place]) -> None:
+    """`before`: where the mount was. Elsewhere its number may be another mount's by now."""
+    _check_is_mounted_nowhere_else(entry, before)
     what = f"{entry.mountpoint}: unmounted, but the daemon (process {pid}) has not ended"
-    elsewhere = _elsewhere(entry)
-    if elsewhere is not None:
-        raise MountError(f"{what}: {elsewhere}")
-    if not _has_ended(daemon, _MOST_SECONDS):
+    if _has_ended(daemon, pid, _SOON_SECONDS, what):
+        return
+    for place, process in _places_of(entry).items():
+        if place in before and place.namespace != _namespace(_SELF):
+            where = f"process {process} has it at {place.path}, in a mount namespace (a container) of its own"
+            raise MountError(f"{what}: {where}")
+    if not _has_ended(daemon, pid, _MOST_SECONDS, what):
         raise MountError(f"{what} after {_MOST_SECONDS:.0f} s; what it is doing may be in its log")
 
 
-def _has_ended(daemon: int, seconds: float) -> bool:
-    return bool(select.select([daemon], [], [], seconds)[0])
+def _has_ended(daemon: int, pid: int, seconds: float, what: str) -> bool:
+    """Raises `MountError` if the kernel keeps it, because of a disk: then waiting is of no use."""
+    deadline = time.monotonic() + seconds
+    while (left := deadline - time.monotonic()) > 0:
+        had_exited = has_exited(pid)
+        if select.select([daemon], [], [], min(left, _STEP_SECONDS))[0]:
+            return True
+        if had_exited:
+            text = "it waits for the cache's disk, which does not answer, and is gone when that does"
+            raise MountError(f"{what}: {text}; what was fetched last may be fetched again")
+    return False
 
 
-def _check_is_mounted_nowhere_else(entry: MountEntry) -> None:
+def _check_is_mounted_nowhere_else(entry: MountEntry, before: Collection[_Place]) -> None:
     """A `mount --bind` of a part keeps all of the mount, and its daemon, alive. Raises `MountError`."""
-    places = _places(Path("/proc/self/mountinfo"), entry)
+    own = _namespace(_SELF)
+    places = [path for path in _paths(_SELF, entry) if _Place(own, path) in before]
     if places:
         raise MountError(
             f"{entry.mountpoint}: unmounted, but {' and '.join(map(str, places[:_MOST_NAMED]))} is of the same mount"
@@ -57,18 +83,27 @@ def _check_is_mounted_nowhere_else(entry: MountEntry) -> None:
         )
 
 
-def _elsewhere(entry: MountEntry) -> str | None:
-    """A process that sees the mount in another mount namespace (a container), as far as /proc shows it."""
-    for process in Path("/proc").glob("[0-9]*"):
-        places = _places(process / "mountinfo", entry)
-        if places:
-            return f"process {process.name} has it at {places[0]}, in a mount namespace (a container) of its own"
-    return None
+def _places_of(entry: MountEntry) -> dict[_Place, str]:
+    """Where all mount namespaces have the mount, as far as /proc shows them, each with a process."""
+    processes = {_namespace(process): process for process in (*Path("/proc").glob("[0-9]*"), _SELF)}
+    return {
+        _Place(namespace, path): process.name
+        for namespace, process in processes.items()
+        for path in _paths(process, entry)
+    }
 
 
-def _places(mountinfo: Path, entry: MountEntry) -> list[Path]:
-    """Where the file system of a mount is mounted, in a mount namespace."""
+def _namespace(process: Path) -> str:
+    """The mount namespace of a process: namespaces(7)."""
     try:
-        return [each.mountpoint for each in read_mountinfo(mountinfo) if each.device == entry.device]
+        return os.readlink(process / "ns" / "mnt")
+    except OSError:
+        return ""
+
+
+def _paths(process: Path, entry: MountEntry) -> list[Path]:
+    """Where the file system of a mount is mounted, in the mount namespace of a process."""
+    try:
+        return [each.mountpoint for each in read_mountinfo(process / "mountinfo") if each.device == entry.device]
     except OSError:
         return []

@@ -13,14 +13,24 @@ from pynwb.ecephys import LFP, ElectricalSeries
 from vbnfs.demo.chance import stream
 from vbnfs.demo.cohort import Cohort
 from vbnfs.demo.extensions import extension_type
-from vbnfs.demo.nwb import Floats, new_file, series, write
+from vbnfs.demo.nwb import Change, Floats, new_file, series, unchanged, write
 from vbnfs.demo.session_file import add_electrodes
 
 _CSD_SAMPLES = 100
 
 
-def write_lfp(path: Path, cohort: Cohort, session: dict[str, Any], probe: dict[str, Any], volts: float) -> None:
-    """Write the file of one probe, given as rows of the tables; `volts` is what one step of the converter means."""
+def write_lfp(
+    path: Path,
+    cohort: Cohort,
+    session: dict[str, Any],
+    probe: dict[str, Any],
+    volts: float,
+    change: Change = unchanged,
+) -> None:
+    """Write the file of one probe, given as rows of the tables, after a last change.
+
+    `volts` is what one step of the converter means.
+    """
     probe_id, rate = int(probe["ecephys_probe_id"]), float(probe["lfp_sampling_rate"])
     channels = cohort.channels_of(int(session["ecephys_session_id"]))
     channels = channels[channels["ecephys_probe_id"] == probe_id]
@@ -40,6 +50,7 @@ def write_lfp(path: Path, cohort: Cohort, session: dict[str, Any], probe: dict[s
     lfp.add_electrical_series(recorded)
     module = file.create_processing_module("current_source_density", "Precalculated current source density")
     module.add(_current_source_density(steps[:_CSD_SAMPLES].astype(np.float64) * volts, channels, rate))
+    change(file)
     write(path, file)
 
 

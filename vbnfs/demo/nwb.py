@@ -7,7 +7,7 @@ derived from the file's name, dates are the session's, and HDF5 stores no times 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -23,6 +23,7 @@ from vbnfs.demo.extensions import extension_type
 STIMULUS_FRAME_RATE = 60.0  # of the monitor, per second
 
 Floats: TypeAlias = npt.NDArray[np.float64]
+Change: TypeAlias = Callable[[NWBFile], None]
 
 _NOTE = "Drawn numbers in the form of the Visual Behavior Neuropixels dataset: no animal was recorded."
 
@@ -103,6 +104,10 @@ def _subject(mouse: Mapping[str, Any]) -> Any:
         age=f"P{mouse['age_in_days']}D",
         species="Mus musculus",
     )
+
+
+def unchanged(file: NWBFile) -> None:
+    """Leave a file as the real ones are."""
 
 
 def write(path: Path, file: NWBFile) -> None:

@@ -20,7 +20,7 @@ from vbnfs.demo.behavior import add_behavior, draw_task, presentations
 from vbnfs.demo.chance import stream
 from vbnfs.demo.cohort import Cohort, records
 from vbnfs.demo.extensions import extension_type
-from vbnfs.demo.nwb import Floats, columns, new_file, ragged, series, write
+from vbnfs.demo.nwb import Change, Floats, columns, new_file, ragged, series, unchanged, write
 
 _WAVEFORM_SAMPLES = 82
 _OF_THE_CHANNEL = (  # columns of the table of units that the file has in its electrodes only
@@ -49,8 +49,10 @@ def write_behavior_session(path: Path, cohort: Cohort, row: dict[str, Any]) -> N
     write(path, file)
 
 
-def write_ecephys_session(path: Path, cohort: Cohort, row: dict[str, Any], processing: Processing) -> None:
-    """Write the file of an ecephys session, given as a row of the table of ecephys sessions."""
+def write_ecephys_session(
+    path: Path, cohort: Cohort, row: dict[str, Any], processing: Processing, change: Change = unchanged
+) -> None:
+    """Write the file of an ecephys session, given as a row of the table of ecephys sessions, after a last change."""
     session_id = int(row["ecephys_session_id"])
     random = stream(cohort.seed, "session file", session_id)
     file = new_file(session_id, row)
@@ -62,6 +64,7 @@ def write_ecephys_session(path: Path, cohort: Cohort, row: dict[str, Any], proce
     _add_optotagging(file, seconds, random)
     add_electrodes(file, cohort.probes_of(session_id), cohort.channels_of(session_id))
     file.units = _units(cohort, session_id, random, processing.waveform_scale)
+    change(file)
     write(path, file)
 
 

@@ -1,4 +1,4 @@
-"""Which program a process is, as /proc has it: proc(5)."""
+"""Which program a process is, and whether it runs, as /proc has it: proc(5)."""
 
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -15,9 +15,22 @@ class Program(NamedTuple):
 
 def program_of(thread: int) -> Program | None:
     """The process to which a thread belongs; None if there is none (any more) that can be seen from here."""
+    fields = _status_of(thread)
+    try:
+        return Program(int(fields["Tgid"]), fields["Name"])
+    except (KeyError, ValueError):
+        return None
+
+
+def has_exited(pid: int) -> bool:
+    """Whether a process runs no program any more. It may be there still: a thread of it waits in the kernel."""
+    return _status_of(pid).get("State", "Z").startswith(("Z", "X"))
+
+
+def _status_of(thread: int) -> dict[str, str]:
+    """Empty if there is none."""
     try:
         lines = (_PROC / str(thread) / "status").read_text(errors="replace").splitlines()
-        fields = dict(line.split(":\t", 1) for line in lines if ":\t" in line)
-        return Program(int(fields["Tgid"]), fields["Name"])
-    except (OSError, KeyError, ValueError):
-        return None
+    except OSError:
+        return {}
+    return dict(line.split(":\t", 1) for line in lines if ":\t" in line)

@@ -3,7 +3,8 @@
 The tasks, and what they share:
 
     bring(), get()  a reader. Waits for blocks; being cancelled cancels no fetch. `get` reads from the cache what was
-                    stored as it came, and asks for it again where the cache has lost it.
+                    stored as it came, and asks for it again where the cache has lost it. A fetch for which
+                    its time has run out is given up: no other reader joins it.
     _run()          a task for each fetch, in the mount's nursery. Leaves to another process what that fetches (see
                     other_processes.py). Gives blocks to readers and to the writer as soon as their bytes have come.
     keep_blocks()   of block_writer.py: one task that writes them to the disk.
@@ -13,7 +14,8 @@ there, and each block is fetched once.
 
 A fetch begins when there is room in memory for what it may have in transit. A block that has arrived takes its part
 of that room along, until it is on the disk, and the fetch goes on when it has room for another one. So a disk or a
-memory that is busy holds connections back, however long the GETs are.
+memory that is busy holds connections back, however long the GETs are. A disk that does not answer does not: blocks
+that wait for it give their room up (block_writer.py).
 """
 
 import math
@@ -27,7 +29,7 @@ import trio
 
 from vbnfs.blocks import BLOCK_BYTES
 from vbnfs.cache.block_cache import BlockCache
-from vbnfs.errors import BadReplyError, NotKeptError, StorageError, VbnfsError
+from vbnfs.errors import BadReplyError, NotKeptError, SilenceError, StorageError, VbnfsError
 from vbnfs.objects import Content
 from vbnfs.reading.block_states import BlockState
 from vbnfs.reading.block_writer import BlockWriter
@@ -119,20 +121,40 @@ class BlockSource:
         times = f"{_MOST_FETCHES} times in a row"
         raise NotKeptError(f"{content.source}: what came was stored and then not in the cache, {times}")
 
-    async def bring(self, content: Content, indices: Sequence[int]) -> dict[int, Bytes | None]:
+    async def bring(
+        self, content: Content, indices: Sequence[int], *, is_again: bool = False
+    ) -> dict[int, Bytes | None]:
         """Have blocks fetched that the disk did not have. Returns their bytes by number. Raises a `StorageError`.
 
-        None for those that were stored as they came: the cache should have them. The caller has to look.
+        None for those that were stored as they came: the cache should have them. The caller has to look. A fetch that
+        was silent from before this reader came is no failure of it. `is_again`: it has met one.
         """
         found, coming, new = self._live.want(content, indices, longest=LONG_GET_BLOCKS)
         if new and self._prefetching >= self._connections.prefetches(demand_waits=True):
             self._demand_miss_at = trio.current_time()
         self._backlogs.lengthen(content, len(new))
+        has_joined = bool(coming)
         coming |= new
-        arrivals = {index: block.arrival for index, block in coming.items()}
         for block in coming.values():
             self._begin(block)
-        return found | {index: await arrival.outcome() for index, arrival in arrivals.items()}
+        try:
+            return found | await self._outcomes(coming)
+        except SilenceError:
+            if is_again or not has_joined:
+                raise
+            return await self.bring(content, indices, is_again=True)
+
+    async def _outcomes(self, coming: Mapping[int, Block]) -> dict[int, Bytes | None]:
+        """What comes of blocks, by number. Where the reader's time runs out, their fetches are given up."""
+        arrivals = {index: block.arrival for index, block in coming.items()}
+        deadline = trio.current_effective_deadline()
+        try:
+            return {index: await arrival.outcome() for index, arrival in arrivals.items()}
+        except trio.Cancelled:
+            if trio.current_time() >= deadline:  # else its program does not wait any more
+                fetches = {block.fetch for block in coming.values() if block.fetch is not None}
+                self._live.give_up(block for fetch in fetches for block in fetch.lacking.values())
+            raise
 
     def prefetch(self, content: Content, indices: Sequence[int], *, window_blocks: int = 0) -> None:
         """Fetch blocks that the disk does not have, when readers leave room. Returns at once.

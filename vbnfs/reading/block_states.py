@@ -4,16 +4,20 @@ A life begins when a block is wanted that is neither in memory, nor on its way, 
 three states, and then nothing holds it; a later read of the block begins another life. So does a reader that waited
 for a block which was stored as it came, and does not find it on the disk: it was evicted since, or never there.
 
-    state      what it means                                              moved on by       to
-    ---------  ---------------------------------------------------------  ----------------  ----------------------
-    QUEUED     wanted, and planned with adjacent blocks; no fetch yet     source            UNDER_WAY
-    UNDER_WAY  in a fetch: waits for room in memory, for another          source            ARRIVED STORED FAILED
+    state      what it means                                              moved on by  to
+    ---------  ---------------------------------------------------------  -----------  ------------------------------
+    QUEUED     wanted, and planned with adjacent blocks; no fetch yet     source       UNDER_WAY
+    UNDER_WAY  in a fetch: waits for room in memory, for another          source       ARRIVED STORED FAILED GIVEN_UP
                process that fetches it (and STORES it), or for S3
                (what receives it there may STORE it, too)
-    ARRIVED    readers have its bytes; it holds room in memory of its     writer            STORED UNSTORED
+    GIVEN_UP   the same, but the time of a reader that waited for this    source       ARRIVED STORED FAILED
+               fetch has run out: no other reader joins it, and a
+               later read of the block begins another life
+    ARRIVED    readers have its bytes; it holds room in memory of its     writer       STORED UNSTORED
                own, and waits for the disk
-    UNSTORED   the disk did not take it; its room is given back; it is    writer            STORED FORGOTTEN
-               offered again while memory remembers its bytes
+    UNSTORED   the disk did not take it, or did not answer in time;       writer       STORED FORGOTTEN
+               its room is given back; it is offered again while memory
+               remembers its bytes
     STORED     the disk has it                                            -
     FORGOTTEN  the disk did not take it, and memory has lost it, or       -
                another life of the block has come to its place
@@ -23,7 +27,7 @@ for a block which was stored as it came, and does not find it on the disk: it wa
 `source` is block_source.py, with live_blocks.py; `writer` is block_writer.py. Both move a block by
 `fetches.Block.move`, which refuses what is not in the table. Two facts follow from the state alone: a block holds
 room in memory of its own while it is ARRIVED, and in no other state; it is found in live_blocks.py while it is
-QUEUED, UNDER_WAY or ARRIVED.
+QUEUED, UNDER_WAY or ARRIVED, unless it was GIVEN_UP.
 """
 
 from collections.abc import Mapping, Set
@@ -36,6 +40,7 @@ class BlockState(Enum):
 
     QUEUED = auto()
     UNDER_WAY = auto()
+    GIVEN_UP = auto()
     ARRIVED = auto()
     UNSTORED = auto()
     STORED = auto()
@@ -46,7 +51,8 @@ class BlockState(Enum):
 FIRST: Final = BlockState.QUEUED
 TRANSITIONS: Final[Mapping[BlockState, Set[BlockState]]] = {
     BlockState.QUEUED: {BlockState.UNDER_WAY},
-    BlockState.UNDER_WAY: {BlockState.ARRIVED, BlockState.STORED, BlockState.FAILED},
+    BlockState.UNDER_WAY: {BlockState.ARRIVED, BlockState.STORED, BlockState.FAILED, BlockState.GIVEN_UP},
+    BlockState.GIVEN_UP: {BlockState.ARRIVED, BlockState.STORED, BlockState.FAILED},
     BlockState.ARRIVED: {BlockState.STORED, BlockState.UNSTORED},
     BlockState.UNSTORED: {BlockState.STORED, BlockState.FORGOTTEN},
     BlockState.STORED: set(),

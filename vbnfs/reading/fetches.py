@@ -26,18 +26,20 @@ _BLOCKS_A_RUN: Final = PIECE_BYTES // BLOCK_BYTES  # are written together
 class Block:
     """One life of a block; block_states.py has the table of its states.
 
-    `planned` are the adjacent blocks with which it was queued: they leave the queue together. Readers wait for
+    `planned` are the adjacent blocks with which it was queued: they leave the queue together. `fetch` is the one that
+    it is in since then. Readers wait for
     `arrival`, and hold that alone: so the bytes stay for a reader that is slow, and the block can let go of them. An
     arrival without bytes is that of a block which was stored as it came: readers look for it in the cache.
     `kept_in` is where it is to be stored, if that is not where the writer stores blocks.
     """
 
-    __slots__ = ("_state", "arrival", "content", "kept_in", "key", "planned")
+    __slots__ = ("_state", "arrival", "content", "fetch", "kept_in", "key", "planned")
 
     def __init__(self, content: Content, number: int, planned: range) -> None:
         self.content = content
         self.key = BlockKey(content.content_id, number)  # a slot: it is asked for at each step of the way
         self.planned = planned
+        self.fetch: Fetch | None = None
         self.kept_in: BlockCache | None = None
         self.arrival = Flight[Bytes | None]()
         self._state = FIRST

@@ -6,7 +6,7 @@ that makes a fetch single-flight. The bytes that came last are there for readers
 was on it, and for a disk that takes nothing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from vbnfs.objects import BlockKey, Content
 from vbnfs.reading.block_states import BlockState
@@ -79,9 +79,17 @@ class LiveBlocks:
         self._recent[block.key] = data
         block.bring(BlockState.ARRIVED, data)
 
+    def give_up(self, blocks: Iterable[Block]) -> None:
+        """The time of a reader that waited for their fetch has run out: no other reader is to find them."""
+        for block in blocks:
+            if block.state is BlockState.UNDER_WAY:
+                block.move(BlockState.GIVEN_UP)
+                self.let_go(block)
+
     def let_go(self, block: Block) -> None:
-        """It is past ARRIVED, or will not come."""
-        del self._blocks[block.key]
+        """It is past ARRIVED, or will not come, or was given up: another life of it may be here by now."""
+        if self._blocks.get(block.key) is block:
+            del self._blocks[block.key]
 
     def forget(self, content_id: str) -> None:
         """Do not remember what came last of a content."""

@@ -9,7 +9,8 @@ A `Budget` grants no more than its limit. A lone holder may exceed it, so that a
 It cannot deadlock. A fetch that waits to begin holds nothing of `blocks`, and it gives back what it gets without
 waiting for `answers`. A reader that waits for `answers` holds nothing at all. A fetch that goes on needs room for one
 more block while another one is on its way to the disk: it waits for no more than that, and is served before fetches
-that have not begun.
+that have not begun. A disk that does not answer keeps the room of what is being written, a quarter at the most: the
+blocks behind it give theirs up (block_writer.py).
 """
 
 from collections import deque
@@ -44,10 +45,20 @@ class Budget:
         self.most_bytes = 0  # that were ever held
         self._going_on: deque[_Waiting] = deque()
         self._beginning: deque[_Waiting] = deque()
+        self._has_waiting = trio.lowlevel.ParkingLot()  # woken when one more task waits
+
+    @property
+    def is_lacking(self) -> bool:
+        """Whether a task waits for room."""
+        return bool(self._going_on or self._beginning)
+
+    async def lacks(self) -> None:
+        """Wait until one more task waits for room."""
+        await self._has_waiting.park()
 
     def try_take(self, count_bytes: int, *, leave_bytes: int) -> bool:
         """Take at once, if that leaves `leave_bytes` free and no other task waits. Returns whether it was taken."""
-        if self._going_on or self._beginning or not self.has_room(count_bytes + leave_bytes):
+        if self.is_lacking or not self.has_room(count_bytes + leave_bytes):
             return False
         self._grant(count_bytes)
         return True
@@ -62,6 +73,7 @@ class Budget:
             return
         waiting, place = self._going_on if goes_on else self._beginning, _Waiting(count_bytes)
         waiting.append(place)
+        self._has_waiting.unpark_all()
         try:
             await place.granted.wait()
         except trio.Cancelled:

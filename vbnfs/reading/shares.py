@@ -77,4 +77,7 @@ class Shares:
 
     def begin(self, content: Content, indices: range, *, held: int = 0) -> Fetch:
         """The fetch of these blocks, which are UNDER_WAY now; room for `held` blocks is taken already."""
-        return Fetch(content, indices, self._live.begin(content, indices), self._transit_blocks, held)
+        fetch = Fetch(content, indices, self._live.begin(content, indices), self._transit_blocks, held)
+        for block in fetch.lacking.values():
+            block.fetch = fetch
+        return fetch

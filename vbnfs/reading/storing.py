@@ -8,6 +8,7 @@ remembers what came last.
 import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Final
 
 import trio
@@ -58,16 +59,18 @@ class Sinks:
         return is_well and len(byte_range) >= _LEAST_BYTES and self._evictor.room_bytes >= _LEAST_ROOM_BYTES
 
     async def _has_room(self, count_bytes: int) -> bool:
-        has_room = False
-        with trio.move_on_after(_PATIENCE_SECONDS) as patience:
+        make_room = partial(self._make_room, count_bytes)
+        with trio.move_on_after(_PATIENCE_SECONDS):
             try:
-                has_room = await trio.to_thread.run_sync(
-                    self._evictor.make_room, count_bytes, abandon_on_cancel=True, limiter=self._threads
-                )
+                return await trio.to_thread.run_sync(make_room, abandon_on_cancel=True, limiter=self._threads)
             except RuntimeError:  # no thread to be had
                 return False
-        if patience.cancelled_caught:
-            self._rests_until = trio.current_time() + _REST_SECONDS
+        self._rests_until = trio.current_time() + _REST_SECONDS
+        return False
+
+    def _make_room(self, count_bytes: int) -> bool:
+        """In a thread. One that nothing waits for any more leaves its bytes announced: until the next scan."""
+        has_room = self._evictor.make_room(count_bytes)
         if not has_room:
             self._evictor.not_written(count_bytes)
         return has_room

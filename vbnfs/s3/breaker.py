@@ -3,7 +3,8 @@
 A failure to connect, a torn reply or a stall is a suspicion, not a proof: servers restart. So `watch` asks for the
 bucket itself, again and again. When these probes have failed for `_GRACE_SECONDS`, and no byte came from the server
 meanwhile, it is *offline*: requests under way end with `OfflineError`, and later ones do at once. `watch` goes on
-with a probe every `_PROBE_SECONDS`; at the first answer, whatever it says, everything resumes.
+with probes, none of which waits for another: a server that hung answers the next one. At the first answer, whatever
+it says, everything resumes.
 
 With `is_forbidden` (--offline) it is offline from beginning to end, and nothing is sent.
 """
@@ -33,7 +34,9 @@ _GRACE_SECONDS: Final = 2.0
 _FEWEST_PROBES: Final = 2
 _ANSWER_SECONDS: Final = 3.0  # for the answer to a probe
 _AGAIN_SECONDS: Final = 0.25
-_PROBE_SECONDS: Final = 2.0  # while it is offline
+_SOON_SECONDS: Final = 0.5  # between probes while it is offline, ...
+_LATER_SECONDS: Final = 2.0  # ... and after `_LONG_SECONDS`
+_LONG_SECONDS: Final = 300.0
 _STATUS_SECONDS: Final = 1.0
 _BUCKET: Final = ObjectVersion("", None)
 
@@ -164,12 +167,29 @@ class BreakerClient:
                 began, probes = trio.current_time(), 0
             elif probes >= _FEWEST_PROBES and trio.current_time() - began >= _GRACE_SECONDS:
                 self._go_offline(self._reason)
-            await trio.sleep(_PROBE_SECONDS if self.is_offline else _AGAIN_SECONDS)
+            if self.is_offline:
+                await self._wait_for_an_answer()
+                break
+            await trio.sleep(_AGAIN_SECONDS)
         self._reason = ""
         if self.is_offline:
             self.is_offline = False
             log.info("online again: the server can be reached")
             self._back.unpark_all()
+
+    async def _wait_for_an_answer(self) -> None:
+        """Send probes while others are under way: what a server got while it hung, it may never answer."""
+        began = trio.current_time()
+        async with trio.open_nursery() as nursery:
+
+            async def probe() -> None:
+                if await self._is_answered():
+                    nursery.cancel_scope.cancel()
+
+            while True:
+                nursery.start_soon(probe)
+                is_long = trio.current_time() - began > _LONG_SECONDS
+                await trio.sleep(_LATER_SECONDS if is_long else _SOON_SECONDS)
 
     async def _is_answered(self) -> bool:
         """Ask for the bucket: any answer counts, a refusal as well."""

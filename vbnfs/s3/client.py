@@ -31,6 +31,7 @@ from vbnfs.objects import (
 from vbnfs.s3.addresses import bucket_base, listing_url, object_url
 from vbnfs.s3.curl import CurlTransport
 from vbnfs.s3.failures import of_the_bucket, reason_of, system_reason
+from vbnfs.s3.generations import Generations
 from vbnfs.s3.http_client import HttpClient, tls_context
 from vbnfs.s3.listings import OBJECTS, VERSIONS, Listing, Row
 from vbnfs.s3.proxies import DEFAULT_PORTS, proxy_for
@@ -48,7 +49,11 @@ _CROWDED: Final = "too many open files"
 
 
 class S3Client:
-    """An `ObjectClient` of one bucket. Use as an async context manager; closing ends its connections."""
+    """An `ObjectClient` of one bucket. Use as an async context manager; closing ends its connections.
+
+    `probes` may be under way besides `max_connections` ranges. A range ends of which nothing comes for
+    `silence_seconds`, or for as long as any request.
+    """
 
     def __init__(
         self,
@@ -59,14 +64,22 @@ class S3Client:
         ca_bundle: Path | None,
         max_connections: int,
         metrics: Metrics,
+        probes: int = 0,
+        silence_seconds: float | None = None,
     ) -> None:
         self._base = bucket_base(bucket, region, endpoint_url)
         self._metrics = metrics
         self._warn_once = WarnOnce(again_after_seconds=WARN_AGAIN_SECONDS)
         self._proxy = proxy_for(self._base)
         tls = tls_context(ca_bundle)
-        self._http = HttpClient(self._base, tls=tls, proxy=self._proxy, max_connections=max_connections)
-        self._ranges: RangeTransport = CurlTransport(tls=tls, proxy=self._proxy, max_connections=max_connections)
+        generations = Generations()
+        self._http = HttpClient(
+            self._base, tls=tls, proxy=self._proxy, max_connections=max_connections, generations=generations
+        )
+        self._ranges: RangeTransport = CurlTransport(
+            tls=tls, proxy=self._proxy, max_connections=max_connections + probes, generations=generations
+        )
+        self._silence_seconds = silence_seconds
         self._open = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -124,7 +137,7 @@ class S3Client:
         with self._failures():
             get = get_of(self._base, request)
             async with self._ranges.begin(get) as transfer:
-                await receive_all(transfer, get, receive_and_count)
+                await receive_all(transfer, get, receive_and_count, silence_seconds=self._silence_seconds)
 
     async def _all_rows(self, listing: Listing[Row], query: Mapping[str, str]) -> list[Row]:
         about = f"listing of {query['prefix']!r}"

@@ -19,6 +19,7 @@ import trio
 from vbnfs.s3.curl_options import new_handle, trust_of
 from vbnfs.s3.curl_thread import CurlThread
 from vbnfs.s3.curl_transfer import Arrivals, Transfer
+from vbnfs.s3.generations import Generations
 from vbnfs.s3.ranges import RangeGet
 from vbnfs.s3.storing import StoringThread
 
@@ -27,14 +28,21 @@ class CurlTransport:
     """See `RangeTransport`. Entered within a trio run; leaving ends the connections, and what is still on its way.
 
     At most `max_connections` GETs are under way; the others wait. `tls` names the certificates that are trusted,
-    `proxy` the URL of the proxy.
+    `proxy` the URL of the proxy, `generations` which connections are used again.
     """
 
-    def __init__(self, *, tls: ssl.SSLContext, proxy: str | None, max_connections: int) -> None:
+    def __init__(
+        self,
+        *,
+        tls: ssl.SSLContext,
+        proxy: str | None,
+        max_connections: int,
+        generations: Generations | None = None,
+    ) -> None:
         self._trust = trust_of(tls)
         self._proxy = proxy
         self._limiter = trio.CapacityLimiter(max_connections)
-        self._thread = CurlThread(max_connections)
+        self._thread = CurlThread(max_connections, generations or Generations())
         self._storing = StoringThread()
 
     async def __aenter__(self) -> Self:

@@ -1,8 +1,10 @@
 """The options that libcurl gets for a GET, and what its failures mean."""
 
 import os
+import socket
 import ssl
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -10,7 +12,7 @@ import pycurl
 
 from vbnfs.errors import StorageError
 from vbnfs.s3.failures import broken, unreachable, untrusted
-from vbnfs.s3.limits import CONNECT_SECONDS
+from vbnfs.s3.limits import CONNECT_SECONDS, KEEPALIVE
 from vbnfs.s3.ranges import RangeGet
 
 _BUFFER_BYTES: Final = 64 << 10  # libcurl takes ten of it from a connection at the most before the next one's turn
@@ -65,7 +67,16 @@ def new_handle(get: RangeGet, trust: Trust, proxy: str | None) -> pycurl.Curl:
     }
     for option, value in options.items():
         handle.setopt(option, value)
+    handle.setopt(pycurl.SOCKOPTFUNCTION, _keep_alive)
     return handle
+
+
+def _keep_alive(descriptor: int, _purpose: int) -> int:
+    """CURLOPT_SOCKOPTFUNCTION, of each new connection."""
+    with suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as connection:
+        for option in KEEPALIVE:
+            connection.setsockopt(*option)
+    return pycurl.SOCKOPT_OK
 
 
 def failure_of(get: RangeGet, handle: pycurl.Curl, number: int, message: str) -> StorageError:

@@ -2,6 +2,9 @@
 
 Each connection has its turn, up to 640 KiB; a round of 24 may take 15 MB. Replies of a block or less,
 for which readers wait, have their turn after each of the others.
+
+Connections that are used again for one another have a multi handle in common, for as long as their generation is the
+present one (generations.py). Those of an earlier one end with the last transfer on them.
 """
 
 import math
@@ -10,14 +13,16 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Final
+from typing import Final, Protocol
 
 import pycurl
 import structlog
 
+from vbnfs.errors import StorageError
 from vbnfs.host import events
 from vbnfs.s3.curl_options import failure_of
 from vbnfs.s3.curl_transfer import Transfer
+from vbnfs.s3.generations import Evidence, Generations
 
 log = structlog.get_logger()
 
@@ -57,18 +62,68 @@ class _ShortTransfers:
         self._epoll.close()
 
 
+class _Watch(Protocol):
+    """Gets the descriptors of a multi handle to wait for, and for what."""
+
+    def __call__(self, multi: pycurl.CurlMulti, what: int, descriptor: int) -> None: ...
+
+
+class _Connections:
+    """A generation of connections and the transfers on them. For one thread."""
+
+    def __init__(self, number: int, max_connections: int, watch: _Watch) -> None:
+        self.number = number
+        self.evidence = Evidence()
+        self.transfers: dict[pycurl.Curl, Transfer] = {}
+        self.due: float | None = None
+        self.multi = multi = pycurl.CurlMulti()
+        multi.setopt(pycurl.M_SOCKETFUNCTION, lambda what, descriptor, *_: watch(multi, what, descriptor))
+        multi.setopt(pycurl.M_TIMERFUNCTION, self._set_timer)
+        multi.setopt(pycurl.M_MAXCONNECTS, max_connections)
+
+    def add(self, transfer: Transfer) -> None:
+        self.transfers[transfer.handle] = transfer
+        self.multi.add_handle(transfer.handle)
+
+    def remove(self, handle: pycurl.Curl) -> Transfer:
+        """Forget a transfer, and keep what it shows of the connections."""
+        transfer = self.transfers.pop(handle)
+        self.note(transfer)
+        self.multi.remove_handle(handle)
+        return transfer
+
+    def note(self, transfer: Transfer) -> None:
+        """What a transfer shows, in its course or at its end."""
+        if transfer.get.request.is_anew and transfer.has_answered:
+            self.evidence = self.evidence.after_answer(transfer.began)
+        self.evidence = self.evidence.after_silence(transfer.silent_since, time.monotonic())
+
+    def do_what_is_due(self) -> None:
+        if self.due is not None and self.due <= time.monotonic():
+            self.due = None
+            self.multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
+
+    def _set_timer(self, milliseconds: int) -> None:
+        """CURLMOPT_TIMERFUNCTION."""
+        self.due = None if milliseconds < 0 else time.monotonic() + milliseconds / 1000
+
+
 class CurlThread:
     """libcurl's multi interface, and the thread that drives it. Only `call`, `start` and `stop` are for others."""
 
-    def __init__(self, max_connections: int) -> None:
+    def __init__(self, max_connections: int, generations: Generations) -> None:
         self._max_connections = max_connections
-        self._multi = self._new_multi()
-        self._transfers: dict[pycurl.Curl, Transfer] = {}
+        self._generations = generations
+        self._suspends = generations.suspends
+        self._open: list[_Connections] = []  # the present ones, and those that are retired and not over
+        self._present = self._new_connections()
+        self._of: dict[pycurl.Curl, _Connections] = {}  # of each transfer
+        self._multis: dict[int, pycurl.CurlMulti] = {}  # of each descriptor
+        self._storing: list[Transfer] = []  # over, but for what of them is being stored
         self._calls: deque[Callable[[], None]] = deque()
         self._short = _ShortTransfers()
         self._epoll = events.new_poller()
         self._waker = events.Waker()  # as long as this: `call` must not write to a file that has taken its number
-        self._due: float | None = None
         self._ticked = 0.0
         self._is_running = True
         self._thread = threading.Thread(target=self._run, name="curl", daemon=True)
@@ -90,23 +145,22 @@ class CurlThread:
 
     # In the thread
 
-    def _new_multi(self) -> pycurl.CurlMulti:
-        multi = pycurl.CurlMulti()
-        multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch)
-        multi.setopt(pycurl.M_TIMERFUNCTION, self._set_timer)
-        multi.setopt(pycurl.M_MAXCONNECTS, self._max_connections)
-        return multi
+    def _new_connections(self) -> _Connections:
+        new = _Connections(self._generations.number, self._max_connections, self._watch)
+        self._open.append(new)
+        return new
 
     def begin(self, transfer: Transfer) -> None:
         """Add a transfer."""
-        self._transfers[transfer.handle] = transfer
-        self._multi.add_handle(transfer.handle)
+        self._look_at_generations()
+        self._of[transfer.handle] = self._present
+        self._present.add(transfer)
         if transfer.is_short:
             self._short.add(transfer.handle)
 
     def resume(self, handle: pycurl.Curl) -> None:
         """Go on with a transfer that was paused, if it is not over. It ends where it refuses what was held back."""
-        if handle not in self._transfers:
+        if handle not in self._of:
             return
         try:
             handle.pause(pycurl.PAUSE_CONT)
@@ -115,16 +169,39 @@ class CurlThread:
 
     def remove(self, transfer: Transfer) -> None:
         """Remove a transfer. If it is not over, its connection is closed."""
-        if transfer.handle in self._transfers:
+        if transfer.handle in self._of:
             self._remove(transfer.handle)
+            self._note_storing(transfer)
         transfer.handle.close()
 
     def _remove(self, handle: pycurl.Curl) -> Transfer:
         """Forget a transfer. Its connection stays, for others, if it is over."""
-        transfer = self._transfers.pop(handle)
+        connections = self._of.pop(handle)
         self._short.remove(handle)
-        self._multi.remove_handle(handle)
+        transfer = connections.remove(handle)
+        self._end_if_retired(connections)
         return transfer
+
+    def _look_at_generations(self) -> None:
+        """Begin a new generation of connections where the present one is retired."""
+        for transfer in self._present.transfers.values():
+            self._present.note(transfer)
+        if self._present.evidence.is_proof:
+            log.info("a connection was dead; all that were opened before are given up")
+            self._present.evidence = Evidence()
+            self._generations.retire()
+        self._generations.look_at_clocks()
+        if self._suspends < self._generations.suspends:
+            self._suspends = self._generations.suspends
+            self._end_transfers("the machine was suspended")
+        if self._present.number != self._generations.number:
+            before, self._present = self._present, self._new_connections()
+            self._end_if_retired(before)
+
+    def _end_if_retired(self, connections: _Connections) -> None:
+        if connections is not self._present and not connections.transfers:
+            self._open.remove(connections)
+            connections.multi.close()
 
     def _run(self) -> None:
         while self._is_running:
@@ -133,69 +210,98 @@ class CurlThread:
             except Exception:  # without this thread there would be no more reading, and no message of it
                 log.exception("libcurl failed; its connections begin anew")
                 self._end_all("libcurl failed")
-                self._due, self._multi = None, self._new_multi()
+                self._open.clear()
+                self._present = self._new_connections()
         self._end_all("the connections are being closed")
         self._short.close()
         self._epoll.close()
 
     def _end_all(self, reason: str) -> None:
-        for transfer in list(self._transfers.values()):
+        self._end_transfers(reason)
+        self._present.multi.close()
+
+    def _end_transfers(self, reason: str) -> None:
+        for handle, connections in list(self._of.items()):
+            transfer = connections.transfers[handle]
             with suppress(pycurl.error):
-                self._remove(transfer.handle)
+                self._remove(handle)
             transfer.end_broken(reason)
-        self._multi.close()
+            self._note_storing(transfer)
 
     def _do_what_is_due(self) -> None:
         for descriptor, happened in self._epoll.poll(self._seconds_left()):
             if descriptor == self._waker.descriptor:
                 self._waker.clear()
             else:
-                self._multi.socket_action(descriptor, _curl_events(happened))
+                self._act(descriptor, happened)
             self._do_what_cannot_wait()
         self._do_what_cannot_wait()
         if self._ticked + TICK_SECONDS <= time.monotonic():
-            self._ticked = time.monotonic()
-            for transfer in self._transfers.values():
-                transfer.tick()
+            self._tick()
+
+    def _tick(self) -> None:
+        self._ticked = time.monotonic()
+        for handle, connections in self._of.items():
+            connections.transfers[handle].tick()
+        for transfer in self._storing:
+            transfer.look()
+        self._storing = [transfer for transfer in self._storing if transfer.is_storing]
+        self._look_at_generations()
+
+    def _act(self, descriptor: int, happened: int) -> None:
+        if (multi := self._multis.get(descriptor)) is not None:  # else it was closed in this round
+            multi.socket_action(descriptor, _curl_events(happened))
 
     def _do_what_cannot_wait(self) -> None:
         """Until all other connections have had their turn: new requests, and replies for which readers wait."""
         while self._calls:
             self._calls.popleft()()
-        if self._due is not None and self._due <= time.monotonic():
-            self._due = None
-            self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
+        for connections in self._open:
+            connections.do_what_is_due()
         for descriptor, happened in self._short.ready():
-            self._multi.socket_action(descriptor, _curl_events(happened))
+            self._act(descriptor, happened)
         self._end_those_that_are_over()
 
     def _seconds_left(self) -> float | None:
-        left = math.inf if self._due is None else max(0.0, self._due - time.monotonic())
-        left = min(left, TICK_SECONDS if self._transfers else math.inf)
+        dues = [connections.due for connections in self._open if connections.due is not None]
+        left = min((max(0.0, due - time.monotonic()) for due in dues), default=math.inf)
+        left = min(left, TICK_SECONDS if self._of or self._storing else math.inf)
         return None if left == math.inf else left
 
     def _end_those_that_are_over(self) -> None:
-        queued = 1
-        while queued:
-            queued, good, failed = self._multi.info_read()
-            for handle in good:
-                self._remove(handle).end(None)
-            for handle, number, message in failed:
-                self._remove_failed(handle, number, message)
+        for connections in tuple(self._open):
+            queued = 1
+            while queued:
+                queued, good, failed = connections.multi.info_read()
+                for handle in good:
+                    self._end(self._remove(handle), None)
+                for handle, number, message in failed:
+                    self._remove_failed(handle, number, message)
 
     def _remove_failed(self, handle: pycurl.Curl, number: int, message: str) -> None:
         transfer = self._remove(handle)
-        transfer.end(failure_of(transfer.get, handle, number, message))
+        self._end(transfer, failure_of(transfer.get, handle, number, message))
+
+    def _end(self, transfer: Transfer, failure: StorageError | None) -> None:
+        transfer.end(failure)
+        self._note_storing(transfer)
+
+    def _note_storing(self, transfer: Transfer) -> None:
+        if transfer.is_storing:
+            self._storing.append(transfer)
 
     def _finish(self) -> None:
         self._is_running = False
 
-    def _watch(self, what: int, descriptor: int, *_: object) -> None:
+    def _watch(self, multi: pycurl.CurlMulti, what: int, descriptor: int) -> None:
         """CURLMOPT_SOCKETFUNCTION."""
         if what == pycurl.POLL_REMOVE:
+            if self._multis.get(descriptor) is multi:
+                del self._multis[descriptor]
             with suppress(OSError):  # closed already
                 self._epoll.unregister(descriptor)
             return
+        self._multis[descriptor] = multi
         wanted = (events.READABLE if what & pycurl.POLL_IN else 0) | (
             events.WRITABLE if what & pycurl.POLL_OUT else 0
         )
@@ -203,10 +309,6 @@ class CurlThread:
             self._epoll.modify(descriptor, wanted)
         except FileNotFoundError:  # new, or another connection that has an old one's number
             self._epoll.register(descriptor, wanted)
-
-    def _set_timer(self, milliseconds: int) -> None:
-        """CURLMOPT_TIMERFUNCTION."""
-        self._due = None if milliseconds < 0 else time.monotonic() + milliseconds / 1000
 
 
 def _curl_events(happened: int) -> int:

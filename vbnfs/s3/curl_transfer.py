@@ -115,7 +115,7 @@ class Transfer:
         self._head_at = 0.0
         self._error_body: bytes | None = None  # of a reply that is not a 206
         self._parts = Parts(get.request)
-        self._posted_at = time.monotonic()
+        self.began = self._heard_at = self._posted_at = time.monotonic()
         self._left_before = self._left_bytes  # at the last tick
         self._is_good = False  # the head is that of the range, and nothing has failed
         self._is_over = False
@@ -126,6 +126,21 @@ class Transfer:
     def is_short(self) -> bool:
         """Whether it is for a block, or for less."""
         return self._length <= BLOCK_BYTES
+
+    @property
+    def is_storing(self) -> bool:
+        """Whether what came of it waits for the disk."""
+        return self._outbox.is_waiting
+
+    @property
+    def has_answered(self) -> bool:
+        """Whether the reply's head is there."""
+        return self._head is not None
+
+    @property
+    def silent_since(self) -> float:
+        """When something came last, to a quarter of a second, or was waiting to be taken."""
+        return max(self._heard_at, self._head_at)
 
     def end(self, failure: StorageError | None) -> None:
         """libcurl is done with it, well or not. What came before counts all the same."""
@@ -151,10 +166,16 @@ class Transfer:
         now = time.monotonic()
         if self._error_body is not None and now - self._head_at > _ERROR_BODY_SECONDS:
             self._fail(self._status_error())
+        if self._left_bytes != self._left_before or self.arrivals.waiting_bytes:
+            self._heard_at = now
         is_slow = self._left_bytes == self._left_before or now - self._posted_at > _HOLD_SECONDS
         self._left_before = self._left_bytes
         if is_slow:
             self._post_parts()
+        self.look()
+
+    def look(self) -> None:
+        """Called now and then, also when it is over: what waits is not held back by a disk that does not answer."""
         self._outbox.look()
 
     def _take_line(self, line: bytes) -> None:

@@ -1,68 +1,141 @@
-"""The client that does not wait for a stalled GET, but asks for the rest of it on another connection.
+"""The client that does not wait for a stalled GET, but asks for the rest of it on a new connection.
 
-A GET is stalled when its next `STEP_BYTES` take longer than such steps took lately (`stall.py`): no answer, bytes
-that stop, a trickle. Then the rest of the range is asked for a second time. Both go on until one of them has brought
-a step and wins; the other is cancelled. Where the second stalls as well, a third takes the place of the first. What
-either brings is handed on once, in order, whichever brought it.
+A GET is stalled when its next `STEP_BYTES` take longer than such steps took lately, or no byte comes (`stall.py`): no
+answer, bytes that stop, a trickle. Then the rest of the range is asked for a second time. Both go on until one of
+them has brought a step and wins; the other is cancelled. Where the second stalls as well, a third takes the place of
+the first. What either brings is handed on once, in order, whichever brought it.
+
+While nothing comes by any GET for long, one asks for a single byte on a new connection, twice a second: a probe.
+When a new connection brings something, of a probe or of a GET, what stalls is asked for again at once, and does not
+count.
 
     _Race.run()     the GET's own task: asks, begins the others, and raises what came of them
     _ask()          a second time in a task of its own; `_taking` lets one at a time hand bytes on
-    _watch()        a task that wakes when the time for a step is over
+    _watch()        a task that wakes when the time for a step is over, or a new connection has brought something
+    _probe()        a task for each probe
 """
 
+import math
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Final
 
 import trio
 
-from vbnfs.errors import MismatchError, TransportError
+from vbnfs.errors import (
+    BusyError,
+    DeadlineError,
+    MismatchError,
+    NoDescriptorError,
+    OfflineError,
+    SilenceError,
+    StorageError,
+    TransportError,
+)
 from vbnfs.metrics import Metrics
-from vbnfs.objects import ObjectClient, RangeRequest, Receive, Received
-from vbnfs.s3.stall import STEP_BYTES, HedgeBudget, StallTimer
+from vbnfs.objects import ByteRange, ObjectClient, RangeRequest, Receive, Received
+from vbnfs.s3.stall import STEP_BYTES, HedgeBudget, Proof, Silence, StallTimer
 from vbnfs.s3.wrapper import WrapperClient
+
+_PROBE_SECONDS: Final = 3.0  # for the answer to a probe
+PROBES_AT_ONCE: Final = 6  # two are sent a second
 
 
 @dataclass(slots=True)
 class _Lately:
-    """What the GETs of a client share: how long first and later steps took lately, and how many may be made twice."""
+    """What the GETs of a client share.
 
+    How long first and later steps took lately, how many GETs may be made twice, how many there may be at a time and
+    are, since when nothing has come, and the last proof that new connections bring something.
+    """
+
+    most: float
+    sends_probes: bool
     first: StallTimer = field(default_factory=StallTimer)
     later: StallTimer = field(default_factory=StallTimer)
     budget: HedgeBudget = field(default_factory=HedgeBudget)
+    under_way: int = 0
+    silence: Silence = field(default_factory=Silence)
+    proof: Proof = field(default_factory=Proof)
+    proven: trio.lowlevel.ParkingLot = field(default_factory=trio.lowlevel.ParkingLot)
+
+    def note_byte(self) -> None:
+        """Something has come, if only a refusal."""
+        self.silence = self.silence.after_byte()
+
+    def prove(self, began: float) -> None:
+        """Something has come by a new connection, asked at `began`."""
+        self.proof = self.proof.after(began, ends_silence=self.silence.is_long(trio.current_time()))
+        self.note_byte()
+        self.proven.unpark_all()
 
 
 class HedgingClient(WrapperClient):
     """Asks `inner` a second time for a range that stalls; everything else is passed on.
 
-    `on_stall` is called when one does, also where it is not asked for again.
+    `on_stall` is called when one does, also where it is not asked for again. `most` is how many GETs there may be at
+    a time; where there are, one that stalls is replaced. A GET of which no byte comes for `silence_seconds` fails
+    with `SilenceError`. `sends_probes`: also while nothing comes at all, it is found out when something does again.
     """
 
-    def __init__(self, inner: ObjectClient, *, metrics: Metrics, on_stall: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        inner: ObjectClient,
+        *,
+        metrics: Metrics,
+        on_stall: Callable[[], None] = lambda: None,
+        most: float = math.inf,
+        silence_seconds: float = math.inf,
+        sends_probes: bool = False,
+    ) -> None:
         super().__init__(inner)
         self._metrics = metrics
         self._on_stall = on_stall
-        self._lately = _Lately()
+        self._silence_seconds = silence_seconds
+        self._lately = _Lately(most, sends_probes)
 
     async def get_range(self, request: RangeRequest, receive: Receive) -> None:
         """See `ObjectClient`."""
-        self._lately.budget = self._lately.budget.after_request()
-        await _Race(self._inner, request, receive, self._lately, self._stalled).run()
+        lately, now = self._lately, trio.current_time()
+        lately.budget = lately.budget.after_request()
+        first = request.anew() if lately.silence.is_long(now) else request
+        lately.silence = lately.silence.after_request(now)
+        race = _Race(self._inner, first, receive, lately, self._stalled, self._silence_seconds)
+        try:
+            await race.run()
+        except StorageError as error:
+            if _is_answer(error):
+                lately.note_byte()
+            raise
 
-    def _stalled(self) -> bool:
-        """A GET has stalled: whether to ask once more."""
+    def _stalled(self, may_ask: bool) -> bool:
+        """A GET has stalled, and could be asked for once more: whether to do so."""
         self._on_stall()
-        if not self._lately.budget.has_one:
+        if not may_ask or not self._lately.budget.has_one:
             return False
         self._lately.budget = self._lately.budget.after_hedge()
         self._metrics.hedged_requests += 1
         return True
 
 
+def _is_answer(error: StorageError) -> bool:
+    """Whether the server has said so."""
+    if isinstance(error, TransportError):
+        return isinstance(error, BusyError) and not isinstance(error, NoDescriptorError)
+    return not isinstance(error, OfflineError | DeadlineError)
+
+
 @dataclass(eq=False, slots=True)
 class _Runner:
-    """One request of a race: where its next byte stands, and how to end it."""
+    """One request of a race: where its next byte stands, when it was asked, and how to end it.
+
+    `is_anew`: on a new connection, by which nothing has come yet.
+    """
 
     offset: int
+    is_anew: bool
+    began: float = field(default_factory=trio.current_time)
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
     is_handing_on: bool = False  # stays, where `receive` raises: how much of it was used is unknown
     ended: trio.Event = field(default_factory=trio.Event)
@@ -77,30 +150,39 @@ class _Race:
         request: RangeRequest,
         receive: Receive,
         lately: _Lately,
-        on_stall: Callable[[], bool],
+        on_stall: Callable[[bool], bool],
+        silence_seconds: float,
     ) -> None:
         self._client = client
         self._request = request
         self._receive = receive
         self._lately = lately
         self._on_stall = on_stall
+        self._silence_seconds = silence_seconds
         self._start, self._stop = request.byte_range.start, request.byte_range.stop
         self._position = self._step_start = self._start  # the next byte to hand on; where the step began
-        self._step_began = trio.current_time()
+        self._step_began = self._heard_at = self._judged_at = trio.current_time()
+        self._is_stalled = False
+        self._replaced = 0  # since the last byte
         self._runners: list[_Runner] = []
         self._taking = trio.Lock()
         self._failure: Exception | None = None
+        self._silent = trio.CancelScope(deadline=self._heard_at + silence_seconds)
 
     async def run(self) -> None:
         """Hand the range on. Raises what the last request failed with, or what `receive` raised."""
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._watch, nursery)
-            await self._ask(self._new_runner(), nursery.cancel_scope)
+        with self._silent:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._watch, nursery)
+                await self._ask(self._new_runner(self._request.is_anew), nursery.cancel_scope)
+        if self._silent.cancelled_caught:
+            about = f"{self._request.version}: no byte within {self._silence_seconds:g} s"
+            raise SilenceError(f"{about} on any connection (--silence-timeout)")
         if self._failure is not None:
             raise self._failure
 
-    def _new_runner(self) -> _Runner:
-        runner = _Runner(self._position)
+    def _new_runner(self, is_anew: bool = True) -> _Runner:
+        runner = _Runner(self._position, is_anew)
         self._runners.append(runner)
         return runner
 
@@ -111,11 +193,13 @@ class _Race:
             async with self._taking:
                 await self._take(runner, received)
 
+        self._lately.under_way += 1
         try:
             with runner.scope:
                 if replaced is not None:
                     await replaced.ended.wait()
-                await self._client.get_range(self._request.after(runner.offset), take)
+                request = self._request.after(runner.offset)
+                await self._client.get_range(request.anew() if runner.is_anew else request, take)
                 everything.cancel()
         except Exception as error:
             others = [other for other in self._runners if other is not runner]
@@ -126,24 +210,38 @@ class _Race:
                 self._failure = error
                 everything.cancel()
         finally:
+            self._lately.under_way -= 1
             runner.ended.set()
 
     async def _take(self, runner: _Runner, received: Received) -> None:
         """Hand on what of it is new."""
+        self._note_byte(runner)
+        self._silent.deadline = trio.current_time() + self._silence_seconds
         runner.offset = received.stop
         if runner.offset <= self._position:
             return
         began, runner.is_handing_on = trio.current_time(), True
+        self._silent.deadline = math.inf  # the receiver's time
         await self._receive(received.after(self._position))
         runner.is_handing_on = False
         self._position = runner.offset
-        self._step_began += trio.current_time() - began  # that was the receiver's time
+        self._heard_at = trio.current_time()
+        self._silent.deadline = self._heard_at + self._silence_seconds
+        self._step_began += self._heard_at - began  # that was the receiver's time
         if self._position - self._step_start >= STEP_BYTES or self._position == self._stop:
             self._end_step(runner)
 
+    def _note_byte(self, runner: _Runner) -> None:
+        self._is_stalled, self._replaced = False, 0
+        if runner.is_anew:
+            runner.is_anew = False
+            self._lately.prove(runner.began)
+        else:
+            self._lately.note_byte()
+
     def _end_step(self, winner: _Runner) -> None:
-        """Note how long the step took, and end the race if there is one."""
-        took = trio.current_time() - self._step_began
+        """Note how long the winner took for the step, and end the race if there is one."""
+        took = trio.current_time() - max(self._step_began, winner.began)
         if self._step_start == self._start:
             self._lately.first = self._lately.first.after(took)
         else:
@@ -154,23 +252,68 @@ class _Race:
                 runner.scope.cancel()
         self._runners = [winner]
 
+    # When it stalls
+
     async def _watch(self, nursery: trio.Nursery) -> None:
         while self._position < self._stop:  # the end of a body's frame is the client's own to wait for
-            left = self._step_began + self._timer.seconds - trio.current_time()
+            with trio.move_on_at(min(self._due_at(), self._probe_at())):
+                await self._lately.proven.park()
             if any(runner.is_handing_on for runner in self._runners):
-                left = self._timer.seconds
-            elif left <= 0:
-                if self._on_stall():
-                    self._ask_once_more(nursery)
-                left = self._timer.seconds
-            await trio.sleep(left)
+                self._judged_at = trio.current_time()
+            else:
+                self._judge(nursery)
+
+    def _due_at(self) -> float:
+        """When it is stalled, or has stalled for as long again."""
+        step = max(self._step_began, self._judged_at) + self._timer.seconds
+        return min(step, max(self._heard_at, self._judged_at) + self._timer.silent_seconds)
+
+    def _probe_at(self) -> float:
+        if not self._lately.sends_probes or any(runner.is_handing_on for runner in self._runners):
+            return math.inf
+        return self._lately.silence.next_probe(self._timer)
+
+    def _judge(self, nursery: trio.Nursery) -> None:
+        """Ask once more, or send a probe, if there is a reason to."""
+        now = trio.current_time()
+        silent_since = max(self._heard_at, *(runner.began for runner in self._runners))
+        if self._lately.proof.allows(silent_since=silent_since, is_stalled=self._is_stalled):
+            self._judged_at = now
+            self._ask_once_more(nursery)
+        elif now >= self._due_at():
+            self._judged_at, self._is_stalled = now, True
+            if self._on_stall(self._may_ask_once_more(now)):
+                self._ask_once_more(nursery)
+        elif now >= self._probe_at():
+            self._lately.silence = self._lately.silence.after_probe(now)
+            nursery.start_soon(self._probe)
+
+    def _may_ask_once_more(self, now: float) -> bool:
+        """Whether there is room for one more, or the only one has had its time: twice as much each time."""
+        if len(self._runners) > 1 or self._lately.under_way < self._lately.most:
+            return True
+        return now - self._runners[0].began >= self._timer.silent_seconds * 2.0**self._replaced
 
     def _ask_once_more(self, nursery: trio.Nursery) -> None:
-        """On another connection, and on no more than two at a time."""
-        replaced = self._runners.pop(0) if len(self._runners) > 1 else None
+        """On a new connection, and on no more than two at a time, or one where there is no room."""
+        has_room = len(self._runners) == 1 and self._lately.under_way < self._lately.most
+        replaced = None if has_room else self._runners.pop(0)
         if replaced is not None:
+            self._replaced += 1
             replaced.scope.cancel()
+        self._lately.silence = self._lately.silence.after_probe(trio.current_time())  # it is as good as one
         nursery.start_soon(self._ask, self._new_runner(), nursery.cancel_scope, replaced)
+
+    async def _probe(self) -> None:
+        """Ask for a single byte. It says nothing of the object: only that a new connection brings something."""
+        began, at = trio.current_time(), self._position
+
+        async def receive(_: Received) -> None:
+            self._lately.prove(began)
+
+        probe = RangeRequest(self._request.version, ByteRange(at, at + 1), self._request.size_bytes, is_anew=True)
+        with trio.move_on_after(_PROBE_SECONDS), suppress(StorageError):
+            await self._client.get_range(probe, receive)
 
     @property
     def _timer(self) -> StallTimer:

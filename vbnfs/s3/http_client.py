@@ -7,6 +7,7 @@ import math
 import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from pathlib import Path
 from types import TracebackType
@@ -17,9 +18,11 @@ import trio
 
 from vbnfs.errors import BadReplyError, StorageError, TransportError, UsageError
 from vbnfs.s3.failures import broken, is_untrusted, reason_of, status_error, system_reason, unreachable, untrusted
-from vbnfs.s3.limits import CONNECT_SECONDS, LEAST_BYTES, LEAST_SECONDS, SILENCE_SECONDS, BodyTime
+from vbnfs.s3.generations import Generations
+from vbnfs.s3.limits import CONNECT_SECONDS, KEEPALIVE, LEAST_BYTES, LEAST_SECONDS, SILENCE_SECONDS, BodyTime
 from vbnfs.s3.ranges import ANONYMOUS_FIELDS
 from vbnfs.s3.replies import MAX_ERROR_BYTES, Head, check_encoding
+from vbnfs.s3.stall import StallTimer
 
 _HEAD_SECONDS: Final = CONNECT_SECONDS + SILENCE_SECONDS  # until a reply's head is there, however busily it trickles
 _WHOLE_SECONDS: Final = 60.0  # for all of a reply, ...
@@ -39,35 +42,67 @@ def tls_context(ca_bundle: Path | None) -> ssl.SSLContext:
         ) from error
 
 
+@dataclass(eq=False, slots=True)
+class _Pool:
+    """httpx's client, with the connections of one generation, and how many requests use it."""
+
+    http: httpx.AsyncClient
+    number: int
+    users: int = 0
+
+
 class HttpClient:
     """Asks one server. Use as an async context manager; closing ends its connections.
 
-    Every request raises a `StorageError`.
+    Every request raises a `StorageError`. A request on a connection that is open already is made anew, on a new one,
+    where no reply comes soon.
     """
 
-    def __init__(self, server: str, *, tls: ssl.SSLContext, proxy: str | None, max_connections: int) -> None:
+    def __init__(
+        self,
+        server: str,
+        *,
+        tls: ssl.SSLContext,
+        proxy: str | None,
+        max_connections: int,
+        generations: Generations | None = None,
+    ) -> None:
         self._server = server
+        self._tls = tls
+        self._proxy = proxy
+        self._max_connections = max_connections
+        self._generations = generations or Generations()
+        self._timer = StallTimer()  # of replies' heads
         try:
-            self._http = httpx.AsyncClient(
-                verify=tls,
-                proxy=proxy,
-                trust_env=False,  # proxies.py reads it, for ranges as well
-                limits=httpx.Limits(max_connections=max_connections, max_keepalive_connections=max_connections),
-                timeout=httpx.Timeout(SILENCE_SECONDS, connect=CONNECT_SECONDS, pool=None),
-                headers=ANONYMOUS_FIELDS,
-                # Requests are anonymous: an endpoint's cookies are neither kept nor sent back (RFC 6265).
-                cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-                follow_redirects=False,
-            )
+            self._pool = self._new_pool()
         except (ValueError, ImportError, httpx.InvalidURL) as error:
             raise UsageError(f"HTTP_PROXY, HTTPS_PROXY or ALL_PROXY cannot be used: {error}") from error
 
     async def __aenter__(self) -> Self:
-        await self._http.__aenter__()
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        await self._http.aclose()
+        await self._pool.http.aclose()
+
+    def _new_pool(self) -> _Pool:
+        most = self._max_connections
+        transport = httpx.AsyncHTTPTransport(
+            verify=self._tls,
+            proxy=self._proxy,
+            trust_env=False,  # proxies.py reads it, for ranges as well
+            limits=httpx.Limits(max_connections=most, max_keepalive_connections=most),
+            socket_options=KEEPALIVE,
+        )
+        http = httpx.AsyncClient(
+            transport=transport,
+            trust_env=False,
+            timeout=httpx.Timeout(SILENCE_SECONDS, connect=CONNECT_SECONDS, pool=None),
+            headers=ANONYMOUS_FIELDS,
+            # Requests are anonymous: an endpoint's cookies are neither kept nor sent back (RFC 6265).
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+            follow_redirects=False,
+        )
+        return _Pool(http, self._generations.number)
 
     async def head(self, url: str, *, about: str) -> Head:
         """The head of the reply to HEAD, which is a 200."""
@@ -93,14 +128,62 @@ class HttpClient:
     @asynccontextmanager
     async def _request(self, method: str, url: str, *, about: str, max_bytes: int) -> AsyncIterator[httpx.Response]:
         """A reply whose body, of at most `max_bytes`, is not read yet. It has to be at its end in time."""
-        time = _Time(about)
+        time = _Time(about, reused_seconds=max(self._timer.seconds, self._timer.unusual_seconds))
         try:
             with time.limited():
-                async with self._http.stream(method, url, extensions=time.extensions) as reply:
+                async with self._reply(method, url, time) as reply:
                     time.allow(_WHOLE_SECONDS + max_bytes / _LEAST_BYTES_PER_SECOND)
                     yield reply
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
+            await self._renew()
             raise _failure(error, about=about, server=self._server) from error
+
+    @asynccontextmanager
+    async def _reply(self, method: str, url: str, time: "_Time") -> AsyncIterator[httpx.Response]:
+        """A reply, as soon as its head is there; by a new connection, where an open one brings none soon."""
+        self._generations.look_at_clocks()
+        if self._pool.number != self._generations.number:
+            await self._renew()
+        async with self._using(self._pool) as http:
+            with trio.CancelScope() as time.on_reused:
+                reply = await http.send(http.build_request(method, url, extensions=time.extensions), stream=True)
+            if not time.on_reused.cancelled_caught:
+                self._timer = self._timer.after(time.taken_seconds)
+                try:
+                    yield reply
+                finally:
+                    await reply.aclose()
+                return
+        await self._renew()
+        time.begin_anew()
+        async with (
+            self._using(self._pool) as http,
+            http.stream(method, url, extensions=time.extensions) as reply,
+        ):
+            self._timer = self._timer.after(time.taken_seconds)
+            self._generations.retire()  # a new connection answers, and an open one did not
+            self._pool.number = self._generations.number
+            yield reply
+
+    async def _renew(self) -> None:
+        """Use no connection again that is open now."""
+        before, self._pool = self._pool, self._new_pool()
+        await self._close_if_retired(before)
+
+    async def _close_if_retired(self, pool: _Pool) -> None:
+        if pool is not self._pool and not pool.users:
+            with trio.CancelScope(shield=True):
+                await pool.http.aclose()
+
+    @asynccontextmanager
+    async def _using(self, pool: _Pool) -> AsyncIterator[httpx.AsyncClient]:
+        """The pool's client. It is closed behind its last request, if another pool has come to its place."""
+        pool.users += 1
+        try:
+            yield pool.http
+        finally:
+            pool.users -= 1
+            await self._close_if_retired(pool)
 
 
 async def _check_status(reply: httpx.Response, *, about: str) -> None:
@@ -155,11 +238,13 @@ class _Time:
     says when the request has one (its `trace` extension).
     """
 
-    def __init__(self, about: str) -> None:
+    def __init__(self, about: str, *, reused_seconds: float) -> None:
         self._about = about
+        self._reused_seconds = reused_seconds
         self._scope = trio.CancelScope()
         self._began = 0.0
         self._seconds = _HEAD_SECONDS
+        self.on_reused = trio.CancelScope()  # around a first try, which ends sooner on a connection that was open
         self.extensions = {"trace": self._note}
 
     @contextmanager
@@ -170,15 +255,26 @@ class _Time:
         if self._scope.cancelled_caught:
             raise TransportError(f"{self._about}: not at its end after {self._seconds:.0f} s")
 
+    def begin_anew(self) -> None:
+        """What was taken until now does not count."""
+        self._scope.deadline = math.inf
+
+    @property
+    def taken_seconds(self) -> float:
+        """How long it has taken until now."""
+        return trio.current_time() - self._began
+
     def allow(self, seconds: float) -> None:
         """So much, from the beginning."""
         self._seconds = seconds
         self._scope.deadline = self._began + seconds
 
-    async def _note(self, _event: str, _about: object) -> None:
+    async def _note(self, event: str, _about: object) -> None:
         if self._scope.deadline == math.inf:
             self._began = trio.current_time()
             self.allow(self._seconds)
+            if event.startswith("http11."):  # else it begins with connecting
+                self.on_reused.deadline = self._began + self._reused_seconds
 
 
 class _Body:

@@ -45,26 +45,23 @@ class Parts:
         while len(part) >= self._room_bytes > 0:
             self._parts.append(part[: self._room_bytes])
             part = part[self._room_bytes :]
-            yield self._handed_on(self._parts)
+            yield from self.take()
         if part:
             self._parts.append(part)
             self._room_bytes -= len(part)
 
     def take(self) -> Iterator[Piece | Run]:
         """What has come: of a block that has not come whole, as a piece."""
-        held = b"".join(self._parts)
-        whole = self._whole_bytes(len(held))
-        for part in (held[:whole], held[whole:]):
-            if part:
-                yield self._handed_on([part])
-
-    def _handed_on(self, parts: list[bytes]) -> Piece | Run:
-        run = Run(self._start, parts)
-        length = len(run)
-        is_run = self._is_stored and self._whole_bytes(length) == length
+        held = Run(self._start, self._parts)
+        length, whole = len(held), self._whole_bytes(len(held))
         self._start, self._parts = self._start + length, []
         self._room_bytes = self._length()
-        return run if is_run else run.as_piece()
+        if 0 < whole < length:
+            piece = held.as_piece()
+            yield Run(held.start, [piece.data[:whole]])
+            yield piece.after(held.start + whole)
+        elif length:
+            yield held if whole else held.as_piece()
 
     def _whole_bytes(self, length: int) -> int:
         """How many of so many bytes that are held are whole blocks; 0 if they begin within one."""

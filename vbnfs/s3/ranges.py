@@ -4,9 +4,9 @@
                   or Failed, at any point, as the last one
 
 What stands behind the seam (`RangeTransport`) checks a reply's head before it gives a single byte, so each piece is
-what was asked for: `check_head` and `status_error` are pure, and can be called in any thread or process. Today it is
-libcurl in a thread (curl.py), which gives bytes. Another one may store blocks in the cache itself, and say only that
-it has (`Stored`), of all that comes or of a part.
+what was asked for: `check_head` and `status_error` are pure, and can be called in any thread or process. Where the
+request has a sink, whole blocks go there, and all that is said of them is that they did (`Stored`): of all that
+comes, or of a part. Today it is libcurl in a thread (curl.py).
 """
 
 from contextlib import AbstractAsyncContextManager
@@ -85,31 +85,34 @@ def get_of(base: str, request: RangeRequest) -> RangeGet:
     return RangeGet(base, url, tuple(fields.items()), request)
 
 
-async def receive_all(transfer: Transfer, get: RangeGet, receive: Receive) -> None:
+async def receive_all(
+    transfer: Transfer, get: RangeGet, receive: Receive, *, silence_seconds: float | None = None
+) -> None:
     """Hand all that comes by a transfer to `receive`. Raises what it failed with, or that it took too long.
 
     What a server is allowed to take does not count the time between two events, which is the receiver's.
     """
     about, time = str(get.request.version), BodyTime()
-    with trio.move_on_after(SILENCE_SECONDS) as until_head:
+    silence_seconds = SILENCE_SECONDS if silence_seconds is None else silence_seconds
+    with trio.move_on_after(silence_seconds) as until_head:
         event = await transfer.next()
     if until_head.cancelled_caught:
-        raise broken(about, get.server, f"no reply within {SILENCE_SECONDS:.0f} s")
+        raise broken(about, get.server, f"no reply within {silence_seconds:.0f} s")
     while not isinstance(event, Done):
         if isinstance(event, Failed):
             raise event.error
         if isinstance(event, Piece | Stored):
             await receive(event)
-        event, time = await _next(transfer, get, time)
+        event, time = await _next(transfer, get, time, silence_seconds)
 
 
-async def _next(transfer: Transfer, get: RangeGet, time: BodyTime) -> tuple[Event, BodyTime]:
+async def _next(transfer: Transfer, get: RangeGet, time: BodyTime, silence_seconds: float) -> tuple[Event, BodyTime]:
     began = trio.current_time()
-    with trio.move_on_after(min(SILENCE_SECONDS, time.left_seconds)):
+    with trio.move_on_after(min(silence_seconds, time.left_seconds)):
         event = await transfer.next()
         count_bytes = len(event) if isinstance(event, Piece | Stored) else 0
         return event, time.after(count_bytes, trio.current_time() - began)
-    if time.left_seconds < SILENCE_SECONDS:
+    if time.left_seconds < silence_seconds:
         text = f"less than {LEAST_BYTES:,} bytes in {LEAST_SECONDS:.0f} s"
         raise TransportError(f"{get.request.version}: {text}")
-    raise broken(str(get.request.version), get.server, f"no byte for {SILENCE_SECONDS:.0f} s")
+    raise broken(str(get.request.version), get.server, f"no byte for {silence_seconds:.0f} s")

@@ -14,7 +14,8 @@
 Waiting grows exponentially with jitter. A wait that would take longer than the time allowed is not begun: then the
 failure comes out, and not only that time is out. With Retry-After, asking earlier would be what the server forbids.
 
-A range that broke off is asked for from where it broke, so no byte travels twice. If it had brought something by
+A range that broke off is asked for from where it broke, so no byte travels twice, and on a new connection: those that
+are open may be as dead as the one that broke. If it had brought something by
 then, the time allowed begins anew: on a slow line a range takes longer than that, and a connection that breaks in the
 end is no reason to give its readers up.
 """
@@ -97,11 +98,18 @@ class RetryingClient:
 
     async def get_range(self, request: RangeRequest, receive: Receive) -> None:
         """See `ObjectClient`."""
-        rest = Rest(request.byte_range, receive)
+        rest, wanted = Rest(request.byte_range, receive), request
 
         async def receive_rest() -> None:
-            if rest.byte_range:  # else only the end of the body's frame was missing
-                await self._inner.get_range(request.after(rest.byte_range.start), rest.receive)
+            nonlocal wanted
+            if not rest.byte_range:  # only the end of the body's frame was missing
+                return
+            try:
+                await self._inner.get_range(wanted.after(rest.byte_range.start), rest.receive)
+            except StorageError as error:
+                if not isinstance(error, BusyError):  # that came by a connection that is good
+                    wanted = wanted.anew()
+                raise
 
         while True:
             before = rest.byte_range

@@ -1,17 +1,24 @@
-"""When a GET is taken to be stalled, and how many may be asked for twice (pure).
+"""When a GET is taken to be stalled, how many may be asked for twice, and what a silence of all GETs allows (pure).
 
 The time that a step may take is what TCP waits before it sends a segment again (RFC 6298, 2): the smoothed time that
 steps took lately, and four times its mean deviation. So it follows the server and the line, and an ordinary hiccup
-stays within it.
+stays within it. A GET of which not a single byte comes is not waited for as long as a slow one.
+
+While GETs are asked for and nothing comes by any of them, there is a *silence*: the connections are dead, or the
+server hangs. Then a new GET takes a new connection, and probes find out when the silence is over. A byte by a new
+connection is the *proof*: what was asked for before it and has brought nothing since can be asked for again.
 """
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import Final
 
 STEP_BYTES: Final = 64 << 10  # progress is judged by the time that so many bytes take, or the rest of a body
 _LEAST_SECONDS: Final = 2.0  # S3 answers nearly all requests within a second: below that a hiccup would be a stall
 _FIRST_SECONDS: Final = 5.0  # before anything is known
-_MOST_SECONDS: Final = 10.0  # the client below gives up after 15 s without a byte
+_MOST_SECONDS: Final = 10.0
+_MOST_SILENT_SECONDS: Final = 3.0  # without a byte
+_PROBE_EVERY_SECONDS: Final = 0.5
 _HEDGES_PER_REQUEST: Final = 0.1
 _MOST_SAVED: Final = 4.0
 
@@ -28,7 +35,19 @@ class StallTimer:
         """After so long without a step a GET is stalled."""
         if self.smoothed_seconds is None:
             return _FIRST_SECONDS
-        return min(max(_LEAST_SECONDS, self.smoothed_seconds + 4 * self.deviation_seconds), _MOST_SECONDS)
+        return min(max(_LEAST_SECONDS, self.unusual_seconds), _MOST_SECONDS)
+
+    @property
+    def silent_seconds(self) -> float:
+        """The same, while no byte comes at all."""
+        return self.seconds if self.smoothed_seconds is None else min(self.seconds, _MOST_SILENT_SECONDS)
+
+    @property
+    def unusual_seconds(self) -> float:
+        """How long no step took lately, however slow the server is."""
+        if self.smoothed_seconds is None:
+            return _FIRST_SECONDS
+        return self.smoothed_seconds + 4 * self.deviation_seconds
 
     def after(self, seconds: float) -> "StallTimer":
         """The timer once a step took so long. A single stall counts as no more than twice what was allowed."""
@@ -60,3 +79,54 @@ class HedgeBudget:
     def after_hedge(self) -> "HedgeBudget":
         """A request was made twice."""
         return HedgeBudget(self.saved - 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """Since when GETs have been asked for and nothing has come by any; when the last probe was sent.
+
+    Times are of one clock, in seconds. Without a silence `began` is infinite.
+    """
+
+    began: float = math.inf
+    probed_at: float = -math.inf
+
+    def after_request(self, now: float) -> "Silence":
+        """A GET is asked for."""
+        return replace(self, began=min(self.began, now))
+
+    def after_byte(self) -> "Silence":
+        """Something has come."""
+        return replace(self, began=math.inf)
+
+    def after_probe(self, now: float) -> "Silence":
+        """A probe is sent."""
+        return replace(self, probed_at=now)
+
+    def is_long(self, now: float) -> bool:
+        """Whether connections from before are not to be relied on any more."""
+        return now - self.began >= _LEAST_SECONDS
+
+    def next_probe(self, timer: StallTimer) -> float:
+        """When the next probe is due. A server that is usually slow is given its time."""
+        begins = self.began + max(_LEAST_SECONDS, timer.unusual_seconds)
+        return max(begins, self.probed_at + _PROBE_EVERY_SECONDS)
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """New connections have brought something, the last one asked at `began`.
+
+    `after_silence` is when the last one was asked until which nothing had come at all.
+    """
+
+    began: float = -math.inf
+    after_silence: float = -math.inf
+
+    def after(self, began: float, *, ends_silence: bool) -> "Proof":
+        """Another one has."""
+        return Proof(max(self.began, began), began if ends_silence else self.after_silence)
+
+    def allows(self, *, silent_since: float, is_stalled: bool) -> bool:
+        """Whether a GET that has brought nothing since a moment may be asked for again, by this proof."""
+        return silent_since < (self.began if is_stalled else self.after_silence)

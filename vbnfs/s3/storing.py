@@ -4,9 +4,9 @@
     the storing thread   Sink.store(), and the word of it
     event loop           gets the events in that order, by `Arrivals`
 
-A disk that takes longer than `PATIENCE_SECONDS` for a run is not waited for: what waits is handed on as bytes, and so
-is what comes as long as the disk does not answer. The run that it is busy with is handed on, too; once it is stored
-after all, it is stored twice, and with the same bytes.
+A disk that is slow is not waited for: where it takes longer than `PATIENCE_SECONDS` for a run, or `TURN_SECONDS` with
+those before it, all that waits is handed on as bytes, and so is what comes as long as that lasts. The run that the
+disk is busy with is handed on, too; once it is stored after all, it is stored twice, and with the same bytes.
 """
 
 import threading
@@ -25,25 +25,31 @@ from vbnfs.s3.ranges import Event
 
 log = structlog.get_logger()
 
-PATIENCE_SECONDS: Final = 0.5
+PATIENCE_SECONDS: Final = 0.5  # 4 MB/s
+TURN_SECONDS: Final = 1.0  # 24 connections have 4 MiB each waiting at the most: 100 MB/s; a stall takes longer
 _JOIN_SECONDS: Final = 5.0
 
 Work = Callable[[], None]
 
 
 class StoringThread:
-    """Does one thing after the other, which may wait for a disk. It begins with the first one."""
+    """Does one thing after the other, which may wait for a disk. It begins with the first one.
 
-    def __init__(self) -> None:
-        self._queue: SimpleQueue[Work | None] = SimpleQueue()
+    `clock` gives seconds.
+    """
+
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._queue: SimpleQueue[tuple[float, Work] | None] = SimpleQueue()  # with the time when it was put
         self._thread: threading.Thread | None = None
-        self._began: float | None = None  # with what it does now
+        self._put_at: float | None = None  # what it does now
+        self._began_at = 0.0  # with that
 
     @property
     def is_slow(self) -> bool:
-        """Whether what it does now takes too long."""
-        began = self._began
-        return began is not None and time.monotonic() - began > PATIENCE_SECONDS
+        """Whether what it does now takes too long, or was put too long ago."""
+        put_at, now = self._put_at, self._clock()
+        return put_at is not None and (now - self._began_at > PATIENCE_SECONDS or now - put_at > TURN_SECONDS)
 
     def put(self, work: Work) -> None:
         """Have something done. Raises `RuntimeError` if no thread can be had."""
@@ -51,7 +57,7 @@ class StoringThread:
             thread = threading.Thread(target=self._run, name="storing", daemon=True)
             thread.start()
             self._thread = thread
-        self._queue.put(work)
+        self._queue.put((self._clock(), work))
 
     def stop(self) -> None:
         """End it, after what was put; a disk that hangs is not waited for longer than some seconds."""
@@ -60,13 +66,14 @@ class StoringThread:
             self._thread.join(_JOIN_SECONDS)
 
     def _run(self) -> None:
-        while (work := self._queue.get()) is not None:
-            self._began = time.monotonic()
+        while (put := self._queue.get()) is not None:
+            self._began_at = self._clock()
+            self._put_at, work = put
             try:
                 work()
             except Exception:  # a defect; without this thread nothing would be stored any more
                 log.exception("unexpected failure while storing")
-            self._began = None
+            self._put_at = None
 
 
 class Outbox:
@@ -81,6 +88,11 @@ class Outbox:
         self._thread = thread
         self._lock = threading.Lock()
         self._waiting: deque[Run | Event] = deque()  # a run stands in front, if there is anything
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether something waits to be stored, or behind that."""
+        return bool(self._waiting)
 
     def put(self, event: Event) -> None:
         """Hand an event on, behind what is being stored."""
@@ -99,13 +111,13 @@ class Outbox:
         with self._lock:
             self._waiting.append(run)
         try:
-            self._thread.put(partial(self._store, sink, run))
+            self._thread.put(partial(self._store_next, sink))
         except RuntimeError:  # no thread to be had
             self.give_up()
 
     def look(self) -> None:
         """Called now and then: what waits is not held back by a disk that does not answer."""
-        if self._waiting and self._thread.is_slow:
+        if self.is_waiting and self._thread.is_slow:
             self.give_up()
 
     def give_up(self) -> None:
@@ -116,12 +128,14 @@ class Outbox:
 
     # In the storing thread
 
-    def _store(self, sink: Sink, run: Run) -> None:
-        if not self._is_first(run):
+    def _store_next(self, sink: Sink) -> None:
+        """Store the run in front. There is none if it was given up: then nothing holds its bytes any more."""
+        run = self._first()
+        if run is None:
             return
         is_stored = sink.store(run.start, run.parts)
         with self._lock:
-            if not self._is_first(run):
+            if not self._is_first(run):  # given up meanwhile
                 return
             self._waiting.popleft()
             self._post(Stored(run.start, run.start + len(run)) if is_stored else run.as_piece())
@@ -129,8 +143,12 @@ class Outbox:
                 self._waiting.popleft()
                 self._post(event)
 
+    def _first(self) -> Run | None:
+        with self._lock:
+            first = self._waiting[0] if self._waiting else None
+        return first if isinstance(first, Run) else None
+
     def _is_first(self, run: Run) -> bool:
-        """Whether it still waits: runs are stored in their order."""
         return bool(self._waiting) and self._waiting[0] is run
 
 

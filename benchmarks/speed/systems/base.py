@@ -11,18 +11,18 @@ import subprocess
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Final
 
+from benchmarks.speed import machine
 from benchmarks.speed.files import BUCKET, PROJECT, Files
 from benchmarks.speed.origin import TLS, Listener
+from benchmarks.speed.systems.programs import cat, output_of
 
 ROOT: Final = Path(__file__).parents[3]
 BENCH_BIN: Final = ROOT / ".venv-bench" / "bin"
 READER: Final = ROOT / "benchmarks" / "speed" / "reader.py"
-_PATIENCE_SECONDS: Final = 600.0
 _MOUNT_SECONDS: Final = 60.0
 
 
@@ -80,13 +80,25 @@ class System(ABC):
         """The processes that work for it."""
         return ()
 
+    def processor_seconds(self) -> float:
+        """User and system time so far of all that works for it; 0 where it is not known."""
+        return 0.0
+
     @abstractmethod
     def location(self, name: str) -> str:
         """What reader.py is given to open a file."""
 
+    @abstractmethod
     def read_whole(self, name: str) -> float:
         """Read a file from one end to the other; the seconds that it took."""
-        return read_with("whole", self.location(name), self.site.environment)
+
+    @abstractmethod
+    def read_heads(self, names: Sequence[str], bytes_each: int) -> list[float]:
+        """Read the first bytes of files at once, each with a program of its own; how long each took, in seconds."""
+
+    def digest(self, name: str) -> str | None:
+        """BLAKE2b (RFC 7693, 64 bytes, hexadecimal) of a file as it comes; None for a limit that has no files."""
+        return output_of(["b2sum", self.location(name)]).split()[0]
 
     def cache_files(self) -> Iterable[Path]:
         """The files of the cache."""
@@ -121,7 +133,12 @@ class FuseSystem(System):
         self.mountpoint.mkdir(exist_ok=True)
         with (self.directory.with_name(self.directory.name + ".log")).open("ab") as log:
             self._process = subprocess.Popen(
-                self.command(), env=self.site.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                self.command(),
+                env=self.site.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,  # its processes are known by it: machine.family
             )
         wait_for(self._is_mounted, f"{self.name} did not mount; see {log.name}")
 
@@ -139,8 +156,12 @@ class FuseSystem(System):
         self._process = None
 
     def pids(self) -> Sequence[int]:
-        """The program and its children."""
-        return () if self._process is None else family(self._process.pid)
+        """The program, its helpers, and theirs."""
+        return () if self._process is None else machine.family(self._process.pid)
+
+    def processor_seconds(self) -> float:
+        """Of the daemon and of all its helpers, those that have ended among them."""
+        return machine.processor_seconds(self.pids())
 
     def location(self, name: str) -> str:
         """A path."""
@@ -149,6 +170,10 @@ class FuseSystem(System):
     def read_whole(self, name: str) -> float:
         """`cat`."""
         return cat([self.location(name)])[0]
+
+    def read_heads(self, names: Sequence[str], bytes_each: int) -> list[float]:
+        """`head -c`."""
+        return cat([self.location(name) for name in names], bytes_each=bytes_each)
 
     def _is_mounted(self) -> bool:
         if self._process is not None and self._process.poll() is not None:
@@ -171,38 +196,7 @@ def is_mounted(path: Path) -> bool:
     return any(line.split(" ")[4] == str(path) for line in mounts)
 
 
-def family(pid: int) -> list[int]:
-    """A process and its descendants (proc_pid_task_children(5))."""
-    try:
-        tasks = list(Path(f"/proc/{pid}/task").iterdir())
-        children = [int(child) for task in tasks for child in (task / "children").read_text().split()]
-    except OSError:
-        return [pid]
-    return [pid, *(one for child in children for one in family(child))]
-
-
-def cat(paths: Sequence[str], *, bytes_each: int | None = None) -> list[float]:
-    """Read files at once, each with a program of its own; when each had ended, in seconds since all began."""
-    head = ["cat"] if bytes_each is None else ["head", "-c", str(bytes_each)]
-    return run_all([[*head, path] for path in paths])
-
-
-def run_all(commands: Sequence[Sequence[str]], env: Mapping[str, str] | None = None) -> list[float]:
-    """Run commands at once; how long each took, in seconds. Raises where one fails."""
-
-    def run(command: Sequence[str]) -> float:
-        began = time.monotonic()
-        subprocess.run(command, env=env, stdout=subprocess.DEVNULL, check=True, timeout=_PATIENCE_SECONDS)
-        return time.monotonic() - began
-
-    with ThreadPoolExecutor(len(commands)) as pool:
-        return list(pool.map(run, commands))
-
-
 def read_with(job: str, location: str, env: Mapping[str, str]) -> float:
     """Run a job of reader.py; the seconds that it prints, which leave out starting Python."""
     command = [str(BENCH_BIN / "python"), "-W", "ignore", str(READER), job, location]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=_PATIENCE_SECONDS)
-    if done.returncode:
-        raise RuntimeError(f"reader.py {job} {location} failed: {done.stderr[-500:]}")
-    return float(json.loads(done.stdout)["seconds"])
+    return float(json.loads(output_of(command, env))["seconds"])

@@ -1,13 +1,21 @@
-"""Programs that fetch whole files: the limit, and what AllenSDK does."""
+"""The limit: as many curls as there are connections."""
 
+import hashlib
 import itertools
+import resource
 from collections.abc import Sequence
+from pathlib import Path
 
-from benchmarks.speed.systems.base import System, read_with, run_all
+from benchmarks.speed.systems.base import Site, System
+from benchmarks.speed.systems.programs import run_all
 
 
 class Curl(System):
-    """The limit: as many curls as there are connections, each with one range of the file, stored nowhere."""
+    """As many curls as there are connections, or as `count` says, each with one range of the file, stored nowhere."""
+
+    def __init__(self, name: str, site: Site, directory: Path, count: int | None = None) -> None:
+        super().__init__(name, site, directory)
+        self._count = count or site.connections
 
     def location(self, name: str) -> str:
         """An address."""
@@ -15,26 +23,39 @@ class Curl(System):
 
     def read_whole(self, name: str) -> float:
         """All ranges at once; the time of the last."""
-        ranges = split(self.site.files.size_bytes(name), self.site.connections)
-        return max(self.fetch([(name, part) for part in ranges]))
+        return max(self._fetch([(name, part) for part in self._ranges(name)]))
 
-    def fetch(self, parts: Sequence[tuple[str, str]]) -> list[float]:
+    def read_heads(self, names: Sequence[str], bytes_each: int) -> list[float]:
+        """One connection for each file."""
+        return self._fetch([(name, f"0-{bytes_each - 1}") for name in names])
+
+    def digest(self, name: str) -> str:
+        """Of the ranges, stored for once and put one behind the other."""
+        ranges, digest = self._ranges(name), hashlib.blake2b()
+        files = [self.directory / f"range-{number}" for number in range(len(ranges))]
+        self._fetch([(name, part) for part in ranges], files)
+        for file in files:
+            digest.update(file.read_bytes())
+            file.unlink()
+        return digest.hexdigest()
+
+    def processor_seconds(self) -> float:
+        """Of all children of this process: during a work these are the curls (getrusage(2))."""
+        usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return usage.ru_utime + usage.ru_stime
+
+    def _ranges(self, name: str) -> list[str]:
+        return split(self.site.files.size_bytes(name), self._count)
+
+    def _fetch(self, parts: Sequence[tuple[str, str]], files: Sequence[Path] = ()) -> list[float]:
         """Fetch ranges of files at once; how long each took."""
-        base = ["curl", "--silent", "--show-error", "--fail", "--output", "/dev/null"]
+        base = ["curl", "--silent", "--show-error", "--fail"]
         base += ["--cacert", str(self.site.ca)] if self.site.is_tls else []
-        return run_all([[*base, "--range", part, self.location(name)] for name, part in parts])
-
-
-class Boto3(System):
-    """What AllenSDK does: one GetObject whose body goes to a local file. Nothing can be read before its end."""
-
-    def location(self, name: str) -> str:
-        """An address, and where the file goes."""
-        return f"download:{self.directory / 'file'}:{self.site.url(name)}"
-
-    def read_whole(self, name: str) -> float:
-        """Download."""
-        return read_with("download", self.location(name), self.site.environment)
+        targets = map(str, files or [Path("/dev/null")] * len(parts))
+        return run_all([
+            [*base, "--output", target, "--range", part, self.location(name)]
+            for (name, part), target in zip(parts, targets, strict=True)
+        ])  # fmt: skip
 
 
 def split(size_bytes: int, parts: int) -> list[str]:

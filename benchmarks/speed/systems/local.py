@@ -1,10 +1,12 @@
 """The floor: the files themselves, on the local disk."""
 
+import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from benchmarks.speed.systems.base import System, cat
+from benchmarks.speed.systems.base import System
+from benchmarks.speed.systems.programs import cat
 
 
 class Local(System):
@@ -24,6 +26,20 @@ class Local(System):
     def read_whole(self, name: str) -> float:
         """`cat`."""
         return cat([self.location(name)])[0]
+
+    def read_heads(self, names: Sequence[str], bytes_each: int) -> list[float]:
+        """`head -c`."""
+        return cat([self.location(name) for name in names], bytes_each=bytes_each)
+
+    def top(self) -> Path:
+        """A folder with files of all objects' names and sizes, made when it is first asked for."""
+        place = self.directory / "all"
+        for stored in () if place.exists() else self.site.files.objects:
+            path = place / stored.key
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+            os.truncate(path, stored.size_bytes)
+        return place
 
     def forget(self) -> None:
         """Copies stay: there is no network to come from."""

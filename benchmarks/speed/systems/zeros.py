@@ -12,6 +12,7 @@ from typing import Final
 
 import trio
 
+from benchmarks.speed.files import SESSION
 from benchmarks.speed.systems.base import FuseSystem
 from vbnfs.fuse.device import open_mount
 from vbnfs.fuse.operations import Attr, DirEntry, Entry, ErrnoReply, FileSystemStatus, Listing, Opened
@@ -92,18 +93,21 @@ class ZeroOperations:
 
 
 class Zeros(FuseSystem):
-    """Every file is the one file of zeros, as long as the file that is asked for first."""
+    """Every file is the one file of zeros, as long as the session."""
 
     has_cache = False
-    size_bytes = 1_000_000_000
 
     def command(self) -> list[str]:
         """The program that this module is."""
-        return [sys.executable, "-m", "benchmarks.speed.systems.zeros", str(self.mountpoint), str(self.size_bytes)]
+        size_bytes = self.site.files.size_bytes(SESSION)
+        return [sys.executable, "-m", "benchmarks.speed.systems.zeros", str(self.mountpoint), str(size_bytes)]
 
     def location(self, name: str) -> str:
         """The one file."""
         return str(self.mountpoint / NAME.decode())
+
+    def digest(self, name: str) -> None:
+        """Its file is no file of the dataset."""
 
 
 def main(mountpoint: Path, size_bytes: int) -> None:
