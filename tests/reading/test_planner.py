@@ -12,6 +12,7 @@ from vbnfs.reading.planner import (
     LONGEST_GET_BLOCKS,
     AccessPattern,
     even_share,
+    fresh_advice,
     metadata_neighbourhood,
     plan_gets,
     step_blocks,
@@ -182,3 +183,11 @@ def test_reading_elsewhere_begins_a_new_run() -> None:
 def test_no_more_is_fetched_ahead_than_can_be_kept(room: int) -> None:
     """With a small cache, what was fetched would be gone before it is read."""
     assert window(pattern_after(*in_a_row(64 * MIB)), room=room) == room
+
+
+@given(st.integers(0, GIB), st.integers(0, GIB), st.integers(0, 2 * GIB))
+def test_advice_is_given_in_parts(start: int, length: int, advised: int) -> None:
+    """What is ahead and was not asked for, 16 MiB of it at a time: a read in the event loop stays short."""
+    fresh = fresh_advice(ByteRange(start, start + length), advised)
+    assert fresh.start == advised
+    assert len(fresh) == max(0, min(start + length - advised, 16 * MIB))

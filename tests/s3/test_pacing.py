@@ -11,10 +11,12 @@ from trio.testing import MockClock
 from tests.fakes.client import MemoryClient
 from tests.fakes.store import MemoryStore, Pattern
 from vbnfs.errors import BusyError, TransportError
-from vbnfs.objects import ByteRange, ObjectVersion, Piece, RangeRequest
+from vbnfs.objects import ByteRange, ObjectVersion, Piece, RangeRequest, Receive, Received
 from vbnfs.s3.pacing import Pace, PacedClient, prefetches_of
+from vbnfs.s3.wrapper import WrapperClient
 
 SIZE: Final = 1_000
+MIB: Final = 1 << 20
 VERSION: Final = ObjectVersion("data/file.nwb", "first")
 
 
@@ -115,3 +117,51 @@ def test_readers_have_room(most: int, prefetches: int) -> None:
     """Prefetches get a part of what there may be; all but one in sixteen, while no reader comes beside them."""
     assert prefetches_of(most, demand_waits=True) == prefetches
     assert prefetches_of(most, demand_waits=False) == max(1, most - max(1, most // 16))
+
+
+class SlowClient(WrapperClient):
+    """A link: so long to the first byte, then so many bytes a second, in pieces of 1 MiB; connections share none."""
+
+    def __init__(self, inner: MemoryClient, *, first_byte_seconds: float, rate: float) -> None:
+        super().__init__(inner)
+        self._first_byte_seconds, self._rate = first_byte_seconds, rate
+        self.at_a_time = self.most_at_a_time = 0
+
+    async def get_range(self, request: RangeRequest, receive: Receive) -> None:
+        self.at_a_time += 1
+        self.most_at_a_time = max(self.most_at_a_time, self.at_a_time)
+        await trio.sleep(self._first_byte_seconds)
+        for start in range(request.byte_range.start, request.byte_range.stop, MIB):
+            length = min(MIB, request.byte_range.stop - start)
+            await trio.sleep(length / self._rate)
+            await receive(Piece(start, bytes(length)))
+        self.at_a_time -= 1
+
+
+async def fetch_much(client: PacedClient, mebibytes: int) -> None:
+    async def receive(received: Received) -> None:
+        """Nothing is kept."""
+
+    await client.get_range(RangeRequest(VERSION, ByteRange(0, mebibytes * MIB), mebibytes * MIB), receive)
+
+
+async def test_gets_measure_the_link(inner: MemoryClient, autojump_clock: MockClock) -> None:
+    """60 ms and 25 MB/s: the time that what came first took is none of the first byte's."""
+    client = PacedClient(SlowClient(inner, first_byte_seconds=0.06, rate=25e6), most=4)
+    for _ in range(4):
+        await fetch_much(client, 8)
+    assert client.link.first_byte_seconds == pytest.approx(0.06)
+    assert client.link.body_rate == pytest.approx(25e6)
+
+
+@pytest.mark.parametrize(("most", "gets"), [(3, 3), (24, 24), (40, 40), (64, 64)])
+async def test_more_gets_run_where_they_bring_more(
+    inner: MemoryClient, autojump_clock: MockClock, most: int, gets: int
+) -> None:
+    """Connections that share nothing: up to all that the user allows, and at no moment more."""
+    slow = SlowClient(inner, first_byte_seconds=0.05, rate=5e6)
+    client = PacedClient(slow, most=most)
+    async with trio.open_nursery() as nursery:
+        for _ in range(300):
+            nursery.start_soon(fetch_much, client, 4)
+    assert client.gets == slow.most_at_a_time == gets

@@ -12,7 +12,7 @@ from vbnfs.cache.stored_blocks import block_range
 from vbnfs.cache.verdicts import Verdicts
 from vbnfs.objects import ByteRange, Content
 from vbnfs.reading.block_source import BlockSource
-from vbnfs.reading.planner import AccessPattern, metadata_neighbourhood, step_blocks, tail_of
+from vbnfs.reading.planner import AccessPattern, fresh_advice, metadata_neighbourhood, step_blocks, tail_of
 from vbnfs.reading.prefetch import Prefetcher
 
 _REMEMBERED_BLOCKS: Final = 64
@@ -158,15 +158,14 @@ class FileReader:
         )
         if not self._advised.start <= ahead.start <= self._advised.stop:
             self._advised = ByteRange(ahead.start, ahead.start)  # a new run
-        fresh = ByteRange(self._advised.stop, max(ahead.stop, self._advised.stop))
+        fresh = fresh_advice(ahead, self._advised.stop)
         step_bytes = step_blocks(len(ahead), readers=readers) * BLOCK_BYTES
-        goes_on = ahead.stop < self._content.size_bytes
+        goes_on = fresh.stop < self._content.size_bytes
         is_tiny = goes_on and len(fresh) < step_bytes
         if fresh and not is_tiny:
             self._advised = ByteRange(self._advised.start, fresh.stop)
-            self._prefetcher.advise(
-                self._content,
-                fresh,
-                window_bytes=len(ahead) if goes_on else 0,
-                position=lambda: self._pattern.position,
-            )
+            window_bytes = len(ahead) if goes_on else 0
+            self._prefetcher.advise(self._content, fresh, window_bytes=window_bytes, position=self._position)
+
+    def _position(self) -> int:
+        return self._pattern.position

@@ -55,6 +55,11 @@ def step_blocks(window_bytes: int, *, readers: int) -> int:
     return max(_SHORT_STEP_BLOCKS, min(window_bytes // BLOCK_BYTES // steps, LONG_GET_BLOCKS))
 
 
+def fresh_advice(ahead: ByteRange, advised: int) -> ByteRange:
+    """What of `ahead` to ask for now, if all before byte `advised` was: at most 16 MiB, for each block takes time."""
+    return ByteRange(advised, max(advised, min(ahead.stop, advised + LONG_GET_BLOCKS * BLOCK_BYTES)))
+
+
 def longest_get(link: Link) -> int:
     """How many blocks a GET may bring: 16 MiB, or as much as makes its first byte's time small, up to 32 MiB."""
     return max(LONG_GET_BLOCKS, min(link.worthwhile_bytes // BLOCK_BYTES, LONGEST_GET_BLOCKS))

@@ -14,6 +14,7 @@ from vbnfs.objects import ByteRange
 from vbnfs.reading.planner import (
     AccessPattern,
     even_share,
+    fresh_advice,
     lent_share,
     longest_get,
     step_blocks,
@@ -110,8 +111,8 @@ class Simulation:
         """As FileReader does."""
         window = window_bytes(self.link, connections=self.width.gets, longest=self._longest())
         ahead = self._pattern.readahead(self._size_bytes, room_bytes=_ROOM_BYTES, window_bytes=window)
-        fresh = ByteRange(max(self._advised.stop, ahead.start), max(self._advised.stop, ahead.stop, ahead.start))
-        goes_on = ahead.stop < self._size_bytes
+        fresh = fresh_advice(ahead, max(self._advised.stop, ahead.start))
+        goes_on = fresh.stop < self._size_bytes
         if fresh and not (goes_on and len(fresh) < step_blocks(len(ahead), readers=1) * BLOCK_BYTES):
             self._advised = ByteRange(0, fresh.stop)
             self._enqueue([index for index in blocks_of(fresh) if index not in self._here])
