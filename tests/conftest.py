@@ -9,7 +9,7 @@ import pytest
 import structlog
 from hypothesis import settings
 
-pytest_plugins = ["tests.fixtures_s3", "tests.fixtures_mount"]
+pytest_plugins = ["tests.fixtures_s3", "tests.fixtures_mount", "tests.fixtures_receiving"]
 
 # A busy machine is no failure: no example has a deadline.
 settings.register_profile("suite", deadline=None)

@@ -337,7 +337,7 @@ def test_only_the_command_line_prints() -> None:
 
 def test_only_the_command_line_exits() -> None:
     """Nothing outside cli/ ends the program."""
-    a_program_of_its_own = "vbnfs.demo.die_with_parent"
+    a_program_of_its_own = "vbnfs.host.die_with_parent"
     assert {place for place in who_mentions(EXITING) if floor_of(place) != "cli"} == {a_program_of_its_own}
 
 

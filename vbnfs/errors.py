@@ -12,6 +12,7 @@
     │   └── ManifestError           EIO         one manifest is refused; the others still mount
     └── StorageError                EIO         a request to S3 failed, or cannot be made
         ├── TransportError          EIO         no whole reply: refused, reset, truncated, DNS, TLS
+        │   ├── ReceiverLostError   EIO         the process that received it has ended
         │   └── BusyError           EIO         503, 429, 5xx: the server asks for a retry
         │       └── NoDescriptorError EIO       no descriptor is left for a connection
         ├── BadReplyError           EIO         a reply that cannot be used
@@ -113,6 +114,12 @@ class TransportError(StorageError):
     """No reply, or only a part of it. A retry may succeed."""
 
     remedy = "check the network, --endpoint-url and the proxy variables, and try again"
+
+
+class ReceiverLostError(TransportError):
+    """The process that received the reply has ended (--receivers). There is another one, or a thread, at once."""
+
+    remedy = "look into the log, or leave --receivers out"
 
 
 class BusyError(TransportError):

@@ -183,8 +183,37 @@ class Stored:
         return Stored(max(self.start, position), self.stop)
 
 
+@dataclass(frozen=True, slots=True)
+class StorePlan:
+    """What another process has to know to store blocks of a content, besides its two open files.
+
+    `identity` is what its checksums are seeded with. `digests` has those of its blocks from number `first` on, as far
+    as they may come, one behind the other; None: none are known.
+    """
+
+    identity: str
+    size_bytes: int
+    first: int
+    digests: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class OpenStore:
+    """What a sink is for another process: its plan, and the descriptors of a content's `data` and `checksums`.
+
+    They are open as long as this has their `owner`.
+    """
+
+    plan: StorePlan
+    descriptors: tuple[int, int]
+    owner: object
+
+
 class Sink(Protocol):
-    """Where whole blocks of a body are stored by what receives it: their bytes do not pass the event loop."""
+    """Where whole blocks of a body are stored by what receives it: their bytes do not pass the event loop.
+
+    What receives it may be another process: then that has the sink `opened`, and this one notes what it has stored.
+    """
 
     def store(self, start: int, parts: Sequence[bytes]) -> bool:
         """Store adjacent whole blocks of the object, from byte `start` on; their bytes are cut anywhere into parts.
@@ -192,6 +221,13 @@ class Sink(Protocol):
         False: they are not stored, and are to be handed on as a `Piece`. May wait for a disk. Never raises.
         """
         ...
+
+    def opened(self, byte_range: ByteRange) -> OpenStore | None:
+        """For the blocks of a range; None where another process can store none. May wait for a disk. Never raises."""
+        return None
+
+    def note_stored(self, start: int, stop: int) -> None:
+        """Another process has stored these bytes."""
 
 
 # What has come of an object. Clients that are wrapped around another go by where it begins and ends (`start`, `stop`,

@@ -23,7 +23,7 @@ from tests.fakes.disks import memory_disk, remount
 from vbnfs.blocks import BLOCK_BYTES
 from vbnfs.cache import content_places, open_contents
 from vbnfs.cache.block_cache import BlockCache
-from vbnfs.cache.content_file import ContentFile
+from vbnfs.cache.content_blocks import ContentBlocks
 from vbnfs.cache.content_folder import CHECKSUMS, DATA, FORMAT, WHOLE
 from vbnfs.cache.inventory import CachedContent, scan
 from vbnfs.cache.stock import Stock
@@ -122,9 +122,9 @@ def test_no_file_is_closed_under_the_lock(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(open_contents, "_MOST", 1)
     cache = make(tmp_path)
     closed: list[set[str]] = []
-    close = ContentFile.__del__
+    close = ContentBlocks.__del__
 
-    def ask_and_close(file: ContentFile) -> None:
+    def ask_and_close(file: ContentBlocks) -> None:
         asked = threading.Thread(target=lambda: closed.append(cache.stock.take_changed()), daemon=True)
         asked.start()
         asked.join(1.0)
@@ -132,7 +132,7 @@ def test_no_file_is_closed_under_the_lock(tmp_path: Path, monkeypatch: pytest.Mo
 
     put_all(cache, A, SMALL)
     with monkeypatch.context() as patch:
-        patch.setattr(ContentFile, "__del__", ask_and_close)
+        patch.setattr(ContentBlocks, "__del__", ask_and_close)
         put_all(cache, content("bb22", 5), b"other")
     assert closed == [{"aa11"}]
 

@@ -56,6 +56,7 @@ def test_defaults() -> None:
         memory_limit_bytes=256 << 20,
         verify="first-use",
         max_connections=32,
+        receivers=0,
         io_timeout_seconds=30.0,
         silence_timeout_seconds=15.0,
         refresh_seconds=300.0,

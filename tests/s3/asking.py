@@ -12,6 +12,7 @@ from tests.fakes.s3_server import (
     Reply,
 )
 from tests.fakes.store import Pattern
+from tests.fixtures_receiving import ReadyClient
 from vbnfs.metrics import Metrics
 from vbnfs.objects import ByteRange, ObjectVersion, Piece, RangeRequest
 from vbnfs.s3.client import S3Client
@@ -34,7 +35,7 @@ def open_client(
     max_connections: int = 4,
     metrics: Metrics | None = None,
 ) -> S3Client:
-    return S3Client(
+    return ReadyClient(
         bucket=bucket,
         region="us-west-2",
         endpoint_url=endpoint_url,

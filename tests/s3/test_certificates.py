@@ -17,6 +17,8 @@ from vbnfs.errors import (
     with_remedy,
 )
 
+pytestmark = pytest.mark.usefixtures("receiving")
+
 
 async def test_an_unknown_certificate_is_refused(store: MemoryStore, certificate: Certificate) -> None:
     """A server whose certificate is not trusted gets no request, and the message names the remedy."""

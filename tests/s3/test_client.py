@@ -48,6 +48,8 @@ from vbnfs.metrics import Metrics
 from vbnfs.objects import ByteRange, Piece, RangeRequest
 from vbnfs.s3.client import S3Client
 
+pytestmark = pytest.mark.usefixtures("receiving")
+
 
 async def test_listings_and_heads_give_etags(client: S3Client, store: MemoryStore) -> None:
     """HEAD and listings give an object's ETag without its quotes."""

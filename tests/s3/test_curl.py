@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pycurl
 import pytest
@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from tests.fakes.certificates import make_certificate
+from tests.fixtures_receiving import chosen, until_ready
 from vbnfs.blocks import BLOCK_BYTES, MOST_WAITING_BYTES, PIECE_BYTES
 from vbnfs.errors import (
     AccessDeniedError,
@@ -30,18 +31,23 @@ from vbnfs.errors import (
     TransportError,
     UntrustedServerError,
 )
-from vbnfs.objects import ByteRange, ObjectVersion, Piece, RangeRequest
+from vbnfs.objects import ByteRange, ObjectVersion, Piece, RangeRequest, Sink
 from vbnfs.s3 import curl_options, curl_thread, curl_transfer, storing
+from vbnfs.s3.arrivals import Arrivals
 from vbnfs.s3.curl import CurlTransport
 from vbnfs.s3.curl_options import trust_of
-from vbnfs.s3.curl_transfer import Arrivals, Transfer
+from vbnfs.s3.curl_transfer import Transfer
+from vbnfs.s3.generations import Generations
 from vbnfs.s3.ranges import Done, Event, Failed, RangeGet, get_of
+from vbnfs.s3.receivers import ReceiverTransport
 from vbnfs.s3.replies import Head
 
 MIB = 1 << 20
 BODY = bytes(range(256)) * 256  # 64 KiB
 NOISE = random.Random(1).randbytes(3 * MOST_WAITING_BYTES)
 NO_TLS: Final = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+BOTH: Final = pytest.mark.usefixtures("receiving")
 
 Talk = Callable[[socket.socket], None]
 
@@ -66,7 +72,10 @@ def server(*talks: Talk) -> Iterator[str]:
 
 @asynccontextmanager
 async def transport(*, max_connections: int = 4, tls: ssl.SSLContext = NO_TLS) -> AsyncIterator[CurlTransport]:
-    async with CurlTransport(tls=tls, proxy=None, max_connections=max_connections) as made:
+    more: Any = {"tls": tls, "proxy": None, "max_connections": max_connections, "generations": Generations()}
+    own, program = CurlTransport(**more), chosen()
+    async with own if program is None else ReceiverTransport(program, own, **more) as made:
+        await until_ready(made)
         yield made
 
 
@@ -117,6 +126,7 @@ def head(length: int, *more: str, start: int = 0) -> bytes:
     return "\r\n".join(["HTTP/1.1 206 Partial Content", f"Content-Length: {length}", whole, *more, "", ""]).encode()
 
 
+@BOTH
 @pytest.mark.parametrize("more", [b"X-More: and more\r\n", b"HTTP/1.1 100 Continue\r\n\r\n", b"."])
 async def test_a_head_that_is_too_long_is_refused(more: bytes) -> None:
     """A head that does not end, however fast it comes, is given up at once: it takes neither memory nor time."""
@@ -134,6 +144,7 @@ async def test_a_head_that_is_too_long_is_refused(more: bytes) -> None:
                 assert isinstance(failure_of(await fetched(made, get(url))), TransportError)
 
 
+@BOTH
 async def test_heads_before_and_trailers_after_the_head() -> None:
     """Interim replies and trailers are no part of the reply; its fields come as they were sent."""
 
@@ -175,6 +186,7 @@ async def test_the_request_is_as_the_value_says() -> None:
     }
 
 
+@BOTH
 async def test_no_byte_comes_before_the_head_is_checked() -> None:
     """A head of another range is a failure, and no piece of its body comes, nor does the connection stay."""
 
@@ -205,6 +217,7 @@ async def test_an_error_whose_body_stops_is_that_error(monkeypatch: pytest.Monke
     assert "AccessDenied" in str(failure)
 
 
+@BOTH
 async def test_a_body_that_is_not_taken_waits_at_the_server() -> None:
     """However large a body, only a little of it is in memory before it is taken; then all of it comes."""
     size = 64 * MIB
@@ -261,7 +274,7 @@ async def test_a_body_too_long_that_was_held_back_fails_alone() -> None:
     assert logs == []
 
 
-class HangingSink:
+class HangingSink(Sink):
     """A disk that takes nothing, and does not say so, until it `goes_on`."""
 
     def __init__(self) -> None:
@@ -349,6 +362,7 @@ async def test_a_get_that_nothing_wants_any_more_leaves_nothing(monkeypatch: pyt
             assert not transfer.is_storing
 
 
+@BOTH
 async def test_pieces_are_whole_blocks() -> None:
     """Whatever the sizes in which a body is sent, its first piece is a block, and the others end at whole pieces."""
     size = 17 * BLOCK_BYTES + 1000
@@ -447,6 +461,7 @@ async def test_a_defect_in_the_thread_ends_what_is_under_way_and_nothing_else() 
     assert [line["event"] for line in logs] == ["libcurl failed; its connections begin anew"]
 
 
+@BOTH
 async def test_a_body_that_stops_is_handed_on() -> None:
     """What has come is handed on although the piece is not full, and the pieces after it end where blocks do."""
     gate = threading.Event()
@@ -492,6 +507,7 @@ async def test_a_slow_body_is_handed_on(monkeypatch: pytest.MonkeyPatch) -> None
             assert len(data_of(await events(arrivals))) == size - len(first.data)
 
 
+@BOTH
 async def test_closing_ends_what_is_on_its_way() -> None:
     """When the transport is closed, GETs that wait for a reply fail at once, and no thread stays."""
 
@@ -512,6 +528,7 @@ async def test_closing_ends_what_is_on_its_way() -> None:
     assert not [thread for thread in threading.enumerate() if thread.name == "curl"]
 
 
+@BOTH
 async def test_a_reply_that_is_no_http() -> None:
     """Garbage is a failure of the network, as is a status that is none, and a connection that ends too early."""
     talks: list[Talk] = []
@@ -570,6 +587,7 @@ def test_any_head_is_a_reply_or_a_failure(words: bytes) -> None:
         trio.run(ask, url)
 
 
+@BOTH
 async def test_a_server_that_is_not_trusted(tmp_path: Path) -> None:
     """A certificate of an authority that is not among the trusted ones is refused, and says why."""
     certificate = make_certificate(tmp_path, "IP:127.0.0.1")

@@ -85,6 +85,7 @@ async def fetch(client: S3Client, *, is_anew: bool = False) -> bytes:
     return bytes(received.data)
 
 
+@pytest.mark.usefixtures("receiving")
 async def test_one_dead_connection_retires_those_before_it(relay: Relay, server: FakeS3Server) -> None:
     """Four are open and dead. One is found out while a new one works: the others are not asked any more."""
     async with open_client(relay.endpoint_url, max_connections=8) as client:
@@ -101,6 +102,7 @@ async def test_one_dead_connection_retires_those_before_it(relay: Relay, server:
                 assert await fetch(client) == WANTED
 
 
+@pytest.mark.usefixtures("receiving")
 async def test_a_new_connection_alone_retires_nothing(relay: Relay, server: FakeS3Server) -> None:
     """Where none is silent, the open ones are used again."""
     async with open_client(relay.endpoint_url) as client:
@@ -142,6 +144,7 @@ async def test_a_suspend_retires_all_connections(
         assert server.connections == connections + 2
 
 
+@pytest.mark.usefixtures("receiving")
 async def test_a_reply_to_come_by_an_open_connection_is_asked_for_anew(relay: Relay, server: FakeS3Server) -> None:
     """HEAD and listings: on a new connection after two seconds; ranges take new ones from then on, too."""
     async with open_client(relay.endpoint_url) as client:

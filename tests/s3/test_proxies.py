@@ -18,6 +18,7 @@ from vbnfs.errors import (
 from vbnfs.s3.proxies import is_excepted, proxy_for
 
 
+@pytest.mark.usefixtures("receiving")
 @pytest.mark.parametrize(
     ("bucket", "host", "path"),
     [
@@ -44,6 +45,7 @@ async def test_aws_is_asked_by_the_buckets_own_name(
     assert (server.requests[0].headers["host"], server.requests[0].path) == (host, path)
 
 
+@pytest.mark.usefixtures("receiving")
 @pytest.mark.parametrize("endpoint_url", ["http://s3.example:8333", "http://[2001:db8::1]:8333"])
 async def test_http_proxy_is_honoured(
     server: FakeS3Server, monkeypatch: pytest.MonkeyPatch, endpoint_url: str
@@ -57,6 +59,7 @@ async def test_http_proxy_is_honoured(
     assert server.requests[0].headers["host"] == endpoint_url.removeprefix("http://")
 
 
+@pytest.mark.usefixtures("receiving")
 async def test_a_socks_proxy_is_honoured(server: FakeS3Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """ALL_PROXY may name a SOCKS proxy: ranges, all else and reaching the server go through it."""
     received = Received()

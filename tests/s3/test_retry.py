@@ -23,6 +23,7 @@ from vbnfs.errors import (
     MismatchError,
     ObjectGoneError,
     OfflineError,
+    ReceiverLostError,
     StorageError,
     TransportError,
     UntrustedServerError,
@@ -95,6 +96,15 @@ async def test_a_transport_failure_is_tried_again(
     inner.fail(failure, failure, kind=kind)
     assert await ask(retrying(inner), kind) == ANSWERS[kind]
     assert inner.count(kind) == inner.count() == 3
+
+
+async def test_a_receiver_that_was_lost_is_not_waited_for(inner: MemoryClient, autojump_clock: MockClock) -> None:
+    """Something else receives then, and the server has done nothing: the rest is asked for at once, however often."""
+    inner.fail(*[ReceiverLostError("killed")] * 3, kind="get_range")
+    began = trio.current_time()
+    assert await fetch(retrying(inner)) == DATA[100:900]
+    assert trio.current_time() == began
+    assert inner.count() == 4
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -4,7 +4,8 @@
 """
 
 import hashlib
-from collections.abc import AsyncIterator, Callable
+import sys
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, Final
@@ -12,6 +13,7 @@ from urllib.parse import quote, urlsplit
 
 import trio
 
+from vbnfs.access import receiver_program
 from vbnfs.access.other_caches import in_time, open_other, trusted_uids
 from vbnfs.cache import in_place
 from vbnfs.cache.behind import Behind
@@ -97,10 +99,16 @@ async def make_client(config: Config, metrics: Metrics) -> AsyncIterator[Breaker
         ca_bundle=config.ca_bundle,
         max_connections=config.max_connections,
         metrics=metrics,
+        receiver=_receiver(config),
         probes=PROBES_AT_ONCE,
         silence_seconds=max(SILENCE_SECONDS, config.silence_seconds),
     ) as s3:
         yield BreakerClient(s3, is_forbidden=config.offline)
+
+
+def _receiver(config: Config) -> Sequence[str] | None:
+    """The command of the process that receives ranges, if one is to."""
+    return (sys.executable, "-P", "-m", receiver_program.__name__) if config.receivers else None
 
 
 def make_reading_client(config: Config, link: BreakerClient, metrics: Metrics) -> tuple[RetryingClient, PacedClient]:
@@ -141,6 +149,7 @@ async def make_mirror(config: Config, metrics: Metrics, digests: DigestStore) ->
         ca_bundle=place.ca_bundle or config.ca_bundle,
         max_connections=config.max_connections,
         metrics=metrics,
+        receiver=_receiver(config),
     ) as s3:
         link = BreakerClient(s3, is_forbidden=config.offline)
         hedging = HedgingClient(link, metrics=metrics, most=config.max_connections)

@@ -16,6 +16,7 @@ import structlog
 
 from vbnfs.blocks import BLOCK_BYTES, blocks_of, checksum
 from vbnfs.cache.behind import Behind
+from vbnfs.cache.content_blocks import ContentBlocks
 from vbnfs.cache.content_folder import FORMAT, NEW_PREFIX
 from vbnfs.cache.content_places import ContentPlaces
 from vbnfs.cache.digests import DigestStore
@@ -132,6 +133,11 @@ class BlockCache(StoredBlocks):
             self._let_go_of_descriptors(error)
             self._warn_once("blocks cannot be kept; reads go on without", key=error.strerror, reason=str(error))
             return 0
+        self.note_kept(content, count_bytes)
+        return count_bytes
+
+    def note_kept(self, content: Content, count_bytes: int) -> None:
+        """So much of a content is kept now: `put` has written it, or another process by `for_storing`."""
         if self.failure is not None:
             self.failure = None
             log.info("blocks are kept again")
@@ -139,7 +145,16 @@ class BlockCache(StoredBlocks):
         with self._lock:
             self._unflushed[content.content_id] += count_bytes
         self._metrics.kept_bytes += count_bytes
-        return count_bytes
+
+    def for_storing(self, content: Content) -> ContentBlocks | None:
+        """The open files of a content, made if need be, for a process that receives blocks of it.
+
+        None where they cannot be written: `put` finds out why, and says it.
+        """
+        try:
+            return self._open.for_writing(content).writable
+        except OSError:
+            return None
 
     def flush(self) -> None:
         """Have the disk take what was put by now: a power cut costs what was put since, and no more."""

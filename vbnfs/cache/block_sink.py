@@ -4,15 +4,16 @@ from collections.abc import Sequence
 
 import structlog
 
-from vbnfs.blocks import BLOCK_BYTES, by_block, digest
+from vbnfs.blocks import BLOCK_BYTES, DIGEST_BYTES, blocks_of
 from vbnfs.cache.block_cache import BlockCache
 from vbnfs.cache.digests import DigestSet
-from vbnfs.objects import Content
+from vbnfs.cache.file_store import have_digests
+from vbnfs.objects import ByteRange, Content, OpenStore, Sink, StorePlan
 
 log = structlog.get_logger()
 
 
-class BlockSink:
+class BlockSink(Sink):
     """See `objects.Sink`: for blocks of one content, which come to `cache`.
 
     A block that does not have its digest is not stored: it is handed on as bytes, and judged where they are.
@@ -28,7 +29,8 @@ class BlockSink:
         """See `objects.Sink`."""
         first = start // BLOCK_BYTES
         try:
-            is_stored = self._are_right(first, parts) and self._cache.put(self._content, first, *parts) > 0
+            are_right = self._digests is None or have_digests(first, parts, self._digests.of_block)
+            is_stored = are_right and self._cache.put(self._content, first, *parts) > 0
         except Exception:  # a defect; it must not end the thread that stores everything
             log.exception("unexpected failure of a write", object=str(self._content.source))
             return False
@@ -36,8 +38,23 @@ class BlockSink:
             self.stored_bytes += sum(map(len, parts))
         return is_stored
 
-    def _are_right(self, first: int, parts: Sequence[bytes]) -> bool:
-        if self._digests is None:
-            return True
-        blocks = enumerate(by_block(parts), first)
-        return all(digest(*block) == self._digests.of_block(index) for index, block in blocks)
+    def opened(self, byte_range: ByteRange) -> OpenStore | None:
+        """See `objects.Sink`."""
+        try:
+            files = self._cache.for_storing(self._content)
+        except Exception:  # a defect
+            log.exception("unexpected failure to open a content", object=str(self._content.source))
+            return None
+        if files is None:
+            return None
+        blocks = blocks_of(byte_range)
+        digests = None
+        if self._digests is not None:
+            digests = self._digests.digests[blocks.start * DIGEST_BYTES : blocks.stop * DIGEST_BYTES]
+        plan = StorePlan(self._content.content_id, self._content.size_bytes, blocks.start, digests)
+        return OpenStore(plan, files.files[:2], files)
+
+    def note_stored(self, start: int, stop: int) -> None:
+        """See `objects.Sink`."""
+        self._cache.note_kept(self._content, stop - start)
+        self.stored_bytes += stop - start

@@ -26,13 +26,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from vbnfs.blocks import BLOCK_BYTES, blocks_of, by_block, checksum
+from vbnfs.blocks import BLOCK_BYTES, blocks_of
 from vbnfs.cache.block_checks import BadBlockError, BlockChecks, WrongDigestError
+from vbnfs.cache.content_blocks import ContentBlocks
 from vbnfs.cache.content_folder import OpenFiles, Shape, make_folder, open_files
 from vbnfs.cache.digests import DigestSet
 from vbnfs.cache.histories import begin_history, note_period
 from vbnfs.cache.holdings import Held
-from vbnfs.cache.records import Records
 from vbnfs.cache.whole_file import Seal
 from vbnfs.host.mapping import map_populated, read_in_memory
 from vbnfs.host.places import Place
@@ -41,7 +41,6 @@ from vbnfs.objects import ByteRange
 _MAPPED_BYTES: Final = 64 << 10  # making a mapping costs 8 µs: as much as copying so many bytes
 _CHECKED_AT_ONCE: Final = 5  # blocks, of 50 µs each: those of a read of 1 MiB; none that has a digest, of 0.3 ms
 _TOUCH_SECONDS: Final = 60.0  # st_mtime, by which eviction chooses, is at most so old for a content in use
-_MOST_VIEWS: Final = 512  # in one pwritev(2), which takes 1,024
 
 
 class ContentFile:
@@ -56,7 +55,8 @@ class ContentFile:
         self._shape = Shape(data_bytes)
         self._may_map = may_map
         count = -(-data_bytes // BLOCK_BYTES)
-        self._records = Records(self._checksums, count)
+        self._blocks = ContentBlocks(files, identity=identity, data_bytes=data_bytes)
+        self._records = self._blocks.records
         self._checks = BlockChecks(identity, str(place), count)
         self._touched = -_TOUCH_SECONDS
         self._is_used = False
@@ -88,10 +88,6 @@ class ContentFile:
             content = cls.open(place, identity=identity, data_bytes=data_bytes, may_map=may_map)
         return content
 
-    def __del__(self) -> None:
-        os.close(self._data)
-        os.close(self._checksums)
-
     @property
     def data_bytes(self) -> int:
         """The content's length."""
@@ -120,14 +116,12 @@ class ContentFile:
     @property
     def is_intact(self) -> bool:
         """False once it was deleted or cut short: what is left can be read, but no block may be added."""
-        try:
-            data, checksums = os.fstat(self._data), os.fstat(self._checksums)
-        except OSError:  # ESTALE of a network file system, a disk that fails
-            return False
-        are_there = data.st_nlink > 0 and checksums.st_nlink > 0
-        return (
-            are_there and data.st_size >= self._shape.data_bytes and checksums.st_size >= self._shape.checksums_bytes
-        )
+        return self._blocks.are_intact
+
+    @property
+    def writable(self) -> ContentBlocks | None:
+        """Its files, to write blocks; None where the disk could only be read when they were opened."""
+        return self._blocks if self._is_writable else None
 
     @property
     def digests(self) -> DigestSet | None:
@@ -227,28 +221,10 @@ class ContentFile:
         return all(read_in_memory(self._data, 1, position) is not None for position in positions)
 
     def write(self, index: int, *parts: bytes | memoryview) -> None:
-        """Store adjacent blocks of a content that `is_intact`, from `index` on: their bytes, then their records.
-
-        The bytes may be cut anywhere into parts. Blocks that are recorded already stay as they are. Raises `OSError`.
-        """
-        blocks = by_block(parts)
+        """See `ContentBlocks.write`. Raises `OSError`, also where the disk could only be read when it was opened."""
         if not self._is_writable:
             raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(self._place))
-        for run in self._records.lacking_runs(range(index, index + len(blocks))):
-            new = blocks[run.start - index : run.stop - index]
-            self._write_data(run.start * BLOCK_BYTES, [part for block in new for part in block])
-            checksums = (checksum(self._identity, number, *block) for number, block in zip(run, new, strict=True))
-            self._records.write(run.start, checksums)
-
-    def _write_data(self, offset: int, parts: Sequence[bytes | memoryview]) -> None:
-        views = [memoryview(part) for part in parts]
-        while views:
-            written = os.pwritev(self._data, views[:_MOST_VIEWS], offset)
-            offset += written
-            while views and written >= len(views[0]):
-                written -= len(views.pop(0))
-            if views:
-                views[0] = views[0][written:]
+        self._blocks.write(index, *parts)
 
     def _checked(self, index: int, *, may_write: bool = True) -> bytes | None:
         """A block that is what it should be; None if there is no record, or it is known to be wrong."""

@@ -53,6 +53,7 @@ class Config:
     passthrough: bool
     trust_cache: bool
     max_connections: int
+    receivers: int
     io_timeout_seconds: float
     silence_timeout_seconds: float
     refresh_seconds: float
@@ -119,6 +120,12 @@ def _connections(text: str) -> int:
     if match is None or not 1 <= int(match[0]) <= 256:
         raise ValueError("a number from 1 to 256 is wanted")
     return int(match[0])
+
+
+def _receivers(text: str) -> int:
+    if text.strip() not in {"0", "1"}:
+        raise ValueError("0 or 1 is wanted")
+    return int(text)
 
 
 def parse_path(text: str) -> Path:
@@ -255,6 +262,8 @@ SETTINGS: Final = (
     _setting("trust_cache", _boolean, "", "Believe the stored verdict on a file that is unchanged since.",
              default=False, is_flag=True),
     _setting("max_connections", _connections, "N", "Connections to S3 at the most.", default=32),
+    _setting("receivers", _receivers, "N", "Processes that receive what S3 sends: 0 (a thread does) or 1.",
+             default=0),
     _setting("io_timeout", _seconds(0.1, 86_400), "SECONDS", "When a read fails that S3 has not answered.",
              field="io_timeout_seconds", default=30.0),
     _setting("silence_timeout", _seconds(0.1, 86_400), "SECONDS", "When a read fails of which no byte came.",

@@ -27,10 +27,10 @@ import botocore.session
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from vbnfs.demo import die_with_parent
 from vbnfs.demo.ports import free_ports, is_free, remove_sockets
 from vbnfs.demo.weed import Ports, arguments, configuration, find_weed
 from vbnfs.errors import DemoError
+from vbnfs.host import die_with_parent
 
 _START_SECONDS = 30.0
 _STOP_SECONDS = 1.0  # after SIGTERM it closes its volumes at once and then hangs: a longer wait changes nothing

@@ -7,7 +7,10 @@ import errno
 import os
 from typing import Final
 
+from vbnfs.errors import NoDescriptorError, TransportError
+
 NO_DESCRIPTOR: Final = frozenset({errno.EMFILE, errno.ENFILE})
+CROWDED: Final = "too many open files"
 _ENOUGH: Final = 4  # a connection takes one, and looking up a name some more for a moment
 
 
@@ -23,6 +26,13 @@ def are_left() -> bool:
         for descriptor in opened:
             os.close(descriptor)
     return True
+
+
+def explained(failure: TransportError) -> TransportError:
+    """What failed: the network or the server; or this process can open no connection."""
+    if type(failure) is not TransportError or are_left():
+        return failure
+    return NoDescriptorError(f"{failure}: {CROWDED}")
 
 
 def _open_one() -> int:

@@ -16,7 +16,7 @@ from typing import Final
 import structlog
 import trio
 
-from vbnfs.errors import BusyError, NoDescriptorError, OfflineError, StorageError, TransportError
+from vbnfs.errors import BusyError, NoDescriptorError, OfflineError, ReceiverLostError, StorageError, TransportError
 from vbnfs.objects import (
     ListedObject,
     ListedVersion,
@@ -114,7 +114,7 @@ class BreakerClient:
             raise self._offline_error(about)
 
     def _note(self, error: StorageError) -> None:
-        if isinstance(error, NoDescriptorError):
+        if isinstance(error, NoDescriptorError | ReceiverLostError):
             return  # it says nothing about the server
         if isinstance(error, TransportError) and not isinstance(error, BusyError):
             self._reason = str(error)

@@ -6,11 +6,11 @@ proxy, with the same trust. Requests are anonymous (unsigned).
 References: Amazon S3 API (GetObject, HeadObject, ListObjectsV2, ListObjectVersions), RFC 9110 (14, ranges).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Final, Self
+from typing import Any, Final, Self
 from urllib.parse import urlsplit
 
 import trio
@@ -36,6 +36,7 @@ from vbnfs.s3.http_client import HttpClient, tls_context
 from vbnfs.s3.listings import OBJECTS, VERSIONS, Listing, Row
 from vbnfs.s3.proxies import DEFAULT_PORTS, proxy_for
 from vbnfs.s3.ranges import RangeTransport, get_of, receive_all
+from vbnfs.s3.receivers import ReceiverTransport
 from vbnfs.s3.replies import head_attributes
 from vbnfs.s3.resolver import lookups_in_own_threads
 
@@ -45,17 +46,17 @@ _MAX_LISTING_BYTES: Final = 128 << 20
 _MAX_PAGES: Final = 1_000
 _REACH_SECONDS: Final = 3.0
 _LISTING_SECONDS: Final = 600.0  # for all pages
-_CROWDED: Final = "too many open files"
 
 
 class S3Client:
     """An `ObjectClient` of one bucket. Use as an async context manager; closing ends its connections.
 
     `probes` may be under way besides `max_connections` ranges. A range ends of which nothing comes for
-    `silence_seconds`, or for as long as any request.
+    `silence_seconds`, or for as long as any request. `receiver` is the command of the process that receives ranges;
+    None: a thread does.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - one for each part
         self,
         *,
         bucket: str,
@@ -66,6 +67,7 @@ class S3Client:
         metrics: Metrics,
         probes: int = 0,
         silence_seconds: float | None = None,
+        receiver: Sequence[str] | None = None,
     ) -> None:
         self._base = bucket_base(bucket, region, endpoint_url)
         self._metrics = metrics
@@ -76,9 +78,11 @@ class S3Client:
         self._http = HttpClient(
             self._base, tls=tls, proxy=self._proxy, max_connections=max_connections, generations=generations
         )
-        self._ranges: RangeTransport = CurlTransport(
-            tls=tls, proxy=self._proxy, max_connections=max_connections + probes, generations=generations
-        )
+        more: Any = {"tls": tls, "proxy": self._proxy, "max_connections": max_connections + probes}
+        own = CurlTransport(generations=generations, **more)
+        self._ranges: RangeTransport = own
+        if receiver is not None:
+            self._ranges = ReceiverTransport(receiver, own, generations=generations, **more)
         self._silence_seconds = silence_seconds
         self._open = AsyncExitStack()
 
@@ -187,13 +191,14 @@ class S3Client:
             yield
         except StorageError as error:
             self._metrics.failed_requests += 1
-            if type(error) is TransportError and (failure := self._explained(error)) is not error:
+            if isinstance(error, TransportError) and (failure := self._explained(error)) is not error:
                 raise failure from error
             raise
 
     def _explained(self, failure: TransportError) -> TransportError:
-        """What failed: the network or the server; or no connection can be opened, of which one warning is logged."""
-        if descriptors.are_left():
-            return failure
-        self._warn_once("no more connections can be opened; going on with those that there are", reason=_CROWDED)
-        return NoDescriptorError(f"{failure}: {_CROWDED}")
+        """What failed. Where no connection can be opened, here or in another process, one warning is logged."""
+        explained = descriptors.explained(failure)
+        if isinstance(explained, NoDescriptorError):
+            reason = descriptors.CROWDED
+            self._warn_once("no more connections can be opened; going on with those that there are", reason=reason)
+        return explained

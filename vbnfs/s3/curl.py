@@ -16,9 +16,10 @@ from typing import Self
 
 import trio
 
+from vbnfs.s3.arrivals import Arrivals
 from vbnfs.s3.curl_options import new_handle, trust_of
 from vbnfs.s3.curl_thread import CurlThread
-from vbnfs.s3.curl_transfer import Arrivals, Transfer
+from vbnfs.s3.curl_transfer import Transfer
 from vbnfs.s3.generations import Generations
 from vbnfs.s3.ranges import RangeGet
 from vbnfs.s3.storing import StoringThread
@@ -59,20 +60,21 @@ class CurlTransport:
         borrower = object()
         await self._limiter.acquire_on_behalf_of(borrower)
         try:
-            transfer = self._new_transfer(get)
+            arrivals, transfer = self._new_transfer(get)
             self._thread.call(partial(self._thread.begin, transfer))
             try:
-                yield transfer.arrivals
+                yield arrivals
             finally:
-                transfer.arrivals.close()
+                arrivals.close()
                 self._thread.call(partial(self._thread.remove, transfer))
         finally:
             self._limiter.release_on_behalf_of(borrower)
 
-    def _new_transfer(self, get: RangeGet) -> Transfer:
+    def _new_transfer(self, get: RangeGet) -> tuple[Arrivals, Transfer]:
         handle = new_handle(get, self._trust, self._proxy)
         resume = partial(self._thread.call, partial(self._thread.resume, handle))
-        return Transfer(get, handle, Arrivals(resume), self._storing)
+        arrivals = Arrivals(resume)
+        return arrivals, Transfer(get, handle, arrivals, self._storing)
 
     def _stop(self) -> None:
         self._thread.stop()

@@ -2,7 +2,7 @@
 
     Transfer    in libcurl's thread: takes the reply's lines and bytes, checks the head, cuts the body (parts.py)
     Outbox      what of it is to be stored is stored first (storing.py)
-    Arrivals    on the event loop: events that came and were not taken yet
+    Outlet      where its events go (arrivals.py)
 
 The first piece is a block, for which a reader may wait; those that follow are larger, since each costs the event loop
 a quarter of a millisecond. A transfer of which `MOST_WAITING_BYTES` came and were not taken is paused.
@@ -10,21 +10,18 @@ a quarter of a millisecond. A transfer of which `MOST_WAITING_BYTES` came and we
 
 import re
 import time
-from collections import deque
-from collections.abc import Callable
-from contextlib import suppress
 from http import HTTPStatus
 from typing import Final
 
 import pycurl
-import trio
 
-from vbnfs.blocks import BLOCK_BYTES, MOST_WAITING_BYTES, PIECE_BYTES
+from vbnfs.blocks import BLOCK_BYTES, MOST_WAITING_BYTES
 from vbnfs.errors import MismatchError, StorageError, TransportError
-from vbnfs.objects import Piece, Stored
+from vbnfs.objects import Piece
+from vbnfs.s3.arrivals import Outlet
 from vbnfs.s3.failures import broken, status_error
 from vbnfs.s3.parts import Parts, Run
-from vbnfs.s3.ranges import Done, Event, Failed, RangeGet
+from vbnfs.s3.ranges import Done, Failed, RangeGet
 from vbnfs.s3.replies import MAX_ERROR_BYTES, Head, check_range
 from vbnfs.s3.storing import Outbox, StoringThread
 
@@ -34,77 +31,10 @@ _STATUS_LINE: Final = re.compile(rb"HTTP/[0-9.]+ +([0-9]{3})(?![0-9])")
 _REFUSE: Final = 0  # of a part's bytes were taken: libcurl ends the transfer (CURLOPT_WRITEFUNCTION)
 
 
-class Arrivals:
-    """Events of a transfer in their order. Made and used on the event loop, but for `post` and `post_pause`."""
-
-    def __init__(self, resume: Callable[[], None]) -> None:
-        self._token = trio.lowlevel.current_trio_token()
-        self._events: deque[Event] = deque()
-        self._changed = trio.lowlevel.ParkingLot()
-        self._resume = resume
-        self._is_paused = False
-        self._is_open = True
-        self._taken_bytes = 0  # changed by the event loop only
-        self.received_bytes = 0  # changed by libcurl's thread only
-
-    async def next(self) -> Event:
-        """See `Transfer` in ranges.py."""
-        while not self._events:
-            await self._changed.park()
-        event = self._events.popleft()
-        if isinstance(event, Piece | Stored):
-            self._taken_bytes += len(event)
-            self._resume_soon()
-        return event
-
-    def close(self) -> None:
-        """Nothing more is wanted."""
-        self._is_open = False
-        self._events.clear()
-
-    def _receive(self, event: Event) -> None:
-        if not self._is_open:
-            return
-        before = self._events[-1] if self._events else None
-        if isinstance(event, Stored) and isinstance(before, Stored) and before.stop == event.start:
-            self._events[-1] = Stored(before.start, event.stop)  # one event will do
-        else:
-            self._events.append(event)
-            self._changed.unpark_all()
-
-    def _receive_pause(self) -> None:
-        self._is_paused = True
-        self._resume_soon()
-
-    def _resume_soon(self) -> None:
-        if self._is_paused and self.waiting_bytes < PIECE_BYTES:
-            self._is_paused = False
-            self._resume()
-
-    # In other threads
-
-    @property
-    def waiting_bytes(self) -> int:
-        """Received and not taken yet."""
-        return self.received_bytes - self._taken_bytes
-
-    def post(self, event: Event) -> None:
-        """Have the event loop receive an event."""
-        self._post(self._receive, event)
-
-    def post_pause(self) -> None:
-        """The transfer is paused, until enough was taken."""
-        self._post(self._receive_pause)
-
-    def _post(self, receive: Callable[..., None], *what: object) -> None:
-        with suppress(trio.RunFinishedError):
-            self._token.run_sync_soon(receive, *what)
-
-
 class Transfer:
     """A GET with its handle. Used in libcurl's thread only."""
 
-    def __init__(self, get: RangeGet, handle: pycurl.Curl, arrivals: Arrivals, storing: StoringThread) -> None:
+    def __init__(self, get: RangeGet, handle: pycurl.Curl, arrivals: Outlet, storing: StoringThread) -> None:
         self.get = get
         self.handle = handle
         self.arrivals = arrivals

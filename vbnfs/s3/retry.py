@@ -3,6 +3,7 @@
 | failure | tried again | why |
 |---|---|---|
 | `TransportError`: refused, reset, torn, silent, no HTTP, DNS | within the time allowed | it may pass |
+| `ReceiverLostError`: the process that received it ended | the same, at once | something else receives now |
 | `BusyError`: 503 SlowDown, 429, other 5xx | the same, after its Retry-After | the server asks for it |
 | `NoDescriptorError`: no file can be opened | the same | others are closed; there may be connections |
 | `MismatchError`: 200 for 206, another range, redirects | 4 times | a proxy; another connection may do |
@@ -26,7 +27,7 @@ from typing import Final, TypeVar
 
 import trio
 
-from vbnfs.errors import BusyError, MismatchError, StorageError, TransportError
+from vbnfs.errors import BusyError, MismatchError, ReceiverLostError, StorageError, TransportError
 from vbnfs.objects import (
     ListedObject,
     ListedVersion,
@@ -58,6 +59,8 @@ def wait_seconds(
     """
     if isinstance(failure, BusyError) and failure.retry_after_seconds:
         wait, may_pass = failure.retry_after_seconds, True
+    elif isinstance(failure, ReceiverLostError):
+        wait, may_pass = 0.0, True
     else:
         wait = min(_FIRST_WAIT_SECONDS * 2.0 ** (failures - 1) + _JITTER_SECONDS * chance, _LONGEST_WAIT_SECONDS)
         is_mismatch = isinstance(failure, MismatchError)

@@ -3,7 +3,7 @@
 The fakes are thereby held to what a real S3 server does.
 """
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
@@ -14,6 +14,7 @@ import pytest
 from tests.fakes.client import MemoryClient
 from tests.fakes.s3_server import FakeS3Server
 from tests.fakes.store import MemoryStore
+from tests.fixtures_receiving import PROGRAM, until_ready
 from vbnfs.demo.server import SeaweedServer
 from vbnfs.errors import BadReplyError, ObjectGoneError
 from vbnfs.metrics import Metrics
@@ -64,7 +65,7 @@ def _fill(put: Callable[[str, bytes], str], delete: Callable[[str], object]) -> 
 
 
 @asynccontextmanager
-async def _s3_client(endpoint_url: str) -> AsyncIterator[ObjectClient]:
+async def _s3_client(endpoint_url: str, receiver: Sequence[str] | None) -> AsyncIterator[ObjectClient]:
     async with S3Client(
         bucket=_BUCKET,
         region="us-west-2",
@@ -72,7 +73,9 @@ async def _s3_client(endpoint_url: str) -> AsyncIterator[ObjectClient]:
         ca_bundle=None,
         max_connections=4,
         metrics=Metrics(),
+        receiver=receiver,
     ) as client:
+        await until_ready(client._ranges)
         yield client
 
 
@@ -99,30 +102,39 @@ def _wrapped_origin() -> Origin:
     return Origin(inner.old, inner.new, inner.deleted, open_client)
 
 
-def _seaweed_origin(seaweed: SeaweedServer) -> Origin:
+@pytest.fixture(scope="module")
+def seaweed_versions(seaweed: SeaweedServer) -> dict[str, ObjectVersion]:
     seaweed.make_bucket(_BUCKET)
     boto3: Any = seaweed.client()
 
     def put(key: str, data: bytes) -> str:
         return str(boto3.put_object(Bucket=_BUCKET, Key=key, Body=data)["VersionId"])
 
-    versions = _fill(put, lambda key: boto3.delete_object(Bucket=_BUCKET, Key=key))
-    return Origin(**versions, open=lambda: _s3_client(seaweed.endpoint_url))
+    return _fill(put, lambda key: boto3.delete_object(Bucket=_BUCKET, Key=key))
 
 
-@pytest.fixture(scope="module", params=["memory", "wrapped", "fake server", "SeaweedFS"])
+_BY_HTTP: Final = ("fake server", "SeaweedFS")
+
+
+_ORIGINS: Final = ("memory", "wrapped", *_BY_HTTP, *(f"{name}, by a process" for name in _BY_HTTP))
+
+
+@pytest.fixture(scope="module", params=_ORIGINS)
 def origin(request: pytest.FixtureRequest) -> Iterator[Origin]:
-    if request.param == "memory":
+    name, _, process = request.param.partition(", ")
+    receiver = PROGRAM if process else None
+    if name == "memory":
         yield _memory_origin()
-    elif request.param == "wrapped":
+    elif name == "wrapped":
         yield _wrapped_origin()
-    elif request.param == "SeaweedFS":
-        yield _seaweed_origin(request.getfixturevalue("seaweed"))
+    elif name == "SeaweedFS":
+        url = request.getfixturevalue("seaweed").endpoint_url
+        yield Origin(**request.getfixturevalue("seaweed_versions"), open=lambda: _s3_client(url, receiver))
     else:
         store = MemoryStore(_BUCKET)
         versions = _fill(store.put, store.delete)
         with FakeS3Server(store) as server:
-            yield Origin(**versions, open=lambda: _s3_client(server.endpoint_url))
+            yield Origin(**versions, open=lambda: _s3_client(server.endpoint_url, receiver))
 
 
 async def _range(client: ObjectClient, version: ObjectVersion, start: int, stop: int, size_bytes: int) -> bytes:

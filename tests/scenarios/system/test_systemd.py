@@ -101,6 +101,25 @@ def test_stopping_leaves_nothing(guest: Guest, unit: str) -> None:
         assert guest.shows(unit, "Result") == "success", guest.output("journalctl", "--no-pager", "-n60", "-u", unit)
 
 
+def test_a_receiver_lives_as_long_as_the_daemon(guest: Guest, unit: str) -> None:
+    """What hardens the unit lets a process receive; a stop that reaches all processes at once leaves none of them."""
+    guest.write(f"/etc/systemd/system/{UNIT}.d/receivers.conf", "[Service]\nEnvironment=VBNFS_RECEIVERS=1\n")
+    guest.output("systemctl", "daemon-reload")
+    guest.output("systemctl", "start", unit)
+    until(lambda: "receiver_program" in processes(guest))
+    assert is_served(guest)
+    guest.output("systemctl", "stop", unit)
+    guest.output("rm", f"/etc/systemd/system/{UNIT}.d/receivers.conf")
+    assert guest.shows(unit, "Result") == "success"
+    assert "receiver_program" not in processes(guest)
+    assert "the receiving process has ended" not in guest.output("journalctl", "--unit", unit)
+
+
+def processes(guest: Guest) -> str:
+    """The command lines of all processes, but for what asks."""
+    return guest.run("sh", "-c", "cat /proc/[0-9]*/cmdline | tr '\\0' ' '").stdout
+
+
 def test_a_daemon_that_was_killed(guest: Guest, unit: str) -> None:
     """After SIGKILL the unit starts anew on a folder that was cleared: there is one mount, and it works."""
     guest.output("systemctl", "start", unit)

@@ -1,0 +1,62 @@
+"""The two open files of a content, and how blocks are written to them (content_file.py has the layout).
+
+It needs no path. So a process that receives blocks writes them here, too, with descriptors that it was sent.
+"""
+
+import os
+from collections.abc import Sequence
+from typing import Final
+
+from vbnfs.blocks import BLOCK_BYTES, by_block, checksum
+from vbnfs.cache.content_folder import OpenFiles, Shape
+from vbnfs.cache.records import Records
+
+_MOST_VIEWS: Final = 512  # in one pwritev(2), which takes 1,024
+
+
+class ContentBlocks:
+    """The files `data` and `checksums`, closed with the last user of this. Any thread may use it."""
+
+    def __init__(self, files: OpenFiles, *, identity: str, data_bytes: int) -> None:
+        self.files: Final = files
+        self.records: Final = Records(files.checksums, -(-data_bytes // BLOCK_BYTES))
+        self._identity = identity
+        self._shape = Shape(data_bytes)
+
+    def __del__(self) -> None:
+        os.close(self.files.data)
+        os.close(self.files.checksums)
+
+    @property
+    def are_intact(self) -> bool:
+        """False once they were deleted or cut short: what is left can be read, but no block may be added."""
+        try:
+            data, checksums = os.fstat(self.files.data), os.fstat(self.files.checksums)
+        except OSError:  # ESTALE of a network file system, a disk that fails
+            return False
+        are_there = data.st_nlink > 0 and checksums.st_nlink > 0
+        return (
+            are_there and data.st_size >= self._shape.data_bytes and checksums.st_size >= self._shape.checksums_bytes
+        )
+
+    def write(self, index: int, *parts: bytes | memoryview) -> None:
+        """Store adjacent blocks, from `index` on: their bytes, then their records. The files have to be intact.
+
+        The bytes may be cut anywhere into parts. Blocks that are recorded already stay as they are. Raises `OSError`.
+        """
+        blocks = by_block(parts)
+        for run in self.records.lacking_runs(range(index, index + len(blocks))):
+            new = blocks[run.start - index : run.stop - index]
+            self._write_data(run.start * BLOCK_BYTES, [part for block in new for part in block])
+            checksums = (checksum(self._identity, number, *block) for number, block in zip(run, new, strict=True))
+            self.records.write(run.start, checksums)
+
+    def _write_data(self, offset: int, parts: Sequence[bytes | memoryview]) -> None:
+        views = [memoryview(part) for part in parts]
+        while views:
+            written = os.pwritev(self.files.data, views[:_MOST_VIEWS], offset)
+            offset += written
+            while views and written >= len(views[0]):
+                written -= len(views.pop(0))
+            if views:
+                views[0] = views[0][written:]
