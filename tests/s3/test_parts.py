@@ -111,9 +111,9 @@ def test_the_first_block_comes_alone(length: int) -> None:
     """A reader may wait for it: it does not wait for the rest of a piece or of a run, whatever the parts are."""
     size_bytes = 10 * BLOCK_BYTES
     pieces = cut(request(0, size_bytes, size_bytes, is_stored=False), [length], [False])
-    assert list(lengths_of(pieces)) == [(Piece, 1), (Piece, 7), (Piece, 2)]
+    assert list(lengths_of(pieces)) == [(Piece, 1), (Piece, 3), (Piece, 4), (Piece, 2)]
     runs = cut(request(0, size_bytes, size_bytes, is_stored=True), [length], [False])
-    assert list(lengths_of(runs)) == [(Run, 1), (Run, 8), (Run, 1)]
+    assert list(lengths_of(runs)) == [(Run, 1), (Run, 4), (Run, 4), (Run, 1)]
 
 
 def test_what_begins_within_a_block_ends_with_it() -> None:
