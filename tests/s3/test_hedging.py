@@ -350,6 +350,19 @@ async def test_no_byte_at_all_is_a_failure_of_its_own(inner: MemoryClient, autoj
     assert inner.in_flight == 0
 
 
+async def test_no_read_fails_of_silence_without_a_fresh_connection(
+    inner: MemoryClient, autojump_clock: MockClock
+) -> None:
+    """Where nothing is saved for asking twice, a silent GET is asked once more after each third of its time."""
+    client = HedgingClient(inner, metrics=Metrics(), silence_seconds=15.0)
+    client._lately.budget = HedgeBudget(0.0)
+    inner.hold(lambda request: any(request is one for one in inner.requests[:2]))
+    began = trio.current_time()
+    assert await fetch(client) == WANTED
+    assert trio.current_time() - began == pytest.approx(10.0)
+    assert inner.count("get_range") == 3
+
+
 async def test_a_byte_begins_the_time_for_silence_anew(inner: MemoryClient, autojump_clock: MockClock) -> None:
     """A trickle is no silence, however long it takes; nor is the time that a receiver takes."""
     client = HedgingClient(inner, metrics=Metrics(), silence_seconds=3.0)

@@ -47,7 +47,7 @@ MOUNTS: Final = 2
 LIMIT_BYTES: Final = 3 * MIB  # less than all contents together: mounts evict, too
 _MEMORY_BYTES: Final = 2 * MIB  # so that one block is remembered: the disk is asked, not the memory of what came last
 _NO_WAITS: Final = {"_FIRST_WAIT_SECONDS": 0.0, "_LONGEST_WAIT_SECONDS": 0.0}  # of s3/retry.py
-_OFFLINE: Final = {"_GRACE_SECONDS": 0.05, "_AGAIN_SECONDS": 0.01, "_PROBE_SECONDS": 0.02}  # so that it is soon known
+_OFFLINE: Final = {"_GRACE_SECONDS": 0.05, "_AGAIN_SECONDS": 0.01, "_SOON_SECONDS": 0.02}  # so that it is soon known
 _KILL_SECONDS: Final = 60.0
 # Of os, by which the cache is changed.
 CHANGES: Final = ("mkdir", "ftruncate", "rename", "unlink", "rmdir", "pwritev", "pwrite")

@@ -35,7 +35,7 @@ from vbnfs.errors import (
 )
 from vbnfs.metrics import Metrics
 from vbnfs.objects import ByteRange, ObjectClient, RangeRequest, Receive, Received
-from vbnfs.s3.stall import STEP_BYTES, HedgeBudget, Proof, Silence, StallTimer
+from vbnfs.s3.stall import STEP_BYTES, HedgeBudget, Proof, Silence, StallTimer, next_chance
 from vbnfs.s3.wrapper import WrapperClient
 
 _PROBE_SECONDS: Final = 3.0  # for the answer to a probe
@@ -266,7 +266,11 @@ class _Race:
     def _due_at(self) -> float:
         """When it is stalled, or has stalled for as long again."""
         step = max(self._step_began, self._judged_at) + self._timer.seconds
-        return min(step, max(self._heard_at, self._judged_at) + self._timer.silent_seconds)
+        silent = max(self._heard_at, self._judged_at) + self._timer.silent_seconds
+        return min(step, silent, self._next_chance())
+
+    def _next_chance(self) -> float:
+        return next_chance(self._heard_at, self._judged_at, self._silence_seconds)
 
     def _probe_at(self) -> float:
         if not self._lately.sends_probes or any(runner.is_handing_on for runner in self._runners):
@@ -281,8 +285,9 @@ class _Race:
             self._judged_at = now
             self._ask_once_more(nursery)
         elif now >= self._due_at():
+            is_last_chance = now >= self._next_chance()
             self._judged_at, self._is_stalled = now, True
-            if self._on_stall(self._may_ask_once_more(now)):
+            if self._on_stall(self._may_ask_once_more(now)) or is_last_chance:
                 self._ask_once_more(nursery)
         elif now >= self._probe_at():
             self._lately.silence = self._lately.silence.after_probe(now)

@@ -21,6 +21,7 @@ _MOST_SILENT_SECONDS: Final = 3.0  # without a byte
 _PROBE_EVERY_SECONDS: Final = 0.5
 _HEDGES_PER_REQUEST: Final = 0.1
 _MOST_SAVED: Final = 4.0
+_PARTS_OF_SILENCE: Final = 3  # after each but the last a silent GET is asked for once more, whatever was saved
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,16 @@ class StallTimer:
             self.smoothed_seconds + (seconds - self.smoothed_seconds) / 8,
             self.deviation_seconds + (deviation - self.deviation_seconds) / 4,
         )
+
+
+def next_chance(heard_at: float, judged_at: float, silence_seconds: float) -> float:
+    """When a GET is asked for once more in any case, because it fails soon.
+
+    No byte of it has come since `heard_at`, and it may be silent for `silence_seconds`. It was judged last at
+    `judged_at`. Infinite where no time is left for another one.
+    """
+    chances = (heard_at + silence_seconds * part / _PARTS_OF_SILENCE for part in range(1, _PARTS_OF_SILENCE))
+    return next((at for at in chances if judged_at < at), math.inf)
 
 
 @dataclass(frozen=True, slots=True)
