@@ -1,5 +1,6 @@
 """Messages, bytes and open files between two processes."""
 
+import json
 import os
 import resource
 import socket
@@ -9,12 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from vbnfs.host.message_link import Letter, Link, Sender
+from vbnfs.host.message_link import Codec, Letter, Link, Sender
+
+JSON = Codec(lambda message: json.dumps(message).encode(), json.loads)
 
 
 @pytest.fixture
 def ends() -> Iterator[tuple[Link, Link]]:
-    one, other = map(Link, socket.socketpair())
+    one, other = (Link(end, JSON) for end in socket.socketpair())
     yield one, other
     one.close()
     other.close()
@@ -86,7 +89,20 @@ def test_an_end_within_a_message_is_an_error() -> None:
             theirs.sendall(words)
             theirs.shutdown(socket.SHUT_WR)
             with pytest.raises(OSError, match=r"Broken pipe|Protocol error"):
-                Link(ours).receive()
+                Link(ours, JSON).receive()
+
+
+def test_what_is_no_message_is_not_sent(ends: tuple[Link, Link]) -> None:
+    """An error of the link, which goes on; a sender ends its link, so that the other end does not wait."""
+    one, other = ends
+    with pytest.raises(OSError, match="Protocol error"):
+        one.send(Letter(object()))
+    one.send(Letter("good"))
+    assert heard(other) == Letter("good")
+    sender = Sender(one)
+    sender.put(object())
+    assert other.receive() is None
+    sender.stop()
 
 
 def test_silence_is_noticed() -> None:
@@ -94,11 +110,11 @@ def test_silence_is_noticed() -> None:
     ours, theirs = socket.socketpair()
     noticed = threading.Semaphore(0)
     with ours, theirs:
-        link, found = Link(ours, silence_seconds=0.01, on_silence=noticed.release), list[Letter | None]()
+        link, found = Link(ours, JSON, silence_seconds=0.01, on_silence=noticed.release), list[Letter | None]()
         thread = threading.Thread(target=lambda: found.append(link.receive()))
         thread.start()
         noticed.acquire()
-        body = b"\x80\x04K\x07."  # pickle of 7
+        body = b"7"
         theirs.sendall(len(body).to_bytes(4, "little") + b"\2\0\0\0" + body)
         for _ in range(3):
             noticed.acquire()

@@ -1,17 +1,16 @@
 """Messages between two processes of this program, with bytes and open files, over a Unix stream socket: unix(7).
 
-    4 bytes     the length of the pickled message, little-endian
+    4 bytes     the length of the message, little-endian
     4 bytes     the length of the bytes behind it
     ...         both of these
 
-Descriptors travel with a message's first byte (SCM_RIGHTS), so they are those of this message and of no other. Both
-ends are the same program and the same user: what pickle(3) trusts.
+Descriptors travel with a message's first byte (SCM_RIGHTS), so they are those of this message and of no other. What a
+message is, and how it is written, is the business of those at the ends: they hand in a `Codec`.
 """
 
 import array
 import errno
 import os
-import pickle
 import socket
 import threading
 from collections.abc import Callable, Sequence
@@ -38,6 +37,14 @@ class Letter:
     owner: object = None
 
 
+@dataclass(frozen=True, slots=True)
+class Codec:
+    """Messages as bytes, and back. Both functions raise an exception for what is no message."""
+
+    encode: Callable[[Any], bytes]
+    decode: Callable[[bytes], Any]
+
+
 class Link:
     """One end of a connected socket: one thread may receive, and one may send.
 
@@ -47,17 +54,19 @@ class Link:
     def __init__(
         self,
         connection: socket.socket,
+        codec: Codec,
         *,
         silence_seconds: float | None = None,
         on_silence: Callable[[], None] = lambda: None,
     ) -> None:
         connection.settimeout(silence_seconds)
         self._connection = connection
+        self._codec = codec
         self._on_silence = on_silence
 
     def send(self, letter: Letter) -> None:
-        """Waits until the other end has room for it. Raises `OSError`."""
-        body = pickle.dumps(letter.message)
+        """Waits until the other end has room for it. Raises `OSError`, also for what is no message."""
+        body = _of_codec(self._codec.encode, letter.message)
         head = len(body).to_bytes(4, "little") + len(letter.data).to_bytes(4, "little")
         views = [memoryview(head + body), memoryview(letter.data)]
         rights = _rights(letter.descriptors)
@@ -79,10 +88,7 @@ class Link:
             return None
         body = self._exactly(int.from_bytes(head[:4], "little"))
         data = self._exactly(int.from_bytes(head[4:], "little"))
-        try:
-            return Letter(pickle.loads(body), data, descriptors)
-        except Exception as error:  # another version of this program
-            raise OSError(errno.EPROTO, f"{os.strerror(errno.EPROTO)}: {error!r}") from error
+        return Letter(_of_codec(self._codec.decode, body), data, descriptors)
 
     def end(self) -> None:
         """End it, for both processes."""
@@ -159,6 +165,13 @@ class Sender:
             except OSError:
                 is_open = False
                 self._link.end()
+
+
+def _of_codec(function: Callable[[Any], Any], value: Any) -> Any:
+    try:
+        return function(value)
+    except Exception as error:  # a defect, or another version of this program
+        raise OSError(errno.EPROTO, f"{os.strerror(errno.EPROTO)}: {error!r}") from error
 
 
 def _rights(descriptors: Sequence[int]) -> list[tuple[int, int, Any]]:

@@ -29,6 +29,7 @@ from vbnfs.s3.curl_transfer import Transfer
 from vbnfs.s3.failures import broken
 from vbnfs.s3.generations import Generations
 from vbnfs.s3.ranges import Event, Failed
+from vbnfs.s3.receiver_codec import CODEC
 from vbnfs.s3.receiver_messages import Begin, Came, End, Ended, Ping, Pong, Ready, Retired, Said, Setup, Taken
 from vbnfs.s3.storing import StoringThread
 
@@ -41,7 +42,7 @@ _LEVELS: Final = frozenset({"debug", "info", "warning", "error"})
 
 def serve(connection: socket.socket, make_sink: MakeSink) -> None:
     """Receive for the daemon at the other end, until that ends."""
-    link = Link(connection)
+    link = Link(connection, CODEC)
     first = link.receive()
     if first is None or not isinstance(first.message, Setup):
         return

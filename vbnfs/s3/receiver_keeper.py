@@ -25,6 +25,7 @@ from vbnfs.objects import OpenStore, Piece, Stored
 from vbnfs.s3.arrivals import Mailbox
 from vbnfs.s3.generations import Generations
 from vbnfs.s3.ranges import Event, Failed, RangeGet
+from vbnfs.s3.receiver_codec import CODEC
 from vbnfs.s3.receiver_messages import Begin, Came, End, Ended, Ping, Ready, Retired, Said, Setup, Taken
 
 log = structlog.get_logger()
@@ -66,7 +67,7 @@ class _Life:
         self.is_ready = False
         self._is_quiet = is_quiet
         self._asked_at: float | None = time.monotonic()
-        self.link: Final = Link(ours, silence_seconds=_SILENCE_SECONDS, on_silence=self._look)
+        self.link: Final = Link(ours, CODEC, silence_seconds=_SILENCE_SECONDS, on_silence=self._look)
         self.sender: Final = Sender(self.link)
         try:
             with its:
