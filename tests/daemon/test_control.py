@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import select
 import socket
 import stat
 import subprocess
@@ -10,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -104,6 +106,29 @@ def test_daemon_that_is_gone(entry: MountEntry) -> None:
     """Without a socket the message names the remedy, if the mount is dead; else it says that the socket is gone."""
     with pytest.raises(MountError, match=r"its control socket .* is gone"):
         running_mounts.ask(replace(entry, mountpoint=Path("/")), "hello")
+
+
+@pytest.mark.parametrize(
+    ("mountpoint", "reason"), [("/", "its daemon does not answer"), ("/nowhere", "'vbnfs mount' mounts it anew")]
+)
+def test_daemon_that_ends_while_it_is_asked(
+    entry: MountEntry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mountpoint: str, reason: str
+) -> None:
+    """It has the question, and ends without an answer: what counts is whether the mount is dead."""
+    path = tmp_path / "socket"
+    monkeypatch.setattr(running_mounts, "find_socket", lambda owner, device: str(path))
+
+    def end_with_the_question() -> None:
+        connection, _ = listener.accept()
+        select.select([connection], [], [])
+        connection.close()  # with what was not read: the other end gets ECONNRESET
+
+    with socket.socket(socket.AF_UNIX) as listener, ThreadPoolExecutor(1) as pool:
+        listener.bind(str(path))
+        listener.listen()
+        pool.submit(end_with_the_question)
+        with pytest.raises(MountError, match=reason):
+            running_mounts.ask(replace(entry, mountpoint=Path(mountpoint)), "hello")
 
 
 ASK_AS_NOBODY = """

@@ -42,10 +42,11 @@ def ask_of(entry: MountEntry, command: str) -> tuple[dict[str, Any], int]:
                 raise MountError(f"{entry.mountpoint}: at its control socket {path} somebody else answers")
             within.send(json.dumps({"command": command}).encode() + b"\n")
             answer = json.loads(within.line())
-    except (FileNotFoundError, ConnectionRefusedError) as error:
+    except (FileNotFoundError, ConnectionRefusedError, ConnectionResetError) as error:
         reason = "its daemon is gone; 'vbnfs mount' mounts it anew, 'vbnfs umount' clears it"
         if is_alive(entry.mountpoint):
-            reason = f"it works, but its control socket {path} is gone"
+            has_ended = isinstance(error, ConnectionResetError)  # the daemon has ended the connection, and lives
+            reason = "its daemon does not answer" if has_ended else f"it works, but its control socket {path} is gone"
         raise MountError(f"{entry.mountpoint}: {reason}") from error
     except PermissionError as error:
         who = user_name(entry.owner)
