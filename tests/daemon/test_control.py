@@ -109,14 +109,15 @@ def test_daemon_that_is_gone(entry: MountEntry) -> None:
 
 
 @pytest.mark.parametrize(
-    ("mountpoint", "reason"), [("/", "its daemon does not answer"), ("/nowhere", "'vbnfs mount' mounts it anew")]
+    ("is_alive", "reason"), [(True, "its daemon does not answer"), (False, "'vbnfs mount' mounts it anew")]
 )
 def test_daemon_that_ends_while_it_is_asked(
-    entry: MountEntry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mountpoint: str, reason: str
+    entry: MountEntry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_alive: bool, reason: str
 ) -> None:
     """It has the question, and ends without an answer: what counts is whether the mount is dead."""
     path = tmp_path / "socket"
     monkeypatch.setattr(running_mounts, "find_socket", lambda owner, device: str(path))
+    monkeypatch.setattr(running_mounts, "is_alive", lambda mountpoint: is_alive)
 
     def end_with_the_question() -> None:
         connection, _ = listener.accept()
@@ -128,7 +129,7 @@ def test_daemon_that_ends_while_it_is_asked(
         listener.listen()
         pool.submit(end_with_the_question)
         with pytest.raises(MountError, match=reason):
-            running_mounts.ask(replace(entry, mountpoint=Path(mountpoint)), "hello")
+            running_mounts.ask(entry, "hello")
 
 
 ASK_AS_NOBODY = """
