@@ -109,7 +109,7 @@ class StrangeError(StorageError):
         Begin(7, GET, {1, 2}, 3),  # type: ignore[arg-type]
         Begin(7, RangeGet("", "", (), RangeRequest(REQUEST.version, ByteRange(5, 9), 100, sink=object())), None, 3),  # type: ignore[arg-type]
     ],
-    ids=repr,
+    ids=lambda value: type(value).__name__,
 )  # fmt: skip
 def test_what_is_no_message_is_not_written(value: object) -> None:
     """Nor is one that has a value of another class within, such as a sink."""
