@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 import click
 
@@ -50,6 +51,9 @@ class Measured:
 
 class WrongBytesError(RuntimeError):
     """A system brings other bytes than the original's: what it was measured at does not count."""
+
+
+_AGAIN_SECONDS: Final = 2.0
 
 
 class TimeIsUp(KeyboardInterrupt):
@@ -100,7 +104,7 @@ def limited(minutes: float) -> Iterator[None]:
         raise TimeIsUp
 
     before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, minutes * 60)
+    signal.setitimer(signal.ITIMER_REAL, minutes * 60, _AGAIN_SECONDS)  # one in a finalizer is lost
     try:
         yield
     finally:

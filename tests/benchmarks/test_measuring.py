@@ -49,6 +49,7 @@ def test_an_origin_that_does_not_start_fails_its_part_alone(tmp_path: Path, monk
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # the signal may come in a finalizer
 def test_a_part_whose_time_is_up_takes_its_mounts_away(tmp_path: Path) -> None:
     """It says that not everything was measured."""
     failures, _, rows = measured_in(tmp_path, minutes=0.01)
