@@ -30,13 +30,12 @@ class BlockSink(Sink):
         first = start // BLOCK_BYTES
         try:
             are_right = self._digests is None or have_digests(first, parts, self._digests.of_block)
-            is_stored = are_right and self._cache.put(self._content, first, *parts) > 0
+            kept_bytes = self._cache.put(self._content, first, *parts) if are_right else 0
         except Exception:  # a defect; it must not end the thread that stores everything
             log.exception("unexpected failure of a write", object=str(self._content.source))
             return False
-        if is_stored:
-            self.stored_bytes += sum(map(len, parts))
-        return is_stored
+        self.stored_bytes += kept_bytes
+        return kept_bytes > 0
 
     def opened(self, byte_range: ByteRange) -> OpenStore | None:
         """See `objects.Sink`."""
