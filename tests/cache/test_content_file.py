@@ -9,6 +9,7 @@ import resource
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -19,12 +20,13 @@ import xxhash
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vbnfs.blocks import BLOCK_BYTES
+from vbnfs.blocks import BLOCK_BYTES, DIGEST_BYTES
 from vbnfs.cache import content_file
-from vbnfs.cache.block_checks import BlockChecks, DamagedBlockError
+from vbnfs.cache.block_checks import BlockChecks, DamagedBlockError, WrongDigestError
 from vbnfs.cache.content_file import ContentFile
 from vbnfs.cache.content_folder import CHECKSUMS, FORMAT, HEADER_BYTES, Shape
 from vbnfs.cache.content_folder import DATA as DATA_FILE
+from vbnfs.cache.digests import DigestSet
 from vbnfs.host import mapping
 from vbnfs.host.places import Anchor, Place, file_at
 from vbnfs.objects import ByteRange
@@ -510,6 +512,38 @@ def test_a_damaged_block_can_be_written_again(tmp_path: Path) -> None:
     assert file.read(WHOLE) == DATA
 
 
+@pytest.mark.parametrize("may_write", [True, False], ids=["its record is erased", "its record stays"])
+def test_threads_that_find_the_same_bad_block_report_it_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, may_write: bool
+) -> None:
+    """Both have read it, and checked it, before either says so: one raises, for the other it is not here."""
+    made = ContentFile.create(file_at(tmp_path / "object"), identity=IDENTITY, data_bytes=len(DATA))
+    made.write(0, DATA[:BLOCK_BYTES])
+    content = ContentFile.open(
+        file_at(tmp_path / "object"), identity=IDENTITY, data_bytes=len(DATA), may_write=may_write
+    )
+    assert content is not None
+    both, check = threading.Barrier(2, timeout=20), BlockChecks.check
+
+    def check_together(checks: BlockChecks, index: int, data: bytes, record: bytes) -> None:
+        try:
+            check(checks, index, data, record)
+        finally:
+            both.wait()
+
+    def find(file: ContentFile) -> str:
+        try:
+            file.check_against(DigestSet("ab", len(DATA), bytes(3 * DIGEST_BYTES)))
+            return "not here" if file.read_checked(block(0), may_write=may_write) is None else "good"
+        except WrongDigestError:
+            return "wrong"
+
+    monkeypatch.setattr(BlockChecks, "check", check_together)
+    with ThreadPoolExecutor(2) as threads:
+        assert sorted(threads.map(find, [content, content])) == ["not here", "wrong"]
+    assert not content.holds(0)
+
+
 def test_a_block_that_the_disk_cannot_read_is_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """EIO is not asked for again and again: the block loses its record, and is written anew."""
     file, pread = filled(tmp_path / "ab12"), os.pread
@@ -593,7 +627,7 @@ _CREATE_AND_WRITE = """
 import sys
 from pathlib import Path
 from vbnfs.host.places import file_at
-from vbnfs.blocks import BLOCK_BYTES
+from vbnfs.blocks import BLOCK_BYTES, DIGEST_BYTES
 from vbnfs.cache.content_file import ContentFile
 folder, me = Path(sys.argv[1]), int(sys.argv[2])
 print("ready", flush=True)

@@ -20,6 +20,7 @@ be caught; a plain access would be a SIGBUS. The mapping lives as long as the vi
 
 import errno
 import os
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -58,6 +59,7 @@ class ContentFile:
         self._blocks = ContentBlocks(files, identity=identity, data_bytes=data_bytes)
         self._records = self._blocks.records
         self._checks = BlockChecks(identity, str(place), count)
+        self._judging = threading.Lock()
         self._touched = -_TOUCH_SECONDS
         self._is_used = False
 
@@ -130,7 +132,9 @@ class ContentFile:
 
     def check_against(self, digests: DigestSet | None) -> None:
         """Hold blocks against these digests, too, from now on; those that were used before are checked again."""
-        self._checks = self._checks.with_digests(digests)
+        if digests is not self._checks.digests:
+            with self._judging:  # two threads that make new checks would lose what one of them finds
+                self._checks = self._checks.with_digests(digests)
 
     def read(self, byte_range: ByteRange, *, may_write: bool = True) -> memoryview | None:
         """Verified bytes of a non-empty range within the content; None if a block of it is not here.
@@ -227,31 +231,39 @@ class ContentFile:
         self._blocks.write(index, *parts)
 
     def _checked(self, index: int, *, may_write: bool = True) -> bytes | None:
-        """A block that is what it should be; None if there is no record, or it is known to be wrong."""
+        """A block that is what it should be; None if there is no record, or it is known to be wrong.
+
+        None as well where another thread has found it bad meanwhile: each bad block is reported once.
+        """
         checks, record = self._checks, self._records.of(index)
         if record is None or index in checks.wrong:
             return None
-        try:  # Read, not mapped: the file may be cut short while the checksum is being computed.
+        try:
+            return self._read_and_check(index, record)
+        except BadBlockError as error:
+            with self._judging:
+                if self._records.of(index) != record or index in self._checks.wrong:
+                    return None
+                if not (may_write and self._is_erased(index)) and isinstance(error, WrongDigestError):
+                    self._checks.wrong.add(index)
+            raise
+
+    def _read_and_check(self, index: int, record: bytes) -> bytes:
+        """Read, not mapped: the file may be cut short while the checksum is being computed."""
+        try:
             data = os.pread(self._data, self._block_bytes(index), index * BLOCK_BYTES)
-            checks.check(index, data, record)
         except OSError as error:
             if error.errno != errno.EIO:
                 raise
-            self._set_aside(index, may_write=may_write)
-            raise checks.unreadable(index) from error
-        except BadBlockError as error:
-            is_erased = self._set_aside(index, may_write=may_write)
-            if isinstance(error, WrongDigestError) and not is_erased:
-                checks.wrong.add(index)
-            raise
+            raise self._checks.unreadable(index) from error
+        self._checks.check(index, data, record)
         return data
 
-    def _set_aside(self, index: int, *, may_write: bool) -> bool:
-        """Have a block lose its record, so that it will be written again; whether it has."""
-        if may_write:
-            with suppress(OSError):  # a read-only cache stays as it is
-                self._records.erase(index)
-                return True
+    def _is_erased(self, index: int) -> bool:
+        """Have a block lose its record, so that it will be written again; False where the disk takes no write."""
+        with suppress(OSError):  # a read-only cache stays as it is
+            self._records.erase(index)
+            return True
         return False
 
     def _block_bytes(self, index: int) -> int:
