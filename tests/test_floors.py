@@ -62,7 +62,7 @@ ONLY_IMPORTED_BY: Final[Mapping[str, set[str]]] = {
 # What other floors know of fuse/: the values that operations return, and how a mount is made.
 SEAM_OF_FUSE: Final[Mapping[str, set[str]]] = {
     "filesystem": {"vbnfs.fuse.operations"},
-    "daemon": {"vbnfs.fuse.device", "vbnfs.fuse.engines"},
+    "daemon": {"vbnfs.fuse.engines"},
 }
 TOO_HEAVY_FOR_A_MOUNT: Final = {
     *("rich.console", "pygments", "pandas", "numpy", "boto3", "h5py"),

@@ -1,6 +1,7 @@
 """What mount(8)'s words mean, and the statuses that it gets; the real mount(8) is in tests/scenarios/system."""
 
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -48,8 +49,7 @@ def test_what_mount8_says(line: str, request_: Request) -> None:
         ([PROJECT, "/mnt", "-o"], "option -o requires argument; usage"),
         ([PROJECT, "/mnt", "-o", "config"], "-o config: a value is wanted, as in config=FILE"),
         ([PROJECT, "/mnt", "-o", "setuid="], "-o setuid: a value is wanted, as in setuid=USER"),
-        ([PROJECT, "/mnt", "-s", "-o", "ro,drop_privileges"], "-o drop_privileges: vbnfs makes its mount itself"),
-        ([PROJECT, "/dev/fd/5", "-o", "ro"], "-o drop_privileges: vbnfs makes its mount itself"),
+        ([PROJECT, "/mnt", "-s", "-o", "ro,drop_privileges"], "-o drop_privileges: that is mount.fuse3's"),
         (["a/b", "/mnt"], "'a/b' will not do as what to mount"),
         (["/", "/mnt"], "'/' will not do as what to mount"),
     ],
@@ -71,6 +71,28 @@ def test_any_words(arguments: list[str]) -> None:
 def test_a_source_that_became_a_path() -> None:
     """mount(8) makes a path of a source that the current folder has: the project is its last part."""
     assert parse_arguments([f"/some/where/{PROJECT}", "/mnt"]) == PLAIN
+    assert parse_arguments([f"/some/where/s3:{PROJECT}", "/mnt"]) == replace(PLAIN, source=f"s3:{PROJECT}")
+
+
+def test_a_source_with_a_colon() -> None:
+    """`s3:NAME` is the same as NAME, and what df and findmnt show."""
+    config = settings_for(parse_arguments([f"s3:{PROJECT}", "/mnt"]))
+    assert (config.dataset, config.project, config.source) == (PROJECT, PROJECT, f"s3:{PROJECT}")
+
+
+def test_a_mount_that_is_handed_over() -> None:
+    """mount.fuse3 hands over /dev/fd/N, also with `drop_privileges`, which it has done then."""
+    for options in ("ro", "ro,drop_privileges"):
+        request = parse_arguments([PROJECT, "/dev/fd/5", "-o", options])
+        assert request == Request(PROJECT, Path("/dev/fd/5"), ("ro",))
+
+
+def test_quoted_values() -> None:
+    """Commas in double quotes do not divide: of SELinux's labels, of paths, and of what is this program's own."""
+    request = parse_arguments([PROJECT, "/mnt", "-o", 'context="a:s0:c1,c2",config="/a,b.toml",cache_dir="/c,d"'])
+    assert request == Request(PROJECT, Path("/mnt"), ('context="a:s0:c1,c2"', 'cache_dir="/c,d"'), Path("/a,b.toml"))
+    config = settings_for(replace(request, config_file=None))
+    assert (config.cache_dir, config.fuse_options) == (Path("/c,d"), ('context="a:s0:c1,c2"',))
 
 
 def test_a_source_that_is_a_datasets_name(tmp_path: Path) -> None:

@@ -24,6 +24,33 @@ def test_options_for_the_kernel_and_options_that_say_nothing() -> None:
     assert config == load_config(command_line={}, mount_options=("noatime,nodev",), environ={})
 
 
+def test_options_of_the_kernel_with_values() -> None:
+    """SELinux's labels and max_read are handed on: of one name the last one, labels with commas in quotes."""
+    texts = ('context="a:b:c:s0:c1,c2",max_read=65536', "fscontext=x:y:z,max_read=4096,rootcontext=a,defcontext=b")
+    settings, passed = parse_mount_options(texts)
+    assert settings == {}
+    assert passed == ('context="a:b:c:s0:c1,c2"', "max_read=4096", "fscontext=x:y:z", "rootcontext=a", "defcontext=b")
+
+
+@pytest.mark.parametrize("option", ["max_read=x", "max_read=", "context=", 'context="a"b"', "max_read=9999999999"])
+def test_values_that_the_kernel_would_not_take(option: str) -> None:
+    """A value that cannot be one is refused with an example."""
+    with pytest.raises(
+        UsageError, match=f"-o {option.partition(chr(61))[0]}=.*: a (number of bytes|label) is wanted, as in"
+    ):
+        parse_mount_options((option,))
+
+
+def test_what_holds_anyway() -> None:
+    """mount(8)'s file-system-independent options that mean nothing here are taken and dropped."""
+    words = (
+        "atime,diratime,relatime,norelatime,strictatime,nostrictatime,lazytime,nolazytime,iversion,noiversion,mand,nomand,"
+        "async,sync,dirsync,silent,loud,auto,noauto,defaults,group,nogroup,owner,noowner,user,nouser,users,nousers,"
+        "_netdev,nofail,default_permissions,nonempty,ro,x-gvfs-show,X-mount.mkdir,comment=x"
+    )
+    assert parse_mount_options((words,)) == ({}, ())
+
+
 def test_rw_is_refused() -> None:
     """Mounting for writing is refused with the reason, also among others."""
     with pytest.raises(UsageError, match="-o rw: the dataset is read-only"):

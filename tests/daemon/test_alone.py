@@ -8,7 +8,7 @@ import pytest
 from tests.fakes.dataset import serve
 from tests.fixtures_mount import Mounts
 from vbnfs.daemon.alone import take_away
-from vbnfs.fuse.device import open_mount
+from vbnfs.fuse.mounting import open_mount
 from vbnfs.fuse.server import Server
 from vbnfs.host.mount_programs import detach
 from vbnfs.host.mountinfo import MountEntry, find_mount

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import select
+import shutil
 import socket
 import stat
 import subprocess
@@ -14,6 +15,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -157,7 +159,8 @@ def test_mount_of_somebody_else(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert (
         done.stdout
-        == "False /mnt/vbn: only root, who mounted it, and root can ask it; 'getfattr -d FILE' answers everybody\n"
+        == "False /mnt/vbn: mounted by root: root can ask for that; 'vbnfs status' and 'getfattr -d FILE' answer all"
+        " who can read it\n"
     )
 
 
@@ -331,6 +334,62 @@ async def test_a_socket_that_took_its_place_stays(entry: MountEntry) -> None:
         path.touch()
     assert path.exists()
     path.unlink()
+
+
+@pytest.mark.parametrize("what", ["the socket", "its folder", "the folders above, which are other ones then"])
+async def test_a_socket_that_goes_away_is_made_again(
+    entry: MountEntry, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, what: str
+) -> None:
+    """/run/user/UID is emptied when its user logs out: a mount that stays is asked all the same, and later, too."""
+    monkeypatch.setattr(control, "_LOOK_SECONDS", 0.01)
+    session = tmp_path / "session"
+    session.mkdir()
+    monkeypatch.setattr(runtime, "_places", lambda owner: [session / "vbnfs", tmp_path / "vbnfs"])
+    place = partial(runtime.socket_path, entry.owner, entry.device)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(control.keep_serving, place, {"hello": hello})
+        await there(first := place())
+        if what == "the socket":
+            first.unlink()
+        else:
+            shutil.rmtree(session if what.startswith("the folders") else first.parent)
+        await there(second := place())
+        await trio.testing.wait_all_tasks_blocked()  # it listens
+        assert second.parent.parent == (tmp_path if what.startswith("the folders") else session)
+        assert await ask(entry, "hello") == {"hello": "world"}
+        assert stat.S_IMODE(second.parent.stat().st_mode) == 0o700
+        nursery.cancel_scope.cancel()
+    assert not second.exists()
+
+
+async def test_a_place_that_others_take_meanwhile(
+    entry: MountEntry, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """No socket is made in a folder that others can write; when that is mended, there is one."""
+    monkeypatch.setattr(control, "_LOOK_SECONDS", 0.01)
+    place = tmp_path / "vbnfs"
+    place.mkdir(mode=0o777)
+    place.chmod(0o777)
+    monkeypatch.setattr(runtime, "runtime_directory", lambda owner: place)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(
+            control.keep_serving, partial(runtime.socket_path, entry.owner, entry.device), {"hello": hello}
+        )
+        with trio.move_on_after(0.1):
+            await there(place / "0-99999.sock")
+        assert list(place.iterdir()) == []
+        place.chmod(0o700)
+        await there(place / "0-99999.sock")
+        nursery.cancel_scope.cancel()
+
+
+async def there(path: Path) -> None:
+    """Wait for a file, some seconds at most."""
+    with trio.fail_after(20):
+        while True:
+            if path.exists():
+                return
+            await trio.sleep(0.01)
 
 
 async def test_a_socket_is_found_when_its_user_has_logged_in_since(

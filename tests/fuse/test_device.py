@@ -9,7 +9,6 @@ import shutil
 import signal
 import stat
 import subprocess
-import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -21,9 +20,9 @@ from typing import Any, TypeVar
 import pytest
 import trio
 
-from vbnfs.errors import MountError
-from vbnfs.fuse.device import Device, Unmounted, open_mount, option
+from vbnfs.fuse.device import Device, Unmounted
 from vbnfs.fuse.engines import ENGINES, NATIVE, Connection, load
+from vbnfs.fuse.mounting import open_mount
 from vbnfs.fuse.operations import (
     Absent,
     Answer,
@@ -45,7 +44,7 @@ ROOT = 1
 LONG_SECONDS = 3600.0
 DEADLINE_SECONDS = 60
 BEFORE_1970_NS = -1_500_000_001
-SUBTYPE = option("subtype", "vbnfs")
+SUBTYPE = "subtype=vbnfs"
 XATTR = "user.long"
 Result = TypeVar("Result")
 
@@ -435,7 +434,7 @@ async def test_programs_that_wait_when_the_device_is_closed(mountpoint: Path, en
 async def test_options_with_commas(mountpoint: Path, engine: str) -> None:
     """A value may contain commas and backslashes: it is shown as it is."""
     name = r"data, set\one\,two"
-    async with serving(Files({}), mountpoint, option("fsname", name), engine=engine):
+    async with serving(Files({}), mountpoint, f"fsname={name}", engine=engine):
         entry = find_mount(mountpoint)
         assert entry is not None
         assert (entry.source, entry.file_system_type) == (name, "fuse.vbnfs")
@@ -528,65 +527,3 @@ def read_failing(monkeypatch: pytest.MonkeyPatch, number: int) -> object:
     finally:
         device.close()
         os.close(write_end)
-
-
-def reason_of_failure(path: Path, *options: str) -> str:
-    """Why a mount fails. Nothing is mounted then, and no descriptor stays open."""
-    before = descriptors()
-    with pytest.raises(MountError) as caught:
-        open_mount(path, options)
-    assert descriptors() == before
-    assert find_mount(path) is None
-    return str(caught.value)
-
-
-def test_a_mount_point_that_is_missing(mountpoint: Path) -> None:
-    """The reason is fusermount3's, and the mount point is named."""
-    missing = mountpoint / "missing"
-    reason = reason_of_failure(missing, "ro", SUBTYPE)
-    assert reason.startswith(f"{missing}: cannot be mounted: ")
-    assert "No such file or directory" in reason
-
-
-def test_an_option_that_there_is_not(mountpoint: Path) -> None:
-    """An option that is not taken is refused with fusermount3's reason, after which mounting works as before."""
-    reason = reason_of_failure(mountpoint, "ro", SUBTYPE, "no_such_option")
-    assert "fusermount3: " in reason
-    open_mount(mountpoint, ["ro", SUBTYPE]).close()
-    assert find_mount(mountpoint) is not None
-
-
-def test_without_fusermount3(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Where fusermount3 is not installed, the reason tells what to install."""
-    monkeypatch.setattr(mount_programs, "_FOLDERS", ("/nowhere",))
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert "apt install fuse3" in reason_of_failure(tmp_path)
-
-
-HANDS_ONE_OVER_AND_FAILS = """
-import os, socket, sys
-with socket.socket(fileno=int(os.environ["_FUSE_COMMFD"])) as end:
-    socket.send_fds(end, [b"x"], [0])
-sys.exit("no more of this")
-"""
-
-
-@pytest.mark.parametrize(
-    ("program", "reason"),
-    [
-        ("#!/bin/sh\nexit 3\n", "ended with status 3"),
-        ("#!/bin/sh\nkill -9 $$\n", "ended with status -9"),
-        ("#!/bin/sh\nexit 0\n", "ended with status 0"),
-        ("#!/bin/sh\necho no luck >&2\nexit 1\n", "cannot be mounted: no luck"),
-        (f"#!{sys.executable}{HANDS_ONE_OVER_AND_FAILS}", "cannot be mounted: no more of this"),
-        ("#!/no/such/interpreter\n", "cannot be mounted: "),
-    ],
-    ids=["silent", "killed", "no descriptor", "with a reason", "with a descriptor", "not to be run"],
-)
-def test_a_fusermount3_that_fails(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, program: str, reason: str) -> None:
-    """However fusermount3 ends, mounting fails with what is known, and nothing stays open."""
-    script = tmp_path / "fusermount3"
-    script.write_text(program)
-    script.chmod(0o755)
-    monkeypatch.setattr(mount_programs, "_FOLDERS", (str(tmp_path),))
-    assert reason in reason_of_failure(tmp_path)

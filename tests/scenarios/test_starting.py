@@ -18,7 +18,7 @@ from tests.fakes.s3_server import FakeS3Server
 from tests.fixtures_mount import Mount, Mounts, run_vbnfs, until
 from tests.scenarios.test_ends import threads_of
 from vbnfs.daemon.alone import alone_on
-from vbnfs.fuse.device import open_mount
+from vbnfs.fuse.mounting import open_mount
 from vbnfs.host.mount_programs import is_alive
 from vbnfs.host.mountinfo import find_mount, mounts_on
 from vbnfs.host.runtime import runtime_directory
@@ -310,7 +310,8 @@ _STOPPED = """
 import select, subprocess, sys, threading
 from contextlib import suppress
 from pathlib import Path
-from vbnfs.fuse.device import Unmounted, open_mount
+from vbnfs.fuse.device import Unmounted
+from vbnfs.fuse.mounting import open_mount
 from vbnfs.fuse.protocol import Opcode, agree
 
 folder = sys.argv[1]

@@ -4,9 +4,10 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from vbnfs.access.running_mounts import ask_of
+from vbnfs.access.running_mounts import ask_as_reader, ask_of
 from vbnfs.errors import MountError
-from vbnfs.host.mountinfo import MountEntry
+from vbnfs.host.identity import user_name
+from vbnfs.host.mountinfo import MountEntry, is_ours
 
 _MOST_NUMBER: Final = 1 << 63
 _DEEPEST: Final = 4
@@ -29,6 +30,23 @@ def ask_status(entry: MountEntry) -> dict[str, Any]:
     if wrong is not None or not _is_plain(answer):
         raise MountError(f"{entry.mountpoint}: its daemon's status is none: {wrong or 'not plain values'}")
     return {**answer, "mountpoint": str(entry.mountpoint), "pid": pid or answer["pid"]}
+
+
+def ask_readers_status(entry: MountEntry) -> dict[str, Any]:
+    """The part of the status that a mount reports to all who can read it: another user's mount, too.
+
+    Raises `MountError` as `ask_status` does.
+    """
+    answer = ask_as_reader(entry)
+    wrong = next((name for name, check in _READERS_CHECKS.items() if not check(answer.get(name))), None)
+    if wrong is not None or not _is_plain(answer):
+        raise MountError(f"{entry.mountpoint}: its daemon's status is none: {wrong or 'not plain values'}")
+    return {**answer, "mountpoint": str(entry.mountpoint), "mounted_by": user_name(entry.owner)}
+
+
+def status_of(entry: MountEntry) -> dict[str, Any]:
+    """The status of a mount, as much of it as this user may know. Raises `MountError` as `ask_status` does."""
+    return ask_status(entry) if is_ours(entry) else ask_readers_status(entry)
 
 
 def _is_text(value: Any) -> bool:
@@ -91,4 +109,11 @@ _CHECKS: Final[Mapping[str, Check]] = {
     **dict.fromkeys(_NEW, _is_count_or_none),
     "is_offline": lambda value: isinstance(value, bool),
     "metrics": _are_counts,
+}
+_READERS_CHECKS: Final[Mapping[str, Check]] = {
+    **dict.fromkeys(("vbnfs_version", "bucket", "project", "default_version"), _is_text),
+    **dict.fromkeys(("endpoint_url", "newer_version", "cache_problem"), _is_text_or_none),
+    **dict.fromkeys(("versions", "refused"), _are_texts),
+    **dict.fromkeys(("pid", "cache_size_bytes", "cache_usage_bytes"), _is_count),
+    "is_offline": lambda value: isinstance(value, bool),
 }

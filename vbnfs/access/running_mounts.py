@@ -1,4 +1,6 @@
-"""The asking end of a mount's control socket, of which daemon/control.py is the answering end.
+"""Asking a mount: its owner and root by its control socket, of which daemon/control.py is the answering end.
+
+Users who only read a mount ask by an extended attribute of its top folder, which the kernel gives to readers alone.
 
 The mount's list in the kernel has the number of its FUSE connection, and the socket's name has it, too: no call
 touches the mount, so that one which hangs can be asked about.
@@ -13,11 +15,12 @@ from typing import Any, Final
 
 from vbnfs.errors import MountError
 from vbnfs.host import peers
-from vbnfs.host.identity import user_name
-from vbnfs.host.mount_programs import is_alive
+from vbnfs.host.identity import user_name, user_or_root
+from vbnfs.host.mount_programs import is_alive, read_attribute
 from vbnfs.host.mountinfo import MountEntry
 from vbnfs.host.runtime import find_socket
 
+READERS_STATUS: Final = "user.vbnfs.status"  # of the top folder: filesystem/operations.py
 _MAX_ANSWER_BYTES: Final = 1 << 20
 _PIECE_BYTES: Final = 64 << 10
 _TIMEOUT_SECONDS: Final = 10.0  # for question and answer together
@@ -49,10 +52,10 @@ def ask_of(entry: MountEntry, command: str) -> tuple[dict[str, Any], int]:
             reason = "its daemon does not answer" if has_ended else f"it works, but its control socket {path} is gone"
         raise MountError(f"{entry.mountpoint}: {reason}") from error
     except PermissionError as error:
-        who = user_name(entry.owner)
+        who = user_or_root(entry.owner)
         raise MountError(
-            f"{entry.mountpoint}: only {who}, who mounted it, and root can ask it;"
-            " 'getfattr -d FILE' answers everybody"
+            f"{entry.mountpoint}: mounted by {user_name(entry.owner)}: {who} can ask for that;"
+            " 'vbnfs status' and 'getfattr -d FILE' answer all who can read it"
         ) from error
     except (OSError, ValueError, RecursionError) as error:
         raise MountError(f"{entry.mountpoint}: its daemon does not answer: {error}") from error
@@ -62,6 +65,25 @@ def ask_of(entry: MountEntry, command: str) -> tuple[dict[str, Any], int]:
         reason = " ".join(str(answer.get("error")).split())  # one line: it may be made up to look like others
         raise MountError(f"{entry.mountpoint}: {reason[:_LONGEST_REASON]}")
     return answer, peer.pid
+
+
+def ask_as_reader(entry: MountEntry) -> dict[str, Any]:
+    """What a mount of another user reports to all who can read it. Raises `MountError` to those who cannot."""
+    whose, who = user_name(entry.owner), user_or_root(entry.owner)
+    try:
+        answer = json.loads(read_attribute(entry.mountpoint, READERS_STATUS, seconds=_TIMEOUT_SECONDS))
+    except PermissionError as error:
+        raise MountError(
+            f"{entry.mountpoint}: mounted by {whose}, and not open to you; {who} can mount it with allow_other, or"
+            " for a group of yours with gid= and umask=, too"
+        ) from error
+    except (OSError, ValueError, RecursionError) as error:
+        if not is_alive(entry.mountpoint):
+            raise MountError(f"{entry.mountpoint}: its daemon is gone; {who} can mount it anew") from error
+        raise MountError(f"{entry.mountpoint}: its daemon does not answer: {error}") from error
+    if not isinstance(answer, dict):
+        raise MountError(f"{entry.mountpoint}: its daemon's answer is none")
+    return answer
 
 
 def daemon_of(entry: MountEntry) -> int:

@@ -23,11 +23,11 @@ from typing import Final, NoReturn
 
 from vbnfs import interrupts
 from vbnfs.cli import render, streams
-from vbnfs.config.mount_options import is_mount_option, split_mount_options
+from vbnfs.config.mount_options import REMOTE, is_mount_option, split_mount_options, value_of
 from vbnfs.config.settings import SETTING_BY_NAME, Config
 from vbnfs.config.sources import load_config
 from vbnfs.errors import MountError, UsageError, VbnfsError
-from vbnfs.host import mountinfo
+from vbnfs.host import handed_over, mountinfo
 from vbnfs.startup import without_rich
 
 MOUNTED: Final = 0
@@ -37,10 +37,9 @@ INTERRUPTED: Final = 8
 NOT_MOUNTED: Final = 32
 
 _USAGE: Final = "usage: mount.vbnfs DATASET FOLDER [-sfnv] [-N NAMESPACE] [-t TYPE] [-o OPTION[,...]]"
-# mount.fuse3 makes the mount itself, and hands over /dev/fuse as the folder: mount.fuse3(8).
-_HANDED_OVER: Final = re.compile(r"/dev/fd/\d+")
+_DROP: Final = "drop_privileges"  # of mount.fuse3(8), which makes the mount first, and hands it over as /dev/fd/N
 _DROPPING: Final = (
-    "-o drop_privileges: vbnfs makes its mount itself, and takes none over from mount.fuse3; for a daemon that is not"
+    f"-o {_DROP}: that is mount.fuse3's, which makes the mount itself and hands it over; for a daemon that is not"
     " root use setuid=USER, for one with a single capability 'vbnfs install-units'"
 )
 
@@ -91,14 +90,15 @@ def parse_arguments(arguments: Sequence[str]) -> Request:
     if len(words) != 2:
         raise UsageError(_USAGE)
     given = split_mount_options([value for flag, value in flags if flag == "-o"])
-    if "drop_privileges" in given or _HANDED_OVER.fullmatch(words[1]):
+    folder = Path(words[1])
+    if _DROP in given and mountinfo.descriptor_in(folder) is None:
         raise UsageError(_DROPPING)  # with -s, too: a user must not believe that they were dropped
-    own, options = _own_options([option for option in given if option != "rw"])
+    own, options = _own_options([option for option in given if option not in {"rw", _DROP}])
     letters = {flag for flag, _ in flags}
     known = [option for option in options if is_mount_option(option)]
     return Request(
         source=_source(words[0]),
-        folder=Path(words[1]),
+        folder=folder,
         # For a remount mount(8) brings what the kernel tells of the mount, such as user_id=0.
         options=tuple(known if "-s" in letters or "remount" in own else options),
         config_file=Path(own["config"]) if "config" in own else None,
@@ -131,7 +131,7 @@ def _own_options(options: Sequence[str]) -> tuple[dict[str, str], list[str]]:
     own: dict[str, str] = {}
     others: list[str] = []
     for option in options:
-        name, _, value = option.partition("=")
+        name, value = option.partition("=")[0], value_of(option)
         if option == "remount" or (name in {"config", "setuid"} and value):
             own[name] = value
         elif name in {"config", "setuid"}:
@@ -142,13 +142,14 @@ def _own_options(options: Sequence[str]) -> tuple[dict[str, str], list[str]]:
 
 
 def _source(word: str) -> str:
-    """The name of a dataset or a project. mount(8) makes a path of it where the current folder has such a name."""
-    name = os.path.basename(word) if word.startswith("/") else word  # noqa: PTH119 - not a path to anything
+    """What to mount: NAME or s3:NAME. mount(8) makes a path of it where the current folder has such a name."""
+    source = os.path.basename(word) if word.startswith("/") else word  # noqa: PTH119 - not a path to anything
     try:
-        return str(SETTING_BY_NAME["project"].parse(name))
+        SETTING_BY_NAME["project"].parse(source.removeprefix(REMOTE))
     except ValueError as error:
-        wanted = f"a dataset's name or a project is wanted; {error}"
+        wanted = f"a dataset's name or a project is wanted, also with {REMOTE} before it; {error}"
         raise UsageError(f"{word!r} will not do as what to mount: {wanted}") from error
+    return source
 
 
 def settings_for(request: Request) -> Config:
@@ -157,7 +158,7 @@ def settings_for(request: Request) -> Config:
         command_line={},
         mount_options=request.options,
         config_file=request.config_file,
-        mount_source=request.source,
+        mount_source=request.source.removeprefix(REMOTE),
     )
     # mount(8) waits, and `mount -a` looks for the source in the list of mounts.
     return replace(config, foreground=False, source=request.source)
@@ -190,18 +191,13 @@ def _user_id(name: str) -> int:
 def _mount(request: Request, config: Config) -> int:
     with without_rich():
         from vbnfs.daemon import background  # noqa: PLC0415 - not for those who only ask, or ask wrongly
-        from vbnfs.daemon import mountpoint as mounts  # noqa: PLC0415
-        from vbnfs.daemon.alone import alone_on  # noqa: PLC0415
 
     where = mountinfo.absolute(request.folder)
     if request.is_remount:
         if mountinfo.find_mount(where) is None:
             raise MountError(f"{where}: not mounted, so it cannot be mounted again")
         return _tell(f"{where}: stays mounted as it is; to change a setting, unmount it and mount it", MOUNTED)
-    if request.user is not None and mountinfo.find_mount(where) is None:
-        _check_is_theirs(where, request.user)
-    with alone_on(where):
-        mounts.check_mountpoint(where, cache_dir=config.cache_dir)
+    _check_place(where, request, config)
 
     def say_waiting() -> None:
         if request.is_verbose:
@@ -212,6 +208,21 @@ def _mount(request: Request, config: Config) -> int:
     if request.is_verbose:
         _tell(f"{request.source} mounted on {where}, read-only", MOUNTED)
     return MOUNTED
+
+
+def _check_place(where: Path, request: Request, config: Config) -> None:
+    """Raise `MountError` unless a mount can be made there, or the caller has made it."""
+    from vbnfs.daemon import mountpoint as mounts  # noqa: PLC0415
+    from vbnfs.daemon.alone import alone_on  # noqa: PLC0415
+
+    descriptor = mountinfo.descriptor_in(where)
+    if descriptor is not None:
+        handed_over.check(descriptor)
+        return
+    if request.user is not None and mountinfo.find_mount(where) is None:
+        _check_is_theirs(where, request.user)
+    with alone_on(where):
+        mounts.check_mountpoint(where, cache_dir=config.cache_dir)
 
 
 def _check_is_theirs(folder: Path, user: str) -> None:

@@ -1,6 +1,7 @@
 """`vbnfs mount`, `umount`, `status`."""
 
-from collections.abc import Iterator
+import shlex
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,7 +14,7 @@ from vbnfs.cli.options import EXIT_STATUS, config_of, echo_note, echo_warning, g
 from vbnfs.config.mount_options import NON_EMPTY, split_mount_options
 from vbnfs.config.settings import SETTING_BY_NAME, Config
 from vbnfs.errors import MountError, UsageError
-from vbnfs.host import mountinfo
+from vbnfs.host import handed_over, mountinfo
 from vbnfs.startup import without_rich
 
 if TYPE_CHECKING:
@@ -31,27 +32,22 @@ _ASKED_AT_ONCE: Final = 16
     multiple=True,
     help="Options as for mount(8): cache_size=500G, allow_other, nonempty ...",
 )
+@click.option("-f", "in_foreground", is_flag=True, hidden=True, help="As FUSE programs spell --foreground.")
 @settings(
     "mountpoint", shown=("dataset", "dataset_version", "cache_size", "offline", "allow_other", "foreground", "config")
 )
-def mount(mountpoint: Path | None, mount_options: tuple[str, ...], **options: Any) -> None:
+def mount(mountpoint: Path | None, mount_options: tuple[str, ...], in_foreground: bool, **options: Any) -> None:
     """Mount a dataset on a folder.
 
-    MOUNTPOINT is an empty folder, such as ~/vbn, which is made if need be. If it is not given, the settings name one
-    ('mountpoint' in the TOML file). Returns when the files can be listed.
+    MOUNTPOINT is an empty folder, such as ~/vbn, which is made if need be, or /dev/fd/N, with which the caller has
+    mounted. The settings may name one ('mountpoint' in the TOML file). Returns when the files can be listed.
     """
     with without_rich():
         from vbnfs.daemon import background  # noqa: PLC0415 - only what a command needs: `vbnfs --help` is to be quick
-        from vbnfs.daemon import mountpoint as mounts  # noqa: PLC0415
-        from vbnfs.daemon.alone import alone_on  # noqa: PLC0415
 
-    config = config_of(options, mount_options)
+    config = config_of(options if not in_foreground else {**options, "foreground": True}, mount_options)
     where = mountinfo.absolute(mountpoint or _mountpoint_of(config))
-    with _made(where, parents=mountpoint is None):
-        with alone_on(where):
-            mounts.check_mountpoint(where, cache_dir=config.cache_dir)
-        if NON_EMPTY not in split_mount_options(mount_options):  # mount(8) and fstab may name any folder
-            mounts.check_empty(where)
+    with _prepared(where, config, parents=mountpoint is None, given=split_mount_options(mount_options)):
 
         def announce(ready: "Ready") -> None:
             for warning in ready.warnings:
@@ -67,6 +63,25 @@ def mount(mountpoint: Path | None, mount_options: tuple[str, ...], **options: An
     announce(ready)
     with suppress(OSError):  # it is mounted, also if the message finds no reader
         click.echo(f"mounted {ready.top} at {render.escape(str(where))}")
+
+
+@contextmanager
+def _prepared(where: Path, config: Config, *, parents: bool, given: Collection[str]) -> Iterator[None]:
+    """While entered, a mount can be made there, or the caller has made it. Raises `MountError`."""
+    from vbnfs.daemon import mountpoint as mounts  # noqa: PLC0415
+    from vbnfs.daemon.alone import alone_on  # noqa: PLC0415
+
+    descriptor = mountinfo.descriptor_in(where)
+    if descriptor is not None:
+        handed_over.check(descriptor)
+        yield
+        return
+    with _made(where, parents=parents):
+        with alone_on(where):
+            mounts.check_mountpoint(where, cache_dir=config.cache_dir)
+        if NON_EMPTY not in given:  # mount(8) and fstab may name any folder
+            mounts.check_empty(where)
+        yield
 
 
 @contextmanager
@@ -105,6 +120,7 @@ def umount(mountpoint: Path | None, lazy: bool, if_mounted: bool, **options: Any
     if mountpoint is not None and (given := given_options(options)):
         raise UsageError(f"{given[0]} would have no effect where a folder is named: leave {given[0]} out")
     where = mountinfo.absolute(mountpoint or _mountpoint_of(config_of(options)))
+    _check_is_folder(where)
     if if_mounted and mountinfo.find_mount(where) is None:
         return
     unmount_to_the_end(where, lazy=lazy)
@@ -115,27 +131,40 @@ def umount(mountpoint: Path | None, lazy: bool, if_mounted: bool, **options: Any
         )
 
 
+def _check_is_folder(where: Path) -> None:
+    """Raise `UsageError` for a mount that is not named by its folder."""
+    if mountinfo.descriptor_in(where) is not None:
+        raise UsageError(
+            f"{where}: name the folder that it is mounted on ('findmnt -t fuse.vbnfs' lists them); who has mounted it"
+            " takes it away"
+        )
+
+
 @click.command(epilog=EXIT_STATUS)
 @click.argument("mountpoint", type=Path, required=False)
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def status(mountpoint: Path | None, as_json: bool) -> None:
     """Show what is mounted, from where, and what was read.
 
-    MOUNTPOINT is the folder of one mount. Without it all of yours are shown, or all of the machine's to root.
+    MOUNTPOINT is the folder of one mount. Without it all of yours are shown, or all of the machine's to root; those
+    of root are named.
     """
-    from vbnfs.access.mount_status import ask_status  # noqa: PLC0415
+    from vbnfs.access.mount_status import status_of  # noqa: PLC0415
 
+    others: list[mountinfo.MountEntry] = []
     if mountpoint is None:
         entries = [entry for entry in mountinfo.list_mounts() if mountinfo.is_ours(entry)]
+        others = mountinfo.roots_mounts()
     else:
         where = mountinfo.absolute(mountpoint)
+        _check_is_folder(where)
         entries = [entry for entry in mountinfo.list_mounts() if entry.mountpoint == where]
         if not entries:
             raise MountError(f"{where}: no vbnfs mount; 'vbnfs status' lists those that there are")
     found: list[dict[str, Any]] = []
     silent: list[str] = []
     with ThreadPoolExecutor(_ASKED_AT_ONCE) as pool:  # one that does not answer holds up no others
-        for asked in [pool.submit(ask_status, entry) for entry in entries]:
+        for asked in [pool.submit(status_of, entry) for entry in entries]:
             try:
                 found.append(asked.result())
             except MountError as error:
@@ -145,7 +174,10 @@ def status(mountpoint: Path | None, as_json: bool) -> None:
     else:
         for one in found:
             render.print_status(one)
-        if not entries:
+        for entry in others:
+            folder = render.escape(shlex.quote(str(entry.mountpoint)))
+            streams.say(f"{folder} is root's: 'vbnfs status {folder}' shows it")
+        if not entries and not others:
             streams.say("nothing is mounted")
     if silent:
         raise MountError("\n".join(silent))

@@ -21,6 +21,7 @@ from vbnfs.cli.options import (
 from vbnfs.config.settings import SETTING_BY_NAME
 from vbnfs.dataset.names import LATEST
 from vbnfs.errors import DatasetError, UsageError
+from vbnfs.host.mountinfo import roots_mounts
 
 _T = TypeVar("_T")
 
@@ -42,6 +43,9 @@ def versions(as_json: bool, **options: Any) -> None:
     from vbnfs.cli.versions import list_versions  # noqa: PLC0415
 
     rows = _run(options, list_versions)
+    for entry in [] if as_json else roots_mounts():
+        where = entry.mountpoint
+        echo_note(f"{where} is root's, and has a cache of its own: 'du -sh {where}/manifests/*' counts that")
     if as_json:
         render.print_json([row.as_json() for row in rows])
     else:
@@ -139,21 +143,25 @@ def verify(paths: tuple[Path, ...], fetch: bool, as_json: bool, **options: Any) 
 
     PATH is a file or folder in a mount, or in the dataset (ecephys_sessions, manifests/v0.5.0/...), or a dataset
     version (0.5.0). Without a PATH, all files that are completely cached are verified. A file that does not match is
-    dropped from the cache, and reads of it fail until it has been fetched again and matches.
+    dropped from the cache, and reads of it fail until it has been fetched again and matches. In a mount of another
+    user it shows what that has found.
     """
     from vbnfs.cli import verify as verifying  # noqa: PLC0415
+    from vbnfs.cli import verify_as_reader  # noqa: PLC0415
     from vbnfs.cli.asked import place_of  # noqa: PLC0415
-
-    given = given_in(options)
-    where = place_of(config_of(options), paths, given=given)
-    log_to_terminal("critical")  # what matters is written below
 
     def show(finding: verifying.Finding) -> None:
         detail = f": {finding.detail}" if finding.detail else ""
         if not as_json:
             click.echo(render.escape(f"{finding.outcome:<12} {finding.path}{detail}"))
 
-    outcome = verifying.run(where, fetch=fetch, show=show)
+    if verify_as_reader.is_wanted(paths, fetch=fetch):
+        outcome = verify_as_reader.run(paths, show=show)
+    else:
+        given = given_in(options)
+        where = place_of(config_of(options), paths, given=given)
+        log_to_terminal("critical")  # what matters is written below
+        outcome = verifying.run(where, fetch=fetch, show=show)
     if as_json:
         render.print_json([finding.as_json() for finding in outcome.findings])
     else:

@@ -93,14 +93,45 @@ def _unit(size_bytes: int, suffixes: list[str]) -> tuple[int, str]:
 
 
 def print_status(status: Mapping[str, Any]) -> None:
-    """One mount's status, a line for each fact."""
-    counts = status["metrics"]
+    """One mount's status, a line for each fact; of another user's mount, of which less is known, too."""
+    lines = _dataset_lines(status)
+    lines |= _owners_lines(status) if "metrics" in status else _readers_lines(status)
+    if problem := status.get("cache_problem"):
+        lines["not kept"] = str(problem)
+    if newer := status.get("newer_version"):
+        top = status["default_version"]
+        lines["newer"] = f"{newer} is there; mount again to have it at the top ('vbnfs diff {top} {newer}' compares)"
+    lines |= _passthrough_lines(status.get("passthrough"))
+    for number, reason in enumerate(status["refused"]):
+        lines[f"refused{'' if number == 0 else number + 1}"] = reason
+    if error := status.get("last_error"):
+        lines["last error"] = error
+    sys.stdout.write(escape(status["mountpoint"]) + "\n")
+    for name, text in lines.items():
+        sys.stdout.write(f"  {name:<11} {escape(text)}\n")
+
+
+def _dataset_lines(status: Mapping[str, Any]) -> dict[str, str]:
     dataset = status.get("dataset")  # a daemon of an older vbnfs does not report it
-    lines = {
+    return {
         **({"dataset": str(dataset)} if dataset else {}),
         "versions": f"{', '.join(status['versions'])}  (at the top: {status['default_version']})",
         "from": f"s3://{status['bucket']}/{status['project']} by {status['endpoint_url'] or 'AWS'}"
         + _offline_text(status),
+    }
+
+
+def _readers_lines(status: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        "mounted by": f"{status['mounted_by']}, whose cache it reads: 'vbnfs versions' counts your own",
+        "cache": f"{size(status['cache_usage_bytes'])} of {size(status['cache_size_bytes'])}",
+        "daemon": f"pid {status['pid']}, vbnfs {status['vbnfs_version']}",
+    }
+
+
+def _owners_lines(status: Mapping[str, Any]) -> dict[str, str]:
+    counts = status["metrics"]
+    lines = {
         "cache": f"{status['cache_dir']}  {size(status['cache_usage_bytes'])} of {size(status['cache_size_bytes'])}",
         "read": f"{size(counts['read_bytes'])} by programs, {size(counts['received_bytes'])} from S3 in"
         f" {counts['range_requests']:,} requests",
@@ -119,19 +150,7 @@ def print_status(status: Mapping[str, Any]) -> None:
         lines["wrong"] = (
             f"{files(wrong)} without the manifest's hash, deleted here; the log says which: read them again"
         )
-    if problem := status.get("cache_problem"):
-        lines["not kept"] = str(problem)
-    if newer := status.get("newer_version"):
-        top = status["default_version"]
-        lines["newer"] = f"{newer} is there; mount again to have it at the top ('vbnfs diff {top} {newer}' compares)"
-    lines |= _passthrough_lines(status.get("passthrough"))
-    for number, reason in enumerate(status["refused"]):
-        lines[f"refused{'' if number == 0 else number + 1}"] = reason
-    if status["last_error"]:
-        lines["last error"] = status["last_error"]
-    sys.stdout.write(escape(status["mountpoint"]) + "\n")
-    for name, text in lines.items():
-        sys.stdout.write(f"  {name:<11} {escape(text)}\n")
+    return lines
 
 
 def _passthrough_lines(report: Mapping[str, Any] | None) -> dict[str, str]:

@@ -38,6 +38,8 @@ def _text(setting: Setting, value: Any) -> str:
         return SEPARATOR.join(map(str, value))
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if setting.is_octal:
+        return f"{value:03o}"
     if setting.field.endswith("_bytes"):
         return render.size(value)
     return f"{value:g}" if isinstance(value, float) else str(value)
@@ -53,5 +55,8 @@ def _as_json(found: SettingValue) -> dict[str, Any]:
     value = found.value
     if isinstance(value, tuple):
         value = [str(one) for one in value]
-    value = str(value) if isinstance(value, Path | MirrorPlace) else value
+    if isinstance(value, Path | MirrorPlace):
+        value = str(value)
+    elif found.setting.is_octal and value is not None:
+        value = f"{value:03o}"
     return {"value": value, "from": found.source.kind, "name": found.source.name_of(found.setting) or None}

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from vbnfs.config.datasets import DEFAULT_DATASET, MIRROR_KEYS, MirrorPlace
 from vbnfs.config.environment import user_cache_directory, user_log_file
+from vbnfs.host.identity import gid_of, uid_of
 
 SEPARATOR: Final = ":"  # between the values of a setting that has several
 KIB: Final = 1 << 10
@@ -24,6 +25,8 @@ MIB: Final = 1 << 20
 GIB: Final = 1 << 30
 LEAST_MEMORY_BYTES: Final = 16 * MIB  # a GET for a sequential reader, and little more
 
+_NO_ID: Final = 0xFFFFFFFF  # chown(2)
+_ALL_PERMISSIONS: Final = 0o777
 _UNITS: Final = {"": 1, "K": KIB, "M": MIB, "G": GIB, "T": 1 << 40, "P": 1 << 50}
 _BOOLEANS: Final = {
     "1": True, "true": True, "yes": True, "on": True,
@@ -60,6 +63,13 @@ class Config:
     offline: bool
     fuse_engine: str
     allow_other: bool
+    allow_root: bool
+    uid: int | None
+    gid: int | None
+    umask: int | None
+    fmask: int | None
+    dmask: int | None
+    auto_unmount: bool
     foreground: bool
     log_file: Path
     log_level: str
@@ -156,6 +166,25 @@ def _several(parse: Callable[[str], Any]) -> Callable[[str], tuple[Any, ...]]:
     return parse_all
 
 
+def _id(find: Callable[[str], int | None], wanted: str) -> Callable[[str], int]:
+    """The parser of a user or a group, by number or by name."""
+
+    def parse(text: str) -> int:
+        number = int(text) if re.fullmatch(r"\d{1,10}", text) else find(text)
+        if number is None or number >= _NO_ID:
+            raise ValueError(f"{wanted} of this machine, by name or number, is wanted")
+        return number
+
+    return parse
+
+
+def _mask(text: str) -> int:
+    """A umask, in octal as umask(1) and mount(8) have it."""
+    if re.fullmatch(r"[0-7]{1,4}", text) is None or int(text, 8) > _ALL_PERMISSIONS:
+        raise ValueError("permissions to withhold, in octal such as 027, are wanted")
+    return int(text, 8)
+
+
 def _endpoint(text: str) -> str:
     """The URL without a slash at its end. Names and passwords are refused: they would show in logs and paths."""
     parts = urlsplit(text)
@@ -180,6 +209,7 @@ class Setting:
     """A row of the table: `name` as in TOML, the `Config` field, how text becomes its value, and help.
 
     A `default` that is text is parsed like any other. `unset` describes what holds where there is no value at all.
+    One that `is_octal` is a text in the TOML file, too, where 027 is no number and 0o27 would be another text.
     """
 
     name: str
@@ -190,6 +220,7 @@ class Setting:
     default: Any = None
     unset: str = ""
     is_flag: bool = False
+    is_octal: bool = False
 
     @property
     def option(self) -> str:
@@ -275,6 +306,17 @@ SETTINGS: Final = (
     _setting("fuse", _matching("native|pyfuse3", "native or pyfuse3"), "ENGINE",
              "What speaks to the kernel: native, or pyfuse3, an extra.", field="fuse_engine", default="native"),
     _setting("allow_other", _boolean, "", "Let other users of this machine read the mount.",
+             default=False, is_flag=True),
+    _setting("allow_root", _boolean, "", "Let root read the mount, besides the user to whom its files belong.",
+             default=False, is_flag=True),
+    _setting("uid", _id(uid_of, "a user"), "USER", "To whom files are shown to belong.", unset="who mounts"),
+    _setting("gid", _id(gid_of, "a group"), "GROUP", "To which group files are shown to belong.",
+             unset="of who mounts"),
+    _setting("umask", _mask, "OCTAL", "Permissions that files and folders lack, such as 027.", unset="000",
+             is_octal=True),
+    _setting("fmask", _mask, "OCTAL", "The same of files alone.", unset="umask", is_octal=True),
+    _setting("dmask", _mask, "OCTAL", "The same of folders alone.", unset="umask", is_octal=True),
+    _setting("auto_unmount", _boolean, "", "Take the mount away also when the daemon was killed.",
              default=False, is_flag=True),
     _setting("foreground", _boolean, "", "Stay in the terminal and log to it.", default=False, is_flag=True),
     _setting("log_file", parse_path, "FILE", "The daemon's log.", default=user_log_file()),

@@ -24,6 +24,7 @@ from vbnfs.config.datasets import (
 from vbnfs.config.environment import default_config_file, foreign_home, variables
 from vbnfs.config.mount_options import parse_mount_options
 from vbnfs.config.settings import SEPARATOR, SETTING_BY_NAME, SETTINGS, Config, Setting, parse_path
+from vbnfs.config.sharing import sharing_of
 from vbnfs.errors import UsageError
 
 COMMAND_LINE: Final = "command line"
@@ -123,6 +124,7 @@ def load_settings(
     config = Config(**{found.setting.field: found.value for found in values}, fuse_options=passed)
     if not _is_of(dataset, config):
         config = replace(config, dataset=None)
+    sharing_of(config)  # raises where settings exclude each other
     return LoadedSettings(config, values, list(datasets))
 
 
@@ -253,6 +255,8 @@ def _text(label: str, name: str, value: Any) -> str:
     """A value of the TOML file as if it were typed. Raises `UsageError` for one that cannot be."""
     if name == "mirror" and isinstance(value, dict):
         return mirror_text({key: _text(f"{key} of {label}", key, one) for key, one in value.items()})
+    if name in SETTING_BY_NAME and SETTING_BY_NAME[name].is_octal and not isinstance(value, str):
+        raise UsageError(f'{label}: a text is wanted, such as {name} = "027"')
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, list) and all(isinstance(one, str) and SEPARATOR not in one for one in value):

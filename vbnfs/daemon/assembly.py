@@ -9,10 +9,10 @@ What goes on in the background is begun by `start`.
 
 import itertools
 import os
-from collections.abc import Set
+from collections.abc import Callable, Mapping, Set
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import structlog
 import trio
@@ -25,6 +25,7 @@ from vbnfs.cache.holdings import Holdings
 from vbnfs.config.settings import Config
 from vbnfs.daemon.invalidation import Invalidator
 from vbnfs.daemon.pages import Pages
+from vbnfs.daemon.readers import ownership_of
 from vbnfs.daemon.restarting import restart_on_failure
 from vbnfs.dataset.allensdk import ALLENSDK
 from vbnfs.dataset.catalog import Catalog
@@ -62,9 +63,20 @@ def why_no_passthrough(config: Config, *, is_local: bool) -> str | None:
 
 
 class Parts:
-    """The parts of the mount on `mountpoint`. GETs run in `nursery`; nothing else runs before `start`."""
+    """The parts of the mount on `mountpoint`, None if that cannot be seen. GETs run in `nursery`.
 
-    def __init__(self, dataset: Dataset, mountpoint: Path, *, tree: Tree, nursery: trio.Nursery) -> None:
+    `status` is what every reader may know. Nothing else runs before `start`.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        mountpoint: Path | None,
+        *,
+        tree: Tree,
+        nursery: trio.Nursery,
+        status: Callable[[FileSystem], Mapping[str, Any]],
+    ) -> None:
         self._config, self._metrics, self._link = dataset.config, dataset.metrics, dataset.link
         self.invalidator = Invalidator()
         self.page_filler = PageFiller(mountpoint, dataset.metrics)
@@ -91,7 +103,7 @@ class Parts:
             on_hashed=self.passthrough.files.add,
         )
         self._attributes = self._make_attributes(catalog)
-        self.file_system = self._make_file_system(catalog, tree, mountpoint)
+        self.file_system = self._make_file_system(catalog, tree, mountpoint, status)
 
     def start(self, services: trio.Nursery) -> None:
         """Begin what goes on for as long as the mount, but for `source.writer.keep_blocks`, which ends last."""
@@ -141,9 +153,12 @@ class Parts:
             url=partial(object_url, bucket_base(config.bucket, config.region, config.endpoint_url)),
             verified=partial(describe, self._cache, self._verdicts),
             on_change=self.invalidator.send,
+            ownership=ownership_of(config),
         )
 
-    def _make_file_system(self, catalog: Catalog, tree: Tree, mountpoint: Path) -> FileSystem:
+    def _make_file_system(
+        self, catalog: Catalog, tree: Tree, mountpoint: Path | None, status: Callable[[FileSystem], Mapping[str, Any]]
+    ) -> FileSystem:
         config = self._config
         names = (scope_of(config.endpoint_url), config.bucket, config.project, str(mountpoint))
         for_others = FOR_OTHERS if os.geteuid() == 0 else None
@@ -158,6 +173,7 @@ class Parts:
             metrics=self._metrics,
             io_timeout_seconds=config.io_timeout_seconds,
             pages=KernelPages(self._pages.are_stale, self.page_filler.fill),
+            status=status,
         )
 
     async def refresh_figures(self) -> None:

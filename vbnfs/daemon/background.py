@@ -27,8 +27,10 @@ from vbnfs.config.environment import load_supervisor
 from vbnfs.config.settings import Config
 from vbnfs.daemon.machine import check_machine, problems_of_the_control_socket, within_the_machine
 from vbnfs.daemon.mount import END_SECONDS, Announce, Ready, serve
+from vbnfs.daemon.readers import check_readers
 from vbnfs.daemon.systemd import SystemdNotifier
 from vbnfs.errors import MountError, VbnfsError, root_error
+from vbnfs.host.mountinfo import descriptor_in
 from vbnfs.host.private import keep_others_out
 from vbnfs.logs import configure_logging
 
@@ -52,7 +54,8 @@ def run_in_foreground(config: Config, mountpoint: Path, announce: Announce, say_
         await trio.sleep(WAITING_SECONDS)
         say_waiting()
 
-    check_machine()
+    check_machine(makes_mount=descriptor_in(mountpoint) is None)
+    check_readers(config)
     keep_others_out()
     _be_the_daemon(config, mountpoint, announce, look_at_the_clock)
 
@@ -96,7 +99,8 @@ def run_in_background(config: Config, mountpoint: Path, say_waiting: Callable[[]
 
     `say_waiting` is called once if that takes more than a few seconds.
     """
-    check_machine()
+    check_machine(makes_mount=descriptor_in(mountpoint) is None)
+    check_readers(config)
     keep_others_out()
     prepare_cache_directory(config.cache_dir)  # refused here, before a log file is made
     log_descriptor = _open_log(config.log_file)

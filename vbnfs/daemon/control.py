@@ -18,8 +18,10 @@ from typing import Any, Final
 import structlog
 import trio
 
+from vbnfs.errors import MountError
 from vbnfs.host import peers
 from vbnfs.host.runtime import make_runtime_directory
+from vbnfs.logs import WarnOnce
 
 log = structlog.get_logger()
 
@@ -27,15 +29,30 @@ _MAX_LINE_BYTES: Final = 64 << 10
 _TIMEOUT_SECONDS: Final = 10.0  # for question and answer together
 _QUESTION_SECONDS: Final = 2.0
 _AGAIN_SECONDS: Final = 0.05
+_LOOK_SECONDS: Final = 1.0  # whether the socket is there
 _MOST_ASKERS: Final = 16  # at the same time; others wait, and take nothing of the daemon's meanwhile
 
 Command = Callable[[], Awaitable[Mapping[str, Any]]]
 
 
+async def keep_serving(place: Callable[[], Path], commands: Mapping[str, Command]) -> None:
+    """Answer until cancelled, at the path that `place` gives: where a socket goes away, it is made again.
+
+    /run/user/UID is emptied when its user logs out, and mounts stay. Then the place is another one.
+    """
+    warn_once = WarnOnce()
+    while True:
+        try:
+            await serve(place(), commands)
+        except (OSError, MountError) as error:
+            warn_once("no control socket: 'vbnfs status' will not reach this mount", reason=str(error))
+        await trio.sleep(_LOOK_SECONDS)
+
+
 async def serve(
     path: Path, commands: Mapping[str, Command], *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
 ) -> None:
-    """Answer at `path` until cancelled; the socket is removed at the end."""
+    """Answer at `path` until cancelled, or until the socket is not there any more. It is removed at the end."""
     make_runtime_directory()
     path.unlink(missing_ok=True)
     listener, made = trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM), None
@@ -45,12 +62,29 @@ async def serve(
         made = path.lstat()
         listener.listen(_MOST_ASKERS)
         task_status.started()
-        await _answer_all(trio.SocketListener(listener), commands)
+        async with trio.open_nursery() as answering:
+            answering.start_soon(_answer_all, trio.SocketListener(listener), commands)
+            await _until_gone(path, made)
+            answering.cancel_scope.cancel()
     finally:
         listener.close()
         with suppress(OSError):
-            if made is not None and os.path.samestat(made, path.lstat()):  # and not the socket of a later mount
+            if made is not None and _is_there(path, made):  # and not the socket of a later mount
                 path.unlink()
+
+
+async def _until_gone(path: Path, made: os.stat_result) -> None:
+    while True:
+        if not _is_there(path, made):
+            return
+        await trio.sleep(_LOOK_SECONDS)
+
+
+def _is_there(path: Path, made: os.stat_result) -> bool:
+    try:
+        return os.path.samestat(made, path.lstat())
+    except OSError:
+        return False
 
 
 async def _answer_all(listener: trio.SocketListener, commands: Mapping[str, Command]) -> None:

@@ -11,6 +11,7 @@ import structlog
 from vbnfs.config.settings import LEAST_MEMORY_BYTES, Config
 from vbnfs.errors import MountError
 from vbnfs.host import limits
+from vbnfs.host.capabilities import SYS_ADMIN, has_capability
 from vbnfs.host.cgroup import memory_limit_bytes
 from vbnfs.host.mount_programs import fusermount
 from vbnfs.host.runtime import make_runtime_directory
@@ -24,20 +25,27 @@ _LEAST_OPEN_FILES: Final = 64  # beside what connections to S3 take, of which th
 _PART_OF_KERNELS_TIMEOUT: Final = 0.8  # it is looked at every few seconds only
 
 
-def check_machine() -> None:
+def check_machine(*, makes_mount: bool = True) -> None:
     """Raise a `MountError` with the remedy where no mount can be made, or too little is granted for one.
 
-    From then on this process may have as many files open as the system allows.
+    Not `makes_mount`: the caller has made it. From then on this process may have as many files open as the system
+    allows.
     """
+    if makes_mount:
+        _check_device()
+    _check_limits()
+    limits.raise_open_files()  # segments, connections and mappings each take one
+
+
+def _check_device() -> None:
     if not _FUSE_DEVICE.exists():
         raise MountError(
             f"no {_FUSE_DEVICE}: load the module with 'modprobe fuse' (in a container: --device /dev/fuse)"
         )
     if not os.access(_FUSE_DEVICE, os.R_OK | os.W_OK):  # fusermount3 opens it with the rights of who runs it
         raise MountError(f"{_FUSE_DEVICE}: not open to everybody; as root, run: chmod 666 {_FUSE_DEVICE}")
-    fusermount()
-    _check_limits()
-    limits.raise_open_files()  # segments, connections and mappings each take one
+    if not has_capability(SYS_ADMIN):  # with which mount(2) does it
+        fusermount()
 
 
 def _check_limits() -> None:

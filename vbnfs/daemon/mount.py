@@ -11,7 +11,7 @@ logged, and the task begins anew (restarting.py). So only what answers the kerne
 import os
 import shlex
 import signal
-import time
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -22,26 +22,28 @@ from typing import Any, Final
 import structlog
 import trio
 
-from vbnfs import __version__
 from vbnfs.access.dataset import open_dataset
 from vbnfs.access.opening import keeping
 from vbnfs.access.other_caches import unusable_caches
 from vbnfs.cache import format_1
 from vbnfs.cache.cache_disk import CacheDisk
+from vbnfs.config.mount_options import REMOTE
 from vbnfs.config.settings import MIB, Config
-from vbnfs.daemon import control
+from vbnfs.config.sharing import sharing_of
+from vbnfs.daemon import auto_unmount, control
 from vbnfs.daemon.alone import mount_alone, take_away
 from vbnfs.daemon.assembly import Parts
 from vbnfs.daemon.mounted_versions import MountedVersions
 from vbnfs.daemon.mountpoint import raise_readahead
+from vbnfs.daemon.readers import problems_of_sharing
+from vbnfs.daemon.report import Report
 from vbnfs.daemon.restarting import restart_on_failure
 from vbnfs.daemon.systemd import SystemdNotifier
-from vbnfs.errors import MountError
 from vbnfs.filesystem.operations import FileSystem
 from vbnfs.fuse import engines
-from vbnfs.fuse.device import option
 from vbnfs.fuse.engines import Connection
-from vbnfs.host.mountinfo import MountEntry
+from vbnfs.host import handed_over
+from vbnfs.host.mountinfo import MountEntry, descriptor_in
 from vbnfs.host.places import folder_at
 from vbnfs.host.runtime import socket_path
 from vbnfs.metrics import Metrics
@@ -86,7 +88,7 @@ async def _serve(config: Config, mountpoint: Path, notifier: SystemdNotifier, an
         async with keeping() as keep:
             async with trio.open_nursery() as services:
                 with _failures_end_in_time():
-                    parts = Parts(dataset, mountpoint, tree=tree, nursery=services)
+                    parts = Parts(dataset, mount.folder, tree=tree, nursery=services, status=mount.status_for_readers)
                     keep(parts.source.writer)
                     parts.start(services)
                     await mount.run(services, parts, announce)
@@ -138,8 +140,22 @@ class _Mount:
         self._metrics = metrics
         self._link = link
         self._shown = shown
-        self._started = time.time()
+        self._report = Report(config, mountpoint, metrics, shown)
         self._connection: Connection | None = None
+        descriptor = descriptor_in(mountpoint)
+        self._is_handed_over = descriptor is not None
+        self._callers = None if descriptor is None else handed_over.mount_of(descriptor)
+
+    @property
+    def folder(self) -> Path | None:
+        """Where the mount's files are; None for a mount that the caller has made and that cannot be seen here."""
+        if self._is_handed_over:
+            return None if self._callers is None else self._callers.mountpoint
+        return self._mountpoint
+
+    def status_for_readers(self, file_system: FileSystem) -> dict[str, Any]:
+        """What everybody who can read the mount may know of it."""
+        return self._report.for_readers(file_system, is_offline=self._link.is_offline)
 
     async def run(self, services: trio.Nursery, parts: Parts, announce: Announce) -> None:
         """Mount, and answer until it is unmounted."""
@@ -148,7 +164,8 @@ class _Mount:
         with self._mounted(parts) as (connection, entry):
             file_system = parts.file_system
             services.start_soon(restart_on_failure, "refresh", partial(self._keep_refreshing, file_system))
-            services.start_soon(restart_on_failure, "control socket", partial(self._control, entry, parts))
+            if entry is not None:
+                services.start_soon(restart_on_failure, "control socket", partial(self._control, entry, parts))
             self._connection = connection
             services.start_soon(restart_on_failure, "passthrough", partial(parts.passthrough.start, connection))
             services.start_soon(self._announce, announce, entry, file_system.disk, connection.agreed)
@@ -156,8 +173,9 @@ class _Mount:
                 await connection.serve()
 
     @contextmanager
-    def _mounted(self, parts: Parts) -> Iterator[tuple[Connection, MountEntry]]:
-        connection, entry = mount_alone(self._mountpoint, partial(self._connect, parts))
+    def _mounted(self, parts: Parts) -> Iterator[tuple[Connection, MountEntry | None]]:
+        connection, entry = self._make(parts)
+        watcher = self._watcher(entry)
         spare = _spare_descriptors()
         try:
             parts.invalidator.start(connection)
@@ -168,13 +186,37 @@ class _Mount:
             parts.invalidator.stop()
             for descriptor in spare:
                 os.close(descriptor)
-            take_away(connection, entry)
+            if entry is None or self._is_handed_over:
+                connection.close()  # who has made the mount takes it away
+            else:
+                take_away(connection, entry)
+            if watcher is not None and watcher.stdin is not None:
+                watcher.stdin.close()
             log.info("unmounted", mountpoint=str(self._mountpoint))
 
+    def _watcher(self, entry: MountEntry | None) -> "subprocess.Popen[bytes] | None":
+        """The process that takes the mount away if this one is killed, where that is wanted."""
+        if not self._config.auto_unmount or entry is None or self._is_handed_over:
+            return None
+        try:
+            return auto_unmount.start(entry.device)
+        except OSError as error:
+            log.warning("--auto-unmount has no effect", reason=error.strerror)
+            return None
+
+    def _make(self, parts: Parts) -> tuple[Connection, MountEntry | None]:
+        if not self._is_handed_over:
+            return mount_alone(self._mountpoint, partial(self._connect, parts))
+        if self._callers is None:
+            log.info("the mount cannot be seen from here: no 'vbnfs status'", mountpoint=str(self._mountpoint))
+        return self._connect(parts), self._callers
+
     def _connect(self, parts: Parts) -> Connection:
-        name = option("fsname", self._config.source or self._config.project)
-        options = ["ro", "default_permissions", option("subtype", "vbnfs"), name]
-        options += [*self._config.fuse_options, *(["allow_other"] if self._config.allow_other else [])]
+        config = self._config
+        # With a colon, df -l and its kin take it for a remote one: gnulib's mountlist.c.
+        name = config.source or f"{REMOTE}{config.project}"
+        options = ["ro", "default_permissions", "subtype=vbnfs", f"fsname={name}", *config.fuse_options]
+        options += ["allow_other"] if sharing_of(config).lets_others_in else []
         return self._mount(
             self._mountpoint,
             options,
@@ -183,13 +225,18 @@ class _Mount:
             stack_depth=parts.stack_depth,
         )
 
-    async def _announce(self, announce: Announce, entry: MountEntry, disk: CacheDisk, agreed: trio.Event) -> None:
+    async def _announce(
+        self, announce: Announce, entry: MountEntry | None, disk: CacheDisk, agreed: trio.Event
+    ) -> None:
         # Looking at the mount would tell the same; but a thread that waits for this very process is not to be killed.
         await agreed.wait()
-        raise_readahead(entry)
+        if entry is not None:
+            raise_readahead(entry)
         shown = self._shown
         log.info("mounted", mountpoint=str(self._mountpoint), versions=len(shown.names), default=shown.top)
         warnings = [f"not shown: {problem}" for problem in shown.problems]
+        if not self._is_handed_over:  # whom that lets in, its maker has decided
+            warnings += problems_of_sharing(self._config)
         if shown.doubt is not None:
             warnings.insert(0, f"{shown.doubt}; mounted from what is kept")
         if shown.is_stored_list and not self._config.offline:  # which is no news
@@ -247,47 +294,10 @@ class _Mount:
                 asking.start_soon(probe_server)
                 asking.start_soon(parts.refresh_figures)
             passthrough = await file_system.files.report()
-            return {**self._status(file_system, is_offline=not is_reached), "passthrough": passthrough}
+            return {**self._report.whole(file_system, is_offline=not is_reached), "passthrough": passthrough}
 
-        path = socket_path(os.getuid(), entry.device)
-        try:
-            await control.serve(path, {"status": status, "refresh": refresh})
-        except (OSError, MountError) as error:
-            log.warning("no control socket: 'vbnfs status' will not reach this mount", reason=str(error))
-
-    def _status(self, file_system: FileSystem, *, is_offline: bool) -> dict[str, Any]:
-        config, shown = self._config, self._shown
-        return {
-            "mountpoint": str(self._mountpoint),
-            "pid": os.getpid(),
-            "vbnfs_version": __version__,
-            "uptime_seconds": round(time.time() - self._started, 1),
-            "dataset": config.dataset,
-            "bucket": config.bucket,
-            "project": config.project,
-            "endpoint_url": config.endpoint_url,
-            "region": config.region,
-            "ca_bundle": None if config.ca_bundle is None else str(config.ca_bundle),
-            "mirror": None if config.mirror is None else str(config.mirror),
-            "default_version": shown.top,
-            "newer_version": shown.newer,
-            "versions": shown.names,
-            "refused": list(shown.problems),
-            "is_offline": is_offline,
-            "is_offline_wanted": config.offline,
-            "cache_dir": str(config.cache_dir),
-            "cache_also": [str(directory) for directory in config.cache_also],
-            "cache_size_bytes": file_system.disk.limit_bytes,
-            "is_cache_size_given": config.cache_size_bytes is not None,
-            "cache_usage_bytes": file_system.disk.usage_bytes,
-            "cache_reserve_bytes": file_system.disk.reserve_bytes,
-            "cache_free_bytes": file_system.disk.free_bytes,
-            "cache_available_bytes": file_system.disk.available_bytes,
-            "cache_problem": file_system.disk.problem,
-            "log_file": None if config.foreground else str(config.log_file),
-            "last_error": file_system.last_error,
-            "metrics": self._metrics.snapshot(),
-        }
+        path = partial(socket_path, os.getuid(), entry.device)
+        await control.keep_serving(path, {"status": status, "refresh": refresh})
 
     def _status_line(self) -> str:
         """What `systemctl status` shows."""

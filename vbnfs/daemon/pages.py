@@ -25,9 +25,12 @@ _LONGEST_SECONDS: Final = 10.0
 
 
 class Pages:
-    """Has the kernel drop pages of files in the mount on `mountpoint`, as long as `run` does."""
+    """Has the kernel drop pages of files in the mount on `mountpoint`, as long as `run` does.
 
-    def __init__(self, mountpoint: Path) -> None:
+    Where the mount cannot be seen from here (None), they are dropped when a program opens the file.
+    """
+
+    def __init__(self, mountpoint: Path | None) -> None:
         self._mountpoint = mountpoint
         self._stale: set[int] = set()
         self._wanted: dict[int, str] = {}
@@ -36,6 +39,8 @@ class Pages:
     def drop(self, inode: int, path: str) -> None:
         """Have the pages of the file dropped that stands at `path` in the mount. Returns at once."""
         self._stale.add(inode)
+        if self._mountpoint is None:
+            return
         self._wanted[inode] = path
         self._has_wanted.set()
 
@@ -50,12 +55,13 @@ class Pages:
             wanted, self._wanted, self._has_wanted = self._wanted, {}, trio.Event()
             async with trio.open_nursery() as nursery:
                 for inode, path in wanted.items():
-                    nursery.start_soon(self._drop, inode, path)
+                    assert self._mountpoint is not None
+                    nursery.start_soon(self._drop, inode, self._mountpoint, path)
 
-    async def _drop(self, inode: int, path: str) -> None:
+    async def _drop(self, inode: int, mountpoint: Path, path: str) -> None:
         times = 0
         for _ in range(_MOST_TRIES):
-            times += await trio.to_thread.run_sync(_open, self._mountpoint / path, abandon_on_cancel=True)
+            times += await trio.to_thread.run_sync(_open, mountpoint / path, abandon_on_cancel=True)
             if times == _TIMES:
                 if inode not in self._wanted:  # found wrong once more
                     self._stale.discard(inode)

@@ -6,7 +6,6 @@ version can appear the kernel asks again by itself.
 """
 
 import hashlib
-import os
 import stat
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
@@ -18,6 +17,7 @@ from vbnfs.cache.block_cache import BlockCache
 from vbnfs.dataset.catalog import Catalog
 from vbnfs.dataset.names import encode
 from vbnfs.dataset.tree import DataNode, Directory, Node, StaticNode, Symlink
+from vbnfs.filesystem.ownership import Ownership
 from vbnfs.fuse.operations import Attr, Entry
 from vbnfs.objects import Content, ObjectAttributes, ObjectVersion
 
@@ -40,7 +40,7 @@ def mode_of(node: Node) -> int:
 
 
 class Attributes:
-    """Attributes of the nodes of one mount, owned by the user whose process this is.
+    """Attributes of the nodes of one mount; without an `ownership` they belong to the user whose process this is.
 
     `on_change` gets each inode of which the kernel may have attributes that are not right any more.
     """
@@ -54,6 +54,7 @@ class Attributes:
         url: Callable[[ObjectVersion], str],
         verified: Callable[[Content], str],
         on_change: Callable[[int], None] = lambda inode: None,
+        ownership: Ownership | None = None,
     ) -> None:
         self._catalog = catalog
         self._cache = cache
@@ -62,7 +63,7 @@ class Attributes:
         self._verified = verified
         self._on_change = on_change
         self._counting = trio.CapacityLimiter(_COUNTED_AT_ONCE)  # of these questions: reads need threads, too
-        self._owner = (os.getuid(), os.getgid())
+        self._ownership = ownership or Ownership.of_this_process()
         self.changes = 0  # counts up when attributes that were given of a node are no longer true
         self._entries: dict[tuple[int, bool], Entry] = {}  # not of folders: each is one more for gc to scan
         self._inodes: dict[str, int] = {}  # of the contents whose st_blocks the kernel may have
@@ -162,15 +163,14 @@ class Attributes:
         )
 
     def _attr(self, node: Node, known: ObjectAttributes) -> Attr:
-        uid, gid = self._owner
         return Attr(
             inode=node.inode,
-            mode=mode_of(node),
+            mode=self._ownership.masked(mode_of(node)),
             size_bytes=known.size_bytes,
             blocks=self._blocks(node, known),
             links=node.links,
-            uid=uid,
-            gid=gid,
+            uid=self._ownership.uid,
+            gid=self._ownership.gid,
             modified_ns=known.modified_ns,
             preferred_read_bytes=_PAGE_BYTES if isinstance(node, Directory) else _PREFERRED_READ_BYTES,
         )

@@ -6,10 +6,11 @@ object whose size is not known, in a bucket that cannot be listed.
 """
 
 import errno
+import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import structlog
 import trio
@@ -17,7 +18,7 @@ import trio
 from vbnfs.cache.cache_disk import CacheDisk
 from vbnfs.dataset import names
 from vbnfs.dataset.catalog import Catalog
-from vbnfs.dataset.tree import DataNode, Node, Symlink, Tree
+from vbnfs.dataset.tree import ROOT_INODE, DataNode, Node, Symlink, Tree
 from vbnfs.errors import VbnfsError, with_remedy
 from vbnfs.filesystem.attributes import FOREVER_SECONDS, Attributes, Value, constant
 from vbnfs.filesystem.failures import Failures
@@ -47,6 +48,7 @@ _T = TypeVar("_T")
 _STATFS_BLOCK_BYTES: Final = 4096
 _LONGEST_NAME: Final = 255
 _AT_HOMES_AT_ONCE: Final = 4
+STATUS: Final = "user.vbnfs.status"  # of the top folder
 _LAST_ERROR: Final = "user.vbnfs.last_error"
 _READ_BY: Final = "user.vbnfs.read_by"
 _ABSENT: Final = Absent(FOREVER_SECONDS)
@@ -55,7 +57,8 @@ _ABSENT: Final = Absent(FOREVER_SECONDS)
 class FileSystem:
     """Answers for one mount: the `Operations` of `fuse.operations`.
 
-    `open_reader` opens a content; with False its reads say nothing about the next ones.
+    `open_reader` opens a content; with False its reads say nothing about the next ones. `status` is what every reader
+    may know of the mount.
     """
 
     def __init__(  # noqa: PLR0913 - one for each part
@@ -71,7 +74,9 @@ class FileSystem:
         metrics: Metrics,
         io_timeout_seconds: float,
         pages: KernelPages,
+        status: Callable[["FileSystem"], Mapping[str, Any]] = lambda file_system: {},
     ) -> None:
+        self._status = status
         self.last_error: str | None = None
         self.nodes: Final = Nodes(tree, attributes)
         self._catalog = catalog
@@ -210,6 +215,8 @@ class FileSystem:
         if not name.startswith(b"user."):
             # Access lists and security labels. With ENODATA ls -l would ask for them again at every file.
             raise ErrnoReply(errno.EOPNOTSUPP)
+        if (inode, name) == (ROOT_INODE, STATUS.encode()):  # listed nowhere: copies of the folder are not to have it
+            return json.dumps(self._status(self)).encode()
         value = self._attribute_table(inode).get(names.decode(name))
         if value is None:
             raise ErrnoReply(errno.ENODATA)

@@ -24,13 +24,16 @@ log = structlog.get_logger()
 
 
 class PageFiller:
-    """For the mount on `mountpoint`. The process is there from the first block on, until this is closed or killed."""
+    """For the mount on `mountpoint`. The process is there from the first block on, until this is closed or killed.
 
-    def __init__(self, mountpoint: Path, metrics: Metrics) -> None:
-        self._mountpoint = os.fsencode(mountpoint)
+    Where the mount cannot be seen from here (None), there is none: blocks come in small parts.
+    """
+
+    def __init__(self, mountpoint: Path | None, metrics: Metrics) -> None:
+        self._mountpoint = b"" if mountpoint is None else os.fsencode(mountpoint)
         self._metrics = metrics
         self._process: subprocess.Popen[bytes] | None = None
-        self._is_closed = False
+        self._is_closed = mountpoint is None
 
     def fill(self, path: str, block: ByteRange) -> None:
         """Have the kernel read a block of the file that stands at `path` in the mount. Returns at once.

@@ -1,20 +1,12 @@
-"""A FUSE connection: the descriptor of /dev/fuse through which one mount is served.
-
-fusermount3 opens the device and mounts, for root as for all others, and hands the descriptor over a socket
-(libfuse's util/fusermount.c; unix(7), SCM_RIGHTS). vbnfs needs no library and no privilege of its own for that.
-"""
+"""A FUSE connection: the descriptor of /dev/fuse through which one mount is served (mounting.py makes it)."""
 
 import errno
 import fcntl
 import os
 import select
-import socket
-import subprocess
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Final
 
-from vbnfs.errors import MountError
 from vbnfs.fuse.operations import Buffer
 from vbnfs.fuse.protocol import (
     BACKING_CLOSE,
@@ -27,11 +19,7 @@ from vbnfs.fuse.protocol import (
     parse_header,
     reply_header,
 )
-from vbnfs.host.mount_programs import fusermount
 
-# fusermount3 looks for mount(8) itself, and reads nothing else.
-_ENVIRONMENT: Final = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
-_SOCKET_VARIABLE: Final = "_FUSE_COMMFD"
 # What read(2) of the device says besides "none now": withdrawn before it was read (fuse(4)), interrupted, or no
 # memory to hand it over, in which case the kernel has answered it itself.
 _NO_REQUEST: Final = frozenset({errno.ENOENT, errno.EINTR, errno.ENOMEM})
@@ -118,36 +106,3 @@ class Device:
             # the next read tells.
             if error.errno not in {errno.ENOENT, errno.ENODEV, errno.EPERM, errno.ECONNABORTED, errno.EPIPE}:
                 raise
-
-
-def open_mount(mountpoint: Path, options: Iterable[str]) -> Device:
-    """Mount on a folder, with options as for mount(8). Raises `MountError` with fusermount3's reason."""
-    command = [fusermount(), "-o", ",".join(options), "--", str(mountpoint)]
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-    with ours:
-        with theirs:
-            try:
-                process = subprocess.Popen(
-                    command,
-                    env={**_ENVIRONMENT, _SOCKET_VARIABLE: str(theirs.fileno())},
-                    pass_fds=[theirs.fileno()],
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.PIPE,
-                )
-            except OSError as error:
-                raise MountError(f"{mountpoint}: cannot be mounted: {command[0]}: {error.strerror}") from error
-        _, descriptors, _, _ = socket.recv_fds(ours, 1, 1)
-    _, complaint = process.communicate()
-    if process.returncode == 0 and descriptors:
-        return Device(descriptors[0])
-    for descriptor in descriptors:
-        os.close(descriptor)
-    reason = complaint.decode(errors="replace").strip() or f"fusermount3 ended with status {process.returncode}"
-    raise MountError(f"{mountpoint}: cannot be mounted: {reason}")
-
-
-def option(name: str, value: str) -> str:
-    r"""A mount option with a value, in which fusermount3 wants `\` and `,` escaped."""
-    escaped = value.replace("\\", "\\\\").replace(",", "\\,")
-    return f"{name}={escaped}"

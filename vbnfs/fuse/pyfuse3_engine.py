@@ -18,7 +18,7 @@ from typing import Any, Final, TypeVar
 import pyfuse3
 import trio
 
-from vbnfs.errors import MountError
+from vbnfs.fuse.mounting import escaped, refused
 from vbnfs.fuse.operations import (
     Absent,
     Answer,
@@ -33,6 +33,8 @@ from vbnfs.fuse.operations import (
     Operations,
     is_later,
 )
+from vbnfs.host import handed_over
+from vbnfs.host.mountinfo import descriptor_in
 
 _T = TypeVar("_T")
 _V = TypeVar("_V")
@@ -167,15 +169,16 @@ def mount(
     stack_depth: int = 0,
 ) -> _Session:
     """Mount on a folder, with options as after `-o`. Raises `MountError` with libfuse's reason."""
-    agreed = trio.Event()
+    agreed, descriptor = trio.Event(), descriptor_in(mountpoint)
+    if descriptor is not None:  # libfuse takes it over, too, and does not check it
+        handed_over.check(descriptor)
     with tempfile.TemporaryFile() as text:
         try:
             with _stderr_to(text.fileno()):
-                pyfuse3.init(_Adapter(operations, agreed), str(mountpoint), set(options))
+                pyfuse3.init(_Adapter(operations, agreed), str(mountpoint), set(map(escaped, options)))
         except (RuntimeError, UnicodeEncodeError) as error:
             text.seek(0)
-            reason = text.read().decode(errors="replace").strip() or str(error)
-            raise MountError(f"{mountpoint}: cannot be mounted: {reason}") from error
+            raise refused(mountpoint, text.read().decode(errors="replace").strip() or str(error)) from error
     return _Session(agreed)
 
 

@@ -20,7 +20,8 @@ from typing import Any, Final, TypeVar, cast
 import trio
 
 from vbnfs.fuse import replies
-from vbnfs.fuse.device import Device, Unmounted, open_mount
+from vbnfs.fuse.device import Device, Unmounted
+from vbnfs.fuse.mounting import open_mount
 from vbnfs.fuse.operations import Answer, Backing, Buffer, ErrnoReply, Operations, is_later
 from vbnfs.fuse.protocol import (
     CHANGES,
@@ -124,7 +125,7 @@ def mount(
     is_busy: Callable[[], bool],
     stack_depth: int = 0,
 ) -> "Server":
-    """Mount on a folder, with options as after `-o`. Raises `MountError` with fusermount3's reason."""
+    """Mount on a folder, with options as after `-o`, one each. Raises `MountError` with the system's reason."""
     return Server(open_mount(mountpoint, options), operations, is_busy=is_busy, stack_depth=stack_depth)
 
 

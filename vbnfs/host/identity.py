@@ -24,12 +24,30 @@ def user_name(uid: int) -> str:
         return f"user {uid}"
 
 
+def user_or_root(uid: int) -> str:
+    """Who may do what a user and root may."""
+    return "root" if uid == 0 else f"{user_name(uid)} or root"
+
+
 def uid_of(name: str) -> int | None:
     """The number of a user; None for a name that is not in the password database."""
     try:
         return pwd.getpwnam(name).pw_uid if _HAS_USERS else None
     except (KeyError, ValueError):
         return None
+
+
+def gid_of(name: str) -> int | None:
+    """The number of a group; None for a name that is not in the database."""
+    try:
+        return grp.getgrnam(name).gr_gid if _HAS_USERS else None
+    except (KeyError, ValueError):
+        return None
+
+
+def our_groups() -> set[int]:
+    """The groups for which this process acts; none where groups have no numbers."""
+    return {os.getegid(), *os.getgroups()} if _HAS_USERS else set()
 
 
 def group_name(gid: int) -> str:

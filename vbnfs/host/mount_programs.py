@@ -1,4 +1,4 @@
-"""The programs that mount, ask and unmount: fusermount3, stat and umount.
+"""The programs that mount, ask and unmount: fusermount3, stat, umount, and Python for an attribute.
 
 A program is taken from the system's own folders first, and by PATH only where none of them has it: root, too, runs
 this, and another user's folder in its PATH must not decide what takes a mount away.
@@ -9,12 +9,14 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from vbnfs.errors import MountError
+from vbnfs.host.identity import user_name, user_or_root
 from vbnfs.host.mountinfo import FILE_SYSTEM_TYPE, all_mounts, find_mount, is_ours, list_mounts
 
 _FOLDERS: Final = ("/usr/bin", "/bin", "/usr/sbin", "/sbin")
@@ -23,6 +25,14 @@ _ALIVE_SECONDS: Final = 5.0
 _DETACH_SECONDS: Final = 10.0  # a daemon that works answers what umount(8) asks at once
 _TO_THE_GROUP: Final = frozenset({signal.SIGHUP, signal.SIGINT, signal.SIGTERM})
 _IN_ENGLISH: Final = {"PATH": ":".join(_FOLDERS), "LC_ALL": "C"}
+_READ_ATTRIBUTE: Final = """
+import os, sys
+try:
+    value = os.getxattr(sys.argv[1], sys.argv[2])
+except OSError as error:
+    sys.exit(error.errno)
+sys.stdout.buffer.write(value)
+"""
 _DEAD: Final = frozenset({errno.ENOTCONN, errno.ECONNABORTED})
 
 
@@ -57,13 +67,34 @@ def is_alive(mountpoint: Path) -> bool:
     return not reason.endswith(tuple(map(os.strerror, _DEAD)))
 
 
+def read_attribute(path: Path, name: str, *, seconds: float) -> bytes:
+    """An extended attribute of a file that may be in a mount whose daemon does not answer.
+
+    A process of its own reads it, for the reason that `is_alive` gives. Raises `OSError`: TimeoutError for no answer.
+    """
+    command = [sys.executable, "-I", "-S", "-c", _READ_ATTRIBUTE, os.fspath(path), name]
+    process = subprocess.Popen(
+        command, cwd="/", stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    try:
+        value, _ = process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()  # and not waited for
+        raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT), str(path)) from None
+    if process.returncode != 0:
+        raise OSError(process.returncode, os.strerror(process.returncode), str(path))
+    return value
+
+
 def unmount(mountpoint: Path, *, lazy: bool, timeout_seconds: float) -> None:
     """Take a vbnfs mount away and wait until it is gone. Raises `MountError`."""
     entry = find_mount(mountpoint)
     if entry is None:
         raise MountError(f"{mountpoint}: no vbnfs mount; 'vbnfs status' lists those that there are")
     if not is_ours(entry):
-        raise MountError(f"{mountpoint}: only user {entry.owner}, who mounted it, and root can take it away")
+        raise MountError(
+            f"{mountpoint}: mounted by {user_name(entry.owner)}: {user_or_root(entry.owner)} can take it away"
+        )
     detach(mountpoint, lazy=lazy)
     deadline = time.monotonic() + timeout_seconds
     while entry in list_mounts():

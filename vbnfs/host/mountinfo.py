@@ -19,6 +19,7 @@ _MOUNTINFO: Final = Path("/proc/self/mountinfo")
 _LOCAL_TYPES: Final = frozenset(
     {"bcachefs", "btrfs", "ext2", "ext3", "ext4", "f2fs", "overlay", "ramfs", "tmpfs", "xfs", "zfs"}
 )
+_DESCRIPTOR: Final = re.compile(r"/dev/fd/(\d{1,9})")
 _MOST_LINKS: Final = 40  # as many as the kernel follows, path_resolution(7)
 
 
@@ -82,6 +83,11 @@ def is_ours(entry: MountEntry) -> bool:
     return our_uid() in {entry.owner, 0}
 
 
+def roots_mounts() -> list[MountEntry]:
+    """The mounts that root has made, to a process of another user; none to root."""
+    return [entry for entry in list_mounts() if entry.owner == 0 and not is_ours(entry)]
+
+
 def find_mount(mountpoint: Path) -> MountEntry | None:
     """The vbnfs mount on exactly this folder (the topmost, should there be several)."""
     return next(reversed(mounts_on(mountpoint)), None)
@@ -119,8 +125,19 @@ def is_stacked(path: Path) -> bool:
     return file_system_type(Path(os.path.realpath(path)), all_mounts()) == "overlay"
 
 
+def descriptor_in(path: Path) -> int | None:
+    """N of `/dev/fd/N`; None for any other path."""
+    match = _DESCRIPTOR.fullmatch(str(path))
+    return None if match is None else int(match[1])
+
+
 def absolute(path: Path) -> Path:
-    """The path with all links followed. What it leads to may be a dead or hanging mount, and is not touched."""
+    """The path with all links followed. What it leads to may be a dead or hanging mount, and is not touched.
+
+    `/dev/fd/N` stays: there it is not the file that counts, but the descriptor (handed_over.py).
+    """
+    if descriptor_in(path) is not None:
+        return path
     path = Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would look at the last part
     for _ in range(_MOST_LINKS):
         path = Path(os.path.realpath(path.parent)) / path.name

@@ -14,7 +14,7 @@ import trio
 
 from benchmarks.speed.files import SESSION
 from benchmarks.speed.systems.base import FuseSystem
-from vbnfs.fuse.device import open_mount
+from vbnfs.fuse.mounting import open_mount
 from vbnfs.fuse.operations import Attr, DirEntry, Entry, ErrnoReply, FileSystemStatus, Listing, Opened
 from vbnfs.fuse.server import Server
 

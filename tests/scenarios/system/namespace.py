@@ -10,6 +10,8 @@ from typing import Self
 
 REPOSITORY = Path(__file__).parents[3]
 USER = "somebody"  # there is one in the namespace
+MEMBER, STRANGER = "member", "stranger"  # of the group LAB, and not
+LAB, LAB_ID = "lab", 4800
 HOME = "/mnt/somebody"
 _SETUP = r"""
 set -eu
@@ -34,6 +36,13 @@ echo somebody:x:4711:4711::/mnt/somebody:/bin/sh >>/etc/passwd
 echo somebody:x:4711: >>/etc/group
 mkdir -m 700 /mnt/somebody /mnt/somebody/vbn
 chown -R somebody:somebody /mnt/somebody
+for user in member:4712 stranger:4713; do  # the one is in the group lab
+    echo "${user%:*}:x:${user#*:}:${user#*:}::/mnt/${user%:*}:/bin/sh" >>/etc/passwd
+    echo "${user%:*}:x:${user#*:}:" >>/etc/group
+    mkdir -m 700 "/mnt/${user%:*}"
+    chown "${user#*:}:${user#*:}" "/mnt/${user%:*}"
+done
+echo lab:x:4800:member >>/etc/group
 echo ready
 exec cat
 """

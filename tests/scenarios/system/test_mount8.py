@@ -130,16 +130,6 @@ def test_unknown_options(namespace: Namespace, options: str) -> None:
     assert namespace.output("df", "--output=size", VBN).split()[-1] == str(3 << 20)
 
 
-def test_dropping_privileges(namespace: Namespace, options: str) -> None:
-    """`drop_privileges` is refused with what to use instead, by mount(8) as well as by mount.fuse3."""
-    helper = namespace.output("readlink", "/sbin/mount.vbnfs").strip()
-    by_mount8 = namespace.run("mount", "-t", "vbnfs", PROJECT, VBN, "-o", f"drop_privileges,{options}")
-    assert namespace.mounts() == []
-    by_fuse3 = namespace.run("/sbin/mount.fuse3", f"{helper}#{PROJECT}", VBN, "-o", f"drop_privileges,{options}")
-    for done in (by_mount8, by_fuse3):
-        assert (done.returncode, "use setuid=USER" in done.stderr) == (1, True), done.stderr
-
-
 def test_failures(namespace: Namespace, options: str) -> None:
     """What keeps a mount from being made is one line with mount(8)'s status 32; a wrong source is usage."""
     for source, folder, more, status, message in (

@@ -78,7 +78,7 @@ def test_a_mount_of_somebody_else(namespace: Namespace, server: FakeS3Server) ->
     namespace.output("chmod", "755", HOME)
     mount(namespace, server, "/mnt/vbn", user=None)
     done = namespace.vbnfs("umount", "/mnt/vbn", user=USER)
-    message = "vbnfs: /mnt/vbn: only user 0, who mounted it, and root can take it away\n"
+    message = "vbnfs: /mnt/vbn: mounted by root: root can take it away\n"
     assert (done.returncode, done.stderr) == (1, message)
     assert namespace.mounts() == ["/mnt/vbn"]
 

@@ -1,0 +1,74 @@
+"""What a mount reports of itself: all of it to its owner and root, a part to every user who can read the mount.
+
+The owner asks over the control socket, a reader by the extended attribute `STATUS` of the mount's top folder: who can
+read that, the kernel decides. What concerns the owner alone (paths, what was read by which program) is not in it.
+"""
+
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from vbnfs import __version__
+from vbnfs.config.settings import Config
+from vbnfs.daemon.mounted_versions import MountedVersions
+from vbnfs.filesystem.operations import FileSystem
+from vbnfs.metrics import Metrics
+
+_FOR_READERS: Final = (
+    *("pid", "vbnfs_version", "uptime_seconds", "dataset", "bucket", "project", "endpoint_url", "region"),
+    *("default_version", "newer_version", "versions", "refused", "is_offline", "is_offline_wanted"),
+    *("cache_size_bytes", "cache_usage_bytes", "cache_available_bytes", "cache_problem"),
+)
+
+
+class Report:
+    """Of the mount on `mountpoint`, from now on."""
+
+    def __init__(self, config: Config, mountpoint: Path, metrics: Metrics, shown: MountedVersions) -> None:
+        self._config = config
+        self._mountpoint = mountpoint
+        self._metrics = metrics
+        self._shown = shown
+        self._started = time.time()
+
+    def whole(self, file_system: FileSystem, *, is_offline: bool) -> dict[str, Any]:
+        """For the owner: what `vbnfs status` shows, but for the files that the kernel reads itself."""
+        config, shown, disk = self._config, self._shown, file_system.disk
+        return {
+            "mountpoint": str(self._mountpoint),
+            "pid": os.getpid(),
+            "vbnfs_version": __version__,
+            "uptime_seconds": round(time.time() - self._started, 1),
+            "dataset": config.dataset,
+            "bucket": config.bucket,
+            "project": config.project,
+            "endpoint_url": config.endpoint_url,
+            "region": config.region,
+            "ca_bundle": None if config.ca_bundle is None else str(config.ca_bundle),
+            "mirror": None if config.mirror is None else str(config.mirror),
+            "default_version": shown.top,
+            "newer_version": shown.newer,
+            "versions": shown.names,
+            "refused": list(shown.problems),
+            "is_offline": is_offline,
+            "is_offline_wanted": config.offline,
+            "cache_dir": str(config.cache_dir),
+            "cache_also": [str(directory) for directory in config.cache_also],
+            "cache_size_bytes": disk.limit_bytes,
+            "is_cache_size_given": config.cache_size_bytes is not None,
+            "cache_usage_bytes": disk.usage_bytes,
+            "cache_reserve_bytes": disk.reserve_bytes,
+            "cache_free_bytes": disk.free_bytes,
+            "cache_available_bytes": disk.available_bytes,
+            "cache_problem": disk.problem,
+            "log_file": None if config.foreground else str(config.log_file),
+            "last_error": file_system.last_error,
+            "metrics": self._metrics.snapshot(),
+        }
+
+    def for_readers(self, file_system: FileSystem, *, is_offline: bool) -> dict[str, Any]:
+        """For everybody who can read the mount, as things are known: nothing is asked for it."""
+        whole: Mapping[str, Any] = self.whole(file_system, is_offline=is_offline)
+        return {name: whole[name] for name in _FOR_READERS}
