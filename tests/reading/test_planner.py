@@ -133,10 +133,12 @@ def test_sequential_reads_are_fetched_ahead_further_and_further() -> None:
     assert pattern.readahead(LFP_BYTES, room_bytes=GIB).start == 64 * MIB
 
 
-def test_readers_share_what_is_fetched_ahead() -> None:
-    """Sixteen of them have 16 MiB each."""
-    ahead = pattern_after(*in_a_row(64 * MIB)).readahead(LFP_BYTES, room_bytes=GIB, readers=16)
-    assert len(ahead) == 16 * MIB
+@pytest.mark.parametrize(("readers", "each"), [(1, 512 * MIB), (2, 128 * MIB), (16, 16 * MIB)])
+def test_readers_share_what_is_fetched_ahead(readers: int, each: int) -> None:
+    """One that reads alone may have more than 256 MiB ahead; together they have that much."""
+    pattern = pattern_after(*in_a_row(256 * MIB))
+    ahead = pattern.readahead(4 * GIB, room_bytes=4 * GIB, window_bytes=512 * MIB, readers=readers)
+    assert len(ahead) == each
 
 
 def test_a_run_as_short_as_ten_seconds_of_a_channel_is_fetched_ahead_by_4_mib_only() -> None:
