@@ -23,7 +23,7 @@ _NEAR_BYTES: Final = _NEAR_BLOCKS * BLOCK_BYTES
 _SEQUENTIAL_BYTES: Final = 2 * BLOCK_BYTES  # read in a row before it counts as a pattern
 _WINDOW_FACTOR: Final = 4  # fetched ahead at most so many times what was read: a reader that stops wastes no more
 WIDE_WINDOW_BYTES: Final = 256 << 20  # of all readers together, unless long GETs are worthwhile ...
-_WIDEST_WINDOW_BYTES: Final = 512 << 20  # ... and one reads alone: then this at the most
+_WIDEST_WINDOW_BYTES: Final = 1 << 30  # ... and one reads alone: then this at the most
 _SMALL_FILE_BYTES: Final = 16 << 20  # comes whole, when it is read in a row
 # Ten seconds of an LFP channel are 5 MB in a row, with what the kernel reads ahead, and then the reader is elsewhere:
 # until more than that was read, a short window will do.
