@@ -6,7 +6,7 @@ import sys
 import threading
 
 from tests.waiting import until
-from vbnfs.host.processes import Program, has_exited, program_of
+from vbnfs.host.processes import Program, has_exited, is_thread_alive, program_of
 
 
 def test_a_program_by_any_of_its_threads() -> None:
@@ -32,3 +32,16 @@ def test_what_has_exited() -> None:
     until(lambda: has_exited(ended.pid))
     assert ended.wait() == 0
     assert has_exited(ended.pid)
+
+
+def test_threads_that_are_alive() -> None:
+    """A thread is alive by its own number until it ends, whichever user's it is; so is a process."""
+    ends, numbers = threading.Event(), list[int]()
+    thread = threading.Thread(target=lambda: (numbers.append(threading.get_native_id()), ends.wait()))
+    thread.start()
+    until(lambda: bool(numbers))
+    assert numbers[0] != os.getpid()
+    assert all(map(is_thread_alive, (numbers[0], os.getpid(), 1)))
+    ends.set()
+    thread.join()
+    until(lambda: not is_thread_alive(numbers[0]))

@@ -1,5 +1,6 @@
 """Which program a process is, and whether it runs, as /proc has it: proc(5)."""
 
+import os
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -25,6 +26,17 @@ def program_of(thread: int) -> Program | None:
 def has_exited(pid: int) -> bool:
     """Whether a process runs no program any more. It may be there still: a thread of it waits in the kernel."""
     return _status_of(pid).get("State", "Z").startswith(("Z", "X"))
+
+
+def is_thread_alive(thread: int) -> bool:
+    """Whether there is a thread of this number, of any user: kill(2) without a signal."""
+    try:
+        os.kill(thread, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def _status_of(thread: int) -> dict[str, str]:
