@@ -36,16 +36,22 @@ def run(*command: str | Path) -> str:
 
 
 def tarred(*options: str, tar: str = "tar") -> Copy:
-    """Copy a file by way of an archive, which GNU tar unpacks, with its attributes."""
+    """Copy a file by way of an archive, with its attributes."""
 
     def copy(source: Path, target: Path) -> None:
         archive, folder = target.with_suffix(".tar"), target.with_suffix(".folder")
         folder.mkdir()
         run(tar, *options, "-c", "-f", archive, "-C", source.parent, source.name)
-        run("tar", "--xattrs", "-x", "-f", archive, "-C", folder)
+        run(tar, "--xattrs", "-x", "-f", archive, "-C", folder)
         (folder / source.name).rename(target)
 
     return copy
+
+
+def converted(source: Path, target: Path) -> None:
+    """Copy a file as a disk image, which qemu-img makes of whole sectors."""
+    run("qemu-img", "convert", "-f", "raw", "-O", "raw", source, target)
+    os.truncate(target, source.stat().st_size)
 
 
 def sent(source: Path, target: Path) -> None:
@@ -86,7 +92,7 @@ COPIES: Final[Mapping[str, Copy]] = {
 WITH_PACKAGES: Final[Mapping[str, Copy]] = {
     "bsdtar": tarred(tar="bsdtar"),
     "bsdtar --read-sparse": tarred("--read-sparse", tar="bsdtar"),
-    "qemu-img": lambda source, target: run("qemu-img", "convert", "-f", "raw", "-O", "raw", source, target),
+    "qemu-img": converted,
     "ddrescue -S": lambda source, target: run("ddrescue", "-q", "-S", source, target),
 }
 
