@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.waiting import until
-from vbnfs.host.processes import Program, has_exited, program_of, programs_in
+from vbnfs.host.processes import Program, has_exited, is_thread_alive, program_of, programs_in
 
 USES = {
     "is in it": "os.chdir(folder)",
@@ -62,3 +62,16 @@ def test_programs_that_use_a_folder(use: str, tmp_path: Path) -> None:
     assert found == ([] if use == "is beside it" else [process.pid])
     with (folder / "inner" / "file").open():
         assert programs_in(folder) == []  # a process does not name itself
+
+
+def test_threads_that_are_alive() -> None:
+    """A thread is alive by its own number until it ends, whichever user's it is; so is a process."""
+    ends, numbers = threading.Event(), list[int]()
+    thread = threading.Thread(target=lambda: (numbers.append(threading.get_native_id()), ends.wait()))
+    thread.start()
+    until(lambda: bool(numbers))
+    assert numbers[0] != os.getpid()
+    assert all(map(is_thread_alive, (numbers[0], os.getpid(), 1)))
+    ends.set()
+    thread.join()
+    until(lambda: not is_thread_alive(numbers[0]))

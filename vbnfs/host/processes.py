@@ -56,6 +56,17 @@ def _uses(process: str) -> Iterator[str]:
             yield line.partition("/")[1] + line.partition("/")[2]
 
 
+def is_thread_alive(thread: int) -> bool:
+    """Whether there is a thread of this number, of any user: kill(2) without a signal."""
+    try:
+        os.kill(thread, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
 def _status_of(thread: int) -> dict[str, str]:
     """Empty if there is none."""
     try:
