@@ -48,7 +48,6 @@ from vbnfs.s3.http_client import HttpClient
 from vbnfs.s3.listings import OBJECTS, VERSIONS, Listing, Row
 from vbnfs.s3.proxies import DEFAULT_PORTS
 from vbnfs.s3.ranges import RangeTransport, get_of, receive_all
-from vbnfs.s3.receivers import ReceiverTransport
 from vbnfs.s3.replies import head_attributes
 from vbnfs.s3.resolver import lookups_in_own_threads
 from vbnfs.s3.routes import route_to
@@ -95,6 +94,8 @@ class S3Client:
         own = CurlTransport(max_connections=max_connections + probes, **way)
         self._ranges: RangeTransport = own
         if receiver is not None:
+            from vbnfs.s3.receivers import ReceiverTransport  # noqa: PLC0415 - it takes a while, and few want it
+
             self._ranges = ReceiverTransport(receiver, own, max_connections=max_connections + probes, **way)
         self._silence_seconds = silence_seconds
         self._open = AsyncExitStack()
