@@ -468,12 +468,12 @@ def saying(words: bytes) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("words", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"220 ftp.example ready\r\n", b"\5", b""])
-async def test_what_is_no_proxy(monkeypatch: pytest.MonkeyPatch, words: bytes) -> None:
+async def test_what_is_no_proxy(certificate: Certificate, monkeypatch: pytest.MonkeyPatch, words: bytes) -> None:
     """A server that is not of the kind that the variable says is a failure which names the variable, no defect."""
     with saying(words) as address:
         for kind in ("http", "https", "socks4", "socks4a", "socks5", "socks5h"):
             monkeypatch.setenv("ALL_PROXY", f"{kind}://{address}")
-            async with open_client("https://127.9.9.9:1") as client:
+            async with open_client("https://127.9.9.9:1", ca_bundle=certificate.path) as client:
                 for asked in BOTH_CLIENTS:
                     with pytest.raises(ProxyError, match="ALL_PROXY"):
                         await ask(client, asked)
