@@ -1,5 +1,6 @@
 """Which proxy is used, for ranges and for all else."""
 
+import math
 import socket
 import threading
 from collections.abc import Iterator, Mapping
@@ -8,6 +9,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+import trio
+import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -28,6 +31,7 @@ from vbnfs.errors import (
     UsageError,
     with_remedy,
 )
+from vbnfs.s3 import curl_options
 from vbnfs.s3.client import S3Client
 from vbnfs.s3.proxies import is_excepted, proxy_for
 
@@ -435,18 +439,43 @@ async def test_answers_of_the_server_are_not_the_proxys(
 
 
 @pytest.mark.parametrize(
-    ("code", "expected"), [(1, ProxyError), (2, ProxyDeniedError), (5, ProxyError), (99, ProxyError)]
+    ("kind", "code", "expected"),
+    [
+        *(("socks5h", code, ProxyError) for code in (1, 5, 99)),
+        ("socks5h", 2, ProxyDeniedError),
+        ("socks4a", 91, ProxyError),
+    ],
 )
 async def test_socks_proxies_that_refuse(
-    monkeypatch: pytest.MonkeyPatch, code: int, expected: type[StorageError]
+    monkeypatch: pytest.MonkeyPatch, kind: str, code: int, expected: type[StorageError]
 ) -> None:
     """What a SOCKS proxy says of the server is said of it, by both clients."""
     with SocksProxy(code=code) as proxy:
-        monkeypatch.setenv("ALL_PROXY", f"socks5h://127.0.0.1:{proxy.port}")
+        monkeypatch.setenv("ALL_PROXY", f"{kind}://127.0.0.1:{proxy.port}")
         async with open_client("http://s3.example:8333") as client:
-            for kind in BOTH_CLIENTS:
+            for asked in BOTH_CLIENTS:
                 with pytest.raises(expected, match=r"\(ALL_PROXY\).*s3\.example"):
-                    await ask(client, kind)
+                    await ask(client, asked)
+
+
+@pytest.mark.parametrize("kind", ["http", "https", "socks4", "socks5"])
+async def test_a_proxy_that_says_nothing(
+    certificate: Certificate, monkeypatch: pytest.MonkeyPatch, mock_clock: trio.testing.MockClock, kind: str
+) -> None:
+    """A proxy that takes connections and leaves it at that is given up in time, by both clients."""
+    monkeypatch.setattr(curl_options, "CONNECT_SECONDS", 0.2)  # of another clock
+    mock_clock.autojump_threshold = 0.02
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+        monkeypatch.setenv("ALL_PROXY", f"{kind}://{address}")
+        async with open_client("https://127.9.9.9:1", ca_bundle=certificate.path) as client:
+            began = trio.current_time()
+            with pytest.raises(ProxyError, match=rf"{address} \(ALL_PROXY\) makes no conn.* within 10 s"):
+                await ask(client, "head")
+            assert trio.current_time() - began == pytest.approx(10.0)
+            mock_clock.autojump_threshold, mock_clock.rate = math.inf, 1.0
+            with pytest.raises(ProxyError, match=rf"{address} \(ALL_PROXY\) makes no connection"):
+                await ask(client, "get_range")
 
 
 @contextmanager
