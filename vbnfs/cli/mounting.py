@@ -1,14 +1,16 @@
 """`vbnfs mount`, `umount`, `status`."""
 
+import os
 import shlex
 from collections.abc import Collection, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from vbnfs.access.waiting import WAITING_SECONDS, what_takes_so_long
 from vbnfs.cli import render, streams
 from vbnfs.cli.options import EXIT_STATUS, config_of, echo_note, echo_warning, given_options, settings
 from vbnfs.config.mount_options import NON_EMPTY, split_mount_options
@@ -54,7 +56,7 @@ def mount(mountpoint: Path | None, mount_options: tuple[str, ...], in_foreground
                 echo_warning(warning)
 
         def say_waiting() -> None:
-            echo_note(background.what_takes_so_long(config))
+            echo_note(what_takes_so_long(config))
 
         if config.foreground:
             background.run_in_foreground(config, where, announce, say_waiting)
@@ -123,12 +125,25 @@ def umount(mountpoint: Path | None, lazy: bool, if_mounted: bool, **options: Any
     _check_is_folder(where)
     if if_mounted and mountinfo.find_mount(where) is None:
         return
-    unmount_to_the_end(where, lazy=lazy)
+    os.chdir("/")  # this process must not be what keeps the mount busy
+    unmount_to_the_end(where, lazy=lazy, note=echo_note)
     if left := len(mountinfo.mounts_on(where)):
         raise MountError(
             f"{where}: one mount is gone, and {left} below it {'is' if left == 1 else 'are'} still there;"
             f" 'vbnfs umount {where}' takes away one at a time"
         )
+
+
+def _mounts_at(mountpoint: Path | None) -> list[mountinfo.MountEntry]:
+    """The mounts on a folder; for None, all of this user's. Raises `MountError` where a folder has none."""
+    if mountpoint is None:
+        return [entry for entry in mountinfo.list_mounts() if mountinfo.is_ours(entry)]
+    where = mountinfo.absolute(mountpoint)
+    _check_is_folder(where)
+    entries = mountinfo.mounts_on(where)
+    if not entries:
+        raise MountError(f"{where}: no vbnfs mount; 'vbnfs status' lists those that there are")
+    return entries
 
 
 def _check_is_folder(where: Path) -> None:
@@ -151,20 +166,14 @@ def status(mountpoint: Path | None, as_json: bool) -> None:
     """
     from vbnfs.access.mount_status import status_of  # noqa: PLC0415
 
-    others: list[mountinfo.MountEntry] = []
-    if mountpoint is None:
-        entries = [entry for entry in mountinfo.list_mounts() if mountinfo.is_ours(entry)]
-        others = mountinfo.roots_mounts()
-    else:
-        where = mountinfo.absolute(mountpoint)
-        _check_is_folder(where)
-        entries = [entry for entry in mountinfo.list_mounts() if entry.mountpoint == where]
-        if not entries:
-            raise MountError(f"{where}: no vbnfs mount; 'vbnfs status' lists those that there are")
+    entries, others = _mounts_at(mountpoint), [] if mountpoint is not None else mountinfo.roots_mounts()
     found: list[dict[str, Any]] = []
     silent: list[str] = []
     with ThreadPoolExecutor(_ASKED_AT_ONCE) as pool:  # one that does not answer holds up no others
-        for asked in [pool.submit(status_of, entry) for entry in entries]:
+        answers = {pool.submit(status_of, entry): entry.mountpoint for entry in entries}
+        for late in wait(answers, timeout=WAITING_SECONDS).not_done:
+            echo_note(f"waiting for the daemon of {answers[late]}")
+        for asked in answers:
             try:
                 found.append(asked.result())
             except MountError as error:

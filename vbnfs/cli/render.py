@@ -9,6 +9,7 @@ from typing import Any, Final
 from vbnfs.config.environment import foreign_home
 from vbnfs.errors import VbnfsError, with_remedy
 
+_ROUTE: Final = {"proxy": "proxy", "trusted": "certificates"}  # a line, and what of the status it shows
 _ENDLESS: Final = 100_000  # columns, or lines
 
 
@@ -144,6 +145,7 @@ def _owners_lines(status: Mapping[str, Any]) -> dict[str, str]:
         )
     if also := status.get("cache_also"):
         lines["also read"] = ", ".join(also)
+    lines |= _route_lines(status)
     if mirror := status.get("mirror"):
         lines["mirror"] = f"{mirror}  {counts.get('mirror_blocks', 0):,} blocks"
     if wrong := counts.get("mismatched_files"):
@@ -151,6 +153,11 @@ def _owners_lines(status: Mapping[str, Any]) -> dict[str, str]:
             f"{files(wrong)} without the manifest's hash, deleted here; the log says which: read them again"
         )
     return lines
+
+
+def _route_lines(status: Mapping[str, Any]) -> dict[str, str]:
+    """By which proxy the bucket is reached, and whose certificates are trusted."""
+    return {label: status[name] for label, name in _ROUTE.items() if status.get(name)}
 
 
 def _passthrough_lines(report: Mapping[str, Any] | None) -> dict[str, str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from vbnfs import __version__
+from vbnfs.access.opening import route_of
 from vbnfs.config.settings import Config
 from vbnfs.daemon.mounted_versions import MountedVersions
 from vbnfs.filesystem.operations import FileSystem
@@ -32,6 +33,7 @@ class Report:
         self._metrics = metrics
         self._shown = shown
         self._started = time.time()
+        self._route = route_of(config).report()
 
     def whole(self, file_system: FileSystem, *, is_offline: bool) -> dict[str, Any]:
         """For the owner: what `vbnfs status` shows, but for the files that the kernel reads itself."""
@@ -47,6 +49,7 @@ class Report:
             "endpoint_url": config.endpoint_url,
             "region": config.region,
             "ca_bundle": None if config.ca_bundle is None else str(config.ca_bundle),
+            **self._route,
             "mirror": None if config.mirror is None else str(config.mirror),
             "default_version": shown.top,
             "newer_version": shown.newer,
