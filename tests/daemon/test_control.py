@@ -24,7 +24,7 @@ import trio
 import trio.testing
 
 from vbnfs.access import running_mounts
-from vbnfs.access.mount_status import ask_status
+from vbnfs.access.mount_status import ask_readers_status, ask_status
 from vbnfs.daemon import control
 from vbnfs.errors import MountError
 from vbnfs.host import runtime
@@ -285,6 +285,53 @@ def test_a_status_is_believed_as_far_as_the_kernel_does_not_know(entry: MountEnt
     with answering(entry, lambda connection: connection.sendall(json.dumps(report).encode())):
         status = ask_status(entry)
     assert (status["pid"], status["mountpoint"], status["more"]) == (os.getpid(), "/mnt/vbn", report["more"])
+
+
+READERS = {
+    **dict.fromkeys(("vbnfs_version", "bucket", "project", "default_version"), "x"),
+    **{"versions": ["x"], "refused": [], "is_offline": False},
+    **dict.fromkeys(("pid", "cache_size_bytes", "cache_usage_bytes"), 1),
+}
+
+
+@pytest.fixture
+def read_by_us(tmp_path: Path) -> MountEntry:
+    """A folder that answers as another user's mount does to those who can read it."""
+    os.setxattr(tmp_path, "user.vbnfs.status", json.dumps(READERS).encode())
+    return MountEntry(tmp_path, DEVICE, "fuse.vbnfs", "s3:x", 0)
+
+
+def test_the_status_for_readers(read_by_us: MountEntry) -> None:
+    """Who can read a mount is given a part of its status, and by whom it was mounted."""
+    status = ask_readers_status(read_by_us)
+    assert status == {**READERS, "mountpoint": str(read_by_us.mountpoint), "mounted_by": "root"}
+
+
+@pytest.mark.parametrize(
+    "answer", [b"", b"[]", b"{}", b"\xff", b"[" * 3000, json.dumps({**READERS, "versions": "x"}).encode()]
+)
+def test_a_status_for_readers_that_is_none(read_by_us: MountEntry, answer: bytes) -> None:
+    """Whatever another user's mount answers: what is no status is an error."""
+    os.setxattr(read_by_us.mountpoint, "user.vbnfs.status", answer)
+    with pytest.raises(MountError, match="its daemon"):
+        ask_readers_status(read_by_us)
+
+
+def test_why_there_is_no_status_for_readers(read_by_us: MountEntry, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mount that is not open to a user, one that is dead, and one that does not answer get different words."""
+    for error, is_alive, reason in (
+        (PermissionError(13, "Permission denied"), True, "mounted by root, and not open to you; root can mount it"),
+        (OSError(107, "not connected"), False, "its daemon is gone; root can mount it anew"),
+        (TimeoutError(110, "timed out"), True, "its daemon does not answer"),
+    ):
+
+        def refuse(*_: object, error: OSError = error, **__: object) -> bytes:
+            raise error
+
+        monkeypatch.setattr(running_mounts, "read_attribute", refuse)
+        monkeypatch.setattr(running_mounts, "is_alive", lambda path, is_alive=is_alive: is_alive)
+        with pytest.raises(MountError, match=reason):
+            ask_readers_status(read_by_us)
 
 
 async def test_many_who_connect_and_ask_nothing(entry: MountEntry, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,8 +49,8 @@ def namespace() -> Iterator[Namespace]:
 
 
 def test_a_mount_that_another_program_has_made(namespace: Namespace, server: FakeS3Server) -> None:
-    """It is served, in the background as well as in the foreground; `status` and `umount` name its folder."""
-    for more in ([], ["--gid", "lab"]):
+    """It is served, by both engines; `status` and `umount` name its folder; the daemon ends with it."""
+    for more in ([], ["--gid", "lab", "--fuse", "pyfuse3"]):
         script = [sys.executable, "-c", MOUNT_AND_DROP, VBN, server.endpoint_url, *more]
         done = namespace.run(*script, folder=str(REPOSITORY))
         assert (done.returncode, done.stderr) == (0, ""), done.stderr

@@ -125,13 +125,6 @@ def test_an_ordinary_user_shares(namespace: Namespace, server: FakeS3Server) -> 
     assert namespace.mounts() == []
 
 
-def test_a_group_s_folder(namespace: Namespace, options: str) -> None:
-    """A mount below a folder of a group with mode 0750 is that group's, with nothing but `allow_other`."""
-    namespace.output("sh", "-c", f"mkdir -p /mnt/lab/vbn && chgrp {LAB} /mnt/lab && chmod 750 /mnt/lab")
-    namespace.output("mount", "-t", "vbnfs", PROJECT, "/mnt/lab/vbn", "-o", f"{options},allow_other")
-    assert readers(namespace, f"/mnt/lab/vbn/{UNITS}") == {None: True, USER: False, MEMBER: True, STRANGER: False}
-
-
 @pytest.mark.slow
 def test_options_of_mount8(namespace: Namespace, options: str, server: FakeS3Server) -> None:
     """mount(8)'s options are taken by root's mount(2) and by fusermount3: what the kernel knows shows in the list."""
