@@ -1,5 +1,6 @@
 """Copies of HDF5 files in other forms, whose large data are holes: of the size of the real ones, made in a moment."""
 
+import math
 from pathlib import Path
 from typing import Any, Final
 
@@ -7,12 +8,13 @@ import h5py
 from h5py import h5d, h5p, h5s
 
 _LARGE_BYTES: Final = 1 << 16
+_CHUNK_BYTES: Final = 1 << 20
 
 
 def copy(source: Path, target: Path, *, version: str, chunks: bool = False, longer: int = 1) -> None:
     """Copy a file, written for a `version` of the library. Its larger arrays are `longer` times as long, and holes.
 
-    `chunks`: they stand in chunks, as h5py would choose them, all of which are stored.
+    `chunks`: they stand in chunks of 1 MiB, all of which are stored.
     """
     with h5py.File(source) as old, h5py.File(target, "w", libver=version) as new:
         _copy_attributes(old, new)
@@ -35,8 +37,8 @@ def _hole(new: Any, name: str, item: Any, *, chunks: bool, longer: int) -> Any:
     properties.set_fill_time(h5d.FILL_TIME_NEVER)
     shape = (item.shape[0] * longer, *item.shape[1:])
     if chunks:
-        with h5py.File.in_memory() as guess:
-            properties.set_chunk(guess.create_dataset("x", shape, item.dtype, chunks=True).chunks)
+        row_bytes = item.dtype.itemsize * math.prod(shape[1:])
+        properties.set_chunk((min(shape[0], max(1, _CHUNK_BYTES // row_bytes)), *shape[1:]))
     parent, _, last = name.rpartition("/")
     group = new.require_group(parent) if parent else new
     most = (h5s.UNLIMITED, *shape[1:]) if chunks else shape

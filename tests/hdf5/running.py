@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from itertools import count
 from typing import Any, BinaryIO, Final, Protocol
 
@@ -57,6 +58,21 @@ class Waves:
         self.asked = frozenset[int]().union(*self.waves)
 
 
+_NARROW: Final = Bounds(fetched_bytes=64 << 10, index_bytes=16 << 10, objects=100, depth=8, reads=20_000)
+_SMALL_BLOCK_BYTES: Final = 1024
+
+
+def check(data: bytes) -> None:
+    """Check that a walk of any bytes raises nothing, ends, and keeps within its bounds."""
+    done = Waves(data, block_bytes=_SMALL_BLOCK_BYTES, bounds=_NARROW)
+    found = done.structure
+    assert len(done.asked) * _SMALL_BLOCK_BYTES <= _NARROW.fetched_bytes
+    assert all(0 <= number * _SMALL_BLOCK_BYTES < max(1, len(data)) for number in done.asked)
+    assert len(found.objects) <= _NARROW.objects
+    assert sum(map(len, done.waves)) == len(done.asked)
+    list(found.walk())
+
+
 class RecordedFile(io.RawIOBase):
     """A file that records which blocks h5py reads of it."""
 
@@ -89,6 +105,12 @@ def blocks_read_by_h5py(file: BinaryIO, block_bytes: int) -> set[int]:
     """Which blocks h5py reads to list all objects, and all attributes with their values."""
     recorded = RecordedFile(file, block_bytes)
     with h5py.File(recorded, "r") as opened:
-        opened.visititems(lambda name, item: dict(item.attrs).clear())
-        dict(opened.attrs)
+        opened.visititems(lambda name, item: _read_attributes(item))
+        _read_attributes(opened)
     return recorded.blocks
+
+
+def _read_attributes(item: Any) -> None:
+    for name in item.attrs:
+        with suppress(TypeError, ValueError, OSError):  # of types that NumPy has not
+            item.attrs[name]

@@ -43,7 +43,7 @@ def write(path: Path, oldest: int, *, shares: bool, is_narrow: bool) -> None:
         assert library.H5Pset_istore_k(identifier, 7) >= 0
         assert library.H5Pset_sym_k(identifier, 3, 2) >= 0
     with h5py.File(h5f.create(bytes(path), h5f.ACC_TRUNC, fcpl=creation, fapl=access)) as file:
-        for number in range(40):
+        for number in range(20):
             _fill(file, number)
 
 
@@ -79,7 +79,7 @@ def test_strategies_of_file_space(tmp_path: Path, strategy: dict[str, Any]) -> N
     """Files in pages, and those that store their free space, are read as h5py reads them, with no block missed."""
     path = tmp_path / "space.h5"
     with h5py.File(path, "w", fs_persist=True, **strategy) as file:
-        for number in range(20):
+        for number in range(10):
             _fill(file, number)
         del file["d3"]
     data = path.read_bytes()

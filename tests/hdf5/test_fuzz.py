@@ -6,12 +6,8 @@ from pathlib import Path
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.hdf5.running import Waves
+from tests.hdf5.running import check
 from tests.hdf5.samples import Sample, samples
-from vbnfs.hdf5.branches import Bounds
-
-BLOCK_BYTES = 1024
-BOUNDS = Bounds(fetched_bytes=64 << 10, index_bytes=16 << 10, objects=100, depth=8, reads=20_000)
 
 damages = st.lists(
     st.one_of(
@@ -34,17 +30,6 @@ def damaged(data: bytes, done: list[tuple[str, int, bytes]]) -> bytes:
             start = place % len(data)
             data = data[:start] + value + data[start + len(value) :]
     return data
-
-
-def check(data: bytes) -> None:
-    """A walk of any bytes ends, and keeps within its bounds."""
-    done = Waves(data, block_bytes=BLOCK_BYTES, bounds=BOUNDS)
-    found = done.structure
-    assert len(done.asked) * BLOCK_BYTES <= BOUNDS.fetched_bytes
-    assert all(0 <= number * BLOCK_BYTES < max(1, len(data)) for number in done.asked)
-    assert len(found.objects) <= BOUNDS.objects
-    assert sum(map(len, done.waves)) == len(done.asked)
-    list(found.walk())
 
 
 @settings(

@@ -15,8 +15,8 @@ BLOCK_BYTES = 4096
 
 def _fill(file: Any, *, has_large: bool) -> None:
     many = file.create_group("many")
-    for number in range(2500):
-        many[f"{number:04d}" + "n" * 300] = h5py.SoftLink("/x")  # 0.8 MB of links: indirect blocks in indirect ones
+    for number in range(1800):
+        many[f"{number:04d}" + "n" * 300] = h5py.SoftLink("/x")  # 0.6 MB of links: indirect blocks in indirect ones
     deep = file.create_group("deep")
     for number in range(300):
         deep.create_group(f"group {number}")

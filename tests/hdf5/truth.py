@@ -132,7 +132,8 @@ def _in_memory(found: Datatype) -> Datatype:
     size_bytes = _BYTES_IN_MEMORY.get(found.kind, found.size_bytes + behind)
     if found.kind == "array" and base is not None:
         size_bytes = math.prod(found.shape) * base.size_bytes
-    return replace(found, size_bytes=size_bytes, base=base, members=tuple(members))
+    is_big_endian = found.is_big_endian and found.kind != "time"  # of which h5py does not say it
+    return replace(found, size_bytes=size_bytes, is_big_endian=is_big_endian, base=base, members=tuple(members))
 
 
 def index_of(found: Object) -> Index | None:
