@@ -22,6 +22,7 @@ def _fill(file: Any, *, has_large: bool) -> None:
         deep.create_group(f"group {number}")
     for number in range(60):
         deep.attrs[f"attribute {number}"] = f"text {number}" * 20
+    deep.attrs["long"] = "long text" * 5000  # in a collection of the global heap that is larger than others
     if has_large:
         many.attrs["large"] = np.zeros(20_000)
         many.attrs["larger"] = np.ones(40_000)

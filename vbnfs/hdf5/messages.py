@@ -6,7 +6,7 @@ from enum import IntEnum
 from math import prod
 from typing import Final
 
-from vbnfs.hdf5.fields import Fields, Sizes, as_text
+from vbnfs.hdf5.fields import Fields, UnparsableError, as_text
 from vbnfs.hdf5.structure import ExternalLink, Filter, Link, Shape, SoftLink
 
 _HARD, _SOFT, _EXTERNAL = 0, 1, 64
@@ -47,16 +47,16 @@ def read_messages(data: bytes, version: int, *, has_order: bool) -> Iterator[Mes
     `version` is the header's. `has_order`: each message has its creation order, which is passed over.
     """
     head_bytes = 8 if version == 1 else 6 if has_order else 4
+    type_bytes = 2 if version == 1 else 1
     position = 0
-    while len(data) - position >= head_bytes:
-        fields = Fields(data, Sizes(), "object header", position)
-        number = fields.number(2 if version == 1 else 1)
-        size_bytes = fields.number(2)
-        flags = fields.number(1)
-        position += head_bytes
-        fields.position = position
-        yield Message(number, bool(flags & 2), fields.take(size_bytes))
-        position = fields.position
+    while len(data) - position >= head_bytes:  # without `Fields`: a third of the time of a walk was spent here
+        size_at = position + type_bytes
+        start, flags = position + head_bytes, data[size_at + 2]
+        number = data[position] + (data[position + 1] << 8 if version == 1 else 0)
+        position = start + data[size_at] + (data[size_at + 1] << 8)
+        if position > len(data):
+            raise UnparsableError("object header")
+        yield Message(number, bool(flags & 2), data[start:position])
 
 
 @dataclass(frozen=True, slots=True)
