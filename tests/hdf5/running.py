@@ -13,7 +13,7 @@ from vbnfs.hdf5.branches import Bounds
 from vbnfs.hdf5.structure import Structure
 from vbnfs.hdf5.walk import Walk
 
-WIDE: Final = Bounds(fetched_bytes=1 << 40, index_bytes=1 << 40)
+WIDE: Final = Bounds(fetched_bytes=1 << 40, index_bytes=1 << 40, block_bytes=1 << 40)
 Choose = Callable[[frozenset[int]], Iterable[int]]
 
 

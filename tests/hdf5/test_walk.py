@@ -43,7 +43,7 @@ ALL_PATHS = {
 
 
 def test_branches_go_side_by_side(spread: bytes) -> None:
-    """Objects in 24 places of a file take four waves, not one for each; no block is asked for twice."""
+    """Objects all over a file take four waves, however many blocks they are in; no block is asked for twice."""
     walked = Waves(spread)
     assert paths(walked) == ALL_PATHS
     assert len(walked.waves) <= 4 < len(walked.asked)
@@ -120,6 +120,20 @@ def test_the_bounds_of_objects_depth_and_reads(spread: bytes) -> None:
     assert few.structure.unparsed.keys() == {"beyond the bounds"}
 
 
+def test_the_bounds_of_memory(spread: bytes) -> None:
+    """No more branches stand still than the bound, no more names and blocks are kept; what is left out is counted."""
+    blocks = len(Waves(spread).structure.blocks) - 3
+    for bounds in (
+        Bounds(fetched_bytes=1 << 30, branches=10),
+        Bounds(fetched_bytes=1 << 30, kept_bytes=600),
+        Bounds(fetched_bytes=1 << 30, block_bytes=blocks * BLOCK_BYTES),
+    ):
+        walked = Waves(spread, bounds=bounds, here=range(0, 10**4, 2))
+        assert len(walked.structure.blocks) * BLOCK_BYTES <= bounds.block_bytes
+        assert {"/"} <= paths(walked) < ALL_PATHS
+        assert walked.structure.unparsed.keys() == {"beyond the bounds"}
+
+
 def test_cycles(tmp_path: Path) -> None:
     """A group that has itself and its parents as members is read once."""
     with h5py.File(tmp_path / "cycle.h5", "w") as file:
@@ -131,6 +145,22 @@ def test_cycles(tmp_path: Path) -> None:
     [again] = [each for path, each in walked.structure.walk() if path == "/again"]
     assert isinstance(again, Group)
     assert again.links.keys() == {"self", "root"}
+
+
+def test_what_is_nested_deeply(tmp_path: Path) -> None:
+    """Groups in groups are read down to the bound, and types within types down to 32; what is deeper is counted."""
+    datatype = np.dtype("i4")
+    for _ in range(40):
+        datatype = np.dtype([("inner", datatype)])
+    with h5py.File(tmp_path / "deep.h5", "w") as file:
+        file.create_dataset("data", (2,), datatype)
+        file.create_group("/".join("g" * 150))
+    walked = Waves((tmp_path / "deep.h5").read_bytes())
+    assert walked.structure.unparsed == {"datatype": 1, "beyond the bounds": 1}
+    assert max(path.count("/g") for path in paths(walked)) == Bounds().depth
+    [data] = [each for path, each in walked.structure.walk() if path == "/data"]
+    assert isinstance(data, Dataset)
+    assert (data.shape, data.datatype) == ((2,), None)
 
 
 def test_indexes_come_last(tmp_path: Path) -> None:

@@ -47,6 +47,7 @@ def _read_dense_attribute(file: File, draft: Draft, heap: int, record: bytes) ->
 def add_attribute(file: File, draft: Draft, body: bytes) -> Branch[None]:
     """Add the attribute that a message describes, and have the global heap fetched that its value refers to."""
     attribute = read_attribute(file.fields(body, "attribute"))
+    file.keep(len(attribute.name))
     draft.attributes.add(attribute.name)
     described = yield from read_shared(file, attribute.datatype)
     touch_values(file, file.datatype(described), attribute.value)

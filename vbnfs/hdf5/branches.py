@@ -12,13 +12,14 @@ from typing import Final, NamedTuple, TypeAlias, TypeVar
 
 from vbnfs.hdf5.datatypes import read_datatype
 from vbnfs.hdf5.drafts import Draft
-from vbnfs.hdf5.fields import Fields, Sizes
+from vbnfs.hdf5.fields import Fields, Sizes, UnparsableError
 from vbnfs.hdf5.fractal import FractalHeap
 from vbnfs.hdf5.structure import Datatype
 
 _T = TypeVar("_T")
 # The HDF5 library reads so much at once where it does not know how long a structure is.
 SPECULATIVE_BYTES: Final = 512
+_BYTES_KEPT_OF_A_TYPE: Final = 20  # for each byte of its message
 BEYOND: Final = "beyond the bounds"
 
 
@@ -46,7 +47,9 @@ class Bounds:
     """What a walk may take at most.
 
     `fetched_bytes`: of blocks that are asked for, `index_bytes` of them for indexes of chunks. `objects` are opened,
-    `depth` links away from the root at most. `reads` of structures are made. After `seconds` it ends.
+    `depth` links away from the root at most. `reads` of structures are made. After `seconds` it ends. Its memory:
+    `block_bytes` of blocks, also of those that are there without being asked for; `branches` at a time; and about
+    `kept_bytes` of names, types and heaps.
     """
 
     fetched_bytes: int = 8 << 20
@@ -55,6 +58,9 @@ class Bounds:
     depth: int = 100
     reads: int = 1_000_000
     seconds: float = 10.0
+    block_bytes: int = 64 << 20
+    branches: int = 100_000
+    kept_bytes: int = 64 << 20
 
 
 class File:
@@ -74,6 +80,8 @@ class File:
         self.drafts: dict[int, Draft] = {}
         self.unparsed: Counter[str] = Counter()
         self.spawned: deque[tuple[Branch[None], bool]] = deque()
+        self.branches = 0  # that were spawned and have not ended
+        self.kept_bytes = 0
         self.segments: dict[int, bytes] = {}  # of local heaps
         self.heaps: dict[int, FractalHeap] = {}
         self.datatypes: dict[bytes, Datatype] = {}  # most attributes of a file have one of few types
@@ -86,12 +94,22 @@ class File:
 
     def spawn(self, branch: Branch[None], *, is_index: bool = False) -> None:
         """Have a branch walked. Blocks for indexes of chunks come after all others."""
-        self.spawned.append((branch, is_index))
+        if self.branches < self.bounds.branches:
+            self.branches += 1
+            self.spawned.append((branch, is_index))
+        else:
+            self.unparsed[BEYOND] += 1
+
+    def keep(self, size_bytes: int) -> None:
+        """Count what is kept until the end. Raises `UnparsableError` where that is more than the bound."""
+        self.kept_bytes += size_bytes
+        if self.kept_bytes > self.bounds.kept_bytes:
+            raise UnparsableError(BEYOND)
 
     def enters(self, what: str, address: int) -> bool:
         """Whether a structure is read for the first time. So nothing that refers to itself is read without end."""
         key = (what, address)
-        if key in self._entered:
+        if key in self._entered or len(self._entered) >= self.bounds.reads:
             return False
         self._entered.add(key)
         return True
@@ -116,6 +134,7 @@ class File:
         """The type that a message describes. Raises `UnparsableError`."""
         found = self.datatypes.get(body)
         if found is None:
+            self.keep(_BYTES_KEPT_OF_A_TYPE * len(body))
             found = self.datatypes[body] = read_datatype(self.fields(body, "datatype"))
         return found
 

@@ -10,7 +10,7 @@ from vbnfs.hdf5.branches import Branch, File, Need
 from vbnfs.hdf5.drafts import Draft
 from vbnfs.hdf5.heaps import read_object, read_segment, touch_heap, touch_segment
 from vbnfs.hdf5.messages import Dense, read_link
-from vbnfs.hdf5.structure import SoftLink
+from vbnfs.hdf5.structure import ExternalLink, Link, SoftLink
 from vbnfs.hdf5.trees import ABOVE_ROOT, GROUPS, read_node, spread
 
 _CACHED_GROUP, _CACHED_LINK = 1, 2
@@ -88,9 +88,9 @@ def _read_symbols(file: File, draft: Draft, table: SymbolTable, address: int) ->
     for symbol in symbols:
         name = _text_at(file, segment, symbol.name)
         if symbol.path is not None:
-            draft.links[name] = SoftLink(_text_at(file, segment, symbol.path))
+            _keep_link(file, draft, name, SoftLink(_text_at(file, segment, symbol.path)))
         elif symbol.header is not None:
-            draft.links[name] = symbol.header
+            _keep_link(file, draft, name, symbol.header)
 
 
 def visit_symbol(file: File, symbol: Symbol, depth: int) -> None:
@@ -131,6 +131,11 @@ def add_link(file: File, draft: Draft, body: bytes) -> None:
     """Add the link that a message describes, and have the object read that it leads to. Raises `UnparsableError`."""
     name, link = read_link(file.fields(body, "link"))
     draft.is_group = True
-    draft.links[name] = link
+    _keep_link(file, draft, name, link)
     if isinstance(link, int):
         file.visit(link, draft.depth + 1)
+
+
+def _keep_link(file: File, draft: Draft, name: str, link: int | Link) -> None:
+    file.keep(len(name) + (len(link.path) if isinstance(link, SoftLink | ExternalLink) else 0))
+    draft.links[name] = link

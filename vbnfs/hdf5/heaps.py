@@ -22,7 +22,9 @@ def read_segment(file: File, address: int) -> Branch[bytes]:
         fields.skip(4)
         size_bytes = fields.length()
         fields.length()  # where its free space begins
-        file.segments[address] = yield Need(fields.required(), size_bytes)
+        segment = yield Need(fields.required(), size_bytes)
+        file.keep(len(segment))
+        file.segments[address] = segment
     return file.segments[address]
 
 

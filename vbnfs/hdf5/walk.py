@@ -134,6 +134,7 @@ class Walk:
             pass
         except UnparsableError as error:
             self._file.unparsed[str(error)] += 1
+        self._file.branches -= 1
 
     def _may_read(self) -> bool:
         self._reads += 1
@@ -158,14 +159,11 @@ class Walk:
 
     def _block(self, number: int) -> bytes | memoryview | None:
         found = self._blocks.get(number)
-        if found is None:
+        if found is None and len(self._blocks) < self._bounds.block_bytes // self._block_bytes:
             found = self._source(number)
-            if found is not None and len(found) != min(
-                self._block_bytes, self._size_bytes - number * self._block_bytes
-            ):
-                found = None
-            if found is not None:
-                self._blocks[number] = found
+            if found is None or len(found) != min(self._block_bytes, self._size_bytes - number * self._block_bytes):
+                return None
+            self._blocks[number] = found
         return found
 
     def _numbers(self, needed: ByteRange) -> range:
@@ -187,7 +185,10 @@ class Walk:
             return frozenset()
         lacking = self._paused.keys() - self._asked
         structure = [number for number in lacking if not all(paused.is_index for paused in self._paused[number])]
-        room = self._bounds.fetched_bytes // self._block_bytes - len(self._asked)
+        room = min(
+            self._bounds.fetched_bytes // self._block_bytes - len(self._asked),
+            self._bounds.block_bytes // self._block_bytes - len(self._asked | self._blocks.keys()),
+        )
         if structure or self.outstanding:
             wave = self._first(structure, room)
         else:
