@@ -57,6 +57,7 @@ def read_symbols(file: File, data: bytes, position: int, count: int) -> list[Sym
     fields = file.fields(data, "symbol table", position)
     found = []
     for _ in range(count):
+        # Where its name is takes as much as a length: the library writes that, and not what the specification says.
         name, header, cached = fields.length(), fields.address(), fields.number(4)
         fields.skip(4)
         after = fields.position + _SCRATCH_BYTES

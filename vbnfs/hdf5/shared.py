@@ -53,7 +53,7 @@ def _heap_of(file: File, body: bytes, kind: int) -> Branch[int]:
     fields.expect(b"SMTB")
     for _ in range(count):
         fields.skip(2)
-        kinds = fields.number(2)
+        kinds = fields.number(2)  # a bit for each type, whose number is the type's
         fields.skip(10)
         fields.address()
         heap = fields.address()
