@@ -28,7 +28,7 @@ from vbnfs.access.other_caches import unusable_caches
 from vbnfs.cache import format_1
 from vbnfs.cache.cache_disk import CacheDisk
 from vbnfs.config.mount_options import REMOTE
-from vbnfs.config.settings import MIB, Config
+from vbnfs.config.settings import Config
 from vbnfs.config.sharing import sharing_of
 from vbnfs.daemon import auto_unmount, control
 from vbnfs.daemon.alone import mount_alone, take_away
@@ -137,7 +137,6 @@ class _Mount:
         self._mount = mount
         self._mountpoint = mountpoint
         self._notifier = notifier
-        self._metrics = metrics
         self._link = link
         self._shown = shown
         self._report = Report(config, mountpoint, metrics, shown)
@@ -251,7 +250,7 @@ class _Mount:
             warnings.append(disk.problem)
         announce(Ready(shown.top, tuple(warnings)))
         shown.log_newer()
-        await self._notifier.ready(self._status_line)
+        await self._notifier.ready(lambda: self._report.line(is_offline=self._link.is_offline))
 
     async def _unmount_on_signal(
         self, serving: trio.CancelScope, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
@@ -298,15 +297,3 @@ class _Mount:
 
         path = partial(socket_path, os.getuid(), entry.device)
         await control.keep_serving(path, {"status": status, "refresh": refresh})
-
-    def _status_line(self) -> str:
-        """What `systemctl status` shows."""
-        counts = self._metrics.snapshot()
-        read, received = (counts[name] / MIB for name in ("read_bytes", "received_bytes"))
-        offline = "; the bucket is not reached" if self._link.is_offline else ""
-        if self._config.offline:
-            offline = "; nobody is asked (--offline)"
-        return (
-            f"{self._mountpoint}: {len(self._shown.names)} versions, {self._shown.top} at the top;"
-            f" {read:,.0f} MiB read, {received:,.0f} MiB from S3{offline}"
-        )

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from vbnfs import __version__
 from vbnfs.access.opening import route_of
-from vbnfs.config.settings import Config
+from vbnfs.config.settings import MIB, Config
 from vbnfs.daemon.mounted_versions import MountedVersions
 from vbnfs.filesystem.operations import FileSystem
 from vbnfs.metrics import Metrics
@@ -75,3 +75,15 @@ class Report:
         """For everybody who can read the mount, as things are known: nothing is asked for it."""
         whole: Mapping[str, Any] = self.whole(file_system, is_offline=is_offline)
         return {name: whole[name] for name in _FOR_READERS}
+
+    def line(self, *, is_offline: bool) -> str:
+        """What `systemctl status` shows."""
+        counts = self._metrics.snapshot()
+        read, received = (counts[name] / MIB for name in ("read_bytes", "received_bytes"))
+        offline = "; the bucket is not reached" if is_offline else ""
+        if self._config.offline:
+            offline = "; nobody is asked (--offline)"
+        return (
+            f"{self._mountpoint}: {len(self._shown.names)} versions, {self._shown.top} at the top;"
+            f" {read:,.0f} MiB read, {received:,.0f} MiB from S3{offline}"
+        )
