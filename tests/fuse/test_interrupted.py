@@ -26,6 +26,12 @@ def test_signals_that_break_nothing(number: int, is_read: bool) -> None:
     assert not is_to_end(frozenset({number}), is_read=is_read)
 
 
+@pytest.mark.parametrize("is_read", [True, False])
+def test_a_suspend_breaks_nothing(is_read: bool) -> None:
+    """What a suspend or a debugger sends, without a signal that the thread would get, gives up nothing."""
+    assert not is_to_end(frozenset(), is_read=is_read)
+
+
 @pytest.mark.parametrize("number", ENDING)
 def test_signals_to_end(number: int) -> None:
     """Signals by which a program is asked to end give up names and sizes, beside others, too; but no read."""
