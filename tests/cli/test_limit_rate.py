@@ -52,7 +52,8 @@ def test_what_is_no_rate(words: tuple[str, ...], message: str) -> None:
 
 
 def test_a_cache_that_cannot_be_used(tmp_path: Path) -> None:
-    """A folder that others can write is refused, as by a mount; one that takes no file is named."""
+    """A folder that others can write is refused, as by a mount: no rate of it is set, or shown."""
     (tmp_path / "cache").mkdir(mode=0o777)
     (tmp_path / "cache").chmod(0o777)
     assert isinstance(limit_rate("5M").exception, CacheError)
+    assert isinstance(limit_rate().exception, CacheError)

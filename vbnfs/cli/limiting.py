@@ -1,6 +1,7 @@
 """`vbnfs limit-rate`: the rate of a cache directory, set and shown."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from vbnfs.access.cache_directory import prepare_cache_directory
@@ -8,7 +9,9 @@ from vbnfs.access.mount_status import ask_status
 from vbnfs.cache.shared_rate import read_rate, set_rate
 from vbnfs.config.settings import parse_rate
 from vbnfs.errors import CacheError, MountError, UsageError
+from vbnfs.host.identity import our_uid, user_name
 from vbnfs.host.mountinfo import absolute, find_mount, is_ours
+from vbnfs.host.places import folder_at
 from vbnfs.rate import rate_text
 
 
@@ -34,6 +37,10 @@ def cache_dir_of(mountpoint: Path) -> Path:
     entry = find_mount(mountpoint)
     if entry is None or not is_ours(entry):
         raise MountError(f"{mountpoint}: no vbnfs mount; 'vbnfs status' lists those that there are")
+    if entry.owner != our_uid():
+        owner = user_name(entry.owner)
+        remedy = f"'runuser -u {owner} -- vbnfs limit-rate ...' sets and shows its rate"
+        raise MountError(f"{mountpoint}: its cache belongs to {owner}; {remedy}")
     return Path(ask_status(entry)["cache_dir"])
 
 
@@ -46,4 +53,9 @@ def limit(directory: Path, rate: int | None) -> str:
         except OSError as error:
             raise CacheError(f"{directory}: the rate cannot be stored: {error.strerror or error}") from error
         return rate_text(rate)
+    try:
+        with suppress(FileNotFoundError), folder_at(directory).opened():
+            pass
+    except OSError as error:
+        raise CacheError(f"{directory}: its rate cannot be read: {error.strerror or error}") from error
     return rate_text(read_rate(directory).rate)
