@@ -33,14 +33,14 @@ def parsed(words: Sequence[str]) -> tuple[int | None, Path | None]:
 
 
 def cache_dir_of(mountpoint: Path) -> Path:
-    """The cache of a mount. Raises `MountError`."""
+    """The cache of a mount. Raises `MountError`; `CacheError` for one of another user."""
     entry = find_mount(mountpoint)
     if entry is None or not is_ours(entry):
         raise MountError(f"{mountpoint}: no vbnfs mount; 'vbnfs status' lists those that there are")
     if entry.owner != our_uid():
         owner = user_name(entry.owner)
         remedy = f"'runuser -u {owner} -- vbnfs limit-rate ...' sets and shows its rate"
-        raise MountError(f"{mountpoint}: its cache belongs to {owner}; {remedy}")
+        raise CacheError(f"{mountpoint}: its cache belongs to {owner}; {remedy}")
     return Path(ask_status(entry)["cache_dir"])
 
 
