@@ -10,6 +10,7 @@ from vbnfs.config.environment import foreign_home
 from vbnfs.errors import VbnfsError, with_remedy
 from vbnfs.rate import rate_text
 
+_ROUTE: Final = {"proxy": "proxy", "trusted": "certificates"}  # a line, and what of the status it shows
 _ENDLESS: Final = 100_000  # columns, or lines
 
 
@@ -115,6 +116,7 @@ def print_status(status: Mapping[str, Any]) -> None:
     lines |= _limit_lines(status.get("limit_rate"))
     if also := status.get("cache_also"):
         lines["also read"] = ", ".join(also)
+    lines |= _route_lines(status)
     if mirror := status.get("mirror"):
         lines["mirror"] = f"{mirror}  {counts.get('mirror_blocks', 0):,} blocks"
     if wrong := counts.get("mismatched_files"):
@@ -146,6 +148,11 @@ def _limit_lines(report: Mapping[str, Any] | None) -> dict[str, str]:
     if words := [f"{count:,} {name}" for name, count in held.items() if count]:
         text += f"; held back now: {', '.join(words)}"
     return {"limit rate": text}
+
+
+def _route_lines(status: Mapping[str, Any]) -> dict[str, str]:
+    """By which proxy the bucket is reached, and whose certificates are trusted."""
+    return {label: status[name] for label, name in _ROUTE.items() if status.get(name)}
 
 
 def _passthrough_lines(report: Mapping[str, Any] | None) -> dict[str, str]:
