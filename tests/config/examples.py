@@ -68,6 +68,7 @@ BAD: dict[str, list[str]] = {
         *("", "localhost:8333", "ftp://a", "http://", "http://:80", "http:///path", "http://a:b", "http://a:99999"),
         *("http://[::1", "http://a?b=c", "http://a/?", "http://a#b", "http://a/#", "http://user:password@a"),
         *("http://user@a", "http://a b", "http://a\n", "http://a\tb", "http://\u202ea", "file:///etc/passwd"),
+        "http://[fe80::1%25eth0]:8333",
     ],
     "ca_bundle": ["", "a\0b", "~no-such-user-here/x"],
     "mirror": [

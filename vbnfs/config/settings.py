@@ -180,7 +180,8 @@ def _endpoint(text: str) -> str:
     """The URL without a slash at its end. Names and passwords are refused: they would show in logs and paths."""
     parts = urlsplit(text)
     is_plain = re.fullmatch(r"[!-~]+", text) is not None and not set(text) & set("@?#")
-    if parts.scheme not in {"http", "https"} or not parts.hostname or not is_plain:
+    # A zone of IPv6 ('%', RFC 6874) is understood by one of the two HTTP clients alone.
+    if parts.scheme not in {"http", "https"} or not parts.hostname or "%" in parts.hostname or not is_plain:
         raise ValueError("a URL such as http://localhost:8333 is wanted")
     _ = parts.port  # raises ValueError where it is not a number
     parts.hostname.encode("idna")  # raises UnicodeError, a ValueError, where a part of the name is too long
