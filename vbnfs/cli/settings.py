@@ -7,8 +7,9 @@ import click
 
 from vbnfs.cli import options, render
 from vbnfs.config.datasets import MirrorPlace
-from vbnfs.config.settings import SEPARATOR, SETTING_BY_NAME, Setting
+from vbnfs.config.settings import SEPARATOR, SETTING_BY_NAME, Setting, parse_rate
 from vbnfs.config.sources import DATASET, FILE, SettingValue
+from vbnfs.rate import rate_text
 
 
 @click.command(epilog=options.EXIT_STATUS)
@@ -38,11 +39,18 @@ def _text(setting: Setting, value: Any) -> str:
         return SEPARATOR.join(map(str, value))
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if setting.is_octal:
-        return f"{value:03o}"
+    if setting.parse is parse_rate:
+        return rate_text(value)
     if setting.field.endswith("_bytes"):
         return render.size(value)
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return format(value, _format_of(setting, value))
+
+
+def _format_of(setting: Setting, value: Any) -> str:
+    """How `format` writes a value that is a number, or a text."""
+    if setting.is_octal:
+        return "03o"
+    return "g" if isinstance(value, float) else ""
 
 
 def _origin(found: SettingValue) -> str:

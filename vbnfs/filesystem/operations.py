@@ -39,6 +39,7 @@ from vbnfs.fuse.operations import (
 from vbnfs.logs import WARN_AGAIN_SECONDS, WarnOnce
 from vbnfs.metrics import Metrics
 from vbnfs.objects import Content
+from vbnfs.reading.deadlines import Deadlines
 from vbnfs.reading.file_reader import FileReader
 
 log = structlog.get_logger()
@@ -73,6 +74,7 @@ class FileSystem:
         disk: CacheDisk,
         metrics: Metrics,
         io_timeout_seconds: float,
+        deadlines: Deadlines,
         pages: KernelPages,
         status: Callable[["FileSystem"], Mapping[str, Any]] = lambda file_system: {},
     ) -> None:
@@ -86,7 +88,7 @@ class FileSystem:
         self._at_homes = trio.CapacityLimiter(_AT_HOMES_AT_ONCE)  # one that hangs must not take the threads of all
         self.disk: Final = disk
         self._metrics = metrics
-        self._failures = Failures(io_timeout_seconds=io_timeout_seconds)
+        self._failures = Failures(io_timeout_seconds=io_timeout_seconds, deadlines=deadlines)
         self._warn_once = WarnOnce(again_after_seconds=WARN_AGAIN_SECONDS)
         self.files: Final = OpenFiles(
             self.nodes,
