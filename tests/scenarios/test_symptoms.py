@@ -67,7 +67,7 @@ def seen(*command: str | Path) -> str:
 
 def test_what_is_seen_is_quoted(mounts: Mounts, server: FakeS3Server) -> None:
     """Each error number leads to a section that has the reason which the file gives; so does a dead mount."""
-    mount = mounts(server.endpoint_url, "--io-timeout", "3", "--silence-timeout", "1")
+    mount = mounts(server.endpoint_url, "--io-timeout", "2", "--silence-timeout", "1")
     data = mount.path / "data"
     for name, (behaviour, number, words) in FAULTS.items():
         server.behaviours[:] = [for_kind("get_range", behaviour)]
