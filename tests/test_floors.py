@@ -40,6 +40,8 @@ MAY_IMPORT: Final[Mapping[str, set[str]]] = {
 # What only some modules may import or mention.
 ONLY_IMPORTED_BY: Final[Mapping[str, set[str]]] = {
     "httpx": {"vbnfs.s3.http_client"},
+    "httpcore": {"vbnfs.s3.http_client", "vbnfs.s3.tunnels"},
+    "certifi": {"vbnfs.s3.trust"},
     "pycurl": {f"vbnfs.s3.{name}" for name in ("curl_options", "curl_thread", "curl_transfer")},
     "struct": {"vbnfs.fuse.protocol", "vbnfs.fuse.replies", "vbnfs.host.locks"},
     "platformdirs": {"vbnfs.config.environment"},
