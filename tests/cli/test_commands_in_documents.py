@@ -42,7 +42,7 @@ def test_a_command_can_be_typed(document: str, line: str) -> None:
         command = command.get_command(click.Context(command), words.pop(0))
     assert command is not None, document
     if words and words != ["--config-folder"]:  # which is named without its value
-        command.make_context(None, words)
+        command.make_context(None, words, parent=click.Context(cli, **cli.context_settings))
 
 
 @pytest.mark.parametrize(("source", "folder", "options"), MOUNTS)
