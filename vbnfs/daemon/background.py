@@ -29,6 +29,7 @@ from vbnfs.daemon.machine import check_machine, problems_of_the_control_socket, 
 from vbnfs.daemon.mount import END_SECONDS, Announce, Ready, serve
 from vbnfs.daemon.systemd import SystemdNotifier
 from vbnfs.errors import MountError, VbnfsError, root_error
+from vbnfs.host import descriptors
 from vbnfs.host.private import keep_others_out
 from vbnfs.logs import configure_logging
 
@@ -181,6 +182,7 @@ def _become_daemon(config: Config, mountpoint: Path, write_end: int, log_descrip
     """The child's life. Never returns."""
     status = 1
     pipe = io.FileIO(write_end, "wb")
+    inherited = descriptors.inherited()
     try:
         os.dup2(log_descriptor, 2)
         os.close(log_descriptor)
@@ -188,6 +190,8 @@ def _become_daemon(config: Config, mountpoint: Path, write_end: int, log_descrip
 
         def announce(ready: Ready) -> None:
             _leave_terminal()
+            # A lock, or a pipe that is read to its end, of a program that is not to wait for the daemon.
+            descriptors.close_inherited(inherited)
             if not _tell(pipe, asdict(ready)):
                 raise MountError(_NOT_WANTED)
 
