@@ -93,3 +93,23 @@ def test_a_client(server: FakeS3Server) -> None:
     assert server.count("get_range") == 0
     assert hashlib.sha256(client("nfs-cat", f"/{SESSION}").stdout).digest() == hashlib.sha256(DATA[:]).digest()
     assert client("nfs-cat", "/project_metadata/units.csv").stdout == b"unit_id\n1\n"
+
+
+@pytest.mark.usefixtures("export")
+def test_experiment(server, namespace, tmp_path):
+    import json, os, signal
+    from pathlib import Path
+    def say(*a): print(*a, file=open("/tmp/host16/exp","a"))
+    say(client("nfs-cat", "/project_metadata/units.csv"))
+    Path("/proc/sys/vm/drop_caches").write_text("2")
+    say("forgotten", client("nfs-cat", "/project_metadata/units.csv"))
+    pid = json.loads(namespace.vbnfs("status", "--json", "/mnt/vbn").stdout)["pid"]
+    os.kill(pid, signal.SIGKILL)
+    say("dead", client("nfs-cat", "/project_metadata/units.csv"))
+    mount(namespace, server)
+    for _ in range(3): say("anew", client("nfs-cat", "/project_metadata/units.csv"))
+    say(namespace.vbnfs("umount","/mnt/vbn"))
+    say("unmounted", client("nfs-cat", "/project_metadata/units.csv"))
+    mount(namespace, server)
+    say("anew", client("nfs-cat", "/project_metadata/units.csv"))
+    say((tmp_path/"log").read_text()[-3000:])

@@ -67,7 +67,7 @@ def share(namespace: Namespace, server: FakeS3Server, tmp_path: Path) -> Iterato
     tmp_path.chmod(0o755)
     smbd = ["smbd", "--foreground", "--no-process-group", f"--configfile={conf}"]
     command = ["nsenter", f"--mount={namespace.path}", "--", *smbd]
-    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as process:
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True) as process:
         try:
             until(is_listening)
             yield Share(tmp_path)
@@ -109,3 +109,21 @@ def test_a_client(share: Share, server: FakeS3Server) -> None:
     assert "units.csv" in share.run("ls manifests/latest/project_metadata/*")
     for command in ("put copy mine", f"del {SESSION}", "mkdir folder", f"rename {SESSION} other"):
         assert re.search("NT_STATUS_(MEDIA_WRITE_PROTECTED|ACCESS_DENIED)", share.run(command)), command
+
+
+def test_experiment(share: Share, server, namespace):
+    import json, os, signal
+    def say(*a): print(*a, file=open("/tmp/host16/exps","a"))
+    say(share.run("ls; allinfo ecephys_sessions/ecephys_session_1044.nwb; cd allensdk; ls; stat ../README.txt"))
+    say(share.run("get project_metadata/units.csv -"))
+    pid = json.loads(namespace.vbnfs("status", "--json", "/mnt/vbn").stdout)["pid"]
+    say(namespace.vbnfs("umount","/mnt/vbn"))
+    say("unmounted", share.run("ls;get project_metadata/units.csv -"))
+    options = ["--endpoint-url", server.endpoint_url, "--cache-dir", "/mnt/cache", "--log-file", "/mnt/log"]
+    say(namespace.vbnfs("mount", *options, "--allow-other", "/mnt/vbn"))
+    pid = json.loads(namespace.vbnfs("status", "--json", "/mnt/vbn").stdout)["pid"]
+    os.kill(pid, signal.SIGKILL)
+    say("dead", share.run("ls;get project_metadata/units.csv -"))
+    say(namespace.vbnfs("mount", *options, "--allow-other", "/mnt/vbn"))
+    say("anew", share.run("get project_metadata/units.csv -"))
+    say(open(share.folder/"log").read()[-6000:])
