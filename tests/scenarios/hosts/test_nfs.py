@@ -1,9 +1,13 @@
 """An NFS server hands the mount on: nfs-ganesha as docs/other-hosts.md configures it, and a client in user space."""
 
 import hashlib
+import json
+import os
+import signal
 import socket
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -13,8 +17,10 @@ from tests.fakes.s3_server import FakeS3Server
 from tests.fakes.store import Pattern
 from tests.fixtures_mount import until
 from tests.scenarios.hosts.recipes import block
+from tests.scenarios.hosts.test_handles import forget
 from tests.scenarios.system.namespace import Namespace
 
+TABLE, TEXT = "project_metadata/units.csv", b"unit_id\n1\n"
 SESSION = "ecephys_sessions/ecephys_session_1044.nwb"
 DATA = Pattern(9_000_001)
 PORT = 20490
@@ -41,7 +47,7 @@ pytestmark = [pytest.mark.root, pytest.mark.slow]
 @pytest.fixture
 def server() -> Iterator[FakeS3Server]:
     """A server of a dataset with one session."""
-    with serve({"0.1.0": {"project_metadata/units.csv": b"unit_id\n1\n", SESSION: DATA}}) as server:
+    with serve({"0.1.0": {TABLE: TEXT, SESSION: DATA}}) as server:
         yield server
 
 
@@ -52,8 +58,8 @@ def namespace() -> Iterator[Namespace]:
         yield namespace
 
 
-@pytest.fixture
-def export(namespace: Namespace, server: FakeS3Server, tmp_path: Path) -> Iterator[None]:
+@contextmanager
+def exported(namespace: Namespace, server: FakeS3Server, tmp_path: Path) -> Iterator[None]:
     """The mount on /mnt/vbn, and nfs-ganesha with the document's export."""
     mount(namespace, server)
     (tmp_path / "ganesha.conf").write_text(GLOBAL.format(port=PORT, folder=tmp_path) + block("NFS", "ganesha"))
@@ -65,6 +71,8 @@ def export(namespace: Namespace, server: FakeS3Server, tmp_path: Path) -> Iterat
             yield
         finally:
             process.terminate()
+            process.wait()
+            until(lambda: not is_listening())
 
 
 def mount(namespace: Namespace, server: FakeS3Server) -> None:
@@ -86,30 +94,19 @@ def client(program: str, path: str) -> "subprocess.CompletedProcess[bytes]":
     return subprocess.run([program, url], capture_output=True, check=False, timeout=60)
 
 
-@pytest.mark.usefixtures("export")
-def test_a_client(server: FakeS3Server) -> None:
-    """A client lists folders and reads files, of which a part is cached, through a server in user space."""
-    assert b"README.txt" in client("nfs-ls", "").stdout
-    assert server.count("get_range") == 0
-    assert hashlib.sha256(client("nfs-cat", f"/{SESSION}").stdout).digest() == hashlib.sha256(DATA[:]).digest()
-    assert client("nfs-cat", "/project_metadata/units.csv").stdout == b"unit_id\n1\n"
+def test_a_client(server: FakeS3Server, namespace: Namespace, tmp_path: Path) -> None:
+    """A client lists folders and reads files, cached or not, also when the kernel has forgotten them.
 
-
-@pytest.mark.usefixtures("export")
-def test_experiment(server, namespace, tmp_path):
-    import json, os, signal
-    from pathlib import Path
-    def say(*a): print(*a, file=open("/tmp/host16/exp","a"))
-    say(client("nfs-cat", "/project_metadata/units.csv"))
-    Path("/proc/sys/vm/drop_caches").write_text("2")
-    say("forgotten", client("nfs-cat", "/project_metadata/units.csv"))
-    pid = json.loads(namespace.vbnfs("status", "--json", "/mnt/vbn").stdout)["pid"]
-    os.kill(pid, signal.SIGKILL)
-    say("dead", client("nfs-cat", "/project_metadata/units.csv"))
-    mount(namespace, server)
-    for _ in range(3): say("anew", client("nfs-cat", "/project_metadata/units.csv"))
-    say(namespace.vbnfs("umount","/mnt/vbn"))
-    say("unmounted", client("nfs-cat", "/project_metadata/units.csv"))
-    mount(namespace, server)
-    say("anew", client("nfs-cat", "/project_metadata/units.csv"))
-    say((tmp_path/"log").read_text()[-3000:])
+    While the mount is dead it gets an error; when it is mounted anew, and the server started anew, it reads again.
+    """
+    with exported(namespace, server, tmp_path):
+        assert b"README.txt" in client("nfs-ls", "").stdout
+        assert server.count("get_range") == 0
+        assert hashlib.sha256(client("nfs-cat", f"/{SESSION}").stdout).digest() == hashlib.sha256(DATA[:]).digest()
+        forget()
+        assert client("nfs-cat", f"/{TABLE}").stdout == TEXT
+        pid = json.loads(namespace.vbnfs("status", "--json", "/mnt/vbn").stdout)["pid"]
+        os.kill(pid, signal.SIGKILL)
+        assert client("nfs-cat", f"/{TABLE}").returncode != 0
+    with exported(namespace, server, tmp_path):
+        assert client("nfs-cat", f"/{TABLE}").stdout == TEXT

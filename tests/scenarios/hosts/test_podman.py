@@ -35,7 +35,7 @@ runtime = "crun"
 STORAGE = '[storage]\ndriver = "vfs"\ngraphroot = "/mnt/podman"\nrunroot = "/run/podman"\n'
 SETUP = """
 umount /sys/fs/cgroup/unified 2>/dev/null || true
-mkdir -p /mnt/root/bin /mnt/root/data /mnt/root/dev /mnt/root/etc /mnt/root/proc /mnt/root/run /mnt/root/sys /mnt/root/tmp
+for name in bin data dev etc proc run sys tmp; do mkdir -p /mnt/root/$name; done
 cp /bin/busybox /mnt/root/bin
 for name in sh cat ls; do ln -s busybox /mnt/root/bin/$name; done
 mkdir /mnt/data
