@@ -66,7 +66,7 @@ SEAM_OF_FUSE: Final[Mapping[str, set[str]]] = {
 }
 TOO_HEAVY_FOR_A_MOUNT: Final = {
     *("rich.console", "pygments", "pandas", "numpy", "boto3", "h5py"),
-    *("fractions", "importlib.metadata", "unittest", "vbnfs.demo"),
+    *("fractions", "importlib.metadata", "unittest", "vbnfs.demo", "vbnfs.s3.receivers"),
 }
 # What other systems than Linux lack.
 ONLY_LINUX: Final = {
