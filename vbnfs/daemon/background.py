@@ -25,7 +25,7 @@ from vbnfs import errors
 from vbnfs.access.cache_directory import prepare_cache_directory
 from vbnfs.config.environment import load_supervisor
 from vbnfs.config.settings import Config
-from vbnfs.daemon.machine import check_machine, problems_of_the_control_socket, within_the_machine
+from vbnfs.daemon.machine import check_machine, problems_of_the_machine, within_the_machine
 from vbnfs.daemon.mount import END_SECONDS, Announce, Ready, serve
 from vbnfs.daemon.systemd import SystemdNotifier
 from vbnfs.errors import MountError, VbnfsError, root_error
@@ -66,7 +66,7 @@ def _be_the_daemon(
     notifier = SystemdNotifier(load_supervisor() if config.foreground else None)
     configure_logging(sys.stderr, level=config.log_level, as_json=not config.foreground)
     config = within_the_machine(config)
-    problems = problems_of_the_control_socket()
+    problems = problems_of_the_machine()
 
     async def serve_with_company() -> None:
         async with trio.open_nursery() as nursery:

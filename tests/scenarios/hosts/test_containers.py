@@ -102,7 +102,10 @@ def namespace() -> Iterator[Namespace]:
 
 
 def test_containers_of_ordinary_users(namespace: Namespace, server: FakeS3Server) -> None:
-    """In a user namespace root's mount can be read with allow_other alone, a user's own one by that user."""
+    """In a user namespace root's mount can be read with allow_other alone, a user's own one by that user.
+
+    An overlay that root has mounted on a user's own mount can be read by nobody, either.
+    """
     inside = [
         "unshare",
         "--user",
@@ -114,11 +117,18 @@ def test_containers_of_ordinary_users(namespace: Namespace, server: FakeS3Server
     ]
     theirs = ["--cache-dir", "/mnt/cache", "--log-file", "/mnt/vbnfs.log"]
     url = ["--endpoint-url", server.endpoint_url]
-    for options, expected in (([], "Permission denied"), (["--allow-other"], TEXT)):
-        assert namespace.vbnfs("mount", *url, *theirs, *options, "/mnt/vbn").returncode == 0
-        done = namespace.run(*inside, "/mnt/vbn", TABLE, user=USER)
+    namespace.output("mkdir", "/mnt/closed")
+    for folder, options, expected in (
+        ("/mnt/closed", [], "Permission denied"),
+        ("/mnt/vbn", ["--allow-other"], TEXT),
+    ):
+        assert namespace.vbnfs("mount", *url, *theirs, *options, folder).returncode == 0
+        done = namespace.run(*inside, folder, TABLE, user=USER)
         assert expected in done.stdout + done.stderr
-        assert namespace.vbnfs("umount", "/mnt/vbn").returncode == 0
     assert namespace.vbnfs("mount", *url, f"{HOME}/vbn", user=USER).returncode == 0
     done = namespace.run(*inside, f"{HOME}/vbn", TABLE, user=USER)
     assert (done.stdout, done.stderr) == (TEXT, "")
+    namespace.output("mkdir", "/mnt/upper", "/mnt/work", "/mnt/top")
+    layers = f"lowerdir={HOME}/vbn,upperdir=/mnt/upper,workdir=/mnt/work"
+    namespace.output("mount", "-t", "overlay", "overlay", "-o", layers, "/mnt/top")
+    assert "Permission denied" in namespace.run("cat", f"/mnt/top/{TABLE}").stderr

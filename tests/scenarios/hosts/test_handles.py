@@ -12,7 +12,7 @@ import pytest
 
 from tests.fakes.dataset import FakeDataset
 from tests.fakes.s3_server import LISTING_REFUSED, FakeS3Server, for_kind
-from tests.fixtures_mount import Mount, Mounts, until
+from tests.fixtures_mount import Mounts, until
 from tests.scenarios.hosts.handles import Handle, handle_of, open_handle
 
 TABLE = "project_metadata/units.csv"
@@ -95,14 +95,21 @@ def test_handles_outlive_everything(mounts: Mounts, server: FakeS3Server, datase
 
 
 def test_handles_of_what_is_not_there(mounts: Mounts, server: FakeS3Server) -> None:
-    """A handle of what never was is stale (ESTALE), as of what no version has any more."""
-    mount: Mount = mounts(server.endpoint_url)
+    """A handle of what never was is stale (ESTALE), as of what no version has any more.
+
+    In a dead mount every handle is refused, and hangs no server; when it is mounted anew, it is good again.
+    """
+    mount = mounts(server.endpoint_url)
     handle = handle_of(mount.path / TABLE)
     never = replace(handle, data=bytes(7) + b"\x07" + handle.data[8:])
     assert errno_of(mount.path, never) == errno.ESTALE
     assert (
         errno_of(mount.path, replace(handle, data=handle.data[:8] + b"\1" * (len(handle.data) - 8))) == errno.ESTALE
     )
+    os.kill(mount.status()["pid"], signal.SIGKILL)
+    until(lambda: errno_of(mount.path, handle) in {errno.ENOTCONN, errno.ECONNABORTED})
+    mount.mount()
+    os.close(open_handle(mount.path, handle, os.O_RDONLY))
 
 
 def errno_of(mount: Path, handle: Handle) -> int | None:
@@ -125,13 +132,3 @@ def test_a_handle_of_a_file_of_unknown_size(mounts: Mounts, server: FakeS3Server
     assert os.read(descriptor, 100) == DATA
     os.close(descriptor)
     assert server.count("head") == 1
-
-
-def test_a_handle_into_a_dead_mount(mounts: Mounts, server: FakeS3Server) -> None:
-    """When the daemon was killed, a handle that a client has is no reason to hang; mounted anew, it is good again."""
-    mount = mounts(server.endpoint_url)
-    handle = handle_of(mount.path / TABLE)
-    os.kill(mount.status()["pid"], signal.SIGKILL)
-    until(lambda: errno_of(mount.path, handle) in {errno.ENOTCONN, errno.ECONNABORTED})
-    mount.mount()
-    os.close(open_handle(mount.path, handle, os.O_RDONLY))

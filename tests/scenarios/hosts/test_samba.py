@@ -121,6 +121,7 @@ def test_a_client(share: Share, server: FakeS3Server, namespace: Namespace) -> N
     share.run(f"get {SESSION} copy")
     assert hashlib.sha256((share.folder / "copy").read_bytes()).digest() == hashlib.sha256(DATA[:]).digest()
     assert "units.csv" in share.run("ls manifests/latest/project_metadata/*")
+    assert "NT_STATUS_" in share.run("get allensdk/_manifest_last_used.txt -")  # which leads out of the share
     for command in ("put copy mine", f"del {SESSION}", "mkdir folder", f"rename {SESSION} other"):
         assert re.search("NT_STATUS_(MEDIA_WRITE_PROTECTED|ACCESS_DENIED)", share.run(command)), command
 

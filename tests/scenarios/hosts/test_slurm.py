@@ -60,10 +60,16 @@ def waiting_reader(mount: Mount, server: FakeS3Server) -> Iterator["subprocess.P
     server.behaviours.clear()
 
 
-def test_a_step_that_ends(step: Step, mounts: Mounts, server: FakeS3Server) -> None:
-    """What a step leaves running is killed: readers get an error, the mount is made anew, the cache is whole."""
+def test_a_step_that_is_suspended_and_ends(step: Step, mounts: Mounts, server: FakeS3Server) -> None:
+    """What a step leaves running is killed: readers get an error, the mount is made anew, the cache is whole.
+
+    While a step is suspended, programs that read its mount wait; when it goes on, they have the right bytes.
+    """
     mount = mount_in(step, mounts, server)
-    assert (mount.path / SESSION).read_bytes() == DATA[:]
+    step.suspend(True)
+    with subprocess.Popen(["cat", mount.path / SESSION], stdout=subprocess.PIPE) as program:
+        step.suspend(False)
+        assert program.communicate(timeout=20)[0] == DATA[:]
     until(lambda: os.getxattr(mount.path / SESSION, "user.vbnfs.cached") == b"%d" % len(DATA))
     with waiting_reader(mount, server) as reader:
         step.end()  # SIGKILL, to all at once
@@ -100,12 +106,3 @@ def test_an_epilog(step: Step, mounts: Mounts, server: FakeS3Server) -> None:
             assert find_mount(mount.path) is None
         finally:
             other.kill()
-
-
-def test_a_step_that_is_suspended(step: Step, mounts: Mounts, server: FakeS3Server) -> None:
-    """While a step is suspended, programs that read its mount wait; when it goes on, they have the right bytes."""
-    mount = mount_in(step, mounts, server)
-    step.suspend(True)
-    with subprocess.Popen(["cat", mount.path / SESSION], stdout=subprocess.PIPE) as reader:
-        step.suspend(False)
-        assert reader.communicate(timeout=20)[0] == DATA[:]
