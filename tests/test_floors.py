@@ -40,6 +40,8 @@ MAY_IMPORT: Final[Mapping[str, set[str]]] = {
 # What only some modules may import or mention.
 ONLY_IMPORTED_BY: Final[Mapping[str, set[str]]] = {
     "httpx": {"vbnfs.s3.http_client"},
+    "httpcore": {"vbnfs.s3.http_client", "vbnfs.s3.tunnels"},
+    "certifi": {"vbnfs.s3.trust"},
     "pycurl": {f"vbnfs.s3.{name}" for name in ("curl_options", "curl_thread", "curl_transfer")},
     "struct": {"vbnfs.fuse.protocol", "vbnfs.fuse.replies", "vbnfs.host.locks"},
     "platformdirs": {"vbnfs.config.environment"},
@@ -355,8 +357,14 @@ def test_a_content_is_made_in_one_place() -> None:
 
 
 def imported_by(command: list[str]) -> set[str]:
-    """All modules, of whichever library, that a command has imported when it ends."""
-    script = "import sys, vbnfs.cli.main\ntry: vbnfs.cli.main.main()\nfinally: print(*sys.modules)"
+    """All modules, of whichever library, that a command has imported when it fails."""
+    script = """
+import sys
+import vbnfs.cli.main
+def fail(*_, **__): print(*sys.modules); sys.exit(1)
+vbnfs.cli.main._fail = fail
+vbnfs.cli.main.main()
+"""
     done = subprocess.run([sys.executable, "-c", script, *command], capture_output=True, text=True, check=False)
     return set(done.stdout.split())
 

@@ -21,10 +21,10 @@ from vbnfs.errors import (
     ObjectGoneError,
     StorageError,
     TransportError,
-    UntrustedServerError,
 )
 from vbnfs.s3.replies import Head
 
+_LONGEST_WAIT_SECONDS: Final = 3_600.0  # that a server may ask for
 _GONE_CODES: Final = frozenset({"NoSuchKey", "NoSuchVersion"})
 
 # The status of a reply
@@ -46,7 +46,7 @@ def status_error(
     status, code = head.status, error_code(body)
     text = f"{about}: HTTP {status}{f' {code}' if code else ''}"
     if status in {408, 429} or (status >= 500 and status != 501):  # 501: the server never does this
-        return BusyError(text, retry_after_seconds=retry_after(head.field("retry-after")))
+        return BusyError(text, retry_after_seconds=retry_after(head.field("retry-after"), head.field("date")))
     if status in {401, 403}:
         return AccessDeniedError(f"{text}: the bucket does not allow anonymous reading of this")
     if code == "NoSuchBucket":
@@ -72,14 +72,22 @@ def _unusable(head: Head, text: str, expected: int) -> BadReplyError:
     return BadReplyError(f"{text}: {expected} was expected")
 
 
-def retry_after(text: str) -> float | None:
-    """Seconds from now, of either form of Retry-After (RFC 9110, 10.2.3); None for anything else."""
+def retry_after(text: str, date: str) -> float | None:
+    """Seconds of either form of Retry-After (RFC 9110, 10.2.3), an hour at the most; None for anything else.
+
+    A time is counted from the reply's own `date`: this machine's clock may be wrong.
+    """
     if re.fullmatch(r"[0-9]{1,9}", text):
-        return float(text)
+        return min(float(text), _LONGEST_WAIT_SECONDS)
     with suppress(ValueError, OverflowError):
-        when = parsedate_to_datetime(text)
-        return max(0.0, (when.replace(tzinfo=when.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
+        when, now = (parsedate_to_datetime(one) for one in (text, date))
+        seconds = (_in_utc(when) - _in_utc(now)).total_seconds()
+        return min(max(0.0, seconds), _LONGEST_WAIT_SECONDS)
     return None
+
+
+def _in_utc(when: datetime) -> datetime:
+    return when.replace(tzinfo=when.tzinfo or UTC)
 
 
 def _may_be_unknown_version(status: int, code: str, method: str) -> bool:
@@ -109,11 +117,6 @@ def unreachable(server: str, reason: str) -> TransportError:
     return TransportError(f"{server} cannot be reached: {reason}")
 
 
-def untrusted(server: str, reason: str) -> UntrustedServerError:
-    """The server's certificate is not trusted."""
-    return UntrustedServerError(f"{server}: {reason}")
-
-
 def broken(about: str, server: str, reason: str) -> TransportError:
     """There was a connection, and no whole reply came by it."""
     return TransportError(f"{about}: {reason} (server: {server})")
@@ -133,9 +136,9 @@ def system_reason(error: BaseException) -> str:
     return system[-1] if system else ""
 
 
-def is_untrusted(error: BaseException) -> bool:
-    """Whether a certificate that is not trusted is the cause."""
-    return any(isinstance(cause, ssl.SSLCertVerificationError) for cause in _causes(error))
+def verification_of(error: BaseException) -> ssl.SSLCertVerificationError | None:
+    """The cause, if it is a certificate that is not trusted."""
+    return next((cause for cause in _causes(error) if isinstance(cause, ssl.SSLCertVerificationError)), None)
 
 
 def _words(error: OSError) -> str:

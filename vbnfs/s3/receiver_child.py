@@ -152,7 +152,7 @@ class _Receiver:
         handle = new_handle(get, self._setup.trust, self._setup.proxy)
         resume = partial(self._thread.call, partial(self._thread.resume, handle))
         outlet = _Outlet(message.number, self._sender, resume)
-        return Transfer(get, handle, outlet, self._storing), outlet
+        return Transfer(get, handle, outlet, self._storing, proxy=self._setup.proxy), outlet
 
     def _sink(self, plan: StorePlan | None, opened: tuple[int, ...]) -> Sink | None:
         if plan is not None and len(opened) == 2:

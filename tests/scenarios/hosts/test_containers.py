@@ -132,3 +132,4 @@ def test_containers_of_ordinary_users(namespace: Namespace, server: FakeS3Server
     layers = f"lowerdir={HOME}/vbn,upperdir=/mnt/upper,workdir=/mnt/work"
     namespace.output("mount", "-t", "overlay", "overlay", "-o", layers, "/mnt/top")
     assert "Permission denied" in namespace.run("cat", f"/mnt/top/{TABLE}").stderr
+    namespace.output("umount", "/mnt/top")  # or the mount would go on, and with it its daemon and this namespace
