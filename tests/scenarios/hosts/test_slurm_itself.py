@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -46,30 +46,37 @@ def slurm(server: FakeS3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         yield slurm
 
 
-def submit(slurm: Cluster, folder: Path, script: str, *options: str, seconds: int = 0) -> Path:
-    """Submit a job, whose output goes to the file `out`; where it mounts."""
-    (folder / "spikes.py").write_text(PROGRAM.replace("SECONDS", str(seconds)))
-    (folder / "job.sh").write_text(script)
-    job = slurm.run("sbatch", "--parsable", "--output=out", *options, "job.sh", cwd=folder).strip()
-    return Path(f"/tmp/vbn-{job}")
+class Job:
+    """A job that was submitted, of the file `spikes.py` beside it."""
 
+    def __init__(self, slurm: Cluster, folder: Path, script: str, *, seconds: int = 0) -> None:
+        folder.mkdir()
+        (folder / "spikes.py").write_text(PROGRAM.replace("SECONDS", str(seconds)))
+        (folder / "job.sh").write_text(script)
+        self.number = slurm.run("sbatch", "--parsable", "--output=out", "job.sh", cwd=folder).strip()
+        self.path = Path(f"/tmp/vbn-{self.number}")
+        self._out = folder / "out"
 
-def wait_for(path: Path, out: Path, expected: Callable[[str], bool]) -> None:
-    """Wait until a job has printed something, and has left no mount and no folder behind."""
-    until(lambda: out.exists() and expected(out.read_text()), seconds=60)
-    until(lambda: find_mount(path) is None and not path.exists(), seconds=60)
+    def wait(self, *lines: str) -> None:
+        """Wait until it has printed these lines, among others."""
+        until(lambda: self._out.exists() and {*lines} <= {*self._out.read_text().splitlines()}, seconds=60)
+
+    def is_clean(self) -> bool:
+        """Whether it has left no mount, and no folder."""
+        return find_mount(self.path) is None and not self.path.exists()
 
 
 def test_jobs(slurm: Cluster, tmp_path: Path) -> None:
     """A job's mount goes with it: at its end, when it is cancelled, and by the epilog when it was killed."""
-    jobs, number, out = block("Slurm", "sh", 0), str(len(DATA)), tmp_path / "out"
-    path = submit(slurm, tmp_path, jobs)
-    wait_for(path, out, lambda text: text == f"mounted 0.1.0 at {path}\n{number}\n")
-    path = submit(slurm, tmp_path, jobs, seconds=1000)
-    until(lambda: out.read_text() == f"mounted 0.1.0 at {path}\n{number}\n", seconds=60)
-    slurm.run("scancel", path.name.removeprefix("vbn-"))
-    wait_for(path, out, lambda text: True)
-    path = submit(slurm, tmp_path, "#!/bin/sh\nvbnfs mount /tmp/vbn-$SLURM_JOB_ID\n")
-    wait_for(path, out, lambda text: text == f"mounted 0.1.0 at {path}\n")
-    path = submit(slurm, tmp_path, block("Slurm", "sh", 1))
-    wait_for(path, out, lambda text: number in text.split())
+    number, itself, steps = str(len(DATA)), block("Slurm", "sh", 0), block("Slurm", "sh", 1)
+    ends = Job(slurm, tmp_path / "ends", itself)
+    cancelled = Job(slurm, tmp_path / "cancelled", itself, seconds=1000)
+    killed = Job(slurm, tmp_path / "killed", "#!/bin/sh\nvbnfs mount /tmp/vbn-$SLURM_JOB_ID\n")
+    stepwise = Job(slurm, tmp_path / "stepwise", steps)
+    cancelled.wait(f"mounted 0.1.0 at {cancelled.path}", number)
+    assert find_mount(cancelled.path) is not None
+    slurm.run("scancel", cancelled.number)
+    ends.wait(f"mounted 0.1.0 at {ends.path}", number)
+    killed.wait(f"mounted 0.1.0 at {killed.path}")
+    stepwise.wait(number)
+    until(lambda: all(job.is_clean() for job in (ends, cancelled, killed, stepwise)), seconds=60)
