@@ -1,6 +1,7 @@
 """libcurl as a `RangeTransport`: what only it can do wrong. What S3 may answer is in the tests of the client."""
 
 import itertools
+import os
 import random
 import socket
 import ssl
@@ -31,6 +32,7 @@ from vbnfs.errors import (
     TransportError,
     UntrustedServerError,
 )
+from vbnfs.host.memory_file import MemoryFile
 from vbnfs.objects import ByteRange, ObjectVersion, Piece, RangeRequest, Sink
 from vbnfs.s3 import curl_options, curl_thread, curl_transfer, storing
 from vbnfs.s3.arrivals import Arrivals
@@ -611,3 +613,40 @@ async def test_a_server_that_is_not_trusted(tmp_path: Path) -> None:
                 assert "certificate" in str(failure)
         async with transport(trust=trusting) as made:
             assert data_of(await fetched(made, get(url, 2))) == b"ok"
+
+
+async def test_certificates_are_read_once_for_all_connections(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file that libcurl has of them is no more asked for by a second connection: nothing is left of it then."""
+    made_files: list[MemoryFile] = []
+
+    def made_file(data: bytes, *, name: str) -> MemoryFile:
+        made_files.append(MemoryFile(data, name=name))
+        return made_files[-1]
+
+    monkeypatch.setattr(curl_options, "MemoryFile", made_file)
+    certificate = make_certificate(tmp_path, "IP:127.0.0.1")
+    context = certificate.server_context()
+
+    def talk(connection: socket.socket) -> None:
+        with context.wrap_socket(connection, server_side=True) as stream:
+            asked(stream)
+            stream.sendall(head(2).replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n") + b"ok")
+
+    with server(talk, talk) as plain_url:
+        wanted = get(plain_url.replace("http:", "https:"), 2)
+        trust = load(places_of(certificate.path, {}))
+        async with CurlTransport(trust=trust, proxy=None, max_connections=1) as made:
+            assert data_of(await fetched(made, wanted)) == b"ok"
+            [file] = made_files
+            assert Path(file.path).read_bytes() == trust.pem
+            os.truncate(file.path, 0)
+            assert data_of(await fetched(made, wanted)) == b"ok"
+
+
+@BOTH
+async def test_certificates_where_no_file_can_be_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on systems other than Linux, or with no descriptor left: then libcurl gets the bytes."""
+    monkeypatch.delattr(os, "memfd_create")
+    await test_a_server_that_is_not_trusted(tmp_path)

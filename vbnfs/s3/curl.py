@@ -16,7 +16,7 @@ from typing import Self
 import trio
 
 from vbnfs.s3.arrivals import Arrivals
-from vbnfs.s3.curl_options import new_handle
+from vbnfs.s3.curl_options import Authorities, new_handle
 from vbnfs.s3.curl_thread import CurlThread
 from vbnfs.s3.curl_transfer import Transfer
 from vbnfs.s3.generations import Generations
@@ -41,7 +41,7 @@ class CurlTransport:
         max_connections: int,
         generations: Generations | None = None,
     ) -> None:
-        self._trust = trust
+        self._authorities = Authorities(trust)
         self._proxy = proxy
         self._limiter = trio.CapacityLimiter(max_connections)
         self._thread = CurlThread(max_connections, generations or Generations())
@@ -72,7 +72,7 @@ class CurlTransport:
             self._limiter.release_on_behalf_of(borrower)
 
     def _new_transfer(self, get: RangeGet) -> tuple[Arrivals, Transfer]:
-        handle = new_handle(get, self._trust, self._proxy)
+        handle = new_handle(get, self._authorities, self._proxy)
         resume = partial(self._thread.call, partial(self._thread.resume, handle))
         arrivals = Arrivals(resume)
         return arrivals, Transfer(get, handle, arrivals, self._storing, proxy=self._proxy)

@@ -9,6 +9,7 @@ from typing import Final
 import pycurl
 
 from vbnfs.errors import StorageError
+from vbnfs.host.memory_file import MemoryFile
 from vbnfs.s3 import proxy_failures
 from vbnfs.s3.certificates import refused
 from vbnfs.s3.failures import broken, unreachable
@@ -36,7 +37,26 @@ _CONNECT_FAILURES: Final = frozenset(
 )  # fmt: skip
 
 
-def new_handle(get: RangeGet, trust: Trust, proxy: Proxy | None) -> pycurl.Curl:
+class Authorities:
+    """The certificates that are trusted, as options of handles; they have to outlive these.
+
+    They are a file in memory: libcurl parses a file once for all connections (CURLOPT_CA_CACHE_TIMEOUT(3)), and a
+    blob for each of them, which takes 5 ms for a distribution's certificates. A blob where there is no such file.
+    """
+
+    def __init__(self, trust: Trust) -> None:
+        self._file: MemoryFile | None = None
+        self.options: dict[int, bytes | str]
+        if not trust.pem:  # a folder that is none
+            self.options = {pycurl.CAPATH: os.devnull, pycurl.PROXY_CAPATH: os.devnull}
+            return
+        self.options = {pycurl.CAINFO_BLOB: trust.pem, pycurl.PROXY_CAINFO_BLOB: trust.pem}
+        with suppress(OSError):
+            self._file = MemoryFile(trust.pem, name="certificates")
+            self.options = {pycurl.CAINFO: self._file.path, pycurl.PROXY_CAINFO: self._file.path}
+
+
+def new_handle(get: RangeGet, authorities: Authorities, proxy: Proxy | None) -> pycurl.Curl:
     """A handle for a GET, without the functions that take its reply (curl_easy_setopt(3))."""
     handle = pycurl.Curl()
     for option in (pycurl.CAINFO, pycurl.CAPATH, pycurl.PROXY_CAINFO, pycurl.PROXY_CAPATH):
@@ -55,7 +75,7 @@ def new_handle(get: RangeGet, trust: Trust, proxy: Proxy | None) -> pycurl.Curl:
         pycurl.FRESH_CONNECT: int(get.request.is_anew),
         pycurl.CONNECTTIMEOUT_MS: int(CONNECT_SECONDS * 1000),
         **_proxy_options(proxy),
-        **_trust_options(trust),
+        **authorities.options,
     }
     for option, value in options.items():
         handle.setopt(option, value)
@@ -71,13 +91,6 @@ def _proxy_options(proxy: Proxy | None) -> dict[int, bytes | str | int]:
     if proxy.name or proxy.password:
         options |= {pycurl.PROXYUSERNAME: proxy.name, pycurl.PROXYPASSWORD: proxy.password}
     return options
-
-
-def _trust_options(trust: Trust) -> dict[int, bytes | str]:
-    """CURLOPT_CAINFO_BLOB, for servers and for proxies; a folder that is none, where nothing is trusted."""
-    if trust.pem:
-        return {pycurl.CAINFO_BLOB: trust.pem, pycurl.PROXY_CAINFO_BLOB: trust.pem}
-    return {pycurl.CAPATH: os.devnull, pycurl.PROXY_CAPATH: os.devnull}
 
 
 def _keep_alive(descriptor: int, _purpose: int) -> int:

@@ -14,6 +14,7 @@ import ssl
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -65,12 +66,18 @@ class Trust:
 
         Since Python 3.13 its own contexts refuse authorities of many a TLS-inspecting proxy (VERIFY_X509_STRICT).
         """
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        flags = context.verify_flags | ssl.VERIFY_X509_PARTIAL_CHAIN
-        context.verify_flags = flags if checks_time else ssl.VerifyFlags(flags | NO_CHECK_TIME)
-        if self.pem:
-            context.load_verify_locations(cadata=self.pem.decode("ascii"))
-        return context
+        return _context(self.pem, checks_time)
+
+
+@lru_cache(maxsize=4)
+def _context(pem: bytes, checks_time: bool) -> ssl.SSLContext:
+    """Made once: 20 ms for the certificates of a distribution."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    flags = context.verify_flags | ssl.VERIFY_X509_PARTIAL_CHAIN
+    context.verify_flags = flags if checks_time else ssl.VerifyFlags(flags | NO_CHECK_TIME)
+    if pem:
+        context.load_verify_locations(cadata=pem.decode("ascii"))
+    return context
 
 
 def installed_at() -> float:
