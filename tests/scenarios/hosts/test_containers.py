@@ -69,11 +69,13 @@ def test_unmounting_under_a_container(mounts: Mounts, server: FakeS3Server, data
         inside = tmp_path / "inside" / "vbn"
         script = f"exec 3<{inside / TABLE}; echo; exec sleep 1000"
         with subprocess.Popen(container.command("sh", "-c", script), stdout=subprocess.PIPE) as program:
-            assert program.stdout is not None
-            assert program.stdout.readline() == b"\n"
-            done = run_vbnfs("umount", mount.path)
-            assert (done.returncode, "busy" in done.stderr) == (1, True), done.stderr
-            program.kill()
+            try:
+                assert program.stdout is not None
+                assert program.stdout.readline() == b"\n"
+                done = run_vbnfs("umount", mount.path)
+                assert (done.returncode, "busy" in done.stderr) == (1, True), done.stderr
+            finally:
+                program.kill()
         mount.umount()
         assert container.run("ls", inside).stdout == ""
 
