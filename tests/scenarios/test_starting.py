@@ -15,6 +15,7 @@ import pytest
 
 from tests.fakes.dataset import PROJECT, serve
 from tests.fakes.s3_server import FakeS3Server, for_kind, held
+from tests.fakes.store import Pattern
 from tests.fixtures_mount import Mount, Mounts, run_vbnfs, until, without_address
 from tests.scenarios.test_ends import threads_of
 from vbnfs.daemon.alone import alone_on
@@ -260,6 +261,31 @@ def test_few_open_files(server: FakeS3Server, mounts: Mounts, limit: int) -> Non
     assert (mount.path / FILE).read_bytes() == b"unit_id\n1\n"
     assert mount.status()["pid"]
     mount.umount()
+
+
+def test_files_that_may_not_be_large(mounts: Mounts) -> None:
+    """Where a limit (ulimit -f) keeps files small, mounting warns, and all is read; a soft limit is raised."""
+    data = Pattern(3_000_001)
+    with serve({"0.4.0": {FILE: data}}) as server:
+        mount = Mount(mounts.directory / "mnt", [])
+        mounts.made.append(mount)
+        mount.path.mkdir()
+        limited = ["bash", "-c", 'ulimit -f 1024; exec "$@"', "bash", *VBNFS, "mount"]
+        done = subprocess.run(
+            [*limited, "--endpoint-url", server.endpoint_url, mount.path], capture_output=True, text=True, check=False
+        )
+        assert (done.returncode, done.stderr.count("\n")) == (0, 1), done.stderr
+        assert "what is behind the first 1 MiB of a file is not kept" in done.stderr
+        assert (mount.path / FILE).read_bytes() == data[:]
+        mount.umount()
+        limited[2] = limited[2].replace("-f", "-Sf")  # which a mount may raise
+        done = subprocess.run(
+            [*limited, "--endpoint-url", server.endpoint_url, mount.path], capture_output=True, text=True, check=False
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        assert (mount.path / FILE).read_bytes() == data[:]
+        until(lambda: os.getxattr(mount.path / FILE, "user.vbnfs.cached") == b"%d" % len(data))
+        mount.umount()
 
 
 @pytest.mark.parametrize("flags", [[], ["--foreground"]])
