@@ -9,11 +9,13 @@ and missing on the disk:
 """
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import trio
 
+from vbnfs.dataset.by_name import Unlisted
 from vbnfs.dataset.contents import Contents, contents_of
 from vbnfs.dataset.manifest import Manifest, Origin
 from vbnfs.dataset.object_sizes import Listing, ObjectSizes
@@ -27,14 +29,25 @@ KEPT_FORMAT: Final = "datasets-v1"  # another format is stored in another folder
 
 
 class Catalog:
-    """The dataset `project` of a bucket, by way of `client`; what is learned is stored in `directory`."""
+    """The dataset `project` of a bucket, by way of `client`; what is learned is stored in `directory`.
 
-    def __init__(self, client: ObjectClient, directory: Path | Place, *, origin: Origin, project: str) -> None:
+    `versions` are known by name, for a bucket that may be read and not listed (release.py).
+    """
+
+    def __init__(
+        self,
+        client: ObjectClient,
+        directory: Path | Place,
+        *,
+        origin: Origin,
+        project: str,
+        versions: Sequence[str] = (),
+    ) -> None:
         folder = StoredFolder(directory)
         self.sizes: Final = ObjectSizes(client, folder, prefix=f"{project}/")
         self._client = client
         self._bucket = origin.bucket
-        self._releases = ReleaseReader(client, folder, origin=origin, project=project)
+        self._releases = ReleaseReader(client, folder, origin=origin, project=project, versions=versions)
         self._listed: Sequence[ListedObject] = ()  # by the last load
 
     def contents(self, manifests: Iterable[Manifest]) -> Contents:
@@ -44,23 +57,26 @@ class Catalog:
     async def load(self, *, max_age_seconds: float = 0.0) -> Release:
         """Ask the bucket which versions there are; without network, return the stored ones (`is_offline`).
 
+        So it is where the bucket may be read and not listed; then those are added that are known by name.
         A list of manifests that any process requested within `max_age_seconds` is not requested again; then only a
         connection is made, to learn whether the server can be reached. Raises a `StorageError` or `DatasetError` if
         there is no list, neither in the bucket nor stored.
         """
         index = await trio.to_thread.run_sync(self._releases.read_index)
         known = index.listed or self._listed
-        failure, versions = None, None
+        unlisted, versions = None, None
         try:
             listed, versions = await self._list(known, is_fresh=index.is_fresh(max_age_seconds))
         except (StorageError, DatasetError) as error:
-            if not known:
-                raise _where_none_is_stored(error) from error
-            listed, failure = known, error
-        release = await self._releases.read(listed, failure)
+            unlisted = await self._releases.without_list(known, error)
+            listed = [*known, *unlisted.named] if unlisted.named else known
+            if not listed:
+                raise _where_none_is_stored(unlisted) from error
+        release = await self._releases.read(listed, unlisted)
         await self.sizes.update(release.manifests, versions, is_offline=release.is_offline)
         if listed is not index.listed:
-            await trio.to_thread.run_sync(self._releases.write_index, listed)
+            write = partial(self._releases.write_index, listed, is_list=unlisted is None)
+            await trio.to_thread.run_sync(write)
         await self.sizes.restore()
         self._listed = listed
         return release
@@ -97,8 +113,10 @@ class Catalog:
         return manifests, versions[0]
 
 
-def _where_none_is_stored(error: StorageError | DatasetError) -> StorageError | DatasetError:
-    """The error of a load that has no stored list to return."""
-    if isinstance(error, StorageError):
-        return copy_error(error, f"{error}, and nothing is kept of the dataset")
-    return error
+def _where_none_is_stored(unlisted: Unlisted) -> StorageError | DatasetError:
+    """The error of a load that has no stored list to return, and no manifest that is known by name."""
+    error = unlisted.failure
+    if not isinstance(error, StorageError):
+        return error
+    by_name = f" ({unlisted.problems[0]})" if unlisted.problems else ""
+    return copy_error(error, f"{error}, and nothing is kept of the dataset{by_name}")

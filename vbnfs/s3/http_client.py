@@ -5,7 +5,7 @@ This is the only module that imports httpx. Its exceptions become ours here.
 
 import math
 import ssl
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from http.cookiejar import CookieJar, DefaultCookiePolicy
@@ -17,13 +17,17 @@ import httpx
 import trio
 
 from vbnfs.errors import BadReplyError, StorageError, TransportError, UsageError
-from vbnfs.s3.failures import broken, is_untrusted, reason_of, status_error, system_reason, unreachable, untrusted
+from vbnfs.s3.failures import broken, is_untrusted, reason_of, system_reason, unreachable, untrusted
 from vbnfs.s3.generations import Generations
 from vbnfs.s3.limits import CONNECT_SECONDS, KEEPALIVE, LEAST_BYTES, LEAST_SECONDS, SILENCE_SECONDS, BodyTime
 from vbnfs.s3.ranges import ANONYMOUS_FIELDS
-from vbnfs.s3.replies import MAX_ERROR_BYTES, Head, check_encoding
+from vbnfs.s3.refusals import status_error
+from vbnfs.s3.replies import MAX_ERROR_BYTES, Head, check_encoding, says_size
 from vbnfs.s3.stall import StallTimer
 
+# What is asked here may change, as the list of versions does: caches on the way ask the server (RFC 9111, 5.2.1.4).
+_FRESH: Final = {"Cache-Control": "no-cache"}
+_SAY_SIZES: Final = frozenset({200, 206, 416})  # replies to a GET for the first byte, of all that are no error
 _HEAD_SECONDS: Final = CONNECT_SECONDS + SILENCE_SECONDS  # until a reply's head is there, however busily it trickles
 _WHOLE_SECONDS: Final = 60.0  # for all of a reply, ...
 _LEAST_BYTES_PER_SECOND: Final = 64 << 10  # ... and a second more for so many bytes that it may have
@@ -97,7 +101,7 @@ class HttpClient:
             transport=transport,
             trust_env=False,
             timeout=httpx.Timeout(SILENCE_SECONDS, connect=CONNECT_SECONDS, pool=None),
-            headers=ANONYMOUS_FIELDS,
+            headers={**ANONYMOUS_FIELDS, **_FRESH},
             # Requests are anonymous: an endpoint's cookies are neither kept nor sent back (RFC 6265).
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
             follow_redirects=False,
@@ -105,18 +109,27 @@ class HttpClient:
         return _Pool(http, self._generations.number)
 
     async def head(self, url: str, *, about: str) -> Head:
-        """The head of the reply to HEAD, which is a 200."""
+        """The head of the reply to HEAD, which is a 200; or to a GET for the first byte, where that says no size."""
         async with self._request("HEAD", url, about=about, max_bytes=MAX_ERROR_BYTES) as reply:
-            # There is no body; but only a reply that was read to its end leaves its connection to the next request.
-            await _check_status(reply, about=about)
+            if says_size(_head(reply)):
+                # Only a reply that was read to its end leaves its connection to the next request; this has no body.
+                await _check_status(reply, about=about)
+                return _head(reply)
+        first_byte = {"Range": "bytes=0-0"}
+        async with self._request("GET", url, about=about, max_bytes=MAX_ERROR_BYTES, fields=first_byte) as reply:
+            if reply.status_code not in _SAY_SIZES:
+                await _check_status(reply, about=about)
             return _head(reply)
 
-    async def get(self, url: str, *, about: str, max_bytes: int) -> bytes:
-        """The whole body of a 200; `BadReplyError` as soon as it proves larger than `max_bytes`."""
+    async def get(self, url: str, *, about: str, max_bytes: int, is_object: bool = False) -> bytes:
+        """The whole body of a 200; `BadReplyError` as soon as it proves larger than `max_bytes`.
+
+        `is_object`: an object may have been stored with an encoding among its metadata.
+        """
         async with self._request("GET", url, about=about, max_bytes=max_bytes) as reply:
             if reply.status_code != 200:
                 await _check_status(reply, about=about)
-            check_encoding(_head(reply), about)
+            check_encoding(_head(reply), about, is_object=is_object)
             data = bytearray()
             async with _Body(reply, about=about) as pieces:
                 async for piece in pieces:
@@ -126,12 +139,14 @@ class HttpClient:
             return bytes(data)
 
     @asynccontextmanager
-    async def _request(self, method: str, url: str, *, about: str, max_bytes: int) -> AsyncIterator[httpx.Response]:
+    async def _request(
+        self, method: str, url: str, *, about: str, max_bytes: int, fields: Mapping[str, str] | None = None
+    ) -> AsyncIterator[httpx.Response]:
         """A reply whose body, of at most `max_bytes`, is not read yet. It has to be at its end in time."""
         time = _Time(about, reused_seconds=max(self._timer.seconds, self._timer.unusual_seconds))
         try:
             with time.limited():
-                async with self._reply(method, url, time) as reply:
+                async with self._reply(method, url, fields or {}, time) as reply:
                     time.allow(_WHOLE_SECONDS + max_bytes / _LEAST_BYTES_PER_SECOND)
                     yield reply
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
@@ -139,14 +154,17 @@ class HttpClient:
             raise _failure(error, about=about, server=self._server) from error
 
     @asynccontextmanager
-    async def _reply(self, method: str, url: str, time: "_Time") -> AsyncIterator[httpx.Response]:
+    async def _reply(
+        self, method: str, url: str, fields: Mapping[str, str], time: "_Time"
+    ) -> AsyncIterator[httpx.Response]:
         """A reply, as soon as its head is there; by a new connection, where an open one brings none soon."""
         self._generations.look_at_clocks()
         if self._pool.number != self._generations.number:
             await self._renew()
         async with self._using(self._pool) as http:
             with trio.CancelScope() as time.on_reused:
-                reply = await http.send(http.build_request(method, url, extensions=time.extensions), stream=True)
+                request = http.build_request(method, url, headers=fields, extensions=time.extensions)
+                reply = await http.send(request, stream=True)
             if not time.on_reused.cancelled_caught:
                 self._timer = self._timer.after(time.taken_seconds)
                 try:
@@ -158,7 +176,7 @@ class HttpClient:
         time.begin_anew()
         async with (
             self._using(self._pool) as http,
-            http.stream(method, url, extensions=time.extensions) as reply,
+            http.stream(method, url, headers=fields, extensions=time.extensions) as reply,
         ):
             self._timer = self._timer.after(time.taken_seconds)
             self._generations.retire()  # a new connection answers, and an open one did not
