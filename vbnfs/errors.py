@@ -274,3 +274,8 @@ def copy_error(error: _Error, message: str | None = None) -> _Error:
 def with_remedy(error: VbnfsError) -> str:
     """The message with its remedy, in one line for the user."""
     return f"{error}; {error.remedy}" if error.remedy else str(error)
+
+
+def with_own_remedy(error: VbnfsError) -> str:
+    """The message with the remedy that the cause has, if any: of a manifest, say, where the class's would not fit."""
+    return f"{error}; {error.own_remedy}" if error.own_remedy else str(error)

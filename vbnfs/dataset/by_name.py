@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import trio
 
 from vbnfs.dataset.object_sizes import UNREACHABLE
-from vbnfs.errors import BusyError, DatasetError, StorageError, with_remedy
+from vbnfs.errors import BusyError, DatasetError, StorageError, with_own_remedy
 from vbnfs.objects import ListedObject, ObjectClient, ObjectVersion
 
 
@@ -48,7 +48,7 @@ class NamedManifests:
             try:
                 found[key] = ListedObject(key, await self._client.head(ObjectVersion(key, None)))
             except StorageError as error:
-                found[key] = f"known by its name only, and not to be had: {with_remedy(error)}"
+                found[key] = f"known by its name only, and not to be had: {with_own_remedy(error)}"
 
         known_keys = {entry.key for entry in known}
         async with trio.open_nursery() as nursery:

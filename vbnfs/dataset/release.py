@@ -22,7 +22,7 @@ from vbnfs.dataset.manifest_copies import ManifestCopies
 from vbnfs.dataset.names import LATEST, MANIFESTS
 from vbnfs.dataset.stored_files import StoredFolder
 from vbnfs.dataset.stored_sizes import stored_rows
-from vbnfs.errors import DatasetError, StorageError, with_remedy
+from vbnfs.errors import DatasetError, StorageError, with_own_remedy, with_remedy
 from vbnfs.logs import WarnOnce
 from vbnfs.objects import ListedObject, ObjectAttributes, ObjectClient
 
@@ -132,7 +132,7 @@ class ReleaseReader:
         if unlisted is not None and not is_offline:
             self._warn_once("manifests cannot be listed; going on with what is kept", reason=str(unlisted.failure))
         found = await self._copies.get(listed, is_offline=is_offline)
-        problems = {entry.key: with_remedy(one) for entry, one in found.items() if not isinstance(one, Manifest)}
+        problems = {entry.key: with_own_remedy(one) for entry, one in found.items() if not isinstance(one, Manifest)}
         shown, repeated = without_repeated_versions(one for one in found.values() if isinstance(one, Manifest))
         for name, problem in (problems | repeated).items():
             self._warn_once("dataset version refused", manifest=name, reason=problem)
