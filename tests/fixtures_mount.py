@@ -40,6 +40,11 @@ def run_vbnfs(*arguments: str | Path, env: Mapping[str, str] | None = None) -> s
     )
 
 
+def without_address(printed: str) -> str:
+    """What a command says of its failure, without the line that names the section of docs/troubleshooting.md."""
+    return "".join(line for line in printed.splitlines(keepends=True) if "vbnfs: see " not in line)
+
+
 @cache
 def _launcher() -> Launcher:
     launcher = Launcher()

@@ -2,9 +2,12 @@
 
 import ast
 import re
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
+
+from vbnfs.metrics import Metrics
 
 ROOT = Path(__file__).parents[1]
 TOPS = (ROOT / "vbnfs", ROOT)  # where the path of a module may begin
@@ -79,6 +82,13 @@ def test_named_modules_exist(document: str) -> None:
     assert named
     gone = {name for name in named if "/" in name and not any((top / name).is_file() for top in TOPS)}
     assert gone == set()
+
+
+def test_figures_are_explained() -> None:
+    """The administrator's page has every figure of `vbnfs status --json`, with its unit and its meaning."""
+    text = (ROOT / "docs" / "administration.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| (\w+) \| (.*) \|$", text, re.MULTILINE)
+    assert rows == [(one.name, one.metadata["unit"], one.metadata["meaning"]) for one in fields(Metrics)]
 
 
 def test_the_glossary_is_linked() -> None:

@@ -66,7 +66,7 @@ SEAM_OF_FUSE: Final[Mapping[str, set[str]]] = {
 }
 TOO_HEAVY_FOR_A_MOUNT: Final = {
     *("rich.console", "pygments", "pandas", "numpy", "boto3", "h5py"),
-    *("fractions", "importlib.metadata", "unittest", "vbnfs.demo"),
+    *("fractions", "importlib.metadata", "unittest", "vbnfs.demo", "vbnfs.s3.receivers"),
 }
 # What other systems than Linux lack.
 ONLY_LINUX: Final = {
@@ -355,8 +355,14 @@ def test_a_content_is_made_in_one_place() -> None:
 
 
 def imported_by(command: list[str]) -> set[str]:
-    """All modules, of whichever library, that a command has imported when it ends."""
-    script = "import sys, vbnfs.cli.main\ntry: vbnfs.cli.main.main()\nfinally: print(*sys.modules)"
+    """All modules, of whichever library, that a command has imported when it fails."""
+    script = """
+import sys
+import vbnfs.cli.main
+def fail(*_, **__): print(*sys.modules); sys.exit(1)
+vbnfs.cli.main._fail = fail
+vbnfs.cli.main.main()
+"""
     done = subprocess.run([sys.executable, "-c", script, *command], capture_output=True, text=True, check=False)
     return set(done.stdout.split())
 

@@ -232,7 +232,7 @@ class ArchivedError(AccessDeniedError):
 class ListingDeniedError(AccessDeniedError):
     """403 for a listing, so the dataset cannot be known completely."""
 
-    remedy = "check --bucket and --project; of a bucket that may be read but not listed, name the --versions"
+    remedy = "check --bucket and --project; where the owner forbids to list what may be read, name the --versions"
 
 
 class ObjectGoneError(StorageError):

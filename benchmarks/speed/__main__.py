@@ -86,7 +86,7 @@ def kept(names: Sequence[str], chosen: Sequence[str]) -> tuple[str, ...]:
 @click.option(
     "--vbnfs-options", multiple=True, metavar="[NAME: ]OPTIONS", help="vbnfs once more, mounted with these."
 )
-@click.option("--connections", default=16, help="Of every system with such an option.")
+@click.option("--connections", default=32, help="Of every system with such an option; curl has 16, and 24.")
 @click.option("--scale", type=float, help="Of the files; 1 is about 1 GB for a session.  [1; quick: 0.5]")
 @click.option("--seed", default=0, help="Of the files' contents.")
 @click.option("--much", default=10.0, help="GB that the sixteen readers of the course 'memory' read.")

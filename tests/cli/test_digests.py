@@ -100,7 +100,7 @@ def test_what_is_exported_is_what_is_named(url: str, tmp_path: Path) -> None:
     assert len(sets_in(file)) == 2
     [lacking] = set(NAMES) - {name for name in NAMES if hash_of(name) in {one.file_hash for one in sets_in(file)}}
     done = run_vbnfs("digests", "export", file, lacking, "--dataset-version", "0.2.0", url)
-    assert (done.returncode, done.stderr.endswith(f"; {file} has none\n")) == (1, True), done.stderr
+    assert (done.returncode, f"; {file} has none\n" in done.stderr) == (1, True), done.stderr
     done = run_vbnfs("digests", "export", file, WITHOUT_HASH, url)
     assert (done.returncode, "no file with a hash is there" in done.stderr) == (1, True)
 

@@ -1,5 +1,6 @@
 """How every command ends: 0 done; 1 understood, but not done; 2 the command line or a setting is wrong."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,10 @@ import pytest
 from tests.fakes.dataset import FakeDataset
 from tests.fakes.s3_server import FakeS3Server, always, error
 from tests.fixtures_mount import Mounts, run_vbnfs
+from tests.test_documents import ROOT, anchors_of
+from vbnfs.cli import main as main_module
+
+PAGE = ROOT / "docs" / "troubleshooting.md"
 
 # Command lines that no machine could carry out, and a word that the message has.
 WRONG = [
@@ -67,6 +72,11 @@ WRONG = [
     ("fetch {mnt}", "Did you mean 'vbnfs verify --fetch'?"),
     ("cache", "Did you mean 'vbnfs clean --dry-run', which says what the cache takes, or 'vbnfs clean'?"),
     ("help", "Did you mean 'vbnfs --help'?"),
+    ("config", "Did you mean 'vbnfs settings'?"),
+    ("stop", "Did you mean 'vbnfs umount'?"),
+    ("logs", "Did you mean 'vbnfs status', which says where the log is"),
+    ("uninstall", "Did you mean 'vbnfs install-helper --remove' and 'vbnfs install-units --remove'?"),
+    ("mount {mnt} --cache_size 5G", "--cache-size"),
     ("ls", "Did you mean 'vbnfs versions' or, for the files, 'ls FOLDER'?"),
 ]
 # Those that another machine, or this one at another time, could.
@@ -111,6 +121,8 @@ NOT_DONE = [
 DONE = [
     "mount -o nonempty {place}/full",
     "umount {place}/full",
+    "mount {place}/link",  # to a folder that is not there yet
+    "umount {place}/target",
     "umount --if-mounted {mnt}",
     "status {mounted}",  # without a folder root is shown all mounts of the machine
     "status --json {mounted}",
@@ -133,7 +145,8 @@ DONE = [
 def test_every_command_keeps_to_one_rule(mounts: Mounts, tmp_path: Path) -> None:
     """0: done. 1: it could not be done on this machine now. 2: the words or the settings are wrong.
 
-    What went wrong is one line, with the thing's name and the remedy, and nothing else is printed.
+    What went wrong is one line, with the thing's name and the remedy. For 1 a second line is the address of the
+    section of docs/troubleshooting.md that explains it. Nothing else is printed.
     """
     dataset = FakeDataset()
     dataset.publish("0.1.0", {"a/a.nwb": b"the one"})
@@ -141,6 +154,7 @@ def test_every_command_keeps_to_one_rule(mounts: Mounts, tmp_path: Path) -> None
         (tmp_path / folder).mkdir(parents=True)
     (tmp_path / "place/full/file").write_text("no certificate")
     (tmp_path / "place/circle").symlink_to("circle")
+    (tmp_path / "place/link").symlink_to("target")
     (tmp_path / "place/wrong.toml").write_text("nonsense = 1")
     (tmp_path / "place/table.toml").write_text("[datasets.mine]\nbuckett = 'b'")
     (tmp_path / "other.toml").write_text("")
@@ -160,7 +174,10 @@ def test_every_command_keeps_to_one_rule(mounts: Mounts, tmp_path: Path) -> None
                 assert (line, done.returncode, done.stderr) == (line, status, done.stderr)
                 assert expected.format(**names) in done.stderr, line
                 assert "Traceback" not in done.stderr, line
-                assert status != 1 or (done.stdout, done.stderr.count("\n")) == ("", 1), line
+                address = re.findall(rf"^vbnfs: see {PAGE}#(.+)$", done.stderr, re.MULTILINE)
+                assert len(address) == (1 if status == 1 else 0), line
+                assert set(address) <= anchors_of(PAGE), line
+                assert status != 1 or (done.stdout, done.stderr.count("\n")) == ("", 2), line
 
 
 @pytest.mark.parametrize(("status", "code"), [(404, "NoSuchKey"), (404, "NoSuchBucket"), (403, "AccessDenied")])
@@ -175,6 +192,23 @@ def test_a_listing_that_is_not_there(status: int, code: str, tmp_path: Path) -> 
             assert "check --bucket" in done.stderr
             assert "--project" in done.stderr
             assert "another dataset version" not in done.stderr
+
+
+def test_a_defect(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """An error that was not foreseen ends with its traceback, and with the address of what to do about it."""
+
+    def fail(**_: object) -> None:
+        raise KeyError("a name that is not there")
+
+    monkeypatch.setattr(main_module.cli, "main", fail)
+    with pytest.raises(SystemExit) as ended:
+        main_module.main()
+    out, err = capsys.readouterr()
+    anchor = "the-daemon-ended-or-there-was-a-defect"
+    assert (ended.value.code, out) == (1, "")
+    assert err.startswith("Traceback (most recent call last):\n")
+    assert err.splitlines()[-2:] == ["vbnfs: this is a defect of vbnfs", f"vbnfs: see {PAGE}#{anchor}"]
+    assert anchor in anchors_of(PAGE)
 
 
 def test_a_full_disk_below_standard_output() -> None:

@@ -1,5 +1,7 @@
 """What `--help` shows on a terminal of 80 columns and 24 lines."""
 
+from pathlib import Path
+
 import click
 import pytest
 from click.testing import CliRunner
@@ -36,6 +38,7 @@ def test_every_option_is_explained(name: str) -> None:
     lines = help_of(name)
     assert max(map(len, lines)) <= 80
     assert "Exit status: 0" in "\n".join(lines)
+    assert str(Path.home()) not in "".join(lines)  # a path that is wrapped cannot be copied
 
 
 @pytest.mark.parametrize("command", [(), *((name,) for name in sorted(_NOT_SETTINGS))])

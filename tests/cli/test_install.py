@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.fixtures_mount import run_vbnfs
+from tests.test_documents import LINK
 from vbnfs.cli import install
 from vbnfs.cli.install import MARK, unit_word
 from vbnfs.errors import InstallError
@@ -145,8 +146,8 @@ def test_words_of_a_unit_can_be_read_back(text: str) -> None:
     assert inner == text or "\\" in text
 
 
-def test_a_wheel_has_the_units(tmp_path: Path) -> None:
-    """From an installed wheel the same units come as from a clone."""
+def test_a_wheel_has_the_units_and_the_documents(tmp_path: Path) -> None:
+    """From an installed wheel the same units come as from a clone, and a failing command names a page in it."""
     build = [
         sys.executable,
         "-m",
@@ -169,3 +170,15 @@ def test_a_wheel_has_the_units(tmp_path: Path) -> None:
         [sys.executable, "-c", code], cwd=tmp_path / "installed", capture_output=True, text=True, check=True
     )
     assert done.stdout == "3\n"
+    check_the_page_in(tmp_path / "installed")
+
+
+def check_the_page_in(installed: Path) -> None:
+    """The page of the wheel is named, and what it links to is there, too."""
+    code = "from vbnfs.cli.troubleshooting import where_to_read; print(where_to_read(KeyError()))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=installed, capture_output=True, text=True, check=True)
+    page = installed / "vbnfs" / "docs" / "troubleshooting.md"
+    assert done.stdout == f"see {page}#the-daemon-ended-or-there-was-a-defect\n"
+    targets = {target for target, _ in LINK.findall(page.read_text(encoding="utf-8")) if target}
+    assert len(targets) > 5
+    assert [target for target in targets if not (page.parent / target).is_file()] == []

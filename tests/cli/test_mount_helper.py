@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.fixtures_mount import without_address
 from vbnfs.cli import mount_helper
 from vbnfs.cli.mount_helper import Request, parse_arguments, run, settings_for
 from vbnfs.errors import UsageError
@@ -106,10 +107,15 @@ def test_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_status(arguments: list[str], status: int, expected: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """mount(8)'s statuses, each with one line on standard error and nothing on standard output."""
+    """mount(8)'s statuses, each with one line on standard error and nothing on standard output.
+
+    Where nothing is mounted, a second line is the address of what explains it.
+    """
     assert run(arguments) == status
     out, err = capsys.readouterr()
-    assert (out, err.startswith(expected), err.count("\n")) == ("", True, 1 if expected else 0)
+    reason = without_address(err)
+    assert (out, err.startswith(expected), reason.count("\n")) == ("", True, 1 if expected else 0)
+    assert err.count("mount.vbnfs: see ") == (1 if status == mount_helper.NOT_MOUNTED else 0)
 
 
 def test_a_system_that_fails(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

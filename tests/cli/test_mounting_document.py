@@ -1,6 +1,7 @@
 """What docs/mounting.md shows can be typed as it stands."""
 
 import re
+import subprocess
 from pathlib import Path
 
 import click
@@ -41,3 +42,12 @@ def test_commands(name: str, arguments: str) -> None:
     command = cli.get_command(click.Context(cli), name)
     assert command is not None
     command.make_context(name, arguments.split())
+
+
+def test_the_line_for_updatedb(tmp_path: Path) -> None:
+    """The line that leaves mounts out adds them to PRUNEFS, behind what is there."""
+    [line] = re.findall(r"^sudo (sed .*) /etc/updatedb.conf$", DOCUMENT, re.MULTILINE)
+    config = tmp_path / "updatedb.conf"
+    config.write_text('PRUNEPATHS="/tmp"\n# PRUNEFS is a list\nPRUNEFS="NFS fuse.sshfs"\n')
+    subprocess.run(f"{line} {config}", shell=True, check=True)
+    assert config.read_text() == 'PRUNEPATHS="/tmp"\n# PRUNEFS is a list\nPRUNEFS="NFS fuse.sshfs fuse.vbnfs"\n'

@@ -299,12 +299,14 @@ def test_umount_returns_when_the_daemon_has_ended(mounts: Mounts, server: FakeS3
 
 @pytest.mark.usefixtures("engine")
 def test_busy_mount(mounts: Mounts, server: FakeS3Server) -> None:
-    """`vbnfs umount` of a mount that is in use fails and names --lazy, which works."""
+    """`vbnfs umount` of a mount that is in use fails and names the program, and --lazy, which works."""
     mount = mounts(server.endpoint_url)
     with (mount.path / "README.txt").open("rb") as file:
         done = run_vbnfs("umount", mount.path)
         assert done.returncode == 1
-        assert "busy; end the programs that use it, or add --lazy" in done.stderr
+        ours = f"(process {os.getpid()}): end them, or leave the folder there, or add --lazy"
+        assert "is busy; used by " in done.stderr
+        assert ours in done.stderr
         assert run_vbnfs("umount", "--lazy", mount.path).returncode == 0
         assert not os.path.ismount(mount.path)
         assert file.read().startswith(b"visual-behavior-neuropixels")

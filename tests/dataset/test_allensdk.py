@@ -89,8 +89,8 @@ def test_a_static_cache_of_another_name_than_the_bucket_has() -> None:
 def test_the_last_used_is_answered_and_not_listed() -> None:
     """`_manifest_last_used.txt` can be looked up, leads each user elsewhere, and no walk meets it."""
     made = tree(named("0.4.0"))
-    inode = directory(made, "allensdk").children["_manifest_last_used.txt"]
-    link = made.nodes[inode]
+    folder = directory(made, "allensdk")
+    link = made.nodes[folder.children["_manifest_last_used.txt"]]
     assert isinstance(link, Symlink)
     assert link.target is None
     assert not [path for path, _ in walk(made) if "last_used" in path]

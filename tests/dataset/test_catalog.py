@@ -5,6 +5,7 @@ import hashlib
 import json
 import shutil
 import sys
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 import structlog
 import trio
+import trio.testing
 
 from tests.dataset import real_list
 from tests.dataset.bucket import FILES, ONE, TWO, Bucket, manifest_key, names, object_version, warnings
@@ -184,6 +186,34 @@ async def test_offline_with_everything_kept(bucket: Bucket) -> None:
     assert offline.manifests == online.manifests
     assert catalog.sizes.of_object(ONE) is not None
     assert bucket.asked()[1:] == (1, 1, 0)  # those of the first load
+
+
+async def test_a_silent_server_where_a_user_waits(bucket: Bucket, autojump_clock: trio.testing.MockClock) -> None:
+    """A list that does not come is done without after five seconds, if one is stored and a user waits for it.
+
+    The task that looks for new versions waits on, and a first load has nothing else.
+    """
+    bucket.publish("0.1.0", FILES)
+    stored = await bucket.load()
+    gate = bucket.client.hold(lambda request: request.kind == "list_objects")
+    began = trio.current_time()
+    release = await bucket.catalog().load(is_awaited=True)
+    assert trio.current_time() - began == pytest.approx(5)
+    assert (release.manifests, release.is_offline) == (stored.manifests, True)
+    ended: list[bool] = []
+
+    async def load(*, is_awaited: bool) -> None:
+        await bucket.catalog().load(is_awaited=is_awaited)
+        ended.append(is_awaited)
+
+    for is_awaited in (False, True):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(partial(load, is_awaited=is_awaited))
+            await gate.wait_arrived(2 + is_awaited)
+            await trio.sleep(60)
+            nursery.cancel_scope.cancel()
+        bucket.directory = bucket.directory / "empty"
+    assert ended == []
 
 
 async def test_offline_with_nothing_kept(bucket: Bucket) -> None:

@@ -13,6 +13,7 @@ from tests.dataset.build import PROJECT, Files, file_name, hash_of, manifest, tr
 from tests.dataset.real_list import BUCKET as REAL_BUCKET
 from tests.dataset.real_list import RELEASES, real_file_name, real_manifest_json
 from vbnfs.dataset.manifest import Manifest, Origin, ReleaseNames, parse_manifest
+from vbnfs.dataset.markers import MARKERS
 from vbnfs.dataset.tree import ROOT_INODE, DataNode, Directory, Node, StaticNode, Symlink, Tree
 from vbnfs.dataset.tree_builder import flat_names
 from vbnfs.objects import ObjectVersion
@@ -68,9 +69,13 @@ def check_sound(tree: Tree) -> None:
     """What holds for every tree."""
     places = list(walk(tree))
     names = Counter(node.inode for _, node in places)
-    assert {inode for inode, node in tree.nodes.items() if not _is_hidden(node)} == set(names)
+    folders = [node for _, node in places if isinstance(node, Directory)]
+    unlisted = Counter(folder.children[name] for folder in folders for name in folder.unlisted)
+    assert set(tree.nodes) == {*names, *unlisted}
+    assert not set(names) & set(unlisted)
+    assert all(tree.nodes[inode].links == count for inode, count in unlisted.items())
     for path, node in places:
-        assert 0 < node.inode < 1 << 63
+        assert 0 < node.inode < 1 << 53
         if isinstance(node, Directory):
             assert names[node.inode] == 1, path
             subfolders = [child for _, child in tree.children(node) if isinstance(child, Directory)]
@@ -79,10 +84,6 @@ def check_sound(tree: Tree) -> None:
             assert list(node.children) == sorted(node.children)
         else:
             assert names[node.inode] == node.links, path
-
-
-def _is_hidden(node: Node) -> bool:
-    return isinstance(node, Symlink) and node.target is None
 
 
 # Places
@@ -214,11 +215,27 @@ def test_reserved_names_are_left_out_at_the_top_only() -> None:
     """A release's `manifests`, `allensdk`, `README.txt` stand in its own folder; at the top they are the mount's."""
     files = {"manifests/v9.9.9/x": "1", "manifests/latest": "2", "README.txt": "3", "a": "4", "allensdk/x": "5"}
     tree = build({"1.0.0": files})
-    assert list(directory(tree, "").children) == ["README.txt", "a", "manifests"]
+    assert [name for name, _ in tree.children(directory(tree, ""))] == ["README.txt", "a", "manifests"]
     assert list(directory(tree, "manifests").children) == ["latest", "v1.0.0"]
     assert isinstance(at(tree, "README.txt"), StaticNode)
     assert {f"manifests/v1.0.0/{path}" for path in files} <= {path for path, _ in walk(tree)}
     assert data(tree, "manifests/v1.0.0/README.txt").links == 1
+    check_sound(tree)
+
+
+def test_markers_are_found_and_not_listed() -> None:
+    """What keeps programs from reading all is found by name at the top, and by no walk. A release's own is below."""
+    tree = build({"1.0.0": {"CACHEDIR.TAG": "theirs", ".rgignore": "theirs", "a": "1"}})
+    top = directory(tree, "")
+    assert top.unlisted == set(MARKERS)
+    for name, bytes_of in MARKERS.items():
+        node = tree.nodes[top.children[name]]
+        assert isinstance(node, StaticNode)
+        assert node.data == bytes_of
+    assert {path for path, _ in walk(tree) if path.rpartition("/")[2] in MARKERS} == {
+        "manifests/v1.0.0/CACHEDIR.TAG",
+        "manifests/v1.0.0/.rgignore",
+    }
     check_sound(tree)
 
 
@@ -324,7 +341,25 @@ def test_numbers_are_the_same_on_every_host() -> None:
     assert {path: numbers(tree)[path] for path in ("a", "a/b", "manifests")} == PINNED
 
 
-PINNED = {"a": 4428712447210878233, "a/b": 1746388950542037596, "manifests": 8314267738639450215}
+PINNED = {"a": 4324914499229373, "a/b": 1705457959513708, "manifests": 8119402088515088}
+
+
+def test_numbers_are_exact_as_doubles() -> None:
+    """No number of a tree loses digits in a program that has numbers as doubles, as R, JavaScript and MATLAB do."""
+    made = numbers(build({"0.4.0": NESTED, "0.5.0": FLAT}))
+    assert {int(float(number)) for number in made.values()} == set(made.values())
+    assert max(made.values()) > 1 << 48  # and they are not crowded together either
+
+
+def test_numbers_that_collide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where two identities have one number, the later one takes another: the tree is sound, and each file its own."""
+    files = {f"folder/{n}": f"content {n}" for n in range(15)}
+    monkeypatch.setattr("vbnfs.dataset.tree_builder._INODE_BITS", 5)
+    tree = build({"0.5.0": files})
+    check_sound(tree)
+    assert len(tree.nodes) > 1 << 4  # of numbers below 32, so that some have met
+    for path, text in files.items():
+        assert data(tree, path).content.file_hash == hash_of(text)
 
 
 def test_a_newer_version_changes_nothing_that_was_there() -> None:
@@ -346,7 +381,8 @@ def test_a_newer_version_changes_nothing_that_was_there() -> None:
 def test_folders_and_files_of_the_same_name_have_different_numbers() -> None:
     """What is a file in one version and a folder in another is two inodes."""
     tree = build({"1.0.0": {"a": "1"}, "2.0.0": {"a/b": "1"}})
-    assert len({node.inode for _, node in walk(tree)}) == len(tree.nodes)
+    assert tree.nodes.keys() > {node.inode for _, node in walk(tree)}
+    assert at(tree, "manifests/v1.0.0/a").inode != at(tree, "manifests/v2.0.0/a").inode
     check_sound(tree)
 
 
@@ -369,7 +405,7 @@ def test_five_releases_of_the_real_size(default: str) -> None:
     by_kind = Counter(type(node) for node in tree.nodes.values())
     folders = 153 + 3271 + 4  # a folder for each session, and their four parents, the flat one among them
     for_allensdk = {StaticNode: 1, Symlink: 1 + 5 * (1 + 4), Directory: 2 + 3 * 5}  # whatever the number of files
-    plain = {DataNode: len(contents), StaticNode: 6, Symlink: 1, Directory: 6 * folders + 5 + 2}
+    plain = {DataNode: len(contents), StaticNode: 6 + 3, Symlink: 1, Directory: 6 * folders + 5 + 2}
     assert by_kind == Counter(plain) + Counter(for_allensdk)
     assert sum(node.links for node in tree.nodes.values() if isinstance(node, DataNode)) == 6 * (4298 + 153)
     check_sound(tree)

@@ -134,7 +134,7 @@ def _file_system(
             floor.metrics,
             reason="not in this test",
         ),
-        own_file=lambda uid: f"/file/of/{uid}",
+        own_file=lambda uid, pid: f"/file/of/{uid}/{pid}",
         disk=CacheDisk(floor.cache, Evictor(directory, limit_bytes=1 << 30, metrics=floor.metrics)),
         metrics=floor.metrics,
         io_timeout_seconds=30.0,
@@ -194,10 +194,10 @@ async def test_a_read_has_a_deadline(world: World, autojump_clock: trio.testing.
 async def test_homes_that_hang_hold_up_nobody_else(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Users' homes on a server that does not answer, more than there are threads: all others have theirs."""
     answers_again = threading.Event()
-    monkeypatch.setattr(world.answers, "_own_file", lambda uid: answers_again.wait(60) and "/home")
+    monkeypatch.setattr(world.answers, "_own_file", lambda uid, pid: answers_again.wait(60) and "/home")
     async with trio.open_nursery() as users:
         for uid in range(50):
-            users.start_soon(world.answers._own_target, ROOT_INODE, uid)
+            users.start_soon(world.answers._own_target, ROOT_INODE, uid, 1)
         try:
             await trio.testing.wait_all_tasks_blocked()
             with trio.fail_after(20):
@@ -240,7 +240,7 @@ async def test_kinds_are_not_mixed_up(world: World) -> None:
     assert refusal_of(lambda: world.answers.open(file, os.O_RDWR, 0)) == errno.EROFS
     assert refusal_of(lambda: world.answers.list(file)) == errno.ENOTDIR
     assert refusal_of(lambda: world.answers.lookup(file, b"x")) == errno.ENOTDIR
-    assert refusal_of(lambda: world.answers.readlink(file, NOBODY)) == errno.EINVAL
+    assert refusal_of(lambda: world.answers.readlink(file, NOBODY, 1)) == errno.EINVAL
 
 
 async def test_dots(world: World) -> None:

@@ -114,6 +114,35 @@ def test_a_folder_that_cannot_be_made_is_a_warning(tmp_path: Path) -> None:
     assert not files.place_for(os.geteuid()).startswith(str(tmp_path))
 
 
+def test_threads_have_drafts_beside_it(tmp_path: Path) -> None:
+    """A thread that can be seen has a draft beside the file; one of another namespace has the file itself."""
+    files, uid = own_files(tmp_path), os.geteuid()
+    place = Path(files.place_for(uid))
+    drafts = {Path(files.path_for(uid, thread)) for thread in (os.getpid(), os.getppid())}
+    assert len(drafts) == 2
+    assert place not in drafts
+    assert {draft.parent for draft in drafts} == {place.parent}
+    assert files.path_for(uid, 0) == str(place)
+
+
+def test_other_users_have_the_file_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that is not root's makes no drafts in the folders of other users, who have the file itself."""
+    other = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: other + 1)
+    files = own_files(tmp_path)
+    assert files.path_for(other, os.getpid()) == files.place_for(other)
+
+
+@pytest.mark.root
+def test_drafts_belong_to_the_user(tmp_path: Path) -> None:
+    """What root makes in a user's folder is the user's: they can write it."""
+    uid = unknown_uid()
+    files = own_files(tmp_path, for_others=tmp_path / "others")
+    Path(files.place_for(uid)).write_text("some text")
+    draft = Path(files.path_for(uid, os.getpid()))
+    assert (draft.read_text(), draft.stat().st_uid, draft.stat().st_mode & 0o777) == ("some text", uid, 0o600)
+
+
 def unknown_uid() -> int:
     """A user whom this machine does not know."""
     return max(entry.pw_uid for entry in pwd.getpwall() if entry.pw_uid < 65534) + 1000

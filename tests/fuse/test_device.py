@@ -92,7 +92,7 @@ class Files:
         self.asked["getattr"] += 1
         return self._entry(inode)
 
-    def readlink(self, inode: int, uid: int) -> bytes:
+    def readlink(self, inode: int, uid: int, pid: int) -> bytes:
         return self.links[self.names[inode]]
 
     def look_ahead(self) -> None:

@@ -32,6 +32,7 @@ from vbnfs.fuse.server import Server
 
 ROOT = 1
 UID = 1234
+PID = 99
 EVERY_FLAG = 0xFFFFFFFF
 NO_OPENDIR_SUPPORT = 1 << 24
 FAILURE = errno.EIO
@@ -57,7 +58,7 @@ class Kernel:
     def ask(self, opcode: int, body: bytes = b"", *, inode: int = ROOT) -> int:
         """Send a request; its `unique`."""
         unique = next(self._uniques)
-        self.end.send(struct.pack("=IIQQIIIHH", 40 + len(body), opcode, unique, inode, UID, UID, 99, 0, 0) + body)
+        self.end.send(struct.pack("=IIQQIIIHH", 40 + len(body), opcode, unique, inode, UID, UID, PID, 0, 0) + body)
         return unique
 
     async def reply(self) -> Reply:
@@ -107,8 +108,8 @@ class Answers:
     def getattr(self, inode: int) -> Answer[Entry]:
         return self._asked("getattr", inode)
 
-    def readlink(self, inode: int, uid: int) -> Answer[bytes]:
-        return self._asked("readlink", inode, uid)
+    def readlink(self, inode: int, uid: int, pid: int) -> Answer[bytes]:
+        return self._asked("readlink", inode, uid, pid)
 
     def list(self, inode: int) -> Answer[Listing]:
         return self._asked("list", inode)
@@ -221,7 +222,7 @@ QUESTIONS = [
     (Opcode.LOOKUP, b"na\xffme\0", ("lookup", 5, b"na\xffme"), ENTRY, replies.lookup(ENTRY)),
     (Opcode.LOOKUP, b"none\0", ("lookup", 5, b"none"), Absent(1), replies.lookup(Absent(1))),
     (Opcode.GETATTR, bytes(16), ("getattr", 5), ENTRY, replies.attributes(ENTRY)),
-    (Opcode.READLINK, b"", ("readlink", 5, UID), b"path", b"path"),
+    (Opcode.READLINK, b"", ("readlink", 5, UID, PID), b"path", b"path"),
     (
         Opcode.READDIRPLUS,
         struct.pack("=QQI20x", 0, 1, 4096),
@@ -298,7 +299,7 @@ async def test_failures_are_answered(
     serving.answers.answer = in_what_way(error)
     assert await serving.kernel.answer_to(Opcode.READLINK) == (2, number, b"")
     asked = [] if isinstance(error, ErrnoReply) else [("errno_of", "readlink", type(error))]
-    assert serving.answers.asked == [("readlink", ROOT, UID), *asked]
+    assert serving.answers.asked == [("readlink", ROOT, UID, PID), *asked]
     serving.answers.answer = lambda: b"fine"
     assert await serving.kernel.answer_to(Opcode.READLINK) == (4, 0, b"fine")
 

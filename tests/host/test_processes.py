@@ -4,9 +4,20 @@ import os
 import subprocess
 import sys
 import threading
+from pathlib import Path
+
+import pytest
 
 from tests.waiting import until
-from vbnfs.host.processes import Program, has_exited, program_of
+from vbnfs.host.processes import Program, has_exited, is_thread_alive, program_of, programs_in
+
+USES = {
+    "is in it": "os.chdir(folder)",
+    "is below it": "os.chdir(folder / 'inner')",
+    "has a file open": "file = (folder / 'inner' / 'file').open()",
+    "has a file mapped": "with open(folder / 'inner' / 'file') as f: m = mmap.mmap(f.fileno(), 0, prot=1)",
+    "is beside it": "os.chdir(f'{folder}-beside'); file = (folder.parent / 'folder-beside' / 'file').open()",
+}
 
 
 def test_a_program_by_any_of_its_threads() -> None:
@@ -32,3 +43,35 @@ def test_what_has_exited() -> None:
     until(lambda: has_exited(ended.pid))
     assert ended.wait() == 0
     assert has_exited(ended.pid)
+
+
+@pytest.mark.parametrize("use", USES)
+def test_programs_that_use_a_folder(use: str, tmp_path: Path) -> None:
+    """A process is found that is in a folder, or has a file there open or mapped; not one in a folder beside it."""
+    folder = tmp_path / "folder"
+    for place in (folder / "inner", tmp_path / "folder-beside"):
+        place.mkdir(parents=True)
+        (place / "file").write_text("x")
+    script = "import mmap, os, sys; from pathlib import Path; folder = Path(sys.argv[1])"
+    command = [sys.executable, "-c", f"{script}\n{USES[use]}\nprint('ready', flush=True); sys.stdin.read()", folder]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        found = [program.pid for program in programs_in(folder)]
+        process.communicate("")
+    assert found == ([] if use == "is beside it" else [process.pid])
+    with (folder / "inner" / "file").open():
+        assert programs_in(folder) == []  # a process does not name itself
+
+
+def test_threads_that_are_alive() -> None:
+    """A thread is alive by its own number until it ends, whichever user's it is; so is a process."""
+    ends, numbers = threading.Event(), list[int]()
+    thread = threading.Thread(target=lambda: (numbers.append(threading.get_native_id()), ends.wait()))
+    thread.start()
+    until(lambda: bool(numbers))
+    assert numbers[0] != os.getpid()
+    assert all(map(is_thread_alive, (numbers[0], os.getpid(), 1)))
+    ends.set()
+    thread.join()
+    until(lambda: not is_thread_alive(numbers[0]))

@@ -214,13 +214,13 @@ async def test_pages_have_a_time_for_all_of_them(
     def another(_request: Request, _honest: Reply) -> Reply:
         nonlocal count
         count += 1
-        mock_clock.jump(20)
+        mock_clock.jump(10)  # less than a silence may last
         return listing(head=f"<IsTruncated>true</IsTruncated><NextContinuationToken>{count}</NextContinuationToken>")
 
     server.behaviours.append(another)
     with pytest.raises(TransportError, match="not at its end after 600 s"):
         await client.list_objects("")
-    assert count <= 31
+    assert count <= 61
 
 
 async def test_a_head_without_end_from_libcurl(monkeypatch: pytest.MonkeyPatch) -> None:

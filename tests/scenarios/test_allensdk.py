@@ -3,6 +3,7 @@
 import os
 import pwd
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -88,6 +89,142 @@ def test_what_is_written_goes_to_a_file_of_ones_own(mount: Mount, tmp_path: Path
     assert own.read_text() == link.read_text() == "some manifest"
     own.unlink()
     assert not link.exists()
+
+
+FIRST, SECOND = (f"visual-behavior-neuropixels_project_manifest_v{version}.json" for version in ("0.1.0", "0.5.0"))
+
+# Writes the file as AllenSDK does, one step for each line that comes.
+STEPS = """
+import os, sys
+descriptor = os.open(sys.argv[1], os.O_WRONLY | os.O_TRUNC)
+for text in sys.argv[2:]:
+    print(flush=True), sys.stdin.readline()
+    os.write(descriptor, text.encode()), os.fsync(descriptor)
+print(flush=True), sys.stdin.readline()
+os.close(descriptor)
+print(flush=True), sys.stdin.readline()
+"""
+
+
+class Writer:
+    """Another process that has opened the file, and truncated it; it will write some texts and close it."""
+
+    def __init__(self, link: Path, *texts: str) -> None:
+        command = [sys.executable, "-c", STEPS, link, *texts]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._wait()
+
+    def step(self) -> None:
+        """Go on, and return when it has written or closed."""
+        assert self.process.stdin is not None
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        self._wait()
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+    def _wait(self) -> None:
+        assert self.process.stdout is not None
+        assert self.process.stdout.readline() == "\n"
+
+
+@pytest.fixture
+def link(mount: Mount) -> Iterator[Path]:
+    """The file that AllenSDK writes, with the first version; it is deleted afterwards."""
+    link = mount.path / "allensdk" / LAST_USED
+    link.write_text(FIRST)
+    yield link
+    Path(os.readlink(link)).unlink(missing_ok=True)
+
+
+def seen(link: Path) -> set[str]:
+    """What this process reads, and what another one does."""
+    return {link.read_text(), "".join(run("cat", link))}
+
+
+def test_readers_have_the_old_text_until_the_new_one_is_closed(link: Path) -> None:
+    """While a process has truncated the file, and while it writes, others read the old text; then the new one."""
+    writer = Writer(link, SECOND[:9], SECOND[9:])
+    for _ in range(3):
+        assert seen(link) == {FIRST}
+        writer.step()
+    assert seen(link) == {SECOND}
+    writer.kill()
+
+
+@pytest.mark.parametrize("texts", [(), (SECOND[:-1],), (SECOND[:9], SECOND[9:-5])])
+def test_a_writer_that_is_killed_changes_nothing(link: Path, texts: tuple[str, ...]) -> None:
+    """A process that is killed after truncating the file, or in the middle of a name, leaves the old text."""
+    writer = Writer(link, *texts)
+    for _ in texts:
+        writer.step()
+    writer.kill()
+    assert seen(link) == {FIRST}
+
+
+def test_two_writers_at_once(link: Path) -> None:
+    """Two processes that write at the same time do not mix; the text is the one of that which wrote last."""
+    one, other = Writer(link, SECOND), Writer(link, FIRST)
+    other.step()
+    other.step()
+    assert seen(link) == {FIRST}
+    one.step()
+    one.step()
+    assert seen(link) == {SECOND}
+    one.kill()
+    other.kill()
+
+
+def test_the_link_itself_is_read_only(mount: Mount, link: Path) -> None:
+    """Deleting the link and renaming over it are refused, as of all names in a mount; appending is writing."""
+    for attempt in (link.unlink, lambda: (mount.path / "README.txt").rename(link)):
+        with pytest.raises(OSError, match="Read-only file system"):
+            attempt()
+    assert seen(link) == {FIRST}
+    run("sh", "-c", f"printf and-more >> '{link}'")
+    assert seen(link) == {FIRST + "and-more"}
+    run("truncate", "-s", "0", link)
+    assert seen(link) == {FIRST + "and-more"}
+
+
+def test_what_was_written_last_is_there_after_mounting_again(
+    mounts: Mounts, seaweed: SeaweedServer, tmp_path: Path
+) -> None:
+    """What a process wrote just before the mount went is there in the next one. Another mount has none of it."""
+    mount, other = (mounts(seaweed.endpoint_url, name=name) for name in ("one", "other"))
+    link = mount.path / "allensdk" / LAST_USED
+    link.write_text(FIRST)
+    run("sh", "-c", f"printf %s {SECOND} > '{link}'")
+    mount.umount()
+    mount.mount()
+    assert seen(link) == {SECOND}
+    assert not (other.path / "allensdk" / LAST_USED).exists()
+    assert len(os.listdir(tmp_path / "cache" / "allensdk")) <= 3  # the text, and drafts of threads that are alive
+
+
+PARALLEL = """
+import multiprocessing, sys
+link, name = sys.argv[1:]
+
+def starts(_):
+    found = set()
+    for _ in range(25):
+        with open(link) as file:
+            found.add(file.read())
+        with open(link, "w") as file:
+            file.write(name)
+    return found
+
+with multiprocessing.get_context("fork").Pool(16) as pool:
+    print(*sorted(set().union(*pool.map(starts, range(16), chunksize=1))), sep="|")
+"""
+
+
+def test_sixteen_processes_never_find_it_empty(link: Path) -> None:
+    """Sixteen processes that read and write the file as AllenSDK does find the version that is used, each time."""
+    assert run(sys.executable, "-c", PARALLEL, link, FIRST) == [FIRST]
 
 
 def test_other_mounts_and_users_have_other_files(

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -79,11 +80,12 @@ def attributes(path: Path) -> tuple[int, ...]:
     return (status.st_ino, status.st_mode, status.st_nlink, *owner, *size, *times)
 
 
-def provenance(path: Path) -> dict[str, bytes]:
-    """All extended attributes. Files are verified in the background: what is known of that depends on the moment."""
+def provenance(path: Path) -> dict[str, object]:
+    """The extended attributes, listed or not. What is known of `verified` depends on the moment."""
     names = os.listxattr(path, follow_symlinks=False)
     assert len(set(names)) == len(names)
-    return {name: os.getxattr(path, name) for name in names if name != "user.vbnfs.verified"}
+    unlisted = (f"user.vbnfs.{name}" for name in ("cached", "read_by", "last_error"))
+    return {name: outcome(partial(os.getxattr, path, name)) for name in (*names, *unlisted)}
 
 
 def data(path: Path) -> bytes | int:

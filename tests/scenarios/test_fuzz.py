@@ -80,7 +80,7 @@ async def file_system(directory: Path) -> AsyncIterator[FileSystem]:
                 floor.metrics,
                 reason="not wanted",
             ),
-            own_file=lambda uid: f"/nowhere/{uid}",
+            own_file=lambda uid, pid: f"/nowhere/{uid}/{pid}",
             disk=CacheDisk(floor.cache, Evictor(directory, limit_bytes=1 << 30, metrics=floor.metrics)),
             metrics=floor.metrics,
             io_timeout_seconds=5.0,

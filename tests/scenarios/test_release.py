@@ -131,7 +131,7 @@ for attempt in attempts:
 
 
 def test_provenance(mount: Mount, seaweed: SeaweedServer, tiny_release: DemoRelease) -> None:
-    """Attributes give a file's URL, which fetches it, its ids and versions, what is cached, and verified."""
+    """Attributes give a file's URL, which fetches it, its ids and versions; others what is cached, and verified."""
     version = tiny_release.versions[-1]
     path, file = next((p, f) for p, f in tiny_release.files[version].items() if p.endswith("units.csv"))
     mounted = mount.path / path
@@ -139,7 +139,7 @@ def test_provenance(mount: Mount, seaweed: SeaweedServer, tiny_release: DemoRele
     def attribute(name: str) -> str:
         return os.getxattr(mounted, f"user.vbnfs.{name}").decode()
 
-    names = {"url", "version_id", "file_hash", "dataset_versions", "cached", "verified", "read_by"}
+    names = {"url", "version_id", "file_hash", "dataset_versions"}
     assert set(os.listxattr(mounted)) == {f"user.vbnfs.{name}" for name in names}
     assert attribute("url").startswith(f"{seaweed.endpoint_url}/")
     assert attribute("url").endswith(f"/{path}?versionId={file.version_id}")
@@ -149,6 +149,7 @@ def test_provenance(mount: Mount, seaweed: SeaweedServer, tiny_release: DemoRele
     assert attribute("file_hash") == file.file_hash
     assert attribute("dataset_versions") == version
     assert attribute("cached") == "0"
+    assert attribute("verified").startswith("no: ")
     assert attribute("read_by").startswith("daemon: ")
     mounted.read_bytes()
     assert attribute("cached") == str(file.size_bytes)

@@ -11,6 +11,7 @@ from vbnfs.cache.inventory import FORMAT_1
 from vbnfs.cache.verdicts import FORMAT as VERDICTS_FORMAT
 from vbnfs.dataset.allensdk import ALLENSDK
 from vbnfs.dataset.catalog import KEPT_FORMAT
+from vbnfs.dataset.markers import CACHEDIR_SIGNATURE, CACHEDIR_TAG
 from vbnfs.host.atomic import remove_leftovers, replace_file
 from vbnfs.host.places import Place
 from vbnfs.host.private import check_private, make_private
@@ -22,10 +23,10 @@ _KEPT_FOLDERS: Final = 5  # origin, bucket, project, manifests, and the few file
 _VERDICT_FOLDERS: Final = 3  # scope, good and bad, and the first two digits or the few files of what is bad
 _DIGESTS_FOLDERS: Final = 2  # proven and imported, and the first two digits
 _ALLENSDK_FOLDERS: Final = 1  # the few files in it
-_TAG: Final = "CACHEDIR.TAG"
-_TAG_TEXT: Final = b"""Signature: 8a477f597d28d172789f06886806bc55
-# This folder is a cache of vbnfs. Programs that make backups may leave it out: https://bford.info/cachedir/
-"""
+_TAG_TEXT: Final = (
+    CACHEDIR_SIGNATURE
+    + b"# This folder is a cache of vbnfs. Programs that make backups may leave it out: https://bford.info/cachedir/\n"
+)
 
 
 def prepare_cache_directory(directory: Path) -> None:
@@ -49,6 +50,6 @@ def prepare_cache_directory(directory: Path) -> None:
 
 def _mark_as_cache(folder: Place) -> None:
     """Let programs that make backups know that the folder is a cache. A disk that takes no file is no error."""
-    if not (folder / _TAG).is_file():
+    if not (folder / CACHEDIR_TAG).is_file():
         with suppress(OSError):
-            replace_file(folder / _TAG, _TAG_TEXT)
+            replace_file(folder / CACHEDIR_TAG, _TAG_TEXT)

@@ -51,5 +51,5 @@ class Versions:
 
 async def load_versions(dataset: Dataset) -> Versions:
     """The versions that the bucket has, or those that are stored where it cannot be asked. Raises a `VbnfsError`."""
-    release = await dataset.catalog.load()
+    release = await dataset.catalog.load(is_awaited=True)
     return Versions(dataset, release, dataset.catalog.contents(in_order_of_publication(release.manifests)))

@@ -15,11 +15,10 @@ from typing import BinaryIO, Final
 
 from vbnfs.access.cache_directory import prepare_cache_directory
 from vbnfs.access.dataset import open_dataset
-from vbnfs.access.versions import load_versions
 from vbnfs.cache.digests import DigestSet, DigestStore, Imported, read_set
 from vbnfs.cli.asked import Place, asked_files
 from vbnfs.cli.render import files
-from vbnfs.cli.running import run
+from vbnfs.cli.running import load_aloud, run
 from vbnfs.dataset.tree import DataNode
 from vbnfs.errors import CacheError, DatasetError, DigestsError, NotVerifiedError
 from vbnfs.host.private import keep_others_out
@@ -66,7 +65,7 @@ def export(where: Place, file: Path, *, note: Note) -> Moved:
 async def _hashes_at(where: Place) -> dict[str, str]:
     """The hashes of the files at paths of the tree, each with a name that has it. Raises a `VbnfsError`."""
     async with open_dataset(where.config) as dataset:
-        asked = asked_files(await load_versions(dataset), where.paths)
+        asked = asked_files(await load_aloud(dataset), where.paths)
     files = [(name, node) for nodes in asked.values() for name, node in nodes if isinstance(node, DataNode)]
     hashes = {node.content.file_hash: name for name, node in files}
     found = {file_hash: name for file_hash, name in hashes.items() if file_hash is not None}

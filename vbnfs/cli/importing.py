@@ -18,7 +18,6 @@ import trio
 
 from vbnfs.access.dataset import Dataset, open_dataset
 from vbnfs.access.opening import make_cache, scope_of
-from vbnfs.access.versions import load_versions
 from vbnfs.cache.adoption import Adoption, Registration, SourceError
 from vbnfs.cache.in_place import make_in_place
 from vbnfs.cache.whole_file import Seal
@@ -38,6 +37,7 @@ from vbnfs.cli.import_findings import (
 from vbnfs.cli.import_plan import Plan, open_source
 from vbnfs.cli.partial_files import NO_RESERVE, take_blocks
 from vbnfs.cli.room import IMPORTING, check_room
+from vbnfs.cli.running import load_aloud
 from vbnfs.cli.running import run as run_to_the_end
 from vbnfs.cli.steps import take_steps
 from vbnfs.errors import CacheError
@@ -68,7 +68,7 @@ def run(where: Place, folder: Path, *, ways: Ways, reports: Reports) -> Imported
 async def _import(where: Place, folder: Path, ways: Ways, reports: Reports) -> Imported:
     top = check_folder(folder, cache_dir=where.config.cache_dir)
     async with open_dataset(where.config) as dataset:
-        versions = await load_versions(dataset)
+        versions = await load_aloud(dataset)
         await versions.learn_sizes(file for manifest in versions.release.manifests for file in manifest.files)
         leave_out = absolute(where.config.cache_dir)
         find = partial(find_files, top, leave_out=leave_out)

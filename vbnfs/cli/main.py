@@ -6,6 +6,7 @@ the message says why; 2 the command line, a variable or a configuration file is 
 """
 
 import sys
+import traceback
 from collections import UserDict
 from collections.abc import Mapping
 from contextlib import suppress
@@ -31,8 +32,19 @@ _MODULES: Final[Mapping[str, str]] = {
 
 
 def main() -> NoReturn:
-    """Run the command line; a failure is one line on standard error, without a traceback."""
+    """Run the command line; a failure is a line on standard error, and one that says where to read on.
+
+    Only a defect has a traceback.
+    """
     streams.prepare()
+    try:
+        _run()
+    except Exception as error:
+        streams.say(traceback.format_exc().rstrip())
+        _fail("this is a defect of vbnfs", 1, because_of=error)
+
+
+def _run() -> NoReturn:
     try:
         interrupts.raise_again()
         cli.main(prog_name="vbnfs", standalone_mode=False)
@@ -51,7 +63,7 @@ def main() -> NoReturn:
     except UsageError as error:
         _fail(render.explained(error), 2)
     except VbnfsError as error:
-        _fail(render.explained(error), 1)
+        _fail(render.explained(error), 1, because_of=error)
     except OSError as error:
         if error.errno not in streams.UNWRITABLE or error.filename is not None:
             raise
@@ -60,9 +72,15 @@ def main() -> NoReturn:
     sys.exit(0)
 
 
-def _fail(message: str, status: int) -> NoReturn:
+def _fail(message: str, status: int, *, because_of: Exception | None = None) -> NoReturn:
+    """Below the message stands where `because_of` is explained."""
     lines = "\n".join(render.escape(line) for line in message.split("\n"))
     streams.say(f"vbnfs: {lines}")
+    if because_of is not None:
+        from vbnfs.cli.troubleshooting import where_to_read  # noqa: PLC0415 - only after failures
+
+        if (place := where_to_read(because_of)) is not None:
+            streams.say(f"vbnfs: {render.escape(place)}")
     sys.exit(status)
 
 
@@ -81,19 +99,25 @@ class _Commands(UserDict[str, Any]):
 
 # Words that other programs have for what vbnfs does, and its own.
 _MEANT: Final[Mapping[str, str]] = {
-    "unmount": "umount",
+    **dict.fromkeys(("unmount", "eject", "detach", "stop"), "umount"),
+    **dict.fromkeys(("start", "attach", "open"), "mount"),
     "help": "--help",
+    "version": "--version",
     "list": "versions",
     "ls": "versions' or, for the files, 'ls FOLDER",
-    "fetch": "verify --fetch",
-    "download": "verify --fetch",
-    "info": "status",
+    **dict.fromkeys(("fetch", "download", "get", "pull", "sync"), "verify --fetch"),
+    **dict.fromkeys(("info", "stat", "ps"), "status"),
+    **dict.fromkeys(("log", "logs"), "status', which says where the log is, or 'vbnfs settings"),
+    **dict.fromkeys(("config", "options"), "settings"),
+    "compare": "diff",
+    "install": "install-helper' or 'vbnfs install-units",
+    "uninstall": "install-helper --remove' and 'vbnfs install-units --remove",
     "cache": "clean --dry-run', which says what the cache takes, or 'vbnfs clean",
-    "free": "clean PATH",
-    "evict": "clean",
+    **dict.fromkeys(("free", "rm", "remove", "delete"), "clean PATH"),
+    **dict.fromkeys(("evict", "prune", "gc"), "clean"),
     "convert": "clean --convert",
     "forget": "import --forget",
-    "check": "verify",
+    **dict.fromkeys(("check", "hash", "checksum"), "verify"),
 }
 
 

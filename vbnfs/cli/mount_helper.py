@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from vbnfs import interrupts
+from vbnfs.access.waiting import what_takes_so_long
 from vbnfs.cli import render, streams
 from vbnfs.config.mount_options import is_mount_option, split_mount_options
 from vbnfs.config.settings import SETTING_BY_NAME, Config
@@ -78,7 +79,7 @@ def run(arguments: Sequence[str]) -> int:
             return _tell(render.explained(error), WRONG_USAGE)
         return MOUNTED if request.is_fake else _mount(request, config)
     except VbnfsError as error:
-        return _tell(render.explained(error), NOT_MOUNTED)
+        return _give_up(error)
     except OSError as error:
         return _tell(error, SYSTEM_FAILS)
     except KeyboardInterrupt:
@@ -205,7 +206,7 @@ def _mount(request: Request, config: Config) -> int:
 
     def say_waiting() -> None:
         if request.is_verbose:
-            _tell(background.what_takes_so_long(config), MOUNTED)
+            _tell(what_takes_so_long(config), MOUNTED)
 
     for warning in background.run_in_background(config, where, say_waiting).warnings:
         _tell(f"warning: {warning}", MOUNTED)
@@ -222,6 +223,14 @@ def _check_is_theirs(folder: Path, user: str) -> None:
         is_there = error.errno == errno.EACCES
     if is_there and not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
         raise MountError(f"{folder}: with setuid={user} it must be a folder of {user}'s ('chown {user} {folder}')")
+
+
+def _give_up(error: VbnfsError) -> int:
+    """Say why nothing is mounted, and where that is explained."""
+    from vbnfs.cli.troubleshooting import where_to_read  # noqa: PLC0415 - only after failures
+
+    status, place = _tell(render.explained(error), NOT_MOUNTED), where_to_read(error)
+    return status if place is None else _tell(place, status)
 
 
 def _tell(what: object, status: int) -> int:

@@ -1,13 +1,15 @@
 """`vbnfs mount`, `umount`, `status`."""
 
+import os
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from vbnfs.access.waiting import WAITING_SECONDS, what_takes_so_long
 from vbnfs.cli import render, streams
 from vbnfs.cli.options import EXIT_STATUS, config_of, echo_note, echo_warning, given_options, settings
 from vbnfs.config.mount_options import NON_EMPTY, split_mount_options
@@ -58,7 +60,7 @@ def mount(mountpoint: Path | None, mount_options: tuple[str, ...], **options: An
                 echo_warning(warning)
 
         def say_waiting() -> None:
-            echo_note(background.what_takes_so_long(config))
+            echo_note(what_takes_so_long(config))
 
         if config.foreground:
             background.run_in_foreground(config, where, announce, say_waiting)
@@ -107,7 +109,8 @@ def umount(mountpoint: Path | None, lazy: bool, if_mounted: bool, **options: Any
     where = mountinfo.absolute(mountpoint or _mountpoint_of(config_of(options)))
     if if_mounted and mountinfo.find_mount(where) is None:
         return
-    unmount_to_the_end(where, lazy=lazy)
+    os.chdir("/")  # this process must not be what keeps the mount busy
+    unmount_to_the_end(where, lazy=lazy, note=echo_note)
     if left := len(mountinfo.mounts_on(where)):
         raise MountError(
             f"{where}: one mount is gone, and {left} below it {'is' if left == 1 else 'are'} still there;"
@@ -135,7 +138,10 @@ def status(mountpoint: Path | None, as_json: bool) -> None:
     found: list[dict[str, Any]] = []
     silent: list[str] = []
     with ThreadPoolExecutor(_ASKED_AT_ONCE) as pool:  # one that does not answer holds up no others
-        for asked in [pool.submit(ask_status, entry) for entry in entries]:
+        answers = {pool.submit(ask_status, entry): entry.mountpoint for entry in entries}
+        for late in wait(answers, timeout=WAITING_SECONDS).not_done:
+            echo_note(f"waiting for the daemon of {answers[late]}")
+        for asked in answers:
             try:
                 found.append(asked.result())
             except MountError as error:

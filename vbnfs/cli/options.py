@@ -8,7 +8,6 @@ from typing import Any, Final
 import click
 
 from vbnfs.cli import render, streams
-from vbnfs.config.environment import default_config_file
 from vbnfs.config.settings import SETTINGS, Config, Setting
 from vbnfs.config.sources import LoadedSettings, load_settings, settings_given_in
 
@@ -35,7 +34,7 @@ def settings(*left_out: str, shown: Collection[str] = ()) -> Callable[[Callable[
             "--config",
             "config_file",
             metavar="FILE",
-            help=f"TOML file of settings.  [default: {default_config_file()}]",
+            help="TOML file of settings.  [default: vbnfs/config.toml in $XDG_CONFIG_HOME or ~/.config]",
             hidden="config" not in shown,
         )(command)
         for setting in reversed([s for s in SETTINGS if s.name not in left_out]):

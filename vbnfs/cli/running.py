@@ -5,10 +5,12 @@ from typing import TypeVar
 
 import trio
 
-from vbnfs.access.dataset import open_dataset
+from vbnfs.access.dataset import Dataset, open_dataset
 from vbnfs.access.versions import Versions, load_versions
+from vbnfs.access.waiting import WAITING_SECONDS, what_takes_so_long
+from vbnfs.cli import render, streams
 from vbnfs.config.settings import Config
-from vbnfs.errors import root_error
+from vbnfs.errors import VbnfsError, root_error
 from vbnfs.host.private import keep_others_out
 
 _T = TypeVar("_T")
@@ -31,9 +33,30 @@ def run_with_versions(
 
     async def load_and_work() -> _T:
         async with open_dataset(config) as dataset:
-            versions = await load_versions(dataset)
+            versions = await load_aloud(dataset)
             for problem in versions.problems:
                 warn(problem)
             return await work(versions)
 
     return run(load_and_work)
+
+
+async def load_aloud(dataset: Dataset) -> Versions:
+    """`load_versions`; a user who waits for it longer than usual reads for what. Raises a `VbnfsError`."""
+    failure: VbnfsError | None = None
+    versions: list[Versions] = []
+
+    async def say_in_time() -> None:
+        await trio.sleep(WAITING_SECONDS)
+        streams.say(f"vbnfs: {render.escape(what_takes_so_long(dataset.config))}")
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(say_in_time)
+        try:
+            versions.append(await load_versions(dataset))
+        except VbnfsError as error:  # raised outside of the nursery, which would put it into a group
+            failure = error
+        nursery.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
+    return versions[0]

@@ -18,12 +18,12 @@ import trio
 
 from vbnfs.access.dataset import Dataset, open_dataset
 from vbnfs.access.opening import make_cache
-from vbnfs.access.versions import load_versions
 from vbnfs.cache.block_cache import BlockCache
 from vbnfs.cache.verdict import Verdict, fingerprint_of, is_good, mismatch_text
 from vbnfs.cli.asked import Asked, Place, asked_files, why_unverifiable
 from vbnfs.cli.render import size
 from vbnfs.cli.room import VERIFYING, check_room, limit_of, need_of
+from vbnfs.cli.running import load_aloud
 from vbnfs.cli.running import run as run_to_the_end
 from vbnfs.dataset.tree import DataNode, Node
 from vbnfs.errors import ChangedError, NotVerifiedError, StorageError, with_remedy
@@ -96,7 +96,7 @@ async def verify(where: Place, *, fetch: bool, show: Show) -> Outcome:
     """
     paths = where.paths
     async with open_dataset(where.config) as dataset:
-        asked = asked_files(await load_versions(dataset), paths)
+        asked = asked_files(await load_aloud(dataset), paths)
         async with _working(where, dataset) as work:
             if fetch:
                 await work.check_room(asked)

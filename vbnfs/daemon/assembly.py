@@ -28,7 +28,8 @@ from vbnfs.daemon.pages import Pages
 from vbnfs.daemon.restarting import restart_on_failure
 from vbnfs.dataset.allensdk import ALLENSDK
 from vbnfs.dataset.catalog import Catalog
-from vbnfs.dataset.tree import Tree
+from vbnfs.dataset.names import encode
+from vbnfs.dataset.tree import Tree, names_in
 from vbnfs.filesystem.attributes import Attributes
 from vbnfs.filesystem.checked_files import CheckedFiles
 from vbnfs.filesystem.open_files import KernelPages
@@ -146,14 +147,19 @@ class Parts:
     def _make_file_system(self, catalog: Catalog, tree: Tree, mountpoint: Path) -> FileSystem:
         config = self._config
         names = (scope_of(config.endpoint_url), config.bucket, config.project, str(mountpoint))
-        for_others = FOR_OTHERS if os.geteuid() == 0 else None
+        own_files = OwnFiles(
+            config.cache_dir / ALLENSDK,
+            names,
+            for_others=FOR_OTHERS if os.geteuid() == 0 else None,
+            known=lambda: [encode(name) for name in names_in(self.file_system.nodes.tree, ALLENSDK)],
+        )
         return FileSystem(
             tree=tree,
             catalog=catalog,
             attributes=self._attributes,
             open_reader=self._open_reader,
             passthrough=self.passthrough,
-            own_file=OwnFiles(config.cache_dir / ALLENSDK, names, for_others=for_others).place_for,
+            own_file=own_files.path_for,
             disk=self._disk,
             metrics=self._metrics,
             io_timeout_seconds=config.io_timeout_seconds,

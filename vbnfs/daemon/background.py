@@ -23,6 +23,7 @@ import trio
 
 from vbnfs import errors
 from vbnfs.access.cache_directory import prepare_cache_directory
+from vbnfs.access.waiting import WAITING_SECONDS
 from vbnfs.config.environment import load_supervisor
 from vbnfs.config.settings import Config
 from vbnfs.daemon.machine import check_machine, problems_of_the_control_socket, within_the_machine
@@ -34,7 +35,6 @@ from vbnfs.logs import configure_logging
 
 log = structlog.get_logger()
 
-WAITING_SECONDS: Final = 2.5  # without a word; a mount takes one
 _END_SECONDS: Final = 5.0
 _LIMITED: Final = (
     "no more memory, threads or processes: raise the limits (ulimit -u, -v, -d; the cgroup's memory and pids)"
@@ -143,14 +143,6 @@ def _first(error: BaseException) -> BaseException:
 def _is_of_limits(error: BaseException) -> bool:
     """Whether the system refuses memory, or a thread, which has no exception of its own."""
     return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "new thread" in str(error))
-
-
-def what_takes_so_long(config: Config) -> str:
-    """What a mount waits for that is not there after some seconds."""
-    if config.offline:
-        return f"still reading what {config.cache_dir} keeps of the dataset's versions"
-    server = config.endpoint_url or "AWS"
-    return f"still waiting for {server} to tell which versions {config.bucket} has (Ctrl-C ends it)"
 
 
 def _comes_within(pipe: io.BufferedReader, seconds: float) -> bool:

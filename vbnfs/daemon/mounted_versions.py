@@ -57,7 +57,7 @@ class MountedVersions:
         # Manifests and tree are hundreds of thousands of objects. Scans of them by the garbage collector would take a
         # tenth of the time now, and later hold the event loop up for tens of milliseconds each.
         with frozen_gc():
-            release = await self._catalog.load(max_age_seconds=max_age_seconds)
+            release = await self._catalog.load(max_age_seconds=max_age_seconds, is_awaited=True)
             self._top = release.choose(self._config.dataset_version)
             self._manifests, self.problems = release.manifests, release.problems
             self._published = tuple(in_order_of_publication(release.manifests))

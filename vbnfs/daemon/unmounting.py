@@ -3,7 +3,7 @@
 import os
 import select
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -15,6 +15,7 @@ from vbnfs.host.mountinfo import MountEntry, find_mount, read_mountinfo
 from vbnfs.host.processes import has_exited
 
 _MOST_SECONDS: Final = 30.0
+_QUIET_SECONDS: Final = 2.0  # without a word
 _SOON_SECONDS: Final = 10.0  # another namespace may be about to end
 _STEP_SECONDS: Final = 1.0
 _MOST_NAMED: Final = 5
@@ -29,8 +30,11 @@ class _Place(NamedTuple):
     path: Path
 
 
-def unmount_to_the_end(mountpoint: Path, *, lazy: bool) -> None:
-    """Take the mount on a folder away and, unless `lazy`, wait for its daemon to end. Raises `MountError`."""
+def unmount_to_the_end(mountpoint: Path, *, lazy: bool, note: Callable[[str], None]) -> None:
+    """Take the mount on a folder away and, unless `lazy`, wait for its daemon to end. Raises `MountError`.
+
+    `note` gets one line for a user who waits for the daemon.
+    """
     entry = find_mount(mountpoint)
     pid = 0 if entry is None or lazy else daemon_of(entry)
     with ExitStack() as stack:
@@ -42,13 +46,18 @@ def unmount_to_the_end(mountpoint: Path, *, lazy: bool) -> None:
         before = {} if entry is None or daemon is None else _places_of(entry)
         unmount(mountpoint, lazy=lazy, timeout_seconds=_MOST_SECONDS)
         if entry is not None and daemon is not None:
-            _wait_for(daemon, pid, entry, before)
+            _wait_for(daemon, pid, entry, before, note)
 
 
-def _wait_for(daemon: int, pid: int, entry: MountEntry, before: Collection[_Place]) -> None:
+def _wait_for(
+    daemon: int, pid: int, entry: MountEntry, before: Collection[_Place], note: Callable[[str], None]
+) -> None:
     """`before`: where the mount was. Elsewhere its number may be another mount's by now."""
     _check_is_mounted_nowhere_else(entry, before)
     what = f"{entry.mountpoint}: unmounted, but the daemon (process {pid}) has not ended"
+    if _has_ended(daemon, pid, _QUIET_SECONDS, what):
+        return
+    note(f"unmounted; waiting for its daemon (process {pid}), which stores what it fetched; Ctrl-C leaves it to that")
     if _has_ended(daemon, pid, _SOON_SECONDS, what):
         return
     for place, process in _places_of(entry).items():

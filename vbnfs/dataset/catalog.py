@@ -8,7 +8,9 @@ and missing on the disk:
     datasets-v1/.../{attributes,heads}                               sizes and times (stored_sizes.py)
 """
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -21,11 +23,12 @@ from vbnfs.dataset.manifest import Manifest, Origin
 from vbnfs.dataset.object_sizes import Listing, ObjectSizes
 from vbnfs.dataset.release import Release, ReleaseReader
 from vbnfs.dataset.stored_files import StoredFolder
-from vbnfs.errors import DatasetError, StorageError, VbnfsError, copy_error
+from vbnfs.errors import DatasetError, StorageError, TransportError, VbnfsError, copy_error
 from vbnfs.host.places import Place
 from vbnfs.objects import ListedObject, ObjectClient
 
 KEPT_FORMAT: Final = "datasets-v1"  # another format is stored in another folder
+_AWAITED_SECONDS: Final = 5.0  # for the list of manifests, where a user waits for it and there is a stored one
 
 
 class Catalog:
@@ -54,19 +57,21 @@ class Catalog:
         """The contents that entries of `manifests` name; those of the earlier ones take precedence."""
         return contents_of(manifests, bucket=self._bucket, attributes=self.sizes.of_object)
 
-    async def load(self, *, max_age_seconds: float = 0.0) -> Release:
+    async def load(self, *, max_age_seconds: float = 0.0, is_awaited: bool = False) -> Release:
         """Ask the bucket which versions there are; without network, return the stored ones (`is_offline`).
 
         So it is where the bucket may be read and not listed; then those are added that are known by name.
         A list of manifests that any process requested within `max_age_seconds` is not requested again; then only a
-        connection is made, to learn whether the server can be reached. Raises a `StorageError` or `DatasetError` if
-        there is no list, neither in the bucket nor stored.
+        connection is made, to learn whether the server can be reached. `is_awaited`: where a list is stored, a server
+        that takes connections and says nothing counts as one without network soon. Raises a `StorageError` or
+        `DatasetError` if there is no list, neither in the bucket nor stored.
         """
         index = await trio.to_thread.run_sync(self._releases.read_index)
         known = index.listed or self._listed
         unlisted, versions = None, None
         try:
-            listed, versions = await self._list(known, is_fresh=index.is_fresh(max_age_seconds))
+            with _within(_AWAITED_SECONDS if is_awaited and known else math.inf):
+                listed, versions = await self._list(known, is_fresh=index.is_fresh(max_age_seconds))
         except (StorageError, DatasetError) as error:
             unlisted = await self._releases.without_list(known, error)
             listed = [*known, *unlisted.named] if unlisted.named else known
@@ -111,6 +116,16 @@ class Catalog:
         if failure is not None:
             raise failure
         return manifests, versions[0]
+
+
+@contextmanager
+def _within(seconds: float) -> Iterator[None]:
+    """Raise `TransportError` for what takes longer."""
+    try:
+        with trio.fail_after(seconds):
+            yield
+    except trio.TooSlowError as error:
+        raise TransportError(f"the list of manifests has not come within {seconds:g} s") from error
 
 
 def _where_none_is_stored(unlisted: Unlisted) -> StorageError | DatasetError:

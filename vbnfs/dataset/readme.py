@@ -37,10 +37,9 @@ du shows how much of a file is cached, ls -l its full size.
 {allensdk}"""
 
 _FOR_ALLENSDK = """
-AllenSDK in several processes at once: call load_manifest in each of them, or
-use allensdk/static/v<version> with use_static_cache=True. A process that does
-neither begins with what any process of yours loaded last; while one is
-loading, it may get the newest version instead.
+AllenSDK begins with the version that any process of yours loaded last. For
+processes with versions of their own call load_manifest in each of them, or
+use allensdk/static/v<version> with use_static_cache=True.
 """
 
 

@@ -3,7 +3,7 @@
 A tree is built once (tree_builder.py) and never changes. When a dataset version appears, a new tree replaces it.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,7 +16,10 @@ ROOT_INODE: Final = 1  # FUSE_ROOT_ID, include/uapi/linux/fuse.h
 
 @dataclass(frozen=True, slots=True)
 class Directory:
-    """A folder. `children` maps names to inode numbers, in the order of a listing; some are not listed."""
+    """A folder. `children` maps names to inode numbers, in the order of a listing.
+
+    `unlisted` names are found by programs that ask for them, and met by none that lists the folder.
+    """
 
     inode: int
     parent: int
@@ -24,6 +27,7 @@ class Directory:
     subdirectories: int
     modified_ns: int
     is_growing: bool  # names can appear while it is mounted, so the kernel must not cache "no such name"
+    unlisted: frozenset[str] = frozenset()
 
     @property
     def links(self) -> int:
@@ -60,10 +64,7 @@ class StaticNode:
 
 @dataclass(frozen=True, slots=True)
 class Symlink:
-    """A relative symbolic link. Without a `target` it leads each user to a file of their own.
-
-    A link without a target is not listed: the file may not exist yet, and programs that walk a tree would complain.
-    """
+    """A relative symbolic link. Without a `target` it leads each user to a file of their own, which may not exist."""
 
     inode: int
     target: str | None
@@ -84,9 +85,8 @@ class Tree:
     def children(self, directory: Directory) -> Iterator[tuple[str, Node]]:
         """The listed names and nodes of a folder of this tree, in order."""
         for name, inode in directory.children.items():
-            node = self.nodes[inode]
-            if not isinstance(node, Symlink) or node.target is not None:
-                yield name, node
+            if name not in directory.unlisted:
+                yield name, self.nodes[inode]
 
     def path_of(self, inode: int) -> str:
         """A path of an inode other than the root. Scans all folders."""
@@ -98,6 +98,14 @@ class Tree:
         assert isinstance(folder, Directory)
         name = next(name for name, child in folder.children.items() if child == inode)
         return name if folder.inode == ROOT_INODE else f"{self.path_of(folder.inode)}/{name}"
+
+
+def names_in(tree: Tree, name: str) -> Sequence[str]:
+    """What is listed in a folder at the top; nothing if there is no such folder."""
+    root = tree.nodes[ROOT_INODE]
+    assert isinstance(root, Directory)
+    folder = tree.nodes.get(root.children.get(name, 0))
+    return [child for child, _ in tree.children(folder)] if isinstance(folder, Directory) else []
 
 
 def changed_links(old: Tree, new: Tree) -> list[int]:

@@ -1,6 +1,6 @@
 """From manifests to the tree that a mount shows (pure).
 
-    README.txt
+    README.txt, and markers for programs (see markers.py)
     manifests/v0.4.0/<manifest>.json, <path of every file>, ecephys_sessions/ecephys_session_<id>.nwb
     manifests/v0.5.0/...
     manifests/latest -> v0.5.0
@@ -8,7 +8,8 @@
     allensdk/...                                        cache directories for AllenSDK (see allensdk.py)
 
 An inode number is a hash of the inode's identity (a content's id, a folder's path), so that it is the same in every
-mount on every host, and one content is one inode under all its names.
+mount on every host, and one content is one inode under all its names. It has 53 bits: a larger number loses digits as
+a double (IEEE 754), which is what R, JavaScript and MATLAB have for it.
 """
 
 import hashlib
@@ -29,14 +30,16 @@ from vbnfs.dataset.allensdk import (
 )
 from vbnfs.dataset.contents import Contents, NamedContent
 from vbnfs.dataset.manifest import DataFile, DatasetVersion, Manifest
+from vbnfs.dataset.markers import MARKERS
 from vbnfs.dataset.names import LATEST, MANIFESTS, README
 from vbnfs.dataset.tree import ROOT_INODE, DataNode, Directory, Node, StaticNode, Symlink, Tree
 from vbnfs.objects import ObjectVersion
 
 # Names at the top that vbnfs gives. A release's own files of these names are in its version's folder only.
-_OURS: Final = frozenset({README, MANIFESTS, ALLENSDK})
+_OURS: Final = frozenset({README, MANIFESTS, ALLENSDK, *MARKERS})
 _GROWING: Final = frozenset({(), (MANIFESTS,), (ALLENSDK,), (ALLENSDK, STATIC)})
 _FLAT_FOLDER: Final = "ecephys_sessions"
+_INODE_BITS: Final = 53
 SESSION_NAME: Final = re.compile(r"ecephys_session_\d+\.nwb")
 
 
@@ -71,6 +74,7 @@ class _Folder:
     path: tuple[str, ...]
     modified_ns: int
     entries: "dict[str, _Folder | int]" = field(default_factory=dict)
+    unlisted: set[str] = field(default_factory=set)
 
     def subfolder(self, name: str) -> "_Folder":
         entry = self.entries.setdefault(name, _Folder((*self.path, name), self.modified_ns))
@@ -83,6 +87,10 @@ class _Folder:
         for part in path[:-1]:
             folder = folder.subfolder(part)
         folder.entries[path[-1]] = inode
+
+    def hide(self, name: str) -> None:
+        """Leave an entry out of listings."""
+        self.unlisted.add(name)
 
 
 class _Builder:
@@ -112,6 +120,9 @@ class _Builder:
         if LATEST not in manifests.entries:
             self._place_link(manifests, LATEST, default_version.folder)
         root.entries[README] = self._static(readme, newest_ns)
+        for name, data in MARKERS.items():
+            root.entries[name] = self._static(data, 0)
+            root.hide(name)
         self._fill_allensdk(root)
         self._make_data_nodes()
         self._make_directory(root, ROOT_INODE)
@@ -137,6 +148,7 @@ class _Builder:
         everything = root.subfolder(ALLENSDK)
         self._place_downloaded(everything)
         self._place_link(everything, LAST_USED, None)
+        everything.hide(LAST_USED)
         for name, manifest in folders.items():
             version = manifest.dataset_version.folder
             everything.entries[manifest.file_name] = self._manifest_again(manifest)
@@ -222,14 +234,16 @@ class _Builder:
             else:
                 children[name] = entry
         is_growing = folder.path in _GROWING
-        self._nodes[inode] = Directory(inode, parent, children, subdirectories, folder.modified_ns, is_growing)
+        self._nodes[inode] = Directory(
+            inode, parent, children, subdirectories, folder.modified_ns, is_growing, frozenset(folder.unlisted)
+        )
         return inode
 
     def _number(self, identity: str) -> int:
-        """A 63-bit inode number; on a collision the later identity takes another one."""
+        """An inode number; on a collision the later identity takes another one."""
         for attempt in range(1 << 16):
             digest = hashlib.blake2b(f"{identity}\0{attempt}".encode(), digest_size=8).digest()
-            inode = int.from_bytes(digest, "big") >> 1
+            inode = int.from_bytes(digest, "big") >> 64 - _INODE_BITS
             if inode > ROOT_INODE and self._identities.setdefault(inode, identity) == identity:
                 return inode
-        raise AssertionError("63-bit hashes do not collide that often")
+        raise AssertionError("hashes do not collide that often")

@@ -120,7 +120,7 @@ class Attributes:
         return self._entry(node, known, is_growing=True)
 
     def provenance(self, node: Node) -> Mapping[str, Value]:
-        """The extended attributes of a node, and how to get their values."""
+        """The extended attributes that say where a node comes from, also of a copy, and how to get their values."""
         if isinstance(node, Directory | Symlink) or node.source is None:
             return {}
         texts = {
@@ -129,18 +129,22 @@ class Attributes:
             "dataset_versions": " ".join(node.dataset_versions),
         }
         table = {f"user.vbnfs.{name}": constant(text) for name, text in texts.items() if text is not None}
-        table["user.vbnfs.cached"] = partial(self._cached_bytes, node)
-        if isinstance(node, DataNode):
-            table["user.vbnfs.verified"] = partial(self._verified_text, node)
         if isinstance(node, StaticNode):
             table["user.vbnfs.file_hash"] = partial(trio.to_thread.run_sync, _blake2b, node.data)
         elif node.content.file_hash is not None:
             table["user.vbnfs.file_hash"] = constant(node.content.file_hash)
         return table
 
-    async def _cached_bytes(self, node: DataNode | StaticNode) -> str:
-        if isinstance(node, StaticNode):
-            return str(len(node.data))
+    def state(self, node: Node) -> Mapping[str, Value]:
+        """The extended attributes that say how this mount and its cache have a node now: untrue of a copy."""
+        if isinstance(node, DataNode):
+            cached, verified = partial(self._cached_bytes, node), partial(self._verified_text, node)
+            return {"user.vbnfs.cached": cached, "user.vbnfs.verified": verified}
+        if isinstance(node, StaticNode) and node.source is not None:
+            return {"user.vbnfs.cached": constant(str(len(node.data)))}
+        return {}
+
+    async def _cached_bytes(self, node: DataNode) -> str:
         content = await self.learn_content(node)
         await self._written(content)  # what was read just now counts
         return str(await self._ask_cache(self._cache.cached_bytes, content))

@@ -7,7 +7,7 @@ object whose size is not known, in a bucket that cannot be listed.
 
 import errno
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Final, TypeVar
 
@@ -55,7 +55,8 @@ _ABSENT: Final = Absent(FOREVER_SECONDS)
 class FileSystem:
     """Answers for one mount: the `Operations` of `fuse.operations`.
 
-    `open_reader` opens a content; with False its reads say nothing about the next ones.
+    `open_reader` opens a content; with False its reads say nothing about the next ones. `own_file` gives a path of a
+    user's own file to one of their threads.
     """
 
     def __init__(  # noqa: PLR0913 - one for each part
@@ -66,7 +67,7 @@ class FileSystem:
         attributes: Attributes,
         open_reader: Callable[[Content, bool], FileReader],
         passthrough: Passthrough,
-        own_file: Callable[[int], str],
+        own_file: Callable[[int, int], str],
         disk: CacheDisk,
         metrics: Metrics,
         io_timeout_seconds: float,
@@ -146,18 +147,18 @@ class FileSystem:
         node = self.nodes.node(inode)
         return self._with_size(node, self._attributes.attributes)
 
-    def readlink(self, inode: int, uid: int) -> Answer[bytes]:
-        """Where a symbolic link leads; the kernel asks each time, for each user."""
+    def readlink(self, inode: int, uid: int, pid: int) -> Answer[bytes]:
+        """Where a symbolic link leads; the kernel asks each time, for each thread that follows it."""
         node = self.nodes.node(inode)
         if not isinstance(node, Symlink):
             raise ErrnoReply(errno.EINVAL)
-        return self._own_target(inode, uid) if node.target is None else names.encode(node.target)
+        return self._own_target(inode, uid, pid) if node.target is None else names.encode(node.target)
 
-    async def _own_target(self, inode: int, uid: int) -> bytes:
+    async def _own_target(self, inode: int, uid: int, pid: int) -> bytes:
+        ask = partial(self._own_file, uid, pid)
         with self._failures.guard(inode):  # a home may be on a server that does not answer
-            return os.fsencode(
-                await trio.to_thread.run_sync(self._own_file, uid, abandon_on_cancel=True, limiter=self._at_homes)
-            )
+            path = await trio.to_thread.run_sync(ask, abandon_on_cancel=True, limiter=self._at_homes)
+        return os.fsencode(path)
 
     def list(self, inode: int) -> Listing:
         """A folder's names.
@@ -202,25 +203,27 @@ class FileSystem:
     # Provenance
 
     def listxattr(self, inode: int) -> Sequence[bytes]:
-        """The names of an inode's attributes."""
-        return [name.encode() for name in self._attribute_table(inode)]
+        """The names of the attributes that do not change: programs copy what is listed, so it is true of a copy."""
+        return [name.encode() for name in self._attributes.provenance(self.nodes.node(inode))]
 
     def getxattr(self, inode: int, name: bytes) -> Answer[bytes]:
         """An attribute's value, as text."""
         if not name.startswith(b"user."):
             # Access lists and security labels. With ENODATA ls -l would ask for them again at every file.
             raise ErrnoReply(errno.EOPNOTSUPP)
-        value = self._attribute_table(inode).get(names.decode(name))
+        value = self._attribute(inode, names.decode(name))
         if value is None:
             raise ErrnoReply(errno.ENODATA)
         return self._value(inode, value)
 
-    def _attribute_table(self, inode: int) -> Mapping[str, Value]:
-        table, node = self._attributes.provenance(self.nodes.node(inode)), self.nodes.node(inode)
-        if isinstance(node, DataNode):
-            table = {**table, _READ_BY: partial(self.files.read_by, node)}
-        failure = self._failures.of(inode)
-        return table if failure is None else {**table, _LAST_ERROR: constant(failure)}
+    def _attribute(self, inode: int, name: str) -> Value | None:
+        node = self.nodes.node(inode)
+        if name == _LAST_ERROR:
+            failure = self._failures.of(inode)
+            return None if failure is None else constant(failure)
+        if name == _READ_BY:
+            return partial(self.files.read_by, node) if isinstance(node, DataNode) else None
+        return {**self._attributes.provenance(node), **self._attributes.state(node)}.get(name)
 
     async def _value(self, inode: int, value: Value) -> bytes:
         with self._failures.guard(inode, is_read=False):

@@ -1,8 +1,9 @@
 """Where each user's own file is that AllenSDK writes: which manifest they loaded last.
 
-A read-only mount cannot hold it, so there a symbolic link leads to it, for every user to another place. AllenSDK
-truncates and writes what it leads to, so nobody else may be able to put something there: the place is in a folder
-that exists, belongs to the user and cannot be written by others, looked at each time:
+A read-only mount cannot hold it, so there a symbolic link leads to it, for every user to another place, and for every
+thread to a draft of its own beside it (drafts.py). AllenSDK truncates and writes what it leads to, so nobody else may
+be able to put something there: the place is in a folder that exists, belongs to the user and cannot be written by
+others, looked at each time:
 
     <cache directory>/allensdk      for the user whose process this is
     ~/.cache, if it is no link, else ~     (as the password database has it: the environment of others is not known)
@@ -10,19 +11,22 @@ that exists, belongs to the user and cannot be written by others, looked at each
     /run/vbnfs-users/<uid>          made for them, if this process is root's
     /dev/null                       for whom there is none: AllenSDK then loads the newest version, and says so
 
-The name tells datasets and mount points apart, as two cache directories of AllenSDK are.
+The name tells datasets and mount points apart, as two cache directories of AllenSDK are. Only the user whose process
+this is, and root, can make drafts: other users of a mount that is not root's have the file itself.
 """
 
 import hashlib
 import os
 import pwd
-from collections.abc import Callable, Iterable
+import threading
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 import structlog
 
+from vbnfs.filesystem.drafts import SharedText
 from vbnfs.host.own_folders import is_own_folder
 
 log = structlog.get_logger()
@@ -36,19 +40,41 @@ class OwnFiles:
     """The places for one mount; `directory`, which is made, is for the user whose process this is.
 
     `names` are what tells this mount from others. Below `for_others`, which is a root's, folders are made for those
-    who have none.
+    who have none. `known` gives the texts that are expected in these files: see drafts.py.
     """
 
-    def __init__(self, directory: Path, names: Iterable[str], *, for_others: Path | None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        names: Iterable[str],
+        *,
+        for_others: Path | None,
+        known: Callable[[], Sequence[bytes]] = tuple,
+    ) -> None:
         key = hashlib.blake2b(os.fsencode("\0".join(names)), digest_size=8).hexdigest()
         self._name = f"manifest-last-used-{key}.txt"
         self._directory = directory
         self._for_others = for_others
+        self._known = known
         self._uid = os.geteuid()
+        self._texts: dict[str, SharedText] = {}  # by place
+        self._lock = threading.Lock()
         try:
             directory.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
             log.warning("no folder for what AllenSDK writes", directory=str(directory), reason=error.strerror)
+
+    def path_for(self, uid: int, thread: int) -> str:
+        """The absolute path at which a thread of a user finds their file, which need not exist. Looks at disks.
+
+        A `thread` of 0 is one that this process cannot see.
+        """
+        place = self.place_for(uid)
+        if place == NOWHERE or not thread or self._uid not in {uid, 0}:
+            return place
+        with self._lock:
+            text = self._texts.setdefault(place, SharedText(Path(place), uid, self._known))
+        return text.path_for(thread)
 
     def place_for(self, uid: int) -> str:
         """The absolute path of a user's file, which need not exist. Looks at disks."""

@@ -137,8 +137,8 @@ class Operations(Protocol):
     def getattr(self, inode: int) -> Answer[Entry]:
         """An inode's attributes."""
 
-    def readlink(self, inode: int, uid: int) -> Answer[bytes]:
-        """The path to which a symbolic link leads a user."""
+    def readlink(self, inode: int, uid: int, pid: int) -> Answer[bytes]:
+        """The path to which a symbolic link leads a thread of a user; `pid` is its number, 0 if unknown."""
 
     def list(self, inode: int) -> Answer[Listing]:
         """A folder's names. While nothing of it has changed, this is the same object each time."""
@@ -159,7 +159,7 @@ class Operations(Protocol):
         """The value of an extended attribute."""
 
     def listxattr(self, inode: int) -> Answer[Sequence[bytes]]:
-        """The names of the extended attributes."""
+        """The names of those extended attributes that are listed."""
 
     def look_ahead(self) -> Listing | None:
         """Nothing is asked at the moment: the listing that probably comes next, to be packed. Takes microseconds."""

@@ -75,7 +75,7 @@ class _Adapter(pyfuse3.Operations):
         return await self._reply("getattr", lambda: self._operations.getattr(inode), _entry)
 
     async def readlink(self, inode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileNameT:
-        ask = lambda: self._operations.readlink(inode, ctx.uid)  # noqa: E731
+        ask = lambda: self._operations.readlink(inode, ctx.uid, ctx.pid)  # noqa: E731
         return await self._reply("readlink", ask, lambda path: pyfuse3.FileNameT(_fitting(path, _LONGEST_LINK_BYTES)))
 
     async def opendir(self, inode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileHandleT:

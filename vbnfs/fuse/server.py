@@ -61,7 +61,7 @@ def _getattr(operations: Operations, header: Header, _: bytes) -> Answer[Buffer]
 
 
 def _readlink(operations: Operations, header: Header, _: bytes) -> Answer[Buffer]:
-    return operations.readlink(header.inode, header.uid)
+    return operations.readlink(header.inode, header.uid, header.pid)
 
 
 def _open(operations: Operations, header: Header, body: bytes) -> Answer[Buffer]:

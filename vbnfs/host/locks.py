@@ -1,11 +1,16 @@
 """Locks that the kernel takes back when their process ends, however it ends; nothing waits for one.
 
 flock(2) of whole files, and open file description locks of parts of a file (fcntl(2), F_OFD_SETLK), which NFS has,
-too. Where there are no locks, on a file system or a whole system, all functions raise `OSError` (ENOLCK and others).
+too. Where there are none, on a file system or a whole system, these functions raise `OSError` (ENOLCK and others).
+
+A lease is another lock: of a file that no process has open for writing.
 """
 
 import errno
 import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from struct import Struct
 from typing import Final
 
@@ -45,6 +50,33 @@ def could_lock(descriptor: int, start: int, length: int) -> bool:
     question = _FLOCK.pack(EXCLUSIVE, os.SEEK_SET, start, length, 0)
     held: int = _FLOCK.unpack(fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, question))[0]
     return held == UNLOCKED
+
+
+@contextmanager
+def kept_from_writers(descriptor: int) -> Iterator[bool]:
+    """While entered, no process of this machine begins to write a file; False if one has it open for writing already.
+
+    `descriptor` is open for reading only. A lease for reading (F_SETLEASE of fcntl(2)) is granted if there is no
+    writer. A process that opens the file for writing then waits until the lease is given back, and this one gets a
+    signal, which is one that does nothing. Where there are no leases, on network file systems, and of files of other
+    users unless we are root, no writer is seen.
+    """
+    lease = False
+    try:
+        _check()
+        fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+        lease = True
+    except BlockingIOError:
+        yield False
+        return
+    except OSError:
+        pass
+    try:
+        yield True
+    finally:
+        if lease:
+            fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
 
 
 def _check() -> None:

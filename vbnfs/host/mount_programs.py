@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,10 +17,13 @@ from typing import Any, Final
 
 from vbnfs.errors import MountError
 from vbnfs.host.mountinfo import FILE_SYSTEM_TYPE, all_mounts, find_mount, is_ours, list_mounts
+from vbnfs.host.processes import Program, programs_in
 
 _FOLDERS: Final = ("/usr/bin", "/bin", "/usr/sbin", "/sbin")
 _POLL_SECONDS: Final = 0.02
 _ALIVE_SECONDS: Final = 5.0
+_MOST_NAMED: Final = 5
+_LOOK_SECONDS: Final = 3.0  # for the programs that use a mount
 _DETACH_SECONDS: Final = 10.0  # a daemon that works answers what umount(8) asks at once
 _TO_THE_GROUP: Final = frozenset({signal.SIGHUP, signal.SIGINT, signal.SIGTERM})
 _IN_ENGLISH: Final = {"PATH": ":".join(_FOLDERS), "LC_ALL": "C"}
@@ -83,13 +87,13 @@ def detach(mountpoint: Path, *, lazy: bool) -> None:
     else:
         command = [fusermount(), "-u", *(["-z"] if lazy else []), "--", str(mountpoint)]
     try:
-        status, reason = _run_to_its_end(command, seconds=_DETACH_SECONDS)
+        status, reason = _run_to_its_end(command, seconds=_DETACH_SECONDS, env=_IN_ENGLISH)
     except subprocess.TimeoutExpired:
         remedy = "" if lazy else f" (is it stopped?): 'vbnfs umount --lazy {mountpoint}' takes it away"
         raise MountError(f"{mountpoint}: its daemon does not answer{remedy}") from None
     if status != 0 and find_mount(mountpoint) is not None:
         reason = reason or f"{command[0]} ended with status {status}"
-        raise MountError(f"{reason}{_remedy(reason)}")
+        raise MountError(f"{reason}{_remedy(reason, mountpoint)}")
 
 
 def _check_is_on_top(mountpoint: Path) -> None:
@@ -131,9 +135,31 @@ def _run_to_its_end(command: Sequence[str], *, seconds: float, **more: Any) -> t
     return process.returncode, text.strip().removesuffix(".")
 
 
-def _remedy(reason: str) -> str:
+def _remedy(reason: str, mountpoint: Path) -> str:
     if "busy" in reason:
-        return "; end the programs that use it, or add --lazy"
+        return f"; {_what_keeps(mountpoint)}, or add --lazy"
     if "/etc/mtab" in reason:  # a bare container
         return "; as root, run: ln -s /proc/self/mounts /etc/mtab"
     return ""
+
+
+def _what_keeps(mountpoint: Path) -> str:
+    """What to end before a busy mount can be taken away: mounts in it, and programs by name."""
+    inner = [each.mountpoint for each in all_mounts() if mountpoint in each.mountpoint.parents]
+    if inner:
+        return f"{inner[-1]} is mounted in it: unmount that first"
+    programs = _found_in_time(mountpoint)
+    if not programs:
+        return "end the programs that use it"
+    named = ", ".join(f"{program.name} (process {program.pid})" for program in programs[:_MOST_NAMED])
+    more = f" and {len(programs) - _MOST_NAMED} more" if len(programs) > _MOST_NAMED else ""
+    return f"used by {named}{more}: end them, or leave the folder there"
+
+
+def _found_in_time(mountpoint: Path) -> list[Program]:
+    """`programs_in`, by a thread that is left behind: a process's list of mappings can be locked for long."""
+    found: list[Program] = []
+    thread = threading.Thread(target=lambda: found.extend(programs_in(mountpoint)), daemon=True)
+    thread.start()
+    thread.join(_LOOK_SECONDS)
+    return found

@@ -1,5 +1,8 @@
-"""Which program a process is, and whether it runs, as /proc has it: proc(5)."""
+"""Which program a process is, whether it runs, and what it has open, as /proc has it: proc(5)."""
 
+import os
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -25,6 +28,43 @@ def program_of(thread: int) -> Program | None:
 def has_exited(pid: int) -> bool:
     """Whether a process runs no program any more. It may be there still: a thread of it waits in the kernel."""
     return _status_of(pid).get("State", "Z").startswith(("Z", "X"))
+
+
+def programs_in(folder: Path) -> list[Program]:
+    """The processes that are in a folder or below it, or have a file there open or mapped, but for this process.
+
+    Those of other users are found by root alone. Links of /proc are read and not followed: the folder may be a mount
+    whose daemon does not answer.
+    """
+    below = f"{folder}/"
+    others = [name for name in os.listdir(_PROC) if name.isdecimal() and int(name) != os.getpid()]
+    found = [name for name in others if any(f"{path}/".startswith(below) for path in _uses(name))]
+    return [program for name in found if (program := program_of(int(name))) is not None]
+
+
+def _uses(process: str) -> Iterator[str]:
+    """The paths of a process's folders, open files and mapped files."""
+    place = _PROC / process
+    links = [place / "cwd", place / "root", place / "exe"]
+    with suppress(OSError):  # of another user, or it has ended
+        links += (place / "fd").iterdir()
+    for link in links:
+        with suppress(OSError):
+            yield os.readlink(link)
+    with suppress(OSError):
+        for line in (place / "maps").read_text(encoding="utf-8", errors="surrogateescape").split("\n"):
+            yield line.partition("/")[1] + line.partition("/")[2]
+
+
+def is_thread_alive(thread: int) -> bool:
+    """Whether there is a thread of this number, of any user: kill(2) without a signal."""
+    try:
+        os.kill(thread, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def _status_of(thread: int) -> dict[str, str]:

@@ -23,7 +23,7 @@ _NEAR_BYTES: Final = _NEAR_BLOCKS * BLOCK_BYTES
 _SEQUENTIAL_BYTES: Final = 2 * BLOCK_BYTES  # read in a row before it counts as a pattern
 _WINDOW_FACTOR: Final = 4  # fetched ahead at most so many times what was read: a reader that stops wastes no more
 WIDE_WINDOW_BYTES: Final = 256 << 20  # of all readers together, unless long GETs are worthwhile ...
-_WIDEST_WINDOW_BYTES: Final = 1 << 30  # ... and then this at the most
+_WIDEST_WINDOW_BYTES: Final = 1 << 30  # ... and one reads alone: then this at the most
 _SMALL_FILE_BYTES: Final = 16 << 20  # comes whole, when it is read in a row
 # Ten seconds of an LFP channel are 5 MB in a row, with what the kernel reads ahead, and then the reader is elsewhere:
 # until more than that was read, a short window will do.
@@ -130,12 +130,13 @@ class AccessPattern:
     ) -> ByteRange:
         """The range that is worth having soon: nothing for random reads, a growing window for sequential ones.
 
-        `room_bytes` is how much can be held until it is read. All `readers` share that, and `window_bytes`. A small
-        file comes whole.
+        `room_bytes` is how much can be held until it is read. All `readers` share that, and `window_bytes`, of which
+        they have no more than 256 MiB: what is ahead of readers that stop is wasted. A small file comes whole.
         """
         window = 0
         if self.is_sequential:
-            largest = _SHORT_WINDOW_BYTES if self.run_bytes < _SHORT_RUN_BYTES else window_bytes // readers
+            wide = window_bytes if readers == 1 else min(window_bytes, WIDE_WINDOW_BYTES) // readers
+            largest = _SHORT_WINDOW_BYTES if self.run_bytes < _SHORT_RUN_BYTES else wide
             window = min(self.run_bytes * _WINDOW_FACTOR, largest)
             if size_bytes <= _SMALL_FILE_BYTES:
                 window = size_bytes

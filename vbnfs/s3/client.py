@@ -36,7 +36,6 @@ from vbnfs.s3.http_client import HttpClient, tls_context
 from vbnfs.s3.listings import OBJECTS, VERSIONS, Listing, Page, Row
 from vbnfs.s3.proxies import DEFAULT_PORTS, proxy_for
 from vbnfs.s3.ranges import RangeTransport, get_of, receive_all
-from vbnfs.s3.receivers import ReceiverTransport
 from vbnfs.s3.refusals import of_the_bucket, restoring
 from vbnfs.s3.replies import head_attributes
 from vbnfs.s3.resolver import lookups_in_own_threads
@@ -84,6 +83,8 @@ class S3Client:
         own = CurlTransport(generations=generations, **more)
         self._ranges: RangeTransport = own
         if receiver is not None:
+            from vbnfs.s3.receivers import ReceiverTransport  # noqa: PLC0415 - it takes a while, and few want it
+
             self._ranges = ReceiverTransport(receiver, own, generations=generations, **more)
         self._silence_seconds = silence_seconds
         self._open = AsyncExitStack()

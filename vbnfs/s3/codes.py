@@ -42,7 +42,7 @@ class Meaning:
 _ASK_THE_OWNER: Final = "ask the bucket's owner, or read a copy (--mirror, or --endpoint-url)"
 _CHECK_THE_GATEWAY: Final = "check the proxy variables, and what serves --endpoint-url: vbnfs signs no request"
 
-DENIED: Final = Meaning(AccessDeniedError, "anonymous readers may not have this, or it is not there")
+DENIED: Final = Meaning(AccessDeniedError, "the bucket does not allow anonymous reading of this, or does not have it")
 UNSIGNED: Final = Meaning(AccessDeniedError, "the server wants signed requests, and vbnfs signs none", _ASK_THE_OWNER)
 CREDENTIALS: Final = Meaning(
     AccessDeniedError, "credentials that a proxy or a gateway adds are refused", _CHECK_THE_GATEWAY

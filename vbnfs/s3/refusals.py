@@ -145,9 +145,8 @@ def _of_place(head: Head, body: bytes, code: str) -> Meaning | None:
     if has_moved:
         return MOVED
     if 300 <= status < 400 and status != 304:
-        where = region or head.field("location") or error_field(body, "Endpoint")
-        place = f"to {where!r:.200}" if where else "elsewhere"
-        return replace(REDIRECTED, cause=f"the server points {place}; check --region and --endpoint-url")
+        where = region or head.field("location") or error_field(body, "Endpoint") or "another server"
+        return replace(REDIRECTED, cause=f"the server points to {where!r:.200}; check --region and --endpoint-url")
     return None
 
 

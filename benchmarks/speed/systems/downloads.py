@@ -1,4 +1,4 @@
-"""The limit: as many curls as there are connections."""
+"""The limit: curls, some at a time."""
 
 import hashlib
 import itertools
@@ -11,11 +11,11 @@ from benchmarks.speed.systems.programs import run_all
 
 
 class Curl(System):
-    """As many curls as there are connections, or as `count` says, each with one range of the file, stored nowhere."""
+    """`count` curls, each with one range of the file, stored nowhere."""
 
-    def __init__(self, name: str, site: Site, directory: Path, count: int | None = None) -> None:
+    def __init__(self, name: str, site: Site, directory: Path, count: int) -> None:
         super().__init__(name, site, directory)
-        self._count = count or site.connections
+        self._count = count
 
     def location(self, name: str) -> str:
         """An address."""

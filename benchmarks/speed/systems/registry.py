@@ -41,7 +41,7 @@ SYSTEMS: Final[Mapping[str, Known]] = {
     "remfile": Known(lambda site, place: Library("remfile", site, place), module="remfile"),
     "fsspec": Known(lambda site, place: Library("fsspec", site, place), module="fsspec"),
     "boto3": Known(lambda site, place: Client("boto3", site, place), module="boto3"),
-    "curl": Known(lambda site, place: Curl("curl", site, place), program="curl"),
+    "curl": Known(lambda site, place: Curl("curl", site, place, 16), program="curl"),
     "curl-24": Known(lambda site, place: Curl("curl-24", site, place, 24), program="curl"),
     "zeros": Known(lambda site, place: Zeros("zeros", site, place)),
     "local": Known(lambda site, place: Local("local", site, place)),

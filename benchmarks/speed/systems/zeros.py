@@ -51,7 +51,7 @@ class ZeroOperations:
         """Attributes."""
         return self._root if inode == _ROOT else self._file
 
-    def readlink(self, inode: int, uid: int) -> bytes:
+    def readlink(self, inode: int, uid: int, pid: int) -> bytes:
         """There are no links."""
         raise ErrnoReply(errno.EINVAL)
 

@@ -57,14 +57,16 @@ def run_section(section: Section, *, home: Path, session_id: str, folder: Path) 
             continue
         command = _RUN_BY[language]
         (folder / command[-1]).write_text(code)
-        printed.append(run_as_user(*command, home=home, folder=folder, is_noisy=language == "octave"))
+        is_noisy = language == "octave" or "import matplotlib" in code
+        printed.append(run_as_user(*command, home=home, folder=folder, is_noisy=is_noisy))
     return printed
 
 
 def run_as_user(*command: str | Path, home: Path, folder: Path, is_noisy: bool = False) -> str:
     """Run a program in `folder` with the environment of somebody who has just logged in; return what it prints.
 
-    It must succeed, and say nothing on standard error unless it `is_noisy`: Octave always speaks of a display.
+    It must succeed, and say nothing on standard error unless it `is_noisy`: Octave always speaks of a display, and
+    matplotlib of its fonts where it makes a list of them.
     """
     done = subprocess.run(
         list(map(str, command)),

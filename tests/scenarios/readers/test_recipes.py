@@ -6,6 +6,7 @@ import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
@@ -74,6 +75,39 @@ def pynwb(truth: Truth) -> list[str]:
     return [f"{truth.session_id} {first_unit(truth)}\n{lfp.shape} {lfp[:1000, 0].sum():.6e}\n"]
 
 
+def find_sessions(truth: Truth) -> list[str]:
+    """The one familiar session with units in LP, and how many units it has."""
+    sessions = truth.table("ecephys_sessions")
+    found = sessions[sessions["structure_acronyms"].str.contains("'LP'") & (sessions["image_set"] == "G")]
+    assert 0 < len(found) < len(sessions)
+    return ["".join(f"{row['ecephys_session_id']} {row['unit_count']}\n" for _, row in found.iterrows())]
+
+
+def a_unit(truth: Truth, home: Path, folder: Path) -> list[str]:
+    """The session's unit with the largest snr: its area and rate by the table, its spikes by the file; and a plot."""
+    units = truth.units[truth.units["ecephys_session_id"] == int(truth.session_id)].reset_index()
+    row = units.loc[units["snr"].idxmax()]
+    place = list(truth.array("units/id")).index(row["unit_id"])
+    times = truth.spike_times(place)
+    assert place > 0
+    assert (folder / "unit.png").read_bytes().startswith(b"\x89PNG")
+    area, rate = row["structure_acronym"], f"{row['firing_rate']:.6f}"
+    return [f"{row['unit_id']} {area} {rate} {len(times)} {times[0]:.6f}\n"]
+
+
+def lfp_areas(truth: Truth) -> list[str]:
+    """Of each channel with LFP its area by the table of channels, by way of the electrodes' own areas."""
+    with h5py.File(truth.originals[truth.lfp_path]) as file:
+        areas = list(file["general/extracellular_ephys/electrodes/location"].asstr()[()])
+    assert len(set(areas)) > 1
+    return [f"{areas} {(1000, areas.count('CA1'))}\n"]
+
+
+def jupyter(truth: Truth, home: Path, folder: Path) -> list[str]:
+    """The mount's folder."""
+    return [f"{home}/vbn\n"]
+
+
 def xarray(truth: Truth) -> list[str]:
     """How fast the mouse ran between the tenth and the twentieth second."""
     times, speeds = truth.array("processing/running/speed/timestamps"), truth.array("processing/running/speed/data")
@@ -119,6 +153,10 @@ EXPECTED: dict[str, Callable[[Truth, Path, Path], list[str]]] = {
     "Polars and pyarrow": on_values(lambda truth: [f"{good_units(truth)}\n"]),
     "h5py": on_values(lambda truth: [f"{first_unit(truth)}\n"]),
     "pynwb": on_values(pynwb),
+    "Find sessions, and open them": on_values(find_sessions),
+    "A unit: its row, its spikes, a plot": a_unit,
+    "Which area an LFP channel is in": on_values(lfp_areas),
+    "Jupyter": jupyter,
     "xarray with h5netcdf": on_values(xarray),
     "Python's multiprocessing": on_values(multiprocessing),
     "R": on_values(r),

@@ -1,0 +1,150 @@
+"""Which section of docs/troubleshooting.md explains a failure, and where that page is.
+
+The address is what the package's metadata has as its project URL `Troubleshooting`. Without one it is the path of the
+page that is installed with the program: it can be read without network, too.
+"""
+
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Final
+
+from vbnfs import errors
+from vbnfs.errors import CacheError, DatasetError, MountError, VbnfsError
+
+DEFECT: Final = "the-daemon-ended-or-there-was-a-defect"
+_LABEL: Final = "Troubleshooting"
+_PAGE: Final = "troubleshooting.md"
+
+_FOLDER: Final = "the-folder-is-refused"
+_REFUSED: Final = "the-system-refuses-the-mount"
+_LIMITS: Final = "too-little-memory-or-too-few-open-files"
+_THERE: Final = "already-a-vbnfs-mount"
+_BUSY: Final = "cannot-unmount-target-is-busy"
+_SILENT: Final = "the-daemon-does-not-answer"
+_UNHEARD: Final = "vbnfs-status-does-not-reach-the-mount"
+_DISK: Final = "disk-full-no-space-left-on-device"
+_PATH: Final = "no-such-file-or-directory-though-it-is-listed-on-the-web"
+_VERSION: Final = "a-dataset-version-is-missing"
+_SERVER: Final = "the-server-cannot-be-reached"
+_IMPORT: Final = "vbnfs-import-does-not-take-my-files"
+_DEMO: Final = "the-demo-does-not-start"
+_REPLY: Final = "a-proxy-or-a-login-page-answers"
+
+# An error's class, words of its message ('' for any), and the heading of its section as a link has it. The first row
+# that fits counts, so a class stands before those that it derives from.
+SECTIONS: Final[Sequence[tuple[type[VbnfsError], str, str]]] = (
+    (MountError, "fusermount3 is not installed", "fusermount3-not-found"),
+    (MountError, "modprobe fuse", "devfuse-is-missing-or-closed"),
+    (MountError, "not open to everybody", "devfuse-is-missing-or-closed"),
+    (MountError, "already a vbnfs mount", _THERE),
+    (MountError, "is at it and does not end", _THERE),
+    (MountError, "make it with 'mkdir -p'", _FOLDER),
+    (MountError, "mount on an empty folder of your own", _FOLDER),
+    (MountError, "a mount would hide what is there", _FOLDER),
+    (MountError, "must not lie in one another", _FOLDER),
+    (MountError, "too many links", _FOLDER),
+    (MountError, "it must be a folder of", _FOLDER),
+    (MountError, "cannot be made", _FOLDER),
+    (MountError, "not a folder; ", _FOLDER),
+    (MountError, "so you cannot mount on it", _FOLDER),
+    (MountError, "choose one with --log-file", "the-log-file-cannot-be-written"),
+    (MountError, "no more memory, threads or processes", _LIMITS),
+    (MountError, "this process may", _LIMITS),
+    (MountError, "before the mount was there", DEFECT),
+    (MountError, "a defect", DEFECT),
+    (MountError, "ended with status", _DEMO),
+    (MountError, "no file that two versions share", _DEMO),
+    (MountError, "cannot be mounted", _REFUSED),
+    (MountError, "or mount with --fuse native", _REFUSED),
+    (MountError, "or later is needed", _REFUSED),
+    (MountError, "not to be found in /proc/self/mountinfo", _REFUSED),
+    (MountError, "or add --lazy", _BUSY),
+    (MountError, "unmount that", _BUSY),
+    (MountError, "takes away one at a time", _BUSY),
+    (MountError, "no vbnfs mount", "nothing-is-mounted-there"),
+    (MountError, "not mounted", "nothing-is-mounted-there"),
+    (MountError, "its daemon is gone", "transport-endpoint-is-not-connected"),
+    (MountError, "does not answer", _SILENT),
+    (MountError, "has not ended", _SILENT),
+    (MountError, "what it is doing may be in its log", _SILENT),
+    (MountError, "what was fetched last may be fetched again", _SILENT),
+    (MountError, "still mounted after", _SILENT),
+    (MountError, "its daemon's", _SILENT),
+    (MountError, "control socket", _UNHEARD),
+    (MountError, "can ask it", _UNHEARD),
+    (MountError, "can take it away", _UNHEARD),
+    (MountError, "not a folder of yours alone", _UNHEARD),
+    (MountError, "paths in different mounts", _PATH),
+    (CacheError, "takes no more", _DISK),
+    (CacheError, "nothing was", _DISK),
+    (CacheError, "cannot be kept", _DISK),
+    (CacheError, "cannot be deleted", "the-cache-takes-more-than-it-may"),
+    (CacheError, "", "the-cache-directory-is-refused"),
+    (DatasetError, "not in the dataset", _PATH),
+    (DatasetError, "no such file or folder", _PATH),
+    (DatasetError, "not in a vbnfs mount", _PATH),
+    (DatasetError, "name another folder", _IMPORT),
+    (DatasetError, "which has its files from the cache", _IMPORT),
+    (DatasetError, "files of the dataset", _IMPORT),
+    (DatasetError, "no file of this dataset", _IMPORT),
+    (DatasetError, "cannot be read as CSV", "vbnfs-diff-cannot-compare-a-table"),
+    (DatasetError, "no digests", "vbnfs-verify-does-not-say-good"),
+    (DatasetError, "manifests", _VERSION),
+    (DatasetError, "no size", _VERSION),
+    (DatasetError, "check --bucket and --project", "there-is-no-such-bucket"),
+    (DatasetError, "dataset version", _VERSION),
+    (errors.ManifestError, "", _VERSION),
+    (errors.NotVerifiedError, "", "vbnfs-verify-does-not-say-good"),
+    (errors.DigestsError, "", "vbnfs-verify-does-not-say-good"),
+    (errors.HashMismatchError, "", "vbnfs-verify-does-not-say-good"),
+    (errors.InstallError, "", "unknown-filesystem-type-vbnfs"),
+    (errors.DemoError, "", _DEMO),
+    (errors.UntrustedServerError, "", "certificate-verify-failed"),
+    (errors.OfflineError, "", "network-is-unreachable"),
+    (errors.NotKeptError, "", _DISK),
+    (errors.AccessDeniedError, "", "access-denied-by-s3"),
+    (errors.NoBucketError, "", "there-is-no-such-bucket"),
+    (errors.ObjectGoneError, "", "stale-file-handle"),
+    (errors.ChangedError, "", "stale-file-handle"),
+    (errors.MovedError, "", "there-is-no-such-bucket"),
+    (errors.BadReplyError, "", _REPLY),
+    (errors.DeadlineError, "", "connection-timed-out"),
+    (errors.NoDescriptorError, "", _LIMITS),
+    (errors.BusyError, "", "the-server-is-overloaded"),
+    (errors.TransportError, "", _SERVER),
+    (errors.StorageError, "", "inputoutput-error"),
+    (VbnfsError, "", "none-of-these"),
+)
+
+
+def section_of(error: Exception) -> str:
+    """The section that explains an error, as the part of its address behind `#`. What is not foreseen is a defect."""
+    message = str(error)
+    found = (section for kind, words, section in SECTIONS if isinstance(error, kind) and words in message)
+    return next(found, DEFECT)
+
+
+def where_to_read(error: Exception) -> str | None:
+    """`see ADDRESS#SECTION`; None where this installation has no page and knows of none."""
+    address = _published() or _installed()
+    return None if address is None else f"see {address}#{section_of(error)}"
+
+
+def _published() -> str | None:
+    """The page's URL, if the package's metadata has one (Core metadata specifications, Project-URL)."""
+    from importlib.metadata import PackageNotFoundError, metadata  # noqa: PLC0415 - takes a while; only after failures
+
+    try:
+        urls = metadata("vbnfs").get_all("Project-URL") or []
+    except PackageNotFoundError:  # it runs from a folder, and is not installed
+        return None
+    labelled = [url.partition(",") for url in urls]
+    return next((address.strip() for label, _, address in labelled if label.strip() == _LABEL), None)
+
+
+def _installed() -> str | None:
+    """The page's path: in a wheel it is in the package, in a clone beside it."""
+    package = Path(str(files("vbnfs")))
+    folders = (package / "docs", package.parent / "docs")
+    return next((str(folder / _PAGE) for folder in folders if (folder / _PAGE).is_file()), None)
