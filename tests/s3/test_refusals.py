@@ -42,8 +42,8 @@ def moved(status: int, code: str, inside: str = "", **headers: str) -> Reply:
         (moved(400, "", **REGION), "in the region 'eu-central-1'"),
         (moved(400, "AuthorizationHeaderMalformed", "<Region>eu-west-1</Region>"), "give --region eu-west-1"),
         (moved(400, "IllegalLocationConstraintException"), "in another region"),
-        (moved(301, "PermanentRedirect", "<Endpoint>b.s3.aws.com</Endpoint>"), "address is 'b.s3.aws.com'.*--region"),
-        (moved(301, "PermanentRedirect", x_amz_bucket_region="x; rm -r"), "in another region"),
+        (moved(301, "PermanentRedirect", "<Endpoint>b.s3.aws.com</Endpoint>"), "points to 'b.s3.aws.com'.*--region"),
+        (moved(301, "PermanentRedirect", x_amz_bucket_region="x; rm -r"), "points to 'x; rm -r'"),
     ],
 )
 async def test_a_bucket_that_has_moved_names_its_region(

@@ -140,14 +140,13 @@ def _of_place(head: Head, body: bytes, code: str) -> Meaning | None:
     has_moved = MEANINGS.get(code) is MOVED or (names_region and region)
     if has_moved and _REGION.fullmatch(region):
         return replace(MOVED, cause=f"the bucket is in the region {region!r}: give --region {region}")
-    if has_moved and (endpoint := error_field(body, "Endpoint")):
-        return replace(MOVED, cause=f"the bucket's address is {endpoint!r:.200}; check --region and --endpoint-url")
-    if has_moved:
-        return MOVED
-    if 300 <= status < 400 and status != 304:
-        where = region or head.field("location") or error_field(body, "Endpoint") or "another server"
-        return replace(REDIRECTED, cause=f"the server points to {where!r:.200}; check --region and --endpoint-url")
-    return None
+    if not has_moved and (status == 304 or not 300 <= status < 400):
+        return None
+    kind = MOVED if has_moved else REDIRECTED
+    where = region or error_field(body, "Endpoint") or head.field("location")
+    if not where:
+        return kind
+    return replace(kind, cause=f"the server points to {where!r:.200}; check --region and --endpoint-url")
 
 
 def retry_after(text: str) -> float | None:
