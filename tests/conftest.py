@@ -9,6 +9,8 @@ import pytest
 import structlog
 from hypothesis import settings
 
+from vbnfs.s3.trust import VARIABLES
+
 pytest_plugins = ["tests.fixtures_s3", "tests.fixtures_mount", "tests.fixtures_receiving"]
 
 # A busy machine is no failure: no example has a deadline.
@@ -69,7 +71,7 @@ def _own_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("VBNFS_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setenv("VBNFS_LOG_FILE", str(tmp_path / "vbnfs.log"))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR"):
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", *VARIABLES):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)
 

@@ -1,5 +1,6 @@
 """What receives ranges in a test: a thread, or a process of its own, which a test waits for."""
 
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any, Final, Self
@@ -46,7 +47,7 @@ class ReadyClient(S3Client):
     """A client that is entered once what receives is ready."""
 
     def __init__(self, **more: Any) -> None:
-        super().__init__(receiver=chosen(), **more)
+        super().__init__(receiver=chosen(), environ=os.environ, **more)
 
     async def __aenter__(self) -> Self:
         await super().__aenter__()

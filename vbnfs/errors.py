@@ -12,6 +12,7 @@
     │   └── ManifestError           EIO         one manifest is refused; the others still mount
     └── StorageError                EIO         a request to S3 failed, or cannot be made
         ├── TransportError          EIO         no whole reply: refused, reset, truncated, DNS, TLS
+        │   ├── ProxyError          EIO         the proxy makes no connection to the server, or is not there
         │   ├── ReceiverLostError   EIO         the process that received it has ended
         │   └── BusyError           EIO         503, 429, 5xx: the server asks for a retry
         │       └── NoDescriptorError EIO       no descriptor is left for a connection
@@ -21,6 +22,11 @@
         │   └── MismatchError       EIO         a reply to another request: wrong range, length, body
         │       └── ChangedError    ESTALE      not the listed object: other version id or size
         ├── UntrustedServerError    EIO         a certificate without a trusted issuer
+        │   ├── WrongNameError      EIO         a certificate for another host
+        │   └── ExpiredError        EIO         a certificate that is not valid any more, or not yet
+        │       └── WrongClockError EIO         the same, and this machine's clock is wrong
+        ├── ProxyDeniedError        EACCES      the proxy does not let us reach the server
+        │   └── ProxyLoginError     EACCES      the proxy wants a name and a password, or others
         ├── OfflineError            ENETUNREACH the server cannot be reached, or --offline
         ├── HashMismatchError       EIO         a file does not have the hash in its manifest
         ├── NotKeptError            EIO         blocks were stored as they came, and are not in the cache
@@ -133,6 +139,12 @@ class TransportError(StorageError):
     remedy = "check the network, --endpoint-url and the proxy variables, and try again"
 
 
+class ProxyError(TransportError):
+    """The proxy cannot be reached, or makes no connection to the server."""
+
+    remedy = "check the proxy and the variable that names it, or name the server in NO_PROXY, and try again"
+
+
 class ReceiverLostError(TransportError):
     """The process that received the reply has ended (--receivers). There is another one, or a thread, at once."""
 
@@ -196,7 +208,44 @@ class WrongBlockError(BadReplyError):
 class UntrustedServerError(StorageError):
     """No trusted authority has issued the server's certificate: no request is sent."""
 
-    remedy = "name the certificates to trust by --ca-bundle; in a network with a login page, log in first"
+    remedy = (
+        "name the certificates to trust by --ca-bundle, or add them to the system's;"
+        " in a network with a login page, log in first"
+    )
+
+
+class WrongNameError(UntrustedServerError):
+    """The server's certificate is for another host."""
+
+    remedy = "check --endpoint-url; in a network with a login page, log in first"
+
+
+class ExpiredError(UntrustedServerError):
+    """The server's certificate, or one above it, has expired or is not valid yet."""
+
+    remedy = "check that this machine's clock is right (date); if it is, the server's operator has to renew it"
+
+
+class WrongClockError(ExpiredError):
+    """The same, and this machine's clock is known to be wrong."""
+
+    remedy = "set this machine's clock (timedatectl set-ntp true), and try again"
+
+
+class ProxyDeniedError(StorageError):
+    """The proxy does not let us reach the server."""
+
+    errno = errno.EACCES
+    remedy = "have the proxy's operator allow the server, or name it in NO_PROXY where it can be reached directly"
+
+
+class ProxyLoginError(ProxyDeniedError):
+    """The proxy wants a name and a password, or others than it gets."""
+
+    remedy = (
+        "write them into the variable: http://NAME:PASSWORD@HOST:PORT, with % escapes for special characters"
+        " (%40 for @); vbnfs knows no other way to log in at a proxy (Basic, RFC 7617)"
+    )
 
 
 class OfflineError(StorageError):

@@ -35,7 +35,7 @@ def test_the_table(file: Path) -> None:
         "bucket": ["mirrored", "dataset mirror"],
         "region": ["us-west-2", "dataset mirror"],
         "endpoint_url": ["http://mirror", "dataset mirror"],
-        "ca_bundle": ["the system's, or SSL_CERT_FILE", "default"],
+        "ca_bundle": ["the system's, or the variables'", "default"],
         "cache_size": ["500.0 GiB", "environment"],
         "memory_limit": ["64.0 MiB", f"file {file}"],
         "io_timeout": ["5", "command line"],

@@ -146,7 +146,7 @@ RANGE_IGNORED: Final[Behaviour] = lambda request, honest: (  # noqa: E731
 
 
 class FakeS3Server:
-    """A context manager: it listens on a free port of 127.0.0.1 (or `host`) while entered.
+    """A context manager: it listens on a free port of 127.0.0.1 (or `port` of `host`) while entered.
 
     `tls` makes it an HTTPS server. `tunnel_tls` makes it also a proxy for CONNECT, which ends every tunnel in
     itself with that certificate: so a client that believes to talk to AWS talks to it.
@@ -159,6 +159,7 @@ class FakeS3Server:
         store: MemoryStore,
         *,
         host: str = "127.0.0.1",
+        port: int = 0,
         page_size: int = 1000,
         unknown_version: tuple[int, str] = (404, "NoSuchVersion"),
         tls: ssl.SSLContext | None = None,
@@ -173,6 +174,7 @@ class FakeS3Server:
         self.ignores_range = False
         self.ending = threading.Event()
         self._host = host
+        self._port = port
         self._changed = threading.Condition()  # protects all of these
         self._requests: list[Request] = []
         self._open: dict[int, socket.socket] = {}
@@ -184,7 +186,7 @@ class FakeS3Server:
 
     def __enter__(self) -> Self:
         self.ending.clear()
-        self._server = _Server(self, self._host)
+        self._server = _Server(self, self._host, self._port)
         self._start_loop(self._server)
         return self
 
@@ -441,10 +443,10 @@ class _Server(ThreadingHTTPServer):
     block_on_close = True
     request_queue_size = 128
 
-    def __init__(self, fake: FakeS3Server, host: str) -> None:
+    def __init__(self, fake: FakeS3Server, host: str, port: int) -> None:
         self.fake = fake
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        super().__init__((host, 0), _Connection)
+        super().__init__((host, port), _Connection)
 
     def listen_again(self) -> None:
         """At the same address, after the socket was closed."""

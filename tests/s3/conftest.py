@@ -43,5 +43,7 @@ async def client(server: FakeS3Server, metrics: Metrics) -> AsyncIterator[S3Clie
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
     directory = tmp_path_factory.mktemp("certificate")
     return make_certificate(
-        directory, "IP:127.0.0.1", "DNS:*.s3.us-west-2.amazonaws.com", "DNS:s3.us-west-2.amazonaws.com"
+        directory,
+        *("IP:127.0.0.1", "IP:::1", "DNS:localhost", "DNS:s3.example"),
+        *("DNS:*.s3.us-west-2.amazonaws.com", "DNS:s3.us-west-2.amazonaws.com"),
     )

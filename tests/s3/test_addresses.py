@@ -15,7 +15,7 @@ from vbnfs.errors import (
 )
 from vbnfs.metrics import Metrics
 from vbnfs.objects import ByteRange, ObjectVersion, RangeRequest
-from vbnfs.s3.addresses import aws_base, object_url
+from vbnfs.s3.addresses import aws_base, is_at_aws, object_url
 from vbnfs.s3.client import S3Client
 
 
@@ -72,3 +72,25 @@ def test_the_address_at_aws_is_virtual_hosted() -> None:
     """The address of an object version, as it is shown to people."""
     url = object_url(aws_base("data-bucket", "us-west-2"), ObjectVersion("a b/c+d.nwb", "id/1"))
     assert url == "https://data-bucket.s3.us-west-2.amazonaws.com/a%20b/c%2Bd.nwb?versionId=id%2F1"
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        *[(f"https://s3{host}.amazonaws.com", True) for host in ("", ".us-west-2", ".dualstack.us-west-2")],
+        *[(f"https://s3{host}.amazonaws.com", True) for host in ("-fips.dualstack.us-east-1", ".us-gov-west-1")],
+        *[(f"https://s3{host}.amazonaws.com:443", True) for host in (".dualstack.eu-central-1",)],
+        ("HTTPS://S3.DUALSTACK.US-WEST-2.AMAZONAWS.COM/", True),
+        ("http://s3.dualstack.us-west-2.amazonaws.com", False),
+        ("https://s3.dualstack.us-west-2.amazonaws.com:8443", False),
+        ("https://s3.dualstack.us-west-2.amazonaws.com/path", False),
+        ("https://s3.dualstack.us-west-2.amazonaws.com.evil.example", False),
+        ("https://evil-s3.dualstack.us-west-2.amazonaws.com", False),
+        ("https://bucket.s3.dualstack.us-west-2.amazonaws.com", False),
+        ("https://s3.dualstack.cn-north-1.amazonaws.com.cn", False),
+        ("https://s3.us-west-2.amazonaws.example", False),
+    ],
+)
+def test_amazon_s3_by_its_hosts(url: str, expected: bool) -> None:
+    """Hosts that AWS documents for Amazon S3, by https; the buckets there are the same ones for all of them."""
+    assert is_at_aws(url) == expected

@@ -1,6 +1,7 @@
 """libcurl as a `RangeTransport`: what only it can do wrong. What S3 may answer is in the tests of the client."""
 
 import itertools
+import os
 import random
 import socket
 import ssl
@@ -31,21 +32,22 @@ from vbnfs.errors import (
     TransportError,
     UntrustedServerError,
 )
+from vbnfs.host.memory_file import MemoryFile
 from vbnfs.objects import ByteRange, ObjectVersion, Piece, RangeRequest, Sink
 from vbnfs.s3 import curl_options, curl_thread, curl_transfer, storing
 from vbnfs.s3.arrivals import Arrivals
 from vbnfs.s3.curl import CurlTransport
-from vbnfs.s3.curl_options import trust_of
 from vbnfs.s3.curl_transfer import Transfer
 from vbnfs.s3.generations import Generations
 from vbnfs.s3.ranges import Done, Event, Failed, RangeGet, get_of
 from vbnfs.s3.receivers import ReceiverTransport
 from vbnfs.s3.replies import Head
+from vbnfs.s3.trust import Trust, load, places_of
 
 MIB = 1 << 20
 BODY = bytes(range(256)) * 256  # 64 KiB
 NOISE = random.Random(1).randbytes(3 * MOST_WAITING_BYTES)
-NO_TLS: Final = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+NO_TRUST: Final = Trust()
 
 BOTH: Final = pytest.mark.usefixtures("receiving")
 
@@ -71,8 +73,8 @@ def server(*talks: Talk) -> Iterator[str]:
 
 
 @asynccontextmanager
-async def transport(*, max_connections: int = 4, tls: ssl.SSLContext = NO_TLS) -> AsyncIterator[CurlTransport]:
-    more: Any = {"tls": tls, "proxy": None, "max_connections": max_connections, "generations": Generations()}
+async def transport(*, max_connections: int = 4, trust: Trust = NO_TRUST) -> AsyncIterator[CurlTransport]:
+    more: Any = {"trust": trust, "proxy": None, "max_connections": max_connections, "generations": Generations()}
     own, program = CurlTransport(**more), chosen()
     async with own if program is None else ReceiverTransport(program, own, **more) as made:
         await until_ready(made)
@@ -592,7 +594,7 @@ async def test_a_server_that_is_not_trusted(tmp_path: Path) -> None:
     """A certificate of an authority that is not among the trusted ones is refused, and says why."""
     certificate = make_certificate(tmp_path, "IP:127.0.0.1")
     context = certificate.server_context()
-    trusting = ssl.create_default_context(cafile=certificate.path)
+    trusting = load(places_of(certificate.path, {}))
 
     def talk(connection: socket.socket) -> None:
         try:
@@ -604,19 +606,47 @@ async def test_a_server_that_is_not_trusted(tmp_path: Path) -> None:
 
     with server(talk, talk, talk) as plain_url:
         url = plain_url.replace("http:", "https:")
-        for suspicious in (ssl.create_default_context(), NO_TLS):
-            async with transport(tls=suspicious) as made:
+        for suspicious in (load(places_of(None, {})), NO_TRUST):
+            async with transport(trust=suspicious) as made:
                 failure = failure_of(await fetched(made, get(url, 2)))
                 assert isinstance(failure, UntrustedServerError)
                 assert "certificate" in str(failure)
-        async with transport(tls=trusting) as made:
+        async with transport(trust=trusting) as made:
             assert data_of(await fetched(made, get(url, 2))) == b"ok"
 
 
-def test_certificates_in_a_folder_are_found_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A context that reads certificates from a folder as it needs them has none to list: libcurl gets the folder."""
-    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path))
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.load_verify_locations(capath=tmp_path)
-    trust = trust_of(context)
-    assert (trust.pem, trust.folder) == (b"", str(tmp_path))
+async def test_certificates_are_read_once_for_all_connections(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file that libcurl has of them is no more asked for by a second connection: nothing is left of it then."""
+    made_files: list[MemoryFile] = []
+
+    def made_file(data: bytes, *, name: str) -> MemoryFile:
+        made_files.append(MemoryFile(data, name=name))
+        return made_files[-1]
+
+    monkeypatch.setattr(curl_options, "MemoryFile", made_file)
+    certificate = make_certificate(tmp_path, "IP:127.0.0.1")
+    context = certificate.server_context()
+
+    def talk(connection: socket.socket) -> None:
+        with context.wrap_socket(connection, server_side=True) as stream:
+            asked(stream)
+            stream.sendall(head(2).replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n") + b"ok")
+
+    with server(talk, talk) as plain_url:
+        wanted = get(plain_url.replace("http:", "https:"), 2)
+        trust = load(places_of(certificate.path, {}))
+        async with CurlTransport(trust=trust, proxy=None, max_connections=1) as made:
+            assert data_of(await fetched(made, wanted)) == b"ok"
+            [file] = made_files
+            assert Path(file.path).read_bytes() == trust.pem
+            os.truncate(file.path, 0)
+            assert data_of(await fetched(made, wanted)) == b"ok"
+
+
+@BOTH
+async def test_certificates_where_no_file_can_be_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on systems other than Linux, or with no descriptor left: then libcurl gets the bytes."""
+    monkeypatch.delattr(os, "memfd_create")
+    await test_a_server_that_is_not_trusted(tmp_path)

@@ -13,11 +13,12 @@ from vbnfs import errors
 from vbnfs.errors import BusyError, StorageError
 from vbnfs.objects import ByteRange, ObjectVersion, Piece, RangeRequest, Stored, StorePlan
 from vbnfs.s3 import receiver_messages
-from vbnfs.s3.curl_options import Trust
+from vbnfs.s3.proxies import Proxy
 from vbnfs.s3.ranges import Done, Event, Failed, RangeGet
 from vbnfs.s3.receiver_codec import MESSAGES, decode, encode
 from vbnfs.s3.receiver_messages import Begin, Came, End, Ended, Ping, Pong, Ready, Retired, Said, Setup, Taken
 from vbnfs.s3.replies import Head
+from vbnfs.s3.trust import Trust
 
 REQUEST = RangeRequest(ObjectVersion("key/µ.nwb", "v1"), ByteRange(5, 9), 100, is_anew=True)
 GET = RangeGet("http://s3", "http://s3/key", (("Range", "bytes=5-8"), ("User-Agent", "vbnfs")), REQUEST)
@@ -26,8 +27,8 @@ EVENTS: list[Event] = [
     Stored(5, 9), Done(),
 ]  # fmt: skip
 EXAMPLES: list[object] = [
-    Setup("1.0", Trust(b"-----BEGIN", "/etc/ssl"), None, 4),
-    Setup("1.0", Trust(b"", "/etc/ssl"), "http://proxy", 4),
+    Setup("1.0", Trust(b"-----BEGIN", "/etc/ssl (SSL_CERT_DIR)"), None, 4),
+    Setup("1.0", Trust(), Proxy("http", "proxy", 3128, "HTTPS_PROXY", b"n\xe4me", b"\0"), 4),
     Begin(7, GET, StorePlan("content", 100, 0, b"\0\xff" * 8), 3),
     Begin(7, GET, StorePlan("content", 100, 0, None), 3),
     Begin(7, GET, None, 3),

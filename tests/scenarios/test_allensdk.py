@@ -241,4 +241,7 @@ def test_other_mounts_and_users_have_other_files(
         look = ["readlink", LAST_USED]
         theirs = subprocess.run(look, cwd=link.parent, user=nobody.pw_uid, capture_output=True, check=True).stdout
         assert theirs.decode().startswith(f"/run/vbnfs-users/{nobody.pw_uid}/")
+        for command in (f"printf %s {FIRST} > {LAST_USED}", f": > {LAST_USED}", f"test $(cat {LAST_USED}) = {FIRST}"):
+            subprocess.run(["sh", "-c", command], cwd=link.parent, user=nobody.pw_uid, check=True)
+        assert not link.exists()
         assert os.readlink(link) == own

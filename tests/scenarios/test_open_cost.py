@@ -7,13 +7,20 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import h5py
+import pynwb
 import pytest
 
 from tests.fakes.dataset import FakeDataset
 from tests.fakes.s3_server import FakeS3Server
 from tests.fixtures_mount import Mounts
-from vbnfs.demo.release import make_release
+from tests.hdf5.copies import copy
+from tests.hdf5.running import RecordedFile, Waves
+from tests.hdf5.truth import objects_of
+from vbnfs.blocks import BLOCK_BYTES
+from vbnfs.demo.release import LocalRelease, make_release
 from vbnfs.demo.scale import ReleaseScale
+from vbnfs.hdf5.branches import Bounds
 
 SESSION = "ecephys_sessions/ecephys_session_1.nwb"
 
@@ -34,9 +41,14 @@ class FileData:
 
 
 @pytest.fixture(scope="module")
-def session(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A genuine NWB session of about 1 GB."""
-    release = make_release(tmp_path_factory.mktemp("large"), scale=ReleaseScale.real_session())
+def release(tmp_path_factory: pytest.TempPathFactory) -> LocalRelease:
+    """A release with a genuine NWB session of about 1 GB, and its LFP."""
+    return make_release(tmp_path_factory.mktemp("large"), scale=ReleaseScale.real_session())
+
+
+@pytest.fixture(scope="module")
+def session(release: LocalRelease) -> Path:
+    """The session."""
     sources = release.versions[0].sources
     return next(source for path, source in sources.items() if path.startswith("ecephys_sessions/"))
 
@@ -85,3 +97,32 @@ def test_bytes_fetched_to_open_a_session(mounts: Mounts, server: FakeS3Server, s
         print(f"{server.body_bytes / 1e6:.1f} MB in {server.count('get_range')} requests")
         assert server.body_bytes <= most_bytes
         mount.umount()
+
+
+def test_rounds_of_a_walk(session: Path) -> None:
+    """The structure of a session, with all that pynwb reads to open it, comes in 6 rounds and 11 MB."""
+    walked = Waves(FileData(session))
+    assert walked.structure.is_complete
+    assert len(walked.waves) <= 6
+    assert len(walked.asked) * BLOCK_BYTES <= 11e6
+    with session.open("rb") as file:
+        recorded = RecordedFile(file, BLOCK_BYTES)
+        with h5py.File(recorded) as opened, pynwb.NWBHDF5IO(file=opened, mode="r") as io:
+            io.read()
+    assert recorded.blocks <= walked.structure.blocks
+
+
+@pytest.mark.parametrize(("version", "chunks"), [("earliest", True), ("latest", False)])
+def test_rounds_of_a_walk_in_other_forms(
+    session: Path, release: LocalRelease, tmp_path: Path, version: str, chunks: bool
+) -> None:
+    """Sessions in chunks or with new groups, and LFP files of 3 GB, take 8 rounds and 15 MB; no object is missing."""
+    lfp = next(source for path, source in release.versions[2].sources.items() if "lfp" in path)
+    for number, (source, longer) in enumerate(((session, 1), (lfp, 600))):
+        target = tmp_path / f"{number}.nwb"
+        copy(source, target, version=version, chunks=chunks, longer=longer)
+        walked = Waves(FileData(target), bounds=Bounds(fetched_bytes=15_000_000))
+        assert target.stat().st_size > 900e6
+        assert walked.structure.objects.keys() == objects_of(target).keys()
+        assert len(walked.waves) <= 8
+        assert len(walked.asked) * BLOCK_BYTES <= 15e6

@@ -10,7 +10,9 @@ from vbnfs.host.mountinfo import MountEntry
 
 _MOST_NUMBER: Final = 1 << 63
 _DEEPEST: Final = 4
-_NEW: Final = ("cache_reserve_bytes", "cache_free_bytes")  # a daemon of an older vbnfs does not report them
+# A daemon of an older vbnfs does not report these.
+_NEW_COUNTS: Final = ("cache_reserve_bytes", "cache_free_bytes")
+_NEW_TEXTS: Final = ("proxy", "certificates")
 _SHOWN: Final = frozenset({"read_bytes", "received_bytes", "range_requests"})
 
 Check = Callable[[Any], bool]
@@ -22,7 +24,7 @@ def ask_status(entry: MountEntry) -> dict[str, Any]:
     The place of the mount, and the daemon's process where that can be seen from here, are taken from the kernel.
     """
     answer, pid = ask_of(entry, "status")
-    answer = {**dict.fromkeys(_NEW), **answer}
+    answer = {**dict.fromkeys((*_NEW_COUNTS, *_NEW_TEXTS)), **answer}
     wrong = next((name for name, check in _CHECKS.items() if name not in answer or not check(answer[name])), None)
     if wrong is None and not _is_passthrough(answer.get("passthrough")):
         wrong = "passthrough"
@@ -88,7 +90,8 @@ _CHECKS: Final[Mapping[str, Check]] = {
     **dict.fromkeys(("endpoint_url", "ca_bundle", "log_file", "last_error"), _is_text_or_none),
     **dict.fromkeys(("versions", "refused"), _are_texts),
     **dict.fromkeys(("pid", "cache_size_bytes", "cache_usage_bytes"), _is_count),
-    **dict.fromkeys(_NEW, _is_count_or_none),
+    **dict.fromkeys(_NEW_COUNTS, _is_count_or_none),
+    **dict.fromkeys(_NEW_TEXTS, _is_text_or_none),
     "is_offline": lambda value: isinstance(value, bool),
     "metrics": _are_counts,
 }

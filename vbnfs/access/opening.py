@@ -5,7 +5,7 @@
 
 import hashlib
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, Final
@@ -22,6 +22,7 @@ from vbnfs.cache.digests import DigestStore
 from vbnfs.cache.stock import Stock
 from vbnfs.cache.stored_blocks import StoredBlocks
 from vbnfs.cache.verdicts import Verdicts
+from vbnfs.config.environment import variables
 from vbnfs.config.settings import Config
 from vbnfs.dataset.catalog import KEPT_FORMAT, Catalog
 from vbnfs.dataset.manifest import Origin
@@ -31,6 +32,7 @@ from vbnfs.metrics import Metrics
 from vbnfs.objects import ObjectClient
 from vbnfs.reading.block_writer import BlockWriter
 from vbnfs.reading.mirror import Mirror
+from vbnfs.s3.addresses import bucket_base, is_at_aws
 from vbnfs.s3.breaker import BreakerClient
 from vbnfs.s3.client import S3Client
 from vbnfs.s3.hedging import PROBES_AT_ONCE, HedgingClient
@@ -38,6 +40,7 @@ from vbnfs.s3.limits import SILENCE_SECONDS
 from vbnfs.s3.pacing import PacedClient
 from vbnfs.s3.proxies import DEFAULT_PORTS
 from vbnfs.s3.retry import RetryingClient
+from vbnfs.s3.routes import Route, route_to
 
 _CATALOG_SECONDS: Final = 15.0  # a mount without network is to be there soon, from what is stored
 _CATALOG_ATTEMPTS: Final = 3
@@ -54,9 +57,9 @@ def scope_of(endpoint_url: str | None) -> str:
     Two servers never have the same name: it is all of the URL, scheme and path too, percent-encoded (RFC 3986,
     section 2.1) behind a prefix that AWS's name does not have. What is normalised (section 6.2: letters of scheme and
     host, the scheme's own port) names the same server in both spellings. It is one file name; a long one ends in a
-    hash.
+    hash. A host of AWS's own is AWS: a bucket has its name there once, whichever host is asked.
     """
-    if endpoint_url is None:
+    if endpoint_url is None or is_at_aws(endpoint_url):
         return "aws"
     parts = urlsplit(endpoint_url)
     port = DEFAULT_PORTS.get(parts.scheme) if parts.port is None else parts.port
@@ -89,6 +92,17 @@ def _file_name(scope: str, whole: str) -> str:
     return f"long-{scope[: _LONGEST_SCOPE - len(digest)]}-{digest}"
 
 
+def route_of(config: Config) -> Route:
+    """How the dataset's bucket is reached. Raises `UsageError` for a variable that is needed and wrong."""
+    base = bucket_base(config.bucket, config.region, config.endpoint_url)
+    return route_to(base, ca_bundle=config.ca_bundle, environ=_environ(config))
+
+
+def _environ(config: Config) -> Mapping[str, str]:
+    """The variables that say how servers are reached; none where no server is asked."""
+    return {} if config.offline else variables()
+
+
 @asynccontextmanager
 async def make_client(config: Config, metrics: Metrics) -> AsyncIterator[BreakerClient]:
     """The client for the dataset's bucket, which asks S3 only while it can be reached."""
@@ -97,6 +111,7 @@ async def make_client(config: Config, metrics: Metrics) -> AsyncIterator[Breaker
         region=config.region,
         endpoint_url=config.endpoint_url,
         ca_bundle=config.ca_bundle,
+        environ=_environ(config),
         max_connections=config.max_connections,
         metrics=metrics,
         receiver=_receiver(config),
@@ -147,6 +162,7 @@ async def make_mirror(config: Config, metrics: Metrics, digests: DigestStore) ->
         region=place.region or config.region,
         endpoint_url=place.endpoint_url,
         ca_bundle=place.ca_bundle or config.ca_bundle,
+        environ=_environ(config),
         max_connections=config.max_connections,
         metrics=metrics,
         receiver=_receiver(config),

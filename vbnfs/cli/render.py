@@ -9,6 +9,7 @@ from typing import Any, Final
 from vbnfs.config.environment import foreign_home
 from vbnfs.errors import VbnfsError, with_remedy
 
+_ROUTE: Final = {"proxy": "proxy", "trusted": "certificates"}  # a line, and what of the status it shows
 _ENDLESS: Final = 100_000  # columns, or lines
 
 
@@ -113,6 +114,7 @@ def print_status(status: Mapping[str, Any]) -> None:
         )
     if also := status.get("cache_also"):
         lines["also read"] = ", ".join(also)
+    lines |= _route_lines(status)
     if mirror := status.get("mirror"):
         lines["mirror"] = f"{mirror}  {counts.get('mirror_blocks', 0):,} blocks"
     if wrong := counts.get("mismatched_files"):
@@ -132,6 +134,11 @@ def print_status(status: Mapping[str, Any]) -> None:
     sys.stdout.write(escape(status["mountpoint"]) + "\n")
     for name, text in lines.items():
         sys.stdout.write(f"  {name:<11} {escape(text)}\n")
+
+
+def _route_lines(status: Mapping[str, Any]) -> dict[str, str]:
+    """By which proxy the bucket is reached, and whose certificates are trusted."""
+    return {label: status[name] for label, name in _ROUTE.items() if status.get(name)}
 
 
 def _passthrough_lines(report: Mapping[str, Any] | None) -> dict[str, str]:

@@ -101,6 +101,8 @@ SECTIONS: Final[Sequence[tuple[type[VbnfsError], str, str]]] = (
     (errors.InstallError, "", "unknown-filesystem-type-vbnfs"),
     (errors.DemoError, "", _DEMO),
     (errors.UntrustedServerError, "", "certificate-verify-failed"),
+    (errors.ProxyDeniedError, "", "behind-a-proxy"),
+    (errors.ProxyError, "", "behind-a-proxy"),
     (errors.OfflineError, "", "network-is-unreachable"),
     (errors.NotKeptError, "", _DISK),
     (errors.AccessDeniedError, "", "access-denied-by-s3"),

@@ -24,7 +24,7 @@ import trio
 
 from vbnfs import __version__
 from vbnfs.access.dataset import open_dataset
-from vbnfs.access.opening import keeping
+from vbnfs.access.opening import keeping, route_of
 from vbnfs.access.other_caches import unusable_caches
 from vbnfs.cache import format_1
 from vbnfs.cache.cache_disk import CacheDisk
@@ -265,6 +265,7 @@ class _Mount:
             "endpoint_url": config.endpoint_url,
             "region": config.region,
             "ca_bundle": None if config.ca_bundle is None else str(config.ca_bundle),
+            **route_of(config).report(),
             "mirror": None if config.mirror is None else str(config.mirror),
             "default_version": shown.top,
             "newer_version": shown.newer,

@@ -23,6 +23,7 @@ from vbnfs.errors import (
     BadReplyError,
     DatasetError,
     OfflineError,
+    ProxyDeniedError,
     StorageError,
     TransportError,
     UntrustedServerError,
@@ -31,7 +32,8 @@ from vbnfs.flight import Flight
 from vbnfs.logs import WarnOnce
 from vbnfs.objects import ListedVersion, ObjectAttributes, ObjectClient, ObjectVersion, may_have_size
 
-UNREACHABLE: Final = (TransportError, OfflineError, UntrustedServerError)  # the server, for any request
+# The server cannot be asked, for anything.
+UNREACHABLE: Final = (TransportError, OfflineError, UntrustedServerError, ProxyDeniedError)
 _MOST_HEADS: Final = 16  # at once, for callers that wait
 _MOST_PREFETCHES: Final = 20  # HEADs at once; of 24 connections that leaves some to callers that wait
 

@@ -7,7 +7,7 @@ import errno
 import os
 from typing import Final
 
-from vbnfs.errors import NoDescriptorError, TransportError
+from vbnfs.errors import NoDescriptorError, ProxyError, TransportError
 
 NO_DESCRIPTOR: Final = frozenset({errno.EMFILE, errno.ENFILE})
 CROWDED: Final = "too many open files"
@@ -30,7 +30,7 @@ def are_left() -> bool:
 
 def explained(failure: TransportError) -> TransportError:
     """What failed: the network or the server; or this process can open no connection."""
-    if type(failure) is not TransportError or are_left():
+    if type(failure) not in {TransportError, ProxyError} or are_left():
         return failure
     return NoDescriptorError(f"{failure}: {CROWDED}")
 

@@ -4,10 +4,16 @@ Addresses are virtual-hosted at AWS (`https://<bucket>.s3.<region>.amazonaws.com
 (`<endpoint>/<bucket>/<key>`); Amazon S3 User Guide, "Virtual hosting of general purpose buckets".
 """
 
+import re
 from collections.abc import Mapping
+from typing import Final
 from urllib.parse import quote
 
 from vbnfs.objects import ObjectVersion
+
+_AWS_ENDPOINT: Final = re.compile(
+    r"https://s3(-fips)?(\.dualstack)?(\.[a-z]{2}(-[a-z]+)+-[0-9])?\.amazonaws\.com(:443)?/?", re.IGNORECASE
+)
 
 
 def aws_base(bucket: str, region: str) -> str:
@@ -15,6 +21,15 @@ def aws_base(bucket: str, region: str) -> str:
     if "." in bucket:
         return f"https://s3.{region}.amazonaws.com/{bucket}"
     return f"https://{bucket}.s3.{region}.amazonaws.com"
+
+
+def is_at_aws(endpoint_url: str) -> bool:
+    """Whether an endpoint is Amazon S3 itself, asked for by https: its certificate shows that.
+
+    Hosts: AWS General Reference, "Amazon Simple Storage Service endpoints"; those with IPv6: Amazon S3 User Guide,
+    "Using dual-stack endpoints". AWS in China has other buckets, and other hosts.
+    """
+    return _AWS_ENDPOINT.fullmatch(endpoint_url) is not None
 
 
 def bucket_base(bucket: str, region: str, endpoint_url: str | None) -> str:

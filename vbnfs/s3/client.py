@@ -1,21 +1,32 @@
 """The client of a bucket: ranges, HEAD and the two listings, and nothing believed unchecked.
 
-Ranges are nearly all of the bytes, and come by libcurl (curl.py), all else by httpx (http_client.py): over the same
-proxy, with the same trust. Requests are anonymous (unsigned).
+Ranges are nearly all of the bytes, and come by libcurl (curl.py), all else by httpx (http_client.py): by the same
+route (routes.py), over the same proxy and with the same trust. Requests are anonymous (unsigned).
 
 References: Amazon S3 API (GetObject, HeadObject, ListObjectsV2, ListObjectVersions), RFC 9110 (14, ranges).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, contextmanager, suppress
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, Self
 from urllib.parse import urlsplit
 
 import trio
 
-from vbnfs.errors import ArchivedError, BadReplyError, NoDescriptorError, StorageError, TransportError
+from vbnfs.errors import (
+    ArchivedError,
+    BadReplyError,
+    ExpiredError,
+    NoDescriptorError,
+    StorageError,
+    TransportError,
+    UntrustedServerError,
+    WrongNameError,
+)
 from vbnfs.host import descriptors
 from vbnfs.logs import WARN_AGAIN_SECONDS, WarnOnce
 from vbnfs.metrics import Metrics
@@ -28,17 +39,21 @@ from vbnfs.objects import (
     Receive,
     Received,
 )
+from vbnfs.s3 import proxy_failures
 from vbnfs.s3.addresses import bucket_base, listing_url, object_url
+from vbnfs.s3.certificates import with_dates
 from vbnfs.s3.curl import CurlTransport
-from vbnfs.s3.failures import reason_of, system_reason
+from vbnfs.s3.failures import reason_of, system_reason, unreachable
 from vbnfs.s3.generations import Generations
-from vbnfs.s3.http_client import HttpClient, tls_context
+from vbnfs.s3.http_client import HttpClient
 from vbnfs.s3.listings import OBJECTS, VERSIONS, Listing, Page, Row
-from vbnfs.s3.proxies import DEFAULT_PORTS, proxy_for
+from vbnfs.s3.proxies import DEFAULT_PORTS
 from vbnfs.s3.ranges import RangeTransport, get_of, receive_all
 from vbnfs.s3.refusals import of_the_bucket, restoring
 from vbnfs.s3.replies import head_attributes
 from vbnfs.s3.resolver import lookups_in_own_threads
+from vbnfs.s3.routes import route_to
+from vbnfs.s3.trust import installed_at
 
 _MAX_PAGE_BYTES: Final = 4 << 20  # 1,000 rows have well under 1 MB, or 3.7 if all keys are as long as S3 lets them be
 _MAX_ROWS: Final = 200_000  # ten times as many as the real datasets have; 100 MB of memory
@@ -46,6 +61,7 @@ _MAX_LISTING_BYTES: Final = 128 << 20
 _MAX_PAGES: Final = 1_000
 _REACH_SECONDS: Final = 3.0
 _LISTING_SECONDS: Final = 600.0  # for all pages
+_NO_VARIABLES: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 class S3Client:
@@ -53,7 +69,7 @@ class S3Client:
 
     `probes` may be under way besides `max_connections` ranges. A range ends of which nothing comes for
     `silence_seconds`, or for as long as any request. `receiver` is the command of the process that receives ranges;
-    None: a thread does.
+    None: a thread does. `environ` has the variables that name proxies and certificates.
     """
 
     def __init__(  # noqa: PLR0913 - one for each part
@@ -65,6 +81,7 @@ class S3Client:
         ca_bundle: Path | None,
         max_connections: int,
         metrics: Metrics,
+        environ: Mapping[str, str] = _NO_VARIABLES,
         probes: int = 0,
         silence_seconds: float | None = None,
         receiver: Sequence[str] | None = None,
@@ -73,19 +90,16 @@ class S3Client:
         self._metrics = metrics
         self._warn_once = WarnOnce(again_after_seconds=WARN_AGAIN_SECONDS)
         self._warn_of_row = WarnOnce()
-        self._proxy = proxy_for(self._base)
-        tls = tls_context(ca_bundle)
-        generations = Generations()
-        self._http = HttpClient(
-            self._base, tls=tls, proxy=self._proxy, max_connections=max_connections, generations=generations
-        )
-        more: Any = {"tls": tls, "proxy": self._proxy, "max_connections": max_connections + probes}
-        own = CurlTransport(generations=generations, **more)
+        route = route_to(self._base, ca_bundle=ca_bundle, environ=environ)
+        self._proxy, self._trust = route.proxy, route.trust()
+        way: Any = {"trust": self._trust, "proxy": self._proxy, "generations": Generations()}
+        self._http = HttpClient(self._base, max_connections=max_connections, **way)
+        own = CurlTransport(max_connections=max_connections + probes, **way)
         self._ranges: RangeTransport = own
         if receiver is not None:
             from vbnfs.s3.receivers import ReceiverTransport  # noqa: PLC0415 - it takes a while, and few want it
 
-            self._ranges = ReceiverTransport(receiver, own, generations=generations, **more)
+            self._ranges = ReceiverTransport(receiver, own, max_connections=max_connections + probes, **way)
         self._silence_seconds = silence_seconds
         self._open = AsyncExitStack()
 
@@ -100,15 +114,17 @@ class S3Client:
 
     async def reach(self) -> None:
         """See `ObjectClient`. Connects to the proxy, where one is used."""
-        parts = urlsplit(self._proxy or self._base)
-        port = parts.port or DEFAULT_PORTS[parts.scheme]
+        parts, proxy = urlsplit(self._base), self._proxy
+        host, port = parts.hostname or "", parts.port or DEFAULT_PORTS[parts.scheme]
+        if proxy is not None:
+            host, port = proxy.host, proxy.port
         try:
             with trio.fail_after(_REACH_SECONDS):
-                stream = await trio.open_tcp_stream(parts.hostname or "", port)
+                stream = await trio.open_tcp_stream(host, port)
                 await stream.aclose()
         except (OSError, UnicodeError, trio.TooSlowError) as error:
             reason = system_reason(error) or reason_of(error)
-            failure = TransportError(f"{parts.hostname}:{port} cannot be reached: {reason}")
+            failure = unreachable(f"{host}:{port}", reason) if proxy is None else proxy_failures.absent(proxy, reason)
             raise self._explained(failure) from error
 
     async def list_objects(self, prefix: str) -> list[ListedObject]:
@@ -124,7 +140,7 @@ class S3Client:
     async def head(self, version: ObjectVersion) -> ObjectAttributes:
         """See `ObjectClient`."""
         self._metrics.head_requests += 1
-        with self._failures():
+        async with self._failures():
             head = await self._http.head(object_url(self._base, version), about=str(version))
             return head_attributes(head, version)
 
@@ -132,7 +148,7 @@ class S3Client:
         """See `ObjectClient`."""
         self._metrics.object_requests += 1
         url = object_url(self._base, ObjectVersion(key, None))
-        with self._failures():
+        async with self._failures():
             return await self._http.get(url, about=key, max_bytes=max_bytes, is_object=True)
 
     async def get_range(self, request: RangeRequest, receive: Receive) -> None:
@@ -143,7 +159,7 @@ class S3Client:
             self._metrics.received_bytes += len(received)
             await receive(received)
 
-        with self._failures():
+        async with self._failures():
             get = get_of(self._base, request)
             try:
                 async with self._ranges.begin(get) as transfer:
@@ -190,7 +206,7 @@ class S3Client:
     async def _page(self, listing: Listing[Row], query: Mapping[str, str], *, about: str) -> tuple[Page[Row], int]:
         """A page, and its length in bytes. Rows that cannot be read are logged once."""
         self._metrics.list_requests += 1
-        with self._failures():
+        async with self._failures():
             with of_the_bucket():
                 body = await self._http.get(listing_url(self._base, query), about=about, max_bytes=_MAX_PAGE_BYTES)
                 # 1,000 rows take tens of milliseconds: readers must not wait for that.
@@ -200,14 +216,21 @@ class S3Client:
                 self._warn_of_row("a row of a listing is left out", listing=about, row=row)
             return page, len(body)
 
-    @contextmanager
-    def _failures(self) -> Iterator[None]:
+    @asynccontextmanager
+    async def _failures(self) -> AsyncIterator[None]:
         """Every failure is counted, and explained if there was no reply."""
         try:
             yield
         except StorageError as error:
             self._metrics.failed_requests += 1
-            if isinstance(error, TransportError) and (failure := self._explained(error)) is not error:
+            failure: StorageError = error
+            if isinstance(error, TransportError):
+                failure = self._explained(error)
+            elif isinstance(error, ExpiredError):
+                failure = with_dates(error, await self._http.dates(), now=time.time(), installed=installed_at())
+            elif isinstance(error, UntrustedServerError) and not isinstance(error, WrongNameError):
+                failure = UntrustedServerError(f"{error}; trusted: {self._trust.origin}")
+            if failure is not error:
                 raise failure from error
             raise
 

@@ -8,7 +8,6 @@ takes 1.1.
     the storing thread      runs of whole blocks to the disk                  storing.py
 """
 
-import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -17,30 +16,32 @@ from typing import Self
 import trio
 
 from vbnfs.s3.arrivals import Arrivals
-from vbnfs.s3.curl_options import new_handle, trust_of
+from vbnfs.s3.curl_options import Authorities, new_handle
 from vbnfs.s3.curl_thread import CurlThread
 from vbnfs.s3.curl_transfer import Transfer
 from vbnfs.s3.generations import Generations
+from vbnfs.s3.proxies import Proxy
 from vbnfs.s3.ranges import RangeGet
 from vbnfs.s3.storing import StoringThread
+from vbnfs.s3.trust import Trust
 
 
 class CurlTransport:
     """See `RangeTransport`. Entered within a trio run; leaving ends the connections, and what is still on its way.
 
-    At most `max_connections` GETs are under way; the others wait. `tls` names the certificates that are trusted,
-    `proxy` the URL of the proxy, `generations` which connections are used again.
+    At most `max_connections` GETs are under way; the others wait. `trust` has the certificates that are trusted,
+    `proxy` leads to the server, `generations` says which connections are used again.
     """
 
     def __init__(
         self,
         *,
-        tls: ssl.SSLContext,
-        proxy: str | None,
+        trust: Trust,
+        proxy: Proxy | None,
         max_connections: int,
         generations: Generations | None = None,
     ) -> None:
-        self._trust = trust_of(tls)
+        self._authorities = Authorities(trust)
         self._proxy = proxy
         self._limiter = trio.CapacityLimiter(max_connections)
         self._thread = CurlThread(max_connections, generations or Generations())
@@ -71,10 +72,10 @@ class CurlTransport:
             self._limiter.release_on_behalf_of(borrower)
 
     def _new_transfer(self, get: RangeGet) -> tuple[Arrivals, Transfer]:
-        handle = new_handle(get, self._trust, self._proxy)
+        handle = new_handle(get, self._authorities, self._proxy)
         resume = partial(self._thread.call, partial(self._thread.resume, handle))
         arrivals = Arrivals(resume)
-        return arrivals, Transfer(get, handle, arrivals, self._storing)
+        return arrivals, Transfer(get, handle, arrivals, self._storing, proxy=self._proxy)
 
     def _stop(self) -> None:
         self._thread.stop()

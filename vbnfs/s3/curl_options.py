@@ -2,22 +2,33 @@
 
 import os
 import socket
-import ssl
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Final
 
 import pycurl
 
 from vbnfs.errors import StorageError
-from vbnfs.s3.failures import broken, unreachable, untrusted
+from vbnfs.host.memory_file import MemoryFile
+from vbnfs.s3 import proxy_failures
+from vbnfs.s3.certificates import refused
+from vbnfs.s3.failures import broken, unreachable
 from vbnfs.s3.limits import CONNECT_SECONDS, KEEPALIVE
+from vbnfs.s3.proxies import Proxy
 from vbnfs.s3.ranges import RangeGet
+from vbnfs.s3.trust import Trust
 
 _BUFFER_BYTES: Final = 64 << 10  # libcurl takes ten of it from a connection at the most before the next one's turn
 _SUPPRESS_CONNECT_HEADERS: Final = 265  # CURLOPT_SUPPRESS_CONNECT_HEADERS, curl/curl.h; pycurl has no name for it
 
+_SOCKS5_AUTH: Final = 267  # CURLOPT_SOCKS5_AUTH; nor for this
+_E_PROXY: Final = 97  # CURLE_PROXY; nor for this
+# CURLPX_*: what went wrong with SOCKS (CURLINFO_PROXY_ERROR(3), curl/curl.h)
+_IDENTD, _IDENTD_DIFFERS, _NO_LOGIN, _NOT_ALLOWED, _LOGIN_REFUSED = 7, 8, 12, 23, 33
+_WANTS_LOGIN: Final = frozenset({_IDENTD, _IDENTD_DIFFERS, _NO_LOGIN, _LOGIN_REFUSED})
+_DNS_CACHE_SECONDS: Final = 60  # as libcurl has it
+
+_NO_PROXY_THERE: Final = frozenset({pycurl.E_COULDNT_RESOLVE_PROXY, pycurl.E_COULDNT_CONNECT})
 _CONNECT_FAILURES: Final = frozenset(
     {
         pycurl.E_COULDNT_RESOLVE_PROXY, pycurl.E_COULDNT_RESOLVE_HOST, pycurl.E_COULDNT_CONNECT,
@@ -26,49 +37,60 @@ _CONNECT_FAILURES: Final = frozenset(
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Trust:
-    """The authorities that are trusted: as PEM, or a folder in which they are looked up by their names' hashes."""
+class Authorities:
+    """The certificates that are trusted, as options of handles; they have to outlive these.
 
-    pem: bytes
-    folder: str
+    They are a file in memory: libcurl parses a file once for all connections (CURLOPT_CA_CACHE_TIMEOUT(3)), and a
+    blob for each of them, which takes 5 ms for a distribution's certificates. A blob where there is no such file.
+    """
 
-    def options(self) -> dict[int, bytes | str]:
-        """CURLOPT_CAINFO_BLOB or CURLOPT_CAPATH, for servers and for proxies."""
-        if self.pem:
-            return {pycurl.CAINFO_BLOB: self.pem, pycurl.PROXY_CAINFO_BLOB: self.pem}
-        return {pycurl.CAPATH: self.folder, pycurl.PROXY_CAPATH: self.folder}
-
-
-def trust_of(context: ssl.SSLContext) -> Trust:
-    """What a context trusts. It lists no certificates where it looks them up in SSL_CERT_DIR as it needs them."""
-    listed = context.get_ca_certs(binary_form=True)
-    pem = b"".join(ssl.DER_cert_to_PEM_cert(der).encode() for der in listed)
-    return Trust(pem, ssl.get_default_verify_paths().capath or os.devnull)
+    def __init__(self, trust: Trust) -> None:
+        self._file: MemoryFile | None = None
+        self.options: dict[int, bytes | str]
+        if not trust.pem:  # a folder that is none
+            self.options = {pycurl.CAPATH: os.devnull, pycurl.PROXY_CAPATH: os.devnull}
+            return
+        self.options = {pycurl.CAINFO_BLOB: trust.pem, pycurl.PROXY_CAINFO_BLOB: trust.pem}
+        with suppress(OSError):
+            self._file = MemoryFile(trust.pem, name="certificates")
+            self.options = {pycurl.CAINFO: self._file.path, pycurl.PROXY_CAINFO: self._file.path}
 
 
-def new_handle(get: RangeGet, trust: Trust, proxy: str | None) -> pycurl.Curl:
+def new_handle(get: RangeGet, authorities: Authorities, proxy: Proxy | None) -> pycurl.Curl:
     """A handle for a GET, without the functions that take its reply (curl_easy_setopt(3))."""
     handle = pycurl.Curl()
-    handle.unsetopt(pycurl.CAINFO)  # those of the library itself
+    for option in (pycurl.CAINFO, pycurl.CAPATH, pycurl.PROXY_CAINFO, pycurl.PROXY_CAPATH):
+        handle.unsetopt(option)  # the library's own
     options: dict[int, int | str | bytes | Sequence[str]] = {
         pycurl.URL: get.url,
         pycurl.PATH_AS_IS: 1,
         pycurl.HTTPHEADER: [f"{name}: {value}" for name, value in get.fields],
         pycurl.HTTP_VERSION: pycurl.CURL_HTTP_VERSION_1_1,
         pycurl.BUFFERSIZE: _BUFFER_BYTES,
-        pycurl.PROXY: proxy or "",
         pycurl.NOPROXY: "",  # proxies.py has read it
+        # A second try asks for the server's addresses anew: the network may be another one.
+        pycurl.DNS_CACHE_TIMEOUT: 0 if get.request.is_anew else _DNS_CACHE_SECONDS,
         _SUPPRESS_CONNECT_HEADERS: 1,
         pycurl.NOSIGNAL: 1,
         pycurl.FRESH_CONNECT: int(get.request.is_anew),
         pycurl.CONNECTTIMEOUT_MS: int(CONNECT_SECONDS * 1000),
-        **trust.options(),
+        **_proxy_options(proxy),
+        **authorities.options,
     }
     for option, value in options.items():
         handle.setopt(option, value)
     handle.setopt(pycurl.SOCKOPTFUNCTION, _keep_alive)
     return handle
+
+
+def _proxy_options(proxy: Proxy | None) -> dict[int, bytes | str | int]:
+    """CURLOPT_PROXY; '' is none, whatever the environment has."""
+    if proxy is None:
+        return {pycurl.PROXY: ""}
+    options: dict[int, bytes | str | int] = {pycurl.PROXY: proxy.url, _SOCKS5_AUTH: pycurl.HTTPAUTH_BASIC}
+    if proxy.name or proxy.password:
+        options |= {pycurl.PROXYUSERNAME: proxy.name, pycurl.PROXYPASSWORD: proxy.password}
+    return options
 
 
 def _keep_alive(descriptor: int, _purpose: int) -> int:
@@ -79,10 +101,14 @@ def _keep_alive(descriptor: int, _purpose: int) -> int:
     return pycurl.SOCKOPT_OK
 
 
-def failure_of(get: RangeGet, handle: pycurl.Curl, number: int, message: str) -> StorageError:
+def failure_of(
+    get: RangeGet, handle: pycurl.Curl, number: int, message: str, *, proxy: Proxy | None = None
+) -> StorageError:
     """What a failure of libcurl means (libcurl-errors(3))."""
+    if proxy is not None and (failure := _failure_of_proxy(get, handle, number, message, proxy)) is not None:
+        return failure
     if number == pycurl.E_PEER_FAILED_VERIFICATION:
-        return untrusted(get.server, message)
+        return refused(get.server, handle.getinfo(pycurl.SSL_VERIFYRESULT), message)
     if number == pycurl.E_OPERATION_TIMEDOUT:  # no other time is limited here
         return unreachable(get.server, f"no connection within {CONNECT_SECONDS:.0f} s")
     if number == pycurl.E_COULDNT_CONNECT and (errno := handle.getinfo(pycurl.OS_ERRNO)):
@@ -90,3 +116,37 @@ def failure_of(get: RangeGet, handle: pycurl.Curl, number: int, message: str) ->
     if number in _CONNECT_FAILURES:
         return unreachable(get.server, message)
     return broken(str(get.request.version), get.server, message)
+
+
+def _failure_of_proxy(
+    get: RangeGet, handle: pycurl.Curl, number: int, message: str, proxy: Proxy
+) -> StorageError | None:
+    """The failure, if the proxy is its cause: it refused the tunnel, or there is no way through it yet."""
+    status = handle.getinfo(pycurl.HTTP_CONNECTCODE)
+    if status and not 200 <= status < 300:
+        return proxy_failures.of_status(proxy, get.server, status)
+    if status or handle.getinfo(pycurl.REQUEST_SIZE):  # that does not count what was for the proxy alone
+        return None
+    if number == pycurl.E_PEER_FAILED_VERIFICATION:
+        code = handle.getinfo(pycurl.PROXY_SSL_VERIFYRESULT) if proxy.scheme == "https" else 0
+        return refused(f"the proxy {proxy}", code, message) if code else None
+    if number in _NO_PROXY_THERE:
+        errno = handle.getinfo(pycurl.OS_ERRNO)
+        return proxy_failures.absent(proxy, os.strerror(errno) if errno else message)
+    if number == pycurl.E_OPERATION_TIMEDOUT:
+        return proxy_failures.failed(proxy, get.server, f"no connection within {CONNECT_SECONDS:.0f} s")
+    return _failure_of_tunnel(get, handle, number, message, proxy)
+
+
+def _failure_of_tunnel(
+    get: RangeGet, handle: pycurl.Curl, number: int, message: str, proxy: Proxy
+) -> StorageError | None:
+    """The failure of a proxy that is there; with SOCKS others than CURLE_PROXY are the server's."""
+    if proxy.is_http:
+        return proxy_failures.failed(proxy, get.server, message)
+    if number != _E_PROXY:
+        return None
+    code = handle.getinfo(pycurl.PROXY_ERROR)
+    if code in _WANTS_LOGIN:
+        return proxy_failures.no_login(proxy, message)
+    return (proxy_failures.denied if code == _NOT_ALLOWED else proxy_failures.failed)(proxy, get.server, message)

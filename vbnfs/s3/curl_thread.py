@@ -280,7 +280,7 @@ class CurlThread:
 
     def _remove_failed(self, handle: pycurl.Curl, number: int, message: str) -> None:
         transfer = self._remove(handle)
-        self._end(transfer, failure_of(transfer.get, handle, number, message))
+        self._end(transfer, failure_of(transfer.get, handle, number, message, proxy=transfer.proxy))
 
     def _end(self, transfer: Transfer, failure: StorageError | None) -> None:
         transfer.end(failure)

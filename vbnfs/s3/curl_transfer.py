@@ -18,9 +18,11 @@ import pycurl
 from vbnfs.blocks import BLOCK_BYTES, MOST_WAITING_BYTES
 from vbnfs.errors import MismatchError, StorageError, TransportError
 from vbnfs.objects import Piece
+from vbnfs.s3 import proxy_failures
 from vbnfs.s3.arrivals import Outlet
 from vbnfs.s3.failures import broken
 from vbnfs.s3.parts import Parts, Run
+from vbnfs.s3.proxies import Proxy
 from vbnfs.s3.ranges import Done, Failed, RangeGet
 from vbnfs.s3.refusals import status_error
 from vbnfs.s3.replies import MAX_ERROR_BYTES, Head, check_range, is_whole
@@ -35,8 +37,17 @@ _REFUSE: Final = 0  # of a part's bytes were taken: libcurl ends the transfer (C
 class Transfer:
     """A GET with its handle. Used in libcurl's thread only."""
 
-    def __init__(self, get: RangeGet, handle: pycurl.Curl, arrivals: Outlet, storing: StoringThread) -> None:
+    def __init__(
+        self,
+        get: RangeGet,
+        handle: pycurl.Curl,
+        arrivals: Outlet,
+        storing: StoringThread,
+        *,
+        proxy: Proxy | None = None,
+    ) -> None:
         self.get = get
+        self.proxy = proxy
         self.handle = handle
         self.arrivals = arrivals
         self._outbox = Outbox(arrivals.post, get.request.sink, storing)
@@ -190,6 +201,8 @@ class Transfer:
     def _status_error(self) -> StorageError:
         assert self._head is not None
         version, body = self.get.request.version, (self._error_body or b"")[:MAX_ERROR_BYTES]
+        if (of_proxy := proxy_failures.of_reply(self.proxy, self.get.server, self._head, body)) is not None:
+            return of_proxy
         has_version_id = version.version_id is not None
         return status_error(
             self._head, body, expected=206, about=str(version), method="GET", has_version_id=has_version_id

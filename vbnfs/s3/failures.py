@@ -5,17 +5,12 @@ import socket
 import ssl
 from collections.abc import Iterator
 
-from vbnfs.errors import TransportError, UntrustedServerError
+from vbnfs.errors import TransportError
 
 
 def unreachable(server: str, reason: str) -> TransportError:
     """There is no connection; what was to be asked does not matter."""
     return TransportError(f"{server} cannot be reached: {reason}")
-
-
-def untrusted(server: str, reason: str) -> UntrustedServerError:
-    """The server's certificate is not trusted."""
-    return UntrustedServerError(f"{server}: {reason}")
 
 
 def broken(about: str, server: str, reason: str) -> TransportError:
@@ -37,9 +32,9 @@ def system_reason(error: BaseException) -> str:
     return system[-1] if system else ""
 
 
-def is_untrusted(error: BaseException) -> bool:
-    """Whether a certificate that is not trusted is the cause."""
-    return any(isinstance(cause, ssl.SSLCertVerificationError) for cause in _causes(error))
+def verification_of(error: BaseException) -> ssl.SSLCertVerificationError | None:
+    """The cause, if it is a certificate that is not trusted."""
+    return next((cause for cause in _causes(error) if isinstance(cause, ssl.SSLCertVerificationError)), None)
 
 
 def _words(error: OSError) -> str:

@@ -1,49 +1,43 @@
 """All requests but those for ranges, by httpx: HEAD, and bodies small enough to be taken as a whole.
 
-This is the only module that imports httpx. Its exceptions become ours here.
+This is the only module that imports httpx. Its exceptions become ours here. It has no way with proxies of its own:
+tunnels.py opens its connections to them.
 """
 
-import math
 import ssl
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC
+from email.utils import parsedate_to_datetime
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
+import httpcore
 import httpx
 import trio
 
-from vbnfs.errors import BadReplyError, StorageError, TransportError, UsageError
-from vbnfs.s3.failures import broken, is_untrusted, reason_of, system_reason, unreachable, untrusted
+from vbnfs.errors import BadReplyError, StorageError, TransportError
+from vbnfs.s3 import proxy_failures
+from vbnfs.s3.certificates import Dates, refused
+from vbnfs.s3.failures import broken, reason_of, system_reason, unreachable, verification_of
 from vbnfs.s3.generations import Generations
 from vbnfs.s3.limits import CONNECT_SECONDS, KEEPALIVE, LEAST_BYTES, LEAST_SECONDS, SILENCE_SECONDS, BodyTime
+from vbnfs.s3.proxies import Proxy
 from vbnfs.s3.ranges import ANONYMOUS_FIELDS
 from vbnfs.s3.refusals import status_error
 from vbnfs.s3.replies import MAX_ERROR_BYTES, Head, check_encoding, says_size
+from vbnfs.s3.request_time import WHOLE_SECONDS, RequestTime
 from vbnfs.s3.stall import StallTimer
+from vbnfs.s3.trust import Trust
+from vbnfs.s3.tunnels import ProxyBackend, authorization
 
 # What is asked here may change, as the list of versions does: caches on the way ask the server (RFC 9111, 5.2.1.4).
 _FRESH: Final = {"Cache-Control": "no-cache"}
 _SAY_SIZES: Final = frozenset({200, 206, 416})  # replies to a GET for the first byte, of all that are no error
-_HEAD_SECONDS: Final = CONNECT_SECONDS + SILENCE_SECONDS  # until a reply's head is there, however busily it trickles
-_WHOLE_SECONDS: Final = 60.0  # for all of a reply, ...
-_LEAST_BYTES_PER_SECOND: Final = 64 << 10  # ... and a second more for so many bytes that it may have
-
-
-def tls_context(ca_bundle: Path | None) -> ssl.SSLContext:
-    """The usual trust (SSL_CERT_FILE and SSL_CERT_DIR honoured), or the certificates in a file alone.
-
-    Raises `UsageError` for a file without certificates.
-    """
-    try:
-        return ssl.create_default_context(cafile=ca_bundle) if ca_bundle else httpx.create_ssl_context()
-    except OSError as error:
-        raise UsageError(
-            f"{ca_bundle or 'SSL_CERT_FILE'}: no usable certificates: {error.strerror or error}"
-        ) from error
+_KEEPALIVE_SECONDS: Final = 5.0  # that a connection is kept which nothing uses
+_LEAST_BYTES_PER_SECOND: Final = 64 << 10  # a reply has a second more for so many bytes that it may have
 
 
 @dataclass(eq=False, slots=True)
@@ -66,21 +60,20 @@ class HttpClient:
         self,
         server: str,
         *,
-        tls: ssl.SSLContext,
-        proxy: str | None,
+        trust: Trust,
+        proxy: Proxy | None,
         max_connections: int,
         generations: Generations | None = None,
     ) -> None:
         self._server = server
-        self._tls = tls
+        self._trust = trust
+        self._tls = trust.context()
         self._proxy = proxy
+        self._is_passed_on = proxy is not None and proxy.passes_on(server)
         self._max_connections = max_connections
         self._generations = generations or Generations()
         self._timer = StallTimer()  # of replies' heads
-        try:
-            self._pool = self._new_pool()
-        except (ValueError, ImportError, httpx.InvalidURL) as error:
-            raise UsageError(f"HTTP_PROXY, HTTPS_PROXY or ALL_PROXY cannot be used: {error}") from error
+        self._pool = self._new_pool()
 
     async def __aenter__(self) -> Self:
         return self
@@ -89,36 +82,61 @@ class HttpClient:
         await self._pool.http.aclose()
 
     def _new_pool(self) -> _Pool:
+        return _Pool(self._new_client(self._tls), self._generations.number)
+
+    def _new_client(self, tls: ssl.SSLContext) -> httpx.AsyncClient:
         most = self._max_connections
-        transport = httpx.AsyncHTTPTransport(
-            verify=self._tls,
-            proxy=self._proxy,
-            trust_env=False,  # proxies.py reads it, for ranges as well
-            limits=httpx.Limits(max_connections=most, max_keepalive_connections=most),
+        transport = httpx.AsyncHTTPTransport(verify=tls, trust_env=False)
+        backend = None if self._proxy is None else ProxyBackend(self._proxy, self._server, tls)
+        # httpx has no name for a way to open connections; this is how its own constructor makes a pool.
+        transport._pool = httpcore.AsyncConnectionPool(
+            ssl_context=tls,
+            max_connections=most,
+            max_keepalive_connections=most,
+            keepalive_expiry=_KEEPALIVE_SECONDS,
             socket_options=KEEPALIVE,
+            network_backend=backend,
         )
-        http = httpx.AsyncClient(
+        fields = authorization(self._proxy) if self._proxy is not None and self._is_passed_on else {}
+        return httpx.AsyncClient(
             transport=transport,
             trust_env=False,
             timeout=httpx.Timeout(SILENCE_SECONDS, connect=CONNECT_SECONDS, pool=None),
-            headers={**ANONYMOUS_FIELDS, **_FRESH},
+            headers={**ANONYMOUS_FIELDS, **_FRESH, **fields},
             # Requests are anonymous: an endpoint's cookies are neither kept nor sent back (RFC 6265).
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
             follow_redirects=False,
         )
-        return _Pool(http, self._generations.number)
+
+    def _extensions(self, url: str, time: RequestTime) -> dict[str, Any]:
+        """Those of httpx: what a proxy is to pass on is asked for by the whole URL (RFC 9112, 3.2.2)."""
+        return {**time.extensions, **({"target": url.encode("ascii")} if self._is_passed_on else {})}
+
+    async def dates(self) -> Dates | None:
+        """When the server's certificate is valid, and its time; None where it does not say.
+
+        All of the certificate is checked but for its dates, which were refused.
+        """
+        tls = self._trust.context(checks_time=False)
+        with trio.move_on_after(CONNECT_SECONDS), suppress(httpx.HTTPError, StorageError, LookupError, ValueError):
+            async with self._new_client(tls) as http, http.stream("HEAD", self._server) as reply:
+                shown = reply.extensions["network_stream"].get_extra_info("ssl_object").getpeercert()
+                sent = parsedate_to_datetime(reply.headers["date"])
+                before, after = (ssl.cert_time_to_seconds(shown[name]) for name in ("notBefore", "notAfter"))
+                return Dates(before, after, sent.replace(tzinfo=sent.tzinfo or UTC).timestamp())
+        return None
 
     async def head(self, url: str, *, about: str) -> Head:
         """The head of the reply to HEAD, which is a 200; or to a GET for the first byte, where that says no size."""
         async with self._request("HEAD", url, about=about, max_bytes=MAX_ERROR_BYTES) as reply:
             if says_size(_head(reply)):
                 # Only a reply that was read to its end leaves its connection to the next request; this has no body.
-                await _check_status(reply, about=about)
+                await self._check_status(reply, about=about)
                 return _head(reply)
         first_byte = {"Range": "bytes=0-0"}
         async with self._request("GET", url, about=about, max_bytes=MAX_ERROR_BYTES, fields=first_byte) as reply:
             if reply.status_code not in _SAY_SIZES:
-                await _check_status(reply, about=about)
+                await self._check_status(reply, about=about)
             return _head(reply)
 
     async def get(self, url: str, *, about: str, max_bytes: int, is_object: bool = False) -> bytes:
@@ -128,7 +146,7 @@ class HttpClient:
         """
         async with self._request("GET", url, about=about, max_bytes=max_bytes) as reply:
             if reply.status_code != 200:
-                await _check_status(reply, about=about)
+                await self._check_status(reply, about=about)
             check_encoding(_head(reply), about, is_object=is_object)
             data = bytearray()
             async with _Body(reply, about=about) as pieces:
@@ -143,11 +161,11 @@ class HttpClient:
         self, method: str, url: str, *, about: str, max_bytes: int, fields: Mapping[str, str] | None = None
     ) -> AsyncIterator[httpx.Response]:
         """A reply whose body, of at most `max_bytes`, is not read yet. It has to be at its end in time."""
-        time = _Time(about, reused_seconds=max(self._timer.seconds, self._timer.unusual_seconds))
+        time = RequestTime(about, reused_seconds=max(self._timer.seconds, self._timer.unusual_seconds))
         try:
             with time.limited():
                 async with self._reply(method, url, fields or {}, time) as reply:
-                    time.allow(_WHOLE_SECONDS + max_bytes / _LEAST_BYTES_PER_SECOND)
+                    time.allow(WHOLE_SECONDS + max_bytes / _LEAST_BYTES_PER_SECOND)
                     yield reply
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
             await self._renew()
@@ -155,7 +173,7 @@ class HttpClient:
 
     @asynccontextmanager
     async def _reply(
-        self, method: str, url: str, fields: Mapping[str, str], time: "_Time"
+        self, method: str, url: str, fields: Mapping[str, str], time: RequestTime
     ) -> AsyncIterator[httpx.Response]:
         """A reply, as soon as its head is there; by a new connection, where an open one brings none soon."""
         self._generations.look_at_clocks()
@@ -163,7 +181,7 @@ class HttpClient:
             await self._renew()
         async with self._using(self._pool) as http:
             with trio.CancelScope() as time.on_reused:
-                request = http.build_request(method, url, headers=fields, extensions=time.extensions)
+                request = http.build_request(method, url, headers=fields, extensions=self._extensions(url, time))
                 reply = await http.send(request, stream=True)
             if not time.on_reused.cancelled_caught:
                 self._timer = self._timer.after(time.taken_seconds)
@@ -176,12 +194,24 @@ class HttpClient:
         time.begin_anew()
         async with (
             self._using(self._pool) as http,
-            http.stream(method, url, headers=fields, extensions=time.extensions) as reply,
+            http.stream(method, url, headers=fields, extensions=self._extensions(url, time)) as reply,
         ):
             self._timer = self._timer.after(time.taken_seconds)
             self._generations.retire()  # a new connection answers, and an open one did not
             self._pool.number = self._generations.number
             yield reply
+
+    async def _check_status(self, reply: httpx.Response, *, about: str) -> None:
+        """Read the start of the body. Raises what a status other than 200 means."""
+        body, request, head = await _start_of_body(reply), reply.request, _head(reply)
+        if head.status == 200:
+            return
+        if (of_proxy := proxy_failures.of_reply(self._proxy, self._server, head, body)) is not None:
+            raise of_proxy
+        has_version_id = "versionId" in request.url.params
+        raise status_error(
+            head, body, expected=200, about=about, method=request.method, has_version_id=has_version_id
+        )
 
     async def _renew(self) -> None:
         """Use no connection again that is open now."""
@@ -204,16 +234,6 @@ class HttpClient:
             await self._close_if_retired(pool)
 
 
-async def _check_status(reply: httpx.Response, *, about: str) -> None:
-    """Read the start of the body. Raises what a status other than 200 means."""
-    body, request = await _start_of_body(reply), reply.request
-    if reply.status_code != 200:
-        has_version_id = "versionId" in request.url.params
-        raise status_error(
-            _head(reply), body, expected=200, about=about, method=request.method, has_version_id=has_version_id
-        )
-
-
 async def _start_of_body(reply: httpx.Response) -> bytes:
     """As far as it can be had."""
     body = b""
@@ -232,8 +252,8 @@ def _head(reply: httpx.Response) -> Head:
 
 def _failure(error: Exception, *, about: str, server: str) -> StorageError:
     """What an exception of httpx means."""
-    if is_untrusted(error):
-        return untrusted(server, _reason(error))
+    if (verification := verification_of(error)) is not None:
+        return refused(server, verification.verify_code, verification.verify_message)
     if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
         return unreachable(server, _reason(error))
     return broken(about, server, _reason(error))
@@ -247,52 +267,6 @@ def _reason(error: Exception) -> str:
     if isinstance(error, httpx.ConnectError) and (reason := system_reason(error)):
         return reason
     return reason_of(error)
-
-
-class _Time:
-    """How long a request may take, however busily its bytes come: `_HEAD_SECONDS`, and what `allow` says.
-
-    Each of httpx's own timeouts begins anew with each byte. Waiting for one of its connections does not count: httpx
-    says when the request has one (its `trace` extension).
-    """
-
-    def __init__(self, about: str, *, reused_seconds: float) -> None:
-        self._about = about
-        self._reused_seconds = reused_seconds
-        self._scope = trio.CancelScope()
-        self._began = 0.0
-        self._seconds = _HEAD_SECONDS
-        self.on_reused = trio.CancelScope()  # around a first try, which ends sooner on a connection that was open
-        self.extensions = {"trace": self._note}
-
-    @contextmanager
-    def limited(self) -> Iterator[None]:
-        """What is within is given up in time. Raises `TransportError` then."""
-        with self._scope:
-            yield
-        if self._scope.cancelled_caught:
-            raise TransportError(f"{self._about}: not at its end after {self._seconds:.0f} s")
-
-    def begin_anew(self) -> None:
-        """What was taken until now does not count."""
-        self._scope.deadline = math.inf
-
-    @property
-    def taken_seconds(self) -> float:
-        """How long it has taken until now."""
-        return trio.current_time() - self._began
-
-    def allow(self, seconds: float) -> None:
-        """So much, from the beginning."""
-        self._seconds = seconds
-        self._scope.deadline = self._began + seconds
-
-    async def _note(self, event: str, _about: object) -> None:
-        if self._scope.deadline == math.inf:
-            self._began = trio.current_time()
-            self.allow(self._seconds)
-            if event.startswith("http11."):  # else it begins with connecting
-                self.on_reused.deadline = self._began + self._reused_seconds
 
 
 class _Body:

@@ -23,7 +23,7 @@ from vbnfs.host import descriptors
 from vbnfs.host.message_link import Letter, Link, Sender
 from vbnfs.objects import Piece, Sink, StorePlan
 from vbnfs.s3.arrivals import Flow
-from vbnfs.s3.curl_options import new_handle
+from vbnfs.s3.curl_options import Authorities, new_handle
 from vbnfs.s3.curl_thread import CurlThread
 from vbnfs.s3.curl_transfer import Transfer
 from vbnfs.s3.failures import broken
@@ -104,6 +104,7 @@ class _Receiver:
 
     def __init__(self, setup: Setup, sender: Sender, make_sink: MakeSink) -> None:
         self._setup = setup
+        self._authorities = Authorities(setup.trust)
         self._sender = sender
         self._make_sink = make_sink
         self._generations = _Generations(sender)
@@ -149,10 +150,10 @@ class _Receiver:
     def _transfer(self, message: Begin, opened: tuple[int, ...]) -> tuple[Transfer, _Outlet]:
         sink = self._sink(message.plan, opened)
         get = replace(message.get, request=replace(message.get.request, sink=sink))
-        handle = new_handle(get, self._setup.trust, self._setup.proxy)
+        handle = new_handle(get, self._authorities, self._setup.proxy)
         resume = partial(self._thread.call, partial(self._thread.resume, handle))
         outlet = _Outlet(message.number, self._sender, resume)
-        return Transfer(get, handle, outlet, self._storing), outlet
+        return Transfer(get, handle, outlet, self._storing, proxy=self._setup.proxy), outlet
 
     def _sink(self, plan: StorePlan | None, opened: tuple[int, ...]) -> Sink | None:
         if plan is not None and len(opened) == 2:

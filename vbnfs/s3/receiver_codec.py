@@ -20,14 +20,15 @@ from vbnfs import errors
 from vbnfs.errors import BusyError, StorageError, WrongBlockError
 from vbnfs.host.message_link import Codec
 from vbnfs.objects import ByteRange, ObjectVersion, Piece, RangeRequest, Stored, StorePlan
-from vbnfs.s3.curl_options import Trust
+from vbnfs.s3.proxies import Proxy
 from vbnfs.s3.ranges import Done, Failed, RangeGet
 from vbnfs.s3.receiver_messages import Begin, Came, End, Ended, Ping, Pong, Ready, Retired, Said, Setup, Taken
 from vbnfs.s3.replies import Head
+from vbnfs.s3.trust import Trust
 
 MESSAGES: Final[tuple[type, ...]] = (Setup, Begin, Taken, End, Ping, Ready, Came, Ended, Retired, Pong, Said)
 _WITHIN: Final[tuple[type, ...]] = (
-    Trust, RangeGet, RangeRequest, ObjectVersion, ByteRange, StorePlan, Head, Piece, Stored, Done, Failed,
+    Trust, Proxy, RangeGet, RangeRequest, ObjectVersion, ByteRange, StorePlan, Head, Piece, Stored, Done, Failed,
 )  # fmt: skip
 _ERRORS: Final[tuple[type[StorageError], ...]] = tuple(
     one for one in vars(errors).values() if isinstance(one, type) and issubclass(one, StorageError)

@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from vbnfs.objects import StorePlan
-from vbnfs.s3.curl_options import Trust
+from vbnfs.s3.proxies import Proxy
 from vbnfs.s3.ranges import Event, RangeGet
+from vbnfs.s3.trust import Trust
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +19,7 @@ class Setup:
 
     version: str
     trust: Trust
-    proxy: str | None
+    proxy: Proxy | None
     max_connections: int
 
 

@@ -8,7 +8,6 @@ The messages are those of the seam (ranges.py). Before the process is ready, whi
 given up, this process receives by itself (curl.py): no GET waits for it, and none fails because of it.
 """
 
-import ssl
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Final, Self
@@ -18,11 +17,12 @@ import trio
 from vbnfs import __version__
 from vbnfs.objects import OpenStore
 from vbnfs.s3.curl import CurlTransport
-from vbnfs.s3.curl_options import trust_of
 from vbnfs.s3.generations import Generations
+from vbnfs.s3.proxies import Proxy
 from vbnfs.s3.ranges import RangeGet, Transfer
 from vbnfs.s3.receiver_keeper import Keeper
 from vbnfs.s3.receiver_messages import Setup
+from vbnfs.s3.trust import Trust
 
 _PATIENCE_SECONDS: Final = 1.0  # with the disk, on which a content is opened
 _OPENERS: Final = 4  # a disk that hangs must not take all threads
@@ -31,7 +31,7 @@ _OPENERS: Final = 4  # a disk that hangs must not take all threads
 class ReceiverTransport:
     """See `RangeTransport`. `program` is the command of the process; `own` receives where that does not.
 
-    At most `max_connections` GETs are under way, in both; the others wait. `tls` and `proxy`: see `CurlTransport`.
+    At most `max_connections` GETs are under way, in both; the others wait. `trust` and `proxy`: see `CurlTransport`.
     `generations`: which connections are used again, in both.
     """
 
@@ -40,13 +40,13 @@ class ReceiverTransport:
         program: Sequence[str],
         own: CurlTransport,
         *,
-        tls: ssl.SSLContext,
-        proxy: str | None,
+        trust: Trust,
+        proxy: Proxy | None,
         max_connections: int,
         generations: Generations,
     ) -> None:
         self._own = own
-        setup = Setup(__version__, trust_of(tls), proxy, max_connections)
+        setup = Setup(__version__, trust, proxy, max_connections)
         self._keeper = Keeper(program, setup, generations)
         self._limiter = trio.CapacityLimiter(max_connections)
         self._openers = trio.CapacityLimiter(_OPENERS)

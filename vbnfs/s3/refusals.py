@@ -38,6 +38,7 @@ from vbnfs.s3.codes import (
 )
 from vbnfs.s3.replies import Head
 
+_LONGEST_WAIT_SECONDS: Final = 3_600.0  # that a server may ask for
 _CODE: Final = re.compile(rb"<Code>\s*(?:[0-9]{3} )?([A-Za-z][A-Za-z0-9.]{0,63})\s*</Code>")
 _HTML: Final = re.compile(rb"\s*(?:<!doctype html|<html)", re.IGNORECASE)
 _REGION: Final = re.compile(r"[a-z0-9-]{1,32}")
@@ -86,7 +87,7 @@ def body_error(body: bytes, *, about: str) -> StorageError:
 def _error(meaning: Meaning, head: Head, *, about: str, code: str) -> StorageError:
     text = f"{about}: HTTP {head.status}{f' {code}' if code else ''}: {meaning.cause}"
     if issubclass(meaning.kind, BusyError):
-        seconds = retry_after(head.field("retry-after"))
+        seconds = retry_after(head.field("retry-after"), head.field("date"))
         return meaning.kind(text, retry_after_seconds=seconds, remedy=meaning.remedy)
     return meaning.kind(text, remedy=meaning.remedy)
 
@@ -149,14 +150,22 @@ def _of_place(head: Head, body: bytes, code: str) -> Meaning | None:
     return replace(kind, cause=f"the server points to {where!r:.200}; check --region and --endpoint-url")
 
 
-def retry_after(text: str) -> float | None:
-    """Seconds from now, of either form of Retry-After (RFC 9110, 10.2.3); None for anything else."""
+def retry_after(text: str, date: str) -> float | None:
+    """Seconds of either form of Retry-After (RFC 9110, 10.2.3), an hour at the most; None for anything else.
+
+    A time is counted from the reply's own `date`: this machine's clock may be wrong.
+    """
     if re.fullmatch(r"[0-9]{1,9}", text):
-        return float(text)
+        return min(float(text), _LONGEST_WAIT_SECONDS)
     with suppress(ValueError, OverflowError):
-        when = parsedate_to_datetime(text)
-        return max(0.0, (when.replace(tzinfo=when.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
+        when, now = (parsedate_to_datetime(one) for one in (text, date))
+        seconds = (_in_utc(when) - _in_utc(now)).total_seconds()
+        return min(max(0.0, seconds), _LONGEST_WAIT_SECONDS)
     return None
+
+
+def _in_utc(when: datetime) -> datetime:
+    return when.replace(tzinfo=when.tzinfo or UTC)
 
 
 @contextmanager

@@ -10,7 +10,7 @@
 | `ChangedError`: another version id or size, 416 | the same | a proxy may be to blame |
 | `BadReplyError` otherwise, `MovedError` among them | no | it is how this server answers |
 | `UntrustedServerError`, `OfflineError` | no | nothing changes in seconds |
-| `AccessDeniedError`, `ObjectGoneError` | no | it is an answer |
+| `AccessDeniedError`, `ProxyDeniedError`, `ObjectGoneError` | no | it is an answer |
 
 Waiting grows exponentially with jitter. A wait that would take longer than the time allowed is not begun: then the
 failure comes out, and not only that time is out. With Retry-After, asking earlier would be what the server forbids.

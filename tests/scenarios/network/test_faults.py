@@ -49,9 +49,9 @@ from vbnfs.errors import (
 from vbnfs.metrics import Metrics
 from vbnfs.objects import ByteRange, ObjectVersion, Piece, RangeRequest
 from vbnfs.s3.curl import CurlTransport
-from vbnfs.s3.http_client import tls_context
 from vbnfs.s3.ranges import get_of, receive_all
 from vbnfs.s3.retry import RetryingClient
+from vbnfs.s3.trust import Trust
 
 SIZE: Final = 300_000
 VERSION: Final = ObjectVersion("data/file.nwb", "the-version")
@@ -402,6 +402,32 @@ def test_a_name_that_libcurl_does_not_find(tmp_path: Path) -> None:
     assert name_server.asked > 1
 
 
+async def _fetch_after_a_change_of_address() -> None:
+    store = MemoryStore("data-bucket")
+    store.put(VERSION.key, Pattern(SIZE), version_id=VERSION.version_id)
+    name = "s3.example"
+    with NameServer(hangs=False, addresses={name: ["127.0.0.1"]}) as names, FakeS3Server(store) as by_ipv4:
+        metrics, port = Metrics(), by_ipv4.port
+        async with reading(f"http://{name}:{port}", metrics, io_timeout="5") as client:
+            assert await fetch(client) == WANTED
+            by_ipv4.stop()
+            names.addresses[name] = ["127.0.0.1", "::1"]
+            with FakeS3Server(store, host="::1", port=port) as by_ipv6:
+                assert await fetch(client) == WANTED
+                assert (await client.head(VERSION)).size_bytes == SIZE
+                assert by_ipv6.count("get_range") == 1
+        assert metrics.range_requests <= 4
+
+
+@pytest.mark.root
+def test_a_network_with_other_addresses(tmp_path: Path) -> None:
+    """A second try asks for the server's addresses anew: after a change from IPv4 to IPv6, reads go on at once.
+
+    Of several addresses one that does not answer is no hindrance.
+    """
+    run_with_name_server(_fetch_after_a_change_of_address, tmp_path)
+
+
 async def _fetch_by(transport: CurlTransport, base: str) -> bytes:
     get, received = get_of(base, RangeRequest(VERSION, RANGE, SIZE)), bytearray()
 
@@ -418,7 +444,7 @@ async def _fetch_while_lookups_hang() -> None:
     store.put(VERSION.key, Pattern(SIZE), version_id=VERSION.version_id)
     with FakeS3Server(store) as server:
         known = f"{server.endpoint_url}/data-bucket"
-        async with CurlTransport(tls=tls_context(None), proxy=None, max_connections=64) as transport:
+        async with CurlTransport(trust=Trust(), proxy=None, max_connections=64) as transport:
             async with trio.open_nursery() as nursery:
                 for _ in range(60):
                     nursery.start_soon(_fetch_by, transport, "http://no-such-host.example")

@@ -1,0 +1,105 @@
+"""Heaps: local ones, which hold the names of old groups; collections of the global one; fractal ones.
+
+The global heap holds what is of variable length (specification, III.D, III.E, III.G).
+"""
+
+from typing import Final
+
+from vbnfs.hdf5.branches import SPECULATIVE_BYTES, Branch, File, Need
+from vbnfs.hdf5.fields import UnparsableError
+from vbnfs.hdf5.fractal import HEAP, Apart, FractalHeap, Huge, Managed, read_heap, read_id
+from vbnfs.hdf5.trees import all_records
+
+_LEAST_COLLECTION_BYTES: Final = 4096
+_DEEPEST: Final = 64
+
+
+def read_segment(file: File, address: int) -> Branch[bytes]:
+    """The data segment of the local heap at `address`."""
+    if address not in file.segments:
+        fields = file.fields((yield Need(address, SPECULATIVE_BYTES)), "local heap")
+        fields.expect(b"HEAP")
+        fields.skip(4)
+        size_bytes = fields.length()
+        fields.length()  # where its free space begins
+        segment = yield Need(fields.required(), size_bytes)
+        file.keep(len(segment))
+        file.segments[address] = segment
+    return file.segments[address]
+
+
+def touch_segment(file: File, address: int) -> Branch[None]:
+    """Have a local heap fetched that another branch will read."""
+    yield from read_segment(file, address)
+
+
+def touch_collection(file: File, address: int | None) -> None:
+    """Have a collection of the global heap fetched, once: the HDF5 library reads it as a whole."""
+    if address is not None and file.enters("global heap", address):
+        file.spawn(_touch_collection(file, address))
+
+
+def _touch_collection(file: File, address: int) -> Branch[None]:
+    fields = file.fields((yield Need(address, _LEAST_COLLECTION_BYTES)), "global heap")
+    fields.expect(b"GCOL")
+    fields.skip(4)
+    size_bytes = fields.length()
+    if size_bytes > _LEAST_COLLECTION_BYTES:
+        yield Need(address, size_bytes)
+
+
+def touch_heap(file: File, address: int) -> Branch[None]:
+    """Have the header of a fractal heap fetched that another branch will read."""
+    yield from _open_heap(file, address)
+
+
+def _open_heap(file: File, address: int) -> Branch[FractalHeap]:
+    """The fractal heap at `address`."""
+    if address not in file.heaps:
+        sizes = file.sizes
+        data = yield Need(address, 26 + 3 * sizes.address_bytes + 12 * sizes.length_bytes)
+        heap = file.heaps[address] = read_heap(file.fields(data, HEAP))
+        # The HDF5 library reads the header of the free-space manager, too (III.H).
+        file.touch("free space", heap.free_space, 18 + 7 * sizes.length_bytes + sizes.address_bytes)
+    return file.heaps[address]
+
+
+def read_object(file: File, address: int, heap_id: bytes) -> Branch[bytes]:
+    """The object that an id names of the fractal heap at `address`."""
+    heap = yield from _open_heap(file, address)
+    match read_id(file.fields(heap_id, HEAP), heap, file.sizes.address_bytes + file.sizes.length_bytes):
+        case Managed(offset, size_bytes):
+            return (yield Need((yield from _locate(file, heap, offset)), size_bytes))
+        case Apart(place, size_bytes):
+            return (yield Need(place, size_bytes))
+        case Huge(number):
+            return (yield (yield from _locate_huge(file, heap, number)))
+        case bytes(tiny):
+            return tiny
+
+
+def _locate(file: File, heap: FractalHeap, offset: int) -> Branch[int]:
+    """The address of what is at an offset of a heap's space."""
+    block, rows, block_bytes = heap.root, heap.root_rows, heap.start_bytes
+    head_bytes, address_bytes = 5 + file.sizes.address_bytes + heap.offset_bytes, file.sizes.address_bytes
+    for _ in range(_DEEPEST):
+        if block is not None and not rows:
+            file.touch(HEAP, block, block_bytes)  # which the HDF5 library reads as a whole
+            return block + offset
+        place = heap.place(offset)
+        if block is None or place.row >= rows:
+            break
+        data = yield Need(block, head_bytes + rows * heap.width * address_bytes + 4)
+        block = file.fields(data, HEAP, head_bytes + place.entry * address_bytes).address()
+        offset, rows, block_bytes = place.within, place.rows, place.block_bytes
+    raise UnparsableError(HEAP)
+
+
+def _locate_huge(file: File, heap: FractalHeap, number: int) -> Branch[Need]:
+    records = [] if heap.huge_tree is None else (yield from all_records(file, heap.huge_tree))
+    for each in records:
+        fields = file.fields(each, HEAP)
+        need = Need(fields.required(), fields.length())
+        if fields.length() == number:
+            return need
+    raise UnparsableError(HEAP)

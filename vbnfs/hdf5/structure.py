@@ -1,0 +1,193 @@
+"""What a file consists of, as values: objects by address, links between them, where their data lie.
+
+The words are those of the HDF5 File Format Specification, version 3.0. It is what "specification" means everywhere in
+this package, and its sections are named by their numbers.
+"""
+
+from collections import deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+Shape: TypeAlias = tuple[int, ...]
+Kind: TypeAlias = Literal[
+    "integer",
+    "float",
+    "time",
+    "string",
+    "bitfield",
+    "opaque",
+    "compound",
+    "object reference",
+    "region reference",
+    "reference",
+    "enum",
+    "sequence",
+    "text",
+    "array",
+    "complex",
+]
+Index: TypeAlias = Literal["B-tree 1", "single", "implicit", "fixed array", "extensible array", "B-tree 2"]
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A member of a compound type: it begins `offset_bytes` behind the start of an element."""
+
+    name: str
+    offset_bytes: int
+    datatype: "Datatype"
+
+
+@dataclass(frozen=True, slots=True)
+class Datatype:
+    """The type of an element, which takes `size_bytes` in the file (specification, IV.A.2.d).
+
+    A `sequence` and a `text` have variable length: their bytes are in the global heap. `base` is the type of what an
+    enum, a sequence, an array or a complex number consists of; `shape` an array's.
+    """
+
+    kind: Kind
+    size_bytes: int
+    is_big_endian: bool = False
+    is_signed: bool = False
+    base: "Datatype | None" = None
+    members: tuple[Member, ...] = ()
+    values: tuple[tuple[str, int], ...] = ()  # of an enum, by name
+    shape: Shape = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """One step of a filter pipeline: its registered number, and the values that it is set by (IV.A.2.l)."""
+
+    number: int
+    values: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Contiguous:
+    """Data in one piece, from byte `start` of the file on; None: nothing is stored yet."""
+
+    start: int | None
+    storage_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Compact:
+    """Data within the object's header."""
+
+    storage_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Chunked:
+    """Data in chunks of `shape` elements, found by an index at byte `start` (of a single chunk: its own); None: none.
+
+    `chunks` of them are stored, which take `storage_bytes`; None where not all of the index was read.
+    """
+
+    shape: Shape
+    index: Index
+    start: int | None
+    chunks: int | None
+    storage_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """Data in other files: raw (`external`), or as parts of other datasets (`virtual`)."""
+
+    kind: Literal["external", "virtual"]
+
+
+Layout: TypeAlias = Contiguous | Compact | Chunked | Elsewhere
+
+
+@dataclass(frozen=True, slots=True)
+class HardLink:
+    """A link to the object whose header is at byte `start` of the file."""
+
+    start: int
+
+
+@dataclass(frozen=True, slots=True)
+class SoftLink:
+    """A link to whatever has this path in the file."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class ExternalLink:
+    """A link to what has this path in another file."""
+
+    file: str
+    path: str
+
+
+Link: TypeAlias = HardLink | SoftLink | ExternalLink
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A group: its links by name, and the names of its attributes."""
+
+    links: Mapping[str, Link]
+    attributes: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """A dataset. Its `shape` is () for a scalar, and None without any element; None in `most`: unlimited.
+
+    What could not be parsed is None, and no filter.
+    """
+
+    shape: Shape | None
+    most: tuple[int | None, ...] | None
+    datatype: Datatype | None
+    layout: Layout | None
+    filters: tuple[Filter, ...]
+    attributes: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class CommittedType:
+    """A datatype that has a name of its own."""
+
+    datatype: Datatype | None
+    attributes: frozenset[str]
+
+
+Object: TypeAlias = Group | Dataset | CommittedType
+
+
+@dataclass(frozen=True, slots=True)
+class Structure:
+    """What was found of a file.
+
+    `objects` are by the byte of the file at which their headers begin; `root` is that of the root group, None if
+    there is no superblock. `blocks` were read. `unparsed` counts what was left out, by kind. `is_complete`: nothing
+    was left out, for whatever reason.
+    """
+
+    root: int | None = None
+    objects: Mapping[int, Object] = field(default_factory=dict)
+    blocks: frozenset[int] = frozenset()
+    unparsed: Mapping[str, int] = field(default_factory=dict)
+    is_complete: bool = False
+
+    def walk(self) -> Iterator[tuple[str, Object]]:
+        """Each object that hard links lead to, once, by a shortest path: '/' first."""
+        if self.root is None or self.root not in self.objects:
+            return
+        seen = {self.root}
+        found = deque([("/", self.objects[self.root])])
+        while found:
+            path, each = found.popleft()
+            yield path, each
+            for name, link in each.links.items() if isinstance(each, Group) else ():
+                if isinstance(link, HardLink) and link.start in self.objects and link.start not in seen:
+                    seen.add(link.start)
+                    found.append((f"{path.rstrip('/')}/{name}", self.objects[link.start]))
