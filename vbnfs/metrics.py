@@ -27,6 +27,8 @@ class Metrics:
     failed_requests: int = _counter("requests", "requests without the expected reply, retried ones included")
     hedged_requests: int = _counter("requests", "ranges that stalled and were requested again on another connection")
     received_bytes: int = _counter("bytes", "bodies of range requests that passed all checks")
+    listed_bytes: int = _counter("bytes", "bodies of lists and of whole objects")
+    limited_fetches: int = _counter("fetches", "fetches that --limit-rate held back before their request")
     read_requests: int = _counter("requests", "reads that the kernel requested")
     read_bytes: int = _counter("bytes", "bytes in the replies to these reads")
     whole_blocks: int = _counter("blocks", "blocks read in small parts, that the kernel was then made to read whole")

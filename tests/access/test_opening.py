@@ -1,13 +1,20 @@
 """What a configuration asks for: the name under which the cache keeps what a server sends."""
 
+from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from vbnfs.access.opening import mirror_scope_of, scope_of
+from vbnfs.access import opening
+from vbnfs.access.opening import make_limit, mirror_scope_of, scope_of
+from vbnfs.cache.content_folder import FORMAT
+from vbnfs.cache.shared_rate import read_rate, set_rate
 from vbnfs.config.sources import load_config
+from vbnfs.metrics import Metrics
+from vbnfs.rate import OFF
+from vbnfs.reading.rate_limit import RateLimit
 
 PORTS = {"http": 80, "https": 443}
 
@@ -81,3 +88,38 @@ def test_names_that_were_taken_for_each_other(one: str, other: str | None, is_sa
         for url in (one, other)
     ]
     assert (scopes[0] == scopes[1]) == is_same
+
+
+def limit_of(cache: Path, **settings: str) -> RateLimit:
+    """The limit of a mount with these settings."""
+    config = load_config(command_line={"cache_dir": str(cache), **settings}, environ={})
+    return make_limit(config, Metrics(), is_mount=True)
+
+
+async def test_a_limit_of_all_on_a_cache(tmp_path: Path) -> None:
+    """Without a setting the stored rate holds, else that of the settings, which is then stored for the others."""
+    tmp_path.chmod(0o700)
+    assert limit_of(tmp_path).rate == OFF
+    one = limit_of(tmp_path, limit_rate="5M")
+    assert (one.rate, read_rate(tmp_path).rate, one.report()["is_shared"]) == (5 << 20, 5 << 20, True)
+    assert limit_of(tmp_path).rate == 5 << 20
+    set_rate(tmp_path, OFF)
+    await one.learn()
+    assert one.rate == OFF
+
+
+async def test_a_limit_of_one_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a file system of other hosts each process keeps to the rate by itself, and knows that."""
+    tmp_path.chmod(0o700)
+    monkeypatch.setattr(opening, "is_local", lambda path: False)
+    limit = limit_of(tmp_path, limit_rate="5M")
+    assert (limit.report()["rate_bytes"], limit.report()["is_shared"]) == (5 << 20, False)
+
+
+async def test_a_limit_on_a_cache_that_takes_nothing(tmp_path: Path) -> None:
+    """Where the rate cannot be stored, that of the settings holds for this process, whatever is stored."""
+    tmp_path.chmod(0o700)
+    (tmp_path / FORMAT).write_text("no folder")
+    limit = limit_of(tmp_path, limit_rate="5M")
+    await limit.learn()
+    assert limit.rate == 5 << 20

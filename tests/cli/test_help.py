@@ -82,6 +82,7 @@ def test_settings_are_accepted_where_help_does_not_show_them() -> None:
         "verify": every - only_of_a_mount - {"verify"},
         "import": every - only_of_a_mount - {"verify", "dataset_version"},
         "clean": every - only_of_a_mount - {"verify", "dataset_version"},
+        "limit-rate": {"cache_dir", "config_file"},
         "settings": every,
     }
     for name in cli.commands:

@@ -49,6 +49,10 @@ EXAMPLES: dict[str, list[tuple[str, Any]]] = {
     "passthrough": [("yes", True), ("no", False)],
     "trust_cache": [("1", True), ("off", False)],
     "max_connections": [("1", 1), ("2", 2), (" 3 ", 3), ("256", 256)],
+    "limit_rate": [
+        *(("5M", 5 << 20), ("500K", 500 << 10), ("1.5MiB/s", 3 << 19), ("16k", 16 << 10), (" 10 MB/s ", 10 << 20)),
+        *(("1048576", 1 << 20), ("off", 0), ("OFF", 0), ("0", 0)),
+    ],
     "receivers": [("0", 0), ("1", 1), (" 1 ", 1)],
     "io_timeout": [("0.1", 0.1), ("0.5", 0.5), ("86.4e3", 86400.0), (".25", 0.25)],
     "silence_timeout": [("0.1", 0.1), ("15", 15.0), ("60", 60.0)],
@@ -70,6 +74,7 @@ BAD: dict[str, list[str]] = {
         *("", "localhost:8333", "ftp://a", "http://", "http://:80", "http:///path", "http://a:b", "http://a:99999"),
         *("http://[::1", "http://a?b=c", "http://a/?", "http://a#b", "http://a/#", "http://user:password@a"),
         *("http://user@a", "http://a b", "http://a\n", "http://a\tb", "http://\u202ea", "file:///etc/passwd"),
+        "http://[fe80::1%25eth0]:8333",
     ],
     "ca_bundle": ["", "a\0b", "~no-such-user-here/x"],
     "mirror": [
@@ -91,6 +96,7 @@ BAD: dict[str, list[str]] = {
     "passthrough": ["", "maybe", "2"],
     "trust_cache": ["", "never"],
     "max_connections": ["", "0", "257", "-1", "1.5", "x", "9" * 5000, "1_0", "nan"],
+    "limit_rate": ["", "15K", "1", "-5M", "10Mbit", "10Mb/s/s", "fast", "on", "1024P"],
     "receivers": ["", "2", "-1", "1.0", "01", "x", "yes"],
     "io_timeout": ["", "0", "0.099", "86401", "-1", "nan", "inf", "-inf", "1e9", "x", "1 s", "0x1", "9" * 400],
     "silence_timeout": ["", "0", "0.099", "86401", "nan", "inf", "x"],

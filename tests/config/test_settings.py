@@ -21,9 +21,9 @@ def test_every_setting_has_examples() -> None:
 
 
 def test_settings_and_fields_belong_together() -> None:
-    """Each setting fills one field of the configuration, and the other two are mount(8)'s."""
-    assert [setting.field for setting in SETTINGS] == [field.name for field in fields(Config)][:-2]
-    assert fields(Config)[-1].name == "fuse_options"
+    """Each setting fills one field of the configuration; the others are mount(8)'s, and the kernel's."""
+    others = ["source", "fuse_options", "most_answer_seconds"]
+    assert [field.name for field in fields(Config)] == [*(setting.field for setting in SETTINGS), *others]
 
 
 @pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.name)
@@ -57,6 +57,7 @@ def test_defaults() -> None:
         memory_limit_bytes=256 << 20,
         verify="first-use",
         max_connections=32,
+        limit_rate_bytes=None,
         receivers=0,
         io_timeout_seconds=30.0,
         silence_timeout_seconds=15.0,

@@ -234,6 +234,7 @@ SOUND = {
         **{"reason": None, "open_files": 1, "files": ["x"]},
         "old_handles": [{"file": "x", "pid": 1, "program": None}],
     },
+    "limit_rate": {"rate_bytes": None, "is_shared": True, "waiting_reads": 0, "waiting_others": 0},
     "metrics": {"read_bytes": 1, "received_bytes": 1, "range_requests": 1},
     "ok": True,
 }
@@ -246,7 +247,9 @@ SOUND = {
         {"cache_size_bytes": 1e300}, {"cache_size_bytes": None}, {"metrics": []}, {"metrics": {"read_bytes": 1}},
         {"metrics": {"read_bytes": "1", "received_bytes": 1, "range_requests": 1}}, {"is_offline": "no"},
         {"last_error": []}, {"bucket": {}}, {"new": [[[[[]]]]]}, {"new": float("nan")}, {"ok": 1}, {"ok": "yes"},
-        {"passthrough": []}, {"passthrough": {"reason": None}},
+        {"passthrough": []}, {"passthrough": {"reason": None}}, {"limit_rate": 5}, {"limit_rate": {"is_shared": 1}},
+        {"limit_rate": {"rate_bytes": "5M", "is_shared": True, "waiting_reads": 0, "waiting_others": 0}},
+        {"limit_rate": {"rate_bytes": 5, "is_shared": True, "waiting_reads": -1, "waiting_others": 0}},
         {"passthrough": {"reason": None, "open_files": 1, "files": ["x"], "old_handles": [{"file": "x"}]}},
     ],
 )  # fmt: skip

@@ -1,5 +1,6 @@
 """What the machine allows of what the settings ask for."""
 
+import math
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -46,6 +47,8 @@ def test_requests_are_answered_before_the_kernel_gives_up(
     monkeypatch.setattr(machine, "_FUSE_SYSCTLS", tmp_path)
     config, warnings = within(_below_the_kernels_timeout, io_timeout=str(asked))
     assert config.io_timeout_seconds == pytest.approx(expected)
+    strictest = min((int(text) for text in limits.values() if text.isdecimal() and int(text)), default=math.inf)
+    assert config.most_answer_seconds == pytest.approx(strictest * 0.8)  # of a read that --limit-rate holds back, too
     lowered = "warning: --io-timeout lowered: the kernel (fs.fuse.*_request_timeout) waits no longer"
     assert warnings == ([lowered] if expected < asked else [])
 

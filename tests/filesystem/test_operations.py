@@ -39,6 +39,7 @@ from vbnfs.filesystem.passthrough import Passthrough
 from vbnfs.fuse.operations import Absent, Answer, Attr, Entry, ErrnoReply, is_later
 from vbnfs.fuse.replies import listing_part
 from vbnfs.host.places import folder_at
+from vbnfs.reading.deadlines import Deadlines
 from vbnfs.reading.file_reader import FileReader
 
 NOBODY = 65534
@@ -138,6 +139,7 @@ def _file_system(
         disk=CacheDisk(floor.cache, Evictor(directory, limit_bytes=1 << 30, metrics=floor.metrics)),
         metrics=floor.metrics,
         io_timeout_seconds=30.0,
+        deadlines=Deadlines(),
         pages=KernelPages(are_stale=stale.__contains__),
     )
 

@@ -2,8 +2,12 @@
 
 import errno
 import itertools
+import os
+import signal
 import socket
 import struct
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -55,10 +59,10 @@ class Kernel:
     end: socket.socket
     _uniques: Iterator[int] = field(default_factory=lambda: itertools.count(2, 2))
 
-    def ask(self, opcode: int, body: bytes = b"", *, inode: int = ROOT) -> int:
+    def ask(self, opcode: int, body: bytes = b"", *, inode: int = ROOT, pid: int = PID) -> int:
         """Send a request; its `unique`."""
         unique = next(self._uniques)
-        self.end.send(struct.pack("=IIQQIIIHH", 40 + len(body), opcode, unique, inode, UID, UID, PID, 0, 0) + body)
+        self.end.send(struct.pack("=IIQQIIIHH", 40 + len(body), opcode, unique, inode, UID, UID, pid, 0, 0) + body)
         return unique
 
     async def reply(self) -> Reply:
@@ -347,21 +351,77 @@ async def test_what_wants_no_answer(serving: World, opcode: int) -> None:
     assert serving.kernel.is_silent()
 
 
-async def test_interrupting_a_request_that_waits(serving: World) -> None:
-    """An interrupted request is answered with what it asked for: as on a local disk, a signal breaks nothing."""
+@pytest.fixture
+def stopped() -> Iterator[subprocess.Popen[bytes]]:
+    """A process that keeps the signals that it is sent pending."""
+    code = "import signal, time; signal.signal(signal.SIGINT, lambda *_: None); print(flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.send_signal(signal.SIGSTOP)
+        os.waitpid(process.pid, os.WUNTRACED)
+        yield process
+        process.kill()
+
+
+async def interrupted(serving: World, opcode: Opcode, pid: int) -> tuple[int, trio.Event]:
+    """A request of a program that waits and has got a signal; and what has it answered."""
     known = trio.Event()
 
-    async def answer() -> Buffer:
+    async def answer() -> Any:
         await known.wait()
-        return b"whole"
+        return b"whole" if opcode == Opcode.READ else ENTRY
 
     serving.answers.answer = answer
-    unique = serving.kernel.ask(Opcode.READ, bytes(40))
+    unique = serving.kernel.ask(opcode, bytes(40), pid=pid)
     serving.kernel.ask(Opcode.INTERRUPT, struct.pack("=Q", unique))
     await trio.testing.wait_all_tasks_blocked()
+    return unique, known
+
+
+async def test_a_read_is_not_interrupted(serving: World, stopped: subprocess.Popen[bytes]) -> None:
+    """An interrupted read is answered with what it asked for: as on a local disk, a signal breaks nothing."""
+    stopped.send_signal(signal.SIGINT)
+    unique, known = await interrupted(serving, Opcode.READ, stopped.pid)
     assert serving.kernel.is_silent()
     known.set()
     assert await serving.kernel.reply() == (unique, 0, b"whole")
+
+
+@pytest.mark.parametrize("opcode", [Opcode.GETATTR, Opcode.LOOKUP, Opcode.OPEN, Opcode.GETXATTR, Opcode.READLINK])
+async def test_what_waits_for_a_size_is_interrupted(
+    serving: World, stopped: subprocess.Popen[bytes], opcode: Opcode
+) -> None:
+    """A program that is meant to end gets EINTR for a name, a size or an open file; a timer's signal is ignored.
+
+    Also where the timer's signal was first: the kernel says nothing of a second one.
+    """
+    stopped.send_signal(signal.SIGALRM)
+    unique, _ = await interrupted(serving, opcode, stopped.pid)
+    assert serving.kernel.is_silent()
+    stopped.send_signal(signal.SIGINT)
+    assert await serving.kernel.reply() == (unique, errno.EINTR, b"")
+    assert [question for question, *_ in serving.answers.asked] == [opcode.name.lower()]  # it is no failure
+    serving.answers.answer = lambda: ENTRY
+    assert (await serving.kernel.answer_to(Opcode.GETATTR)).errno == 0
+
+
+async def test_an_interrupted_request_that_is_answered(serving: World, stopped: subprocess.Popen[bytes]) -> None:
+    """What a timer's signal interrupts is answered as soon as it is known, once; stopping waits for nothing then."""
+    stopped.send_signal(signal.SIGALRM)
+    unique, known = await interrupted(serving, Opcode.GETATTR, stopped.pid)
+    known.set()
+    assert await serving.kernel.reply() == (unique, 0, replies.attributes(ENTRY))
+    serving.kernel.ask(Opcode.INTERRUPT, struct.pack("=Q", unique))
+    await trio.testing.wait_all_tasks_blocked()
+    assert serving.kernel.is_silent()
+
+
+@pytest.mark.parametrize("body", [b"", b"short", struct.pack("=Q", 4), bytes(16)])
+async def test_an_interrupt_of_nothing(serving: World, body: bytes) -> None:
+    """An INTERRUPT of a request that there is not, or that is cut short, changes nothing."""
+    serving.kernel.ask(Opcode.INTERRUPT, body)
+    assert (await serving.kernel.answer_to(Opcode.GETATTR)).errno == 0
 
 
 async def test_folders_of_a_kernel_that_need_not_open_them(serving: World) -> None:

@@ -1,6 +1,7 @@
 """Which program a process is, and whether it runs."""
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.waiting import until
-from vbnfs.host.processes import Program, has_exited, is_thread_alive, program_of, programs_in
+from vbnfs.host.processes import Program, has_exited, is_thread_alive, pending_signals, program_of, programs_in
 
 USES = {
     "is in it": "os.chdir(folder)",
@@ -43,6 +44,25 @@ def test_what_has_exited() -> None:
     until(lambda: has_exited(ended.pid))
     assert ended.wait() == 0
     assert has_exited(ended.pid)
+
+
+def test_signals_that_a_thread_will_get() -> None:
+    """What was sent to a stopped process is pending, to itself or to all of its threads, unless it is blocked."""
+    code = (
+        "import signal; signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1]); print(flush=True); signal.pause()"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        assert pending_signals(process.pid) == frozenset()
+        process.send_signal(signal.SIGSTOP)
+        os.waitpid(process.pid, os.WUNTRACED)
+        for number in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM):
+            process.send_signal(number)
+        assert pending_signals(process.pid) == {signal.SIGUSR2, signal.SIGALRM}
+        process.kill()
+    assert pending_signals(process.pid) is None
+    assert pending_signals(0) is None
 
 
 @pytest.mark.parametrize("use", USES)

@@ -28,6 +28,7 @@ from vbnfs.reading.mirror import Mirror
 from vbnfs.reading.other_processes import SharedFetches
 from vbnfs.reading.prefetch import Prefetcher
 from vbnfs.reading.proof import Proof
+from vbnfs.reading.rate_limit import RateLimit
 from vbnfs.reading.sources import Sources
 from vbnfs.reading.storing import Sinks
 from vbnfs.reading.verification import Verifier
@@ -102,6 +103,7 @@ async def bench(
     memory_bytes: int = 256 * MIB,
     locks_may_wait: bool = False,
     mirror_client: MemoryClient | None = None,
+    limit: RateLimit | None = None,
     on_stored: Callable[[Set[Content]], None] = lambda contents: None,
 ) -> AsyncIterator[Bench]:
     """A mount without FUSE. It ends as the daemon does: services are cancelled, then all blocks are kept.
@@ -131,6 +133,7 @@ async def bench(
                 nursery=services,
                 connections=FixedConnections(gets or prefetch_gets, prefetch_gets, shared_gets or prefetch_gets),
                 memory=memory,
+                limit=limit,
             )
             prefetcher = Prefetcher(cache, source, nursery=services)
             verifier = Verifier(cache, source, verdicts, digests, metrics=metrics, mirror=mirror)

@@ -309,7 +309,7 @@ async def test_a_socks_proxy_is_honoured(server: FakeS3Server, monkeypatch: pyte
     assert {host for host, _ in proxy.asked} == {"127.0.0.1"}
 
 
-LEADS_HOME: Final = [(name, 8333) for name in ("s3.example", "127.0.0.1", "::1")]
+LEADS_HOME: Final = [(name, 8333) for name in ("s3.example", "s3.example.", "127.0.0.1", "::1")]
 
 
 @pytest.mark.parametrize("is_encrypted", [False, True], ids=["http", "https"])
@@ -335,6 +335,7 @@ async def test_each_kind_of_proxy(
                 (by_ipv6, f"{by_ipv6.url}/", "s3.example"),
                 (by_tls, by_tls.url, "s3.example"),
                 (plain, plain.url, "[::1]"),
+                (plain, plain.url, "s3.example."),
                 *(
                     (socks, f"{kind}://127.0.0.1:{socks.port}", "s3.example")
                     for kind in ("socks", "socks4a", "socks5h")

@@ -44,6 +44,7 @@ from vbnfs.fuse.protocol import HEADER_BYTES, Opcode
 from vbnfs.fuse.server import Server
 from vbnfs.host.places import folder_at
 from vbnfs.objects import Content, ObjectVersion
+from vbnfs.reading.deadlines import Deadlines
 from vbnfs.reading.file_reader import FileReader
 
 UNANSWERED = {Opcode.FORGET, Opcode.BATCH_FORGET, Opcode.INTERRUPT}
@@ -84,6 +85,7 @@ async def file_system(directory: Path) -> AsyncIterator[FileSystem]:
             disk=CacheDisk(floor.cache, Evictor(directory, limit_bytes=1 << 30, metrics=floor.metrics)),
             metrics=floor.metrics,
             io_timeout_seconds=5.0,
+            deadlines=Deadlines(),
             pages=KernelPages(),
         )
 

@@ -12,6 +12,7 @@ has learnt or fetched is there for the others.
 from collections.abc import AsyncIterator, Callable, Set
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import trio
@@ -22,6 +23,7 @@ from vbnfs.access.opening import (
     make_cache,
     make_catalog,
     make_client,
+    make_limit,
     make_mirror,
     make_reading_client,
     scope_of,
@@ -41,6 +43,7 @@ from vbnfs.reading.memory import Memory
 from vbnfs.reading.mirror import Mirror
 from vbnfs.reading.other_processes import SharedFetches
 from vbnfs.reading.proof import Proof
+from vbnfs.reading.rate_limit import RateLimit
 from vbnfs.reading.sources import Sources
 from vbnfs.reading.storing import Sinks
 from vbnfs.s3.breaker import BreakerClient
@@ -60,6 +63,7 @@ class Dataset:
     verdicts: Verdicts  # not read from the disk yet: see `Verdicts.refresh`
     digests: DigestStore
     mirror: Mirror | None
+    limit: RateLimit  # learns the rate while `RateLimit.watch` runs
 
     def make_source(
         self,
@@ -77,7 +81,9 @@ class Dataset:
         writer = BlockWriter(cache, evictor, others, memory, on_stored=on_stored)
         proof, sinks = Proof(self.digests), Sinks(cache, evictor)
         sources = Sources(client, self.verdicts, proof, sinks, metrics=self.metrics, mirror=self.mirror)
-        return BlockSource(sources, writer, others, nursery=nursery, connections=paced, memory=memory)
+        return BlockSource(
+            sources, writer, others, nursery=nursery, connections=paced, memory=memory, limit=self.limit
+        )
 
     def make_evictor(self) -> Evictor:
         """What makes room for what this process writes to the cache."""
@@ -95,6 +101,7 @@ class Dataset:
         async with keeping() as keep, trio.open_nursery() as services:
             source = self.make_source(self.make_evictor(), nursery=services)
             keep(source.writer)
+            services.start_soon(self.limit.watch)
             yield source, services
             with trio.move_on_after(_LAST_NOTES_SECONDS):
                 await trio.to_thread.run_sync(self.cache.note_uses, abandon_on_cancel=True)
@@ -102,9 +109,10 @@ class Dataset:
 
 
 @asynccontextmanager
-async def open_dataset(config: Config) -> AsyncIterator[Dataset]:
+async def open_dataset(config: Config, *, is_mount: bool = False) -> AsyncIterator[Dataset]:
     """The dataset of a configuration, with its cache directory made ready. Asks S3 nothing.
 
+    `is_mount`: the rate of its settings holds from now on, for all processes on the cache.
     Raises `CacheError` where the cache directory cannot be used, `UsageError` for a file of certificates or a proxy
     that is wrong.
     """
@@ -112,6 +120,9 @@ async def open_dataset(config: Config) -> AsyncIterator[Dataset]:
     metrics, digests = Metrics(), DigestStore(config.cache_dir)
     async with make_client(config, metrics) as link, make_mirror(config, metrics, digests) as mirror:
         catalog = make_catalog(config, link)
+        limit = await trio.to_thread.run_sync(
+            partial(make_limit, config, metrics, is_mount=is_mount), abandon_on_cancel=True
+        )
         cache = await trio.to_thread.run_sync(make_cache, config, metrics, digests, mirror, abandon_on_cancel=True)
         verdicts = Verdicts(config.cache_dir, scope=scope_of(config.endpoint_url))
-        yield Dataset(config, metrics, link, catalog, cache, verdicts, digests, mirror)
+        yield Dataset(config, metrics, link, catalog, cache, verdicts, digests, mirror, limit)

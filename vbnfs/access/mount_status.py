@@ -28,6 +28,8 @@ def ask_status(entry: MountEntry) -> dict[str, Any]:
     wrong = next((name for name, check in _CHECKS.items() if name not in answer or not check(answer[name])), None)
     if wrong is None and not _is_passthrough(answer.get("passthrough")):
         wrong = "passthrough"
+    if wrong is None and not _is_limit(answer.get("limit_rate")):
+        wrong = "limit_rate"
     if wrong is not None or not _is_plain(answer):
         raise MountError(f"{entry.mountpoint}: its daemon's status is none: {wrong or 'not plain values'}")
     return {**answer, "mountpoint": str(entry.mountpoint), "pid": pid or answer["pid"]}
@@ -71,6 +73,16 @@ def _is_passthrough(value: Any) -> bool:
     handles = value.get("old_handles")
     are_handles = isinstance(handles, list) and all(map(_is_old_handle, handles))
     return _is_count(value.get("open_files")) and _are_texts(value.get("files")) and are_handles
+
+
+def _is_limit(value: Any) -> bool:
+    """The limit of bytes a second; None of a daemon that does not report it."""
+    if value is None:
+        return True
+    if not isinstance(value, dict) or not isinstance(value.get("is_shared"), bool):
+        return False
+    counts = (value.get(name) for name in ("waiting_reads", "waiting_others"))
+    return _is_count_or_none(value.get("rate_bytes")) and all(map(_is_count, counts))
 
 
 def _is_old_handle(value: Any) -> bool:

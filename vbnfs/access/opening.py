@@ -19,6 +19,7 @@ from vbnfs.cache import in_place
 from vbnfs.cache.behind import Behind
 from vbnfs.cache.block_cache import BlockCache
 from vbnfs.cache.digests import DigestStore
+from vbnfs.cache.shared_rate import SharedBucket, read_rate, take_over_rate
 from vbnfs.cache.stock import Stock
 from vbnfs.cache.stored_blocks import StoredBlocks
 from vbnfs.cache.verdicts import Verdicts
@@ -30,8 +31,11 @@ from vbnfs.host.mountinfo import is_local
 from vbnfs.host.places import folder_at
 from vbnfs.metrics import Metrics
 from vbnfs.objects import ObjectClient
+from vbnfs.rate import OFF
 from vbnfs.reading.block_writer import BlockWriter
+from vbnfs.reading.deadlines import Deadlines
 from vbnfs.reading.mirror import Mirror
+from vbnfs.reading.rate_limit import RateLimit
 from vbnfs.s3.addresses import bucket_base, is_at_aws
 from vbnfs.s3.breaker import BreakerClient
 from vbnfs.s3.client import S3Client
@@ -147,6 +151,22 @@ def make_catalog(config: Config, s3: ObjectClient) -> Catalog:
     client = RetryingClient(s3, seconds=_CATALOG_SECONDS, attempts=_CATALOG_ATTEMPTS)
     origin = Origin(config.bucket, config.endpoint_url)
     return Catalog(client, directory, origin=origin, project=config.project, versions=config.versions)
+
+
+def make_limit(config: Config, metrics: Metrics, *, is_mount: bool) -> RateLimit:
+    """The limit of bytes a second, of all processes on the cache together. Reads and writes the disk.
+
+    On a file system that other hosts may change, which have clocks of their own, each process keeps to it by itself.
+    """
+    directory, rate = folder_at(config.cache_dir), config.limit_rate_bytes
+    is_kept = rate is None or take_over_rate(directory, rate, is_mount=is_mount)
+    bucket = SharedBucket(directory) if is_local(config.cache_dir) else None
+    deadlines = Deadlines(most_seconds=config.most_answer_seconds)
+
+    def read() -> int | None:
+        return read_rate(directory).rate if is_kept else rate
+
+    return RateLimit(rate=read() or OFF, read_rate=read, bucket=bucket, metrics=metrics, deadlines=deadlines)
 
 
 @asynccontextmanager

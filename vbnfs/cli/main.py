@@ -23,7 +23,7 @@ from vbnfs.cli.options import EXIT_STATUS, STATUSES
 from vbnfs.errors import DemoError, UsageError, VbnfsError
 
 _MODULES: Final[Mapping[str, str]] = {
-    **dict.fromkeys(("mount", "umount", "status"), "mounting"),
+    **dict.fromkeys(("mount", "umount", "status", "limit-rate"), "mounting"),
     **dict.fromkeys(("versions", "diff", "urls", "verify", "digests"), "releases"),
     **dict.fromkeys(("clean", "import"), "upkeep"),
     **dict.fromkeys(("install-helper", "install-units"), "installing"),
@@ -117,6 +117,7 @@ _MEANT: Final[Mapping[str, str]] = {
     **dict.fromkeys(("evict", "prune", "gc"), "clean"),
     "convert": "clean --convert",
     "forget": "import --forget",
+    **dict.fromkeys(("bwlimit", "throttle", "limit"), "limit-rate"),
     **dict.fromkeys(("check", "hash", "checksum"), "verify"),
 }
 
@@ -146,7 +147,7 @@ class _Vbnfs(click.Group):
     help="A dataset on S3 as a disk: vbnfs mount ~/vbn; at the end: vbnfs umount ~/vbn.",
     epilog=STATUSES,
 )
-@click.version_option(__version__, prog_name="vbnfs")
+@click.version_option(__version__, prog_name="vbnfs", hidden=True)  # as --help is
 def cli() -> None:
     """All commands."""
 

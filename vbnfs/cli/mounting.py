@@ -1,4 +1,4 @@
-"""`vbnfs mount`, `umount`, `status`."""
+"""`vbnfs mount`, `umount`, `status`, `limit-rate`."""
 
 import os
 from collections.abc import Iterator
@@ -155,3 +155,23 @@ def status(mountpoint: Path | None, as_json: bool) -> None:
             streams.say("nothing is mounted")
     if silent:
         raise MountError("\n".join(silent))
+
+
+@click.command(epilog=EXIT_STATUS)
+@click.argument("words", metavar="[RATE] [MOUNTPOINT]", nargs=-1)
+@settings(*(name for name in SETTING_BY_NAME if name != "cache_dir"), shown=("cache_dir", "config"))
+def limit_rate(words: tuple[str, ...], **options: Any) -> None:
+    """Limit what S3 may send in a second, or show the limit.
+
+    RATE is in bytes a second, such as 5M or 500K (powers of 1024), or off. It holds from now on for all that use a
+    cache together: mounts that there are, too, and later ones. MOUNTPOINT names a mount, whose cache is meant;
+    without it the cache of the settings.
+    """
+    from vbnfs.cli import limiting  # noqa: PLC0415
+
+    rate, mountpoint = limiting.parsed(words)
+    if mountpoint is not None and (given := given_options(options)):
+        raise UsageError(f"{given[0]} would have no effect where a mount is named: leave {given[0]} out")
+    config = config_of(options)
+    directory = config.cache_dir if mountpoint is None else limiting.cache_dir_of(mountpoint)
+    click.echo(render.escape(f"{directory}  {limiting.limit(directory, rate)}"))

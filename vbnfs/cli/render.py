@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from vbnfs.config.environment import foreign_home
 from vbnfs.errors import VbnfsError, with_remedy
+from vbnfs.rate import rate_text
 
 _ROUTE: Final = {"proxy": "proxy", "trusted": "certificates"}  # a line, and what of the status it shows
 _ENDLESS: Final = 100_000  # columns, or lines
@@ -112,6 +113,7 @@ def print_status(status: Mapping[str, Any]) -> None:
         lines["cache"] += (
             f"; {size(status.get('cache_free_bytes'))} free on its disk, of which it leaves {size(reserve)}"
         )
+    lines |= _limit_lines(status.get("limit_rate"))
     if also := status.get("cache_also"):
         lines["also read"] = ", ".join(also)
     lines |= _route_lines(status)
@@ -134,6 +136,18 @@ def print_status(status: Mapping[str, Any]) -> None:
     sys.stdout.write(escape(status["mountpoint"]) + "\n")
     for name, text in lines.items():
         sys.stdout.write(f"  {name:<11} {escape(text)}\n")
+
+
+def _limit_lines(report: Mapping[str, Any] | None) -> dict[str, str]:
+    """How much S3 may send in a second, and what that holds back now; nothing where it may send any amount."""
+    if report is None or report["rate_bytes"] is None:  # None: a daemon of an older vbnfs does not report it
+        return {}
+    whose = "all processes on this cache together" if report["is_shared"] else "this process alone"
+    text = f"{rate_text(report['rate_bytes'])} for {whose}"
+    held = {"reads": report["waiting_reads"], "other fetches": report["waiting_others"]}
+    if words := [f"{count:,} {name}" for name, count in held.items() if count]:
+        text += f"; held back now: {', '.join(words)}"
+    return {"limit rate": text}
 
 
 def _route_lines(status: Mapping[str, Any]) -> dict[str, str]:

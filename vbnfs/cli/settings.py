@@ -7,8 +7,9 @@ import click
 
 from vbnfs.cli import options, render
 from vbnfs.config.datasets import MirrorPlace
-from vbnfs.config.settings import SEPARATOR, SETTING_BY_NAME, Setting
+from vbnfs.config.settings import SEPARATOR, SETTING_BY_NAME, Setting, parse_rate
 from vbnfs.config.sources import DATASET, FILE, SettingValue
+from vbnfs.rate import rate_text
 
 
 @click.command(epilog=options.EXIT_STATUS)
@@ -38,6 +39,8 @@ def _text(setting: Setting, value: Any) -> str:
         return SEPARATOR.join(map(str, value))
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if setting.parse is parse_rate:
+        return rate_text(value)
     if setting.field.endswith("_bytes"):
         return render.size(value)
     return f"{value:g}" if isinstance(value, float) else str(value)

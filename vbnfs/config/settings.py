@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from vbnfs.config.datasets import DEFAULT_DATASET, MIRROR_KEYS, MirrorPlace
 from vbnfs.config.environment import user_cache_directory, user_log_file
+from vbnfs.rate import LEAST_RATE, OFF
 
 SEPARATOR: Final = ":"  # between the values of a setting that has several
 KIB: Final = 1 << 10
@@ -54,6 +55,7 @@ class Config:
     passthrough: bool
     trust_cache: bool
     max_connections: int
+    limit_rate_bytes: int | None  # a second; OFF: no limit; None: what was set last
     receivers: int
     io_timeout_seconds: float
     silence_timeout_seconds: float
@@ -67,6 +69,7 @@ class Config:
     mountpoint: Path | None
     source: str | None = None  # how mount(8) calls what is mounted; None: by the project's name
     fuse_options: tuple[str, ...] = ()
+    most_answer_seconds: float = math.inf  # what the kernel allows for the answer to a request
 
     @property
     def silence_seconds(self) -> float:
@@ -76,14 +79,31 @@ class Config:
 
 def parse_size(text: str, *, least_bytes: int = MIB) -> int:
     """Bytes of `200G`, `1.5TiB`, `64 MB`, `1048576`: units are powers of 1024, as in df -h and du -h."""
-    match = re.fullmatch(r"(\d+)(?:\.(\d+))?\s*([KMGTP]?)(?:I?B)?", text.strip().upper())
-    if match is None:
+    size_bytes = _size(text)
+    if size_bytes is None:
         raise ValueError("a size such as 200G, 1.5T or 1048576 (bytes) is wanted")
-    decimals = match[2] or ""
-    size_bytes: int = int(match[1] + decimals) * _UNITS[match[3]] // 10 ** len(decimals)
     if not least_bytes <= size_bytes < 1 << 63:
         raise ValueError(f"at least {least_bytes // MIB}M and less than 8192P is wanted")
     return size_bytes
+
+
+def _size(text: str) -> int | None:
+    """The bytes that a text names; None if it names none."""
+    match = re.fullmatch(r"(\d+)(?:\.(\d+))?\s*([KMGTP]?)(?:I?B)?", text.strip().upper())
+    if match is None:
+        return None
+    decimals = match[2] or ""
+    size_bytes: int = int(match[1] + decimals) * _UNITS[match[3]] // 10 ** len(decimals)
+    return size_bytes
+
+
+def parse_rate(text: str) -> int:
+    """Bytes a second of `5M`, `1.5MiB/s`, `500K`: units are powers of 1024. `off` and 0 are no limit: `OFF`."""
+    word = text.strip().lower()
+    rate = OFF if word == "off" else _size(word.removesuffix("/s"))
+    if rate is None or not (rate == OFF or LEAST_RATE <= rate < 1 << 50):
+        raise ValueError("a rate in bytes a second such as 5M or 500K, at least 16K, or off is wanted")
+    return rate
 
 
 def _any_size(text: str) -> int:
@@ -161,7 +181,8 @@ def _endpoint(text: str) -> str:
     """The URL without a slash at its end. Names and passwords are refused: they would show in logs and paths."""
     parts = urlsplit(text)
     is_plain = re.fullmatch(r"[!-~]+", text) is not None and not set(text) & set("@?#")
-    if parts.scheme not in {"http", "https"} or not parts.hostname or not is_plain:
+    # A zone of IPv6 ('%', RFC 6874) is understood by one of the two HTTP clients alone.
+    if parts.scheme not in {"http", "https"} or not parts.hostname or "%" in parts.hostname or not is_plain:
         raise ValueError("a URL such as http://localhost:8333 is wanted")
     _ = parts.port  # raises ValueError where it is not a number
     parts.hostname.encode("idna")  # raises UnicodeError, a ValueError, where a part of the name is too long
@@ -274,6 +295,8 @@ SETTINGS: Final = (
     _setting("trust_cache", _boolean, "", "Believe the stored verdict on a file that is unchanged since.",
              default=False, is_flag=True),
     _setting("max_connections", _connections, "N", "Connections to S3 at the most.", default=32),
+    _setting("limit_rate", parse_rate, "RATE", "Bytes a second that S3 may send, such as 5M; off.",
+             field="limit_rate_bytes", unset="what was set last, or off"),
     _setting("receivers", _receivers, "N", "Processes that receive what S3 sends: 0 (a thread does) or 1.",
              default=0),
     _setting("io_timeout", _seconds(0.1, 86_400), "SECONDS", "When a read fails that S3 has not answered.",

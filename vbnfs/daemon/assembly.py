@@ -76,6 +76,7 @@ class Parts:
             log.info("cache on a file system that may be another host's: locks wait in threads, nothing is mapped")
         self._evictor = self._make_evictor()
         self._disk = CacheDisk(self._cache, self._evictor)
+        self.limit = dataset.limit
         self._verdicts = dataset.verdicts
         self._verdicts.refresh()
         self.source = dataset.make_source(self._evictor, nursery=nursery, on_stored=self._when_stored)
@@ -98,6 +99,7 @@ class Parts:
         """Begin what goes on for as long as the mount, but for `source.writer.keep_blocks`, which ends last."""
         services.start_soon(restart_on_failure, "watch on the server", self._link.watch)
         services.start_soon(restart_on_failure, "housekeeping", self._keep_house)
+        services.start_soon(restart_on_failure, "rate", self.limit.watch)
         services.start_soon(restart_on_failure, "sizes", self._catalog.sizes.run_prefetches)
         services.start_soon(restart_on_failure, "verifying", self._verifier.run)
         services.start_soon(restart_on_failure, "dropping pages", self._pages.run)
@@ -163,6 +165,7 @@ class Parts:
             disk=self._disk,
             metrics=self._metrics,
             io_timeout_seconds=config.io_timeout_seconds,
+            deadlines=self.limit.deadlines,
             pages=KernelPages(self._pages.are_stale, self.page_filler.fill),
         )
 

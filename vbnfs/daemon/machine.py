@@ -73,9 +73,10 @@ def _below_the_kernels_timeout(config: Config) -> Config:
     """Answer before Linux 6.15 and later lose patience: one request beyond their limit aborts the whole mount."""
     limits = [_sysctl_seconds(f"{name}_request_timeout") for name in ("default", "max")]
     strictest = min((limit for limit in limits if limit > 0), default=math.inf)
-    if config.io_timeout_seconds < strictest * _PART_OF_KERNELS_TIMEOUT:
-        return config
     seconds = strictest * _PART_OF_KERNELS_TIMEOUT
+    config = replace(config, most_answer_seconds=seconds)
+    if config.io_timeout_seconds < seconds:
+        return config
     log.warning("--io-timeout lowered: the kernel (fs.fuse.*_request_timeout) waits no longer", seconds=seconds)
     return replace(config, io_timeout_seconds=seconds)
 

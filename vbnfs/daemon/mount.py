@@ -27,7 +27,6 @@ from vbnfs.access.dataset import open_dataset
 from vbnfs.access.opening import keeping, route_of
 from vbnfs.access.other_caches import unusable_caches
 from vbnfs.cache import format_1
-from vbnfs.cache.cache_disk import CacheDisk
 from vbnfs.config.settings import MIB, Config
 from vbnfs.daemon import control
 from vbnfs.daemon.alone import mount_alone, take_away
@@ -45,6 +44,7 @@ from vbnfs.host.mountinfo import MountEntry
 from vbnfs.host.places import folder_at
 from vbnfs.host.runtime import socket_path
 from vbnfs.metrics import Metrics
+from vbnfs.rate import rate_text
 from vbnfs.s3.breaker import BreakerClient
 
 log = structlog.get_logger()
@@ -78,7 +78,7 @@ async def serve(config: Config, mountpoint: Path, notifier: SystemdNotifier, ann
 
 async def _serve(config: Config, mountpoint: Path, notifier: SystemdNotifier, announce: Announce) -> None:
     engine = engines.load(config.fuse_engine)
-    async with open_dataset(config) as dataset:
+    async with open_dataset(config, is_mount=True) as dataset:
         with _failures_end_in_time():
             shown = MountedVersions(dataset.catalog, config)
             tree = await shown.load(max_age_seconds=config.refresh_seconds)
@@ -151,7 +151,7 @@ class _Mount:
             services.start_soon(restart_on_failure, "control socket", partial(self._control, entry, parts))
             self._connection = connection
             services.start_soon(restart_on_failure, "passthrough", partial(parts.passthrough.start, connection))
-            services.start_soon(self._announce, announce, entry, file_system.disk, connection.agreed)
+            services.start_soon(self._announce, announce, entry, parts, connection.agreed)
             with serving:
                 await connection.serve()
 
@@ -183,7 +183,8 @@ class _Mount:
             stack_depth=parts.stack_depth,
         )
 
-    async def _announce(self, announce: Announce, entry: MountEntry, disk: CacheDisk, agreed: trio.Event) -> None:
+    async def _announce(self, announce: Announce, entry: MountEntry, parts: Parts, agreed: trio.Event) -> None:
+        disk = parts.file_system.disk
         # Looking at the mount would tell the same; but a thread that waits for this very process is not to be killed.
         await agreed.wait()
         raise_readahead(entry)
@@ -199,6 +200,9 @@ class _Mount:
         await disk.check_room()
         if disk.problem is not None:
             warnings.append(disk.problem)
+        if parts.limit.rate and self._config.limit_rate_bytes is None:
+            rate = rate_text(parts.limit.rate)
+            warnings.append(f"S3 may send {rate} as the cache has it stored; 'vbnfs limit-rate off' ends that")
         announce(Ready(shown.top, tuple(warnings)))
         shown.log_newer()
         await self._notifier.ready(self._status_line)
@@ -243,8 +247,10 @@ class _Mount:
             async with trio.open_nursery() as asking:
                 asking.start_soon(probe_server)
                 asking.start_soon(parts.refresh_figures)
+                asking.start_soon(parts.limit.learn)
             passthrough = await file_system.files.report()
-            return {**self._status(file_system, is_offline=not is_reached), "passthrough": passthrough}
+            more = {"passthrough": passthrough, "limit_rate": parts.limit.report()}
+            return {**self._status(file_system, is_offline=not is_reached), **more}
 
         path = socket_path(os.getuid(), entry.device)
         try:

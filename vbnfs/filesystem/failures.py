@@ -11,6 +11,7 @@ from cachetools import LRUCache
 
 from vbnfs.errors import DeadlineError, VbnfsError, copy_error, with_remedy
 from vbnfs.objects import ByteRange
+from vbnfs.reading.deadlines import Deadlines
 
 _MOST_FILES: Final = 4096
 _MOST_READS: Final = 256
@@ -33,10 +34,11 @@ class _FailedRead:
 
 
 class Failures:
-    """Failures of one mount by inode. What takes longer than `io_timeout_seconds` is one, too."""
+    """Failures of one mount by inode. What takes longer than `io_timeout_seconds` by `deadlines` is one, too."""
 
-    def __init__(self, *, io_timeout_seconds: float) -> None:
+    def __init__(self, *, io_timeout_seconds: float, deadlines: Deadlines) -> None:
         self._io_timeout_seconds = io_timeout_seconds
+        self._deadlines = deadlines
         self._by_inode: LRUCache[int, str] = LRUCache(_MOST_FILES)
         self._reads: deque[_FailedRead] = deque(maxlen=_MOST_READS)
 
@@ -67,7 +69,7 @@ class Failures:
         Only with `is_read` does it end the failures before: looking at what happened does not mend it.
         """
         try:
-            with trio.fail_after(self._io_timeout_seconds):
+            with self._deadlines.fail_after(self._io_timeout_seconds):
                 yield
         except trio.TooSlowError:
             error = DeadlineError(f"no answer within {self._io_timeout_seconds:g} s (--io-timeout)")

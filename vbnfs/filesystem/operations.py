@@ -38,6 +38,7 @@ from vbnfs.fuse.operations import (
 from vbnfs.logs import WARN_AGAIN_SECONDS, WarnOnce
 from vbnfs.metrics import Metrics
 from vbnfs.objects import Content
+from vbnfs.reading.deadlines import Deadlines
 from vbnfs.reading.file_reader import FileReader
 
 log = structlog.get_logger()
@@ -71,6 +72,7 @@ class FileSystem:
         disk: CacheDisk,
         metrics: Metrics,
         io_timeout_seconds: float,
+        deadlines: Deadlines,
         pages: KernelPages,
     ) -> None:
         self.last_error: str | None = None
@@ -82,7 +84,7 @@ class FileSystem:
         self._at_homes = trio.CapacityLimiter(_AT_HOMES_AT_ONCE)  # one that hangs must not take the threads of all
         self.disk: Final = disk
         self._metrics = metrics
-        self._failures = Failures(io_timeout_seconds=io_timeout_seconds)
+        self._failures = Failures(io_timeout_seconds=io_timeout_seconds, deadlines=deadlines)
         self._warn_once = WarnOnce(again_after_seconds=WARN_AGAIN_SECONDS)
         self.files: Final = OpenFiles(
             self.nodes,

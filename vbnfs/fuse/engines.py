@@ -85,6 +85,7 @@ class Capabilities:
     )
     reads_files_itself: bool = field(metadata=_meaning("the kernel can read whole cached files by itself"))
     ends_aborted_requests: bool = field(metadata=_meaning("requests end at once when the mount is aborted"))
+    heeds_interrupts: bool = field(metadata=_meaning("Ctrl-C ends waiting for a name or a size that S3 is asked for"))
     background_reads: int = field(metadata=_meaning("reads ahead under way at the most"))
     waiting_requests: int | None = field(metadata=_meaning("requests that wait at the same time, at the most"))
 
@@ -97,6 +98,7 @@ ENGINES: Final[Mapping[str, Capabilities]] = {
         makes_listings_ahead=True,
         reads_files_itself=True,
         ends_aborted_requests=True,
+        heeds_interrupts=True,
         background_reads=64,
         waiting_requests=None,
     ),
@@ -107,6 +109,7 @@ ENGINES: Final[Mapping[str, Capabilities]] = {
         makes_listings_ahead=False,
         reads_files_itself=False,
         ends_aborted_requests=False,
+        heeds_interrupts=False,
         background_reads=12,  # the kernel's own
         waiting_requests=1000,
     ),

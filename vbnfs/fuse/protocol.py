@@ -13,6 +13,7 @@ read-only mount, and any such request is answered with EROFS.
 """
 
 import mmap
+import sys
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 from struct import Struct
@@ -210,6 +211,11 @@ def parse_release(body: bytes | memoryview) -> int:
     """The body of RELEASE: the handle."""
     handle: int = _RELEASE_IN.unpack_from(body)[0]
     return handle
+
+
+def parse_interrupt(body: bytes | memoryview) -> int:
+    """The body of INTERRUPT: the `unique` of the request that is interrupted."""
+    return int.from_bytes(body[:8], sys.byteorder)
 
 
 # Extended attributes

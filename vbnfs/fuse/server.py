@@ -4,6 +4,8 @@ An operation answers at once, with the reply's body, or gives something to wait 
 that is asked of folders, attributes, cached blocks) is answered where it is read, without a task, and so is the next
 request if it is there already. What has to wait gets a task of its own; the loop goes on.
 
+A program that gets a signal while it waits is asked about by INTERRUPT (interrupted.py).
+
 Waking up costs more than answering: `ls -lR` of the whole dataset is 41,000 requests, one after the other, each sent
 when the one before is answered. So the loop looks for the next one for a moment before it sleeps, unless something
 else is going on in this process.
@@ -13,7 +15,7 @@ import os
 import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from contextlib import suppress
-from errno import ENOSYS, ENOTSUP, EROFS
+from errno import EINTR, ENOSYS, ENOTSUP, EROFS
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
@@ -21,6 +23,7 @@ import trio
 
 from vbnfs.fuse import replies
 from vbnfs.fuse.device import Device, Unmounted, open_mount
+from vbnfs.fuse.interrupted import Interruptible
 from vbnfs.fuse.operations import Answer, Backing, Buffer, ErrnoReply, Operations, is_later
 from vbnfs.fuse.protocol import (
     CHANGES,
@@ -30,6 +33,7 @@ from vbnfs.fuse.protocol import (
     agree,
     attributes_changed,
     parse_getxattr,
+    parse_interrupt,
     parse_listxattr,
     parse_open,
     parse_read,
@@ -111,9 +115,7 @@ _ANSWERED_BY: Final[Mapping[int, Callable[[Operations, Header, bytes], Answer[Bu
     Opcode.READDIRPLUS: _readdirplus,
     Opcode.DESTROY: lambda operations, header, body: b"",
 }
-# INTERRUPT may be ignored. Answering EINTR would let a program's timer signals break its reads, which no local disk
-# does; a killed program does not wait for pages anyway.
-_NOT_ANSWERED: Final = frozenset({Opcode.FORGET, Opcode.BATCH_FORGET, Opcode.INTERRUPT})
+_NOT_ANSWERED: Final = frozenset({Opcode.FORGET, Opcode.BATCH_FORGET})
 
 
 def mount(
@@ -147,7 +149,7 @@ class Server:
         self._operations = operations
         self._is_busy = is_busy
         self._reading = trio.CancelScope()
-        self._waiting = 0  # requests that have a task
+        self._waiting: dict[int, Interruptible] = {}  # requests that have a task, by `unique`
         self._yielded = 0.0
         self._folders_are_opened = True
         self._stack_depth = stack_depth
@@ -217,6 +219,9 @@ class Server:
         """Reply to a request, or begin to."""
         if header.opcode in _NOT_ANSWERED:
             return
+        if header.opcode == Opcode.INTERRUPT:  # nor is this
+            self._interrupt(nursery, body)
+            return
         if header.opcode == Opcode.INIT:
             self._device.reply(header.unique, self._agree(body))
             self.agreed.set()
@@ -226,8 +231,9 @@ class Server:
             if isinstance(answer, Buffer):
                 self._device.reply(header.unique, answer)
             else:
-                self._waiting += 1
-                nursery.start_soon(self._answer_later, header, answer)
+                waiting = Interruptible(header.pid, is_read=header.opcode == Opcode.READ)
+                self._waiting[header.unique] = waiting
+                nursery.start_soon(self._answer_later, header, answer, waiting)
         except Exception as error:  # of the reply too: one that the kernel does not take
             self._device.refuse(header.unique, self._errno_of(header, error))
 
@@ -238,13 +244,24 @@ class Server:
         self._folders_are_opened = Feature.NO_OPENDIR_SUPPORT not in agreement.features
         return agreement.body
 
-    async def _answer_later(self, header: Header, answer: Coroutine[Any, Any, Buffer]) -> None:
+    def _interrupt(self, nursery: trio.Nursery, body: bytes) -> None:
+        """The program that waits for a request got a signal. It may be answered by now."""
+        waiting = self._waiting.get(parse_interrupt(body))
+        if waiting is not None and waiting.notice():
+            nursery.start_soon(waiting.watch)
+
+    async def _answer_later(
+        self, header: Header, answer: Coroutine[Any, Any, Buffer], waiting: Interruptible
+    ) -> None:
         try:
-            self._device.reply(header.unique, await answer)
+            with waiting:
+                self._device.reply(header.unique, await answer)
+            if waiting.is_interrupted:
+                self._device.refuse(header.unique, EINTR)
         except Exception as error:
             self._device.refuse(header.unique, self._errno_of(header, error))
         finally:
-            self._waiting -= 1
+            del self._waiting[header.unique]
 
     def _decide(self, header: Header, body: bytes) -> Answer[Buffer]:
         if (answered_by := _ANSWERED_BY.get(header.opcode)) is not None:

@@ -30,6 +30,20 @@ def has_exited(pid: int) -> bool:
     return _status_of(pid).get("State", "Z").startswith(("Z", "X"))
 
 
+def pending_signals(thread: int) -> frozenset[int] | None:
+    """The signals that a thread will get as soon as it leaves the kernel; None if it cannot be seen from here.
+
+    Those that it blocks are not among them. One that ends its process is SIGKILL to each thread (signal(7)).
+    """
+    fields = _status_of(thread)
+    try:
+        own, shared, blocked = (int(fields[name], 16) for name in ("SigPnd", "ShdPnd", "SigBlk"))
+    except (KeyError, ValueError):
+        return None
+    pending = (own | shared) & ~blocked
+    return frozenset(number for number in range(1, pending.bit_length() + 1) if pending >> (number - 1) & 1)
+
+
 def programs_in(folder: Path) -> list[Program]:
     """The processes that are in a folder or below it, or have a file there open or mapped, but for this process.
 

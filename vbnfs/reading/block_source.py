@@ -7,6 +7,7 @@ The tasks, and what they share:
                     its time has run out is given up: no other reader joins it.
     _run()          a task for each fetch, in the mount's nursery. Leaves to another process what that fetches (see
                     other_processes.py). Gives blocks to readers and to the writer as soon as their bytes have come.
+                    First it waits to be admitted (rate_limit.py): before it claims blocks, or others would wait.
     keep_blocks()   of block_writer.py: one task that writes them to the disk.
 
 `_live` has the blocks that are on their way, and the bytes that came last (live_blocks.py). All tasks find them
@@ -33,11 +34,12 @@ from vbnfs.errors import BadReplyError, NotKeptError, SilenceError, StorageError
 from vbnfs.objects import Content
 from vbnfs.reading.block_states import BlockState
 from vbnfs.reading.block_writer import BlockWriter
-from vbnfs.reading.fetches import ArrivedBlocks, Backlogs, Block, Bytes, Fetch
+from vbnfs.reading.fetches import ArrivedBlocks, Backlogs, Block, Bytes, Fetch, bytes_of
 from vbnfs.reading.live_blocks import LiveBlocks
 from vbnfs.reading.memory import Budget, Memory
 from vbnfs.reading.other_processes import SharedFetches
 from vbnfs.reading.planner import LONG_GET_BLOCKS, SHORT_GET_BLOCKS
+from vbnfs.reading.rate_limit import RateLimit
 from vbnfs.reading.shares import Connections, Shares
 from vbnfs.reading.sources import Sources
 
@@ -51,7 +53,7 @@ class BlockSource:
     """Blocks that the disk does not have, from S3.
 
     `nursery` outlives all reads. `connections` limit how many fetches run that no reader waits for; the rest of the
-    connections is left to readers. `writer` gets what comes.
+    connections is left to readers. `writer` gets what comes. `limit` is that of bytes a second.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class BlockSource:
         nursery: trio.Nursery,
         connections: Connections,
         memory: Memory,
+        limit: RateLimit | None = None,
     ) -> None:
         self.writer: Final = writer
         self._sources = sources
@@ -70,9 +73,10 @@ class BlockSource:
         self._nursery = nursery
         self._connections = connections
         self._memory = memory
+        self._limit = limit or RateLimit()
         self._live = LiveBlocks(memory)
         self._backlogs = Backlogs()
-        self._shares = Shares(self._live, self._backlogs, connections, memory)
+        self._shares = Shares(self._live, self._backlogs, connections, memory, self._limit)
         self._queue: deque[tuple[Content, int]] = deque()  # of prefetches, by the first block of each
         self._prefetching = 0
         self._lent = 0  # of these, how many are on connections that are kept for readers
@@ -106,12 +110,15 @@ class BlockSource:
         """Whether there is no need to ask the disk for a block: it is on its way, or came just now."""
         return self._live.has(content, index)
 
-    async def get(self, content: Content, indices: Sequence[int]) -> dict[int, Bytes]:
-        """The bytes of blocks that the disk did not have, by number. Raises a `StorageError`."""
+    async def get(self, content: Content, indices: Sequence[int], *, is_reader: bool = True) -> dict[int, Bytes]:
+        """The bytes of blocks that the disk did not have, by number. Raises a `StorageError`.
+
+        Without `is_reader` it is no program that waits for them: readers go first where the rate is limited.
+        """
         found: dict[int, Bytes] = {}
         lacking = indices
         for _ in range(_MOST_FETCHES):
-            came = await self.bring(content, lacking)
+            came = await self.bring(content, lacking, is_reader=is_reader)
             found |= {index: data for index, data in came.items() if data is not None}
             if stored := [index for index, data in came.items() if data is None]:
                 found |= await trio.to_thread.run_sync(self._others.stored, content, stored, abandon_on_cancel=True)
@@ -122,36 +129,38 @@ class BlockSource:
         raise NotKeptError(f"{content.source}: what came was stored and then not in the cache, {times}")
 
     async def bring(
-        self, content: Content, indices: Sequence[int], *, is_again: bool = False
+        self, content: Content, indices: Sequence[int], *, is_again: bool = False, is_reader: bool = True
     ) -> dict[int, Bytes | None]:
         """Have blocks fetched that the disk did not have. Returns their bytes by number. Raises a `StorageError`.
 
         None for those that were stored as they came: the cache should have them. The caller has to look. A fetch that
         was silent from before this reader came is no failure of it. `is_again`: it has met one.
         """
-        found, coming, new = self._live.want(content, indices, longest=LONG_GET_BLOCKS)
+        found, coming, new = self._live.want(content, indices, longest=self._shares.planned(LONG_GET_BLOCKS))
         if new and self._prefetching >= self._connections.prefetches(demand_waits=True):
             self._demand_miss_at = trio.current_time()
         self._backlogs.lengthen(content, len(new))
         has_joined = bool(coming)
         coming |= new
         for block in coming.values():
-            self._begin(block)
+            self._begin(block, is_reader=is_reader)
         try:
             return found | await self._outcomes(coming)
         except SilenceError:
             if is_again or not has_joined:
                 raise
-            return await self.bring(content, indices, is_again=True)
+            return await self.bring(content, indices, is_again=True, is_reader=is_reader)
 
     async def _outcomes(self, coming: Mapping[int, Block]) -> dict[int, Bytes | None]:
         """What comes of blocks, by number. Where the reader's time runs out, their fetches are given up."""
         arrivals = {index: block.arrival for index, block in coming.items()}
-        deadline = trio.current_effective_deadline()
+        deadline, deadlines = trio.current_effective_deadline(), self._limit.deadlines
+        before_seconds = deadlines.held_seconds
         try:
             return {index: await arrival.outcome() for index, arrival in arrivals.items()}
         except trio.Cancelled:
-            if trio.current_time() >= deadline:  # else its program does not wait any more
+            held_seconds = deadlines.held_seconds - before_seconds
+            if trio.current_time() - held_seconds >= deadline:  # else its program does not wait any more
                 fetches = {block.fetch for block in coming.values() if block.fetch is not None}
                 self._live.give_up(block for fetch in fetches for block in fetch.lacking.values())
             raise
@@ -161,7 +170,7 @@ class BlockSource:
 
         `window_blocks`: how many are wanted ahead of the reader in all, if more will be wanted behind these.
         """
-        _, _, new = self._live.want(content, indices, longest=SHORT_GET_BLOCKS)
+        _, _, new = self._live.want(content, indices, longest=self._shares.planned(SHORT_GET_BLOCKS))
         self._backlogs.lengthen(content, len(new))
         self._queue.extend((content, index) for index, block in new.items() if index == block.planned.start)
         self._backlogs.set_window(content, window_blocks)
@@ -178,10 +187,13 @@ class BlockSource:
 
     # Deciding what to fetch
 
-    def _begin(self, block: Block) -> None:
-        """Begin the fetch of a block that a reader waits for, also if it is still in the queue of prefetches."""
+    def _begin(self, block: Block, *, is_reader: bool) -> None:
+        """Begin the fetch of a block that is waited for, also if it is still in the queue of prefetches."""
         if block.state is BlockState.QUEUED:
-            self._nursery.start_soon(self._run, self._shares.begin(block.content, self._shares.of(block)))
+            fetch = self._shares.begin(block.content, self._shares.of(block), is_wanted=is_reader)
+            self._nursery.start_soon(self._run, fetch)
+        elif block.fetch is not None and is_reader:
+            block.fetch.admission.want()
 
     def _begin_prefetches(self) -> None:
         """As many as connections and memory allow: some of either are left to readers."""
@@ -209,7 +221,7 @@ class BlockSource:
             return False
         self._prefetching += 1
         self._lent += is_lent
-        fetch = self._shares.begin(first.content, indices, held=needs)
+        fetch = self._shares.begin(first.content, indices, is_wanted=False, held=needs)
         self._nursery.start_soon(self._run_prefetch, fetch, is_lent)
         return True
 
@@ -241,7 +253,10 @@ class BlockSource:
                 await self._memory.blocks.take(fetch.needs * BLOCK_BYTES)
                 fetch.held = fetch.needs
             try:
-                async with aclosing(self._others.rounds(fetch.content, fetch.indices)) as rounds:
+                async with (
+                    self._limit.admitted(fetch.admission),
+                    aclosing(self._others.rounds(fetch.content, fetch.indices)) as rounds,
+                ):
                     async for one in rounds:
                         self._settle_found(fetch, one.found)
                         for run in one.runs:
@@ -272,6 +287,7 @@ class BlockSource:
         # Before readers look for them: where they are lost, the claims are another fetch's.
         await self._others.drop_all(fetch.content, indices)
         self._settle_found(fetch, dict.fromkeys(indices))
+        fetch.admission.came_bytes += bytes_of(fetch.content, indices)
         self.writer.note_stored(fetch.content)
 
     def _settle_found(self, fetch: Fetch, found: Mapping[int, Bytes | None]) -> None:
@@ -288,6 +304,7 @@ class BlockSource:
         for block, part in zip(blocks, data, strict=True):
             block.kept_in = kept_in
             self._live.arrive(block, part)
+        fetch.admission.came_bytes += sum(map(len, data))
         fetch.held -= len(blocks)
         self._backlogs.shorten(fetch.content, len(blocks))
         self.writer.put(ArrivedBlocks(fetch.content, indices.start, blocks, data, done=self._written))

@@ -15,6 +15,7 @@ from vbnfs.flight import Flight
 from vbnfs.objects import BlockKey, Content, Received, Stored
 from vbnfs.reading.block_states import FIRST, BlockState, moved
 from vbnfs.reading.planner import even_share
+from vbnfs.reading.rate_limit import Admission
 
 Bytes = bytes | memoryview
 
@@ -78,20 +79,27 @@ class Block:
 class Fetch:
     """Adjacent blocks that are fetched together.
 
-    `lacking` has those that have not come yet, by number, ascending. It holds room in memory for `held` blocks: those
-    in transit, at most `transit_blocks`, and the one that is being put together.
+    `admission` is its wish to ask for them. `lacking` has those that have not come yet, by number, ascending. It
+    holds room in memory for `held` blocks: those in transit, at most `transit_blocks`, and the one that is being put
+    together.
     """
 
     content: Content
     indices: range
     lacking: dict[int, Block]
     transit_blocks: int
+    admission: Admission
     held: int = 0
 
     @property
     def needs(self) -> int:
         """For how many blocks it needs room now."""
         return room_for(len(self.lacking), self.transit_blocks)
+
+
+def bytes_of(content: Content, indices: range) -> int:
+    """How many bytes adjacent blocks of a content have: at least one block."""
+    return block_range(content, indices[-1]).stop - block_range(content, indices[0]).start
 
 
 def room_for(lacking: int, transit_blocks: int) -> int:

@@ -84,7 +84,7 @@ class Hasher:
         if lacking and not fetch:
             return None
         if fetch:
-            found |= await self._source.get(content, lacking)
+            found |= await self._source.get(content, lacking, is_reader=False)
         return found
 
     async def _fetch_ahead(self, content: Content, start: int) -> None:

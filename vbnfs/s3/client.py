@@ -149,7 +149,9 @@ class S3Client:
         self._metrics.object_requests += 1
         url = object_url(self._base, ObjectVersion(key, None))
         async with self._failures():
-            return await self._http.get(url, about=key, max_bytes=max_bytes, is_object=True)
+            body = await self._http.get(url, about=key, max_bytes=max_bytes, is_object=True)
+        self._metrics.listed_bytes += len(body)
+        return body
 
     async def get_range(self, request: RangeRequest, receive: Receive) -> None:
         """See `ObjectClient`."""
@@ -209,6 +211,7 @@ class S3Client:
         async with self._failures():
             with of_the_bucket():
                 body = await self._http.get(listing_url(self._base, query), about=about, max_bytes=_MAX_PAGE_BYTES)
+                self._metrics.listed_bytes += len(body)
                 # 1,000 rows take tens of milliseconds: readers must not wait for that.
                 read = partial(listing.read, body, prefix=query["prefix"], about=about)
                 page = await trio.to_thread.run_sync(read)

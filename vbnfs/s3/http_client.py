@@ -13,6 +13,7 @@ from email.utils import parsedate_to_datetime
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from types import TracebackType
 from typing import Any, Final, Self
+from urllib.parse import urlsplit
 
 import httpcore
 import httpx
@@ -70,6 +71,8 @@ class HttpClient:
         self._tls = trust.context()
         self._proxy = proxy
         self._is_passed_on = proxy is not None and proxy.passes_on(server)
+        # The name in the server's certificate never ends in a dot, which a host's name may (RFC 6066, 3).
+        self._name = {"sni_hostname": (urlsplit(server).hostname or "").rstrip(".")}
         self._max_connections = max_connections
         self._generations = generations or Generations()
         self._timer = StallTimer()  # of replies' heads
@@ -110,7 +113,7 @@ class HttpClient:
 
     def _extensions(self, url: str, time: RequestTime) -> dict[str, Any]:
         """Those of httpx: what a proxy is to pass on is asked for by the whole URL (RFC 9112, 3.2.2)."""
-        return {**time.extensions, **({"target": url.encode("ascii")} if self._is_passed_on else {})}
+        return {**self._name, **time.extensions, **({"target": url.encode("ascii")} if self._is_passed_on else {})}
 
     async def dates(self) -> Dates | None:
         """When the server's certificate is valid, and its time; None where it does not say.
@@ -119,7 +122,10 @@ class HttpClient:
         """
         tls = self._trust.context(checks_time=False)
         with trio.move_on_after(CONNECT_SECONDS), suppress(httpx.HTTPError, StorageError, LookupError, ValueError):
-            async with self._new_client(tls) as http, http.stream("HEAD", self._server) as reply:
+            async with (
+                self._new_client(tls) as http,
+                http.stream("HEAD", self._server, extensions=self._name) as reply,
+            ):
                 shown = reply.extensions["network_stream"].get_extra_info("ssl_object").getpeercert()
                 sent = parsedate_to_datetime(reply.headers["date"])
                 before, after = (ssl.cert_time_to_seconds(shown[name]) for name in ("notBefore", "notAfter"))
