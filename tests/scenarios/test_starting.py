@@ -94,6 +94,7 @@ def test_one_of_many_wins(server: FakeS3Server, mounts: Mounts, is_dead: bool) -
 def test_a_lock_of_a_dead_process(tmp_path: Path) -> None:
     """A process that is killed while it has the folder leaves it to the next one, and no file for long."""
     script = f"""
+import time
 from pathlib import Path
 from vbnfs.daemon.alone import alone_on
 with alone_on(Path({str(tmp_path)!r})):

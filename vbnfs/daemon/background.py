@@ -125,7 +125,7 @@ def run_in_background(config: Config, mountpoint: Path, say_waiting: Callable[[]
         )
     message = json.loads(word)
     if "error" in message:
-        raise getattr(errors, message["kind"])(message["error"])
+        raise getattr(errors, message["kind"])(message["error"], remedy=message.get("remedy"))
     return Ready(message["top"], tuple(message["warnings"]))
 
 
@@ -195,7 +195,7 @@ def _become_daemon(config: Config, mountpoint: Path, write_end: int, log_descrip
         _be_the_daemon(config, mountpoint, announce, watch_the_pipe)
         status = 0
     except VbnfsError as error:
-        _tell(pipe, {"error": str(error), "kind": type(error).__name__})
+        _tell(pipe, {"error": str(error), "kind": type(error).__name__, "remedy": error.own_remedy})
     except KeyboardInterrupt:
         log.info("interrupted before the mount was there")
     except BaseException as error:
