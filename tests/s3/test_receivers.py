@@ -20,6 +20,7 @@ from structlog.testing import capture_logs
 
 import vbnfs.s3.receivers
 from tests.fakes.client import MemoryClient
+from tests.fakes.disks import freezable_disk, freeze, thaw
 from tests.fakes.s3_server import FakeS3Server, held, times
 from tests.fakes.store import MemoryStore
 from tests.fixtures_receiving import PROGRAM, process_of, until_ready
@@ -179,6 +180,33 @@ async def test_a_process_that_does_not_answer(server: FakeS3Server, monkeypatch:
         with trio.fail_after(10):
             await lost(client)
         await wanted(client)
+
+
+@pytest.mark.root
+async def test_a_process_that_is_killed_while_it_waits_for_a_disk(
+    server: FakeS3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It cannot end before the disk answers, and its socket stays open: it is given up all the same."""
+    monkeypatch.setattr(receiver_keeper, "_SILENCE_SECONDS", 0.01)
+    monkeypatch.setattr(receiver_keeper, "_END_SECONDS", 0.05)
+    monkeypatch.setattr(receiver_keeper, "_KILL_SECONDS", 0.05)
+    with freezable_disk(tmp_path / "disk", 16 << 20) as disk, trio.fail_after(30):
+        sink = FileSink(disk)
+        async with ready(server) as (client, first):
+            process = client._ranges._keeper._life._process  # type: ignore[attr-defined]
+            freeze(disk)
+            request = RangeRequest(BIG, ByteRange(0, BIG_SIZE), BIG_SIZE, sink=sink)
+            await client.get_range(request, Received())
+            os.kill(first, signal.SIGKILL)
+            with suppress(ReceiverLostError):
+                await client.get_range(RangeRequest(BIG, ByteRange(0, 9), BIG_SIZE), Received())
+            await wanted(client)
+            await until_ready(client._ranges)
+            assert process_of(client._ranges) != first
+            await wanted(client)
+            assert not is_gone(first)
+            thaw(disk)
+            await trio.to_thread.run_sync(process.wait)
 
 
 async def test_one_that_waits_for_a_reply_answers(server: FakeS3Server, monkeypatch: pytest.MonkeyPatch) -> None:
