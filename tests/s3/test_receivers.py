@@ -300,6 +300,31 @@ class FileSink(Sink):
         self.noted.append((start, stop))
 
 
+async def ignore(_: Came) -> None:
+    """A `receive` that takes everything."""
+
+
+async def test_the_files_of_a_get_are_not_closed_on_the_event_loop(server: FakeS3Server, tmp_path: Path) -> None:
+    """Nor in the thread that sends messages: the last one to close them may have to wait for the disk."""
+    closed_in: list[str] = []
+
+    class Owner:
+        def __del__(self) -> None:
+            closed_in.append(threading.current_thread().name)
+
+    class OwnedSink(FileSink):
+        def opened(self, byte_range: ByteRange) -> OpenStore | None:
+            opened = super().opened(byte_range)
+            assert opened is not None
+            return replace(opened, owner=Owner())
+
+    async with ready(server) as (client, _):
+        request = RangeRequest(BIG, ByteRange(0, BIG_SIZE), BIG_SIZE, sink=OwnedSink(tmp_path))
+        await client.get_range(request, ignore)
+        await trio.to_thread.run_sync(until, lambda: closed_in)
+    assert not {"MainThread", "sender"} & set(closed_in)
+
+
 @pytest.mark.parametrize("is_stored", [True, False])
 async def test_blocks_are_stored_by_the_process(server: FakeS3Server, tmp_path: Path, *, is_stored: bool) -> None:
     """Whole blocks go to the files that were opened for it, and none of their bytes come; without files they come."""
