@@ -6,6 +6,7 @@ All tests of the client and of the seam that know no thread are about it, too: s
 import os
 import resource
 import signal
+import socket
 import sys
 import threading
 from collections.abc import AsyncIterator, Sequence
@@ -28,16 +29,24 @@ from tests.s3.asking import BIG, BIG_SIZE, WANTED, Received, fetch, wait_until
 from tests.waiting import until
 from vbnfs import __version__
 from vbnfs.blocks import BLOCK_BYTES
+from vbnfs.cache.file_store import FileStore
 from vbnfs.errors import NoDescriptorError, ReceiverLostError, TransportError
+from vbnfs.host.message_link import Letter, Link, Sender
 from vbnfs.metrics import Metrics
 from vbnfs.objects import ByteRange, OpenStore, Piece, RangeRequest, Sink, Stored, StorePlan
 from vbnfs.objects import Received as Came
 from vbnfs.s3 import receiver_keeper
+from vbnfs.s3.addresses import bucket_base
 from vbnfs.s3.breaker import BreakerClient
 from vbnfs.s3.client import S3Client
+from vbnfs.s3.ranges import Done, get_of
+from vbnfs.s3.receiver_child import _Receiver
+from vbnfs.s3.receiver_codec import CODEC
 from vbnfs.s3.receiver_keeper import MOST_DEATHS
-from vbnfs.s3.receiver_messages import Ping
+from vbnfs.s3.receiver_messages import Begin, End, Ended, Ping, Setup, Taken
+from vbnfs.s3.receiver_messages import Came as Heard
 from vbnfs.s3.receivers import ReceiverTransport
+from vbnfs.s3.routes import route_to
 
 AGAIN = "the receiving process has ended; it is started again"
 GIVEN_UP = "the receiving process has ended 3 times in a row; the daemon receives by itself"
@@ -323,6 +332,43 @@ async def test_the_files_of_a_get_are_not_closed_on_the_event_loop(server: FakeS
         await client.get_range(request, ignore)
         await trio.to_thread.run_sync(until, lambda: closed_in)
     assert not {"MainThread", "sender"} & set(closed_in)
+
+
+def test_the_process_closes_files_where_it_stores(server: FakeS3Server, tmp_path: Path) -> None:
+    """A disk that is slow to close what was written stops no connection; it is closed before the GET has ended."""
+    closed_in: list[str] = []
+
+    class Closed(FileStore):
+        def close(self) -> None:
+            closed_in.append(threading.current_thread().name)
+            super().close()
+
+    base = bucket_base("data-bucket", "us-west-2", server.endpoint_url)
+    get = get_of(base, RangeRequest(BIG, ByteRange(0, BIG_SIZE), BIG_SIZE))
+    files = FileSink(tmp_path).opened(get.request.byte_range)
+    assert files is not None
+    daemon, process = (Link(end, CODEC) for end in socket.socketpair())
+    setup = Setup(__version__, route_to(base, ca_bundle=None, environ={}).trust(), None, 4)
+    thread = threading.Thread(target=_Receiver(setup, Sender(process), Closed).run, args=(process,))
+    thread.start()
+    daemon.send(Letter(Begin(7, get, files.plan, 0), descriptors=files.descriptors))
+    for message in iter(lambda: heard(daemon), Ended(7)):
+        match message:
+            case Heard(number, Stored() as stored):
+                daemon.send(Letter(Taken(number, len(stored))))
+            case Heard(number, Done()):
+                daemon.send(Letter(End(number)))
+    assert closed_in == ["storing"]
+    daemon.end()
+    thread.join()
+    daemon.close()
+    process.close()
+
+
+def heard(link: Link) -> object:
+    letter = link.receive()
+    assert letter is not None
+    return letter.message
 
 
 @pytest.mark.parametrize("is_stored", [True, False])
