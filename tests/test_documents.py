@@ -11,7 +11,7 @@ from vbnfs.metrics import Metrics
 
 ROOT = Path(__file__).parents[1]
 TOPS = (ROOT / "vbnfs", ROOT)  # where the path of a module may begin
-DOCUMENTS = ("docs/semantics.md", "docs/RELIABILITY.md", "SECURITY.md")
+DOCUMENTS = ("docs/semantics.md", "docs/RELIABILITY.md", "docs/s3-replies.md", "SECURITY.md")
 NAMED = re.compile(r"`([Tt]est\w+)`")
 ALL = tuple(sorted(str(path.relative_to(ROOT)) for path in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"))))
 LINK = re.compile(r"\]\((?!https?:)([^)#]*)(?:#([^)]+))?\)")

@@ -17,6 +17,7 @@
         │   └── BusyError           EIO         503, 429, 5xx: the server asks for a retry
         │       └── NoDescriptorError EIO       no descriptor is left for a connection
         ├── BadReplyError           EIO         a reply that cannot be used
+        │   ├── MovedError          EIO         the bucket is in another region, or at another address
         │   ├── WrongBlockError     EIO         a block with other bytes than its digest says
         │   └── MismatchError       EIO         a reply to another request: wrong range, length, body
         │       └── ChangedError    ESTALE      not the listed object: other version id or size
@@ -30,6 +31,7 @@
         ├── HashMismatchError       EIO         a file does not have the hash in its manifest
         ├── NotKeptError            EIO         blocks were stored as they came, and are not in the cache
         ├── AccessDeniedError       EACCES      403
+        │   ├── ArchivedError       EACCES      the object is in an archive
         │   └── ListingDeniedError  EACCES      403 for a listing
         ├── ObjectGoneError         ESTALE      404, or the version no longer exists
         │   └── NoBucketError       ESTALE      404 for the bucket, or for a listing
@@ -37,7 +39,7 @@
             └── SilenceError        ETIMEDOUT   no byte came for some time
 
 The message is written where it is raised. It names the thing and, if there is one, the remedy; it is shown to users
-unchanged. A `StorageError` has its remedy by class, which `with_remedy` appends.
+unchanged. A `StorageError` has its remedy by class, or one of its own, which `with_remedy` appends.
 """
 
 import errno
@@ -46,9 +48,24 @@ from typing import ClassVar, TypeVar
 
 
 class VbnfsError(Exception):
-    """The root. `errno` is the reply to a FUSE request that fails with this error."""
+    """The root. `errno` is the reply to a FUSE request that fails with this error.
+
+    `remedy` is what the user can do, if the message does not say it: the class's, or an error's own.
+    """
 
     errno: ClassVar[int] = errno.EIO
+    remedy: str = ""
+
+    def __init__(self, message: str, *, remedy: str | None = None) -> None:
+        super().__init__(message)
+        if remedy is not None:
+            self.remedy = remedy
+
+    @property
+    def own_remedy(self) -> str | None:
+        """What this one has instead of its class's remedy; None where it has that."""
+        found: str | None = vars(self).get("remedy")
+        return found
 
 
 _Error = TypeVar("_Error", bound=VbnfsError)
@@ -111,9 +128,9 @@ class ManifestError(DatasetError):
 
 
 class StorageError(VbnfsError):
-    """A request to S3 failed, or cannot be made. `remedy` is what the user can do."""
+    """A request to S3 failed, or cannot be made."""
 
-    remedy: ClassVar[str] = "look into the log, and try again"
+    remedy = "look into the log, and try again"
 
 
 class TransportError(StorageError):
@@ -142,8 +159,8 @@ class BusyError(TransportError):
 
     remedy = "the server is overloaded: try again later, or lower --max-connections"
 
-    def __init__(self, message: str, *, retry_after_seconds: float | None = None) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, *, retry_after_seconds: float | None = None, remedy: str | None = None) -> None:
+        super().__init__(message, remedy=remedy)
         self.retry_after_seconds = retry_after_seconds
 
 
@@ -157,6 +174,12 @@ class BadReplyError(StorageError):
     """A reply that cannot be used: an unexpected status, not parseable, too large."""
 
     remedy = "check --region, --endpoint-url and the proxy variables: this is not how S3 answers"
+
+
+class MovedError(BadReplyError):
+    """The bucket is in another region, or has another address: S3 says so, and asking again changes nothing."""
+
+    remedy = "check --region and --endpoint-url"
 
 
 class MismatchError(BadReplyError):
@@ -177,8 +200,8 @@ class WrongBlockError(BadReplyError):
 
     remedy = "a proxy, a mirror or the server damages what it sends: check --endpoint-url and the proxy variables"
 
-    def __init__(self, message: str, *, found: bytes = b"") -> None:
-        super().__init__(message)
+    def __init__(self, message: str, *, found: bytes = b"", remedy: str | None = None) -> None:
+        super().__init__(message, remedy=remedy)
         self.found = found
 
 
@@ -249,10 +272,16 @@ class AccessDeniedError(StorageError):
     remedy = "check --bucket, or read it in another dataset version: the bucket's owner forbids this one"
 
 
+class ArchivedError(AccessDeniedError):
+    """The object is in an archive (GLACIER, ...), and has to be restored before it can be read."""
+
+    remedy = "ask the bucket's owner to restore it, or read another dataset version, or a mirror (--mirror)"
+
+
 class ListingDeniedError(AccessDeniedError):
     """403 for a listing, so the dataset cannot be known completely."""
 
-    remedy = "check --bucket and --project: the bucket's owner forbids to list this"
+    remedy = "check --bucket and --project; where the owner forbids to list what may be read, name the --versions"
 
 
 class ObjectGoneError(StorageError):
@@ -286,11 +315,16 @@ def copy_error(error: _Error, message: str | None = None) -> _Error:
 
     Each task that is to raise an error needs its own copy: one object raised in several tasks mixes their tracebacks.
     """
-    new = type(error)(str(error) if message is None else message)
+    new = type(error)(str(error) if message is None else message, remedy=error.own_remedy)
     new.__cause__ = error
     return new
 
 
 def with_remedy(error: VbnfsError) -> str:
     """The message with its remedy, in one line for the user."""
-    return f"{error}; {error.remedy}" if isinstance(error, StorageError) else str(error)
+    return f"{error}; {error.remedy}" if error.remedy else str(error)
+
+
+def with_own_remedy(error: VbnfsError) -> str:
+    """The message with the remedy that the cause has, if any: of a manifest, say, where the class's would not fit."""
+    return f"{error}; {error.own_remedy}" if error.own_remedy else str(error)

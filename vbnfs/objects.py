@@ -229,6 +229,10 @@ class Sink(Protocol):
     def note_stored(self, start: int, stop: int) -> None:
         """Another process has stored these bytes."""
 
+    def close(self) -> None:
+        """Let go of what is open for this one. Called where `store` is, and behind it: it may wait for a disk."""
+        return
+
 
 # What has come of an object. Clients that are wrapped around another go by where it begins and ends (`start`, `stop`,
 # `len`, `after`), and leave its bytes alone: there may be none.

@@ -20,6 +20,7 @@ import xxhash
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.fakes.disks import memory_disk
 from vbnfs.blocks import BLOCK_BYTES, DIGEST_BYTES
 from vbnfs.cache import content_file
 from vbnfs.cache.block_checks import BlockChecks, DamagedBlockError, WrongDigestError
@@ -204,6 +205,22 @@ def test_a_block_counts_only_when_all_of_its_data_is_written(tmp_path: Path) -> 
     assert not cached.holds(0)
     cached.write(0, DATA[:BLOCK_BYTES])
     assert cached.read(block(0)) == DATA[:BLOCK_BYTES]
+
+
+@pytest.mark.root
+def test_a_disk_that_fills_up_between_records_fails_the_write(tmp_path: Path) -> None:
+    """Where it takes the records of some blocks of a run, and no more, the caller hears that it did not take all."""
+    last = 4096 // RECORD_BYTES - HEADER_BYTES // RECORD_BYTES - 1  # its record ends the first page of them
+    with memory_disk(tmp_path, "size=4M"):
+        size = (last + 2) * BLOCK_BYTES
+        cached = ContentFile.create(file_at(tmp_path / "ab12"), identity=IDENTITY, data_bytes=size)
+        cached.write(0, bytes(BLOCK_BYTES))
+        with (tmp_path / "other").open("wb") as other:
+            status = os.statvfs(tmp_path)
+            os.posix_fallocate(other.fileno(), 0, status.f_bavail * status.f_frsize - 2 * BLOCK_BYTES)
+        with pytest.raises(OSError, match="No space left"):
+            cached.write(last, bytes(2 * BLOCK_BYTES))
+        assert (cached.holds(last), cached.holds(last + 1)) == (True, False)
 
 
 @given(

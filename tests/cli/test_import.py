@@ -400,12 +400,12 @@ def hooked(hook: str, tmp_path: Path, server: FakeS3Server, folder: Path) -> sub
 
 HOOKED = """
 from vbnfs.cache import adoption
-write, begun = adoption._write, []
-def hooked(descriptor, data, offset):
-    write(descriptor, data, offset)
-    begun.extend([descriptor] if offset == 0 else [])
+write, begun = adoption.write_all, []
+def hooked(descriptor, parts, offset):
+    write(descriptor, parts, offset)
+    begun.extend([descriptor] if offset == 0 and any(parts[0]) else [])  # data, which begin so; not a header
     hook(len(begun))
-adoption._write = hooked
+adoption.write_all = hooked
 from vbnfs.cli.main import main
 main()
 """

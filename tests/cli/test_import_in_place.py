@@ -12,7 +12,7 @@ import pytest
 
 from tests.fakes.dataset import serve
 from tests.fakes.s3_server import FakeS3Server
-from tests.fixtures_mount import Mounts, drop_pages, run_vbnfs, until
+from tests.fixtures_mount import Mounts, drop_pages, run_vbnfs, until, without_address
 from vbnfs.blocks import BLOCK_BYTES
 from vbnfs.cache.content_folder import DATA, FORMAT
 
@@ -166,7 +166,7 @@ def test_a_dry_run_names_what_would_be_refused(server: FakeS3Server, copy: Path)
 def forget(*arguments: str | Path) -> tuple[int, list[str]]:
     """The exit status, and the lines on standard output and standard error."""
     done = run_vbnfs("import", "--forget", *arguments)
-    return done.returncode, (done.stdout + done.stderr).splitlines()
+    return done.returncode, (done.stdout + without_address(done.stderr)).splitlines()
 
 
 def test_files_that_are_forgotten(mounts: Mounts, server: FakeS3Server, copy: Path) -> None:

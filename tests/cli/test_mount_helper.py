@@ -147,6 +147,19 @@ def test_a_system_that_fails(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
     assert "No such file" in capsys.readouterr().err
 
 
+def test_a_defect(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """An error that was not foreseen is status 2, with its traceback and the address of what to do about it."""
+
+    def fail(*_: object) -> None:
+        raise KeyError("a name that is not there")
+
+    monkeypatch.setattr(mount_helper, "_mount", fail)
+    assert run([PROJECT, "/mnt"]) == mount_helper.SYSTEM_FAILS
+    first, *_, message, address = capsys.readouterr().err.splitlines()
+    assert (first, message) == ("Traceback (most recent call last):", "mount.vbnfs: this is a defect of vbnfs")
+    assert address.endswith("#the-daemon-ended-or-there-was-a-defect")
+
+
 def test_interrupted(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """Ctrl-C is status 8."""
 

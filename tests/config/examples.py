@@ -28,6 +28,12 @@ EXAMPLES: dict[str, list[tuple[str, Any]]] = {
         ("1.0.0-rc.1", "1.0.0-rc.1"),
         ("1.0.0+b", "1.0.0+b"),
     ],
+    "versions": [
+        ("0.1.0", ("0.1.0",)),
+        ("v0.2.0:0.3.0", ("0.2.0", "0.3.0")),
+        ("a_manifest_v1.0.0.json:1.1.0", ("a_manifest_v1.0.0.json", "1.1.0")),
+        ("1.0.0+b", ("1.0.0+b",)),
+    ],
     "cache_dir": [(path, Path(path)) for path in ("/1", "/2/2", "/with blank", "/größe")],
     "cache_size": [("1M", 1 << 20), ("1.5 GiB", 3 << 29), ("2097152", 2 << 20), ("3tb", 3 << 40)],
     "cache_reserve": [("0", 0), ("1K", 1024), ("20G", 20 << 30), ("1T", 1 << 40)],
@@ -83,6 +89,7 @@ BAD: dict[str, list[str]] = {
         *("bucket=one bucket=two", "bucket=one 'region=local", "bucket=one ca_bundle=", "bucket=one region=a/b"),
     ],
     "dataset_version": ["", "v", "../1.0.0", "1.0.0/x", "1.0.0 ", "-1", "x" * 101],
+    "versions": [":", "0.1.0:", "0.1.0,0.2.0", "a.json", "../a_manifest_v1.json", "a/b_manifest_v1.json", "x" * 101],
     "cache_dir": ["", "a\0b", "~no-such-user-here/x"],
     "cache_size": [
         *("", "0", "1048575", "1023K", "0.9M", "-1G", "+1G", "1e9", "1,5G", "1.G", ".5G", "G", "1 G G", "1X", "1GG"),

@@ -22,6 +22,7 @@ region = "eu-central-1"
 endpoint_url = "https://s3.example.org/"
 ca_bundle = "/etc/ssl/example.pem"
 dataset_version = "v0.4.0"
+versions = ["v0.3.0", "mirror_manifest_v0.4.0.json"]
 mirror = { bucket = "near", endpoint_url = "http://near", ca_bundle = "/with blank" }
 """
 
@@ -57,6 +58,7 @@ def test_a_table(tmp_path: Path) -> None:
     assert (config.endpoint_url, config.ca_bundle) == ("https://s3.example.org", Path("/etc/ssl/example.pem"))
     assert config.mirror == MirrorPlace("near", "http://near", None, Path("/with blank"))
     assert config.dataset_version == "0.4.0"
+    assert config.versions == ("0.3.0", "mirror_manifest_v0.4.0.json")
     assert with_file(tmp_path, MIRROR) == plain()
     assert with_file(tmp_path, f'dataset = "mirror"\n{MIRROR}') == config
 

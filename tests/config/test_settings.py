@@ -48,6 +48,7 @@ def test_defaults() -> None:
         ca_bundle=None,
         mirror=None,
         dataset_version=None,
+        versions=("0.1.0", "0.2.0", "0.3.0", "0.4.0", "0.5.0"),
         cache_dir=config.cache_dir,
         cache_size_bytes=None,
         cache_reserve_bytes=None,

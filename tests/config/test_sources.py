@@ -24,7 +24,7 @@ def test_every_setting_from_every_source(tmp_path: Path, name: str, text: str, v
     """
     config = load_from(tmp_path, name, {source: text})
     assert value_of(config, name) == value
-    linked = {"dataset": {"bucket", "project"}, "bucket": {"dataset"}, "project": {"dataset"}}
+    linked = {"dataset": {"bucket", "project", "versions"}, "bucket": {"dataset"}, "project": {"dataset"}}
     changed = {SETTING_BY_NAME[name].field, *linked.get(name, ())}
     others = [field.name for field in fields(Config) if field.name not in changed]
     assert [getattr(config, other) for other in others] == [getattr(plain(), other) for other in others]

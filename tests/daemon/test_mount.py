@@ -28,7 +28,7 @@ from tests.fakes.s3_server import (
     held,
 )
 from tests.fakes.store import Pattern
-from tests.fixtures_mount import Mounts, run_vbnfs, until
+from tests.fixtures_mount import Mount, Mounts, run_vbnfs, until
 from vbnfs.dataset.stored_files import write_stored
 from vbnfs.host.mountinfo import find_mount
 
@@ -71,6 +71,22 @@ def is_read_well(path: Path) -> bool:
 
 
 # Beginning
+
+
+def test_what_its_caller_has_open_is_not_held(mounts: Mounts, server: FakeS3Server, tmp_path: Path) -> None:
+    """A daemon holds no lock of the program that started it, and no pipe that another one reads to its end."""
+    mount = Mount(tmp_path / "mnt", ["--endpoint-url", server.endpoint_url])
+    mounts.made.append(mount)
+    mount.path.mkdir()
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    vbnfs = [sys.executable, "-m", "vbnfs", "mount", *mount.options, str(mount.path)]
+    subprocess.run(["flock", tmp_path / "lock", *vbnfs], check=True, pass_fds=[writing], capture_output=True)
+    os.close(writing)
+    assert os.read(reading, 1) == b""  # its end: nothing can write to it any more
+    os.close(reading)
+    assert subprocess.run(["flock", "--nonblock", tmp_path / "lock", "true"], check=False).returncode == 0
+    assert (mount.path / "project_metadata/units.csv").read_bytes() == b"unit_id\n1\n"
 
 
 @pytest.mark.usefixtures("engine")

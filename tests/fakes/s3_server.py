@@ -139,6 +139,7 @@ def held(gate: threading.Event) -> Behaviour:
 LISTING_REFUSED: Final[Behaviour] = lambda request, _honest: (  # noqa: E731 - a behaviour like the others
     None if request.key else error(403, "AccessDenied")
 )
+# A 200 of which the length is not the object's. See `FakeS3Server.ignores_range` for one that is.
 RANGE_IGNORED: Final[Behaviour] = lambda request, honest: (  # noqa: E731
     Reply(200, {**honest.headers, "Content-Range": ""}, honest.body) if honest.status == 206 else None
 )
@@ -149,7 +150,8 @@ class FakeS3Server:
 
     `tls` makes it an HTTPS server. `tunnel_tls` makes it also a proxy for CONNECT, which ends every tunnel in
     itself with that certificate: so a client that believes to talk to AWS talks to it.
-    `page_size` bounds the rows of a page; `unknown_version` is how it says that a version id is not known.
+    `page_size` bounds the rows of a page; `unknown_version` is how it says that a version id is not known. While
+    `ignores_range` is set, it sends the whole object for a range, with 200, as it may (RFC 9110, 14.2).
     """
 
     def __init__(
@@ -169,6 +171,7 @@ class FakeS3Server:
         self.tls = tls
         self.tunnel_tls = tunnel_tls
         self.behaviours: list[Behaviour] = []
+        self.ignores_range = False
         self.ending = threading.Event()
         self._host = host
         self._port = port
@@ -360,7 +363,7 @@ class FakeS3Server:
             return error(412, "PreconditionFailed")
         if request.method == "HEAD":
             return Reply(200, {**headers, "Content-Length": str(row.size_bytes)})
-        return _ranged(request.headers.get("range"), row, headers)
+        return _ranged(None if self.ignores_range else request.headers.get("range"), row, headers)
 
     def _list_objects(self, query: Mapping[str, str]) -> Reply:
         prefix = query.get("prefix", "")
@@ -368,6 +371,7 @@ class FakeS3Server:
             after = base64.urlsafe_b64decode(query.get("continuation-token", "")).decode()
         except ValueError:
             return error(400, "InvalidArgument")
+        after = after or query.get("start-after", "")
         rows, more = self._cut(query, self.store.objects(prefix, after_key=after))
         parts = [f"<KeyCount>{len(rows)}</KeyCount>"]
         if more:

@@ -25,6 +25,22 @@ def test_lines_of_other_mounts() -> None:
     assert parse_mountinfo(text) == [MountEntry(Path("/"), "8:1", "ext4", "/dev/sda1", 0)]
 
 
+@pytest.mark.parametrize(
+    ("options", "layers"),
+    [
+        ("ro,lowerdir=/a", ["/a"]),
+        (r"rw,lowerdir=/a:/b\134:c:/d\040e::/data,upperdir=/up,workdir=/w", ["/a", "/b:c", "/d e", "/data"]),
+        (r"rw,lowerdir+=/a:b,lowerdir+=/c\054d,datadir+=/e,upperdir=/up", ["/a:b", "/c,d", "/e"]),
+        ("rw,upperdir=/up", []),
+    ],
+)
+def test_layers_of_an_overlay(options: str, layers: list[str]) -> None:
+    """The folders that an overlay reads are found in either way of writing them; other mounts have none."""
+    for kind, expected in (("overlay", layers), ("ext4", [])):
+        [entry] = parse_mountinfo(f"61 29 0:45 / /mnt rw - {kind} overlay {options}\n")
+        assert list(entry.layers) == [Path(layer) for layer in expected]
+
+
 @given(st.text(max_size=200))
 def test_any_text_is_survived(text: str) -> None:
     """No mountinfo, however odd, is more than passed over."""

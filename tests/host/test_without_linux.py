@@ -31,7 +31,7 @@ with open(sys.argv[1], "rb") as file:
         except OSError as error:
             print(errno.errorcode[error.errno])
     print(mapping.read_in_memory(descriptor, 1, 0))
-limits.raise_open_files()
+limits.raise_files()
 print(limits.open_files(), limits.most_open_files(), limits.most_data_bytes())
 print(identity.our_uid(), identity.user_name(5), identity.group_name(5), identity.members_of(5))
 print(descriptors.are_left())

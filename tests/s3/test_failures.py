@@ -30,7 +30,7 @@ from vbnfs.errors import (
 )
 from vbnfs.objects import ObjectVersion
 from vbnfs.s3.client import S3Client
-from vbnfs.s3.failures import error_code, retry_after
+from vbnfs.s3.refusals import error_code, retry_after
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,14 @@
 """Pages of listings: what is read, and what is refused."""
 
+import re
 import subprocess
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from typing import Final
 
 import pytest
+import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,6 +23,8 @@ from tests.fakes.s3_server import (
 from tests.s3.asking import ROW, ask, listing
 from vbnfs.errors import (
     BadReplyError,
+    BusyError,
+    ListingDeniedError,
     MismatchError,
     StorageError,
 )
@@ -39,7 +44,7 @@ from vbnfs.s3.replies import MAX_OBJECT_BYTES
         "<ListBucketResult>",
         "<ListVersionsResult><Version>",
         "<html><body>Please log in</body></html>",
-        "<Error><Code>InternalError</Code></Error>",
+        "<Error/>",
         "<Other xmlns='http://s3.amazonaws.com/doc/2006-03-01/'/>",
         "<!DOCTYPE x><ListBucketResult/>",
         "<!DOCTYPE x [<!ENTITY a 'aaaa'><!ENTITY b '&a;&a;&a;'>]><ListBucketResult>&b;</ListBucketResult>",
@@ -85,25 +90,102 @@ async def test_one_listing_is_not_the_other(server: FakeS3Server, client: S3Clie
         ROW.replace("2023-01-01", "9999-12-31"),
     ],
 )
-async def test_a_row_without_a_proper_size_or_time_is_refused(
-    server: FakeS3Server, client: S3Client, row: str
-) -> None:
-    """Every row has a key, a size that a file can have, and a time that a file can have."""
+async def test_an_odd_row_is_left_out(server: FakeS3Server, client: S3Client, row: str) -> None:
+    """A row without a key, a size and a time that a file can have hides none of the others; the log names it once."""
+    good = ROW.replace("<Key>a</Key>", "<Key>good</Key>")
     server.behaviours.append(
-        for_kind("list_objects", always(listing(f"<Contents>{ROW}</Contents>", f"<Contents>{row}</Contents>")))
+        for_kind("list_objects", always(listing(f"<Contents>{row}</Contents>", f"<Contents>{good}</Contents>")))
     )
-    version = f"<Version><VersionId>1</VersionId>{row}</Version>"
-    server.behaviours.append(for_kind("list_versions", always(listing(version, root="ListVersionsResult"))))
-    for kind in ("list_objects", "list_versions"):
-        with pytest.raises(BadReplyError, match="listing"):
-            await ask(client, kind)
+    versions = [f"<Version><VersionId>1</VersionId>{one}</Version>" for one in (row, good)]
+    server.behaviours.append(for_kind("list_versions", always(listing(*versions, root="ListVersionsResult"))))
+    with structlog.testing.capture_logs() as logs:
+        for _ in range(2):
+            assert [one.key for one in await client.list_objects("")] == ["good"]
+            assert [one.version.key for one in await client.list_versions("")] == ["good"]
+    assert [log["event"] for log in logs] == ["a row of a listing is left out"]
+    assert logs[0]["row"].startswith("'a': " if "<Key>a" in row else "'': ")
 
 
-async def test_a_version_without_an_id_is_refused(server: FakeS3Server, client: S3Client) -> None:
+async def test_a_version_without_an_id_is_left_out(server: FakeS3Server, client: S3Client) -> None:
     """A version that has no id could only be asked for as the current one."""
-    server.behaviours.append(always(listing(f"<Version>{ROW}</Version>", root="ListVersionsResult")))
-    with pytest.raises(BadReplyError, match="VersionId"):
-        await client.list_versions("")
+    good = f"<Version><VersionId>1</VersionId>{ROW}</Version>"
+    server.behaviours.append(always(listing(f"<Version>{ROW}</Version>", good, root="ListVersionsResult")))
+    with structlog.testing.capture_logs() as logs:
+        assert [one.version.version_id for one in await client.list_versions("")] == ["1"]
+    assert "VersionId" in logs[0]["row"]
+
+
+async def test_one_row_of_another_folder_is_left_out(server: FakeS3Server, client: S3Client) -> None:
+    """A server that lists more than was asked for is believed in what was."""
+    rows = [f"<Contents>{ROW.replace('<Key>a', f'<Key>{key}')}</Contents>" for key in ("a/1", "b/1", "a/2", "a/")]
+    server.behaviours.append(always(listing(*rows)))
+    with structlog.testing.capture_logs() as logs:
+        assert [one.key for one in await client.list_objects("a/")] == ["a/1", "a/2", "a/"]
+    assert [log["row"] for log in logs] == ["'b/1': not below 'a/'"]
+
+
+async def test_odd_rows_beyond_number_are_named_in_part(server: FakeS3Server, client: S3Client) -> None:
+    """Of a page that has nothing but odd rows the log names some."""
+    server.behaviours.append(always(listing(*(f"<Contents><Key>{n}</Key></Contents>" for n in range(1000)))))
+    with structlog.testing.capture_logs() as logs:
+        assert await client.list_objects("") == []
+    assert len(logs) == 20
+
+
+async def test_an_error_in_the_body_of_a_listing(server: FakeS3Server, client: S3Client) -> None:
+    """A server that has sent 200 before it failed says so in the body: that means what its code means."""
+    for kind in ("list_objects", "list_versions"):
+        for code, kind_of_error in (("InternalError", BusyError), ("AccessDenied", ListingDeniedError)):
+            server.behaviours[:] = [always(Reply(200, {}, f"<Error><Code>{code}</Code></Error>".encode()))]
+            with pytest.raises(kind_of_error, match=code):
+                await ask(client, kind)
+
+
+@pytest.mark.parametrize("odd", ["\x01", "&#x1;", "&#1;", "\x1f", "&#X0b;", "\udcff"])
+async def test_a_key_with_what_xml_does_not_have(server: FakeS3Server, client: S3Client, odd: str) -> None:
+    """Servers write such keys as they are: that row is left out, and the others are read."""
+    page = listing(*(f"<Contents>{ROW.replace('<Key>a', f'<Key>{key}')}</Contents>" for key in ("a", "b-ODD", "c")))
+    body = page.body.replace(b"ODD", odd.encode(errors="surrogateescape"))
+    server.behaviours.append(always(replace(page, body=body)))
+    with structlog.testing.capture_logs() as logs:
+        assert [one.key for one in await client.list_objects("")] == ["a", "c"]
+    assert len(logs) == 1
+
+
+async def test_a_key_that_is_no_text_is_left_out(server: FakeS3Server, client: S3Client) -> None:
+    """Percent-encoded bytes that are not UTF-8 name no key that could be asked for."""
+    rows = [f"<Contents>{ROW.replace('<Key>a', f'<Key>{key}')}</Contents>" for key in ("a", "b%FF", "c%2F")]
+    server.behaviours.append(always(listing(*rows, head="<EncodingType>url</EncodingType>")))
+    assert [one.key for one in await client.list_objects("")] == ["a", "c/"]
+
+
+@pytest.mark.parametrize("page_size", [1, 2, 5])
+async def test_rows_that_stand_twice(server: FakeS3Server, client: S3Client, page_size: int) -> None:
+    """A page that repeats rows of the one before adds none; of two for one key the later one counts."""
+    for number in range(4):
+        server.store.put(f"many/{number}", b"x")
+
+    def doubled(_: Request, honest: Reply) -> Reply:
+        again = re.sub(rb"(<(Contents|Version)>.*?</\2>)", rb"\1\1", honest.body)
+        return replace(honest, body=again)
+
+    server.page_size = page_size
+    expected = await client.list_objects("many/"), await client.list_versions("many/")
+    server.behaviours.append(doubled)
+    assert (await client.list_objects("many/"), await client.list_versions("many/")) == expected
+    server.behaviours.append(lambda _, honest: replace(honest, body=honest.body.replace(b"<Size>1<", b"<Size>2<", 1)))
+    assert {row.attributes.size_bytes for row in (await client.list_objects("many/"))} == {1}
+
+
+async def test_what_else_stands_in_a_listing(server: FakeS3Server, client: S3Client) -> None:
+    """Delete markers, folders, owners, elements that are not known: none of them is a version."""
+    row = ROW.replace("</Key>", "</Key><Owner><ID>1</ID></Owner><New><Key>no</Key></New><RestoreStatus/>")
+    marker = "<DeleteMarker><Key>a</Key><VersionId>2</VersionId></DeleteMarker>"
+    folder = "<CommonPrefixes><Prefix>b/</Prefix></CommonPrefixes>"
+    version = f"<Version><VersionId>1</VersionId>{row}</Version>"
+    page = listing(marker, version, folder, marker, "<Later/>", root="ListVersionsResult")
+    server.behaviours.append(for_kind("list_versions", always(page)))
+    assert [one.version for one in await client.list_versions("")] == [ObjectVersion("a", "1")]
 
 
 @pytest.mark.parametrize(
@@ -123,7 +205,11 @@ async def test_namespaces_play_no_part(server: FakeS3Server, client: S3Client, r
 
 
 @pytest.mark.parametrize(
-    "time", ["2023-01-01T00:00:00Z", "2023-01-01T00:00:00.999Z", "2023-01-01T01:00:00+01:00", "2023-01-01T00:00:00"]
+    "time",
+    [
+        *("2023-01-01T00:00:00Z", "2023-01-01T00:00:00.999Z", "2023-01-01T01:00:00+01:00", "2023-01-01T00:00:00"),
+        *("2023-01-01T00:00:00.123456789Z", "2023-01-01 00:00:00", "Sun, 01 Jan 2023 00:00:00 GMT"),
+    ],
 )
 async def test_times_are_whole_seconds_of_utc(server: FakeS3Server, client: S3Client, time: str) -> None:
     """Fractions are dropped, since HEAD has none, and a time without a zone is UTC's."""
@@ -168,6 +254,41 @@ async def test_the_next_page_may_begin_at_a_key(server: FakeS3Server, client: S3
     assert server.requests[1].query["key-marker"] == "k"
 
 
+@pytest.mark.parametrize("kind", ["list_objects", "list_versions"])
+async def test_a_page_that_does_not_say_where_the_next_begins(
+    server: FakeS3Server, client: S3Client, kind: str
+) -> None:
+    """Some servers leave the mark of the next page out: that begins behind the last row, so no row is missed."""
+    for number in range(5):
+        server.store.put(f"many/{number}", b"1")
+        server.store.put(f"many/{number}", b"2")
+    server.page_size = 3
+
+    def unmarked(_: Request, honest: Reply) -> Reply:
+        return replace(honest, body=re.sub(rb"<(Next\w+)>.*?</\1>", b"", honest.body))
+
+    list_all = client.list_objects if kind == "list_objects" else client.list_versions
+    expected = await list_all("many/")
+    server.behaviours.append(unmarked)
+    assert await list_all("many/") == expected
+    assert len(expected) == (5 if kind == "list_objects" else 10)
+
+
+async def test_a_mark_that_comes_again(server: FakeS3Server, client: S3Client) -> None:
+    """A server that gives the mark of a page once more is asked for what is behind the last row."""
+    for number in range(7):
+        server.store.put(f"many/{number}", b"1")
+    server.page_size = 2
+    marks: list[bytes] = []
+
+    def stuck(_: Request, honest: Reply) -> Reply:
+        marks.extend(re.findall(rb"<NextContinuationToken>.*?</NextContinuationToken>", honest.body))
+        return replace(honest, body=re.sub(rb"<NextCont.*?</NextContinuationToken>", marks[0], honest.body))
+
+    server.behaviours.append(stuck)
+    assert [row.key for row in await client.list_objects("many/")] == [f"many/{number}" for number in range(7)]
+
+
 @pytest.mark.parametrize("tokens", ["a", "ab", "abc"])
 async def test_pages_that_go_round_are_refused(server: FakeS3Server, client: S3Client, tokens: str) -> None:
     """A server that gives a page's mark a second time would be asked without end."""
@@ -199,7 +320,7 @@ async def test_endless_pages_are_refused(
 
 @pytest.mark.parametrize("root", ["ListBucketResult", "ListVersionsResult"])
 async def test_a_page_that_hides_the_next_is_refused(server: FakeS3Server, client: S3Client, root: str) -> None:
-    """A page that is not the last must say where the next one begins: half a listing is none."""
+    """A page without rows that is not the last must say where the next one begins: half a listing is none."""
     server.behaviours.append(always(listing(head="<IsTruncated>true</IsTruncated>", root=root)))
     with pytest.raises(BadReplyError, match="Next"):
         await ask(client, "list_objects" if root == "ListBucketResult" else "list_versions")
@@ -288,7 +409,7 @@ def _read_listing(body: bytes) -> None:
         page = parse_xml(body, "ListBucketResult", "Contents", about="test")
         OBJECTS.following(page)
         for row in page.rows:
-            with suppress(StorageError):
+            with suppress(StorageError, ValueError):
                 assert OBJECTS.row(row, page).attributes.size_bytes >= 0
 
 
@@ -317,7 +438,7 @@ def test_no_texts_in_a_row_break_the_parser(key: str, size: str, modified: str) 
     page = parse_xml(LISTING, "ListBucketResult", "Contents", about="test")
     [row] = page.rows
     row.texts.update(Key=key, Size=size, LastModified=modified)
-    with suppress(StorageError):
+    with suppress(StorageError, ValueError):
         assert OBJECTS.row(row, page).attributes.size_bytes == int(size)
 
 

@@ -37,7 +37,9 @@ EXAMPLES: list[object] = [
     *(Came(7, event) for event in EVENTS),
 ]  # fmt: skip
 ERRORS = [one for one in vars(errors).values() if inspect.isclass(one) and issubclass(one, StorageError)]
-VALUES: dict[str, list[object]] = {"retry_after_seconds": [2.5, 2, None], "found": [b"", b"\0\xff"]}
+VALUES: dict[str, list[object]] = {
+    "retry_after_seconds": [2.5, 2, None], "found": [b"", b"\0\xff"], "remedy": ["µ: do it", None],
+}  # fmt: skip
 
 # Surrogates, too, which JSON can join to another character.
 texts = st.text(st.characters() | st.characters(categories=["Cs"]))

@@ -6,6 +6,7 @@ All tests of the client and of the seam that know no thread are about it, too: s
 import os
 import resource
 import signal
+import socket
 import sys
 import threading
 from collections.abc import AsyncIterator, Sequence
@@ -20,6 +21,7 @@ from structlog.testing import capture_logs
 
 import vbnfs.s3.receivers
 from tests.fakes.client import MemoryClient
+from tests.fakes.disks import freezable_disk, freeze, thaw
 from tests.fakes.s3_server import FakeS3Server, held, times
 from tests.fakes.store import MemoryStore
 from tests.fixtures_receiving import PROGRAM, process_of, until_ready
@@ -27,16 +29,24 @@ from tests.s3.asking import BIG, BIG_SIZE, WANTED, Received, fetch, wait_until
 from tests.waiting import until
 from vbnfs import __version__
 from vbnfs.blocks import BLOCK_BYTES
+from vbnfs.cache.file_store import FileStore
 from vbnfs.errors import NoDescriptorError, ReceiverLostError, TransportError
+from vbnfs.host.message_link import Letter, Link, Sender
 from vbnfs.metrics import Metrics
 from vbnfs.objects import ByteRange, OpenStore, Piece, RangeRequest, Sink, Stored, StorePlan
 from vbnfs.objects import Received as Came
 from vbnfs.s3 import receiver_keeper
+from vbnfs.s3.addresses import bucket_base
 from vbnfs.s3.breaker import BreakerClient
 from vbnfs.s3.client import S3Client
+from vbnfs.s3.ranges import Done, get_of
+from vbnfs.s3.receiver_child import _Receiver
+from vbnfs.s3.receiver_codec import CODEC
 from vbnfs.s3.receiver_keeper import MOST_DEATHS
-from vbnfs.s3.receiver_messages import Ping
+from vbnfs.s3.receiver_messages import Begin, End, Ended, Ping, Setup, Taken
+from vbnfs.s3.receiver_messages import Came as Heard
 from vbnfs.s3.receivers import ReceiverTransport
+from vbnfs.s3.routes import route_to
 
 AGAIN = "the receiving process has ended; it is started again"
 GIVEN_UP = "the receiving process has ended 3 times in a row; the daemon receives by itself"
@@ -181,6 +191,33 @@ async def test_a_process_that_does_not_answer(server: FakeS3Server, monkeypatch:
         await wanted(client)
 
 
+@pytest.mark.root
+async def test_a_process_that_is_killed_while_it_waits_for_a_disk(
+    server: FakeS3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It cannot end before the disk answers, and its socket stays open: it is given up all the same."""
+    monkeypatch.setattr(receiver_keeper, "_SILENCE_SECONDS", 0.01)
+    monkeypatch.setattr(receiver_keeper, "_END_SECONDS", 0.05)
+    monkeypatch.setattr(receiver_keeper, "_KILL_SECONDS", 0.05)
+    with freezable_disk(tmp_path / "disk", 16 << 20) as disk, trio.fail_after(30):
+        sink = FileSink(disk)
+        async with ready(server) as (client, first):
+            process = client._ranges._keeper._life._process  # type: ignore[attr-defined]
+            freeze(disk)
+            request = RangeRequest(BIG, ByteRange(0, BIG_SIZE), BIG_SIZE, sink=sink)
+            await client.get_range(request, Received())
+            os.kill(first, signal.SIGKILL)
+            with suppress(ReceiverLostError):
+                await client.get_range(RangeRequest(BIG, ByteRange(0, 9), BIG_SIZE), Received())
+            await wanted(client)
+            await until_ready(client._ranges)
+            assert process_of(client._ranges) != first
+            await wanted(client)
+            assert not is_gone(first)
+            thaw(disk)
+            await trio.to_thread.run_sync(process.wait)
+
+
 async def test_one_that_waits_for_a_reply_answers(server: FakeS3Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """While nothing comes it is asked whether it is alive, and is left alone because it answers."""
     monkeypatch.setattr(receiver_keeper, "_SILENCE_SECONDS", 0.01)
@@ -270,6 +307,68 @@ class FileSink(Sink):
 
     def note_stored(self, start: int, stop: int) -> None:
         self.noted.append((start, stop))
+
+
+async def ignore(_: Came) -> None:
+    """A `receive` that takes everything."""
+
+
+async def test_the_files_of_a_get_are_not_closed_on_the_event_loop(server: FakeS3Server, tmp_path: Path) -> None:
+    """Nor in the thread that sends messages: the last one to close them may have to wait for the disk."""
+    closed_in: list[str] = []
+
+    class Owner:
+        def __del__(self) -> None:
+            closed_in.append(threading.current_thread().name)
+
+    class OwnedSink(FileSink):
+        def opened(self, byte_range: ByteRange) -> OpenStore | None:
+            opened = super().opened(byte_range)
+            assert opened is not None
+            return replace(opened, owner=Owner())
+
+    async with ready(server) as (client, _):
+        request = RangeRequest(BIG, ByteRange(0, BIG_SIZE), BIG_SIZE, sink=OwnedSink(tmp_path))
+        await client.get_range(request, ignore)
+        await trio.to_thread.run_sync(until, lambda: closed_in)
+    assert not {"MainThread", "sender"} & set(closed_in)
+
+
+def test_the_process_closes_files_where_it_stores(server: FakeS3Server, tmp_path: Path) -> None:
+    """A disk that is slow to close what was written stops no connection; it is closed before the GET has ended."""
+    closed_in: list[str] = []
+
+    class Closed(FileStore):
+        def close(self) -> None:
+            closed_in.append(threading.current_thread().name)
+            super().close()
+
+    base = bucket_base("data-bucket", "us-west-2", server.endpoint_url)
+    get = get_of(base, RangeRequest(BIG, ByteRange(0, BIG_SIZE), BIG_SIZE))
+    files = FileSink(tmp_path).opened(get.request.byte_range)
+    assert files is not None
+    daemon, process = (Link(end, CODEC) for end in socket.socketpair())
+    setup = Setup(__version__, route_to(base, ca_bundle=None, environ={}).trust(), None, 4)
+    thread = threading.Thread(target=_Receiver(setup, Sender(process), Closed).run, args=(process,))
+    thread.start()
+    daemon.send(Letter(Begin(7, get, files.plan, 0), descriptors=files.descriptors))
+    for message in iter(lambda: heard(daemon), Ended(7)):
+        match message:
+            case Heard(number, Stored() as stored):
+                daemon.send(Letter(Taken(number, len(stored))))
+            case Heard(number, Done()):
+                daemon.send(Letter(End(number)))
+    assert closed_in == ["storing"]
+    daemon.end()
+    thread.join()
+    daemon.close()
+    process.close()
+
+
+def heard(link: Link) -> object:
+    letter = link.receive()
+    assert letter is not None
+    return letter.message
 
 
 @pytest.mark.parametrize("is_stored", [True, False])

@@ -146,6 +146,7 @@ def test_unmounting_from_a_frozen_disk(mount: Mount, disk: Path) -> None:
     read_in_a_row(mount, SHORT)
     done = run_vbnfs("umount", mount.path)
     assert (done.returncode, "waits for the cache's disk, which does not answer" in done.stderr) == (1, True), done
+    assert "vbnfs: unmounted; waiting for its daemon (process " in done.stderr
     mount.is_mounted = False
     assert find_mount(mount.path) is None
     assert threads_of(pid)

@@ -15,6 +15,7 @@ import pytest
 
 from tests.fakes.dataset import PROJECT, serve
 from tests.fakes.s3_server import FakeS3Server, for_kind, held
+from tests.fakes.store import Pattern
 from tests.fixtures_mount import Mount, Mounts, run_vbnfs, until, without_address
 from tests.scenarios.test_ends import threads_of
 from vbnfs.daemon.alone import alone_on
@@ -93,6 +94,7 @@ def test_one_of_many_wins(server: FakeS3Server, mounts: Mounts, is_dead: bool) -
 def test_a_lock_of_a_dead_process(tmp_path: Path) -> None:
     """A process that is killed while it has the folder leaves it to the next one, and no file for long."""
     script = f"""
+import time
 from pathlib import Path
 from vbnfs.daemon.alone import alone_on
 with alone_on(Path({str(tmp_path)!r})):
@@ -262,6 +264,31 @@ def test_few_open_files(server: FakeS3Server, mounts: Mounts, limit: int) -> Non
     mount.umount()
 
 
+def test_files_that_may_not_be_large(mounts: Mounts) -> None:
+    """Where a limit (ulimit -f) keeps files small, mounting warns, and all is read; a soft limit is raised."""
+    data = Pattern(3_000_001)
+    with serve({"0.4.0": {FILE: data}}) as server:
+        mount = Mount(mounts.directory / "mnt", [])
+        mounts.made.append(mount)
+        mount.path.mkdir()
+        limited = ["bash", "-c", 'ulimit -f 1024; exec "$@"', "bash", *VBNFS, "mount"]
+        done = subprocess.run(
+            [*limited, "--endpoint-url", server.endpoint_url, mount.path], capture_output=True, text=True, check=False
+        )
+        assert (done.returncode, done.stderr.count("\n")) == (0, 1), done.stderr
+        assert "what is behind the first 1 MiB of a file is not kept" in done.stderr
+        assert (mount.path / FILE).read_bytes() == data[:]
+        mount.umount()
+        limited[2] = limited[2].replace("-f", "-Sf")  # which a mount may raise
+        done = subprocess.run(
+            [*limited, "--endpoint-url", server.endpoint_url, mount.path], capture_output=True, text=True, check=False
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        assert (mount.path / FILE).read_bytes() == data[:]
+        until(lambda: os.getxattr(mount.path / FILE, "user.vbnfs.cached") == b"%d" % len(data))
+        mount.umount()
+
+
 @pytest.mark.parametrize("flags", [[], ["--foreground"]])
 @pytest.mark.parametrize("limit", [40_000, 60_000, 131_071])
 def test_little_memory(server: FakeS3Server, tmp_path: Path, limit: int, flags: list[str]) -> None:
@@ -346,8 +373,11 @@ threading.Thread(target=hear, daemon=True).start()
 for command in ["mount", "--offline"], ["status"], ["umount", "--lazy"]:
     asking = subprocess.Popen([sys.executable, "-m", "vbnfs", *command, folder], stderr=subprocess.PIPE, text=True)
     try:
-        lines = [line for line in asking.communicate(timeout=20)[1].splitlines() if ": waiting for " not in line]
-        printed = "".join(lines).partition(";")[0].strip()
+        lines = asking.communicate(timeout=20)[1].splitlines()
+        notes = [line for line in lines if ": waiting for " in line]
+        printed = "".join(line for line in lines if line not in notes).partition(";")[0].strip()
+        if command == ["status"]:
+            print(*notes)
     except subprocess.TimeoutExpired:
         printed = "it does not end"
         asking.kill()
@@ -369,8 +399,9 @@ def test_a_daemon_that_was_stopped_with_a_question(tmp_path: Path) -> None:
     )
     printed = done.stdout.replace(f"{tmp_path}/mnt: ", "").splitlines()
     assert printed[:1] == ["1 vbnfs: already a vbnfs mount"], done.stderr
-    assert printed[1].startswith("1 vbnfs: it works, but its control socket")
-    assert printed[2:] == ["0 "]
+    assert printed[1] == f"vbnfs: waiting for the daemon of {tmp_path}/mnt"
+    assert printed[2].startswith("1 vbnfs: it works, but its control socket")
+    assert printed[3:] == ["0 "]
 
 
 @pytest.mark.root

@@ -29,6 +29,13 @@ FAULTS: dict[str, tuple[Behaviour, int, str]] = {
 }
 
 
+# Commands by which the page has its reader see what is so.
+COMMANDS = (
+    *("findmnt -n -o OPTIONS ~/vbn", "findmnt -n -o MAJ:MIN ~/vbn", "findmnt -t fuse.vbnfs", "du -h FILE"),
+    *(f"getfattr -n user.vbnfs.{name} --only-values FILE" for name in ("cached", "url")),
+)
+
+
 @pytest.fixture
 def server() -> Iterator[FakeS3Server]:
     """A server with a file for each fault."""
@@ -65,9 +72,17 @@ def seen(*command: str | Path) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=False, env=env).stderr.strip()
 
 
+def check_commands(mountpoint: Path, file: Path) -> None:
+    """The page's commands succeed, and say something."""
+    for command in COMMANDS:
+        assert f"`{command}`" in TEXT or f"$({command})" in TEXT
+        words = command.replace("~/vbn", str(mountpoint)).replace("FILE", str(file)).split()
+        assert subprocess.run(words, capture_output=True, check=True).stdout, command
+
+
 def test_what_is_seen_is_quoted(mounts: Mounts, server: FakeS3Server) -> None:
     """Each error number leads to a section that has the reason which the file gives; so does a dead mount."""
-    mount = mounts(server.endpoint_url, "--io-timeout", "3", "--silence-timeout", "1")
+    mount = mounts(server.endpoint_url, "--io-timeout", "2", "--silence-timeout", "1")
     data = mount.path / "data"
     for name, (behaviour, number, words) in FAULTS.items():
         server.behaviours[:] = [for_kind("get_range", behaviour)]
@@ -76,6 +91,7 @@ def test_what_is_seen_is_quoted(mounts: Mounts, server: FakeS3Server) -> None:
         places = sections_of(number)
         assert set(places) <= anchors_of(PAGE)
         assert any(words in section(place) for place in places), (name, places)
+    check_commands(mount.path, data / "gone.csv")
     with pytest.raises(OSError, match="Read-only file system"):
         (data / "new").touch()
     assert "touch: cannot touch '/home/me/vbn/x': Read-only file system" in section("read-only-file-system")

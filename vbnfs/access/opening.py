@@ -150,7 +150,7 @@ def make_catalog(config: Config, s3: ObjectClient) -> Catalog:
     directory = kept / scope_of(config.endpoint_url) / config.bucket / config.project
     client = RetryingClient(s3, seconds=_CATALOG_SECONDS, attempts=_CATALOG_ATTEMPTS)
     origin = Origin(config.bucket, config.endpoint_url)
-    return Catalog(client, directory, origin=origin, project=config.project)
+    return Catalog(client, directory, origin=origin, project=config.project, versions=config.versions)
 
 
 def make_limit(config: Config, metrics: Metrics, *, is_mount: bool) -> RateLimit:

@@ -21,10 +21,9 @@ class Versions:
     @property
     def problems(self) -> list[str]:
         """What a user has to know, in words. That S3 was not asked is no problem where that was asked for."""
-        is_news = self.release.is_offline and not self.dataset.config.offline
-        offline = ["the bucket cannot be reached; this is what is kept from before"] if is_news else []
-        doubt = [] if self.release.doubt is None else [f"{self.release.doubt}; this is what is kept from before"]
-        return [*offline, *doubt, *self.release.problems]
+        is_news = self.release.doubt is not None and not self.dataset.config.offline
+        doubt = [f"{self.release.doubt}; this is {self.release.basis}"] if is_news else []
+        return [*doubt, *self.release.problems]
 
     def manifest(self, wanted: str | None) -> Manifest:
         """The manifest of a version (None: of the newest). Raises `DatasetError`, which names those there are."""

@@ -6,7 +6,6 @@ their files in place. The content's folder is made beside its place, as always (
 when all of it is proven and on the disk. A process that dies before leaves what the next scan deletes.
 """
 
-import errno
 import hashlib
 import os
 import time
@@ -38,6 +37,7 @@ from vbnfs.cache.whole_file import Seal
 from vbnfs.host.atomic import replace_file, temporary_file
 from vbnfs.host.copying import clone_file
 from vbnfs.host.places import open_file
+from vbnfs.host.writing import write_all
 from vbnfs.objects import Content
 
 _STEP_BYTES: Final = 16 * BLOCK_BYTES
@@ -141,9 +141,9 @@ class Adoption(_Import):
         try:
             checksums = open_file(folder, CHECKSUMS, _NEW)
             try:
-                os.pwrite(checksums, bytes(HEADER_BYTES), 0)
+                write_all(checksums, [bytes(HEADER_BYTES)], 0)
                 for start, records in self._hash(self._copy(data)):
-                    os.pwrite(checksums, records, HEADER_BYTES + start // BLOCK_BYTES * CHECKSUM_BYTES)
+                    write_all(checksums, [records], HEADER_BYTES + start // BLOCK_BYTES * CHECKSUM_BYTES)
                     yield self._stop(start)
                 if self.is_right:
                     self._begin_history(checksums)
@@ -169,7 +169,7 @@ class Adoption(_Import):
             if len(part) < wanted_bytes:
                 return
             if not is_shared:
-                _write(data, part, start)
+                write_all(data, [part], start)
             yield start, part
         if is_shared:
             os.ftruncate(data, size_bytes)  # it may have become longer since its length was read
@@ -207,12 +207,3 @@ class Registration(_Import):
     def _look(self) -> Iterator[tuple[int, bytes]]:
         for start in range(0, self._content.size_bytes, _STEP_BYTES):
             yield start, self._read(min(_STEP_BYTES, self._content.size_bytes - start), start)
-
-
-def _write(descriptor: int, data: bytes, offset: int) -> None:
-    view = memoryview(data)
-    while view:
-        written = os.pwrite(descriptor, view, offset)
-        if not written:
-            raise OSError(errno.EIO, os.strerror(errno.EIO))
-        view, offset = view[written:], offset + written

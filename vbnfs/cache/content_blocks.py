@@ -4,14 +4,12 @@ It needs no path. So a process that receives blocks writes them here, too, with 
 """
 
 import os
-from collections.abc import Sequence
 from typing import Final
 
 from vbnfs.blocks import BLOCK_BYTES, by_block, checksum
 from vbnfs.cache.content_folder import OpenFiles, Shape
 from vbnfs.cache.records import Records
-
-_MOST_VIEWS: Final = 512  # in one pwritev(2), which takes 1,024
+from vbnfs.host.writing import write_all
 
 
 class ContentBlocks:
@@ -47,16 +45,6 @@ class ContentBlocks:
         blocks = by_block(parts)
         for run in self.records.lacking_runs(range(index, index + len(blocks))):
             new = blocks[run.start - index : run.stop - index]
-            self._write_data(run.start * BLOCK_BYTES, [part for block in new for part in block])
+            write_all(self.files.data, [part for block in new for part in block], run.start * BLOCK_BYTES)
             checksums = (checksum(self._identity, number, *block) for number, block in zip(run, new, strict=True))
             self.records.write(run.start, checksums)
-
-    def _write_data(self, offset: int, parts: Sequence[bytes | memoryview]) -> None:
-        views = [memoryview(part) for part in parts]
-        while views:
-            written = os.pwritev(self.files.data, views[:_MOST_VIEWS], offset)
-            offset += written
-            while views and written >= len(views[0]):
-                written -= len(views.pop(0))
-            if views:
-                views[0] = views[0][written:]

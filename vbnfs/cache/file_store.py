@@ -21,7 +21,7 @@ class FileStore(Sink):
     def __init__(self, plan: StorePlan, data: int, checksums: int) -> None:
         self._plan = plan
         files = OpenFiles(data, checksums, is_writable=True)
-        self._files = ContentBlocks(files, identity=plan.identity, data_bytes=plan.size_bytes)
+        self._files: ContentBlocks | None = ContentBlocks(files, identity=plan.identity, data_bytes=plan.size_bytes)
 
     def store(self, start: int, parts: Sequence[bytes]) -> bool:
         """See `objects.Sink`."""
@@ -29,7 +29,7 @@ class FileStore(Sink):
         try:
             if self._plan.digests is not None and not have_digests(first, parts, self._digest_of):
                 return False
-            if not self._files.are_intact:
+            if self._files is None or not self._files.are_intact:
                 return False
             self._files.write(first, *parts)
         except OSError:
@@ -38,6 +38,10 @@ class FileStore(Sink):
             log.exception("unexpected failure of a write")
             return False
         return True
+
+    def close(self) -> None:
+        """See `objects.Sink`. A network file system writes what is not written yet; another one may free room."""
+        self._files = None
 
     def _digest_of(self, index: int) -> bytes:
         at = (index - self._plan.first) * DIGEST_BYTES

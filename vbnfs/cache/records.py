@@ -12,6 +12,7 @@ from typing import Final
 from vbnfs.blocks import CHECKSUM_BYTES
 from vbnfs.cache.content_folder import HEADER_BYTES
 from vbnfs.host.mapping import read_in_memory
+from vbnfs.host.writing import write_all
 
 _NO_RECORD: Final = bytes(CHECKSUM_BYTES)
 _AT_ONCE: Final = 4096  # of a content of 1 GiB, 64 KiB
@@ -61,11 +62,11 @@ class Records:
 
     def write(self, first: int, checksums: Iterable[bytes]) -> None:
         """Record adjacent blocks."""
-        os.pwrite(self._checksums, b"".join(checksums), _position(first))
+        write_all(self._checksums, [b"".join(checksums)], _position(first))
 
     def erase(self, index: int) -> None:
         """Have a block not be here."""
-        os.pwrite(self._checksums, _NO_RECORD, _position(index))
+        write_all(self._checksums, [_NO_RECORD], _position(index))
 
     def _written(self) -> Iterator[tuple[int, int]]:
         """The parts of the table that are no holes (lseek(2), SEEK_DATA): the first block, and how many."""

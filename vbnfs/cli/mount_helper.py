@@ -16,6 +16,7 @@ import pwd
 import re
 import stat
 import sys
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -78,11 +79,14 @@ def run(arguments: Sequence[str]) -> int:
             return _tell(render.explained(error), WRONG_USAGE)
         return MOUNTED if request.is_fake else _mount(request, config)
     except VbnfsError as error:
-        return _give_up(error)
+        return _give_up(render.explained(error), NOT_MOUNTED, because_of=error)
     except OSError as error:
         return _tell(error, SYSTEM_FAILS)
     except KeyboardInterrupt:
         return _tell("interrupted", INTERRUPTED)
+    except Exception as error:
+        streams.say(traceback.format_exc().rstrip())
+        return _give_up("this is a defect of vbnfs", SYSTEM_FAILS, because_of=error)
 
 
 def parse_arguments(arguments: Sequence[str]) -> Request:
@@ -236,11 +240,12 @@ def _check_is_theirs(folder: Path, user: str) -> None:
         raise MountError(f"{folder}: with setuid={user} it must be a folder of {user}'s ('chown {user} {folder}')")
 
 
-def _give_up(error: VbnfsError) -> int:
+def _give_up(message: str, status: int, *, because_of: Exception) -> int:
     """Say why nothing is mounted, and where that is explained."""
     from vbnfs.cli.troubleshooting import where_to_read  # noqa: PLC0415 - only after failures
 
-    status, place = _tell(render.explained(error), NOT_MOUNTED), where_to_read(error)
+    _tell(message, status)
+    place = where_to_read(because_of)
     return status if place is None else _tell(place, status)
 
 

@@ -116,6 +116,7 @@ SECTIONS: Final[Sequence[tuple[type[VbnfsError], str, str]]] = (
     (errors.NoBucketError, "", "there-is-no-such-bucket"),
     (errors.ObjectGoneError, "", "stale-file-handle"),
     (errors.ChangedError, "", "stale-file-handle"),
+    (errors.MovedError, "", "there-is-no-such-bucket"),
     (errors.BadReplyError, "", _REPLY),
     (errors.DeadlineError, "", "connection-timed-out"),
     (errors.NoDescriptorError, "", _LIMITS),

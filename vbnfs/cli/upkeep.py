@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @click.command(epilog=EXIT_STATUS)
 @click.argument("paths", metavar="[PATH]...", nargs=-1, type=Path)
-@click.option("--dataset-version", "versions", metavar="X.Y.Z", multiple=True, help="Free what only this one has.")
+@click.option("--dataset-version", "freed", metavar="X.Y.Z", multiple=True, help="Free what only this one has.")
 @click.option("--all", "is_all", is_flag=True, help="Free all files.")
 @click.option("--dry-run", "is_trial", is_flag=True, help="List what would be freed.")
 @click.option(
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 @settings("verify", "dataset_version", *ONLY_OF_A_MOUNT, shown=("cache_dir", "cache_size"))
 def clean(
     paths: tuple[Path, ...],
-    versions: tuple[str, ...],
+    freed: tuple[str, ...],
     is_all: bool,
     is_trial: bool,
     config_folder: Path | None,
@@ -54,9 +54,9 @@ def clean(
     PATH is a file or folder in a mount, or in the dataset, or a version. Without one, what is too much is deleted
     and what dead processes left, as a mount does itself. See docs/cache.md.
     """
-    if paths or versions or is_all:
-        _check_freeing(options, bool(paths or versions) and is_all, config_folder, convert=convert)
-        _free(paths, versions, options, is_trial=is_trial)
+    if paths or freed or is_all:
+        _check_freeing(options, bool(paths or freed) and is_all, config_folder, convert=convert)
+        _free(paths, freed, options, is_trial=is_trial)
         return
     _clean(config_folder, options, convert=convert, is_trial=is_trial)
 

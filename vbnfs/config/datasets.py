@@ -8,13 +8,16 @@ from typing import Final
 
 DEFAULT_DATASET: Final = "visual-behavior-neuropixels"
 # What a dataset may say: where it is, and which of its versions is wanted.
-DATASET_SETTINGS: Final = ("bucket", "project", "region", "endpoint_url", "ca_bundle", "dataset_version", "mirror")
+DATASET_SETTINGS: Final = (
+    "bucket", "project", "region", "endpoint_url", "ca_bundle", "dataset_version", "versions", "mirror",
+)  # fmt: skip
 _REGION: Final = "us-west-2"
 _KNOWN: Final[Mapping[str, Mapping[str, str]]] = {
     DEFAULT_DATASET: {
         "bucket": "visual-behavior-neuropixels-data",
         "project": "visual-behavior-neuropixels",
         "region": _REGION,
+        "versions": "0.1.0:0.2.0:0.3.0:0.4.0:0.5.0",
     },
     "visual-behavior-ophys": {
         "bucket": "visual-behavior-ophys-data",

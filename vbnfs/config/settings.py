@@ -47,6 +47,7 @@ class Config:
     ca_bundle: Path | None
     mirror: MirrorPlace | None
     dataset_version: str | None
+    versions: tuple[str, ...]
     cache_dir: Path
     cache_size_bytes: int | None
     cache_reserve_bytes: int | None
@@ -225,6 +226,15 @@ def _dataset_version(text: str) -> str:
     return version
 
 
+def _known_version(text: str) -> str:
+    """A version, or the whole file name of its manifest."""
+    if not text.endswith(".json"):
+        return _dataset_version(text)
+    if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.+_-]{0,199}_manifest_v[A-Za-z0-9.+_-]{1,99}\.json", text) is None:
+        raise ValueError("a version such as 0.5.0, or a manifest's file name, ..._manifest_v0.5.0.json, is wanted")
+    return text
+
+
 @dataclass(frozen=True, slots=True)
 class Setting:
     """A row of the table: `name` as in TOML, the `Config` field, how text becomes its value, and help.
@@ -295,6 +305,8 @@ SETTINGS: Final = (
     _setting("mirror", _mirror, "WORDS", "A copy to ask first: endpoint_url=URL bucket=NAME.", unset="none"),
     _setting("dataset_version", _dataset_version, "X.Y.Z", "Version to show at the top, or to list.",
              unset="the newest"),
+    _setting("versions", _several(_known_version), "X.Y.Z:...", "Versions to find where the bucket lists none.",
+             default=(), unset="-"),
     _setting("cache_dir", parse_path, "DIR", "Where blocks and manifests are stored.",
              default=user_cache_directory()),
     _setting("cache_size", parse_size, "SIZE", "How much disk the cache may take.",

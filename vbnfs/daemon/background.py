@@ -26,11 +26,12 @@ from vbnfs.access.cache_directory import prepare_cache_directory
 from vbnfs.access.waiting import WAITING_SECONDS
 from vbnfs.config.environment import load_supervisor
 from vbnfs.config.settings import Config
-from vbnfs.daemon.machine import check_machine, problems_of_the_control_socket, within_the_machine
+from vbnfs.daemon.machine import check_machine, problems_of_the_machine, within_the_machine
 from vbnfs.daemon.mount import END_SECONDS, Announce, Ready, serve
 from vbnfs.daemon.readers import check_readers
 from vbnfs.daemon.systemd import SystemdNotifier
 from vbnfs.errors import MountError, VbnfsError, root_error
+from vbnfs.host import descriptors
 from vbnfs.host.mountinfo import descriptor_in
 from vbnfs.host.private import keep_others_out
 from vbnfs.logs import configure_logging
@@ -68,7 +69,7 @@ def _be_the_daemon(
     notifier = SystemdNotifier(load_supervisor() if config.foreground else None)
     configure_logging(sys.stderr, level=config.log_level, as_json=not config.foreground)
     config = within_the_machine(config)
-    problems = problems_of_the_control_socket()
+    problems = problems_of_the_machine()
 
     async def serve_with_company() -> None:
         async with trio.open_nursery() as nursery:
@@ -128,7 +129,7 @@ def run_in_background(config: Config, mountpoint: Path, say_waiting: Callable[[]
         )
     message = json.loads(word)
     if "error" in message:
-        raise getattr(errors, message["kind"])(message["error"])
+        raise getattr(errors, message["kind"])(message["error"], remedy=message.get("remedy"))
     return Ready(message["top"], tuple(message["warnings"]))
 
 
@@ -177,6 +178,7 @@ def _become_daemon(config: Config, mountpoint: Path, write_end: int, log_descrip
     """The child's life. Never returns."""
     status = 1
     pipe = io.FileIO(write_end, "wb")
+    inherited = descriptors.inherited()
     try:
         os.dup2(log_descriptor, 2)
         os.close(log_descriptor)
@@ -184,6 +186,8 @@ def _become_daemon(config: Config, mountpoint: Path, write_end: int, log_descrip
 
         def announce(ready: Ready) -> None:
             _leave_terminal()
+            # A lock, or a pipe that is read to its end, of a program that is not to wait for the daemon.
+            descriptors.close_inherited(inherited)
             if not _tell(pipe, asdict(ready)):
                 raise MountError(_NOT_WANTED)
 
@@ -195,7 +199,7 @@ def _become_daemon(config: Config, mountpoint: Path, write_end: int, log_descrip
         _be_the_daemon(config, mountpoint, announce, watch_the_pipe)
         status = 0
     except VbnfsError as error:
-        _tell(pipe, {"error": str(error), "kind": type(error).__name__})
+        _tell(pipe, {"error": str(error), "kind": type(error).__name__, "remedy": error.own_remedy})
     except KeyboardInterrupt:
         log.info("interrupted before the mount was there")
     except BaseException as error:

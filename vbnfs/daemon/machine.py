@@ -28,13 +28,13 @@ _PART_OF_KERNELS_TIMEOUT: Final = 0.8  # it is looked at every few seconds only
 def check_machine(*, makes_mount: bool = True) -> None:
     """Raise a `MountError` with the remedy where no mount can be made, or too little is granted for one.
 
-    Not `makes_mount`: the caller has made it. From then on this process may have as many files open as the system
-    allows.
+    Not `makes_mount`: the caller has made it. From then on this process may have as many files open, and as large
+    ones, as the system allows.
     """
     if makes_mount:
         _check_device()
     _check_limits()
-    limits.raise_open_files()  # segments, connections and mappings each take one
+    limits.raise_files()  # segments, connections and mappings each take one
 
 
 def _check_device() -> None:
@@ -63,13 +63,19 @@ def _check_limits() -> None:
         )
 
 
-def problems_of_the_control_socket() -> tuple[str, ...]:
-    """What will keep `vbnfs status` from reaching the mount, which works all the same."""
+def problems_of_the_machine() -> tuple[str, ...]:
+    """What is not as it should be, while the mount works all the same."""
+    found = []
     try:
         make_runtime_directory()
     except MountError as error:
-        return (f"'vbnfs status' will not reach this mount: {error}",)
-    return ()
+        found.append(f"'vbnfs status' will not reach this mount: {error}")
+    if (most := limits.most_file_bytes()) is not None:
+        found.append(
+            f"what is behind the first {most >> 20} MiB of a file is not kept: this process may write no larger ones;"
+            " raise the limit (ulimit -f, or fsize in /etc/security/limits.conf)"
+        )
+    return tuple(found)
 
 
 def within_the_machine(config: Config) -> Config:

@@ -236,10 +236,7 @@ class _Mount:
         if not self._is_handed_over:  # whom that lets in, its maker has decided
             warnings += problems_of_sharing(self._config)
         if shown.doubt is not None:
-            warnings.insert(0, f"{shown.doubt}; mounted from what is kept")
-        if shown.is_stored_list and not self._config.offline:  # which is no news
-            reason = "the bucket cannot be reached: mounted from what is kept; only cached data can be read"
-            warnings.insert(0, reason)
+            warnings.insert(0, shown.doubt)
         if format_1.is_there(folder_at(self._config.cache_dir)):
             remedy = f"'vbnfs clean --convert --cache-dir {shlex.quote(str(self._config.cache_dir))}' takes them over"
             warnings.append(f"files that an earlier vbnfs cached are not used: {remedy}")

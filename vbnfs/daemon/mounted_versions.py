@@ -11,6 +11,7 @@ from vbnfs.dataset.catalog import Catalog
 from vbnfs.dataset.contents import in_order_of_publication
 from vbnfs.dataset.manifest import DatasetVersion, Manifest
 from vbnfs.dataset.readme import readme
+from vbnfs.dataset.release import Release
 from vbnfs.dataset.tree import Tree, changed_links
 from vbnfs.dataset.tree_builder import build_tree
 from vbnfs.startup import frozen_gc
@@ -26,8 +27,7 @@ class MountedVersions:
     def __init__(self, catalog: Catalog, config: Config) -> None:
         self.problems: tuple[str, ...] = ()
         self.contradictions: tuple[str, ...] = ()  # entries that contradict others, in words
-        self.is_stored_list = False  # not asked for, but kept
-        self.doubt: str | None = None  # see `Release`
+        self.doubt: str | None = None  # why there is no list of them, and what is shown instead
         self._catalog = catalog
         self._config = config
         self._manifests: tuple[Manifest, ...] = ()  # by version
@@ -61,7 +61,7 @@ class MountedVersions:
             self._top = release.choose(self._config.dataset_version)
             self._manifests, self.problems = release.manifests, release.problems
             self._published = tuple(in_order_of_publication(release.manifests))
-            self.is_stored_list, self.doubt = release.is_offline, release.doubt
+            self.doubt = self._doubt_of(release)
             tree, self.contradictions = await trio.to_thread.run_sync(
                 self._build_tree, self._manifests, self._published
             )
@@ -91,9 +91,17 @@ class MountedVersions:
                 log.info("dataset versions have appeared", versions=[str(m.dataset_version) for m in new])
                 if new[-1] is manifests[-1]:
                     self.log_newer()
-            self.problems, self.is_stored_list = release.problems, release.is_offline
-            self.doubt = release.doubt
+            self.problems, self.doubt = release.problems, self._doubt_of(release)
             return [str(manifest.dataset_version) for manifest in new]
+
+    def _doubt_of(self, release: Release) -> str | None:
+        if release.doubt is None or self._config.offline:  # which is no news
+            return None
+        text = f"{release.doubt}; mounted from {release.basis}"
+        if not release.is_offline:
+            return text
+        mirror = "" if self._config.mirror is None else ", and what the mirror has,"
+        return f"{text}; only cached data{mirror} can be read"
 
     def log_newer(self) -> None:
         """Log that there is a newer version than the one at the top, if there is."""

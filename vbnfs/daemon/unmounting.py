@@ -24,10 +24,11 @@ _SELF: Final = Path("/proc/self")
 
 
 class _Place(NamedTuple):
-    """Where a mount is, in which mount namespace."""
+    """Where a mount is in use, in which mount namespace: a folder on which it is, or an overlay that reads it."""
 
     namespace: str
     path: Path
+    is_overlay: bool
 
 
 def unmount_to_the_end(mountpoint: Path, *, lazy: bool, note: Callable[[str], None]) -> None:
@@ -53,10 +54,12 @@ def _wait_for(
     daemon: int, pid: int, entry: MountEntry, before: Collection[_Place], note: Callable[[str], None]
 ) -> None:
     """`before`: where the mount was. Elsewhere its number may be another mount's by now."""
-    _check_is_mounted_nowhere_else(entry, before)
+    _check_goes_on_nowhere(entry, before, are_overlays=False)
     what = f"{entry.mountpoint}: unmounted, but the daemon (process {pid}) has not ended"
     if _has_ended(daemon, pid, _QUIET_SECONDS, what):
         return
+    # An overlay may read what was on the folder before: then the daemon has ended by now.
+    _check_goes_on_nowhere(entry, before, are_overlays=True)
     note(f"unmounted; waiting for its daemon (process {pid}), which stores what it fetched; Ctrl-C leaves it to that")
     if _has_ended(daemon, pid, _SOON_SECONDS, what):
         return
@@ -81,24 +84,23 @@ def _has_ended(daemon: int, pid: int, seconds: float, what: str) -> bool:
     return False
 
 
-def _check_is_mounted_nowhere_else(entry: MountEntry, before: Collection[_Place]) -> None:
-    """A `mount --bind` of a part keeps all of the mount, and its daemon, alive. Raises `MountError`."""
-    own = _namespace(_SELF)
-    places = [path for path in _paths(_SELF, entry) if _Place(own, path) in before]
+def _check_goes_on_nowhere(entry: MountEntry, before: Collection[_Place], *, are_overlays: bool) -> None:
+    """A `mount --bind` of a part, or an overlay, keeps the mount and its daemon alive. Raises `MountError`."""
+    there = _places(_SELF, _namespace(_SELF), entry)
+    places = [str(place.path) for place in there if place in before and place.is_overlay == are_overlays]
     if places:
-        raise MountError(
-            f"{entry.mountpoint}: unmounted, but {' and '.join(map(str, places[:_MOST_NAMED]))} is of the same mount"
-            " (mount --bind), which goes on: unmount that, too"
-        )
+        what = "an overlay on it" if are_overlays else "of the same mount (mount --bind)"
+        named = " and ".join(places[:_MOST_NAMED])
+        raise MountError(f"{entry.mountpoint}: unmounted, but {named} is {what}, which goes on: unmount that, too")
 
 
 def _places_of(entry: MountEntry) -> dict[_Place, str]:
     """Where all mount namespaces have the mount, as far as /proc shows them, each with a process."""
     processes = {_namespace(process): process for process in (*Path("/proc").glob("[0-9]*"), _SELF)}
     return {
-        _Place(namespace, path): process.name
+        place: process.name
         for namespace, process in processes.items()
-        for path in _paths(process, entry)
+        for place in _places(process, namespace, entry)
     }
 
 
@@ -110,9 +112,15 @@ def _namespace(process: Path) -> str:
         return ""
 
 
-def _paths(process: Path, entry: MountEntry) -> list[Path]:
-    """Where the file system of a mount is mounted, in the mount namespace of a process."""
+def _places(process: Path, namespace: str, entry: MountEntry) -> list[_Place]:
+    """Where the file system of a mount is in use, in the mount namespace of a process."""
     try:
-        return [each.mountpoint for each in read_mountinfo(process / "mountinfo") if each.device == entry.device]
+        mounts = read_mountinfo(process / "mountinfo")
     except OSError:
         return []
+    return [
+        _Place(namespace, each.mountpoint, is_overlay)
+        for each in mounts
+        if (is_overlay := any(layer.is_relative_to(entry.mountpoint) for layer in each.layers))
+        or each.device == entry.device
+    ]

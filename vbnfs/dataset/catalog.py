@@ -11,11 +11,13 @@ and missing on the disk:
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import trio
 
+from vbnfs.dataset.by_name import Unlisted
 from vbnfs.dataset.contents import Contents, contents_of
 from vbnfs.dataset.manifest import Manifest, Origin
 from vbnfs.dataset.object_sizes import Listing, ObjectSizes
@@ -30,14 +32,25 @@ _AWAITED_SECONDS: Final = 5.0  # for the list of manifests, where a user waits f
 
 
 class Catalog:
-    """The dataset `project` of a bucket, by way of `client`; what is learned is stored in `directory`."""
+    """The dataset `project` of a bucket, by way of `client`; what is learned is stored in `directory`.
 
-    def __init__(self, client: ObjectClient, directory: Path | Place, *, origin: Origin, project: str) -> None:
+    `versions` are known by name, for a bucket that may be read and not listed (release.py).
+    """
+
+    def __init__(
+        self,
+        client: ObjectClient,
+        directory: Path | Place,
+        *,
+        origin: Origin,
+        project: str,
+        versions: Sequence[str] = (),
+    ) -> None:
         folder = StoredFolder(directory)
         self.sizes: Final = ObjectSizes(client, folder, prefix=f"{project}/")
         self._client = client
         self._bucket = origin.bucket
-        self._releases = ReleaseReader(client, folder, origin=origin, project=project)
+        self._releases = ReleaseReader(client, folder, origin=origin, project=project, versions=versions)
         self._listed: Sequence[ListedObject] = ()  # by the last load
 
     def contents(self, manifests: Iterable[Manifest]) -> Contents:
@@ -47,6 +60,7 @@ class Catalog:
     async def load(self, *, max_age_seconds: float = 0.0, is_awaited: bool = False) -> Release:
         """Ask the bucket which versions there are; without network, return the stored ones (`is_offline`).
 
+        So it is where the bucket may be read and not listed; then those are added that are known by name.
         A list of manifests that any process requested within `max_age_seconds` is not requested again; then only a
         connection is made, to learn whether the server can be reached. `is_awaited`: where a list is stored, a server
         that takes connections and says nothing counts as one without network soon. Raises a `StorageError` or
@@ -54,18 +68,20 @@ class Catalog:
         """
         index = await trio.to_thread.run_sync(self._releases.read_index)
         known = index.listed or self._listed
-        failure, versions = None, None
+        unlisted, versions = None, None
         try:
             with _within(_AWAITED_SECONDS if is_awaited and known else math.inf):
                 listed, versions = await self._list(known, is_fresh=index.is_fresh(max_age_seconds))
         except (StorageError, DatasetError) as error:
-            if not known:
-                raise _where_none_is_stored(error) from error
-            listed, failure = known, error
-        release = await self._releases.read(listed, failure)
+            unlisted = await self._releases.without_list(known, error)
+            listed = [*known, *unlisted.named] if unlisted.named else known
+            if not listed:
+                raise _where_none_is_stored(unlisted) from error
+        release = await self._releases.read(listed, unlisted)
         await self.sizes.update(release.manifests, versions, is_offline=release.is_offline)
         if listed is not index.listed:
-            await trio.to_thread.run_sync(self._releases.write_index, listed)
+            write = partial(self._releases.write_index, listed, is_list=unlisted is None)
+            await trio.to_thread.run_sync(write)
         await self.sizes.restore()
         self._listed = listed
         return release
@@ -112,8 +128,10 @@ def _within(seconds: float) -> Iterator[None]:
         raise TransportError(f"the list of manifests has not come within {seconds:g} s") from error
 
 
-def _where_none_is_stored(error: StorageError | DatasetError) -> StorageError | DatasetError:
-    """The error of a load that has no stored list to return."""
-    if isinstance(error, StorageError):
-        return copy_error(error, f"{error}, and nothing is kept of the dataset")
-    return error
+def _where_none_is_stored(unlisted: Unlisted) -> StorageError | DatasetError:
+    """The error of a load that has no stored list to return, and no manifest that is known by name."""
+    error = unlisted.failure
+    if not isinstance(error, StorageError):
+        return error
+    by_name = f" ({unlisted.problems[0]})" if unlisted.problems else ""
+    return copy_error(error, f"{error}, and nothing is kept of the dataset{by_name}")

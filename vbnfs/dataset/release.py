@@ -1,25 +1,28 @@
 """Which dataset versions exist: the list of their manifests, and the manifests themselves.
 
 The list comes from ListObjectsV2 below `<project>/manifests/`. It is stored as `index` (JSON), `[[key, ETag, bytes,
-nanoseconds], ...]`, after the manifests that it names. Its age is the file's.
+nanoseconds], ...]`, after the manifests that it names. Its age is the file's; 1970 if it is no listing's. Where there
+is no list, the manifests are those that were listed before, and those that are known by name (`by_name.py`).
 """
 
 import json
 import math
+import os
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
 import structlog
 
+from vbnfs.dataset.by_name import NamedManifests, Unlisted
 from vbnfs.dataset.manifest import DatasetVersion, Manifest, Origin, version_of_file_name
 from vbnfs.dataset.manifest_copies import ManifestCopies
 from vbnfs.dataset.names import LATEST, MANIFESTS
-from vbnfs.dataset.object_sizes import UNREACHABLE
 from vbnfs.dataset.stored_files import StoredFolder
 from vbnfs.dataset.stored_sizes import stored_rows
-from vbnfs.errors import DatasetError, StorageError
+from vbnfs.errors import DatasetError, StorageError, with_own_remedy, with_remedy
 from vbnfs.logs import WarnOnce
 from vbnfs.objects import ListedObject, ObjectAttributes, ObjectClient
 
@@ -33,13 +36,20 @@ _INDEX: Final = "index"
 class Release:
     """The dataset versions that can be shown, and why others cannot.
 
-    `doubt`: the bucket replies, but not with a usable list of manifests; the versions are those of the stored list.
+    `doubt` is why there is no list of manifests: the bucket cannot be reached (`is_offline`), or gives no usable one.
+    The versions are then those of the stored list, and those that are known by name (`is_by_name`).
     """
 
     manifests: tuple[Manifest, ...]
     problems: tuple[str, ...]
     is_offline: bool = False
     doubt: str | None = None
+    is_by_name: bool = False
+
+    @property
+    def basis(self) -> str:
+        """Where the versions come from, if not from a list, in words."""
+        return "what is known by name" if self.is_by_name else "what is kept from before"
 
     @property
     def versions(self) -> tuple[DatasetVersion, ...]:
@@ -72,14 +82,26 @@ class Index:
 
 
 class ReleaseReader:
-    """The dataset `project` in the bucket of `origin`, by way of `client`; copies are stored in `folder`."""
+    """The dataset `project` in the bucket of `origin`, by way of `client`; copies are stored in `folder`.
 
-    def __init__(self, client: ObjectClient, folder: StoredFolder, *, origin: Origin, project: str) -> None:
+    `versions` are known by name: versions of the dataset, or whole file names of manifests.
+    """
+
+    def __init__(
+        self,
+        client: ObjectClient,
+        folder: StoredFolder,
+        *,
+        origin: Origin,
+        project: str,
+        versions: Sequence[str] = (),
+    ) -> None:
         self._client = client
         self._folder = folder
         self._bucket = origin.bucket
         self._prefix = f"{project}/{MANIFESTS}/"
         self._copies = ManifestCopies(client, StoredFolder(folder / MANIFESTS), origin=origin)
+        self._named = NamedManifests(client, prefix=self._prefix, project=project, versions=versions)
         self._warn_once = WarnOnce()
         self._was_offline = False
 
@@ -97,21 +119,27 @@ class ReleaseReader:
         name = entry.key.removeprefix(self._prefix)
         return "/" not in name and version_of_file_name(name) is not None
 
-    async def read(self, listed: Sequence[ListedObject], failure: StorageError | DatasetError | None) -> Release:
-        """The release that `listed` manifests make. `failure` is why there is no newer list of them."""
-        is_offline = isinstance(failure, UNREACHABLE)
-        if is_offline and not self._was_offline:
-            log.warning("bucket cannot be reached; going on with what is kept", reason=str(failure))
+    async def without_list(self, known: Sequence[ListedObject], failure: StorageError | DatasetError) -> Unlisted:
+        """What there is besides the `known` manifests where they cannot be listed, `failure` being why."""
+        return await self._named.ask(known, failure)
+
+    async def read(self, listed: Sequence[ListedObject], unlisted: Unlisted | None) -> Release:
+        """The release that `listed` manifests make. `unlisted`: there is no newer list of them."""
+        is_offline = unlisted is not None and unlisted.is_offline
+        if unlisted is not None and is_offline and not self._was_offline:
+            log.warning("bucket cannot be reached; going on with what is kept", reason=str(unlisted.failure))
         self._was_offline = is_offline
-        doubt = None if failure is None or is_offline else str(failure)
-        if doubt is not None:
-            self._warn_once("manifests cannot be listed; going on with what is kept", reason=doubt)
+        if unlisted is not None and not is_offline:
+            self._warn_once("manifests cannot be listed; going on with what is kept", reason=str(unlisted.failure))
         found = await self._copies.get(listed, is_offline=is_offline)
-        problems = {entry.key: str(one) for entry, one in found.items() if not isinstance(one, Manifest)}
+        problems = {entry.key: with_own_remedy(one) for entry, one in found.items() if not isinstance(one, Manifest)}
         shown, repeated = without_repeated_versions(one for one in found.values() if isinstance(one, Manifest))
         for name, problem in (problems | repeated).items():
             self._warn_once("dataset version refused", manifest=name, reason=problem)
-        return Release(shown, (*problems.values(), *repeated.values()), is_offline, doubt)
+        if unlisted is None:
+            return Release(shown, (*problems.values(), *repeated.values()))
+        all_problems = (*problems.values(), *repeated.values(), *unlisted.problems)
+        return Release(shown, all_problems, is_offline, with_remedy(unlisted.failure), bool(unlisted.named))
 
     # The stored list
 
@@ -124,10 +152,17 @@ class ReleaseReader:
         except OSError:
             return Index(listed)
 
-    def write_index(self, listed: Iterable[ListedObject]) -> None:
-        """Store a list of manifests, as of now."""
+    def write_index(self, listed: Iterable[ListedObject], *, is_list: bool) -> None:
+        """Store the manifests as a list: as of now, if it is one; else it is asked for at the next chance."""
         rows = [[o.key, o.etag, o.attributes.size_bytes, o.attributes.modified_ns] for o in listed]
         self._folder.write(_INDEX, json.dumps(rows).encode())
+        if not is_list:
+            with suppress(OSError):
+                descriptor = (self._folder / _INDEX).open(os.O_RDONLY)
+                try:
+                    os.utime(descriptor, (0, 0))
+                finally:
+                    os.close(descriptor)
 
 
 def without_repeated_versions(manifests: Iterable[Manifest]) -> tuple[tuple[Manifest, ...], dict[str, str]]:

@@ -1,16 +1,22 @@
 """File descriptors: what a process runs out of before anything else, and then it is not the server that fails.
 
 A failure to connect seldom tells its cause: libcurl and the system's resolver have no word for it. So it is tried.
+
+And those that a process was started with, which a daemon must not hold: daemon(7).
 """
 
 import errno
 import os
+from collections.abc import Iterable
+from contextlib import suppress
 from typing import Final
 
 from vbnfs.errors import NoDescriptorError, ProxyError, TransportError
 
 NO_DESCRIPTOR: Final = frozenset({errno.EMFILE, errno.ENFILE})
 CROWDED: Final = "too many open files"
+_LAST_STANDARD: Final = 2
+_OPEN: Final = "/proc/self/fd"
 _ENOUGH: Final = 4  # a connection takes one, and looking up a name some more for a moment
 
 
@@ -33,6 +39,34 @@ def explained(failure: TransportError) -> TransportError:
     if type(failure) not in {TransportError, ProxyError} or are_left():
         return failure
     return NoDescriptorError(f"{failure}: {CROWDED}")
+
+
+def inherited() -> frozenset[int]:
+    """The descriptors that this process was started with, but for the standard three. Raises no error.
+
+    They are those that survive execve(2). What Python has opened since does not (FD_CLOEXEC, PEP 446).
+    """
+    try:
+        numbers = [int(name) for name in os.listdir(_OPEN)]
+    except OSError:  # no /proc, or no descriptor left
+        return frozenset()
+    return frozenset(number for number in numbers if number > _LAST_STANDARD and _survives(number))
+
+
+def close_inherited(numbers: Iterable[int]) -> None:
+    """Close descriptors that were `inherited`, but for those that were taken into use since (FD_CLOEXEC again)."""
+    for number in numbers:
+        if _survives(number):
+            with suppress(OSError):  # an error of the file, which is closed all the same: close(2)
+                os.close(number)
+
+
+def _survives(descriptor: int) -> bool:
+    """Whether a descriptor is open, and survives execve(2)."""
+    try:
+        return os.get_inheritable(descriptor)
+    except OSError:  # that of the listing itself
+        return False
 
 
 def _open_one() -> int:

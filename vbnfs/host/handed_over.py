@@ -34,6 +34,7 @@ def check(descriptor: int) -> None:
         raise MountError(f"{path}: nothing is mounted with it; call mount(2) with the option fd={descriptor} first")
     if not events & select.POLLIN:  # the kernel's first request waits from the mount on: fuse_send_init
         raise MountError(f"{path}: another process answers this mount already")
+    os.set_inheritable(descriptor, False)  # it is this process's now
 
 
 def mount_of(descriptor: int) -> MountEntry | None:

@@ -23,11 +23,17 @@ def most_data_bytes() -> int | None:
     return _limit("RLIMIT_DATA", hard=True)
 
 
-def raise_open_files() -> None:
-    """Let as many files be open as the system grants."""
+def most_file_bytes() -> int | None:
+    """How large a file can be that this process writes (RLIMIT_FSIZE); None without a limit."""
+    return _limit("RLIMIT_FSIZE", hard=True)
+
+
+def raise_files() -> None:
+    """Let as many files be open, and as large ones be written, as the system grants."""
     if _HAS_LIMITS:
-        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        for number in (resource.RLIMIT_NOFILE, resource.RLIMIT_FSIZE):
+            _, hard = resource.getrlimit(number)
+            resource.setrlimit(number, (hard, hard))
 
 
 def _limit(name: str, *, hard: bool) -> int | None:

@@ -158,13 +158,13 @@ class Sender:
     def _run(self) -> None:
         is_open = True
         while (letter := self._queue.get()) is not None:
-            if not is_open:
-                continue
             try:
-                self._link.send(letter)
+                if is_open:
+                    self._link.send(letter)
             except OSError:
                 is_open = False
                 self._link.end()
+            del letter  # and its owner: the next one may be long in coming
 
 
 def _of_codec(function: Callable[[Any], Any], value: Any) -> Any:

@@ -20,6 +20,8 @@ _LOCAL_TYPES: Final = frozenset(
     {"bcachefs", "btrfs", "ext2", "ext3", "ext4", "f2fs", "overlay", "ramfs", "tmpfs", "xfs", "zfs"}
 )
 _DESCRIPTOR: Final = re.compile(r"/dev/fd/(\d{1,9})")
+_OVERLAY: Final = "overlay"
+_ONE_LAYER: Final = frozenset({"lowerdir+", "datadir+"})
 _MOST_LINKS: Final = 40  # as many as the kernel follows, path_resolution(7)
 
 
@@ -33,6 +35,7 @@ class MountEntry:
     source: str
     owner: int
     group: int = 0
+    layers: tuple[Path, ...] = ()  # of an overlay: the folders that it reads and does not write, as it was given them
 
 
 def parse_mountinfo(text: str) -> list[MountEntry]:
@@ -54,7 +57,23 @@ def _parse_line(line: str) -> MountEntry | None:
         _unescape(more[1]),
         int(owner[1]) if owner else 0,
         int(group[1]) if group else 0,
+        _layers(more[2]) if more[0] == _OVERLAY else (),
     )
+
+
+def _layers(options: str) -> tuple[Path, ...]:
+    r"""The lower layers among an overlay's options: `lowerdir=A:B`, where `\:` is no end, or `lowerdir+=A` for each.
+
+    Documentation/filesystems/overlayfs.rst.
+    """
+    found: list[str] = []
+    for name, _, value in (option.partition("=") for option in options.split(",")):
+        if name == "lowerdir":
+            parts = re.split(r"(?<!\\):+", _unescape(value))
+            found += (re.sub(r"\\(.)", r"\1", part) for part in parts)
+        elif name in _ONE_LAYER:
+            found.append(_unescape(value))
+    return tuple(Path(layer) for layer in found if layer)
 
 
 def _unescape(text: str) -> str:
@@ -122,7 +141,7 @@ def is_local(path: Path) -> bool:
 
 def is_stacked(path: Path) -> bool:
     """Whether a path is on a file system that is made of others, as a container's own is."""
-    return file_system_type(Path(os.path.realpath(path)), all_mounts()) == "overlay"
+    return file_system_type(Path(os.path.realpath(path)), all_mounts()) == _OVERLAY
 
 
 def descriptor_in(path: Path) -> int | None:

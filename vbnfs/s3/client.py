@@ -8,7 +8,7 @@ References: Amazon S3 API (GetObject, HeadObject, ListObjectsV2, ListObjectVersi
 
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 import trio
 
 from vbnfs.errors import (
+    ArchivedError,
     BadReplyError,
     ExpiredError,
     NoDescriptorError,
@@ -42,12 +43,13 @@ from vbnfs.s3 import proxy_failures
 from vbnfs.s3.addresses import bucket_base, listing_url, object_url
 from vbnfs.s3.certificates import with_dates
 from vbnfs.s3.curl import CurlTransport
-from vbnfs.s3.failures import of_the_bucket, reason_of, system_reason, unreachable
+from vbnfs.s3.failures import reason_of, system_reason, unreachable
 from vbnfs.s3.generations import Generations
 from vbnfs.s3.http_client import HttpClient
-from vbnfs.s3.listings import OBJECTS, VERSIONS, Listing, Row
+from vbnfs.s3.listings import OBJECTS, VERSIONS, Listing, Page, Row
 from vbnfs.s3.proxies import DEFAULT_PORTS
 from vbnfs.s3.ranges import RangeTransport, get_of, receive_all
+from vbnfs.s3.refusals import of_the_bucket, restoring
 from vbnfs.s3.replies import head_attributes
 from vbnfs.s3.resolver import lookups_in_own_threads
 from vbnfs.s3.routes import route_to
@@ -87,6 +89,7 @@ class S3Client:
         self._base = bucket_base(bucket, region, endpoint_url)
         self._metrics = metrics
         self._warn_once = WarnOnce(again_after_seconds=WARN_AGAIN_SECONDS)
+        self._warn_of_row = WarnOnce()
         route = route_to(self._base, ca_bundle=ca_bundle, environ=environ)
         self._proxy, self._trust = route.proxy, route.trust()
         way: Any = {"trust": self._trust, "proxy": self._proxy, "generations": Generations()}
@@ -125,12 +128,14 @@ class S3Client:
             raise self._explained(failure) from error
 
     async def list_objects(self, prefix: str) -> list[ListedObject]:
-        """See `ObjectClient`."""
-        return await self._all_rows(OBJECTS, {"list-type": "2", "prefix": prefix})
+        """See `ObjectClient`. Of a key that stands in two pages the later row counts."""
+        rows = await self._all_rows(OBJECTS, {"list-type": "2", "prefix": prefix})
+        return list({row.key: row for row in rows}.values())
 
     async def list_versions(self, prefix: str) -> list[ListedVersion]:
-        """See `ObjectClient`."""
-        return await self._all_rows(VERSIONS, {"versions": "", "prefix": prefix})
+        """See `ObjectClient`. Of a version that stands in two pages the later row counts."""
+        rows = await self._all_rows(VERSIONS, {"versions": "", "prefix": prefix})
+        return list({row.version: row for row in rows}.values())
 
     async def head(self, version: ObjectVersion) -> ObjectAttributes:
         """See `ObjectClient`."""
@@ -144,7 +149,7 @@ class S3Client:
         self._metrics.object_requests += 1
         url = object_url(self._base, ObjectVersion(key, None))
         async with self._failures():
-            body = await self._http.get(url, about=key, max_bytes=max_bytes)
+            body = await self._http.get(url, about=key, max_bytes=max_bytes, is_object=True)
         self._metrics.listed_bytes += len(body)
         return body
 
@@ -158,8 +163,20 @@ class S3Client:
 
         async with self._failures():
             get = get_of(self._base, request)
-            async with self._ranges.begin(get) as transfer:
-                await receive_all(transfer, get, receive_and_count, silence_seconds=self._silence_seconds)
+            try:
+                async with self._ranges.begin(get) as transfer:
+                    await receive_all(transfer, get, receive_and_count, silence_seconds=self._silence_seconds)
+            except ArchivedError as error:
+                if (better := await self._restoring(request.version)) is not None:
+                    raise better from error
+                raise
+
+    async def _restoring(self, version: ObjectVersion) -> ArchivedError | None:
+        """What to say of an object in an archive that is being restored, which only HEAD says; None if it is not."""
+        self._metrics.head_requests += 1
+        with suppress(StorageError):
+            return restoring(await self._http.head(object_url(self._base, version), about=str(version)), version)
+        return None
 
     async def _all_rows(self, listing: Listing[Row], query: Mapping[str, str]) -> list[Row]:
         about = f"listing of {query['prefix']!r}"
@@ -169,39 +186,38 @@ class S3Client:
 
     async def _rows_of_pages(self, listing: Listing[Row], query: Mapping[str, str], *, about: str) -> list[Row]:
         rows: list[Row] = []
-        seen: set[tuple[str, ...]] = set()
+        seen: set[tuple[str, ...]] = {()}
         position: dict[str, str] = {}
         left_bytes = _MAX_LISTING_BYTES
         for _ in range(_MAX_PAGES):
-            more, position, length_bytes = await self._page(
-                listing, {**query, "encoding-type": "url", **position}, about=about
-            )
-            rows += more
+            page, length_bytes = await self._page(listing, {**query, "encoding-type": "url", **position}, about=about)
+            rows += page.rows
             left_bytes -= length_bytes
-            if not position:
+            if not page.following:
                 return rows
             if len(rows) >= _MAX_ROWS or left_bytes < 0:
                 raise BadReplyError(
                     f"{about}: no end after {_MAX_LISTING_BYTES - left_bytes:,} bytes, {len(rows):,} rows"
                 )
-            if (marker := tuple(position.values())) in seen:
+            ahead = (one for one in (page.following, page.behind) if tuple(one.values()) not in seen)
+            if (position := next(ahead, {})) == {}:
                 raise BadReplyError(f"{about}: the server gives the same page again")
-            seen.add(marker)
+            seen.add(tuple(position.values()))
         raise BadReplyError(f"{about}: more than {_MAX_PAGES:,} pages")
 
-    async def _page(
-        self, listing: Listing[Row], query: Mapping[str, str], *, about: str
-    ) -> tuple[list[Row], dict[str, str], int]:
-        """The rows of a page, the query of the next one, and the page's length in bytes."""
+    async def _page(self, listing: Listing[Row], query: Mapping[str, str], *, about: str) -> tuple[Page[Row], int]:
+        """A page, and its length in bytes. Rows that cannot be read are logged once."""
         self._metrics.list_requests += 1
         async with self._failures():
             with of_the_bucket():
                 body = await self._http.get(listing_url(self._base, query), about=about, max_bytes=_MAX_PAGE_BYTES)
-            self._metrics.listed_bytes += len(body)
-            # 1,000 rows take tens of milliseconds: readers must not wait for that.
-            read = partial(listing.read, body, prefix=query["prefix"], about=about)
-            rows, following = await trio.to_thread.run_sync(read)
-            return rows, following, len(body)
+                self._metrics.listed_bytes += len(body)
+                # 1,000 rows take tens of milliseconds: readers must not wait for that.
+                read = partial(listing.read, body, prefix=query["prefix"], about=about)
+                page = await trio.to_thread.run_sync(read)
+            for row in page.left_out:
+                self._warn_of_row("a row of a listing is left out", listing=about, row=row)
+            return page, len(body)
 
     @asynccontextmanager
     async def _failures(self) -> AsyncIterator[None]:

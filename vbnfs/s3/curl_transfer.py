@@ -20,11 +20,12 @@ from vbnfs.errors import MismatchError, StorageError, TransportError
 from vbnfs.objects import Piece
 from vbnfs.s3 import proxy_failures
 from vbnfs.s3.arrivals import Outlet
-from vbnfs.s3.failures import broken, status_error
+from vbnfs.s3.failures import broken
 from vbnfs.s3.parts import Parts, Run
 from vbnfs.s3.proxies import Proxy
 from vbnfs.s3.ranges import Done, Failed, RangeGet
-from vbnfs.s3.replies import MAX_ERROR_BYTES, Head, check_range
+from vbnfs.s3.refusals import status_error
+from vbnfs.s3.replies import MAX_ERROR_BYTES, Head, check_range, is_whole
 from vbnfs.s3.storing import Outbox, StoringThread
 
 _HOLD_SECONDS: Final = 1.0  # longer, and a slow connection would be taken for one that brings nothing
@@ -54,11 +55,13 @@ class Transfer:
         self._lines: list[bytes] = []
         self._head: Head | None = None
         self._head_at = 0.0
-        self._error_body: bytes | None = None  # of a reply that is not a 206
+        self._error_body: bytes | None = None  # of a reply that brings nothing of the range
+        self._before_bytes = 0  # still to come of what stands before the range, where all of the object comes
         self._parts = Parts(get.request)
         self.began = self._heard_at = self._posted_at = time.monotonic()
         self._left_before = self._left_bytes  # at the last tick
         self._is_good = False  # the head is that of the range, and nothing has failed
+        self._is_whole = False  # the body is all of the object
         self._is_over = False
         handle.setopt(pycurl.HEADERFUNCTION, self._take_line)
         handle.setopt(pycurl.WRITEFUNCTION, self._take_part)
@@ -79,6 +82,11 @@ class Transfer:
         return self._head is not None
 
     @property
+    def _is_all_there(self) -> bool:
+        """Whether the range has come, in a body that goes on behind it, which is refused."""
+        return self._is_good and self._is_whole and not self._left_bytes
+
+    @property
     def silent_since(self) -> float:
         """When something came last, to a quarter of a second, or was waiting to be taken."""
         return max(self._heard_at, self._head_at)
@@ -88,7 +96,7 @@ class Transfer:
         self._post_parts()
         if self._error_body is not None:
             self._fail(self._status_error())
-        elif failure is not None:
+        elif failure is not None and not self._is_all_there:
             self._fail(failure)
         elif self._head is None:
             self._fail(self._broken("a reply without a status"))
@@ -134,11 +142,15 @@ class Transfer:
         self._lines.clear()
 
     def _check(self, head: Head) -> None:
-        if head.status != HTTPStatus.PARTIAL_CONTENT:
-            self._error_body = b""
-            return
+        request = self.get.request
         try:
-            check_range(head, self.get.request)
+            if head.status == HTTPStatus.PARTIAL_CONTENT:
+                check_range(head, request)
+            elif head.status == HTTPStatus.OK and is_whole(head, request):
+                self._is_whole, self._before_bytes = True, request.byte_range.start
+            else:
+                self._error_body = b""
+                return
         except StorageError as error:
             self._fail(error)
         else:
@@ -152,6 +164,20 @@ class Transfer:
         if self.arrivals.waiting_bytes >= MOST_WAITING_BYTES:
             self.arrivals.post_pause()
             return pycurl.WRITEFUNC_PAUSE
+        if self._is_whole:
+            return self._take_part_of_the_whole(part)
+        return self._take_part_of_the_range(part)
+
+    def _take_part_of_the_whole(self, part: bytes) -> int | None:
+        """What stands before the range is left out, and what stands behind it is refused."""
+        before = min(len(part), self._before_bytes)
+        self._before_bytes -= before
+        wanted = part[before : before + self._left_bytes]
+        if wanted:
+            self._take_part_of_the_range(wanted)
+        return _REFUSE if before + len(wanted) < len(part) else None
+
+    def _take_part_of_the_range(self, part: bytes) -> int | None:
         self._left_bytes -= len(part)
         self.arrivals.received_bytes += len(part)
         if self._left_bytes < 0:

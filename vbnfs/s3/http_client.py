@@ -5,7 +5,7 @@ tunnels.py opens its connections to them.
 """
 
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC
@@ -22,17 +22,21 @@ import trio
 from vbnfs.errors import BadReplyError, StorageError, TransportError
 from vbnfs.s3 import proxy_failures
 from vbnfs.s3.certificates import Dates, refused
-from vbnfs.s3.failures import broken, reason_of, status_error, system_reason, unreachable, verification_of
+from vbnfs.s3.failures import broken, reason_of, system_reason, unreachable, verification_of
 from vbnfs.s3.generations import Generations
 from vbnfs.s3.limits import CONNECT_SECONDS, KEEPALIVE, LEAST_BYTES, LEAST_SECONDS, SILENCE_SECONDS, BodyTime
 from vbnfs.s3.proxies import Proxy
 from vbnfs.s3.ranges import ANONYMOUS_FIELDS
-from vbnfs.s3.replies import MAX_ERROR_BYTES, Head, check_encoding
+from vbnfs.s3.refusals import status_error
+from vbnfs.s3.replies import MAX_ERROR_BYTES, Head, check_encoding, says_size
 from vbnfs.s3.request_time import WHOLE_SECONDS, RequestTime
 from vbnfs.s3.stall import StallTimer
 from vbnfs.s3.trust import Trust
 from vbnfs.s3.tunnels import ProxyBackend, authorization
 
+# What is asked here may change, as the list of versions does: caches on the way ask the server (RFC 9111, 5.2.1.4).
+_FRESH: Final = {"Cache-Control": "no-cache"}
+_SAY_SIZES: Final = frozenset({200, 206, 416})  # replies to a GET for the first byte, of all that are no error
 _KEEPALIVE_SECONDS: Final = 5.0  # that a connection is kept which nothing uses
 _LEAST_BYTES_PER_SECOND: Final = 64 << 10  # a reply has a second more for so many bytes that it may have
 
@@ -101,7 +105,7 @@ class HttpClient:
             transport=transport,
             trust_env=False,
             timeout=httpx.Timeout(SILENCE_SECONDS, connect=CONNECT_SECONDS, pool=None),
-            headers={**ANONYMOUS_FIELDS, **fields},
+            headers={**ANONYMOUS_FIELDS, **_FRESH, **fields},
             # Requests are anonymous: an endpoint's cookies are neither kept nor sent back (RFC 6265).
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
             follow_redirects=False,
@@ -129,18 +133,27 @@ class HttpClient:
         return None
 
     async def head(self, url: str, *, about: str) -> Head:
-        """The head of the reply to HEAD, which is a 200."""
+        """The head of the reply to HEAD, which is a 200; or to a GET for the first byte, where that says no size."""
         async with self._request("HEAD", url, about=about, max_bytes=MAX_ERROR_BYTES) as reply:
-            # There is no body; but only a reply that was read to its end leaves its connection to the next request.
-            await self._check_status(reply, about=about)
+            if says_size(_head(reply)):
+                # Only a reply that was read to its end leaves its connection to the next request; this has no body.
+                await self._check_status(reply, about=about)
+                return _head(reply)
+        first_byte = {"Range": "bytes=0-0"}
+        async with self._request("GET", url, about=about, max_bytes=MAX_ERROR_BYTES, fields=first_byte) as reply:
+            if reply.status_code not in _SAY_SIZES:
+                await self._check_status(reply, about=about)
             return _head(reply)
 
-    async def get(self, url: str, *, about: str, max_bytes: int) -> bytes:
-        """The whole body of a 200; `BadReplyError` as soon as it proves larger than `max_bytes`."""
+    async def get(self, url: str, *, about: str, max_bytes: int, is_object: bool = False) -> bytes:
+        """The whole body of a 200; `BadReplyError` as soon as it proves larger than `max_bytes`.
+
+        `is_object`: an object may have been stored with an encoding among its metadata.
+        """
         async with self._request("GET", url, about=about, max_bytes=max_bytes) as reply:
             if reply.status_code != 200:
                 await self._check_status(reply, about=about)
-            check_encoding(_head(reply), about)
+            check_encoding(_head(reply), about, is_object=is_object)
             data = bytearray()
             async with _Body(reply, about=about) as pieces:
                 async for piece in pieces:
@@ -150,12 +163,14 @@ class HttpClient:
             return bytes(data)
 
     @asynccontextmanager
-    async def _request(self, method: str, url: str, *, about: str, max_bytes: int) -> AsyncIterator[httpx.Response]:
+    async def _request(
+        self, method: str, url: str, *, about: str, max_bytes: int, fields: Mapping[str, str] | None = None
+    ) -> AsyncIterator[httpx.Response]:
         """A reply whose body, of at most `max_bytes`, is not read yet. It has to be at its end in time."""
         time = RequestTime(about, reused_seconds=max(self._timer.seconds, self._timer.unusual_seconds))
         try:
             with time.limited():
-                async with self._reply(method, url, time) as reply:
+                async with self._reply(method, url, fields or {}, time) as reply:
                     time.allow(WHOLE_SECONDS + max_bytes / _LEAST_BYTES_PER_SECOND)
                     yield reply
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
@@ -163,14 +178,16 @@ class HttpClient:
             raise _failure(error, about=about, server=self._server) from error
 
     @asynccontextmanager
-    async def _reply(self, method: str, url: str, time: RequestTime) -> AsyncIterator[httpx.Response]:
+    async def _reply(
+        self, method: str, url: str, fields: Mapping[str, str], time: RequestTime
+    ) -> AsyncIterator[httpx.Response]:
         """A reply, as soon as its head is there; by a new connection, where an open one brings none soon."""
         self._generations.look_at_clocks()
         if self._pool.number != self._generations.number:
             await self._renew()
         async with self._using(self._pool) as http:
             with trio.CancelScope() as time.on_reused:
-                request = http.build_request(method, url, extensions=self._extensions(url, time))
+                request = http.build_request(method, url, headers=fields, extensions=self._extensions(url, time))
                 reply = await http.send(request, stream=True)
             if not time.on_reused.cancelled_caught:
                 self._timer = self._timer.after(time.taken_seconds)
@@ -183,7 +200,7 @@ class HttpClient:
         time.begin_anew()
         async with (
             self._using(self._pool) as http,
-            http.stream(method, url, extensions=self._extensions(url, time)) as reply,
+            http.stream(method, url, headers=fields, extensions=self._extensions(url, time)) as reply,
         ):
             self._timer = self._timer.after(time.taken_seconds)
             self._generations.retire()  # a new connection answers, and an open one did not

@@ -166,11 +166,18 @@ class _Receiver:
         transfer, _ = self._gets.pop(number, (None, None))
         if transfer is not None:
             self._thread.remove(transfer)
-        say = partial(self._sender.put, Ended(number))
+        sink = None if transfer is None else transfer.get.request.sink
+        end_storing = partial(self._end_storing, number, sink)
         try:
-            self._storing.put(say)  # behind what is being stored
+            self._storing.put(end_storing)  # behind what is being stored
         except RuntimeError:  # no thread to be had: then nothing is
-            say()
+            end_storing()
+
+    def _end_storing(self, number: int, sink: Sink | None) -> None:
+        """In the storing thread, since closing files may wait for a disk."""
+        if sink is not None:
+            sink.close()
+        self._sender.put(Ended(number))
 
 
 def _say(sender: Sender, _logger: object, level: str, fields: MutableMapping[str, Any]) -> str:

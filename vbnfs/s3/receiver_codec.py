@@ -1,7 +1,7 @@
 """The messages of receiver_messages.py as bytes, and back: JSON (RFC 8259), of registered classes alone.
 
     an instance     {"End": {"number": 7}}, with all of its fields
-    an error        {"BusyError": {"message": "...", "retry_after_seconds": 2.0}}
+    an error        {"BusyError": {"message": "...", "remedy": null, "retry_after_seconds": 2.0}}
     bytes           base64 (RFC 4648)
     a tuple         a list
 
@@ -35,6 +35,7 @@ _ERRORS: Final[tuple[type[StorageError], ...]] = tuple(
 )
 # What errors have besides the message: keywords of the class, and of those below it.
 _ATTRIBUTES: Final[Mapping[type, Mapping[str, Any]]] = {
+    StorageError: {"remedy": str | None},
     BusyError: {"retry_after_seconds": float | None},
     WrongBlockError: {"found": bytes},
 }
@@ -90,8 +91,10 @@ def _plain(value: object) -> Any:
             return {name: _plain(item) for name, item in value.items()}
     if (hints := _FIELDS.get(type(value))) is None:
         raise TypeError(f"not a class of messages: {type(value).__qualname__}")
-    found = {name: str(value) if name == "message" else _plain(getattr(value, name)) for name in hints}
-    return {type(value).__name__: found}
+    if isinstance(value, StorageError):
+        own = {"message": str(value), **vars(value)}
+        return {type(value).__name__: {name: _plain(own.get(name)) for name in hints}}
+    return {type(value).__name__: {name: _plain(getattr(value, name)) for name in hints}}
 
 
 def _value(hint: Any, plain: Any) -> Any:

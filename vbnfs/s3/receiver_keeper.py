@@ -4,6 +4,7 @@ All of it happens in one thread, which lives as long as the process is to: the k
 that started it (host/die_with_parent.py). The process gets a socket and no other descriptor, and ends with it.
 """
 
+import errno
 import itertools
 import os
 import signal
@@ -21,6 +22,7 @@ import structlog
 from vbnfs.errors import ReceiverLostError, TransportError
 from vbnfs.host import die_with_parent
 from vbnfs.host.message_link import Letter, Link, Sender
+from vbnfs.host.processes import has_exited
 from vbnfs.objects import OpenStore, Piece, Stored
 from vbnfs.s3.arrivals import Mailbox
 from vbnfs.s3.generations import Generations
@@ -81,14 +83,19 @@ class _Life:
         self._asked_at = None
 
     def _look(self) -> None:
-        """It has said nothing for a second: end it if it does not answer."""
+        """It has said nothing for a second. Raises `OSError` if it has ended, or does not answer.
+
+        Its socket does not show that as long as a thread of it waits for a disk: the kernel closes it behind that.
+        """
+        if has_exited(self._process.pid):
+            raise OSError(errno.EPIPE, os.strerror(errno.EPIPE))
         if self.is_ready and self._is_quiet():
             self._asked_at = None
         elif self._asked_at is None:
             self._asked_at = time.monotonic()
             self.sender.put(Ping())
         elif time.monotonic() - self._asked_at > _ANSWER_SECONDS:
-            self._process.kill()
+            raise OSError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
 
     def end(self, *, at_once: bool) -> str:
         """Have it end, or kill it; how it has ended."""

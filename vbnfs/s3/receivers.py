@@ -9,7 +9,7 @@ given up, this process receives by itself (curl.py): no GET waits for it, and no
 """
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Final, Self
 
 import trio
@@ -64,11 +64,12 @@ class ReceiverTransport:
     @asynccontextmanager
     async def begin(self, get: RangeGet) -> AsyncIterator[Transfer]:
         """See `RangeTransport`."""
-        borrower = object()
+        borrower, files = object(), _Files()
         await self._limiter.acquire_on_behalf_of(borrower)
         try:
-            opened = await self._opened(get) if self._keeper.is_ready else None
-            transfer = self._keeper.begin(get, opened)
+            if self._keeper.is_ready:
+                files.opened = await self._opened(get)
+            transfer = self._keeper.begin(get, files.opened)
             if transfer is None:
                 async with self._own.begin(get) as own:
                     yield own
@@ -78,6 +79,7 @@ class ReceiverTransport:
             finally:
                 self._keeper.end(transfer)
         finally:
+            files.let_go()
             self._limiter.release_on_behalf_of(borrower)
 
     async def _opened(self, get: RangeGet) -> OpenStore | None:
@@ -93,3 +95,18 @@ class ReceiverTransport:
             except RuntimeError:  # no thread to be had
                 return None
         return None
+
+
+class _Files:
+    """What is open for a GET. Who closes an evicted content last waits until its room is free: a thread does."""
+
+    opened: OpenStore | None = None
+
+    def let_go(self) -> None:
+        """Close them, soon."""
+        if self.opened is not None:
+            with suppress(RuntimeError):  # no thread to be had: here, then
+                trio.lowlevel.start_thread_soon(self._close, lambda _: None)
+
+    def _close(self) -> None:
+        self.opened = None

@@ -17,7 +17,11 @@ from vbnfs.objects import ObjectAttributes, ObjectVersion, RangeRequest
 MAX_OBJECT_BYTES: Final = 10_000 * (5 << 30)
 MAX_ERROR_BYTES: Final = 8 << 10  # of an error's body are read
 _MAX_TIME_NS: Final = (1 << 63) - 1  # what st_mtim can hold
-_CONTENT_RANGE: Final = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19})", re.ASCII)
+# "bytes" in letters of either case (14.1), blanks where a server may have put some, and `*` for a size not known.
+_CONTENT_RANGE: Final = re.compile(
+    r"bytes[ \t]+(\d{1,19})[ \t]*-[ \t]*(\d{1,19})[ \t]*/[ \t]*(\d{1,19}|\*)", re.ASCII | re.IGNORECASE
+)
+MOST_SKIPPED_BYTES: Final = 1 << 20  # before a range, where the whole object comes instead of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +37,7 @@ class Head:
 
 
 def check_range(head: Head, request: RangeRequest) -> None:
-    """Check a 206: the version, the range to the byte, the object's size, and that the body is not encoded.
+    """Check a 206: the version, the range to the byte, the object's size, and that the body is as it is stored.
 
     Raises `ChangedError` for another object than was listed, `MismatchError` for another range of it.
     """
@@ -41,44 +45,100 @@ def check_range(head: Head, request: RangeRequest) -> None:
     check_version(head, version)
     text = head.field("content-range")
     match = _CONTENT_RANGE.fullmatch(text)
-    if match is not None and int(match[3]) != size_bytes:
-        raise ChangedError(f"{version}: the object has {match[3]} bytes, but {size_bytes} were listed")
+    size = None if match is None or match[3] == "*" else int(match[3])
+    if size is not None and size != size_bytes:
+        raise ChangedError(f"{version}: the object has {size} bytes, but {size_bytes} were listed")
     if match is None or (int(match[1]), int(match[2]) + 1) != (byte_range.start, byte_range.stop):
-        raise MismatchError(
-            f"{version}: bytes {byte_range.start}-{byte_range.stop - 1} were asked for; Content-Range is {text!r}"
-        )
-    length = head.fields.get("content-length")
-    if length is not None and length != str(len(byte_range)):
+        wanted = f"{version}: bytes {byte_range.start}-{byte_range.stop - 1} were asked for"
+        if head.field("content-type").lower().startswith("multipart/byteranges"):
+            raise MismatchError(f"{wanted}, in one part; a body of several parts came (multipart/byteranges)")
+        raise MismatchError(f"{wanted}; Content-Range is {text!r:.200}")
+    if size is None and not _names(head, version):
+        raise MismatchError(f"{version}: neither the size nor the version is said; Content-Range is {text!r:.200}")
+    length = content_length(head)
+    if length not in {None, len(byte_range)}:
         raise MismatchError(f"{version}: Content-Length {length} for a range of {len(byte_range)} bytes")
-    check_encoding(head, str(version))
+    check_encoding(head, str(version), is_object=True)
 
 
-def check_encoding(head: Head, about: str) -> None:
-    """Raises `MismatchError` for a body that is encoded (RFC 9110, 8.4): no encoding was accepted."""
-    encoding = head.field("content-encoding")
-    if encoding.lower() not in {"", "identity"}:
-        raise MismatchError(f"{about}: the body is encoded ({encoding!r:.40}), though no encoding was accepted")
+def is_whole(head: Head, request: RangeRequest) -> bool:
+    """Whether a 200 is the whole object, and what stands in it before the range is little (RFC 9110, 14.2).
+
+    A server may ignore Range. Raises `ChangedError` for another object than was listed.
+    """
+    if request.byte_range.start > MOST_SKIPPED_BYTES or "content-range" in head.fields:
+        return False
+    length = content_length(head)
+    if length != request.size_bytes and not (length is None and _names(head, request.version)):
+        return False
+    check_version(head, request.version)
+    check_encoding(head, str(request.version), is_object=True)
+    return True
+
+
+def content_length(head: Head) -> int | None:
+    """The length that a reply gives its body; None where it gives none. -1 for a text that is no length.
+
+    Proxies may repeat it, with commas between (RFC 9110, 8.6).
+    """
+    if (text := head.fields.get("content-length")) is None:
+        return None
+    lengths = {part.strip() for part in text.split(",")}
+    [length] = lengths if len(lengths) == 1 else {""}
+    return int(length) if re.fullmatch(r"[0-9]{1,19}", length) else -1
+
+
+def check_encoding(head: Head, about: str, *, is_object: bool = False) -> None:
+    """Raises `MismatchError` for a body that was encoded on its way (RFC 9110, 8.4): no encoding was accepted.
+
+    An object may have been stored with an encoding among its metadata: S3 gives that back, and the bytes are the
+    object's. Then they have the object's length, which is given before. What encodes a body on its way does not know
+    how long that gets. `aws-chunked` is S3's own, of uploads: nothing on the way applies it.
+    """
+    transfer = {word.strip().lower() for word in head.field("transfer-encoding").split(",")}
+    if transfer - {"", "chunked", "identity"}:
+        raise MismatchError(f"{about}: the body is encoded for the transfer, though no encoding was accepted")
+    text = head.field("content-encoding")
+    encodings = {word.strip().lower() for word in text.split(",")} - {"", "identity"}
+    if is_object and (encodings <= {"aws-chunked"} or "content-length" in head.fields):
+        return
+    if encodings:
+        raise MismatchError(f"{about}: the body is encoded ({text!r:.40}), though no encoding was accepted")
 
 
 def check_version(head: Head, version: ObjectVersion) -> None:
     """Raises `ChangedError` for a reply that names another ETag or version id.
 
-    A server may leave the version id out, as for what was stored before the bucket had versions.
+    A server may leave the version id out, as for what was stored before the bucket had versions. A proxy may make an
+    ETag a weak one (RFC 9110, 8.8.1), which still tells objects apart.
     """
-    etag = head.fields.get("etag")
-    if etag is not None and version.etag is not None and etag_value(etag) != version.etag:
+    etag = head.field("etag")
+    if etag and version.etag is not None and etag.removeprefix("W/").strip('"') != version.etag:
         raise ChangedError(f"{version}: the server sent another object (ETag {etag!r:.200}) than was listed")
-    sent = head.fields.get("x-amz-version-id")
-    if sent is not None and version.version_id is not None and sent != version.version_id:
+    sent = head.field("x-amz-version-id")
+    if sent and version.version_id is not None and sent != version.version_id:
         raise ChangedError(f"{version}: the server sent version {sent!r:.200}")
 
 
+def _names(head: Head, version: ObjectVersion) -> bool:
+    """Whether a reply names the very version that was asked for."""
+    has_id = version.is_immutable and head.field("x-amz-version-id") == version.version_id
+    return has_id or (version.etag is not None and etag_value(head.field("etag")) == version.etag)
+
+
+def says_size(head: Head) -> bool:
+    """Whether the reply to HEAD answers it: it may have no size (RFC 9110, 9.3.2), and some servers refuse HEAD."""
+    is_refused = head.status in {405, 501} and "x-amz-delete-marker" not in head.fields
+    return not is_refused and (head.status != 200 or "content-length" in head.fields)
+
+
 def head_attributes(head: Head, version: ObjectVersion) -> ObjectAttributes:
-    """What the reply to HEAD says of an object version. Raises `BadReplyError`."""
+    """What the reply to HEAD, or to a GET for the first byte, says of an object version. Raises `BadReplyError`."""
     check_version(head, version)
     try:
+        size = head.field("content-range").rpartition("/")[2] or head.fields["content-length"]
         modified = parsedate_to_datetime(head.fields["last-modified"])
-        return attributes(head.fields["content-length"], modified, etag_value(head.field("etag")))
+        return attributes(size, modified, etag_value(head.field("etag")))
     except (KeyError, ValueError, OverflowError) as error:
         raise BadReplyError(f"{version}: HEAD gave no usable size or time: {error}") from error
 

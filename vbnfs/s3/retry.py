@@ -6,9 +6,9 @@
 | `ReceiverLostError`: the process that received it ended | the same, at once | something else receives now |
 | `BusyError`: 503 SlowDown, 429, other 5xx | the same, after its Retry-After | the server asks for it |
 | `NoDescriptorError`: no file can be opened | the same | others are closed; there may be connections |
-| `MismatchError`: 200 for 206, another range, redirects | 4 times | a proxy; another connection may do |
+| `MismatchError`: a useless 200, another range, redirects | 4 times | a proxy; another connection may do |
 | `ChangedError`: another version id or size, 416 | the same | a proxy may be to blame |
-| `BadReplyError` otherwise | no | it is how this server answers |
+| `BadReplyError` otherwise, `MovedError` among them | no | it is how this server answers |
 | `UntrustedServerError`, `OfflineError` | no | nothing changes in seconds |
 | `AccessDeniedError`, `ProxyDeniedError`, `ObjectGoneError` | no | it is an answer |
 

@@ -36,9 +36,9 @@ class Section:
         return {language for language, _ in self.blocks}
 
 
-def sections() -> Iterator[Section]:
-    """The document's sections in order; what stands before the first belongs to none."""
-    for part in DOCUMENT.read_text(encoding="utf-8").split("\n## ")[1:]:
+def sections(document: Path = DOCUMENT) -> Iterator[Section]:
+    """A document's sections in order; what stands before the first belongs to none."""
+    for part in document.read_text(encoding="utf-8").split("\n## ")[1:]:
         title, _, text = part.partition("\n")
         yield Section(title, text, re.findall(r"^```(\w+)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL))
 

@@ -74,6 +74,15 @@ def test_a_folder_above_that_gets_another_name(namespace: Namespace, server: Fak
     until(lambda: namespace.mounts() == [])
 
 
+def test_a_busy_mount(namespace: Namespace, server: FakeS3Server) -> None:
+    """A user whose shell is in the mount reads so, by its name, when it is to be unmounted."""
+    mount(namespace, server)
+    script = f"cd {MINE}; echo $$; {sys.executable} -m vbnfs umount {MINE}"
+    done = namespace.run("env", f"PYTHONPATH={REPOSITORY}", "sh", "-c", script, user=USER)
+    assert (done.returncode, f"; used by sh (process {done.stdout.strip()}): end them" in done.stderr) == (1, True)
+    assert namespace.vbnfs("umount", MINE, user=USER).returncode == 0
+
+
 def test_a_mount_of_somebody_else(namespace: Namespace, server: FakeS3Server) -> None:
     """Who may take away a mount is said to others, and no remedy that is none."""
     namespace.output("chmod", "755", HOME)

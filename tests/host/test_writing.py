@@ -1,0 +1,31 @@
+"""All of what is to be written is written, or the caller hears that it is not."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from vbnfs.host.writing import write_all
+
+
+def test_many_parts_are_written_as_one(tmp_path: Path) -> None:
+    """More parts than one call of pwritev(2) takes, empty ones among them, stand behind one another."""
+    parts = [os.urandom(number % 7) for number in range(3000)]
+    with (tmp_path / "file").open("w+b") as file:
+        write_all(file.fileno(), parts, 5)
+        assert os.pread(file.fileno(), 20_000, 0) == bytes(5) + b"".join(parts)
+
+
+def test_what_is_taken_in_part_goes_on_from_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call that takes less than it was given is no failure; one that takes nothing, without an error, is one."""
+    pwritev, left = os.pwritev, [10, 3, 1, 2]
+    data = os.urandom(20)
+
+    def short(descriptor: int, views: list[memoryview], offset: int) -> int:
+        return pwritev(descriptor, [b"".join(views)[: left.pop(0)]], offset) if left else 0
+
+    monkeypatch.setattr(os, "pwritev", short)
+    with (tmp_path / "file").open("w+b") as file:
+        with pytest.raises(OSError, match="Input/output error"):
+            write_all(file.fileno(), [data[:4], data[4:11], data[11:]], 0)
+        assert os.pread(file.fileno(), 20, 0) == data[:16]
