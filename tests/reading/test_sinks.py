@@ -92,6 +92,17 @@ async def test_room_that_was_not_used_is_given_back(tmp_path: Path, stored_block
     assert floor.announced_bytes == stored_blocks * BLOCK_BYTES
 
 
+async def test_what_comes_twice_is_counted_once(tmp_path: Path) -> None:
+    """A range that is asked for a second time, since the first one stalled, may bring blocks that are stored."""
+    floor = Floor(tmp_path)
+    async with floor.sinks.of(CONTENT, WHOLE, kept_in=None, digests=None) as sink:
+        assert sink is not None
+        assert sink.store(0, [DATA[: 3 * BLOCK_BYTES]])
+        assert sink.store(BLOCK_BYTES, [DATA[BLOCK_BYTES:]])
+        sink.note_stored(0, 2 * BLOCK_BYTES)
+    assert floor.announced_bytes == LENGTH
+
+
 async def test_without_room_it_comes_through_memory(tmp_path: Path) -> None:
     """The disk has less free than the reserve: nothing is stored, and nothing stays announced."""
     floor = Floor(tmp_path)

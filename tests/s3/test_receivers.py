@@ -29,7 +29,6 @@ from tests.s3.asking import BIG, BIG_SIZE, WANTED, Received, fetch, wait_until
 from tests.waiting import until
 from vbnfs import __version__
 from vbnfs.blocks import BLOCK_BYTES
-from vbnfs.cache.file_store import FileStore
 from vbnfs.errors import NoDescriptorError, ReceiverLostError, TransportError
 from vbnfs.host.message_link import Letter, Link, Sender
 from vbnfs.metrics import Metrics
@@ -338,10 +337,17 @@ def test_the_process_closes_files_where_it_stores(server: FakeS3Server, tmp_path
     """A disk that is slow to close what was written stops no connection; it is closed before the GET has ended."""
     closed_in: list[str] = []
 
-    class Closed(FileStore):
+    class Store(Sink):
+        def __init__(self, plan: StorePlan, *descriptors: int) -> None:
+            self._descriptors = descriptors
+
+        def store(self, start: int, parts: Sequence[bytes]) -> bool:
+            return True
+
         def close(self) -> None:
             closed_in.append(threading.current_thread().name)
-            super().close()
+            for descriptor in self._descriptors:
+                os.close(descriptor)
 
     base = bucket_base("data-bucket", "us-west-2", server.endpoint_url)
     get = get_of(base, RangeRequest(BIG, ByteRange(0, BIG_SIZE), BIG_SIZE))
@@ -349,7 +355,7 @@ def test_the_process_closes_files_where_it_stores(server: FakeS3Server, tmp_path
     assert files is not None
     daemon, process = (Link(end, CODEC) for end in socket.socketpair())
     setup = Setup(__version__, route_to(base, ca_bundle=None, environ={}).trust(), None, 4)
-    thread = threading.Thread(target=_Receiver(setup, Sender(process), Closed).run, args=(process,))
+    thread = threading.Thread(target=_Receiver(setup, Sender(process), Store).run, args=(process,))
     thread.start()
     daemon.send(Letter(Begin(7, get, files.plan, 0), descriptors=files.descriptors))
     for message in iter(lambda: heard(daemon), Ended(7)):

@@ -49,7 +49,7 @@ def receivers_of(pid: int) -> list[int]:
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
-            words = (process / "cmdline").read_text().split("\0")
+            words = (process / "cmdline").read_bytes().decode(errors="replace").split("\0")
             if parent_of(int(process.name)) == pid and words[3:4] == [receiver_program.__name__]:
                 found.append(int(process.name))
     return found

@@ -8,6 +8,7 @@ from vbnfs.blocks import BLOCK_BYTES, DIGEST_BYTES, blocks_of
 from vbnfs.cache.block_cache import BlockCache
 from vbnfs.cache.digests import DigestSet
 from vbnfs.cache.file_store import have_digests
+from vbnfs.cache.stored_blocks import block_range
 from vbnfs.objects import ByteRange, Content, OpenStore, Sink, StorePlan
 
 log = structlog.get_logger()
@@ -23,6 +24,7 @@ class BlockSink(Sink):
         self._cache = cache
         self._content = content
         self._digests = digests
+        self._stored: set[int] = set()  # numbers of blocks; a range that is asked for twice brings some twice
         self.stored_bytes = 0
 
     def store(self, start: int, parts: Sequence[bytes]) -> bool:
@@ -34,7 +36,8 @@ class BlockSink(Sink):
         except Exception:  # a defect; it must not end the thread that stores everything
             log.exception("unexpected failure of a write", object=str(self._content.source))
             return False
-        self.stored_bytes += kept_bytes
+        if kept_bytes:
+            self._count(start, start + kept_bytes)
         return kept_bytes > 0
 
     def opened(self, byte_range: ByteRange) -> OpenStore | None:
@@ -55,5 +58,13 @@ class BlockSink(Sink):
 
     def note_stored(self, start: int, stop: int) -> None:
         """See `objects.Sink`."""
-        self._cache.note_kept(self._content, stop - start)
-        self.stored_bytes += stop - start
+        if new_bytes := self._count(start, stop):
+            self._cache.note_kept(self._content, new_bytes)
+
+    def _count(self, start: int, stop: int) -> int:
+        """Count what is stored now. Returns how many bytes of it were not counted before."""
+        new = set(blocks_of(ByteRange(start, stop))) - self._stored
+        new_bytes = sum(len(block_range(self._content, index)) for index in new)
+        self._stored |= new
+        self.stored_bytes += new_bytes
+        return new_bytes
