@@ -18,6 +18,7 @@ from tests.fakes.store import Pattern
 from tests.fixtures_mount import until
 from tests.scenarios.hosts.recipes import block
 from tests.scenarios.system.namespace import Namespace
+from vbnfs.host.processes import has_exited
 
 SESSION = "ecephys_sessions/ecephys_session_1044.nwb"
 DATA = Pattern(9_000_001)
@@ -127,6 +128,7 @@ def test_a_client(share: Share, server: FakeS3Server, namespace: Namespace) -> N
 
     pid = json.loads(namespace.vbnfs("status", "--json", "/mnt/vbn").stdout)["pid"]
     os.kill(pid, signal.SIGKILL)
+    until(lambda: has_exited(pid))  # while it ends the kernel still answers from what it has
     assert "NT_STATUS_BAD_NETWORK_NAME" in share.run("ls")
     mount(namespace, server)
     assert "README.txt" in share.run("ls")
