@@ -129,6 +129,6 @@ def test_a_client(share: Share, server: FakeS3Server, namespace: Namespace) -> N
     pid = json.loads(namespace.vbnfs("status", "--json", "/mnt/vbn").stdout)["pid"]
     os.kill(pid, signal.SIGKILL)
     until(lambda: has_exited(pid))
-    assert "NT_STATUS_" in share.run("ls")  # what of it needs the daemon; the kernel may list what it has
+    assert re.search("NT_STATUS_(BAD_NETWORK_NAME|ACCESS_DENIED)", share.run("ls"))  # the kernel may list what it has
     mount(namespace, server)
     assert "README.txt" in share.run("ls")
