@@ -162,9 +162,14 @@ def datatype(found: Any) -> Datatype:  # noqa: PLR0911 - one for each class of t
         case h5t.TypeComplexID():
             return Datatype("complex", size_bytes, base=datatype(found.get_super()))
     has_order = kind in {h5t.INTEGER, h5t.FLOAT, h5t.BITFIELD}
-    is_signed = kind == h5t.INTEGER and found.get_sign() == h5t.SGN_2
-    is_big_endian = has_order and found.get_order() == h5t.ORDER_BE
-    return Datatype(_KINDS[kind], size_bytes, is_big_endian=is_big_endian, is_signed=is_signed)
+    return Datatype(
+        _KINDS[kind],
+        size_bytes,
+        is_big_endian=has_order and found.get_order() == h5t.ORDER_BE,
+        is_signed=kind == h5t.INTEGER and found.get_sign() == h5t.SGN_2,
+        mantissa_bits=found.get_fields()[4] if kind == h5t.FLOAT else 0,
+        tag=found.get_tag().decode() if kind == h5t.OPAQUE else "",
+    )
 
 
 def _members(found: Any) -> Iterator[Member]:
