@@ -31,10 +31,10 @@ MAY_IMPORT: Final[Mapping[str, set[str]]] = {
     "hdf5": {ROOT},
     "reading": {ROOT, "cache"},
     "fuse": {ROOT, "host"},
-    "access": {ROOT, "config", "host", "dataset", "s3", "cache", "reading"},
+    "access": {ROOT, "config", "host", "dataset", "s3", "cache", "hdf5", "reading"},
     "filesystem": {ROOT, "host", "dataset", "cache", "reading", "fuse"},
     "daemon": {ROOT, "config", "host", "dataset", "s3", "cache", "reading", "fuse", "access", "filesystem"},
-    "cli": {ROOT, "config", "host", "dataset", "s3", "cache", "reading", "access", "daemon", "demo"},
+    "cli": {ROOT, "config", "host", "dataset", "s3", "cache", "hdf5", "reading", "access", "daemon", "demo"},
     "demo": {ROOT, "config", "host", "access"},
     "__main__": {ROOT, "cli"},
 }
@@ -44,7 +44,7 @@ ONLY_IMPORTED_BY: Final[Mapping[str, set[str]]] = {
     "httpcore": {"vbnfs.s3.http_client", "vbnfs.s3.tunnels"},
     "certifi": {"vbnfs.s3.trust"},
     "pycurl": {f"vbnfs.s3.{name}" for name in ("curl_options", "curl_thread", "curl_transfer")},
-    "struct": {"vbnfs.fuse.protocol", "vbnfs.fuse.replies", "vbnfs.host.locks"},
+    "struct": {"vbnfs.fuse.protocol", "vbnfs.fuse.replies", "vbnfs.hdf5.values", "vbnfs.host.locks"},
     "platformdirs": {"vbnfs.config.environment"},
     "fcntl": {"vbnfs.host.copying", "vbnfs.host.locks", "vbnfs.fuse.device", "vbnfs.demo.server"},
     "resource": {"vbnfs.host.limits"},
@@ -53,10 +53,11 @@ ONLY_IMPORTED_BY: Final[Mapping[str, set[str]]] = {
     "tomllib": {"vbnfs.config.sources"},
     "click": {
         f"vbnfs.cli.{name}"
-        for name in ("main", "options", "mounting", "releases", "settings", "upkeep", "installing")
+        for name in ("main", "options", "mounting", "releases", "settings", "structures", "upkeep", "installing")
     },
     "pyfuse3": {"vbnfs.fuse.pyfuse3_engine"},
     "rich": {"vbnfs.cli.render"},
+    "PIL": {"vbnfs.cli.map_png"},
     "pandas": {
         "vbnfs.dataset.tables",
         *(f"vbnfs.demo.{name}" for name in ("cohort", "lfp_file", "session_file", "tables", "tour")),
