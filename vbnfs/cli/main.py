@@ -25,6 +25,7 @@ from vbnfs.errors import DemoError, UsageError, VbnfsError
 _MODULES: Final[Mapping[str, str]] = {
     **dict.fromkeys(("mount", "umount", "status", "limit-rate"), "mounting"),
     **dict.fromkeys(("versions", "diff", "urls", "verify", "digests"), "releases"),
+    **dict.fromkeys(("sessions", "probes", "units", "tables"), "finding"),
     **dict.fromkeys(("clean", "import"), "upkeep"),
     **dict.fromkeys(("install-helper", "install-units"), "installing"),
     "settings": "settings",
@@ -110,6 +111,9 @@ _MEANT: Final[Mapping[str, str]] = {
     **dict.fromkeys(("log", "logs"), "status', which says where the log is, or 'vbnfs settings"),
     **dict.fromkeys(("config", "options"), "settings"),
     "compare": "diff",
+    **dict.fromkeys(("find", "search", "query"), "sessions --query"),
+    **dict.fromkeys(("columns", "values"), "tables"),
+    "channels": "tables channels",
     "install": "install-helper' or 'vbnfs install-units",
     "uninstall": "install-helper --remove' and 'vbnfs install-units --remove",
     "cache": "clean --dry-run', which says what the cache takes, or 'vbnfs clean",
