@@ -26,6 +26,7 @@ from vbnfs.errors import DemoError, UsageError, VbnfsError
 _MODULES: Final[Mapping[str, str]] = {
     **dict.fromkeys(("mount", "umount", "status", "limit-rate"), "mounting"),
     **dict.fromkeys(("versions", "diff", "urls", "verify", "digests"), "releases"),
+    **dict.fromkeys(("sessions", "probes", "units", "tables"), "finding"),
     **dict.fromkeys(("clean", "import"), "upkeep"),
     **dict.fromkeys(("install-helper", "install-units"), "installing"),
     **dict.fromkeys(("tree", "map"), "structures"),
@@ -113,6 +114,9 @@ _MEANT: Final[Mapping[str, str]] = {
     **dict.fromkeys(("config", "options"), "settings"),
     "compare": "diff",
     **dict.fromkeys(("outline", "structure", "h5ls", "h5dump", "show"), "tree"),
+    **dict.fromkeys(("find", "search", "query"), "sessions --query"),
+    **dict.fromkeys(("columns", "values"), "tables"),
+    "channels": "tables channels",
     "install": "install-helper' or 'vbnfs install-units",
     "uninstall": "install-helper --remove' and 'vbnfs install-units --remove",
     "cache": "clean --dry-run', which says what the cache takes, or 'vbnfs clean",
