@@ -6,8 +6,11 @@ from typing import Final
 import h5py
 import numpy as np
 
+from tests.hdf5.truth import joined
+
 MIB: Final = 1 << 20
 LARGE: Final = {"units/times": 3 * MIB, "units/waves": 2 * MIB, "acquisition/running": MIB, "last": MIB // 2}
+_CHUNK_BYTES: Final = 100_000
 
 
 def write_example(path: Path) -> None:
@@ -33,8 +36,23 @@ def write_example(path: Path) -> None:
 
 
 def large_example(path: Path) -> bytes:
-    """A file of some MiB: contiguous arrays of bytes in two groups and at the top, as `LARGE` says."""
+    """A file of some MiB: random bytes in two groups and at the top, as `LARGE` says; one array is in chunks."""
     with h5py.File(path, "w", libver="latest") as file:
         for name, size_bytes in LARGE.items():
-            file.create_dataset(name, data=np.random.default_rng(1).integers(0, 255, size_bytes, "u1"))
+            options = {"chunks": (_CHUNK_BYTES,), "compression": 1} if name == "acquisition/running" else {}
+            data = np.random.default_rng(1).integers(0, 256, size_bytes, "u1", endpoint=False)
+            file.create_dataset(name, data=data, **options)
     return path.read_bytes()
+
+
+def places_of(path: Path) -> dict[str, list[tuple[int, int]]]:
+    """Where the data of datasets are by h5py: first bytes, and those behind the last; adjacent ones joined."""
+    found: dict[str, list[tuple[int, int]]] = {}
+    with h5py.File(path) as file:
+        for name in LARGE:
+            item = file[name].id
+            count = item.get_num_chunks() if file[name].chunks else 0
+            chunks = [item.get_chunk_info(number) for number in range(count)]
+            places = [(one.byte_offset, one.byte_offset + one.size) for one in chunks]
+            found[f"/{name}"] = joined(places) or [(item.get_offset(), item.get_offset() + item.get_storage_size())]
+    return found

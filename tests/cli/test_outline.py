@@ -3,6 +3,7 @@
 import json
 import os
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 
 from tests.cli.hdf5_examples import write_example
 from tests.hdf5.samples import Sample, samples
+from vbnfs.access import structures
 from vbnfs.cli.main import cli
 from vbnfs.cli.outline_text import columns_of, cut, percent
 from vbnfs.errors import DatasetError, Hdf5Error, UsageError
@@ -288,6 +290,21 @@ def test_a_damaged_file(example: Path, tmp_path: Path) -> None:
     damaged.write_bytes(data[: tables[0]] + b"XXXX" + data[tables[0] + 4 :])
     assert "not all of its structure was found: left out: symbol table (1)" in failure(damaged)
     assert by_path(json.loads(tree("--json", damaged).stdout))["/"]["kind"] == "group"
+
+
+def test_more_objects_than_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a file with too many objects some are shown; the message says so; a group of it is shown as a whole."""
+    with h5py.File(tmp_path / "many.h5", "w") as file:
+        for number in range(300):
+            file.create_dataset(f"g{number % 3}/d{number}", data=[number])
+    monkeypatch.setattr(structures, "BOUNDS", replace(structures.BOUNDS, objects=150))
+    path = tmp_path / "many.h5"
+    assert "left out: beyond the bounds" in failure(path)
+    found = json.loads(tree("--json", path).stdout)
+    assert sum(one["kind"] == "not read" for one in found["objects"]) == 300 + 4 - 150
+    assert found["objects"][0]["stored_bytes"] is None
+    assert "not read" in tree(path).stdout
+    assert [one["kind"] for one in outline(path / "g2")["objects"]] == ["group"] + 100 * ["dataset"]
 
 
 def test_a_link_to_a_file(example: Path, tmp_path: Path) -> None:

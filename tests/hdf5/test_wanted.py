@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from tests.hdf5.running import Waves
 from tests.hdf5.samples import TYPES, VERSIONS, Sample, samples, value_of
+from tests.hdf5.truth import joined
 from vbnfs.hdf5.branches import Wanted
 from vbnfs.hdf5.structure import Attribute, Chunked, Contiguous, Dataset, Group, Reference, Value
 from vbnfs.hdf5.words import type_name
@@ -20,20 +21,9 @@ from vbnfs.hdf5.words import type_name
 BLOCK_BYTES = 1024
 
 
-def joined(chunks: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Places as first bytes and lengths, adjacent ones joined: first bytes, and those behind the last."""
-    found: list[tuple[int, int]] = []
-    for start, size_bytes in sorted(chunks):
-        if found and found[-1][1] == start:
-            found[-1] = (found[-1][0], start + size_bytes)
-        else:
-            found.append((start, start + size_bytes))
-    return found
-
-
 def places_by_h5py(item: Any) -> list[tuple[int, int]]:
     infos = [item.id.get_chunk_info(number) for number in range(item.id.get_num_chunks())]
-    return joined([(info.byte_offset, info.size) for info in infos])
+    return joined([(info.byte_offset, info.byte_offset + info.size) for info in infos])
 
 
 def by_address(path: Path) -> dict[int, Any]:

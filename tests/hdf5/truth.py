@@ -1,7 +1,7 @@
 """What h5py says of a file, in the values of `vbnfs.hdf5.structure`."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -176,3 +176,14 @@ def _members(found: Any) -> Iterator[Member]:
     for number in range(found.get_nmembers()):
         name = found.get_member_name(number).decode()
         yield Member(name, found.get_member_offset(number), datatype(found.get_member_type(number)))
+
+
+def joined(places: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Places in order, of which adjacent ones are one: their first bytes, and those behind the last."""
+    found: list[tuple[int, int]] = []
+    for start, stop in sorted(places):
+        if found and found[-1][1] == start:
+            found[-1] = (found[-1][0], stop)
+        else:
+            found.append((start, stop))
+    return found

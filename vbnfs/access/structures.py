@@ -24,9 +24,9 @@ from vbnfs.objects import Content
 BOUNDS: Final = Bounds(
     fetched_bytes=128 << 20,
     index_bytes=64 << 20,
-    objects=200_000,
+    objects=100_000,
     reads=10_000_000,
-    seconds=600.0,
+    seconds=120.0,
     block_bytes=512 << 20,
     branches=1_000_000,
     kept_bytes=512 << 20,
