@@ -87,6 +87,8 @@ def test_settings_are_accepted_where_help_does_not_show_them() -> None:
         "urls": every - only_of_a_mount,
         **dict.fromkeys(("sessions", "probes", "units", "tables"), every - only_of_a_mount),
         "verify": every - only_of_a_mount - {"verify"},
+        "tree": every - only_of_a_mount - {"verify"},
+        "map": every - only_of_a_mount - {"verify"},
         "import": every - only_of_a_mount - {"verify", "dataset_version"},
         "clean": every - only_of_a_mount - {"verify", "dataset_version"},
         "limit-rate": {"cache_dir", "config_file"},
