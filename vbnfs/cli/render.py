@@ -24,9 +24,13 @@ def print_json(value: Any) -> None:
     sys.stdout.write(json.dumps(value, indent=2, sort_keys=True) + "\n")
 
 
-def print_text(text: str) -> None:
-    """What another program is to read, on standard output, as it is."""
-    sys.stdout.write(text)
+def print_json_rows(rows: Iterable[Mapping[str, Any]]) -> None:
+    """A JSON array on standard output, a line for each row: there may be hundreds of thousands."""
+    before = "["
+    for row in rows:
+        sys.stdout.write(f"{before}\n{json.dumps(row)}")
+        before = ","
+    sys.stdout.write("[]\n" if before == "[" else "\n]\n")
 
 
 def print_line(text: str) -> None:
