@@ -13,6 +13,9 @@ others, looked at each time:
 
 The name tells datasets and mount points apart, as two cache directories of AllenSDK are. Only the user whose process
 this is, and root, can make drafts: other users of a mount that is not root's have the file itself.
+
+A home may be on a disk that does not answer. So all of this is done in a thread, for each user in one at a time: a
+disk that hangs holds up its user, and takes one thread. Places and texts are a user's own: they need no lock.
 """
 
 import hashlib
@@ -22,9 +25,10 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 import structlog
+import trio
 
 from vbnfs.filesystem.drafts import SharedText
 from vbnfs.host.own_folders import is_own_folder
@@ -34,6 +38,7 @@ log = structlog.get_logger()
 FOR_OTHERS: Final = Path("/run/vbnfs-users")
 NOWHERE: Final = "/dev/null"
 _CACHE: Final = ".cache"
+_MOST_USERS: Final = 256  # at their disks at the same time; each that hangs is a thread
 
 
 class OwnFiles:
@@ -58,17 +63,22 @@ class OwnFiles:
         self._known = known
         self._uid = os.geteuid()
         self._texts: dict[str, SharedText] = {}  # by place
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # for these alone, never while a disk is asked
+        self._turns = _Turns()
         try:
             directory.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
             log.warning("no folder for what AllenSDK writes", directory=str(directory), reason=error.strerror)
 
-    def path_for(self, uid: int, thread: int) -> str:
-        """The absolute path at which a thread of a user finds their file, which need not exist. Looks at disks.
+    async def path_for(self, uid: int, thread: int) -> str:
+        """The absolute path at which a thread of a user finds their file, which need not exist.
 
-        A `thread` of 0 is one that this process cannot see.
+        A `thread` of 0 is one that this process cannot see. A task that is cancelled leaves a thread at the disk.
         """
+        turn = cast(trio.CapacityLimiter, self._turns.of(uid))  # trio asks for something like one
+        return await trio.to_thread.run_sync(self._path_for, uid, thread, abandon_on_cancel=True, limiter=turn)
+
+    def _path_for(self, uid: int, thread: int) -> str:
         place = self.place_for(uid)
         if place == NOWHERE or not thread or self._uid not in {uid, 0}:
             return place
@@ -108,6 +118,45 @@ class OwnFiles:
         except OSError as error:
             log.warning("no folder for what AllenSDK writes", directory=str(folder), reason=error.strerror)
         return folder if is_safe(folder, uid, may_be_link=False) else None
+
+
+class _Turns:
+    """Turns at disks: for each user one at a time, and for so many users at a time."""
+
+    def __init__(self) -> None:
+        self._all = trio.CapacityLimiter(_MOST_USERS)
+        self._users: dict[int, trio.CapacityLimiter] = {}
+
+    def of(self, uid: int) -> "_Turn":
+        """The turn of a user."""
+        if uid not in self._users:
+            self._users = {user: one for user, one in self._users.items() if _is_in_use(one)}
+        return _Turn(self._users.setdefault(uid, trio.CapacityLimiter(1)), self._all)
+
+
+def _is_in_use(limiter: trio.CapacityLimiter) -> bool:
+    return bool(limiter.borrowed_tokens or limiter.statistics().tasks_waiting)
+
+
+class _Turn:
+    """A user's turn, as `trio.to_thread.run_sync` wants a limiter: it is given back when the thread has ended."""
+
+    def __init__(self, user: trio.CapacityLimiter, everybody: trio.CapacityLimiter) -> None:
+        self._user, self._all = user, everybody
+
+    async def acquire_on_behalf_of(self, borrower: object) -> None:
+        """Wait for the user's turn, then for a place among all."""
+        await self._user.acquire_on_behalf_of(borrower)
+        try:
+            await self._all.acquire_on_behalf_of(borrower)
+        except BaseException:
+            self._user.release_on_behalf_of(borrower)
+            raise
+
+    def release_on_behalf_of(self, borrower: object) -> None:
+        """Give both back."""
+        self._all.release_on_behalf_of(borrower)
+        self._user.release_on_behalf_of(borrower)
 
 
 def choose_folder(home: Path | None, runtime: Path, safe: Callable[[Path], bool]) -> Path | None:

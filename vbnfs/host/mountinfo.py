@@ -5,6 +5,7 @@ Reading it never touches a mount itself: also one whose daemon hangs or is gone 
 
 import os
 import re
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -151,17 +152,25 @@ def descriptor_in(path: Path) -> int | None:
 
 
 def absolute(path: Path) -> Path:
-    """The path with all links followed. What it leads to may be a dead or hanging mount, and is not touched.
+    """The path with all links followed, but those in a vbnfs mount: that may be dead, or hang, and is not touched.
 
-    `/dev/fd/N` stays: there it is not the file that counts, but the descriptor (handed_over.py).
+    `/dev/fd/N` stays: there it is not the file that counts, but the descriptor (handed_over.py). Raises `MountError`.
     """
     if descriptor_in(path) is not None:
         return path
-    path = Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would look at the last part
-    for _ in range(_MOST_LINKS):
-        path = Path(os.path.realpath(path.parent)) / path.name
+    mounts = {entry.mountpoint for entry in list_mounts()}
+    here, names, links = Path("/"), deque(Path(os.path.abspath(path)).parts[1:]), 0  # noqa: PTH100 - follows none
+    while names:
+        name = names.popleft()
+        here = here.parent if name == ".." else here / name
         try:
-            path = path.parent / os.readlink(path)  # asks the folder above, not the mount
-        except OSError:
-            return path
-    raise MountError(f"{path}: too many links")
+            target = None if mounts.intersection((here, *here.parents)) else Path(os.readlink(here))
+        except OSError:  # no link
+            continue
+        if target is not None:
+            links += 1
+            here = Path("/") if target.is_absolute() else here.parent
+            names.extendleft(part for part in reversed(target.parts) if part != "/")
+        if links > _MOST_LINKS:
+            raise MountError(f"{path}: too many links")
+    return here
