@@ -18,7 +18,7 @@ from vbnfs.host import peers
 from vbnfs.host.apart import read_attribute
 from vbnfs.host.identity import our_uid, user_name, user_or_root
 from vbnfs.host.mount_programs import is_alive
-from vbnfs.host.mountinfo import MountEntry, all_mounts, file_system_type
+from vbnfs.host.mountinfo import MountEntry, all_mounts, is_made_by_a_user, mount_holding
 from vbnfs.host.runtime import find_socket, socket_paths
 
 READERS_STATUS: Final = "user.vbnfs.status"  # of the top folder: filesystem/operations.py
@@ -27,7 +27,6 @@ _PIECE_BYTES: Final = 64 << 10
 ANSWER_SECONDS: Final = 10.0  # for question and answer together
 _LEAST_SECONDS: Final = 0.5  # to find out whether a mount is dead
 _AGAIN_SECONDS: Final = 0.05
-_USERS: Final = "fuse"  # the beginning of the types of what users can mount
 _LONGEST_REASON: Final = 1000  # characters
 
 
@@ -107,8 +106,9 @@ def _socket_of(entry: MountEntry) -> Path:
     """
     mounts = all_mounts() if entry.owner != our_uid() else []
     for path in socket_paths(entry.owner, entry.device):
-        kind = file_system_type(path, mounts)
-        if kind.startswith(_USERS):
+        disk = mount_holding(path, mounts)
+        if disk is not None and is_made_by_a_user(disk):
+            kind = disk.file_system_type
             raise MountError(f"{entry.mountpoint}: its control socket would be on a {kind} of its owner's: {path}")
     return find_socket(entry.owner, entry.device)
 

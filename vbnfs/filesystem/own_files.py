@@ -14,8 +14,10 @@ others, looked at each time:
 The name tells datasets and mount points apart, as two cache directories of AllenSDK are. Only the user whose process
 this is, and root, can make drafts: other users of a mount that is not root's have the file itself.
 
-A home may be on a disk that does not answer. So all of this is done in a thread, for each user in one at a time: a
-disk that hangs holds up its user, and takes one thread. Places and texts are a user's own: they need no lock.
+A FUSE disk that an ordinary user has mounted is left out, but for that user's own daemon: it need never answer.
+
+The disk of a home may not answer, either. So all of this is done in a thread, for each user in one at a time: a disk
+that hangs holds up its user, and takes one thread. Places and texts are a user's own: they need no lock.
 """
 
 import hashlib
@@ -30,7 +32,9 @@ from typing import Final, cast
 import structlog
 import trio
 
+from vbnfs.errors import MountError
 from vbnfs.filesystem.drafts import SharedText
+from vbnfs.host.mountinfo import all_mounts, followed, is_made_by_a_user
 from vbnfs.host.own_folders import is_own_folder
 
 log = structlog.get_logger()
@@ -91,8 +95,11 @@ class OwnFiles:
 
         def safe(folder: Path) -> bool:
             # A link that the user has made may lead anywhere: to what hangs, or into this mount, which would wait for
-            # itself.
-            return is_safe(folder, uid, may_be_link=folder.name != _CACHE)
+            # itself. A disk of the user's own need never answer; a thread that waits for it keeps us from ending.
+            is_link_allowed = folder.name != _CACHE
+            return (uid == self._uid or not is_on_a_users_disk(folder)) and is_safe(
+                folder, uid, may_be_link=is_link_allowed
+            )
 
         if uid == self._uid and is_safe(self._directory, uid, may_be_link=False):
             return str(self._directory / self._name)
@@ -174,6 +181,16 @@ def home_of(uid: int) -> Path | None:
     except (KeyError, OverflowError):
         return None
     return home if home.is_absolute() else None
+
+
+def is_on_a_users_disk(folder: Path) -> bool:
+    """Whether a folder is on a FUSE disk that an ordinary user has mounted. Touches none of these."""
+    theirs = {entry.mountpoint for entry in all_mounts() if is_made_by_a_user(entry)}
+    try:
+        place = followed(folder, theirs)
+    except MountError:  # too many links
+        return True
+    return not theirs.isdisjoint((place, *place.parents))
 
 
 def is_safe(folder: Path, uid: int, *, may_be_link: bool = True) -> bool:
