@@ -29,7 +29,7 @@ MAY_IMPORT: Final[Mapping[str, set[str]]] = {
     "s3": {ROOT, "host"},
     "cache": {ROOT, "host"},
     "hdf5": {ROOT},
-    "reading": {ROOT, "cache"},
+    "reading": {ROOT, "host", "cache", "hdf5"},
     "fuse": {ROOT, "host"},
     "access": {ROOT, "config", "host", "dataset", "s3", "cache", "reading"},
     "filesystem": {ROOT, "host", "dataset", "cache", "reading", "fuse"},

@@ -32,6 +32,7 @@ from vbnfs.reading.rate_limit import RateLimit
 from vbnfs.reading.sources import Sources
 from vbnfs.reading.storing import Sinks
 from vbnfs.reading.verification import Verifier
+from vbnfs.reading.walks import Walks
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 PATIENCE_SECONDS = 0.2  # with a mirror
@@ -54,6 +55,7 @@ class Bench:
     verdicts: Verdicts
     digests: DigestStore
     verifier: Verifier
+    walks: Walks
     services: trio.Nursery
     start_keeping: Callable[[], None]
 
@@ -63,7 +65,8 @@ class Bench:
 
     def open(self, content: Content, *, advises: bool = True) -> FileReader:
         """A file handle."""
-        return FileReader(content, self.cache, self.source, self.prefetcher, self.verdicts, advises=advises)
+        cache, source, verdicts = self.cache, self.source, self.verdicts
+        return FileReader(content, cache, source, self.prefetcher, verdicts, walks=self.walks, advises=advises)
 
     async def settled(self) -> None:
         """Wait until nothing is on its way any more: neither advice, nor a GET, nor a block to the disk."""
@@ -137,22 +140,27 @@ async def bench(
             )
             prefetcher = Prefetcher(cache, source, nursery=services)
             verifier = Verifier(cache, source, verdicts, digests, metrics=metrics, mirror=mirror)
+            walks = Walks(cache, source, verdicts, metrics=metrics, nursery=services)
             if keeps_blocks:
                 outer.start_soon(writer.keep_blocks)
             start_keeping = lambda: outer.start_soon(writer.keep_blocks)  # noqa: E731
-            yield Bench(
-                client,
-                metrics,
-                cache,
-                source,
-                others,
-                prefetcher,
-                memory,
-                verdicts,
-                digests,
-                verifier,
-                services,
-                start_keeping,
-            )
+            try:
+                yield Bench(
+                    client,
+                    metrics,
+                    cache,
+                    source,
+                    others,
+                    prefetcher,
+                    memory,
+                    verdicts,
+                    digests,
+                    verifier,
+                    walks,
+                    services,
+                    start_keeping,
+                )
+            finally:
+                walks.close()
             services.cancel_scope.cancel()
         writer.close()

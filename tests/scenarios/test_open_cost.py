@@ -1,10 +1,13 @@
 """What opening a session of real size costs: about 1 GB, 1,700 units on six probes, some 220 datasets."""
 
 import hashlib
+import math
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -12,7 +15,7 @@ import pynwb
 import pytest
 
 from tests.fakes.dataset import FakeDataset
-from tests.fakes.s3_server import FakeS3Server
+from tests.fakes.s3_server import FakeS3Server, Reply, Request
 from tests.fixtures_mount import Mounts
 from tests.hdf5.copies import copy
 from tests.hdf5.running import RecordedFile, Waves
@@ -85,17 +88,61 @@ with pynwb.NWBHDF5IO(sys.argv[1], "r") as io:
 """
 
 
+class Rounds:
+    """The behaviour of a server that is far away. It counts rounds of ranges that may depend on each other."""
+
+    def __init__(self, seconds: float = 0.3) -> None:
+        self._seconds = seconds
+        self._came: list[float] = []  # appended to by the server's threads
+
+    def __call__(self, request: Request, honest: Reply) -> Reply | None:
+        if request.kind != "get_range":
+            return None
+        self._came.append(time.monotonic())
+        return replace(honest, pause_seconds=self._seconds)
+
+    @property
+    def count(self) -> int:
+        """Requests of one round came before the first of it was answered."""
+        rounds, answered = 0, -math.inf
+        for came in sorted(self._came):
+            if came >= answered:
+                rounds, answered = rounds + 1, came + self._seconds
+        return rounds
+
+
+@pytest.mark.parametrize("script", [READ_WITH_H5PY, READ_WITH_PYNWB], ids=["h5py", "pynwb"])
+def test_rounds_to_open_a_session(mounts: Mounts, server: FakeS3Server, tmp_path: Path, script: str) -> None:
+    """Listing all of a session with h5py takes at most 10 rounds and 15 MB, and so does opening it with pynwb."""
+    mount = mounts(server.endpoint_url, "--cache-dir", tmp_path / "cache")
+    server.forget_requests()
+    rounds = Rounds()
+    server.behaviours.append(rounds)
+    subprocess.run([sys.executable, "-W", "ignore", "-c", script, mount.path / SESSION], check=True)
+    print(f"{rounds.count} rounds, {server.body_bytes / 1e6:.1f} MB in {server.count('get_range')} requests")
+    assert rounds.count <= 10
+    assert server.body_bytes <= 15e6
+    assert mount.status()["metrics"]["walks"] == 1
+
+
 def test_bytes_fetched_to_open_a_session(mounts: Mounts, server: FakeS3Server, session: Path) -> None:
-    """h5py's walk over all names and pynwb's open together fetch at most 15 MB of 1 GB; one unit's spikes 3 MB."""
+    """h5py's walk over all names and pynwb's open together fetch at most 15 MB of 1 GB, and so does one unit.
+
+    With --no-hdf5 one unit's spikes take 3 MB.
+    """
     size = session.stat().st_size
     assert 900e6 < size < 1100e6
-    for scripts, most_bytes in (((READ_ONE_UNIT,), 3e6), ((READ_WITH_H5PY, READ_WITH_PYNWB), 15e6)):
-        mount = mounts(server.endpoint_url, "--cache-dir", session.parent / f"cache-{len(scripts)}")
+    both, one = (READ_WITH_H5PY, READ_WITH_PYNWB), (READ_ONE_UNIT,)
+    courses = ((one, "--no-hdf5", 3e6), (both, "--no-hdf5", 15e6), (one, "--hdf5", 15e6), (both, "--hdf5", 15e6))
+    for scripts, option, most_bytes in courses:
+        cache = session.parent / f"cache-{len(scripts)}{option}"
+        mount = mounts(server.endpoint_url, "--cache-dir", cache, option)
         server.forget_requests()
         for script in scripts:
             subprocess.run([sys.executable, "-W", "ignore", "-c", script, mount.path / SESSION], check=True)
-        print(f"{server.body_bytes / 1e6:.1f} MB in {server.count('get_range')} requests")
+        print(f"{option}: {server.body_bytes / 1e6:.1f} MB in {server.count('get_range')} requests")
         assert server.body_bytes <= most_bytes
+        assert option == "--hdf5" or mount.status()["metrics"]["walks"] == 0
         mount.umount()
 
 

@@ -45,6 +45,7 @@ from vbnfs.reading.file_reader import FileReader
 from vbnfs.reading.judged import describe
 from vbnfs.reading.prefetch import Prefetcher
 from vbnfs.reading.verification import Verifier
+from vbnfs.reading.walks import Walks
 from vbnfs.s3.addresses import bucket_base, object_url
 
 log = structlog.get_logger()
@@ -93,6 +94,7 @@ class Parts:
         self._verdicts.refresh()
         self.source = dataset.make_source(self._evictor, nursery=nursery, on_stored=self._when_stored)
         self._prefetcher = Prefetcher(self._cache, self.source, nursery=nursery)
+        self.walks = self._make_walks(nursery)
         self.passthrough = self._make_passthrough()
         self._verifier = Verifier(
             self._cache,
@@ -132,6 +134,11 @@ class Parts:
             on_scan=self._cache.stock.take,
             close_deleted=self._cache.forget_deleted,
         )
+
+    def _make_walks(self, nursery: trio.Nursery) -> Walks | None:
+        if not self._config.hdf5 or self._config.offline:
+            return None
+        return Walks(self._cache, self.source, self._verdicts, metrics=self._metrics, nursery=nursery)
 
     def _make_passthrough(self) -> Passthrough:
         config = self._config
@@ -193,7 +200,8 @@ class Parts:
     def _open_reader(self, content: Content, advises: bool) -> FileReader:
         self._verifier.notice_opened(content)
         self._cache.note_opened(content)
-        return FileReader(content, self._cache, self.source, self._prefetcher, self._verdicts, advises=advises)
+        cache, source, verdicts = self._cache, self.source, self._verdicts
+        return FileReader(content, cache, source, self._prefetcher, verdicts, walks=self.walks, advises=advises)
 
     def _when_stored(self, contents: Set[Content]) -> None:
         self._attributes.refresh()

@@ -183,7 +183,8 @@ class OpenFiles:
     def release(self, handle: int) -> None:
         """Close a file."""
         file = self._opened.pop(handle, None)
-        if file is not None and file.content is not None:
+        if file is not None and isinstance(file.file, FileReader):
+            file.file.close()
             self.passthrough.release(file.inode)
 
     async def report(self) -> dict[str, Any]:

@@ -22,7 +22,7 @@ that wait for it give their room up (block_writer.py).
 import math
 from collections import deque
 from collections.abc import Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Final
 
 import structlog
@@ -175,6 +175,13 @@ class BlockSource:
         self._queue.extend((content, index) for index, block in new.items() if index == block.planned.start)
         self._backlogs.set_window(content, window_blocks)
         self._begin_prefetches()
+
+    async def settled(self, content: Content, index: int) -> None:
+        """Wait until a block is not on its way any more, whether it has come or not."""
+        block = self._live.coming(content, index)
+        if block is not None:
+            with suppress(VbnfsError):
+                await block.arrival.outcome()
 
     def origin_of(self, content: Content, *, known: str) -> str:
         """The source from which the bytes of a content came last; the `known` one, if none came to this process."""

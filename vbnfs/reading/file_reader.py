@@ -14,12 +14,13 @@ from vbnfs.objects import ByteRange, Content
 from vbnfs.reading.block_source import BlockSource
 from vbnfs.reading.planner import AccessPattern, fresh_advice, metadata_neighbourhood, step_blocks, tail_of
 from vbnfs.reading.prefetch import Prefetcher
+from vbnfs.reading.walks import Walks
 
 _REMEMBERED_BLOCKS: Final = 64
 
 
 class FileReader:
-    """Reads one content for one file handle, unless `verdicts` refuse it."""
+    """Reads one content for one file handle, unless `verdicts` refuse it. `walks` go ahead of it."""
 
     def __init__(
         self,
@@ -29,6 +30,7 @@ class FileReader:
         prefetcher: Prefetcher,
         verdicts: Verdicts,
         *,
+        walks: Walks | None = None,
         advises: bool = True,
     ) -> None:
         self._content = content
@@ -36,6 +38,7 @@ class FileReader:
         self._source = source
         self._prefetcher = prefetcher
         self._verdicts = verdicts
+        self._walks = walks
         self._pattern = AccessPattern()
         self._advised = ByteRange(0, 0)
         self._lacked: deque[int] = deque(maxlen=_REMEMBERED_BLOCKS)  # blocks that were not there lately
@@ -69,6 +72,11 @@ class FileReader:
                 data = await self._from_source(wanted)
         self._verdicts.refuse(self._content)  # a verdict may have been given while this waited
         return data
+
+    def close(self) -> None:
+        """No more will be read."""
+        if self._walks is not None:
+            self._walks.leave(self, self._content)
 
     def _wanted(self, offset: int, size: int) -> ByteRange:
         return ByteRange(offset, offset + size).clip(self._content.size_bytes)
@@ -126,6 +134,11 @@ class FileReader:
 
     def _advise_around(self, unasked: range) -> None:
         """Have fetched what a program that reads at random is likely to read next."""
+        if self._walks is not None:
+            if self._pattern.is_elsewhere:
+                self._walks.note(self, self._content, unasked)
+            if self._walks.is_walked(self._content):
+                return
         tail = tail_of(self._content.size_bytes)
         beside = tail if unasked[-1] in tail else metadata_neighbourhood(unasked, self._lacked)
         wanted = ByteRange(beside.start * BLOCK_BYTES, beside.stop * BLOCK_BYTES).clip(self._content.size_bytes)

@@ -1,6 +1,6 @@
 """What to fetch for a read, and what to fetch ahead of it (pure arithmetic on values)."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from typing import Final
 
@@ -47,6 +47,14 @@ def metadata_neighbourhood(lacking: range, earlier: Sequence[int]) -> range:
 def tail_of(size_bytes: int) -> range:
     """A file's last whole block and what is behind it: what HDF5 stores at the end may begin in either."""
     return range(max(0, size_bytes // BLOCK_BYTES - 1), -(-size_bytes // BLOCK_BYTES))
+
+
+def follows_structure(lacked: Set[int], led_to: Set[int], size_bytes: int) -> bool:
+    """Whether a program follows a file's structure: it lacked a block to which that led.
+
+    A file's first block and its end show nothing, for programs that find out what a file is read these of any file.
+    """
+    return bool((lacked & led_to) - {0, *tail_of(size_bytes)})
 
 
 def step_blocks(window_bytes: int, *, readers: int) -> int:
@@ -119,6 +127,11 @@ class AccessPattern:
         if abs(read.start - self.position) > _NEAR_BYTES:
             return AccessPattern(read.stop, 0)
         return AccessPattern(max(self.position, read.stop), self.run_bytes + len(read))
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether the last read began a new run."""
+        return self.run_bytes == 0
 
     @property
     def is_sequential(self) -> bool:
