@@ -74,6 +74,12 @@ def test_a_list_is_paid_for_within_two_seconds() -> None:
     assert Bucket(-5.0 * MIB, 1.0).charged(100 * MIB, MIB).level_bytes == -5 * MIB
 
 
+def test_a_debt_of_a_higher_rate_is_no_longer_than_one_of_this_rate() -> None:
+    """After the rate was lowered a reader waits for two seconds and a GET at the most, not for the old rate's GET."""
+    bucket = Bucket(0.0, 5.0).without(64 * MIB).filled(16 << 10, 5.0)
+    assert bucket.wait_seconds(BLOCK_BYTES, 16 << 10, is_wanted=True) == 2 + BLOCK_BYTES / (16 << 10)
+
+
 @pytest.mark.parametrize(
     ("bucket", "is_possible"),
     [

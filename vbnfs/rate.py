@@ -61,9 +61,13 @@ class Bucket:
         return abs(self.level_bytes) <= _MOST_BYTES and self.at < math.inf
 
     def filled(self, rate: int, now: float) -> "Bucket":
-        """The bucket at a later moment; no fuller at an earlier one."""
+        """The bucket at a later moment; no fuller at an earlier one.
+
+        A debt is at most what this rate could have made: what was taken at a higher one holds up no reader for long.
+        """
         gained = rate * max(0.0, now - self.at) if self.at > -math.inf else 0.0
-        return Bucket(min(self.level_bytes + gained, float(burst_bytes(rate))), now)
+        least = -(rate * _DEBT_SECONDS + longest_get_blocks(rate) * BLOCK_BYTES)
+        return Bucket(max(least, min(self.level_bytes + gained, float(burst_bytes(rate)))), now)
 
     def wait_seconds(self, count_bytes: int, rate: int, *, is_wanted: bool) -> float:
         """How long a GET of so many bytes has to wait. `is_wanted`: a reader waits for it."""

@@ -16,6 +16,8 @@ TEXTS = {
     "c.nwb": ("no: not complete", INCOMPLETE),
     "d.csv": ("no: the manifest has no hash of it", NO_HASH),
     "e.txt": (None, NO_FILE),
+    "f.nwb": ("of another vbnfs", FAILED),
+    "g.nwb": ("", FAILED),
 }
 
 

@@ -3,19 +3,19 @@
 import select
 import socket
 import ssl
-import threading
 from base64 import b64encode
 from collections.abc import Mapping
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 from urllib.parse import urlsplit
+
+from tests.fakes.loopback import LoopbackServer
 
 _SECONDS: Final = 10.0
 
 Address = tuple[str, int]
 
 
-class HttpProxy:
+class HttpProxy(LoopbackServer):
     """Listens on loopback while entered. `asked` has the methods and targets of all requests.
 
     `leads_to` says where an address leads instead. With `login` others than this name and password get a 407.
@@ -31,15 +31,13 @@ class HttpProxy:
         status: int | None = None,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        self._listener = socket.create_server((host, 0), family=family, backlog=64)
+        super().__init__(host)
         self._scheme = "http" if tls is None else "https"
         self._leads_to = leads_to or {}
         self._login = login
         self._tls = tls
         self.status = status
         self.host = host
-        self.port: int = self._listener.getsockname()[1]
         self.asked: list[tuple[str, str]] = []
 
     @property
@@ -51,25 +49,7 @@ class HttpProxy:
     def url(self) -> str:
         return f"{self._scheme}://{self.address}"
 
-    def __enter__(self) -> Self:
-        threading.Thread(target=self._accept, daemon=True).start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
-
-    def _serve(self, client: socket.socket) -> None:
+    def serve(self, client: socket.socket) -> None:
         try:
             with client if self._tls is None else self._tls.wrap_socket(client, server_side=True) as wrapped:
                 self._answer(wrapped)

@@ -1,18 +1,16 @@
 """`SocksProxy`: SOCKS 4, 4A and 5 (RFC 1928), with name and password (RFC 1929) or without."""
 
 import socket
-import threading
 from collections.abc import Mapping
-from types import TracebackType
-from typing import Self
 
 from tests.fakes.http_proxy import Address, pump
+from tests.fakes.loopback import LoopbackServer
 
 _IPV4, _NAME, _IPV6 = 1, 3, 4
 _FAMILIES = {_IPV4: (socket.AF_INET, 4), _IPV6: (socket.AF_INET6, 16)}
 
 
-class SocksProxy:
+class SocksProxy(LoopbackServer):
     """Connects to whatever it is asked for. A context manager; `asked` has the addresses, as they were named.
 
     `leads_to` says where an address leads instead. With `login` others than this name and password are refused; with
@@ -26,33 +24,14 @@ class SocksProxy:
         login: tuple[bytes, bytes] | None = None,
         code: int = 0,
     ) -> None:
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
+        super().__init__()
         self._leads_to = leads_to or {}
         self._login = login
         self.code = code
-        self.port: int = self._listener.getsockname()[1]
         self.url = f"socks5://127.0.0.1:{self.port}"
         self.asked: list[Address] = []
 
-    def __enter__(self) -> Self:
-        threading.Thread(target=self._accept, daemon=True).start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
-
-    def _serve(self, client: socket.socket) -> None:
+    def serve(self, client: socket.socket) -> None:
         with client:
             try:
                 version = _read(client, 1)[0]

@@ -33,7 +33,7 @@ def damaged(data: bytes, done: list[tuple[str, int, bytes]]) -> bytes:
 
 
 @settings(
-    max_examples=settings.default.max_examples // 2,
+    max_examples=max(1, settings.default.max_examples // 2),
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 @given(samples, damages)

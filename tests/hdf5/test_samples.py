@@ -16,7 +16,7 @@ SMALL_BLOCK_BYTES = 1024
 
 
 @settings(
-    max_examples=settings.default.max_examples // 4,
+    max_examples=max(1, settings.default.max_examples // 4),
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 @given(samples, st.randoms(use_true_random=False))

@@ -16,13 +16,14 @@ async def test_without_a_limit_it_is_trios(autojump_clock: MockClock) -> None:
 
 
 async def test_what_is_held_back_does_not_count(autojump_clock: MockClock) -> None:
-    """A limit ends so much later; one that begins afterwards does not."""
+    """The limit of what waits for fetches ends so much later; one that begins afterwards does not."""
     deadlines, began = Deadlines(), trio.current_time()
 
     async def wait() -> None:
-        await trio.sleep(4)
-        deadlines.extend(10)
-        await trio.sleep_forever()
+        with deadlines.waiting_for_fetches():
+            await trio.sleep(4)
+            deadlines.extend(10)
+            await trio.sleep_forever()
 
     with pytest.raises(trio.TooSlowError), deadlines.fail_after(5):
         await wait()
@@ -38,9 +39,26 @@ async def test_the_kernels_own_limit_stays(autojump_clock: MockClock) -> None:
     deadlines, began = Deadlines(most_seconds=8), trio.current_time()
 
     async def wait() -> None:
-        deadlines.extend(10)
-        await trio.sleep_forever()
+        with deadlines.waiting_for_fetches():
+            deadlines.extend(10)
+            await trio.sleep_forever()
 
     with pytest.raises(trio.TooSlowError), deadlines.fail_after(5):
         await wait()
     assert trio.current_time() - began == pytest.approx(8)
+
+
+async def test_what_waits_for_anything_else_has_no_more_time(autojump_clock: MockClock) -> None:
+    """A disk that hangs ends a read in its time, though others are held back; so does what comes behind a fetch."""
+    deadlines, began = Deadlines(), trio.current_time()
+
+    async def wait() -> None:
+        with deadlines.waiting_for_fetches():
+            await trio.sleep(1)
+            deadlines.extend(2)
+        deadlines.extend(100)
+        await trio.sleep_forever()
+
+    with pytest.raises(trio.TooSlowError), deadlines.fail_after(5):
+        await wait()
+    assert trio.current_time() - began == pytest.approx(7)

@@ -130,7 +130,7 @@ async def test_the_time_of_readers_does_not_count(autojump_clock: MockClock) -> 
     """While readers are held back no time limit goes on; while only prefetches are, it does."""
     limit = limit_of(16 * KIB)  # a block takes 16 s
     async with trio.open_nursery() as nursery:
-        with limit.deadlines.fail_after(5):
+        with limit.deadlines.fail_after(5), limit.deadlines.waiting_for_fetches():
             for number in range(4):
                 nursery.start_soon(partial(fetch, limit, [], str(number), is_wanted=True))
             await trio.sleep(40)
@@ -138,7 +138,11 @@ async def test_the_time_of_readers_does_not_count(autojump_clock: MockClock) -> 
         began = trio.current_time()
         for number in range(4):
             nursery.start_soon(partial(fetch, limit, [], str(number), is_wanted=False))
-        with pytest.raises(trio.TooSlowError), limit.deadlines.fail_after(5):
+        with (
+            pytest.raises(trio.TooSlowError),
+            limit.deadlines.fail_after(5),
+            limit.deadlines.waiting_for_fetches(),
+        ):
             await trio.sleep_forever()
         assert trio.current_time() - began == pytest.approx(5)
 

@@ -78,7 +78,8 @@ def test_the_address_at_aws_is_virtual_hosted() -> None:
     ("url", "expected"),
     [
         *[(f"https://s3{host}.amazonaws.com", True) for host in ("", ".us-west-2", ".dualstack.us-west-2")],
-        *[(f"https://s3{host}.amazonaws.com", True) for host in ("-fips.dualstack.us-east-1", ".us-gov-west-1")],
+        ("https://s3-fips.dualstack.us-east-1.amazonaws.com", True),
+        *[(f"https://s3{host}.us-gov-west-1.amazonaws.com", False) for host in ("", ".dualstack", "-fips.dualstack")],
         *[(f"https://s3{host}.amazonaws.com:443", True) for host in (".dualstack.eu-central-1",)],
         ("HTTPS://S3.DUALSTACK.US-WEST-2.AMAZONAWS.COM/", True),
         ("http://s3.dualstack.us-west-2.amazonaws.com", False),

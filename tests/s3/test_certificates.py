@@ -236,6 +236,23 @@ async def test_the_certificate_of_a_proxy(
     assert server.count() == 0
 
 
+async def test_an_expired_certificate_of_a_proxy(
+    store: MemoryStore, faulty: dict[str, tuple[Certificate, Path]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A proxy whose certificate has expired is asked for nothing, not for the time either: it gets no password."""
+    certificate, bundle = faulty["expired"]
+    with FakeS3Server(store) as server, HttpProxy(tls=certificate.server_context()) as proxy:
+        monkeypatch.setenv("ALL_PROXY", proxy.url.replace("://", "://me:secret@"))
+        for url in (server.endpoint_url, "https://s3.example"):
+            async with open_client(url, ca_bundle=bundle) as client:
+                for kind in BOTH_CLIENTS:
+                    with pytest.raises(
+                        ExpiredError, match=rf"^the proxy {proxy.url} .*expired: this machine's clock"
+                    ):
+                        await ask(client, kind)
+    assert proxy.asked == []
+
+
 async def test_what_is_trusted_need_not_be_an_authority(
     store: MemoryStore, certificate: Certificate, tmp_path: Path
 ) -> None:

@@ -462,7 +462,7 @@ FIRST_READ: Final = {
     ("rename", 1, 0.5): (True, None, 0, False),
     ("pwritev", 1, 0.5): (True, None, BLOCK_BYTES // 2, False),
     ("pwrite", 1, 0.5): (True, None, 0, False),  # of its history, for eviction
-    ("pwrite", 2, 0.5): (True, None, BLOCK_BYTES, True),
+    ("pwritev", 2, 0.5): (True, None, BLOCK_BYTES, True),
 }
 EVICTION: Final = {  # of the content that was read first
     ("unlink", 1, 0.25): (False, {DATA, CHECKSUMS}, 0, False),
@@ -491,7 +491,7 @@ async def test_a_kill_in_each_change_of_the_cache(tmp_path: Path, change: str, c
             for _ in range(2):
                 assert await floor.open(content).read(0, BLOCK_BYTES) == PLAIN[number]
                 await floor.settled()
-            assert floor.metrics.corrupt_blocks == ((change, count) == ("pwrite", 2))
+            assert floor.metrics.corrupt_blocks == ((change, count) == ("pwritev", 2))
             assert floor.client.count("get_range") == 1
 
 

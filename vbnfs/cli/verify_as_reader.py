@@ -18,6 +18,7 @@ from vbnfs.host.mountinfo import absolute, is_ours, list_mounts
 _ATTRIBUTE: Final = "user.vbnfs.verified"
 # How the text of the attribute begins (reading/judged.py), and what it is called here.
 _OUTCOMES: Final = (
+    ("blake2b:", GOOD),
     ("no: mismatch", MISMATCH),
     ("no: the manifest has no hash", NO_HASH),
     ("no: ", INCOMPLETE),
@@ -79,5 +80,5 @@ def _finding(path: Path) -> Finding:
     except OSError as error:
         outcome = NO_FILE if error.errno == errno.ENODATA else FAILED
         return Finding(str(path), outcome, None, "" if outcome == NO_FILE else str(error.strerror))
-    outcome = next((outcome for beginning, outcome in _OUTCOMES if text.startswith(beginning)), GOOD)
+    outcome = next((outcome for beginning, outcome in _OUTCOMES if text.startswith(beginning)), FAILED)
     return Finding(str(path), outcome, size_bytes, "" if outcome == GOOD else text.removeprefix("no: "))

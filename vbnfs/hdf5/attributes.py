@@ -1,15 +1,15 @@
 """Attributes: their names; the global heap that their values refer to; those that stand in a fractal heap."""
 
+from functools import partial
 from typing import Final
 
 from vbnfs.hdf5.branches import Branch, File
 from vbnfs.hdf5.datatypes import pointers
 from vbnfs.hdf5.drafts import Draft
-from vbnfs.hdf5.heaps import read_object, touch_collection, touch_heap
+from vbnfs.hdf5.heaps import open_dense, read_object, touch_collection
 from vbnfs.hdf5.messages import Dense, Type, read_attribute
 from vbnfs.hdf5.shared import read_shared, read_shared_object
 from vbnfs.hdf5.structure import Datatype
-from vbnfs.hdf5.trees import spread
 
 _HEAP_ID_BYTES: Final = 8  # with which the records of both B-trees begin
 _SHARED: Final = 2
@@ -18,20 +18,7 @@ _MOST_POINTERS: Final = 1000
 
 def open_dense_attributes(file: File, draft: Draft, dense: Dense) -> None:
     """Have the attributes read that have no room in a header."""
-    if dense.heap is None or dense.names is None:
-        return
-    file.spawn(_walk_dense_attributes(file, draft, dense.heap, dense.names))
-    file.spawn(touch_heap(file, dense.heap))
-    if dense.orders is not None:
-        file.spawn(spread(file, dense.orders, lambda records, children: None))
-
-
-def _walk_dense_attributes(file: File, draft: Draft, heap: int, names: int) -> Branch[None]:
-    def on_node(records: list[bytes], children: int) -> None:
-        for record in records:
-            file.spawn(_read_dense_attribute(file, draft, heap, record))
-
-    yield from spread(file, names, on_node)
+    open_dense(file, dense, partial(_read_dense_attribute, file, draft))
 
 
 def _read_dense_attribute(file: File, draft: Draft, heap: int, record: bytes) -> Branch[None]:

@@ -4,14 +4,15 @@ Objects are visited before their names are known: those are elsewhere.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from vbnfs.hdf5.branches import Branch, File, Need
 from vbnfs.hdf5.drafts import Draft
-from vbnfs.hdf5.heaps import read_object, read_segment, touch_heap, touch_segment
+from vbnfs.hdf5.heaps import open_dense, read_object, read_segment, touch_segment
 from vbnfs.hdf5.messages import Dense, read_link
 from vbnfs.hdf5.structure import ExternalLink, Link, SoftLink
-from vbnfs.hdf5.trees import ABOVE_ROOT, GROUPS, read_node, spread
+from vbnfs.hdf5.trees import ABOVE_ROOT, GROUPS, read_node
 
 _CACHED_GROUP, _CACHED_LINK = 1, 2
 _SCRATCH_BYTES: Final = 16
@@ -108,24 +109,11 @@ def _text_at(file: File, segment: bytes, position: int) -> str:
 
 def open_dense_links(file: File, draft: Draft, dense: Dense) -> None:
     """Have the links read that a new group has no room for in its header (specification, III.A.2, III.G)."""
-    if dense.heap is None or dense.names is None:
-        return
-    file.spawn(_walk_dense_links(file, draft, dense.heap, dense.names))
-    file.spawn(touch_heap(file, dense.heap))
-    if dense.orders is not None:
-        file.spawn(spread(file, dense.orders, lambda records, children: None))
+    open_dense(file, dense, partial(_read_dense_link, file, draft))
 
 
-def _walk_dense_links(file: File, draft: Draft, heap: int, names: int) -> Branch[None]:
-    def on_node(records: list[bytes], children: int) -> None:
-        for record in records:
-            file.spawn(_read_dense_link(file, draft, heap, record[_HASH_BYTES:]))
-
-    yield from spread(file, names, on_node)
-
-
-def _read_dense_link(file: File, draft: Draft, heap: int, heap_id: bytes) -> Branch[None]:
-    add_link(file, draft, (yield from read_object(file, heap, heap_id)))
+def _read_dense_link(file: File, draft: Draft, heap: int, record: bytes) -> Branch[None]:
+    add_link(file, draft, (yield from read_object(file, heap, record[_HASH_BYTES:])))
 
 
 def add_link(file: File, draft: Draft, body: bytes) -> None:

@@ -3,12 +3,14 @@
 The global heap holds what is of variable length (specification, III.D, III.E, III.G).
 """
 
+from collections.abc import Callable
 from typing import Final
 
 from vbnfs.hdf5.branches import SPECULATIVE_BYTES, Branch, File, Need
 from vbnfs.hdf5.fields import UnparsableError
 from vbnfs.hdf5.fractal import HEAP, Apart, FractalHeap, Huge, Managed, read_heap, read_id
-from vbnfs.hdf5.trees import all_records
+from vbnfs.hdf5.messages import Dense
+from vbnfs.hdf5.trees import all_records, spread
 
 _LEAST_COLLECTION_BYTES: Final = 4096
 _DEEPEST: Final = 64
@@ -48,7 +50,28 @@ def _touch_collection(file: File, address: int) -> Branch[None]:
         yield Need(address, size_bytes)
 
 
-def touch_heap(file: File, address: int) -> Branch[None]:
+def open_dense(file: File, dense: Dense, read: Callable[[int, bytes], Branch[None]]) -> None:
+    """Have links or attributes read that have no room in a header.
+
+    `read` is for a record of the B-tree by name, with the heap's address. The tree by order is fetched, too.
+    """
+    if dense.heap is None or dense.names is None:
+        return
+    file.spawn(_walk_dense(file, dense.heap, dense.names, read))
+    file.spawn(_touch_heap(file, dense.heap))
+    if dense.orders is not None:
+        file.spawn(spread(file, dense.orders, lambda records, children: None))
+
+
+def _walk_dense(file: File, heap: int, names: int, read: Callable[[int, bytes], Branch[None]]) -> Branch[None]:
+    def on_node(records: list[bytes], children: int) -> None:
+        for record in records:
+            file.spawn(read(heap, record))
+
+    yield from spread(file, names, on_node)
+
+
+def _touch_heap(file: File, address: int) -> Branch[None]:
     """Have the header of a fractal heap fetched that another branch will read."""
     yield from _open_heap(file, address)
 

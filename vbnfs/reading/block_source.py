@@ -157,7 +157,8 @@ class BlockSource:
         deadline, deadlines = trio.current_effective_deadline(), self._limit.deadlines
         before_seconds = deadlines.held_seconds
         try:
-            return {index: await arrival.outcome() for index, arrival in arrivals.items()}
+            with deadlines.waiting_for_fetches():
+                return {index: await arrival.outcome() for index, arrival in arrivals.items()}
         except trio.Cancelled:
             held_seconds = deadlines.held_seconds - before_seconds
             if trio.current_time() - held_seconds >= deadline:  # else its program does not wait any more

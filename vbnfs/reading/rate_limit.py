@@ -211,9 +211,15 @@ class RateLimit:
 
     async def _hold(self, admission: Admission, seconds: float) -> None:
         """Wait. While the first of those waits that readers wait for, no reader's time goes on."""
-        if self._wanted.first is admission:
-            self.deadlines.extend(seconds)
-        await admission.wait(seconds)
+        if self._wanted.first is not admission:
+            await admission.wait(seconds)
+            return
+        began = trio.current_time()
+        self.deadlines.extend(seconds)
+        try:
+            await admission.wait(seconds)
+        finally:  # woken early: the rest of it did not pass
+            self.deadlines.extend(min(0.0, trio.current_time() - began - seconds))
 
     def _wake_first(self) -> None:
         for line in (self._wanted, self._others):

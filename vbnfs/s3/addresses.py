@@ -12,7 +12,8 @@ from urllib.parse import quote
 from vbnfs.objects import ObjectVersion
 
 _AWS_ENDPOINT: Final = re.compile(
-    r"https://s3(-fips)?(\.dualstack)?(\.[a-z]{2}(-[a-z]+)+-[0-9])?\.amazonaws\.com(:443)?/?", re.IGNORECASE
+    r"https://s3(-fips)?(\.dualstack)?(\.(?!us-gov-)[a-z]{2}(-[a-z]+)+-[0-9])?\.amazonaws\.com(:443)?/?",
+    re.IGNORECASE,
 )
 
 
@@ -27,7 +28,8 @@ def is_at_aws(endpoint_url: str) -> bool:
     """Whether an endpoint is Amazon S3 itself, asked for by https: its certificate shows that.
 
     Hosts: AWS General Reference, "Amazon Simple Storage Service endpoints"; those with IPv6: Amazon S3 User Guide,
-    "Using dual-stack endpoints". AWS in China has other buckets, and other hosts.
+    "Using dual-stack endpoints". A bucket's name is one bucket's within a partition: GovCloud's and China's have
+    buckets of their own ("Namespaces for general purpose buckets").
     """
     return _AWS_ENDPOINT.fullmatch(endpoint_url) is not None
 

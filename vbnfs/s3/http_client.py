@@ -90,7 +90,8 @@ class HttpClient:
     def _new_client(self, tls: ssl.SSLContext) -> httpx.AsyncClient:
         most = self._max_connections
         transport = httpx.AsyncHTTPTransport(verify=tls, trust_env=False)
-        backend = None if self._proxy is None else ProxyBackend(self._proxy, self._server, tls)
+        # The proxy gets a name and a password: all of its certificate is checked, also where the server's is not.
+        backend = None if self._proxy is None else ProxyBackend(self._proxy, self._server, self._tls)
         # httpx has no name for a way to open connections; this is how its own constructor makes a pool.
         transport._pool = httpcore.AsyncConnectionPool(
             ssl_context=tls,
