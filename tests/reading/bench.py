@@ -69,9 +69,12 @@ class Bench:
         return FileReader(content, cache, source, self.prefetcher, verdicts, walks=self.walks, advises=advises)
 
     async def settled(self) -> None:
-        """Wait until nothing is on its way any more: neither advice, nor a GET, nor a block to the disk."""
+        """Wait until nothing is on its way any more: neither advice, nor a GET, nor a block to the disk.
+
+        Walks may wait for their programs.
+        """
         await trio.testing.wait_all_tasks_blocked(0.02)
-        while self.services.child_tasks or self.source.is_busy:
+        while len(self.services.child_tasks) > self.walks.waiting or self.source.is_busy:
             await trio.testing.wait_all_tasks_blocked(0.01)
 
 
@@ -108,10 +111,14 @@ async def bench(
     mirror_client: MemoryClient | None = None,
     limit: RateLimit | None = None,
     on_stored: Callable[[Set[Content]], None] = lambda contents: None,
+    known: Callable[[Content], Set[int]] = lambda content: frozenset(),
+    on_structure: Callable[[Content, Set[int]], None] = lambda content, blocks: None,
 ) -> AsyncIterator[Bench]:
     """A mount without FUSE. It ends as the daemon does: services are cancelled, then all blocks are kept.
 
-    `mirror_client` asks a mirror. `keeps_blocks` False: the disk hangs, until `start_keeping`.
+    `mirror_client` asks a mirror.
+
+    `known` and `on_structure` are those of the walks. `keeps_blocks` False: the disk hangs, until `start_keeping`.
     """
     client = client or MemoryClient(MemoryStore())
     metrics = Metrics()
@@ -140,7 +147,15 @@ async def bench(
             )
             prefetcher = Prefetcher(cache, source, nursery=services)
             verifier = Verifier(cache, source, verdicts, digests, metrics=metrics, mirror=mirror)
-            walks = Walks(cache, source, verdicts, metrics=metrics, nursery=services)
+            walks = Walks(
+                cache,
+                source,
+                verdicts,
+                metrics=metrics,
+                nursery=services,
+                known=known,
+                on_structure=on_structure,
+            )
             if keeps_blocks:
                 outer.start_soon(writer.keep_blocks)
             start_keeping = lambda: outer.start_soon(writer.keep_blocks)  # noqa: E731

@@ -1,35 +1,22 @@
 """Programs that do not go through a file's structure, beside one that does: what a walk ahead of them costs."""
 
-import io
 import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import h5py
-import numpy as np
 import pytest
 
 from tests.fakes.dataset import FakeDataset
 from tests.fakes.s3_server import Behaviour, FakeS3Server, for_kind
 from tests.fixtures_mount import Mount, Mounts
+from tests.hdf5.running import structured
 
 FILES = 12
 FAR: Behaviour = for_kind("get_range", lambda _request, honest: replace(honest, pause_seconds=0.3))
 LISTED = "import h5py, sys; h5py.File(sys.argv[1]).visititems(lambda name, item: dict(item.attrs) and None)"
 RECOGNIZED = "import h5py, sys; assert all(map(h5py.is_hdf5, sys.argv[1:]))"
-
-
-def structured(groups: int = 12) -> bytes:
-    """An HDF5 file of 3.7 MB, whose structure lies between its data."""
-    stream = io.BytesIO()
-    with h5py.File(stream, "w") as file:
-        for number in range(groups):
-            group = file.create_group(f"group{number}")
-            group.attrs["number"] = number
-            group.create_dataset("data", data=np.frombuffer(np.random.default_rng(number).bytes(300 << 10), "u1"))
-    return stream.getvalue()
 
 
 @pytest.fixture

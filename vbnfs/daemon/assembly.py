@@ -30,7 +30,8 @@ from vbnfs.daemon.restarting import restart_on_failure
 from vbnfs.dataset.allensdk import ALLENSDK
 from vbnfs.dataset.catalog import Catalog
 from vbnfs.dataset.names import encode
-from vbnfs.dataset.tree import Tree, names_in
+from vbnfs.dataset.tree import DataNode, Tree, names_in
+from vbnfs.errors import VbnfsError
 from vbnfs.filesystem.attributes import Attributes
 from vbnfs.filesystem.checked_files import CheckedFiles
 from vbnfs.filesystem.open_files import KernelPages
@@ -80,6 +81,7 @@ class Parts:
         status: Callable[[FileSystem], Mapping[str, Any]],
     ) -> None:
         self._config, self._metrics, self._link = dataset.config, dataset.metrics, dataset.link
+        self._nursery = nursery
         self.invalidator = Invalidator()
         self.page_filler = PageFiller(mountpoint, dataset.metrics)
         self._catalog = catalog = dataset.catalog
@@ -189,6 +191,7 @@ class Parts:
             io_timeout_seconds=config.io_timeout_seconds,
             deadlines=self.limit.deadlines,
             pages=KernelPages(self._pages.are_stale, self.page_filler.fill),
+            fetch=self._fetch_later,
             status=status,
         )
 
@@ -202,6 +205,17 @@ class Parts:
         self._cache.note_opened(content)
         cache, source, verdicts = self._cache, self.source, self._verdicts
         return FileReader(content, cache, source, self._prefetcher, verdicts, walks=self.walks, advises=advises)
+
+    def _fetch_later(self, node: DataNode) -> None:
+        self._nursery.start_soon(self._fetch_whole, node)
+
+    async def _fetch_whole(self, node: DataNode) -> None:
+        try:
+            content = await self._attributes.learn_content(node)
+        except VbnfsError as error:
+            log.debug("not fetched ahead", object=str(node.source), reason=str(error))
+            return
+        self._prefetcher.advise_whole(content)
 
     def _when_stored(self, contents: Set[Content]) -> None:
         self._attributes.refresh()

@@ -12,10 +12,12 @@ import threading
 from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
+from vbnfs.hdf5.structure import Extent, RowEnds
 from vbnfs.host.message_link import Codec, Letter, Link
 
 BOUNDED_BYTES: Final = 12 << 20  # of blocks, for a walk
-BOUNDED_SECONDS: Final = 10.0  # for a walk, from its first step
+BOUNDED_SECONDS: Final = 10.0  # for a walk, without those in which no program follows it
+MOST_EXTENTS: Final = 2000  # of a file, that are known to the daemon
 
 CODEC: Final = Codec(lambda message: json.dumps(message).encode(), json.loads)
 
@@ -24,10 +26,14 @@ _SILENCE_SECONDS: Final = 2 * BOUNDED_SECONDS  # no step takes so long
 
 
 class Step(NamedTuple):
-    """What a step of a walk has come to: which blocks it lacks besides those that it lacked before."""
+    """What a step of a walk has come to: which blocks it lacks besides those that it lacked before.
+
+    `extents` are arrays of which it knows more than before.
+    """
 
     wave: frozenset[int]
     is_over: bool
+    extents: tuple[Extent, ...] = ()
 
 
 class Walker:
@@ -62,8 +68,13 @@ class Walker:
             except OSError:
                 self._lose()
                 raise
-        wave, is_over = answer.message
-        return Step(frozenset(wave), is_over)
+        wave, is_over, extents = answer.message
+        return Step(frozenset(wave), is_over, tuple(map(_extent, extents)))
+
+    def start(self) -> None:
+        """Have the process there, for walks that will come. Raises `OSError` if it cannot be started."""
+        with self._asking:
+            self._link()
 
     def end(self, walk: int) -> None:
         """Forget a walk."""
@@ -108,6 +119,11 @@ class Walker:
             link.close()
             process.kill()
             process.wait()
+
+
+def _extent(fields: list[Any]) -> Extent:
+    start, stop, row_bytes, rows = fields
+    return Extent(start, stop, row_bytes, None if rows is None else RowEnds(*rows))
 
 
 def _start(its: socket.socket) -> subprocess.Popen[Any]:
