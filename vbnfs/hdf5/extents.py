@@ -1,4 +1,6 @@
-"""Where the larger arrays of a file lie, as far as a walk has found them: those that are stored in one piece (pure).
+"""Where the larger arrays of a file lie, as far as a walk has found them (pure).
+
+One that is stored in one piece has one extent. One in chunks has one for all chunks that lie one behind the other.
 
 What a program reads of such an array says what it reads next: the rest of it, in the same steps. Of a ragged array
 (HDMF's VectorIndex) the index says where the rows end: it has the name of the array and `_index` behind it, and its
@@ -11,8 +13,8 @@ from typing import Final
 
 from vbnfs.hdf5.branches import File
 from vbnfs.hdf5.drafts import Draft
-from vbnfs.hdf5.layouts import ContiguousLayout
-from vbnfs.hdf5.structure import Contiguous, Dataset, Extent, RowEnds
+from vbnfs.hdf5.layouts import ChunkedLayout, ContiguousLayout
+from vbnfs.hdf5.structure import Chunked, Contiguous, Dataset, Extent, RowEnds
 
 LEAST_BYTES: Final = 64 << 10  # of an array that is worth knowing
 _INDEX: Final = "_index"
@@ -20,26 +22,31 @@ _WIDEST_BYTES: Final = 8  # of a number
 
 
 def extents_of(file: File) -> Iterator[Extent]:
-    """The arrays of at least 64 KiB that are known by now, each once."""
-    found = {draft.address: extent for draft in file.drafts.values() if (extent := _extent(file, draft)) is not None}
+    """The arrays of at least 64 KiB that are known by now, each once; those in chunks only where these are wanted."""
+    found = {draft.address: _extents(file, draft) for draft in file.drafts.values()}
     for draft in file.drafts.values():
-        for name, to in draft.links.items():
+        for name, to in draft.hard_links():
             index = draft.links.get(name + _INDEX)
-            if isinstance(to, int) and isinstance(index, int) and to in found and index in file.drafts:
-                found[to] = found[to]._replace(rows=_row_ends(file, file.drafts[index]))
-    yield from found.values()
+            if isinstance(index, int) and index in file.drafts and len(found.get(to, ())) == 1:
+                [extent] = found[to]
+                found[to] = [extent._replace(rows=_row_ends(file, file.drafts[index]) if extent.row_bytes else None)]
+    for extents in found.values():
+        yield from extents
 
 
-def _extent(file: File, draft: Draft) -> Extent | None:
-    if draft.pending or not isinstance(draft.layout, ContiguousLayout):
-        return None
+def _extents(file: File, draft: Draft) -> list[Extent]:
+    if draft.pending or not isinstance(draft.layout, ContiguousLayout | ChunkedLayout):
+        return []
     built = draft.build(file.base)
-    if not isinstance(built, Dataset) or not isinstance(built.layout, Contiguous) or built.layout.start is None:
-        return None
-    start, size_bytes = built.layout.start, built.layout.storage_bytes
-    if built.datatype is None or not built.shape or not LEAST_BYTES <= size_bytes <= file.size_bytes - start:
-        return None
-    return Extent(start, start + size_bytes, built.datatype.size_bytes * prod(built.shape[1:]))
+    if not isinstance(built, Dataset) or built.datatype is None or not built.shape:
+        return []
+    extents: list[Extent] = []
+    match built.layout:
+        case Contiguous(int(start), size_bytes):
+            extents = [Extent(start, start + size_bytes, built.datatype.size_bytes * prod(built.shape[1:]))]
+        case Chunked(places=tuple(places)):
+            extents = [Extent(place.start, place.stop, 0) for place in places]
+    return [each for each in extents if each.stop - each.start >= LEAST_BYTES and each.stop <= file.size_bytes]
 
 
 def _row_ends(file: File, draft: Draft) -> RowEnds | None:

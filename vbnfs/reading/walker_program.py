@@ -16,7 +16,7 @@ import time
 from itertools import islice
 from typing import Any, Final
 
-from vbnfs.hdf5.branches import Bounds
+from vbnfs.hdf5.branches import Bounds, Wanted
 from vbnfs.hdf5.structure import Extent
 from vbnfs.hdf5.walk import Walk
 from vbnfs.host.message_link import Letter, Link
@@ -33,7 +33,8 @@ class _OneWalk:
         self.blocks: dict[int, bytes] = {}
         self._spent_seconds = 0.0
         self._began: float | None = None
-        self._walk = Walk(size_bytes, self.blocks.get, bounds=_BOUNDS, clock=self._seconds)
+        wanted = Wanted(places=True)
+        self._walk = Walk(size_bytes, self.blocks.get, bounds=_BOUNDS, clock=self._seconds, wanted=wanted)
         self._said: dict[int, Extent] = {}  # by where they begin
 
     def go_on(self) -> list[object]:
