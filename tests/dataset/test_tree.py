@@ -470,3 +470,21 @@ def test_any_order_makes_the_same_tree(tables: Releases, chance: random.Random) 
     shuffled = chance.sample(manifests, len(manifests))
     default = min(tables)
     assert tree_of(manifests, default=default) == tree_of(shuffled, default=default)
+
+
+def test_the_tables_of_a_version_are_known() -> None:
+    """By inode, each beside the others of the newest version that has both; files of other kinds are none."""
+    old = {f"project_metadata/{name}.csv": name for name in ("units", "probes", "channels")} | NESTED
+    tree = build({"0.1.0": old, "0.2.0": old | {"project_metadata/units.csv": "new units"}})
+
+    def inode(path: str) -> int:
+        return data(tree, path).inode
+
+    units, new_units = inode("manifests/v0.1.0/project_metadata/units.csv"), inode("project_metadata/units.csv")
+    probes, channels = inode("project_metadata/probes.csv"), inode("project_metadata/channels.csv")
+    assert tree.tables_beside(probes, channels) == {new_units}
+    assert tree.tables_beside(units, channels) == {probes}
+    assert tree.tables_beside(units, new_units) == frozenset()
+    assert all(map(tree.is_table, (units, new_units, probes, channels)))
+    assert not tree.is_table(inode("behavior_only_sessions/22/behavior_session_22.nwb"))
+    assert not tree.is_table(ROOT_INODE)

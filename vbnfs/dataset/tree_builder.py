@@ -103,6 +103,7 @@ class _Builder:
         self._links: dict[int, int] = {}
         self._content_of: dict[int, NamedContent] = {}
         self._versions: dict[int, list[str]] = {}
+        self._tables: list[frozenset[int]] = []
 
     def build(self, default_version: DatasetVersion, readme: bytes) -> Tree:
         newest_ns = max(manifest.modified_ns for manifest in self._manifests)
@@ -113,6 +114,8 @@ class _Builder:
         for manifest in self._manifests:
             folder = root.subfolder(MANIFESTS).subfolder(manifest.dataset_version.folder)
             self._fill(folder, manifest, with_manifest=True)
+            tables = (file for file in manifest.files if file.is_table)
+            self._tables.append(frozenset(self._inode_of(file) for file in tables))
             if manifest.dataset_version == default_version:
                 root.modified_ns = manifest.modified_ns
                 self._fill(root, manifest, with_manifest=False)
@@ -127,7 +130,7 @@ class _Builder:
         self._fill_allensdk(root)
         self._make_data_nodes()
         self._make_directory(root, ROOT_INODE)
-        return Tree(self._nodes, default_version)
+        return Tree(self._nodes, default_version, tuple(reversed(self._tables)))
 
     def _fill(self, folder: _Folder, manifest: Manifest, *, with_manifest: bool) -> None:
         folder.modified_ns = manifest.modified_ns
@@ -203,14 +206,16 @@ class _Builder:
         return self._static(manifest.data, manifest.modified_ns, source=manifest.source)
 
     def _data(self, file: DataFile, version: DatasetVersion) -> int:
-        content = self._contents.of(file)
-        inode = self._number(f"content\0{content.content_id}")
-        self._content_of[inode] = content
+        inode = self._inode_of(file)
+        self._content_of[inode] = self._contents.of(file)
         versions = self._versions.setdefault(inode, [])
         if version.text not in versions:
             versions.append(version.text)
         self._links[inode] = self._links.get(inode, 0) + 1
         return inode
+
+    def _inode_of(self, file: DataFile) -> int:
+        return self._number(f"content\0{self._contents.of(file).content_id}")
 
     def _make_data_nodes(self) -> None:
         for inode, content in self._content_of.items():

@@ -58,7 +58,8 @@ class FileSystem:
     """Answers for one mount: the `Operations` of `fuse.operations`.
 
     `open_reader` opens a content; with False its reads say nothing about the next ones. `own_file` gives a path of a
-    user's own file to one of their threads. `status` is what every reader may know of the mount.
+    user's own file to one of their threads. `fetch` has a file fetched that may be read later. `status` is what every
+    reader may know of the mount.
     """
 
     def __init__(  # noqa: PLR0913 - one for each part
@@ -75,6 +76,7 @@ class FileSystem:
         io_timeout_seconds: float,
         deadlines: Deadlines,
         pages: KernelPages,
+        fetch: Callable[[DataNode], None] = lambda node: None,
         status: Callable[["FileSystem"], Mapping[str, Any]] = lambda file_system: {},
     ) -> None:
         self._status = status
@@ -97,6 +99,7 @@ class FileSystem:
             failures=self._failures,
             metrics=metrics,
             pages=pages,
+            fetch=fetch,
         )
 
     def show(self, tree: Tree, changed: Iterable[int] = ()) -> None:
