@@ -18,11 +18,11 @@ from collections.abc import Iterator, Mapping
 from itertools import permutations
 from typing import Final
 
-from vbnfs.dataset.manifest import DataFile, Manifest, files_by_id
+from vbnfs.dataset.manifest import DataFile, Manifest, files_by_id, tables_of
 from vbnfs.dataset.names import MAX_NAME_BYTES, check_name
 
 BY: Final = "by"
-_TABLE: Final = "ecephys_sessions.csv"
+_TABLE: Final = "ecephys_sessions"
 _ID: Final = "ecephys_session_id"
 _FILE_ID: Final = "file_id"
 _STRUCTURE: Final = "structure"
@@ -55,7 +55,7 @@ the cache: read it once ('cat project_metadata/ecephys_sessions.csv', or
 
 def table_of(manifest: Manifest) -> DataFile | None:
     """The table by which a version's sessions can be browsed; None if it has none."""
-    return next((file for file in manifest.files if file.path[-1] == _TABLE), None)
+    return tables_of(manifest).get(_TABLE)
 
 
 def folders_of(manifest: Manifest, data: bytes) -> Folders:
