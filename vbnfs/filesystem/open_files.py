@@ -122,7 +122,7 @@ class OpenFiles:
         inode, opened, _, _ = self._opened[handle]
         self._metrics.read_requests += 1
         if isinstance(opened, bytes):
-            return self._counted(memoryview(opened)[offset : offset + size])
+            return self._counted(memoryview(self._bytes_now(inode, opened))[offset : offset + size])
         try:
             data = opened.read_nowait(offset, size)
         except (trio.WouldBlock, VbnfsError):  # a failure happens once more there, and is noted
@@ -131,6 +131,11 @@ class OpenFiles:
         if opened.advises and self._small_reads.is_again(inode, offset, len(data)):
             self._fill_block(inode, offset // BLOCK_BYTES * BLOCK_BYTES)
         return self._counted(data)
+
+    def _bytes_now(self, inode: int, before: bytes) -> bytes:
+        """What a file in memory has now: the kernel has its pages by inode, so all handles read the same."""
+        node = self._nodes.tree.nodes.get(inode)
+        return node.data if isinstance(node, StaticNode) else before
 
     def _fill_block(self, inode: int, start: int) -> None:
         """Have the kernel ask for all of the block that begins at `start`."""
