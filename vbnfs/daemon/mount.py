@@ -212,9 +212,10 @@ class _Mount:
 
     def _connect(self, parts: Parts) -> Connection:
         config = self._config
-        # With a colon, df -l and its kin take it for a remote one: gnulib's mountlist.c.
-        name = config.source or f"{REMOTE}{config.project}"
-        options = ["ro", "default_permissions", "subtype=vbnfs", f"fsname={name}", *config.fuse_options]
+        options = ["ro", "default_permissions", "subtype=vbnfs", *config.fuse_options]
+        if not any(option.startswith("fsname=") for option in options):
+            # With a colon, df -l and its kin take it for a remote one: gnulib's mountlist.c.
+            options.append(f"fsname={config.source or REMOTE + config.project}")
         options += ["allow_other"] if sharing_of(config).lets_others_in else []
         return self._mount(
             self._mountpoint,

@@ -43,6 +43,7 @@ _FLAGS: Final = {
     "nodiratime": (mount_call.NO_DIR_ATIME, True),
     "nosymfollow": (mount_call.NO_SYMLINKS, True),
 }
+_NOTHING_ON_READ_ONLY: Final = frozenset({"nodiratime"})  # which an old fusermount3 does not know
 _LABELS: Final = frozenset({"context", "fscontext", "defcontext", "rootcontext"})  # SELinux's: mount(8)
 
 
@@ -133,7 +134,8 @@ def _by_fusermount(mountpoint: Path, options: Sequence[str], refusal: OSError | 
     """The device, from fusermount3. `refusal`: why mount(2) did not do it. Raises `MountError`."""
     _check_no_labels(mountpoint, options, refusal)
     try:
-        command = [fusermount(), "-o", ",".join(map(escaped, options)), "--", str(mountpoint)]
+        known = [escaped(option) for option in options if option not in _NOTHING_ON_READ_ONLY]
+        command = [fusermount(), "-o", ",".join(known), "--", str(mountpoint)]
     except MountError:
         if refusal is None:
             raise
