@@ -13,7 +13,7 @@ _MOST_NUMBER: Final = 1 << 63
 _DEEPEST: Final = 4
 # A daemon of an older vbnfs does not report these.
 _NEW_COUNTS: Final = ("cache_reserve_bytes", "cache_free_bytes")
-_NEW_TEXTS: Final = ("proxy", "certificates")
+_NEW_TEXTS: Final = ("proxy", "certificates", "server_problem")
 _SHOWN: Final = frozenset({"read_bytes", "received_bytes", "range_requests"})
 
 Check = Callable[[Any], bool]

@@ -49,7 +49,8 @@ async def _content(versions: Versions, file: DataFile) -> Content:
     if versions.release.is_offline:
         [content] = versions.contents([file]).values()
         if content is None or dataset.cache.cached_bytes(content) < content.size_bytes:
-            raise OfflineError(f"{file.version}: not cached, and the bucket is not reached")
+            remedy = "leave --offline out" if dataset.config.offline else None
+            raise OfflineError(f"{file.version}: not cached, and the bucket is not reached", remedy=remedy)
         return content
     named = versions.named.of(file)
     return named.with_attributes(await dataset.catalog.sizes.fetch(named))

@@ -295,7 +295,8 @@ class _Mount:
                 asking.start_soon(parts.limit.learn)
             passthrough = await file_system.files.report()
             more = {"passthrough": passthrough, "limit_rate": parts.limit.report()}
-            return {**self._report.whole(file_system, is_offline=not is_reached), **more}
+            problem = None if is_reached else self._link.problem
+            return {**self._report.whole(file_system, is_offline=not is_reached, server_problem=problem), **more}
 
         path = partial(socket_path, os.getuid(), entry.device)
         await control.keep_serving(path, {"status": status, "refresh": refresh})
