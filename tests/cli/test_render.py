@@ -1,5 +1,7 @@
 """Tables, sizes and escapes as they are written."""
 
+import io
+
 import pytest
 
 from vbnfs.cli import render
@@ -40,3 +42,31 @@ def test_nothing_drives_the_terminal(capsys: pytest.CaptureFixture[str]) -> None
     render.print_table(("x",), [("\x1b[2J\n",)])
     render.print_line("\r\u202e")
     assert capsys.readouterr().out == "x\n\\x1b[2J\\n\n\\r\\u202e\n"
+
+
+class Terminal(io.StringIO):
+    """Standard output that says that it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("variables", "has_colours"),
+    [
+        ({"TERM": "xterm-256color"}, True),
+        ({"TERM": "xterm", "COLORTERM": "truecolor"}, True),
+        ({"TERM": "xterm-256color", "NO_COLOR": "1"}, False),
+        ({"TERM": "xterm"}, False),  # of 16 colours some parts of a map would have the same
+        ({"TERM": "dumb"}, False),
+    ],
+)
+def test_who_gets_colours(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], has_colours: bool) -> None:
+    """Terminals of 256 colours, unless NO_COLOR is set; a pipe gets none."""
+    for name in ("NO_COLOR", "COLORTERM", "FORCE_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert not render.has_colours()
+    monkeypatch.setattr("sys.stdout", Terminal())
+    assert render.has_colours() == has_colours

@@ -9,11 +9,12 @@ from typing import Any, BinaryIO, Final, Protocol
 import h5py
 
 from vbnfs.blocks import BLOCK_BYTES
-from vbnfs.hdf5.branches import Bounds
+from vbnfs.hdf5.branches import Bounds, Wanted
 from vbnfs.hdf5.structure import Structure
 from vbnfs.hdf5.walk import Walk
 
 WIDE: Final = Bounds(fetched_bytes=1 << 40, index_bytes=1 << 40, block_bytes=1 << 40)
+ALL: Final = Wanted()
 Choose = Callable[[frozenset[int]], Iterable[int]]
 
 
@@ -37,6 +38,7 @@ class Waves:
         *,
         block_bytes: int = BLOCK_BYTES,
         bounds: Bounds = WIDE,
+        wanted: Wanted = ALL,
         here: Iterable[int] = (),
         choose: Choose = lambda outstanding: outstanding,
         clock: Callable[[], float] = lambda: 0.0,
@@ -45,7 +47,7 @@ class Waves:
             return data[number * block_bytes : (number + 1) * block_bytes]
 
         blocks = {number: block(number) for number in here}
-        walk = Walk(len(data), blocks.get, bounds=bounds, clock=clock, block_bytes=block_bytes)
+        walk = Walk(len(data), blocks.get, bounds=bounds, wanted=wanted, clock=clock, block_bytes=block_bytes)
         self.waves = []
         for _ in count():
             if wave := walk.advance():
@@ -64,13 +66,14 @@ _SMALL_BLOCK_BYTES: Final = 1024
 
 def check(data: bytes) -> None:
     """Check that a walk of any bytes raises nothing, ends, and keeps within its bounds."""
-    done = Waves(data, block_bytes=_SMALL_BLOCK_BYTES, bounds=_NARROW)
-    found = done.structure
-    assert len(done.asked) * _SMALL_BLOCK_BYTES <= _NARROW.fetched_bytes
-    assert all(0 <= number * _SMALL_BLOCK_BYTES < max(1, len(data)) for number in done.asked)
-    assert len(found.objects) <= _NARROW.objects
-    assert sum(map(len, done.waves)) == len(done.asked)
-    list(found.walk())
+    for wanted in (ALL, Wanted(places=True, values=True)):
+        done = Waves(data, block_bytes=_SMALL_BLOCK_BYTES, bounds=_NARROW, wanted=wanted)
+        found = done.structure
+        assert len(done.asked) * _SMALL_BLOCK_BYTES <= _NARROW.fetched_bytes
+        assert all(0 <= number * _SMALL_BLOCK_BYTES < max(1, len(data)) for number in done.asked)
+        assert len(found.objects) <= _NARROW.objects
+        assert sum(map(len, done.waves)) == len(done.asked)
+        list(found.walk())
 
 
 class RecordedFile(io.RawIOBase):

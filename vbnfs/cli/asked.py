@@ -2,6 +2,7 @@
 
 import os
 import posixpath
+import re
 import shlex
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
@@ -19,7 +20,7 @@ from vbnfs.dataset.names import LATEST, MANIFESTS, decode
 from vbnfs.dataset.release import Release
 from vbnfs.dataset.tree import ROOT_INODE, DataNode, Directory, Node, StaticNode, Symlink, Tree
 from vbnfs.dataset.tree_builder import build_tree
-from vbnfs.errors import DatasetError, MountError, UsageError
+from vbnfs.errors import DatasetError, Hdf5Error, MountError, UsageError
 from vbnfs.host.mountinfo import MountEntry, absolute, list_mounts
 
 _OF_A_MOUNT: Final = (
@@ -197,6 +198,41 @@ def _below(tree: Tree, name: str, node: Node, seen: set[int], links: deque[str])
                 links.append(inner)
             else:
                 yield from _below(tree, inner, entry, seen, links)
+
+
+def file_within(tree: Tree, path: str) -> tuple[str, Node, tuple[str, ...]]:
+    """The file that a path of the tree leads to or through: its path, its node, and what of the path is behind it.
+
+    A path may also begin with the name of a file of the version at the top, in any folder, or with the number in it,
+    as a session's id. Raises `DatasetError` where there is no such file, or several; `Hdf5Error` for a folder.
+    """
+    parts = _parts(path)
+    for count in range(len(parts), 0, -1):
+        node = _walk(tree, parts[:count])
+        if node is not None and not isinstance(node, Directory):
+            return "/".join(parts[:count]), node, tuple(parts[count:])
+    named = _files_named(tree, parts[0]) if parts else {}
+    if len(named) > 1:
+        raise DatasetError(f"{parts[0]}: not in the dataset as one file: name one of {', '.join(sorted(named))}")
+    for name, node in named.items():
+        return name, node, tuple(parts[1:])
+    where, found = _node_at(tree, path)
+    if isinstance(found, Directory):
+        inside = next((name for name, _ in files_at(tree, where)), None)
+        example = f", such as {inside}" if inside else ""
+        raise Hdf5Error(f"{path}: a folder of the dataset: name a file in it{example}")
+    return where, found, ()
+
+
+def _files_named(tree: Tree, text: str) -> dict[str, Node]:
+    """The different files of the version at the top that have this name, or this number in their name."""
+    above = f"{MANIFESTS}/{tree.default_version.folder}"
+    files = ((name.removeprefix(f"{above}/"), node) for name, node in files_at(tree, above))
+    return {name: node for name, node in files if text in {posixpath.basename(name), *_numbers(name)}}
+
+
+def _numbers(name: str) -> list[str]:
+    return re.findall(r"\d{4,}", posixpath.basename(name))
 
 
 def why_unverifiable(node: Node) -> str | None:

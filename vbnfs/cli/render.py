@@ -2,14 +2,19 @@
 
 import io
 import json
+import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal, TextIO, TypeAlias
 
 from vbnfs.config.environment import foreign_home
 from vbnfs.errors import VbnfsError, with_remedy
 from vbnfs.rate import rate_text
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_COLOURS: Final[Mapping[bool, Literal["auto"] | None]] = {True: "auto", False: None}  # by whether it is a terminal
 _ROUTE: Final = {"proxy": "proxy", "trusted": "certificates"}  # a line, and what of the status it shows
 _ENDLESS: Final = 100_000  # columns, or lines
 
@@ -17,6 +22,15 @@ _ENDLESS: Final = 100_000  # columns, or lines
 def print_json(value: Any) -> None:
     """One JSON document on standard output."""
     sys.stdout.write(json.dumps(value, indent=2, sort_keys=True) + "\n")
+
+
+def print_json_rows(rows: Iterable[Mapping[str, Any]]) -> None:
+    """A JSON array on standard output, a line for each row: there may be hundreds of thousands."""
+    before = "["
+    for row in rows:
+        sys.stdout.write(f"{before}\n{json.dumps(row)}")
+        before = ","
+    sys.stdout.write("[]\n" if before == "[" else "\n]\n")
 
 
 def print_line(text: str) -> None:
@@ -51,6 +65,43 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     )
     console.print(table)
     sys.stdout.writelines(line.rstrip() + "\n" for line in lines.getvalue().splitlines())
+
+
+Span: TypeAlias = tuple[str, str]  # a text, and its style in rich's words
+
+
+def print_spans(lines: Iterable[Sequence[Span]]) -> None:
+    """Lines of texts with styles on standard output; plain where it shows no colours. Texts are escaped already."""
+    from rich.text import Text  # noqa: PLC0415 - see print_table
+
+    console = _console(sys.stdout)
+    for spans in lines:
+        console.print(Text.assemble(*spans), soft_wrap=True)
+
+
+def has_colours() -> bool:
+    """Whether standard output is a terminal of 256 colours at least, and the user wants them (no-color.org)."""
+    console = _console(sys.stdout)
+    return console.color_system in {"256", "truecolor"} and not console.no_color
+
+
+def terminal_width() -> int | None:
+    """How many columns standard output has; None where it is no terminal."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def _console(file: TextIO) -> "Console":
+    from rich.console import Console  # noqa: PLC0415 - see print_table
+
+    is_terminal = sys.stdout.isatty()
+    return Console(
+        file=file,
+        highlight=False,
+        markup=False,
+        emoji=False,
+        force_terminal=is_terminal,
+        color_system=_COLOURS[is_terminal],
+    )
 
 
 def escape(text: str) -> str:

@@ -105,6 +105,8 @@ SECTIONS: Final[Sequence[tuple[type[VbnfsError], str, str]]] = (
     (errors.NotVerifiedError, "", "vbnfs-verify-does-not-say-good"),
     (errors.DigestsError, "", "vbnfs-verify-does-not-say-good"),
     (errors.HashMismatchError, "", "vbnfs-verify-does-not-say-good"),
+    (errors.Hdf5Error, "", "vbnfs-tree-does-not-show-all-of-a-file"),
+    (errors.TablesError, "", "vbnfs-sessions-or-units-finds-nothing"),
     (errors.InstallError, "", "unknown-filesystem-type-vbnfs"),
     (errors.DemoError, "", _DEMO),
     (errors.UntrustedServerError, "", "certificate-verify-failed"),

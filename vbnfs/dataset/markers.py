@@ -6,8 +6,8 @@ They are found by name and not listed: `ls -A`, globs and copies of the mount ar
                                 defaults of its setting `ignored-directories-with-content`
     .rgignore                   ripgrep, and so search and quick open in VS Code, leaves the recordings out, which
                                 are binary; in the syntax of gitignore(5)
-    .gitignore                  the same for ag, which goes by it without a repository, too, for ugrep if it is asked to,
-                                and for git itself, where a mount is in a folder of a repository
+    .gitignore                  the same for ag, which goes by it without a repository, too, for ugrep if it is asked
+                                to, and for git itself, where a mount is in a folder of a repository
     CACHEDIR.TAG                programs that make backups leave the folder out where they are asked to leave caches
                                 out (https://bford.info/cachedir/): all of it can be fetched again
 

@@ -1,5 +1,6 @@
 """Objects from their headers, and the superblock that leads to the first one (specification, II.A to II.C, IV.A)."""
 
+from array import array
 from collections.abc import Callable
 from typing import Final
 
@@ -56,7 +57,9 @@ def _open_first(file: File, data: bytes, version: int) -> None:
     chunks = fields.number(2) if version == 1 else NodeWidths().chunks
     fields.skip(2 if version == 1 else 0)
     file.widths = NodeWidths(symbols, groups, chunks)
-    fields.skip(4 * file.sizes.address_bytes)
+    fields.skip(2 * file.sizes.address_bytes)
+    file.end = fields.address()
+    fields.address()
     [root] = read_symbols(file, data, fields.position, 1)
     file.root = root.header
     visit_symbol(file, root, 0)
@@ -68,7 +71,7 @@ def _open_second(file: File, data: bytes) -> None:
     fields = file.fields(data, _SUPERBLOCK, fields.position + 1)
     fields.address()
     file.extension = fields.address()
-    fields.address()
+    file.end = fields.address()
     file.root = fields.required()
     file.visit(file.root, 0)
     if file.extension is not None:
@@ -160,10 +163,15 @@ def _take_external_files(file: File, draft: Draft, body: bytes) -> None:
     file.spawn(touch_segment(file, fields.required()))
 
 
+def _places(file: File) -> "array[int] | None":
+    return array("Q") if file.wanted.places else None
+
+
 def _take_layout(file: File, draft: Draft, body: bytes) -> None:
     draft.layout = read_layout(file.fields(body, "layout"))
     match draft.layout:
         case ChunkedLayout():
+            draft.index.places = _places(file)
             Index(file, draft.layout, draft.index).open()
         case VirtualLayout(address):
             touch_collection(file, address)
