@@ -269,7 +269,7 @@ class OfflineError(StorageError):
     """The server cannot be reached at present, or requests are forbidden (--offline)."""
 
     errno = errno.ENETUNREACH
-    remedy = "connect to the network"
+    remedy = "connect to the network, or check --endpoint-url and the proxy variables"
 
 
 class HashMismatchError(StorageError):
