@@ -124,7 +124,6 @@ def test_each_failure_of_the_network_has_its_number(mounts: Mounts, server: Fake
                 errno.EIO,
                 "speaks no plain HTTP at this port",
             ),
-            (COLD[3], always(error(503, "SlowDown")), errno.EIO, "HTTP 503"),
         ):
             server.behaviours[:] = [for_kind("get_range", behaviour)]
             assert (file, errno_of(mount.path / file)) == (file, number)
