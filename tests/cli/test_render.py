@@ -25,6 +25,23 @@ def test_short_sizes(size_bytes: int, text: str) -> None:
     assert render.short_size(size_bytes) == text
 
 
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (-5, "just now"),
+        (0.9, "just now"),
+        (1, "1 second ago"),
+        (59, "59 seconds ago"),
+        (60, "1 minute ago"),
+        (7199, "1 hour ago"),
+        (3 * 86400, "3 days ago"),
+    ],
+)
+def test_how_long_ago(seconds: float, text: str) -> None:
+    """In the largest unit of which there is a whole one; a clock that was set back makes nothing of it."""
+    assert render.ago(seconds) == text
+
+
 def test_a_row_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     """A row is one line, however long; numbers stand right; nothing follows the text."""
     long = "x" * 300

@@ -1,5 +1,6 @@
 """What paths on a command line name: a mount, whose settings then hold, and files of the dataset's tree."""
 
+import math
 import os
 import posixpath
 import re
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from vbnfs.access.mount_status import ask_status
+from vbnfs.access.running_mounts import ANSWER_SECONDS
 from vbnfs.access.versions import Versions
 from vbnfs.cache.eviction import stored_size
 from vbnfs.config.datasets import MirrorPlace
@@ -21,6 +23,7 @@ from vbnfs.dataset.release import Release
 from vbnfs.dataset.tree import ROOT_INODE, DataNode, Directory, Node, StaticNode, Symlink, Tree
 from vbnfs.dataset.tree_builder import build_tree
 from vbnfs.errors import DatasetError, Hdf5Error, MountError, UsageError
+from vbnfs.host.apart import first_missing
 from vbnfs.host.mountinfo import MountEntry, absolute, list_mounts
 
 _OF_A_MOUNT: Final = (
@@ -39,6 +42,7 @@ class Place:
     config: Config
     paths: Sequence[str]
     remedy_for_size: str
+    max_age_seconds: float = 0.0  # of the list of versions: a mount knows all those that paths in it are of
 
 
 # Mounts
@@ -65,14 +69,24 @@ def place_of(config: Config, paths: Sequence[Path], *, given: Set[str]) -> Place
         return Place(config, [decode(os.fsencode(path)) for path in paths], remedy)
     status = ask_status(entry)
     _check_given(config, status, given)
-    for path in paths:
-        if not os.path.lexists(path):
-            there = next(folder for folder in path.absolute().parents if os.path.lexists(folder))
-            raise DatasetError(f"{path}: no such file or folder; 'ls {there}' lists those that there are")
+    _check_are_there(paths, entry)
     remedy = _raise_the_size_of(Path(status["cache_dir"]))
     if status.get("is_cache_size_given"):
         remedy = f"it is the mount {entry.mountpoint} that was given so little: mount it again with --cache-size {{}}"
-    return Place(_settings_of(status, config), [inner for _, inner in within], remedy)
+    return Place(_settings_of(status, config), [inner for _, inner in within], remedy, max_age_seconds=math.inf)
+
+
+def _check_are_there(paths: Sequence[Path], entry: MountEntry) -> None:
+    """Raise `DatasetError` for a path that is not there, `MountError` where the mount does not answer."""
+    try:
+        missing = first_missing(paths, seconds=ANSWER_SECONDS)
+        if missing is None:
+            return
+        way = [*reversed(missing.absolute().parents), missing.absolute()]
+        end = first_missing(way, seconds=ANSWER_SECONDS) or way[-1]
+    except TimeoutError as error:
+        raise MountError(f"{entry.mountpoint}: its daemon does not answer: {error.strerror}") from error
+    raise DatasetError(f"{missing}: no such file or folder; 'ls {end.parent}' lists those that there are")
 
 
 def _raise_the_size_of(cache_dir: Path) -> str:

@@ -119,7 +119,7 @@ def _nothing(path: Path, there: Path, mode: int) -> tuple[None, tuple[str, ...]]
 async def _in_dataset(place: Place, name: str | None, wanted: Wanted) -> Hdf5File:
     """A file of the dataset. `name` is how it is shown; by default its path in the dataset."""
     async with open_dataset(place.config) as dataset:
-        versions = await load_aloud(dataset)
+        versions = await load_aloud(dataset, max_age_seconds=place.max_age_seconds)
         release = versions.release
         default = release.choose(place.config.dataset_version)
         tree = build_tree(release.manifests, contents=versions.named, default_version=default, readme=b"")

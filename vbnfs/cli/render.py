@@ -5,6 +5,7 @@ import json
 import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Literal, TextIO, TypeAlias
 
 from vbnfs.config.environment import foreign_home
@@ -160,10 +161,28 @@ def print_status(status: Mapping[str, Any]) -> None:
     for number, reason in enumerate(status["refused"]):
         lines[f"refused{'' if number == 0 else number + 1}"] = reason
     if error := status.get("last_error"):
-        lines["last error"] = error
+        lines |= {"last error": error, **_since_error_lines(status)}
     sys.stdout.write(escape(status["mountpoint"]) + "\n")
     for name, text in lines.items():
         sys.stdout.write(f"  {name:<11} {escape(text)}\n")
+
+
+def _since_error_lines(status: Mapping[str, Any]) -> dict[str, str]:
+    """When the last error was, and what was read since."""
+    if (time := status.get("last_error_time")) is None:  # a daemon of an older vbnfs does not report it
+        return {}
+    when, now = datetime.fromisoformat(time).astimezone(), datetime.now(UTC)
+    read, received = (status.get(f"{name}_bytes_since_error") or 0 for name in ("read", "received"))
+    since = f"{size(read)} were read, {size(received)} of that from S3" if read else "nothing was read"
+    return {"it was": f"{ago((now - when).total_seconds())}, at {when:%Y-%m-%d %H:%M:%S}; since then {since}"}
+
+
+def ago(seconds: float) -> str:
+    """How long ago something was, as people say it: 12 minutes ago."""
+    for unit, name in ((86400, "day"), (3600, "hour"), (60, "minute"), (1, "second")):
+        if (count := int(seconds // unit)) > 0:
+            return f"{count} {name}{'' if count == 1 else 's'} ago"
+    return "just now"
 
 
 def _dataset_lines(status: Mapping[str, Any]) -> dict[str, str]:

@@ -61,6 +61,7 @@ SECTIONS: Final[Sequence[tuple[type[VbnfsError], str, str]]] = (
     (MountError, "has to leave it open", _REFUSED),
     (MountError, "not a descriptor of /dev/fuse", _REFUSED),
     (MountError, "nothing is mounted with it", _REFUSED),
+    (MountError, "hand the mount over as descriptor", _REFUSED),
     (MountError, "answers this mount already", _REFUSED),
     (MountError, "or mount with --fuse native", _REFUSED),
     (MountError, "or later is needed", _REFUSED),

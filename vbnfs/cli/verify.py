@@ -96,7 +96,7 @@ async def verify(where: Place, *, fetch: bool, show: Show) -> Outcome:
     """
     paths = where.paths
     async with open_dataset(where.config) as dataset:
-        asked = asked_files(await load_aloud(dataset), paths)
+        asked = asked_files(await load_aloud(dataset, max_age_seconds=where.max_age_seconds), paths)
         async with _working(where, dataset) as work:
             if fetch:
                 await work.check_room(asked)

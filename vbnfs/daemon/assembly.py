@@ -30,7 +30,8 @@ from vbnfs.daemon.restarting import restart_on_failure
 from vbnfs.dataset.allensdk import ALLENSDK
 from vbnfs.dataset.catalog import Catalog
 from vbnfs.dataset.names import encode
-from vbnfs.dataset.tree import Tree, names_in
+from vbnfs.dataset.tree import DataNode, Tree, names_in
+from vbnfs.errors import VbnfsError
 from vbnfs.filesystem.attributes import Attributes
 from vbnfs.filesystem.checked_files import CheckedFiles
 from vbnfs.filesystem.open_files import KernelPages
@@ -45,6 +46,7 @@ from vbnfs.reading.file_reader import FileReader
 from vbnfs.reading.judged import describe
 from vbnfs.reading.prefetch import Prefetcher
 from vbnfs.reading.verification import Verifier
+from vbnfs.reading.walks import Walks
 from vbnfs.s3.addresses import bucket_base, object_url
 
 log = structlog.get_logger()
@@ -79,6 +81,7 @@ class Parts:
         status: Callable[[FileSystem], Mapping[str, Any]],
     ) -> None:
         self._config, self._metrics, self._link = dataset.config, dataset.metrics, dataset.link
+        self._nursery = nursery
         self.invalidator = Invalidator()
         self.page_filler = PageFiller(mountpoint, dataset.metrics)
         self._catalog = catalog = dataset.catalog
@@ -93,6 +96,7 @@ class Parts:
         self._verdicts.refresh()
         self.source = dataset.make_source(self._evictor, nursery=nursery, on_stored=self._when_stored)
         self._prefetcher = Prefetcher(self._cache, self.source, nursery=nursery)
+        self.walks = self._make_walks(nursery)
         self.passthrough = self._make_passthrough()
         self._verifier = Verifier(
             self._cache,
@@ -132,6 +136,11 @@ class Parts:
             on_scan=self._cache.stock.take,
             close_deleted=self._cache.forget_deleted,
         )
+
+    def _make_walks(self, nursery: trio.Nursery) -> Walks | None:
+        if not self._config.hdf5 or self._config.offline:
+            return None
+        return Walks(self._cache, self.source, self._verdicts, metrics=self._metrics, nursery=nursery)
 
     def _make_passthrough(self) -> Passthrough:
         config = self._config
@@ -182,6 +191,7 @@ class Parts:
             io_timeout_seconds=config.io_timeout_seconds,
             deadlines=self.limit.deadlines,
             pages=KernelPages(self._pages.are_stale, self.page_filler.fill),
+            fetch=self._fetch_later,
             status=status,
         )
 
@@ -193,7 +203,19 @@ class Parts:
     def _open_reader(self, content: Content, advises: bool) -> FileReader:
         self._verifier.notice_opened(content)
         self._cache.note_opened(content)
-        return FileReader(content, self._cache, self.source, self._prefetcher, self._verdicts, advises=advises)
+        cache, source, verdicts = self._cache, self.source, self._verdicts
+        return FileReader(content, cache, source, self._prefetcher, verdicts, walks=self.walks, advises=advises)
+
+    def _fetch_later(self, node: DataNode) -> None:
+        self._nursery.start_soon(self._fetch_whole, node)
+
+    async def _fetch_whole(self, node: DataNode) -> None:
+        try:
+            content = await self._attributes.learn_content(node)
+        except VbnfsError as error:
+            log.debug("not fetched ahead", object=str(node.source), reason=str(error))
+            return
+        self._prefetcher.advise_whole(content)
 
     def _when_stored(self, contents: Set[Content]) -> None:
         self._attributes.refresh()

@@ -182,6 +182,8 @@ class _Mount:
         finally:
             self._notifier.stopping()
             parts.page_filler.close()
+            if parts.walks is not None:
+                parts.walks.close()
             parts.invalidator.stop()
             for descriptor in spare:
                 os.close(descriptor)

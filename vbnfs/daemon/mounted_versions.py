@@ -12,7 +12,7 @@ from vbnfs.dataset.contents import in_order_of_publication
 from vbnfs.dataset.manifest import DatasetVersion, Manifest
 from vbnfs.dataset.readme import readme
 from vbnfs.dataset.release import Release
-from vbnfs.dataset.tree import Tree, changed_links
+from vbnfs.dataset.tree import Tree, changed_attributes
 from vbnfs.dataset.tree_builder import build_tree
 from vbnfs.startup import frozen_gc
 
@@ -71,7 +71,7 @@ class MountedVersions:
             return tree
 
     async def refresh(self, show: Callable[[Tree, Sequence[int]], None]) -> list[str]:
-        """`show` what has appeared, if anything, and the inodes that have new names by it.
+        """`show` what has appeared, if anything, and the inodes that have other attributes by it.
 
         Returns the names of the versions; being cancelled changes nothing.
         """
@@ -84,7 +84,7 @@ class MountedVersions:
                 published = (*self._published, *in_order_of_publication(new))
                 tree, found = await trio.to_thread.run_sync(self._build_tree, manifests, published)
                 assert self._tree is not None  # loaded before
-                show(tree, await trio.to_thread.run_sync(changed_links, self._tree, tree))
+                show(tree, await trio.to_thread.run_sync(changed_attributes, self._tree, tree))
                 # No await between showing it and knowing it.
                 self._tree, self._manifests, self._published = tree, manifests, published
                 self._log_contradictions([text for text in found if text not in self.contradictions])
