@@ -13,6 +13,8 @@ import pytest
 
 from tests.hdf5.running import Waves, blocks_read_by_h5py, check
 from tests.hdf5.truth import comparable, objects_of
+from tests.hdf5.values import is_as_h5py_reads_it
+from vbnfs.hdf5.branches import Wanted
 
 Files = Iterator[tuple[str, bytes]]
 pytestmark = pytest.mark.slow
@@ -78,9 +80,25 @@ def test_files_of_other_libraries(files: Callable[[], Files], least: int, tmp_pa
         found = {start: comparable(each) for start, each in walked.structure.objects.items()}
         assert found == objects_of(path), name
         assert walked.structure.is_complete, name
+        check_values(path)
         assert blocks_read_by_h5py(io.BytesIO(data), BLOCK_BYTES) <= walked.structure.blocks, name
         damage(data, Random(name), sorted(walked.structure.blocks))
     assert count >= least
+
+
+def check_values(path: Path) -> None:
+    """Check that attributes have the values that h5py reads, and that the file is not longer than it says."""
+    data = path.read_bytes()
+    found = Waves(data, wanted=Wanted(places=True, values=True)).structure
+    assert found.is_complete
+    assert found.end is not None
+    assert found.end <= len(data)
+    with h5py.File(path) as file:
+        for place, each in found.walk():
+            wrong = [
+                name for name, one in each.values.items() if not is_as_h5py_reads_it(one, name, file[place].attrs)
+            ]
+            assert wrong == [], f"{path}: {place}"
 
 
 def damage(data: bytes, random: Random, structure: list[int]) -> None:
