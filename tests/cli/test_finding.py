@@ -2,6 +2,7 @@
 
 import io
 import json
+import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -180,6 +181,13 @@ def test_rows_for_people(server: FakeS3Server) -> None:
     assert session[1].split() == [
         *("1046794563", "12", "524137", "M", "Novel", "-", "3", "2", "976.6", "KiB", "0", "B", "0", "B")
     ]
+
+
+@pytest.mark.parametrize("command", ["sessions", "probes", "units", "tables"])
+def test_the_example_of_the_help(command: str, server: FakeS3Server) -> None:
+    """The example in each command's help can be typed as it stands, and finds something."""
+    [example] = [line for line in printed(command, "--help").splitlines() if line.startswith(f"  vbnfs {command} ")]
+    assert len(printed(*shlex.split(example)[1:]).splitlines()) > 1
 
 
 @pytest.mark.parametrize(

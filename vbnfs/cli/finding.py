@@ -93,7 +93,7 @@ def units(**options: Any) -> None:
 
     QUERY is a condition on columns, which 'vbnfs tables' lists; docs/finding.md has the language.
 
-    vbnfs units --query "snr > 2" --having-sessions "image_set == 'G'"
+    vbnfs units --query "snr > 2" --having-sessions "sex == 'F'"
     """
     _show_rows("units", options)
 
