@@ -30,7 +30,7 @@ MAY_IMPORT: Final[Mapping[str, set[str]]] = {
     "cache": {ROOT, "host"},
     "hdf5": {ROOT},
     "tables": {ROOT},
-    "reading": {ROOT, "cache"},
+    "reading": {ROOT, "host", "cache", "hdf5"},
     "fuse": {ROOT, "host"},
     "access": {ROOT, "config", "host", "dataset", "s3", "cache", "hdf5", "reading", "tables"},
     "filesystem": {ROOT, "host", "dataset", "cache", "reading", "fuse"},

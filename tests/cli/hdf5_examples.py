@@ -13,6 +13,17 @@ LARGE: Final = {"units/times": 3 * MIB, "units/waves": 2 * MIB, "acquisition/run
 _CHUNK_BYTES: Final = 100_000
 
 
+def undescribed(found: object) -> set[str]:
+    """The names of fields of a JSON value, at any depth, that docs/outline.md does not explain."""
+    text = (Path(__file__).parents[2] / "docs" / "outline.md").read_text(encoding="utf-8")
+    if isinstance(found, list):
+        return set[str]().union(*map(undescribed, found))
+    if isinstance(found, dict):
+        inner = set[str]().union(*map(undescribed, (value for name, value in found.items() if name != "left_out")))
+        return {name for name in found if f"`{name}`" not in text} | inner
+    return set()
+
+
 def write_example(path: Path) -> None:
     """A file of a few kB: every kind of link, of storage and of type, and a name that would drive a terminal."""
     rows = np.dtype([("time", "<f8"), ("name", "S5")])

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from rich.color import Color, ColorSystem
 
-from tests.cli.hdf5_examples import MIB, large_example, places_of
+from tests.cli.hdf5_examples import MIB, large_example, places_of, undescribed
 from vbnfs.blocks import BLOCK_BYTES
 from vbnfs.cli.coverage import Coverage
 from vbnfs.cli.file_map import FileMap
@@ -99,6 +99,7 @@ def test_coverage_is_counted_by_bytes(size_bytes: int, blocks: set[int], data: s
 def test_the_json(example: Path) -> None:
     """Arrays are where h5py finds them; parts are the groups at the top, from the largest on."""
     found = json.loads(run_map("--json", example).stdout)
+    assert undescribed(found) == set()
     assert [part["name"] for part in found["parts"]] == ["units/", "acquisition/", "last", "structure", "other"]
     truth = places_of(example)
     assert [part["size_bytes"] for part in found["parts"][:3]] == [

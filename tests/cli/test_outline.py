@@ -13,8 +13,9 @@ import pytest
 from click.testing import CliRunner, Result
 from hypothesis import HealthCheck, given, settings
 
-from tests.cli.hdf5_examples import write_example
+from tests.cli.hdf5_examples import undescribed, write_example
 from tests.hdf5.samples import Sample, samples
+from tests.hdf5.test_fuzz import damaged, damages
 from vbnfs.access import structures
 from vbnfs.cli.main import cli
 from vbnfs.cli.outline_text import columns_of, cut, percent
@@ -120,12 +121,18 @@ def test_the_json(example: Path) -> None:
         "attributes": ["unit"],
         "values": {"unit": {"dtype": "text", "shape": [], "value": "s", "is_cut": False}},
     }
+    for each in objects.values():
+        values = each.pop("values", {})  # by the names of attributes, which are the file's
+        assert undescribed([each, *values.values()]) == set()
+        each["values"] = values
     assert objects["/units"]["values"]["to"]["value"]["reference"] == "/units/rows"
     assert objects["/units"]["values"]["colour"]["value"] == "nan"
     assert objects["/units/rows"]["datatype"]["members"][1]["name"] == "name"
-    assert objects["/units/times"] == {"path": "/units/times", "kind": "hard link", "target": "/units/again"}
-    assert objects["/soft"] == {"path": "/soft", "kind": "soft link", "target": "/units/times"}
-    assert objects["/outside"] == {"path": "/outside", "kind": "external link", "target": "/x", "file": "other.h5"}
+    others = {"values": {}}
+    assert objects["/units/times"] == {"path": "/units/times", "kind": "hard link", "target": "/units/again"} | others
+    assert objects["/soft"] == {"path": "/soft", "kind": "soft link", "target": "/units/times"} | others
+    outside = {"path": "/outside", "kind": "external link", "target": "/x", "file": "other.h5"}
+    assert objects["/outside"] == outside | others
     assert objects["/kind"]["datatype"]["values"] == [["GREEN", 1], ["RED", 0]]
     assert (objects["/none"]["shape"], objects["/scalar"]["shape"]) == (None, [])
     assert objects["/raw"]["layout"] == "external"
@@ -290,6 +297,31 @@ def test_a_damaged_file(example: Path, tmp_path: Path) -> None:
     damaged.write_bytes(data[: tables[0]] + b"XXXX" + data[tables[0] + 4 :])
     assert "not all of its structure was found: left out: symbol table (1)" in failure(damaged)
     assert by_path(json.loads(tree("--json", damaged).stdout))["/"]["kind"] == "group"
+
+
+@settings(
+    max_examples=max(1, settings.default.max_examples // 8),
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+@given(samples, damages)
+def test_no_damage_is_a_defect(sample: Sample, done: list[tuple[str, int, bytes]]) -> None:
+    """Whatever a file's bytes are, tree and map show what they find, or say in a sentence why they cannot."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "sample.h5"
+        sample.write(path)
+        path.write_bytes(damaged(path.read_bytes(), done))
+        for command in (
+            "tree",
+            "tree --attributes",
+            "tree --json -a",
+            "map",
+            "map --json",
+            f"map -o {folder}/map.svg",
+        ):
+            shown = CliRunner().invoke(cli, [*command.split(), str(path)])
+            assert shown.exception is None or isinstance(shown.exception, Hdf5Error), command
+            if "--json" in command and shown.stdout:
+                json.loads(shown.stdout)
 
 
 def test_more_objects_than_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

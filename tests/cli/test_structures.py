@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,9 +18,11 @@ from tests.cli.hdf5_examples import LARGE, MIB, large_example, places_of
 from tests.fakes.dataset import FakeDataset
 from tests.fakes.s3_server import FakeS3Server, Reply, Request, error
 from tests.fixtures_mount import Mounts, run_vbnfs, without_address
+from vbnfs.access.structures import find_in_file
 from vbnfs.blocks import BLOCK_BYTES
 from vbnfs.cli import hdf5_files
 from vbnfs.cli.main import cli
+from vbnfs.hdf5.branches import Wanted
 
 SESSION = "behavior_ecephys_sessions/1044385384/ecephys_session_1044385384.nwb"
 LFP = "behavior_ecephys_sessions/1044385384/probe_1108501237_lfp.nwb"
@@ -43,7 +46,7 @@ def data(local: Path) -> bytes:
 def server(data: bytes) -> Iterator[FakeS3Server]:
     """A server of two versions: in the first one the session is without its last bytes."""
     dataset = FakeDataset()
-    files = {LFP: b"no such file", TABLE: b"unit_id\n1\n"}
+    files: dict[str, bytes] = {LFP: b"none", TABLE: b"unit_id\n1\n", "a/x_55555.nwb": b"x", "b/y_55555.nwb": b"y"}
     dataset.publish("0.1.0", {SESSION: data[: 4 * MIB], **files})
     dataset.publish("0.2.0", {SESSION: data, **files})
     with FakeS3Server(dataset.store) as server:
@@ -63,14 +66,25 @@ def cached(found: dict[str, Any]) -> dict[str, tuple[int, int]]:
     return {one["path"]: (one["stored_bytes"], one["cached_bytes"]) for one in found["objects"]}
 
 
+def len_of(text: str) -> int:
+    """How many bytes a Range asks for (RFC 9110, 14.1.2)."""
+    first, _, last = text.removeprefix("bytes=").partition("-")
+    return int(last) - int(first) + 1
+
+
 def test_without_a_mount(server: FakeS3Server, data: bytes, local: Path) -> None:
     """Only blocks of structure are fetched, once; whatever names the file; and then all of it works offline."""
     url = f"--endpoint-url={server.endpoint_url}"
     found = asked("tree", SESSION, url)
     assert found["file"] == SESSION
     assert found["size_bytes"] == len(data)
-    fetched_bytes = server.body_bytes
+    fetched = [request.headers["range"] for request in server.requests if request.kind == "get_range"]
     assert found["cached_bytes"] < MIB < len(data)
+    assert sum(len_of(one) for one in fetched) == found["cached_bytes"]
+    with local.open("rb") as opened:
+        blocks = find_in_file(opened.fileno(), len(data), Wanted(places=True)).structure.blocks
+    drawn = asked("map", SESSION, url)["cached_blocks"]
+    assert {number for first, stop in drawn for number in range(first, stop)} == blocks
     assert {path: stored for path, (stored, _) in cached(found).items() if path[1:] in LARGE} == {
         path: sum(stop - start for start, stop in places) for path, places in places_of(local).items()
     }
@@ -81,7 +95,6 @@ def test_without_a_mount(server: FakeS3Server, data: bytes, local: Path) -> None
         assert again["object"] == "/units"
         assert cached(again) == {path: both for path, both in cached(found).items() if path.startswith("/units")}
     assert server.count("get_range") == 0
-    assert fetched_bytes < 3 * MIB
     server.stop()
     for offline in ([], ["--offline"]):
         done = run_vbnfs("tree", "1044385384", url, *offline)
@@ -158,6 +171,9 @@ def test_in_a_mount(mounts: Mounts, server: FakeS3Server, data: bytes, local: Pa
         assert f"{mount.path / name}: not an HDF5 file" in done.stderr
     done = run_vbnfs("tree", mount.path / "none.nwb")
     assert f"no such file or folder; 'ls {mount.path}' lists" in done.stderr
+    os.kill(mount.status()["pid"], signal.SIGKILL)
+    done = run_vbnfs("tree", file)
+    assert (done.returncode, done.stdout, "its daemon is gone" in done.stderr) == (1, "", True)
 
 
 def test_in_a_mount_of_another_user(mounts: Mounts, server: FakeS3Server, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -205,6 +221,8 @@ def test_what_a_name_can_be(server: FakeS3Server) -> None:
         ),
         ("0.2.0", "a folder of the dataset"),
         ("1044385385", "1044385385: not in the dataset"),
+        ("1108501237", f"{LFP}: not an HDF5 file"),
+        ("55555/units", "55555: not in the dataset as one file: name one of a/x_55555.nwb, b/y_55555.nwb"),
         ("/no/such/file.nwb", "/no/such/file.nwb: no such file or folder"),
         (f"{SESSION}/units/none", "/units/none: no such object; /units has times, waves"),
     ):

@@ -410,7 +410,7 @@ def test_five_releases_of_the_real_size(default: str) -> None:
     by_kind = Counter(type(node) for node in tree.nodes.values())
     folders = 153 + 3271 + 4  # a folder for each session, and their four parents, the flat one among them
     for_allensdk = {StaticNode: 1, Symlink: 1 + 5 * (1 + 4), Directory: 2 + 3 * 5}  # whatever the number of files
-    plain = {DataNode: len(contents), StaticNode: 6 + 4, Symlink: 1, Directory: 6 * folders + 5 + 2}
+    plain = {DataNode: len(contents), StaticNode: 6 + 5 + 1, Symlink: 1, Directory: 6 * folders + 5 + 3}
     assert by_kind == Counter(plain) + Counter(for_allensdk)
     assert sum(node.links for node in tree.nodes.values() if isinstance(node, DataNode)) == 6 * (4298 + 153)
     check_sound(tree)
@@ -470,3 +470,21 @@ def test_any_order_makes_the_same_tree(tables: Releases, chance: random.Random) 
     shuffled = chance.sample(manifests, len(manifests))
     default = min(tables)
     assert tree_of(manifests, default=default) == tree_of(shuffled, default=default)
+
+
+def test_the_tables_of_a_version_are_known() -> None:
+    """By inode, each beside the others of the newest version that has both; files of other kinds are none."""
+    old = {f"project_metadata/{name}.csv": name for name in ("units", "probes", "channels")} | NESTED
+    tree = build({"0.1.0": old, "0.2.0": old | {"project_metadata/units.csv": "new units"}})
+
+    def inode(path: str) -> int:
+        return data(tree, path).inode
+
+    units, new_units = inode("manifests/v0.1.0/project_metadata/units.csv"), inode("project_metadata/units.csv")
+    probes, channels = inode("project_metadata/probes.csv"), inode("project_metadata/channels.csv")
+    assert tree.tables_beside(probes, channels) == {new_units}
+    assert tree.tables_beside(units, channels) == {probes}
+    assert tree.tables_beside(units, new_units) == frozenset()
+    assert all(map(tree.is_table, (units, new_units, probes, channels)))
+    assert not tree.is_table(inode("behavior_only_sessions/22/behavior_session_22.nwb"))
+    assert not tree.is_table(ROOT_INODE)

@@ -7,6 +7,7 @@ from itertools import count
 from typing import Any, BinaryIO, Final, Protocol
 
 import h5py
+import numpy as np
 
 from vbnfs.blocks import BLOCK_BYTES
 from vbnfs.hdf5.branches import Bounds, Wanted
@@ -24,6 +25,18 @@ class Data(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, part: slice, /) -> bytes: ...
+
+
+def structured(groups: int = 12, *, data_bytes: int = 300 << 10, is_deep: bool = False) -> bytes:
+    """An HDF5 file of 3.7 MB, whose structure lies between its data; `is_deep`: each group in the one before it."""
+    stream = io.BytesIO()
+    with h5py.File(stream, "w") as file:
+        group = file["/"]
+        for number in range(groups):
+            group = (group if is_deep else file).create_group(f"group{number}")
+            group.attrs["number"] = number
+            group["data"] = np.frombuffer(np.random.default_rng(number).bytes(data_bytes), "u1")
+    return stream.getvalue()
 
 
 class Waves:
@@ -57,6 +70,7 @@ class Waves:
                 break
             blocks |= {number: block(number) for number in coming}
         self.structure: Structure = walk.result()
+        self.extents = sorted(walk.extents(), key=lambda extent: extent[:2])
         self.asked = frozenset[int]().union(*self.waves)
 
 
@@ -74,6 +88,7 @@ def check(data: bytes) -> None:
         assert len(found.objects) <= _NARROW.objects
         assert sum(map(len, done.waves)) == len(done.asked)
         list(found.walk())
+        assert all(0 <= extent.start < extent.stop <= len(data) for extent in done.extents)
 
 
 class RecordedFile(io.RawIOBase):

@@ -91,11 +91,11 @@ def _title(drawn: FileMap) -> str:
 def _head(drawn: FileMap, cell_bytes: int) -> Iterator[Text]:
     file = drawn.file
     yield Text(_MARGIN, _MARGIN + _HEAD, cut(_title(drawn), _LONGEST_NAME + 30), _HEAD, is_bold=True)
-    cached = file.coverage.cached_bytes
-    text = f"{size(file.size_bytes)}; each cell is {size(cell_bytes)}"
+    cached, cell = file.coverage.cached_bytes, size(cell_bytes)
+    text = f"{size(file.size_bytes)}; a cell is {cell}"
     if file.is_of_dataset:
-        share = percent(cached, file.size_bytes)
-        text += f", and as high as it is cached (pale: it is not); {size(cached)} of the file are, {share}"
+        share = f"{size(cached)} of it cached ({percent(cached, file.size_bytes)})"
+        text = f"{size(file.size_bytes)}, {share}; a cell is {cell}, as high as it is cached (pale: not cached)"
     yield Text(_MARGIN, _MARGIN + _HEAD + _LINE, text)
 
 

@@ -26,6 +26,7 @@ import semver
 from vbnfs.dataset.names import check_name, check_printable, split_path
 from vbnfs.errors import ManifestError
 from vbnfs.objects import ObjectVersion
+from vbnfs.partitions import DOMAINS
 
 MAX_MANIFEST_BYTES: Final = 48 << 20  # the real ones have under 2 MB; 48 MB describe 150,000 files
 # Each value, name and table of a JSON text has one of these bytes, and takes some 100 bytes of memory when it is
@@ -36,7 +37,10 @@ _FREE_MARKS: Final = 100_000
 _MANIFEST_NAME: Final = re.compile(r".*_manifest_v(?P<version>.+)\.json")
 _FILE_HASH: Final = re.compile(r"[0-9a-fA-F]{128}")
 # There is one way to match each character, and a bucket has at most 63: no host makes the match take long.
-_AWS_HOST: Final = re.compile(r"(?:(?P<bucket>[a-z0-9][a-z0-9.-]{0,62})\.)?s3(?:[.-][a-z0-9]+)*\.amazonaws\.com")
+_AWS_HOST: Final = re.compile(
+    r"(?:(?P<bucket>[a-z0-9][a-z0-9.-]{0,62})\.)?s3(?:[.-][a-z0-9]+)*"
+    rf"\.(?:{'|'.join(map(re.escape, DOMAINS))})"
+)
 _METADATA: Final = "metadata_files"
 _SECTIONS: Final = (_METADATA, "data_files")
 # Without these AllenSDK ends with a KeyError.
@@ -106,11 +110,15 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class DataFile:
-    """An entry: its place in the tree, its object version, and the blake2b of its bytes, if the manifest has it."""
+    """An entry: its place in the tree, its object version, and the blake2b of its bytes, if the manifest has it.
+
+    `is_table`: it is one of the project's tables.
+    """
 
     path: tuple[str, ...]
     version: ObjectVersion
     file_hash: str | None
+    is_table: bool = False
 
     def content_id(self, bucket: str) -> str:
         """A name of the bytes, if this entry is right: equal for equal hashes in one bucket.
@@ -177,10 +185,9 @@ def entries_of(manifest: Manifest) -> list[Entry]:
 
 def tables_of(manifest: Manifest) -> dict[str, DataFile]:
     """The project's tables by name, which is the file's without `.csv`, in the manifest's order."""
-    pairs = zip(manifest.files, entries_of(manifest), strict=True)
     found: dict[str, DataFile] = {}
-    for file, entry in pairs:
-        if entry.is_metadata:
+    for file in manifest.files:
+        if file.is_table:
             found.setdefault(file.path[-1].removesuffix(".csv"), file)
     return found
 
@@ -272,7 +279,8 @@ def _file(section: str, key: str, entry: Any, origin: Origin, file_name: str) ->
         parts = split_path(object_key)
         if len(parts) < 2:
             raise ValueError("a URL whose path has no folder")
-        return DataFile(parts[1:], ObjectVersion(object_key, version_id), _file_hash(entry))
+        version = ObjectVersion(object_key, version_id)
+        return DataFile(parts[1:], version, _file_hash(entry), is_table=section == _METADATA)
     except ValueError as error:
         raise ManifestError(f"{file_name}: entry {section}[{_shown(key)}]: {error}: {_shown(entry)}") from error
 

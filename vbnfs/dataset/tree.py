@@ -80,10 +80,22 @@ Node = Directory | DataNode | StaticNode | Symlink
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """All inodes by number, and the version whose folders are at the top."""
+    """All inodes by number, and the version whose folders are at the top.
+
+    `tables` has the inodes of each version's tables, those of the newest version first.
+    """
 
     nodes: Mapping[int, Node]
     default_version: DatasetVersion
+    tables: tuple[frozenset[int], ...] = ()
+
+    def is_table(self, inode: int) -> bool:
+        """Whether it is one of the tables of some version."""
+        return any(inode in tables for tables in self.tables)
+
+    def tables_beside(self, *inodes: int) -> frozenset[int]:
+        """The other tables of the newest version that has all of these; none if no version has."""
+        return next((tables.difference(inodes) for tables in self.tables if tables.issuperset(inodes)), frozenset())
 
     def children(self, directory: Directory) -> Iterator[tuple[str, Node]]:
         """The listed names and nodes of a folder of this tree, in order."""

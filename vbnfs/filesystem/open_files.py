@@ -24,6 +24,7 @@ from vbnfs.filesystem.failures import Failures
 from vbnfs.filesystem.nodes import Nodes
 from vbnfs.filesystem.passthrough import Passthrough
 from vbnfs.filesystem.small_reads import RepeatedSmallReads
+from vbnfs.filesystem.tables_ahead import TablesAhead
 from vbnfs.filesystem.who_reads import OpenFile
 from vbnfs.fuse.operations import Answer, Backing, Buffer, ErrnoReply, Opened, is_later
 from vbnfs.metrics import Metrics
@@ -43,9 +44,12 @@ class KernelPages:
 
 
 class OpenFiles:
-    """Of one mount. `open_reader` opens a content; with False its reads say nothing about the next ones."""
+    """Of one mount. `open_reader` opens a content; with False its reads say nothing about the next ones.
 
-    def __init__(
+    `fetch` has a file fetched that may be read later.
+    """
+
+    def __init__(  # noqa: PLR0913 - one for each part
         self,
         nodes: Nodes,
         attributes: Attributes,
@@ -56,6 +60,7 @@ class OpenFiles:
         failures: Failures,
         metrics: Metrics,
         pages: KernelPages,
+        fetch: Callable[[DataNode], None] = lambda node: None,
     ) -> None:
         self.passthrough: Final = passthrough
         self._nodes = nodes
@@ -66,6 +71,7 @@ class OpenFiles:
         self._metrics = metrics
         self._pages = pages
         self._small_reads = RepeatedSmallReads()
+        self._tables = TablesAhead(nodes, fetch)
         self._paths: LRUCache[int, str] = LRUCache(_MOST_PATHS)
         self._waiting: dict[int, set[trio.CancelScope]] = {}  # reads, by inode
         self._handles = itertools.count(1)
@@ -94,6 +100,8 @@ class OpenFiles:
     def _open_data(self, node: DataNode, content: Content, flags: int, pid: int) -> Answer[Opened]:
         check_possible(content)
         advises = not flags & os.O_NONBLOCK  # with which page_filler_program.py opens files
+        if advises:
+            self._tables.note_opened(node.inode, pid, self._opened.values())
         # A file that the kernel reads has a reader, too: readahead(2) of it asks the daemon, all the same.
         file = OpenFile(node.inode, self._open_reader(content, advises), content, pid)
         backing = self.passthrough.open(node.inode, content)
@@ -188,7 +196,9 @@ class OpenFiles:
     def release(self, handle: int) -> None:
         """Close a file."""
         file = self._opened.pop(handle, None)
-        if file is not None and file.content is not None:
+        if file is not None and isinstance(file.file, FileReader):
+            file.file.close()
+            self._tables.note_released(file)
             self.passthrough.release(file.inode)
 
     async def report(self) -> dict[str, Any]:

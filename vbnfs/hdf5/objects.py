@@ -16,30 +16,25 @@ from vbnfs.hdf5.heaps import touch_collection, touch_segment
 from vbnfs.hdf5.layouts import ChunkedLayout, CompactLayout, ContiguousLayout, VirtualLayout, read_layout
 from vbnfs.hdf5.messages import Message, Type, read_attribute_info, read_dataspace, read_filters, read_link_info
 from vbnfs.hdf5.shared import read_shared
+from vbnfs.hdf5.signature import SIGNATURE, STARTS
 from vbnfs.hdf5.structure import Datatype
 
-_SIGNATURE: Final = b"\x89HDF\r\n\x1a\n"
 _SUPERBLOCK: Final = "superblock"
 _SUPERBLOCK_BYTES: Final = 256
-_FIRST_USER_BLOCK_BYTES: Final = 512
-_LARGEST_USER_BLOCK_BYTES: Final = 128 << 10
 _MOST_FIRST_BYTES: Final = 64 << 10
 _SIZES: Final = {2, 4, 8}
 
 
 def open_file(file: File) -> Branch[None]:
-    """Find the superblock, and have everything read that hangs on it.
-
-    A user block before it may take up to 128 KiB: so one block of the file shows that it is none of HDF5's.
-    """
-    start = 0
-    while not (data := (yield Need(start, _SUPERBLOCK_BYTES))).startswith(_SIGNATURE):
-        start = max(2 * start, _FIRST_USER_BLOCK_BYTES)
-        if start > _LARGEST_USER_BLOCK_BYTES:
-            raise UnparsableError(_SUPERBLOCK)
+    """Find the superblock, and have everything read that hangs on it."""
+    for start in STARTS:
+        if (data := (yield Need(start, _SUPERBLOCK_BYTES))).startswith(SIGNATURE):
+            break
+    else:
+        raise UnparsableError(_SUPERBLOCK)
     file.base = start
     file.touch("tail", file.size_bytes - start - 1, 1)  # where the library writes what it has kept back to the last
-    version = file.fields(data, _SUPERBLOCK, len(_SIGNATURE)).number(1)
+    version = file.fields(data, _SUPERBLOCK, len(SIGNATURE)).number(1)
     if version in {0, 1}:
         _open_first(file, data, version)
     elif version in {2, 3}:
@@ -49,7 +44,7 @@ def open_file(file: File) -> Branch[None]:
 
 
 def _open_first(file: File, data: bytes, version: int) -> None:
-    fields = file.fields(data, _SUPERBLOCK, len(_SIGNATURE) + 5)
+    fields = file.fields(data, _SUPERBLOCK, len(SIGNATURE) + 5)
     file.sizes = _sizes(fields.number(1), fields.number(1))
     fields = file.fields(data, _SUPERBLOCK, fields.position + 1)
     symbols, groups = fields.number(2), fields.number(2)
@@ -66,7 +61,7 @@ def _open_first(file: File, data: bytes, version: int) -> None:
 
 
 def _open_second(file: File, data: bytes) -> None:
-    fields = file.fields(data, _SUPERBLOCK, len(_SIGNATURE) + 1)
+    fields = file.fields(data, _SUPERBLOCK, len(SIGNATURE) + 1)
     file.sizes = _sizes(fields.number(1), fields.number(1))
     fields = file.fields(data, _SUPERBLOCK, fields.position + 1)
     fields.address()

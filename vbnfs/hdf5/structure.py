@@ -7,7 +7,7 @@ this package, and its sections are named by their numbers.
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 from vbnfs.objects import ByteRange
 
@@ -201,6 +201,27 @@ class CommittedType:
 
 
 Object: TypeAlias = Group | Dataset | CommittedType
+
+
+class RowEnds(NamedTuple):
+    """The index of a ragged array: `rows` unsigned integers of `width` bytes, from byte `start` of the file on."""
+
+    start: int
+    rows: int
+    width: int
+    is_big_endian: bool
+
+
+class Extent(NamedTuple):
+    """Bytes `start` to `stop` of the file, which have the elements of an array.
+
+    `row_bytes` belong to one number of its first dimension; 0 where that is no range of bytes.
+    """
+
+    start: int
+    stop: int
+    row_bytes: int
+    rows: RowEnds | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,15 +11,16 @@ no input and output, waits for nothing, and raises nothing whatever the bytes ar
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 from vbnfs.blocks import BLOCK_BYTES
 from vbnfs.hdf5.branches import BEYOND, Bounds, Branch, File, Need, Wanted
+from vbnfs.hdf5.extents import extents_of
 from vbnfs.hdf5.fields import UnparsableError
 from vbnfs.hdf5.objects import open_file, open_object
-from vbnfs.hdf5.structure import Structure
+from vbnfs.hdf5.structure import Extent, Structure
 from vbnfs.objects import ByteRange
 
 # The bytes of the block with a number, all of them; None: they are not there yet.
@@ -104,6 +105,10 @@ class Walk:
             unparsed=dict(unparsed),
             is_complete=not unparsed and file.root is not None,
         )
+
+    def extents(self) -> Iterator[Extent]:
+        """Where the larger arrays lie that were found so far; see extents.py."""
+        return extents_of(self._file)
 
     def _left(self) -> Counter[str]:
         """How many branches have not come to their ends, by the reason."""

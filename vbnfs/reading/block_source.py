@@ -20,9 +20,8 @@ that wait for it give their room up (block_writer.py).
 """
 
 import math
-from collections import deque
 from collections.abc import Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Final
 
 import structlog
@@ -39,6 +38,7 @@ from vbnfs.reading.live_blocks import LiveBlocks
 from vbnfs.reading.memory import Budget, Memory
 from vbnfs.reading.other_processes import SharedFetches
 from vbnfs.reading.planner import LONG_GET_BLOCKS, SHORT_GET_BLOCKS
+from vbnfs.reading.prefetch_queue import PrefetchQueue, Rank
 from vbnfs.reading.rate_limit import RateLimit
 from vbnfs.reading.shares import Connections, Shares
 from vbnfs.reading.sources import Sources
@@ -77,7 +77,7 @@ class BlockSource:
         self._live = LiveBlocks(memory)
         self._backlogs = Backlogs()
         self._shares = Shares(self._live, self._backlogs, connections, memory, self._limit)
-        self._queue: deque[tuple[Content, int]] = deque()  # of prefetches, by the first block of each
+        self._queue = PrefetchQueue()
         self._prefetching = 0
         self._lent = 0  # of these, how many are on connections that are kept for readers
         self._demand_miss_at = -math.inf  # when a reader found nearly all connections busy, and its block not planned
@@ -166,16 +166,28 @@ class BlockSource:
                 self._live.give_up(block for fetch in fetches for block in fetch.lacking.values())
             raise
 
-    def prefetch(self, content: Content, indices: Sequence[int], *, window_blocks: int = 0) -> None:
+    def prefetch(
+        self, content: Content, indices: Sequence[int], *, window_blocks: int = 0, rank: Rank = Rank.READ_AHEAD
+    ) -> None:
         """Fetch blocks that the disk does not have, when readers leave room. Returns at once.
 
         `window_blocks`: how many are wanted ahead of the reader in all, if more will be wanted behind these.
         """
-        _, _, new = self._live.want(content, indices, longest=self._shares.planned(SHORT_GET_BLOCKS))
+        _, coming, new = self._live.want(content, indices, longest=self._shares.planned(SHORT_GET_BLOCKS))
         self._backlogs.lengthen(content, len(new))
-        self._queue.extend((content, index) for index, block in new.items() if index == block.planned.start)
+        self._queue.extend(((content, index) for index, block in new.items() if index == block.planned.start), rank)
+        if rank < self._queue.last_rank:  # some of them may be there with another one
+            waiting = {block.planned.start for block in coming.values() if block.state is BlockState.QUEUED}
+            self._queue.extend(((content, index) for index in sorted(waiting)), rank)
         self._backlogs.set_window(content, window_blocks)
         self._begin_prefetches()
+
+    async def settled(self, content: Content, index: int) -> None:
+        """Wait until a block is not on its way any more, whether it has come or not."""
+        block = self._live.coming(content, index)
+        if block is not None:
+            with suppress(VbnfsError):
+                await block.arrival.outcome()
 
     def origin_of(self, content: Content, *, known: str) -> str:
         """The source from which the bytes of a content came last; the `known` one, if none came to this process."""
@@ -208,10 +220,12 @@ class BlockSource:
             is_lent = self._prefetching - self._lent >= most
             if is_lent and self._lent >= most_lent:
                 return
-            first = self._live.queued(*self._queue[0])
+            if self._queue.rank is Rank.LATER and self._prefetching >= max(1, most // 2):
+                return
+            first = self._live.queued(*self._queue.first())
             if first is not None and not self._begin_prefetch(first, is_lent=is_lent):
                 return
-            self._queue.popleft()
+            self._queue.drop_first()
 
     def _begin_prefetch(self, first: Block, *, is_lent: bool) -> bool:
         """Begin the fetch that begins with this block; False if there is no room in memory."""
