@@ -32,6 +32,7 @@ from vbnfs.config.sharing import sharing_of
 from vbnfs.daemon import auto_unmount, control
 from vbnfs.daemon.alone import mount_alone, take_away
 from vbnfs.daemon.assembly import Parts
+from vbnfs.daemon.browsing import Browsing
 from vbnfs.daemon.mounted_versions import MountedVersions
 from vbnfs.daemon.mountpoint import raise_readahead
 from vbnfs.daemon.readers import problems_of_sharing
@@ -88,9 +89,19 @@ async def _serve(config: Config, mountpoint: Path, notifier: SystemdNotifier, an
         async with keeping() as keep:
             async with trio.open_nursery() as services:
                 with _failures_end_in_time():
-                    parts = Parts(dataset, mount.folder, tree=tree, nursery=services, status=mount.status_for_readers)
+                    browsing = Browsing(shown)
+                    parts = Parts(
+                        dataset,
+                        mount.folder,
+                        tree=tree,
+                        nursery=services,
+                        status=mount.status_for_readers,
+                        browse=browsing.look,
+                    )
                     keep(parts.source.writer)
                     parts.start(services)
+                    browse = partial(browsing.run, parts.read_cached, parts.file_system.show)
+                    services.start_soon(restart_on_failure, "browsing", browse)
                     await mount.run(services, parts, announce)
                 services.cancel_scope.cancel()
                 signal.alarm(END_SECONDS)  # for threads that wait for a disk
@@ -214,9 +225,10 @@ class _Mount:
 
     def _connect(self, parts: Parts) -> Connection:
         config = self._config
-        # With a colon, df -l and its kin take it for a remote one: gnulib's mountlist.c.
-        name = config.source or f"{REMOTE}{config.project}"
-        options = ["ro", "default_permissions", "subtype=vbnfs", f"fsname={name}", *config.fuse_options]
+        options = ["ro", "default_permissions", "subtype=vbnfs", *config.fuse_options]
+        if not any(option.startswith("fsname=") for option in options):
+            # With a colon, df -l and its kin take it for a remote one: gnulib's mountlist.c.
+            options.append(f"fsname={config.source or REMOTE + config.project}")
         options += ["allow_other"] if sharing_of(config).lets_others_in else []
         return self._mount(
             self._mountpoint,
@@ -296,7 +308,8 @@ class _Mount:
                 asking.start_soon(parts.limit.learn)
             passthrough = await file_system.files.report()
             more = {"passthrough": passthrough, "limit_rate": parts.limit.report()}
-            return {**self._report.whole(file_system, is_offline=not is_reached), **more}
+            problem = None if is_reached else self._link.problem
+            return {**self._report.whole(file_system, is_offline=not is_reached, server_problem=problem), **more}
 
         path = partial(socket_path, os.getuid(), entry.device)
         await control.keep_serving(path, {"status": status, "refresh": refresh})
