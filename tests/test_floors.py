@@ -53,10 +53,10 @@ ONLY_IMPORTED_BY: Final[Mapping[str, set[str]]] = {
     "tomllib": {"vbnfs.config.sources"},
     "click": {
         f"vbnfs.cli.{name}"
-        for name in ("main", "options", "mounting", "releases", "settings", "upkeep", "installing")
+        for name in ("main", "options", "mounting", "releases", "settings", "upkeep", "installing", "working_sets")
     },
     "pyfuse3": {"vbnfs.fuse.pyfuse3_engine"},
-    "rich": {"vbnfs.cli.render"},
+    "rich": {"vbnfs.cli.render", "vbnfs.cli.progress"},
     "pandas": {
         "vbnfs.dataset.tables",
         *(f"vbnfs.demo.{name}" for name in ("cohort", "lfp_file", "session_file", "tables", "tour")),

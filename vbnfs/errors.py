@@ -6,6 +6,7 @@
     ├── MountError                  EIO         the mount could not be made, found or unmounted
     ├── NotVerifiedError            EIO         files were to be verified or imported, and not all are good and kept
     ├── DigestsError                EIO         a file of digests cannot be read or written, or is none
+    ├── PinError                    EIO         a pin is not there, or cannot be read, stored or made so
     ├── InstallError                EIO         mount helper or units cannot be installed or removed
     ├── DemoError                   EIO         the demo's server or libraries are missing, or failed
     ├── DatasetError                EIO         what the bucket holds is not a usable dataset
@@ -109,6 +110,10 @@ class NotVerifiedError(VbnfsError):
 
 class DigestsError(VbnfsError):
     """A file of digests cannot be read or written, or bytes are none; the message says what is wrong."""
+
+
+class PinError(VbnfsError):
+    """A pin is not there, is damaged, cannot be stored, or holds something else than what is asked for now."""
 
 
 class InstallError(VbnfsError):

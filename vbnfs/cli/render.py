@@ -4,11 +4,14 @@ import io
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from vbnfs.config.environment import foreign_home
 from vbnfs.errors import VbnfsError, with_remedy
 from vbnfs.rate import rate_text
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 _ROUTE: Final = {"proxy": "proxy", "trusted": "certificates"}  # a line, and what of the status it shows
 _ENDLESS: Final = 100_000  # columns, or lines
@@ -51,6 +54,13 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     )
     console.print(table)
     sys.stdout.writelines(line.rstrip() + "\n" for line in lines.getvalue().splitlines())
+
+
+def error_console() -> "Console":
+    """The terminal that standard error is, for a bar."""
+    from rich.console import Console  # noqa: PLC0415 - see print_table
+
+    return Console(file=sys.stderr, highlight=False, markup=False, emoji=False)
 
 
 def escape(text: str) -> str:

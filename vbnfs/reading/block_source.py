@@ -5,6 +5,7 @@ The tasks, and what they share:
     bring(), get()  a reader. Waits for blocks; being cancelled cancels no fetch. `get` reads from the cache what was
                     stored as it came, and asks for it again where the cache has lost it. A fetch for which
                     its time has run out is given up: no other reader joins it.
+    fetch()         what a person has asked for as a whole: behind readers, and behind what is fetched ahead of them.
     _run()          a task for each fetch, in the mount's nursery. Leaves to another process what that fetches (see
                     other_processes.py). Gives blocks to readers and to the writer as soon as their bytes have come.
                     First it waits to be admitted (rate_limit.py): before it claims blocks, or others would wait.
@@ -21,7 +22,7 @@ that wait for it give their room up (block_writer.py).
 
 import math
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Final
 
@@ -46,6 +47,8 @@ from vbnfs.reading.sources import Sources
 log = structlog.get_logger()
 
 _DEMAND_SECONDS: Final = 2.0  # for so long after a demand miss connections are left to readers
+_READERS_SECONDS: Final = 2.0  # for so long after a reader has waited, what a person asked for as a whole takes ...
+_BESIDE_READERS: Final = 4  # ... a quarter of the connections
 _MOST_FETCHES: Final = 3  # of a block that is stored as it comes, and that the cache does not have then
 
 
@@ -78,6 +81,8 @@ class BlockSource:
         self._backlogs = Backlogs()
         self._shares = Shares(self._live, self._backlogs, connections, memory, self._limit)
         self._queue: deque[tuple[Content, int]] = deque()  # of prefetches, by the first block of each
+        self._filling: deque[tuple[Content, int]] = deque()  # the same, of what a person has asked for as a whole
+        self._read_at = -math.inf  # when a reader wanted a block last
         self._prefetching = 0
         self._lent = 0  # of these, how many are on connections that are kept for readers
         self._demand_miss_at = -math.inf  # when a reader found nearly all connections busy, and its block not planned
@@ -137,6 +142,8 @@ class BlockSource:
         was silent from before this reader came is no failure of it. `is_again`: it has met one.
         """
         found, coming, new = self._live.want(content, indices, longest=self._shares.planned(LONG_GET_BLOCKS))
+        if is_reader:
+            self._read_at = trio.current_time()
         if new and self._prefetching >= self._connections.prefetches(demand_waits=True):
             self._demand_miss_at = trio.current_time()
         self._backlogs.lengthen(content, len(new))
@@ -177,6 +184,26 @@ class BlockSource:
         self._backlogs.set_window(content, window_blocks)
         self._begin_prefetches()
 
+    async def fetch(self, content: Content, indices: Sequence[int], *, on_came: Callable[[int], None]) -> None:
+        """Have blocks brought to the disk that it does not have, when readers leave room: behind all prefetches.
+
+        Returns when all have come; `on_came` gets how many bytes have, as they do. Raises a `StorageError`. Being
+        cancelled cancels no fetch that has begun.
+        """
+        _, coming, new = self._live.want(content, indices, longest=self._shares.planned(SHORT_GET_BLOCKS))
+        self._backlogs.lengthen(content, len(new))
+        self._filling.extend((content, index) for index, block in new.items() if index == block.planned.start)
+        self._begin_prefetches()
+        arrivals = deque((index, block.arrival) for index, block in (coming | new).items())
+        try:
+            while arrivals:
+                index, arrival = arrivals.popleft()  # and with it, the bytes
+                await arrival.outcome()
+                on_came(bytes_of(content, range(index, index + 1)))
+        except trio.Cancelled:
+            self._drop_queued(new)
+            raise
+
     def origin_of(self, content: Content, *, known: str) -> str:
         """The source from which the bytes of a content came last; the `known` one, if none came to this process."""
         return self._sources.origin(content, known=known)
@@ -198,8 +225,6 @@ class BlockSource:
 
     def _begin_prefetches(self) -> None:
         """As many as connections and memory allow: some of either are left to readers."""
-        if not self._queue:
-            return
         demand_waits = trio.current_time() - self._demand_miss_at < _DEMAND_SECONDS
         most = self._connections.prefetches(demand_waits=demand_waits)
         # The connections that are kept for readers are lent to short GETs, as long as no reader comes for them.
@@ -208,15 +233,39 @@ class BlockSource:
             is_lent = self._prefetching - self._lent >= most
             if is_lent and self._lent >= most_lent:
                 return
-            first = self._live.queued(*self._queue[0])
-            if first is not None and not self._begin_prefetch(first, is_lent=is_lent):
+            if not self._begin_first(self._queue, is_lent=is_lent, is_short=is_lent):
                 return
-            self._queue.popleft()
+        has_readers = trio.current_time() - self._read_at < _READERS_SECONDS
+        most_filling = max(1, most // _BESIDE_READERS) if has_readers else most
+        while self._filling and self._prefetching < most_filling:
+            if not self._begin_first(self._filling, is_lent=False, is_short=has_readers):
+                return
 
-    def _begin_prefetch(self, first: Block, *, is_lent: bool) -> bool:
+    def _begin_first(self, queue: deque[tuple[Content, int]], *, is_lent: bool, is_short: bool) -> bool:
+        """Begin the first prefetch of a queue, if it is still to be; False if there is no room in memory."""
+        first = self._live.queued(*queue[0])
+        if first is not None and not self._begin_prefetch(first, is_lent=is_lent, is_short=is_short):
+            return False
+        queue.popleft()
+        return True
+
+    def _drop_queued(self, blocks: Mapping[int, Block]) -> None:
+        """Do not fetch what no fetch has begun to bring, and nothing else waits for."""
+        gone = [block for block in blocks.values() if block.state is BlockState.QUEUED]
+        if not gone:
+            return
+        content, starts = gone[0].content, {block.planned.start for block in gone}
+        self._filling = deque(one for one in self._filling if one[0] is not content or one[1] not in starts)
+        self._backlogs.shorten(content, len(gone))
+        for block in gone:
+            block.move(BlockState.UNDER_WAY)
+            self._live.let_go(block)
+            block.fail(StorageError(f"{content.source}: it is not wanted any more"))
+
+    def _begin_prefetch(self, first: Block, *, is_lent: bool, is_short: bool) -> bool:
         """Begin the fetch that begins with this block; False if there is no room in memory."""
         room, leave_bytes = self._memory.blocks, self._memory.blocks.limit_bytes // 4
-        indices = self._shares.of(first, leave_bytes=leave_bytes, is_lent=is_lent)
+        indices = self._shares.of(first, leave_bytes=leave_bytes, is_short=is_short)
         needs = self._shares.needs(indices)
         if not room.try_take(needs * BLOCK_BYTES, leave_bytes=leave_bytes):
             return False
