@@ -27,6 +27,7 @@ _REPOSITORY: Final = Path(__file__).parents[1]
 _MAX_MESSAGE_BYTES: Final = 128 << 10
 _IMPORTED: Final = (
     *("vbnfs.cli.main", "vbnfs.cli.mounting", "vbnfs.cli.releases", "vbnfs.cli.upkeep", "vbnfs.cli.installing"),
+    *("vbnfs.cli.finding", "vbnfs.cli.find"),
     *("vbnfs.access.running_mounts", "vbnfs.daemon.background"),
 )
 # What Python reads before its first line: a run that changes one of these starts Python anew.

@@ -29,12 +29,13 @@ MAY_IMPORT: Final[Mapping[str, set[str]]] = {
     "s3": {ROOT, "host"},
     "cache": {ROOT, "host"},
     "hdf5": {ROOT},
+    "tables": {ROOT},
     "reading": {ROOT, "cache"},
     "fuse": {ROOT, "host"},
-    "access": {ROOT, "config", "host", "dataset", "s3", "cache", "reading"},
+    "access": {ROOT, "config", "host", "dataset", "s3", "cache", "reading", "tables"},
     "filesystem": {ROOT, "host", "dataset", "cache", "reading", "fuse"},
     "daemon": {ROOT, "config", "host", "dataset", "s3", "cache", "reading", "fuse", "access", "filesystem"},
-    "cli": {ROOT, "config", "host", "dataset", "s3", "cache", "reading", "access", "daemon", "demo"},
+    "cli": {ROOT, "config", "host", "dataset", "s3", "cache", "reading", "tables", "access", "daemon", "demo"},
     "demo": {ROOT, "config", "host", "access"},
     "__main__": {ROOT, "cli"},
 }
@@ -53,12 +54,17 @@ ONLY_IMPORTED_BY: Final[Mapping[str, set[str]]] = {
     "tomllib": {"vbnfs.config.sources"},
     "click": {
         f"vbnfs.cli.{name}"
-        for name in ("main", "options", "mounting", "releases", "settings", "upkeep", "installing", "working_sets")
+        for name in (
+            *("main", "options", "mounting", "releases", "finding", "settings", "upkeep", "installing"),
+            "working_sets",
+        )
     },
     "pyfuse3": {"vbnfs.fuse.pyfuse3_engine"},
     "rich": {"vbnfs.cli.render", "vbnfs.cli.progress"},
     "pandas": {
-        "vbnfs.dataset.tables",
+        *(f"vbnfs.tables.{name}" for name in ("changes", "columns", "joins", "reading", "selection", "values")),
+        *(f"vbnfs.access.{name}" for name in ("finding", "kept_tables", "project_tables", "row_files")),
+        *(f"vbnfs.cli.{name}" for name in ("find", "found_rows")),
         *(f"vbnfs.demo.{name}" for name in ("cohort", "lfp_file", "session_file", "tables", "tour")),
     },
 }
@@ -79,7 +85,7 @@ ONLY_LINUX: Final = {
     *(f"select.{name}" for name in ("epoll", "EPOLLIN", "EPOLLOUT", "EPOLLERR", "EPOLLHUP")),
     *("socket.SO_PEERCRED", "mmap.MADV_WILLNEED", "mmap.MADV_POPULATE_READ", "mmap.MAP_SHARED"),
 }
-PORTABLE: Final = ("config", "dataset", "s3", "cache", "hdf5", "reading", "access")
+PORTABLE: Final = ("config", "dataset", "s3", "cache", "hdf5", "reading", "tables", "access")
 ENVIRONMENT: Final = {"os.environ", "os.environb", "os.getenv", "os.getenvb", "os.putenv", "os.unsetenv"}
 PRINTING: Final = {"print", "input", "sys.stdout.write", "sys.stderr.write", "sys.stdout.buffer", "sys.stderr.buffer"}
 EXITING: Final = {"exit", "quit", "SystemExit", "sys.exit"}
@@ -320,7 +326,7 @@ print(sum(name.startswith("vbnfs.") for name in sys.modules))
 
 
 def test_floors_that_need_no_linux() -> None:
-    """Where what only Linux has is gone, config, dataset, s3, cache, hdf5, reading and access can be imported."""
+    """Where what only Linux has is gone, config, dataset, s3, cache, hdf5, reading, tables and access can be."""
     command = [sys.executable, "-c", WITHOUT_LINUX, " ".join(PORTABLE), *sorted(ONLY_LINUX)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")

@@ -189,16 +189,27 @@ def _started(system: System) -> Iterator[None]:
         system.start()
         yield
     finally:
-        with _undisturbed():
+        with undisturbed():
             system.stop()
             system.forget()
 
 
 @contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Signals that end a part wait, so that no mount stays (pthread_sigmask(3))."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM, signal.SIGINT, signal.SIGTERM})
+def undisturbed() -> Iterator[None]:
+    """Signals that end a part wait, so that no mount stays.
+
+    Blocking them in this thread (pthread_sigmask(3)) would not do: another thread takes them then, and Python runs
+    the handler in the main thread all the same (documentation of `signal`, "Execution of Python signal handlers").
+    """
+    waiting: list[int] = []
+    before = {
+        number: signal.signal(number, lambda number, _frame: waiting.append(number))
+        for number in (signal.SIGALRM, signal.SIGINT, signal.SIGTERM)
+    }
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for number in dict.fromkeys(waiting):
+            signal.raise_signal(number)

@@ -1,7 +1,10 @@
 """What is measured, and with which options."""
 
+import os
+import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import click
@@ -11,7 +14,7 @@ from benchmarks.speed.__main__ import OWN, chosen_parts, narrowed
 from benchmarks.speed.courses import COURSES, can, percentile
 from benchmarks.speed.files import Files, repeat_rows, version_id
 from benchmarks.speed.machine import members
-from benchmarks.speed.measuring import TimeIsUp, limited, turned
+from benchmarks.speed.measuring import TimeIsUp, limited, turned, undisturbed
 from benchmarks.speed.origin import PLAIN, PROFILES, TLS, Listener
 from benchmarks.speed.parts import PARTS, Part
 from benchmarks.speed.release import NAME as RELEASE
@@ -144,6 +147,28 @@ def test_a_part_ends_when_its_time_is_up() -> None:
         run_all([["tail", "-f", "/dev/null"]] * 2)
     with limited(10):
         assert len(run_all([["true"], ["true"]])) == 2
+
+
+def test_time_that_is_up_waits_until_mounts_are_taken_away() -> None:
+    """Whichever thread takes the signal: what must not be interrupted ends first, then the part ends."""
+    ends = threading.Event()
+    other = threading.Thread(target=ends.wait)
+    other.start()
+    done = []
+
+    def take_away() -> None:
+        with limited(10), undisturbed():
+            os.kill(os.getpid(), signal.SIGALRM)
+            run_all([["true"]])
+            done.append("taken away")
+
+    try:
+        with pytest.raises(TimeIsUp):
+            take_away()
+    finally:
+        ends.set()
+        other.join()
+    assert done == ["taken away"]
 
 
 def test_a_program_that_fails_is_not_timed() -> None:

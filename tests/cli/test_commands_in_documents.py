@@ -11,6 +11,8 @@ from vbnfs.cli.main import cli
 from vbnfs.cli.mount_helper import parse_arguments, settings_for
 
 ADMINISTRATION = (ROOT / "docs" / "administration.md").read_text(encoding="utf-8")
+# Up to a comment, a pipe, a redirection or an ellipsis; in double quotes they are text.
+COMMAND = re.compile(r"""((?:"[^"]*"|[^"])*?)(?: +#|\\?[|;&<>]| *\.\.\.| --help|$)""")
 MOUNTS = re.findall(r"^mount -t vbnfs (\S+) (\S+) -o (\S+)$", ADMINISTRATION, re.MULTILINE)
 
 
@@ -20,7 +22,7 @@ def commands_in(document: str) -> list[str]:
     blocks = "\n".join(re.findall(r"^```(?:sh)?\n(.*?)^```$", text, re.MULTILINE | re.DOTALL))
     lines = re.findall(r"^(?:\$ )?(?:sudo )?vbnfs ((?!mount_).*)$", blocks, re.MULTILINE)
     inline = re.findall(r"(?<!`)`(?:sudo )?vbnfs ([^`]+)`", text)
-    found = [re.split(r" +#|\\?[|;&<>]| *\.\.\.| --help", one)[0].strip() for one in (*lines, *inline)]
+    found = [match[1].strip() for one in (*lines, *inline) if (match := COMMAND.match(one))]
     return sorted({one for one in found if re.match(r"[a-z]", one)})
 
 

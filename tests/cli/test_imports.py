@@ -19,7 +19,7 @@ finally:
     print("", *(name for name in sys.modules), sep="\\nimported ")
 """
 OF_A_MOUNT = ("vbnfs.fuse", "vbnfs.filesystem", "vbnfs.daemon")
-WITH_A_DATASET = [["versions"], ["diff"], ["urls"], ["verify", "--fetch", "0.2.0"]]
+WITH_A_DATASET = [["versions"], ["diff"], ["urls"], ["verify", "--fetch", "0.2.0"], ["units"], ["tables"]]
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def of_a_mount(modules: set[str]) -> set[str]:
 
 @pytest.mark.parametrize("command", WITH_A_DATASET, ids=lambda command: command[0])
 def test_a_command_without_a_mount(command: list[str], server: FakeS3Server) -> None:
-    """`versions`, `diff`, `urls` and `verify` do their work, and import no module of a mount."""
+    """`versions`, `diff`, `urls`, `verify`, `units` and `tables` do their work, and import no module of a mount."""
     modules = imported_by([*command, "--endpoint-url", server.endpoint_url])
     assert "vbnfs.access.opening" in modules
     assert of_a_mount(modules) == set()

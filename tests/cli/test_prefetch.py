@@ -150,7 +150,8 @@ def test_without_room_nothing_is_fetched(server: FakeS3Server) -> None:
         (["--pin", "--name", "../x", "."], 2, "cannot name a pin"),
         (["nothing/here"], 1, "not in the dataset"),
         (["--dataset-version", "7", "."], 1, "there is no dataset version 7"),
-        (["README.txt"], 1, "no files of the dataset are there"),
+        (["README.txt"], 1, "nothing to fetch: what is named is none of the released files"),
+        (["behavior_ecephys_sessions/*lfp*"], 1, "not in the dataset"),
     ],
 )
 @pytest.mark.usefixtures("server")

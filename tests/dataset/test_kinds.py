@@ -7,9 +7,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from vbnfs.dataset.kinds import BEHAVIOR, LFP, OTHER, SESSION, TABLE, Kind, WantedLfp, files_of_sessions, kind_of
-from vbnfs.dataset.manifest import DataFile
-from vbnfs.objects import ObjectVersion
+from vbnfs.dataset.kinds import BEHAVIOR, LFP, OTHER, SESSION, TABLE, Kind, WantedLfp, kind_of
 
 REAL = Path(__file__).parents[1] / "data" / "vbn-0.4.0-urls.txt.xz"
 
@@ -62,18 +60,3 @@ def test_lfp_that_is_no_word(text: str) -> None:
     """It is refused."""
     with pytest.raises(ValueError, match="or probes, as in A,B"):
         WantedLfp.parse(text)
-
-
-def test_files_of_sessions() -> None:
-    """The tables, and what is of the sessions that are named, with recordings and without."""
-    files = [DataFile(path, ObjectVersion("/".join(path), "v"), None) for path in real_paths()]
-    [session, *_] = (one.session_id for one in map(kind_of, real_paths()) if one.kind == SESSION)
-    [without, *_] = (one.session_id for one in map(kind_of, real_paths()) if one.kind == BEHAVIOR)
-    assert session is not None
-    assert without is not None
-    found = list(files_of_sessions(files, sessions={session}, behavior={without}))
-    kinds = [kind_of(file.path) for file in found]
-    assert {(one.kind, one.session_id) for one in kinds} == {
-        (TABLE, None), (SESSION, session), (LFP, session), (BEHAVIOR, without),
-    }  # fmt: skip
-    assert [kind_of(file.path).kind for file in files_of_sessions(files, sessions=None, behavior=None)] == [TABLE] * 5

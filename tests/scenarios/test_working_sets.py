@@ -14,12 +14,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from tests.fakes.cache_files import allocated_bytes
 from tests.fakes.dataset import serve
 from tests.fakes.s3_server import FakeS3Server, Reply, Request
 from tests.fakes.store import Pattern
 from tests.fixtures_mount import Mounts, run_vbnfs, until
+from vbnfs.cli.main import cli
 from vbnfs.config.settings import MIB
 from vbnfs.demo.server import SeaweedServer
 from vbnfs.demo.upload import DemoRelease
@@ -175,15 +177,46 @@ def commands() -> list[str]:
     return re.findall(r"^(?:\$ )?vbnfs (.*)$", blocks, re.MULTILINE)
 
 
+EXAMPLES = [
+    re.findall(r"^  Example: vbnfs (.*)$", CliRunner().invoke(cli, [name, "--help"]).output, re.MULTILINE)[0]
+    for name in ("prefetch", "pin", "pins", "unpin", "du")
+]
+
+
 def test_the_document_s_commands(
     seaweed: SeaweedServer, tiny_release: DemoRelease, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each runs on the demo's release as it stands; tables have the columns that are shown."""
+    """Each runs on a small release, as the examples in helps do; tables have the columns that are shown.
+
+    Then all that was fetched is found again without network.
+    """
     monkeypatch.setenv("VBNFS_ENDPOINT_URL", seaweed.endpoint_url)
     assert len(commands()) >= 7
-    for line in commands():
-        done = run_vbnfs(*shlex.split(line))
+    for line in [*commands(), *EXAMPLES]:
+        done = run_vbnfs(*shlex.split(line.replace("Novel", "Familiar")))  # all sessions of this release are
         assert done.returncode == 0, (line, done.stderr)
         if shown := re.search(rf"^\$ vbnfs {re.escape(line)}\n(\w+(?: +\w+)+)$", DOCUMENT, re.MULTILINE):
             assert not done.stdout or done.stdout.splitlines()[0].split() == shown[1].split()
     assert json.loads(run_vbnfs("pins", "--json").stdout) == []
+    query = "experience_level == 'Familiar'"
+    there = json.loads(run_vbnfs("sessions", "--query", query, "--json", "--offline").stdout)
+    found = json.loads(run_vbnfs("prefetch", "--sessions", query, "--json", "--offline").stdout)
+    assert {one["outcome"] for one in found} == {"good"}
+    assert len([one for one in found if "ecephys_session_" in one["path"]]) == len(there) > 0
+    plan = json.loads(run_vbnfs("prefetch", "--sessions", query, "--lfp", "yes", "--dry-run", "--json").stdout)
+    assert plan["files"] - len(found) == plan["files"] - plan["whole_files"] > 0
+
+
+def test_sessions_that_do_not_match(
+    seaweed: SeaweedServer, tiny_release: DemoRelease, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """None is a failure, with status 1; a query that cannot be understood is wrong usage."""
+    monkeypatch.setenv("VBNFS_ENDPOINT_URL", seaweed.endpoint_url)
+    done = run_vbnfs("prefetch", "--sessions", "mouse_id == 0")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "no session matches" in done.stderr
+    done = run_vbnfs("prefetch", "--sessions", "experience_levle == 'Novel'")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "has no column experience_levle; near it: experience_level" in done.stderr
+    found = json.loads(run_vbnfs("prefetch", "--behavior-only", "session_number >= 0", "--json", "--dry-run").stdout)
+    assert found["files"] > 5

@@ -6,59 +6,83 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 from vbnfs.access.versions import Versions
+from vbnfs.blocks import blocks_of
+from vbnfs.cache.block_cache import BlockCache
 from vbnfs.dataset.manifest import DataFile
 from vbnfs.errors import BadReplyError, ChangedError, OfflineError
-from vbnfs.objects import Content
+from vbnfs.objects import ByteRange, Content
+from vbnfs.reading.block_source import BlockSource
 from vbnfs.reading.file_reader import FileReader
 from vbnfs.reading.prefetch import Prefetcher
 
 _PIECE_BYTES: Final = 4 << 20  # a sequential reader of such pieces has several GETs ahead of it
 
 ReadWhole = Callable[[DataFile], Awaitable[bytes]]
+Progress = Callable[[DataFile, int, int], None]  # a file, how many of its bytes are read, and its size
 
 
 @asynccontextmanager
-async def whole_files(versions: Versions) -> AsyncIterator[ReadWhole]:
-    """A function that reads whole files through the cache, while entered.
-
-    It raises a `StorageError`, also where the bytes do not have the manifest's `file_hash`.
-    """
+async def whole_files(
+    versions: Versions, *, progress: Progress = lambda file, done_bytes, size_bytes: None
+) -> AsyncIterator["WholeFiles"]:
+    """What reads whole files through the cache, while entered. `progress` is called as bytes come."""
     dataset = versions.dataset
     async with dataset.fetching() as (source, services):
         prefetcher = Prefetcher(dataset.cache, source, nursery=services)
-
-        async def read_as_known(file: DataFile) -> bytes:
-            content = await _content(versions, file)
-            reader = FileReader(content, dataset.cache, source, prefetcher, dataset.verdicts)
-            return await _whole(file, content, reader)
-
-        async def read(file: DataFile) -> bytes:
-            try:
-                return await read_as_known(file)
-            except ChangedError:  # a size that a reply contradicts is asked for again, once
-                if not await dataset.catalog.sizes.recheck(versions.named.of(file)):
-                    raise
-            return await read_as_known(file)
-
-        yield read
+        yield WholeFiles(versions, source, prefetcher, progress)
 
 
-async def _content(versions: Versions, file: DataFile) -> Content:
-    """The content to read. Raises at once where S3 is not reached and the cache lacks bytes: without retries."""
-    dataset = versions.dataset
-    if versions.release.is_offline:
-        [content] = versions.contents([file]).values()
-        if content is None or dataset.cache.cached_bytes(content) < content.size_bytes:
-            raise OfflineError(f"{file.version}: not cached, and the bucket is not reached")
-        return content
-    named = versions.named.of(file)
-    return named.with_attributes(await dataset.catalog.sizes.fetch(named))
+class WholeFiles:
+    """Reads files of a dataset's versions. Raises a `StorageError`."""
+
+    def __init__(self, versions: Versions, source: BlockSource, prefetcher: Prefetcher, progress: Progress) -> None:
+        self._versions, self._progress = versions, progress
+        self._source, self._prefetcher = source, prefetcher
+
+    async def __call__(self, file: DataFile) -> bytes:
+        """All bytes of a file. Raises also where they do not have the manifest's `file_hash`."""
+        try:
+            return await self._whole(file)
+        except ChangedError:  # a size that a reply contradicts is asked for again, once
+            if not await self._versions.dataset.catalog.sizes.recheck(self._versions.named.of(file)):
+                raise
+        return await self._whole(file)
+
+    async def start(self, file: DataFile, count_bytes: int) -> bytes:
+        """The first bytes of a file; nothing says yet that they are those of the manifest's."""
+        content = await self._content(file, count_bytes)
+        return bytes(await self._reader(content, advises=False).read(0, count_bytes))
+
+    def _reader(self, content: Content, *, advises: bool = True) -> FileReader:
+        dataset = self._versions.dataset
+        parts = (dataset.cache, self._source, self._prefetcher, dataset.verdicts)
+        return FileReader(content, *parts, advises=advises)
+
+    async def _whole(self, file: DataFile) -> bytes:
+        content, data = await self._content(file), bytearray()
+        reader = self._reader(content)
+        while len(data) < content.size_bytes:
+            data += await reader.read(len(data), _PIECE_BYTES)
+            self._progress(file, len(data), content.size_bytes)
+        if file.file_hash not in {None, hashlib.blake2b(data).hexdigest()}:
+            raise BadReplyError(f"{file.version}: its bytes do not have the file_hash that the manifest has")
+        return bytes(data)
+
+    async def _content(self, file: DataFile, count_bytes: int | None = None) -> Content:
+        """The content to read, of which so many bytes are wanted; None: all.
+
+        Raises at once where S3 is not reached and the cache lacks them: without retries.
+        """
+        dataset, named = self._versions.dataset, self._versions.named.of(file)
+        if self._versions.release.is_offline:
+            [content] = self._versions.contents([file]).values()
+            if content is None or _missing(dataset.cache, content, count_bytes):
+                raise OfflineError(f"{file.version}: not cached, and the bucket is not reached")
+            return content
+        return named.with_attributes(await dataset.catalog.sizes.fetch(named))
 
 
-async def _whole(file: DataFile, content: Content, reader: FileReader) -> bytes:
-    data = bytearray()
-    while len(data) < content.size_bytes:
-        data += await reader.read(len(data), _PIECE_BYTES)
-    if file.file_hash not in {None, hashlib.blake2b(data).hexdigest()}:
-        raise BadReplyError(f"{file.version}: its bytes do not have the file_hash that the manifest has")
-    return bytes(data)
+def _missing(cache: BlockCache, content: Content, count_bytes: int | None) -> list[int]:
+    """The blocks of the first bytes of a content that the cache lacks."""
+    wanted = ByteRange(0, content.size_bytes if count_bytes is None else count_bytes)
+    return cache.missing(content, blocks_of(wanted.clip(content.size_bytes)))

@@ -17,7 +17,7 @@ from vbnfs.dataset.manifest import DataFile, Manifest
 from vbnfs.errors import DatasetError, StorageError
 
 if TYPE_CHECKING:
-    from vbnfs.dataset.tables import TableChanges
+    from vbnfs.tables.changes import TableChanges
 
 _WORTH_A_WORD_BYTES: Final = 16 << 20
 
@@ -202,7 +202,7 @@ async def _tables(versions: Versions, changes: Iterable[FileChange], note: Note)
 
 
 async def _table(change: FileChange, read: ReadWhole) -> TableRow:
-    from vbnfs.dataset.tables import compare_tables  # noqa: PLC0415 - pandas only where it is needed
+    from vbnfs.tables.changes import compare_tables  # noqa: PLC0415 - pandas only where it is needed
 
     path = "/".join(change.place)
     try:

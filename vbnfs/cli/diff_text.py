@@ -12,7 +12,7 @@ from vbnfs.cli import render
 from vbnfs.cli.diff import FileRow, Report, Side, TableRow, Total
 
 if TYPE_CHECKING:
-    from vbnfs.dataset.tables import TableChanges
+    from vbnfs.tables.changes import TableChanges
 
 _COLUMNS: Final = 100
 _IDS_SHOWN: Final = 3

@@ -1,15 +1,17 @@
 """What the commands have in common: an option for every setting, and how messages are written to a person."""
 
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import click
 
 from vbnfs.cli import render, streams
 from vbnfs.config.settings import SETTINGS, Config, Setting
 from vbnfs.config.sources import LoadedSettings, load_settings, settings_given_in
+
+_T = TypeVar("_T")
 
 # How every command's help ends. "\b" keeps click from filling the lines.
 STATUSES: Final = "Exit status: 0 done, 1 not done (the message says why), 2 wrong usage."
@@ -84,6 +86,15 @@ def given_in(options: dict[str, Any]) -> set[str]:
     given = {name for name, value in options.items() if value is not None and name != "config_file"}
     config_file = options["config_file"]
     return settings_given_in(given, options.get("dataset"), Path(config_file) if config_file else None)
+
+
+def run_on_versions(options: dict[str, Any], work: Callable[..., Awaitable[_T]], *about: Any, **more: Any) -> _T:
+    """Do some work with the versions of the dataset that the settings name. Their problems become warnings."""
+    from vbnfs.cli.running import run_with_versions  # noqa: PLC0415 - takes a while
+
+    config = config_of(options)
+    log_to_terminal("error")  # what matters is written by `echo_warning`
+    return run_with_versions(config, lambda versions: work(versions, *about, **more), warn=echo_warning)
 
 
 def echo_warning(warning: str) -> None:

@@ -1,8 +1,7 @@
 """`vbnfs versions`, `diff`, `urls`, `verify`, `digests`: what they are asked, and how the answers are shown."""
 
-from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
@@ -13,26 +12,15 @@ from vbnfs.cli.options import (
     WHERE_SETTINGS_ARE,
     config_of,
     echo_note,
-    echo_warning,
     given_in,
     log_to_terminal,
+    run_on_versions,
     settings,
 )
 from vbnfs.config.settings import SETTING_BY_NAME
 from vbnfs.dataset.names import LATEST
 from vbnfs.errors import DatasetError, UsageError
 from vbnfs.host.mountinfo import roots_mounts
-
-_T = TypeVar("_T")
-
-
-def _run(options: dict[str, Any], work: Callable[..., Awaitable[_T]], *about: Any, **more: Any) -> _T:
-    """Do some work with the versions of the dataset that the settings name. Their problems become warnings."""
-    from vbnfs.cli.running import run_with_versions  # noqa: PLC0415
-
-    config = config_of(options)
-    log_to_terminal("error")  # what matters is written by `echo_warning`
-    return run_with_versions(config, lambda versions: work(versions, *about, **more), warn=echo_warning)
 
 
 @click.command(epilog=EXIT_STATUS)
@@ -42,7 +30,7 @@ def versions(as_json: bool, **options: Any) -> None:
     """List the dataset's versions, and what is cached of each."""
     from vbnfs.cli.versions import list_versions  # noqa: PLC0415
 
-    rows = _run(options, list_versions)
+    rows = run_on_versions(options, list_versions)
     for entry in [] if as_json else roots_mounts():
         where = entry.mountpoint
         echo_note(f"{where} is root's, and has a cache of its own: 'du -sh {where}/manifests/*' counts that")
@@ -95,9 +83,9 @@ def diff(
         for option, is_given in (("--json", as_json), ("--summary", summary)):
             if is_given:
                 raise UsageError(f"{option} and --format allensdk exclude each other")
-        click.echo(_run(options, allensdk_report, old, new))
+        click.echo(run_on_versions(options, allensdk_report, old, new))
         return
-    report = _run(options, make_report, old, new, with_tables=not no_tables, note=echo_note)
+    report = run_on_versions(options, make_report, old, new, with_tables=not no_tables, note=echo_note)
     if as_json:
         render.print_json(report.as_json(with_files=not summary))
     else:
@@ -125,7 +113,7 @@ def urls(as_json: bool, **options: Any) -> None:
     """
     from vbnfs.cli.urls import list_urls  # noqa: PLC0415
 
-    rows = _run(options, list_urls)
+    rows = run_on_versions(options, list_urls)
     if as_json:
         render.print_json([row.as_json() for row in rows])
     else:

@@ -22,6 +22,11 @@ def print_json(value: Any) -> None:
     sys.stdout.write(json.dumps(value, indent=2, sort_keys=True) + "\n")
 
 
+def print_text(text: str) -> None:
+    """What another program is to read, on standard output, as it is."""
+    sys.stdout.write(text)
+
+
 def print_line(text: str) -> None:
     """A line on standard output."""
     sys.stdout.write(escape(text) + "\n")

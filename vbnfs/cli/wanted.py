@@ -5,18 +5,16 @@ What is wanted can be stored, in a pin, and be found anew in another dataset ver
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any
 
 from vbnfs.access.versions import Versions
 from vbnfs.cli.asked import asked_files
-from vbnfs.cli.session_ids import BEHAVIOR_TABLE, SESSIONS_TABLE, ids_matching
-from vbnfs.dataset.kinds import LFP, WantedLfp, files_of_sessions, kind_of
+from vbnfs.cli.session_files import files_matching
+from vbnfs.dataset.kinds import WantedLfp, kind_of
 from vbnfs.dataset.manifest import DatasetVersion
 from vbnfs.dataset.names import MANIFESTS
 from vbnfs.dataset.tree import DataNode
 from vbnfs.errors import DatasetError, UsageError
-
-ALL: Final = "all"
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,20 +107,17 @@ async def _paths_of_sessions(versions: Versions, wanted: Wanted) -> list[str]:
     if wanted.sessions is None and wanted.behavior_only is None:
         return []
     manifest = versions.manifest(versions.dataset.config.dataset_version)
-    sessions = await ids_matching(versions, manifest, SESSIONS_TABLE, wanted.sessions)
-    behavior = await ids_matching(versions, manifest, BEHAVIOR_TABLE, wanted.behavior_only)
-    chosen = list(files_of_sessions(manifest.files, sessions=sessions, behavior=behavior))
-    if not any(kind_of(file.path).session_id is not None for file in chosen):
-        return []  # tables alone: no session matches
+    queries = {"sessions": wanted.sessions, "behavior_only": wanted.behavior_only}
+    chosen = await files_matching(versions, manifest, **queries)
     return [f"{MANIFESTS}/{manifest.dataset_version.folder}/{'/'.join(file.path)}" for file in chosen]
 
 
 def _nothing_text(version: str, wanted: Wanted, left_out: int) -> str:
     if left_out:
-        return f"{version}: all of the dataset that is named is LFP, which is left out: '--lfp yes' takes it"
+        return f"{version}: nothing to fetch: all that is named is LFP, which is left out: '--lfp yes' takes it"
     if wanted.sessions is not None or wanted.behavior_only is not None:
-        return f"{version}: no session matches, so no files of the dataset are named; 'vbnfs versions' lists versions"
-    return f"{version}: no files of the dataset are there"
+        return f"{version}: nothing to fetch: no session matches; 'vbnfs sessions --query ...' shows what does"
+    return f"{version}: nothing to fetch: what is named is none of the released files"
 
 
 def _in_version(path: str, version: DatasetVersion) -> str:
@@ -145,8 +140,3 @@ def paths_by_content(versions: Versions, dataset_version: str) -> dict[str, str]
         if (attributes := sizes.get(named)) is not None:
             found[named.with_attributes(attributes).content_id] = "/".join(file.path)
     return found
-
-
-def is_lfp(name: str) -> bool:
-    """Whether a file is LFP, by its name."""
-    return kind_of(name.split("/")).kind == LFP

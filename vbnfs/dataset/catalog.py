@@ -6,6 +6,7 @@ and missing on the disk:
     datasets-v1/<endpoint or aws>/<bucket>/<project>/index           which manifests there are (release.py)
     datasets-v1/.../manifests/<file name>                            their copies (manifest_copies.py)
     datasets-v1/.../{attributes,heads}                               sizes and times (stored_sizes.py)
+    datasets-v1/.../tables/<file_hash>                               large tables, parsed (access/kept_tables.py)
 """
 
 import math
@@ -46,11 +47,11 @@ class Catalog:
         project: str,
         versions: Sequence[str] = (),
     ) -> None:
-        folder = StoredFolder(directory)
-        self.sizes: Final = ObjectSizes(client, folder, prefix=f"{project}/")
+        self.folder: Final = StoredFolder(directory)
+        self.sizes: Final = ObjectSizes(client, self.folder, prefix=f"{project}/")
         self._client = client
         self._bucket = origin.bucket
-        self._releases = ReleaseReader(client, folder, origin=origin, project=project, versions=versions)
+        self._releases = ReleaseReader(client, self.folder, origin=origin, project=project, versions=versions)
         self._listed: Sequence[ListedObject] = ()  # by the last load
 
     def contents(self, manifests: Iterable[Manifest]) -> Contents:

@@ -9,11 +9,9 @@ These are the names of Visual Behavior Neuropixels in all of its versions; files
 """
 
 import re
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Iterable, Set
 from dataclasses import dataclass
 from typing import Final
-
-from vbnfs.dataset.manifest import DataFile
 
 SESSION: Final = "sessions"
 LFP: Final = "LFP"
@@ -69,17 +67,3 @@ class WantedLfp:
     def has(self, kind: Kind) -> bool:
         """Whether a file of this kind is wanted as far as LFP goes."""
         return kind.kind != LFP or self.probes is None or kind.probe in self.probes
-
-
-def files_of_sessions(
-    files: Iterable[DataFile], *, sessions: Set[int] | None, behavior: Set[int] | None
-) -> Iterator[DataFile]:
-    """The tables, and the files of these sessions: those with recordings, with LFP, and those without any.
-
-    None: none of that sort.
-    """
-    wanted = {SESSION: sessions, LFP: sessions, BEHAVIOR: behavior}
-    for file in files:
-        kind = kind_of(file.path)
-        if kind.kind == TABLE or kind.session_id in (wanted.get(kind.kind) or ()):
-            yield file

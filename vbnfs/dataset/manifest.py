@@ -175,6 +175,22 @@ def entries_of(manifest: Manifest) -> list[Entry]:
     return [_entry(section, name, entry) for section, name, entry in _entries(document, manifest.file_name)]
 
 
+def tables_of(manifest: Manifest) -> dict[str, DataFile]:
+    """The project's tables by name, which is the file's without `.csv`, in the manifest's order."""
+    pairs = zip(manifest.files, entries_of(manifest), strict=True)
+    found: dict[str, DataFile] = {}
+    for file, entry in pairs:
+        if entry.is_metadata:
+            found.setdefault(file.path[-1].removesuffix(".csv"), file)
+    return found
+
+
+def files_by_id(manifest: Manifest) -> dict[str, DataFile]:
+    """The data files, by the id that the tables have of them."""
+    pairs = zip(manifest.files, entries_of(manifest), strict=True)
+    return {entry.name: file for file, entry in pairs if not entry.is_metadata}
+
+
 def version_of_file_name(file_name: str) -> DatasetVersion | None:
     """The version in a manifest's file name; None for other names."""
     match = _MANIFEST_NAME.fullmatch(file_name)

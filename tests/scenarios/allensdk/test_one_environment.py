@@ -99,8 +99,8 @@ def test_commands_beside_allensdk(environment: Path, server: FakeS3Server) -> No
 
 
 def test_tables_with_pandas_of_allensdk(environment: Path) -> None:
-    """All that tests/dataset/test_tables.py pins holds with pandas 1.5.3, too."""
+    """All that tests/tables pins holds with pandas 1.5.3, too."""
     python = environment / "bin" / "python"
     run(environment / "bin" / "pip", "install", "--quiet", "pytest", "hypothesis")
     options = ("-c", "/dev/null", "--rootdir", ROOT, "--noconftest", "-q", "-p", "no:cacheprovider")
-    assert " passed" in run(python, "-m", "pytest", *options, ROOT / "tests" / "dataset" / "test_tables.py")
+    assert " passed" in run(python, "-m", "pytest", *options, ROOT / "tests" / "tables")

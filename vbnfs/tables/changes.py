@@ -1,22 +1,20 @@
-"""What changed in a metadata table, by pandas (this is the only module that imports it, and it takes a second).
+"""What changed in a metadata table.
 
 Rows are identified by the table's key: the first column ending in `_id` whose values are unique in both versions.
 Values are compared as pandas reads them: 0.10 is 0.1, and an empty cell is the same as NaN. A column that has numbers
 in one version and text in the other is compared as numbers, where the text is a number.
 """
 
-import io
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import pandas as pd
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
-from vbnfs.errors import DatasetError
-
-_FILE_ID: Final = "file_id"  # numbers the files of a version: the same row may have another number in another version
+from vbnfs.tables.columns import key_of
+from vbnfs.tables.reading import read_csv
 
 Id = int | float | str | bool
 
@@ -48,9 +46,9 @@ class TableChanges:
 
 def compare_tables(old_csv: bytes, new_csv: bytes) -> TableChanges:
     """Compare two versions of a table. Raises `DatasetError` if one of them is not a CSV table."""
-    old, new = _read(old_csv, "old"), _read(new_csv, "new")
+    old, new = read_csv(old_csv, name="the old one"), read_csv(new_csv, name="the new one")
     shared = [column for column in new.columns if column in old.columns]
-    key = _key(old, new, shared)
+    key = key_of(new, old)
     rows = _whole_rows(old[shared], new[shared]) if key is None else _keyed_rows(old, new, key, shared)
     return TableChanges(
         key=key,
@@ -62,26 +60,6 @@ def compare_tables(old_csv: bytes, new_csv: bytes) -> TableChanges:
         removed_columns=tuple(column for column in old.columns if column not in shared),
         **rows,
     )
-
-
-def _read(csv: bytes, which: str) -> pd.DataFrame:
-    try:
-        # low_memory reads in parts, and the parts of a column can have different types.
-        table = pd.read_csv(io.BytesIO(csv), low_memory=False)
-    except (ValueError, OverflowError) as error:  # pandas' own and UnicodeDecodeError are ValueErrors
-        raise DatasetError(f"the {which} one cannot be read as CSV: {str(error).strip()}") from error
-    if len(table) and not isinstance(table.index, pd.RangeIndex):  # without rows it is another one in pandas 1
-        raise DatasetError(f"the {which} one cannot be read as CSV: its rows have more fields than its header")
-    return table
-
-
-def _key(old: pd.DataFrame, new: pd.DataFrame, shared: list[str]) -> str | None:
-    for name in shared:
-        if name.endswith("_id") and name != _FILE_ID:
-            columns = (old[name], new[name])
-            if all(column.is_unique and column.notna().all() for column in columns):
-                return name
-    return None
 
 
 def _keyed_rows(old: pd.DataFrame, new: pd.DataFrame, key: str, shared: list[str]) -> dict[str, Any]:

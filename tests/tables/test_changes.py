@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vbnfs.dataset.tables import compare_tables
 from vbnfs.errors import DatasetError
+from vbnfs.tables.changes import compare_tables
 
 
 def of_rows(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> bytes:

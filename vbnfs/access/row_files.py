@@ -1,0 +1,114 @@
+"""The data files that belong to the rows of a table, and how much of them the cache has.
+
+A row's own file is the one whose id it has (`file_id`). Files of rows that refer to it belong to it as well: those of
+its probes to a session, for example.
+"""
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pandas as pd
+
+from vbnfs.access.project_tables import ProjectTables
+from vbnfs.access.versions import Versions
+from vbnfs.dataset.manifest import DataFile
+from vbnfs.errors import DatasetError
+from vbnfs.objects import Content
+from vbnfs.tables.columns import FILE_ID, key_of
+
+BESIDE: Final = ("files", "size_bytes", "cached_bytes", "whole_bytes")
+_OF_SESSIONS: Final = "session_id"  # how the ids of tables end whose rows may have files of others alone
+
+
+@dataclass(frozen=True, slots=True)
+class RowFiles:
+    """The files of a row: its own, if it has one, and by table those of rows that refer to it."""
+
+    own: DataFile | None
+    others: Mapping[str, Sequence[DataFile]]
+
+    @property
+    def all(self) -> tuple[DataFile, ...]:
+        """All of them."""
+        own = () if self.own is None else (self.own,)
+        return (*own, *(file for files in self.others.values() for file in files))
+
+
+async def files_of_rows(tables: ProjectTables, name: str) -> list[RowFiles] | None:
+    """The files of each row of a table, in its order; None for a table whose rows have none."""
+    table = await tables.load(name)
+    key = key_of(table)
+    if FILE_ID not in table.columns and (key is None or not key.endswith(_OF_SESSIONS)):
+        return None
+    by_key = {other: await _by_key(tables, other, key) for other in await _referring(tables, name, key)}
+    if FILE_ID not in table.columns and not by_key:
+        return None
+    own = [_file(tables, value) for value in table[FILE_ID]] if FILE_ID in table.columns else [None] * len(table)
+    keys = [None] * len(table) if key is None else table[key].tolist()
+    return [
+        RowFiles(file, {other: found.get(value, []) for other, found in by_key.items()})
+        for file, value in zip(own, keys, strict=True)
+    ]
+
+
+async def _referring(tables: ProjectTables, name: str, key: str | None) -> list[str]:
+    """The other tables whose rows have files, and name a row of this one."""
+    found = list[str]()
+    for other in tables.files if key is not None else ():
+        with suppress(DatasetError):  # what is no table says nothing
+            found += [other] if other != name and {FILE_ID, key} <= set(await tables.columns(other)) else []
+    return found
+
+
+async def _by_key(tables: ProjectTables, other: str, key: str | None) -> dict[Any, list[DataFile]]:
+    table = await tables.load(other)
+    found: dict[Any, list[DataFile]] = {}
+    for value, file_id in zip(table[str(key)].tolist(), table[FILE_ID].tolist(), strict=True):
+        if (file := _file(tables, file_id)) is not None and not pd.isna(value):
+            found.setdefault(value, []).append(file)
+    return found
+
+
+def _file(tables: ProjectTables, file_id: Any) -> DataFile | None:
+    """The file of this id; None for an empty cell, and for -999, which tables have where there is none."""
+    try:
+        return tables.data_files.get(str(int(float(file_id))))
+    except (ValueError, TypeError, OverflowError):
+        return None
+
+
+def bytes_beside(versions: Versions, rows: Sequence[RowFiles]) -> pd.DataFrame:
+    """For each row how many files belong to it, and bytes: of them, cached, and in files that are complete.
+
+    Sizes are empty where S3 gave none. Equal files of a row count once. Reads the cache: call it from a thread.
+    """
+    counted = _Counted(versions)
+    columns = zip(*(counted.row(one) for one in rows), strict=True) if rows else [()] * len(BESIDE)
+    return pd.DataFrame({name: pd.array(values, dtype="Int64") for name, values in zip(BESIDE, columns, strict=True)})
+
+
+class _Counted:
+    """What the cache has of contents, each asked for once."""
+
+    def __init__(self, versions: Versions) -> None:
+        self._versions = versions
+        self._found: dict[str, tuple[int, int] | None] = {}
+
+    def row(self, files: RowFiles) -> tuple[int | None, ...]:
+        """The values of the columns `BESIDE`."""
+        contents = self._versions.contents(files.all)
+        known = [one for one in contents.values() if one is not None]
+        size_bytes = sum(one.size_bytes for one in known) if len(known) == len(contents) else None
+        cached, whole = zip(*map(self._of, known), strict=True) if known else ((), ())
+        return len(contents), size_bytes, sum(cached), sum(whole)
+
+    def _of(self, content: Content) -> tuple[int, int]:
+        """How many bytes of a content are cached; and how many, if it is complete, otherwise none."""
+        found = self._found.get(content.content_id)
+        if found is None:
+            cache = self._versions.dataset.cache
+            whole_bytes = content.size_bytes if cache.is_whole(content) else 0
+            found = self._found[content.content_id] = cache.cached_bytes(content), whole_bytes
+        return found
