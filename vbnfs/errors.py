@@ -6,6 +6,7 @@
     ├── MountError                  EIO         the mount could not be made, found or unmounted
     ├── NotVerifiedError            EIO         files were to be verified or imported, and not all are good and kept
     ├── DigestsError                EIO         a file of digests cannot be read or written, or is none
+    ├── PinError                    EIO         a pin is not there, or cannot be read, stored or made so
     ├── Hdf5Error                   EIO         a file is no HDF5 file, or not all of its structure was found
     ├── TablesError                 EIO         the dataset has no such table, or what is found cannot be written
     ├── InstallError                EIO         mount helper or units cannot be installed or removed
@@ -112,6 +113,10 @@ class NotVerifiedError(VbnfsError):
 
 class DigestsError(VbnfsError):
     """A file of digests cannot be read or written, or bytes are none; the message says what is wrong."""
+
+
+class PinError(VbnfsError):
+    """A pin is not there, is damaged, cannot be stored, or holds something else than what is asked for now."""
 
 
 class Hdf5Error(VbnfsError):

@@ -23,6 +23,7 @@ _THERE: Final = "already-a-vbnfs-mount"
 _BUSY: Final = "cannot-unmount-target-is-busy"
 _SILENT: Final = "the-daemon-does-not-answer"
 _UNHEARD: Final = "vbnfs-status-does-not-reach-the-mount"
+_PINS: Final = "nothing-is-kept-because-of-pins"
 _DISK: Final = "disk-full-no-space-left-on-device"
 _PATH: Final = "no-such-file-or-directory-though-it-is-listed-on-the-web"
 _VERSION: Final = "a-dataset-version-is-missing"
@@ -87,8 +88,10 @@ SECTIONS: Final[Sequence[tuple[type[VbnfsError], str, str]]] = (
     (CacheError, "takes no more", _DISK),
     (CacheError, "nothing was", _DISK),
     (CacheError, "cannot be kept", _DISK),
+    (CacheError, "because it is pinned, or", _PINS),
     (CacheError, "cannot be deleted", "the-cache-takes-more-than-it-may"),
     (CacheError, "", "the-cache-directory-is-refused"),
+    (DatasetError, "nothing to fetch", "vbnfs-prefetch-finds-nothing-to-fetch"),
     (DatasetError, "not in the dataset", _PATH),
     (DatasetError, "no such file or folder", _PATH),
     (DatasetError, "not in a vbnfs mount", _PATH),
@@ -103,6 +106,7 @@ SECTIONS: Final[Sequence[tuple[type[VbnfsError], str, str]]] = (
     (DatasetError, "check --bucket and --project", "there-is-no-such-bucket"),
     (DatasetError, "dataset version", _VERSION),
     (errors.ManifestError, "", _VERSION),
+    (errors.PinError, "", "a-pin-is-not-there-or-cannot-be-made"),
     (errors.NotVerifiedError, "", "vbnfs-verify-does-not-say-good"),
     (errors.DigestsError, "", "vbnfs-verify-does-not-say-good"),
     (errors.HashMismatchError, "", "vbnfs-verify-does-not-say-good"),
