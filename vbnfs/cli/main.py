@@ -28,6 +28,7 @@ _MODULES: Final[Mapping[str, str]] = {
     **dict.fromkeys(("prefetch", "pin", "unpin", "pins", "du"), "working_sets"),
     **dict.fromkeys(("sessions", "probes", "units", "tables"), "finding"),
     **dict.fromkeys(("clean", "import"), "upkeep"),
+    "export": "sharing",
     **dict.fromkeys(("install-helper", "install-units"), "installing"),
     "settings": "settings",
 }
@@ -124,6 +125,7 @@ _MEANT: Final[Mapping[str, str]] = {
     **dict.fromkeys(("free", "rm", "remove", "delete"), "clean PATH"),
     **dict.fromkeys(("evict", "prune", "gc"), "clean"),
     "convert": "clean --convert",
+    **dict.fromkeys(("copy", "cp", "share"), "export"),
     "forget": "import --forget",
     **dict.fromkeys(("bwlimit", "throttle", "limit"), "limit-rate"),
     **dict.fromkeys(("check", "hash", "checksum"), "verify"),
