@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from tests.cache.test_eviction import add_content, make, names
+from vbnfs.cache import reserve
+from vbnfs.cache.eviction import Evictor
 from vbnfs.cache.pins import (
     FORMAT,
     Pin,
@@ -28,6 +30,7 @@ from vbnfs.cache.pins import (
     store_pin,
 )
 from vbnfs.errors import PinError, UsageError
+from vbnfs.metrics import Metrics
 
 MIB = 1 << 20
 A, B, C = (f"{letter * 40}" for letter in "abc")
@@ -161,6 +164,18 @@ def test_a_process_that_is_killed_leaves_one_pin_or_the_other(tmp_path: Path) ->
         process.stdout.close()
         assert len(PinnedIds(tmp_path).now()) in {1, 3000}
         assert read_pin(tmp_path, "one") is not None
+
+
+def test_the_reserve_takes_nothing_that_is_pinned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where others fill the disk, all else goes, and what is pinned stays."""
+    for number in range(4):
+        add_content(tmp_path, f"ab{number}", MIB, used=number)
+    store_pin(tmp_path, pin("one", "ab1"))
+    monkeypatch.setattr(reserve, "space_of", lambda directory: reserve.DiskSpace(0, 1 << 30, False))
+    evictor = Evictor(tmp_path, limit_bytes=100 * MIB, reserve_bytes=50 * MIB, metrics=Metrics())
+    evictor.keep_reserve()
+    assert names(tmp_path) == ["ab1"]
+    assert not evictor.make_room(MIB)
 
 
 class PinsAndEviction(RuleBasedStateMachine):

@@ -184,14 +184,20 @@ class Work:
             show(found[node.inode])
         return found
 
+    def _lacking(self, contents: Sequence[Content]) -> list[Content]:
+        """Those of which something is missing."""
+        cache = self._cache
+        return [one for one in contents if not cache.is_whole(one) and cache.cached_bytes(one) < one.size_bytes]
+
     async def fetch_and_check(
         self, files: Files, contents: Sequence[Content], need: Need, *, show: Show, bar: Bar
     ) -> dict[int, Finding]:
         """The same, of files whose contents are fetched meanwhile."""
         found, progress = dict[int, Finding](), Progress(files=len(files), count_bytes=need.missing_bytes)
+        lacking = await trio.to_thread.run_sync(self._lacking, contents)
         async with trio.open_nursery() as showing:
             showing.start_soon(bar.run, progress)
-            async with filling(self._dataset, self._source, contents, progress) as wait:
+            async with filling(self._dataset, self._source, lacking, progress) as wait:
                 for path, node in files:
                     found[node.inode] = await self._finding(path, node, wait=wait)
                     progress.done_files += 1
