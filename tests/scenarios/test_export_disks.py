@@ -4,13 +4,12 @@ import hashlib
 import os
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.fakes.dataset import BUCKET, FakeDataset
-from tests.fakes.disks import loop_disk, make_image, memory_disk, remount, used_bytes
+from tests.fakes.disks import fuse_disk, loop_disk, memory_disk, remount, used_bytes
 from tests.fakes.s3_server import FakeS3Server
 from tests.fakes.store import Pattern
 from tests.fixtures_mount import run_vbnfs
@@ -50,27 +49,10 @@ def export(server: FakeS3Server, *arguments: str | Path) -> subprocess.Completed
     return run_vbnfs("export", *arguments, "--endpoint-url", server.endpoint_url)
 
 
-@contextmanager
-def fuse_disk(folder: Path, make: list[str], size_bytes: int, mount: str) -> Iterator[Path]:
-    """A real disk of a file system that this kernel may lack, served by a program."""
-    image = make_image(folder.with_suffix(".img"), make, size_bytes)
-    loop = subprocess.run(["losetup", "-f", "--show", image], check=True, capture_output=True, text=True)
-    device = loop.stdout.strip()
-    folder.mkdir()
-    try:
-        words = [mount, "-o", "rw+"] if mount == "fusefat" else [mount]
-        subprocess.run([*words, device, folder], check=True, capture_output=True)
-        try:
-            yield folder
-        finally:
-            subprocess.run(["umount", folder], check=True)
-    finally:
-        subprocess.run(["losetup", "-d", device], check=True)
-
-
+@pytest.mark.slow
 def test_fat32(server: FakeS3Server, tmp_path: Path) -> None:
     """FAT32: a file of 4 GiB is refused by name, one of a byte less is not; so are names that FAT cannot have."""
-    with fuse_disk(tmp_path / "disk", ["mkfs.fat", "-F", "32"], GIB, "fusefat") as disk:
+    with fuse_disk(tmp_path / "disk", ["mkfs.fat", "-F", "32"], GIB, ["fusefat", "-o", "rw+"]) as disk:
         done = export(server, disk / "usb", "huge")
         assert (done.returncode, done.stdout) == (1, "")
         for words in (
@@ -98,9 +80,10 @@ def test_fat32(server: FakeS3Server, tmp_path: Path) -> None:
         assert (done.returncode, "2 taken (12.0 MiB)" in done.stderr) == (0, True), done.stderr
 
 
+@pytest.mark.slow
 def test_exfat(server: FakeS3Server, tmp_path: Path) -> None:
     """exFAT takes a session; it has no symbolic links, and neither modes nor locks are needed."""
-    with fuse_disk(tmp_path / "disk", ["mkfs.exfat"], 64 * MIB, "mount.exfat-fuse") as disk:
+    with fuse_disk(tmp_path / "disk", ["mkfs.exfat"], 64 * MIB, ["mount.exfat-fuse"]) as disk:
         assert "what:now.txt (with :)" in export(server, disk / "usb", ODD).stderr
         done = export(server, disk / "usb", SESSION)
         assert (done.returncode, done.stdout) == (0, "2 files: 2 exported (12.0 MiB)\n"), done.stderr
@@ -139,6 +122,7 @@ def test_room(server: FakeS3Server, tmp_path: Path) -> None:
         assert "its disk can only be read" in done.stderr
 
 
+@pytest.mark.slow
 def test_shared_files(server: FakeS3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On XFS, beside the cache, files are shared, with --link and without: they take no room, and are no hard links.
 

@@ -214,7 +214,7 @@ def read_handed_on(top: Path) -> HandedOn | None:
         return None
     try:
         if path.stat().st_size > MAX_BYTES:
-            raise DatasetError(f"more than {MAX_BYTES:,} bytes")
+            raise DatasetError(f"not what an export has written: more than {MAX_BYTES:,} bytes")
         return decode(path.read_bytes())
     except DatasetError as error:
         raise DatasetError(f"{path}: {error}; 'vbnfs export' to this folder writes it anew") from error

@@ -76,7 +76,9 @@ def _reading(top: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise DatasetError(f"{top}: cannot be read: {error.strerror}; check its disk, or copy it again") from error
+        raise DatasetError(
+            f"{top}: this exported folder cannot be read: {error.strerror}; check its disk, or copy it again"
+        ) from error
 
 
 def take_digests(exported: ExportedFolder, config: Config) -> Finding | None:

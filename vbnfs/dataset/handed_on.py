@@ -58,14 +58,14 @@ def decode(data: bytes) -> HandedOn:
     try:
         document = json.loads(data)
         if document["format"] != FORMAT:
-            raise DatasetError(f"of another vbnfs, with format {document['format']!r} instead of {FORMAT}")
+            raise ValueError(f"format {document['format']!r} instead of {FORMAT}")
         manifests = tuple(_manifest(row) for row in document["manifests"])
         if len(manifests) > _MOST_MANIFESTS:
             raise ValueError(f"{len(manifests):,} manifests; at most {_MOST_MANIFESTS:,} are taken")
         objects = dict(_object(row) for row in document["objects"])
         return HandedOn(_text(document["bucket"]), _text(document["project"]), manifests, objects)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise DatasetError(f"damaged: {error}") from error
+        raise DatasetError(f"not what an export has written: {error}") from error
 
 
 def _manifest(row: Any) -> ListedObject:
