@@ -131,6 +131,7 @@ def test_a_new_version(dataset: FakeDataset, server: FakeS3Server, tmp_path: Pat
     assert lengths(tmp_path) == sorted([SIZES[SAME], NEWER, SIZES[NEW]])
 
 
+@pytest.mark.slow
 def test_an_update_that_fails(dataset: FakeDataset, server: FakeS3Server, tmp_path: Path) -> None:
     """What the pin held is held, too, until all that is new is here; the same command goes on."""
     vbnfs("pin", "mine", ".")
@@ -151,6 +152,7 @@ def test_an_update_that_fails(dataset: FakeDataset, server: FakeS3Server, tmp_pa
     assert lengths(tmp_path) == sorted([SIZES[SAME], NEWER, SIZES[NEW]])
 
 
+@pytest.mark.slow
 def test_what_does_not_fit_beside_other_pins(server: FakeS3Server, tmp_path: Path) -> None:
     """Is refused before a byte is fetched, and not pinned; so it is where a pin's files are still to come."""
     vbnfs("clean", "--cache-size", "5M")

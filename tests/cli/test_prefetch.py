@@ -19,10 +19,15 @@ from tests.fakes.dataset import FakeDataset
 from tests.fakes.s3_server import FakeS3Server, Reply, Request, error
 from tests.fakes.store import Pattern
 from tests.fixtures_mount import run_vbnfs
+from vbnfs.access.dataset import open_dataset
+from vbnfs.access.door import opened
 from vbnfs.access.filling import Progress
+from vbnfs.access.versions import load_versions
 from vbnfs.cache.inventory import scan
 from vbnfs.cli.progress import line_of, time_text
+from vbnfs.cli.wanted import Wanted, find
 from vbnfs.config.settings import MIB
+from vbnfs.config.sources import load_config
 
 SIZES = {
     "project_metadata/ecephys_sessions.csv": 1000,
@@ -72,28 +77,43 @@ def sizes_of(*paths: str) -> list[int]:
     return sorted(SIZES[path] for path in paths)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "paths"),
-    [
-        (["project_metadata"], [path for path in SIZES if ".csv" in path]),
-        (["."], NOT_LFP),
-        (["0.5.0"], NOT_LFP),
-        (["behavior_ecephys_sessions/11"], [path for path in NOT_LFP if "11" in path]),
-        (["behavior_ecephys_sessions/11", "--lfp", "A"], [p for p in SIZES if "11" in p and "probeB" not in p]),
-        (["ecephys_sessions/ecephys_session_12.nwb"], [path for path in NOT_LFP if "12" in path]),
-        (["behavior_ecephys_sessions/11/probe_probeB_lfp.nwb"], [path for path in LFP if "11/probe_probeB" in path]),
-        (["--sessions", "all"], [path for path in NOT_LFP if "only" not in path]),
-        (["--sessions", "all", "--lfp", "yes"], [path for path in SIZES if "only" not in path]),
-        (["--behavior-only", "all"], [path for path in SIZES if "only" in path or ".csv" in path]),
-    ],
-)
+ONE, TWO = (f"behavior_ecephys_sessions/{n}" for n in (11, 12))
+CHOICES: list[tuple[Wanted, list[str]]] = [
+    (Wanted(("project_metadata",)), [path for path in SIZES if ".csv" in path]),
+    (Wanted((".",)), NOT_LFP),
+    (Wanted(("0.5.0",)), NOT_LFP),
+    (Wanted((ONE,)), [path for path in NOT_LFP if ONE in path]),
+    (Wanted((ONE,), lfp="A"), [path for path in SIZES if ONE in path and "probeB" not in path]),
+    (
+        Wanted((ONE, f"{TWO}/probe_probeB_lfp.nwb")),
+        [p for p in SIZES if (ONE in p and p in NOT_LFP) or "12/probe_probeB" in p],
+    ),
+    (Wanted(("ecephys_sessions/ecephys_session_12.nwb",)), [path for path in NOT_LFP if TWO in path]),
+    (Wanted(sessions="all"), [path for path in NOT_LFP if "only" not in path]),
+    (Wanted(sessions="all", lfp="yes"), [path for path in SIZES if "only" not in path]),
+    (Wanted(behavior_only="all"), [path for path in SIZES if "only" in path or ".csv" in path]),
+]
+
+
 @pytest.mark.usefixtures("server")
-def test_what_is_fetched(tmp_path: Path, arguments: list[str], paths: list[str]) -> None:
-    """Just what is named; LFP only where it is asked for, or named by itself. All of it is whole, and good."""
-    found = fetch(*arguments)
+def test_what_is_chosen() -> None:
+    """Just what is named is; LFP only where it is asked for, or named by itself."""
+    with opened(open_dataset(load_config(command_line={}))) as dataset:
+        versions = dataset.run(load_versions, dataset.value)
+        for wanted, paths in CHOICES:
+            found = dataset.run(find, versions, wanted)
+            chosen = [node.source.key.partition("/")[2] for _, node in found.files]
+            assert sorted(chosen) == sorted(paths), wanted
+            left_out = {node.source.key.partition("/")[2] for node in found.left_out}
+            assert left_out <= set(LFP) - set(paths)
+
+
+@pytest.mark.usefixtures("server")
+def test_what_is_fetched(tmp_path: Path) -> None:
+    """Just what was chosen is in the cache: all of it whole, and good."""
+    found = fetch("behavior_ecephys_sessions", "--lfp", "A")
     assert {finding["outcome"] for finding in found} == {"good"}
-    assert len(found) == len(paths)
-    assert sizes_in(tmp_path) == sizes_of(*paths)
+    assert sizes_in(tmp_path) == sizes_of(*(p for p in SIZES if "ecephys_sessions/" in p and "probeB" not in p))
 
 
 def test_a_dry_run(server: FakeS3Server, tmp_path: Path) -> None:

@@ -107,6 +107,7 @@ def test_readers_of_the_mount_go_first(mounts: Mounts, server: FakeS3Server) -> 
     mount.umount()
 
 
+@pytest.mark.slow
 def test_a_mount_that_goes_away(mounts: Mounts, server: FakeS3Server, tmp_path: Path) -> None:
     """When it is killed midway the command goes on by itself, and does not fetch again what the mount has stored."""
     mount = mounts(server.endpoint_url)
@@ -131,6 +132,7 @@ def test_a_mount_that_goes_away(mounts: Mounts, server: FakeS3Server, tmp_path: 
     }
 
 
+@pytest.mark.slow
 def test_a_command_that_goes_away(mounts: Mounts, server: FakeS3Server) -> None:
     """When the command is killed its mount fetches no more than what it has begun, and serves on."""
     gate = threading.Event()
@@ -191,9 +193,10 @@ def test_the_document_s_commands(
     Then all that was fetched is found again without network.
     """
     monkeypatch.setenv("VBNFS_ENDPOINT_URL", seaweed.endpoint_url)
-    assert len(commands()) >= 7
+    assert len(commands()) >= 8
     for line in [*commands(), *EXAMPLES]:
-        done = run_vbnfs(*shlex.split(line.replace("Novel", "Familiar")))  # all sessions of this release are
+        typed = line.replace("Novel", "Familiar").replace("structure_acronym == 'VISp' and snr > 2", "snr > 0")
+        done = run_vbnfs(*shlex.split(typed))  # what this release has: all of its sessions are familiar
         assert done.returncode == 0, (line, done.stderr)
         if shown := re.search(rf"^\$ vbnfs {re.escape(line)}\n(\w+(?: +\w+)+)$", DOCUMENT, re.MULTILINE):
             assert not done.stdout or done.stdout.splitlines()[0].split() == shown[1].split()
@@ -218,5 +221,9 @@ def test_sessions_that_do_not_match(
     done = run_vbnfs("prefetch", "--sessions", "experience_levle == 'Novel'")
     assert (done.returncode, done.stdout) == (2, "")
     assert "has no column experience_levle; near it: experience_level" in done.stderr
+    done = run_vbnfs("prefetch", "--having-units", "snr > 2", "project_metadata")
+    assert (done.returncode, "add --sessions QUERY" in done.stderr) == (2, True)
+    having = ["--having-units", "snr > 100000"]
+    assert "no session matches" in run_vbnfs("prefetch", "--sessions", "all", *having).stderr
     found = json.loads(run_vbnfs("prefetch", "--behavior-only", "session_number >= 0", "--json", "--dry-run").stdout)
     assert found["files"] > 5

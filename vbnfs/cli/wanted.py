@@ -21,7 +21,8 @@ from vbnfs.errors import DatasetError, UsageError
 class Wanted:
     """What is asked for. `paths` are of the dataset; queries are None where nothing is asked by them.
 
-    `dataset_version` is the one that was asked for; None: the newest.
+    `dataset_version` is the one that was asked for; None: the newest. `having` are tables, and a query for each: of
+    the sessions that match, those to which such rows belong.
     """
 
     paths: tuple[str, ...] = ()
@@ -29,13 +30,18 @@ class Wanted:
     behavior_only: str | None = None
     lfp: str = "no"
     dataset_version: str | None = None
+    having: tuple[tuple[str, str], ...] = ()
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> "Wanted":
         """What `as_json` gave. Raises `KeyError` or `TypeError` for what is none."""
         return cls(
-            tuple(map(str, stored["paths"])),
-            *(stored[name] for name in ("sessions", "behavior_only", "lfp", "dataset_version")),
+            paths=tuple(map(str, stored["paths"])),
+            sessions=stored["sessions"],
+            behavior_only=stored["behavior_only"],
+            lfp=stored["lfp"],
+            dataset_version=stored["dataset_version"],
+            having=tuple((str(table), str(query)) for table, query in stored["having"]),
         )
 
     def as_json(self) -> dict[str, Any]:
@@ -46,6 +52,7 @@ class Wanted:
             "behavior_only": self.behavior_only,
             "lfp": self.lfp,
             "dataset_version": self.dataset_version,
+            "having": [list(pair) for pair in self.having],
         }
 
     def in_version(self, dataset_version: str | None) -> "Wanted":
@@ -58,6 +65,8 @@ class Wanted:
             raise UsageError(
                 "nothing is named: name files, folders or a version, or --sessions QUERY ('all' for every session)"
             )
+        if self.having and self.sessions is None:
+            raise UsageError("--having-... chooses among sessions: add --sessions QUERY ('all' for every session)")
         parsed_lfp(self.lfp)
         return self
 
@@ -108,7 +117,7 @@ async def _paths_of_sessions(versions: Versions, wanted: Wanted) -> list[str]:
         return []
     manifest = versions.manifest(versions.dataset.config.dataset_version)
     queries = {"sessions": wanted.sessions, "behavior_only": wanted.behavior_only}
-    chosen = await files_matching(versions, manifest, **queries)
+    chosen = await files_matching(versions, manifest, **queries, having=dict(wanted.having))
     return [f"{MANIFESTS}/{manifest.dataset_version.folder}/{'/'.join(file.path)}" for file in chosen]
 
 

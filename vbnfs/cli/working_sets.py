@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
-_CHOOSING: Final = ("sessions", "behavior_only", "lfp")
+_HAVING: Final = ("units", "channels", "probes")  # tables whose rows may be asked to belong to a session
+_CHOOSING: Final = ("sessions", "behavior_only", "lfp", *(f"having_{name}" for name in _HAVING))
 HIDDEN: Final = ("verify", *ONLY_OF_A_MOUNT)
 
 
@@ -47,6 +48,10 @@ def choosing(dry_run: str = "Show what would be fetched, how long, and the room.
         click.option("--json", "as_json", is_flag=True, help="As JSON."),
         click.option("--dry-run", "is_trial", is_flag=True, help=dry_run),
         click.option("--lfp", metavar="yes|no|A,B", help="LFP: all, none, or of these probes.  [default: no]"),
+        *(
+            click.option(f"--having-{name}", metavar="QUERY", hidden=True, help=f"Sessions with {name} that match.")
+            for name in _HAVING
+        ),
         click.option("--behavior-only", metavar="QUERY", help="Sessions without recordings that match; or 'all'."),
         click.option("--sessions", metavar="QUERY", help="Files of the sessions that match, and tables; or 'all'."),
     )
@@ -125,11 +130,12 @@ def asked(paths: Sequence[Path], options: dict[str, Any]) -> tuple["Place", "Wan
     from vbnfs.cli.asked import place_of  # noqa: PLC0415
     from vbnfs.cli.wanted import Wanted  # noqa: PLC0415
 
-    sessions, behavior_only, lfp = (options.pop(name) for name in _CHOOSING)
+    sessions, behavior_only, lfp, *queries = (options.pop(name) for name in _CHOOSING)
+    having = tuple((name, query) for name, query in zip(_HAVING, queries, strict=True) if query is not None)
     given = given_in(options)
     where = place_of(config_of(options), paths, given=given)
     version = where.config.dataset_version if "dataset_version" in given else None
-    return where, Wanted(tuple(where.paths), sessions, behavior_only, lfp or "no", version).check()
+    return where, Wanted(tuple(where.paths), sessions, behavior_only, lfp or "no", version, having).check()
 
 
 def _again(name: str, options: dict[str, Any]) -> tuple["Place", "Wanted"]:
@@ -226,7 +232,10 @@ def _update(
     where = place_of(config, (), given=given)
     version = config.dataset_version if "dataset_version" in given else None
     found, problems = dict[str, Any](), 0
-    for name, wanted in pinning.to_move(where.config, names, version):
+    moved = pinning.to_move(where.config, names, version)
+    if not moved:
+        echo_note("no pin is to be moved: those that were made for a version are moved where they are named")
+    for name, wanted in moved:
         echo_note(name)
         try:
             if is_trial:
