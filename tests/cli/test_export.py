@@ -94,7 +94,7 @@ def test_a_session_is_exported(server: FakeS3Server, tmp_path: Path) -> None:
     assert files_in(out) == below(OLD, TABLES, session)
     manifest = f"{PROJECT}_project_manifest_v0.1.0.json"
     assert sorted(path.name for path in out.iterdir()) == sorted(
-        ["README.txt", "_downloaded_data.json", manifest, "vbnfs", OLD]
+        ["README.txt", "_downloaded_data.json", manifest, "vbnfs-export", OLD]
     )
     assert json.loads((out / manifest).read_bytes())["manifest_version"] == "0.1.0"
     assert {stat.S_IMODE(path.stat().st_mode) for path in out.rglob("*") if path.is_file()} == {0o644}
@@ -176,7 +176,7 @@ def test_an_older_cache_learns_of_versions(server: FakeS3Server, tmp_path: Path)
     def versions(*more: str) -> list[str]:
         return [one["version"] for one in json.loads(run_vbnfs("versions", "--json", elsewhere, url, *more).stdout)]
 
-    catalog = tmp_path / "usb" / "vbnfs" / "catalog.json"
+    catalog = tmp_path / "usb" / "vbnfs-export" / "catalog.json"
     document = json.loads(catalog.read_bytes())
     document["manifests"] = document["manifests"][:1]
     first, whole = json.dumps(document).encode(), catalog.read_bytes()
@@ -195,7 +195,7 @@ def test_a_manifest_that_is_wrong(server: FakeS3Server, tmp_path: Path) -> None:
     """A manifest in an exported folder that is damaged costs its version; the others are taken in."""
     out = tmp_path / "usb"
     assert export(server, out, BEHAVIOR).returncode == 0
-    manifest = out / "vbnfs" / "manifests" / f"{PROJECT}_project_manifest_v0.2.0.json"
+    manifest = out / "vbnfs-export" / "manifests" / f"{PROJECT}_project_manifest_v0.2.0.json"
     manifest.write_bytes(manifest.read_bytes().replace(b"https://", b"https+//"))
     url, elsewhere = f"--endpoint-url={server.endpoint_url}", f"--cache-dir={tmp_path / 'elsewhere'}"
     done = run_vbnfs("import", out, url, elsewhere, "--offline", "--json")
@@ -267,7 +267,7 @@ def test_folders_that_are_refused(mounts: Mounts, server: FakeS3Server, tmp_path
 def test_another_dataset(server: FakeS3Server, tmp_path: Path) -> None:
     """A folder that has one dataset does not take another one."""
     assert export(server, tmp_path / "usb", BEHAVIOR).returncode == 0
-    catalog = tmp_path / "usb" / "vbnfs" / "catalog.json"
+    catalog = tmp_path / "usb" / "vbnfs-export" / "catalog.json"
     catalog.write_bytes(catalog.read_bytes().replace(b'"project": "visual', b'"project": "other'))
     done = export(server, tmp_path / "usb", SESSION(101))
     assert done.returncode == 1
@@ -302,7 +302,7 @@ def test_interrupted(server: FakeS3Server, tmp_path: Path, how: signal.Signals) 
     server.behaviours = [holding(gate, "session_102.nwb")]
     process = start(server, out, "--sessions", "all")
     try:
-        until(lambda: len(files_in(out)) == 4 and len(list((out / "vbnfs").glob("*.part"))) == 1)
+        until(lambda: len(files_in(out)) == 4 and len(list((out / "vbnfs-export").glob("*.part"))) == 1)
         done = export(server, out, BEHAVIOR)
         assert done.returncode == 1
         assert "another vbnfs exports to it now" in done.stderr
@@ -322,7 +322,7 @@ def test_interrupted(server: FakeS3Server, tmp_path: Path, how: signal.Signals) 
     assert files_in(out) == below(NEW, TABLES, whole)
     assert fetched(server) <= {"ecephys_session_102.nwb"}
     assert before.items() <= {path: path.stat().st_ino for path in out.rglob("*.nwb")}.items()
-    assert list((out / "vbnfs").glob("*.part")) == []
+    assert list((out / "vbnfs-export").glob("*.part")) == []
 
 
 def test_files_that_are_there(server: FakeS3Server, tmp_path: Path) -> None:
@@ -335,11 +335,13 @@ def test_files_that_are_there(server: FakeS3Server, tmp_path: Path) -> None:
     link = out / NEW / LFP(101, "B")
     link.symlink_to(changed)
     inode = right.stat().st_ino
+    (out / "README.txt").write_text("mine")
     arguments = (SESSION(101), BEHAVIOR, LFP(101, "A"), LFP(101, "B"))
     done = export(server, out, *arguments, "--json")
     assert outcomes(done) == {"there": 1, "replaced": 3, "exported": 3}
     assert files_in(out) == below(NEW, TABLES, {name: FILES[name] for name in arguments})
     assert right.stat().st_ino == inode
+    assert (out / "README.txt").read_text() == "mine"
     assert not link.is_symlink()
     done = export(server, out, *arguments)
     assert done.stdout == "7 files: 7 there (6.0 MiB)\n"
@@ -354,11 +356,11 @@ def test_digests_come_along(server: FakeS3Server, tmp_path: Path) -> None:
     """The digests of all files are in the folder, as docs/digests.md has them, also behind a torn end."""
     out, url = tmp_path / "usb", f"--endpoint-url={server.endpoint_url}"
     assert export(server, out, SESSION(101)).returncode == 0
-    with (out / "vbnfs" / "digests").open("ab") as file:
+    with (out / "vbnfs-export" / "digests").open("ab") as file:
         file.write(b"vbnfsdg1 and no more")
     assert export(server, out, SESSION(101), BEHAVIOR).returncode == 0
     elsewhere = tmp_path / "elsewhere"
-    done = run_vbnfs("digests", "import", out / "vbnfs" / "digests", "--cache-dir", elsewhere)
+    done = run_vbnfs("digests", "import", out / "vbnfs-export" / "digests", "--cache-dir", elsewhere)
     assert (done.returncode, "5 files" in done.stdout) == (0, True), done.stderr
     data = FILES[SESSION(101)]
     proven = DigestStore(tmp_path / "cache").proven(hashlib.blake2b(data).hexdigest())

@@ -4,10 +4,10 @@
     <project>_project_manifest_v<version>.json    its manifest
     _downloaded_data.json                         {}: without it AllenSDK walks over all files and warns
     README.txt
-    vbnfs/catalog.json                            what is known of the dataset (dataset/handed_on.py)
-    vbnfs/manifests/*.json                        the manifests of all versions, as they were released
-    vbnfs/digests                                 digests of the files' blocks (docs/digests.md)
-    vbnfs/*.part                                  files that have not got their names yet
+    vbnfs-export/catalog.json                     what is known of the dataset (dataset/handed_on.py)
+    vbnfs-export/manifests/*.json                 the manifests of all versions, as they were released
+    vbnfs-export/digests                          digests of the files' blocks (docs/digests.md)
+    vbnfs-export/*.part                           files that have not got their names yet
 
 A file gets its name when it is proven and on the disk. Behind that its digests are written: so a file of the right
 length and time of which there are digests is one that was exported, and needs not be read again. The folder is the
@@ -30,7 +30,7 @@ from vbnfs.errors import DatasetError, DigestsError, ExportError
 from vbnfs.host.locks import lock_file
 from vbnfs.host.writing import write_all
 
-OURS: Final = "vbnfs"
+OURS: Final = "vbnfs-export"
 CATALOG: Final = "catalog.json"
 DIGESTS: Final = "digests"
 _PART: Final = ".part"
@@ -185,26 +185,32 @@ class ExportFolder:
         self.write((manifest,), data, modified_ns)
         if not (self.top / DOWNLOADED).exists():
             self.write((DOWNLOADED,), b"{}")
-        self.write((README,), _README)
+        with suppress(FileNotFoundError):
+            if not (self.top / README).read_bytes().startswith(_BEGINNING):
+                return  # the user's own
+        self.write((README,), _readme(manifest))
 
 
-_README: Final = b"""Files of a dataset, exported by 'vbnfs export'. This folder can be copied as any other.
+_BEGINNING: Final = b"Files of a dataset, exported by 'vbnfs export'."
 
-Without vbnfs: each file is as it was released. In Python, with AllenSDK 2.16.2 and without network:
+
+def _readme(manifest: str) -> bytes:
+    """How to use the folder. `manifest` is the name of a manifest's file, which begins with the dataset's."""
+    kind = "Ophys" if manifest.startswith("visual-behavior-ophys") else "Neuropixels"
+    text = f"""
+This folder can be copied as any other. Each file in it is as it was released.
+
+In Python, with AllenSDK 2.16.2 and without network:
 
     from allensdk.brain_observatory.behavior.behavior_project_cache import (
-        VisualBehaviorNeuropixelsProjectCache as Cache,
+        VisualBehavior{kind}ProjectCache as Cache,
     )
     cache = Cache.from_local_cache(cache_dir="/path/of/this/folder")
 
 With vbnfs: 'vbnfs import /path/of/this/folder' takes all of it into the cache of a machine, which needs no network.
-Then 'vbnfs mount ~/vbn' shows it. The folder 'vbnfs' is for that; nothing else needs it.
+Then 'vbnfs mount ~/vbn' shows it. The folder '{OURS}' is for that; nothing else needs it.
 """
-
-
-def is_exported(top: Path) -> bool:
-    """Whether a folder was exported to."""
-    return (top / OURS / CATALOG).is_file()
+    return _BEGINNING + text.encode()
 
 
 def read_handed_on(top: Path) -> HandedOn | None:

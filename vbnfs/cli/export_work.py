@@ -43,6 +43,7 @@ from vbnfs.reading.prefetch import Prefetcher
 from vbnfs.reading.verification import Verifier
 
 _STEP_BYTES: Final = 4 << 20  # whole blocks
+_LAST_SECONDS: Final = 2.0
 _NO_LINKS: Final = frozenset({errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP})
 
 _T = TypeVar("_T")
@@ -272,7 +273,8 @@ class Work:
                 return None
             await in_thread(part.publish, to, item.modified_ns)
         finally:
-            part.remove()
+            with trio.move_on_after(_LAST_SECONDS, shield=True):  # a disk that hangs holds nothing up
+                await in_thread(part.remove)
         return hashed
 
     async def _ready(self, item: Item) -> Content:
