@@ -30,12 +30,14 @@ MAY_IMPORT: Final[Mapping[str, set[str]]] = {
     "cache": {ROOT, "host"},
     "hdf5": {ROOT},
     "tables": {ROOT},
-    "reading": {ROOT, "cache"},
+    "reading": {ROOT, "host", "cache", "hdf5"},
     "fuse": {ROOT, "host"},
-    "access": {ROOT, "config", "host", "dataset", "s3", "cache", "reading", "tables"},
+    "access": {ROOT, "config", "host", "dataset", "s3", "cache", "hdf5", "reading", "tables"},
     "filesystem": {ROOT, "host", "dataset", "cache", "reading", "fuse"},
     "daemon": {ROOT, "config", "host", "dataset", "s3", "cache", "reading", "fuse", "access", "filesystem"},
-    "cli": {ROOT, "config", "host", "dataset", "s3", "cache", "reading", "tables", "access", "daemon", "demo"},
+    "cli": {
+        *(ROOT, "config", "host", "dataset", "s3", "cache", "hdf5", "reading", "tables", "access", "daemon", "demo"),
+    },
     "demo": {ROOT, "config", "host", "access"},
     "__main__": {ROOT, "cli"},
 }
@@ -45,7 +47,7 @@ ONLY_IMPORTED_BY: Final[Mapping[str, set[str]]] = {
     "httpcore": {"vbnfs.s3.http_client", "vbnfs.s3.tunnels"},
     "certifi": {"vbnfs.s3.trust"},
     "pycurl": {f"vbnfs.s3.{name}" for name in ("curl_options", "curl_thread", "curl_transfer")},
-    "struct": {"vbnfs.fuse.protocol", "vbnfs.fuse.replies", "vbnfs.host.locks"},
+    "struct": {"vbnfs.fuse.protocol", "vbnfs.fuse.replies", "vbnfs.hdf5.values", "vbnfs.host.locks"},
     "platformdirs": {"vbnfs.config.environment"},
     "fcntl": {"vbnfs.host.copying", "vbnfs.host.locks", "vbnfs.fuse.device", "vbnfs.demo.server"},
     "resource": {"vbnfs.host.limits"},
@@ -55,13 +57,14 @@ ONLY_IMPORTED_BY: Final[Mapping[str, set[str]]] = {
     "click": {
         f"vbnfs.cli.{name}"
         for name in (
-            *("main", "options", "mounting", "releases", "finding", "settings", "upkeep", "installing"),
+            *("main", "options", "mounting", "releases", "finding", "settings", "structures", "upkeep", "installing"),
             "working_sets",
             "sharing",
         )
     },
     "pyfuse3": {"vbnfs.fuse.pyfuse3_engine"},
     "rich": {"vbnfs.cli.render", "vbnfs.cli.progress"},
+    "PIL": {"vbnfs.cli.map_png"},
     "pandas": {
         *(f"vbnfs.tables.{name}" for name in ("changes", "columns", "joins", "reading", "selection", "values")),
         *(f"vbnfs.access.{name}" for name in ("finding", "kept_tables", "project_tables", "row_files")),

@@ -7,6 +7,7 @@
     ├── NotVerifiedError            EIO         files were to be verified or imported, and not all are good and kept
     ├── DigestsError                EIO         a file of digests cannot be read or written, or is none
     ├── PinError                    EIO         a pin is not there, or cannot be read, stored or made so
+    ├── Hdf5Error                   EIO         a file is no HDF5 file, or not all of its structure was found
     ├── TablesError                 EIO         the dataset has no such table, or what is found cannot be written
     ├── ExportError                 EIO         a folder cannot be exported to, or takes no more
     ├── InstallError                EIO         mount helper or units cannot be installed or removed
@@ -116,6 +117,10 @@ class DigestsError(VbnfsError):
 
 class PinError(VbnfsError):
     """A pin is not there, is damaged, cannot be stored, or holds something else than what is asked for now."""
+
+
+class Hdf5Error(VbnfsError):
+    """A file is no HDF5 file, or not all that was asked for of its structure was found; the message says what."""
 
 
 class TablesError(VbnfsError):

@@ -31,6 +31,8 @@ class Metrics:
     limited_fetches: int = _counter("fetches", "fetches that --limit-rate held back before their request")
     read_requests: int = _counter("requests", "reads that the kernel requested")
     read_bytes: int = _counter("bytes", "bytes in the replies to these reads")
+    walks: int = _counter("files", "HDF5 files whose structure was read ahead of a program")
+    walked_blocks: int = _counter("blocks", "blocks that were requested for that")
     whole_blocks: int = _counter("blocks", "blocks read in small parts, that the kernel was then made to read whole")
     passthrough_opens: int = _counter(
         "opens", "opened files that the kernel reads by itself: no read reaches the mount"

@@ -45,9 +45,10 @@ def test_commands(name: str, arguments: str) -> None:
 
 
 def test_the_line_for_updatedb(tmp_path: Path) -> None:
-    """The line that leaves mounts out adds them to PRUNEFS, behind what is there."""
+    """The line that leaves mounts out adds them to PRUNEFS, behind what is there, once."""
     [line] = re.findall(r"^sudo (sed .*) /etc/updatedb.conf$", DOCUMENT, re.MULTILINE)
     config = tmp_path / "updatedb.conf"
     config.write_text('PRUNEPATHS="/tmp"\n# PRUNEFS is a list\nPRUNEFS="NFS fuse.sshfs"\n')
-    subprocess.run(f"{line} {config}", shell=True, check=True)
-    assert config.read_text() == 'PRUNEPATHS="/tmp"\n# PRUNEFS is a list\nPRUNEFS="NFS fuse.sshfs fuse.vbnfs"\n'
+    for _ in range(2):
+        subprocess.run(f"{line} {config}", shell=True, check=True)
+        assert config.read_text() == 'PRUNEPATHS="/tmp"\n# PRUNEFS is a list\nPRUNEFS="NFS fuse.sshfs fuse.vbnfs"\n'

@@ -105,3 +105,10 @@ def test_the_documents_tables(tmp_path: Path) -> None:
     for name, bucket in (("institute", "visual-behavior-neuropixels-data"), ("our-recordings", "our-recordings")):
         config = load_config(command_line={"dataset": name}, config_file=tmp_path / "x.toml", environ={})
         assert (config.dataset, config.bucket, config.cache_size_bytes) == (name, bucket, 500 << 30)
+
+
+@pytest.mark.parametrize(("options", "env"), [(("--no-hdf5",), {}), ((), {"VBNFS_HDF5": "no"})])
+def test_a_flag_that_is_on_is_turned_off(options: tuple[str, ...], env: dict[str, str]) -> None:
+    """A flag that holds by default has an option that turns it off."""
+    done = run_vbnfs("settings", "--json", *options, env=env)
+    assert json.loads(done.stdout)["settings"]["hdf5"]["value"] is False

@@ -1,9 +1,11 @@
 """`vbnfs verify`: what it says at its end is so on the disk, and what could not be verified is not called good."""
 
 import json
+import os
 import re
 import shlex
 import subprocess
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +15,7 @@ import pytest
 
 from tests.fakes.dataset import FakeDataset
 from tests.fakes.disks import memory_disk
-from tests.fakes.s3_server import FakeS3Server, Reply, Request
+from tests.fakes.s3_server import FakeS3Server, Reply, Request, held
 from tests.fakes.store import Pattern
 from tests.fixtures_mount import Mounts, run_vbnfs, until, without_address
 from vbnfs.cache.eviction import scan
@@ -65,6 +67,21 @@ def test_the_names_of_a_version_s_files(server: FakeS3Server) -> None:
     path = next(finding["path"] for finding in findings_of(done) if TABLE in finding["path"])
     assert path == f"manifests/v0.1.0/{TABLE}"
     assert verify(server, path)[1] == {"good": 1}
+
+
+def test_a_file_in_a_mount_waits_for_no_list(mounts: Mounts, server: FakeS3Server) -> None:
+    """The mount knows its versions: a server that takes connections and answers nothing is not waited for."""
+    mount, gate = mounts(server.endpoint_url), threading.Event()
+    assert (mount.path / TABLE).read_bytes() == b"unit_id\n1\n"
+    assert os.getxattr(mount.path / TABLE, "user.vbnfs.cached") == b"10"  # when it has been written
+    server.behaviours[:] = [held(gate)]
+    server.forget_requests()
+    try:
+        done = run_vbnfs("verify", "--fetch", mount.path / TABLE)
+        assert (done.returncode, done.stderr) == (0, "1 of 1 files good, 10 B\n")
+        assert server.count() == 0
+    finally:
+        gate.set()
 
 
 # Room

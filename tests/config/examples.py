@@ -48,6 +48,7 @@ EXAMPLES: dict[str, list[tuple[str, Any]]] = {
     "verify": [("first-use", "first-use"), ("always", "always")],
     "passthrough": [("yes", True), ("no", False)],
     "trust_cache": [("1", True), ("off", False)],
+    "hdf5": [("yes", True), ("off", False)],
     "max_connections": [("1", 1), ("2", 2), (" 3 ", 3), ("256", 256)],
     "limit_rate": [
         *(("5M", 5 << 20), ("500K", 500 << 10), ("1.5MiB/s", 3 << 19), ("16k", 16 << 10), (" 10 MB/s ", 10 << 20)),
@@ -102,6 +103,7 @@ BAD: dict[str, list[str]] = {
     "verify": ["", "never", "Always"],
     "passthrough": ["", "maybe", "2"],
     "trust_cache": ["", "never"],
+    "hdf5": ["", "maybe"],
     "max_connections": ["", "0", "257", "-1", "1.5", "x", "9" * 5000, "1_0", "nan"],
     "limit_rate": ["", "15K", "1", "-5M", "10Mbit", "10Mb/s/s", "fast", "on", "1024P"],
     "receivers": ["", "2", "-1", "1.0", "01", "x", "yes"],

@@ -29,7 +29,7 @@ def test_settings_and_fields_belong_together() -> None:
 @pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.name)
 def test_names_follow_from_one(setting: Setting) -> None:
     """The option, the variable and the mount option are the TOML key in another form; each has a sentence of help."""
-    assert re.fullmatch(r"[a-z]+(_[a-z]+)*", setting.name)
+    assert re.fullmatch(r"[a-z][a-z0-9]*(_[a-z]+)*", setting.name)
     assert setting.option.removeprefix("--").replace("-", "_") == setting.name
     assert setting.variable.removeprefix("VBNFS_").lower() == setting.name
     assert setting.help
@@ -65,6 +65,7 @@ def test_defaults() -> None:
         offline=False,
         passthrough=True,
         trust_cache=False,
+        hdf5=True,
         fuse_engine="native",
         allow_other=False,
         allow_root=False,

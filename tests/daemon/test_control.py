@@ -121,7 +121,7 @@ def test_daemon_that_ends_while_it_is_asked(
     """It has the question, and ends without an answer: what counts is whether the mount is dead."""
     path = tmp_path / "socket"
     monkeypatch.setattr(running_mounts, "find_socket", lambda owner, device: str(path))
-    monkeypatch.setattr(running_mounts, "is_alive", lambda mountpoint: is_alive)
+    monkeypatch.setattr(running_mounts, "is_alive", lambda mountpoint, **_: is_alive)
 
     def end_with_the_question() -> None:
         connection, _ = listener.accept()
@@ -214,11 +214,10 @@ def pour(connection: socket.socket) -> None:
 
 def test_answers_that_do_not_end(entry: MountEntry, monkeypatch: pytest.MonkeyPatch) -> None:
     """Question and answer together have a deadline, and an answer has a length."""
-    monkeypatch.setattr(running_mounts, "_TIMEOUT_SECONDS", 0.5)
     with answering(entry, trickle), pytest.raises(MountError, match="does not answer: timed out"):
-        running_mounts.ask(entry, "hello")
+        running_mounts.ask_of(entry, "hello", seconds=0.5)
     with answering(entry, pour), pytest.raises(MountError, match="does not answer: "):
-        running_mounts.ask(entry, "hello")
+        running_mounts.ask_of(entry, "hello", seconds=0.5)
 
 
 def test_a_daemon_that_ends_while_it_is_asked(entry: MountEntry) -> None:
@@ -252,6 +251,8 @@ SOUND = {
         {"cache_size_bytes": 1e300}, {"cache_size_bytes": None}, {"metrics": []}, {"metrics": {"read_bytes": 1}},
         {"metrics": {"read_bytes": "1", "received_bytes": 1, "range_requests": 1}}, {"is_offline": "no"},
         {"last_error": []}, {"bucket": {}}, {"new": [[[[[]]]]]}, {"new": float("nan")}, {"ok": 1}, {"ok": "yes"},
+        {"last_error_time": "today"}, {"last_error_time": "2026-11-30"}, {"last_error_time": 5},
+        {"last_error_time": "0001-01-01T00:00+23:00"}, {"read_bytes_since_error": -1},
         {"passthrough": []}, {"passthrough": {"reason": None}}, {"limit_rate": 5}, {"limit_rate": {"is_shared": 1}},
         {"limit_rate": {"rate_bytes": "5M", "is_shared": True, "waiting_reads": 0, "waiting_others": 0}},
         {"limit_rate": {"rate_bytes": 5, "is_shared": True, "waiting_reads": -1, "waiting_others": 0}},
@@ -334,7 +335,7 @@ def test_why_there_is_no_status_for_readers(read_by_us: MountEntry, monkeypatch:
             raise error
 
         monkeypatch.setattr(running_mounts, "read_attribute", refuse)
-        monkeypatch.setattr(running_mounts, "is_alive", lambda path, is_alive=is_alive: is_alive)
+        monkeypatch.setattr(running_mounts, "is_alive", lambda path, is_alive=is_alive, **_: is_alive)
         with pytest.raises(MountError, match=reason):
             ask_readers_status(read_by_us)
 

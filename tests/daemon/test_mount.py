@@ -617,6 +617,13 @@ def test_a_named_dataset(mounts: Mounts, tmp_path: Path) -> None:
         mount.umount()
 
 
+@pytest.mark.usefixtures("engine")
+def test_the_daemon_has_a_name(mounts: Mounts, server: FakeS3Server) -> None:
+    """Its process is named vbnfs, also where Python was started with `-m vbnfs`."""
+    mount = mounts(server.endpoint_url)
+    assert Path(f"/proc/{mount.status()['pid']}/comm").read_text() == "vbnfs\n"
+
+
 def test_status_and_versions_for_people(mounts: Mounts, server: FakeS3Server) -> None:
     """`status` and `versions` print what is mounted and what there is; the bytes cached show."""
     server_url = server.endpoint_url

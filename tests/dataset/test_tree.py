@@ -107,13 +107,19 @@ def test_layout() -> None:
 
 
 def test_static_files_have_their_bytes() -> None:
-    """README and manifests are in the tree, byte for byte; the README has the newest time, a manifest its own."""
+    """README and manifests are in the tree, byte for byte; a manifest has its own time.
+
+    The README's grows with each version, also with one that was published before the newest.
+    """
     manifests = [manifest("0.1.0", FLAT, modified_ns=5), manifest("0.2.0", NESTED, modified_ns=9)]
     tree = tree_of(manifests, default="0.2.0", readme=b"text")
     readme, first = at(tree, "README.txt"), at(tree, f"manifests/v0.1.0/{file_name('0.1.0')}")
     assert isinstance(readme, StaticNode)
     assert isinstance(first, StaticNode)
-    assert (readme.data, readme.modified_ns) == (b"text", 9)
+    assert (readme.data, readme.modified_ns) == (b"text", 10)
+    again = at(tree_of([manifest("0.0.1", FLAT, modified_ns=1), *manifests], default="0.2.0"), "README.txt")
+    assert isinstance(again, StaticNode)
+    assert (again.inode, again.modified_ns) == (readme.inode, 11)
     assert (first.data, first.modified_ns) == (manifests[0].data, 5)
 
 
@@ -308,10 +314,11 @@ def test_the_source_is_the_oldest_versions_object() -> None:
 
 
 def test_equal_manifests_are_one_inode_with_two_links() -> None:
-    """Static files with equal bytes and times share an inode, and count their names."""
+    """Manifests with equal bytes and times share an inode, and count their names; vbnfs's own files do not."""
     twins = [manifest(version, {"a": "1"}, modified_ns=1) for version in ("1.0.0", "2.0.0")]
     tree = tree_of(twins, default="2.0.0", readme=twins[0].data)
-    assert at(tree, "README.txt").links == 3
+    assert at(tree, f"manifests/v1.0.0/{file_name('1.0.0')}").links == 2
+    assert at(tree, "README.txt").links == 1
     check_sound(tree)
 
 
@@ -367,8 +374,6 @@ def test_a_newer_version_changes_nothing_that_was_there() -> None:
     before = build({"0.4.0": NESTED}, default="0.4.0")
     after = build({"0.4.0": NESTED, "0.5.0": NESTED | {"more": "1"}}, default="0.4.0")
     for path, node in walk(before):
-        if path == "README.txt":  # it has the time of the newest manifest
-            continue
         now = at(after, path)
         assert now.inode == node.inode, path
         if isinstance(node, DataNode):
@@ -405,7 +410,7 @@ def test_five_releases_of_the_real_size(default: str) -> None:
     by_kind = Counter(type(node) for node in tree.nodes.values())
     folders = 153 + 3271 + 4  # a folder for each session, and their four parents, the flat one among them
     for_allensdk = {StaticNode: 1, Symlink: 1 + 5 * (1 + 4), Directory: 2 + 3 * 5}  # whatever the number of files
-    plain = {DataNode: len(contents), StaticNode: 6 + 3, Symlink: 1, Directory: 6 * folders + 5 + 2}
+    plain = {DataNode: len(contents), StaticNode: 6 + 4 + 1, Symlink: 1, Directory: 6 * folders + 5 + 3}
     assert by_kind == Counter(plain) + Counter(for_allensdk)
     assert sum(node.links for node in tree.nodes.values() if isinstance(node, DataNode)) == 6 * (4298 + 153)
     check_sound(tree)
@@ -465,3 +470,21 @@ def test_any_order_makes_the_same_tree(tables: Releases, chance: random.Random) 
     shuffled = chance.sample(manifests, len(manifests))
     default = min(tables)
     assert tree_of(manifests, default=default) == tree_of(shuffled, default=default)
+
+
+def test_the_tables_of_a_version_are_known() -> None:
+    """By inode, each beside the others of the newest version that has both; files of other kinds are none."""
+    old = {f"project_metadata/{name}.csv": name for name in ("units", "probes", "channels")} | NESTED
+    tree = build({"0.1.0": old, "0.2.0": old | {"project_metadata/units.csv": "new units"}})
+
+    def inode(path: str) -> int:
+        return data(tree, path).inode
+
+    units, new_units = inode("manifests/v0.1.0/project_metadata/units.csv"), inode("project_metadata/units.csv")
+    probes, channels = inode("project_metadata/probes.csv"), inode("project_metadata/channels.csv")
+    assert tree.tables_beside(probes, channels) == {new_units}
+    assert tree.tables_beside(units, channels) == {probes}
+    assert tree.tables_beside(units, new_units) == frozenset()
+    assert all(map(tree.is_table, (units, new_units, probes, channels)))
+    assert not tree.is_table(inode("behavior_only_sessions/22/behavior_session_22.nwb"))
+    assert not tree.is_table(ROOT_INODE)

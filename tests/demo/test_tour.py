@@ -13,6 +13,7 @@ import pytest
 from tests.fixtures_mount import run_vbnfs
 from vbnfs.demo.scale import ReleaseScale
 from vbnfs.demo.tour import run_demo
+from vbnfs.host.mountinfo import find_mount
 
 pytestmark = pytest.mark.usefixtures("mounts")
 
@@ -48,11 +49,12 @@ def test_tour_shows_everything(
     assert "Loaded" not in output
 
 
-@pytest.mark.parametrize("times", [1, 3])
-def test_keep_until_interrupted(tmp_path: Path, times: int) -> None:
+@pytest.mark.parametrize(("times", "is_used"), [(1, True), (3, False)])
+def test_keep_until_interrupted(tmp_path: Path, times: int, is_used: bool) -> None:
     """With --keep the mount stays until Ctrl-C; then nothing is left mounted, running, or in the temporary folder.
 
-    More of them change nothing, nor does timeout(1), which ends the demo and everything in its group.
+    More of them change nothing, nor does timeout(1), which ends the demo and everything in its group. A mount that a
+    program uses is detached, and the demo has ended well all the same.
     """
     script = """
 from dataclasses import replace
@@ -75,10 +77,14 @@ run_demo(None, keep=True, scale=replace(ReleaseScale.tiny(), ecephys_sessions=1,
         assert settings["endpoint_url"] in "".join(lines)
         assert (Path(settings["cache_dir"]) / "blocks-v2").is_dir()
         assert [path.is_file() for path in tmp_path.glob("vbnfs-demo-*/mnt/README.txt")] == [True]
-        for _ in range(times):
-            os.killpg(demo.pid, signal.SIGINT)
-        output, _ = demo.communicate(timeout=30)
+        [mnt] = tmp_path.glob("vbnfs-demo-*/mnt")
+        with subprocess.Popen(["cat"], cwd=mnt if is_used else tmp_path, stdin=subprocess.PIPE):
+            for _ in range(times):
+                os.killpg(demo.pid, signal.SIGINT)
+            output, _ = demo.communicate(timeout=30)
     assert demo.returncode == 0
+    assert find_mount(mnt) is None
+    assert ("$ vbnfs umount --lazy mnt" in output) == is_used
     assert "temporary folder, and are gone" in output
     assert list(tmp_path.glob("vbnfs-demo-*")) == []
 

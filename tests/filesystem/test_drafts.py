@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import structlog
 
+from tests.fakes.capabilities import LEASE, without_capability
 from vbnfs.filesystem.drafts import SharedText, is_complete
 
 OLD, NEW = b"manifest_v0.4.0.json", b"manifest_v0.5.0.json"
@@ -20,9 +21,23 @@ KNOWN = (OLD, NEW)
 ME, ANOTHER, ONE_MORE = os.getpid(), os.getppid(), 1  # threads that are alive
 
 
+SOMEBODY = 4711
+
+
+@pytest.fixture(params=["leases", pytest.param("no leases", marks=pytest.mark.root)], autouse=True)
+def leases(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[None]:
+    """All of this holds with leases, and where the kernel grants none: root's process without CAP_LEASE."""
+    if request.param == "leases":
+        yield
+        return
+    os.chown(tmp_path, SOMEBODY, -1)
+    with without_capability(LEASE):
+        yield
+
+
 def shared(folder: Path) -> SharedText:
     """The text `text.txt` of a folder, as a daemon that begins has it."""
-    return SharedText(folder / "text.txt", os.geteuid(), lambda: KNOWN)
+    return SharedText(folder / "text.txt", folder.stat().st_uid, lambda: KNOWN)
 
 
 def read(text: SharedText, thread: int) -> bytes | None:
@@ -35,13 +50,17 @@ def read(text: SharedText, thread: int) -> bytes | None:
 
 def write(text: SharedText, thread: int, data: bytes) -> None:
     """What AllenSDK does: truncate, write, close."""
-    Path(text.path_for(thread)).write_bytes(data)
+    path = Path(text.path_for(thread))
+    path.write_bytes(data)
+    os.chown(path, path.parent.stat().st_uid, -1)
 
 
 @contextmanager
 def truncated(text: SharedText, thread: int) -> Iterator[int]:
     """A file that a thread has just opened for writing, and truncated."""
-    descriptor = os.open(text.path_for(thread), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    path = Path(text.path_for(thread))
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    os.fchown(descriptor, path.parent.stat().st_uid, -1)
     try:
         yield descriptor
     finally:
@@ -77,6 +96,16 @@ def test_at_first_there_is_none(tmp_path: Path) -> None:
     assert [read(text, thread) for thread in (ME, ANOTHER)] == [None, None]
     write(text, ME, OLD)
     assert [read(text, thread) for thread in (ANOTHER, ME, ONE_MORE)] == [OLD, OLD, OLD]
+
+
+def test_the_first_text_while_it_is_written(tmp_path: Path) -> None:
+    """A thread that writes the first text loses nothing of it, while others ask for the text."""
+    text = shared(tmp_path)
+    with truncated(text, ME) as descriptor:
+        assert read(text, ANOTHER) is None
+        os.write(descriptor, OLD)
+        assert read(text, ONE_MORE) is None
+    assert [read(text, thread) for thread in (ANOTHER, ME)] == [OLD, OLD]
 
 
 def test_each_thread_has_a_path_of_its_own(text: SharedText) -> None:
@@ -240,15 +269,19 @@ def test_a_folder_that_others_can_write_by_now(text: SharedText, tmp_path: Path)
 
 def test_no_thread_finds_it_empty(tmp_path: Path) -> None:
     """Threads that read and write as AllenSDK does find one of the texts that were written, each time."""
-    text = shared(tmp_path)
+    text, turn = shared(tmp_path), threading.Lock()
     write(text, ME, OLD)
-    found: set[bytes | None] = set()
+    found: set[bytes] = set()
+
+    def path() -> Path:
+        with turn:  # as a daemon asks
+            return Path(text.path_for(threading.get_native_id()))
 
     def work(seed: int) -> None:
         chance = random.Random(seed)
-        for _ in range(60):
-            found.add(read(text, threading.get_native_id()))
-            write(text, threading.get_native_id(), chance.choice(KNOWN))
+        for _ in range(25):
+            found.add(path().read_bytes())
+            path().write_bytes(chance.choice(KNOWN))
 
     threads = [threading.Thread(target=work, args=(seed,)) for seed in range(8)]
     for thread in threads:

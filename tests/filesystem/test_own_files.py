@@ -2,11 +2,13 @@
 
 import os
 import pwd
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import structlog
+import trio
 
 from vbnfs.filesystem.own_files import NOWHERE, OwnFiles, choose_folder, home_of, is_safe
 
@@ -114,32 +116,65 @@ def test_a_folder_that_cannot_be_made_is_a_warning(tmp_path: Path) -> None:
     assert not files.place_for(os.geteuid()).startswith(str(tmp_path))
 
 
-def test_threads_have_drafts_beside_it(tmp_path: Path) -> None:
+async def test_threads_have_drafts_beside_it(tmp_path: Path) -> None:
     """A thread that can be seen has a draft beside the file; one of another namespace has the file itself."""
     files, uid = own_files(tmp_path), os.geteuid()
     place = Path(files.place_for(uid))
-    drafts = {Path(files.path_for(uid, thread)) for thread in (os.getpid(), os.getppid())}
+    drafts = {Path(await files.path_for(uid, thread)) for thread in (os.getpid(), os.getppid())}
     assert len(drafts) == 2
     assert place not in drafts
     assert {draft.parent for draft in drafts} == {place.parent}
-    assert files.path_for(uid, 0) == str(place)
+    assert await files.path_for(uid, 0) == str(place)
 
 
-def test_other_users_have_the_file_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_other_users_have_the_file_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that is not root's makes no drafts in the folders of other users, who have the file itself."""
     other = os.geteuid()
     monkeypatch.setattr(os, "geteuid", lambda: other + 1)
     files = own_files(tmp_path)
-    assert files.path_for(other, os.getpid()) == files.place_for(other)
+    assert await files.path_for(other, os.getpid()) == files.place_for(other)
+
+
+async def test_a_disk_that_hangs_holds_up_its_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each user who waits for a disk takes one thread, however often they ask, and nobody else's turn.
+
+    A request that is given up leaves its thread there, and the next one of that user waits for it.
+    """
+    files, answers, asked = own_files(tmp_path), threading.Event(), list[int]()
+    hanging = range(10_000, 10_050)
+
+    def home(uid: int) -> Path | None:
+        asked.append(uid)
+        if uid in hanging:
+            answers.wait(60)
+        return None
+
+    monkeypatch.setattr("vbnfs.filesystem.own_files.home_of", home)
+    async with trio.open_nursery() as waiting:
+        for uid in [*hanging] * 3:
+            waiting.start_soon(files.path_for, uid, os.getpid())
+        try:
+            await trio.testing.wait_all_tasks_blocked()
+            with trio.move_on_after(0) as given_up:
+                await files.path_for(hanging[0], os.getpid())
+            assert given_up.cancelled_caught
+            with trio.fail_after(20):
+                assert await files.path_for(9_999, os.getpid()) == NOWHERE
+            assert sorted(asked) == [9_999, *hanging]
+            waiting.cancel_scope.cancel()
+        finally:
+            answers.set()
+    with trio.fail_after(20):
+        assert await files.path_for(hanging[0], os.getpid()) == NOWHERE
 
 
 @pytest.mark.root
-def test_drafts_belong_to_the_user(tmp_path: Path) -> None:
+async def test_drafts_belong_to_the_user(tmp_path: Path) -> None:
     """What root makes in a user's folder is the user's: they can write it."""
     uid = unknown_uid()
     files = own_files(tmp_path, for_others=tmp_path / "others")
     Path(files.place_for(uid)).write_text("some text")
-    draft = Path(files.path_for(uid, os.getpid()))
+    draft = Path(await files.path_for(uid, os.getpid()))
     assert (draft.read_text(), draft.stat().st_uid, draft.stat().st_mode & 0o777) == ("some text", uid, 0o600)
 
 

@@ -185,6 +185,23 @@ def test_without_fusermount3(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     assert "apt install fuse3" in reason_of_failure(tmp_path)
 
 
+HANDS_ONE_OVER_AND_STAYS = """
+import os, socket, time
+end = socket.socket(fileno=int(os.environ["_FUSE_COMMFD"]))
+socket.send_fds(end, [b"x"], [0])
+time.sleep(1000)
+"""
+
+
+@pytest.mark.usefixtures("without_capability")
+@pytest.mark.parametrize("program", ["#!/bin/sh\nexec sleep 1000\n", f"#!{sys.executable}{HANDS_ONE_OVER_AND_STAYS}"])
+def test_a_fusermount3_that_hangs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, program: str) -> None:
+    """It is ended after a while, whether it has handed over a descriptor or not, and nothing stays open."""
+    monkeypatch.setattr(mounting, "_ANSWER_SECONDS", 0.5)
+    fake(monkeypatch, tmp_path, program)
+    assert "fusermount3 does not end; the disk of that folder may hang" in reason_of_failure(tmp_path)
+
+
 HANDS_ONE_OVER_AND_FAILS = """
 import os, socket, sys
 with socket.socket(fileno=int(os.environ["_FUSE_COMMFD"])) as end:

@@ -7,13 +7,15 @@ from itertools import count
 from typing import Any, BinaryIO, Final, Protocol
 
 import h5py
+import numpy as np
 
 from vbnfs.blocks import BLOCK_BYTES
-from vbnfs.hdf5.branches import Bounds
+from vbnfs.hdf5.branches import Bounds, Wanted
 from vbnfs.hdf5.structure import Structure
 from vbnfs.hdf5.walk import Walk
 
 WIDE: Final = Bounds(fetched_bytes=1 << 40, index_bytes=1 << 40, block_bytes=1 << 40)
+ALL: Final = Wanted()
 Choose = Callable[[frozenset[int]], Iterable[int]]
 
 
@@ -23,6 +25,18 @@ class Data(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, part: slice, /) -> bytes: ...
+
+
+def structured(groups: int = 12, *, data_bytes: int = 300 << 10, is_deep: bool = False) -> bytes:
+    """An HDF5 file of 3.7 MB, whose structure lies between its data; `is_deep`: each group in the one before it."""
+    stream = io.BytesIO()
+    with h5py.File(stream, "w") as file:
+        group = file["/"]
+        for number in range(groups):
+            group = (group if is_deep else file).create_group(f"group{number}")
+            group.attrs["number"] = number
+            group["data"] = np.frombuffer(np.random.default_rng(number).bytes(data_bytes), "u1")
+    return stream.getvalue()
 
 
 class Waves:
@@ -37,6 +51,7 @@ class Waves:
         *,
         block_bytes: int = BLOCK_BYTES,
         bounds: Bounds = WIDE,
+        wanted: Wanted = ALL,
         here: Iterable[int] = (),
         choose: Choose = lambda outstanding: outstanding,
         clock: Callable[[], float] = lambda: 0.0,
@@ -45,7 +60,7 @@ class Waves:
             return data[number * block_bytes : (number + 1) * block_bytes]
 
         blocks = {number: block(number) for number in here}
-        walk = Walk(len(data), blocks.get, bounds=bounds, clock=clock, block_bytes=block_bytes)
+        walk = Walk(len(data), blocks.get, bounds=bounds, wanted=wanted, clock=clock, block_bytes=block_bytes)
         self.waves = []
         for _ in count():
             if wave := walk.advance():
@@ -55,6 +70,7 @@ class Waves:
                 break
             blocks |= {number: block(number) for number in coming}
         self.structure: Structure = walk.result()
+        self.extents = sorted(walk.extents(), key=lambda extent: extent[:2])
         self.asked = frozenset[int]().union(*self.waves)
 
 
@@ -64,13 +80,15 @@ _SMALL_BLOCK_BYTES: Final = 1024
 
 def check(data: bytes) -> None:
     """Check that a walk of any bytes raises nothing, ends, and keeps within its bounds."""
-    done = Waves(data, block_bytes=_SMALL_BLOCK_BYTES, bounds=_NARROW)
-    found = done.structure
-    assert len(done.asked) * _SMALL_BLOCK_BYTES <= _NARROW.fetched_bytes
-    assert all(0 <= number * _SMALL_BLOCK_BYTES < max(1, len(data)) for number in done.asked)
-    assert len(found.objects) <= _NARROW.objects
-    assert sum(map(len, done.waves)) == len(done.asked)
-    list(found.walk())
+    for wanted in (ALL, Wanted(places=True, values=True)):
+        done = Waves(data, block_bytes=_SMALL_BLOCK_BYTES, bounds=_NARROW, wanted=wanted)
+        found = done.structure
+        assert len(done.asked) * _SMALL_BLOCK_BYTES <= _NARROW.fetched_bytes
+        assert all(0 <= number * _SMALL_BLOCK_BYTES < max(1, len(data)) for number in done.asked)
+        assert len(found.objects) <= _NARROW.objects
+        assert sum(map(len, done.waves)) == len(done.asked)
+        list(found.walk())
+        assert all(0 <= extent.start < extent.stop <= len(data) for extent in done.extents)
 
 
 class RecordedFile(io.RawIOBase):

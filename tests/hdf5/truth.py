@@ -1,7 +1,7 @@
 """What h5py says of a file, in the values of `vbnfs.hdf5.structure`."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -162,12 +162,28 @@ def datatype(found: Any) -> Datatype:  # noqa: PLR0911 - one for each class of t
         case h5t.TypeComplexID():
             return Datatype("complex", size_bytes, base=datatype(found.get_super()))
     has_order = kind in {h5t.INTEGER, h5t.FLOAT, h5t.BITFIELD}
-    is_signed = kind == h5t.INTEGER and found.get_sign() == h5t.SGN_2
-    is_big_endian = has_order and found.get_order() == h5t.ORDER_BE
-    return Datatype(_KINDS[kind], size_bytes, is_big_endian=is_big_endian, is_signed=is_signed)
+    return Datatype(
+        _KINDS[kind],
+        size_bytes,
+        is_big_endian=has_order and found.get_order() == h5t.ORDER_BE,
+        is_signed=kind == h5t.INTEGER and found.get_sign() == h5t.SGN_2,
+        mantissa_bits=found.get_fields()[4] if kind == h5t.FLOAT else 0,
+        tag=found.get_tag().decode() if kind == h5t.OPAQUE else "",
+    )
 
 
 def _members(found: Any) -> Iterator[Member]:
     for number in range(found.get_nmembers()):
         name = found.get_member_name(number).decode()
         yield Member(name, found.get_member_offset(number), datatype(found.get_member_type(number)))
+
+
+def joined(places: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Places in order, of which adjacent ones are one: their first bytes, and those behind the last."""
+    found: list[tuple[int, int]] = []
+    for start, stop in sorted(places):
+        if found and found[-1][1] == start:
+            found[-1] = (found[-1][0], stop)
+        else:
+            found.append((start, stop))
+    return found

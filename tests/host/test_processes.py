@@ -10,7 +10,15 @@ from pathlib import Path
 import pytest
 
 from tests.waiting import until
-from vbnfs.host.processes import Program, has_exited, is_thread_alive, pending_signals, program_of, programs_in
+from vbnfs.host.processes import (
+    Program,
+    has_exited,
+    has_open_for_writing,
+    is_thread_alive,
+    pending_signals,
+    program_of,
+    programs_in,
+)
 
 USES = {
     "is in it": "os.chdir(folder)",
@@ -82,6 +90,22 @@ def test_programs_that_use_a_folder(use: str, tmp_path: Path) -> None:
     assert found == ([] if use == "is beside it" else [process.pid])
     with (folder / "inner" / "file").open():
         assert programs_in(folder) == []  # a process does not name itself
+
+
+def test_a_file_that_a_process_writes(tmp_path: Path) -> None:
+    """It is found by its name while any thread of the process has it open for writing; not while it only reads."""
+    (tmp_path / "file").write_text("x")
+
+    def is_found() -> bool:
+        return has_open_for_writing(os.getpid(), "file")
+
+    for flags, expected in ((os.O_RDONLY, False), (os.O_WRONLY, True), (os.O_RDWR | os.O_APPEND, True)):
+        descriptor = os.open(tmp_path / "file", flags)
+        assert is_found() == expected
+        assert not has_open_for_writing(os.getpid(), "another")
+        os.close(descriptor)
+        assert not is_found()
+    assert not has_open_for_writing(0, "file")
 
 
 def test_threads_that_are_alive() -> None:

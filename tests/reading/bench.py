@@ -32,6 +32,7 @@ from vbnfs.reading.rate_limit import RateLimit
 from vbnfs.reading.sources import Sources
 from vbnfs.reading.storing import Sinks
 from vbnfs.reading.verification import Verifier
+from vbnfs.reading.walks import Walks
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 PATIENCE_SECONDS = 0.2  # with a mirror
@@ -54,6 +55,7 @@ class Bench:
     verdicts: Verdicts
     digests: DigestStore
     verifier: Verifier
+    walks: Walks
     services: trio.Nursery
     start_keeping: Callable[[], None]
 
@@ -63,12 +65,16 @@ class Bench:
 
     def open(self, content: Content, *, advises: bool = True) -> FileReader:
         """A file handle."""
-        return FileReader(content, self.cache, self.source, self.prefetcher, self.verdicts, advises=advises)
+        cache, source, verdicts = self.cache, self.source, self.verdicts
+        return FileReader(content, cache, source, self.prefetcher, verdicts, walks=self.walks, advises=advises)
 
     async def settled(self) -> None:
-        """Wait until nothing is on its way any more: neither advice, nor a GET, nor a block to the disk."""
+        """Wait until nothing is on its way any more: neither advice, nor a GET, nor a block to the disk.
+
+        Walks may wait for their programs.
+        """
         await trio.testing.wait_all_tasks_blocked(0.02)
-        while self.services.child_tasks or self.source.is_busy:
+        while len(self.services.child_tasks) > self.walks.waiting or self.source.is_busy:
             await trio.testing.wait_all_tasks_blocked(0.01)
 
 
@@ -105,10 +111,14 @@ async def bench(
     mirror_client: MemoryClient | None = None,
     limit: RateLimit | None = None,
     on_stored: Callable[[Set[Content]], None] = lambda contents: None,
+    known: Callable[[Content], Set[int]] = lambda content: frozenset(),
+    on_structure: Callable[[Content, Set[int]], None] = lambda content, blocks: None,
 ) -> AsyncIterator[Bench]:
     """A mount without FUSE. It ends as the daemon does: services are cancelled, then all blocks are kept.
 
-    `mirror_client` asks a mirror. `keeps_blocks` False: the disk hangs, until `start_keeping`.
+    `mirror_client` asks a mirror.
+
+    `known` and `on_structure` are those of the walks. `keeps_blocks` False: the disk hangs, until `start_keeping`.
     """
     client = client or MemoryClient(MemoryStore())
     metrics = Metrics()
@@ -137,22 +147,35 @@ async def bench(
             )
             prefetcher = Prefetcher(cache, source, nursery=services)
             verifier = Verifier(cache, source, verdicts, digests, metrics=metrics, mirror=mirror)
+            walks = Walks(
+                cache,
+                source,
+                verdicts,
+                metrics=metrics,
+                nursery=services,
+                known=known,
+                on_structure=on_structure,
+            )
             if keeps_blocks:
                 outer.start_soon(writer.keep_blocks)
             start_keeping = lambda: outer.start_soon(writer.keep_blocks)  # noqa: E731
-            yield Bench(
-                client,
-                metrics,
-                cache,
-                source,
-                others,
-                prefetcher,
-                memory,
-                verdicts,
-                digests,
-                verifier,
-                services,
-                start_keeping,
-            )
+            try:
+                yield Bench(
+                    client,
+                    metrics,
+                    cache,
+                    source,
+                    others,
+                    prefetcher,
+                    memory,
+                    verdicts,
+                    digests,
+                    verifier,
+                    walks,
+                    services,
+                    start_keeping,
+                )
+            finally:
+                walks.close()
             services.cancel_scope.cancel()
         writer.close()

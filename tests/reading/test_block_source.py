@@ -266,7 +266,7 @@ async def test_without_threads_nothing_is_kept_and_nothing_ends(
         content = floor.add("a", DATA)
         with monkeypatch.context() as patch:
             patch.setattr("trio._threads.start_thread_soon", refuse)
-            floor.prefetcher.advise(content, ByteRange(0, len(DATA)))
+            floor.prefetcher.advise(content, blocks_of(ByteRange(0, len(DATA))))
             assert await floor.source.get(content, [0]) == {0: block(0)}
             await floor.settled()
         assert floor.cache.missing(content, [0]) == [0]

@@ -11,7 +11,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tests.fakes.store import Pattern
 from tests.reading.bench import MIB, Bench, bench
-from vbnfs.blocks import BLOCK_BYTES
+from vbnfs.blocks import BLOCK_BYTES, blocks_of
 from vbnfs.cache.shared_rate import SharedBucket, read_rate, set_rate
 from vbnfs.errors import OfflineError
 from vbnfs.metrics import Metrics
@@ -259,7 +259,7 @@ async def test_a_small_read_beside_prefetches(tmp_path: Path, autojump_clock: Mo
     autojump_clock.autojump_threshold = 0.02
     async with bench(tmp_path, limit=limit_of(), prefetch_gets=24) as floor:
         ahead, other = floor.add("ahead", Pattern(16 * MIB)), floor.add("other", Pattern(16 * MIB))
-        floor.prefetcher.advise(ahead, ByteRange(0, 16 * MIB))
+        floor.prefetcher.advise(ahead, blocks_of(ByteRange(0, 16 * MIB)))
         await trio.sleep(2)
         for number in range(4):
             assert await gets_until_read(floor, other, number * 2 * MIB) <= FEW_GETS
@@ -272,7 +272,7 @@ async def test_a_block_that_waits_as_a_prefetch_is_read(tmp_path: Path, autojump
     autojump_clock.autojump_threshold = 0.02
     async with bench(tmp_path, limit=limit_of(), prefetch_gets=24) as floor:
         content = floor.add("a", Pattern(6 * MIB))
-        floor.prefetcher.advise(content, ByteRange(0, 6 * MIB))
+        floor.prefetcher.advise(content, blocks_of(ByteRange(0, 6 * MIB)))
         await trio.sleep(0.1)
         assert await gets_until_read(floor, content, 22 * BLOCK_BYTES) <= FEW_GETS
         floor.services.cancel_scope.cancel()

@@ -52,6 +52,11 @@ SIZED = {Opcode.READ, Opcode.READDIRPLUS}
 little = st.integers(0, 12)
 
 
+async def own_file(uid: int, pid: int) -> str:
+    """Where a thread of a user finds what AllenSDK writes."""
+    return f"/nowhere/{uid}/{pid}"
+
+
 @asynccontextmanager
 async def file_system(directory: Path) -> AsyncIterator[FileSystem]:
     """A file system of one version with a file of 4 bytes."""
@@ -81,7 +86,7 @@ async def file_system(directory: Path) -> AsyncIterator[FileSystem]:
                 floor.metrics,
                 reason="not wanted",
             ),
-            own_file=lambda uid, pid: f"/nowhere/{uid}/{pid}",
+            own_file=own_file,
             disk=CacheDisk(floor.cache, Evictor(directory, limit_bytes=1 << 30, metrics=floor.metrics)),
             metrics=floor.metrics,
             io_timeout_seconds=5.0,

@@ -3,11 +3,13 @@
 import errno
 import json
 import os
+import re
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -104,7 +106,13 @@ def test_the_network_goes_and_comes_back(mounts: Mounts, server: FakeS3Server, h
             until(lambda: errno_of(mount.path / COLD[0]) == 0)
             assert (mount.path / COLD[0]).read_bytes() == FILES[COLD[0]][:]
             assert LAST_ERROR not in os.listxattr(mount.path / COLD[0])
-            assert mount.status()["is_offline"] is False
+            status = mount.status()
+            assert status["is_offline"] is False
+            assert datetime.fromisoformat(status["last_error_time"]) <= datetime.now(UTC)
+            assert status["read_bytes_since_error"] >= len(FILES[COLD[0]])
+            assert status["received_bytes_since_error"] >= len(FILES[COLD[0]])
+            shown = run_vbnfs("status", mount.path).stdout
+            assert re.search(r"it was .*, at 20.*; since then .* were read, .* of that from S3\n", shown)
 
 
 def test_a_mount_without_asking(mounts: Mounts, server: FakeS3Server) -> None:

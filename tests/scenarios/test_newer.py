@@ -54,6 +54,37 @@ def test_a_newer_version_turns_up(mounts: Mounts, tmp_path: Path) -> None:
     assert notices(tmp_path) == [("0.3.0", "0.2.0")]
 
 
+def test_the_readme_stays_the_same_file(mounts: Mounts) -> None:
+    """README.txt keeps its inode when a version appears, also for a handle and a reader that had it before.
+
+    It has other bytes then, and another size and time: a program that goes by these copies it again.
+    """
+    dataset = FakeDataset()
+    dataset.publish("0.2.0", FILES)
+    with FakeS3Server(dataset.store) as server:
+        mount = mounts(server.endpoint_url, "--refresh", "1")
+        path = mount.path / "README.txt"
+        with path.open("rb", buffering=0) as opened:
+            before, text = os.fstat(opened.fileno()), opened.read()
+            dataset.publish("0.3.0", FILES)
+            until((mount.path / "manifests" / "v0.3.0").exists)
+            until(lambda: b"v0.3.0" in path.read_bytes())
+            after = path.stat()
+            opened.seek(0)
+            assert opened.read() == path.read_bytes() != text
+            assert os.fstat(opened.fileno()) == after
+        assert (after.st_ino, after.st_size) == (before.st_ino, len(path.read_bytes()))
+        assert after.st_size != before.st_size
+        assert after.st_mtime_ns == after.st_ctime_ns > before.st_mtime_ns
+        downloaded = mount.path / "allensdk" / "_downloaded_data.json"
+        there = downloaded.stat()
+        dataset.publish("0.4.0", FILES)
+        until((mount.path / "manifests" / "v0.4.0").exists)
+        until(lambda: b"v0.4.0" in path.read_bytes())
+        assert downloaded.stat() == there
+        mount.umount()
+
+
 def some_names(descriptor: int) -> list[str]:
     """The next names of a folder that is open, as few as getdents64(2) gives; none at the end."""
     buffer = ctypes.create_string_buffer(200)

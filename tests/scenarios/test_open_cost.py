@@ -1,28 +1,32 @@
 """What opening a session of real size costs: about 1 GB, 1,700 units on six probes, some 220 datasets."""
 
 import hashlib
+import math
 import os
-import subprocess
-import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import h5py
 import pynwb
 import pytest
 
 from tests.fakes.dataset import FakeDataset
-from tests.fakes.s3_server import FakeS3Server
+from tests.fakes.s3_server import FakeS3Server, Reply, Request
 from tests.fixtures_mount import Mounts
 from tests.hdf5.copies import copy
 from tests.hdf5.running import RecordedFile, Waves
 from tests.hdf5.truth import objects_of
+from tests.scenarios.hdf5_programs import Programs, list_names, open_with_pynwb, read_one_channel, read_one_unit
 from vbnfs.blocks import BLOCK_BYTES
 from vbnfs.demo.release import LocalRelease, make_release
 from vbnfs.demo.scale import ReleaseScale
 from vbnfs.hdf5.branches import Bounds
 
 SESSION = "ecephys_sessions/ecephys_session_1.nwb"
+LFP = "probes/probe_1_lfp.nwb"
 
 
 class FileData:
@@ -53,50 +57,120 @@ def session(release: LocalRelease) -> Path:
     return next(source for path, source in sources.items() if path.startswith("ecephys_sessions/"))
 
 
-@pytest.fixture
-def server(session: Path) -> Iterator[FakeS3Server]:
-    """A server of a dataset that consists of that session."""
-    dataset = FakeDataset()
-    with session.open("rb") as file:
-        file_hash = hashlib.file_digest(file, "blake2b").hexdigest()
-    key = f"{dataset.project}/{SESSION}"
-    version_id = dataset.store.put(key, FileData(session))
-    url = f"https://{dataset.store.bucket}.s3.us-west-2.amazonaws.com/{key}"
-    dataset.publish_entries("0.1.0", {SESSION: {"url": url, "version_id": version_id, "file_hash": file_hash}})
+@pytest.fixture(scope="module")
+def lfp(release: LocalRelease) -> Path:
+    """The LFP of one of its probes, 190 MB long."""
+    source = next(source for path, source in release.versions[2].sources.items() if "lfp" in path)
+    copy(source, target := release.directory / "longer_lfp.nwb", version="earliest", longer=20)
+    return target
+
+
+@pytest.fixture(scope="module")
+def server(session: Path, lfp: Path) -> Iterator[FakeS3Server]:
+    """A server of a dataset that consists of these two."""
+    dataset, entries = FakeDataset(), {}
+    for name, path in ((SESSION, session), (LFP, lfp)):
+        with path.open("rb") as file:
+            file_hash = hashlib.file_digest(file, "blake2b").hexdigest()
+        key = f"{dataset.project}/{name}"
+        version_id = dataset.store.put(key, FileData(path))
+        url = f"https://{dataset.store.bucket}.s3.us-west-2.amazonaws.com/{key}"
+        entries[name] = {"url": url, "version_id": version_id, "file_hash": file_hash}
+    dataset.publish_entries("0.1.0", entries)
     with FakeS3Server(dataset.store) as server:
         yield server
 
 
-READ_WITH_H5PY = """
-import h5py, sys
-file = h5py.File(sys.argv[1])
-file.visititems(lambda name, item: None)
-"""
-READ_ONE_UNIT = """
-import h5py, sys
-units = h5py.File(sys.argv[1])["units"]
-index = units["spike_times_index"]
-print(len(units["spike_times"][index[99]:index[100]]))
-"""
-READ_WITH_PYNWB = """
-import pynwb, sys
-with pynwb.NWBHDF5IO(sys.argv[1], "r") as io:
-    print(len(io.read().units))
-"""
+@pytest.fixture(scope="module")
+def programs() -> Iterator[Programs]:
+    """Runs programs."""
+    with Programs() as programs:
+        yield programs
 
 
-def test_bytes_fetched_to_open_a_session(mounts: Mounts, server: FakeS3Server, session: Path) -> None:
-    """h5py's walk over all names and pynwb's open together fetch at most 15 MB of 1 GB; one unit's spikes 3 MB."""
-    size = session.stat().st_size
-    assert 900e6 < size < 1100e6
-    for scripts, most_bytes in (((READ_ONE_UNIT,), 3e6), ((READ_WITH_H5PY, READ_WITH_PYNWB), 15e6)):
-        mount = mounts(server.endpoint_url, "--cache-dir", session.parent / f"cache-{len(scripts)}")
+class Rounds:
+    """The behaviour of a server that is far away. It counts rounds of ranges that may depend on each other."""
+
+    def __init__(self, seconds: float = 0.2) -> None:
+        self._seconds = seconds
+        self._came: list[float] = []  # appended to by the server's threads
+
+    def __call__(self, request: Request, honest: Reply) -> Reply | None:
+        if request.kind != "get_range":
+            return None
+        self._came.append(time.monotonic())
+        return replace(honest, pause_seconds=self._seconds)
+
+    @property
+    def count(self) -> int:
+        """Requests of one round came before the first of it was answered."""
+        rounds, answered = 0, -math.inf
+        for came in sorted(self._came):
+            if came >= answered:
+                rounds, answered = rounds + 1, came + self._seconds
+        return rounds
+
+
+class Cost(NamedTuple):
+    """What a cold mount asked for."""
+
+    rounds: int
+    fetched_bytes: int
+    walks: int
+
+
+@pytest.fixture
+def cost(mounts: Mounts, server: FakeS3Server, programs: Programs, tmp_path: Path) -> Callable[..., Cost]:
+    """Runs programs on a mount with an empty cache, far from the server."""
+
+    def measured(option: str, name: str, *works: Callable[[str], None]) -> Cost:
+        mount = mounts(server.endpoint_url, "--cache-dir", tmp_path / f"cache-{len(mounts.made)}", option)
         server.forget_requests()
-        for script in scripts:
-            subprocess.run([sys.executable, "-W", "ignore", "-c", script, mount.path / SESSION], check=True)
-        print(f"{server.body_bytes / 1e6:.1f} MB in {server.count('get_range')} requests")
-        assert server.body_bytes <= most_bytes
+        server.behaviours.append(rounds := Rounds())
+        try:
+            for work in works:
+                programs.run(work, mount.path / name)
+        finally:
+            server.behaviours.remove(rounds)
+        found = Cost(rounds.count, server.body_bytes, mount.status()["metrics"]["walks"])
+        print(f"{option}: {found}, {server.count('get_range')} requests")
         mount.umount()
+        return found
+
+    return measured
+
+
+@pytest.mark.parametrize("work", [list_names, open_with_pynwb])
+def test_rounds_to_open_a_session(cost: Callable[..., Cost], work: Callable[[str], None]) -> None:
+    """Listing all of a session with h5py takes at most 10 rounds and 15 MB, and so does opening it with pynwb."""
+    found = cost("--hdf5", SESSION, work)
+    assert found.rounds <= 10
+    assert found.fetched_bytes <= 15e6
+    assert found.walks == 1
+
+
+def test_rounds_to_read_one_unit(cost: Callable[..., Cost]) -> None:
+    """A walk ahead costs bytes, at most 15 MB in all, and no round: with --no-hdf5 it is 3 MB in as many or more."""
+    with_walk, without = (cost(option, SESSION, read_one_unit) for option in ("--hdf5", "--no-hdf5"))
+    assert with_walk.rounds <= without.rounds
+    assert with_walk.fetched_bytes <= 15e6
+    assert without.fetched_bytes <= 3e6
+
+
+def test_rounds_to_read_one_channel(cost: Callable[..., Cost]) -> None:
+    """Ten seconds of one LFP channel, 12,500 reads of 4 bytes, take at most 7 rounds and 12 MB."""
+    with_walk, without = (cost(option, LFP, read_one_channel) for option in ("--hdf5", "--no-hdf5"))
+    assert with_walk.rounds <= min(7, without.rounds)
+    assert with_walk.fetched_bytes <= 12e6
+
+
+@pytest.mark.parametrize("option", ["--hdf5", "--no-hdf5"])
+def test_bytes_fetched_to_open_a_session(cost: Callable[..., Cost], session: Path, option: str) -> None:
+    """h5py's walk over all names and pynwb's open together fetch at most 15 MB of 1 GB."""
+    assert 900e6 < session.stat().st_size < 1100e6
+    found = cost(option, SESSION, list_names, open_with_pynwb)
+    assert found.fetched_bytes <= 15e6
+    assert found.walks == (option == "--hdf5")
 
 
 def test_rounds_of_a_walk(session: Path) -> None:
@@ -114,10 +188,9 @@ def test_rounds_of_a_walk(session: Path) -> None:
 
 @pytest.mark.parametrize(("version", "chunks"), [("earliest", True), ("latest", False)])
 def test_rounds_of_a_walk_in_other_forms(
-    session: Path, release: LocalRelease, tmp_path: Path, version: str, chunks: bool
+    session: Path, lfp: Path, tmp_path: Path, version: str, chunks: bool
 ) -> None:
     """Sessions in chunks or with new groups, and LFP files of 3 GB, take 8 rounds and 15 MB; no object is missing."""
-    lfp = next(source for path, source in release.versions[2].sources.items() if "lfp" in path)
     for number, (source, longer) in enumerate(((session, 1), (lfp, 600))):
         target = tmp_path / f"{number}.nwb"
         copy(source, target, version=version, chunks=chunks, longer=longer)

@@ -55,6 +55,7 @@ REFUSED = [
     ("'VISp'", 1, "not a condition"),
     ("-snr > 1", 1, "not in the language"),
     ("snr == 1j", 8, "a number"),
+    ("area in ['VISp' 'VISl']", 10, "a comma is missing"),
     ("name == b'x'", 9, "a number"),
     ("name == ...", 9, "a number"),
     ("snr > 99999999999999999999", 7, "64 bits"),

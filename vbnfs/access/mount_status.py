@@ -2,9 +2,10 @@
 
 import math
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Any, Final
 
-from vbnfs.access.running_mounts import ask_as_reader, ask_of
+from vbnfs.access.running_mounts import ANSWER_SECONDS, ask_as_reader, ask_of
 from vbnfs.errors import MountError
 from vbnfs.host.identity import user_name
 from vbnfs.host.mountinfo import MountEntry, is_ours
@@ -12,19 +13,22 @@ from vbnfs.host.mountinfo import MountEntry, is_ours
 _MOST_NUMBER: Final = 1 << 63
 _DEEPEST: Final = 4
 # A daemon of an older vbnfs does not report these.
-_NEW_COUNTS: Final = ("cache_reserve_bytes", "cache_free_bytes")
-_NEW_TEXTS: Final = ("proxy", "certificates")
+_NEW_COUNTS: Final = (
+    *("cache_reserve_bytes", "cache_free_bytes"),
+    *("read_bytes_since_error", "received_bytes_since_error"),
+)
+_NEW_TEXTS: Final = ("proxy", "certificates", "last_error_time")
 _SHOWN: Final = frozenset({"read_bytes", "received_bytes", "range_requests"})
 
 Check = Callable[[Any], bool]
 
 
-def ask_status(entry: MountEntry) -> dict[str, Any]:
+def ask_status(entry: MountEntry, *, seconds: float = ANSWER_SECONDS) -> dict[str, Any]:
     """The status of a mount. Raises `MountError` if its daemon does not answer, or its answer is no status.
 
     The place of the mount, and the daemon's process where that can be seen from here, are taken from the kernel.
     """
-    answer, pid = ask_of(entry, "status")
+    answer, pid = ask_of(entry, "status", seconds=seconds)
     answer = {**dict.fromkeys((*_NEW_COUNTS, *_NEW_TEXTS)), **answer}
     wrong = next((name for name, check in _CHECKS.items() if name not in answer or not check(answer[name])), None)
     if wrong is None and not _is_passthrough(answer.get("passthrough")):
@@ -36,21 +40,22 @@ def ask_status(entry: MountEntry) -> dict[str, Any]:
     return {**answer, "mountpoint": str(entry.mountpoint), "pid": pid or answer["pid"]}
 
 
-def ask_readers_status(entry: MountEntry) -> dict[str, Any]:
+def ask_readers_status(entry: MountEntry, *, seconds: float = ANSWER_SECONDS) -> dict[str, Any]:
     """The part of the status that a mount reports to all who can read it: another user's mount, too.
 
     Raises `MountError` as `ask_status` does.
     """
-    answer = ask_as_reader(entry)
+    answer = ask_as_reader(entry, seconds=seconds)
     wrong = next((name for name, check in _READERS_CHECKS.items() if not check(answer.get(name))), None)
     if wrong is not None or not _is_plain(answer):
         raise MountError(f"{entry.mountpoint}: its daemon's status is none: {wrong or 'not plain values'}")
     return {**answer, "mountpoint": str(entry.mountpoint), "mounted_by": user_name(entry.owner)}
 
 
-def status_of(entry: MountEntry) -> dict[str, Any]:
+def status_of(entry: MountEntry, *, seconds: float = ANSWER_SECONDS) -> dict[str, Any]:
     """The status of a mount, as much of it as this user may know. Raises `MountError` as `ask_status` does."""
-    return ask_status(entry) if is_ours(entry) else ask_readers_status(entry)
+    ask = ask_status if is_ours(entry) else ask_readers_status
+    return ask(entry, seconds=seconds)
 
 
 def _is_text(value: Any) -> bool:
@@ -59,6 +64,14 @@ def _is_text(value: Any) -> bool:
 
 def _is_text_or_none(value: Any) -> bool:
     return value is None or isinstance(value, str)
+
+
+def _is_time_or_none(value: Any) -> bool:
+    try:
+        time = None if value is None else datetime.fromisoformat(value)
+        return time is None or (time.tzinfo is not None and time.astimezone() is not None)
+    except (TypeError, ValueError, OverflowError):
+        return False
 
 
 def _are_texts(value: Any) -> bool:
@@ -122,6 +135,7 @@ _CHECKS: Final[Mapping[str, Check]] = {
     **dict.fromkeys(("pid", "cache_size_bytes", "cache_usage_bytes"), _is_count),
     **dict.fromkeys(_NEW_COUNTS, _is_count_or_none),
     **dict.fromkeys(_NEW_TEXTS, _is_text_or_none),
+    "last_error_time": _is_time_or_none,
     "is_offline": lambda value: isinstance(value, bool),
     "metrics": _are_counts,
 }

@@ -15,15 +15,17 @@ from typing import Any, Final
 
 from vbnfs.errors import MountError
 from vbnfs.host import peers
-from vbnfs.host.identity import user_name, user_or_root
-from vbnfs.host.mount_programs import is_alive, read_attribute
-from vbnfs.host.mountinfo import MountEntry
-from vbnfs.host.runtime import find_socket
+from vbnfs.host.apart import read_attribute
+from vbnfs.host.identity import our_uid, user_name, user_or_root
+from vbnfs.host.mount_programs import is_alive
+from vbnfs.host.mountinfo import MountEntry, all_mounts, is_made_by_a_user, mount_holding
+from vbnfs.host.runtime import find_socket, socket_paths
 
 READERS_STATUS: Final = "user.vbnfs.status"  # of the top folder: filesystem/operations.py
 _MAX_ANSWER_BYTES: Final = 1 << 20
 _PIECE_BYTES: Final = 64 << 10
-_TIMEOUT_SECONDS: Final = 10.0  # for question and answer together
+ANSWER_SECONDS: Final = 10.0  # for question and answer together
+_LEAST_SECONDS: Final = 0.5  # to find out whether a mount is dead
 _AGAIN_SECONDS: Final = 0.05
 _LONGEST_REASON: Final = 1000  # characters
 
@@ -33,12 +35,12 @@ def ask(entry: MountEntry, command: str) -> dict[str, Any]:
     return ask_of(entry, command)[0]
 
 
-def ask_of(entry: MountEntry, command: str) -> tuple[dict[str, Any], int]:
+def ask_of(entry: MountEntry, command: str, *, seconds: float = ANSWER_SECONDS) -> tuple[dict[str, Any], int]:
     """`ask`, and which process answers, 0 if that cannot be seen from here. The answer may be any JSON object."""
-    path = find_socket(entry.owner, entry.device)
+    path, end = _socket_of(entry), time.monotonic() + seconds
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-            within = _Deadline(connection)
+            within = _Deadline(connection, end)
             within.connect(path)
             peer = peers.peer_of(connection)
             if peer.uid not in {entry.owner, 0}:
@@ -47,7 +49,7 @@ def ask_of(entry: MountEntry, command: str) -> tuple[dict[str, Any], int]:
             answer = json.loads(within.line())
     except (FileNotFoundError, ConnectionRefusedError, ConnectionResetError) as error:
         reason = "its daemon is gone; 'vbnfs mount' mounts it anew, 'vbnfs umount' clears it"
-        if is_alive(entry.mountpoint):
+        if is_alive(entry.mountpoint, seconds=_left(end)):
             has_ended = isinstance(error, ConnectionResetError)  # the daemon has ended the connection, and lives
             reason = "its daemon does not answer" if has_ended else f"it works, but its control socket {path} is gone"
         raise MountError(f"{entry.mountpoint}: {reason}") from error
@@ -67,18 +69,18 @@ def ask_of(entry: MountEntry, command: str) -> tuple[dict[str, Any], int]:
     return answer, peer.pid
 
 
-def ask_as_reader(entry: MountEntry) -> dict[str, Any]:
+def ask_as_reader(entry: MountEntry, *, seconds: float = ANSWER_SECONDS) -> dict[str, Any]:
     """What a mount of another user reports to all who can read it. Raises `MountError` to those who cannot."""
-    whose, who = user_name(entry.owner), user_or_root(entry.owner)
+    whose, who, end = user_name(entry.owner), user_or_root(entry.owner), time.monotonic() + seconds
     try:
-        answer = json.loads(read_attribute(entry.mountpoint, READERS_STATUS, seconds=_TIMEOUT_SECONDS))
+        answer = json.loads(read_attribute(entry.mountpoint, READERS_STATUS, seconds=seconds))
     except PermissionError as error:
         raise MountError(
             f"{entry.mountpoint}: mounted by {whose}, and not open to you; {who} can mount it with allow_other, or"
             " for a group of yours with gid= and umask=, too"
         ) from error
     except (OSError, ValueError, RecursionError) as error:
-        if not is_alive(entry.mountpoint):
+        if not is_alive(entry.mountpoint, seconds=_left(end)):
             raise MountError(f"{entry.mountpoint}: its daemon is gone; {who} can mount it anew") from error
         raise MountError(f"{entry.mountpoint}: its daemon does not answer: {error}") from error
     if not isinstance(answer, dict):
@@ -90,19 +92,37 @@ def daemon_of(entry: MountEntry) -> int:
     """The process that serves a mount, as the kernel has it: no answer is waited for. 0 if that is not known."""
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-            _Deadline(connection).connect(find_socket(entry.owner, entry.device))
+            _Deadline(connection, time.monotonic() + ANSWER_SECONDS).connect(_socket_of(entry))
             peer = peers.peer_of(connection)
-    except OSError:
+    except (OSError, MountError):
         return 0
     return peer.pid if peer.uid in {entry.owner, 0} else 0
 
 
-class _Deadline:
-    """A connection on which all together takes some seconds at most. Raises `OSError`."""
+def _socket_of(entry: MountEntry) -> Path:
+    """The path of a mount's control socket. Raises `MountError` where looking for it could hang.
 
-    def __init__(self, connection: socket.socket) -> None:
+    The folder is the mount's owner's, who can mount a file system there that does not answer.
+    """
+    mounts = all_mounts() if entry.owner != our_uid() else []
+    for path in socket_paths(entry.owner, entry.device):
+        disk = mount_holding(path, mounts)
+        if disk is not None and is_made_by_a_user(disk):
+            kind = disk.file_system_type
+            raise MountError(f"{entry.mountpoint}: its control socket would be on a {kind} of its owner's: {path}")
+    return find_socket(entry.owner, entry.device)
+
+
+def _left(end: float) -> float:
+    return max(_LEAST_SECONDS, end - time.monotonic())
+
+
+class _Deadline:
+    """A connection on which all has to have happened by `end`, as time.monotonic() has it. Raises `OSError`."""
+
+    def __init__(self, connection: socket.socket, end: float) -> None:
         self._connection = connection
-        self._end = time.monotonic() + _TIMEOUT_SECONDS
+        self._end = end
 
     def connect(self, path: Path) -> None:
         """Also where others queue for it."""

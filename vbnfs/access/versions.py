@@ -49,7 +49,10 @@ class Versions:
             await self.dataset.catalog.sizes.fetch_all(map(self.named.of, files))
 
 
-async def load_versions(dataset: Dataset) -> Versions:
-    """The versions that the bucket has, or those that are stored where it cannot be asked. Raises a `VbnfsError`."""
-    release = await dataset.catalog.load(is_awaited=True)
+async def load_versions(dataset: Dataset, *, max_age_seconds: float = 0.0) -> Versions:
+    """The versions that the bucket has, or those that are stored where it cannot be asked. Raises a `VbnfsError`.
+
+    A stored list that is younger than `max_age_seconds` will do.
+    """
+    release = await dataset.catalog.load(max_age_seconds=max_age_seconds, is_awaited=True)
     return Versions(dataset, release, dataset.catalog.contents(in_order_of_publication(release.manifests)))

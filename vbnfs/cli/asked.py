@@ -1,7 +1,9 @@
 """What paths on a command line name: a mount, whose settings then hold, and files of the dataset's tree."""
 
+import math
 import os
 import posixpath
+import re
 import shlex
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
@@ -10,16 +12,19 @@ from pathlib import Path
 from typing import Any, Final
 
 from vbnfs.access.mount_status import ask_status
+from vbnfs.access.running_mounts import ANSWER_SECONDS
 from vbnfs.access.versions import Versions
 from vbnfs.cache.eviction import stored_size
 from vbnfs.config.datasets import MirrorPlace
 from vbnfs.config.settings import SETTING_BY_NAME, Config
+from vbnfs.dataset.browsing import BY
 from vbnfs.dataset.manifest import DatasetVersion
 from vbnfs.dataset.names import LATEST, MANIFESTS, decode
 from vbnfs.dataset.release import Release
 from vbnfs.dataset.tree import ROOT_INODE, DataNode, Directory, Node, StaticNode, Symlink, Tree
 from vbnfs.dataset.tree_builder import build_tree
-from vbnfs.errors import DatasetError, MountError, UsageError
+from vbnfs.errors import DatasetError, Hdf5Error, MountError, UsageError
+from vbnfs.host.apart import first_missing
 from vbnfs.host.mountinfo import MountEntry, absolute, list_mounts
 
 _OF_A_MOUNT: Final = (
@@ -40,6 +45,7 @@ class Place:
     config: Config
     paths: Sequence[str]
     remedy_for_size: str
+    max_age_seconds: float = 0.0  # of the list of versions: a mount knows all those that paths in it are of
 
 
 # Mounts
@@ -66,14 +72,24 @@ def place_of(config: Config, paths: Sequence[Path], *, given: Set[str]) -> Place
         return Place(config, [decode(os.fsencode(path)) for path in paths], remedy)
     status = ask_status(entry)
     _check_given(config, status, given)
-    for path in paths:
-        if not os.path.lexists(path):
-            there = next(folder for folder in path.absolute().parents if os.path.lexists(folder))
-            raise DatasetError(f"{path}: no such file or folder; 'ls {there}' lists those that there are")
+    _check_are_there(paths, entry)
     remedy = _raise_the_size_of(Path(status["cache_dir"]))
     if status.get("is_cache_size_given"):
         remedy = f"it is the mount {entry.mountpoint} that was given so little: mount it again with --cache-size {{}}"
-    return Place(_settings_of(status, config), [inner for _, inner in within], remedy)
+    return Place(_settings_of(status, config), [inner for _, inner in within], remedy, max_age_seconds=math.inf)
+
+
+def _check_are_there(paths: Sequence[Path], entry: MountEntry) -> None:
+    """Raise `DatasetError` for a path that is not there, `MountError` where the mount does not answer."""
+    try:
+        missing = first_missing(paths, seconds=ANSWER_SECONDS)
+        if missing is None:
+            return
+        way = [*reversed(missing.absolute().parents), missing.absolute()]
+        end = first_missing(way, seconds=ANSWER_SECONDS) or way[-1]
+    except TimeoutError as error:
+        raise MountError(f"{entry.mountpoint}: its daemon does not answer: {error.strerror}") from error
+    raise DatasetError(f"{missing}: no such file or folder; 'ls {end.parent}' lists those that there are")
 
 
 def _raise_the_size_of(cache_dir: Path) -> str:
@@ -131,6 +147,8 @@ def _within_mount(path: Path, mounts: Iterable[MountEntry]) -> tuple[MountEntry 
     where = absolute(path)
     for entry in mounts:
         if where.is_relative_to(entry.mountpoint):
+            if where.is_relative_to(entry.mountpoint / BY):  # links to what the dataset has elsewhere
+                where = Path(os.path.realpath(where))
             return entry, decode(os.fsencode(where.relative_to(entry.mountpoint)))
     return None, decode(os.fsencode(path))
 
@@ -199,6 +217,41 @@ def _below(tree: Tree, name: str, node: Node, seen: set[int], links: deque[str])
                 links.append(inner)
             else:
                 yield from _below(tree, inner, entry, seen, links)
+
+
+def file_within(tree: Tree, path: str) -> tuple[str, Node, tuple[str, ...]]:
+    """The file that a path of the tree leads to or through: its path, its node, and what of the path is behind it.
+
+    A path may also begin with the name of a file of the version at the top, in any folder, or with the number in it,
+    as a session's id. Raises `DatasetError` where there is no such file, or several; `Hdf5Error` for a folder.
+    """
+    parts = _parts(path)
+    for count in range(len(parts), 0, -1):
+        node = _walk(tree, parts[:count])
+        if node is not None and not isinstance(node, Directory):
+            return "/".join(parts[:count]), node, tuple(parts[count:])
+    named = _files_named(tree, parts[0]) if parts else {}
+    if len(named) > 1:
+        raise DatasetError(f"{parts[0]}: not in the dataset as one file: name one of {', '.join(sorted(named))}")
+    for name, node in named.items():
+        return name, node, tuple(parts[1:])
+    where, found = _node_at(tree, path)
+    if isinstance(found, Directory):
+        inside = next((name for name, _ in files_at(tree, where)), None)
+        example = f", such as {inside}" if inside else ""
+        raise Hdf5Error(f"{path}: a folder of the dataset: name a file in it{example}")
+    return where, found, ()
+
+
+def _files_named(tree: Tree, text: str) -> dict[str, Node]:
+    """The different files of the version at the top that have this name, or this number in their name."""
+    above = f"{MANIFESTS}/{tree.default_version.folder}"
+    files = ((name.removeprefix(f"{above}/"), node) for name, node in files_at(tree, above))
+    return {name: node for name, node in files if text in {posixpath.basename(name), *_numbers(name)}}
+
+
+def _numbers(name: str) -> list[str]:
+    return re.findall(r"\d{4,}", posixpath.basename(name))
 
 
 def why_unverifiable(node: Node) -> str | None:

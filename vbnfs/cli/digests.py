@@ -65,7 +65,7 @@ def export(where: Place, file: Path, *, note: Note) -> Moved:
 async def _hashes_at(where: Place) -> dict[str, str]:
     """The hashes of the files at paths of the tree, each with a name that has it. Raises a `VbnfsError`."""
     async with open_dataset(where.config) as dataset:
-        asked = asked_files(await load_aloud(dataset), where.paths)
+        asked = asked_files(await load_aloud(dataset, max_age_seconds=where.max_age_seconds), where.paths)
     files = [(name, node) for nodes in asked.values() for name, node in nodes if isinstance(node, DataNode)]
     hashes = {node.content.file_hash: name for name, node in files}
     found = {file_hash: name for file_hash, name in hashes.items() if file_hash is not None}

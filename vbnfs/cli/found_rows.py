@@ -1,7 +1,8 @@
 """How found rows look: a table for people, CSV, JSON, Parquet."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -15,6 +16,7 @@ from vbnfs.tables.columns import Kind, kind_of
 from vbnfs.tables.reading import with_whole_numbers, write_parquet
 
 _MOST_ROWS: Final = 200  # for people, unless --limit says otherwise
+_ROWS_AT_ONCE: Final = 4096  # whose cells are Python's objects at a time
 _MOST_COLUMNS: Final = 8  # of a table that is not known
 _BYTES: Final = "_bytes"  # how the names of columns end that have bytes
 # What people see first of the tables that are known.
@@ -54,19 +56,21 @@ def show_rows(rows: pd.DataFrame, form: Form, *, name: str, is_limited: bool, no
     """Rows of the table `name`, in a form. Raises `TablesError` where Parquet cannot be written."""
     rows = with_whole_numbers(rows)
     if form.is_csv:
-        render.print_text(rows.to_csv(index=False))
+        rows.to_csv(sys.stdout, index=False)  # by and by: there may be hundreds of megabytes
     elif form.is_json:
-        render.print_json(as_records(rows))
+        render.print_json_rows(_records(rows))
     elif form.parquet is not None:
         _write_parquet(rows, form.parquet)
     else:
         _print_rows(rows, form, name=name, is_limited=is_limited, note=note)
 
 
-def as_records(rows: pd.DataFrame) -> list[dict[str, Any]]:
+def _records(rows: pd.DataFrame) -> Iterator[dict[str, Any]]:
     """The rows by the names of their columns, as JSON has values; what it has not, and empty cells, are None."""
-    columns = {str(name): list(map(as_json, rows[name].tolist())) for name in rows.columns}
-    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    for start in range(0, len(rows), _ROWS_AT_ONCE):
+        part = rows.iloc[start : start + _ROWS_AT_ONCE]
+        columns = {str(name): list(map(as_json, part[name].tolist())) for name in part.columns}
+        yield from (dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True))
 
 
 def as_json(value: Any) -> Any:

@@ -5,6 +5,7 @@ the message says why; 2 the command line, a variable or a configuration file is 
 (`UsageError`); 130 interrupted.
 """
 
+import builtins
 import sys
 import traceback
 from collections import UserDict
@@ -30,6 +31,7 @@ _MODULES: Final[Mapping[str, str]] = {
     **dict.fromkeys(("clean", "import"), "upkeep"),
     "export": "sharing",
     **dict.fromkeys(("install-helper", "install-units"), "installing"),
+    **dict.fromkeys(("tree", "map"), "structures"),
     "settings": "settings",
 }
 
@@ -94,7 +96,7 @@ class _Commands(UserDict[str, Any]):
         found: click.Command | str = super().__getitem__(key)
         if isinstance(found, click.Command):
             return found
-        name = f"{key}_" if iskeyword(key) else key.replace("-", "_")
+        name = f"{key}_" if iskeyword(key) or hasattr(builtins, key) else key.replace("-", "_")
         command: click.Command = getattr(import_module(f"vbnfs.cli.{found}"), name)
         self[key] = command
         return command
@@ -116,6 +118,7 @@ _MEANT: Final[Mapping[str, str]] = {
     **dict.fromkeys(("log", "logs"), "status', which says where the log is, or 'vbnfs settings"),
     **dict.fromkeys(("config", "options"), "settings"),
     "compare": "diff",
+    **dict.fromkeys(("outline", "structure", "h5ls", "h5dump", "show"), "tree"),
     **dict.fromkeys(("find", "search", "query"), "sessions --query"),
     **dict.fromkeys(("columns", "values"), "tables"),
     "channels": "tables channels",

@@ -22,7 +22,8 @@ from vbnfs.startup import without_rich
 if TYPE_CHECKING:
     from vbnfs.daemon.mount import Ready
 
-_ASKED_AT_ONCE: Final = 16
+_MOST_ASKED_AT_ONCE: Final = 256
+_OF_ALL_SECONDS: Final = 5.0  # for all mounts together, one of which may not answer; it has longer where it is named
 
 
 @click.command(epilog=EXIT_STATUS)
@@ -165,12 +166,14 @@ def status(mountpoint: Path | None, as_json: bool) -> None:
     of root are named.
     """
     from vbnfs.access.mount_status import status_of  # noqa: PLC0415
+    from vbnfs.access.running_mounts import ANSWER_SECONDS  # noqa: PLC0415
 
     entries, others = _mounts_at(mountpoint), [] if mountpoint is not None else mountinfo.roots_mounts()
     found: list[dict[str, Any]] = []
     silent: list[str] = []
-    with ThreadPoolExecutor(_ASKED_AT_ONCE) as pool:  # one that does not answer holds up no others
-        answers = {pool.submit(status_of, entry): entry.mountpoint for entry in entries}
+    seconds = ANSWER_SECONDS if mountpoint is not None else _OF_ALL_SECONDS
+    with ThreadPoolExecutor(_MOST_ASKED_AT_ONCE) as pool:  # one that does not answer holds up no others
+        answers = {pool.submit(status_of, entry, seconds=seconds): entry.mountpoint for entry in entries}
         for late in wait(answers, timeout=WAITING_SECONDS).not_done:
             echo_note(f"waiting for the daemon of {answers[late]}")
         for asked in answers:

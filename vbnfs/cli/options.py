@@ -19,7 +19,7 @@ WHERE_SETTINGS_ARE: Final = "'vbnfs settings' shows all settings, 'vbnfs setting
 EXIT_STATUS: Final = f"\b\n{STATUSES}\n{WHERE_SETTINGS_ARE}"
 # The settings that matter to a mount alone.
 ONLY_OF_A_MOUNT: Final = (
-    *("fuse", "passthrough", "trust_cache", "foreground", "allow_other", "refresh"),
+    *("fuse", "passthrough", "trust_cache", "hdf5", "foreground", "allow_other", "refresh"),
     *("allow_root", "uid", "gid", "umask", "fmask", "dmask", "auto_unmount"),
     *("log_file", "log_level", "mountpoint"),
 )
@@ -49,7 +49,7 @@ def settings(*left_out: str, shown: Collection[str] = ()) -> Callable[[Callable[
 
 def _option(setting: Setting, *, hidden: bool) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     return click.option(
-        setting.option,
+        f"{setting.option}/--no-{setting.option[2:]}" if setting.is_on else setting.option,
         setting.name,
         metavar=None if setting.is_flag else setting.metavar,
         is_flag=setting.is_flag,
@@ -62,12 +62,16 @@ def _option(setting: Setting, *, hidden: bool) -> Callable[[Callable[..., Any]],
 def settings_of(options: dict[str, Any], mount_options: tuple[str, ...] = ()) -> LoadedSettings:
     """The settings, of which `options` are those of the command line. Raises `UsageError`."""
     config_file = options.pop("config_file")
-    given = {name: "true" if value is True else value for name, value in options.items() if value is not None}
+    given = {name: _text(value) for name, value in options.items() if value is not None}
     return load_settings(
         command_line=given,
         mount_options=mount_options,
         config_file=Path(config_file) if config_file else None,
     )
+
+
+def _text(value: str | bool) -> str:
+    return value if isinstance(value, str) else str(value).lower()
 
 
 def config_of(options: dict[str, Any], mount_options: tuple[str, ...] = ()) -> Config:

@@ -114,7 +114,9 @@ def run_trial(where: Place, wanted: Wanted) -> Plan:
 
 async def _try(where: Place, wanted: Wanted) -> Plan:
     async with open_dataset(where.config) as dataset, working(where, dataset, trusts=True) as work:
-        return await plan_of(where, await target_of(await load_aloud(dataset), work, wanted))
+        return await plan_of(
+            where, await target_of(await load_aloud(dataset, max_age_seconds=where.max_age_seconds), work, wanted)
+        )
 
 
 async def fetch(
@@ -129,7 +131,7 @@ async def fetch(
     """See `run`."""
     async with AsyncExitStack() as stack:
         dataset = await stack.enter_async_context(open_dataset(where.config))
-        versions = await load_aloud(dataset)
+        versions = await load_aloud(dataset, max_age_seconds=where.max_age_seconds)
         work = await stack.enter_async_context(working(where, dataset, trusts=True))
         target = await target_of(versions, work, wanted)
         await stack.enter_async_context(held_while_fetched(dataset, target.contents))

@@ -2,9 +2,11 @@
 
 import io
 import json
+import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final, Literal, TextIO, TypeAlias
 
 from vbnfs.config.environment import foreign_home
 from vbnfs.errors import VbnfsError, with_remedy
@@ -13,6 +15,7 @@ from vbnfs.rate import rate_text
 if TYPE_CHECKING:
     from rich.console import Console
 
+_COLOURS: Final[Mapping[bool, Literal["auto"] | None]] = {True: "auto", False: None}  # by whether it is a terminal
 _ROUTE: Final = {"proxy": "proxy", "trusted": "certificates"}  # a line, and what of the status it shows
 _ENDLESS: Final = 100_000  # columns, or lines
 
@@ -22,9 +25,13 @@ def print_json(value: Any) -> None:
     sys.stdout.write(json.dumps(value, indent=2, sort_keys=True) + "\n")
 
 
-def print_text(text: str) -> None:
-    """What another program is to read, on standard output, as it is."""
-    sys.stdout.write(text)
+def print_json_rows(rows: Iterable[Mapping[str, Any]]) -> None:
+    """A JSON array on standard output, a line for each row: there may be hundreds of thousands."""
+    before = "["
+    for row in rows:
+        sys.stdout.write(f"{before}\n{json.dumps(row)}")
+        before = ","
+    sys.stdout.write("[]\n" if before == "[" else "\n]\n")
 
 
 def print_line(text: str) -> None:
@@ -59,6 +66,43 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     )
     console.print(table)
     sys.stdout.writelines(line.rstrip() + "\n" for line in lines.getvalue().splitlines())
+
+
+Span: TypeAlias = tuple[str, str]  # a text, and its style in rich's words
+
+
+def print_spans(lines: Iterable[Sequence[Span]]) -> None:
+    """Lines of texts with styles on standard output; plain where it shows no colours. Texts are escaped already."""
+    from rich.text import Text  # noqa: PLC0415 - see print_table
+
+    console = _console(sys.stdout)
+    for spans in lines:
+        console.print(Text.assemble(*spans), soft_wrap=True)
+
+
+def has_colours() -> bool:
+    """Whether standard output is a terminal of 256 colours at least, and the user wants them (no-color.org)."""
+    console = _console(sys.stdout)
+    return console.color_system in {"256", "truecolor"} and not console.no_color
+
+
+def terminal_width() -> int | None:
+    """How many columns standard output has; None where it is no terminal."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def _console(file: TextIO) -> "Console":
+    from rich.console import Console  # noqa: PLC0415 - see print_table
+
+    is_terminal = sys.stdout.isatty()
+    return Console(
+        file=file,
+        highlight=False,
+        markup=False,
+        emoji=False,
+        force_terminal=is_terminal,
+        color_system=_COLOURS[is_terminal],
+    )
 
 
 def error_console() -> "Console":
@@ -122,10 +166,28 @@ def print_status(status: Mapping[str, Any]) -> None:
     for number, reason in enumerate(status["refused"]):
         lines[f"refused{'' if number == 0 else number + 1}"] = reason
     if error := status.get("last_error"):
-        lines["last error"] = error
+        lines |= {"last error": error, **_since_error_lines(status)}
     sys.stdout.write(escape(status["mountpoint"]) + "\n")
     for name, text in lines.items():
         sys.stdout.write(f"  {name:<11} {escape(text)}\n")
+
+
+def _since_error_lines(status: Mapping[str, Any]) -> dict[str, str]:
+    """When the last error was, and what was read since."""
+    if (time := status.get("last_error_time")) is None:  # a daemon of an older vbnfs does not report it
+        return {}
+    when, now = datetime.fromisoformat(time).astimezone(), datetime.now(UTC)
+    read, received = (status.get(f"{name}_bytes_since_error") or 0 for name in ("read", "received"))
+    since = f"{size(read)} were read, {size(received)} of that from S3" if read else "nothing was read"
+    return {"it was": f"{ago((now - when).total_seconds())}, at {when:%Y-%m-%d %H:%M:%S}; since then {since}"}
+
+
+def ago(seconds: float) -> str:
+    """How long ago something was, as people say it: 12 minutes ago."""
+    for unit, name in ((86400, "day"), (3600, "hour"), (60, "minute"), (1, "second")):
+        if (count := int(seconds // unit)) > 0:
+            return f"{count} {name}{'' if count == 1 else 's'} ago"
+    return "just now"
 
 
 def _dataset_lines(status: Mapping[str, Any]) -> dict[str, str]:

@@ -41,7 +41,7 @@ def run_with_versions(
     return run(load_and_work)
 
 
-async def load_aloud(dataset: Dataset) -> Versions:
+async def load_aloud(dataset: Dataset, *, max_age_seconds: float = 0.0) -> Versions:
     """`load_versions`; a user who waits for it longer than usual reads for what. Raises a `VbnfsError`."""
     failure: VbnfsError | None = None
     versions: list[Versions] = []
@@ -53,7 +53,7 @@ async def load_aloud(dataset: Dataset) -> Versions:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(say_in_time)
         try:
-            versions.append(await load_versions(dataset))
+            versions.append(await load_versions(dataset, max_age_seconds=max_age_seconds))
         except VbnfsError as error:  # raised outside of the nursery, which would put it into a group
             failure = error
         nursery.cancel_scope.cancel()

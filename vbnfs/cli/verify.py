@@ -114,7 +114,7 @@ async def verify(where: Place, *, fetch: bool, show: Show, bar: Bar) -> Outcome:
     """
     paths = where.paths
     async with open_dataset(where.config) as dataset:
-        asked = asked_files(await load_aloud(dataset), paths)
+        asked = asked_files(await load_aloud(dataset, max_age_seconds=where.max_age_seconds), paths)
         async with working(where, dataset) as work:
             shown = show if paths else _unless_lacking(show)
             every = (file for found in asked.values() for file in found)

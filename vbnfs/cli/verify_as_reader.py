@@ -5,15 +5,16 @@ That mount's cache is its owner's alone. What it has found of each file is an ex
 
 import errno
 import os
-import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
+from vbnfs.access.running_mounts import ANSWER_SECONDS
 from vbnfs.cli.verify import FAILED, GOOD, INCOMPLETE, MISMATCH, NO_FILE, NO_HASH, Finding, Outcome, Show
 from vbnfs.errors import MountError, UsageError
+from vbnfs.host.apart import Found, attributes_below
 from vbnfs.host.identity import user_name, user_or_root
-from vbnfs.host.mountinfo import absolute, is_ours, list_mounts
+from vbnfs.host.mountinfo import MountEntry, absolute, is_ours, list_mounts
 
 _ATTRIBUTE: Final = "user.vbnfs.verified"
 # How the text of the attribute begins (reading/judged.py), and what it is called here.
@@ -23,13 +24,13 @@ _OUTCOMES: Final = (
     ("no: the manifest has no hash", NO_HASH),
     ("no: ", INCOMPLETE),
 )
+_MOST_FILES: Final = 1 << 20  # a mount may be anybody's, and show files without end
 _CANNOT_BE: Final = frozenset({NO_HASH, NO_FILE})
 
 
 def is_wanted(paths: Sequence[Path], *, fetch: bool) -> bool:
     """Whether paths are in a mount of another user. Raises `UsageError` where more than reading is asked of it."""
-    mounts = [entry for entry in list_mounts() if not is_ours(entry)]
-    others = [entry for path in paths for entry in mounts if absolute(path).is_relative_to(entry.mountpoint)]
+    others = _others(paths)
     if others and fetch:
         whose, who = user_name(others[0].owner), user_or_root(others[0].owner)
         raise UsageError(
@@ -39,46 +40,49 @@ def is_wanted(paths: Sequence[Path], *, fetch: bool) -> bool:
     return bool(others)
 
 
-def run(paths: Sequence[Path], *, show: Show) -> Outcome:
-    """What the mount has found of the files at and below paths; `show` is called with each. Raises `MountError`."""
-    seen, findings, barren = set[int](), list[Finding](), list[str]()
-    for path in paths:
-        outcomes = set[str]()
-        for file in _files(path):
-            finding = _finding(file)
-            outcomes.add(finding.outcome)
-            inode = os.stat(file).st_ino
-            if inode not in seen:  # a file with several names is one
-                seen.add(inode)
-                findings.append(finding)
-                show(finding)
-        if outcomes <= _CANNOT_BE:
-            barren.append(str(path))
+def _others(paths: Sequence[Path]) -> list[MountEntry]:
+    """The mounts of other users in which paths are. Touches none."""
+    mounts = [entry for entry in list_mounts() if not is_ours(entry)]
+    return [entry for path in paths for entry in mounts if absolute(path).is_relative_to(entry.mountpoint)]
+
+
+def run(paths: Sequence[Path], *, show: Show, seconds: float = ANSWER_SECONDS) -> Outcome:
+    """What the mount has found of the files at and below paths; `show` is called with each. Raises `MountError`.
+
+    So it does where no answer comes for some `seconds`, and where there are more files than datasets have.
+    """
+    seen, findings = set[int](), list[Finding]()
+    outcomes: list[set[str]] = [set() for _ in paths]
+    for found in _found(paths, seconds):
+        finding = _finding(found)
+        outcomes[found.number].add(finding.outcome)
+        if found.inode not in seen:  # a file with several names is one
+            seen.add(found.inode)
+            findings.append(finding)
+            show(finding)
+        if len(findings) > _MOST_FILES:
+            raise MountError(
+                f"{paths[found.number]}: its daemon's answers have no end: more than {_MOST_FILES:,} files"
+            )
+    barren = [str(path) for path, words in zip(paths, outcomes, strict=True) if words <= _CANNOT_BE]
     return Outcome(tuple(findings), tuple(barren))
 
 
-def _files(path: Path) -> Iterator[Path]:
+def _found(paths: Sequence[Path], seconds: float) -> Iterator[Found]:
+    """`attributes_below`, which touches the mount. Raises `MountError`."""
     try:
-        is_folder = stat.S_ISDIR(path.stat().st_mode)
+        yield from attributes_below(paths, _ATTRIBUTE, seconds=seconds)
+    except TimeoutError as error:
+        where = next((entry.mountpoint for entry in _others(paths)), paths[0])
+        raise MountError(f"{where}: its daemon does not answer: nothing has come for {seconds:g} s") from error
     except OSError as error:
-        raise MountError(f"{path}: {error.strerror}") from error
-    if not is_folder:
-        yield path
-        return
-    for folder, _, names in os.walk(path, onerror=_raise):
-        yield from (file for name in sorted(names) if not (file := Path(folder, name)).is_symlink())
+        raise MountError(f"{error.filename}: {error.strerror}") from error
 
 
-def _raise(error: OSError) -> None:
-    raise MountError(f"{error.filename}: {error.strerror}") from error
-
-
-def _finding(path: Path) -> Finding:
-    try:
-        size_bytes = path.stat().st_size
-        text = os.getxattr(path, _ATTRIBUTE).decode(errors="replace")
-    except OSError as error:
-        outcome = NO_FILE if error.errno == errno.ENODATA else FAILED
-        return Finding(str(path), outcome, None, "" if outcome == NO_FILE else str(error.strerror))
-    outcome = next((outcome for beginning, outcome in _OUTCOMES if text.startswith(beginning)), FAILED)
-    return Finding(str(path), outcome, size_bytes, "" if outcome == GOOD else text.removeprefix("no: "))
+def _finding(found: Found) -> Finding:
+    path = str(Path(found.path))
+    if found.value is None:
+        outcome = NO_FILE if found.errno == errno.ENODATA else FAILED
+        return Finding(path, outcome, None, "" if outcome == NO_FILE else os.strerror(found.errno))
+    outcome = next((outcome for beginning, outcome in _OUTCOMES if found.value.startswith(beginning)), FAILED)
+    return Finding(path, outcome, found.size_bytes, "" if outcome == GOOD else found.value.removeprefix("no: "))

@@ -57,6 +57,7 @@ class Config:
     verify: str
     passthrough: bool
     trust_cache: bool
+    hdf5: bool
     max_connections: int
     limit_rate_bytes: int | None  # a second; OFF: no limit; None: what was set last
     receivers: int
@@ -254,6 +255,11 @@ class Setting:
     is_octal: bool = False
 
     @property
+    def is_on(self) -> bool:
+        """Whether a flag holds unless it is turned off."""
+        return self.is_flag and self.default == "yes"
+
+    @property
     def option(self) -> str:
         """The command line's form of the name."""
         return "--" + self.name.replace("_", "-")
@@ -325,6 +331,8 @@ SETTINGS: Final = (
              default="yes"),
     _setting("trust_cache", _boolean, "", "Believe the stored verdict on a file that is unchanged since.",
              default=False, is_flag=True),
+    _setting("hdf5", _boolean, "", "Read the structure of HDF5 files ahead of programs.",
+             default="yes", is_flag=True),
     _setting("max_connections", _connections, "N", "Connections to S3 at the most.", default=32),
     _setting("limit_rate", parse_rate, "RATE", "Bytes a second that S3 may send, such as 5M; off.",
              field="limit_rate_bytes", unset="what was set last, or off"),

@@ -34,10 +34,12 @@ from vbnfs.errors import MountError, VbnfsError, root_error
 from vbnfs.host import descriptors
 from vbnfs.host.mountinfo import descriptor_in
 from vbnfs.host.private import keep_others_out
+from vbnfs.host.processes import name_this_process
 from vbnfs.logs import configure_logging
 
 log = structlog.get_logger()
 
+_NAME: Final = "vbnfs"
 _END_SECONDS: Final = 5.0
 _LIMITED: Final = (
     "no more memory, threads or processes: raise the limits (ulimit -u, -v, -d; the cgroup's memory and pids)"
@@ -65,6 +67,7 @@ def _be_the_daemon(
     config: Config, mountpoint: Path, announce: Announce, meanwhile: Callable[[], Awaitable[None]]
 ) -> None:
     """Serve until unmounted, with `meanwhile` beside it until the mount is announced. Raises a `VbnfsError`."""
+    name_this_process(_NAME)  # else it has that of the program that was started: python3, or mount.vbnfs
     # Only a daemon in the foreground is what a supervisor started; the one that forked is not.
     notifier = SystemdNotifier(load_supervisor() if config.foreground else None)
     configure_logging(sys.stderr, level=config.log_level, as_json=not config.foreground)

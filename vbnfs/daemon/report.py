@@ -7,6 +7,7 @@ read that, the kernel decides. What concerns the owner alone (paths, what was re
 import os
 import time
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,6 +15,7 @@ from vbnfs import __version__
 from vbnfs.access.opening import route_of
 from vbnfs.config.settings import MIB, Config
 from vbnfs.daemon.mounted_versions import MountedVersions
+from vbnfs.filesystem.failures import LastError
 from vbnfs.filesystem.operations import FileSystem
 from vbnfs.metrics import Metrics
 
@@ -67,9 +69,18 @@ class Report:
             "cache_available_bytes": disk.available_bytes,
             "cache_problem": disk.problem,
             "log_file": None if config.foreground else str(config.log_file),
-            "last_error": file_system.last_error,
+            **self._last_error(file_system.last_error),
             "metrics": self._metrics.snapshot(),
         }
+
+    def _last_error(self, error: LastError | None) -> dict[str, Any]:
+        """What failed last, when (ISO 8601), and what was read since: then it is over, or concerns other files."""
+        names = ("last_error", "last_error_time", "read_bytes_since_error", "received_bytes_since_error")
+        if error is None:
+            return dict.fromkeys(names)
+        when = datetime.fromtimestamp(error.seconds, UTC).isoformat(timespec="seconds")
+        since = (self._metrics.read_bytes - error.read_bytes, self._metrics.received_bytes - error.received_bytes)
+        return dict(zip(names, (error.text, when, *since), strict=True))
 
     def for_readers(self, file_system: FileSystem, *, is_offline: bool) -> dict[str, Any]:
         """For everybody who can read the mount, as things are known: nothing is asked for it."""

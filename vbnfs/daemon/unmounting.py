@@ -60,13 +60,13 @@ def _wait_for(
         return
     # An overlay may read what was on the folder before: then the daemon has ended by now.
     _check_goes_on_nowhere(entry, before, are_overlays=True)
-    note(f"unmounted; waiting for its daemon (process {pid}), which stores what it fetched; Ctrl-C leaves it to that")
+    elsewhere = _elsewhere(entry, before)
+    why = f"it goes on as long as {elsewhere}" if elsewhere else "which stores what it fetched"
+    note(f"unmounted; waiting for its daemon (process {pid}), {why}; Ctrl-C leaves it to that")
     if _has_ended(daemon, pid, _SOON_SECONDS, what):
         return
-    for place, process in _places_of(entry).items():
-        if place in before and place.namespace != _namespace(_SELF):
-            where = f"process {process} has it at {place.path}, in a mount namespace (a container) of its own"
-            raise MountError(f"{what}: {where}")
+    if elsewhere := _elsewhere(entry, before):
+        raise MountError(f"{what}: {elsewhere}")
     if not _has_ended(daemon, pid, _MOST_SECONDS, what):
         raise MountError(f"{what} after {_MOST_SECONDS:.0f} s; what it is doing may be in its log")
 
@@ -102,6 +102,14 @@ def _places_of(entry: MountEntry) -> dict[_Place, str]:
         for namespace, process in processes.items()
         for place in _places(process, namespace, entry)
     }
+
+
+def _elsewhere(entry: MountEntry, before: Collection[_Place]) -> str:
+    """Which process still has the mount in another mount namespace, and where, in words; '' if none has."""
+    for place, process in _places_of(entry).items():
+        if place in before and place.namespace != _namespace(_SELF):
+            return f"process {process} has it at {place.path}, in a mount namespace (a container) of its own"
+    return ""
 
 
 def _namespace(process: Path) -> str:

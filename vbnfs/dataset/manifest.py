@@ -106,11 +106,15 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class DataFile:
-    """An entry: its place in the tree, its object version, and the blake2b of its bytes, if the manifest has it."""
+    """An entry: its place in the tree, its object version, and the blake2b of its bytes, if the manifest has it.
+
+    `is_table`: it is one of the project's tables.
+    """
 
     path: tuple[str, ...]
     version: ObjectVersion
     file_hash: str | None
+    is_table: bool = False
 
     def content_id(self, bucket: str) -> str:
         """A name of the bytes, if this entry is right: equal for equal hashes in one bucket.
@@ -177,10 +181,9 @@ def entries_of(manifest: Manifest) -> list[Entry]:
 
 def tables_of(manifest: Manifest) -> dict[str, DataFile]:
     """The project's tables by name, which is the file's without `.csv`, in the manifest's order."""
-    pairs = zip(manifest.files, entries_of(manifest), strict=True)
     found: dict[str, DataFile] = {}
-    for file, entry in pairs:
-        if entry.is_metadata:
+    for file in manifest.files:
+        if file.is_table:
             found.setdefault(file.path[-1].removesuffix(".csv"), file)
     return found
 
@@ -272,7 +275,8 @@ def _file(section: str, key: str, entry: Any, origin: Origin, file_name: str) ->
         parts = split_path(object_key)
         if len(parts) < 2:
             raise ValueError("a URL whose path has no folder")
-        return DataFile(parts[1:], ObjectVersion(object_key, version_id), _file_hash(entry))
+        version = ObjectVersion(object_key, version_id)
+        return DataFile(parts[1:], version, _file_hash(entry), is_table=section == _METADATA)
     except ValueError as error:
         raise ManifestError(f"{file_name}: entry {section}[{_shown(key)}]: {error}: {_shown(entry)}") from error
 

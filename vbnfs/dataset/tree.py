@@ -52,7 +52,10 @@ class DataNode:
 
 @dataclass(frozen=True, slots=True)
 class StaticNode:
-    """A file whose bytes are in memory: a manifest, the README."""
+    """A file whose bytes are in memory: a manifest, or one of vbnfs's own, such as the README.
+
+    In a later tree one of vbnfs's own may have other bytes, and then has another time.
+    """
 
     inode: int
     data: bytes
@@ -77,10 +80,22 @@ Node = Directory | DataNode | StaticNode | Symlink
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """All inodes by number, and the version whose folders are at the top."""
+    """All inodes by number, and the version whose folders are at the top.
+
+    `tables` has the inodes of each version's tables, those of the newest version first.
+    """
 
     nodes: Mapping[int, Node]
     default_version: DatasetVersion
+    tables: tuple[frozenset[int], ...] = ()
+
+    def is_table(self, inode: int) -> bool:
+        """Whether it is one of the tables of some version."""
+        return any(inode in tables for tables in self.tables)
+
+    def tables_beside(self, *inodes: int) -> frozenset[int]:
+        """The other tables of the newest version that has all of these; none if no version has."""
+        return next((tables.difference(inodes) for tables in self.tables if tables.issuperset(inodes)), frozenset())
 
     def children(self, directory: Directory) -> Iterator[tuple[str, Node]]:
         """The listed names and nodes of a folder of this tree, in order."""
@@ -108,7 +123,13 @@ def names_in(tree: Tree, name: str) -> Sequence[str]:
     return [child for child, _ in tree.children(folder)] if isinstance(folder, Directory) else []
 
 
-def changed_links(old: Tree, new: Tree) -> list[int]:
-    """The inodes of both trees whose number of names differs."""
+def changed_attributes(old: Tree, new: Tree) -> list[int]:
+    """The inodes of both trees that have another number of names, or are files in memory with another time."""
     both = ((inode, node, new.nodes.get(inode)) for inode, node in old.nodes.items())
-    return [inode for inode, before, after in both if after is not None and before.links != after.links]
+    return [inode for inode, before, after in both if after is not None and _differ(before, after)]
+
+
+def _differ(before: Node, after: Node) -> bool:
+    if isinstance(before, StaticNode) and isinstance(after, StaticNode) and before.modified_ns != after.modified_ns:
+        return True
+    return before.links != after.links

@@ -6,10 +6,11 @@
     manifests/latest -> v0.5.0
     <the default version's folders once more>
     allensdk/...                                        cache directories for AllenSDK (see allensdk.py)
+    by/...                                              sessions by what a table says of them (see browsing.py)
 
-An inode number is a hash of the inode's identity (a content's id, a folder's path), so that it is the same in every
-mount on every host, and one content is one inode under all its names. It has 53 bits: a larger number loses digits as
-a double (IEEE 754), which is what R, JavaScript and MATLAB have for it.
+An inode number is a hash of the inode's identity (a content's id; the path of a folder, or of a file of vbnfs's own),
+so that it is the same in every mount on every host, and one content is one inode under all its names. It has 53 bits:
+a larger number loses digits as a double (IEEE 754), which is what R, JavaScript and MATLAB have for it.
 """
 
 import hashlib
@@ -28,6 +29,7 @@ from vbnfs.dataset.allensdk import (
     is_taken_for_a_manifest,
     release_folders,
 )
+from vbnfs.dataset.browsing import BY, README_TEXT, Folders, table_of
 from vbnfs.dataset.contents import Contents, NamedContent
 from vbnfs.dataset.manifest import DataFile, DatasetVersion, Manifest
 from vbnfs.dataset.markers import MARKERS
@@ -36,18 +38,28 @@ from vbnfs.dataset.tree import ROOT_INODE, DataNode, Directory, Node, StaticNode
 from vbnfs.objects import ObjectVersion
 
 # Names at the top that vbnfs gives. A release's own files of these names are in its version's folder only.
-_OURS: Final = frozenset({README, MANIFESTS, ALLENSDK, *MARKERS})
-_GROWING: Final = frozenset({(), (MANIFESTS,), (ALLENSDK,), (ALLENSDK, STATIC)})
+_OURS: Final = frozenset({README, MANIFESTS, ALLENSDK, BY, *MARKERS})
+_GROWING: Final = frozenset({(), (MANIFESTS,), (ALLENSDK,), (ALLENSDK, STATIC), (BY,)})
+_NOTHING: Final = b"{}"
 _FLAT_FOLDER: Final = "ecephys_sessions"
 _INODE_BITS: Final = 53
 SESSION_NAME: Final = re.compile(r"ecephys_session_\d+\.nwb")
 
 
 def build_tree(
-    manifests: Iterable[Manifest], *, contents: Contents, default_version: DatasetVersion, readme: bytes
+    manifests: Iterable[Manifest],
+    *,
+    contents: Contents,
+    default_version: DatasetVersion,
+    readme: bytes,
+    browsed: Folders | None = None,
 ) -> Tree:
-    """The tree of `manifests`, one of which has `default_version`. `contents` are those of their entries."""
-    return _Builder(sorted(manifests, key=lambda m: m.dataset_version), contents).build(default_version, readme)
+    """The tree of `manifests`, one of which has `default_version`. `contents` are those of their entries.
+
+    `browsed`: the folders below `by`, if they are known by now.
+    """
+    builder = _Builder(sorted(manifests, key=lambda m: m.dataset_version), contents)
+    return builder.build(default_version, readme, browsed)
 
 
 def flat_names(files: Sequence[DataFile]) -> Iterator[tuple[tuple[str, ...], DataFile]]:
@@ -102,8 +114,9 @@ class _Builder:
         self._links: dict[int, int] = {}
         self._content_of: dict[int, NamedContent] = {}
         self._versions: dict[int, list[str]] = {}
+        self._tables: list[frozenset[int]] = []
 
-    def build(self, default_version: DatasetVersion, readme: bytes) -> Tree:
+    def build(self, default_version: DatasetVersion, readme: bytes, browsed: Folders | None) -> Tree:
         newest_ns = max(manifest.modified_ns for manifest in self._manifests)
         # A folder where versions appear needs a new time for each, also for two in one second: the kernel keeps a
         # listing while the folder's time is the same.
@@ -112,21 +125,25 @@ class _Builder:
         for manifest in self._manifests:
             folder = root.subfolder(MANIFESTS).subfolder(manifest.dataset_version.folder)
             self._fill(folder, manifest, with_manifest=True)
+            tables = (file for file in manifest.files if file.is_table)
+            self._tables.append(frozenset(self._inode_of(file) for file in tables))
             if manifest.dataset_version == default_version:
                 root.modified_ns = manifest.modified_ns
                 self._fill(root, manifest, with_manifest=False)
+                if table_of(manifest) is not None:
+                    self._fill_by(root.subfolder(BY), browsed)
         root.modified_ns = grown_ns
         manifests = root.subfolder(MANIFESTS)
         if LATEST not in manifests.entries:
             self._place_link(manifests, LATEST, default_version.folder)
-        root.entries[README] = self._static(readme, newest_ns)
+        self._place_own(root, README, readme, grown_ns)
         for name, data in MARKERS.items():
-            root.entries[name] = self._static(data, 0)
+            self._place_own(root, name, data, 0)
             root.hide(name)
         self._fill_allensdk(root)
         self._make_data_nodes()
         self._make_directory(root, ROOT_INODE)
-        return Tree(self._nodes, default_version)
+        return Tree(self._nodes, default_version, tuple(reversed(self._tables)))
 
     def _fill(self, folder: _Folder, manifest: Manifest, *, with_manifest: bool) -> None:
         folder.modified_ns = manifest.modified_ns
@@ -140,13 +157,32 @@ class _Builder:
             inode = self._static(manifest.data, manifest.modified_ns, source=manifest.source, version=version)
             folder.entries[manifest.file_name] = inode
 
+    def _fill_by(self, by: _Folder, browsed: Folders | None) -> None:
+        """Add the folders by which sessions are browsed. Links that lead to one place are hard links of one inode."""
+        modified_ns = by.modified_ns
+        by.modified_ns += browsed is not None  # the kernel keeps a listing while the time is the same
+        self._place_own(by, README, README_TEXT, modified_ns)
+        links: dict[str, int] = {}
+        for path, names in (browsed or {}).items():
+            folder = by
+            for part in path:
+                folder = folder.subfolder(part)
+            for name, target in names.items():
+                if (inode := links.get(target)) is None:
+                    inode = links[target] = self._number(f"symlink\0{BY}\0{target}")
+                self._links[inode] = self._links.get(inode, 0) + 1
+                folder.entries[name] = inode
+        for target, inode in links.items():
+            self._nodes[inode] = Symlink(inode, target, modified_ns, self._links[inode])
+
     def _fill_allensdk(self, root: _Folder) -> None:
         """Add the cache directories of AllenSDK, if it can load any of the versions."""
         folders = release_folders(self._manifests)
         if not folders:
             return
         everything = root.subfolder(ALLENSDK)
-        self._place_downloaded(everything)
+        oldest_ns = min(manifest.modified_ns for manifest in self._manifests)
+        self._place_own(everything, DOWNLOADED, _NOTHING, oldest_ns)
         self._place_link(everything, LAST_USED, None)
         everything.hide(LAST_USED)
         for name, manifest in folders.items():
@@ -155,8 +191,9 @@ class _Builder:
             self._place_link(everything, name, f"../{MANIFESTS}/{version}")
             static = everything.subfolder(STATIC).subfolder(version)
             self._fill_static(static, root, manifest)
-            for cache in (everything, static) if has_resources(manifest) else ():
-                self._place_downloaded(cache.subfolder(RESOURCES))
+            if has_resources(manifest):
+                self._place_own(everything.subfolder(RESOURCES), DOWNLOADED, _NOTHING, oldest_ns)
+                self._place_own(static.subfolder(RESOURCES), DOWNLOADED, _NOTHING, manifest.modified_ns)
 
     def _fill_static(self, cache: _Folder, root: _Folder, manifest: Manifest) -> None:
         assert manifest.names is not None  # release_folders returns no others
@@ -190,22 +227,26 @@ class _Builder:
         self._nodes[inode] = Symlink(inode, target, folder.modified_ns)
         folder.entries[name] = inode
 
-    def _place_downloaded(self, cache: _Folder) -> None:
-        if DOWNLOADED not in cache.entries:
-            cache.entries[DOWNLOADED] = self._static(b"{}", cache.modified_ns)
+    def _place_own(self, folder: _Folder, name: str, data: bytes, modified_ns: int) -> None:
+        """A file that vbnfs writes. Its inode is the place's: a later version may change what stands in it."""
+        inode = self._number(f"own\0{'/'.join((*folder.path, name))}")
+        self._nodes[inode] = StaticNode(inode, data, modified_ns)
+        folder.entries[name] = inode
 
     def _manifest_again(self, manifest: Manifest) -> int:
         return self._static(manifest.data, manifest.modified_ns, source=manifest.source)
 
     def _data(self, file: DataFile, version: DatasetVersion) -> int:
-        content = self._contents.of(file)
-        inode = self._number(f"content\0{content.content_id}")
-        self._content_of[inode] = content
+        inode = self._inode_of(file)
+        self._content_of[inode] = self._contents.of(file)
         versions = self._versions.setdefault(inode, [])
         if version.text not in versions:
             versions.append(version.text)
         self._links[inode] = self._links.get(inode, 0) + 1
         return inode
+
+    def _inode_of(self, file: DataFile) -> int:
+        return self._number(f"content\0{self._contents.of(file).content_id}")
 
     def _make_data_nodes(self) -> None:
         for inode, content in self._content_of.items():

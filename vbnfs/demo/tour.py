@@ -117,10 +117,19 @@ def _mounted(place: Path, endpoint_url: str) -> Iterator[None]:
     _vbnfs(place, "mount", "mnt", *options)
     try:
         yield
-        _vbnfs(place, "umount", "mnt")
     finally:
-        if find_mount(mountpoint) is not None:  # after an error, or if it is in use
-            _vbnfs(place, "umount", "--lazy", "mnt")
+        _unmount(place)
+
+
+def _unmount(place: Path) -> None:
+    """Take the mount away, if it is there. What a program uses is detached, and goes when that program ends."""
+    mountpoint = place / "mnt"
+    for option in ((), ("--lazy",)):
+        if find_mount(mountpoint) is not None:
+            with suppress(MountError):  # the command has said why
+                _vbnfs(place, "umount", *option, "mnt")
+    if find_mount(mountpoint) is not None:
+        raise MountError(f"{mountpoint}: still mounted after all: 'vbnfs umount --lazy {mountpoint}' takes it away")
 
 
 class _Tour:

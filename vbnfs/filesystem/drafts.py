@@ -12,7 +12,7 @@ was truncated and not written, or written in part when its writer died, changes 
 
     it stands there                                     it is
     with nothing, or the beginning of a known text      no text yet
-    while a process has it open for writing             no text yet
+    while a process has it open for writing             no text yet (locks.py: a lease; without: the thread's process)
     otherwise, with other bytes than before             the text; of several the one that was written last
     no more, and was there before                       deleted by the user, and so is the text
 
@@ -23,7 +23,6 @@ import errno
 import hashlib
 import os
 import stat
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -33,7 +32,7 @@ from typing import Final
 from vbnfs.host.atomic import temporary_file
 from vbnfs.host.locks import kept_from_writers
 from vbnfs.host.own_folders import flags_of, is_own_folder
-from vbnfs.host.processes import is_thread_alive
+from vbnfs.host.processes import has_open_for_writing, is_thread_alive
 from vbnfs.logs import WARN_AGAIN_SECONDS, WarnOnce
 
 _LONGEST_BYTES: Final = 4096
@@ -59,9 +58,13 @@ class Found:
 
 @dataclass(slots=True)
 class _File:
-    """The text's file or a draft: what stood there when it was last closed; `text` is None where there was none."""
+    """The text's file, or the draft of a thread: what stood there when it was last closed.
+
+    `text` is None where there was none. No `thread` writes the text's file, but for those that have no draft.
+    """
 
     name: str
+    thread: int = 0
     text: bytes | None = None
     is_open: bool = False
 
@@ -80,7 +83,7 @@ def is_complete(text: bytes, known: Sequence[bytes]) -> bool:
 class SharedText:
     """The text at `path`, in a folder of `uid`, where this process can make files for that user.
 
-    `known` gives the texts that are expected there.
+    `known` gives the texts that are expected there. It is asked by one thread at a time.
     """
 
     def __init__(self, path: Path, uid: int, known: Callable[[], Sequence[bytes]]) -> None:
@@ -90,9 +93,8 @@ class SharedText:
         host = hashlib.blake2b(os.uname().nodename.encode(), digest_size=4).hexdigest()
         self._beginning = f"{path.stem}.{host}-"  # of the names of drafts; a home may be shared with other hosts
         self._mark = os.urandom(4).hex()
-        self._lock = threading.Lock()
         self._file = _File(path.name)
-        self._drafts: dict[int, _File] = {}  # by thread; those that were left by others have numbers below 0
+        self._drafts: dict[int, _File] = {}  # by thread; those that other processes left have numbers below 0
         self._text: bytes | None = None
         self._is_begun = False
         self._warn_once = WarnOnce(again_after_seconds=WARN_AGAIN_SECONDS)
@@ -102,14 +104,13 @@ class SharedText:
 
         Where no draft can be made (no room, a disk that is read-only) it is the file itself.
         """
-        with self._lock:
-            try:
-                with self._opened() as folder:
-                    self._collect(folder)
-                    return str(self._path.with_name(self._draft(folder, thread)))
-            except OSError as error:
-                self._warn_once("no draft for what AllenSDK writes", path=str(self._path), reason=str(error.strerror))
-                return str(self._path)
+        try:
+            with self._opened() as folder:
+                self._collect(folder)
+                return str(self._path.with_name(self._draft(folder, thread)))
+        except OSError as error:
+            self._warn_once("no draft for what AllenSDK writes", path=str(self._path), reason=str(error.strerror))
+            return str(self._path)
 
     @contextmanager
     def _opened(self) -> Iterator[int]:
@@ -130,7 +131,7 @@ class SharedText:
         written: list[Found] = []
         is_deleted = False
         for file in (self._file, *self._drafts.values()):
-            found = read_text(folder, file.name)
+            found = read_text(folder, file.name, file.thread)
             if found is None:
                 is_deleted |= bool(file.text)
             elif found.text != file.text and found.is_written and is_complete(found.text, self._known()):
@@ -146,20 +147,23 @@ class SharedText:
     def _take_over(self, folder: int) -> None:
         """Know of the drafts that another process has left here."""
         names = (name for name in os.listdir(folder) if name.startswith(self._beginning) and name.endswith(_DRAFT))
-        self._drafts = {-number: _File(name) for number, name in enumerate(names, 1)}
+        self._drafts = {-number: _File(name, _thread_in(name)) for number, name in enumerate(names, 1)}
 
     def _tidy(self, folder: int) -> None:
-        """Delete the drafts of threads that have ended, and all if there is no text; none that is being written."""
+        """Delete the drafts of threads that have ended, and those with a text if there is none any more.
+
+        None that is being written, and none that a thread may just have begun: it is empty.
+        """
         for thread, draft in list(self._drafts.items()):
             is_left = thread < 0 or not is_thread_alive(thread)
-            if not draft.is_open and (is_left or self._text is None):
+            if not draft.is_open and (is_left or (draft.text and self._text is None)):
                 self._delete(folder, draft)
                 if is_left:
                     del self._drafts[thread]
 
     def _draft(self, folder: int, thread: int) -> str:
         """The name of a thread's draft, which has the text. One that the thread is writing is left as it is."""
-        draft = self._drafts.setdefault(thread, _File(f"{self._beginning}{self._mark}-{thread}{_DRAFT}"))
+        draft = self._drafts.setdefault(thread, _File(f"{self._beginning}{self._mark}-{thread}{_DRAFT}", thread))
         if not draft.is_open:
             self._put(folder, draft, is_copy=True)
         return draft.name
@@ -188,10 +192,16 @@ class SharedText:
         file.text = None
 
 
-def read_text(folder: int, name: str) -> Found | None:
+def _thread_in(draft: str) -> int:
+    """The thread that a draft is for, by its name; 0 if it has none."""
+    number = draft.removesuffix(_DRAFT).rpartition("-")[2]
+    return int(number) if number.isdecimal() else 0
+
+
+def read_text(folder: int, name: str, thread: int) -> Found | None:
     """What stands in a file of a folder; None if there is none. What is no small regular file has no text.
 
-    Raises `OSError`.
+    `thread` is the one that writes there, 0 if it is not known. Raises `OSError`.
     """
     try:
         descriptor = os.open(name, _FILE, dir_fd=folder)
@@ -206,6 +216,11 @@ def read_text(folder: int, name: str) -> Found | None:
         if not stat.S_ISREG(status.st_mode) or status.st_size > _LONGEST_BYTES:
             return Found(b"", status.st_mtime_ns)
         with kept_from_writers(descriptor) as is_kept:
-            return Found(os.read(descriptor, _LONGEST_BYTES), os.fstat(descriptor).st_mtime_ns, is_open=not is_kept)
+            text = os.read(descriptor, _LONGEST_BYTES)
+            is_seen = is_kept is None and has_open_for_writing(thread, name)
+            after = os.fstat(descriptor)
+        # It may also have been opened, written and closed meanwhile.
+        is_changed = (status.st_mtime_ns, status.st_size) != (after.st_mtime_ns, after.st_size)
+        return Found(text, after.st_mtime_ns, is_open=is_kept is False or is_seen or is_changed)
     finally:
         os.close(descriptor)

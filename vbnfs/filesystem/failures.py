@@ -1,5 +1,6 @@
-"""The last failure of each file, until it is read well again: `user.vbnfs.last_error`."""
+"""The last failure of each file, until it is read well again: `user.vbnfs.last_error`. And that of the mount."""
 
+import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ import trio
 from cachetools import LRUCache
 
 from vbnfs.errors import DeadlineError, VbnfsError, copy_error, with_remedy
+from vbnfs.metrics import Metrics
 from vbnfs.objects import ByteRange
 from vbnfs.reading.deadlines import Deadlines
 
@@ -31,6 +33,21 @@ class _FailedRead:
     def has(self, inode: int, part: ByteRange) -> bool:
         """Whether that is a part of it."""
         return self.inode == inode and self.part.start <= part.start and part.stop <= self.part.stop
+
+
+@dataclass(frozen=True, slots=True)
+class LastError:
+    """The last failure that the kernel was answered; when, in seconds since 1970; what had been read by then."""
+
+    text: str
+    seconds: float
+    read_bytes: int
+    received_bytes: int
+
+    @classmethod
+    def of_now(cls, text: str, metrics: Metrics) -> "LastError":
+        """One that has just happened."""
+        return cls(text, time.time(), metrics.read_bytes, metrics.received_bytes)
 
 
 class Failures:
@@ -63,16 +80,18 @@ class Failures:
             raise
 
     @contextmanager
-    def guard(self, inode: int, *, is_read: bool = True) -> Iterator[None]:
+    def guard(self, inode: int, *, is_read: bool = True, what: str = "", remedy: str | None = None) -> Iterator[None]:
         """For whatever can wait for the network: it has a deadline (`DeadlineError`), and a failure is noted.
 
-        Only with `is_read` does it end the failures before: looking at what happened does not mend it.
+        Only with `is_read` does it end the failures before: looking at what happened does not mend it. `what` and
+        `remedy` say what does not answer, and what helps, where it is not S3.
         """
         try:
             with self._deadlines.fail_after(self._io_timeout_seconds):
                 yield
         except trio.TooSlowError:
-            error = DeadlineError(f"no answer within {self._io_timeout_seconds:g} s (--io-timeout)")
+            seconds = self._io_timeout_seconds
+            error = DeadlineError(f"{what}no answer within {seconds:g} s (--io-timeout)", remedy=remedy)
             self._by_inode[inode] = with_remedy(error)
             raise error from None
         except VbnfsError as error:

@@ -24,6 +24,7 @@ from vbnfs.filesystem.failures import Failures
 from vbnfs.filesystem.nodes import Nodes
 from vbnfs.filesystem.passthrough import Passthrough
 from vbnfs.filesystem.small_reads import RepeatedSmallReads
+from vbnfs.filesystem.tables_ahead import TablesAhead
 from vbnfs.filesystem.who_reads import OpenFile
 from vbnfs.fuse.operations import Answer, Backing, Buffer, ErrnoReply, Opened, is_later
 from vbnfs.metrics import Metrics
@@ -43,9 +44,12 @@ class KernelPages:
 
 
 class OpenFiles:
-    """Of one mount. `open_reader` opens a content; with False its reads say nothing about the next ones."""
+    """Of one mount. `open_reader` opens a content; with False its reads say nothing about the next ones.
 
-    def __init__(
+    `fetch` has a file fetched that may be read later.
+    """
+
+    def __init__(  # noqa: PLR0913 - one for each part
         self,
         nodes: Nodes,
         attributes: Attributes,
@@ -56,6 +60,7 @@ class OpenFiles:
         failures: Failures,
         metrics: Metrics,
         pages: KernelPages,
+        fetch: Callable[[DataNode], None] = lambda node: None,
     ) -> None:
         self.passthrough: Final = passthrough
         self._nodes = nodes
@@ -66,6 +71,7 @@ class OpenFiles:
         self._metrics = metrics
         self._pages = pages
         self._small_reads = RepeatedSmallReads()
+        self._tables = TablesAhead(nodes, fetch)
         self._paths: LRUCache[int, str] = LRUCache(_MOST_PATHS)
         self._waiting: dict[int, set[trio.CancelScope]] = {}  # reads, by inode
         self._handles = itertools.count(1)
@@ -94,6 +100,8 @@ class OpenFiles:
     def _open_data(self, node: DataNode, content: Content, flags: int, pid: int) -> Answer[Opened]:
         check_possible(content)
         advises = not flags & os.O_NONBLOCK  # with which page_filler_program.py opens files
+        if advises:
+            self._tables.note_opened(node.inode, pid, self._opened.values())
         # A file that the kernel reads has a reader, too: readahead(2) of it asks the daemon, all the same.
         file = OpenFile(node.inode, self._open_reader(content, advises), content, pid)
         backing = self.passthrough.open(node.inode, content)
@@ -114,7 +122,7 @@ class OpenFiles:
         inode, opened, _, _ = self._opened[handle]
         self._metrics.read_requests += 1
         if isinstance(opened, bytes):
-            return self._counted(memoryview(opened)[offset : offset + size])
+            return self._counted(memoryview(self._bytes_now(inode, opened))[offset : offset + size])
         try:
             data = opened.read_nowait(offset, size)
         except (trio.WouldBlock, VbnfsError):  # a failure happens once more there, and is noted
@@ -123,6 +131,11 @@ class OpenFiles:
         if opened.advises and self._small_reads.is_again(inode, offset, len(data)):
             self._fill_block(inode, offset // BLOCK_BYTES * BLOCK_BYTES)
         return self._counted(data)
+
+    def _bytes_now(self, inode: int, before: bytes) -> bytes:
+        """What a file in memory has now: the kernel has its pages by inode, so all handles read the same."""
+        node = self._nodes.tree.nodes.get(inode)
+        return node.data if isinstance(node, StaticNode) else before
 
     def _fill_block(self, inode: int, start: int) -> None:
         """Have the kernel ask for all of the block that begins at `start`."""
@@ -183,7 +196,9 @@ class OpenFiles:
     def release(self, handle: int) -> None:
         """Close a file."""
         file = self._opened.pop(handle, None)
-        if file is not None and file.content is not None:
+        if file is not None and isinstance(file.file, FileReader):
+            file.file.close()
+            self._tables.note_released(file)
             self.passthrough.release(file.inode)
 
     async def report(self) -> dict[str, Any]:

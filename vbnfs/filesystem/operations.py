@@ -8,20 +8,20 @@ object whose size is not known, in a bucket that cannot be listed.
 import errno
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, TypeVar
 
 import structlog
-import trio
 
 from vbnfs.cache.cache_disk import CacheDisk
 from vbnfs.dataset import names
+from vbnfs.dataset.browsing import BY
 from vbnfs.dataset.catalog import Catalog
-from vbnfs.dataset.tree import ROOT_INODE, DataNode, Node, Symlink, Tree
+from vbnfs.dataset.tree import ROOT_INODE, DataNode, Directory, Node, Symlink, Tree
 from vbnfs.errors import VbnfsError, with_remedy
 from vbnfs.filesystem.attributes import FOREVER_SECONDS, Attributes, Value, constant
-from vbnfs.filesystem.failures import Failures
+from vbnfs.filesystem.failures import Failures, LastError
 from vbnfs.filesystem.listings import Listings
 from vbnfs.filesystem.nodes import Nodes
 from vbnfs.filesystem.open_files import KernelPages, OpenFiles
@@ -48,10 +48,10 @@ _T = TypeVar("_T")
 
 _STATFS_BLOCK_BYTES: Final = 4096
 _LONGEST_NAME: Final = 255
-_AT_HOMES_AT_ONCE: Final = 4
 STATUS: Final = "user.vbnfs.status"  # of the top folder
 _LAST_ERROR: Final = "user.vbnfs.last_error"
 _READ_BY: Final = "user.vbnfs.read_by"
+_NO_HOME: Final = "the folders in allensdk/static need no file there"
 _ABSENT: Final = Absent(FOREVER_SECONDS)
 
 
@@ -59,7 +59,9 @@ class FileSystem:
     """Answers for one mount: the `Operations` of `fuse.operations`.
 
     `open_reader` opens a content; with False its reads say nothing about the next ones. `own_file` gives a path of a
-    user's own file to one of their threads. `status` is what every reader may know of the mount.
+    user's own file to one of their threads. `fetch` has a file fetched that may be read later. `status` is what every
+    reader may know of the mount. `browse` is called when a program looks into the folder `by`, of which the rest is
+    made then.
     """
 
     def __init__(  # noqa: PLR0913 - one for each part
@@ -70,22 +72,25 @@ class FileSystem:
         attributes: Attributes,
         open_reader: Callable[[Content, bool], FileReader],
         passthrough: Passthrough,
-        own_file: Callable[[int, int], str],
+        own_file: Callable[[int, int], Awaitable[str]],
         disk: CacheDisk,
         metrics: Metrics,
         io_timeout_seconds: float,
         deadlines: Deadlines,
         pages: KernelPages,
+        fetch: Callable[[DataNode], None] = lambda node: None,
         status: Callable[["FileSystem"], Mapping[str, Any]] = lambda file_system: {},
+        browse: Callable[[], None] = lambda: None,
     ) -> None:
         self._status = status
-        self.last_error: str | None = None
+        self._browse = browse
+        self._by = _folder_at_the_top(tree, BY)
+        self.last_error: LastError | None = None
         self.nodes: Final = Nodes(tree, attributes)
         self._catalog = catalog
         self._attributes = attributes
         self._listings = Listings(tree, attributes)
         self._own_file = own_file
-        self._at_homes = trio.CapacityLimiter(_AT_HOMES_AT_ONCE)  # one that hangs must not take the threads of all
         self.disk: Final = disk
         self._metrics = metrics
         self._failures = Failures(io_timeout_seconds=io_timeout_seconds, deadlines=deadlines)
@@ -99,10 +104,11 @@ class FileSystem:
             failures=self._failures,
             metrics=metrics,
             pages=pages,
+            fetch=fetch,
         )
 
     def show(self, tree: Tree, changed: Iterable[int] = ()) -> None:
-        """Answer from another tree from now on: a dataset version has appeared, and given `changed` inodes names."""
+        """Answer from another tree from now on: a dataset version has appeared, and `changed` inodes' attributes."""
         self.nodes.tree = tree
         self._attributes.forget()
         self._listings = Listings(tree, self._attributes, before=self._listings)
@@ -117,10 +123,11 @@ class FileSystem:
         while isinstance(error, ExceptionGroup):  # of a nursery: its first member counts
             error = error.exceptions[0]
         if isinstance(error, VbnfsError):
-            self.last_error = with_remedy(error)
-            self._warn_once("request failed", request=request, reason=self.last_error)
+            reason = with_remedy(error)
+            self.last_error = LastError.of_now(reason, self._metrics)
+            self._warn_once("request failed", request=request, reason=reason)
             return error.errno
-        self.last_error = f"{request}: {error!r}"
+        self.last_error = LastError.of_now(f"{request}: {error!r}", self._metrics)
         log.error("defect: unexpected failure of a request", request=request, exc_info=error)
         return errno.EIO
 
@@ -131,6 +138,8 @@ class FileSystem:
         if name == b".":  # of files, too: so the kernel finds an inode again of which only NFS still knows the number
             return self._entry(self.nodes.node(parent), in_growing=False)
         directory = self.nodes.directory(parent)
+        if parent == self._by:
+            self._browse()
         if len(name) > _LONGEST_NAME:
             raise ErrnoReply(errno.ENAMETOOLONG)
         inode = directory.parent if name == b".." else directory.children.get(names.decode(name))
@@ -161,16 +170,17 @@ class FileSystem:
         return self._own_target(inode, uid, pid) if node.target is None else names.encode(node.target)
 
     async def _own_target(self, inode: int, uid: int, pid: int) -> bytes:
-        ask = partial(self._own_file, uid, pid)
-        with self._failures.guard(inode):  # a home may be on a server that does not answer
-            path = await trio.to_thread.run_sync(ask, abandon_on_cancel=True, limiter=self._at_homes)
-        return os.fsencode(path)
+        what = f"the disk that has the home of user {uid}, for what AllenSDK writes: "
+        with self._failures.guard(inode, what=what, remedy=_NO_HOME):
+            return os.fsencode(await self._own_file(uid, pid))
 
     def list(self, inode: int) -> Listing:
         """A folder's names.
 
         They wait for no sizes. Unknown sizes are asked for in the background, and when a program asks for attributes.
         """
+        if inode == self._by:
+            self._browse()
         made = self._listings.of(self.nodes.directory(inode))
         if made.unknown:
             self._catalog.sizes.prefetch(file.content for file in made.unknown)
@@ -250,3 +260,10 @@ class FileSystem:
             return answer(self.nodes.node(node.inode))  # another tree may be shown by now
 
         return later()
+
+
+def _folder_at_the_top(tree: Tree, name: str) -> int | None:
+    """The inode of a folder at the top; None if there is none of this name."""
+    root = tree.nodes[ROOT_INODE]
+    assert isinstance(root, Directory)
+    return root.children.get(name)

@@ -13,6 +13,7 @@ import socket
 import stat
 import subprocess
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -29,6 +30,8 @@ _DEVICE: Final = "/dev/fuse"
 _FILE_SYSTEMS: Final = Path("/proc/filesystems")
 # fusermount3 looks for mount(8) itself, and reads nothing else.
 _ENVIRONMENT: Final = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+_ANSWER_SECONDS: Final = 20.0  # mount(2) takes none; fusermount3 asks the disk that has the folder
+_END_SECONDS: Final = 1.0  # of a process that was killed, and waits for nothing
 _SOCKET_VARIABLE: Final = "_FUSE_COMMFD"
 # Options that are flags of mount(2), and whether they set them.
 _FLAGS: Final = {
@@ -161,19 +164,40 @@ def _check_no_labels(mountpoint: Path, options: Sequence[str], refusal: OSError 
 def _run(mountpoint: Path, command: Sequence[str]) -> tuple[list[int], int, str]:
     """The descriptors that fusermount3 hands over, its exit status, and what it writes to standard error."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    ours.settimeout(_ANSWER_SECONDS)
+    descriptors = list[int]()
     with ours:
         with theirs:
-            try:
-                process = subprocess.Popen(
-                    command,
-                    env={**_ENVIRONMENT, _SOCKET_VARIABLE: str(theirs.fileno())},
-                    pass_fds=[theirs.fileno()],
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.PIPE,
-                )
-            except OSError as error:
-                raise MountError(f"{mountpoint}: cannot be mounted: {command[0]}: {error.strerror}") from error
-        _, descriptors, _, _ = socket.recv_fds(ours, 1, 1)
-    _, complaint = process.communicate()
+            process = _started(mountpoint, command, theirs)
+        try:
+            descriptors += socket.recv_fds(ours, 1, 1)[1]
+            _, complaint = process.communicate(timeout=_ANSWER_SECONDS)
+        except (TimeoutError, subprocess.TimeoutExpired):
+            _end(process)
+            for descriptor in descriptors:
+                os.close(descriptor)
+            raise refused(mountpoint, f"{command[0]} does not end; the disk of that folder may hang") from None
     return descriptors, process.returncode, complaint.decode(errors="replace").strip()
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    """End it, and leave it behind if the kernel does not let it go."""
+    process.kill()
+    assert process.stderr is not None
+    process.stderr.close()
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(_END_SECONDS)
+
+
+def _started(mountpoint: Path, command: Sequence[str], theirs: socket.socket) -> "subprocess.Popen[bytes]":
+    try:
+        return subprocess.Popen(
+            command,
+            env={**_ENVIRONMENT, _SOCKET_VARIABLE: str(theirs.fileno())},
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
+    except OSError as error:
+        raise MountError(f"{mountpoint}: cannot be mounted: {command[0]}: {error.strerror}") from error

@@ -1,4 +1,4 @@
-"""Attributes: their names; the global heap that their values refer to; those that stand in a fractal heap."""
+"""Attributes: names, values if these are wanted, what they refer to; and those that stand in a fractal heap."""
 
 from functools import partial
 from typing import Final
@@ -7,9 +7,10 @@ from vbnfs.hdf5.branches import Branch, File
 from vbnfs.hdf5.datatypes import pointers
 from vbnfs.hdf5.drafts import Draft
 from vbnfs.hdf5.heaps import open_dense, read_object, touch_collection
-from vbnfs.hdf5.messages import Dense, Type, read_attribute
+from vbnfs.hdf5.messages import Dense, Type, read_attribute, read_dataspace
 from vbnfs.hdf5.shared import read_shared, read_shared_object
-from vbnfs.hdf5.structure import Datatype
+from vbnfs.hdf5.structure import Attribute, Datatype
+from vbnfs.hdf5.values import read_values
 
 _HEAP_ID_BYTES: Final = 8  # with which the records of both B-trees begin
 _SHARED: Final = 2
@@ -36,8 +37,12 @@ def add_attribute(file: File, draft: Draft, body: bytes) -> Branch[None]:
     attribute = read_attribute(file.fields(body, "attribute"))
     file.keep(len(attribute.name))
     draft.attributes.add(attribute.name)
-    described = yield from read_shared(file, attribute.datatype)
-    touch_values(file, file.datatype(described), attribute.value)
+    datatype = file.datatype((yield from read_shared(file, attribute.datatype)))
+    touch_values(file, datatype, attribute.value)
+    if file.wanted.values:
+        space = read_dataspace(file.fields((yield from read_shared(file, attribute.dataspace)), "dataspace"))
+        draft.values[attribute.name] = Attribute(datatype, space.shape, None)
+        draft.values[attribute.name] = yield from read_values(file, datatype, space.shape, attribute.value)
 
 
 def touch_values(file: File, datatype: Datatype, value: bytes) -> None:

@@ -63,19 +63,43 @@ class Bounds:
     kept_bytes: int = 64 << 20
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is to be found of a file.
+
+    `path` are names of links, from the root on: only what they lead to is read, and what is below it. `places`: where
+    chunks are stored. `values`: what the values of attributes are.
+    """
+
+    path: tuple[str, ...] = ()
+    places: bool = False
+    values: bool = False
+
+
+_ALL: Final = Wanted()
+
+
 class File:
     """What the branches of one file share: its form, the objects found, and what is to be read only once.
 
     `open_object` makes the branch that reads the header of an object.
     """
 
-    def __init__(self, size_bytes: int, bounds: Bounds, open_object: "Callable[[File, Draft], Branch[None]]") -> None:
+    def __init__(
+        self,
+        size_bytes: int,
+        bounds: Bounds,
+        open_object: "Callable[[File, Draft], Branch[None]]",
+        wanted: Wanted = _ALL,
+    ) -> None:
         self.size_bytes = size_bytes
         self.bounds = bounds
+        self.wanted = wanted
         self.sizes = Sizes()
         self.widths = NodeWidths()
         self.base = 0
         self.root: int | None = None
+        self.end: int | None = None
         self.extension: int | None = None
         self.drafts: dict[int, Draft] = {}
         self.unparsed: Counter[str] = Counter()
@@ -84,6 +108,7 @@ class File:
         self.kept_bytes = 0
         self.segments: dict[int, bytes] = {}  # of local heaps
         self.heaps: dict[int, FractalHeap] = {}
+        self.collections: dict[int, dict[int, bytes]] = {}  # of the global heap, if values are wanted
         self.datatypes: dict[bytes, Datatype] = {}  # most attributes of a file have one of few types
         self._entered: set[tuple[str, int]] = set()
         self._open_object = open_object
@@ -119,15 +144,33 @@ class File:
         if address is not None and self.enters(what, address):
             self.spawn(_touch(address, size_bytes))
 
+    def follows_all(self, depth: int) -> bool:
+        """Whether all links are followed of an object so many links away from the root, whatever their names are."""
+        return depth >= len(self.wanted.path)
+
+    def follow(self, draft: Draft, name: str, address: int) -> Draft | None:
+        """Have the object read that a link leads to, if that is wanted. None: it is not, or is beyond the bounds."""
+        if self.follows_all(draft.depth) or self.wanted.path[draft.depth] == name:
+            return self.visit(address, draft.depth + 1)
+        return None
+
     def visit(self, address: int, depth: int) -> Draft | None:
         """Have an object read, unless it was found before. None: it is beyond the bounds."""
         if address in self.drafts:
-            return self.drafts[address]
+            return self._find_again(self.drafts[address], depth)
         if depth > self.bounds.depth or len(self.drafts) >= self.bounds.objects:
             self.unparsed[BEYOND] += 1
             return None
         draft = self.drafts[address] = Draft(address, depth)
         self.spawn(self._open_object(self, draft))
+        return draft
+
+    def _find_again(self, draft: Draft, depth: int) -> Draft:
+        """An object that another link leads to. If it was on the path, and now is below that, all its links count."""
+        if not self.follows_all(draft.depth) and self.follows_all(depth):
+            draft.depth = depth
+            for name, address in draft.hard_links():
+                self.follow(draft, name, address)
         return draft
 
     def datatype(self, body: bytes) -> Datatype:

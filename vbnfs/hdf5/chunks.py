@@ -1,11 +1,11 @@
 """Indexes of chunks, of every kind: how many chunks are stored, and how much they take.
 
 Specification, III.A and VII. What that leaves open of extensible arrays: super block u has 2^(u // 2) data blocks of
-2^((u + 1) // 2) times the least number of elements. Where a chunk is does not matter here. The parts of an index are
-read side by side.
+2^((u + 1) // 2) times the least number of elements. Where chunks are is kept if that is wanted. The parts of an index
+are read side by side.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,6 +19,7 @@ _CHECKSUM_BYTES: Final = 4
 _MASK_BYTES: Final = 4
 _KEY_BYTES: Final = 8  # of a chunk in a B-tree of version 1, before its offsets
 _OFFSET_BYTES: Final = 8
+_PLACE_BYTES: Final = 16  # of a chunk, in memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +38,10 @@ class Index:
         match self.layout.index:
             case "single":
                 filtered_bytes = self.layout.filtered_bytes
+                size_bytes = self.layout.chunk_bytes if filtered_bytes is None else filtered_bytes
                 self.progress.known += 1
-                self.progress.add(1, self.layout.chunk_bytes if filtered_bytes is None else filtered_bytes)
+                self.place([(address, size_bytes)])
+                self.progress.add(1, size_bytes)
             case "B-tree 1":
                 self.spawn(_walk_tree(self, address, ABOVE_ROOT))
             case "B-tree 2":
@@ -60,11 +63,27 @@ class Index:
         undefined = b"\xff" * address_bytes
         starts = range(0, len(elements), element_bytes)
         stored = [start + address_bytes for start in starts if elements[start : start + address_bytes] != undefined]
+        sizes = [self.layout.chunk_bytes] * len(stored)
         if size_bytes > 0:
-            sizes = (int.from_bytes(elements[start : start + size_bytes], "little") for start in stored)
-            self.progress.add(len(stored), sum(sizes))
-        else:
-            self.progress.add(len(stored), len(stored) * self.layout.chunk_bytes)
+            sizes = [_number(elements, start, size_bytes) for start in stored]
+        if self.progress.places is not None:
+            addresses = [_number(elements, start - address_bytes, address_bytes) for start in stored]
+            self.place(zip(addresses, sizes, strict=True))
+        self.progress.add(len(stored), sum(sizes))
+
+    def place(self, chunks: Iterable[tuple[int, int]]) -> None:
+        """Chunks are at these addresses, and take so many bytes as the file has there. Raises `UnparsableError`."""
+        places, most = self.progress.places, self.file.size_bytes - self.file.base
+        if places is None:
+            return
+        for address, size_bytes in chunks:
+            self.file.keep(_PLACE_BYTES)
+            start = min(address, most)
+            places.extend((start, min(size_bytes, most - start)))
+
+
+def _number(data: bytes, start: int, size_bytes: int) -> int:
+    return int.from_bytes(data[start : start + size_bytes], "little")
 
 
 def _walk_tree(index: Index, address: int, above: int) -> Branch[None]:
@@ -73,8 +92,9 @@ def _walk_tree(index: Index, address: int, above: int) -> Branch[None]:
     for _, child in node.entries if node.level else ():
         if index.file.enters("chunks", child):
             index.spawn(_walk_tree(index, child, node.level))
-    sizes = [] if node.level else [int.from_bytes(key[:4], "little") for key, _ in node.entries]
-    index.progress.add(len(sizes), sum(sizes))
+    chunks = [] if node.level else [(child, int.from_bytes(key[:4], "little")) for key, child in node.entries]
+    index.place(chunks)
+    index.progress.add(len(chunks), sum(size_bytes for _, size_bytes in chunks))
 
 
 def _walk_second_tree(index: Index, address: int) -> Branch[None]:

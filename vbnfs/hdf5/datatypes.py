@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Final, Literal
 
-from vbnfs.hdf5.fields import Fields
+from vbnfs.hdf5.fields import Fields, as_text
 from vbnfs.hdf5.structure import Datatype, Kind, Member
 
 _DEEPEST: Final = 32  # types within types
@@ -16,7 +16,6 @@ _VERSIONS: Final = range(1, 6)
 # The classes that consist of no other types, and how many bytes follow their heads.
 _PLAIN: Final[dict[int, tuple[Kind, int]]] = {
     0: ("integer", 4),
-    1: ("float", 12),
     2: ("time", 2),
     3: ("string", 0),
     4: ("bitfield", 4),
@@ -66,9 +65,16 @@ def _plain(fields: Fields, head: _Head, kind: Kind, rest_bytes: int) -> Datatype
     return Datatype(kind, head.size_bytes, is_big_endian, is_signed=kind == "integer" and bool(head.bits & 8))
 
 
+def _float(fields: Fields, head: _Head) -> Datatype:
+    fields.skip(7)
+    mantissa_bits = fields.number(1)
+    fields.skip(4)
+    return Datatype("float", head.size_bytes, is_big_endian=bool(head.bits & 1), mantissa_bits=mantissa_bits)
+
+
 def _opaque(fields: Fields, head: _Head) -> Datatype:
-    fields.skip(head.bits & 255)  # its tag
-    return Datatype("opaque", head.size_bytes)
+    tag = fields.take(head.bits & 255)
+    return Datatype("opaque", head.size_bytes, tag=as_text(tag.partition(b"\0")[0]))
 
 
 def _compound(fields: Fields, head: _Head) -> Datatype:
@@ -125,6 +131,7 @@ def _complex(fields: Fields, head: _Head) -> Datatype:
 
 
 _READ: Final[dict[int, Callable[[Fields, _Head], Datatype]]] = {
+    1: _float,
     5: _opaque,
     6: _compound,
     7: _reference,

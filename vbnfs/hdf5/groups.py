@@ -84,7 +84,8 @@ def _read_symbols(file: File, draft: Draft, table: SymbolTable, address: int) ->
     if len(data) < 8 + count * entry_bytes:
         data = yield Need(address, 8 + count * entry_bytes)
     symbols = read_symbols(file, data, 8, count)
-    for symbol in symbols:
+    are_visited = file.follows_all(draft.depth)
+    for symbol in symbols if are_visited else ():
         visit_symbol(file, symbol, draft.depth + 1)
     segment = yield from read_segment(file, table.heap)
     for symbol in symbols:
@@ -93,14 +94,19 @@ def _read_symbols(file: File, draft: Draft, table: SymbolTable, address: int) ->
             _keep_link(file, draft, name, SoftLink(_text_at(file, segment, symbol.path)))
         elif symbol.header is not None:
             _keep_link(file, draft, name, symbol.header)
+            if not are_visited:
+                _open_table(file, file.follow(draft, name, symbol.header), symbol)
 
 
 def visit_symbol(file: File, symbol: Symbol, depth: int) -> None:
     """Have the object read that an entry leads to, and its links at once where the entry says where they are."""
     if symbol.path is None and symbol.header is not None:
-        draft = file.visit(symbol.header, depth)
-        if draft is not None and symbol.table is not None:
-            open_symbols(file, draft, symbol.table)
+        _open_table(file, file.visit(symbol.header, depth), symbol)
+
+
+def _open_table(file: File, draft: Draft | None, symbol: Symbol) -> None:
+    if draft is not None and symbol.table is not None:
+        open_symbols(file, draft, symbol.table)
 
 
 def _text_at(file: File, segment: bytes, position: int) -> str:
@@ -122,7 +128,7 @@ def add_link(file: File, draft: Draft, body: bytes) -> None:
     draft.is_group = True
     _keep_link(file, draft, name, link)
     if isinstance(link, int):
-        file.visit(link, draft.depth + 1)
+        file.follow(draft, name, link)
 
 
 def _keep_link(file: File, draft: Draft, name: str, link: int | Link) -> None:

@@ -7,12 +7,13 @@ from collections.abc import Callable
 from typing import Final
 
 from vbnfs.hdf5.branches import SPECULATIVE_BYTES, Branch, File, Need
-from vbnfs.hdf5.fields import UnparsableError
+from vbnfs.hdf5.fields import Fields, UnparsableError
 from vbnfs.hdf5.fractal import HEAP, Apart, FractalHeap, Huge, Managed, read_heap, read_id
 from vbnfs.hdf5.messages import Dense
 from vbnfs.hdf5.trees import all_records, spread
 
 _LEAST_COLLECTION_BYTES: Final = 4096
+_LEAST_OBJECT_BYTES: Final = 16  # of the global heap: its head
 _DEEPEST: Final = 64
 
 
@@ -48,6 +49,43 @@ def _touch_collection(file: File, address: int) -> Branch[None]:
     size_bytes = fields.length()
     if size_bytes > _LEAST_COLLECTION_BYTES:
         yield Need(address, size_bytes)
+
+
+def read_collected(file: File, address: int, number: int) -> Branch[bytes]:
+    """The object with a number in the collection of the global heap at `address` (III.E)."""
+    if address not in file.collections:
+        fields = file.fields((yield Need(address, _LEAST_COLLECTION_BYTES)), "global heap")
+        fields.expect(b"GCOL\1")
+        fields.skip(3)
+        size_bytes = fields.length()
+        fields = file.fields((yield Need(address, size_bytes)), "global heap", fields.position)
+        file.keep(fields.left)
+        file.collections[address] = _collected(fields)
+    found = file.collections[address].get(number)
+    if found is None:
+        raise UnparsableError("global heap")
+    return found
+
+
+def _collected(fields: Fields) -> dict[int, bytes]:
+    """The objects of a collection by their numbers. Number 0 is free space, up to the end.
+
+    Its head, and that of each object, is filled up to a multiple of 8 bytes, as objects are: the library does that,
+    and the specification leaves it open.
+    """
+    found: dict[int, bytes] = {}
+    _fill_up(fields)
+    while fields.left >= _LEAST_OBJECT_BYTES and (number := fields.number(2)):
+        fields.skip(6)
+        size_bytes = fields.length()
+        _fill_up(fields)
+        found[number] = fields.take(size_bytes)
+        _fill_up(fields)
+    return found
+
+
+def _fill_up(fields: Fields) -> None:
+    fields.skip(min(fields.left, -fields.position % 8))
 
 
 def open_dense(file: File, dense: Dense, read: Callable[[int, bytes], Branch[None]]) -> None:

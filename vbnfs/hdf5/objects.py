@@ -1,5 +1,6 @@
 """Objects from their headers, and the superblock that leads to the first one (specification, II.A to II.C, IV.A)."""
 
+from array import array
 from collections.abc import Callable
 from typing import Final
 
@@ -15,30 +16,25 @@ from vbnfs.hdf5.heaps import touch_collection, touch_segment
 from vbnfs.hdf5.layouts import ChunkedLayout, CompactLayout, ContiguousLayout, VirtualLayout, read_layout
 from vbnfs.hdf5.messages import Message, Type, read_attribute_info, read_dataspace, read_filters, read_link_info
 from vbnfs.hdf5.shared import read_shared
+from vbnfs.hdf5.signature import SIGNATURE, STARTS
 from vbnfs.hdf5.structure import Datatype
 
-_SIGNATURE: Final = b"\x89HDF\r\n\x1a\n"
 _SUPERBLOCK: Final = "superblock"
 _SUPERBLOCK_BYTES: Final = 256
-_FIRST_USER_BLOCK_BYTES: Final = 512
-_LARGEST_USER_BLOCK_BYTES: Final = 128 << 10
 _MOST_FIRST_BYTES: Final = 64 << 10
 _SIZES: Final = {2, 4, 8}
 
 
 def open_file(file: File) -> Branch[None]:
-    """Find the superblock, and have everything read that hangs on it.
-
-    A user block before it may take up to 128 KiB: so one block of the file shows that it is none of HDF5's.
-    """
-    start = 0
-    while not (data := (yield Need(start, _SUPERBLOCK_BYTES))).startswith(_SIGNATURE):
-        start = max(2 * start, _FIRST_USER_BLOCK_BYTES)
-        if start > _LARGEST_USER_BLOCK_BYTES:
-            raise UnparsableError(_SUPERBLOCK)
+    """Find the superblock, and have everything read that hangs on it."""
+    for start in STARTS:
+        if (data := (yield Need(start, _SUPERBLOCK_BYTES))).startswith(SIGNATURE):
+            break
+    else:
+        raise UnparsableError(_SUPERBLOCK)
     file.base = start
     file.touch("tail", file.size_bytes - start - 1, 1)  # where the library writes what it has kept back to the last
-    version = file.fields(data, _SUPERBLOCK, len(_SIGNATURE)).number(1)
+    version = file.fields(data, _SUPERBLOCK, len(SIGNATURE)).number(1)
     if version in {0, 1}:
         _open_first(file, data, version)
     elif version in {2, 3}:
@@ -48,7 +44,7 @@ def open_file(file: File) -> Branch[None]:
 
 
 def _open_first(file: File, data: bytes, version: int) -> None:
-    fields = file.fields(data, _SUPERBLOCK, len(_SIGNATURE) + 5)
+    fields = file.fields(data, _SUPERBLOCK, len(SIGNATURE) + 5)
     file.sizes = _sizes(fields.number(1), fields.number(1))
     fields = file.fields(data, _SUPERBLOCK, fields.position + 1)
     symbols, groups = fields.number(2), fields.number(2)
@@ -56,19 +52,21 @@ def _open_first(file: File, data: bytes, version: int) -> None:
     chunks = fields.number(2) if version == 1 else NodeWidths().chunks
     fields.skip(2 if version == 1 else 0)
     file.widths = NodeWidths(symbols, groups, chunks)
-    fields.skip(4 * file.sizes.address_bytes)
+    fields.skip(2 * file.sizes.address_bytes)
+    file.end = fields.address()
+    fields.address()
     [root] = read_symbols(file, data, fields.position, 1)
     file.root = root.header
     visit_symbol(file, root, 0)
 
 
 def _open_second(file: File, data: bytes) -> None:
-    fields = file.fields(data, _SUPERBLOCK, len(_SIGNATURE) + 1)
+    fields = file.fields(data, _SUPERBLOCK, len(SIGNATURE) + 1)
     file.sizes = _sizes(fields.number(1), fields.number(1))
     fields = file.fields(data, _SUPERBLOCK, fields.position + 1)
     fields.address()
     file.extension = fields.address()
-    fields.address()
+    file.end = fields.address()
     file.root = fields.required()
     file.visit(file.root, 0)
     if file.extension is not None:
@@ -160,10 +158,15 @@ def _take_external_files(file: File, draft: Draft, body: bytes) -> None:
     file.spawn(touch_segment(file, fields.required()))
 
 
+def _places(file: File) -> "array[int] | None":
+    return array("Q") if file.wanted.places else None
+
+
 def _take_layout(file: File, draft: Draft, body: bytes) -> None:
     draft.layout = read_layout(file.fields(body, "layout"))
     match draft.layout:
         case ChunkedLayout():
+            draft.index.places = _places(file)
             Index(file, draft.layout, draft.index).open()
         case VirtualLayout(address):
             touch_collection(file, address)

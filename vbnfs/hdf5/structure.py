@@ -7,7 +7,9 @@ this package, and its sections are named by their numbers.
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
+
+from vbnfs.objects import ByteRange
 
 Shape: TypeAlias = tuple[int, ...]
 Kind: TypeAlias = Literal[
@@ -44,7 +46,8 @@ class Datatype:
     """The type of an element, which takes `size_bytes` in the file (specification, IV.A.2.d).
 
     A `sequence` and a `text` have variable length: their bytes are in the global heap. `base` is the type of what an
-    enum, a sequence, an array or a complex number consists of; `shape` an array's.
+    enum, a sequence, an array or a complex number consists of; `shape` an array's. `mantissa_bits` are a float's, and
+    `tag` is what an opaque type is marked with.
     """
 
     kind: Kind
@@ -55,6 +58,8 @@ class Datatype:
     members: tuple[Member, ...] = ()
     values: tuple[tuple[str, int], ...] = ()  # of an enum, by name
     shape: Shape = ()
+    mantissa_bits: int = 0
+    tag: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +89,8 @@ class Compact:
 class Chunked:
     """Data in chunks of `shape` elements, found by an index at byte `start` (of a single chunk: its own); None: none.
 
-    `chunks` of them are stored, which take `storage_bytes`; None where not all of the index was read.
+    `chunks` of them are stored, which take `storage_bytes`; None where not all of the index was read. `places` are
+    the bytes of the file that they take, in order, adjacent ones joined; None where they were not wanted, too.
     """
 
     shape: Shape
@@ -92,6 +98,7 @@ class Chunked:
     start: int | None
     chunks: int | None
     storage_bytes: int | None
+    places: tuple[ByteRange, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,11 +137,42 @@ Link: TypeAlias = HardLink | SoftLink | ExternalLink
 
 
 @dataclass(frozen=True, slots=True)
+class Reference:
+    """A reference to the object whose header is at byte `start` of the file; None: to nothing.
+
+    `is_region`: to some of its elements.
+    """
+
+    start: int | None
+    is_region: bool = False
+
+
+# An element, or a list of them for each dimension. Bytes are those of an opaque element, or of a type without a form
+# here; an enum is its member's name, a bool if it is one of h5py's; a compound is by the names of its members.
+Value: TypeAlias = "int | float | complex | bool | str | bytes | Reference | list[Value] | dict[str, Value] | None"
+
+
+@dataclass(frozen=True, slots=True)
+class Attribute:
+    """An attribute's type, shape and value. Its shape is None, as its value, without any element.
+
+    The value is None, too, where it could not be parsed or the bytes it refers to did not come. `is_cut`: it has more
+    elements than the value, which then is the list of the first ones.
+    """
+
+    datatype: Datatype
+    shape: Shape | None
+    value: Value
+    is_cut: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Group:
-    """A group: its links by name, and the names of its attributes."""
+    """A group: its links by name, and the names of its attributes. `values`: of these, where they were wanted."""
 
     links: Mapping[str, Link]
     attributes: frozenset[str]
+    values: Mapping[str, Attribute] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +188,7 @@ class Dataset:
     layout: Layout | None
     filters: tuple[Filter, ...]
     attributes: frozenset[str]
+    values: Mapping[str, Attribute] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,9 +197,31 @@ class CommittedType:
 
     datatype: Datatype | None
     attributes: frozenset[str]
+    values: Mapping[str, Attribute] = field(default_factory=dict)
 
 
 Object: TypeAlias = Group | Dataset | CommittedType
+
+
+class RowEnds(NamedTuple):
+    """The index of a ragged array: `rows` unsigned integers of `width` bytes, from byte `start` of the file on."""
+
+    start: int
+    rows: int
+    width: int
+    is_big_endian: bool
+
+
+class Extent(NamedTuple):
+    """Bytes `start` to `stop` of the file, which have the elements of an array.
+
+    `row_bytes` belong to one number of its first dimension; 0 where that is no range of bytes.
+    """
+
+    start: int
+    stop: int
+    row_bytes: int
+    rows: RowEnds | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,11 +229,12 @@ class Structure:
     """What was found of a file.
 
     `objects` are by the byte of the file at which their headers begin; `root` is that of the root group, None if
-    there is no superblock. `blocks` were read. `unparsed` counts what was left out, by kind. `is_complete`: nothing
-    was left out, for whatever reason.
+    there is no superblock. `end` is where the file ends by its superblock. `blocks` were read. `unparsed` counts what
+    was left out, by kind. `is_complete`: nothing was left out, for whatever reason, of what was wanted.
     """
 
     root: int | None = None
+    end: int | None = None
     objects: Mapping[int, Object] = field(default_factory=dict)
     blocks: frozenset[int] = frozenset()
     unparsed: Mapping[str, int] = field(default_factory=dict)
@@ -180,14 +242,24 @@ class Structure:
 
     def walk(self) -> Iterator[tuple[str, Object]]:
         """Each object that hard links lead to, once, by a shortest path: '/' first."""
-        if self.root is None or self.root not in self.objects:
+        for path, start in self.paths():
+            yield path, self.objects[start]
+
+    def paths(self, start: int | None = None, at: str = "/") -> Iterator[tuple[str, int]]:
+        """The same objects by the byte at which their headers begin; or those below the one at `start`, first itself.
+
+        `at` is the path of that one. Of the shortest paths the first one in the order of names counts.
+        """
+        start = self.root if start is None else start
+        if start is None or start not in self.objects:
             return
-        seen = {self.root}
-        found = deque([("/", self.objects[self.root])])
+        seen = {start}
+        found = deque([(at, start)])
         while found:
-            path, each = found.popleft()
-            yield path, each
-            for name, link in each.links.items() if isinstance(each, Group) else ():
+            path, start = found.popleft()
+            yield path, start
+            each = self.objects[start]
+            for name, link in sorted(each.links.items()) if isinstance(each, Group) else ():
                 if isinstance(link, HardLink) and link.start in self.objects and link.start not in seen:
                     seen.add(link.start)
-                    found.append((f"{path.rstrip('/')}/{name}", self.objects[link.start]))
+                    found.append((f"{path.rstrip('/')}/{name}", link.start))

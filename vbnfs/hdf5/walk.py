@@ -11,21 +11,23 @@ no input and output, waits for nothing, and raises nothing whatever the bytes ar
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 from vbnfs.blocks import BLOCK_BYTES
-from vbnfs.hdf5.branches import BEYOND, Bounds, Branch, File, Need
+from vbnfs.hdf5.branches import BEYOND, Bounds, Branch, File, Need, Wanted
+from vbnfs.hdf5.extents import extents_of
 from vbnfs.hdf5.fields import UnparsableError
 from vbnfs.hdf5.objects import open_file, open_object
-from vbnfs.hdf5.structure import Structure
+from vbnfs.hdf5.structure import Extent, Structure
 from vbnfs.objects import ByteRange
 
 # The bytes of the block with a number, all of them; None: they are not there yet.
 Source: TypeAlias = Callable[[int], bytes | memoryview | None]
 
 _BOUNDS: Final = Bounds()
+_ALL: Final = Wanted()
 _OUTSIDE: Final = "outside the file"
 _ABSENT: Final = "blocks that did not come"
 
@@ -43,7 +45,8 @@ class _Paused:
 class Walk:
     """The walk of one file of `size_bytes`. `source` has its blocks of `block_bytes`, as far as they are there.
 
-    `clock` counts seconds; by it, a walk ends `bounds.seconds` after its first step.
+    `clock` counts seconds; by it, a walk ends `bounds.seconds` after its first step. `wanted`: what of the file is to
+    be found, by default all objects.
     """
 
     def __init__(
@@ -52,6 +55,7 @@ class Walk:
         source: Source,
         *,
         bounds: Bounds = _BOUNDS,
+        wanted: Wanted = _ALL,
         clock: Callable[[], float] = time.monotonic,
         block_bytes: int = BLOCK_BYTES,
     ) -> None:
@@ -63,7 +67,7 @@ class Walk:
         self._ends: float | None = None
         self._is_over = False
         self._reads = 0
-        self._file = File(size_bytes, bounds, open_object)
+        self._file = File(size_bytes, bounds, open_object, wanted)
         self._file.spawn(open_file(self._file))
         self._blocks: dict[int, bytes | memoryview] = {}
         self._paused: dict[int, list[_Paused]] = {}  # by each block that they lack
@@ -95,11 +99,16 @@ class Walk:
         built = ((draft.address, draft.build(file.base)) for draft in file.drafts.values())
         return Structure(
             root=None if file.root is None else file.base + file.root,
+            end=file.end,
             objects={file.base + address: each for address, each in built if each is not None},
             blocks=frozenset(self._blocks),
             unparsed=dict(unparsed),
             is_complete=not unparsed and file.root is not None,
         )
+
+    def extents(self) -> Iterator[Extent]:
+        """Where the larger arrays lie that were found so far; see extents.py."""
+        return extents_of(self._file)
 
     def _left(self) -> Counter[str]:
         """How many branches have not come to their ends, by the reason."""

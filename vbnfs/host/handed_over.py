@@ -1,7 +1,8 @@
 """A mount that the caller has made: the mount point `/dev/fd/N` names the descriptor of /dev/fuse that it used.
 
 Container engines (Apptainer's --fusemount), CSI drivers and mount.fuse3(8) mount so for a program that may not. The
-caller opens /dev/fuse, calls mount(2) with `fd=N`, and starts the program with that descriptor open.
+caller opens /dev/fuse, calls mount(2) with `fd=N`, and starts the program with that descriptor open. N is 3 or above:
+a daemon in the background has nothing of its caller's at 0, 1 and 2 (daemon(3)), and messages go to 1 and 2.
 """
 
 import os
@@ -15,12 +16,17 @@ from vbnfs.errors import MountError
 from vbnfs.host.mountinfo import MountEntry, all_mounts
 
 _FUSE_DEVICE: Final = os.makedev(10, 229)  # Documentation/admin-guide/devices.txt
+_LAST_STANDARD: Final = 2
 _MINOR_BITS: Final = 20  # of the kernel's dev_t
 
 
 def check(descriptor: int) -> None:
     """Raise `MountError` unless a mount was made with the descriptor, and no process answers it yet."""
     path = f"/dev/fd/{descriptor}"
+    if descriptor <= _LAST_STANDARD:
+        raise MountError(
+            f"{path}: a daemon has no standard input, output and error; hand the mount over as descriptor 3 or above"
+        )
     try:
         status = os.fstat(descriptor)
     except OSError:

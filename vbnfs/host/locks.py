@@ -53,30 +53,27 @@ def could_lock(descriptor: int, start: int, length: int) -> bool:
 
 
 @contextmanager
-def kept_from_writers(descriptor: int) -> Iterator[bool]:
+def kept_from_writers(descriptor: int) -> Iterator[bool | None]:
     """While entered, no process of this machine begins to write a file; False if one has it open for writing already.
+
+    None where that cannot be had: where there are no leases (on NFS, and on what else the kernel has none for), and
+    of files of other users for a process without CAP_LEASE, which root lacks in most containers.
 
     `descriptor` is open for reading only. A lease for reading (F_SETLEASE of fcntl(2)) is granted if there is no
     writer. A process that opens the file for writing then waits until the lease is given back, and this one gets a
-    signal, which is one that does nothing. Where there are no leases, on network file systems, and of files of other
-    users unless we are root, no writer is seen.
+    signal, which is one that does nothing.
     """
-    lease = False
     try:
         _check()
         fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
         fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
-        lease = True
-    except BlockingIOError:
-        yield False
+    except OSError as error:
+        yield False if isinstance(error, BlockingIOError) else None
         return
-    except OSError:
-        pass
     try:
         yield True
     finally:
-        if lease:
-            fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
 
 
 def _check() -> None:

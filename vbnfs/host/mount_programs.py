@@ -1,4 +1,4 @@
-"""The programs that mount, ask and unmount: fusermount3, stat, umount, and Python for an attribute.
+"""The programs that mount, ask and unmount: fusermount3, stat, umount.
 
 A program is taken from the system's own folders first, and by PATH only where none of them has it: root, too, runs
 this, and another user's folder in its PATH must not decide what takes a mount away.
@@ -9,7 +9,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -29,14 +28,6 @@ _LOOK_SECONDS: Final = 3.0  # for the programs that use a mount
 _DETACH_SECONDS: Final = 10.0  # a daemon that works answers what umount(8) asks at once
 _TO_THE_GROUP: Final = frozenset({signal.SIGHUP, signal.SIGINT, signal.SIGTERM})
 _IN_ENGLISH: Final = {"PATH": ":".join(_FOLDERS), "LC_ALL": "C"}
-_READ_ATTRIBUTE: Final = """
-import os, sys
-try:
-    value = os.getxattr(sys.argv[1], sys.argv[2])
-except OSError as error:
-    sys.exit(error.errno)
-sys.stdout.buffer.write(value)
-"""
 _DEAD: Final = frozenset({errno.ENOTCONN, errno.ECONNABORTED})
 
 
@@ -53,11 +44,10 @@ def fusermount() -> str:
     return program
 
 
-def is_alive(mountpoint: Path) -> bool:
+def is_alive(mountpoint: Path, *, seconds: float = _ALIVE_SECONDS) -> bool:
     """False for a mount whose daemon is gone ("transport endpoint is not connected").
 
-    A process of its own asks, and is left behind if there is no answer: a process that asks a stopped daemon cannot
-    end, nor be killed, before the daemon goes on (`request_wait_answer`, fs/fuse/dev.c).
+    A process of its own asks, for the reason that apart.py gives, and is left behind if there is no answer.
     """
     entry, identity = find_mount(mountpoint), dict[str, Any]()
     if entry is not None and os.geteuid() == 0 and (entry.owner, entry.group) != (0, 0):
@@ -65,29 +55,10 @@ def is_alive(mountpoint: Path) -> bool:
         identity = {"user": entry.owner, "group": entry.group, "extra_groups": []}
     command = [find_program("stat") or "stat", "--file-system", "--", str(mountpoint)]
     try:
-        _, reason = _run_to_its_end(command, seconds=_ALIVE_SECONDS, env=_IN_ENGLISH, cwd="/", **identity)
+        _, reason = _run_to_its_end(command, seconds=seconds, env=_IN_ENGLISH, cwd="/", **identity)
     except (MountError, subprocess.SubprocessError):  # it hangs; no other identity can be had, as in some containers
         return True
     return not reason.endswith(tuple(map(os.strerror, _DEAD)))
-
-
-def read_attribute(path: Path, name: str, *, seconds: float) -> bytes:
-    """An extended attribute of a file that may be in a mount whose daemon does not answer.
-
-    A process of its own reads it, for the reason that `is_alive` gives. Raises `OSError`: TimeoutError for no answer.
-    """
-    command = [sys.executable, "-I", "-S", "-c", _READ_ATTRIBUTE, os.fspath(path), name]
-    process = subprocess.Popen(
-        command, cwd="/", stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-    )
-    try:
-        value, _ = process.communicate(timeout=seconds)
-    except subprocess.TimeoutExpired:
-        process.kill()  # and not waited for
-        raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT), str(path)) from None
-    if process.returncode != 0:
-        raise OSError(process.returncode, os.strerror(process.returncode), str(path))
-    return value
 
 
 def unmount(mountpoint: Path, *, lazy: bool, timeout_seconds: float) -> None:

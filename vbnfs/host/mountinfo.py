@@ -5,7 +5,8 @@ Reading it never touches a mount itself: also one whose daemon hangs or is gone 
 
 import os
 import re
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -122,12 +123,23 @@ def mounts_of(device: str) -> list[MountEntry]:
     return [entry for entry in list_mounts() if entry.device == device]
 
 
-def file_system_type(path: Path, entries: Sequence[MountEntry]) -> str:
-    """The type of the file system that holds a path (which has no links in it); '' if none does."""
+def mount_holding(path: Path, entries: Sequence[MountEntry]) -> MountEntry | None:
+    """The mount that holds a path (which has no links in it); None if none does."""
     above = [entry for entry in entries if path.is_relative_to(entry.mountpoint)]
     # Of equally long ones the last one hides the others.
     deepest = max(enumerate(above), key=lambda e: (len(e[1].mountpoint.parts), e[0]), default=None)
-    return "" if deepest is None else deepest[1].file_system_type
+    return None if deepest is None else deepest[1]
+
+
+def file_system_type(path: Path, entries: Sequence[MountEntry]) -> str:
+    """The type of the file system that holds a path (which has no links in it); '' if none does."""
+    entry = mount_holding(path, entries)
+    return "" if entry is None else entry.file_system_type
+
+
+def is_made_by_a_user(entry: MountEntry) -> bool:
+    """Whether a user other than root has made a mount, as only FUSE lets them, and so may keep it from answering."""
+    return entry.file_system_type.startswith("fuse") and entry.owner != 0
 
 
 def is_local(path: Path) -> bool:
@@ -151,17 +163,27 @@ def descriptor_in(path: Path) -> int | None:
 
 
 def absolute(path: Path) -> Path:
-    """The path with all links followed. What it leads to may be a dead or hanging mount, and is not touched.
+    """The path with all links followed, but those in a vbnfs mount: that may be dead, or hang, and is not touched.
 
-    `/dev/fd/N` stays: there it is not the file that counts, but the descriptor (handed_over.py).
+    `/dev/fd/N` stays: there it is not the file that counts, but the descriptor (handed_over.py). Raises `MountError`.
     """
-    if descriptor_in(path) is not None:
-        return path
-    path = Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would look at the last part
-    for _ in range(_MOST_LINKS):
-        path = Path(os.path.realpath(path.parent)) / path.name
+    return path if descriptor_in(path) is not None else followed(path, {one.mountpoint for one in list_mounts()})
+
+
+def followed(path: Path, mounts: Set[Path]) -> Path:
+    """The path with all links followed, but those at and below some mount points. Raises `MountError`."""
+    here, names, links = Path("/"), deque(Path(os.path.abspath(path)).parts[1:]), 0  # noqa: PTH100 - follows none
+    while names:
+        name = names.popleft()
+        here = here.parent if name == ".." else here / name
         try:
-            path = path.parent / os.readlink(path)  # asks the folder above, not the mount
-        except OSError:
-            return path
-    raise MountError(f"{path}: too many links")
+            target = None if not mounts.isdisjoint((here, *here.parents)) else Path(os.readlink(here))
+        except OSError:  # no link
+            continue
+        if target is not None:
+            links += 1
+            here = Path("/") if target.is_absolute() else here.parent
+            names.extendleft(part for part in reversed(target.parts) if part != "/")
+        if links > _MOST_LINKS:
+            raise MountError(f"{path}: too many links")
+    return here

@@ -16,6 +16,12 @@ class Program(NamedTuple):
     name: str
 
 
+def name_this_process(name: str) -> None:
+    """Have ps, top and pgrep show a name of at most 15 bytes for this process: proc_pid_comm(5)."""
+    with suppress(OSError):
+        (_PROC / "self" / "comm").write_text(name)
+
+
 def program_of(thread: int) -> Program | None:
     """The process to which a thread belongs; None if there is none (any more) that can be seen from here."""
     fields = _status_of(thread)
@@ -68,6 +74,26 @@ def _uses(process: str) -> Iterator[str]:
     with suppress(OSError):
         for line in (place / "maps").read_text(encoding="utf-8", errors="surrogateescape").split("\n"):
             yield line.partition("/")[1] + line.partition("/")[2]
+
+
+def has_open_for_writing(thread: int, name: str) -> bool:
+    """Whether the process of a thread has a file of this name open for writing, in whatever folder.
+
+    False where that cannot be seen: it has ended, or is a process that we may not look into (ptrace(2)).
+    """
+    place = _PROC / str(thread)
+    with suppress(OSError):
+        for link in (place / "fd").iterdir():
+            with suppress(OSError):  # closed meanwhile
+                if os.readlink(link).rpartition("/")[2] == name and _is_for_writing(place / "fdinfo" / link.name):
+                    return True
+    return False
+
+
+def _is_for_writing(info: Path) -> bool:
+    """Whether an open file is, by its `flags`, which are octal: proc_pid_fdinfo(5)."""
+    flags = next(line for line in info.read_text().splitlines() if line.startswith("flags:"))
+    return int(flags.split()[1], 8) & os.O_ACCMODE != os.O_RDONLY
 
 
 def is_thread_alive(thread: int) -> bool:

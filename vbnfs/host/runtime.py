@@ -32,14 +32,23 @@ def make_runtime_directory() -> Path:
 
 def socket_path(owner: int, device: str) -> Path:
     """The control socket of the mount with this device (`major:minor`), if it were made now."""
-    return runtime_directory(owner) / f"{device.replace(':', '-')}.sock"
+    return runtime_directory(owner) / _socket_name(device)
+
+
+def socket_paths(owner: int, device: str) -> list[Path]:
+    """Where the control socket of a mount can be. Asks no disk."""
+    return [place / _socket_name(device) for place in _places(owner)]
 
 
 def find_socket(owner: int, device: str) -> Path:
     """The control socket of a mount: /run/user/UID comes and goes with its user's sessions, and mounts stay."""
     expected = socket_path(owner, device)
-    paths = [expected, *(place / expected.name for place in _places(owner))]
+    paths = [expected, *socket_paths(owner, device)]
     return next((path for path in paths if os.path.lexists(path)), expected)
+
+
+def _socket_name(device: str) -> str:
+    return f"{device.replace(':', '-')}.sock"
 
 
 def _can_be_used(place: Path, owner: int) -> bool:

@@ -22,8 +22,8 @@ that wait for it give their room up (block_writer.py).
 
 import math
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import aclosing, suppress
 from typing import Final
 
 import structlog
@@ -40,6 +40,7 @@ from vbnfs.reading.live_blocks import LiveBlocks
 from vbnfs.reading.memory import Budget, Memory
 from vbnfs.reading.other_processes import SharedFetches
 from vbnfs.reading.planner import LONG_GET_BLOCKS, SHORT_GET_BLOCKS
+from vbnfs.reading.prefetch_queue import PrefetchQueue, Rank
 from vbnfs.reading.rate_limit import RateLimit
 from vbnfs.reading.shares import Connections, Shares
 from vbnfs.reading.sources import Sources
@@ -80,8 +81,7 @@ class BlockSource:
         self._live = LiveBlocks(memory)
         self._backlogs = Backlogs()
         self._shares = Shares(self._live, self._backlogs, connections, memory, self._limit)
-        self._queue: deque[tuple[Content, int]] = deque()  # of prefetches, by the first block of each
-        self._filling: deque[tuple[Content, int]] = deque()  # the same, of what a person has asked for as a whole
+        self._queue = PrefetchQueue()
         self._read_at = -math.inf  # when a reader wanted a block last
         self._prefetching = 0
         self._lent = 0  # of these, how many are on connections that are kept for readers
@@ -173,14 +173,19 @@ class BlockSource:
                 self._live.give_up(block for fetch in fetches for block in fetch.lacking.values())
             raise
 
-    def prefetch(self, content: Content, indices: Sequence[int], *, window_blocks: int = 0) -> None:
+    def prefetch(
+        self, content: Content, indices: Sequence[int], *, window_blocks: int = 0, rank: Rank = Rank.READ_AHEAD
+    ) -> None:
         """Fetch blocks that the disk does not have, when readers leave room. Returns at once.
 
         `window_blocks`: how many are wanted ahead of the reader in all, if more will be wanted behind these.
         """
-        _, _, new = self._live.want(content, indices, longest=self._shares.planned(SHORT_GET_BLOCKS))
+        _, coming, new = self._live.want(content, indices, longest=self._shares.planned(SHORT_GET_BLOCKS))
         self._backlogs.lengthen(content, len(new))
-        self._queue.extend((content, index) for index, block in new.items() if index == block.planned.start)
+        self._queue.extend(((content, index) for index, block in new.items() if index == block.planned.start), rank)
+        if rank < self._queue.last_rank:  # some of them may be there with another one
+            waiting = {block.planned.start for block in coming.values() if block.state is BlockState.QUEUED}
+            self._queue.extend(((content, index) for index in sorted(waiting)), rank)
         self._backlogs.set_window(content, window_blocks)
         self._begin_prefetches()
 
@@ -192,7 +197,8 @@ class BlockSource:
         """
         _, coming, new = self._live.want(content, indices, longest=self._shares.planned(SHORT_GET_BLOCKS))
         self._backlogs.lengthen(content, len(new))
-        self._filling.extend((content, index) for index, block in new.items() if index == block.planned.start)
+        firsts = ((content, index) for index, block in new.items() if index == block.planned.start)
+        self._queue.extend(firsts, Rank.FILLING)
         self._begin_prefetches()
         arrivals = deque((index, block.arrival) for index, block in (coming | new).items())
         try:
@@ -201,8 +207,24 @@ class BlockSource:
                 await arrival.outcome()
                 on_came(bytes_of(content, range(index, index + 1)))
         except trio.Cancelled:
-            self._drop_queued(new)
+            self._drop_queued(content, new.values())
             raise
+
+    def _drop_queued(self, content: Content, blocks: Iterable[Block]) -> None:
+        """Do not fetch what no fetch has begun to bring: what is in the queue is passed over then."""
+        gone = [block for block in blocks if block.state is BlockState.QUEUED]
+        self._backlogs.shorten(content, len(gone))
+        for block in gone:
+            block.move(BlockState.UNDER_WAY)
+            self._live.let_go(block)
+            block.fail(StorageError(f"{content.source}: it is not wanted any more"))
+
+    async def settled(self, content: Content, index: int) -> None:
+        """Wait until a block is not on its way any more, whether it has come or not."""
+        block = self._live.coming(content, index)
+        if block is not None:
+            with suppress(VbnfsError):
+                await block.arrival.outcome()
 
     def origin_of(self, content: Content, *, known: str) -> str:
         """The source from which the bytes of a content came last; the `known` one, if none came to this process."""
@@ -225,42 +247,27 @@ class BlockSource:
 
     def _begin_prefetches(self) -> None:
         """As many as connections and memory allow: some of either are left to readers."""
+        if not self._queue:
+            return
         demand_waits = trio.current_time() - self._demand_miss_at < _DEMAND_SECONDS
         most = self._connections.prefetches(demand_waits=demand_waits)
         # The connections that are kept for readers are lent to short GETs, as long as no reader comes for them.
         most_lent = 0 if demand_waits else self._connections.gets - most
+        has_readers = trio.current_time() - self._read_at < _READERS_SECONDS
+        most_of = {Rank.LATER: most // 2, Rank.FILLING: most // _BESIDE_READERS if has_readers else most}
         while self._queue:
-            is_lent = self._prefetching - self._lent >= most
+            rank, is_lent = self._queue.rank, self._prefetching - self._lent >= most
             if is_lent and self._lent >= most_lent:
                 return
-            if not self._begin_first(self._queue, is_lent=is_lent, is_short=is_lent):
+            if rank in most_of and self._prefetching >= max(1, most_of[rank]):
                 return
-        has_readers = trio.current_time() - self._read_at < _READERS_SECONDS
-        most_filling = max(1, most // _BESIDE_READERS) if has_readers else most
-        while self._filling and self._prefetching < most_filling:
-            if not self._begin_first(self._filling, is_lent=False, is_short=has_readers):
+            first, is_short = (
+                self._live.queued(*self._queue.first()),
+                is_lent or (rank is Rank.FILLING and has_readers),
+            )
+            if first is not None and not self._begin_prefetch(first, is_lent=is_lent, is_short=is_short):
                 return
-
-    def _begin_first(self, queue: deque[tuple[Content, int]], *, is_lent: bool, is_short: bool) -> bool:
-        """Begin the first prefetch of a queue, if it is still to be; False if there is no room in memory."""
-        first = self._live.queued(*queue[0])
-        if first is not None and not self._begin_prefetch(first, is_lent=is_lent, is_short=is_short):
-            return False
-        queue.popleft()
-        return True
-
-    def _drop_queued(self, blocks: Mapping[int, Block]) -> None:
-        """Do not fetch what no fetch has begun to bring, and nothing else waits for."""
-        gone = [block for block in blocks.values() if block.state is BlockState.QUEUED]
-        if not gone:
-            return
-        content, starts = gone[0].content, {block.planned.start for block in gone}
-        self._filling = deque(one for one in self._filling if one[0] is not content or one[1] not in starts)
-        self._backlogs.shorten(content, len(gone))
-        for block in gone:
-            block.move(BlockState.UNDER_WAY)
-            self._live.let_go(block)
-            block.fail(StorageError(f"{content.source}: it is not wanted any more"))
+            self._queue.drop_first()
 
     def _begin_prefetch(self, first: Block, *, is_lent: bool, is_short: bool) -> bool:
         """Begin the fetch that begins with this block; False if there is no room in memory."""

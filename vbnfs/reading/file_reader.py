@@ -1,6 +1,5 @@
 """One open file: read(offset, size), and what its pattern of reads says about the next ones."""
 
-from collections import deque
 from contextlib import suppress
 from typing import Final
 
@@ -11,15 +10,14 @@ from vbnfs.cache.block_cache import BlockCache
 from vbnfs.cache.stored_blocks import block_range
 from vbnfs.cache.verdicts import Verdicts
 from vbnfs.objects import ByteRange, Content
+from vbnfs.reading.advice import Advisor
 from vbnfs.reading.block_source import BlockSource
-from vbnfs.reading.planner import AccessPattern, fresh_advice, metadata_neighbourhood, step_blocks, tail_of
 from vbnfs.reading.prefetch import Prefetcher
-
-_REMEMBERED_BLOCKS: Final = 64
+from vbnfs.reading.walks import Walks
 
 
 class FileReader:
-    """Reads one content for one file handle, unless `verdicts` refuse it."""
+    """Reads one content for one file handle, unless `verdicts` refuse it. `walks` go ahead of it."""
 
     def __init__(
         self,
@@ -29,17 +27,15 @@ class FileReader:
         prefetcher: Prefetcher,
         verdicts: Verdicts,
         *,
+        walks: Walks | None = None,
         advises: bool = True,
     ) -> None:
         self._content = content
         self._cache = cache
         self._source = source
-        self._prefetcher = prefetcher
         self._verdicts = verdicts
-        self._pattern = AccessPattern()
-        self._advised = ByteRange(0, 0)
-        self._lacked: deque[int] = deque(maxlen=_REMEMBERED_BLOCKS)  # blocks that were not there lately
         self.advises: Final = advises  # False: what is read says nothing about what will be
+        self._advisor = Advisor(content, source, prefetcher, walks, peek=self._without_waiting) if advises else None
 
     def read_nowait(self, offset: int, size: int) -> bytes | memoryview:
         """Like `read`, but raises `trio.WouldBlock` where that has to wait; then nothing has changed."""
@@ -50,7 +46,7 @@ class FileReader:
         data = self._without_waiting(wanted)
         if data is None:
             raise trio.WouldBlock
-        self._advise(wanted)
+        self._note(wanted)
         return data
 
     async def read(self, offset: int, size: int) -> bytes | memoryview:
@@ -59,7 +55,7 @@ class FileReader:
             return self.read_nowait(offset, size)
         except trio.WouldBlock:
             wanted = self._wanted(offset, size)
-        self._advise(wanted)
+        self._note(wanted)
         is_coming = any(self._source.is_coming(self._content, index) for index in blocks_of(wanted))
         data: bytes | memoryview | None = None if is_coming else await self._from_disk(wanted)
         if data is None:
@@ -69,6 +65,20 @@ class FileReader:
                 data = await self._from_source(wanted)
         self._verdicts.refuse(self._content)  # a verdict may have been given while this waited
         return data
+
+    @property
+    def is_read_whole(self) -> bool:
+        """Whether it was read in a row from its beginning to its end."""
+        return self._advisor is not None and self._advisor.is_read_whole
+
+    def close(self) -> None:
+        """No more will be read."""
+        if self._advisor is not None:
+            self._advisor.close()
+
+    def _note(self, wanted: ByteRange) -> None:
+        if self._advisor is not None:
+            self._advisor.note(wanted)
 
     def _wanted(self, offset: int, size: int) -> ByteRange:
         return ByteRange(offset, offset + size).clip(self._content.size_bytes)
@@ -114,8 +124,8 @@ class FileReader:
             else:
                 # A copy: the file of a view could be cut short while this waits for S3.
                 parts[index] = bytes(data)
-        if unasked and self.advises and not self._pattern.is_sequential:
-            self._advise_around(range(unasked[0], unasked[-1] + 1))
+        if unasked and self._advisor is not None:
+            self._advisor.note_lacking(range(unasked[0], unasked[-1] + 1), wanted)
         came = await self._source.bring(self._content, lacking)
         if None in came.values():  # it was stored as it came: all of the range, mostly, which is then one view
             if (data := await self._from_disk(wanted, is_stored=True)) is not None:
@@ -123,15 +133,6 @@ class FileReader:
             came = dict(await self._source.get(self._content, lacking))
         parts |= {index: self._cut(block, wanted, index) for index, block in came.items() if block is not None}
         return b"".join(parts[index] for index in blocks_of(wanted)) if len(parts) > 1 else parts.popitem()[1]
-
-    def _advise_around(self, unasked: range) -> None:
-        """Have fetched what a program that reads at random is likely to read next."""
-        tail = tail_of(self._content.size_bytes)
-        beside = tail if unasked[-1] in tail else metadata_neighbourhood(unasked, self._lacked)
-        wanted = ByteRange(beside.start * BLOCK_BYTES, beside.stop * BLOCK_BYTES).clip(self._content.size_bytes)
-        if not set(blocks_of(wanted)) <= set(unasked):
-            self._prefetcher.advise(self._content, wanted)
-        self._lacked.extend(unasked)
 
     def _cut(self, block: bytes | memoryview, wanted: ByteRange, index: int) -> memoryview:
         start, part = index * BLOCK_BYTES, self._part(wanted, index)
@@ -141,31 +142,3 @@ class FileReader:
         """The part of block `index` that is wanted."""
         block = block_range(self._content, index)
         return ByteRange(max(wanted.start, block.start), min(wanted.stop, block.stop))
-
-    def _advise(self, wanted: ByteRange) -> None:
-        """Hand what lies ahead to the prefetcher: each part once, and not in tiny steps."""
-        if not self.advises:
-            return
-        self._pattern = self._pattern.after(wanted)
-        if not self._pattern.is_sequential:
-            return
-        readers = self._prefetcher.readers(self)
-        ahead = self._pattern.readahead(
-            self._content.size_bytes,
-            room_bytes=self._source.room_bytes,
-            window_bytes=self._source.window_bytes,
-            readers=readers,
-        )
-        if not self._advised.start <= ahead.start <= self._advised.stop:
-            self._advised = ByteRange(ahead.start, ahead.start)  # a new run
-        fresh = fresh_advice(ahead, self._advised.stop)
-        step_bytes = step_blocks(len(ahead), readers=readers) * BLOCK_BYTES
-        goes_on = fresh.stop < self._content.size_bytes
-        is_tiny = goes_on and len(fresh) < step_bytes
-        if fresh and not is_tiny:
-            self._advised = ByteRange(self._advised.start, fresh.stop)
-            window_bytes = len(ahead) if goes_on else 0
-            self._prefetcher.advise(self._content, fresh, window_bytes=window_bytes, position=self._position)
-
-    def _position(self) -> int:
-        return self._pattern.position

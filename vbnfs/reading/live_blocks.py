@@ -39,6 +39,10 @@ class LiveBlocks:
         key = BlockKey(content.content_id, index)
         return key in self._blocks or key in self._recent
 
+    def coming(self, content: Content, index: int) -> Block | None:
+        """A block that is on its way."""
+        return self._blocks.get(BlockKey(content.content_id, index))
+
     def want(
         self, content: Content, indices: Sequence[int], *, longest: int
     ) -> tuple[dict[int, Bytes], dict[int, Block], dict[int, Block]]:

@@ -1,6 +1,6 @@
 """What to fetch for a read, and what to fetch ahead of it (pure arithmetic on values)."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from typing import Final
 
@@ -47,6 +47,14 @@ def metadata_neighbourhood(lacking: range, earlier: Sequence[int]) -> range:
 def tail_of(size_bytes: int) -> range:
     """A file's last whole block and what is behind it: what HDF5 stores at the end may begin in either."""
     return range(max(0, size_bytes // BLOCK_BYTES - 1), -(-size_bytes // BLOCK_BYTES))
+
+
+def follows_structure(lacked: Set[int], led_to: Set[int], size_bytes: int) -> bool:
+    """Whether a program follows a file's structure: it lacked a block to which that led.
+
+    A file's first block and its end show nothing, for programs that find out what a file is read these of any file.
+    """
+    return bool((lacked & led_to) - {0, *tail_of(size_bytes)})
 
 
 def step_blocks(window_bytes: int, *, readers: int) -> int:
@@ -109,16 +117,32 @@ def plan_gets(missing: Sequence[int], *, longest: int = LONG_GET_BLOCKS) -> Iter
 
 @dataclass(frozen=True, slots=True)
 class AccessPattern:
-    """How a file is being read: where the current run of reads ends, and how many bytes it has read."""
+    """How a file is being read: where the current run of reads ends, how many bytes it has read, where it began."""
 
     position: int = 0
     run_bytes: int = 0
+    began: int = 0
 
     def after(self, read: ByteRange) -> "AccessPattern":
         """The pattern after one more read. A read elsewhere begins a new run."""
         if abs(read.start - self.position) > _NEAR_BYTES:
-            return AccessPattern(read.stop, 0)
-        return AccessPattern(max(self.position, read.stop), self.run_bytes + len(read))
+            return AccessPattern(read.stop, 0, read.start)
+        began = min(self.began, read.start)
+        return AccessPattern(max(self.position, read.stop), self.run_bytes + len(read), began)
+
+    def passes(self, start: int) -> bool:
+        """Whether the run has come to a byte from far before it, so that what begins there is no reason for it."""
+        return start - self.began > _NEAR_BYTES
+
+    def has_read(self, size_bytes: int) -> bool:
+        """Whether the run has gone through a file: to its end, and through all but what the kernel may have had."""
+        least_bytes = max(1, size_bytes // 2, size_bytes - BLOCK_BYTES)
+        return self.position >= size_bytes and self.run_bytes >= least_bytes
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether the last read began a new run."""
+        return self.run_bytes == 0
 
     @property
     def is_sequential(self) -> bool:

@@ -1,10 +1,10 @@
 """Fetching before a program asks, behind foreground reads.
 
-Advice is a range that will likely be read soon. A thread finds out which of its blocks the disk lacks;
+Advice are blocks that will likely be read soon. A thread finds out which of its blocks the disk lacks;
 `BlockSource.prefetch` then fetches those, and leaves connections free for readers.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import structlog
@@ -15,6 +15,8 @@ from vbnfs.blocks import BLOCK_BYTES, blocks_of
 from vbnfs.cache.block_cache import BlockCache
 from vbnfs.objects import ByteRange, Content
 from vbnfs.reading.block_source import BlockSource
+from vbnfs.reading.planner import LONG_GET_BLOCKS
+from vbnfs.reading.prefetch_queue import Rank
 
 log = structlog.get_logger()
 
@@ -39,26 +41,39 @@ class Prefetcher:
     def advise(
         self,
         content: Content,
-        byte_range: ByteRange,
+        indices: Sequence[int],
         *,
         window_bytes: int = 0,
         position: Callable[[], int] = lambda: 0,
+        rank: Rank = Rank.READ_AHEAD,
     ) -> None:
-        """Have the blocks of a range fetched soon. Returns at once; failures are left to the readers.
+        """Have these blocks fetched soon. Returns at once; failures are left to the readers.
 
-        `window_bytes`: how much is wanted ahead of the reader in all, if more will be wanted behind this range.
+        `window_bytes`: how much is wanted ahead of the reader in all, if more will be wanted behind these.
         `position` tells where the reader is: what it has passed meanwhile may be evicted already, and is not wanted.
         """
-        self._nursery.start_soon(self._fetch, content, byte_range, window_bytes // BLOCK_BYTES, position)
+        self._nursery.start_soon(self._fetch, content, indices, window_bytes // BLOCK_BYTES, position, rank)
+
+    def advise_whole(self, content: Content) -> None:
+        """Have all of a file fetched some time, unless what comes would be gone before it is read."""
+        if content.size_bytes <= self._source.room_bytes:
+            blocks = blocks_of(ByteRange(0, content.size_bytes))
+            for start in range(0, len(blocks), LONG_GET_BLOCKS):
+                self.advise(content, blocks[start : start + LONG_GET_BLOCKS], rank=Rank.LATER)
 
     async def _fetch(
-        self, content: Content, byte_range: ByteRange, window_blocks: int, position: Callable[[], int]
+        self,
+        content: Content,
+        indices: Sequence[int],
+        window_blocks: int,
+        position: Callable[[], int],
+        rank: Rank,
     ) -> None:
-        indices = blocks_of(byte_range)
         try:
             missing = await trio.to_thread.run_sync(self._cache.missing, content, indices)
         except RuntimeError as error:  # no thread to be had; it was advice
             log.debug("not fetched ahead", reason=str(error))
             return
         passed = position() // BLOCK_BYTES
-        self._source.prefetch(content, [index for index in missing if index >= passed], window_blocks=window_blocks)
+        lacking = [index for index in missing if index >= passed]
+        self._source.prefetch(content, lacking, window_blocks=window_blocks, rank=rank)

@@ -17,7 +17,9 @@ place.
 """
 
 import ast
+import io
 import re
+import tokenize
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -195,6 +197,11 @@ _INSTEAD: Final[Mapping[type[ast.AST], str]] = {
 }
 
 
+def _count_texts(source: str) -> int:
+    words = tokenize.generate_tokens(io.StringIO(source).readline)
+    return sum(word.type == tokenize.STRING for word in words)
+
+
 class _Reader:
     """Makes values of the parts of a syntax tree."""
 
@@ -317,9 +324,12 @@ class _Reader:
                 raise self._place(node).error("a number, a text in quotes, True or False is taken")
             case _:
                 raise self._refused(node)
+        place = self._place(node)
         if isinstance(value, int) and not -_LARGEST <= value < _LARGEST:
-            raise self._place(node).error("a number of more than 64 bits")
-        return Literal(value, self._place(node))
+            raise place.error("a number of more than 64 bits")
+        if isinstance(value, str) and _count_texts(place.text) > 1:  # which Python takes for one
+            raise place.error("a comma is missing between two texts")
+        return Literal(value, place)
 
     def _refused(self, node: ast.expr) -> QueryError:
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitAnd | ast.BitOr):

@@ -116,11 +116,11 @@ class _Evaluation:
         if isinstance(other, pd.Series):
             is_there &= other.notna()
             other = other[is_there]
-        found = pd.Series(sign == "!=", index=values.index, dtype=bool)
+        of_empty = sign == "!="
         if not is_there.any():  # a column without values has no type to compare
-            return found
-        found[is_there] = _OPERATORS[sign](values[is_there], other).astype(bool)
-        return found
+            return pd.Series(of_empty, index=values.index, dtype=bool)
+        found: pd.Series[bool] = _OPERATORS[sign](values[is_there], other).astype(bool)
+        return found.reindex(values.index, fill_value=of_empty)
 
     def _tested(self, test: TextTest) -> "pd.Series[bool]":
         values = self._values(test.column)

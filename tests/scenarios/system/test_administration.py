@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -10,7 +11,8 @@ from tests.fakes.dataset import serve
 from tests.fakes.s3_server import FakeS3Server
 from tests.fakes.store import Pattern
 from tests.fixtures_mount import until
-from tests.scenarios.system.namespace import REPOSITORY, USER, Namespace
+from tests.scenarios.system.namespace import MEMBER, REPOSITORY, USER, Namespace
+from tests.scenarios.system.namespace import STRANGER as OTHER
 from vbnfs.host.processes import has_exited
 
 TEXT = (REPOSITORY / "docs" / "administration.md").read_text(encoding="utf-8")
@@ -72,3 +74,63 @@ def test_a_mount_for_a_group(server: FakeS3Server) -> None:
         events = [json.loads(line)["event"] for line in namespace.output("cat", "/mnt/vbnfs.log").splitlines()]
         assert events
         assert "mounted" in namespace.output("cat", "/mnt/vbnfs.log.1")
+
+
+# Users of a mount of root's, their folders, and where AllenSDK's file is for each.
+READERS = """
+mkdir -p /run/layers/var/upper /run/layers/var/work
+mount -t overlay overlay -o lowerdir=/var,upperdir=/run/layers/var/upper,workdir=/run/layers/var/work /var
+mount -t tmpfs -o mode=1777 tmpfs /tmp
+echo nohome:x:4799:4799::/nonexistent:/bin/sh >>/etc/passwd
+echo nohome:x:4799: >>/etc/group
+echo fresh:x:4798:4798::/mnt/fresh:/bin/sh >>/etc/passwd
+echo fresh:x:4798: >>/etc/group
+mkdir -p -m 700 /mnt/root /mnt/fresh /run/user/4712 /run/user/4713
+chown fresh: /mnt/fresh
+chmod 777 /mnt/stranger
+chmod 755 /run/user
+chown member: /run/user/4712
+chown stranger: /run/user/4713
+touch /run/stamp
+"""
+# What is written to /etc, /var and /usr/sbin is in /run/layers.
+NEW = "find /mnt /run /tmp -xdev -newer /run/stamp ! -type d ! -path '/run/layers/*/work/*' ! -path /run/fuse"
+ALLENSDK = "allensdk/_manifest_last_used.txt"
+
+
+def test_where_files_come_into_being(server: FakeS3Server) -> None:
+    """The places that the document lists are those where files come into being: all of them, and no others.
+
+    Users and root mount without settings, users read root's mount as AllenSDK does, helper and units are installed.
+    """
+    with Namespace() as namespace:
+        namespace.output("sh", "-euc", READERS)
+
+        def vbnfs(*words: str, user: str | None = None) -> None:
+            own = ["env", "-u", "XDG_CONFIG_HOME", *(["HOME=/mnt/root"] if user is None else [])]
+            done = namespace.run(*own, sys.executable, "-B", "-m", "vbnfs", *words, folder=str(REPOSITORY), user=user)
+            assert done.returncode == 0, done.stderr
+
+        vbnfs("install-helper")
+        vbnfs("install-units")
+        vbnfs("install-units", "--user")
+        vbnfs("mount", "/mnt/vbn", "--endpoint-url", server.endpoint_url, "--allow-other")
+        for user in (USER, MEMBER):
+            vbnfs("mount", f"/mnt/{user}/vbn", "--endpoint-url", server.endpoint_url, user=user)
+        load = f"cat {UNITS}; printf %s a-version > {ALLENSDK}"
+        for user in (None, USER, "fresh", OTHER, "nohome"):
+            namespace.output("sh", "-c", load, folder="/mnt/vbn", user=user)
+        found = namespace.run("sh", "-c", NEW).stdout  # it may not look into the users' mounts
+    made = re.sub(r"^/run/layers(/.*?)/upper/", r"\1/", found, flags=re.MULTILINE).splitlines()
+    rows = re.findall(r"^\| (`.*?) \|", TEXT, re.MULTILINE)
+    places = [place for row in rows for place in re.findall(r"`(.*?)`", row)]
+    listed = {place: pattern_of(place) for place in places if place.startswith(("~", "/"))}
+    assert [path for path in made if not any(pattern.match(path) for pattern in listed.values())] == []
+    unused = {place for place, pattern in listed.items() if not any(map(pattern.match, made))}
+    assert unused == {"~/.config/vbnfs", "/etc/vbnfs", "/var/cache/vbnfs"}  # of these the administrator makes some
+
+
+def pattern_of(place: str) -> re.Pattern[str]:
+    """What is at a place of the document, or below it."""
+    text = re.escape(place).replace(r"\*", "[^/]*").replace("UID", r"\d+")
+    return re.compile(text.replace(re.escape("~"), "/mnt/[a-z]+", 1).replace("/sbin/", "/(?:usr/)?sbin/") + "(?:/|$)")

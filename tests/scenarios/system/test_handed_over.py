@@ -68,6 +68,10 @@ def test_a_mount_that_another_program_has_made(namespace: Namespace, server: Fak
         else:
             namespace.output("umount", VBN)  # by the program that has mounted
         until(partial(has_exited, report["pid"]))
+    script = MOUNT_AND_DROP.replace("os.set_inheritable(device, True)", "os.dup2(device, 1); device = 1")
+    done = namespace.run(sys.executable, "-c", script, VBN, server.endpoint_url, folder=str(REPOSITORY))
+    assert (done.returncode, "as descriptor 3 or above" in done.stderr) == (1, True), done.stderr
+    namespace.output("umount", VBN)
     done = namespace.vbnfs("umount", "/dev/fd/3")
     assert (done.returncode, "name the folder that it is mounted on" in done.stderr) == (2, True), done.stderr
 

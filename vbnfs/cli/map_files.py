@@ -1,0 +1,60 @@
+"""The map of an HDF5 file, drawn into a file: SVG, or PNG where Pillow is installed."""
+
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from vbnfs.cli.file_map import FileMap
+from vbnfs.cli.map_drawing import Picture, draw
+from vbnfs.cli.map_svg import svg_bytes
+from vbnfs.errors import Hdf5Error, UsageError
+
+
+def writer_for(path: Path) -> Callable[[FileMap], None]:
+    """What draws a map into a file, by the end of its name. Raises `UsageError` for another one than .svg and .png.
+
+    Raises `Hdf5Error` where what PNG needs is not installed. So does the writer where the file cannot be written.
+    """
+    kind = path.suffix.lower()
+    if kind not in {".svg", ".png"}:
+        raise UsageError(f"--output {path}: the name of a picture ends in .svg or .png")
+    to_bytes = svg_bytes if kind == ".svg" else _png_writer()
+    mode = _mode_of_new_files()
+
+    def write(drawn: FileMap) -> None:
+        try:
+            _replace(path, to_bytes(draw(drawn)), mode)
+        except OSError as error:
+            raise Hdf5Error(f"{path}: cannot be written: {error.strerror}") from error
+
+    return write
+
+
+def _png_writer() -> Callable[[Picture], bytes]:
+    try:
+        from vbnfs.cli.map_png import png_bytes  # noqa: PLC0415 - what draws it is an extra
+    except ImportError as error:
+        raise Hdf5Error(
+            "Pillow is not installed, which draws PNG: pip install 'vbnfs[map]', or write .svg"
+        ) from error
+    return png_bytes
+
+
+def _mode_of_new_files() -> int:
+    """As the user's umask has it, which can only be asked for by setting it. For the cache, commands set another."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return 0o666 & ~mask
+
+
+def _replace(path: Path, data: bytes, mode: int) -> None:
+    """Give a file these bytes, as a whole. Raises `OSError`."""
+    temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}.new")
+    try:
+        temporary.write_bytes(data)
+        temporary.chmod(mode)
+        temporary.replace(path)
+    finally:
+        with suppress(OSError):
+            temporary.unlink()

@@ -1,0 +1,138 @@
+"""The process that walks the structure of files (walker_program.py), seen from the daemon.
+
+It is started when it is asked for the first time, and again when it has died. It gets a socket and no other
+descriptor, and ends with it.
+"""
+
+import json
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterable
+from typing import Any, Final, NamedTuple
+
+from vbnfs.hdf5.structure import Extent, RowEnds
+from vbnfs.host.message_link import Codec, Letter, Link
+
+BOUNDED_BYTES: Final = 12 << 20  # of blocks, for a walk
+BOUNDED_SECONDS: Final = 10.0  # for a walk, without those in which no program follows it
+MOST_EXTENTS: Final = 2000  # of a file, that are known to the daemon
+
+CODEC: Final = Codec(lambda message: json.dumps(message).encode(), json.loads)
+
+_PROGRAM: Final = "vbnfs.reading.walker_program"
+_SILENCE_SECONDS: Final = 2 * BOUNDED_SECONDS  # no step takes so long
+
+
+class Step(NamedTuple):
+    """What a step of a walk has come to: which blocks it lacks besides those that it lacked before.
+
+    `extents` are arrays of which it knows more than before.
+    """
+
+    wave: frozenset[int]
+    is_over: bool
+    extents: tuple[Extent, ...] = ()
+
+
+class Walker:
+    """One process for all walks of a mount. All methods but `close` wait for it: they are for threads."""
+
+    def __init__(self) -> None:
+        self._asking = threading.Lock()
+        self._life: tuple[Link, subprocess.Popen[bytes]] | None = None
+        self._begun: set[int] = set()  # walks that the process knows
+        self._is_closed = False
+
+    @property
+    def process(self) -> int | None:
+        """Its process id, if there is one."""
+        life = self._life
+        return None if life is None else life[1].pid
+
+    def go_on(self, walk: int, size_bytes: int, blocks: Iterable[tuple[int, bytes | memoryview]]) -> Step:
+        """Have a walk of a file of `size_bytes` go on with more of its blocks. Raises `OSError` if it cannot."""
+        with self._asking:
+            try:
+                link = self._link()
+                if walk not in self._begun:
+                    link.send(Letter(["begin", walk, size_bytes]))
+                    self._begun.add(walk)
+                for index, data in blocks:
+                    link.send(Letter(["block", walk, index], bytes(data)))
+                link.send(Letter(["go", walk]))
+                answer = link.receive()
+                if answer is None:
+                    raise OSError("the process that walks has ended")
+            except OSError:
+                self._lose()
+                raise
+        wave, is_over, extents = answer.message
+        return Step(frozenset(wave), is_over, tuple(map(_extent, extents)))
+
+    def start(self) -> None:
+        """Have the process there, for walks that will come. Raises `OSError` if it cannot be started."""
+        with self._asking:
+            self._link()
+
+    def end(self, walk: int) -> None:
+        """Forget a walk."""
+        with self._asking:
+            if self._life is not None and walk in self._begun:
+                self._begun.discard(walk)
+                try:
+                    self._life[0].send(Letter(["end", walk]))
+                except OSError:
+                    self._lose()
+
+    def close(self) -> None:
+        """End the process. A thread that waits for it gets an `OSError`; no other process is started."""
+        self._is_closed = True
+        if self._life is not None:
+            self._life[0].end()
+            self._life[1].kill()
+        if self._asking.acquire(blocking=False):  # else the thread that asks sees to the rest
+            self._lose()
+            self._asking.release()
+
+    def _link(self) -> Link:
+        if self._life is None and not self._is_closed:
+            ours, its = socket.socketpair()
+            with its:
+                try:
+                    process = _start(its)
+                except OSError:
+                    ours.close()
+                    raise
+            link = Link(ours, CODEC, silence_seconds=_SILENCE_SECONDS, on_silence=process.kill)
+            self._life = link, process
+        if self._life is None or self._is_closed:
+            raise OSError("the mount is going away")
+        return self._life[0]
+
+    def _lose(self) -> None:
+        if self._life is not None:
+            link, process = self._life
+            self._life = None
+            self._begun.clear()
+            link.close()
+            process.kill()
+            process.wait()
+
+
+def _extent(fields: list[Any]) -> Extent:
+    start, stop, row_bytes, rows = fields
+    return Extent(start, stop, row_bytes, None if rows is None else RowEnds(*rows))
+
+
+def _start(its: socket.socket) -> subprocess.Popen[Any]:
+    """Start it where no signal of a terminal reaches it. Raises `OSError`."""
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", _PROGRAM],
+        cwd="/",
+        stdin=its.fileno(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )

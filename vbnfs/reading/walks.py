@@ -1,0 +1,315 @@
+"""Walking ahead of programs that read the structure of HDF5 files: all its branches at once, before they ask.
+
+A walk begins when a program that has read a file's beginning lacks a block elsewhere. It goes as far as the blocks go
+that are there, and fetches nothing, as long as the program has lacked none to which the structure leads. Then its
+waves are fetched, behind readers and behind what is read ahead for them. Another process parses (walker.py), so no
+file can hold up the event loop. While the program reads the data of an array, its walk rests.
+
+A walk ends at its bounds (of bytes and seconds), when all programs that it is for have closed the file, when the file
+is found wrong, and with the mount. Where one fails, programs read on as if there were none. What it has found of the
+file's arrays stays.
+"""
+
+import itertools
+from collections.abc import Callable, Iterator, Set
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Final
+
+import structlog
+import trio
+from cachetools import LRUCache
+
+from vbnfs.cache.block_cache import BlockCache
+from vbnfs.cache.stored_blocks import block_range
+from vbnfs.cache.verdicts import Verdicts
+from vbnfs.hdf5.signature import is_hdf5
+from vbnfs.hdf5.structure import Extent
+from vbnfs.metrics import Metrics
+from vbnfs.objects import Content
+from vbnfs.reading.arrays import Arrays
+from vbnfs.reading.block_source import BlockSource
+from vbnfs.reading.fetches import Bytes
+from vbnfs.reading.planner import follows_structure
+from vbnfs.reading.prefetch_queue import Rank
+from vbnfs.reading.walker import BOUNDED_BYTES, BOUNDED_SECONDS, Step, Walker
+
+log = structlog.get_logger()
+
+_MOST_WALKS: Final = 4  # at a time; each has up to `BOUNDED_BYTES` in the process's memory,
+_MOST_RESTING: Final = 12  # and so has each of those that wait for their program
+_REMEMBERED_FILES: Final = 32  # whose arrays are known
+_NO_ARRAYS: Final = Arrays()
+
+
+@dataclass(slots=True, eq=False)
+class _Walk:
+    """The walk of a content. `readers` are those that it is for, `lacked` what they lacked of the structure."""
+
+    content: Content
+    number: int
+    readers: set[object] = field(default_factory=set)
+    resting: set[object] = field(default_factory=set)  # those of them that read data now
+    lacked: set[int] = field(default_factory=set)
+    led_to: set[int] = field(default_factory=set)  # by the structure
+    outstanding: set[int] = field(default_factory=set)
+    fetched: set[int] = field(default_factory=set)
+    known_is_asked: bool = False
+    left_seconds: float = BOUNDED_SECONDS
+    noted: trio.Event = field(default_factory=trio.Event)
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+
+    @property
+    def was_followed(self) -> bool:
+        """Whether a program has read what the walk reads."""
+        return follows_structure(self.lacked, self.led_to, self.content.size_bytes)
+
+    @property
+    def is_followed(self) -> bool:
+        """Whether one does that now."""
+        return not self.readers <= self.resting and self.was_followed
+
+
+class Walks:
+    """The walks of a mount, in tasks of `nursery`: one for each content, once.
+
+    `known` gives the blocks in which the structure of a content is known to be: when a program follows that, all of
+    them are fetched at once. `on_structure` gets those that a walk, and the programs that it was for, have read.
+    """
+
+    def __init__(
+        self,
+        cache: BlockCache,
+        source: BlockSource,
+        verdicts: Verdicts,
+        *,
+        metrics: Metrics,
+        nursery: trio.Nursery,
+        known: Callable[[Content], Set[int]] = lambda content: frozenset(),
+        on_structure: Callable[[Content, Set[int]], None] = lambda content, blocks: None,
+    ) -> None:
+        self._cache = cache
+        self._source = source
+        self._verdicts = verdicts
+        self._metrics = metrics
+        self._nursery = nursery
+        self._known = known
+        self._on_structure = on_structure
+        self._walker = Walker()
+        self._numbers = itertools.count()
+        self._turns = trio.CapacityLimiter(_MOST_WALKS)
+        self._threads = trio.CapacityLimiter(_MOST_WALKS)  # none of those that readers need
+        self._under_way: dict[str, _Walk] = {}  # by content id
+        self._waiting: dict[_Walk, None] = {}  # for their programs, in order
+        self._walked: set[str] = set()
+        self._followed: set[str] = set()
+        self._unbegun: set[str] = set()  # files of which no program has read the beginning
+        self._arrays: LRUCache[str, Arrays] = LRUCache(_REMEMBERED_FILES)
+
+    @property
+    def process(self) -> int | None:
+        """The process that parses, if there is one."""
+        return self._walker.process
+
+    @property
+    def waiting(self) -> int:
+        """How many walks wait for their programs to go on."""
+        return len(self._waiting)
+
+    def prepare(self, content: Content) -> None:
+        """A program lacks a file's first block: have the process there by the time that a walk may begin."""
+        self._unbegun.discard(content.content_id)
+        if self._walker.process is None:
+            self._nursery.start_soon(self._prepare, content)
+
+    def note(self, reader: object, content: Content, lacked: range) -> None:
+        """A program that begins to read elsewhere in a file lacks blocks. Returns at once."""
+        walk = self._under_way.get(content.content_id)
+        if walk is None:
+            is_done = content.content_id in self._walked or content.content_id in self._unbegun
+            if is_done or self._source.room_bytes < BOUNDED_BYTES:
+                return
+            walk = self._under_way[content.content_id] = _Walk(content, next(self._numbers))
+            walk.led_to |= self._known(content)
+            self._nursery.start_soon(self._run, walk)
+        walk.readers.add(reader)
+        if self._arrays_of(content).have(lacked):
+            walk.resting.add(reader)
+            return
+        walk.resting.discard(reader)
+        walk.lacked.update(lacked)
+        walk.noted.set()
+        if walk.is_followed:
+            self._followed.add(content.content_id)
+            self._fetch_known(walk)
+
+    def rest(self, reader: object, content: Content) -> None:
+        """A program reads in a row: it does not go through the structure now. Its walk goes on when it does again."""
+        walk = self._under_way.get(content.content_id)
+        if walk is not None and reader in walk.readers:
+            walk.resting.add(reader)
+
+    def array_at(self, content: Content, offset: int) -> Extent | None:
+        """The array of a content that has a byte, as far as walks have found them."""
+        return self._arrays_of(content).at(offset)
+
+    def is_followed(self, content: Content) -> bool:
+        """Whether some program has followed the structure of a content, and not only read at random."""
+        return content.content_id in self._followed
+
+    def is_walked(self, content: Content) -> bool:
+        """Whether blocks of a content are fetched by its structure now, so that nothing has to be guessed."""
+        walk = self._under_way.get(content.content_id)
+        return walk is not None and bool(walk.fetched)
+
+    def leave(self, reader: object, content: Content) -> None:
+        """A program has closed a file. A walk that was for no other one ends; the next program begins it anew."""
+        walk = self._under_way.get(content.content_id)
+        if walk is not None and reader in walk.readers:
+            walk.readers.discard(reader)
+            walk.resting.discard(reader)
+            if not walk.readers:
+                walk.scope.cancel()
+
+    def close(self) -> None:
+        """End the process. The tasks end with their nursery."""
+        self._walker.close()
+
+    def _arrays_of(self, content: Content) -> Arrays:
+        arrays: Arrays | None = self._arrays.get(content.content_id)
+        return _NO_ARRAYS if arrays is None else arrays
+
+    async def _prepare(self, content: Content) -> None:
+        with suppress(OSError, RuntimeError):  # no process or no thread to be had: a walk will find that, too
+            if await self._is_hdf5(content):
+                await trio.to_thread.run_sync(self._walker.start, abandon_on_cancel=True, limiter=self._threads)
+
+    async def _is_hdf5(self, content: Content) -> bool | None:
+        """Whether a file begins as HDF5 files do; None if its beginning is not here."""
+        await self._source.settled(content, 0)
+        data = self._source.in_memory(content, 0)
+        if data is None:
+            first = block_range(content, 0)
+            data = await trio.to_thread.run_sync(
+                self._cache.read_anew, content, first, abandon_on_cancel=True, limiter=self._threads
+            )
+        return None if data is None else is_hdf5(data)
+
+    async def _run(self, walk: _Walk) -> None:
+        try:
+            with walk.scope:
+                is_one = await self._is_hdf5(walk.content)
+                if is_one is None:
+                    self._unbegun.add(walk.content.content_id)
+                    return
+                if is_one:
+                    await self._go_through(walk)
+                self._walked.add(walk.content.content_id)
+        except Exception as error:  # no process, no thread, or a defect: a walk is no reader's concern
+            log.info("a file's structure is not read ahead", object=str(walk.content.source), reason=repr(error))
+            self._walked.add(walk.content.content_id)
+        finally:
+            self._waiting.pop(walk, None)
+            del self._under_way[walk.content.content_id]
+        with suppress(RuntimeError):  # no thread to be had
+            end = partial(self._walker.end, walk.number)
+            await trio.to_thread.run_sync(end, abandon_on_cancel=True, limiter=self._threads)
+
+    async def _go_through(self, walk: _Walk) -> None:
+        while not await self._take_turn(walk):
+            await self._wait_for_program(walk)
+        self._on_structure(walk.content, self._structure_of(walk))
+
+    async def _take_turn(self, walk: _Walk) -> bool:
+        """Go on until no program follows. Returns whether the walk is over."""
+        async with self._turns:
+            began, is_over = trio.current_time(), True
+            with trio.move_on_after(walk.left_seconds):
+                is_over = await self._walk(walk)
+            walk.left_seconds -= trio.current_time() - began
+            return is_over
+
+    async def _wait_for_program(self, walk: _Walk) -> None:
+        """Of many walks that wait, the first one ends: it begins anew when its program goes on."""
+        self._waiting[walk] = None
+        if len(self._waiting) > _MOST_RESTING:
+            next(iter(self._waiting)).scope.cancel()
+        await walk.noted.wait()
+        walk.noted = trio.Event()
+        del self._waiting[walk]
+
+    async def _walk(self, walk: _Walk) -> bool:
+        """Returns whether it is over; else no program follows it."""
+        while self._verdicts.bad(walk.content) is None:
+            here, step = await self._go_on(walk)
+            walk.led_to |= step.wave
+            if walk.was_followed:
+                self._followed.add(walk.content.content_id)
+            if step.is_over:
+                return True
+            walk.outstanding = (walk.outstanding - here) | step.wave
+            if here or step.wave:
+                continue
+            if not walk.is_followed:
+                return False
+            if not await self._bring(walk):
+                return True
+        return True
+
+    async def _go_on(self, walk: _Walk) -> tuple[Set[int], Step]:
+        """Have it go on with those of its blocks that are here. Returns their numbers, too."""
+        blocks = {index: self._source.in_memory(walk.content, index) for index in sorted(walk.outstanding)}
+        step = partial(self._step, walk, blocks)
+        here, done = await trio.to_thread.run_sync(step, abandon_on_cancel=True, limiter=self._threads)
+        if done.extents:
+            self._arrays[walk.content.content_id] = self._arrays_of(walk.content).with_more(done.extents)
+        return here, done
+
+    def _step(self, walk: _Walk, blocks: dict[int, Bytes | None]) -> tuple[Set[int], Step]:
+        """In a thread. `blocks` have the bytes of those that are in memory; others may be on the disk."""
+        here: set[int] = set()
+
+        def present() -> Iterator[tuple[int, Bytes]]:
+            for index, data in blocks.items():
+                found = (
+                    self._cache.read_anew(walk.content, block_range(walk.content, index)) if data is None else data
+                )
+                if found is not None:
+                    here.add(index)
+                    yield index, found
+
+        step = self._walker.go_on(walk.number, walk.content.size_bytes, present())
+        return here, step
+
+    async def _bring(self, walk: _Walk) -> bool:
+        """Have blocks come that it lacks. False: they do not come."""
+        lacking = sorted(walk.outstanding - walk.fetched)
+        coming = [index for index in walk.outstanding if self._source.is_coming(walk.content, index)]
+        if not lacking and not coming:
+            return False
+        self._fetch(walk, lacking)
+        for index in (*lacking, *coming):
+            await self._source.settled(walk.content, index)
+        return True
+
+    def _fetch_known(self, walk: _Walk) -> None:
+        """What is known of the structure comes in one wave, with the block that the program waits for."""
+        if not walk.known_is_asked and (known := self._known(walk.content)):
+            self._nursery.start_soon(self._fetch_missing, walk, sorted(known))
+        walk.known_is_asked = True
+
+    async def _fetch_missing(self, walk: _Walk, indices: list[int]) -> None:
+        with suppress(RuntimeError):  # no thread to be had
+            missing = await trio.to_thread.run_sync(self._cache.missing, walk.content, indices)
+            self._fetch(walk, missing)
+
+    def _fetch(self, walk: _Walk, lacking: list[int]) -> None:
+        self._metrics.walks += not walk.fetched
+        self._metrics.walked_blocks += sum(not self._source.is_coming(walk.content, index) for index in lacking)
+        walk.fetched.update(lacking)
+        self._source.prefetch(walk.content, lacking, rank=Rank.STRUCTURE)
+
+    def _structure_of(self, walk: _Walk) -> Set[int]:
+        arrays = self._arrays_of(walk.content)
+        return walk.led_to | {index for index in walk.lacked if not arrays.have(range(index, index + 1))}
