@@ -15,8 +15,9 @@
     ├── DatasetError                EIO         what the bucket holds is not a usable dataset
     │   └── ManifestError           EIO         one manifest is refused; the others still mount
     └── StorageError                EIO         a request to S3 failed, or cannot be made
-        ├── TransportError          EIO         no whole reply: refused, reset, truncated, DNS, TLS
-        │   ├── ProxyError          EIO         the proxy makes no connection to the server, or is not there
+        ├── TransportError          EIO         no whole reply: reset, truncated, silent
+        │   ├── UnreachableError    ENETUNREACH no connection: refused, no route, DNS, TLS
+        │   │   └── ProxyError      ENETUNREACH the proxy makes no connection to the server, or is not there
         │   ├── ReceiverLostError   EIO         the process that received it has ended
         │   └── BusyError           EIO         503, 429, 5xx: the server asks for a retry
         │       └── NoDescriptorError EIO       no descriptor is left for a connection
@@ -159,7 +160,13 @@ class TransportError(StorageError):
     remedy = "check the network, --endpoint-url and the proxy variables, and try again"
 
 
-class ProxyError(TransportError):
+class UnreachableError(TransportError):
+    """No connection to the server comes about: refused, no route, a name that is not known, no TLS."""
+
+    errno = errno.ENETUNREACH
+
+
+class ProxyError(UnreachableError):
     """The proxy cannot be reached, or makes no connection to the server."""
 
     remedy = "check the proxy and the variable that names it, or name the server in NO_PROXY, and try again"
@@ -272,7 +279,7 @@ class OfflineError(StorageError):
     """The server cannot be reached at present, or requests are forbidden (--offline)."""
 
     errno = errno.ENETUNREACH
-    remedy = "connect to the network, or leave --offline out"
+    remedy = "connect to the network, or check --endpoint-url and the proxy variables"
 
 
 class HashMismatchError(StorageError):

@@ -102,7 +102,7 @@ def tables(name: str | None, **options: Any) -> None:
     from vbnfs.cli import find  # noqa: PLC0415
 
     asked, form = _taken(options)
-    found = run_on_versions(options, find.find_by_name, name, asked, note=echo_note, progress=_Progress())
+    found = run_on_versions(options, find.find_by_name, name, asked, note=echo_note, progress=Progress())
     find.show(found, asked, form, note=echo_note)
 
 
@@ -110,17 +110,18 @@ def _show_rows(table: str, options: dict[str, Any]) -> None:
     from vbnfs.cli import find  # noqa: PLC0415
 
     asked, form = _taken(options)
-    found = run_on_versions(options, find.find_rows, table, asked, note=echo_note, progress=_Progress())
+    found = run_on_versions(options, find.find_rows, table, asked, note=echo_note, progress=Progress())
     find.show(found, asked, form, note=echo_note)
 
 
-class _Progress:
+class Progress:
     """Shows how far a large table is read: a bar on a terminal, elsewhere a line at its beginning."""
 
     def __init__(self) -> None:
         self._bar: Any = None
 
     def __call__(self, file: "DataFile", done_bytes: int, size_bytes: int) -> None:
+        """So much of a file is read."""
         path = "/".join(file.path)
         if self._bar is None:
             is_hidden = not sys.stderr.isatty()

@@ -98,7 +98,7 @@ class _Import:
         self._cache, self._verdicts = dataset.cache, dataset.verdicts
         self._is_in_place = ways.in_place
         if ways.in_place and not ways.dry_run:
-            make_in_place(folder_at(where.config.cache_dir), scope_of(where.config.endpoint_url))
+            make_in_place(folder_at(where.config.cache_dir), scope_of(where.config))
             self._cache = make_cache(where.config, dataset.metrics, dataset.digests)
         self.plan: Final = Plan(where, self._cache, dataset.digests, self._note, is_in_place=ways.in_place)
         self._evictor, self._digests = dataset.make_evictor(), dataset.digests

@@ -128,6 +128,7 @@ SECTIONS: Final[Sequence[tuple[type[VbnfsError], str, str]]] = (
     (errors.ObjectGoneError, "", "stale-file-handle"),
     (errors.ChangedError, "", "stale-file-handle"),
     (errors.MovedError, "", "there-is-no-such-bucket"),
+    (errors.BadReplyError, "was asked in plain HTTP", _SERVER),
     (errors.BadReplyError, "", _REPLY),
     (errors.DeadlineError, "", "connection-timed-out"),
     (errors.NoDescriptorError, "", _LIMITS),

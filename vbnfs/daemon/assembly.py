@@ -182,7 +182,7 @@ class Parts:
         self, catalog: Catalog, tree: Tree, mountpoint: Path | None, status: Callable[[FileSystem], Mapping[str, Any]]
     ) -> FileSystem:
         config = self._config
-        names = (scope_of(config.endpoint_url), config.bucket, config.project, str(mountpoint))
+        names = (scope_of(config), config.bucket, config.project, str(mountpoint))
         own_files = OwnFiles(
             config.cache_dir / ALLENSDK,
             names,

@@ -226,9 +226,10 @@ class _Mount:
 
     def _connect(self, parts: Parts) -> Connection:
         config = self._config
-        # With a colon, df -l and its kin take it for a remote one: gnulib's mountlist.c.
-        name = config.source or f"{REMOTE}{config.project}"
-        options = ["ro", "default_permissions", "subtype=vbnfs", f"fsname={name}", *config.fuse_options]
+        options = ["ro", "default_permissions", "subtype=vbnfs", *config.fuse_options]
+        if not any(option.startswith("fsname=") for option in options):
+            # With a colon, df -l and its kin take it for a remote one: gnulib's mountlist.c.
+            options.append(f"fsname={config.source or REMOTE + config.project}")
         options += ["allow_other"] if sharing_of(config).lets_others_in else []
         return self._mount(
             self._mountpoint,
@@ -312,7 +313,8 @@ class _Mount:
                 asking.start_soon(parts.limit.learn)
             passthrough = await file_system.files.report()
             more = {"passthrough": passthrough, "limit_rate": parts.limit.report()}
-            return {**self._report.whole(file_system, is_offline=not is_reached), **more}
+            problem = None if is_reached else self._link.problem
+            return {**self._report.whole(file_system, is_offline=not is_reached, server_problem=problem), **more}
 
         path = partial(socket_path, os.getuid(), entry.device)
         await control.keep_serving(path, {"status": status, "refresh": refresh}, {FILL: parts.filling.fill})
