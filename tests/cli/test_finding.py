@@ -2,6 +2,7 @@
 
 import io
 import json
+import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -182,6 +183,13 @@ def test_rows_for_people(server: FakeS3Server) -> None:
     ]
 
 
+@pytest.mark.parametrize("command", ["sessions", "probes", "units", "tables"])
+def test_the_example_of_the_help(command: str, server: FakeS3Server) -> None:
+    """The example in each command's help can be typed as it stands, and finds something."""
+    [example] = [line for line in printed(command, "--help").splitlines() if line.startswith(f"  vbnfs {command} ")]
+    assert len(printed(*shlex.split(example)[1:]).splitlines()) > 1
+
+
 @pytest.mark.parametrize(
     ("command", "words"),
     [
@@ -308,3 +316,27 @@ def test_progress_of_a_large_table(stream: io.StringIO, shown: str, monkeypatch:
     assert printed.count("project_metadata/units.csv") >= 1
     assert shown in printed
     assert ("reading project_metadata/units.csv, 10.0 MiB" in printed) is not bool(shown)
+
+
+def test_the_sister_dataset(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Imaging sessions are found in the table that the sister dataset has of them, with their experiments' files."""
+    dataset = FakeDataset(bucket="visual-behavior-ophys-data", project="visual-behavior-ophys")
+    tables = {
+        "ophys_session_table": b"ophys_session_id,behavior_session_id,mouse_id\n5,50,445002\n6,60,445003\n",
+        "ophys_experiment_table": b"ophys_experiment_id,ophys_session_id,targeted_structure,file_id\n"
+        b"1,5,VISp,0\n2,5,VISl,1\n",
+        "ophys_cells_table": b"cell_roi_id,cell_specimen_id,ophys_experiment_id\n7,8,1\n",
+    }
+    files = {f"behavior_ophys_experiments/behavior_ophys_experiment_{n}.nwb": Pattern(1000 * n) for n in (1, 2)}
+    dataset.publish("1.1.0", {**{f"project_metadata/{k}.csv": v for k, v in tables.items()}, **files})
+    with FakeS3Server(dataset.store) as server:
+        monkeypatch.setenv("VBNFS_ENDPOINT_URL", server.endpoint_url)
+        ophys = ("--dataset", "visual-behavior-ophys")
+        assert [(row["files"], row["size_bytes"]) for row in rows("sessions", *ophys)] == [(2, 3000), (0, 0)]
+        [experiment] = rows("tables", "ophys_experiment_table", "--query", "targeted_structure == 'VISl'", *ophys)
+        assert experiment["size_bytes"] == 2000
+        said = failure("sessions", "--query", "targeted_structure == 'VISp'", *ophys)
+        assert 'ophys_experiment_table has it: --having ophys_experiment_table "..."' in said
+        having = ("--having", "ophys_experiment_table", "targeted_structure == 'VISp'")
+        assert [row["mouse_id"] for row in rows("sessions", *having, *ophys)] == [445002]
+        assert "has no table units" in failure("units", *ophys, status=1)

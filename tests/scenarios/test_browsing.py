@@ -107,3 +107,16 @@ def test_a_table_that_is_wrong(mounts: Mounts) -> None:
         until(lambda: "sessions cannot be browsed" in Path(mount.status()["log_file"]).read_text())
         assert os.listdir(mount.path / "by") == ["README.txt"]
         assert len(os.listdir(mount.path / "behavior_ecephys_sessions")) == 2
+
+
+def test_a_version_appears(mounts: Mounts) -> None:
+    """What was filled stays when a dataset version appears, and leads to the version at the top as before."""
+    dataset = FakeDataset()
+    dataset.publish("0.5.0", {TABLE: SESSIONS.encode(), **NWB})
+    with FakeS3Server(dataset.store) as server:
+        mount = mounts(server.endpoint_url, "--refresh", "1")
+        by = fill(mount)
+        dataset.publish("0.6.0", {TABLE: SESSIONS.replace("Novel", "Familiar").encode(), **NWB})
+        until(lambda: "v0.6.0" in os.listdir(mount.path / "manifests"))
+        assert sorted(os.listdir(by)) == KEYS
+        assert sorted(os.listdir(by / "experience_level")) == ["Familiar", "Novel"]
