@@ -59,6 +59,7 @@ ONLY_IMPORTED_BY: Final[Mapping[str, set[str]]] = {
         for name in (
             *("main", "options", "mounting", "releases", "finding", "settings", "structures", "upkeep", "installing"),
             "working_sets",
+            "sharing",
         )
     },
     "pyfuse3": {"vbnfs.fuse.pyfuse3_engine"},

@@ -9,6 +9,7 @@
     ├── PinError                    EIO         a pin is not there, or cannot be read, stored or made so
     ├── Hdf5Error                   EIO         a file is no HDF5 file, or not all of its structure was found
     ├── TablesError                 EIO         the dataset has no such table, or what is found cannot be written
+    ├── ExportError                 EIO         a folder cannot be exported to, or takes no more
     ├── InstallError                EIO         mount helper or units cannot be installed or removed
     ├── DemoError                   EIO         the demo's server or libraries are missing, or failed
     ├── DatasetError                EIO         what the bucket holds is not a usable dataset
@@ -125,6 +126,10 @@ class Hdf5Error(VbnfsError):
 
 class TablesError(VbnfsError):
     """The dataset version has no such table, or what was found in one cannot be written; the message says why."""
+
+
+class ExportError(VbnfsError):
+    """A folder cannot be exported to, or takes no more; the message says how to go on."""
 
 
 class InstallError(VbnfsError):

@@ -92,6 +92,7 @@ def test_settings_are_accepted_where_help_does_not_show_them() -> None:
         "unpin": every - only_of_a_mount - {"verify", "dataset_version"},
         "pins": every - only_of_a_mount - {"verify", "dataset_version"},
         "du": every - only_of_a_mount - {"verify"},
+        "export": every - only_of_a_mount - {"verify"},
         "tree": every - only_of_a_mount - {"verify"},
         "map": every - only_of_a_mount - {"verify"},
         "import": every - only_of_a_mount - {"verify", "dataset_version"},
