@@ -58,6 +58,7 @@ ONLY_IMPORTED_BY: Final[Mapping[str, set[str]]] = {
         f"vbnfs.cli.{name}"
         for name in (
             *("main", "options", "mounting", "releases", "finding", "settings", "structures", "upkeep", "installing"),
+            "indexing",
         )
     },
     "pyfuse3": {"vbnfs.fuse.pyfuse3_engine"},

@@ -28,6 +28,7 @@ _MODULES: Final[Mapping[str, str]] = {
     **dict.fromkeys(("versions", "diff", "urls", "verify", "digests"), "releases"),
     **dict.fromkeys(("sessions", "probes", "units", "tables"), "finding"),
     **dict.fromkeys(("clean", "import"), "upkeep"),
+    "index": "indexing",
     **dict.fromkeys(("install-helper", "install-units"), "installing"),
     **dict.fromkeys(("tree", "map"), "structures"),
     "settings": "settings",

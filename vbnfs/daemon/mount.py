@@ -25,6 +25,7 @@ import trio
 from vbnfs.access.dataset import open_dataset
 from vbnfs.access.opening import keeping
 from vbnfs.access.other_caches import unusable_caches
+from vbnfs.access.published_index import unusable_index
 from vbnfs.cache import format_1
 from vbnfs.config.mount_options import REMOTE
 from vbnfs.config.settings import Config
@@ -243,6 +244,7 @@ class _Mount:
             remedy = f"'vbnfs clean --convert --cache-dir {shlex.quote(str(self._config.cache_dir))}' takes them over"
             warnings.append(f"files that an earlier vbnfs cached are not used: {remedy}")
         warnings += await trio.to_thread.run_sync(unusable_caches, self._config)
+        warnings += await trio.to_thread.run_sync(unusable_index, self._config)
         await disk.check_room()
         if disk.problem is not None:
             warnings.append(disk.problem)
