@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -170,6 +171,9 @@ def test_in_a_mount(mounts: Mounts, server: FakeS3Server, data: bytes, local: Pa
         assert f"{mount.path / name}: not an HDF5 file" in done.stderr
     done = run_vbnfs("tree", mount.path / "none.nwb")
     assert f"no such file or folder; 'ls {mount.path}' lists" in done.stderr
+    os.kill(mount.status()["pid"], signal.SIGKILL)
+    done = run_vbnfs("tree", file)
+    assert (done.returncode, done.stdout, "its daemon is gone" in done.stderr) == (1, "", True)
 
 
 def test_in_a_mount_of_another_user(mounts: Mounts, server: FakeS3Server, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
+from vbnfs.dataset.browsing import Folders
 from vbnfs.dataset.contents import AttributesOf, NamedContent, contents_of, in_order_of_publication
 from vbnfs.dataset.manifest import DatasetVersion, Manifest, Origin, ReleaseNames, parse_manifest
 from vbnfs.dataset.tree import Tree
@@ -90,10 +91,12 @@ def tree_of(
     bucket: str = BUCKET,
     readme: bytes = b"read me",
     attributes: AttributesOf = lambda version: None,
+    browsed: Folders | None = None,
 ) -> Tree:
     """The tree of manifests, in the order in which they were published."""
     contents = contents_of(in_order_of_publication(manifests), bucket=bucket, attributes=attributes)
-    return build_tree(manifests, contents=contents, default_version=DatasetVersion(default), readme=readme)
+    version = DatasetVersion(default)
+    return build_tree(manifests, contents=contents, default_version=version, readme=readme, browsed=browsed)
 
 
 def named(versions: Iterable[ObjectVersion]) -> list[NamedContent]:

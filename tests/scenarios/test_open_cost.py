@@ -233,6 +233,7 @@ def test_rounds_to_open_a_session_with_an_index(mounts: Mounts, server: FakeS3Se
     check_rounds_with_an_index(mounts, server, tmp_path, SESSION, LFP)
 
 
+@pytest.mark.slow
 def test_rounds_of_other_files_with_an_index(mounts: Mounts, session: Path, tmp_path: Path) -> None:
     """A session with new groups, in chunks, and a behavior-only file."""
     scale = replace(ReleaseScale.tiny(), ecephys_sessions=1, behavior_sessions=1, session_seconds=3600)

@@ -69,7 +69,7 @@ def test_layout_of_the_top(mount: Mount, tiny_release: DemoRelease) -> None:
     """At the top stand README.txt, manifests, and real folders of the newest version; latest leads to it."""
     newest = tiny_release.versions[-1]
     folders = {path.partition("/")[0] for path in tiny_release.files[newest]}
-    assert set(os.listdir(mount.path)) == folders | {"README.txt", "allensdk", "manifests", "ecephys_sessions"}
+    assert set(os.listdir(mount.path)) == folders | {"README.txt", "allensdk", "by", "manifests", "ecephys_sessions"}
     assert not any((mount.path / folder).is_symlink() for folder in folders)
     assert os.readlink(mount.path / "manifests" / "latest") == f"v{newest}"
     versions = {f"v{version}" for version in tiny_release.versions}

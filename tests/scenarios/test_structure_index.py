@@ -105,6 +105,7 @@ def test_an_index_of_others(mounts: Mounts, server: FakeS3Server, index: Path, t
     assert rounds_to_list(server, mount.path / "sessions/10.nwb") == 2
 
 
+@pytest.mark.slow
 def test_the_index_of_the_bucket(
     mounts: Mounts, dataset: FakeDataset, server: FakeS3Server, index: Path, tmp_path: Path
 ) -> None:

@@ -47,8 +47,9 @@ async def find_in_content(dataset: Dataset, content: Content, wanted: Wanted) ->
     failure: StorageError | None = None
 
     def block(number: int) -> bytes | memoryview | None:
-        found = came.pop(number, None)
-        return dataset.cache.read(content, block_range(content, number)) if found is None else found
+        if (found := came.pop(number, None)) is None:
+            found = dataset.cache.read(content, block_range(content, number))
+        return None if found is None else bytes(found)  # a copy: the file of a view may be cut short
 
     walk = _walk(content.size_bytes, block, wanted)
     advance = partial(trio.to_thread.run_sync, walk.advance)

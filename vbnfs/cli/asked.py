@@ -17,6 +17,7 @@ from vbnfs.access.versions import Versions
 from vbnfs.cache.eviction import stored_size
 from vbnfs.config.datasets import MirrorPlace
 from vbnfs.config.settings import SETTING_BY_NAME, Config
+from vbnfs.dataset.browsing import BY
 from vbnfs.dataset.manifest import DatasetVersion
 from vbnfs.dataset.names import LATEST, MANIFESTS, decode
 from vbnfs.dataset.release import Release
@@ -144,6 +145,8 @@ def _within_mount(path: Path, mounts: Iterable[MountEntry]) -> tuple[MountEntry 
     where = absolute(path)
     for entry in mounts:
         if where.is_relative_to(entry.mountpoint):
+            if where.is_relative_to(entry.mountpoint / BY):  # links to what the dataset has elsewhere
+                where = Path(os.path.realpath(where))
             return entry, decode(os.fsencode(where.relative_to(entry.mountpoint)))
     return None, decode(os.fsencode(path))
 

@@ -16,6 +16,7 @@ from typing import Final
 import trio
 
 from vbnfs.access.dataset import open_dataset
+from vbnfs.access.mount_status import ask_status
 from vbnfs.access.structures import Found, find_in_content, find_in_file
 from vbnfs.cli.asked import Place, file_within, place_of
 from vbnfs.cli.coverage import Coverage
@@ -27,7 +28,7 @@ from vbnfs.dataset.tree_builder import build_tree
 from vbnfs.errors import DatasetError, Hdf5Error, with_remedy
 from vbnfs.hdf5.branches import Wanted
 from vbnfs.hdf5.structure import ExternalLink, Group, HardLink, SoftLink, Structure
-from vbnfs.host.mountinfo import absolute, is_ours, list_mounts
+from vbnfs.host.mountinfo import MountEntry, absolute, is_ours, list_mounts
 
 _MOST_SOFT_LINKS: Final = 16
 _MOST_NAMES: Final = 8
@@ -74,17 +75,29 @@ def open_hdf5(config: Config, path: Path, wanted: Wanted, *, given: Set[str]) ->
     `given` are the names of settings as in `place_of`. Raises `Hdf5Error` for what is no HDF5 file and for an object
     that is not in it, and what `place_of` raises, and `verify`, for files of the dataset.
     """
+    _check_answers(path)
     file, inner = _split(path)
     if file is None:
         return run(partial(_in_dataset, place_of(config, [path], given=given), None, wanted))
-    where = absolute(file)
-    entry = next((entry for entry in list_mounts() if where.is_relative_to(entry.mountpoint)), None)
+    entry = _mount_of(file)
     if entry is not None and is_ours(entry):
         place = place_of(config, [file], given=given)
         place = replace(place, paths=["/".join((place.paths[0], *inner))])
         return run(partial(_in_dataset, place, str(file), wanted))
     # Not by `run`: nothing of ours is written, so there is nothing to keep others out of.
     return trio.run(_on_this_machine, file, inner, wanted, restrict_keyboard_interrupt_to_checkpoints=True)
+
+
+def _mount_of(path: Path) -> MountEntry | None:
+    where = absolute(path)
+    return next((entry for entry in list_mounts() if where.is_relative_to(entry.mountpoint)), None)
+
+
+def _check_answers(path: Path) -> None:
+    """Raise `MountError` where a path is in a mount whose daemon does not answer: to look at it would hang."""
+    entry = _mount_of(path)
+    if entry is not None and is_ours(entry):
+        ask_status(entry)
 
 
 def _split(path: Path) -> tuple[Path | None, tuple[str, ...]]:
@@ -110,8 +123,7 @@ def _nothing(path: Path, there: Path, mode: int) -> tuple[None, tuple[str, ...]]
         raise Hdf5Error(f"{there}: not a regular file: name an HDF5 file")
     if there == path:
         raise Hdf5Error(f"{path}: a folder: name a file in it; 'ls {path}' lists those that there are")
-    is_in_mount = any(absolute(there).is_relative_to(entry.mountpoint) for entry in list_mounts())
-    if path.is_absolute() or is_in_mount:
+    if path.is_absolute() or _mount_of(there) is not None:
         raise DatasetError(f"{path}: no such file or folder; 'ls {there}' lists those that there are")
     return None, ()
 

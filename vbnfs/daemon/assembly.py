@@ -20,6 +20,7 @@ import trio
 from vbnfs.access.dataset import Dataset
 from vbnfs.access.opening import scope_of
 from vbnfs.access.published_index import PublishedIndexes
+from vbnfs.blocks import blocks_of
 from vbnfs.cache.cache_disk import CacheDisk
 from vbnfs.cache.eviction import Evictor, store_size
 from vbnfs.cache.holdings import Holdings
@@ -30,9 +31,10 @@ from vbnfs.daemon.readers import ownership_of
 from vbnfs.daemon.restarting import restart_on_failure
 from vbnfs.dataset.allensdk import ALLENSDK
 from vbnfs.dataset.catalog import Catalog
+from vbnfs.dataset.contents import NamedContent
 from vbnfs.dataset.names import encode
 from vbnfs.dataset.tree import DataNode, Tree, names_in
-from vbnfs.errors import VbnfsError
+from vbnfs.errors import StorageError, VbnfsError
 from vbnfs.filesystem.attributes import Attributes
 from vbnfs.filesystem.checked_files import CheckedFiles
 from vbnfs.filesystem.open_files import KernelPages
@@ -42,7 +44,7 @@ from vbnfs.filesystem.page_filler import PageFiller
 from vbnfs.filesystem.passthrough import Passthrough
 from vbnfs.host.mountinfo import is_stacked
 from vbnfs.host.places import folder_at
-from vbnfs.objects import Content
+from vbnfs.objects import ByteRange, Content
 from vbnfs.reading.file_reader import FileReader
 from vbnfs.reading.judged import describe
 from vbnfs.reading.prefetch import Prefetcher
@@ -53,6 +55,7 @@ from vbnfs.s3.addresses import bucket_base, object_url
 log = structlog.get_logger()
 
 _HOUSEKEEPING_SECONDS: Final = 5.0
+_MOST_READ_BYTES: Final = 1 << 20  # at once, on the event loop's time
 _RESERVE_SECONDS: Final = 0.5  # a fast disk takes 1 GB meanwhile, half of the least default reserve
 _TICKS_BETWEEN_SCANS: Final = 6  # walking over the 20,000 files of 5 TB takes some tenths of a second
 
@@ -69,7 +72,8 @@ def why_no_passthrough(config: Config, *, is_local: bool) -> str | None:
 class Parts:
     """The parts of the mount on `mountpoint`, None if that cannot be seen. GETs run in `nursery`.
 
-    `status` is what every reader may know. Nothing else runs before `start`.
+    `status` is what every reader may know. `browse` is called when a program looks into the folder `by`. Nothing else
+    runs before `start`.
     """
 
     def __init__(
@@ -80,7 +84,9 @@ class Parts:
         tree: Tree,
         nursery: trio.Nursery,
         status: Callable[[FileSystem], Mapping[str, Any]],
+        browse: Callable[[], None],
     ) -> None:
+        self._browse = browse
         self._config, self._metrics, self._link = dataset.config, dataset.metrics, dataset.link
         self._nursery = nursery
         self.invalidator = Invalidator()
@@ -200,7 +206,23 @@ class Parts:
             pages=KernelPages(self._pages.are_stale, self.page_filler.fill),
             fetch=self._fetch_later,
             status=status,
+            browse=self._browse,
         )
+
+    async def read_cached(self, named: NamedContent) -> bytes | None:
+        """All bytes of a small file of the dataset; None while not all of it is cached. Raises a `StorageError`."""
+        if (attributes := self._catalog.sizes.get(named)) is None:
+            return None
+        content = named.with_attributes(attributes)
+        if content.size_bytes > _MOST_READ_BYTES:
+            raise StorageError(f"{content.source}: larger than {_MOST_READ_BYTES:,} bytes")
+        blocks = blocks_of(ByteRange(0, content.size_bytes))
+        if await trio.to_thread.run_sync(self._cache.missing, content, blocks):
+            return None
+        reader, data = self._open_reader(content, False), bytearray()
+        while len(data) < content.size_bytes:
+            data += await reader.read(len(data), content.size_bytes - len(data))
+        return bytes(data)
 
     async def refresh_figures(self) -> None:
         """Have figures be those of now, and the kernel know of them."""

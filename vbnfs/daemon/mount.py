@@ -33,6 +33,7 @@ from vbnfs.config.sharing import sharing_of
 from vbnfs.daemon import auto_unmount, control
 from vbnfs.daemon.alone import mount_alone, take_away
 from vbnfs.daemon.assembly import Parts
+from vbnfs.daemon.browsing import Browsing
 from vbnfs.daemon.mounted_versions import MountedVersions
 from vbnfs.daemon.mountpoint import raise_readahead
 from vbnfs.daemon.readers import problems_of_sharing
@@ -89,9 +90,19 @@ async def _serve(config: Config, mountpoint: Path, notifier: SystemdNotifier, an
         async with keeping() as keep:
             async with trio.open_nursery() as services:
                 with _failures_end_in_time():
-                    parts = Parts(dataset, mount.folder, tree=tree, nursery=services, status=mount.status_for_readers)
+                    browsing = Browsing(shown)
+                    parts = Parts(
+                        dataset,
+                        mount.folder,
+                        tree=tree,
+                        nursery=services,
+                        status=mount.status_for_readers,
+                        browse=browsing.look,
+                    )
                     keep(parts.source.writer)
                     parts.start(services)
+                    browse = partial(browsing.run, parts.read_cached, parts.file_system.show)
+                    services.start_soon(restart_on_failure, "browsing", browse)
                     await mount.run(services, parts, announce)
                 services.cancel_scope.cancel()
                 signal.alarm(END_SECONDS)  # for threads that wait for a disk

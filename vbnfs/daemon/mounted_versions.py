@@ -7,12 +7,14 @@ import structlog
 import trio
 
 from vbnfs.config.settings import Config
+from vbnfs.dataset.browsing import Folders, folders_of, table_of
 from vbnfs.dataset.catalog import Catalog
-from vbnfs.dataset.contents import in_order_of_publication
-from vbnfs.dataset.manifest import DatasetVersion, Manifest
+from vbnfs.dataset.contents import NamedContent, in_order_of_publication
+from vbnfs.dataset.manifest import DataFile, DatasetVersion, Manifest
+from vbnfs.dataset.names import MANIFESTS
 from vbnfs.dataset.readme import readme
 from vbnfs.dataset.release import Release
-from vbnfs.dataset.tree import Tree, changed_attributes
+from vbnfs.dataset.tree import ROOT_INODE, DataNode, Directory, Node, Tree, changed_attributes
 from vbnfs.dataset.tree_builder import build_tree
 from vbnfs.startup import frozen_gc
 
@@ -34,6 +36,7 @@ class MountedVersions:
         self._published: tuple[Manifest, ...] = ()  # in the order in which they came; what is shown stays first
         self._tree: Tree | None = None
         self._top: DatasetVersion | None = None
+        self._browsed: Folders | None = None  # what is below `by`, once it has been looked at
         self._refreshing = trio.Lock()
 
     @property
@@ -94,6 +97,36 @@ class MountedVersions:
             self.problems, self.doubt = release.problems, self._doubt_of(release)
             return [str(manifest.dataset_version) for manifest in new]
 
+    @property
+    def table(self) -> DataFile | None:
+        """The table of sessions of the version at the top, if it has one."""
+        return table_of(self._manifest_at_the_top)
+
+    @property
+    def _manifest_at_the_top(self) -> Manifest:
+        return next(one for one in self._manifests if one.dataset_version == self._top)
+
+    def content_of(self, file: DataFile) -> NamedContent:
+        """The content of a file of the version at the top."""
+        assert self._tree is not None  # loaded before
+        assert self._top is not None
+        node: Node = self._tree.nodes[ROOT_INODE]
+        for name in (MANIFESTS, self._top.folder, *file.path):
+            assert isinstance(node, Directory)
+            node = self._tree.nodes[node.children[name]]
+        assert isinstance(node, DataNode)
+        return node.content
+
+    async def browse(self, table: bytes, show: Callable[[Tree, Sequence[int]], None]) -> None:
+        """`show` the folders below `by`, from the bytes of the table of sessions. Raises `ValueError` for others."""
+        async with self._refreshing:
+            manifest = self._manifest_at_the_top
+            self._browsed = await trio.to_thread.run_sync(folders_of, manifest, table)
+            tree, _ = await trio.to_thread.run_sync(self._build_tree, self._manifests, self._published)
+            assert self._tree is not None  # loaded before
+            show(tree, await trio.to_thread.run_sync(changed_attributes, self._tree, tree))
+            self._tree = tree
+
     def _doubt_of(self, release: Release) -> str | None:
         if release.doubt is None or self._config.offline:  # which is no news
             return None
@@ -120,7 +153,7 @@ class MountedVersions:
         bucket, project = self._config.bucket, self._config.project
         text = readme(manifests, default=self._top, bucket=bucket, project=project)
         contents = self._catalog.contents(published)
-        tree = build_tree(manifests, contents=contents, default_version=self._top, readme=text)
+        tree = build_tree(manifests, contents=contents, default_version=self._top, readme=text, browsed=self._browsed)
         found = contents.contradictions[:_MOST_CONTRADICTIONS]
         left = len(contents.contradictions) - len(found)
         return tree, (*found, f"and {left} more") if left else found

@@ -181,10 +181,9 @@ def entries_of(manifest: Manifest) -> list[Entry]:
 
 def tables_of(manifest: Manifest) -> dict[str, DataFile]:
     """The project's tables by name, which is the file's without `.csv`, in the manifest's order."""
-    pairs = zip(manifest.files, entries_of(manifest), strict=True)
     found: dict[str, DataFile] = {}
-    for file, entry in pairs:
-        if entry.is_metadata:
+    for file in manifest.files:
+        if file.is_table:
             found.setdefault(file.path[-1].removesuffix(".csv"), file)
     return found
 

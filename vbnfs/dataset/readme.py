@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from vbnfs.dataset.allensdk import ALLENSDK, release_folders
+from vbnfs.dataset.browsing import BY, table_of
 from vbnfs.dataset.manifest import DatasetVersion, Manifest
 from vbnfs.dataset.tree_builder import flat_names
 
@@ -63,11 +64,14 @@ def readme(manifests: Sequence[Manifest], *, default: DatasetVersion, bucket: st
 
 def _places(manifests: Sequence[Manifest], default: DatasetVersion) -> Iterator[tuple[str, str]]:
     """Folders that this release has, with a hint of what is in them."""
-    files = next(manifest.files for manifest in manifests if manifest.dataset_version == default)
+    manifest = next(manifest for manifest in manifests if manifest.dataset_version == default)
+    files = manifest.files
     folders = {file.path[0] for file in files if len(file.path) > 1} | {path[0] for path, _ in flat_names(files)}
     for folder, hint in _HINTS.items():
         if folder in folders:
             yield f"{folder}/", hint
+    if table_of(manifest) is not None:
+        yield f"{BY}/", "sessions by mouse, area, genotype, experience, ..."
     yield f"manifests/{default.folder}/", f"all of version {default}; others beside it"
     yield "manifests/latest", "a link to the version that is shown at the top"
     if release_folders(manifests):

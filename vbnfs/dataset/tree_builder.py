@@ -6,6 +6,7 @@
     manifests/latest -> v0.5.0
     <the default version's folders once more>
     allensdk/...                                        cache directories for AllenSDK (see allensdk.py)
+    by/...                                              sessions by what a table says of them (see browsing.py)
 
 An inode number is a hash of the inode's identity (a content's id; the path of a folder, or of a file of vbnfs's own),
 so that it is the same in every mount on every host, and one content is one inode under all its names. It has 53 bits:
@@ -28,6 +29,7 @@ from vbnfs.dataset.allensdk import (
     is_taken_for_a_manifest,
     release_folders,
 )
+from vbnfs.dataset.browsing import BY, README_TEXT, Folders, table_of
 from vbnfs.dataset.contents import Contents, NamedContent
 from vbnfs.dataset.manifest import DataFile, DatasetVersion, Manifest
 from vbnfs.dataset.markers import MARKERS
@@ -36,8 +38,8 @@ from vbnfs.dataset.tree import ROOT_INODE, DataNode, Directory, Node, StaticNode
 from vbnfs.objects import ObjectVersion
 
 # Names at the top that vbnfs gives. A release's own files of these names are in its version's folder only.
-_OURS: Final = frozenset({README, MANIFESTS, ALLENSDK, *MARKERS})
-_GROWING: Final = frozenset({(), (MANIFESTS,), (ALLENSDK,), (ALLENSDK, STATIC)})
+_OURS: Final = frozenset({README, MANIFESTS, ALLENSDK, BY, *MARKERS})
+_GROWING: Final = frozenset({(), (MANIFESTS,), (ALLENSDK,), (ALLENSDK, STATIC), (BY,)})
 _NOTHING: Final = b"{}"
 _FLAT_FOLDER: Final = "ecephys_sessions"
 _INODE_BITS: Final = 53
@@ -45,10 +47,19 @@ SESSION_NAME: Final = re.compile(r"ecephys_session_\d+\.nwb")
 
 
 def build_tree(
-    manifests: Iterable[Manifest], *, contents: Contents, default_version: DatasetVersion, readme: bytes
+    manifests: Iterable[Manifest],
+    *,
+    contents: Contents,
+    default_version: DatasetVersion,
+    readme: bytes,
+    browsed: Folders | None = None,
 ) -> Tree:
-    """The tree of `manifests`, one of which has `default_version`. `contents` are those of their entries."""
-    return _Builder(sorted(manifests, key=lambda m: m.dataset_version), contents).build(default_version, readme)
+    """The tree of `manifests`, one of which has `default_version`. `contents` are those of their entries.
+
+    `browsed`: the folders below `by`, if they are known by now.
+    """
+    builder = _Builder(sorted(manifests, key=lambda m: m.dataset_version), contents)
+    return builder.build(default_version, readme, browsed)
 
 
 def flat_names(files: Sequence[DataFile]) -> Iterator[tuple[tuple[str, ...], DataFile]]:
@@ -105,7 +116,7 @@ class _Builder:
         self._versions: dict[int, list[str]] = {}
         self._tables: list[frozenset[int]] = []
 
-    def build(self, default_version: DatasetVersion, readme: bytes) -> Tree:
+    def build(self, default_version: DatasetVersion, readme: bytes, browsed: Folders | None) -> Tree:
         newest_ns = max(manifest.modified_ns for manifest in self._manifests)
         # A folder where versions appear needs a new time for each, also for two in one second: the kernel keeps a
         # listing while the folder's time is the same.
@@ -119,6 +130,8 @@ class _Builder:
             if manifest.dataset_version == default_version:
                 root.modified_ns = manifest.modified_ns
                 self._fill(root, manifest, with_manifest=False)
+                if table_of(manifest) is not None:
+                    self._fill_by(root.subfolder(BY), browsed)
         root.modified_ns = grown_ns
         manifests = root.subfolder(MANIFESTS)
         if LATEST not in manifests.entries:
@@ -143,6 +156,24 @@ class _Builder:
             version = manifest.dataset_version.text
             inode = self._static(manifest.data, manifest.modified_ns, source=manifest.source, version=version)
             folder.entries[manifest.file_name] = inode
+
+    def _fill_by(self, by: _Folder, browsed: Folders | None) -> None:
+        """Add the folders by which sessions are browsed. Links that lead to one place are hard links of one inode."""
+        modified_ns = by.modified_ns
+        by.modified_ns += browsed is not None  # the kernel keeps a listing while the time is the same
+        self._place_own(by, README, README_TEXT, modified_ns)
+        links: dict[str, int] = {}
+        for path, names in (browsed or {}).items():
+            folder = by
+            for part in path:
+                folder = folder.subfolder(part)
+            for name, target in names.items():
+                if (inode := links.get(target)) is None:
+                    inode = links[target] = self._number(f"symlink\0{BY}\0{target}")
+                self._links[inode] = self._links.get(inode, 0) + 1
+                folder.entries[name] = inode
+        for target, inode in links.items():
+            self._nodes[inode] = Symlink(inode, target, modified_ns, self._links[inode])
 
     def _fill_allensdk(self, root: _Folder) -> None:
         """Add the cache directories of AllenSDK, if it can load any of the versions."""

@@ -16,8 +16,9 @@ import structlog
 
 from vbnfs.cache.cache_disk import CacheDisk
 from vbnfs.dataset import names
+from vbnfs.dataset.browsing import BY
 from vbnfs.dataset.catalog import Catalog
-from vbnfs.dataset.tree import ROOT_INODE, DataNode, Node, Symlink, Tree
+from vbnfs.dataset.tree import ROOT_INODE, DataNode, Directory, Node, Symlink, Tree
 from vbnfs.errors import VbnfsError, with_remedy
 from vbnfs.filesystem.attributes import FOREVER_SECONDS, Attributes, Value, constant
 from vbnfs.filesystem.failures import Failures, LastError
@@ -59,7 +60,8 @@ class FileSystem:
 
     `open_reader` opens a content; with False its reads say nothing about the next ones. `own_file` gives a path of a
     user's own file to one of their threads. `fetch` has a file fetched that may be read later. `status` is what every
-    reader may know of the mount.
+    reader may know of the mount. `browse` is called when a program looks into the folder `by`, of which the rest is
+    made then.
     """
 
     def __init__(  # noqa: PLR0913 - one for each part
@@ -78,8 +80,11 @@ class FileSystem:
         pages: KernelPages,
         fetch: Callable[[DataNode], None] = lambda node: None,
         status: Callable[["FileSystem"], Mapping[str, Any]] = lambda file_system: {},
+        browse: Callable[[], None] = lambda: None,
     ) -> None:
         self._status = status
+        self._browse = browse
+        self._by = _folder_at_the_top(tree, BY)
         self.last_error: LastError | None = None
         self.nodes: Final = Nodes(tree, attributes)
         self._catalog = catalog
@@ -133,6 +138,8 @@ class FileSystem:
         if name == b".":  # of files, too: so the kernel finds an inode again of which only NFS still knows the number
             return self._entry(self.nodes.node(parent), in_growing=False)
         directory = self.nodes.directory(parent)
+        if parent == self._by:
+            self._browse()
         if len(name) > _LONGEST_NAME:
             raise ErrnoReply(errno.ENAMETOOLONG)
         inode = directory.parent if name == b".." else directory.children.get(names.decode(name))
@@ -172,6 +179,8 @@ class FileSystem:
 
         They wait for no sizes. Unknown sizes are asked for in the background, and when a program asks for attributes.
         """
+        if inode == self._by:
+            self._browse()
         made = self._listings.of(self.nodes.directory(inode))
         if made.unknown:
             self._catalog.sizes.prefetch(file.content for file in made.unknown)
@@ -251,3 +260,10 @@ class FileSystem:
             return answer(self.nodes.node(node.inode))  # another tree may be shown by now
 
         return later()
+
+
+def _folder_at_the_top(tree: Tree, name: str) -> int | None:
+    """The inode of a folder at the top; None if there is none of this name."""
+    root = tree.nodes[ROOT_INODE]
+    assert isinstance(root, Directory)
+    return root.children.get(name)

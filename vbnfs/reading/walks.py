@@ -5,6 +5,10 @@ that are there, and fetches nothing, as long as the program has lacked none to w
 waves are fetched, behind readers and behind what is read ahead for them. Another process parses (walker.py), so no
 file can hold up the event loop. While the program reads the data of an array, its walk rests.
 
+Which blocks a walk came to is recorded in the structure index (cache/structure_index.py), with what programs lacked
+besides. Where the index has a file already, all of these blocks are requested at once, as soon as a program follows
+the structure. The walk then goes through what has come: it finds the arrays, and what the index lacks.
+
 A walk ends at its bounds (of bytes and seconds), when all programs that it is for have closed the file, when the file
 is found wrong, and with the mount. Where one fails, programs read on as if there were none. What it has found of the
 file's arrays stays.

@@ -1,0 +1,134 @@
+"""Sessions by what the table of sessions says of them: the folders below `by/` in a mount (pure).
+
+    by/mouse_id/530862/1044385384 -> ../../../behavior_ecephys_sessions/1044385384
+    by/experience_level/Novel/structure/VISp/1044385384 -> ../../../../../behavior_ecephys_sessions/1044385384
+
+Each key has a folder, each of its values one in that, and in there each of the other keys once more: two are nested.
+The sessions are symbolic links to those at the top. Programs that walk a tree do not follow these, so none reads a
+session twice.
+
+It is made of the table's CSV alone, without pandas: a daemon imports none.
+"""
+
+import csv
+import hashlib
+import io
+import re
+from collections.abc import Iterator, Mapping
+from itertools import permutations
+from typing import Final
+
+from vbnfs.dataset.manifest import DataFile, Manifest, files_by_id, tables_of
+from vbnfs.dataset.names import MAX_NAME_BYTES, check_name
+
+BY: Final = "by"
+_TABLE: Final = "ecephys_sessions"
+_ID: Final = "ecephys_session_id"
+_FILE_ID: Final = "file_id"
+_STRUCTURE: Final = "structure"
+_LISTS: Final = {"structure_acronyms": _STRUCTURE}  # columns with the text of a list, and the key of what is in it
+_KEYS: Final = ("mouse_id", "sex", "genotype", "experience_level", "image_set", _STRUCTURE)
+_IN_A_LIST: Final = re.compile(r"'([^']+)'")
+_MOST_LINKS: Final = 500_000  # the real release has some 90,000
+_NOT_IN_A_NAME: Final = re.compile(r"[/\x00-\x1f\x7f]")
+_HASH_BYTES: Final = 4
+_CUT_BYTES: Final = 200
+
+# The folders, by their paths, and in each the links, by name: where they lead, from the folder.
+Folders = Mapping[tuple[str, ...], Mapping[str, str]]
+
+README_TEXT: Final = b"""\
+Sessions by what project_metadata/ecephys_sessions.csv says of them:
+
+  mouse_id/<mouse>/            experience_level/Novel/      structure/VISp/
+  genotype/<genotype>/         image_set/<set>/             sex/F/
+
+Within each of these folders the other keys stand once more, as in
+experience_level/Novel/structure/VISp/. Sessions are links to those at the top.
+In names of folders / is written as _.
+
+Looking here asks S3 for nothing. So the folders are made when the table is in
+the cache: read it once ('cat project_metadata/ecephys_sessions.csv', or
+'vbnfs sessions'), and list this folder again after some seconds.
+"""
+
+
+def table_of(manifest: Manifest) -> DataFile | None:
+    """The table by which a version's sessions can be browsed; None if it has none."""
+    return tables_of(manifest).get(_TABLE)
+
+
+def folders_of(manifest: Manifest, data: bytes) -> Folders:
+    """The folders below `by`, from the bytes of the table. Raises `ValueError` for bytes that are no such table."""
+    files, folders = files_by_id(manifest), dict[tuple[str, ...], dict[str, str]]()
+    names, count = _Names(), 0
+    for row in _rows(data):
+        file = files.get(str(row.get(_FILE_ID)))
+        if file is None:
+            continue
+        name, place = _session(file, str(row.get(_ID)))
+        pairs = [(key, names.of(key, value)) for key, value in _values(row)]
+        for folder in _folders(pairs):
+            folders.setdefault(folder, {})[name] = "../" * (len(folder) + 1) + place
+            count += 1
+        if count > _MOST_LINKS:
+            raise ValueError(f"more than {_MOST_LINKS:,} links")
+    return folders
+
+
+def _rows(data: bytes) -> Iterator[dict[str, str]]:
+    try:
+        yield from csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline=""))
+    except csv.Error as error:
+        raise ValueError(str(error)) from error
+
+
+def _session(file: DataFile, session: str) -> tuple[str, str]:
+    """The name of a session's link, and the place at the top where it leads: its folder, if it has one of its own."""
+    folder = file.path[:-1]
+    path = folder if folder and folder[-1] == session else file.path
+    return path[-1], "/".join(path)
+
+
+def _values(row: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    for column, text in row.items():
+        if column in _LISTS:
+            yield from ((_LISTS[column], value) for value in dict.fromkeys(_IN_A_LIST.findall(text)))
+        elif column in _KEYS and text:
+            yield column, text
+
+
+def _folders(pairs: list[tuple[str, str]]) -> Iterator[tuple[str, ...]]:
+    yield from pairs
+    for (key, value), (other, its_value) in permutations(pairs, 2):
+        if key != other:
+            yield key, value, other, its_value
+
+
+class _Names:
+    """The name of each value's folder: safe, and another one for each value of a key."""
+
+    def __init__(self) -> None:
+        self._values: dict[tuple[str, str], str] = {}
+
+    def of(self, key: str, value: str) -> str:
+        """The name. What cannot stand in a name is written as _, and a long one is cut."""
+        name = _safe(value)
+        if self._values.setdefault((key, name.casefold()), value) != value:
+            name = _with_hash(name, value)
+        return name
+
+
+def _safe(value: str) -> str:
+    name = _NOT_IN_A_NAME.sub("_", value.strip())
+    name = f"_{name[1:]}" if name.startswith(".") else name
+    try:
+        check_name(name)
+    except ValueError:
+        name = "".join(one if one.isprintable() else "_" for one in name) or "_"
+    return name if len(name.encode()) <= MAX_NAME_BYTES else _with_hash(name, value)
+
+
+def _with_hash(name: str, value: str) -> str:
+    cut = name.encode()[:_CUT_BYTES].decode(errors="ignore")
+    return f"{cut}~{hashlib.blake2b(value.encode(), digest_size=_HASH_BYTES).hexdigest()}"
