@@ -8,7 +8,9 @@ from typing import Final
 
 from tests.fakes.s3_server import FakeS3Server, Reply, Request
 
-_QUIET_SECONDS: Final = 0.4  # without a new request, and without work of the program: then it waits for an answer
+_QUIET_SECONDS: Final = 0.6  # without a new request, and with a program that does nothing: it waits for an answer
+
+_RUNNABLE: Final = "R"
 
 
 class _Rounds:
@@ -31,8 +33,8 @@ class _Rounds:
         """Answer round after round until a program has ended, and then what is left."""
         with self._changed:
             while process.poll() is None:
-                ticks = _ticks_of(process.pid)
-                is_quiet = not self._changed.wait(_QUIET_SECONDS) and _ticks_of(process.pid) == ticks
+                before = _work_of(process.pid)
+                is_quiet = not self._changed.wait(_QUIET_SECONDS) and _work_of(process.pid) == before != _RUNNABLE
                 if is_quiet and self._came > self._answered:
                     self.count += 1
                     self._answer()
@@ -49,9 +51,10 @@ class _Rounds:
             self._changed.notify_all()
 
 
-def _ticks_of(process: int) -> list[str]:
-    """The processor time that a process has used: utime and stime of proc(5)."""
-    return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[11:13]
+def _work_of(process: int) -> str:
+    """The processor time that a process has used: utime and stime of proc(5); or that it could use some now."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return _RUNNABLE if fields[0] == _RUNNABLE else f"{fields[11]} {fields[12]}"
 
 
 def rounds_of(command: Sequence[str], server: FakeS3Server) -> int:
