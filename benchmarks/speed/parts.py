@@ -7,7 +7,7 @@ from benchmarks.speed.origin import PLAIN, PROFILES, TLS
 from benchmarks.speed.release import NAME as RELEASE
 from benchmarks.speed.results import DEFAULT_SHAPE
 from benchmarks.speed.shapes import SHAPES
-from benchmarks.speed.systems.registry import SYSTEMS
+from benchmarks.speed.systems.registry import INDEXED, SYSTEMS
 
 Place = tuple[str, str]  # profile, transport
 
@@ -27,9 +27,12 @@ class Part:
 
 MOUNTS: Final = ("rclone", "rclone-tuned", "s3fs")
 STREAMS: Final = ("mountpoint-client", "awscrt", "boto3")
+OPENERS: Final = (INDEXED, "rclone", "remfile", "lindi", "fsspec", "s3fs", "s3fs-python", "local")
+SDKS: Final = (INDEXED, "allensdk", "local")
 LISTERS: Final = ("rclone", "s3fs", "local")
 LAN_TLS: Final[Place] = ("lan", TLS)
 NEAR_TLS: Final[Place] = ("near", TLS)
+HOME_TLS: Final[Place] = ("home", TLS)
 ALL_TLS: Final[tuple[Place, ...]] = tuple((profile.name, TLS) for profile in PROFILES)
 _READERS: Final = ("spikes", "lfp", "open")
 _ALL_OF_IT: Final = ("sequential", *_READERS)
@@ -53,7 +56,31 @@ PARTS: Final = {
     part.name: part
     for part in (
         *_SEQUENTIAL,
-        Part("readers", "spike times, LFP and pynwb: near and home", _READERS, (NEAR_TLS, ("home", TLS))),
+        Part("readers", "spike times, LFP and pynwb: near and home", _READERS, (NEAR_TLS, HOME_TLS)),
+        Part(
+            "opening",
+            "a session's structure, by h5py and pynwb: home",
+            ("walk", "open"),
+            (HOME_TLS,),
+            systems=OPENERS,
+            runs=5,
+        ),
+        Part(
+            "analyses",
+            "NWB Inspector and SpikeInterface: home",
+            ("inspector", "sorting", "recording"),
+            (HOME_TLS,),
+            systems=OPENERS,
+            runs=5,
+        ),
+        Part(
+            "allensdk",
+            "AllenSDK on a mount, and its own download: home",
+            ("allensdk",),
+            (HOME_TLS,),
+            systems=SDKS,
+            runs=5,
+        ),
         *_MANY,
         Part("small-reads", "small reads beside a bulk read: all profiles", ("interactive",), ALL_TLS),
         Part("starting", "first mount, and with 2 TB cached: near", ("listing", "huge"), (NEAR_TLS,)),
