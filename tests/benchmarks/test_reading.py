@@ -10,31 +10,36 @@ from benchmarks.speed.origin import TLS
 from benchmarks.speed.parts import Part
 from benchmarks.speed.systems.registry import INDEXED, SYSTEMS, absent
 
-WANTED = (INDEXED, "lindi", "s3fs-python", "allensdk", "local")
-COURSES = ("walk", "sorting", "recording", "inspector", "allensdk")
-SPIKEINTERFACE = {works.SORTING, works.SORTING_MADE, works.RECORDING, works.RECORDING_MADE}
+LIBRARIES = ("lindi", "s3fs-python")
+SDKS = (INDEXED, "allensdk", "local")
+PROGRAMS = {works.INSPECTOR, works.SORTING, works.SORTING_MADE, works.RECORDING, works.RECORDING_MADE}
 ALLENSDK = {works.ALLENSDK, works.ALLENSDK_PROJECT, works.ALLENSDK_SESSION, works.ALLENSDK_LFP}
+
+Fetched = dict[tuple[str, str], float]  # MB, by work and system
+
+
+def fetched_by(directory: Path, courses: tuple[str, ...], systems: tuple[str, ...]) -> Fetched:
+    """What each system fetched for each work, once; nothing may fail."""
+    part = Part("programs", "programs", courses, (("lan", TLS),), systems=systems, runs=1)
+    options = Options(directory, connections=4, scale=0.01, seed=0, much_bytes=1, minutes=5)
+    made = measure(part, {name: SYSTEMS[name].make for name in systems}, options)
+    assert made.failures == []
+    return {(sample.work, sample.system): sample.extra.get("MB fetched", 0) for sample in made.samples}
 
 
 @pytest.mark.slow
 def test_every_program_opens_the_files_of_the_benchmark(tmp_path: Path) -> None:
     """h5py walks with the libraries; NWB Inspector, SpikeInterface and AllenSDK open what is in a mount.
 
-    AllenSDK's own download asks the same origin, and copies on the local disk ask none. Nothing but the files is left.
+    AllenSDK's own download asks the same origin, and copies on the local disk ask none. Only the files are left.
     """
-    missing = set(absent(WANTED)) & set(WANTED)
-    if missing:
+    if missing := set(absent({*LIBRARIES, *SDKS})) & {*LIBRARIES, *SDKS}:
         pytest.skip(f"script/setup bench installs them: {', '.join(sorted(missing))}")
-    part = Part("programs", "programs", COURSES, (("lan", TLS),), systems=WANTED, runs=1)
-    options = Options(tmp_path, connections=4, scale=0.01, seed=0, much_bytes=1, minutes=5)
-    made = measure(part, {name: SYSTEMS[name].make for name in WANTED}, options)
-    assert made.failures == []
-    done = {system: {sample.work for sample in made.samples if sample.system == system} for system in WANTED}
-    mounted = {works.WALK, works.INSPECTOR} | SPIKEINTERFACE | ALLENSDK
-    assert done[INDEXED] == done["local"] == {work.name for work in mounted}
-    assert done["allensdk"] == {work.name for work in ALLENSDK}
-    assert done["lindi"] == done["s3fs-python"] == {works.WALK.name}
-    fetched = {(sample.work, sample.system): sample.extra.get("MB fetched") for sample in made.samples}
-    assert fetched[works.ALLENSDK.name, "local"] == 0
-    assert (fetched[works.ALLENSDK.name, "allensdk"] or 0) > 1
+    fetched = fetched_by(tmp_path, ("walk", "inspector", "sorting", "recording"), (INDEXED, *LIBRARIES))
+    walks = {(works.WALK.name, system) for system in (INDEXED, *LIBRARIES)}
+    assert set(fetched) == walks | {(work.name, INDEXED) for work in PROGRAMS}
+    by_sdk = fetched_by(tmp_path, ("allensdk",), SDKS)
+    assert set(by_sdk) == {(work.name, system) for work in ALLENSDK for system in SDKS}
+    assert by_sdk[works.ALLENSDK.name, "local"] == 0
+    assert by_sdk[works.ALLENSDK.name, "allensdk"] > 1
     assert [path.name for path in tmp_path.iterdir()] == ["files-session-0.01-0"]
