@@ -40,7 +40,7 @@ def h5py_files() -> Files:
 
 
 def pytables_files() -> Files:
-    """Those that are installed with PyTables, which AllenSDK needs; the test is skipped where that is not installed."""
+    """Those that are installed with PyTables, which AllenSDK needs; without it the test is skipped."""
     for path in sorted(sdk.python().parents[1].glob("lib/python*/site-packages/tables/tests/*.h5")):
         yield path.name, path.read_bytes()
 
