@@ -6,8 +6,10 @@
     ├── MountError                  EIO         the mount could not be made, found or unmounted
     ├── NotVerifiedError            EIO         files were to be verified or imported, and not all are good and kept
     ├── DigestsError                EIO         a file of digests cannot be read or written, or is none
+    ├── PinError                    EIO         a pin is not there, or cannot be read, stored or made so
     ├── Hdf5Error                   EIO         a file is no HDF5 file, or not all of its structure was found
     ├── TablesError                 EIO         the dataset has no such table, or what is found cannot be written
+    ├── ExportError                 EIO         a folder cannot be exported to, or takes no more
     ├── InstallError                EIO         mount helper or units cannot be installed or removed
     ├── DemoError                   EIO         the demo's server or libraries are missing, or failed
     ├── DatasetError                EIO         what the bucket holds is not a usable dataset
@@ -114,12 +116,20 @@ class DigestsError(VbnfsError):
     """A file of digests cannot be read or written, or bytes are none; the message says what is wrong."""
 
 
+class PinError(VbnfsError):
+    """A pin is not there, is damaged, cannot be stored, or holds something else than what is asked for now."""
+
+
 class Hdf5Error(VbnfsError):
     """A file is no HDF5 file, or not all that was asked for of its structure was found; the message says what."""
 
 
 class TablesError(VbnfsError):
     """The dataset version has no such table, or what was found in one cannot be written; the message says why."""
+
+
+class ExportError(VbnfsError):
+    """A folder cannot be exported to, or takes no more; the message says how to go on."""
 
 
 class InstallError(VbnfsError):

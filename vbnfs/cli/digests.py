@@ -3,11 +3,10 @@
 docs/digests.md has the format. The same digests make the same bytes: sets stand in the order of the files' hashes.
 """
 
-import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,6 +20,7 @@ from vbnfs.cli.render import files
 from vbnfs.cli.running import load_aloud, run
 from vbnfs.dataset.tree import DataNode
 from vbnfs.errors import CacheError, DatasetError, DigestsError, NotVerifiedError
+from vbnfs.host.atomic import output_file
 from vbnfs.host.private import keep_others_out
 
 _NOTE_SECONDS: Final = 2.0
@@ -77,20 +77,11 @@ async def _hashes_at(where: Place) -> dict[str, str]:
 def _write(sets: Iterable[DigestSet], file: Path, *, note: Note) -> tuple[Moved, set[str]]:
     """Write sets, and replace the file as a whole. Returns the hashes of the files in it, too."""
     note, kept, count_bytes = _seldom(note), set[str](), 0
-    with _failures_of(file, "cannot be written"):
-        temporary = file.with_name(f".{file.name}.{os.urandom(4).hex()}.new")
-        try:
-            with temporary.open("xb") as out:
-                for one in sets:
-                    count_bytes += out.write(one.encode())
-                    kept.add(one.file_hash)
-                    note(files(len(kept)))
-                out.flush()
-                os.fsync(out.fileno())
-            temporary.replace(file)
-        finally:
-            with suppress(OSError):
-                temporary.unlink()
+    with _failures_of(file, "cannot be written"), output_file(file) as out:
+        for one in sets:
+            count_bytes += out.write(one.encode())
+            kept.add(one.file_hash)
+            note(files(len(kept)))
     return Moved(len(kept), count_bytes), kept
 
 

@@ -105,6 +105,13 @@ def _console(file: TextIO) -> "Console":
     )
 
 
+def error_console() -> "Console":
+    """The terminal that standard error is, for a bar."""
+    from rich.console import Console  # noqa: PLC0415 - see print_table
+
+    return Console(file=sys.stderr, highlight=False, markup=False, emoji=False)
+
+
 def escape(text: str) -> str:
     """Control characters as escapes, so that a name cannot drive the terminal; UTF-8 as text in any locale."""
     if any("\udc80" <= c <= "\udcff" for c in text):  # bytes that the locale's encoding cannot decode

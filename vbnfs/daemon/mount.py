@@ -23,9 +23,10 @@ import structlog
 import trio
 
 from vbnfs.access.dataset import open_dataset
+from vbnfs.access.mount_filling import FILL
 from vbnfs.access.opening import keeping
 from vbnfs.access.other_caches import unusable_caches
-from vbnfs.cache import format_1
+from vbnfs.cache import format_1, pins
 from vbnfs.config.mount_options import REMOTE
 from vbnfs.config.settings import Config
 from vbnfs.config.sharing import sharing_of
@@ -255,7 +256,11 @@ class _Mount:
             remedy = f"'vbnfs clean --convert --cache-dir {shlex.quote(str(self._config.cache_dir))}' takes them over"
             warnings.append(f"files that an earlier vbnfs cached are not used: {remedy}")
         warnings += await trio.to_thread.run_sync(unusable_caches, self._config)
-        await disk.check_room()
+        await (
+            disk.check()
+            if await trio.to_thread.run_sync(pins.are_there, self._config.cache_dir)
+            else disk.check_room()
+        )
         if disk.problem is not None:
             warnings.append(disk.problem)
         if parts.limit.rate and self._config.limit_rate_bytes is None:
@@ -312,4 +317,4 @@ class _Mount:
             return {**self._report.whole(file_system, is_offline=not is_reached, server_problem=problem), **more}
 
         path = partial(socket_path, os.getuid(), entry.device)
-        await control.keep_serving(path, {"status": status, "refresh": refresh})
+        await control.keep_serving(path, {"status": status, "refresh": refresh}, {FILL: parts.filling.fill})

@@ -46,7 +46,7 @@ _AGAIN_SECONDS: Final = 0.25
 _SOON_SECONDS: Final = 0.5  # between probes while it is offline, ...
 _LATER_SECONDS: Final = 2.0  # ... and after `_LONG_SECONDS`
 _LONG_SECONDS: Final = 300.0
-_STATUS_SECONDS: Final = 1.0
+_STATUS_SECONDS: Final = 2.0  # for a connection with TLS, by a proxy, around half of the world
 _BUCKET: Final = ObjectVersion("", None)
 
 
@@ -145,7 +145,7 @@ class BreakerClient:
         self._suspected.set()
 
     async def probe(self) -> bool:
-        """Whether the server can be reached now, as far as connecting shows within a second. `problem`: why not."""
+        """Whether the server can be reached now, as far as connecting shows in two seconds. `problem`: why not."""
         self._found = None
         if self.is_offline:
             return False
