@@ -1,6 +1,7 @@
 """The files that pyfive, h5py, PyTables and h5netcdf are tested with, which many versions of HDF5 have written."""
 
 import io
+import subprocess
 import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,12 +15,12 @@ import pytest
 from tests.hdf5.running import Waves, blocks_read_by_h5py, check
 from tests.hdf5.truth import comparable, objects_of
 from tests.hdf5.values import is_as_h5py_reads_it
-from tests.scenarios.allensdk import sdk
-from vbnfs.hdf5.branches import Wanted
+from vbnfs.hdf5.branches import Bounds, Wanted
 
 Files = Iterator[tuple[str, bytes]]
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
+ALLENSDK_PYTHON = ROOT / ".venv-allensdk/bin/python"
 SUFFIXES = {".hdf5", ".h5", ".nc", ".mat"}
 BLOCK_BYTES = 4096
 
@@ -41,7 +42,9 @@ def h5py_files() -> Files:
 
 def pytables_files() -> Files:
     """Those that are installed with PyTables, which AllenSDK needs; without it the test is skipped."""
-    for path in sorted(sdk.python().parents[1].glob("lib/python*/site-packages/tables/tests/*.h5")):
+    if not (ROOT / ".venv-allensdk").exists():
+        pytest.skip("no .venv-allensdk: script/setup allensdk makes it where there is Python 3.11")
+    for path in sorted((ROOT / ".venv-allensdk").glob("lib/python*/site-packages/tables/tests/*.h5")):
         yield path.name, path.read_bytes()
 
 
@@ -111,3 +114,21 @@ def damage(data: bytes, random: Random, structure: list[int]) -> None:
             place = random.choice(structure) * BLOCK_BYTES + random.randrange(BLOCK_BYTES)
             wrong[min(place, len(wrong) - 1)] ^= 1 << random.randrange(8)
         check(bytes(wrong))
+
+
+@pytest.mark.skipif(not ALLENSDK_PYTHON.exists(), reason="script/setup allensdk makes that environment")
+def test_a_session_by_the_pynwb_of_allensdk(tmp_path: Path) -> None:
+    """It is found whole, in at most 10 rounds and 15 MB, with the arrays that it has and the rows of its spikes."""
+    path = tmp_path / "session.nwb"
+    program = [ALLENSDK_PYTHON, "-W", "ignore", Path(__file__).with_name("written_by_pynwb.py"), path]
+    subprocess.run(program, check=True)
+    walked = Waves(path.read_bytes(), bounds=Bounds(fetched_bytes=15_000_000))
+    assert walked.structure.objects.keys() == objects_of(path).keys()
+    assert walked.structure.is_complete
+    assert len(walked.waves) <= 10
+    with h5py.File(path) as file:
+        spikes, index = file["units/spike_times"], file["units/spike_times_index"]
+        [ragged] = [extent for extent in walked.extents if extent.rows is not None]
+        assert ragged.start == spikes.id.get_offset()
+        assert ragged.rows is not None
+        assert (ragged.rows.start, ragged.rows.rows) == (index.id.get_offset(), len(index))
