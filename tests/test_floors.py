@@ -59,10 +59,12 @@ ONLY_IMPORTED_BY: Final[Mapping[str, set[str]]] = {
         for name in (
             *("main", "options", "mounting", "releases", "finding", "settings", "structures", "upkeep", "installing"),
             "indexing",
+            "working_sets",
+            "sharing",
         )
     },
     "pyfuse3": {"vbnfs.fuse.pyfuse3_engine"},
-    "rich": {"vbnfs.cli.render"},
+    "rich": {"vbnfs.cli.render", "vbnfs.cli.progress"},
     "PIL": {"vbnfs.cli.map_png"},
     "pandas": {
         *(f"vbnfs.tables.{name}" for name in ("changes", "columns", "joins", "reading", "selection", "values")),

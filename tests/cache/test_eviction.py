@@ -23,7 +23,9 @@ from vbnfs.cache.content_file import ContentFile
 from vbnfs.cache.content_folder import CHECKSUMS, DATA, FORMAT, Shape
 from vbnfs.cache.eviction import DEFAULT_BYTES, Evictor, store_size, take_over_size
 from vbnfs.cache.histories import EVICTED, Evicted, read_history, recall_evicted, remember_evicted, write_history
+from vbnfs.cache.holdings import Held, Holdings
 from vbnfs.cache.inventory import FORMAT_1, CachedContent, delete, scan
+from vbnfs.cache.pins import Pin, PinnedFile, store_pin
 from vbnfs.host.atomic import lock_new
 from vbnfs.host.places import Anchor, Place, folder_at
 from vbnfs.metrics import Metrics
@@ -72,6 +74,12 @@ def add_content(directory: Path, name: str, size_bytes: int, *, used: float, kin
 def names(directory: Path) -> list[str]:
     """Of the contents that there are."""
     return sorted(path.parent.name for path in directory.rglob(DATA))
+
+
+def pinned(directory: Path, *contents: str) -> None:
+    """Pin them, by the name of the first."""
+    files = tuple(PinnedFile(one, one, MIB, None) for one in contents)
+    store_pin(directory, Pin(contents[0], "", "", "", "", {}, files))
 
 
 def make(directory: Path | Place, limit_bytes: int | None) -> Evictor:
@@ -659,11 +667,18 @@ def test_what_is_protected_stays(tmp_path: Path) -> None:
     """Whatever else goes, and also if it alone is too much."""
     for number in range(4):
         add_content(tmp_path, f"ab{number}", MIB, used=number)
-    metrics = Metrics()
-    evictor = Evictor(tmp_path, limit_bytes=MIB, metrics=metrics, protected=lambda: {"ab0", "ab2"})
+    pinned(tmp_path, "ab0")
+    evictor = make(tmp_path, MIB)
+    fetching = Holdings(folder_at(tmp_path))
+    fetching.publish([Held(0, 9 * MIB, "ab2", is_fetched=True), Held(0, 9 * MIB, "ab7", is_fetched=True)])
     assert evictor.scan_and_evict()
     assert names(tmp_path) == ["ab0", "ab2"]
     assert not evictor.scan_and_evict()
+    assert evictor.kept_bytes == 2 * MIB
+    assert evictor.usage_bytes < 3 * MIB  # what is still to come does not count
+    del fetching  # its process has ended
+    assert evictor.scan_and_evict()
+    assert names(tmp_path) == ["ab0"]
 
 
 def test_a_reader_of_an_evicted_content_goes_on(tmp_path: Path) -> None:
@@ -694,9 +709,9 @@ def test_room_is_what_may_come_until_something_in_use_is_deleted(tmp_path: Path)
     assert evictor.room_bytes == 5 * MIB  # nothing is known yet
     evictor.scan_and_evict()
     assert evictor.room_bytes == int(9.5 * MIB) - 3 * MIB
-    protecting = Evictor(tmp_path, limit_bytes=10 * MIB, metrics=Metrics(), protected=lambda: {"ab0"})
-    protecting.scan_and_evict()
-    assert protecting.room_bytes == int(9.5 * MIB) - 5 * MIB
+    pinned(tmp_path, "ab0")
+    evictor.scan_and_evict()
+    assert evictor.room_bytes == int(9.5 * MIB) - 5 * MIB
 
 
 def test_room_is_used_up_by_what_is_written(tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ WRONG = [
     ("demo --keeep", "--keep"),
     ("mout {mnt}", "'mount'"),
     ("unmount {mnt}", "Did you mean 'vbnfs umount'?"),
-    ("fetch {mnt}", "Did you mean 'vbnfs verify --fetch'?"),
+    ("fetch {mnt}", "Did you mean 'vbnfs prefetch'?"),
     ("cache", "Did you mean 'vbnfs clean --dry-run', which says what the cache takes, or 'vbnfs clean'?"),
     ("help", "Did you mean 'vbnfs --help'?"),
     ("config", "Did you mean 'vbnfs settings'?"),

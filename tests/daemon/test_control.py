@@ -24,11 +24,13 @@ import trio
 import trio.testing
 
 from vbnfs.access import running_mounts
+from vbnfs.access.mount_filling import fill_by
 from vbnfs.access.mount_status import ask_readers_status, ask_status
 from vbnfs.daemon import control
 from vbnfs.errors import MountError
 from vbnfs.host import runtime
 from vbnfs.host.mountinfo import MountEntry
+from vbnfs.objects import Content, ObjectVersion
 
 DEVICE = "0:99999"  # of no mount
 
@@ -456,3 +458,78 @@ async def test_a_socket_is_found_when_its_user_has_logged_in_since(
     async with served(replace(entry, device="0:99997")) as path:
         assert path.parent == session / "vbnfs"
         assert await ask(replace(entry, device="0:99997"), "hello") == {"hello": "world"}
+
+
+# Works, which take long
+
+
+@asynccontextmanager
+async def working(entry: MountEntry, work: control.Work) -> AsyncIterator[None]:
+    """A control socket with one command and the work `fill`, while entered."""
+    async with trio.open_nursery() as nursery:
+        path = runtime.socket_path(entry.owner, entry.device)
+        await nursery.start(control.serve, path, {"hello": hello}, {"fill": work})
+        yield
+        nursery.cancel_scope.cancel()
+
+
+CONTENTS = [Content(name, 1, ObjectVersion(name, "v")) for name in ("aa", "bb")]
+
+
+async def test_a_work_reports_until_it_is_over(entry: MountEntry) -> None:
+    """It gets the question's values; each report reaches the asker, and other questions are answered meanwhile."""
+    came, filled = list[int](), list[Content]()
+
+    async def fill(question: Mapping[str, Any], report: control.Report) -> Mapping[str, Any]:
+        first, second = question["contents"]
+        await report({"came_bytes": 5, "filled": [first, "unknown"]})
+        assert await ask(entry, "hello") == {"hello": "world"}
+        return {"is_over": True, "came_bytes": 2, "filled": [second]}
+
+    async with working(entry, fill):
+        await fill_by(entry, CONTENTS, came.append, filled.append)
+    assert (came, filled) == ([5, 2], CONTENTS)
+
+
+async def test_a_work_ends_with_its_asker(entry: MountEntry) -> None:
+    """When the asker is gone, the work is cancelled; and the next question is answered."""
+    begun, ended = trio.Event(), trio.Event()
+
+    async def fill(question: Mapping[str, Any], report: control.Report) -> Mapping[str, Any]:
+        await report({"filled": []})
+        begun.set()
+        try:
+            await trio.sleep_forever()
+        finally:
+            ended.set()
+
+    async with working(entry, fill):
+        async with trio.open_nursery() as asking:
+            asking.start_soon(fill_by, entry, CONTENTS, list[int]().append, list[Content]().append)
+            await begun.wait()
+            asking.cancel_scope.cancel()
+        with trio.fail_after(10):
+            await ended.wait()
+        assert await ask(entry, "hello") == {"hello": "world"}
+
+
+async def broken_work(question: Mapping[str, Any], report: control.Report) -> Mapping[str, Any]:
+    raise ValueError("it broke")
+
+
+async def nonsense(question: Mapping[str, Any], report: control.Report) -> Mapping[str, Any]:
+    return {"is_over": True, "filled": "all"}
+
+
+@pytest.mark.parametrize("work", [broken_work, nonsense])
+async def test_a_work_that_fails(entry: MountEntry, work: control.Work) -> None:
+    """The asker has a `MountError`, and does the work itself; so it has where there is no mount, or an old one."""
+    with pytest.raises(MountError, match="does not answer"):
+        await fill_by(entry, CONTENTS, list[int]().append, list[Content]().append)
+    async with working(entry, work):
+        with pytest.raises(MountError, match="its daemon's answer is none"):
+            await fill_by(entry, CONTENTS, list[int]().append, list[Content]().append)
+        assert await ask(entry, "hello") == {"hello": "world"}
+    async with served(entry):
+        with pytest.raises(MountError, match="its daemon's answer is none"):
+            await fill_by(entry, CONTENTS, list[int]().append, list[Content]().append)

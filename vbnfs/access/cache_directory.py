@@ -8,6 +8,7 @@ from vbnfs.cache.content_folder import FORMAT as BLOCKS_FORMAT
 from vbnfs.cache.digests import FORMAT as DIGESTS_FORMAT
 from vbnfs.cache.eviction import take_over_size
 from vbnfs.cache.inventory import FORMAT_1
+from vbnfs.cache.pins import FORMAT as PINS_FORMAT
 from vbnfs.cache.structure_index import FORMAT as STRUCTURE_FORMAT
 from vbnfs.cache.verdicts import FORMAT as VERDICTS_FORMAT
 from vbnfs.dataset.allensdk import ALLENSDK
@@ -18,7 +19,7 @@ from vbnfs.host.places import Place
 from vbnfs.host.private import check_private, make_private
 
 _NAMES: Final = frozenset(
-    {BLOCKS_FORMAT, FORMAT_1, KEPT_FORMAT, VERDICTS_FORMAT, DIGESTS_FORMAT, STRUCTURE_FORMAT, ALLENSDK}
+    {BLOCKS_FORMAT, FORMAT_1, KEPT_FORMAT, VERDICTS_FORMAT, DIGESTS_FORMAT, STRUCTURE_FORMAT, PINS_FORMAT, ALLENSDK}
 )
 _BLOCK_FOLDERS: Final = 3  # scope, kind, and the first two digits; there may be 10,000 folders below
 _FORMAT_1_FOLDERS: Final = 2
@@ -27,6 +28,7 @@ _VERDICT_FOLDERS: Final = 3  # scope, good and bad, and the first two digits or 
 _DIGESTS_FOLDERS: Final = 2  # proven and imported, and the first two digits
 _STRUCTURE_FOLDERS: Final = 1  # the two files in it
 _ALLENSDK_FOLDERS: Final = 1  # the few files in it
+_PINS_FOLDERS: Final = 1
 _TAG_TEXT: Final = (
     CACHEDIR_SIGNATURE
     + b"# This folder is a cache of vbnfs. Programs that make backups may leave it out: https://bford.info/cachedir/\n"
@@ -46,7 +48,8 @@ def prepare_cache_directory(directory: Path) -> None:
     check_private(folder / DIGESTS_FORMAT, depth=_DIGESTS_FOLDERS)
     check_private(folder / STRUCTURE_FORMAT, depth=_STRUCTURE_FOLDERS)
     check_private(folder / ALLENSDK, depth=_ALLENSDK_FOLDERS)
-    for kept in (KEPT_FORMAT, VERDICTS_FORMAT, DIGESTS_FORMAT, STRUCTURE_FORMAT):
+    check_private(folder / PINS_FORMAT, depth=_PINS_FOLDERS)
+    for kept in (KEPT_FORMAT, VERDICTS_FORMAT, DIGESTS_FORMAT, STRUCTURE_FORMAT, PINS_FORMAT):
         remove_leftovers(folder / kept)
     remove_leftovers(folder / BLOCKS_FORMAT, depth=0)  # of its size
     take_over_size(folder)

@@ -116,6 +116,8 @@ class CacheDisk:
         self.problem = None
         if reason is None and self._space is not None and (lacking_bytes := -self._above_reserve(self._space)) > 0:
             self.problem = _below_reserve(directory, self._space, lacking_bytes)
+        if self.problem is None and self._evictor.kept_bytes > self._evictor.limit_bytes:
+            self.problem = _full_of_pins(directory, self._evictor)
         if reason is not None:
             remedy = _REMEDIES.get(reason.errno or 0, "look at that disk")
             self.problem = f"{directory} takes no more: {reason.strerror}; reads go on from S3: {remedy}"
@@ -131,6 +133,14 @@ class CacheDisk:
         if self._space.free_bytes < BLOCK_BYTES:
             return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return self._cache.failure
+
+
+def _full_of_pins(directory: Place, evictor: Evictor) -> str:
+    kept, limit = (f"{count / (1 << 20):,.1f} MiB" for count in (evictor.kept_bytes, evictor.limit_bytes))
+    return (
+        f"{directory}: what is pinned takes {kept} of {limit}, so nothing else is kept; reads go on from S3:"
+        " 'vbnfs pins' lists the pins, 'vbnfs unpin NAME' takes one away, or give the cache a larger --cache-size"
+    )
 
 
 def _below_reserve(directory: Place, space: DiskSpace, lacking_bytes: int) -> str:

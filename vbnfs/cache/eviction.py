@@ -9,7 +9,8 @@ besides.
 Victims are whole contents (see eviction_policy.py); that may be the one which is being filled, if it is larger than
 the limit: it is then begun anew. A process that has a content open goes on reading the bytes that it verified. Until
 it closes it, what was deleted takes its room on the disk, and counts (holdings.py). What the kernel reads itself
-stays: deleting it would free nothing.
+stays: deleting it would free nothing. So do pinned contents (pins.py), and those that a process is just fetching for
+a person who waits for all of them.
 
 The size that a mount or `vbnfs clean` was given is stored in the cache, in `.size`. A process without its own setting
 uses it, and re-reads it before each scan: so it deletes nothing that another one was to keep.
@@ -31,6 +32,7 @@ from vbnfs.cache.eviction_policy import LOW_WATER, History, choose_victims
 from vbnfs.cache.histories import Evicted, allocated_by_evicted, remember_evicted
 from vbnfs.cache.holdings import Held, all_held, held_though_deleted
 from vbnfs.cache.inventory import FORMAT_1, CachedContent, delete, scan
+from vbnfs.cache.pins import PinnedIds
 from vbnfs.cache.reserve import Reserve
 from vbnfs.host.atomic import replace_file
 from vbnfs.host.locks import lock_file
@@ -77,7 +79,7 @@ class Evictor:
 
     `limit_bytes` None: within the size that the cache was given last, or else `DEFAULT_BYTES`; `reserve_bytes` None:
     the default of reserve.py. `on_scan` is called with the contents that there are, after each scan. `close_deleted`
-    is to close those that were deleted. What `protected` returns, ids of contents, is never deleted.
+    is to close those that were deleted.
     """
 
     def __init__(
@@ -89,7 +91,6 @@ class Evictor:
         reserve_bytes: int | None = 0,
         on_scan: Callable[[Sequence[CachedContent]], None] = lambda contents: None,
         close_deleted: Callable[[], None] = lambda: None,
-        protected: Callable[[], Set[str]] = frozenset,
     ) -> None:
         self._directory = folder_at(directory)
         self._has_own_limit = limit_bytes is not None
@@ -97,9 +98,10 @@ class Evictor:
         self._learn_limit()
         self.reserve: Final = Reserve(self._directory, reserve_bytes)
         self._metrics = metrics
-        self._on_scan, self._close_deleted, self._protected = on_scan, close_deleted, protected
+        self._on_scan, self._close_deleted = on_scan, close_deleted
+        self._pins = PinnedIds(self._directory)
         self._lock = threading.Lock()  # one scan at a time
-        self._usage_bytes = 0  # as the last scan found it
+        self._usage_bytes = self._kept_bytes = 0  # as the last scan found it
         self._written_bytes = 0  # by this process since
         self._room_bytes = self._limit_bytes // 2  # besides what was in use, as the last scan found it
         self._since_loss_bytes = math.inf  # written since something in use was deleted
@@ -115,6 +117,11 @@ class Evictor:
     def limit_bytes(self) -> int:
         """What it may take, as far as it is known now."""
         return self._limit_bytes
+
+    @property
+    def kept_bytes(self) -> int:
+        """What of it is never deleted, as the last scan found it: pinned, or just being fetched for a person."""
+        return self._kept_bytes
 
     @property
     def room_bytes(self) -> int:
@@ -212,11 +219,12 @@ class Evictor:
         return sum(one.allocated_bytes for one in contents) > limit_bytes
 
     def _never_deleted(self, held: Sequence[Held]) -> Set[str]:
-        return self._protected() | {one.content_id for one in held if one.is_read_by_kernel}
+        return self._pins.now() | {one.content_id for one in held if one.is_kept}
 
     def _note_room(self, contents: Sequence[CachedContent], limit_bytes: int, protected: Set[str]) -> None:
         in_use = (one for one in contents if _is_in_use(one) or one.content_id in protected)
         self._room_bytes = int(limit_bytes * LOW_WATER) - sum(one.allocated_bytes for one in in_use)
+        self._kept_bytes = sum(one.allocated_bytes for one in contents if one.content_id in protected)
 
     def _limit_for(self, contents: Sequence[CachedContent], held: Sequence[Held], coming_bytes: int) -> int:
         """What all contents together may take. Notes what the cache takes now."""

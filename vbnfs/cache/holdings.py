@@ -1,7 +1,8 @@
 """What each process holds open of the cache, shown to the others: deleted files take room until they are closed.
 
     blocks-v2/.held/<random name>     a line for each content that a process holds: the inode of `data`, its bytes,
-                                      the content id, and `kernel` where the kernel reads the file itself
+                                      the content id, and `kernel` where the kernel reads the file itself, `fetch`
+                                      where the process fetches the whole file for a person (then the inode is 0)
 
 A process has its file locked for as long as it lives (flock(2)), so a file that can be locked is of a dead one, and
 is deleted. Where there are no locks, one that was not written for an hour is. What the kernel reads stands in a file
@@ -24,18 +25,28 @@ from vbnfs.host.places import Place, open_file
 
 _FOLDER: Final = f"{FORMAT}/.held"
 _KERNEL: Final = "kernel"
+_FETCH: Final = "fetch"
 _WRITE_AGAIN_SECONDS: Final = 1200.0  # so that it does not look abandoned where there are no locks
-_MOST_BYTES: Final = 1 << 20  # of a file; a process holds a few hundred contents
+_MOST_BYTES: Final = 4 << 20  # of a file; a process holds a few hundred contents, and may fetch all of a dataset
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A content that a process has open: the inode of its data, what that takes on the disk, and who reads it."""
+    """A content that a process has open: the inode of its data, what that takes on the disk, and who reads it.
+
+    `is_fetched`: the process has nothing open, but fetches all of it; then the bytes are what it will take.
+    """
 
     inode: int
     allocated_bytes: int
     content_id: str
     is_read_by_kernel: bool = False
+    is_fetched: bool = False
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether it is not to be deleted: nothing would be gained, or a person waits for it."""
+        return self.is_read_by_kernel or self.is_fetched
 
 
 class Holdings:
@@ -98,7 +109,7 @@ def all_held(directory: Place) -> list[Held]:
 
 def held_though_deleted(held: Iterable[Held], inodes: Set[int]) -> int:
     """The bytes that deleted contents still take; `inodes` are those of the contents that are not deleted."""
-    deleted = {one.inode: one.allocated_bytes for one in held if one.inode not in inodes}
+    deleted = {one.inode: one.allocated_bytes for one in held if one.inode not in inodes and not one.is_fetched}
     return sum(deleted.values())
 
 
@@ -113,8 +124,9 @@ def _read(folder: int, name: str) -> Iterator[Held]:
         allocated, _, rest = rest.partition(" ")
         content_id, _, kind = rest.partition(" ")
         if inode.isascii() and inode.isdigit() and allocated.isascii() and allocated.isdigit() and content_id:
-            yield Held(int(inode), int(allocated), content_id, kind == _KERNEL)
+            yield Held(int(inode), int(allocated), content_id, kind == _KERNEL, kind == _FETCH)
 
 
 def _line(one: Held) -> str:
-    return f"{one.inode} {one.allocated_bytes} {one.content_id} {_KERNEL if one.is_read_by_kernel else ''}\n"
+    kind = _FETCH if one.is_fetched else _KERNEL if one.is_read_by_kernel else ""
+    return f"{one.inode} {one.allocated_bytes} {one.content_id} {kind}\n"

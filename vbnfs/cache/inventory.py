@@ -18,7 +18,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from vbnfs.cache.content_folder import CHECKSUMS, DATA, FORMAT, KINDS, NEW_PREFIX, remove_folder, remove_leftover
+from vbnfs.cache.content_folder import (
+    CHECKSUMS,
+    DATA,
+    FORMAT,
+    KINDS,
+    NEW_PREFIX,
+    WHOLE,
+    remove_folder,
+    remove_leftover,
+)
 from vbnfs.cache.eviction_policy import History
 from vbnfs.cache.histories import read_history
 from vbnfs.host.atomic import remove_abandoned
@@ -53,6 +62,11 @@ class CachedContent:
     def scope(self) -> str:
         """Where its bytes came from."""
         return self.path.split("/")[1]
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is a whole file."""
+        return self.path.split("/")[2] == WHOLE
 
     @property
     def content_id(self) -> str:

@@ -33,6 +33,8 @@ _OF_A_MOUNT: Final = (
 )  # settings that a mount decides for paths in it; the others are this command's own
 
 
+NO_HASH_TEXT: Final = "the manifest has no hash of it"
+
 Asked = Mapping[str, Sequence[tuple[str, Node]]]  # by path: names and nodes of the files there
 
 
@@ -255,7 +257,7 @@ def _numbers(name: str) -> list[str]:
 def why_unverifiable(node: Node) -> str | None:
     """Why the bytes of a file cannot be held against a hash; None where its hash is known."""
     if isinstance(node, DataNode):
-        return "the manifest has no hash of it" if node.content.file_hash is None else None
+        return NO_HASH_TEXT if node.content.file_hash is None else None
     if isinstance(node, StaticNode) and node.source is not None:
         return "nothing has a manifest's own hash; it was held against its ETag when it was fetched"
     return "vbnfs wrote it" if isinstance(node, StaticNode) else "each user's own, for AllenSDK"

@@ -88,6 +88,12 @@ def _check(config: Config, evictor: Evictor) -> None:
         raise CacheError(
             f"{directory}: the size {size(wanted_bytes)} cannot be kept: is the disk full, or read-only?"
         )
+    if evictor.kept_bytes > evictor.limit_bytes:
+        kept, usage, limit = map(size, (evictor.kept_bytes, evictor.usage_bytes, evictor.limit_bytes))
+        raise CacheError(
+            f"{directory}: still {usage} of {limit}: cannot be deleted, because it is pinned, or just being fetched:"
+            f" {kept}; 'vbnfs pins' lists the pins, 'vbnfs unpin NAME' takes one away"
+        )
     if evictor.usage_bytes > evictor.limit_bytes:
         raise CacheError(
             f"{directory}: still {size(evictor.usage_bytes)} of {size(evictor.limit_bytes)}: its files cannot be"

@@ -2,11 +2,11 @@
 
 What exists is known from what is stored, so the network is not asked. A file or folder that is named goes, whichever
 versions have it: equal bytes are in the cache once. Of a version that is named only that goes which no other version
-has, unless that one is named as well.
+has, unless that one is named as well. What is pinned goes only where its file is named itself.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from vbnfs.access.versions import Versions, load_versions
 from vbnfs.cache.eviction import DEFAULT_BYTES, stored_size
 from vbnfs.cache.in_place import all_noted
 from vbnfs.cache.inventory import CachedContent, delete, scan
+from vbnfs.cache.pins import PinnedIds, read_pins
 from vbnfs.cli.asked import Place, asked_files, version_at
 from vbnfs.cli.clean import is_there
 from vbnfs.cli.running import run as run_to_the_end
@@ -33,6 +34,7 @@ from vbnfs.host.private import keep_others_out
 class Freed:
     """What was deleted, or would be: bytes on the disk by name. `shared` stays: other versions have it, too.
 
+    `pinned` stays, too, and `torn` are the pins of which a file is deleted that was named itself.
     `in_place` stays as well: these files are read where they lie, outside of the cache.
     """
 
@@ -42,6 +44,8 @@ class Freed:
     usage_bytes: int
     limit_bytes: int
     in_place: Sequence[Path] = ()
+    pinned: Mapping[str, int] = field(default_factory=dict)
+    torn: Sequence[str] = ()
 
 
 _Named = Mapping[str, str]  # content ids, and a name of each in the dataset
@@ -63,34 +67,46 @@ def free_all(config: Config, *, is_trial: bool) -> Freed:
         return _result(config, {}, {}, [])
     directory = folder_at(config.cache_dir)
     found, in_place = list(scan(directory)), [one.entry.path for one in all_noted(directory)]
-    _delete(config, found, is_trial=is_trial)
-    deleted = {one.path: one.allocated_bytes for one in found}
-    return _result(config, deleted, {}, found if is_trial else [], in_place)
+    held = PinnedIds(directory).now()
+    pinned = [one for one in found if one.content_id in held]
+    chosen = [one for one in found if one.content_id not in held]
+    _delete(config, chosen, is_trial=is_trial)
+    deleted = {one.path: one.allocated_bytes for one in chosen}
+    result = _result(config, deleted, {}, found if is_trial else pinned, in_place)
+    return replace(result, pinned={one.path: one.allocated_bytes for one in pinned})
 
 
 async def _free(where: Place, dataset_versions: Sequence[str], *, is_trial: bool) -> Freed:
     config = replace(where.config, offline=True)
     async with open_dataset(config) as dataset:
         versions = await load_versions(dataset)
-        wanted, shared = await trio.to_thread.run_sync(_asked, versions, where.paths, dataset_versions)
-        return await trio.to_thread.run_sync(partial(_free_contents, config, wanted, shared, is_trial=is_trial))
+        asked = await trio.to_thread.run_sync(_asked, versions, where.paths, dataset_versions)
+        return await trio.to_thread.run_sync(partial(_free_contents, config, *asked, is_trial=is_trial))
 
 
-def _asked(versions: Versions, paths: Sequence[str], dataset_versions: Iterable[str]) -> tuple[_Named, _Named]:
-    """The contents that are to be deleted, and those that stay because other versions have them."""
+def _asked(
+    versions: Versions, paths: Sequence[str], dataset_versions: Iterable[str]
+) -> tuple[_Named, _Named, Set[str]]:
+    """The contents that are to be deleted, and those that stay because other versions have them.
+
+    Then the ids of those whose files are named themselves.
+    """
     release = versions.release
     of_paths = {path: version_at(release, path) for path in paths}
     chosen = {release.choose(name.removeprefix("v")) for name in dataset_versions}
     chosen |= {version for version in of_paths.values() if version is not None}
     folders = [f"{MANIFESTS}/{version.folder}" for version in sorted(chosen)]
     files = asked_files(versions, [*(path for path, version in of_paths.items() if version is None), *folders])
-    wanted, of_chosen = dict[str, str](), dict[str, str]()
+    wanted, of_chosen, themselves = dict[str, str](), dict[str, str](), set[str]()
     for path, found in files.items():
-        (of_chosen if path in folders else wanted).update(_contents_of(versions, found))
+        contents = _contents_of(versions, found)
+        (of_chosen if path in folders else wanted).update(contents)
+        if path not in folders and [name for name, _ in found] == [path]:
+            themselves |= contents.keys()
     of_others = [m for m in release.manifests if m.dataset_version not in chosen]
     kept = {one.content_id for m in of_others for one in versions.contents(m.files).values() if one is not None}
     shared = {one: name for one, name in of_chosen.items() if one in kept and one not in wanted}
-    return {**{one: name for one, name in of_chosen.items() if one not in kept}, **wanted}, shared
+    return {**{one: name for one, name in of_chosen.items() if one not in kept}, **wanted}, shared, themselves
 
 
 def _contents_of(versions: Versions, files: Iterable[tuple[str, Node]]) -> dict[str, str]:
@@ -104,8 +120,11 @@ def _contents_of(versions: Versions, files: Iterable[tuple[str, Node]]) -> dict[
     return found
 
 
-def _free_contents(config: Config, wanted: _Named, shared: _Named, *, is_trial: bool) -> Freed:
+def _free_contents(config: Config, wanted: _Named, shared: _Named, themselves: Set[str], *, is_trial: bool) -> Freed:
     directory = folder_at(config.cache_dir)
+    held = PinnedIds(directory).now()
+    pinned = {one: name for one, name in wanted.items() if one in held and one not in themselves}
+    wanted = {one: name for one, name in wanted.items() if one not in pinned}
     found, scopes = list(scan(directory)), scopes_of(config)
     noted = [one for one in all_noted(directory) if one.scope in scopes and one.content_id in wanted]
     ours = [one for one in found if one.scope in scopes]
@@ -113,7 +132,10 @@ def _free_contents(config: Config, wanted: _Named, shared: _Named, *, is_trial: 
     _delete(config, chosen, is_trial=is_trial)
     left = found if is_trial else [one for one in found if one not in chosen]
     in_place = [one.entry.path for one in noted]
-    return _result(config, _bytes_by_name(chosen, wanted), _bytes_by_name(ours, shared), left, in_place)
+    result = _result(config, _bytes_by_name(chosen, wanted), _bytes_by_name(ours, shared), left, in_place)
+    gone = {one.content_id for one in chosen}
+    torn = [pin.name for pin in read_pins(directory)[0] if not gone.isdisjoint(pin.sizes)]
+    return replace(result, pinned=_bytes_by_name(ours, pinned), torn=torn)
 
 
 def _delete(config: Config, contents: Iterable[CachedContent], *, is_trial: bool) -> None:

@@ -137,19 +137,23 @@ def verify(paths: tuple[Path, ...], fetch: bool, as_json: bool, **options: Any) 
     from vbnfs.cli import verify as verifying  # noqa: PLC0415
     from vbnfs.cli import verify_as_reader  # noqa: PLC0415
     from vbnfs.cli.asked import place_of  # noqa: PLC0415
+    from vbnfs.cli.progress import Bar, going_on_later  # noqa: PLC0415
 
     def show(finding: verifying.Finding) -> None:
         detail = f": {finding.detail}" if finding.detail else ""
         if not as_json:
-            click.echo(render.escape(f"{finding.outcome:<12} {finding.path}{detail}"))
+            with bar.aside():
+                click.echo(render.escape(f"{finding.outcome:<12} {finding.path}{detail}"))
 
+    bar = Bar(is_hidden=not fetch)
     if verify_as_reader.is_wanted(paths, fetch=fetch):
         outcome = verify_as_reader.run(paths, show=show)
     else:
         given = given_in(options)
         where = place_of(config_of(options), paths, given=given)
         log_to_terminal("critical")  # what matters is written below
-        outcome = verifying.run(where, fetch=fetch, show=show)
+        with going_on_later(is_fetch=fetch):
+            outcome = verifying.run(where, fetch=fetch, show=show, bar=bar)
     if as_json:
         render.print_json([finding.as_json() for finding in outcome.findings])
     else:

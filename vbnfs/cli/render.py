@@ -105,6 +105,13 @@ def _console(file: TextIO) -> "Console":
     )
 
 
+def error_console() -> "Console":
+    """The terminal that standard error is, for a bar."""
+    from rich.console import Console  # noqa: PLC0415 - see print_table
+
+    return Console(file=sys.stderr, highlight=False, markup=False, emoji=False)
+
+
 def escape(text: str) -> str:
     """Control characters as escapes, so that a name cannot drive the terminal; UTF-8 as text in any locale."""
     if any("\udc80" <= c <= "\udcff" for c in text):  # bytes that the locale's encoding cannot decode
@@ -150,6 +157,8 @@ def print_status(status: Mapping[str, Any]) -> None:
     """One mount's status, a line for each fact; of another user's mount, of which less is known, too."""
     lines = _dataset_lines(status)
     lines |= _owners_lines(status) if "metrics" in status else _readers_lines(status)
+    if problem := status.get("server_problem"):
+        lines["problem"] = str(problem)
     if problem := status.get("cache_problem"):
         lines["not kept"] = str(problem)
     if newer := status.get("newer_version"):

@@ -3,19 +3,22 @@
 Figures of files leave out what the disk takes of them besides, such as their checksums.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import dataclass
 from typing import Final
 
 from vbnfs.cache.block_cache import BlockCache
 from vbnfs.cache.content_folder import Shape
 from vbnfs.cache.eviction import DEFAULT_BYTES, stored_size
+from vbnfs.cache.holdings import all_held
 from vbnfs.cache.inventory import scan
+from vbnfs.cache.pins import pinned_sizes
 from vbnfs.cache.reserve import Reserve, space_of
 from vbnfs.cli.asked import Place
 from vbnfs.cli.render import size
 from vbnfs.config.settings import GIB, MIB, Config
 from vbnfs.errors import CacheError
+from vbnfs.host.places import Place as FolderPlace
 from vbnfs.host.places import folder_at
 from vbnfs.objects import Content
 
@@ -31,6 +34,7 @@ class Purpose:
     otherwise: str
 
 
+FETCHING: Final = Purpose("kept", "fetched", "name fewer files")
 VERIFYING: Final = Purpose("verified", "fetched", "name fewer files")
 IMPORTING: Final = Purpose("taken", "copied", "read them where they lie (--in-place)")
 
@@ -77,29 +81,43 @@ def need_of_blocks(count_bytes: int) -> Need:
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """What a cache takes and may take, and what its disk has free, `reserve_bytes` of it for others."""
+    """What a cache takes and may take, and what its disk has free, `reserve_bytes` of it for others.
+
+    `held_bytes` of the cache are for what is never deleted, whatever comes: what other things are pinned, and what
+    other processes are just fetching.
+    """
 
     where: Place
     limit_bytes: int
     usage_bytes: int
     free_bytes: int
     reserve_bytes: int
+    held_bytes: int = 0
 
     @classmethod
-    def of(cls, where: Place) -> "Room":
-        """As it is now. Raises `OSError`."""
+    def of(cls, where: Place, wanted: Set[str] = frozenset()) -> "Room":
+        """As it is now, for contents with the `wanted` ids. Raises `OSError`, and `PinError` for pins."""
         directory = folder_at(where.config.cache_dir)
         space, usage_bytes = space_of(directory), sum(one.allocated_bytes for one in scan(directory))
         reserve_bytes = Reserve(directory, where.config.cache_reserve_bytes).bytes_of(space)
-        return cls(where, limit_of(where.config), usage_bytes, space.free_bytes, reserve_bytes)
+        held_bytes = sum(size for one, size in _held(directory).items() if one not in wanted)
+        return cls(where, limit_of(where.config), usage_bytes, space.free_bytes, reserve_bytes, held_bytes)
+
+    @property
+    def left_bytes(self) -> int:
+        """What the cache may take besides what is held."""
+        return max(0, self.limit_bytes - self.held_bytes)
 
     def why_not(self, need: Need, purpose: Purpose) -> str | None:
         """Why not all of it can be kept, and the remedy; None if it can."""
-        if need.missing_bytes and need.whole_bytes > self.limit_bytes:
-            remedy = self.where.remedy_for_size.format(_rounded_up(need.whole_bytes + need.besides_bytes))
+        if need.missing_bytes and need.whole_bytes > self.left_bytes:
+            wanted_bytes = need.whole_bytes + need.besides_bytes + self.held_bytes
+            remedy = self.where.remedy_for_size.format(_rounded_up(wanted_bytes))
+            held = f", of which {size(self.held_bytes)} are pinned or being fetched" if self.held_bytes else ""
             return (
                 f"{size(need.whole_bytes)} of files are to be {purpose.done}, but the cache in"
-                f" {self.where.config.cache_dir} may take {size(self.limit_bytes)}: {remedy}, or {purpose.otherwise}"
+                f" {self.where.config.cache_dir} may take {size(self.limit_bytes)}{held}: {remedy}, or"
+                f" {purpose.otherwise}"
             )
         free_bytes = max(0, self.free_bytes - self.reserve_bytes)
         if self._to_find_bytes(need) - need.shared_bytes > free_bytes:
@@ -114,13 +132,20 @@ class Room:
     def _to_find_bytes(self, need: Need) -> int:
         """How much of the disk has to be free, but for what eviction frees."""
         if self.reserve_bytes:  # for which anything else is evicted
-            return need.missing_bytes - (self.usage_bytes - (need.whole_bytes - need.missing_bytes))
+            there_bytes = need.whole_bytes - need.missing_bytes
+            return need.missing_bytes - max(0, self.usage_bytes - there_bytes - self.held_bytes)
         return min(need.missing_bytes, max(0, self.limit_bytes - self.usage_bytes))
 
 
-def check_room(where: Place, need: Need, purpose: Purpose) -> None:
-    """Raise `CacheError` where not all of it can be kept."""
-    if (reason := Room.of(where).why_not(need, purpose)) is not None:
+def _held(directory: FolderPlace) -> dict[str, int]:
+    """What is never deleted: sizes by content id."""
+    fetched = {one.content_id: one.allocated_bytes for one in all_held(directory) if one.is_fetched}
+    return fetched | pinned_sizes(directory)
+
+
+def check_room(where: Place, need: Need, purpose: Purpose, wanted: Set[str] = frozenset()) -> None:
+    """Raise `CacheError` where not all of it can be kept, of contents with the `wanted` ids."""
+    if (reason := Room.of(where, wanted).why_not(need, purpose)) is not None:
         raise CacheError(f"{reason}; nothing was {purpose.brought}")
 
 

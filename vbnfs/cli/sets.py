@@ -4,11 +4,10 @@
 files' hashes.
 """
 
-import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,6 +21,7 @@ from vbnfs.cli.render import files
 from vbnfs.cli.running import load_aloud, run
 from vbnfs.dataset.tree import DataNode
 from vbnfs.errors import CacheError, DatasetError, NotVerifiedError, SetError
+from vbnfs.host.atomic import output_file
 from vbnfs.host.private import keep_others_out
 
 _Set = TypeVar("_Set", bound=BlockSet)
@@ -113,20 +113,11 @@ async def _hashes_at(ware: Ware[_Set], where: Place) -> dict[str, str]:
 def _write(ware: Ware[_Set], sets: Iterable[_Set], file: Path, *, note: Note) -> tuple[Moved, set[str]]:
     """Write sets, and replace the file as a whole. Returns the hashes of the files in it, too."""
     note, kept, count_bytes = _seldom(note), set[str](), 0
-    with _failures_of(ware, file, "cannot be written"):
-        temporary = file.with_name(f".{file.name}.{os.urandom(4).hex()}.new")
-        try:
-            with temporary.open("xb") as out:
-                for one in sets:
-                    count_bytes += out.write(one.encode())
-                    kept.add(one.file_hash)
-                    note(files(len(kept)))
-                out.flush()
-                os.fsync(out.fileno())
-            temporary.replace(file)
-        finally:
-            with suppress(OSError):
-                temporary.unlink()
+    with _failures_of(ware, file, "cannot be written"), output_file(file) as out:
+        for one in sets:
+            count_bytes += out.write(one.encode())
+            kept.add(one.file_hash)
+            note(files(len(kept)))
     return Moved(len(kept), count_bytes), kept
 
 

@@ -23,6 +23,7 @@ _THERE: Final = "already-a-vbnfs-mount"
 _BUSY: Final = "cannot-unmount-target-is-busy"
 _SILENT: Final = "the-daemon-does-not-answer"
 _UNHEARD: Final = "vbnfs-status-does-not-reach-the-mount"
+_PINS: Final = "nothing-is-kept-because-of-pins"
 _DISK: Final = "disk-full-no-space-left-on-device"
 _PATH: Final = "no-such-file-or-directory-though-it-is-listed-on-the-web"
 _VERSION: Final = "a-dataset-version-is-missing"
@@ -88,8 +89,10 @@ SECTIONS: Final[Sequence[tuple[type[VbnfsError], str, str]]] = (
     (CacheError, "takes no more", _DISK),
     (CacheError, "nothing was", _DISK),
     (CacheError, "cannot be kept", _DISK),
+    (CacheError, "because it is pinned, or", _PINS),
     (CacheError, "cannot be deleted", "the-cache-takes-more-than-it-may"),
     (CacheError, "", "the-cache-directory-is-refused"),
+    (DatasetError, "nothing to fetch", "vbnfs-prefetch-finds-nothing-to-fetch"),
     (DatasetError, "not in the dataset", _PATH),
     (DatasetError, "no such file or folder", _PATH),
     (DatasetError, "not in a vbnfs mount", _PATH),
@@ -97,6 +100,9 @@ SECTIONS: Final[Sequence[tuple[type[VbnfsError], str, str]]] = (
     (DatasetError, "which has its files from the cache", _IMPORT),
     (DatasetError, "files of the dataset", _IMPORT),
     (DatasetError, "no file of this dataset", _IMPORT),
+    (DatasetError, "what an export has written", _IMPORT),
+    (DatasetError, "this exported folder", _IMPORT),
+    (DatasetError, "to this folder writes it anew", _IMPORT),
     (DatasetError, "cannot be read as CSV", "vbnfs-diff-cannot-compare-a-table"),
     (DatasetError, "structure sets", _INDEX),
     (DatasetError, "no file of a dataset", _INDEX),
@@ -106,10 +112,12 @@ SECTIONS: Final[Sequence[tuple[type[VbnfsError], str, str]]] = (
     (DatasetError, "check --bucket and --project", "there-is-no-such-bucket"),
     (DatasetError, "dataset version", _VERSION),
     (errors.ManifestError, "", _VERSION),
+    (errors.PinError, "", "a-pin-is-not-there-or-cannot-be-made"),
     (errors.NotVerifiedError, "structure sets", _INDEX),
     (errors.IndexFileError, "", _INDEX),
     (errors.NotVerifiedError, "", "vbnfs-verify-does-not-say-good"),
     (errors.SetError, "", "vbnfs-verify-does-not-say-good"),
+    (errors.ExportError, "", "vbnfs-export-does-not-write-the-folder"),
     (errors.HashMismatchError, "", "vbnfs-verify-does-not-say-good"),
     (errors.Hdf5Error, "", "vbnfs-tree-does-not-show-all-of-a-file"),
     (errors.TablesError, "", "vbnfs-sessions-or-units-finds-nothing"),
@@ -125,6 +133,7 @@ SECTIONS: Final[Sequence[tuple[type[VbnfsError], str, str]]] = (
     (errors.ObjectGoneError, "", "stale-file-handle"),
     (errors.ChangedError, "", "stale-file-handle"),
     (errors.MovedError, "", "there-is-no-such-bucket"),
+    (errors.BadReplyError, "was asked in plain HTTP", _SERVER),
     (errors.BadReplyError, "", _REPLY),
     (errors.DeadlineError, "", "connection-timed-out"),
     (errors.NoDescriptorError, "", _LIMITS),

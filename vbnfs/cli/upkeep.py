@@ -96,6 +96,14 @@ def _free(paths: tuple[Path, ...], versions: tuple[str, ...], options: dict[str,
             f"{render.files(len(freed.shared))}, {shared}: other versions have that, too, so it stays;"
             " 'vbnfs clean PATH' frees a file whichever versions have it"
         )
+    if freed.pinned:
+        pinned = render.size(sum(freed.pinned.values()))
+        echo_note(
+            f"{render.files(len(freed.pinned))}, {pinned}: pinned, so it stays; 'vbnfs pins' lists the pins, 'vbnfs"
+            " unpin NAME' takes one away"
+        )
+    for name in freed.torn:
+        echo_note(f"pin {name} lacks a file now: 'vbnfs pin {name}' fetches it again")
     if freed.in_place:
         echo_note(stays_in_place_text(freed.in_place))
 

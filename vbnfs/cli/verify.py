@@ -3,26 +3,32 @@
 It works on the cache directory, which mounts share. Whether something is mounted makes no difference, but paths in a
 mount name the dataset by themselves. Mounts learn of the verdicts within a few seconds.
 
-Before anything is fetched, the room for it is checked. At the end the disk is read once more: a file that was good
-when it was hashed is called good only if those very blocks are still there.
+Before anything is fetched, the room for it is checked. Files are fetched ahead of those that are hashed (or by a
+mount: access/filling.py). At the end the disk is read once more: a file that was good when it was hashed is called
+good only if those very blocks are still there.
+
+`vbnfs prefetch` and `pin` do the same, but for what they choose: they take files whose bytes were judged before, and
+those that no manifest has a hash of, as they are.
 """
 
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import trio
 
 from vbnfs.access.dataset import Dataset, open_dataset
+from vbnfs.access.filling import Progress, Wait, filling, held_while_fetched
 from vbnfs.access.opening import make_cache
 from vbnfs.cache.block_cache import BlockCache
 from vbnfs.cache.verdict import Verdict, fingerprint_of, is_good, mismatch_text
-from vbnfs.cli.asked import Asked, Place, asked_files, why_unverifiable
+from vbnfs.cli.asked import NO_HASH_TEXT, Asked, Place, asked_files, why_unverifiable
+from vbnfs.cli.progress import Bar
 from vbnfs.cli.render import size
-from vbnfs.cli.room import VERIFYING, check_room, limit_of, need_of
+from vbnfs.cli.room import VERIFYING, Need, check_room, limit_of, need_of
 from vbnfs.cli.running import load_aloud
 from vbnfs.cli.running import run as run_to_the_end
 from vbnfs.dataset.tree import DataNode, Node
@@ -39,6 +45,9 @@ INCOMPLETE: Final = "not complete"
 FAILED: Final = "failed"
 NO_HASH: Final = "no hash"  # of a file of the dataset
 NO_FILE: Final = "no file"  # of the dataset
+
+_Result = TypeVar("_Result")
+_Found = TypeVar("_Found")
 
 _CANNOT_BE: Final = frozenset({NO_HASH, NO_FILE})  # verified, by anybody
 
@@ -66,13 +75,22 @@ class Outcome:
 
 
 Show = Callable[[Finding], None]
+Files = Sequence[tuple[str, Node]]  # by name, each once
 
 
-def run(where: Place, *, fetch: bool, show: Show) -> Outcome:
+def run(where: Place, *, fetch: bool, show: Show, bar: Bar | None = None) -> Outcome:
     """See `verify`. What keeps `show` from writing is raised as it is."""
+    shown_by = bar or Bar(is_hidden=True)
+    return run_showing(lambda shown: verify(where, fetch=fetch, show=shown, bar=shown_by), show)
+
+
+def run_showing(
+    work: Callable[[Callable[[_Found], None]], Awaitable[_Result]], show: Callable[[_Found], None]
+) -> _Result:
+    """Do some work that shows what it finds. What keeps `show` from writing is raised as it is."""
     unwritten: list[OSError] = []
 
-    def try_to_show(finding: Finding) -> None:
+    def try_to_show(finding: _Found) -> None:
         try:
             show(finding)
         except OSError as error:
@@ -80,14 +98,14 @@ def run(where: Place, *, fetch: bool, show: Show) -> Outcome:
             raise
 
     try:
-        return run_to_the_end(partial(verify, where, fetch=fetch, show=try_to_show))
+        return run_to_the_end(partial(work, try_to_show))
     except BaseExceptionGroup:
         if unwritten:
             raise unwritten[0] from None
         raise
 
 
-async def verify(where: Place, *, fetch: bool, show: Show) -> Outcome:
+async def verify(where: Place, *, fetch: bool, show: Show, bar: Bar) -> Outcome:
     """Verify the files at paths of the tree (or all of a version, by its name); without any, all that is complete.
 
     `show` is called with each finding as it is made, and again where the end makes another of it. Raises a
@@ -97,11 +115,22 @@ async def verify(where: Place, *, fetch: bool, show: Show) -> Outcome:
     paths = where.paths
     async with open_dataset(where.config) as dataset:
         asked = asked_files(await load_aloud(dataset, max_age_seconds=where.max_age_seconds), paths)
-        async with _working(where, dataset) as work:
+        async with working(where, dataset) as work:
+            shown = show if paths else _unless_lacking(show)
+            every = (file for found in asked.values() for file in found)
+            files = list({node.inode: (path, node) for path, node in every}.values())
             if fetch:
-                await work.check_room(asked)
-            found = await work.check_files(asked, fetch=fetch, show=show if paths else _unless_lacking(show))
-        await trio.to_thread.run_sync(work.check_again, found, show)
+                with_hash = [(path, node) for path, node in files if why_unverifiable(node) is None]
+                contents = await work.contents_of(with_hash)
+                need = await trio.to_thread.run_sync(need_of, dataset.cache, contents)
+                async with held_while_fetched(dataset, contents):
+                    wanted = {one.content_id for one in contents}
+                    await trio.to_thread.run_sync(check_room, where, need, VERIFYING, wanted)
+                    found = await work.fetch_and_check(files, contents, need, show=shown, bar=bar)
+                    await trio.to_thread.run_sync(work.check_again, found, show)
+            else:
+                found = await work.check_files(files, show=shown)
+                await trio.to_thread.run_sync(work.check_again, found, show)
     return _outcome(asked, found, is_asked=bool(paths))
 
 
@@ -118,41 +147,62 @@ def _outcome(asked: Asked, found: Mapping[int, Finding], *, is_asked: bool) -> O
 
 
 @asynccontextmanager
-async def _working(where: Place, dataset: Dataset) -> AsyncIterator["_Work"]:
+async def working(where: Place, dataset: Dataset, *, trusts: bool = False) -> AsyncIterator["Work"]:
     """What a mount has between its files and S3; what was fetched is on the disk when this is left."""
     await trio.to_thread.run_sync(dataset.verdicts.refresh)
     async with dataset.fetching() as (source, _):
-        yield _Work(where, dataset, source)
+        yield Work(where, dataset, source, trusts=trusts)
 
 
-class _Work:
-    """Verifies one file after the other."""
+class Work:
+    """Verifies one file after the other.
 
-    def __init__(self, where: Place, dataset: Dataset, source: BlockSource) -> None:
-        self._where = where
+    `trusts`: a file that was judged before, and has the same blocks as then, is not hashed again; one of which no
+    manifest has a hash is fetched, too.
+    """
+
+    def __init__(self, where: Place, dataset: Dataset, source: BlockSource, *, trusts: bool) -> None:
+        self._where, self._dataset, self._trusts = where, dataset, trusts
         self._catalog, self._cache, self._verdicts = dataset.catalog, dataset.cache, dataset.verdicts
         self._source, self._digests = source, dataset.digests
         parts = (self._cache, source, self._verdicts, self._digests)
         self._verifier = Verifier(*parts, metrics=dataset.metrics, mirror=dataset.mirror, without_pauses=True)
         self._good: dict[int, tuple[Content, Verdict]] = {}  # by inode: what was good when it was hashed
 
-    async def check_room(self, asked: Asked) -> None:
-        """Raise `CacheError` if not all that is to be verified can be kept."""
-        nodes = [node for files in asked.values() for _, node in files if isinstance(node, DataNode)]
-        named = {node.content.content_id: node.content for node in nodes if node.content.file_hash is not None}
-        await self._catalog.sizes.fetch_all(named.values())
-        known = [(content, self._catalog.sizes.get(content)) for content in named.values()]
-        contents = [content.with_attributes(attributes) for content, attributes in known if attributes is not None]
-        need = await trio.to_thread.run_sync(need_of, self._cache, contents)
-        await trio.to_thread.run_sync(check_room, self._where, need, VERIFYING)
+    async def contents_of(self, files: Files) -> list[Content]:
+        """The contents of files, in this order; without those of which no size can be had."""
+        named = [node.content for _, node in files if isinstance(node, DataNode)]
+        await self._catalog.sizes.fetch_all(named)
+        known = [(content, self._catalog.sizes.get(content)) for content in named]
+        return [content.with_attributes(attributes) for content, attributes in known if attributes is not None]
 
-    async def check_files(self, asked: Asked, *, fetch: bool, show: Show) -> dict[int, Finding]:
-        """A finding for each different file, by inode."""
+    async def check_files(self, files: Files, *, show: Show) -> dict[int, Finding]:
+        """A finding for each different file, by inode. Nothing is fetched."""
         found: dict[int, Finding] = {}
-        for path, node in (file for files in asked.values() for file in files):
-            if node.inode not in found:
-                found[node.inode] = await self._finding(path, node, fetch=fetch)
-                show(found[node.inode])
+        for path, node in files:
+            found[node.inode] = await self._finding(path, node)
+            show(found[node.inode])
+        return found
+
+    def _lacking(self, contents: Sequence[Content]) -> list[Content]:
+        """Those of which something is missing."""
+        cache = self._cache
+        return [one for one in contents if not cache.is_whole(one) and cache.cached_bytes(one) < one.size_bytes]
+
+    async def fetch_and_check(
+        self, files: Files, contents: Sequence[Content], need: Need, *, show: Show, bar: Bar
+    ) -> dict[int, Finding]:
+        """The same, of files whose contents are fetched meanwhile."""
+        found, progress = dict[int, Finding](), Progress(files=len(files), count_bytes=need.missing_bytes)
+        lacking = await trio.to_thread.run_sync(self._lacking, contents)
+        async with trio.open_nursery() as showing:
+            showing.start_soon(bar.run, progress)
+            async with filling(self._dataset, self._source, lacking, progress) as wait:
+                for path, node in files:
+                    found[node.inode] = await self._finding(path, node, wait=wait)
+                    progress.done_files += 1
+                    show(found[node.inode])
+            showing.cancel_scope.cancel()
         return found
 
     def check_again(self, found: dict[int, Finding], show: Show) -> None:
@@ -164,7 +214,8 @@ class _Work:
                 found[inode] = Finding(before.path, NOT_KEPT, before.size_bytes, self._why_not_kept())
                 show(found[inode])
 
-    async def _finding(self, path: str, node: Node, *, fetch: bool) -> Finding:
+    async def _finding(self, path: str, node: Node, *, wait: Wait | None = None) -> Finding:
+        """`wait`: it is fetched, and this waits until it has come."""
         reason = why_unverifiable(node)
         if not isinstance(node, DataNode):
             is_manifest = bool(getattr(node, "source", None))
@@ -173,18 +224,24 @@ class _Work:
             content = node.content.with_attributes(await self._catalog.sizes.fetch(node.content))
         except StorageError as error:
             return Finding(path, FAILED, None, with_remedy(error))
-        if reason is not None:
+        if reason is not None and not (self._trusts and wait is not None):
             return Finding(path, NO_HASH, content.size_bytes, reason)
         try:
-            return Finding(path, *await self._judge(node.inode, content, fetch=fetch))
+            if wait is not None:
+                await wait(content)
+            return Finding(path, *await self._judge(node.inode, content, fetch=wait is not None))
         except StorageError as error:
             if isinstance(error, ChangedError) and await self._catalog.sizes.recheck(node.content):
-                return await self._finding(path, node, fetch=fetch)
+                return await self._finding(path, node, wait=None if wait is None else _has_come)
             return Finding(path, FAILED, content.size_bytes, with_remedy(error))
 
     async def _judge(self, inode: int, content: Content, *, fetch: bool) -> tuple[str, int, str]:
         """Outcome, size and detail. Raises a `StorageError` where what is missing cannot be fetched."""
-        verdict = await self._verifier.verify(content, fetch=fetch)
+        if content.file_hash is None:
+            return await self._take_unhashed(content)
+        verdict = await trio.to_thread.run_sync(self._judged_before, content) if self._trusts else None
+        if verdict is None:
+            verdict = await self._verifier.verify(content, fetch=fetch)
         for _ in content.sources:  # what was cached may have been to blame, or one of the sources
             if fetch and verdict is not None and not is_good(content, verdict):
                 verdict = await self._verifier.verify(content, fetch=True)
@@ -199,11 +256,28 @@ class _Work:
             return MISMATCH, content.size_bytes, mismatch_text(content, bad)
         return INCOMPLETE, content.size_bytes, "--fetch fetches what is missing"
 
+    def _judged_before(self, content: Content) -> Verdict | None:
+        """The verdict in favour of a whole file, if it is about the blocks that are there."""
+        verdict = self._verdicts.good(content) if self._cache.is_whole(content) else None
+        return verdict if verdict is not None and _is_kept(self._cache, content, verdict) else None
+
+    async def _take_unhashed(self, content: Content) -> tuple[str, int, str]:
+        """Of a file without a hash: whether all of it is there. Raises a `StorageError` where that cannot be had."""
+        await self._verifier.fetch(content)
+        await self._source.writer.written(content)
+        if await trio.to_thread.run_sync(self._cache.complete, content):
+            return NO_HASH, content.size_bytes, NO_HASH_TEXT
+        return NOT_KEPT, content.size_bytes, self._why_not_kept()
+
     def _why_not_kept(self) -> str:
         if self._cache.failure is not None:
             return f"its hash is right, but the disk did not take it: {self._cache.failure.strerror}"
         limit = size(limit_of(self._where.config))
         return f"its hash is right, but it has been evicted since: the cache may take {limit}"
+
+
+async def _has_come(content: Content) -> None:
+    """Of a content that is not fetched ahead: what is missing is fetched where it is needed."""
 
 
 def _is_kept(cache: BlockCache, content: Content, verdict: Verdict) -> bool:

@@ -25,6 +25,7 @@ from vbnfs.cache.cache_disk import CacheDisk
 from vbnfs.cache.eviction import Evictor, store_size
 from vbnfs.cache.holdings import Holdings
 from vbnfs.config.settings import Config
+from vbnfs.daemon.filling import Filling
 from vbnfs.daemon.invalidation import Invalidator
 from vbnfs.daemon.pages import Pages
 from vbnfs.daemon.readers import ownership_of
@@ -119,6 +120,9 @@ class Parts:
         )
         self._attributes = self._make_attributes(catalog)
         self.file_system = self._make_file_system(catalog, tree, mountpoint, status)
+        self.filling = Filling(
+            self._cache, self.source, self._verifier, catalog, tree=lambda: self.file_system.nodes.tree
+        )
 
     def start(self, services: trio.Nursery) -> None:
         """Begin what goes on for as long as the mount, but for `source.writer.keep_blocks`, which ends last."""
@@ -185,7 +189,7 @@ class Parts:
         self, catalog: Catalog, tree: Tree, mountpoint: Path | None, status: Callable[[FileSystem], Mapping[str, Any]]
     ) -> FileSystem:
         config = self._config
-        names = (scope_of(config.endpoint_url), config.bucket, config.project, str(mountpoint))
+        names = (scope_of(config), config.bucket, config.project, str(mountpoint))
         own_files = OwnFiles(
             config.cache_dir / ALLENSDK,
             names,

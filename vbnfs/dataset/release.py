@@ -10,7 +10,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
@@ -127,7 +127,7 @@ class ReleaseReader:
 
     def _is_manifest(self, entry: ListedObject) -> bool:
         name = entry.key.removeprefix(self._prefix)
-        return name != entry.key and "/" not in name and version_of_file_name(name) is not None
+        return entry.key.startswith(self._prefix) and "/" not in name and version_of_file_name(name) is not None
 
     async def without_list(self, known: Sequence[ListedObject], failure: StorageError | DatasetError) -> Unlisted:
         """What there is besides the `known` manifests where they cannot be listed, `failure` being why."""
@@ -150,6 +150,18 @@ class ReleaseReader:
             return Release(shown, (*problems.values(), *repeated.values()))
         all_problems = (*problems.values(), *repeated.values(), *unlisted.problems)
         return Release(shown, all_problems, is_offline, with_remedy(unlisted.failure), bool(unlisted.named))
+
+    def take_in(self, listed: Sequence[ListedObject], manifests: Mapping[str, bytes]) -> None:
+        """Store manifests that another cache has handed on, and this one lacks, as unproven copies. Writes the disk.
+
+        Only those of this dataset whose bytes are there.
+        """
+        before = self.read_index().listed
+        keys = {entry.key for entry in before}
+        new = [entry for entry in listed if self._is_manifest(entry) and entry.key not in keys]
+        taken = [entry for entry in new if self._copies.take_in(entry, manifests)]
+        if taken:
+            self.write_index([*before, *taken], is_list=False)
 
     # The stored list
 

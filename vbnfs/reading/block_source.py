@@ -5,6 +5,7 @@ The tasks, and what they share:
     bring(), get()  a reader. Waits for blocks; being cancelled cancels no fetch. `get` reads from the cache what was
                     stored as it came, and asks for it again where the cache has lost it. A fetch for which
                     its time has run out is given up: no other reader joins it.
+    fetch()         what a person has asked for as a whole: behind readers, and behind what is fetched ahead of them.
     _run()          a task for each fetch, in the mount's nursery. Leaves to another process what that fetches (see
                     other_processes.py). Gives blocks to readers and to the writer as soon as their bytes have come.
                     First it waits to be admitted (rate_limit.py): before it claims blocks, or others would wait.
@@ -20,7 +21,8 @@ that wait for it give their room up (block_writer.py).
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing, suppress
 from typing import Final
 
@@ -46,6 +48,8 @@ from vbnfs.reading.sources import Sources
 log = structlog.get_logger()
 
 _DEMAND_SECONDS: Final = 2.0  # for so long after a demand miss connections are left to readers
+_READERS_SECONDS: Final = 2.0  # for so long after a reader has waited, what a person asked for as a whole takes ...
+_BESIDE_READERS: Final = 4  # ... a quarter of the connections
 _MOST_FETCHES: Final = 3  # of a block that is stored as it comes, and that the cache does not have then
 
 
@@ -78,6 +82,7 @@ class BlockSource:
         self._backlogs = Backlogs()
         self._shares = Shares(self._live, self._backlogs, connections, memory, self._limit)
         self._queue = PrefetchQueue()
+        self._read_at = -math.inf  # when a reader wanted a block last
         self._prefetching = 0
         self._lent = 0  # of these, how many are on connections that are kept for readers
         self._demand_miss_at = -math.inf  # when a reader found nearly all connections busy, and its block not planned
@@ -137,6 +142,8 @@ class BlockSource:
         was silent from before this reader came is no failure of it. `is_again`: it has met one.
         """
         found, coming, new = self._live.want(content, indices, longest=self._shares.planned(LONG_GET_BLOCKS))
+        if is_reader:
+            self._read_at = trio.current_time()
         if new and self._prefetching >= self._connections.prefetches(demand_waits=True):
             self._demand_miss_at = trio.current_time()
         self._backlogs.lengthen(content, len(new))
@@ -200,7 +207,37 @@ class BlockSource:
 
     def _begin_beside(self, first: Block, most: int) -> bool:
         """Begin a short fetch beside those that fill the link; False if there are as many, or no room in memory."""
-        return self._prefetching < most and self._begin_prefetch(first, is_lent=True)
+        return self._prefetching < most and self._begin_prefetch(first, is_lent=True, is_short=True)
+
+    async def fetch(self, content: Content, indices: Sequence[int], *, on_came: Callable[[int], None]) -> None:
+        """Have blocks brought to the disk that it does not have, when readers leave room: behind all prefetches.
+
+        Returns when all have come; `on_came` gets how many bytes have, as they do. Raises a `StorageError`. Being
+        cancelled cancels no fetch that has begun.
+        """
+        _, coming, new = self._live.want(content, indices, longest=self._shares.planned(SHORT_GET_BLOCKS))
+        self._backlogs.lengthen(content, len(new))
+        firsts = ((content, index) for index, block in new.items() if index == block.planned.start)
+        self._queue.extend(firsts, Rank.FILLING)
+        self._begin_prefetches()
+        arrivals = deque((index, block.arrival) for index, block in (coming | new).items())
+        try:
+            while arrivals:
+                index, arrival = arrivals.popleft()  # and with it, the bytes
+                await arrival.outcome()
+                on_came(bytes_of(content, range(index, index + 1)))
+        except trio.Cancelled:
+            self._drop_queued(content, new.values())
+            raise
+
+    def _drop_queued(self, content: Content, blocks: Iterable[Block]) -> None:
+        """Do not fetch what no fetch has begun to bring: what is in the queue is passed over then."""
+        gone = [block for block in blocks if block.state is BlockState.QUEUED]
+        self._backlogs.shorten(content, len(gone))
+        for block in gone:
+            block.move(BlockState.UNDER_WAY)
+            self._live.let_go(block)
+            block.fail(StorageError(f"{content.source}: it is not wanted any more"))
 
     async def settled(self, content: Content, index: int) -> None:
         """Wait until a block is not on its way any more, whether it has come or not."""
@@ -236,21 +273,26 @@ class BlockSource:
         most = self._connections.prefetches(demand_waits=demand_waits)
         # The connections that are kept for readers are lent to short GETs, as long as no reader comes for them.
         most_lent = 0 if demand_waits else self._connections.gets - most
+        has_readers = trio.current_time() - self._read_at < _READERS_SECONDS
+        most_of = {Rank.LATER: most // 2, Rank.FILLING: most // _BESIDE_READERS if has_readers else most}
         while self._queue:
-            is_lent = self._prefetching - self._lent >= most
+            rank, is_lent = self._queue.rank, self._prefetching - self._lent >= most
             if is_lent and self._lent >= most_lent:
                 return
-            if self._queue.rank is Rank.LATER and self._prefetching >= max(1, most // 2):
+            if rank in most_of and self._prefetching >= max(1, most_of[rank]):
                 return
-            first = self._live.queued(*self._queue.first())
-            if first is not None and not self._begin_prefetch(first, is_lent=is_lent):
+            first, is_short = (
+                self._live.queued(*self._queue.first()),
+                is_lent or (rank is Rank.FILLING and has_readers),
+            )
+            if first is not None and not self._begin_prefetch(first, is_lent=is_lent, is_short=is_short):
                 return
             self._queue.drop_first()
 
-    def _begin_prefetch(self, first: Block, *, is_lent: bool) -> bool:
+    def _begin_prefetch(self, first: Block, *, is_lent: bool, is_short: bool) -> bool:
         """Begin the fetch that begins with this block; False if there is no room in memory."""
         room, leave_bytes = self._memory.blocks, self._memory.blocks.limit_bytes // 4
-        indices = self._shares.of(first, leave_bytes=leave_bytes, is_lent=is_lent)
+        indices = self._shares.of(first, leave_bytes=leave_bytes, is_short=is_short)
         needs = self._shares.needs(indices)
         if not room.try_take(needs * BLOCK_BYTES, leave_bytes=leave_bytes):
             return False

@@ -1,4 +1,7 @@
-"""Which prefetch is next: one for a program that reads on, one for its structure, one for what it may read later."""
+"""Which prefetch is next: one for a program that reads on, one for its structure, one for what it may read later.
+
+Last comes what no program reads, and a person has asked for as a whole.
+"""
 
 from collections import deque
 from collections.abc import Iterable
@@ -13,6 +16,7 @@ class Rank(IntEnum):
     READ_AHEAD = 0  # a program reads on
     STRUCTURE = 1  # a program goes through a file's structure
     LATER = 2  # a program may read it some time
+    FILLING = 3  # a person wants all of it in the cache
 
 
 class PrefetchQueue:

@@ -54,13 +54,13 @@ class Shares:
         wanted = window_bytes(self._connections.link, connections=self._connections.gets, longest=self._longest())
         return self._limit.within_window(wanted)
 
-    def of(self, first: Block, *, leave_bytes: int = 0, is_lent: bool = False) -> range:
+    def of(self, first: Block, *, leave_bytes: int = 0, is_short: bool = False) -> range:
         """What a fetch brings that begins with `first`: of the blocks queued behind it, its share of the backlog.
 
-        As far as there is room in memory, now and for one such on each connection. `is_lent`: on a connection that is
-        kept for readers, and so a short one.
+        As far as there is room in memory, now and for one such on each connection. `is_short`: on a connection that
+        is kept for readers, or on a line that readers use.
         """
-        longest = min(self._longest(), lent_share(self._connections.link)) if is_lent else self._longest()
+        longest = min(self._longest(), lent_share(self._connections.link)) if is_short else self._longest()
         share = self._backlogs.share(first.content, gets=self._connections.gets, longest=longest)
         indices = first.planned
         while len(indices) < share:

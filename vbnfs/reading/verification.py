@@ -67,6 +67,7 @@ class Verifier:
         self._noticed: dict[str, Content] = {}
         self._has_noticed = trio.Event()
         self._opened: set[Content] = set()
+        self._awaited: dict[str, trio.Event] = {}  # by content id
 
     def notice(self, content: Content) -> None:
         """Check a content soon: blocks of it have come."""
@@ -78,6 +79,11 @@ class Verifier:
         if content not in self._opened:
             self._opened.add(content)
             self.notice(content)
+
+    async def judged(self, content: Content) -> None:
+        """Check a content soon, and return when that is done, or cannot be done now. `run` has to run."""
+        self.notice(content)
+        await self._awaited.setdefault(content.content_id, trio.Event()).wait()
 
     async def run(self) -> None:
         """Verify what is noticed, until cancelled."""
@@ -92,6 +98,8 @@ class Verifier:
                     reason = str(error) or repr(error)
                     log.warning("file cannot be verified now", object=str(content.source), reason=reason)
                     self._opened.discard(content)  # the next time that it is opened
+                if (awaited := self._awaited.pop(content.content_id, None)) is not None:
+                    awaited.set()
 
     async def refresh(self) -> None:
         """Learn which mismatches other processes have found."""
@@ -127,6 +135,10 @@ class Verifier:
             if verdict is not None or hashes is None:
                 return verdict
         return None
+
+    async def fetch(self, content: Content) -> None:
+        """Have all of a content fetched that is missing, also where there is no hash. Raises a `StorageError`."""
+        await self._hasher.hash(content, fetch=True)
 
     async def _settled_seal(self, content: Content) -> Seal | None:
         """The seal of what is hashed from now on, when any change from then on shows."""

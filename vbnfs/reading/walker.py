@@ -4,24 +4,22 @@ It is started when it is asked for the first time, and again when it has died. I
 descriptor, and ends with it.
 """
 
-import json
+import os
 import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+import vbnfs
 from vbnfs.hdf5.structure import Extent, RowEnds
-from vbnfs.host.message_link import Codec, Letter, Link
+from vbnfs.host.message_link import Letter, Link
+from vbnfs.reading.walker_words import BOUNDED_SECONDS, CODEC
 
-BOUNDED_BYTES: Final = 12 << 20  # of blocks, for a walk
-BOUNDED_SECONDS: Final = 10.0  # for a walk, without those in which no program follows it
-MOST_EXTENTS: Final = 2000  # of a file, that are known to the daemon
-
-CODEC: Final = Codec(lambda message: json.dumps(message).encode(), json.loads)
-
-_PROGRAM: Final = "vbnfs.reading.walker_program"
+_PROGRAM: Final = "import sys; sys.path[:] = sys.argv[1:]; from vbnfs.reading.walker_program import main; main()"
+_PACKAGE_PARENT: Final = Path(vbnfs.__file__).parents[1]
 _SILENCE_SECONDS: Final = 2 * BOUNDED_SECONDS  # no step takes so long
 
 
@@ -131,9 +129,12 @@ def _extent(fields: list[Any]) -> Extent:
 
 
 def _start(its: socket.socket) -> subprocess.Popen[Any]:
-    """Start it where no signal of a terminal reaches it. Raises `OSError`."""
+    """Start it where no signal of a terminal reaches it. Raises `OSError`.
+
+    It is to be there soon, so Python does not look for packages (-I, -S), and is given where they are.
+    """
     return subprocess.Popen(
-        [sys.executable, "-P", "-m", _PROGRAM],
+        [sys.executable, "-I", "-S", "-c", _PROGRAM, str(_PACKAGE_PARENT), *filter(os.path.isabs, sys.path)],
         cwd="/",
         stdin=its.fileno(),
         stdout=subprocess.DEVNULL,

@@ -21,7 +21,7 @@ from vbnfs.hdf5.branches import Bounds, Wanted
 from vbnfs.hdf5.structure import Extent
 from vbnfs.hdf5.walk import Walk
 from vbnfs.host.message_link import Letter, Link
-from vbnfs.reading.walker import BOUNDED_BYTES, BOUNDED_SECONDS, CODEC, MOST_EXTENTS
+from vbnfs.reading.walker_words import BOUNDED_BYTES, BOUNDED_SECONDS, CODEC, MOST_EXTENTS
 
 _BOUNDS: Final = Bounds(fetched_bytes=BOUNDED_BYTES, block_bytes=BOUNDED_BYTES, seconds=BOUNDED_SECONDS)
 _LEAST_PRIORITY: Final = 19
@@ -92,7 +92,3 @@ def main() -> None:
             answer = walks.follow(letter.message, letter.data)
             if answer is not None:
                 link.send(Letter(answer))
-
-
-if __name__ == "__main__":
-    main()

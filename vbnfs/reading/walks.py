@@ -39,13 +39,15 @@ from vbnfs.reading.block_source import BlockSource
 from vbnfs.reading.fetches import Bytes
 from vbnfs.reading.planner import follows_structure
 from vbnfs.reading.prefetch_queue import Rank
-from vbnfs.reading.walker import BOUNDED_BYTES, BOUNDED_SECONDS, Step, Walker
+from vbnfs.reading.walker import Step, Walker
+from vbnfs.reading.walker_words import BOUNDED_BYTES, BOUNDED_SECONDS
 
 log = structlog.get_logger()
 
 _MOST_WALKS: Final = 4  # at a time; each has up to `BOUNDED_BYTES` in the process's memory,
 _MOST_RESTING: Final = 12  # and so has each of those that wait for their program
 _REMEMBERED_FILES: Final = 32  # whose arrays are known
+_SUFFIXES: Final = (".nwb", ".h5", ".hdf5", ".nc")  # of files that may well be HDF5's
 _NO_ARRAYS: Final = Arrays()
 
 
@@ -200,7 +202,7 @@ class Walks:
 
     async def _prepare(self, content: Content) -> None:
         with suppress(OSError, RuntimeError):  # no process or no thread to be had: a walk will find that, too
-            if await self._is_hdf5(content):
+            if content.source.key.endswith(_SUFFIXES) or await self._is_hdf5(content):
                 await trio.to_thread.run_sync(self._walker.start, abandon_on_cancel=True, limiter=self._threads)
 
     async def _is_hdf5(self, content: Content) -> bool | None:

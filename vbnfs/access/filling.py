@@ -1,0 +1,108 @@
+"""Contents brought into the cache as a whole: by a mount that uses the same cache, or else by this process.
+
+A mount knows its readers, and lets them go first. Where it does not answer, does not know a content, or goes away
+meanwhile, this process brings what is missing itself; what the mount has brought is in the cache, which both share.
+While contents are being brought, no process evicts them.
+"""
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+
+import trio
+
+from vbnfs.access.dataset import Dataset
+from vbnfs.access.mount_filling import fill_by, mount_on
+from vbnfs.access.opening import scope_of
+from vbnfs.cache.holdings import Held, Holdings
+from vbnfs.cache.measured_rate import note_rate
+from vbnfs.errors import MountError
+from vbnfs.host.mountinfo import MountEntry
+from vbnfs.host.places import folder_at
+from vbnfs.objects import Content
+from vbnfs.reading.block_source import BlockSource
+from vbnfs.reading.filling import Filler
+
+_MEASURED_SECONDS = 2.0  # between two notes of the rate
+
+Wait = Callable[[Content], Awaitable[None]]
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far it is: of so many `files` and `count_bytes` that were missing, and which mount does it, if one does.
+
+    More than `count_bytes` come where something has to be fetched again.
+    """
+
+    files: int = 0
+    count_bytes: int = 0
+    done_files: int = 0
+    done_bytes: int = 0
+    by: MountEntry | None = None
+    began: float = field(default_factory=time.monotonic)
+
+    def add(self, count_bytes: int) -> None:
+        """So many bytes have come."""
+        self.done_bytes += count_bytes
+
+
+@asynccontextmanager
+async def held_while_fetched(dataset: Dataset, contents: Sequence[Content]) -> AsyncIterator[None]:
+    """While entered, no process evicts these contents. Ends with this process, too."""
+    holdings = Holdings(folder_at(dataset.config.cache_dir))
+    held = [Held(0, one.size_bytes, one.content_id, is_fetched=True) for one in contents]
+    await trio.to_thread.run_sync(holdings.publish, held)
+    try:
+        yield
+    finally:
+        holdings.publish([])
+
+
+@asynccontextmanager
+async def filling(
+    dataset: Dataset, source: BlockSource, contents: Sequence[Content], progress: Progress
+) -> AsyncIterator[Wait]:
+    """While entered, contents are brought, in this order. Gives what waits until one has come, or will not come."""
+    come, measuring = {one.content_id: trio.Event() for one in contents}, trio.CancelScope()
+
+    def on_filled(content: Content) -> None:
+        come[content.content_id].set()
+
+    async def fill() -> None:
+        with suppress(MountError):  # a reason to do it here
+            progress.by = await trio.to_thread.run_sync(mount_on, dataset.config, abandon_on_cancel=True)
+            if progress.by is not None:
+                await fill_by(progress.by, contents, progress.add, on_filled)
+        progress.by = None
+        left = [one for one in contents if not come[one.content_id].is_set()]
+        await Filler(dataset.cache, source, on_came=progress.add, on_filled=on_filled).fill(left)
+        measuring.cancel()
+        await _note(dataset, progress)
+
+    async def wait(content: Content) -> None:
+        if (event := come.get(content.content_id)) is not None:
+            await event.wait()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_measure, dataset, progress, measuring)
+        nursery.start_soon(fill)
+        yield wait
+        nursery.cancel_scope.cancel()
+
+
+async def _measure(dataset: Dataset, progress: Progress, measuring: trio.CancelScope) -> None:
+    """Note how fast it goes, also where it does not come to its end: an estimate for the next time."""
+    before = 0
+    with measuring:
+        while True:
+            await trio.sleep(_MEASURED_SECONDS)
+            if progress.done_bytes > before:
+                before = progress.done_bytes
+                await _note(dataset, progress)
+
+
+async def _note(dataset: Dataset, progress: Progress) -> None:
+    scope, seconds = scope_of(dataset.config), time.monotonic() - progress.began
+    await trio.to_thread.run_sync(note_rate, dataset.config.cache_dir, scope, progress.done_bytes, seconds)

@@ -1,0 +1,113 @@
+"""Asking a mount to bring contents into the cache that it uses: the asking end of daemon/filling.py.
+
+It is a conversation on the mount's control socket, a line of JSON each. It lasts as long as the work, and the work
+ends with it, however this process ends.
+
+    {"command": "fill", "contents": [ids]}          ->  {"ok": true, "came_bytes": n, "filled": [ids]}, now and then
+                                                        {"ok": true, "is_over": true, "filled": [ids]} at the end
+"""
+
+import json
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import trio
+
+from vbnfs.access.mount_status import ask_status
+from vbnfs.config.settings import Config
+from vbnfs.errors import MountError
+from vbnfs.host import peers
+from vbnfs.host.mountinfo import MountEntry, is_ours, list_mounts
+from vbnfs.host.runtime import find_socket
+from vbnfs.objects import Content
+
+FILL: Final = "fill"
+_BATCH: Final = 1000  # contents: their ids fit into a question
+_SILENCE_SECONDS: Final = 15.0  # a mount reports several times a second
+_MAX_LINE_BYTES: Final = 1 << 20
+_PIECE_BYTES: Final = 64 << 10
+_SAME: Final = ("bucket", "project", "endpoint_url")
+
+
+def mount_on(config: Config) -> MountEntry | None:
+    """A mount of this user's that shows the same dataset from the same cache, and asks S3; None if there is none."""
+    if config.offline:
+        return None
+    for entry in filter(is_ours, list_mounts()):
+        try:
+            status = ask_status(entry)
+        except MountError:
+            continue
+        is_same = all(status[name] == getattr(config, name) for name in _SAME)
+        if is_same and _is_same_folder(Path(status["cache_dir"]), config.cache_dir) and not status["is_offline"]:
+            return entry
+    return None
+
+
+def _is_same_folder(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:
+        return False
+
+
+async def fill_by(
+    entry: MountEntry,
+    contents: Sequence[Content],
+    on_came: Callable[[int], None],
+    on_filled: Callable[[Content], None],
+) -> None:
+    """Have a mount bring contents. `on_filled` gets those that it has done with: brought, verified, or given up.
+
+    Raises `MountError` where it does not answer, or goes away.
+    """
+    for start in range(0, len(contents), _BATCH):
+        batch = {one.content_id: one for one in contents[start : start + _BATCH]}
+        question = {"command": FILL, "contents": list(batch)}
+        async with _conversation(entry, question) as reports:
+            async for report in reports:
+                on_came(_count(report.get("came_bytes", 0)))
+                for content_id in report.get("filled", ()):
+                    if (content := batch.pop(str(content_id), None)) is not None:
+                        on_filled(content)
+
+
+@asynccontextmanager
+async def _conversation(
+    entry: MountEntry, question: Mapping[str, Any]
+) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
+    """What a mount reports on a question, up to the end. Raises `MountError`."""
+    try:
+        with trio.fail_after(_SILENCE_SECONDS):
+            stream = await trio.open_unix_socket(str(find_socket(entry.owner, entry.device)))
+        async with stream:
+            if peers.peer_of(stream.socket).uid not in {entry.owner, 0}:
+                raise MountError(f"{entry.mountpoint}: at its control socket somebody else answers")
+            await stream.send_all(json.dumps(question).encode() + b"\n")
+            yield _reports(entry, stream)
+    except (OSError, ValueError, trio.BrokenResourceError, trio.TooSlowError) as error:
+        raise MountError(f"{entry.mountpoint}: its daemon does not answer: {error!r}") from error
+
+
+async def _reports(entry: MountEntry, stream: trio.SocketStream) -> AsyncIterator[dict[str, Any]]:
+    data = bytearray()
+    while True:
+        while b"\n" not in data and len(data) < _MAX_LINE_BYTES:
+            with trio.fail_after(_SILENCE_SECONDS):
+                piece = await stream.receive_some(_PIECE_BYTES)
+            if not piece:
+                raise MountError(f"{entry.mountpoint}: its daemon does not answer any more")
+            data += piece
+        line, _, data = data.partition(b"\n")
+        report = json.loads(line)
+        if not isinstance(report, dict) or report.get("ok") is not True or not isinstance(report.get("filled"), list):
+            raise MountError(f"{entry.mountpoint}: its daemon's answer is none")
+        yield report
+        if report.get("is_over") is True:
+            return
+
+
+def _count(value: object) -> int:
+    return value if isinstance(value, int) and value >= 0 else 0

@@ -1,0 +1,232 @@
+"""Pins: contents that are kept whatever else has to go, by name, for all processes on a cache directory.
+
+    pins-v1/<name>.pin      a line of JSON (name, note, when and what was asked for); then a line for each file:
+                            content id, size in bytes, file hash or `-`, path in the dataset version
+
+A pin is replaced as a whole, so a crash leaves the earlier one or the later one. A content that a pin holds needs not
+be cached: it is held from the moment on when it is pinned, while it is being fetched, too. Eviction reads the folder
+again when it has changed. What cannot be read holds what it held when this process read it last.
+"""
+
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping, Set
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from vbnfs.errors import PinError, UsageError
+from vbnfs.host.atomic import replace_file
+from vbnfs.host.places import Place, folder_at
+from vbnfs.logs import WARN_AGAIN_SECONDS, WarnOnce
+
+FORMAT: Final = "pins-v1"
+_SUFFIX: Final = ".pin"
+_NAME: Final = re.compile(r"\w[\w.+-]{0,59}")
+_NO_HASH: Final = "-"
+_ID: Final = re.compile(rb"[0-9a-f]+(?= )")
+_KEPT_TOO: Final = b"# "  # a line of a content that is held until an update has ended
+
+
+@dataclass(frozen=True, slots=True)
+class PinnedFile:
+    """A file that a pin holds. `path` is its place in the dataset version; `file_hash` None: none is known."""
+
+    path: str
+    content_id: str
+    size_bytes: int
+    file_hash: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """A pin. `made` is in UTC (ISO 8601), `dataset` names the dataset, `asked` is what was asked for, as JSON.
+
+    `before` are ids of contents that are held besides, until an update has ended.
+    """
+
+    name: str
+    note: str
+    made: str
+    dataset: str
+    dataset_version: str
+    asked: Mapping[str, Any]
+    files: tuple[PinnedFile, ...]
+    before: Set[str] = field(default_factory=frozenset)
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """The sizes of its contents, by id: each content once."""
+        return {file.content_id: file.size_bytes for file in self.files}
+
+
+def check_name(name: str) -> str:
+    """The name. Raises `UsageError` for one that no pin can have."""
+    if _NAME.fullmatch(name) is None:
+        raise UsageError(
+            f"{name!r} cannot name a pin: a letter or a digit, then at most 59 letters, digits or . _ + -;"
+            " name the pin before the files"
+        )
+    return name
+
+
+def store_pin(directory: Path | Place, pin: Pin) -> None:
+    """Have a pin hold, for all processes, from their next eviction on. Raises `PinError` if it cannot be stored."""
+    try:
+        replace_file(_place(directory, pin.name), b"".join(_lines(pin)))
+    except OSError as error:
+        raise PinError(f"pin {pin.name}: cannot be stored in the cache: {error.strerror or error}") from error
+
+
+def remove_pin(directory: Path | Place, name: str) -> None:
+    """Have a pin hold nothing any more. Raises `PinError` where it cannot be deleted. It may be gone already."""
+    try:
+        _place(directory, name).unlink(missing_ok=True)
+    except OSError as error:
+        raise PinError(f"pin {name}: cannot be deleted: {error.strerror or error}") from error
+
+
+def read_pin(directory: Path | Place, name: str) -> Pin | None:
+    """A pin; None if there is none of this name. Raises `PinError` for one that cannot be read."""
+    try:
+        data = _place(directory, name).read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise PinError(f"pin {name}: cannot be read: {error.strerror or error}") from error
+    try:
+        return _parsed(name, data)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise PinError(
+            f"pin {name}: its file is damaged; it still holds the files whose lines can be read: 'vbnfs unpin {name}'"
+            " takes it away, then pin the files again"
+        ) from error
+
+
+def pin_names(directory: Path | Place) -> list[str]:
+    """The names of all pins, sorted. Raises `PinError` where the folder cannot be read."""
+    try:
+        return sorted(_signatures(folder_at(directory) / FORMAT))
+    except OSError as error:
+        raise PinError(f"{folder_at(directory)}: pins cannot be read: {error.strerror or error}") from error
+
+
+def read_pins(directory: Path | Place) -> tuple[list[Pin], list[PinError]]:
+    """All pins by name, and what is wrong with those that cannot be read. Raises `PinError` as `pin_names` does."""
+    pins, problems = list[Pin](), list[PinError]()
+    for name in pin_names(directory):
+        try:
+            pin = read_pin(directory, name)
+        except PinError as error:
+            problems.append(error)
+        else:
+            pins += [] if pin is None else [pin]
+    return pins, problems
+
+
+def are_there(directory: Path | Place) -> bool:
+    """Whether there are pins, as far as the disk says."""
+    try:
+        return bool(_signatures(folder_at(directory) / FORMAT))
+    except OSError:
+        return False
+
+
+def pinned_sizes(directory: Path | Place) -> dict[str, int]:
+    """The contents that pins hold: sizes in bytes by content id. Raises `PinError` as `pin_names` does."""
+    return {content_id: size for pin in read_pins(directory)[0] for content_id, size in pin.sizes.items()}
+
+
+class PinnedIds:
+    """The ids of all contents that pins of a cache directory hold. To be called from threads, one at a time."""
+
+    def __init__(self, directory: Path | Place) -> None:
+        self._folder = folder_at(directory) / FORMAT
+        self._known: dict[str, tuple[tuple[int, ...], frozenset[str]]] = {}  # by name
+        self._warn_once = WarnOnce(again_after_seconds=WARN_AGAIN_SECONDS)
+
+    def now(self) -> Set[str]:
+        """As they are now; where the disk does not say, as they were found last."""
+        try:
+            signatures = _signatures(self._folder)
+        except OSError as error:
+            self._warn_once("pins cannot be read; those that are known hold", reason=str(error))
+        else:
+            self._known = {name: self._read(name, signature) for name, signature in signatures.items()}
+        return frozenset().union(*(ids for _, ids in self._known.values()))
+
+    def _read(self, name: str, signature: tuple[int, ...]) -> tuple[tuple[int, ...], frozenset[str]]:
+        known = self._known.get(name)
+        if known is not None and known[0] == signature:
+            return known
+        try:
+            return signature, frozenset(_ids((self._folder / f"{name}{_SUFFIX}").read_bytes()))
+        except FileNotFoundError:  # taken away meanwhile
+            return signature, frozenset()
+        except OSError as error:
+            self._warn_once("a pin cannot be read; it holds what it held", key=name, pin=name, reason=str(error))
+            return (), frozenset() if known is None else known[1]
+
+
+def _place(directory: Path | Place, name: str) -> Place:
+    return folder_at(directory) / FORMAT / f"{check_name(name)}{_SUFFIX}"
+
+
+def _signatures(folder: Place) -> dict[str, tuple[int, ...]]:
+    """By the name of each pin, what differs when its file is another one. Raises `OSError`."""
+    found: dict[str, tuple[int, ...]] = {}
+    with suppress(FileNotFoundError), folder.opened() as descriptor:
+        for entry in os.scandir(descriptor):
+            name = entry.name.removesuffix(_SUFFIX)
+            if name != entry.name and _NAME.fullmatch(name):
+                with suppress(FileNotFoundError):  # taken away meanwhile
+                    status = entry.stat(follow_symlinks=False)
+                    found[name] = status.st_ino, status.st_mtime_ns, status.st_size
+    return found
+
+
+def _lines(pin: Pin) -> Iterator[bytes]:
+    header = {
+        "note": pin.note,
+        "made": pin.made,
+        "dataset": pin.dataset,
+        "dataset_version": pin.dataset_version,
+        "asked": pin.asked,
+    }
+    yield json.dumps(header).encode() + b"\n"
+    for file in pin.files:
+        words = (file.content_id, str(file.size_bytes), file.file_hash or _NO_HASH, file.path)
+        yield " ".join(words).encode("utf-8", "surrogateescape") + b"\n"
+    for content_id in sorted(pin.before):
+        yield _KEPT_TOO + content_id.encode() + b" \n"
+
+
+def _ids(data: bytes) -> Iterator[str]:
+    """The contents that a pin's file holds: of each line that can be read, whatever the others are."""
+    for line in data.split(b"\n")[1:]:
+        if match := _ID.match(line.removeprefix(_KEPT_TOO)):
+            yield match[0].decode()
+
+
+def _parsed(name: str, data: bytes) -> Pin:
+    """Raises `ValueError`, `KeyError` or `TypeError` for what is none."""
+    header, *lines = data.decode("utf-8", "surrogateescape").removesuffix("\n").split("\n")
+    asked = json.loads(header)
+    texts = {key: _text(asked[key]) for key in ("note", "made", "dataset", "dataset_version")}
+    kept_too = _KEPT_TOO.decode()
+    files = tuple(_file(line) for line in lines if not line.startswith(kept_too))
+    before = frozenset(line.removeprefix(kept_too).strip() for line in lines if line.startswith(kept_too))
+    return Pin(name=name, **texts, asked=dict(asked["asked"]), files=files, before=before)
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError("not a text")
+    return value
+
+
+def _file(line: str) -> PinnedFile:
+    content_id, size, file_hash, path = line.split(" ", 3)
+    return PinnedFile(path, content_id, int(size), None if file_hash == _NO_HASH else file_hash)

@@ -1,0 +1,180 @@
+"""What `vbnfs prefetch` does: files are found, there is room for them, they are fetched, and each is checked.
+
+`vbnfs pin` does the same, and holds them from before the first byte is fetched.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import trio
+
+from vbnfs.access.dataset import open_dataset
+from vbnfs.access.filling import held_while_fetched
+from vbnfs.access.opening import scope_of
+from vbnfs.access.versions import Versions
+from vbnfs.cache.measured_rate import last_rate
+from vbnfs.cli.asked import Place
+from vbnfs.cli.progress import Bar, time_text
+from vbnfs.cli.render import files as files_text
+from vbnfs.cli.render import size
+from vbnfs.cli.room import FETCHING, Need, Room, need_of
+from vbnfs.cli.running import load_aloud
+from vbnfs.cli.running import run as run_to_the_end
+from vbnfs.cli.verify import Outcome, Show, Work, run_showing, working
+from vbnfs.cli.wanted import Found, Wanted, find
+from vbnfs.errors import CacheError
+from vbnfs.objects import Content
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a fetch would do. Sizes in bytes; `rate_bytes` a second is None where none is known.
+
+    `whole_files` are in the cache already, and `left_out` are LFP. `problem` says why there is no room.
+    """
+
+    dataset_version: str
+    files: int
+    size_bytes: int
+    whole_files: int
+    missing_bytes: int
+    left_out_files: int
+    left_out_bytes: int
+    room_bytes: int
+    free_bytes: int
+    rate_bytes: int | None
+    is_limited: bool
+    problem: str | None
+
+    @property
+    def seconds(self) -> float | None:
+        """How long it may take; None where no rate is known."""
+        return None if self.rate_bytes is None else self.missing_bytes / self.rate_bytes
+
+    def as_json(self) -> dict[str, Any]:
+        """The plan with its fields' names."""
+        values = {name: getattr(self, name) for name in self.__slots__}
+        return {**values, "seconds": None if self.seconds is None else round(self.seconds, 1)}
+
+    def lines(self) -> list[str]:
+        """The plan in words."""
+        whole = f"; {self.whole_files:,} of them are here" if self.whole_files else ""
+        what = f"{self.dataset_version}: {files_text(self.files)}, {size(self.size_bytes)}{whole}"
+        room = f"room: {size(self.room_bytes)} in the cache, {size(self.free_bytes)} free on its disk"
+        return [f"{what}; {size(self.missing_bytes)} to fetch", room, self._time_line()]
+
+    def left_out_line(self) -> str | None:
+        """What is not fetched because it is LFP; None if nothing is."""
+        if not self.left_out_files:
+            return None
+        count = f"{files_text(self.left_out_files)}, {size(self.left_out_bytes)}"
+        return f"LFP is left out: {count}; '--lfp yes' takes it too"
+
+    def _time_line(self) -> str:
+        if not self.missing_bytes:
+            return "time: nothing is to be fetched"
+        if self.seconds is None:
+            return "time: not known before a first fetch of 8 MiB or more"
+        rate = f"{size(self.rate_bytes)}/s"
+        by = f"{rate}, the limit" if self.is_limited else f"the {rate} of the last fetch"
+        return f"time: about {time_text(self.seconds)}, at {by}"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What is to be fetched: the files, their contents in this order, and what these need."""
+
+    versions: Versions
+    found: Found
+    contents: Sequence[Content]
+    need: Need
+
+
+Hold = Callable[[Target], Awaitable[None]]  # before anything is fetched
+
+
+def run(
+    where: Place, wanted: Wanted, show: Show, bar: Bar, announce: Callable[[Plan], None], *, hold: Hold | None = None
+) -> tuple[Plan, Outcome]:
+    """Fetch and check all that is wanted.
+
+    `announce` gets the plan before anything is fetched. Raises a `VbnfsError` if it cannot be found out what there
+    is, or there is no room.
+    """
+    return run_showing(partial(fetch, where, wanted, bar=bar, announce=announce, hold=hold), show)
+
+
+def run_trial(where: Place, wanted: Wanted) -> Plan:
+    """What `run` would do."""
+    return run_to_the_end(partial(_try, where, wanted))
+
+
+async def _try(where: Place, wanted: Wanted) -> Plan:
+    async with open_dataset(where.config) as dataset, working(where, dataset, trusts=True) as work:
+        return await plan_of(
+            where, await target_of(await load_aloud(dataset, max_age_seconds=where.max_age_seconds), work, wanted)
+        )
+
+
+async def fetch(
+    where: Place,
+    wanted: Wanted,
+    show: Show,
+    *,
+    bar: Bar,
+    announce: Callable[[Plan], None],
+    hold: Hold | None = None,
+) -> tuple[Plan, Outcome]:
+    """See `run`."""
+    async with AsyncExitStack() as stack:
+        dataset = await stack.enter_async_context(open_dataset(where.config))
+        versions = await load_aloud(dataset, max_age_seconds=where.max_age_seconds)
+        work = await stack.enter_async_context(working(where, dataset, trusts=True))
+        target = await target_of(versions, work, wanted)
+        await stack.enter_async_context(held_while_fetched(dataset, target.contents))
+        plan = await plan_of(where, target)
+        if plan.problem is not None:
+            raise CacheError(f"{plan.problem}; nothing was {FETCHING.brought}")
+        announce(plan)
+        if hold is not None:
+            await hold(target)
+        found = await work.fetch_and_check(target.found.files, target.contents, target.need, show=show, bar=bar)
+        await trio.to_thread.run_sync(work.check_again, found, show)
+        return plan, Outcome(tuple(found.values()))
+
+
+async def target_of(versions: Versions, work: Work, wanted: Wanted) -> Target:
+    """The files that are wanted, and what they need."""
+    found = await find(versions, wanted)
+    contents = await work.contents_of(found.files)
+    need = await trio.to_thread.run_sync(need_of, versions.dataset.cache, contents)
+    return Target(versions, found, contents, need)
+
+
+async def plan_of(where: Place, target: Target) -> Plan:
+    """What a fetch would do."""
+    dataset = target.versions.dataset
+    contents, need, left_out = target.contents, target.need, target.found.left_out
+    sizes = [dataset.catalog.sizes.get(node.content) for node in left_out]
+    room = await trio.to_thread.run_sync(Room.of, where, {one.content_id for one in contents})
+    rate = await trio.to_thread.run_sync(last_rate, where.config.cache_dir, scope_of(where.config))
+    await dataset.limit.learn()
+    limit = dataset.limit.rate
+    whole = await trio.to_thread.run_sync(lambda: sum(map(dataset.cache.is_whole, contents)))
+    return Plan(
+        dataset_version=target.found.dataset_version,
+        files=len(target.found.files),
+        size_bytes=need.whole_bytes,
+        whole_files=whole,
+        missing_bytes=need.missing_bytes,
+        left_out_files=len(left_out),
+        left_out_bytes=sum(one.size_bytes for one in sizes if one is not None),
+        room_bytes=room.left_bytes,
+        free_bytes=room.free_bytes,
+        rate_bytes=min((one for one in (rate, limit) if one), default=None),
+        is_limited=bool(limit) and (rate is None or limit < rate),
+        problem=room.why_not(need, FETCHING),
+    )

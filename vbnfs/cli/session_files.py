@@ -1,0 +1,70 @@
+"""The files of the sessions that a query matches, by a dataset version's own tables; and these tables.
+
+`all` matches every session; then no table has to be read.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Final
+
+from vbnfs.access.versions import Versions
+from vbnfs.cli.render import escape
+from vbnfs.cli.streams import say
+from vbnfs.dataset.kinds import BEHAVIOR, LFP, SESSION, kind_of
+from vbnfs.dataset.manifest import DataFile, Manifest, tables_of
+
+if TYPE_CHECKING:
+    from vbnfs.access.row_files import RowFiles
+
+ALL: Final = "all"
+_RECORDED: Final = "sessions"  # what commands call the table, whatever dataset it is of
+_WITHOUT_RECORDINGS: Final = "behavior_sessions"
+
+
+async def files_matching(
+    versions: Versions,
+    manifest: Manifest,
+    *,
+    sessions: str | None,
+    behavior_only: str | None,
+    having: Mapping[str, str],
+) -> list[DataFile]:
+    """The tables and the files of the sessions that match, with and without recordings; none where none matches.
+
+    None: nothing is asked for by that query. `having`: of the recorded ones those to which rows of other tables
+    belong that match. Raises a `VbnfsError`.
+    """
+    found: list[DataFile] = []
+    if sessions is not None:
+        files = _of_kind(manifest, {SESSION, LFP}) if sessions == ALL and not having else None
+        rows = [] if files else await _rows(versions, manifest, _RECORDED, sessions, having)
+        found += files or [one for row in rows for one in row.all]
+    if behavior_only is not None:
+        files = _of_kind(manifest, {BEHAVIOR}) if behavior_only == ALL else None
+        rows = [] if files else await _rows(versions, manifest, _WITHOUT_RECORDINGS, behavior_only, {})
+        found += files or [row.own for row in rows if row.own is not None]
+    return [*tables_of(manifest).values(), *found] if found else []
+
+
+def _of_kind(manifest: Manifest, kinds: Iterable[str]) -> list[DataFile]:
+    return [file for file in manifest.files if kind_of(file.path).kind in kinds]
+
+
+async def _rows(
+    versions: Versions, manifest: Manifest, table: str, query: str, having: Mapping[str, str]
+) -> "list[RowFiles]":
+    """The files of the rows that match; of `all`, of every row."""
+    from vbnfs.access.finding import Asked, Finder  # noqa: PLC0415 - imports pandas
+    from vbnfs.access.project_tables import project_tables  # noqa: PLC0415
+    from vbnfs.tables.query import parse_query  # noqa: PLC0415
+
+    others = {other: parse_query(text) for other, text in having.items()}
+    asked = Asked(query=None if query == ALL else parse_query(query), having=others)
+    async with project_tables(versions, manifest, note=_note) as tables:
+        finder = Finder(tables)
+        name, wanted = await finder.matching(table, asked)
+        files = await finder.files(name) or []
+        return [one for one, is_wanted in zip(files, wanted.tolist(), strict=True) if is_wanted]
+
+
+def _note(message: str) -> None:
+    say(f"vbnfs: {escape(message)}")

@@ -1,0 +1,108 @@
+"""What a mount does for a command that wants whole files in the cache: it brings and hashes them, behind its readers.
+
+The asking end is access/mount_filling.py, which has the format. What the mount does not know is passed over.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final
+
+import trio
+
+from vbnfs.cache.block_cache import BlockCache
+from vbnfs.daemon.control import Report
+from vbnfs.dataset.catalog import Catalog
+from vbnfs.dataset.contents import NamedContent
+from vbnfs.dataset.tree import DataNode, Tree
+from vbnfs.errors import StorageError
+from vbnfs.objects import Content
+from vbnfs.reading.block_source import BlockSource
+from vbnfs.reading.filling import Filler
+from vbnfs.reading.verification import Verifier
+
+_REPORT_SECONDS: Final = 0.25
+_MOST: Final = 4  # such works at a time: they share what readers leave
+
+
+class Filling:
+    """Such works, of the files of the tree that `tree` gives."""
+
+    def __init__(
+        self,
+        cache: BlockCache,
+        source: BlockSource,
+        verifier: Verifier,
+        catalog: Catalog,
+        *,
+        tree: Callable[[], Tree],
+    ) -> None:
+        self._cache, self._source, self._verifier, self._catalog = cache, source, verifier, catalog
+        self._tree = tree
+        self._works = 0
+
+    async def fill(self, question: Mapping[str, Any], report: Report) -> Mapping[str, Any]:
+        """Bring the contents that a question names, and report how far it is. Raises `ValueError` where it cannot."""
+        wanted = question.get("contents")
+        if not isinstance(wanted, list) or self._works >= _MOST:
+            raise ValueError("no contents are named, or too many such works go on already")
+        self._works += 1
+        try:
+            return await self._fill([str(one) for one in wanted], report)
+        finally:
+            self._works -= 1
+
+    async def _fill(self, wanted: Sequence[str], report: Report) -> Mapping[str, Any]:
+        named = await trio.to_thread.run_sync(lambda: dict(_named(self._tree(), frozenset(wanted))))
+        sized = [await self._sized(named[one]) for one in wanted if one in named]
+        done = _Done()
+        async with trio.open_nursery() as reporting:
+            reporting.start_soon(_report_at_times, done, report)
+            async with trio.open_nursery() as judging:
+                filler = Filler(
+                    self._cache,
+                    self._source,
+                    on_came=done.add,
+                    on_filled=lambda content: judging.start_soon(self._judge, done, content),
+                )
+                await filler.fill(one for one in sized if one is not None)
+            reporting.cancel_scope.cancel()
+        return {"is_over": True, **done.taken()}
+
+    async def _judge(self, done: "_Done", content: Content) -> None:
+        await self._verifier.judged(content)
+        done.filled.append(content.content_id)
+
+    async def _sized(self, named: NamedContent) -> Content | None:
+        try:
+            return named.with_attributes(await self._catalog.sizes.fetch(named))
+        except StorageError:
+            return None
+
+
+class _Done:
+    """What has come of a work since it was reported last."""
+
+    def __init__(self) -> None:
+        self.came_bytes = 0
+        self.filled: list[str] = []
+
+    def add(self, count_bytes: int) -> None:
+        """So many bytes have come."""
+        self.came_bytes += count_bytes
+
+    def taken(self) -> dict[str, Any]:
+        """It, as it is reported; nothing of it is reported again."""
+        found = {"came_bytes": self.came_bytes, "filled": self.filled}
+        self.came_bytes, self.filled = 0, []
+        return found
+
+
+async def _report_at_times(done: _Done, report: Report) -> None:
+    while True:
+        await report(done.taken())
+        await trio.sleep(_REPORT_SECONDS)
+
+
+def _named(tree: Tree, wanted: frozenset[str]) -> Iterator[tuple[str, NamedContent]]:
+    for node in tree.nodes.values():
+        if isinstance(node, DataNode) and node.content.content_id in wanted:
+            yield node.content.content_id, node.content
