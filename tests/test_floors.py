@@ -60,6 +60,7 @@ ONLY_IMPORTED_BY: Final[Mapping[str, set[str]]] = {
             *("main", "options", "mounting", "releases", "finding", "settings", "structures", "upkeep", "installing"),
             "working_sets",
             "sharing",
+            "indexing",
         )
     },
     "pyfuse3": {"vbnfs.fuse.pyfuse3_engine"},

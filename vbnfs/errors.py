@@ -5,7 +5,9 @@
     ├── CacheError                  EACCES      the cache directory cannot be used
     ├── MountError                  EIO         the mount could not be made, found or unmounted
     ├── NotVerifiedError            EIO         files were to be verified or imported, and not all are good and kept
-    ├── DigestsError                EIO         a file of digests cannot be read or written, or is none
+    ├── SetError                    EIO         a file that is handed on cannot be read or written, or is none
+    │   ├── DigestsError            EIO         of digests
+    │   └── IndexFileError          EIO         of a structure index
     ├── PinError                    EIO         a pin is not there, or cannot be read, stored or made so
     ├── Hdf5Error                   EIO         a file is no HDF5 file, or not all of its structure was found
     ├── TablesError                 EIO         the dataset has no such table, or what is found cannot be written
@@ -112,8 +114,16 @@ class NotVerifiedError(VbnfsError):
     """Not all files that were asked for have their hash and are kept: `vbnfs verify` and `import`, exit status 1."""
 
 
-class DigestsError(VbnfsError):
-    """A file of digests cannot be read or written, or bytes are none; the message says what is wrong."""
+class SetError(VbnfsError):
+    """A file by which caches hand on what they know cannot be read or written, or is none; the message says why."""
+
+
+class DigestsError(SetError):
+    """The same of digests."""
+
+
+class IndexFileError(SetError):
+    """The same of a structure index."""
 
 
 class PinError(VbnfsError):

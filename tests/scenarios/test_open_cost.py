@@ -1,7 +1,9 @@
 """What opening a session of real size costs: about 1 GB, 1,700 units on six probes, some 220 datasets."""
 
+import hashlib
 import math
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -15,11 +17,12 @@ import pytest
 
 from tests.fakes.dataset import FakeDataset
 from tests.fakes.s3_server import FakeS3Server, Reply, Request
-from tests.fixtures_mount import Mount, Mounts
+from tests.fixtures_mount import Mount, Mounts, run_vbnfs
 from tests.hdf5.copies import copy
 from tests.hdf5.running import RecordedFile, Waves
 from tests.hdf5.truth import objects_of
 from tests.scenarios.hdf5_programs import Programs, list_names, open_with_pynwb, read_one_channel, read_one_unit
+from tests.scenarios.rounds import rounds_of
 from vbnfs.blocks import BLOCK_BYTES
 from vbnfs.demo.release import LocalRelease, make_release
 from vbnfs.demo.scale import ReleaseScale
@@ -99,6 +102,19 @@ def server(files: Files) -> Iterator[FakeS3Server]:
     dataset.publish_entries("0.1.0", entries)
     with FakeS3Server(dataset.store) as server:
         yield server
+
+
+def serving(files: Mapping[str, Path]) -> FakeS3Server:
+    """A server of a dataset of these files. Their hashes are made up: none is read to its end."""
+    dataset, entries = FakeDataset(), {}
+    for name, path in files.items():
+        key = f"{dataset.project}/{name}"
+        version_id = dataset.store.put(key, FileData(path))
+        url = f"https://{dataset.store.bucket}.s3.us-west-2.amazonaws.com/{key}"
+        file_hash = hashlib.blake2b(name.encode()).hexdigest()
+        entries[name] = {"url": url, "version_id": version_id, "file_hash": file_hash}
+    dataset.publish_entries("0.1.0", entries)
+    return FakeS3Server(dataset.store)
 
 
 class Rounds:
@@ -238,3 +254,43 @@ def test_rounds_of_a_walk_in_other_forms(
         assert walked.structure.objects.keys() == objects_of(target).keys()
         assert len(walked.waves) <= 8
         assert len(walked.asked) * BLOCK_BYTES <= 15e6
+
+
+LISTED = (sys.executable, "-c", "import h5py, sys; h5py.File(sys.argv[1]).visititems(lambda name, item: None)")
+
+
+def check_rounds_with_an_index(mounts: Mounts, server: FakeS3Server, directory: Path, *names: str) -> None:
+    """With an index that another cache has made, two rounds bring all that h5py waits for, and at most 15 MB."""
+    url, other, index = f"--endpoint-url={server.endpoint_url}", f"--cache-dir={directory}/a", directory / "vbn.index"
+    done = run_vbnfs("index", "build", "--all", url, other)
+    assert (done.returncode, done.stdout.count("indexed ")) == (0, len(names)), done.stderr
+    assert run_vbnfs("index", "export", index, other).returncode == 0
+    assert run_vbnfs("index", "import", index, f"--cache-dir={directory}/b").returncode == 0
+    mount = mounts(server.endpoint_url, "--cache-dir", directory / "b")
+    for name in names:
+        server.forget_requests()
+        rounds = rounds_of([*LISTED, str(mount.path / name)], server)
+        print(f"{name}: {rounds} rounds, {server.body_bytes / 1e6:.1f} MB in {server.count('get_range')} requests")
+        assert rounds <= 2
+        assert server.body_bytes <= 15e6
+    assert mount.status()["metrics"]["index_waves"] == len(names)
+    mount.umount()
+
+
+def test_rounds_to_open_a_session_with_an_index(mounts: Mounts, session: Path, lfp: Path, tmp_path: Path) -> None:
+    """A session and an LFP file, as AllenSDK wrote them."""
+    with serving({"session.nwb": session, "lfp.nwb": lfp}) as server:
+        check_rounds_with_an_index(mounts, server, tmp_path, "session.nwb", "lfp.nwb")
+
+
+@pytest.mark.slow
+def test_rounds_of_other_files_with_an_index(mounts: Mounts, session: Path, tmp_path: Path) -> None:
+    """A session with new groups, in chunks, and a behavior-only file."""
+    scale = replace(ReleaseScale.tiny(), ecephys_sessions=1, behavior_sessions=1, session_seconds=3600)
+    small = make_release(tmp_path / "small", scale=scale).versions[2]
+    behavior = next(source for path, source in small.sources.items() if "behavior_session_" in path)
+    copy(session, tmp_path / "new.nwb", version="latest", chunks=True)
+    copy(behavior, tmp_path / "behavior.nwb", version="earliest", longer=20)
+    names = ("new.nwb", "behavior.nwb")
+    with serving({name: tmp_path / name for name in names}) as server:
+        check_rounds_with_an_index(mounts, server, tmp_path, *names)

@@ -32,6 +32,7 @@ from vbnfs.cache.block_cache import BlockCache
 from vbnfs.cache.claims import Claims
 from vbnfs.cache.digests import DigestStore
 from vbnfs.cache.eviction import Evictor
+from vbnfs.cache.structure_index import StructureIndex
 from vbnfs.cache.verdicts import Verdicts
 from vbnfs.config.settings import Config
 from vbnfs.dataset.catalog import Catalog
@@ -62,6 +63,7 @@ class Dataset:
     cache: BlockCache
     verdicts: Verdicts  # not read from the disk yet: see `Verdicts.refresh`
     digests: DigestStore
+    index: StructureIndex
     mirror: Mirror | None
     limit: RateLimit  # learns the rate while `RateLimit.watch` runs
 
@@ -125,4 +127,5 @@ async def open_dataset(config: Config, *, is_mount: bool = False) -> AsyncIterat
         )
         cache = await trio.to_thread.run_sync(make_cache, config, metrics, digests, mirror, abandon_on_cancel=True)
         verdicts = Verdicts(config.cache_dir, scope=scope_of(config))
-        yield Dataset(config, metrics, link, catalog, cache, verdicts, digests, mirror, limit)
+        index = StructureIndex(config.cache_dir)
+        yield Dataset(config, metrics, link, catalog, cache, verdicts, digests, index, mirror, limit)

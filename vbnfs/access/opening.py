@@ -28,7 +28,7 @@ from vbnfs.config.settings import Config
 from vbnfs.dataset.catalog import KEPT_FORMAT, Catalog
 from vbnfs.dataset.manifest import Origin
 from vbnfs.host.mountinfo import is_local
-from vbnfs.host.places import folder_at
+from vbnfs.host.places import Place, folder_at
 from vbnfs.metrics import Metrics
 from vbnfs.objects import ObjectClient
 from vbnfs.partitions import partition_of
@@ -155,10 +155,14 @@ def make_reading_client(config: Config, link: BreakerClient, metrics: Metrics) -
     return RetryingClient(paced, seconds=config.io_timeout_seconds, attempts=_READ_ATTEMPTS), paced
 
 
+def dataset_folder(config: Config) -> Place:
+    """Where in the cache directory stands what is stored of the dataset and never evicted."""
+    return folder_at(config.cache_dir) / KEPT_FORMAT / scope_of(config) / config.bucket / config.project
+
+
 def make_catalog(config: Config, s3: ObjectClient) -> Catalog:
     """The catalog of the dataset, kept in the cache directory."""
-    kept = folder_at(config.cache_dir) / KEPT_FORMAT
-    directory = kept / scope_of(config) / config.bucket / config.project
+    directory = dataset_folder(config)
     client = RetryingClient(s3, seconds=_CATALOG_SECONDS, attempts=_CATALOG_ATTEMPTS)
     origin = Origin(config.bucket, config.endpoint_url)
     return Catalog(client, directory, origin=origin, project=config.project, versions=config.versions)

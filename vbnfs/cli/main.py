@@ -30,6 +30,7 @@ _MODULES: Final[Mapping[str, str]] = {
     **dict.fromkeys(("sessions", "probes", "units", "tables"), "finding"),
     **dict.fromkeys(("clean", "import"), "upkeep"),
     "export": "sharing",
+    "index": "indexing",
     **dict.fromkeys(("install-helper", "install-units"), "installing"),
     **dict.fromkeys(("tree", "map"), "structures"),
     "settings": "settings",

@@ -26,6 +26,7 @@ from vbnfs.access.dataset import open_dataset
 from vbnfs.access.mount_filling import FILL
 from vbnfs.access.opening import keeping
 from vbnfs.access.other_caches import unusable_caches
+from vbnfs.access.published_index import unusable_index
 from vbnfs.cache import format_1, pins
 from vbnfs.config.mount_options import REMOTE
 from vbnfs.config.settings import Config
@@ -256,6 +257,7 @@ class _Mount:
             remedy = f"'vbnfs clean --convert --cache-dir {shlex.quote(str(self._config.cache_dir))}' takes them over"
             warnings.append(f"files that an earlier vbnfs cached are not used: {remedy}")
         warnings += await trio.to_thread.run_sync(unusable_caches, self._config)
+        warnings += await trio.to_thread.run_sync(unusable_index, self._config)
         await (
             disk.check()
             if await trio.to_thread.run_sync(pins.are_there, self._config.cache_dir)

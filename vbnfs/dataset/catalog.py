@@ -56,6 +56,11 @@ class Catalog:
         self._releases = ReleaseReader(client, self.folder, origin=origin, project=project, versions=versions)
         self._listed: Sequence[ListedObject] = ()  # by the last load
 
+    @property
+    def published_index(self) -> ListedObject | None:
+        """The structure index of the dataset, if the last list of manifests had one."""
+        return self._releases.published_index
+
     def contents(self, manifests: Iterable[Manifest]) -> Contents:
         """The contents that entries of `manifests` name; those of the earlier ones take precedence."""
         return contents_of(manifests, bucket=self._bucket, attributes=self.sizes.of_object)

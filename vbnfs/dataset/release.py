@@ -1,6 +1,7 @@
 """Which dataset versions exist: the list of their manifests, and the manifests themselves.
 
-The list comes from ListObjectsV2 below `<project>/manifests/`. It is stored as `index` (JSON), `[[key, ETag, bytes,
+The list comes from ListObjectsV2 of what begins with `<project>/manifests`: so it shows, too, whether the bucket has
+a structure index beside them (docs/index.md). It is stored as `index` (JSON), `[[key, ETag, bytes,
 nanoseconds], ...]`, after the manifests that it names. Its age is the file's; 1970 if it is no listing's. Where there
 is no list, the manifests are those that were listed before, and those that are known by name (`by_name.py`).
 """
@@ -22,7 +23,7 @@ from vbnfs.dataset.manifest_copies import ManifestCopies
 from vbnfs.dataset.names import LATEST, MANIFESTS
 from vbnfs.dataset.stored_files import StoredFolder
 from vbnfs.dataset.stored_sizes import stored_rows
-from vbnfs.errors import DatasetError, StorageError, with_own_remedy, with_remedy
+from vbnfs.errors import DatasetError, ListingDeniedError, StorageError, with_own_remedy, with_remedy
 from vbnfs.logs import WarnOnce
 from vbnfs.objects import ListedObject, ObjectAttributes, ObjectClient
 
@@ -30,6 +31,8 @@ log = structlog.get_logger()
 
 _MAX_MANIFESTS: Final = 1_000
 _INDEX: Final = "index"
+# Beside the folder of the manifests: AllenSDK takes each object in it for a manifest, whatever its name.
+_STRUCTURE_INDEX: Final = ".structure-index"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +103,8 @@ class ReleaseReader:
         self._folder = folder
         self._bucket = origin.bucket
         self._prefix = f"{project}/{MANIFESTS}/"
+        self._index_key = f"{project}/{MANIFESTS}{_STRUCTURE_INDEX}"
+        self.published_index: ListedObject | None = None  # the dataset's structure index, if the bucket has one
         self._copies = ManifestCopies(client, StoredFolder(folder / MANIFESTS), origin=origin)
         self._named = NamedManifests(client, prefix=self._prefix, project=project, versions=versions)
         self._warn_once = WarnOnce()
@@ -108,7 +113,12 @@ class ReleaseReader:
     async def list_manifests(self) -> list[ListedObject]:
         """The manifests in the bucket. Raises a `StorageError`, and `DatasetError` for none and for too many."""
         where = f"in bucket {self._bucket!r} below {self._prefix!r}"
-        listed = [entry for entry in await self._client.list_objects(self._prefix) if self._is_manifest(entry)]
+        try:
+            found = await self._client.list_objects(self._prefix.removesuffix("/"))
+        except ListingDeniedError:  # a policy may allow listing in that folder alone
+            found = await self._client.list_objects(self._prefix)
+        self.published_index = next((entry for entry in found if entry.key == self._index_key), None)
+        listed = [entry for entry in found if self._is_manifest(entry)]
         if not listed:
             raise DatasetError(f"no manifest {where}: check --bucket and --project")
         if len(listed) > _MAX_MANIFESTS:

@@ -26,12 +26,16 @@ _SILENCE_SECONDS: Final = 2 * BOUNDED_SECONDS  # no step takes so long
 class Step(NamedTuple):
     """What a step of a walk has come to: which blocks it lacks besides those that it lacked before.
 
-    `extents` are arrays of which it knows more than before.
+    `extents` are arrays of which it knows more than before. `is_of_indexes`: the blocks have indexes of chunks.
+    `has_all`: nothing but such indexes was left out. `beside` are blocks that programs read along.
     """
 
     wave: frozenset[int]
     is_over: bool
     extents: tuple[Extent, ...] = ()
+    is_of_indexes: bool = False
+    has_all: bool = False
+    beside: frozenset[int] = frozenset()
 
 
 class Walker:
@@ -66,8 +70,8 @@ class Walker:
             except OSError:
                 self._lose()
                 raise
-        wave, is_over, extents = answer.message
-        return Step(frozenset(wave), is_over, tuple(map(_extent, extents)))
+        wave, is_over, extents, is_of_indexes, has_all, beside = answer.message
+        return Step(frozenset(wave), is_over, tuple(map(_extent, extents)), is_of_indexes, has_all, frozenset(beside))
 
     def start(self) -> None:
         """Have the process there, for walks that will come. Raises `OSError` if it cannot be started."""

@@ -3,7 +3,8 @@
     ["begin", WALK, SIZE]       a walk of a file of so many bytes
     ["block", WALK, BLOCK]      a block of it, which comes behind the message
     ["go", WALK]                go on with the blocks that have come; the answer is [BLOCKS to send next, IS_OVER,
-                                EXTENTS of arrays of which more is known than before]
+                                EXTENTS of arrays of which more is known than before, IS_OF_INDEXES, HAS_ALL,
+                                BLOCKS that are read along]
     ["end", WALK]               forget it
 
 It ends with that socket. It is behind all others for the processor.
@@ -42,7 +43,9 @@ class _OneWalk:
         self._began = time.monotonic()
         wave = self._walk.advance()
         self.blocks.clear()  # the walk has what it wants of them
-        answer = [sorted(wave), not self._walk.outstanding, self._news()]
+        walk, of_indexes = self._walk, bool(wave & self._walk.index_blocks)
+        about = [of_indexes, walk.has_all_but_indexes, sorted(walk.beside)]
+        answer = [sorted(wave), not walk.outstanding, self._news(), *about]
         self._spent_seconds, self._began = self._seconds(), None
         return answer
 
