@@ -3,13 +3,16 @@
 import hashlib
 import json
 import os
+import pty
 import random
+import re
 import signal
 import stat
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -106,6 +109,7 @@ def test_a_session_is_exported(server: FakeS3Server, tmp_path: Path) -> None:
     assert fetched(server) == {"probe_probeA_lfp.nwb"}
 
 
+@pytest.mark.slow
 def test_paths_are_exported(server: FakeS3Server, tmp_path: Path) -> None:
     """Files that are named by path, in a flat folder too, stand where AllenSDK has them; the tables come along."""
     done = export(server, tmp_path / "usb", "ecephys_sessions/ecephys_session_101.nwb", BEHAVIOR)
@@ -323,6 +327,28 @@ def test_interrupted(server: FakeS3Server, tmp_path: Path, how: signal.Signals) 
     assert fetched(server) <= {"ecephys_session_102.nwb"}
     assert before.items() <= {path: path.stat().st_ino for path in out.rglob("*.nwb")}.items()
     assert list((out / "vbnfs-export").glob("*.part")) == []
+
+
+@pytest.mark.slow
+def test_a_terminal_has_a_bar(server: FakeS3Server, tmp_path: Path) -> None:
+    """The bar has files, bytes and the verb; results go to standard output."""
+    gate = threading.Event()
+    server.behaviours = [holding(gate, "session_102.nwb")]
+    main, side = pty.openpty()
+    words = [sys.executable, "-m", "vbnfs", "export", tmp_path / "usb", "--sessions", "all"]
+    words += ["--endpoint-url", server.endpoint_url]
+    with subprocess.Popen(words, stderr=side, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL) as process:
+        os.close(side)
+        shown = b""
+        while not re.search(rb"exporting .*4/5 files 3\.0 MiB/6\.0 MiB", shown):
+            shown += os.read(main, 4096)
+        gate.set()
+        with suppress(OSError):  # of a terminal without a program
+            while os.read(main, 4096):
+                pass
+        assert process.stdout is not None
+        assert process.stdout.read() == b"5 files: 5 exported (6.0 MiB)\n"
+    os.close(main)
 
 
 def test_files_that_are_there(server: FakeS3Server, tmp_path: Path) -> None:

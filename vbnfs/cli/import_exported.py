@@ -13,7 +13,8 @@ import trio
 
 from vbnfs.access.dataset import Dataset
 from vbnfs.access.versions import Versions
-from vbnfs.cli import digests, sets
+from vbnfs.cli import sets
+from vbnfs.cli.digests import DIGESTS as DIGESTS_OF_FILES
 from vbnfs.cli.export_folder import DIGESTS, OURS, read_handed_on, read_manifests
 from vbnfs.cli.import_findings import LEFT_OUT, Finding
 from vbnfs.cli.running import load_aloud
@@ -87,7 +88,7 @@ def take_digests(exported: ExportedFolder, config: Config) -> Finding | None:
     if not file.is_file():
         return None
     try:
-        sets.take_in(digests.DIGESTS, config.cache_dir, file, note=lambda text: None)
+        sets.take_in(DIGESTS_OF_FILES, config.cache_dir, file, note=lambda text: None)
     except DigestsError as error:
         return Finding(str(file), LEFT_OUT, 0, str(error))
     return None
