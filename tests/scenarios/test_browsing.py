@@ -80,6 +80,8 @@ def test_sessions_are_browsed(mounts: Mounts, server: FakeS3Server) -> None:
         0,
         "good         behavior_ecephys_sessions/7/ecephys_session_7.nwb\n",
     )
+    both = run_vbnfs("verify", "--fetch", by / "structure", by / "sex/F")
+    assert (both.returncode, both.stdout.count("good  ")) == (0, 2)
     mount.umount()
     again = fill(mounts(server.endpoint_url, "--offline"))
     assert sorted(os.listdir(again / "sex/F")) == ["7", *(key for key in KEYS[1:] if key != "sex")]
