@@ -128,6 +128,9 @@ def test_what_is_cached_of_sessions(server: FakeS3Server) -> None:
     assert found("sessions", "--query", "whole_bytes > 0") == [(2, 3_500_000, 500_000, 500_000)]
     [probe] = rows("units", "--having-sessions", "whole_bytes == 0", "--limit", "1")
     assert probe["ecephys_session_id"] == 1046794563
+    assert "1 of 1 files good" in printed("pin", "mine", SESSION)
+    assert [row["pinned_bytes"] for row in rows("sessions")] == [500_000, 0, 0]
+    assert len(rows("sessions", "--query", "pinned_bytes > 0")) == 1
     assert found("sessions", "--dataset-version", "0.1.0") == [
         (1, 500_000, 500_000, 500_000),
         (1, 400_000, 0, 0),
