@@ -114,7 +114,7 @@ class _Counted:
         return len(contents), size_bytes, sum(cached), sum(whole), sum(pinned)
 
     def _of(self, content: Content) -> tuple[int, int, int]:
-        """How many bytes of a content are cached; how many, if it is complete, otherwise none; and the pinned ones."""
+        """How many bytes of a content are cached; how many in a whole file, otherwise none; and the pinned ones."""
         found = self._found.get(content.content_id)
         if found is None:
             cache = self._versions.dataset.cache

@@ -7,6 +7,7 @@ import re
 import shlex
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -160,6 +161,17 @@ def _check_is_of_dataset(path: Path) -> None:
             f"{path}: not in a vbnfs mount ('vbnfs status' lists those that there are); name a path in one, or in the"
             " dataset without a slash before it, or a dataset version"
         )
+
+
+def sessions_at(path: Path) -> list[Path]:
+    """The sessions that a folder below `by` in a mount links to; for any other path itself. Raises `MountError`."""
+    entry, inner = _within_mount(path, list_mounts())
+    if entry is None or inner.partition("/")[0] != BY:
+        return [path]
+    ask_status(entry)  # a mount that does not answer is not looked at
+    with suppress(OSError):
+        return [child for child in sorted(path.iterdir()) if child.is_symlink()] or [path]
+    return [path]
 
 
 # The tree
