@@ -22,13 +22,17 @@ from vbnfs.host.mountinfo import find_mount
 # What speaks to the kernel for a mount. All that a mount shows is the same with either.
 ENGINES = ("native", pytest.param("pyfuse3", marks=pytest.mark.slow))
 _TIMEOUT_SECONDS = 120
+# Commands that import pandas, which a mount is not to have in memory.
+_ON_TABLES = {"sessions", "probes", "units", "tables"}
+_OF_TABLES = ("vbnfs.cli.find",)
 
 
 def run_vbnfs(*arguments: str | Path, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     """Run the command line. The caller checks the exit status."""
     environment, words = {**os.environ, **(env or {})}, list(map(str, arguments))
     if can_run(environment):
-        return _launcher().run(words, env=environment, timeout_seconds=_TIMEOUT_SECONDS)
+        more = _OF_TABLES if words[:1] and words[0] in _ON_TABLES else ()
+        return _launcher(*more).run(words, env=environment, timeout_seconds=_TIMEOUT_SECONDS)
     return subprocess.run(
         [sys.executable, "-m", "vbnfs", *words],
         capture_output=True,
@@ -46,8 +50,8 @@ def without_address(printed: str) -> str:
 
 
 @cache
-def _launcher() -> Launcher:
-    launcher = Launcher()
+def _launcher(*more: str) -> Launcher:
+    launcher = Launcher(*more)
     atexit.register(launcher.close)
     return launcher
 

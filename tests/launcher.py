@@ -27,7 +27,7 @@ _REPOSITORY: Final = Path(__file__).parents[1]
 _MAX_MESSAGE_BYTES: Final = 128 << 10
 _IMPORTED: Final = (
     *("vbnfs.cli.main", "vbnfs.cli.mounting", "vbnfs.cli.releases", "vbnfs.cli.upkeep", "vbnfs.cli.installing"),
-    *("vbnfs.cli.finding", "vbnfs.cli.find"),
+    "vbnfs.cli.finding",
     *("vbnfs.access.running_mounts", "vbnfs.daemon.background"),
 )
 # What Python reads before its first line: a run that changes one of these starts Python anew.
@@ -35,14 +35,14 @@ _READ_AT_START: Final = ("PYTHON", "LC_", "LANG", "LD_", "MALLOC_")
 
 
 class Launcher:
-    """Starts runs of `vbnfs`, from any thread."""
+    """Starts runs of `vbnfs`, from any thread, with `more` modules imported than all commands need."""
 
-    def __init__(self) -> None:
+    def __init__(self, *more: str) -> None:
         self._lock = threading.Lock()
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.launcher", str(theirs.fileno())],
+                [sys.executable, "-m", "tests.launcher", str(theirs.fileno()), *more],
                 cwd=_REPOSITORY,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,  # as those of runs: Python remembers that it cannot seek there
@@ -170,7 +170,7 @@ def _close_all(asked: socket.socket, selector: selectors.BaseSelector, descripto
 
 def _serve() -> None:
     with without_rich():
-        modules = [import_module(name) for name in _IMPORTED]
+        modules = [import_module(name) for name in (*_IMPORTED, *sys.argv[2:])]
     gc.freeze()
     if _wait_for_a_run(socket.socket(fileno=int(sys.argv[1]))):
         modules[0].main()

@@ -59,6 +59,8 @@ ONLY_IMPORTED_BY: Final[Mapping[str, set[str]]] = {
         for name in (
             *("main", "options", "mounting", "releases", "finding", "settings", "structures", "upkeep", "installing"),
             "working_sets",
+            "sharing",
+            "indexing",
         )
     },
     "pyfuse3": {"vbnfs.fuse.pyfuse3_engine"},

@@ -63,6 +63,7 @@ REMEDIES = {kind.remedy for kind in CLASSES.values() if issubclass(kind, errors.
 OF_OTHERS = (
     *("umount: ", "user_allow_other", "Operation not permitted", "Permission denied"),
     *("mounting over filesystem type", "too many FUSE filesystems mounted", "HTTP 503", "SlowDown"),
+    "end of response",
 )
 
 

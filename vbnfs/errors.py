@@ -5,17 +5,21 @@
     ├── CacheError                  EACCES      the cache directory cannot be used
     ├── MountError                  EIO         the mount could not be made, found or unmounted
     ├── NotVerifiedError            EIO         files were to be verified or imported, and not all are good and kept
-    ├── DigestsError                EIO         a file of digests cannot be read or written, or is none
+    ├── SetError                    EIO         a file that is handed on cannot be read or written, or is none
+    │   ├── DigestsError            EIO         of digests
+    │   └── IndexFileError          EIO         of a structure index
     ├── PinError                    EIO         a pin is not there, or cannot be read, stored or made so
     ├── Hdf5Error                   EIO         a file is no HDF5 file, or not all of its structure was found
     ├── TablesError                 EIO         the dataset has no such table, or what is found cannot be written
+    ├── ExportError                 EIO         a folder cannot be exported to, or takes no more
     ├── InstallError                EIO         mount helper or units cannot be installed or removed
     ├── DemoError                   EIO         the demo's server or libraries are missing, or failed
     ├── DatasetError                EIO         what the bucket holds is not a usable dataset
     │   └── ManifestError           EIO         one manifest is refused; the others still mount
     └── StorageError                EIO         a request to S3 failed, or cannot be made
-        ├── TransportError          EIO         no whole reply: refused, reset, truncated, DNS, TLS
-        │   ├── ProxyError          EIO         the proxy makes no connection to the server, or is not there
+        ├── TransportError          EIO         no whole reply: reset, truncated, silent
+        │   ├── UnreachableError    ENETUNREACH no connection: refused, no route, DNS, TLS
+        │   │   └── ProxyError      ENETUNREACH the proxy makes no connection to the server, or is not there
         │   ├── ReceiverLostError   EIO         the process that received it has ended
         │   └── BusyError           EIO         503, 429, 5xx: the server asks for a retry
         │       └── NoDescriptorError EIO       no descriptor is left for a connection
@@ -110,8 +114,16 @@ class NotVerifiedError(VbnfsError):
     """Not all files that were asked for have their hash and are kept: `vbnfs verify` and `import`, exit status 1."""
 
 
-class DigestsError(VbnfsError):
-    """A file of digests cannot be read or written, or bytes are none; the message says what is wrong."""
+class SetError(VbnfsError):
+    """A file by which caches hand on what they know cannot be read or written, or is none; the message says why."""
+
+
+class DigestsError(SetError):
+    """The same of digests."""
+
+
+class IndexFileError(SetError):
+    """The same of a structure index."""
 
 
 class PinError(VbnfsError):
@@ -124,6 +136,10 @@ class Hdf5Error(VbnfsError):
 
 class TablesError(VbnfsError):
     """The dataset version has no such table, or what was found in one cannot be written; the message says why."""
+
+
+class ExportError(VbnfsError):
+    """A folder cannot be exported to, or takes no more; the message says how to go on."""
 
 
 class InstallError(VbnfsError):
@@ -154,7 +170,13 @@ class TransportError(StorageError):
     remedy = "check the network, --endpoint-url and the proxy variables, and try again"
 
 
-class ProxyError(TransportError):
+class UnreachableError(TransportError):
+    """No connection to the server comes about: refused, no route, a name that is not known, no TLS."""
+
+    errno = errno.ENETUNREACH
+
+
+class ProxyError(UnreachableError):
     """The proxy cannot be reached, or makes no connection to the server."""
 
     remedy = "check the proxy and the variable that names it, or name the server in NO_PROXY, and try again"
@@ -267,7 +289,7 @@ class OfflineError(StorageError):
     """The server cannot be reached at present, or requests are forbidden (--offline)."""
 
     errno = errno.ENETUNREACH
-    remedy = "connect to the network, or leave --offline out"
+    remedy = "connect to the network, or check --endpoint-url and the proxy variables"
 
 
 class HashMismatchError(StorageError):

@@ -33,6 +33,8 @@ class Metrics:
     read_bytes: int = _counter("bytes", "bytes in the replies to these reads")
     walks: int = _counter("files", "HDF5 files whose structure was read ahead of a program")
     walked_blocks: int = _counter("blocks", "blocks that were requested for that")
+    index_waves: int = _counter("files", "HDF5 files of which all structure that the index has was requested at once")
+    indexed_blocks: int = _counter("blocks", "blocks that were requested for that")
     whole_blocks: int = _counter("blocks", "blocks read in small parts, that the kernel was then made to read whole")
     passthrough_opens: int = _counter(
         "opens", "opened files that the kernel reads by itself: no read reaches the mount"

@@ -247,7 +247,7 @@ class ObjectClient(Protocol):
     """
 
     async def reach(self) -> None:
-        """Whether the server is there: connect, and ask nothing. Raises `TransportError`."""
+        """Whether the server is there, and can be trusted: connect, and ask nothing of it."""
         ...
 
     async def list_objects(self, prefix: str) -> list[ListedObject]:

@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from vbnfs.access import opening
-from vbnfs.access.opening import make_limit, mirror_scope_of, scope_of
+from vbnfs.access.opening import make_limit, mirror_scope_of, scope_at, scope_of
 from vbnfs.cache.content_folder import FORMAT
 from vbnfs.cache.shared_rate import read_rate, set_rate
 from vbnfs.config.sources import load_config
@@ -17,6 +17,7 @@ from vbnfs.rate import OFF
 from vbnfs.reading.rate_limit import RateLimit
 
 PORTS = {"http": 80, "https": 443}
+REGION = "us-west-2"
 
 hosts = st.sampled_from(["aws", "lab", "LAB", "gw", "node_8333", "node", "[::1]", "[::1:80]", "127.0.0.1"])
 ports = st.sampled_from(["", ":80", ":443", ":8333", ":0", ":08333"])
@@ -37,7 +38,7 @@ def server_of(url: str) -> tuple[str, str | None, int, str]:
 @given(urls, urls)
 def test_no_server_has_the_name_of_another(one: str, other: str) -> None:
     """Scheme, host, port and path tell servers apart; letters of the host, and the scheme's own port, do not."""
-    assert (scope_of(one) == scope_of(other)) == (server_of(one) == server_of(other))
+    assert (scope_at(one, REGION) == scope_at(other, REGION)) == (server_of(one) == server_of(other))
 
 
 buckets = st.text(alphabet="a-1.", min_size=2, max_size=63).filter(lambda name: name[0] not in ".-")
@@ -47,10 +48,10 @@ buckets = st.text(alphabet="a-1.", min_size=2, max_size=63).filter(lambda name: 
 @example(None, "a", None, "a-aws")
 def test_no_mirror_has_the_scope_of_a_dataset(one: str | None, a: str, other: str | None, b: str) -> None:
     """Server and bucket tell mirrors apart; no mirror's bytes are in the place of a dataset's."""
-    mirrors = [mirror_scope_of(one, a), mirror_scope_of(other, b)]
-    assert (mirrors[0] == mirrors[1]) == ((a, scope_of(one)) == (b, scope_of(other)))
+    mirrors = [mirror_scope_of(one, REGION, a), mirror_scope_of(other, REGION, b)]
+    assert (mirrors[0] == mirrors[1]) == ((a, scope_at(one, REGION)) == (b, scope_at(other, REGION)))
     for scope in mirrors:
-        assert scope not in {scope_of(one), scope_of(other), "aws"}
+        assert scope not in {scope_at(one, REGION), scope_at(other, REGION), "aws"}
         assert "/" not in scope
         assert len(scope) <= 255
 
@@ -58,8 +59,8 @@ def test_no_mirror_has_the_scope_of_a_dataset(one: str | None, a: str, other: st
 @given(urls)
 def test_a_scope_is_a_file_name(url: str) -> None:
     """One that any file system takes, and that is not AWS's; it can be read back as long as it is not long."""
-    scope = scope_of(url)
-    assert scope != scope_of(None) == "aws"
+    scope = scope_at(url, REGION)
+    assert scope != scope_at(None, REGION) == "aws"
     assert not scope.startswith(".")
     assert "/" not in scope
     assert scope.isascii()
@@ -84,10 +85,28 @@ def test_a_scope_is_a_file_name(url: str) -> None:
 def test_names_that_were_taken_for_each_other(one: str, other: str | None, is_same: bool) -> None:
     """As they come from the settings."""
     scopes = [
-        scope_of(load_config(command_line={} if url is None else {"endpoint_url": url}).endpoint_url)
-        for url in (one, other)
+        scope_of(load_config(command_line={} if url is None else {"endpoint_url": url})) for url in (one, other)
     ]
     assert (scopes[0] == scopes[1]) == is_same
+
+
+@pytest.mark.parametrize(
+    ("region", "endpoint", "scope"),
+    [
+        ("us-west-2", "https://s3.dualstack.us-west-2.amazonaws.com", "aws"),
+        ("eu-central-1", "https://s3.amazonaws.com", "aws"),
+        ("us-gov-west-1", "https://s3-fips.us-gov-west-1.amazonaws.com", "aws-us-gov"),
+        ("cn-north-1", "https://s3.cn-north-1.amazonaws.com.cn", "aws-cn"),
+        ("us-iso-east-1", "https://s3.us-iso-east-1.c2s.ic.gov", "aws-iso"),
+        ("eusc-de-east-1", "https://s3.eusc-de-east-1.amazonaws.eu", "aws-eusc"),
+    ],
+)
+def test_another_partition_is_another_place(region: str, endpoint: str, scope: str) -> None:
+    """A bucket's name is one bucket's in a partition: by the region or by its host, and for mirrors, too."""
+    by_region = load_config(command_line={"region": region}, environ={})
+    by_host = load_config(command_line={"endpoint_url": endpoint}, environ={})
+    assert scope_of(by_region) == scope_of(by_host) == scope
+    assert mirror_scope_of(None, region, "lab") == f"mirror-lab-{scope}"
 
 
 def limit_of(cache: Path, **settings: str) -> RateLimit:

@@ -14,7 +14,8 @@ from tests.fakes.s3_server import FakeS3Server
 from tests.fakes.store import Pattern
 from tests.fixtures_mount import run_vbnfs
 from vbnfs.cache.digests import DigestSet, DigestStore, read_set
-from vbnfs.cli import digests as moving
+from vbnfs.cli import sets
+from vbnfs.cli.digests import DIGESTS
 from vbnfs.cli.main import cli
 
 SESSIONS = {f"ecephys_sessions/ecephys_session_{n}.nwb": Pattern(600_000 + n, seed=n) for n in range(1, 4)}
@@ -157,9 +158,9 @@ def test_work_that_takes_long_says_how_far_it_is(tmp_path: Path, monkeypatch: py
     """Every two seconds a note counts the files."""
     file, notes = tmp_path / "file", list[str]()
     file.write_bytes(b"".join(DigestSet(f"{n:0128x}", 1, bytes(16)).encode() for n in range(3)))
-    monkeypatch.setattr(moving, "_NOTE_SECONDS", 0.0)
-    monkeypatch.setattr(moving, "keep_others_out", lambda: None)  # of this process, which has other tests to run
-    moved = moving.take_in(tmp_path / "cache", file, note=notes.append)
+    monkeypatch.setattr(sets, "_NOTE_SECONDS", 0.0)
+    monkeypatch.setattr(sets, "keep_others_out", lambda: None)  # of this process, which has other tests to run
+    moved = sets.take_in(DIGESTS, tmp_path / "cache", file, note=notes.append)
     assert (moved.files, moved.new, notes) == (3, 3, ["1 file", "2 files", "3 files"])
 
 

@@ -75,6 +75,7 @@ def test_the_examples_of_finding_are_true(endpoint_url: str, monkeypatch: pytest
         assert sizes(shown) == pytest.approx(sizes(printed), rel=0.1)
 
 
+@pytest.mark.slow
 def test_from_a_question_to_spikes(
     release: LocalRelease, endpoint_url: str, mounts: Mounts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,9 @@ from tests.fakes.dataset import FakeDataset
 from tests.fakes.s3_server import FakeS3Server
 from tests.fakes.store import Data, Pattern
 from tests.fixtures_mount import run_vbnfs
+from vbnfs.cli.finding import Progress
+from vbnfs.dataset.manifest import DataFile
+from vbnfs.objects import ObjectVersion
 
 SESSIONS = (
     "ecephys_session_id,behavior_session_id,mouse_id,sex,experience_level,prior_exposures,file_id\n"
@@ -23,7 +27,8 @@ PROBES = (
     "10,1044385384,probeA,True,0\n11,1044385384,probeB,False,-999\n20,1046794563,probeA,True,1\n"
 )
 BEHAVIOR = "behavior_session_id,ecephys_session_id,sex,file_id\n11,1044385384.0,F,-999\n14,,M,4\n"
-UNIT_COUNT = 32_000  # which make more than 1 MiB: a large table
+UNIT_COUNT = 802
+LARGE_COUNT = 32_000  # which make more than 1 MiB
 DATA: Mapping[str, Data] = {
     "behavior_ecephys_sessions/1044385384/probe_probeA_lfp.nwb": Pattern(3_000_000, seed=1),
     "behavior_ecephys_sessions/1046794563/probe_probeA_lfp.nwb": Pattern(600_000, seed=2),
@@ -35,14 +40,14 @@ SESSION = "behavior_ecephys_sessions/1044385384/ecephys_session_1044385384.nwb"
 UNITS_PATH = "project_metadata/units.csv"
 
 
-def units_csv(shift: int = 0) -> str:
+def units_csv(shift: int = 0, *, count: int = UNIT_COUNT) -> str:
     """Units of two sessions; every fourth is in VISp, and snr goes from 0 to 4."""
     areas = ("VISp", "VISpm", "LP", "CA1")
     probes = ((10, 1044385384), (11, 1044385384), (20, 1046794563))
     rows = (
         f"{1061000000 + number},{probes[number % 3][0]},{probes[number % 3][1]},"
         f"{areas[number % 4]},{(number * 7 + shift) % 401 / 100}\n"
-        for number in range(UNIT_COUNT)
+        for number in range(count)
     )
     return "unit_id,ecephys_probe_id,ecephys_session_id,structure_acronym,snr\n" + "".join(rows)
 
@@ -52,20 +57,32 @@ def tables(units: str) -> dict[str, Data]:
     return {f"project_metadata/{name}.csv": text.encode() for name, text in texts.items()}
 
 
+def dataset_with(units: int) -> FakeDataset:
+    """A version with four tables and five data files; an older one has three tables."""
+    dataset = FakeDataset()
+    old = {name: data for name, data in tables(units_csv(1, count=units)).items() if "probes" not in name}
+    dataset.publish("0.1.0", {**old, **DATA})
+    dataset.publish("0.5.0", {**tables(units_csv(count=units)), **DATA})
+    return dataset
+
+
 @pytest.fixture(scope="module")
 def dataset() -> FakeDataset:
-    """A version with four tables and five data files; an older one has two tables alone."""
-    dataset = FakeDataset()
-    old = {name: data for name, data in tables(units_csv(1)).items() if "probes" not in name}
-    dataset.publish("0.1.0", {**old, **DATA})
-    dataset.publish("0.5.0", {**tables(units_csv()), **DATA})
-    return dataset
+    return dataset_with(UNIT_COUNT)
 
 
 @pytest.fixture
 def server(dataset: FakeDataset, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeS3Server]:
-    """A server of it, which commands ask."""
+    """A server of small tables, which commands ask."""
     with FakeS3Server(dataset.store) as server:
+        monkeypatch.setenv("VBNFS_ENDPOINT_URL", server.endpoint_url)
+        yield server
+
+
+@pytest.fixture
+def large(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeS3Server]:
+    """The same with a large table of units."""
+    with FakeS3Server(dataset_with(LARGE_COUNT).store) as server:
         monkeypatch.setenv("VBNFS_ENDPOINT_URL", server.endpoint_url)
         yield server
 
@@ -104,7 +121,7 @@ def test_what_is_found(server: FakeS3Server) -> None:
     assert best == [
         {"snr": snr, "unit_id": unit} for snr, unit in zip(novel["snr"][:3], novel["unit_id"][:3], strict=True)
     ]
-    assert [row["ecephys_session_id"] for row in rows("sessions", "--having-units", "snr >= 4")] == [
+    assert [row["ecephys_session_id"] for row in rows("sessions", "--having-units", "snr > 3.9")] == [
         1044385384,
         1046794563,
     ]
@@ -169,6 +186,13 @@ def test_rows_for_people(server: FakeS3Server) -> None:
     ]
 
 
+@pytest.mark.parametrize("command", ["sessions", "probes", "units", "tables"])
+def test_the_example_of_the_help(command: str, server: FakeS3Server) -> None:
+    """The example in each command's help can be typed as it stands, and finds something."""
+    [example] = [line for line in printed(command, "--help").splitlines() if line.startswith(f"  vbnfs {command} ")]
+    assert len(printed(*shlex.split(example)[1:]).splitlines()) > 1
+
+
 @pytest.mark.parametrize(
     ("command", "words"),
     [
@@ -201,7 +225,7 @@ def test_a_version_without_the_table(server: FakeS3Server) -> None:
     assert "troubleshooting.md#vbnfs-sessions-or-units-finds-nothing" in said
 
 
-def test_tables_and_columns(server: FakeS3Server) -> None:
+def test_tables_and_columns(large: FakeS3Server) -> None:
     """`tables` lists tables and columns by their beginnings, and the values of a column where they are few."""
     listed = rows("tables")
     assert sum(row["cached_bytes"] for row in listed) == 0
@@ -216,22 +240,22 @@ def test_tables_and_columns(server: FakeS3Server) -> None:
     )
     [again] = [row for row in rows("tables") if row["table"] == "units"]
     assert again["cached_bytes"] == units["cached_bytes"], "a table without the column is not fetched"
-    assert printed("tables", "snr") == f"units  401 values in {UNIT_COUNT:,} rows, from 0.0 to 4.0\n"
+    assert printed("tables", "snr") == f"units  401 values in {LARGE_COUNT:,} rows, from 0.0 to 4.0\n"
     [values] = rows("tables", "prior_exposures")
     assert (values["empty"], values["distinct"]) == (1, 2)
     assert values["values"] == [{"value": 0.0, "rows": 1}, {"value": 12.0, "rows": 1}]
 
 
-def test_without_network(server: FakeS3Server) -> None:
+def test_without_network(large: FakeS3Server) -> None:
     """What was found once is found without network, also where a large table has gone from the cache since."""
     command = ("sessions", "--having-units", "snr > 2", "--csv")
     online = printed(*command)
-    server.forget_requests()
+    large.forget_requests()
     assert printed(*command, "--offline") == online
-    assert server.count() == 0
+    assert large.count() == 0
     assert "units.csv" in printed("clean", UNITS_PATH, "--dry-run")
     printed("clean", UNITS_PATH)
-    server.stop()
+    large.stop()
     done = run_vbnfs(*command)
     assert (done.returncode, done.stdout) == (0, online)
     assert "cannot be reached" in done.stderr
@@ -240,7 +264,7 @@ def test_without_network(server: FakeS3Server) -> None:
     assert "not cached" in failure("units", "--dataset-version", "0.1.0", status=1)
 
 
-def test_a_large_table_is_parsed_once(server: FakeS3Server, tmp_path: Path) -> None:
+def test_a_large_table_is_parsed_once(large: FakeS3Server, tmp_path: Path) -> None:
     """A large table is kept parsed under its hash; a damaged one is parsed anew; what no version has goes."""
     printed("units", "--limit", "1")
     [kept] = list((tmp_path / "cache").rglob("datasets-v1/**/tables/*"))
@@ -249,7 +273,7 @@ def test_a_large_table_is_parsed_once(server: FakeS3Server, tmp_path: Path) -> N
     stranger.write_bytes(b"of a version that was withdrawn")
     whole = kept.read_bytes()
     kept.write_bytes(whole[:5000])
-    assert len(rows("units")) == UNIT_COUNT
+    assert len(rows("units")) == LARGE_COUNT
     assert kept.read_bytes() == whole
     assert not stranger.exists()
     printed("units", "--limit", "1", "--dataset-version", "0.1.0")
@@ -277,3 +301,45 @@ def test_tables_that_are_odd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         assert rows("units", "--query", "é == 'é'")[0]["a b"] == "\x1b[2J"
         assert "channels.csv cannot be read as CSV" in failure("tables", "channels", status=1)
         assert "channels.csv cannot be read as CSV" in failure("tables", status=1)
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(("stream", "shown"), [(Terminal(), "100%"), (io.StringIO(), "")])
+def test_progress_of_a_large_table(stream: io.StringIO, shown: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a large table is read, a terminal has a bar; elsewhere a line says what is read."""
+    monkeypatch.setattr("sys.stderr", stream)
+    progress, file = Progress(), DataFile(("project_metadata", "units.csv"), ObjectVersion("key", "1"), None)
+    for done in range(1, 11):
+        progress(file, done << 20, 10 << 20)
+    printed = stream.getvalue()
+    assert printed.count("project_metadata/units.csv") >= 1
+    assert shown in printed
+    assert ("reading project_metadata/units.csv, 10.0 MiB" in printed) is not bool(shown)
+
+
+def test_the_sister_dataset(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Imaging sessions are found in the table that the sister dataset has of them, with their experiments' files."""
+    dataset = FakeDataset(bucket="visual-behavior-ophys-data", project="visual-behavior-ophys")
+    tables = {
+        "ophys_session_table": b"ophys_session_id,behavior_session_id,mouse_id\n5,50,445002\n6,60,445003\n",
+        "ophys_experiment_table": b"ophys_experiment_id,ophys_session_id,targeted_structure,file_id\n"
+        b"1,5,VISp,0\n2,5,VISl,1\n",
+        "ophys_cells_table": b"cell_roi_id,cell_specimen_id,ophys_experiment_id\n7,8,1\n",
+    }
+    files = {f"behavior_ophys_experiments/behavior_ophys_experiment_{n}.nwb": Pattern(1000 * n) for n in (1, 2)}
+    dataset.publish("1.1.0", {**{f"project_metadata/{k}.csv": v for k, v in tables.items()}, **files})
+    with FakeS3Server(dataset.store) as server:
+        monkeypatch.setenv("VBNFS_ENDPOINT_URL", server.endpoint_url)
+        ophys = ("--dataset", "visual-behavior-ophys")
+        assert [(row["files"], row["size_bytes"]) for row in rows("sessions", *ophys)] == [(2, 3000), (0, 0)]
+        [experiment] = rows("tables", "ophys_experiment_table", "--query", "targeted_structure == 'VISl'", *ophys)
+        assert experiment["size_bytes"] == 2000
+        said = failure("sessions", "--query", "targeted_structure == 'VISp'", *ophys)
+        assert 'ophys_experiment_table has it: --having ophys_experiment_table "..."' in said
+        having = ("--having", "ophys_experiment_table", "targeted_structure == 'VISp'")
+        assert [row["mouse_id"] for row in rows("sessions", *having, *ophys)] == [445002]
+        assert "has no table units" in failure("units", *ophys, status=1)

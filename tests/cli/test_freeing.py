@@ -11,7 +11,7 @@ from tests.fakes.dataset import FakeDataset
 from tests.fakes.s3_server import FakeS3Server
 from tests.fakes.store import Pattern
 from tests.fixtures_mount import Mounts, run_vbnfs, until
-from vbnfs.access.opening import mirror_scope_of, scope_of
+from vbnfs.access.opening import mirror_scope_of, scope_at
 from vbnfs.cache.content_folder import DATA, FORMAT
 from vbnfs.cache.eviction import store_size, stored_size
 from vbnfs.cli.render import files
@@ -19,7 +19,7 @@ from vbnfs.cli.render import files
 MIB = 1 << 20
 SESSION = "ecephys_sessions/ecephys_session_{}.nwb"
 OLD, CHANGED, BOTH, NEW = (SESSION.format(n) for n in range(1, 5))
-MIRROR_SCOPE = mirror_scope_of("http://mirror", "lab-copy")
+MIRROR_SCOPE = mirror_scope_of("http://mirror", "us-west-2", "lab-copy")
 SIZES = {1: 1 * MIB, 2: 2 * MIB, 3: 3 * MIB, 4: 4 * MIB}
 
 
@@ -104,7 +104,7 @@ def test_what_other_versions_have_is_counted(cache: Path) -> None:
 
 def test_what_a_mirror_sent_goes_too(server: FakeS3Server, cache: Path) -> None:
     """As long as it is not proven, it is the mirror's; with another mirror, or without, it is another dataset's."""
-    sent, of_mirror = (cache / FORMAT / scope for scope in (scope_of(server.endpoint_url), MIRROR_SCOPE))
+    sent, of_mirror = (cache / FORMAT / scope for scope in (scope_at(server.endpoint_url, "us-west-2"), MIRROR_SCOPE))
     sent.rename(of_mirror)
     assert run_vbnfs("clean", BOTH).returncode == 0
     assert lengths(cache) == ALL

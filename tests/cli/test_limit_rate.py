@@ -7,7 +7,8 @@ from click.testing import CliRunner, Result
 
 from vbnfs.cache.shared_rate import read_rate
 from vbnfs.cli.main import cli
-from vbnfs.errors import CacheError, UsageError
+from vbnfs.cli.troubleshooting import section_of
+from vbnfs.errors import CacheError, MountError, UsageError
 from vbnfs.rate import OFF
 
 MIB = 1 << 20
@@ -36,19 +37,29 @@ def test_set_and_shown(tmp_path: Path) -> None:
     [
         (
             ("fast",),
-            "fast: neither a mount ('vbnfs status' lists them) nor a rate; a rate in bytes a second",
+            "fast: neither a folder nor a rate; a rate in bytes a second",
         ),
         (("5M", "6M"), "one rate and one folder at the most"),
         (("5M", "/a", "/b"), "one rate and one folder at the most"),
-        (("5M", "/nowhere"), "/nowhere: neither a mount"),
+        (("5M", "10Mbit"), "10Mbit: neither a folder nor a rate"),
         (("10Mbit",), "bytes a second"),
     ],
 )
 def test_what_is_no_rate(words: tuple[str, ...], message: str) -> None:
-    """A wrong rate, a folder that is no mount, too many words: wrong usage, and the message says what is wanted."""
+    """A wrong rate, too many words: wrong usage, and the message says what is wanted."""
     error = limit_rate(*words).exception
     assert isinstance(error, UsageError)
     assert message in str(error)
+
+
+@pytest.mark.parametrize("words", [("5M", "{}"), ("{}", "5M"), ("{}",), ("5M", "{}/none"), ("5M", "/")])
+def test_a_folder_without_a_mount(tmp_path: Path, words: tuple[str, ...]) -> None:
+    """Where nothing is mounted, that is said, with status 1: the same words may do when it is mounted."""
+    folder = next(word.format(tmp_path) for word in words if "/" in word.format(tmp_path))
+    error = limit_rate(*(word.format(tmp_path) for word in words)).exception
+    assert isinstance(error, MountError)
+    assert str(error) == f"{folder}: no vbnfs mount; 'vbnfs status' lists those that there are"
+    assert section_of(error) == "nothing-is-mounted-there"
 
 
 def test_a_cache_that_cannot_be_used(tmp_path: Path) -> None:

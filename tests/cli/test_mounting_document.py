@@ -9,12 +9,22 @@ import pytest
 
 from vbnfs.cli.main import cli
 from vbnfs.cli.mount_helper import parse_arguments, settings_for
+from vbnfs.config.mount_options import (
+    _IGNORED_OPTIONS,
+    _NUMBERS_OF_LIBFUSE,
+    _PASSED_OPTIONS,
+    _PASSED_WITH_VALUE,
+    _REFUSED,
+    parse_mount_options,
+)
 from vbnfs.config.sources import load_config
+from vbnfs.errors import UsageError
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "mounting.md").read_text()
 FSTAB = re.findall(r"^(\S+) (/\S+) vbnfs (\S+) 0 0$", DOCUMENT, re.MULTILINE)
 MOUNTS = re.findall(r"^mount -t vbnfs (\S+) (\S+) -o (\S+)$", DOCUMENT, re.MULTILINE)
 TOMLS = re.findall(r"^```toml\n(.*?)^```$", DOCUMENT, re.MULTILINE | re.DOTALL)
+OPTIONS = re.findall(r"^\| (`.*`) \| (done|no effect|refused) \|", DOCUMENT, re.MULTILINE)
 COMMANDS = re.findall(r"^vbnfs (\S+)(.*)$", DOCUMENT, re.MULTILINE)
 
 
@@ -42,6 +52,23 @@ def test_commands(name: str, arguments: str) -> None:
     command = cli.get_command(click.Context(cli), name)
     assert command is not None
     command.make_context(name, arguments.split())
+
+
+def test_the_table_of_options() -> None:
+    """Each option does what its row says, and each one that is known has a row."""
+    words = set[str]()
+    assert len(OPTIONS) > 10
+    for options, what in OPTIONS:
+        for option in re.findall(r"`([^`]+)`", options):
+            words.add(option.partition("=")[0].partition(".")[0])
+            if what == "refused":
+                with pytest.raises(UsageError, match=rf"-o {re.escape(option)}: (?!no such)"):
+                    parse_mount_options((option,))
+            else:
+                settings, passed = parse_mount_options((option,))
+                assert (settings, bool(passed)) == ({}, what == "done"), option
+    known = _PASSED_OPTIONS | _PASSED_WITH_VALUE | _IGNORED_OPTIONS | _NUMBERS_OF_LIBFUSE | _REFUSED.keys()
+    assert {word.partition("=")[0] for word in known} <= words
 
 
 def test_the_line_for_updatedb(tmp_path: Path) -> None:

@@ -90,18 +90,17 @@ def test_without_a_mount(server: FakeS3Server, data: bytes, local: Path) -> None
     }
     assert sum(here for path, (_, here) in cached(found).items() if path[1:] in LARGE) <= found["cached_bytes"]
     server.forget_requests()
-    for name in ("1044385384", "ecephys_session_1044385384.nwb", f"manifests/v0.2.0/{SESSION}"):
+    for name in ("ecephys_session_1044385384.nwb", f"manifests/v0.2.0/{SESSION}"):
         again = asked("tree", f"{name}/units", url)
         assert again["object"] == "/units"
         assert cached(again) == {path: both for path, both in cached(found).items() if path.startswith("/units")}
     assert server.count("get_range") == 0
     server.stop()
-    for offline in ([], ["--offline"]):
-        done = run_vbnfs("tree", "1044385384", url, *offline)
-        assert done.returncode == 0, done.stderr
-        assert "units/" in done.stdout
-        drawn = asked("map", SESSION, url, *offline)
-        assert sum((stop - start) * BLOCK_BYTES for start, stop in drawn["cached_blocks"]) >= drawn["cached_bytes"]
+    done = run_vbnfs("tree", "1044385384", url)
+    assert done.returncode == 0, done.stderr
+    assert "units/" in done.stdout
+    drawn_offline = asked("map", SESSION, url, "--offline")
+    assert drawn_offline["cached_blocks"] == drawn
 
 
 def test_what_is_not_cached_offline(server: FakeS3Server) -> None:

@@ -49,6 +49,10 @@ EXAMPLES: dict[str, list[tuple[str, Any]]] = {
     "passthrough": [("yes", True), ("no", False)],
     "trust_cache": [("1", True), ("off", False)],
     "hdf5": [("yes", True), ("off", False)],
+    "index": [
+        *(("/1", "/1"), ("/with blank", "/with blank"), ("http://a/b", "http://a/b")),
+        ("https://[::1]:8/x?y=z", "https://[::1]:8/x?y=z"),
+    ],
     "max_connections": [("1", 1), ("2", 2), (" 3 ", 3), ("256", 256)],
     "limit_rate": [
         *(("5M", 5 << 20), ("500K", 500 << 10), ("1.5MiB/s", 3 << 19), ("16k", 16 << 10), (" 10 MB/s ", 10 << 20)),
@@ -104,6 +108,10 @@ BAD: dict[str, list[str]] = {
     "passthrough": ["", "maybe", "2"],
     "trust_cache": ["", "never"],
     "hdf5": ["", "maybe"],
+    "index": [
+        *("", "a\0b", "~no-such-user-here/x", "ftp://a/b", "http://a", "http://a/", "http:///b", "http://u:p@a/b"),
+        *("http://a/b#c", "http://a/b c", "http://a:b/c", "file:///etc/passwd"),
+    ],
     "max_connections": ["", "0", "257", "-1", "1.5", "x", "9" * 5000, "1_0", "nan"],
     "limit_rate": ["", "15K", "1", "-5M", "10Mbit", "10Mb/s/s", "fast", "on", "1024P"],
     "receivers": ["", "2", "-1", "1.0", "01", "x", "yes"],

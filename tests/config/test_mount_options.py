@@ -51,6 +51,48 @@ def test_what_holds_anyway() -> None:
     assert parse_mount_options((words,)) == ({}, ())
 
 
+def test_options_of_libfuse() -> None:
+    """What tunes libfuse, or concerns writing, is taken and dropped, and so are names of helpers; a number is one."""
+    words = (
+        "intr,kernel_cache,auto_cache,big_writes,splice_read,no_splice_move,no_remote_flock,helper=x,uhelper=udisks2"
+    )
+    numbers = "attr_timeout=1.5,entry_timeout=0,negative_timeout=60,ac_attr_timeout=1,max_background=12"
+    assert parse_mount_options((words, numbers, "subtype=vbnfs")) == ({}, ())
+    with pytest.raises(UsageError, match="-o attr_timeout=soon: a number is wanted, as in attr_timeout=1"):
+        parse_mount_options(("attr_timeout=soon",))
+
+
+def test_symbolic_links() -> None:
+    """`symfollow` is how it is without, and `nosymfollow` is the kernel's; of both the later one counts."""
+    assert parse_mount_options(("symfollow",)) == ({}, ())
+    assert parse_mount_options(("nosymfollow,symfollow",)) == ({}, ())
+    assert parse_mount_options(("symfollow,nosymfollow",)) == ({}, ("nosymfollow",))
+
+
+@pytest.mark.parametrize("name", ["a b", "", "a\\b", "x" * 201, '"a,b"'])
+def test_names_of_a_source(name: str) -> None:
+    """A source's name is handed on where the list of mounts can have it as it is."""
+    assert parse_mount_options(("fsname=lab:vbn",)) == ({}, ("fsname=lab:vbn",))
+    with pytest.raises(UsageError, match=r"-o fsname=.*(a name without blanks|no such mount option)"):
+        parse_mount_options((f"fsname={name}",))
+
+
+@pytest.mark.parametrize(
+    ("option", "remedy"),
+    [
+        ("direct_io", "leave it out"),
+        ("debug", "write log_level=debug instead"),
+        ("subtype=other", "found by their type, fuse.vbnfs"),
+        ("modules=subdir", "none of libfuse's modules"),
+        ("user_id=0", "gives that to the kernel itself"),
+    ],
+)
+def test_options_that_cannot_be_served(option: str, remedy: str) -> None:
+    """An option that asks for what a mount is not is refused by its name, with what to do instead."""
+    with pytest.raises(UsageError, match=f"-o {option}: .*{remedy}"):
+        parse_mount_options((option,))
+
+
 def test_rw_is_refused() -> None:
     """Mounting for writing is refused with the reason, also among others."""
     with pytest.raises(UsageError, match="-o rw: the dataset is read-only"):

@@ -66,6 +66,7 @@ def test_defaults() -> None:
         passthrough=True,
         trust_cache=False,
         hdf5=True,
+        index=None,
         fuse_engine="native",
         allow_other=False,
         allow_root=False,

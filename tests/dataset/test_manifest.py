@@ -105,6 +105,8 @@ def test_what_does_not_matter_may_be_anything(change: dict[str, Any]) -> None:
         f"http://{BUCKET}.s3.amazonaws.com/{PROJECT}/a/b.nwb",
         f"https://s3.us-west-2.amazonaws.com/{BUCKET}/{PROJECT}/a/b.nwb",
         f"http://s3.amazonaws.com/{BUCKET}/{PROJECT}/a/b.nwb",
+        f"https://{BUCKET}.s3.cn-north-1.amazonaws.com.cn/{PROJECT}/a/b.nwb",
+        f"https://{BUCKET}.s3.us-iso-east-1.c2s.ic.gov/{PROJECT}/a/b.nwb",
         f"http://localhost:8333/{BUCKET}/{PROJECT}/a/b.nwb",
     ],
 )

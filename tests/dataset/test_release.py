@@ -13,7 +13,7 @@ from tests.dataset.bucket import FILES, Bucket, manifest_key, names, warnings
 from tests.dataset.build import PROJECT, file_name, manifest_json
 from vbnfs.dataset.manifest import DatasetVersion, Manifest
 from vbnfs.dataset.release import Release
-from vbnfs.errors import BadReplyError, DatasetError
+from vbnfs.errors import BadReplyError, DatasetError, ListingDeniedError
 from vbnfs.objects import ListedObject, ObjectAttributes
 
 # The list of manifests
@@ -57,6 +57,32 @@ async def test_other_objects_beside_the_manifests(bucket: Bucket) -> None:
     release = await bucket.load()
     assert names(release) == ["0.1.0"]
     assert release.problems == ()
+
+
+async def test_the_structure_index_beside_the_manifests(bucket: Bucket) -> None:
+    """It shows in the list of manifests, and is no object of their folder, as AllenSDK would read it."""
+    bucket.publish("0.1.0", FILES)
+    catalog = bucket.catalog()
+    await catalog.load()
+    assert catalog.published_index is None
+    bucket.store.put(f"{PROJECT}/manifests.structure-index", b"index")
+    assert names(await catalog.load()) == ["0.1.0"]
+    assert catalog.published_index is not None
+    assert catalog.published_index.attributes.size_bytes == 5
+    folder = await bucket.client.list_objects(f"{PROJECT}/manifests/")
+    assert catalog.published_index not in folder
+
+
+async def test_a_bucket_that_lists_the_folder_of_manifests_alone(bucket: Bucket) -> None:
+    """A policy with the prefix `<project>/manifests/` is enough: that is asked for, too."""
+    bucket.publish("0.1.0", FILES)
+    denied = ListingDeniedError("listing: HTTP 403")
+    listing = {"kind": "list_objects", "name": f"{PROJECT}/manifests"}
+    bucket.client.fail_when(
+        lambda request: denied if {"kind": request.kind, "name": request.name} == listing else None
+    )
+    release = await bucket.load()
+    assert (names(release), release.doubt) == (["0.1.0"], None)
 
 
 async def test_no_manifest_at_all(bucket: Bucket) -> None:

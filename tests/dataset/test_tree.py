@@ -410,7 +410,7 @@ def test_five_releases_of_the_real_size(default: str) -> None:
     by_kind = Counter(type(node) for node in tree.nodes.values())
     folders = 153 + 3271 + 4  # a folder for each session, and their four parents, the flat one among them
     for_allensdk = {StaticNode: 1, Symlink: 1 + 5 * (1 + 4), Directory: 2 + 3 * 5}  # whatever the number of files
-    plain = {DataNode: len(contents), StaticNode: 6 + 4 + 1, Symlink: 1, Directory: 6 * folders + 5 + 3}
+    plain = {DataNode: len(contents), StaticNode: 6 + 5 + 1, Symlink: 1, Directory: 6 * folders + 5 + 3}
     assert by_kind == Counter(plain) + Counter(for_allensdk)
     assert sum(node.links for node in tree.nodes.values() if isinstance(node, DataNode)) == 6 * (4298 + 153)
     check_sound(tree)

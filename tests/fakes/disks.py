@@ -29,6 +29,23 @@ def loop_disk(folder: Path, make: Sequence[str], size_bytes: int) -> Iterator[Pa
 
 
 @contextmanager
+def fuse_disk(folder: Path, make: Sequence[str], size_bytes: int, mount: Sequence[str | Path]) -> Iterator[Path]:
+    """The folder, on which a program serves a disk of a file system that the kernel may lack."""
+    image = make_image(folder.with_suffix(".img"), make, size_bytes)
+    found = subprocess.run(["losetup", "-f", "--show", image], check=True, capture_output=True, text=True)
+    loop = found.stdout.strip()
+    folder.mkdir()
+    try:
+        subprocess.run([*mount, loop, folder], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            yield folder
+        finally:
+            subprocess.run(["umount", folder], check=True)
+    finally:
+        subprocess.run(["losetup", "-d", loop], check=True)
+
+
+@contextmanager
 def memory_disk(folder: Path, options: str) -> Iterator[Path]:
     """The folder, on which a tmpfs with these options is mounted. It is its owner's alone."""
     with _mounted(folder, f"mode=0700,{options}", "-t", "tmpfs", "tmpfs"):

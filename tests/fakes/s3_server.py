@@ -126,6 +126,20 @@ def cut_after(body_bytes: int) -> Behaviour:
     return lambda _request, honest: replace(honest, cut=body_bytes) if len(honest.body) > body_bytes else None
 
 
+def at_most(body_bytes: int) -> Behaviour:
+    """Send no more of a range than so many bytes, and say so, as a server may (RFC 9110, 15.3.7)."""
+
+    def shortened(_request: Request, honest: Reply) -> Reply | None:
+        if honest.status != 206 or len(honest.body) <= body_bytes:
+            return None
+        span, _, size = honest.headers["Content-Range"].partition("/")
+        start = int(span.removeprefix("bytes ").partition("-")[0])
+        said = f"bytes {start}-{start + body_bytes - 1}/{size}"
+        return replace(honest, body=honest.body[:body_bytes]).with_headers(Content_Range=said)
+
+    return shortened
+
+
 def header(**headers: str) -> Behaviour:
     """Answer honestly but for some headers; `_` in names stands for `-`, "" leaves a header out."""
     return lambda _request, honest: honest.with_headers(**headers)

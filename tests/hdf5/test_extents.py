@@ -26,7 +26,9 @@ def written(version: str) -> bytes:
         units["waveform_index"] = np.array([1.5, 2.5])  # no numbers of rows
         units["tags"] = np.arange(10_000, dtype="i8")
         units["tags_index"] = np.array([[1], [10_000]], ">i2")  # nor these
-        file.create_dataset("chunked", data=np.zeros(100_000), chunks=(1000,))
+        file.create_dataset("chunked", data=np.zeros((100_000, 1)), chunks=(1000, 1))
+        file.create_dataset("list", data=np.arange(10_000), chunks=(10_000,))
+        file.create_dataset("list_index", data=np.array([7, 10_000], ">u2"), chunks=(2,))
         file.create_dataset("empty", shape=(100_000,), dtype="f8")
         file["small"] = np.zeros(100)
         file["scalar"] = "a" * LEAST_BYTES
@@ -50,6 +52,12 @@ def runs_of(item: Any) -> list[Extent]:
     return [run for run in runs if run.stop - run.start >= LEAST_BYTES]
 
 
+def first_chunk(item: Any) -> int:
+    """Where h5py says that it begins."""
+    start: int = item.id.get_chunk_info(0).byte_offset
+    return start
+
+
 def place(item: Any) -> tuple[int, int]:
     """Where h5py says that an array lies; of a file with a user block, relative to its end."""
     start = item.id.get_offset()
@@ -68,6 +76,9 @@ def test_larger_arrays_are_found_with_the_ends_of_their_rows(version: str) -> No
             Extent(*place(units["waveform"]), 2400),
             Extent(*place(units["tags"]), 8),
             *runs_of(file["chunked"]),
+            Extent(
+                *runs_of(file["list"])[0][:2], 8, RowEnds(first_chunk(file["list_index"]), 2, 2, is_big_endian=True)
+            ),
         ]
         assert len(expected) > 3
     assert extents_of(data) == sorted(expected, key=lambda extent: extent[:2])

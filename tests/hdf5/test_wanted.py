@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from tests.hdf5.running import Waves
 from tests.hdf5.samples import TYPES, VERSIONS, Sample, samples, value_of
 from tests.hdf5.truth import joined
+from tests.hdf5.values import comparable, of_h5py
 from vbnfs.hdf5.branches import Wanted
-from vbnfs.hdf5.structure import Attribute, Chunked, Contiguous, Dataset, Group, Reference, Value
+from vbnfs.hdf5.structure import Attribute, Chunked, Contiguous, Dataset, Group
 from vbnfs.hdf5.words import type_name
 
 BLOCK_BYTES = 1024
@@ -41,7 +42,7 @@ def by_address(path: Path) -> dict[int, Any]:
 
 
 @settings(
-    max_examples=max(1, settings.default.max_examples // 4),
+    max_examples=max(1, settings.default.max_examples // 8),
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 @given(samples)
@@ -59,41 +60,6 @@ def test_where_chunks_are(sample: Sample) -> None:
         assert [(one.start, one.stop) for one in layout.places or ()] == chunks
         assert sum(map(len, layout.places or ())) == layout.storage_bytes
     assert found.blocks == Waves(data).structure.blocks
-
-
-def of_h5py(value: Any) -> Value:  # noqa: PLR0911 - one for each kind of value
-    """A value that h5py has read, as a walk gives it. Where references lead is not compared."""
-    match value:
-        case h5py.RegionReference():
-            return Reference(0, is_region=True)
-        case h5py.Reference():
-            return Reference(0)
-        case h5py.Empty():
-            return None
-        case np.ndarray() if value.dtype.names:
-            return [of_h5py(one) for one in value]
-        case np.ndarray() | list():
-            return [of_h5py(one) for one in value]
-        case np.void() if value.dtype.names:
-            return {name: of_h5py(value[name]) for name in value.dtype.names}
-        case np.void():
-            return bytes(value)
-        case np.generic():
-            return of_h5py(value.item())
-        case bytes():
-            return value.decode("utf-8", "surrogateescape")
-    return value  # type: ignore[no-any-return]
-
-
-def comparable(value: Value) -> Value:
-    match value:
-        case Reference(start, is_region):
-            return Reference(0 if start is not None else None, is_region)
-        case list():
-            return [comparable(one) for one in value]
-        case dict():
-            return {name: comparable(one) for name, one in value.items()}
-    return value
 
 
 @pytest.fixture(params=sorted(VERSIONS))

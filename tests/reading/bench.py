@@ -16,6 +16,7 @@ from vbnfs.cache.claims import Claims
 from vbnfs.cache.digests import DigestStore
 from vbnfs.cache.eviction import Evictor
 from vbnfs.cache.stock import Stock
+from vbnfs.cache.structure_index import StructureIndex
 from vbnfs.cache.verdicts import Verdicts
 from vbnfs.link import Link
 from vbnfs.metrics import Metrics
@@ -55,6 +56,7 @@ class Bench:
     verdicts: Verdicts
     digests: DigestStore
     verifier: Verifier
+    index: StructureIndex
     walks: Walks
     services: trio.Nursery
     start_keeping: Callable[[], None]
@@ -87,6 +89,10 @@ class FixedConnections:
     shared_gets: int
     link: Link = field(default_factory=Link)
 
+    @property
+    def short_gets(self) -> int:
+        return self.gets
+
     def prefetches(self, *, demand_waits: bool) -> int:
         return self.shared_gets if demand_waits else self.prefetch_gets
 
@@ -111,14 +117,12 @@ async def bench(
     mirror_client: MemoryClient | None = None,
     limit: RateLimit | None = None,
     on_stored: Callable[[Set[Content]], None] = lambda contents: None,
-    known: Callable[[Content], Set[int]] = lambda content: frozenset(),
-    on_structure: Callable[[Content, Set[int]], None] = lambda content, blocks: None,
 ) -> AsyncIterator[Bench]:
     """A mount without FUSE. It ends as the daemon does: services are cancelled, then all blocks are kept.
 
     `mirror_client` asks a mirror.
 
-    `known` and `on_structure` are those of the walks. `keeps_blocks` False: the disk hangs, until `start_keeping`.
+    `keeps_blocks` False: the disk hangs, until `start_keeping`.
     """
     client = client or MemoryClient(MemoryStore())
     metrics = Metrics()
@@ -147,15 +151,8 @@ async def bench(
             )
             prefetcher = Prefetcher(cache, source, nursery=services)
             verifier = Verifier(cache, source, verdicts, digests, metrics=metrics, mirror=mirror)
-            walks = Walks(
-                cache,
-                source,
-                verdicts,
-                metrics=metrics,
-                nursery=services,
-                known=known,
-                on_structure=on_structure,
-            )
+            index = StructureIndex(directory)
+            walks = Walks(cache, source, verdicts, index, metrics=metrics, nursery=services)
             if keeps_blocks:
                 outer.start_soon(writer.keep_blocks)
             start_keeping = lambda: outer.start_soon(writer.keep_blocks)  # noqa: E731
@@ -171,6 +168,7 @@ async def bench(
                     verdicts,
                     digests,
                     verifier,
+                    index,
                     walks,
                     services,
                     start_keeping,

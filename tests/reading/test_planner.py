@@ -1,6 +1,7 @@
 """The arithmetic of fetching: which GETs, and how far ahead."""
 
 import itertools
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -15,6 +16,7 @@ from vbnfs.reading.planner import (
     fresh_advice,
     metadata_neighbourhood,
     plan_gets,
+    plan_wave,
     step_blocks,
     tail_of,
 )
@@ -77,6 +79,21 @@ def test_a_get_is_an_even_share_of_what_is_to_come(coming: int, connections: int
 def test_where_a_window_has_come_a_get_is_a_share_of_half_of_it(coming: int, window: int, blocks: int) -> None:
     """A reader that is slower than the network needs no short GETs."""
     assert even_share(coming, connections=15, window_blocks=window) == blocks
+
+
+@given(st.sets(st.integers(0, 300), max_size=60), st.integers(1, 40), st.integers(0, 20))
+def test_a_wave_is_sent_at_once(wanted: set[int], gets: int, most_bridged: int) -> None:
+    """It has all blocks that are wanted, each once, few others, and no more GETs than may be if that can be."""
+    runs = plan_wave(sorted(wanted), gets=gets, most_bridged=most_bridged)
+    fetched = [block for run in runs for block in run]
+    assert fetched == sorted(set(fetched))
+    assert set(fetched) >= wanted
+    assert len(set(fetched) - wanted) <= most_bridged
+    assert len(runs) <= max(gets, len(list(plan_gets(sorted(wanted), longest=1000))))
+    if len(runs) > gets:
+        gaps = [after.start - before.stop for before, after in pairwise(runs)]
+        assert min(gaps) > most_bridged - len(set(fetched) - wanted)
+    assert all(len(run) <= 2 for run in runs) or len(runs) >= gets  # long ones are cut while there is room
 
 
 @given(st.integers(1, 10 * MIB))

@@ -2,14 +2,12 @@
 
 import os
 import signal
-from collections.abc import Set
 from pathlib import Path
 
 import pytest
 import trio
 import trio.testing
 
-from tests.fakes.client import Gate
 from tests.hdf5.running import Waves, structured
 from tests.reading.bench import Bench, bench
 from vbnfs.blocks import BLOCK_BYTES, blocks_of
@@ -204,29 +202,6 @@ async def test_of_many_files_that_wait_for_their_programs_the_first_are_let_go(t
         assert floor.walks.waiting == 0
 
 
-async def test_what_is_known_of_a_structure_comes_in_one_wave(tmp_path: Path) -> None:
-    """With the block that shows that a program follows it; at the end the walk says which blocks it was."""
-    said: dict[str, Set[int]] = {}
-    async with bench(
-        tmp_path,
-        prefetch_gets=40,
-        known=lambda content: STRUCTURE if content.content_id == "a" else frozenset(),
-        on_structure=lambda content, blocks: said.update({content.content_id: blocks}),
-    ) as floor:
-        known, other = floor.add("a", DATA), floor.add("b", DATA)
-        gate = floor.client.hold(lambda request: request.name == "a" and request.byte_range.start > 0)
-        async with trio.open_nursery() as readers:
-            readers.start_soon(read, floor.open(known), 0, ELSEWHERE)
-            with trio.fail_after(PATIENCE_SECONDS):
-                while fetching(gate) < STRUCTURE - {0}:
-                    await trio.testing.wait_all_tasks_blocked(0.01)
-            gate.open()
-        await read(floor.open(other), 0, ELSEWHERE)
-        await ended(floor)
-        assert said == {"a": STRUCTURE, "b": STRUCTURE}
-        assert fetched(floor, known) == STRUCTURE
-
-
 async def test_a_file_whose_beginning_was_not_read_has_no_walk(tmp_path: Path) -> None:
     """Random reads have none, and no process; nor has a file that is none of HDF5's."""
     async with bench(tmp_path) as floor:
@@ -240,12 +215,6 @@ async def test_a_file_whose_beginning_was_not_read_has_no_walk(tmp_path: Path) -
         await read(reader, ELSEWHERE)
         await ended(floor)
         assert fetched(floor, content) >= STRUCTURE
-
-
-def fetching(gate: Gate) -> set[int]:
-    """The blocks that were asked for and wait at a gate."""
-    ranges = [request.byte_range for request in gate.arrived if request.byte_range is not None]
-    return {index for each in ranges for index in blocks_of(each)}
 
 
 def test_which_blocks_show_that_structure_is_followed() -> None:

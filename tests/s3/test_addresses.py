@@ -15,7 +15,8 @@ from vbnfs.errors import (
 )
 from vbnfs.metrics import Metrics
 from vbnfs.objects import ByteRange, ObjectVersion, RangeRequest
-from vbnfs.s3.addresses import aws_base, is_at_aws, object_url
+from vbnfs.partitions import partition_of
+from vbnfs.s3.addresses import aws_base, object_url, partition_at
 from vbnfs.s3.client import S3Client
 
 
@@ -77,21 +78,49 @@ def test_the_address_at_aws_is_virtual_hosted() -> None:
 @pytest.mark.parametrize(
     ("url", "expected"),
     [
-        *[(f"https://s3{host}.amazonaws.com", True) for host in ("", ".us-west-2", ".dualstack.us-west-2")],
-        ("https://s3-fips.dualstack.us-east-1.amazonaws.com", True),
-        *[(f"https://s3{host}.us-gov-west-1.amazonaws.com", False) for host in ("", ".dualstack", "-fips.dualstack")],
-        *[(f"https://s3{host}.amazonaws.com:443", True) for host in (".dualstack.eu-central-1",)],
-        ("HTTPS://S3.DUALSTACK.US-WEST-2.AMAZONAWS.COM/", True),
-        ("http://s3.dualstack.us-west-2.amazonaws.com", False),
-        ("https://s3.dualstack.us-west-2.amazonaws.com:8443", False),
-        ("https://s3.dualstack.us-west-2.amazonaws.com/path", False),
-        ("https://s3.dualstack.us-west-2.amazonaws.com.evil.example", False),
-        ("https://evil-s3.dualstack.us-west-2.amazonaws.com", False),
-        ("https://bucket.s3.dualstack.us-west-2.amazonaws.com", False),
-        ("https://s3.dualstack.cn-north-1.amazonaws.com.cn", False),
-        ("https://s3.us-west-2.amazonaws.example", False),
+        *[(f"https://s3{host}.amazonaws.com", "aws") for host in ("", ".us-west-2", ".dualstack.us-west-2")],
+        ("https://s3-fips.dualstack.us-east-1.amazonaws.com", "aws"),
+        *[(f"https://s3{host}.us-gov-west-1.amazonaws.com", "aws-us-gov") for host in ("", ".dualstack", "-fips")],
+        ("https://s3.cn-north-1.amazonaws.com.cn", "aws-cn"),
+        ("https://s3.dualstack.cn-northwest-1.amazonaws.com.cn/", "aws-cn"),
+        ("https://s3.eusc-de-east-1.amazonaws.eu", "aws-eusc"),
+        ("https://s3-fips.us-iso-east-1.c2s.ic.gov", "aws-iso"),
+        ("https://s3.us-isob-east-1.sc2s.sgov.gov", "aws-iso-b"),
+        ("https://s3.dualstack.eu-central-1.amazonaws.com:443", "aws"),
+        ("HTTPS://S3.DUALSTACK.US-WEST-2.AMAZONAWS.COM/", "aws"),
+        ("https://s3.us-west-2.amazonaws.com.cn", None),
+        ("https://s3.cn-north-1.amazonaws.com", None),
+        ("https://s3.amazonaws.com.cn", None),
+        ("http://s3.dualstack.us-west-2.amazonaws.com", None),
+        ("https://s3.dualstack.us-west-2.amazonaws.com:8443", None),
+        ("https://s3.dualstack.us-west-2.amazonaws.com/path", None),
+        ("https://s3.dualstack.us-west-2.amazonaws.com.evil.example", None),
+        ("https://evil-s3.dualstack.us-west-2.amazonaws.com", None),
+        ("https://bucket.s3.dualstack.us-west-2.amazonaws.com", None),
+        ("https://s3.us-west-2.amazonaws.example", None),
     ],
 )
-def test_amazon_s3_by_its_hosts(url: str, expected: bool) -> None:
-    """Hosts that AWS documents for Amazon S3, by https; the buckets there are the same ones for all of them."""
-    assert is_at_aws(url) == expected
+def test_amazon_s3_by_its_hosts(url: str, expected: str | None) -> None:
+    """Hosts that AWS documents for Amazon S3, by https: a partition's have the same buckets, another one's others."""
+    found = partition_at(url)
+    assert (found and found.name) == expected
+
+
+@pytest.mark.parametrize(
+    ("region", "host"),
+    [
+        ("us-west-2", "s3.us-west-2.amazonaws.com"),
+        ("us-gov-east-1", "s3.us-gov-east-1.amazonaws.com"),
+        ("cn-north-1", "s3.cn-north-1.amazonaws.com.cn"),
+        ("eusc-de-east-1", "s3.eusc-de-east-1.amazonaws.eu"),
+        ("us-iso-west-1", "s3.us-iso-west-1.c2s.ic.gov"),
+        ("us-isob-east-1", "s3.us-isob-east-1.sc2s.sgov.gov"),
+        ("eu-isoe-west-1", "s3.eu-isoe-west-1.cloud.adc-e.uk"),
+        ("us-isof-south-1", "s3.us-isof-south-1.csp.hci.ic.gov"),
+    ],
+)
+def test_a_region_has_its_partitions_host(region: str, host: str) -> None:
+    """Without an endpoint, each region is asked in its own partition's domain; a host of it is in the partition."""
+    assert aws_base("data-bucket", region) == f"https://data-bucket.{host}"
+    assert aws_base("data.bucket", region) == f"https://{host}/data.bucket"
+    assert partition_at(f"https://{host}") == partition_of(region)

@@ -193,7 +193,7 @@ async def test_a_server_that_was_never_there(inner: MemoryClient, autojump_clock
 
 
 async def test_looking_tells_how_it_is_now(inner: MemoryClient, autojump_clock: MockClock) -> None:
-    """`probe` finds out within a second or so whether the server can be reached, before any read noticed."""
+    """`probe` finds out within two seconds whether the server can be reached, before any read noticed."""
     async with watched(inner) as client:
         assert await client.probe()
         inner.fail_when(lambda request: REFUSED)
@@ -204,7 +204,7 @@ async def test_looking_tells_how_it_is_now(inner: MemoryClient, autojump_clock: 
     assert inner.count("get_range") == 0
 
 
-async def test_looking_takes_a_second_at_most(inner: MemoryClient, autojump_clock: MockClock) -> None:
+async def test_looking_takes_two_seconds_at_most(inner: MemoryClient, autojump_clock: MockClock) -> None:
     """A server that does not even refuse counts as not reached."""
 
     def is_reach(request: Request) -> bool:
@@ -214,7 +214,7 @@ async def test_looking_takes_a_second_at_most(inner: MemoryClient, autojump_cloc
     client = BreakerClient(inner)
     began = trio.current_time()
     assert not await client.probe()
-    assert trio.current_time() - began == pytest.approx(1.0)
+    assert trio.current_time() - began == pytest.approx(2.0)
 
 
 async def test_what_receive_raises_is_no_suspicion(inner: MemoryClient, autojump_clock: MockClock) -> None:

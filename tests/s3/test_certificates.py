@@ -1,5 +1,6 @@
 """Which servers are trusted."""
 
+import os
 import ssl
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -8,6 +9,7 @@ from typing import Any, Final
 
 import pytest
 import trio
+import trio.testing
 
 from tests.fakes.certificates import Certificate, make_certificate
 from tests.fakes.http_proxy import HttpProxy
@@ -25,6 +27,7 @@ from vbnfs.errors import (
 from vbnfs.s3 import trust
 from vbnfs.s3.certificates import Dates, with_dates
 from vbnfs.s3.routes import route_to
+from vbnfs.s3.server_dates import ServerDates
 from vbnfs.s3.trust import VARIABLES, Trust, load, places_of
 
 BOTH_CLIENTS: Final = ("get_range", "head")
@@ -168,18 +171,43 @@ async def test_a_wrong_clock_is_named(
     certificate, bundle = faulty[cause]
     by_server = datetime.now(UTC) + timedelta(days=days)
     with FakeS3Server(store, tls=certificate.server_context()) as server:
-        async with open_client(server.endpoint_url, ca_bundle=bundle) as client:
-            for kind in BOTH_CLIENTS:
-                server.behaviours[:] = [header(Date=format_datetime(by_server, usegmt=True))]
-                with pytest.raises(WrongClockError, match=r"this machine's clock says") as caught:
-                    await ask(client, kind)
-                assert f"the server's {by_server:%Y-%m-%d %H:%M} UTC" in str(caught.value)
-                assert "timedatectl" in with_remedy(caught.value)
-                server.behaviours[:] = [header(Date=format_datetime(datetime.now(UTC), usegmt=True))]
-                with pytest.raises(ExpiredError, match=r"valid from .* to .* clock says") as caught:
-                    await ask(client, kind)
-                assert type(caught.value) is ExpiredError
-    assert {(request.method, request.key) for request in server.requests} == {("HEAD", "")}
+        for when, kind_of_error, words in (
+            (by_server, WrongClockError, rf"clock says .*, the server's {by_server:%Y-%m-%d %H:%M} UTC"),
+            (datetime.now(UTC), ExpiredError, r"valid from .* to .* clock says"),
+        ):
+            server.behaviours[:] = [header(Date=format_datetime(when, usegmt=True))]
+            async with open_client(server.endpoint_url, ca_bundle=bundle) as client:
+                for kind in BOTH_CLIENTS:
+                    with pytest.raises(ExpiredError, match=words) as caught:
+                        await ask(client, kind)
+                    assert type(caught.value) is kind_of_error
+                    assert ("timedatectl" in with_remedy(caught.value)) == (kind_of_error is WrongClockError)
+    assert [(request.method, request.key) for request in server.requests] == [("HEAD", "")] * 2
+
+
+async def test_the_time_is_asked_for_once(autojump_clock: trio.testing.MockClock) -> None:
+    """Many requests that are refused at the same time, and for minutes after, ask a server for its time once."""
+    asked, now = 0, Dates(0, DAY, 100.0)
+
+    async def ask_server() -> Dates | None:
+        nonlocal asked
+        asked += 1
+        await trio.sleep(1)
+        return now
+
+    dates, found = ServerDates(ask_server), list[Dates | None]()
+
+    async def get() -> None:
+        found.append(await dates.get())
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(8):
+            nursery.start_soon(get)
+    assert (asked, found) == (1, [now] * 8)
+    await trio.sleep(60)
+    assert (await dates.get(), asked) == (Dates(0, DAY, 160.0), 1)
+    await trio.sleep(300)
+    assert (await dates.get(), asked) == (now, 2)
 
 
 @pytest.mark.parametrize(
@@ -280,18 +308,22 @@ UNUSABLE: Final = {
 
 
 @pytest.mark.parametrize("variable", ["--ca-bundle", *VARIABLES])
-@pytest.mark.parametrize("kind", [*UNUSABLE, "folder"])
+@pytest.mark.parametrize("kind", [*UNUSABLE, "folder", "large", "folder with a large file"])
 def test_unusable_certificates_are_the_users_mistake(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, variable: str, kind: str
+    certificate: Certificate, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, variable: str, kind: str
 ) -> None:
     """A file or folder that is missing, empty or something else is an error at once: it names the path and variable.
 
-    A variable counts only where certificates are checked.
+    So is a file that is too large: none is read in part. A variable counts only where certificates are checked.
     """
     bundle = tmp_path / "bundle.pem"
-    if kind == "folder":
+    if kind.startswith("folder"):
         bundle.mkdir()
-    elif (data := UNUSABLE[kind]) is not None:
+    if "large" in kind:
+        large = bundle / "large.pem" if bundle.is_dir() else bundle
+        large.write_bytes(certificate.path.read_bytes())
+        os.truncate(large, (16 << 20) + 1)
+    elif (data := UNUSABLE.get(kind)) is not None:
         bundle.write_bytes(data)
     is_option = variable == "--ca-bundle"
     if not is_option:
@@ -303,6 +335,7 @@ def test_unusable_certificates_are_the_users_mistake(
     with pytest.raises(UsageError) as caught:
         open_client(None, ca_bundle=bundle if is_option else None)
     assert str(caught.value).startswith(f"{bundle} ({variable}): no usable certificates: ")
+    assert ("more than 16 MiB" in str(caught.value)) == ("large" in kind)
 
 
 @RECEIVING

@@ -133,8 +133,9 @@ def test_an_object_encrypted_with_a_customers_key() -> None:
 @pytest.mark.parametrize(
     ("status", "kind"),
     [
-        (304, MismatchError), (401, AccessDeniedError), (402, AccessDeniedError), (407, BadReplyError),
-        (410, ObjectGoneError), (414, BadReplyError), (421, MismatchError), (425, BusyError), (431, BadReplyError),
+        (203, MismatchError), (304, MismatchError), (401, AccessDeniedError), (402, AccessDeniedError),
+        (407, BadReplyError), (410, ObjectGoneError), (414, BadReplyError), (421, MismatchError),
+        (425, BusyError), (431, BadReplyError),
         (451, AccessDeniedError), (505, BadReplyError), (511, MismatchError), (599, BusyError), (299, BadReplyError),
     ],
 )  # fmt: skip
@@ -158,7 +159,7 @@ def rows_of_codes() -> Iterator[str]:
 def rows_of_statuses() -> Iterator[str]:
     """A row for each meaning of statuses that no code explains."""
     found: dict[Meaning, list[int]] = {}
-    for status in (200, 301, 302, 303, 304, 307, 308, *range(400, 432), 451, 500, 501, 503, 505, 511):
+    for status in (200, 203, 301, 302, 303, 304, 307, 308, *range(400, 432), 451, 500, 501, 503, 505, 511):
         meaning = of_status(status, expected=206)
         if "was expected" not in meaning.cause:
             found.setdefault(meaning, []).append(status)

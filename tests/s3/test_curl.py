@@ -185,6 +185,7 @@ async def test_the_request_is_as_the_value_says() -> None:
     assert fields == {
         **{b"host": url.removeprefix("http://").encode(), b"accept": b"*/*", b"accept-encoding": b"identity"},
         **{b"user-agent": b"vbnfs", b"range": b"bytes=0-2", b"if-match": b'"etag"'},
+        b"cache-control": b"no-transform",
     }
 
 

@@ -91,6 +91,20 @@ async def test_a_turn_can_be_waited_for_and_given_up(inner: MemoryClient) -> Non
     assert inner.count() == 2
 
 
+async def test_short_gets_run_beside_those_that_fill_the_link(inner: MemoryClient) -> None:
+    """Where 24 run, as many more as there are connections, if they are short; none after the server has refused."""
+    client, gate = PacedClient(inner, most=32), inner.hold()
+    async with trio.open_nursery() as nursery:
+        for _ in range(40):
+            nursery.start_soon(fetch, client)
+        await gate.wait_arrived(32)
+        await trio.testing.wait_all_tasks_blocked()
+        assert (client.gets, client.short_gets, inner.in_flight) == (24, 32, 32)
+        gate.open()
+    await fetch_busy(client, inner)
+    assert (client.gets, client.short_gets) == (16, 16)
+
+
 @given(st.integers(1, 256), st.lists(st.tuples(st.booleans(), st.floats(0, 10)), max_size=100))
 def test_the_pace_is_bounded(most: int, answers: list[tuple[bool, float]]) -> None:
     """Whatever the server says there is at least a GET, never more than allowed, and always one left to readers."""

@@ -303,7 +303,7 @@ async def test_a_socks_proxy_is_honoured(server: FakeS3Server, monkeypatch: pyte
             async with open_client(server.endpoint_url) as client:
                 if text:
                     await all_by(client)
-                    assert len(proxy.asked) == 2
+                    assert len(proxy.asked) == 3  # by each client, and to find out whether it can be reached
                 else:
                     await _assert_no_login(client, f"{proxy.url} (ALL_PROXY)")
     assert {host for host, _ in proxy.asked} == {"127.0.0.1"}
@@ -359,7 +359,7 @@ async def test_a_name_is_looked_up_here(server: FakeS3Server, monkeypatch: pytes
         monkeypatch.setenv("ALL_PROXY", f"{kind}://127.0.0.1:{proxy.port}")
         async with open_client(f"http://localhost:{server.port}") as client:
             await all_by(client)
-    assert len(proxy.asked) == 2
+    assert len(proxy.asked) == 3  # by each client, and to find out whether it can be reached
     assert set(proxy.asked) <= set(addresses)
 
 
@@ -428,15 +428,26 @@ async def test_answers_of_the_proxy_are_not_the_servers(
 async def test_answers_of_the_server_are_not_the_proxys(
     server: FakeS3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """S3's own 403 and 503 stay S3's, by way of a proxy as without: its replies name the request."""
+    """S3's own 403 and 503 stay S3's, by way of a proxy as without: its replies name the request, or the server.
+
+    Where the reply to HEAD, which has no body, names neither, a GET for the first byte shows whose it is.
+    """
     with HttpProxy() as proxy:
         monkeypatch.setenv("http_proxy", proxy.url)
         async with open_client(server.endpoint_url) as client:
-            for status, expected in ((403, AccessDeniedError), (503, BusyError)):
-                server.behaviours[:] = [always(error(status, "Refused", x_amz_request_id="1"))]
-                for kind in BOTH_CLIENTS:
-                    with pytest.raises(expected, match=f"HTTP {status}"):
-                        await ask(client, kind)
+            for fields, asked in (
+                ({"x_amz_request_id": "1"}, ["head"]),
+                ({"Server": "MinIO"}, ["head"]),
+                ({}, ["head", "get_range"]),
+            ):
+                for status, expected in ((403, AccessDeniedError), (503, BusyError)):
+                    server.behaviours[:] = [always(error(status, "Refused", **fields))]
+                    for kind in BOTH_CLIENTS:
+                        server.forget_requests()
+                        with pytest.raises(expected, match=f"HTTP {status}"):
+                            await ask(client, kind)
+                        kinds = [request.kind for request in server.requests]
+                        assert kinds == (asked if kind == "head" else ["get_range"])
 
 
 @pytest.mark.parametrize(

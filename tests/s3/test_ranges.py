@@ -34,7 +34,7 @@ def test_a_get_is_a_value() -> None:
     assert GET.url == "http://s3.example/bucket/data/a%20b.nwb?versionId=id%261"
     assert dict(GET.fields) == {
         **{"Accept-Encoding": "identity", "User-Agent": "vbnfs"},
-        **{"Range": "bytes=10-19", "If-Match": '"etag"'},
+        **{"Range": "bytes=10-19", "If-Match": '"etag"', "Cache-Control": "no-transform"},
     }
     assert GET.request.after(15) == RangeRequest(VERSION, ByteRange(15, 20), 100)
 

@@ -11,6 +11,7 @@ from tests.s3.asking import KEY, KINDS, Received, ask, fetch, open_client
 from vbnfs.errors import (
     AccessDeniedError,
     ArchivedError,
+    BadReplyError,
     BusyError,
     ListingDeniedError,
     MismatchError,
@@ -57,6 +58,25 @@ async def test_a_bucket_that_has_moved_names_its_region(
             await ask(client, kind)
         assert "--region" in with_remedy(caught.value)
     assert server.count() == len(kinds)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"<html><center>The plain HTTP request was sent to HTTPS port</center></html>",  # nginx
+        b"Client sent an HTTP request to an HTTPS server.\n",  # Go's, as MinIO and SeaweedFS have it
+        b"<!DOCTYPE HTML>\n<p>Reason: You're speaking plain HTTP to an SSL-enabled server port.</p>",  # Apache
+    ],
+)
+async def test_a_server_that_wants_tls(server: FakeS3Server, client: S3Client, body: bytes) -> None:
+    """What servers answer to plain HTTP at a port that is for TLS leads to https://, and is not asked again."""
+    server.behaviours.append(always(Reply(400, {}, body)))
+    for kind in KINDS:
+        if kind == "head":  # which has no body
+            continue
+        with pytest.raises(BadReplyError, match="was asked in plain HTTP") as caught:
+            await ask(client, kind)
+        assert with_remedy(caught.value).endswith("; write https:// in --endpoint-url")
 
 
 def test_what_has_moved_is_not_asked_for_again() -> None:

@@ -15,6 +15,7 @@ from tests.fakes.s3_server import (
     Reply,
     Request,
     always,
+    at_most,
     cut_after,
     for_kind,
     header,
@@ -34,6 +35,7 @@ from tests.s3.asking import (
     Received,
     ask,
     fetch,
+    open_client,
     raw_range,
     wait_until,
 )
@@ -44,8 +46,9 @@ from vbnfs.errors import (
     StorageError,
     TransportError,
 )
+from vbnfs.metrics import Metrics
 from vbnfs.objects import ByteRange, ObjectVersion, RangeRequest
-from vbnfs.s3.client import S3Client
+from vbnfs.s3.client import MOST_SMALL_PARTS, SMALL_PART_BYTES, S3Client
 from vbnfs.s3.replies import MAX_OBJECT_BYTES, Head, check_range
 
 
@@ -55,7 +58,7 @@ from vbnfs.s3.replies import MAX_OBJECT_BYTES, Head, check_range
         "",
         "bytes 11-60010/100000",
         "bytes 0-60009/100000",
-        "bytes 10-60008/100000",
+        "bytes 10-9/100000",
         "bytes 10-60010/100000",
         "bytes 10-60009/100001",
         "bytes */100000",
@@ -78,6 +81,32 @@ async def test_another_range_is_refused(server: FakeS3Server, client: S3Client, 
     with pytest.raises(BadReplyError):
         await fetch(client, received)
     assert received.data == b""
+
+
+@pytest.mark.usefixtures("receiving")
+@pytest.mark.parametrize(("most_bytes", "parts"), [(59_999, [10, 60_009]), (25_000, [10, 25_010, 50_010])])
+async def test_a_part_of_a_range_is_taken(server: FakeS3Server, most_bytes: int, parts: list[int]) -> None:
+    """A server may send the beginning of a range alone (RFC 9110, 15.3.7): it is kept, and the rest is asked for."""
+    server.behaviours.append(at_most(most_bytes))
+    async with open_client(server.endpoint_url, metrics=(metrics := Metrics())) as client:
+        assert await ask(client, "get_range") == WANTED
+    assert [request.headers["range"] for request in server.requests] == [f"bytes={at}-60009" for at in parts]
+    assert (metrics.range_requests, metrics.received_bytes, metrics.failed_requests) == (len(parts), len(WANTED), 0)
+
+
+@pytest.mark.usefixtures("receiving")
+async def test_a_server_that_sends_no_range_whole(server: FakeS3Server) -> None:
+    """One that sends 64 KiB at a time, or more, is asked as often as it takes; fewer bytes are taken four times."""
+    async with open_client(server.endpoint_url) as client:
+        server.behaviours.append(at_most(SMALL_PART_BYTES))
+        await fetch(client, received := Received(), BIG, ByteRange(0, 4 << 20), BIG_SIZE)
+        assert (len(received.data), server.count("get_range")) == (4 << 20, 64)
+        server.forget_requests()
+        server.behaviours[:] = [at_most(SMALL_PART_BYTES - 1)]
+        with pytest.raises(MismatchError, match="less than 65,536 bytes of a range"):
+            await fetch(client, received := Received(), BIG, ByteRange(0, 4 << 20), BIG_SIZE)
+        assert server.count("get_range") == MOST_SMALL_PARTS + 1
+        assert len(received.data) == (MOST_SMALL_PARTS + 1) * (SMALL_PART_BYTES - 1)
 
 
 @pytest.mark.parametrize(
@@ -344,11 +373,46 @@ async def test_what_plays_no_part(server: FakeS3Server, client: S3Client) -> Non
 
 
 async def test_what_may_change_is_asked_for_anew(server: FakeS3Server, client: S3Client) -> None:
-    """Listings, manifests and sizes: caches on the way are to ask the server (RFC 9111, 5.2.1.4)."""
+    """Listings, manifests and sizes: caches on the way are to ask the server (RFC 9111, 5.2.1.4).
+
+    Of all replies they are to leave the bytes as they are (5.2.1.6).
+    """
     for kind in KINDS:
         await ask(client, kind)
     fresh = {request.kind: request.headers.get("cache-control") for request in server.requests}
-    assert fresh == {kind: None if kind == "get_range" else "no-cache" for kind in KINDS}
+    assert fresh == {kind: "no-transform" if kind == "get_range" else "no-cache, no-transform" for kind in KINDS}
+
+
+TRANSFORMED: Final = {"203": (203, {}), "Warning": (200, {"Warning": '214 proxy "Transformation Applied"'})}
+
+
+@pytest.mark.parametrize("how", TRANSFORMED)
+async def test_a_body_that_a_proxy_has_changed(server: FakeS3Server, client: S3Client, how: str) -> None:
+    """A 203, or Warning 214: of an object with its own length it is taken; of a listing nothing shows what it was.
+
+    Sizes are then asked for by a GET for the first byte, of which Content-Range has the object's.
+    """
+    status, headers = TRANSFORMED[how]
+
+    def changed(request: Request, honest: Reply) -> Reply:
+        return replace(honest, status=status if honest.status == 200 else honest.status).with_headers(**headers)
+
+    server.behaviours.append(changed)
+    assert await ask(client, "get_range") == WANTED  # a 206
+    assert await ask(client, "get_object") == DATA
+    assert (await client.head(VERSION)).size_bytes == SIZE
+    assert [request.kind for request in server.requests[-2:]] == ["head", "get_range"]
+    for kind in ("list_objects", "list_versions"):
+        with pytest.raises(MismatchError, match="a proxy says that it has changed"):
+            await ask(client, kind)
+    server.ignores_range = True
+    assert await ask(client, "get_range") == WANTED  # the whole object
+    with pytest.raises(MismatchError, match="a proxy says that it has changed"):
+        await client.head(VERSION)
+    server.behaviours.append(lambda _, honest: replace(honest, cut=SIZE).with_headers(Content_Length=""))
+    for kind in ("get_range", "get_object"):
+        with pytest.raises(MismatchError, match="a proxy says that it has changed"):
+            await ask(client, kind)
 
 
 @pytest.mark.parametrize("sent_bytes", [0, 1, 30_000, 59_999])
@@ -451,15 +515,18 @@ _RANGE_HEADERS: Final = st.text(alphabet="bytes 0123456789-/*,=", max_size=30) |
 @given(
     _RANGE_HEADERS, st.text(alphabet="0123456789 ", max_size=3) | st.none(), st.integers(0, 10), st.integers(1, 10)
 )
-def test_only_the_exact_range_passes(text: str, length: str | None, start: int, count: int) -> None:
-    """Of all headers only the one that states exactly the range asked for, and the size, is let through."""
+def test_only_the_range_or_its_beginning_passes(text: str, length: str | None, start: int, count: int) -> None:
+    """Of all fields only one is let through that states the range asked for, or its beginning, and the size."""
     head = Head(206, {"content-range": text} | ({"content-length": length} if length is not None else {}))
-    byte_range = ByteRange(start, start + count)
-    is_length = length is None or (length.strip().isdigit() and int(length) == count)
-    is_exact = text == f"bytes {start}-{start + count - 1}/12" and is_length
+    request = RangeRequest(CURRENT, ByteRange(start, start + count), 12)
+    right = {
+        f"bytes {start}-{start + sent - 1}/12": ByteRange(start, start + sent)
+        for sent in range(1, count + 1)
+        if length is None or (length.strip().isdigit() and int(length) == sent)
+    }
     try:
-        check_range(head, RangeRequest(CURRENT, byte_range, 12))
+        found = check_range(head, request)
     except BadReplyError:
-        assert not is_exact
+        assert text not in right
     else:
-        assert is_exact
+        assert found == right[text]

@@ -1,5 +1,6 @@
 """`by/` in a mount: sessions by what their table says, made when a program looks there."""
 
+import json
 import os
 import subprocess
 from collections.abc import Iterator
@@ -65,6 +66,15 @@ def test_sessions_are_browsed(mounts: Mounts, server: FakeS3Server) -> None:
     done = subprocess.run(["rsync", "-a", "--list-only", f"{by}/"], capture_output=True, text=True, check=True).stdout
     assert ".nwb" not in done
     assert server.count() == asked
+    assert "by/ " in (mount.path / "README.txt").read_text()
+
+    def of_the_first() -> tuple[int, int]:
+        """What a command beside the mount says of the session that was read through it."""
+        done = run_vbnfs("sessions", "--json", "--endpoint-url", server.endpoint_url)
+        row = json.loads(done.stdout)[0]
+        return row["cached_bytes"], row["whole_bytes"]
+
+    until(lambda: of_the_first() == (300_000, 300_000))
     verified = run_vbnfs("verify", by / "sex/F/7")
     assert (verified.returncode, verified.stdout) == (
         0,
@@ -119,3 +129,16 @@ def test_what_is_browsed_can_be_fetched(mounts: Mounts, server: FakeS3Server) ->
     done = run_vbnfs("prefetch", by / "structure/VISp", "--dry-run")
     assert done.stdout.startswith("0.5.0: 2 files, 585.9 KiB; 2 of them are here; 0 B to fetch\n")
     assert run_vbnfs("prefetch", by / "structure").returncode == 1
+
+
+def test_a_version_appears(mounts: Mounts) -> None:
+    """What was filled stays when a dataset version appears, and leads to the version at the top as before."""
+    dataset = FakeDataset()
+    dataset.publish("0.5.0", {TABLE: SESSIONS.encode(), **NWB})
+    with FakeS3Server(dataset.store) as server:
+        mount = mounts(server.endpoint_url, "--refresh", "1")
+        by = fill(mount)
+        dataset.publish("0.6.0", {TABLE: SESSIONS.replace("Novel", "Familiar").encode(), **NWB})
+        until(lambda: "v0.6.0" in os.listdir(mount.path / "manifests"))
+        assert sorted(os.listdir(by)) == KEYS
+        assert sorted(os.listdir(by / "experience_level")) == ["Familiar", "Novel"]

@@ -4,13 +4,13 @@ import hashlib
 import os
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
 from tests.fakes.dataset import serve
-from tests.fakes.disks import make_image
+from tests.fakes.disks import fuse_disk
 from tests.fakes.s3_server import FakeS3Server
 from tests.fakes.store import Pattern
 from tests.fixtures_mount import Mounts, run_vbnfs, until
@@ -26,22 +26,9 @@ def server() -> Iterator[FakeS3Server]:
         yield server
 
 
-@contextmanager
-def exfat(folder: Path, *options: str) -> Iterator[None]:
+def exfat(folder: Path, *options: str) -> AbstractContextManager[Path]:
     """A real exFAT disk on a folder: it has neither modes nor sparse files."""
-    image = make_image(folder.with_suffix(".img"), ["mkfs.exfat"], 64 << 20)
-    loop = subprocess.run(
-        ["losetup", "-f", "--show", image], check=True, capture_output=True, text=True
-    ).stdout.strip()
-    folder.mkdir()
-    try:
-        subprocess.run(["mount.exfat-fuse", *options, loop, folder], check=True, stdout=subprocess.DEVNULL)
-        try:
-            yield
-        finally:
-            subprocess.run(["umount", folder], check=True)
-    finally:
-        subprocess.run(["losetup", "-d", loop], check=True)
+    return fuse_disk(folder, ["mkfs.exfat"], 64 << 20, ["mount.exfat-fuse", *options])
 
 
 @pytest.mark.root

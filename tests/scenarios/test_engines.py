@@ -47,6 +47,22 @@ def server() -> Iterator[FakeS3Server]:
         yield server
 
 
+def test_options_for_the_kernel(mounts: Mounts, server: FakeS3Server, engine: str, tmp_path: Path) -> None:
+    """Options that the kernel gets are in the list of mounts, with each engine; what one does not take is named."""
+    mount = mounts(server.endpoint_url, "-o", "nodev,noexec,noatime,nodiratime,symfollow,fsname=lab:vbn,kernel_cache")
+    [shown] = [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if f" {mount.path} " in line]
+    assert " - fuse.vbnfs lab:vbn " in shown
+    assert {"ro", "nodev", "noexec", "noatime"} <= set(shown.split()[5].split(","))
+    mount.umount()
+    (tmp_path / "other").mkdir()
+    options = ("--endpoint-url", server.endpoint_url, "-o", "max_read=65536", tmp_path / "other")
+    done = run_vbnfs("mount", *options)
+    if engine == "native":
+        assert (done.returncode, run_vbnfs("umount", tmp_path / "other").returncode) == (0, 0)
+    else:
+        assert (done.returncode, "max_read= is not for --fuse pyfuse3: leave it" in done.stderr) == (1, True)
+
+
 def paths(top: Path) -> Iterator[Path]:
     """All that is in a mount, from its top; links are not followed."""
     yield top

@@ -16,7 +16,7 @@ import pytest
 
 from tests.fakes.dataset import serve
 from tests.fakes.relay import Relay
-from tests.fakes.s3_server import FakeS3Server, always, error, for_kind
+from tests.fakes.s3_server import FakeS3Server, Reply, always, cut_after, error, for_kind, held
 from tests.fakes.store import Pattern
 from tests.fixtures_mount import Mount, Mounts, run_vbnfs, until
 
@@ -98,6 +98,7 @@ def test_the_network_goes_and_comes_back(mounts: Mounts, server: FakeS3Server, h
         for text in (status["last_error"], os.getxattr(mount.path / COLD[0], LAST_ERROR).decode()):
             assert "offline" in text
             assert "connect to the network" in text
+            assert "--offline" not in text
         assert LAST_ERROR not in os.listxattr(mount.path / WARM)
         assert "not reached" in run_vbnfs("status", mount.path).stdout
 
@@ -115,6 +116,33 @@ def test_the_network_goes_and_comes_back(mounts: Mounts, server: FakeS3Server, h
             assert re.search(r"it was .*, at 20.*; since then .* were read, .* of that from S3\n", shown)
 
 
+def test_each_failure_of_the_network_has_its_number(mounts: Mounts, server: FakeS3Server) -> None:
+    """What docs/troubleshooting.md has by error number: no connection, no answer to this read, a torn reply.
+
+    No connection is ENETUNREACH, also where there is no time to find out more.
+    """
+    with Relay(server.endpoint_url) as relay:
+        mount = mounts(relay.endpoint_url, "--io-timeout", "1", "--silence-timeout", "0.5")
+        for file, behaviour, number, words in (
+            (COLD[0], held(threading.Event()), errno.ETIMEDOUT, "no byte within 0.5 s on any connection"),
+            (COLD[1], cut_after(10), errno.EIO, "end of response with"),
+            (
+                COLD[2],
+                always(Reply(raw=b"\x15\x03\x01 no HTTP\r\n\r\n")),
+                errno.EIO,
+                "speaks no plain HTTP at this port",
+            ),
+        ):
+            server.behaviours[:] = [for_kind("get_range", behaviour)]
+            assert (file, errno_of(mount.path / file)) == (file, number)
+            assert words in os.getxattr(mount.path / file, LAST_ERROR).decode()
+        relay.cut()
+        assert errno_of(mount.path / COLD[4]) == errno.ENETUNREACH
+        reason = os.getxattr(mount.path / COLD[4], LAST_ERROR).decode()
+        assert "cannot be reached: Connection refused" in reason
+        assert "--offline" not in reason
+
+
 def test_a_mount_without_asking(mounts: Mounts, server: FakeS3Server) -> None:
     """--offline mounts from what is kept, serves what is cached, refuses the rest, and asks nobody for anything."""
     first = mounts(server.endpoint_url)
@@ -127,7 +155,8 @@ def test_a_mount_without_asking(mounts: Mounts, server: FakeS3Server) -> None:
     assert errno_of(mount.path / COLD[0]) == errno.ENETUNREACH
     status = mount.status()
     assert status["is_offline"] is True
-    assert "--offline" in status["last_error"]
+    assert status["last_error"].endswith("; leave --offline out")
+    assert status["server_problem"] is None
     assert server.connections == connections
 
 

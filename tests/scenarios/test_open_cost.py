@@ -3,9 +3,11 @@
 import hashlib
 import math
 import os
+import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,18 +17,16 @@ import pytest
 
 from tests.fakes.dataset import FakeDataset
 from tests.fakes.s3_server import FakeS3Server, Reply, Request
-from tests.fixtures_mount import Mounts
+from tests.fixtures_mount import Mount, Mounts, run_vbnfs
 from tests.hdf5.copies import copy
 from tests.hdf5.running import RecordedFile, Waves
 from tests.hdf5.truth import objects_of
 from tests.scenarios.hdf5_programs import Programs, list_names, open_with_pynwb, read_one_channel, read_one_unit
+from tests.scenarios.rounds import rounds_of
 from vbnfs.blocks import BLOCK_BYTES
 from vbnfs.demo.release import LocalRelease, make_release
 from vbnfs.demo.scale import ReleaseScale
 from vbnfs.hdf5.branches import Bounds
-
-SESSION = "ecephys_sessions/ecephys_session_1.nwb"
-LFP = "probes/probe_1_lfp.nwb"
 
 
 class FileData:
@@ -66,32 +66,61 @@ def lfp(release: LocalRelease) -> Path:
 
 
 @pytest.fixture(scope="module")
-def server(session: Path, lfp: Path) -> Iterator[FakeS3Server]:
-    """A server of a dataset that consists of these two."""
+def chunked(session: Path, release: LocalRelease) -> Path:
+    """That session with its larger arrays in chunks, in groups of the newest form."""
+    target = release.directory / "chunked.nwb"
+    copy(session, target, version="latest", chunks=True)
+    return target
+
+
+@pytest.fixture(scope="module")
+def behavior(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A session of behavior only."""
+    release = make_release(tmp_path_factory.mktemp("behavior"), scale=ReleaseScale.tiny())
+    sources = release.versions[-1].sources
+    return next(source for path, source in sources.items() if path.startswith("behavior_only_sessions/"))
+
+
+Files = Mapping[str, Path]
+
+
+@pytest.fixture(scope="module")
+def files(session: Path, lfp: Path, chunked: Path, behavior: Path) -> Files:
+    """By name. The session has a name for each work, so that each finds nothing cached."""
+    names = {f"session-{work}": session for work in ("names", "pynwb", "unit", "both")}
+    return names | {"lfp-channel": lfp, "lfp-names": lfp, "chunked": chunked, "behavior": behavior}
+
+
+@pytest.fixture(scope="module")
+def server(files: Files) -> Iterator[FakeS3Server]:
+    """A server of a dataset that consists of these. No hash says that some are the same."""
     dataset, entries = FakeDataset(), {}
-    for name, path in ((SESSION, session), (LFP, lfp)):
-        with path.open("rb") as file:
-            file_hash = hashlib.file_digest(file, "blake2b").hexdigest()
-        key = f"{dataset.project}/{name}"
-        version_id = dataset.store.put(key, FileData(path))
+    for name, path in files.items():
+        key = f"{dataset.project}/{name}.nwb"
         url = f"https://{dataset.store.bucket}.s3.us-west-2.amazonaws.com/{key}"
-        entries[name] = {"url": url, "version_id": version_id, "file_hash": file_hash}
+        entries[name] = {"url": url, "version_id": dataset.store.put(key, FileData(path)), "file_hash": "unknown"}
     dataset.publish_entries("0.1.0", entries)
     with FakeS3Server(dataset.store) as server:
         yield server
 
 
-@pytest.fixture(scope="module")
-def programs() -> Iterator[Programs]:
-    """Runs programs."""
-    with Programs() as programs:
-        yield programs
+def serving(files: Mapping[str, Path]) -> FakeS3Server:
+    """A server of a dataset of these files. Their hashes are made up: none is read to its end."""
+    dataset, entries = FakeDataset(), {}
+    for name, path in files.items():
+        key = f"{dataset.project}/{name}"
+        version_id = dataset.store.put(key, FileData(path))
+        url = f"https://{dataset.store.bucket}.s3.us-west-2.amazonaws.com/{key}"
+        file_hash = hashlib.blake2b(name.encode()).hexdigest()
+        entries[name] = {"url": url, "version_id": version_id, "file_hash": file_hash}
+    dataset.publish_entries("0.1.0", entries)
+    return FakeS3Server(dataset.store)
 
 
 class Rounds:
     """The behaviour of a server that is far away. It counts rounds of ranges that may depend on each other."""
 
-    def __init__(self, seconds: float = 0.2) -> None:
+    def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._came: list[float] = []  # appended to by the server's threads
 
@@ -112,65 +141,91 @@ class Rounds:
 
 
 class Cost(NamedTuple):
-    """What a cold mount asked for."""
+    """What programs asked for that found nothing of a file cached."""
 
     rounds: int
     fetched_bytes: int
     walks: int
 
 
-@pytest.fixture
-def cost(mounts: Mounts, server: FakeS3Server, programs: Programs, tmp_path: Path) -> Callable[..., Cost]:
-    """Runs programs on a mount with an empty cache, far from the server."""
-
-    def measured(option: str, name: str, *works: Callable[[str], None]) -> Cost:
-        mount = mounts(server.endpoint_url, "--cache-dir", tmp_path / f"cache-{len(mounts.made)}", option)
-        server.forget_requests()
-        server.behaviours.append(rounds := Rounds())
-        try:
-            for work in works:
-                programs.run(work, mount.path / name)
-        finally:
-            server.behaviours.remove(rounds)
-        found = Cost(rounds.count, server.body_bytes, mount.status()["metrics"]["walks"])
-        print(f"{option}: {found}, {server.count('get_range')} requests")
-        mount.umount()
-        return found
-
-    return measured
+Measure = Callable[..., Cost]
 
 
-@pytest.mark.parametrize("work", [list_names, open_with_pynwb])
-def test_rounds_to_open_a_session(cost: Callable[..., Cost], work: Callable[[str], None]) -> None:
+def measure(
+    mount: Mount,
+    server: FakeS3Server,
+    programs: Programs,
+    name: str,
+    *works: Callable[[str], None],
+    seconds: float = 0.2,
+) -> Cost:
+    """What these programs cost on a file, one after the other, so far from the server."""
+    server.forget_requests()
+    server.behaviours.append(rounds := Rounds(seconds))
+    walks = mount.status()["metrics"]["walks"]
+    try:
+        for work in works:
+            programs.run(work, mount.path / f"{name}.nwb")
+    finally:
+        server.behaviours.remove(rounds)
+    found = Cost(rounds.count, server.body_bytes, mount.status()["metrics"]["walks"] - walks)
+    print(f"{name}: {found}, {server.count('get_range')} requests")
+    return found
+
+
+@pytest.fixture(scope="module")
+def costs(server: FakeS3Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Measure, Measure]]:
+    """Measures on a mount with walks, and on one without."""
+    mounts = Mounts(tmp_path_factory.mktemp("mounts"))
+    with Programs() as programs:
+        made = [
+            mounts(server.endpoint_url, "--cache-dir", mounts.directory / option, option, name=f"mnt{option}")
+            for option in ("--hdf5", "--no-hdf5")
+        ]
+        walked, plain = (partial(measure, mount, server, programs) for mount in made)
+        yield walked, plain
+    mounts.end()
+
+
+def test_rounds_to_open_a_session(costs: tuple[Measure, Measure]) -> None:
     """Listing all of a session with h5py takes at most 10 rounds and 15 MB, and so does opening it with pynwb."""
-    found = cost("--hdf5", SESSION, work)
-    assert found.rounds <= 10
-    assert found.fetched_bytes <= 15e6
-    assert found.walks == 1
+    for name, work in (("session-names", list_names), ("session-pynwb", open_with_pynwb)):
+        found = costs[0](name, work)
+        assert found.rounds <= 10
+        assert found.fetched_bytes <= 15e6
+        assert found.walks == 1
 
 
-def test_rounds_to_read_one_unit(cost: Callable[..., Cost]) -> None:
+def test_rounds_to_open_other_files(costs: tuple[Measure, Measure]) -> None:
+    """So does one in chunks and in new groups, an LFP file, and a session of behavior only."""
+    for name, work in (("chunked", list_names), ("lfp-names", list_names), ("behavior", open_with_pynwb)):
+        found = costs[0](name, work)
+        assert found.rounds <= 10
+        assert found.fetched_bytes <= 15e6
+
+
+def test_rounds_to_read_one_unit(costs: tuple[Measure, Measure]) -> None:
     """A walk ahead costs bytes, at most 15 MB in all, and no round: with --no-hdf5 it is 3 MB in as many or more."""
-    with_walk, without = (cost(option, SESSION, read_one_unit) for option in ("--hdf5", "--no-hdf5"))
-    assert with_walk.rounds <= without.rounds
-    assert with_walk.fetched_bytes <= 15e6
-    assert without.fetched_bytes <= 3e6
+    walked, plain = (cost("session-unit", read_one_unit) for cost in costs)
+    assert walked.rounds <= plain.rounds
+    assert walked.fetched_bytes <= 15e6
+    assert plain.fetched_bytes <= 3e6
 
 
-def test_rounds_to_read_one_channel(cost: Callable[..., Cost]) -> None:
+def test_rounds_to_read_one_channel(costs: tuple[Measure, Measure]) -> None:
     """Ten seconds of one LFP channel, 12,500 reads of 4 bytes, take at most 7 rounds and 12 MB."""
-    with_walk, without = (cost(option, LFP, read_one_channel) for option in ("--hdf5", "--no-hdf5"))
-    assert with_walk.rounds <= min(7, without.rounds)
-    assert with_walk.fetched_bytes <= 12e6
+    found = costs[0]("lfp-channel", read_one_channel)
+    assert found.rounds <= 7
+    assert found.fetched_bytes <= 12e6
 
 
-@pytest.mark.parametrize("option", ["--hdf5", "--no-hdf5"])
-def test_bytes_fetched_to_open_a_session(cost: Callable[..., Cost], session: Path, option: str) -> None:
-    """h5py's walk over all names and pynwb's open together fetch at most 15 MB of 1 GB."""
+def test_bytes_fetched_to_open_a_session(costs: tuple[Measure, Measure], session: Path) -> None:
+    """h5py's walk over all names and pynwb's open together fetch at most 15 MB of 1 GB, with walks and without."""
     assert 900e6 < session.stat().st_size < 1100e6
-    found = cost(option, SESSION, list_names, open_with_pynwb)
-    assert found.fetched_bytes <= 15e6
-    assert found.walks == (option == "--hdf5")
+    for cost, walks in zip(costs, (1, 0), strict=True):
+        found = cost("session-both", list_names, open_with_pynwb, seconds=0.05)
+        assert found.fetched_bytes <= 15e6
+        assert found.walks == walks
 
 
 def test_rounds_of_a_walk(session: Path) -> None:
@@ -199,3 +254,43 @@ def test_rounds_of_a_walk_in_other_forms(
         assert walked.structure.objects.keys() == objects_of(target).keys()
         assert len(walked.waves) <= 8
         assert len(walked.asked) * BLOCK_BYTES <= 15e6
+
+
+LISTED = (sys.executable, "-c", "import h5py, sys; h5py.File(sys.argv[1]).visititems(lambda name, item: None)")
+
+
+def check_rounds_with_an_index(mounts: Mounts, server: FakeS3Server, directory: Path, *names: str) -> None:
+    """With an index that another cache has made, two rounds bring all that h5py waits for, and at most 15 MB."""
+    url, other, index = f"--endpoint-url={server.endpoint_url}", f"--cache-dir={directory}/a", directory / "vbn.index"
+    done = run_vbnfs("index", "build", "--all", url, other)
+    assert (done.returncode, done.stdout.count("indexed ")) == (0, len(names)), done.stderr
+    assert run_vbnfs("index", "export", index, other).returncode == 0
+    assert run_vbnfs("index", "import", index, f"--cache-dir={directory}/b").returncode == 0
+    mount = mounts(server.endpoint_url, "--cache-dir", directory / "b")
+    for name in names:
+        server.forget_requests()
+        rounds = rounds_of([*LISTED, str(mount.path / name)], server)
+        print(f"{name}: {rounds} rounds, {server.body_bytes / 1e6:.1f} MB in {server.count('get_range')} requests")
+        assert rounds <= 2
+        assert server.body_bytes <= 15e6
+    assert mount.status()["metrics"]["index_waves"] == len(names)
+    mount.umount()
+
+
+def test_rounds_to_open_a_session_with_an_index(mounts: Mounts, session: Path, lfp: Path, tmp_path: Path) -> None:
+    """A session and an LFP file, as AllenSDK wrote them."""
+    with serving({"session.nwb": session, "lfp.nwb": lfp}) as server:
+        check_rounds_with_an_index(mounts, server, tmp_path, "session.nwb", "lfp.nwb")
+
+
+@pytest.mark.slow
+def test_rounds_of_other_files_with_an_index(mounts: Mounts, session: Path, tmp_path: Path) -> None:
+    """A session with new groups, in chunks, and a behavior-only file."""
+    scale = replace(ReleaseScale.tiny(), ecephys_sessions=1, behavior_sessions=1, session_seconds=3600)
+    small = make_release(tmp_path / "small", scale=scale).versions[2]
+    behavior = next(source for path, source in small.sources.items() if "behavior_session_" in path)
+    copy(session, tmp_path / "new.nwb", version="latest", chunks=True)
+    copy(behavior, tmp_path / "behavior.nwb", version="earliest", longer=20)
+    names = ("new.nwb", "behavior.nwb")
+    with serving({name: tmp_path / name for name in names}) as server:
+        check_rounds_with_an_index(mounts, server, tmp_path, *names)

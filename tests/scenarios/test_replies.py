@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from tests.fakes.dataset import PROJECT, FakeDataset
-from tests.fakes.s3_server import LISTING_REFUSED, FakeS3Server, Reply, always, error, for_kind
-from tests.fixtures_mount import Mounts, run_vbnfs
+from tests.fakes.s3_server import LISTING_REFUSED, FakeS3Server, Reply, always, at_most, error, for_kind, header
+from tests.fakes.store import Pattern
+from tests.fixtures_mount import Mounts, run_vbnfs, until
 from tests.fixtures_receiving import ReadyClient
 from vbnfs.demo.server import SeaweedServer
 from vbnfs.metrics import Metrics
@@ -129,6 +130,28 @@ def test_a_server_that_ignores_ranges(mounts: Mounts, server: FakeS3Server) -> N
     mount = mounts(server.endpoint_url)
     for path, data in FILES.items():
         assert (mount.path / path).read_bytes() == data
+
+
+def test_a_server_that_sends_parts_of_ranges(mounts: Mounts, dataset: FakeDataset) -> None:
+    """Files come whole from a server that cuts each range short, by proxies that say so, and are cached and verified.
+
+    A part that ends within a block is no block: none is stored that has not come whole.
+    """
+    large = Pattern(3_000_001)
+    dataset.publish("9.1.0", {"sessions/large.nwb": large})
+    with FakeS3Server(dataset.store) as server:
+        server.behaviours += [
+            for_kind("get_range", at_most(300_001)),
+            for_kind("get_range", header(Warning="214 - x")),
+        ]
+        mount = mounts(server.endpoint_url)
+        path = mount.path / "sessions" / "large.nwb"
+        assert path.read_bytes() == large[:]
+        until(lambda: os.getxattr(path, "user.vbnfs.verified").startswith(b"blake2b:"))
+        mount.umount()
+        mount.mount()
+        assert path.read_bytes() == large[:]
+        assert mount.range_requests() == 0
 
 
 def errno_of(path: Path) -> int | None:

@@ -32,6 +32,7 @@ from vbnfs.cache.block_cache import BlockCache
 from vbnfs.cache.claims import Claims
 from vbnfs.cache.digests import DigestStore
 from vbnfs.cache.eviction import Evictor
+from vbnfs.cache.structure_index import StructureIndex
 from vbnfs.cache.verdicts import Verdicts
 from vbnfs.config.settings import Config
 from vbnfs.dataset.catalog import Catalog
@@ -62,6 +63,7 @@ class Dataset:
     cache: BlockCache
     verdicts: Verdicts  # not read from the disk yet: see `Verdicts.refresh`
     digests: DigestStore
+    index: StructureIndex
     mirror: Mirror | None
     limit: RateLimit  # learns the rate while `RateLimit.watch` runs
 
@@ -75,7 +77,7 @@ class Dataset:
         """The blocks that the disk does not have. `keeping` runs and closes its writer."""
         config, cache = self.config, self.cache
         client, paced = make_reading_client(config, self.link, self.metrics)
-        claims = Claims(cache.directory / scope_of(config.endpoint_url))
+        claims = Claims(cache.directory / scope_of(config))
         others = SharedFetches(claims, cache, may_wait=not cache.is_local, metrics=self.metrics)
         memory = Memory(config.memory_limit_bytes)
         writer = BlockWriter(cache, evictor, others, memory, on_stored=on_stored)
@@ -124,5 +126,6 @@ async def open_dataset(config: Config, *, is_mount: bool = False) -> AsyncIterat
             partial(make_limit, config, metrics, is_mount=is_mount), abandon_on_cancel=True
         )
         cache = await trio.to_thread.run_sync(make_cache, config, metrics, digests, mirror, abandon_on_cancel=True)
-        verdicts = Verdicts(config.cache_dir, scope=scope_of(config.endpoint_url))
-        yield Dataset(config, metrics, link, catalog, cache, verdicts, digests, mirror, limit)
+        verdicts = Verdicts(config.cache_dir, scope=scope_of(config))
+        index = StructureIndex(config.cache_dir)
+        yield Dataset(config, metrics, link, catalog, cache, verdicts, digests, index, mirror, limit)

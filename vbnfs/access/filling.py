@@ -104,5 +104,5 @@ async def _measure(dataset: Dataset, progress: Progress, measuring: trio.CancelS
 
 
 async def _note(dataset: Dataset, progress: Progress) -> None:
-    scope, seconds = scope_of(dataset.config.endpoint_url), time.monotonic() - progress.began
+    scope, seconds = scope_of(dataset.config), time.monotonic() - progress.began
     await trio.to_thread.run_sync(note_rate, dataset.config.cache_dir, scope, progress.done_bytes, seconds)

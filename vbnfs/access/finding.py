@@ -16,11 +16,12 @@ from typing import Final
 import pandas as pd
 import trio
 
-from vbnfs.access.project_tables import SESSIONS, ProjectTables, short_name
+from vbnfs.access.project_tables import ProjectTables
 from vbnfs.access.row_files import RowFiles, bytes_beside, files_of_rows
 from vbnfs.errors import DatasetError, StorageError, TablesError
 from vbnfs.tables.columns import UnknownColumnError, key_of
 from vbnfs.tables.joins import having
+from vbnfs.tables.names import SESSIONS, short_name
 from vbnfs.tables.query import Condition, QueryError
 from vbnfs.tables.selection import check_columns, in_order, matching
 
@@ -112,7 +113,9 @@ class Finder:
             with suppress(StorageError, DatasetError):  # it is only for a better message
                 places += [other] if other != name and error.name in await self.tables.columns(other) else []
         if places:
-            hint = f'; {" and ".join(places)} has it: --having-{short_name(places[0])} "..."'
+            short = short_name(places[0])
+            option = f"--having {places[0]}" if short is None else f"--having-{short}"
+            hint = f'; {" and ".join(places)} has it: {option} "..."'
         else:
             hint = "" if error.nearest else f"; text stands in quotes, as in '{error.name}'"
         return UnknownColumnError(f"{error}{hint}", name=error.name, nearest=error.nearest)

@@ -17,7 +17,7 @@ _NEW_COUNTS: Final = (
     *("cache_reserve_bytes", "cache_free_bytes"),
     *("read_bytes_since_error", "received_bytes_since_error"),
 )
-_NEW_TEXTS: Final = ("proxy", "certificates", "last_error_time")
+_NEW_TEXTS: Final = ("proxy", "certificates", "server_problem", "last_error_time")
 _SHOWN: Final = frozenset({"read_bytes", "received_bytes", "range_requests"})
 
 Check = Callable[[Any], bool]

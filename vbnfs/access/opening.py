@@ -28,15 +28,16 @@ from vbnfs.config.settings import Config
 from vbnfs.dataset.catalog import KEPT_FORMAT, Catalog
 from vbnfs.dataset.manifest import Origin
 from vbnfs.host.mountinfo import is_local
-from vbnfs.host.places import folder_at
+from vbnfs.host.places import Place, folder_at
 from vbnfs.metrics import Metrics
 from vbnfs.objects import ObjectClient
+from vbnfs.partitions import partition_of
 from vbnfs.rate import OFF
 from vbnfs.reading.block_writer import BlockWriter
 from vbnfs.reading.deadlines import Deadlines
 from vbnfs.reading.mirror import Mirror
 from vbnfs.reading.rate_limit import RateLimit
-from vbnfs.s3.addresses import bucket_base, is_at_aws
+from vbnfs.s3.addresses import bucket_base, partition_at
 from vbnfs.s3.breaker import BreakerClient
 from vbnfs.s3.client import S3Client
 from vbnfs.s3.hedging import PROBES_AT_ONCE, HedgingClient
@@ -55,16 +56,24 @@ _MIRROR_ATTEMPTS: Final = 2
 _LONGEST_SCOPE: Final = 200  # bytes; a file's name may have 255
 
 
-def scope_of(endpoint_url: str | None) -> str:
-    """The name under which the cache keeps what comes from AWS, or from an endpoint.
+def scope_of(config: Config) -> str:
+    """The name under which the cache keeps what comes from the dataset's own bucket."""
+    return scope_at(config.endpoint_url, config.region)
+
+
+def scope_at(endpoint_url: str | None, region: str) -> str:
+    """The name under which the cache keeps what comes from AWS in a region, or from an endpoint.
 
     Two servers never have the same name: it is all of the URL, scheme and path too, percent-encoded (RFC 3986,
-    section 2.1) behind a prefix that AWS's name does not have. What is normalised (section 6.2: letters of scheme and
+    section 2.1) behind a prefix that AWS's names do not have. What is normalised (section 6.2: letters of scheme and
     host, the scheme's own port) names the same server in both spellings. It is one file name; a long one ends in a
-    hash. A host of AWS's own is AWS: a bucket has its name there once, whichever host is asked.
+    hash. A host of AWS's own is AWS: a bucket has its name there once, whichever host and region of a partition is
+    asked. Another partition is another place.
     """
-    if endpoint_url is None or is_at_aws(endpoint_url):
-        return "aws"
+    if endpoint_url is None:
+        return partition_of(region).name
+    if (partition := partition_at(endpoint_url)) is not None:
+        return partition.name
     parts = urlsplit(endpoint_url)
     port = DEFAULT_PORTS.get(parts.scheme) if parts.port is None else parts.port
     host = f"[{parts.hostname}]" if ":" in str(parts.hostname) else parts.hostname
@@ -72,20 +81,22 @@ def scope_of(endpoint_url: str | None) -> str:
     return _file_name(f"url-{quote(url, safe='')}", url)
 
 
-def mirror_scope_of(endpoint_url: str | None, bucket: str) -> str:
+def mirror_scope_of(endpoint_url: str | None, region: str, bucket: str) -> str:
     """The name under which the cache keeps what comes from a mirror, as long as nothing has proven it.
 
     Also for a bucket at AWS: that is not believed as the dataset's bucket is. No dataset has such a name.
     """
-    name = f"mirror-{bucket}-{scope_of(endpoint_url)}"
+    name = f"mirror-{bucket}-{scope_at(endpoint_url, region)}"
     return _file_name(name, name)
 
 
 def scopes_of(config: Config) -> set[str]:
     """The names under which the cache has what a configuration reads."""
     place = config.mirror
-    mirrors = [] if place is None else [mirror_scope_of(place.endpoint_url, place.bucket or config.bucket)]
-    return {scope_of(config.endpoint_url), *mirrors}
+    if place is None:
+        return {scope_of(config)}
+    region, bucket = place.region or config.region, place.bucket or config.bucket
+    return {scope_of(config), mirror_scope_of(place.endpoint_url, region, bucket)}
 
 
 def _file_name(scope: str, whole: str) -> str:
@@ -144,10 +155,14 @@ def make_reading_client(config: Config, link: BreakerClient, metrics: Metrics) -
     return RetryingClient(paced, seconds=config.io_timeout_seconds, attempts=_READ_ATTEMPTS), paced
 
 
+def dataset_folder(config: Config) -> Place:
+    """Where in the cache directory stands what is stored of the dataset and never evicted."""
+    return folder_at(config.cache_dir) / KEPT_FORMAT / scope_of(config) / config.bucket / config.project
+
+
 def make_catalog(config: Config, s3: ObjectClient) -> Catalog:
     """The catalog of the dataset, kept in the cache directory."""
-    kept = folder_at(config.cache_dir) / KEPT_FORMAT
-    directory = kept / scope_of(config.endpoint_url) / config.bucket / config.project
+    directory = dataset_folder(config)
     client = RetryingClient(s3, seconds=_CATALOG_SECONDS, attempts=_CATALOG_ATTEMPTS)
     origin = Origin(config.bucket, config.endpoint_url)
     return Catalog(client, directory, origin=origin, project=config.project, versions=config.versions)
@@ -176,10 +191,10 @@ async def make_mirror(config: Config, metrics: Metrics, digests: DigestStore) ->
     if place is None:
         yield None
         return
-    bucket = place.bucket or config.bucket
+    region, bucket = place.region or config.region, place.bucket or config.bucket
     async with S3Client(
         bucket=bucket,
-        region=place.region or config.region,
+        region=region,
         endpoint_url=place.endpoint_url,
         ca_bundle=place.ca_bundle or config.ca_bundle,
         environ=_environ(config),
@@ -192,7 +207,7 @@ async def make_mirror(config: Config, metrics: Metrics, digests: DigestStore) ->
         paced = PacedClient(hedging, most=config.max_connections)
         patience = min(_MIRROR_SECONDS, config.io_timeout_seconds / 4)
         client = RetryingClient(paced, seconds=patience, attempts=_MIRROR_ATTEMPTS)
-        scope = mirror_scope_of(place.endpoint_url, bucket)
+        scope = mirror_scope_of(place.endpoint_url, region, bucket)
         verdicts = Verdicts(config.cache_dir, scope=scope)
         await trio.to_thread.run_sync(verdicts.refresh)
         stock, more = Stock(scopes_of(config)), _of_a_cache(config, metrics)
@@ -206,7 +221,7 @@ def make_cache(config: Config, metrics: Metrics, digests: DigestStore, mirror: M
     Blocks that others have brought are held against `digests`. Raises `CacheError` for another cache that is not to
     be used.
     """
-    scope, more = scope_of(config.endpoint_url), _of_a_cache(config, metrics)
+    scope, more = scope_of(config), _of_a_cache(config, metrics)
     sent = [] if mirror is None else [mirror.cache]
     behind = Behind([*_places_of_others(config, scope, metrics, digests), *sent])
     stock = None if mirror is None else mirror.cache.stock

@@ -18,23 +18,14 @@ from vbnfs.access.whole_files import Progress, WholeFiles, whole_files
 from vbnfs.dataset.manifest import DataFile, Manifest, files_by_id, tables_of
 from vbnfs.errors import OfflineError, TablesError
 from vbnfs.tables.columns import near
+from vbnfs.tables.names import KNOWN
 from vbnfs.tables.reading import has_parquet, read_csv, read_header
 
-SESSIONS: Final = "sessions"
-# What commands call a table, and the names that it has: of Visual Behavior Neuropixels, of Visual Behavior Ophys.
-_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
-    SESSIONS: ("ecephys_sessions", "ophys_session_table", "behavior_session_table"),
-}
 _LARGE_BYTES: Final = 1 << 20  # from here on a table is kept parsed
 _WORTH_A_BAR_BYTES: Final = 8 << 20
 _HEADER_BYTES: Final = 64 << 10
 
 Note = Callable[[str], None]
-
-
-def short_name(name: str) -> str:
-    """What commands call a table: the opposite of `ProjectTables.name_of`."""
-    return next((short for short, names in _NAMES.items() if name in names), name)
 
 
 @asynccontextmanager
@@ -79,7 +70,7 @@ class ProjectTables:
 
     def name_of(self, asked: str) -> str:
         """The name of a table, also as commands have it. Raises `TablesError`."""
-        for name in (asked, *_NAMES.get(asked, ())):
+        for name in (asked, *KNOWN.get(asked, ())):
             if name in self.files:
                 return name
         nearest = near(asked, self.files)

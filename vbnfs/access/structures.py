@@ -52,7 +52,7 @@ async def find_in_content(dataset: Dataset, content: Content, wanted: Wanted) ->
         return None if found is None else bytes(found)  # a copy: the file of a view may be cut short
 
     walk = _walk(content.size_bytes, block, wanted)
-    advance = partial(trio.to_thread.run_sync, walk.advance)
+    advance = partial(trio.to_thread.run_sync, walk.advance, abandon_on_cancel=True)  # Ctrl-C does not wait for it
     async with dataset.fetching() as (source, _):
         while failure is None and (wave := await advance()):
             try:

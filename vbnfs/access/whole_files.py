@@ -77,7 +77,8 @@ class WholeFiles:
         if self._versions.release.is_offline:
             [content] = self._versions.contents([file]).values()
             if content is None or _missing(dataset.cache, content, count_bytes):
-                raise OfflineError(f"{file.version}: not cached, and the bucket is not reached")
+                remedy = "leave --offline out" if dataset.config.offline else None
+                raise OfflineError(f"{file.version}: not cached, and the bucket is not reached", remedy=remedy)
             return content
         return named.with_attributes(await dataset.catalog.sizes.fetch(named))
 

@@ -10,36 +10,32 @@ the blocks, and are not evicted.
 A file that is torn, damaged or another file's counts as none: then blocks come unchecked, as they do without digests.
 """
 
-import hashlib
 import io
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
 from typing import BinaryIO, Final
 
 import structlog
 from cachetools import TTLCache
 
-from vbnfs.blocks import BLOCK_BYTES, DIGEST_BYTES
+from vbnfs.blocks import DIGEST_BYTES
+from vbnfs.cache.sets import HEAD_BYTES, Head, Imported, Kind, encode_set, read_set_of
 from vbnfs.errors import DigestsError
 from vbnfs.host.atomic import replace_file
 from vbnfs.host.places import Place, folder_at
-from vbnfs.objects import Content, may_have_size
+from vbnfs.objects import Content
 
 log = structlog.get_logger()
 
 FORMAT: Final = "digests-v1"
+KIND: Final = Kind(b"vbnfsdg1", "digests", DigestsError)
 _PROVEN: Final = "proven"
 _IMPORTED: Final = "imported"
-_MAGIC: Final = b"vbnfsdg1"
-_HEADER_BYTES: Final = 96
 _HASH_BYTES: Final = 64
-_SEAL_BYTES: Final = 32
-_READ_BYTES: Final = 1 << 20  # at a time: a length that is wrong must not take memory
 _REMEMBERED_BYTES: Final = 16 << 20  # of digests: those of 256 GiB of files
 _REMEMBERED_SECONDS: Final = 60.0
 _ABSENT_SECONDS: Final = 5.0  # another process may make some, or import them
@@ -60,42 +56,13 @@ class DigestSet:
 
     def encode(self) -> bytes:
         """The set as it is stored and exported (docs/digests.md)."""
-        numbers = BLOCK_BYTES.to_bytes(4, "little") + self.size_bytes.to_bytes(8, "little")
-        head = (_MAGIC + numbers + bytes.fromhex(self.file_hash)).ljust(_HEADER_BYTES, b"\0")
-        return head + self.digests + _seal(head, self.digests)
+        return encode_set(KIND, Head(self.file_hash, self.size_bytes), self.digests)
 
 
 def read_set(file: BinaryIO) -> DigestSet | None:
     """The next set of a file; None at its end. Raises `DigestsError` for bytes that are none, `OSError`."""
-    head = _read(file, _HEADER_BYTES)
-    if not head:
-        return None
-    numbers = head[len(_MAGIC) :]
-    block_bytes, size_bytes = int.from_bytes(numbers[:4], "little"), int.from_bytes(numbers[4:12], "little")
-    if len(head) < _HEADER_BYTES or not head.startswith(_MAGIC):
-        raise DigestsError("no digests begin there")
-    if block_bytes != BLOCK_BYTES:
-        raise DigestsError(f"digests of blocks of {block_bytes:,} bytes, instead of {BLOCK_BYTES:,}")
-    digests = _read(file, -(-size_bytes // BLOCK_BYTES) * DIGEST_BYTES)
-    if _read(file, _SEAL_BYTES) != _seal(head, digests):
-        raise DigestsError("cut short, or damaged")
-    file_hash = numbers[12 : 12 + _HASH_BYTES].hex()
-    if not may_have_size(file_hash, size_bytes):
-        raise DigestsError(f"{size_bytes:,} bytes cannot have this hash")
-    return DigestSet(file_hash, size_bytes, digests)
-
-
-def _read(file: BinaryIO, count: int) -> bytes:
-    data = bytearray()
-    while len(data) < count and (part := file.read(min(count - len(data), _READ_BYTES))):
-        data += part
-    return bytes(data)
-
-
-def _seal(head: bytes, digests: bytes) -> bytes:
-    whole = hashlib.blake2b(head, digest_size=_SEAL_BYTES)
-    whole.update(digests)
-    return whole.digest()
+    found = read_set_of(KIND, file, lambda head: head.blocks * DIGEST_BYTES)
+    return None if found is None else DigestSet(found[0].file_hash, found[0].size_bytes, found[1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,14 +77,6 @@ def contradiction(where: str, index: int, *, found: bytes, wanted: bytes) -> str
     """In words: a block that came from `where` has another digest than the one that it should have."""
     about = f"{where}: block {index:,} came as blake2b-128:{found.hex()}"
     return f"{about}, and is {wanted.hex()} in the released file"
-
-
-class Imported(Enum):
-    """What became of a set that was imported."""
-
-    NEW = "new"
-    KNOWN = "known"
-    REFUSED = "refused"  # other digests are proven
 
 
 class DigestStore:
@@ -234,7 +193,7 @@ class DigestStore:
 
 
 def _length(known: KnownDigests) -> int:
-    return len(known.digests.digests) + _HEADER_BYTES
+    return len(known.digests.digests) + HEAD_BYTES
 
 
 def _fitting(known: KnownDigests | None, content: Content) -> KnownDigests | None:

@@ -40,7 +40,7 @@ def convert(config: Config, show: Callable[[int, int], None], *, is_trial: bool)
 async def _convert(config: Config, show: Callable[[int, int], None], *, is_trial: bool) -> Converted:
     async with open_dataset(replace(config, offline=True)) as dataset:
         directory = folder_at(config.cache_dir)
-        found = format_1.segments(directory, scope=scope_of(config.endpoint_url))
+        found = format_1.segments(directory, scope=scope_of(config))
         if not found:
             return Converted(0, 0, 0)
         versions = await load_versions(dataset)

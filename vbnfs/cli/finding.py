@@ -10,6 +10,7 @@ import click
 from vbnfs.cli.options import EXIT_STATUS, ONLY_OF_A_MOUNT, echo_note, run_on_versions, settings
 from vbnfs.cli.render import size
 from vbnfs.errors import UsageError
+from vbnfs.tables.names import KNOWN
 
 if TYPE_CHECKING:
     from vbnfs.access.finding import Asked
@@ -17,14 +18,13 @@ if TYPE_CHECKING:
     from vbnfs.dataset.manifest import DataFile
     from vbnfs.tables.query import Condition
 
-_HAVING: Final = ("units", "sessions", "probes", "channels")  # tables whose rows may be asked to belong to one
 _ALL_COLUMNS: Final = "all"
 _Command = Callable[..., Any]
 
 
 def _asks(own: str | None) -> Callable[[_Command], _Command]:
     """Give a command on rows its options. `own` is the table that it is about, as options name it."""
-    first, *others = [name for name in _HAVING if name != own]
+    first, *others = [name for name in KNOWN if name != own]
 
     def decorate(command: _Command) -> _Command:
         command = settings(*ONLY_OF_A_MOUNT, shown=("dataset_version",))(command)
@@ -38,6 +38,15 @@ def _asks(own: str | None) -> Callable[[_Command], _Command]:
             *(
                 click.option(f"--having-{name}", metavar="QUERY", hidden=True, help=f"Rows with {name} that match.")
                 for name in others
+            ),
+            click.option(
+                "--having",
+                "having_any",
+                metavar="TABLE QUERY",
+                nargs=2,
+                multiple=True,
+                hidden=True,
+                help="Rows with rows of TABLE that match.",
             ),
             click.option("--columns", metavar="NAME,...", help="Show these columns; 'all': every one."),
             click.option("--sort", metavar="NAME,...", help="Sort by these; -NAME: from large to small."),
@@ -84,7 +93,7 @@ def units(**options: Any) -> None:
 
     QUERY is a condition on columns, which 'vbnfs tables' lists; docs/finding.md has the language.
 
-    vbnfs units --query "snr > 2" --having-sessions "experience_level == 'Novel'"
+    vbnfs units --query "snr > 2" --having-sessions "sex == 'F'"
     """
     _show_rows("units", options)
 
@@ -102,7 +111,7 @@ def tables(name: str | None, **options: Any) -> None:
     from vbnfs.cli import find  # noqa: PLC0415
 
     asked, form = _taken(options)
-    found = run_on_versions(options, find.find_by_name, name, asked, note=echo_note, progress=_Progress())
+    found = run_on_versions(options, find.find_by_name, name, asked, note=echo_note, progress=Progress())
     find.show(found, asked, form, note=echo_note)
 
 
@@ -110,17 +119,18 @@ def _show_rows(table: str, options: dict[str, Any]) -> None:
     from vbnfs.cli import find  # noqa: PLC0415
 
     asked, form = _taken(options)
-    found = run_on_versions(options, find.find_rows, table, asked, note=echo_note, progress=_Progress())
+    found = run_on_versions(options, find.find_rows, table, asked, note=echo_note, progress=Progress())
     find.show(found, asked, form, note=echo_note)
 
 
-class _Progress:
+class Progress:
     """Shows how far a large table is read: a bar on a terminal, elsewhere a line at its beginning."""
 
     def __init__(self) -> None:
         self._bar: Any = None
 
     def __call__(self, file: "DataFile", done_bytes: int, size_bytes: int) -> None:
+        """So much of a file is read."""
         path = "/".join(file.path)
         if self._bar is None:
             is_hidden = not sys.stderr.isatty()
@@ -138,10 +148,12 @@ def _taken(options: dict[str, Any]) -> "tuple[Asked, Form]":
     from vbnfs.access.finding import Asked  # noqa: PLC0415 - imports pandas
     from vbnfs.cli.found_rows import Form  # noqa: PLC0415
 
-    having = {name: _query(options, f"having_{name}") for name in _HAVING}
+    given = {name: (f"--having-{name}", options.pop(f"having_{name}", None)) for name in KNOWN}
+    given |= {table: (f"--having {table}", text) for table, text in options.pop("having_any")}
+    having = {name: _parsed(text, option) for name, (option, text) in given.items()}
     columns = _names(options, "columns")
     asked = Asked(
-        query=_query(options, "query"),
+        query=_parsed(options.pop("query"), "--query"),
         having={name: condition for name, condition in having.items() if condition is not None},
         sort=_names(options, "sort") or (),
         columns=None if columns == [_ALL_COLUMNS] else columns,
@@ -153,15 +165,14 @@ def _taken(options: dict[str, Any]) -> "tuple[Asked, Form]":
     return asked, form
 
 
-def _query(options: dict[str, Any], option: str) -> "Condition | None":
-    """The query in an option's value, which is taken out of `options`; None where it is not given."""
+def _parsed(text: str | None, option: str) -> "Condition | None":
+    """The query that an option has; None where it is not given."""
     from vbnfs.tables.query import QueryError, parse_query  # noqa: PLC0415
 
-    text: str | None = options.pop(option, None)
     try:
         return None if text is None else parse_query(text)
     except QueryError as error:
-        raise QueryError(f"--{option.replace('_', '-')}: {error}") from None
+        raise QueryError(f"{option}: {error}") from None
 
 
 def _names(options: dict[str, Any], option: str) -> list[str] | None:

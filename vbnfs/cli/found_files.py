@@ -3,7 +3,7 @@
 import errno
 import os
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -55,13 +55,13 @@ def check_folder(folder: Path, *, cache_dir: Path) -> Path:
     return top
 
 
-def find_files(top: Path, *, leave_out: Path) -> Found:
+def find_files(top: Path, *, leave_out: Set[Path]) -> Found:
     """The files below a folder, each once however many links it has. Links to folders are not followed.
 
-    The folder `leave_out` and mounts of vbnfs are not entered. Of another vbnfs's cache the whole files count.
+    The folders `leave_out` and mounts of vbnfs are not entered. Of another vbnfs's cache the whole files count.
     """
     found, seen = Found(), set[tuple[int, int]]()
-    closed = {entry.mountpoint for entry in list_mounts()} | {leave_out}
+    closed = {entry.mountpoint for entry in list_mounts()} | leave_out
 
     def note(error: OSError) -> None:
         found.unreadable.append((Path(error.filename), error.strerror or repr(error)))

@@ -160,7 +160,8 @@ async def _on_this_machine(file: Path, inner: Sequence[str], wanted: Wanted) -> 
         with file.open("rb") as opened:
             size_bytes = os.fstat(opened.fileno()).st_size
             find = partial(find_in_file, opened.fileno(), size_bytes)
-            asked = _Asked(str(file), size_bytes, lambda wanted: trio.to_thread.run_sync(find, wanted))
+            in_thread = partial(trio.to_thread.run_sync, abandon_on_cancel=True)  # Ctrl-C does not wait for it
+            asked = _Asked(str(file), size_bytes, lambda wanted: in_thread(find, wanted))
             object_path, start, found = await asked.resolve(inner, wanted)
     except OSError as error:
         raise Hdf5Error(f"{file}: {error.strerror}") from error

@@ -23,6 +23,7 @@ from vbnfs.cache.in_place import make_in_place
 from vbnfs.cache.whole_file import Seal
 from vbnfs.cli.asked import Place
 from vbnfs.cli.found_files import FoundFile, Recognised, Recogniser, check_folder, find_files
+from vbnfs.cli.import_exported import ExportedFolder, exported_folder, load_with, take_digests
 from vbnfs.cli.import_findings import (
     NOT_KEPT,
     TAKEN,
@@ -37,7 +38,6 @@ from vbnfs.cli.import_findings import (
 from vbnfs.cli.import_plan import Plan, open_source
 from vbnfs.cli.partial_files import NO_RESERVE, take_blocks
 from vbnfs.cli.room import IMPORTING, check_room
-from vbnfs.cli.running import load_aloud
 from vbnfs.cli.running import run as run_to_the_end
 from vbnfs.cli.steps import take_steps
 from vbnfs.errors import CacheError
@@ -68,9 +68,11 @@ def run(where: Place, folder: Path, *, ways: Ways, reports: Reports) -> Imported
 async def _import(where: Place, folder: Path, ways: Ways, reports: Reports) -> Imported:
     top = check_folder(folder, cache_dir=where.config.cache_dir)
     async with open_dataset(where.config) as dataset:
-        versions = await load_aloud(dataset)
+        reading = partial(exported_folder, top, where.config)
+        exported = await trio.to_thread.run_sync(reading, abandon_on_cancel=True)
+        versions = await load_with(dataset, exported)
         await versions.learn_sizes(file for manifest in versions.release.manifests for file in manifest.files)
-        leave_out = absolute(where.config.cache_dir)
+        leave_out = {absolute(where.config.cache_dir)} | (set() if exported is None else {exported.ours})
         find = partial(find_files, top, leave_out=leave_out)
         found = await trio.to_thread.run_sync(find, abandon_on_cancel=True)
         work = await trio.to_thread.run_sync(_Import, where, dataset, ways, reports)
@@ -82,6 +84,8 @@ async def _import(where: Place, folder: Path, ways: Ways, reports: Reports) -> I
         await trio.to_thread.run_sync(work.check_room)
         await work.take_all()
         await trio.to_thread.run_sync(work.check_again)
+        if exported is not None:
+            await trio.to_thread.run_sync(work.take_digests, exported)
         return Imported(tuple(work.findings.values()))
 
 
@@ -94,7 +98,7 @@ class _Import:
         self._cache, self._verdicts = dataset.cache, dataset.verdicts
         self._is_in_place = ways.in_place
         if ways.in_place and not ways.dry_run:
-            make_in_place(folder_at(where.config.cache_dir), scope_of(where.config.endpoint_url))
+            make_in_place(folder_at(where.config.cache_dir), scope_of(where.config))
             self._cache = make_cache(where.config, dataset.metrics, dataset.digests)
         self.plan: Final = Plan(where, self._cache, dataset.digests, self._note, is_in_place=ways.in_place)
         self._evictor, self._digests = dataset.make_evictor(), dataset.digests
@@ -199,6 +203,11 @@ class _Import:
         for path, contents in self._taken.items():
             if not all(self.plan.has(content) for content in contents):
                 self._note(path, NOT_KEPT, self.findings[path].size_bytes, "evicted since: allow the cache more room")
+
+    def take_digests(self, exported: ExportedFolder) -> None:
+        """Take what an exported folder has besides its files."""
+        if (finding := take_digests(exported, self._where.config)) is not None:
+            self._note(Path(finding.path), finding.outcome, finding.size_bytes, finding.detail)
 
     def _note(self, path: Path, outcome: str, size_bytes: int, detail: str = "") -> None:
         self.findings[path] = Finding(str(path), outcome, size_bytes, detail)

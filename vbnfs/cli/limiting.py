@@ -1,5 +1,6 @@
 """`vbnfs limit-rate`: the rate of a cache directory, set and shown."""
 
+import os
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -27,9 +28,14 @@ def parsed(words: Sequence[str]) -> tuple[int | None, Path | None]:
             reason = str(error)
     if len(rates) > 1 or len(folders) > 1:
         raise UsageError(f"{' '.join(words)}: one rate and one folder at the most; {reason or 'name one rate'}")
-    if folders and find_mount(absolute(Path(folders[0]))) is None:
-        raise UsageError(f"{folders[0]}: neither a mount ('vbnfs status' lists them) nor a rate; {reason}")
+    if folders and not _is_path(folders[0]):
+        raise UsageError(f"{folders[0]}: neither a folder nor a rate; {reason}")
     return (rates[0] if rates else None), (absolute(Path(folders[0])) if folders else None)
+
+
+def _is_path(word: str) -> bool:
+    """Whether a word is meant as a folder: that nothing is mounted there is another matter."""
+    return "/" in word or word in {".", ".."} or os.path.lexists(word)
 
 
 def cache_dir_of(mountpoint: Path) -> Path:

@@ -2,13 +2,13 @@
 
 import os
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 from vbnfs.cli.file_map import FileMap
 from vbnfs.cli.map_drawing import Picture, draw
 from vbnfs.cli.map_svg import svg_bytes
 from vbnfs.errors import Hdf5Error, UsageError
+from vbnfs.host.atomic import output_file
 
 
 def writer_for(path: Path) -> Callable[[FileMap], None]:
@@ -24,7 +24,8 @@ def writer_for(path: Path) -> Callable[[FileMap], None]:
 
     def write(drawn: FileMap) -> None:
         try:
-            _replace(path, to_bytes(draw(drawn)), mode)
+            with output_file(path, mode=mode) as out:
+                out.write(to_bytes(draw(drawn)))
         except OSError as error:
             raise Hdf5Error(f"{path}: cannot be written: {error.strerror}") from error
 
@@ -46,15 +47,3 @@ def _mode_of_new_files() -> int:
     mask = os.umask(0o077)
     os.umask(mask)
     return 0o666 & ~mask
-
-
-def _replace(path: Path, data: bytes, mode: int) -> None:
-    """Give a file these bytes, as a whole. Raises `OSError`."""
-    temporary = path.with_name(f".{path.name}.{os.urandom(4).hex()}.new")
-    try:
-        temporary.write_bytes(data)
-        temporary.chmod(mode)
-        temporary.replace(path)
-    finally:
-        with suppress(OSError):
-            temporary.unlink()

@@ -50,7 +50,7 @@ def partial_files(
 
     Its blocks are held against `digests`.
     """
-    scope = scope_of(config.endpoint_url)
+    scope = scope_of(config)
     place = open_other(directory, trusted_uids(config))
     other = StoredBlocks(place, scope=scope, metrics=Metrics(), digests=digests)
     for parts, _, entries in (place / FORMAT / scope / PARTIAL).walk(depth=_FOLDERS):

@@ -160,7 +160,7 @@ async def plan_of(where: Place, target: Target) -> Plan:
     contents, need, left_out = target.contents, target.need, target.found.left_out
     sizes = [dataset.catalog.sizes.get(node.content) for node in left_out]
     room = await trio.to_thread.run_sync(Room.of, where, {one.content_id for one in contents})
-    rate = await trio.to_thread.run_sync(last_rate, where.config.cache_dir, scope_of(where.config.endpoint_url))
+    rate = await trio.to_thread.run_sync(last_rate, where.config.cache_dir, scope_of(where.config))
     await dataset.limit.learn()
     limit = dataset.limit.rate
     whole = await trio.to_thread.run_sync(lambda: sum(map(dataset.cache.is_whole, contents)))

@@ -22,10 +22,10 @@ _LINE_SECONDS: Final = 10.0
 
 
 class Bar:
-    """Shows how far a fetch is while `run` goes on. `is_hidden`: not at all."""
+    """Shows how far a fetch is while `run` goes on. `is_hidden`: not at all. `done` is what becomes of bytes."""
 
-    def __init__(self, verb: str = "fetching", *, is_hidden: bool = False) -> None:
-        self._verb = verb
+    def __init__(self, verb: str = "fetching", *, done: str = "fetched", is_hidden: bool = False) -> None:
+        self._verb, self._done = verb, done
         self._is_hidden = is_hidden
         self._drawn: RichProgress | None = None
 
@@ -69,7 +69,7 @@ class Bar:
     async def _write(self, progress: Progress) -> None:
         while True:
             await trio.sleep(_LINE_SECONDS)
-            streams.say(f"vbnfs: {line_of(progress, time.monotonic() - progress.began)}")
+            streams.say(f"vbnfs: {line_of(progress, time.monotonic() - progress.began, self._done)}")
 
 
 @contextmanager
@@ -83,12 +83,12 @@ def going_on_later(*, is_fetch: bool = True) -> Iterator[None]:
         raise
 
 
-def line_of(progress: Progress, seconds: float) -> str:
+def line_of(progress: Progress, seconds: float, done: str = "fetched") -> str:
     """How far a fetch is that began so many seconds ago."""
     files = f"{progress.done_files:,} of {render.files(progress.files)}"
     left_bytes = max(0, progress.count_bytes - progress.done_bytes)
     rate = progress.done_bytes / seconds if seconds > 0 else 0.0
-    text = f"{files}, {render.size(progress.done_bytes)} of {render.size(progress.count_bytes)} fetched"
+    text = f"{files}, {render.size(progress.done_bytes)} of {render.size(progress.count_bytes)} {done}"
     if left_bytes and rate:
         text += f", {render.size(int(rate))}/s, {time_text(left_bytes / rate)} left"
     return text + _by(progress)

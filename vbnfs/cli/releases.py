@@ -180,13 +180,14 @@ def export_digests(file: Path, paths: tuple[Path, ...], **options: Any) -> None:
     PATH is a file or folder in a mount, or in the dataset, or a dataset version. Without a PATH it is all of
     --dataset-version, or else everything that this cache has digests of.
     """
-    from vbnfs.cli import digests as moving  # noqa: PLC0415
+    from vbnfs.cli import sets  # noqa: PLC0415
     from vbnfs.cli.asked import place_of  # noqa: PLC0415
+    from vbnfs.cli.digests import DIGESTS  # noqa: PLC0415
 
     given, version = given_in(options), options.get("dataset_version")
     where = place_of(config_of(options), paths or ([Path(version)] if version else ()), given=given)
     log_to_terminal("error")
-    moved = moving.export(where, file, note=echo_note)
+    moved = sets.export(DIGESTS, where, file, note=echo_note)
     click.echo(f"{file}  {render.files(moved.files)}, {render.size(moved.count_bytes)}")
 
 
@@ -199,11 +200,12 @@ def import_digests(file: Path, **options: Any) -> None:
     What comes from now on is checked against them. A claim is proven, or replaced, when the whole file has been
     hashed here: digests that are wrong keep no file from being read.
     """
-    from vbnfs.cli import digests as moving  # noqa: PLC0415
+    from vbnfs.cli import sets  # noqa: PLC0415
+    from vbnfs.cli.digests import DIGESTS  # noqa: PLC0415
 
     config = config_of(options)
     log_to_terminal("error")
-    moved = moving.take_in(config.cache_dir, file, note=echo_note)
+    moved = sets.take_in(DIGESTS, config.cache_dir, file, note=echo_note)
     click.echo(
         f"{file}  {render.files(moved.files)}, {render.size(moved.count_bytes)}; {moved.new:,} of them new here"
     )

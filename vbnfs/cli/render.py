@@ -157,6 +157,8 @@ def print_status(status: Mapping[str, Any]) -> None:
     """One mount's status, a line for each fact; of another user's mount, of which less is known, too."""
     lines = _dataset_lines(status)
     lines |= _owners_lines(status) if "metrics" in status else _readers_lines(status)
+    if problem := status.get("server_problem"):
+        lines["problem"] = str(problem)
     if problem := status.get("cache_problem"):
         lines["not kept"] = str(problem)
     if newer := status.get("newer_version"):

@@ -29,6 +29,7 @@ _PATH: Final = "no-such-file-or-directory-though-it-is-listed-on-the-web"
 _VERSION: Final = "a-dataset-version-is-missing"
 _SERVER: Final = "the-server-cannot-be-reached"
 _IMPORT: Final = "vbnfs-import-does-not-take-my-files"
+_INDEX: Final = "an-index-is-refused"
 _DEMO: Final = "the-demo-does-not-start"
 _REPLY: Final = "a-proxy-or-a-login-page-answers"
 
@@ -99,16 +100,24 @@ SECTIONS: Final[Sequence[tuple[type[VbnfsError], str, str]]] = (
     (DatasetError, "which has its files from the cache", _IMPORT),
     (DatasetError, "files of the dataset", _IMPORT),
     (DatasetError, "no file of this dataset", _IMPORT),
+    (DatasetError, "what an export has written", _IMPORT),
+    (DatasetError, "this exported folder", _IMPORT),
+    (DatasetError, "to this folder writes it anew", _IMPORT),
     (DatasetError, "cannot be read as CSV", "vbnfs-diff-cannot-compare-a-table"),
-    (DatasetError, "no digests", "vbnfs-verify-does-not-say-good"),
+    (DatasetError, "structure sets", _INDEX),
+    (DatasetError, "no file of a dataset", _INDEX),
+    (DatasetError, "no file with a hash", "vbnfs-verify-does-not-say-good"),
     (DatasetError, "manifests", _VERSION),
     (DatasetError, "no size", _VERSION),
     (DatasetError, "check --bucket and --project", "there-is-no-such-bucket"),
     (DatasetError, "dataset version", _VERSION),
     (errors.ManifestError, "", _VERSION),
     (errors.PinError, "", "a-pin-is-not-there-or-cannot-be-made"),
+    (errors.NotVerifiedError, "structure sets", _INDEX),
+    (errors.IndexFileError, "", _INDEX),
     (errors.NotVerifiedError, "", "vbnfs-verify-does-not-say-good"),
-    (errors.DigestsError, "", "vbnfs-verify-does-not-say-good"),
+    (errors.SetError, "", "vbnfs-verify-does-not-say-good"),
+    (errors.ExportError, "", "vbnfs-export-does-not-write-the-folder"),
     (errors.HashMismatchError, "", "vbnfs-verify-does-not-say-good"),
     (errors.Hdf5Error, "", "vbnfs-tree-does-not-show-all-of-a-file"),
     (errors.TablesError, "", "vbnfs-sessions-or-units-finds-nothing"),
@@ -124,6 +133,7 @@ SECTIONS: Final[Sequence[tuple[type[VbnfsError], str, str]]] = (
     (errors.ObjectGoneError, "", "stale-file-handle"),
     (errors.ChangedError, "", "stale-file-handle"),
     (errors.MovedError, "", "there-is-no-such-bucket"),
+    (errors.BadReplyError, "was asked in plain HTTP", _SERVER),
     (errors.BadReplyError, "", _REPLY),
     (errors.DeadlineError, "", "connection-timed-out"),
     (errors.NoDescriptorError, "", _LIMITS),

@@ -47,6 +47,7 @@ NO_HASH: Final = "no hash"  # of a file of the dataset
 NO_FILE: Final = "no file"  # of the dataset
 
 _Result = TypeVar("_Result")
+_Found = TypeVar("_Found")
 
 _CANNOT_BE: Final = frozenset({NO_HASH, NO_FILE})  # verified, by anybody
 
@@ -83,11 +84,13 @@ def run(where: Place, *, fetch: bool, show: Show, bar: Bar | None = None) -> Out
     return run_showing(lambda shown: verify(where, fetch=fetch, show=shown, bar=shown_by), show)
 
 
-def run_showing(work: Callable[[Show], Awaitable[_Result]], show: Show) -> _Result:
+def run_showing(
+    work: Callable[[Callable[[_Found], None]], Awaitable[_Result]], show: Callable[[_Found], None]
+) -> _Result:
     """Do some work that shows what it finds. What keeps `show` from writing is raised as it is."""
     unwritten: list[OSError] = []
 
-    def try_to_show(finding: Finding) -> None:
+    def try_to_show(finding: _Found) -> None:
         try:
             show(finding)
         except OSError as error:

@@ -34,21 +34,19 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 _HAVING: Final = ("units", "channels", "probes")  # tables whose rows may be asked to belong to a session
 _CHOOSING: Final = ("sessions", "behavior_only", "lfp", *(f"having_{name}" for name in _HAVING))
-_HIDDEN: Final = ("verify", *ONLY_OF_A_MOUNT)
+HIDDEN: Final = ("verify", *ONLY_OF_A_MOUNT)
 
 
-def _ending(example: str) -> str:
+def ending(example: str) -> str:
     """How a command's help ends."""
     return f"\b\nExample: {example}\n{STATUSES}\n{WHERE_SETTINGS_ARE}"
 
 
-def _choosing(command: _Command) -> _Command:
-    """The options by which files are chosen."""
-    for option in (
+def choosing(dry_run: str = "Show what would be fetched, how long, and the room.") -> Callable[[_Command], _Command]:
+    """The options by which files are chosen; `dry_run` is the help of that one."""
+    options = (
         click.option("--json", "as_json", is_flag=True, help="As JSON."),
-        click.option(
-            "--dry-run", "is_trial", is_flag=True, help="Show what would be fetched, how long, and the room."
-        ),
+        click.option("--dry-run", "is_trial", is_flag=True, help=dry_run),
         click.option("--lfp", metavar="yes|no|A,B", help="LFP: all, none, or of these probes.  [default: no]"),
         *(
             click.option(f"--having-{name}", metavar="QUERY", hidden=True, help=f"Sessions with {name} that match.")
@@ -56,18 +54,23 @@ def _choosing(command: _Command) -> _Command:
         ),
         click.option("--behavior-only", metavar="QUERY", help="Sessions without recordings that match; or 'all'."),
         click.option("--sessions", metavar="QUERY", help="Files of the sessions that match, and tables; or 'all'."),
-    ):
-        command = option(command)
-    return command
+    )
+
+    def decorate(command: _Command) -> _Command:
+        for option in options:
+            command = option(command)
+        return command
+
+    return decorate
 
 
-@click.command(epilog=_ending("vbnfs prefetch --sessions \"experience_level == 'Novel'\" --dry-run"))
+@click.command(epilog=ending("vbnfs prefetch --sessions \"experience_level == 'Novel'\" --dry-run"))
 @click.argument("paths", metavar="[PATH]...", nargs=-1, type=Path)
-@_choosing
+@choosing()
 @click.option("--pin", "is_pinned", is_flag=True, help="Keep the files: see 'vbnfs pin'.")
 @click.option("--name", help="The pin's name.  [default: today's date]")
 @click.option("--note", help="The pin's note.")
-@settings(*_HIDDEN, shown=("dataset_version",))
+@settings(*HIDDEN, shown=("dataset_version",))
 def prefetch(
     paths: tuple[Path, ...],
     is_trial: bool,
@@ -84,17 +87,17 @@ def prefetch(
     """
     if not is_pinned and (name is not None or note is not None):
         raise UsageError("--name and --note are those of a pin: add --pin")
-    where, wanted = _asked(paths, options)
+    where, wanted = asked(paths, options)
     held_as = (name or time.strftime("%Y-%m-%d")) if is_pinned else None
     _fetch(where, wanted, held_as, note, is_trial=is_trial, as_json=as_json)
 
 
-@click.command(epilog=_ending("vbnfs pin novel --sessions \"experience_level == 'Novel'\""))
+@click.command(epilog=ending("vbnfs pin novel --sessions \"experience_level == 'Novel'\""))
 @click.argument("words", metavar="NAME [PATH]...", nargs=-1)
-@_choosing
+@choosing()
 @click.option("--note", help="What it is for.")
 @click.option("--update", "is_update", is_flag=True, help="Move pins (without NAME, all) to the newest version.")
-@settings(*_HIDDEN, shown=("dataset_version",))
+@settings(*HIDDEN, shown=("dataset_version",))
 def pin(
     words: tuple[str, ...],
     is_trial: bool,
@@ -118,11 +121,12 @@ def pin(
     if not paths and all(options[chosen] is None for chosen in _CHOOSING):
         where, wanted = _again(name, options)
     else:
-        where, wanted = _asked(list(map(Path, paths)), options)
+        where, wanted = asked(list(map(Path, paths)), options)
     _fetch(where, wanted, name, note, is_trial=is_trial, as_json=as_json)
 
 
-def _asked(paths: Sequence[Path], options: dict[str, Any]) -> tuple["Place", "Wanted"]:
+def asked(paths: Sequence[Path], options: dict[str, Any]) -> tuple["Place", "Wanted"]:
+    """The place in which files are chosen, and the choice. Raises `UsageError`."""
     from vbnfs.cli.asked import place_of, sessions_at  # noqa: PLC0415
     from vbnfs.cli.wanted import Wanted  # noqa: PLC0415
 
@@ -265,10 +269,10 @@ def _move(
     return pinning.hold_and_fetch(where, name, note, wanted, show=show, bar=bar, announce=announce)
 
 
-@click.command(epilog=_ending("vbnfs unpin novel"))
+@click.command(epilog=ending("vbnfs unpin novel"))
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
-@settings(*_HIDDEN, "dataset_version", shown=("cache_dir",))
+@settings(*HIDDEN, "dataset_version", shown=("cache_dir",))
 def unpin(names: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """Let go of what pins hold.
 
@@ -286,10 +290,10 @@ def unpin(names: tuple[str, ...], as_json: bool, **options: Any) -> None:
             render.print_line(f"{name}  {render.size(count)} may be evicted from now on")
 
 
-@click.command(epilog=_ending("vbnfs pins"))
+@click.command(epilog=ending("vbnfs pins"))
 @click.argument("names", metavar="[NAME]...", nargs=-1)
 @click.option("--json", "as_json", is_flag=True, help="As JSON, with what each was made for.")
-@settings(*_HIDDEN, "dataset_version", shown=("cache_dir", "offline"))
+@settings(*HIDDEN, "dataset_version", shown=("cache_dir", "offline"))
 def pins(names: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """List what is pinned, and what of it is newer.
 
@@ -321,7 +325,7 @@ def pins(names: tuple[str, ...], as_json: bool, **options: Any) -> None:
             echo_note(f"{row.name}: not all of it is here: 'vbnfs pin {row.name}' fetches what is missing")
 
 
-@click.command(epilog=_ending("vbnfs du --by kind"))
+@click.command(epilog=ending("vbnfs du --by kind"))
 @click.argument("path", required=False, type=Path)
 @click.option(
     "--by",
@@ -330,7 +334,7 @@ def pins(names: tuple[str, ...], as_json: bool, **options: Any) -> None:
     help="What to make rows of.  [default: version]",
 )
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
-@settings(*_HIDDEN, shown=("dataset_version", "cache_dir"))
+@settings(*HIDDEN, shown=("dataset_version", "cache_dir"))
 def du(path: Path | None, by: str, as_json: bool, **options: Any) -> None:
     """Show how much of the dataset is in the cache.
 

@@ -58,6 +58,7 @@ class Config:
     passthrough: bool
     trust_cache: bool
     hdf5: bool
+    index: str | None  # a file or a URL
     max_connections: int
     limit_rate_bytes: int | None  # a second; OFF: no limit; None: what was set last
     receivers: int
@@ -219,6 +220,19 @@ def _endpoint(text: str) -> str:
     return text.rstrip("/")
 
 
+def _index(text: str) -> str:
+    """A file's absolute path, or a URL, which neither names nor passwords stand in: they would show in logs."""
+    if "://" not in text:
+        return str(parse_path(text))
+    parts = urlsplit(text)
+    if parts.scheme not in {"http", "https"} or not parts.path.strip("/"):
+        raise ValueError("a file, or a URL such as https://example.org/vbn.index, is wanted")
+    _endpoint(f"{parts.scheme}://{parts.netloc}")
+    if re.fullmatch(r"[!-~]+", text) is None or "#" in text:
+        raise ValueError("a URL without blanks and without '#' is wanted")
+    return text
+
+
 def _dataset_version(text: str) -> str:
     """Usually a semantic version; the bucket decides whether another name exists."""
     version = text.removeprefix("v")
@@ -333,6 +347,8 @@ SETTINGS: Final = (
              default=False, is_flag=True),
     _setting("hdf5", _boolean, "", "Read the structure of HDF5 files ahead of programs.",
              default="yes", is_flag=True),
+    _setting("index", _index, "FILE|URL", "Which blocks of HDF5 files hold their structure, as others found it.",
+             unset="the bucket's, if it has one"),
     _setting("max_connections", _connections, "N", "Connections to S3 at the most.", default=32),
     _setting("limit_rate", parse_rate, "RATE", "Bytes a second that S3 may send, such as 5M; off.",
              field="limit_rate_bytes", unset="what was set last, or off"),

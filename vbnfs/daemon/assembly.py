@@ -19,6 +19,7 @@ import trio
 
 from vbnfs.access.dataset import Dataset
 from vbnfs.access.opening import scope_of
+from vbnfs.access.published_index import PublishedIndexes
 from vbnfs.blocks import blocks_of
 from vbnfs.cache.cache_disk import CacheDisk
 from vbnfs.cache.eviction import Evictor, store_size
@@ -99,6 +100,8 @@ class Parts:
         self._evictor = self._make_evictor()
         self._disk = CacheDisk(self._cache, self._evictor)
         self.limit = dataset.limit
+        self._index = dataset.index
+        self._indexes = PublishedIndexes(self._config, self._link, catalog, self._index)
         self._verdicts = dataset.verdicts
         self._verdicts.refresh()
         self.source = dataset.make_source(self._evictor, nursery=nursery, on_stored=self._when_stored)
@@ -133,6 +136,8 @@ class Parts:
         services.start_soon(restart_on_failure, "showing what is held", self.passthrough.publish)
         services.start_soon(restart_on_failure, "recency", self._note_uses)
         services.start_soon(restart_on_failure, "reserve", self._keep_reserve)
+        if self.walks is not None:
+            services.start_soon(restart_on_failure, "structure indexes", self._indexes.run)
 
     def _make_evictor(self) -> Evictor:
         directory, limit_bytes = self._config.cache_dir, self._config.cache_size_bytes
@@ -150,7 +155,9 @@ class Parts:
     def _make_walks(self, nursery: trio.Nursery) -> Walks | None:
         if not self._config.hdf5 or self._config.offline:
             return None
-        return Walks(self._cache, self.source, self._verdicts, metrics=self._metrics, nursery=nursery)
+        self._index.refresh()
+        self._indexes.restore()
+        return Walks(self._cache, self.source, self._verdicts, self._index, metrics=self._metrics, nursery=nursery)
 
     def _make_passthrough(self) -> Passthrough:
         config = self._config
@@ -182,7 +189,7 @@ class Parts:
         self, catalog: Catalog, tree: Tree, mountpoint: Path | None, status: Callable[[FileSystem], Mapping[str, Any]]
     ) -> FileSystem:
         config = self._config
-        names = (scope_of(config.endpoint_url), config.bucket, config.project, str(mountpoint))
+        names = (scope_of(config), config.bucket, config.project, str(mountpoint))
         own_files = OwnFiles(
             config.cache_dir / ALLENSDK,
             names,
@@ -282,6 +289,7 @@ class Parts:
             else:
                 await trio.to_thread.run_sync(self._disk.check_room_now)
             await trio.to_thread.run_sync(self._cache.forget_deleted)
+            await trio.to_thread.run_sync(self._index.refresh)
             await self.source.writer.keep_again()
             await self._verifier.refresh()
             await trio.to_thread.run_sync(self._cache.flush)

@@ -26,6 +26,7 @@ from vbnfs.access.dataset import open_dataset
 from vbnfs.access.mount_filling import FILL
 from vbnfs.access.opening import keeping
 from vbnfs.access.other_caches import unusable_caches
+from vbnfs.access.published_index import unusable_index
 from vbnfs.cache import format_1, pins
 from vbnfs.config.mount_options import REMOTE
 from vbnfs.config.settings import Config
@@ -226,9 +227,10 @@ class _Mount:
 
     def _connect(self, parts: Parts) -> Connection:
         config = self._config
-        # With a colon, df -l and its kin take it for a remote one: gnulib's mountlist.c.
-        name = config.source or f"{REMOTE}{config.project}"
-        options = ["ro", "default_permissions", "subtype=vbnfs", f"fsname={name}", *config.fuse_options]
+        options = ["ro", "default_permissions", "subtype=vbnfs", *config.fuse_options]
+        if not any(option.startswith("fsname=") for option in options):
+            # With a colon, df -l and its kin take it for a remote one: gnulib's mountlist.c.
+            options.append(f"fsname={config.source or REMOTE + config.project}")
         options += ["allow_other"] if sharing_of(config).lets_others_in else []
         return self._mount(
             self._mountpoint,
@@ -255,6 +257,7 @@ class _Mount:
             remedy = f"'vbnfs clean --convert --cache-dir {shlex.quote(str(self._config.cache_dir))}' takes them over"
             warnings.append(f"files that an earlier vbnfs cached are not used: {remedy}")
         warnings += await trio.to_thread.run_sync(unusable_caches, self._config)
+        warnings += await trio.to_thread.run_sync(unusable_index, self._config)
         await (
             disk.check()
             if await trio.to_thread.run_sync(pins.are_there, self._config.cache_dir)
@@ -312,7 +315,8 @@ class _Mount:
                 asking.start_soon(parts.limit.learn)
             passthrough = await file_system.files.report()
             more = {"passthrough": passthrough, "limit_rate": parts.limit.report()}
-            return {**self._report.whole(file_system, is_offline=not is_reached), **more}
+            problem = None if is_reached else self._link.problem
+            return {**self._report.whole(file_system, is_offline=not is_reached, server_problem=problem), **more}
 
         path = partial(socket_path, os.getuid(), entry.device)
         await control.keep_serving(path, {"status": status, "refresh": refresh}, {FILL: parts.filling.fill})

@@ -30,6 +30,7 @@ class MountedVersions:
         self.problems: tuple[str, ...] = ()
         self.contradictions: tuple[str, ...] = ()  # entries that contradict others, in words
         self.doubt: str | None = None  # why there is no list of them, and what is shown instead
+        self.is_offline = False  # the last list was not to be had because the bucket could not be reached
         self._catalog = catalog
         self._config = config
         self._manifests: tuple[Manifest, ...] = ()  # by version
@@ -64,7 +65,7 @@ class MountedVersions:
             self._top = release.choose(self._config.dataset_version)
             self._manifests, self.problems = release.manifests, release.problems
             self._published = tuple(in_order_of_publication(release.manifests))
-            self.doubt = self._doubt_of(release)
+            self.doubt, self.is_offline = self._doubt_of(release), release.is_offline
             tree, self.contradictions = await trio.to_thread.run_sync(
                 self._build_tree, self._manifests, self._published
             )
@@ -94,7 +95,8 @@ class MountedVersions:
                 log.info("dataset versions have appeared", versions=[str(m.dataset_version) for m in new])
                 if new[-1] is manifests[-1]:
                     self.log_newer()
-            self.problems, self.doubt = release.problems, self._doubt_of(release)
+            self.problems = release.problems
+            self.doubt, self.is_offline = self._doubt_of(release), release.is_offline
             return [str(manifest.dataset_version) for manifest in new]
 
     @property

@@ -37,8 +37,13 @@ class Report:
         self._started = time.time()
         self._route = route_of(config).report()
 
-    def whole(self, file_system: FileSystem, *, is_offline: bool) -> dict[str, Any]:
-        """For the owner: what `vbnfs status` shows, but for the files that the kernel reads itself."""
+    def whole(
+        self, file_system: FileSystem, *, is_offline: bool, server_problem: str | None = None
+    ) -> dict[str, Any]:
+        """For the owner: what `vbnfs status` shows, but for the files that the kernel reads itself.
+
+        `server_problem`: why the server is not reached now; else why there is no list of versions.
+        """
         config, shown, disk = self._config, self._shown, file_system.disk
         return {
             "mountpoint": str(self._mountpoint),
@@ -59,6 +64,7 @@ class Report:
             "refused": list(shown.problems),
             "is_offline": is_offline,
             "is_offline_wanted": config.offline,
+            "server_problem": server_problem or (None if shown.is_offline else shown.doubt),
             "cache_dir": str(config.cache_dir),
             "cache_also": [str(directory) for directory in config.cache_also],
             "cache_size_bytes": disk.limit_bytes,

@@ -10,7 +10,7 @@ and missing on the disk:
 """
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ import trio
 
 from vbnfs.dataset.by_name import Unlisted
 from vbnfs.dataset.contents import Contents, contents_of
+from vbnfs.dataset.handed_on import HandedOn
 from vbnfs.dataset.manifest import Manifest, Origin
 from vbnfs.dataset.object_sizes import Listing, ObjectSizes
 from vbnfs.dataset.release import Release, ReleaseReader
@@ -51,8 +52,14 @@ class Catalog:
         self.sizes: Final = ObjectSizes(client, self.folder, prefix=f"{project}/")
         self._client = client
         self._bucket = origin.bucket
+        self._project = project
         self._releases = ReleaseReader(client, self.folder, origin=origin, project=project, versions=versions)
         self._listed: Sequence[ListedObject] = ()  # by the last load
+
+    @property
+    def published_index(self) -> ListedObject | None:
+        """The structure index of the dataset, if the last list of manifests had one."""
+        return self._releases.published_index
 
     def contents(self, manifests: Iterable[Manifest]) -> Contents:
         """The contents that entries of `manifests` name; those of the earlier ones take precedence."""
@@ -86,6 +93,23 @@ class Catalog:
         await self.sizes.restore()
         self._listed = listed
         return release
+
+    def hand_on(self, manifests: Iterable[Manifest]) -> HandedOn:
+        """What is known of the dataset, of which these are the manifests that `load` gave last."""
+        shown = list(manifests)
+        keys = {one.source.key for one in shown if one.source is not None}
+        files = (file.version for one in shown for file in one.files)
+        known = {version: found for version in files if (found := self.sizes.of_object(version)) is not None}
+        listed = tuple(entry for entry in self._listed if entry.key in keys)
+        return HandedOn(self._bucket, self._project, listed, known)
+
+    def take_in(self, handed: HandedOn, manifests: Mapping[str, bytes]) -> None:
+        """Store what is known elsewhere and not here; `manifests` has their bytes by their files' names.
+
+        It is unproven: S3 is asked for all of it at the next chance. Writes the disk: call it from a thread.
+        """
+        self._releases.take_in(handed.manifests, manifests)
+        self.sizes.take_in(handed.objects)
 
     async def _list(
         self, known: Sequence[ListedObject], *, is_fresh: bool

@@ -26,6 +26,7 @@ import semver
 from vbnfs.dataset.names import check_name, check_printable, split_path
 from vbnfs.errors import ManifestError
 from vbnfs.objects import ObjectVersion
+from vbnfs.partitions import DOMAINS
 
 MAX_MANIFEST_BYTES: Final = 48 << 20  # the real ones have under 2 MB; 48 MB describe 150,000 files
 # Each value, name and table of a JSON text has one of these bytes, and takes some 100 bytes of memory when it is
@@ -36,7 +37,10 @@ _FREE_MARKS: Final = 100_000
 _MANIFEST_NAME: Final = re.compile(r".*_manifest_v(?P<version>.+)\.json")
 _FILE_HASH: Final = re.compile(r"[0-9a-fA-F]{128}")
 # There is one way to match each character, and a bucket has at most 63: no host makes the match take long.
-_AWS_HOST: Final = re.compile(r"(?:(?P<bucket>[a-z0-9][a-z0-9.-]{0,62})\.)?s3(?:[.-][a-z0-9]+)*\.amazonaws\.com")
+_AWS_HOST: Final = re.compile(
+    r"(?:(?P<bucket>[a-z0-9][a-z0-9.-]{0,62})\.)?s3(?:[.-][a-z0-9]+)*"
+    rf"\.(?:{'|'.join(map(re.escape, DOMAINS))})"
+)
 _METADATA: Final = "metadata_files"
 _SECTIONS: Final = (_METADATA, "data_files")
 # Without these AllenSDK ends with a KeyError.

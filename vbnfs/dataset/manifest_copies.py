@@ -229,6 +229,18 @@ class ManifestCopies:
             return _OTHER_MD5
         return "came twice, differently, and never as its ETag tells; the way is bad"
 
+    def take_in(self, entry: ListedObject, manifests: Mapping[str, bytes]) -> bool:
+        """Store a manifest that came otherwise than from the bucket, if its bytes are there and may be right."""
+        data = manifests.get(_name(entry))
+        if data is None or prove(data, entry) is Proof.WRONG:
+            return False
+        try:
+            copy = Copy(entry, self._parse(entry, data), Proof.UNKNOWN, is_settled=False)
+        except ManifestError:
+            return False
+        self._folder.write(_name(entry), copy.stored_form())
+        return True
+
     # What is shown, and stored
 
     def _choose(self, search: _Search) -> Copy | Failure:

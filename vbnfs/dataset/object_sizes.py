@@ -11,6 +11,7 @@ range reply contradicts it. What HEAD has returned is *confirmed*.
 
 from collections.abc import Iterable, Set
 from contextlib import suppress
+from dataclasses import replace
 from typing import Final
 
 import trio
@@ -97,6 +98,20 @@ class ObjectSizes:
             flight.land(None) if failure is None else flight.fail(failure)
         # A disk that hangs must not outlast the caller's deadline.
         await trio.to_thread.run_sync(self._stored.add_head, version, attributes, abandon_on_cancel=True)
+
+    def take_in(self, rows: AttributesTable) -> None:
+        """Store what another cache knows and this one does not; the next `update` reads it. Writes the disk.
+
+        Without the ETags of versions that never change: then they are listed again, once S3 can be asked.
+        """
+        known = self._stored.read()
+        new = {
+            version: replace(row, etag=None) if version.is_immutable else row
+            for version, row in rows.items()
+            if version not in known
+        }
+        if new:
+            self._stored.add_listed(new)
 
     def _doubt(self, version: ObjectVersion) -> bool:
         """Have HEAD asked for what is known of an object version, unless HEAD has returned it."""

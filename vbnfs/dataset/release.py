@@ -1,6 +1,7 @@
 """Which dataset versions exist: the list of their manifests, and the manifests themselves.
 
-The list comes from ListObjectsV2 below `<project>/manifests/`. It is stored as `index` (JSON), `[[key, ETag, bytes,
+The list comes from ListObjectsV2 of what begins with `<project>/manifests`: so it shows, too, whether the bucket has
+a structure index beside them (docs/index.md). It is stored as `index` (JSON), `[[key, ETag, bytes,
 nanoseconds], ...]`, after the manifests that it names. Its age is the file's; 1970 if it is no listing's. Where there
 is no list, the manifests are those that were listed before, and those that are known by name (`by_name.py`).
 """
@@ -9,7 +10,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
@@ -22,7 +23,7 @@ from vbnfs.dataset.manifest_copies import ManifestCopies
 from vbnfs.dataset.names import LATEST, MANIFESTS
 from vbnfs.dataset.stored_files import StoredFolder
 from vbnfs.dataset.stored_sizes import stored_rows
-from vbnfs.errors import DatasetError, StorageError, with_own_remedy, with_remedy
+from vbnfs.errors import DatasetError, ListingDeniedError, StorageError, with_own_remedy, with_remedy
 from vbnfs.logs import WarnOnce
 from vbnfs.objects import ListedObject, ObjectAttributes, ObjectClient
 
@@ -30,6 +31,8 @@ log = structlog.get_logger()
 
 _MAX_MANIFESTS: Final = 1_000
 _INDEX: Final = "index"
+# Beside the folder of the manifests: AllenSDK takes each object in it for a manifest, whatever its name.
+_STRUCTURE_INDEX: Final = ".structure-index"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +103,8 @@ class ReleaseReader:
         self._folder = folder
         self._bucket = origin.bucket
         self._prefix = f"{project}/{MANIFESTS}/"
+        self._index_key = f"{project}/{MANIFESTS}{_STRUCTURE_INDEX}"
+        self.published_index: ListedObject | None = None  # the dataset's structure index, if the bucket has one
         self._copies = ManifestCopies(client, StoredFolder(folder / MANIFESTS), origin=origin)
         self._named = NamedManifests(client, prefix=self._prefix, project=project, versions=versions)
         self._warn_once = WarnOnce()
@@ -108,7 +113,12 @@ class ReleaseReader:
     async def list_manifests(self) -> list[ListedObject]:
         """The manifests in the bucket. Raises a `StorageError`, and `DatasetError` for none and for too many."""
         where = f"in bucket {self._bucket!r} below {self._prefix!r}"
-        listed = [entry for entry in await self._client.list_objects(self._prefix) if self._is_manifest(entry)]
+        try:
+            found = await self._client.list_objects(self._prefix.removesuffix("/"))
+        except ListingDeniedError:  # a policy may allow listing in that folder alone
+            found = await self._client.list_objects(self._prefix)
+        self.published_index = next((entry for entry in found if entry.key == self._index_key), None)
+        listed = [entry for entry in found if self._is_manifest(entry)]
         if not listed:
             raise DatasetError(f"no manifest {where}: check --bucket and --project")
         if len(listed) > _MAX_MANIFESTS:
@@ -117,7 +127,7 @@ class ReleaseReader:
 
     def _is_manifest(self, entry: ListedObject) -> bool:
         name = entry.key.removeprefix(self._prefix)
-        return "/" not in name and version_of_file_name(name) is not None
+        return entry.key.startswith(self._prefix) and "/" not in name and version_of_file_name(name) is not None
 
     async def without_list(self, known: Sequence[ListedObject], failure: StorageError | DatasetError) -> Unlisted:
         """What there is besides the `known` manifests where they cannot be listed, `failure` being why."""
@@ -140,6 +150,18 @@ class ReleaseReader:
             return Release(shown, (*problems.values(), *repeated.values()))
         all_problems = (*problems.values(), *repeated.values(), *unlisted.problems)
         return Release(shown, all_problems, is_offline, with_remedy(unlisted.failure), bool(unlisted.named))
+
+    def take_in(self, listed: Sequence[ListedObject], manifests: Mapping[str, bytes]) -> None:
+        """Store manifests that another cache has handed on, and this one lacks, as unproven copies. Writes the disk.
+
+        Only those of this dataset whose bytes are there.
+        """
+        before = self.read_index().listed
+        keys = {entry.key for entry in before}
+        new = [entry for entry in listed if self._is_manifest(entry) and entry.key not in keys]
+        taken = [entry for entry in new if self._copies.take_in(entry, manifests)]
+        if taken:
+            self.write_index([*before, *taken], is_list=False)
 
     # The stored list
 

@@ -46,6 +46,8 @@ _FLAGS: Final = {
     "nodiratime": (mount_call.NO_DIR_ATIME, True),
     "nosymfollow": (mount_call.NO_SYMLINKS, True),
 }
+# Nothing on a read-only mount, and old versions of fusermount3 and libfuse do not know it.
+WITHOUT_EFFECT: Final = frozenset({"nodiratime"})
 _LABELS: Final = frozenset({"context", "fscontext", "defcontext", "rootcontext"})  # SELinux's: mount(8)
 
 
@@ -136,7 +138,8 @@ def _by_fusermount(mountpoint: Path, options: Sequence[str], refusal: OSError | 
     """The device, from fusermount3. `refusal`: why mount(2) did not do it. Raises `MountError`."""
     _check_no_labels(mountpoint, options, refusal)
     try:
-        command = [fusermount(), "-o", ",".join(map(escaped, options)), "--", str(mountpoint)]
+        known = [escaped(option) for option in options if option not in WITHOUT_EFFECT]
+        command = [fusermount(), "-o", ",".join(known), "--", str(mountpoint)]
     except MountError:
         if refusal is None:
             raise

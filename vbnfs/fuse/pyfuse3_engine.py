@@ -18,7 +18,7 @@ from typing import Any, Final, TypeVar
 import pyfuse3
 import trio
 
-from vbnfs.fuse.mounting import escaped, refused
+from vbnfs.fuse.mounting import WITHOUT_EFFECT, escaped, refused
 from vbnfs.fuse.operations import (
     Absent,
     Answer,
@@ -170,12 +170,15 @@ def mount(
 ) -> _Session:
     """Mount on a folder, with options as after `-o`. Raises `MountError` with libfuse's reason."""
     agreed, descriptor = trio.Event(), descriptor_in(mountpoint)
+    wanted = {escaped(option) for option in options if option not in WITHOUT_EFFECT}
+    if any(option.startswith("max_read=") for option in wanted):  # which pyfuse3 would have to give libfuse, too
+        raise refused(mountpoint, "max_read= is not for --fuse pyfuse3: leave it out, or mount with --fuse native")
     if descriptor is not None:  # libfuse takes it over, too, and does not check it
         handed_over.check(descriptor)
     with tempfile.TemporaryFile() as text:
         try:
             with _stderr_to(text.fileno()):
-                pyfuse3.init(_Adapter(operations, agreed), str(mountpoint), set(map(escaped, options)))
+                pyfuse3.init(_Adapter(operations, agreed), str(mountpoint), wanted)
         except (RuntimeError, UnicodeEncodeError) as error:
             text.seek(0)
             raise refused(mountpoint, text.read().decode(errors="replace").strip() or str(error)) from error

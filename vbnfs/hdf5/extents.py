@@ -1,6 +1,6 @@
 """Where the larger arrays of a file lie, as far as a walk has found them (pure).
 
-One that is stored in one piece has one extent. One in chunks has one for all chunks that lie one behind the other.
+One that is stored in one piece has one extent. One in chunks has one for those that lie one behind the other.
 
 What a program reads of such an array says what it reads next: the rest of it, in the same steps. Of a ragged array
 (HDMF's VectorIndex) the index says where the rows end: it has the name of the array and `_index` behind it, and its
@@ -15,6 +15,7 @@ from vbnfs.hdf5.branches import File
 from vbnfs.hdf5.drafts import Draft
 from vbnfs.hdf5.layouts import ChunkedLayout, ContiguousLayout
 from vbnfs.hdf5.structure import Chunked, Contiguous, Dataset, Extent, RowEnds
+from vbnfs.objects import ByteRange
 
 LEAST_BYTES: Final = 64 << 10  # of an array that is worth knowing
 _INDEX: Final = "_index"
@@ -35,27 +36,45 @@ def extents_of(file: File) -> Iterator[Extent]:
 
 
 def _extents(file: File, draft: Draft) -> list[Extent]:
-    if draft.pending or not isinstance(draft.layout, ContiguousLayout | ChunkedLayout):
-        return []
-    built = draft.build(file.base)
-    if not isinstance(built, Dataset) or built.datatype is None or not built.shape:
+    built = _dataset(file, draft)
+    if built is None or built.datatype is None or built.shape is None:
         return []
     extents: list[Extent] = []
-    match built.layout:
-        case Contiguous(int(start), size_bytes):
-            extents = [Extent(start, start + size_bytes, built.datatype.size_bytes * prod(built.shape[1:]))]
-        case Chunked(places=tuple(places)):
-            extents = [Extent(place.start, place.stop, 0) for place in places]
+    if (piece := _in_one_piece(built)) is not None:
+        extents = [Extent(piece.start, piece.stop, built.datatype.size_bytes * prod(built.shape[1:]))]
+    elif isinstance(built.layout, Chunked):
+        extents = [Extent(place.start, place.stop, 0) for place in built.layout.places or ()]
     return [each for each in extents if each.stop - each.start >= LEAST_BYTES and each.stop <= file.size_bytes]
 
 
 def _row_ends(file: File, draft: Draft) -> RowEnds | None:
-    built = draft.build(file.base)
-    if not isinstance(built, Dataset) or built.datatype is None or not built.shape:
+    built = _dataset(file, draft)
+    if built is None or built.datatype is None or built.shape is None or len(built.shape) != 1:
         return None
-    match built.layout:
-        case Contiguous(int(start), size_bytes) if built.datatype.kind == "integer" and len(built.shape) == 1:
-            [count], width = built.shape, built.datatype.size_bytes
-            if width <= _WIDEST_BYTES and count * width <= size_bytes and start + size_bytes <= file.size_bytes:
-                return RowEnds(start, count, width, built.datatype.is_big_endian)
+    piece, [count], width = _in_one_piece(built), built.shape, built.datatype.size_bytes
+    if piece is None or piece.stop > file.size_bytes or count * width > len(piece):
+        return None
+    is_number = built.datatype.kind == "integer" and width <= _WIDEST_BYTES
+    return RowEnds(piece.start, count, width, built.datatype.is_big_endian) if is_number else None
+
+
+def _dataset(file: File, draft: Draft) -> Dataset | None:
+    """The dataset that a draft is, with elements, if all of its header was read."""
+    if draft.pending or not isinstance(draft.layout, ContiguousLayout | ChunkedLayout):
+        return None
+    built = draft.build(file.base)
+    return built if isinstance(built, Dataset) and built.shape else None
+
+
+def _in_one_piece(dataset: Dataset) -> ByteRange | None:
+    """Where all elements of a dataset stand, one behind the other.
+
+    The chunks of a list are taken to be in order, where they lie side by side: if they are not, other bytes are read
+    ahead.
+    """
+    match dataset.layout:
+        case Contiguous(int(start), size_bytes):
+            return ByteRange(start, start + size_bytes)
+        case Chunked(places=(ByteRange() as place,)) if not dataset.filters and len(dataset.shape or ()) == 1:
+            return place
     return None

@@ -27,6 +27,7 @@ from vbnfs.objects import ByteRange
 Source: TypeAlias = Callable[[int], bytes | memoryview | None]
 
 _BOUNDS: Final = Bounds()
+_READ_ALONG_BYTES: Final = 64 << 10  # by the kernel behind what a program reads, in the same request
 _ALL: Final = Wanted()
 _OUTSIDE: Final = "outside the file"
 _ABSENT: Final = "blocks that did not come"
@@ -72,12 +73,29 @@ class Walk:
         self._blocks: dict[int, bytes | memoryview] = {}
         self._paused: dict[int, list[_Paused]] = {}  # by each block that they lack
         self._asked: set[int] = set()
-        self._asked_for_indexes = 0
+        self._index_blocks: set[int] = set()
+        self._beside: set[int] = set()
+        self._has_all = False
 
     @property
     def outstanding(self) -> frozenset[int]:
         """The blocks that were asked for and have not come. None left: the walk is over."""
         return frozenset() if self._is_over else frozenset(self._asked & self._paused.keys())
+
+    @property
+    def index_blocks(self) -> frozenset[int]:
+        """Those of the blocks that it asked for that only indexes of chunks are in: they come last."""
+        return frozenset(self._index_blocks)
+
+    @property
+    def has_all_but_indexes(self) -> bool:
+        """Whether the structure was read to its end, and nothing left out, but for indexes of chunks."""
+        return self._has_all
+
+    @property
+    def beside(self) -> frozenset[int]:
+        """Blocks without structure that the kernel reads along for a program that reads the structure before them."""
+        return frozenset(self._beside - self._blocks.keys())
 
     def advance(self) -> frozenset[int]:
         """Go on with the blocks that are there. Returns those to fetch now; none of them was returned before.
@@ -133,6 +151,8 @@ class Walk:
         try:
             while self._may_read():
                 data = None if needed is None else self._bytes(needed)
+                if needed and not is_index:
+                    self._note_end(needed.stop)
                 need = next(branch) if data is None else branch.send(data)
                 needed = self._range_of(need)
                 missing = {number for number in self._numbers(needed) if self._block(number) is None}
@@ -144,6 +164,10 @@ class Walk:
         except UnparsableError as error:
             self._file.unparsed[str(error)] += 1
         self._file.branches -= 1
+
+    def _note_end(self, stop: int) -> None:
+        behind = min(stop + _READ_ALONG_BYTES, self._size_bytes)
+        self._beside.update(self._numbers(ByteRange(stop, behind)))
 
     def _may_read(self) -> bool:
         self._reads += 1
@@ -201,9 +225,10 @@ class Walk:
         if structure or self.outstanding:
             wave = self._first(structure, room)
         else:
-            room_of_indexes = self._bounds.index_bytes // self._block_bytes - self._asked_for_indexes
+            self._has_all |= self._file.root is not None and not self._file.unparsed
+            room_of_indexes = self._bounds.index_bytes // self._block_bytes - len(self._index_blocks)
             wave = self._first(lacking, min(room, room_of_indexes))
-            self._asked_for_indexes += len(wave)
+            self._index_blocks.update(wave)
         self._asked.update(wave)
         return frozenset(wave)
 

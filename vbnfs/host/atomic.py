@@ -5,11 +5,12 @@ locks, a file is abandoned when it is old.
 """
 
 import os
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from vbnfs.host.locks import lock_file
 from vbnfs.host.places import Place, folder_at, open_file, open_folder
@@ -34,6 +35,32 @@ def replace_file(place: Place, data: bytes) -> None:
         file.flush()
         os.fsync(descriptor)
         os.replace(temporary, place.name, src_dir_fd=folder, dst_dir_fd=folder)
+
+
+@contextmanager
+def output_file(path: Path, *, mode: int | None = None) -> Iterator[BinaryIO]:
+    """A file that a user has named, open for writing. It gets its name as a whole, if this is left without an error.
+
+    A link stays, and leads to the new file. What is no regular file, such as /dev/null or a pipe, stays what it is,
+    and is written as it comes. `mode` is that of a new file; by default as the umask has it. Raises `OSError`.
+    """
+    if path.exists() and not stat.S_ISREG(path.stat().st_mode):
+        with path.open("wb") as out:
+            yield out
+        return
+    real = Path(os.path.realpath(path))
+    temporary = real.with_name(f"{_PREFIX}{real.name}.{os.urandom(4).hex()}{_SUFFIX}")
+    try:
+        with temporary.open("xb") as out:
+            if mode is not None:
+                os.fchmod(out.fileno(), mode)
+            yield out
+            out.flush()
+            os.fsync(out.fileno())
+        temporary.replace(real)
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
 
 
 def remove_leftovers(where: Path | Place, *, depth: int = _DEEPEST) -> None:

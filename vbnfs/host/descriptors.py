@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Final
 
-from vbnfs.errors import NoDescriptorError, ProxyError, TransportError
+from vbnfs.errors import NoDescriptorError, ProxyError, TransportError, UnreachableError
 
 NO_DESCRIPTOR: Final = frozenset({errno.EMFILE, errno.ENFILE})
 CROWDED: Final = "too many open files"
@@ -36,7 +36,7 @@ def are_left() -> bool:
 
 def explained(failure: TransportError) -> TransportError:
     """What failed: the network or the server; or this process can open no connection."""
-    if type(failure) not in {TransportError, ProxyError} or are_left():
+    if type(failure) not in {TransportError, UnreachableError, ProxyError} or are_left():
         return failure
     return NoDescriptorError(f"{failure}: {CROWDED}")
 

@@ -68,6 +68,8 @@ def _forbidden(match: re.Match[str]) -> str:
 _REMEDIES: Final[tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...]] = (
     (r"mounting over filesystem type (0x[0-9a-fA-F]+) is forbidden", _forbidden),
     (r"user_allow_other", "let root write the line user_allow_other into /etc/fuse.conf, or leave allow_other out"),
+    (r"unknown option\(s\)", "this libfuse does not know the option: leave it out, or mount with --fuse native"),
+    (r"unknown option", "this fusermount3 does not know the option: leave it out, or let root mount"),
     (r"mount_max", "unmount others, or let root raise mount_max in /etc/fuse.conf"),
     (r"not owned by user|no write access to mountpoint", "mount on an empty folder of your own, such as ~/vbn"),
     (r"failed to open /dev/fuse: Permission denied", "as root, run: chmod 666 /dev/fuse"),

@@ -74,7 +74,8 @@ class Advisor:
             if 0 in unasked:
                 self._walks.prepare(self._content)
             if self._pattern.is_elsewhere:
-                self._walks.note(self, self._content, unasked)
+                is_end = wanted.stop == self._content.size_bytes
+                self._walks.note(self, self._content, unasked, is_end=is_end)
         array = self._array_at(wanted.start)
         if array is not None and self._walks is not None and self._walks.is_followed(self._content):
             row = row_at(array, wanted.start, partial(self._number, array.rows))

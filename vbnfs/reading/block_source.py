@@ -39,7 +39,7 @@ from vbnfs.reading.fetches import ArrivedBlocks, Backlogs, Block, Bytes, Fetch, 
 from vbnfs.reading.live_blocks import LiveBlocks
 from vbnfs.reading.memory import Budget, Memory
 from vbnfs.reading.other_processes import SharedFetches
-from vbnfs.reading.planner import LONG_GET_BLOCKS, SHORT_GET_BLOCKS
+from vbnfs.reading.planner import LONG_GET_BLOCKS, SHORT_GET_BLOCKS, plan_wave
 from vbnfs.reading.prefetch_queue import PrefetchQueue, Rank
 from vbnfs.reading.rate_limit import RateLimit
 from vbnfs.reading.shares import Connections, Shares
@@ -219,6 +219,26 @@ class BlockSource:
             self._live.let_go(block)
             block.fail(StorageError(f"{content.source}: it is not wanted any more"))
 
+    def fetch_wave(self, content: Content, indices: Sequence[int], *, most_bridged: int, rank: Rank) -> list[int]:
+        """Like `prefetch`, by GETs that are sent all at once: so some blocks come that lie between those.
+
+        Returns the numbers of all.
+        """
+        others = max(1, self._connections.short_gets - 1)  # beside a reader's
+        runs = plan_wave(indices, gets=others, most_bridged=most_bridged)
+        for run in runs:
+            _, _, new = self._live.want(content, run, longest=self._shares.planned(len(run)))
+            self._backlogs.lengthen(content, len(new))
+            firsts = [block for index, block in new.items() if index == block.planned.start]
+            later = [first for first in firsts if not self._begin_beside(first, others)]
+            self._queue.extend(((content, first.planned.start) for first in later), rank)
+        self._begin_prefetches()
+        return [index for run in runs for index in run]
+
+    def _begin_beside(self, first: Block, most: int) -> bool:
+        """Begin a short fetch beside those that fill the link; False if there are as many, or no room in memory."""
+        return self._prefetching < most and self._begin_prefetch(first, is_lent=True, is_short=True)
+
     async def settled(self, content: Content, index: int) -> None:
         """Wait until a block is not on its way any more, whether it has come or not."""
         block = self._live.coming(content, index)
@@ -261,10 +281,8 @@ class BlockSource:
                 return
             if rank in most_of and self._prefetching >= max(1, most_of[rank]):
                 return
-            first, is_short = (
-                self._live.queued(*self._queue.first()),
-                is_lent or (rank is Rank.FILLING and has_readers),
-            )
+            first = self._live.queued(*self._queue.first())
+            is_short = is_lent or (rank is Rank.FILLING and has_readers)
             if first is not None and not self._begin_prefetch(first, is_lent=is_lent, is_short=is_short):
                 return
             self._queue.drop_first()

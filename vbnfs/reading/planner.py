@@ -115,6 +115,26 @@ def plan_gets(missing: Sequence[int], *, longest: int = LONG_GET_BLOCKS) -> Iter
             start = position
 
 
+def plan_wave(blocks: Sequence[int], *, gets: int, most_bridged: int) -> list[range]:
+    """Ascending block numbers as at most `gets` GETs that are sent at the same time, if that can be.
+
+    Where there are more runs of adjacent blocks, the narrowest gaps between them are bridged, and fetched too, of
+    `most_bridged` blocks in all. Where there are fewer, long ones are cut, so that all connections have a part.
+    """
+    runs = list(plan_gets(blocks, longest=max(1, len(blocks))))
+    while len(runs) > gets:
+        place = min(range(1, len(runs)), key=lambda number: runs[number].start - runs[number - 1].stop)
+        gap = runs[place].start - runs[place - 1].stop
+        if gap > most_bridged:
+            break
+        most_bridged -= gap
+        runs[place - 1 : place + 1] = [range(runs[place - 1].start, runs[place].stop)]
+    while len(runs) < gets and (longest := max(runs, key=len, default=range(0))) and len(longest) > SHORT_GET_BLOCKS:
+        place, middle = runs.index(longest), longest.start + len(longest) // 2
+        runs[place : place + 1] = [range(longest.start, middle), range(middle, longest.stop)]
+    return runs
+
+
 @dataclass(frozen=True, slots=True)
 class AccessPattern:
     """How a file is being read: where the current run of reads ends, how many bytes it has read, where it began."""

@@ -21,6 +21,11 @@ class Connections(Protocol):
         ...
 
     @property
+    def short_gets(self) -> int:
+        """How many there may be that are short: no fewer."""
+        ...
+
+    @property
     def link(self) -> Link:
         """How far away the server is, and how fast."""
         ...

@@ -4,36 +4,38 @@ It is started when it is asked for the first time, and again when it has died. I
 descriptor, and ends with it.
 """
 
-import json
+import os
 import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+import vbnfs
 from vbnfs.hdf5.structure import Extent, RowEnds
-from vbnfs.host.message_link import Codec, Letter, Link
+from vbnfs.host.message_link import Letter, Link
+from vbnfs.reading.walker_words import BOUNDED_SECONDS, CODEC
 
-BOUNDED_BYTES: Final = 12 << 20  # of blocks, for a walk
-BOUNDED_SECONDS: Final = 10.0  # for a walk, without those in which no program follows it
-MOST_EXTENTS: Final = 2000  # of a file, that are known to the daemon
-
-CODEC: Final = Codec(lambda message: json.dumps(message).encode(), json.loads)
-
-_PROGRAM: Final = "vbnfs.reading.walker_program"
+_PROGRAM: Final = "import sys; sys.path[:] = sys.argv[1:]; from vbnfs.reading.walker_program import main; main()"
+_PACKAGE_PARENT: Final = Path(vbnfs.__file__).parents[1]
 _SILENCE_SECONDS: Final = 2 * BOUNDED_SECONDS  # no step takes so long
 
 
 class Step(NamedTuple):
     """What a step of a walk has come to: which blocks it lacks besides those that it lacked before.
 
-    `extents` are arrays of which it knows more than before.
+    `extents` are arrays of which it knows more than before. `is_of_indexes`: the blocks have indexes of chunks.
+    `has_all`: nothing but such indexes was left out. `beside` are blocks that programs read along.
     """
 
     wave: frozenset[int]
     is_over: bool
     extents: tuple[Extent, ...] = ()
+    is_of_indexes: bool = False
+    has_all: bool = False
+    beside: frozenset[int] = frozenset()
 
 
 class Walker:
@@ -68,8 +70,8 @@ class Walker:
             except OSError:
                 self._lose()
                 raise
-        wave, is_over, extents = answer.message
-        return Step(frozenset(wave), is_over, tuple(map(_extent, extents)))
+        wave, is_over, extents, is_of_indexes, has_all, beside = answer.message
+        return Step(frozenset(wave), is_over, tuple(map(_extent, extents)), is_of_indexes, has_all, frozenset(beside))
 
     def start(self) -> None:
         """Have the process there, for walks that will come. Raises `OSError` if it cannot be started."""
@@ -127,9 +129,12 @@ def _extent(fields: list[Any]) -> Extent:
 
 
 def _start(its: socket.socket) -> subprocess.Popen[Any]:
-    """Start it where no signal of a terminal reaches it. Raises `OSError`."""
+    """Start it where no signal of a terminal reaches it. Raises `OSError`.
+
+    It is to be there soon, so Python does not look for packages (-I, -S), and is given where they are.
+    """
     return subprocess.Popen(
-        [sys.executable, "-P", "-m", _PROGRAM],
+        [sys.executable, "-I", "-S", "-c", _PROGRAM, str(_PACKAGE_PARENT), *filter(os.path.isabs, sys.path)],
         cwd="/",
         stdin=its.fileno(),
         stdout=subprocess.DEVNULL,

@@ -3,7 +3,8 @@
     ["begin", WALK, SIZE]       a walk of a file of so many bytes
     ["block", WALK, BLOCK]      a block of it, which comes behind the message
     ["go", WALK]                go on with the blocks that have come; the answer is [BLOCKS to send next, IS_OVER,
-                                EXTENTS of arrays of which more is known than before]
+                                EXTENTS of arrays of which more is known than before, IS_OF_INDEXES, HAS_ALL,
+                                BLOCKS that are read along]
     ["end", WALK]               forget it
 
 It ends with that socket. It is behind all others for the processor.
@@ -20,7 +21,7 @@ from vbnfs.hdf5.branches import Bounds, Wanted
 from vbnfs.hdf5.structure import Extent
 from vbnfs.hdf5.walk import Walk
 from vbnfs.host.message_link import Letter, Link
-from vbnfs.reading.walker import BOUNDED_BYTES, BOUNDED_SECONDS, CODEC, MOST_EXTENTS
+from vbnfs.reading.walker_words import BOUNDED_BYTES, BOUNDED_SECONDS, CODEC, MOST_EXTENTS
 
 _BOUNDS: Final = Bounds(fetched_bytes=BOUNDED_BYTES, block_bytes=BOUNDED_BYTES, seconds=BOUNDED_SECONDS)
 _LEAST_PRIORITY: Final = 19
@@ -42,7 +43,9 @@ class _OneWalk:
         self._began = time.monotonic()
         wave = self._walk.advance()
         self.blocks.clear()  # the walk has what it wants of them
-        answer = [sorted(wave), not self._walk.outstanding, self._news()]
+        walk, of_indexes = self._walk, bool(wave & self._walk.index_blocks)
+        about = [of_indexes, walk.has_all_but_indexes, sorted(walk.beside)]
+        answer = [sorted(wave), not walk.outstanding, self._news(), *about]
         self._spent_seconds, self._began = self._seconds(), None
         return answer
 
@@ -89,7 +92,3 @@ def main() -> None:
             answer = walks.follow(letter.message, letter.data)
             if answer is not None:
                 link.send(Letter(answer))
-
-
-if __name__ == "__main__":
-    main()

@@ -5,13 +5,17 @@ that are there, and fetches nothing, as long as the program has lacked none to w
 waves are fetched, behind readers and behind what is read ahead for them. Another process parses (walker.py), so no
 file can hold up the event loop. While the program reads the data of an array, its walk rests.
 
+Which blocks a walk came to is recorded in the structure index (cache/structure_index.py), with what programs lacked
+besides. Where the index has a file already, all of these blocks are requested at once, as soon as a program follows
+the structure. The walk then goes through what has come: it finds the arrays, and what the index lacks.
+
 A walk ends at its bounds (of bytes and seconds), when all programs that it is for have closed the file, when the file
 is found wrong, and with the mount. Where one fails, programs read on as if there were none. What it has found of the
 file's arrays stays.
 """
 
 import itertools
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Iterator, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -23,6 +27,8 @@ from cachetools import LRUCache
 
 from vbnfs.cache.block_cache import BlockCache
 from vbnfs.cache.stored_blocks import block_range
+from vbnfs.cache.structure_index import StructureIndex
+from vbnfs.cache.structure_sets import MOST_BLOCKS, StructureSet, walked_set
 from vbnfs.cache.verdicts import Verdicts
 from vbnfs.hdf5.signature import is_hdf5
 from vbnfs.hdf5.structure import Extent
@@ -33,26 +39,36 @@ from vbnfs.reading.block_source import BlockSource
 from vbnfs.reading.fetches import Bytes
 from vbnfs.reading.planner import follows_structure
 from vbnfs.reading.prefetch_queue import Rank
-from vbnfs.reading.walker import BOUNDED_BYTES, BOUNDED_SECONDS, Step, Walker
+from vbnfs.reading.walker import Step, Walker
+from vbnfs.reading.walker_words import BOUNDED_BYTES, BOUNDED_SECONDS
 
 log = structlog.get_logger()
 
 _MOST_WALKS: Final = 4  # at a time; each has up to `BOUNDED_BYTES` in the process's memory,
 _MOST_RESTING: Final = 12  # and so has each of those that wait for their program
 _REMEMBERED_FILES: Final = 32  # whose arrays are known
+_SUFFIXES: Final = (".nwb", ".h5", ".hdf5", ".nc")  # of files that may well be HDF5's
 _NO_ARRAYS: Final = Arrays()
 
 
 @dataclass(slots=True, eq=False)
 class _Walk:
-    """The walk of a content. `readers` are those that it is for, `lacked` what they lacked of the structure."""
+    """The walk of a content. `readers` are those that it is for, `lacked` what they lacked of the structure.
+
+    `known` is what the index has. Of `lacked`, `lacked_within` was lacked by reads that were not of the file's end.
+    """
 
     content: Content
     number: int
+    known: StructureSet | None = None
     readers: set[object] = field(default_factory=set)
     resting: set[object] = field(default_factory=set)  # those of them that read data now
     lacked: set[int] = field(default_factory=set)
+    lacked_within: set[int] = field(default_factory=set)
     led_to: set[int] = field(default_factory=set)  # by the structure
+    waves: list[frozenset[int]] = field(default_factory=list)
+    has_all: bool = False
+    beside: frozenset[int] = frozenset()
     outstanding: set[int] = field(default_factory=set)
     fetched: set[int] = field(default_factory=set)
     known_is_asked: bool = False
@@ -62,8 +78,10 @@ class _Walk:
 
     @property
     def was_followed(self) -> bool:
-        """Whether a program has read what the walk reads."""
-        return follows_structure(self.lacked, self.led_to, self.content.size_bytes)
+        """Whether a program has read what the walk reads, or that to which the file's beginning leads."""
+        nearest = () if self.known is None else self.known.nearest
+        has_followed_index = not self.lacked_within.isdisjoint(number for number in nearest if number)
+        return has_followed_index or follows_structure(self.lacked, self.led_to, self.content.size_bytes)
 
     @property
     def is_followed(self) -> bool:
@@ -74,8 +92,8 @@ class _Walk:
 class Walks:
     """The walks of a mount, in tasks of `nursery`: one for each content, once.
 
-    `known` gives the blocks in which the structure of a content is known to be: when a program follows that, all of
-    them are fetched at once. `on_structure` gets those that a walk, and the programs that it was for, have read.
+    `index` has the blocks in which the structure of a content is known to be: when a program follows that, all of
+    them are fetched at once. It gets those that a walk, and the programs that it was for, have read.
     """
 
     def __init__(
@@ -83,19 +101,17 @@ class Walks:
         cache: BlockCache,
         source: BlockSource,
         verdicts: Verdicts,
+        index: StructureIndex,
         *,
         metrics: Metrics,
         nursery: trio.Nursery,
-        known: Callable[[Content], Set[int]] = lambda content: frozenset(),
-        on_structure: Callable[[Content, Set[int]], None] = lambda content, blocks: None,
     ) -> None:
         self._cache = cache
         self._source = source
         self._verdicts = verdicts
         self._metrics = metrics
         self._nursery = nursery
-        self._known = known
-        self._on_structure = on_structure
+        self._index = index
         self._walker = Walker()
         self._numbers = itertools.count()
         self._turns = trio.CapacityLimiter(_MOST_WALKS)
@@ -123,15 +139,18 @@ class Walks:
         if self._walker.process is None:
             self._nursery.start_soon(self._prepare, content)
 
-    def note(self, reader: object, content: Content, lacked: range) -> None:
-        """A program that begins to read elsewhere in a file lacks blocks. Returns at once."""
+    def note(self, reader: object, content: Content, lacked: range, *, is_end: bool = False) -> None:
+        """A program that begins to read elsewhere in a file lacks blocks. Returns at once.
+
+        `is_end`: it reads up to the end of the file, as programs do that find out what a file is.
+        """
         walk = self._under_way.get(content.content_id)
         if walk is None:
             is_done = content.content_id in self._walked or content.content_id in self._unbegun
             if is_done or self._source.room_bytes < BOUNDED_BYTES:
                 return
-            walk = self._under_way[content.content_id] = _Walk(content, next(self._numbers))
-            walk.led_to |= self._known(content)
+            walk = _Walk(content, next(self._numbers), self._index.of_nowait(content))
+            self._under_way[content.content_id] = walk
             self._nursery.start_soon(self._run, walk)
         walk.readers.add(reader)
         if self._arrays_of(content).have(lacked):
@@ -139,6 +158,7 @@ class Walks:
             return
         walk.resting.discard(reader)
         walk.lacked.update(lacked)
+        walk.lacked_within.update(() if is_end else lacked)
         walk.noted.set()
         if walk.is_followed:
             self._followed.add(content.content_id)
@@ -182,7 +202,7 @@ class Walks:
 
     async def _prepare(self, content: Content) -> None:
         with suppress(OSError, RuntimeError):  # no process or no thread to be had: a walk will find that, too
-            if await self._is_hdf5(content):
+            if content.source.key.endswith(_SUFFIXES) or await self._is_hdf5(content):
                 await trio.to_thread.run_sync(self._walker.start, abandon_on_cancel=True, limiter=self._threads)
 
     async def _is_hdf5(self, content: Content) -> bool | None:
@@ -213,13 +233,23 @@ class Walks:
             self._waiting.pop(walk, None)
             del self._under_way[walk.content.content_id]
         with suppress(RuntimeError):  # no thread to be had
-            end = partial(self._walker.end, walk.number)
-            await trio.to_thread.run_sync(end, abandon_on_cancel=True, limiter=self._threads)
+            await trio.to_thread.run_sync(self._end, walk, abandon_on_cancel=True, limiter=self._threads)
+
+    def _end(self, walk: _Walk) -> None:
+        """In a thread: have the process forget a walk, and the index know what it has come to."""
+        self._walker.end(walk.number)
+        content, arrays = walk.content, self._arrays_of(walk.content)
+        if content.file_hash is None or not walk.waves or not (walk.has_all or walk.was_followed):
+            return
+        lacked = [index for index in walk.lacked if not arrays.have(range(index, index + 1))]
+        beside = {*lacked, *walk.beside}
+        found = walked_set(content.file_hash, content.size_bytes, walk.waves, beside, is_whole=walk.has_all)
+        if found is not None:
+            self._index.record(found)
 
     async def _go_through(self, walk: _Walk) -> None:
         while not await self._take_turn(walk):
             await self._wait_for_program(walk)
-        self._on_structure(walk.content, self._structure_of(walk))
 
     async def _take_turn(self, walk: _Walk) -> bool:
         """Go on until no program follows. Returns whether the walk is over."""
@@ -244,6 +274,8 @@ class Walks:
         while self._verdicts.bad(walk.content) is None:
             here, step = await self._go_on(walk)
             walk.led_to |= step.wave
+            walk.has_all, walk.beside = step.has_all, step.beside
+            walk.waves += [step.wave] if step.wave and not step.is_of_indexes else []
             if walk.was_followed:
                 self._followed.add(walk.content.content_id)
             if step.is_over:
@@ -295,21 +327,22 @@ class Walks:
 
     def _fetch_known(self, walk: _Walk) -> None:
         """What is known of the structure comes in one wave, with the block that the program waits for."""
-        if not walk.known_is_asked and (known := self._known(walk.content)):
-            self._nursery.start_soon(self._fetch_missing, walk, sorted(known))
+        if walk.known is not None and not walk.known_is_asked:
+            self._nursery.start_soon(self._fetch_missing, walk, walk.known.blocks)
         walk.known_is_asked = True
 
-    async def _fetch_missing(self, walk: _Walk, indices: list[int]) -> None:
+    async def _fetch_missing(self, walk: _Walk, known: Sequence[int]) -> None:
         with suppress(RuntimeError):  # no thread to be had
-            missing = await trio.to_thread.run_sync(self._cache.missing, walk.content, indices)
-            self._fetch(walk, missing)
+            missing = await trio.to_thread.run_sync(self._cache.missing, walk.content, known)
+            lacking = [index for index in missing if not self._source.is_coming(walk.content, index)]
+            most_bridged = MOST_BLOCKS - len(known)
+            fetched = self._source.fetch_wave(walk.content, lacking, most_bridged=most_bridged, rank=Rank.STRUCTURE)
+            walk.fetched.update(fetched)
+            self._metrics.index_waves += bool(fetched)
+            self._metrics.indexed_blocks += len(fetched)
 
     def _fetch(self, walk: _Walk, lacking: list[int]) -> None:
         self._metrics.walks += not walk.fetched
         self._metrics.walked_blocks += sum(not self._source.is_coming(walk.content, index) for index in lacking)
         walk.fetched.update(lacking)
         self._source.prefetch(walk.content, lacking, rank=Rank.STRUCTURE)
-
-    def _structure_of(self, walk: _Walk) -> Set[int]:
-        arrays = self._arrays_of(walk.content)
-        return walk.led_to | {index for index in walk.lacked if not arrays.have(range(index, index + 1))}

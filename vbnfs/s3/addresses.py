@@ -1,6 +1,6 @@
 """URLs of a bucket, its objects and its listings (pure).
 
-Addresses are virtual-hosted at AWS (`https://<bucket>.s3.<region>.amazonaws.com/<key>`) and path style at an endpoint
+Addresses are virtual-hosted at AWS (`https://<bucket>.s3.<region>.<domain>/<key>`) and path style at an endpoint
 (`<endpoint>/<bucket>/<key>`); Amazon S3 User Guide, "Virtual hosting of general purpose buckets".
 """
 
@@ -10,28 +10,33 @@ from typing import Final
 from urllib.parse import quote
 
 from vbnfs.objects import ObjectVersion
+from vbnfs.partitions import DOMAINS, Partition, partition_of
 
+# Hosts: AWS General Reference, "Amazon Simple Storage Service endpoints"; those with IPv6: Amazon S3 User Guide,
+# "Using dual-stack endpoints".
 _AWS_ENDPOINT: Final = re.compile(
-    r"https://s3(-fips)?(\.dualstack)?(\.(?!us-gov-)[a-z]{2}(-[a-z]+)+-[0-9])?\.amazonaws\.com(:443)?/?",
+    r"https://s3(?:-fips)?(?:\.dualstack)?(?:\.(?P<region>[a-z]{2,4}(?:-[a-z]+)+-[0-9]))?"
+    rf"\.(?P<domain>{'|'.join(map(re.escape, DOMAINS))})(?::443)?/?",
     re.IGNORECASE,
 )
 
 
 def aws_base(bucket: str, region: str) -> str:
     """The address of a bucket at AWS: virtual-hosted, if AWS's certificate (*.s3...) covers the bucket's name."""
-    if "." in bucket:
-        return f"https://s3.{region}.amazonaws.com/{bucket}"
-    return f"https://{bucket}.s3.{region}.amazonaws.com"
+    host = f"s3.{region}.{partition_of(region).domain}"
+    return f"https://{host}/{bucket}" if "." in bucket else f"https://{bucket}.{host}"
 
 
-def is_at_aws(endpoint_url: str) -> bool:
-    """Whether an endpoint is Amazon S3 itself, asked for by https: its certificate shows that.
+def partition_at(endpoint_url: str) -> Partition | None:
+    """The partition whose Amazon S3 an endpoint is, asked for by https: its certificate shows that.
 
-    Hosts: AWS General Reference, "Amazon Simple Storage Service endpoints"; those with IPv6: Amazon S3 User Guide,
-    "Using dual-stack endpoints". A bucket's name is one bucket's within a partition: GovCloud's and China's have
-    buckets of their own ("Namespaces for general purpose buckets").
+    None for any other server, and for a host that names no region, or one of another partition, in its domain.
     """
-    return _AWS_ENDPOINT.fullmatch(endpoint_url) is not None
+    match = _AWS_ENDPOINT.fullmatch(endpoint_url)
+    if match is None:
+        return None
+    partition = partition_of(match["region"] or "")
+    return partition if partition.domain == match["domain"].lower() else None
 
 
 def bucket_base(bucket: str, region: str, endpoint_url: str | None) -> str:

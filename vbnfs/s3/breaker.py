@@ -16,7 +16,16 @@ from typing import Final
 import structlog
 import trio
 
-from vbnfs.errors import BusyError, NoDescriptorError, OfflineError, ReceiverLostError, StorageError, TransportError
+from vbnfs.errors import (
+    BusyError,
+    NoDescriptorError,
+    OfflineError,
+    ReceiverLostError,
+    StorageError,
+    TransportError,
+    UnreachableError,
+    with_remedy,
+)
 from vbnfs.objects import (
     ListedObject,
     ListedVersion,
@@ -37,7 +46,7 @@ _AGAIN_SECONDS: Final = 0.25
 _SOON_SECONDS: Final = 0.5  # between probes while it is offline, ...
 _LATER_SECONDS: Final = 2.0  # ... and after `_LONG_SECONDS`
 _LONG_SECONDS: Final = 300.0
-_STATUS_SECONDS: Final = 1.0
+_STATUS_SECONDS: Final = 2.0  # for a connection with TLS, by a proxy, around half of the world
 _BUCKET: Final = ObjectVersion("", None)
 
 
@@ -49,6 +58,8 @@ class BreakerClient:
         self._is_forbidden = is_forbidden
         self.is_offline = is_forbidden
         self._reason = "--offline" if is_forbidden else ""
+        self._remedy = "leave --offline out" if is_forbidden else OfflineError.remedy
+        self._found: StorageError | None = None  # by the last `probe`
         self._heard_at: float | None = None
         self._suspected = trio.Event()
         self._under_way: set[trio.CancelScope] = set()
@@ -118,12 +129,14 @@ class BreakerClient:
             return  # it says nothing about the server
         if isinstance(error, TransportError) and not isinstance(error, BusyError):
             self._reason = str(error)
+            is_common = error.remedy == TransportError.remedy
+            self._remedy = OfflineError.remedy if is_common else error.remedy
             self.suspect()
         else:
             self._heard_at = trio.current_time()  # that is an answer as well
 
     def _offline_error(self, about: str) -> OfflineError:
-        return OfflineError(f"{about}: offline ({self._reason})")
+        return OfflineError(f"{about}: offline ({self._reason})", remedy=self._remedy)
 
     # Being offline
 
@@ -132,18 +145,32 @@ class BreakerClient:
         self._suspected.set()
 
     async def probe(self) -> bool:
-        """Whether the server can be reached now, as far as connecting shows within a second."""
+        """Whether the server can be reached now, as far as connecting shows in two seconds. `problem`: why not."""
+        self._found = None
         if self.is_offline:
             return False
         with trio.move_on_after(_STATUS_SECONDS):
             try:
                 await self._inner.reach()
-            except TransportError as error:
+            except NoDescriptorError:
+                return True
+            except StorageError as error:
                 self._note(error)
-                return isinstance(error, NoDescriptorError)
+                self._found = error
+                return False
             return True
         self.suspect()
+        self._found = UnreachableError(f"no connection within {_STATUS_SECONDS:g} s")
         return False
+
+    @property
+    def problem(self) -> str | None:
+        """Why the server is not reached, and what to do about it, if it is not and is meant to be."""
+        if self._is_forbidden:
+            return None
+        if self.is_offline:
+            return f"{self._reason}; {self._remedy}"
+        return None if self._found is None else with_remedy(self._found)
 
     async def wait_online(self) -> None:
         """Return when the server can be reached again, after a time when it could not."""
@@ -171,7 +198,7 @@ class BreakerClient:
                 await self._wait_for_an_answer()
                 break
             await trio.sleep(_AGAIN_SECONDS)
-        self._reason = ""
+        self._reason, self._remedy = "", OfflineError.remedy
         if self.is_offline:
             self.is_offline = False
             log.info("online again: the server can be reached")

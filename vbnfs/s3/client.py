@@ -13,7 +13,6 @@ from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, Self
-from urllib.parse import urlsplit
 
 import trio
 
@@ -21,7 +20,10 @@ from vbnfs.errors import (
     ArchivedError,
     BadReplyError,
     ExpiredError,
+    MismatchError,
     NoDescriptorError,
+    ProxyDeniedError,
+    ProxyError,
     StorageError,
     TransportError,
     UntrustedServerError,
@@ -39,20 +41,20 @@ from vbnfs.objects import (
     Receive,
     Received,
 )
-from vbnfs.s3 import proxy_failures
+from vbnfs.rest import Rest
 from vbnfs.s3.addresses import bucket_base, listing_url, object_url
 from vbnfs.s3.certificates import with_dates
 from vbnfs.s3.curl import CurlTransport
-from vbnfs.s3.failures import reason_of, system_reason, unreachable
+from vbnfs.s3.failures import unreachable
 from vbnfs.s3.generations import Generations
 from vbnfs.s3.http_client import HttpClient
 from vbnfs.s3.listings import OBJECTS, VERSIONS, Listing, Page, Row
-from vbnfs.s3.proxies import DEFAULT_PORTS
 from vbnfs.s3.ranges import RangeTransport, get_of, receive_all
 from vbnfs.s3.refusals import of_the_bucket, restoring
 from vbnfs.s3.replies import head_attributes
 from vbnfs.s3.resolver import lookups_in_own_threads
 from vbnfs.s3.routes import route_to
+from vbnfs.s3.server_dates import ServerDates
 from vbnfs.s3.trust import installed_at
 
 _MAX_PAGE_BYTES: Final = 4 << 20  # 1,000 rows have well under 1 MB, or 3.7 if all keys are as long as S3 lets them be
@@ -60,6 +62,9 @@ _MAX_ROWS: Final = 200_000  # ten times as many as the real datasets have; 100 M
 _MAX_LISTING_BYTES: Final = 128 << 20
 _MAX_PAGES: Final = 1_000
 _REACH_SECONDS: Final = 3.0
+# A server may send a part of a range alone. Parts are to be of some length, or their number would have no bound.
+SMALL_PART_BYTES: Final = 64 << 10
+MOST_SMALL_PARTS: Final = 4  # of a range
 _LISTING_SECONDS: Final = 600.0  # for all pages
 _NO_VARIABLES: Final[Mapping[str, str]] = MappingProxyType({})
 
@@ -94,6 +99,7 @@ class S3Client:
         self._proxy, self._trust = route.proxy, route.trust()
         way: Any = {"trust": self._trust, "proxy": self._proxy, "generations": Generations()}
         self._http = HttpClient(self._base, max_connections=max_connections, **way)
+        self._dates = ServerDates(self._http.dates)
         own = CurlTransport(max_connections=max_connections + probes, **way)
         self._ranges: RangeTransport = own
         if receiver is not None:
@@ -113,19 +119,26 @@ class S3Client:
         await self._open.aclose()
 
     async def reach(self) -> None:
-        """See `ObjectClient`. Connects to the proxy, where one is used."""
-        parts, proxy = urlsplit(self._base), self._proxy
-        host, port = parts.hostname or "", parts.port or DEFAULT_PORTS[parts.scheme]
-        if proxy is not None:
-            host, port = proxy.host, proxy.port
+        """See `ObjectClient`. Connects as requests do: by the proxy where one is used, and with TLS.
+
+        A proxy that passes requests on says by its answer to one whether it does.
+        """
+        async with self._explaining():
+            with trio.move_on_after(_REACH_SECONDS):
+                await self._http.connect()
+                if self._proxy is not None and self._proxy.passes_on(self._base):
+                    await self._ask_the_proxy()
+                return
+            raise unreachable(self._base, f"no connection within {_REACH_SECONDS:g} s")
+
+    async def _ask_the_proxy(self) -> None:
+        self._metrics.head_requests += 1
         try:
-            with trio.fail_after(_REACH_SECONDS):
-                stream = await trio.open_tcp_stream(host, port)
-                await stream.aclose()
-        except (OSError, UnicodeError, trio.TooSlowError) as error:
-            reason = system_reason(error) or reason_of(error)
-            failure = unreachable(f"{host}:{port}", reason) if proxy is None else proxy_failures.absent(proxy, reason)
-            raise self._explained(failure) from error
+            await self._http.head(self._base, about="the bucket")
+        except (ProxyError, ProxyDeniedError):
+            raise
+        except StorageError:  # of the server, then
+            return
 
     async def list_objects(self, prefix: str) -> list[ListedObject]:
         """See `ObjectClient`. Of a key that stands in two pages the later row counts."""
@@ -154,22 +167,34 @@ class S3Client:
         return body
 
     async def get_range(self, request: RangeRequest, receive: Receive) -> None:
-        """See `ObjectClient`."""
-        self._metrics.range_requests += 1
+        """See `ObjectClient`. Where the server sends less than it was asked for, the rest is asked for."""
 
         async def receive_and_count(received: Received) -> None:
             self._metrics.received_bytes += len(received)
             await receive(received)
 
+        rest, small_parts = Rest(request.byte_range, receive_and_count), 0
         async with self._failures():
-            get = get_of(self._base, request)
-            try:
-                async with self._ranges.begin(get) as transfer:
-                    await receive_all(transfer, get, receive_and_count, silence_seconds=self._silence_seconds)
-            except ArchivedError as error:
-                if (better := await self._restoring(request.version)) is not None:
-                    raise better from error
-                raise
+            while rest.byte_range:
+                before_bytes = len(rest.byte_range)
+                await self._get_a_part(request.after(rest.byte_range.start), rest.receive)
+                small_parts += before_bytes - len(rest.byte_range) < min(SMALL_PART_BYTES, before_bytes)
+                if rest.byte_range and small_parts > MOST_SMALL_PARTS:
+                    raise MismatchError(
+                        f"{request.version}: again and again less than {SMALL_PART_BYTES:,} bytes of a range come"
+                    )
+
+    async def _get_a_part(self, request: RangeRequest, receive: Receive) -> None:
+        """Hand on the beginning of a range, which may be all of it."""
+        self._metrics.range_requests += 1
+        get = get_of(self._base, request)
+        try:
+            async with self._ranges.begin(get) as transfer:
+                await receive_all(transfer, get, receive, silence_seconds=self._silence_seconds)
+        except ArchivedError as error:
+            if (better := await self._restoring(request.version)) is not None:
+                raise better from error
+            raise
 
     async def _restoring(self, version: ObjectVersion) -> ArchivedError | None:
         """What to say of an object in an archive that is being restored, which only HEAD says; None if it is not."""
@@ -221,24 +246,35 @@ class S3Client:
 
     @asynccontextmanager
     async def _failures(self) -> AsyncIterator[None]:
-        """Every failure is counted, and explained if there was no reply."""
+        """Every failure is counted, and explained."""
+        async with self._explaining():
+            try:
+                yield
+            except StorageError:
+                self._metrics.failed_requests += 1
+                raise
+
+    @asynccontextmanager
+    async def _explaining(self) -> AsyncIterator[None]:
         try:
             yield
         except StorageError as error:
-            self._metrics.failed_requests += 1
-            failure: StorageError = error
-            if isinstance(error, TransportError):
-                failure = self._explained(error)
-            elif isinstance(error, ExpiredError):
-                failure = with_dates(error, await self._http.dates(), now=time.time(), installed=installed_at())
-            elif isinstance(error, UntrustedServerError) and not isinstance(error, WrongNameError):
-                failure = UntrustedServerError(f"{error}; trusted: {self._trust.origin}")
+            failure = await self._explained(error)
             if failure is not error:
                 raise failure from error
             raise
 
-    def _explained(self, failure: TransportError) -> TransportError:
-        """What failed. Where no connection can be opened, here or in another process, one warning is logged."""
+    async def _explained(self, failure: StorageError) -> StorageError:
+        """What failed, with what is known of the cause.
+
+        Where no connection can be opened, here or in another process, one warning is logged.
+        """
+        if isinstance(failure, ExpiredError):
+            return with_dates(failure, await self._dates.get(), now=time.time(), installed=installed_at())
+        if isinstance(failure, UntrustedServerError) and not isinstance(failure, WrongNameError):
+            return UntrustedServerError(f"{failure}; trusted: {self._trust.origin}")
+        if not isinstance(failure, TransportError):
+            return failure
         explained = descriptors.explained(failure)
         if isinstance(explained, NoDescriptorError):
             reason = descriptors.CROWDED

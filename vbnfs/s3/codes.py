@@ -102,6 +102,11 @@ DAMAGED: Final = Meaning(
 NOT_MODIFIED: Final = Meaning(
     MismatchError, "a cache on the way answers as if this were known already, though nothing was said of that"
 )
+TRANSFORMED: Final = Meaning(
+    MismatchError,
+    "a proxy says that it has changed what the server sent",
+    "leave the proxy out (NO_PROXY), or have its operator let this server's replies through as they are",
+)
 REDIRECTED: Final = Meaning(MismatchError, "the server points elsewhere")
 WHOLE: Final = Meaning(
     MismatchError,
@@ -110,6 +115,11 @@ WHOLE: Final = Meaning(
 )
 UNFIT: Final = Meaning(BadReplyError, "the server does not take requests of this kind")
 BAD_REQUEST: Final = Meaning(BadReplyError, "the server does not understand the request")
+WANTS_TLS: Final = Meaning(
+    BadReplyError,
+    "the server speaks TLS at this port, and was asked in plain HTTP",
+    "write https:// in --endpoint-url",
+)
 LONG_NAME: Final = Meaning(
     BadReplyError,
     "the server does not take a name as long as this",
@@ -168,6 +178,7 @@ MEANINGS: Final[Mapping[str, Meaning]] = {code: meaning for meaning, codes in TA
 
 _OF_A_RANGE: Final[Mapping[int, Meaning]] = {200: WHOLE, 416: SHORTER}
 _BY_STATUS: Final[Mapping[int, Meaning]] = {
+    203: TRANSFORMED,
     304: NOT_MODIFIED,
     **dict.fromkeys((402, 403, 451), DENIED),
     401: UNSIGNED,

@@ -115,7 +115,8 @@ def failure_of(
         return unreachable(get.server, os.strerror(errno))  # the message says only what was tried
     if number in _CONNECT_FAILURES:
         return unreachable(get.server, message)
-    return broken(str(get.request.version), get.server, message)
+    has_answered = handle.getinfo(pycurl.RESPONSE_CODE) != 0
+    return broken(str(get.request.version), get.server, message, has_answered=has_answered)
 
 
 def _failure_of_proxy(

@@ -17,7 +17,7 @@ import pycurl
 
 from vbnfs.blocks import BLOCK_BYTES, MOST_WAITING_BYTES
 from vbnfs.errors import MismatchError, StorageError, TransportError
-from vbnfs.objects import Piece
+from vbnfs.objects import ByteRange, Piece
 from vbnfs.s3 import proxy_failures
 from vbnfs.s3.arrivals import Outlet
 from vbnfs.s3.failures import broken
@@ -30,6 +30,7 @@ from vbnfs.s3.storing import Outbox, StoringThread
 
 _HOLD_SECONDS: Final = 1.0  # longer, and a slow connection would be taken for one that brings nothing
 _ERROR_BODY_SECONDS: Final = 5.0  # for the start of an error's body, which names the error
+_WHOLE: Final = frozenset({HTTPStatus.OK, HTTPStatus.NON_AUTHORITATIVE_INFORMATION})
 _STATUS_LINE: Final = re.compile(rb"HTTP/[0-9.]+ +([0-9]{3})(?![0-9])")
 _REFUSE: Final = 0  # of a part's bytes were taken: libcurl ends the transfer (CURLOPT_WRITEFUNCTION)
 
@@ -51,7 +52,7 @@ class Transfer:
         self.handle = handle
         self.arrivals = arrivals
         self._outbox = Outbox(arrivals.post, get.request.sink, storing)
-        self._left_bytes = self._length = len(get.request.byte_range)
+        self._left_bytes = self._coming = self._length = len(get.request.byte_range)
         self._lines: list[bytes] = []
         self._head: Head | None = None
         self._head_at = 0.0
@@ -145,8 +146,8 @@ class Transfer:
         request = self.get.request
         try:
             if head.status == HTTPStatus.PARTIAL_CONTENT:
-                check_range(head, request)
-            elif head.status == HTTPStatus.OK and is_whole(head, request):
+                self._expect(check_range(head, request))
+            elif head.status in _WHOLE and is_whole(head, request):
                 self._is_whole, self._before_bytes = True, request.byte_range.start
             else:
                 self._error_body = b""
@@ -156,6 +157,10 @@ class Transfer:
         else:
             self._is_good = True
             self._outbox.put(head)
+
+    def _expect(self, sent: ByteRange) -> None:
+        """Of the range its beginning may come alone; what is asked for behind it is another GET's."""
+        self._coming = self._left_bytes = self._left_before = len(sent)
 
     def _take_part(self, part: bytes) -> int | None:
         """CURLOPT_WRITEFUNCTION; it is called 60,000 times a GB."""
@@ -182,7 +187,7 @@ class Transfer:
         self.arrivals.received_bytes += len(part)
         if self._left_bytes < 0:
             version = self.get.request.version
-            self._fail(MismatchError(f"{version}: a longer body than the {self._length:,} bytes asked for"))
+            self._fail(MismatchError(f"{version}: a longer body than the {self._coming:,} bytes that it should have"))
             return _REFUSE
         for whole in self._parts.add(part):
             self._post(whole)

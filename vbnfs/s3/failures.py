@@ -1,21 +1,50 @@
 """What an exception means: no connection, no whole reply, no trust (pure)."""
 
 import os
+import re
 import socket
 import ssl
 from collections.abc import Iterator
+from typing import Final
 
-from vbnfs.errors import TransportError
+from vbnfs.errors import TransportError, UnreachableError
+
+# How OpenSSL says that what came is no TLS (SSL_R_WRONG_VERSION_NUMBER, ...), and how the two clients say it of HTTP.
+_NO_TLS: Final = re.compile(
+    r"wrong.version.number|unknown.protocol|packet.length.too.long|http.request", re.IGNORECASE
+)
+_NO_HTTP: Final = re.compile(r"illegal status line|HTTP/0\.9", re.IGNORECASE)
+_USE_HTTP: Final = (
+    "write http:// in --endpoint-url, if the server speaks plain HTTP there; else something answers in its place:"
+    " check the network and the proxy variables"
+)
+_USE_HTTPS: Final = (
+    "write https:// in --endpoint-url, if the server speaks TLS there; else check the network, --endpoint-url and the"
+    " proxy variables, and try again"
+)
 
 
-def unreachable(server: str, reason: str) -> TransportError:
+def is_no_tls(reason: str) -> bool:
+    """Whether a connection failed because what answers speaks no TLS, but plain HTTP, most likely."""
+    return _NO_TLS.search(reason) is not None
+
+
+def unreachable(server: str, reason: str) -> UnreachableError:
     """There is no connection; what was to be asked does not matter."""
-    return TransportError(f"{server} cannot be reached: {reason}")
+    if is_no_tls(reason):
+        return UnreachableError(f"{server} speaks no TLS at this port, but plain HTTP, most likely", remedy=_USE_HTTP)
+    return UnreachableError(f"{server} cannot be reached: {reason}")
 
 
-def broken(about: str, server: str, reason: str) -> TransportError:
-    """There was a connection, and no whole reply came by it."""
-    return TransportError(f"{about}: {reason} (server: {server})")
+def broken(about: str, server: str, reason: str, *, has_answered: bool = True) -> TransportError:
+    """There was a connection, and no whole reply came by it; nothing at all, if it has not answered."""
+    if is_no_tls(reason):
+        return unreachable(server, reason)
+    if server.startswith("http://") and _NO_HTTP.search(reason):
+        text = f"{server} speaks no plain HTTP at this port, but TLS, most likely ({reason:.100})"
+        return TransportError(text, remedy=_USE_HTTPS)
+    may_want_tls = server.startswith("http://") and not has_answered
+    return TransportError(f"{about}: {reason} (server: {server})", remedy=_USE_HTTPS if may_want_tls else None)
 
 
 def reason_of(error: BaseException) -> str:

@@ -26,16 +26,16 @@ from vbnfs.s3.failures import broken, reason_of, system_reason, unreachable, ver
 from vbnfs.s3.generations import Generations
 from vbnfs.s3.limits import CONNECT_SECONDS, KEEPALIVE, LEAST_BYTES, LEAST_SECONDS, SILENCE_SECONDS, BodyTime
 from vbnfs.s3.proxies import Proxy
-from vbnfs.s3.ranges import ANONYMOUS_FIELDS
+from vbnfs.s3.ranges import ANONYMOUS_FIELDS, NO_TRANSFORM
 from vbnfs.s3.refusals import status_error
 from vbnfs.s3.replies import MAX_ERROR_BYTES, Head, check_encoding, says_size
 from vbnfs.s3.request_time import WHOLE_SECONDS, RequestTime
 from vbnfs.s3.stall import StallTimer
 from vbnfs.s3.trust import Trust
-from vbnfs.s3.tunnels import ProxyBackend, authorization
+from vbnfs.s3.tunnels import ProxyBackend, authorization, connect
 
 # What is asked here may change, as the list of versions does: caches on the way ask the server (RFC 9111, 5.2.1.4).
-_FRESH: Final = {"Cache-Control": "no-cache"}
+_FRESH: Final = {"Cache-Control": f"no-cache, {NO_TRANSFORM}"}
 _SAY_SIZES: Final = frozenset({200, 206, 416})  # replies to a GET for the first byte, of all that are no error
 _KEEPALIVE_SECONDS: Final = 5.0  # that a connection is kept which nothing uses
 _LEAST_BYTES_PER_SECOND: Final = 64 << 10  # a reply has a second more for so many bytes that it may have
@@ -76,6 +76,10 @@ class HttpClient:
         self._max_connections = max_connections
         self._generations = generations or Generations()
         self._timer = StallTimer()  # of replies' heads
+        # The proxy gets a name and a password: all of its certificate is checked, also where the server's is not.
+        self._backend: httpcore.AsyncNetworkBackend = httpcore.TrioBackend()
+        if proxy is not None:
+            self._backend = ProxyBackend(proxy, server, self._tls)
         self._pool = self._new_pool()
 
     async def __aenter__(self) -> Self:
@@ -90,8 +94,6 @@ class HttpClient:
     def _new_client(self, tls: ssl.SSLContext) -> httpx.AsyncClient:
         most = self._max_connections
         transport = httpx.AsyncHTTPTransport(verify=tls, trust_env=False)
-        # The proxy gets a name and a password: all of its certificate is checked, also where the server's is not.
-        backend = None if self._proxy is None else ProxyBackend(self._proxy, self._server, self._tls)
         # httpx has no name for a way to open connections; this is how its own constructor makes a pool.
         transport._pool = httpcore.AsyncConnectionPool(
             ssl_context=tls,
@@ -99,7 +101,7 @@ class HttpClient:
             max_keepalive_connections=most,
             keepalive_expiry=_KEEPALIVE_SECONDS,
             socket_options=KEEPALIVE,
-            network_backend=backend,
+            network_backend=self._backend,
         )
         fields = authorization(self._proxy) if self._proxy is not None and self._is_passed_on else {}
         return httpx.AsyncClient(
@@ -115,6 +117,10 @@ class HttpClient:
     def _extensions(self, url: str, time: RequestTime) -> dict[str, Any]:
         """Those of httpx: what a proxy is to pass on is asked for by the whole URL (RFC 9112, 3.2.2)."""
         return {**self._name, **time.extensions, **({"target": url.encode("ascii")} if self._is_passed_on else {})}
+
+    async def connect(self) -> None:
+        """Open a connection as requests do, by the proxy and with TLS, and close it. Raises a `StorageError`."""
+        await connect(self._server, self._backend, self._tls, server_name=self._name["sni_hostname"])
 
     async def dates(self) -> Dates | None:
         """When the server's certificate is valid, and its time; None where it does not say.
@@ -134,12 +140,17 @@ class HttpClient:
         return None
 
     async def head(self, url: str, *, about: str) -> Head:
-        """The head of the reply to HEAD, which is a 200; or to a GET for the first byte, where that says no size."""
+        """The head of the reply to HEAD, which is a 200; or to a GET for the first byte, where that says no size.
+
+        Nor does HEAD's reply say whose refusal it is, if neither S3 nor the proxy has put its name to it.
+        """
         async with self._request("HEAD", url, about=about, max_bytes=MAX_ERROR_BYTES) as reply:
-            if says_size(_head(reply)):
+            if says_size(found := _head(reply)) and not proxy_failures.may_be_its_own(
+                self._proxy, self._server, found
+            ):
                 # Only a reply that was read to its end leaves its connection to the next request; this has no body.
                 await self._check_status(reply, about=about)
-                return _head(reply)
+                return found
         first_byte = {"Range": "bytes=0-0"}
         async with self._request("GET", url, about=about, max_bytes=MAX_ERROR_BYTES, fields=first_byte) as reply:
             if reply.status_code not in _SAY_SIZES:
@@ -149,10 +160,11 @@ class HttpClient:
     async def get(self, url: str, *, about: str, max_bytes: int, is_object: bool = False) -> bytes:
         """The whole body of a 200; `BadReplyError` as soon as it proves larger than `max_bytes`.
 
-        `is_object`: an object may have been stored with an encoding among its metadata.
+        `is_object`: an object may have been stored with an encoding among its metadata; and a 203 may do, since the
+        caller holds its bytes against what is known of them.
         """
         async with self._request("GET", url, about=about, max_bytes=max_bytes) as reply:
-            if reply.status_code != 200:
+            if reply.status_code not in ({200, 203} if is_object else {200}):
                 await self._check_status(reply, about=about)
             check_encoding(_head(reply), about, is_object=is_object)
             data = bytearray()
@@ -169,14 +181,16 @@ class HttpClient:
     ) -> AsyncIterator[httpx.Response]:
         """A reply whose body, of at most `max_bytes`, is not read yet. It has to be at its end in time."""
         time = RequestTime(about, reused_seconds=max(self._timer.seconds, self._timer.unusual_seconds))
+        has_answered = False
         try:
             with time.limited():
                 async with self._reply(method, url, fields or {}, time) as reply:
+                    has_answered = True
                     time.allow(WHOLE_SECONDS + max_bytes / _LEAST_BYTES_PER_SECOND)
                     yield reply
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
             await self._renew()
-            raise _failure(error, about=about, server=self._server) from error
+            raise _failure(error, about=about, server=self._server, has_answered=has_answered) from error
 
     @asynccontextmanager
     async def _reply(
@@ -257,13 +271,13 @@ def _head(reply: httpx.Response) -> Head:
     return Head(reply.status_code, {name.lower(): text for name, text in reply.headers.items()})
 
 
-def _failure(error: Exception, *, about: str, server: str) -> StorageError:
+def _failure(error: Exception, *, about: str, server: str, has_answered: bool) -> StorageError:
     """What an exception of httpx means."""
     if (verification := verification_of(error)) is not None:
         return refused(server, verification.verify_code, verification.verify_message)
     if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
         return unreachable(server, _reason(error))
-    return broken(about, server, _reason(error))
+    return broken(about, server, _reason(error), has_answered=has_answered)
 
 
 def _reason(error: Exception) -> str:

@@ -3,9 +3,12 @@
 The link is measured by the GETs themselves (`link.py`): more run at a time as long as that brings more. When the
 server says that it is too many there are fewer. TCP does so with its window (additive increase, multiplicative
 decrease: RFC 5681): every good answer allows a little more, 503 SlowDown and 429 halve it. Prefetches get only a
-part, so that there is always room for a reader.
+part, so that there is always room for a reader. A short GET takes the line for a moment only: where all that fill the
+link are running, it runs beside them.
 """
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -18,6 +21,7 @@ from vbnfs.s3.wrapper import WrapperClient
 
 _FEWEST: Final = 2.0  # one for a reader, one for a prefetch
 _ONE_SIGNAL_SECONDS: Final = 1.0  # GETs that run together are refused together: that counts once
+_SHORT_BYTES: Final = 2 << 20
 _RESERVED: Final = 4  # while readers wait
 _GETS_A_SPARE: Final = 16  # while none does
 
@@ -65,6 +69,7 @@ class PacedClient(WrapperClient):
         self.link = Link()
         self._width = Width.at_first(most)
         self._limiter = trio.CapacityLimiter(self.gets)
+        self._beside = 0  # short GETs that run beside those of the limiter
         self._full_at: float | None = None  # when bytes came last, if all GETs that there may be were running then
 
     @property
@@ -72,13 +77,18 @@ class PacedClient(WrapperClient):
         """How many GETs there may be now: at least one."""
         return min(self.pace.gets, self._width.gets)
 
+    @property
+    def short_gets(self) -> int:
+        """How many there may be of GETs that are short: as many as there are connections, and the server bears."""
+        return self.pace.gets
+
     def prefetches(self, *, demand_waits: bool) -> int:
         """See `prefetches_of`, of the GETs that there may be now."""
         return prefetches_of(self.gets, demand_waits=demand_waits)
 
     async def get_range(self, request: RangeRequest, receive: Receive) -> None:
         """See `ObjectClient`."""
-        async with self._limiter:
+        async with self._turn(len(request.byte_range)):
             measured = _Measured()
 
             async def receive_measured(received: Received) -> None:
@@ -95,6 +105,19 @@ class PacedClient(WrapperClient):
             self.link = measured.after(self.link)
             self.pace = self.pace.after_answer()
             self._set_limit()
+
+    @asynccontextmanager
+    async def _turn(self, count_bytes: int) -> AsyncIterator[None]:
+        is_full = self._limiter.available_tokens <= 0
+        if count_bytes > _SHORT_BYTES or not is_full or self._beside >= self.short_gets - self.gets:
+            async with self._limiter:
+                yield
+            return
+        self._beside += 1
+        try:
+            yield
+        finally:
+            self._beside -= 1
 
     def _note_bytes(self, count_bytes: int) -> None:
         now, is_full = trio.current_time(), self._limiter.available_tokens <= 0

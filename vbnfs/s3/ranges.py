@@ -3,6 +3,8 @@
     RangeGet  ->  Head, Piece, Piece, Stored, ..., Done
                   or Failed, at any point, as the last one
 
+What has come when a GET is done is its range, or the beginning of it, which a server may send alone.
+
 What stands behind the seam (`RangeTransport`) checks a reply's head before it gives a single byte, so each piece is
 what was asked for: `check_head` and `status_error` are pure, and can be called in any thread or process. Where the
 request has a sink, whole blocks go there, and all that is said of them is that they did (`Stored`): of all that
@@ -23,6 +25,7 @@ from vbnfs.s3.limits import LEAST_BYTES, LEAST_SECONDS, SILENCE_SECONDS, BodyTim
 from vbnfs.s3.replies import Head
 
 ANONYMOUS_FIELDS: Final = {"Accept-Encoding": "identity", "User-Agent": "vbnfs"}
+NO_TRANSFORM: Final = "no-transform"
 _MAX_URL_BYTES: Final = 64 << 10
 
 
@@ -74,12 +77,17 @@ class RangeTransport(Protocol):
 def get_of(base: str, request: RangeRequest) -> RangeGet:
     """The GET of a range in the bucket at `base` (RFC 9110, 14.2, Range; 13.1.1, If-Match).
 
+    Proxies are asked to leave the bytes as they are (RFC 9110, 7.7; RFC 9111, 5.2.1.6).
     Raises `TransportError` for a URL that is too long.
     """
     url = object_url(base, request.version)
     if len(url) > _MAX_URL_BYTES:
         raise broken(str(request.version), base, "URL too long")
-    fields = {**ANONYMOUS_FIELDS, "Range": f"bytes={request.byte_range.start}-{request.byte_range.stop - 1}"}
+    fields = {
+        **ANONYMOUS_FIELDS,
+        "Cache-Control": NO_TRANSFORM,
+        "Range": f"bytes={request.byte_range.start}-{request.byte_range.stop - 1}",
+    }
     if request.version.etag is not None:
         fields["If-Match"] = f'"{request.version.etag}"'
     return RangeGet(base, url, tuple(fields.items()), request)

@@ -33,6 +33,7 @@ from vbnfs.s3.codes import (
     REDIRECTED,
     REQUESTER_PAYS,
     RESTORING,
+    WANTS_TLS,
     Meaning,
     of_status,
 )
@@ -41,6 +42,10 @@ from vbnfs.s3.replies import Head
 _LONGEST_WAIT_SECONDS: Final = 3_600.0  # that a server may ask for
 _CODE: Final = re.compile(rb"<Code>\s*(?:[0-9]{3} )?([A-Za-z][A-Za-z0-9.]{0,63})\s*</Code>")
 _HTML: Final = re.compile(rb"\s*(?:<!doctype html|<html)", re.IGNORECASE)
+# What servers say at a port that is for TLS: nginx, Go's (MinIO, SeaweedFS, Caddy), Apache.
+_ASKED_PLAINLY: Final = re.compile(
+    rb"plain HTTP request was sent to HTTPS|HTTP request to an HTTPS server|speaking plain HTTP to an SSL"
+)
 _REGION: Final = re.compile(r"[a-z0-9-]{1,32}")
 _REQUESTER_PAYS: Final = re.compile(r"request(?:er)?[- ]?pay", re.IGNORECASE)
 _ANOTHER_ANSWERS: Final = (
@@ -100,6 +105,8 @@ def _meaning(head: Head, body: bytes, code: str, expected: int) -> Meaning:
     known = _of_place(head, body, code) or by_code or of_status(head.status, expected=expected)
     if known is ARCHIVED:
         return _archived(error_field(body, "StorageClass"), head.field("x-amz-restore"))
+    if head.status == 400 and _ASKED_PLAINLY.search(body):
+        return WANTS_TLS
     if code:
         return _in_its_words(known, body, code)
     if _HTML.match(body):

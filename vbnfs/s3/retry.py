@@ -2,7 +2,7 @@
 
 | failure | tried again | why |
 |---|---|---|
-| `TransportError`: refused, reset, torn, silent, no HTTP, DNS | within the time allowed | it may pass |
+| `TransportError`: torn, silent, no HTTP; `UnreachableError`: refused, DNS | within the time allowed | it may pass |
 | `ReceiverLostError`: the process that received it ended | the same, at once | something else receives now |
 | `BusyError`: 503 SlowDown, 429, other 5xx | the same, after its Retry-After | the server asks for it |
 | `NoDescriptorError`: no file can be opened | the same | others are closed; there may be connections |

@@ -34,7 +34,7 @@ _SYSTEM_FILES: Final = (
     "/etc/ssl/cert.pem",
 )
 _CERTIFICATE: Final = re.compile(
-    rb"-----BEGIN (X509 )?CERTIFICATE-----[A-Za-z0-9+/=\s]+?-----END (X509 )?CERTIFICATE-----"
+    rb"-----BEGIN (X509 )?CERTIFICATE-----[A-Za-z0-9+/=\s]+-----END (X509 )?CERTIFICATE-----"
 )
 _HASHED: Final = re.compile(r"[0-9a-f]{8}\.[0-9]{1,3}")  # openssl-rehash(1)
 _SUFFIXES: Final = frozenset({".pem", ".crt", ".cer"})
@@ -131,6 +131,8 @@ def _read(place: Place) -> list[bytes]:
         # OpenSSL reads this folder as it needs it, so it may still be empty.
         if not found and not (is_folder and place.named_by == _LIST):
             raise ValueError("it has no certificate in PEM ('-----BEGIN CERTIFICATE-----')")
+    except UsageError as error:
+        raise UsageError(f"{place}: no usable certificates: {error}") from error
     except (OSError, ValueError) as error:  # an ssl.SSLError is an OSError
         reason = getattr(error, "strerror", None) or error
         raise UsageError(f"{place}: no usable certificates: {reason}") from error
@@ -149,9 +151,14 @@ def _of_folder(folder: Path) -> list[bytes]:
 
 
 def _certificates(path: Path) -> list[bytes]:
-    """All certificates of a file. Raises `OSError`, or `ValueError` where one of them is none."""
+    """All certificates of a file. Raises `OSError`, or `ValueError` where one of them is none.
+
+    `UsageError` for a file that is too large: what is left out of it might be the one that is needed.
+    """
     with open(path, "rb") as file:
-        data = file.read(_MAX_FILE_BYTES)
+        data = file.read(_MAX_FILE_BYTES + 1)
+    if len(data) > _MAX_FILE_BYTES:
+        raise UsageError(f"{path}: more than {_MAX_FILE_BYTES >> 20} MiB, which is no list of certificates")
     found = [match[0] for match in _CERTIFICATE.finditer(data)]
     Trust(b"\n".join(found)).context()
     return found

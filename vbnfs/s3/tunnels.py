@@ -1,4 +1,4 @@
-"""Connections through a proxy, for httpx. libcurl makes its own, and this module does as libcurl does.
+"""Connections through a proxy, for httpx, and trying one. libcurl makes its own, and this module does as that does.
 
     http, https         requests for http servers are passed on; to https servers there is a tunnel: CONNECT
                         (RFC 9110, 9.3.6), with Basic credentials (RFC 7617)
@@ -17,6 +17,7 @@ from base64 import b64encode
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Final
+from urllib.parse import urlsplit
 
 import httpcore
 import trio
@@ -24,8 +25,9 @@ import trio
 from vbnfs.errors import StorageError
 from vbnfs.s3 import proxy_failures
 from vbnfs.s3.certificates import refused
-from vbnfs.s3.failures import reason_of, system_reason, unreachable, verification_of
-from vbnfs.s3.proxies import Proxy
+from vbnfs.s3.failures import is_no_tls, reason_of, system_reason, unreachable, verification_of
+from vbnfs.s3.limits import KEEPALIVE
+from vbnfs.s3.proxies import DEFAULT_PORTS, Proxy
 from vbnfs.s3.ranges import ANONYMOUS_FIELDS
 
 _MAX_HEAD_BYTES: Final = 64 << 10
@@ -100,6 +102,26 @@ class ProxyBackend(httpcore.AsyncNetworkBackend):
                 await _socks5(wire, proxy, server, host, port)
         except (httpcore.NetworkError, EOFError) as error:
             raise proxy_failures.failed(proxy, server, reason_of(error)) from error
+
+
+async def connect(
+    server_url: str, backend: httpcore.AsyncNetworkBackend, tls: ssl.SSLContext, *, server_name: str
+) -> None:
+    """Open a connection to a server, with TLS where it speaks that, and close it. Raises a `StorageError`."""
+    parts = urlsplit(server_url)
+    host, port = parts.hostname or "", parts.port or DEFAULT_PORTS[parts.scheme]
+    try:
+        stream = await backend.connect_tcp(host, port, None, None, KEEPALIVE)
+        try:
+            if parts.scheme == "https":
+                await stream.start_tls(tls, server_name)
+        finally:
+            await _close(stream)
+    except (httpcore.NetworkError, UnicodeError) as error:  # a name that is none
+        if (verification := verification_of(error)) is not None:
+            raise refused(server_url, verification.verify_code, verification.verify_message) from error
+        reason = system_reason(error) or reason_of(error)
+        raise unreachable(server_url if is_no_tls(reason) else f"{host}:{port}", reason) from error
 
 
 async def _close(stream: httpcore.AsyncNetworkStream) -> None:

@@ -106,3 +106,17 @@ def test_an_epilog(step: Step, mounts: Mounts, server: FakeS3Server) -> None:
             assert find_mount(mount.path) is None
         finally:
             other.kill()
+
+
+def test_what_batch_systems_go_by(step: Step, mounts: Mounts, server: FakeS3Server) -> None:
+    """A daemon has a session and a process group of its own, and keeps its job's control group and all groups."""
+    mount = Mount(mounts.directory / "mnt", ["--endpoint-url", server.endpoint_url])
+    mounts.made.append(mount)
+    command = (sys.executable, "-m", "vbnfs", "mount", *mount.options, mount.path)
+    done = step.run("setpriv", "--groups", "20,47110", "--", *command)
+    assert (done.returncode, done.stderr) == (0, "")
+    daemon = mount.status()["pid"]
+    assert os.getsid(daemon) == os.getpgid(daemon) == daemon
+    assert daemon in step.processes()
+    status = Path(f"/proc/{daemon}/status").read_text()
+    assert [line.split()[1:] for line in status.splitlines() if line.startswith("Groups:")] == [["20", "47110"]]

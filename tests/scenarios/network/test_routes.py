@@ -75,6 +75,92 @@ def test_a_mount_by_way_of_a_proxy(
     assert not any("cret" in text for text in (log, shown, kept.stderr, refused.stderr, mount.warnings))
 
 
+@pytest.fixture
+def faulty(certificate: Certificate, tmp_path: Path) -> dict[str, Certificate | None]:
+    """What a server may show in its place; all but the unknown one are in a bundle, `bundle.pem`."""
+    made = {
+        name: make_certificate(_folder(tmp_path, name), host, valid_days=days)
+        for name, host, days in (
+            ("expired", "DNS:s3.example", (-10, -5)),
+            ("another host", "DNS:elsewhere.example", (0, 2)),
+            ("unknown", "DNS:s3.example", (0, 2)),
+        )
+    }
+    known = [certificate, *(one for name, one in made.items() if name != "unknown")]
+    (tmp_path / "bundle.pem").write_bytes(b"\n".join(one.path.read_bytes() for one in known))
+    return {**made, "none": None}
+
+
+def _folder(tmp_path: Path, name: str) -> Path:
+    (tmp_path / name).mkdir()
+    return tmp_path / name
+
+
+def test_a_stored_list_hides_no_failure(
+    mounts: Mounts,
+    server: FakeS3Server,
+    certificate: Certificate,
+    faulty: dict[str, Certificate | None],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """With a list that is fresh enough not to be asked for, a mount says at once why the server cannot be used.
+
+    So do `status`, while it is so, and what is cached can be read. When all is well again, nothing is said.
+    """
+    with HttpProxy(leads_to={("s3.example", 443): ("127.0.0.1", server.port)}) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "bundle.pem"))
+        mount = mounts("https://s3.example")
+        assert (mount.path / NAME).read_bytes() == DATA
+        assert mount.status()["server_problem"] is None
+
+        def check(words: str) -> None:
+            mount.umount()
+            mount.mount()
+            assert words in mount.warnings
+            assert "only cached data can be read" in mount.warnings
+            assert words in str(mount.status()["server_problem"])
+            assert "  problem     " in run_vbnfs("status", mount.path).stdout
+            assert (mount.path / NAME).read_bytes() == DATA
+
+        for cause, words in (
+            ("expired", "has expired"),
+            ("another host", "its certificate is for another host"),
+            ("unknown", "its certificate is self-signed"),
+            ("none", "speaks no TLS at this port"),
+        ):
+            found = faulty[cause]
+            server.tls = None if found is None else found.server_context()
+            check(words)
+        server.tls, proxy.status = certificate.server_context(), 403
+        check(f"the proxy {proxy.url} (HTTPS_PROXY) does not let us reach https://s3.example/")
+        proxy.status = None
+        monkeypatch.setenv("NO_PROXY", "s3.example")
+        check("s3.example:443 cannot be reached: ")  # no name server knows it
+        monkeypatch.delenv("NO_PROXY")
+        mount.umount()
+        mount.mount()
+        assert (mount.warnings, mount.status()["server_problem"]) == ("", None)
+
+
+def test_a_proxy_that_passes_nothing_on(
+    mounts: Mounts, dataset: FakeDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So it is with a proxy that passes requests for http servers on, and refuses them by now."""
+    with FakeS3Server(dataset.store) as plain, HttpProxy() as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url)
+        mount = mounts(plain.endpoint_url)
+        assert (mount.path / NAME).read_bytes() == DATA
+        mount.umount()
+        proxy.status = 403
+        mount.mount()
+        words = f"the proxy {proxy.url} (http_proxy) does not let us reach {plain.endpoint_url}"
+        assert words in mount.warnings
+        assert words in str(mount.status()["server_problem"])
+        assert (mount.path / NAME).read_bytes() == DATA
+
+
 WRONG: Final = "nonsense://proxy.example"
 
 
@@ -107,6 +193,20 @@ def test_variables_work_or_are_named(
     assert words in done.stderr
     named = [name for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY") if name in done.stderr]
     assert len(named) <= 1
+
+
+def test_another_scheme_than_the_servers(server: FakeS3Server, dataset: FakeDataset) -> None:
+    """https:// for plain HTTP, of a server or a proxy, and http:// for a port with TLS: the message says so."""
+    with FakeS3Server(dataset.store) as plain:
+        encrypted = plain.endpoint_url.replace("http", "https")
+        done = run_vbnfs("versions", "--endpoint-url", encrypted)
+        assert (done.returncode, "write http:// in --endpoint-url" in done.stderr) == (1, True), done.stderr
+        assert f"{encrypted}/{dataset.store.bucket} speaks no TLS at this port" in done.stderr
+        env = {"HTTPS_PROXY": encrypted}
+        done = run_vbnfs("versions", "--endpoint-url", server.endpoint_url, env=env)
+        assert (done.returncode, "write http:// in HTTPS_PROXY" in done.stderr) == (1, True), done.stderr
+    done = run_vbnfs("versions", "--endpoint-url", server.endpoint_url.replace("https", "http"))
+    assert (done.returncode, "write https:// in --endpoint-url" in done.stderr) == (1, True), done.stderr
 
 
 def test_offline_needs_neither(server: FakeS3Server, certificate: Certificate) -> None:

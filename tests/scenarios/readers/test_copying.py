@@ -283,7 +283,10 @@ def test_backups_leave_it_out(mount: Mount) -> None:
 
 @pytest.mark.slow
 def test_searching_leaves_recordings_out(mount: Mount, server: FakeS3Server) -> None:
-    """ripgrep, also below the top, searches what is text, and fetches no recording; `rg -u` searches those, too."""
+    """ripgrep, also below the top, searches what is text, and fetches no recording; `rg -u` searches those, too.
+
+    ag, ugrep and git leave recordings out as docs/mounting.md says. fd lists all names, and reads nothing.
+    """
     before = server.count("get_range")
     assert "README.txt" in run("rg", "--files", mount.path)
     assert ".nwb" not in run("rg", "--files", mount.path)
@@ -291,3 +294,14 @@ def test_searching_leaves_recordings_out(mount: Mount, server: FakeS3Server) -> 
     assert subprocess.run(["rg", "x", mount.path / "sessions"], check=False, capture_output=True).returncode == 1
     assert server.count("get_range") == before
     assert ".nwb" in run("rg", "-u", "--files", mount.path)
+    readme = str(mount.path / "README.txt")
+    for search in (("ag", "--vimgrep"), ("ugrep", "--ignore-files", "-rl"), ("ugrep", "--exclude=*.nwb", "-rl")):
+        assert run(*search, "getfattr", mount.path).partition(":")[0].split() == [readme], search
+    command = ("ag", "--ignore", "*.nwb", "x", mount.path / "sessions")
+    below = subprocess.run(command, check=False, capture_output=True)
+    assert (below.returncode, below.stdout) == (1, b"")
+    assert ".nwb" in run("fdfind", ".", mount.path)  # names alone, and all of them
+    run("git", "init", "-q", mount.path.parent)
+    added = run("git", "-C", mount.path.parent, "add", "-An", mount.path)
+    assert ("README.txt" in added, ".nwb" in added) == (True, False)
+    assert server.count("get_range") == before

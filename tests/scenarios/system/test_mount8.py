@@ -3,11 +3,13 @@
 import hashlib
 import json
 import os
+import re
 import signal
 from collections.abc import Iterator
 
 import pytest
 
+from tests.cli.test_mounting_document import OPTIONS
 from tests.fakes.dataset import PROJECT, FakeDataset, serve
 from tests.fakes.s3_server import FakeS3Server
 from tests.fakes.store import Pattern
@@ -321,6 +323,37 @@ def test_root_mounts_for_a_user(namespace: Namespace, server: FakeS3Server) -> N
     assert namespace.output("cat", f"{HOME}/vbn/project_metadata/units.csv", user=USER)
     assert namespace.output("stat", "-c", "%U", f"{HOME}/.cache/vbnfs") == f"{USER}\n"
     assert namespace.vbnfs("umount", f"{HOME}/vbn", user=USER).returncode == 0
+
+
+def test_options_of_other_lines(namespace: Namespace, options: str, server: FakeS3Server) -> None:
+    """A line of fstab with all options that docs/mounting.md has as taken mounts, for root and for a user.
+
+    What is done shows in the list of mounts, and umount(8) finds its way, whatever `helper=` and `uhelper=` name.
+    """
+    rows = sorted(OPTIONS, key=lambda row: row[1], reverse=True)  # of noatime and atime the later one counts
+    taken = [option for words, what in rows if what != "refused" for option in re.findall("`([^`]+)`", words)]
+    taken = [option for option in taken if "context" not in option]  # labels are for machines with SELinux
+    fstab(
+        namespace,
+        f"s3:{PROJECT} {VBN} vbnfs {','.join([*taken, options])} 0 0",
+        f"s3:{PROJECT} {HOME}/vbn vbnfs {_for_users(taken)},endpoint_url={server.endpoint_url} 0 0",
+    )
+    namespace.output("mount", VBN)
+    assert namespace.output("cat", f"{VBN}/project_metadata/units.csv") == "unit_id\n1\n"
+    found = namespace.output("findmnt", "-no", "SOURCE,FSTYPE,OPTIONS", VBN).split()
+    assert found[:2] == ["lab:vbn", "fuse.vbnfs"]
+    assert {"ro", "noatime", "nodiratime", "max_read=131072"} <= set(found[2].split(","))
+    namespace.output("umount", VBN)
+    namespace.output("mount", f"{HOME}/vbn", user=USER)
+    assert namespace.output("cat", f"{HOME}/vbn/project_metadata/units.csv", user=USER)
+    namespace.output("umount", f"{HOME}/vbn", user=USER)
+    assert namespace.mounts() == []
+
+
+def _for_users(options: list[str]) -> str:
+    """The same but for what takes a line from users, or what their fusermount3 may not know."""
+    not_theirs = {"nosymfollow", "nouser", "nousers", "users", "group", "nogroup", "owner", "noowner", "user=me"}
+    return ",".join([*(option for option in options if option not in not_theirs), "user", "noauto"])
 
 
 # The helper's place
