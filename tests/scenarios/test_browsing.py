@@ -121,6 +121,18 @@ def test_a_table_that_is_wrong(mounts: Mounts) -> None:
         assert len(os.listdir(mount.path / "behavior_ecephys_sessions")) == 2
 
 
+def test_what_is_browsed_can_be_fetched(mounts: Mounts, server: FakeS3Server) -> None:
+    """`vbnfs prefetch` of a folder takes the sessions that it, or folders in it, link to; of one of them, that session."""
+    by = fill(mounts(server.endpoint_url))
+    done = run_vbnfs("prefetch", by / "structure/CA1")
+    assert (done.returncode, done.stdout) == (0, "1 of 1 files good, 293.0 KiB\n"), done.stderr
+    done = run_vbnfs("prefetch", by / "structure/VISp/8")
+    assert (done.returncode, done.stdout) == (0, "1 of 1 files good, 293.0 KiB\n"), done.stderr
+    done = run_vbnfs("prefetch", by / "structure/VISp", "--dry-run")
+    assert done.stdout.startswith("0.5.0: 2 files, 585.9 KiB; 2 of them are here; 0 B to fetch\n")
+    assert run_vbnfs("prefetch", by / "structure").stdout == "2 of 2 files good, 585.9 KiB\n"
+
+
 def test_a_version_appears(mounts: Mounts) -> None:
     """What was filled stays when a dataset version appears, and leads to the version at the top as before."""
     dataset = FakeDataset()
