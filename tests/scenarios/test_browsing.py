@@ -122,7 +122,7 @@ def test_a_table_that_is_wrong(mounts: Mounts) -> None:
 
 
 def test_what_is_browsed_can_be_fetched(mounts: Mounts, server: FakeS3Server) -> None:
-    """`vbnfs prefetch` of a folder takes the sessions that it, or a folder in it, links to; of a link that session."""
+    """`vbnfs prefetch` of a folder takes the sessions that it or a folder in it links to; of a link that session."""
     by = fill(mounts(server.endpoint_url))
     done = run_vbnfs("prefetch", by / "structure/CA1")
     assert (done.returncode, done.stdout) == (0, "1 of 1 files good, 293.0 KiB\n"), done.stderr
