@@ -19,9 +19,11 @@ from typing import Any
 
 import pytest
 
-from tests.fakes.dataset import PROJECT, FakeDataset
+from tests.cache.test_structure_sets import sets_in
+from tests.fakes.dataset import PROJECT, FakeDataset, serve
 from tests.fakes.s3_server import FakeS3Server, Reply, Request
 from tests.fixtures_mount import Mounts, run_vbnfs, until
+from tests.hdf5.running import structured
 from vbnfs.blocks import digest
 from vbnfs.cache.digests import DigestSet, DigestStore
 
@@ -393,6 +395,27 @@ def test_digests_come_along(server: FakeS3Server, tmp_path: Path) -> None:
     blocks = b"".join(digest(data[start : start + (256 << 10)]) for start in range(0, len(data), 256 << 10))
     assert proven == DigestSet(hashlib.blake2b(data).hexdigest(), len(data), blocks)
     assert run_vbnfs("verify", SESSION(101), url).returncode == 0
+
+
+@pytest.mark.slow
+def test_structure_comes_along(tmp_path: Path) -> None:
+    """Where the structure of HDF5 files is, is found out as they are exported, and known where they are imported."""
+    out, elsewhere = tmp_path / "usb", f"--cache-dir={tmp_path / 'elsewhere'}"
+    data = structured() + bytes(7)
+    with serve({"0.1.0": {SESSION(101): data, SESSION(102): structured(), **TABLES}}) as server:
+        url = f"--endpoint-url={server.endpoint_url}"
+        for name in (SESSION(101), SESSION(102)):
+            assert export(server, out, name).returncode == 0
+        [built] = json.loads(run_vbnfs("index", "show", SESSION(101), url, "--json").stdout)
+        found = {
+            one.file_hash: one.blocks for one in sets_in((out / "vbnfs-export" / "structure-index").read_bytes())
+        }
+        assert found[hashlib.blake2b(data).hexdigest()] == tuple(built["blocks"])
+        assert hashlib.blake2b(structured()).hexdigest() in found
+        assert run_vbnfs("import", out, url, elsewhere, "--offline").returncode == 0
+        [known] = json.loads(run_vbnfs("index", "show", SESSION(101), url, elsewhere, "--offline", "--json").stdout)
+        assert (known["blocks"], known["origin"]) == (built["blocks"], "imported")
+        assert known["cached_bytes"] == known["structure_bytes"]
 
 
 @pytest.mark.slow
