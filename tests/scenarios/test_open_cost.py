@@ -28,6 +28,8 @@ from vbnfs.demo.release import LocalRelease, make_release
 from vbnfs.demo.scale import ReleaseScale
 from vbnfs.hdf5.branches import Bounds
 
+_LARGE_BYTES = 64 << 20
+
 
 class FileData:
     """A local file's bytes, read when they are asked for."""
@@ -99,12 +101,13 @@ def server(files: Files) -> Iterator[FakeS3Server]:
 
 
 def serving(files: Files) -> FakeS3Server:
-    """A server of a dataset of these files. Their hashes are made up: none is read to its end."""
+    """A server of a dataset of these files. Hashes of large ones, of which none is read to its end, are made up."""
     dataset, entries = FakeDataset(), {}
     for name, path in files.items():
         key = f"{dataset.project}/{name}.nwb"
         url = f"https://{dataset.store.bucket}.s3.us-west-2.amazonaws.com/{key}"
-        file_hash = hashlib.blake2b(name.encode()).hexdigest()
+        is_large = path.stat().st_size > _LARGE_BYTES
+        file_hash = hashlib.blake2b(name.encode() if is_large else path.read_bytes()).hexdigest()
         entries[name] = {"url": url, "version_id": dataset.store.put(key, FileData(path)), "file_hash": file_hash}
     dataset.publish_entries("0.1.0", entries)
     return FakeS3Server(dataset.store)

@@ -44,7 +44,7 @@ class Step(NamedTuple):
     extents: tuple[Extent, ...] = ()
     is_of_indexes: bool = False
     has_all: bool = False
-    beside: frozenset[int] = frozenset()
+    beside: tuple[int, ...] = ()
 
 
 class Walker:
@@ -80,7 +80,7 @@ class Walker:
                 self._lose()
                 raise
         wave, is_over, extents, is_of_indexes, has_all, beside = answer.message
-        return Step(frozenset(wave), is_over, tuple(map(_extent, extents)), is_of_indexes, has_all, frozenset(beside))
+        return Step(frozenset(wave), is_over, tuple(map(_extent, extents)), is_of_indexes, has_all, tuple(beside))
 
     def start(self) -> None:
         """Have the process there, for walks that will come. Raises `OSError` if it cannot be started."""

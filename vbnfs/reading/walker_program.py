@@ -42,7 +42,7 @@ class _OneWalk:
         wave = self._walk.advance()
         self.blocks.clear()  # the walk has what it wants of them
         walk, of_indexes = self._walk, bool(wave & self._walk.index_blocks)
-        about = [of_indexes, walk.has_all_but_indexes, sorted(walk.beside)]
+        about = [of_indexes, walk.has_all_but_indexes, walk.beside]
         answer = [sorted(wave), not walk.outstanding, self._news(), *about]
         self._spent_seconds, self._began = self._seconds(), None
         return answer
