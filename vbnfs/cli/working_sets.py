@@ -127,13 +127,13 @@ def pin(
 
 def asked(paths: Sequence[Path], options: dict[str, Any]) -> tuple["Place", "Wanted"]:
     """The place in which files are chosen, and the choice. Raises `UsageError`."""
-    from vbnfs.cli.asked import place_of, sessions_at  # noqa: PLC0415
+    from vbnfs.cli.asked import place_of  # noqa: PLC0415
     from vbnfs.cli.wanted import Wanted  # noqa: PLC0415
 
     sessions, behavior_only, lfp, *queries = (options.pop(name) for name in _CHOOSING)
     having = tuple((name, query) for name, query in zip(_HAVING, queries, strict=True) if query is not None)
     given = given_in(options)
-    where = place_of(config_of(options), [one for path in paths for one in sessions_at(path)], given=given)
+    where = place_of(config_of(options), paths, given=given)
     version = where.config.dataset_version if "dataset_version" in given else None
     return where, Wanted(tuple(where.paths), sessions, behavior_only, lfp or "no", version, having).check()
 

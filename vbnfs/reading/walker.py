@@ -18,7 +18,16 @@ from vbnfs.hdf5.structure import Extent, RowEnds
 from vbnfs.host.message_link import Letter, Link
 from vbnfs.reading.walker_words import BOUNDED_SECONDS, CODEC
 
-_PROGRAM: Final = "import sys; sys.path[:] = sys.argv[1:]; from vbnfs.reading.walker_program import main; main()"
+# Behind all others for the processor from its start on: programs that read do not wait for it.
+_PROGRAM: Final = "; ".join(
+    [
+        "import os, sys",
+        "os.nice(19)",
+        "sys.path[:] = sys.argv[1:]",
+        "from vbnfs.reading.walker_program import main",
+        "main()",
+    ]
+)
 _PACKAGE_PARENT: Final = Path(vbnfs.__file__).parents[1]
 _SILENCE_SECONDS: Final = 2 * BOUNDED_SECONDS  # no step takes so long
 

@@ -7,10 +7,9 @@
                                 BLOCKS that are read along]
     ["end", WALK]               forget it
 
-It ends with that socket. It is behind all others for the processor.
+It ends with that socket. It is started with the least priority for the processor.
 """
 
-import os
 import signal
 import socket
 import time
@@ -24,7 +23,6 @@ from vbnfs.host.message_link import Letter, Link
 from vbnfs.reading.walker_words import BOUNDED_BYTES, BOUNDED_SECONDS, CODEC, MOST_EXTENTS
 
 _BOUNDS: Final = Bounds(fetched_bytes=BOUNDED_BYTES, block_bytes=BOUNDED_BYTES, seconds=BOUNDED_SECONDS)
-_LEAST_PRIORITY: Final = 19
 
 
 class _OneWalk:
@@ -84,7 +82,6 @@ def main() -> None:
     """Walk until the daemon has ended."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    os.nice(_LEAST_PRIORITY)
     walks = _Walks()
     with socket.socket(fileno=0) as connection:
         link = Link(connection, CODEC)
