@@ -58,9 +58,9 @@ ONLY_IMPORTED_BY: Final[Mapping[str, set[str]]] = {
         f"vbnfs.cli.{name}"
         for name in (
             *("main", "options", "mounting", "releases", "finding", "settings", "structures", "upkeep", "installing"),
+            "indexing",
             "working_sets",
             "sharing",
-            "indexing",
         )
     },
     "pyfuse3": {"vbnfs.fuse.pyfuse3_engine"},

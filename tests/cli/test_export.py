@@ -3,22 +3,27 @@
 import hashlib
 import json
 import os
+import pty
 import random
+import re
 import signal
 import stat
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.fakes.dataset import PROJECT, FakeDataset
+from tests.cache.test_structure_sets import sets_in
+from tests.fakes.dataset import PROJECT, FakeDataset, serve
 from tests.fakes.s3_server import FakeS3Server, Reply, Request
 from tests.fixtures_mount import Mounts, run_vbnfs, until
+from tests.hdf5.running import structured
 from vbnfs.blocks import digest
 from vbnfs.cache.digests import DigestSet, DigestStore
 
@@ -106,6 +111,7 @@ def test_a_session_is_exported(server: FakeS3Server, tmp_path: Path) -> None:
     assert fetched(server) == {"probe_probeA_lfp.nwb"}
 
 
+@pytest.mark.slow
 def test_paths_are_exported(server: FakeS3Server, tmp_path: Path) -> None:
     """Files that are named by path, in a flat folder too, stand where AllenSDK has them; the tables come along."""
     done = export(server, tmp_path / "usb", "ecephys_sessions/ecephys_session_101.nwb", BEHAVIOR)
@@ -325,6 +331,28 @@ def test_interrupted(server: FakeS3Server, tmp_path: Path, how: signal.Signals) 
     assert list((out / "vbnfs-export").glob("*.part")) == []
 
 
+@pytest.mark.slow
+def test_a_terminal_has_a_bar(server: FakeS3Server, tmp_path: Path) -> None:
+    """The bar has files, bytes and the verb; results go to standard output."""
+    gate = threading.Event()
+    server.behaviours = [holding(gate, "session_102.nwb")]
+    main, side = pty.openpty()
+    words = [sys.executable, "-m", "vbnfs", "export", tmp_path / "usb", "--sessions", "all"]
+    words += ["--endpoint-url", server.endpoint_url]
+    with subprocess.Popen(words, stderr=side, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL) as process:
+        os.close(side)
+        shown = b""
+        while not re.search(rb"exporting .*4/5 files 3\.0 MiB/6\.0 MiB", shown):
+            shown += os.read(main, 4096)
+        gate.set()
+        with suppress(OSError):  # of a terminal without a program
+            while os.read(main, 4096):
+                pass
+        assert process.stdout is not None
+        assert process.stdout.read() == b"5 files: 5 exported (6.0 MiB)\n"
+    os.close(main)
+
+
 def test_files_that_are_there(server: FakeS3Server, tmp_path: Path) -> None:
     """A file of another tool is hashed: it stays if it is right. One that is cut short or changed is replaced."""
     out = tmp_path / "usb"
@@ -367,6 +395,27 @@ def test_digests_come_along(server: FakeS3Server, tmp_path: Path) -> None:
     blocks = b"".join(digest(data[start : start + (256 << 10)]) for start in range(0, len(data), 256 << 10))
     assert proven == DigestSet(hashlib.blake2b(data).hexdigest(), len(data), blocks)
     assert run_vbnfs("verify", SESSION(101), url).returncode == 0
+
+
+@pytest.mark.slow
+def test_structure_comes_along(tmp_path: Path) -> None:
+    """Where the structure of HDF5 files is, is found out as they are exported, and known where they are imported."""
+    out, elsewhere = tmp_path / "usb", f"--cache-dir={tmp_path / 'elsewhere'}"
+    data = structured() + bytes(7)
+    with serve({"0.1.0": {SESSION(101): data, SESSION(102): structured(), **TABLES}}) as server:
+        url = f"--endpoint-url={server.endpoint_url}"
+        for name in (SESSION(101), SESSION(102)):
+            assert export(server, out, name).returncode == 0
+        [built] = json.loads(run_vbnfs("index", "show", SESSION(101), url, "--json").stdout)
+        found = {
+            one.file_hash: one.blocks for one in sets_in((out / "vbnfs-export" / "structure-index").read_bytes())
+        }
+        assert found[hashlib.blake2b(data).hexdigest()] == tuple(built["blocks"])
+        assert hashlib.blake2b(structured()).hexdigest() in found
+        assert run_vbnfs("import", out, url, elsewhere, "--offline").returncode == 0
+        [known] = json.loads(run_vbnfs("index", "show", SESSION(101), url, elsewhere, "--offline", "--json").stdout)
+        assert (known["blocks"], known["origin"]) == (built["blocks"], "imported")
+        assert known["cached_bytes"] == known["structure_bytes"]
 
 
 @pytest.mark.slow

@@ -131,7 +131,7 @@ def test_what_is_found(server: FakeS3Server) -> None:
 
 
 def test_what_is_cached_of_sessions(server: FakeS3Server) -> None:
-    """Each session has its own file and the LFP of its probes: how many, how large, cached, and whole."""
+    """Each session has its own file and the LFP of its probes: how many, how large, cached, whole, pinned."""
     beside = ("files", "size_bytes", "cached_bytes", "whole_bytes")
 
     def found(command: str, *arguments: str) -> list[tuple[int, ...]]:
@@ -150,6 +150,9 @@ def test_what_is_cached_of_sessions(server: FakeS3Server) -> None:
         (1, 400_000, 0, 0),
         (0, 0, 0, 0),
     ]
+    assert [row["pinned_bytes"] for row in rows("sessions")] == [0, 0, 0]
+    assert run_vbnfs("pin", "mine", SESSION).returncode == 0
+    assert [row["pinned_bytes"] for row in rows("sessions")] == [500_000, 0, 0]
 
 
 def test_forms(server: FakeS3Server, tmp_path: Path) -> None:
@@ -177,9 +180,9 @@ def test_rows_for_people(server: FakeS3Server) -> None:
     assert done.stderr == f"vbnfs: {UNIT_COUNT:,} rows; the first 200 are shown: --limit, --csv\n"
     assert len(printed("units", "--limit", "300").splitlines()) == 301
     session = printed("sessions", "--query", "sex == 'M'", "--columns", "all").splitlines()
-    assert session[0].split()[-4:] == ["files", "size_bytes", "cached_bytes", "whole_bytes"]
+    assert session[0].split()[-5:] == ["files", "size_bytes", "cached_bytes", "whole_bytes", "pinned_bytes"]
     assert session[1].split() == [
-        *("1046794563", "12", "524137", "M", "Novel", "-", "3", "2", "976.6", "KiB", "0", "B", "0", "B")
+        *("1046794563", "12", "524137", "M", "Novel", "-", "3", "2", "976.6", "KiB", *("0", "B") * 3)
     ]
 
 

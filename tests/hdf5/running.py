@@ -88,7 +88,10 @@ def check(data: bytes) -> None:
         assert len(found.objects) <= _NARROW.objects
         assert sum(map(len, done.waves)) == len(done.asked)
         list(found.walk())
-        assert all(0 <= extent.start < extent.stop <= len(data) for extent in done.extents)
+        for start, stop, row_bytes, rows in done.extents:
+            assert 0 <= start < stop <= len(data)
+            assert 0 <= row_bytes <= stop - start
+            assert rows is None or 0 <= rows.start <= rows.start + rows.rows * rows.width <= len(data)
 
 
 class RecordedFile(io.RawIOBase):

@@ -44,7 +44,10 @@ def fetched(floor: Bench, content: Content) -> set[int]:
 
 
 async def test_all_of_the_structure_comes_and_nothing_else(tmp_path: Path) -> None:
-    """A block of the structure was read: the rest of it comes, once, and a second reader has no other walk."""
+    """A block of the structure was read: the rest of it comes, once, and a second reader has no other walk.
+
+    The process that parses is behind all others for the processor.
+    """
     async with bench(tmp_path) as floor:
         content = floor.add("a", DATA)
         reader = floor.open(content)
@@ -52,6 +55,8 @@ async def test_all_of_the_structure_comes_and_nothing_else(tmp_path: Path) -> No
         await ended(floor)
         assert fetched(floor, content) == STRUCTURE
         assert floor.metrics.walks == 1
+        assert floor.walks.process is not None
+        assert os.getpriority(os.PRIO_PROCESS, floor.walks.process) == 19
         assert floor.metrics.walked_blocks == len(STRUCTURE - {0, ELSEWHERE})
         await read(floor.open(content), NO_STRUCTURE, 0, ELSEWHERE)
         await ended(floor)

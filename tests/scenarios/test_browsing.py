@@ -80,6 +80,8 @@ def test_sessions_are_browsed(mounts: Mounts, server: FakeS3Server) -> None:
         0,
         "good         behavior_ecephys_sessions/7/ecephys_session_7.nwb\n",
     )
+    both = run_vbnfs("verify", "--fetch", by / "structure", by / "sex/F")
+    assert (both.returncode, both.stdout.count("good  ")) == (0, 2)
     mount.umount()
     again = fill(mounts(server.endpoint_url, "--offline"))
     assert sorted(os.listdir(again / "sex/F")) == ["7", *(key for key in KEYS[1:] if key != "sex")]
@@ -102,7 +104,7 @@ def test_a_look_costs_nothing(mounts: Mounts, server: FakeS3Server) -> None:
     assert server.count() == 0
     done = run_vbnfs("sessions", "--endpoint-url", server.endpoint_url)
     assert done.returncode == 0, done.stderr
-    until((by / "mouse_id").exists)
+    until(lambda: len(os.listdir(by)) > 1)
     assert sorted(os.listdir(by)) == KEYS
 
 
@@ -117,6 +119,18 @@ def test_a_table_that_is_wrong(mounts: Mounts) -> None:
         until(lambda: "sessions cannot be browsed" in Path(mount.status()["log_file"]).read_text())
         assert os.listdir(mount.path / "by") == ["README.txt"]
         assert len(os.listdir(mount.path / "behavior_ecephys_sessions")) == 2
+
+
+def test_what_is_browsed_can_be_fetched(mounts: Mounts, server: FakeS3Server) -> None:
+    """`vbnfs prefetch` of a folder takes the sessions that it or a folder in it links to; of a link that session."""
+    by = fill(mounts(server.endpoint_url))
+    done = run_vbnfs("prefetch", by / "structure/CA1")
+    assert (done.returncode, done.stdout) == (0, "1 of 1 files good, 293.0 KiB\n"), done.stderr
+    done = run_vbnfs("prefetch", by / "structure/VISp/8")
+    assert (done.returncode, done.stdout) == (0, "1 of 1 files good, 293.0 KiB\n"), done.stderr
+    done = run_vbnfs("prefetch", by / "structure/VISp", "--dry-run")
+    assert done.stdout.startswith("0.5.0: 2 files, 585.9 KiB; 2 of them are here; 0 B to fetch\n")
+    assert run_vbnfs("prefetch", by / "structure").stdout == "2 of 2 files good, 585.9 KiB\n"
 
 
 def test_a_version_appears(mounts: Mounts) -> None:

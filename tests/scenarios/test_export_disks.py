@@ -100,6 +100,7 @@ def test_another_limit_of_lengths(server: FakeS3Server, tmp_path: Path) -> None:
         assert "twenty.nwb (20.0 GiB)" in done.stderr
 
 
+@pytest.mark.slow
 def test_room(server: FakeS3Server, tmp_path: Path) -> None:
     """Too little room, and a disk that can only be read, are found before anything is copied.
 

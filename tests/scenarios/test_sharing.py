@@ -32,6 +32,7 @@ def words(text: str) -> list[str]:
 
 
 @pytest.mark.scenario
+@pytest.mark.slow
 def test_the_page_on_sharing_is_true(
     seaweed: SeaweedServer, tiny_release: DemoRelease, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

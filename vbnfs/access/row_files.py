@@ -13,12 +13,13 @@ import pandas as pd
 
 from vbnfs.access.project_tables import ProjectTables
 from vbnfs.access.versions import Versions
+from vbnfs.cache.pins import PinnedIds
 from vbnfs.dataset.manifest import DataFile
 from vbnfs.errors import DatasetError
 from vbnfs.objects import Content
 from vbnfs.tables.columns import FILE_ID, key_of
 
-BESIDE: Final = ("files", "size_bytes", "cached_bytes", "whole_bytes")
+BESIDE: Final = ("files", "size_bytes", "cached_bytes", "whole_bytes", "pinned_bytes")
 _OF_SESSIONS: Final = "session_id"  # how the ids of tables end whose rows may have files of others alone
 
 
@@ -80,7 +81,7 @@ def _file(tables: ProjectTables, file_id: Any) -> DataFile | None:
 
 
 def bytes_beside(versions: Versions, rows: Sequence[RowFiles]) -> pd.DataFrame:
-    """For each row how many files belong to it, and bytes: of them, cached, and in files that are complete.
+    """For each row how many files belong to it, and bytes: of them, cached, in files that are complete, held by pins.
 
     Sizes are empty where S3 gave none. Equal files of a row count once. Reads the cache: call it from a thread.
     """
@@ -94,21 +95,24 @@ class _Counted:
 
     def __init__(self, versions: Versions) -> None:
         self._versions = versions
-        self._found: dict[str, tuple[int, int] | None] = {}
+        self._pinned = PinnedIds(versions.dataset.config.cache_dir).now()
+        self._found: dict[str, tuple[int, int, int]] = {}
 
     def row(self, files: RowFiles) -> tuple[int | None, ...]:
         """The values of the columns `BESIDE`."""
         contents = self._versions.contents(files.all)
         known = [one for one in contents.values() if one is not None]
         size_bytes = sum(one.size_bytes for one in known) if len(known) == len(contents) else None
-        cached, whole = zip(*map(self._of, known), strict=True) if known else ((), ())
-        return len(contents), size_bytes, sum(cached), sum(whole)
+        sums = [sum(counts) for counts in zip(*map(self._of, known), strict=True)] or [0, 0, 0]
+        return len(contents), size_bytes, *sums
 
-    def _of(self, content: Content) -> tuple[int, int]:
-        """How many bytes of a content are cached; and how many, if it is complete, otherwise none."""
+    def _of(self, content: Content) -> tuple[int, int, int]:
+        """How many bytes of a content are cached; its size, if it is complete; and its size, if a pin holds it."""
         found = self._found.get(content.content_id)
         if found is None:
             cache = self._versions.dataset.cache
             whole_bytes = content.size_bytes if cache.is_whole(content) else 0
-            found = self._found[content.content_id] = cache.cached_bytes(content), whole_bytes
+            pinned_bytes = content.size_bytes if content.content_id in self._pinned else 0
+            found = cache.cached_bytes(content), whole_bytes, pinned_bytes
+            self._found[content.content_id] = found
         return found

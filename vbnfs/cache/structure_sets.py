@@ -65,14 +65,14 @@ def structure_set(
     nearest: Iterable[int] = (),
     is_whole: bool = False,
 ) -> StructureSet | None:
-    """A set of blocks of a file: of the `nearest`, of all `blocks` and of those `beside`, as far as there is room.
+    """A set of blocks of a file: the `nearest`, all `blocks`, and those `beside` in order, as far as there is room.
 
     Blocks beyond the file are left out. None if there are none, and that is not all that there is.
     """
     numbers = range(-(-min(size_bytes, _LARGEST_FILE_BYTES) // BLOCK_BYTES))
     near = {number for number in nearest if number in numbers}
     wanted = near | {number for number in blocks if number in numbers}
-    ordered = dict.fromkeys([*sorted(near), *sorted(wanted), *sorted(n for n in beside if n in numbers)])
+    ordered = dict.fromkeys([*sorted(near), *sorted(wanted), *(n for n in beside if n in numbers)])
     kept, is_whole = tuple(sorted(list(ordered)[:MOST_BLOCKS])), is_whole and len(wanted) <= MOST_BLOCKS
     if not kept and not is_whole:
         return None

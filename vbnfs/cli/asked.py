@@ -15,9 +15,9 @@ from vbnfs.access.mount_status import ask_status
 from vbnfs.access.running_mounts import ANSWER_SECONDS
 from vbnfs.access.versions import Versions
 from vbnfs.cache.eviction import stored_size
+from vbnfs.cli.browsed import places_of
 from vbnfs.config.datasets import MirrorPlace
 from vbnfs.config.settings import SETTING_BY_NAME, Config
-from vbnfs.dataset.browsing import BY
 from vbnfs.dataset.manifest import DatasetVersion
 from vbnfs.dataset.names import LATEST, MANIFESTS, decode
 from vbnfs.dataset.release import Release
@@ -76,7 +76,8 @@ def place_of(config: Config, paths: Sequence[Path], *, given: Set[str]) -> Place
     remedy = _raise_the_size_of(Path(status["cache_dir"]))
     if status.get("is_cache_size_given"):
         remedy = f"it is the mount {entry.mountpoint} that was given so little: mount it again with --cache-size {{}}"
-    return Place(_settings_of(status, config), [inner for _, inner in within], remedy, max_age_seconds=math.inf)
+    inner = dict.fromkeys(each for _, one in within for each in places_of(entry.mountpoint, one))
+    return Place(_settings_of(status, config), list(inner), remedy, max_age_seconds=math.inf)
 
 
 def _check_are_there(paths: Sequence[Path], entry: MountEntry) -> None:
@@ -147,8 +148,6 @@ def _within_mount(path: Path, mounts: Iterable[MountEntry]) -> tuple[MountEntry 
     where = absolute(path)
     for entry in mounts:
         if where.is_relative_to(entry.mountpoint):
-            if where.is_relative_to(entry.mountpoint / BY):  # links to what the dataset has elsewhere
-                where = Path(os.path.realpath(where))
             return entry, decode(os.fsencode(where.relative_to(entry.mountpoint)))
     return None, decode(os.fsencode(path))
 

@@ -7,6 +7,7 @@
     vbnfs-export/catalog.json                     what is known of the dataset (dataset/handed_on.py)
     vbnfs-export/manifests/*.json                 the manifests of all versions, as they were released
     vbnfs-export/digests                          digests of the files' blocks (docs/digests.md)
+    vbnfs-export/structure-index                  where the structure of the files is (docs/index.md)
     vbnfs-export/*.part                           files that have not got their names yet
 
 A file gets its name when it is proven and on the disk. Behind that its digests are written: so a file of the right
@@ -22,17 +23,20 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from vbnfs.cache.digests import DigestSet, read_set
+from vbnfs.cache.structure_sets import StructureSet
+from vbnfs.cache.structure_sets import read_set as read_structure_set
 from vbnfs.dataset.allensdk import DOWNLOADED
 from vbnfs.dataset.handed_on import MAX_BYTES, HandedOn, decode
 from vbnfs.dataset.manifest import MAX_MANIFEST_BYTES
 from vbnfs.dataset.names import MANIFESTS, README
-from vbnfs.errors import DatasetError, DigestsError, ExportError
+from vbnfs.errors import DatasetError, DigestsError, ExportError, IndexFileError
 from vbnfs.host.locks import lock_file
 from vbnfs.host.writing import write_all
 
 OURS: Final = "vbnfs-export"
 CATALOG: Final = "catalog.json"
 DIGESTS: Final = "digests"
+INDEX: Final = "structure-index"
 _PART: Final = ".part"
 _TIME_STEP_NS: Final = 2 * 10**9  # of times on FAT
 _MOST_MANIFESTS_BYTES: Final = 256 << 20
@@ -179,6 +183,15 @@ class ExportFolder:
         for name, data in manifests.items():
             self.write((OURS, MANIFESTS, name), data)
         self.write((OURS, CATALOG), (handed if before is None else handed.joined(before)).encode())
+
+    def write_index(self, sets: Mapping[str, StructureSet]) -> None:
+        """Write the structure of files, by their hashes, beside what an earlier export knew of others."""
+        found: dict[str, StructureSet] = {}
+        with suppress(FileNotFoundError, IndexFileError), (self._ours / INDEX).open("rb") as file:
+            while (one := read_structure_set(file)) is not None:
+                found[one.file_hash] = one
+        every = found | dict(sets)
+        self.write((OURS, INDEX), b"".join(every[name].encode() for name in sorted(every)))
 
     def write_allensdk(self, manifest: str, data: bytes, modified_ns: int) -> None:
         """What AllenSDK looks for beside the files of a version, and README.txt."""

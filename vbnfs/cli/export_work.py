@@ -32,6 +32,7 @@ from vbnfs.cli.export_findings import (
 )
 from vbnfs.cli.export_folder import ExportFolder, Part
 from vbnfs.cli.export_links import Way
+from vbnfs.cli.index import Walker
 from vbnfs.cli.render import files as files_text
 from vbnfs.dataset.manifest import DataFile, Manifest
 from vbnfs.errors import ChangedError, ExportError, StorageError, with_remedy
@@ -134,6 +135,7 @@ class Work:
         self._prefetcher = Prefetcher(dataset.cache, source, nursery=services)
         parts = (dataset.cache, source, dataset.verdicts, dataset.digests)
         self._verifier = Verifier(*parts, metrics=dataset.metrics, mirror=dataset.mirror, without_pauses=True)
+        self._walker = Walker(dataset, source)
         items = files.items
         self._progress = Progress(files=len(items), count_bytes=sum(item.content.size_bytes for item in items))
 
@@ -148,7 +150,7 @@ class Work:
                 findings.append(await self._finding(item))
                 self._reports.show(findings[-1])
             with self._failures():
-                await in_thread(self._for_allensdk)
+                await in_thread(self._finish)
             showing.cancel_scope.cancel()
         return tuple(findings)
 
@@ -177,7 +179,11 @@ class Work:
         handed = self._dataset.catalog.hand_on(manifests)
         self._out.hand_on(handed, {one.file_name: one.data for one in manifests})
 
-    def _for_allensdk(self) -> None:
+    def _finish(self) -> None:
+        """What is written when all files are there."""
+        hashes = {item.content.file_hash for item in self._files.items if item.content.file_hash is not None}
+        index = self._dataset.index
+        self._out.write_index({name: found for name in hashes if (found := index.proven(name)) is not None})
         manifest = self._files.manifest
         self._out.write_allensdk(manifest.file_name, manifest.data, manifest.modified_ns)
 
@@ -195,11 +201,14 @@ class Work:
         outcome = REPLACED if was_there else EXPORTED
         try:
             try:
-                return await self._copy(item, to, outcome)
+                done = await self._copy(item, to, outcome)
             except ChangedError:  # a size that a reply contradicts is asked for again, once
-                return await self._copy(await self._with_another_size(item), to, outcome)
+                item = await self._with_another_size(item)
+                done = await self._copy(item, to, outcome)
         except StorageError as error:
             return FAILED, with_remedy(error)
+        await self._walker.of_content(item.name, item.content)  # the cache has it now
+        return done
 
     async def _with_another_size(self, item: Item) -> Item:
         """The item with the size that S3 has by now. Raises `ChangedError` if it is the same."""

@@ -16,7 +16,7 @@ from typing import Final
 import trio
 
 from vbnfs.access.dataset import open_dataset
-from vbnfs.access.mount_status import ask_status
+from vbnfs.access.mount_status import status_of
 from vbnfs.access.structures import Found, find_in_content, find_in_file
 from vbnfs.cli.asked import Place, file_within, place_of
 from vbnfs.cli.coverage import Coverage
@@ -96,8 +96,8 @@ def _mount_of(path: Path) -> MountEntry | None:
 def _check_answers(path: Path) -> None:
     """Raise `MountError` where a path is in a mount whose daemon does not answer: to look at it would hang."""
     entry = _mount_of(path)
-    if entry is not None and is_ours(entry):
-        ask_status(entry)
+    if entry is not None:
+        status_of(entry)
 
 
 def _split(path: Path) -> tuple[Path | None, tuple[str, ...]]:

@@ -1,4 +1,4 @@
-"""What an exported folder has for `vbnfs import` besides files: what is known of its dataset, and digests of blocks.
+"""What an exported folder has for `vbnfs import` besides files: what is known of its dataset and files.
 
 It comes from outside. Where S3 can be asked, or was asked before, its manifests are not needed, and not used.
 """
@@ -8,18 +8,26 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import trio
 
 from vbnfs.access.dataset import Dataset
 from vbnfs.access.versions import Versions
-from vbnfs.cli import digests, sets
-from vbnfs.cli.export_folder import DIGESTS, OURS, read_handed_on, read_manifests
+from vbnfs.cache.sets import BlockSet
+from vbnfs.cli.digests import DIGESTS
+from vbnfs.cli.export_folder import DIGESTS as DIGESTS_FILE
+from vbnfs.cli.export_folder import INDEX as INDEX_FILE
+from vbnfs.cli.export_folder import OURS, read_handed_on, read_manifests
 from vbnfs.cli.import_findings import LEFT_OUT, Finding
+from vbnfs.cli.index import INDEX
 from vbnfs.cli.running import load_aloud
+from vbnfs.cli.sets import Ware, take_in
 from vbnfs.config.settings import Config
 from vbnfs.dataset.handed_on import HandedOn, file_name_of
-from vbnfs.errors import DatasetError, DigestsError, StorageError
+from vbnfs.errors import DatasetError, SetError, StorageError
+
+_Set = TypeVar("_Set", bound=BlockSet)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +89,16 @@ def _reading(top: Path) -> Iterator[None]:
         ) from error
 
 
-def take_digests(exported: ExportedFolder, config: Config) -> Finding | None:
-    """Take the digests in as claims; files that were taken have their own. Returns what is wrong with them."""
-    file = exported.ours / DIGESTS
+def take_sets(exported: ExportedFolder, config: Config) -> Iterator[Finding]:
+    """Take in digests and structure as claims; files that were taken have their own. Gives what is wrong."""
+    yield from _take(DIGESTS, exported.ours / DIGESTS_FILE, config)
+    yield from _take(INDEX, exported.ours / INDEX_FILE, config)
+
+
+def _take(ware: Ware[_Set], file: Path, config: Config) -> Iterator[Finding]:
     if not file.is_file():
-        return None
+        return
     try:
-        sets.take_in(digests.DIGESTS, config.cache_dir, file, note=lambda text: None)
-    except DigestsError as error:
-        return Finding(str(file), LEFT_OUT, 0, str(error))
-    return None
+        take_in(ware, config.cache_dir, file, note=lambda text: None)
+    except SetError as error:
+        yield Finding(str(file), LEFT_OUT, 0, str(error))

@@ -23,7 +23,7 @@ from vbnfs.cache.in_place import make_in_place
 from vbnfs.cache.whole_file import Seal
 from vbnfs.cli.asked import Place
 from vbnfs.cli.found_files import FoundFile, Recognised, Recogniser, check_folder, find_files
-from vbnfs.cli.import_exported import ExportedFolder, exported_folder, load_with, take_digests
+from vbnfs.cli.import_exported import ExportedFolder, exported_folder, load_with, take_sets
 from vbnfs.cli.import_findings import (
     NOT_KEPT,
     TAKEN,
@@ -85,7 +85,7 @@ async def _import(where: Place, folder: Path, ways: Ways, reports: Reports) -> I
         await work.take_all()
         await trio.to_thread.run_sync(work.check_again)
         if exported is not None:
-            await trio.to_thread.run_sync(work.take_digests, exported)
+            await trio.to_thread.run_sync(work.take_sets, exported)
         return Imported(tuple(work.findings.values()))
 
 
@@ -204,9 +204,9 @@ class _Import:
             if not all(self.plan.has(content) for content in contents):
                 self._note(path, NOT_KEPT, self.findings[path].size_bytes, "evicted since: allow the cache more room")
 
-    def take_digests(self, exported: ExportedFolder) -> None:
+    def take_sets(self, exported: ExportedFolder) -> None:
         """Take what an exported folder has besides its files."""
-        if (finding := take_digests(exported, self._where.config)) is not None:
+        for finding in take_sets(exported, self._where.config):
             self._note(Path(finding.path), finding.outcome, finding.size_bytes, finding.detail)
 
     def _note(self, path: Path, outcome: str, size_bytes: int, detail: str = "") -> None:

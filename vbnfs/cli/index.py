@@ -84,7 +84,7 @@ async def _build(where: Place, show: Show) -> tuple[Finding, ...]:
         nodes = await _data_nodes(where, dataset)
         await dataset.catalog.sizes.fetch_all(node.content for node in nodes.values())
         async with dataset.fetching() as (source, _):
-            work, turns = _Work(dataset, source), trio.CapacityLimiter(_AT_ONCE)
+            work, turns = Walker(dataset, source), trio.CapacityLimiter(_AT_ONCE)
 
             async def walk(path: str, node: DataNode) -> None:
                 async with turns:
@@ -109,18 +109,23 @@ async def _data_nodes(where: Place, dataset: Dataset) -> dict[str, DataNode]:
     return dict(found.values())
 
 
-class _Work:
-    """Walks one file after the other."""
+class Walker:
+    """Walks files, and records what it finds of their structure."""
 
     def __init__(self, dataset: Dataset, source: BlockSource) -> None:
         self._dataset = dataset
         self._source = source
 
     async def finding(self, path: str, node: DataNode) -> Finding:
+        """What became of a file of a tree."""
         try:
             content = node.content.with_attributes(await self._dataset.catalog.sizes.fetch(node.content))
         except StorageError as error:
             return Finding(path, FAILED, detail=with_remedy(error))
+        return await self.of_content(path, content)
+
+    async def of_content(self, path: str, content: Content) -> Finding:
+        """What became of a content, which is the file at `path`."""
         if content.file_hash is None:
             return Finding(path, NO_HASH, content.size_bytes, detail="the manifest has no hash of it")
         known = await trio.to_thread.run_sync(self._dataset.index.of, content)

@@ -41,7 +41,8 @@ def _extents(file: File, draft: Draft) -> list[Extent]:
         return []
     extents: list[Extent] = []
     if (piece := _in_one_piece(built)) is not None:
-        extents = [Extent(piece.start, piece.stop, built.datatype.size_bytes * prod(built.shape[1:]))]
+        row_bytes = built.datatype.size_bytes * prod(built.shape[1:])
+        extents = [Extent(piece.start, piece.stop, row_bytes if row_bytes <= len(piece) else 0)]
     elif isinstance(built.layout, Chunked):
         extents = [Extent(place.start, place.stop, 0) for place in built.layout.places or ()]
     return [each for each in extents if each.stop - each.start >= LEAST_BYTES and each.stop <= file.size_bytes]
@@ -54,7 +55,7 @@ def _row_ends(file: File, draft: Draft) -> RowEnds | None:
     piece, [count], width = _in_one_piece(built), built.shape, built.datatype.size_bytes
     if piece is None or piece.stop > file.size_bytes or count * width > len(piece):
         return None
-    is_number = built.datatype.kind == "integer" and width <= _WIDEST_BYTES
+    is_number = built.datatype.kind == "integer" and 0 < width <= _WIDEST_BYTES
     return RowEnds(piece.start, count, width, built.datatype.is_big_endian) if is_number else None
 
 

@@ -74,7 +74,7 @@ class Walk:
         self._paused: dict[int, list[_Paused]] = {}  # by each block that they lack
         self._asked: set[int] = set()
         self._index_blocks: set[int] = set()
-        self._beside: set[int] = set()
+        self._beside: dict[int, int] = {}  # how far behind structure each begins
         self._has_all = False
 
     @property
@@ -93,9 +93,15 @@ class Walk:
         return self._has_all
 
     @property
-    def beside(self) -> frozenset[int]:
-        """Blocks without structure that the kernel reads along for a program that reads the structure before them."""
-        return frozenset(self._beside - self._blocks.keys())
+    def beside(self) -> tuple[int, ...]:
+        """Blocks without structure that the kernel reads along for a program that reads the structure before them.
+
+        The more of it a program has read in a row, the more that is. Those that are nearest to structure come first.
+        """
+        blocks = self._blocks.keys()
+        behind = (number for number in self._beside if number not in blocks)
+        found = (n for n in behind if self._beside[n] < _READ_ALONG_BYTES or {n - 1, n - 2} <= blocks)
+        return tuple(sorted(found, key=lambda number: self._beside[number]))
 
     def advance(self) -> frozenset[int]:
         """Go on with the blocks that are there. Returns those to fetch now; none of them was returned before.
@@ -166,8 +172,10 @@ class Walk:
         self._file.branches -= 1
 
     def _note_end(self, stop: int) -> None:
-        behind = min(stop + _READ_ALONG_BYTES, self._size_bytes)
-        self._beside.update(self._numbers(ByteRange(stop, behind)))
+        following = -(-stop // self._block_bytes)
+        distance = following * self._block_bytes - stop
+        if following * self._block_bytes < self._size_bytes:
+            self._beside[following] = min(distance, self._beside.get(following, distance))
 
     def _may_read(self) -> bool:
         self._reads += 1

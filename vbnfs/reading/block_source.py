@@ -189,6 +189,26 @@ class BlockSource:
         self._backlogs.set_window(content, window_blocks)
         self._begin_prefetches()
 
+    def fetch_wave(self, content: Content, indices: Sequence[int], *, most_bridged: int, rank: Rank) -> list[int]:
+        """Like `prefetch`, by GETs that are sent all at once: so some blocks come that lie between those.
+
+        Returns the numbers of all.
+        """
+        others = max(1, self._connections.short_gets - 1)  # beside a reader's
+        runs = plan_wave(indices, gets=others, most_bridged=most_bridged)
+        for run in runs:
+            _, _, new = self._live.want(content, run, longest=self._shares.planned(len(run)))
+            self._backlogs.lengthen(content, len(new))
+            firsts = [block for index, block in new.items() if index == block.planned.start]
+            later = [first for first in firsts if not self._begin_beside(first, others)]
+            self._queue.extend(((content, first.planned.start) for first in later), rank)
+        self._begin_prefetches()
+        return [index for run in runs for index in run]
+
+    def _begin_beside(self, first: Block, most: int) -> bool:
+        """Begin a short fetch beside those that fill the link; False if there are as many, or no room in memory."""
+        return self._prefetching < most and self._begin_prefetch(first, is_lent=True, is_short=True)
+
     async def fetch(self, content: Content, indices: Sequence[int], *, on_came: Callable[[int], None]) -> None:
         """Have blocks brought to the disk that it does not have, when readers leave room: behind all prefetches.
 
@@ -218,26 +238,6 @@ class BlockSource:
             block.move(BlockState.UNDER_WAY)
             self._live.let_go(block)
             block.fail(StorageError(f"{content.source}: it is not wanted any more"))
-
-    def fetch_wave(self, content: Content, indices: Sequence[int], *, most_bridged: int, rank: Rank) -> list[int]:
-        """Like `prefetch`, by GETs that are sent all at once: so some blocks come that lie between those.
-
-        Returns the numbers of all.
-        """
-        others = max(1, self._connections.short_gets - 1)  # beside a reader's
-        runs = plan_wave(indices, gets=others, most_bridged=most_bridged)
-        for run in runs:
-            _, _, new = self._live.want(content, run, longest=self._shares.planned(len(run)))
-            self._backlogs.lengthen(content, len(new))
-            firsts = [block for index, block in new.items() if index == block.planned.start]
-            later = [first for first in firsts if not self._begin_beside(first, others)]
-            self._queue.extend(((content, first.planned.start) for first in later), rank)
-        self._begin_prefetches()
-        return [index for run in runs for index in run]
-
-    def _begin_beside(self, first: Block, most: int) -> bool:
-        """Begin a short fetch beside those that fill the link; False if there are as many, or no room in memory."""
-        return self._prefetching < most and self._begin_prefetch(first, is_lent=True, is_short=True)
 
     async def settled(self, content: Content, index: int) -> None:
         """Wait until a block is not on its way any more, whether it has come or not."""

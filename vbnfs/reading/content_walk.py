@@ -27,7 +27,7 @@ class Walked:
     structure: Structure
     waves: tuple[frozenset[int], ...]
     has_all: bool
-    beside: frozenset[int]
+    beside: tuple[int, ...]
 
 
 async def walk_content(cache: BlockCache, source: BlockSource, content: Content, *, bounds: Bounds) -> Walked:

@@ -18,7 +18,16 @@ from vbnfs.hdf5.structure import Extent, RowEnds
 from vbnfs.host.message_link import Letter, Link
 from vbnfs.reading.walker_words import BOUNDED_SECONDS, CODEC
 
-_PROGRAM: Final = "import sys; sys.path[:] = sys.argv[1:]; from vbnfs.reading.walker_program import main; main()"
+# Behind all others for the processor from its start on: programs that read do not wait for it.
+_PROGRAM: Final = "; ".join(
+    [
+        "import os, sys",
+        "os.nice(19)",
+        "sys.path[:] = sys.argv[1:]",
+        "from vbnfs.reading.walker_program import main",
+        "main()",
+    ]
+)
 _PACKAGE_PARENT: Final = Path(vbnfs.__file__).parents[1]
 _SILENCE_SECONDS: Final = 2 * BOUNDED_SECONDS  # no step takes so long
 
@@ -35,7 +44,7 @@ class Step(NamedTuple):
     extents: tuple[Extent, ...] = ()
     is_of_indexes: bool = False
     has_all: bool = False
-    beside: frozenset[int] = frozenset()
+    beside: tuple[int, ...] = ()
 
 
 class Walker:
@@ -71,7 +80,7 @@ class Walker:
                 self._lose()
                 raise
         wave, is_over, extents, is_of_indexes, has_all, beside = answer.message
-        return Step(frozenset(wave), is_over, tuple(map(_extent, extents)), is_of_indexes, has_all, frozenset(beside))
+        return Step(frozenset(wave), is_over, tuple(map(_extent, extents)), is_of_indexes, has_all, tuple(beside))
 
     def start(self) -> None:
         """Have the process there, for walks that will come. Raises `OSError` if it cannot be started."""

@@ -7,10 +7,9 @@
                                 BLOCKS that are read along]
     ["end", WALK]               forget it
 
-It ends with that socket. It is behind all others for the processor.
+It ends with that socket. It is started with the least priority for the processor.
 """
 
-import os
 import signal
 import socket
 import time
@@ -24,7 +23,6 @@ from vbnfs.host.message_link import Letter, Link
 from vbnfs.reading.walker_words import BOUNDED_BYTES, BOUNDED_SECONDS, CODEC, MOST_EXTENTS
 
 _BOUNDS: Final = Bounds(fetched_bytes=BOUNDED_BYTES, block_bytes=BOUNDED_BYTES, seconds=BOUNDED_SECONDS)
-_LEAST_PRIORITY: Final = 19
 
 
 class _OneWalk:
@@ -44,7 +42,7 @@ class _OneWalk:
         wave = self._walk.advance()
         self.blocks.clear()  # the walk has what it wants of them
         walk, of_indexes = self._walk, bool(wave & self._walk.index_blocks)
-        about = [of_indexes, walk.has_all_but_indexes, sorted(walk.beside)]
+        about = [of_indexes, walk.has_all_but_indexes, walk.beside]
         answer = [sorted(wave), not walk.outstanding, self._news(), *about]
         self._spent_seconds, self._began = self._seconds(), None
         return answer
@@ -84,7 +82,6 @@ def main() -> None:
     """Walk until the daemon has ended."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    os.nice(_LEAST_PRIORITY)
     walks = _Walks()
     with socket.socket(fileno=0) as connection:
         link = Link(connection, CODEC)

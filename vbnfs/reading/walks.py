@@ -68,7 +68,7 @@ class _Walk:
     led_to: set[int] = field(default_factory=set)  # by the structure
     waves: list[frozenset[int]] = field(default_factory=list)
     has_all: bool = False
-    beside: frozenset[int] = frozenset()
+    beside: tuple[int, ...] = ()
     outstanding: set[int] = field(default_factory=set)
     fetched: set[int] = field(default_factory=set)
     known_is_asked: bool = False
@@ -242,7 +242,7 @@ class Walks:
         if content.file_hash is None or not walk.waves or not (walk.has_all or walk.was_followed):
             return
         lacked = [index for index in walk.lacked if not arrays.have(range(index, index + 1))]
-        beside = {*lacked, *walk.beside}
+        beside = (*lacked, *walk.beside)
         found = walked_set(content.file_hash, content.size_bytes, walk.waves, beside, is_whole=walk.has_all)
         if found is not None:
             self._index.record(found)

@@ -1,6 +1,8 @@
 """What AllenSDK writes, where the kernel grants no leases, and where a user's home is on a disk of the user's own."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -125,6 +127,23 @@ def check_is_not_touched(namespace: Namespace, folder: Path, *become: str) -> No
         assert "its control socket would be on a fuse of its owner's: /run/user/4712" in done.stdout, done.stderr
         assert not switch.with_suffix(".asked").exists()
         namespace.output("umount", "--lazy", "/run/user/4712")
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("long_timeout")
+def test_what_a_reader_asks_of_a_stopped_daemon(namespace: Namespace) -> None:
+    """Commands of a user in root's mount give up after ten seconds, and name the mount; then they work again."""
+    pid = json.loads(namespace.vbnfs("status", "--json", VBN).stdout)["pid"]
+    words = (["verify", f"{VBN}/manifests"], ["tree", f"{VBN}/{UNITS}"], ["status", VBN])
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        with ThreadPoolExecutor() as pool:
+            asked = [pool.submit(namespace.vbnfs, *one, user=STRANGER) for one in words]
+            found = [one.result() for one in asked]
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert [(one.returncode, f"{VBN}: its daemon does not answer" in one.stderr) for one in found] == [(1, True)] * 3
+    assert namespace.vbnfs("status", VBN, user=STRANGER).returncode == 0
 
 
 ASK = """
