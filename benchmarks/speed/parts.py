@@ -27,7 +27,10 @@ class Part:
 
 MOUNTS: Final = ("rclone", "rclone-tuned", "s3fs")
 STREAMS: Final = ("mountpoint-client", "awscrt", "boto3")
-OPENERS: Final = (INDEXED, "rclone", "remfile", "lindi", "fsspec", "s3fs", "s3fs-python", "local")
+OPENERS: Final = (INDEXED, "rclone", "remfile", "lindi", "s3fs", "local")
+FSSPECS: Final = ("fsspec", "s3fs-python")  # a minute to open a session that others open in seconds
+ANALYSERS: Final = (INDEXED, "rclone", "remfile", "local")
+READERS: Final = tuple(name for name in SYSTEMS if name != "s3fs-python")
 SDKS: Final = (INDEXED, "allensdk", "local")
 LISTERS: Final = ("rclone", "s3fs", "local")
 LAN_TLS: Final[Place] = ("lan", TLS)
@@ -56,7 +59,7 @@ PARTS: Final = {
     part.name: part
     for part in (
         *_SEQUENTIAL,
-        Part("readers", "spike times, LFP and pynwb: near and home", _READERS, (NEAR_TLS, HOME_TLS)),
+        Part("readers", "spike times, LFP and pynwb: near and home", _READERS, (NEAR_TLS, HOME_TLS), systems=READERS),
         Part(
             "opening",
             "a session's structure, by h5py and pynwb: home",
@@ -66,11 +69,18 @@ PARTS: Final = {
             runs=5,
         ),
         Part(
+            "opening-fsspec",
+            "the same by fsspec and Python's s3fs, beside vbnfs alone: home",
+            ("walk", "open"),
+            (HOME_TLS,),
+            systems=FSSPECS,
+        ),
+        Part(
             "analyses",
             "NWB Inspector and SpikeInterface: home",
             ("inspector", "sorting", "recording"),
             (HOME_TLS,),
-            systems=OPENERS,
+            systems=ANALYSERS,
             runs=5,
         ),
         Part(
@@ -88,8 +98,8 @@ PARTS: Final = {
         # A round trip or two for each of 4,000 folders: minutes for one run.
         Part("everything-near", "the same: near", ("everything",), (NEAR_TLS,), RELEASE, LISTERS, runs=1),
         Part("memory", "what is resident after sixteen readers: near", ("memory",), (NEAR_TLS,)),
-        Part("shape-chunked", f"{SHAPES['chunked'].about}: near", _ALL_OF_IT, (NEAR_TLS,), "chunked"),
-        Part("shape-small", f"{SHAPES['small'].about}: near", _ALL_OF_IT, (NEAR_TLS,), "small", runs=2),
+        Part("shape-chunked", f"{SHAPES['chunked'].about}: near", _ALL_OF_IT, (NEAR_TLS,), "chunked", READERS),
+        Part("shape-small", f"{SHAPES['small'].about}: near", _ALL_OF_IT, (NEAR_TLS,), "small", READERS, runs=2),
         Part(
             "shape-large",
             "a session of 3 GB from end to end: near",
@@ -98,6 +108,13 @@ PARTS: Final = {
             "large",
             (*MOUNTS, *STREAMS, "curl", "curl-24", "zeros", "local"),
         ),
-        Part("shape-large-readers", "opening a session of 3 GB: near", ("spikes", "open"), (NEAR_TLS,), "large"),
+        Part(
+            "shape-large-readers",
+            "opening a session of 3 GB: near",
+            ("spikes", "open"),
+            (NEAR_TLS,),
+            "large",
+            READERS,
+        ),
     )
 }

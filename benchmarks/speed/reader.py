@@ -40,7 +40,7 @@ def open_location(location: str) -> Any:
     if library == "s3fs-python":
         parts = urlsplit(address)
         bucket = s3fs.S3FileSystem(anon=True, endpoint_url=f"{parts.scheme}://{parts.netloc}")
-        return h5py.File(bucket.open(parts.path.removeprefix("/")), "r")
+        return h5py.File(bucket.open(parts.path.removeprefix("/"), block_size=4 << 20), "r")
     return h5py.File(location, "r")
 
 

@@ -49,9 +49,9 @@ def with_fsspec(options: argparse.Namespace, take: Take) -> None:
 
 
 def with_s3fs(options: argparse.Namespace, take: Take) -> None:
-    """The same, with the blocks of its defaults."""
+    """The same, of the bucket."""
     files = sys.modules["s3fs"].S3FileSystem(anon=True, endpoint_url=endpoint(options.url))
-    with files.open("/".join(bucket_and_key(options.url))) as file:
+    with files.open("/".join(bucket_and_key(options.url)), block_size=4 << 20) as file:
         read_object(file, options.bytes, take)
 
 

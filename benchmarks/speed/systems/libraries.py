@@ -85,7 +85,7 @@ class Library(Client):
 
 
 class PythonS3fs(Library):
-    """s3fs of Python with its defaults; not s3fs-fuse. It lives in .venv-readers."""
+    """s3fs of Python, with blocks as fsspec's; not s3fs-fuse. It lives in .venv-readers."""
 
     python = READERS_PYTHON
 
