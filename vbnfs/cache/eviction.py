@@ -17,17 +17,17 @@ uses it, and re-reads it before each scan: so it deletes nothing that another on
 """
 
 import math
-import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence, Set
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence, Set
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 import structlog
 
 from vbnfs.cache.content_folder import FORMAT
+from vbnfs.cache.evicting import only_evictor
 from vbnfs.cache.eviction_policy import LOW_WATER, History, choose_victims
 from vbnfs.cache.histories import Evicted, allocated_by_evicted, remember_evicted
 from vbnfs.cache.holdings import Held, all_held, held_though_deleted
@@ -35,7 +35,6 @@ from vbnfs.cache.inventory import FORMAT_1, CachedContent, delete, scan
 from vbnfs.cache.pins import PinnedIds
 from vbnfs.cache.reserve import Reserve
 from vbnfs.host.atomic import replace_file
-from vbnfs.host.locks import lock_file
 from vbnfs.host.places import Place, folder_at
 from vbnfs.metrics import Metrics
 
@@ -176,12 +175,11 @@ class Evictor:
             if not self._is_too_much(coming_bytes):
                 self._waiting_since = math.inf
                 return False
-            with _only_evictor(self._directory) as is_alone:
+            with only_evictor(self._directory) as is_alone:
                 # Scanned again: another process may have made room since; then that much need not be deleted again.
                 victims = self._choose(coming_bytes) if is_alone or self._has_waited() else []
                 self._waiting_since = math.inf if is_alone else min(self._waiting_since, time.monotonic())
-                self._delete(victims)
-                return bool(victims)
+                return self._delete(victims) > 0
         finally:
             self._lock.release()
 
@@ -236,19 +234,27 @@ class Evictor:
         by_disk = there_bytes - self.reserve.to_delete_bytes(coming_bytes)
         return max(0, min(by_size, by_disk))
 
-    def _delete(self, victims: Sequence[CachedContent]) -> None:
+    def _delete(self, victims: Sequence[CachedContent]) -> int:
+        """Delete those that may still go; how many went."""
         if not victims:
-            return
+            return 0
+        count = 0
         with self.reserve.deleting() as deleted:
-            for victim in victims:
+            for victim in filter(self._may_go, victims):
                 with suppress(OSError):
                     delete(self._directory, victim)
                     deleted.count_bytes += victim.allocated_bytes
-                    self._metrics.evicted_contents += 1
+                    count += 1
                     self._remember(victim)
             self._close_deleted()
+        self._metrics.evicted_contents += count
         self._usage_bytes -= deleted.count_bytes
-        log.info("evicted", contents=len(victims), freed_bytes=deleted.count_bytes, usage_bytes=self._usage_bytes)
+        log.info("evicted", contents=count, freed_bytes=deleted.count_bytes, usage_bytes=self._usage_bytes)
+        return count
+
+    def _may_go(self, victim: CachedContent) -> bool:
+        """Whether a content that was chosen has not been pinned or asked for since: a pin may have found it whole."""
+        return victim.content_id not in self._never_deleted(all_held(self._directory))
 
     def _remember(self, victim: CachedContent) -> None:
         scope = self._directory / FORMAT / victim.scope
@@ -258,23 +264,3 @@ class Evictor:
 
 def _is_in_use(one: CachedContent) -> bool:
     return time.time_ns() - one.used_ns <= _IN_USE_NS
-
-
-@contextmanager
-def _only_evictor(directory: Place) -> Iterator[bool]:
-    """Whether no other process is evicting: two would delete twice as much as is needed.
-
-    Where no lock can be had, or not in time, that is all that can happen, and better than a cache that grows without
-    end.
-    """
-    descriptor, is_alone = -1, True
-    try:
-        descriptor = (directory / f"{FORMAT}/.evicting").open(os.O_RDWR | os.O_CREAT)
-        is_alone = lock_file(descriptor)
-    except OSError as error:
-        log.warning("evicting without a lock", reason=str(error))
-    try:
-        yield is_alone
-    finally:
-        if descriptor >= 0:
-            os.close(descriptor)

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from vbnfs.cache.evicting import no_eviction
 from vbnfs.errors import PinError, UsageError
 from vbnfs.host.atomic import replace_file
 from vbnfs.host.places import Place, folder_at
@@ -73,9 +74,13 @@ def check_name(name: str) -> str:
 
 
 def store_pin(directory: Path | Place, pin: Pin) -> None:
-    """Have a pin hold, for all processes, from their next eviction on. Raises `PinError` if it cannot be stored."""
+    """Have a pin hold, for all processes. Raises `PinError` if it cannot be stored.
+
+    An eviction that has chosen already is waited for: what is there afterwards stays.
+    """
     try:
-        replace_file(_place(directory, pin.name), b"".join(_lines(pin)))
+        with no_eviction(folder_at(directory)):
+            replace_file(_place(directory, pin.name), b"".join(_lines(pin)))
     except OSError as error:
         raise PinError(f"pin {pin.name}: cannot be stored in the cache: {error.strerror or error}") from error
 
