@@ -1,5 +1,6 @@
 """Pins: what they hold, for every process, through crashes and damage; and that no eviction takes it away."""
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -22,6 +23,7 @@ from vbnfs.cache.pins import (
     PinnedIds,
     are_there,
     check_name,
+    let_go_of_what_was_before,
     pin_names,
     pinned_sizes,
     read_pin,
@@ -164,6 +166,58 @@ def test_a_process_that_is_killed_leaves_one_pin_or_the_other(tmp_path: Path) ->
         process.stdout.close()
         assert len(PinnedIds(tmp_path).now()) in {1, 3000}
         assert read_pin(tmp_path, "one") is not None
+
+
+def test_no_change_is_lost(tmp_path: Path) -> None:
+    """Two processes that change a pin at the same time do it one after the other: both changes are there."""
+    script = (
+        "import sys; from pathlib import Path; from tests.cache.test_pins import *\n"
+        "from vbnfs.cache.pins import change_pin\n"
+        "print(flush=True); sys.stdin.readline()\n"
+        "for number in range(int(sys.argv[2]), int(sys.argv[2]) + 40):\n"
+        "    more = f'{number:040x}'\n"
+        "    change_pin(Path(sys.argv[1]), 'one', lambda now: pin('one', *(now.sizes if now else ()), more))\n"
+    )
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-c", script, tmp_path, first], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for first in ("0", "1000")
+    ]
+    for process in both:
+        assert process.stdout is not None
+        process.stdout.readline()  # it is ready
+    for process in both:
+        process.communicate("\n")
+    assert [process.returncode for process in both] == [0, 0]
+    assert len(PinnedIds(tmp_path).now()) == 80
+
+
+def test_the_end_of_an_update_changes_only_what_it_stored(tmp_path: Path) -> None:
+    """What was before is let go of; but not of a pin that was taken away or made anew meanwhile, nor of another's."""
+    stored = pin("one", A, before=frozenset({B}))
+    store_pin(tmp_path, stored)
+    let_go_of_what_was_before(tmp_path, stored)
+    assert read_pin(tmp_path, "one") == pin("one", A)
+    remove_pin(tmp_path, "one")
+    let_go_of_what_was_before(tmp_path, stored)
+    assert pin_names(tmp_path) == []
+    for other in (pin("one", C, before=frozenset({A, B})), pin("one", A, before=frozenset({B, C}))):
+        store_pin(tmp_path, other)
+        let_go_of_what_was_before(tmp_path, stored)
+        assert PinnedIds(tmp_path).now() == {A, B, C}
+
+
+def test_a_process_that_hangs_with_the_lock_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A change waits for it for a while; then it says so, and changes nothing."""
+    store_pin(tmp_path, pin("one", A))
+    monkeypatch.setattr("vbnfs.cache.pins._PATIENCE_SECONDS", 0.0)
+    with (tmp_path / FORMAT / ".lock").open() as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        for change in (lambda: store_pin(tmp_path, pin("one", B)), lambda: remove_pin(tmp_path, "one")):
+            with pytest.raises(PinError, match="pin one: another vbnfs is changing pins"):
+                change()
+    assert PinnedIds(tmp_path).now() == {A}
 
 
 def test_the_reserve_takes_nothing_that_is_pinned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,8 @@
     pins-v1/<name>.pin      a line of JSON (name, note, when and what was asked for); then a line for each file:
                             content id, size in bytes, file hash or `-`, path in the dataset version
 
-A pin is replaced as a whole, so a crash leaves the earlier one or the later one. A content that a pin holds needs not
+A pin is replaced as a whole, so a crash leaves the earlier one or the later one. Who changes one has `pins-v1/.lock`
+locked from reading it to storing it, so no change of another process is lost. A content that a pin holds needs not
 be cached: it is held from the moment on when it is pinned, while it is being fetched, too. Eviction reads the folder
 again when it has changed. What cannot be read holds what it held when this process read it last.
 """
@@ -11,20 +12,23 @@ again when it has changed. What cannot be read holds what it held when this proc
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Set
-from contextlib import suppress
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Set
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
 from vbnfs.cache.evicting import no_eviction
 from vbnfs.errors import PinError, UsageError
 from vbnfs.host.atomic import replace_file
+from vbnfs.host.locks import lock_patiently
 from vbnfs.host.places import Place, folder_at
 from vbnfs.logs import WARN_AGAIN_SECONDS, WarnOnce
 
 FORMAT: Final = "pins-v1"
 _SUFFIX: Final = ".pin"
+_LOCK: Final = ".lock"
+_PATIENCE_SECONDS: Final = 30.0  # with another process that stores a pin, and may wait for an eviction
 _NAME: Final = re.compile(r"\w[\w.+-]{0,59}")
 _NO_HASH: Final = "-"
 _ID: Final = re.compile(rb"[0-9a-f]+(?= )")
@@ -78,19 +82,69 @@ def store_pin(directory: Path | Place, pin: Pin) -> None:
 
     An eviction that has chosen already is waited for: what is there afterwards stays.
     """
+    with _stored_by_us(folder_at(directory), pin.name):
+        _store(folder_at(directory), pin)
+
+
+def change_pin(directory: Path | Place, name: str, change: Callable[[Pin | None], Pin | None]) -> Pin | None:
+    """Store what `change` makes of a pin, which no other process changes meanwhile; None leaves it as it is.
+
+    Returns what was stored. Raises `PinError` as `store_pin` and `read_pin` do.
+    """
+    with _stored_by_us(folder_at(directory), name):
+        if (new := change(read_pin(directory, name))) is not None:
+            _store(folder_at(directory), new)
+        return new
+
+
+def _store(directory: Place, pin: Pin) -> None:
+    with no_eviction(directory):
+        replace_file(_place(directory, pin.name), b"".join(_lines(pin)))
+
+
+@contextmanager
+def _stored_by_us(directory: Place, name: str) -> Iterator[None]:
     try:
-        with no_eviction(folder_at(directory)):
-            replace_file(_place(directory, pin.name), b"".join(_lines(pin)))
+        with _changing(directory, name):
+            yield
     except OSError as error:
-        raise PinError(f"pin {pin.name}: cannot be stored in the cache: {error.strerror or error}") from error
+        raise PinError(f"pin {name}: cannot be stored in the cache: {error.strerror or error}") from error
+
+
+def let_go_of_what_was_before(directory: Path | Place, stored: Pin) -> None:
+    """Hold only the files of a pin that was stored, unless another process has changed it since, or taken it away."""
+
+    def without(now: Pin | None) -> Pin | None:
+        is_ours = now is not None and list(_lines(now)) == list(_lines(stored))
+        return replace(stored, before=frozenset()) if is_ours and stored.before else None
+
+    change_pin(directory, stored.name, without)
 
 
 def remove_pin(directory: Path | Place, name: str) -> None:
     """Have a pin hold nothing any more. Raises `PinError` where it cannot be deleted. It may be gone already."""
     try:
-        _place(directory, name).unlink(missing_ok=True)
+        with _changing(folder_at(directory), name):
+            _place(directory, name).unlink(missing_ok=True)
     except OSError as error:
         raise PinError(f"pin {name}: cannot be deleted: {error.strerror or error}") from error
+
+
+@contextmanager
+def _changing(directory: Place, name: str) -> Iterator[None]:
+    """While entered, no other process changes pins, as far as locks can be had. Raises `OSError`, `PinError`."""
+    lock = directory / FORMAT / _LOCK
+    lock.parent.mkdir()
+    descriptor = lock.open(os.O_RDWR | os.O_CREAT)
+    try:
+        is_locked = True
+        with suppress(OSError):  # a file system without locks
+            is_locked = lock_patiently(descriptor, _PATIENCE_SECONDS)
+        if not is_locked:
+            raise PinError(f"pin {name}: another vbnfs is changing pins, and does not end: wait for it, or end it")
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def read_pin(directory: Path | Place, name: str) -> Pin | None:
