@@ -15,6 +15,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from tests.cache.test_eviction import add_content, make, names
 from vbnfs.cache import reserve
+from vbnfs.cache.block_cache import BlockCache
+from vbnfs.cache.cache_disk import CacheDisk
 from vbnfs.cache.eviction import Evictor
 from vbnfs.cache.pins import (
     FORMAT,
@@ -25,6 +27,7 @@ from vbnfs.cache.pins import (
     check_name,
     let_go_of_what_was_before,
     pin_names,
+    pinned_ids,
     pinned_sizes,
     read_pin,
     read_pins,
@@ -92,7 +95,7 @@ def test_other_files_are_no_pins(tmp_path: Path) -> None:
     (tmp_path / FORMAT / ".abc.new").write_text("x")
     (tmp_path / FORMAT / "two.txt").write_text("x")
     (tmp_path / FORMAT / "link.pin").symlink_to("one.pin")
-    assert PinnedIds(tmp_path).now() == {A}
+    assert pinned_ids(tmp_path) == {A}
     assert are_there(tmp_path)
     assert [one.name for one in read_pins(tmp_path)[0]] == ["one"]
 
@@ -143,6 +146,46 @@ def test_a_disk_that_does_not_answer_changes_nothing(tmp_path: Path, monkeypatch
         failing.setattr("vbnfs.host.places.Place.read_bytes", fail)
         assert held.now() == {A}
     assert held.now() == {B}
+
+
+def test_pins_that_were_never_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that does not know what is pinned evicts and deletes nothing, takes no more when full, and says so.
+
+    As soon as it can read the pins, it evicts all else.
+    """
+    for number in range(4):
+        add_content(tmp_path, f"ab{number}", MIB, used=number)
+    store_pin(tmp_path, pin("one", "ab0"))
+    (tmp_path / FORMAT).rename(tmp_path / "elsewhere")
+    (tmp_path / FORMAT).write_text("")
+    evictor = make(tmp_path, 2 * MIB)
+    disk = CacheDisk(BlockCache(tmp_path, scope="aws", metrics=Metrics()), evictor)
+
+    def nothing_goes(words: str) -> None:
+        assert not evictor.make_room(MIB)
+        evictor.not_written(MIB)
+        assert evictor.victims() == []
+        disk.check_now()
+        assert words in (disk.problem or "")
+        assert "so nothing is evicted" in (disk.problem or "")
+        with pytest.raises(PinError, match="so nothing is deleted: make the folder pins-v1"):
+            pinned_ids(tmp_path)
+        assert names(tmp_path) == ["ab0", "ab1", "ab2", "ab3"]
+
+    nothing_goes("pins cannot be read: Not a directory")
+    (tmp_path / FORMAT).unlink()
+    (tmp_path / "elsewhere").rename(tmp_path / FORMAT)
+
+    def fail(*about: object) -> object:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as failing:
+        failing.setattr("vbnfs.host.places.Place.read_bytes", fail)
+        for _ in range(2):
+            nothing_goes("pin one: cannot be read: Input/output error")
+    disk.check_now()
+    assert (disk.problem, names(tmp_path)) == (None, ["ab0"])
+    assert pinned_ids(tmp_path) == {"ab0"}
 
 
 def test_a_process_that_is_killed_leaves_one_pin_or_the_other(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ Victims are whole contents (see eviction_policy.py); that may be the one which i
 the limit: it is then begun anew. A process that has a content open goes on reading the bytes that it verified. Until
 it closes it, what was deleted takes its room on the disk, and counts (holdings.py). What the kernel reads itself
 stays: deleting it would free nothing. So do pinned contents (pins.py), and those that a process is just fetching for
-a person who waits for all of them.
+a person who waits for all of them. As long as it is not known what is pinned, nothing is deleted.
 
 The size that a mount or `vbnfs clean` was given is stored in the cache, in `.size`. A process without its own setting
 uses it, and re-reads it before each scan: so it deletes nothing that another one was to keep.
@@ -123,6 +123,11 @@ class Evictor:
         return self._kept_bytes
 
     @property
+    def pins_problem(self) -> str | None:
+        """Why it is not known what is pinned, so that nothing is deleted, as the last scan found it; else None."""
+        return self._pins.unread
+
+    @property
     def room_bytes(self) -> int:
         """How much may be written until something is deleted that is in use, as far as is known.
 
@@ -134,7 +139,8 @@ class Evictor:
     def make_room(self, count_bytes: int) -> bool:
         """Announce bytes that are about to be written; scans when enough has come together, or the disk lacks room.
 
-        Returns whether they may be written: not if the disk would then have less free than the reserve.
+        Returns whether they may be written: not if the disk would then have less free than the reserve, nor where the
+        cache is full, and nothing may be deleted.
         """
         self._written_bytes += count_bytes
         self._since_loss_bytes += count_bytes
@@ -142,7 +148,8 @@ class Evictor:
             self.scan_and_evict(coming_bytes=count_bytes)
         else:
             self.keep_reserve(coming_bytes=count_bytes)
-        return self.reserve.lacking_bytes(count_bytes) <= 0
+        is_full = self.pins_problem is not None and self.usage_bytes > self._limit_bytes
+        return not is_full and self.reserve.lacking_bytes(count_bytes) <= 0
 
     def not_written(self, count_bytes: int) -> None:
         """Take back bytes that were announced to `make_room`, and that the disk did not take."""
@@ -200,6 +207,7 @@ class Evictor:
         contents, held = list(scan(self._directory, with_histories=True)), all_held(self._directory)
         limit_bytes, protected = self._limit_for(contents, held, coming_bytes), self._never_deleted(held)
         victims = choose_victims(contents, limit_bytes=limit_bytes, now_ns=time.time_ns(), protected=protected)
+        victims = victims if self.pins_problem is None else []
         gone = set(victims)
         left = [one for one in contents if one not in gone]
         if any(map(_is_in_use, victims)):
@@ -254,7 +262,8 @@ class Evictor:
 
     def _may_go(self, victim: CachedContent) -> bool:
         """Whether a content that was chosen has not been pinned or asked for since: a pin may have found it whole."""
-        return victim.content_id not in self._never_deleted(all_held(self._directory))
+        kept = self._never_deleted(all_held(self._directory))
+        return self.pins_problem is None and victim.content_id not in kept
 
     def _remember(self, victim: CachedContent) -> None:
         scope = self._directory / FORMAT / victim.scope

@@ -6,12 +6,14 @@
 A pin is replaced as a whole, so a crash leaves the earlier one or the later one. Who changes one has `pins-v1/.lock`
 locked from reading it to storing it, so no change of another process is lost. A content that a pin holds needs not
 be cached: it is held from the moment on when it is pinned, while it is being fetched, too. Eviction reads the folder
-again when it has changed. What cannot be read holds what it held when this process read it last.
+again when it has changed. What cannot be read holds what it held when this process read it last; as long as a process
+has never read it, that process evicts nothing.
 """
 
 import json
 import os
 import re
+import stat
 from collections.abc import Callable, Iterator, Mapping, Set
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -31,6 +33,9 @@ _LOCK: Final = ".lock"
 _PATIENCE_SECONDS: Final = 30.0  # with another process that stores a pin, and may wait for an eviction
 _NAME: Final = re.compile(r"\w[\w.+-]{0,59}")
 _NO_HASH: Final = "-"
+READABLE_AGAIN: Final = (
+    f"make the folder {FORMAT} in the cache readable for you again, or delete it, and with it all pins"
+)
 _ID: Final = re.compile(rb"[0-9a-f]+(?= )")
 _KEPT_TOO: Final = b"# "  # a line of a content that is held until an update has ended
 
@@ -193,17 +198,38 @@ def are_there(directory: Path | Place) -> bool:
         return False
 
 
+def pinned_ids(directory: Path | Place) -> Set[str]:
+    """The ids of all contents that pins hold. Raises `PinError` where a pin, or the folder, cannot be read."""
+    pins = PinnedIds(directory)
+    held = pins.now()
+    if pins.unread is not None:
+        raise unread_error(pins.unread)
+    return held
+
+
+def unread_error(reason: str) -> PinError:
+    """For a command that would delete, where pins cannot be read."""
+    return PinError(f"{reason}, so nothing is deleted: {READABLE_AGAIN}")
+
+
 def pinned_sizes(directory: Path | Place) -> dict[str, int]:
     """The contents that pins hold: sizes in bytes by content id. Raises `PinError` as `pin_names` does."""
     return {content_id: size for pin in read_pins(directory)[0] for content_id, size in pin.sizes.items()}
 
 
+_Known = tuple[tuple[int, ...], frozenset[str]]  # what differs when a pin's file is another one; the ids in it
+
+
 class PinnedIds:
-    """The ids of all contents that pins of a cache directory hold. To be called from threads, one at a time."""
+    """The ids of all contents that pins of a cache directory hold. To be called from threads, one at a time.
+
+    `unread`: what could not be read now, nor ever before, and why; None if that is nothing.
+    """
 
     def __init__(self, directory: Path | Place) -> None:
+        self.unread: str | None = None
         self._folder = folder_at(directory) / FORMAT
-        self._known: dict[str, tuple[tuple[int, ...], frozenset[str]]] = {}  # by name
+        self._known: dict[str, _Known] | None = None  # by name; None until the folder was read
         self._warn_once = WarnOnce(again_after_seconds=WARN_AGAIN_SECONDS)
 
     def now(self) -> Set[str]:
@@ -212,12 +238,16 @@ class PinnedIds:
             signatures = _signatures(self._folder)
         except OSError as error:
             self._warn_once("pins cannot be read; those that are known hold", reason=str(error))
+            if self._known is None:
+                self.unread = f"{self._folder}: pins cannot be read: {error.strerror or error}"
         else:
-            self._known = {name: self._read(name, signature) for name, signature in signatures.items()}
-        return frozenset().union(*(ids for _, ids in self._known.values()))
+            self.unread = None
+            found = {name: self._read(name, signature) for name, signature in signatures.items()}
+            self._known = {name: one for name, one in found.items() if one is not None}
+        return frozenset().union(*(ids for _, ids in (self._known or {}).values()))
 
-    def _read(self, name: str, signature: tuple[int, ...]) -> tuple[tuple[int, ...], frozenset[str]]:
-        known = self._known.get(name)
+    def _read(self, name: str, signature: tuple[int, ...]) -> _Known | None:
+        known = (self._known or {}).get(name)
         if known is not None and known[0] == signature:
             return known
         try:
@@ -226,7 +256,10 @@ class PinnedIds:
             return signature, frozenset()
         except OSError as error:
             self._warn_once("a pin cannot be read; it holds what it held", key=name, pin=name, reason=str(error))
-            return (), frozenset() if known is None else known[1]
+            if known is None:
+                self.unread = f"pin {name}: cannot be read: {error.strerror or error}"
+                return None
+            return (), known[1]
 
 
 def _place(directory: Path | Place, name: str) -> Place:
@@ -242,7 +275,8 @@ def _signatures(folder: Place) -> dict[str, tuple[int, ...]]:
             if name != entry.name and _NAME.fullmatch(name):
                 with suppress(FileNotFoundError):  # taken away meanwhile
                     status = entry.stat(follow_symlinks=False)
-                    found[name] = status.st_ino, status.st_mtime_ns, status.st_size
+                    if stat.S_ISREG(status.st_mode):
+                        found[name] = status.st_ino, status.st_mtime_ns, status.st_size
     return found
 
 
