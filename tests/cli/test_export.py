@@ -382,7 +382,7 @@ def test_files_that_are_there(server: FakeS3Server, tmp_path: Path) -> None:
 def test_no_link_is_followed(server: FakeS3Server, tmp_path: Path) -> None:
     """A link in the folder, such as a shared disk may have, is refused by name; what it leads to stays as it is.
 
-    So is a file of somebody else's in the place of the digests; and of the files in `vbnfs-export` only an export's
+    So is another file in the place of the digests; and of the files in `vbnfs-export` only an export's
     own parts are deleted.
     """
     out, mine = tmp_path / "usb", tmp_path / "mine"
