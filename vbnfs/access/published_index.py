@@ -57,7 +57,8 @@ class PublishedIndexes:
         self._warn_once = WarnOnce()
 
     def restore(self) -> None:
-        """Hand in the copies that are stored. Reads the disk."""
+        """Read what is stored of the index, and hand in the copies. For a thread: a large index takes a while."""
+        self._index.refresh()
         self._restore(PUBLISHED)
         if self._config.index is not None:
             self._restore(GIVEN, only=self._config.index)
