@@ -161,7 +161,7 @@ async def test_a_file_without_structure_is_not_walked(tmp_path: Path) -> None:
 async def test_a_disk_that_fails_ends_no_mount(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, hangs: bool
 ) -> None:
-    """Which blocks of an index are here cannot be found out: readers go on, and the end of the mount does not wait."""
+    """Which blocks of an index are here cannot be found out: readers go on, and the mount's end does not wait."""
     asked, goes_on = threading.Event(), threading.Event()
 
     missing_at_other_times = BlockCache.missing
