@@ -1,7 +1,6 @@
 """What the system grants this process, and less where that is wanted: getrlimit(2), setrlimit(2)."""
 
 from contextlib import suppress
-from pathlib import Path
 from typing import Final
 
 try:
@@ -11,7 +10,7 @@ except ImportError:  # another system than Linux: no limit is known
 else:
     _HAS_LIMITS = True
 
-_OOM_SCORE: Final = Path("/proc/self/oom_score_adj")
+_OOM_SCORE: Final = "/proc/self/oom_score_adj"
 _FIRST_TO_END: Final = "1000"
 
 
@@ -52,8 +51,8 @@ def take_little_memory(most_bytes: int) -> None:
         granted = most_data_bytes()
         most_bytes = most_bytes if granted is None else min(most_bytes, granted)
         resource.setrlimit(resource.RLIMIT_DATA, (most_bytes, most_bytes))
-    with suppress(OSError):
-        _OOM_SCORE.write_text(_FIRST_TO_END)
+    with suppress(OSError), open(_OOM_SCORE, "w") as file:
+        file.write(_FIRST_TO_END)
 
 
 def _limit(name: str, *, hard: bool) -> int | None:
