@@ -74,7 +74,7 @@ class Parts:
     """The parts of the mount on `mountpoint`, None if that cannot be seen. GETs run in `nursery`.
 
     `status` is what every reader may know. `browse` is called when a program looks into the folder `by`. Nothing else
-    runs before `start`.
+    runs before `restore` and `start`.
     """
 
     def __init__(
@@ -124,6 +124,11 @@ class Parts:
             self._cache, self.source, self._verifier, catalog, tree=lambda: self.file_system.nodes.tree
         )
 
+    async def restore(self) -> None:
+        """Read the structure indexes that are stored, before the first program may open a file."""
+        if self.walks is not None:
+            await trio.to_thread.run_sync(self._indexes.restore, abandon_on_cancel=True)
+
     def start(self, services: trio.Nursery) -> None:
         """Begin what goes on for as long as the mount, but for `source.writer.keep_blocks`, which ends last."""
         services.start_soon(restart_on_failure, "watch on the server", self._link.watch)
@@ -155,8 +160,6 @@ class Parts:
     def _make_walks(self, nursery: trio.Nursery) -> Walks | None:
         if not self._config.hdf5 or self._config.offline:
             return None
-        self._index.refresh()
-        self._indexes.restore()
         return Walks(self._cache, self.source, self._verdicts, self._index, metrics=self._metrics, nursery=nursery)
 
     def _make_passthrough(self) -> Passthrough:

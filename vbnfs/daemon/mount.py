@@ -101,6 +101,7 @@ async def _serve(config: Config, mountpoint: Path, notifier: SystemdNotifier, an
                         browse=browsing.look,
                     )
                     keep(parts.source.writer)
+                    await parts.restore()
                     parts.start(services)
                     browse = partial(browsing.run, parts.read_cached, parts.file_system.show)
                     services.start_soon(restart_on_failure, "browsing", browse)

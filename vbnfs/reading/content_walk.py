@@ -46,7 +46,7 @@ async def walk_content(
         asked = sorted(walk.outstanding)
         blocks |= await trio.to_thread.run_sync(partial(_stored, cache, content, asked), abandon_on_cancel=True)
         if not asked or (failure is not None and not blocks):
-            structure = await trio.to_thread.run_sync(walk.result)
+            structure = await trio.to_thread.run_sync(walk.result, abandon_on_cancel=True)
             return Walked(structure, tuple(waves), walk.has_all_but_indexes, walk.beside, failure)
         lacking = [index for index in asked if index not in blocks]
         try:
