@@ -118,6 +118,15 @@ def test_any_value_becomes_a_name(value: str) -> None:
             check_name(name)
 
 
+def test_rows_that_are_too_short_or_too_long() -> None:
+    """A cell that a row lacks is an empty one, and one too many counts for nothing."""
+    header = b"ecephys_session_id,file_id,mouse_id,structure_acronyms\n"
+    assert folders_of(MANIFEST, header + b"7,0,3\n8\n8,1,4,,x,y\n") == {
+        ("mouse_id", "3"): {"7": "../../../b/7"},
+        ("mouse_id", "4"): {"ecephys_session_8.nwb": "../../../ecephys_sessions/ecephys_session_8.nwb"},
+    }
+
+
 @pytest.mark.parametrize("data", [b"\xff\xff", b"", b"a,b\n1,2\n", HEADER.encode()])
 def test_what_is_no_such_table(data: bytes) -> None:
     """Bytes that are no table of sessions make no folder, or are refused."""

@@ -78,7 +78,7 @@ def folders_of(manifest: Manifest, data: bytes) -> Folders:
 
 def _rows(data: bytes) -> Iterator[dict[str, str]]:
     try:
-        yield from csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline=""))
+        yield from csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline=""), restval="")
     except csv.Error as error:
         raise ValueError(str(error)) from error
 
