@@ -118,6 +118,25 @@ def test_any_value_becomes_a_name(value: str) -> None:
             check_name(name)
 
 
+def test_one_cell_does_not_take_long() -> None:
+    """A cell of as many values as are taken has a folder for each; one of more makes the table none."""
+
+    def row(count: int) -> str:
+        return f'7,1,,F,"{[f"S{number}" for number in range(count)]}",,,0\n'
+
+    found = folders(row(200))
+    assert len(found) == 2 + 2 + 200 + 2 * 2 * 200  # of mouse and sex, these nested, the areas, these nested
+    with pytest.raises(ValueError, match="4,096 values in one cell"):
+        folders(row(4096))
+
+
+def test_too_many_links(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A table of more links than are made makes none, also where it is one row."""
+    monkeypatch.setattr("vbnfs.dataset.browsing._MOST_LINKS", 5)
+    with pytest.raises(ValueError, match="more than 5 links"):
+        folders("7,1,x,F,,,,0\n")
+
+
 def test_rows_that_are_too_short_or_too_long() -> None:
     """A cell that a row lacks is an empty one, and one too many counts for nothing."""
     header = b"ecephys_session_id,file_id,mouse_id,structure_acronyms\n"

@@ -30,6 +30,7 @@ _LISTS: Final = {"structure_acronyms": _STRUCTURE}  # columns with the text of a
 _KEYS: Final = ("mouse_id", "sex", "genotype", "experience_level", "image_set", _STRUCTURE)
 _IN_A_LIST: Final = re.compile(r"'([^']+)'")
 _MOST_LINKS: Final = 500_000  # the real release has some 90,000
+_MOST_IN_A_CELL: Final = 200
 _NOT_IN_A_NAME: Final = re.compile(r"[/\x00-\x1f\x7f]")
 _HASH_BYTES: Final = 4
 _CUT_BYTES: Final = 200
@@ -71,8 +72,8 @@ def folders_of(manifest: Manifest, data: bytes) -> Folders:
         for folder in _folders(pairs):
             folders.setdefault(folder, {})[name] = "../" * (len(folder) + 1) + place
             count += 1
-        if count > _MOST_LINKS:
-            raise ValueError(f"more than {_MOST_LINKS:,} links")
+            if count > _MOST_LINKS:
+                raise ValueError(f"more than {_MOST_LINKS:,} links")
     return folders
 
 
@@ -93,16 +94,23 @@ def _session(file: DataFile, session: str) -> tuple[str, str]:
 def _values(row: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     for column, text in row.items():
         if column in _LISTS:
-            yield from ((_LISTS[column], value) for value in dict.fromkeys(_IN_A_LIST.findall(text)))
+            values = dict.fromkeys(_IN_A_LIST.findall(text))
+            if len(values) > _MOST_IN_A_CELL:
+                raise ValueError(
+                    f"{column} has {len(values):,} values in one cell; at most {_MOST_IN_A_CELL} are taken"
+                )
+            yield from ((_LISTS[column], value) for value in values)
         elif column in _KEYS and text:
             yield column, text
 
 
 def _folders(pairs: list[tuple[str, str]]) -> Iterator[tuple[str, ...]]:
     yield from pairs
-    for (key, value), (other, its_value) in permutations(pairs, 2):
-        if key != other:
-            yield key, value, other, its_value
+    values: dict[str, list[str]] = {}
+    for key, value in pairs:
+        values.setdefault(key, []).append(value)
+    for key, other in permutations(values, 2):
+        yield from ((key, value, other, its_value) for value in values[key] for its_value in values[other])
 
 
 class _Names:
