@@ -104,6 +104,30 @@ def test_names_that_are_alike() -> None:
     assert len(genotypes) == 2
     assert genotypes[0] == "a_b"
     assert genotypes[1].startswith("a_b~")
+    for second, third in (("a/b", genotypes[1]), (genotypes[1], "a/b")):
+        files = {f"b/{number}/s.nwb": str(number) for number in range(3)}
+        rows = "".join(f"{number},1,{one},F,,,,{number}\n" for number, one in enumerate(("a_b", second, third)))
+        by = folders_of(manifest("1.0.0", {"project_metadata/ecephys_sessions.csv": "t", **files}), _table(rows))
+        assert sorted(len(links) for path, links in by.items() if path[0] == "genotype" and len(path) == 2) == [
+            1,
+            1,
+            1,
+        ]
+
+
+def _table(rows: str) -> bytes:
+    return (HEADER + rows).encode()
+
+
+def test_sessions_whose_files_have_one_name() -> None:
+    """Each has a link; that of the second one has a hash behind its name, and the same one in all folders."""
+    files = {"a/s.nwb": "1", "b/s.nwb": "2"}
+    two = manifest("1.0.0", {"project_metadata/ecephys_sessions.csv": "t", **files})
+    by = folders_of(two, _table("7,1,x,F,,,,0\n8,1,y,F,,,,1\n"))
+    assert set(by["sex", "F"].values()) == {"../../../a/s.nwb", "../../../b/s.nwb"}
+    [name] = by["genotype", "y"]
+    assert name.startswith("s.nwb~")
+    assert by["mouse_id", "1"][name] == "../../../b/s.nwb"
 
 
 @given(st.text(min_size=1, max_size=400))
