@@ -129,7 +129,9 @@ class _Evaluation:
         texts = values.dropna().unique()
         if test.name == "contains":
             if test.is_pattern and has_long_repeat(test.text) and any(len(text) > LONGEST_TEXT for text in texts):
-                reason = f"it has a text of more than {LONGEST_TEXT:,} characters, which is searched for no *, + or {{}}"
+                reason = (
+                    f"it has a text of more than {LONGEST_TEXT:,} characters: no *, + or {{}} is searched for there"
+                )
                 raise test.column.place.error(reason)
             finds = compiled(test.text, minds_case=test.minds_case, is_pattern=test.is_pattern).search
             return values.isin([text for text in texts if finds(text)])
