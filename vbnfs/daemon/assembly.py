@@ -242,16 +242,17 @@ class Parts:
         cache, source, verdicts = self._cache, self.source, self._verdicts
         return FileReader(content, cache, source, self._prefetcher, verdicts, walks=self.walks, advises=advises)
 
-    def _fetch_later(self, node: DataNode) -> None:
-        self._nursery.start_soon(self._fetch_whole, node)
+    def _fetch_later(self, node: DataNode, most_bytes: int) -> None:
+        self._nursery.start_soon(self._fetch_whole, node, most_bytes)
 
-    async def _fetch_whole(self, node: DataNode) -> None:
+    async def _fetch_whole(self, node: DataNode, most_bytes: int) -> None:
         try:
             content = await self._attributes.learn_content(node)
         except VbnfsError as error:
             log.debug("not fetched ahead", object=str(node.source), reason=str(error))
             return
-        self._prefetcher.advise_whole(content)
+        if content.size_bytes <= most_bytes:
+            self._prefetcher.advise_whole(content)
 
     def _when_stored(self, contents: Set[Content]) -> None:
         self._attributes.refresh()

@@ -60,7 +60,7 @@ class OpenFiles:
         failures: Failures,
         metrics: Metrics,
         pages: KernelPages,
-        fetch: Callable[[DataNode], None] = lambda node: None,
+        fetch: Callable[[DataNode, int], None] = lambda node, most_bytes: None,
     ) -> None:
         self.passthrough: Final = passthrough
         self._nodes = nodes
@@ -119,10 +119,12 @@ class OpenFiles:
 
     def read(self, handle: int, offset: int, size: int) -> Answer[Buffer]:
         """Bytes of an open file, fewer than `size` only at its end."""
-        inode, opened, _, _ = self._opened[handle]
+        file = self._opened[handle]
+        inode, opened = file.inode, file.file
         self._metrics.read_requests += 1
         if isinstance(opened, bytes):
             return self._counted(memoryview(self._bytes_now(inode, opened))[offset : offset + size])
+        self._tables.note_read(file)
         try:
             data = opened.read_nowait(offset, size)
         except (trio.WouldBlock, VbnfsError):  # a failure happens once more there, and is noted

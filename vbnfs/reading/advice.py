@@ -53,6 +53,11 @@ class Advisor:
         """Whether the file was read in a row from its beginning to its end."""
         return self._pattern.has_read(self._content.size_bytes)
 
+    @property
+    def run_bytes(self) -> int:
+        """How many bytes were read in a row, up to now."""
+        return self._pattern.run_bytes
+
     def note(self, read: ByteRange) -> None:
         """A program reads this. Each part of what lies ahead is asked for once, and not in tiny steps."""
         self._pattern = self._pattern.after(read)
