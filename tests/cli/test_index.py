@@ -67,6 +67,9 @@ def test_from_one_cache_into_another(server: FakeS3Server, tmp_path: Path) -> No
     done = run_vbnfs("index", "export", file)
     assert (done.returncode, done.stderr) == (0, "")
     exported = sets_in(file.read_bytes())
+    plain = tmp_path / "plain"
+    plain.touch()
+    assert file.stat().st_mode == plain.stat().st_mode  # others may read it as the user's umask says
     assert [one.file_hash for one in exported] == sorted(HASHES.values())
     assert all(one.is_whole and set(one.blocks) >= STRUCTURE for one in exported)
     assert len(file.read_bytes()) < 400 * len(exported)
