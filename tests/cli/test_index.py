@@ -129,6 +129,16 @@ def test_files_that_cannot_be_read(server: FakeS3Server) -> None:
     assert "'vbnfs index build PATH' makes them" in done.stderr
 
 
+def test_an_index_that_cannot_be_kept(server: FakeS3Server, tmp_path: Path) -> None:
+    """A disk that takes no more, or an index that is full: the files are named as failed, and the status is 1."""
+    (tmp_path / "cache").mkdir(mode=0o700)
+    (tmp_path / "cache" / "structure-v1").write_bytes(b"")  # in the place of the folder
+    done = run_vbnfs("index", "build", *NAMES[:2], f"--endpoint-url={server.endpoint_url}")
+    assert (done.returncode, done.stdout.count("failed")) == (1, 2), done.stdout
+    assert "vbnfs: 2 of 2 files not indexed, such as " in done.stderr
+    assert "the index in the cache cannot be written: Not a directory" in done.stderr
+
+
 def test_what_is_asked_wrongly(server: FakeS3Server) -> None:
     """Without any file, or with too many words for it: status 2; a path without files of the dataset: status 1."""
     url = f"--endpoint-url={server.endpoint_url}"
