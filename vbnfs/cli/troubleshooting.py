@@ -98,6 +98,7 @@ SECTIONS: Final[Sequence[tuple[type[VbnfsError], str, str]]] = (
     (DatasetError, "nothing to fetch", "vbnfs-prefetch-finds-nothing-to-fetch"),
     (DatasetError, "not in the dataset", _PATH),
     (DatasetError, "no such file or folder", _PATH),
+    (DatasetError, "no folders are there yet", _PATH),
     (DatasetError, "not in a vbnfs mount", _PATH),
     (DatasetError, "name another folder", _IMPORT),
     (DatasetError, "which has its files from the cache", _IMPORT),
