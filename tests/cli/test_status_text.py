@@ -58,7 +58,7 @@ def test_a_mount_that_works() -> None:
         "  The daemon",
         "    daemon      pid 4711, vbnfs 1.0.0",
         "    log         on the daemon's terminal",
-        "  'vbnfs umount /home/me/vbn' takes it away; what was fetched stays in the cache",
+        "  'vbnfs top /home/me/vbn' shows what goes on, 'vbnfs umount /home/me/vbn' takes it away",
     ]
 
 

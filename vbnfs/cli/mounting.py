@@ -135,7 +135,7 @@ def umount(mountpoint: Path | None, lazy: bool, if_mounted: bool, **options: Any
         )
 
 
-def _mounts_at(mountpoint: Path | None) -> list[mountinfo.MountEntry]:
+def mounts_at(mountpoint: Path | None) -> list[mountinfo.MountEntry]:
     """The mounts on a folder; for None, all of this user's. Raises `MountError` where a folder has none."""
     if mountpoint is None:
         return [entry for entry in mountinfo.list_mounts() if mountinfo.is_ours(entry)]
@@ -169,7 +169,7 @@ def status(mountpoint: Path | None, as_json: bool) -> None:
     from vbnfs.access.running_mounts import ANSWER_SECONDS  # noqa: PLC0415
     from vbnfs.cli.status_text import status_lines  # noqa: PLC0415
 
-    entries, others = _mounts_at(mountpoint), [] if mountpoint is not None else mountinfo.roots_mounts()
+    entries, others = mounts_at(mountpoint), [] if mountpoint is not None else mountinfo.roots_mounts()
     found: list[dict[str, Any]] = []
     silent: list[str] = []
     seconds = ANSWER_SECONDS if mountpoint is not None else _OF_ALL_SECONDS

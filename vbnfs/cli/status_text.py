@@ -166,7 +166,7 @@ def _next(status: Status) -> str:
     folder = shlex.quote(status["mountpoint"])
     if "metrics" not in status:
         return f"'cat {folder}/README.txt' says what is in it"
-    return f"'vbnfs umount {folder}' takes it away; what was fetched stays in the cache"
+    return f"'vbnfs top {folder}' shows what goes on, 'vbnfs umount {folder}' takes it away"
 
 
 def _offline_text(status: Status) -> str:
