@@ -25,7 +25,7 @@ _SECTIONS: Final[Sequence[tuple[str, Sequence[str]]]] = (
             *("docs/settings.md", COMMANDS),
         ),
     ),
-    ("When it does not work", ("docs/troubleshooting.md", "docs/s3-replies.md")),
+    ("When it does not work", ("docs/troubleshooting.md", "docs/watching.md", "docs/s3-replies.md")),
     (
         "Administer",
         ("docs/administration.md", "docs/mounting.md", "docs/other-hosts.md", "docs/mirror.md", "SECURITY.md"),

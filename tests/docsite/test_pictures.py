@@ -44,11 +44,12 @@ def test_the_benchmark_has_the_figures_of_the_document() -> None:
 
 @pytest.mark.slow
 def test_a_map_is_drawn_in_a_mount(tmp_path: Path) -> None:
-    """`vbnfs map` draws a session of which one unit's spikes were read: little of it is cached."""
+    """`vbnfs map` draws a session of which one unit's spikes were read; `vbnfs top` shows a program that reads it."""
     drawn = drawn_in_a_mount(tmp_path)
     for content in drawn.values():
         ElementTree.fromstring(content)
     text = drawn["map.svg"].decode()
     assert "/units/spike_times" in text
+    assert "ecephys_session" in drawn["top.svg"].decode()
     [share] = re.findall(r"of it cached \((\d+) %\)", text)
     assert 0 < int(share) < 50
