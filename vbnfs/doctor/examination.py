@@ -263,8 +263,7 @@ def _defect(error: Exception) -> Finding:
 
 
 def decide(order: Order, found: Mapping[str, Any], checks: Sequence[Check] = CHECKS) -> Iterator[Result]:
-    """The findings of all checks, in their order (pure). What keeps several from deciding is said by the first."""
-    said: dict[str, str] = {}
+    """The findings of all checks, in their order (pure). What keeps several from deciding is said by one of them."""
     for check in checks:
         if not check.is_wanted(order):
             continue
@@ -272,9 +271,12 @@ def decide(order: Order, found: Mapping[str, Any], checks: Sequence[Check] = CHE
         if lacking is None:
             facts = [found[name] for name in check.probes]
             yield from map(partial(Result, check.name), check.decide(order, *facts))
-            continue
-        finding: Finding = found[lacking].finding
-        first = said.setdefault(lacking, check.name)
-        if first != check.name and finding.level is Level.TO_DO:
-            finding = left_out(f"see {first}")
-        yield Result(check.name, finding)
+        else:
+            yield Result(check.name, _finding_without(check, lacking, found[lacking].finding, checks))
+
+
+def _finding_without(check: Check, probe: str, finding: Finding, checks: Sequence[Check]) -> Finding:
+    """What a check says without the facts of a probe: why they are not there, or which check says that."""
+    names = [one.name for one in checks if probe in one.probes]
+    speaker = probe if probe in names else names[0]
+    return left_out(f"see {speaker}") if finding.level is Level.TO_DO and check.name != speaker else finding
