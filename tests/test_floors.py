@@ -64,10 +64,11 @@ ONLY_IMPORTED_BY: Final[Mapping[str, set[str]]] = {
             "working_sets",
             "sharing",
             "diagnosing",
+            "watching",
         )
     },
     "pyfuse3": {"vbnfs.fuse.pyfuse3_engine"},
-    "rich": {"vbnfs.cli.render", "vbnfs.cli.progress"},
+    "rich": {"vbnfs.cli.render", "vbnfs.cli.progress", "vbnfs.cli.top_screen"},
     "PIL": {"vbnfs.cli.map_png"},
     "pandas": {
         *(f"vbnfs.tables.{name}" for name in ("changes", "columns", "joins", "reading", "selection", "values")),

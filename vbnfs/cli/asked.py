@@ -15,7 +15,7 @@ from vbnfs.access.mount_status import ask_status
 from vbnfs.access.running_mounts import ANSWER_SECONDS
 from vbnfs.access.versions import Versions
 from vbnfs.cache.eviction import stored_size
-from vbnfs.cli.browsed import places_of
+from vbnfs.cli.browsed import places_of, wait_for_folders
 from vbnfs.config.datasets import MirrorPlace
 from vbnfs.config.settings import SETTING_BY_NAME, Config
 from vbnfs.dataset.manifest import DatasetVersion
@@ -33,6 +33,7 @@ _OF_A_MOUNT: Final = (
 )  # settings that a mount decides for paths in it; the others are this command's own
 
 
+_MOST_PLACES: Final = 3  # that a message names
 NO_HASH_TEXT: Final = "the manifest has no hash of it"
 
 Asked = Mapping[str, Sequence[tuple[str, Node]]]  # by path: names and nodes of the files there
@@ -72,6 +73,8 @@ def place_of(config: Config, paths: Sequence[Path], *, given: Set[str]) -> Place
         return Place(config, [decode(os.fsencode(path)) for path in paths], remedy)
     status = ask_status(entry)
     _check_given(config, status, given)
+    for _, inner_path in within:
+        wait_for_folders(entry.mountpoint, inner_path)
     _check_are_there(paths, entry)
     remedy = _raise_the_size_of(Path(status["cache_dir"]))
     if status.get("is_cache_size_given"):
@@ -268,10 +271,22 @@ def _node_at(tree: Tree, path: str) -> tuple[str, Node]:
         node = _walk(tree, _parts(there))
         if node is not None:
             return there, node
+    if places := _places_called(tree, path):
+        raise DatasetError(
+            f"{path}: not in the dataset by this name alone: name {' or '.join(places[:_MOST_PLACES])}"
+        )
     raise DatasetError(
         f"{path}: not in the dataset; name a path in it or in a mount, or a dataset version ('vbnfs versions'"
         " lists them)"
     )
+
+
+def _places_called(tree: Tree, text: str) -> list[str]:
+    """The folders of the version at the top that have this name; if there are none, the files that have it."""
+    above = f"{MANIFESTS}/{tree.default_version.folder}"
+    names = [name.removeprefix(f"{above}/") for name, _ in files_at(tree, above)]
+    folders = {posixpath.dirname(name) for name in names}
+    return sorted(one for one in folders if posixpath.basename(one) == text) or sorted(_files_named(tree, text))
 
 
 def _parts(path: str) -> list[str]:

@@ -104,16 +104,15 @@ def run(
     return run_showing(partial(fetch, where, wanted, bar=bar, announce=announce, hold=hold), show)
 
 
-def run_trial(where: Place, wanted: Wanted) -> Plan:
-    """What `run` would do."""
-    return run_to_the_end(partial(_try, where, wanted))
+def run_trial(where: Place, wanted: Wanted, *, is_pin: bool) -> Plan:
+    """What `run` would do; for a pin, what `hold_and_fetch` would (pinning.py)."""
+    return run_to_the_end(partial(_try, where, wanted, is_pin))
 
 
-async def _try(where: Place, wanted: Wanted) -> Plan:
+async def _try(where: Place, wanted: Wanted, is_pin: bool) -> Plan:
     async with open_dataset(where.config) as dataset, working(where, dataset, trusts=True) as work:
-        return await plan_of(
-            where, await target_of(await load_aloud(dataset, max_age_seconds=where.max_age_seconds), work, wanted)
-        )
+        versions = await load_aloud(dataset, max_age_seconds=where.max_age_seconds)
+        return await plan_of(where, await target_of(versions, work, wanted), is_pin=is_pin)
 
 
 async def fetch(
@@ -132,7 +131,7 @@ async def fetch(
         work = await stack.enter_async_context(working(where, dataset, trusts=True))
         target = await target_of(versions, work, wanted)
         await stack.enter_async_context(held_while_fetched(dataset, target.contents))
-        plan = await plan_of(where, target)
+        plan = await plan_of(where, target, is_pin=hold is not None)
         if plan.problem is not None:
             raise CacheError(f"{plan.problem}; nothing was {FETCHING.brought}")
         announce(plan)
@@ -151,8 +150,8 @@ async def target_of(versions: Versions, work: Work, wanted: Wanted) -> Target:
     return Target(versions, found, contents, need)
 
 
-async def plan_of(where: Place, target: Target) -> Plan:
-    """What a fetch would do."""
+async def plan_of(where: Place, target: Target, *, is_pin: bool) -> Plan:
+    """What a fetch would do. `is_pin`: all of it is to be kept."""
     dataset = target.versions.dataset
     contents, need, left_out = target.contents, target.need, target.found.left_out
     sizes = [dataset.catalog.sizes.get(node.content) for node in left_out]
@@ -173,5 +172,5 @@ async def plan_of(where: Place, target: Target) -> Plan:
         free_bytes=room.free_bytes,
         rate_bytes=min((one for one in (rate, limit) if one), default=None),
         is_limited=bool(limit) and (rate is None or limit < rate),
-        problem=room.why_not(need, FETCHING),
+        problem=room.why_not(need, FETCHING, is_pin=is_pin),
     )

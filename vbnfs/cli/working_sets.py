@@ -160,7 +160,7 @@ def _fetch(
     if name is not None:
         where = pinning.in_its_version(where, name, wanted)
     if is_trial:
-        plan = prefetch.run_trial(where, wanted)
+        plan = prefetch.run_trial(where, wanted, is_pin=name is not None)
         if as_json:
             render.print_json(plan.as_json())
         _show_plan(plan, as_json=as_json)
@@ -239,7 +239,7 @@ def _update(
         echo_note(name)
         try:
             if is_trial:
-                plan = prefetch.run_trial(where, wanted)
+                plan = prefetch.run_trial(where, wanted, is_pin=True)
                 found[name] = plan.as_json()
                 _show_plan(plan, as_json=as_json)
             else:
