@@ -62,6 +62,7 @@ WRONG = [
     ("clean --config-folder {place} --config {place}/wrong.toml", "leave --config out"),
     ("diff 0.1.0 --summary --format allensdk", "exclude each other"),
     ("umount {mnt} --config {other}", "leave --config out"),
+    ("umount --all {mnt}", "name no folder"),
     ("import", "Missing argument 'DIR'"),
     ("import {place} --dry", "--dry-run"),
     ("install-helper --rooot", "--root"),
@@ -75,7 +76,7 @@ WRONG = [
     ("config", "Did you mean 'vbnfs settings'?"),
     ("stop", "Did you mean 'vbnfs umount'?"),
     ("logs", "Did you mean 'vbnfs status', which says where the log is"),
-    ("uninstall", "Did you mean 'vbnfs install-helper --remove' and 'vbnfs install-units --remove'?"),
+    ("completions", "Did you mean 'vbnfs install'?"),
     ("mount {mnt} --cache_size 5G", "--cache-size"),
     ("ls", "Did you mean 'vbnfs versions' or, for the files, 'ls FOLDER'?"),
 ]
