@@ -37,6 +37,7 @@ _MODULES: Final[Mapping[str, str]] = {
     **dict.fromkeys(("install", "uninstall", "install-helper", "install-units"), "installing"),
     **dict.fromkeys(("tree", "map"), "structures"),
     "settings": "settings",
+    "doctor": "diagnosing",
 }
 
 
@@ -141,6 +142,7 @@ _MEANT: Final[Mapping[str, str]] = {
     "forget": "import --forget",
     **dict.fromkeys(("bwlimit", "throttle", "limit"), "limit-rate"),
     **dict.fromkeys(("check", "hash", "checksum"), "verify"),
+    **dict.fromkeys(("diagnose", "diagnostics", "health", "report", "test"), "doctor"),
 }
 
 

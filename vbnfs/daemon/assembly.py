@@ -43,6 +43,7 @@ from vbnfs.filesystem.operations import FileSystem
 from vbnfs.filesystem.own_files import FOR_OTHERS, OwnFiles
 from vbnfs.filesystem.page_filler import PageFiller
 from vbnfs.filesystem.passthrough import Passthrough
+from vbnfs.filesystem.with_about import WithAbout
 from vbnfs.host.mountinfo import is_stacked
 from vbnfs.host.places import folder_at
 from vbnfs.objects import ByteRange, Content
@@ -215,6 +216,13 @@ class Parts:
             status=status,
             browse=self._browse,
         )
+
+    def operations(self, log_tail: Callable[[], bytes]) -> FileSystem | WithAbout:
+        """What answers the kernel: the file system, with the folder about itself, unless that is turned off."""
+        if self._config.status_folder == "off":
+            return self.file_system
+        is_listed = self._config.status_folder == "listed"
+        return WithAbout(self.file_system, ownership_of(self._config), log=log_tail, is_listed=is_listed)
 
     async def read_cached(self, named: NamedContent) -> bytes | None:
         """All bytes of a small file of the dataset; None while not all of it is cached. Raises a `StorageError`."""
