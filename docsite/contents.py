@@ -22,7 +22,7 @@ _SECTIONS: Final[Sequence[tuple[str, Sequence[str]]]] = (
                 "docs/sharing-data.md",
             ),
             *("docs/cache.md", "docs/bandwidth.md", "docs/index.md", "docs/digests.md"),
-            *("docs/settings.md", COMMANDS),
+            *("docs/settings.md", COMMANDS, "docs/installing.md"),
         ),
     ),
     ("When it does not work", ("docs/troubleshooting.md", "docs/s3-replies.md")),

@@ -61,7 +61,7 @@ ONLY_IMPORTED_BY: Final[Mapping[str, set[str]]] = {
         f"vbnfs.cli.{name}"
         for name in (
             *("main", "options", "mounting", "releases", "finding", "settings", "structures", "upkeep", "installing"),
-            "indexing",
+            *("indexing", "examples", "completing", "manual", "shell_scripts"),
             "working_sets",
             "sharing",
             "diagnosing",
@@ -394,7 +394,7 @@ def test_a_mount_imports_what_it_needs() -> None:
     assert {"vbnfs.daemon.mount", "httpx", "pycurl", "trio"} <= modules
     assert modules & TOO_HEAVY_FOR_A_MOUNT == set()
     assert {name for name in modules if name.startswith("vbnfs.cli.")} == {
-        f"vbnfs.cli.{name}" for name in ("main", "mounting", "options", "render", "streams")
+        f"vbnfs.cli.{name}" for name in ("main", "examples", "mounting", "options", "render", "streams")
     }
 
 
