@@ -61,11 +61,13 @@ ONLY_IMPORTED_BY: Final[Mapping[str, set[str]]] = {
             "indexing",
             "working_sets",
             "sharing",
+            "citing",
         )
     },
     "pyfuse3": {"vbnfs.fuse.pyfuse3_engine"},
     "rich": {"vbnfs.cli.render", "vbnfs.cli.progress"},
     "PIL": {"vbnfs.cli.map_png"},
+    "rocrate": {"vbnfs.cli.ro_crate"},
     "pandas": {
         *(f"vbnfs.tables.{name}" for name in ("changes", "columns", "joins", "reading", "selection", "values")),
         *(f"vbnfs.access.{name}" for name in ("finding", "kept_tables", "project_tables", "row_files")),

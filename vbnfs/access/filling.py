@@ -6,9 +6,10 @@ While contents are being brought, no process evicts them.
 """
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import trio
 
@@ -49,10 +50,16 @@ class Progress:
 
 
 @asynccontextmanager
-async def held_while_fetched(dataset: Dataset, contents: Sequence[Content]) -> AsyncIterator[None]:
-    """While entered, no process evicts these contents. Ends with this process, too."""
+async def held_while_fetched(
+    dataset: Dataset, contents: Sequence[Content], sizes: Mapping[str, int] = MappingProxyType({})
+) -> AsyncIterator[None]:
+    """While entered, no process evicts these contents. Ends with this process, too.
+
+    `sizes` has how many bytes are fetched of those that are not fetched as a whole, by content id.
+    """
     holdings = Holdings(folder_at(dataset.config.cache_dir))
-    held = [Held(0, one.size_bytes, one.content_id, is_fetched=True) for one in contents]
+    fetched = ((one.content_id, sizes.get(one.content_id, one.size_bytes)) for one in contents)
+    held = [Held(0, size_bytes, content_id, is_fetched=True) for content_id, size_bytes in fetched]
     await trio.to_thread.run_sync(holdings.publish, held)
     try:
         yield

@@ -165,6 +165,7 @@ def print_status(status: Mapping[str, Any]) -> None:
         top = status["default_version"]
         lines["newer"] = f"{newer} is there; mount again to have it at the top ('vbnfs diff {top} {newer}' compares)"
     lines |= _passthrough_lines(status.get("passthrough"))
+    lines |= _record_lines(status.get("record"))
     for number, reason in enumerate(status["refused"]):
         lines[f"refused{'' if number == 0 else number + 1}"] = reason
     if error := status.get("last_error"):
@@ -265,6 +266,15 @@ def _passthrough_lines(report: Mapping[str, Any] | None) -> dict[str, str]:
         text = f"{one['file']}: {who} (pid {one['pid']}) has it open from before it was checked; close it there"
         lines[f"old handle{'' if number == 0 else number + 1}"] = text
     return lines
+
+
+def _record_lines(report: Mapping[str, Any] | None) -> dict[str, str]:
+    """Where what is read is written down, and what keeps it from that."""
+    if report is None:
+        return {}
+    problem = f"; it cannot be written now: {report['problem']}" if report["problem"] else ""
+    lost = f"; {report['lost_lines']:,} lines did not find room in memory meanwhile" if report["lost_lines"] else ""
+    return {"record": f"{report['file']}{problem}{lost}"}
 
 
 def _offline_text(status: Mapping[str, Any]) -> str:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from vbnfs.cli.asked import Place
     from vbnfs.cli.prefetch import Plan
     from vbnfs.cli.progress import Bar
+    from vbnfs.cli.recorded import RecordPlan
     from vbnfs.cli.verify import Finding, Outcome
     from vbnfs.cli.wanted import Wanted
 
@@ -67,6 +68,7 @@ def choosing(dry_run: str = "Show what would be fetched, how long, and the room.
 @click.command(epilog=ending("vbnfs prefetch --sessions \"experience_level == 'Novel'\" --dry-run"))
 @click.argument("paths", metavar="[PATH]...", nargs=-1, type=Path)
 @choosing()
+@click.option("--record", metavar="FILE", type=Path, help="Just what a mount with --record has written down.")
 @click.option("--pin", "is_pinned", is_flag=True, help="Keep the files: see 'vbnfs pin'.")
 @click.option("--name", help="The pin's name.  [default: today's date]")
 @click.option("--note", help="The pin's note.")
@@ -75,6 +77,7 @@ def prefetch(
     paths: tuple[Path, ...],
     is_trial: bool,
     as_json: bool,
+    record: Path | None,
     is_pinned: bool,
     name: str | None,
     note: str | None,
@@ -82,11 +85,16 @@ def prefetch(
 ) -> None:
     """Fetch files, folders, versions or sessions into the cache.
 
-    Each file is checked by its hash. LFP is left out unless it is asked for. What was fetched before is not fetched
-    again: after Ctrl-C the same command goes on.
+    Each file is checked by its hash. LFP is left out unless it is asked for. After Ctrl-C the same command goes on.
     """
     if not is_pinned and (name is not None or note is not None):
         raise UsageError("--name and --note are those of a pin: add --pin")
+    if record is not None:
+        chosen = [options.pop(name) for name in _CHOOSING]
+        if paths or is_pinned or any(one is not None for one in chosen):
+            raise UsageError("--record says which bytes are fetched: leave paths, --sessions, --pin and the like out")
+        _fetch_recorded(record, options, is_trial=is_trial, as_json=as_json)
+        return
     where, wanted = asked(paths, options)
     held_as = (name or time.strftime("%Y-%m-%d")) if is_pinned else None
     _fetch(where, wanted, held_as, note, is_trial=is_trial, as_json=as_json)
@@ -174,7 +182,30 @@ def _fetch(
     _check(outcome)
 
 
-_Bring = Callable[[Callable[["Finding"], None], "Bar", Callable[["Plan"], None]], "Outcome"]
+def _fetch_recorded(file: Path, options: dict[str, Any], *, is_trial: bool, as_json: bool) -> None:
+    """Fetch what a record names, or say what would be fetched."""
+    from vbnfs.cli import recorded  # noqa: PLC0415
+    from vbnfs.cli.asked import place_of  # noqa: PLC0415
+
+    given = given_in(options)
+    where = place_of(config_of(options), (), given=given)
+    log_to_terminal("critical")
+    record = recorded.read_record(file)
+    if record.damaged or record.lost:
+        echo_warning(f"{file}: {record.damaged:,} lines cannot be read, and {record.lost:,} were not written")
+    if is_trial:
+        plan = recorded.run_trial(where, record)
+        if as_json:
+            render.print_json(plan.as_json())
+        _show_plan(plan, as_json=as_json)
+        return
+    outcome = _bring(partial(recorded.run, where, record), as_json=as_json, summary=recorded.summary)
+    if as_json:
+        render.print_json([finding.as_json() for finding in outcome.findings])
+    recorded.check(outcome)
+
+
+_Bring = Callable[[Callable[["Finding"], None], "Bar", Callable[[Any], None]], "Outcome"]
 
 
 def _check(outcome: "Outcome") -> None:
@@ -183,18 +214,18 @@ def _check(outcome: "Outcome") -> None:
     verifying.check(outcome)
 
 
-def _bring(bring: _Bring, *, as_json: bool) -> "Outcome":
+def _bring(bring: _Bring, *, as_json: bool, summary: Callable[["Outcome"], str] | None = None) -> "Outcome":
     """Fetch, with a bar; write what is wrong with files, and how it ended."""
     from vbnfs.cli import verify as verifying  # noqa: PLC0415
     from vbnfs.cli.progress import Bar, going_on_later  # noqa: PLC0415
 
     def show(finding: verifying.Finding) -> None:
-        if not as_json and finding.outcome not in {verifying.GOOD, verifying.NO_HASH}:
+        if not as_json and finding.outcome not in {verifying.GOOD, verifying.NO_HASH, "part"}:
             detail = f": {finding.detail}" if finding.detail else ""
             with bar.aside():
                 click.echo(render.escape(f"{finding.outcome:<12} {finding.path}{detail}"))
 
-    def announce(plan: "Plan") -> None:
+    def announce(plan: "Plan | RecordPlan") -> None:
         if (left_out := plan.left_out_line()) is not None:
             echo_note(left_out)
         echo_note(plan.lines()[0])
@@ -203,11 +234,11 @@ def _bring(bring: _Bring, *, as_json: bool) -> "Outcome":
     with going_on_later():
         outcome = bring(show, bar, announce)
     if not as_json:
-        click.echo(verifying.summary(outcome))
+        click.echo((summary or verifying.summary)(outcome))
     return outcome
 
 
-def _show_plan(plan: "Plan", *, as_json: bool) -> None:
+def _show_plan(plan: "Plan | RecordPlan", *, as_json: bool) -> None:
     from vbnfs.errors import CacheError  # noqa: PLC0415
 
     if not as_json:

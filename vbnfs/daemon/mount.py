@@ -38,6 +38,7 @@ from vbnfs.daemon.browsing import Browsing
 from vbnfs.daemon.mounted_versions import MountedVersions
 from vbnfs.daemon.mountpoint import raise_readahead
 from vbnfs.daemon.readers import problems_of_sharing
+from vbnfs.daemon.recording import Recorder, open_record
 from vbnfs.daemon.report import Report
 from vbnfs.daemon.restarting import restart_on_failure
 from vbnfs.daemon.systemd import SystemdNotifier
@@ -83,6 +84,7 @@ async def serve(config: Config, mountpoint: Path, notifier: SystemdNotifier, ann
 
 async def _serve(config: Config, mountpoint: Path, notifier: SystemdNotifier, announce: Announce) -> None:
     engine = engines.load(config.fuse_engine)
+    record = await open_record(config, mountpoint)
     async with open_dataset(config, is_mount=True) as dataset:
         with _failures_end_in_time():
             shown = MountedVersions(dataset.catalog, config)
@@ -99,6 +101,7 @@ async def _serve(config: Config, mountpoint: Path, notifier: SystemdNotifier, an
                         nursery=services,
                         status=mount.status_for_readers,
                         browse=browsing.look,
+                        recorder=None if record is None else Recorder(record, config, shown.top),
                     )
                     keep(parts.source.writer)
                     parts.start(services)
@@ -183,6 +186,8 @@ class _Mount:
             services.start_soon(self._announce, announce, entry, parts, connection.agreed)
             with serving:
                 await connection.serve()
+            if parts.recorder is not None:
+                await parts.recorder.end()
 
     @contextmanager
     def _mounted(self, parts: Parts) -> Iterator[tuple[Connection, MountEntry | None]]:
@@ -315,6 +320,7 @@ class _Mount:
                 asking.start_soon(parts.limit.learn)
             passthrough = await file_system.files.report()
             more = {"passthrough": passthrough, "limit_rate": parts.limit.report()}
+            more["record"] = None if parts.recorder is None else parts.recorder.report()
             problem = None if is_reached else self._link.problem
             return {**self._report.whole(file_system, is_offline=not is_reached, server_problem=problem), **more}
 

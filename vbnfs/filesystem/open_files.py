@@ -23,6 +23,7 @@ from vbnfs.filesystem.attributes import Attributes
 from vbnfs.filesystem.failures import Failures
 from vbnfs.filesystem.nodes import Nodes
 from vbnfs.filesystem.passthrough import Passthrough
+from vbnfs.filesystem.recording import Recording
 from vbnfs.filesystem.small_reads import RepeatedSmallReads
 from vbnfs.filesystem.tables_ahead import TablesAhead
 from vbnfs.filesystem.who_reads import OpenFile
@@ -46,7 +47,7 @@ class KernelPages:
 class OpenFiles:
     """Of one mount. `open_reader` opens a content; with False its reads say nothing about the next ones.
 
-    `fetch` has a file fetched that may be read later.
+    `fetch` has a file fetched that may be read later. `recording` takes note of what is read.
     """
 
     def __init__(  # noqa: PLR0913 - one for each part
@@ -61,6 +62,7 @@ class OpenFiles:
         metrics: Metrics,
         pages: KernelPages,
         fetch: Callable[[DataNode], None] = lambda node: None,
+        recording: Recording | None = None,
     ) -> None:
         self.passthrough: Final = passthrough
         self._nodes = nodes
@@ -72,6 +74,7 @@ class OpenFiles:
         self._pages = pages
         self._small_reads = RepeatedSmallReads()
         self._tables = TablesAhead(nodes, fetch)
+        self._recording = recording
         self._paths: LRUCache[int, str] = LRUCache(_MOST_PATHS)
         self._waiting: dict[int, set[trio.CancelScope]] = {}  # reads, by inode
         self._handles = itertools.count(1)
@@ -115,6 +118,10 @@ class OpenFiles:
     def _handle(self, file: OpenFile, backing: Backing | None = None) -> Opened:
         handle = next(self._handles)
         self._opened[handle] = file
+        if self._recording is not None and file.content is not None:
+            node = self._nodes.tree.nodes.get(file.inode)
+            if isinstance(node, DataNode):
+                self._recording.note_opened(handle, node, file.content, file.pid)
         return Opened(handle, keeps_pages=not self._pages.are_stale(file.inode), backing=backing)
 
     def read(self, handle: int, offset: int, size: int) -> Answer[Buffer]:
@@ -126,11 +133,11 @@ class OpenFiles:
         try:
             data = opened.read_nowait(offset, size)
         except (trio.WouldBlock, VbnfsError):  # a failure happens once more there, and is noted
-            return self._read_later(inode, opened, offset, size)
+            return self._read_later(handle, offset, size)
         self._failures.clear(inode)
         if opened.advises and self._small_reads.is_again(inode, offset, len(data)):
             self._fill_block(inode, offset // BLOCK_BYTES * BLOCK_BYTES)
-        return self._counted(data)
+        return self._recorded(handle, offset, data)
 
     def _bytes_now(self, inode: int, before: bytes) -> bytes:
         """What a file in memory has now: the kernel has its pages by inode, so all handles read the same."""
@@ -146,12 +153,15 @@ class OpenFiles:
             path = self._paths[inode] = self._nodes.tree.path_of(inode)
         self._pages.fill(path, ByteRange(start, start + BLOCK_BYTES))
 
-    async def _read_later(self, inode: int, reader: FileReader, offset: int, size: int) -> Buffer:
+    async def _read_later(self, handle: int, offset: int, size: int) -> Buffer:
         is_size_new = False
+        inode, reader, _, _ = self._opened[handle]
+        assert isinstance(reader, FileReader)
         try:
             with self._failures.guard_read(inode, ByteRange(offset, offset + size)):
                 try:
-                    return self._counted(await self._read_anew(inode, reader, offset, size))
+                    data = await self._read_anew(inode, reader, offset, size)
+                    return self._recorded(handle, offset, data)
                 except ChangedError:
                     is_size_new = await self._recheck_size(inode)
                     raise
@@ -189,6 +199,11 @@ class OpenFiles:
         for scope in self._waiting.get(inode, ()):
             scope.cancel()
 
+    def _recorded(self, handle: int, offset: int, data: Buffer) -> Buffer:
+        if self._recording is not None:
+            self._recording.note_read(handle, offset, len(data))
+        return self._counted(data)
+
     def _counted(self, data: Buffer) -> Buffer:
         self._metrics.read_bytes += len(data)
         return data
@@ -196,6 +211,8 @@ class OpenFiles:
     def release(self, handle: int) -> None:
         """Close a file."""
         file = self._opened.pop(handle, None)
+        if self._recording is not None:
+            self._recording.note_released(handle)
         if file is not None and isinstance(file.file, FileReader):
             file.file.close()
             self._tables.note_released(file)

@@ -16,6 +16,14 @@ class Program(NamedTuple):
     name: str
 
 
+class Opener(NamedTuple):
+    """The same, with the process that has started it."""
+
+    pid: int
+    parent: int
+    name: str
+
+
 def name_this_process(name: str) -> None:
     """Have ps, top and pgrep show a name of at most 15 bytes for this process: proc_pid_comm(5)."""
     with suppress(OSError):
@@ -29,6 +37,20 @@ def program_of(thread: int) -> Program | None:
         return Program(int(fields["Tgid"]), fields["Name"])
     except (KeyError, ValueError):
         return None
+
+
+def opener_of(thread: int) -> Opener | None:
+    """The process to which a thread belongs that opens a file just now; None if it cannot be seen from here.
+
+    Its name is that of its first thread, as ps has it. Takes some ten microseconds.
+    """
+    fields = _status_of(thread)
+    try:
+        pid, parent = int(fields["Tgid"]), int(fields["PPid"])
+        name = fields["Name"] if pid == thread else _status_of(pid)["Name"]
+    except (KeyError, ValueError):
+        return None
+    return Opener(pid, parent, name)
 
 
 def has_exited(pid: int) -> bool:

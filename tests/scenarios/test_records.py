@@ -1,0 +1,315 @@
+"""What a real mount writes down of its readers, and what is made of that elsewhere: fetched, and cited."""
+
+import hashlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from tests.fakes.dataset import BUCKET, PROJECT, FakeDataset
+from tests.fakes.s3_server import FakeS3Server
+from tests.fakes.store import Pattern
+from tests.fixtures_mount import Mount, Mounts, run_vbnfs, until
+from vbnfs.blocks import BLOCK_BYTES
+from vbnfs.cli.main import cli
+from vbnfs.config.settings import MIB
+
+LARGE = "behavior_ecephys_sessions/1/ecephys_session_1.nwb"
+WHOLE = "behavior_ecephys_sessions/2/ecephys_session_2.nwb"
+LFP = "behavior_ecephys_sessions/2/probe_probeA_lfp.nwb"
+TABLE = "project_metadata/units.csv"
+FILES = {
+    LARGE: Pattern(16 * MIB + 5, seed=1),
+    WHOLE: Pattern(3 * BLOCK_BYTES + 7, seed=2),
+    LFP: Pattern(8 * MIB, seed=3),
+}
+TABLE_BYTES = b"unit_id\n1\n"
+# A program that reads parts of a file by its descriptor, without its kernel reading ahead.
+READER = """
+import os, sys
+fd = os.open(sys.argv[1], os.O_RDONLY)
+os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_RANDOM)
+for place in sys.argv[2:]:
+    os.pread(fd, 4096, int(place))
+"""
+
+
+@pytest.fixture(scope="module")
+def dataset() -> FakeDataset:
+    """Two versions: the newer one has another table."""
+    dataset = FakeDataset()
+    dataset.publish("0.4.0", {**FILES, TABLE: b"unit_id\n"})
+    dataset.publish("0.5.0", {**FILES, TABLE: TABLE_BYTES})
+    return dataset
+
+
+@pytest.fixture
+def server(dataset: FakeDataset, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeS3Server]:
+    """A server of it, which the commands ask."""
+    with FakeS3Server(dataset.store) as server:
+        monkeypatch.setenv("VBNFS_ENDPOINT_URL", server.endpoint_url)
+        yield server
+
+
+def read_by(path: Path, *places: int) -> None:
+    subprocess.run([sys.executable, "-S", "-c", READER, str(path), *map(str, places)], check=True)
+
+
+def lines_of(record: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in record.read_bytes().splitlines() if line]
+
+
+def opens_of(record: Path, path: str) -> list[dict[str, Any]]:
+    return [line for line in lines_of(record) if line.get("key") == f"{PROJECT}/{path}"]
+
+
+def ranges_of(lines: list[dict[str, Any]]) -> list[list[int]]:
+    return sorted(pair for line in lines for pair in line["ranges"])
+
+
+def hash_of(path: str) -> str:
+    data = FILES[path]
+    return hashlib.blake2b(data[: len(data)]).hexdigest()
+
+
+@pytest.fixture
+def record(tmp_path: Path) -> Path:
+    """Where the record is."""
+    return tmp_path / "figure-3.jsonl"
+
+
+@pytest.fixture
+def mount(server: FakeS3Server, mounts: Mounts, record: Path) -> Mount:
+    """A mount that keeps a record."""
+    return mounts(server.endpoint_url, "--record", record)
+
+
+def test_what_is_written(engine: str, mount: Mount, record: Path) -> None:
+    """File, object version, hash, versions, ranges, program and times by open; of nothing else, and of no one."""
+    assert engine
+    read_by(mount.path / LARGE, 0, 5 << 20)
+    read_by(mount.path / LARGE, 0, 9 << 20)  # the first page is not answered from what the kernel has kept
+    assert len((mount.path / "manifests/v0.4.0" / WHOLE).read_bytes()) == len(FILES[WHOLE])
+    os.close(os.open(mount.path / LFP, os.O_RDONLY))
+    list(mount.path.rglob("*"))
+    (mount.path / "README.txt").read_text()
+    mount.umount()
+    first, *lines = lines_of(record)
+    assert {**first, "mount": "", "time": "", "vbnfs_version": ""} == {
+        **{"record": 1, "mount": "", "time": "", "vbnfs_version": ""},
+        **{"bucket": BUCKET, "project": PROJECT, "dataset_version": "0.5.0"},
+    }
+    assert {line["key"] for line in lines} == {f"{PROJECT}/{path}" for path in (LARGE, WHOLE, LFP)}
+    by_open: dict[int, list[dict[str, Any]]] = {}
+    for line in opens_of(record, LARGE):
+        by_open.setdefault(line["open"], []).append(line)
+    found = [ranges_of(of_one) for _, of_one in sorted(by_open.items())]
+    assert found == [[[0, 4096], [5 << 20, (5 << 20) + 4096]], [[0, 4096], [9 << 20, (9 << 20) + 4096]]]
+    assert {line["program"] for line in opens_of(record, LARGE)} == {Path(sys.executable).resolve().name[:15]}
+    for line in lines:
+        path = line["key"].removeprefix(f"{PROJECT}/")
+        assert (line["hash"], line["size"]) == (hash_of(path), len(FILES[path]))
+        assert sorted(line["dataset_versions"]) == ["0.4.0", "0.5.0"]
+        assert line["opened"] <= (line["read"] or "z")
+    assert ranges_of(opens_of(record, WHOLE)) == [[0, len(FILES[WHOLE])]]
+    assert ranges_of(opens_of(record, LFP)) == []
+    assert str(mount.path.parent) not in record.read_text()
+    assert os.uname().nodename not in record.read_text()
+
+
+def test_the_status_and_the_kernel(mount: Mount, record: Path) -> None:
+    """A whole, checked file is read by the daemon all the same; the status says so, and where the record is."""
+    for _ in range(3):
+        assert len((mount.path / WHOLE).read_bytes()) == len(FILES[WHOLE])
+    status = mount.status()
+    assert status["metrics"]["passthrough_opens"] == 0
+    assert "--record" in status["passthrough"]["reason"]
+    assert status["record"] == {"file": str(record), "problem": None, "lost_lines": 0}
+    assert f"record      {record}\n" in run_vbnfs("status", mount.path).stdout
+    mount.umount()
+    assert len({line["open"] for line in opens_of(record, WHOLE)}) == 3
+    totals = {line["open"]: 0 for line in opens_of(record, WHOLE)}
+    for line in opens_of(record, WHOLE):
+        totals[line["open"]] += sum(stop - start for start, stop in line["ranges"])
+    assert set(totals.values()) == {len(FILES[WHOLE])}
+
+
+def test_a_killed_daemon(mount: Mount, record: Path) -> None:
+    """What was read some seconds before it was killed is in the record, also of files that are open still."""
+    with (mount.path / LARGE).open("rb", buffering=0) as file:
+        file.read(4096)
+        until(lambda: opens_of(record, LARGE) and opens_of(record, LARGE)[0]["ranges"])
+        os.kill(mount.status()["pid"], signal.SIGKILL)
+    assert ranges_of(opens_of(record, LARGE))[0][0] == 0
+
+
+def test_two_mounts_share_a_record(mount: Mount, server: FakeS3Server, mounts: Mounts, record: Path) -> None:
+    """Each has its own name in it, and its own lines, and both are one record."""
+    other = mounts(server.endpoint_url, "--record", record, "--dataset-version", "0.4.0", name="other")
+    for one in (mount, other):
+        (one.path / TABLE).read_bytes()
+        one.umount()
+    names = [line["mount"] for line in lines_of(record) if "record" in line]
+    assert len(set(names)) == 2
+    done = run_vbnfs("cite", "--record", record, "--json")
+    assert [version["dataset_version"] for version in json.loads(done.stdout)] == ["0.4.0", "0.5.0"]
+
+
+def test_what_is_refused_is_not_mounted(server: FakeS3Server, mounts: Mounts, tmp_path: Path) -> None:
+    """A record that cannot be written: the mount is refused with the reason, the remedy and where to read on."""
+    (tmp_path / "mnt").mkdir()
+    done = run_vbnfs("mount", "--record", tmp_path / "no" / "r.jsonl", tmp_path / "mnt")
+    assert done.returncode == 1
+    assert "r.jsonl: the record cannot be written: No such file or directory; choose another --record" in done.stderr
+    assert "a-record-is-refused" in done.stderr
+    assert not (tmp_path / "mnt").is_mount()
+
+
+@pytest.fixture
+def kept(mount: Mount, record: Path) -> Path:
+    """A record of some parts of two files, and of a whole one."""
+    read_by(mount.path / LARGE, 0, 5 << 20, 9 << 20)
+    read_by(mount.path / LFP, 3 << 20)
+    (mount.path / WHOLE).read_bytes()
+    mount.umount()
+    return record
+
+
+def fetched_blocks(server: FakeS3Server) -> int:
+    return server.body_bytes // BLOCK_BYTES
+
+
+def test_prefetching_elsewhere(kept: Path, server: FakeS3Server, tmp_path: Path, mounts: Mounts) -> None:
+    """Just those blocks are fetched, once; then what was read is there offline, and no more is."""
+    cache = ["--cache-dir", str(tmp_path / "elsewhere")]
+    done = run_vbnfs("prefetch", "--record", kept, "--dry-run", "--json", *cache)
+    plan = json.loads(done.stdout)
+    assert (plan["files"], plan["unknown"]) == (3, [])
+    assert plan["missing_bytes"] == 4 * BLOCK_BYTES + len(FILES[WHOLE])
+    server.forget_requests()
+    done = run_vbnfs("prefetch", "--record", kept, *cache)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "1 file complete and good, 2 in part, as they were read\n"
+    ranges = server.count("get_range")
+    assert ranges > 0
+    done = run_vbnfs("prefetch", "--record", kept, "--json", *cache)
+    assert sorted(one["outcome"] for one in json.loads(done.stdout)) == ["good", "part", "part"]
+    assert server.count("get_range") == ranges
+    rows = json.loads(run_vbnfs("du", "--json", *cache).stdout)
+    assert rows[-1]["here_bytes"] == plan["missing_bytes"]
+    server.stop()
+    mount = mounts(server.endpoint_url, "--offline", *cache, name="offline")
+    read_by(mount.path / LARGE, 0, 5 << 20, 9 << 20)
+    with (mount.path / LARGE).open("rb") as file, pytest.raises(OSError, match="unreachable"):
+        os.pread(file.fileno(), 4096, 13 << 20)
+
+
+def test_what_a_record_cannot_be_used_for(kept: Path, server: FakeS3Server, tmp_path: Path) -> None:
+    """Beside other choices, of another dataset, of what is no record, of files that are not there any more."""
+    done = run_vbnfs("prefetch", "--record", kept, "--sessions", "all")
+    assert (done.returncode, "--record says which bytes are fetched" in done.stderr) == (2, True)
+    (tmp_path / "notes.txt").write_text("hello\n")
+    for command in ("prefetch", "cite"):
+        done = run_vbnfs(command, "--record", tmp_path / "notes.txt")
+        assert done.returncode == 1
+        assert "notes.txt: not a record: 'vbnfs mount --record FILE' writes one" in done.stderr
+        done = run_vbnfs(command, "--record", tmp_path / "none.jsonl")
+        assert "none.jsonl: the record cannot be read: No such file or directory" in done.stderr
+    changed = tmp_path / "changed.jsonl"
+    changed.write_text(kept.read_text().replace(hash_of(LARGE), "0" * 128).replace(hash_of(LFP), "1" * 128) + "torn")
+    done = run_vbnfs("prefetch", "--record", changed, "--cache-dir", tmp_path / "elsewhere")
+    assert done.returncode == 1
+    assert f"not here     {LARGE}: no version of this dataset has it" in done.stdout
+    assert "2 of 3 files that were read are not here as they were" in done.stderr
+    assert "1 lines cannot be read" in done.stderr
+    foreign = tmp_path / "foreign.jsonl"
+    foreign.write_text(kept.read_text().replace(BUCKET, "another-bucket"))
+    done = run_vbnfs("prefetch", "--record", foreign, "--dry-run")
+    assert "3 files of other datasets are left out" in done.stderr
+
+
+def test_citing_a_record(kept: Path, server: FakeS3Server, mounts: Mounts, tmp_path: Path) -> None:
+    """Without network: version, files, hashes, bytes; `b2sum --check` finds the mount's files to be those."""
+    server.stop()
+    done = run_vbnfs("cite", "--record", kept, "--offline")
+    assert done.returncode == 0, done.stderr
+    paragraph, blank, *files = done.stdout.splitlines()
+    assert paragraph.startswith(
+        f"Data: {PROJECT}, version 0.5.0 (s3://{BUCKET}/{PROJECT}), 3 files, 24.8 MiB, of which "
+    )
+    assert blank == ""
+    assert files == [f"{hash_of(path)}  {path}" for path in sorted((LARGE, WHOLE, LFP))]
+    listed = hashlib.blake2b("".join(f"{line}\n" for line in sorted(files)).encode(), digest_size=32).hexdigest()
+    assert paragraph.endswith(f" {listed}.")
+    for path, data in FILES.items():
+        (tmp_path / "copy" / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "copy" / path).write_bytes(data[: len(data)])
+    checked = subprocess.run(
+        ["b2sum", "--check"],
+        input="\n".join(files),
+        cwd=tmp_path / "copy",
+        text=True,
+        capture_output=True,
+        check=True,
+    )
+    assert checked.stdout.count(": OK") == 3
+    [version] = json.loads(run_vbnfs("cite", "--record", kept, "--json").stdout)
+    [large, _, lfp] = version["files"]
+    assert (large["read_bytes"], lfp["read_bytes"], large["opens"]) == (3 * 4096, 4096, 1)
+    assert large["url"].endswith(f"/{BUCKET}/{PROJECT}/{LARGE}?versionId={large['version_id']}")
+    assert version["list_hash"] == listed
+
+
+def test_the_examples_of_the_help(kept: Path) -> None:
+    """They run as they stand, on a record of that name."""
+    assert kept.name == "figure-3.jsonl"
+    [example] = re.findall(r"^  Example: vbnfs (.*)$", CliRunner().invoke(cli, ["cite", "--help"]).output, re.M)
+    done = run_vbnfs(*example.replace(kept.name, str(kept)).split())
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_citing_sessions(server: FakeS3Server) -> None:
+    """What a query matches, with the tables, LFP only if it is asked for; the files are those of the version."""
+    done = run_vbnfs("cite", "--sessions", "all", "--json", "--dataset-version", "0.4.0")
+    [version] = json.loads(done.stdout)
+    assert version["dataset_version"] == "0.4.0"
+    assert [file["path"] for file in version["files"]] == [LARGE, WHOLE, TABLE]
+    assert version["files"][2]["hash"] == hashlib.blake2b(b"unit_id\n").hexdigest()
+    assert "programs" not in version["files"][0]
+    assert server.count("get_range") == 0
+    done = run_vbnfs("cite", "--sessions", "all", "--lfp", "yes")
+    assert "version 0.5.0" in done.stdout
+    assert done.stdout.count("lfp") == 1
+    done = run_vbnfs("cite")
+    assert done.returncode == 2
+
+
+def test_an_ro_crate(kept: Path, tmp_path: Path) -> None:
+    """What rocrate has written, the format's validator takes: all that is required, with a license and without."""
+    services = pytest.importorskip("rocrate_validator.services")
+    models = pytest.importorskip("rocrate_validator.models")
+    for name, more in (("one", []), ("two", ["--license", "https://creativecommons.org/licenses/by/4.0/"])):
+        folder = tmp_path / name
+        done = run_vbnfs("cite", "--record", kept, "--ro-crate", folder, *more)
+        assert (done.returncode, done.stdout) == (0, ""), done.stderr
+        settings = services.ValidationSettings(
+            rocrate_uri=str(folder), profile_identifier="ro-crate-1.1", requirement_severity=models.Severity.REQUIRED
+        )
+        assert [issue.message for issue in services.validate(settings).get_issues()] == []
+        graph = json.loads((folder / "ro-crate-metadata.json").read_text())["@graph"]
+        files = {entity["name"]: entity for entity in graph if entity["@type"] == "File"}
+        assert sorted(files) == sorted((LARGE, WHOLE, LFP))
+        assert files[LARGE]["contentSize"] == str(len(FILES[LARGE]))
+        assert files[LARGE]["identifier"] == f"blake2b-512:{hash_of(LARGE)}"
+    again = run_vbnfs("cite", "--record", kept, "--ro-crate", tmp_path / "one")
+    assert (again.returncode, "there are files in it" in again.stderr) == (1, True)
+    wrong = run_vbnfs("cite", "--record", kept, "--license", "x")
+    assert wrong.returncode == 2
