@@ -12,18 +12,18 @@ import statistics
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from benchmarks.speed import machine, release, works
-from benchmarks.speed.files import LFP, MORE, SESSION
-from benchmarks.speed.origin import Origin, Traffic
+from benchmarks.speed.bench import Bench, Course, Result
+from benchmarks.speed.files import MORE, SESSION
+from benchmarks.speed.reading import READING
 from benchmarks.speed.results import Work
-from benchmarks.speed.systems.base import FuseSystem, Site, System, read_with
+from benchmarks.speed.systems.base import FuseSystem, System
 from benchmarks.speed.systems.local import Local
 from benchmarks.speed.systems.programs import cat
-from benchmarks.speed.systems.vbnfs import Vbnfs
+from benchmarks.speed.systems.vbnfs import IndexedVbnfs, Vbnfs
 from benchmarks.speed.systems.zeros import Zeros
 from vbnfs.cache.content_folder import CHECKSUMS, DATA, FORMAT
 
@@ -33,42 +33,6 @@ _READS: Final = 100  # of an interactive user, while nothing else goes on
 _MOST_READS: Final = 1000  # and beside a bulk read
 _HUGE_BYTES: Final = 2 << 40
 _HUGE_CONTENT_BYTES: Final = 256 << 20
-_QUIET_SECONDS: Final = 0.25
-_SETTLE_SECONDS: Final = 5.0
-
-Result = tuple[Work, float, Mapping[str, float]]
-
-
-@dataclass(frozen=True, slots=True)
-class Bench:
-    """What every course needs. `much_bytes` is what the sixteen readers of `memory` read of each file."""
-
-    origin: Origin
-    site: Site
-    much_bytes: int
-
-    def measured(
-        self, system: System, work: Callable[[], float], amount_bytes: int = 0
-    ) -> tuple[float, dict[str, float]]:
-        """The seconds that a work returns; processor time of the system's processes, and what the origin sent."""
-        processor = system.processor_seconds()
-        before = self.origin.traffic(self.site.listener)
-        seconds = work()
-        sent = self._settled_traffic() - before
-        processor = system.processor_seconds() - processor
-        extra = {"MB fetched": sent.body_bytes / 1e6, "requests": float(sent.requests)}
-        if amount_bytes and processor:
-            extra["CPU s/GB"] = processor / (amount_bytes / 1e9)
-        return seconds, extra
-
-    def _settled_traffic(self) -> Traffic:
-        """What was sent when nothing more comes: readahead may go on after the work is done."""
-        deadline = time.monotonic() + _SETTLE_SECONDS
-        before, now = Traffic(), self.origin.traffic(self.site.listener)
-        while now != before and time.monotonic() < deadline:
-            time.sleep(_QUIET_SECONDS)
-            before, now = now, self.origin.traffic(self.site.listener)
-        return now
 
 
 def sequential(bench: Bench, system: System) -> Iterator[Result]:
@@ -133,15 +97,6 @@ def many(bench: Bench, system: System) -> Iterator[Result]:
     took, extra = bench.measured(system, read, total_bytes)
     yield works.MANY, total_bytes / 1e6 / took, extra
     yield works.FAIRNESS, min(seconds) / max(seconds), {}
-
-
-def _reader(job: str, name: str, work: Work) -> "Course":
-    def course(bench: Bench, system: System) -> Iterator[Result]:
-        location, environment = system.location(name), bench.site.environment
-        seconds, extra = bench.measured(system, lambda: read_with(job, location, environment))
-        yield work, seconds, extra
-
-    return course
 
 
 def interactive(bench: Bench, system: System) -> Iterator[Result]:
@@ -258,22 +213,23 @@ def huge(bench: Bench, system: System) -> Iterator[Result]:
     system.start()  # every course leaves it so
 
 
-Course = Callable[[Bench, System], Iterator[Result]]
 _COURSES_OF_CLIENTS: Final = frozenset({"sequential", "many"})
-_COURSES_OF_LIBRARIES: Final = _COURSES_OF_CLIENTS | {"spikes", "lfp", "open"}
+_COURSES_OF_LIBRARIES: Final = frozenset({"spikes", "lfp", "walk", "open"})
+_COURSES_OF_SPIKEINTERFACE: Final = frozenset({"sorting", "recording"})
 _COURSES_OF: Final[Mapping[str, frozenset[str]]] = {
-    "remfile": _COURSES_OF_LIBRARIES,
-    "fsspec": _COURSES_OF_LIBRARIES,
+    "remfile": _COURSES_OF_CLIENTS | _COURSES_OF_LIBRARIES | _COURSES_OF_SPIKEINTERFACE,
+    "fsspec": _COURSES_OF_CLIENTS | _COURSES_OF_LIBRARIES | _COURSES_OF_SPIKEINTERFACE,
+    "s3fs-python": _COURSES_OF_LIBRARIES,
+    "lindi": _COURSES_OF_LIBRARIES,
+    "allensdk": frozenset({"allensdk"}),
     "curl-24": frozenset({"sequential"}),  # sixteen programs have a connection each
     "zeros": frozenset({"sequential"}),
-    "local": frozenset({"sequential", "open", "everything"}),
+    "local": frozenset({"sequential", "everything", *READING}) - {"spikes", "lfp"},
 }
 COURSES: Final[Mapping[str, Course]] = {
     "sequential": sequential,
     "many": many,
-    "spikes": _reader("spikes", SESSION, works.SPIKES),
-    "lfp": _reader("lfp", LFP, works.LFP_CHANNEL),
-    "open": _reader("open", SESSION, works.OPEN),
+    **READING,
     "interactive": interactive,
     "listing": listing,
     "everything": everything,
@@ -286,6 +242,8 @@ def can(course: str, system: System, shape: str) -> bool:
     """Whether a system has a turn in a course: `everything` is for a list of names, all else for sessions (pure)."""
     if (course == "everything") != (shape == release.NAME):
         return False
+    if isinstance(system, IndexedVbnfs):
+        return course in READING
     if isinstance(system, FuseSystem) and not isinstance(system, Zeros):
-        return course != "huge" or isinstance(system, Vbnfs)
+        return course not in {"huge", "allensdk"} or isinstance(system, Vbnfs)
     return course in _COURSES_OF.get(system.name, _COURSES_OF_CLIENTS)

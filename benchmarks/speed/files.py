@@ -1,8 +1,8 @@
 """What is read in the measurements: genuine files of the real ones' size and shape, made on the spot and kept.
 
-Of each shape (`shapes.py`) a session, the LFP of one probe and a units.csv; and sixteen more sessions for programs
-that read at the same time. These have the first one's bytes (hard links) under names of their own. Their manifest
-gives no hash, so no system can know that they are equal.
+Of each shape (`shapes.py`) a session, the LFP of one probe, and the five tables, with which AllenSDK opens them. And
+sixteen more sessions for programs that read at the same time: these have the first one's bytes (hard links), and
+names of their own. Their manifest gives no hash, so no system can know that they are equal.
 """
 
 import hashlib
@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.speed.shapes import Shape
-from vbnfs.demo.cohort import Cohort, make_cohort, records
+from vbnfs.demo.cohort import make_cohort, records
 from vbnfs.demo.lfp_file import write_lfp
 from vbnfs.demo.nwb import unchanged
 from vbnfs.demo.session_file import Processing, write_ecephys_session
-from vbnfs.demo.tables import write_tables
+from vbnfs.demo.tables import STEMS, write_tables
 
 BUCKET: Final = "visual-behavior-neuropixels-data"
 PROJECT: Final = "visual-behavior-neuropixels"
@@ -28,10 +28,14 @@ MORE_SESSIONS: Final = 16
 
 SESSION: Final = "behavior_ecephys_sessions/1/ecephys_session_1.nwb"
 LFP: Final = "behavior_ecephys_sessions/1/probe_probeA_lfp.nwb"
-UNITS: Final = "project_metadata/units.csv"
+TABLES: Final = {stem: f"project_metadata/{stem}.csv" for stem in STEMS}
+UNITS: Final = TABLES["units"]
+MANIFEST: Final = f"{PROJECT}_project_manifest_v{VERSION}.json"
 MORE: Final = tuple(
     f"behavior_ecephys_sessions/{number}/ecephys_session_{number}.nwb" for number in range(2, 2 + MORE_SESSIONS)
 )
+
+CACHE_DIR: Final = "allensdk"  # in a mount: what AllenSDK takes for a cache_dir that it has filled itself
 
 _TABLE_BYTES: Final = 132_000_000
 _LFP_VOLTS: Final = 1.95e-7
@@ -71,7 +75,7 @@ class Files:
 def make_files(directory: Path, *, shape: Shape, scale: float, seed: int) -> Files:
     """The files in a folder of their own below `directory`, made if they are not there; `scale` 1.0 is real size."""
     place = directory / f"files-{shape.name}-{scale:g}-{seed}"
-    done = place / "manifest.json"
+    done = place / MANIFEST
     if not done.exists():
         place.mkdir(parents=True, exist_ok=True)
         print(f"making {shape.about}: minutes, once", flush=True)
@@ -81,10 +85,9 @@ def make_files(directory: Path, *, shape: Shape, scale: float, seed: int) -> Fil
             (place / name).unlink(missing_ok=True)
             os.link(place / SESSION, place / name)
         _replace(done, manifest(place))
-    names = (SESSION, LFP, UNITS, *MORE)
+    names = (SESSION, LFP, *TABLES.values(), *MORE)
     objects = [stored(f"{PROJECT}/{name}", place / name) for name in names]
-    manifest_key = f"{PROJECT}/manifests/{PROJECT}_project_manifest_v{VERSION}.json"
-    return Files(place, (*objects, stored(manifest_key, done)))
+    return Files(place, (*objects, stored(f"{PROJECT}/manifests/{MANIFEST}", done)))
 
 
 def stored(key: str, path: Path) -> Stored:
@@ -99,17 +102,16 @@ def version_id(key: str) -> str:
 
 
 def manifest(directory: Path) -> str:
-    """The manifest of the files in `directory`."""
-    hashed = {name: _entry(name, _blake2b(directory / name)) for name in (SESSION, LFP, UNITS)}
-    linked = {name: _entry(name, "unknown") for name in MORE}
-    data = {name: entry for name, entry in (hashed | linked).items() if name != UNITS}
+    """The manifest of the files in `directory`. The id of a data file is its place in SESSION, LFP, MORE."""
+    data = [_entry(name, _blake2b(directory / name)) for name in (SESSION, LFP)]
+    data += [_entry(name, "unknown") for name in MORE]
     return json.dumps({
         "project_name": PROJECT,
         "manifest_version": VERSION,
         "data_pipeline": [{"name": "AllenSDK", "version": "2.16.2", "comment": ""}],
         "metadata_file_id_column_name": "file_id",
-        "metadata_files": {"units": hashed[UNITS]},
-        "data_files": {str(number): entry for number, entry in enumerate(data.values())},
+        "metadata_files": {stem: _entry(name, _blake2b(directory / name)) for stem, name in TABLES.items()},
+        "data_files": {str(number): entry for number, entry in enumerate(data)},
     })  # fmt: skip
 
 
@@ -131,15 +133,15 @@ def _write_files(place: Path, shape: Shape, scale: float, seed: int) -> None:
     change = shape.change(scale)
     write_ecephys_session(place / SESSION, cohort, session, Processing(), change)
     write_lfp(place / LFP, cohort, session, probe, _LFP_VOLTS, change if shape.has_lfp else unchanged)
-    _write_units(place, cohort, round(_TABLE_BYTES * scale))
+    file_ids = {int(session["ecephys_session_id"]): 0, int(probe["ecephys_probe_id"]): 1}
+    write_tables((place / UNITS).parent, cohort, (0, 5, 0), file_ids)
+    _lengthen(place / UNITS, round(_TABLE_BYTES * scale))
 
 
-def _write_units(place: Path, cohort: Cohort, at_least_bytes: int) -> None:
+def _lengthen(table: Path, at_least_bytes: int) -> None:
     """The real columns; real rows would take too long to draw, so they repeat."""
-    write_tables(place / "tables", cohort, (0, 5, 0), {})
-    lines = (place / "tables" / "units.csv").read_text().splitlines(keepends=True)
-    (place / UNITS).parent.mkdir(exist_ok=True)
-    with (place / UNITS).open("w") as file:
+    lines = table.read_text().splitlines(keepends=True)
+    with table.open("w") as file:
         file.writelines(repeat_rows(lines, at_least_bytes))
 
 

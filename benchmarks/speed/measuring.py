@@ -16,7 +16,8 @@ from typing import Final
 import click
 
 from benchmarks.speed import machine, release
-from benchmarks.speed.courses import COURSES, Bench, can
+from benchmarks.speed.bench import Bench
+from benchmarks.speed.courses import COURSES, can
 from benchmarks.speed.files import SESSION, Files, make_files
 from benchmarks.speed.origin import Origin
 from benchmarks.speed.parts import Part, Place

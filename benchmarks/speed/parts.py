@@ -7,7 +7,7 @@ from benchmarks.speed.origin import PLAIN, PROFILES, TLS
 from benchmarks.speed.release import NAME as RELEASE
 from benchmarks.speed.results import DEFAULT_SHAPE
 from benchmarks.speed.shapes import SHAPES
-from benchmarks.speed.systems.registry import SYSTEMS
+from benchmarks.speed.systems.registry import INDEXED, SYSTEMS
 
 Place = tuple[str, str]  # profile, transport
 
@@ -27,9 +27,15 @@ class Part:
 
 MOUNTS: Final = ("rclone", "rclone-tuned", "s3fs")
 STREAMS: Final = ("mountpoint-client", "awscrt", "boto3")
+OPENERS: Final = (INDEXED, "rclone", "remfile", "lindi", "s3fs", "local")
+FSSPECS: Final = ("fsspec", "s3fs-python")  # a minute to open a session that others open in seconds
+ANALYSERS: Final = (INDEXED, "rclone", "remfile", "local")
+READERS: Final = tuple(name for name in SYSTEMS if name != "s3fs-python")
+SDKS: Final = (INDEXED, "allensdk", "local")
 LISTERS: Final = ("rclone", "s3fs", "local")
 LAN_TLS: Final[Place] = ("lan", TLS)
 NEAR_TLS: Final[Place] = ("near", TLS)
+HOME_TLS: Final[Place] = ("home", TLS)
 ALL_TLS: Final[tuple[Place, ...]] = tuple((profile.name, TLS) for profile in PROFILES)
 _READERS: Final = ("spikes", "lfp", "open")
 _ALL_OF_IT: Final = ("sequential", *_READERS)
@@ -53,7 +59,38 @@ PARTS: Final = {
     part.name: part
     for part in (
         *_SEQUENTIAL,
-        Part("readers", "spike times, LFP and pynwb: near and home", _READERS, (NEAR_TLS, ("home", TLS))),
+        Part("readers", "spike times, LFP and pynwb: near and home", _READERS, (NEAR_TLS, HOME_TLS), systems=READERS),
+        Part(
+            "opening",
+            "a session's structure, by h5py and pynwb: home",
+            ("walk", "open"),
+            (HOME_TLS,),
+            systems=OPENERS,
+            runs=5,
+        ),
+        Part(
+            "opening-fsspec",
+            "the same by fsspec and Python's s3fs, beside vbnfs alone: home",
+            ("walk", "open"),
+            (HOME_TLS,),
+            systems=FSSPECS,
+        ),
+        Part(
+            "analyses",
+            "NWB Inspector and SpikeInterface: home",
+            ("inspector", "sorting", "recording"),
+            (HOME_TLS,),
+            systems=ANALYSERS,
+            runs=5,
+        ),
+        Part(
+            "allensdk",
+            "AllenSDK on a mount, and its own download: home",
+            ("allensdk",),
+            (HOME_TLS,),
+            systems=SDKS,
+            runs=5,
+        ),
         *_MANY,
         Part("small-reads", "small reads beside a bulk read: all profiles", ("interactive",), ALL_TLS),
         Part("starting", "first mount, and with 2 TB cached: near", ("listing", "huge"), (NEAR_TLS,)),
@@ -61,8 +98,8 @@ PARTS: Final = {
         # A round trip or two for each of 4,000 folders: minutes for one run.
         Part("everything-near", "the same: near", ("everything",), (NEAR_TLS,), RELEASE, LISTERS, runs=1),
         Part("memory", "what is resident after sixteen readers: near", ("memory",), (NEAR_TLS,)),
-        Part("shape-chunked", f"{SHAPES['chunked'].about}: near", _ALL_OF_IT, (NEAR_TLS,), "chunked"),
-        Part("shape-small", f"{SHAPES['small'].about}: near", _ALL_OF_IT, (NEAR_TLS,), "small", runs=2),
+        Part("shape-chunked", f"{SHAPES['chunked'].about}: near", _ALL_OF_IT, (NEAR_TLS,), "chunked", READERS),
+        Part("shape-small", f"{SHAPES['small'].about}: near", _ALL_OF_IT, (NEAR_TLS,), "small", READERS, runs=2),
         Part(
             "shape-large",
             "a session of 3 GB from end to end: near",
@@ -71,6 +108,13 @@ PARTS: Final = {
             "large",
             (*MOUNTS, *STREAMS, "curl", "curl-24", "zeros", "local"),
         ),
-        Part("shape-large-readers", "opening a session of 3 GB: near", ("spikes", "open"), (NEAR_TLS,), "large"),
+        Part(
+            "shape-large-readers",
+            "opening a session of 3 GB: near",
+            ("spikes", "open"),
+            (NEAR_TLS,),
+            "large",
+            READERS,
+        ),
     )
 }

@@ -48,6 +48,13 @@ def with_fsspec(options: argparse.Namespace, take: Take) -> None:
         read_object(file, options.bytes, take)
 
 
+def with_s3fs(options: argparse.Namespace, take: Take) -> None:
+    """The same, of the bucket."""
+    files = sys.modules["s3fs"].S3FileSystem(anon=True, endpoint_url=endpoint(options.url))
+    with files.open("/".join(bucket_and_key(options.url)), block_size=4 << 20) as file:
+        read_object(file, options.bytes, take)
+
+
 def read_object(file: Any, amount_bytes: int, take: Take) -> None:
     """Read the first bytes of a file object."""
     left = amount_bytes
@@ -113,6 +120,7 @@ def with_mountpoint(options: argparse.Namespace, take: Take) -> None:
 LIBRARIES: dict[str, tuple[Callable[[argparse.Namespace, Take], None], tuple[str, ...]]] = {
     "remfile": (with_remfile, ("remfile",)),
     "fsspec": (with_fsspec, ("fsspec", "aiohttp")),
+    "s3fs-python": (with_s3fs, ("s3fs",)),
     "boto3": (with_boto3, ("boto3", "botocore.config")),
     "awscrt": (with_awscrt, ("awscrt.s3", "awscrt.io", "awscrt.http")),
     "mountpoint-client": (with_mountpoint, ("s3torchconnectorclient._mountpoint_s3_client",)),

@@ -16,7 +16,17 @@ MANY: Final = Work("16 programs read 16 sessions, cold", "MB/s", True, ("curl",)
 FAIRNESS: Final = Work("16 programs: slowest to fastest", "times", True)
 SPIKES: Final = Work("one unit's spike times (h5py)", "s", False)
 LFP_CHANNEL: Final = Work("10 s of one LFP channel (h5py)", "s", False)
+WALK: Final = Work("all names, attributes and scalars of the session (h5py)", "s", False, ("local",))
 OPEN: Final = Work("pynwb opens the session", "s", False, ("local",))
+INSPECTOR: Final = Work("NWB Inspector checks the session", "s", False, ("local",))
+SORTING: Final = Work("SpikeInterface: sorting extractor, and one unit's spikes", "s", False, ("local",))
+SORTING_MADE: Final = Work("SpikeInterface: sorting extractor", "s", False, ("local",))
+RECORDING: Final = Work("SpikeInterface: recording extractor, and a second of LFP", "s", False, ("local",))
+RECORDING_MADE: Final = Work("SpikeInterface: recording extractor", "s", False, ("local",))
+ALLENSDK: Final = Work("AllenSDK: project, session and LFP", "s", False, ("local",))
+ALLENSDK_PROJECT: Final = Work("AllenSDK: project, with five tables", "s", False, ("local",))
+ALLENSDK_SESSION: Final = Work("AllenSDK: get_ecephys_session", "s", False, ("local",))
+ALLENSDK_LFP: Final = Work("AllenSDK: get_lfp", "s", False, ("local",))
 IDLE_P50: Final = Work("4 KiB reads alone: p50", "ms", False)
 IDLE_P99: Final = Work("4 KiB reads alone: p99", "ms", False)
 LOADED_P50: Final = Work("4 KiB reads beside a bulk read: p50", "ms", False)
@@ -31,7 +41,9 @@ MEMORY: Final = Work("resident after 16 readers read much", "MB", False)
 HUGE: Final = Work("mount to first ls -l with 2 TB cached", "s", False)
 
 WORKS: Final = (
-    COLD, COLD_PROCESSOR, AGAIN, WARM_DISK, WARM, RANDOM, MANY, FAIRNESS, SPIKES, LFP_CHANNEL, OPEN,
+    COLD, COLD_PROCESSOR, AGAIN, WARM_DISK, WARM, RANDOM, MANY, FAIRNESS, SPIKES, LFP_CHANNEL, WALK, OPEN,
+    INSPECTOR, SORTING, SORTING_MADE, RECORDING, RECORDING_MADE,
+    ALLENSDK, ALLENSDK_PROJECT, ALLENSDK_SESSION, ALLENSDK_LFP,
     IDLE_P50, IDLE_P99, LOADED_P50, LOADED_P99, LOADED_TO_IDLE_P50, LOADED,
     FIRST_LIST, LIST, LIST_ALL, LIST_ALL_AGAIN, MEMORY, HUGE,
 )  # fmt: skip

@@ -17,7 +17,9 @@ from vbnfs.config.settings import Config
 from vbnfs.config.sources import load_config
 
 FOUND = StructureSet("ab" * 64, 10 * BLOCK_BYTES, (0, 4), is_whole=True)
+OTHER = StructureSet("cd" * 64, 10 * BLOCK_BYTES, (0, 5), is_whole=True)
 KEY = "lab/vbn.index"
+PATIENCE_SECONDS = 20.0
 
 
 @pytest.fixture
@@ -77,6 +79,38 @@ def test_one_that_is_too_large_is_not_taken(server: FakeS3Server, dataset: FakeD
     (tmp_path / "large").write_bytes(large)
     for given in (f"{server.endpoint_url}/{server.store.bucket}/{KEY}", str(tmp_path / "large")):
         assert ask(config_of(server, tmp_path, index=given)) is None
+
+
+def test_a_file_whose_disk_hangs(
+    server: FakeS3Server, dataset: FakeDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bucket's index is asked for all the same, each time; the file takes one thread, however often it is tried.
+
+    When the disk answers again, the file is used.
+    """
+    monkeypatch.setattr("vbnfs.access.published_index._PATIENCE_SECONDS", 0.05)
+    os.mkfifo(given := tmp_path / "given")  # a pipe that no one writes to hangs as a disk does
+    config = config_of(server, tmp_path, index=str(given))
+    key = "visual-behavior-neuropixels/manifests.structure-index"
+
+    async def work() -> None:
+        async with open_dataset(config) as opened:
+            others = PublishedIndexes(config, opened.link, opened.catalog, opened.index)
+            for data in (FOUND.encode(), FOUND.encode() + OTHER.encode(), OTHER.encode()):
+                dataset.store.put(key, data)
+                await opened.catalog.load()
+                with trio.fail_after(PATIENCE_SECONDS):
+                    await others.refresh()
+            assert sum(request.key == key for request in server.requests) == 3
+            assert trio.to_thread.current_default_thread_limiter().borrowed_tokens == 0
+            given.write_bytes(FOUND.encode())  # the thread ends that waited for it
+            given.unlink()
+            given.write_bytes(FOUND.encode())
+            with trio.fail_after(PATIENCE_SECONDS):
+                while not list(tmp_path.rglob("structure-given")):
+                    await others.refresh()
+
+    trio.run(work)
 
 
 def test_what_keeps_a_file_from_being_used(server: FakeS3Server, tmp_path: Path) -> None:

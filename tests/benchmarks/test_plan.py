@@ -17,13 +17,15 @@ from benchmarks.speed.machine import members
 from benchmarks.speed.measuring import TimeIsUp, limited, turned, undisturbed
 from benchmarks.speed.origin import PLAIN, PROFILES, TLS, Listener
 from benchmarks.speed.parts import PARTS, Part
+from benchmarks.speed.reading import READING
 from benchmarks.speed.release import NAME as RELEASE
 from benchmarks.speed.shapes import SHAPES
 from benchmarks.speed.systems.base import Site
 from benchmarks.speed.systems.downloads import split
 from benchmarks.speed.systems.programs import run_all
-from benchmarks.speed.systems.registry import NOT_PACKAGED, SYSTEMS, Known, absent, variants
+from benchmarks.speed.systems.registry import INDEXED, NOT_PACKAGED, SYSTEMS, Known, absent, variants
 
+OPEN_ONLY = {INDEXED, "s3fs-python", "lindi", "allensdk"}
 NOTHING: dict[str, tuple[str, ...]] = {"profiles": (), "transports": (), "systems": (), "courses": ()}
 
 
@@ -92,15 +94,31 @@ def test_every_system_has_a_turn_in_the_cold_read() -> None:
 
 
 def test_sixteen_programs_are_compared_with_every_peer(tmp_path: Path) -> None:
-    """And with one limit: a connection for each program."""
+    """And with one limit: a connection for each program. What only opens files has no turn."""
     site = Site(Files(tmp_path, ()), Listener(PROFILES[0], PLAIN, 1), tmp_path / "no certificate", 16)
     systems = {name: known.make(site, tmp_path) for name, known in SYSTEMS.items()}
-    assert {name for name in systems if not can("many", systems[name], "session")} == {"curl-24", "zeros", "local"}
+    assert {name for name in systems if not can("many", systems[name], "session")} == {
+        *("curl-24", "zeros", "local"),
+        *OPEN_ONLY,
+    }
     assert {name for name in systems if can("everything", systems[name], RELEASE)} == {
         *("rclone", "rclone-tuned", "s3fs", "local"),
     }
     assert not any(can("huge", system, "session") for system in systems.values())
     assert not any(can("sequential", system, RELEASE) for system in systems.values())
+
+
+def test_programs_that_open_files_are_compared_with_all_that_can_serve_them(tmp_path: Path) -> None:
+    """h5py and pynwb with all libraries; NWB Inspector with mounts; AllenSDK with vbnfs and its own download."""
+    site = Site(Files(tmp_path, ()), Listener(PROFILES[0], PLAIN, 1), tmp_path / "no certificate", 16)
+    made = {**variants(()), **{name: known.make for name, known in SYSTEMS.items()}}
+    systems = {name: make(site, tmp_path) for name, make in made.items()}
+    turns = {course: {name for name in systems if can(course, systems[name], "session")} for course in READING}
+    mounts = {"vbnfs", INDEXED, "rclone", "rclone-tuned", "s3fs", "local"}
+    assert turns["walk"] == turns["open"] == mounts | {"remfile", "fsspec", "s3fs-python", "lindi"}
+    assert turns["sorting"] == turns["recording"] == mounts | {"remfile", "fsspec"}
+    assert turns["inspector"] == mounts
+    assert turns["allensdk"] == {"vbnfs", INDEXED, "allensdk", "local"}
 
 
 def test_options_narrow_a_part() -> None:

@@ -17,7 +17,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from vbnfs.blocks import BLOCK_BYTES
-from vbnfs.cache import content_folder, eviction, reserve
+from vbnfs.cache import content_folder, evicting, eviction, reserve
 from vbnfs.cache.block_cache import BlockCache
 from vbnfs.cache.content_file import ContentFile
 from vbnfs.cache.content_folder import CHECKSUMS, DATA, FORMAT, Shape
@@ -25,7 +25,7 @@ from vbnfs.cache.eviction import DEFAULT_BYTES, Evictor, store_size, take_over_s
 from vbnfs.cache.histories import EVICTED, Evicted, read_history, recall_evicted, remember_evicted, write_history
 from vbnfs.cache.holdings import Held, Holdings
 from vbnfs.cache.inventory import FORMAT_1, CachedContent, delete, scan
-from vbnfs.cache.pins import Pin, PinnedFile, store_pin
+from vbnfs.cache.pins import Pin, PinnedFile, pin_names, store_pin
 from vbnfs.host.atomic import lock_new
 from vbnfs.host.places import Anchor, Place, folder_at
 from vbnfs.metrics import Metrics
@@ -464,6 +464,40 @@ def test_who_evicts_and_is_stopped_is_not_waited_for(tmp_path: Path, monkeypatch
         assert not evictor.scan_and_evict()  # nothing is too much: patience begins anew
         add_content(tmp_path, "ab4", 2 * MIB, used=4)
         assert not evictor.scan_and_evict()
+
+
+def test_what_is_pinned_before_it_is_deleted_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pin that is stored between choice and deletion holds: another process has found its contents, and said so."""
+    for number in range(4):
+        add_content(tmp_path, f"ab{number}", MIB, used=number)
+    monkeypatch.setattr(evicting, "_PATIENCE_SECONDS", 0.0)  # the lock is not waited for
+
+    def pin_when_chosen(left: Sequence[CachedContent]) -> None:
+        if len(left) < 4:
+            pinned(tmp_path, "ab0", "ab2")
+
+    metrics = Metrics()
+    evictor = Evictor(tmp_path, limit_bytes=2 * MIB, metrics=metrics, on_scan=pin_when_chosen)
+    assert evictor.scan_and_evict()
+    assert names(tmp_path) == ["ab0", "ab2", "ab3"]
+    assert (metrics.evicted_contents, evictor.usage_bytes) == (1, 3 * MIB)
+
+
+def test_a_pin_waits_for_an_eviction(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is stored when what was chosen before is gone: so what it then finds in the cache stays."""
+    add_content(tmp_path, "ab0", MIB, used=1)
+    with open(tmp_path / FORMAT / ".evicting", "w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        seen: list[list[str]] = []
+
+        def end_the_eviction(seconds: float) -> None:
+            seen.append(pin_names(tmp_path))
+            fcntl.flock(other, fcntl.LOCK_UN)
+
+        monkeypatch.setattr("vbnfs.host.locks.time.sleep", end_the_eviction)
+        pinned(tmp_path, "ab0")
+    assert seen == [[]]
+    assert pin_names(tmp_path) == ["ab0"]
 
 
 class _Meddled(Place):

@@ -1,5 +1,6 @@
 """Pins: what they hold, for every process, through crashes and damage; and that no eviction takes it away."""
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -14,6 +15,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from tests.cache.test_eviction import add_content, make, names
 from vbnfs.cache import reserve
+from vbnfs.cache.block_cache import BlockCache
+from vbnfs.cache.cache_disk import CacheDisk
 from vbnfs.cache.eviction import Evictor
 from vbnfs.cache.pins import (
     FORMAT,
@@ -22,7 +25,9 @@ from vbnfs.cache.pins import (
     PinnedIds,
     are_there,
     check_name,
+    let_go_of_what_was_before,
     pin_names,
+    pinned_ids,
     pinned_sizes,
     read_pin,
     read_pins,
@@ -90,7 +95,7 @@ def test_other_files_are_no_pins(tmp_path: Path) -> None:
     (tmp_path / FORMAT / ".abc.new").write_text("x")
     (tmp_path / FORMAT / "two.txt").write_text("x")
     (tmp_path / FORMAT / "link.pin").symlink_to("one.pin")
-    assert PinnedIds(tmp_path).now() == {A}
+    assert pinned_ids(tmp_path) == {A}
     assert are_there(tmp_path)
     assert [one.name for one in read_pins(tmp_path)[0]] == ["one"]
 
@@ -143,6 +148,46 @@ def test_a_disk_that_does_not_answer_changes_nothing(tmp_path: Path, monkeypatch
     assert held.now() == {B}
 
 
+def test_pins_that_were_never_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that does not know what is pinned evicts and deletes nothing, takes no more when full, and says so.
+
+    As soon as it can read the pins, it evicts all else.
+    """
+    for number in range(4):
+        add_content(tmp_path, f"ab{number}", MIB, used=number)
+    store_pin(tmp_path, pin("one", "ab0"))
+    (tmp_path / FORMAT).rename(tmp_path / "elsewhere")
+    (tmp_path / FORMAT).write_text("")
+    evictor = make(tmp_path, 2 * MIB)
+    disk = CacheDisk(BlockCache(tmp_path, scope="aws", metrics=Metrics()), evictor)
+
+    def nothing_goes(words: str) -> None:
+        assert not evictor.make_room(MIB)
+        evictor.not_written(MIB)
+        assert evictor.victims() == []
+        disk.check_now()
+        assert words in (disk.problem or "")
+        assert "so nothing is evicted" in (disk.problem or "")
+        with pytest.raises(PinError, match="so nothing is deleted: make the folder pins-v1"):
+            pinned_ids(tmp_path)
+        assert names(tmp_path) == ["ab0", "ab1", "ab2", "ab3"]
+
+    nothing_goes("pins cannot be read: Not a directory")
+    (tmp_path / FORMAT).unlink()
+    (tmp_path / "elsewhere").rename(tmp_path / FORMAT)
+
+    def fail(*about: object) -> object:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as failing:
+        failing.setattr("vbnfs.host.places.Place.read_bytes", fail)
+        for _ in range(2):
+            nothing_goes("pin one: cannot be read: Input/output error")
+    disk.check_now()
+    assert (disk.problem, names(tmp_path)) == (None, ["ab0"])
+    assert pinned_ids(tmp_path) == {"ab0"}
+
+
 def test_a_process_that_is_killed_leaves_one_pin_or_the_other(tmp_path: Path) -> None:
     """Whenever it dies, what stands there is a whole pin: it holds all that it named, or what it held before."""
     store_pin(tmp_path, pin("one", A))
@@ -164,6 +209,58 @@ def test_a_process_that_is_killed_leaves_one_pin_or_the_other(tmp_path: Path) ->
         process.stdout.close()
         assert len(PinnedIds(tmp_path).now()) in {1, 3000}
         assert read_pin(tmp_path, "one") is not None
+
+
+def test_no_change_is_lost(tmp_path: Path) -> None:
+    """Two processes that change a pin at the same time do it one after the other: both changes are there."""
+    script = (
+        "import sys; from pathlib import Path; from tests.cache.test_pins import *\n"
+        "from vbnfs.cache.pins import change_pin\n"
+        "print(flush=True); sys.stdin.readline()\n"
+        "for number in range(int(sys.argv[2]), int(sys.argv[2]) + 40):\n"
+        "    more = f'{number:040x}'\n"
+        "    change_pin(Path(sys.argv[1]), 'one', lambda now: pin('one', *(now.sizes if now else ()), more))\n"
+    )
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-c", script, tmp_path, first], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for first in ("0", "1000")
+    ]
+    for process in both:
+        assert process.stdout is not None
+        process.stdout.readline()  # it is ready
+    for process in both:
+        process.communicate("\n")
+    assert [process.returncode for process in both] == [0, 0]
+    assert len(PinnedIds(tmp_path).now()) == 80
+
+
+def test_the_end_of_an_update_changes_only_what_it_stored(tmp_path: Path) -> None:
+    """What was before is let go of; but not of a pin that was taken away or made anew meanwhile, nor of another's."""
+    stored = pin("one", A, before=frozenset({B}))
+    store_pin(tmp_path, stored)
+    let_go_of_what_was_before(tmp_path, stored)
+    assert read_pin(tmp_path, "one") == pin("one", A)
+    remove_pin(tmp_path, "one")
+    let_go_of_what_was_before(tmp_path, stored)
+    assert pin_names(tmp_path) == []
+    for other in (pin("one", C, before=frozenset({A, B})), pin("one", A, before=frozenset({B, C}))):
+        store_pin(tmp_path, other)
+        let_go_of_what_was_before(tmp_path, stored)
+        assert PinnedIds(tmp_path).now() == {A, B, C}
+
+
+def test_a_process_that_hangs_with_the_lock_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A change waits for it for a while; then it says so, and changes nothing."""
+    store_pin(tmp_path, pin("one", A))
+    monkeypatch.setattr("vbnfs.cache.pins._PATIENCE_SECONDS", 0.0)
+    with (tmp_path / FORMAT / ".lock").open() as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        for change in (lambda: store_pin(tmp_path, pin("one", B)), lambda: remove_pin(tmp_path, "one")):
+            with pytest.raises(PinError, match="pin one: another vbnfs is changing pins"):
+                change()
+    assert PinnedIds(tmp_path).now() == {A}
 
 
 def test_the_reserve_takes_nothing_that_is_pinned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """Structure sets: of the right file and within their bounds, or none."""
 
 import io
+import time
 from hashlib import blake2b
 
 import pytest
@@ -13,6 +14,7 @@ from vbnfs.cache.structure_sets import (
     KIND,
     MOST_BLOCKS,
     MOST_BYTES,
+    MOST_SETS,
     Sets,
     StructureSet,
     merged,
@@ -166,3 +168,17 @@ def test_an_index_that_is_too_large() -> None:
     taken.take(data)
     assert 25_000 <= len(taken) < 26_000
     assert taken.count_bytes <= MOST_BYTES
+
+
+def test_many_sets_about_one_file() -> None:
+    """The last eight count. Taking 60,000 is linear work: to compare each with all others takes a minute."""
+    size_bytes, count = 60_000 * BLOCK_BYTES, 60_000
+    data = b"".join(StructureSet(HASH, size_bytes, (number,)).encode() for number in range(count))
+    assert len(data) < MOST_BYTES
+    taken, before = Sets(), time.process_time()
+    taken.take(data)
+    found = taken.of(HASH)
+    assert time.process_time() - before < 5
+    assert found is not None
+    assert found.blocks == tuple(range(count - MOST_SETS, count))
+    assert taken.count_bytes == len(data)

@@ -97,6 +97,19 @@ def test_a_cache_that_cannot_be_made_smaller(tmp_path: Path) -> None:
     assert not file.exists()
 
 
+def test_where_pins_cannot_be_read(tmp_path: Path) -> None:
+    """Nothing is deleted, because it may be pinned: said with status 1 and the remedy, in every form."""
+    cache = tmp_path / "cache"
+    cache.mkdir(mode=0o700)
+    file = content(cache, "00", 2 * MIB, age_seconds=1)
+    (cache / "pins-v1").write_text("")
+    for arguments in (["--all"], ["--cache-size", "1M"], ["--cache-size", "1M", "--dry-run"]):
+        done = run_vbnfs("clean", *arguments)
+        assert (done.returncode, done.stdout) == (1, ""), done.stderr
+        assert "pins cannot be read: Not a directory, so nothing is deleted: make the folder pins-v1" in done.stderr
+        assert file.exists()
+
+
 @pytest.mark.root
 def test_a_size_that_cannot_be_kept(tmp_path: Path) -> None:
     """On a disk that takes no file the size would be forgotten at once: said with status 1."""

@@ -379,6 +379,44 @@ def test_files_that_are_there(server: FakeS3Server, tmp_path: Path) -> None:
     assert changed.read_bytes() == FILES[LFP(101, "A")]
 
 
+def test_no_link_is_followed(server: FakeS3Server, tmp_path: Path) -> None:
+    """A link in the folder, such as a shared disk may have, is refused by name; what it leads to stays as it is.
+
+    So is another file in the place of the digests; and of the files in `vbnfs-export` only an export's
+    own parts are deleted.
+    """
+    out, mine = tmp_path / "usb", tmp_path / "mine"
+    mine.mkdir()
+    files = {"thesis.tex": b"my thesis\n" * 1000, "download.part": b"half a download", f"{'0' * 16}.part": b"mine"}
+    for name, data in files.items():
+        (mine / name).write_bytes(data)
+        (mine / name).chmod(0o600)
+
+    def refused(place: str, target: Path, words: str = "a symbolic link, which an export does not follow") -> None:
+        path = out / place
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.symlink_to(target) if path != target else path.write_bytes(files["thesis.tex"])
+        done = export(server, out, BEHAVIOR)
+        assert (done.returncode, done.stdout, f"{path}: {words}" in done.stderr) == (1, "", True), done.stderr
+        assert {one.name: one.read_bytes() for one in mine.iterdir()} == files
+        assert {stat.S_IMODE(one.stat().st_mode) for one in mine.iterdir()} == {0o600}
+        path.unlink()
+
+    digests = out / "vbnfs-export" / "digests"
+    refused("vbnfs-export/digests", mine / "thesis.tex")
+    refused("vbnfs-export/digests", digests, "not what an export has written")
+    digests.parent.rmdir()
+    refused("vbnfs-export", mine)
+    refused(NEW, mine)
+    (out / "vbnfs-export" / "download.part").write_bytes(b"mine")
+    (out / "vbnfs-export" / f"{'0' * 16}.part").write_bytes(b"an earlier export's")
+    (out / "vbnfs-export" / "structure-index").symlink_to(mine / "thesis.tex")
+    done = export(server, out, BEHAVIOR)
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in (out / "vbnfs-export").glob("*.part")] == ["download.part"]
+    assert {one.name: one.read_bytes() for one in mine.iterdir()} == files
+
+
 @pytest.mark.slow
 def test_digests_come_along(server: FakeS3Server, tmp_path: Path) -> None:
     """The digests of all files are in the folder, as docs/digests.md has them, also behind a torn end."""

@@ -186,11 +186,12 @@ def test_in_a_mount_of_another_user(mounts: Mounts, server: FakeS3Server, monkey
 
 
 def on_a_terminal(*arguments: str | Path, **variables: str) -> str:
-    """What a command shows on a terminal of 60 columns."""
+    """What a command shows on a terminal of 60 columns, whatever COLUMNS was set to by what runs the tests."""
+    inherited = {name: value for name, value in os.environ.items() if name not in {"COLUMNS", "LINES"}}
     command = shlex.join([sys.executable, "-m", "vbnfs", *map(str, arguments)])
     done = subprocess.run(
         ["script", "-qec", f"stty cols 60; {command}", os.devnull],
-        env={**os.environ, "TERM": "xterm-256color", "LC_ALL": "C.UTF-8", **variables},
+        env={**inherited, "TERM": "xterm-256color", "LC_ALL": "C.UTF-8", **variables},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         check=True,

@@ -104,6 +104,30 @@ def test_names_that_are_alike() -> None:
     assert len(genotypes) == 2
     assert genotypes[0] == "a_b"
     assert genotypes[1].startswith("a_b~")
+    for second, third in (("a/b", genotypes[1]), (genotypes[1], "a/b")):
+        files = {f"b/{number}/s.nwb": str(number) for number in range(3)}
+        rows = "".join(f"{number},1,{one},F,,,,{number}\n" for number, one in enumerate(("a_b", second, third)))
+        by = folders_of(manifest("1.0.0", {"project_metadata/ecephys_sessions.csv": "t", **files}), _table(rows))
+        assert sorted(len(links) for path, links in by.items() if path[0] == "genotype" and len(path) == 2) == [
+            1,
+            1,
+            1,
+        ]
+
+
+def _table(rows: str) -> bytes:
+    return (HEADER + rows).encode()
+
+
+def test_sessions_whose_files_have_one_name() -> None:
+    """Each has a link; that of the second one has a hash behind its name, and the same one in all folders."""
+    files = {"a/s.nwb": "1", "b/s.nwb": "2"}
+    two = manifest("1.0.0", {"project_metadata/ecephys_sessions.csv": "t", **files})
+    by = folders_of(two, _table("7,1,x,F,,,,0\n8,1,y,F,,,,1\n"))
+    assert set(by["sex", "F"].values()) == {"../../../a/s.nwb", "../../../b/s.nwb"}
+    [name] = by["genotype", "y"]
+    assert name.startswith("s.nwb~")
+    assert by["mouse_id", "1"][name] == "../../../b/s.nwb"
 
 
 @given(st.text(min_size=1, max_size=400))
@@ -116,6 +140,34 @@ def test_any_value_becomes_a_name(value: str) -> None:
         assert len(names) == 1
         for name in names:
             check_name(name)
+
+
+def test_one_cell_does_not_take_long() -> None:
+    """A cell of as many values as are taken has a folder for each; one of more makes the table none."""
+
+    def row(count: int) -> str:
+        return f'7,1,,F,"{[f"S{number}" for number in range(count)]}",,,0\n'
+
+    found = folders(row(200))
+    assert len(found) == 2 + 2 + 200 + 2 * 2 * 200  # of mouse and sex, these nested, the areas, these nested
+    with pytest.raises(ValueError, match="4,096 values in one cell"):
+        folders(row(4096))
+
+
+def test_too_many_links(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A table of more links than are made makes none, also where it is one row."""
+    monkeypatch.setattr("vbnfs.dataset.browsing._MOST_LINKS", 5)
+    with pytest.raises(ValueError, match="more than 5 links"):
+        folders("7,1,x,F,,,,0\n")
+
+
+def test_rows_that_are_too_short_or_too_long() -> None:
+    """A cell that a row lacks is an empty one, and one too many counts for nothing."""
+    header = b"ecephys_session_id,file_id,mouse_id,structure_acronyms\n"
+    assert folders_of(MANIFEST, header + b"7,0,3\n8\n8,1,4,,x,y\n") == {
+        ("mouse_id", "3"): {"7": "../../../b/7"},
+        ("mouse_id", "4"): {"ecephys_session_8.nwb": "../../../ecephys_sessions/ecephys_session_8.nwb"},
+    }
 
 
 @pytest.mark.parametrize("data", [b"\xff\xff", b"", b"a,b\n1,2\n", HEADER.encode()])

@@ -150,6 +150,18 @@ async def test_equal_steps_bring_the_blocks_of_the_next_reads(tmp_path: Path) ->
         assert floor.cache.cached_bytes(content) - before <= 60 * BLOCK_BYTES
 
 
+async def test_equal_steps_by_chance_are_guessed_from_once(tmp_path: Path) -> None:
+    """Three reads with equal steps, and then elsewhere: five MiB come the first time, and no more the next times."""
+    async with walked(tmp_path) as (floor, content, reader):
+        for number, (first, distance) in enumerate(((0, 900), (21_000, 1300), (21_300, 1700))):
+            starts = [LFP.start + (first + step * distance) * KIB for step in range(3)]
+            before = floor.cache.cached_bytes(content)
+            await read(reader, *(ByteRange(start, start + 4096) for start in starts))
+            await floor.settled()
+            guessed = (floor.cache.cached_bytes(content) - before) // BLOCK_BYTES - len(starts)
+            assert guessed > 5 if number == 0 else guessed <= 0
+
+
 async def test_a_row_comes_at_once(tmp_path: Path) -> None:
     """The index was read, then a row is begun: the rest of that row comes with its first block, and no other one."""
     async with walked(tmp_path) as (floor, content, reader):

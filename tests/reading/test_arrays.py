@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from vbnfs.blocks import BLOCK_BYTES, blocks_of
 from vbnfs.hdf5.structure import Extent, RowEnds
 from vbnfs.objects import ByteRange
-from vbnfs.reading.arrays import Arrays, SmallReads, Steps, place_of, rest_of, row_at, value_of
+from vbnfs.reading.arrays import Arrays, Guess, SmallReads, Steps, place_of, rest_of, row_at, value_of
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 LFP = Extent(100 * KIB, 100 * KIB + 4 * GIB, 384)
@@ -111,7 +111,7 @@ def test_equal_steps_have_the_blocks_of_the_next_reads_fetched(
     """In whole pages, as the kernel reads them: each block that is fetched is that of a next read, or beside it."""
     pages = [(first + number * step) // 4096 * 4096 for number in range(count)]
     found = steps(*pages)
-    assert found.are_equal
+    assert found.are_equal()
     stop = 100 * GIB
     blocks = found.next_blocks(found.last, size, stop)
     assert len(blocks) == len(set(blocks)) >= 20
@@ -130,9 +130,9 @@ def test_steps_end_with_the_array_and_begin_anew_elsewhere() -> None:
     assert found.next_blocks(2 * MIB, 4, 5 * MIB) == [12, 16]
     assert found.next_blocks(4 * MIB, 4, 5 * MIB) == [16]
     assert found.next_blocks(4 * MIB + 1, 4, 5 * MIB) == []
-    assert not steps(0, MIB, 3 * MIB).are_equal
-    assert not steps(0, 2 * MIB, MIB).are_equal
-    assert steps(0, 3 * MIB, 4 * MIB, 5 * MIB).are_equal
+    assert not steps(0, MIB, 3 * MIB).are_equal()
+    assert not steps(0, 2 * MIB, MIB).are_equal()
+    assert steps(0, 3 * MIB, 4 * MIB, 5 * MIB).are_equal()
 
 
 def test_a_small_array_comes_whole_and_of_a_ragged_one_the_row() -> None:
@@ -182,3 +182,16 @@ def test_without_its_index_in_memory_a_row_is_not_known() -> None:
     """Nothing is read for it."""
     assert row_at(SPIKES, SPIKES.start, lambda number: None) is None
     assert row_at(LFP, LFP.start, lambda number: 0) is None
+
+
+def test_wrong_guesses_take_more_steps() -> None:
+    """Twice as many each time, until some block of the last guess is read."""
+    read, elsewhere = ByteRange(5 * BLOCK_BYTES, 5 * BLOCK_BYTES + 1), ByteRange(9 * BLOCK_BYTES, 10 * BLOCK_BYTES)
+    guess = Guess()
+    assert steps(0, MIB, 2 * MIB).are_equal(guess.least_steps)
+    guess = guess.then([5, 6])
+    assert guess.after(elsewhere) == guess
+    assert not steps(0, MIB, 2 * MIB, 3 * MIB).are_equal(guess.least_steps)
+    assert steps(0, MIB, 2 * MIB, 3 * MIB, 4 * MIB).are_equal(guess.least_steps)
+    assert guess.then([5]).least_steps == 2 * guess.least_steps
+    assert guess.then([5]).after(read) == Guess()

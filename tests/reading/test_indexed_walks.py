@@ -1,8 +1,11 @@
 """Walks of files that the structure index has, and what walks leave in it: real blocks, and a real process."""
 
 import hashlib
+import threading
+from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
 import trio
 import trio.testing
 
@@ -20,6 +23,7 @@ from tests.reading.test_walks import (
     read,
 )
 from vbnfs.blocks import BLOCK_BYTES, blocks_of
+from vbnfs.cache.block_cache import BlockCache
 from vbnfs.cache.sets import Imported
 from vbnfs.cache.structure_sets import StructureSet
 from vbnfs.objects import Content
@@ -151,3 +155,36 @@ async def test_a_file_without_structure_is_not_walked(tmp_path: Path) -> None:
         await ended(floor)
         assert fetched(floor, content) == {0, ELSEWHERE}
         assert floor.walks.process is None
+
+
+@pytest.mark.parametrize("hangs", [False, True])
+async def test_a_disk_that_fails_ends_no_mount(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, hangs: bool
+) -> None:
+    """Which blocks of an index are here cannot be found out: readers go on, and the mount's end does not wait."""
+    asked, goes_on = threading.Event(), threading.Event()
+
+    missing_at_other_times = BlockCache.missing
+
+    def missing(cache: BlockCache, content: Content, indices: Sequence[int]) -> list[int]:
+        if indices != WHOLE.blocks:
+            return missing_at_other_times(cache, content, indices)
+        asked.set()
+        if hangs:
+            goes_on.wait(PATIENCE_SECONDS)
+        raise OSError("the disk failed")
+
+    async with bench(tmp_path) as floor:
+        monkeypatch.setattr(BlockCache, "missing", missing)
+        floor.index.record(WHOLE)
+        reader = floor.open(put(floor))
+        with trio.fail_after(PATIENCE_SECONDS / 2):
+            await read(reader, 0, ELSEWHERE)
+            while not asked.is_set():
+                await trio.testing.wait_all_tasks_blocked(0.01)
+            await read(reader, *STRUCTURE)
+        assert floor.metrics.index_waves == 0
+        reader.close()
+        ending = trio.current_time()
+    assert trio.current_time() - ending < PATIENCE_SECONDS / 2
+    goes_on.set()

@@ -1,6 +1,7 @@
 """Walks ahead of readers: real blocks, and a real process that parses them."""
 
 import os
+import resource
 import signal
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from vbnfs.errors import HashMismatchError
 from vbnfs.objects import ByteRange, Content
 from vbnfs.reading.file_reader import FileReader
 from vbnfs.reading.planner import follows_structure, tail_of
+from vbnfs.reading.walker import Walker
 
 DATA = structured()
 WALKED = Waves(DATA)
@@ -109,6 +111,24 @@ async def test_a_process_that_is_killed(tmp_path: Path) -> None:
         await read(floor.open(other), 0, ELSEWHERE)
         await ended(floor)
         assert fetched(floor, other) == STRUCTURE
+
+
+def test_a_process_that_wants_much_memory() -> None:
+    """It gets 512 MiB, and the system ends it first. Beyond that it and its walks end, and another one comes."""
+    walker, first = Walker(), (0, DATA[:BLOCK_BYTES])
+    try:
+        begun = walker.go_on(1, len(DATA), [first])
+        process = walker.process
+        assert process is not None
+        assert resource.prlimit(process, resource.RLIMIT_DATA) == (512 << 20, 512 << 20)
+        assert Path(f"/proc/{process}/oom_score_adj").read_text() == "1000\n"
+        with pytest.raises(OSError, match=r"ended|EPIPE|Broken pipe|reset"):
+            walker.go_on(2, len(DATA), [(0, bytes(600 << 20))])
+        assert not Path(f"/proc/{process}").exists()
+        assert walker.go_on(1, len(DATA), [first]) == begun
+        assert walker.process not in {None, process}
+    finally:
+        walker.close()
 
 
 async def test_a_file_that_is_found_wrong(tmp_path: Path) -> None:

@@ -112,6 +112,10 @@ def test_readers_put_their_outcomes_together() -> None:
     assert one.quantile(1.0) == pytest.approx(2.0, rel=0.06)
 
 
+# What was stored before the bucket had versions; and what is proven to be a part of the range: the rest is asked for.
+HARMLESS = {"no version", "shorter range"}
+
+
 @pytest.mark.parametrize("name", FAULTS)
 async def test_a_fault_is_never_a_wrong_byte(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever one request meets, what the client hands on is right, and what is missing is an error."""
@@ -134,13 +138,13 @@ async def test_a_fault_is_never_a_wrong_byte(name: str, monkeypatch: pytest.Monk
             metrics=Metrics(),
         ) as client:
             wanted = ByteRange(1000, 200_000)
-            if name == "no version":  # as servers do for what was stored before the bucket had versions
+            if name in HARMLESS:
                 await client.get_range(RangeRequest(version, wanted, len(DATA)), receive)
             else:
                 with pytest.raises(StorageError):
                     await client.get_range(RangeRequest(version, wanted, len(DATA)), receive)
     assert DATA[1000:200_000].startswith(bytes(got))
-    assert (len(got) == len(wanted)) == (name == "no version")
+    assert (len(got) == len(wanted)) == (name in HARMLESS)
 
 
 def test_a_mix_is_drawn_with_its_seed() -> None:

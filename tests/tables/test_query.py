@@ -107,10 +107,23 @@ def test_any_text_is_taken_or_refused(text: str) -> None:
 
 @pytest.mark.parametrize(
     "pattern",
-    ["VISp", "^VIS", "p$", "a.b", "VISp|VISl", "(VISp|VISl)$", "S.*t", "[A-Z]+[0-9]+", r"\(ChR2\)", "[]+*?a]"],
+    [
+        "VISp",
+        "^VIS",
+        "p$",
+        "a.b",
+        "VISp|VISl",
+        "(VISp|VISl)$",
+        "S.*t",
+        "[A-Z]?[0-9]+",
+        "a.*?b",
+        "a?b?",
+        r"\(ChR2\)",
+        "[]+*?a]",
+    ],
 )
 def test_patterns_that_are_taken(pattern: str) -> None:
-    """Regular expressions with up to two repeats of a character or a class are taken."""
+    """Regular expressions with up to two repeats of a character or a class are taken, if one is a ?."""
     assert why_not_taken(pattern) is None
 
 
@@ -119,12 +132,13 @@ def test_patterns_that_are_taken(pattern: str) -> None:
     [
         *(("(a+)+$", "behind a group"), ("(a|aa)*b", "behind a group"), ("(a){9}", "behind a group")),
         *((".*.*.*x", "3 repeats"), ("a?" * 30 + "a" * 30, "30 repeats"), ("a{2}b{2}c{2}", "3 repeats")),
+        *((".*.*b", "2 repeats of"), ("[A-Z]+[0-9]+", "2 repeats of"), ("a{2,}b{0,99}", "2 repeats of")),
         *(("(?:a)b", "(?...)"), ("(?i)a", "(?...)"), ("[", "not a regular"), ("*a", "not a regular")),
         *(("a{99999999999}", "not a regular"), ("a" * 201, "201 characters"), ("\\", "not a regular")),
     ],
 )
 def test_patterns_that_are_refused(pattern: str, words: str) -> None:
-    """What can take longer than the cube of a text is refused, and what is no regular expression."""
+    """What can take longer than some times the square of a text is refused, and what is no regular expression."""
     assert words in str(why_not_taken(pattern))
 
 

@@ -109,6 +109,15 @@ def test_unknown_columns(text: str, words: str) -> None:
     assert words in str(caught.value)
 
 
+def test_long_texts() -> None:
+    """A repeat is searched for in no column with a long text, which could take seconds; what has none is."""
+    table = pd.DataFrame({"unit_id": [1, 2], "notes": ["b" + "a" * 5000, "b"]})
+    assert found("notes.str.contains('ba?a')", table) == [1]
+    assert found("notes.str.contains('ba*', regex=False)", table) == []
+    with pytest.raises(QueryError, match="it has a text of more than 4,000 characters"):
+        found("notes.str.contains('.*c')", table)
+
+
 NUMBERS, TEXTS = st.sampled_from(["snr", "depth", "unit_id"]), st.sampled_from(["area", "quality"])
 SIGNS = st.sampled_from(["==", "!=", "<", "<=", ">", ">="])
 NUMBER = st.integers(-5, 110).map(str) | st.sampled_from(["0.5", "-1.0", "2.5"])

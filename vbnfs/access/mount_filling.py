@@ -16,6 +16,7 @@ from typing import Any, Final
 import trio
 
 from vbnfs.access.mount_status import ask_status
+from vbnfs.access.running_mounts import shows_dataset_of
 from vbnfs.config.settings import Config
 from vbnfs.errors import MountError
 from vbnfs.host import peers
@@ -28,7 +29,6 @@ _BATCH: Final = 1000  # contents: their ids fit into a question
 _SILENCE_SECONDS: Final = 15.0  # a mount reports several times a second
 _MAX_LINE_BYTES: Final = 1 << 20
 _PIECE_BYTES: Final = 64 << 10
-_SAME: Final = ("bucket", "project", "endpoint_url")
 
 
 def mount_on(config: Config) -> MountEntry | None:
@@ -40,7 +40,7 @@ def mount_on(config: Config) -> MountEntry | None:
             status = ask_status(entry)
         except MountError:
             continue
-        is_same = all(status[name] == getattr(config, name) for name in _SAME)
+        is_same = shows_dataset_of(status, config)
         if is_same and _is_same_folder(Path(status["cache_dir"]), config.cache_dir) and not status["is_offline"]:
             return entry
     return None

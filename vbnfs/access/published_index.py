@@ -38,7 +38,9 @@ PUBLISHED: Final = "published"
 GIVEN: Final = "given"
 _COPIES: Final = {PUBLISHED: "structure", GIVEN: "structure-given"}
 _UNUSED: Final = "a structure index cannot be used; files are read without it"
+_IS_SILENT: Final = "its disk does not answer"
 _IS_NONE: Final = "no structure index, which 'vbnfs index export' writes"
+_PATIENCE_SECONDS: Final = 10.0  # with the disk of a file that is given
 _FRESH_SECONDS: Final = 86_400.0  # that a copy of a URL is used without asking
 
 
@@ -53,11 +55,13 @@ class PublishedIndexes:
         self._folder = StoredFolder(dataset_folder(config))
         self._names: dict[str, str] = {}  # of what was handed in: its ETag, or where it is from
         self._taken: dict[str, bytes] = {}  # the hash of what came last of each
+        self._reading = trio.CapacityLimiter(1)  # a disk that hangs holds one thread, none of the readers
         self._came_at = -math.inf  # when the URL was asked last, and gave something
         self._warn_once = WarnOnce()
 
     def restore(self) -> None:
-        """Hand in the copies that are stored. Reads the disk."""
+        """Read what is stored of the index, and hand in the copies. For a thread: a large index takes a while."""
+        self._index.refresh()
         self._restore(PUBLISHED)
         if self._config.index is not None:
             self._restore(GIVEN, only=self._config.index)
@@ -82,7 +86,7 @@ class PublishedIndexes:
         if given is None:
             return
         if "://" not in given:
-            await self._take(GIVEN, given, given, partial(_read, Path(given)))
+            await self._take(GIVEN, given, given, partial(self._read, Path(given)))
         elif not self._config.offline and await trio.to_thread.run_sync(self._is_old, given):
             get = partial(
                 download, given, ca_bundle=self._config.ca_bundle, environ=variables(), max_bytes=MOST_BYTES
@@ -97,6 +101,20 @@ class PublishedIndexes:
             self._warn_once(_UNUSED, index=about, reason=str(error))
             return
         await trio.to_thread.run_sync(self._keep, origin, name, data, abandon_on_cancel=True)
+
+    async def _read(self, file: Path) -> bytes:
+        """A file on any disk, which may hang. Raises `OSError`, `IndexFileError`."""
+
+        def read() -> bytes:
+            with file.open("rb") as opened:
+                return opened.read(MOST_BYTES + 1)
+
+        with trio.move_on_after(_PATIENCE_SECONDS):
+            data = await trio.to_thread.run_sync(read, abandon_on_cancel=True, limiter=self._reading)
+            if len(data) > MOST_BYTES:
+                raise IndexFileError(f"{file}: more than {MOST_BYTES:,} bytes")
+            return data
+        raise IndexFileError(f"{file}: {_IS_SILENT}")
 
     def _keep(self, origin: str, name: str, data: bytes) -> None:
         digest = hashlib.blake2b(data).digest()
@@ -123,7 +141,7 @@ def unusable_index(config: Config) -> list[str]:
     given = config.index
     if given is None or "://" in given:
         return []
-    problem = in_time(partial(_problem, Path(given)), otherwise="its disk does not answer")
+    problem = in_time(partial(_problem, Path(given)), otherwise=_IS_SILENT)
     return [f"--index {given}: {problem}; files are read without it"] if problem else []
 
 
@@ -134,16 +152,3 @@ def _problem(file: Path) -> str:
             return "" if opened.read(len(KIND.letters)) == KIND.letters else _IS_NONE
     except OSError as error:
         return error.strerror or str(error)
-
-
-async def _read(file: Path) -> bytes:
-    """A file on any disk, which may hang. Raises `OSError`, `IndexFileError`."""
-
-    def read() -> bytes:
-        with file.open("rb") as opened:
-            return opened.read(MOST_BYTES + 1)
-
-    data = await trio.to_thread.run_sync(read, abandon_on_cancel=True)
-    if len(data) > MOST_BYTES:
-        raise IndexFileError(f"{file}: more than {MOST_BYTES:,} bytes")
-    return data

@@ -10,9 +10,11 @@ import json
 import os
 import socket
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from vbnfs.config.settings import Config
 from vbnfs.errors import MountError
 from vbnfs.host import peers
 from vbnfs.host.apart import read_attribute
@@ -21,6 +23,7 @@ from vbnfs.host.mount_programs import is_alive
 from vbnfs.host.mountinfo import MountEntry, all_mounts, is_made_by_a_user, mount_holding
 from vbnfs.host.runtime import find_socket, socket_paths
 
+_DATASET: Final = ("bucket", "project", "endpoint_url")
 READERS_STATUS: Final = "user.vbnfs.status"  # of the top folder: filesystem/operations.py
 _MAX_ANSWER_BYTES: Final = 1 << 20
 _PIECE_BYTES: Final = 64 << 10
@@ -86,6 +89,11 @@ def ask_as_reader(entry: MountEntry, *, seconds: float = ANSWER_SECONDS) -> dict
     if not isinstance(answer, dict):
         raise MountError(f"{entry.mountpoint}: its daemon's answer is none")
     return answer
+
+
+def shows_dataset_of(status: Mapping[str, Any], config: Config) -> bool:
+    """Whether a mount with this status has the dataset of a configuration, from the same server."""
+    return all(name in status and status[name] == getattr(config, name) for name in _DATASET)
 
 
 def daemon_of(entry: MountEntry) -> int:

@@ -16,6 +16,7 @@ import trio
 from vbnfs.blocks import BLOCK_BYTES
 from vbnfs.cache.block_cache import BlockCache
 from vbnfs.cache.eviction import Evictor
+from vbnfs.cache.pins import READABLE_AGAIN
 from vbnfs.cache.reserve import DiskSpace, space_of
 from vbnfs.errors import CacheError
 from vbnfs.host.places import Place
@@ -116,6 +117,8 @@ class CacheDisk:
         self.problem = None
         if reason is None and self._space is not None and (lacking_bytes := -self._above_reserve(self._space)) > 0:
             self.problem = _below_reserve(directory, self._space, lacking_bytes)
+        if self.problem is None and self._evictor.pins_problem is not None:
+            self.problem = _pins_unread(self._evictor.pins_problem)
         if self.problem is None and self._evictor.kept_bytes > self._evictor.limit_bytes:
             self.problem = _full_of_pins(directory, self._evictor)
         if reason is not None:
@@ -141,6 +144,10 @@ def _full_of_pins(directory: Place, evictor: Evictor) -> str:
         f"{directory}: what is pinned takes {kept} of {limit}, so nothing else is kept; reads go on from S3:"
         " 'vbnfs pins' lists the pins, 'vbnfs unpin NAME' takes one away, or give the cache a larger --cache-size"
     )
+
+
+def _pins_unread(reason: str) -> str:
+    return f"{reason}, so nothing is evicted: a cache that is full keeps nothing more: {READABLE_AGAIN}"
 
 
 def _below_reserve(directory: Place, space: DiskSpace, lacking_bytes: int) -> str:

@@ -10,24 +10,24 @@ Victims are whole contents (see eviction_policy.py); that may be the one which i
 the limit: it is then begun anew. A process that has a content open goes on reading the bytes that it verified. Until
 it closes it, what was deleted takes its room on the disk, and counts (holdings.py). What the kernel reads itself
 stays: deleting it would free nothing. So do pinned contents (pins.py), and those that a process is just fetching for
-a person who waits for all of them.
+a person who waits for all of them. As long as it is not known what is pinned, nothing is deleted.
 
 The size that a mount or `vbnfs clean` was given is stored in the cache, in `.size`. A process without its own setting
 uses it, and re-reads it before each scan: so it deletes nothing that another one was to keep.
 """
 
 import math
-import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence, Set
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence, Set
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 import structlog
 
 from vbnfs.cache.content_folder import FORMAT
+from vbnfs.cache.evicting import only_evictor
 from vbnfs.cache.eviction_policy import LOW_WATER, History, choose_victims
 from vbnfs.cache.histories import Evicted, allocated_by_evicted, remember_evicted
 from vbnfs.cache.holdings import Held, all_held, held_though_deleted
@@ -35,7 +35,6 @@ from vbnfs.cache.inventory import FORMAT_1, CachedContent, delete, scan
 from vbnfs.cache.pins import PinnedIds
 from vbnfs.cache.reserve import Reserve
 from vbnfs.host.atomic import replace_file
-from vbnfs.host.locks import lock_file
 from vbnfs.host.places import Place, folder_at
 from vbnfs.metrics import Metrics
 
@@ -124,6 +123,11 @@ class Evictor:
         return self._kept_bytes
 
     @property
+    def pins_problem(self) -> str | None:
+        """Why it is not known what is pinned, so that nothing is deleted, as the last scan found it; else None."""
+        return self._pins.unread
+
+    @property
     def room_bytes(self) -> int:
         """How much may be written until something is deleted that is in use, as far as is known.
 
@@ -135,7 +139,8 @@ class Evictor:
     def make_room(self, count_bytes: int) -> bool:
         """Announce bytes that are about to be written; scans when enough has come together, or the disk lacks room.
 
-        Returns whether they may be written: not if the disk would then have less free than the reserve.
+        Returns whether they may be written: not if the disk would then have less free than the reserve, nor where the
+        cache is full, and nothing may be deleted.
         """
         self._written_bytes += count_bytes
         self._since_loss_bytes += count_bytes
@@ -143,7 +148,8 @@ class Evictor:
             self.scan_and_evict(coming_bytes=count_bytes)
         else:
             self.keep_reserve(coming_bytes=count_bytes)
-        return self.reserve.lacking_bytes(count_bytes) <= 0
+        is_full = self.pins_problem is not None and self.usage_bytes > self._limit_bytes
+        return not is_full and self.reserve.lacking_bytes(count_bytes) <= 0
 
     def not_written(self, count_bytes: int) -> None:
         """Take back bytes that were announced to `make_room`, and that the disk did not take."""
@@ -176,12 +182,11 @@ class Evictor:
             if not self._is_too_much(coming_bytes):
                 self._waiting_since = math.inf
                 return False
-            with _only_evictor(self._directory) as is_alone:
+            with only_evictor(self._directory) as is_alone:
                 # Scanned again: another process may have made room since; then that much need not be deleted again.
                 victims = self._choose(coming_bytes) if is_alone or self._has_waited() else []
                 self._waiting_since = math.inf if is_alone else min(self._waiting_since, time.monotonic())
-                self._delete(victims)
-                return bool(victims)
+                return self._delete(victims) > 0
         finally:
             self._lock.release()
 
@@ -202,6 +207,7 @@ class Evictor:
         contents, held = list(scan(self._directory, with_histories=True)), all_held(self._directory)
         limit_bytes, protected = self._limit_for(contents, held, coming_bytes), self._never_deleted(held)
         victims = choose_victims(contents, limit_bytes=limit_bytes, now_ns=time.time_ns(), protected=protected)
+        victims = victims if self.pins_problem is None else []
         gone = set(victims)
         left = [one for one in contents if one not in gone]
         if any(map(_is_in_use, victims)):
@@ -236,19 +242,28 @@ class Evictor:
         by_disk = there_bytes - self.reserve.to_delete_bytes(coming_bytes)
         return max(0, min(by_size, by_disk))
 
-    def _delete(self, victims: Sequence[CachedContent]) -> None:
+    def _delete(self, victims: Sequence[CachedContent]) -> int:
+        """Delete those that may still go; how many went."""
         if not victims:
-            return
+            return 0
+        count = 0
         with self.reserve.deleting() as deleted:
-            for victim in victims:
+            for victim in filter(self._may_go, victims):
                 with suppress(OSError):
                     delete(self._directory, victim)
                     deleted.count_bytes += victim.allocated_bytes
-                    self._metrics.evicted_contents += 1
+                    count += 1
                     self._remember(victim)
             self._close_deleted()
+        self._metrics.evicted_contents += count
         self._usage_bytes -= deleted.count_bytes
-        log.info("evicted", contents=len(victims), freed_bytes=deleted.count_bytes, usage_bytes=self._usage_bytes)
+        log.info("evicted", contents=count, freed_bytes=deleted.count_bytes, usage_bytes=self._usage_bytes)
+        return count
+
+    def _may_go(self, victim: CachedContent) -> bool:
+        """Whether a content that was chosen has not been pinned or asked for since: a pin may have found it whole."""
+        kept = self._never_deleted(all_held(self._directory))
+        return self.pins_problem is None and victim.content_id not in kept
 
     def _remember(self, victim: CachedContent) -> None:
         scope = self._directory / FORMAT / victim.scope
@@ -258,23 +273,3 @@ class Evictor:
 
 def _is_in_use(one: CachedContent) -> bool:
     return time.time_ns() - one.used_ns <= _IN_USE_NS
-
-
-@contextmanager
-def _only_evictor(directory: Place) -> Iterator[bool]:
-    """Whether no other process is evicting: two would delete twice as much as is needed.
-
-    Where no lock can be had, or not in time, that is all that can happen, and better than a cache that grows without
-    end.
-    """
-    descriptor, is_alone = -1, True
-    try:
-        descriptor = (directory / f"{FORMAT}/.evicting").open(os.O_RDWR | os.O_CREAT)
-        is_alone = lock_file(descriptor)
-    except OSError as error:
-        log.warning("evicting without a lock", reason=str(error))
-    try:
-        yield is_alone
-    finally:
-        if descriptor >= 0:
-            os.close(descriptor)

@@ -3,29 +3,39 @@
     pins-v1/<name>.pin      a line of JSON (name, note, when and what was asked for); then a line for each file:
                             content id, size in bytes, file hash or `-`, path in the dataset version
 
-A pin is replaced as a whole, so a crash leaves the earlier one or the later one. A content that a pin holds needs not
+A pin is replaced as a whole, so a crash leaves the earlier one or the later one. Who changes one has `pins-v1/.lock`
+locked from reading it to storing it, so no change of another process is lost. A content that a pin holds needs not
 be cached: it is held from the moment on when it is pinned, while it is being fetched, too. Eviction reads the folder
-again when it has changed. What cannot be read holds what it held when this process read it last.
+again when it has changed. What cannot be read holds what it held when this process read it last; as long as a process
+has never read it, that process evicts nothing.
 """
 
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Set
-from contextlib import suppress
-from dataclasses import dataclass, field
+import stat
+from collections.abc import Callable, Iterator, Mapping, Set
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
+from vbnfs.cache.evicting import no_eviction
 from vbnfs.errors import PinError, UsageError
 from vbnfs.host.atomic import replace_file
+from vbnfs.host.locks import lock_patiently
 from vbnfs.host.places import Place, folder_at
 from vbnfs.logs import WARN_AGAIN_SECONDS, WarnOnce
 
 FORMAT: Final = "pins-v1"
 _SUFFIX: Final = ".pin"
+_LOCK: Final = ".lock"
+_PATIENCE_SECONDS: Final = 30.0  # with another process that stores a pin, and may wait for an eviction
 _NAME: Final = re.compile(r"\w[\w.+-]{0,59}")
 _NO_HASH: Final = "-"
+READABLE_AGAIN: Final = (
+    f"make the folder {FORMAT} in the cache readable for you again, or delete it, and with it all pins"
+)
 _ID: Final = re.compile(rb"[0-9a-f]+(?= )")
 _KEPT_TOO: Final = b"# "  # a line of a content that is held until an update has ended
 
@@ -73,19 +83,73 @@ def check_name(name: str) -> str:
 
 
 def store_pin(directory: Path | Place, pin: Pin) -> None:
-    """Have a pin hold, for all processes, from their next eviction on. Raises `PinError` if it cannot be stored."""
-    try:
+    """Have a pin hold, for all processes. Raises `PinError` if it cannot be stored.
+
+    An eviction that has chosen already is waited for: what is there afterwards stays.
+    """
+    with _stored_by_us(folder_at(directory), pin.name):
+        _store(folder_at(directory), pin)
+
+
+def change_pin(directory: Path | Place, name: str, change: Callable[[Pin | None], Pin | None]) -> Pin | None:
+    """Store what `change` makes of a pin, which no other process changes meanwhile; None leaves it as it is.
+
+    Returns what was stored. Raises `PinError` as `store_pin` and `read_pin` do.
+    """
+    with _stored_by_us(folder_at(directory), name):
+        if (new := change(read_pin(directory, name))) is not None:
+            _store(folder_at(directory), new)
+        return new
+
+
+def _store(directory: Place, pin: Pin) -> None:
+    with no_eviction(directory):
         replace_file(_place(directory, pin.name), b"".join(_lines(pin)))
+
+
+@contextmanager
+def _stored_by_us(directory: Place, name: str) -> Iterator[None]:
+    try:
+        with _changing(directory, name):
+            yield
     except OSError as error:
-        raise PinError(f"pin {pin.name}: cannot be stored in the cache: {error.strerror or error}") from error
+        raise PinError(f"pin {name}: cannot be stored in the cache: {error.strerror or error}") from error
+
+
+def let_go_of_what_was_before(directory: Path | Place, stored: Pin) -> None:
+    """Hold only the files of a pin that was stored, unless another process has changed it since, or taken it away."""
+
+    def without(now: Pin | None) -> Pin | None:
+        is_ours = now is not None and list(_lines(now)) == list(_lines(stored))
+        return replace(stored, before=frozenset()) if is_ours and stored.before else None
+
+    change_pin(directory, stored.name, without)
 
 
 def remove_pin(directory: Path | Place, name: str) -> None:
     """Have a pin hold nothing any more. Raises `PinError` where it cannot be deleted. It may be gone already."""
     try:
-        _place(directory, name).unlink(missing_ok=True)
+        with _changing(folder_at(directory), name):
+            _place(directory, name).unlink(missing_ok=True)
     except OSError as error:
         raise PinError(f"pin {name}: cannot be deleted: {error.strerror or error}") from error
+
+
+@contextmanager
+def _changing(directory: Place, name: str) -> Iterator[None]:
+    """While entered, no other process changes pins, as far as locks can be had. Raises `OSError`, `PinError`."""
+    lock = directory / FORMAT / _LOCK
+    lock.parent.mkdir()
+    descriptor = lock.open(os.O_RDWR | os.O_CREAT)
+    try:
+        is_locked = True
+        with suppress(OSError):  # a file system without locks
+            is_locked = lock_patiently(descriptor, _PATIENCE_SECONDS)
+        if not is_locked:
+            raise PinError(f"pin {name}: another vbnfs is changing pins, and does not end: wait for it, or end it")
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def read_pin(directory: Path | Place, name: str) -> Pin | None:
@@ -134,17 +198,38 @@ def are_there(directory: Path | Place) -> bool:
         return False
 
 
+def pinned_ids(directory: Path | Place) -> Set[str]:
+    """The ids of all contents that pins hold. Raises `PinError` where a pin, or the folder, cannot be read."""
+    pins = PinnedIds(directory)
+    held = pins.now()
+    if pins.unread is not None:
+        raise unread_error(pins.unread)
+    return held
+
+
+def unread_error(reason: str) -> PinError:
+    """For a command that would delete, where pins cannot be read."""
+    return PinError(f"{reason}, so nothing is deleted: {READABLE_AGAIN}")
+
+
 def pinned_sizes(directory: Path | Place) -> dict[str, int]:
     """The contents that pins hold: sizes in bytes by content id. Raises `PinError` as `pin_names` does."""
     return {content_id: size for pin in read_pins(directory)[0] for content_id, size in pin.sizes.items()}
 
 
+_Known = tuple[tuple[int, ...], frozenset[str]]  # what differs when a pin's file is another one; the ids in it
+
+
 class PinnedIds:
-    """The ids of all contents that pins of a cache directory hold. To be called from threads, one at a time."""
+    """The ids of all contents that pins of a cache directory hold. To be called from threads, one at a time.
+
+    `unread`: what could not be read now, nor ever before, and why; None if that is nothing.
+    """
 
     def __init__(self, directory: Path | Place) -> None:
+        self.unread: str | None = None
         self._folder = folder_at(directory) / FORMAT
-        self._known: dict[str, tuple[tuple[int, ...], frozenset[str]]] = {}  # by name
+        self._known: dict[str, _Known] | None = None  # by name; None until the folder was read
         self._warn_once = WarnOnce(again_after_seconds=WARN_AGAIN_SECONDS)
 
     def now(self) -> Set[str]:
@@ -153,12 +238,16 @@ class PinnedIds:
             signatures = _signatures(self._folder)
         except OSError as error:
             self._warn_once("pins cannot be read; those that are known hold", reason=str(error))
+            if self._known is None:
+                self.unread = f"{self._folder}: pins cannot be read: {error.strerror or error}"
         else:
-            self._known = {name: self._read(name, signature) for name, signature in signatures.items()}
-        return frozenset().union(*(ids for _, ids in self._known.values()))
+            self.unread = None
+            found = {name: self._read(name, signature) for name, signature in signatures.items()}
+            self._known = {name: one for name, one in found.items() if one is not None}
+        return frozenset().union(*(ids for _, ids in (self._known or {}).values()))
 
-    def _read(self, name: str, signature: tuple[int, ...]) -> tuple[tuple[int, ...], frozenset[str]]:
-        known = self._known.get(name)
+    def _read(self, name: str, signature: tuple[int, ...]) -> _Known | None:
+        known = (self._known or {}).get(name)
         if known is not None and known[0] == signature:
             return known
         try:
@@ -167,7 +256,10 @@ class PinnedIds:
             return signature, frozenset()
         except OSError as error:
             self._warn_once("a pin cannot be read; it holds what it held", key=name, pin=name, reason=str(error))
-            return (), frozenset() if known is None else known[1]
+            if known is None:
+                self.unread = f"pin {name}: cannot be read: {error.strerror or error}"
+                return None
+            return (), known[1]
 
 
 def _place(directory: Path | Place, name: str) -> Place:
@@ -183,7 +275,8 @@ def _signatures(folder: Place) -> dict[str, tuple[int, ...]]:
             if name != entry.name and _NAME.fullmatch(name):
                 with suppress(FileNotFoundError):  # taken away meanwhile
                     status = entry.stat(follow_symlinks=False)
-                    found[name] = status.st_ino, status.st_mtime_ns, status.st_size
+                    if stat.S_ISREG(status.st_mode):
+                        found[name] = status.st_ino, status.st_mtime_ns, status.st_size
     return found
 
 

@@ -17,6 +17,7 @@ from vbnfs.errors import IndexFileError
 KIND: Final = Kind(b"vbnfsix1", "structure sets", IndexFileError)
 MOST_BLOCKS: Final = 56  # of a file: 14 MiB
 MOST_BYTES: Final = 8 << 20  # of all sets together: those of 25,000 files
+MOST_SETS: Final = 8  # about one file: the last ones count
 _NUMBER_BYTES: Final = 4
 _LARGEST_FILE_BYTES: Final = BLOCK_BYTES << 8 * _NUMBER_BYTES
 _HASH: Final = slice(20, 84)
@@ -140,12 +141,13 @@ def merged(first: StructureSet | None, second: StructureSet | None) -> Structure
 class Sets:
     """Sets that stand one behind the other in bytes: by the hash of the file, and decoded when they are asked for.
 
-    What is no set between them is left out: a file that several processes append to may have a torn one.
+    What is no set between them is left out: a file that several processes append to may have a torn one. Of many sets
+    about one file the last `MOST_SETS` are kept: taking any bytes is linear work, and asking for one file is little.
     """
 
     def __init__(self) -> None:
         self._parts: dict[bytes, tuple[bytes, ...]] = {}
-        self.count_bytes = 0
+        self.count_bytes = 0  # of all that were taken
         self.replaced_bytes = 0  # of these: of sets behind which there is a later one about the same file
 
     def __len__(self) -> int:
@@ -171,7 +173,7 @@ class Sets:
     def _take(self, file_hash: bytes, part: bytes) -> None:
         before = self._parts.get(file_hash, ())
         if part not in before and self.count_bytes + len(part) <= MOST_BYTES:
-            self._parts[file_hash] = (*before, part)
+            self._parts[file_hash] = (*before, part)[-MOST_SETS:]
             self.count_bytes += len(part)
             self.replaced_bytes += len(before[-1]) if before else 0
 

@@ -6,14 +6,20 @@ from pathlib import Path
 
 from vbnfs.dataset.browsing import BY
 from vbnfs.dataset.names import decode
+from vbnfs.errors import DatasetError
 
 
 def places_of(mountpoint: Path, path: str) -> Iterator[str]:
-    """A path in a mount that answers; for one below `by` those of the sessions to which the links there lead."""
+    """A path in a mount that answers; for one below `by` those of the sessions to which the links there lead.
+
+    Raises `DatasetError` for one that leads out of the mount.
+    """
     if path.partition("/")[0] != BY:
         yield path
         return
     where = _real(mountpoint / path)
+    if not where.is_relative_to(mountpoint):
+        raise DatasetError(f"{mountpoint / path}: not in a vbnfs mount: it leads to {where}")
     found = map(_real, _links(where)) if where.is_relative_to(mountpoint / BY) else iter([where])
     yield from (decode(os.fsencode(one.relative_to(mountpoint))) for one in list(found) or [where])
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from vbnfs.access.cache_directory import prepare_cache_directory
 from vbnfs.cache.eviction import DEFAULT_BYTES, Evictor, store_size, stored_size
 from vbnfs.cache.inventory import scan
+from vbnfs.cache.pins import unread_error
 from vbnfs.cli.render import size
 from vbnfs.config.settings import Config
 from vbnfs.config.sources import load_config
@@ -69,6 +70,7 @@ def clean(config: Config, *, is_trial: bool = False) -> Cleaned:
 def _trial(config: Config, evictor: Evictor) -> Cleaned:
     """What would be deleted, without deleting it."""
     names = {one.path: one.allocated_bytes for one in evictor.victims()}
+    _check_pins(evictor)
     usage_bytes, limit_bytes = evictor.usage_bytes, evictor.limit_bytes
     return Cleaned(config.cache_dir, usage_bytes, limit_bytes, len(names), sum(names.values()), names=names)
 
@@ -88,6 +90,7 @@ def _check(config: Config, evictor: Evictor) -> None:
         raise CacheError(
             f"{directory}: the size {size(wanted_bytes)} cannot be kept: is the disk full, or read-only?"
         )
+    _check_pins(evictor)
     if evictor.kept_bytes > evictor.limit_bytes:
         kept, usage, limit = map(size, (evictor.kept_bytes, evictor.usage_bytes, evictor.limit_bytes))
         raise CacheError(
@@ -99,6 +102,12 @@ def _check(config: Config, evictor: Evictor) -> None:
             f"{directory}: still {size(evictor.usage_bytes)} of {size(evictor.limit_bytes)}: its files cannot be"
             " deleted, or another process is deleting some just now; allow it, or try again"
         )
+
+
+def _check_pins(evictor: Evictor) -> None:
+    """Raise `PinError` where something has to go, and it is not known what is pinned."""
+    if evictor.pins_problem is not None and evictor.usage_bytes > evictor.limit_bytes:
+        raise unread_error(evictor.pins_problem)
 
 
 def is_there(directory: Path) -> bool:

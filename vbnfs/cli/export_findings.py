@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from vbnfs.access.filling import Progress
-from vbnfs.cli.render import files, size
+from vbnfs.cli.render import files, lfp_left_out, size
 from vbnfs.errors import ExportError
 
 EXPORTED: Final = "exported"
@@ -58,10 +58,7 @@ class Plan:
 
     def left_out_line(self) -> str | None:
         """What is not exported because it is LFP; None if nothing is."""
-        if not self.left_out_files:
-            return None
-        count = f"{files(self.left_out_files)}, {size(self.left_out_bytes)}"
-        return f"LFP is left out: {count}; '--lfp yes' takes it too"
+        return lfp_left_out(self.left_out_files, self.left_out_bytes)
 
     def lines(self) -> list[str]:
         """The plan in words."""

@@ -12,18 +12,22 @@
 
 A file gets its name when it is proven and on the disk. Behind that its digests are written: so a file of the right
 length and time of which there are digests is one that was exported, and needs not be read again. The folder is the
-user's own, on any file system, so none of the checks that the cache's folder needs are made here.
+user's own, on any file system, so none of the checks that the cache's folder needs are made here. But a disk goes
+from hand to hand: no link in the folder is followed to where something is written or deleted.
 """
 
 import errno
+import io
 import os
+import re
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from vbnfs.cache.digests import DigestSet, read_set
-from vbnfs.cache.structure_sets import StructureSet
+from vbnfs.cache.digests import KIND, DigestSet, read_set
+from vbnfs.cache.structure_sets import MOST_BYTES, StructureSet
 from vbnfs.cache.structure_sets import read_set as read_structure_set
 from vbnfs.dataset.allensdk import DOWNLOADED
 from vbnfs.dataset.handed_on import MAX_BYTES, HandedOn, decode
@@ -31,6 +35,7 @@ from vbnfs.dataset.manifest import MAX_MANIFEST_BYTES
 from vbnfs.dataset.names import MANIFESTS, README
 from vbnfs.errors import DatasetError, DigestsError, ExportError, IndexFileError
 from vbnfs.host.locks import lock_file
+from vbnfs.host.own_folders import FOLDER, flags_of
 from vbnfs.host.writing import write_all
 
 OURS: Final = "vbnfs-export"
@@ -38,6 +43,8 @@ CATALOG: Final = "catalog.json"
 DIGESTS: Final = "digests"
 INDEX: Final = "structure-index"
 _PART: Final = ".part"
+_PART_NAME: Final = re.compile(rf"[0-9a-f]{{16}}{re.escape(_PART)}")
+_NO_LINK: Final = flags_of("CLOEXEC", "NOFOLLOW", "NONBLOCK")  # opening waits for no other end of a pipe
 _TIME_STEP_NS: Final = 2 * 10**9  # of times on FAT
 _MOST_MANIFESTS_BYTES: Final = 256 << 20
 
@@ -88,24 +95,33 @@ class ExportFolder:
         self._lock: BinaryIO | None = None
 
     def read_record(self) -> None:
-        """Find out which files were exported before, without changing anything."""
-        with suppress(OSError), (self._ours / DIGESTS).open("rb") as digests:
-            self._recorded = set(_hashes_in(digests))
+        """Find out which files were exported before, without changing anything. Raises `ExportError` for links."""
+        with suppress(OSError):
+            ours = _open_folder(self._ours)
+            try:
+                descriptor = _open_digests(self._ours / DIGESTS, os.O_RDONLY, ours)
+            finally:
+                os.close(ours)
+            with os.fdopen(descriptor, "rb") as digests:
+                self._recorded = set(_hashes_in(digests))
 
     @contextmanager
     def opened(self) -> Iterator[None]:
-        """Make the folder ready. Raises `ExportError` while another process fills it."""
-        self._make(self._ours)
-        path = self._ours / DIGESTS
-        with path.open("ab+") as digests:
-            with suppress(OSError):
-                os.fchmod(digests.fileno(), self._file_mode)
-            self._take_lock(digests)
-            for left in self._ours.glob(f"*{_PART}"):
-                left.unlink(missing_ok=True)
-            self._recorded = set(_hashes_in(digests, is_cut=True))
-            self._lock = digests
-            yield
+        """Make the folder ready. Raises `ExportError` while another process fills it, and for links."""
+        ours = self._made(self._ours)
+        try:
+            descriptor = _open_digests(self._ours / DIGESTS, os.O_RDWR | os.O_APPEND | os.O_CREAT, ours)
+            with os.fdopen(descriptor, "ab+") as digests:
+                with suppress(OSError):
+                    os.fchmod(digests.fileno(), self._file_mode)
+                self._take_lock(digests)
+                for left in filter(_PART_NAME.fullmatch, os.listdir(ours)):
+                    os.unlink(left, dir_fd=ours)
+                self._recorded = set(_hashes_in(digests, is_cut=True))
+                self._lock = digests
+                yield
+        finally:
+            os.close(ours)
 
     def _take_lock(self, digests: BinaryIO) -> None:
         try:
@@ -131,8 +147,8 @@ class ExportFolder:
         return Part(self._ours / f"{os.urandom(8).hex()}{_PART}", self._file_mode)
 
     def make_folder_of(self, to: Path) -> None:
-        """Make the folder that a file is to be in."""
-        self._make(to.parent)
+        """Make the folder that a file is to be in. Raises `ExportError` where a link leads elsewhere."""
+        os.close(self._made(to.parent))
 
     def record(self, digests: DigestSet) -> None:
         """Note that a file with these digests is there."""
@@ -159,15 +175,28 @@ class ExportFolder:
         part.write(data, 0)
         part.publish(to, os.fstat(part.descriptor).st_mtime_ns if modified_ns is None else modified_ns)
 
-    def _make(self, folder: Path) -> None:
-        """A folder, and those above it up to `top`, with the user's permissions."""
+    def _made(self, folder: Path) -> int:
+        """A descriptor of a folder, made with those above it up to `top`, with the user's permissions."""
         parts = folder.relative_to(self.top).parts
-        for here in (self.top.joinpath(*parts[:count]) for count in range(len(parts) + 1)):
-            with suppress(FileExistsError):
-                here.mkdir()
-                with suppress(OSError):  # a file system without modes
-                    here.chmod(self._folder_mode)
-                _sync_folder(here.parent)
+        with suppress(FileExistsError):
+            self.top.mkdir()
+            self._note_made(self.top)
+        here = os.open(self.top, os.O_RDONLY | flags_of("DIRECTORY", "CLOEXEC"))
+        for path in (self.top.joinpath(*parts[: count + 1]) for count in range(len(parts))):
+            try:
+                with suppress(FileExistsError):
+                    os.mkdir(path.name, dir_fd=here)
+                    self._note_made(path)
+                below = _open_folder(path, here)
+            finally:
+                os.close(here)
+            here = below
+        return here
+
+    def _note_made(self, folder: Path) -> None:
+        with suppress(OSError):  # a file system without modes
+            folder.chmod(self._folder_mode)
+        _sync_folder(folder.parent)
 
     # What `vbnfs import` takes along
 
@@ -187,8 +216,9 @@ class ExportFolder:
     def write_index(self, sets: Mapping[str, StructureSet]) -> None:
         """Write the structure of files, by their hashes, beside what an earlier export knew of others."""
         found: dict[str, StructureSet] = {}
-        with suppress(FileNotFoundError, IndexFileError), (self._ours / INDEX).open("rb") as file:
-            while (one := read_structure_set(file)) is not None:
+        before = io.BytesIO(_bytes_of(self._ours / INDEX, MOST_BYTES))
+        with suppress(IndexFileError):
+            while (one := read_structure_set(before)) is not None:
                 found[one.file_hash] = one
         every = found | dict(sets)
         self.write((OURS, INDEX), b"".join(every[name].encode() for name in sorted(every)))
@@ -260,6 +290,43 @@ def _looks_so(to: Path, size_bytes: int, modified_ns: int) -> bool:
         return False
     is_file = status.st_size == size_bytes and not to.is_symlink()
     return is_file and abs(status.st_mtime_ns - modified_ns) <= _TIME_STEP_NS
+
+
+def _open_folder(path: Path, above: int | None = None) -> int:
+    """A descriptor of a folder, which is in the one with that descriptor. Raises `ExportError` for a link."""
+    try:
+        return os.open(path if above is None else path.name, FOLDER, dir_fd=above)
+    except OSError as error:
+        raise (_link_refused(path) if path.is_symlink() else error) from None
+
+
+def _open_digests(path: Path, flags: int, folder: int) -> int:
+    """A descriptor of the file of digests. Raises `ExportError` for a link, and for what is none."""
+    try:
+        descriptor = os.open(path.name, flags | _NO_LINK, 0o600, dir_fd=folder)
+    except OSError as error:
+        raise (_link_refused(path) if path.is_symlink() else error) from None
+    is_file = stat.S_ISREG(os.fstat(descriptor).st_mode)
+    if is_file and KIND.letters.startswith(os.pread(descriptor, len(KIND.letters), 0)):
+        return descriptor
+    os.close(descriptor)
+    raise ExportError(f"{path}: not what an export has written: move it away, or name another folder")
+
+
+def _link_refused(path: Path) -> ExportError:
+    return ExportError(f"{path}: a symbolic link, which an export does not follow: delete it, or name another folder")
+
+
+def _bytes_of(path: Path, most_bytes: int) -> bytes:
+    """The first bytes of a file that is no link; none of what is no such file. Raises `OSError`."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | _NO_LINK)
+    except OSError as error:
+        if error.errno in {errno.ENOENT, errno.ELOOP}:
+            return b""
+        raise
+    with os.fdopen(descriptor, "rb") as file:
+        return file.read(most_bytes) if stat.S_ISREG(os.fstat(descriptor).st_mode) else b""
 
 
 def _hashes_in(file: BinaryIO, *, is_cut: bool = False) -> Iterator[str]:

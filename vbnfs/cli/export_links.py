@@ -7,6 +7,7 @@ from pathlib import Path
 
 from vbnfs.access.dataset import Dataset
 from vbnfs.access.mount_status import ask_status
+from vbnfs.access.running_mounts import shows_dataset_of
 from vbnfs.cache.adoption import can_share
 from vbnfs.cli.export_target import Target
 from vbnfs.config.settings import Config
@@ -78,5 +79,4 @@ def _shows(entry: MountEntry, config: Config, manifest: Manifest) -> bool:
         status = ask_status(entry)
     except MountError:
         return False
-    same = all(status.get(name) == getattr(config, name) for name in ("bucket", "project", "endpoint_url"))
-    return same and str(manifest.dataset_version) in status.get("versions", ())
+    return shows_dataset_of(status, config) and str(manifest.dataset_version) in status.get("versions", ())

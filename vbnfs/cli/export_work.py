@@ -194,10 +194,10 @@ class Work:
             return THERE, ""
         if self._way.mounted is not None:
             return await in_thread(self._link, to, item)
+        await in_thread(self._out.make_folder_of, to)
         was_there = await in_thread(os.path.lexists, to)
         if was_there and await self._is_right(to, item):
             return THERE, ""
-        await in_thread(self._out.make_folder_of, to)
         outcome = REPLACED if was_there else EXPORTED
         try:
             try:

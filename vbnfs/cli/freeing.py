@@ -18,7 +18,7 @@ from vbnfs.access.versions import Versions, load_versions
 from vbnfs.cache.eviction import DEFAULT_BYTES, stored_size
 from vbnfs.cache.in_place import all_noted
 from vbnfs.cache.inventory import CachedContent, delete, scan
-from vbnfs.cache.pins import PinnedIds, read_pins
+from vbnfs.cache.pins import pinned_ids, read_pins
 from vbnfs.cli.asked import Place, asked_files, version_at
 from vbnfs.cli.clean import is_there
 from vbnfs.cli.running import run as run_to_the_end
@@ -67,7 +67,7 @@ def free_all(config: Config, *, is_trial: bool) -> Freed:
         return _result(config, {}, {}, [])
     directory = folder_at(config.cache_dir)
     found, in_place = list(scan(directory)), [one.entry.path for one in all_noted(directory)]
-    held = PinnedIds(directory).now()
+    held = pinned_ids(directory)
     pinned = [one for one in found if one.content_id in held]
     chosen = [one for one in found if one.content_id not in held]
     _delete(config, chosen, is_trial=is_trial)
@@ -122,7 +122,7 @@ def _contents_of(versions: Versions, files: Iterable[tuple[str, Node]]) -> dict[
 
 def _free_contents(config: Config, wanted: _Named, shared: _Named, themselves: Set[str], *, is_trial: bool) -> Freed:
     directory = folder_at(config.cache_dir)
-    held = PinnedIds(directory).now()
+    held = pinned_ids(directory)
     pinned = {one: name for one, name in wanted.items() if one in held and one not in themselves}
     wanted = {one: name for one, name in wanted.items() if one not in pinned}
     found, scopes = list(scan(directory)), scopes_of(config)

@@ -23,7 +23,7 @@ from vbnfs.cli.running import load_aloud, run
 from vbnfs.cli.sets import Ware
 from vbnfs.dataset.tree import DataNode
 from vbnfs.errors import DatasetError, IndexFileError, StorageError, with_remedy
-from vbnfs.hdf5.branches import Bounds
+from vbnfs.hdf5.branches import Bounds, Wanted
 from vbnfs.hdf5.structure import Structure
 from vbnfs.objects import Content
 from vbnfs.reading.block_source import BlockSource
@@ -131,10 +131,9 @@ class Walker:
         known = await trio.to_thread.run_sync(self._dataset.index.of, content)
         if known is not None and known.is_proven:
             return _found(path, KNOWN, known.found)
-        try:
-            walked = await walk_content(self._dataset.cache, self._source, content, bounds=_BOUNDS)
-        except StorageError as error:
-            return Finding(path, FAILED, content.size_bytes, detail=with_remedy(error))
+        walked = await walk_content(self._dataset.cache, self._source, content, bounds=_BOUNDS, wanted=Wanted())
+        if walked.failure is not None:
+            return Finding(path, FAILED, content.size_bytes, detail=with_remedy(walked.failure))
         return await trio.to_thread.run_sync(self._record, path, content, walked)
 
     def _record(self, path: str, content: Content, walked: Walked) -> Finding:

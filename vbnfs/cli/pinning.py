@@ -11,7 +11,17 @@ import trio
 from vbnfs.access.cache_directory import prepare_cache_directory
 from vbnfs.access.dataset import Dataset, open_dataset
 from vbnfs.access.versions import Versions
-from vbnfs.cache.pins import Pin, PinnedFile, check_name, pin_names, read_pin, read_pins, remove_pin, store_pin
+from vbnfs.cache.pins import (
+    Pin,
+    PinnedFile,
+    change_pin,
+    check_name,
+    let_go_of_what_was_before,
+    pin_names,
+    read_pin,
+    read_pins,
+    remove_pin,
+)
 from vbnfs.cli import prefetch
 from vbnfs.cli.asked import Place
 from vbnfs.cli.clean import is_there
@@ -114,20 +124,26 @@ def hold_and_fetch(
 
     `note` None: the one that it has. Raises a `VbnfsError`.
     """
+    stored: Pin | None = None
 
     async def hold(target: prefetch.Target) -> None:
-        before = await trio.to_thread.run_sync(read_pin, where.config.cache_dir, name)
+        nonlocal stored
         new = _pin_of(where.config, name, target, wanted)
-        if before is not None:
-            held = frozenset(before.sizes) | before.before
-            new = replace(new, note=before.note, made=before.made, before=held)
-        new = replace(new, note=new.note if note is None else note)
-        await trio.to_thread.run_sync(store_pin, where.config.cache_dir, new)
+        change = partial(_after, new, note)
+        stored = await trio.to_thread.run_sync(change_pin, where.config.cache_dir, name, change)
 
     _, outcome = prefetch.run(where, wanted, show, bar, announce, hold=hold)
-    if all(finding.outcome in _KEPT for finding in outcome.findings):
-        _let_go_of_what_was_before(where.config, name)
+    if stored is not None and all(finding.outcome in _KEPT for finding in outcome.findings):
+        let_go_of_what_was_before(where.config.cache_dir, stored)
     return outcome
+
+
+def _after(new: Pin, note: str | None, before: Pin | None) -> Pin:
+    """A pin that takes the place of another one, and holds what that held besides."""
+    if before is not None:
+        held = frozenset(before.sizes) | before.before
+        new = replace(new, note=before.note, made=before.made, before=held)
+    return new if note is None else replace(new, note=note)
 
 
 def _pin_of(config: Config, name: str, target: prefetch.Target, wanted: Wanted) -> Pin:
@@ -147,13 +163,6 @@ def _pin_of(config: Config, name: str, target: prefetch.Target, wanted: Wanted) 
 def _id_of(dataset: Dataset, named: NamedContent) -> str:
     attributes = dataset.catalog.sizes.get(named)
     return named.content_id if attributes is None else named.with_attributes(attributes).content_id
-
-
-def _let_go_of_what_was_before(config: Config, name: str) -> None:
-    """After an update: the files of the earlier version are not held any more."""
-    now = read_pin(config.cache_dir, name)
-    if now is not None and now.before:
-        store_pin(config.cache_dir, replace(now, before=frozenset()))
 
 
 # Moving

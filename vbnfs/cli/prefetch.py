@@ -19,7 +19,7 @@ from vbnfs.cache.measured_rate import last_rate
 from vbnfs.cli.asked import Place
 from vbnfs.cli.progress import Bar, time_text
 from vbnfs.cli.render import files as files_text
-from vbnfs.cli.render import size
+from vbnfs.cli.render import lfp_left_out, size
 from vbnfs.cli.room import FETCHING, Need, Room, need_of
 from vbnfs.cli.running import load_aloud
 from vbnfs.cli.running import run as run_to_the_end
@@ -68,10 +68,7 @@ class Plan:
 
     def left_out_line(self) -> str | None:
         """What is not fetched because it is LFP; None if nothing is."""
-        if not self.left_out_files:
-            return None
-        count = f"{files_text(self.left_out_files)}, {size(self.left_out_bytes)}"
-        return f"LFP is left out: {count}; '--lfp yes' takes it too"
+        return lfp_left_out(self.left_out_files, self.left_out_bytes)
 
     def _time_line(self) -> str:
         if not self.missing_bytes:

@@ -140,6 +140,13 @@ def files(count: int) -> str:
     return f"{count:,} file{'' if count == 1 else 's'}"
 
 
+def lfp_left_out(count: int, size_bytes: int) -> str | None:
+    """That files are left out because they are LFP; None if there are none."""
+    if not count:
+        return None
+    return f"LFP is left out: {files(count)}, {size(size_bytes)}; '--lfp yes' takes it too"
+
+
 def short_size(size_bytes: int) -> str:
     """Bytes in units of 1024 as `ls -h` writes them, at most five characters: 1.2G, 188M, 512."""
     unit, suffix = _unit(size_bytes, ["", "K", "M", "G", "T", "P"])

@@ -77,7 +77,7 @@ class Parts:
     """The parts of the mount on `mountpoint`, None if that cannot be seen. GETs run in `nursery`.
 
     `status` is what every reader may know. `browse` is called when a program looks into the folder `by`. `recorder`
-    writes down what is read. Nothing else runs before `start`.
+    writes down what is read. Nothing else runs before `restore` and `start`.
     """
 
     def __init__(
@@ -129,6 +129,11 @@ class Parts:
             self._cache, self.source, self._verifier, catalog, tree=lambda: self.file_system.nodes.tree
         )
 
+    async def restore(self) -> None:
+        """Read the structure indexes that are stored, before the first program may open a file."""
+        if self.walks is not None:
+            await trio.to_thread.run_sync(self._indexes.restore, abandon_on_cancel=True)
+
     def start(self, services: trio.Nursery) -> None:
         """Begin what goes on for as long as the mount, but for `source.writer.keep_blocks`, which ends last."""
         services.start_soon(restart_on_failure, "watch on the server", self._link.watch)
@@ -162,8 +167,6 @@ class Parts:
     def _make_walks(self, nursery: trio.Nursery) -> Walks | None:
         if not self._config.hdf5 or self._config.offline:
             return None
-        self._index.refresh()
-        self._indexes.restore()
         return Walks(self._cache, self.source, self._verdicts, self._index, metrics=self._metrics, nursery=nursery)
 
     def _make_passthrough(self) -> Passthrough:
@@ -253,16 +256,17 @@ class Parts:
         cache, source, verdicts = self._cache, self.source, self._verdicts
         return FileReader(content, cache, source, self._prefetcher, verdicts, walks=self.walks, advises=advises)
 
-    def _fetch_later(self, node: DataNode) -> None:
-        self._nursery.start_soon(self._fetch_whole, node)
+    def _fetch_later(self, node: DataNode, most_bytes: int) -> None:
+        self._nursery.start_soon(self._fetch_whole, node, most_bytes)
 
-    async def _fetch_whole(self, node: DataNode) -> None:
+    async def _fetch_whole(self, node: DataNode, most_bytes: int) -> None:
         try:
             content = await self._attributes.learn_content(node)
         except VbnfsError as error:
             log.debug("not fetched ahead", object=str(node.source), reason=str(error))
             return
-        self._prefetcher.advise_whole(content)
+        if content.size_bytes <= most_bytes:
+            self._prefetcher.advise_whole(content)
 
     def _when_stored(self, contents: Set[Content]) -> None:
         self._attributes.refresh()

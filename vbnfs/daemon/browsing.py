@@ -20,7 +20,8 @@ from vbnfs.logs import WarnOnce
 
 log = structlog.get_logger()
 
-_PAUSE_SECONDS: Final = 2.0  # between two tries
+_PAUSE_SECONDS: Final = 2.0  # between two looks whether the table is cached
+_LONGEST_PAUSE_SECONDS: Final = 600.0  # behind a failure it is twice the one before, up to this
 
 
 class Browsing:
@@ -45,23 +46,34 @@ class Browsing:
         if table is None:
             return
         await self._looked.wait()  # only the first look: the kernel keeps listings, and may not ask again
-        while not await self._is_made(table, read_cached, show):  # noqa: ASYNC110 - other processes may cache it
-            await trio.sleep(_PAUSE_SECONDS)
-
-    async def _is_made(
-        self,
-        table: DataFile,
-        read_cached: Callable[[NamedContent], Awaitable[bytes | None]],
-        show: Callable[[Tree, Sequence[int]], None],
-    ) -> bool:
+        data = await self._cached(table, read_cached)
         try:
-            if (data := await read_cached(self._shown.content_of(table))) is None:
-                return False
-            if table.file_hash not in {None, hashlib.blake2b(data).hexdigest()}:
-                raise ValueError("its bytes do not have the manifest's hash")
             await self._shown.browse(data, show)
-        except (StorageError, ValueError) as error:
-            self._warn_once("sessions cannot be browsed", table="/".join(table.path), reason=str(error))
-            return False
-        log.info("sessions can be browsed")
-        return True
+        except ValueError as error:  # so it is not tried again: an object version has these bytes and no others
+            self._warn(table, error)
+        else:
+            log.info("sessions can be browsed")
+
+    async def _cached(self, table: DataFile, read_cached: Callable[[NamedContent], Awaitable[bytes | None]]) -> bytes:
+        """The table's bytes, once they are cached; other processes may have done that."""
+        pause_seconds = _PAUSE_SECONDS
+        while True:
+            try:
+                data = await read_cached(self._shown.content_of(table))
+                if data is not None:
+                    return _checked(table, data)
+                pause_seconds = _PAUSE_SECONDS
+            except StorageError as error:
+                self._warn(table, error)
+                pause_seconds = min(2 * pause_seconds, _LONGEST_PAUSE_SECONDS)
+            await trio.sleep(pause_seconds)
+
+    def _warn(self, table: DataFile, error: Exception) -> None:
+        self._warn_once("sessions cannot be browsed", table="/".join(table.path), reason=str(error))
+
+
+def _checked(table: DataFile, data: bytes) -> bytes:
+    """Bytes of a table. Raises a `StorageError` for others than the manifest has the hash of."""
+    if table.file_hash not in {None, hashlib.blake2b(data).hexdigest()}:
+        raise StorageError("its bytes do not have the manifest's hash")
+    return data

@@ -104,6 +104,7 @@ async def _serve(config: Config, mountpoint: Path, notifier: SystemdNotifier, an
                         recorder=None if record is None else Recorder(record, config, shown.top),
                     )
                     keep(parts.source.writer)
+                    await parts.restore()
                     parts.start(services)
                     browse = partial(browsing.run, parts.read_cached, parts.file_system.show)
                     services.start_soon(restart_on_failure, "browsing", browse)

@@ -30,8 +30,10 @@ _LISTS: Final = {"structure_acronyms": _STRUCTURE}  # columns with the text of a
 _KEYS: Final = ("mouse_id", "sex", "genotype", "experience_level", "image_set", _STRUCTURE)
 _IN_A_LIST: Final = re.compile(r"'([^']+)'")
 _MOST_LINKS: Final = 500_000  # the real release has some 90,000
+_MOST_IN_A_CELL: Final = 200
 _NOT_IN_A_NAME: Final = re.compile(r"[/\x00-\x1f\x7f]")
 _HASH_BYTES: Final = 4
+_LONGEST_HASH_BYTES: Final = 20
 _CUT_BYTES: Final = 200
 
 # The folders, by their paths, and in each the links, by name: where they lead, from the folder.
@@ -66,57 +68,67 @@ def folders_of(manifest: Manifest, data: bytes) -> Folders:
         file = files.get(str(row.get(_FILE_ID)))
         if file is None:
             continue
-        name, place = _session(file, str(row.get(_ID)))
+        place = _session(file, str(row.get(_ID)))
+        name = names.free("", place[-1], "/".join(place))
         pairs = [(key, names.of(key, value)) for key, value in _values(row)]
         for folder in _folders(pairs):
-            folders.setdefault(folder, {})[name] = "../" * (len(folder) + 1) + place
+            folders.setdefault(folder, {})[name] = "../" * (len(folder) + 1) + "/".join(place)
             count += 1
-        if count > _MOST_LINKS:
-            raise ValueError(f"more than {_MOST_LINKS:,} links")
+            if count > _MOST_LINKS:
+                raise ValueError(f"more than {_MOST_LINKS:,} links")
     return folders
 
 
 def _rows(data: bytes) -> Iterator[dict[str, str]]:
     try:
-        yield from csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline=""))
+        yield from csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline=""), restval="")
     except csv.Error as error:
         raise ValueError(str(error)) from error
 
 
-def _session(file: DataFile, session: str) -> tuple[str, str]:
-    """The name of a session's link, and the place at the top where it leads: its folder, if it has one of its own."""
+def _session(file: DataFile, session: str) -> tuple[str, ...]:
+    """The path at the top where a session's link leads: its folder, if it has one of its own."""
     folder = file.path[:-1]
-    path = folder if folder and folder[-1] == session else file.path
-    return path[-1], "/".join(path)
+    return folder if folder and folder[-1] == session else file.path
 
 
 def _values(row: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     for column, text in row.items():
         if column in _LISTS:
-            yield from ((_LISTS[column], value) for value in dict.fromkeys(_IN_A_LIST.findall(text)))
+            values = dict.fromkeys(_IN_A_LIST.findall(text))
+            if len(values) > _MOST_IN_A_CELL:
+                raise ValueError(
+                    f"{column} has {len(values):,} values in one cell; at most {_MOST_IN_A_CELL} are taken"
+                )
+            yield from ((_LISTS[column], value) for value in values)
         elif column in _KEYS and text:
             yield column, text
 
 
 def _folders(pairs: list[tuple[str, str]]) -> Iterator[tuple[str, ...]]:
     yield from pairs
-    for (key, value), (other, its_value) in permutations(pairs, 2):
-        if key != other:
-            yield key, value, other, its_value
+    values: dict[str, list[str]] = {}
+    for key, value in pairs:
+        values.setdefault(key, []).append(value)
+    for key, other in permutations(values, 2):
+        yield from ((key, value, other, its_value) for value in values[key] for its_value in values[other])
 
 
 class _Names:
-    """The name of each value's folder: safe, and another one for each value of a key."""
+    """The name of each value's folder, and of each session's link: another one for each value of a key."""
 
     def __init__(self) -> None:
         self._values: dict[tuple[str, str], str] = {}
 
     def of(self, key: str, value: str) -> str:
-        """The name. What cannot stand in a name is written as _, and a long one is cut."""
-        name = _safe(value)
-        if self._values.setdefault((key, name.casefold()), value) != value:
-            name = _with_hash(name, value)
-        return name
+        """The name of a folder. What cannot stand in a name is written as _, and a long one is cut."""
+        return self.free(key, _safe(value), value)
+
+    def free(self, key: str, name: str, value: str) -> str:
+        """`name`, or that and a hash of the value, as long as it takes to be no other value's name."""
+        hashes = (_with_hash(name, value, size) for size in range(_HASH_BYTES, _LONGEST_HASH_BYTES))
+        names = (one for one in (name, *hashes) if self._values.setdefault((key, one.casefold()), value) == value)
+        return next(names)
 
 
 def _safe(value: str) -> str:
@@ -129,6 +141,6 @@ def _safe(value: str) -> str:
     return name if len(name.encode()) <= MAX_NAME_BYTES else _with_hash(name, value)
 
 
-def _with_hash(name: str, value: str) -> str:
+def _with_hash(name: str, value: str, hash_bytes: int = _HASH_BYTES) -> str:
     cut = name.encode()[:_CUT_BYTES].decode(errors="ignore")
-    return f"{cut}~{hashlib.blake2b(value.encode(), digest_size=_HASH_BYTES).hexdigest()}"
+    return f"{cut}~{hashlib.blake2b(value.encode(), digest_size=hash_bytes).hexdigest()}"

@@ -61,7 +61,7 @@ class OpenFiles:
         failures: Failures,
         metrics: Metrics,
         pages: KernelPages,
-        fetch: Callable[[DataNode], None] = lambda node: None,
+        fetch: Callable[[DataNode, int], None] = lambda node, most_bytes: None,
         recording: Recording | None = None,
     ) -> None:
         self.passthrough: Final = passthrough
@@ -126,10 +126,12 @@ class OpenFiles:
 
     def read(self, handle: int, offset: int, size: int) -> Answer[Buffer]:
         """Bytes of an open file, fewer than `size` only at its end."""
-        inode, opened, _, _ = self._opened[handle]
+        file = self._opened[handle]
+        inode, opened = file.inode, file.file
         self._metrics.read_requests += 1
         if isinstance(opened, bytes):
             return self._counted(memoryview(self._bytes_now(inode, opened))[offset : offset + size])
+        self._tables.note_read(file)
         try:
             data = opened.read_nowait(offset, size)
         except (trio.WouldBlock, VbnfsError):  # a failure happens once more there, and is noted
@@ -155,7 +157,7 @@ class OpenFiles:
 
     async def _read_later(self, handle: int, offset: int, size: int) -> Buffer:
         is_size_new = False
-        inode, reader, _, _ = self._opened[handle]
+        inode, reader = self._opened[handle].inode, self._opened[handle].file
         assert isinstance(reader, FileReader)
         try:
             with self._failures.guard_read(inode, ByteRange(offset, offset + size)):

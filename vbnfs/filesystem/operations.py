@@ -79,7 +79,7 @@ class FileSystem:
         io_timeout_seconds: float,
         deadlines: Deadlines,
         pages: KernelPages,
-        fetch: Callable[[DataNode], None] = lambda node: None,
+        fetch: Callable[[DataNode, int], None] = lambda node, most_bytes: None,
         status: Callable[["FileSystem"], Mapping[str, Any]] = lambda file_system: {},
         browse: Callable[[], None] = lambda: None,
         recording: Recording | None = None,

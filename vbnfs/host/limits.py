@@ -1,4 +1,7 @@
-"""What the system grants this process: getrlimit(2)."""
+"""What the system grants this process, and less where that is wanted: getrlimit(2), setrlimit(2)."""
+
+from contextlib import suppress
+from typing import Final
 
 try:
     import resource
@@ -6,6 +9,9 @@ except ImportError:  # another system than Linux: no limit is known
     _HAS_LIMITS = False
 else:
     _HAS_LIMITS = True
+
+_OOM_SCORE: Final = "/proc/self/oom_score_adj"
+_FIRST_TO_END: Final = "1000"
 
 
 def open_files() -> int | None:
@@ -34,6 +40,19 @@ def raise_files() -> None:
         for number in (resource.RLIMIT_NOFILE, resource.RLIMIT_FSIZE):
             _, hard = resource.getrlimit(number)
             resource.setrlimit(number, (hard, hard))
+
+
+def take_little_memory(most_bytes: int) -> None:
+    """Have this process fail to get more memory than that (RLIMIT_DATA), and end first if the machine has none.
+
+    Of the latter see proc_pid_oom_score_adj(5). No limit is raised, and where there is none, nothing happens.
+    """
+    if _HAS_LIMITS:
+        granted = most_data_bytes()
+        most_bytes = most_bytes if granted is None else min(most_bytes, granted)
+        resource.setrlimit(resource.RLIMIT_DATA, (most_bytes, most_bytes))
+    with suppress(OSError), open(_OOM_SCORE, "w") as file:
+        file.write(_FIRST_TO_END)
 
 
 def _limit(name: str, *, hard: bool) -> int | None:

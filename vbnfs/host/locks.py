@@ -1,4 +1,4 @@
-"""Locks that the kernel takes back when their process ends, however it ends; nothing waits for one.
+"""Locks that the kernel takes back when their process ends, however it ends; nothing waits long for one.
 
 flock(2) of whole files, and open file description locks of parts of a file (fcntl(2), F_OFD_SETLK), which NFS has,
 too. Where there are none, on a file system or a whole system, these functions raise `OSError` (ENOLCK and others).
@@ -9,6 +9,7 @@ A lease is another lock: of a file that no process has open for writing.
 import errno
 import os
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from struct import Struct
@@ -26,6 +27,7 @@ EXCLUSIVE: Final = 1
 UNLOCKED: Final = 2
 # struct flock as fcntl(2) takes it, with 64-bit offsets: type, whence, start, length, pid.
 _FLOCK: Final = Struct("hhqqi0q")
+_AGAIN_SECONDS: Final = 0.02
 
 
 def lock_file(descriptor: int) -> bool:
@@ -35,6 +37,16 @@ def lock_file(descriptor: int) -> bool:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    return True
+
+
+def lock_patiently(descriptor: int, seconds: float) -> bool:
+    """`lock_file`, tried until so much time is over. To be called from a thread."""
+    end = time.monotonic() + seconds
+    while not lock_file(descriptor):
+        if time.monotonic() >= end:
+            return False
+        time.sleep(_AGAIN_SECONDS)
     return True
 
 

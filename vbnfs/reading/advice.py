@@ -15,7 +15,7 @@ from typing import Final
 from vbnfs.blocks import BLOCK_BYTES, blocks_of
 from vbnfs.hdf5.structure import Extent, RowEnds
 from vbnfs.objects import ByteRange, Content
-from vbnfs.reading.arrays import SmallReads, Steps, place_of, rest_of, row_at, value_of
+from vbnfs.reading.arrays import Guess, SmallReads, Steps, place_of, rest_of, row_at, value_of
 from vbnfs.reading.block_source import BlockSource
 from vbnfs.reading.planner import AccessPattern, fresh_advice, metadata_neighbourhood, step_blocks, tail_of
 from vbnfs.reading.prefetch import Prefetcher
@@ -45,13 +45,18 @@ class Advisor:
         self._advised = ByteRange(0, 0)
         self._lacked: deque[int] = deque(maxlen=_REMEMBERED_BLOCKS)  # blocks that were not there lately
         self._array: Extent | None = None  # in which the last read began
-        self._small, self._steps = SmallReads(), Steps()
+        self._small, self._steps, self._guess = SmallReads(), Steps(), Guess()
         self._stepped = ByteRange(0, 0)  # what of the steps was asked for
 
     @property
     def is_read_whole(self) -> bool:
         """Whether the file was read in a row from its beginning to its end."""
         return self._pattern.has_read(self._content.size_bytes)
+
+    @property
+    def run_bytes(self) -> int:
+        """How many bytes were read in a row, up to now."""
+        return self._pattern.run_bytes
 
     def note(self, read: ByteRange) -> None:
         """A program reads this. Each part of what lies ahead is asked for once, and not in tiny steps."""
@@ -61,6 +66,7 @@ class Advisor:
             self._array, self._small, self._steps = array, SmallReads(), Steps(read.start, read.start)
         if array is not None:
             self._small, self._steps = self._small.after(read), self._steps.after(read.start)
+            self._guess = self._guess.after(read)
         if self._pattern.is_sequential:
             self._advise_window(self._content.size_bytes if array is None else array.stop)
         elif array is not None:
@@ -131,11 +137,12 @@ class Advisor:
         """Small reads go on through an array, or equal steps do."""
         if ahead := self._small.ahead(array.stop):
             self._advise_ahead(ahead.clip(ahead.start + self._source.room_bytes), array.stop)
-        elif not self._steps.are_equal:
+        elif not self._steps.are_equal(self._guess.least_steps):
             self._stepped = ByteRange(read.stop, read.stop)
         elif self._steps.last - self._stepped.start >= len(self._stepped) // 2:
             beyond = max(read.start, self._stepped.stop)
             if blocks := self._steps.next_blocks(beyond, len(read), array.stop):
+                self._guess = self._guess if self._stepped else self._guess.then(blocks)
                 self._stepped = ByteRange(read.start, max(read.start, (blocks[-1] + 1) * BLOCK_BYTES))
                 self._prefetcher.advise(self._content, blocks, position=self._position)
 

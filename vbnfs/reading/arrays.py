@@ -20,7 +20,7 @@ _PAGE_BYTES: Final = 4096  # the kernel reads whole ones, so equal steps of a pr
 # Ten seconds of an LFP channel are 4.8 MB: the rest of so much comes at once.
 _WALK_BYTES: Final = 5 << 20
 _WALK_BLOCKS: Final = _WALK_BYTES // BLOCK_BYTES
-_LEAST_STEPS: Final = 2  # equal ones, that is three reads
+_LEAST_STEPS: Final = 2  # equal ones, that is three reads; more after a wrong guess
 _LEAST_WALKED_BYTES: Final = 48 << 10  # what two reads of the kernel's make for one in a row; then more are likely
 _NEAR_BYTES: Final = 128 << 10  # what the kernel reads ahead of a program
 _LARGEST_FIRST_BYTES: Final = 32 << 10  # a program that reads much at once has asked for what it wants
@@ -71,10 +71,9 @@ class Steps:
         """How long a step is."""
         return (self.last - self.first) / self.count if self.count else 0.0
 
-    @property
-    def are_equal(self) -> bool:
-        """Whether the next one is likely to be as long. Of short ones see `SmallReads`."""
-        return self.count >= _LEAST_STEPS and self.mean_bytes > _NEAR_BYTES
+    def are_equal(self, least: int = _LEAST_STEPS) -> bool:
+        """Whether the next one is likely to be as long, after so many. Of short ones see `SmallReads`."""
+        return self.count >= least and self.mean_bytes > _NEAR_BYTES
 
     def next_blocks(self, beyond: int, read_bytes: int, stop: int) -> list[int]:
         """The blocks of the next reads of `read_bytes`, from byte `beyond` on and before `stop`.
@@ -88,6 +87,25 @@ class Steps:
             found.update(dict.fromkeys(blocks_of(ByteRange(start, min(start + read_bytes, stop)))))
             at += max(1, int((BLOCK_BYTES - start % BLOCK_BYTES) / mean_bytes))  # no block twice
         return list(found)
+
+
+@dataclass(frozen=True, slots=True)
+class Guess:
+    """The blocks that were guessed last, while none of them was read, and how many equal steps the next guess takes.
+
+    These are twice as many after a guess of which nothing was read: reads at random have equal steps now and then.
+    """
+
+    least_steps: int = _LEAST_STEPS
+    unread: frozenset[int] = frozenset()
+
+    def after(self, read: ByteRange) -> "Guess":
+        """What it is after one more read: one of its blocks says that it was right."""
+        return self if self.unread.isdisjoint(blocks_of(read)) else Guess()
+
+    def then(self, blocks: Iterable[int]) -> "Guess":
+        """The next one. Until it is found right, it counts as wrong."""
+        return Guess(2 * self.least_steps, frozenset(blocks))
 
 
 @dataclass(frozen=True, slots=True)

@@ -212,23 +212,32 @@ class BlockSource:
     async def fetch(self, content: Content, indices: Sequence[int], *, on_came: Callable[[int], None]) -> None:
         """Have blocks brought to the disk that it does not have, when readers leave room: behind all prefetches.
 
-        Returns when all have come; `on_came` gets how many bytes have, as they do. Raises a `StorageError`. Being
-        cancelled cancels no fetch that has begun.
+        What is in memory of them is not taken for them: the disk may have lost it because it was wrong. Returns when
+        all have come; `on_came` gets how many bytes have, as they do. Raises a `StorageError` when no fetch of these
+        is under way any more. Being cancelled cancels no fetch that has begun.
         """
+        self._live.forget(content.content_id)
         _, coming, new = self._live.want(content, indices, longest=self._shares.planned(SHORT_GET_BLOCKS))
         self._backlogs.lengthen(content, len(new))
         firsts = ((content, index) for index, block in new.items() if index == block.planned.start)
         self._queue.extend(firsts, Rank.FILLING)
         self._begin_prefetches()
         arrivals = deque((index, block.arrival) for index, block in (coming | new).items())
+        failure: StorageError | None = None
         try:
             while arrivals:
                 index, arrival = arrivals.popleft()  # and with it, the bytes
-                await arrival.outcome()
-                on_came(bytes_of(content, range(index, index + 1)))
+                try:
+                    await arrival.outcome()
+                    on_came(bytes_of(content, range(index, index + 1)))
+                except StorageError as error:
+                    failure = failure or error
+                    self._drop_queued(content, new.values())
         except trio.Cancelled:
             self._drop_queued(content, new.values())
             raise
+        if failure is not None:
+            raise failure
 
     def _drop_queued(self, content: Content, blocks: Iterable[Block]) -> None:
         """Do not fetch what no fetch has begun to bring: what is in the queue is passed over then."""

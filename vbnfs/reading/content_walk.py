@@ -8,7 +8,8 @@ import trio
 
 from vbnfs.cache.block_cache import BlockCache
 from vbnfs.cache.stored_blocks import block_range
-from vbnfs.hdf5.branches import Bounds
+from vbnfs.errors import StorageError
+from vbnfs.hdf5.branches import Bounds, Wanted
 from vbnfs.hdf5.structure import Structure
 from vbnfs.hdf5.walk import Walk
 from vbnfs.objects import Content
@@ -21,30 +22,37 @@ class Walked:
     """What was found, and the blocks of each wave: the second has those to which the file's beginning leads.
 
     Blocks of indexes of chunks are not among them. `has_all`: nothing but these was left out. `beside` are blocks
-    that are read along.
+    that are read along. `failure` is why blocks did not come that were asked for.
     """
 
     structure: Structure
     waves: tuple[frozenset[int], ...]
     has_all: bool
     beside: tuple[int, ...]
+    failure: StorageError | None = None
 
 
-async def walk_content(cache: BlockCache, source: BlockSource, content: Content, *, bounds: Bounds) -> Walked:
-    """Walk a content. Blocks that the cache lacks are fetched, wave by wave. Raises a `StorageError`."""
+async def walk_content(
+    cache: BlockCache, source: BlockSource, content: Content, *, bounds: Bounds, wanted: Wanted
+) -> Walked:
+    """Walk a content. Blocks that the cache lacks are fetched, wave by wave; after a failure, no more are."""
     blocks: dict[int, Bytes] = {}
-    walk, waves = Walk(content.size_bytes, blocks.get, bounds=bounds), list[frozenset[int]]()
+    failure: StorageError | None = None
+    walk, waves = Walk(content.size_bytes, blocks.get, bounds=bounds, wanted=wanted), list[frozenset[int]]()
     while True:
-        wave = await trio.to_thread.run_sync(walk.advance)
+        wave = await trio.to_thread.run_sync(walk.advance, abandon_on_cancel=True)  # Ctrl-C does not wait for it
         waves += [wave] if wave and not wave & walk.index_blocks else []
         blocks.clear()  # the walk has what it wants of them
-        wanted = sorted(walk.outstanding)
-        if not wanted:
-            structure = await trio.to_thread.run_sync(walk.result)
-            return Walked(structure, tuple(waves), walk.has_all_but_indexes, walk.beside)
-        blocks |= await trio.to_thread.run_sync(partial(_stored, cache, content, wanted), abandon_on_cancel=True)
-        lacking = [index for index in wanted if index not in blocks]
-        blocks |= await source.get(content, lacking) if lacking else {}
+        asked = sorted(walk.outstanding)
+        blocks |= await trio.to_thread.run_sync(partial(_stored, cache, content, asked), abandon_on_cancel=True)
+        if not asked or (failure is not None and not blocks):
+            structure = await trio.to_thread.run_sync(walk.result, abandon_on_cancel=True)
+            return Walked(structure, tuple(waves), walk.has_all_but_indexes, walk.beside, failure)
+        lacking = [index for index in asked if index not in blocks]
+        try:
+            blocks |= await source.get(content, lacking) if lacking and failure is None else {}
+        except StorageError as error:
+            failure = error
 
 
 def _stored(cache: BlockCache, content: Content, indices: Iterable[int]) -> dict[int, Bytes]:

@@ -71,6 +71,11 @@ class FileReader:
         """Whether it was read in a row from its beginning to its end."""
         return self._advisor is not None and self._advisor.is_read_whole
 
+    @property
+    def run_bytes(self) -> int:
+        """How many bytes were read in a row, up to now."""
+        return 0 if self._advisor is None else self._advisor.run_bytes
+
     def close(self) -> None:
         """No more will be read."""
         if self._advisor is not None:

@@ -43,7 +43,11 @@ class Filler:
         self._room = trio.Semaphore(_AHEAD_BLOCKS // LONG_GET_BLOCKS)
 
     async def fill(self, contents: Iterable[Content]) -> None:
-        """Bring what is missing of all of them. Returns when all that can be had has come."""
+        """Bring what is missing of all of them. Returns when all that can be had has come.
+
+        Files that another process has condemned or evicted count as missing, though this one has them open.
+        """
+        await trio.to_thread.run_sync(self._cache.forget_deleted, abandon_on_cancel=True)
         async with trio.open_nursery() as nursery:
             for content in contents:
                 indices = blocks_of(ByteRange(0, content.size_bytes))

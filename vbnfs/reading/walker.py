@@ -100,9 +100,10 @@ class Walker:
     def close(self) -> None:
         """End the process. A thread that waits for it gets an `OSError`; no other process is started."""
         self._is_closed = True
-        if self._life is not None:
-            self._life[0].end()
-            self._life[1].kill()
+        life = self._life  # a thread may lose it meanwhile
+        if life is not None:
+            life[0].end()
+            life[1].kill()
         if self._asking.acquire(blocking=False):  # else the thread that asks sees to the rest
             self._lose()
             self._asking.release()

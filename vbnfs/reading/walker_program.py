@@ -7,7 +7,8 @@
                                 BLOCKS that are read along]
     ["end", WALK]               forget it
 
-It ends with that socket. It is started with the least priority for the processor.
+It ends with that socket. It is started with the least priority for the processor. Without memory
+it ends, and its walks with it.
 """
 
 import signal
@@ -19,10 +20,13 @@ from typing import Any, Final
 from vbnfs.hdf5.branches import Bounds, Wanted
 from vbnfs.hdf5.structure import Extent
 from vbnfs.hdf5.walk import Walk
+from vbnfs.host.limits import take_little_memory
 from vbnfs.host.message_link import Letter, Link
 from vbnfs.reading.walker_words import BOUNDED_BYTES, BOUNDED_SECONDS, CODEC, MOST_EXTENTS
 
 _BOUNDS: Final = Bounds(fetched_bytes=BOUNDED_BYTES, block_bytes=BOUNDED_BYTES, seconds=BOUNDED_SECONDS)
+# The process takes 18 MB, and a walk some more. A hostile file of 11 MiB makes its walk take 82 MiB.
+_MOST_MEMORY_BYTES: Final = 512 << 20
 
 
 class _OneWalk:
@@ -82,6 +86,7 @@ def main() -> None:
     """Walk until the daemon has ended."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
+    take_little_memory(_MOST_MEMORY_BYTES)
     walks = _Walks()
     with socket.socket(fileno=0) as connection:
         link = Link(connection, CODEC)

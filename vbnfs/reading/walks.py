@@ -332,14 +332,18 @@ class Walks:
         walk.known_is_asked = True
 
     async def _fetch_missing(self, walk: _Walk, known: Sequence[int]) -> None:
-        with suppress(RuntimeError):  # no thread to be had
-            missing = await trio.to_thread.run_sync(self._cache.missing, walk.content, known)
+        look = partial(self._cache.missing, walk.content, known)
+        try:
+            missing = await trio.to_thread.run_sync(look, abandon_on_cancel=True, limiter=self._threads)
             lacking = [index for index in missing if not self._source.is_coming(walk.content, index)]
             most_bridged = MOST_BLOCKS - len(known)
             fetched = self._source.fetch_wave(walk.content, lacking, most_bridged=most_bridged, rank=Rank.STRUCTURE)
-            walk.fetched.update(fetched)
-            self._metrics.index_waves += bool(fetched)
-            self._metrics.indexed_blocks += len(fetched)
+        except Exception as error:  # no thread, a disk's error, or a defect: no reader's concern, as in `_run`
+            log.info("a file's index is not used", object=str(walk.content.source), reason=repr(error))
+            return
+        walk.fetched.update(fetched)
+        self._metrics.index_waves += bool(fetched)
+        self._metrics.indexed_blocks += len(fetched)
 
     def _fetch(self, walk: _Walk, lacking: list[int]) -> None:
         self._metrics.walks += not walk.fetched

@@ -2,8 +2,8 @@
 
 Python's matcher tries one way after the other. What may be repeated, with something in it that may be repeated or be
 read in two ways, has more ways than could ever be tried, and so have many repeats behind one another. So a repeat
-stands behind a single character or class, and there are two of them at most: the ways are then no more than the cube
-of a text's length, and the texts in tables are short.
+stands behind a single character or class, and there are two of them at most, one of these a ?: the ways are then no
+more than some times the square of a text's length. A longer text than `LONGEST_TEXT` is not searched for a repeat.
 """
 
 import re
@@ -13,6 +13,8 @@ from typing import Final
 _MOST_CHARACTERS: Final = 200
 _MOST_REPEATS: Final = 2
 _REPEATS: Final = frozenset("*+?{")
+_LONG_REPEATS: Final = frozenset("*+{")
+LONGEST_TEXT: Final = 4000  # some hundredths of a second
 
 
 def compiled(text: str, *, minds_case: bool, is_pattern: bool) -> re.Pattern[str]:
@@ -32,18 +34,26 @@ def why_not_taken(pattern: str) -> str | None:
     return _why_slow(pattern)
 
 
+def has_long_repeat(pattern: str) -> bool:
+    """Whether something in a pattern may be repeated more than once."""
+    return not _LONG_REPEATS.isdisjoint(_outside_of_classes(pattern))
+
+
 def _why_slow(pattern: str) -> str | None:
-    repeats, before = 0, ""
+    repeats, long_repeats, before = 0, 0, ""
     for one in _outside_of_classes(pattern):
         if one == "?" and before == "(":
             return "no (?...) is taken; case=False minds no case"
         if one in _REPEATS:
             repeats += 1
+            long_repeats += one in _LONG_REPEATS
             if before == ")":
                 return f"no {one} is taken behind a group"
         before = one
     if repeats > _MOST_REPEATS:
         return f"{repeats} repeats (*, +, ?, {{}}); at most {_MOST_REPEATS} are taken"
+    if long_repeats > 1:
+        return f"{long_repeats} repeats of *, +, {{}}; at most one is taken, and a ? beside it"
     return None
 
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 import pandas as pd
 
 from vbnfs.tables.columns import Kind, kind_of, unknown_column
-from vbnfs.tables.patterns import compiled
+from vbnfs.tables.patterns import LONGEST_TEXT, compiled, has_long_repeat
 from vbnfs.tables.query import (
     Both,
     Column,
@@ -128,6 +128,11 @@ class _Evaluation:
             raise test.column.place.error(f"no text: this column has {self._kind(test.column).value}")
         texts = values.dropna().unique()
         if test.name == "contains":
+            if test.is_pattern and has_long_repeat(test.text) and any(len(text) > LONGEST_TEXT for text in texts):
+                reason = (
+                    f"it has a text of more than {LONGEST_TEXT:,} characters: no *, + or {{}} is searched for there"
+                )
+                raise test.column.place.error(reason)
             finds = compiled(test.text, minds_case=test.minds_case, is_pattern=test.is_pattern).search
             return values.isin([text for text in texts if finds(text)])
         return values.isin([text for text in texts if getattr(text, test.name)(test.text)])

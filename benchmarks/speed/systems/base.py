@@ -4,7 +4,6 @@ A system is made for one site (an origin's listener and the files behind it) and
 `stop` may be called again and again; `forget` empties its cache while it is stopped.
 """
 
-import json
 import os
 import shutil
 import subprocess
@@ -22,7 +21,9 @@ from benchmarks.speed.systems.programs import cat, output_of
 
 ROOT: Final = Path(__file__).parents[3]
 BENCH_BIN: Final = ROOT / ".venv-bench" / "bin"
-READER: Final = ROOT / "benchmarks" / "speed" / "reader.py"
+BENCH_PYTHON: Final = BENCH_BIN / "python"
+READERS_PYTHON: Final = ROOT / ".venv-readers" / "bin" / "python"
+ALLENSDK_PYTHON: Final = ROOT / ".venv-allensdk" / "bin" / "python"
 _MOUNT_SECONDS: Final = 60.0
 
 
@@ -56,6 +57,7 @@ class System(ABC):
 
     is_mount: ClassVar[bool] = False
     has_cache: ClassVar[bool] = False
+    python: ClassVar[Path] = BENCH_PYTHON  # what runs reader.py
 
     def __init__(self, name: str, site: Site, directory: Path) -> None:
         self.name = name
@@ -84,9 +86,14 @@ class System(ABC):
         """User and system time so far of all that works for it; 0 where it is not known."""
         return 0.0
 
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """What a program that reads is started with."""
+        return self.site.environment
+
     @abstractmethod
     def location(self, name: str) -> str:
-        """What reader.py is given to open a file."""
+        """What reader.py and analyses.py are given to open a file."""
 
     @abstractmethod
     def read_whole(self, name: str) -> float:
@@ -194,9 +201,3 @@ def is_mounted(path: Path) -> bool:
     """Whether something is mounted on `path`; the mount is not touched (proc_pid_mountinfo(5))."""
     mounts = os.fsdecode(Path("/proc/self/mountinfo").read_bytes()).splitlines()
     return any(line.split(" ")[4] == str(path) for line in mounts)
-
-
-def read_with(job: str, location: str, env: Mapping[str, str]) -> float:
-    """Run a job of reader.py; the seconds that it prints, which leave out starting Python."""
-    command = [str(BENCH_BIN / "python"), "-W", "ignore", str(READER), job, location]
-    return float(json.loads(output_of(command, env))["seconds"])

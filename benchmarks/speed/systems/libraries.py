@@ -3,14 +3,20 @@
 import json
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Final
 
-from benchmarks.speed.systems.base import BENCH_BIN, ROOT, System
+from benchmarks.speed.systems.base import READERS_PYTHON, ROOT, System
 from benchmarks.speed.systems.programs import end, output_of, wait_for_all
 
 _STREAMS: Final = ROOT / "benchmarks" / "speed" / "streams.py"
+_MAKE_LINDI: Final = """
+import sys, lindi
+path, url, made = sys.argv[1:]
+lindi.LindiH5pyFile.from_hdf5_file(path, url=url).write_lindi_file(made)
+"""
 
 
 class Client(System):
@@ -54,7 +60,7 @@ class Client(System):
                 self._processor_seconds += json.loads(process.stdout.read())["processor_seconds"]
             return seconds
 
-    def digest(self, name: str) -> str:
+    def digest(self, name: str) -> str | None:
         """Of what the library brings."""
         report = json.loads(output_of(self._command(name, "--digest"), self.site.environment))
         return str(report["digest"])
@@ -64,15 +70,63 @@ class Client(System):
         return self._processor_seconds
 
     def _command(self, name: str, *options: str) -> list[str]:
-        python = [str(BENCH_BIN / "python"), "-W", "ignore", str(_STREAMS)]
+        python = [str(self.python), "-W", "ignore", str(_STREAMS)]
         size = ["--bytes", str(self.site.files.size_bytes(name))] if "--bytes" not in options else []
         where = [self.name, self.site.url(name), "--connections", str(self.site.connections)]
         return [*python, *where, "--file", str(self.directory / "file"), *size, *options]
 
 
 class Library(Client):
-    """One that opens an address as a file object, which h5py takes, too: remfile or fsspec."""
+    """One that opens an address as a file object, which h5py takes, too: remfile, fsspec or s3fs-python."""
 
     def location(self, name: str) -> str:
         """The library, and an address."""
         return f"{self.name}:{self.site.url(name)}"
+
+
+class PythonS3fs(Library):
+    """s3fs of Python, with blocks as fsspec's; not s3fs-fuse. It lives in .venv-readers."""
+
+    python = READERS_PYTHON
+
+
+class Lindi(Library):
+    """lindi, as it is meant to be used: with a .lindi.json, made of each file once, which lies on the local disk."""
+
+    def location(self, name: str) -> str:
+        """The .lindi.json of a file, which is made when it is first asked for, from the original itself."""
+        made = self.directory.with_name(self.directory.name + "-json") / f"{Path(name).stem}.lindi.json"
+        if not made.exists():
+            made.parent.mkdir(exist_ok=True)
+            output_of(
+                [str(self.python), "-c", _MAKE_LINDI, str(self.site.files.path(name)), self.site.url(name), str(made)]
+            )
+        return f"lindi:{made}"
+
+    def digest(self, name: str) -> None:
+        """It has arrays, and no file's bytes."""
+
+
+class AllenSdk(System):
+    """AllenSDK downloads into a cache_dir: from_s3_cache. boto3 is pointed to the origin by the environment."""
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """With the endpoint (boto3's guide, "Configuration", "Using environment variables")."""
+        endpoint = {"AWS_ENDPOINT_URL_S3": self.site.listener.url, "AWS_DEFAULT_REGION": "us-west-2"}
+        return {**self.site.environment, **endpoint, "AWS_EC2_METADATA_DISABLED": "true"}
+
+    def location(self, name: str) -> str:
+        """The cache_dir."""
+        return f"s3:{self.directory}"
+
+    def read_whole(self, name: str) -> float:
+        """It reads no single file."""
+        raise NotImplementedError
+
+    def read_heads(self, names: Sequence[str], bytes_each: int) -> list[float]:
+        """It reads no single file."""
+        raise NotImplementedError
+
+    def digest(self, name: str) -> None:
+        """AllenSDK compares the hash of each file itself."""

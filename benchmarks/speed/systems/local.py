@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from benchmarks.speed.files import CACHE_DIR, LFP, MANIFEST, PROJECT, SESSION, TABLES, VERSION
 from benchmarks.speed.systems.base import System
 from benchmarks.speed.systems.programs import cat
 
@@ -18,10 +19,21 @@ class Local(System):
     def location(self, name: str) -> str:
         """The path of the copy, which is made when it is first asked for."""
         copy = self.directory / name
-        if not copy.exists():
+        if name == CACHE_DIR:
+            self._fill(copy)
+        elif not copy.exists():
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(self.site.files.path(name), copy)
         return str(copy)
+
+    def _fill(self, cache_dir: Path) -> None:
+        """Make AllenSDK's cache_dir as its own download leaves it: a folder of a version, and what it has fetched."""
+        version = cache_dir / f"{PROJECT}-{VERSION}"
+        for name in () if cache_dir.exists() else (SESSION, LFP, *TABLES.values()):
+            (version / name).parent.mkdir(parents=True, exist_ok=True)
+            (version / name).symlink_to(self.location(name))
+        shutil.copyfile(self.site.files.path(MANIFEST), cache_dir / MANIFEST)
+        (cache_dir / "_downloaded_data.json").write_text("{}")
 
     def read_whole(self, name: str) -> float:
         """`cat`."""

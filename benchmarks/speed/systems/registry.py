@@ -9,28 +9,31 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
-from benchmarks.speed.systems.base import BENCH_BIN, Site, System
+from benchmarks.speed.systems.base import ALLENSDK_PYTHON, BENCH_BIN, BENCH_PYTHON, READERS_PYTHON, Site, System
 from benchmarks.speed.systems.downloads import Curl
-from benchmarks.speed.systems.libraries import Client, Library
+from benchmarks.speed.systems.libraries import AllenSdk, Client, Library, Lindi, PythonS3fs
 from benchmarks.speed.systems.local import Local
 from benchmarks.speed.systems.rclone import Rclone
 from benchmarks.speed.systems.s3fs import S3fs
-from benchmarks.speed.systems.vbnfs import Vbnfs
+from benchmarks.speed.systems.vbnfs import IndexedVbnfs, Vbnfs
 from benchmarks.speed.systems.zeros import Zeros
 
 Make = Callable[[Site, Path], System]
+INDEXED: Final = "vbnfs with an index"
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """How a system is made, and what it needs: a program, or a module of .venv-bench."""
+    """How a system is made, and what it needs: a program, or a module that `python` has."""
 
     make: Make
     program: str | None = None
     module: str | None = None
+    python: Path = BENCH_PYTHON
 
 
 SYSTEMS: Final[Mapping[str, Known]] = {
+    INDEXED: Known(lambda site, place: IndexedVbnfs(INDEXED, site, place)),
     "rclone": Known(lambda site, place: Rclone("rclone", site, place), program="rclone"),
     "rclone-tuned": Known(lambda site, place: Rclone("rclone-tuned", site, place, tuned=True), program="rclone"),
     "s3fs": Known(lambda site, place: S3fs("s3fs", site, place), program="s3fs"),
@@ -40,6 +43,13 @@ SYSTEMS: Final[Mapping[str, Known]] = {
     "awscrt": Known(lambda site, place: Client("awscrt", site, place), module="awscrt"),
     "remfile": Known(lambda site, place: Library("remfile", site, place), module="remfile"),
     "fsspec": Known(lambda site, place: Library("fsspec", site, place), module="fsspec"),
+    "s3fs-python": Known(
+        lambda site, place: PythonS3fs("s3fs-python", site, place), module="s3fs", python=READERS_PYTHON
+    ),
+    "lindi": Known(lambda site, place: Lindi("lindi", site, place), module="lindi"),
+    "allensdk": Known(
+        lambda site, place: AllenSdk("allensdk", site, place), module="allensdk", python=ALLENSDK_PYTHON
+    ),
     "boto3": Known(lambda site, place: Client("boto3", site, place), module="boto3"),
     "curl": Known(lambda site, place: Curl("curl", site, place, 16), program="curl"),
     "curl-24": Known(lambda site, place: Curl("curl-24", site, place, 24), program="curl"),
@@ -78,7 +88,8 @@ def _lacks(known: Known) -> str | None:
     if known.program and not shutil.which(known.program) and not (BENCH_BIN / known.program).exists():
         return f"there is no program {known.program}; script/setup bench installs it, or says why not"
     if known.module:
-        command = [str(BENCH_BIN / "python"), "-c", f"import {known.module}"]
-        if subprocess.run(command, capture_output=True, check=False).returncode:
-            return f"{known.module} is not in .venv-bench; script/setup bench installs it, or says why not"
+        command = [str(known.python), "-c", f"import {known.module}"]
+        if not known.python.exists() or subprocess.run(command, capture_output=True, check=False).returncode:
+            where = known.python.parents[1].name
+            return f"{known.module} is not in {where}; script/setup bench installs it, or says why not"
     return None

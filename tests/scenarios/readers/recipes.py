@@ -43,10 +43,13 @@ def sections(document: Path = DOCUMENT) -> Iterator[Section]:
         yield Section(title, text, re.findall(r"^```(\w+)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL))
 
 
-def run_section(section: Section, *, home: Path, session_id: str, folder: Path) -> list[str]:
+def run_section(
+    section: Section, *, home: Path, session_id: str, folder: Path, programs: Path | None = None
+) -> list[str]:
     """Run a section's blocks in order in `folder`, and return what each that runs prints.
 
-    `home` is the home folder, in which `~/vbn` is a mount. A block that fails, or complains, is an AssertionError.
+    `home` is the home folder, in which `~/vbn` is a mount. `programs` is the folder of another environment's programs
+    and Python. A block that fails, or complains, is an AssertionError.
     """
     names = iter(re.findall(r"\b[Aa]s\s+`(\w+\.\w+)`", section.text))
     printed = []
@@ -56,22 +59,29 @@ def run_section(section: Section, *, home: Path, session_id: str, folder: Path) 
             (folder / next(names)).write_text(code)
             continue
         command = _RUN_BY[language]
+        if programs and language == "python":
+            command = (str(programs / "python"), *command[1:])
         (folder / command[-1]).write_text(code)
         is_noisy = language == "octave" or "import matplotlib" in code
-        printed.append(run_as_user(*command, home=home, folder=folder, is_noisy=is_noisy))
+        printed.append(run_as_user(*command, home=home, folder=folder, is_noisy=is_noisy, programs=programs))
     return printed
 
 
-def run_as_user(*command: str | Path, home: Path, folder: Path, is_noisy: bool = False) -> str:
+def run_as_user(
+    *command: str | Path, home: Path, folder: Path, is_noisy: bool = False, programs: Path | None = None
+) -> str:
     """Run a program in `folder` with the environment of somebody who has just logged in; return what it prints.
+
+    `programs` is a folder that comes first in PATH.
 
     It must succeed, and say nothing on standard error unless it `is_noisy`: Octave always speaks of a display, and
     matplotlib of its fonts where it makes a list of them.
     """
+    path = environ["PATH"]
     done = subprocess.run(
         list(map(str, command)),
         cwd=folder,
-        env={"HOME": str(home), "PATH": environ["PATH"], "LANG": "C.UTF-8"},
+        env={"HOME": str(home), "PATH": f"{programs}:{path}" if programs else path, "LANG": "C.UTF-8"},
         capture_output=True,
         text=True,
         check=False,

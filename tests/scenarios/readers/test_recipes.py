@@ -15,7 +15,9 @@ from tests.scenarios.readers.recipes import NOT_RUN, NOT_RUN_HERE, Section, run_
 from tests.scenarios.readers.truth import Truth
 
 SECTIONS = {section.title: section for section in sections()}
-SLOW = {"R", "Octave", "Java"}  # what these need takes hundreds of megabytes
+READERS = Path(__file__).parents[3] / ".venv-readers" / "bin"
+IN_READERS = {"SpikeInterface", "NWB Inspector"}  # script/setup bench makes their environment
+SLOW = {"R", "Octave", "Java", *IN_READERS}  # what these need takes hundreds of megabytes
 
 
 def first_unit(truth: Truth) -> str:
@@ -73,6 +75,20 @@ def pynwb(truth: Truth) -> list[str]:
     """The identifier and spikes of the session, and the shape and sum of the LFP."""
     lfp = truth.lfp()
     return [f"{truth.session_id} {first_unit(truth)}\n{lfp.shape} {lfp[:1000, 0].sum():.6e}\n"]
+
+
+def spikeinterface(truth: Truth) -> list[str]:
+    """How many units there are; the first one's spikes, by the nearest sample; and a second of LFP."""
+    times, lfp = truth.spike_times(0), truth.lfp()
+    units = f"{len(truth.array('units/id'))} {len(times)} {round(times[0] * 30_000) / 30_000:.3f}"
+    return [f"{units}\n{(1000, lfp.shape[1])} {lfp[:1000, 0].sum():.6e}\n"]
+
+
+def nwb_inspector(truth: Truth) -> list[str]:
+    """As many issues as it finds in the original."""
+    command = [str(READERS / "nwbinspector"), str(truth.originals[truth.session_path]), "--progress-bar", "False"]
+    report = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return ["".join(line for line in report.splitlines(keepends=True) if "issues across" in line)]
 
 
 def find_sessions(truth: Truth) -> list[str]:
@@ -153,6 +169,8 @@ EXPECTED: dict[str, Callable[[Truth, Path, Path], list[str]]] = {
     "Polars and pyarrow": on_values(lambda truth: [f"{good_units(truth)}\n"]),
     "h5py": on_values(lambda truth: [f"{first_unit(truth)}\n"]),
     "pynwb": on_values(pynwb),
+    "SpikeInterface": on_values(spikeinterface),
+    "NWB Inspector": on_values(nwb_inspector),
     "Find sessions, and open them": on_values(find_sessions),
     "A unit: its row, its spikes, a plot": a_unit,
     "Which area an LFP channel is in": on_values(lfp_areas),
@@ -171,8 +189,10 @@ EXPECTED: dict[str, Callable[[Truth, Path, Path], list[str]]] = {
 )
 def test_recipe(title: str, mount: Mount, truth: Truth, tmp_path: Path) -> None:
     """A section's blocks, run as they stand in the document, print what the release's files hold."""
-    home = mount.path.parent
-    printed = run_section(SECTIONS[title], home=home, session_id=truth.session_id, folder=tmp_path)
+    home, programs = mount.path.parent, READERS if title in IN_READERS else None
+    if programs and not programs.exists():
+        pytest.skip("no .venv-readers: script/setup bench makes it")
+    printed = run_section(SECTIONS[title], home=home, session_id=truth.session_id, folder=tmp_path, programs=programs)
     assert printed == EXPECTED[title](truth, home, tmp_path)
 
 

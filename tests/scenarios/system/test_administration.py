@@ -78,9 +78,12 @@ def test_a_mount_for_a_group(server: FakeS3Server) -> None:
 
 # Users of a mount of root's, their folders, and where AllenSDK's file is for each.
 READERS = """
-mkdir -p /run/layers/var/upper /run/layers/var/work
-mount -t overlay overlay -o lowerdir=/var,upperdir=/run/layers/var/upper,workdir=/run/layers/var/work /var
-mount -t tmpfs -o mode=1777 tmpfs /tmp
+mkdir -p /run/layers/var/upper /run/layers/var/work /run/layers/tmp/upper /run/layers/tmp/work
+chmod 1777 /run/layers/tmp/upper
+for folder in var tmp; do  # this vbnfs may lie below /tmp
+    layers=/run/layers/$folder
+    mount -t overlay overlay -o "lowerdir=/$folder,upperdir=$layers/upper,workdir=$layers/work" "/$folder"
+done
 echo nohome:x:4799:4799::/nonexistent:/bin/sh >>/etc/passwd
 echo nohome:x:4799: >>/etc/group
 echo fresh:x:4798:4798::/mnt/fresh:/bin/sh >>/etc/passwd
@@ -93,8 +96,8 @@ chown member: /run/user/4712
 chown stranger: /run/user/4713
 touch /run/stamp
 """
-# What is written to /etc, /var and /usr/sbin is in /run/layers.
-NEW = "find /mnt /run /tmp -xdev -newer /run/stamp ! -type d ! -path '/run/layers/*/work/*' ! -path /run/fuse"
+# What is written to /etc, /var, /tmp and /usr/sbin is in /run/layers.
+NEW = "find /mnt /run -xdev -newer /run/stamp ! -type d ! -path '/run/layers/*/work/*' ! -path /run/fuse"
 ALLENSDK = "allensdk/_manifest_last_used.txt"
 
 

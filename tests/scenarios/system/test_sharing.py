@@ -210,7 +210,7 @@ def test_readers_of_an_administrators_mount(namespace: Namespace, options: str) 
     assert (done.returncode, f"the cache of {VBN} is root's: root can do that" in done.stderr) == (2, True), (
         done.stderr
     )
-    for user, words in ((MEMBER, "not an HDF5 file"), (STRANGER, "Permission denied")):
+    for user, words in ((MEMBER, "not an HDF5 file"), (STRANGER, "mounted by root, and not open to you")):
         done = namespace.vbnfs("tree", f"{VBN}/{SESSION}", user=user)  # which that user reads, or may not
         assert (done.returncode, done.stdout, words in done.stderr) == (1, "", True), done.stderr
     done = namespace.vbnfs("status", VBN, user=STRANGER)
