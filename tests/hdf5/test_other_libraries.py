@@ -21,6 +21,7 @@ Files = Iterator[tuple[str, bytes]]
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 ALLENSDK_PYTHON = ROOT / ".venv-allensdk/bin/python"
+NO_ALLENSDK = "no .venv-allensdk: script/setup allensdk makes it where there is Python 3.11"
 SUFFIXES = {".hdf5", ".h5", ".nc", ".mat"}
 BLOCK_BYTES = 4096
 
@@ -42,9 +43,9 @@ def h5py_files() -> Files:
 
 def pytables_files() -> Files:
     """Those that are installed with PyTables, which AllenSDK needs; without it the test is skipped."""
-    if not (ROOT / ".venv-allensdk").exists():
-        pytest.skip("no .venv-allensdk: script/setup allensdk makes it where there is Python 3.11")
-    for path in sorted((ROOT / ".venv-allensdk").glob("lib/python*/site-packages/tables/tests/*.h5")):
+    if not ALLENSDK_PYTHON.exists():
+        pytest.skip(NO_ALLENSDK)
+    for path in sorted(ALLENSDK_PYTHON.parents[1].glob("lib/python*/site-packages/tables/tests/*.h5")):
         yield path.name, path.read_bytes()
 
 
@@ -116,7 +117,7 @@ def damage(data: bytes, random: Random, structure: list[int]) -> None:
         check(bytes(wrong))
 
 
-@pytest.mark.skipif(not ALLENSDK_PYTHON.exists(), reason="script/setup allensdk makes that environment")
+@pytest.mark.skipif(not ALLENSDK_PYTHON.exists(), reason=NO_ALLENSDK)
 def test_a_session_by_the_pynwb_of_allensdk(tmp_path: Path) -> None:
     """It is found whole, in at most 10 rounds and 15 MB, with the arrays that it has and the rows of its spikes."""
     path = tmp_path / "session.nwb"

@@ -85,17 +85,22 @@ def test_beside_a_mount(mounts: Mounts, server: FakeS3Server, tmp_path: Path) ->
     mount.umount()
 
 
-def test_readers_of_the_mount_go_first(mounts: Mounts, server: FakeS3Server) -> None:
-    """While the server answers none of the ranges that a fetch asks for, a reader's range is asked for, and comes."""
-    gate = threading.Event()
+def start_held(server: FakeS3Server, gate: threading.Event) -> subprocess.Popen[str]:
+    """A fetch that has asked for many ranges; until the gate opens they are not answered, those of READ are."""
 
     def hold(request: Request, honest: Reply) -> Reply | None:
         return replace(honest, gate=gate) if request.kind == "get_range" and READ not in request.path else None
 
-    mount = mounts(server.endpoint_url)
     server.behaviours = [hold]
     fetching = start("prefetch", "behavior_ecephys_sessions")
     server.wait_until(lambda one: one.count("get_range") >= 20)
+    return fetching
+
+
+def test_readers_of_the_mount_go_first(mounts: Mounts, server: FakeS3Server) -> None:
+    """While the server answers none of the ranges that a fetch asks for, a reader's range is asked for, and comes."""
+    gate, mount = threading.Event(), mounts(server.endpoint_url)
+    fetching = start_held(server, gate)
     with (mount.path / READ).open("rb") as file:
         for offset in (3 * MIB, MIB, 0):
             file.seek(offset)
@@ -135,15 +140,8 @@ def test_a_mount_that_goes_away(mounts: Mounts, server: FakeS3Server, tmp_path: 
 @pytest.mark.slow
 def test_a_command_that_goes_away(mounts: Mounts, server: FakeS3Server) -> None:
     """When the command is killed its mount fetches no more than what it has begun, and serves on."""
-    gate = threading.Event()
-
-    def hold(request: Request, honest: Reply) -> Reply | None:
-        return replace(honest, gate=gate) if request.kind == "get_range" and READ not in request.path else None
-
-    mount = mounts(server.endpoint_url)
-    server.behaviours = [hold]
-    fetching = start("prefetch", "behavior_ecephys_sessions")
-    server.wait_until(lambda one: one.count("get_range") >= 20)
+    gate, mount = threading.Event(), mounts(server.endpoint_url)
+    fetching = start_held(server, gate)
     fetching.kill()
     fetching.communicate()
     assert (mount.path / READ).read_bytes()  # so the mount has seen by now that the command is gone

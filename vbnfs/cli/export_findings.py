@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from vbnfs.access.filling import Progress
+from vbnfs.cli.file_finding import Finding
 from vbnfs.cli.render import files, lfp_left_out, size
 from vbnfs.errors import ExportError
 
@@ -17,20 +18,6 @@ NO_HASH: Final = "no hash"  # in the manifest: exported as S3 has it
 NOT_HERE: Final = "not here"  # in the cache, and S3 is not asked
 FAILED: Final = "failed"
 OF_INTEREST: Final = frozenset({REPLACED, NO_HASH, NOT_HERE, FAILED})  # named even where nothing else is
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What became of one file. `outcome` is one of the words above, `detail` the reason where there is one."""
-
-    path: str
-    outcome: str
-    size_bytes: int
-    detail: str = ""
-
-    def as_json(self) -> dict[str, Any]:
-        """The finding with its fields' names."""
-        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)

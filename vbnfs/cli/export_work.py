@@ -27,11 +27,11 @@ from vbnfs.cli.export_findings import (
     NO_HASH,
     REPLACED,
     THERE,
-    Finding,
     Reports,
 )
 from vbnfs.cli.export_folder import ExportFolder, Part
 from vbnfs.cli.export_links import Way
+from vbnfs.cli.file_finding import Finding
 from vbnfs.cli.index import Walker
 from vbnfs.cli.render import files as files_text
 from vbnfs.dataset.manifest import DataFile, Manifest

@@ -16,11 +16,12 @@ from vbnfs.access.dataset import open_dataset
 from vbnfs.access.versions import Versions
 from vbnfs.blocks import blocks_of
 from vbnfs.cli.asked import Place
-from vbnfs.cli.export_findings import NOT_HERE, Exported, Finding, Plan, Reports
+from vbnfs.cli.export_findings import NOT_HERE, Exported, Plan, Reports
 from vbnfs.cli.export_folder import ExportFolder
 from vbnfs.cli.export_links import Way, way_of
 from vbnfs.cli.export_target import Target, check_lengths, check_names, check_room, check_target
 from vbnfs.cli.export_work import Files, Item, Work, in_thread
+from vbnfs.cli.file_finding import Finding
 from vbnfs.cli.render import files as files_text
 from vbnfs.cli.running import load_aloud
 from vbnfs.cli.verify import run_showing

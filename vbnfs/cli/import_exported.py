@@ -19,7 +19,8 @@ from vbnfs.cli.digests import DIGESTS
 from vbnfs.cli.export_folder import DIGESTS as DIGESTS_FILE
 from vbnfs.cli.export_folder import INDEX as INDEX_FILE
 from vbnfs.cli.export_folder import OURS, read_handed_on, read_manifests
-from vbnfs.cli.import_findings import LEFT_OUT, Finding
+from vbnfs.cli.file_finding import Finding
+from vbnfs.cli.import_findings import LEFT_OUT
 from vbnfs.cli.index import INDEX
 from vbnfs.cli.running import load_aloud
 from vbnfs.cli.sets import Ware, take_in

@@ -2,10 +2,11 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
+from vbnfs.cli.file_finding import Finding
 from vbnfs.cli.render import files, size
 from vbnfs.errors import DatasetError, NotVerifiedError
 
@@ -30,20 +31,6 @@ _BAD: Final = frozenset({WRONG, UNREADABLE, REFUSED, NOT_KEPT})
 OF_INTEREST: Final = _BAD | {NO_HASH, LEFT_OUT, WOULD_TAKE, NO_ROOM, WOULD_FORGET}  # named even without --verbose
 _WITH_BYTES: Final = frozenset({TAKEN, WOULD_TAKE, NO_ROOM, THERE, FORGOTTEN, WOULD_FORGET})  # in the summary
 _REMEDY: Final = "it was cut short or changed: delete it, and read the file through vbnfs"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What became of one file. `outcome` is one of the words above, `detail` the reason where there is one."""
-
-    path: str
-    outcome: str
-    size_bytes: int
-    detail: str = ""
-
-    def as_json(self) -> dict[str, Any]:
-        """The finding with its fields' names."""
-        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)

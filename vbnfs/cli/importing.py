@@ -22,6 +22,7 @@ from vbnfs.cache.adoption import Adoption, Registration, SourceError
 from vbnfs.cache.in_place import make_in_place
 from vbnfs.cache.whole_file import Seal
 from vbnfs.cli.asked import Place
+from vbnfs.cli.file_finding import Finding
 from vbnfs.cli.found_files import FoundFile, Recognised, Recogniser, check_folder, find_files
 from vbnfs.cli.import_exported import ExportedFolder, exported_folder, load_with, take_sets
 from vbnfs.cli.import_findings import (
@@ -30,7 +31,6 @@ from vbnfs.cli.import_findings import (
     THERE,
     UNREADABLE,
     WRONG,
-    Finding,
     Imported,
     Reports,
     other_bytes,

@@ -1,7 +1,7 @@
 """`vbnfs index`: what it is asked, and how the answers are shown."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -11,15 +11,12 @@ from vbnfs.cli.options import (
     ONLY_OF_A_MOUNT,
     config_of,
     echo_note,
-    given_in,
+    files_in,
     log_to_terminal,
     settings,
 )
 from vbnfs.config.settings import SETTING_BY_NAME
 from vbnfs.errors import UsageError
-
-if TYPE_CHECKING:
-    from vbnfs.cli.asked import Place
 
 
 @click.group(epilog=EXIT_STATUS)
@@ -49,7 +46,7 @@ def build_index(paths: tuple[Path, ...], is_all: bool, as_json: bool, **options:
         raise UsageError("--all means all files: leave it out, or the PATH and --dataset-version")
     if not (is_all or paths or version):
         raise UsageError("name a PATH or a --dataset-version, or all files by --all")
-    where = _place(paths, options)
+    where = files_in(paths, options)
     log_to_terminal("error")
 
     def show(finding: indexes.Finding) -> None:
@@ -64,14 +61,6 @@ def build_index(paths: tuple[Path, ...], is_all: bool, as_json: bool, **options:
     else:
         streams.say(indexes.summary(findings))
     indexes.check(findings)
-
-
-def _place(paths: tuple[Path, ...], options: dict[str, Any]) -> "Place":
-    """The files that are meant: without paths those of the dataset version that a setting names, or all."""
-    from vbnfs.cli.asked import place_of  # noqa: PLC0415
-
-    given, version = given_in(options), options.get("dataset_version")
-    return place_of(config_of(options), paths or ([Path(version)] if version else ()), given=given)
 
 
 @index.command("show", epilog=EXIT_STATUS)
@@ -89,7 +78,7 @@ def show_index(paths: tuple[Path, ...], as_json: bool, **options: Any) -> None:
     """
     from vbnfs.cli import index as indexes  # noqa: PLC0415
 
-    where = _place(paths, options)
+    where = files_in(paths, options)
     log_to_terminal("warning")
     known = indexes.known(where)
     if as_json:
@@ -118,7 +107,7 @@ def export_index(file: Path, paths: tuple[Path, ...], **options: Any) -> None:
     from vbnfs.cli import sets  # noqa: PLC0415
     from vbnfs.cli.index import INDEX  # noqa: PLC0415
 
-    where = _place(paths, options)
+    where = files_in(paths, options)
     log_to_terminal("error")
     moved = sets.export(INDEX, where, file, note=echo_note)
     click.echo(f"{file}  {render.files(moved.files)}, {render.size(moved.count_bytes)}")

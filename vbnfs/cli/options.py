@@ -1,15 +1,18 @@
 """What the commands have in common: an option for every setting, and how messages are written to a person."""
 
 import sys
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
 from vbnfs.cli import render, streams
 from vbnfs.config.settings import SETTINGS, Config, Setting
 from vbnfs.config.sources import LoadedSettings, load_settings, settings_given_in
+
+if TYPE_CHECKING:
+    from vbnfs.cli.asked import Place
 
 _T = TypeVar("_T")
 
@@ -116,3 +119,14 @@ def log_to_terminal(level: str) -> None:
     from vbnfs.logs import configure_logging  # noqa: PLC0415 - takes a tenth of a second
 
     configure_logging(sys.stderr, level=level, as_json=False)
+
+
+def files_in(paths: Sequence[Path], options: dict[str, Any]) -> "Place":
+    """The files that a command is about: without paths those of the dataset version that a setting names, or all.
+
+    Raises what `place_of` raises.
+    """
+    from vbnfs.cli.asked import place_of  # noqa: PLC0415
+
+    given, version = given_in(options), options.get("dataset_version")
+    return place_of(config_of(options), paths or ([Path(version)] if version else ()), given=given)

@@ -12,6 +12,7 @@ from vbnfs.cli.options import (
     WHERE_SETTINGS_ARE,
     config_of,
     echo_note,
+    files_in,
     given_in,
     log_to_terminal,
     run_on_versions,
@@ -181,11 +182,9 @@ def export_digests(file: Path, paths: tuple[Path, ...], **options: Any) -> None:
     --dataset-version, or else everything that this cache has digests of.
     """
     from vbnfs.cli import sets  # noqa: PLC0415
-    from vbnfs.cli.asked import place_of  # noqa: PLC0415
     from vbnfs.cli.digests import DIGESTS  # noqa: PLC0415
 
-    given, version = given_in(options), options.get("dataset_version")
-    where = place_of(config_of(options), paths or ([Path(version)] if version else ()), given=given)
+    where = files_in(paths, options)
     log_to_terminal("error")
     moved = sets.export(DIGESTS, where, file, note=echo_note)
     click.echo(f"{file}  {render.files(moved.files)}, {render.size(moved.count_bytes)}")

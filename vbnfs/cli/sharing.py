@@ -13,7 +13,8 @@ from vbnfs.cli.working_sets import HIDDEN, asked, choosing, ending
 from vbnfs.errors import ExportError
 
 if TYPE_CHECKING:
-    from vbnfs.cli.export_findings import Exported, Finding, Plan
+    from vbnfs.cli.export_findings import Exported, Plan
+    from vbnfs.cli.file_finding import Finding
 
 
 @click.command(epilog=ending("vbnfs export /media/usb/vbn --sessions \"experience_level == 'Novel'\""))

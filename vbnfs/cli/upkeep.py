@@ -24,7 +24,8 @@ from vbnfs.errors import CacheError, DatasetError, StorageError, UsageError, Vbn
 
 if TYPE_CHECKING:
     from vbnfs.cli.clean import Cleaned
-    from vbnfs.cli.import_findings import Finding, Imported
+    from vbnfs.cli.file_finding import Finding
+    from vbnfs.cli.import_findings import Imported
 
 
 @click.command(epilog=EXIT_STATUS)
@@ -188,7 +189,7 @@ def import_(folder: Path, verbose: bool, as_json: bool, is_to_forget: bool, **op
     """
     from vbnfs.cli import import_findings  # noqa: PLC0415
 
-    def show(finding: import_findings.Finding) -> None:
+    def show(finding: "Finding") -> None:
         detail = f": {finding.detail}" if finding.detail else ""
         if not as_json and (verbose or finding.outcome in import_findings.OF_INTEREST):
             click.echo(render.escape(f"{finding.outcome:<10} {finding.path}{detail}"))

@@ -70,8 +70,8 @@ class Prefetcher:
         rank: Rank,
     ) -> None:
         try:
-            missing = await trio.to_thread.run_sync(self._cache.missing, content, indices)
-        except RuntimeError as error:  # no thread to be had; it was advice
+            missing = await trio.to_thread.run_sync(self._cache.missing, content, indices, abandon_on_cancel=True)
+        except (RuntimeError, OSError) as error:  # no thread to be had, or a disk that fails; it was advice
             log.debug("not fetched ahead", reason=str(error))
             return
         passed = position() // BLOCK_BYTES
