@@ -4,6 +4,11 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 
 
+def rounded(start: int, stop: int, unit: int, end: int) -> tuple[int, int]:
+    """The multiples of `unit` that a range touches, of a file that has its `end` there."""
+    return start // unit * unit, min(-(-stop // unit) * unit, end)
+
+
 class Spans:
     """Ranges of bytes `start` up to, not including, `stop`. Those that touch are one."""
 
@@ -24,7 +29,11 @@ class Spans:
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Spans) and list(self) == list(other)
 
-    __hash__ = None  # type: ignore[assignment] - it changes
+    def __hash__(self) -> int:
+        raise TypeError("it changes")
+
+    def __repr__(self) -> str:
+        return f"Spans({list(self)})"
 
     def add(self, start: int, stop: int) -> None:
         """Add a range; an empty one adds nothing."""
@@ -43,5 +52,5 @@ class Spans:
         return sum(self._stops) - sum(self._starts)
 
     def rounded(self, unit: int, end: int) -> "Spans":
-        """The multiples of `unit` that they touch, of a file that has its `end` there."""
-        return Spans((start // unit * unit, min(-(-stop // unit) * unit, end)) for start, stop in self)
+        """The same of each of them."""
+        return Spans(rounded(start, stop, unit, end) for start, stop in self)

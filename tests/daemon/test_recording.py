@@ -12,12 +12,12 @@ import trio
 
 from tests.fakes.disks import memory_disk
 from vbnfs.config.sources import load_config
-from vbnfs.daemon import recording as recordings
 from vbnfs.daemon.recording import Recorder, RecordFile, open_record
 from vbnfs.dataset.contents import NamedContent
 from vbnfs.dataset.read_records import parse_record
 from vbnfs.dataset.tree import DataNode
 from vbnfs.errors import RecordError
+from vbnfs.filesystem import recording
 from vbnfs.objects import Content, ObjectVersion
 
 SIZE = 1 << 30
@@ -128,7 +128,7 @@ async def test_a_full_disk(small_disk: Path) -> None:
 
 async def test_what_finds_no_room_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of lines that wait for a disk as many are kept as there is room for; the record says how many are lost."""
-    monkeypatch.setattr(recordings, "_MOST_WAITING_BYTES", 2000)
+    monkeypatch.setattr(recording, "_MOST_WAITING", 50)
     recorder = recorder_of(path := tmp_path / "r.jsonl")
     for number in range(20):
         read_through(recorder, 0, handle=number)

@@ -24,7 +24,7 @@ LINE = OpenLine(
     program="python3",
     opened="2026-11-30T04:00:01Z",
     read="2026-11-30T04:00:02Z",
-    ranges=((0, 100), (200, 300)),
+    ranges=Spans([(0, 100), (200, 300)]),
 )
 
 
@@ -34,8 +34,10 @@ def record_of(*lines: MountLine | OpenLine) -> list[bytes]:
 
 def test_lines_of_one_file_are_one() -> None:
     """Whatever opens and programs they are of: their ranges, programs, times and opens come together."""
-    later = replace(LINE, open_number=4, program="R", read="2026-11-30T05:00:00Z", ranges=((90, 200), (999, 1000)))
-    more = replace(LINE, opened="2026-11-29T00:00:00Z", read=None, program=None, ranges=())
+    later = replace(
+        LINE, open_number=4, program="R", read="2026-11-30T05:00:00Z", ranges=Spans([(90, 200), (999, 1000)])
+    )
+    more = replace(LINE, opened="2026-11-29T00:00:00Z", read=None, program=None, ranges=Spans())
     [file] = parse_record(record_of(MOUNT, LINE, later, more), "r").files
     assert file.ranges == Spans([(0, 300), (999, 1000)])
     assert (file.programs, len(file.opens), file.path) == ({"python3", "R"}, 2, "sessions/a.nwb")
@@ -74,7 +76,7 @@ def test_a_wrong_value_costs_its_line(wrong: dict[str, Any]) -> None:
     lines = [*record_of(MOUNT), line_of({**LINE.as_json(), **wrong}), *record_of(LINE)]
     record = parse_record(lines, "r")
     assert (record.damaged, len(record.files)) == (1, 1)
-    assert record.files[0].ranges == Spans(LINE.ranges)
+    assert record.files[0].ranges == LINE.ranges
 
 
 @given(st.lists(st.binary(max_size=60) | st.sampled_from(record_of(MOUNT, LINE)), max_size=8))

@@ -8,10 +8,12 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+import rocrate
 from click.testing import CliRunner
 
 from tests.fakes.dataset import BUCKET, PROJECT, FakeDataset
@@ -22,6 +24,7 @@ from vbnfs.blocks import BLOCK_BYTES
 from vbnfs.cli.main import cli
 from vbnfs.config.settings import MIB
 
+VALIDATOR = Path(__file__).parents[2] / ".venv-roc-validator" / "bin" / "python"
 LARGE = "behavior_ecephys_sessions/1/ecephys_session_1.nwb"
 WHOLE = "behavior_ecephys_sessions/2/ecephys_session_2.nwb"
 LFP = "behavior_ecephys_sessions/2/probe_probeA_lfp.nwb"
@@ -113,7 +116,7 @@ def test_what_is_written(engine: str, mount: Mount, record: Path) -> None:
         by_open.setdefault(line["open"], []).append(line)
     found = [ranges_of(of_one) for _, of_one in sorted(by_open.items())]
     assert found == [[[0, 4096], [5 << 20, (5 << 20) + 4096]], [[0, 4096], [9 << 20, (9 << 20) + 4096]]]
-    assert {line["program"] for line in opens_of(record, LARGE)} == {Path(sys.executable).resolve().name[:15]}
+    assert {line["program"] for line in opens_of(record, LARGE)} == {Path(sys.executable).name[:15]}
     for line in lines:
         path = line["key"].removeprefix(f"{PROJECT}/")
         assert (line["hash"], line["size"]) == (hash_of(path), len(FILES[path]))
@@ -144,10 +147,12 @@ def test_the_status_and_the_kernel(mount: Mount, record: Path) -> None:
 
 def test_a_killed_daemon(mount: Mount, record: Path) -> None:
     """What was read some seconds before it was killed is in the record, also of files that are open still."""
-    with (mount.path / LARGE).open("rb", buffering=0) as file:
-        file.read(4096)
-        until(lambda: opens_of(record, LARGE) and opens_of(record, LARGE)[0]["ranges"])
-        os.kill(mount.status()["pid"], signal.SIGKILL)
+    file = os.open(mount.path / LARGE, os.O_RDONLY)
+    os.read(file, 4096)
+    until(lambda: ranges_of(opens_of(record, LARGE)))
+    os.kill(mount.status()["pid"], signal.SIGKILL)
+    with suppress(ConnectionAbortedError):
+        os.close(file)
     assert ranges_of(opens_of(record, LARGE))[0][0] == 0
 
 
@@ -183,8 +188,11 @@ def kept(mount: Mount, record: Path) -> Path:
     return record
 
 
-def fetched_blocks(server: FakeS3Server) -> int:
-    return server.body_bytes // BLOCK_BYTES
+def asked_bytes(server: FakeS3Server) -> int:
+    """How many bytes of files were asked for."""
+    asked = (one.headers["range"] for one in server.requests if one.kind == "get_range")
+    ranges = (text.removeprefix("bytes=").split("-") for text in asked)
+    return sum(int(last) + 1 - int(first) for first, last in ranges)
 
 
 def test_prefetching_elsewhere(kept: Path, server: FakeS3Server, tmp_path: Path, mounts: Mounts) -> None:
@@ -192,30 +200,43 @@ def test_prefetching_elsewhere(kept: Path, server: FakeS3Server, tmp_path: Path,
     cache = ["--cache-dir", str(tmp_path / "elsewhere")]
     done = run_vbnfs("prefetch", "--record", kept, "--dry-run", "--json", *cache)
     plan = json.loads(done.stdout)
-    assert (plan["files"], plan["unknown"]) == (3, [])
+    assert (plan["files"], plan["absent"]) == (3, [])
     assert plan["missing_bytes"] == 4 * BLOCK_BYTES + len(FILES[WHOLE])
     server.forget_requests()
     done = run_vbnfs("prefetch", "--record", kept, *cache)
     assert done.returncode == 0, done.stderr
-    assert done.stdout == "1 file complete and good, 2 in part, as they were read\n"
-    ranges = server.count("get_range")
-    assert ranges > 0
+    assert done.stdout == "1 of 3 files good, 768.0 KiB, 2 in part\n"
+    assert asked_bytes(server) == plan["missing_bytes"]
     done = run_vbnfs("prefetch", "--record", kept, "--json", *cache)
-    assert sorted(one["outcome"] for one in json.loads(done.stdout)) == ["good", "part", "part"]
-    assert server.count("get_range") == ranges
-    rows = json.loads(run_vbnfs("du", "--json", *cache).stdout)
-    assert rows[-1]["here_bytes"] == plan["missing_bytes"]
+    assert sorted(one["outcome"] for one in json.loads(done.stdout)) == ["good", "in part", "in part"]
+    assert asked_bytes(server) == plan["missing_bytes"]
+    url = server.endpoint_url
     server.stop()
-    mount = mounts(server.endpoint_url, "--offline", *cache, name="offline")
+    mount = mounts(url, "--offline", *cache, name="offline")
     read_by(mount.path / LARGE, 0, 5 << 20, 9 << 20)
     with (mount.path / LARGE).open("rb") as file, pytest.raises(OSError, match="unreachable"):
         os.pread(file.fileno(), 4096, 13 << 20)
 
 
+def test_prefetching_beside_a_mount(kept: Path, server: FakeS3Server, tmp_path: Path, mounts: Mounts) -> None:
+    """The mount fetches just those blocks, and checks what is complete then: no byte comes twice."""
+    cache = ["--cache-dir", str(tmp_path / "elsewhere")]
+    mount = mounts(server.endpoint_url, *cache, name="elsewhere-mnt")
+    done = run_vbnfs("prefetch", "--record", kept, *cache)
+    assert (done.returncode, done.stdout) == (0, "1 of 3 files good, 768.0 KiB, 2 in part\n"), done.stderr
+    counts = mount.status()["metrics"]
+    assert (counts["received_bytes"], counts["verified_files"]) == (4 * BLOCK_BYTES + len(FILES[WHOLE]), 1)
+    read_by(mount.path / LARGE, 0, 5 << 20, 9 << 20)
+    assert mount.status()["metrics"]["received_bytes"] == counts["received_bytes"]
+
+
 def test_what_a_record_cannot_be_used_for(kept: Path, server: FakeS3Server, tmp_path: Path) -> None:
     """Beside other choices, of another dataset, of what is no record, of files that are not there any more."""
-    done = run_vbnfs("prefetch", "--record", kept, "--sessions", "all")
-    assert (done.returncode, "--record says which bytes are fetched" in done.stderr) == (2, True)
+    for more in (["--sessions", "all"], ["--lfp", "yes"], ["--dataset-version", "0.5.0"]):
+        for command in ("prefetch", "cite"):
+            done = run_vbnfs(command, "--record", kept, *more)
+            assert (done.returncode, "--record says which files were read: leave" in done.stderr) == (2, True)
+    assert run_vbnfs("prefetch", "--record", kept, "--pin").returncode == 2
     (tmp_path / "notes.txt").write_text("hello\n")
     for command in ("prefetch", "cite"):
         done = run_vbnfs(command, "--record", tmp_path / "notes.txt")
@@ -227,13 +248,15 @@ def test_what_a_record_cannot_be_used_for(kept: Path, server: FakeS3Server, tmp_
     changed.write_text(kept.read_text().replace(hash_of(LARGE), "0" * 128).replace(hash_of(LFP), "1" * 128) + "torn")
     done = run_vbnfs("prefetch", "--record", changed, "--cache-dir", tmp_path / "elsewhere")
     assert done.returncode == 1
-    assert f"not here     {LARGE}: no version of this dataset has it" in done.stdout
-    assert "2 of 3 files that were read are not here as they were" in done.stderr
+    assert f"absent       {LARGE}: no version of this dataset has it" in done.stdout
+    assert "2 of 3 files not verified and kept" in done.stderr
     assert "1 lines cannot be read" in done.stderr
     foreign = tmp_path / "foreign.jsonl"
     foreign.write_text(kept.read_text().replace(BUCKET, "another-bucket"))
     done = run_vbnfs("prefetch", "--record", foreign, "--dry-run")
+    assert done.returncode == 1
     assert "3 files of other datasets are left out" in done.stderr
+    assert f"nothing to fetch: no file of s3://{BUCKET}/{PROJECT} was read in the record" in done.stderr
 
 
 def test_citing_a_record(kept: Path, server: FakeS3Server, mounts: Mounts, tmp_path: Path) -> None:
@@ -292,24 +315,52 @@ def test_citing_sessions(server: FakeS3Server) -> None:
     assert done.returncode == 2
 
 
+LICENSES = {"without": [], "with": ["--license", "https://creativecommons.org/licenses/by/4.0/"]}
+
+
+def graph_of(crate: Path) -> list[dict[str, Any]]:
+    graph: list[dict[str, Any]] = json.loads((crate / "ro-crate-metadata.json").read_text())["@graph"]
+    return graph
+
+
 def test_an_ro_crate(kept: Path, tmp_path: Path) -> None:
-    """What rocrate has written, the format's validator takes: all that is required, with a license and without."""
-    services = pytest.importorskip("rocrate_validator.services")
-    models = pytest.importorskip("rocrate_validator.models")
-    for name, more in (("one", []), ("two", ["--license", "https://creativecommons.org/licenses/by/4.0/"])):
-        folder = tmp_path / name
-        done = run_vbnfs("cite", "--record", kept, "--ro-crate", folder, *more)
+    """It has each file as a link, with hash, size and version; the license, if that is known. It replaces nothing."""
+    for name, more in LICENSES.items():
+        done = run_vbnfs("cite", "--record", kept, "--ro-crate", tmp_path / name, *more)
         assert (done.returncode, done.stdout) == (0, ""), done.stderr
-        settings = services.ValidationSettings(
-            rocrate_uri=str(folder), profile_identifier="ro-crate-1.1", requirement_severity=models.Severity.REQUIRED
-        )
-        assert [issue.message for issue in services.validate(settings).get_issues()] == []
-        graph = json.loads((folder / "ro-crate-metadata.json").read_text())["@graph"]
-        files = {entity["name"]: entity for entity in graph if entity["@type"] == "File"}
+        files = {entity["name"]: entity for entity in graph_of(tmp_path / name) if entity["@type"] == "File"}
         assert sorted(files) == sorted((LARGE, WHOLE, LFP))
         assert files[LARGE]["contentSize"] == str(len(FILES[LARGE]))
         assert files[LARGE]["identifier"] == f"blake2b-512:{hash_of(LARGE)}"
-    again = run_vbnfs("cite", "--record", kept, "--ro-crate", tmp_path / "one")
-    assert (again.returncode, "there are files in it" in again.stderr) == (1, True)
+        assert f"/{BUCKET}/{PROJECT}/{LARGE}?versionId=" in files[LARGE]["@id"]
+    [root] = [entity for entity in graph_of(tmp_path / "with") if entity["@id"] == "./"]
+    assert root["license"] == {"@id": LICENSES["with"][1]}
+    again = run_vbnfs("cite", "--record", kept, "--ro-crate", tmp_path / "with")
+    assert (again.returncode, "there are files in it: name a new folder" in again.stderr) == (1, True)
     wrong = run_vbnfs("cite", "--record", kept, "--license", "x")
     assert wrong.returncode == 2
+    hiding = "import sys; sys.modules['rocrate'] = None; from vbnfs.__main__ import main; main()"
+    command = [sys.executable, "-c", hiding, "cite", "--record", kept, "--ro-crate", tmp_path / "none"]
+    lacking = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert lacking.returncode == 1
+    assert "rocrate is not installed: pip install 'vbnfs[cite]'" in lacking.stderr
+
+
+@pytest.mark.slow
+def test_what_the_validator_says_of_a_crate(kept: Path, tmp_path: Path) -> None:
+    """All that RO-Crate 1.1 requires of a crate it has; and a crate that lacks something is found out."""
+    context = Path(rocrate.__file__).parent / "data" / "ro-crate.jsonld"
+
+    def problems() -> list[str]:
+        command = [VALIDATOR, Path(__file__).parent / "validate_crate.py", crate, context]
+        *found, checks = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+        assert int(checks.removesuffix(" checks")) > 30
+        return found
+
+    for name, more in LICENSES.items():
+        crate = tmp_path / name
+        assert run_vbnfs("cite", "--record", kept, "--ro-crate", crate, *more).returncode == 0
+        assert problems() == []
+    metadata = crate / "ro-crate-metadata.json"
+    metadata.write_text(metadata.read_text().replace('"datePublished"', '"datum"'))
+    assert any("`datePublished`" in problem for problem in problems())

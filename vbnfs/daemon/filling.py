@@ -1,6 +1,7 @@
-"""What a mount does for a command that wants whole files in the cache: it brings and hashes them, behind its readers.
+"""What a mount does for a command that wants files in the cache, or portions: it brings them, behind its readers.
 
-The asking end is access/mount_filling.py, which has the format. What the mount does not know is passed over.
+What is complete then is hashed. The asking end is access/mount_filling.py, which has the format. What the mount does
+not know is passed over.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -8,6 +9,8 @@ from typing import Any, Final
 
 import trio
 
+from vbnfs.access.mount_filling import blocks_wanted
+from vbnfs.blocks import Portion
 from vbnfs.cache.block_cache import BlockCache
 from vbnfs.daemon.control import Report
 from vbnfs.dataset.catalog import Catalog
@@ -46,13 +49,13 @@ class Filling:
             raise ValueError("no contents are named, or too many such works go on already")
         self._works += 1
         try:
-            return await self._fill([str(one) for one in wanted], report)
+            return await self._fill(dict(map(blocks_wanted, wanted)), report)
         finally:
             self._works -= 1
 
-    async def _fill(self, wanted: Sequence[str], report: Report) -> Mapping[str, Any]:
+    async def _fill(self, wanted: Mapping[str, Sequence[int] | None], report: Report) -> Mapping[str, Any]:
         named = await trio.to_thread.run_sync(lambda: dict(_named(self._tree(), frozenset(wanted))))
-        sized = [await self._sized(named[one]) for one in wanted if one in named]
+        portions = [await self._portion(named[one], blocks) for one, blocks in wanted.items() if one in named]
         done = _Done()
         async with trio.open_nursery() as reporting:
             reporting.start_soon(_report_at_times, done, report)
@@ -63,7 +66,7 @@ class Filling:
                     on_came=done.add,
                     on_filled=lambda content: judging.start_soon(self._judge, done, content),
                 )
-                await filler.fill(one for one in sized if one is not None)
+                await filler.fill(one for one in portions if one is not None)
             reporting.cancel_scope.cancel()
         return {"is_over": True, **done.taken()}
 
@@ -71,11 +74,15 @@ class Filling:
         await self._verifier.judged(content)
         done.filled.append(content.content_id)
 
-    async def _sized(self, named: NamedContent) -> Content | None:
+    async def _portion(self, named: NamedContent, blocks: Sequence[int] | None) -> Portion | None:
+        """None where its size cannot be had."""
         try:
-            return named.with_attributes(await self._catalog.sizes.fetch(named))
+            whole = Portion.whole(named.with_attributes(await self._catalog.sizes.fetch(named)))
         except StorageError:
             return None
+        if blocks is None:
+            return whole
+        return Portion(whole.content, [one for one in blocks if one < len(whole.blocks)])
 
 
 class _Done:

@@ -320,8 +320,8 @@ class _Mount:
                 asking.start_soon(parts.refresh_figures)
                 asking.start_soon(parts.limit.learn)
             passthrough = await file_system.files.report()
-            more = {"passthrough": passthrough, "limit_rate": parts.limit.report()}
-            more["record"] = None if parts.recorder is None else parts.recorder.report()
+            record = None if parts.recorder is None else parts.recorder.report()
+            more = {"passthrough": passthrough, "limit_rate": parts.limit.report(), "record": record}
             problem = None if is_reached else self._link.problem
             return {**self._report.whole(file_system, is_offline=not is_reached, server_problem=problem), **more}
 

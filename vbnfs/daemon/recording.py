@@ -1,7 +1,8 @@
 """The file of a record: lines are added to it behind the mount's readers, which never wait for its disk.
 
-Each line is one write(2) to a file that is open for appending, so the lines of several mounts do not mix on a local
-disk. What the disk does not take waits, so many bytes at the most, and is tried again.
+Each batch of lines is one write(2) to a file that is open for appending, so the lines of several mounts do not mix on
+a local disk. What the disk does not take is tried again. Meanwhile further lines wait, so many at the most
+(filesystem/recording.py).
 """
 
 import errno
@@ -28,7 +29,6 @@ log = structlog.get_logger()
 
 _BETWEEN_SECONDS: Final = 1.0
 _TIMES_FOR_OPEN_FILES: Final = 5  # files that are open still have a line so seldom
-_MOST_WAITING_BYTES: Final = 4 << 20
 _LAST_SECONDS: Final = 2.0
 _REMEDY: Final = "choose another --record"
 
@@ -39,18 +39,23 @@ class RecordFile:
     def __init__(self, path: Path) -> None:
         self.path: Final = path
         self._descriptor = _open(path)
+        self._is_begun = False
 
     def append(self, lines: bytes, *, first: bytes) -> bytes:
         """Add whole lines, and return those that are not in the file yet. Raises `OSError` where none is.
 
-        If the file is not at its path any more, it is made anew, and `first` stands at its beginning.
+        `first` stands before all of them: also where the file is not at its path any more, and is made anew.
         """
         if not self._is_there():
             anew = _opened(self.path)
             os.close(self._descriptor)
-            self._descriptor, lines = anew, first + lines
-        begun = b"\n" if self._ends_within_a_line() else b""  # a disk took a part of a line, or a process was killed
-        written = os.write(self._descriptor, begun + lines) - len(begun)
+            self._descriptor, self._is_begun = anew, False
+        torn = b"\n" if self._ends_within_a_line() else b""  # a disk took a part of it, or a process was killed
+        head = torn if self._is_begun else torn + first
+        if not head + lines:
+            return b""
+        written = os.write(self._descriptor, head + lines) - len(head)
+        self._is_begun = self._is_begun or written >= 0
         if written == len(lines):
             return b""
         return lines[lines.rfind(b"\n", 0, max(0, written)) + 1 :]
@@ -98,8 +103,8 @@ class Recorder:
             vbnfs_version=__version__,
         )
         self._first = line_of(line.as_json())
-        self._waiting = self._first
-        self._lost = self._said_lost = 0  # lines; and those of which the record says so
+        self._left = b""  # lines that the disk did not take
+        self._lost = 0
         self._problem: str | None = None
         self._writing = trio.Lock()  # the file has lines in the order in which they came
 
@@ -112,6 +117,8 @@ class Recorder:
     async def end(self) -> None:
         """Write what is left. A disk that does not answer is not waited for long."""
         with trio.move_on_after(_LAST_SECONDS, shield=True):
+            if self._left:
+                await self._write(of_open_files=False)
             await self._write(of_open_files=True)
 
     def report(self) -> dict[str, Any]:
@@ -119,40 +126,34 @@ class Recorder:
         return {"file": str(self._file.path), "problem": self._problem, "lost_lines": self._lost}
 
     async def _write(self, *, of_open_files: bool) -> None:
+        """Write the lines that there are; or, if the disk did not take some before, those again."""
         async with self._writing:
-            await self._write_alone(of_open_files=of_open_files)
+            lines, lost = ([], 0) if self._left else await self._taken(of_open_files=of_open_files)
+            self._lost += lost
+            try:
+                await trio.to_thread.run_sync(self._append, lines, lost, abandon_on_cancel=True)
+            except OSError as error:
+                self._note_problem(error.strerror or str(error))
+            else:
+                self._note_problem(os.strerror(errno.ENOSPC) if self._left else None)
 
-    async def _write_alone(self, *, of_open_files: bool) -> None:
-        lines, lost = self.recording.take(of_open_files=of_open_files)
-        self._lost += lost
-        self._wait_for(lines)
-        if not self._waiting:
-            return
-        waiting, self._waiting = self._waiting, b""
-        try:
-            left = await trio.to_thread.run_sync(self._append, waiting, abandon_on_cancel=True)
-        except OSError as error:
-            left, problem = waiting, error.strerror or str(error)
-        else:
-            problem = os.strerror(errno.ENOSPC) if left else None
-        self._waiting = left + self._waiting
+    async def _taken(self, *, of_open_files: bool) -> tuple[list[OpenLine], int]:
+        while of_open_files and self.recording.make_lines_of_open_files():
+            await trio.lowlevel.checkpoint()
+        return self.recording.take()
+
+    def _append(self, lines: Sequence[OpenLine], lost: int) -> None:
+        """In a thread. Raises `OSError`; then all of it is left."""
+        values = [line.as_json() for line in lines]
+        if lost:
+            values.append({"mount": self.recording.mount, "lost": lost})
+        self._left += b"".join(map(line_of, values))
+        self._left = self._file.append(self._left, first=self._first)
+
+    def _note_problem(self, problem: str | None) -> None:
         if problem is not None and self._problem is None:
             log.warning("the record cannot be written now", file=str(self._file.path), reason=problem)
         self._problem = problem
-
-    def _append(self, lines: bytes) -> bytes:
-        return self._file.append(lines, first=b"" if lines.startswith(self._first) else self._first)
-
-    def _wait_for(self, lines: Sequence[OpenLine]) -> None:
-        """Have lines wait for the disk, as many as there is room for."""
-        new = [line_of(line.as_json()) for line in lines]
-        room_bytes = _MOST_WAITING_BYTES - len(self._waiting)
-        kept = list(itertools.takewhile(lambda total: total <= room_bytes, itertools.accumulate(map(len, new))))
-        self._waiting += b"".join(new[: len(kept)])
-        self._lost += len(new) - len(kept)
-        if self._lost > self._said_lost and len(kept) == len(new):
-            self._waiting += line_of({"mount": self.recording.mount, "lost": self._lost - self._said_lost})
-            self._said_lost = self._lost
 
 
 async def open_record(config: Config, mountpoint: Path) -> RecordFile | None:

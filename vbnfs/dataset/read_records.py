@@ -54,7 +54,7 @@ class OpenLine:
     program: str | None
     opened: str
     read: str | None
-    ranges: tuple[tuple[int, int], ...]
+    ranges: Spans
     in_blocks: bool = False
 
     def as_json(self) -> dict[str, Any]:
@@ -122,6 +122,13 @@ class ReadRecord:
     files: Sequence[ReadFile]
     damaged: int = 0
     lost: int = 0
+
+    @property
+    def problem(self) -> str | None:
+        """What is not in it, in words."""
+        if not self.damaged and not self.lost:
+            return None
+        return f"{self.damaged:,} lines cannot be read, and {self.lost:,} were not written"
 
     def of(self, bucket: str, project: str) -> "ReadRecord":
         """The part that is of one dataset."""
@@ -199,7 +206,7 @@ def _open_line(values: Mapping[str, Any]) -> OpenLine:
         program=None if values["program"] is None else _text(values, "program"),
         opened=_time(values, "opened"),
         read=None if values["read"] is None else _time(values, "read"),
-        ranges=tuple(_pair(pair, size_bytes) for pair in _list(values, "ranges")),
+        ranges=Spans(_pair(pair, size_bytes) for pair in _list(values, "ranges")),
         in_blocks=values.get("in_blocks") is True,
     )
 

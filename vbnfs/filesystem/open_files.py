@@ -121,7 +121,7 @@ class OpenFiles:
         if self._recording is not None and file.content is not None:
             node = self._nodes.tree.nodes.get(file.inode)
             if isinstance(node, DataNode):
-                self._recording.note_opened(handle, node, file.content, file.pid)
+                self._recording.note_opened(file.file, node, file.content, file.pid)
         return Opened(handle, keeps_pages=not self._pages.are_stale(file.inode), backing=backing)
 
     def read(self, handle: int, offset: int, size: int) -> Answer[Buffer]:
@@ -135,11 +135,11 @@ class OpenFiles:
         try:
             data = opened.read_nowait(offset, size)
         except (trio.WouldBlock, VbnfsError):  # a failure happens once more there, and is noted
-            return self._read_later(handle, offset, size)
+            return self._read_later(inode, opened, offset, size)
         self._failures.clear(inode)
         if opened.advises and self._small_reads.is_again(inode, offset, len(data)):
             self._fill_block(inode, offset // BLOCK_BYTES * BLOCK_BYTES)
-        return self._recorded(handle, offset, data)
+        return self._recorded(opened, offset, data)
 
     def _bytes_now(self, inode: int, before: bytes) -> bytes:
         """What a file in memory has now: the kernel has its pages by inode, so all handles read the same."""
@@ -155,15 +155,13 @@ class OpenFiles:
             path = self._paths[inode] = self._nodes.tree.path_of(inode)
         self._pages.fill(path, ByteRange(start, start + BLOCK_BYTES))
 
-    async def _read_later(self, handle: int, offset: int, size: int) -> Buffer:
+    async def _read_later(self, inode: int, reader: FileReader, offset: int, size: int) -> Buffer:
         is_size_new = False
-        inode, reader = self._opened[handle].inode, self._opened[handle].file
-        assert isinstance(reader, FileReader)
         try:
             with self._failures.guard_read(inode, ByteRange(offset, offset + size)):
                 try:
                     data = await self._read_anew(inode, reader, offset, size)
-                    return self._recorded(handle, offset, data)
+                    return self._recorded(reader, offset, data)
                 except ChangedError:
                     is_size_new = await self._recheck_size(inode)
                     raise
@@ -201,9 +199,9 @@ class OpenFiles:
         for scope in self._waiting.get(inode, ()):
             scope.cancel()
 
-    def _recorded(self, handle: int, offset: int, data: Buffer) -> Buffer:
+    def _recorded(self, reader: FileReader, offset: int, data: Buffer) -> Buffer:
         if self._recording is not None:
-            self._recording.note_read(handle, offset, len(data))
+            self._recording.note_read(reader, offset, len(data))
         return self._counted(data)
 
     def _counted(self, data: Buffer) -> Buffer:
@@ -213,9 +211,9 @@ class OpenFiles:
     def release(self, handle: int) -> None:
         """Close a file."""
         file = self._opened.pop(handle, None)
-        if self._recording is not None:
-            self._recording.note_released(handle)
         if file is not None and isinstance(file.file, FileReader):
+            if self._recording is not None:
+                self._recording.note_released(file.file)
             file.file.close()
             self._tables.note_released(file)
             self.passthrough.release(file.inode)

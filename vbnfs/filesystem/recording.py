@@ -4,8 +4,9 @@ The kernel's requests are what is seen here. Another task writes the lines (daem
 time to time; until then they wait here, so many at the most.
 """
 
-import os
+import itertools
 import time
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
@@ -13,12 +14,14 @@ from typing import Final
 from vbnfs.blocks import BLOCK_BYTES
 from vbnfs.dataset.read_records import OpenLine
 from vbnfs.dataset.tree import DataNode
-from vbnfs.host.processes import opener_of
+from vbnfs.host.processes import name_of_process
 from vbnfs.objects import Content
-from vbnfs.spans import Spans
+from vbnfs.spans import Spans, rounded
 
-_MOST_RANGES: Final = 256  # of an open file; then they become whole blocks, and if these are too many, a line
-_MOST_LINES: Final = 10_000
+_MOST_RANGES: Final = 256  # of a line; more become whole blocks, and if these are many, too, a line of their own
+_MOST_WAITING: Final = 100_000  # ranges of lines that wait: some 10 MB
+_LINE: Final = 4  # what a line takes without its ranges, as so many ranges
+_AT_ONCE: Final = 100  # lines that are made without a pause: in a millisecond
 
 
 def time_text(seconds: float) -> str:
@@ -34,23 +37,23 @@ class _Open:
     node: DataNode
     content: Content
     program: str | None
-    opened: float
+    opened: str
     read: float | None = None
     ranges: Spans = field(default_factory=Spans)
     in_blocks: bool = False
-    has_line: bool = False
+
+    def add(self, start: int, stop: int) -> None:
+        """Take note of bytes."""
+        self.read = time.time()
+        end = self.content.size_bytes
+        self.ranges.add(*(rounded(start, stop, BLOCK_BYTES, end) if self.in_blocks else (start, stop)))
+        if len(self.ranges) > _MOST_RANGES:
+            self.ranges, self.in_blocks = self.ranges.rounded(BLOCK_BYTES, end), True
 
     @property
-    def has_news(self) -> bool:
-        return bool(self.ranges) or not self.has_line
-
-    def add(self, start: int, stop: int) -> bool:
-        """Take note of bytes; whether there are too many ranges now."""
-        self.read = time.time()
-        self.ranges.add(start, stop)
-        if len(self.ranges) > _MOST_RANGES:
-            self.ranges, self.in_blocks = self.ranges.rounded(BLOCK_BYTES, self.content.size_bytes), True
-        return len(self.ranges) > _MOST_RANGES // 2 and self.in_blocks
+    def is_full(self) -> bool:
+        """Whether its line is to be made now: in blocks it has many ranges, too."""
+        return self.in_blocks and len(self.ranges) > _MOST_RANGES // 2
 
     def taken(self, mount: str) -> OpenLine:
         """The line of what is new; nothing of it is in a later line."""
@@ -62,12 +65,12 @@ class _Open:
             size_bytes=self.content.size_bytes,
             dataset_versions=self.node.dataset_versions,
             program=self.program,
-            opened=time_text(self.opened),
+            opened=self.opened,
             read=None if self.read is None else time_text(self.read),
-            ranges=tuple(self.ranges),
+            ranges=self.ranges,
             in_blocks=self.in_blocks,
         )
-        self.ranges, self.in_blocks, self.has_line = Spans(), False, True
+        self.ranges, self.in_blocks = Spans(), False
         return line
 
 
@@ -76,42 +79,53 @@ class Recording:
 
     def __init__(self, mount: str) -> None:
         self.mount: Final = mount
-        self._open: dict[int, _Open] = {}  # by handle
+        self._numbers = itertools.count(1)
+        self._open: dict[Hashable, _Open] = {}  # by what stands for the open: its reader
+        self._news: dict[Hashable, _Open] = {}  # those of which something is in no line yet
         self._lines: list[OpenLine] = []
-        self._lost = 0
+        self._waiting = 0  # what these lines take
+        self._lost = 0  # lines that found no room
 
-    def note_opened(self, handle: int, node: DataNode, content: Content, thread: int) -> None:
-        """A thread has opened a file. Programs that this process has started are passed over."""
-        opener = opener_of(thread)
-        if opener is not None and opener.parent == os.getpid():
-            return
-        program = None if opener is None else "".join(one if one.isprintable() else "?" for one in opener.name)
-        self._open[handle] = _Open(handle, node, content, program or None, time.time())
+    def note_opened(self, reader: Hashable, node: DataNode, content: Content, thread: int) -> None:
+        """A thread has opened a file."""
+        name = name_of_process(thread) or ""
+        program = "".join(one if one.isprintable() else "?" for one in name) or None
+        self._open[reader] = _Open(next(self._numbers), node, content, program, time_text(time.time()))
+        self._news[reader] = self._open[reader]
 
-    def note_read(self, handle: int, offset: int, count_bytes: int) -> None:
+    def note_read(self, reader: Hashable, offset: int, count_bytes: int) -> None:
         """So many bytes of an open file were given to the kernel."""
-        found = self._open.get(handle)
-        if found is not None and count_bytes and found.add(offset, offset + count_bytes):
-            self._add(found)
+        found = self._open.get(reader)
+        if found is None or not count_bytes:
+            return
+        self._news[reader] = found
+        found.add(offset, offset + count_bytes)
+        if found.is_full:
+            self._make_line(reader)
 
-    def note_released(self, handle: int) -> None:
+    def note_released(self, reader: Hashable) -> None:
         """It was closed."""
-        found = self._open.pop(handle, None)
-        if found is not None and found.has_news:
-            self._add(found)
+        self._open.pop(reader, None)
+        if reader in self._news:
+            self._make_line(reader)
 
-    def _add(self, one: _Open) -> None:
-        if len(self._lines) < _MOST_LINES:
-            self._lines.append(one.taken(self.mount))
-        else:
-            one.taken(self.mount)
+    def make_lines_of_open_files(self) -> bool:
+        """Have lines of some open files, too; returns whether there are more of which something is in no line yet."""
+        for reader in list(itertools.islice(self._news, _AT_ONCE)):
+            self._make_line(reader)
+        return bool(self._news)
+
+    def take(self) -> tuple[list[OpenLine], int]:
+        """The lines since the last time, and how many found no room."""
+        taken = self._lines, self._lost
+        self._lines, self._waiting, self._lost = [], 0, 0
+        return taken
+
+    def _make_line(self, reader: Hashable) -> None:
+        line = self._news.pop(reader).taken(self.mount)
+        need = _LINE + len(line.ranges)
+        if self._waiting + need > _MOST_WAITING:
             self._lost += 1
-
-    def take(self, *, of_open_files: bool) -> tuple[list[OpenLine], int]:
-        """The lines since the last time, and how many did not find room; also of files that are open still."""
-        if of_open_files:
-            for one in self._open.values():
-                if one.has_news:
-                    self._add(one)
-        (lines, lost), self._lines, self._lost = (self._lines, self._lost), [], 0
-        return lines, lost
+        else:
+            self._lines.append(line)
+            self._waiting += need

@@ -16,14 +16,6 @@ class Program(NamedTuple):
     name: str
 
 
-class Opener(NamedTuple):
-    """The same, with the process that has started it."""
-
-    pid: int
-    parent: int
-    name: str
-
-
 def name_this_process(name: str) -> None:
     """Have ps, top and pgrep show a name of at most 15 bytes for this process: proc_pid_comm(5)."""
     with suppress(OSError):
@@ -39,18 +31,15 @@ def program_of(thread: int) -> Program | None:
         return None
 
 
-def opener_of(thread: int) -> Opener | None:
-    """The process to which a thread belongs that opens a file just now; None if it cannot be seen from here.
+def name_of_process(thread: int) -> str | None:
+    """The name of the process to which a thread belongs, as ps has it; None if it cannot be seen from here.
 
-    Its name is that of its first thread, as ps has it. Takes some ten microseconds.
+    It is that of the process's first thread. Takes some ten microseconds.
     """
-    fields = _status_of(thread)
-    try:
-        pid, parent = int(fields["Tgid"]), int(fields["PPid"])
-        name = fields["Name"] if pid == thread else _status_of(pid)["Name"]
-    except (KeyError, ValueError):
-        return None
-    return Opener(pid, parent, name)
+    program = program_of(thread)
+    if program is None or program.pid == thread:
+        return None if program is None else program.name
+    return None if (first := program_of(program.pid)) is None else first.name
 
 
 def has_exited(pid: int) -> bool:
