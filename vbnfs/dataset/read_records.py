@@ -128,7 +128,7 @@ class ReadRecord:
         """What is not in it, in words."""
         if not self.damaged and not self.lost:
             return None
-        return f"{self.damaged:,} lines cannot be read, and {self.lost:,} were not written"
+        return f"{self.damaged:,} of its lines cannot be read, and {self.lost:,} were not written"
 
     def of(self, bucket: str, project: str) -> "ReadRecord":
         """The part that is of one dataset."""
