@@ -62,10 +62,11 @@ ONLY_IMPORTED_BY: Final[Mapping[str, set[str]]] = {
             "working_sets",
             "sharing",
             "citing",
+            "watching",
         )
     },
     "pyfuse3": {"vbnfs.fuse.pyfuse3_engine"},
-    "rich": {"vbnfs.cli.render", "vbnfs.cli.progress"},
+    "rich": {"vbnfs.cli.render", "vbnfs.cli.progress", "vbnfs.cli.top_screen"},
     "PIL": {"vbnfs.cli.map_png"},
     "rocrate": {"vbnfs.cli.ro_crate"},
     "pandas": {

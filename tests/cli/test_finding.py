@@ -167,6 +167,13 @@ def test_forms(server: FakeS3Server, tmp_path: Path) -> None:
     file = tmp_path / "units.parquet"
     assert printed("units", "--parquet", str(file)).startswith(f"{file}  {UNIT_COUNT:,} rows, ")
     pd.testing.assert_frame_equal(pd.read_parquet(file), pd.read_csv(io.StringIO(units_csv())))
+    plain = tmp_path / "plain"
+    plain.touch()
+    assert file.stat().st_mode == plain.stat().st_mode  # others may read it as the user's umask says
+    with file.open("rb") as opened:  # it is replaced as a whole: who reads it meanwhile has the earlier one
+        before = file.read_bytes()
+        printed("units", "--limit", "1", "--parquet", str(file))
+        assert opened.read() == before
     assert "No such file or directory" in failure("units", "--parquet", str(tmp_path / "no" / "file"), status=1)
     assert "exclude each other" in failure("units", "--csv", "--json")
 

@@ -132,7 +132,7 @@ def test_the_status_and_the_kernel(mount: Mount, record: Path) -> None:
     assert status["metrics"]["passthrough_opens"] == 0
     assert "--record" in status["passthrough"]["reason"]
     assert status["record"] == {"file": str(record), "problem": None, "lost_lines": 0}
-    assert f"record      {record}\n" in run_vbnfs("status", mount.path).stdout
+    assert f"    record      {record}\n" in run_vbnfs("status", mount.path).stdout
     mount.umount()
     assert len({line["open"] for line in opens_of(record, WHOLE)}) == 3
     totals = {line["open"]: 0 for line in opens_of(record, WHOLE)}

@@ -15,7 +15,7 @@ from vbnfs.access.mount_status import ask_status
 from vbnfs.access.running_mounts import ANSWER_SECONDS
 from vbnfs.access.versions import Versions
 from vbnfs.cache.eviction import stored_size
-from vbnfs.cli.browsed import places_of
+from vbnfs.cli.browsed import places_of, wait_for_folders
 from vbnfs.config.datasets import MirrorPlace
 from vbnfs.config.settings import SETTING_BY_NAME, Config
 from vbnfs.dataset.manifest import DatasetVersion
@@ -72,6 +72,8 @@ def place_of(config: Config, paths: Sequence[Path], *, given: Set[str]) -> Place
         return Place(config, [decode(os.fsencode(path)) for path in paths], remedy)
     status = ask_status(entry)
     _check_given(config, status, given)
+    for _, inner_path in within:
+        wait_for_folders(entry.mountpoint, inner_path)
     _check_are_there(paths, entry)
     remedy = _raise_the_size_of(Path(status["cache_dir"]))
     if status.get("is_cache_size_given"):

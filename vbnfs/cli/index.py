@@ -143,7 +143,9 @@ class Walker:
         found = walked_set(content.file_hash or "", content.size_bytes, waves, beside, is_whole=is_whole)
         if found is None:
             return Finding(path, PART, content.size_bytes, detail=_reasons(structure))
-        self._dataset.index.record(found)
+        if (reason := self._dataset.index.record(found)) is not None:
+            detail = f"the index in the cache cannot be written: {reason}"
+            return Finding(path, FAILED, content.size_bytes, detail=detail)
         if not is_hdf5:
             return _found(path, NO_HDF5, found)
         if found.is_whole:

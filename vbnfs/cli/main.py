@@ -25,6 +25,7 @@ from vbnfs.errors import DemoError, UsageError, VbnfsError
 
 _MODULES: Final[Mapping[str, str]] = {
     **dict.fromkeys(("mount", "umount", "status", "limit-rate"), "mounting"),
+    "top": "watching",
     **dict.fromkeys(("versions", "diff", "urls", "verify", "digests"), "releases"),
     **dict.fromkeys(("prefetch", "pin", "unpin", "pins", "du"), "working_sets"),
     **dict.fromkeys(("sessions", "probes", "units", "tables"), "finding"),
@@ -117,6 +118,7 @@ _MEANT: Final[Mapping[str, str]] = {
     **dict.fromkeys(("unkeep", "unlock"), "unpin"),
     **dict.fromkeys(("usage", "df"), "du"),
     **dict.fromkeys(("info", "stat", "ps"), "status"),
+    **dict.fromkeys(("watch", "monitor", "live", "iotop", "htop"), "top"),
     **dict.fromkeys(("log", "logs"), "status', which says where the log is, or 'vbnfs settings"),
     **dict.fromkeys(("config", "options"), "settings"),
     "compare": "diff",

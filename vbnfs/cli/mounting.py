@@ -135,7 +135,7 @@ def umount(mountpoint: Path | None, lazy: bool, if_mounted: bool, **options: Any
         )
 
 
-def _mounts_at(mountpoint: Path | None) -> list[mountinfo.MountEntry]:
+def mounts_at(mountpoint: Path | None) -> list[mountinfo.MountEntry]:
     """The mounts on a folder; for None, all of this user's. Raises `MountError` where a folder has none."""
     if mountpoint is None:
         return [entry for entry in mountinfo.list_mounts() if mountinfo.is_ours(entry)]
@@ -167,8 +167,9 @@ def status(mountpoint: Path | None, as_json: bool) -> None:
     """
     from vbnfs.access.mount_status import status_of  # noqa: PLC0415
     from vbnfs.access.running_mounts import ANSWER_SECONDS  # noqa: PLC0415
+    from vbnfs.cli.status_text import status_lines  # noqa: PLC0415
 
-    entries, others = _mounts_at(mountpoint), [] if mountpoint is not None else mountinfo.roots_mounts()
+    entries, others = mounts_at(mountpoint), [] if mountpoint is not None else mountinfo.roots_mounts()
     found: list[dict[str, Any]] = []
     silent: list[str] = []
     seconds = ANSWER_SECONDS if mountpoint is not None else _OF_ALL_SECONDS
@@ -185,12 +186,13 @@ def status(mountpoint: Path | None, as_json: bool) -> None:
         render.print_json(found[0] if mountpoint is not None and found else found)
     else:
         for one in found:
-            render.print_status(one)
+            for line in status_lines(one):
+                click.echo(line)
         for entry in others:
             folder = render.escape(shlex.quote(str(entry.mountpoint)))
             streams.say(f"{folder} is root's: 'vbnfs status {folder}' shows it")
         if not entries and not others:
-            streams.say("nothing is mounted")
+            streams.say("nothing is mounted; 'vbnfs mount ~/vbn' mounts a dataset")
     if silent:
         raise MountError("\n".join(silent))
 

@@ -33,7 +33,7 @@ from vbnfs.cli.verify import GOOD, NO_HASH, Outcome, Show
 from vbnfs.cli.wanted import Wanted, paths_by_content
 from vbnfs.config.settings import Config
 from vbnfs.dataset.contents import NamedContent
-from vbnfs.errors import PinError, VbnfsError
+from vbnfs.errors import PinError, UsageError, VbnfsError
 from vbnfs.host.private import keep_others_out
 
 _KEPT: Final = frozenset({GOOD, NO_HASH})  # what becomes of a file that is whole and kept
@@ -82,8 +82,18 @@ def dataset_of(config: Config) -> str:
 
 
 def made_for(config: Config, name: str) -> Wanted:
-    """What a pin was made for. Raises `PinError` if there is none of this name."""
-    return Wanted.from_json(_there(config, name).asked)
+    """What a pin was made for. Raises `PinError` if there is none of this name, or it does not say it."""
+    return _asked_of(_there(config, name))
+
+
+def _asked_of(pin: Pin) -> Wanted:
+    try:
+        return Wanted.from_json(pin.asked)
+    except (KeyError, TypeError, ValueError, UsageError) as error:
+        raise PinError(
+            f"pin {pin.name}: what it was made for cannot be read, so its file is damaged, or of another vbnfs; it"
+            f" still holds its files: 'vbnfs unpin {pin.name}' takes it away, then pin the files again"
+        ) from error
 
 
 def in_its_version(where: Place, name: str, wanted: Wanted) -> Place:
@@ -102,7 +112,7 @@ def in_its_version(where: Place, name: str, wanted: Wanted) -> Place:
 def _checked(config: Config, name: str, wanted: Wanted) -> Pin | None:
     check_name(name)
     there = read_pin(config.cache_dir, name) if is_there(config.cache_dir) else None
-    if there is not None and (there.dataset != dataset_of(config) or Wanted.from_json(there.asked) != wanted):
+    if there is not None and (there.dataset != dataset_of(config) or _asked_of(there) != wanted):
         raise PinError(
             f"pin {name}: it holds something else already ('vbnfs pins --json' says what): choose another name,"
             f" 'vbnfs pin --update {name}' for the newest version, or 'vbnfs unpin {name}' first"
@@ -177,7 +187,7 @@ def to_move(config: Config, names: Sequence[str], dataset_version: str | None) -
     found: list[tuple[str, Wanted]] = []
     for name in names or _names(config):
         held = _there(config, name)
-        wanted = Wanted.from_json(held.asked)
+        wanted = _asked_of(held)
         if held.dataset != dataset_of(config):
             if names:
                 raise PinError(f"pin {name}: it is of another dataset ({held.dataset}): name that with --dataset")

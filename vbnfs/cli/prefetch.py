@@ -112,16 +112,15 @@ def run(
     return run_showing(partial(fetch, where, choose, bar=bar, announce=announce, hold=hold), show)
 
 
-def run_trial(where: Place, choose: Choose) -> Plan:
-    """What `run` would do."""
-    return run_to_the_end(partial(_try, where, choose))
+def run_trial(where: Place, choose: Choose, *, is_pin: bool) -> Plan:
+    """What `run` would do; for a pin, what `hold_and_fetch` would (pinning.py)."""
+    return run_to_the_end(partial(_try, where, choose, is_pin))
 
 
-async def _try(where: Place, choose: Choose) -> Plan:
+async def _try(where: Place, choose: Choose, is_pin: bool) -> Plan:
     async with open_dataset(where.config) as dataset, working(where, dataset, trusts=True) as work:
-        return await plan_of(
-            where, await choose(await load_aloud(dataset, max_age_seconds=where.max_age_seconds), work)
-        )
+        versions = await load_aloud(dataset, max_age_seconds=where.max_age_seconds)
+        return await plan_of(where, await choose(versions, work), is_pin=is_pin)
 
 
 async def fetch(
@@ -140,7 +139,7 @@ async def fetch(
         work = await stack.enter_async_context(working(where, dataset, trusts=True))
         target = await choose(versions, work)
         await stack.enter_async_context(held_while_fetched(dataset, target.portions))
-        plan = await plan_of(where, target)
+        plan = await plan_of(where, target, is_pin=hold is not None)
         if plan.problem is not None:
             raise CacheError(f"{plan.problem}; nothing was {FETCHING.brought}")
         announce(plan)
@@ -166,8 +165,8 @@ async def _target_of(wanted: Wanted, versions: Versions, work: Work) -> Target:
     return Target(versions, found, list(map(Portion.whole, contents)), need)
 
 
-async def plan_of(where: Place, target: Target) -> Plan:
-    """What a fetch would do."""
+async def plan_of(where: Place, target: Target, *, is_pin: bool) -> Plan:
+    """What a fetch would do. `is_pin`: all of it is to be kept."""
     dataset = target.versions.dataset
     contents, need, left_out = [one.content for one in target.portions], target.need, target.found.left_out
     sizes = [dataset.catalog.sizes.get(node.content) for node in left_out]
@@ -189,5 +188,5 @@ async def plan_of(where: Place, target: Target) -> Plan:
         free_bytes=room.free_bytes,
         rate_bytes=min((one for one in (rate, limit) if one), default=None),
         is_limited=bool(limit) and (rate is None or limit < rate),
-        problem=room.why_not(need, FETCHING),
+        problem=room.why_not(need, FETCHING, is_pin=is_pin),
     )

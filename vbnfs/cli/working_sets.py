@@ -209,7 +209,7 @@ def _fetch(where: "Place", choose: "Choose", bring: "_Bring | None" = None, *, i
 
     log_to_terminal("critical")  # what matters is written below
     if is_trial:
-        plan = prefetch.run_trial(where, choose)
+        plan = prefetch.run_trial(where, choose, is_pin=bring is not None)
         if as_json:
             render.print_json(plan.as_json())
         _show_plan(plan, as_json=as_json)
@@ -285,7 +285,7 @@ def _update(
         echo_note(name)
         try:
             if is_trial:
-                plan = prefetch.run_trial(where, _chosen_by(wanted))
+                plan = prefetch.run_trial(where, _chosen_by(wanted), is_pin=True)
                 found[name] = plan.as_json()
                 _show_plan(plan, as_json=as_json)
             else:

@@ -254,7 +254,12 @@ class Parts:
         self._verifier.notice_opened(content)
         self._cache.note_opened(content)
         cache, source, verdicts = self._cache, self.source, self._verdicts
-        return FileReader(content, cache, source, self._prefetcher, verdicts, walks=self.walks, advises=advises)
+        return FileReader(
+            *(content, cache, source, self._prefetcher, verdicts),
+            walks=self.walks,
+            advises=advises,
+            metrics=self._metrics,
+        )
 
     def _fetch_later(self, node: DataNode, most_bytes: int) -> None:
         self._nursery.start_soon(self._fetch_whole, node, most_bytes)

@@ -1,6 +1,7 @@
 """The answering end of a mount's control socket: one question as a line of JSON, one answer as a line of JSON.
 
     {"command": "status"}   -> {"ok": true, ...}           what `vbnfs status` shows
+    {"command": "figures"}  -> {"ok": true, ...}           what `vbnfs top` shows
     {"command": "refresh"}  -> {"ok": true, "new": [...]}  ask for new dataset versions now
     anything else           -> {"ok": false, "error": "..."}
 

@@ -23,6 +23,7 @@ import structlog
 import trio
 
 from vbnfs.access.dataset import open_dataset
+from vbnfs.access.mount_figures import FIGURES
 from vbnfs.access.mount_filling import FILL
 from vbnfs.access.opening import keeping
 from vbnfs.access.other_caches import unusable_caches
@@ -35,6 +36,7 @@ from vbnfs.daemon import auto_unmount, control
 from vbnfs.daemon.alone import mount_alone, take_away
 from vbnfs.daemon.assembly import Parts
 from vbnfs.daemon.browsing import Browsing
+from vbnfs.daemon.figures import Gatherer
 from vbnfs.daemon.mounted_versions import MountedVersions
 from vbnfs.daemon.mountpoint import raise_readahead
 from vbnfs.daemon.readers import problems_of_sharing
@@ -155,6 +157,7 @@ class _Mount:
         self._mountpoint = mountpoint
         self._notifier = notifier
         self._link = link
+        self._metrics = metrics
         self._shown = shown
         self._report = Report(config, mountpoint, metrics, shown)
         self._connection: Connection | None = None
@@ -325,5 +328,7 @@ class _Mount:
             problem = None if is_reached else self._link.problem
             return {**self._report.whole(file_system, is_offline=not is_reached, server_problem=problem), **more}
 
+        figures = Gatherer(self._report, parts, self._link, self._metrics)
+        commands = {"status": status, "refresh": refresh, FIGURES: figures.answer}
         path = partial(socket_path, os.getuid(), entry.device)
-        await control.keep_serving(path, {"status": status, "refresh": refresh}, {FILL: parts.filling.fill})
+        await control.keep_serving(path, commands, {FILL: parts.filling.fill})

@@ -21,7 +21,7 @@ from vbnfs.dataset.catalog import Catalog
 from vbnfs.dataset.tree import ROOT_INODE, DataNode, Directory, Node, Symlink, Tree
 from vbnfs.errors import VbnfsError, with_remedy
 from vbnfs.filesystem.attributes import FOREVER_SECONDS, Attributes, Value, constant
-from vbnfs.filesystem.failures import Failures, LastError
+from vbnfs.filesystem.failures import Failures, LastError, RecentFailures
 from vbnfs.filesystem.listings import Listings
 from vbnfs.filesystem.nodes import Nodes
 from vbnfs.filesystem.open_files import KernelPages, OpenFiles
@@ -87,7 +87,7 @@ class FileSystem:
         self._status = status
         self._browse = browse
         self._by = _folder_at_the_top(tree, BY)
-        self.last_error: LastError | None = None
+        self.recent_failures: Final = RecentFailures()
         self.nodes: Final = Nodes(tree, attributes)
         self._catalog = catalog
         self._attributes = attributes
@@ -120,6 +120,11 @@ class FileSystem:
 
     # Failures
 
+    @property
+    def last_error(self) -> LastError | None:
+        """The last failure that the kernel was answered."""
+        return self.recent_failures.last
+
     def errno_of(self, request: str, error: Exception) -> int:
         """The errno that a failure becomes; logged, and remembered for `vbnfs status`."""
         self._metrics.failed_answers += 1
@@ -127,10 +132,10 @@ class FileSystem:
             error = error.exceptions[0]
         if isinstance(error, VbnfsError):
             reason = with_remedy(error)
-            self.last_error = LastError.of_now(reason, self._metrics)
+            self.recent_failures.add(reason, self._metrics)
             self._warn_once("request failed", request=request, reason=reason)
             return error.errno
-        self.last_error = LastError.of_now(f"{request}: {error!r}", self._metrics)
+        self.recent_failures.add(f"{request}: {error!r}", self._metrics)
         log.error("defect: unexpected failure of a request", request=request, exc_info=error)
         return errno.EIO
 
