@@ -35,8 +35,10 @@ MAY_IMPORT: Final[Mapping[str, set[str]]] = {
     "access": {ROOT, "config", "host", "dataset", "s3", "cache", "hdf5", "reading", "tables"},
     "filesystem": {ROOT, "host", "dataset", "cache", "reading", "fuse"},
     "daemon": {ROOT, "config", "host", "dataset", "s3", "cache", "reading", "fuse", "access", "filesystem"},
+    "doctor": {ROOT, "config", "host", "dataset", "s3", "cache", "access", "daemon"},
     "cli": {
-        *(ROOT, "config", "host", "dataset", "s3", "cache", "hdf5", "reading", "tables", "access", "daemon", "demo"),
+        *(ROOT, "config", "host", "dataset", "s3", "cache", "hdf5", "reading", "tables", "access", "daemon"),
+        *("doctor", "demo"),
     },
     "demo": {ROOT, "config", "host", "access"},
     "__main__": {ROOT, "cli"},
@@ -62,6 +64,7 @@ ONLY_IMPORTED_BY: Final[Mapping[str, set[str]]] = {
             "working_sets",
             "sharing",
             "citing",
+            "diagnosing",
             "watching",
         )
     },
@@ -79,7 +82,7 @@ ONLY_IMPORTED_BY: Final[Mapping[str, set[str]]] = {
 # What other floors know of fuse/: the values that operations return, and how a mount is made.
 SEAM_OF_FUSE: Final[Mapping[str, set[str]]] = {
     "filesystem": {"vbnfs.fuse.operations"},
-    "daemon": {"vbnfs.fuse.engines"},
+    "daemon": {"vbnfs.fuse.engines", "vbnfs.fuse.empty"},
 }
 TOO_HEAVY_FOR_A_MOUNT: Final = {
     *("rich.console", "pygments", "pandas", "numpy", "boto3", "h5py"),

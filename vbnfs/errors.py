@@ -13,6 +13,7 @@
     ├── Hdf5Error                   EIO         a file is no HDF5 file, or not all of its structure was found
     ├── TablesError                 EIO         the dataset has no such table, or what is found cannot be written
     ├── ExportError                 EIO         a folder cannot be exported to, or takes no more
+    ├── DoctorError                 EIO         something here needs doing, or a report of it cannot be written
     ├── InstallError                EIO         mount helper or units cannot be installed or removed
     ├── DemoError                   EIO         the demo's server or libraries are missing, or failed
     ├── DatasetError                EIO         what the bucket holds is not a usable dataset
@@ -145,6 +146,10 @@ class TablesError(VbnfsError):
 
 class ExportError(VbnfsError):
     """A folder cannot be exported to, or takes no more; the message says how to go on."""
+
+
+class DoctorError(VbnfsError):
+    """Something on this machine needs doing, or a report of it cannot be written: `vbnfs doctor`, exit status 1."""
 
 
 class InstallError(VbnfsError):

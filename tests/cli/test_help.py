@@ -100,6 +100,7 @@ def test_settings_are_accepted_where_help_does_not_show_them() -> None:
         "clean": every - only_of_a_mount - {"verify", "dataset_version"},
         "limit-rate": {"cache_dir", "config_file"},
         "settings": every,
+        "doctor": every,
     }
     for name in cli.commands:
         taken = {str(option.name) for option in options_of(name)} & every

@@ -134,7 +134,7 @@ def test_what_is_browsed_can_be_fetched(mounts: Mounts, server: FakeS3Server) ->
 
 
 def test_the_first_look_can_be_a_command_s(mounts: Mounts, server: FakeS3Server) -> None:
-    """A command waits for the folders that its look has made; while the table is not cached it says what to do."""
+    """A command waits for the folders that its own look has made; without the table it says what to do."""
     mount = mounts(server.endpoint_url)
     for path in ("by", "by/structure/VISp"):
         done = run_vbnfs("prefetch", mount.path / path)

@@ -33,6 +33,7 @@ _OF_A_MOUNT: Final = (
 )  # settings that a mount decides for paths in it; the others are this command's own
 
 
+_MOST_PLACES: Final = 3  # that a message names
 NO_HASH_TEXT: Final = "the manifest has no hash of it"
 
 Asked = Mapping[str, Sequence[tuple[str, Node]]]  # by path: names and nodes of the files there
@@ -270,10 +271,22 @@ def _node_at(tree: Tree, path: str) -> tuple[str, Node]:
         node = _walk(tree, _parts(there))
         if node is not None:
             return there, node
+    if places := _places_called(tree, path):
+        raise DatasetError(
+            f"{path}: not in the dataset by this name alone: name {' or '.join(places[:_MOST_PLACES])}"
+        )
     raise DatasetError(
         f"{path}: not in the dataset; name a path in it or in a mount, or a dataset version ('vbnfs versions'"
         " lists them)"
     )
+
+
+def _places_called(tree: Tree, text: str) -> list[str]:
+    """The folders of the version at the top that have this name; if there are none, the files that have it."""
+    above = f"{MANIFESTS}/{tree.default_version.folder}"
+    names = [name.removeprefix(f"{above}/") for name, _ in files_at(tree, above)]
+    folders = {posixpath.dirname(name) for name in names}
+    return sorted(one for one in folders if posixpath.basename(one) == text) or sorted(_files_named(tree, text))
 
 
 def _parts(path: str) -> list[str]:

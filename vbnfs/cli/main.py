@@ -36,6 +36,7 @@ _MODULES: Final[Mapping[str, str]] = {
     **dict.fromkeys(("install-helper", "install-units"), "installing"),
     **dict.fromkeys(("tree", "map"), "structures"),
     "settings": "settings",
+    "doctor": "diagnosing",
 }
 
 
@@ -136,6 +137,7 @@ _MEANT: Final[Mapping[str, str]] = {
     "forget": "import --forget",
     **dict.fromkeys(("bwlimit", "throttle", "limit"), "limit-rate"),
     **dict.fromkeys(("check", "hash", "checksum"), "verify"),
+    **dict.fromkeys(("diagnose", "diagnostics", "health", "report", "test"), "doctor"),
 }
 
 

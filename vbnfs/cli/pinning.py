@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import trio
 
-from vbnfs.access.cache_directory import prepare_cache_directory
+from vbnfs.access.cache_directory import is_there, prepare_cache_directory
 from vbnfs.access.dataset import Dataset, open_dataset
 from vbnfs.access.versions import Versions
 from vbnfs.cache.pins import (
@@ -24,7 +24,6 @@ from vbnfs.cache.pins import (
 )
 from vbnfs.cli import prefetch
 from vbnfs.cli.asked import Place
-from vbnfs.cli.clean import is_there
 from vbnfs.cli.here import Here
 from vbnfs.cli.progress import Bar
 from vbnfs.cli.running import load_aloud

@@ -127,6 +127,7 @@ SECTIONS: Final[Sequence[tuple[type[VbnfsError], str, str]]] = (
     (errors.HashMismatchError, "", "vbnfs-verify-does-not-say-good"),
     (errors.Hdf5Error, "", "vbnfs-tree-does-not-show-all-of-a-file"),
     (errors.TablesError, "", "vbnfs-sessions-or-units-finds-nothing"),
+    (errors.DoctorError, "", "vbnfs-doctor-says-that-something-needs-doing"),
     (errors.InstallError, "", "unknown-filesystem-type-vbnfs"),
     (errors.DemoError, "", _DEMO),
     (errors.UntrustedServerError, "", "certificate-verify-failed"),
@@ -159,8 +160,14 @@ def section_of(error: Exception) -> str:
 
 def where_to_read(error: Exception) -> str | None:
     """`see ADDRESS#SECTION`; None where this installation has no page and knows of none."""
+    place = place_of(section_of(error))
+    return None if place is None else f"see {place}"
+
+
+def place_of(section: str) -> str | None:
+    """The address of a section; None as above."""
     address = _published() or _installed()
-    return None if address is None else f"see {address}#{section_of(error)}"
+    return None if address is None else f"{address}#{section}"
 
 
 def _published() -> str | None:

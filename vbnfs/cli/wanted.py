@@ -113,9 +113,17 @@ async def find(versions: Versions, wanted: Wanted) -> Found:
                 files.setdefault(node.inode, (name, node))
             else:
                 left_out[node.inode] = node
+    if lfp.probes and left_out and not any(_probe_of(name) in lfp.probes for name, _ in files.values()):
+        there = sorted({_probe_of(name) for found in asked.values() for name, _ in found} - {""})
+        raise UsageError(f"--lfp {wanted.lfp}: there is LFP of {', '.join(there)} in what is named")
     if not files:
         raise DatasetError(_nothing_text(str(version), wanted, len(left_out)))
     return Found(str(version), list(files.values()), [node for inode, node in left_out.items() if inode not in files])
+
+
+def _probe_of(name: str) -> str:
+    """The probe of an LFP file; nothing for any other file."""
+    return kind_of(name.split("/")).probe or ""
 
 
 async def _paths_of_sessions(versions: Versions, wanted: Wanted) -> list[str]:

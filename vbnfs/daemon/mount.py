@@ -9,7 +9,6 @@ logged, and the task begins anew (restarting.py). So only what answers the kerne
 """
 
 import os
-import shlex
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
@@ -29,14 +28,13 @@ from vbnfs.access.opening import keeping
 from vbnfs.access.other_caches import unusable_caches
 from vbnfs.access.published_index import unusable_index
 from vbnfs.cache import format_1, pins
-from vbnfs.config.mount_options import REMOTE
 from vbnfs.config.settings import Config
-from vbnfs.config.sharing import sharing_of
 from vbnfs.daemon import auto_unmount, control
 from vbnfs.daemon.alone import mount_alone, take_away
 from vbnfs.daemon.assembly import Parts
 from vbnfs.daemon.browsing import Browsing
 from vbnfs.daemon.figures import Gatherer
+from vbnfs.daemon.fuse_options import fuse_options
 from vbnfs.daemon.mounted_versions import MountedVersions
 from vbnfs.daemon.mountpoint import raise_readahead
 from vbnfs.daemon.readers import problems_of_sharing
@@ -49,7 +47,6 @@ from vbnfs.fuse import engines
 from vbnfs.fuse.engines import Connection
 from vbnfs.host import handed_over
 from vbnfs.host.mountinfo import MountEntry, descriptor_in
-from vbnfs.host.places import folder_at
 from vbnfs.host.runtime import socket_path
 from vbnfs.metrics import Metrics
 from vbnfs.rate import rate_text
@@ -236,14 +233,9 @@ class _Mount:
 
     def _connect(self, parts: Parts) -> Connection:
         config = self._config
-        options = ["ro", "default_permissions", "subtype=vbnfs", *config.fuse_options]
-        if not any(option.startswith("fsname=") for option in options):
-            # With a colon, df -l and its kin take it for a remote one: gnulib's mountlist.c.
-            options.append(f"fsname={config.source or REMOTE + config.project}")
-        options += ["allow_other"] if sharing_of(config).lets_others_in else []
         return self._mount(
             self._mountpoint,
-            options,
+            fuse_options(config),
             parts.file_system,
             is_busy=lambda: parts.source.is_busy,
             stack_depth=parts.stack_depth,
@@ -262,9 +254,8 @@ class _Mount:
             warnings += problems_of_sharing(self._config)
         if shown.doubt is not None:
             warnings.insert(0, shown.doubt)
-        if format_1.is_there(folder_at(self._config.cache_dir)):
-            remedy = f"'vbnfs clean --convert --cache-dir {shlex.quote(str(self._config.cache_dir))}' takes them over"
-            warnings.append(f"files that an earlier vbnfs cached are not used: {remedy}")
+        if (unused := format_1.unused_text(self._config.cache_dir)) is not None:
+            warnings.append(unused)
         warnings += await trio.to_thread.run_sync(unusable_caches, self._config)
         warnings += await trio.to_thread.run_sync(unusable_index, self._config)
         await (
