@@ -139,6 +139,23 @@ async def test_what_finds_no_room_is_counted(tmp_path: Path, monkeypatch: pytest
     assert record.lost == recorder.report()["lost_lines"] == 20 - len(record.files[0].opens) > 0
 
 
+@pytest.mark.root
+async def test_another_users_file_is_refused(tmp_path: Path) -> None:
+    """Also where it can be written: that user would read what is in it. What becomes another's is not written on."""
+    path = tmp_path / "r.jsonl"
+    recorder = recorder_of(path)
+    await recorder.end()
+    path.unlink()
+    path.touch(0o666)
+    os.chown(path, 65534, 65534)
+    with pytest.raises(RecordError, match="it is another user's file; choose another --record"):
+        RecordFile(path)
+    read_through(recorder, 0)
+    await recorder.end()
+    assert recorder.report()["problem"] == "it is another user's file"
+    assert path.read_bytes() == b""
+
+
 async def test_what_is_refused(tmp_path: Path) -> None:
     """A folder, a pipe, a device, a file in no folder, or in the mount: with the reason and a remedy."""
     os.mkfifo(tmp_path / "pipe")

@@ -82,9 +82,12 @@ def _opened(path: Path) -> int:
     # A link may be another user's by now. Neither a pipe nor a device is waited for: open(2), O_NONBLOCK.
     flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     descriptor = os.open(path, flags, 0o600)
-    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+    status = os.fstat(descriptor)
+    if stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid():
         return descriptor
     os.close(descriptor)
+    if stat.S_ISREG(status.st_mode):  # who has made it in a folder such as /tmp would read what is written into it
+        raise PermissionError(errno.EPERM, "it is another user's file")
     raise OSError(errno.EINVAL, "no regular file")
 
 

@@ -21,7 +21,7 @@ from vbnfs.spans import Spans, rounded
 _MOST_RANGES: Final = 256  # of a line; more become whole blocks, and if these are many, too, a line of their own
 _MOST_WAITING: Final = 100_000  # ranges of lines that wait: some 10 MB
 _LINE: Final = 4  # what a line takes without its ranges, as so many ranges
-_AT_ONCE: Final = 100  # lines that are made without a pause: in a millisecond
+_AT_ONCE: Final = 50  # lines that are made without a pause: in a millisecond
 
 
 def time_text(seconds: float) -> str:
