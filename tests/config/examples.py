@@ -77,6 +77,7 @@ EXAMPLES: dict[str, list[tuple[str, Any]]] = {
     "log_file": [(path, Path(path)) for path in ("/1.log", "/2.log", "/3.log", "/4.log")],
     "log_level": [(level, level) for level in ("debug", "info", "warning", "error")],
     "mountpoint": [(path, Path(path)) for path in ("/1", "/2/2", "/with blank", "/größe")],
+    "status_folder": [(text, text) for text in ("hidden", "listed", "off")],
 }
 BAD: dict[str, list[str]] = {
     "dataset": ["", "..", "no-such-dataset", "Visual-Behavior-Ophys", "visual-behavior-ophys ", "a/b", "x" * 256],
@@ -134,6 +135,7 @@ BAD: dict[str, list[str]] = {
     "log_file": ["", "a\0b", "~no-such-user-here/x"],
     "log_level": ["", "INFO", "trace", "debug|info", "debugx"],
     "mountpoint": ["", "a\0b", "~no-such-user-here/x"],
+    "status_folder": ["", "yes", "Hidden", "show"],
 }
 SOURCES = ("command line", "-o", "environment", "TOML")  # the first one that has a value wins
 

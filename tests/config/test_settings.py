@@ -69,6 +69,7 @@ def test_defaults() -> None:
         hdf5=True,
         index=None,
         fuse_engine="native",
+        status_folder="hidden",
         allow_other=False,
         allow_root=False,
         uid=None,

@@ -80,6 +80,7 @@ class Config:
     log_file: Path
     log_level: str
     mountpoint: Path | None
+    status_folder: str
     source: str | None = None  # how mount(8) calls what is mounted; None: by the project's name
     fuse_options: tuple[str, ...] = ()
     most_answer_seconds: float = math.inf  # what the kernel allows for the answer to a request
@@ -384,5 +385,7 @@ SETTINGS: Final = (
     _setting("log_level", _matching("debug|info|warning|error", "debug, info, warning or error"), "LEVEL",
              "How much to log: debug, info, warning or error.", default="info"),
     _setting("mountpoint", parse_path, "DIR", "Where to mount, if no folder is named."),
+    _setting("status_folder", _matching("hidden|listed|off", "hidden, listed or off"), "HOW",
+             "The folder .vbnfs in the mount: hidden, listed or off.", default="hidden"),
 )  # fmt: skip
 SETTING_BY_NAME: Final[Mapping[str, Setting]] = {setting.name: setting for setting in SETTINGS}

@@ -20,6 +20,7 @@ import trio
 from vbnfs.access.dataset import Dataset
 from vbnfs.access.opening import scope_of
 from vbnfs.access.published_index import PublishedIndexes
+from vbnfs.access.restarting import restart_on_failure
 from vbnfs.blocks import blocks_of
 from vbnfs.cache.cache_disk import CacheDisk
 from vbnfs.cache.eviction import Evictor, store_size
@@ -30,7 +31,6 @@ from vbnfs.daemon.invalidation import Invalidator
 from vbnfs.daemon.pages import Pages
 from vbnfs.daemon.readers import ownership_of
 from vbnfs.daemon.recording import Recorder
-from vbnfs.daemon.restarting import restart_on_failure
 from vbnfs.dataset.allensdk import ALLENSDK
 from vbnfs.dataset.catalog import Catalog
 from vbnfs.dataset.contents import NamedContent
@@ -38,15 +38,16 @@ from vbnfs.dataset.names import encode
 from vbnfs.dataset.tree import DataNode, Tree, names_in
 from vbnfs.errors import StorageError, VbnfsError
 from vbnfs.filesystem.attributes import Attributes
-from vbnfs.filesystem.checked_files import CheckedFiles
 from vbnfs.filesystem.open_files import KernelPages
 from vbnfs.filesystem.operations import FileSystem
 from vbnfs.filesystem.own_files import FOR_OTHERS, OwnFiles
 from vbnfs.filesystem.page_filler import PageFiller
 from vbnfs.filesystem.passthrough import Passthrough
+from vbnfs.filesystem.with_about import WithAbout
 from vbnfs.host.mountinfo import is_stacked
 from vbnfs.host.places import folder_at
 from vbnfs.objects import ByteRange, Content
+from vbnfs.reading.checked_files import CheckedFiles
 from vbnfs.reading.file_reader import FileReader
 from vbnfs.reading.judged import describe
 from vbnfs.reading.prefetch import Prefetcher
@@ -229,6 +230,13 @@ class Parts:
         if self.recorder is not None:
             return KernelPages(are_stale=lambda inode: True)
         return KernelPages(self._pages.are_stale, self.page_filler.fill)
+
+    def operations(self, log_tail: Callable[[], bytes]) -> FileSystem | WithAbout:
+        """What answers the kernel: the file system, with the folder about itself, unless that is turned off."""
+        if self._config.status_folder == "off":
+            return self.file_system
+        is_listed = self._config.status_folder == "listed"
+        return WithAbout(self.file_system, ownership_of(self._config), log=log_tail, is_listed=is_listed)
 
     async def read_cached(self, named: NamedContent) -> bytes | None:
         """All bytes of a small file of the dataset; None while not all of it is cached. Raises a `StorageError`."""

@@ -27,6 +27,7 @@ from vbnfs.access.mount_filling import FILL
 from vbnfs.access.opening import keeping
 from vbnfs.access.other_caches import unusable_caches
 from vbnfs.access.published_index import unusable_index
+from vbnfs.access.restarting import restart_on_failure
 from vbnfs.cache import format_1, pins
 from vbnfs.config.settings import Config
 from vbnfs.daemon import auto_unmount, control
@@ -40,7 +41,6 @@ from vbnfs.daemon.mountpoint import raise_readahead
 from vbnfs.daemon.readers import problems_of_sharing
 from vbnfs.daemon.recording import Recorder, open_record
 from vbnfs.daemon.report import Report
-from vbnfs.daemon.restarting import restart_on_failure
 from vbnfs.daemon.systemd import SystemdNotifier
 from vbnfs.filesystem.operations import FileSystem
 from vbnfs.fuse import engines
@@ -48,6 +48,7 @@ from vbnfs.fuse.engines import Connection
 from vbnfs.host import handed_over
 from vbnfs.host.mountinfo import MountEntry, descriptor_in
 from vbnfs.host.runtime import socket_path
+from vbnfs.logs import LogTail, log_tail
 from vbnfs.metrics import Metrics
 from vbnfs.rate import rate_text
 from vbnfs.s3.breaker import BreakerClient
@@ -76,19 +77,27 @@ async def serve(config: Config, mountpoint: Path, notifier: SystemdNotifier, ann
     Raises a `VbnfsError` if the mount cannot be made.
     """
     try:
-        await _serve(config, mountpoint, notifier, announce)
+        with log_tail() as tail:
+            await _serve(config, mountpoint, notifier, announce, tail)
     finally:
         signal.alarm(0)  # it has ended in time
 
 
-async def _serve(config: Config, mountpoint: Path, notifier: SystemdNotifier, announce: Announce) -> None:
+async def _serve(
+    config: Config, mountpoint: Path, notifier: SystemdNotifier, announce: Announce, tail: LogTail
+) -> None:
     engine = engines.load(config.fuse_engine)
     record = await open_record(config, mountpoint)
     async with open_dataset(config, is_mount=True) as dataset:
         with _failures_end_in_time():
             shown = MountedVersions(dataset.catalog, config)
             tree = await shown.load(max_age_seconds=config.refresh_seconds)
-        mount = _Mount(config, mountpoint, engine, notifier, dataset.metrics, link=dataset.link, shown=shown)
+        mount = _Mount(
+            *(config, mountpoint, engine, notifier, dataset.metrics),
+            link=dataset.link,
+            shown=shown,
+            log_tail=tail.text,
+        )
         async with keeping() as keep:
             async with trio.open_nursery() as services:
                 with _failures_end_in_time():
@@ -148,7 +157,9 @@ class _Mount:
         *,
         link: BreakerClient,
         shown: MountedVersions,
+        log_tail: Callable[[], bytes],
     ) -> None:
+        self._log_tail = log_tail
         self._config = config
         self._mount = mount
         self._mountpoint = mountpoint
@@ -236,7 +247,7 @@ class _Mount:
         return self._mount(
             self._mountpoint,
             fuse_options(config),
-            parts.file_system,
+            parts.operations(self._log_tail),
             is_busy=lambda: parts.source.is_busy,
             stack_depth=parts.stack_depth,
         )

@@ -85,6 +85,7 @@ class OpenFiles:
         self._handles = itertools.count(1)
         self._opened: dict[int, OpenFile] = {}  # by handle
         self._uses: dict[int, Use] = {}  # likewise
+        self._texts: dict[int, bytes] = {}  # likewise, of files that are texts
 
     def open(self, inode: int, flags: int, pid: int) -> Answer[Opened]:
         """Open a file for reading; the kernel may keep its pages, unless they are of wrong bytes."""
@@ -131,9 +132,17 @@ class OpenFiles:
                 self._recording.note_opened(file.file, node, file.content, file.pid)
         return Opened(handle, keeps_pages=not self._pages.are_stale(file.inode), backing=backing)
 
+    def open_text(self, text: bytes) -> Opened:
+        """Open what is made when it is opened: its reads count nowhere."""
+        handle = next(self._handles)
+        self._texts[handle] = text
+        return Opened(handle, keeps_pages=False, is_direct=True)
+
     def read(self, handle: int, offset: int, size: int) -> Answer[Buffer]:
         """Bytes of an open file, fewer than `size` only at its end."""
-        file = self._opened[handle]
+        file = self._opened.get(handle)
+        if file is None:
+            return memoryview(self._texts[handle])[offset : offset + size]
         inode, opened, use = file.inode, file.file, self._uses[handle]
         self._metrics.read_requests += 1
         if isinstance(opened, bytes):
@@ -221,6 +230,7 @@ class OpenFiles:
 
     def release(self, handle: int) -> None:
         """Close a file."""
+        self._texts.pop(handle, None)
         file = self._opened.pop(handle, None)
         if file is not None:
             self._readers.released(self._uses.pop(handle), file.file)

@@ -18,7 +18,7 @@ from vbnfs.cache.cache_disk import CacheDisk
 from vbnfs.dataset import names
 from vbnfs.dataset.browsing import BY
 from vbnfs.dataset.catalog import Catalog
-from vbnfs.dataset.tree import ROOT_INODE, DataNode, Directory, Node, Symlink, Tree
+from vbnfs.dataset.tree import ROOT_INODE, DataNode, Directory, Node, StaticNode, Symlink, Tree
 from vbnfs.errors import VbnfsError, with_remedy
 from vbnfs.filesystem.attributes import FOREVER_SECONDS, Attributes, Value, constant
 from vbnfs.filesystem.failures import Failures, LastError, RecentFailures
@@ -254,6 +254,21 @@ class FileSystem:
     async def _value(self, inode: int, value: Value) -> bytes:
         with self._failures.guard(inode, is_read=False):
             return names.encode(await value())
+
+    async def origin(self, node: DataNode | StaticNode) -> dict[str, Any]:
+        """Where a file of the dataset comes from, and how this mount has it. Asks the disk, and no server."""
+        with self._failures.guard(node.inode, is_read=False):
+            found = await self._attributes.origin(node)
+            if isinstance(node, DataNode):
+                is_known = self._attributes.are_known(node)
+                found["read_by"] = await self.files.read_by(node) if is_known else None
+                found["last_error"] = self._failures.of(node.inode)
+            return found
+
+    def status(self) -> dict[str, Any]:
+        """What every reader may know of the mount, with its counters: they name no file and no program."""
+        waits = {"counts": self.files.waits.counts, "sum_seconds": self.files.waits.sum_seconds}
+        return {**self._status(self), "metrics": self._metrics.snapshot(), "waits": waits}
 
     # Sizes
 
