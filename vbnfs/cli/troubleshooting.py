@@ -119,6 +119,7 @@ SECTIONS: Final[Sequence[tuple[type[VbnfsError], str, str]]] = (
     (DatasetError, "check --bucket and --project", "there-is-no-such-bucket"),
     (DatasetError, "dataset version", _VERSION),
     (errors.ManifestError, "", _VERSION),
+    (errors.RecordError, "", "a-record-is-refused"),
     (errors.PinError, "so nothing is deleted", _PINS),
     (errors.PinError, "", "a-pin-is-not-there-or-cannot-be-made"),
     (errors.NotVerifiedError, "structure sets", _INDEX),
