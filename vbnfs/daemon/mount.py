@@ -33,6 +33,7 @@ from vbnfs.daemon import auto_unmount, control
 from vbnfs.daemon.alone import mount_alone, take_away
 from vbnfs.daemon.assembly import Parts
 from vbnfs.daemon.browsing import Browsing
+from vbnfs.daemon.exporting import Exporting, prepared
 from vbnfs.daemon.figures import Gatherer
 from vbnfs.daemon.fuse_options import fuse_options
 from vbnfs.daemon.mounted_versions import MountedVersions
@@ -86,7 +87,7 @@ async def _serve(
     config: Config, mountpoint: Path, notifier: SystemdNotifier, announce: Announce, tail: LogTail
 ) -> None:
     engine = engines.load(config.fuse_engine)
-    async with open_dataset(config, is_mount=True) as dataset:
+    async with prepared(config) as exporting, open_dataset(config, is_mount=True) as dataset:
         with _failures_end_in_time():
             shown = MountedVersions(dataset.catalog, config)
             tree = await shown.load(max_age_seconds=config.refresh_seconds)
@@ -95,6 +96,7 @@ async def _serve(
             link=dataset.link,
             shown=shown,
             log_tail=tail.text,
+            exporting=exporting,
         )
         async with keeping() as keep:
             async with trio.open_nursery() as services:
@@ -144,7 +146,7 @@ def _spare_descriptors() -> list[int]:
 class _Mount:
     """One mount, from being made to being taken away."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - one for each part
         self,
         config: Config,
         mountpoint: Path,
@@ -155,7 +157,9 @@ class _Mount:
         link: BreakerClient,
         shown: MountedVersions,
         log_tail: Callable[[], bytes],
+        exporting: Exporting,
     ) -> None:
+        self._exporting = exporting
         self._log_tail = log_tail
         self._config = config
         self._mount = mount
@@ -188,8 +192,11 @@ class _Mount:
         with self._mounted(parts) as (connection, entry):
             file_system = parts.file_system
             services.start_soon(restart_on_failure, "refresh", partial(self._keep_refreshing, file_system))
+            gatherer = Gatherer(self._report, parts, self._link, self._metrics)
             if entry is not None:
-                services.start_soon(restart_on_failure, "control socket", partial(self._control, entry, parts))
+                answer = partial(self._control, entry, parts, gatherer)
+                services.start_soon(restart_on_failure, "control socket", answer)
+            self._exporting.start(services, gatherer.figures)
             self._connection = connection
             services.start_soon(restart_on_failure, "passthrough", partial(parts.passthrough.start, connection))
             services.start_soon(self._announce, announce, entry, parts, connection.agreed)
@@ -302,7 +309,7 @@ class _Mount:
             except Exception as error:
                 log.warning("cannot look for new dataset versions", reason=str(error) or repr(error))
 
-    async def _control(self, entry: MountEntry, parts: Parts) -> None:
+    async def _control(self, entry: MountEntry, parts: Parts, gatherer: Gatherer) -> None:
         file_system = parts.file_system
 
         async def refresh() -> dict[str, Any]:
@@ -324,7 +331,6 @@ class _Mount:
             problem = None if is_reached else self._link.problem
             return {**self._report.whole(file_system, is_offline=not is_reached, server_problem=problem), **more}
 
-        figures = Gatherer(self._report, parts, self._link, self._metrics)
-        commands = {"status": status, "refresh": refresh, FIGURES: figures.answer}
+        commands = {"status": status, "refresh": refresh, FIGURES: gatherer.answer}
         path = partial(socket_path, os.getuid(), entry.device)
         await control.keep_serving(path, commands, {FILL: parts.filling.fill})
