@@ -15,6 +15,7 @@ from tests.fakes.s3_server import FakeS3Server
 from tests.fakes.store import Data, Pattern
 from tests.fixtures_mount import run_vbnfs
 from vbnfs.cli.finding import Progress
+from vbnfs.cli.found_rows import Form, show_rows
 from vbnfs.dataset.manifest import DataFile
 from vbnfs.objects import ObjectVersion
 
@@ -313,6 +314,15 @@ def test_tables_that_are_odd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True
+
+
+def test_csv_cannot_drive_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a terminal control characters of cells and columns are escapes; a file gets them as they are."""
+    found, form = pd.DataFrame({"a\x1b[3J": ["x\x1b[2Jé\ny", "b"]}), Form(True, False, None, False, 0o600)
+    for stream, shown in ((Terminal(), 'a\\x1b[3J\n"x\\x1b[2Jé\ny"\nb\n'), (io.StringIO(), None)):
+        monkeypatch.setattr("sys.stdout", stream)
+        show_rows(found, form, name="x", is_limited=False, note=lambda _text: None)
+        assert stream.getvalue() == (shown or found.to_csv(index=False))
 
 
 @pytest.mark.parametrize(("stream", "shown"), [(Terminal(), "100%"), (io.StringIO(), "")])

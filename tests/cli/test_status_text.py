@@ -5,13 +5,14 @@ from typing import Any
 
 import pytest
 
+from vbnfs import __version__
 from vbnfs.cli.status_text import status_lines
 
 ERROR = "a.nwb: offline (the server does not answer); connect to the network"
 STATUS: dict[str, Any] = {
     "mountpoint": "/home/me/vbn",
     "pid": 4711,
-    "vbnfs_version": "1.0.0",
+    "vbnfs_version": __version__,
     "uptime_seconds": 3 * 86400.0,
     "dataset": "visual-behavior-neuropixels",
     "bucket": "data",
@@ -56,7 +57,7 @@ def test_a_mount_that_works() -> None:
         "    cache       /home/me/.cache/vbnfs  1.0 GiB of 100.0 GiB; 50.0 GiB free on its disk, of which it leaves"
         " 2.0 GiB",
         "  The daemon",
-        "    daemon      pid 4711, vbnfs 1.0.0",
+        f"    daemon      pid 4711, vbnfs {__version__}",
         "    log         on the daemon's terminal",
         "  'vbnfs top /home/me/vbn' shows what goes on, 'vbnfs umount /home/me/vbn' takes it away",
     ]
@@ -141,3 +142,9 @@ def test_nothing_drives_the_terminal() -> None:
     text = "".join(shown(mountpoint="/mnt/\x1b[2J", last_error="\x1b[2J", refused=["\x07"]))
     assert "\x1b" not in text
     assert "\x07" not in text
+
+
+def test_a_daemon_of_another_version() -> None:
+    """A mount that an older or a newer vbnfs has made says which one, and how to go on with the one installed now."""
+    [line] = [line for line in shown(vbnfs_version="0.0.9") if "vbnfs 0.0.9" in line]
+    assert line.endswith(f"pid 4711, vbnfs 0.0.9; installed is {__version__}: it begins with the next mount")

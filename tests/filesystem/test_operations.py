@@ -32,13 +32,13 @@ from vbnfs.errors import (
     TransportError,
 )
 from vbnfs.filesystem.attributes import Attributes
-from vbnfs.filesystem.checked_files import CheckedFiles
 from vbnfs.filesystem.open_files import KernelPages
 from vbnfs.filesystem.operations import FileSystem
 from vbnfs.filesystem.passthrough import Passthrough
 from vbnfs.fuse.operations import Absent, Answer, Attr, Entry, ErrnoReply, is_later
 from vbnfs.fuse.replies import listing_part
 from vbnfs.host.places import folder_at
+from vbnfs.reading.checked_files import CheckedFiles
 from vbnfs.reading.deadlines import Deadlines
 from vbnfs.reading.file_reader import FileReader
 

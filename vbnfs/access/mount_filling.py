@@ -16,7 +16,7 @@ from typing import Any, Final
 import trio
 
 from vbnfs.access.mount_status import ask_status
-from vbnfs.access.running_mounts import shows_dataset_of
+from vbnfs.access.running_mounts import refusal_of, shows_dataset_of
 from vbnfs.config.settings import Config
 from vbnfs.errors import MountError
 from vbnfs.host import peers
@@ -102,6 +102,8 @@ async def _reports(entry: MountEntry, stream: trio.SocketStream) -> AsyncIterato
             data += piece
         line, _, data = data.partition(b"\n")
         report = json.loads(line)
+        if isinstance(report, dict) and report.get("ok") is False:
+            raise refusal_of(entry, FILL, report)
         if not isinstance(report, dict) or report.get("ok") is not True or not isinstance(report.get("filled"), list):
             raise MountError(f"{entry.mountpoint}: its daemon's answer is none")
         yield report

@@ -61,13 +61,22 @@ def show_rows(rows: pd.DataFrame, form: Form, *, name: str, is_limited: bool, no
     """Rows of the table `name`, in a form. Raises `TablesError` where Parquet cannot be written."""
     rows = with_whole_numbers(rows)
     if form.is_csv:
-        rows.to_csv(sys.stdout, index=False)  # by and by: there may be hundreds of megabytes
+        _write_csv(rows)
     elif form.is_json:
         render.print_json_rows(_records(rows))
     elif form.parquet is not None:
         _write_parquet(rows, form.parquet, form.mode)
     else:
         _print_rows(rows, form, name=name, is_limited=is_limited, note=note)
+
+
+def _write_csv(rows: pd.DataFrame) -> None:
+    """A terminal gets control characters as escapes, all else the bytes as they are."""
+    if not sys.stdout.isatty():
+        rows.to_csv(sys.stdout, index=False)  # by and by: there may be hundreds of megabytes
+        return
+    for line in rows.to_csv(index=False).removesuffix("\n").split("\n"):
+        render.print_line(line)
 
 
 def _records(rows: pd.DataFrame) -> Iterator[dict[str, Any]]:

@@ -20,7 +20,9 @@ import click
 
 from vbnfs import __version__, interrupts
 from vbnfs.cli import render, streams
+from vbnfs.cli.examples import with_examples
 from vbnfs.cli.options import EXIT_STATUS, STATUSES
+from vbnfs.config.environment import is_completing
 from vbnfs.errors import DemoError, UsageError, VbnfsError
 
 _MODULES: Final[Mapping[str, str]] = {
@@ -32,7 +34,7 @@ _MODULES: Final[Mapping[str, str]] = {
     **dict.fromkeys(("clean", "import"), "upkeep"),
     "index": "indexing",
     "export": "sharing",
-    **dict.fromkeys(("install-helper", "install-units"), "installing"),
+    **dict.fromkeys(("install", "uninstall", "install-helper", "install-units"), "installing"),
     **dict.fromkeys(("tree", "map"), "structures"),
     "settings": "settings",
     "doctor": "diagnosing",
@@ -55,6 +57,10 @@ def main() -> NoReturn:
 def _run() -> NoReturn:
     try:
         interrupts.raise_again()
+        if is_completing():
+            from vbnfs.cli.completing import register  # noqa: PLC0415 - only at a Tab
+
+            register(cli)
         cli.main(prog_name="vbnfs", standalone_mode=False)
         sys.stdout.flush()
     except click.exceptions.Exit as done:
@@ -100,7 +106,7 @@ class _Commands(UserDict[str, Any]):
         if isinstance(found, click.Command):
             return found
         name = f"{key}_" if iskeyword(key) or hasattr(builtins, key) else key.replace("-", "_")
-        command: click.Command = getattr(import_module(f"vbnfs.cli.{found}"), name)
+        command = with_examples(key, getattr(import_module(f"vbnfs.cli.{found}"), name))
         self[key] = command
         return command
 
@@ -126,8 +132,8 @@ _MEANT: Final[Mapping[str, str]] = {
     **dict.fromkeys(("find", "search", "query"), "sessions --query"),
     **dict.fromkeys(("columns", "values"), "tables"),
     "channels": "tables channels",
-    "install": "install-helper' or 'vbnfs install-units",
-    "uninstall": "install-helper --remove' and 'vbnfs install-units --remove",
+    "setup": "install",
+    **dict.fromkeys(("completion", "completions", "man"), "install"),
     "cache": "clean --dry-run', which says what the cache takes, or 'vbnfs clean",
     **dict.fromkeys(("free", "rm", "remove", "delete"), "clean PATH"),
     **dict.fromkeys(("evict", "prune", "gc"), "clean"),
@@ -184,3 +190,6 @@ def demo(directory: Path | None, keep: bool) -> None:
     except ModuleNotFoundError as error:
         raise DemoError(f"{error.name} is not installed: pip install 'vbnfs[demo]'") from error
     run_demo(directory, keep=keep)
+
+
+with_examples("demo", demo)

@@ -110,29 +110,56 @@ def _mountpoint_of(config: Config) -> Path:
 
 @click.command(epilog=EXIT_STATUS)
 @click.argument("mountpoint", type=Path, required=False)
+@click.option("--all", "is_all", is_flag=True, help="All mounts of yours; of the machine, for root.")
 @click.option("--lazy", is_flag=True, help="Detach now; the daemon ends when no program uses it.")
 @click.option("--if-mounted", is_flag=True, help="Do nothing, with status 0, where nothing is mounted.")
 @settings(*SETTING_BY_NAME, shown=("config",))
-def umount(mountpoint: Path | None, lazy: bool, if_mounted: bool, **options: Any) -> None:
+def umount(mountpoint: Path | None, is_all: bool, lazy: bool, if_mounted: bool, **options: Any) -> None:
     """Unmount a dataset.
 
     MOUNTPOINT is its folder, or else the one that the settings name. Returns when the mount and its daemon are gone.
     """
-    from vbnfs.daemon.unmounting import unmount_to_the_end  # noqa: PLC0415
-
+    if is_all and (mountpoint is not None or given_options(options)):
+        raise UsageError("--all is about all mounts: name no folder, and no settings")
+    if is_all:
+        _unmount_all(lazy=lazy)
+        return
     if mountpoint is not None and (given := given_options(options)):
         raise UsageError(f"{given[0]} would have no effect where a folder is named: leave {given[0]} out")
     where = mountinfo.absolute(mountpoint or _mountpoint_of(config_of(options)))
     _check_is_folder(where)
     if if_mounted and mountinfo.find_mount(where) is None:
         return
-    os.chdir("/")  # this process must not be what keeps the mount busy
-    unmount_to_the_end(where, lazy=lazy, note=echo_note)
+    _unmount(where, lazy=lazy)
     if left := len(mountinfo.mounts_on(where)):
         raise MountError(
             f"{where}: one mount is gone, and {left} below it {'is' if left == 1 else 'are'} still there;"
             f" 'vbnfs umount {where}' takes away one at a time"
         )
+
+
+def _unmount_all(*, lazy: bool) -> None:
+    """Unmount all of this user's mounts, the latest first: it may lie on another. Raises `MountError`."""
+    entries = [entry for entry in reversed(mountinfo.list_mounts()) if mountinfo.is_ours(entry)]
+    if not entries:
+        streams.say("nothing is mounted")
+    left: list[str] = []
+    for entry in entries:
+        try:
+            _unmount(entry.mountpoint, lazy=lazy)
+        except MountError as error:
+            left.append(str(error))
+        else:
+            click.echo(f"unmounted {render.escape(str(entry.mountpoint))}")
+    if left:
+        raise MountError("\n".join(left))
+
+
+def _unmount(where: Path, *, lazy: bool) -> None:
+    from vbnfs.daemon.unmounting import unmount_to_the_end  # noqa: PLC0415
+
+    os.chdir("/")  # this process must not be what keeps the mount busy
+    unmount_to_the_end(where, lazy=lazy, note=echo_note)
 
 
 def mounts_at(mountpoint: Path | None) -> list[mountinfo.MountEntry]:

@@ -46,7 +46,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        table.add_column(column.strip(), justify="right" if column.endswith(" ") else "left", no_wrap=True)
+        table.add_column(escape(column.strip()), justify="right" if column.endswith(" ") else "left", no_wrap=True)
     for row in rows:
         table.add_row(*map(escape, row))
     lines = io.StringIO()

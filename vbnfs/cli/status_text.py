@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from vbnfs import __version__
 from vbnfs.cli.render import ago, escape, files, size
 from vbnfs.rate import rate_text
 
@@ -104,7 +105,8 @@ def _usage(status: Status) -> str:
 
 
 def _daemon(status: Status) -> str:
-    return f"pid {status['pid']}, vbnfs {status['vbnfs_version']}"
+    text, theirs = f"pid {status['pid']}, vbnfs {status['vbnfs_version']}", status["vbnfs_version"]
+    return text if theirs == __version__ else f"{text}; installed is {__version__}: it begins with the next mount"
 
 
 def _limit(report: Status | None) -> Facts:

@@ -22,6 +22,7 @@ _LIMITS: Final = "too-little-memory-or-too-few-open-files"
 _THERE: Final = "already-a-vbnfs-mount"
 _BUSY: Final = "cannot-unmount-target-is-busy"
 _SILENT: Final = "the-daemon-does-not-answer"
+_OTHER: Final = "the-mount-is-of-another-version-of-vbnfs"
 _UNHEARD: Final = "vbnfs-status-does-not-reach-the-mount"
 _PINS: Final = "nothing-is-kept-because-of-pins"
 _DISK: Final = "disk-full-no-space-left-on-device"
@@ -80,6 +81,8 @@ SECTIONS: Final[Sequence[tuple[type[VbnfsError], str, str]]] = (
     (MountError, "it may be of another vbnfs", _UNHEARD),
     (MountError, "not mounted", "nothing-is-mounted-there"),
     (MountError, "its daemon is gone", "transport-endpoint-is-not-connected"),
+    (MountError, "of an older vbnfs", _OTHER),
+    (MountError, "unmount it and mount it again", _OTHER),
     (MountError, "does not answer", _SILENT),
     (MountError, "has not ended", _SILENT),
     (MountError, "what it is doing may be in its log", _SILENT),
@@ -129,6 +132,8 @@ SECTIONS: Final[Sequence[tuple[type[VbnfsError], str, str]]] = (
     (errors.HashMismatchError, "", "vbnfs-verify-does-not-say-good"),
     (errors.Hdf5Error, "", "vbnfs-tree-does-not-show-all-of-a-file"),
     (errors.TablesError, "", "vbnfs-sessions-or-units-finds-nothing"),
+    (errors.InstallError, "so it stays", "vbnfs-install-leaves-a-file-as-it-is"),
+    (errors.InstallError, "not a list", "vbnfs-install-leaves-a-file-as-it-is"),
     (errors.DoctorError, "", "vbnfs-doctor-says-that-something-needs-doing"),
     (errors.InstallError, "", "unknown-filesystem-type-vbnfs"),
     (errors.DemoError, "", _DEMO),

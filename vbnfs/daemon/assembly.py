@@ -20,6 +20,7 @@ import trio
 from vbnfs.access.dataset import Dataset
 from vbnfs.access.opening import scope_of
 from vbnfs.access.published_index import PublishedIndexes
+from vbnfs.access.restarting import restart_on_failure
 from vbnfs.blocks import blocks_of
 from vbnfs.cache.cache_disk import CacheDisk
 from vbnfs.cache.eviction import Evictor, store_size
@@ -29,7 +30,6 @@ from vbnfs.daemon.filling import Filling
 from vbnfs.daemon.invalidation import Invalidator
 from vbnfs.daemon.pages import Pages
 from vbnfs.daemon.readers import ownership_of
-from vbnfs.daemon.restarting import restart_on_failure
 from vbnfs.dataset.allensdk import ALLENSDK
 from vbnfs.dataset.catalog import Catalog
 from vbnfs.dataset.contents import NamedContent
@@ -37,7 +37,6 @@ from vbnfs.dataset.names import encode
 from vbnfs.dataset.tree import DataNode, Tree, names_in
 from vbnfs.errors import StorageError, VbnfsError
 from vbnfs.filesystem.attributes import Attributes
-from vbnfs.filesystem.checked_files import CheckedFiles
 from vbnfs.filesystem.open_files import KernelPages
 from vbnfs.filesystem.operations import FileSystem
 from vbnfs.filesystem.own_files import FOR_OTHERS, OwnFiles
@@ -47,6 +46,7 @@ from vbnfs.filesystem.with_about import WithAbout
 from vbnfs.host.mountinfo import is_stacked
 from vbnfs.host.places import folder_at
 from vbnfs.objects import ByteRange, Content
+from vbnfs.reading.checked_files import CheckedFiles
 from vbnfs.reading.file_reader import FileReader
 from vbnfs.reading.judged import describe
 from vbnfs.reading.prefetch import Prefetcher

@@ -14,9 +14,9 @@ from typing import Final
 import structlog
 import trio
 
+from vbnfs.access.restarting import restart_on_failure
 from vbnfs.config.settings import Config
 from vbnfs.daemon import metrics_port
-from vbnfs.daemon.restarting import restart_on_failure
 from vbnfs.errors import MountError
 from vbnfs.figures import Figures
 from vbnfs.host.atomic import output_file

@@ -27,6 +27,7 @@ from vbnfs.access.mount_filling import FILL
 from vbnfs.access.opening import keeping
 from vbnfs.access.other_caches import unusable_caches
 from vbnfs.access.published_index import unusable_index
+from vbnfs.access.restarting import restart_on_failure
 from vbnfs.cache import format_1, pins
 from vbnfs.config.settings import Config
 from vbnfs.daemon import auto_unmount, control
@@ -40,7 +41,6 @@ from vbnfs.daemon.mounted_versions import MountedVersions
 from vbnfs.daemon.mountpoint import raise_readahead
 from vbnfs.daemon.readers import problems_of_sharing
 from vbnfs.daemon.report import Report
-from vbnfs.daemon.restarting import restart_on_failure
 from vbnfs.daemon.systemd import SystemdNotifier
 from vbnfs.filesystem.operations import FileSystem
 from vbnfs.fuse import engines
