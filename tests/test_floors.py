@@ -70,6 +70,7 @@ ONLY_IMPORTED_BY: Final[Mapping[str, set[str]]] = {
         )
     },
     "pyfuse3": {"vbnfs.fuse.pyfuse3_engine"},
+    "prometheus_client": {"vbnfs.daemon.exporter"},
     "rich": {"vbnfs.cli.render", "vbnfs.cli.progress", "vbnfs.cli.top_screen"},
     "PIL": {"vbnfs.cli.map_png"},
     "rocrate": {"vbnfs.cli.ro_crate"},
@@ -87,7 +88,7 @@ SEAM_OF_FUSE: Final[Mapping[str, set[str]]] = {
     "daemon": {"vbnfs.fuse.engines", "vbnfs.fuse.empty"},
 }
 TOO_HEAVY_FOR_A_MOUNT: Final = {
-    *("rich.console", "pygments", "pandas", "numpy", "boto3", "h5py"),
+    *("rich.console", "pygments", "pandas", "numpy", "boto3", "h5py", "prometheus_client"),
     *("fractions", "importlib.metadata", "unittest", "vbnfs.demo", "vbnfs.s3.receivers"),
 }
 # What other systems than Linux lack.

@@ -80,6 +80,7 @@ def test_settings_are_accepted_where_help_does_not_show_them() -> None:
     every = {setting.name for setting in SETTINGS} | {"config_file"}
     only_of_a_mount = {"fuse", "passthrough", "trust_cache", "hdf5", "index", "foreground", "allow_other", "refresh"}
     only_of_a_mount |= {"log_file", "log_level", "mountpoint", "status_folder", "record"}
+    only_of_a_mount |= {"metrics_port", "metrics_file"}
     only_of_a_mount |= {"allow_root", "uid", "gid", "umask", "fmask", "dmask", "auto_unmount"}
     expected = {
         "mount": every - {"mountpoint"},

@@ -70,6 +70,8 @@ def test_defaults() -> None:
         index=None,
         fuse_engine="native",
         status_folder="hidden",
+        metrics_address=None,
+        metrics_file=None,
         allow_other=False,
         allow_root=False,
         uid=None,
