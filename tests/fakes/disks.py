@@ -52,6 +52,20 @@ def memory_disk(folder: Path, options: str) -> Iterator[Path]:
         yield folder
 
 
+def mount_copy(folder: Path, image: Path, options: str = "loop") -> Path:
+    """Mount a copy of the image in its place, as another machine would find it; returns the copy, which is beside it.
+
+    What is in memory of the disk stays behind: what was not synced before, and what was read. The image itself may be
+    in use still: a mount namespace that was made meanwhile, for another test, has a mount of it, too. mount(8) would
+    find its loop device, and the kernel the file system that it has on it, with all that is in memory.
+    """
+    subprocess.run(["umount", folder], check=True)
+    copy = image.with_suffix(".copy")
+    subprocess.run(["cp", "--sparse=always", image, copy], check=True)
+    subprocess.run(["mount", "-o", options, copy, folder], check=True)
+    return copy
+
+
 def remount(folder: Path, options: str) -> None:
     """Give a disk other options."""
     subprocess.run(["mount", "-o", f"remount,{options}", folder], check=True)
