@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -134,7 +134,10 @@ def _slow_image(image: Path, switch: Path, folder: Path) -> Iterator[Path]:
         yield folder / "image"
     finally:
         subprocess.run(["umount", "--lazy", folder], check=True)
-        program.wait(30)
+        with suppress(subprocess.TimeoutExpired):  # a mount namespace of another test has it, too
+            program.wait(10)
+        program.kill()
+        program.wait()
 
 
 @contextmanager
