@@ -64,13 +64,16 @@ ONLY_IMPORTED_BY: Final[Mapping[str, set[str]]] = {
             *("indexing", "examples", "completing", "manual", "shell_scripts"),
             "working_sets",
             "sharing",
+            "citing",
             "diagnosing",
             "watching",
         )
     },
     "pyfuse3": {"vbnfs.fuse.pyfuse3_engine"},
+    "prometheus_client": {"vbnfs.daemon.exporter"},
     "rich": {"vbnfs.cli.render", "vbnfs.cli.progress", "vbnfs.cli.top_screen"},
     "PIL": {"vbnfs.cli.map_png"},
+    "rocrate": {"vbnfs.cli.ro_crate"},
     "pandas": {
         *(f"vbnfs.tables.{name}" for name in ("changes", "columns", "joins", "reading", "selection", "values")),
         *("vbnfs.tables.frames", "vbnfs.api.version"),
@@ -85,7 +88,7 @@ SEAM_OF_FUSE: Final[Mapping[str, set[str]]] = {
     "daemon": {"vbnfs.fuse.engines", "vbnfs.fuse.empty"},
 }
 TOO_HEAVY_FOR_A_MOUNT: Final = {
-    *("rich.console", "pygments", "pandas", "numpy", "boto3", "h5py"),
+    *("rich.console", "pygments", "pandas", "numpy", "boto3", "h5py", "prometheus_client"),
     *("fractions", "importlib.metadata", "unittest", "vbnfs.demo", "vbnfs.s3.receivers"),
 }
 # What other systems than Linux lack.

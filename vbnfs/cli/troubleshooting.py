@@ -30,6 +30,7 @@ _VERSION: Final = "a-dataset-version-is-missing"
 _SERVER: Final = "the-server-cannot-be-reached"
 _IMPORT: Final = "vbnfs-import-does-not-take-my-files"
 _INDEX: Final = "an-index-is-refused"
+_METRICS: Final = "metrics-that-cannot-be-had"
 _DEMO: Final = "the-demo-does-not-start"
 _REPLY: Final = "a-proxy-or-a-login-page-answers"
 
@@ -71,6 +72,8 @@ SECTIONS: Final[Sequence[tuple[type[VbnfsError], str, str]]] = (
     (MountError, "or add --lazy", _BUSY),
     (MountError, "unmount that", _BUSY),
     (MountError, "takes away one at a time", _BUSY),
+    (MountError, "the metrics cannot be", _METRICS),
+    (MountError, "metrics need", _METRICS),
     (MountError, "no vbnfs mount", "nothing-is-mounted-there"),
     (MountError, "is there to be watched", "nothing-is-mounted-there"),
     (MountError, "mount again to see this", _UNHEARD),
@@ -118,6 +121,7 @@ SECTIONS: Final[Sequence[tuple[type[VbnfsError], str, str]]] = (
     (DatasetError, "check --bucket and --project", "there-is-no-such-bucket"),
     (DatasetError, "dataset version", _VERSION),
     (errors.ManifestError, "", _VERSION),
+    (errors.RecordError, "", "a-record-is-refused"),
     (errors.PinError, "so nothing is deleted", _PINS),
     (errors.PinError, "", "a-pin-is-not-there-or-cannot-be-made"),
     (errors.NotVerifiedError, "structure sets", _INDEX),
