@@ -64,6 +64,7 @@ ONLY_IMPORTED_BY: Final[Mapping[str, set[str]]] = {
             *("indexing", "examples", "completing", "manual", "shell_scripts"),
             "working_sets",
             "sharing",
+            "citing",
             "diagnosing",
             "watching",
         )
@@ -72,6 +73,7 @@ ONLY_IMPORTED_BY: Final[Mapping[str, set[str]]] = {
     "prometheus_client": {"vbnfs.daemon.exporter"},
     "rich": {"vbnfs.cli.render", "vbnfs.cli.progress", "vbnfs.cli.top_screen"},
     "PIL": {"vbnfs.cli.map_png"},
+    "rocrate": {"vbnfs.cli.ro_crate"},
     "pandas": {
         *(f"vbnfs.tables.{name}" for name in ("changes", "columns", "joins", "reading", "selection", "values")),
         *("vbnfs.tables.frames", "vbnfs.api.version"),

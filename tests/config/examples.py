@@ -47,6 +47,7 @@ EXAMPLES: dict[str, list[tuple[str, Any]]] = {
     "memory_limit": [("16M", 16 << 20), ("1G", 1 << 30)],
     "verify": [("first-use", "first-use"), ("always", "always")],
     "passthrough": [("yes", True), ("no", False)],
+    "record": [("/r.jsonl", Path("/r.jsonl")), ("/a b/c", Path("/a b/c"))],
     "trust_cache": [("1", True), ("off", False)],
     "hdf5": [("yes", True), ("off", False)],
     "index": [
@@ -112,6 +113,7 @@ BAD: dict[str, list[str]] = {
     "memory_limit": ["", "15M", "much"],
     "verify": ["", "never", "Always"],
     "passthrough": ["", "maybe", "2"],
+    "record": ["", "a\0b"],
     "trust_cache": ["", "never"],
     "hdf5": ["", "maybe"],
     "index": [

@@ -64,6 +64,7 @@ def test_defaults() -> None:
         refresh_seconds=300.0,
         offline=False,
         passthrough=True,
+        record=None,
         trust_cache=False,
         hdf5=True,
         index=None,

@@ -18,7 +18,7 @@ import trio
 from vbnfs.access.filling import Progress, filling, held_while_fetched
 from vbnfs.access.restarting import restart_on_failure
 from vbnfs.access.versions import Versions
-from vbnfs.blocks import BLOCK_BYTES, blocks_of
+from vbnfs.blocks import BLOCK_BYTES, Portion, blocks_of
 from vbnfs.cache.stored_blocks import block_range
 from vbnfs.dataset.manifest import DataFile
 from vbnfs.errors import OfflineError
@@ -143,9 +143,10 @@ class OpenFiles:
     async def fill(self, contents: Sequence[Content]) -> None:
         """Bring all of some contents into the cache, in this order; each is checked. Raises a `StorageError`."""
         dataset, progress = self._dataset, Progress(len(contents))
+        portions = list(map(Portion.whole, contents))
         async with (
-            held_while_fetched(dataset, contents),
-            filling(dataset, self._source, contents, progress) as wait,
+            held_while_fetched(dataset, portions),
+            filling(dataset, self._source, portions, progress) as wait,
         ):
             for content in contents:
                 await wait(content)

@@ -57,6 +57,7 @@ class Config:
     memory_limit_bytes: int
     verify: str
     passthrough: bool
+    record: Path | None
     trust_cache: bool
     hdf5: bool
     index: str | None  # a file or a URL
@@ -363,6 +364,7 @@ SETTINGS: Final = (
              "Check cached blocks at first-use, or always.", default="first-use"),
     _setting("passthrough", _boolean, "yes|no", "Let the kernel read whole cached files by itself (root only).",
              default="yes"),
+    _setting("record", parse_path, "FILE", "Write down in FILE which bytes programs read, and when.", unset="-"),
     _setting("trust_cache", _boolean, "", "Believe the stored verdict on a file that is unchanged since.",
              default=False, is_flag=True),
     _setting("hdf5", _boolean, "", "Read the structure of HDF5 files ahead of programs.",

@@ -40,6 +40,7 @@ from vbnfs.daemon.fuse_options import fuse_options
 from vbnfs.daemon.mounted_versions import MountedVersions
 from vbnfs.daemon.mountpoint import raise_readahead
 from vbnfs.daemon.readers import problems_of_sharing
+from vbnfs.daemon.recording import Recorder, open_record
 from vbnfs.daemon.report import Report
 from vbnfs.daemon.systemd import SystemdNotifier
 from vbnfs.filesystem.operations import FileSystem
@@ -87,6 +88,7 @@ async def _serve(
     config: Config, mountpoint: Path, notifier: SystemdNotifier, announce: Announce, tail: LogTail
 ) -> None:
     engine = engines.load(config.fuse_engine)
+    record = await open_record(config, mountpoint)
     async with prepared(config) as exporting, open_dataset(config, is_mount=True) as dataset:
         with _failures_end_in_time():
             shown = MountedVersions(dataset.catalog, config)
@@ -109,6 +111,7 @@ async def _serve(
                         nursery=services,
                         status=mount.status_for_readers,
                         browse=browsing.look,
+                        recorder=None if record is None else Recorder(record, config, shown.top),
                     )
                     keep(parts.source.writer)
                     await parts.restore()
@@ -205,6 +208,8 @@ class _Mount:
             services.start_soon(self._announce, announce, entry, parts, connection.agreed)
             with serving:
                 await connection.serve()
+            if parts.recorder is not None:
+                await parts.recorder.end()
 
     @contextmanager
     def _mounted(self, parts: Parts) -> Iterator[tuple[Connection, MountEntry | None]]:
@@ -330,7 +335,8 @@ class _Mount:
                 asking.start_soon(parts.refresh_figures)
                 asking.start_soon(parts.limit.learn)
             passthrough = await file_system.files.report()
-            more = {"passthrough": passthrough, "limit_rate": parts.limit.report()}
+            record = None if parts.recorder is None else parts.recorder.report()
+            more = {"passthrough": passthrough, "limit_rate": parts.limit.report(), "record": record}
             problem = None if is_reached else self._link.problem
             return {**self._report.whole(file_system, is_offline=not is_reached, server_problem=problem), **more}
 
