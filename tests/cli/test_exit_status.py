@@ -68,7 +68,7 @@ WRONG = [
     ("install-helper --rooot", "--root"),
     ("install-units --rooot", "--root"),
     ("demo --keeep", "--keep"),
-    ("mout {mnt}", "'mount'"),
+    ("mout {mnt}", "Did you mean 'vbnfs mount' or 'vbnfs umount'"),
     ("unmount {mnt}", "Did you mean 'vbnfs umount'?"),
     ("fetch {mnt}", "Did you mean 'vbnfs prefetch'?"),
     ("cache", "Did you mean 'vbnfs clean --dry-run', which says what the cache takes, or 'vbnfs clean'?"),
@@ -82,6 +82,11 @@ WRONG = [
 ]
 # Those that another machine, or this one at another time, could.
 NOT_DONE = [
+    ("status {mounted}s", "near it: {mounted}"),
+    ("verify manifets/x.nwb", "near it: manifests"),
+    ("verify 0.1", "near it: 0.1.0"),
+    ("verify {mounted}/manifets/v0.1.0", "lists those that there are; near it: manifests"),
+    ("urls --dataset-version 0.1.1", "near it: 0.1.0"),
     ("mount {place}/none/mnt", "mkdir -p"),
     ("mount {place}/made --endpoint-url {unreachable}", "cannot be reached"),
     ("mount {place}/full/file", "not a folder; mount on an empty folder of your own"),

@@ -41,6 +41,7 @@ def report_with(secret: str, way: str) -> str:
     config = {
         "cache_dir": replace(CONFIG, cache_dir=folder / "cache"),
         "log_file": replace(CONFIG, log_file=folder),
+        "record": replace(CONFIG, record=folder, cache_also=(folder / "lab",)),
         "bucket": replace(CONFIG, bucket=secret, dataset=None),
         "user": replace(CONFIG, trusted_users=(secret,)),
         "index": replace(CONFIG, index=f"https://host.test/{quote(secret)}"),
@@ -73,7 +74,19 @@ def report_with(secret: str, way: str) -> str:
         return report_text(order, Examination(results, facts))
 
 
-WAYS = ("cache_dir", "log_file", "bucket", "user", "index", "variable", "password", "home", "setting", "mount")
+WAYS = (
+    "cache_dir",
+    "log_file",
+    "record",
+    "bucket",
+    "user",
+    "index",
+    "variable",
+    "password",
+    "home",
+    "setting",
+    "mount",
+)
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -148,7 +148,7 @@ PROBES: Final[Mapping[str, Probe]] = {
     ),
     "disk": Probe(
         _ask_disk,
-        30.0,
+        20.0,
         _silent(
             "the disk of {config.cache_dir} or of {config.log_file} does not answer",
             "check that disk, or choose another one with --cache-dir and --log-file",
