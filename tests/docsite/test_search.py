@@ -12,8 +12,14 @@ pytestmark = pytest.mark.slow
 _FIND = """
 const deep = (root, what) => [...root.querySelectorAll(what),
     ...[...root.querySelectorAll("*")].flatMap(one => one.shadowRoot ? deep(one.shadowRoot, what) : [])]
-const found = what => new Promise(done => {
-    const check = () => { const all = deep(document, what); all.length ? done(all) : setTimeout(check, 20) }
+const end = Date.now() + 60000
+const found = what => new Promise((done, failed) => {
+    const check = () => {
+        const all = deep(document, what)
+        if (all.length) done(all)
+        else if (Date.now() > end) failed(new Error(`no ${what}`))
+        else setTimeout(check, 20)
+    }
     check()
 });
 """
