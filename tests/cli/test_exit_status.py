@@ -23,10 +23,7 @@ WRONG = [
     ("mount {mnt} -o rw", "read-only"),
     ("mount {mnt} -o cash_size=1G", "no such mount option; did you mean cache_size? There are dataset, bucket,"),
     ("mount {mnt} -o xyzzy=1", "no such mount option; there are dataset, bucket,"),
-    (
-        "mount {mnt} -o x",
-        "mountpoint, status_folder, metrics_port, metrics_file, and mount(8)'s own, such as ro, nodev, nofail",
-    ),
+    ("mount {mnt} -o x", "and mount(8)'s own, such as ro, nodev, nofail"),
     ("mount {mnt} --refresh 0.001", "a number of seconds from 1 to 100,000,000 is wanted"),
     ("mount {mnt} --io-timeout 0.001", "a number of seconds from 0.1 to 86,400 is wanted"),
     ("mount {mnt} --config {place}/none.toml", "no such configuration file"),
@@ -71,7 +68,7 @@ WRONG = [
     ("install-helper --rooot", "--root"),
     ("install-units --rooot", "--root"),
     ("demo --keeep", "--keep"),
-    ("mout {mnt}", "'mount'"),
+    ("mout {mnt}", "Did you mean 'vbnfs mount' or 'vbnfs umount'"),
     ("unmount {mnt}", "Did you mean 'vbnfs umount'?"),
     ("fetch {mnt}", "Did you mean 'vbnfs prefetch'?"),
     ("cache", "Did you mean 'vbnfs clean --dry-run', which says what the cache takes, or 'vbnfs clean'?"),
@@ -85,6 +82,11 @@ WRONG = [
 ]
 # Those that another machine, or this one at another time, could.
 NOT_DONE = [
+    ("status {mounted}s", "near it: {mounted}"),
+    ("verify manifets/x.nwb", "near it: manifests"),
+    ("verify 0.1", "near it: 0.1.0"),
+    ("verify {mounted}/manifets/v0.1.0", "lists those that there are; near it: manifests"),
+    ("urls --dataset-version 0.1.1", "near it: 0.1.0"),
     ("mount {place}/none/mnt", "mkdir -p"),
     ("mount {place}/made --endpoint-url {unreachable}", "cannot be reached"),
     ("mount {place}/full/file", "not a folder; mount on an empty folder of your own"),

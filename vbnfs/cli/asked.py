@@ -24,8 +24,9 @@ from vbnfs.dataset.release import Release
 from vbnfs.dataset.tree import ROOT_INODE, DataNode, Directory, Node, StaticNode, Symlink, Tree
 from vbnfs.dataset.tree_builder import build_tree
 from vbnfs.errors import DatasetError, Hdf5Error, MountError, UsageError
-from vbnfs.host.apart import first_missing
+from vbnfs.host.apart import first_missing, names_in
 from vbnfs.host.mountinfo import MountEntry, absolute, list_mounts
+from vbnfs.suggestions import hint, near
 
 _OF_A_MOUNT: Final = (
     *("bucket", "project", "endpoint_url", "region", "ca_bundle", "mirror", "dataset_version"),
@@ -91,9 +92,11 @@ def _check_are_there(paths: Sequence[Path], entry: MountEntry) -> None:
             return
         way = [*reversed(missing.absolute().parents), missing.absolute()]
         end = first_missing(way, seconds=ANSWER_SECONDS) or way[-1]
+        there = hint(end.name, names_in(end.parent, seconds=ANSWER_SECONDS))
     except TimeoutError as error:
         raise MountError(f"{entry.mountpoint}: its daemon does not answer: {error.strerror}") from error
-    raise DatasetError(f"{missing}: no such file or folder; 'ls {end.parent}' lists those that there are")
+    message = f"{missing}: no such file or folder; 'ls {end.parent}' lists those that there are"
+    raise DatasetError(message + there)
 
 
 def _raise_the_size_of(cache_dir: Path) -> str:
@@ -275,10 +278,26 @@ def _node_at(tree: Tree, path: str) -> tuple[str, Node]:
         raise DatasetError(
             f"{path}: not in the dataset by this name alone: name {' or '.join(places[:_MOST_PLACES])}"
         )
-    raise DatasetError(
+    message = (
         f"{path}: not in the dataset; name a path in it or in a mount, or a dataset version ('vbnfs versions'"
         " lists them)"
     )
+    raise DatasetError(message + _hint(tree, _parts(path)))
+
+
+def _hint(tree: Tree, parts: Sequence[str]) -> str:
+    """The names nearest to the first part of a path that is not there, with the folder that they are in."""
+    for count in range(len(parts)):
+        folder = _walk(tree, parts[:count])
+        if not isinstance(folder, Directory):
+            return ""
+        if parts[count] not in folder.children:
+            above = "".join(f"{part}/" for part in parts[:count])
+            versions = _walk(tree, [MANIFESTS]) if count == 0 else None
+            texts = [name.removeprefix("v") for name in versions.children] if isinstance(versions, Directory) else []
+            nearest = near(parts[count], [*folder.children, *texts])
+            return f"; near it: {', '.join(above + name for name in nearest)}" if nearest else ""
+    return ""
 
 
 def _places_called(tree: Tree, text: str) -> list[str]:

@@ -24,6 +24,7 @@ _SYSTEM_UNITS: Final = Path("/etc/systemd/system")
 _USER_UNITS: Final = Path("/etc/systemd/user")
 _TMPFILES: Final = Path("/etc/tmpfiles.d")
 # Of a package of the distribution: file-hierarchy(7), systemd.unit(5), tmpfiles.d(5).
+_PACKAGED_HELPER_LINKS: Final = (Path("/usr/sbin/mount.vbnfs"), Path("/usr/sbin/mount.fuse.vbnfs"))  # /sbin is a link
 _PACKAGED_UNITS: Final = Path("/usr/lib/systemd/system")
 _PACKAGED_USER_UNITS: Final = Path("/usr/lib/systemd/user")
 _PACKAGED_TMPFILES: Final = Path("/usr/lib/tmpfiles.d")
@@ -45,10 +46,11 @@ class Piece:
         return self.path.is_file() and self.path.read_text(errors="replace").startswith(MARK)
 
 
-def helper_pieces(root: Path) -> list[Piece]:
+def helper_pieces(root: Path, *, is_package: bool = False) -> list[Piece]:
     """The mount helper's two names. Raises `InstallError` if this installation has no such program."""
-    target = program(HELPER)
-    return [Piece(within(root, path), target=target) for path in _HELPER_LINKS]
+    target = seen_from(root, program(HELPER))
+    links = _PACKAGED_HELPER_LINKS if is_package else _HELPER_LINKS
+    return [Piece(within(root, path), target=target) for path in links]
 
 
 def unit_pieces(root: Path, *, for_user: bool) -> list[Piece]:
@@ -62,7 +64,7 @@ def unit_pieces(root: Path, *, for_user: bool) -> list[Piece]:
     return [
         Piece(within(root, place) / name, text)
         for kind, place in places.items()
-        for name, text in rendered(kind, str(program("vbnfs")))
+        for name, text in rendered(kind, str(seen_from(root, program("vbnfs"))))
     ]
 
 
@@ -72,7 +74,7 @@ def package_unit_pieces(root: Path) -> list[Piece]:
     return [
         Piece(within(root, place) / name, text)
         for kind, place in places.items()
-        for name, text in rendered(kind, str(program("vbnfs")))
+        for name, text in rendered(kind, str(seen_from(root, program("vbnfs"))))
     ]
 
 
@@ -136,6 +138,11 @@ def unit_word(text: str) -> str:
 def within(root: Path, path: Path) -> Path:
     """The absolute `path`, below `root`."""
     return root / path.relative_to("/")
+
+
+def seen_from(root: Path, path: Path) -> Path:
+    """A path below `root`, as it is once that is the system's root; any other as it is."""
+    return Path("/", path.relative_to(root)) if path.is_relative_to(root) else path
 
 
 def program(name: str) -> Path:

@@ -146,7 +146,7 @@ def _pieces(parts: tuple[str, ...], root: Path, *, is_user: bool, is_package: bo
     if "units" in parts:
         pieces += what.package_unit_pieces(root) if is_package else what.unit_pieces(root, for_user=is_user)
     if "helper" in parts and not is_user:
-        pieces += what.helper_pieces(root)
+        pieces += what.helper_pieces(root, is_package=is_package)
     return pieces
 
 

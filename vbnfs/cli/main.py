@@ -24,6 +24,7 @@ from vbnfs.cli.examples import with_examples
 from vbnfs.cli.options import EXIT_STATUS, STATUSES
 from vbnfs.config.environment import is_completing
 from vbnfs.errors import DemoError, UsageError, VbnfsError
+from vbnfs.suggestions import near
 
 _MODULES: Final[Mapping[str, str]] = {
     **dict.fromkeys(("mount", "umount", "status", "limit-rate"), "mounting"),
@@ -162,6 +163,9 @@ class _Vbnfs(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args[0] in _MEANT:
             ctx.fail(f"No such command '{args[0]}'. Did you mean 'vbnfs {_MEANT[args[0]]}'?")
+        if args[0] not in self.commands and (nearest := near(args[0], self.list_commands(ctx))):
+            meant = " or ".join(f"'vbnfs {name}'" for name in nearest)
+            ctx.fail(f"No such command '{args[0]}'. Did you mean {meant}?")
         return super().resolve_command(ctx, args)
 
 

@@ -18,6 +18,7 @@ from vbnfs.config.settings import SETTING_BY_NAME, Config
 from vbnfs.errors import MountError, UsageError
 from vbnfs.host import handed_over, mountinfo
 from vbnfs.startup import without_rich
+from vbnfs.suggestions import hint
 
 if TYPE_CHECKING:
     from vbnfs.daemon.mount import Ready
@@ -170,7 +171,8 @@ def mounts_at(mountpoint: Path | None) -> list[mountinfo.MountEntry]:
     _check_is_folder(where)
     entries = mountinfo.mounts_on(where)
     if not entries:
-        raise MountError(f"{where}: no vbnfs mount; 'vbnfs status' lists those that there are")
+        message = f"{where}: no vbnfs mount; 'vbnfs status' lists those that there are"
+        raise MountError(message + hint(str(where), (str(one.mountpoint) for one in mountinfo.list_mounts())))
     return entries
 
 
