@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.speed.files import BUCKET, LFP, MORE, PROJECT, SESSION, UNITS, VERSION, Files, manifest, stored
+from benchmarks.speed.files import BUCKET, LFP, MORE, PROJECT, SESSION, TABLES, VERSION, Files, manifest, stored
 from benchmarks.speed.origin import (
     PLAIN,
     PROFILES,
@@ -23,6 +23,7 @@ from tests.fakes.certificates import Certificate
 from tests.fixtures_mount import Mounts
 
 LAN, NEAR, _ = PROFILES
+NAMES = (SESSION, LFP, *TABLES.values(), *MORE)
 CERTIFICATE = Certificate(Path("/place/certificate.pem"), Path("/place/key.pem"))
 
 
@@ -74,11 +75,11 @@ def test_traffic_is_counted_by_port() -> None:
 def files(tmp_path: Path) -> Files:
     """Small files under the names of the real ones, as different as can be."""
     place = tmp_path / "files"
-    for number, name in enumerate((SESSION, LFP, UNITS, *MORE)):
+    for number, name in enumerate(NAMES):
         (place / name).parent.mkdir(parents=True, exist_ok=True)
         (place / name).write_bytes(hashlib.shake_128(name.encode()).digest(1_000_000 + number))
     (place / "manifest.json").write_text(manifest(place))
-    objects = [stored(f"{PROJECT}/{name}", place / name) for name in (SESSION, LFP, UNITS, *MORE)]
+    objects = [stored(f"{PROJECT}/{name}", place / name) for name in NAMES]
     key = f"{PROJECT}/manifests/{PROJECT}_project_manifest_v{VERSION}.json"
     return Files(place, (*objects, stored(key, place / "manifest.json")))
 
@@ -97,7 +98,7 @@ def test_vbnfs_reads_from_the_origin_over_tls(mounts: Mounts, files: Files, orig
     """Listed, read and compared: every file, whole, whether nginx or the Lua module sends it."""
     listener = origin.listeners[profile, TLS]
     mount = mounts(listener.url, "--ca-bundle", origin.certificate.path, "--cache-dir", files.directory / profile)
-    for name in (SESSION, LFP, UNITS, *MORE):
+    for name in NAMES:
         assert (mount.path / name).stat().st_size == files.size_bytes(name)
         assert (mount.path / name).read_bytes() == files.path(name).read_bytes()
     metrics = mount.status()["metrics"]
@@ -106,7 +107,7 @@ def test_vbnfs_reads_from_the_origin_over_tls(mounts: Mounts, files: Files, orig
     assert (
         origin.traffic(listener).body_bytes
         > metrics["received_bytes"]
-        == sum(files.size_bytes(name) for name in (SESSION, LFP, UNITS, *MORE))
+        == sum(files.size_bytes(name) for name in NAMES)
     )
 
 
