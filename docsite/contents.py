@@ -1,6 +1,6 @@
 """What the site consists of: its sections, and the documents in each, as the repository names them (pure)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -8,37 +8,17 @@ HOME: Final = "README.md"
 COMMANDS: Final = "commands"  # a page that has no document: it is made of the commands' own help
 JOURNAL: Final = "docs/journal/"
 
-# What is in none of these sections stands in the last one.
-_SECTIONS: Final[Sequence[tuple[str, Sequence[str]]]] = (
-    ("Begin", (HOME, "docs/quick-start.md", "docs/concepts.md", "docs/from-allensdk.md", "docs/recipes.md")),
-    (
-        "Use",
-        (
-            *(
-                "docs/finding.md",
-                "docs/working-sets.md",
-                "docs/versions.md",
-                "docs/outline.md",
-                "docs/sharing-data.md",
-            ),
-            *("docs/cache.md", "docs/bandwidth.md", "docs/index.md", "docs/digests.md"),
-            *("docs/settings.md", COMMANDS, "docs/installing.md"),
-        ),
-    ),
-    ("When it does not work", ("docs/troubleshooting.md", "docs/s3-replies.md")),
-    (
-        "Administer",
-        ("docs/administration.md", "docs/mounting.md", "docs/other-hosts.md", "docs/mirror.md", "SECURITY.md"),
-    ),
-    (
-        "How it works",
-        (
-            *("docs/semantics.md", "ARCHITECTURE.md", "docs/decisions.md", "docs/glossary.md"),
-            *("docs/PERFORMANCE.md", "docs/RELIABILITY.md", "docs/dependencies.md"),
-            *("CONTRIBUTING.md", "CHANGELOG.md"),
-        ),
-    ),
-)
+# What is in none of these sections stands in one of its own.
+_SECTIONS: Final[Mapping[str, str]] = {
+    "Begin": f"{HOME} docs/quick-start.md docs/concepts.md docs/from-allensdk.md docs/recipes.md docs/python.md",
+    "Use": "docs/finding.md docs/working-sets.md docs/versions.md docs/outline.md docs/sharing-data.md docs/cache.md"
+    f" docs/bandwidth.md docs/index.md docs/digests.md docs/settings.md {COMMANDS}",
+    "When it does not work": "docs/troubleshooting.md docs/doctor.md docs/watching.md docs/s3-replies.md",
+    "Administer": "docs/installing.md docs/administration.md docs/mounting.md docs/other-hosts.md docs/mirror.md"
+    " SECURITY.md",
+    "How it works": "docs/semantics.md ARCHITECTURE.md docs/decisions.md docs/glossary.md docs/PERFORMANCE.md"
+    " docs/RELIABILITY.md docs/dependencies.md CONTRIBUTING.md CHANGELOG.md",
+}
 _REST: Final = "More"
 _JOURNAL: Final = "What was tried"
 
@@ -56,10 +36,14 @@ def sections(documents: Sequence[str]) -> list[Section]:
 
     Raises a ValueError if a document that a section names is not there.
     """
-    named = [name for _, names in _SECTIONS for name in names if name != COMMANDS]
+    named = [name for names in _SECTIONS.values() for name in names.split() if name != COMMANDS]
     if missing := set(named) - set(documents):
         raise ValueError(f"no such document: {', '.join(sorted(missing))}")
     journal = tuple(name for name in documents if name.startswith(JOURNAL))
     rest = tuple(name for name in documents if name not in named and name not in journal)
     more = [Section(_REST, rest)] if rest else []
-    return [*(Section(title, tuple(names)) for title, names in _SECTIONS), *more, Section(_JOURNAL, journal)]
+    return [
+        *(Section(title, tuple(names.split())) for title, names in _SECTIONS.items()),
+        *more,
+        Section(_JOURNAL, journal),
+    ]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import h5py
 
+from docsite.terminal_picture import terminal
 from vbnfs.config.environment import variables_for_settings_in
 from vbnfs.demo.release import make_release
 from vbnfs.demo.scale import ReleaseScale
@@ -19,6 +20,16 @@ from vbnfs.demo.upload import BUCKET, upload
 # One session, with as many channels and images as the demo's, and as many units as make its arrays prevail.
 _SCALE = replace(ReleaseScale(), ecephys_sessions=1, behavior_sessions=0, units_per_session=120, lfp_seconds=1)
 
+_READER = """
+import sys, time
+with open(sys.argv[1], "rb", buffering=0) as file:
+    print(flush=True)
+    while True:
+        if not file.read(128 * 1024):
+            file.seek(0)
+        time.sleep(0.005)
+"""
+
 
 def drawn_in_a_mount(folder: Path) -> dict[str, bytes]:
     """The pictures, by the names of their files. `folder` is an empty one to work in; nothing of it is used later."""
@@ -27,7 +38,10 @@ def drawn_in_a_mount(folder: Path) -> dict[str, bytes]:
         _read_one_unit(session)
         picture = folder / "map.svg"
         _vbnfs("map", str(session), "--output", str(picture), env=variables)
-        return {picture.name: picture.read_bytes()}
+        with _reading(session):
+            shown = _vbnfs("top", "--once", str(mountpoint), env=variables)
+        top = terminal("vbnfs top", "vbnfs top", shown.replace(str(mountpoint), "/home/me/vbn"))
+        return {picture.name: picture.read_bytes(), "top.svg": top.svg().encode()}
 
 
 def _read_one_unit(session: Path) -> None:
@@ -35,6 +49,19 @@ def _read_one_unit(session: Path) -> None:
         units = file["units"]
         units["spike_times"][: int(units["spike_times_index"][0])]
     os.getxattr(session, "user.vbnfs.cached")  # waits until what was read is on the disk
+
+
+@contextmanager
+def _reading(session: Path) -> Iterator[None]:
+    """Another program reads the session from its start, a piece every few milliseconds, until it is ended."""
+    command = [sys.executable, "-c", _READER, str(session)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as reader:
+        try:
+            assert reader.stdout is not None
+            reader.stdout.readline()  # it has begun
+            yield
+        finally:
+            reader.kill()
 
 
 @contextmanager
@@ -56,6 +83,6 @@ def _mounted(folder: Path) -> Iterator[tuple[Path, Mapping[str, str]]]:
             _vbnfs("umount", str(mountpoint), env=variables)
 
 
-def _vbnfs(*arguments: str, env: Mapping[str, str]) -> None:
+def _vbnfs(*arguments: str, env: Mapping[str, str]) -> str:
     command = [sys.executable, "-m", "vbnfs", *arguments]
-    subprocess.run(command, env=env, check=True, stdout=subprocess.DEVNULL)
+    return subprocess.run(command, env=env, check=True, stdout=subprocess.PIPE, text=True).stdout

@@ -35,10 +35,14 @@ class Drawing:
     description: str
     _elements: list[str] = field(default_factory=list)
 
+    def add(self, element: str) -> None:
+        """Any element of SVG, as text."""
+        self._elements.append(element)
+
     def box(self, x: float, y: float, width: float, height: float, fill: str, *, line: str = "none") -> None:
         """A rectangle."""
         place = f'x="{x:g}" y="{y:g}" width="{width:g}" height="{height:g}"'
-        self._elements.append(f'<rect {place} rx="3" fill="{fill}" stroke="{line}"/>')
+        self.add(f'<rect {place} rx="3" fill="{fill}" stroke="{line}"/>')
 
     def text(
         self,
@@ -54,7 +58,7 @@ class Drawing:
         """A line of words; its baseline is at `y`."""
         weight = ' font-weight="bold"' if bold else ""
         place = f'x="{x:g}" y="{y:g}" font-size="{size}" text-anchor="{anchor}" fill="{ink}"{weight}'
-        self._elements.append(f"<text {place}>{escape(text)}</text>")
+        self.add(f"<text {place}>{escape(text)}</text>")
 
     def labelled(self, x: float, y: float, width: float, height: float, fill: str, *lines: str) -> None:
         """A rectangle with lines of words in its middle, the first of them bold."""
@@ -67,7 +71,7 @@ class Drawing:
     def arrow(self, x: float, y: float, to_x: float, to_y: float, *, ink: str = INK) -> None:
         """An arrow from one place to another."""
         ends = f'x1="{x:g}" y1="{y:g}" x2="{to_x:g}" y2="{to_y:g}"'
-        self._elements.append(f'<line {ends} stroke="{ink}" stroke-width="1.5" marker-end="url(#head)"/>')
+        self.add(f'<line {ends} stroke="{ink}" stroke-width="1.5" marker-end="url(#head)"/>')
 
     def svg(self) -> str:
         """The drawing as a file's text."""

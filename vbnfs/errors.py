@@ -9,6 +9,7 @@
     │   ├── DigestsError            EIO         of digests
     │   └── IndexFileError          EIO         of a structure index
     ├── PinError                    EIO         a pin is not there, or cannot be read, stored or made so
+    ├── RecordError                 EIO         a record of what was read cannot be written or read, or is none
     ├── Hdf5Error                   EIO         a file is no HDF5 file, or not all of its structure was found
     ├── TablesError                 EIO         the dataset has no such table, or what is found cannot be written
     ├── ExportError                 EIO         a folder cannot be exported to, or takes no more
@@ -129,6 +130,10 @@ class IndexFileError(SetError):
 
 class PinError(VbnfsError):
     """A pin is not there, is damaged, cannot be stored, or holds something else than what is asked for now."""
+
+
+class RecordError(VbnfsError):
+    """A record of what was read cannot be written or read, is none, or names files that are not to be had."""
 
 
 class Hdf5Error(VbnfsError):

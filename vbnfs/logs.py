@@ -121,6 +121,27 @@ def configure_logging(stream: TextIO, *, level: str, as_json: bool) -> None:
     )
 
 
+def log_by_python() -> None:
+    """Send log lines to the standard logger `vbnfs`, whose handlers and level are the program's own choice.
+
+    For a program that imports vbnfs: without handlers of its own nothing is printed. One that has configured
+    structlog itself keeps that.
+    """
+    if structlog.is_configured():
+        return
+    logging.getLogger("vbnfs").addHandler(logging.NullHandler())
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            structlog.processors.format_exc_info,
+            structlog.processors.KeyValueRenderer(key_order=["event"]),
+        ],
+        wrapper_class=structlog.stdlib.BoundLogger,
+        logger_factory=_ModuleLoggers(),
+        cache_logger_on_first_use=False,
+    )
+
+
 class _ModuleLoggers:
     """Every structlog logger writes to the standard logger `vbnfs`, whose level is the configured one."""
 

@@ -23,7 +23,7 @@ WRONG = [
     ("mount {mnt} -o rw", "read-only"),
     ("mount {mnt} -o cash_size=1G", "no such mount option; did you mean cache_size? There are dataset, bucket,"),
     ("mount {mnt} -o xyzzy=1", "no such mount option; there are dataset, bucket,"),
-    ("mount {mnt} -o x", "log_level, mountpoint, status_folder, and mount(8)'s own, such as ro, nodev, nofail"),
+    ("mount {mnt} -o x", "and mount(8)'s own, such as ro, nodev, nofail"),
     ("mount {mnt} --refresh 0.001", "a number of seconds from 1 to 100,000,000 is wanted"),
     ("mount {mnt} --io-timeout 0.001", "a number of seconds from 0.1 to 86,400 is wanted"),
     ("mount {mnt} --config {place}/none.toml", "no such configuration file"),

@@ -79,7 +79,8 @@ def test_settings_are_accepted_where_help_does_not_show_them() -> None:
     """The options of settings are options of the commands that use them, shown or not."""
     every = {setting.name for setting in SETTINGS} | {"config_file"}
     only_of_a_mount = {"fuse", "passthrough", "trust_cache", "hdf5", "index", "foreground", "allow_other", "refresh"}
-    only_of_a_mount |= {"log_file", "log_level", "mountpoint", "status_folder"}
+    only_of_a_mount |= {"log_file", "log_level", "mountpoint", "status_folder", "record"}
+    only_of_a_mount |= {"metrics_port", "metrics_file"}
     only_of_a_mount |= {"allow_root", "uid", "gid", "umask", "fmask", "dmask", "auto_unmount"}
     expected = {
         "mount": every - {"mountpoint"},
@@ -94,6 +95,7 @@ def test_settings_are_accepted_where_help_does_not_show_them() -> None:
         "unpin": every - only_of_a_mount - {"verify", "dataset_version"},
         "pins": every - only_of_a_mount - {"verify", "dataset_version"},
         "du": every - only_of_a_mount - {"verify"},
+        "cite": every - only_of_a_mount - {"verify"},
         "export": every - only_of_a_mount - {"verify"},
         "tree": every - only_of_a_mount - {"verify"},
         "map": every - only_of_a_mount - {"verify"},

@@ -139,6 +139,27 @@ def test_an_index_that_cannot_be_kept(server: FakeS3Server, tmp_path: Path) -> N
     assert "the index in the cache cannot be written: Not a directory" in done.stderr
 
 
+def test_what_cannot_be_used_is_shown_as_a_warning(server: FakeS3Server, tmp_path: Path) -> None:
+    """`index show` says so of a file and a URL that are no index, and of S3 that is not reached, in words alone."""
+    url = f"--endpoint-url={server.endpoint_url}"
+    for index, reason in (
+        (str(tmp_path / "none"), "No such file or directory"),
+        (__file__, "no structure index, which 'vbnfs index export' writes"),
+        (f"{server.endpoint_url}/none", ""),
+    ):
+        done = run_vbnfs("index", "show", "ecephys_sessions", "--index", index, url)
+        assert done.returncode == 0, done.stderr
+        warning, summary = done.stderr.splitlines()
+        assert warning.startswith(f"vbnfs: warning: index {index}: ")
+        assert warning.endswith("; files are read without it")
+        assert reason in warning
+        assert summary == "0 of 3 files in the index"
+    server.stop()
+    done = run_vbnfs("index", "show", "ecephys_sessions", url)
+    assert done.stderr.startswith("vbnfs: warning: "), done.stderr
+    assert "level=" not in done.stderr
+
+
 def test_what_is_asked_wrongly(server: FakeS3Server) -> None:
     """Without any file, or with too many words for it: status 2; a path without files of the dataset: status 1."""
     url = f"--endpoint-url={server.endpoint_url}"

@@ -130,6 +130,20 @@ def test_lines_that_stand_there_where_there_is_something_to_say() -> None:
     )
 
 
+def test_a_record() -> None:
+    """Where it is; and among what is wrong, why it cannot be written, and how many lines are lost."""
+    record = {"file": "/home/me/r.jsonl", "problem": None, "lost_lines": 0}
+    assert "    record      /home/me/r.jsonl" in shown(record=record)
+    assert "not written" not in "\n".join(shown(record=record))
+    full = shown(record={**record, "problem": "No space left on device"})
+    assert full[1].startswith("  works in part")
+    reason = "cannot be written now: No space left on device; nothing of it is lost"
+    assert f"    not written /home/me/r.jsonl {reason}" in full
+    over = shown(record={**record, "lost_lines": 1234})
+    assert over[1].startswith("  works,")
+    assert "    not written /home/me/r.jsonl could not be written for a time; 1,234 lines of it are lost" in over
+
+
 def test_another_users_mount() -> None:
     """It shows what concerns its readers, and no command that would be refused."""
     text = "\n".join(status_lines(READERS))

@@ -27,7 +27,7 @@ def test_the_site_has_every_document(first_page: Path) -> None:
 def test_every_command_is_explained(first_page: Path) -> None:
     """The page of commands has the help of each command, and leads to the pages that use it."""
     text = first_page.with_name("commands.html").read_text(encoding="utf-8")
-    for name in (name for name in cli.commands if not cli.commands[name].hidden):
+    for name in [name for name, command in cli.commands.items() if not command.hidden]:
         assert f'id="vbnfs-{name}"' in text
     assert "Usage: vbnfs mount [OPTIONS] [MOUNTPOINT]" in text
     assert "Usage: vbnfs index build" in text

@@ -7,10 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import trio
 
 from tests.fakes.cache_files import place_of
-from tests.fakes.disks import freezable_disk, freeze, memory_disk, thaw
+from tests.fakes.disks import memory_disk
 from vbnfs.blocks import BLOCK_BYTES
 from vbnfs.cache import format_1, sampling
 from vbnfs.cache.block_cache import BlockCache
@@ -196,17 +195,3 @@ def test_a_full_disk(full: Path) -> None:
     assert "takes no more: No space left on device" in finding.text
     assert facts.stored is not None
     assert facts.stored.sample == Sample(BLOCKS, 1, 0)
-
-
-@pytest.mark.root
-async def test_a_disk_that_hangs(tmp_path: Path) -> None:
-    """A process that the disk does not let go is left behind, and nothing waits for it."""
-    with freezable_disk(tmp_path / "disk", 64 << 20) as disk:
-        (disk / "cache").mkdir(mode=0o700)
-        freeze(disk)
-        try:
-            with trio.move_on_after(2.0) as patience:
-                await ask_disk(config_for(disk / "cache"))
-            assert patience.cancelled_caught
-        finally:
-            thaw(disk)

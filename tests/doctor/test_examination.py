@@ -1,6 +1,6 @@
 """All is asked at the same time and each within its time; a probe that fails or hangs is a finding."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -94,6 +94,18 @@ async def test_probes_that_hang_at_the_same_time(autojump_clock: trio.testing.Mo
     found = await found_with(**dict.fromkeys(PROBES, hang))
     assert trio.current_time() - began == max(probe.seconds for probe in PROBES.values())
     assert {one.finding.level for one in found.results} == {Level.TO_DO, Level.LEFT_OUT}
+
+
+async def test_a_user_reads_what_is_waited_for(autojump_clock: trio.testing.MockClock) -> None:
+    """After some seconds that is said once; where all answer by then, nothing is."""
+    said: list[Sequence[str]] = []
+    probes = {
+        name: replace(probe, ask=hang if name == "server" else giving(WELL[name])) for name, probe in PROBES.items()
+    }
+    await examine(ORDER, probes, say_waiting=said.append)
+    assert said == [["server"]]
+    await examine(ORDER, {**probes, "server": replace(PROBES["server"], ask=giving(SERVER))}, say_waiting=said.append)
+    assert said == [["server"]]
 
 
 async def test_a_probe_that_fails() -> None:

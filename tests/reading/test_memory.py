@@ -167,5 +167,5 @@ async def test_64_readers_keep_within_the_limit(tmp_path: Path, memory_bytes: in
 def test_the_parts_are_the_whole() -> None:
     """What is divided adds up to the limit."""
     memory = Memory(256 * MIB)
-    assert memory.recent_bytes == 32 * MIB
-    assert memory.recent_bytes + memory.answers.limit_bytes + memory.blocks.limit_bytes == 256 * MIB
+    assert memory.recent.limit_bytes == 32 * MIB
+    assert memory.recent.limit_bytes + memory.answers.limit_bytes + memory.blocks.limit_bytes == 256 * MIB

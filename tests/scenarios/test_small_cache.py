@@ -8,7 +8,7 @@ import pytest
 from tests.fakes.dataset import serve
 from tests.fakes.s3_server import FakeS3Server
 from tests.fakes.store import Pattern
-from tests.fixtures_mount import Mounts
+from tests.fixtures_mount import Mounts, until
 
 MIB = 1 << 20
 SIZE = 60 * MIB
@@ -37,3 +37,16 @@ def test_a_file_larger_than_the_cache_comes_once(
     assert [program.communicate(timeout=60)[1] for program in programs] == [b""] * readers
     print(f"{server.body_bytes / MIB:.1f} MiB fetched in {server.count('get_range')} requests")
     assert server.body_bytes - readers * SIZE <= (readers - 1) * SIZE // 10
+
+
+def test_a_program_that_rests(mounts: Mounts, server: FakeS3Server) -> None:
+    """What came ahead of it is there when it goes on, although another program has read 60 MiB meanwhile."""
+    mount = mounts(server.endpoint_url, "--cache-size", "4M")
+    server.forget_requests()
+    with (mount.path / NAMES[0]).open("rb") as file:
+        assert len(file.read(8 * MIB)) == 8 * MIB
+        until(lambda: server.body_bytes >= 20 * MIB)
+        assert len((mount.path / NAMES[1]).read_bytes()) == SIZE
+        assert len(file.read()) == SIZE - 8 * MIB
+    print(f"{server.body_bytes / MIB:.1f} MiB fetched in {server.count('get_range')} requests")
+    assert server.body_bytes - 2 * SIZE <= SIZE // 10

@@ -38,6 +38,8 @@ def ask_status(entry: MountEntry, *, seconds: float = ANSWER_SECONDS) -> dict[st
         wrong = "passthrough"
     if wrong is None and not _is_limit(answer.get("limit_rate")):
         wrong = "limit_rate"
+    if wrong is None and not _is_record(answer.get("record")):
+        wrong = "record"
     if wrong is not None or not _is_plain(answer):
         raise _no_status(entry, answer, wrong)
     return {**answer, "mountpoint": str(entry.mountpoint), "pid": pid or answer["pid"]}
@@ -125,6 +127,16 @@ def _is_limit(value: Any) -> bool:
         return False
     counts = (value.get(name) for name in ("waiting_reads", "waiting_others"))
     return _is_count_or_none(value.get("rate_bytes")) and all(map(_is_count, counts))
+
+
+def _is_record(value: Any) -> bool:
+    """Where a record is kept; None where none is, or of a daemon that does not report it."""
+    if value is None:
+        return True
+    is_dict = isinstance(value, dict) and value.keys() >= {"file", "problem", "lost_lines"}
+    return (
+        is_dict and _is_text(value["file"]) and _is_text_or_none(value["problem"]) and _is_count(value["lost_lines"])
+    )
 
 
 def _is_old_handle(value: Any) -> bool:

@@ -1,13 +1,13 @@
 """What `vbnfs doctor` does: an examination, its findings in lines or as JSON, and the report."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from vbnfs.cli import render
-from vbnfs.cli.options import settings_of
+from vbnfs.cli.options import echo_note, settings_of
 from vbnfs.cli.running import run
 from vbnfs.cli.troubleshooting import place_of, section_of
 from vbnfs.config.settings import Config
@@ -51,8 +51,12 @@ def _without_files(options: Mapping[str, Any]) -> Config:
 
 
 def examine(order: Order) -> Examination:
-    """Carry it out."""
-    return run(partial(examination.examine, order))
+    """Carry it out. A user who waits for it longer than usual reads for what."""
+
+    def say_waiting(names: Sequence[str]) -> None:
+        echo_note(f"still waiting for answers: {', '.join(names)}")
+
+    return run(partial(examination.examine, order, say_waiting=say_waiting))
 
 
 def print_findings(found: Examination) -> None:

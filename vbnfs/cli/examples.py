@@ -54,7 +54,7 @@ EXAMPLES: Final[Mapping[str, Sequence[tuple[str, str]]]] = {
     "clean": (("vbnfs clean --dry-run", "what would be freed"), ("vbnfs clean --all", "free all files")),
     "import": (("vbnfs import ~/allensdk_cache --dry-run", "what is there"),),
     "export": (("vbnfs export /media/usb/vbn --sessions \"sex == 'F'\"", "for machines without network"),),
-    "cite": (("vbnfs cite ~/vbn", "what was read, for a paper"),),
+    "cite": (("vbnfs cite --record figure-3.jsonl", "what was read, for a paper"),),
     "install": (("vbnfs install --dry-run", "what would be put where"), ("sudo vbnfs install", "for all users")),
     "uninstall": (("vbnfs uninstall --dry-run", "what would be removed"),),
     "install-helper": (("sudo vbnfs install-helper", "as 'vbnfs install' does"),),

@@ -35,6 +35,7 @@ _MODULES: Final[Mapping[str, str]] = {
     **dict.fromkeys(("clean", "import"), "upkeep"),
     "index": "indexing",
     "export": "sharing",
+    "cite": "citing",
     **dict.fromkeys(("install", "uninstall", "install-helper", "install-units"), "installing"),
     **dict.fromkeys(("tree", "map"), "structures"),
     "settings": "settings",

@@ -141,7 +141,7 @@ def hold_and_fetch(
         change = partial(_after, new, note)
         stored = await trio.to_thread.run_sync(change_pin, where.config.cache_dir, name, change)
 
-    _, outcome = prefetch.run(where, wanted, show, bar, announce, hold=hold)
+    _, outcome = prefetch.run(where, prefetch.chosen_by(wanted), show, bar, announce, hold=hold)
     if stored is not None and all(finding.outcome in _KEPT for finding in outcome.findings):
         let_go_of_what_was_before(where.config.cache_dir, stored)
     return outcome
@@ -163,7 +163,7 @@ def _pin_of(config: Config, name: str, target: prefetch.Target, wanted: Wanted) 
         PinnedFile(
             places.get(one.content_id, names.get(one.content_id, "?")), one.content_id, one.size_bytes, one.file_hash
         )
-        for one in target.contents
+        for one in (portion.content for portion in target.portions)
     )
     made = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     return Pin(name, "", made, dataset_of(config), version, wanted.as_json(), files)

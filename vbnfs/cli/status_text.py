@@ -51,7 +51,8 @@ def _is_well(status: Status) -> bool:
     is_cut_off = status["is_offline"] and not status.get("is_offline_wanted")
     has_failed = bool(status.get("last_error")) and not status.get("read_bytes_since_error")
     is_wrong = status.get("cache_problem") or status["refused"] or status.get("metrics", {}).get("mismatched_files")
-    return not (is_cut_off or has_failed or is_wrong)
+    is_unwritten = (status.get("record") or {}).get("problem")
+    return not (is_cut_off or has_failed or is_wrong or is_unwritten)
 
 
 def _dataset(status: Status) -> Facts:
@@ -87,7 +88,7 @@ def _reads(status: Status) -> Facts:
     counts = status["metrics"]
     read, received = size(counts["read_bytes"]), size(counts["received_bytes"])
     facts = {"read": f"{read} by programs, {received} from S3 in {counts['range_requests']:,} requests"}
-    return facts | _limit(status.get("limit_rate")) | _passthrough(status.get("passthrough"))
+    return facts | _limit(status.get("limit_rate")) | _passthrough(status.get("passthrough")) | _record(status)
 
 
 def _cache(status: Status) -> Facts:
@@ -135,6 +136,12 @@ def _passthrough(report: Status | None) -> Facts:
     return facts
 
 
+def _record(status: Status) -> Facts:
+    """Where what is read is written down."""
+    report = status.get("record")  # None: of a mount that keeps none, or nor this
+    return {} if report is None else {"record": report["file"]}
+
+
 def _wrong(status: Status) -> Facts:
     """What does not work, or did not, and what to do about it."""
     facts: Facts = {}
@@ -146,11 +153,22 @@ def _wrong(status: Status) -> Facts:
         facts["wrong"] = (
             f"{files(wrong)} without the manifest's hash, deleted here; the log says which: read them again"
         )
+    facts |= _record_problem(status.get("record") or {})
     for number, reason in enumerate(status["refused"]):
         facts[f"refused{_number(number)}"] = reason
     if error := status.get("last_error"):
         facts |= {"last error": error, **_since_error(status)}
     return facts
+
+
+def _record_problem(report: Status) -> Facts:
+    """Why the record is not written, and what is lost of it."""
+    lost = report.get("lost_lines")
+    if not report.get("problem") and not lost:
+        return {}
+    reason = f"cannot be written now: {report['problem']}" if report["problem"] else "could not be written for a time"
+    what = f"{lost:,} lines of it are lost" if lost else "nothing of it is lost"
+    return {"not written": f"{report['file']} {reason}; {what}"}
 
 
 def _since_error(status: Status) -> Facts:

@@ -5,12 +5,11 @@ page that is installed with the program: it can be read without network, too.
 """
 
 from collections.abc import Sequence
-from importlib.resources import files
-from pathlib import Path
 from typing import Final
 
 from vbnfs import errors
 from vbnfs.errors import CacheError, DatasetError, MountError, VbnfsError
+from vbnfs.host.documents import installed_page
 
 DEFECT: Final = "the-daemon-ended-or-there-was-a-defect"
 _LABEL: Final = "Troubleshooting"
@@ -31,6 +30,7 @@ _VERSION: Final = "a-dataset-version-is-missing"
 _SERVER: Final = "the-server-cannot-be-reached"
 _IMPORT: Final = "vbnfs-import-does-not-take-my-files"
 _INDEX: Final = "an-index-is-refused"
+_METRICS: Final = "metrics-that-cannot-be-had"
 _DEMO: Final = "the-demo-does-not-start"
 _REPLY: Final = "a-proxy-or-a-login-page-answers"
 
@@ -72,6 +72,8 @@ SECTIONS: Final[Sequence[tuple[type[VbnfsError], str, str]]] = (
     (MountError, "or add --lazy", _BUSY),
     (MountError, "unmount that", _BUSY),
     (MountError, "takes away one at a time", _BUSY),
+    (MountError, "the metrics cannot be", _METRICS),
+    (MountError, "metrics need", _METRICS),
     (MountError, "no vbnfs mount", "nothing-is-mounted-there"),
     (MountError, "is there to be watched", "nothing-is-mounted-there"),
     (MountError, "mount again to see this", _UNHEARD),
@@ -119,6 +121,7 @@ SECTIONS: Final[Sequence[tuple[type[VbnfsError], str, str]]] = (
     (DatasetError, "check --bucket and --project", "there-is-no-such-bucket"),
     (DatasetError, "dataset version", _VERSION),
     (errors.ManifestError, "", _VERSION),
+    (errors.RecordError, "", "a-record-is-refused"),
     (errors.PinError, "so nothing is deleted", _PINS),
     (errors.PinError, "", "a-pin-is-not-there-or-cannot-be-made"),
     (errors.NotVerifiedError, "structure sets", _INDEX),
@@ -170,7 +173,7 @@ def where_to_read(error: Exception) -> str | None:
 
 def place_of(section: str) -> str | None:
     """The address of a section; None as above."""
-    address = _published() or _installed()
+    address = _published() or installed_page(_PAGE)
     return None if address is None else f"{address}#{section}"
 
 
@@ -184,10 +187,3 @@ def _published() -> str | None:
         return None
     labelled = [url.partition(",") for url in urls]
     return next((address.strip() for label, _, address in labelled if label.strip() == _LABEL), None)
-
-
-def _installed() -> str | None:
-    """The page's path: in a wheel it is in the package, in a clone beside it."""
-    package = Path(str(files("vbnfs")))
-    folders = (package / "docs", package.parent / "docs")
-    return next((str(folder / _PAGE) for folder in folders if (folder / _PAGE).is_file()), None)

@@ -4,6 +4,7 @@ All of it is in memory, but for what programs are called. No disk and no server 
 second, and also while they do not answer.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -25,7 +26,7 @@ class Gatherer:
         """All figures, as they are sent."""
         return asdict(self.figures(await self._parts.file_system.files.readers()))
 
-    def figures(self, readers: list[Reader]) -> Figures:
+    def figures(self, readers: Sequence[Reader] = ()) -> Figures:
         """All figures; `readers` are those that were found."""
         file_system, source, known = self._parts.file_system, self._parts.source, self._report.identity()
         disk, waits, is_offline = file_system.disk, file_system.files.waits, self._link.is_offline
@@ -45,7 +46,7 @@ class Gatherer:
             coming_blocks=source.coming_blocks,
             metrics=self._metrics.snapshot(),
             waits=Waits(list(waits.counts), waits.sum_seconds),
-            readers=readers,
+            readers=list(readers),
             failures=file_system.recent_failures.rows(),
             fills=self._parts.filling.rows(),
         )

@@ -1,6 +1,7 @@
-"""What a mount does for a command that wants whole files in the cache: it brings and hashes them, behind its readers.
+"""What a mount does for a command that wants files in the cache, or portions: it brings them, behind its readers.
 
-The asking end is access/mount_filling.py, which has the format. What the mount does not know is passed over.
+What is complete then is hashed. The asking end is access/mount_filling.py, which has the format. What the mount does
+not know is passed over.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -8,16 +9,16 @@ from typing import Any, Final
 
 import trio
 
-from vbnfs.blocks import blocks_of
+from vbnfs.access.mount_filling import blocks_wanted
+from vbnfs.blocks import Portion
 from vbnfs.cache.block_cache import BlockCache
-from vbnfs.cache.stored_blocks import block_range
 from vbnfs.daemon.control import Report
 from vbnfs.dataset.catalog import Catalog
 from vbnfs.dataset.contents import NamedContent
 from vbnfs.dataset.tree import DataNode, Tree
 from vbnfs.errors import StorageError
 from vbnfs.figures import Fill
-from vbnfs.objects import ByteRange, Content
+from vbnfs.objects import Content
 from vbnfs.reading.block_source import BlockSource
 from vbnfs.reading.filling import Filler
 from vbnfs.reading.verification import Verifier
@@ -49,7 +50,7 @@ class Filling:
             raise ValueError("no contents are named, or too many such works go on already")
         self._works.append(done := _Done())
         try:
-            return await self._fill([str(one) for one in wanted], done, report)
+            return await self._fill(dict(map(blocks_wanted, wanted)), done, report)
         finally:
             self._works.remove(done)
 
@@ -57,12 +58,14 @@ class Filling:
         """How far each of these works is."""
         return [Fill(one.files, one.done_files, one.count_bytes, one.done_bytes) for one in self._works]
 
-    async def _fill(self, wanted: Sequence[str], done: "_Done", report: Report) -> Mapping[str, Any]:
+    async def _fill(
+        self, wanted: Mapping[str, Sequence[int] | None], done: "_Done", report: Report
+    ) -> Mapping[str, Any]:
         named = await trio.to_thread.run_sync(lambda: dict(_named(self._tree(), frozenset(wanted))))
-        found = [await self._sized(named[one]) for one in wanted if one in named]
-        sized = [one for one in found if one is not None]
-        done.files = len(sized)
-        done.count_bytes = await trio.to_thread.run_sync(self._missing_bytes, sized, abandon_on_cancel=True)
+        found = [await self._portion(named[one], blocks) for one, blocks in wanted.items() if one in named]
+        portions = [one for one in found if one is not None]
+        done.files = len(portions)
+        done.count_bytes = await trio.to_thread.run_sync(self._missing_bytes, portions, abandon_on_cancel=True)
         async with trio.open_nursery() as reporting:
             reporting.start_soon(_report_at_times, done, report)
             async with trio.open_nursery() as judging:
@@ -72,7 +75,7 @@ class Filling:
                     on_came=done.add,
                     on_filled=lambda content: judging.start_soon(self._judge, done, content),
                 )
-                await filler.fill(sized)
+                await filler.fill(portions)
             reporting.cancel_scope.cancel()
         return {"is_over": True, **done.taken()}
 
@@ -80,18 +83,19 @@ class Filling:
         await self._verifier.judged(content)
         done.note_filled(content.content_id)
 
-    def _missing_bytes(self, contents: Iterable[Content]) -> int:
-        return sum(self._missing_bytes_of(content) for content in contents)
+    def _missing_bytes(self, portions: Iterable[Portion]) -> int:
+        missing = (Portion(one.content, self._cache.missing(one.content, one.blocks)) for one in portions)
+        return sum(one.count_bytes for one in missing)
 
-    def _missing_bytes_of(self, content: Content) -> int:
-        missing = self._cache.missing(content, blocks_of(ByteRange(0, content.size_bytes)))
-        return sum(len(block_range(content, index)) for index in missing)
-
-    async def _sized(self, named: NamedContent) -> Content | None:
+    async def _portion(self, named: NamedContent, blocks: Sequence[int] | None) -> Portion | None:
+        """None where its size cannot be had."""
         try:
-            return named.with_attributes(await self._catalog.sizes.fetch(named))
+            whole = Portion.whole(named.with_attributes(await self._catalog.sizes.fetch(named)))
         except StorageError:
             return None
+        if blocks is None:
+            return whole
+        return Portion(whole.content, [one for one in blocks if one < len(whole.blocks)])
 
 
 class _Done:

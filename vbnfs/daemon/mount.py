@@ -27,19 +27,21 @@ from vbnfs.access.mount_filling import FILL
 from vbnfs.access.opening import keeping
 from vbnfs.access.other_caches import unusable_caches
 from vbnfs.access.published_index import unusable_index
+from vbnfs.access.restarting import restart_on_failure
 from vbnfs.cache import format_1, pins
 from vbnfs.config.settings import Config
 from vbnfs.daemon import auto_unmount, control
 from vbnfs.daemon.alone import mount_alone, take_away
 from vbnfs.daemon.assembly import Parts
 from vbnfs.daemon.browsing import Browsing
+from vbnfs.daemon.exporting import Exporting, prepared
 from vbnfs.daemon.figures import Gatherer
 from vbnfs.daemon.fuse_options import fuse_options
 from vbnfs.daemon.mounted_versions import MountedVersions
 from vbnfs.daemon.mountpoint import raise_readahead
 from vbnfs.daemon.readers import problems_of_sharing
+from vbnfs.daemon.recording import Recorder, open_record
 from vbnfs.daemon.report import Report
-from vbnfs.daemon.restarting import restart_on_failure
 from vbnfs.daemon.systemd import SystemdNotifier
 from vbnfs.filesystem.operations import FileSystem
 from vbnfs.fuse import engines
@@ -86,7 +88,8 @@ async def _serve(
     config: Config, mountpoint: Path, notifier: SystemdNotifier, announce: Announce, tail: LogTail
 ) -> None:
     engine = engines.load(config.fuse_engine)
-    async with open_dataset(config, is_mount=True) as dataset:
+    record = await open_record(config, mountpoint)
+    async with prepared(config) as exporting, open_dataset(config, is_mount=True) as dataset:
         with _failures_end_in_time():
             shown = MountedVersions(dataset.catalog, config)
             tree = await shown.load(max_age_seconds=config.refresh_seconds)
@@ -95,6 +98,7 @@ async def _serve(
             link=dataset.link,
             shown=shown,
             log_tail=tail.text,
+            exporting=exporting,
         )
         async with keeping() as keep:
             async with trio.open_nursery() as services:
@@ -107,6 +111,7 @@ async def _serve(
                         nursery=services,
                         status=mount.status_for_readers,
                         browse=browsing.look,
+                        recorder=None if record is None else Recorder(record, config, shown.top),
                     )
                     keep(parts.source.writer)
                     await parts.restore()
@@ -144,7 +149,7 @@ def _spare_descriptors() -> list[int]:
 class _Mount:
     """One mount, from being made to being taken away."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - one for each part
         self,
         config: Config,
         mountpoint: Path,
@@ -155,7 +160,9 @@ class _Mount:
         link: BreakerClient,
         shown: MountedVersions,
         log_tail: Callable[[], bytes],
+        exporting: Exporting,
     ) -> None:
+        self._exporting = exporting
         self._log_tail = log_tail
         self._config = config
         self._mount = mount
@@ -188,13 +195,18 @@ class _Mount:
         with self._mounted(parts) as (connection, entry):
             file_system = parts.file_system
             services.start_soon(restart_on_failure, "refresh", partial(self._keep_refreshing, file_system))
+            gatherer = Gatherer(self._report, parts, self._link, self._metrics)
             if entry is not None:
-                services.start_soon(restart_on_failure, "control socket", partial(self._control, entry, parts))
+                answer = partial(self._control, entry, parts, gatherer)
+                services.start_soon(restart_on_failure, "control socket", answer)
+            self._exporting.start(services, gatherer.figures)
             self._connection = connection
             services.start_soon(restart_on_failure, "passthrough", partial(parts.passthrough.start, connection))
             services.start_soon(self._announce, announce, entry, parts, connection.agreed)
             with serving:
                 await connection.serve()
+            if parts.recorder is not None:
+                await parts.recorder.end()
 
     @contextmanager
     def _mounted(self, parts: Parts) -> Iterator[tuple[Connection, MountEntry | None]]:
@@ -302,7 +314,7 @@ class _Mount:
             except Exception as error:
                 log.warning("cannot look for new dataset versions", reason=str(error) or repr(error))
 
-    async def _control(self, entry: MountEntry, parts: Parts) -> None:
+    async def _control(self, entry: MountEntry, parts: Parts, gatherer: Gatherer) -> None:
         file_system = parts.file_system
 
         async def refresh() -> dict[str, Any]:
@@ -320,11 +332,11 @@ class _Mount:
                 asking.start_soon(parts.refresh_figures)
                 asking.start_soon(parts.limit.learn)
             passthrough = await file_system.files.report()
-            more = {"passthrough": passthrough, "limit_rate": parts.limit.report()}
+            record = None if parts.recorder is None else parts.recorder.report()
+            more = {"passthrough": passthrough, "limit_rate": parts.limit.report(), "record": record}
             problem = None if is_reached else self._link.problem
             return {**self._report.whole(file_system, is_offline=not is_reached, server_problem=problem), **more}
 
-        figures = Gatherer(self._report, parts, self._link, self._metrics)
-        commands = {"status": status, "refresh": refresh, FIGURES: figures.answer}
+        commands = {"status": status, "refresh": refresh, FIGURES: gatherer.answer}
         path = partial(socket_path, os.getuid(), entry.device)
         await control.keep_serving(path, commands, {FILL: parts.filling.fill})

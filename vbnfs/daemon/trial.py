@@ -17,7 +17,7 @@ import trio
 from vbnfs.config.settings import Config
 from vbnfs.daemon.alone import mount_alone, take_away
 from vbnfs.daemon.fuse_options import fuse_options
-from vbnfs.errors import MountError
+from vbnfs.errors import MountError, root_error
 from vbnfs.filesystem.passthrough import why_not
 from vbnfs.fuse.empty import EmptyFolder
 from vbnfs.fuse.engines import Connection, load
@@ -86,13 +86,13 @@ async def _taken_away(connection: Connection, entry: MountEntry) -> AsyncIterato
 
 async def _ask(connection: Connection) -> Trial:
     """Raises `MountError` for a kernel that cannot be served."""
-    failures: list[MountError] = []
+    failures: list[BaseException] = []
 
     async def serve() -> None:
         try:
             await connection.serve()
-        except MountError as error:
-            failures.append(error)
+        except* MountError as group:
+            failures.append(root_error(group))
             connection.agreed.set()  # there is nothing to wait for any more
 
     reason: str | None = "the kernel does not answer"

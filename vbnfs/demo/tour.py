@@ -30,10 +30,17 @@ from vbnfs.demo.scale import ReleaseScale
 from vbnfs.demo.server import SeaweedServer
 from vbnfs.demo.upload import BUCKET, upload
 from vbnfs.errors import DemoError, MountError
+from vbnfs.host.documents import installed_page
 from vbnfs.host.mountinfo import find_mount
 
 _ENDING: Final = (signal.SIGINT, signal.SIGTERM)
 _LOADED: Final = "release-is-loaded"  # a file in the demo's folder, made when the server has all objects
+_NEXT: Final = {
+    "quick-start.md": "from nothing to the spikes of a unit, in ten minutes",
+    "concepts.md": "what happens behind the folder, with pictures",
+    "recipes.md": "pandas, pynwb, xarray, R, MATLAB, Julia, a shell",
+    "from-allensdk.md": "AllenSDK's jobs, and how each goes here",
+}
 _SETTINGS: Final = "vbnfs.toml"  # settings for the demo's server: the user's own play no part
 
 
@@ -222,10 +229,16 @@ def _say_goodbye(directory: Path | None) -> None:
         print("Release and cache were in a temporary folder, and are gone; 'vbnfs demo DIR' keeps them in DIR.")
     else:
         print(f"The release and the cache are still in {directory}: 'vbnfs demo {directory}' uses them again.")
+    print("'--keep' leaves the demo mounted, to look around.")
+    _say("Now the real dataset; nothing of it is downloaded before you read it:")
     # After script/demo it is not on the PATH.
     program = "vbnfs" if shutil.which("vbnfs") else os.path.relpath(Path(sys.executable).with_name("vbnfs"))
-    print("'--keep' leaves the demo mounted, to look around. Now the real dataset:")
-    print(f"mkdir -p ~/vbn; {program} mount ~/vbn", flush=True)
+    print(f"$ {program} mount ~/vbn")
+    _say("Where to go next:")
+    for name, what in _NEXT.items():
+        if (page := installed_page(name)) is not None:
+            print(f"{os.path.relpath(page):<24} {what}")
+    print(f"{f'{program} --help':<24} all commands", flush=True)
 
 
 def _wait_for_interrupt(place: Path) -> None:

@@ -16,6 +16,7 @@ from vbnfs.doctor.findings import Finding, Level, left_out, to_do
 from vbnfs.errors import UsageError, VbnfsError
 from vbnfs.host.mountinfo import MountEntry
 
+_PATIENCE_SECONDS: Final = 4.0  # without a word; where all is well, it takes about two
 DEFECT: Final = "the-daemon-ended-or-there-was-a-defect"
 
 
@@ -45,6 +46,11 @@ class Answers:
     def __init__(self, names: Iterable[str]) -> None:
         self._events = {name: trio.Event() for name in names}
         self.found: dict[str, Any] = {}
+
+    @property
+    def lacking(self) -> list[str]:
+        """The probes whose facts are not there yet."""
+        return [name for name in self._events if name not in self.found]
 
     def give(self, name: str, facts: Any) -> None:
         """They are there."""
@@ -229,13 +235,29 @@ class Examination:
         return list(dict.fromkeys(one.check for one in self.results if one.finding.level is Level.TO_DO))
 
 
-async def examine(order: Order, probes: Mapping[str, Probe] = PROBES) -> Examination:
-    """Ask all probes, and decide. Raises nothing: a probe that fails is a finding."""
+async def examine(
+    order: Order,
+    probes: Mapping[str, Probe] = PROBES,
+    *,
+    say_waiting: Callable[[Sequence[str]], None] = lambda names: None,
+) -> Examination:
+    """Ask all probes, and decide. Raises nothing: a probe that fails is a finding.
+
+    `say_waiting` is called after some seconds with the probes that have not answered yet, if there are any.
+    """
     answers = Answers(probes)
-    async with trio.open_nursery() as nursery:
-        for name, probe in probes.items():
-            nursery.start_soon(_ask, order, name, probe, answers)
+    async with trio.open_nursery() as waiting:
+        waiting.start_soon(_say_in_time, answers, say_waiting)
+        async with trio.open_nursery() as nursery:
+            for name, probe in probes.items():
+                nursery.start_soon(_ask, order, name, probe, answers)
+        waiting.cancel_scope.cancel()
     return Examination(tuple(decide(order, answers.found)), answers.found)
+
+
+async def _say_in_time(answers: Answers, say_waiting: Callable[[Sequence[str]], None]) -> None:
+    await trio.sleep(_PATIENCE_SECONDS)
+    say_waiting(answers.lacking)
 
 
 async def _ask(order: Order, name: str, probe: Probe, answers: Answers) -> None:

@@ -12,6 +12,7 @@ from vbnfs.access.mount_status import status_of
 from vbnfs.daemon.trial import SOURCE
 from vbnfs.doctor.findings import Finding, Level, failed, good, note, to_do
 from vbnfs.errors import MountError
+from vbnfs.host.mount_programs import is_alive
 from vbnfs.host.mountinfo import MountEntry, is_ours, list_mounts
 
 ANSWER_SECONDS: Final = 5.0
@@ -33,13 +34,13 @@ class MountFacts:
 
 
 def ours() -> list[MountEntry]:
-    """The mounts that this user is to see to, without trials of this program. No mount is asked anything."""
-    return [entry for entry in list_mounts() if is_ours(entry) and entry.source != SOURCE]
+    """The mounts that this user is to see to. None of them is asked anything."""
+    return [entry for entry in list_mounts() if is_ours(entry)]
 
 
 async def ask_mounts(entries: list[MountEntry]) -> tuple[MountFacts, ...]:
-    """The facts of each mount; all are asked at the same time."""
-    found: dict[MountEntry, MountFacts] = {}
+    """The facts of each mount; all are asked at the same time. Trials count that a dead process has left."""
+    found: dict[MountEntry, MountFacts | None] = {}
     at_once = trio.CapacityLimiter(_AT_ONCE)
 
     async def ask(entry: MountEntry) -> None:
@@ -49,10 +50,13 @@ async def ask_mounts(entries: list[MountEntry]) -> tuple[MountFacts, ...]:
     async with trio.open_nursery() as nursery:
         for entry in entries:
             nursery.start_soon(ask, entry)
-    return tuple(found[entry] for entry in entries)
+    return tuple(facts for entry in entries if (facts := found[entry]) is not None)
 
 
-def _facts_of(entry: MountEntry) -> MountFacts:
+def _facts_of(entry: MountEntry) -> MountFacts | None:
+    """None of a trial that is under way: another `vbnfs doctor` takes it away."""
+    if entry.source == SOURCE and (entry not in list_mounts() or is_alive(entry.mountpoint)):
+        return None
     try:
         return MountFacts(str(entry.mountpoint), status_of(entry, seconds=ANSWER_SECONDS))
     except MountError as error:

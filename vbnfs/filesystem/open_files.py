@@ -25,6 +25,7 @@ from vbnfs.filesystem.failures import Failures
 from vbnfs.filesystem.nodes import Nodes
 from vbnfs.filesystem.passthrough import Passthrough
 from vbnfs.filesystem.readers import Readers, Use, passed_inodes
+from vbnfs.filesystem.recording import Recording
 from vbnfs.filesystem.small_reads import RepeatedSmallReads
 from vbnfs.filesystem.tables_ahead import TablesAhead
 from vbnfs.filesystem.who_reads import OpenFile
@@ -49,7 +50,7 @@ class KernelPages:
 class OpenFiles:
     """Of one mount. `open_reader` opens a content; with False its reads say nothing about the next ones.
 
-    `fetch` has a file fetched that may be read later.
+    `fetch` has a file fetched that may be read later. `recording` takes note of what is read.
     """
 
     def __init__(  # noqa: PLR0913 - one for each part
@@ -64,6 +65,7 @@ class OpenFiles:
         metrics: Metrics,
         pages: KernelPages,
         fetch: Callable[[DataNode, int], None] = lambda node, most_bytes: None,
+        recording: Recording | None = None,
     ) -> None:
         self.passthrough: Final = passthrough
         self.waits: Final = Histogram()  # how long reads waited
@@ -77,6 +79,7 @@ class OpenFiles:
         self._pages = pages
         self._small_reads = RepeatedSmallReads()
         self._tables = TablesAhead(nodes, fetch)
+        self._recording = recording
         self._paths: LRUCache[int, str] = LRUCache(_MOST_PATHS)
         self._waiting: dict[int, set[trio.CancelScope]] = {}  # reads, by inode
         self._handles = itertools.count(1)
@@ -123,6 +126,10 @@ class OpenFiles:
         handle = next(self._handles)
         self._opened[handle] = file
         self._uses[handle] = self._readers.opened(file.inode, file.pid, file.file)
+        if self._recording is not None and file.content is not None:
+            node = self._nodes.tree.nodes.get(file.inode)
+            if isinstance(node, DataNode):
+                self._recording.note_opened(file.file, node, file.content, file.pid)
         return Opened(handle, keeps_pages=not self._pages.are_stale(file.inode), backing=backing)
 
     def open_text(self, text: bytes) -> Opened:
@@ -149,6 +156,7 @@ class OpenFiles:
         if opened.advises and self._small_reads.is_again(inode, offset, len(data)):
             self._fill_block(inode, offset // BLOCK_BYTES * BLOCK_BYTES)
         self.waits.add_none()
+        self._record(opened, offset, data)
         return self._counted(use, data)
 
     def _bytes_now(self, inode: int, before: bytes) -> bytes:
@@ -170,7 +178,9 @@ class OpenFiles:
         try:
             with self._failures.guard_read(inode, ByteRange(offset, offset + size)):
                 try:
-                    return self._counted(use, await self._read_anew(inode, reader, offset, size))
+                    data = await self._read_anew(inode, reader, offset, size)
+                    self._record(reader, offset, data)
+                    return self._counted(use, data)
                 except ChangedError:
                     is_size_new = await self._recheck_size(inode)
                     raise
@@ -209,6 +219,10 @@ class OpenFiles:
         for scope in self._waiting.get(inode, ()):
             scope.cancel()
 
+    def _record(self, reader: FileReader, offset: int, data: Buffer) -> None:
+        if self._recording is not None:
+            self._recording.note_read(reader, offset, len(data))
+
     def _counted(self, use: Use, data: Buffer) -> Buffer:
         self._metrics.read_bytes += len(data)
         use.note(len(data))
@@ -221,6 +235,8 @@ class OpenFiles:
         if file is not None:
             self._readers.released(self._uses.pop(handle), file.file)
         if file is not None and isinstance(file.file, FileReader):
+            if self._recording is not None:
+                self._recording.note_released(file.file)
             file.file.close()
             self._tables.note_released(file)
             self.passthrough.release(file.inode)

@@ -26,6 +26,7 @@ from vbnfs.filesystem.listings import Listings
 from vbnfs.filesystem.nodes import Nodes
 from vbnfs.filesystem.open_files import KernelPages, OpenFiles
 from vbnfs.filesystem.passthrough import Passthrough
+from vbnfs.filesystem.recording import Recording
 from vbnfs.fuse.operations import (
     Absent,
     Answer,
@@ -61,7 +62,7 @@ class FileSystem:
     `open_reader` opens a content; with False its reads say nothing about the next ones. `own_file` gives a path of a
     user's own file to one of their threads. `fetch` has a file fetched that may be read later. `status` is what every
     reader may know of the mount. `browse` is called when a program looks into the folder `by`, of which the rest is
-    made then.
+    made then. `recording` takes note of what is read, if that is wanted.
     """
 
     def __init__(  # noqa: PLR0913 - one for each part
@@ -81,6 +82,7 @@ class FileSystem:
         fetch: Callable[[DataNode, int], None] = lambda node, most_bytes: None,
         status: Callable[["FileSystem"], Mapping[str, Any]] = lambda file_system: {},
         browse: Callable[[], None] = lambda: None,
+        recording: Recording | None = None,
     ) -> None:
         self._status = status
         self._browse = browse
@@ -105,6 +107,7 @@ class FileSystem:
             metrics=metrics,
             pages=pages,
             fetch=fetch,
+            recording=recording,
         )
 
     def show(self, tree: Tree, changed: Iterable[int] = ()) -> None:

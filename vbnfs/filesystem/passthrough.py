@@ -19,11 +19,11 @@ import trio
 from vbnfs.cache.holdings import Held, Holdings
 from vbnfs.cache.whole_file import WholeFile
 from vbnfs.errors import HashMismatchError
-from vbnfs.filesystem.checked_files import CheckedFiles
 from vbnfs.filesystem.open_modes import OpenModes
 from vbnfs.fuse.operations import Answer, Backing
 from vbnfs.metrics import Metrics
 from vbnfs.objects import Content
+from vbnfs.reading.checked_files import CheckedFiles
 
 log = structlog.get_logger()
 

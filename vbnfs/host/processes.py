@@ -39,6 +39,14 @@ def program_of(thread: int) -> Program | None:
         return None
 
 
+def name_of_process(thread: int) -> str | None:
+    """The name of the process to which a thread belongs: that of its first thread; None if it cannot be seen."""
+    program = program_of(thread)
+    if program is None or program.pid == thread:
+        return None if program is None else program.name
+    return name_of(program.pid)
+
+
 def has_exited(pid: int) -> bool:
     """Whether a process runs no program any more. It may be there still: a thread of it waits in the kernel."""
     return _status_of(pid).get("State", "Z").startswith(("Z", "X"))

@@ -32,7 +32,7 @@ import trio
 from vbnfs.blocks import BLOCK_BYTES
 from vbnfs.cache.block_cache import BlockCache
 from vbnfs.errors import BadReplyError, NotKeptError, SilenceError, StorageError, VbnfsError
-from vbnfs.objects import Content
+from vbnfs.objects import ByteRange, Content
 from vbnfs.reading.block_states import BlockState
 from vbnfs.reading.block_writer import BlockWriter
 from vbnfs.reading.fetches import ArrivedBlocks, Backlogs, Block, Bytes, Fetch, bytes_of
@@ -90,7 +90,7 @@ class BlockSource:
     @property
     def room_bytes(self) -> int:
         """How far ahead of all readers to fetch, at most: what comes has to be there still when it is read."""
-        return max(self._memory.recent_bytes // 2, self.writer.room_bytes)
+        return max(self._memory.recent.limit_bytes // 2, self.writer.room_bytes)
 
     @property
     def window_bytes(self) -> int:
@@ -130,6 +130,10 @@ class BlockSource:
     def in_memory(self, content: Content, index: int) -> Bytes | None:
         """The bytes of a block, if they came just now."""
         return self._live.data(content, index)
+
+    def note_read(self, content: Content, read: ByteRange) -> None:
+        """A program that reads on has got this: memory needs it less than what is ahead of programs."""
+        self._live.note_read(content, read)
 
     def is_coming(self, content: Content, index: int) -> bool:
         """Whether there is no need to ask the disk for a block: it is on its way, or came just now."""

@@ -51,6 +51,7 @@ class FileReader:
         if data is None:
             raise trio.WouldBlock
         self._note(wanted)
+        self._source.note_read(self._content, wanted)
         return data
 
     async def read(self, offset: int, size: int) -> bytes | memoryview:
@@ -67,6 +68,7 @@ class FileReader:
             needed_bytes = len(blocks_of(wanted)) * BLOCK_BYTES + 2 * len(wanted)
             async with self._source.answers.holding(needed_bytes):
                 data = await self._from_source(wanted)
+        self._source.note_read(self._content, wanted)
         self._verdicts.refuse(self._content)  # a verdict may have been given while this waited
         return data
 

@@ -8,7 +8,9 @@ was on it, and for a disk that takes nothing.
 
 from collections.abc import Iterable, Sequence
 
-from vbnfs.objects import BlockKey, Content
+from vbnfs.blocks import blocks_of
+from vbnfs.cache.stored_blocks import block_range
+from vbnfs.objects import BlockKey, ByteRange, Content
 from vbnfs.reading.block_states import BlockState
 from vbnfs.reading.fetches import Block, Bytes
 from vbnfs.reading.memory import Memory
@@ -29,7 +31,7 @@ class LiveBlocks:
     def data(self, content: Content, index: int) -> Bytes | None:
         """The bytes of a block, if they are in memory."""
         key = BlockKey(content.content_id, index)
-        data: Bytes | None = self._recent.get(key)
+        data = self._recent.get(key)
         if data is None and (block := self._blocks.get(key)) is not None:
             return block.data
         return data
@@ -42,6 +44,12 @@ class LiveBlocks:
     def coming(self, content: Content, index: int) -> Block | None:
         """A block that is on its way."""
         return self._blocks.get(BlockKey(content.content_id, index))
+
+    def note_read(self, content: Content, read: ByteRange) -> None:
+        """A program has got this: where it goes on, it will not read the blocks again that end there."""
+        for index in blocks_of(read):
+            if block_range(content, index).stop <= read.stop:
+                self._recent.note_read(BlockKey(content.content_id, index))
 
     def want(
         self, content: Content, indices: Sequence[int], *, longest: int
@@ -80,7 +88,7 @@ class LiveBlocks:
 
     def arrive(self, block: Block, data: Bytes) -> None:
         """Its bytes have come from S3: readers that wait get them, and others find them in memory."""
-        self._recent[block.key] = data
+        self._recent.add(block.key, data)
         block.bring(BlockState.ARRIVED, data)
 
     def give_up(self, blocks: Iterable[Block]) -> None:
@@ -97,5 +105,4 @@ class LiveBlocks:
 
     def forget(self, content_id: str) -> None:
         """Do not remember what came last of a content."""
-        for key in [key for key in self._recent if key.content_id == content_id]:
-            del self._recent[key]
+        self._recent.forget(content_id)

@@ -1,6 +1,6 @@
 """How much memory reading may take: one limit, in three parts.
 
-    recent      the blocks that came last                                              an eighth, at most 32 MiB
+    recent      the blocks that came last (recent.py)                                  an eighth, at most 32 MiB
     answers     what readers that wait for S3 assemble their replies from, and the replies    a quarter
     blocks      what fetches have in transit; blocks that wait for the disk                   the rest
 
@@ -20,9 +20,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import trio
-from cachetools import FIFOCache
 
-from vbnfs.objects import BlockKey
+from vbnfs.reading.recent import Recent
 
 _MOST_RECENT_BYTES: Final = 32 << 20
 
@@ -117,8 +116,6 @@ class Memory:
     """The memory of one mount, within `limit_bytes`, which is at least 2 MiB: an eighth has to hold a block."""
 
     def __init__(self, limit_bytes: int) -> None:
-        self.recent_bytes = min(_MOST_RECENT_BYTES, limit_bytes // 8)
-        # First in, first out: blocks that came in one piece share its memory, and leave it together.
-        self.recent: FIFOCache[BlockKey, bytes | memoryview] = FIFOCache(self.recent_bytes, getsizeof=len)
+        self.recent = Recent(min(_MOST_RECENT_BYTES, limit_bytes // 8))
         self.answers = Budget(limit_bytes // 4)
-        self.blocks = Budget(limit_bytes - self.recent_bytes - self.answers.limit_bytes)
+        self.blocks = Budget(limit_bytes - self.recent.limit_bytes - self.answers.limit_bytes)
