@@ -15,7 +15,7 @@ from docsite.contents import COMMANDS, HOME, JOURNAL, Section, sections
 from docsite.pages import page_of, target_of, title_of
 
 ROOT: Final = Path(__file__).parents[1]
-_PICTURES: Final = ("*.png", "pictures/*.svg")
+_COPIED: Final = ("*.png", "*.json", "pictures/*.svg")
 _SHIM: Final = "worker-in-a-frame.js"
 # The generator's pages load this from unpkg.com where they are read from a disk. Ours stands in for it.
 _SHIM_ELSEWHERE: Final = re.compile(r'(<script src=")https://unpkg\.com/iframe-worker/shim"')
@@ -64,7 +64,7 @@ def build(folder: Path, *, root: Path = ROOT, pictures: Path | None = None) -> P
 
 def _write_pages(pages: Path, root: Path, pictures: Path | None) -> None:
     documents = documents_of(root)
-    for pattern in _PICTURES:
+    for pattern in _COPIED:
         for path in sorted((root / "docs").glob(pattern)):
             _copy(path, pages / path.relative_to(root / "docs"))
     for path in sorted(pictures.glob("*.svg")) if pictures else ():

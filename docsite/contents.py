@@ -12,7 +12,7 @@ JOURNAL: Final = "docs/journal/"
 _SECTIONS: Final[Mapping[str, str]] = {
     "Begin": f"{HOME} docs/quick-start.md docs/concepts.md docs/from-allensdk.md docs/recipes.md docs/python.md",
     "Use": "docs/finding.md docs/working-sets.md docs/versions.md docs/outline.md docs/sharing-data.md docs/cache.md"
-    f" docs/bandwidth.md docs/index.md docs/digests.md docs/settings.md {COMMANDS}",
+    f" docs/bandwidth.md docs/index.md docs/digests.md docs/records.md docs/settings.md {COMMANDS}",
     "When it does not work": "docs/troubleshooting.md docs/doctor.md docs/watching.md docs/s3-replies.md",
     "Administer": "docs/installing.md docs/administration.md docs/mounting.md docs/other-hosts.md docs/mirror.md"
     " SECURITY.md",

@@ -46,6 +46,7 @@ def doctor(*arguments: str | Path, env: Mapping[str, str] | None = None) -> subp
 
 
 @pytest.mark.root
+@pytest.mark.usefixtures("mountpoint")  # so that it is left out where there is no FUSE
 def test_all_is_well(tmp_path: Path) -> None:
     """Each check has a line, the status is 0, no failure is said, and no cache is made."""
     with serve({"0.4.0": {SESSION: b"session"}}) as server:
@@ -60,6 +61,7 @@ def test_all_is_well(tmp_path: Path) -> None:
 
 
 @pytest.mark.root
+@pytest.mark.usefixtures("mountpoint")  # so that it is left out where there is no FUSE
 def test_something_needs_doing(tmp_path: Path) -> None:
     """What needs doing stands with remedy and section; the status is 1; the report has all but what is private."""
     secret = "hunter2.neurolab"
@@ -89,6 +91,7 @@ def test_something_needs_doing(tmp_path: Path) -> None:
 
 
 @pytest.mark.root
+@pytest.mark.usefixtures("mountpoint")  # so that it is left out where there is no FUSE
 def test_as_json_with_wrong_settings(tmp_path: Path) -> None:
     """JSON has each finding with check, level, text, remedy and where to read on; a wrong file is one of them."""
     (tmp_path / "file").touch()

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,7 +10,6 @@ from typing import Any
 
 import pytest
 import rocrate
-from click.testing import CliRunner
 
 from tests.fakes.dataset import BUCKET, PROJECT, FakeDataset
 from tests.fakes.records import write_record
@@ -19,7 +17,7 @@ from tests.fakes.s3_server import FakeS3Server, error, for_kind
 from tests.fakes.store import Pattern
 from tests.fixtures_mount import run_vbnfs
 from vbnfs.blocks import BLOCK_BYTES
-from vbnfs.cli.main import cli
+from vbnfs.cli.examples import EXAMPLES
 from vbnfs.config.settings import MIB
 
 VALIDATOR = Path(__file__).parents[2] / ".venv-roc-validator" / "bin" / "python"
@@ -178,12 +176,15 @@ def test_citing_a_record(record: Path, server: FakeS3Server, tmp_path: Path) -> 
     assert version["list_hash"] == listed
 
 
-def test_the_examples_of_the_help(record: Path) -> None:
-    """They run as they stand, on a record of that name."""
-    assert record.name == "figure-3.jsonl"
-    [example] = re.findall(r"^  Example: vbnfs (.*)$", CliRunner().invoke(cli, ["cite", "--help"]).output, re.M)
-    done = run_vbnfs(*example.replace(record.name, str(record)).split())
-    assert (done.returncode, done.stderr) == (0, "")
+def test_the_examples_of_the_help(record: Path, server: FakeS3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They run as they stand, on a record of that name; the crate is written into a folder of that name."""
+    monkeypatch.chdir(record.parent)
+    lines = [line for line, _ in (*EXAMPLES["cite"], *EXAMPLES["prefetch"]) if record.name in line]
+    assert len(lines) == 3
+    for line in lines:
+        done = run_vbnfs(*line.split()[1:])
+        assert done.returncode == 0, done.stderr
+    assert (record.parent / "figure-3" / "ro-crate-metadata.json").is_file()
 
 
 def test_citing_sessions(server: FakeS3Server) -> None:

@@ -18,6 +18,14 @@ from tests.scenarios.test_ends import threads_of
 from vbnfs.host.mountinfo import find_mount
 
 TABLE = "project_metadata/units.csv"
+# Other tests' mounts are not held: their daemons would not end.
+HOLDING = """
+findmnt --raw --noheadings --types fuse.vbnfs --output TARGET |
+    grep --line-regexp --invert-match --fixed-strings "$1" |
+    xargs --no-run-if-empty --delimiter '\\n' umount --lazy
+echo
+exec sleep 1000
+"""
 AT_ONCE_SECONDS = 15.0  # half of what a daemon is waited for that does not end
 
 
@@ -66,7 +74,7 @@ def test_a_mount_in_another_namespace(mounts: Mounts, server: FakeS3Server) -> N
     """Unmounting says which process has the mount in a mount namespace of its own."""
     mount = mounts(server.endpoint_url)
     pid = mount.status()["pid"]
-    command = ["unshare", "--mount", "--propagation", "private", "sh", "-c", "echo; exec sleep 1000"]
+    command = ["unshare", "--mount", "--propagation", "private", "sh", "-c", HOLDING, "sh", mount.path]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == b"\n"

@@ -1,5 +1,6 @@
 """Records of what was read: their lines, and what is made of lines from anybody."""
 
+import itertools
 import json
 from dataclasses import replace
 from typing import Any
@@ -102,6 +103,12 @@ def test_torn_long_deep_and_empty_lines() -> None:
     ]
     record = parse_record(lines, "r")
     assert (record.damaged, record.lost, len(record.files)) == (3, 5, 1)
+
+
+def test_a_file_without_an_end() -> None:
+    """What has no mount in its first hundred lines is no record, and is not read to its end: /dev/zero has none."""
+    with pytest.raises(RecordError, match="zero: not a record"):
+        parse_record(itertools.repeat(bytes(100)), "zero")
 
 
 @pytest.mark.parametrize("lines", [[], [b"\n"], [b"hello\n"], [json.dumps(LINE.as_json()).encode()]])

@@ -27,8 +27,9 @@ PRINTABLE = st.characters(exclude_categories=("C", "Z"), exclude_characters="/")
 
 
 def is_a_secret(text: str) -> bool:
-    """Whether it cannot stand in a report by chance: long enough, and none of the program's own words."""
-    return sum(c.isalnum() for c in text) >= 6 and text.strip() == text and text.casefold() not in WORDS
+    """Whether it cannot stand in a report by chance: long enough, and not made of the program's own words alone."""
+    is_long = sum(c.isalnum() for c in text) >= 6 and text.strip() == text
+    return is_long and Redactor({}, WORDS).clean(text) != text
 
 
 SECRETS = st.text(PRINTABLE, min_size=6, max_size=30).filter(is_a_secret)
@@ -40,6 +41,7 @@ def report_with(secret: str, way: str) -> str:
     config = {
         "cache_dir": replace(CONFIG, cache_dir=folder / "cache"),
         "log_file": replace(CONFIG, log_file=folder),
+        "record": replace(CONFIG, record=folder, cache_also=(folder / "lab",)),
         "bucket": replace(CONFIG, bucket=secret, dataset=None),
         "user": replace(CONFIG, trusted_users=(secret,)),
         "index": replace(CONFIG, index=f"https://host.test/{quote(secret)}"),
@@ -72,7 +74,19 @@ def report_with(secret: str, way: str) -> str:
         return report_text(order, Examination(results, facts))
 
 
-WAYS = ("cache_dir", "log_file", "bucket", "user", "index", "variable", "password", "home", "setting", "mount")
+WAYS = (
+    "cache_dir",
+    "log_file",
+    "record",
+    "bucket",
+    "user",
+    "index",
+    "variable",
+    "password",
+    "home",
+    "setting",
+    "mount",
+)
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,6 +50,20 @@ def memory_disk(folder: Path, options: str) -> Iterator[Path]:
     """The folder, on which a tmpfs with these options is mounted. It is its owner's alone."""
     with _mounted(folder, f"mode=0700,{options}", "-t", "tmpfs", "tmpfs"):
         yield folder
+
+
+def mount_copy(folder: Path, image: Path, options: str = "loop") -> Path:
+    """Mount a copy of the image in its place, as another machine would find it; returns the copy, which is beside it.
+
+    What is in memory of the disk stays behind: what was not synced before, and what was read. The image itself may be
+    in use still: a mount namespace that was made meanwhile, for another test, has a mount of it, too. mount(8) would
+    find its loop device, and the kernel the file system that it has on it, with all that is in memory.
+    """
+    subprocess.run(["umount", folder], check=True)
+    copy = image.with_suffix(".copy")
+    subprocess.run(["cp", "--sparse=always", image, copy], check=True)
+    subprocess.run(["mount", "-o", options, copy, folder], check=True)
+    return copy
 
 
 def remount(folder: Path, options: str) -> None:
@@ -120,7 +134,10 @@ def _slow_image(image: Path, switch: Path, folder: Path) -> Iterator[Path]:
         yield folder / "image"
     finally:
         subprocess.run(["umount", "--lazy", folder], check=True)
-        program.wait(30)
+        with suppress(subprocess.TimeoutExpired):  # a mount namespace of another test has it, too
+            program.wait(10)
+        program.kill()
+        program.wait()
 
 
 @contextmanager

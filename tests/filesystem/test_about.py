@@ -28,7 +28,11 @@ class World:
         self.nodes = nodes
         self.made: list[str] = []
         self.about = About(
-            nodes, Ownership(5, 6, 0o004, 0o005), status=self.text("status"), log=self.text("log"), provenance=self.of
+            nodes,
+            Ownership(5, 6, 0o004, 0o005),
+            for_all={"status.json": self.text("status")},
+            for_owner={"log": self.text("log")},
+            provenance=self.of,
         )
 
     def text(self, name: str) -> Callable[[], bytes]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.disks import loop_disk
+from tests.fakes.disks import loop_disk, mount_copy
 from tests.host.folders import NOBODY, make
 from vbnfs.host.cached_open import open_cached
 from vbnfs.host.places import Place, folder_at
@@ -69,8 +69,8 @@ def test_what_is_on_the_disk_alone_is_not_opened(tmp_path: Path) -> None:
     with loop_disk(tmp_path / "disk", ["mkfs.ext4", "-q"], 50 << 20) as disk:
         make(disk / "cache", 0o700)
         (disk / "cache/file").write_bytes(b"data")
-        subprocess.run(["umount", disk], check=True)
-        subprocess.run(["mount", "-o", "loop", tmp_path / "disk.img", disk], check=True)
+        subprocess.run(["sync", "--file-system", disk], check=True)
+        mount_copy(disk, tmp_path / "disk.img")
         place = folder_at(disk / "cache") / "file"
         assert opened(place) is None
         folder = os.open(disk, os.O_RDONLY)

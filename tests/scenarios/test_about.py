@@ -62,7 +62,7 @@ def output(*words: str | Path) -> list[str]:
 def test_it_is_found_and_not_listed(mount: Mount, tmp_path: Path) -> None:
     """Its names can be listed and read; no listing of the mount has it, nor find, du and rsync; there is no other."""
     about = mount.path / NAME
-    assert os.listdir(about) == ["status.json", "log", "provenance"]
+    assert os.listdir(about) == ["status.json", "figures.json", "log", "provenance"]
     assert {"ecephys_sessions", "manifests"} <= set(os.listdir(about / "provenance"))
     assert os.listdir(about / "provenance" / "ecephys_sessions") == ["ecephys_session_1044.nwb.json"]
     assert NAME not in os.listdir(mount.path)
@@ -84,7 +84,7 @@ def test_it_is_found_and_not_listed(mount: Mount, tmp_path: Path) -> None:
 def test_texts_are_whole(mount: Mount, tmp_path: Path) -> None:
     """cat, cp and less get all of a text; stat gives its size; an open file stays as it was opened."""
     about = mount.path / NAME
-    for name in ("status.json", "log", f"provenance/{SESSION}.json"):
+    for name in ("status.json", "figures.json", "log", f"provenance/{SESSION}.json"):
         copy = tmp_path / "copy"
         shutil.copy(about / name, copy)
         subprocess.run(["cp", about / name, copy], check=True)
@@ -99,7 +99,9 @@ def test_texts_are_whole(mount: Mount, tmp_path: Path) -> None:
         file.seek(0)
         assert json.loads(file.read())["cached_bytes"] == 0
     assert (status["default_version"], status["pid"]) == ("0.1.0", mount.status()["pid"])
-    assert status["metrics"].keys() == mount.status()["metrics"].keys()
+    found = json.loads((about / "figures.json").read_bytes())
+    assert found["metrics"].keys() == mount.status()["metrics"].keys()
+    assert {"waits", "failures", "fills"} <= found.keys()
     assert '"event": "mounted"' in (about / "log").read_text()
 
 
@@ -126,13 +128,16 @@ def test_without_network(mount: Mount, server: FakeS3Server) -> None:
 
 @pytest.mark.root
 def test_what_others_may_read(mounts: Mounts, server: FakeS3Server) -> None:
-    """The status and provenance are for all readers of a mount, and name no file that is read; the log is not."""
+    """The status and provenance are for all readers of a mount; the figures and the log are not."""
     mount = mounts(server.endpoint_url, "--allow-other", "--umask", "022")
     about = mount.path / NAME
-    assert [oct((about / name).stat().st_mode) for name in ("status.json", "log")] == ["0o100444", "0o100400"]
+    modes = {name: oct((about / name).stat().st_mode) for name in ("status.json", "figures.json", "log")}
+    assert modes == {"status.json": "0o100444", "figures.json": "0o100400", "log": "0o100400"}
     (mount.path / SESSION).read_bytes()
     text = (about / "status.json").read_text()
-    assert {"cache_dir", "log_file", "last_error"}.isdisjoint(json.loads(text))
+    assert {"cache_dir", "log_file", "last_error", "metrics"}.isdisjoint(json.loads(text))
+    done = subprocess.run(["cat", about / "figures.json"], user=65534, group=65534, extra_groups=[], check=False)
+    assert done.returncode == 1
     assert "ecephys" not in text
 
 

@@ -29,6 +29,7 @@ NOT_HERE = {
     r"https?://": "a server of another network: tests/scenarios/test_structure_index.py has one of its own",
     r"/dev/fd/3": "needs a program that has mounted: tests/scenarios/system/test_handed_over.py",
     r"--dataset visual-behavior-ophys": "another release: tests/scenarios/allensdk/test_ophys.py",
+    r"--metrics-": "a fixed port, and a folder of the system's: tests/scenarios/test_metrics.py has others",
     r"vbnfs top": "goes on until it is ended: tests/cli/test_top.py",
     r"umount --all": "takes away what is not this test's: tests/cli does it with mounts of its own",
     r"vbnfs (demo|doctor)": "has tests of its own",
@@ -65,7 +66,9 @@ class Machine:
         words = line.split("#")[0].split()
         mountpoint = self.home / "vbn"
         if words[1] in {"mount", "umount"}:
-            mountpoint = Path(next(word for word in words[2:] if "/" in word).replace("~", str(self.home)))
+            mountpoint = Path(
+                next(word for word in words[2:] if word.endswith(("/vbn", "/vbo"))).replace("~", str(self.home))
+            )
         if words[1] == "mount":
             self.umount(mountpoint)
         elif find_mount(mountpoint) is None:

@@ -11,7 +11,7 @@ import pytest
 
 from tests.fakes.cache_files import content_folders, leave_unfinished
 from tests.fakes.dataset import serve
-from tests.fakes.disks import make_image
+from tests.fakes.disks import make_image, mount_copy
 from tests.fakes.s3_server import FakeS3Server
 from tests.fakes.store import Pattern
 from tests.fixtures_mount import Mount, Mounts, until
@@ -41,14 +41,19 @@ class Disk:
         run("mount", "-o", f"loop,{self.options}", self.image, self.path)
 
     def lose_power(self) -> None:
-        """What was not synced is gone, and nothing can be read or written until it is mounted again."""
+        """What was not synced is gone, and nothing can be read or written any more."""
         run("xfs_io", "-x", "-c", "shutdown", self.path)
+
+    def mount_again(self) -> None:
+        """The power is back."""
+        self.image = mount_copy(self.path, self.image, f"loop,{self.options}")
 
 
 @pytest.fixture(params=["ext4", "xfs"])
 def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Disk]:
     """The disk, mounted as the test's cache directory."""
-    options = {"ext4": "commit=600", "xfs": "noatime"}[request.param]  # xfs: 30 s, and no such option
+    # xfs: 30 s, and no such option; the copy has the UUID of the image, which may be mounted elsewhere still
+    options = {"ext4": "commit=600", "xfs": "nouuid"}[request.param]
     image = make_image(tmp_path / "disk.img", [f"mkfs.{request.param}", "-q"], 320 << 20)
     disk = Disk(image, tmp_path / "cache", options)
     disk.path.mkdir()
@@ -97,8 +102,7 @@ def test_what_the_daemon_has_synced_is_used(mounts: Mounts, server: FakeS3Server
     disk.lose_power()
     os.kill(pid, signal.SIGKILL)
     until(lambda: not Path(f"/proc/{pid}").exists())
-    run("umount", disk.path)
-    disk.mount()
+    disk.mount_again()
     folders = content_folders(disk.path)
     [folder] = (one for one in folders if (one / DATA).stat().st_size == len(FILES[SYNCED]))
     left = leave_unfinished(folder.parent)
@@ -117,8 +121,7 @@ def test_after_unmounting_the_power_may_go(mounts: Mounts, server: FakeS3Server,
     read(mount, SYNCED)
     mount.umount()
     disk.lose_power()
-    run("umount", disk.path)
-    disk.mount()
+    disk.mount_again()
     mount.mount()
     server.forget_requests()
     read(mount, SYNCED)

@@ -7,12 +7,12 @@ from typing import Any
 import click
 
 from vbnfs.cli import render
-from vbnfs.cli.options import config_of, echo_warning, log_to_terminal, settings
-from vbnfs.cli.working_sets import HIDDEN, asked, check_record_chooses, choosing, ending
+from vbnfs.cli.options import EXIT_STATUS, config_of, echo_warning, log_to_terminal, settings
+from vbnfs.cli.working_sets import HIDDEN, asked, check_record_chooses, choosing
 from vbnfs.errors import RecordError, UsageError
 
 
-@click.command(epilog=ending("vbnfs cite --record figure-3.jsonl"))
+@click.command(epilog=EXIT_STATUS)
 @click.option(
     "--record", "record_file", metavar="FILE", type=Path, help="What a mount with --record has written down."
 )

@@ -13,6 +13,7 @@ EXAMPLES: Final[Mapping[str, Sequence[tuple[str, str]]]] = {
     "mount": (
         ("vbnfs mount ~/vbn", "the newest version"),
         ("vbnfs mount ~/vbo --dataset visual-behavior-ophys", "the sister dataset"),
+        ("vbnfs mount ~/vbn --record figure-3.jsonl", "with a record of what is read"),
     ),
     "umount": (("vbnfs umount ~/vbn", "one mount"), ("vbnfs umount --all", "all that are yours")),
     "status": (("vbnfs status", "all mounts"), ("vbnfs status ~/vbn --json", "one, for a program")),
@@ -43,6 +44,7 @@ EXAMPLES: Final[Mapping[str, Sequence[tuple[str, str]]]] = {
     "prefetch": (
         ("vbnfs prefetch project_metadata", "all tables"),
         ("vbnfs prefetch --sessions \"sex == 'F'\" --dry-run", "what it would fetch"),
+        ("vbnfs prefetch --record figure-3.jsonl", "what was read elsewhere"),
     ),
     "pin": (
         ("vbnfs pin paper project_metadata", "fetch and keep the tables"),
@@ -54,7 +56,10 @@ EXAMPLES: Final[Mapping[str, Sequence[tuple[str, str]]]] = {
     "clean": (("vbnfs clean --dry-run", "what would be freed"), ("vbnfs clean --all", "free all files")),
     "import": (("vbnfs import ~/allensdk_cache --dry-run", "what is there"),),
     "export": (("vbnfs export /media/usb/vbn --sessions \"sex == 'F'\"", "for machines without network"),),
-    "cite": (("vbnfs cite --record figure-3.jsonl", "what was read, for a paper"),),
+    "cite": (
+        ("vbnfs cite --record figure-3.jsonl", "what was read, for a paper"),
+        ("vbnfs cite --record figure-3.jsonl --ro-crate figure-3", "as an RO-Crate"),
+    ),
     "install": (("vbnfs install --dry-run", "what would be put where"), ("sudo vbnfs install", "for all users")),
     "uninstall": (("vbnfs uninstall --dry-run", "what would be removed"),),
     "install-helper": (("sudo vbnfs install-helper", "as 'vbnfs install' does"),),

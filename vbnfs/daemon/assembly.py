@@ -231,12 +231,15 @@ class Parts:
             return KernelPages(are_stale=lambda inode: True)
         return KernelPages(self._pages.are_stale, self.page_filler.fill)
 
-    def operations(self, log_tail: Callable[[], bytes]) -> FileSystem | WithAbout:
-        """What answers the kernel: the file system, with the folder about itself, unless that is turned off."""
+    def operations(self, for_owner: Mapping[str, Callable[[], bytes]]) -> FileSystem | WithAbout:
+        """What answers the kernel: the file system, with the folder about itself, unless that is turned off.
+
+        In that are texts for the owner, by their names.
+        """
         if self._config.status_folder == "off":
             return self.file_system
         is_listed = self._config.status_folder == "listed"
-        return WithAbout(self.file_system, ownership_of(self._config), log=log_tail, is_listed=is_listed)
+        return WithAbout(self.file_system, ownership_of(self._config), for_owner, is_listed=is_listed)
 
     async def read_cached(self, named: NamedContent) -> bytes | None:
         """All bytes of a small file of the dataset; None while not all of it is cached. Raises a `StorageError`."""

@@ -12,6 +12,7 @@ from vbnfs import __version__
 from vbnfs.daemon.assembly import Parts
 from vbnfs.daemon.report import Report
 from vbnfs.figures import Figures, Reader, Waits
+from vbnfs.filesystem.with_about import as_text
 from vbnfs.metrics import Metrics
 from vbnfs.s3.breaker import BreakerClient
 
@@ -25,6 +26,12 @@ class Gatherer:
     async def answer(self) -> dict[str, Any]:
         """All figures, as they are sent."""
         return asdict(self.figures(await self._parts.file_system.files.readers()))
+
+    def text(self) -> bytes:
+        """All figures but the readers, for a file."""
+        known = asdict(self.figures())
+        del known["readers"]
+        return as_text(known)
 
     def figures(self, readers: Sequence[Reader] = ()) -> Figures:
         """All figures; `readers` are those that were found."""

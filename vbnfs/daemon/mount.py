@@ -188,6 +188,9 @@ class _Mount:
         """What everybody who can read the mount may know of it."""
         return self._report.for_readers(file_system, is_offline=self._link.is_offline)
 
+    def _gatherer(self, parts: Parts) -> Gatherer:
+        return Gatherer(self._report, parts, self._link, self._metrics)
+
     async def run(self, services: trio.Nursery, parts: Parts, announce: Announce) -> None:
         """Mount, and answer until it is unmounted."""
         serving = trio.CancelScope()
@@ -195,7 +198,7 @@ class _Mount:
         with self._mounted(parts) as (connection, entry):
             file_system = parts.file_system
             services.start_soon(restart_on_failure, "refresh", partial(self._keep_refreshing, file_system))
-            gatherer = Gatherer(self._report, parts, self._link, self._metrics)
+            gatherer = self._gatherer(parts)
             if entry is not None:
                 answer = partial(self._control, entry, parts, gatherer)
                 services.start_soon(restart_on_failure, "control socket", answer)
@@ -254,7 +257,7 @@ class _Mount:
         return self._mount(
             self._mountpoint,
             fuse_options(config),
-            parts.operations(self._log_tail),
+            parts.operations({"figures.json": self._gatherer(parts).text, "log": self._log_tail}),
             is_busy=lambda: parts.source.is_busy,
             stack_depth=parts.stack_depth,
         )

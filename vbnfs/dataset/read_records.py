@@ -19,6 +19,7 @@ from vbnfs.spans import Spans
 FORMAT: Final = 1
 MOST_LINE_BYTES: Final = 1 << 20
 _MOST_TEXT: Final = 1100  # a key has 1024 bytes at the most
+_MOST_DAMAGED: Final = 100  # lines before the first mount
 _MOST_FILES: Final = 1_000_000
 _MOST_SIZE: Final = 1 << 53  # JSON's numbers: RFC 8259, 6
 _HASH: Final = re.compile(r"[0-9a-f]{128}")
@@ -154,6 +155,8 @@ def parse_record(lines: Iterable[bytes], name: str) -> ReadRecord:
                 _note(files, mounts, _open_line(values))
         except (ValueError, KeyError, RecursionError):
             damaged += 1
+            if not mounts and damaged > _MOST_DAMAGED:
+                break
     if not mounts:
         raise RecordError(f"{name}: not a record: 'vbnfs mount --record FILE' writes one")
     return ReadRecord(list(files.values()), damaged, lost)

@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 from vbnfs.config.datasets import all_datasets
 from vbnfs.config.environment import default_config_file, variables
-from vbnfs.config.settings import Config
+from vbnfs.config.settings import SETTINGS, Config
 from vbnfs.host.identity import group_name, our_groups, our_uid, real_name, user_name
 from vbnfs.s3.addresses import partition_at
 from vbnfs.s3.trust import VARIABLES
@@ -103,12 +103,20 @@ def _of_url(url: str, mark: str) -> Iterator[tuple[str, str]]:
         yield from ((text, mark) for text in (url, parts.netloc, parts.hostname or "", parts.path.strip("/")))
 
 
+def _paths_of(config: Config) -> Iterator[Path]:
+    """The paths that settings name."""
+    for setting in SETTINGS:
+        value = getattr(config, setting.field)
+        for one in value if isinstance(value, tuple) else (value,):
+            if isinstance(one, Path) or (isinstance(one, str) and one.startswith("/")):
+                yield Path(one)
+
+
 def _folders(config: Config, environ: Mapping[str, str], mountpoints: tuple[str, ...]) -> Iterator[tuple[str, str]]:
     """All folders above these, too, and what they are called; the last of equal ones counts."""
     marked: list[tuple[str | os.PathLike[str] | None, str]] = [
-        *((path, "<path>") for path in (config.ca_bundle, environ.get("VBNFS_CONFIG"), default_config_file())),
-        *((path, "<path>") for path in (*config.cache_also, environ.get("TMPDIR"), environ.get("XDG_RUNTIME_DIR"))),
-        (config.index if config.index and "://" not in config.index else None, "<path>"),
+        *((environ.get(name), "<path>") for name in ("VBNFS_CONFIG", "TMPDIR", "XDG_RUNTIME_DIR")),
+        *((path, "<path>") for path in (default_config_file(), *_paths_of(config))),
         (config.mirror.ca_bundle if config.mirror is not None else None, "<path>"),
         *((path, "<mount>") for path in (config.mountpoint, *mountpoints)),
         (config.log_file, "<log>"),

@@ -39,7 +39,8 @@ def report_text(order: Order, found: Examination) -> str:
 def vocabulary() -> Set[str]:
     """The words of vbnfs's own modules and pages, in small letters."""
     package = Path(vbnfs.__file__).parent
-    files = [*package.rglob(_PARTS[0]), *package.glob(_PARTS[1]), *package.parent.glob(_PARTS[1])]
+    pages = package if (package / "docs").is_dir() else package.parent  # in a wheel, and in a clone
+    files = [*package.rglob(_PARTS[0]), *pages.glob(_PARTS[1])]
     found: set[str] = set()
     for file in files:
         found.update(re.findall(r"\w+", file.read_text(encoding="utf-8", errors="replace").casefold()))

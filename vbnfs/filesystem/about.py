@@ -1,7 +1,7 @@
 """The folder `.vbnfs` at the top of a mount: what the mount says of itself and of its files, for all programs.
 
-    .vbnfs/status.json               what every reader may know of the mount, with its counters
-    .vbnfs/log                       the end of the daemon's log; for the user whose daemon it is, and root
+    .vbnfs/status.json               what every reader may know of the mount
+    .vbnfs/figures.json, .vbnfs/log  what it does, and the end of its log: for the user whose daemon it is, and root
     .vbnfs/provenance/<path>.json    where the file at that path comes from, and how the cache has it
 
 A program meets it only by its name, unless a setting has it listed: find, du, rsync and copies go without it.
@@ -15,7 +15,7 @@ import hashlib
 import os
 import stat
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from errno import EISDIR, ENOENT, ENOTDIR, EROFS
 from typing import Final, TypeGuard
@@ -30,7 +30,7 @@ from vbnfs.filesystem.ownership import Ownership
 from vbnfs.fuse.operations import Absent, Answer, Attr, DirEntry, Entry, ErrnoReply, Listing
 
 NAME: Final = ".vbnfs"
-_STATUS, _LOG, _PROVENANCE, _SUFFIX = "status.json", "log", "provenance", ".json"
+_PROVENANCE, _SUFFIX = "provenance", ".json"
 _SAME_SECONDS: Final = 1.0
 _MOST_TEXTS: Final = 256
 _MOST_LISTINGS: Final = 16
@@ -67,7 +67,8 @@ class _Made:
 class About:
     """Of one mount, whose files are those of `nodes`.
 
-    `provenance` gives the text about a file, which it is given with a path. `status` and `log` give theirs at once.
+    `provenance` gives the text about a file, which it is given with a path. Those `for_all` and those `for_owner`, by
+    their names, give theirs at once.
     """
 
     def __init__(
@@ -75,13 +76,14 @@ class About:
         nodes: Nodes,
         ownership: Ownership,
         *,
-        status: Text,
-        log: Text,
+        for_all: Mapping[str, Text],
+        for_owner: Mapping[str, Text],
         provenance: Callable[[Node, str], Awaitable[bytes]],
     ) -> None:
         self._nodes = nodes
         self._ownership = ownership
-        self._texts: dict[str, Text] = {_STATUS: status, _LOG: log}
+        self._texts = {**for_all, **for_owner}
+        self._of_owner = frozenset(f"{NAME}/{name}" for name in for_owner)
         self._provenance = provenance
         self._made: LRUCache[int, _Made] = LRUCache(_MOST_TEXTS)
         self._listings: LRUCache[int, tuple[Tree, Listing]] = LRUCache(_MOST_LISTINGS)
@@ -132,7 +134,7 @@ class About:
         return listing
 
     def _listing(self, folder: Place) -> Listing:
-        children = [DirEntry(encode(name), one.inode, _mode(one), None) for name, one in self._children(folder)]
+        children = [DirEntry(encode(name), one.inode, self._mode(one), None) for name, one in self._children(folder)]
         return Listing(
             [
                 DirEntry(b".", folder.inode, _FOLDER_MODE, None),
@@ -169,7 +171,7 @@ class About:
 
     def _children(self, folder: Place) -> Iterator[tuple[str, Place]]:
         if folder.inode == self.top.inode:
-            names = [_STATUS, _LOG, _PROVENANCE]
+            names = [*self._texts, _PROVENANCE]
         else:
             directory = self._directory(folder)
             children = self._nodes.tree.children(directory)
@@ -239,8 +241,14 @@ class About:
     def _file_entry(self, place: Place, made: _Made) -> Entry:
         return Entry(self._attr(place, len(made.text), made.modified_ns), entry_seconds=0.0, attr_seconds=0.0)
 
+    def _mode(self, place: Place) -> int:
+        """st_mode."""
+        if place.is_folder:
+            return _FOLDER_MODE
+        return _OWNERS_MODE if place.path in self._of_owner else _FILE_MODE
+
     def _attr(self, place: Place, size_bytes: int, modified_ns: int) -> Attr:
-        mode, ownership = _mode(place), self._ownership
+        mode, ownership = self._mode(place), self._ownership
         is_owners = mode == _OWNERS_MODE
         return Attr(
             inode=place.inode,
@@ -253,13 +261,6 @@ class About:
             modified_ns=modified_ns,
             preferred_read_bytes=_READ_BYTES,
         )
-
-
-def _mode(place: Place) -> int:
-    """st_mode; the log names what concerns the owner alone."""
-    if place.is_folder:
-        return _FOLDER_MODE
-    return _OWNERS_MODE if place.path == f"{NAME}/{_LOG}" else _FILE_MODE
 
 
 def _comes_from_somewhere(node: Node | None) -> TypeGuard[DataNode | StaticNode]:

@@ -146,6 +146,7 @@ class OpenFiles:
         inode, opened, use = file.inode, file.file, self._uses[handle]
         self._metrics.read_requests += 1
         if isinstance(opened, bytes):
+            self.waits.add_none()
             return self._counted(use, memoryview(self._bytes_now(inode, opened))[offset : offset + size])
         self._tables.note_read(file)
         try:

@@ -266,9 +266,8 @@ class FileSystem:
             return found
 
     def status(self) -> dict[str, Any]:
-        """What every reader may know of the mount, with its counters: they name no file and no program."""
-        waits = {"counts": self.files.waits.counts, "sum_seconds": self.files.waits.sum_seconds}
-        return {**self._status(self), "metrics": self._metrics.snapshot(), "waits": waits}
+        """What every reader may know of the mount."""
+        return dict(self._status(self))
 
     # Sizes
 

@@ -2,11 +2,11 @@
 
 import errno
 import json
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any, cast
 
 from vbnfs.dataset.tree import ROOT_INODE, DataNode, Node, StaticNode
-from vbnfs.filesystem.about import NAME, About
+from vbnfs.filesystem.about import NAME, About, Text
 from vbnfs.filesystem.operations import FileSystem
 from vbnfs.filesystem.ownership import Ownership
 from vbnfs.fuse.operations import (
@@ -28,22 +28,26 @@ _NAME = NAME.encode()
 class WithAbout:
     """Answers for one mount, of which `inner` has all but that folder: the `Operations` of `fuse.operations`.
 
-    `log` gives the end of the daemon's log. With `is_listed` the top folder lists the name.
+    `for_owner` are texts for the user whose daemon it is, by their names. With `is_listed` the top folder lists it.
     """
 
     def __init__(
-        self, inner: FileSystem, ownership: Ownership, *, log: Callable[[], bytes], is_listed: bool = False
+        self, inner: FileSystem, ownership: Ownership, for_owner: Mapping[str, Text], *, is_listed: bool = False
     ) -> None:
         self._inner = inner
         self._about = About(
-            inner.nodes, ownership, status=lambda: _text(inner.status()), log=log, provenance=self._provenance
+            inner.nodes,
+            ownership,
+            for_all={"status.json": lambda: as_text(inner.status())},
+            for_owner=for_owner,
+            provenance=self._provenance,
         )
         self._is_listed = is_listed
         self._top: tuple[Listing, Listing] | None = None  # the top folder's names, and those with one more
 
     async def _provenance(self, node: Node, path: str) -> bytes:
         assert isinstance(node, DataNode | StaticNode)
-        return _text({"path": path, **await self._inner.origin(node)})
+        return as_text({"path": path, **await self._inner.origin(node)})
 
     def lookup(self, parent: int, name: bytes) -> Answer[Entry | Absent]:
         """See `Operations`."""
@@ -120,5 +124,6 @@ class WithAbout:
         return self._inner.errno_of(request, error)
 
 
-def _text(value: Mapping[str, Any]) -> bytes:
+def as_text(value: Mapping[str, Any]) -> bytes:
+    """JSON for people and programs."""
     return (json.dumps(value, indent=2) + "\n").encode()
