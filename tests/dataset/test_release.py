@@ -228,7 +228,9 @@ def test_the_newest_is_chosen() -> None:
 
 def test_a_version_that_there_is_not() -> None:
     """A version that does not exist is refused, with the versions that do."""
-    with pytest.raises(DatasetError, match=r"no dataset version 0\.5\.0; there are: 0\.9\.0, 0\.10\.0$"):
+    with pytest.raises(
+        DatasetError, match=r"no dataset version 0\.5\.0; there are: 0\.9\.0, 0\.10\.0; near it: 0\.9\.0, 0\.10\.0$"
+    ):
         release_of("0.9.0", "0.10.0").choose("0.5.0")
 
 
