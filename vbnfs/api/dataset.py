@@ -11,7 +11,7 @@ from vbnfs.api.version import Version
 from vbnfs.config.settings import SETTING_BY_NAME, Config
 from vbnfs.config.sources import load_config
 from vbnfs.errors import UsageError
-from vbnfs.tables.columns import near
+from vbnfs.suggestions import hint
 
 
 class Dataset:
@@ -27,9 +27,8 @@ class Dataset:
 
     def __init__(self, name: str | None = None, *, config_file: str | Path | None = None, **settings: object) -> None:
         for unknown in settings.keys() - SETTING_BY_NAME.keys():
-            nearest = near(unknown, SETTING_BY_NAME)
-            hint = f"; near it: {', '.join(nearest)}" if nearest else "; docs/settings.md lists them"
-            raise UsageError(f"there is no setting {unknown}{hint}")
+            nearest = hint(unknown, SETTING_BY_NAME) or "; docs/settings.md lists them"
+            raise UsageError(f"there is no setting {unknown}{nearest}")
         given = {key: _text(value) for key, value in settings.items() if value is not None}
         given |= {} if name is None else {"dataset": name}
         file = None if config_file is None else Path(config_file)

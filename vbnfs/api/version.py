@@ -14,7 +14,7 @@ from vbnfs.api.os_errors import as_os_errors
 from vbnfs.dataset.kinds import BEHAVIOR, LFP, SESSION, kind_of
 from vbnfs.dataset.manifest import Manifest
 from vbnfs.errors import DatasetError
-from vbnfs.tables.columns import near
+from vbnfs.suggestions import near
 from vbnfs.tables.frames import as_allensdk
 from vbnfs.tables.query import parse_query
 

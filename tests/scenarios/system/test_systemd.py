@@ -219,9 +219,7 @@ def test_a_user_s_unit(guest: Guest, server: FakeS3Server) -> None:
 def test_the_debian_package(root: Path, server: FakeS3Server, tmp_path: Path) -> None:
     """The package works in a bare root, by mount(8) and by its unit; removed, it leaves caches and settings alone."""
     build = [REPOSITORY / "script" / "package"]
-    done = subprocess.run(
-        [REPOSITORY / "script" / "package"], capture_output=True, text=True, check=False, timeout=900
-    )
+    done = subprocess.run(build, capture_output=True, text=True, check=False, timeout=900)
     assert done.returncode == 0, done.stdout + done.stderr
     package = REPOSITORY / done.stdout.splitlines()[-1]
     with Guest(root, tmp_path / "work") as guest:
