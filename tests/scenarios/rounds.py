@@ -8,7 +8,7 @@ from typing import Final
 
 from tests.fakes.s3_server import FakeS3Server, Reply, Request
 
-_QUIET_SECONDS: Final = 0.6  # without a new request, and with a program that does nothing: it waits for an answer
+_QUIET_SECONDS: Final = 1.0  # without a new request, and with a program that does nothing: it waits for an answer
 
 _RUNNABLE: Final = "R"
 
