@@ -1,11 +1,14 @@
-"""Logging: a warning that repeats itself is logged once."""
+"""Logging: a warning that repeats itself is logged once, and the last lines are kept."""
 
+import io
+import json
+import logging
 import threading
 
 import structlog
 from cachetools import TTLCache
 
-from vbnfs.logs import WarnOnce
+from vbnfs.logs import WarnOnce, configure_logging, log_tail
 
 
 def test_a_warning_is_logged_once() -> None:
@@ -70,3 +73,23 @@ def test_threads_log_a_warning_once() -> None:
         for thread in threads:
             thread.join()
     assert len(logs) == 100
+
+
+def test_the_end_of_the_log() -> None:
+    """While it is kept, the last lines are there as JSON, of so many bytes at the most; a long one is cut."""
+    configure_logging(io.StringIO(), level="info", as_json=False)
+    log = structlog.get_logger()
+    with log_tail() as tail:
+        log.info("first", file="a")
+        log.debug("not this one")
+        logging.getLogger("httpx").warning("of a library")
+        lines = [json.loads(line) for line in tail.text().splitlines()]
+        assert [(line["event"], line["level"]) for line in lines] == [("first", "info"), ("of a library", "warning")]
+        for number in range(2000):
+            log.info("filling", number=number)
+        assert 60_000 < len(tail.text()) <= 64 << 10
+        assert json.loads(tail.text().splitlines()[-1])["number"] == 1999
+        log.info("x" * (100 << 10))
+        assert len(tail.text()) == 64 << 10
+    log.info("after")
+    assert b"after" not in tail.text()

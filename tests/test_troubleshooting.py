@@ -80,7 +80,7 @@ def quoted() -> list[str]:
     """The page's lines that vbnfs prints."""
     blocks = re.findall(r"^```\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
     lines = [line for block in blocks for line in block.splitlines()]
-    begins = re.compile(r"(?:mount\.)?vbnfs: (?!see )|  last error  ")
+    begins = re.compile(r"(?:mount\.)?vbnfs: (?!see )|    last error  ")
     return [line[match.end() :] for line in lines if (match := begins.match(line))]
 
 

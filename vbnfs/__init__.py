@@ -1,3 +1,36 @@
-"""vbnfs: a versioned scientific dataset on S3 as a local, read-only file system."""
+"""vbnfs: a versioned scientific dataset on S3 as a local, read-only file system.
+
+In Python `vbnfs.Dataset` has the same files without a mount; docs/python.md is its guide.
+"""
+
+TYPE_CHECKING = False  # as typing.TYPE_CHECKING: importing this imports nothing
+if TYPE_CHECKING:
+    from vbnfs.api.dataset import Dataset as Dataset
+    from vbnfs.api.files import File as File
+    from vbnfs.api.remote_file import RemoteFile as RemoteFile
+    from vbnfs.api.version import Session as Session
+    from vbnfs.api.version import Version as Version
 
 __version__ = "0.1.0"
+__all__ = ["Dataset", "File", "RemoteFile", "Session", "Version"]
+
+_PLACES = {
+    "Dataset": "vbnfs.api.dataset",
+    "File": "vbnfs.api.files",
+    "RemoteFile": "vbnfs.api.remote_file",
+    "Session": "vbnfs.api.version",
+    "Version": "vbnfs.api.version",
+}
+
+
+def __getattr__(name: str) -> object:
+    """A name of `__all__`, imported when it is first used (PEP 562): the file system needs no pandas."""
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib  # noqa: PLC0415 - see above
+
+    return getattr(importlib.import_module(_PLACES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

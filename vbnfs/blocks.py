@@ -5,11 +5,12 @@ The network and the disk both go by these; neither imports the other.
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import xxhash
 
-from vbnfs.objects import ByteRange
+from vbnfs.objects import ByteRange, Content
 
 BLOCK_BYTES: Final = 256 << 10
 CHECKSUM_BYTES: Final = 16
@@ -25,6 +26,30 @@ def blocks_of(byte_range: ByteRange) -> range:
     if not byte_range:
         return range(0)
     return range(byte_range.start // BLOCK_BYTES, -(-byte_range.stop // BLOCK_BYTES))
+
+
+@dataclass(frozen=True, slots=True)
+class Portion:
+    """Blocks of a content, by number and in order: those that are wanted of it, all or some."""
+
+    content: Content
+    blocks: Sequence[int]
+
+    @classmethod
+    def whole(cls, content: Content) -> "Portion":
+        """All of a content."""
+        return cls(content, blocks_of(ByteRange(0, content.size_bytes)))
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is all of the content."""
+        return len(self.blocks) == -(-self.content.size_bytes // BLOCK_BYTES)
+
+    @property
+    def count_bytes(self) -> int:
+        """How many bytes these blocks have: a content's last block may be shorter."""
+        behind = (self.blocks[-1] + 1) * BLOCK_BYTES if self.blocks else 0
+        return len(self.blocks) * BLOCK_BYTES - max(0, behind - self.content.size_bytes)
 
 
 def by_block(parts: Sequence[bytes | memoryview]) -> list[list[bytes | memoryview]]:

@@ -9,9 +9,11 @@
     │   ├── DigestsError            EIO         of digests
     │   └── IndexFileError          EIO         of a structure index
     ├── PinError                    EIO         a pin is not there, or cannot be read, stored or made so
+    ├── RecordError                 EIO         a record of what was read cannot be written or read, or is none
     ├── Hdf5Error                   EIO         a file is no HDF5 file, or not all of its structure was found
     ├── TablesError                 EIO         the dataset has no such table, or what is found cannot be written
     ├── ExportError                 EIO         a folder cannot be exported to, or takes no more
+    ├── DoctorError                 EIO         something here needs doing, or a report of it cannot be written
     ├── InstallError                EIO         mount helper or units cannot be installed or removed
     ├── DemoError                   EIO         the demo's server or libraries are missing, or failed
     ├── DatasetError                EIO         what the bucket holds is not a usable dataset
@@ -130,6 +132,10 @@ class PinError(VbnfsError):
     """A pin is not there, is damaged, cannot be stored, or holds something else than what is asked for now."""
 
 
+class RecordError(VbnfsError):
+    """A record of what was read cannot be written or read, is none, or names files that are not to be had."""
+
+
 class Hdf5Error(VbnfsError):
     """A file is no HDF5 file, or not all that was asked for of its structure was found; the message says what."""
 
@@ -140,6 +146,10 @@ class TablesError(VbnfsError):
 
 class ExportError(VbnfsError):
     """A folder cannot be exported to, or takes no more; the message says how to go on."""
+
+
+class DoctorError(VbnfsError):
+    """Something on this machine needs doing, or a report of it cannot be written: `vbnfs doctor`, exit status 1."""
 
 
 class InstallError(VbnfsError):

@@ -31,6 +31,7 @@ class Metrics:
     limited_fetches: int = _counter("fetches", "fetches that --limit-rate held back before their request")
     read_requests: int = _counter("requests", "reads that the kernel requested")
     read_bytes: int = _counter("bytes", "bytes in the replies to these reads")
+    fetched_reads: int = _counter("requests", "of these reads, those that waited for bytes from S3")
     walks: int = _counter("files", "HDF5 files whose structure was read ahead of a program")
     walked_blocks: int = _counter("blocks", "blocks that were requested for that")
     index_waves: int = _counter("files", "HDF5 files of which all structure that the index has was requested at once")

@@ -34,7 +34,7 @@ def test_every_program_opens_the_files_of_the_benchmark(tmp_path: Path) -> None:
     AllenSDK's own download asks the same origin, and copies on the local disk ask none. Only the files are left.
     """
     if missing := set(absent({*LIBRARIES, *SDKS})) & {*LIBRARIES, *SDKS}:
-        pytest.skip(f"script/setup bench installs them: {', '.join(sorted(missing))}")
+        pytest.skip(f"script/setup all installs them: {', '.join(sorted(missing))}")
     fetched = fetched_by(tmp_path, ("walk", "inspector", "sorting", "recording"), (INDEXED, *LIBRARIES))
     walks = {(works.WALK.name, system) for system in (INDEXED, *LIBRARIES)}
     assert set(fetched) == walks | {(work.name, INDEXED) for work in PROGRAMS}

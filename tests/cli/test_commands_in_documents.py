@@ -6,6 +6,7 @@ import shlex
 import click
 import pytest
 
+from tests.code_blocks import blocks
 from tests.test_documents import ALL, ROOT
 from vbnfs.cli.main import cli
 from vbnfs.cli.mount_helper import parse_arguments, settings_for
@@ -19,8 +20,8 @@ MOUNTS = re.findall(r"^mount -t vbnfs (\S+) (\S+) -o (\S+)$", ADMINISTRATION, re
 def commands_in(document: str) -> list[str]:
     """What stands behind `vbnfs` in lines of code, and in code within lines; without comments, pipes and ellipses."""
     text = (ROOT / document).read_text(encoding="utf-8")
-    blocks = "\n".join(re.findall(r"^```(?:sh)?\n(.*?)^```$", text, re.MULTILINE | re.DOTALL))
-    lines = re.findall(r"^(?:\$ )?(?:sudo )?vbnfs ((?!mount_).*)$", blocks, re.MULTILINE)
+    code = "\n".join(block.code for block in blocks(text) if block.language in {"", "sh"})
+    lines = re.findall(r"^(?:\$ )?(?:sudo )?vbnfs ((?!mount_).*)$", code, re.MULTILINE)
     inline = re.findall(r"(?<!`)`(?:sudo )?vbnfs ([^`]+)`", text)
     found = [match[1].strip() for one in (*lines, *inline) if (match := COMMAND.match(one))]
     return sorted({one for one in found if re.match(r"[a-z]", one)})

@@ -6,6 +6,7 @@ import os
 import pty
 import random
 import re
+import shutil
 import signal
 import stat
 import subprocess
@@ -415,6 +416,31 @@ def test_no_link_is_followed(server: FakeS3Server, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert [path.name for path in (out / "vbnfs-export").glob("*.part")] == ["download.part"]
     assert {one.name: one.read_bytes() for one in mine.iterdir()} == files
+
+
+def test_what_has_the_name_of_a_file(server: FakeS3Server, tmp_path: Path) -> None:
+    """A pipe or a folder that is called README.txt is the user's own: it stays, and holds nothing up.
+
+    A folder in the place of another file, or a file in that of a folder, is refused by name.
+    """
+    out = tmp_path / "usb"
+    out.mkdir()
+    os.mkfifo(out / "README.txt")
+    assert export(server, out, BEHAVIOR).returncode == 0
+    assert (out / "README.txt").is_fifo()
+    (out / "README.txt").unlink()
+    for name in ("README.txt", f"{PROJECT}_project_manifest_v0.2.0.json", "vbnfs-export/catalog.json", NEW):
+        path = out / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        path.write_bytes(b"mine") if name == NEW else path.mkdir()
+        done = export(server, out, BEHAVIOR)
+        if name == "README.txt":
+            assert done.returncode == 0, done.stderr
+            continue
+        words = "not a folder" if name == NEW else "a folder"
+        assert (done.returncode, f"{path}: {words}, where" in done.stderr) == (1, True), done.stderr
+        path.unlink() if name == NEW else path.rmdir()
+    assert export(server, out, BEHAVIOR).returncode == 0
 
 
 @pytest.mark.slow

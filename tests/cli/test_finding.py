@@ -15,6 +15,7 @@ from tests.fakes.s3_server import FakeS3Server
 from tests.fakes.store import Data, Pattern
 from tests.fixtures_mount import run_vbnfs
 from vbnfs.cli.finding import Progress
+from vbnfs.cli.found_rows import Form, show_rows
 from vbnfs.dataset.manifest import DataFile
 from vbnfs.objects import ObjectVersion
 
@@ -167,6 +168,13 @@ def test_forms(server: FakeS3Server, tmp_path: Path) -> None:
     file = tmp_path / "units.parquet"
     assert printed("units", "--parquet", str(file)).startswith(f"{file}  {UNIT_COUNT:,} rows, ")
     pd.testing.assert_frame_equal(pd.read_parquet(file), pd.read_csv(io.StringIO(units_csv())))
+    plain = tmp_path / "plain"
+    plain.touch()
+    assert file.stat().st_mode == plain.stat().st_mode  # others may read it as the user's umask says
+    with file.open("rb") as opened:  # it is replaced as a whole: who reads it meanwhile has the earlier one
+        before = file.read_bytes()
+        printed("units", "--limit", "1", "--parquet", str(file))
+        assert opened.read() == before
     assert "No such file or directory" in failure("units", "--parquet", str(tmp_path / "no" / "file"), status=1)
     assert "exclude each other" in failure("units", "--csv", "--json")
 
@@ -306,6 +314,15 @@ def test_tables_that_are_odd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True
+
+
+def test_csv_cannot_drive_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a terminal control characters of cells and columns are escapes; a file gets them as they are."""
+    found, form = pd.DataFrame({"a\x1b[3J": ["x\x1b[2Jé\ny", "b"]}), Form(True, False, None, False, 0o600)
+    for stream, shown in ((Terminal(), 'a\\x1b[3J\n"x\\x1b[2Jé\ny"\nb\n'), (io.StringIO(), None)):
+        monkeypatch.setattr("sys.stdout", stream)
+        show_rows(found, form, name="x", is_limited=False, note=lambda _text: None)
+        assert stream.getvalue() == (shown or found.to_csv(index=False))
 
 
 @pytest.mark.parametrize(("stream", "shown"), [(Terminal(), "100%"), (io.StringIO(), "")])

@@ -343,6 +343,18 @@ def test_what_is_of_another_dataset(server: FakeS3Server, tmp_path: Path) -> Non
         assert outcomes(server, tmp_path / "photos") == {"unreadable": 1}
 
 
+def test_folders_in_folders(server: FakeS3Server, tmp_path: Path) -> None:
+    """What lies more than a hundred folders deep is left, and named: a disk may come from anybody."""
+    top = tmp_path / "deep"
+    here = top.joinpath(*"a" * 100)
+    here.joinpath(*"b" * 20).mkdir(parents=True)
+    for path in (top / "x", here / "y", here / "b" / "z"):
+        path.touch()
+    done = run(server, top, "-v")
+    assert (done.returncode, done.stdout.count("unknown ")) == (1, 2), done.stderr
+    assert f"unreadable {here}: its folders are nested too deeply; name it itself" in done.stdout
+
+
 def test_folders_that_nothing_is_taken_from(mounts: Mounts, server: FakeS3Server, tmp_path: Path) -> None:
     """A mount, the cache itself, a folder that is not there: status 1 and the remedy; below DIR they are left out."""
     mount = mounts(server.endpoint_url)

@@ -67,6 +67,9 @@ def test_from_one_cache_into_another(server: FakeS3Server, tmp_path: Path) -> No
     done = run_vbnfs("index", "export", file)
     assert (done.returncode, done.stderr) == (0, "")
     exported = sets_in(file.read_bytes())
+    plain = tmp_path / "plain"
+    plain.touch()
+    assert file.stat().st_mode == plain.stat().st_mode  # others may read it as the user's umask says
     assert [one.file_hash for one in exported] == sorted(HASHES.values())
     assert all(one.is_whole and set(one.blocks) >= STRUCTURE for one in exported)
     assert len(file.read_bytes()) < 400 * len(exported)
@@ -124,6 +127,37 @@ def test_files_that_cannot_be_read(server: FakeS3Server) -> None:
     done = run_vbnfs("index", "export", "/dev/null", NAMES[1], url, *VERSION)
     assert "have no structure sets here" in done.stderr
     assert "'vbnfs index build PATH' makes them" in done.stderr
+
+
+def test_an_index_that_cannot_be_kept(server: FakeS3Server, tmp_path: Path) -> None:
+    """A disk that takes no more, or an index that is full: the files are named as failed, and the status is 1."""
+    (tmp_path / "cache").mkdir(mode=0o700)
+    (tmp_path / "cache" / "structure-v1").write_bytes(b"")  # in the place of the folder
+    done = run_vbnfs("index", "build", *NAMES[:2], f"--endpoint-url={server.endpoint_url}")
+    assert (done.returncode, done.stdout.count("failed")) == (1, 2), done.stdout
+    assert "vbnfs: 2 of 2 files not indexed, such as " in done.stderr
+    assert "the index in the cache cannot be written: Not a directory" in done.stderr
+
+
+def test_what_cannot_be_used_is_shown_as_a_warning(server: FakeS3Server, tmp_path: Path) -> None:
+    """`index show` says so of a file and a URL that are no index, and of S3 that is not reached, in words alone."""
+    url = f"--endpoint-url={server.endpoint_url}"
+    for index, reason in (
+        (str(tmp_path / "none"), "No such file or directory"),
+        (__file__, "no structure index, which 'vbnfs index export' writes"),
+        (f"{server.endpoint_url}/none", ""),
+    ):
+        done = run_vbnfs("index", "show", "ecephys_sessions", "--index", index, url)
+        assert done.returncode == 0, done.stderr
+        warning, summary = done.stderr.splitlines()
+        assert warning.startswith(f"vbnfs: warning: index {index}: ")
+        assert warning.endswith("; files are read without it")
+        assert reason in warning
+        assert summary == "0 of 3 files in the index"
+    server.stop()
+    done = run_vbnfs("index", "show", "ecephys_sessions", url)
+    assert done.stderr.startswith("vbnfs: warning: "), done.stderr
+    assert "level=" not in done.stderr
 
 
 def test_what_is_asked_wrongly(server: FakeS3Server) -> None:

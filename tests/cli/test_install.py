@@ -20,9 +20,158 @@ REPOSITORY = Path(__file__).parents[2]
 SYSTEM_UNITS = ["vbnfs-clean.service", "vbnfs-clean.timer", "vbnfs@.service"]
 
 
+LIST = "var/lib/vbnfs/installed.json"
+
+
 def files_below(root: Path) -> list[str]:
-    """The files and links, as seen from the root."""
-    return sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_symlink() or path.is_file())
+    """The files and links, as seen from the root, without the list of them."""
+    every = [path for path in root.rglob("*") if path.is_symlink() or path.is_file()]
+    return sorted(name for path in every if (name := str(path.relative_to(root))) != LIST)
+
+
+def all_below(root: Path) -> list[Path]:
+    """Whatever is there."""
+    return sorted(root.rglob("*"))
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home of its own, in which nothing is."""
+    folder = tmp_path / "home"
+    folder.mkdir()
+    monkeypatch.setenv("HOME", str(folder))
+    for name in ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    return folder
+
+
+# install and uninstall
+
+
+def test_all_of_a_user(home: Path) -> None:
+    """`install --user` puts completions, pages and units in place; `uninstall` leaves nothing behind."""
+    trial = run_vbnfs("install", "--user", "--dry-run")
+    assert (trial.returncode, all_below(home)) == (0, [])
+    done = run_vbnfs("install", "--user")
+    assert (done.returncode, done.stdout) == (0, trial.stdout), done.stderr
+    there = [f"{home}/{name}" for name in files_below(home)]
+    assert {*there} - {f"{home}/.local/state/vbnfs/installed.json"} == {*done.stdout.splitlines()}
+    for name in (
+        ".local/share/bash-completion/completions/vbnfs",
+        ".local/share/zsh/site-functions/_vbnfs",
+        ".config/fish/completions/vbnfs.fish",
+        ".local/share/man/man1/vbnfs-mount.1",
+        ".local/share/man/man8/mount.vbnfs.8",
+        ".config/systemd/user/vbnfs@.service",
+    ):
+        assert f"{home}/{name}" in there
+    assert "fpath+=" in done.stderr
+    assert run_vbnfs("install", "--user").stdout == done.stdout  # it may be repeated
+    wants = home / ".config/systemd/user/default.target.wants"
+    wants.mkdir()
+    (wants / "vbnfs@vbn.service").symlink_to("../vbnfs@.service")  # as `systemctl --user enable vbnfs@vbn` does
+    trial = run_vbnfs("uninstall", "--user", "--dry-run")
+    gone = run_vbnfs("uninstall", "--user")
+    assert (gone.returncode, trial.stdout.replace("would remove", "removed")) == (0, gone.stdout)
+    assert f"removed {wants}/vbnfs@vbn.service" in gone.stdout
+    assert all_below(home) == []
+    again = run_vbnfs("uninstall", "--user")
+    assert (again.returncode, again.stdout) == (0, "")
+    assert "nothing is installed for this user" in again.stderr
+
+
+def test_all_of_a_system(tmp_path: Path) -> None:
+    """For all users the helper comes, too; what other files made of the folders stays."""
+    (tmp_path / "usr").mkdir()
+    done = run_vbnfs("install", "--system", "--root", tmp_path)
+    assert done.returncode == 0, done.stderr
+    there = files_below(tmp_path)
+    assert [f"{tmp_path}/{name}" for name in there] == sorted(line.split()[0] for line in done.stdout.splitlines())
+    assert {"sbin/mount.vbnfs", "etc/fish/completions/vbnfs.fish", "etc/tmpfiles.d/vbnfs.conf"} <= {*there}
+    (tmp_path / "etc/own").touch()
+    assert run_vbnfs("uninstall", "--system", "--root", tmp_path).returncode == 0
+    assert files_below(tmp_path) == ["etc/own"]
+    assert not (tmp_path / "var").exists()
+    assert (tmp_path / "usr").exists()  # it was there before
+
+
+def test_what_was_changed_stays(home: Path) -> None:
+    """A file that was changed since is refused by `install`, which then writes nothing, and named by `uninstall`."""
+    assert run_vbnfs("install", "--user").returncode == 0
+    changed = home / ".config/fish/completions/vbnfs.fish"
+    changed.write_text("# mine\n")
+    missing = home / ".local/share/bash-completion/completions/vbnfs"
+    missing.unlink()
+    done = run_vbnfs("install", "--user")
+    assert (done.returncode, f"{changed}: changed since vbnfs installed it" in done.stderr) == (1, True)
+    assert not missing.exists()
+    done = run_vbnfs("uninstall", "--user")
+    assert (done.returncode, str(changed) in done.stderr.splitlines()) == (1, True)
+    assert str(changed) not in done.stdout
+    assert files_below(home) == [".config/fish/completions/vbnfs.fish"]
+    done = run_vbnfs("install", "--user", "--only", "completions")
+    assert (done.returncode, "not installed by vbnfs" in done.stderr) == (1, True)
+
+
+def test_one_part(home: Path) -> None:
+    """`--only` puts one part in place; a later `install` adds the others to the list."""
+    assert run_vbnfs("install", "--user", "--only", "units").returncode == 0
+    assert {Path(name).parts[0:3] for name in files_below(home)} == {
+        (".config", "systemd", "user"),
+        (".local", "state", "vbnfs"),
+    }
+    assert run_vbnfs("install", "--user").returncode == 0
+    assert run_vbnfs("uninstall", "--user").returncode == 0
+    assert all_below(home) == []
+
+
+def test_what_pipx_shows_is_left(home: Path) -> None:
+    """A link into the environment's own `share` is an installer's: it is not replaced, and not removed."""
+    page = home / ".local/share/man/man1/vbnfs.1"
+    page.parent.mkdir(parents=True)
+    page.symlink_to(Path(sys.prefix) / "share/man/man1/vbnfs.1")
+    done = run_vbnfs("install", "--user", "--only", "manual")
+    assert (done.returncode, f"{page}\n" in done.stdout) == (0, False)
+    assert run_vbnfs("uninstall", "--user").returncode == 0
+    assert files_below(home) == [".local/share/man/man1/vbnfs.1"]
+
+
+def test_a_package_has_its_places_and_no_list(tmp_path: Path) -> None:
+    """With --package all goes where a distribution's packages have it, and no list is kept."""
+    assert run_vbnfs("install", "--package", "--root", tmp_path).returncode == 0
+    there = {*files_below(tmp_path)}
+    assert {"usr/lib/systemd/system/vbnfs@.service", "usr/share/zsh/vendor-completions/_vbnfs"} <= there
+    assert not [name for name in there if name.startswith(("etc/", "usr/local/"))]
+    assert not (tmp_path / LIST).exists()
+
+
+def test_uninstall_says_what_remains(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cache with what it takes, settings, log and program are named, each with what removes it."""
+    monkeypatch.setenv("VBNFS_CACHE_DIR", str(tmp_path / "a cache"))
+    (tmp_path / "a cache").mkdir()
+    (tmp_path / "a cache/file").write_bytes(b"x" * 300_000)
+    (tmp_path / "vbnfs.log").touch()
+    (home / ".config/vbnfs").mkdir(parents=True)
+    (home / ".config/vbnfs/config.toml").touch()
+    done = run_vbnfs("uninstall", "--user")
+    assert f"the cache {tmp_path}/a cache remains (" in done.stderr
+    assert f"rm -r '{tmp_path}/a cache'" in done.stderr
+    assert f"rm {tmp_path}/vbnfs.log" in done.stderr
+    assert f"rm -r {home}/.config/vbnfs" in done.stderr
+    assert "the program remains: " in done.stderr
+
+
+def test_a_list_that_cannot_be_read(home: Path) -> None:
+    """A damaged list is named, with the remedy, and nothing is removed."""
+    assert run_vbnfs("install", "--user", "--only", "units").returncode == 0
+    kept = home / ".local/state/vbnfs/installed.json"
+    kept.write_text("{")
+    done = run_vbnfs("uninstall", "--user")
+    assert (done.returncode, f"{kept}: not a list of what vbnfs installed" in done.stderr) == (1, True)
+    assert (home / ".config/systemd/user/vbnfs@.service").exists()
+
+
+# The two parts that have commands of their own
 
 
 def test_the_helper_has_two_names(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from tests.fakes.dataset import FakeDataset
 from tests.fakes.s3_server import FakeS3Server, Reply, Request, error
 from tests.fakes.store import Pattern
 from tests.fixtures_mount import run_vbnfs
-from vbnfs.cache.pins import read_pin
+from vbnfs.cache.pins import FORMAT, read_pin
 from vbnfs.config.settings import MIB
 
 SESSION = "ecephys_sessions/ecephys_session_{}.nwb"
@@ -168,6 +168,19 @@ def test_what_does_not_fit_beside_other_pins(server: FakeS3Server, tmp_path: Pat
     assert list(pins()) == ["one"]
 
 
+def test_files_that_are_here_do_not_fit_beside_other_pins(server: FakeS3Server, tmp_path: Path) -> None:
+    """A pin of files that are in the cache already is refused, too, where it would not fit. What it holds stays."""
+    vbnfs("prefetch", ".")
+    vbnfs("pin", "one", GONE)
+    text = vbnfs("pin", "two", SAME, CHANGED, "--cache-size", "5M", status=1)
+    assert "may take 5.0 MiB, of which 3.0 MiB are pinned or being fetched: " in text
+    assert "may take 5.0 MiB" in vbnfs("pin", "two", SAME, CHANGED, "--cache-size", "5M", "--dry-run", status=1)
+    assert list(pins()) == ["one"]
+    assert "1 of 1 files good" in vbnfs("pin", "one", GONE, "--cache-size", "2M")
+    assert "2 of 2 files good" in vbnfs("prefetch", SAME, CHANGED, "--cache-size", "5M")
+    assert lengths(tmp_path) == sorted([SIZES[SAME], SIZES[CHANGED], SIZES[GONE]])
+
+
 def test_interrupted_pins_hold_already(server: FakeS3Server, tmp_path: Path) -> None:
     """A pin stands before its first byte is fetched: what came is held, and the same command fetches the rest."""
 
@@ -196,6 +209,22 @@ def test_what_is_refused(tmp_path: Path) -> None:
     found = read_pin(tmp_path / "cache", "mine")
     assert found is not None
     assert [file.path for file in found.files] == [SAME]
+
+
+@pytest.mark.usefixtures("server")
+@pytest.mark.parametrize("asked", [{}, {"paths": None}, {"sessions": 5}, {"having": [["units"]]}, {"lfp": "?"}])
+def test_a_pin_whose_question_is_damaged(asked: dict[str, Any], tmp_path: Path) -> None:
+    """What a pin was made for may be damaged, or of another vbnfs: that is said, and the pin holds."""
+    vbnfs("pin", "mine", SAME)
+    file = tmp_path / "cache" / FORMAT / "mine.pin"
+    header, *lines = file.read_text().splitlines()
+    stored = json.loads(header)
+    file.write_text("\n".join([json.dumps(stored | {"asked": stored["asked"] | asked if asked else {}}), *lines, ""]))
+    for arguments in (["pin", "mine"], ["pin", "mine", SAME], ["pin", "--update", "mine"], ["pin", "--update"]):
+        text = vbnfs(*arguments, status=1)
+        assert "pin mine: what it was made for cannot be read" in text, arguments
+    assert pins()["mine"]["here_bytes"] == SIZES[SAME]
+    assert "mine  1.0 MiB may be evicted" in vbnfs("unpin", "mine")
 
 
 @pytest.mark.usefixtures("server")

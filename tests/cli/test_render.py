@@ -56,9 +56,9 @@ def test_a_row_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_nothing_drives_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     """Control characters are shown as escapes in tables and lines."""
-    render.print_table(("x",), [("\x1b[2J\n",)])
+    render.print_table(("\x1b[3J",), [("\x1b[2J\n",)])
     render.print_line("\r\u202e")
-    assert capsys.readouterr().out == "x\n\\x1b[2J\\n\n\\r\\u202e\n"
+    assert capsys.readouterr().out == "\\x1b[3J\n\\x1b[2J\\n\n\\r\\u202e\n"
 
 
 class Terminal(io.StringIO):

@@ -47,6 +47,7 @@ EXAMPLES: dict[str, list[tuple[str, Any]]] = {
     "memory_limit": [("16M", 16 << 20), ("1G", 1 << 30)],
     "verify": [("first-use", "first-use"), ("always", "always")],
     "passthrough": [("yes", True), ("no", False)],
+    "record": [("/r.jsonl", Path("/r.jsonl")), ("/a b/c", Path("/a b/c"))],
     "trust_cache": [("1", True), ("off", False)],
     "hdf5": [("yes", True), ("off", False)],
     "index": [
@@ -76,6 +77,12 @@ EXAMPLES: dict[str, list[tuple[str, Any]]] = {
     "log_file": [(path, Path(path)) for path in ("/1.log", "/2.log", "/3.log", "/4.log")],
     "log_level": [(level, level) for level in ("debug", "info", "warning", "error")],
     "mountpoint": [(path, Path(path)) for path in ("/1", "/2/2", "/with blank", "/größe")],
+    "status_folder": [(text, text) for text in ("hidden", "listed", "off")],
+    "metrics_port": [
+        *((text, "127.0.0.1:9464") for text in ("9464", "localhost:9464", "127.0.0.1:9464", " 09464 ")),
+        *((text, text) for text in ("127.1.2.3:1", "[::1]:65535")),
+    ],
+    "metrics_file": [(path, Path(path)) for path in ("/1.prom", "/with blank/a.prom")],
 }
 BAD: dict[str, list[str]] = {
     "dataset": ["", "..", "no-such-dataset", "Visual-Behavior-Ophys", "visual-behavior-ophys ", "a/b", "x" * 256],
@@ -106,6 +113,7 @@ BAD: dict[str, list[str]] = {
     "memory_limit": ["", "15M", "much"],
     "verify": ["", "never", "Always"],
     "passthrough": ["", "maybe", "2"],
+    "record": ["", "a\0b"],
     "trust_cache": ["", "never"],
     "hdf5": ["", "maybe"],
     "index": [
@@ -132,6 +140,12 @@ BAD: dict[str, list[str]] = {
     "log_file": ["", "a\0b", "~no-such-user-here/x"],
     "log_level": ["", "INFO", "trace", "debug|info", "debugx"],
     "mountpoint": ["", "a\0b", "~no-such-user-here/x"],
+    "status_folder": ["", "yes", "Hidden", "show"],
+    "metrics_port": [
+        *("", "0", "65536", "-1", "x", "9464x", "0.0.0.0:9464", "10.0.0.1:9464", "[::]:9464", "::1:9464"),
+        *("example.org:80", "127.0.0.1:", ":9464x", "127.0.0.1.evil.org:80", "999999"),
+    ],
+    "metrics_file": ["", "/metrics", "/metrics.txt", "a\0b.prom"],
 }
 SOURCES = ("command line", "-o", "environment", "TOML")  # the first one that has a value wins
 

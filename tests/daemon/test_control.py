@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
@@ -24,8 +24,9 @@ import trio
 import trio.testing
 
 from vbnfs.access import running_mounts
-from vbnfs.access.mount_filling import fill_by
+from vbnfs.access.mount_filling import blocks_wanted, fill_by
 from vbnfs.access.mount_status import ask_readers_status, ask_status
+from vbnfs.blocks import BLOCK_BYTES, Portion
 from vbnfs.daemon import control
 from vbnfs.errors import MountError
 from vbnfs.host import runtime
@@ -77,7 +78,7 @@ async def test_commands_that_fail(entry: MountEntry) -> None:
     async with served(entry):
         with pytest.raises(MountError, match="it broke"):
             await ask(entry, "broken")
-        with pytest.raises(MountError, match="commands are: broken, hello"):
+        with pytest.raises(MountError, match="does not know 'nonsense'; unmount it and mount it again"):
             await ask(entry, "nonsense")
         assert await ask(entry, "hello") == {"hello": "world"}
 
@@ -474,6 +475,7 @@ async def working(entry: MountEntry, work: control.Work) -> AsyncIterator[None]:
 
 
 CONTENTS = [Content(name, 1, ObjectVersion(name, "v")) for name in ("aa", "bb")]
+PORTIONS = list(map(Portion.whole, CONTENTS))
 
 
 async def test_a_work_reports_until_it_is_over(entry: MountEntry) -> None:
@@ -487,8 +489,33 @@ async def test_a_work_reports_until_it_is_over(entry: MountEntry) -> None:
         return {"is_over": True, "came_bytes": 2, "filled": [second]}
 
     async with working(entry, fill):
-        await fill_by(entry, CONTENTS, came.append, filled.append)
+        await fill_by(entry, PORTIONS, came.append, filled.append)
     assert (came, filled) == ([5, 2], CONTENTS)
+
+
+async def test_portions_in_a_question(entry: MountEntry) -> None:
+    """Blocks that are far apart in large files arrive as they were named, in as many questions as they need."""
+    files = [Content(f"{n:032x}", (48 << 10) * BLOCK_BYTES, ObjectVersion(f"{n}", "v")) for n in range(9)]
+    portions = [Portion(one, range(n, 48 << 10, 2)) for n, one in enumerate(files)]
+    asked = list[tuple[str, Sequence[int] | None]]()
+
+    async def fill(question: Mapping[str, Any], report: control.Report) -> Mapping[str, Any]:
+        asked.extend(map(blocks_wanted, question["contents"]))
+        return {"is_over": True, "filled": [name for name, _ in asked]}
+
+    filled = list[Content]()
+    async with working(entry, fill):
+        await fill_by(entry, [*portions, *PORTIONS], list[int]().append, filled.append)
+    wanted = [(one.content.content_id, list(one.blocks)) for one in portions]
+    assert asked == [*wanted, *((one.content_id, None) for one in CONTENTS)]
+    assert filled == [*files, *CONTENTS]
+
+
+@pytest.mark.parametrize("value", [7, None, [], ["aa"], ["aa", "x"], ["aa", 7], ["aa", "7", "7"]])
+def test_what_is_no_portion(value: object) -> None:
+    """A question with such a value is refused."""
+    with pytest.raises(ValueError, match=r"portion|invalid literal"):
+        blocks_wanted(value)
 
 
 async def test_a_work_ends_with_its_asker(entry: MountEntry) -> None:
@@ -505,7 +532,7 @@ async def test_a_work_ends_with_its_asker(entry: MountEntry) -> None:
 
     async with working(entry, fill):
         async with trio.open_nursery() as asking:
-            asking.start_soon(fill_by, entry, CONTENTS, list[int]().append, list[Content]().append)
+            asking.start_soon(fill_by, entry, PORTIONS, list[int]().append, list[Content]().append)
             await begun.wait()
             asking.cancel_scope.cancel()
         with trio.fail_after(10):
@@ -521,15 +548,15 @@ async def nonsense(question: Mapping[str, Any], report: control.Report) -> Mappi
     return {"is_over": True, "filled": "all"}
 
 
-@pytest.mark.parametrize("work", [broken_work, nonsense])
-async def test_a_work_that_fails(entry: MountEntry, work: control.Work) -> None:
+@pytest.mark.parametrize(("work", "reason"), [(broken_work, "it broke"), (nonsense, "its daemon's answer is none")])
+async def test_a_work_that_fails(entry: MountEntry, work: control.Work, reason: str) -> None:
     """The asker has a `MountError`, and does the work itself; so it has where there is no mount, or an old one."""
     with pytest.raises(MountError, match="does not answer"):
-        await fill_by(entry, CONTENTS, list[int]().append, list[Content]().append)
+        await fill_by(entry, PORTIONS, list[int]().append, list[Content]().append)
     async with working(entry, work):
-        with pytest.raises(MountError, match="its daemon's answer is none"):
-            await fill_by(entry, CONTENTS, list[int]().append, list[Content]().append)
+        with pytest.raises(MountError, match=reason):
+            await fill_by(entry, PORTIONS, list[int]().append, list[Content]().append)
         assert await ask(entry, "hello") == {"hello": "world"}
     async with served(entry):
-        with pytest.raises(MountError, match="its daemon's answer is none"):
-            await fill_by(entry, CONTENTS, list[int]().append, list[Content]().append)
+        with pytest.raises(MountError, match="does not know 'fill'"):
+            await fill_by(entry, PORTIONS, list[int]().append, list[Content]().append)

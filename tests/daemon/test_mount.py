@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -50,6 +51,14 @@ def server(dataset: FakeDataset) -> Iterator[FakeS3Server]:
     """A server of the dataset."""
     with FakeS3Server(dataset.store) as server:
         yield server
+
+
+def documented_names(heading: str) -> set[str]:
+    """The names in the first column of the table below a heading of docs/watching.md."""
+    text = (Path(__file__).parents[2] / "docs" / "watching.md").read_text(encoding="utf-8")
+    section = text.partition(f"## {heading}\n")[2].partition("\n## ")[0]
+    first_columns = re.findall(r"^\| (`.*?) \|", section, re.MULTILINE)
+    return {name for column in first_columns for name in re.findall(r"`(\w+)`", column)}
 
 
 def errno_of(path: Path) -> int:
@@ -633,6 +642,8 @@ def test_status_and_versions_for_people(mounts: Mounts, server: FakeS3Server) ->
     shown = run_vbnfs("status", mount.path)
     assert str(mount.path) in shown.stdout
     assert f"s3://{BUCKET}/" in shown.stdout
+    assert shown.stdout.splitlines()[1].startswith("  works, mounted ")
+    assert documented_names("For programs: vbnfs status --json") == mount.status().keys()
     rows = json.loads(run_vbnfs("versions", "--json", "--endpoint-url", server_url).stdout)
     [row] = rows
     assert (row["version"], row["files"], row["is_newest"]) == ("0.1.0", 2, True)

@@ -38,8 +38,12 @@ def test_tour_shows_everything(
         assert shown in output
     assert output.count("requests, 0.0 MiB fetched") == 1
     assert not os.path.ismount(place / "mnt")
-    assert f"are still in {place}" in output.splitlines()[-3]
-    assert output.splitlines()[-1].startswith("mkdir -p ~/vbn; ")
+    assert f"are still in {place}" in output
+    *_, real = output.partition("Now the real dataset")
+    assert re.match(r"\$ \S*vbnfs mount ~/vbn\n\n# Where to go next:\n", real.partition("\n")[2])
+    pages = re.findall(r"^(\S+\.md) ", real, re.MULTILINE)
+    assert [Path(page).name for page in pages] == ["quick-start.md", "concepts.md", "recipes.md", "from-allensdk.md"]
+    assert all(Path(page).is_file() for page in pages)
     address = re.findall(r"--endpoint-url (http://127.0.0.1:\d+)", output)
     run_demo(place, keep=False)
     output = capfd.readouterr().out

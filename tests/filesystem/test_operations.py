@@ -32,13 +32,14 @@ from vbnfs.errors import (
     TransportError,
 )
 from vbnfs.filesystem.attributes import Attributes
-from vbnfs.filesystem.checked_files import CheckedFiles
 from vbnfs.filesystem.open_files import KernelPages
 from vbnfs.filesystem.operations import FileSystem
 from vbnfs.filesystem.passthrough import Passthrough
+from vbnfs.filesystem.recording import Recording
 from vbnfs.fuse.operations import Absent, Answer, Attr, Entry, ErrnoReply, is_later
 from vbnfs.fuse.replies import listing_part
 from vbnfs.host.places import folder_at
+from vbnfs.reading.checked_files import CheckedFiles
 from vbnfs.reading.deadlines import Deadlines
 from vbnfs.reading.file_reader import FileReader
 
@@ -71,6 +72,7 @@ class World:
     answers: FileSystem
     reads: list[Any]
     stale: set[int]  # inodes of which the kernel has pages that it must not keep
+    recording: Recording
 
     def entry(self, parent: int, name: str) -> Entry:
         found = at_once(self.answers.lookup(parent, os.fsencode(name)))
@@ -116,7 +118,9 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
         await catalog.sizes.fetch_object(file.version)
         tree = tree_of([version], default="1.0.0")
         stale: set[int] = set()
-        yield World(_file_system(tmp_path, floor, catalog, tree, reads, stale), reads, stale)
+        recording = Recording("m")
+        answers = _file_system(tmp_path, floor, catalog, tree, reads, stale=stale, recording=recording)
+        yield World(answers, reads, stale, recording)
 
 
 async def own_file(uid: int, pid: int) -> str:
@@ -127,7 +131,14 @@ async def own_file(uid: int, pid: int) -> str:
 
 
 def _file_system(
-    directory: Path, floor: Bench, catalog: Catalog, tree: Any, reads: list[Any], stale: set[int]
+    directory: Path,
+    floor: Bench,
+    catalog: Catalog,
+    tree: Any,
+    reads: list[Any],
+    *,
+    stale: set[int],
+    recording: Recording,
 ) -> FileSystem:
     return FileSystem(
         tree=tree,
@@ -148,6 +159,7 @@ def _file_system(
         io_timeout_seconds=30.0,
         deadlines=Deadlines(),
         pages=KernelPages(are_stale=stale.__contains__),
+        recording=recording,
     )
 
 
@@ -334,3 +346,17 @@ async def test_a_file_that_is_found_wrong(world: World) -> None:
     assert outcomes == [refusal]
     world.stale.add(inode)
     assert not at_once(world.answers.open(inode, os.O_RDONLY, 0)).keeps_pages
+
+
+async def test_what_is_recorded(world: World) -> None:
+    """Each open is a line, with the bytes that the kernel was given; a read that fails adds none."""
+    await world.read(b"data")
+    with pytest.raises(ConnectionError):
+        await world.read(ConnectionError("no"))
+    assert not world.recording.make_lines_of_open_files()
+    lines, lost = world.recording.take()
+    assert [(line.open_number, list(line.ranges), line.read is None) for line in lines] == [
+        (1, [(0, 4)], False),
+        (2, [], True),
+    ]
+    assert lost == 0

@@ -18,11 +18,11 @@ from vbnfs.cache.content_folder import DATA, FORMAT
 from vbnfs.cache.holdings import Holdings, all_held
 from vbnfs.cache.verdict import Verdict
 from vbnfs.errors import HashMismatchError
-from vbnfs.filesystem.checked_files import CheckedFiles
 from vbnfs.filesystem.passthrough import NEEDS_ROOT, Passthrough
 from vbnfs.fuse.operations import Backing, is_later
 from vbnfs.host.places import folder_at
 from vbnfs.objects import Content
+from vbnfs.reading.checked_files import CheckedFiles
 from vbnfs.reading.fetches import Bytes
 
 DATA_OF_FILE = bytes(range(256)) * 2048  # two blocks

@@ -187,6 +187,7 @@ def test_opening(handle: int, flags: int, number: int) -> None:
     assert struct.unpack_from("=I", reply, 8) == (flags,)
     assert replies.opened(Opened(handle)) == replies.open_out(handle, flags=2)
     assert replies.opened(Opened(handle, keeps_pages=False)) == replies.open_out(handle, flags=0)
+    assert replies.opened(Opened(handle, is_direct=True)) == replies.open_out(handle, flags=1)
     assert replies.opened(Opened(handle, backing=Backing(number))) == struct.pack("=QIi", handle, 128 | 32, number)
 
 

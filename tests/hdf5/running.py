@@ -88,8 +88,11 @@ def check(data: bytes) -> None:
         assert len(found.objects) <= _NARROW.objects
         assert sum(map(len, done.waves)) == len(done.asked)
         list(found.walk())
-        for start, stop, row_bytes, rows in done.extents:
+        for start, stop, row_bytes, rows, chunks, _ in done.extents:
             assert 0 <= start < stop <= len(data)
+            assert list(chunks) == sorted(chunks)
+            assert all(start <= each < stop for each in chunks)
+            assert chunks[:1] in {(), (start,)}
             assert 0 <= row_bytes <= stop - start
             assert rows is None or 0 <= rows.start <= rows.start + rows.rows * rows.width <= len(data)
 

@@ -121,15 +121,14 @@ def damage(data: bytes, random: Random, structure: list[int]) -> None:
 def test_a_session_by_the_pynwb_of_allensdk(tmp_path: Path) -> None:
     """It is found whole, in at most 10 rounds and 15 MB, with the arrays that it has and the rows of its spikes."""
     path = tmp_path / "session.nwb"
-    program = [ALLENSDK_PYTHON, "-W", "ignore", Path(__file__).with_name("written_by_pynwb.py"), path]
-    subprocess.run(program, check=True)
+    program = [ALLENSDK_PYTHON, "-W", "ignore", Path(__file__).with_name("written_by_pynwb.py")]
+    subprocess.run([*program, "plain", path, "17", "300"], check=True)
     walked = Waves(path.read_bytes(), bounds=Bounds(fetched_bytes=15_000_000))
     assert walked.structure.objects.keys() == objects_of(path).keys()
     assert walked.structure.is_complete
     assert len(walked.waves) <= 10
     with h5py.File(path) as file:
         spikes, index = file["units/spike_times"], file["units/spike_times_index"]
-        [ragged] = [extent for extent in walked.extents if extent.rows is not None]
-        assert ragged.start == spikes.id.get_offset()
+        ragged = next(extent for extent in walked.extents if extent.start == spikes.id.get_offset())
         assert ragged.rows is not None
         assert (ragged.rows.start, ragged.rows.rows) == (index.id.get_offset(), len(index))

@@ -15,6 +15,7 @@ from vbnfs.host.processes import (
     has_exited,
     has_open_for_writing,
     is_thread_alive,
+    name_of_process,
     pending_signals,
     program_of,
     programs_in,
@@ -106,6 +107,28 @@ def test_a_file_that_a_process_writes(tmp_path: Path) -> None:
         os.close(descriptor)
         assert not is_found()
     assert not has_open_for_writing(0, "file")
+
+
+def test_the_name_of_a_process() -> None:
+    """It is that of its first thread, whichever thread asks; None for what is not there."""
+    named, ends, numbers = threading.Event(), threading.Event(), list[int]()
+
+    def run() -> None:
+        Path(f"/proc/self/task/{threading.get_native_id()}/comm").write_text("another")
+        numbers.append(threading.get_native_id())
+        named.set()
+        ends.wait()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    named.wait()
+    [number] = numbers
+    expected = Path(f"/proc/{os.getpid()}/comm").read_text().strip()
+    assert program_of(number) == Program(os.getpid(), "another")
+    assert name_of_process(number) == name_of_process(os.getpid()) == expected != "another"
+    ends.set()
+    thread.join()
+    assert name_of_process(0) is None
 
 
 def test_threads_that_are_alive() -> None:

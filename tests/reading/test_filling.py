@@ -8,7 +8,7 @@ import trio
 import trio.testing
 
 from tests.reading.bench import Bench, bench
-from vbnfs.blocks import BLOCK_BYTES
+from vbnfs.blocks import BLOCK_BYTES, Portion
 from vbnfs.errors import TransportError
 from vbnfs.objects import Content
 from vbnfs.reading import block_source
@@ -26,11 +26,14 @@ class Filled:
         self._floor = floor
 
     async def fill(self, *contents: Content) -> None:
+        await self.fill_portions(*map(Portion.whole, contents))
+
+    async def fill_portions(self, *portions: Portion) -> None:
         def on_came(count_bytes: int) -> None:
             self.came_bytes += count_bytes
 
         await Filler(self._floor.cache, self._floor.source, on_came=on_came, on_filled=self.contents.append).fill(
-            contents
+            portions
         )
 
 
@@ -49,6 +52,22 @@ async def test_all_of_it_comes_once(tmp_path: Path) -> None:
         assert filled.came_bytes == came_bytes == sum(one.size_bytes for one in (large, *small)) - 2 * BLOCK_BYTES
         await filled.fill(large, *small)  # which are here
         assert sum(map(len, floor.client.ranges())) == before + came_bytes
+
+
+async def test_just_a_portion_of_it_comes(tmp_path: Path) -> None:
+    """Of some files certain blocks, far apart and the short last one, and of others all; no other block comes."""
+    async with bench(tmp_path) as floor:
+        part, whole = floor.add("a", DATA), floor.add("b", DATA[:1000])
+        await floor.source.get(part, [3])
+        await floor.settled()
+        before, filled = sum(map(len, floor.client.ranges())), Filled(floor)
+        portion = Portion(part, [0, 3, 40, 41, 70])
+        assert (portion.count_bytes, portion.is_whole) == (4 * BLOCK_BYTES + 5, False)
+        await filled.fill_portions(portion, Portion.whole(whole))
+        assert {one.content_id for one in filled.contents} == {part.content_id, whole.content_id}
+        assert floor.cache.missing(part, range(71)) == [one for one in range(71) if one not in portion.blocks]
+        assert floor.cache.cached_bytes(whole) == whole.size_bytes == Portion.whole(whole).count_bytes
+        assert filled.came_bytes == sum(map(len, floor.client.ranges())) - before == 3 * BLOCK_BYTES + 5 + 1000
 
 
 async def test_what_cannot_be_had_is_passed_over(tmp_path: Path) -> None:

@@ -68,6 +68,22 @@ async def test_all_of_the_structure_comes_and_nothing_else(tmp_path: Path) -> No
         assert floor.metrics.walks == 1
 
 
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (0, 2, 1, 3), (0, 2, 3, 1)])
+async def test_a_program_that_reads_in_a_row_is_no_reason(tmp_path: Path, order: tuple[int, ...]) -> None:
+    """Also where the kernel's requests, of up to 1 MiB, come out of order: none of them is a read elsewhere."""
+    requests = [(0, 1), (1, 3), (3, 7), (7, 11)]  # in blocks
+    async with bench(tmp_path) as floor:
+        content = floor.add("a", DATA)
+        reader = floor.open(content)
+        async with trio.open_nursery() as nursery:
+            for start, stop in (requests[number] for number in order):
+                nursery.start_soon(reader.read, start * BLOCK_BYTES, (stop - start) * BLOCK_BYTES)
+                await trio.testing.wait_all_tasks_blocked()
+        await ended(floor)
+        assert reader.run_bytes == sum(requests[number][1] - requests[number][0] for number in order) * BLOCK_BYTES
+        assert floor.metrics.walks == 0
+
+
 async def test_what_is_read_elsewhere_is_no_reason(tmp_path: Path) -> None:
     """A block that is no structure, and the tail, have nothing fetched; a walk that nobody wants ends at closing."""
     async with bench(tmp_path) as floor:

@@ -133,6 +133,21 @@ def test_what_is_browsed_can_be_fetched(mounts: Mounts, server: FakeS3Server) ->
     assert run_vbnfs("prefetch", by / "structure").stdout == "2 of 2 files good, 585.9 KiB\n"
 
 
+def test_the_first_look_can_be_a_command_s(mounts: Mounts, server: FakeS3Server) -> None:
+    """A command waits for the folders that its own look has made; without the table it says what to do."""
+    mount = mounts(server.endpoint_url)
+    for path in ("by", "by/structure/VISp"):
+        done = run_vbnfs("prefetch", mount.path / path)
+        assert (done.returncode, f"{mount.path / 'by'}: no folders are there yet" in done.stderr) == (1, True), path
+    mount.umount()
+    again = mounts(server.endpoint_url)
+    (again.path / TABLE).read_bytes()
+    done = run_vbnfs("prefetch", again.path / "by/structure/CA1")
+    assert (done.returncode, done.stdout) == (0, "1 of 1 files good, 293.0 KiB\n"), done.stderr
+    done = run_vbnfs("prefetch", again.path / "by/structure/CA3")
+    assert "no such file or folder; 'ls " in done.stderr
+
+
 def test_a_version_appears(mounts: Mounts) -> None:
     """What was filled stays when a dataset version appears, and leads to the version at the top as before."""
     dataset = FakeDataset()

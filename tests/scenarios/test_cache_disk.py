@@ -38,7 +38,7 @@ def kept_bytes(tmp_path: Path) -> int:
 def warning(mount: Mount) -> str:
     """The line of `vbnfs status` about a disk that takes nothing; '' if there is none."""
     lines = run_vbnfs("status", mount.path).stdout.splitlines()
-    return "".join(line for line in lines if line.startswith("  not kept "))
+    return "".join(line for line in lines if line.startswith("    not kept "))
 
 
 def available_bytes(path: Path) -> int:

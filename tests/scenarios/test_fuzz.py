@@ -35,7 +35,6 @@ from vbnfs.dataset.catalog import Catalog
 from vbnfs.dataset.stored_files import append_stored_line, read_stored, read_stored_lines
 from vbnfs.errors import HashMismatchError, UsageError
 from vbnfs.filesystem.attributes import Attributes
-from vbnfs.filesystem.checked_files import CheckedFiles
 from vbnfs.filesystem.open_files import KernelPages
 from vbnfs.filesystem.operations import FileSystem
 from vbnfs.filesystem.passthrough import Passthrough
@@ -44,6 +43,7 @@ from vbnfs.fuse.protocol import HEADER_BYTES, Opcode
 from vbnfs.fuse.server import Server
 from vbnfs.host.places import folder_at
 from vbnfs.objects import Content, ObjectVersion
+from vbnfs.reading.checked_files import CheckedFiles
 from vbnfs.reading.deadlines import Deadlines
 from vbnfs.reading.file_reader import FileReader
 

@@ -1,49 +1,25 @@
 """What opening a session of real size costs: about 1 GB, 1,700 units on six probes, some 220 datasets."""
 
-import hashlib
-import math
-import os
-import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import h5py
 import pynwb
 import pytest
 
-from tests.fakes.dataset import FakeDataset
-from tests.fakes.s3_server import FakeS3Server, Reply, Request
-from tests.fixtures_mount import Mount, Mounts, run_vbnfs
-from tests.hdf5.copies import copy
+from tests.fakes.s3_server import FakeS3Server
+from tests.fixtures_mount import Mounts
+from tests.hdf5.copies import Form, copy
 from tests.hdf5.running import RecordedFile, Waves
 from tests.hdf5.truth import objects_of
 from tests.scenarios.hdf5_programs import Programs, list_names, open_with_pynwb, read_one_channel, read_one_unit
-from tests.scenarios.rounds import rounds_of
+from tests.scenarios.opening import FileData, Measure, check_rounds_with_an_index, measure, serving
 from vbnfs.blocks import BLOCK_BYTES
 from vbnfs.demo.release import LocalRelease, make_release
 from vbnfs.demo.scale import ReleaseScale
 from vbnfs.hdf5.branches import Bounds
-
-_LARGE_BYTES = 64 << 20
-
-
-class FileData:
-    """A local file's bytes, read when they are asked for."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __len__(self) -> int:
-        return self._path.stat().st_size
-
-    def __getitem__(self, part: slice, /) -> bytes:
-        start, stop, _ = part.indices(len(self))
-        with self._path.open("rb") as file:
-            return os.pread(file.fileno(), max(0, stop - start), start)
 
 
 @pytest.fixture(scope="module")
@@ -69,9 +45,9 @@ def lfp(release: LocalRelease) -> Path:
 
 @pytest.fixture(scope="module")
 def chunked(session: Path, release: LocalRelease) -> Path:
-    """That session with its larger arrays in chunks, in groups of the newest form."""
+    """That session with its larger arrays in compressed chunks, in groups of the newest form."""
     target = release.directory / "chunked.nwb"
-    copy(session, target, version="latest", chunks=True)
+    copy(session, target, version="latest", form="compressed")
     return target
 
 
@@ -100,75 +76,6 @@ def server(files: Files) -> Iterator[FakeS3Server]:
         yield server
 
 
-def serving(files: Files) -> FakeS3Server:
-    """A server of a dataset of these files. Hashes of large ones, of which none is read to its end, are made up."""
-    dataset, entries = FakeDataset(), {}
-    for name, path in files.items():
-        key = f"{dataset.project}/{name}.nwb"
-        url = f"https://{dataset.store.bucket}.s3.us-west-2.amazonaws.com/{key}"
-        is_large = path.stat().st_size > _LARGE_BYTES
-        file_hash = hashlib.blake2b(name.encode() if is_large else path.read_bytes()).hexdigest()
-        entries[name] = {"url": url, "version_id": dataset.store.put(key, FileData(path)), "file_hash": file_hash}
-    dataset.publish_entries("0.1.0", entries)
-    return FakeS3Server(dataset.store)
-
-
-class Rounds:
-    """The behaviour of a server that is far away. It counts rounds of ranges that may depend on each other."""
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._came: list[float] = []  # appended to by the server's threads
-
-    def __call__(self, request: Request, honest: Reply) -> Reply | None:
-        if request.kind != "get_range":
-            return None
-        self._came.append(time.monotonic())
-        return replace(honest, pause_seconds=self._seconds)
-
-    @property
-    def count(self) -> int:
-        """Requests of one round came before the first of it was answered."""
-        rounds, answered = 0, -math.inf
-        for came in sorted(self._came):
-            if came >= answered:
-                rounds, answered = rounds + 1, came + self._seconds
-        return rounds
-
-
-class Cost(NamedTuple):
-    """What programs asked for that found nothing of a file cached."""
-
-    rounds: int
-    fetched_bytes: int
-    walks: int
-
-
-Measure = Callable[..., Cost]
-
-
-def measure(
-    mount: Mount,
-    server: FakeS3Server,
-    programs: Programs,
-    name: str,
-    *works: Callable[[str], None],
-    seconds: float = 0.2,
-) -> Cost:
-    """What these programs cost on a file, one after the other, so far from the server."""
-    server.forget_requests()
-    server.behaviours.append(rounds := Rounds(seconds))
-    walks = mount.status()["metrics"]["walks"]
-    try:
-        for work in works:
-            programs.run(work, mount.path / f"{name}.nwb")
-    finally:
-        server.behaviours.remove(rounds)
-    found = Cost(rounds.count, server.body_bytes, mount.status()["metrics"]["walks"] - walks)
-    print(f"{name}: {found}, {server.count('get_range')} requests")
-    return found
-
-
 @pytest.fixture(scope="module")
 def costs(server: FakeS3Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Measure, Measure]]:
     """Measures on a mount with walks, and on one without."""
@@ -193,7 +100,7 @@ def test_rounds_to_open_a_session(costs: tuple[Measure, Measure]) -> None:
 
 
 def test_rounds_to_open_other_files(costs: tuple[Measure, Measure]) -> None:
-    """So does one in chunks and in new groups, an LFP file, and a session of behavior only."""
+    """So does one in compressed chunks and in new groups, an LFP file, and a session of behavior only."""
     for name, work in (("chunked", list_names), ("lfp-names", list_names), ("behavior", open_with_pynwb)):
         found = costs[0](name, work)
         assert found.rounds <= 10
@@ -237,40 +144,17 @@ def test_rounds_of_a_walk(session: Path) -> None:
     assert recorded.blocks <= walked.structure.blocks
 
 
-@pytest.mark.parametrize(("version", "chunks"), [("earliest", True), ("latest", False)])
-def test_rounds_of_a_walk_in_other_forms(
-    session: Path, lfp: Path, tmp_path: Path, version: str, chunks: bool
-) -> None:
+@pytest.mark.parametrize(("version", "form"), [("earliest", "chunks"), ("latest", "contiguous")])
+def test_rounds_of_a_walk_in_other_forms(session: Path, lfp: Path, tmp_path: Path, version: str, form: Form) -> None:
     """Sessions in chunks or with new groups, and LFP files of 3 GB, take 8 rounds and 15 MB; no object is missing."""
     for number, (source, longer) in enumerate(((session, 1), (lfp, 600))):
         target = tmp_path / f"{number}.nwb"
-        copy(source, target, version=version, chunks=chunks, longer=longer)
+        copy(source, target, version=version, form=form, longer=longer)
         walked = Waves(FileData(target), bounds=Bounds(fetched_bytes=15_000_000))
         assert target.stat().st_size > 900e6
         assert walked.structure.objects.keys() == objects_of(target).keys()
         assert len(walked.waves) <= 8
         assert len(walked.asked) * BLOCK_BYTES <= 15e6
-
-
-LISTED = (sys.executable, "-c", "import h5py, sys; h5py.File(sys.argv[1]).visititems(lambda name, item: None)")
-
-
-def check_rounds_with_an_index(mounts: Mounts, server: FakeS3Server, directory: Path, *names: str) -> None:
-    """With an index that another cache has made, two rounds bring all that h5py waits for, and at most 15 MB."""
-    url, other, index = f"--endpoint-url={server.endpoint_url}", f"--cache-dir={directory}/a", directory / "vbn.index"
-    done = run_vbnfs("index", "build", "--all", url, other)
-    assert (done.returncode, done.stdout.count("indexed ")) == (0, len(names)), done.stderr
-    assert run_vbnfs("index", "export", index, other).returncode == 0
-    assert run_vbnfs("index", "import", index, f"--cache-dir={directory}/b").returncode == 0
-    mount = mounts(server.endpoint_url, "--cache-dir", directory / "b")
-    for name in names:
-        server.forget_requests()
-        rounds = rounds_of([*LISTED, str(mount.path / f"{name}.nwb")], server)
-        print(f"{name}: {rounds} rounds, {server.body_bytes / 1e6:.1f} MB in {server.count('get_range')} requests")
-        assert rounds <= 2
-        assert server.body_bytes <= 15e6
-    assert mount.status()["metrics"]["index_waves"] == len(names)
-    mount.umount()
 
 
 def test_rounds_to_open_a_session_with_an_index(mounts: Mounts, session: Path, lfp: Path, tmp_path: Path) -> None:

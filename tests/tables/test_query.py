@@ -1,5 +1,6 @@
 """The language of queries: what is taken, and how everything else is refused."""
 
+import warnings
 from contextlib import suppress
 
 import pytest
@@ -77,6 +78,15 @@ WITHOUT_PLACE = ["", "   ", "snr > 1 " + "and snr > 1 " * 1000, "-" * 3000 + "1 
 def test_what_is_taken(text: str) -> None:
     """Comparisons, lists, tests of text and of empty cells, and conditions joined in either way are taken."""
     assert list(columns_of(parse_query(text)))
+
+
+@pytest.mark.parametrize("text", [r"area.str.contains('V\d')", "snr == 3and valid", r"area == '\d'"])
+def test_python_does_not_warn(text: str) -> None:
+    """What Python's parser would warn of is no matter of a user's, for nothing of a query is Python."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        parse_query(text)
+    assert caught == []
 
 
 @pytest.mark.parametrize(("text", "at", "words"), REFUSED)

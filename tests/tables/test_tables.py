@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from vbnfs.errors import DatasetError, UsageError
-from vbnfs.tables.columns import near
+from vbnfs.suggestions import near
 from vbnfs.tables.joins import having, shared_id
 from vbnfs.tables.query import parse_query
 from vbnfs.tables.reading import (

@@ -35,6 +35,17 @@ _TAG_TEXT: Final = (
 )
 
 
+def is_there(directory: Path) -> bool:
+    """Whether there is a cache. True also where that cannot be found out: preparing the folder then reports why."""
+    try:
+        directory.stat()
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
 def prepare_cache_directory(directory: Path) -> None:
     """Make the cache directory, for its owner alone. Raises `CacheError`, also if another user owns or can write it.
 

@@ -98,10 +98,15 @@ class Dataset:
         )
 
     @asynccontextmanager
-    async def fetching(self) -> AsyncIterator[tuple[BlockSource, trio.Nursery]]:
-        """A source of blocks, and the nursery in which its GETs run; at the end all that came is on the disk."""
+    async def fetching(
+        self, *, on_stored: Callable[[Set[Content]], None] = lambda contents: None
+    ) -> AsyncIterator[tuple[BlockSource, trio.Nursery]]:
+        """A source of blocks, and the nursery in which its GETs run; at the end all that came is on the disk.
+
+        `on_stored` gets the contents of which blocks have come to the disk.
+        """
         async with keeping() as keep, trio.open_nursery() as services:
-            source = self.make_source(self.make_evictor(), nursery=services)
+            source = self.make_source(self.make_evictor(), nursery=services, on_stored=on_stored)
             keep(source.writer)
             services.start_soon(self.limit.watch)
             yield source, services

@@ -50,6 +50,11 @@ class Opened(Generic[T]):
             raise RuntimeError("opened before this process was forked: open it again here")
         return _Call(self._thread, lambda: work(*arguments)).run()
 
+    def soon(self, function: Callable[[], object]) -> None:
+        """Have a function called in the trio thread, later. It is not waited for, and is not called after the end."""
+        if self._thread.pid == os.getpid():
+            self._thread.soon(function)
+
 
 @contextmanager
 def opened(manager: AbstractAsyncContextManager[T]) -> Iterator[Opened[T]]:

@@ -1,4 +1,4 @@
-"""Contents brought into the cache as a whole: by a mount that uses the same cache, or else by this process.
+"""Contents brought into the cache, or portions of them: by a mount that uses the same cache, or else by this process.
 
 A mount knows its readers, and lets them go first. Where it does not answer, does not know a content, or goes away
 meanwhile, this process brings what is missing itself; what the mount has brought is in the cache, which both share.
@@ -6,7 +6,7 @@ While contents are being brought, no process evicts them.
 """
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
@@ -15,6 +15,7 @@ import trio
 from vbnfs.access.dataset import Dataset
 from vbnfs.access.mount_filling import fill_by, mount_on
 from vbnfs.access.opening import scope_of
+from vbnfs.blocks import Portion
 from vbnfs.cache.holdings import Held, Holdings
 from vbnfs.cache.measured_rate import note_rate
 from vbnfs.errors import MountError
@@ -49,10 +50,10 @@ class Progress:
 
 
 @asynccontextmanager
-async def held_while_fetched(dataset: Dataset, contents: Sequence[Content]) -> AsyncIterator[None]:
+async def held_while_fetched(dataset: Dataset, portions: Iterable[Portion]) -> AsyncIterator[None]:
     """While entered, no process evicts these contents. Ends with this process, too."""
     holdings = Holdings(folder_at(dataset.config.cache_dir))
-    held = [Held(0, one.size_bytes, one.content_id, is_fetched=True) for one in contents]
+    held = [Held(0, one.count_bytes, one.content.content_id, is_fetched=True) for one in portions]
     await trio.to_thread.run_sync(holdings.publish, held)
     try:
         yield
@@ -62,10 +63,13 @@ async def held_while_fetched(dataset: Dataset, contents: Sequence[Content]) -> A
 
 @asynccontextmanager
 async def filling(
-    dataset: Dataset, source: BlockSource, contents: Sequence[Content], progress: Progress
+    dataset: Dataset, source: BlockSource, portions: Sequence[Portion], progress: Progress
 ) -> AsyncIterator[Wait]:
-    """While entered, contents are brought, in this order. Gives what waits until one has come, or will not come."""
-    come, measuring = {one.content_id: trio.Event() for one in contents}, trio.CancelScope()
+    """While entered, portions are brought, in this order. Gives what waits until one has come, or will not come.
+
+    Each is of another content, by which it is waited for.
+    """
+    come, measuring = {one.content.content_id: trio.Event() for one in portions}, trio.CancelScope()
 
     def on_filled(content: Content) -> None:
         come[content.content_id].set()
@@ -74,9 +78,9 @@ async def filling(
         with suppress(MountError):  # a reason to do it here
             progress.by = await trio.to_thread.run_sync(mount_on, dataset.config, abandon_on_cancel=True)
             if progress.by is not None:
-                await fill_by(progress.by, contents, progress.add, on_filled)
+                await fill_by(progress.by, portions, progress.add, on_filled)
         progress.by = None
-        left = [one for one in contents if not come[one.content_id].is_set()]
+        left = [one for one in portions if not come[one.content.content_id].is_set()]
         await Filler(dataset.cache, source, on_came=progress.add, on_filled=on_filled).fill(left)
         measuring.cancel()
         await _note(dataset, progress)

@@ -3,12 +3,15 @@
 It is a conversation on the mount's control socket, a line of JSON each. It lasts as long as the work, and the work
 ends with it, however this process ends.
 
-    {"command": "fill", "contents": [ids]}          ->  {"ok": true, "came_bytes": n, "filled": [ids]}, now and then
+    {"command": "fill", "contents": [wanted]}       ->  {"ok": true, "came_bytes": n, "filled": [ids]}, now and then
                                                         {"ok": true, "is_over": true, "filled": [ids]} at the end
+
+`wanted` is the id of a content; or, where a portion of it is wanted, its id and a hexadecimal number in which the bit
+of each such block is set. A mount passes over what it does not know.
 """
 
 import json
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -16,7 +19,8 @@ from typing import Any, Final
 import trio
 
 from vbnfs.access.mount_status import ask_status
-from vbnfs.access.running_mounts import shows_dataset_of
+from vbnfs.access.running_mounts import refusal_of, shows_dataset_of
+from vbnfs.blocks import Portion
 from vbnfs.config.settings import Config
 from vbnfs.errors import MountError
 from vbnfs.host import peers
@@ -25,7 +29,7 @@ from vbnfs.host.runtime import find_socket
 from vbnfs.objects import Content
 
 FILL: Final = "fill"
-_BATCH: Final = 1000  # contents: their ids fit into a question
+_BATCH_CHARACTERS: Final = 48 << 10  # of what is wanted: it fits into a question
 _SILENCE_SECONDS: Final = 15.0  # a mount reports several times a second
 _MAX_LINE_BYTES: Final = 1 << 20
 _PIECE_BYTES: Final = 64 << 10
@@ -55,23 +59,55 @@ def _is_same_folder(one: Path, other: Path) -> bool:
 
 async def fill_by(
     entry: MountEntry,
-    contents: Sequence[Content],
+    portions: Sequence[Portion],
     on_came: Callable[[int], None],
     on_filled: Callable[[Content], None],
 ) -> None:
-    """Have a mount bring contents. `on_filled` gets those that it has done with: brought, verified, or given up.
+    """Have a mount bring portions. `on_filled` gets the contents of those that it has done with.
 
-    Raises `MountError` where it does not answer, or goes away.
+    They are brought, and judged where they are complete, or given up. Raises `MountError` where the mount does not
+    answer, or goes away.
     """
-    for start in range(0, len(contents), _BATCH):
-        batch = {one.content_id: one for one in contents[start : start + _BATCH]}
-        question = {"command": FILL, "contents": list(batch)}
+    for batch in _batches(portions):
+        question = {"command": FILL, "contents": list(map(as_wanted, batch))}
+        left = {one.content.content_id: one.content for one in batch}
         async with _conversation(entry, question) as reports:
             async for report in reports:
                 on_came(_count(report.get("came_bytes", 0)))
                 for content_id in report.get("filled", ()):
-                    if (content := batch.pop(str(content_id), None)) is not None:
+                    if (content := left.pop(str(content_id), None)) is not None:
                         on_filled(content)
+
+
+def as_wanted(portion: Portion) -> str | list[str]:
+    """A portion as a question names it."""
+    content_id = portion.content.content_id
+    return content_id if portion.is_whole else [content_id, f"{sum(1 << one for one in portion.blocks):x}"]
+
+
+def blocks_wanted(value: object) -> tuple[str, Sequence[int] | None]:
+    """The content id in what `as_wanted` gave, and the blocks; None for all. Raises `ValueError` for what is none."""
+    match value:
+        case str():
+            return value, None
+        case [str(content_id), str(blocks)]:
+            number = int(blocks, 16)
+            return content_id, [one for one, bit in enumerate(reversed(f"{number:b}")) if bit == "1"]
+    raise ValueError("neither a content nor a portion of one")
+
+
+def _batches(portions: Sequence[Portion]) -> Iterator[list[Portion]]:
+    """As many as fit into a question, one after the other."""
+    batch, room = list[Portion](), _BATCH_CHARACTERS
+    for portion in portions:
+        need = len(json.dumps(as_wanted(portion)))
+        if batch and need > room:
+            yield batch
+            batch, room = [], _BATCH_CHARACTERS
+        batch.append(portion)
+        room -= need + 2  # the comma and the space behind it
+    if batch:
+        yield batch
 
 
 @asynccontextmanager
@@ -102,6 +138,8 @@ async def _reports(entry: MountEntry, stream: trio.SocketStream) -> AsyncIterato
             data += piece
         line, _, data = data.partition(b"\n")
         report = json.loads(line)
+        if isinstance(report, dict) and report.get("ok") is False:
+            raise refusal_of(entry, FILL, report)
         if not isinstance(report, dict) or report.get("ok") is not True or not isinstance(report.get("filled"), list):
             raise MountError(f"{entry.mountpoint}: its daemon's answer is none")
         yield report

@@ -1,15 +1,18 @@
 """The status of a mount as its daemon reports it, checked: the daemon may be another user's, and report anything."""
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, Final
 
+from vbnfs import __version__
 from vbnfs.access.running_mounts import ANSWER_SECONDS, ask_as_reader, ask_of
 from vbnfs.errors import MountError
 from vbnfs.host.identity import user_name
 from vbnfs.host.mountinfo import MountEntry, is_ours
 
+_VERSION: Final = re.compile(r"[\w.+-]{1,40}")
 _MOST_NUMBER: Final = 1 << 63
 _DEEPEST: Final = 4
 # A daemon of an older vbnfs does not report these.
@@ -35,8 +38,10 @@ def ask_status(entry: MountEntry, *, seconds: float = ANSWER_SECONDS) -> dict[st
         wrong = "passthrough"
     if wrong is None and not _is_limit(answer.get("limit_rate")):
         wrong = "limit_rate"
+    if wrong is None and not _is_record(answer.get("record")):
+        wrong = "record"
     if wrong is not None or not _is_plain(answer):
-        raise MountError(f"{entry.mountpoint}: its daemon's status is none: {wrong or 'not plain values'}")
+        raise _no_status(entry, answer, wrong)
     return {**answer, "mountpoint": str(entry.mountpoint), "pid": pid or answer["pid"]}
 
 
@@ -48,8 +53,16 @@ def ask_readers_status(entry: MountEntry, *, seconds: float = ANSWER_SECONDS) ->
     answer = ask_as_reader(entry, seconds=seconds)
     wrong = next((name for name, check in _READERS_CHECKS.items() if not check(answer.get(name))), None)
     if wrong is not None or not _is_plain(answer):
-        raise MountError(f"{entry.mountpoint}: its daemon's status is none: {wrong or 'not plain values'}")
+        raise _no_status(entry, answer, wrong)
     return {**answer, "mountpoint": str(entry.mountpoint), "mounted_by": user_name(entry.owner)}
+
+
+def _no_status(entry: MountEntry, answer: Mapping[str, Any], wrong: str | None) -> MountError:
+    """The error for a status that lacks something, or has what cannot be: perhaps another vbnfs means it so."""
+    theirs, remedy = answer.get("vbnfs_version"), ""
+    if isinstance(theirs, str) and theirs != __version__ and _VERSION.fullmatch(theirs):
+        remedy = f"; it is of vbnfs {theirs}, and this is {__version__}: unmount it and mount it again"
+    return MountError(f"{entry.mountpoint}: its daemon's status is none: {wrong or 'not plain values'}{remedy}")
 
 
 def status_of(entry: MountEntry, *, seconds: float = ANSWER_SECONDS) -> dict[str, Any]:
@@ -114,6 +127,16 @@ def _is_limit(value: Any) -> bool:
         return False
     counts = (value.get(name) for name in ("waiting_reads", "waiting_others"))
     return _is_count_or_none(value.get("rate_bytes")) and all(map(_is_count, counts))
+
+
+def _is_record(value: Any) -> bool:
+    """Where a record is kept; None where none is, or of a daemon that does not report it."""
+    if value is None:
+        return True
+    is_dict = isinstance(value, dict) and value.keys() >= {"file", "problem", "lost_lines"}
+    return (
+        is_dict and _is_text(value["file"]) and _is_text_or_none(value["problem"]) and _is_count(value["lost_lines"])
+    )
 
 
 def _is_old_handle(value: Any) -> bool:

@@ -17,7 +17,7 @@ from vbnfs.access.versions import Versions
 from vbnfs.access.whole_files import Progress, WholeFiles, whole_files
 from vbnfs.dataset.manifest import DataFile, Manifest, files_by_id, tables_of
 from vbnfs.errors import OfflineError, TablesError
-from vbnfs.tables.columns import near
+from vbnfs.suggestions import near
 from vbnfs.tables.names import KNOWN
 from vbnfs.tables.reading import has_parquet, read_csv, read_header
 

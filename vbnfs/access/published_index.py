@@ -58,6 +58,7 @@ class PublishedIndexes:
         self._reading = trio.CapacityLimiter(1)  # a disk that hangs holds one thread, none of the readers
         self._came_at = -math.inf  # when the URL was asked last, and gave something
         self._warn_once = WarnOnce()
+        self.problems: Final[list[str]] = []  # what was wrong with them, in words for people
 
     def restore(self) -> None:
         """Read what is stored of the index, and hand in the copies. For a thread: a large index takes a while."""
@@ -98,7 +99,7 @@ class PublishedIndexes:
         try:
             data = await get()
         except (VbnfsError, OSError) as error:
-            self._warn_once(_UNUSED, index=about, reason=str(error))
+            self._warn(about, str((isinstance(error, OSError) and error.strerror) or error))
             return
         await trio.to_thread.run_sync(self._keep, origin, name, data, abandon_on_cancel=True)
 
@@ -122,9 +123,15 @@ class PublishedIndexes:
             return
         self._taken[origin], self._names[origin] = digest, name
         if not self._index.hand_in(origin, data):
-            self._warn_once(_UNUSED, index=name, reason=_IS_NONE)
+            self._warn(name, _IS_NONE)
             return
         self._folder.write(_COPIES[origin], f"{name}\n".encode() + data)
+
+    def _warn(self, name: str, reason: str) -> None:
+        self._warn_once(_UNUSED, index=name, reason=reason)
+        text = f"index {name}: {reason}; files are read without it"
+        if text not in self.problems:  # a mount asks again and again
+            self.problems.append(text)
 
     def _is_old(self, url: str) -> bool:
         """Whether the copy of a URL is none, another one's, or old, and it was not asked since."""

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from vbnfs import __version__
 from vbnfs.config.settings import Config
 from vbnfs.errors import MountError
 from vbnfs.host import peers
@@ -25,6 +26,7 @@ from vbnfs.host.runtime import find_socket, socket_paths
 
 _DATASET: Final = ("bucket", "project", "endpoint_url")
 READERS_STATUS: Final = "user.vbnfs.status"  # of the top folder: filesystem/operations.py
+UNKNOWN_COMMAND: Final = "commands are:"  # the answer's error for a command that a daemon does not know
 _MAX_ANSWER_BYTES: Final = 1 << 20
 _PIECE_BYTES: Final = 64 << 10
 ANSWER_SECONDS: Final = 10.0  # for question and answer together
@@ -67,9 +69,19 @@ def ask_of(entry: MountEntry, command: str, *, seconds: float = ANSWER_SECONDS) 
     if not isinstance(answer, dict):
         raise MountError(f"{entry.mountpoint}: its daemon's answer is none")
     if answer.pop("ok", None) is not True:
-        reason = " ".join(str(answer.get("error")).split())  # one line: it may be made up to look like others
-        raise MountError(f"{entry.mountpoint}: {reason[:_LONGEST_REASON]}")
+        raise refusal_of(entry, command, answer)
     return answer, peer.pid
+
+
+def refusal_of(entry: MountEntry, command: str, answer: Mapping[str, Any]) -> MountError:
+    """What it means that a daemon answers a command with an error."""
+    reason = " ".join(str(answer.get("error")).split())  # one line: it may be made up to look like others
+    if reason.startswith(UNKNOWN_COMMAND):
+        return MountError(
+            f"{entry.mountpoint}: its daemon is of an older vbnfs than {__version__} and does not know"
+            f" {command!r}; unmount it and mount it again"
+        )
+    return MountError(f"{entry.mountpoint}: {reason[:_LONGEST_REASON]}")
 
 
 def ask_as_reader(entry: MountEntry, *, seconds: float = ANSWER_SECONDS) -> dict[str, Any]:

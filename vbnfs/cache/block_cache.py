@@ -212,6 +212,10 @@ class BlockCache(StoredBlocks):
         except OSError:
             return False
 
+    def whole_path(self, content: Content) -> Path:
+        """Where a whole content's file stands, if there is one."""
+        return self.places.whole_path(content)
+
     def open_whole(self, content: Content) -> int | None:
         """A descriptor of a whole content's file, to be read only, which the caller closes; None if it is not whole.
 

@@ -17,7 +17,7 @@ from vbnfs.blocks import BLOCK_BYTES
 from vbnfs.cache.block_cache import BlockCache
 from vbnfs.cache.eviction import Evictor
 from vbnfs.cache.pins import READABLE_AGAIN
-from vbnfs.cache.reserve import DiskSpace, space_of
+from vbnfs.cache.reserve import DiskSpace, Reserve, space_of
 from vbnfs.errors import CacheError
 from vbnfs.host.places import Place
 
@@ -114,16 +114,8 @@ class CacheDisk:
             return
         except OSError as error:
             reason = error
-        self.problem = None
-        if reason is None and self._space is not None and (lacking_bytes := -self._above_reserve(self._space)) > 0:
-            self.problem = _below_reserve(directory, self._space, lacking_bytes)
-        if self.problem is None and self._evictor.pins_problem is not None:
-            self.problem = _pins_unread(self._evictor.pins_problem)
-        if self.problem is None and self._evictor.kept_bytes > self._evictor.limit_bytes:
-            self.problem = _full_of_pins(directory, self._evictor)
-        if reason is not None:
-            remedy = _REMEDIES.get(reason.errno or 0, "look at that disk")
-            self.problem = f"{directory} takes no more: {reason.strerror}; reads go on from S3: {remedy}"
+        self.problem = why_no_room(directory, self._evictor.reserve, self._space, reason)
+        self.problem = self.problem or why_pins_are_in_the_way(directory, self._evictor)
 
     def _why_nothing_is_kept(self, directory: Place) -> OSError | None:
         try:
@@ -131,11 +123,36 @@ class CacheDisk:
         except FileNotFoundError:  # it was deleted; what keeps the next block makes it anew
             return self._cache.failure
         self._cache.try_again()
-        if self._space.is_read_only:
-            return OSError(errno.EROFS, "it is read-only")
-        if self._space.free_bytes < BLOCK_BYTES:
-            return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return self._cache.failure
+        return why_no_block(self._space) or self._cache.failure
+
+
+def why_no_block(space: DiskSpace) -> OSError | None:
+    """Why a disk takes no block, as far as its space says; None if it does."""
+    if space.is_read_only:
+        return OSError(errno.EROFS, "it is read-only")
+    if space.free_bytes < BLOCK_BYTES:
+        return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    return None
+
+
+def why_no_room(directory: Place, reserve: Reserve, space: DiskSpace | None, reason: OSError | None) -> str | None:
+    """Why the disk is the cause that what is fetched is not stored, and what to do; None if it is not.
+
+    `reason` is why it takes no block, None if it does.
+    """
+    if reason is not None:
+        remedy = _REMEDIES.get(reason.errno or 0, "look at that disk")
+        return f"{directory} takes no more: {reason.strerror}; reads go on from S3: {remedy}"
+    if space is not None and space.free_bytes < (reserve_bytes := reserve.bytes_of(space)):
+        return _below_reserve(directory, space, reserve_bytes - space.free_bytes)
+    return None
+
+
+def why_pins_are_in_the_way(directory: Place, evictor: Evictor) -> str | None:
+    """Why pins are the cause, as the evictor's last scan found it, and what to do; None if they are not."""
+    if evictor.pins_problem is not None:
+        return _pins_unread(evictor.pins_problem)
+    return _full_of_pins(directory, evictor) if evictor.kept_bytes > evictor.limit_bytes else None
 
 
 def _full_of_pins(directory: Place, evictor: Evictor) -> str:

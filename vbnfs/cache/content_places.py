@@ -5,6 +5,7 @@ Methods may be called from any thread, and raise `OSError`.
 
 import os
 from contextlib import suppress
+from pathlib import Path
 from typing import Final
 
 from vbnfs.cache.content_file import ContentFile
@@ -61,6 +62,10 @@ class ContentPlaces:
     def open_whole_at_once(self, content: Content) -> int | None:
         """Like `open_whole`, if the disk need not be asked: None where it would. The length is not compared."""
         return (self.of(content.content_id, WHOLE) / DATA).open_at_once()
+
+    def whole_path(self, content: Content) -> Path:
+        """Where a whole content's file stands, if there is one."""
+        return (self.of(content.content_id, WHOLE) / DATA).path
 
     def is_whole(self, content: Content) -> bool:
         """Whether a content stands among the whole ones, with both of its files at their lengths."""

@@ -10,9 +10,11 @@ then: one that is writing to it would make it long again, with zeros in place of
 """
 
 import os
+import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from vbnfs.blocks import BLOCK_BYTES, CHECKSUM_BYTES, checksum
@@ -21,7 +23,7 @@ from vbnfs.cache.claims import PRESENCE
 from vbnfs.cache.inventory import FORMAT_1, CachedContent, scan
 from vbnfs.cache.stored_blocks import block_range
 from vbnfs.host.locks import could_lock
-from vbnfs.host.places import Place
+from vbnfs.host.places import Place, folder_at
 from vbnfs.objects import Content
 
 _SEGMENT_BLOCKS: Final = 1024
@@ -46,6 +48,14 @@ def is_there(directory: Place) -> bool:
             return True
     except OSError:
         return False
+
+
+def unused_text(directory: Path) -> str | None:
+    """That a cache directory has files of format 1, which are not used, and what to do; None if it has none."""
+    if not is_there(folder_at(directory)):
+        return None
+    remedy = f"'vbnfs clean --convert --cache-dir {shlex.quote(str(directory))}' takes them over"
+    return f"files that an earlier vbnfs cached are not used: {remedy}"
 
 
 def is_in_use(directory: Place, *, scope: str) -> bool:

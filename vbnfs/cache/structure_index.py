@@ -111,12 +111,14 @@ class StructureIndex:
             yield name, file.sets
         yield from self._handed.items()
 
-    def record(self, found: StructureSet) -> None:
-        """Keep what was found here. A disk that takes nothing is no error."""
+    def record(self, found: StructureSet) -> str | None:
+        """Keep what was found here. A disk that takes nothing is no error: returns why, None if all is well."""
         try:
             self._add(RECORDED, found)
         except OSError as error:
             self._warn_once("the structure of files cannot be kept in the index", reason=str(error.strerror))
+            return str(error.strerror)
+        return None
 
     def take_in(self, found: StructureSet) -> Imported:
         """Keep what was made elsewhere, as a claim, unless all is known here. Raises `OSError`.
@@ -202,6 +204,7 @@ class _GrowingFile:
         self._place.parent.mkdir()
         descriptor = self._place.open(os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         try:
-            os.write(descriptor, data)
+            if os.write(descriptor, data) < len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         finally:
             os.close(descriptor)

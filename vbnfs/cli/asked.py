@@ -15,7 +15,7 @@ from vbnfs.access.mount_status import ask_status
 from vbnfs.access.running_mounts import ANSWER_SECONDS
 from vbnfs.access.versions import Versions
 from vbnfs.cache.eviction import stored_size
-from vbnfs.cli.browsed import places_of
+from vbnfs.cli.browsed import places_of, wait_for_folders
 from vbnfs.config.datasets import MirrorPlace
 from vbnfs.config.settings import SETTING_BY_NAME, Config
 from vbnfs.dataset.manifest import DatasetVersion
@@ -24,8 +24,9 @@ from vbnfs.dataset.release import Release
 from vbnfs.dataset.tree import ROOT_INODE, DataNode, Directory, Node, StaticNode, Symlink, Tree
 from vbnfs.dataset.tree_builder import build_tree
 from vbnfs.errors import DatasetError, Hdf5Error, MountError, UsageError
-from vbnfs.host.apart import first_missing
+from vbnfs.host.apart import first_missing, names_in
 from vbnfs.host.mountinfo import MountEntry, absolute, list_mounts
+from vbnfs.suggestions import hint, near
 
 _OF_A_MOUNT: Final = (
     *("bucket", "project", "endpoint_url", "region", "ca_bundle", "mirror", "dataset_version"),
@@ -33,6 +34,7 @@ _OF_A_MOUNT: Final = (
 )  # settings that a mount decides for paths in it; the others are this command's own
 
 
+_MOST_PLACES: Final = 3  # that a message names
 NO_HASH_TEXT: Final = "the manifest has no hash of it"
 
 Asked = Mapping[str, Sequence[tuple[str, Node]]]  # by path: names and nodes of the files there
@@ -72,6 +74,8 @@ def place_of(config: Config, paths: Sequence[Path], *, given: Set[str]) -> Place
         return Place(config, [decode(os.fsencode(path)) for path in paths], remedy)
     status = ask_status(entry)
     _check_given(config, status, given)
+    for _, inner_path in within:
+        wait_for_folders(entry.mountpoint, inner_path)
     _check_are_there(paths, entry)
     remedy = _raise_the_size_of(Path(status["cache_dir"]))
     if status.get("is_cache_size_given"):
@@ -88,9 +92,11 @@ def _check_are_there(paths: Sequence[Path], entry: MountEntry) -> None:
             return
         way = [*reversed(missing.absolute().parents), missing.absolute()]
         end = first_missing(way, seconds=ANSWER_SECONDS) or way[-1]
+        there = hint(end.name, names_in(end.parent, seconds=ANSWER_SECONDS))
     except TimeoutError as error:
         raise MountError(f"{entry.mountpoint}: its daemon does not answer: {error.strerror}") from error
-    raise DatasetError(f"{missing}: no such file or folder; 'ls {end.parent}' lists those that there are")
+    message = f"{missing}: no such file or folder; 'ls {end.parent}' lists those that there are"
+    raise DatasetError(message + there)
 
 
 def _raise_the_size_of(cache_dir: Path) -> str:
@@ -268,10 +274,38 @@ def _node_at(tree: Tree, path: str) -> tuple[str, Node]:
         node = _walk(tree, _parts(there))
         if node is not None:
             return there, node
-    raise DatasetError(
+    if places := _places_called(tree, path):
+        raise DatasetError(
+            f"{path}: not in the dataset by this name alone: name {' or '.join(places[:_MOST_PLACES])}"
+        )
+    message = (
         f"{path}: not in the dataset; name a path in it or in a mount, or a dataset version ('vbnfs versions'"
         " lists them)"
     )
+    raise DatasetError(message + _hint(tree, _parts(path)))
+
+
+def _hint(tree: Tree, parts: Sequence[str]) -> str:
+    """The names nearest to the first part of a path that is not there, with the folder that they are in."""
+    for count in range(len(parts)):
+        folder = _walk(tree, parts[:count])
+        if not isinstance(folder, Directory):
+            return ""
+        if parts[count] not in folder.children:
+            above = "".join(f"{part}/" for part in parts[:count])
+            versions = _walk(tree, [MANIFESTS]) if count == 0 else None
+            texts = [name.removeprefix("v") for name in versions.children] if isinstance(versions, Directory) else []
+            nearest = near(parts[count], [*folder.children, *texts])
+            return f"; near it: {', '.join(above + name for name in nearest)}" if nearest else ""
+    return ""
+
+
+def _places_called(tree: Tree, text: str) -> list[str]:
+    """The folders of the version at the top that have this name; if there are none, the files that have it."""
+    above = f"{MANIFESTS}/{tree.default_version.folder}"
+    names = [name.removeprefix(f"{above}/") for name, _ in files_at(tree, above)]
+    folders = {posixpath.dirname(name) for name in names}
+    return sorted(one for one in folders if posixpath.basename(one) == text) or sorted(_files_named(tree, text))
 
 
 def _parts(path: str) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from vbnfs.access.cache_directory import prepare_cache_directory
+from vbnfs.access.cache_directory import is_there, prepare_cache_directory
 from vbnfs.cache.eviction import DEFAULT_BYTES, Evictor, store_size, stored_size
 from vbnfs.cache.inventory import scan
 from vbnfs.cache.pins import unread_error
@@ -108,17 +108,6 @@ def _check_pins(evictor: Evictor) -> None:
     """Raise `PinError` where something has to go, and it is not known what is pinned."""
     if evictor.pins_problem is not None and evictor.usage_bytes > evictor.limit_bytes:
         raise unread_error(evictor.pins_problem)
-
-
-def is_there(directory: Path) -> bool:
-    """Whether there is a cache. True also where that cannot be found out: preparing the folder then reports why."""
-    try:
-        directory.stat()
-    except FileNotFoundError:
-        return False
-    except OSError:
-        return True
-    return True
 
 
 def configurations(folder: Path) -> Iterator[Config | UsageError]:

@@ -75,7 +75,7 @@ class Part:
         with suppress(OSError):  # a file system that cannot store this time: then the file is read again next time
             os.utime(self.descriptor, ns=(modified_ns, modified_ns))
         os.fsync(self.descriptor)
-        self.path.replace(to)
+        _give_name(self.path, to)
         _sync_folder(to.parent)
 
     def remove(self) -> None:
@@ -162,7 +162,7 @@ class ExportFolder:
         """A symbolic link; what had its name is no more."""
         temporary = self._ours / f"{os.urandom(8).hex()}{_PART}"
         temporary.symlink_to(target)
-        temporary.replace(to)
+        _give_name(temporary, to)
 
     def write(self, path: tuple[str, ...], data: bytes, modified_ns: int | None = None) -> None:
         """A small file, as a whole. One that has these bytes is left as it is."""
@@ -226,12 +226,11 @@ class ExportFolder:
     def write_allensdk(self, manifest: str, data: bytes, modified_ns: int) -> None:
         """What AllenSDK looks for beside the files of a version, and README.txt."""
         self.write((manifest,), data, modified_ns)
-        if not (self.top / DOWNLOADED).exists():
+        if not os.path.lexists(self.top / DOWNLOADED):
             self.write((DOWNLOADED,), b"{}")
-        with suppress(FileNotFoundError):
-            if not (self.top / README).read_bytes().startswith(_BEGINNING):
-                return  # the user's own
-        self.write((README,), _readme(manifest))
+        readme = self.top / README
+        if not os.path.lexists(readme) or _bytes_of(readme, len(_BEGINNING)) == _BEGINNING:  # else the user's own
+            self.write((README,), _readme(manifest))
 
 
 _BEGINNING: Final = b"Files of a dataset, exported by 'vbnfs export'."
@@ -297,7 +296,11 @@ def _open_folder(path: Path, above: int | None = None) -> int:
     try:
         return os.open(path if above is None else path.name, FOLDER, dir_fd=above)
     except OSError as error:
-        raise (_link_refused(path) if path.is_symlink() else error) from None
+        if path.is_symlink():
+            raise _link_refused(path) from None
+        if isinstance(error, NotADirectoryError):
+            raise _in_the_way(path, "not a folder, where one is to be") from None
+        raise
 
 
 def _open_digests(path: Path, flags: int, folder: int) -> int:
@@ -313,6 +316,18 @@ def _open_digests(path: Path, flags: int, folder: int) -> int:
     raise ExportError(f"{path}: not what an export has written: move it away, or name another folder")
 
 
+def _give_name(part: Path, to: Path) -> None:
+    """Give a file its name; what had that name is no more. Raises `ExportError` for a folder, and `OSError`."""
+    try:
+        part.replace(to)
+    except IsADirectoryError:
+        raise _in_the_way(to, "a folder, where a file is to be") from None
+
+
+def _in_the_way(path: Path, what: str) -> ExportError:
+    return ExportError(f"{path}: {what}: move it away, or name another folder")
+
+
 def _link_refused(path: Path) -> ExportError:
     return ExportError(f"{path}: a symbolic link, which an export does not follow: delete it, or name another folder")
 
@@ -325,8 +340,11 @@ def _bytes_of(path: Path, most_bytes: int) -> bytes:
         if error.errno in {errno.ENOENT, errno.ELOOP}:
             return b""
         raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        return b""
     with os.fdopen(descriptor, "rb") as file:
-        return file.read(most_bytes) if stat.S_ISREG(os.fstat(descriptor).st_mode) else b""
+        return file.read(most_bytes)
 
 
 def _hashes_in(file: BinaryIO, *, is_cut: bool = False) -> Iterator[str]:

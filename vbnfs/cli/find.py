@@ -15,7 +15,7 @@ from vbnfs.access.whole_files import Progress
 from vbnfs.cli import render
 from vbnfs.cli.found_rows import Form, as_json, show_rows
 from vbnfs.errors import UsageError
-from vbnfs.tables.columns import near
+from vbnfs.suggestions import near
 from vbnfs.tables.values import ColumnValues, values_of
 
 _COLUMNS: Final = 100

@@ -10,6 +10,7 @@ import click
 from vbnfs.cli.options import EXIT_STATUS, ONLY_OF_A_MOUNT, echo_note, run_on_versions, settings
 from vbnfs.cli.render import size
 from vbnfs.errors import UsageError
+from vbnfs.host.private import users_umask
 from vbnfs.tables.names import KNOWN
 
 if TYPE_CHECKING:
@@ -159,7 +160,8 @@ def _taken(options: dict[str, Any]) -> "tuple[Asked, Form]":
         columns=None if columns == [_ALL_COLUMNS] else columns,
         limit=options.pop("limit"),
     )
-    form = Form(options.pop("as_csv"), options.pop("as_json"), options.pop("parquet"), columns is not None)
+    mode = 0o666 & ~users_umask()  # as the user has it: for the cache, commands set another
+    form = Form(options.pop("as_csv"), options.pop("as_json"), options.pop("parquet"), columns is not None, mode)
     if sum((form.is_csv, form.is_json, form.parquet is not None)) > 1:
         raise UsageError("--csv, --json and --parquet exclude each other")
     return asked, form

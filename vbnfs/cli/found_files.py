@@ -16,6 +16,7 @@ from vbnfs.host.mountinfo import absolute, list_mounts
 from vbnfs.objects import Content
 
 _NOWHERE: Final = frozenset({errno.ENOENT, errno.ELOOP})  # where a link may lead
+_MOST_LEVELS: Final = 100  # of folders in folders: a walk takes a stack frame for each
 _NAME_PARTS: Final = 2  # of a path: a session's folder and file, or project_metadata/units.csv
 
 
@@ -78,6 +79,9 @@ def find_files(top: Path, *, leave_out: Set[Path]) -> Found:
             for data in sorted((here / FORMAT).glob(f"*/{WHOLE}/*/*/{DATA}")):
                 _add(found, seen, data, content_id=data.parent.name)
             continue
+        if names and len(here.parts) - len(top.parts) >= _MOST_LEVELS:
+            found.unreadable.append((here, "its folders are nested too deeply; name it itself"))
+            names.clear()
         for name in sorted(files):
             _add(found, seen, here / name)
     return found

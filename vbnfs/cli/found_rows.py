@@ -12,6 +12,7 @@ import pandas as pd
 from vbnfs.access.row_files import BESIDE
 from vbnfs.cli import render
 from vbnfs.errors import TablesError
+from vbnfs.host.atomic import output_file
 from vbnfs.tables.columns import Kind, kind_of
 from vbnfs.tables.reading import with_whole_numbers, write_parquet
 
@@ -39,12 +40,16 @@ Note = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """In which form rows are wanted: for people, if in none of the three. `has_columns`: columns were named."""
+    """In which form rows are wanted: for people, if in none of the three. `has_columns`: columns were named.
+
+    `mode` is that of a file that is written.
+    """
 
     is_csv: bool
     is_json: bool
     parquet: Path | None
     has_columns: bool
+    mode: int
 
     @property
     def is_for_people(self) -> bool:
@@ -56,13 +61,22 @@ def show_rows(rows: pd.DataFrame, form: Form, *, name: str, is_limited: bool, no
     """Rows of the table `name`, in a form. Raises `TablesError` where Parquet cannot be written."""
     rows = with_whole_numbers(rows)
     if form.is_csv:
-        rows.to_csv(sys.stdout, index=False)  # by and by: there may be hundreds of megabytes
+        _write_csv(rows)
     elif form.is_json:
         render.print_json_rows(_records(rows))
     elif form.parquet is not None:
-        _write_parquet(rows, form.parquet)
+        _write_parquet(rows, form.parquet, form.mode)
     else:
         _print_rows(rows, form, name=name, is_limited=is_limited, note=note)
+
+
+def _write_csv(rows: pd.DataFrame) -> None:
+    """A terminal gets control characters as escapes, all else the bytes as they are."""
+    if not sys.stdout.isatty():
+        rows.to_csv(sys.stdout, index=False)  # by and by: there may be hundreds of megabytes
+        return
+    for line in rows.to_csv(index=False).removesuffix("\n").split("\n"):
+        render.print_line(line)
 
 
 def _records(rows: pd.DataFrame) -> Iterator[dict[str, Any]]:
@@ -80,10 +94,11 @@ def as_json(value: Any) -> Any:
     return value if isinstance(value, bool | int | float) else str(value)
 
 
-def _write_parquet(rows: pd.DataFrame, file: Path) -> None:
+def _write_parquet(rows: pd.DataFrame, file: Path, mode: int) -> None:
     data = write_parquet(rows)
     try:
-        file.write_bytes(data)
+        with output_file(file, mode=mode) as out:
+            out.write(data)
     except OSError as error:
         raise TablesError(f"{file}: cannot be written: {error.strerror or error}") from error
     render.print_line(f"{file}  {len(rows):,} rows, {render.size(len(data))}")

@@ -8,7 +8,6 @@ import os
 import stat
 from collections.abc import Awaitable, Callable, Sequence, Set
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -29,6 +28,7 @@ from vbnfs.errors import DatasetError, Hdf5Error, with_remedy
 from vbnfs.hdf5.branches import Wanted
 from vbnfs.hdf5.structure import ExternalLink, Group, HardLink, SoftLink, Structure
 from vbnfs.host.mountinfo import MountEntry, absolute, is_ours, list_mounts
+from vbnfs.suggestions import near
 
 _MOST_SOFT_LINKS: Final = 16
 _MOST_NAMES: Final = 8
@@ -229,9 +229,9 @@ class _Asked:
         names = sorted(group.links) if isinstance(group, Group) else []
         if path[-1] in names:
             return Hdf5Error(f"{where}: cannot be read: it is damaged, or beyond the bounds of what is read")
-        near = get_close_matches(path[-1], names, n=_MOST_NAMES) or names[:_MOST_NAMES]
+        nearest = near(path[-1], names) or names[:_MOST_NAMES]
         above = "/".join(("", *path[:-1])) or "/"
-        there = f"{', '.join(near)}{', ...' if len(names) > len(near) else ''}" if near else "nothing"
+        there = f"{', '.join(nearest)}{', ...' if len(names) > len(nearest) else ''}" if nearest else "nothing"
         return Hdf5Error(f"{where}: no such object; {above} has {there}")
 
 

@@ -3,9 +3,8 @@
 from collections.abc import Collection
 from pathlib import Path
 
-from vbnfs.access.cache_directory import prepare_cache_directory
+from vbnfs.access.cache_directory import is_there, prepare_cache_directory
 from vbnfs.cache.in_place import Entry, Noted, all_noted
-from vbnfs.cli.clean import is_there
 from vbnfs.cli.file_finding import Finding
 from vbnfs.cli.import_findings import FORGOTTEN, WOULD_FORGET
 from vbnfs.cli.render import files, size

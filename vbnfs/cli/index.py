@@ -14,6 +14,7 @@ import trio
 
 from vbnfs.access.dataset import Dataset, open_dataset
 from vbnfs.access.published_index import PublishedIndexes
+from vbnfs.access.versions import Versions
 from vbnfs.blocks import BLOCK_BYTES
 from vbnfs.cache.structure_index import RECORDED, KnownStructure, StructureIndex
 from vbnfs.cache.structure_sets import KIND, MOST_BLOCKS, StructureSet, read_set, walked_set
@@ -81,7 +82,7 @@ def build(where: Place, *, show: Show) -> tuple[Finding, ...]:
 async def _build(where: Place, show: Show) -> tuple[Finding, ...]:
     findings: list[Finding] = []
     async with open_dataset(where.config) as dataset:
-        nodes = await _data_nodes(where, dataset)
+        nodes = _data_nodes(where, await load_aloud(dataset, max_age_seconds=where.max_age_seconds))
         await dataset.catalog.sizes.fetch_all(node.content for node in nodes.values())
         async with dataset.fetching() as (source, _):
             work, turns = Walker(dataset, source), trio.CapacityLimiter(_AT_ONCE)
@@ -98,9 +99,9 @@ async def _build(where: Place, show: Show) -> tuple[Finding, ...]:
     return tuple(findings)
 
 
-async def _data_nodes(where: Place, dataset: Dataset) -> dict[str, DataNode]:
+def _data_nodes(where: Place, versions: Versions) -> dict[str, DataNode]:
     """The different files of the dataset at paths of the tree, by a name of each. Raises a `VbnfsError`."""
-    asked = asked_files(await load_aloud(dataset, max_age_seconds=where.max_age_seconds), where.paths)
+    asked = asked_files(versions, where.paths)
     found = {
         node.inode: (name, node) for nodes in asked.values() for name, node in nodes if isinstance(node, DataNode)
     }
@@ -143,7 +144,9 @@ class Walker:
         found = walked_set(content.file_hash or "", content.size_bytes, waves, beside, is_whole=is_whole)
         if found is None:
             return Finding(path, PART, content.size_bytes, detail=_reasons(structure))
-        self._dataset.index.record(found)
+        if (reason := self._dataset.index.record(found)) is not None:
+            detail = f"the index in the cache cannot be written: {reason}"
+            return Finding(path, FAILED, content.size_bytes, detail=detail)
         if not is_hdf5:
             return _found(path, NO_HDF5, found)
         if found.is_whole:
@@ -201,10 +204,14 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What is known of the files that were asked for: of `files` of them nothing is if they have no row."""
+    """What is known of the files that were asked for: of `files` of them nothing is if they have no row.
+
+    `notes` say what has to be known of that.
+    """
 
     rows: tuple[Row, ...]
     files: int
+    notes: Sequence[str]
 
     def summary(self) -> str:
         """A line: of how many files something is known, and from where."""
@@ -220,7 +227,8 @@ def known(where: Place) -> Known:
 
 async def _known(where: Place) -> Known:
     async with open_dataset(where.config) as dataset:
-        nodes = await _data_nodes(where, dataset)
+        versions = await load_aloud(dataset, max_age_seconds=where.max_age_seconds)
+        nodes = _data_nodes(where, versions)
         others = PublishedIndexes(where.config, dataset.link, dataset.catalog, dataset.index)
         await trio.to_thread.run_sync(others.restore)
         await others.refresh()
@@ -230,7 +238,7 @@ async def _known(where: Place) -> Known:
             if (attributes := dataset.catalog.sizes.get(node.content)) is not None
         }
         rows = await trio.to_thread.run_sync(_rows, dataset, contents)
-    return Known(rows, len(nodes))
+    return Known(rows, len(nodes), [*versions.problems, *others.problems])
 
 
 def _rows(dataset: Dataset, contents: Mapping[str, Content]) -> tuple[Row, ...]:

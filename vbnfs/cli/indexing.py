@@ -11,6 +11,7 @@ from vbnfs.cli.options import (
     ONLY_OF_A_MOUNT,
     config_of,
     echo_note,
+    echo_warning,
     files_in,
     log_to_terminal,
     settings,
@@ -79,8 +80,10 @@ def show_index(paths: tuple[Path, ...], as_json: bool, **options: Any) -> None:
     from vbnfs.cli import index as indexes  # noqa: PLC0415
 
     where = files_in(paths, options)
-    log_to_terminal("warning")
+    log_to_terminal("error")  # what matters is written below
     known = indexes.known(where)
+    for note in known.notes:
+        echo_warning(note)
     if as_json:
         render.print_json([row.as_json() for row in known.rows])
         return

@@ -1,22 +1,19 @@
-"""Install the mount helper and the systemd units where the system expects them, and remove them again.
+"""Which files `vbnfs install` puts where: completions, manual pages, units, the mount helper.
 
-A list of `Piece`s decides first which file goes where; then all of them are checked, and only then is anything done.
-A file that vbnfs did not install is never touched: a link of vbnfs leads to a `mount.vbnfs`, a unit of vbnfs begins
-with `MARK`.
+A list of `Piece`s decides which file goes where; `placing.py` puts them there, and takes them away.
 """
 
 import os
 import sys
 import sysconfig
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
 from importlib.resources import files
 from pathlib import Path
 from typing import Final
 
-from vbnfs.config.environment import user_config_directory
+from vbnfs.config.environment import user_config_directory, user_data_directory
 from vbnfs.errors import InstallError
 
 HELPER: Final = "mount.vbnfs"
@@ -26,6 +23,11 @@ _HELPER_LINKS: Final = (Path("/sbin/mount.vbnfs"), Path("/sbin/mount.fuse.vbnfs"
 _SYSTEM_UNITS: Final = Path("/etc/systemd/system")
 _USER_UNITS: Final = Path("/etc/systemd/user")
 _TMPFILES: Final = Path("/etc/tmpfiles.d")
+# Of a package of the distribution: file-hierarchy(7), systemd.unit(5), tmpfiles.d(5).
+_PACKAGED_HELPER_LINKS: Final = (Path("/usr/sbin/mount.vbnfs"), Path("/usr/sbin/mount.fuse.vbnfs"))  # /sbin is a link
+_PACKAGED_UNITS: Final = Path("/usr/lib/systemd/system")
+_PACKAGED_USER_UNITS: Final = Path("/usr/lib/systemd/user")
+_PACKAGED_TMPFILES: Final = Path("/usr/lib/tmpfiles.d")
 _PROGRAM: Final = "@VBNFS@"  # in the units: the place of this installation's program
 
 
@@ -38,16 +40,17 @@ class Piece:
     target: Path | None = None
 
     def is_ours(self) -> bool:
-        """Whether vbnfs installed the file at `path`, which must exist."""
+        """Whether a vbnfs that kept no list installed the file at `path`, which must exist."""
         if self.target is not None:
             return self.path.is_symlink() and Path(os.readlink(self.path)).name == HELPER
         return self.path.is_file() and self.path.read_text(errors="replace").startswith(MARK)
 
 
-def helper_pieces(root: Path) -> list[Piece]:
+def helper_pieces(root: Path, *, is_package: bool = False) -> list[Piece]:
     """The mount helper's two names. Raises `InstallError` if this installation has no such program."""
-    target = program(HELPER)
-    return [Piece(within(root, path), target=target) for path in _HELPER_LINKS]
+    target = seen_from(root, program(HELPER))
+    links = _PACKAGED_HELPER_LINKS if is_package else _HELPER_LINKS
+    return [Piece(within(root, path), target=target) for path in links]
 
 
 def unit_pieces(root: Path, *, for_user: bool) -> list[Piece]:
@@ -61,8 +64,60 @@ def unit_pieces(root: Path, *, for_user: bool) -> list[Piece]:
     return [
         Piece(within(root, place) / name, text)
         for kind, place in places.items()
-        for name, text in rendered(kind, str(program("vbnfs")))
+        for name, text in rendered(kind, str(seen_from(root, program("vbnfs"))))
     ]
+
+
+def package_unit_pieces(root: Path) -> list[Piece]:
+    """The units of the system and of all users, in the places of a distribution's package."""
+    places = {"system": _PACKAGED_UNITS, "user": _PACKAGED_USER_UNITS, "tmpfiles.d": _PACKAGED_TMPFILES}
+    return [
+        Piece(within(root, place) / name, text)
+        for kind, place in places.items()
+        for name, text in rendered(kind, str(seen_from(root, program("vbnfs"))))
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """Where shells and man(1) look for what programs bring: for each shell the whole path of the file."""
+
+    completions: Mapping[str, Path]
+    manual: Path
+
+
+def shares_of_user() -> Shares:
+    """The user's own places: bash-completion's, fish's, and one that zsh has to be given in `fpath`."""
+    data = user_data_directory()
+    completions = {
+        "bash": data / "bash-completion" / "completions" / "vbnfs",
+        "zsh": data / "zsh" / "site-functions" / "_vbnfs",
+        "fish": user_config_directory() / "fish" / "completions" / "vbnfs.fish",
+    }
+    return Shares(completions, data / "man")
+
+
+def shares_of_system(root: Path, *, is_package: bool = False) -> Shares:
+    """Those of all users: the administrator's (/usr/local, /etc), or those of a distribution's package."""
+    usr = Path("/usr/share") if is_package else Path("/usr/local/share")
+    fish = Path("/usr/share/fish/vendor_completions.d") if is_package else Path("/etc/fish/completions")
+    zsh = usr / "zsh" / ("vendor-completions" if is_package else "site-functions")
+    completions = {
+        "bash": usr / "bash-completion" / "completions" / "vbnfs",
+        "zsh": zsh / "_vbnfs",
+        "fish": fish / "vbnfs.fish",
+    }
+    return Shares({shell: within(root, path) for shell, path in completions.items()}, within(root, usr / "man"))
+
+
+def completion_pieces(shares: Shares, scripts: Mapping[str, str]) -> list[Piece]:
+    """The completions, of which `scripts` has the text for each shell."""
+    return [Piece(path, scripts[shell]) for shell, path in shares.completions.items()]
+
+
+def manual_pieces(shares: Shares, pages: Mapping[str, str]) -> list[Piece]:
+    """The manual pages, by file name."""
+    return [Piece(shares.manual / f"man{name[-1]}" / name, text) for name, text in pages.items()]
 
 
 def rendered(kind: str, executable: str) -> Iterator[tuple[str, str]]:
@@ -83,6 +138,11 @@ def unit_word(text: str) -> str:
 def within(root: Path, path: Path) -> Path:
     """The absolute `path`, below `root`."""
     return root / path.relative_to("/")
+
+
+def seen_from(root: Path, path: Path) -> Path:
+    """A path below `root`, as it is once that is the system's root; any other as it is."""
+    return Path("/", path.relative_to(root)) if path.is_relative_to(root) else path
 
 
 def program(name: str) -> Path:
@@ -106,49 +166,3 @@ def is_for_all_users(path: Path) -> bool:
         for runnable in (path, Path(os.path.realpath(sys.executable)))
         for part in (runnable, *runnable.parents)
     )
-
-
-@contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    """Failures of the system as `InstallError`s with a remedy."""
-    try:
-        yield
-    except PermissionError as error:
-        raise InstallError(
-            f"{path}: {error.strerror}; only root may do that (sudo), or give another --root"
-        ) from error
-    except OSError as error:
-        raise InstallError(f"{path}: {error.strerror}") from error
-
-
-def install(pieces: Sequence[Piece]) -> None:
-    """Put all of them in place, or none. Raises `InstallError`."""
-    _check(pieces)
-    for piece in pieces:
-        with _explained(piece.path):
-            piece.path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = piece.path.with_name(f".{piece.path.name}.new")
-            temporary.unlink(missing_ok=True)
-            if piece.target is None:
-                temporary.write_text(piece.text, encoding="utf-8")
-                temporary.chmod(0o644)
-            else:
-                temporary.symlink_to(piece.target)
-            temporary.replace(piece.path)
-
-
-def remove(pieces: Sequence[Piece]) -> list[Path]:
-    """Remove those that exist, and return their paths. Raises `InstallError`."""
-    _check(pieces)
-    there = [piece.path for piece in pieces if os.path.lexists(piece.path)]
-    for path in there:
-        with _explained(path):
-            path.unlink()
-    return there
-
-
-def _check(pieces: Sequence[Piece]) -> None:
-    for piece in pieces:
-        with _explained(piece.path):
-            if os.path.lexists(piece.path) and not piece.is_ours():
-                raise InstallError(f"{piece.path}: not installed by vbnfs, so it stays; remove it yourself")

@@ -20,20 +20,26 @@ import click
 
 from vbnfs import __version__, interrupts
 from vbnfs.cli import render, streams
+from vbnfs.cli.examples import with_examples
 from vbnfs.cli.options import EXIT_STATUS, STATUSES
+from vbnfs.config.environment import is_completing
 from vbnfs.errors import DemoError, UsageError, VbnfsError
+from vbnfs.suggestions import near
 
 _MODULES: Final[Mapping[str, str]] = {
     **dict.fromkeys(("mount", "umount", "status", "limit-rate"), "mounting"),
+    "top": "watching",
     **dict.fromkeys(("versions", "diff", "urls", "verify", "digests"), "releases"),
     **dict.fromkeys(("prefetch", "pin", "unpin", "pins", "du"), "working_sets"),
     **dict.fromkeys(("sessions", "probes", "units", "tables"), "finding"),
     **dict.fromkeys(("clean", "import"), "upkeep"),
     "index": "indexing",
     "export": "sharing",
-    **dict.fromkeys(("install-helper", "install-units"), "installing"),
+    "cite": "citing",
+    **dict.fromkeys(("install", "uninstall", "install-helper", "install-units"), "installing"),
     **dict.fromkeys(("tree", "map"), "structures"),
     "settings": "settings",
+    "doctor": "diagnosing",
 }
 
 
@@ -53,6 +59,10 @@ def main() -> NoReturn:
 def _run() -> NoReturn:
     try:
         interrupts.raise_again()
+        if is_completing():
+            from vbnfs.cli.completing import register  # noqa: PLC0415 - only at a Tab
+
+            register(cli)
         cli.main(prog_name="vbnfs", standalone_mode=False)
         sys.stdout.flush()
     except click.exceptions.Exit as done:
@@ -98,7 +108,7 @@ class _Commands(UserDict[str, Any]):
         if isinstance(found, click.Command):
             return found
         name = f"{key}_" if iskeyword(key) or hasattr(builtins, key) else key.replace("-", "_")
-        command: click.Command = getattr(import_module(f"vbnfs.cli.{found}"), name)
+        command = with_examples(key, getattr(import_module(f"vbnfs.cli.{found}"), name))
         self[key] = command
         return command
 
@@ -116,6 +126,7 @@ _MEANT: Final[Mapping[str, str]] = {
     **dict.fromkeys(("unkeep", "unlock"), "unpin"),
     **dict.fromkeys(("usage", "df"), "du"),
     **dict.fromkeys(("info", "stat", "ps"), "status"),
+    **dict.fromkeys(("watch", "monitor", "live", "iotop", "htop"), "top"),
     **dict.fromkeys(("log", "logs"), "status', which says where the log is, or 'vbnfs settings"),
     **dict.fromkeys(("config", "options"), "settings"),
     "compare": "diff",
@@ -123,8 +134,8 @@ _MEANT: Final[Mapping[str, str]] = {
     **dict.fromkeys(("find", "search", "query"), "sessions --query"),
     **dict.fromkeys(("columns", "values"), "tables"),
     "channels": "tables channels",
-    "install": "install-helper' or 'vbnfs install-units",
-    "uninstall": "install-helper --remove' and 'vbnfs install-units --remove",
+    "setup": "install",
+    **dict.fromkeys(("completion", "completions", "man"), "install"),
     "cache": "clean --dry-run', which says what the cache takes, or 'vbnfs clean",
     **dict.fromkeys(("free", "rm", "remove", "delete"), "clean PATH"),
     **dict.fromkeys(("evict", "prune", "gc"), "clean"),
@@ -133,6 +144,7 @@ _MEANT: Final[Mapping[str, str]] = {
     "forget": "import --forget",
     **dict.fromkeys(("bwlimit", "throttle", "limit"), "limit-rate"),
     **dict.fromkeys(("check", "hash", "checksum"), "verify"),
+    **dict.fromkeys(("diagnose", "diagnostics", "health", "report", "test"), "doctor"),
 }
 
 
@@ -151,6 +163,9 @@ class _Vbnfs(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args[0] in _MEANT:
             ctx.fail(f"No such command '{args[0]}'. Did you mean 'vbnfs {_MEANT[args[0]]}'?")
+        if args[0] not in self.commands and (nearest := near(args[0], self.list_commands(ctx))):
+            meant = " or ".join(f"'vbnfs {name}'" for name in nearest)
+            ctx.fail(f"No such command '{args[0]}'. Did you mean {meant}?")
         return super().resolve_command(ctx, args)
 
 
@@ -180,3 +195,6 @@ def demo(directory: Path | None, keep: bool) -> None:
     except ModuleNotFoundError as error:
         raise DemoError(f"{error.name} is not installed: pip install 'vbnfs[demo]'") from error
     run_demo(directory, keep=keep)
+
+
+with_examples("demo", demo)

@@ -1,6 +1,5 @@
 """The map of an HDF5 file, drawn into a file: SVG, or PNG where Pillow is installed."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +8,7 @@ from vbnfs.cli.map_drawing import Picture, draw
 from vbnfs.cli.map_svg import svg_bytes
 from vbnfs.errors import Hdf5Error, UsageError
 from vbnfs.host.atomic import output_file
+from vbnfs.host.private import users_umask
 
 
 def writer_for(path: Path) -> Callable[[FileMap], None]:
@@ -20,7 +20,7 @@ def writer_for(path: Path) -> Callable[[FileMap], None]:
     if kind not in {".svg", ".png"}:
         raise UsageError(f"--output {path}: the name of a picture ends in .svg or .png")
     to_bytes = svg_bytes if kind == ".svg" else _png_writer()
-    mode = _mode_of_new_files()
+    mode = 0o666 & ~users_umask()  # as the user has it: for the cache, commands set another
 
     def write(drawn: FileMap) -> None:
         try:
@@ -40,10 +40,3 @@ def _png_writer() -> Callable[[Picture], bytes]:
             "Pillow is not installed, which draws PNG: pip install 'vbnfs[map]', or write .svg"
         ) from error
     return png_bytes
-
-
-def _mode_of_new_files() -> int:
-    """As the user's umask has it, which can only be asked for by setting it. For the cache, commands set another."""
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return 0o666 & ~mask

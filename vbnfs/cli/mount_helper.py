@@ -42,7 +42,7 @@ _USAGE: Final = "usage: mount.vbnfs DATASET FOLDER [-sfnv] [-N NAMESPACE] [-t TY
 _DROP: Final = "drop_privileges"  # of mount.fuse3(8), which makes the mount first, and hands it over as /dev/fd/N
 _DROPPING: Final = (
     f"-o {_DROP}: that is mount.fuse3's, which makes the mount itself and hands it over; for a daemon that is not"
-    " root use setuid=USER, for one with a single capability 'vbnfs install-units'"
+    " root use setuid=USER, for one with a single capability 'vbnfs install --only units'"
 )
 
 

@@ -18,6 +18,7 @@ from vbnfs.config.settings import SETTING_BY_NAME, Config
 from vbnfs.errors import MountError, UsageError
 from vbnfs.host import handed_over, mountinfo
 from vbnfs.startup import without_rich
+from vbnfs.suggestions import hint
 
 if TYPE_CHECKING:
     from vbnfs.daemon.mount import Ready
@@ -110,24 +111,27 @@ def _mountpoint_of(config: Config) -> Path:
 
 @click.command(epilog=EXIT_STATUS)
 @click.argument("mountpoint", type=Path, required=False)
+@click.option("--all", "is_all", is_flag=True, help="All mounts of yours; of the machine, for root.")
 @click.option("--lazy", is_flag=True, help="Detach now; the daemon ends when no program uses it.")
 @click.option("--if-mounted", is_flag=True, help="Do nothing, with status 0, where nothing is mounted.")
 @settings(*SETTING_BY_NAME, shown=("config",))
-def umount(mountpoint: Path | None, lazy: bool, if_mounted: bool, **options: Any) -> None:
+def umount(mountpoint: Path | None, is_all: bool, lazy: bool, if_mounted: bool, **options: Any) -> None:
     """Unmount a dataset.
 
     MOUNTPOINT is its folder, or else the one that the settings name. Returns when the mount and its daemon are gone.
     """
-    from vbnfs.daemon.unmounting import unmount_to_the_end  # noqa: PLC0415
-
+    if is_all and (mountpoint is not None or given_options(options)):
+        raise UsageError("--all is about all mounts: name no folder, and no settings")
+    if is_all:
+        _unmount_all(lazy=lazy)
+        return
     if mountpoint is not None and (given := given_options(options)):
         raise UsageError(f"{given[0]} would have no effect where a folder is named: leave {given[0]} out")
     where = mountinfo.absolute(mountpoint or _mountpoint_of(config_of(options)))
     _check_is_folder(where)
     if if_mounted and mountinfo.find_mount(where) is None:
         return
-    os.chdir("/")  # this process must not be what keeps the mount busy
-    unmount_to_the_end(where, lazy=lazy, note=echo_note)
+    _unmount(where, lazy=lazy)
     if left := len(mountinfo.mounts_on(where)):
         raise MountError(
             f"{where}: one mount is gone, and {left} below it {'is' if left == 1 else 'are'} still there;"
@@ -135,7 +139,31 @@ def umount(mountpoint: Path | None, lazy: bool, if_mounted: bool, **options: Any
         )
 
 
-def _mounts_at(mountpoint: Path | None) -> list[mountinfo.MountEntry]:
+def _unmount_all(*, lazy: bool) -> None:
+    """Unmount all of this user's mounts, the latest first: it may lie on another. Raises `MountError`."""
+    entries = [entry for entry in reversed(mountinfo.list_mounts()) if mountinfo.is_ours(entry)]
+    if not entries:
+        streams.say("nothing is mounted")
+    left: list[str] = []
+    for entry in entries:
+        try:
+            _unmount(entry.mountpoint, lazy=lazy)
+        except MountError as error:
+            left.append(str(error))
+        else:
+            click.echo(f"unmounted {render.escape(str(entry.mountpoint))}")
+    if left:
+        raise MountError("\n".join(left))
+
+
+def _unmount(where: Path, *, lazy: bool) -> None:
+    from vbnfs.daemon.unmounting import unmount_to_the_end  # noqa: PLC0415
+
+    os.chdir("/")  # this process must not be what keeps the mount busy
+    unmount_to_the_end(where, lazy=lazy, note=echo_note)
+
+
+def mounts_at(mountpoint: Path | None) -> list[mountinfo.MountEntry]:
     """The mounts on a folder; for None, all of this user's. Raises `MountError` where a folder has none."""
     if mountpoint is None:
         return [entry for entry in mountinfo.list_mounts() if mountinfo.is_ours(entry)]
@@ -143,7 +171,8 @@ def _mounts_at(mountpoint: Path | None) -> list[mountinfo.MountEntry]:
     _check_is_folder(where)
     entries = mountinfo.mounts_on(where)
     if not entries:
-        raise MountError(f"{where}: no vbnfs mount; 'vbnfs status' lists those that there are")
+        message = f"{where}: no vbnfs mount; 'vbnfs status' lists those that there are"
+        raise MountError(message + hint(str(where), (str(one.mountpoint) for one in mountinfo.list_mounts())))
     return entries
 
 
@@ -167,8 +196,9 @@ def status(mountpoint: Path | None, as_json: bool) -> None:
     """
     from vbnfs.access.mount_status import status_of  # noqa: PLC0415
     from vbnfs.access.running_mounts import ANSWER_SECONDS  # noqa: PLC0415
+    from vbnfs.cli.status_text import status_lines  # noqa: PLC0415
 
-    entries, others = _mounts_at(mountpoint), [] if mountpoint is not None else mountinfo.roots_mounts()
+    entries, others = mounts_at(mountpoint), [] if mountpoint is not None else mountinfo.roots_mounts()
     found: list[dict[str, Any]] = []
     silent: list[str] = []
     seconds = ANSWER_SECONDS if mountpoint is not None else _OF_ALL_SECONDS
@@ -185,12 +215,13 @@ def status(mountpoint: Path | None, as_json: bool) -> None:
         render.print_json(found[0] if mountpoint is not None and found else found)
     else:
         for one in found:
-            render.print_status(one)
+            for line in status_lines(one):
+                click.echo(line)
         for entry in others:
             folder = render.escape(shlex.quote(str(entry.mountpoint)))
             streams.say(f"{folder} is root's: 'vbnfs status {folder}' shows it")
         if not entries and not others:
-            streams.say("nothing is mounted")
+            streams.say("nothing is mounted; 'vbnfs mount ~/vbn' mounts a dataset")
     if silent:
         raise MountError("\n".join(silent))
 

@@ -22,9 +22,9 @@ WHERE_SETTINGS_ARE: Final = "'vbnfs settings' shows all settings, 'vbnfs setting
 EXIT_STATUS: Final = f"\b\n{STATUSES}\n{WHERE_SETTINGS_ARE}"
 # The settings that matter to a mount alone.
 ONLY_OF_A_MOUNT: Final = (
-    *("fuse", "passthrough", "trust_cache", "hdf5", "index", "foreground", "allow_other", "refresh"),
+    *("fuse", "passthrough", "record", "trust_cache", "hdf5", "index", "foreground", "allow_other", "refresh"),
     *("allow_root", "uid", "gid", "umask", "fmask", "dmask", "auto_unmount"),
-    *("log_file", "log_level", "mountpoint"),
+    *("log_file", "log_level", "mountpoint", "status_folder", "metrics_port", "metrics_file"),
 )
 
 

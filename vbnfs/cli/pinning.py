@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import trio
 
-from vbnfs.access.cache_directory import prepare_cache_directory
+from vbnfs.access.cache_directory import is_there, prepare_cache_directory
 from vbnfs.access.dataset import Dataset, open_dataset
 from vbnfs.access.versions import Versions
 from vbnfs.cache.pins import (
@@ -24,7 +24,6 @@ from vbnfs.cache.pins import (
 )
 from vbnfs.cli import prefetch
 from vbnfs.cli.asked import Place
-from vbnfs.cli.clean import is_there
 from vbnfs.cli.here import Here
 from vbnfs.cli.progress import Bar
 from vbnfs.cli.running import load_aloud
@@ -33,7 +32,7 @@ from vbnfs.cli.verify import GOOD, NO_HASH, Outcome, Show
 from vbnfs.cli.wanted import Wanted, paths_by_content
 from vbnfs.config.settings import Config
 from vbnfs.dataset.contents import NamedContent
-from vbnfs.errors import PinError, VbnfsError
+from vbnfs.errors import PinError, UsageError, VbnfsError
 from vbnfs.host.private import keep_others_out
 
 _KEPT: Final = frozenset({GOOD, NO_HASH})  # what becomes of a file that is whole and kept
@@ -82,8 +81,18 @@ def dataset_of(config: Config) -> str:
 
 
 def made_for(config: Config, name: str) -> Wanted:
-    """What a pin was made for. Raises `PinError` if there is none of this name."""
-    return Wanted.from_json(_there(config, name).asked)
+    """What a pin was made for. Raises `PinError` if there is none of this name, or it does not say it."""
+    return _asked_of(_there(config, name))
+
+
+def _asked_of(pin: Pin) -> Wanted:
+    try:
+        return Wanted.from_json(pin.asked)
+    except (KeyError, TypeError, ValueError, UsageError) as error:
+        raise PinError(
+            f"pin {pin.name}: what it was made for cannot be read, so its file is damaged, or of another vbnfs; it"
+            f" still holds its files: 'vbnfs unpin {pin.name}' takes it away, then pin the files again"
+        ) from error
 
 
 def in_its_version(where: Place, name: str, wanted: Wanted) -> Place:
@@ -102,7 +111,7 @@ def in_its_version(where: Place, name: str, wanted: Wanted) -> Place:
 def _checked(config: Config, name: str, wanted: Wanted) -> Pin | None:
     check_name(name)
     there = read_pin(config.cache_dir, name) if is_there(config.cache_dir) else None
-    if there is not None and (there.dataset != dataset_of(config) or Wanted.from_json(there.asked) != wanted):
+    if there is not None and (there.dataset != dataset_of(config) or _asked_of(there) != wanted):
         raise PinError(
             f"pin {name}: it holds something else already ('vbnfs pins --json' says what): choose another name,"
             f" 'vbnfs pin --update {name}' for the newest version, or 'vbnfs unpin {name}' first"
@@ -132,7 +141,7 @@ def hold_and_fetch(
         change = partial(_after, new, note)
         stored = await trio.to_thread.run_sync(change_pin, where.config.cache_dir, name, change)
 
-    _, outcome = prefetch.run(where, wanted, show, bar, announce, hold=hold)
+    _, outcome = prefetch.run(where, prefetch.chosen_by(wanted), show, bar, announce, hold=hold)
     if stored is not None and all(finding.outcome in _KEPT for finding in outcome.findings):
         let_go_of_what_was_before(where.config.cache_dir, stored)
     return outcome
@@ -154,7 +163,7 @@ def _pin_of(config: Config, name: str, target: prefetch.Target, wanted: Wanted) 
         PinnedFile(
             places.get(one.content_id, names.get(one.content_id, "?")), one.content_id, one.size_bytes, one.file_hash
         )
-        for one in target.contents
+        for one in (portion.content for portion in target.portions)
     )
     made = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     return Pin(name, "", made, dataset_of(config), version, wanted.as_json(), files)
@@ -177,7 +186,7 @@ def to_move(config: Config, names: Sequence[str], dataset_version: str | None) -
     found: list[tuple[str, Wanted]] = []
     for name in names or _names(config):
         held = _there(config, name)
-        wanted = Wanted.from_json(held.asked)
+        wanted = _asked_of(held)
         if held.dataset != dataset_of(config):
             if names:
                 raise PinError(f"pin {name}: it is of another dataset ({held.dataset}): name that with --dataset")

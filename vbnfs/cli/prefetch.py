@@ -1,6 +1,7 @@
 """What `vbnfs prefetch` does: files are found, there is room for them, they are fetched, and each is checked.
 
-`vbnfs pin` does the same, and holds them from before the first byte is fetched.
+`vbnfs pin` does the same, and holds them from before the first byte is fetched. `vbnfs prefetch --record` does it
+with the portions of files that a record names (recorded.py).
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -15,6 +16,7 @@ from vbnfs.access.dataset import open_dataset
 from vbnfs.access.filling import held_while_fetched
 from vbnfs.access.opening import scope_of
 from vbnfs.access.versions import Versions
+from vbnfs.blocks import Portion
 from vbnfs.cache.measured_rate import last_rate
 from vbnfs.cli.asked import Place
 from vbnfs.cli.progress import Bar, time_text
@@ -23,17 +25,17 @@ from vbnfs.cli.render import lfp_left_out, size
 from vbnfs.cli.room import FETCHING, Need, Room, need_of
 from vbnfs.cli.running import load_aloud
 from vbnfs.cli.running import run as run_to_the_end
-from vbnfs.cli.verify import Outcome, Show, Work, run_showing, working
+from vbnfs.cli.verify import ABSENT, Finding, Outcome, Show, Work, run_showing, working
 from vbnfs.cli.wanted import Found, Wanted, find
 from vbnfs.errors import CacheError
-from vbnfs.objects import Content
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What a fetch would do. Sizes in bytes; `rate_bytes` a second is None where none is known.
 
-    `whole_files` are in the cache already, and `left_out` are LFP. `problem` says why there is no room.
+    `dataset_version` may be several, as text. `whole_files` are in the cache already, `left_out` are
+    LFP, and `absent` are paths of files that the dataset does not have. `problem` says why there is no room.
     """
 
     dataset_version: str
@@ -43,6 +45,7 @@ class Plan:
     missing_bytes: int
     left_out_files: int
     left_out_bytes: int
+    absent: Sequence[str]
     room_bytes: int
     free_bytes: int
     rate_bytes: int | None
@@ -82,43 +85,47 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What is to be fetched: the files, their contents in this order, and what these need."""
+    """What is to be fetched: the files, portions of their contents in this order, and what these need.
+
+    `absent` are paths of files that were asked for, and that the dataset does not have.
+    """
 
     versions: Versions
     found: Found
-    contents: Sequence[Content]
+    portions: Sequence[Portion]
     need: Need
+    absent: Sequence[str] = ()
 
 
+Choose = Callable[[Versions, Work], Awaitable[Target]]
 Hold = Callable[[Target], Awaitable[None]]  # before anything is fetched
 
 
 def run(
-    where: Place, wanted: Wanted, show: Show, bar: Bar, announce: Callable[[Plan], None], *, hold: Hold | None = None
+    where: Place, choose: Choose, show: Show, bar: Bar, announce: Callable[[Plan], None], *, hold: Hold | None = None
 ) -> tuple[Plan, Outcome]:
-    """Fetch and check all that is wanted.
+    """Fetch and check all that is chosen.
 
     `announce` gets the plan before anything is fetched. Raises a `VbnfsError` if it cannot be found out what there
     is, or there is no room.
     """
-    return run_showing(partial(fetch, where, wanted, bar=bar, announce=announce, hold=hold), show)
+    return run_showing(partial(fetch, where, choose, bar=bar, announce=announce, hold=hold), show)
 
 
-def run_trial(where: Place, wanted: Wanted) -> Plan:
-    """What `run` would do."""
-    return run_to_the_end(partial(_try, where, wanted))
+def run_trial(where: Place, choose: Choose, *, is_pin: bool) -> Plan:
+    """What `run` would do; for a pin, what `hold_and_fetch` would (pinning.py)."""
+    return run_to_the_end(partial(_try, where, choose, is_pin))
 
 
-async def _try(where: Place, wanted: Wanted) -> Plan:
+async def _try(where: Place, choose: Choose, is_pin: bool) -> Plan:
     async with open_dataset(where.config) as dataset, working(where, dataset, trusts=True) as work:
-        return await plan_of(
-            where, await target_of(await load_aloud(dataset, max_age_seconds=where.max_age_seconds), work, wanted)
-        )
+        versions = await load_aloud(dataset, max_age_seconds=where.max_age_seconds)
+        return await plan_of(where, await choose(versions, work), is_pin=is_pin)
 
 
 async def fetch(
     where: Place,
-    wanted: Wanted,
+    choose: Choose,
     show: Show,
     *,
     bar: Bar,
@@ -130,31 +137,38 @@ async def fetch(
         dataset = await stack.enter_async_context(open_dataset(where.config))
         versions = await load_aloud(dataset, max_age_seconds=where.max_age_seconds)
         work = await stack.enter_async_context(working(where, dataset, trusts=True))
-        target = await target_of(versions, work, wanted)
-        await stack.enter_async_context(held_while_fetched(dataset, target.contents))
-        plan = await plan_of(where, target)
+        target = await choose(versions, work)
+        await stack.enter_async_context(held_while_fetched(dataset, target.portions))
+        plan = await plan_of(where, target, is_pin=hold is not None)
         if plan.problem is not None:
             raise CacheError(f"{plan.problem}; nothing was {FETCHING.brought}")
         announce(plan)
         if hold is not None:
             await hold(target)
-        found = await work.fetch_and_check(target.found.files, target.contents, target.need, show=show, bar=bar)
+        found = await work.fetch_and_check(target.found.files, target.portions, target.need, show=show, bar=bar)
         await trio.to_thread.run_sync(work.check_again, found, show)
-        return plan, Outcome(tuple(found.values()))
+        absent = [Finding(path, ABSENT, None, "no version of this dataset has it") for path in target.absent]
+        for finding in absent:
+            show(finding)
+        return plan, Outcome((*found.values(), *absent))
 
 
-async def target_of(versions: Versions, work: Work, wanted: Wanted) -> Target:
-    """The files that are wanted, and what they need."""
+def chosen_by(wanted: Wanted) -> Choose:
+    """What chooses the files that are wanted, each as a whole."""
+    return partial(_target_of, wanted)
+
+
+async def _target_of(wanted: Wanted, versions: Versions, work: Work) -> Target:
     found = await find(versions, wanted)
     contents = await work.contents_of(found.files)
     need = await trio.to_thread.run_sync(need_of, versions.dataset.cache, contents)
-    return Target(versions, found, contents, need)
+    return Target(versions, found, list(map(Portion.whole, contents)), need)
 
 
-async def plan_of(where: Place, target: Target) -> Plan:
-    """What a fetch would do."""
+async def plan_of(where: Place, target: Target, *, is_pin: bool) -> Plan:
+    """What a fetch would do. `is_pin`: all of it is to be kept."""
     dataset = target.versions.dataset
-    contents, need, left_out = target.contents, target.need, target.found.left_out
+    contents, need, left_out = [one.content for one in target.portions], target.need, target.found.left_out
     sizes = [dataset.catalog.sizes.get(node.content) for node in left_out]
     room = await trio.to_thread.run_sync(Room.of, where, {one.content_id for one in contents})
     rate = await trio.to_thread.run_sync(last_rate, where.config.cache_dir, scope_of(where.config))
@@ -169,9 +183,10 @@ async def plan_of(where: Place, target: Target) -> Plan:
         missing_bytes=need.missing_bytes,
         left_out_files=len(left_out),
         left_out_bytes=sum(one.size_bytes for one in sizes if one is not None),
+        absent=target.absent,
         room_bytes=room.left_bytes,
         free_bytes=room.free_bytes,
         rate_bytes=min((one for one in (rate, limit) if one), default=None),
         is_limited=bool(limit) and (rate is None or limit < rate),
-        problem=room.why_not(need, FETCHING),
+        problem=room.why_not(need, FETCHING, is_pin=is_pin),
     )

@@ -5,18 +5,15 @@ import json
 import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Literal, TextIO, TypeAlias
 
 from vbnfs.config.environment import foreign_home
 from vbnfs.errors import VbnfsError, with_remedy
-from vbnfs.rate import rate_text
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 _COLOURS: Final[Mapping[bool, Literal["auto"] | None]] = {True: "auto", False: None}  # by whether it is a terminal
-_ROUTE: Final = {"proxy": "proxy", "trusted": "certificates"}  # a line, and what of the status it shows
 _ENDLESS: Final = 100_000  # columns, or lines
 
 
@@ -49,7 +46,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        table.add_column(column.strip(), justify="right" if column.endswith(" ") else "left", no_wrap=True)
+        table.add_column(escape(column.strip()), justify="right" if column.endswith(" ") else "left", no_wrap=True)
     for row in rows:
         table.add_row(*map(escape, row))
     lines = io.StringIO()
@@ -160,121 +157,9 @@ def _unit(size_bytes: int, suffixes: list[str]) -> tuple[int, str]:
     return pick_unit_and_suffix(size_bytes, suffixes, 1024)
 
 
-def print_status(status: Mapping[str, Any]) -> None:
-    """One mount's status, a line for each fact; of another user's mount, of which less is known, too."""
-    lines = _dataset_lines(status)
-    lines |= _owners_lines(status) if "metrics" in status else _readers_lines(status)
-    if problem := status.get("server_problem"):
-        lines["problem"] = str(problem)
-    if problem := status.get("cache_problem"):
-        lines["not kept"] = str(problem)
-    if newer := status.get("newer_version"):
-        top = status["default_version"]
-        lines["newer"] = f"{newer} is there; mount again to have it at the top ('vbnfs diff {top} {newer}' compares)"
-    lines |= _passthrough_lines(status.get("passthrough"))
-    for number, reason in enumerate(status["refused"]):
-        lines[f"refused{'' if number == 0 else number + 1}"] = reason
-    if error := status.get("last_error"):
-        lines |= {"last error": error, **_since_error_lines(status)}
-    sys.stdout.write(escape(status["mountpoint"]) + "\n")
-    for name, text in lines.items():
-        sys.stdout.write(f"  {name:<11} {escape(text)}\n")
-
-
-def _since_error_lines(status: Mapping[str, Any]) -> dict[str, str]:
-    """When the last error was, and what was read since."""
-    if (time := status.get("last_error_time")) is None:  # a daemon of an older vbnfs does not report it
-        return {}
-    when, now = datetime.fromisoformat(time).astimezone(), datetime.now(UTC)
-    read, received = (status.get(f"{name}_bytes_since_error") or 0 for name in ("read", "received"))
-    since = f"{size(read)} were read, {size(received)} of that from S3" if read else "nothing was read"
-    return {"it was": f"{ago((now - when).total_seconds())}, at {when:%Y-%m-%d %H:%M:%S}; since then {since}"}
-
-
 def ago(seconds: float) -> str:
     """How long ago something was, as people say it: 12 minutes ago."""
     for unit, name in ((86400, "day"), (3600, "hour"), (60, "minute"), (1, "second")):
         if (count := int(seconds // unit)) > 0:
             return f"{count} {name}{'' if count == 1 else 's'} ago"
     return "just now"
-
-
-def _dataset_lines(status: Mapping[str, Any]) -> dict[str, str]:
-    dataset = status.get("dataset")  # a daemon of an older vbnfs does not report it
-    return {
-        **({"dataset": str(dataset)} if dataset else {}),
-        "versions": f"{', '.join(status['versions'])}  (at the top: {status['default_version']})",
-        "from": f"s3://{status['bucket']}/{status['project']} by {status['endpoint_url'] or 'AWS'}"
-        + _offline_text(status),
-    }
-
-
-def _readers_lines(status: Mapping[str, Any]) -> dict[str, str]:
-    return {
-        "mounted by": f"{status['mounted_by']}, whose cache it reads: 'vbnfs versions' counts your own",
-        "cache": f"{size(status['cache_usage_bytes'])} of {size(status['cache_size_bytes'])}",
-        "daemon": f"pid {status['pid']}, vbnfs {status['vbnfs_version']}",
-    }
-
-
-def _owners_lines(status: Mapping[str, Any]) -> dict[str, str]:
-    counts = status["metrics"]
-    lines = {
-        "cache": f"{status['cache_dir']}  {size(status['cache_usage_bytes'])} of {size(status['cache_size_bytes'])}",
-        "read": f"{size(counts['read_bytes'])} by programs, {size(counts['received_bytes'])} from S3 in"
-        f" {counts['range_requests']:,} requests",
-        "daemon": f"pid {status['pid']}, vbnfs {status['vbnfs_version']}",
-        "log": status["log_file"] or "on the daemon's terminal",
-    }
-    if (reserve := status.get("cache_reserve_bytes")) is not None:
-        lines["cache"] += (
-            f"; {size(status.get('cache_free_bytes'))} free on its disk, of which it leaves {size(reserve)}"
-        )
-    lines |= _limit_lines(status.get("limit_rate"))
-    if also := status.get("cache_also"):
-        lines["also read"] = ", ".join(also)
-    lines |= _route_lines(status)
-    if mirror := status.get("mirror"):
-        lines["mirror"] = f"{mirror}  {counts.get('mirror_blocks', 0):,} blocks"
-    if wrong := counts.get("mismatched_files"):
-        lines["wrong"] = (
-            f"{files(wrong)} without the manifest's hash, deleted here; the log says which: read them again"
-        )
-    return lines
-
-
-def _limit_lines(report: Mapping[str, Any] | None) -> dict[str, str]:
-    """How much S3 may send in a second, and what that holds back now; nothing where it may send any amount."""
-    if report is None or report["rate_bytes"] is None:  # None: a daemon of an older vbnfs does not report it
-        return {}
-    whose = "all processes on this cache together" if report["is_shared"] else "this process alone"
-    text = f"{rate_text(report['rate_bytes'])} for {whose}"
-    held = {"reads": report["waiting_reads"], "other fetches": report["waiting_others"]}
-    if words := [f"{count:,} {name}" for name, count in held.items() if count]:
-        text += f"; held back now: {', '.join(words)}"
-    return {"limit rate": text}
-
-
-def _route_lines(status: Mapping[str, Any]) -> dict[str, str]:
-    """By which proxy the bucket is reached, and whose certificates are trusted."""
-    return {label: status[name] for label, name in _ROUTE.items() if status.get(name)}
-
-
-def _passthrough_lines(report: Mapping[str, Any] | None) -> dict[str, str]:
-    """Whether the kernel reads files by itself, or why not, and who keeps it from one."""
-    if report is None:  # nor this
-        return {}
-    if report["reason"] is not None:
-        return {"passthrough": f"no file is read by the kernel itself: {report['reason']}"}
-    lines = {"passthrough": f"on; open now and read by the kernel itself: {files(report['open_files'])}"}
-    for number, one in enumerate(report["old_handles"]):
-        who = one["program"] or "a program that is gone"
-        text = f"{one['file']}: {who} (pid {one['pid']}) has it open from before it was checked; close it there"
-        lines[f"old handle{'' if number == 0 else number + 1}"] = text
-    return lines
-
-
-def _offline_text(status: Mapping[str, Any]) -> str:
-    if status.get("is_offline_wanted"):
-        return " (offline, as --offline asks for: working from what is kept)"
-    return " (not reached: working from what is kept)" if status["is_offline"] else ""

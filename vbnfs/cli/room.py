@@ -18,7 +18,6 @@ from vbnfs.cli.asked import Place
 from vbnfs.cli.render import size
 from vbnfs.config.settings import GIB, MIB, Config
 from vbnfs.errors import CacheError
-from vbnfs.host.places import Place as FolderPlace
 from vbnfs.host.places import folder_at
 from vbnfs.objects import Content
 
@@ -84,7 +83,7 @@ class Room:
     """What a cache takes and may take, and what its disk has free, `reserve_bytes` of it for others.
 
     `held_bytes` of the cache are for what is never deleted, whatever comes: what other things are pinned, and what
-    other processes are just fetching.
+    other processes are just fetching. `is_pinned`: pins hold all that is wanted already.
     """
 
     where: Place
@@ -93,6 +92,7 @@ class Room:
     free_bytes: int
     reserve_bytes: int
     held_bytes: int = 0
+    is_pinned: bool = False
 
     @classmethod
     def of(cls, where: Place, wanted: Set[str] = frozenset()) -> "Room":
@@ -100,17 +100,21 @@ class Room:
         directory = folder_at(where.config.cache_dir)
         space, usage_bytes = space_of(directory), sum(one.allocated_bytes for one in scan(directory))
         reserve_bytes = Reserve(directory, where.config.cache_reserve_bytes).bytes_of(space)
-        held_bytes = sum(size for one, size in _held(directory).items() if one not in wanted)
-        return cls(where, limit_of(where.config), usage_bytes, space.free_bytes, reserve_bytes, held_bytes)
+        fetched = {one.content_id: one.allocated_bytes for one in all_held(directory) if one.is_fetched}
+        pinned = pinned_sizes(directory)
+        held_bytes = sum(size for one, size in (fetched | pinned).items() if one not in wanted)
+        limit_bytes, is_pinned = limit_of(where.config), wanted <= pinned.keys()
+        return cls(where, limit_bytes, usage_bytes, space.free_bytes, reserve_bytes, held_bytes, is_pinned)
 
     @property
     def left_bytes(self) -> int:
         """What the cache may take besides what is held."""
         return max(0, self.limit_bytes - self.held_bytes)
 
-    def why_not(self, need: Need, purpose: Purpose) -> str | None:
-        """Why not all of it can be kept, and the remedy; None if it can."""
-        if need.missing_bytes and need.whole_bytes > self.left_bytes:
+    def why_not(self, need: Need, purpose: Purpose, *, is_pin: bool = False) -> str | None:
+        """Why not all of it can be kept, and the remedy; None if it can. `is_pin`: it is to be pinned."""
+        is_more = need.missing_bytes or (is_pin and not self.is_pinned)  # than what is there and held
+        if is_more and need.whole_bytes > self.left_bytes:
             wanted_bytes = need.whole_bytes + need.besides_bytes + self.held_bytes
             remedy = self.where.remedy_for_size.format(_rounded_up(wanted_bytes))
             held = f", of which {size(self.held_bytes)} are pinned or being fetched" if self.held_bytes else ""
@@ -135,12 +139,6 @@ class Room:
             there_bytes = need.whole_bytes - need.missing_bytes
             return need.missing_bytes - max(0, self.usage_bytes - there_bytes - self.held_bytes)
         return min(need.missing_bytes, max(0, self.limit_bytes - self.usage_bytes))
-
-
-def _held(directory: FolderPlace) -> dict[str, int]:
-    """What is never deleted: sizes by content id."""
-    fetched = {one.content_id: one.allocated_bytes for one in all_held(directory) if one.is_fetched}
-    return fetched | pinned_sizes(directory)
 
 
 def check_room(where: Place, need: Need, purpose: Purpose, wanted: Set[str] = frozenset()) -> None:

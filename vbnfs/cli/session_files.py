@@ -14,10 +14,12 @@ from vbnfs.dataset.manifest import DataFile, Manifest, tables_of
 
 if TYPE_CHECKING:
     from vbnfs.access.row_files import RowFiles
+    from vbnfs.tables.query import Condition
 
 ALL: Final = "all"
 _RECORDED: Final = "sessions"  # what commands call the table, whatever dataset it is of
 _WITHOUT_RECORDINGS: Final = "behavior_sessions"
+_OPTIONS: Final[Mapping[str, str]] = {_RECORDED: "sessions", _WITHOUT_RECORDINGS: "behavior-only"}
 
 
 async def files_matching(
@@ -55,15 +57,24 @@ async def _rows(
     """The files of the rows that match; of `all`, of every row."""
     from vbnfs.access.finding import Asked, Finder  # noqa: PLC0415 - imports pandas
     from vbnfs.access.project_tables import project_tables  # noqa: PLC0415
-    from vbnfs.tables.query import parse_query  # noqa: PLC0415
 
-    others = {other: parse_query(text) for other, text in having.items()}
-    asked = Asked(query=None if query == ALL else parse_query(query), having=others)
+    others = {other: _parsed(text, f"having-{other}") for other, text in having.items()}
+    asked = Asked(query=None if query == ALL else _parsed(query, _OPTIONS[table]), having=others)
     async with project_tables(versions, manifest, note=_note) as tables:
         finder = Finder(tables)
         name, wanted = await finder.matching(table, asked)
         files = await finder.files(name) or []
         return [one for one, is_wanted in zip(files, wanted.tolist(), strict=True) if is_wanted]
+
+
+def _parsed(text: str, option: str) -> "Condition":
+    """A query. Raises `QueryError`, which names the option that has it."""
+    from vbnfs.tables.query import QueryError, parse_query  # noqa: PLC0415
+
+    try:
+        return parse_query(text)
+    except QueryError as error:
+        raise QueryError(f"--{option}: {error}") from None
 
 
 def _note(message: str) -> None:

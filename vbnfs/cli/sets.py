@@ -22,7 +22,7 @@ from vbnfs.cli.running import load_aloud, run
 from vbnfs.dataset.tree import DataNode
 from vbnfs.errors import CacheError, DatasetError, NotVerifiedError, SetError
 from vbnfs.host.atomic import output_file
-from vbnfs.host.private import keep_others_out
+from vbnfs.host.private import keep_others_out, users_umask
 
 _Set = TypeVar("_Set", bound=BlockSet)
 
@@ -82,12 +82,13 @@ def export(ware: Ware[_Set], where: Place, file: Path, *, note: Note) -> Moved:
     Raises `NotVerifiedError` behind that for files of which there are none, the ware's error where `file` cannot be
     written, and what `verify` raises.
     """
+    mode = 0o666 & ~users_umask()
     keep_others_out()
     prepare_cache_directory(where.config.cache_dir)
     store = ware.store_of(where.config.cache_dir)
     wanted = run(partial(_hashes_at, ware, where)) if where.paths else dict.fromkeys(store.proven_hashes(), "")
     found = (one for name in sorted(wanted) if (one := store.proven(name)) is not None)
-    moved, kept = _write(ware, found, file, note=note)
+    moved, kept = _write(ware, found, file, mode=mode, note=note)
     lacking = [path for file_hash, path in wanted.items() if file_hash not in kept]
     if lacking and where.paths:
         rest = f"those of the others are in {file}" if kept else f"{file} has none"
@@ -110,10 +111,10 @@ async def _hashes_at(ware: Ware[_Set], where: Place) -> dict[str, str]:
     return found
 
 
-def _write(ware: Ware[_Set], sets: Iterable[_Set], file: Path, *, note: Note) -> tuple[Moved, set[str]]:
+def _write(ware: Ware[_Set], sets: Iterable[_Set], file: Path, *, mode: int, note: Note) -> tuple[Moved, set[str]]:
     """Write sets, and replace the file as a whole. Returns the hashes of the files in it, too."""
     note, kept, count_bytes = _seldom(note), set[str](), 0
-    with _failures_of(ware, file, "cannot be written"), output_file(file) as out:
+    with _failures_of(ware, file, "cannot be written"), output_file(file, mode=mode) as out:
         for one in sets:
             count_bytes += out.write(one.encode())
             kept.add(one.file_hash)

@@ -1,6 +1,5 @@
 """`vbnfs export`: what it is asked, and how the answer is shown."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ from vbnfs.cli import render
 from vbnfs.cli.options import echo_note, log_to_terminal, settings
 from vbnfs.cli.working_sets import HIDDEN, asked, choosing, ending
 from vbnfs.errors import ExportError
+from vbnfs.host.private import users_umask
 
 if TYPE_CHECKING:
     from vbnfs.cli.export_findings import Exported, Plan
@@ -42,18 +42,11 @@ def export(folder: Path, paths: tuple[Path, ...], is_trial: bool, as_json: bool,
             with bar.aside():
                 click.echo(render.escape(f"{finding.outcome:<9} {finding.path}{detail}"))
 
-    ways = exporting.Ways(is_trial, link, _umask())
+    ways = exporting.Ways(is_trial, link, users_umask())
     reports = export_findings.Reports(lambda plan: _announce(plan, is_trial=is_trial, as_json=as_json), show, bar.run)
     with going_on_later(is_fetch=not is_trial):
         done = exporting.run(where, folder, wanted, ways=ways, reports=reports)
     _end(done, is_trial=is_trial, as_json=as_json)
-
-
-def _umask() -> int:
-    """The user's umask: what is exported can be read by others, unlike the cache."""
-    umask = os.umask(0o077)
-    os.umask(umask)
-    return umask
 
 
 def _announce(plan: "Plan", *, is_trial: bool, as_json: bool) -> None:

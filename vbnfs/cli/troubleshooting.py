@@ -5,12 +5,11 @@ page that is installed with the program: it can be read without network, too.
 """
 
 from collections.abc import Sequence
-from importlib.resources import files
-from pathlib import Path
 from typing import Final
 
 from vbnfs import errors
 from vbnfs.errors import CacheError, DatasetError, MountError, VbnfsError
+from vbnfs.host.documents import installed_page
 
 DEFECT: Final = "the-daemon-ended-or-there-was-a-defect"
 _LABEL: Final = "Troubleshooting"
@@ -22,6 +21,7 @@ _LIMITS: Final = "too-little-memory-or-too-few-open-files"
 _THERE: Final = "already-a-vbnfs-mount"
 _BUSY: Final = "cannot-unmount-target-is-busy"
 _SILENT: Final = "the-daemon-does-not-answer"
+_OTHER: Final = "the-mount-is-of-another-version-of-vbnfs"
 _UNHEARD: Final = "vbnfs-status-does-not-reach-the-mount"
 _PINS: Final = "nothing-is-kept-because-of-pins"
 _DISK: Final = "disk-full-no-space-left-on-device"
@@ -30,6 +30,7 @@ _VERSION: Final = "a-dataset-version-is-missing"
 _SERVER: Final = "the-server-cannot-be-reached"
 _IMPORT: Final = "vbnfs-import-does-not-take-my-files"
 _INDEX: Final = "an-index-is-refused"
+_METRICS: Final = "metrics-that-cannot-be-had"
 _DEMO: Final = "the-demo-does-not-start"
 _REPLY: Final = "a-proxy-or-a-login-page-answers"
 
@@ -71,9 +72,16 @@ SECTIONS: Final[Sequence[tuple[type[VbnfsError], str, str]]] = (
     (MountError, "or add --lazy", _BUSY),
     (MountError, "unmount that", _BUSY),
     (MountError, "takes away one at a time", _BUSY),
+    (MountError, "the metrics cannot be", _METRICS),
+    (MountError, "metrics need", _METRICS),
     (MountError, "no vbnfs mount", "nothing-is-mounted-there"),
+    (MountError, "is there to be watched", "nothing-is-mounted-there"),
+    (MountError, "mount again to see this", _UNHEARD),
+    (MountError, "it may be of another vbnfs", _UNHEARD),
     (MountError, "not mounted", "nothing-is-mounted-there"),
     (MountError, "its daemon is gone", "transport-endpoint-is-not-connected"),
+    (MountError, "of an older vbnfs", _OTHER),
+    (MountError, "unmount it and mount it again", _OTHER),
     (MountError, "does not answer", _SILENT),
     (MountError, "has not ended", _SILENT),
     (MountError, "what it is doing may be in its log", _SILENT),
@@ -95,6 +103,7 @@ SECTIONS: Final[Sequence[tuple[type[VbnfsError], str, str]]] = (
     (DatasetError, "nothing to fetch", "vbnfs-prefetch-finds-nothing-to-fetch"),
     (DatasetError, "not in the dataset", _PATH),
     (DatasetError, "no such file or folder", _PATH),
+    (DatasetError, "no folders are there yet", _PATH),
     (DatasetError, "not in a vbnfs mount", _PATH),
     (DatasetError, "name another folder", _IMPORT),
     (DatasetError, "which has its files from the cache", _IMPORT),
@@ -112,6 +121,7 @@ SECTIONS: Final[Sequence[tuple[type[VbnfsError], str, str]]] = (
     (DatasetError, "check --bucket and --project", "there-is-no-such-bucket"),
     (DatasetError, "dataset version", _VERSION),
     (errors.ManifestError, "", _VERSION),
+    (errors.RecordError, "", "a-record-is-refused"),
     (errors.PinError, "so nothing is deleted", _PINS),
     (errors.PinError, "", "a-pin-is-not-there-or-cannot-be-made"),
     (errors.NotVerifiedError, "structure sets", _INDEX),
@@ -122,6 +132,9 @@ SECTIONS: Final[Sequence[tuple[type[VbnfsError], str, str]]] = (
     (errors.HashMismatchError, "", "vbnfs-verify-does-not-say-good"),
     (errors.Hdf5Error, "", "vbnfs-tree-does-not-show-all-of-a-file"),
     (errors.TablesError, "", "vbnfs-sessions-or-units-finds-nothing"),
+    (errors.InstallError, "so it stays", "vbnfs-install-leaves-a-file-as-it-is"),
+    (errors.InstallError, "not a list", "vbnfs-install-leaves-a-file-as-it-is"),
+    (errors.DoctorError, "", "vbnfs-doctor-says-that-something-needs-doing"),
     (errors.InstallError, "", "unknown-filesystem-type-vbnfs"),
     (errors.DemoError, "", _DEMO),
     (errors.UntrustedServerError, "", "certificate-verify-failed"),
@@ -154,8 +167,14 @@ def section_of(error: Exception) -> str:
 
 def where_to_read(error: Exception) -> str | None:
     """`see ADDRESS#SECTION`; None where this installation has no page and knows of none."""
-    address = _published() or _installed()
-    return None if address is None else f"see {address}#{section_of(error)}"
+    place = place_of(section_of(error))
+    return None if place is None else f"see {place}"
+
+
+def place_of(section: str) -> str | None:
+    """The address of a section; None as above."""
+    address = _published() or installed_page(_PAGE)
+    return None if address is None else f"{address}#{section}"
 
 
 def _published() -> str | None:
@@ -168,10 +187,3 @@ def _published() -> str | None:
         return None
     labelled = [url.partition(",") for url in urls]
     return next((address.strip() for label, _, address in labelled if label.strip() == _LABEL), None)
-
-
-def _installed() -> str | None:
-    """The page's path: in a wheel it is in the package, in a clone beside it."""
-    package = Path(str(files("vbnfs")))
-    folders = (package / "docs", package.parent / "docs")
-    return next((str(folder / _PAGE) for folder in folders if (folder / _PAGE).is_file()), None)

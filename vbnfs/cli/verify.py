@@ -8,7 +8,8 @@ mount: access/filling.py). At the end the disk is read once more: a file that wa
 good only if those very blocks are still there.
 
 `vbnfs prefetch` and `pin` do the same, but for what they choose: they take files whose bytes were judged before, and
-those that no manifest has a hash of, as they are.
+those that no manifest has a hash of, as they are. Of some they want a portion: where that leaves a file incomplete,
+each block is checked as it comes, where its digest is known.
 """
 
 from collections import Counter
@@ -23,6 +24,7 @@ import trio
 from vbnfs.access.dataset import Dataset, open_dataset
 from vbnfs.access.filling import Progress, Wait, filling, held_while_fetched
 from vbnfs.access.opening import make_cache
+from vbnfs.blocks import Portion
 from vbnfs.cache.block_cache import BlockCache
 from vbnfs.cache.verdict import Verdict, fingerprint_of, is_good, mismatch_text
 from vbnfs.cli.asked import NO_HASH_TEXT, Asked, Place, asked_files, why_unverifiable
@@ -39,12 +41,14 @@ from vbnfs.reading.block_source import BlockSource
 from vbnfs.reading.verification import Verifier
 
 GOOD: Final = "good"  # and on the disk
-NOT_KEPT: Final = "not kept"  # its hash is right, but not all of its blocks are on the disk
+PART: Final = "in part"  # all that is wanted of it is on the disk; the rest of it is not
+NOT_KEPT: Final = "not kept"  # it was good, or all of it came, but not all of its blocks are on the disk
 MISMATCH: Final = "mismatch"
 INCOMPLETE: Final = "not complete"
 FAILED: Final = "failed"
 NO_HASH: Final = "no hash"  # of a file of the dataset
 NO_FILE: Final = "no file"  # of the dataset
+ABSENT: Final = "absent"  # a file of which it is known that it was in the dataset; no version has it
 
 _Result = TypeVar("_Result")
 _Found = TypeVar("_Found")
@@ -123,10 +127,11 @@ async def verify(where: Place, *, fetch: bool, show: Show, bar: Bar) -> Outcome:
                 with_hash = [(path, node) for path, node in files if why_unverifiable(node) is None]
                 contents = await work.contents_of(with_hash)
                 need = await trio.to_thread.run_sync(need_of, dataset.cache, contents)
-                async with held_while_fetched(dataset, contents):
+                portions = list(map(Portion.whole, contents))
+                async with held_while_fetched(dataset, portions):
                     wanted = {one.content_id for one in contents}
                     await trio.to_thread.run_sync(check_room, where, need, VERIFYING, wanted)
-                    found = await work.fetch_and_check(files, contents, need, show=shown, bar=bar)
+                    found = await work.fetch_and_check(files, portions, need, show=shown, bar=bar)
                     await trio.to_thread.run_sync(work.check_again, found, show)
             else:
                 found = await work.check_files(files, show=shown)
@@ -167,6 +172,7 @@ class Work:
         self._source, self._digests = source, dataset.digests
         parts = (self._cache, source, self._verdicts, self._digests)
         self._verifier = Verifier(*parts, metrics=dataset.metrics, mirror=dataset.mirror, without_pauses=True)
+        self._parts: Mapping[str, Portion] = {}  # of files that are not wanted as a whole, by content id
         self._good: dict[int, tuple[Content, Verdict]] = {}  # by inode: what was good when it was hashed
 
     async def contents_of(self, files: Files) -> list[Content]:
@@ -184,17 +190,19 @@ class Work:
             show(found[node.inode])
         return found
 
-    def _lacking(self, contents: Sequence[Content]) -> list[Content]:
-        """Those of which something is missing."""
+    def _lacking(self, portions: Sequence[Portion]) -> list[Portion]:
+        """Those of whose contents something is missing."""
         cache = self._cache
-        return [one for one in contents if not cache.is_whole(one) and cache.cached_bytes(one) < one.size_bytes]
+        pairs = ((portion, portion.content) for portion in portions)
+        return [one for one, of in pairs if not cache.is_whole(of) and cache.cached_bytes(of) < of.size_bytes]
 
     async def fetch_and_check(
-        self, files: Files, contents: Sequence[Content], need: Need, *, show: Show, bar: Bar
+        self, files: Files, portions: Sequence[Portion], need: Need, *, show: Show, bar: Bar
     ) -> dict[int, Finding]:
-        """The same, of files whose contents are fetched meanwhile."""
+        """The same, of files of which these portions are fetched meanwhile."""
         found, progress = dict[int, Finding](), Progress(files=len(files), count_bytes=need.missing_bytes)
-        lacking = await trio.to_thread.run_sync(self._lacking, contents)
+        self._parts = {one.content.content_id: one for one in portions if not one.is_whole}
+        lacking = await trio.to_thread.run_sync(self._lacking, portions)
         async with trio.open_nursery() as showing:
             showing.start_soon(bar.run, progress)
             async with filling(self._dataset, self._source, lacking, progress) as wait:
@@ -237,6 +245,9 @@ class Work:
 
     async def _judge(self, inode: int, content: Content, *, fetch: bool) -> tuple[str, int, str]:
         """Outcome, size and detail. Raises a `StorageError` where what is missing cannot be fetched."""
+        part = self._parts.get(content.content_id)
+        if part is not None and (taken := await self._take_part(part)) is not None:
+            return taken
         if content.file_hash is None:
             return await self._take_unhashed(content)
         verdict = await trio.to_thread.run_sync(self._judged_before, content) if self._trusts else None
@@ -261,19 +272,31 @@ class Work:
         verdict = self._verdicts.good(content) if self._cache.is_whole(content) else None
         return verdict if verdict is not None and _is_kept(self._cache, content, verdict) else None
 
+    async def _take_part(self, part: Portion) -> tuple[str, int, str] | None:
+        """Of a portion: whether it is there; None where all of the file is. Raises a `StorageError`."""
+        content = part.content
+        missing = await trio.to_thread.run_sync(self._cache.missing, content, part.blocks)
+        if missing:  # which could not be had; or it was not fetched ahead
+            await self._source.get(content, missing, is_reader=False)
+        await self._source.writer.written(content)
+        if await trio.to_thread.run_sync(self._cache.missing, content, part.blocks):
+            return NOT_KEPT, content.size_bytes, self._why_not_kept("it came")
+        is_complete = await trio.to_thread.run_sync(self._cache.complete, content)
+        return None if is_complete else (PART, content.size_bytes, "")
+
     async def _take_unhashed(self, content: Content) -> tuple[str, int, str]:
         """Of a file without a hash: whether all of it is there. Raises a `StorageError` where that cannot be had."""
         await self._verifier.fetch(content)
         await self._source.writer.written(content)
         if await trio.to_thread.run_sync(self._cache.complete, content):
             return NO_HASH, content.size_bytes, NO_HASH_TEXT
-        return NOT_KEPT, content.size_bytes, self._why_not_kept()
+        return NOT_KEPT, content.size_bytes, self._why_not_kept("it came")
 
-    def _why_not_kept(self) -> str:
+    def _why_not_kept(self, what: str = "its hash is right") -> str:
         if self._cache.failure is not None:
-            return f"its hash is right, but the disk did not take it: {self._cache.failure.strerror}"
+            return f"{what}, but the disk did not take it: {self._cache.failure.strerror}"
         limit = size(limit_of(self._where.config))
-        return f"its hash is right, but it has been evicted since: the cache may take {limit}"
+        return f"{what}, but it has been evicted since: the cache may take {limit}"
 
 
 async def _has_come(content: Content) -> None:
@@ -298,7 +321,7 @@ def summary(outcome: Outcome) -> str:
 
 def check(outcome: Outcome) -> None:
     """Raise `NotVerifiedError` unless all that was asked for is good, but for what no manifest has a hash of."""
-    bad = [finding for finding in outcome.findings if finding.outcome not in {GOOD, *_CANNOT_BE}]
+    bad = [finding for finding in outcome.findings if finding.outcome not in {GOOD, PART, *_CANNOT_BE}]
     problems = [f"{len(bad)} of {len(outcome.findings)} files not verified and kept"] if bad else []
     problems += [f"nothing in {path} can be verified" for path in outcome.barren]
     if problems:

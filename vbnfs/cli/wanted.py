@@ -34,15 +34,15 @@ class Wanted:
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> "Wanted":
-        """What `as_json` gave. Raises `KeyError` or `TypeError` for what is none."""
+        """What `as_json` gave. Raises `KeyError`, `TypeError`, `ValueError` or `UsageError` for what is none."""
         return cls(
             paths=tuple(map(str, stored["paths"])),
-            sessions=stored["sessions"],
-            behavior_only=stored["behavior_only"],
-            lfp=stored["lfp"],
-            dataset_version=stored["dataset_version"],
+            sessions=_text_or_none(stored["sessions"]),
+            behavior_only=_text_or_none(stored["behavior_only"]),
+            lfp=str(stored["lfp"]),
+            dataset_version=_text_or_none(stored["dataset_version"]),
             having=tuple((str(table), str(query)) for table, query in stored["having"]),
-        )
+        ).check()
 
     def as_json(self) -> dict[str, Any]:
         """As a pin stores it."""
@@ -69,6 +69,12 @@ class Wanted:
             raise UsageError("--having-... chooses among sessions: add --sessions QUERY ('all' for every session)")
         parsed_lfp(self.lfp)
         return self
+
+
+def _text_or_none(value: object) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise TypeError(f"{value!r:.100} is no text")
+    return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,9 +113,17 @@ async def find(versions: Versions, wanted: Wanted) -> Found:
                 files.setdefault(node.inode, (name, node))
             else:
                 left_out[node.inode] = node
+    if lfp.probes and left_out and not any(_probe_of(name) in lfp.probes for name, _ in files.values()):
+        there = sorted({_probe_of(name) for found in asked.values() for name, _ in found} - {""})
+        raise UsageError(f"--lfp {wanted.lfp}: there is LFP of {', '.join(there)} in what is named")
     if not files:
         raise DatasetError(_nothing_text(str(version), wanted, len(left_out)))
     return Found(str(version), list(files.values()), [node for inode, node in left_out.items() if inode not in files])
+
+
+def _probe_of(name: str) -> str:
+    """The probe of an LFP file; nothing for any other file."""
+    return kind_of(name.split("/")).probe or ""
 
 
 async def _paths_of_sessions(versions: Versions, wanted: Wanted) -> list[str]:

@@ -25,7 +25,7 @@ from vbnfs.errors import PinError, UsageError, VbnfsError
 
 if TYPE_CHECKING:
     from vbnfs.cli.asked import Place
-    from vbnfs.cli.prefetch import Plan
+    from vbnfs.cli.prefetch import Choose, Plan
     from vbnfs.cli.progress import Bar
     from vbnfs.cli.verify import Finding, Outcome
     from vbnfs.cli.wanted import Wanted
@@ -42,11 +42,14 @@ def ending(example: str) -> str:
     return f"\b\nExample: {example}\n{STATUSES}\n{WHERE_SETTINGS_ARE}"
 
 
-def choosing(dry_run: str = "Show what would be fetched, how long, and the room.") -> Callable[[_Command], _Command]:
-    """The options by which files are chosen; `dry_run` is the help of that one."""
+def choosing(
+    dry_run: str | None = "Show what would be fetched, how long, and the room.",
+) -> Callable[[_Command], _Command]:
+    """The options by which files are chosen; `dry_run` is the help of that one, None for a command that lacks it."""
+    trial = () if dry_run is None else (click.option("--dry-run", "is_trial", is_flag=True, help=dry_run),)
     options = (
         click.option("--json", "as_json", is_flag=True, help="As JSON."),
-        click.option("--dry-run", "is_trial", is_flag=True, help=dry_run),
+        *trial,
         click.option("--lfp", metavar="yes|no|A,B", help="LFP: all, none, or of these probes.  [default: no]"),
         *(
             click.option(f"--having-{name}", metavar="QUERY", hidden=True, help=f"Sessions with {name} that match.")
@@ -67,6 +70,9 @@ def choosing(dry_run: str = "Show what would be fetched, how long, and the room.
 @click.command(epilog=ending("vbnfs prefetch --sessions \"experience_level == 'Novel'\" --dry-run"))
 @click.argument("paths", metavar="[PATH]...", nargs=-1, type=Path)
 @choosing()
+@click.option(
+    "--record", "record_file", metavar="FILE", type=Path, help="Just what a mount with --record has written down."
+)
 @click.option("--pin", "is_pinned", is_flag=True, help="Keep the files: see 'vbnfs pin'.")
 @click.option("--name", help="The pin's name.  [default: today's date]")
 @click.option("--note", help="The pin's note.")
@@ -75,6 +81,7 @@ def prefetch(
     paths: tuple[Path, ...],
     is_trial: bool,
     as_json: bool,
+    record_file: Path | None,
     is_pinned: bool,
     name: str | None,
     note: str | None,
@@ -82,14 +89,19 @@ def prefetch(
 ) -> None:
     """Fetch files, folders, versions or sessions into the cache.
 
-    Each file is checked by its hash. LFP is left out unless it is asked for. What was fetched before is not fetched
-    again: after Ctrl-C the same command goes on.
+    Each file is checked by its hash. LFP is left out unless it is asked for. After Ctrl-C the same command goes on.
     """
     if not is_pinned and (name is not None or note is not None):
         raise UsageError("--name and --note are those of a pin: add --pin")
+    if record_file is not None:
+        check_record_chooses(options, more=bool(paths) or is_pinned)
+        _fetch(*_recorded(record_file, options), is_trial=is_trial, as_json=as_json)
+        return
     where, wanted = asked(paths, options)
-    held_as = (name or time.strftime("%Y-%m-%d")) if is_pinned else None
-    _fetch(where, wanted, held_as, note, is_trial=is_trial, as_json=as_json)
+    if is_pinned:
+        _pin(where, wanted, name or time.strftime("%Y-%m-%d"), note, is_trial=is_trial, as_json=as_json)
+    else:
+        _fetch(where, _chosen_by(wanted), is_trial=is_trial, as_json=as_json)
 
 
 @click.command(epilog=ending("vbnfs pin novel --sessions \"experience_level == 'Novel'\""))
@@ -111,7 +123,7 @@ def pin(
     Nothing evicts what a pin holds, also after a new dataset version. See docs/working-sets.md.
     """
     if is_update:
-        if any(options.pop(name) is not None for name in _CHOOSING):
+        if _has_choice(options):
             raise UsageError("--update asks for what the pins were made for: leave --sessions and the like out")
         _update(words, note, options, is_trial=is_trial, as_json=as_json)
         return
@@ -122,7 +134,21 @@ def pin(
         where, wanted = _again(name, options)
     else:
         where, wanted = asked(list(map(Path, paths)), options)
-    _fetch(where, wanted, name, note, is_trial=is_trial, as_json=as_json)
+    _pin(where, wanted, name, note, is_trial=is_trial, as_json=as_json)
+
+
+def check_record_chooses(options: dict[str, Any], *, more: bool = False) -> None:
+    """Raise `UsageError` where a command line chooses files, too (or by `more`), besides by a record."""
+    has_version = "dataset_version" in given_in(options)
+    if _has_choice(options) or has_version or more:
+        raise UsageError(
+            "--record says which files were read: leave paths, --sessions, --lfp, --dataset-version, --pin out"
+        )
+
+
+def _has_choice(options: dict[str, Any]) -> bool:
+    """Whether a command line chooses files, where something else says which; the choice is taken out of `options`."""
+    return any([options.pop(name) is not None for name in _CHOOSING])  # noqa: C419 - all are to go
 
 
 def asked(paths: Sequence[Path], options: dict[str, Any]) -> tuple["Place", "Wanted"]:
@@ -143,32 +169,52 @@ def _again(name: str, options: dict[str, Any]) -> tuple["Place", "Wanted"]:
     from vbnfs.cli import pinning  # noqa: PLC0415
     from vbnfs.cli.asked import place_of  # noqa: PLC0415
 
-    for chosen in _CHOOSING:
-        options.pop(chosen)
+    _has_choice(options)
     given = given_in(options)
     where = place_of(config_of(options), (), given=given)
     return where, pinning.made_for(where.config, name)
 
 
-def _fetch(
-    where: "Place", wanted: "Wanted", name: str | None, note: str | None, *, is_trial: bool, as_json: bool
-) -> None:
-    """Fetch what is wanted, or say what would be fetched; hold it by a pin, if it has a name."""
-    from vbnfs.cli import pinning, prefetch  # noqa: PLC0415
+def _recorded(file: Path, options: dict[str, Any]) -> tuple["Place", "Choose"]:
+    """Where what a record names is fetched, and what chooses it."""
+    from vbnfs.cli import recorded  # noqa: PLC0415
+    from vbnfs.cli.asked import place_of  # noqa: PLC0415
+
+    given = given_in(options)
+    where = place_of(config_of(options), (), given=given)
+    record = recorded.read_record(file)
+    for note in recorded.notes_on(record, where.config):
+        echo_warning(f"{file}: {note}")
+    return where, recorded.chosen_by(record)
+
+
+def _chosen_by(wanted: "Wanted") -> "Choose":
+    from vbnfs.cli import prefetch  # noqa: PLC0415
+
+    return prefetch.chosen_by(wanted)
+
+
+def _pin(where: "Place", wanted: "Wanted", name: str, note: str | None, *, is_trial: bool, as_json: bool) -> None:
+    """Fetch what is wanted, and hold it by a pin; or say what would be fetched."""
+    from vbnfs.cli import pinning  # noqa: PLC0415
+
+    where = pinning.in_its_version(where, name, wanted)
+    bring = partial(_move, where, name, note, wanted)
+    _fetch(where, _chosen_by(wanted), bring, is_trial=is_trial, as_json=as_json)
+
+
+def _fetch(where: "Place", choose: "Choose", bring: "_Bring | None" = None, *, is_trial: bool, as_json: bool) -> None:
+    """Fetch what is chosen, by `bring` if that is given; or say what would be fetched."""
+    from vbnfs.cli import prefetch  # noqa: PLC0415
 
     log_to_terminal("critical")  # what matters is written below
-    if name is not None:
-        where = pinning.in_its_version(where, name, wanted)
     if is_trial:
-        plan = prefetch.run_trial(where, wanted)
+        plan = prefetch.run_trial(where, choose, is_pin=bring is not None)
         if as_json:
             render.print_json(plan.as_json())
         _show_plan(plan, as_json=as_json)
         return
-    if name is not None:
-        outcome = _bring(partial(_move, where, name, note, wanted), as_json=as_json)
-    else:
-        outcome = _bring(lambda *about: prefetch.run(where, wanted, *about)[1], as_json=as_json)
+    outcome = _bring(bring or (lambda *about: prefetch.run(where, choose, *about)[1]), as_json=as_json)
     if as_json:
         render.print_json([finding.as_json() for finding in outcome.findings])
     _check(outcome)
@@ -189,7 +235,7 @@ def _bring(bring: _Bring, *, as_json: bool) -> "Outcome":
     from vbnfs.cli.progress import Bar, going_on_later  # noqa: PLC0415
 
     def show(finding: verifying.Finding) -> None:
-        if not as_json and finding.outcome not in {verifying.GOOD, verifying.NO_HASH}:
+        if not as_json and finding.outcome not in {verifying.GOOD, verifying.NO_HASH, verifying.PART}:
             detail = f": {finding.detail}" if finding.detail else ""
             with bar.aside():
                 click.echo(render.escape(f"{finding.outcome:<12} {finding.path}{detail}"))
@@ -239,7 +285,7 @@ def _update(
         echo_note(name)
         try:
             if is_trial:
-                plan = prefetch.run_trial(where, wanted)
+                plan = prefetch.run_trial(where, _chosen_by(wanted), is_pin=True)
                 found[name] = plan.as_json()
                 _show_plan(plan, as_json=as_json)
             else:

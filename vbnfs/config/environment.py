@@ -5,10 +5,13 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import platformdirs
 
 from vbnfs.host.identity import our_uid
+
+COMPLETING: Final = "_VBNFS_COMPLETE"
 
 
 def variables() -> Mapping[str, str]:
@@ -20,6 +23,21 @@ def variables_for_settings_in(config_file: Path) -> dict[str, str]:
     """The variables of a child process of `vbnfs` that takes its settings from this file alone."""
     others = {name: text for name, text in variables().items() if not name.startswith("VBNFS_")}
     return {**others, "VBNFS_CONFIG": str(config_file)}
+
+
+def is_completing() -> bool:
+    """Whether a shell has started `vbnfs` to complete a line (click's "Shell Completion")."""
+    return COMPLETING in os.environ
+
+
+def user_data_directory() -> Path:
+    """Where a user's programs keep what is no setting, such as manual pages: ~/.local/share."""
+    return _in_home(platformdirs.user_data_path, ".local/share")
+
+
+def user_state_directory() -> Path:
+    """Where a user's programs keep their state: ~/.local/state."""
+    return _in_home(platformdirs.user_state_path, ".local/state")
 
 
 def user_cache_directory() -> Path:

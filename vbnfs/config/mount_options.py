@@ -114,11 +114,11 @@ def _check(word: str, value: str, pattern: str, wanted: str) -> None:
 
 def _options_like(word: str) -> str:
     """All options, after the one that may have been meant."""
-    import difflib  # noqa: PLC0415 - only for a typing error
+    from vbnfs.suggestions import near  # noqa: PLC0415 - only for a typing error
 
     names = [setting.name for setting in SETTINGS]
     known = [*names, *_PASSED_OPTIONS, *_PASSED_WITH_VALUE, *_IGNORED_OPTIONS, *_NUMBERS_OF_LIBFUSE]
-    meant = difflib.get_close_matches(_setting_name(word), known, n=1)
+    meant = near(_setting_name(word), known)
     asked = f"did you mean {meant[0]}? There" if meant else "there"
     return f"{asked} are {', '.join(names)}, and mount(8)'s own, such as ro, nodev, nofail, context="
 

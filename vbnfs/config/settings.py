@@ -26,6 +26,7 @@ MIB: Final = 1 << 20
 GIB: Final = 1 << 30
 LEAST_MEMORY_BYTES: Final = 16 * MIB  # a GET for a sequential reader, and little more
 
+_LAST_PORT: Final = 65535
 _NO_ID: Final = 0xFFFFFFFF  # chown(2)
 _ALL_PERMISSIONS: Final = 0o777
 _UNITS: Final = {"": 1, "K": KIB, "M": MIB, "G": GIB, "T": 1 << 40, "P": 1 << 50}
@@ -56,6 +57,7 @@ class Config:
     memory_limit_bytes: int
     verify: str
     passthrough: bool
+    record: Path | None
     trust_cache: bool
     hdf5: bool
     index: str | None  # a file or a URL
@@ -79,6 +81,9 @@ class Config:
     log_file: Path
     log_level: str
     mountpoint: Path | None
+    status_folder: str
+    metrics_address: str | None  # host:port, on this machine alone
+    metrics_file: Path | None
     source: str | None = None  # how mount(8) calls what is mounted; None: by the project's name
     fuse_options: tuple[str, ...] = ()
     most_answer_seconds: float = math.inf  # what the kernel allows for the answer to a request
@@ -220,6 +225,22 @@ def _endpoint(text: str) -> str:
     return text.rstrip("/")
 
 
+def _loopback(text: str) -> str:
+    """`host:port` of a port, or of a port at an address of this machine's own: the network is not to read it."""
+    host, _, port = text.strip().rpartition(":")
+    is_own = host in {"", "localhost", "[::1]"} or re.fullmatch(r"127(\.\d{1,3}){3}", host) is not None
+    if not is_own or re.fullmatch(r"\d{1,5}", port) is None or not 1 <= int(port) <= _LAST_PORT:
+        raise ValueError("a port such as 9464, at no address but this machine's own (127.0.0.1, [::1]), is wanted")
+    return f"{'127.0.0.1' if host in {'', 'localhost'} else host}:{int(port)}"
+
+
+def _textfile(text: str) -> Path:
+    """A path that ends in .prom: node_exporter's textfile collector reads no others."""
+    if not text.endswith(".prom"):
+        raise ValueError("a path that ends in .prom, as node_exporter wants it, is wanted")
+    return parse_path(text)
+
+
 def _index(text: str) -> str:
     """A file's absolute path, or a URL, which neither names nor passwords stand in: they would show in logs."""
     if "://" not in text:
@@ -343,6 +364,7 @@ SETTINGS: Final = (
              "Check cached blocks at first-use, or always.", default="first-use"),
     _setting("passthrough", _boolean, "yes|no", "Let the kernel read whole cached files by itself (root only).",
              default="yes"),
+    _setting("record", parse_path, "FILE", "Write down in FILE which bytes programs read, and when.", unset="-"),
     _setting("trust_cache", _boolean, "", "Believe the stored verdict on a file that is unchanged since.",
              default=False, is_flag=True),
     _setting("hdf5", _boolean, "", "Read the structure of HDF5 files ahead of programs.",
@@ -382,5 +404,11 @@ SETTINGS: Final = (
     _setting("log_level", _matching("debug|info|warning|error", "debug, info, warning or error"), "LEVEL",
              "How much to log: debug, info, warning or error.", default="info"),
     _setting("mountpoint", parse_path, "DIR", "Where to mount, if no folder is named."),
+    _setting("status_folder", _matching("hidden|listed|off", "hidden, listed or off"), "HOW",
+             "The folder .vbnfs in the mount: hidden, listed or off.", default="hidden"),
+    _setting("metrics_port", _loopback, "PORT", "Port of this machine at which Prometheus finds metrics.",
+             field="metrics_address", unset="none"),
+    _setting("metrics_file", _textfile, "FILE.prom", "File of metrics for node_exporter's textfile collector.",
+             unset="none"),
 )  # fmt: skip
 SETTING_BY_NAME: Final[Mapping[str, Setting]] = {setting.name: setting for setting in SETTINGS}

@@ -26,6 +26,7 @@ from vbnfs.config.mount_options import parse_mount_options
 from vbnfs.config.settings import SEPARATOR, SETTING_BY_NAME, SETTINGS, Config, Setting, parse_path
 from vbnfs.config.sharing import sharing_of
 from vbnfs.errors import UsageError
+from vbnfs.suggestions import hint
 
 COMMAND_LINE: Final = "command line"
 MOUNT_OPTIONS: Final = "mount options"
@@ -200,9 +201,8 @@ def _read_file(named: Path | None, environ: Mapping[str, str]) -> tuple[Source, 
     if isinstance(table.get(DATASET), dict):
         raise UsageError(f"[{DATASET}] in {path}: the table of a dataset is spelled [{_TABLES}.NAME]")
     if unknown := sorted(set(table) - set(SETTING_BY_NAME)):
-        raise UsageError(
-            f"{path}: no such setting: {', '.join(unknown)}; 'vbnfs settings --help' lists those that there are"
-        )
+        message = f"{path}: no such setting: {', '.join(unknown)}; 'vbnfs settings --help' lists those that there are"
+        raise UsageError(message + hint(unknown[0], SETTING_BY_NAME))
     texts = {name: _text(f"{name} in {path}", name, value) for name, value in table.items()}
     if not isinstance(tables, dict):
         raise UsageError(f"{_TABLES} in {path}: a table for each dataset is wanted, such as [{_TABLES}.NAME]")

@@ -20,6 +20,7 @@ import trio
 from vbnfs.access.dataset import Dataset
 from vbnfs.access.opening import scope_of
 from vbnfs.access.published_index import PublishedIndexes
+from vbnfs.access.restarting import restart_on_failure
 from vbnfs.blocks import blocks_of
 from vbnfs.cache.cache_disk import CacheDisk
 from vbnfs.cache.eviction import Evictor, store_size
@@ -29,7 +30,7 @@ from vbnfs.daemon.filling import Filling
 from vbnfs.daemon.invalidation import Invalidator
 from vbnfs.daemon.pages import Pages
 from vbnfs.daemon.readers import ownership_of
-from vbnfs.daemon.restarting import restart_on_failure
+from vbnfs.daemon.recording import Recorder
 from vbnfs.dataset.allensdk import ALLENSDK
 from vbnfs.dataset.catalog import Catalog
 from vbnfs.dataset.contents import NamedContent
@@ -37,15 +38,16 @@ from vbnfs.dataset.names import encode
 from vbnfs.dataset.tree import DataNode, Tree, names_in
 from vbnfs.errors import StorageError, VbnfsError
 from vbnfs.filesystem.attributes import Attributes
-from vbnfs.filesystem.checked_files import CheckedFiles
 from vbnfs.filesystem.open_files import KernelPages
 from vbnfs.filesystem.operations import FileSystem
 from vbnfs.filesystem.own_files import FOR_OTHERS, OwnFiles
 from vbnfs.filesystem.page_filler import PageFiller
 from vbnfs.filesystem.passthrough import Passthrough
+from vbnfs.filesystem.with_about import WithAbout
 from vbnfs.host.mountinfo import is_stacked
 from vbnfs.host.places import folder_at
 from vbnfs.objects import ByteRange, Content
+from vbnfs.reading.checked_files import CheckedFiles
 from vbnfs.reading.file_reader import FileReader
 from vbnfs.reading.judged import describe
 from vbnfs.reading.prefetch import Prefetcher
@@ -65,6 +67,8 @@ def why_no_passthrough(config: Config, *, is_local: bool) -> str | None:
     """Why the settings, or the cache's place, keep the kernel from reading files by itself; None: they do not."""
     if not config.passthrough:
         return "--passthrough no"
+    if config.record is not None:
+        return "--record: what the kernel reads by itself would not be in the record"
     if config.verify == "always":
         return "--verify always: blocks are checked at each read"
     return None if is_local else "the cache is on a file system that other hosts may change"
@@ -73,8 +77,8 @@ def why_no_passthrough(config: Config, *, is_local: bool) -> str | None:
 class Parts:
     """The parts of the mount on `mountpoint`, None if that cannot be seen. GETs run in `nursery`.
 
-    `status` is what every reader may know. `browse` is called when a program looks into the folder `by`. Nothing else
-    runs before `restore` and `start`.
+    `status` is what every reader may know. `browse` is called when a program looks into the folder `by`. `recorder`
+    writes down what is read. Nothing else runs before `restore` and `start`.
     """
 
     def __init__(
@@ -86,7 +90,9 @@ class Parts:
         nursery: trio.Nursery,
         status: Callable[[FileSystem], Mapping[str, Any]],
         browse: Callable[[], None],
+        recorder: Recorder | None = None,
     ) -> None:
+        self.recorder: Final = recorder
         self._browse = browse
         self._config, self._metrics, self._link = dataset.config, dataset.metrics, dataset.link
         self._nursery = nursery
@@ -143,6 +149,8 @@ class Parts:
         services.start_soon(restart_on_failure, "reserve", self._keep_reserve)
         if self.walks is not None:
             services.start_soon(restart_on_failure, "structure indexes", self._indexes.run)
+        if self.recorder is not None:
+            services.start_soon(restart_on_failure, "record", self.recorder.run)
 
     def _make_evictor(self) -> Evictor:
         directory, limit_bytes = self._config.cache_dir, self._config.cache_size_bytes
@@ -210,11 +218,28 @@ class Parts:
             metrics=self._metrics,
             io_timeout_seconds=config.io_timeout_seconds,
             deadlines=self.limit.deadlines,
-            pages=KernelPages(self._pages.are_stale, self.page_filler.fill),
+            pages=self._kernel_pages(),
+            recording=None if self.recorder is None else self.recorder.recording,
             fetch=self._fetch_later,
             status=status,
             browse=self._browse,
         )
+
+    def _kernel_pages(self) -> KernelPages:
+        """For a record the kernel keeps no pages from one open to the next, and asks for no more than programs do."""
+        if self.recorder is not None:
+            return KernelPages(are_stale=lambda inode: True)
+        return KernelPages(self._pages.are_stale, self.page_filler.fill)
+
+    def operations(self, for_owner: Mapping[str, Callable[[], bytes]]) -> FileSystem | WithAbout:
+        """What answers the kernel: the file system, with the folder about itself, unless that is turned off.
+
+        In that are texts for the owner, by their names.
+        """
+        if self._config.status_folder == "off":
+            return self.file_system
+        is_listed = self._config.status_folder == "listed"
+        return WithAbout(self.file_system, ownership_of(self._config), for_owner, is_listed=is_listed)
 
     async def read_cached(self, named: NamedContent) -> bytes | None:
         """All bytes of a small file of the dataset; None while not all of it is cached. Raises a `StorageError`."""
@@ -240,7 +265,12 @@ class Parts:
         self._verifier.notice_opened(content)
         self._cache.note_opened(content)
         cache, source, verdicts = self._cache, self.source, self._verdicts
-        return FileReader(content, cache, source, self._prefetcher, verdicts, walks=self.walks, advises=advises)
+        return FileReader(
+            *(content, cache, source, self._prefetcher, verdicts),
+            walks=self.walks,
+            advises=advises,
+            metrics=self._metrics,
+        )
 
     def _fetch_later(self, node: DataNode, most_bytes: int) -> None:
         self._nursery.start_soon(self._fetch_whole, node, most_bytes)

@@ -26,7 +26,7 @@ from vbnfs.access.cache_directory import prepare_cache_directory
 from vbnfs.access.waiting import WAITING_SECONDS
 from vbnfs.config.environment import load_supervisor
 from vbnfs.config.settings import Config
-from vbnfs.daemon.machine import check_machine, problems_of_the_machine, within_the_machine
+from vbnfs.daemon.machine import check_machine, no_log, problems_of_the_machine, within_the_machine
 from vbnfs.daemon.mount import END_SECONDS, Announce, Ready, serve
 from vbnfs.daemon.readers import check_readers
 from vbnfs.daemon.systemd import SystemdNotifier
@@ -238,6 +238,6 @@ def _open_log(path: Path) -> int:
         # A pipe that nobody reads is an error (ENXIO, open(2)), and nothing to wait for.
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK, 0o600)
     except OSError as error:
-        raise MountError(f"log file {path}: {error.strerror}; choose one with --log-file") from error
+        raise no_log(path, error) from error
     os.set_blocking(descriptor, True)
     return descriptor

@@ -1,6 +1,7 @@
 """The answering end of a mount's control socket: one question as a line of JSON, one answer as a line of JSON.
 
     {"command": "status"}   -> {"ok": true, ...}           what `vbnfs status` shows
+    {"command": "figures"}  -> {"ok": true, ...}           what `vbnfs top` shows
     {"command": "refresh"}  -> {"ok": true, "new": [...]}  ask for new dataset versions now
     anything else           -> {"ok": false, "error": "..."}
 
@@ -21,6 +22,7 @@ from typing import Any, Final
 import structlog
 import trio
 
+from vbnfs.access.running_mounts import UNKNOWN_COMMAND
 from vbnfs.errors import MountError
 from vbnfs.host import peers
 from vbnfs.host.runtime import make_runtime_directory
@@ -196,7 +198,7 @@ async def _reply(line: bytes, commands: Mapping[str, Command]) -> Mapping[str, A
         question = json.loads(line)
         command = commands[question["command"]]
     except (ValueError, KeyError, TypeError, RecursionError):
-        return {"ok": False, "error": f"commands are: {', '.join(sorted(commands))}"}
+        return {"ok": False, "error": f"{UNKNOWN_COMMAND} {', '.join(sorted(commands))}"}
     try:
         return {"ok": True, **await command()}
     except Exception as error:

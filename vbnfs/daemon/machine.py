@@ -1,5 +1,6 @@
 """Whether a mount can be made on this machine, and what that allows of what the settings ask for."""
 
+import errno
 import math
 import os
 from dataclasses import replace
@@ -32,12 +33,13 @@ def check_machine(*, makes_mount: bool = True) -> None:
     ones, as the system allows.
     """
     if makes_mount:
-        _check_device()
-    _check_limits()
+        check_device()
+    check_limits()
     limits.raise_files()  # segments, connections and mappings each take one
 
 
-def _check_device() -> None:
+def check_device() -> None:
+    """Raise a `MountError` with the remedy where FUSE cannot be used."""
     if not _FUSE_DEVICE.exists():
         raise MountError(
             f"no {_FUSE_DEVICE}: load the module with 'modprobe fuse' (in a container: --device /dev/fuse)"
@@ -48,8 +50,8 @@ def _check_device() -> None:
         fusermount()
 
 
-def _check_limits() -> None:
-    """Where less is granted than a mount takes, it fails here, and not in the middle of something."""
+def check_limits() -> None:
+    """Where less is granted than a mount takes, it fails here (`MountError`), and not in the middle of something."""
     data_bytes, files = limits.most_data_bytes(), limits.most_open_files()
     if data_bytes is not None and data_bytes < _LEAST_DATA_BYTES:
         raise MountError(
@@ -61,6 +63,28 @@ def _check_limits() -> None:
             f"this process may have {files} files open, and a mount needs {_LEAST_OPEN_FILES} at the least:"
             " raise the limit (ulimit -Hn, or nofile in /etc/security/limits.conf)"
         )
+
+
+def why_no_log(path: Path) -> MountError | None:
+    """Why the daemon's log cannot be written, as far as that shows without making it; None if it can."""
+    there = path
+    try:
+        if path.exists():
+            os.close(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK))
+            return None
+        while not there.exists():
+            there = there.parent
+    except OSError as error:
+        return no_log(path, error)
+    if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
+        return None
+    number = errno.EACCES if there.is_dir() else errno.ENOTDIR
+    return no_log(path, OSError(number, os.strerror(number)))
+
+
+def no_log(path: Path, error: OSError) -> MountError:
+    """The daemon's log cannot be written."""
+    return MountError(f"log file {path}: {error.strerror}; choose one with --log-file")
 
 
 def problems_of_the_machine() -> tuple[str, ...]:

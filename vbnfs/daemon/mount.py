@@ -9,7 +9,6 @@ logged, and the task begins anew (restarting.py). So only what answers the kerne
 """
 
 import os
-import shlex
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
@@ -23,31 +22,34 @@ import structlog
 import trio
 
 from vbnfs.access.dataset import open_dataset
+from vbnfs.access.mount_figures import FIGURES
 from vbnfs.access.mount_filling import FILL
 from vbnfs.access.opening import keeping
 from vbnfs.access.other_caches import unusable_caches
 from vbnfs.access.published_index import unusable_index
+from vbnfs.access.restarting import restart_on_failure
 from vbnfs.cache import format_1, pins
-from vbnfs.config.mount_options import REMOTE
 from vbnfs.config.settings import Config
-from vbnfs.config.sharing import sharing_of
 from vbnfs.daemon import auto_unmount, control
 from vbnfs.daemon.alone import mount_alone, take_away
 from vbnfs.daemon.assembly import Parts
 from vbnfs.daemon.browsing import Browsing
+from vbnfs.daemon.exporting import Exporting, prepared
+from vbnfs.daemon.figures import Gatherer
+from vbnfs.daemon.fuse_options import fuse_options
 from vbnfs.daemon.mounted_versions import MountedVersions
 from vbnfs.daemon.mountpoint import raise_readahead
 from vbnfs.daemon.readers import problems_of_sharing
+from vbnfs.daemon.recording import Recorder, open_record
 from vbnfs.daemon.report import Report
-from vbnfs.daemon.restarting import restart_on_failure
 from vbnfs.daemon.systemd import SystemdNotifier
 from vbnfs.filesystem.operations import FileSystem
 from vbnfs.fuse import engines
 from vbnfs.fuse.engines import Connection
 from vbnfs.host import handed_over
 from vbnfs.host.mountinfo import MountEntry, descriptor_in
-from vbnfs.host.places import folder_at
 from vbnfs.host.runtime import socket_path
+from vbnfs.logs import LogTail, log_tail
 from vbnfs.metrics import Metrics
 from vbnfs.rate import rate_text
 from vbnfs.s3.breaker import BreakerClient
@@ -76,18 +78,28 @@ async def serve(config: Config, mountpoint: Path, notifier: SystemdNotifier, ann
     Raises a `VbnfsError` if the mount cannot be made.
     """
     try:
-        await _serve(config, mountpoint, notifier, announce)
+        with log_tail() as tail:
+            await _serve(config, mountpoint, notifier, announce, tail)
     finally:
         signal.alarm(0)  # it has ended in time
 
 
-async def _serve(config: Config, mountpoint: Path, notifier: SystemdNotifier, announce: Announce) -> None:
+async def _serve(
+    config: Config, mountpoint: Path, notifier: SystemdNotifier, announce: Announce, tail: LogTail
+) -> None:
     engine = engines.load(config.fuse_engine)
-    async with open_dataset(config, is_mount=True) as dataset:
+    record = await open_record(config, mountpoint)
+    async with prepared(config) as exporting, open_dataset(config, is_mount=True) as dataset:
         with _failures_end_in_time():
             shown = MountedVersions(dataset.catalog, config)
             tree = await shown.load(max_age_seconds=config.refresh_seconds)
-        mount = _Mount(config, mountpoint, engine, notifier, dataset.metrics, link=dataset.link, shown=shown)
+        mount = _Mount(
+            *(config, mountpoint, engine, notifier, dataset.metrics),
+            link=dataset.link,
+            shown=shown,
+            log_tail=tail.text,
+            exporting=exporting,
+        )
         async with keeping() as keep:
             async with trio.open_nursery() as services:
                 with _failures_end_in_time():
@@ -99,6 +111,7 @@ async def _serve(config: Config, mountpoint: Path, notifier: SystemdNotifier, an
                         nursery=services,
                         status=mount.status_for_readers,
                         browse=browsing.look,
+                        recorder=None if record is None else Recorder(record, config, shown.top),
                     )
                     keep(parts.source.writer)
                     await parts.restore()
@@ -136,7 +149,7 @@ def _spare_descriptors() -> list[int]:
 class _Mount:
     """One mount, from being made to being taken away."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - one for each part
         self,
         config: Config,
         mountpoint: Path,
@@ -146,12 +159,17 @@ class _Mount:
         *,
         link: BreakerClient,
         shown: MountedVersions,
+        log_tail: Callable[[], bytes],
+        exporting: Exporting,
     ) -> None:
+        self._exporting = exporting
+        self._log_tail = log_tail
         self._config = config
         self._mount = mount
         self._mountpoint = mountpoint
         self._notifier = notifier
         self._link = link
+        self._metrics = metrics
         self._shown = shown
         self._report = Report(config, mountpoint, metrics, shown)
         self._connection: Connection | None = None
@@ -170,6 +188,9 @@ class _Mount:
         """What everybody who can read the mount may know of it."""
         return self._report.for_readers(file_system, is_offline=self._link.is_offline)
 
+    def _gatherer(self, parts: Parts) -> Gatherer:
+        return Gatherer(self._report, parts, self._link, self._metrics)
+
     async def run(self, services: trio.Nursery, parts: Parts, announce: Announce) -> None:
         """Mount, and answer until it is unmounted."""
         serving = trio.CancelScope()
@@ -177,13 +198,18 @@ class _Mount:
         with self._mounted(parts) as (connection, entry):
             file_system = parts.file_system
             services.start_soon(restart_on_failure, "refresh", partial(self._keep_refreshing, file_system))
+            gatherer = self._gatherer(parts)
             if entry is not None:
-                services.start_soon(restart_on_failure, "control socket", partial(self._control, entry, parts))
+                answer = partial(self._control, entry, parts, gatherer)
+                services.start_soon(restart_on_failure, "control socket", answer)
+            self._exporting.start(services, gatherer.figures)
             self._connection = connection
             services.start_soon(restart_on_failure, "passthrough", partial(parts.passthrough.start, connection))
             services.start_soon(self._announce, announce, entry, parts, connection.agreed)
             with serving:
                 await connection.serve()
+            if parts.recorder is not None:
+                await parts.recorder.end()
 
     @contextmanager
     def _mounted(self, parts: Parts) -> Iterator[tuple[Connection, MountEntry | None]]:
@@ -228,15 +254,10 @@ class _Mount:
 
     def _connect(self, parts: Parts) -> Connection:
         config = self._config
-        options = ["ro", "default_permissions", "subtype=vbnfs", *config.fuse_options]
-        if not any(option.startswith("fsname=") for option in options):
-            # With a colon, df -l and its kin take it for a remote one: gnulib's mountlist.c.
-            options.append(f"fsname={config.source or REMOTE + config.project}")
-        options += ["allow_other"] if sharing_of(config).lets_others_in else []
         return self._mount(
             self._mountpoint,
-            options,
-            parts.file_system,
+            fuse_options(config),
+            parts.operations({"figures.json": self._gatherer(parts).text, "log": self._log_tail}),
             is_busy=lambda: parts.source.is_busy,
             stack_depth=parts.stack_depth,
         )
@@ -254,9 +275,8 @@ class _Mount:
             warnings += problems_of_sharing(self._config)
         if shown.doubt is not None:
             warnings.insert(0, shown.doubt)
-        if format_1.is_there(folder_at(self._config.cache_dir)):
-            remedy = f"'vbnfs clean --convert --cache-dir {shlex.quote(str(self._config.cache_dir))}' takes them over"
-            warnings.append(f"files that an earlier vbnfs cached are not used: {remedy}")
+        if (unused := format_1.unused_text(self._config.cache_dir)) is not None:
+            warnings.append(unused)
         warnings += await trio.to_thread.run_sync(unusable_caches, self._config)
         warnings += await trio.to_thread.run_sync(unusable_index, self._config)
         await (
@@ -297,7 +317,7 @@ class _Mount:
             except Exception as error:
                 log.warning("cannot look for new dataset versions", reason=str(error) or repr(error))
 
-    async def _control(self, entry: MountEntry, parts: Parts) -> None:
+    async def _control(self, entry: MountEntry, parts: Parts, gatherer: Gatherer) -> None:
         file_system = parts.file_system
 
         async def refresh() -> dict[str, Any]:
@@ -315,9 +335,11 @@ class _Mount:
                 asking.start_soon(parts.refresh_figures)
                 asking.start_soon(parts.limit.learn)
             passthrough = await file_system.files.report()
-            more = {"passthrough": passthrough, "limit_rate": parts.limit.report()}
+            record = None if parts.recorder is None else parts.recorder.report()
+            more = {"passthrough": passthrough, "limit_rate": parts.limit.report(), "record": record}
             problem = None if is_reached else self._link.problem
             return {**self._report.whole(file_system, is_offline=not is_reached, server_problem=problem), **more}
 
+        commands = {"status": status, "refresh": refresh, FIGURES: gatherer.answer}
         path = partial(socket_path, os.getuid(), entry.device)
-        await control.keep_serving(path, {"status": status, "refresh": refresh}, {FILL: parts.filling.fill})
+        await control.keep_serving(path, commands, {FILL: parts.filling.fill})

@@ -37,6 +37,16 @@ class Report:
         self._started = time.time()
         self._route = route_of(config).report()
 
+    def identity(self) -> dict[str, Any]:
+        """Which mount this is, and for how long it has been."""
+        return {
+            "mountpoint": str(self._mountpoint),
+            "dataset": self._config.dataset,
+            "default_version": self._shown.top,
+            "pid": os.getpid(),
+            "uptime_seconds": round(time.time() - self._started, 1),
+        }
+
     def whole(
         self, file_system: FileSystem, *, is_offline: bool, server_problem: str | None = None
     ) -> dict[str, Any]:
@@ -46,11 +56,8 @@ class Report:
         """
         config, shown, disk = self._config, self._shown, file_system.disk
         return {
-            "mountpoint": str(self._mountpoint),
-            "pid": os.getpid(),
+            **self.identity(),
             "vbnfs_version": __version__,
-            "uptime_seconds": round(time.time() - self._started, 1),
-            "dataset": config.dataset,
             "bucket": config.bucket,
             "project": config.project,
             "endpoint_url": config.endpoint_url,
@@ -58,7 +65,6 @@ class Report:
             "ca_bundle": None if config.ca_bundle is None else str(config.ca_bundle),
             **self._route,
             "mirror": None if config.mirror is None else str(config.mirror),
-            "default_version": shown.top,
             "newer_version": shown.newer,
             "versions": shown.names,
             "refused": list(shown.problems),

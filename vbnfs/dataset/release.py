@@ -26,6 +26,7 @@ from vbnfs.dataset.stored_sizes import stored_rows
 from vbnfs.errors import DatasetError, ListingDeniedError, StorageError, with_own_remedy, with_remedy
 from vbnfs.logs import WarnOnce
 from vbnfs.objects import ListedObject, ObjectAttributes, ObjectClient
+from vbnfs.suggestions import hint
 
 log = structlog.get_logger()
 
@@ -68,7 +69,8 @@ class Release:
             return DatasetVersion(wanted)
         if wanted not in {None, LATEST}:
             known = ", ".join(map(str, self.versions))
-            raise DatasetError(f"there is no dataset version {wanted}; there are: {known}")
+            message = f"there is no dataset version {wanted}; there are: {known}"
+            raise DatasetError(message + hint(str(wanted), map(str, self.versions)))
         return self.versions[-1]
 
 

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -24,16 +25,26 @@ import h5py
 import pandas as pd
 
 from vbnfs.access.mount_status import ask_status
+from vbnfs.access.running_mounts import daemon_of
 from vbnfs.config.environment import variables_for_settings_in
 from vbnfs.demo.release import make_release
 from vbnfs.demo.scale import ReleaseScale
 from vbnfs.demo.server import SeaweedServer
 from vbnfs.demo.upload import BUCKET, upload
 from vbnfs.errors import DemoError, MountError
+from vbnfs.host.documents import installed_page
 from vbnfs.host.mountinfo import find_mount
+from vbnfs.host.processes import has_exited
 
 _ENDING: Final = (signal.SIGINT, signal.SIGTERM)
 _LOADED: Final = "release-is-loaded"  # a file in the demo's folder, made when the server has all objects
+_LAST_SECONDS: Final = 15.0
+_NEXT: Final = {
+    "quick-start.md": "from nothing to the spikes of a unit, in ten minutes",
+    "concepts.md": "what happens behind the folder, with pictures",
+    "recipes.md": "pandas, pynwb, xarray, R, MATLAB, Julia, a shell",
+    "from-allensdk.md": "AllenSDK's jobs, and how each goes here",
+}
 _SETTINGS: Final = "vbnfs.toml"  # settings for the demo's server: the user's own play no part
 
 
@@ -122,14 +133,29 @@ def _mounted(place: Path, endpoint_url: str) -> Iterator[None]:
 
 
 def _unmount(place: Path) -> None:
-    """Take the mount away, if it is there. What a program uses is detached, and goes when that program ends."""
+    """Take the mount away, if it is there. What a program uses is detached, and its daemon is ended.
+
+    A daemon that goes on would write into a cache that the demo deletes, and make its folders anew.
+    """
     mountpoint = place / "mnt"
     for option in ((), ("--lazy",)):
-        if find_mount(mountpoint) is not None:
+        if (entry := find_mount(mountpoint)) is not None:
+            daemon = daemon_of(entry) if option else 0
             with suppress(MountError):  # the command has said why
                 _vbnfs(place, "umount", *option, "mnt")
+            if daemon:
+                _end_daemon(daemon)
     if find_mount(mountpoint) is not None:
         raise MountError(f"{mountpoint}: still mounted after all: 'vbnfs umount --lazy {mountpoint}' takes it away")
+
+
+def _end_daemon(pid: int) -> None:
+    """End a daemon in order, and wait for it, though not without end."""
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGTERM)
+    deadline = time.monotonic() + _LAST_SECONDS
+    while not has_exited(pid) and time.monotonic() < deadline:
+        time.sleep(0.02)
 
 
 class _Tour:
@@ -222,10 +248,16 @@ def _say_goodbye(directory: Path | None) -> None:
         print("Release and cache were in a temporary folder, and are gone; 'vbnfs demo DIR' keeps them in DIR.")
     else:
         print(f"The release and the cache are still in {directory}: 'vbnfs demo {directory}' uses them again.")
+    print("'--keep' leaves the demo mounted, to look around.")
+    _say("Now the real dataset; nothing of it is downloaded before you read it:")
     # After script/demo it is not on the PATH.
     program = "vbnfs" if shutil.which("vbnfs") else os.path.relpath(Path(sys.executable).with_name("vbnfs"))
-    print("'--keep' leaves the demo mounted, to look around. Now the real dataset:")
-    print(f"mkdir -p ~/vbn; {program} mount ~/vbn", flush=True)
+    print(f"$ {program} mount ~/vbn")
+    _say("Where to go next:")
+    for name, what in _NEXT.items():
+        if (page := installed_page(name)) is not None:
+            print(f"{os.path.relpath(page):<24} {what}")
+    print(f"{f'{program} --help':<24} all commands", flush=True)
 
 
 def _wait_for_interrupt(place: Path) -> None:

@@ -8,8 +8,9 @@ version can appear the kernel asks again by itself.
 import hashlib
 import stat
 from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
 from functools import partial
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import trio
 
@@ -32,6 +33,7 @@ _PAGE_BYTES: Final = 4096  # of folders: readdir(3) would ask for 1 MiB each tim
 _MODES: Final = {Directory: stat.S_IFDIR | 0o555, Symlink: stat.S_IFLNK | 0o777}
 _FILE_MODE: Final = stat.S_IFREG | 0o444
 _COUNTED_AT_ONCE: Final = 2
+_TEXTS: Final = {name: f"user.vbnfs.{name}" for name in ("url", "version_id", "file_hash")}
 
 
 def mode_of(node: Node) -> int:
@@ -136,6 +138,26 @@ class Attributes:
             table["user.vbnfs.file_hash"] = constant(node.content.file_hash)
         return table
 
+    async def origin(self, node: DataNode | StaticNode) -> dict[str, Any]:
+        """Where a file of the dataset comes from, and how the cache has it. Asks the disk, and no server.
+
+        What no listing has of its size and time is None.
+        """
+        assert node.source is not None
+        known, provenance = self._known(node), self.provenance(node)
+        found: dict[str, Any] = {
+            "size_bytes": None if known is None else known.size_bytes,
+            "modified": None if known is None else _time(known.modified_ns),
+            **{name: await provenance[attribute]() for name, attribute in _TEXTS.items() if attribute in provenance},
+            "dataset_versions": list(node.dataset_versions),
+            "key": node.source.key,
+            "cached_bytes": len(node.data) if isinstance(node, StaticNode) else None,
+        }
+        if isinstance(node, DataNode) and (content := self.content(node)) is not None:
+            found["cached_bytes"] = await self._ask_cache(self._cache.cached_bytes, content)
+            found["verified"] = await self._ask_cache(self._verified, content)
+        return found
+
     def state(self, node: Node) -> Mapping[str, Value]:
         """The extended attributes that say how this mount and its cache have a node now: untrue of a copy."""
         if isinstance(node, DataNode):
@@ -201,6 +223,10 @@ class Attributes:
 def _kept_seconds(*, is_growing: bool) -> float:
     """How long the kernel may keep an answer."""
     return _GROWING_SECONDS if is_growing else FOREVER_SECONDS
+
+
+def _time(modified_ns: int) -> str:
+    return datetime.fromtimestamp(modified_ns / 1e9, UTC).isoformat(timespec="seconds")
 
 
 def _blake2b(data: bytes) -> str:

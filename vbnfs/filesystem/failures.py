@@ -11,12 +11,14 @@ import trio
 from cachetools import LRUCache
 
 from vbnfs.errors import DeadlineError, VbnfsError, copy_error, with_remedy
+from vbnfs.figures import Failure
 from vbnfs.metrics import Metrics
 from vbnfs.objects import ByteRange
 from vbnfs.reading.deadlines import Deadlines
 
 _MOST_FILES: Final = 4096
 _MOST_READS: Final = 256
+_MOST_TEXTS: Final = 5
 _LONG_SECONDS: Final = 1.0  # what fails sooner may as well be tried again
 _AGAIN_SECONDS: Final = 0.5  # the kernel asks within a millisecond, if the machine lets it
 
@@ -48,6 +50,27 @@ class LastError:
     def of_now(cls, text: str, metrics: Metrics) -> "LastError":
         """One that has just happened."""
         return cls(text, time.time(), metrics.read_bytes, metrics.received_bytes)
+
+
+class RecentFailures:
+    """The last failures of a mount, each text once, with how often it came."""
+
+    def __init__(self) -> None:
+        self.last: LastError | None = None
+        self._counts: dict[str, tuple[int, float]] = {}  # how often, and when last; the last one is last
+
+    def add(self, text: str, metrics: Metrics) -> None:
+        """One has just happened."""
+        self.last = LastError.of_now(text, metrics)
+        count, _ = self._counts.pop(text, (0, 0.0))
+        self._counts[text] = (count + 1, time.monotonic())
+        if len(self._counts) > _MOST_TEXTS:
+            del self._counts[next(iter(self._counts))]
+
+    def rows(self) -> list[Failure]:
+        """They, the last one first."""
+        now = time.monotonic()
+        return [Failure(text, count, now - at) for text, (count, at) in reversed(self._counts.items())]
 
 
 class Failures:

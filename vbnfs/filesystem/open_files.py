@@ -18,15 +18,19 @@ from vbnfs.blocks import BLOCK_BYTES
 from vbnfs.dataset.catalog import Catalog
 from vbnfs.dataset.tree import DataNode, StaticNode, Tree
 from vbnfs.errors import ChangedError, VbnfsError
+from vbnfs.figures import Reader
 from vbnfs.filesystem import who_reads
 from vbnfs.filesystem.attributes import Attributes
 from vbnfs.filesystem.failures import Failures
 from vbnfs.filesystem.nodes import Nodes
 from vbnfs.filesystem.passthrough import Passthrough
+from vbnfs.filesystem.readers import Readers, Use, passed_inodes
+from vbnfs.filesystem.recording import Recording
 from vbnfs.filesystem.small_reads import RepeatedSmallReads
 from vbnfs.filesystem.tables_ahead import TablesAhead
 from vbnfs.filesystem.who_reads import OpenFile
 from vbnfs.fuse.operations import Answer, Backing, Buffer, ErrnoReply, Opened, is_later
+from vbnfs.histogram import Histogram
 from vbnfs.metrics import Metrics
 from vbnfs.objects import ByteRange, Content
 from vbnfs.reading.file_reader import FileReader
@@ -46,7 +50,7 @@ class KernelPages:
 class OpenFiles:
     """Of one mount. `open_reader` opens a content; with False its reads say nothing about the next ones.
 
-    `fetch` has a file fetched that may be read later.
+    `fetch` has a file fetched that may be read later. `recording` takes note of what is read.
     """
 
     def __init__(  # noqa: PLR0913 - one for each part
@@ -61,8 +65,11 @@ class OpenFiles:
         metrics: Metrics,
         pages: KernelPages,
         fetch: Callable[[DataNode, int], None] = lambda node, most_bytes: None,
+        recording: Recording | None = None,
     ) -> None:
         self.passthrough: Final = passthrough
+        self.waits: Final = Histogram()  # how long reads waited
+        self._readers = Readers()
         self._nodes = nodes
         self._attributes = attributes
         self._catalog = catalog
@@ -72,10 +79,13 @@ class OpenFiles:
         self._pages = pages
         self._small_reads = RepeatedSmallReads()
         self._tables = TablesAhead(nodes, fetch)
+        self._recording = recording
         self._paths: LRUCache[int, str] = LRUCache(_MOST_PATHS)
         self._waiting: dict[int, set[trio.CancelScope]] = {}  # reads, by inode
         self._handles = itertools.count(1)
         self._opened: dict[int, OpenFile] = {}  # by handle
+        self._uses: dict[int, Use] = {}  # likewise
+        self._texts: dict[int, bytes] = {}  # likewise, of files that are texts
 
     def open(self, inode: int, flags: int, pid: int) -> Answer[Opened]:
         """Open a file for reading; the kernel may keep its pages, unless they are of wrong bytes."""
@@ -115,24 +125,40 @@ class OpenFiles:
     def _handle(self, file: OpenFile, backing: Backing | None = None) -> Opened:
         handle = next(self._handles)
         self._opened[handle] = file
+        self._uses[handle] = self._readers.opened(file.inode, file.pid, file.file)
+        if self._recording is not None and file.content is not None:
+            node = self._nodes.tree.nodes.get(file.inode)
+            if isinstance(node, DataNode):
+                self._recording.note_opened(file.file, node, file.content, file.pid)
         return Opened(handle, keeps_pages=not self._pages.are_stale(file.inode), backing=backing)
+
+    def open_text(self, text: bytes) -> Opened:
+        """Open what is made when it is opened: its reads count nowhere."""
+        handle = next(self._handles)
+        self._texts[handle] = text
+        return Opened(handle, keeps_pages=False, is_direct=True)
 
     def read(self, handle: int, offset: int, size: int) -> Answer[Buffer]:
         """Bytes of an open file, fewer than `size` only at its end."""
-        file = self._opened[handle]
-        inode, opened = file.inode, file.file
+        file = self._opened.get(handle)
+        if file is None:
+            return memoryview(self._texts[handle])[offset : offset + size]
+        inode, opened, use = file.inode, file.file, self._uses[handle]
         self._metrics.read_requests += 1
         if isinstance(opened, bytes):
-            return self._counted(memoryview(self._bytes_now(inode, opened))[offset : offset + size])
+            self.waits.add_none()
+            return self._counted(use, memoryview(self._bytes_now(inode, opened))[offset : offset + size])
         self._tables.note_read(file)
         try:
             data = opened.read_nowait(offset, size)
         except (trio.WouldBlock, VbnfsError):  # a failure happens once more there, and is noted
-            return self._read_later(inode, opened, offset, size)
+            return self._read_later(use, opened, offset, size)
         self._failures.clear(inode)
         if opened.advises and self._small_reads.is_again(inode, offset, len(data)):
             self._fill_block(inode, offset // BLOCK_BYTES * BLOCK_BYTES)
-        return self._counted(data)
+        self.waits.add_none()
+        self._record(opened, offset, data)
+        return self._counted(use, data)
 
     def _bytes_now(self, inode: int, before: bytes) -> bytes:
         """What a file in memory has now: the kernel has its pages by inode, so all handles read the same."""
@@ -148,16 +174,19 @@ class OpenFiles:
             path = self._paths[inode] = self._nodes.tree.path_of(inode)
         self._pages.fill(path, ByteRange(start, start + BLOCK_BYTES))
 
-    async def _read_later(self, inode: int, reader: FileReader, offset: int, size: int) -> Buffer:
-        is_size_new = False
+    async def _read_later(self, use: Use, reader: FileReader, offset: int, size: int) -> Buffer:
+        inode, is_size_new, began = use.inode, False, trio.current_time()
         try:
             with self._failures.guard_read(inode, ByteRange(offset, offset + size)):
                 try:
-                    return self._counted(await self._read_anew(inode, reader, offset, size))
+                    data = await self._read_anew(inode, reader, offset, size)
+                    self._record(reader, offset, data)
+                    return self._counted(use, data)
                 except ChangedError:
                     is_size_new = await self._recheck_size(inode)
                     raise
         finally:
+            self.waits.add(trio.current_time() - began)
             if is_size_new:  # a program that opens it from now on reads another file
                 self._failures.forget_reads(inode)
 
@@ -191,17 +220,32 @@ class OpenFiles:
         for scope in self._waiting.get(inode, ()):
             scope.cancel()
 
-    def _counted(self, data: Buffer) -> Buffer:
+    def _record(self, reader: FileReader, offset: int, data: Buffer) -> None:
+        if self._recording is not None:
+            self._recording.note_read(reader, offset, len(data))
+
+    def _counted(self, use: Use, data: Buffer) -> Buffer:
         self._metrics.read_bytes += len(data)
+        use.note(len(data))
         return data
 
     def release(self, handle: int) -> None:
         """Close a file."""
+        self._texts.pop(handle, None)
         file = self._opened.pop(handle, None)
+        if file is not None:
+            self._readers.released(self._uses.pop(handle), file.file)
         if file is not None and isinstance(file.file, FileReader):
+            if self._recording is not None:
+                self._recording.note_released(file.file)
             file.file.close()
             self._tables.note_released(file)
             self.passthrough.release(file.inode)
+
+    async def readers(self) -> list[Reader]:
+        """Which programs read which files now."""
+        uses, tree = self._readers.now(), self._nodes.tree
+        return await trio.to_thread.run_sync(self._readers.rows, uses, passed_inodes(uses, self.passthrough), tree)
 
     async def report(self) -> dict[str, Any]:
         """Which open files the kernel reads by itself, for `vbnfs status`."""

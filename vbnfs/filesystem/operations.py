@@ -18,14 +18,15 @@ from vbnfs.cache.cache_disk import CacheDisk
 from vbnfs.dataset import names
 from vbnfs.dataset.browsing import BY
 from vbnfs.dataset.catalog import Catalog
-from vbnfs.dataset.tree import ROOT_INODE, DataNode, Directory, Node, Symlink, Tree
+from vbnfs.dataset.tree import ROOT_INODE, DataNode, Directory, Node, StaticNode, Symlink, Tree
 from vbnfs.errors import VbnfsError, with_remedy
 from vbnfs.filesystem.attributes import FOREVER_SECONDS, Attributes, Value, constant
-from vbnfs.filesystem.failures import Failures, LastError
+from vbnfs.filesystem.failures import Failures, LastError, RecentFailures
 from vbnfs.filesystem.listings import Listings
 from vbnfs.filesystem.nodes import Nodes
 from vbnfs.filesystem.open_files import KernelPages, OpenFiles
 from vbnfs.filesystem.passthrough import Passthrough
+from vbnfs.filesystem.recording import Recording
 from vbnfs.fuse.operations import (
     Absent,
     Answer,
@@ -61,7 +62,7 @@ class FileSystem:
     `open_reader` opens a content; with False its reads say nothing about the next ones. `own_file` gives a path of a
     user's own file to one of their threads. `fetch` has a file fetched that may be read later. `status` is what every
     reader may know of the mount. `browse` is called when a program looks into the folder `by`, of which the rest is
-    made then.
+    made then. `recording` takes note of what is read, if that is wanted.
     """
 
     def __init__(  # noqa: PLR0913 - one for each part
@@ -81,11 +82,12 @@ class FileSystem:
         fetch: Callable[[DataNode, int], None] = lambda node, most_bytes: None,
         status: Callable[["FileSystem"], Mapping[str, Any]] = lambda file_system: {},
         browse: Callable[[], None] = lambda: None,
+        recording: Recording | None = None,
     ) -> None:
         self._status = status
         self._browse = browse
         self._by = _folder_at_the_top(tree, BY)
-        self.last_error: LastError | None = None
+        self.recent_failures: Final = RecentFailures()
         self.nodes: Final = Nodes(tree, attributes)
         self._catalog = catalog
         self._attributes = attributes
@@ -105,6 +107,7 @@ class FileSystem:
             metrics=metrics,
             pages=pages,
             fetch=fetch,
+            recording=recording,
         )
 
     def show(self, tree: Tree, changed: Iterable[int] = ()) -> None:
@@ -117,6 +120,11 @@ class FileSystem:
 
     # Failures
 
+    @property
+    def last_error(self) -> LastError | None:
+        """The last failure that the kernel was answered."""
+        return self.recent_failures.last
+
     def errno_of(self, request: str, error: Exception) -> int:
         """The errno that a failure becomes; logged, and remembered for `vbnfs status`."""
         self._metrics.failed_answers += 1
@@ -124,10 +132,10 @@ class FileSystem:
             error = error.exceptions[0]
         if isinstance(error, VbnfsError):
             reason = with_remedy(error)
-            self.last_error = LastError.of_now(reason, self._metrics)
+            self.recent_failures.add(reason, self._metrics)
             self._warn_once("request failed", request=request, reason=reason)
             return error.errno
-        self.last_error = LastError.of_now(f"{request}: {error!r}", self._metrics)
+        self.recent_failures.add(f"{request}: {error!r}", self._metrics)
         log.error("defect: unexpected failure of a request", request=request, exc_info=error)
         return errno.EIO
 
@@ -246,6 +254,20 @@ class FileSystem:
     async def _value(self, inode: int, value: Value) -> bytes:
         with self._failures.guard(inode, is_read=False):
             return names.encode(await value())
+
+    async def origin(self, node: DataNode | StaticNode) -> dict[str, Any]:
+        """Where a file of the dataset comes from, and how this mount has it. Asks the disk, and no server."""
+        with self._failures.guard(node.inode, is_read=False):
+            found = await self._attributes.origin(node)
+            if isinstance(node, DataNode):
+                is_known = self._attributes.are_known(node)
+                found["read_by"] = await self.files.read_by(node) if is_known else None
+                found["last_error"] = self._failures.of(node.inode)
+            return found
+
+    def status(self) -> dict[str, Any]:
+        """What every reader may know of the mount."""
+        return dict(self._status(self))
 
     # Sizes
 

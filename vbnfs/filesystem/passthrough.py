@@ -19,11 +19,11 @@ import trio
 from vbnfs.cache.holdings import Held, Holdings
 from vbnfs.cache.whole_file import WholeFile
 from vbnfs.errors import HashMismatchError
-from vbnfs.filesystem.checked_files import CheckedFiles
 from vbnfs.filesystem.open_modes import OpenModes
 from vbnfs.fuse.operations import Answer, Backing
 from vbnfs.metrics import Metrics
 from vbnfs.objects import Content
+from vbnfs.reading.checked_files import CheckedFiles
 
 log = structlog.get_logger()
 
@@ -75,10 +75,9 @@ class Passthrough:
         await backings.agreed.wait()
         if not self.is_wanted:
             return
-        self._backings, self.reason = backings, None
-        probe = WholeFile(os.memfd_create("vbnfs"))
-        if (backing := self._register(probe.descriptor)) is not None:
-            backings.close_backing(backing)
+        self._backings, self.reason = backings, why_not(backings)
+        if self.reason is not None:
+            log.info("the kernel reads no files by itself", reason=self.reason)
 
     def open(self, inode: int, content: Content) -> Answer[Backing | None]:
         """Count a file that is opened now; what the kernel is to read it from, None if the daemon reads it.
@@ -171,9 +170,24 @@ class Passthrough:
         try:
             return self._backings.open_backing(descriptor)
         except OSError as error:
-            if error.errno in _LASTING:
-                self.reason = _REASONS.get(error.errno, str(error.strerror))
+            self.reason = _lasting_reason(error)
+            if self.reason is not None:
                 log.info("the kernel reads no files by itself", reason=self.reason)
             else:
                 log.info("the kernel does not take a file now", reason=str(error))
             return None
+
+
+def why_not(backings: Backings) -> str | None:
+    """Why the kernel takes no file of a mount to read it by itself: an empty one is tried. None if it takes it."""
+    probe = WholeFile(os.memfd_create("vbnfs"))
+    try:
+        backings.close_backing(backings.open_backing(probe.descriptor))
+    except OSError as error:
+        return _lasting_reason(error)
+    return None
+
+
+def _lasting_reason(error: OSError) -> str | None:
+    """Why the kernel will take no other file either; None where it may."""
+    return _REASONS.get(error.errno or 0, str(error.strerror)) if error.errno in _LASTING else None

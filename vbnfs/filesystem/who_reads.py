@@ -12,6 +12,7 @@ import trio
 
 from vbnfs.dataset.tree import Tree
 from vbnfs.filesystem.passthrough import Passthrough
+from vbnfs.filesystem.readers import path_in
 from vbnfs.host.processes import program_of
 from vbnfs.objects import Content
 from vbnfs.reading.file_reader import FileReader
@@ -61,11 +62,6 @@ async def report(opened: Iterable[OpenFile], passthrough: Passthrough, tree: Tre
         }
 
     return {"reason": passthrough.reason, "open_files": len(passed), **await trio.to_thread.run_sync(rows)}
-
-
-def path_in(tree: Tree, inode: int) -> str:
-    """Where an inode stands; it may have left the tree."""
-    return tree.path_of(inode) if inode in tree.nodes else "?"
 
 
 def _program(pid: int) -> dict[str, Any]:

@@ -110,6 +110,7 @@ class Opened:
     handle: int
     keeps_pages: bool = True
     backing: Backing | None = None
+    is_direct: bool = False  # every read is asked for, whatever stat(2) says of the size
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -232,7 +232,8 @@ def _attributes(*, inode: int, mode: int, entry_seconds: float = 0) -> pyfuse3.E
 
 
 def _opened(file: Opened) -> pyfuse3.FileInfo:
-    return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(file.handle), keep_cache=file.keeps_pages)
+    keeps_pages = file.keeps_pages and not file.is_direct
+    return pyfuse3.FileInfo(fh=pyfuse3.FileHandleT(file.handle), keep_cache=keeps_pages, direct_io=file.is_direct)
 
 
 def _statfs(status: FileSystemStatus) -> pyfuse3.StatvfsData:

@@ -7,6 +7,7 @@ from typing import Final
 
 from vbnfs.fuse.operations import Absent, Attr, Entry, ErrnoReply, FileSystemStatus, Listing, Opened
 
+FOPEN_DIRECT_IO: Final = 1 << 0
 FOPEN_KEEP_CACHE: Final = 1 << 1
 FOPEN_CACHE_DIR: Final = 1 << 3
 FOPEN_NOFLUSH: Final = 1 << 5
@@ -76,6 +77,8 @@ def opened(file: Opened) -> bytes:
     """
     if file.backing is not None:
         return open_out(file.handle, flags=FOPEN_PASSTHROUGH | FOPEN_NOFLUSH, backing=file.backing.number)
+    if file.is_direct:
+        return open_out(file.handle, flags=FOPEN_DIRECT_IO)
     return open_out(file.handle, flags=FOPEN_KEEP_CACHE if file.keeps_pages else 0)
 
 

@@ -44,6 +44,10 @@ class IndexProgress:
         self.chunks += chunks
         self.storage_bytes += storage_bytes
 
+    def starts(self, base: int) -> list[int]:
+        """Where chunks begin in the file, in order; none where that is not wanted."""
+        return sorted(base + start for start in self.places[::2]) if self.places is not None else []
+
     def joined(self, base: int) -> tuple[ByteRange, ...] | None:
         """The bytes of the file that chunks take, in order, adjacent ones joined."""
         if self.places is None:

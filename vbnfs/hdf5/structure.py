@@ -215,13 +215,17 @@ class RowEnds(NamedTuple):
 class Extent(NamedTuple):
     """Bytes `start` to `stop` of the file, which have the elements of an array.
 
-    `row_bytes` belong to one number of its first dimension; 0 where that is no range of bytes.
+    `row_bytes` belong to one number of its first dimension; 0 where that is no range of bytes. `chunks` are the bytes
+    at which its chunks begin, where they are large enough to matter. `is_filtered`: they are compressed, or the like,
+    so that a program has to read them whole.
     """
 
     start: int
     stop: int
     row_bytes: int
     rows: RowEnds | None = None
+    chunks: tuple[int, ...] = ()
+    is_filtered: bool = False
 
 
 @dataclass(frozen=True, slots=True)

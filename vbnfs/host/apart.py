@@ -32,6 +32,10 @@ _FIRST_MISSING: Final = """
 import os, sys
 print(next((number for number, path in enumerate(sys.argv[1:]) if not os.path.lexists(path)), ""))
 """
+_NAMES_IN: Final = """
+import os, sys
+sys.stdout.buffer.write(b"\\0".join(os.listdir(os.fsencode(sys.argv[1]))))
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +65,13 @@ def first_missing(paths: Sequence[Path], *, seconds: float) -> Path | None:
     with _program(["-c", _FIRST_MISSING, *map(os.fspath, paths)]) as process:
         number = _output_of(process, seconds).strip()
     return paths[int(number)] if number else None
+
+
+def names_in(folder: Path, *, seconds: float) -> list[str]:
+    """The names in a folder; none where it cannot be listed. Raises `TimeoutError`."""
+    with _program(["-c", _NAMES_IN, os.fspath(folder)]) as process:
+        names = _output_of(process, seconds)
+    return [os.fsdecode(name) for name in names.split(b"\0") if name]
 
 
 def attributes_below(paths: Sequence[Path], name: str, *, seconds: float) -> Iterator[Found]:

@@ -64,3 +64,11 @@ def members_of(gid: int) -> set[str] | None:
         return set(grp.getgrgid(gid).gr_mem) if _HAS_USERS else None
     except (KeyError, OverflowError):
         return None
+
+
+def real_name(uid: int) -> str:
+    """What a user is called as a person (GECOS, passwd(5)); '' if that is not known."""
+    try:
+        return pwd.getpwuid(uid).pw_gecos.partition(",")[0] if _HAS_USERS else ""
+    except (KeyError, OverflowError):
+        return ""

@@ -29,6 +29,16 @@ def keep_others_out() -> None:
     os.umask(0o077)
 
 
+def users_umask() -> int:
+    """What new files withhold from others, as the user has it, before `keep_others_out`.
+
+    It can only be asked for by setting it (umask(2)).
+    """
+    umask = os.umask(0o077)
+    os.umask(umask)
+    return umask
+
+
 def make_private(directory: Path, *, names: Set[str]) -> Place:
     """Make a folder of our own. Raises `CacheError` for one that others own, can write, or can replace.
 

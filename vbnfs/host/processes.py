@@ -22,6 +22,14 @@ def name_this_process(name: str) -> None:
         (_PROC / "self" / "comm").write_text(name)
 
 
+def name_of(thread: int) -> str | None:
+    """The name of the program that a thread runs; None if there is none (any more) that can be seen from here."""
+    try:
+        return (_PROC / str(thread) / "comm").read_text(errors="replace").rstrip("\n")
+    except OSError:
+        return None
+
+
 def program_of(thread: int) -> Program | None:
     """The process to which a thread belongs; None if there is none (any more) that can be seen from here."""
     fields = _status_of(thread)
@@ -29,6 +37,14 @@ def program_of(thread: int) -> Program | None:
         return Program(int(fields["Tgid"]), fields["Name"])
     except (KeyError, ValueError):
         return None
+
+
+def name_of_process(thread: int) -> str | None:
+    """The name of the process to which a thread belongs: that of its first thread; None if it cannot be seen."""
+    program = program_of(thread)
+    if program is None or program.pid == thread:
+        return None if program is None else program.name
+    return name_of(program.pid)
 
 
 def has_exited(pid: int) -> bool:

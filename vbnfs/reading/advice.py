@@ -3,6 +3,7 @@
     reads in a row                  a growing window (`AccessPattern`)
     a block that is lacking         its neighbourhood, or the file's structure (walks.py)
     the same within an array        the rest of a small array, of a row, of a walk in small or equal steps (arrays.py)
+    the same within chunks          the rest of a chunk, the chunks of a walk from one to the next (chunks.py)
 
 It is all advice: what comes of it changes no byte that a program gets.
 """
@@ -17,6 +18,7 @@ from vbnfs.hdf5.structure import Extent, RowEnds
 from vbnfs.objects import ByteRange, Content
 from vbnfs.reading.arrays import Guess, SmallReads, Steps, place_of, rest_of, row_at, value_of
 from vbnfs.reading.block_source import BlockSource
+from vbnfs.reading.chunks import ChunkWalk, chunk_read
 from vbnfs.reading.planner import AccessPattern, fresh_advice, metadata_neighbourhood, step_blocks, tail_of
 from vbnfs.reading.prefetch import Prefetcher
 from vbnfs.reading.walks import Walks
@@ -46,6 +48,7 @@ class Advisor:
         self._lacked: deque[int] = deque(maxlen=_REMEMBERED_BLOCKS)  # blocks that were not there lately
         self._array: Extent | None = None  # in which the last read began
         self._small, self._steps, self._guess = SmallReads(), Steps(), Guess()
+        self._chunks = ChunkWalk()
         self._stepped = ByteRange(0, 0)  # what of the steps was asked for
 
     @property
@@ -62,13 +65,15 @@ class Advisor:
         """A program reads this. Each part of what lies ahead is asked for once, and not in tiny steps."""
         self._pattern = self._pattern.after(read)
         array = self._array_at(read.start)
-        if array != self._array:
-            self._array, self._small, self._steps = array, SmallReads(), Steps(read.start, read.start)
+        if array is None or self._array is None or array.start != self._array.start:
+            self._small, self._steps, self._chunks = SmallReads(), Steps(read.start, read.start), ChunkWalk()
+        self._array = array
         if array is not None:
             self._small, self._steps = self._small.after(read), self._steps.after(read.start)
             self._guess = self._guess.after(read)
+            self._note_chunk(read, array)
         if self._pattern.is_sequential:
-            self._advise_window(self._content.size_bytes if array is None else array.stop)
+            self._advise_window(self._content.size_bytes if array is None else self._end_in(array))
         elif array is not None:
             self._advise_walk(read, array)
 
@@ -83,7 +88,7 @@ class Advisor:
                 is_end = wanted.stop == self._content.size_bytes
                 self._walks.note(self, self._content, unasked, is_end=is_end)
         array = self._array_at(wanted.start)
-        if array is not None and self._walks is not None and self._walks.is_followed(self._content):
+        if array is not None and self._walks is not None and self._is_of(array, wanted.start):
             row = row_at(array, wanted.start, partial(self._number, array.rows))
             self._advise_around(unasked, rest_of(array, wanted.start, row))
         elif self._walks is None or not self._walks.is_walked(self._content):
@@ -91,6 +96,15 @@ class Advisor:
             beside = tail if unasked[-1] in tail else metadata_neighbourhood(unasked, self._lacked)
             self._advise_around(unasked, ByteRange(beside.start * BLOCK_BYTES, beside.stop * BLOCK_BYTES))
             self._lacked.extend(unasked)
+
+    def _is_of(self, array: Extent, offset: int) -> bool:
+        """Whether a read is one of the array, and not one at random: some program follows the file's structure.
+
+        A read that begins where a chunk does is no chance.
+        """
+        chunk = chunk_read(array, offset)
+        begins_chunk = chunk is not None and chunk.start >= offset
+        return begins_chunk or (self._walks is not None and self._walks.is_followed(self._content))
 
     def close(self) -> None:
         """No more will be read."""
@@ -133,10 +147,25 @@ class Advisor:
             blocks = blocks_of(fresh)
             self._prefetcher.advise(self._content, blocks, window_bytes=window_bytes, position=self._position)
 
+    def _note_chunk(self, read: ByteRange, array: Extent) -> None:
+        """Where steps over chunks go on, the next ones are fetched."""
+        if not array.chunks:
+            return
+        before, self._chunks = self._chunks, self._chunks.after(array, read)
+        if self._chunks.last != before.last and (blocks := self._chunks.strided_blocks(array)):
+            self._prefetcher.advise(self._content, blocks, position=self._position)
+
+    def _end_in(self, array: Extent) -> int:
+        """Where in an array reading ahead ends: with it, or with a chunk."""
+        return self._chunks.end(array) if array.chunks else array.stop
+
     def _advise_walk(self, read: ByteRange, array: Extent) -> None:
         """Small reads go on through an array, or equal steps do."""
-        if ahead := self._small.ahead(array.stop):
-            self._advise_ahead(ahead.clip(ahead.start + self._source.room_bytes), array.stop)
+        stop = self._end_in(array)
+        if ahead := self._small.ahead(stop):
+            self._advise_ahead(ahead.clip(ahead.start + self._source.room_bytes), stop)
+        elif array.chunks:
+            return
         elif not self._steps.are_equal(self._guess.least_steps):
             self._stepped = ByteRange(read.stop, read.stop)
         elif self._steps.last - self._stepped.start >= len(self._stepped) // 2:

@@ -13,6 +13,7 @@ from typing import Final
 from vbnfs.blocks import BLOCK_BYTES, blocks_of
 from vbnfs.hdf5.structure import Extent, RowEnds
 from vbnfs.objects import ByteRange
+from vbnfs.reading.chunks import chunk_read
 
 _SMALL_ARRAY_BYTES: Final = 1 << 20
 _LONGEST_ROW_BYTES: Final = 16 << 20
@@ -136,9 +137,14 @@ class SmallReads:
 
 
 def rest_of(array: Extent, offset: int, row: ByteRange | None) -> ByteRange:
-    """What of an array a program is likely to read that lacks byte `offset` of it: all of a small one, or the row."""
+    """What of an array a program is likely to read that lacks byte `offset` of it.
+
+    That is all of a small one, the rest of a chunk that is read whole, or the row.
+    """
     if array.stop - array.start <= _SMALL_ARRAY_BYTES:
         return ByteRange(array.start, array.stop)
+    if (chunk := chunk_read(array, offset)) is not None:
+        return ByteRange(offset, chunk.stop)
     if row is not None and row.start <= offset < row.stop:
         return ByteRange(offset, min(row.stop, offset + _LONGEST_ROW_BYTES))
     return ByteRange(offset, offset)

@@ -107,6 +107,26 @@ class BlockSource:
         """Whether blocks are on their way, from S3 or to the disk."""
         return len(self._live) > 0
 
+    @property
+    def coming_blocks(self) -> int:
+        """How many blocks are on their way, from S3 or to the disk."""
+        return len(self._live)
+
+    @property
+    def prefetches(self) -> int:
+        """How many GETs run that no reader waits for."""
+        return self._prefetching
+
+    @property
+    def most_gets(self) -> int:
+        """How many GETs there may be now."""
+        return self._connections.gets
+
+    @property
+    def first_byte_seconds(self) -> float:
+        """How long a GET takes to its first byte, at best; 0 while that is not known."""
+        return self._connections.link.first_byte_seconds
+
     def in_memory(self, content: Content, index: int) -> Bytes | None:
         """The bytes of a block, if they came just now."""
         return self._live.data(content, index)

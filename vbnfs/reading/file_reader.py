@@ -9,6 +9,7 @@ from vbnfs.blocks import BLOCK_BYTES, blocks_of
 from vbnfs.cache.block_cache import BlockCache
 from vbnfs.cache.stored_blocks import block_range
 from vbnfs.cache.verdicts import Verdicts
+from vbnfs.metrics import Metrics
 from vbnfs.objects import ByteRange, Content
 from vbnfs.reading.advice import Advisor
 from vbnfs.reading.block_source import BlockSource
@@ -29,7 +30,10 @@ class FileReader:
         *,
         walks: Walks | None = None,
         advises: bool = True,
+        metrics: Metrics | None = None,
     ) -> None:
+        self.fetched_reads = 0  # reads that waited for blocks that the disk did not have
+        self._metrics = metrics or Metrics()
         self._content = content
         self._cache = cache
         self._source = source
@@ -119,6 +123,8 @@ class FileReader:
 
     async def _from_source(self, wanted: ByteRange) -> bytes | memoryview:
         """At least one block is not on the disk. Those that are come from there, the others from S3."""
+        self.fetched_reads += 1
+        self._metrics.fetched_reads += 1
         parts: dict[int, bytes | memoryview] = {}
         lacking: list[int] = []
         unasked: list[int] = []

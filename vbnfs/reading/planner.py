@@ -20,6 +20,7 @@ _LEAST_STEPS: Final = 2  # ... and that of each so many
 _NEAR_BLOCKS: Final = 4
 # The kernel's readahead sends its requests side by side: they arrive out of order.
 _NEAR_BYTES: Final = _NEAR_BLOCKS * BLOCK_BYTES
+_LATE_BYTES: Final = 3 * _NEAR_BYTES  # so far behind its run one of them may come: the others are up to 1 MiB long
 _SEQUENTIAL_BYTES: Final = 2 * BLOCK_BYTES  # read in a row before it counts as a pattern
 _WINDOW_FACTOR: Final = 4  # fetched ahead at most so many times what was read: a reader that stops wastes no more
 WIDE_WINDOW_BYTES: Final = 256 << 20  # of all readers together, unless long GETs are worthwhile ...
@@ -144,8 +145,9 @@ class AccessPattern:
     began: int = 0
 
     def after(self, read: ByteRange) -> "AccessPattern":
-        """The pattern after one more read. A read elsewhere begins a new run."""
-        if abs(read.start - self.position) > _NEAR_BYTES:
+        """The pattern after one more read. A read elsewhere begins a new run, one that comes late does not."""
+        is_late = self.is_sequential and self.began <= read.start and 0 <= self.position - read.start <= _LATE_BYTES
+        if abs(read.start - self.position) > _NEAR_BYTES and not is_late:
             return AccessPattern(read.stop, 0, read.start)
         began = min(self.began, read.start)
         return AccessPattern(max(self.position, read.stop), self.run_bytes + len(read), began)

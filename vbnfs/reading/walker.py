@@ -134,8 +134,8 @@ class Walker:
 
 
 def _extent(fields: list[Any]) -> Extent:
-    start, stop, row_bytes, rows = fields
-    return Extent(start, stop, row_bytes, None if rows is None else RowEnds(*rows))
+    start, stop, row_bytes, rows, chunks, is_filtered = fields
+    return Extent(start, stop, row_bytes, None if rows is None else RowEnds(*rows), tuple(chunks), is_filtered)
 
 
 def _start(its: socket.socket) -> subprocess.Popen[Any]:

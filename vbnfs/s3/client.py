@@ -131,6 +131,11 @@ class S3Client:
                 return
             raise unreachable(self._base, f"no connection within {_REACH_SECONDS:g} s")
 
+    async def server_time(self) -> float | None:
+        """What time the server has, in seconds since 1970; None where it does not say, or cannot be asked."""
+        self._metrics.head_requests += 1
+        return await self._http.server_time()
+
     async def _ask_the_proxy(self) -> None:
         self._metrics.head_requests += 1
         try:

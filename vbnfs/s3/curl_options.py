@@ -18,6 +18,7 @@ from vbnfs.s3.proxies import Proxy
 from vbnfs.s3.ranges import RangeGet
 from vbnfs.s3.trust import Trust
 
+LIBCURL_VERSION: Final[str] = pycurl.version_info()[1]
 _BUFFER_BYTES: Final = 64 << 10  # libcurl takes ten of it from a connection at the most before the next one's turn
 _SUPPRESS_CONNECT_HEADERS: Final = 265  # CURLOPT_SUPPRESS_CONNECT_HEADERS, curl/curl.h; pycurl has no name for it
 

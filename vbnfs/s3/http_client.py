@@ -114,9 +114,12 @@ class HttpClient:
             follow_redirects=False,
         )
 
+    def _way_to(self, url: str) -> dict[str, Any]:
+        """As extensions of httpx: what a proxy is to pass on is asked for by the whole URL (RFC 9112, 3.2.2)."""
+        return {**self._name, **({"target": url.encode("ascii")} if self._is_passed_on else {})}
+
     def _extensions(self, url: str, time: RequestTime) -> dict[str, Any]:
-        """Those of httpx: what a proxy is to pass on is asked for by the whole URL (RFC 9112, 3.2.2)."""
-        return {**self._name, **time.extensions, **({"target": url.encode("ascii")} if self._is_passed_on else {})}
+        return {**self._way_to(url), **time.extensions}
 
     async def connect(self) -> None:
         """Open a connection as requests do, by the proxy and with TLS, and close it. Raises a `StorageError`."""
@@ -127,17 +130,30 @@ class HttpClient:
 
         All of the certificate is checked but for its dates, which were refused.
         """
-        tls = self._trust.context(checks_time=False)
         with trio.move_on_after(CONNECT_SECONDS), suppress(httpx.HTTPError, StorageError, LookupError, ValueError):
-            async with (
-                self._new_client(tls) as http,
-                http.stream("HEAD", self._server, extensions=self._name) as reply,
-            ):
+            async with self._whenever_valid() as reply:
                 shown = reply.extensions["network_stream"].get_extra_info("ssl_object").getpeercert()
-                sent = parsedate_to_datetime(reply.headers["date"])
                 before, after = (ssl.cert_time_to_seconds(shown[name]) for name in ("notBefore", "notAfter"))
-                return Dates(before, after, sent.replace(tzinfo=sent.tzinfo or UTC).timestamp())
+                return Dates(before, after, _date(reply))
         return None
+
+    async def server_time(self) -> float | None:
+        """What time the server has, in seconds since 1970; None where it does not say, or cannot be asked.
+
+        Its certificate is checked as `dates` does. A server without TLS says it, too.
+        """
+        with trio.move_on_after(CONNECT_SECONDS), suppress(httpx.HTTPError, StorageError, LookupError, ValueError):
+            async with self._whenever_valid() as reply:
+                return _date(reply)
+        return None
+
+    @asynccontextmanager
+    async def _whenever_valid(self) -> AsyncIterator[httpx.Response]:
+        """The reply to HEAD for the bucket, whatever it is, of a server whose certificate may have any dates."""
+        tls = self._trust.context(checks_time=False)
+        way = self._way_to(self._server)
+        async with self._new_client(tls) as http, http.stream("HEAD", self._server, extensions=way) as reply:
+            yield reply
 
     async def head(self, url: str, *, about: str) -> Head:
         """The head of the reply to HEAD, which is a 200; or to a GET for the first byte, where that says no size.
@@ -269,6 +285,12 @@ async def _start_of_body(reply: httpx.Response) -> bytes:
 
 def _head(reply: httpx.Response) -> Head:
     return Head(reply.status_code, {name.lower(): text for name, text in reply.headers.items()})
+
+
+def _date(reply: httpx.Response) -> float:
+    """The reply's Date (RFC 9110, 6.6.1), in seconds since 1970. Raises `LookupError`, `ValueError`."""
+    sent = parsedate_to_datetime(reply.headers["date"])
+    return sent.replace(tzinfo=sent.tzinfo or UTC).timestamp()
 
 
 def _failure(error: Exception, *, about: str, server: str, has_answered: bool) -> StorageError:

@@ -1,20 +1,18 @@
 """The columns of a table: their kinds of values, which of them is the id, which names are near a wrong one."""
 
-import difflib
 import enum
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
 from vbnfs.errors import UsageError
+from vbnfs.suggestions import hint, near
 
 if TYPE_CHECKING:
     import pandas as pd
 
 FILE_ID: Final = "file_id"  # numbers the files of a version: the same row may have another number in another version
-_MOST_NAMES: Final = 3
-_ALIKE: Final = 0.6  # difflib's own measure of what is near
 
 
 class Kind(enum.Enum):
@@ -64,16 +62,7 @@ def is_id(name: str) -> bool:
     return name.endswith("_id") and name != FILE_ID
 
 
-def near(name: str, names: Iterable[str]) -> list[str]:
-    """The names that are nearest to a wrong one, the nearest first; letters' case plays no part."""
-    by_lower = {one.lower(): one for one in names}
-    found = difflib.get_close_matches(name.lower(), by_lower, _MOST_NAMES, _ALIKE)
-    within = [lower for lower in by_lower if len(name) >= 3 and name.lower() in lower and lower not in found]
-    return [by_lower[lower] for lower in (*found, *within)][:_MOST_NAMES]
-
-
 def unknown_column(name: str, table: str, names: Sequence[str]) -> UnknownColumnError:
     """The error for a column that a table lacks."""
     nearest = near(name, names)
-    hint = f"; near it: {', '.join(nearest)}" if nearest else ""
-    return UnknownColumnError(f"{table} has no column {name}{hint}", name=name, nearest=nearest)
+    return UnknownColumnError(f"{table} has no column {name}{hint(name, names)}", name=name, nearest=nearest)

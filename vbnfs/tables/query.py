@@ -20,6 +20,7 @@ import ast
 import io
 import re
 import tokenize
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -143,7 +144,9 @@ def parse_query(text: str) -> Condition:
     if not line:
         raise QueryError("an empty query; write a condition, as in snr > 2")
     try:
-        return _Reader(line, skipped=len(text) - len(line)).condition(ast.parse(line, mode="eval").body)
+        with warnings.catch_warnings(action="ignore"):  # such as of a backslash in a pattern: it is no Python
+            tree = ast.parse(line, mode="eval")
+        return _Reader(line, skipped=len(text) - len(line)).condition(tree.body)
     except SyntaxError as error:
         raise _unparsed(error, line, skipped=len(text) - len(line)) from None
     except (RecursionError, MemoryError):

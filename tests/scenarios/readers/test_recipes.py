@@ -16,7 +16,7 @@ from tests.scenarios.readers.truth import Truth
 
 SECTIONS = {section.title: section for section in sections()}
 READERS = Path(__file__).parents[3] / ".venv-readers" / "bin"
-IN_READERS = {"SpikeInterface", "NWB Inspector"}  # script/setup bench makes their environment
+IN_READERS = {"SpikeInterface", "NWB Inspector"}  # script/setup all makes their environment
 SLOW = {"R", "Octave", "Java", *IN_READERS}  # what these need takes hundreds of megabytes
 
 
@@ -191,7 +191,7 @@ def test_recipe(title: str, mount: Mount, truth: Truth, tmp_path: Path) -> None:
     """A section's blocks, run as they stand in the document, print what the release's files hold."""
     home, programs = mount.path.parent, READERS if title in IN_READERS else None
     if programs and not programs.exists():
-        pytest.skip("no .venv-readers: script/setup bench makes it")
+        pytest.skip("no .venv-readers: script/setup all makes it")
     printed = run_section(SECTIONS[title], home=home, session_id=truth.session_id, folder=tmp_path, programs=programs)
     assert printed == EXPECTED[title](truth, home, tmp_path)
 

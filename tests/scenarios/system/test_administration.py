@@ -80,7 +80,8 @@ def test_a_mount_for_a_group(server: FakeS3Server) -> None:
 READERS = """
 mkdir -p /run/layers/var/upper /run/layers/var/work /run/layers/tmp/upper /run/layers/tmp/work
 chmod 1777 /run/layers/tmp/upper
-for folder in var tmp; do  # this vbnfs may lie below /tmp
+mkdir -p /run/layers/usr/local/upper /run/layers/usr/local/work
+for folder in var tmp usr/local; do  # this vbnfs may lie below /tmp
     layers=/run/layers/$folder
     mount -t overlay overlay -o "lowerdir=/$folder,upperdir=$layers/upper,workdir=$layers/work" "/$folder"
 done
@@ -96,7 +97,7 @@ chown member: /run/user/4712
 chown stranger: /run/user/4713
 touch /run/stamp
 """
-# What is written to /etc, /var, /tmp and /usr/sbin is in /run/layers.
+# What is written to /etc, /var, /tmp, /usr/local and /usr/sbin is in /run/layers.
 NEW = "find /mnt /run -xdev -newer /run/stamp ! -type d ! -path '/run/layers/*/work/*' ! -path /run/fuse"
 ALLENSDK = "allensdk/_manifest_last_used.txt"
 
@@ -104,7 +105,7 @@ ALLENSDK = "allensdk/_manifest_last_used.txt"
 def test_where_files_come_into_being(server: FakeS3Server) -> None:
     """The places that the document lists are those where files come into being: all of them, and no others.
 
-    Users and root mount without settings, users read root's mount as AllenSDK does, helper and units are installed.
+    Users and root mount without settings, users read root's mount as AllenSDK does, and both install.
     """
     with Namespace() as namespace:
         namespace.output("sh", "-euc", READERS)
@@ -114,9 +115,8 @@ def test_where_files_come_into_being(server: FakeS3Server) -> None:
             done = namespace.run(*own, sys.executable, "-B", "-m", "vbnfs", *words, folder=str(REPOSITORY), user=user)
             assert done.returncode == 0, done.stderr
 
-        vbnfs("install-helper")
-        vbnfs("install-units")
-        vbnfs("install-units", "--user")
+        vbnfs("install")
+        vbnfs("install", "--user")
         vbnfs("mount", "/mnt/vbn", "--endpoint-url", server.endpoint_url, "--allow-other")
         for user in (USER, MEMBER):
             vbnfs("mount", f"/mnt/{user}/vbn", "--endpoint-url", server.endpoint_url, user=user)

@@ -4,6 +4,7 @@ import json
 import subprocess
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -11,7 +12,7 @@ from tests.fakes.cache_files import FILES
 from tests.fakes.dataset import PROJECT, serve
 from tests.fakes.s3_server import FakeS3Server, for_kind, held
 from tests.fixtures_mount import until
-from tests.scenarios.system.guest import USER, USER_ID, VBNFS, Guest, make_root
+from tests.scenarios.system.guest import REPOSITORY, USER, USER_ID, VBNFS, Guest, make_root
 
 pytestmark = pytest.mark.slow
 
@@ -29,15 +30,21 @@ def server() -> Iterator[FakeS3Server]:
 
 
 @pytest.fixture(scope="module")
-def guest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guest]:
+def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A bare Debian, of which systems are booted."""
+    folder = tmp_path_factory.mktemp("debian") / "root"
+    yield make_root(folder)
+    subprocess.run(["rm", "-rf", "--one-file-system", folder], check=True)  # 300 MB
+
+
+@pytest.fixture(scope="module")
+def guest(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guest]:
     """A running system with the helper and the units installed."""
-    folder = tmp_path_factory.mktemp("guest")
-    with Guest(make_root(folder / "root"), folder / "work") as guest:
+    with Guest(root, tmp_path_factory.mktemp("guest") / "work") as guest:
         guest.output(VBNFS, "install-helper")
         guest.output(VBNFS, "install-units")
         guest.output("systemd-tmpfiles", "--create", "vbnfs.conf")
         yield guest
-    subprocess.run(["rm", "-rf", "--one-file-system", folder / "root"], check=True)  # 300 MB
 
 
 @pytest.fixture
@@ -207,3 +214,34 @@ def test_a_user_s_unit(guest: Guest, server: FakeS3Server) -> None:
     guest.output(*manager, "start", "vbnfs-clean.service", user=USER)
     guest.output(*manager, "stop", "vbnfs@x", user=USER)
     assert guest.mounts() == []
+
+
+def test_the_debian_package(root: Path, server: FakeS3Server, tmp_path: Path) -> None:
+    """The package works in a bare root, by mount(8) and by its unit; removed, it leaves caches and settings alone."""
+    build = [REPOSITORY / "script" / "package"]
+    done = subprocess.run(
+        [REPOSITORY / "script" / "package"], capture_output=True, text=True, check=False, timeout=900
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    package = REPOSITORY / done.stdout.splitlines()[-1]
+    with Guest(root, tmp_path / "work") as guest:
+        guest.output("dpkg", "--install", str(package))
+        assert guest.output("vbnfs", "--version").startswith("vbnfs, version ")
+        for page in ("man1/vbnfs-mount.1", "man8/mount.vbnfs.8"):
+            guest.output("test", "-f", f"/usr/share/man/{page}")
+        options = f"endpoint_url={server.endpoint_url},allow_other"
+        guest.output("mount", "-t", "vbnfs", f"s3:{PROJECT}", VBN, "-o", options)
+        assert is_served(guest)
+        guest.output("umount", VBN)
+        guest.write("/etc/vbnfs/test.toml", f'mountpoint = "{VBN}"\nendpoint_url = "{server.endpoint_url}"\n')
+        guest.output("systemctl", "start", "vbnfs@test")
+        assert is_served(guest)
+        guest.output("dpkg", "--install", str(package))  # an upgrade: the unit mounts anew
+        assert is_served(guest)
+        assert "apt remove vbnfs" in guest.run("vbnfs", "uninstall", "--dry-run").stderr
+        guest.output("dpkg", "--remove", "vbnfs")
+        assert guest.mounts() == []
+        assert guest.run("find", "/usr", "/etc/systemd", "/etc/fish", "/var/lib", "-name", "*vbnfs*").stdout == (
+            "/var/lib/dpkg/info/vbnfs.list\n/var/lib/dpkg/info/vbnfs.postrm\n"
+        )
+        guest.output("test", "-f", "/etc/vbnfs/test.toml")

@@ -1,4 +1,4 @@
-"""Background tasks of a mount: no failure of one ends the mount, foreseen or not."""
+"""Background tasks of what goes on for long: no failure of one ends that, foreseen or not."""
 
 from collections.abc import Awaitable, Callable
 from typing import Final

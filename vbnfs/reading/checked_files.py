@@ -109,11 +109,15 @@ class CheckedFiles:
             await self._has_noticed.wait()
             while self._noticed:
                 content = self._noticed.pop(next(iter(self._noticed)))
-                try:
-                    await self._check(content)
-                except OSError as error:
-                    log.info("a whole file cannot be checked now", object=str(content.source), reason=str(error))
+                await self.check(content)
             self._has_noticed = trio.Event()
+
+    async def check(self, content: Content) -> None:
+        """Check a content now, if it is whole and was not checked; what keeps it from that is logged."""
+        try:
+            await self._check(content)
+        except OSError as error:
+            log.info("a whole file cannot be checked now", object=str(content.source), reason=str(error))
 
     async def _check(self, content: Content) -> None:
         if self.has(content) or self._verdicts.bad(content) is not None:

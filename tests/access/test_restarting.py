@@ -5,7 +5,7 @@ import trio
 from structlog.testing import capture_logs
 from trio.testing import MockClock
 
-from vbnfs.daemon.restarting import restart_on_failure
+from vbnfs.access.restarting import restart_on_failure
 
 
 async def test_a_failure_is_logged_and_the_task_begins_anew(autojump_clock: MockClock) -> None:

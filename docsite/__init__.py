@@ -1,0 +1,1 @@
+"""The documentation as a site that needs neither a server nor a network: `script/docs` builds it into `.site/`."""

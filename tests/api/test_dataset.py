@@ -1,0 +1,226 @@
+"""`vbnfs.Dataset`: versions, tables, files, and reading them, on the cache that everything shares."""
+
+import asyncio
+import io
+import logging
+import os
+import pickle
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import vbnfs
+from tests.fakes.dataset import serve
+from tests.fakes.s3_server import FakeS3Server
+from tests.fakes.store import Pattern
+from vbnfs.blocks import BLOCK_BYTES
+from vbnfs.errors import DatasetError, TablesError, UsageError
+
+SESSION = "behavior_ecephys_sessions/7/ecephys_session_7.nwb"
+LFP = "behavior_ecephys_sessions/7/probe_probeA_lfp.nwb"
+UNITS = "project_metadata/units.csv"
+SESSIONS = "project_metadata/ecephys_sessions.csv"
+SIZE = 9_000_001
+FILES = {
+    SESSION: Pattern(SIZE, seed=1),
+    LFP: Pattern(2_000_003, seed=2),
+    UNITS: b"unit_id,ecephys_session_id,snr\n10,7,1.5\n11,7,2.5\n12,8,3.5\n",
+    SESSIONS: b"ecephys_session_id,mouse_id,experience_level,unit_count\n7,1,Novel,2\n8,2,Familiar,\n",
+}
+
+
+@pytest.fixture
+def server() -> Iterator[FakeS3Server]:
+    """Two versions; the second lacks the LFP."""
+    with serve({"0.1.0": FILES, "0.2.0": {name: data for name, data in FILES.items() if name != LFP}}) as server:
+        yield server
+
+
+@pytest.fixture
+def dataset(server: FakeS3Server) -> Iterator[vbnfs.Dataset]:
+    """The dataset of that server."""
+    with vbnfs.Dataset(endpoint_url=server.endpoint_url) as dataset:
+        yield dataset
+
+
+def test_versions_and_files(dataset: vbnfs.Dataset) -> None:
+    """Versions stand by their names, the newest last; files are found by path, by name, and refused by name."""
+    assert dataset.versions == ["0.1.0", "0.2.0"]
+    assert dataset.latest.name == "0.2.0"
+    old = dataset.version("0.1.0")
+    assert {file.path for file in old.files} == set(FILES)
+    assert old.file(SESSION) == old.file("ecephys_session_7.nwb") == dataset.file(f"v0.1.0/{SESSION}")
+    assert (old.file(SESSION).size, old.file(SESSION).kind) == (SIZE, "sessions")
+    with pytest.raises(FileNotFoundError, match=r"no files ecephys_session_8.nwb"):
+        old.file("ecephys_session_8.nwb")
+    with pytest.raises(DatasetError, match=r"there is no dataset version 0.3.0; there are: 0.1.0, 0.2.0"):
+        dataset.version("0.3.0")
+
+
+def test_a_setting_that_there_is_not(server: FakeS3Server) -> None:
+    """A wrong name is answered with the near one, a wrong value as on the command line."""
+    with pytest.raises(UsageError, match="no setting endpont_url; near it: endpoint_url"):
+        vbnfs.Dataset(endpont_url=server.endpoint_url)
+    with pytest.raises(UsageError, match="cache-size"):
+        vbnfs.Dataset(endpoint_url=server.endpoint_url, cache_size="much")
+
+
+def test_tables(dataset: vbnfs.Dataset) -> None:
+    """Frames have AllenSDK's index and types; they are the caller's own; queries are those of the command line."""
+    sessions = dataset.latest.sessions
+    assert sessions.index.name == "ecephys_session_id"
+    assert sessions["unit_count"].dtype == pd.Int64Dtype()
+    sessions["mouse_id"] = 0
+    assert list(dataset.latest.sessions["mouse_id"]) == [1, 2]
+    found = dataset.latest.find("units", "snr > 1", having={"sessions": "experience_level == 'Novel'"})
+    assert list(found["unit_id"]) == [10, 11]
+    with pytest.raises(TablesError, match="near it: units"):
+        dataset.latest.table("unit")
+
+
+def test_an_open_file(dataset: vbnfs.Dataset) -> None:
+    """It reads, seeks and ends as one of Python's own does; what is closed refuses."""
+    with dataset.open(f"v0.1.0/{SESSION}") as file:
+        expected = io.BytesIO(FILES[SESSION][:])
+        assert (file.readable(), file.seekable(), file.writable(), file.size) == (True, True, False, SIZE)
+        for offset, whence, size in [
+            (5, 0, 100),
+            (-7, 2, 20),
+            (0, 2, 5),
+            (SIZE + 5, 0, 5),
+            (-SIZE - 5, 1, 3),
+            (1, 1, -1),
+        ]:
+            assert file.seek(offset, whence) == expected.seek(offset, whence)
+            assert file.read(size) == expected.read(size)
+            assert file.tell() == expected.tell()
+        buffer = bytearray(1000)
+        file.seek(SIZE - 400)
+        assert file.readinto(buffer) == 400
+        assert buffer[:400] == FILES[SESSION][SIZE - 400 :]
+        with pytest.raises(ValueError, match="before the file's beginning"):
+            file.seek(-1)
+        with pytest.raises(io.UnsupportedOperation):
+            file.write(b"x")
+        again = pickle.loads(pickle.dumps(file))
+        assert again.tell() == file.tell()
+    with pytest.raises(ValueError, match="closed"):
+        file.read(1)
+
+
+def test_ranges_come_in_one_wave(dataset: vbnfs.Dataset, server: FakeS3Server) -> None:
+    """Ranges that are scattered cost the blocks that they touch; a second time they cost nothing."""
+    file = dataset.file(f"v0.1.0/{SESSION}").open()
+    server.forget_requests()
+    ranges = [(n * 2 * BLOCK_BYTES + 17, 1000) for n in range(17)] + [(SIZE - 3, 10), (SIZE + 1, 5), (0, 0)]
+    expected = [FILES[SESSION][offset : offset + size] for offset, size in ranges]
+    assert file.read_ranges(ranges) == expected
+    touched = {
+        offset // BLOCK_BYTES for offset, size in ranges[:-2] for offset in (offset, min(offset + size, SIZE) - 1)
+    }
+    assert server.body_bytes <= len(touched) * BLOCK_BYTES * 2
+    server.forget_requests()
+    assert file.read_ranges(ranges) == expected
+    assert server.requests == []
+    with pytest.raises(ValueError, match="negative"):
+        file.read_ranges([(-1, 5)])
+
+
+def test_many_threads(dataset: vbnfs.Dataset, server: FakeS3Server) -> None:
+    """Sixteen threads read one file of one dataset: each byte is right, and travels once."""
+    file = dataset.file(f"v0.1.0/{SESSION}").open()
+    server.forget_requests()
+    places = [(n * 7919 * 97 % SIZE, 40_000) for n in range(200)]
+    with ThreadPoolExecutor(16) as threads:
+        found = list(threads.map(lambda place: file.read_at(*place), places))
+    assert found == [FILES[SESSION][offset : offset + size] for offset, size in places]
+    assert server.body_bytes <= 1.01 * SIZE
+
+
+def test_in_a_running_event_loop(dataset: vbnfs.Dataset) -> None:
+    """A notebook's cell runs in asyncio's loop: calls work there."""
+
+    async def cell() -> int:
+        return len(dataset.latest.file(SESSION).read_bytes())
+
+    assert asyncio.run(cell()) == SIZE
+
+
+def test_a_whole_file_has_a_path(dataset: vbnfs.Dataset) -> None:
+    """What is whole, and was checked, is a file of the cache; before it is none."""
+    file = dataset.version("0.1.0").file(LFP)
+    assert (file.local_path, file.cached_bytes) == (None, 0)
+    file.prefetch()
+    path = file.local_path
+    assert path is not None
+    assert path.read_bytes() == FILES[LFP][:]
+    assert file.cached_bytes == file.size
+
+
+def test_offline(dataset: vbnfs.Dataset, server: FakeS3Server) -> None:
+    """What is cached is read without S3; what is not is an `OSError` that says so."""
+    dataset.version("0.1.0").file(LFP).prefetch()
+    dataset.close()
+    offline = vbnfs.Dataset(endpoint_url=server.endpoint_url, offline=True)
+    server.forget_requests()
+    assert offline.open(f"v0.1.0/{LFP}").read() == FILES[LFP][:]
+    with pytest.raises(OSError, match=r"not reached|offline"):
+        offline.open(f"v0.1.0/{SESSION}").read(1)
+    assert server.requests == []
+    offline.close()
+
+
+CHILD = """
+import multiprocessing, pickle, sys
+import vbnfs
+dataset = pickle.loads(bytes.fromhex(sys.argv[1]))
+file = dataset.file(sys.argv[2]).open()
+first = file.read_at(0, 1000)
+
+def read(offset):
+    return file.read_at(offset, 1000) == data[offset:offset + 1000] and dataset.latest.sessions.shape == (2, 3)
+
+data = open(sys.argv[3], "rb").read()
+for method in ("fork", "spawn") if __name__ == "__main__" and sys.platform == "linux" else ():
+    if method == "fork":
+        with multiprocessing.get_context(method).Pool(2) as pool:
+            assert all(pool.map(read, range(0, 9_000_000, 1_000_000)))
+    else:
+        with multiprocessing.get_context(method).Pool(2) as pool:
+            assert pool.map(len, [data[:5]]) == [5]
+            assert pool.starmap(vbnfs.RemoteFile.read_at, [(file, 5, 100)]) == [data[5:105]]
+if __name__ == "__main__":
+    print("right")
+"""
+
+
+def test_child_processes(dataset: vbnfs.Dataset, tmp_path: Path) -> None:
+    """Pickled into a process, used there, forked from there with files open, and spawned: each opens its own."""
+    (tmp_path / "program.py").write_text(CHILD)
+    (tmp_path / "data").write_bytes(FILES[SESSION][:])
+    words = [pickle.dumps(dataset).hex(), f"v0.1.0/{SESSION}", str(tmp_path / "data")]
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", tmp_path / "program.py", *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, env=os.environ)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "right\n", "")
+
+
+def test_log_lines_are_python_s(
+    dataset: vbnfs.Dataset, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """What is noted goes to the logger `vbnfs`, with values by name; nothing is printed."""
+    caplog.set_level(logging.INFO, logger="vbnfs")
+    dataset.version("0.1.0").file(LFP).prefetch()
+    assert any("file verified" in message and LFP in message for message in caplog.messages)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_importing_it_costs_nothing() -> None:
+    """`import vbnfs` imports neither pandas nor trio; `dir` and `help` know what there is."""
+    program = "import vbnfs, sys; print(sorted({'pandas', 'trio'} & set(sys.modules)), 'Dataset' in dir(vbnfs))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "[] True\n"

@@ -1,0 +1,92 @@
+"""A browser without a window, driven by the Chrome DevTools Protocol over two pipes (`--remote-debugging-pipe`).
+
+A message is a JSON object that a zero byte ends. The browser reads from its descriptor 3, and writes to 4.
+"""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+
+class Browser:
+    """Chromium, with one page. Use it in a `with` statement. `requests` are the addresses that it has asked for."""
+
+    def __init__(self, profile: Path) -> None:
+        commands, self._write = os.pipe()
+        self._read, answers = os.pipe()
+        script = f'exec chromium "$@" 3</proc/self/fd/{commands} 4>/proc/self/fd/{answers}'
+        # Root may use it only without its sandbox.
+        options = (
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--remote-debugging-pipe",
+            f"--user-data-dir={profile}",
+        )
+        self._process = subprocess.Popen(
+            ["sh", "-c", script, "sh", *options, "--remote-debugging-pipe", "about:blank"],
+            pass_fds=(commands, answers),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        os.close(commands)
+        os.close(answers)
+        self._answers = os.fdopen(self._read, "rb")
+        self._number = 0
+        self._session: str | None = None
+        self.requests: list[str] = []
+
+    def __enter__(self) -> Self:
+        target = self._call("Target.createTarget", url="about:blank")["targetId"]
+        self._session = self._call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        for domain in ("Page", "Network"):
+            self._call(f"{domain}.enable")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._process.kill()
+        self._process.wait()
+        self._answers.close()
+        os.close(self._write)
+
+    def open(self, address: str) -> None:
+        """Load a page, and return when it is loaded with all that it consists of."""
+        self._call("Page.navigate", url=address)
+        self.evaluate("document.readyState == 'complete' || new Promise(r => addEventListener('load', r))")
+
+    def type(self, text: str) -> None:
+        """Type a text where the cursor is."""
+        self._call("Input.insertText", text=text)
+
+    def evaluate(self, script: str) -> Any:
+        """What a script comes to; a promise is waited for."""
+        answer = self._call("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
+        assert "exceptionDetails" not in answer, answer
+        return answer["result"].get("value")
+
+    def _call(self, method: str, **parameters: Any) -> dict[str, Any]:
+        self._number += 1
+        message = {"id": self._number, "method": method, "params": parameters}
+        if self._session is not None:
+            message["sessionId"] = self._session
+        os.write(self._write, json.dumps(message).encode() + b"\0")
+        while (answer := self._message()).get("id") != self._number:
+            if answer.get("method") == "Network.requestWillBeSent":
+                self.requests.append(answer["params"]["request"]["url"])
+        assert "error" not in answer, answer
+        result: dict[str, Any] = answer["result"]
+        return result
+
+    def _message(self) -> dict[str, Any]:
+        text = bytearray()
+        while (byte := self._answers.read(1)) != b"\0":
+            assert byte, "the browser has ended"
+            text += byte
+        message: dict[str, Any] = json.loads(text)
+        return message

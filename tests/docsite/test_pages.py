@@ -1,0 +1,57 @@
+"""A document as the site's generator takes it."""
+
+import pytest
+
+from docsite.pages import anchor_of, page_of, target_of, title_of
+
+DOCUMENTS = ("README.md", "docs/cache.md", "docs/index.md", "docs/journal/2026-11-24-listing.md")
+
+
+def page(text: str, document: str = "docs/cache.md") -> str:
+    return page_of(document, text, DOCUMENTS, lambda path: path == "docs/performance.png").rstrip("\n")
+
+
+@pytest.mark.parametrize(
+    ("written", "shown"),
+    [
+        ("see [x](cache.md#a)", "see [x](cache.md#a)"),
+        ("[`vbnfs index`](index.md) and `[x](cache.md)`", "[`vbnfs index`](structure-index.md) and `[x](cache.md)`"),
+        (
+            "[a](../README.md), [b](journal/2026-11-24-listing.md)",
+            "[a](index.md), [b](journal-2026-11-24-listing.md)",
+        ),
+        ("[the code](../vbnfs/errors.py) [here](#x)", "the code [here](#x)"),
+        ("a [link of two\nlines](../README.md#x) ends", "a [link of two\nlines](index.md#x) ends"),
+        ("![a picture](performance.png)", "![a picture](performance.png)"),
+        ("[S3](https://example.org/a.md)", "[S3](https://example.org/a.md)"),
+    ],
+)
+def test_links(written: str, shown: str) -> None:
+    """Links lead to pages and pictures of the site; of others the text is left, and code is left alone."""
+    assert page(written) == shown
+
+
+def test_links_of_other_folders() -> None:
+    """A link is understood from the folder in which its document is."""
+    assert page("[c](docs/cache.md)", "README.md") == "[c](cache.md)"
+    assert page("[c](../cache.md#x)", "docs/journal/2026-11-24-listing.md") == "[c](cache.md#x)"
+
+
+def test_headings_have_the_anchors_of_the_repository() -> None:
+    """Headings get GitHub's anchors, numbered from the second of a name on; comments in code are no headings."""
+    text = "# A `b`, c!\n\n```\n# no heading\n```\n\n## df says 100 %\n## Same\n## Same"
+    assert page(text).splitlines() == [
+        *("# A `b`, c! { #a-b-c }", "", "```", "# no heading", "```", ""),
+        *("## df says 100 % { #df-says-100- }", "## Same { #same }", "## Same { #same-1 }"),
+    ]
+    assert title_of(text) == "A b, c!"
+    assert anchor_of("What is in a file, without the file") == "what-is-in-a-file-without-the-file"
+    with pytest.raises(ValueError, match="without a heading"):
+        title_of("text")
+
+
+def test_pages_have_names_of_their_own() -> None:
+    """The README is the first page, and the document of that name has another."""
+    assert [target_of(name) for name in DOCUMENTS] == [
+        *("index.md", "cache.md", "structure-index.md", "journal-2026-11-24-listing.md"),
+    ]

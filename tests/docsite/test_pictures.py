@@ -1,0 +1,57 @@
+"""The pictures of the documents: what the site's build draws, and what stands in docs/pictures."""
+
+import re
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from docsite.benchmark_picture import benchmark
+from docsite.building import ROOT, documents_of
+from docsite.mounted_pictures import drawn_in_a_mount
+from docsite.pictures import drawn
+
+PICTURES = ROOT / "docs" / "pictures"
+PERFORMANCE = (ROOT / "docs" / "PERFORMANCE.md").read_text(encoding="utf-8")
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def test_the_pictures_are_those_that_are_drawn() -> None:
+    """docs/pictures has what `script/docs --pictures` draws; of what was measured, the same bars."""
+    for name, text in drawn(PERFORMANCE).items():
+        kept = (PICTURES / name).read_text(encoding="utf-8")
+        if name == "benchmark.svg":  # the site's own is drawn from the tables of the day
+            kept, text = (re.sub(r"[\d.,]+", "", one) for one in (kept, text))  # noqa: PLW2901
+        assert kept == text, f"{name}: script/docs --pictures draws it anew"
+
+
+def test_each_picture_is_shown_and_says_what_it_shows() -> None:
+    """Each picture stands in a document. It has a title and a description for people who cannot see it."""
+    documents = "".join(documents_of(ROOT).values())
+    for path in sorted(PICTURES.iterdir()):
+        assert f"pictures/{path.name})" in documents, path.name
+        root = ElementTree.parse(path).getroot()
+        assert all(root.findtext(f"{SVG}{part}", "").strip() for part in ("title", "desc")), path.name
+
+
+def test_the_benchmark_has_the_figures_of_the_document() -> None:
+    """The bars have the medians of the tables; a document without them is an error."""
+    row = r"(#### Opening, `home`\n.*?\| pynwb opens the session \| vbnfs \| )[\d.]+ s"
+    changed = re.sub(row, r"\g<1>9.87 s", PERFORMANCE, count=1, flags=re.DOTALL)
+    assert "9.87 s" in benchmark(changed).svg()
+    assert "9.87 s" not in benchmark(PERFORMANCE).svg()
+    with pytest.raises(ValueError, match=r"no table Readers, `home` with one unit's spike times \(h5py\)"):
+        benchmark("# Performance\n")
+
+
+@pytest.mark.slow
+def test_a_map_is_drawn_in_a_mount(tmp_path: Path) -> None:
+    """`vbnfs map` draws a session of which one unit's spikes were read; `vbnfs top` shows a program that reads it."""
+    drawn = drawn_in_a_mount(tmp_path)
+    for content in drawn.values():
+        ElementTree.fromstring(content)
+    text = drawn["map.svg"].decode()
+    assert "/units/spike_times" in text
+    assert "ecephys_session" in drawn["top.svg"].decode()
+    [share] = re.findall(r"of it cached \((\d+) %\)", text)
+    assert 0 < int(share) < 50

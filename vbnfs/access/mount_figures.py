@@ -1,0 +1,30 @@
+"""What a mount does now, as its daemon reports it, checked."""
+
+from typing import Final
+
+from vbnfs.access.running_mounts import ANSWER_SECONDS, ask_of
+from vbnfs.errors import MountError
+from vbnfs.figures import Figures, parse
+from vbnfs.host.mountinfo import MountEntry
+
+FIGURES: Final = "figures"
+_UNKNOWN: Final = ": commands are: "  # what a daemon says that does not know the command
+
+
+def ask_figures(entry: MountEntry, *, seconds: float = ANSWER_SECONDS) -> Figures:
+    """The figures of a mount. Raises `MountError` if its daemon does not answer, or its answer is none.
+
+    The place of the mount is taken from the kernel.
+    """
+    try:
+        answer, pid = ask_of(entry, FIGURES, seconds=seconds)
+    except MountError as error:
+        if _UNKNOWN not in str(error):
+            raise
+        raise MountError(f"{entry.mountpoint}: its daemon is of an older vbnfs; mount again to see this") from error
+    try:
+        return parse({**answer, "mountpoint": str(entry.mountpoint), "pid": pid or answer.get("pid")})
+    except ValueError as error:
+        raise MountError(
+            f"{entry.mountpoint}: its daemon's figures are none: {error}; it may be of another vbnfs: mount again"
+        ) from error

@@ -1,0 +1,98 @@
+"""What a process has open of a dataset: opened at its first use, and once more after a fork(2).
+
+All objects of a `Dataset` share one. It can be pickled: the configuration travels, and the process that gets it opens
+the dataset itself.
+"""
+
+import os
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import ExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeVar
+
+from vbnfs.access.dataset import open_dataset
+from vbnfs.access.door import Opened, opened
+from vbnfs.access.open_files import OpenFiles, open_files
+from vbnfs.access.project_tables import ProjectTables
+from vbnfs.access.versions import Versions, load_versions
+from vbnfs.access.whole_files import WholeFiles, whole_files
+from vbnfs.config.settings import Config
+from vbnfs.dataset.manifest import DatasetVersion, Manifest
+from vbnfs.logs import log_by_python
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """A dataset that is open: its versions as they were then, its files, and the tables of its versions."""
+
+    versions: Versions
+    files: OpenFiles
+    whole: WholeFiles
+    tables: dict[DatasetVersion, ProjectTables] = field(default_factory=dict)
+
+    def tables_of(self, manifest: Manifest) -> ProjectTables:
+        """The tables of a version."""
+        if manifest.dataset_version not in self.tables:
+            tables = ProjectTables(self.versions, manifest, self.whole, lambda note: None)
+            self.tables[manifest.dataset_version] = tables
+        return self.tables[manifest.dataset_version]
+
+
+@asynccontextmanager
+async def _opened(config: Config) -> AsyncIterator[Parts]:
+    async with open_dataset(config) as dataset:
+        versions = await load_versions(dataset)
+        async with open_files(versions) as files, whole_files(versions) as whole:
+            yield Parts(versions, files, whole)
+
+
+class Connection:
+    """The one way from the functions of this package to the event loop. Thread-safe."""
+
+    def __init__(self, config: Config) -> None:
+        self.config: Final = config
+        self._lock = threading.Lock()
+        self._open: tuple[int, ExitStack, Opened[Parts]] | None = None  # with the process that opened it
+
+    def __reduce__(self) -> tuple[type["Connection"], tuple[Config]]:
+        return Connection, (self.config,)
+
+    def run(self, work: Callable[..., Awaitable[Result]], *arguments: Any) -> Result:
+        """The result of `work(parts, *arguments)`, awaited in the event loop's thread. Raises what it raises."""
+        parts = self._parts()
+        return parts.run(work, parts.value, *arguments)
+
+    def soon(self, function: Callable[[], object]) -> None:
+        """Call a function in that thread, later; it is not waited for. Nothing happens where nothing is open."""
+        found = self._open
+        if found is not None and found[0] == os.getpid():
+            found[2].soon(function)
+
+    @property
+    def value(self) -> Parts:
+        """What is open: values of it that never change can be read in any thread."""
+        return self._parts().value
+
+    def close(self) -> None:
+        """Close what is open. The next use opens it again."""
+        with self._lock:
+            if self._open is not None and self._open[0] == os.getpid():
+                self._open[1].close()
+            self._open = None
+
+    def _parts(self) -> Opened[Parts]:
+        found = self._open
+        if found is None or found[0] != os.getpid():
+            found = self._opened_here()
+        return found[2]
+
+    def _opened_here(self) -> tuple[int, ExitStack, Opened[Parts]]:
+        with self._lock:
+            if self._open is None or self._open[0] != os.getpid():
+                log_by_python()
+                stack = ExitStack()
+                self._open = (os.getpid(), stack, stack.enter_context(opened(_opened(self.config))))
+            return self._open

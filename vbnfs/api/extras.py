@@ -1,0 +1,12 @@
+"""Packages that only some of the functions need."""
+
+import importlib
+from types import ModuleType
+
+
+def required(package: str, method: str) -> ModuleType:
+    """A package that `method` needs. Raises `ImportError`, which says how to get it."""
+    try:
+        return importlib.import_module(package)
+    except ImportError as error:
+        raise ImportError(f"{method}() needs {package}: pip install {package}", name=package) from error
