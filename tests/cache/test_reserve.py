@@ -1,6 +1,7 @@
 """The disk's reserve: how much it is, when contents go for it, and that no more of them do than must."""
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -135,6 +136,50 @@ def test_what_others_hold_open_is_not_deleted_twice(tmp_path: Path) -> None:
         assert free_bytes(directory) >= 16 * MIB
         assert mounted.evictor.make_room(BLOCK_BYTES)
         assert len(list(scan(directory))) == left
+
+
+@pytest.mark.root
+def test_two_mounts_that_have_each_other_s_deleted_files_open(tmp_path: Path) -> None:
+    """While another program goes on writing: each closes what the other has deleted, and waits for nothing first.
+
+    What is closed here does not show as free, because as much is written meanwhile.
+    """
+    directory = tmp_path / "cache"
+    with memory_disk(directory, "size=64m"):
+        one, other = Mounted(directory, 16 * MIB), Mounted(directory, 16 * MIB)
+        assert all(one.write(number) for number in range(15))
+        for number in range(15):
+            assert other.cache.cached_bytes(content(number, 8)) == 2 * MIB
+        for mounted, written_bytes in ((one, 20 * MIB), (other, 5 * MIB)):
+            (directory / f"of another program, {written_bytes}").write_bytes(bytes(written_bytes))
+            mounted.evictor.keep_reserve()
+        assert free_bytes(directory) < 16 * MIB
+        one.evictor.keep_reserve()
+        assert free_bytes(directory) >= 16 * MIB
+
+
+@pytest.mark.root
+def test_what_was_deleted_and_is_not_free_is_not_waited_for_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has become free and others have written as much since, or it is held: six seconds later more is deleted."""
+    directory, now = tmp_path / "cache", time.monotonic()
+    monkeypatch.setattr("vbnfs.cache.reserve.time.monotonic", lambda: now)
+    with memory_disk(directory, "size=64m"):
+        mounted = Mounted(directory, 16 * MIB)
+        assert all(mounted.write(number) for number in range(15))
+        held = [path.open("rb") for path in directory.rglob("data")]
+        (directory / "of another program").write_bytes(bytes(20 * MIB))
+        mounted.evictor.keep_reserve()
+        left = len(list(scan(directory)))
+        mounted.evictor.keep_reserve()
+        assert len(list(scan(directory))) == left < 15
+        now += 6
+        mounted.evictor.keep_reserve()
+        assert len(list(scan(directory))) < left
+        for file in held:
+            file.close()
+        assert free_bytes(directory) >= 16 * MIB
 
 
 @pytest.mark.root

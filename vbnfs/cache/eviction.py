@@ -159,9 +159,11 @@ class Evictor:
     def keep_reserve(self, *, coming_bytes: int = 0) -> None:
         """Evict if the disk has less free than the reserve: at most once a second, if that does not help.
 
-        First this process closes what others have deleted, which may be enough.
+        First this process closes what others have deleted, which may be enough. It does so as well where it waits for
+        others to close what it has deleted itself: they may wait for this one.
         """
-        if self.reserve.to_delete_bytes(coming_bytes) <= 0 or time.monotonic() < self._may_scan_at:
+        has_enough = self.reserve.to_delete_bytes(coming_bytes) <= 0 and self.reserve.lacking_bytes(coming_bytes) <= 0
+        if has_enough or time.monotonic() < self._may_scan_at:
             return
         self._close_deleted()
         if self.reserve.to_delete_bytes(coming_bytes) <= 0:

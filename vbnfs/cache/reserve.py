@@ -2,6 +2,9 @@
 
 What is deleted is not free at once: a process that has it open gives it back when it closes it, and some file systems
 take some time. So what was deleted lately counts as free for a while, or much more would be deleted than is needed.
+Not for long: what others write meanwhile hides what has become free, and the reserve is to be free within ten
+seconds. Mounts close what was deleted within one. Where a file system takes longer (btrfs: until it commits), more
+goes.
 """
 
 import os
@@ -17,7 +20,7 @@ _NO_END: Final = 1 << 62  # bytes
 _LEAST_BYTES: Final = 2 << 30
 _PART: Final = 0.05
 _MOST_PART: Final = 0.5  # of a small disk
-_RELEASED_SECONDS: Final = 30.0  # after which what was deleted is free, or is not going to be
+_RELEASED_SECONDS: Final = 5.0  # after which what was deleted is free, or is not going to be
 
 
 @dataclass(frozen=True, slots=True)
