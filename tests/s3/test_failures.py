@@ -166,7 +166,7 @@ async def test_a_refused_connection_names_the_server() -> None:
 @given(st.binary() | st.binary().map(lambda code: b"<Code>" + code + b"</Code>"))
 @example(b"<Code>A.</Code>")
 def test_an_errors_code_is_a_word(body: bytes) -> None:
-    """The word for an error is at most 64 letters, digits and dots, a letter first, or nothing: it goes into messages."""
+    """The word for an error that messages show: at most 64 letters, digits and dots, a letter first; or nothing."""
     assert re.fullmatch(r"([A-Za-z][A-Za-z0-9.]{0,63})?", error_code(body), re.ASCII)
 
 
