@@ -20,9 +20,12 @@ from vbnfs.cache.verdict import Verdict
 from vbnfs.cache.verdicts import Verdicts
 from vbnfs.config.settings import Config
 from vbnfs.config.sources import load_config
-from vbnfs.doctor.disk import DiskFacts, ask_disk, decide_cache, decide_disk, decide_folder
+from vbnfs.doctor.disk import DiskFacts, Stored, decide_cache, decide_disk, decide_folder
+from vbnfs.doctor.disk_messages import decode, encode
 from vbnfs.doctor.disk_program import gather
+from vbnfs.doctor.disk_question import ask_disk
 from vbnfs.doctor.findings import Level
+from vbnfs.errors import CacheError
 from vbnfs.host.places import folder_at
 from vbnfs.metrics import Metrics
 from vbnfs.objects import Content, ObjectVersion
@@ -195,3 +198,19 @@ def test_a_full_disk(full: Path) -> None:
     assert "takes no more: No space left on device" in finding.text
     assert facts.stored is not None
     assert facts.stored.sample == Sample(BLOCKS, 1, 0)
+
+
+def test_what_goes_to_the_program_comes_back() -> None:
+    """A configuration and facts survive as JSON, with paths, errors and remedies; other classes are refused."""
+    config = config_for(Path("/c\udcff"), cache_also="/a:/b", mirror="bucket=lab-copy")
+    assert decode(encode(config)) == config
+    refusal = CacheError("no", remedy="choose")
+    stored = Stored(usage_bytes=1, limit_bytes=2, sample=Sample(3, 2, 1))
+    facts = DiskFacts(directory=Path("/c"), refusal=refusal, stored=stored, others=("a", "b"))
+    again = decode(encode(facts))
+    assert (again.stored, again.others, again.directory) == (stored, ("a", "b"), Path("/c"))
+    assert (type(again.refusal), str(again.refusal), again.refusal.remedy) == (CacheError, "no", "choose")
+    with pytest.raises(KeyError):
+        decode(b'{"Popen": {"args": ["true"]}}')
+    with pytest.raises(TypeError):
+        encode(replace(facts, others=(object(),)))  # type: ignore[arg-type]

@@ -1,28 +1,18 @@
 """What the disk of the cache says, and what it means.
 
-A disk may hang, and a process that asks it then cannot end. So another process asks (disk_program.py), which is left
-behind if no answer comes.
+disk_question.py asks for the facts.
 """
 
-import pickle
-import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Final
 
-import trio
-
 from vbnfs.blocks import BLOCK_BYTES
 from vbnfs.cache.sampling import Sample
-from vbnfs.config.settings import Config
 from vbnfs.doctor.findings import Finding, failed, good, left_out, note, size_text, to_do
 from vbnfs.errors import CacheError, MountError
 
-_END_SECONDS: Final = 1.0  # of a process that was killed, and waits for nothing
 _MOST_ABOVE: Final = 1.05  # of its size, which several processes that write at the same time may take
 _REFUSED: Final = "the-cache-directory-is-refused"
 _FULL: Final = "disk-full-no-space-left-on-device"
@@ -66,35 +56,6 @@ class DiskFacts:
     log_file: Path | None = None
     log_refusal: MountError | None = None
     log_lines: tuple[str, ...] = ()  # its end
-
-
-async def ask_disk(config: Config) -> DiskFacts:
-    """The facts, by a process of its own, which is killed when this is cancelled. Raises `RuntimeError` for a defect.
-
-    It waits for no end of a process that cannot end.
-    """
-    process = _start()
-    try:
-        asked = partial(process.communicate, pickle.dumps(config))
-        answer, complaint = await trio.to_thread.run_sync(asked, abandon_on_cancel=True)
-    finally:
-        process.kill()
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(_END_SECONDS)
-    if process.returncode != 0:
-        raise RuntimeError(complaint.decode(errors="replace").strip().rpartition("\n")[2])
-    facts: DiskFacts = pickle.loads(answer)
-    return facts
-
-
-def _start() -> "subprocess.Popen[bytes]":
-    return subprocess.Popen(
-        [sys.executable, "-P", "-m", "vbnfs.doctor.disk_program"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        start_new_session=True,  # Ctrl-C is for the one who asks
-    )
 
 
 def decide_folder(facts: DiskFacts) -> Iterator[Finding]:

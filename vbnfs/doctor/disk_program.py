@@ -1,11 +1,10 @@
-"""A program: what the disk of the cache says. It reads a pickled `Config`, and writes a pickled `DiskFacts`.
+"""A program: what the disk of the cache says. It reads a `Config`, and writes `DiskFacts`.
 
-Both are of this program's own: vbnfs.doctor.disk starts it. It deletes nothing but what dead processes left, and
-writes a trial file, which is gone at once.
+Both are as disk_messages.py has them; disk_question.py starts it. It deletes nothing but what dead processes left,
+and writes a trial file, which is gone at once.
 """
 
 import os
-import pickle
 import sys
 from contextlib import suppress
 from dataclasses import replace
@@ -28,6 +27,7 @@ from vbnfs.cache.verdicts import Verdicts
 from vbnfs.config.settings import Config
 from vbnfs.daemon.machine import why_no_log
 from vbnfs.doctor.disk import DiskFacts, Stored
+from vbnfs.doctor.disk_messages import decode, encode
 from vbnfs.errors import CacheError
 from vbnfs.host.atomic import temporary_file
 from vbnfs.host.mountinfo import all_mounts, file_system_type, is_local
@@ -45,9 +45,8 @@ _MOST_LINES: Final = 100
 def main() -> None:
     """Write what there is."""
     keep_others_out()
-    config: Config = pickle.load(sys.stdin.buffer)
-    facts = gather(config)
-    os.write(1, pickle.dumps(facts))  # all of it: a pipe, and no signals
+    config: Config = decode(sys.stdin.buffer.read())
+    os.write(1, encode(gather(config)))  # all of it: a pipe, and no signals
 
 
 def gather(config: Config) -> DiskFacts:

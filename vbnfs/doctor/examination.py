@@ -11,7 +11,7 @@ from typing import Any, Final
 import trio
 
 from vbnfs.config.settings import Config
-from vbnfs.doctor import disk, fuse, machine, mounts, network, throughput
+from vbnfs.doctor import disk, disk_question, fuse, machine, mounts, network, throughput
 from vbnfs.doctor.findings import Finding, Level, left_out, to_do
 from vbnfs.errors import UsageError, VbnfsError
 from vbnfs.host.mountinfo import MountEntry
@@ -104,7 +104,7 @@ async def _ask_fuse(order: Order, _answers: Answers) -> fuse.FuseFacts:
 
 
 async def _ask_disk(order: Order, _answers: Answers) -> disk.DiskFacts:
-    return await disk.ask_disk(order.config)
+    return await disk_question.ask_disk(order.config)
 
 
 async def _ask_mounts(order: Order, _answers: Answers) -> tuple[mounts.MountFacts, ...]:
