@@ -14,19 +14,26 @@ _RUNNABLE: Final = "R"
 
 
 class _Rounds:
-    """The behaviour of a server that answers ranges when no more of them come. What comes until then is a round."""
+    """The behaviour of a server that answers ranges when no more of them come. What comes until then is a round.
+
+    A mount asks once more for a range that keeps it waiting. That is no new one, and puts the answer off no further.
+    """
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._came = self._answered = 0
+        self._held: dict[tuple[str, str], int] = {}  # ranges that wait, by key, with the request that was the first
         self.count = 0
 
     def __call__(self, request: Request, _honest: Reply) -> None:
         if request.kind == "get_range":
             with self._changed:
-                self._came += 1
-                number = self._came
-                self._changed.notify_all()
+                asked = (request.key, request.headers["range"])
+                if self._held.get(asked, 0) <= self._answered:
+                    self._came += 1
+                    self._held[asked] = self._came
+                    self._changed.notify_all()
+                number = self._held[asked]
                 self._changed.wait_for(lambda: self._answered >= number)
 
     def answer_while(self, process: subprocess.Popen[bytes]) -> None:
