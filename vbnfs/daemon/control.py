@@ -23,6 +23,7 @@ import structlog
 import trio
 
 from vbnfs.access.running_mounts import UNKNOWN_COMMAND
+from vbnfs.daemon.accepting import accept_each
 from vbnfs.errors import MountError
 from vbnfs.host import peers
 from vbnfs.host.runtime import make_runtime_directory
@@ -33,7 +34,6 @@ log = structlog.get_logger()
 _MAX_LINE_BYTES: Final = 64 << 10
 _TIMEOUT_SECONDS: Final = 10.0  # for question and answer together
 _QUESTION_SECONDS: Final = 2.0
-_AGAIN_SECONDS: Final = 0.05
 _LOOK_SECONDS: Final = 1.0  # whether the socket is there
 _MOST_ASKERS: Final = 16  # at the same time; others wait, and take nothing of the daemon's meanwhile
 
@@ -114,17 +114,7 @@ async def _answer_all(
             if begun is not None:
                 await _do(stream, *begun)
 
-    async with trio.open_nursery() as nursery:
-        while True:
-            await places.acquire()
-            try:
-                stream = await listener.accept()
-            except OSError as error:  # no descriptor left
-                places.release()
-                log.debug("control: no descriptor for a question", reason=str(error))
-                await trio.sleep(_AGAIN_SECONDS)
-            else:
-                nursery.start_soon(answer, stream)
+    await accept_each(listener, places, answer, what="control")
 
 
 async def _answer(

@@ -13,13 +13,13 @@ from typing import Final
 import structlog
 import trio
 
+from vbnfs.daemon.accepting import accept_each
 from vbnfs.errors import MountError
 
 log = structlog.get_logger()
 
 _MOST_ASKERS: Final = 8  # at the same time; others wait, and take nothing of the daemon's meanwhile
 _SECONDS: Final = 10.0  # for a request and its answer
-_AGAIN_SECONDS: Final = 0.1
 _MOST_BYTES: Final = 16 << 10  # of a request
 _OURS: Final = frozenset({"localhost", "[::1]"})
 _PLAIN: Final = "text/plain; charset=utf-8"
@@ -56,17 +56,7 @@ async def serve(listener: trio.SocketListener, text: Text) -> None:
         finally:
             places.release()
 
-    async with trio.open_nursery() as nursery:
-        while True:
-            await places.acquire()
-            try:
-                stream = await listener.accept()
-            except OSError as error:  # no descriptor left
-                places.release()
-                log.debug("metrics: no descriptor for a request", reason=str(error))
-                await trio.sleep(_AGAIN_SECONDS)
-            else:
-                nursery.start_soon(answer, stream)
+    await accept_each(listener, places, answer, what="metrics")
 
 
 async def _answer(stream: trio.SocketStream, text: Text) -> None:
