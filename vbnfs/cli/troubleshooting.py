@@ -76,7 +76,6 @@ SECTIONS: Final[Sequence[tuple[type[VbnfsError], str, str]]] = (
     (MountError, "metrics need", _METRICS),
     (MountError, "no vbnfs mount", "nothing-is-mounted-there"),
     (MountError, "is there to be watched", "nothing-is-mounted-there"),
-    (MountError, "mount again to see this", _UNHEARD),
     (MountError, "it may be of another vbnfs", _UNHEARD),
     (MountError, "not mounted", "nothing-is-mounted-there"),
     (MountError, "its daemon is gone", "transport-endpoint-is-not-connected"),
