@@ -4,7 +4,7 @@ import pytest
 
 from docsite.pages import anchor_of, page_of, target_of, title_of
 
-DOCUMENTS = ("README.md", "docs/cache.md", "docs/index.md", "docs/journal/2026-11-24-listing.md")
+DOCUMENTS = ("README.md", "docs/cache.md", "docs/structure-index.md", "docs/journal/2026-11-24-listing.md")
 
 
 def page(text: str, document: str = "docs/cache.md") -> str:
@@ -15,7 +15,7 @@ def page(text: str, document: str = "docs/cache.md") -> str:
     ("written", "shown"),
     [
         ("see [x](cache.md#a)", "see [x](cache.md#a)"),
-        ("[`vbnfs index`](index.md) and `[x](cache.md)`", "[`vbnfs index`](structure-index.md) and `[x](cache.md)`"),
+        ("[`vbnfs du`](cache.md) and `[x](cache.md)`", "[`vbnfs du`](cache.md) and `[x](cache.md)`"),
         (
             "[a](../README.md), [b](journal/2026-11-24-listing.md)",
             "[a](index.md), [b](journal-2026-11-24-listing.md)",
@@ -51,7 +51,7 @@ def test_headings_have_the_anchors_of_the_repository() -> None:
 
 
 def test_pages_have_names_of_their_own() -> None:
-    """The README is the first page, and the document of that name has another."""
+    """The README is the first page; the others keep their names, all in one folder."""
     assert [target_of(name) for name in DOCUMENTS] == [
         *("index.md", "cache.md", "structure-index.md", "journal-2026-11-24-listing.md"),
     ]
