@@ -26,7 +26,7 @@ def target_of(document: str) -> str:
     From a page in another folder the generator links home to a folder, which a server knows to be a page.
     """
     flat = document.removeprefix("docs/").replace("/", "-")
-    return "index.md" if document == HOME else flat.lower()
+    return "index.md" if document == HOME else flat.lower().replace(".ipynb", ".md")
 
 
 def prose(text: str) -> Iterator[tuple[str, bool]]:
