@@ -99,6 +99,7 @@ SECTIONS: Final[Sequence[tuple[type[VbnfsError], str, str]]] = (
     (CacheError, "because it is pinned, or", _PINS),
     (CacheError, "cannot be deleted", "the-cache-takes-more-than-it-may"),
     (CacheError, "", "the-cache-directory-is-refused"),
+    (errors.ReadOnlyError, "", "read-only-file-system"),
     (DatasetError, "nothing to fetch", "vbnfs-prefetch-finds-nothing-to-fetch"),
     (DatasetError, "not in the dataset", _PATH),
     (DatasetError, "no such file or folder", _PATH),
