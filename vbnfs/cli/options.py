@@ -12,7 +12,7 @@ from vbnfs.config.settings import SETTINGS, Config, Setting
 from vbnfs.config.sources import LoadedSettings, load_settings, settings_given_in
 
 if TYPE_CHECKING:
-    from vbnfs.cli.asked import Place
+    from vbnfs.access.tree_files import Place
 
 _T = TypeVar("_T")
 
