@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from vbnfs.access.opening import url_of
 from vbnfs.access.session_files import OpenTables
 from vbnfs.access.versions import Versions
 from vbnfs.access.wanted import Wanted, find
@@ -151,7 +152,6 @@ async def of_wanted(versions: Versions, wanted: Wanted, open_tables: OpenTables)
     """The files that are asked for, of one version. Raises a `VbnfsError`."""
     dataset = versions.dataset
     config, sizes = dataset.config, dataset.catalog.sizes
-    base = bucket_base(config.bucket, config.region, config.endpoint_url)
     found = await find(versions, wanted, open_tables)
     await sizes.fetch_all([node.content for _, node in found.files])
     files = []
@@ -163,7 +163,7 @@ async def of_wanted(versions: Versions, wanted: Wanted, open_tables: OpenTables)
                 version=node.source,
                 file_hash=node.content.file_hash,
                 size_bytes=None if attributes is None else attributes.size_bytes,
-                url=object_url(base, node.source),
+                url=url_of(config, node.source),
             )
         )
     return [_version((config.bucket, config.project, found.dataset_version), files)]

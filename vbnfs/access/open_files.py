@@ -150,10 +150,16 @@ class OpenFiles:
         missing = await trio.to_thread.run_sync(self._dataset.cache.missing, content, blocks, abandon_on_cancel=True)
         return content.size_bytes - sum(len(block_range(content, index)) for index in missing)
 
-    async def fill(self, contents: Sequence[Content]) -> None:
-        """Bring all of some contents into the cache, in this order; each is checked. Raises a `StorageError`."""
-        dataset, progress = self._dataset, Progress(len(contents))
+    async def fill(self, contents: Sequence[Content], progress: Progress | None = None) -> None:
+        """Bring all of some contents into the cache, in this order; each is checked. Raises a `StorageError`.
+
+        `progress` says meanwhile how far it is.
+        """
+        dataset, progress = self._dataset, progress or Progress()
         portions = list(map(Portion.whole, contents))
+        progress.files = len(contents)
+        for content in contents:
+            progress.count_bytes += content.size_bytes - await self.cached_bytes(content)
         async with (
             held_while_fetched(dataset, portions),
             filling(dataset, self.readers.source, portions, progress) as wait,
@@ -169,21 +175,24 @@ class OpenFiles:
 
         The file may be evicted at any time. One that is open then can be read on.
         """
-        return None if await self._checked_file(content) is None else self._dataset.cache.whole_path(content)
+        file = await self._opened_checked(content)
+        return None if file is None else self._dataset.cache.whole_path(content)
 
     async def held_path(self, content: Content) -> tuple[Path, int] | None:
         """The same of a file that is opened next: nothing evicts it until `in_use` lets go of the number."""
-        file = await self._checked_file(content)
+        file = await self._opened_checked(content)
         if file is None:
             return None
         held = file.held(content.content_id)
         number = await trio.to_thread.run_sync(self.in_use.hold, held, abandon_on_cancel=True)
         return self._dataset.cache.whole_path(content), number
 
-    async def _checked_file(self, content: Content) -> WholeFile | None:
-        if not self._checked.may_have(content):
-            return None
-        return await trio.to_thread.run_sync(self._checked.open, content, abandon_on_cancel=True)
+    async def _opened_checked(self, content: Content) -> WholeFile | None:
+        return await trio.to_thread.run_sync(self.checked_file, content, abandon_on_cancel=True)
+
+    def checked_file(self, content: Content) -> WholeFile | None:
+        """The same, opened: it is read on where the cache evicts it. Call it in a thread."""
+        return self._checked.open(content) if self._checked.may_have(content) else None
 
     async def _keep_up(self) -> None:
         """What a mount does at intervals, too: it sees what others delete and condemn, and notes what is used."""

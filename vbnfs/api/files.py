@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vbnfs.access.opening import url_of
 from vbnfs.access.wanted import Wanted
 from vbnfs.api.connection import Connection, Parts
 from vbnfs.api.extras import required
@@ -82,6 +83,15 @@ class File:
         True
         """
         return self.entry.file_hash
+
+    @property
+    def url(self) -> str:
+        """Where any program can fetch it: its URL at S3, with the version id.
+
+        >>> vbnfs.Dataset().latest.file("units.csv").url.partition("?versionId=")[0].rpartition("/")[2]
+        'units.csv'
+        """
+        return url_of(self.connection.config, self.entry.version)
 
     @property
     def size(self) -> int:
