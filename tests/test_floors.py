@@ -71,10 +71,14 @@ ONLY_IMPORTED_BY: Final[Mapping[str, set[str]]] = {
         )
     },
     "pyfuse3": {"vbnfs.fuse.pyfuse3_engine"},
+    "allensdk": {"vbnfs.api.allensdk", "vbnfs.api.allensdk_files"},
+    "tqdm": {"vbnfs.api.allensdk_files"},
     "prometheus_client": {"vbnfs.daemon.exporter"},
     "rich": {"vbnfs.cli.render", "vbnfs.cli.progress", "vbnfs.cli.top_screen"},
     "PIL": {"vbnfs.cli.map_png"},
     "rocrate": {"vbnfs.cli.ro_crate"},
+    "fsspec": {"vbnfs.api.buffered_file", "vbnfs.api.filesystem"},
+    "upath": {"vbnfs.api.upath"},
     "pandas": {
         *(f"vbnfs.tables.{name}" for name in ("changes", "columns", "joins", "reading", "selection", "values")),
         *("vbnfs.tables.frames", "vbnfs.api.version"),
@@ -91,6 +95,7 @@ SEAM_OF_FUSE: Final[Mapping[str, set[str]]] = {
 TOO_HEAVY_FOR_A_MOUNT: Final = {
     *("rich.console", "pygments", "pandas", "numpy", "boto3", "h5py", "prometheus_client"),
     *("fractions", "importlib.metadata", "unittest", "vbnfs.demo", "vbnfs.s3.receivers"),
+    *("fsspec", "upath", "dask", "vbnfs.api"),
 }
 # What other systems than Linux lack.
 ONLY_LINUX: Final = {
@@ -319,6 +324,13 @@ def test_a_library_has_its_place(library: str) -> None:
     """Only certain modules import certain libraries: HTTP, FUSE, settings and the terminal have a place each."""
     importers = {module for module in MODULES if library in {name.split(".")[0] for name in imported_in(module)}}
     assert importers == ONLY_IMPORTED_BY[library]
+
+
+def test_fsspec_is_imported_where_its_address_is_used() -> None:
+    """No module imports those that import fsspec: fsspec itself does, by an entry point."""
+    those = ONLY_IMPORTED_BY["fsspec"] | ONLY_IMPORTED_BY["upath"]
+    importers = {module for module in MODULES for name in within(module) if name in those}
+    assert importers <= those
 
 
 def test_only_fuse_knows_the_kernels_protocol() -> None:

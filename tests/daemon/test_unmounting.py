@@ -5,7 +5,9 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ import pytest
 from tests.fakes.dataset import serve
 from tests.fakes.s3_server import FakeS3Server
 from tests.fixtures_mount import Mount, Mounts, run_vbnfs, until, without_address
-from tests.scenarios.test_descriptors import no_more_files
+from tests.scenarios.test_descriptors import limit_of_files, no_more_files
 from tests.scenarios.test_ends import threads_of
 from vbnfs.daemon import unmounting
 from vbnfs.errors import MountError
@@ -90,12 +92,18 @@ def test_a_mount_in_another_namespace(mounts: Mounts, server: FakeS3Server, monk
     until(lambda: threads_of(pid) == [])
 
 
-def test_unmounting_with_no_descriptor_left(mounts: Mounts, server: FakeS3Server, tmp_path: Path) -> None:
-    """A daemon that can open no more files ends as any other, and takes its mount away."""
+@pytest.mark.parametrize("limited", [no_more_files, partial(limit_of_files, limit=20)])
+def test_unmounting_with_no_descriptor_left(
+    mounts: Mounts, server: FakeS3Server, tmp_path: Path, limited: Callable[[int], AbstractContextManager[None]]
+) -> None:
+    """A daemon that can open no more files ends as any other, and takes its mount away.
+
+    So does one whose limit is lowered to fewer files than it has open, that of /dev/fuse among them.
+    """
     mount = mounts(server.endpoint_url)
     assert (mount.path / TABLE).read_bytes() == b"unit_id\n1\n"
     pid = mount.status()["pid"]
-    with no_more_files(pid):
+    with limited(pid):
         os.kill(pid, signal.SIGTERM)
         until(lambda: find_mount(mount.path) is None)
     until(lambda: threads_of(pid) == [])
