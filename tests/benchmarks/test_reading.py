@@ -31,8 +31,8 @@ def fetched_by(directory: Path, courses: tuple[str, ...], systems: tuple[str, ..
 def test_every_program_opens_the_files_of_the_benchmark(tmp_path: Path) -> None:
     """h5py walks with the libraries; NWB Inspector, SpikeInterface and AllenSDK open what is in a mount.
 
-    AllenSDK's own download asks the same origin, and copies on the local disk ask none. Without a mount many ranges are
-    read. Only the files are left.
+    AllenSDK's own download asks the same origin, and copies on the local disk ask none. Without a mount, vbnfs reads
+    many ranges. Only the files are left.
     """
     if missing := set(absent({*LIBRARIES, *SDKS})) & {*LIBRARIES, *SDKS}:
         pytest.skip(f"script/setup all installs them: {', '.join(sorted(missing))}")
