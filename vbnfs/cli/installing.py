@@ -201,9 +201,10 @@ def _say_what_is_next(parts: tuple[str, ...], *, is_user: bool) -> None:
         steps.append("mount -t vbnfs visual-behavior-neuropixels FOLDER   (for fstab see docs/mounting.md)")
     if "units" in parts:
         folder, systemctl = ("~/.config/vbnfs", "systemctl --user") if is_user else ("/etc/vbnfs", "systemctl")
+        when = "at log-in" if is_user else "at each start of the machine"
         steps += [] if is_user else ["systemd-tmpfiles --create vbnfs.conf"]
         steps += [
-            f'write {folder}/NAME.toml, with: mountpoint = "/some/folder"',
+            f'to mount {when}: write {folder}/NAME.toml, with: mountpoint = "/some/folder"',
             f"{systemctl} daemon-reload",
             f"{systemctl} enable --now vbnfs@NAME vbnfs-clean.timer",
         ]
