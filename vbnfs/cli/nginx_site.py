@@ -131,8 +131,8 @@ http {{
       limit_except GET {{
         deny all;
       }}
-      if ($arg_versionId = "") {{
-        return 403 "A versionId is wanted: what has none may change.\\n";
+      if ($args !~ "^versionId=[^&]+$") {{
+        return 403 "A versionId is wanted, and nothing else: what has none may change.\\n";
       }}
       slice {slice_kib}k;
       proxy_cache slices;
