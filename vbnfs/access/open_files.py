@@ -74,7 +74,7 @@ class OpenFiles:
             dataset.verdicts,
             dataset.digests,
             metrics=dataset.metrics,
-            mirror=dataset.mirror,
+            mirrors=dataset.mirrors,
             on_mismatch=self._checked.forget,
             on_hashed=self._checked.add,
         )

@@ -171,7 +171,7 @@ class Work:
         self._catalog, self._cache, self._verdicts = dataset.catalog, dataset.cache, dataset.verdicts
         self._source, self._digests = source, dataset.digests
         parts = (self._cache, source, self._verdicts, self._digests)
-        self._verifier = Verifier(*parts, metrics=dataset.metrics, mirror=dataset.mirror, without_pauses=True)
+        self._verifier = Verifier(*parts, metrics=dataset.metrics, mirrors=dataset.mirrors, without_pauses=True)
         self._parts: Mapping[str, Portion] = {}  # of files that are not wanted as a whole, by content id
         self._good: dict[int, tuple[Content, Verdict]] = {}  # by inode: what was good when it was hashed
 
