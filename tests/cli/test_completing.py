@@ -141,6 +141,19 @@ def test_fish_completes(tmp_path: Path) -> None:
         assert done.stdout.split()[:1] == [word], done.stderr
 
 
+@pytest.mark.slow
+def test_fish_keeps_names_whole(tmp_path: Path) -> None:
+    """A name with commas and blanks is one of its words."""
+    (tmp_path / "offered").write_text(f"plain,/mnt/a, b,{EVIL}\n")
+    (tmp_path / "vbnfs").write_text(PROGRAM)
+    (tmp_path / "vbnfs").chmod(0o755)
+    (tmp_path / "script").write_text(script("fish"))
+    env = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "HOME": str(tmp_path)}
+    command = ["fish", "--no-config", "-c", f"source {tmp_path}/script; complete -C 'vbnfs umount /m'"]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=60)
+    assert done.stdout == f"/mnt/a, b,{EVIL}\n"
+
+
 def test_there_is_a_script_for_each_shell() -> None:
     """The three shells have a script that names the program."""
     assert sorted(SHELLS) == ["bash", "fish", "zsh"]

@@ -1,6 +1,5 @@
 """The port at which metrics are answered: what is, what is refused, and who cannot hold it up."""
 
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -8,6 +7,7 @@ import pytest
 import trio
 import trio.testing
 
+from tests.ports import free_port
 from vbnfs.daemon import metrics_port
 from vbnfs.errors import MountError
 
@@ -16,13 +16,6 @@ async def text(accept: str) -> tuple[bytes, str]:
     if accept == "fail":
         raise TypeError(accept)
     return f"metrics {accept}\n".encode(), "text/plain"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @asynccontextmanager

@@ -17,6 +17,8 @@ from tests.fakes.s3_server import FakeS3Server
 from tests.fixtures_mount import Mount, Mounts, run_vbnfs, until, without_address
 from tests.scenarios.test_descriptors import limit_of_files, no_more_files
 from tests.scenarios.test_ends import threads_of
+from vbnfs.daemon import unmounting
+from vbnfs.errors import MountError
 from vbnfs.host.mountinfo import find_mount
 
 TABLE = "project_metadata/units.csv"
@@ -72,20 +74,19 @@ def test_a_part_that_is_mounted_elsewhere(mounts: Mounts, server: FakeS3Server, 
 
 
 @pytest.mark.root
-def test_a_mount_in_another_namespace(mounts: Mounts, server: FakeS3Server) -> None:
-    """Unmounting says which process has the mount in a mount namespace of its own."""
-    mount = mounts(server.endpoint_url)
+def test_a_mount_in_another_namespace(mounts: Mounts, server: FakeS3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unmounting says which process has the mount in a mount namespace of its own, and waits for it a little."""
+    monkeypatch.setattr(unmounting, "_SOON_SECONDS", 0.5)
+    mount, notes = mounts(server.endpoint_url), list[str]()
     pid = mount.status()["pid"]
     command = ["unshare", "--mount", "--propagation", "private", "sh", "-c", HOLDING, "sh", mount.path]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == b"\n"
         try:
-            done = run_vbnfs("umount", mount.path)
-            assert done.returncode == 1
-            waiting, ended = without_address(done.stderr).splitlines()
-            assert f"it goes on as long as process {other.pid} has it at {mount.path}" in waiting
-            assert f"process {other.pid} has it at {mount.path}" in ended
+            with pytest.raises(MountError, match=f"process {other.pid} has it at {mount.path}"):
+                unmounting.unmount_to_the_end(mount.path, lazy=False, note=notes.append)
+            assert f"it goes on as long as process {other.pid} has it at {mount.path}" in notes[0]
         finally:
             other.kill()
     until(lambda: threads_of(pid) == [])

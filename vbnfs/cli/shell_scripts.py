@@ -40,10 +40,16 @@ class Bash(shell_completion.BashComplete):
     source_template = _BASH
 
 
+class Fish(shell_completion.FishComplete):
+    """fish; a name that has a comma stays whole."""
+
+    source_template = shell_completion.FishComplete.source_template.replace("string split", "string split --max 1")
+
+
 SHELLS: Final[Mapping[str, type[ShellComplete]]] = {
     "bash": Bash,
     "zsh": shell_completion.ZshComplete,
-    "fish": shell_completion.FishComplete,
+    "fish": Fish,
 }
 
 

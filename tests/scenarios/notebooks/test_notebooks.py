@@ -20,7 +20,7 @@ from tests.code_blocks import ROOT
 from tests.fakes.relay import Relay
 from tests.scenarios.notebooks.running import FOLDER, Notebook
 from vbnfs.demo.server import SeaweedServer
-from vbnfs.demo.upload import DemoRelease
+from vbnfs.demo.upload import DemoRelease, ReleasedFile
 
 SLOW: Final = pytest.mark.slow
 OLD, NEW = "0.4.0", "0.5.0"
@@ -222,11 +222,7 @@ def test_dataset(
         [version, str(sum(one.size_bytes for one in files.values()))] for version, files in tiny_release.files.items()
     ]
     assert (name, columns) == (repr(NEW), "['quality']\n")
-    changed = sorted(path for path in old.keys() & new.keys() if old[path].file_hash != new[path].file_hash)
-    assert compared.splitlines() == [
-        f"{len(new.keys() - old.keys())} new, {len(old.keys() - new.keys())} gone",
-        *changed,
-    ]
+    assert compared.splitlines() == changes(old, new)
     assert lengths.split() == list(map(str, rows(tiny_release, NEW)))
     assert (partly, starts, every) == ("True\n", r"{b'\x89HDF'}", "True\n")
     assert urls.split()[0] == str(len(new))
@@ -237,6 +233,36 @@ def test_dataset(
         assert offline == f"{rows(tiny_release, NEW)[-1]} {len(file['units/id'])}\n"
     assert lost.startswith("[Errno ")
     assert notebook.errors == ""
+
+
+@SLOW
+def test_fsspec(tiny_release: DemoRelease, session_id: int, run: Callable[[Notebook, Path], None]) -> None:
+    """`vbnfs://` does each of the same jobs, by pandas, h5py and fsspec; then without network."""
+    notebook = Notebook("fsspec", session_id)
+    run(notebook, Path(sys.executable))
+    old, new = tiny_release.files[OLD], tiny_release.files[NEW]
+    listed, latest, cached, columns, compared, lengths, starts, every, urls, offline, lost = notebook.answers
+    assert eval_list(listed) == [f"v{version}" for version in tiny_release.versions]
+    assert latest == f"v{NEW} True\n"
+    assert [line.split() for line in cached.splitlines()] == [
+        [f"v{version}", str(sum(one.size_bytes for one in files.values())), cached.split()[-1]]
+        for version, files in tiny_release.files.items()
+    ]
+    assert columns == "['quality']\n"
+    assert compared.splitlines() == changes(old, new)
+    assert lengths.split() == list(map(str, rows(tiny_release, NEW)))
+    assert (starts, every, urls) == (r"{b'\x89HDF'}", "True\n", f"{len(new)}\n")
+    assert len(notebook.pictures) == 3
+    assert are_drawn(notebook.pictures)
+    with h5py.File(new[f"behavior_ecephys_sessions/{session_id}/ecephys_session_{session_id}.nwb"].source) as file:
+        assert offline.split() == [str(rows(tiny_release, NEW)[-1]), str(len(file["units/id"]))]
+    assert lost.startswith("[Errno ")
+
+
+def changes(old: Mapping[str, ReleasedFile], new: Mapping[str, ReleasedFile]) -> list[str]:
+    """What the notebooks print of the changes between two versions."""
+    changed = sorted(path for path in old.keys() & new.keys() if old[path].file_hash != new[path].file_hash)
+    return [f"{len(new.keys() - old.keys())} new, {len(old.keys() - new.keys())} gone", *changed]
 
 
 def eval_list(text: str) -> list[str]:
