@@ -19,16 +19,12 @@ _DIRECTORY: Final = "/var/cache/vbnfs-site-cache"
 _FILE: Final = "/etc/vbnfs-site-cache.conf"
 
 
-class _Size(click.ParamType):
+def _size(_context: click.Context, _parameter: click.Parameter, text: str) -> int:
     """A size in bytes, as settings have them: 500G."""
-
-    name = "size"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        try:
-            return value if isinstance(value, int) else parse_size(str(value))
-        except ValueError as error:
-            self.fail(f"{value}: {error}", param, ctx)
+    try:
+        return parse_size(text, least_bytes=0)
+    except ValueError as error:
+        raise click.BadParameter(f"{text}: {error}") from error
 
 
 @click.group(name="site-cache", epilog=EXIT_STATUS)
@@ -41,7 +37,7 @@ def site_cache() -> None:
 
 def _size_option(name: str, default: str, text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     return click.option(
-        name, f"{name[2:]}_bytes", type=_Size(), default=default, show_default=True, metavar="SIZE", help=text
+        name, f"{name[2:]}_bytes", callback=_size, default=default, show_default=True, metavar="SIZE", help=text
     )
 
 

@@ -67,7 +67,14 @@ def _dataset(status: Status) -> Facts:
     facts |= {label: status[name] for label, name in _ROUTE.items() if status.get(name)}
     if mirror := status.get("mirror"):
         facts["mirror"] = f"{mirror}  {status['metrics'].get('mirror_blocks', 0):,} blocks"
+    if servers := status.get("site_cache"):
+        facts["site cache"] = "; ".join(map(_site_cache, servers))
     return facts
+
+
+def _site_cache(server: Mapping[str, Any]) -> str:
+    away = f", away: {server['problem']}; S3 is asked" if server["problem"] else ""
+    return f"{server['url']}  {server['blocks']:,} blocks{away}"
 
 
 def _sections(status: Status) -> dict[str, Facts]:

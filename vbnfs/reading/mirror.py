@@ -1,8 +1,8 @@
 """A copy of the dataset's objects that is asked first, and what keeps its bytes from being taken for the dataset's.
 
 A mirror has objects by their keys; versions are the dataset's alone. A site cache, a proxy before the dataset's
-bucket, has them by key and version id. Either is asked for contents with a hash, since nothing could prove the others,
-and has little time: the dataset's bucket is there for what it does not bring.
+bucket, has them by key and version id. Either is asked for contents with a hash, since nothing could prove the
+others, and has little time: the dataset's bucket is there for what it does not bring.
 
 A block that has its proven digest is the dataset's. All others are kept in `cache`, the mirror's own scope, until the
 whole file's hash has matched (verification.py). The dataset's cache has that scope behind it, so mounts with this
@@ -31,7 +31,8 @@ from vbnfs.objects import ByteRange, Content, ObjectClient, ObjectVersion, Range
 log = structlog.get_logger()
 
 _WITHOUT_SECONDS: Final = 300.0  # a content that it does not have, or has wrong, is not asked of it
-_REST_SECONDS: Final = 30.0  # nothing is, after it failed
+_SHORTEST_REST_SECONDS: Final = 2.0  # nothing is, after it failed; twice as long after each failure in a row
+_LONGEST_REST_SECONDS: Final = 30.0
 _MOST_REMEMBERED: Final = 4096
 _HANDED_OVER_BLOCKS: Final = 8  # at a time
 _OF_THE_OBJECT: Final = (ObjectGoneError, AccessDeniedError, BadReplyError)
@@ -69,6 +70,7 @@ class Mirror:
         self._without: TTLCache[str, None] = TTLCache(_MOST_REMEMBERED, _WITHOUT_SECONDS, trio.current_time)
         self._sent: LRUCache[str, bool] = LRUCache(_MOST_REMEMBERED)  # of what, though perhaps no disk took it
         self._rests_until = -math.inf
+        self._rest_seconds = _SHORTEST_REST_SECONDS / 2
         self._warn_once = WarnOnce(again_after_seconds=WARN_AGAIN_SECONDS)
 
     def may_have(self, content: Content, known: KnownDigests | None) -> bool:
@@ -95,7 +97,7 @@ class Mirror:
                 self._waiting.discard(scope)  # the receiver's time
                 scope.deadline = math.inf
                 self._sent[content.content_id] = True
-                self.problem = None
+                self.problem, self._rest_seconds = None, _SHORTEST_REST_SECONDS / 2
                 self._wait_on()
                 await receive(received)
                 self._waiting.add(scope)
@@ -120,7 +122,10 @@ class Mirror:
         if isinstance(error, _OF_THE_OBJECT):
             self._without[content.content_id] = None
         else:
-            self._rests_until = trio.current_time() + _REST_SECONDS
+            now = trio.current_time()
+            if now >= self._rests_until:  # else it is what was asked before it began to rest
+                self._rest_seconds = min(2 * self._rest_seconds, _LONGEST_REST_SECONDS)
+                self._rests_until = now + self._rest_seconds
         self.problem = str(error)
         about = {"mirror": self.name, "reason": str(error)}
         text = f"the {self.what} does not serve; asking the dataset's bucket"

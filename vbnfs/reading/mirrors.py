@@ -1,4 +1,4 @@
-"""The servers that are asked before the dataset's bucket: a mirror, and site caches (mirror.py: what one of them does).
+"""The servers that are asked before the dataset's bucket: a mirror, and site caches (mirror.py has one of them).
 
 Of several site caches each content has one, by rendezvous hashing (Thaler and Ravishankar, "A Name-Based Mapping
 Scheme for Rendezvous", 1996): all clients with the same list ask the same one for it, and when one is away, its
@@ -39,6 +39,13 @@ class Mirrors:
         chosen = max(present, key=partial(_weight, content.content_id), default=None)
         if chosen is not None and chosen.may_have(content, known):
             yield chosen
+
+    def site_caches_report(self) -> list[dict[str, str | int | None]]:
+        """Of each its URL, how many blocks came from it, and why it is not asked now (None: it is)."""
+        return [
+            {"url": each.name, "blocks": each.blocks, "problem": each.problem if each.is_resting else None}
+            for each in self._site_caches
+        ]
 
     async def refresh(self) -> set[str]:
         """The ids of contents that other processes have found wrong in one of them."""

@@ -1,8 +1,10 @@
 """A real nginx with the configuration that `vbnfs site-cache nginx` writes, before a server that counts."""
 
 import http.client
+import os
 import re
 import shutil
+import signal
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -48,10 +50,22 @@ def ask(port: int, path: str, *, byte_range: str = "", method: str = "GET", **he
         connection.close()
 
 
+class Nginx(NamedTuple):
+    """One that runs: where, and as which process."""
+
+    port: int
+    process: "subprocess.Popen[bytes]"
+
+    def kill(self) -> None:
+        """End it, and all its workers, at once."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
 @contextmanager
-def running_nginx(directory: Path, *options: str) -> Iterator[int]:
-    """nginx with the configuration that is written for these options; its port."""
-    port = free_port()
+def running_nginx(directory: Path, *options: str, port: int = 0) -> Iterator[Nginx]:
+    """nginx with the configuration that is written for these options."""
+    port = port or free_port()
     words = ["--listen", f"127.0.0.1:{port}", "--directory", directory / "kept", "--free", "1M"]
     done = run_vbnfs("site-cache", "nginx", *words, *options)
     assert done.returncode == 0, done.stderr
@@ -61,11 +75,14 @@ def running_nginx(directory: Path, *options: str) -> Iterator[int]:
     program = shutil.which("nginx")
     assert program is not None
     command = [program, "-c", configuration, "-g", "user root;", "-e", "stderr"]
-    with (directory / "errors").open("wb") as errors, subprocess.Popen(command, stderr=errors) as process:
+    with (
+        (directory / "errors").open("wb") as errors,
+        subprocess.Popen(command, stderr=errors, start_new_session=True) as process,
+    ):
         try:
             until(lambda: process.poll() is not None or is_listening(port))
             assert process.poll() is None, (directory / "errors").read_text()
-            yield port
+            yield Nginx(port, process)
         finally:
             process.terminate()
 
@@ -97,8 +114,8 @@ def server(dataset: FakeDataset) -> Iterator[FakeS3Server]:
 @pytest.fixture
 def port(server: FakeS3Server, tmp_path: Path) -> Iterator[int]:
     """A proxy before it."""
-    with running_nginx(tmp_path, f"--endpoint-url={server.endpoint_url}") as port:
-        yield port
+    with running_nginx(tmp_path, f"--endpoint-url={server.endpoint_url}") as nginx:
+        yield nginx.port
 
 
 @pytest.fixture
