@@ -47,13 +47,13 @@ class Config:
     endpoint_url: str | None
     ca_bundle: Path | None
     mirror: MirrorPlace | None
+    site_cache: tuple[str, ...]
     dataset_version: str | None
     versions: tuple[str, ...]
     cache_dir: Path
     cache_size_bytes: int | None
     cache_reserve_bytes: int | None
     cache_also: tuple[Path, ...]
-    site_cache: tuple[str, ...]
     trusted_users: tuple[str, ...]
     memory_limit_bytes: int
     verify: str

@@ -54,9 +54,9 @@ def test_two_machines_fetch_each_byte_once(mounts: Mounts, server: FakeS3Server,
             assert {name: (mount.path / name).read_bytes() for name in FILES} == PLAIN
             for name in FILES:
                 until(lambda mount=mount, name=name: is_verified(mount, name))
-            [told] = mount.status()["site_cache"]
-            assert (told["url"], told["problem"]) == (url(nginx), None)
-            assert told["blocks"] == mount.status()["metrics"]["mirror_blocks"] >= 6 * 12
+            [found] = mount.status()["site_cache"]
+            assert (found["url"], found["problem"]) == (url(nginx), None)
+            assert found["blocks"] == mount.status()["metrics"]["mirror_blocks"] >= 6 * 12
             assert f"site cache  {url(nginx)}  " in run_vbnfs("status", mount.path).stdout
             mount.umount()
     asked = asked_ranges(server)
@@ -70,8 +70,8 @@ def test_a_site_cache_that_goes_and_returns(mounts: Mounts, server: FakeS3Server
     names = iter(FILES)
     first = next(names)
     assert (mount.path / first).read_bytes() == PLAIN[first]
-    [told] = mount.status()["site_cache"]
-    assert told["problem"] is not None
+    [found] = mount.status()["site_cache"]
+    assert found["problem"] is not None
     assert "away: " in run_vbnfs("status", mount.path).stdout
     with running_nginx(tmp_path, f"--endpoint-url={server.endpoint_url}", port=port):
         until(lambda: mount.status()["site_cache"][0]["problem"] is None, seconds=60)
@@ -107,7 +107,7 @@ def test_several_share_the_files(mounts: Mounts, server: FakeS3Server, tmp_path:
                 server.endpoint_url, "--site-cache", both, "--cache-dir", tmp_path / f"cache-{machine}", name=machine
             )
             assert {name: (mount.path / name).read_bytes() for name in FILES} == PLAIN
-            assert all(told["blocks"] for told in mount.status()["site_cache"])
+            assert all(found["blocks"] for found in mount.status()["site_cache"])
             mount.umount()
         assert len(asked_ranges(server)) == 6 * 3
         running[0].kill()
