@@ -16,6 +16,7 @@ from typing import Final, NamedTuple
 import pytest
 
 from tests.daemon.test_metrics_port import free_port
+from tests.fakes.certificates import make_certificate
 from tests.fakes.dataset import BUCKET, FakeDataset
 from tests.fakes.s3_server import FakeS3Server, Reply, Request
 from tests.fakes.store import Pattern
@@ -186,3 +187,20 @@ def test_failures_are_not_kept(server: FakeS3Server, port: int, path: str) -> No
     server.behaviours.pop()
     assert ask(port, path, byte_range="0-9").body == DATA[:10]
     assert ask(port, f"/{BUCKET}/none?versionId=1", byte_range="0-9").status == 404
+
+
+def test_the_bucket_is_asked_by_tls(dataset: FakeDataset, path: str, tmp_path: Path) -> None:
+    """A certificate that it does not trust, or of another name, brings no byte; the right one does."""
+    for name in ("right", "wrong"):
+        (tmp_path / name).mkdir()
+    right, wrong = (
+        make_certificate(tmp_path / name, f"DNS:{host}")
+        for name, host in (("right", "localhost"), ("wrong", "other"))
+    )
+    for certificate, trusted, status in ((right, right, 206), (right, wrong, 502), (wrong, wrong, 502)):
+        (directory := tmp_path / f"{certificate.path.parent.name}-{trusted.path.parent.name}").mkdir()
+        with FakeS3Server(dataset.store, tls=certificate.server_context()) as server:
+            url = server.endpoint_url.replace("127.0.0.1", "localhost")
+            with running_nginx(directory, f"--endpoint-url={url}", f"--ca-bundle={trusted.path}") as nginx:
+                got = ask(nginx.port, path, byte_range="0-9")
+                assert (got.status, got.body == DATA[:10]) == (status, status == 206)
