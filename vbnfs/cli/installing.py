@@ -211,3 +211,8 @@ def _say_what_is_next(parts: tuple[str, ...], *, is_user: bool) -> None:
     program = what.program(what.HELPER)
     if "helper" in parts and not is_user and not what.is_for_all_users(program):
         echo_warning(f"only root can run {program}: fstab's option 'user' will not work")
+    if {"helper", "units"} & {*parts} and not is_user and (user := what.who_can_change(program)) is not None:
+        echo_warning(
+            f"root runs {program} from now on, and {user} can change it; README.md shows how to install vbnfs in"
+            " /opt, where only root can"
+        )
