@@ -8,14 +8,15 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from tests.figures_example import figures
+from tests.figures_example import FILL, figures
 from vbnfs.cli import top
 from vbnfs.cli.main import cli
 from vbnfs.cli.top import Watched, watch
 from vbnfs.errors import MountError
-from vbnfs.figures import Figures
+from vbnfs.figures import Fetch, Figures, parse_fetch
 from vbnfs.host.mountinfo import MountEntry
 
+FETCH = Fetch("vbnfs", 4714, "vbn", "/home/me/.cache/vbnfs", 10.0, FILL)
 ENTRY = MountEntry(Path("/mnt/vbn"), "0:99", "fuse.vbnfs", "s3:vbn", 0)
 
 
@@ -73,9 +74,38 @@ def test_a_mount_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     assert one.state[1] is None or "does not answer" in str(one.state[1])
 
 
+def test_a_mount_that_goes_on_failing(answers: list[Any]) -> None:
+    """Where lines follow one another, one that fails is not asked more often than others."""
+    answers.append(MountError("/mnt/vbn: its daemon is gone"))
+    asked: list[MountEntry] = []
+
+    def ask(entry: MountEntry) -> Figures:
+        asked.append(entry)
+        return top.ask_figures(entry, seconds=1.0)
+
+    one = Watched(ENTRY, 0.01, ask)
+    one.wait(1, is_patient=False)
+    one.wait(3)
+    assert len(asked) >= 3
+
+
+def test_what_is_fetched_without_a_mount(capsys: pytest.CaptureFixture[str]) -> None:
+    """It stands below the mounts, with how far it is, and its rate since it began; as JSON it has its own line."""
+    watch([], 0.1, is_once=True, as_json=False, fetches=lambda: [FETCH])
+    assert capsys.readouterr().out == (
+        "/home/me/.cache/vbnfs  vbn, fetched by vbnfs (pid 4714) without a mount\n"
+        "  fetching 12 of 44 files, 20.0 MiB of 100.0 MiB, 2.0 MiB/s, 40 s left\n"
+    )
+    watch([], 0.1, is_once=True, as_json=True, fetches=lambda: [FETCH])
+    assert parse_fetch(json.loads(capsys.readouterr().out)["fetch"]) == FETCH
+    watch([], 0.1, is_once=True, as_json=False, fetches=list)
+    assert capsys.readouterr().out == "nothing is mounted, and nothing is fetched any more\n"
+
+
 def test_no_mounts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where there is none, the message says what to type."""
+    """Where there is none, and nothing is fetched, the message says what to type."""
     monkeypatch.setattr("vbnfs.host.mountinfo.list_mounts", list)
+    monkeypatch.setattr("vbnfs.access.running_fetches.running_fetches", list)
     error = CliRunner().invoke(cli, ["top", "--once"], prog_name="vbnfs").exception
     assert isinstance(error, MountError)
     assert "'vbnfs mount ~/vbn' mounts a dataset" in str(error)

@@ -142,7 +142,8 @@ class OpenFiles:
 
     async def fill(self, contents: Sequence[Content]) -> None:
         """Bring all of some contents into the cache, in this order; each is checked. Raises a `StorageError`."""
-        dataset, progress = self._dataset, Progress(len(contents))
+        missing_bytes = [content.size_bytes - await self.cached_bytes(content) for content in contents]
+        dataset, progress = self._dataset, Progress(len(contents), sum(missing_bytes))
         portions = list(map(Portion.whole, contents))
         async with (
             held_while_fetched(dataset, portions),
@@ -153,6 +154,7 @@ class OpenFiles:
                 await self.verifier.judged(content)
                 dataset.verdicts.refuse(content)
                 await self._checked.check(content)
+                progress.done_files += 1
 
     async def checked_path(self, content: Content) -> Path | None:
         """Where the file of a whole content stands, all of whose blocks were checked; None unless they were.

@@ -1,28 +1,32 @@
 """Watching mounts: each is asked again and again by a thread of its own, so that one that hangs holds up no other."""
 
 import json
+import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from typing import Final
+from typing import Any, Final
 
 from vbnfs.access.mount_figures import ask_figures
 from vbnfs.cli.render import print_spans
 from vbnfs.cli.top_screen import screen
-from vbnfs.cli.top_text import Line, Sample, mount_lines, silent_lines
+from vbnfs.cli.top_text import Line, Sample, fetch_lines, mount_lines, silent_lines
 from vbnfs.errors import MountError
-from vbnfs.figures import Figures
+from vbnfs.figures import Fetch, Figures
 from vbnfs.host.mountinfo import MountEntry
 from vbnfs.host.terminal import keys
+from vbnfs.interrupts import raised_by
 
 _ANSWER_SECONDS: Final = 3.0
 _LATE_SECONDS: Final = 1.0  # then a mount that has not answered yet is shown as one that does not
 _LEAST_ROWS: Final = 3
 _OTHER_LINES: Final = 14  # of a mount: all but its readers, at most
+_FETCH_LINES: Final = 2
 
 Ask = Callable[[MountEntry], Figures]
+Fetches = Callable[[], Sequence[Fetch]]
 
 
 def _ask(entry: MountEntry) -> Figures:
@@ -64,10 +68,10 @@ class Watched:
             self._samples += 1
             self._changed.notify_all()
 
-    def wait(self, samples: int) -> None:
-        """Wait until it was asked so often, or has not answered: the asking has a deadline of its own."""
+    def wait(self, samples: int, *, is_patient: bool = True) -> None:
+        """Wait until it was asked so often: the asking has a deadline of its own. Impatient: or has not answered."""
         with self._changed:
-            self._changed.wait_for(lambda: self._samples >= samples or self._reason is not None)
+            self._changed.wait_for(lambda: self._samples >= samples or (not is_patient and self._reason is not None))
 
     @property
     def state(self) -> tuple[Sample | None, str | None]:
@@ -86,17 +90,29 @@ class Watched:
         return silent_lines(str(self.entry.mountpoint), reason or "is being asked", width=width)
 
 
-def watch(entries: Sequence[MountEntry], interval_seconds: float, *, is_once: bool, as_json: bool) -> None:
+def _none() -> Sequence[Fetch]:
+    return ()
+
+
+def watch(
+    entries: Sequence[MountEntry],
+    interval_seconds: float,
+    *,
+    is_once: bool,
+    as_json: bool,
+    fetches: Fetches = _none,
+) -> None:
     """Show mounts until Ctrl-C or `q`; with `is_once`, once. Raises `MountError` for those that did not answer then.
 
     On a terminal there is a screen. Else lines follow one another, each sample as a block, or as a line of JSON.
+    `fetches` gives what is fetched without a mount, and is to be shown, too.
     """
     watched = [Watched(entry, interval_seconds) for entry in entries]
     try:
         if is_once or as_json or not sys.stdout.isatty():
-            _write(watched, is_once=is_once, as_json=as_json)
+            _write(watched, fetches, interval_seconds, is_once=is_once, as_json=as_json)
         else:
-            _draw(watched, interval_seconds)
+            _draw(watched, fetches, interval_seconds)
     except KeyboardInterrupt:  # how watching ends
         return
     reasons = [f"{one.entry.mountpoint}: {reason}" for one in watched if (reason := one.state[1]) is not None]
@@ -104,35 +120,59 @@ def watch(entries: Sequence[MountEntry], interval_seconds: float, *, is_once: bo
         raise MountError("\n".join(reasons))
 
 
-def _write(watched: Sequence[Watched], *, is_once: bool, as_json: bool) -> None:
+def _write(
+    watched: Sequence[Watched], fetches: Fetches, interval_seconds: float, *, is_once: bool, as_json: bool
+) -> None:
     number = 2  # two samples make a rate
     while True:
         for one in watched:
-            one.wait(number)
-            if as_json:
-                _print_json(one)
-            else:
-                print_spans(one.lines())
+            one.wait(number, is_patient=not is_once)
+        if as_json:
+            _write_json(watched, fetches())
+        else:
+            print_spans(_lines(watched, fetches()))
         sys.stdout.flush()
         if is_once:
             return
         if not as_json:
             sys.stdout.write("\n")
+        if not watched:
+            time.sleep(interval_seconds)
         number += 1
 
 
-def _print_json(one: Watched) -> None:
-    sample, reason = one.state
-    value = {"mountpoint": str(one.entry.mountpoint), "error": reason} if sample is None else asdict(sample.now)
+def _write_json(watched: Sequence[Watched], fetches: Sequence[Fetch]) -> None:
+    for one in watched:
+        sample, reason = one.state
+        _print_json(
+            {"mountpoint": str(one.entry.mountpoint), "error": reason} if sample is None else asdict(sample.now)
+        )
+    for fetch in fetches:
+        _print_json({"fetch": asdict(fetch)})
+
+
+def _print_json(value: Mapping[str, Any]) -> None:
     sys.stdout.write(json.dumps(value, sort_keys=True) + "\n")
 
 
-def _draw(watched: Sequence[Watched], interval_seconds: float) -> None:
-    with screen() as show, keys() as pressed:
+def _lines(
+    watched: Sequence[Watched], fetches: Sequence[Fetch], width: int | None = None, most_rows: int | None = None
+) -> Iterator[Line]:
+    for one in watched:
+        yield from one.lines(width, most_rows)
+    for fetch in fetches:
+        yield from fetch_lines(fetch, width=width)
+    if not watched and not fetches:
+        yield [("nothing is mounted, and nothing is fetched any more", "dim")]
+
+
+def _draw(watched: Sequence[Watched], fetches: Fetches, interval_seconds: float) -> None:
+    with raised_by(signal.SIGTERM), screen() as show, keys() as pressed:
         while True:
-            width, height = show.size()
-            rows = max(_LEAST_ROWS, (height - 1) // len(watched) - _OTHER_LINES)
-            lines = [line for one in watched for line in one.lines(width, rows)]
+            (width, height), fetched = show.size(), fetches()
+            rows_left = height - 1 - _FETCH_LINES * len(fetched)
+            rows = max(_LEAST_ROWS, rows_left // max(1, len(watched)) - _OTHER_LINES)
+            lines = list(_lines(watched, fetched, width, rows))
             show.lines([*lines[: height - 1], [("q ends", "dim")]])
             if pressed(interval_seconds) in {"q", "Q"}:
                 return
