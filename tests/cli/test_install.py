@@ -200,6 +200,19 @@ def test_another_helper_stays(tmp_path: Path, flags: list[str]) -> None:
     assert files_below(tmp_path) == ["sbin/mount.fuse.vbnfs"]
 
 
+def test_the_helper_of_a_package_stays(tmp_path: Path) -> None:
+    """What script/package's package has put there is its own: it is refused by name, and not taken away."""
+    (tmp_path / "sbin").mkdir()
+    (tmp_path / "sbin" / "mount.vbnfs").symlink_to("/usr/lib/vbnfs/bin/mount.vbnfs")
+    done = run_vbnfs("install-helper", "--root", tmp_path)
+    assert (done.returncode, "mount.vbnfs: of the package vbnfs, so it stays; 'apt remove" in done.stderr) == (
+        1,
+        True,
+    )
+    assert run_vbnfs("uninstall", "--system", "--root", tmp_path).returncode == 0
+    assert files_below(tmp_path) == ["sbin/mount.vbnfs"]
+
+
 def test_the_helper_of_another_installation_is_replaced(tmp_path: Path) -> None:
     """A link to the program of an older vbnfs that may be gone is ours."""
     (tmp_path / "sbin").mkdir()

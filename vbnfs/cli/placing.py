@@ -192,6 +192,8 @@ def _check(piece: Piece, placed: Placed) -> None:
             return
         if placed.has(piece.path):
             raise InstallError(f"{piece.path}: changed since vbnfs installed it, so it stays; move it away yourself")
+        if piece.is_packages():
+            raise InstallError(f"{piece.path}: of the package vbnfs, so it stays; 'apt remove vbnfs' takes it away")
         if not piece.is_ours():
             raise InstallError(f"{piece.path}: not installed by vbnfs, so it stays; remove it yourself")
 

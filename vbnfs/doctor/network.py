@@ -22,7 +22,7 @@ from vbnfs.config.settings import Config
 from vbnfs.dataset.manifest import Origin
 from vbnfs.dataset.release import ReleaseReader
 from vbnfs.dataset.stored_files import StoredFolder
-from vbnfs.doctor.findings import Finding, failed, good, left_out, note, to_do
+from vbnfs.doctor.findings import Finding, counted, failed, good, left_out, note, to_do
 from vbnfs.errors import (
     DatasetError,
     ProxyDeniedError,
@@ -265,8 +265,7 @@ def decide_server(name: NameFacts, facts: ServerFacts) -> Iterator[Finding]:
     elif facts.failure is not None:
         yield failed(facts.failure)
     else:
-        count = "1 dataset version" if len(facts.listed) == 1 else f"{len(facts.listed):,} dataset versions"
-        yield good(f"{facts.server} answers; {count}")
+        yield good(f"{facts.server} answers; {counted(len(facts.listed), 'dataset version')}")
 
 
 def _belongs_to(name: NameFacts, facts: ServerFacts) -> str | None:
