@@ -89,9 +89,13 @@ def test_all_of_a_system(tmp_path: Path) -> None:
     assert [f"{tmp_path}/{name}" for name in there] == sorted(line.split()[0] for line in done.stdout.splitlines())
     assert {"sbin/mount.vbnfs", "etc/fish/completions/vbnfs.fish", "etc/tmpfiles.d/vbnfs.conf"} <= {*there}
     (tmp_path / "etc/own").touch()
+    stamps = tmp_path / "var/lib/systemd/timers"
+    stamps.mkdir(parents=True)
+    (stamps / "stamp-vbnfs-clean.timer").touch()  # as systemd does when the timer is enabled
+    (stamps / "stamp-other.timer").touch()
     assert run_vbnfs("uninstall", "--system", "--root", tmp_path).returncode == 0
-    assert files_below(tmp_path) == ["etc/own"]
-    assert not (tmp_path / "var").exists()
+    assert files_below(tmp_path) == ["etc/own", "var/lib/systemd/timers/stamp-other.timer"]
+    assert not (tmp_path / "var/lib/vbnfs").exists()
     assert (tmp_path / "usr").exists()  # it was there before
 
 

@@ -14,7 +14,7 @@ import pytest
 from tests.fakes.disks import freezable_disk, freeze, thaw
 from tests.fakes.name_server import NameServer
 from tests.fixtures_mount import Mounts, run_vbnfs, until
-from tests.scenarios.system.namespace import HOME, USER, Namespace
+from tests.scenarios.system.namespace import HOME, LAB, MEMBER, USER, Namespace
 from vbnfs.demo.server import SeaweedServer
 from vbnfs.demo.upload import DemoRelease
 
@@ -75,7 +75,7 @@ def test_a_name_server_that_hangs(tmp_path: Path) -> None:
     found = findings(done.stdout)
     assert [check for check, ones in found.items() if ones[0]["level"] == "to do"] == ["name"]
     assert ".s3.us-west-2.amazonaws.com cannot be looked up: " in found["name"][0]["text"]
-    assert "the network's name server (/etc/resolv.conf)" in found["name"][0]["remedy"]
+    assert "check the network and its name server (/etc/resolv.conf)" in found["name"][0]["remedy"]
     assert (found["server"][0]["level"], found["server"][0]["text"]) == ("left out", "see name")
 
 
@@ -143,6 +143,13 @@ def test_as_an_ordinary_user() -> None:
         assert USER not in report
         assert "/dev/fuse: not open to everybody; as root, run: chmod 666 /dev/fuse" in report
         assert namespace.mounts() == []
+        namespace.output("sh", "-euc", f"chgrp {LAB} /dev/fuse; chmod 660 /dev/fuse")
+        expected = (
+            f"/dev/fuse: not open to everybody; be a member of the group {LAB}, and log in again; or, as root, run:"
+        )
+        assert doctor()["fuse"][0]["text"] == f"{expected} chmod 666 /dev/fuse"
+        done = namespace.vbnfs("doctor", "--json", "--offline", user=MEMBER)
+        assert findings(done.stdout)["fuse"][0]["level"] == "good"
         namespace.output("sh", "-euc", NO_FUSE)
         for user in (USER, None):
             done = namespace.vbnfs("doctor", "--json", "--offline", user=user)

@@ -214,10 +214,10 @@ def decide_name(facts: NameFacts) -> Iterator[Finding]:
     """Whether the name is known."""
     if facts.problem is not None:
         what = "the proxy's name" if facts.is_proxy else "the server's name"
-        remedy = "check the variable that names the proxy" if facts.is_proxy else "check --endpoint-url and --region"
+        where = "the variable that names the proxy" if facts.is_proxy else "--endpoint-url and --region"
         yield to_do(
             f"{what} {facts.name} cannot be looked up: {facts.problem}",
-            f"{remedy}, and the network's name server (/etc/resolv.conf)",
+            f"check the network and its name server (/etc/resolv.conf), and {where}",
             section="behind-a-proxy" if facts.is_proxy else _SERVER,
         )
     elif facts.is_address:

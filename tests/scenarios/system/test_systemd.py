@@ -264,9 +264,8 @@ def test_the_debian_package(root: Path, server: FakeS3Server, tmp_path: Path) ->
         assert guest.output("dpkg", "--verify", "vbnfs") == ""
         guest.output("dpkg", "--remove", "vbnfs")
         assert guest.mounts() == []
-        assert guest.run("find", "/usr", "/etc/fish", "/var/lib", "-name", "*vbnfs*").stdout == (
-            "/var/lib/dpkg/info/vbnfs.list\n/var/lib/dpkg/info/vbnfs.postrm\n"
-        )
+        left = guest.run("find", "/usr", "/etc/fish", "/var/lib/dpkg", "-name", "*vbnfs*").stdout
+        assert left == "/var/lib/dpkg/info/vbnfs.list\n/var/lib/dpkg/info/vbnfs.postrm\n"
         guest.output("dpkg", "--purge", "vbnfs")
         assert guest.run("find", "/usr", "/etc", "/var/lib", "-name", "*vbnfs*").stdout == "/etc/vbnfs\n"
         guest.output("test", "-f", "/etc/vbnfs/test.toml")
