@@ -7,8 +7,6 @@ KeyboardInterrupt. This module imports no more than that needs.
 
 import os
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from types import FrameType
 
 
@@ -29,13 +27,3 @@ def raise_again() -> None:
     """From now on SIGINT raises KeyboardInterrupt, unless it is ignored."""
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-@contextmanager
-def raised_by(number: int) -> Iterator[None]:
-    """While entered, this signal raises KeyboardInterrupt, too: what is to be put right at the end is."""
-    before = signal.signal(number, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(number, before)

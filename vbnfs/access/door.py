@@ -27,6 +27,7 @@ from vbnfs.errors import root_error
 _LOOK_SECONDS: Final = 0.5
 _END_SECONDS: Final = 10.0  # more than the last writes of a source of blocks may take
 _ENDS: Final = "this process ends, and what was open is closed"
+_FORKED: Final = "opened before this process was forked: open it again here"
 
 T = TypeVar("T")
 Result = TypeVar("Result")
@@ -47,8 +48,16 @@ class Opened(Generic[T]):
     def run(self, work: Callable[..., Awaitable[Result]], *arguments: Any) -> Result:
         """As the function `run`. Raises `RuntimeError` in a process that was forked since."""
         if self._thread.pid != os.getpid():
-            raise RuntimeError("opened before this process was forked: open it again here")
+            raise RuntimeError(_FORKED)
         return _Call(self._thread, lambda: work(*arguments)).run()
+
+    def run_showing(
+        self, show: Callable[[], object], work: Callable[..., Awaitable[Result]], *arguments: Any
+    ) -> Result:
+        """As `run`; while it waits, it calls `show` now and then, in the thread of the caller."""
+        if self._thread.pid != os.getpid():
+            raise RuntimeError(_FORKED)
+        return _Call(self._thread, lambda: work(*arguments), show).run()
 
     def soon(self, function: Callable[[], object]) -> None:
         """Have a function called in the trio thread, later. It is not waited for, and is not called after the end."""
@@ -85,11 +94,17 @@ def opened(manager: AbstractAsyncContextManager[T]) -> Iterator[Opened[T]]:
 
 
 class _Call(Generic[Result]):
-    """Work to be done in the trio thread."""
+    """Work to be done in the trio thread. `show` is called now and then by the thread that waits for it."""
 
-    def __init__(self, thread: "_TrioThread", work: Callable[[], Awaitable[Result]]) -> None:
+    def __init__(
+        self,
+        thread: "_TrioThread",
+        work: Callable[[], Awaitable[Result]],
+        show: Callable[[], object] = lambda: None,
+    ) -> None:
         self._thread = thread
         self._work = work
+        self._show = show
         self._result = Future[Result]()
         self._scope = trio.CancelScope()
 
@@ -119,14 +134,13 @@ class _Call(Generic[Result]):
             self.cancel()
             raise
 
-    @staticmethod
-    def _wait_until(either: "Sequence[Future[Any]]") -> None:
+    def _wait_until(self, either: "Sequence[Future[Any]]") -> None:
         """Return when one of them is there.
 
         A signal that comes just before the main thread begins to wait does not wake it: so it looks now and then.
         """
         while not wait(either, _LOOK_SECONDS, return_when=FIRST_COMPLETED).done:
-            pass
+            self._show()
 
     def wait_for(self, event: "Future[Any]") -> None:
         """Wait until `event` is there, or raise the error because of which it will not come."""

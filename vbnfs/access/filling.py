@@ -40,6 +40,11 @@ class Progress:
     """How far it is: of so many `files` and `count_bytes` that were missing, and which mount does it, if one does.
 
     More than `count_bytes` come where something has to be fetched again.
+
+    >>> progress = vbnfs.Progress(files=2, count_bytes=100)
+    >>> progress.add(40)
+    >>> progress.done_bytes / progress.count_bytes
+    0.4
     """
 
     files: int = 0

@@ -16,7 +16,7 @@ from vbnfs.access.door import Opened, opened
 from vbnfs.access.open_files import OpenFiles, open_files
 from vbnfs.access.project_tables import ProjectTables
 from vbnfs.access.versions import Versions, load_versions
-from vbnfs.access.whole_files import WholeFiles, whole_files
+from vbnfs.access.whole_files import WholeFiles
 from vbnfs.config.settings import Config
 from vbnfs.dataset.manifest import DatasetVersion, Manifest
 from vbnfs.logs import log_by_python
@@ -45,8 +45,8 @@ class Parts:
 async def _opened(config: Config) -> AsyncIterator[Parts]:
     async with open_dataset(config) as dataset:
         versions = await load_versions(dataset)
-        async with open_files(versions) as files, whole_files(versions) as whole:
-            yield Parts(versions, files, whole)
+        async with open_files(versions) as files:
+            yield Parts(versions, files, WholeFiles(files.readers))
 
 
 class Connection:
@@ -64,6 +64,13 @@ class Connection:
         """The result of `work(parts, *arguments)`, awaited in the event loop's thread. Raises what it raises."""
         parts = self._parts()
         return parts.run(work, parts.value, *arguments)
+
+    def run_showing(
+        self, show: Callable[[], object], work: Callable[..., Awaitable[Result]], *arguments: Any
+    ) -> Result:
+        """As `run`; while it waits, it calls `show` now and then, in the thread of the caller."""
+        parts = self._parts()
+        return parts.run_showing(show, work, parts.value, *arguments)
 
     def soon(self, function: Callable[[], object]) -> None:
         """Call a function in that thread, later; it is not waited for. Nothing happens where nothing is open."""

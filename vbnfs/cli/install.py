@@ -3,6 +3,7 @@
 A list of `Piece`s decides which file goes where; `placing.py` puts them there, and takes them away.
 """
 
+import hashlib
 import os
 import sys
 import sysconfig
@@ -15,6 +16,7 @@ from typing import Final
 
 from vbnfs.config.environment import user_config_directory, user_data_directory
 from vbnfs.errors import InstallError
+from vbnfs.host.identity import user_name
 
 HELPER: Final = "mount.vbnfs"
 MARK: Final = "# Installed by 'vbnfs install-units'"
@@ -40,6 +42,11 @@ class Piece:
     text: str = ""
     target: Path | None = None
 
+    @property
+    def identity(self) -> str:
+        """What the file is once it is in place: where the link leads, or a hash of its bytes."""
+        return identity_of_bytes(self.text.encode()) if self.target is None else identity_of_link(str(self.target))
+
     def is_ours(self) -> bool:
         """Whether a vbnfs that kept no list installed the file at `path`, which must exist."""
         if self.target is not None:
@@ -49,6 +56,16 @@ class Piece:
     def is_packages(self) -> bool:
         """Whether what is at `path` is a link that the distribution's package has put there."""
         return self.path.is_symlink() and Path(os.readlink(self.path)).is_relative_to(_PACKAGE_HOME)
+
+
+def identity_of_bytes(data: bytes) -> str:
+    """What a file with these bytes is, in a list of what is in place."""
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
+def identity_of_link(target: str) -> str:
+    """What a link is there."""
+    return f"-> {target}"
 
 
 def helper_pieces(root: Path, *, is_package: bool = False) -> list[Piece]:
@@ -169,10 +186,30 @@ def is_package() -> bool:
     return Path(sys.prefix) == _PACKAGE_HOME
 
 
+def brought_by_installer() -> frozenset[str]:
+    """The real paths of completions and manual pages that the installer of this program has put into its `share`.
+
+    With `pip install --user`, and in an image whose Python is in /usr/local, these are the very places of ours.
+    """
+    try:
+        installed = distribution("vbnfs").files or []
+    except PackageNotFoundError:
+        installed = []
+    ours = (file for file in installed if file.parts[-4:-3] == ("share",))
+    return frozenset(os.path.realpath(str(file.locate())) for file in ours)
+
+
 def is_for_all_users(path: Path) -> bool:
     """Whether every user may run a program, and the Python that it needs."""
-    return all(
-        part.stat().st_mode & 0o001
-        for runnable in (path, Path(os.path.realpath(sys.executable)))
-        for part in (runnable, *runnable.parents)
-    )
+    return all(part.stat().st_mode & 0o001 for part in _all_of(path))
+
+
+def who_can_change(path: Path) -> str | None:
+    """A user other than root who can put something else in the place of a program; None if there is none."""
+    return next((user_name(uid) for part in _all_of(path) if (uid := part.stat().st_uid) != 0), None)
+
+
+def _all_of(path: Path) -> Iterator[Path]:
+    """A program, the Python that it needs, and the folders above them."""
+    for runnable in (path, Path(os.path.realpath(path)), Path(os.path.realpath(sys.executable))):
+        yield from (runnable, *runnable.parents)

@@ -1,7 +1,6 @@
 """Watching mounts: each is asked again and again by a thread of its own, so that one that hangs holds up no other."""
 
 import json
-import signal
 import sys
 import threading
 import time
@@ -10,17 +9,20 @@ from dataclasses import asdict
 from typing import Any, Final
 
 from vbnfs.access.mount_figures import ask_figures
-from vbnfs.cli.render import print_spans
-from vbnfs.cli.top_screen import screen
+from vbnfs.cli.render import is_screen, print_spans
+from vbnfs.cli.top_screen import leaving_at_sigterm, screen
 from vbnfs.cli.top_text import Line, Sample, fetch_lines, mount_lines, silent_lines
 from vbnfs.errors import MountError
 from vbnfs.figures import Fetch, Figures
+from vbnfs.host import mountinfo
 from vbnfs.host.mountinfo import MountEntry
 from vbnfs.host.terminal import keys
-from vbnfs.interrupts import raised_by
 
 _ANSWER_SECONDS: Final = 3.0
 _LATE_SECONDS: Final = 1.0  # then a mount that has not answered yet is shown as one that does not
+_FIRST_SECONDS: Final = 10.0  # for what is asked first to answer, or to be given up
+_FOR_A_RATE: Final = 2  # samples
+_LONGEST_SECONDS: Final = 1.0  # between two pictures of a screen, whose size changes
 _LEAST_ROWS: Final = 3
 _OTHER_LINES: Final = 14  # of a mount: all but its readers, at most
 _FETCH_LINES: Final = 2
@@ -30,7 +32,19 @@ Fetches = Callable[[], Sequence[Fetch]]
 
 
 def _ask(entry: MountEntry) -> Figures:
-    return ask_figures(entry, seconds=_ANSWER_SECONDS)
+    return ask_figures(_now(entry), seconds=_ANSWER_SECONDS)
+
+
+def _now(entry: MountEntry) -> MountEntry:
+    """The mount, or the one that is in its place now. Raises `MountError` where there is none.
+
+    Another mount may have the number of one that is gone, and so its control socket's name.
+    """
+    if entry in mountinfo.list_mounts():
+        return entry
+    if (now := mountinfo.find_mount(entry.mountpoint)) is None:
+        raise MountError(f"{entry.mountpoint}: not mounted any more; 'vbnfs mount' mounts it anew")
+    return now
 
 
 class Watched:
@@ -41,7 +55,7 @@ class Watched:
         self._interval_seconds = interval_seconds
         self._ask = ask
         self._changed = threading.Condition()
-        self._samples = 0
+        self._samples = self._shown = 0
         self._sample: Sample | None = None
         self._reason: str | None = None
         self._asked_at = time.monotonic()
@@ -53,7 +67,7 @@ class Watched:
             began = self._asked_at = time.monotonic()
             try:
                 now = self._ask(self.entry)
-            except MountError as error:
+            except (MountError, OSError) as error:
                 self._set(None, str(error).removeprefix(f"{self.entry.mountpoint}: "))
                 before = None
             else:
@@ -68,10 +82,17 @@ class Watched:
             self._samples += 1
             self._changed.notify_all()
 
-    def wait(self, samples: int, *, is_patient: bool = True) -> None:
-        """Wait until it was asked so often: the asking has a deadline of its own. Impatient: or has not answered."""
+    def wait(self, end: float) -> None:
+        """Wait for a sample that was not waited for yet, at first for two; or for why there is none.
+
+        `end`, as time.monotonic() has it, is when one that still asks is waited for no longer.
+        """
         with self._changed:
-            self._changed.wait_for(lambda: self._samples >= samples or (not is_patient and self._reason is not None))
+            self._changed.wait_for(self._has_more, end - time.monotonic())
+            self._shown = self._samples
+
+    def _has_more(self) -> bool:
+        return self._samples > self._shown and (self._samples >= _FOR_A_RATE or self._reason is not None)
 
     @property
     def state(self) -> tuple[Sample | None, str | None]:
@@ -109,7 +130,7 @@ def watch(
     """
     watched = [Watched(entry, interval_seconds) for entry in entries]
     try:
-        if is_once or as_json or not sys.stdout.isatty():
+        if is_once or as_json or not is_screen():
             _write(watched, fetches, interval_seconds, is_once=is_once, as_json=as_json)
         else:
             _draw(watched, fetches, interval_seconds)
@@ -123,14 +144,13 @@ def watch(
 def _write(
     watched: Sequence[Watched], fetches: Fetches, interval_seconds: float, *, is_once: bool, as_json: bool
 ) -> None:
-    number = 2  # two samples make a rate
+    seconds = interval_seconds + _FIRST_SECONDS
     while True:
+        end = time.monotonic() + seconds
         for one in watched:
-            one.wait(number, is_patient=not is_once)
-        if as_json:
-            _write_json(watched, fetches())
-        else:
-            print_spans(_lines(watched, fetches()))
+            one.wait(end)
+            _write_sample(one, as_json=as_json)
+        _write_fetches(fetches(), is_all=not watched, as_json=as_json)
         sys.stdout.flush()
         if is_once:
             return
@@ -138,15 +158,21 @@ def _write(
             sys.stdout.write("\n")
         if not watched:
             time.sleep(interval_seconds)
-        number += 1
+        seconds = interval_seconds + _ANSWER_SECONDS + _LATE_SECONDS
 
 
-def _write_json(watched: Sequence[Watched], fetches: Sequence[Fetch]) -> None:
-    for one in watched:
-        sample, reason = one.state
-        _print_json(
-            {"mountpoint": str(one.entry.mountpoint), "error": reason} if sample is None else asdict(sample.now)
-        )
+def _write_sample(one: Watched, *, as_json: bool) -> None:
+    if not as_json:
+        print_spans(one.lines())
+        return
+    sample, reason = one.state
+    _print_json({"mountpoint": str(one.entry.mountpoint), "error": reason} if sample is None else asdict(sample.now))
+
+
+def _write_fetches(fetches: Sequence[Fetch], *, is_all: bool, as_json: bool) -> None:
+    if not as_json:
+        print_spans(_lines_of_fetches(fetches, is_all=is_all))
+        return
     for fetch in fetches:
         _print_json({"fetch": asdict(fetch)})
 
@@ -155,24 +181,22 @@ def _print_json(value: Mapping[str, Any]) -> None:
     sys.stdout.write(json.dumps(value, sort_keys=True) + "\n")
 
 
-def _lines(
-    watched: Sequence[Watched], fetches: Sequence[Fetch], width: int | None = None, most_rows: int | None = None
-) -> Iterator[Line]:
-    for one in watched:
-        yield from one.lines(width, most_rows)
+def _lines_of_fetches(fetches: Sequence[Fetch], *, is_all: bool, width: int | None = None) -> Iterator[Line]:
+    """`is_all`: no mount is watched."""
     for fetch in fetches:
         yield from fetch_lines(fetch, width=width)
-    if not watched and not fetches:
+    if is_all and not fetches:
         yield [("nothing is mounted, and nothing is fetched any more", "dim")]
 
 
 def _draw(watched: Sequence[Watched], fetches: Fetches, interval_seconds: float) -> None:
-    with raised_by(signal.SIGTERM), screen() as show, keys() as pressed:
+    with leaving_at_sigterm(), screen() as show, keys() as pressed:
         while True:
             (width, height), fetched = show.size(), fetches()
-            rows_left = height - 1 - _FETCH_LINES * len(fetched)
-            rows = max(_LEAST_ROWS, rows_left // max(1, len(watched)) - _OTHER_LINES)
-            lines = list(_lines(watched, fetched, width, rows))
+            room = height - 1 - _FETCH_LINES * len(fetched)
+            rows = max(_LEAST_ROWS, room // max(1, len(watched)) - _OTHER_LINES)
+            lines = [line for one in watched for line in one.lines(width, rows)]
+            lines += _lines_of_fetches(fetched, is_all=not watched, width=width)
             show.lines([*lines[: height - 1], [("q ends", "dim")]])
-            if pressed(interval_seconds) in {"q", "Q"}:
+            if pressed(min(interval_seconds, _LONGEST_SECONDS)) in {"q", "Q"}:
                 return

@@ -11,9 +11,8 @@ import click
 
 from vbnfs.cli import render
 from vbnfs.cli.options import (
+    EXIT_STATUS,
     ONLY_OF_A_MOUNT,
-    STATUSES,
-    WHERE_SETTINGS_ARE,
     config_of,
     echo_note,
     echo_warning,
@@ -24,22 +23,17 @@ from vbnfs.cli.options import (
 from vbnfs.errors import PinError, UsageError, VbnfsError
 
 if TYPE_CHECKING:
-    from vbnfs.cli.asked import Place
-    from vbnfs.cli.prefetch import Choose, Plan
+    from vbnfs.access.fetching import Choose, Plan
+    from vbnfs.access.tree_files import Place
+    from vbnfs.access.verifying import Finding, Outcome
+    from vbnfs.access.wanted import Wanted
     from vbnfs.cli.progress import Bar
-    from vbnfs.cli.verify import Finding, Outcome
-    from vbnfs.cli.wanted import Wanted
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 _HAVING: Final = ("units", "channels", "probes")  # tables whose rows may be asked to belong to a session
 _CHOOSING: Final = ("sessions", "behavior_only", "lfp", *(f"having_{name}" for name in _HAVING))
 HIDDEN: Final = ("verify", *ONLY_OF_A_MOUNT)
-
-
-def ending(example: str) -> str:
-    """How a command's help ends."""
-    return f"\b\nExample: {example}\n{STATUSES}\n{WHERE_SETTINGS_ARE}"
 
 
 def choosing(
@@ -67,7 +61,7 @@ def choosing(
     return decorate
 
 
-@click.command(epilog=ending("vbnfs prefetch --sessions \"experience_level == 'Novel'\" --dry-run"))
+@click.command(epilog=EXIT_STATUS)
 @click.argument("paths", metavar="[PATH]...", nargs=-1, type=Path)
 @choosing()
 @click.option(
@@ -104,7 +98,7 @@ def prefetch(
         _fetch(where, _chosen_by(wanted), is_trial=is_trial, as_json=as_json)
 
 
-@click.command(epilog=ending("vbnfs pin novel --sessions \"experience_level == 'Novel'\""))
+@click.command(epilog=EXIT_STATUS)
 @click.argument("words", metavar="NAME [PATH]...", nargs=-1)
 @choosing()
 @click.option("--note", help="What it is for.")
@@ -153,8 +147,8 @@ def _has_choice(options: dict[str, Any]) -> bool:
 
 def asked(paths: Sequence[Path], options: dict[str, Any]) -> tuple["Place", "Wanted"]:
     """The place in which files are chosen, and the choice. Raises `UsageError`."""
+    from vbnfs.access.wanted import Wanted  # noqa: PLC0415
     from vbnfs.cli.asked import place_of  # noqa: PLC0415
-    from vbnfs.cli.wanted import Wanted  # noqa: PLC0415
 
     sessions, behavior_only, lfp, *queries = (options.pop(name) for name in _CHOOSING)
     having = tuple((name, query) for name, query in zip(_HAVING, queries, strict=True) if query is not None)
@@ -166,7 +160,7 @@ def asked(paths: Sequence[Path], options: dict[str, Any]) -> tuple["Place", "Wan
 
 def _again(name: str, options: dict[str, Any]) -> tuple["Place", "Wanted"]:
     """What a pin was made for."""
-    from vbnfs.cli import pinning  # noqa: PLC0415
+    from vbnfs.access import pinning  # noqa: PLC0415
     from vbnfs.cli.asked import place_of  # noqa: PLC0415
 
     _has_choice(options)
@@ -177,7 +171,7 @@ def _again(name: str, options: dict[str, Any]) -> tuple["Place", "Wanted"]:
 
 def _recorded(file: Path, options: dict[str, Any]) -> tuple["Place", "Choose"]:
     """Where what a record names is fetched, and what chooses it."""
-    from vbnfs.cli import recorded  # noqa: PLC0415
+    from vbnfs.access import recorded  # noqa: PLC0415
     from vbnfs.cli.asked import place_of  # noqa: PLC0415
 
     given = given_in(options)
@@ -196,7 +190,7 @@ def _chosen_by(wanted: "Wanted") -> "Choose":
 
 def _pin(where: "Place", wanted: "Wanted", name: str, note: str | None, *, is_trial: bool, as_json: bool) -> None:
     """Fetch what is wanted, and hold it by a pin; or say what would be fetched."""
-    from vbnfs.cli import pinning  # noqa: PLC0415
+    from vbnfs.access import pinning  # noqa: PLC0415
 
     where = pinning.in_its_version(where, name, wanted)
     bring = partial(_move, where, name, note, wanted)
@@ -224,26 +218,28 @@ _Bring = Callable[[Callable[["Finding"], None], "Bar", Callable[["Plan"], None]]
 
 
 def _check(outcome: "Outcome") -> None:
-    from vbnfs.cli import verify as verifying  # noqa: PLC0415
+    from vbnfs.access.verifying import check  # noqa: PLC0415
 
-    verifying.check(outcome)
+    check(outcome)
 
 
 def _bring(bring: _Bring, *, as_json: bool) -> "Outcome":
     """Fetch, with a bar; write what is wrong with files, and how it ended."""
+    from vbnfs.access.verifying import GOOD, NO_HASH, PART  # noqa: PLC0415
+    from vbnfs.cli import prefetch  # noqa: PLC0415
     from vbnfs.cli import verify as verifying  # noqa: PLC0415
     from vbnfs.cli.progress import Bar, going_on_later  # noqa: PLC0415
 
-    def show(finding: verifying.Finding) -> None:
-        if not as_json and finding.outcome not in {verifying.GOOD, verifying.NO_HASH, verifying.PART}:
+    def show(finding: "Finding") -> None:
+        if not as_json and finding.outcome not in {GOOD, NO_HASH, PART}:
             detail = f": {finding.detail}" if finding.detail else ""
             with bar.aside():
                 click.echo(render.escape(f"{finding.outcome:<12} {finding.path}{detail}"))
 
     def announce(plan: "Plan") -> None:
-        if (left_out := plan.left_out_line()) is not None:
+        if (left_out := prefetch.left_out_line(plan)) is not None:
             echo_note(left_out)
-        echo_note(plan.lines()[0])
+        echo_note(prefetch.lines_of(plan)[0])
 
     bar = Bar()
     with going_on_later():
@@ -254,12 +250,13 @@ def _bring(bring: _Bring, *, as_json: bool) -> "Outcome":
 
 
 def _show_plan(plan: "Plan", *, as_json: bool) -> None:
+    from vbnfs.cli import prefetch  # noqa: PLC0415
     from vbnfs.errors import CacheError  # noqa: PLC0415
 
     if not as_json:
-        if (left_out := plan.left_out_line()) is not None:
+        if (left_out := prefetch.left_out_line(plan)) is not None:
             echo_note(left_out)
-        for line in plan.lines():
+        for line in prefetch.lines_of(plan):
             render.print_line(line)
     if plan.problem is not None:
         sys.stdout.flush()
@@ -269,7 +266,8 @@ def _show_plan(plan: "Plan", *, as_json: bool) -> None:
 def _update(
     names: Sequence[str], note: str | None, options: dict[str, Any], *, is_trial: bool, as_json: bool
 ) -> None:
-    from vbnfs.cli import pinning, prefetch  # noqa: PLC0415
+    from vbnfs.access import pinning  # noqa: PLC0415
+    from vbnfs.cli import prefetch  # noqa: PLC0415
     from vbnfs.cli.asked import place_of  # noqa: PLC0415
 
     given = given_in(options)
@@ -315,7 +313,7 @@ def _move(
     return pinning.hold_and_fetch(where, name, note, wanted, show=show, bar=bar, announce=announce)
 
 
-@click.command(epilog=ending("vbnfs unpin novel"))
+@click.command(epilog=EXIT_STATUS)
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @settings(*HIDDEN, "dataset_version", shown=("cache_dir",))
@@ -336,7 +334,7 @@ def unpin(names: tuple[str, ...], as_json: bool, **options: Any) -> None:
             render.print_line(f"{name}  {render.size(count)} may be evicted from now on")
 
 
-@click.command(epilog=ending("vbnfs pins"))
+@click.command(epilog=EXIT_STATUS)
 @click.argument("names", metavar="[NAME]...", nargs=-1)
 @click.option("--json", "as_json", is_flag=True, help="As JSON, with what each was made for.")
 @settings(*HIDDEN, "dataset_version", shown=("cache_dir", "offline"))
@@ -371,7 +369,7 @@ def pins(names: tuple[str, ...], as_json: bool, **options: Any) -> None:
             echo_note(f"{row.name}: not all of it is here: 'vbnfs pin {row.name}' fetches what is missing")
 
 
-@click.command(epilog=ending("vbnfs du --by kind"))
+@click.command(epilog=EXIT_STATUS)
 @click.argument("path", required=False, type=Path)
 @click.option(
     "--by",
