@@ -58,7 +58,7 @@ def test_a_mount_that_works() -> None:
         " 2.0 GiB",
         "  The daemon",
         f"    daemon      pid 4711, vbnfs {__version__}",
-        "    log         on the daemon's terminal",
+        "    log         on its terminal, or where systemd has started it: journalctl _PID=4711",
         "  'vbnfs top /home/me/vbn' shows what goes on, 'vbnfs umount /home/me/vbn' takes it away",
     ]
 

@@ -267,7 +267,7 @@ SOUND = {
 def test_a_status_that_is_none(entry: MountEntry, change: dict[str, Any]) -> None:
     """Whatever a daemon says, which may be another user's: what is no status is an error."""
     reply = json.dumps({**SOUND, **change}).encode()
-    reason = "None" if "ok" in change else "its daemon's status is none"
+    reason = "None" if "ok" in change else "its daemon's status is none: .*: unmount it and mount it again"
     with answering(entry, lambda connection: connection.sendall(reply)), pytest.raises(MountError, match=reason):
         ask_status(entry)
 
@@ -402,7 +402,7 @@ async def test_a_socket_that_goes_away_is_made_again(
     monkeypatch.setattr(control, "_LOOK_SECONDS", 0.01)
     session = tmp_path / "session"
     session.mkdir()
-    monkeypatch.setattr(runtime, "_places", lambda owner: [session / "vbnfs", tmp_path / "vbnfs"])
+    monkeypatch.setattr(runtime, "runtime_directories", lambda owner: [session / "vbnfs", tmp_path / "vbnfs"])
     place = partial(runtime.socket_path, entry.owner, entry.device)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(control.keep_serving, place, {"hello": hello})
@@ -455,7 +455,7 @@ async def test_a_socket_is_found_when_its_user_has_logged_in_since(
 ) -> None:
     """A mount from before /run/user/UID was there is asked where its socket was made, a later one there."""
     session = tmp_path / "session"
-    monkeypatch.setattr(runtime, "_places", lambda owner: [session / "vbnfs", tmp_path / "vbnfs"])
+    monkeypatch.setattr(runtime, "runtime_directories", lambda owner: [session / "vbnfs", tmp_path / "vbnfs"])
     async with served(entry) as path:
         assert path.parent == tmp_path / "vbnfs"
         session.mkdir()

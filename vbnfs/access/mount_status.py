@@ -62,7 +62,7 @@ def ask_readers_status(entry: MountEntry, *, seconds: float = ANSWER_SECONDS) ->
 
 def _no_status(entry: MountEntry, answer: Mapping[str, Any], wrong: str | None) -> MountError:
     """The error for a status that lacks something, or has what cannot be: perhaps another vbnfs means it so."""
-    theirs, remedy = answer.get("vbnfs_version"), ""
+    theirs, remedy = answer.get("vbnfs_version"), "; its vbnfs may be another one: unmount it and mount it again"
     if isinstance(theirs, str) and theirs != __version__ and _VERSION.fullmatch(theirs):
         remedy = f"; it is of vbnfs {theirs}, and this is {__version__}: unmount it and mount it again"
     return MountError(f"{entry.mountpoint}: its daemon's status is none: {wrong or 'not plain values'}{remedy}")

@@ -87,7 +87,7 @@ def _sections(status: Status) -> dict[str, Facts]:
     return {
         "Read since it was mounted": _reads(status),
         "The cache": _cache(status),
-        "The daemon": {"daemon": _daemon(status), "log": status["log_file"] or "on the daemon's terminal"},
+        "The daemon": {"daemon": _daemon(status), "log": status["log_file"] or _journal(status)},
     }
 
 
@@ -115,6 +115,10 @@ def _usage(status: Status) -> str:
 def _daemon(status: Status) -> str:
     text, theirs = f"pid {status['pid']}, vbnfs {status['vbnfs_version']}", status["vbnfs_version"]
     return text if theirs == __version__ else f"{text}; installed is {__version__}: it begins with the next mount"
+
+
+def _journal(status: Status) -> str:
+    return f"on its terminal, or where systemd has started it: journalctl _PID={status['pid']}"
 
 
 def _limit(report: Status | None) -> Facts:

@@ -22,7 +22,7 @@ from vbnfs.config.settings import Config
 from vbnfs.dataset.manifest import Origin
 from vbnfs.dataset.release import ReleaseReader
 from vbnfs.dataset.stored_files import StoredFolder
-from vbnfs.doctor.findings import Finding, failed, good, left_out, note, to_do
+from vbnfs.doctor.findings import Finding, counted, failed, good, left_out, note, to_do
 from vbnfs.errors import (
     DatasetError,
     ProxyDeniedError,
@@ -242,10 +242,10 @@ def decide_name(facts: NameFacts) -> Iterator[Finding]:
     """Whether the name is known."""
     if facts.problem is not None:
         what = "the proxy's name" if facts.is_proxy else "the server's name"
-        remedy = "check the variable that names the proxy" if facts.is_proxy else "check --endpoint-url and --region"
+        where = "the variable that names the proxy" if facts.is_proxy else "--endpoint-url and --region"
         yield to_do(
             f"{what} {facts.name} cannot be looked up: {facts.problem}",
-            f"{remedy}, and the network's name server (/etc/resolv.conf)",
+            f"check the network and its name server (/etc/resolv.conf), and {where}",
             section="behind-a-proxy" if facts.is_proxy else _SERVER,
         )
     elif facts.is_address:
@@ -293,8 +293,7 @@ def decide_server(name: NameFacts, facts: ServerFacts) -> Iterator[Finding]:
     elif facts.failure is not None:
         yield failed(facts.failure)
     else:
-        count = "1 dataset version" if len(facts.listed) == 1 else f"{len(facts.listed):,} dataset versions"
-        yield good(f"{facts.server} answers; {count}")
+        yield good(f"{facts.server} answers; {counted(len(facts.listed), 'dataset version')}")
 
 
 def _belongs_to(name: NameFacts, facts: ServerFacts) -> str | None:
