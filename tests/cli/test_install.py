@@ -78,7 +78,7 @@ def test_all_of_a_user(home: Path) -> None:
     assert all_below(home) == []
     again = run_vbnfs("uninstall", "--user")
     assert (again.returncode, again.stdout) == (0, "")
-    assert "nothing is installed for this user" in again.stderr
+    assert "has put nothing in place for this user" in again.stderr
 
 
 def test_all_of_a_system(tmp_path: Path) -> None:
@@ -353,6 +353,19 @@ def test_a_program_for_everybody(tmp_path: Path) -> None:
     program = private / "program"
     program.touch(mode=0o755)
     assert not install.is_for_all_users(program)
+
+
+@pytest.mark.root
+def test_a_program_of_a_user_that_root_runs(tmp_path: Path) -> None:
+    """Who could change what root runs is found: by the program itself, a folder above it, or where its link leads."""
+    (tmp_path / "home" / "bin").mkdir(parents=True)
+    program, link = tmp_path / "home" / "bin" / "vbnfs", tmp_path / "vbnfs"
+    program.touch()
+    link.symlink_to(program)
+    before = install.who_can_change(link)
+    os.chown(tmp_path / "home", 65534, 65534)
+    assert (before, install.who_can_change(program)) == (None, install.who_can_change(link))
+    assert install.who_can_change(link) is not None
 
 
 @pytest.mark.parametrize(

@@ -127,7 +127,7 @@ def test_a_dry_run(server: FakeS3Server, tmp_path: Path) -> None:
     assert fetch("--sessions", "all")
     done = run_vbnfs("prefetch", "--sessions", "all", "--lfp", "yes", "--dry-run")
     assert done.stderr == ""
-    assert done.stdout.startswith("0.5.0: 8 files, 24.0 MiB; 4 of them are here; 12.0 MiB to fetch\n")
+    assert done.stdout.startswith("0.5.0: 8 files, 24.0 MiB; 4 of them are complete; 12.0 MiB to fetch\n")
     assert re.search(r"time: about \d+ s, at the \S+ [KMG]iB/s of the last fetch\n$", done.stdout)
     done = run_vbnfs("prefetch", ".", "--lfp", "yes", "--dry-run", "--json", "--limit-rate", "1M")
     plan = json.loads(done.stdout)

@@ -125,7 +125,7 @@ def test_lines_that_stand_there_where_there_is_something_to_say() -> None:
     assert "held back now: 2 reads" in text
     assert "    old handle  a.nwb: a program that is gone (pid 12) has it open from before it was checked" in text
     assert "    old handle2 b.nwb: python (pid 13)" in text
-    assert "no file is read by the kernel itself: not root" in "\n".join(
+    assert "passthrough off, which costs speed alone: not root" in "\n".join(
         shown(passthrough={"reason": "not root", "open_files": 0, "files": [], "old_handles": []})
     )
 

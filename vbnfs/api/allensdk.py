@@ -30,7 +30,7 @@ def allensdk_cache(cache_dir: str | Path, dataset: Dataset | str | None = None) 
     before. Several processes may use one folder.
 
     `dataset` is a `vbnfs.Dataset`, for other settings, or the name of one in the settings. While something is
-    fetched, a bar shows how far it is, on a terminal and in notebooks.
+    fetched, a line shows how far it is, on a terminal and in notebooks.
 
     Raises `ImportError` where AllenSDK is missing; `UsageError` for a dataset that AllenSDK has no class for, and for
     a folder of vbnfs's own; `OSError` where S3 does not give what is needed, or the folder does not take it.

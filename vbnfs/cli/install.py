@@ -16,6 +16,7 @@ from typing import Final
 
 from vbnfs.config.environment import user_config_directory, user_data_directory
 from vbnfs.errors import InstallError
+from vbnfs.host.identity import user_name
 
 HELPER: Final = "mount.vbnfs"
 MARK: Final = "# Installed by 'vbnfs install-units'"
@@ -190,8 +191,15 @@ def brought_by_installer() -> frozenset[str]:
 
 def is_for_all_users(path: Path) -> bool:
     """Whether every user may run a program, and the Python that it needs."""
-    return all(
-        part.stat().st_mode & 0o001
-        for runnable in (path, Path(os.path.realpath(sys.executable)))
-        for part in (runnable, *runnable.parents)
-    )
+    return all(part.stat().st_mode & 0o001 for part in _all_of(path))
+
+
+def who_can_change(path: Path) -> str | None:
+    """A user other than root who can put something else in the place of a program; None if there is none."""
+    return next((user_name(uid) for part in _all_of(path) if (uid := part.stat().st_uid) != 0), None)
+
+
+def _all_of(path: Path) -> Iterator[Path]:
+    """A program, the Python that it needs, and the folders above them."""
+    for runnable in (path, Path(os.path.realpath(path)), Path(os.path.realpath(sys.executable))):
+        yield from (runnable, *runnable.parents)

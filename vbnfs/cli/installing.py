@@ -80,9 +80,8 @@ def uninstall(for_user: bool | None, root: Path, is_trial: bool) -> None:
         taken = placing.take(_known_pieces(root, is_user=is_user), placed, is_trial=is_trial, is_all=True)
     _say_gone(taken, is_trial=is_trial)
     if not taken.gone and not taken.changed:
-        echo_note(
-            f"nothing is installed {'for this user' if is_user else 'for all users'}: {placed.path} has no list"
-        )
+        whom = "this user" if is_user else "all users"
+        echo_note(f"'vbnfs install' has put nothing in place for {whom}: there is no list at {placed.path}")
     for line in what_remains(is_user=is_user) if root == _SYSTEM else ():
         echo_note(line)
     if taken.changed:
@@ -201,9 +200,10 @@ def _say_what_is_next(parts: tuple[str, ...], *, is_user: bool) -> None:
         steps.append("mount -t vbnfs visual-behavior-neuropixels FOLDER   (for fstab see docs/mounting.md)")
     if "units" in parts:
         folder, systemctl = ("~/.config/vbnfs", "systemctl --user") if is_user else ("/etc/vbnfs", "systemctl")
+        when = "at log-in" if is_user else "at each start of the machine"
         steps += [] if is_user else ["systemd-tmpfiles --create vbnfs.conf"]
         steps += [
-            f'write {folder}/NAME.toml, with: mountpoint = "/some/folder"',
+            f'to mount {when}: write {folder}/NAME.toml, with: mountpoint = "/some/folder"',
             f"{systemctl} daemon-reload",
             f"{systemctl} enable --now vbnfs@NAME vbnfs-clean.timer",
         ]
@@ -211,3 +211,8 @@ def _say_what_is_next(parts: tuple[str, ...], *, is_user: bool) -> None:
     program = what.program(what.HELPER)
     if "helper" in parts and not is_user and not what.is_for_all_users(program):
         echo_warning(f"only root can run {program}: fstab's option 'user' will not work")
+    if {"helper", "units"} & {*parts} and not is_user and (user := what.who_can_change(program)) is not None:
+        echo_warning(
+            f"root runs {program} from now on, and {user} can change it; README.md shows how to install vbnfs in"
+            " /opt, where only root can"
+        )

@@ -66,7 +66,7 @@ def chosen_by(wanted: Wanted) -> Choose:
 def lines_of(plan: Plan) -> list[str]:
     """A plan in words."""
     are = "is" if plan.whole_files == 1 else "are"
-    whole = f"; {plan.whole_files:,} of them {are} here" if plan.whole_files else ""
+    whole = f"; {plan.whole_files:,} of them {are} complete" if plan.whole_files else ""
     what = f"{plan.dataset_version}: {files_text(plan.files)}, {size(plan.size_bytes)}{whole}"
     room = f"room: {size(plan.room_bytes)} in the cache, {size(plan.free_bytes)} free on its disk"
     return [f"{what}; {size(plan.missing_bytes)} to fetch", room, _time_line(plan)]

@@ -127,7 +127,7 @@ def _passthrough(report: Status | None) -> Facts:
     if report is None:  # nor this
         return {}
     if report["reason"] is not None:
-        return {"passthrough": f"no file is read by the kernel itself: {report['reason']}"}
+        return {"passthrough": f"off, which costs speed alone: {report['reason']}"}
     facts = {"passthrough": f"on; open now and read by the kernel itself: {files(report['open_files'])}"}
     for number, one in enumerate(report["old_handles"]):
         who = one["program"] or "a program that is gone"
