@@ -78,7 +78,7 @@ def test_all_of_a_user(home: Path) -> None:
     assert all_below(home) == []
     again = run_vbnfs("uninstall", "--user")
     assert (again.returncode, again.stdout) == (0, "")
-    assert "nothing is installed for this user" in again.stderr
+    assert "has put nothing in place for this user" in again.stderr
 
 
 def test_all_of_a_system(tmp_path: Path) -> None:

@@ -80,9 +80,8 @@ def uninstall(for_user: bool | None, root: Path, is_trial: bool) -> None:
         taken = placing.take(_known_pieces(root, is_user=is_user), placed, is_trial=is_trial, is_all=True)
     _say_gone(taken, is_trial=is_trial)
     if not taken.gone and not taken.changed:
-        echo_note(
-            f"nothing is installed {'for this user' if is_user else 'for all users'}: {placed.path} has no list"
-        )
+        whom = "this user" if is_user else "all users"
+        echo_note(f"'vbnfs install' has put nothing in place for {whom}: there is no list at {placed.path}")
     for line in what_remains(is_user=is_user) if root == _SYSTEM else ():
         echo_note(line)
     if taken.changed:
