@@ -58,13 +58,10 @@ def _bars(document: str, work: str, heading: str) -> list[_Bar]:
     table = after.partition("\n| ")[2].partition("\n\n")[0]
     row = rf"^\| {re.escape(work)} \| ([\w-]+) \| ([\d.]+) s \|.*?\| ([\d.,]+ [MG]B) fetched"
     rows = re.findall(row, table, re.MULTILINE)
-    bars: dict[str, _Bar] = {}
-    for name, seconds, size in rows:  # a later table has it once more, beside other systems
-        if name in _SYSTEMS:
-            bars.setdefault(name, _Bar(_SYSTEMS[name], float(seconds), size))
+    bars = [_Bar(_SYSTEMS[name], float(seconds), size) for name, seconds, size in rows if name in _SYSTEMS]
     if not found or not bars:
         raise ValueError(f"docs/PERFORMANCE.md has no table {heading} with {work}")
-    return [*bars.values()]
+    return bars
 
 
 def _described(groups: Mapping[str, list[_Bar]]) -> str:

@@ -68,11 +68,11 @@ ONLY_IMPORTED_BY: Final[Mapping[str, set[str]]] = {
             "citing",
             "diagnosing",
             "watching",
+            "site_caching",
         )
     },
     "pyfuse3": {"vbnfs.fuse.pyfuse3_engine"},
     "allensdk": {"vbnfs.api.allensdk", "vbnfs.api.allensdk_files"},
-    "tqdm": {"vbnfs.api.allensdk_files"},
     "prometheus_client": {"vbnfs.daemon.exporter"},
     "rich": {"vbnfs.cli.render", "vbnfs.cli.progress", "vbnfs.cli.top_screen"},
     "PIL": {"vbnfs.cli.map_png"},

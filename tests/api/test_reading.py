@@ -12,7 +12,7 @@ import h5py
 import pytest
 
 import vbnfs
-from tests.api.release import LFP, SESSION, serving
+from tests.api.release import LFP, SESSION, SESSION_ID, serving
 from tests.fakes.dataset import serve
 from tests.fakes.s3_server import FakeS3Server
 from tests.fakes.store import Pattern
@@ -200,3 +200,45 @@ def test_many_processes_on_one_cache(mounts: Mounts, monkeypatch: pytest.MonkeyP
             assert server.body_bytes <= 1.01 * SIZE
         for process in processes:
             process.communicate(timeout=60)
+
+
+GARBAGE = """
+import gc, sys, h5py, trio, vbnfs
+dataset = vbnfs.Dataset()
+deleted = []
+
+class Noted:
+    def __del__(self):
+        deleted.append(1)
+
+def leave_garbage():
+    file = dataset.session(int(sys.argv[1])).h5()
+    cycle = {"array": file["units/spike_times"], "noted": Noted()}
+    cycle["cycle"] = cycle
+
+async def collect(parts):
+    gc.collect()
+    await trio.to_thread.run_sync(gc.collect)
+
+gc.disable()
+leave_garbage()
+opened = dataset.session(int(sys.argv[1])).lfp("A").open()  # of which nothing is here
+run, collected = dataset._connection.run, []
+def run_and_collect(work, *arguments):  # as Python does at any time: here while h5py waits for bytes
+    run(collect)
+    collected.append(len(deleted))
+    return run(work, *arguments)
+dataset._connection.run = run_and_collect
+with h5py.File(opened) as file:
+    print(file["data"].shape, file["data"][0, 0], bool(collected), sum(collected))
+gc.collect()
+print(deleted)
+"""
+
+
+def test_garbage_of_h5py(release: FakeS3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """h5py's objects in cyclic garbage hang no read: garbage is collected where no read waits for it."""
+    monkeypatch.setenv("VBNFS_ENDPOINT_URL", release.endpoint_url)
+    command = [sys.executable, "-W", "ignore", "-c", GARBAGE, str(SESSION_ID)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "(2500, 4) 0.0 True 0\n[1]\n", "")

@@ -22,6 +22,7 @@ from typing import Any, Final, Generic, TypeVar
 
 import trio
 
+from vbnfs.access.collecting import leave_garbage_to_others
 from vbnfs.errors import root_error
 
 _LOOK_SECONDS: Final = 0.5
@@ -175,10 +176,11 @@ class _TrioThread:
     """A thread that runs an event loop until the main thread has ended."""
 
     def __init__(self) -> None:
+        leave_garbage_to_others()
         self.pid: Final = os.getpid()
         self._ready = threading.Event()
         # A daemon thread, which the interpreter does not wait for; the other one it does wait for.
-        self._thread = threading.Thread(target=trio.run, args=(self._main,), name="vbnfs", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="vbnfs", daemon=True)
         self._thread.start()
         self._ready.wait()
         threading.Thread(target=self._close_at_exit, name="vbnfs-exit", daemon=False).start()
@@ -207,6 +209,9 @@ class _TrioThread:
             return False
         self._nursery.start_soon(task)
         return True
+
+    def _run(self) -> None:
+        trio.run(self._main)
 
     async def _main(self) -> None:
         self._token = trio.lowlevel.current_trio_token()

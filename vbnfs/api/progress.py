@@ -29,9 +29,13 @@ class Showing:
         self._line: _Line | None = None if how is False or callable(how) else _where_a_person_sees()
         self._text = ""
 
-    async def note(self, progress: Progress) -> None:
-        """In the event loop: this is what is shown, until cancelled."""
+    def watch(self, progress: Progress) -> None:
+        """Show this from now on. Called in any thread."""
         self._progress = progress
+
+    async def note(self, progress: Progress) -> None:
+        """The same, of which another task makes a part of its own: waits until cancelled."""
+        self.watch(progress)
         await trio.sleep_forever()
 
     def __call__(self) -> None:
