@@ -90,9 +90,13 @@ def test_all_of_a_system(tmp_path: Path) -> None:
     assert [f"{tmp_path}/{name}" for name in there] == sorted(line.split()[0] for line in done.stdout.splitlines())
     assert {"sbin/mount.vbnfs", "etc/fish/completions/vbnfs.fish", "etc/tmpfiles.d/vbnfs.conf"} <= {*there}
     (tmp_path / "etc/own").touch()
+    stamps = tmp_path / "var/lib/systemd/timers"
+    stamps.mkdir(parents=True)
+    (stamps / "stamp-vbnfs-clean.timer").touch()  # as systemd does when the timer is enabled
+    (stamps / "stamp-other.timer").touch()
     assert run_vbnfs("uninstall", "--system", "--root", tmp_path).returncode == 0
-    assert files_below(tmp_path) == ["etc/own"]
-    assert not (tmp_path / "var").exists()
+    assert files_below(tmp_path) == ["etc/own", "var/lib/systemd/timers/stamp-other.timer"]
+    assert not (tmp_path / "var/lib/vbnfs").exists()
     assert (tmp_path / "usr").exists()  # it was there before
 
 
@@ -282,6 +286,19 @@ def test_another_helper_stays(tmp_path: Path, flags: list[str]) -> None:
     done = run_vbnfs("install-helper", "--root", tmp_path, *flags)
     assert (done.returncode, "mount.fuse.vbnfs: not installed by vbnfs" in done.stderr) == (1, True)
     assert files_below(tmp_path) == ["sbin/mount.fuse.vbnfs"]
+
+
+def test_the_helper_of_a_package_stays(tmp_path: Path) -> None:
+    """What script/package's package has put there is its own: it is refused by name, and not taken away."""
+    (tmp_path / "sbin").mkdir()
+    (tmp_path / "sbin" / "mount.vbnfs").symlink_to("/usr/lib/vbnfs/bin/mount.vbnfs")
+    done = run_vbnfs("install-helper", "--root", tmp_path)
+    assert (done.returncode, "mount.vbnfs: of the package vbnfs, so it stays; 'apt remove" in done.stderr) == (
+        1,
+        True,
+    )
+    assert run_vbnfs("uninstall", "--system", "--root", tmp_path).returncode == 0
+    assert files_below(tmp_path) == ["sbin/mount.vbnfs"]
 
 
 def test_the_helper_of_another_installation_is_replaced(tmp_path: Path) -> None:

@@ -144,7 +144,9 @@ def _list_of(root: Path, *, is_user: bool) -> Path:
 
 
 def _pieces(parts: tuple[str, ...], root: Path, *, is_user: bool, is_package: bool = False) -> list[what.Piece]:
-    """All that is to be in place."""
+    """All that is to be in place; nothing where a package has put it there."""
+    if what.is_package() and root == _SYSTEM and not is_user:
+        return []
     shares = what.shares_of_user() if is_user else what.shares_of_system(root, is_package=is_package)
     pieces: list[what.Piece] = []
     if "completions" in parts:
@@ -174,6 +176,9 @@ def _known_pieces(root: Path, *, is_user: bool) -> list[what.Piece]:
 def _put(
     pieces: list[what.Piece], root: Path, *, is_user: bool, is_trial: bool = False, is_listed: bool = True
 ) -> None:
+    if not pieces:
+        echo_note("nothing is to be done: the package vbnfs has put it in place")
+        return
     with placing.alone(_where(root, is_user=is_user)):
         placed = placing.read_list(_list_of(root, is_user=is_user), root)
         wanted = placing.to_be_put(pieces, placed)
