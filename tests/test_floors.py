@@ -68,6 +68,7 @@ ONLY_IMPORTED_BY: Final[Mapping[str, set[str]]] = {
             "citing",
             "diagnosing",
             "watching",
+            "site_caching",
         )
     },
     "pyfuse3": {"vbnfs.fuse.pyfuse3_engine"},

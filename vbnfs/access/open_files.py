@@ -77,7 +77,7 @@ class OpenFiles:
             dataset.verdicts,
             dataset.digests,
             metrics=dataset.metrics,
-            mirror=dataset.mirror,
+            mirrors=dataset.mirrors,
             on_mismatch=self._checked.forget,
             on_hashed=self._checked.add,
         )
@@ -169,6 +169,7 @@ class OpenFiles:
                 await self.verifier.judged(content)
                 dataset.verdicts.refuse(content)
                 await self._checked.check(content)
+                progress.done_files += 1
 
     async def checked_path(self, content: Content) -> Path | None:
         """Where the file of a whole content stands, all of whose blocks were checked; None unless they were.

@@ -153,7 +153,7 @@ class Work:
         self._verifier = Verifier(
             *parts,
             metrics=dataset.metrics,
-            mirror=dataset.mirror,
+            mirrors=dataset.mirrors,
             on_mismatch=on_mismatch,
             on_hashed=on_hashed,
             without_pauses=True,

@@ -100,6 +100,7 @@ def _settings_of(status: Mapping[str, Any], config: Config) -> Config:
         **{name: status[name] for name in ("bucket", "project", "endpoint_url", "region")},
         ca_bundle=None if ca_bundle is None else Path(ca_bundle),
         mirror=_mirror_of(status),
+        site_cache=tuple(server["url"] for server in status.get("site_cache") or ()),
         cache_dir=cache_dir,
         cache_size_bytes=limit_bytes,
         cache_reserve_bytes=status.get("cache_reserve_bytes", config.cache_reserve_bytes),

@@ -133,7 +133,7 @@ class Work:
         self._source = source
         self._readers = ContentReaders(files.versions, source, nursery=services)
         parts = (dataset.cache, source, dataset.verdicts, dataset.digests)
-        self._verifier = Verifier(*parts, metrics=dataset.metrics, mirror=dataset.mirror, without_pauses=True)
+        self._verifier = Verifier(*parts, metrics=dataset.metrics, mirrors=dataset.mirrors, without_pauses=True)
         self._walker = Walker(dataset, source)
         items = files.items
         self._progress = Progress(files=len(items), count_bytes=sum(item.content.size_bytes for item in items))

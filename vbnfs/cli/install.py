@@ -30,6 +30,7 @@ _PACKAGED_HELPER_LINKS: Final = (Path("/usr/sbin/mount.vbnfs"), Path("/usr/sbin/
 _PACKAGED_UNITS: Final = Path("/usr/lib/systemd/system")
 _PACKAGED_USER_UNITS: Final = Path("/usr/lib/systemd/user")
 _PACKAGED_TMPFILES: Final = Path("/usr/lib/tmpfiles.d")
+_PACKAGE_HOME: Final = Path("/usr/lib/vbnfs")  # script/package
 _PROGRAM: Final = "@VBNFS@"  # in the units: the place of this installation's program
 
 
@@ -49,8 +50,12 @@ class Piece:
     def is_ours(self) -> bool:
         """Whether a vbnfs that kept no list installed the file at `path`, which must exist."""
         if self.target is not None:
-            return self.path.is_symlink() and Path(os.readlink(self.path)).name == HELPER
+            return self.path.is_symlink() and Path(os.readlink(self.path)).name == HELPER and not self.is_packages()
         return self.path.is_file() and self.path.read_text(errors="replace").startswith(MARK)
+
+    def is_packages(self) -> bool:
+        """Whether what is at `path` is a link that the distribution's package has put there."""
+        return self.path.is_symlink() and Path(os.readlink(self.path)).is_relative_to(_PACKAGE_HOME)
 
 
 def identity_of_bytes(data: bytes) -> str:
@@ -174,6 +179,11 @@ def program(name: str) -> Path:
     if path is None:
         raise InstallError(f"{found[0]}: not there: this vbnfs was not installed ('pip install' makes the programs)")
     return path
+
+
+def is_package() -> bool:
+    """Whether this program is the one of the distribution's package, which has put all of it in place."""
+    return Path(sys.prefix) == _PACKAGE_HOME
 
 
 def brought_by_installer() -> frozenset[str]:

@@ -67,7 +67,14 @@ def _dataset(status: Status) -> Facts:
     facts |= {label: status[name] for label, name in _ROUTE.items() if status.get(name)}
     if mirror := status.get("mirror"):
         facts["mirror"] = f"{mirror}  {status['metrics'].get('mirror_blocks', 0):,} blocks"
+    if servers := status.get("site_cache"):
+        facts["site cache"] = "; ".join(map(_site_cache, servers))
     return facts
+
+
+def _site_cache(server: Mapping[str, Any]) -> str:
+    away = f", away: {server['problem']}; S3 is asked" if server["problem"] else ""
+    return f"{server['url']}  {server['blocks']:,} blocks{away}"
 
 
 def _sections(status: Status) -> dict[str, Facts]:
@@ -80,7 +87,7 @@ def _sections(status: Status) -> dict[str, Facts]:
     return {
         "Read since it was mounted": _reads(status),
         "The cache": _cache(status),
-        "The daemon": {"daemon": _daemon(status), "log": status["log_file"] or "on the daemon's terminal"},
+        "The daemon": {"daemon": _daemon(status), "log": status["log_file"] or _journal(status)},
     }
 
 
@@ -108,6 +115,10 @@ def _usage(status: Status) -> str:
 def _daemon(status: Status) -> str:
     text, theirs = f"pid {status['pid']}, vbnfs {status['vbnfs_version']}", status["vbnfs_version"]
     return text if theirs == __version__ else f"{text}; installed is {__version__}: it begins with the next mount"
+
+
+def _journal(status: Status) -> str:
+    return f"on its terminal, or where systemd has started it: journalctl _PID={status['pid']}"
 
 
 def _limit(report: Status | None) -> Facts:

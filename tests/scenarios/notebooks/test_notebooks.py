@@ -130,6 +130,15 @@ with path.open("r+b") as file:
 again = cache.fetch_api.cache.download_data(file_id)
 print(json.dumps([again == path, again.read_bytes() == before, record.stat().st_ino != inode]))
 """
+EXAMPLE = """
+import doctest
+from vbnfs.api.allensdk import allensdk_cache
+allensdk_cache.__doc__ = allensdk_cache.__doc__.replace("1044" "385384", "1044385384")
+runner = doctest.DocTestRunner()
+for test in doctest.DocTestFinder().find(allensdk_cache, globs={"vbnfs": vbnfs}):
+    runner.run(test)
+print(json.dumps(runner.summarize()))
+"""
 MANY_THREADS = """
 from concurrent.futures import ThreadPoolExecutor
 own = vbnfs.Dataset()
@@ -181,7 +190,7 @@ def test_allensdk(
     if not WITH_ALLENSDK.exists():
         pytest.skip("no .venv-notebooks: script/setup allensdk makes it where there is Python 3.11")
     notebook = Notebook("allensdk", session_id)
-    for code in (RECEIVED, CUT_OFF, MANY_THREADS, OPHYS.format(url=sister_url)):
+    for code in (RECEIVED, EXAMPLE, CUT_OFF, MANY_THREADS, OPHYS.format(url=sister_url)):
         notebook.insert(code, before="offline")
     for code in (REFUSED, OWN_FOLDER_ALONE):
         notebook.insert(code)
@@ -201,7 +210,7 @@ def test_allensdk(
     assert are_drawn(notebook.pictures)
     assert "OutdatedManifestWarning" in notebook.errors
 
-    received, cut_off, many, ophys, offline, not_there, refused, alone = rest
+    received, example, cut_off, many, ophys, offline, not_there, refused, alone = rest
     received_bytes, folder = json.loads(received)
     files = {one.file_hash: one for version in (OLD, NEW) for one in tiny_release.files[version].values()}
     fetched = {
@@ -211,6 +220,7 @@ def test_allensdk(
         if (Path(folder) / f"visual-behavior-neuropixels-{version}" / path).exists()
     }
     assert received_bytes < 2 * sum(fetched.values())  # a busy machine may have one GET asked for once more
+    assert example == "[0, 3]\n"
     assert json.loads(cut_off) == [True, True, True]
     hashes = sorted(one.file_hash for path, one in newest.items() if "/ecephys_session_" in path)
     by_threads, of_tables, left, count = json.loads(many)
