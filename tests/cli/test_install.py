@@ -226,14 +226,16 @@ def test_a_process_that_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_two_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One waits for the other to end, and a while later says so."""
+    """One waits for the other to end, and a while later says so; of the lock nothing stays."""
     monkeypatch.setattr(placing, "_OTHERS_SECONDS", 0.0)
-    with placing.alone(tmp_path):
-        with pytest.raises(InstallError, match="is at work; try again"), placing.alone(tmp_path):
+    monkeypatch.setattr(placing, "make_runtime_directory", lambda: tmp_path)  # other tests install, too
+    lock = tmp_path / "install.lock"
+    with placing.alone():
+        assert lock.stat().st_mode & 0o777 == 0o600  # no other user can hold it
+        with pytest.raises(InstallError, match="is at work; try again"), placing.alone():
             pass
-        with placing.alone(tmp_path / "missing"):  # which it is about to make
-            pass
-    with placing.alone(tmp_path):
+    assert not lock.exists()
+    with placing.alone():
         pass
 
 

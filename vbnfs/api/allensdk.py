@@ -1,5 +1,6 @@
 """AllenSDK's own class, whose files come through vbnfs: `vbnfs.allensdk_cache`."""
 
+import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -59,7 +60,7 @@ def _check_folder(folder: Path, dataset: Dataset) -> None:
 
 def _class_for(project: str) -> Any:
     """AllenSDK's class for users of a project. Raises `UsageError`."""
-    module = required(_CLASSES, "allensdk_cache", _INSTALL)
+    module = importlib.import_module(_CLASSES)
     classes = [found for found in vars(module).values() if isinstance(found, type) and hasattr(found, "PROJECT_NAME")]
     by_project = {found.PROJECT_NAME: found for found in classes}
     if project not in by_project:

@@ -10,7 +10,7 @@ import click
 from vbnfs.cli import install as what
 from vbnfs.cli import placing, streams
 from vbnfs.cli.options import EXIT_STATUS, echo_note, echo_warning
-from vbnfs.config.environment import user_data_directory, user_home
+from vbnfs.config.environment import user_data_directory
 from vbnfs.errors import InstallError
 from vbnfs.host.identity import our_uid
 
@@ -75,7 +75,7 @@ def uninstall(for_user: bool | None, root: Path, is_trial: bool) -> None:
     from vbnfs.cli.remaining import what_remains  # noqa: PLC0415
 
     is_user = _is_user(for_user, root)
-    with placing.alone(_where(root, is_user=is_user)):
+    with placing.alone():
         placed = placing.read_list(_list_of(root, is_user=is_user), root)
         taken = placing.take(_known_pieces(root, is_user=is_user), placed, is_trial=is_trial, is_all=True)
     _say_gone(taken, is_trial=is_trial)
@@ -118,7 +118,7 @@ def _one_part(part: str, root: Path, *, is_user: bool, remove: bool) -> None:
         _put(pieces, root, is_user=is_user)
         _say_what_is_next((part,), is_user=is_user)
         return
-    with placing.alone(_where(root, is_user=is_user)):
+    with placing.alone():
         placed = placing.read_list(_list_of(root, is_user=is_user), root)
         placing.to_be_put(pieces, placed)  # what is another's is refused before anything is removed
         taken = placing.take(pieces, placed)
@@ -132,11 +132,6 @@ def _is_user(for_user: bool | None, root: Path) -> bool:
 def _is_for_all(root: Path, *, is_user: bool) -> bool:
     """Whether it is for all users: below another root units of `is_user` are every user's."""
     return not is_user or root != _SYSTEM
-
-
-def _where(root: Path, *, is_user: bool) -> Path:
-    """The folder below which all is put, which is there."""
-    return root if _is_for_all(root, is_user=is_user) else user_home()
 
 
 def _list_of(root: Path, *, is_user: bool) -> Path:
@@ -179,7 +174,7 @@ def _put(
     if not pieces:
         echo_note("nothing is to be done: the package vbnfs has put it in place")
         return
-    with placing.alone(_where(root, is_user=is_user)):
+    with placing.alone():
         placed = placing.read_list(_list_of(root, is_user=is_user), root)
         wanted = placing.to_be_put(pieces, placed)
         if not is_trial:

@@ -18,10 +18,12 @@ from typing import Any, Final
 from vbnfs import __version__
 from vbnfs.cli.install import Piece, brought_by_installer, identity_of_bytes, identity_of_link, within
 from vbnfs.config.environment import user_data_directory, user_state_directory
-from vbnfs.errors import InstallError
-from vbnfs.host.locks import lock_patiently
+from vbnfs.errors import InstallError, MountError
+from vbnfs.host.locks import lock_path
+from vbnfs.host.runtime import make_runtime_directory
 
 _LIST: Final = "installed.json"
+_LOCK: Final = "install.lock"
 _SYSTEM: Final = Path("/var/lib/vbnfs")
 _SYSTEM_UNITS: Final = Path("/etc/systemd/system")
 _SYSTEM_STAMPS: Final = Path("/var/lib/systemd/timers")
@@ -69,31 +71,24 @@ def list_of(root: Path, *, for_user: bool) -> Path:
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """While entered, no other process does so with this folder. Raises `InstallError` where one does not end.
+def alone() -> Iterator[None]:
+    """While entered, no other process of this user installs. Raises `InstallError` where one does not end.
 
-    `folder` is a home, or the root of a system: it was there before. Where it cannot be locked, this goes without.
+    Where there is no place for a lock, as where another user holds the folder for it, this goes without.
     """
     try:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    except OSError:
+        path = make_runtime_directory() / _LOCK
+        descriptor = lock_path(path, _OTHERS_SECONDS)
+    except (MountError, OSError):
         yield
         return
+    if descriptor is None:
+        raise InstallError("another 'vbnfs install' or 'uninstall' is at work; try again when it has ended")
     try:
-        if not _is_locked(descriptor):
-            raise InstallError(
-                f"{folder}: another 'vbnfs install' or 'uninstall' is at work; try again when it has ended"
-            )
         yield
     finally:
+        path.unlink(missing_ok=True)
         os.close(descriptor)
-
-
-def _is_locked(descriptor: int) -> bool:
-    try:
-        return lock_patiently(descriptor, _OTHERS_SECONDS)
-    except OSError:  # no locks on this file system
-        return True
 
 
 def read_list(path: Path, root: Path) -> Placed:
