@@ -10,7 +10,8 @@ JOURNAL: Final = "docs/journal/"
 
 # What is in none of these sections stands in one of its own.
 _SECTIONS: Final[Mapping[str, str]] = {
-    "Begin": f"{HOME} docs/quick-start.md docs/concepts.md docs/from-allensdk.md docs/recipes.md docs/python.md",
+    "Begin": f"{HOME} docs/quick-start.md docs/concepts.md docs/from-allensdk.md docs/recipes.md docs/python.md"
+    " docs/portability.md",
     "Use": "docs/finding.md docs/working-sets.md docs/versions.md docs/outline.md docs/sharing-data.md docs/cache.md"
     f" docs/bandwidth.md docs/index.md docs/digests.md docs/records.md docs/settings.md {COMMANDS}",
     "When it does not work": "docs/troubleshooting.md docs/doctor.md docs/watching.md docs/s3-replies.md",

@@ -23,6 +23,7 @@ from typing import Any, Final, Generic, TypeVar
 import trio
 
 from vbnfs.errors import root_error
+from vbnfs.host.forking import after_fork_in_child
 
 _LOOK_SECONDS: Final = 0.5
 _END_SECONDS: Final = 10.0  # more than the last writes of a source of blocks may take
@@ -225,4 +226,4 @@ def _forget() -> None:
     _current, _lock = None, threading.Lock()
 
 
-os.register_at_fork(after_in_child=_forget)
+after_fork_in_child(_forget)

@@ -96,7 +96,7 @@ def _proxy_options(proxy: Proxy | None) -> dict[int, bytes | str | int]:
 
 def _keep_alive(descriptor: int, _purpose: int) -> int:
     """CURLOPT_SOCKOPTFUNCTION, of each new connection."""
-    with suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as connection:
+    with suppress(OSError), socket.fromfd(descriptor, socket.AF_INET, socket.SOCK_STREAM) as connection:  # or IPv6
         for option in KEEPALIVE:
             connection.setsockopt(*option)
     return pycurl.SOCKOPT_OK

@@ -1,11 +1,14 @@
-"""All of what is to be written is written, or the caller hears that it is not."""
+"""Reading and writing at places: all of what is to be written is written, or the caller hears that it is not."""
 
 import os
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from vbnfs.host.writing import write_all
+from vbnfs.host import positioned
+from vbnfs.host.positioned import read_at, write_all
 
 
 def test_many_parts_are_written_as_one(tmp_path: Path) -> None:
@@ -29,3 +32,22 @@ def test_what_is_taken_in_part_goes_on_from_there(tmp_path: Path, monkeypatch: p
         with pytest.raises(OSError, match="Input/output error"):
             write_all(file.fileno(), [data[:4], data[4:11], data[11:]], 0)
         assert os.pread(file.fileno(), 20, 0) == data[:16]
+
+
+def test_where_files_have_a_position_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many threads read and write at places of one file, as by pread(2); its position stays what it was."""
+    for name in ("_HAS_PREAD", "_HAS_PWRITE", "_HAS_PWRITEV"):
+        monkeypatch.setattr(positioned, name, False)
+    data = os.urandom(100_000)
+    with (tmp_path / "file").open("w+b", buffering=0) as file, ThreadPoolExecutor(8) as threads:
+        file.write(b"begin")
+        places = range(0, len(data), 1000)
+        write = partial(write_part, file.fileno(), data)
+        list(threads.map(write, places))
+        parts = threads.map(lambda at: read_at(file.fileno(), 1000, at + 7), places)
+        assert b"".join(parts) == data
+        assert file.tell() == 5
+
+
+def write_part(descriptor: int, data: bytes, at: int) -> None:
+    write_all(descriptor, [data[at : at + 300], data[at + 300 : at + 1000]], at + 7)
