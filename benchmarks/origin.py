@@ -15,6 +15,7 @@ import argparse
 import json
 import mmap
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -35,7 +36,7 @@ def main() -> None:
         changes = NetworkChanges(server)
         server.behaviours += [profile(first_byte_seconds=wanted.first_byte, bytes_per_second=rate), mix, changes]
         commands: dict[str, Callable[..., None]] = {
-            "refuse": lambda seconds: server.refuse(float(seconds)),
+            "refuse": lambda seconds: _refuse(server, float(seconds)),
             "silence": changes.silence,
             "hang": lambda seconds: changes.hang(float(seconds)),
         }
@@ -51,6 +52,11 @@ def main() -> None:
             server.forget_requests()
             report = {"requests": dict(kinds), "sent_bytes": sent, "faults": dict(mix.counts)}
             print(json.dumps(report), flush=True)
+
+
+def _refuse(server: FakeS3Server, seconds: float) -> None:
+    with server.refusing():
+        time.sleep(seconds)
 
 
 def _arguments() -> argparse.Namespace:

@@ -12,10 +12,12 @@ from typing import Final
 from docsite.checking import problems_of
 from docsite.commands import commands_page
 from docsite.contents import COMMANDS, HOME, JOURNAL, Section, sections
+from docsite.notebooks import SUFFIX, document_of
 from docsite.pages import page_of, target_of, title_of
 
 ROOT: Final = Path(__file__).parents[1]
-_COPIED: Final = ("*.png", "*.json", "pictures/*.svg")
+_NOTEBOOKS: Final = f"notebooks/*{SUFFIX}"
+_COPIED: Final = ("*.png", "*.json", "pictures/*.svg", _NOTEBOOKS)
 _SHIM: Final = "worker-in-a-frame.js"
 # The generator's pages load this from unpkg.com where they are read from a disk. Ours stands in for it.
 _SHIM_ELSEWHERE: Final = re.compile(r'(<script src=")https://unpkg\.com/iframe-worker/shim"')
@@ -36,13 +38,18 @@ class BuildError(Exception):
 
 
 def documents_of(root: Path) -> dict[str, str]:
-    """The texts of the documents that the site has, by their names in the repository."""
+    """The texts of the documents that the site has, by their names in the repository; of notebooks as Markdown."""
     paths = [
         *sorted(root.glob("*.md")),
         *sorted((root / "docs").glob("*.md")),
         *sorted((root / JOURNAL).glob("*.md")),
     ]
-    return {path.relative_to(root).as_posix(): path.read_text(encoding="utf-8") for path in paths}
+    texts = {path.relative_to(root).as_posix(): path.read_text(encoding="utf-8") for path in paths}
+    docs = root / "docs"
+    for path in sorted(docs.glob(_NOTEBOOKS)):
+        in_docs = path.relative_to(docs).as_posix()
+        texts[f"docs/{in_docs}"] = document_of(path.read_text(encoding="utf-8"), in_docs)
+    return texts
 
 
 def build(folder: Path, *, root: Path = ROOT, pictures: Path | None = None) -> Path:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Final
 
 import click
@@ -37,7 +38,8 @@ def _contexts(context: click.Context) -> Iterator[click.Context]:
 
 
 def _help(context: click.Context) -> str:
-    return f"```text\n{context.get_help().rstrip()}\n```\n"
+    text = context.get_help().rstrip().replace(str(Path(__file__).parents[1]), "...")  # as documents write it
+    return f"```text\n{text}\n```\n"
 
 
 def _users(line: str, documents: Mapping[str, str]) -> str:

@@ -10,13 +10,14 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from itertools import groupby
 
+from docsite.contents import HOME
+
 _FENCE = re.compile(r"^ *(```|~~~)")
 _HEADING = re.compile(r"^(#{1,6}) (.*?)\s*$")
 # A link, or code, in which brackets are no link; whichever begins first.
 _LINK_OR_CODE = re.compile(
     r"(?P<mark>!?)\[(?P<text>(?:[^\[\]]|\[[^\]]*\])*)\]\((?P<path>[^)#\s]*)(?P<anchor>#[^)\s]*)?\)|`+[^`]*`+"
 )
-_RENAMED = {"README.md": "index.md", "docs/index.md": "structure-index.md"}
 
 
 def target_of(document: str) -> str:
@@ -25,7 +26,7 @@ def target_of(document: str) -> str:
     From a page in another folder the generator links home to a folder, which a server knows to be a page.
     """
     flat = document.removeprefix("docs/").replace("/", "-")
-    return _RENAMED.get(document, flat.lower())
+    return "index.md" if document == HOME else flat.lower().replace(".ipynb", ".md")
 
 
 def prose(text: str) -> Iterator[tuple[str, bool]]:

@@ -1,8 +1,10 @@
 """What all tests share: plugins with fixtures, and the rule that FUSE tests are not skipped where there is FUSE."""
 
+import gc
 import os
 import signal
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -88,6 +90,22 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
+def _when(items: list[pytest.Item]) -> Callable[[pytest.Item], tuple[bool, int]]:
+    """The order of files: those with slow tests, then those with many, so that no process ends with a long one alone.
+
+    script/test gives each of its processes whole files, in this order.
+    """
+    count = Counter(item.path for item in items)
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    return lambda item: (item.path not in slow, -count[item.path])
+
+
+def pytest_collection_finish() -> None:
+    """What was collected stays. A test that collects garbage, to count open files, need not go through all of it."""
+    gc.collect()
+    gc.freeze()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests that need FUSE are skipped on a machine that has none, and those that need root for others.
 
@@ -99,6 +117,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         is_for_root = item.get_closest_marker("root") or ROOT_ONLY & set(getattr(item, "fixturenames", ()))
         if os.geteuid() != 0 and is_for_root:
             item.add_marker(pytest.mark.skip(reason=NOT_ROOT))
+    items.sort(key=_when(items))
     if FUSE_DEVICE.exists():
         return
     for item in items:

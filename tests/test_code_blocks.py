@@ -19,7 +19,7 @@ RUN: Final[Mapping[str, tuple[str, ...]]] = {
     "docs/digests.md": ("scenarios/test_document_commands.py",),
     "docs/finding.md": ("cli/test_example_documents.py",),
     "docs/from-allensdk.md": ("scenarios/allensdk/test_document.py",),
-    "docs/index.md": ("scenarios/test_document_commands.py",),
+    "docs/structure-index.md": ("scenarios/test_document_commands.py",),
     "docs/mounting.md": ("cli/test_mounting_document.py", "scenarios/test_document_commands.py"),
     "docs/other-hosts.md": ("scenarios/hosts/recipes.py",),
     "docs/outline.md": ("scenarios/test_document_commands.py",),

@@ -3,6 +3,7 @@
 import ast
 import re
 from dataclasses import fields
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ ABOUT_MODULES = (
 )
 
 
+@cache
 def names_of_tests() -> set[str]:
     """The names of all tests, and of the state machines that run as one."""
     found: set[str] = set()

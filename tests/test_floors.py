@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -72,10 +73,14 @@ ONLY_IMPORTED_BY: Final[Mapping[str, set[str]]] = {
         )
     },
     "pyfuse3": {"vbnfs.fuse.pyfuse3_engine"},
+    "allensdk": {"vbnfs.api.allensdk", "vbnfs.api.allensdk_files"},
+    "tqdm": {"vbnfs.api.allensdk_files"},
     "prometheus_client": {"vbnfs.daemon.exporter"},
     "rich": {"vbnfs.cli.render", "vbnfs.cli.progress", "vbnfs.cli.top_screen"},
     "PIL": {"vbnfs.cli.map_png"},
     "rocrate": {"vbnfs.cli.ro_crate"},
+    "fsspec": {"vbnfs.api.buffered_file", "vbnfs.api.filesystem"},
+    "upath": {"vbnfs.api.upath"},
     "pandas": {
         *(f"vbnfs.tables.{name}" for name in ("changes", "columns", "joins", "reading", "selection", "values")),
         *("vbnfs.tables.frames", "vbnfs.api.version"),
@@ -92,6 +97,7 @@ SEAM_OF_FUSE: Final[Mapping[str, set[str]]] = {
 TOO_HEAVY_FOR_A_MOUNT: Final = {
     *("rich.console", "pygments", "pandas", "numpy", "boto3", "h5py", "prometheus_client"),
     *("fractions", "importlib.metadata", "unittest", "vbnfs.demo", "vbnfs.s3.receivers"),
+    *("fsspec", "upath", "dask", "vbnfs.api"),
 }
 ENVIRONMENT: Final = {"os.environ", "os.environb", "os.getenv", "os.getenvb", "os.putenv", "os.unsetenv"}
 PRINTING: Final = {"print", "input", "sys.stdout.write", "sys.stderr.write", "sys.stdout.buffer", "sys.stderr.buffer"}
@@ -143,13 +149,26 @@ def words_of(tree: ast.Module) -> set[str]:
     return words
 
 
+@cache
+def imported_in(module: str) -> frozenset[str]:
+    """What a module of the package or of the tests imports."""
+    known = MODULES | TEST_MODULES
+    return frozenset(imports_of(known[module], known))
+
+
+@cache
+def mentioned_in(module: str) -> frozenset[str]:
+    """The dotted names that a module of the package mentions."""
+    return frozenset(words_of(MODULES[module]))
+
+
 def within(module: str) -> set[str]:
     """The modules of the package that a module imports."""
-    return {name for name in imports_of(MODULES[module], MODULES) if name.split(".")[0] == "vbnfs"}
+    return {name for name in imported_in(module) if name.split(".")[0] == "vbnfs"}
 
 
 def who_mentions(words: set[str]) -> set[str]:
-    return {module for module, tree in MODULES.items() if words_of(tree) & words}
+    return {module for module in MODULES if mentioned_in(module) & words}
 
 
 SAMPLE = """
@@ -264,15 +283,19 @@ def fixtures_wanted(tree: ast.Module) -> Iterator[str]:
             yield from (each.value for each in node.args if isinstance(each, ast.Constant))
 
 
+@cache
+def named_in(test: str) -> frozenset[str]:
+    """What a module of the tests imports, and the modules whose fixtures it wants."""
+    wanted = {PLUGINS[name] for name in fixtures_wanted(TEST_MODULES[test]) if name in PLUGINS}
+    return imported_in(test) | wanted
+
+
 def reached_by(test: str) -> set[str]:
     """All that a module of the tests imports, by way of other modules of the tests and of fixtures, too."""
     found, new = set[str](), {test}
     while new:
         found |= new
-        trees = [TEST_MODULES[name] for name in new if name in TEST_MODULES]
-        named = {name for tree in trees for name in imports_of(tree, MODULES | TEST_MODULES)}
-        wanted = {PLUGINS[name] for tree in trees for name in fixtures_wanted(tree) if name in PLUGINS}
-        new = (named | wanted) - found
+        new = {name for each in new & TEST_MODULES.keys() for name in named_in(each)} - found
     return found
 
 
@@ -292,12 +315,15 @@ def test_there_are_no_cycles() -> None:
 @pytest.mark.parametrize("library", ONLY_IMPORTED_BY)
 def test_a_library_has_its_place(library: str) -> None:
     """Only certain modules import certain libraries: HTTP, FUSE, settings and the terminal have a place each."""
-    importers = {
-        module
-        for module, tree in MODULES.items()
-        if library in {name.split(".")[0] for name in imports_of(tree, MODULES)}
-    }
+    importers = {module for module in MODULES if library in {name.split(".")[0] for name in imported_in(module)}}
     assert importers == ONLY_IMPORTED_BY[library]
+
+
+def test_fsspec_is_imported_where_its_address_is_used() -> None:
+    """No module imports those that import fsspec: fsspec itself does, by an entry point."""
+    those = ONLY_IMPORTED_BY["fsspec"] | ONLY_IMPORTED_BY["upath"]
+    importers = {module for module in MODULES for name in within(module) if name in those}
+    assert importers <= those
 
 
 def test_only_fuse_knows_the_kernels_protocol() -> None:
@@ -391,11 +417,11 @@ def test_every_test_has_a_docstring() -> None:
     """Each test's docstring is the fact that it pins."""
     without: list[str] = []
     count = 0
-    for path in sorted(TESTS.rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for module, tree in TEST_MODULES.items():
+        for node in ast.walk(tree):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_"):
                 count += 1
                 if not (ast.get_docstring(node) or "").strip():
-                    without.append(f"{path.relative_to(TESTS)}:{node.lineno} {node.name}")
+                    without.append(f"{module}:{node.lineno} {node.name}")
     assert without == []
     assert count > 100

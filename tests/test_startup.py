@@ -10,10 +10,13 @@ import pytest
 from vbnfs.startup import frozen_gc, without_rich
 
 
-@pytest.fixture(autouse=True)
-def _nothing_stays_frozen() -> Iterator[None]:
+@pytest.fixture(scope="module", autouse=True)
+def _no_garbage_stays_frozen() -> Iterator[None]:
+    """What these tests freeze is collected, and the rest is frozen again, as tests/conftest.py has it."""
     yield
     gc.unfreeze()
+    gc.collect()
+    gc.freeze()
 
 
 def test_what_is_for_show_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ In Python `vbnfs.Dataset` has the same files without a mount; docs/python.md is 
 
 TYPE_CHECKING = False  # as typing.TYPE_CHECKING: importing this imports nothing
 if TYPE_CHECKING:
+    from vbnfs.api.allensdk import allensdk_cache as allensdk_cache
     from vbnfs.api.dataset import Dataset as Dataset
     from vbnfs.api.files import File as File
     from vbnfs.api.remote_file import RemoteFile as RemoteFile
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from vbnfs.api.version import Version as Version
 
 __version__ = "0.1.0"
-__all__ = ["Dataset", "File", "RemoteFile", "Session", "Version"]
+__all__ = ["Dataset", "File", "RemoteFile", "Session", "Version", "allensdk_cache"]
 
 _PLACES = {
     "Dataset": "vbnfs.api.dataset",
@@ -20,6 +21,7 @@ _PLACES = {
     "RemoteFile": "vbnfs.api.remote_file",
     "Session": "vbnfs.api.version",
     "Version": "vbnfs.api.version",
+    "allensdk_cache": "vbnfs.api.allensdk",
 }
 
 

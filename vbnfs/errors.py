@@ -16,6 +16,7 @@
     ├── DoctorError                 EIO         something here needs doing, or a report of it cannot be written
     ├── InstallError                EIO         mount helper or units cannot be installed or removed
     ├── DemoError                   EIO         the demo's server or libraries are missing, or failed
+    ├── ReadOnlyError               EROFS       something was to be written: a released dataset never changes
     ├── DatasetError                EIO         what the bucket holds is not a usable dataset
     │   └── ManifestError           EIO         one manifest is refused; the others still mount
     └── StorageError                EIO         a request to S3 failed, or cannot be made
@@ -52,6 +53,7 @@ unchanged. A `StorageError` has its remedy by class, or one of its own, which `w
 """
 
 import errno
+import io
 from collections.abc import Iterator
 from typing import ClassVar, TypeVar
 
@@ -158,6 +160,12 @@ class InstallError(VbnfsError):
 
 class DemoError(VbnfsError):
     """The demo's server or libraries are missing, or failed."""
+
+
+class ReadOnlyError(VbnfsError, io.UnsupportedOperation):
+    """Something was to be written, and the dataset is read-only. In Python it is an `OSError`, too."""
+
+    errno = errno.EROFS  # type: ignore[misc] # OSError has it for each object, VbnfsError for the class
 
 
 class DatasetError(VbnfsError):

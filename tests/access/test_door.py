@@ -65,6 +65,26 @@ def test_a_dataset_from_several_threads(config: Config) -> None:
     assert loops != {threading.get_ident()}
 
 
+def test_the_caller_shows_how_far_it_is() -> None:
+    """While a call is waited for, its caller's own thread is called back, and can end it by an error."""
+
+    @asynccontextmanager
+    async def nothing() -> AsyncIterator[None]:
+        yield
+
+    shown: list[int] = []
+    with opened(nothing()) as door:
+        assert door.run_showing(lambda: shown.append(1), thread_of_the_loop) != threading.get_ident()
+
+        def show() -> None:
+            shown.append(threading.get_ident())
+            raise ValueError("enough")
+
+        with pytest.raises(ValueError, match="enough"):
+            door.run_showing(show, trio.sleep_forever)
+    assert shown[-1] == threading.get_ident()
+
+
 @pytest.mark.parametrize("error", [DatasetError("no such version"), KeyError("a defect"), SystemExit(3)])
 def test_errors_come_out_as_they_are(error: BaseException) -> None:
     """What is raised is the very same exception."""
@@ -238,3 +258,13 @@ def test_the_end_of_the_process(program: str, output: str) -> None:
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert sorted(done.stdout.splitlines()) == sorted(output.splitlines())
+
+
+def test_a_loop_that_cannot_begin(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no event loop can be had, the call fails and does not wait for it; the next one tries again."""
+    monkeypatch.setattr(door, "_current", None)
+    with monkeypatch.context() as patch:
+        patch.setattr(trio, "run", lambda *_: os.listdir("/nonexistent"))
+        with pytest.raises(FileNotFoundError):
+            door.run(trio.sleep, 0)
+    door.run(trio.sleep, 0)

@@ -7,6 +7,7 @@ import os
 import pickle
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -140,6 +141,23 @@ def test_many_threads(dataset: vbnfs.Dataset, server: FakeS3Server) -> None:
         found = list(threads.map(lambda place: file.read_at(*place), places))
     assert found == [FILES[SESSION][offset : offset + size] for offset, size in places]
     assert server.body_bytes <= 1.01 * SIZE
+
+
+def test_urls(dataset: vbnfs.Dataset, server: FakeS3Server) -> None:
+    """A file's URL is where the server has that very version of it."""
+    file = dataset.version("0.1.0").file(UNITS)
+    with urllib.request.urlopen(file.url) as reply:
+        assert reply.read() == FILES[UNITS]
+    assert f"versionId={file.entry.version.version_id}" in file.url
+
+
+def test_allensdk_is_asked_for_by_name(dataset: vbnfs.Dataset, tmp_path: Path) -> None:
+    """Where AllenSDK is missing, an error says how to install it; vbnfs's own cache is no folder for it."""
+    with pytest.raises(ImportError, match=r"allensdk_cache\(\) needs allensdk: pip install allensdk \"hdmf<5\""):
+        vbnfs.allensdk_cache(tmp_path / "sdk", dataset)
+    with pytest.raises(UsageError, match="give AllenSDK a folder of its own"):
+        vbnfs.allensdk_cache(dataset.config.cache_dir / "sdk", dataset)
+    assert not (tmp_path / "sdk").exists()
 
 
 def test_in_a_running_event_loop(dataset: vbnfs.Dataset) -> None:

@@ -21,6 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.fakes.disks import memory_disk
+from tests.open_files import open_files
 from vbnfs.blocks import BLOCK_BYTES, DIGEST_BYTES
 from vbnfs.cache import content_file
 from vbnfs.cache.block_checks import BlockChecks, DamagedBlockError, WrongDigestError
@@ -78,7 +79,7 @@ def change(path: Path, offset: int, data: bytes) -> None:
 
 
 def descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))
+    return len(open_files())
 
 
 def reads_without_waiting(descriptor: int, offset: int) -> bool:

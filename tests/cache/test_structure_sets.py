@@ -48,7 +48,7 @@ def sets_in(data: bytes) -> list[StructureSet]:
 
 
 def test_the_layout_is_the_documented_one() -> None:
-    """A set is its header, the number of each block, and a digest of all that, as docs/index.md says."""
+    """A set is its header, the number of each block, and a digest of all that, as docs/structure-index.md says."""
     data = FOUND.encode()
     assert data[:8] == b"vbnfsix1"
     assert int.from_bytes(data[8:12], "little") == 262_144

@@ -6,12 +6,16 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from click.shell_completion import get_completion_class
 
 from tests.cli.typing_shell import typed
 from tests.fakes.dataset import serve
 from tests.fixtures_mount import run_vbnfs
 from tests.test_documents import ROOT
+from vbnfs.cli import completing, known_names
+from vbnfs.cli.main import cli
 from vbnfs.cli.shell_scripts import SHELLS, script
+from vbnfs.config.environment import COMPLETING
 
 BIN = ROOT / ".venv" / "bin"
 FILES = {"project_metadata/units.csv": b"unit_id\n1\n", "ecephys_sessions/ecephys_session_1044385384.nwb": b"x" * 9}
@@ -82,6 +86,39 @@ def test_bash_completes(tmp_path: Path) -> None:
     assert typed(["bash", "--norc", "--noprofile", "-i"], begin, line, "visual-behavior-ophys ", bin_folder=BIN)
 
 
+EVIL = "/mnt/$(touch pwned);touch pwned; 'x\\ *"
+PROGRAM = """#!/bin/sh
+if [ "$_VBNFS_COMPLETE" ]; then
+    cat "$(dirname "$0")/offered"
+else
+    printf 'given %s %s\\n' "$#" "$2"
+fi
+"""
+
+
+def test_bash_runs_no_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name that bash completes is one word of the line, whatever characters are in it."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "script").write_text(script("bash"))
+    (tmp_path / "offered").write_text(f"dir,\nplain,{EVIL}\n")
+    (tmp_path / "vbnfs").write_text(PROGRAM)
+    (tmp_path / "vbnfs").chmod(0o755)
+    bash, begin = ["bash", "--norc", "--noprofile", "-i"], f"source {tmp_path}/script"
+    assert typed(bash, begin, "vbnfs umount /m\t\n", f"given 2 {EVIL}", bin_folder=tmp_path)
+    assert not (tmp_path / "pwned").exists()
+
+
+def test_names_that_cannot_be_typed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name with control characters, or of bytes that are no text, is not offered."""
+    names = ["/mnt/a\nplain,/mnt/b", "/mnt/\x1b[2J", "/mnt/\udcff", "/mnt/ä b"]
+    monkeypatch.setattr(known_names, "mounts", lambda: names)
+    completing.register(cli)
+    kind = get_completion_class("bash")
+    assert kind is not None
+    items = kind(cli, {}, "vbnfs", COMPLETING).get_completions(["umount"], "/m")
+    assert [item.value for item in items if item.type == "plain"] == ["/mnt/ä b"]
+
+
 @pytest.mark.slow
 def test_zsh_completes(tmp_path: Path) -> None:
     """A zsh that finds the file in `fpath` completes a command, and then an option's value."""
@@ -102,6 +139,19 @@ def test_fish_completes(tmp_path: Path) -> None:
         command = ["fish", "--no-config", "-c", f"source {tmp_path}/vbnfs.fish; complete -C '{line}'"]
         done = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=60)
         assert done.stdout.split()[:1] == [word], done.stderr
+
+
+@pytest.mark.slow
+def test_fish_keeps_names_whole(tmp_path: Path) -> None:
+    """A name with commas and blanks is one of its words."""
+    (tmp_path / "offered").write_text(f"plain,/mnt/a, b,{EVIL}\n")
+    (tmp_path / "vbnfs").write_text(PROGRAM)
+    (tmp_path / "vbnfs").chmod(0o755)
+    (tmp_path / "script").write_text(script("fish"))
+    env = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "HOME": str(tmp_path)}
+    command = ["fish", "--no-config", "-c", f"source {tmp_path}/script; complete -C 'vbnfs umount /m'"]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=60)
+    assert done.stdout == f"/mnt/a, b,{EVIL}\n"
 
 
 def test_there_is_a_script_for_each_shell() -> None:

@@ -10,14 +10,15 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from tests.fakes.dataset import serve
 from tests.fixtures_mount import run_vbnfs
 from tests.test_documents import ROOT, anchors_of
 from vbnfs.cli import doctor as work
 from vbnfs.cli.main import cli
-from vbnfs.doctor.examination import CHECKS, Examination
-from vbnfs.doctor.findings import Level
+from vbnfs.doctor.examination import CHECKS, Examination, Result
+from vbnfs.doctor.findings import Level, good
 from vbnfs.errors import DoctorError
 
 PAGE = ROOT / "docs" / "troubleshooting.md"
@@ -121,6 +122,15 @@ def test_a_report_that_cannot_be_written(tmp_path: Path) -> None:
     order = work.order_of({"config_file": None}, is_measured=False)
     with pytest.raises(DoctorError, match=r"none/report.txt: the report cannot be written: No such file"):
         work.write_report(order, Examination((), {}), tmp_path / "none" / "report.txt")
+
+
+def test_findings_are_shown_whatever_becomes_of_the_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What took seconds to find out stands there, also where the report has no place."""
+    found = Examination((Result("kernel", good("Linux 6.18")),), {})
+    monkeypatch.setattr(work, "examine", lambda order: found)
+    done = CliRunner().invoke(cli, ["doctor", "--report", str(tmp_path / "none" / "report.txt")], prog_name="vbnfs")
+    assert isinstance(done.exception, DoctorError)
+    assert "Linux 6.18" in done.output
 
 
 def test_sections_are_there() -> None:

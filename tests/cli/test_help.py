@@ -1,5 +1,6 @@
 """What `--help` shows on a terminal of 80 columns."""
 
+import re
 from pathlib import Path
 
 import click
@@ -52,6 +53,15 @@ def test_help_fits_a_screen(name: str) -> None:
 def test_the_list_of_commands_is_short() -> None:
     """The list of commands has a line for each, and few others."""
     assert len(help_of()) <= len(COMMANDS) + 8
+
+
+def test_the_list_of_commands_ends_with_the_pages() -> None:
+    """Its last line names the page to begin with, as a path that can be copied; helps name pages beside it."""
+    [page] = re.findall(r"^  Documentation: (\S+), and the pages beside it\.$", help_of()[-1])
+    assert Path(page).is_file()
+    named = {match for name in COMMANDS for match in re.findall(r"docs/([\w-]+\.md)", " ".join(help_of(name)))}
+    assert len(named) > 3
+    assert [name for name in sorted(named) if not Path(page).with_name(name).is_file()] == []
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -1,5 +1,6 @@
 """The mount helper and the units find their places, and nothing of anybody else's is touched."""
 
+import json
 import os
 import subprocess
 import sys
@@ -12,8 +13,8 @@ from hypothesis import strategies as st
 
 from tests.fixtures_mount import run_vbnfs
 from tests.test_documents import LINK
-from vbnfs.cli import install
-from vbnfs.cli.install import MARK, unit_word
+from vbnfs.cli import install, placing
+from vbnfs.cli.install import MARK, Piece, identity_of_bytes, unit_word
 from vbnfs.errors import InstallError
 
 REPOSITORY = Path(__file__).parents[2]
@@ -161,14 +162,97 @@ def test_uninstall_says_what_remains(home: Path, tmp_path: Path, monkeypatch: py
     assert "the program remains: " in done.stderr
 
 
-def test_a_list_that_cannot_be_read(home: Path) -> None:
-    """A damaged list is named, with the remedy, and nothing is removed."""
-    assert run_vbnfs("install", "--user", "--only", "units").returncode == 0
+@pytest.mark.parametrize("text", ["{", '{"files": {"a": "b"}, "folders": []}', '{"files": {}, "folders": [5]}'])
+def test_a_list_that_cannot_be_read(home: Path, text: str) -> None:
+    """A damaged list is named, with the remedy, and nothing is removed; without it all comes on a new list."""
+    assert run_vbnfs("install", "--user", "--only", "completions").returncode == 0
     kept = home / ".local/state/vbnfs/installed.json"
-    kept.write_text("{")
+    kept.write_text(text)
     done = run_vbnfs("uninstall", "--user")
     assert (done.returncode, f"{kept}: not a list of what vbnfs installed" in done.stderr) == (1, True)
-    assert (home / ".config/systemd/user/vbnfs@.service").exists()
+    assert (home / ".config/fish/completions/vbnfs.fish").exists()
+    kept.unlink()
+    assert run_vbnfs("install", "--user", "--only", "completions").returncode == 0
+    assert run_vbnfs("uninstall", "--user").returncode == 0
+    assert all(path.is_dir() for path in all_below(home))  # folders that it has not made
+
+
+@pytest.mark.parametrize("name", ["/../outside", "/usr/../../outside"])
+def test_a_list_that_names_what_is_outside(tmp_path: Path, name: str) -> None:
+    """A list in an image cannot have a file deleted that is not in it."""
+    (tmp_path / "outside").write_bytes(b"x")
+    placed = tmp_path / "image" / LIST
+    placed.parent.mkdir(parents=True)
+    placed.write_text(json.dumps({"files": {name: identity_of_bytes(b"x")}, "folders": []}))
+    with pytest.raises(InstallError, match="not a list"):
+        placing.read_list(placed, tmp_path / "image")
+
+
+def pieces_in(root: Path) -> list[Piece]:
+    return [Piece(root / "usr" / name, name) for name in ("first", "second", "third")]
+
+
+def test_a_process_that_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each file is on the list as soon as it is there; one that did not get onto it counts all the same."""
+    root, placed = tmp_path, placing.read_list(tmp_path / LIST, tmp_path)
+    first, second, third = pieces_in(root)
+
+    def killed(piece: Piece) -> None:
+        write(piece)
+        if piece is second:
+            there = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
+            left.update(there)
+            raise KeyboardInterrupt
+
+    write, left = placing._write, dict[Path, bytes]()
+    monkeypatch.setattr(placing, "_write", killed)
+    with pytest.raises(KeyboardInterrupt):
+        placing.put([first, second, third], placed)
+    for path in root.rglob("*"):
+        if path.is_file():
+            path.unlink()
+    for path, data in left.items():
+        path.write_bytes(data)
+    monkeypatch.undo()
+    placed = placing.read_list(placed.path, root)
+    assert [*placed.files] == ["/usr/first"]
+    placing.put(placing.to_be_put([first, second, third], placed), placed)
+    placing.take([], placing.read_list(placed.path, root), is_all=True)
+    assert all_below(root) == []
+
+
+def test_two_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One waits for the other to end, and a while later says so."""
+    monkeypatch.setattr(placing, "_OTHERS_SECONDS", 0.0)
+    with placing.alone(tmp_path):
+        with pytest.raises(InstallError, match="is at work; try again"), placing.alone(tmp_path):
+            pass
+        with placing.alone(tmp_path / "missing"):  # which it is about to make
+            pass
+    with placing.alone(tmp_path):
+        pass
+
+
+def test_folders_for_all_users(tmp_path: Path) -> None:
+    """All users can enter the folders that are made for them, also where root's umask keeps others out."""
+    for is_for_all, mode in ((True, 0o755), (False, 0o700)):
+        root = tmp_path / str(is_for_all)
+        before = os.umask(0o077)
+        try:
+            placing.put(pieces_in(root), placing.read_list(root / LIST, root), is_for_all=is_for_all)
+        finally:
+            os.umask(before)
+        assert {path.stat().st_mode & 0o777 for path in root.rglob("*") if path.is_dir()} == {mode}
+        assert {path.stat().st_mode & 0o777 for path in (root / "usr").iterdir()} == {0o644}
+
+
+def test_what_pip_has_put_there_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With `pip install --user`, or where Python is in /usr/local, a wheel's pages are where ours would be."""
+    first, *others = pieces_in(tmp_path)
+    first.path.parent.mkdir()
+    first.path.write_text("of the wheel")
+    monkeypatch.setattr(placing, "brought_by_installer", lambda: {str(first.path.resolve())})
+    assert placing.to_be_put([first, *others], placing.read_list(tmp_path / LIST, tmp_path)) == others
 
 
 # The two parts that have commands of their own

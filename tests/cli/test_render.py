@@ -61,6 +61,11 @@ def test_nothing_drives_the_terminal(capsys: pytest.CaptureFixture[str]) -> None
     assert capsys.readouterr().out == "\\x1b[3J\n\\x1b[2J\\n\n\\r\\u202e\n"
 
 
+def test_bytes_and_what_is_no_character() -> None:
+    """Bytes of UTF-8 that were not decoded are text; others, and halves of a pair from JSON, are escapes."""
+    assert render.escape("\udcc3\udca4\udcff \ud800\udc80") == "ä\\udcff \\ud800\\udc80"
+
+
 class Terminal(io.StringIO):
     """Standard output that says that it is a terminal."""
 

@@ -61,6 +61,14 @@ def test_json(file: Path) -> None:
     assert values["cache_size"] == {"value": None, "from": "default", "name": None}
 
 
+def test_a_variable_that_is_misspelled() -> None:
+    """It is named with those that are near; other programs' variables are not."""
+    env = {"VBNFS_CACHE_SIZ": "5G", "VBNFS_PYTHON": "/usr/bin/python3", "VBNFS_CONFIG": "/dev/null"}
+    done = run_vbnfs("settings", env=env)
+    [line] = done.stderr.splitlines()
+    assert line.startswith("vbnfs: warning: VBNFS_CACHE_SIZ is the variable of no setting; near it: VBNFS_CACHE_SIZE")
+
+
 def test_it_asks_nobody(tmp_path: Path) -> None:
     """It only reads settings: no server, no cache, no folder need be there."""
     arguments = ["--endpoint-url", "http://127.0.0.1:1", "--cache-dir", tmp_path / "none", "--mountpoint", "/none"]

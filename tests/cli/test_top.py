@@ -1,17 +1,23 @@
 """Watching mounts: rates of two samples, mounts that fail, and those that do not answer."""
 
+import io
 import json
+import sys
 import threading
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from rich.console import Console
 
 from tests.figures_example import figures
 from vbnfs.cli import top
 from vbnfs.cli.main import cli
 from vbnfs.cli.top import Watched, watch
+from vbnfs.cli.top_screen import text_of
 from vbnfs.errors import MountError
 from vbnfs.figures import Figures
 from vbnfs.host.mountinfo import MountEntry
@@ -31,6 +37,8 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> list[Figures | Exception]:
         return answer
 
     monkeypatch.setattr(top, "ask_figures", ask)
+    monkeypatch.setattr(top, "_LATE_SECONDS", 60.0)  # on a busy machine
+    monkeypatch.setattr("vbnfs.host.mountinfo.list_mounts", lambda: [ENTRY])
     return left
 
 
@@ -68,9 +76,81 @@ def test_a_mount_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     one = Watched(ENTRY, 0.1, ask)
     until_late = iter(lambda: one.state[1], "its daemon does not answer, for 0 s now")
     assert all(reason is None for reason in until_late)
+    one.wait(time.monotonic())  # no longer than until then
     gate.set()
-    one.wait(1)
+    one.wait(time.monotonic() + 60.0)
     assert one.state[1] is None or "does not answer" in str(one.state[1])
+
+
+class Reader(io.StringIO):
+    """A standard output, perhaps a terminal, whose reader presses Ctrl-C after some lines."""
+
+    def __init__(self, lines: int, *, is_terminal: bool = False) -> None:
+        super().__init__()
+        self._left, self._is_terminal = lines, is_terminal
+
+    def isatty(self) -> bool:
+        return self._is_terminal
+
+    def write(self, text: str) -> int:
+        self._left -= text.count("\n")
+        if self._left < 0:
+            raise KeyboardInterrupt
+        return super().write(text)
+
+
+def test_a_mount_that_goes_and_returns(answers: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """While it is gone there is a line for each time that it was asked, and no more; then it is watched on."""
+    gone = MountError("/mnt/vbn: its daemon is gone")
+    answers += [figures(), figures(), gone, gone, gone, figures(), figures()]
+    asked: list[int] = []
+    ask = top.ask_figures
+
+    def counted(entry: MountEntry, *, seconds: float) -> Figures:
+        asked.append(1)
+        return ask(entry, seconds=seconds)
+
+    monkeypatch.setattr(top, "ask_figures", counted)
+    monkeypatch.setattr(sys, "stdout", out := Reader(6))
+    watch([ENTRY], 0.01, is_once=False, as_json=True)
+    lines = [json.loads(line) for line in out.getvalue().splitlines()]
+    assert len(lines) == 6 < len(asked)
+    assert "error" not in lines[-1]
+
+
+def test_another_mount_in_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mount that was made anew is asked by its new number; one on another folder with the old number is not."""
+    asked: list[str] = []
+
+    def ask(entry: MountEntry, *, seconds: float) -> Figures:
+        asked.append(entry.device)
+        return figures()
+
+    monkeypatch.setattr(top, "ask_figures", ask)
+    there = [replace(ENTRY, mountpoint=Path("/mnt/other"))]
+    monkeypatch.setattr("vbnfs.host.mountinfo.list_mounts", lambda: there)
+    with pytest.raises(MountError, match=r"^/mnt/vbn: not mounted any more; "):
+        watch([ENTRY], 0.01, is_once=True, as_json=True)
+    assert asked == []
+    there.append(replace(ENTRY, device="0:100"))
+    watch([ENTRY], 0.01, is_once=True, as_json=True)
+    assert {*asked} == {"0:100"}
+
+
+def test_a_terminal_without_a_screen(answers: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """On one that cannot place text (TERM=dumb, as in Emacs) lines follow one another."""
+    answers.append(figures())
+    monkeypatch.setenv("TERM", "dumb")
+    monkeypatch.setattr(sys, "stdout", out := Reader(3, is_terminal=True))
+    watch([ENTRY], 0.01, is_once=False, as_json=False)
+    assert out.getvalue().startswith("/home/me/vbn  vbn 0.5.0")
+
+
+def test_wide_characters_stay_on_their_lines() -> None:
+    """A line that is too wide in cells of the terminal is cut off, and moves no other line down."""
+    lines = [[("データ" * 20, "bold")], [("q ends", "dim")]]
+    shown = Console(width=20, file=io.StringIO()).render_lines(text_of(lines))
+    assert ["".join(segment.text for segment in line).rstrip() for line in shown] == ["データ" * 3 + "デ", "q ends"]
 
 
 def test_no_mounts(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -107,7 +107,7 @@ def test_nothing_drives_the_terminal() -> None:
         dataset=evil,
         default_version=evil,
         server_problem=evil,
-        readers=[replace(READER, program=evil, file=evil)],
+        readers=[replace(READER, program=evil, file=evil, read_by=evil)],
         failures=[replace(FAILURE, text=evil)],
     )
     lines = [*shown(Sample(now)), *texts(silent_lines(evil, evil))]

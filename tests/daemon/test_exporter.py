@@ -70,7 +70,7 @@ def test_each_has_the_mount() -> None:
     """The label keeps several mounts of a machine apart: the mount point, also one that is no UTF-8."""
     text = exposition(lambda: figures(mountpoint='/mnt/"a\n\udcff'))[0].decode()
     labels = [sample.labels for family in text_string_to_metric_families(text) for sample in family.samples]
-    assert {one["mountpoint"] for one in labels} == {'/mnt/"a\n\\xff'}
+    assert {one["mountpoint"] for one in labels} == {'/mnt/"a\\n\\xff'}
 
 
 def test_formats() -> None:
@@ -130,3 +130,28 @@ def test_the_dashboard_has_its_variables(name: str) -> None:
     dashboard = json.loads(DASHBOARD.read_text(encoding="utf-8"))
     assert name in {one["name"] for one in dashboard["templating"]["list"]}
     assert f"${name}" in DASHBOARD.read_text(encoding="utf-8").replace("{", "").replace("}", "")
+
+
+@pytest.mark.parametrize(
+    "accept",
+    [
+        "text/plain;version=x",
+        "application/openmetrics-text; version=x.y",
+        "application/openmetrics-text; version=1..",
+        "text/plain;version=",
+        "text/plain;version=2.0\nSet-Cookie: a",
+        "," * 5000,
+        "\xff;=;",
+    ],
+)
+def test_a_format_that_makes_no_sense(accept: str) -> None:
+    """It is answered in a format that there is; nothing of the request gets into the lines of the answer's head."""
+    body, content_type = exposition(lambda: FIGURES, accept)
+    assert b"vbnfs_read_bytes_total{" in body
+    assert content_type.isprintable()
+
+
+def test_a_mount_point_drives_no_terminal() -> None:
+    """Control characters in its name are shown as escapes."""
+    text = exposition(lambda: figures(mountpoint="/mnt/\x1b[2J\n\udcff"))[0].decode()
+    assert r'{mountpoint="/mnt/\\x1b[2J\\n\\xff"}' in text

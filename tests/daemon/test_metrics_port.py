@@ -1,6 +1,5 @@
 """The port at which metrics are answered: what is, what is refused, and who cannot hold it up."""
 
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -8,19 +7,15 @@ import pytest
 import trio
 import trio.testing
 
+from tests.ports import free_port
 from vbnfs.daemon import metrics_port
 from vbnfs.errors import MountError
 
 
 async def text(accept: str) -> tuple[bytes, str]:
+    if accept == "fail":
+        raise TypeError(accept)
     return f"metrics {accept}\n".encode(), "text/plain"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @asynccontextmanager
@@ -74,6 +69,14 @@ async def test_what_is_refused(request_: bytes, status: int) -> None:
         reply = await asked(port, request_)
         assert reply.startswith(f"HTTP/1.1 {status} ".encode())
         assert (b"metrics \n" in reply) == (status == 200)
+
+
+async def test_an_answer_that_fails() -> None:
+    """A defect ends the answer in which it is, and no other, nor what is answered later."""
+    async with served() as port:
+        failed = await asked(port, b"GET /metrics HTTP/1.1\r\nAccept: fail\r\n\r\n")
+        assert failed.startswith(b"HTTP/1.1 500 Internal Server Error\r\n")
+        assert (await asked(port, b"GET /metrics HTTP/1.1\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
 
 
 async def test_clients_that_say_nothing(autojump_clock: trio.testing.MockClock) -> None:

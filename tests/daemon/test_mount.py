@@ -36,6 +36,7 @@ from vbnfs.host.mountinfo import find_mount
 SESSION = "ecephys_sessions/ecephys_session_1044.nwb"
 SESSION_BYTES = Pattern(3_000_001)
 FILES = {"project_metadata/units.csv": b"unit_id\n1\n", SESSION: SESSION_BYTES}
+BUSY_SECONDS = 8.0  # of a machine that does other things, too; the default of --io-timeout is 30
 
 
 @pytest.fixture
@@ -527,7 +528,7 @@ def test_a_transport_fault_that_lasts(mounts: Mounts, server: FakeS3Server, faul
     server.behaviours.append(for_kind("get_range", fault))
     began = time.monotonic()
     assert errno_of(mount.path / SESSION) == errno.EIO
-    assert time.monotonic() - began < limit_seconds + 2
+    assert time.monotonic() - began < limit_seconds + BUSY_SECONDS
     assert server.count("get_range") > 2
     server.behaviours.clear()
     until(lambda: is_read_well(mount.path / SESSION))
@@ -547,9 +548,9 @@ def test_read_has_a_deadline(mounts: Mounts, server: FakeS3Server) -> None:
     assert (mount.path / SESSION).stat().st_size == len(SESSION_BYTES)
     assert os.statvfs(mount.path).f_blocks > 0
     assert found == []
-    reader.join(10)
+    reader.join(60)
     assert found == [errno.ETIMEDOUT]
-    assert 1.5 <= time.monotonic() - began < 1.5 + 2
+    assert 1.5 <= time.monotonic() - began < 1.5 + BUSY_SECONDS
     gate.set()
 
 

@@ -5,7 +5,9 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,8 +15,10 @@ import pytest
 from tests.fakes.dataset import serve
 from tests.fakes.s3_server import FakeS3Server
 from tests.fixtures_mount import Mount, Mounts, run_vbnfs, until, without_address
-from tests.scenarios.test_descriptors import no_more_files
+from tests.scenarios.test_descriptors import limit_of_files, no_more_files
 from tests.scenarios.test_ends import threads_of
+from vbnfs.daemon import unmounting
+from vbnfs.errors import MountError
 from vbnfs.host.mountinfo import find_mount
 
 TABLE = "project_metadata/units.csv"
@@ -70,31 +74,36 @@ def test_a_part_that_is_mounted_elsewhere(mounts: Mounts, server: FakeS3Server, 
 
 
 @pytest.mark.root
-def test_a_mount_in_another_namespace(mounts: Mounts, server: FakeS3Server) -> None:
-    """Unmounting says which process has the mount in a mount namespace of its own."""
-    mount = mounts(server.endpoint_url)
+def test_a_mount_in_another_namespace(mounts: Mounts, server: FakeS3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unmounting says which process has the mount in a mount namespace of its own, and waits for it a little."""
+    monkeypatch.setattr(unmounting, "_SOON_SECONDS", 0.5)
+    mount, notes = mounts(server.endpoint_url), list[str]()
     pid = mount.status()["pid"]
     command = ["unshare", "--mount", "--propagation", "private", "sh", "-c", HOLDING, "sh", mount.path]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == b"\n"
         try:
-            done = run_vbnfs("umount", mount.path)
-            assert done.returncode == 1
-            waiting, ended = without_address(done.stderr).splitlines()
-            assert f"it goes on as long as process {other.pid} has it at {mount.path}" in waiting
-            assert f"process {other.pid} has it at {mount.path}" in ended
+            with pytest.raises(MountError, match=f"process {other.pid} has it at {mount.path}"):
+                unmounting.unmount_to_the_end(mount.path, lazy=False, note=notes.append)
+            assert f"it goes on as long as process {other.pid} has it at {mount.path}" in notes[0]
         finally:
             other.kill()
     until(lambda: threads_of(pid) == [])
 
 
-def test_unmounting_with_no_descriptor_left(mounts: Mounts, server: FakeS3Server, tmp_path: Path) -> None:
-    """A daemon that can open no more files ends as any other, and takes its mount away."""
+@pytest.mark.parametrize("limited", [no_more_files, partial(limit_of_files, limit=20)])
+def test_unmounting_with_no_descriptor_left(
+    mounts: Mounts, server: FakeS3Server, tmp_path: Path, limited: Callable[[int], AbstractContextManager[None]]
+) -> None:
+    """A daemon that can open no more files ends as any other, and takes its mount away.
+
+    So does one whose limit is lowered to fewer files than it has open, that of /dev/fuse among them.
+    """
     mount = mounts(server.endpoint_url)
     assert (mount.path / TABLE).read_bytes() == b"unit_id\n1\n"
     pid = mount.status()["pid"]
-    with no_more_files(pid):
+    with limited(pid):
         os.kill(pid, signal.SIGTERM)
         until(lambda: find_mount(mount.path) is None)
     until(lambda: threads_of(pid) == [])

@@ -51,7 +51,11 @@ async def test_the_first_time_both_listings_are_asked_for_at_once(bucket: Bucket
 async def test_where_there_is_no_manifest_nobody_waits_for_sizes(bucket: Bucket) -> None:
     """A wrong --project is reported at once, though a listing of versions is under way; nothing else is logged."""
     gate = bucket.client.hold(lambda request: request.kind == "list_versions")
-    with structlog.testing.capture_logs() as logs, trio.fail_after(5), pytest.raises(DatasetError, match="--project"):
+    with (
+        structlog.testing.capture_logs() as logs,
+        trio.fail_after(60),
+        pytest.raises(DatasetError, match="--project"),
+    ):
         await bucket.load()
     assert warnings(logs) == []
     gate.open()

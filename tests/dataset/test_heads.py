@@ -52,7 +52,7 @@ async def test_a_disk_that_hangs_keeps_nobody_waiting(bucket: Bucket, monkeypatc
     catalog = bucket.catalog()
     await catalog.load()
     gate = threading.Event()
-    monkeypatch.setattr("vbnfs.dataset.stored_files.append_stored_line", lambda path, text: gate.wait(10))
+    monkeypatch.setattr("vbnfs.dataset.stored_files.append_stored_line", lambda path, text: gate.wait(60))
     try:
         with trio.move_on_after(0.5) as waiting:
             await catalog.sizes.fetch_object(ONE)

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.open_files import open_files
 from vbnfs.dataset.stored_files import append_stored_line, read_stored, read_stored_lines, write_stored
 from vbnfs.host.atomic import remove_leftovers
 
@@ -161,9 +162,9 @@ def test_a_damaged_line_spoils_no_other(tmp_path: Path) -> None:
 
 def test_no_descriptor_is_left_open(tmp_path: Path) -> None:
     """Keeping, reading and failing leave no file open."""
-    before = len(list(Path("/proc/self/fd").iterdir()))
+    before = open_files()
     write_stored(tmp_path / "file", b"data")
     append_stored_line(tmp_path / "lines", b"data")
     with pytest.raises(OSError, match="directory"):
         write_stored(tmp_path, b"data")
-    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    assert open_files() == before

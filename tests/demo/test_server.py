@@ -36,13 +36,13 @@ def status_of(url: str, *, method: str = "GET") -> int:
 
 
 def wait_for_end(process_id: int) -> bool:
-    """Wait at most ten seconds for the end of any process; return whether it came."""
+    """Wait at most a minute for the end of any process; return whether it came."""
     try:
         descriptor = os.pidfd_open(process_id)
     except ProcessLookupError:
         return True
     try:
-        return bool(select.select([descriptor], [], [], 10)[0])
+        return bool(select.select([descriptor], [], [], 60)[0])
     finally:
         os.close(descriptor)
 

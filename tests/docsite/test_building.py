@@ -34,6 +34,14 @@ def test_every_command_is_explained(first_page: Path) -> None:
     assert 'href="finding.html"' in text.partition('id="vbnfs-sessions"')[2].partition("<h2")[0]
 
 
+def test_the_dashboard_can_be_taken_from_the_site(first_page: Path) -> None:
+    """The page on Prometheus and Grafana links to the dashboard's file, which is in the site as it is in docs/."""
+    text = first_page.with_name("watching.html").read_text(encoding="utf-8")
+    name = "grafana-dashboard.json"
+    assert f'href="{name}"' in text or f'href="./{name}"' in text
+    assert first_page.with_name(name).read_bytes() == (ROOT / "docs" / name).read_bytes()
+
+
 def test_the_search_needs_no_server(first_page: Path) -> None:
     """What is searched is a script, which a page that was opened from a disk may load; it has all pages."""
     index = first_page.with_name("search.js").read_text(encoding="utf-8")

@@ -1,10 +1,16 @@
 """A document as the site's generator takes it."""
 
+import json
+
 import pytest
 
+from docsite.notebooks import document_of
 from docsite.pages import anchor_of, page_of, target_of, title_of
 
-DOCUMENTS = ("README.md", "docs/cache.md", "docs/index.md", "docs/journal/2026-11-24-listing.md")
+DOCUMENTS = (
+    *("README.md", "docs/cache.md", "docs/structure-index.md", "docs/journal/2026-11-24-listing.md"),
+    "docs/notebooks/allensdk.ipynb",
+)
 
 
 def page(text: str, document: str = "docs/cache.md") -> str:
@@ -15,7 +21,7 @@ def page(text: str, document: str = "docs/cache.md") -> str:
     ("written", "shown"),
     [
         ("see [x](cache.md#a)", "see [x](cache.md#a)"),
-        ("[`vbnfs index`](index.md) and `[x](cache.md)`", "[`vbnfs index`](structure-index.md) and `[x](cache.md)`"),
+        ("[`vbnfs du`](cache.md) and `[x](cache.md)`", "[`vbnfs du`](cache.md) and `[x](cache.md)`"),
         (
             "[a](../README.md), [b](journal/2026-11-24-listing.md)",
             "[a](index.md), [b](journal-2026-11-24-listing.md)",
@@ -51,7 +57,21 @@ def test_headings_have_the_anchors_of_the_repository() -> None:
 
 
 def test_pages_have_names_of_their_own() -> None:
-    """The README is the first page, and the document of that name has another."""
+    """The README is the first page; the others keep their names, all in one folder."""
     assert [target_of(name) for name in DOCUMENTS] == [
-        *("index.md", "cache.md", "structure-index.md", "journal-2026-11-24-listing.md"),
+        *("index.md", "cache.md", "structure-index.md", "journal-2026-11-24-listing.md", "notebooks-allensdk.md"),
+    ]
+
+
+def test_a_notebook_is_a_page() -> None:
+    """Its text and its code stand below each other, as links of a document do; the notebook itself is linked."""
+    cells = [
+        {"cell_type": "markdown", "source": ["# Title\n", "[c](../cache.md)"]},
+        {"cell_type": "code", "source": ["x = 1\n", "x"], "outputs": []},
+    ]
+    text = document_of(json.dumps({"cells": cells}), "notebooks/allensdk.ipynb")
+    assert title_of(text) == "Title"
+    assert page(text, "docs/notebooks/allensdk.ipynb").splitlines() == [
+        *("# Title { #title }", "[c](cache.md)", "", "```python", "x = 1", "x", "```", ""),
+        '<a href="notebooks/allensdk.ipynb" download>This page as a notebook</a>',
     ]

@@ -276,6 +276,8 @@ def test_mounts() -> None:
         "nothing-is-kept-because-of-pins",
     ]
     assert "it runs vbnfs 0.0.1" in found[4].text
+    [evil] = [f.text for f in mounts.decide_mounts((MountFacts("/mnt/$(id)", {"vbnfs_version": "0.0.1"}),))][:1]
+    assert "'vbnfs umount '/mnt/$(id)''" in evil  # what is to be typed can be
     assert [f.text for f in mounts.decide_mounts(())] == ["nothing is mounted"]
     assert [f.text for f in mounts.decide_mounts((MountFacts("/well", {}),))] == ["1 mount answers"]
 

@@ -138,6 +138,18 @@ def test_an_unknown_secret_never_comes_out(secret: str) -> None:
             "https://visual-behavior-neuropixels-data.s3.us-west-2.amazonaws.com answers",
             "https://visual-behavior-neuropixels-data.s3.us-west-2.amazonaws.com answers",
         ),
+        (
+            "visual-behavior-ophys-data.s3.us-west-2.amazonaws.com is known: 8 addresses",
+            "visual-behavior-ophys-data.s3.us-west-2.amazonaws.com is known: 8 addresses",
+        ),
+        ("https://session-data.s3.us-west-2.amazonaws.com answers", "<url> answers"),
+        ("session-data.s3.us-west-2.amazonaws.com is known", "<address> is known"),
+        ("cannot connect to cache.lab.org port 443", "cannot connect to <address> port 443"),
+        ("the proxy cache.proxy:3128, or a.server.Test", "the proxy <address>, or <address>"),
+        (
+            "vbnfs.log, README.txt, 0.5.0, fs.fuse.*_request_timeout",
+            "vbnfs.log, README.txt, 0.5.0, fs.fuse.*_request_timeout",
+        ),
         ("\x1b[31mred\x07 \N{SNOWMAN}", "?[<removed>? ?"),
     ],
 )
@@ -154,6 +166,54 @@ def test_marks_say_what_stood_there() -> None:
     assert redactor.clean(text) == (
         "cache directory '<cache>/x': it belongs to <user> on <machine>, not to <removed>"
     )
+
+
+def test_a_mount_with_other_settings() -> None:
+    """What its status says of its dataset, servers and folders is private, also where it is of words of our own."""
+    status = {
+        **{"dataset": "sessions", "bucket": "session-data", "project": "mouse-session"},
+        **{"endpoint_url": "http://storage:9000", "mirror": "bucket=lab-copy endpoint_url=http://mirror:80"},
+        **{
+            "proxy": "http://user:secret@proxy:3128 (HTTPS_PROXY)",
+            "certificates": "/data/trusted hosts.pem (CURL_CA_BUNDLE)",
+        },
+        **{"cache_dir": "/data/Private Session/cache", "log_file": "/data/Private Session/log"},
+        **{"record": {"file": "/data/Private Session/record", "problem": None, "lost_lines": 0}},
+    }
+    facts = {"mounts": (MountFacts("/mnt/Private Session", status),)}
+    text = "session-data at storage:9000, by proxy:3128 or lab-copy, mouse-session; '/data/Private Session/x'"
+    report = report_text(Order(config=CONFIG, entries=()), Examination((Result("mounts", note(text)),), facts))
+    assert "<bucket> at <server>, by <proxy>" in report
+    for word in (
+        "session-data",
+        "mouse-session",
+        "storage",
+        "secret",
+        "lab-copy",
+        "trusted hosts",
+        "Private",
+        "sessions",
+    ):
+        assert word not in report.partition("Findings")[2], word
+
+
+def test_a_mount_that_says_too_much() -> None:
+    """A report stays short, and is soon made, whatever another user's daemon puts into its status."""
+    status = {
+        **{"last_error": "a" * 900_000, "bucket": "b." * 100_000, "region": "@" * 100_000},
+        "metrics": {f"figure_{number}": 1 for number in range(100_000)},
+    }
+    facts = {"mounts": (MountFacts("/mnt", status),)}
+    report = report_text(Order(config=CONFIG, entries=()), Examination((), facts))
+    lines = report.splitlines()
+    assert len(lines) < 400
+    assert max(map(len, lines)) <= 4 * 4000  # of marks
+
+
+@pytest.mark.parametrize("text", ["a" * 100_000, "a.b-" * 25_000, "x+" * 50_000, ":" * 100_000, "1." * 50_000])
+def test_a_text_of_one_word(text: str) -> None:
+    """Redaction takes no longer than the text is long."""
+    assert len(Redactor({}, WORDS).clean(text)) < 10 * len(text)
 
 
 def test_names_of_users_and_machines(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -135,7 +135,7 @@ def _slow_image(image: Path, switch: Path, folder: Path) -> Iterator[Path]:
     finally:
         subprocess.run(["umount", "--lazy", folder], check=True)
         with suppress(subprocess.TimeoutExpired):  # a mount namespace of another test has it, too
-            program.wait(10)
+            program.wait(60)
         program.kill()
         program.wait()
 

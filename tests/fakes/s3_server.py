@@ -12,7 +12,7 @@ import ssl
 import struct
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC
 from email.utils import format_datetime
@@ -220,14 +220,15 @@ class FakeS3Server:
         self.drop_connections()
         server.server_close()
 
-    def refuse(self, seconds: float) -> None:
-        """Break every connection, and refuse new ones for so long; returns when it listens again."""
+    @contextmanager
+    def refusing(self) -> Iterator[None]:
+        """Break every connection; while entered, new ones are refused."""
         server = self._server
         assert server is not None, "the server is not running"
         self._end_loop(server)
         self.drop_connections()  # before a client can notice that it does not listen any more
         server.socket.close()
-        self.ending.wait(seconds)
+        yield
         server.listen_again()
         self._start_loop(server)
 

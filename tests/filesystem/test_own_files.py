@@ -160,6 +160,8 @@ async def test_a_disk_that_hangs_holds_up_its_user(tmp_path: Path, monkeypatch: 
             assert given_up.cancelled_caught
             with trio.fail_after(20):
                 assert await files.path_for(9_999, os.getpid()) == NOWHERE
+                while len(asked) < 1 + len(hanging):  # noqa: ASYNC110 - a started thread may not have begun
+                    await trio.sleep(0.01)
             assert sorted(asked) == [9_999, *hanging]
             waiting.cancel_scope.cancel()
         finally:

@@ -66,7 +66,7 @@ class World:
         return await answer if is_later(answer) else answer  # type: ignore[no-any-return]
 
     async def until_checked(self) -> None:
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             while not self.passthrough.files.has(self.content):  # noqa: ASYNC110 - the disk says not when
                 await trio.sleep(0.01)
 
@@ -239,12 +239,12 @@ async def test_others_know_what_is_held(world: World) -> None:
         return [one.content_id for one in all_held(directory) if one.is_read_by_kernel]
 
     async def until_given(*wanted: int) -> None:
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             while [*world.kernel.given.values()] != [*wanted]:  # noqa: ASYNC110 - after a thread
                 await trio.sleep(0.01)
 
     async def until_shown(*wanted: str) -> None:
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             while shown() != [*wanted]:  # noqa: ASYNC110 - a thread writes it
                 await trio.sleep(0.01)
 

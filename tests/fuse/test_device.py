@@ -2,7 +2,6 @@
 
 import errno
 import fcntl
-import gc
 import os
 import select
 import shutil
@@ -177,18 +176,6 @@ async def serving(
         nursery.start_soon(serve)
         yield mounted
         connection.stop()
-
-
-def descriptors() -> set[str]:
-    """The open descriptors of this process, each with what it leads to."""
-    gc.collect()  # devices of tests before this one
-    found = set()
-    for name in os.listdir("/proc/self/fd"):
-        try:
-            found.add(f"{name} {os.readlink(f'/proc/self/fd/{name}')}")
-        except FileNotFoundError:  # that of the listing itself
-            continue
-    return found
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.fuse.test_device import SUBTYPE, descriptors
+from tests.fuse.test_device import SUBTYPE
+from tests.open_files import open_files
 from vbnfs.errors import MountError
 from vbnfs.fuse import mounting
 from vbnfs.fuse.mounting import Call, call_of, escaped, open_mount
@@ -50,10 +51,10 @@ def test_escaping() -> None:
 
 def reason_of_failure(path: Path, *options: str) -> str:
     """Why a mount fails. Nothing is mounted then, and no descriptor stays open."""
-    before = descriptors()
+    before = open_files()
     with pytest.raises(MountError) as caught:
         open_mount(path, options)
-    assert descriptors() == before
+    assert open_files() == before
     assert find_mount(path) is None
     return str(caught.value)
 

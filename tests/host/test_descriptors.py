@@ -2,6 +2,7 @@
 
 import errno
 import os
+import resource
 
 import pytest
 
@@ -25,6 +26,37 @@ def test_inherited_ones_are_closed_unless_they_are_used() -> None:
         assert caught.value.errno == errno.EBADF
     for descriptor in (taken, reading, writing):
         os.close(descriptor)
+
+
+def test_what_is_kept_back_can_be_opened_later() -> None:
+    """Descriptors that are kept back are free again when they are given back, once, or at the end."""
+    free = os.dup(0)
+    os.close(free)
+    for is_early in (True, False):
+        with descriptors.kept_back(3) as give_back:
+            os.close(other := os.dup(0))
+            assert other >= free + 3
+            if is_early:
+                give_back()
+                os.close(first := os.dup(0))
+                assert first == free
+        os.close(first := os.dup(0))
+        assert first == free
+
+
+def test_as_many_as_there_are_are_kept_back() -> None:
+    """With hardly any descriptor left, fewer are kept, and that is no error."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.dup(0)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free + 2, before[1]))
+    try:
+        with descriptors.kept_back(12) as give_back:
+            assert not descriptors.are_left()
+            give_back()
+            os.close(os.dup(0))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 def test_without_proc(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.open_files import open_files
 from vbnfs.host.message_link import Codec, Letter, Link, Sender
 
 JSON = Codec(lambda message: json.dumps(message).encode(), json.loads)
@@ -68,7 +69,7 @@ def test_files_for_which_there_is_no_room(ends: tuple[Link, Link]) -> None:
     one.send(Letter("with", b"1", (file, file)))
     one.send(Letter("without"))
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    count = len(os.listdir("/proc/self/fd"))
+    count = len(open_files())
     free = os.open(os.devnull, os.O_RDONLY)
     os.close(free)
     resource.setrlimit(resource.RLIMIT_NOFILE, (free + 1, before[1]))
@@ -77,7 +78,7 @@ def test_files_for_which_there_is_no_room(ends: tuple[Link, Link]) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
     assert letters == [Letter("with", b"1"), Letter("without")]
-    assert len(os.listdir("/proc/self/fd")) == count
+    assert len(open_files()) == count
     os.close(file)
 
 

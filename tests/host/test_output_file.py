@@ -43,6 +43,23 @@ def test_a_device_stays_one(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["null"]
 
 
+@pytest.mark.root
+def test_a_link_that_another_user_has_planted(tmp_path: Path) -> None:
+    """In a folder like /tmp a link of another user is not followed, which could lead to any file; one of ours is."""
+    folder, file, link = tmp_path / "all", tmp_path / "file", tmp_path / "all" / "report.txt"
+    folder.mkdir()
+    folder.chmod(0o1777)
+    file.write_bytes(b"precious")
+    link.symlink_to(file)
+    os.chown(link, 65534, 65534, follow_symlinks=False)
+    with pytest.raises(PermissionError):
+        write(link, b"report")
+    assert (file.read_bytes(), os.listdir(folder)) == (b"precious", ["report.txt"])
+    os.chown(link, 0, 0, follow_symlinks=False)
+    write(link, b"report")
+    assert file.read_bytes() == b"report"
+
+
 def test_what_is_a_pipe() -> None:
     """/dev/stdout may be a pipe: what is written comes out of it."""
     script = "from pathlib import Path; from vbnfs.host.atomic import output_file\n"

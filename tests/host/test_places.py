@@ -1,7 +1,6 @@
 """What is below a folder of ours, reached by its descriptor."""
 
 import errno
-import gc
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.host.folders import NOBODY, make
+from tests.open_files import open_files
 from vbnfs.host.places import Anchor, Place, file_at, folder_at
 
 
@@ -72,13 +72,12 @@ def test_what_is_no_file_of_ours_is_not_opened(tmp_path: Path, plant: Callable[[
     folder = make(tmp_path / "cache", 0o700)
     plant(folder / "file")
     place = file_at(folder / "file")
-    gc.collect()  # descriptors of tests before this one
-    before = len(os.listdir("/proc/self/fd"))
+    before = open_files()
     with pytest.raises(OSError) as caught:  # noqa: PT011 - the errno is what is asked for
         place.open(flags)
     assert caught.value.errno in {errno.EPERM, errno.ELOOP, errno.ENXIO}
     assert (tmp_path / "real").read_bytes() == b"untouched"
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert open_files() == before
 
 
 def test_a_link_on_the_way_is_not_followed(tmp_path: Path) -> None:

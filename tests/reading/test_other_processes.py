@@ -160,7 +160,7 @@ async def test_who_is_cancelled_gives_its_claims_back(tmp_path: Path, *, may_wai
 
     for at_once in (True, False):
         await claim(at_once=at_once)
-        free = partial(until, lambda: other.take("a", range(8)) == list(range(8)), seconds=5)
+        free = partial(until, lambda: other.take("a", range(8)) == list(range(8)))
         await trio.to_thread.run_sync(free)
         other.drop("a", range(8))
 

@@ -210,7 +210,7 @@ async def test_what_is_wrong_does_not_come_to_the_disk_behind_its_verdict(tmp_pa
         nursery.start_soon(verify)
         await trio.testing.wait_all_tasks_blocked(0.05)
         floor.start_keeping()
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             while not verdicts:
                 await trio.testing.wait_all_tasks_blocked(0.01)
         await floor.settled()

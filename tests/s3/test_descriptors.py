@@ -14,6 +14,7 @@ from trio.testing import MockClock
 from tests.fakes.client import MemoryClient
 from tests.fakes.s3_server import FakeS3Server
 from tests.fakes.store import MemoryStore
+from tests.open_files import open_files
 from vbnfs.errors import NoDescriptorError, OfflineError, TransportError
 from vbnfs.host import descriptors
 from vbnfs.metrics import Metrics
@@ -41,11 +42,11 @@ def no_more_files() -> Iterator[None]:
 
 def test_it_is_tried() -> None:
     """That there are none is found out by opening some, which leaves none open."""
-    before = os.listdir("/proc/self/fd")
+    before = open_files()
     assert descriptors.are_left()
     with no_more_files():
         assert not descriptors.are_left()
-    assert os.listdir("/proc/self/fd") == before
+    assert open_files() == before
 
 
 def test_another_error_is_not_it(monkeypatch: pytest.MonkeyPatch) -> None:

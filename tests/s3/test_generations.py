@@ -97,7 +97,7 @@ async def test_one_dead_connection_retires_those_before_it(relay: Relay, server:
             await fetch(client)
         assert time.cancelled_caught
         assert await fetch(client, is_anew=True) == WANTED
-        with trio.fail_after(5):
+        with trio.fail_after(12):
             for _ in range(4):
                 assert await fetch(client) == WANTED
 
@@ -135,10 +135,10 @@ async def test_a_suspend_retires_all_connections(
             nursery.start_soon(fail)
             await wait_until(server, lambda s: s.count() == 3)
             clocks.asleep_seconds += 3600
-            with trio.fail_after(5):
+            with trio.fail_after(12):
                 await failed.wait()
         gate.set()
-        with trio.fail_after(5):
+        with trio.fail_after(12):
             assert await fetch(client) == WANTED
             await client.head(VERSION)
         assert server.connections == connections + 2
@@ -153,8 +153,8 @@ async def test_a_reply_to_come_by_an_open_connection_is_asked_for_anew(relay: Re
         relay.silence()
         began = trio.current_time()
         await client.head(VERSION)
-        assert 1.9 < trio.current_time() - began < 5
-        with trio.fail_after(5):
+        assert 1.9 < trio.current_time() - began < 12
+        with trio.fail_after(12):
             assert await fetch(client) == WANTED
             await client.list_objects("")
 

@@ -57,6 +57,8 @@ def test_a_full_disk_shows(mounts: Mounts, server: FakeS3Server, tmp_path: Path)
         until(lambda: mount.status()["cache_problem"] is not None)
         for part in ("No space left on device", str(cache), "free some", "--cache-dir"):
             assert part in warning(mount)
+        for_readers = (mount.path / ".vbnfs" / "status.json").read_text()
+        assert ("is not kept now" in for_readers, str(tmp_path) in for_readers) == (True, False)
         assert mount.status()["cache_usage_bytes"] == kept_bytes(tmp_path) <= 12 * MIB
         status = os.statvfs(mount.path)
         assert (status.f_blocks - status.f_bfree) * status.f_frsize <= 12 * MIB

@@ -5,7 +5,7 @@ import os
 import resource
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -28,14 +28,22 @@ def server() -> Iterator[FakeS3Server]:
 @contextmanager
 def no_more_files(pid: int, *, but: int = 0) -> Iterator[None]:
     """A process can open only `but` more files."""
-    before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
     used = {int(name) for name in os.listdir(f"/proc/{pid}/fd")}
     free = [number for number in range(len(used) + but + 1) if number not in used]
-    resource.prlimit(pid, resource.RLIMIT_NOFILE, (free[but], before[1]))
+    with limit_of_files(pid, free[but]):
+        yield
+
+
+@contextmanager
+def limit_of_files(pid: int, limit: int) -> Iterator[None]:
+    """A process can open no file whose number is not below `limit`; it keeps those that it has."""
+    before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (limit, before[1]))
     try:
         yield
     finally:
-        resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+        with suppress(ProcessLookupError):  # it has ended
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
 
 
 def warnings(tmp_path: Path) -> list[str]:

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.daemon.test_metrics_port import free_port
 from tests.fakes.dataset import serve
 from tests.fakes.s3_server import FakeS3Server
 from tests.fakes.store import Pattern
 from tests.fixtures_mount import Mounts, run_vbnfs, until
+from tests.ports import free_port
 from vbnfs.daemon import exporting
 from vbnfs.errors import MountError
 from vbnfs.host.mountinfo import find_mount

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from statistics import median
 
 import pytest
 
@@ -90,9 +91,9 @@ def test_the_network_goes_and_comes_back(mounts: Mounts, server: FakeS3Server, h
                 assert number == errno.ENETUNREACH
                 assert seconds < _FOUND_OUT_SECONDS
         check_all_that_needs_no_network(mount)
-        for number, seconds in [timed_errno_of(mount.path / path) for path in COLD[:10]]:
-            assert number == errno.ENETUNREACH
-            assert seconds < 1
+        numbers, seconds_of = zip(*(timed_errno_of(mount.path / path) for path in COLD[:10]), strict=True)
+        assert set(numbers) == {errno.ENETUNREACH}
+        assert median(seconds_of) < 1  # to find out takes two at least; one of them may wait for a processor
         status = mount.status()
         assert status["is_offline"] is True
         for text in (status["last_error"], os.getxattr(mount.path / COLD[0], LAST_ERROR).decode()):
@@ -181,7 +182,7 @@ def test_many_readers_of_a_server_that_stalls(mounts: Mounts, server: FakeS3Serv
         answers = [pool.submit(timed_errno_of, mount.path / path) for path in COLD[:16]]
         for number, seconds in [answer.result() for answer in answers]:
             assert number == errno.ETIMEDOUT
-            assert seconds < limit_seconds + 3
+            assert seconds < limit_seconds + 8  # much less than without the limit, also on a busy machine
     assert "--io-timeout" in os.getxattr(mount.path / COLD[0], LAST_ERROR).decode()
     gate.set()
 

@@ -26,6 +26,7 @@ from vbnfs.s3.client import S3Client
 pytestmark = pytest.mark.usefixtures("mounts")  # a machine without FUSE has none of these
 DATA = random.Random(3).randbytes(300_000)
 MOST_READY_SECONDS = 10.0  # on a machine that runs all tests at once; script/soak --kills allows 2
+MOST_SILENT_SECONDS = 12.0  # the same; script/soak allows 7 after a silence, 3 after a hang, and a failure takes 15
 
 
 def test_kills(tmp_path: Path) -> None:
@@ -53,9 +54,8 @@ def test_soak(tmp_path: Path) -> None:
     assert len(result.served["faults"]) > len(FAULTS) // 2
     assert result.remounts > 0
     assert result.refusals > 0
-    assert result.silences
-    assert result.hangs
-    assert not {"a silence took too long", "a hang took too long"} & set(result.problems)
+    assert 0 < max(result.silences) < MOST_SILENT_SECONDS
+    assert 0 < max(result.hangs) < MOST_SILENT_SECONDS
     assert ("wrong bytes", "0") in result.table()
 
 

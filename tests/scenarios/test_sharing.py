@@ -5,10 +5,9 @@ import shlex
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 
 from tests.fixtures_mount import run_vbnfs
-from vbnfs.cli.main import cli
+from vbnfs.cli.examples import EXAMPLES
 from vbnfs.demo.server import SeaweedServer
 from vbnfs.demo.upload import DemoRelease
 
@@ -49,7 +48,7 @@ def test_the_page_on_sharing_is_true(
         assert done.returncode == 0, (command, done.stderr)
         return (done.stdout + done.stderr).replace(disk, "/media/usb/vbn")
 
-    [example] = re.findall(r"^  Example: vbnfs (.*)$", CliRunner().invoke(cli, ["export", "--help"]).output, re.M)
+    [example] = (line.removeprefix("vbnfs ") for line, _ in EXAMPLES["export"])
     assert len(runs()) == 3
     for command, shown in runs():
         if command.startswith("import"):

@@ -4,9 +4,11 @@ import json
 import os
 import pty
 import re
+import select
 import signal
 import subprocess
 import sys
+import termios
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -122,27 +124,30 @@ def test_a_mount_that_hangs(mounts: Mounts, server: FakeS3Server) -> None:
     assert f"{mount.path}  visual-behavior-neuropixels 0.1.0, mounted " in done.stdout
 
 
-def test_a_screen(mounts: Mounts, server: FakeS3Server) -> None:
-    """On a terminal it is drawn again and again, until q is pressed; then the terminal is as before."""
+@pytest.mark.parametrize("status", [0, 128 + signal.SIGTERM])
+def test_a_screen(mounts: Mounts, server: FakeS3Server, status: int) -> None:
+    """On a terminal it is drawn again and again, until q is pressed or SIGTERM comes; then that is as before."""
     mount = mounts(server.endpoint_url)
     ours, theirs = pty.openpty()
+    before = termios.tcgetattr(theirs)
     words = [sys.executable, "-m", "vbnfs", "top", "--interval", "0.1", mount.path]
     environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "100", "LINES": "30"}
     with subprocess.Popen(words, stdin=theirs, stdout=theirs, stderr=theirs, env=environment) as command:
-        os.close(theirs)
         seen = b""
         while seen.count(b"hit ratio") < 2:
             seen += os.read(ours, 4096)
         assert b"\x1b[?1049h" in seen  # the alternate screen
-        os.write(ours, b"q")
-        try:
-            while piece := os.read(ours, 4096):
-                seen += piece
-        except OSError:  # EIO: the other end is closed
-            pass
-        assert command.wait(60) == 0
-    os.close(ours)
+        if status:
+            command.terminate()
+        else:
+            os.write(ours, b"q")
+        while b"\x1b[?1049l" not in seen and select.select([ours], [], [], 60)[0]:
+            seen += os.read(ours, 4096)
+        assert command.wait(60) == status
     assert b"\x1b[?1049l" in seen
+    assert termios.tcgetattr(theirs) == before
+    os.close(ours)
+    os.close(theirs)
 
 
 def test_nothing_to_watch(tmp_path: Path) -> None:

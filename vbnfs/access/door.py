@@ -28,6 +28,7 @@ from vbnfs.host.forking import after_fork_in_child
 _LOOK_SECONDS: Final = 0.5
 _END_SECONDS: Final = 10.0  # more than the last writes of a source of blocks may take
 _ENDS: Final = "this process ends, and what was open is closed"
+_FORKED: Final = "opened before this process was forked: open it again here"
 
 T = TypeVar("T")
 Result = TypeVar("Result")
@@ -48,8 +49,16 @@ class Opened(Generic[T]):
     def run(self, work: Callable[..., Awaitable[Result]], *arguments: Any) -> Result:
         """As the function `run`. Raises `RuntimeError` in a process that was forked since."""
         if self._thread.pid != os.getpid():
-            raise RuntimeError("opened before this process was forked: open it again here")
+            raise RuntimeError(_FORKED)
         return _Call(self._thread, lambda: work(*arguments)).run()
+
+    def run_showing(
+        self, show: Callable[[], object], work: Callable[..., Awaitable[Result]], *arguments: Any
+    ) -> Result:
+        """As `run`; while it waits, it calls `show` now and then, in the thread of the caller."""
+        if self._thread.pid != os.getpid():
+            raise RuntimeError(_FORKED)
+        return _Call(self._thread, lambda: work(*arguments), show).run()
 
     def soon(self, function: Callable[[], object]) -> None:
         """Have a function called in the trio thread, later. It is not waited for, and is not called after the end."""
@@ -86,11 +95,17 @@ def opened(manager: AbstractAsyncContextManager[T]) -> Iterator[Opened[T]]:
 
 
 class _Call(Generic[Result]):
-    """Work to be done in the trio thread."""
+    """Work to be done in the trio thread. `show` is called now and then by the thread that waits for it."""
 
-    def __init__(self, thread: "_TrioThread", work: Callable[[], Awaitable[Result]]) -> None:
+    def __init__(
+        self,
+        thread: "_TrioThread",
+        work: Callable[[], Awaitable[Result]],
+        show: Callable[[], object] = lambda: None,
+    ) -> None:
         self._thread = thread
         self._work = work
+        self._show = show
         self._result = Future[Result]()
         self._scope = trio.CancelScope()
 
@@ -120,14 +135,13 @@ class _Call(Generic[Result]):
             self.cancel()
             raise
 
-    @staticmethod
-    def _wait_until(either: "Sequence[Future[Any]]") -> None:
+    def _wait_until(self, either: "Sequence[Future[Any]]") -> None:
         """Return when one of them is there.
 
         A signal that comes just before the main thread begins to wait does not wake it: so it looks now and then.
         """
         while not wait(either, _LOOK_SECONDS, return_when=FIRST_COMPLETED).done:
-            pass
+            self._show()
 
     def wait_for(self, event: "Future[Any]") -> None:
         """Wait until `event` is there, or raise the error because of which it will not come."""
@@ -159,15 +173,15 @@ class _Call(Generic[Result]):
 
 
 class _TrioThread:
-    """A thread that runs an event loop until the main thread has ended."""
+    """A thread that runs an event loop until the main thread has ended. Raises what keeps the loop from beginning."""
 
     def __init__(self) -> None:
         self.pid: Final = os.getpid()
-        self._ready = threading.Event()
+        self._ready = Future[None]()
         # A daemon thread, which the interpreter does not wait for; the other one it does wait for.
-        self._thread = threading.Thread(target=trio.run, args=(self._main,), name="vbnfs", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="vbnfs", daemon=True)
         self._thread.start()
-        self._ready.wait()
+        self._ready.result()
         threading.Thread(target=self._close_at_exit, name="vbnfs-exit", daemon=False).start()
 
     @property
@@ -195,10 +209,18 @@ class _TrioThread:
         self._nursery.start_soon(task)
         return True
 
+    def _run(self) -> None:
+        try:
+            trio.run(self._main)
+        except BaseException as error:
+            if self._ready.done():
+                raise
+            self._ready.set_exception(error)  # there is no event loop to be had
+
     async def _main(self) -> None:
         self._token = trio.lowlevel.current_trio_token()
         async with trio.open_nursery() as self._nursery:
-            self._ready.set()
+            self._ready.set_result(None)
             await trio.sleep_forever()
 
     def _close_at_exit(self) -> None:

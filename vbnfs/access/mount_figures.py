@@ -8,7 +8,6 @@ from vbnfs.figures import Figures, parse
 from vbnfs.host.mountinfo import MountEntry
 
 FIGURES: Final = "figures"
-_UNKNOWN: Final = ": commands are: "  # what a daemon says that does not know the command
 
 
 def ask_figures(entry: MountEntry, *, seconds: float = ANSWER_SECONDS) -> Figures:
@@ -16,12 +15,7 @@ def ask_figures(entry: MountEntry, *, seconds: float = ANSWER_SECONDS) -> Figure
 
     The place of the mount is taken from the kernel.
     """
-    try:
-        answer, pid = ask_of(entry, FIGURES, seconds=seconds)
-    except MountError as error:
-        if _UNKNOWN not in str(error):
-            raise
-        raise MountError(f"{entry.mountpoint}: its daemon is of an older vbnfs; mount again to see this") from error
+    answer, pid = ask_of(entry, FIGURES, seconds=seconds)
     try:
         return parse({**answer, "mountpoint": str(entry.mountpoint), "pid": pid or answer.get("pid")})
     except ValueError as error:

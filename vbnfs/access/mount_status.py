@@ -1,6 +1,5 @@
 """The status of a mount as its daemon reports it, checked: the daemon may be another user's, and report anything."""
 
-import math
 import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -20,7 +19,11 @@ _NEW_COUNTS: Final = (
     *("cache_reserve_bytes", "cache_free_bytes"),
     *("read_bytes_since_error", "received_bytes_since_error"),
 )
-_NEW_TEXTS: Final = ("proxy", "certificates", "server_problem", "last_error_time")
+_NEW_TEXTS: Final = (
+    *("proxy", "certificates", "mirror", "server_problem", "cache_problem", "last_error_time"),
+    *("dataset", "newer_version"),
+)
+_NEW: Final = (*_NEW_COUNTS, *_NEW_TEXTS, "uptime_seconds", "cache_also")
 _SHOWN: Final = frozenset({"read_bytes", "received_bytes", "range_requests"})
 
 Check = Callable[[Any], bool]
@@ -32,7 +35,7 @@ def ask_status(entry: MountEntry, *, seconds: float = ANSWER_SECONDS) -> dict[st
     The place of the mount, and the daemon's process where that can be seen from here, are taken from the kernel.
     """
     answer, pid = ask_of(entry, "status", seconds=seconds)
-    answer = {**dict.fromkeys((*_NEW_COUNTS, *_NEW_TEXTS)), **answer}
+    answer = {**dict.fromkeys(_NEW), **answer}
     wrong = next((name for name, check in _CHECKS.items() if name not in answer or not check(answer[name])), None)
     if wrong is None and not _is_passthrough(answer.get("passthrough")):
         wrong = "passthrough"
@@ -91,8 +94,17 @@ def _are_texts(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(text, str) for text in value)
 
 
+def _are_texts_or_none(value: Any) -> bool:
+    return value is None or _are_texts(value)
+
+
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value) and abs(value) < _MOST_NUMBER
+    """Of any size that JSON can have: what is no finite number is not below the bound either."""
+    return isinstance(value, int | float) and abs(value) < _MOST_NUMBER
+
+
+def _is_number_or_none(value: Any) -> bool:
+    return value is None or _is_number(value)
 
 
 def _is_count(value: Any) -> bool:
@@ -159,13 +171,16 @@ _CHECKS: Final[Mapping[str, Check]] = {
     **dict.fromkeys(_NEW_COUNTS, _is_count_or_none),
     **dict.fromkeys(_NEW_TEXTS, _is_text_or_none),
     "last_error_time": _is_time_or_none,
+    "uptime_seconds": _is_number_or_none,
+    "cache_also": _are_texts_or_none,
     "is_offline": lambda value: isinstance(value, bool),
     "metrics": _are_counts,
 }
 _READERS_CHECKS: Final[Mapping[str, Check]] = {
     **dict.fromkeys(("vbnfs_version", "bucket", "project", "default_version"), _is_text),
-    **dict.fromkeys(("endpoint_url", "newer_version", "cache_problem"), _is_text_or_none),
+    **dict.fromkeys(("dataset", "endpoint_url", "newer_version", "cache_problem"), _is_text_or_none),
     **dict.fromkeys(("versions", "refused"), _are_texts),
     **dict.fromkeys(("pid", "cache_size_bytes", "cache_usage_bytes"), _is_count),
+    "uptime_seconds": _is_number_or_none,
     "is_offline": lambda value: isinstance(value, bool),
 }

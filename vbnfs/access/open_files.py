@@ -20,6 +20,7 @@ from vbnfs.access.restarting import restart_on_failure
 from vbnfs.access.versions import Versions
 from vbnfs.blocks import BLOCK_BYTES, Portion, blocks_of
 from vbnfs.cache.stored_blocks import block_range
+from vbnfs.cache.whole_file import WholeFile
 from vbnfs.dataset.manifest import DataFile
 from vbnfs.errors import OfflineError
 from vbnfs.objects import ByteRange, Content
@@ -140,10 +141,16 @@ class OpenFiles:
         missing = await trio.to_thread.run_sync(self._dataset.cache.missing, content, blocks, abandon_on_cancel=True)
         return content.size_bytes - sum(len(block_range(content, index)) for index in missing)
 
-    async def fill(self, contents: Sequence[Content]) -> None:
-        """Bring all of some contents into the cache, in this order; each is checked. Raises a `StorageError`."""
-        dataset, progress = self._dataset, Progress(len(contents))
+    async def fill(self, contents: Sequence[Content], progress: Progress | None = None) -> None:
+        """Bring all of some contents into the cache, in this order; each is checked. Raises a `StorageError`.
+
+        `progress` says meanwhile how far it is.
+        """
+        dataset, progress = self._dataset, progress or Progress()
         portions = list(map(Portion.whole, contents))
+        progress.files = len(contents)
+        for content in contents:
+            progress.count_bytes += content.size_bytes - await self.cached_bytes(content)
         async with (
             held_while_fetched(dataset, portions),
             filling(dataset, self._source, portions, progress) as wait,
@@ -159,10 +166,12 @@ class OpenFiles:
 
         The file may be evicted at any time. One that is open then can be read on.
         """
-        if not self._checked.may_have(content):
-            return None
-        file = await trio.to_thread.run_sync(self._checked.open, content, abandon_on_cancel=True)
+        file = await trio.to_thread.run_sync(self.checked_file, content, abandon_on_cancel=True)
         return None if file is None else self._dataset.cache.whole_path(content)
+
+    def checked_file(self, content: Content) -> WholeFile | None:
+        """The same, opened: it is read on where the cache evicts it. Call it in a thread."""
+        return self._checked.open(content) if self._checked.may_have(content) else None
 
     async def _keep_up(self) -> None:
         """What a mount does at intervals, too: it sees what others delete and condemn, and notes what is used."""

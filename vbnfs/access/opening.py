@@ -31,14 +31,14 @@ from vbnfs.host import die_with_parent
 from vbnfs.host.mountinfo import is_local
 from vbnfs.host.places import Place, folder_at
 from vbnfs.metrics import Metrics
-from vbnfs.objects import ObjectClient
+from vbnfs.objects import ObjectClient, ObjectVersion
 from vbnfs.partitions import partition_of
 from vbnfs.rate import OFF
 from vbnfs.reading.block_writer import BlockWriter
 from vbnfs.reading.deadlines import Deadlines
 from vbnfs.reading.mirror import Mirror
 from vbnfs.reading.rate_limit import RateLimit
-from vbnfs.s3.addresses import bucket_base, partition_at
+from vbnfs.s3.addresses import bucket_base, object_url, partition_at
 from vbnfs.s3.breaker import BreakerClient
 from vbnfs.s3.client import S3Client
 from vbnfs.s3.hedging import PROBES_AT_ONCE, HedgingClient
@@ -112,6 +112,11 @@ def route_of(config: Config) -> Route:
     """How the dataset's bucket is reached. Raises `UsageError` for a variable that is needed and wrong."""
     base = bucket_base(config.bucket, config.region, config.endpoint_url)
     return route_to(base, ca_bundle=config.ca_bundle, environ=_environ(config))
+
+
+def url_of(config: Config, version: ObjectVersion) -> str:
+    """Where any program can fetch an object of the dataset's bucket: its URL, with the version id."""
+    return object_url(bucket_base(config.bucket, config.region, config.endpoint_url), version)
 
 
 def _environ(config: Config) -> Mapping[str, str]:

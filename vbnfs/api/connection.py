@@ -65,6 +65,13 @@ class Connection:
         parts = self._parts()
         return parts.run(work, parts.value, *arguments)
 
+    def run_showing(
+        self, show: Callable[[], object], work: Callable[..., Awaitable[Result]], *arguments: Any
+    ) -> Result:
+        """As `run`; while it waits, it calls `show` now and then, in the thread of the caller."""
+        parts = self._parts()
+        return parts.run_showing(show, work, parts.value, *arguments)
+
     def soon(self, function: Callable[[], object]) -> None:
         """Call a function in that thread, later; it is not waited for. Nothing happens where nothing is open."""
         found = self._open

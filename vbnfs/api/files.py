@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vbnfs.access.opening import url_of
 from vbnfs.api.connection import Connection, Parts
 from vbnfs.api.extras import required
 from vbnfs.api.os_errors import as_os_errors
@@ -47,6 +48,11 @@ class File:
     def hash(self) -> str | None:
         """The blake2b of its bytes as the manifest has it, 128 hex digits; None if it has none."""
         return self.entry.file_hash
+
+    @property
+    def url(self) -> str:
+        """Where any program can fetch it: its URL at S3, with the version id."""
+        return url_of(self.connection.config, self.entry.version)
 
     @property
     def size(self) -> int:

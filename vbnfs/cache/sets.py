@@ -9,8 +9,8 @@
     96          ...     what it has of each block
     then        32      blake2b-256 of all that stands before
 
-Numbers are little-endian. Several sets stand one behind the other in a file. docs/digests.md and docs/index.md have
-the kinds.
+Numbers are little-endian. Several sets stand one behind the other in a file. docs/digests.md and
+docs/structure-index.md have the kinds.
 """
 
 import hashlib

@@ -3,9 +3,9 @@
     structure-v1/recorded       found here: by walks, and from what programs read first
     structure-v1/imported       made elsewhere: claims
 
-Both are structure sets, one behind the other, as they are exported (docs/index.md): a later set about a file stands
-behind the earlier ones. They go by the hash of a file, as digests do: neither scope nor content id is in them. They
-stand beside the blocks, and are not evicted.
+Both are structure sets, one behind the other, as they are exported (docs/structure-index.md): a later set about a
+file stands behind the earlier ones. They go by the hash of a file, as digests do: neither scope nor content id is in
+them. They stand beside the blocks, and are not evicted.
 
 What is not stored here, such as an index that a dataset's bucket has, is handed in.
 """

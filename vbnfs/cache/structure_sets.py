@@ -1,4 +1,4 @@
-"""Structure sets: which blocks of a file hold its structure, by the file's hash (pure; docs/index.md has the layout).
+"""Structure sets: which blocks of a file hold its structure, by the file's hash (pure; docs/structure-index.md).
 
 What programs read before they come to a file's data lies in these blocks. A set is advice: one that is wrong has
 other blocks of the same file fetched, `MOST_BLOCKS` of them at the most, and changes nothing that is read.
@@ -46,7 +46,7 @@ class StructureSet:
         return sum(min(BLOCK_BYTES, self.size_bytes - number * BLOCK_BYTES) for number in self.blocks)
 
     def encode(self) -> bytes:
-        """The set as it is stored and exported (docs/index.md)."""
+        """The set as it is stored and exported (docs/structure-index.md)."""
         others = (number for number in self.blocks if number not in self.nearest)
         flags = _IS_WHOLE if self.is_whole else 0
         more, body = _as_bytes(len(self.blocks), flags, len(self.nearest)), _as_bytes(*self.nearest, *others)

@@ -110,7 +110,7 @@ class _Completed(_ParamType):
         known = _OTHERWISE.get((ctx.command.name or "", name)) or _KNOWN.get(name)
         is_of_dataset = name not in _PATHS or not incomplete.startswith(("/", "~", "."))
         if known is not None and is_of_dataset:
-            names = known(_config(ctx))
+            names = (name for name in known(_config(ctx)) if name.isprintable())  # others cannot be typed
             found = [CompletionItem(one) for one in _next_steps(names, incomplete)]
         return [*_files_for(name, is_argument=self._is_argument), *found]
 

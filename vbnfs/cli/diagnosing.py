@@ -29,10 +29,9 @@ def doctor(report: Path | None, no_throughput: bool, as_json: bool, **options: A
     order = work.order_of(options, is_measured=not no_throughput)
     log_to_terminal("critical")  # what matters is written below
     found = work.examine(order)
-    if report is not None:
-        work.write_report(order, found, report)
     (work.print_json if as_json else work.print_findings)(found)
     if report is not None:
+        work.write_report(order, found, report)
         echo_note(
             f"{report} has these findings, and no user names, paths, hosts, addresses or keys; read it before you"
             " send it"

@@ -43,19 +43,21 @@ EXAMPLES: Final[Mapping[str, Sequence[tuple[str, str]]]] = {
     "map": (("vbnfs map 1044385384 -o session.svg", "as a picture"),),
     "prefetch": (
         ("vbnfs prefetch project_metadata", "all tables"),
-        ("vbnfs prefetch --sessions \"sex == 'F'\" --dry-run", "what it would fetch"),
+        ("vbnfs prefetch --sessions \"experience_level == 'Novel'\" --dry-run", "what it would fetch"),
         ("vbnfs prefetch --record figure-3.jsonl", "what was read elsewhere"),
     ),
     "pin": (
-        ("vbnfs pin paper project_metadata", "fetch and keep the tables"),
+        ("vbnfs pin novel --sessions \"experience_level == 'Novel'\"", "fetch and keep sessions, by name"),
         ("vbnfs pin --update", "newer versions"),
     ),
-    "unpin": (("vbnfs unpin paper", "keep them no longer"),),
-    "pins": (("vbnfs pins", "all of them"), ("vbnfs pins paper --json", "one, for a program")),
+    "unpin": (("vbnfs unpin novel", "keep them no longer"),),
+    "pins": (("vbnfs pins", "all of them"), ("vbnfs pins novel --json", "one, for a program")),
     "du": (("vbnfs du --by kind", "tables, sessions, LFP"),),
     "clean": (("vbnfs clean --dry-run", "what would be freed"), ("vbnfs clean --all", "free all files")),
     "import": (("vbnfs import ~/allensdk_cache --dry-run", "what is there"),),
-    "export": (("vbnfs export /media/usb/vbn --sessions \"sex == 'F'\"", "for machines without network"),),
+    "export": (
+        ("vbnfs export /media/usb/vbn --sessions \"experience_level == 'Novel'\"", "for machines without network"),
+    ),
     "cite": (
         ("vbnfs cite --record figure-3.jsonl", "what was read, for a paper"),
         ("vbnfs cite --record figure-3.jsonl --ro-crate figure-3", "as an RO-Crate"),

@@ -7,7 +7,7 @@
     vbnfs-export/catalog.json                     what is known of the dataset (dataset/handed_on.py)
     vbnfs-export/manifests/*.json                 the manifests of all versions, as they were released
     vbnfs-export/digests                          digests of the files' blocks (docs/digests.md)
-    vbnfs-export/structure-index                  where the structure of the files is (docs/index.md)
+    vbnfs-export/structure-index                  where the structure of the files is (docs/structure-index.md)
     vbnfs-export/*.part                           files that have not got their names yet
 
 A file gets its name when it is proven and on the disk. Behind that its digests are written: so a file of the right

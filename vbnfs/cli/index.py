@@ -1,4 +1,4 @@
-"""What `vbnfs index` does: files walked for their structure, and what is known of it (docs/index.md).
+"""What `vbnfs index` does: files walked for their structure, and what is known of it (docs/structure-index.md).
 
 `build` works on the cache directory, as `verify` does: whether something is mounted makes no difference. A mount uses
 what it finds at once.

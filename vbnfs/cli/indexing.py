@@ -25,7 +25,7 @@ def index() -> None:
     """Know where HDF5 files have their structure.
 
     A mount fetches all of that at once when a program opens a file that the index has. It records what it finds
-    itself. docs/index.md explains it, and has the format of the file.
+    itself. docs/structure-index.md explains it, and has the format of the file.
     """
 
 

@@ -3,6 +3,7 @@
 A list of `Piece`s decides which file goes where; `placing.py` puts them there, and takes them away.
 """
 
+import hashlib
 import os
 import sys
 import sysconfig
@@ -39,11 +40,26 @@ class Piece:
     text: str = ""
     target: Path | None = None
 
+    @property
+    def identity(self) -> str:
+        """What the file is once it is in place: where the link leads, or a hash of its bytes."""
+        return identity_of_bytes(self.text.encode()) if self.target is None else identity_of_link(str(self.target))
+
     def is_ours(self) -> bool:
         """Whether a vbnfs that kept no list installed the file at `path`, which must exist."""
         if self.target is not None:
             return self.path.is_symlink() and Path(os.readlink(self.path)).name == HELPER
         return self.path.is_file() and self.path.read_text(errors="replace").startswith(MARK)
+
+
+def identity_of_bytes(data: bytes) -> str:
+    """What a file with these bytes is, in a list of what is in place."""
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
+def identity_of_link(target: str) -> str:
+    """What a link is there."""
+    return f"-> {target}"
 
 
 def helper_pieces(root: Path, *, is_package: bool = False) -> list[Piece]:
@@ -157,6 +173,19 @@ def program(name: str) -> Path:
     if path is None:
         raise InstallError(f"{found[0]}: not there: this vbnfs was not installed ('pip install' makes the programs)")
     return path
+
+
+def brought_by_installer() -> frozenset[str]:
+    """The real paths of completions and manual pages that the installer of this program has put into its `share`.
+
+    With `pip install --user`, and in an image whose Python is in /usr/local, these are the very places of ours.
+    """
+    try:
+        installed = distribution("vbnfs").files or []
+    except PackageNotFoundError:
+        installed = []
+    ours = (file for file in installed if file.parts[-4:-3] == ("share",))
+    return frozenset(os.path.realpath(str(file.locate())) for file in ours)
 
 
 def is_for_all_users(path: Path) -> bool:

@@ -1,5 +1,6 @@
 """`vbnfs install`, `uninstall`: at home on a machine. Which files go where is in install.py, how in placing.py."""
 
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -9,7 +10,7 @@ import click
 from vbnfs.cli import install as what
 from vbnfs.cli import placing, streams
 from vbnfs.cli.options import EXIT_STATUS, echo_note, echo_warning
-from vbnfs.config.environment import user_data_directory
+from vbnfs.config.environment import user_data_directory, user_home
 from vbnfs.errors import InstallError
 from vbnfs.host.identity import our_uid
 
@@ -74,8 +75,9 @@ def uninstall(for_user: bool | None, root: Path, is_trial: bool) -> None:
     from vbnfs.cli.remaining import what_remains  # noqa: PLC0415
 
     is_user = _is_user(for_user, root)
-    placed = placing.read_list(_list_of(root, is_user=is_user), root)
-    taken = placing.take(_known_pieces(root, is_user=is_user), placed, is_trial=is_trial, is_all=True)
+    with placing.alone(_where(root, is_user=is_user)):
+        placed = placing.read_list(_list_of(root, is_user=is_user), root)
+        taken = placing.take(_known_pieces(root, is_user=is_user), placed, is_trial=is_trial, is_all=True)
     _say_gone(taken, is_trial=is_trial)
     if not taken.gone and not taken.changed:
         echo_note(
@@ -113,21 +115,33 @@ def install_units(user: bool, root: Path, remove: bool) -> None:
 
 def _one_part(part: str, root: Path, *, is_user: bool, remove: bool) -> None:
     pieces = _pieces((part,), root, is_user=is_user)
-    placed = placing.read_list(_list_of(root, is_user=is_user), root)
     if not remove:
         _put(pieces, root, is_user=is_user)
         _say_what_is_next((part,), is_user=is_user)
         return
-    placing.to_be_put(pieces, placed)  # what is another's is refused before anything is removed
-    _say_gone(placing.take(pieces, placed), is_trial=False)
+    with placing.alone(_where(root, is_user=is_user)):
+        placed = placing.read_list(_list_of(root, is_user=is_user), root)
+        placing.to_be_put(pieces, placed)  # what is another's is refused before anything is removed
+        taken = placing.take(pieces, placed)
+    _say_gone(taken, is_trial=False)
 
 
 def _is_user(for_user: bool | None, root: Path) -> bool:
     return for_user if for_user is not None else our_uid() != 0 and root == _SYSTEM
 
 
+def _is_for_all(root: Path, *, is_user: bool) -> bool:
+    """Whether it is for all users: below another root units of `is_user` are every user's."""
+    return not is_user or root != _SYSTEM
+
+
+def _where(root: Path, *, is_user: bool) -> Path:
+    """The folder below which all is put, which is there."""
+    return root if _is_for_all(root, is_user=is_user) else user_home()
+
+
 def _list_of(root: Path, *, is_user: bool) -> Path:
-    return placing.list_of(root, for_user=is_user and root == _SYSTEM)
+    return placing.list_of(root, for_user=not _is_for_all(root, is_user=is_user))
 
 
 def _pieces(parts: tuple[str, ...], root: Path, *, is_user: bool, is_package: bool = False) -> list[what.Piece]:
@@ -161,10 +175,11 @@ def _known_pieces(root: Path, *, is_user: bool) -> list[what.Piece]:
 def _put(
     pieces: list[what.Piece], root: Path, *, is_user: bool, is_trial: bool = False, is_listed: bool = True
 ) -> None:
-    placed = placing.read_list(_list_of(root, is_user=is_user), root)
-    wanted = placing.to_be_put(pieces, placed)
-    if not is_trial:
-        placing.put(wanted, placed, is_listed=is_listed)
+    with placing.alone(_where(root, is_user=is_user)):
+        placed = placing.read_list(_list_of(root, is_user=is_user), root)
+        wanted = placing.to_be_put(pieces, placed)
+        if not is_trial:
+            placing.put(wanted, placed, is_listed=is_listed, is_for_all=_is_for_all(root, is_user=is_user))
     for piece in wanted:
         click.echo(f"{piece.path}{f' -> {piece.target}' if piece.target else ''}")
     if is_trial:
@@ -179,7 +194,7 @@ def _say_gone(taken: placing.Taken, *, is_trial: bool) -> None:
 def _say_what_is_next(parts: tuple[str, ...], *, is_user: bool) -> None:
     steps: list[str] = []
     if "completions" in parts and is_user:
-        steps.append(_ZSH.format(user_data_directory() / "zsh" / "site-functions"))
+        steps.append(_ZSH.format(shlex.quote(str(user_data_directory() / "zsh" / "site-functions"))))
     if "completions" in parts:
         steps.append("completions: in the next shell")
     if "helper" in parts and not is_user:

@@ -120,7 +120,7 @@ _OF_MOUNTS: Final = frozenset({"mount", "top", "doctor", "demo", "install-helper
 _MEANT: Final[Mapping[str, str]] = {
     **dict.fromkeys(("unmount", "eject", "detach", "stop"), "umount"),
     **dict.fromkeys(("start", "attach", "open"), "mount"),
-    "help": "--help",
+    **dict.fromkeys(("help", "docs", "documentation"), "--help"),
     "version": "--version",
     "list": "versions",
     "ls": "versions' or, for the files, 'ls FOLDER",
@@ -151,6 +151,9 @@ _MEANT: Final[Mapping[str, str]] = {
 }
 
 
+_FIRST_PAGE: Final = "quick-start.md"  # the others are beside it
+
+
 class _Vbnfs(click.Group):
     """The commands; for a word that is none of them it suggests one."""
 
@@ -160,6 +163,14 @@ class _Vbnfs(click.Group):
         if option is not None:
             option.hidden = True
         return option
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The exit statuses, and where the pages are that helps name, `docs/...`."""
+        from vbnfs.host.documents import installed_page  # noqa: PLC0415 - only for this help
+
+        super().format_epilog(ctx, formatter)
+        if (page := installed_page(_FIRST_PAGE)) is not None:
+            formatter.write(f"  Documentation: {page}, and the pages beside it.\n")
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -181,7 +192,7 @@ class _Vbnfs(click.Group):
     cls=_Vbnfs,
     commands=_Commands(_MODULES),
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="A dataset on S3 as a disk: vbnfs mount ~/vbn; at the end: vbnfs umount ~/vbn.",
+    help="A dataset on S3 as a folder: 'vbnfs mount ~/vbn', 'vbnfs umount ~/vbn'.",
     epilog=STATUSES,
 )
 @click.version_option(__version__, prog_name="vbnfs", hidden=True)  # as --help is

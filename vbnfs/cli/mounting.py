@@ -135,7 +135,7 @@ def umount(mountpoint: Path | None, is_all: bool, lazy: bool, if_mounted: bool, 
     if left := len(mountinfo.mounts_on(where)):
         raise MountError(
             f"{where}: one mount is gone, and {left} below it {'is' if left == 1 else 'are'} still there;"
-            f" 'vbnfs umount {where}' takes away one at a time"
+            f" 'vbnfs umount {shlex.quote(str(where))}' takes away one at a time"
         )
 
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 
 from vbnfs.cli import render, streams
+from vbnfs.config.environment import variables
 from vbnfs.config.settings import SETTINGS, Config, Setting
-from vbnfs.config.sources import LoadedSettings, load_settings, settings_given_in
+from vbnfs.config.sources import LoadedSettings, load_settings, misspelled, settings_given_in
 
 if TYPE_CHECKING:
     from vbnfs.cli.asked import Place
@@ -66,6 +67,8 @@ def settings_of(options: dict[str, Any], mount_options: tuple[str, ...] = ()) ->
     """The settings, of which `options` are those of the command line. Raises `UsageError`."""
     config_file = options.pop("config_file")
     given = {name: _text(value) for name, value in options.items() if value is not None}
+    for variable, nearest in misspelled(variables()):
+        echo_warning(f"{variable} is the variable of no setting; near it: {', '.join(nearest)}")
     return load_settings(
         command_line=given,
         mount_options=mount_options,

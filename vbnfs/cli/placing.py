@@ -2,10 +2,10 @@
 
 The list is JSON: of each file where it is and what it was (a hash, or where a link leads), and which folders were
 made for them. A file that is not on it, or is not what it was, is another's: it stays, and is named. A vbnfs that
-kept no list marked its files (`Piece.is_ours`): they count as ours, too.
+kept no list marked its files (`Piece.is_ours`): they count as ours, too. So does a file that is already what is to be
+put there, as a process leaves one that is killed before it is on the list.
 """
 
-import hashlib
 import json
 import os
 import sys
@@ -16,12 +16,15 @@ from pathlib import Path
 from typing import Any, Final
 
 from vbnfs import __version__
-from vbnfs.cli.install import Piece, within
+from vbnfs.cli.install import Piece, brought_by_installer, identity_of_bytes, identity_of_link, within
 from vbnfs.config.environment import user_state_directory
 from vbnfs.errors import InstallError
+from vbnfs.host.locks import lock_patiently
 
 _LIST: Final = "installed.json"
 _SYSTEM: Final = Path("/var/lib/vbnfs")
+_OTHERS_SECONDS: Final = 20.0  # for another one to end
+_FOR_ALL_MODE: Final = 0o755
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +36,13 @@ class Placed:
     files: Mapping[str, str] = field(default_factory=dict)
     folders: Sequence[str] = ()
 
+    def identity(self, path: Path) -> str | None:
+        """What a file was; None if it is not on the list."""
+        return self.files.get(self.name_of(path))
+
     def is_unchanged(self, path: Path) -> bool:
         """Whether a file is on the list, and what it was."""
-        return self.files.get(self.name_of(path)) == _identity(path)
+        return self.identity(path) == _identity(path)
 
     def has(self, path: Path) -> bool:
         """Whether a file is on the list."""
@@ -59,44 +66,92 @@ def list_of(root: Path, *, for_user: bool) -> Path:
     return (user_state_directory() / "vbnfs" if for_user else within(root, _SYSTEM)) / _LIST
 
 
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """While entered, no other process does so with this folder. Raises `InstallError` where one does not end.
+
+    `folder` is a home, or the root of a system: it was there before. Where it cannot be locked, this goes without.
+    """
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:
+        yield
+        return
+    try:
+        if not _is_locked(descriptor):
+            raise InstallError(
+                f"{folder}: another 'vbnfs install' or 'uninstall' is at work; try again when it has ended"
+            )
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _is_locked(descriptor: int) -> bool:
+    try:
+        return lock_patiently(descriptor, _OTHERS_SECONDS)
+    except OSError:  # no locks on this file system
+        return True
+
+
 def read_list(path: Path, root: Path) -> Placed:
     """What a list says; an empty one where there is none. Raises `InstallError` for one that cannot be read."""
     with _explained(path):
         try:
             document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            return Placed(path, root, dict(document["files"]), list(document["folders"]))
+            return Placed(path, root, *_parts_of(document))
         except FileNotFoundError:
             return Placed(path, root)
         except (ValueError, KeyError, TypeError) as error:
             raise InstallError(f"{path}: not a list of what vbnfs installed; delete it, and install again") from error
 
 
+def _parts_of(document: Mapping[str, Any]) -> tuple[dict[str, str], list[str]]:
+    """Files and folders. Raises `ValueError`, `KeyError` or `TypeError` for what is no list."""
+    files, folders = dict(document["files"]), list(document["folders"])
+    paths = [Path(name) for name in (*files, *folders)]
+    if not all(path.is_absolute() and ".." not in path.parts for path in paths):
+        raise ValueError("files")
+    return files, folders
+
+
 def to_be_put(pieces: Sequence[Piece], placed: Placed) -> list[Piece]:
-    """Those that are to be put in place; not what this installation's own installer (pipx) has put there.
+    """Those that are to be put in place; not what this installation's own installer (pip, pipx) has put there.
 
     Raises `InstallError` where a file is in the way that vbnfs did not put there, or that was changed since.
     """
-    wanted = [piece for piece in pieces if not _leads_to_us(piece.path)]
+    brought = brought_by_installer()
+    wanted = [piece for piece in pieces if not _leads_to_us(piece.path) and _real(piece.path) not in brought]
     for piece in wanted:
         _check(piece, placed)
     return wanted
 
 
-def put(pieces: Sequence[Piece], placed: Placed, *, is_listed: bool = True) -> None:
-    """Put them in place, and on the list. Raises `InstallError`."""
+def put(pieces: Sequence[Piece], placed: Placed, *, is_listed: bool = True, is_for_all: bool = False) -> None:
+    """Put them in place, and each on the list. Raises `InstallError`.
+
+    `is_for_all`: every user can enter the folders that have to be made.
+    """
     files, folders = dict(placed.files), list(placed.folders)
+
+    def make_folder(path: Path) -> None:
+        with _explained(path):
+            folders.extend(_make_folder(path.parent, placed.root, is_for_all=is_for_all))
+
+    def store() -> None:
+        if is_listed and files:
+            make_folder(placed.path)
+            _store(Placed(placed.path, placed.root, files, folders))
+
     try:
         for piece in pieces:
+            make_folder(piece.path)
             with _explained(piece.path):
-                folders += _make_folder(piece.path.parent, placed.root)
                 _write(piece)
-            files[placed.name_of(piece.path)] = _identity(piece.path)
-        if is_listed:
-            with _explained(placed.path):
-                folders += _make_folder(placed.path.parent, placed.root)
-    finally:  # of what a failure left, too
-        if is_listed and files:
-            _store(Placed(placed.path, placed.root, files, folders))
+            files[placed.name_of(piece.path)] = piece.identity
+            store()  # now: this may be killed
+    finally:  # with the folders that a failure left
+        store()
 
 
 def take(pieces: Sequence[Piece], placed: Placed, *, is_trial: bool = False, is_all: bool = False) -> Taken:
@@ -151,10 +206,12 @@ def _store(placed: Placed) -> None:
         temporary.replace(placed.path)
 
 
-def _make_folder(folder: Path, root: Path) -> list[str]:
-    """Make a folder, and name those that had to be made for it."""
+def _make_folder(folder: Path, root: Path, *, is_for_all: bool) -> list[str]:
+    """Make a folder, and name those that had to be made for it: `is_for_all`, whatever the umask says."""
     made = [one for one in (folder, *folder.parents) if one.is_relative_to(root) and not one.exists()]
     folder.mkdir(parents=True, exist_ok=True)
+    for one in made if is_for_all else ():
+        one.chmod(_FOR_ALL_MODE)
     return [f"/{one.relative_to(root)}" for one in made if one != root]
 
 
@@ -170,13 +227,16 @@ def _write(piece: Piece) -> None:
 
 
 def _identity(path: Path) -> str:
-    """What a file is: where a link leads, or a hash of its bytes; '' where there is none."""
+    """What a file is, as `Piece.identity` has it; '' where there is none."""
     try:
-        if path.is_symlink():
-            return f"-> {os.readlink(path)}"
-        return f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
+        return identity_of_link(os.readlink(path)) if path.is_symlink() else identity_of_bytes(path.read_bytes())
     except OSError:
         return ""
+
+
+def _real(path: Path) -> str:
+    """The path of a file, whatever links lead to its folder."""
+    return os.path.join(os.path.realpath(path.parent), path.name)  # noqa: PTH118 - as text
 
 
 def _leads_to_us(path: Path) -> bool:
@@ -188,7 +248,7 @@ def _leads_to_us(path: Path) -> bool:
 
 def _check(piece: Piece, placed: Placed) -> None:
     with _explained(piece.path):
-        if not os.path.lexists(piece.path) or placed.is_unchanged(piece.path):
+        if not os.path.lexists(piece.path) or _identity(piece.path) in {placed.identity(piece.path), piece.identity}:
             return
         if placed.has(piece.path):
             raise InstallError(f"{piece.path}: changed since vbnfs installed it, so it stays; move it away yourself")

@@ -64,7 +64,8 @@ class Plan:
 
     def lines(self) -> list[str]:
         """The plan in words."""
-        whole = f"; {self.whole_files:,} of them are here" if self.whole_files else ""
+        are = "is" if self.whole_files == 1 else "are"
+        whole = f"; {self.whole_files:,} of them {are} here" if self.whole_files else ""
         what = f"{self.dataset_version}: {files_text(self.files)}, {size(self.size_bytes)}{whole}"
         room = f"room: {size(self.room_bytes)} in the cache, {size(self.free_bytes)} free on its disk"
         return [f"{what}; {size(self.missing_bytes)} to fetch", room, self._time_line()]

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 _COLOURS: Final[Mapping[bool, Literal["auto"] | None]] = {True: "auto", False: None}  # by whether it is a terminal
 _ENDLESS: Final = 100_000  # columns, or lines
+_UNDECODED: Final = re.compile("[\udc80-\udcff]+")  # bytes that the locale's encoding cannot decode
 
 
 def print_json(value: Any) -> None:
@@ -83,6 +85,11 @@ def has_colours() -> bool:
     return console.color_system in {"256", "truecolor"} and not console.no_color
 
 
+def is_screen() -> bool:
+    """Whether standard output is a terminal on which text can be placed: none of TERM=dumb."""
+    return sys.stdout.isatty() and not _console(sys.stdout).is_dumb_terminal
+
+
 def terminal_width() -> int | None:
     """How many columns standard output has; None where it is no terminal."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
@@ -111,9 +118,12 @@ def error_console() -> "Console":
 
 def escape(text: str) -> str:
     """Control characters as escapes, so that a name cannot drive the terminal; UTF-8 as text in any locale."""
-    if any("\udc80" <= c <= "\udcff" for c in text):  # bytes that the locale's encoding cannot decode
-        text = text.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")
+    text = _UNDECODED.sub(_as_utf_8, text)
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def _as_utf_8(found: re.Match[str]) -> str:
+    return found[0].encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")
 
 
 def explained(error: VbnfsError) -> str:

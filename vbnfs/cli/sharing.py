@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vbnfs.cli import render
-from vbnfs.cli.options import echo_note, log_to_terminal, settings
-from vbnfs.cli.working_sets import HIDDEN, asked, choosing, ending
+from vbnfs.cli.options import EXIT_STATUS, echo_note, log_to_terminal, settings
+from vbnfs.cli.working_sets import HIDDEN, asked, choosing
 from vbnfs.errors import ExportError
 from vbnfs.host.private import users_umask
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from vbnfs.cli.file_finding import Finding
 
 
-@click.command(epilog=ending("vbnfs export /media/usb/vbn --sessions \"experience_level == 'Novel'\""))
+@click.command(epilog=EXIT_STATUS)
 @click.argument("folder", metavar="DIR", type=Path)
 @click.argument("paths", metavar="[PATH]...", nargs=-1, type=Path)
 @choosing("Show what would be copied and fetched, and the room.")

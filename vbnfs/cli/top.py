@@ -9,16 +9,20 @@ from dataclasses import asdict
 from typing import Final
 
 from vbnfs.access.mount_figures import ask_figures
-from vbnfs.cli.render import print_spans
-from vbnfs.cli.top_screen import screen
+from vbnfs.cli.render import is_screen, print_spans
+from vbnfs.cli.top_screen import leaving_at_sigterm, screen
 from vbnfs.cli.top_text import Line, Sample, mount_lines, silent_lines
 from vbnfs.errors import MountError
 from vbnfs.figures import Figures
+from vbnfs.host import mountinfo
 from vbnfs.host.mountinfo import MountEntry
 from vbnfs.host.terminal import keys
 
 _ANSWER_SECONDS: Final = 3.0
 _LATE_SECONDS: Final = 1.0  # then a mount that has not answered yet is shown as one that does not
+_FIRST_SECONDS: Final = 10.0  # for what is asked first to answer, or to be given up
+_FOR_A_RATE: Final = 2  # samples
+_LONGEST_SECONDS: Final = 1.0  # between two pictures of a screen, whose size changes
 _LEAST_ROWS: Final = 3
 _OTHER_LINES: Final = 14  # of a mount: all but its readers, at most
 
@@ -26,7 +30,19 @@ Ask = Callable[[MountEntry], Figures]
 
 
 def _ask(entry: MountEntry) -> Figures:
-    return ask_figures(entry, seconds=_ANSWER_SECONDS)
+    return ask_figures(_now(entry), seconds=_ANSWER_SECONDS)
+
+
+def _now(entry: MountEntry) -> MountEntry:
+    """The mount, or the one that is in its place now. Raises `MountError` where there is none.
+
+    Another mount may have the number of one that is gone, and so its control socket's name.
+    """
+    if entry in mountinfo.list_mounts():
+        return entry
+    if (now := mountinfo.find_mount(entry.mountpoint)) is None:
+        raise MountError(f"{entry.mountpoint}: not mounted any more; 'vbnfs mount' mounts it anew")
+    return now
 
 
 class Watched:
@@ -37,7 +53,7 @@ class Watched:
         self._interval_seconds = interval_seconds
         self._ask = ask
         self._changed = threading.Condition()
-        self._samples = 0
+        self._samples = self._shown = 0
         self._sample: Sample | None = None
         self._reason: str | None = None
         self._asked_at = time.monotonic()
@@ -49,7 +65,7 @@ class Watched:
             began = self._asked_at = time.monotonic()
             try:
                 now = self._ask(self.entry)
-            except MountError as error:
+            except (MountError, OSError) as error:
                 self._set(None, str(error).removeprefix(f"{self.entry.mountpoint}: "))
                 before = None
             else:
@@ -64,10 +80,17 @@ class Watched:
             self._samples += 1
             self._changed.notify_all()
 
-    def wait(self, samples: int) -> None:
-        """Wait until it was asked so often, or has not answered: the asking has a deadline of its own."""
+    def wait(self, end: float) -> None:
+        """Wait for a sample that was not waited for yet, at first for two; or for why there is none.
+
+        `end`, as time.monotonic() has it, is when one that still asks is waited for no longer.
+        """
         with self._changed:
-            self._changed.wait_for(lambda: self._samples >= samples or self._reason is not None)
+            self._changed.wait_for(self._has_more, end - time.monotonic())
+            self._shown = self._samples
+
+    def _has_more(self) -> bool:
+        return self._samples > self._shown and (self._samples >= _FOR_A_RATE or self._reason is not None)
 
     @property
     def state(self) -> tuple[Sample | None, str | None]:
@@ -93,8 +116,8 @@ def watch(entries: Sequence[MountEntry], interval_seconds: float, *, is_once: bo
     """
     watched = [Watched(entry, interval_seconds) for entry in entries]
     try:
-        if is_once or as_json or not sys.stdout.isatty():
-            _write(watched, is_once=is_once, as_json=as_json)
+        if is_once or as_json or not is_screen():
+            _write(watched, interval_seconds, is_once=is_once, as_json=as_json)
         else:
             _draw(watched, interval_seconds)
     except KeyboardInterrupt:  # how watching ends
@@ -104,11 +127,12 @@ def watch(entries: Sequence[MountEntry], interval_seconds: float, *, is_once: bo
         raise MountError("\n".join(reasons))
 
 
-def _write(watched: Sequence[Watched], *, is_once: bool, as_json: bool) -> None:
-    number = 2  # two samples make a rate
+def _write(watched: Sequence[Watched], interval_seconds: float, *, is_once: bool, as_json: bool) -> None:
+    seconds = interval_seconds + _FIRST_SECONDS
     while True:
+        end = time.monotonic() + seconds
         for one in watched:
-            one.wait(number)
+            one.wait(end)
             if as_json:
                 _print_json(one)
             else:
@@ -118,7 +142,7 @@ def _write(watched: Sequence[Watched], *, is_once: bool, as_json: bool) -> None:
             return
         if not as_json:
             sys.stdout.write("\n")
-        number += 1
+        seconds = interval_seconds + _ANSWER_SECONDS + _LATE_SECONDS
 
 
 def _print_json(one: Watched) -> None:
@@ -128,11 +152,11 @@ def _print_json(one: Watched) -> None:
 
 
 def _draw(watched: Sequence[Watched], interval_seconds: float) -> None:
-    with screen() as show, keys() as pressed:
+    with leaving_at_sigterm(), screen() as show, keys() as pressed:
         while True:
             width, height = show.size()
             rows = max(_LEAST_ROWS, (height - 1) // len(watched) - _OTHER_LINES)
             lines = [line for one in watched for line in one.lines(width, rows)]
             show.lines([*lines[: height - 1], [("q ends", "dim")]])
-            if pressed(interval_seconds) in {"q", "Q"}:
+            if pressed(min(interval_seconds, _LONGEST_SECONDS)) in {"q", "Q"}:
                 return

@@ -175,7 +175,7 @@ def _cells(one: Reader, before: Reader | None, seconds: float, room: int | None)
     is_seen, has_rate = one.read_by != "kernel", seconds > 0
     yield escape(one.program or "?")[: _WIDTHS[0]]
     yield str(one.pid)
-    yield one.read_by
+    yield escape(one.read_by)[: _WIDTHS[2]]
     yield f"{short_size(int(count_bytes / seconds))}" if is_seen and has_rate else "-"
     yield _number(reads / seconds) if is_seen and has_rate else "-"
     yield _percent(reads, fetched).replace(" ", "") if is_seen else "-"

@@ -11,9 +11,8 @@ import click
 
 from vbnfs.cli import render
 from vbnfs.cli.options import (
+    EXIT_STATUS,
     ONLY_OF_A_MOUNT,
-    STATUSES,
-    WHERE_SETTINGS_ARE,
     config_of,
     echo_note,
     echo_warning,
@@ -35,11 +34,6 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 _HAVING: Final = ("units", "channels", "probes")  # tables whose rows may be asked to belong to a session
 _CHOOSING: Final = ("sessions", "behavior_only", "lfp", *(f"having_{name}" for name in _HAVING))
 HIDDEN: Final = ("verify", *ONLY_OF_A_MOUNT)
-
-
-def ending(example: str) -> str:
-    """How a command's help ends."""
-    return f"\b\nExample: {example}\n{STATUSES}\n{WHERE_SETTINGS_ARE}"
 
 
 def choosing(
@@ -67,7 +61,7 @@ def choosing(
     return decorate
 
 
-@click.command(epilog=ending("vbnfs prefetch --sessions \"experience_level == 'Novel'\" --dry-run"))
+@click.command(epilog=EXIT_STATUS)
 @click.argument("paths", metavar="[PATH]...", nargs=-1, type=Path)
 @choosing()
 @click.option(
@@ -104,7 +98,7 @@ def prefetch(
         _fetch(where, _chosen_by(wanted), is_trial=is_trial, as_json=as_json)
 
 
-@click.command(epilog=ending("vbnfs pin novel --sessions \"experience_level == 'Novel'\""))
+@click.command(epilog=EXIT_STATUS)
 @click.argument("words", metavar="NAME [PATH]...", nargs=-1)
 @choosing()
 @click.option("--note", help="What it is for.")
@@ -315,7 +309,7 @@ def _move(
     return pinning.hold_and_fetch(where, name, note, wanted, show=show, bar=bar, announce=announce)
 
 
-@click.command(epilog=ending("vbnfs unpin novel"))
+@click.command(epilog=EXIT_STATUS)
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @settings(*HIDDEN, "dataset_version", shown=("cache_dir",))
@@ -336,7 +330,7 @@ def unpin(names: tuple[str, ...], as_json: bool, **options: Any) -> None:
             render.print_line(f"{name}  {render.size(count)} may be evicted from now on")
 
 
-@click.command(epilog=ending("vbnfs pins"))
+@click.command(epilog=EXIT_STATUS)
 @click.argument("names", metavar="[NAME]...", nargs=-1)
 @click.option("--json", "as_json", is_flag=True, help="As JSON, with what each was made for.")
 @settings(*HIDDEN, "dataset_version", shown=("cache_dir", "offline"))
@@ -371,7 +365,7 @@ def pins(names: tuple[str, ...], as_json: bool, **options: Any) -> None:
             echo_note(f"{row.name}: not all of it is here: 'vbnfs pin {row.name}' fetches what is missing")
 
 
-@click.command(epilog=ending("vbnfs du --by kind"))
+@click.command(epilog=EXIT_STATUS)
 @click.argument("path", required=False, type=Path)
 @click.option(
     "--by",

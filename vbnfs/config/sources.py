@@ -8,7 +8,7 @@ rules. Nothing else reads a configuration file.
 
 import os
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -26,7 +26,7 @@ from vbnfs.config.mount_options import parse_mount_options
 from vbnfs.config.settings import SEPARATOR, SETTING_BY_NAME, SETTINGS, Config, Setting, parse_path
 from vbnfs.config.sharing import sharing_of
 from vbnfs.errors import UsageError
-from vbnfs.suggestions import hint
+from vbnfs.suggestions import hint, near
 
 COMMAND_LINE: Final = "command line"
 MOUNT_OPTIONS: Final = "mount options"
@@ -35,6 +35,8 @@ FILE: Final = "file"
 DATASET: Final = "dataset"
 DEFAULT: Final = "default"
 
+_PREFIX: Final = "VBNFS_"
+_CONFIG: Final = f"{_PREFIX}CONFIG"
 _TABLES: Final = "datasets"  # the key of the TOML file that is no setting
 _IDENTITY: Final = ("bucket", "project", "endpoint_url")  # with another one of these it is not the named dataset
 
@@ -185,6 +187,17 @@ def _value(setting: Setting, sources: Iterable[Source]) -> SettingValue:
     return SettingValue(setting, default, Source(DEFAULT))
 
 
+def misspelled(environ: Mapping[str, str]) -> Iterator[tuple[str, list[str]]]:
+    """Variables that look like those of settings and are none, each with those that it may be meant for."""
+    names = [setting.variable.removeprefix(_PREFIX) for setting in SETTINGS]
+    for variable in sorted(environ):
+        name = variable.removeprefix(_PREFIX)
+        if name == variable or name in names or variable == _CONFIG:
+            continue
+        if nearest := near(name, names):
+            yield variable, [f"{_PREFIX}{one}" for one in nearest]
+
+
 def _from_environment(environ: Mapping[str, str]) -> Source:
     return Source(ENVIRONMENT, {s.name: environ[s.variable] for s in SETTINGS if environ.get(s.variable)})
 
@@ -210,11 +223,11 @@ def _read_file(named: Path | None, environ: Mapping[str, str]) -> tuple[Source, 
 
 
 def _config_variable(environ: Mapping[str, str]) -> Path | None:
-    text = environ.get("VBNFS_CONFIG")
+    text = environ.get(_CONFIG)
     try:
         return parse_path(text) if text else None
     except ValueError as error:
-        raise UsageError(f"VBNFS_CONFIG: {text!r} will not do: {error}") from error
+        raise UsageError(f"{_CONFIG}: {text!r} will not do: {error}") from error
 
 
 def _parse_file(path: Path, *, must_exist: bool) -> dict[str, Any]:

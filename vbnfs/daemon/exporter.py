@@ -92,13 +92,21 @@ def _waits(now: Figures, place: list[str]) -> Metric:
 
 
 def _printable(mountpoint: str) -> str:
-    """A path of any bytes as text."""
-    return mountpoint.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    """A path of any bytes as text, which drives no terminal: all users of the machine may have it shown."""
+    text = mountpoint.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def exposition(figures: Callable[[], Figures], accept: str = "") -> tuple[bytes, str]:
-    """All metrics in a format that a request accepts (its field `Accept`), and the type of that format."""
+    """All metrics in a format that a request accepts (its field `Accept`), and the type of that format.
+
+    Where the field makes no sense, that is the usual one.
+    """
     registry = CollectorRegistry(auto_describe=False)
     registry.register(MountCollector(figures))
-    encode, content_type = choose_encoder(accept)
-    return encode(registry), content_type
+    try:
+        encode, content_type = choose_encoder(accept if accept.isprintable() else "")
+        return encode(registry), content_type
+    except (TypeError, ValueError):  # by prometheus_client, of a version that is no number
+        encode, content_type = choose_encoder("")
+        return encode(registry), content_type

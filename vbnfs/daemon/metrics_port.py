@@ -23,7 +23,10 @@ _SECONDS: Final = 10.0  # for a request and its answer
 _MOST_BYTES: Final = 16 << 10  # of a request
 _OURS: Final = frozenset({"localhost", "[::1]"})
 _PLAIN: Final = "text/plain; charset=utf-8"
-_REASONS: Final = {200: "OK", 400: "Bad Request", 403: "Forbidden", 404: "Not Found", 405: "Method Not Allowed"}
+_REASONS: Final = {
+    **{200: "OK", 400: "Bad Request", 403: "Forbidden", 404: "Not Found", 405: "Method Not Allowed"},
+    500: "Internal Server Error",
+}
 
 Text = Callable[[str], Awaitable[tuple[bytes, str]]]  # of the field `Accept`: the metrics, and their type
 
@@ -94,7 +97,11 @@ async def _reply(head: bytes, text: Text) -> tuple[int, bytes, str]:
         return 405, b"GET is answered\n", _PLAIN
     if words[1].partition("?")[0] != "/metrics":
         return 404, b"the metrics are at /metrics\n", _PLAIN
-    body, content_type = await text(fields.get("accept", ""))
+    try:
+        body, content_type = await text(fields.get("accept", ""))
+    except Exception:  # a defect, which ends this answer and no other
+        log.exception("metrics: no answer")
+        return 500, b"a defect; the daemon's log says more\n", _PLAIN
     return 200, body, content_type
 
 

@@ -12,7 +12,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -46,7 +46,7 @@ from vbnfs.daemon.systemd import SystemdNotifier
 from vbnfs.filesystem.operations import FileSystem
 from vbnfs.fuse import engines
 from vbnfs.fuse.engines import Connection
-from vbnfs.host import handed_over
+from vbnfs.host import descriptors, handed_over
 from vbnfs.host.mountinfo import MountEntry, descriptor_in
 from vbnfs.host.runtime import socket_path
 from vbnfs.logs import LogTail, log_tail
@@ -58,7 +58,7 @@ log = structlog.get_logger()
 
 _LAST_ANSWERS_SECONDS: Final = 1.0
 END_SECONDS: Final = 20  # for the end of all tasks; after a failure, the last writes among them
-_SPARE_DESCRIPTORS: Final = 12  # mountinfo, and a program with its pipes, while threads open files
+_SPARE_DESCRIPTORS: Final = 12  # for unmounting: mountinfo, and a program with its pipes, while threads open files
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,14 +78,19 @@ async def serve(config: Config, mountpoint: Path, notifier: SystemdNotifier, ann
     Raises a `VbnfsError` if the mount cannot be made.
     """
     try:
-        with log_tail() as tail:
-            await _serve(config, mountpoint, notifier, announce, tail)
+        with log_tail() as tail, descriptors.kept_back(_SPARE_DESCRIPTORS) as give_back:
+            await _serve(config, mountpoint, notifier, announce, tail, give_back)
     finally:
         signal.alarm(0)  # it has ended in time
 
 
 async def _serve(
-    config: Config, mountpoint: Path, notifier: SystemdNotifier, announce: Announce, tail: LogTail
+    config: Config,
+    mountpoint: Path,
+    notifier: SystemdNotifier,
+    announce: Announce,
+    tail: LogTail,
+    give_back: Callable[[], None],
 ) -> None:
     engine = engines.load(config.fuse_engine)
     record = await open_record(config, mountpoint)
@@ -98,6 +103,7 @@ async def _serve(
             link=dataset.link,
             shown=shown,
             log_tail=tail.text,
+            give_back=give_back,
             exporting=exporting,
         )
         async with keeping() as keep:
@@ -137,15 +143,6 @@ def _failures_end_in_time() -> Iterator[None]:
         raise
 
 
-def _spare_descriptors() -> list[int]:
-    """What unmounting needs in the end, when there may be no other; none where there are hardly any now."""
-    found: list[int] = []
-    with suppress(OSError):
-        while len(found) < _SPARE_DESCRIPTORS:
-            found.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
-    return found
-
-
 class _Mount:
     """One mount, from being made to being taken away."""
 
@@ -160,9 +157,12 @@ class _Mount:
         link: BreakerClient,
         shown: MountedVersions,
         log_tail: Callable[[], bytes],
+        give_back: Callable[[], None],
         exporting: Exporting,
     ) -> None:
+        """`give_back` ends what keeps descriptors for unmounting."""
         self._exporting = exporting
+        self._give_back = give_back
         self._log_tail = log_tail
         self._config = config
         self._mount = mount
@@ -215,7 +215,6 @@ class _Mount:
     def _mounted(self, parts: Parts) -> Iterator[tuple[Connection, MountEntry | None]]:
         connection, entry = self._make(parts)
         watcher = self._watcher(entry)
-        spare = _spare_descriptors()
         try:
             parts.invalidator.start(connection)
             yield connection, entry
@@ -225,8 +224,7 @@ class _Mount:
             if parts.walks is not None:
                 parts.walks.close()
             parts.invalidator.stop()
-            for descriptor in spare:
-                os.close(descriptor)
+            self._give_back()
             if entry is None or self._is_handed_over:
                 connection.close()  # who has made the mount takes it away
             else:

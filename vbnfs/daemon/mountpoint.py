@@ -1,6 +1,7 @@
 """Mount points: whether a folder will do, making it, and clearing it of a dead mount."""
 
 import os
+import shlex
 import stat
 from contextlib import suppress
 from pathlib import Path
@@ -65,7 +66,8 @@ def clear_dead(mountpoint: Path) -> None:
 
 def already_mounted(mountpoint: Path) -> MountError:
     """The error for a folder on which another process mounted first."""
-    return MountError(f"{mountpoint}: already a vbnfs mount; 'vbnfs umount {mountpoint}' takes it away")
+    folder = shlex.quote(str(mountpoint))
+    return MountError(f"{mountpoint}: already a vbnfs mount; 'vbnfs umount {folder}' takes it away")
 
 
 def check_mountpoint(mountpoint: Path, *, cache_dir: Path) -> None:

@@ -24,6 +24,8 @@ _FOR_READERS: Final = (
     *("default_version", "newer_version", "versions", "refused", "is_offline", "is_offline_wanted"),
     *("cache_size_bytes", "cache_usage_bytes", "cache_available_bytes", "cache_problem"),
 )
+# The reason has the owner's paths, and the names of pins.
+_NOT_KEPT: Final = "what is fetched is not kept now; 'vbnfs status' says why to who has mounted it"
 
 
 class Report:
@@ -97,7 +99,8 @@ class Report:
     def for_readers(self, file_system: FileSystem, *, is_offline: bool) -> dict[str, Any]:
         """For everybody who can read the mount, as things are known: nothing is asked for it."""
         whole: Mapping[str, Any] = self.whole(file_system, is_offline=is_offline)
-        return {name: whole[name] for name in _FOR_READERS}
+        known = {name: whole[name] for name in _FOR_READERS}
+        return known | {"cache_problem": _NOT_KEPT if known["cache_problem"] else None}
 
     def line(self, *, is_offline: bool) -> str:
         """What `systemctl status` shows."""

@@ -1,7 +1,7 @@
 """Which dataset versions exist: the list of their manifests, and the manifests themselves.
 
 The list comes from ListObjectsV2 of what begins with `<project>/manifests`: so it shows, too, whether the bucket has
-a structure index beside them (docs/index.md). It is stored as `index` (JSON), `[[key, ETag, bytes,
+a structure index beside them (docs/structure-index.md). It is stored as `index` (JSON), `[[key, ETag, bytes,
 nanoseconds], ...]`, after the manifests that it names. Its age is the file's; 1970 if it is no listing's. Where there
 is no list, the manifests are those that were listed before, and those that are known by name (`by_name.py`).
 """

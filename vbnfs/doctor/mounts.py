@@ -1,5 +1,6 @@
 """The mounts that there are: whether each answers, and how it is."""
 
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -73,7 +74,7 @@ def decide_mounts(facts: tuple[MountFacts, ...]) -> Iterator[Finding]:
 
 
 def _of_one(facts: MountFacts) -> Iterator[Finding]:
-    where, status = facts.mountpoint, facts.status or {}
+    where, folder, status = facts.mountpoint, shlex.quote(facts.mountpoint), facts.status or {}
     if facts.failure is not None:
         yield failed(facts.failure)
     for name, section in _CONDITIONS.items():
@@ -85,8 +86,8 @@ def _of_one(facts: MountFacts) -> Iterator[Finding]:
     version = status.get("vbnfs_version", __version__)
     if version != __version__:
         yield note(
-            f"{where}: it runs vbnfs {version}, and {__version__} is installed: 'vbnfs umount {where}' and"
-            f" 'vbnfs mount {where}' change over"
+            f"{where}: it runs vbnfs {version}, and {__version__} is installed: 'vbnfs umount {folder}' and"
+            f" 'vbnfs mount {folder}' change over"
         )
     if error := status.get("last_error"):
         yield note(f"{where}: the last error was: {error}")

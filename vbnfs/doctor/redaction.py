@@ -16,6 +16,8 @@ from functools import cached_property
 from typing import Final
 from urllib.parse import quote, unquote
 
+from vbnfs.config.datasets import all_datasets
+
 REMOVED: Final = "<removed>"
 _PUBLIC_PATHS: Final = frozenset(
     {
@@ -52,10 +54,19 @@ _OF_SYSTEMS: Final = frozenset(
 )
 _WORD: Final = re.compile(r"\w+")
 _MARK: Final = re.compile(r"<[a-z]+>")
-_URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s<>\"']*")
-_PUBLIC_URL: Final = re.compile(r"https://[a-z-]+\.s3\.[a-z0-9-]+\.amazonaws\.com")
+# Each begins where a word does: else a text of one long word would take the square of its length.
+_URL: Final = re.compile(r"(?<![A-Za-z0-9+.-])[A-Za-z0-9+.-]+://[^\s<>\"']*")
+_BUCKETS: Final = "|".join(re.escape(one.texts["bucket"]) for one in all_datasets({}).values())
+_PUBLIC_HOST: Final = re.compile(rf"(?:{_BUCKETS})\.s3\.[a-z0-9-]+\.amazonaws\.com")
+_PUBLIC_URL: Final = re.compile(f"https://{_PUBLIC_HOST.pattern}")
+_HOST: Final = re.compile(  # with a port, or below a domain that hosts have: of labels that may be words of ours
+    r"(?<![\w.-])(?:[\w-]+\.)+(?:[\w-]+:\d{1,5}|"
+    r"com|org|net|edu|gov|mil|int|io|ai|eu|uk|de|ch|at|fr|nl|be|it|es|se|no|dk|fi|pl|us|ca|jp|cn|kr|au|il|in|br"
+    r"|local|lan|internal|intranet|corp|home|localdomain|arpa|test|example)\b(?![.-]?\w)",
+    re.IGNORECASE,
+)
 _ADDRESSES: Final = (
-    re.compile(r"[^\s<>@,;:'\"]+@[^\s<>,;:'\"]+"),  # RFC 5322, addr-spec, and more than that
+    re.compile(r"(?<![^\s<>@,;:'\"])[^\s<>@,;:'\"]+@[^\s<>,;:'\"]+"),  # RFC 5322, addr-spec, and more than that
     re.compile(r"(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?![\w.]*\d)"),
     re.compile(r"(?<![\w:])(?:[0-9A-Fa-f]{1,4}:){4,7}[0-9A-Fa-f]{1,4}(?![\w:])"),  # of hardware, too
     re.compile(r"(?<![\w:])[0-9A-Fa-f:]*::[0-9A-Fa-f:.]*(?:%\w+)?"),  # RFC 4291, 2.2
@@ -78,6 +89,7 @@ class Redactor:
         text = _URL.sub(lambda match: match[0] if _PUBLIC_URL.fullmatch(match[0]) else "<url>", text)
         for pattern in _ADDRESSES:
             text = pattern.sub("<address>", text)
+        text = _HOST.sub(lambda match: match[0] if _PUBLIC_HOST.fullmatch(match[0]) else "<address>", text)
         text = _PATH.sub(lambda match: match[0] if match[0].rstrip(".") in _PUBLIC_PATHS else "<path>", text)
         return self._without_other_words(text)
 

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator, Mapping, Set
 from datetime import UTC, datetime
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,17 +23,19 @@ from vbnfs.doctor.redaction import Redactor
 _VARIABLES: Final = re.compile(r"(?:https?|all|no)_proxy|VBNFS_\w+|SSL_CERT_\w+|\w+_CA_BUNDLE", re.IGNORECASE)
 _OF_THE_LOG: Final = ("timestamp", "level", "event", "reason", "error")
 _SECONDS: Final = 19  # characters of a time in ISO 8601
-_LONGEST_LINE: Final = 400
+_LONGEST_LINE: Final = 400  # of the log
+_LONGEST: Final = (
+    4000  # characters of any line, and lines of a mount: its daemon may be another user's, and say anything
+)
+_MOST_LINES: Final = 300
 _PARTS: Final = ("*.py", "docs/*.md")  # of the package: whose words may stay
 
 
 def report_text(order: Order, found: Examination) -> str:
     """The whole of it, redacted."""
-    mounts = found.facts.get("mounts")
-    mountpoints = tuple(one.mountpoint for one in mounts) if isinstance(mounts, tuple) else ()
-    known = known_private(order.config, mountpoints, has_wrong_settings=order.refusal is not None)
+    known = known_private(order.config, _mounts(found), has_wrong_settings=order.refusal is not None)
     redactor = Redactor(known, vocabulary())
-    return "".join(f"{redactor.clean(line)}\n" for line in _lines(order, found))
+    return "".join(f"{redactor.clean(line[:_LONGEST])}\n" for line in _lines(order, found))
 
 
 @cache
@@ -61,12 +64,17 @@ def _lines(order: Order, found: Examination) -> Iterator[str]:
     yield from _setting_lines(order.config)
     yield from ("", "Variables that are set", "")
     yield ", ".join(sorted(name for name in variables() if _VARIABLES.fullmatch(name))) or "none"
-    mounts = found.facts.get("mounts")
-    for mount in mounts if isinstance(mounts, tuple) else ():
-        yield from ("", f"The mount {mount.mountpoint}", "", *_mount_lines(mount))
+    for mount in _mounts(found):
+        yield from ("", f"The mount {mount.mountpoint}", "", *islice(_mount_lines(mount), _MOST_LINES))
     disk = found.facts.get("disk")
     if isinstance(disk, DiskFacts) and disk.log_lines:
         yield from ("", "The end of the log", "", *filter(None, map(_log_line, disk.log_lines)))
+
+
+def _mounts(found: Examination) -> tuple[MountFacts, ...]:
+    """Those that were found, if they could be."""
+    mounts = found.facts.get("mounts")
+    return mounts if isinstance(mounts, tuple) else ()
 
 
 def _setting_lines(config: Config) -> Iterator[str]:

@@ -92,11 +92,15 @@ class Device:
 
         The descriptor's number stays taken: a thread that is about to write a notice must not meet another file.
         """
-        os.dup2(self._nothing, self.descriptor, inheritable=False)
+        try:
+            os.dup2(self._nothing, self.descriptor, inheritable=False)
+        except OSError:  # prlimit(1) has set the limit of open files below this number: no other file gets it
+            closing, self.descriptor = self.descriptor, self._nothing
+            os.close(closing)
 
     def __del__(self) -> None:
-        os.close(self.descriptor)
-        os.close(self._nothing)
+        for descriptor in {self.descriptor, self._nothing}:
+            os.close(descriptor)
 
     def _write(self, parts: Sequence[Buffer]) -> None:
         try:

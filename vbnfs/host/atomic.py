@@ -4,6 +4,7 @@ A process that writes one has it locked, and a lock ends with its process, howev
 locks, a file is abandoned when it is old. Where a file that is open cannot be deleted, one that can be is abandoned.
 """
 
+import errno
 import os
 import stat
 import time
@@ -14,12 +15,14 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from vbnfs.host.folders import RENAMES_OPEN_FILES, Folder
+from vbnfs.host.identity import our_uid
 from vbnfs.host.locks import lock_file
 from vbnfs.host.places import Place, folder_at, open_file, open_folder
 
 _ABANDONED_SECONDS: Final = 3600.0
 _PREFIX: Final = "."
 _SUFFIX: Final = ".new"
+_FOR_ALL: Final = stat.S_ISVTX | stat.S_IWOTH
 _DEEPEST: Final = 8  # folders; what is kept is five deep
 
 
@@ -69,8 +72,11 @@ def output_file(path: Path, *, mode: int | None = None) -> Iterator[BinaryIO]:
     """A file that a user has named, open for writing. It gets its name as a whole, if this is left without an error.
 
     A link stays, and leads to the new file. What is no regular file, such as /dev/null or a pipe, stays what it is,
-    and is written as it comes. `mode` is that of a new file; by default as the umask has it. Raises `OSError`.
+    and is written as it comes. `mode` is that of a new file; by default as the umask has it. Raises `OSError`: also
+    for a link that another user has put into a folder like /tmp.
     """
+    if _is_planted(path):
+        raise PermissionError(errno.EACCES, "a link of another user's", str(path))
     if path.exists() and not stat.S_ISREG(path.stat().st_mode):
         with path.open("wb") as out:
             yield out
@@ -88,6 +94,15 @@ def output_file(path: Path, *, mode: int | None = None) -> Iterator[BinaryIO]:
     finally:
         with suppress(OSError):
             temporary.unlink()
+
+
+def _is_planted(path: Path) -> bool:
+    """Whether a path is a link that the kernel does not follow either, with fs.protected_symlinks of proc(5)."""
+    if not path.is_symlink():
+        return False
+    link, folder = path.lstat(), path.parent.stat()
+    is_for_all = folder.st_mode & _FOR_ALL == _FOR_ALL
+    return is_for_all and link.st_uid not in {our_uid(), folder.st_uid}
 
 
 def remove_leftovers(where: Path | Place, *, depth: int = _DEEPEST) -> None:

@@ -7,8 +7,8 @@ And those that a process was started with, which a daemon must not hold: daemon(
 
 import errno
 import os
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Final
 
 from vbnfs.errors import NoDescriptorError, ProxyError, TransportError, UnreachableError
@@ -39,6 +39,20 @@ def explained(failure: TransportError) -> TransportError:
     if type(failure) not in {TransportError, UnreachableError, ProxyError} or are_left():
         return failure
     return NoDescriptorError(f"{failure}: {CROWDED}")
+
+
+@contextmanager
+def kept_back(count: int) -> Iterator[Callable[[], None]]:
+    """Keep descriptors for a time when there may be no other. Less than `count` where there are hardly any now.
+
+    What this yields gives them back. A process keeps them before it opens anything else: then their numbers are the
+    lowest, and a limit that is lowered while the process runs (prlimit(1)) does not take them away.
+    """
+    with ExitStack() as kept:
+        with suppress(OSError):
+            for _ in range(count):
+                kept.callback(os.close, os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+        yield kept.close
 
 
 def inherited() -> frozenset[int]:

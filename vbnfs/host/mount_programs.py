@@ -6,6 +6,7 @@ this, and another user's folder in its PATH must not decide what takes a mount a
 
 import errno
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -90,7 +91,9 @@ def detach(mountpoint: Path, *, lazy: bool) -> None:
     try:
         status, reason = _run_to_its_end(command, seconds=_DETACH_SECONDS, env=_IN_ENGLISH)
     except subprocess.TimeoutExpired:
-        remedy = "" if lazy else f" (is it stopped?): 'vbnfs umount --lazy {mountpoint}' takes it away"
+        remedy = (
+            "" if lazy else f" (is it stopped?): 'vbnfs umount --lazy {shlex.quote(str(mountpoint))}' takes it away"
+        )
         raise MountError(f"{mountpoint}: its daemon does not answer{remedy}") from None
     if status != 0 and find_mount(mountpoint) is not None:
         reason = reason or f"{command[0]} ended with status {status}"

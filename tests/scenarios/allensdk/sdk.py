@@ -1,10 +1,17 @@
-"""AllenSDK as a test drives it: unmodified, in a process and an environment of its own (`script/setup allensdk`)."""
+"""AllenSDK as a test drives it: unmodified, in a process and an environment of its own (`script/setup allensdk`).
 
+Importing it takes seconds. A script that a test waits for runs in a process that is forked where all is imported.
+"""
+
+import atexit
 import json
 import os
+import select
 import subprocess
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import pytest
@@ -42,8 +49,32 @@ def read_everything(session):
             value = value()
         found[name] = type(value).__name__
     return found
+"""
+_ONE_SCRIPT: Final = "cache_dir = sys.argv[1]\n"
+# Each line has a script, its cache_dir, variables, and files for the output; the answer is how its process ended.
+_FORKING: Final = """
+import os, traceback
 
-cache_dir = sys.argv[1]
+def run(script, cache_dir, environment, *output):
+    for descriptor, name in enumerate((os.devnull, *output)):
+        os.dup2(os.open(name, os.O_RDWR | os.O_CREAT), descriptor)
+    os.environ.clear()
+    os.environ.update(environment)
+    try:
+        exec(script, globals() | {"cache_dir": cache_dir})
+    except BaseException:
+        traceback.print_exc()
+        return 1
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    return 0
+
+for line in sys.stdin:
+    child = os.fork()
+    if child == 0:
+        os._exit(run(*json.loads(line)))
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
 
 
@@ -55,22 +86,64 @@ def python() -> Path:
 
 
 def start(script: str, cache_dir: Path, **environment: str) -> subprocess.Popen[str]:
-    """Start a script; `answered` waits for it."""
-    env: Mapping[str, str] = {**os.environ, "AWS_EC2_METADATA_DISABLED": "true", **environment}
-    command = [str(python()), "-c", _PRELUDE + script, str(cache_dir)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
+    """Start a script in a new process; `answered` waits for it."""
+    command = [str(python()), "-c", _PRELUDE + _ONE_SCRIPT + script, str(cache_dir)]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=_variables(environment)
+    )
 
 
 def answered(process: subprocess.Popen[str]) -> Any:
     """What a script answers; it must succeed."""
     out, err = process.communicate(timeout=_TIMEOUT_SECONDS)
-    assert process.returncode == 0, err
-    return json.loads(out.splitlines()[-1])
+    return _answer_of(process.returncode, out, err)
 
 
 def ask(script: str, cache_dir: Path, **environment: str) -> Any:
-    """Run a script to its end."""
-    return answered(start(script, cache_dir, **environment))
+    """Run a script to its end, and return what it answers; it must succeed."""
+    with TemporaryDirectory() as folder:
+        out, err = Path(folder) / "out", Path(folder) / "err"
+        asked = [script, str(cache_dir), _variables(environment), str(out), str(err)]
+        status = _forking_process(python()).run(json.dumps(asked))
+        return _answer_of(status, out.read_text(), err.read_text())
+
+
+def _variables(more: Mapping[str, str]) -> Mapping[str, str]:
+    return {**os.environ, "AWS_EC2_METADATA_DISABLED": "true", **more}
+
+
+def _answer_of(status: int, out: str, err: str) -> Any:
+    assert status == 0, err
+    return json.loads(out.splitlines()[-1])
+
+
+class _ForkingProcess:
+    """A process that has imported AllenSDK, and forks another one for each script."""
+
+    def __init__(self, python: Path) -> None:
+        command = [str(python), "-c", _PRELUDE + _FORKING]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def run(self, line: str) -> int:
+        """Have a script run to its end. Returns its status."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(f"{line}\n")
+        self._process.stdin.flush()
+        ended, _, _ = select.select([self._process.stdout], [], [], _TIMEOUT_SECONDS)
+        assert ended, "the script did not end"
+        return int(self._process.stdout.readline())
+
+    def close(self) -> None:
+        """End it."""
+        self._process.communicate()
+
+
+@cache
+def _forking_process(python: Path) -> _ForkingProcess:
+    process = _ForkingProcess(python)
+    atexit.register(process.close)
+    return process
 
 
 def forget_last_used(mount: Mount) -> Path:

@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.ports import free_port
 from tests.waiting import until
 
 _CONFIGURATION = """
@@ -43,12 +44,6 @@ PartitionName=debug Nodes=ALL Default=YES MaxTime=INFINITE State=UP OverSubscrib
 """
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 class Cluster:
     """One that runs: its commands."""
 
@@ -81,8 +76,8 @@ def cluster(folder: Path, *, more: str = "") -> Iterator[Cluster]:
     text = _CONFIGURATION.format(
         host=host,
         folder=folder,
-        controller_port=_free_port(),
-        node_port=_free_port(),
+        controller_port=free_port(),
+        node_port=free_port(),
         cpus=os.cpu_count(),
         more=more,
     )

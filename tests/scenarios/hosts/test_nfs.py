@@ -23,7 +23,7 @@ from tests.scenarios.system.namespace import Namespace
 TABLE, TEXT = "project_metadata/units.csv", b"unit_id\n1\n"
 SESSION = "ecephys_sessions/ecephys_session_1044.nwb"
 DATA = Pattern(9_000_001)
-PORT = 20490
+PORT = 4900
 GLOBAL = """
 NFS_CORE_PARAM {{
     Protocols = 4;

@@ -34,7 +34,7 @@ def test_from_nothing_to_spikes(seaweed: SeaweedServer, truth: Truth, home: Path
     for block in BLOCKS:
         command = ("sh", "-eu", "-c") if block.language == "sh" else (sys.executable, "-c")
         printed.append(run(*command, block.code.replace(SESSION_ID, truth.session_id), folder=home, env=env))
-    mounted, listed, _, table, found, spikes, sizes, ended = printed
+    mounted, listed, _, found, table, spikes, sizes, ended = printed
     assert mounted == f"mounted 0.5.0 at {home}/vbn\n"
     assert {"README.txt", "project_metadata", f"ecephys_session_{truth.session_id}.nwb"} <= set(listed.split())
     assert truth.session_id in table
@@ -47,6 +47,9 @@ def test_from_nothing_to_spikes(seaweed: SeaweedServer, truth: Truth, home: Path
 
 
 def test_what_is_not_run_is_installing() -> None:
-    """The blocks without a language install vbnfs; tests of the wheel and of script/setup do that."""
-    [block] = [block for block in blocks_of(DOCUMENT) if not block.language]
-    assert block.heading == "1. Install"
+    """The blocks without a language install vbnfs, which tests of the wheel and of script/setup do, and libraries."""
+    not_run = [block for block in blocks_of(DOCUMENT) if not block.language]
+    assert [block.heading for block in not_run] == ["1. Install", "3. Choose a session"]
+    assert [line for block in not_run for line in block.code.splitlines() if "install" not in line] == [
+        *("pipx ensurepath", "python3 -m venv ~/neuro"),
+    ]

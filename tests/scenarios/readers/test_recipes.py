@@ -119,6 +119,18 @@ def lfp_areas(truth: Truth) -> list[str]:
     return [f"{areas} {(1000, areas.count('CA1'))}\n"]
 
 
+def lfp_plot(truth: Truth, home: Path, folder: Path) -> list[str]:
+    """Half a second of a channel: how many samples at 1,250 a second, when the first was, their mean; and a plot."""
+    with h5py.File(truth.originals[truth.lfp_path]) as file:
+        [group] = file["acquisition"].values()
+        [series] = group.values()
+        times = series["timestamps"][()]
+    chosen = (times >= times[0] + 1) & (times < times[0] + 1.5)
+    assert chosen.sum() == pytest.approx(625, abs=1)
+    assert (folder / "lfp.png").read_bytes().startswith(b"\x89PNG")
+    return [f"{chosen.sum()} {times[chosen][0]:.4f} {truth.lfp()[chosen, 3].mean():.6e}\n"]
+
+
 def jupyter(truth: Truth, home: Path, folder: Path) -> list[str]:
     """The mount's folder."""
     return [f"{home}/vbn\n"]
@@ -174,6 +186,7 @@ EXPECTED: dict[str, Callable[[Truth, Path, Path], list[str]]] = {
     "Find sessions, and open them": on_values(find_sessions),
     "A unit: its row, its spikes, a plot": a_unit,
     "Which area an LFP channel is in": on_values(lfp_areas),
+    "LFP: half a second of a channel, and a plot": lfp_plot,
     "Jupyter": jupyter,
     "xarray with h5netcdf": on_values(xarray),
     "Python's multiprocessing": on_values(multiprocessing),

@@ -1,0 +1,296 @@
+"""fsspec's file system of a dataset: `vbnfs://v0.5.0/project_metadata/units.csv`. docs/fsspec.md is its guide.
+
+fsspec finds it by the entry point `vbnfs` of the group `fsspec.specs`, and imports it when such a URL is used. The
+first part of a path is a dataset version as a folder is called, `v0.5.0`, or `latest`.
+
+References: https://filesystem-spec.readthedocs.io/en/latest/api.html (`AbstractFileSystem`) and copying.html.
+"""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from operator import index
+from pathlib import Path
+from typing import Any, Final, SupportsIndex
+
+from fsspec.spec import AbstractFileSystem
+
+from vbnfs.api.attributes import attributes_of
+from vbnfs.api.buffered_file import BufferedFile
+from vbnfs.api.dataset import Dataset
+from vbnfs.api.files import File
+from vbnfs.api.folders import Folder, Node, folders_of, node_at
+from vbnfs.config.settings import Config
+from vbnfs.dataset.names import LATEST
+from vbnfs.errors import ReadOnlyError
+from vbnfs.suggestions import hint
+
+PROTOCOL: Final = "vbnfs"
+# What fsspec and its wrappers hand to any file system; a dataset's listings never change, and need no such limits.
+_OPTIONS_OF_FSSPEC: Final = frozenset(
+    {"use_listings_cache", "listings_expiry_time", "max_paths", "asynchronous", "loop", "batch_size"}
+)
+_MOST_FILES: Final = 8  # read at once by `cat_ranges`
+_Pieces = Sequence[bytes | Exception]
+
+
+@dataclass(frozen=True, slots=True)
+class _Shared:
+    """A dataset and the folders of its versions, for all file systems of this process with the same settings.
+
+    fsspec makes a file system for each thread.
+    """
+
+    dataset: Dataset
+    folders: dict[str, Folder] = field(default_factory=dict)
+
+
+_SHARED: Final[dict[Config, _Shared]] = {}
+
+
+def _refused(name: str) -> Callable[..., Any]:
+    """A method that would write."""
+
+    def refuse(self: "VbnfsFileSystem", *arguments: Any, **options: Any) -> Any:
+        """Raises `ReadOnlyError`."""
+        raise ReadOnlyError(f"{name}: a released dataset never changes: write to a file system of your own")
+
+    refuse.__name__ = name
+    return refuse
+
+
+class VbnfsFileSystem(AbstractFileSystem):
+    """A dataset as fsspec's programs see it, read through the cache that mounts, commands and `vbnfs.Dataset` use.
+
+    `dataset`: its name in the settings. `config_file`: the settings file. Other options are settings by their names
+    in docs/settings.md, as `cache_dir` and `endpoint_url`.
+
+    Raises `UsageError` for a setting that is wrong. Methods raise `FileNotFoundError`, `IsADirectoryError`; the
+    errors of `RemoteFile` where bytes cannot be had; `StorageError` where the bucket cannot be read at all;
+    `ReadOnlyError` where something would be written. Thread-safe.
+    """
+
+    protocol = PROTOCOL
+    root_marker = ""
+
+    def __init__(self, dataset: str | None = None, config_file: str | Path | None = None, **options: Any) -> None:
+        super().__init__(**options)
+        settings = {name: value for name, value in options.items() if name not in _OPTIONS_OF_FSSPEC}
+        made = Dataset(dataset, config_file=config_file, **settings)
+        self._shared = _SHARED.setdefault(made.config, _Shared(made))
+
+    @property
+    def dataset(self) -> Dataset:
+        """The dataset that it reads."""
+        return self._shared.dataset
+
+    @property
+    def fsid(self) -> str:
+        """The server, bucket and project: equal for the same files in any process."""
+        config = self.dataset.config
+        return f"{PROTOCOL}:{config.endpoint_url or config.region}/{config.bucket}/{config.project}"
+
+    def close(self) -> None:
+        """Close what this process has open of the dataset. The next use opens it again, and asks for its versions."""
+        self._shared.folders.clear()
+        self.dataset.close()
+
+    # Names
+
+    def ls(self, path: str, detail: bool = True, **options: Any) -> list[Any]:
+        """What is in a folder, or the file itself: `info` of each, or their paths. Sorted by name."""
+        path = self._strip_protocol(path)
+        node = self._node(path)
+        if isinstance(node, File):
+            nodes: dict[str, Node] = {path: node}
+        else:
+            nodes = {f"{path}/{name}".lstrip("/"): child for name, child in node.items()}
+        return self._infos(nodes) if detail else list(nodes)
+
+    def info(self, path: str, **options: Any) -> dict[str, Any]:
+        """Name, size in bytes and type (`file` or `directory`) of what is at a path.
+
+        Of a file also `mtime` (S3's time, in seconds since 1970), `hash` (blake2b, 128 hex digits, or None) and
+        `version_id` (S3's). Size and time are None where S3 has to be asked and cannot be. A folder's size is 0.
+        """
+        path = self._strip_protocol(path)
+        return self._infos({path: self._node(path)})[0]
+
+    def exists(self, path: str, **options: Any) -> bool:
+        """Whether there is a file or folder. Raises where that cannot be known: fsspec's own would say no."""
+        return self._node_or_none(path) is not None
+
+    def isdir(self, path: str) -> bool:
+        """Whether there is a folder."""
+        return isinstance(self._node_or_none(path), dict)
+
+    def isfile(self, path: str) -> bool:
+        """Whether there is a file."""
+        return isinstance(self._node_or_none(path), File)
+
+    def ukey(self, path: str) -> str:
+        """What is the same for the same bytes, in all versions and processes: the manifest's hash of a file.
+
+        If that has none: a hash of the object and its S3 version.
+        """
+        file = self._file(path)
+        return file.hash or file.connection.value.versions.named.of(file.entry).content_id
+
+    def checksum(self, path: str) -> int:
+        """`ukey` as a number."""
+        return int(self.ukey(path), 16)
+
+    def modified(self, path: str) -> datetime:
+        """When S3 got the file. Raises `OSError` where that cannot be found out."""
+        seconds = self._infos({path: self._file(path)})[0]["mtime"]
+        if seconds is None:
+            raise OSError(f"{path}: S3 is not reached, and no listing says when it was stored")
+        return datetime.fromtimestamp(seconds, UTC)
+
+    created = modified  # an object version is stored once
+
+    # Bytes
+
+    def cat_file(self, path: str, start: int | None = None, end: int | None = None, **options: Any) -> bytes:
+        """The bytes of a file from `start` up to, not including, `end`; negative ones count from its end."""
+        with self._file(path).open() as file:
+            offset, size = _range(start, end, file.size)
+            return file.read_at(offset, size)
+
+    def cat_ranges(
+        self,
+        paths: Sequence[str],
+        starts: int | Sequence[int] | None,
+        ends: int | Sequence[int] | None,
+        max_gap: int | None = None,
+        on_error: str = "return",
+        **options: Any,
+    ) -> list[bytes | Exception]:
+        """The bytes of many ranges. Those of a file come in one wave of requests, several files at once.
+
+        `max_gap` changes nothing: what lies close together is fetched together in any case. A failure stands in the
+        place of the ranges of its file, unless `on_error` is "raise".
+        """
+        if isinstance(paths, str):
+            raise TypeError("cat_ranges wants a list of paths")
+        wanted = list(zip(paths, _each(starts, paths), _each(ends, paths), strict=True))
+        places: dict[str, list[int]] = {}
+        for number, path in enumerate(paths):
+            places.setdefault(path, []).append(number)
+
+        def read(path: str) -> _Pieces:
+            try:
+                with self._file(path).open() as file:
+                    return file.read_ranges([_range(*wanted[number][1:], file.size) for number in places[path]])
+            except OSError as error:
+                if on_error == "raise":
+                    raise
+                return [error] * len(places[path])
+
+        found: dict[int, bytes | Exception] = {}
+        for path, pieces in zip(places, _map(read, list(places)), strict=True):
+            found.update(zip(places[path], pieces, strict=True))
+        return [found[number] for number in range(len(wanted))]
+
+    def _open(self, path: str, mode: str = "rb", block_size: int | None = None, **options: Any) -> BufferedFile:
+        if mode != "rb":
+            raise ReadOnlyError(f"{path}: a released dataset never changes: open it to read, not by mode {mode!r}")
+        file = self._file(path)
+        # `latest` may be another version where a copy of the open file is used.
+        place = f"v{file.dataset_version}/{path.partition('/')[2]}"
+        return BufferedFile(self, place, file.open(), block_size)
+
+    mkdir, makedirs, rmdir = _refused("mkdir"), _refused("makedirs"), _refused("rmdir")
+    pipe, pipe_file, touch = _refused("pipe"), _refused("pipe_file"), _refused("touch")
+    put, put_file = _refused("put"), _refused("put_file")
+    copy, cp_file, mv = _refused("copy"), _refused("cp_file"), _refused("mv")
+    rm, rm_file, _rm = _refused("rm"), _refused("rm_file"), _refused("rm")
+    write_text = _refused("write_text")
+
+    @classmethod
+    def _strip_protocol(cls, path: Any) -> Any:
+        if isinstance(path, list):
+            return [cls._strip_protocol(one) for one in path]
+        return str(super()._strip_protocol(path)).strip("/")
+
+    def _infos(self, nodes: dict[str, Node]) -> list[dict[str, Any]]:
+        files = [node for node in nodes.values() if isinstance(node, File)]
+        attributes = iter(attributes_of(files[0].connection, files) if files else ())
+        infos: list[dict[str, Any]] = []
+        for path, node in nodes.items():
+            if not isinstance(node, File):
+                infos.append({"name": path, "size": 0, "type": "directory"})
+                continue
+            known = next(attributes)
+            infos.append({
+                "name": path,
+                "size": None if known is None else known.size_bytes,
+                "type": "file",
+                "mtime": None if known is None else known.modified_ns / 1e9,
+                "hash": node.hash,
+                "version_id": node.entry.version.version_id,
+            })  # fmt: skip
+        return infos
+
+    def _file(self, path: str) -> File:
+        node = self._node(path)
+        if isinstance(node, dict):
+            raise IsADirectoryError(f"{path}: a folder")
+        return node
+
+    def _node(self, path: str) -> Node:
+        node = self._node_or_none(path)
+        if node is None:
+            raise FileNotFoundError(f"{path}: no such file or folder{self._nearest(self._strip_protocol(path))}")
+        return node
+
+    def _node_or_none(self, path: str) -> Node | None:
+        first, _, rest = self._strip_protocol(path).partition("/")
+        if not first:
+            return {name: {} for name in self._versions()}
+        top = self._version(first)
+        return None if top is None else node_at(top, rest)
+
+    def _nearest(self, path: str) -> str:
+        """What is near a path that leads nowhere, as the end of a message."""
+        if self._version(path.partition("/")[0]) is None:
+            return f"; a path begins with one of {', '.join(self._versions())}, or {LATEST}"
+        folder, _, name = path.rpartition("/")
+        node = self._node_or_none(folder)
+        return hint(name, node) if isinstance(node, dict) else ""
+
+    def _versions(self) -> list[str]:
+        return [f"v{name}" for name in self.dataset.versions]
+
+    def _version(self, name: str) -> Folder | None:
+        """The folder of a version, by the first part of a path."""
+        if name not in {LATEST, *self._versions()}:
+            return None
+        version = self.dataset.version(None if name == LATEST else name[1:])
+        if version.name not in self._shared.folders:
+            self._shared.folders[version.name] = folders_of(version.files)
+        return self._shared.folders[version.name]
+
+
+def _range(start: int | None, end: int | None, size_bytes: int) -> tuple[int, int]:
+    """Offset and size of what Python's `[start:end]` is of so many bytes."""
+    first, stop, _ = slice(start, end).indices(size_bytes)
+    return first, max(0, stop - first)
+
+
+def _each(value: SupportsIndex | Sequence[int] | None, paths: Sequence[str]) -> Sequence[int | None]:
+    """A number for each path. Raises `ValueError` for another number of numbers."""
+    if value is None or isinstance(value, SupportsIndex):
+        return [value if value is None else index(value)] * len(paths)
+    if len(value) != len(paths):
+        raise ValueError(f"cat_ranges got {len(paths)} paths and {len(value)} numbers for them")
+    return value
+
+
+def _map(read: Callable[[str], _Pieces], paths: Sequence[str]) -> list[_Pieces]:
+    """What is read of each path, some at once."""
+    if len(paths) < 2:
+        return [read(path) for path in paths]
+    with ThreadPoolExecutor(min(_MOST_FILES, len(paths))) as threads:
+        return list(threads.map(read, paths))
