@@ -1,6 +1,8 @@
 """A program: jobs of `import vbnfs` on another system, whose results it writes as JSON.
 
-    python -m tests.portable.jobs SYSTEM PROCESSES JOB ENDPOINT CACHE
+    python -m tests.portable.jobs SYSTEM PROCESSES JOB ENDPOINT CACHE [FULL]
+
+`guide` also reads a file by a cache on the disk FULL, which has no room for it.
 
 Modules of vbnfs are imported when the process has become such a system.
 """
@@ -8,6 +10,7 @@ Modules of vbnfs are imported when the process has become such a system.
 import hashlib
 import io
 import json
+import os
 import pickle
 import sys
 from collections.abc import Callable, Mapping
@@ -16,7 +19,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from tests.portable.systems import become
+from tests.portable.systems import become, is_one_of
 
 if TYPE_CHECKING:
     import vbnfs
@@ -29,8 +32,8 @@ NEED_MOUNTS: Final = ("mount", "doctor", "top")
 PLACES: Final = [(number * 600_011, 3_000) for number in range(9)]
 
 
-def read(dataset: "vbnfs.Dataset") -> object:
-    """All bytes of the LFP, through the cache, by four threads; then whether the file is whole, by its path."""
+def read(dataset: "vbnfs.Dataset") -> str:
+    """All bytes of the LFP, through the cache, by four threads; then their hash."""
     file = dataset.file(LFP)
     step, opened = 100_000, file.open()
     with ThreadPoolExecutor(4) as threads:
@@ -38,12 +41,38 @@ def read(dataset: "vbnfs.Dataset") -> object:
     return hashlib.blake2b(b"".join(parts)).hexdigest()
 
 
-def fetch(dataset: "vbnfs.Dataset") -> object:
-    """The LFP as a whole, checked, and read by its path in the cache."""
-    file = dataset.file(LFP)
-    file.prefetch()
-    path = file.local_path
-    return None if path is None else hashlib.blake2b(path.read_bytes()).hexdigest()
+def fetch(dataset: "vbnfs.Dataset") -> str:
+    """The LFP fetched as a whole."""
+    dataset.file(LFP).prefetch()
+    return "fetched"
+
+
+def crash(dataset: "vbnfs.Dataset") -> object:
+    """A process fetches a file, whose id is written, and which is killed; then two others read the file at once."""
+    victim, _ = _begin(fetch, dataset)
+    print(victim, flush=True)
+    sys.stdin.readline()
+    readers = [_begin(read, dataset)[1] for _ in range(2)]
+    found = []
+    for pipe in readers:
+        with open(pipe, encoding="utf-8") as file:
+            found.append(file.read())
+    return found
+
+
+def _begin(job: Callable[["vbnfs.Dataset"], str], dataset: "vbnfs.Dataset") -> tuple[int, int]:
+    """Do it in a process of its own, forked since a new one would import all anew: its id, and a pipe for its result.
+
+    That stands for three processes; vbnfs itself forks none.
+    """
+    ours, its = os.pipe()
+    if (process := os.fork()) == 0:
+        is_one_of(Path(sys.argv[2]))
+        with dataset:
+            os.write(its, job(dataset).encode())
+        os._exit(0)
+    os.close(its)
+    return process, ours
 
 
 def guide(dataset: "vbnfs.Dataset") -> object:
@@ -52,7 +81,11 @@ def guide(dataset: "vbnfs.Dataset") -> object:
     dataset.close()
     config = dataset.config
     with type(dataset)(endpoint_url=config.endpoint_url, cache_dir=config.cache_dir, offline=True) as at:
-        return {"cold": first, "offline": _jobs(at), "refused": _refusal(at)}
+        found = {"cold": first, "offline": _jobs(at), "refused": _refusal(at)}
+    if full := sys.argv[6:]:
+        with type(dataset)(endpoint_url=config.endpoint_url, cache_dir=full[0]) as at:
+            found["full"] = read(at)
+    return found | {"modules": [name for name in sys.modules if name.startswith("vbnfs.")]}
 
 
 def _jobs(dataset: "vbnfs.Dataset") -> object:
@@ -123,13 +156,13 @@ def _command(cli: Any, words: list[str]) -> list[object]:
 
 
 JOBS: Final[Mapping[str, Callable[["vbnfs.Dataset"], object]]] = {
-    function.__name__: function for function in (read, fetch, guide, commands)
+    function.__name__: function for function in (crash, guide, commands)
 }
 
 
 def main() -> None:
     """Do a job."""
-    system, processes, job, endpoint, cache = sys.argv[1:]
+    system, processes, job, endpoint, cache = sys.argv[1:6]
     assert system in {"linux", "darwin", "win32"}
     if system != "linux":
         become(system, processes=Path(processes))  # type: ignore[arg-type]

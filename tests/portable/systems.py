@@ -54,7 +54,7 @@ class _Seen(ModuleType):
 def become(system: System, *, processes: Path) -> None:
     """Have modules of vbnfs that are imported from now on find what the system has."""
     assert not any(name.startswith("vbnfs.") for name in sys.modules)
-    (processes / str(os.getpid())).touch()
+    is_one_of(processes)
     instead = _on_macos() if system == "darwin" else _on_windows(_Windows(processes))
     absent = {name for name in _ABSENT if not has_module(name, system)} | {_PYFUSE3}
     modules = {
@@ -68,6 +68,11 @@ def become(system: System, *, processes: Path) -> None:
     builtins.open = io.open = _without_linux(io.open)  # type: ignore[assignment]
     for name in ("stat", "listdir", "readlink", "scandir"):
         setattr(os, name, _without_linux(getattr(os, name)))
+
+
+def is_one_of(processes: Path) -> None:
+    """Have this process, which may have been forked since, be one of those."""
+    os.close(os.open(processes / str(os.getpid()), os.O_WRONLY | os.O_CREAT, 0o600))
 
 
 def _seen(name: str, system: System, instead: Any) -> ModuleType:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -21,7 +22,9 @@ from tests.fakes.disks import memory_disk
 from tests.fakes.s3_server import FakeS3Server, Reply, Request
 from tests.fakes.store import Pattern
 from tests.portable.jobs import LFP, NEED_MOUNTS, PLACES, SESSION, SESSIONS, UNITS
+from tests.portable.test_imports import OF_MOUNTS
 from tests.portable.typeshed import System
+from tests.test_floors import floor_of
 
 SIZE = 6_000_001
 DATA = Pattern(SIZE, seed=2)
@@ -64,11 +67,11 @@ def start(server: FakeS3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     processes.mkdir()
     monkeypatch.setenv("VBNFS_ENDPOINT_URL", server.endpoint_url)  # of commands
 
-    def start(system: str, job: str, cache: Path) -> "subprocess.Popen[str]":
-        words = [system, str(processes), job, server.endpoint_url, str(cache)]
+    def start(system: str, job: str, cache: Path, *more: Path) -> "subprocess.Popen[str]":
+        words = [system, processes, job, server.endpoint_url, cache, *more]
         command = [sys.executable, "-W", "ignore", "-m", "tests.portable.jobs", *words]
         env = {**os.environ, "VBNFS_CACHE_DIR": str(cache)}
-        pipes: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        pipes: Any = {**dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE), "text": True}
         started.append(subprocess.Popen(command, cwd=Path(__file__).parents[2], env=env, **pipes))
         return started[-1]
 
@@ -84,35 +87,49 @@ def result(process: "subprocess.Popen[str]") -> Any:
     return json.loads(out)
 
 
+@pytest.fixture
+def full_disk(tmp_path: Path) -> Iterator[list[Path]]:
+    """A disk without room for a file; none for those who cannot have one."""
+    if os.geteuid() != 0:
+        yield []
+        return
+    with memory_disk(tmp_path / "disk", "size=3m") as disk:
+        yield [disk / "cache"]
+
+
 @pytest.mark.parametrize("system", SYSTEMS)
-def test_the_guide(system: System, start: Start, files: dict[str, Any], tmp_path: Path) -> None:
+def test_the_guide(
+    system: System, start: Start, files: dict[str, Any], full_disk: list[Path], tmp_path: Path
+) -> None:
     """Versions, tables, arrays, ranges, a file fetched whole and checked: cold, and then offline, the same.
 
-    All names in the cache are such as Windows takes, also where capitals count for nothing.
+    All names in the cache are such as Windows takes, also where capitals count for nothing. Where a disk has no room,
+    all of a file is read all the same. No module of what mounts are made of is imported.
     """
-    found = result(start(system, "guide", tmp_path / "cache"))
+    found = result(start(system, "guide", tmp_path / "cache", *full_disk))
     names = found["cold"].pop("names")
     assert set(found["offline"].pop("names")) >= set(names)
-    assert (
-        found["cold"]
-        == found["offline"]
-        == {
-            "versions": ["0.1.0", "0.2.0"],
-            "units": [1.5, 2.5, 3.5],
-            "found": 2,
-            "spikes": [0.0, 1.0, 2.0, 3.0, 4.0],
-            "ranges": [hashlib.blake2b(files[LFP][at : at + size]).hexdigest() for at, size in PLACES],
-            "is_whole": [True, True],
-        }
-    )
+    expected = {
+        "versions": ["0.1.0", "0.2.0"],
+        "units": [1.5, 2.5, 3.5],
+        "found": 2,
+        "spikes": [0.0, 1.0, 2.0, 3.0, 4.0],
+        "ranges": [hashlib.blake2b(files[LFP][at : at + size]).hexdigest() for at, size in PLACES],
+        "is_whole": [True, True],
+    }
+    assert found["cold"] == expected
+    assert found["offline"] == expected
     assert found["refused"] not in {"none", "AttributeError"}
     assert [name for name in names if NOT_ON_WINDOWS.search(name)] == []
     assert len({name.casefold() for name in set(names)}) == len(set(names))
+    assert [found["full"]] == [HASH] if full_disk else "full" not in found
+    assert {floor_of(name) for name in found["modules"]} & OF_MOUNTS == set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_a_crash_and_then_two_processes(system: System, start: Start, server: FakeS3Server, tmp_path: Path) -> None:
-    """A process is killed while it fetches. Two others then read the file at once: what came is not fetched again."""
+    """A process is killed while it fetches. Two others then read the file at once: together they fetch it once."""
     gate = threading.Event()
 
     def stalled(request: Request, honest: Reply) -> Reply | None:
@@ -120,29 +137,24 @@ def test_a_crash_and_then_two_processes(system: System, start: Start, server: Fa
         return replace(honest, gate=gate, gate_after=len(honest.body) // 2) if is_data else None
 
     server.behaviours = [stalled]
-    first = start(system, "fetch", tmp_path / "cache")
+    job = start(system, "crash", tmp_path / "cache")
+    assert job.stdout is not None
+    assert job.stdin is not None
+    victim = int(job.stdout.readline())
     server.wait_until(lambda server: server.body_bytes > SIZE // 3, seconds=60)
-    first.kill()
-    first.communicate()
+    os.kill(victim, signal.SIGKILL)
     server.behaviours = []
     gate.set()
     server.forget_requests()
-    both = [start(system, "read", tmp_path / "cache") for _ in range(2)]
-    assert [result(one) for one in both] == [HASH, HASH]
+    job.stdin.write("\n")
+    job.stdin.flush()
+    assert result(job) == [HASH, HASH]
     asked = [request.headers["range"] for request in server.requests if request.key.endswith(LFP)]
     places = [re.findall(r"\d+", one) for one in asked]
     assert 0 < sum(int(stop) + 1 - int(start) for start, stop in places) <= 1.01 * SIZE
-    assert result(start(system, "fetch", tmp_path / "cache")) == HASH
 
 
-@pytest.mark.root
-@pytest.mark.parametrize("system", SYSTEMS)
-def test_a_full_disk(system: System, start: Start, tmp_path: Path) -> None:
-    """A disk that has no room for a file: all of it is read all the same, and checked."""
-    with memory_disk(tmp_path / "disk", "size=3m") as disk:
-        assert result(start(system, "read", disk / "cache")) == HASH
-
-
+@pytest.mark.slow
 def test_the_commands(start: Start, tmp_path: Path) -> None:
     """Commands that need no mount do there what they do on Linux; those that need one say what to use instead."""
     [expected, *others] = [result(start(system, "commands", tmp_path / system)) for system in ("linux", *SYSTEMS)]

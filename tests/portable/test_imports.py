@@ -38,6 +38,7 @@ print(*(name for name in sys.modules if name.startswith("vbnfs.")))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_it_is_imported_there(system: System, tmp_path: Path) -> None:
     """The names of the package, and each module of the floors that it stands on, import where Linux's own is gone."""
