@@ -53,8 +53,9 @@ def benchmark(document: str) -> Drawing:
 
 
 def _bars(document: str, work: str, heading: str) -> list[_Bar]:
+    """The bars of a work, by the first table below a heading: others there measure again, beside other systems."""
     _, found, after = document.partition(f"#### {heading}\n")
-    table = after.partition("\n#")[0]
+    table = after.partition("\n| ")[2].partition("\n\n")[0]
     row = rf"^\| {re.escape(work)} \| ([\w-]+) \| ([\d.]+) s \|.*?\| ([\d.,]+ [MG]B) fetched"
     rows = re.findall(row, table, re.MULTILINE)
     bars = [_Bar(_SYSTEMS[name], float(seconds), size) for name, seconds, size in rows if name in _SYSTEMS]

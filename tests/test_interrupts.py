@@ -67,3 +67,17 @@ def test_after_the_start() -> None:
             os.kill(os.getpid(), signal.SIGINT)
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def test_sigterm_as_ctrl_c() -> None:
+    """When it is asked for, SIGTERM raises what Ctrl-C does; where that is ignored, it ends the process as ever."""
+    before, old = signal.getsignal(signal.SIGTERM), signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt), interrupts.at_sigterm_too():
+            signal.raise_signal(signal.SIGTERM)
+        assert signal.getsignal(signal.SIGTERM) is before
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        with interrupts.at_sigterm_too():
+            assert signal.getsignal(signal.SIGTERM) is before
+    finally:
+        signal.signal(signal.SIGINT, old)

@@ -6,18 +6,34 @@ In Python `vbnfs.Dataset` has the same files without a mount; docs/python.md is 
 TYPE_CHECKING = False  # as typing.TYPE_CHECKING: importing this imports nothing
 if TYPE_CHECKING:
     from vbnfs.api.allensdk import allensdk_cache as allensdk_cache
+    from vbnfs.api.citation import Citation as Citation
     from vbnfs.api.dataset import Dataset as Dataset
+    from vbnfs.api.difference import Difference as Difference
     from vbnfs.api.files import File as File
+    from vbnfs.api.progress import Progress as Progress
     from vbnfs.api.remote_file import RemoteFile as RemoteFile
     from vbnfs.api.version import Session as Session
     from vbnfs.api.version import Version as Version
 
 __version__ = "0.1.0"
-__all__ = ["Dataset", "File", "RemoteFile", "Session", "Version", "allensdk_cache"]
+__all__ = [
+    "Citation",
+    "Dataset",
+    "Difference",
+    "File",
+    "Progress",
+    "RemoteFile",
+    "Session",
+    "Version",
+    "allensdk_cache",
+]
 
 _PLACES = {
+    "Citation": "vbnfs.api.citation",
     "Dataset": "vbnfs.api.dataset",
+    "Difference": "vbnfs.api.difference",
     "File": "vbnfs.api.files",
+    "Progress": "vbnfs.api.progress",
     "RemoteFile": "vbnfs.api.remote_file",
     "Session": "vbnfs.api.version",
     "Version": "vbnfs.api.version",

@@ -1,4 +1,4 @@
-"""What a mount does now, as values, and their form in JSON (pure).
+"""What a mount does now, and what is fetched without one, as values, and their form in JSON (pure).
 
 The daemon makes them (`daemon/figures.py`); `vbnfs top` and the metrics show them. Counters count since the mount was
 made, so that a rate is the difference of two of these. The daemon that an answer comes from may be another user's,
@@ -55,6 +55,18 @@ class Fill:
 
 
 @dataclass(frozen=True, slots=True)
+class Fetch:
+    """What a process fetches into a cache without a mount, for `seconds` now. `program` is None if it has no name."""
+
+    program: str | None
+    pid: int
+    dataset: str | None
+    cache_dir: str
+    seconds: float
+    fill: Fill
+
+
+@dataclass(frozen=True, slots=True)
 class Waits:
     """How long reads waited in the mount: how many did by bucket (`BOUNDS_SECONDS`), and all of them together."""
 
@@ -96,6 +108,11 @@ def parse(answer: Mapping[str, Any]) -> Figures:
     if len(figures.waits.counts) != len(BOUNDS_SECONDS) + 1:
         raise ValueError("waits")
     return figures
+
+
+def parse_fetch(answer: object) -> Fetch:
+    """A fetch from JSON, as `parse` takes figures."""
+    return _value("fetch", Fetch, answer)
 
 
 def _value(name: str, kind: type[_T], value: Any) -> _T:

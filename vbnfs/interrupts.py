@@ -7,6 +7,8 @@ KeyboardInterrupt. This module imports no more than that needs.
 
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 
@@ -27,3 +29,16 @@ def raise_again() -> None:
     """From now on SIGINT raises KeyboardInterrupt, unless it is ignored."""
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@contextmanager
+def at_sigterm_too() -> Iterator[None]:
+    """While entered, SIGTERM does what Ctrl-C does, unless that is ignored: what was mounted is taken away first."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda _number, _frame: signal.raise_signal(signal.SIGINT))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -51,7 +51,7 @@ class Metrics:
     verified_files: int = _counter("files", "complete files that were hashed and have the manifest's hash")
     mismatched_files: int = _counter("files", "complete files that were hashed and do not have the manifest's hash")
     wrong_blocks: int = _counter("blocks", "blocks that came with other bytes than their digests say; fetched again")
-    mirror_blocks: int = _counter("blocks", "blocks that came from the dataset's mirror")
+    mirror_blocks: int = _counter("blocks", "blocks that came from a mirror or a site cache")
     shared_blocks: int = _counter("blocks", "wanted blocks that another process on the same cache had just fetched")
     evicted_contents: int = _counter("contents", "contents deleted to keep within --cache-size; counted in threads")
 

@@ -23,6 +23,7 @@ from benchmarks.speed.results import Work
 from benchmarks.speed.systems.base import FuseSystem, System
 from benchmarks.speed.systems.local import Local
 from benchmarks.speed.systems.programs import cat
+from benchmarks.speed.systems.registry import BY_FSSPEC, IN_PYTHON
 from benchmarks.speed.systems.vbnfs import IndexedVbnfs, Vbnfs
 from benchmarks.speed.systems.zeros import Zeros
 from vbnfs.cache.content_folder import CHECKSUMS, DATA, FORMAT
@@ -82,6 +83,13 @@ def _random_reads(path: Path) -> float:
     command += ["--invalidate=1", "--output-format=json"]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     return float(json.loads(done.stdout[done.stdout.index("{") :])["jobs"][0]["read"]["iops"])
+
+
+def stream(bench: Bench, system: System) -> Iterator[Result]:
+    """One session from end to end, by a program of one thread; nothing is read again."""
+    size_bytes = bench.site.files.size_bytes(SESSION)
+    seconds, extra = bench.measured(system, lambda: system.read_whole(SESSION), size_bytes)
+    yield works.STREAM, size_bytes / 1e6 / seconds, extra
 
 
 def many(bench: Bench, system: System) -> Iterator[Result]:
@@ -215,19 +223,25 @@ def huge(bench: Bench, system: System) -> Iterator[Result]:
 
 _COURSES_OF_CLIENTS: Final = frozenset({"sequential", "many"})
 _COURSES_OF_LIBRARIES: Final = frozenset({"spikes", "lfp", "walk", "open"})
+_COURSES_WITHOUT_A_MOUNT: Final = frozenset({"open", "spikes", "lfp", "stream", "ranges"})
 _COURSES_OF_SPIKEINTERFACE: Final = frozenset({"sorting", "recording"})
+_COURSES_OF_FILE_OBJECTS: Final = _COURSES_OF_LIBRARIES | _COURSES_OF_SPIKEINTERFACE | _COURSES_WITHOUT_A_MOUNT
 _COURSES_OF: Final[Mapping[str, frozenset[str]]] = {
-    "remfile": _COURSES_OF_CLIENTS | _COURSES_OF_LIBRARIES | _COURSES_OF_SPIKEINTERFACE,
-    "fsspec": _COURSES_OF_CLIENTS | _COURSES_OF_LIBRARIES | _COURSES_OF_SPIKEINTERFACE,
-    "s3fs-python": _COURSES_OF_LIBRARIES,
+    "remfile": _COURSES_OF_CLIENTS | _COURSES_OF_FILE_OBJECTS,
+    "fsspec": _COURSES_OF_CLIENTS | _COURSES_OF_FILE_OBJECTS,
+    "s3fs-python": _COURSES_OF_LIBRARIES | _COURSES_WITHOUT_A_MOUNT,
+    **dict.fromkeys((IN_PYTHON, BY_FSSPEC, "fsspec-blockcache"), _COURSES_WITHOUT_A_MOUNT),
+    "obstore": _COURSES_WITHOUT_A_MOUNT - {"lfp"},  # asks for 1 MiB anew at each of 12,500 rows: a quarter of an hour
+    "h5coro": frozenset({"spikes", "lfp"}),
     "lindi": _COURSES_OF_LIBRARIES,
     "allensdk": frozenset({"allensdk"}),
     "curl-24": frozenset({"sequential"}),  # sixteen programs have a connection each
     "zeros": frozenset({"sequential"}),
-    "local": frozenset({"sequential", "everything", *READING}) - {"spikes", "lfp"},
+    "local": frozenset({"sequential", "everything", *READING}) - {"spikes", "lfp", "ranges"},
 }
 COURSES: Final[Mapping[str, Course]] = {
     "sequential": sequential,
+    "stream": stream,
     "many": many,
     **READING,
     "interactive": interactive,

@@ -7,7 +7,7 @@ from benchmarks.speed.origin import PLAIN, PROFILES, TLS
 from benchmarks.speed.release import NAME as RELEASE
 from benchmarks.speed.results import DEFAULT_SHAPE
 from benchmarks.speed.shapes import SHAPES
-from benchmarks.speed.systems.registry import INDEXED, SYSTEMS
+from benchmarks.speed.systems.registry import BY_FSSPEC, IN_PYTHON, INDEXED, SYSTEMS
 
 Place = tuple[str, str]  # profile, transport
 
@@ -30,7 +30,10 @@ STREAMS: Final = ("mountpoint-client", "awscrt", "boto3")
 OPENERS: Final = (INDEXED, "rclone", "remfile", "lindi", "s3fs", "local")
 FSSPECS: Final = ("fsspec", "s3fs-python")  # a minute to open a session that others open in seconds
 ANALYSERS: Final = (INDEXED, "rclone", "remfile", "local")
-READERS: Final = tuple(name for name in SYSTEMS if name != "s3fs-python")
+# Without a mount. What measures these alone stands in a part of its own.
+ALONE: Final = (IN_PYTHON, BY_FSSPEC, "fsspec-blockcache", "s3fs-python", "obstore", "h5coro")
+WITHOUT_A_MOUNT: Final = (*ALONE, "remfile", "lindi")
+READERS: Final = tuple(name for name in SYSTEMS if name not in ALONE)
 SDKS: Final = (INDEXED, "allensdk", "local")
 LISTERS: Final = ("rclone", "s3fs", "local")
 LAN_TLS: Final[Place] = ("lan", TLS)
@@ -74,6 +77,13 @@ PARTS: Final = {
             ("walk", "open"),
             (HOME_TLS,),
             systems=FSSPECS,
+        ),
+        Part(
+            "python",
+            "Python without a mount: opening, a unit, a channel, sequential, ranges: near",
+            ("open", "spikes", "lfp", "stream", "ranges"),
+            (NEAR_TLS,),
+            systems=WITHOUT_A_MOUNT,
         ),
         Part(
             "analyses",

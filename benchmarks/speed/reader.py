@@ -3,49 +3,60 @@
     python reader.py JOB LOCATION         prints {"seconds": ...}, without what importing takes
 
 JOB: with h5py spikes (of one unit), lfp (ten seconds of one channel), walk (all names, attributes and scalars); with
-pynwb open.
-LOCATION: a path; remfile:URL, fsspec:URL, s3fs-python:URL; or lindi:PATH, of a file's .lindi.json.
+pynwb open; ranges (many at random places) without either.
+LOCATION: a path; LIBRARY:URL with one of those of `addresses.py`; lindi:PATH, of a file's .lindi.json; h5coro:URL.
 """
 
+import importlib
 import json
+import random
 import sys
 import time
-from contextlib import suppress
 from typing import Any
-from urllib.parse import urlsplit
 
 import h5py
 import pynwb
-
-with suppress(ImportError):  # measured where they are installed
-    import fsspec
-    import remfile
-with suppress(ImportError):
-    import lindi
-with suppress(ImportError):
-    import s3fs
+from addresses import LIBRARIES, read_each
 
 LFP_SAMPLES = 12_500  # ten seconds
+RANGES, RANGE_BYTES = 200, 64 << 10
 
 
 def open_location(location: str) -> Any:
     """The file as h5py has it, or as lindi does in its place."""
     library, _, address = location.partition(":")
     if library == "lindi":
-        return lindi.LindiH5pyFile.from_lindi_file(address)
-    if library == "remfile":
-        return h5py.File(remfile.File(address), "r")
-    if library == "fsspec":
-        return h5py.File(fsspec.filesystem("http").open(address, block_size=4 << 20), "r")
-    if library == "s3fs-python":
-        parts = urlsplit(address)
-        bucket = s3fs.S3FileSystem(anon=True, endpoint_url=f"{parts.scheme}://{parts.netloc}")
-        return h5py.File(bucket.open(parts.path.removeprefix("/"), block_size=4 << 20), "r")
-    return h5py.File(location, "r")
+        return sys.modules["lindi"].LindiH5pyFile.from_lindi_file(address)
+    return LIBRARIES[library].open_h5(address) if library in LIBRARIES else h5py.File(location, "r")
+
+
+def load(location: str) -> None:
+    """Import what reads there."""
+    library = location.partition(":")[0]
+    if library in LIBRARIES:
+        LIBRARIES[library].load()
+    for name in {"lindi": ("lindi",), "h5coro": ("h5coro.h5coro", "h5coro.webdriver")}.get(library, ()):
+        importlib.import_module(name)
+
+
+def h5coro_file(location: str) -> Any:
+    """The file as h5coro has it, which knows no objects of h5py's."""
+    driver = sys.modules["h5coro.webdriver"].HTTPDriver
+    return sys.modules["h5coro.h5coro"].H5Coro(location.partition(":")[2], driver)
+
+
+def h5coro_array(file: Any, dataset: str) -> Any:
+    """All of a dataset. Of a part of one that is stored in one piece, h5coro 1.0.7 gives zeros."""
+    return file.readDatasets([dataset])[dataset]
 
 
 def spikes(location: str) -> None:
     """One unit's spike times."""
+    if location.startswith("h5coro:"):
+        coro = h5coro_file(location)
+        index = h5coro_array(coro, "units/spike_times_index")
+        assert h5coro_array(coro, "units/spike_times")[index[49] : index[50]].any()
+        return
     with open_location(location) as file:
         index = file["units/spike_times_index"]
         assert len(file["units/spike_times"][index[49] : index[50]])
@@ -53,10 +64,27 @@ def spikes(location: str) -> None:
 
 def lfp(location: str) -> None:
     """Ten seconds of one channel: one value of 4 bytes of each row."""
+    if location.startswith("h5coro:"):
+        coro, path = h5coro_file(location), "acquisition"
+        for _ in ("probe", "series"):
+            path = f"{path}/{next(iter(coro.list(path, w_attr=False)[2]))}"
+        assert h5coro_array(coro, f"{path}/data")[:LFP_SAMPLES, 5].any()
+        return
     with open_location(location) as file:
         probe = next(iter(file["acquisition"].values()))
         series = next(item for item in probe.values() if "data" in item)
         assert len(series["data"][:LFP_SAMPLES, 5]) == LFP_SAMPLES
+
+
+def ranges(location: str) -> None:
+    """Many short ranges at places that are drawn, and the same in every run: by what the library has for many."""
+    library, _, address = location.partition(":")
+    file = LIBRARIES[library].open(address) if library in LIBRARIES else open(location, "rb")  # noqa: SIM115 - the program ends
+    file.seek(0, 2)
+    size_bytes, draw = file.tell(), random.Random(7)
+    wanted = [(draw.randrange(size_bytes - RANGE_BYTES), RANGE_BYTES) for _ in range(RANGES)]
+    found = LIBRARIES[library].read_ranges(address, wanted) if library in LIBRARIES else read_each(file, wanted)
+    assert [len(data) for data in found] == [RANGE_BYTES] * RANGES
 
 
 def walk(location: str) -> None:
@@ -87,9 +115,10 @@ def open_nwb(location: str) -> None:
         assert len(io.read().units)
 
 
-JOBS = {"spikes": spikes, "lfp": lfp, "walk": walk, "open": open_nwb}
+JOBS = {"spikes": spikes, "lfp": lfp, "walk": walk, "open": open_nwb, "ranges": ranges}
 
 if __name__ == "__main__":
+    load(sys.argv[2])
     began = time.monotonic()
     JOBS[sys.argv[1]](sys.argv[2])
     print(json.dumps({"seconds": time.monotonic() - began}))

@@ -62,6 +62,7 @@ def _analysis(python: Path, job: str, name: str, work: Work, steps: Mapping[str,
 READING: Final[Mapping[str, Course]] = {
     "spikes": _reader("spikes", SESSION, works.SPIKES),
     "lfp": _reader("lfp", LFP, works.LFP_CHANNEL),
+    "ranges": _reader("ranges", SESSION, works.RANGES),
     "walk": _reader("walk", SESSION, works.WALK),
     "open": _reader("open", SESSION, works.OPEN),
     "inspector": _analysis(READERS_PYTHON, "inspector", SESSION, works.INSPECTOR, {}),

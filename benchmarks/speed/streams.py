@@ -19,9 +19,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import addresses
+from addresses import REGION, endpoint
+
 Take = Callable[[Any], object]
 PIECE_BYTES = 1 << 20
-REGION = "us-west-2"
 THROUGHPUT_GBPS = 10.0  # the default of both clients of AWS's common runtime
 
 
@@ -31,33 +33,9 @@ def bucket_and_key(url: str) -> tuple[str, str]:
     return bucket, key
 
 
-def endpoint(url: str) -> str:
-    """Where the bucket is."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc}"
-
-
-def with_remfile(options: argparse.Namespace, take: Take) -> None:
-    """Pieces of a file object."""
-    read_object(sys.modules["remfile"].File(options.url), options.bytes, take)
-
-
-def with_fsspec(options: argparse.Namespace, take: Take) -> None:
-    """The same, in blocks of 4 MiB."""
-    with sys.modules["fsspec"].filesystem("http").open(options.url, block_size=4 << 20) as file:
-        read_object(file, options.bytes, take)
-
-
-def with_s3fs(options: argparse.Namespace, take: Take) -> None:
-    """The same, of the bucket."""
-    files = sys.modules["s3fs"].S3FileSystem(anon=True, endpoint_url=endpoint(options.url))
-    with files.open("/".join(bucket_and_key(options.url)), block_size=4 << 20) as file:
-        read_object(file, options.bytes, take)
-
-
-def read_object(file: Any, amount_bytes: int, take: Take) -> None:
-    """Read the first bytes of a file object."""
-    left = amount_bytes
+def with_file_object(options: argparse.Namespace, take: Take) -> None:
+    """Pieces of the library's file object."""
+    file, left = addresses.LIBRARIES[options.library].open(options.url), options.bytes
     while left and (data := file.read(min(PIECE_BYTES, left))):
         take(data)
         left -= len(data)
@@ -118,9 +96,7 @@ def with_mountpoint(options: argparse.Namespace, take: Take) -> None:
 
 
 LIBRARIES: dict[str, tuple[Callable[[argparse.Namespace, Take], None], tuple[str, ...]]] = {
-    "remfile": (with_remfile, ("remfile",)),
-    "fsspec": (with_fsspec, ("fsspec", "aiohttp")),
-    "s3fs-python": (with_s3fs, ("s3fs",)),
+    **{name: (with_file_object, library.modules) for name, library in addresses.LIBRARIES.items()},
     "boto3": (with_boto3, ("boto3", "botocore.config")),
     "awscrt": (with_awscrt, ("awscrt.s3", "awscrt.io", "awscrt.http")),
     "mountpoint-client": (with_mountpoint, ("s3torchconnectorclient._mountpoint_s3_client",)),

@@ -16,6 +16,8 @@ MANY: Final = Work("16 programs read 16 sessions, cold", "MB/s", True, ("curl",)
 FAIRNESS: Final = Work("16 programs: slowest to fastest", "times", True)
 SPIKES: Final = Work("one unit's spike times (h5py)", "s", False)
 LFP_CHANNEL: Final = Work("10 s of one LFP channel (h5py)", "s", False)
+STREAM: Final = Work("1 session from end to end by one program, cold", "MB/s", True)
+RANGES: Final = Work("200 ranges of 64 KiB of the session, at random places", "s", False)
 WALK: Final = Work("all names, attributes and scalars of the session (h5py)", "s", False, ("local",))
 OPEN: Final = Work("pynwb opens the session", "s", False, ("local",))
 INSPECTOR: Final = Work("NWB Inspector checks the session", "s", False, ("local",))
@@ -41,7 +43,8 @@ MEMORY: Final = Work("resident after 16 readers read much", "MB", False)
 HUGE: Final = Work("mount to first ls -l with 2 TB cached", "s", False)
 
 WORKS: Final = (
-    COLD, COLD_PROCESSOR, AGAIN, WARM_DISK, WARM, RANDOM, MANY, FAIRNESS, SPIKES, LFP_CHANNEL, WALK, OPEN,
+    COLD, COLD_PROCESSOR, AGAIN, WARM_DISK, WARM, RANDOM, MANY, FAIRNESS, SPIKES, LFP_CHANNEL,
+    STREAM, RANGES, WALK, OPEN,
     INSPECTOR, SORTING, SORTING_MADE, RECORDING, RECORDING_MADE,
     ALLENSDK, ALLENSDK_PROJECT, ALLENSDK_SESSION, ALLENSDK_LFP,
     IDLE_P50, IDLE_P99, LOADED_P50, LOADED_P99, LOADED_TO_IDLE_P50, LOADED,

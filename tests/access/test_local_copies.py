@@ -110,7 +110,7 @@ def test_reflinks(server: FakeS3Server, tmp_path: Path) -> None:
         with memory_disk(tmp_path / "small", "size=4m") as small:
             with pytest.raises(OSError, match="No space left") as failure:
                 copy(LARGE, small / "copy.nwb")
-            assert failure.value.errno == errno.ENOSPC
+            assert (failure.value.errno, failure.value.filename) == (errno.ENOSPC, str(small / "copy.nwb"))
             assert list(small.iterdir()) == []
 
 

@@ -16,7 +16,7 @@ from benchmarks.speed.files import Files, repeat_rows, version_id
 from benchmarks.speed.machine import members
 from benchmarks.speed.measuring import TimeIsUp, limited, turned, undisturbed
 from benchmarks.speed.origin import PLAIN, PROFILES, TLS, Listener
-from benchmarks.speed.parts import PARTS, Part
+from benchmarks.speed.parts import ALONE, PARTS, Part
 from benchmarks.speed.reading import READING
 from benchmarks.speed.release import NAME as RELEASE
 from benchmarks.speed.shapes import SHAPES
@@ -25,7 +25,7 @@ from benchmarks.speed.systems.downloads import split
 from benchmarks.speed.systems.programs import run_all
 from benchmarks.speed.systems.registry import INDEXED, NOT_PACKAGED, SYSTEMS, Known, absent, variants
 
-OPEN_ONLY = {INDEXED, "s3fs-python", "lindi", "allensdk"}
+OPEN_ONLY = {INDEXED, "lindi", "allensdk", *ALONE}
 NOTHING: dict[str, tuple[str, ...]] = {"profiles": (), "transports": (), "systems": (), "courses": ()}
 
 
@@ -115,7 +115,10 @@ def test_programs_that_open_files_are_compared_with_all_that_can_serve_them(tmp_
     systems = {name: make(site, tmp_path) for name, make in made.items()}
     turns = {course: {name for name in systems if can(course, systems[name], "session")} for course in READING}
     mounts = {"vbnfs", INDEXED, "rclone", "rclone-tuned", "s3fs", "local"}
-    assert turns["walk"] == turns["open"] == mounts | {"remfile", "fsspec", "s3fs-python", "lindi"}
+    assert turns["walk"] == mounts | {"remfile", "fsspec", "s3fs-python", "lindi"}
+    assert turns["open"] == turns["walk"] | set(ALONE) - {"h5coro"}
+    assert turns["spikes"] == turns["lfp"] | {"obstore"} == (turns["open"] | {"h5coro"}) - {"local"}
+    assert turns["ranges"] == turns["open"] - {"lindi", "local"}
     assert turns["sorting"] == turns["recording"] == mounts | {"remfile", "fsspec"}
     assert turns["inspector"] == mounts
     assert turns["allensdk"] == {"vbnfs", INDEXED, "allensdk", "local"}

@@ -8,7 +8,7 @@ from benchmarks.speed import works
 from benchmarks.speed.measuring import Options, measure
 from benchmarks.speed.origin import TLS
 from benchmarks.speed.parts import Part
-from benchmarks.speed.systems.registry import INDEXED, SYSTEMS, absent
+from benchmarks.speed.systems.registry import BY_FSSPEC, IN_PYTHON, INDEXED, SYSTEMS, absent
 
 LIBRARIES = ("lindi", "s3fs-python")
 SDKS = (INDEXED, "allensdk", "local")
@@ -31,7 +31,8 @@ def fetched_by(directory: Path, courses: tuple[str, ...], systems: tuple[str, ..
 def test_every_program_opens_the_files_of_the_benchmark(tmp_path: Path) -> None:
     """h5py walks with the libraries; NWB Inspector, SpikeInterface and AllenSDK open what is in a mount.
 
-    AllenSDK's own download asks the same origin, and copies on the local disk ask none. Only the files are left.
+    AllenSDK's own download asks the same origin, and copies on the local disk ask none. Without a mount, vbnfs reads
+    many ranges. Only the files are left.
     """
     if missing := set(absent({*LIBRARIES, *SDKS})) & {*LIBRARIES, *SDKS}:
         pytest.skip(f"script/setup all installs them: {', '.join(sorted(missing))}")
@@ -42,4 +43,7 @@ def test_every_program_opens_the_files_of_the_benchmark(tmp_path: Path) -> None:
     assert set(by_sdk) == {(work.name, system) for work in ALLENSDK for system in SDKS}
     assert by_sdk[works.ALLENSDK.name, "local"] == 0
     assert by_sdk[works.ALLENSDK.name, "allensdk"] > 1
+    alone = fetched_by(tmp_path, ("ranges",), (IN_PYTHON, BY_FSSPEC))
+    assert set(alone) == {(works.RANGES.name, system) for system in (IN_PYTHON, BY_FSSPEC)}
+    assert all(megabytes > 10 for megabytes in alone.values())
     assert [path.name for path in tmp_path.iterdir()] == ["files-session-0.01-0"]

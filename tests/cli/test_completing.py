@@ -105,6 +105,8 @@ def test_bash_runs_no_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     (tmp_path / "vbnfs").chmod(0o755)
     bash, begin = ["bash", "--norc", "--noprofile", "-i"], f"source {tmp_path}/script"
     assert typed(bash, begin, "vbnfs umount /m\t\n", f"given 2 {EVIL}", bin_folder=tmp_path)
+    (tmp_path / "offered").write_text(f"plain,{EVIL}\nplain,/mnt/my data\n")
+    assert typed(bash, begin, "vbnfs umount '/m\t\n", "given 2 /mnt/my data", bin_folder=tmp_path)
     assert not (tmp_path / "pwned").exists()
 
 

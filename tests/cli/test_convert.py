@@ -90,6 +90,17 @@ def test_what_is_of_no_version_stays_and_is_named(mounts: Mounts, server: FakeS3
     assert os.listdir(segment.parent) == [other.name]
 
 
+def test_what_came_from_another_server_is_named(tmp_path: Path) -> None:
+    """It is not said that nothing is there: which server it is of, and how it is deleted."""
+    content = Content("aa11", len(BYTES), ObjectVersion("", None))
+    (tmp_path / "cache").mkdir(mode=0o700)
+    write_segments(tmp_path / "cache", content, BYTES, blocks=range(2), scope="127.0.0.1_8333")
+    done = run_vbnfs("clean", "--convert")
+    assert (done.returncode, "nothing of an earlier vbnfs" in done.stdout) == (0, False)
+    assert "is of 127.0.0.1_8333, and not of this server: give its --endpoint-url" in done.stderr
+    assert f"rm -r {tmp_path}/cache/blocks-v1" in done.stderr
+
+
 def test_a_cache_without_an_earlier_format(tmp_path: Path) -> None:
     """There is nothing to do, and nothing is asked."""
     (tmp_path / "cache").mkdir(mode=0o700)

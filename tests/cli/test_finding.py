@@ -187,6 +187,9 @@ def test_rows_for_people(server: FakeS3Server) -> None:
     assert lines[0].split() == ["unit_id", "ecephys_session_id", "ecephys_probe_id", "structure_acronym", "snr"]
     assert done.stderr == f"vbnfs: {UNIT_COUNT:,} rows; the first 200 are shown: --limit, --csv\n"
     assert len(printed("units", "--limit", "300").splitlines()) == 301
+    nothing = run_vbnfs("units", "--query", "structure_acronym == 'visp'")
+    assert (nothing.returncode, len(nothing.stdout.splitlines())) == (0, 1)
+    assert nothing.stderr == "vbnfs: 0 rows; 'vbnfs tables COLUMN' lists the values that a column has\n"
     session = printed("sessions", "--query", "sex == 'M'", "--columns", "all").splitlines()
     assert session[0].split()[-5:] == ["files", "size_bytes", "cached_bytes", "whole_bytes", "pinned_bytes"]
     assert session[1].split() == [
@@ -208,6 +211,7 @@ def test_the_example_of_the_help(command: str, server: FakeS3Server) -> None:
         (("sessions", "--having-units", "snr >"), "--having-units: character 6"),
         (("units", "--query", "snrr > 2"), "units has no column snrr; near it: snr\n"),
         (("units", "--query", "sex == 'F'"), "ecephys_sessions and behavior_sessions has it: --having-sessions"),
+        (("units", "--query", "area == 'VISp'"), "no column area; 'vbnfs tables' lists the columns, and text"),
         (("units", "--query", "structure_acronym == VISp"), "text stands in quotes, as in 'VISp'"),
         (("units", "--query", "snr == 'high'"), "units: character 8: 'high': snr has numbers"),
         (("units", "--columns", "snr,,unit_id"), "names of columns, with commas"),

@@ -78,7 +78,7 @@ def test_all_of_a_user(home: Path) -> None:
     assert all_below(home) == []
     again = run_vbnfs("uninstall", "--user")
     assert (again.returncode, again.stdout) == (0, "")
-    assert "nothing is installed for this user" in again.stderr
+    assert "has put nothing in place for this user" in again.stderr
 
 
 def test_all_of_a_system(tmp_path: Path) -> None:
@@ -90,9 +90,13 @@ def test_all_of_a_system(tmp_path: Path) -> None:
     assert [f"{tmp_path}/{name}" for name in there] == sorted(line.split()[0] for line in done.stdout.splitlines())
     assert {"sbin/mount.vbnfs", "etc/fish/completions/vbnfs.fish", "etc/tmpfiles.d/vbnfs.conf"} <= {*there}
     (tmp_path / "etc/own").touch()
+    stamps = tmp_path / "var/lib/systemd/timers"
+    stamps.mkdir(parents=True)
+    (stamps / "stamp-vbnfs-clean.timer").touch()  # as systemd does when the timer is enabled
+    (stamps / "stamp-other.timer").touch()
     assert run_vbnfs("uninstall", "--system", "--root", tmp_path).returncode == 0
-    assert files_below(tmp_path) == ["etc/own"]
-    assert not (tmp_path / "var").exists()
+    assert files_below(tmp_path) == ["etc/own", "var/lib/systemd/timers/stamp-other.timer"]
+    assert not (tmp_path / "var/lib/vbnfs").exists()
     assert (tmp_path / "usr").exists()  # it was there before
 
 
@@ -222,14 +226,16 @@ def test_a_process_that_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_two_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One waits for the other to end, and a while later says so."""
+    """One waits for the other to end, and a while later says so; of the lock nothing stays."""
     monkeypatch.setattr(placing, "_OTHERS_SECONDS", 0.0)
-    with placing.alone(tmp_path):
-        with pytest.raises(InstallError, match="is at work; try again"), placing.alone(tmp_path):
+    monkeypatch.setattr(placing, "make_runtime_directory", lambda: tmp_path)  # other tests install, too
+    lock = tmp_path / "install.lock"
+    with placing.alone():
+        assert lock.stat().st_mode & 0o777 == 0o600  # no other user can hold it
+        with pytest.raises(InstallError, match="is at work; try again"), placing.alone():
             pass
-        with placing.alone(tmp_path / "missing"):  # which it is about to make
-            pass
-    with placing.alone(tmp_path):
+    assert not lock.exists()
+    with placing.alone():
         pass
 
 
@@ -282,6 +288,19 @@ def test_another_helper_stays(tmp_path: Path, flags: list[str]) -> None:
     done = run_vbnfs("install-helper", "--root", tmp_path, *flags)
     assert (done.returncode, "mount.fuse.vbnfs: not installed by vbnfs" in done.stderr) == (1, True)
     assert files_below(tmp_path) == ["sbin/mount.fuse.vbnfs"]
+
+
+def test_the_helper_of_a_package_stays(tmp_path: Path) -> None:
+    """What script/package's package has put there is its own: it is refused by name, and not taken away."""
+    (tmp_path / "sbin").mkdir()
+    (tmp_path / "sbin" / "mount.vbnfs").symlink_to("/usr/lib/vbnfs/bin/mount.vbnfs")
+    done = run_vbnfs("install-helper", "--root", tmp_path)
+    assert (done.returncode, "mount.vbnfs: of the package vbnfs, so it stays; 'apt remove" in done.stderr) == (
+        1,
+        True,
+    )
+    assert run_vbnfs("uninstall", "--system", "--root", tmp_path).returncode == 0
+    assert files_below(tmp_path) == ["sbin/mount.vbnfs"]
 
 
 def test_the_helper_of_another_installation_is_replaced(tmp_path: Path) -> None:
@@ -353,6 +372,19 @@ def test_a_program_for_everybody(tmp_path: Path) -> None:
     program = private / "program"
     program.touch(mode=0o755)
     assert not install.is_for_all_users(program)
+
+
+@pytest.mark.root
+def test_a_program_of_a_user_that_root_runs(tmp_path: Path) -> None:
+    """Who could change what root runs is found: by the program itself, a folder above it, or where its link leads."""
+    (tmp_path / "home" / "bin").mkdir(parents=True)
+    program, link = tmp_path / "home" / "bin" / "vbnfs", tmp_path / "vbnfs"
+    program.touch()
+    link.symlink_to(program)
+    before = install.who_can_change(link)
+    os.chown(tmp_path / "home", 65534, 65534)
+    assert (before, install.who_can_change(program)) == (None, install.who_can_change(link))
+    assert install.who_can_change(link) is not None
 
 
 @pytest.mark.parametrize(

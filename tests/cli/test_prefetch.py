@@ -23,9 +23,10 @@ from vbnfs.access.dataset import open_dataset
 from vbnfs.access.door import opened
 from vbnfs.access.filling import Progress
 from vbnfs.access.versions import load_versions
+from vbnfs.access.wanted import Wanted, find
 from vbnfs.cache.inventory import scan
 from vbnfs.cli.progress import line_of, time_text
-from vbnfs.cli.wanted import Wanted, find
+from vbnfs.cli.running import open_tables
 from vbnfs.config.settings import MIB
 from vbnfs.config.sources import load_config
 
@@ -101,7 +102,7 @@ def test_what_is_chosen() -> None:
     with opened(open_dataset(load_config(command_line={}))) as dataset:
         versions = dataset.run(load_versions, dataset.value)
         for wanted, paths in CHOICES:
-            found = dataset.run(find, versions, wanted)
+            found = dataset.run(find, versions, wanted, open_tables(versions))
             chosen = [node.source.key.partition("/")[2] for _, node in found.files]
             assert sorted(chosen) == sorted(paths), wanted
             left_out = {node.source.key.partition("/")[2] for node in found.left_out}
@@ -126,7 +127,7 @@ def test_a_dry_run(server: FakeS3Server, tmp_path: Path) -> None:
     assert fetch("--sessions", "all")
     done = run_vbnfs("prefetch", "--sessions", "all", "--lfp", "yes", "--dry-run")
     assert done.stderr == ""
-    assert done.stdout.startswith("0.5.0: 8 files, 24.0 MiB; 4 of them are here; 12.0 MiB to fetch\n")
+    assert done.stdout.startswith("0.5.0: 8 files, 24.0 MiB; 4 of them are complete; 12.0 MiB to fetch\n")
     assert re.search(r"time: about \d+ s, at the \S+ [KMG]iB/s of the last fetch\n$", done.stdout)
     done = run_vbnfs("prefetch", ".", "--lfp", "yes", "--dry-run", "--json", "--limit-rate", "1M")
     plan = json.loads(done.stdout)

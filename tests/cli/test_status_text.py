@@ -58,7 +58,7 @@ def test_a_mount_that_works() -> None:
         " 2.0 GiB",
         "  The daemon",
         f"    daemon      pid 4711, vbnfs {__version__}",
-        "    log         on the daemon's terminal",
+        "    log         on its terminal, or where systemd has started it: journalctl _PID=4711",
         "  'vbnfs top /home/me/vbn' shows what goes on, 'vbnfs umount /home/me/vbn' takes it away",
     ]
 
@@ -111,6 +111,10 @@ def test_lines_that_stand_there_where_there_is_something_to_say() -> None:
         newer_version="0.6.0",
         proxy="http://proxy (HTTPS_PROXY)",
         mirror="bucket=lab",
+        site_cache=[
+            {"url": "http://a", "blocks": 1204, "problem": None},
+            {"url": "http://b", "blocks": 0, "problem": "http://b: refused"},
+        ],
         cache_also=["/lab/cache"],
         limit_rate={"rate_bytes": 5 << 20, "is_shared": True, "waiting_reads": 2, "waiting_others": 0},
         passthrough={"reason": None, "open_files": 1, "files": [], "old_handles": [
@@ -121,11 +125,12 @@ def test_lines_that_stand_there_where_there_is_something_to_say() -> None:
     assert "mount again to have it at the top ('vbnfs diff 0.5.0 0.6.0' compares)" in text
     assert "    proxy       http://proxy (HTTPS_PROXY)" in lines
     assert "    mirror      bucket=lab  5 blocks" in lines
+    assert "    site cache  http://a  1,204 blocks; http://b  0 blocks, away: http://b: refused; S3 is asked" in lines
     assert "    also read   /lab/cache" in lines
     assert "held back now: 2 reads" in text
     assert "    old handle  a.nwb: a program that is gone (pid 12) has it open from before it was checked" in text
     assert "    old handle2 b.nwb: python (pid 13)" in text
-    assert "no file is read by the kernel itself: not root" in "\n".join(
+    assert "passthrough off, which costs speed alone: not root" in "\n".join(
         shown(passthrough={"reason": "not root", "open_files": 0, "files": [], "old_handles": []})
     )
 

@@ -13,15 +13,16 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
-from tests.figures_example import figures
+from tests.figures_example import FILL, figures
 from vbnfs.cli import top
 from vbnfs.cli.main import cli
 from vbnfs.cli.top import Watched, watch
 from vbnfs.cli.top_screen import text_of
 from vbnfs.errors import MountError
-from vbnfs.figures import Figures
+from vbnfs.figures import Fetch, Figures, parse_fetch
 from vbnfs.host.mountinfo import MountEntry
 
+FETCH = Fetch("vbnfs", 4714, "vbn", "/home/me/.cache/vbnfs", 10.0, FILL)
 ENTRY = MountEntry(Path("/mnt/vbn"), "0:99", "fuse.vbnfs", "s3:vbn", 0)
 
 
@@ -153,9 +154,23 @@ def test_wide_characters_stay_on_their_lines() -> None:
     assert ["".join(segment.text for segment in line).rstrip() for line in shown] == ["データ" * 3 + "デ", "q ends"]
 
 
+def test_what_is_fetched_without_a_mount(capsys: pytest.CaptureFixture[str]) -> None:
+    """It stands below the mounts, with how far it is, and its rate since it began; as JSON it has its own line."""
+    watch([], 0.1, is_once=True, as_json=False, fetches=lambda: [FETCH])
+    assert capsys.readouterr().out == (
+        "/home/me/.cache/vbnfs  vbn, fetched by vbnfs (pid 4714) without a mount\n"
+        "  fetching 12 of 44 files, 20.0 MiB of 100.0 MiB, 2.0 MiB/s, 40 s left\n"
+    )
+    watch([], 0.1, is_once=True, as_json=True, fetches=lambda: [FETCH])
+    assert parse_fetch(json.loads(capsys.readouterr().out)["fetch"]) == FETCH
+    watch([], 0.1, is_once=True, as_json=False, fetches=list)
+    assert capsys.readouterr().out == "nothing is mounted, and nothing is fetched any more\n"
+
+
 def test_no_mounts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where there is none, the message says what to type."""
+    """Where there is none, and nothing is fetched, the message says what to type."""
     monkeypatch.setattr("vbnfs.host.mountinfo.list_mounts", list)
+    monkeypatch.setattr("vbnfs.access.running_fetches.running_fetches", list)
     error = CliRunner().invoke(cli, ["top", "--once"], prog_name="vbnfs").exception
     assert isinstance(error, MountError)
     assert "'vbnfs mount ~/vbn' mounts a dataset" in str(error)

@@ -5,7 +5,8 @@ from dataclasses import replace
 from typing import Any
 
 from tests.figures_example import BUCKETS, FAILURE, FILL, KERNEL, READER, figures
-from vbnfs.cli.top_text import Line, Sample, mount_lines, silent_lines
+from vbnfs.cli.top_text import Line, Sample, fetch_lines, mount_lines, silent_lines
+from vbnfs.figures import Fetch
 
 MIB = 1 << 20
 READ = {"read_bytes": 10 * MIB, "read_requests": 100, "fetched_reads": 10, "received_bytes": MIB, "range_requests": 4}
@@ -110,5 +111,6 @@ def test_nothing_drives_the_terminal() -> None:
         readers=[replace(READER, program=evil, file=evil, read_by=evil)],
         failures=[replace(FAILURE, text=evil)],
     )
-    lines = [*shown(Sample(now)), *texts(silent_lines(evil, evil))]
+    fetch = Fetch(evil, 1, evil, evil, 0.0, FILL)
+    lines = [*shown(Sample(now)), *texts(silent_lines(evil, evil)), *texts(fetch_lines(fetch))]
     assert "\x1b" not in "".join(lines)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from vbnfs.access.verifying import FAILED, GOOD, INCOMPLETE, MISMATCH, NO_FILE, NO_HASH, Finding
 from vbnfs.cli import verify_as_reader
-from vbnfs.cli.verify import FAILED, GOOD, INCOMPLETE, MISMATCH, NO_FILE, NO_HASH, Finding
 from vbnfs.errors import MountError, UsageError
 from vbnfs.host.mountinfo import MountEntry
 

@@ -22,6 +22,12 @@ EXAMPLES: dict[str, list[tuple[str, Any]]] = {
         ("region=local bucket=one endpoint_url=http://b:1", MirrorPlace("one", "http://b:1", "local")),
         ("bucket=one 'ca_bundle=/with blank'", MirrorPlace("one", ca_bundle=Path("/with blank"))),
     ],
+    "site_cache": [
+        ("http://a:8090", ("http://a:8090",)),
+        ("http://a https://b:1/", ("http://a", "https://b:1")),
+        ("http://[::1]:2", ("http://[::1]:2",)),
+        ("http://d/path", ("http://d/path",)),
+    ],
     "dataset_version": [
         ("0.1.0", "0.1.0"),
         ("v0.2.0", "0.2.0"),
@@ -100,6 +106,7 @@ BAD: dict[str, list[str]] = {
         *("", "lab-copy", "region=local", "bucket=A", "bucket=", "endpoint_url=localhost", "other=1 bucket=one"),
         *("bucket=one bucket=two", "bucket=one 'region=local", "bucket=one ca_bundle=", "bucket=one region=a/b"),
     ],
+    "site_cache": ["a:8090", "http://a,", "ftp://a", "http://user:pw@a", "http://a?b", "http://a b"],
     "dataset_version": ["", "v", "../1.0.0", "1.0.0/x", "1.0.0 ", "-1", "x" * 101],
     "versions": [":", "0.1.0:", "0.1.0,0.2.0", "a.json", "../a_manifest_v1.json", "a/b_manifest_v1.json", "x" * 101],
     "cache_dir": ["", "a\0b", "~no-such-user-here/x"],

@@ -47,6 +47,7 @@ def test_defaults() -> None:
         endpoint_url=None,
         ca_bundle=None,
         mirror=None,
+        site_cache=(),
         dataset_version=None,
         versions=("0.1.0", "0.2.0", "0.3.0", "0.4.0", "0.5.0"),
         cache_dir=config.cache_dir,

@@ -254,6 +254,8 @@ SOUND = {
         {"last_error": []}, {"bucket": {}}, {"new": [[[[[]]]]]}, {"new": float("nan")}, {"ok": 1}, {"ok": "yes"},
         {"new": 10**400}, {"uptime_seconds": "a day"}, {"uptime_seconds": 10**400}, {"cache_also": [1]},
         {"cache_problem": 5}, {"newer_version": ["0.6.0"]}, {"dataset": 5}, {"mirror": 17},
+        {"site_cache": 5}, {"site_cache": [{"url": "http://a"}]},
+        {"site_cache": [{"url": 5, "blocks": 1, "problem": None}]},
         {"last_error_time": "today"}, {"last_error_time": "2026-11-30"}, {"last_error_time": 5},
         {"last_error_time": "0001-01-01T00:00+23:00"}, {"read_bytes_since_error": -1},
         {"passthrough": []}, {"passthrough": {"reason": None}}, {"limit_rate": 5}, {"limit_rate": {"is_shared": 1}},
@@ -265,7 +267,7 @@ SOUND = {
 def test_a_status_that_is_none(entry: MountEntry, change: dict[str, Any]) -> None:
     """Whatever a daemon says, which may be another user's: what is no status is an error."""
     reply = json.dumps({**SOUND, **change}).encode()
-    reason = "None" if "ok" in change else "its daemon's status is none"
+    reason = "None" if "ok" in change else "its daemon's status is none: .*: unmount it and mount it again"
     with answering(entry, lambda connection: connection.sendall(reply)), pytest.raises(MountError, match=reason):
         ask_status(entry)
 
@@ -400,7 +402,7 @@ async def test_a_socket_that_goes_away_is_made_again(
     monkeypatch.setattr(control, "_LOOK_SECONDS", 0.01)
     session = tmp_path / "session"
     session.mkdir()
-    monkeypatch.setattr(runtime, "_places", lambda owner: [session / "vbnfs", tmp_path / "vbnfs"])
+    monkeypatch.setattr(runtime, "runtime_directories", lambda owner: [session / "vbnfs", tmp_path / "vbnfs"])
     place = partial(runtime.socket_path, entry.owner, entry.device)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(control.keep_serving, place, {"hello": hello})
@@ -453,7 +455,7 @@ async def test_a_socket_is_found_when_its_user_has_logged_in_since(
 ) -> None:
     """A mount from before /run/user/UID was there is asked where its socket was made, a later one there."""
     session = tmp_path / "session"
-    monkeypatch.setattr(runtime, "_places", lambda owner: [session / "vbnfs", tmp_path / "vbnfs"])
+    monkeypatch.setattr(runtime, "runtime_directories", lambda owner: [session / "vbnfs", tmp_path / "vbnfs"])
     async with served(entry) as path:
         assert path.parent == tmp_path / "vbnfs"
         session.mkdir()

@@ -20,6 +20,7 @@ from vbnfs.objects import ListedObject, ObjectAttributes
 from vbnfs.rate import OFF
 
 CONFIG = load_config(command_line={}, environ={}, config_file=Path("/dev/null"))
+OTHER_SERVERS = {"mirror", "site cache"}
 ORDER = Order(config=CONFIG, entries=())
 FUSE = FuseFacts(
     way="mount(2)", trial=Trial(), unwanted=None, sharing_problems=(), lets_others_in=False, most_mounts=None
@@ -32,6 +33,7 @@ WELL: dict[str, Any] = {
     "name": NAME,
     "server": SERVER,
     "mirror": (None,),
+    "site cache": ((("http://a", None),),),
     "throughput": ThroughputFacts(count_bytes=8 << 20, seconds=1.0),
 }
 Ask = Callable[[Order, Answers], Awaitable[Any]]
@@ -68,7 +70,7 @@ def by_check(found: Examination) -> dict[str, Finding]:
 async def test_all_is_well() -> None:
     """Each check has a line, in the order of the table, and nothing needs doing."""
     found = await found_with()
-    assert [one.check for one in found.results] == [check.name for check in CHECKS if check.name != "mirror"]
+    assert [one.check for one in found.results] == [check.name for check in CHECKS if check.name not in OTHER_SERVERS]
     assert {one.finding.level for one in found.results} == {Level.GOOD}
     assert found.to_do == []
 
@@ -76,7 +78,9 @@ async def test_all_is_well() -> None:
 @pytest.mark.parametrize("name", sorted(PROBES))
 async def test_a_probe_that_hangs(name: str, autojump_clock: trio.testing.MockClock) -> None:
     """What gives no answer in time is said once, with a remedy; all that does not need it is found as always."""
-    order = replace(ORDER, config=load_config(command_line={"mirror": "bucket=lab-copy"}, environ={}))
+    order = replace(
+        ORDER, config=load_config(command_line={"mirror": "bucket=lab-copy", "site_cache": "http://a"}, environ={})
+    )
     found = await found_with(order, **{name: hang})
     concerned = [check.name for check in CHECKS if name in check.probes]
     speaker = name if name in concerned else concerned[0]

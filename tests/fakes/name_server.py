@@ -13,12 +13,15 @@ _TYPES: Final = {1: 4, 28: 6}  # of records of addresses (A, AAAA), and the vers
 
 
 class NameServer:
-    """Listens at `NAME_SERVER` while entered. `asked` counts questions; with `hangs` none is answered.
+    """Listens at `address` while entered. `asked` counts questions; with `hangs` none is answered.
 
-    `addresses` are those of each name; they may change.
+    One test at a time can have an address. `addresses` are those of each name; they may change.
     """
 
-    def __init__(self, *, hangs: bool, addresses: dict[str, list[str]] | None = None) -> None:
+    def __init__(
+        self, *, hangs: bool, addresses: dict[str, list[str]] | None = None, address: str = NAME_SERVER
+    ) -> None:
+        self.address = address
         self.asked = 0
         self.addresses = addresses or {}
         self._hangs = hangs
@@ -26,7 +29,7 @@ class NameServer:
         self._thread = threading.Thread(target=self._serve, daemon=True)
 
     def __enter__(self) -> Self:
-        self._socket.bind((NAME_SERVER, 53))
+        self._socket.bind((self.address, 53))
         self._thread.start()
         return self
 

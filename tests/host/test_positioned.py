@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from vbnfs.host import positioned
-from vbnfs.host.positioned import read_at, write_all
+from vbnfs.host.positioned import read_at, read_into, write_all
 
 
 def test_many_parts_are_written_as_one(tmp_path: Path) -> None:
@@ -36,7 +36,7 @@ def test_what_is_taken_in_part_goes_on_from_there(tmp_path: Path, monkeypatch: p
 
 def test_where_files_have_a_position_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Many threads read and write at places of one file, as by pread(2); its position stays what it was."""
-    for name in ("_HAS_PREAD", "_HAS_PWRITE", "_HAS_PWRITEV"):
+    for name in ("_HAS_PREAD", "_HAS_PREADV", "_HAS_PWRITE", "_HAS_PWRITEV"):
         monkeypatch.setattr(positioned, name, False)
     data = os.urandom(100_000)
     with (tmp_path / "file").open("w+b", buffering=0) as file, ThreadPoolExecutor(8) as threads:
@@ -46,6 +46,9 @@ def test_where_files_have_a_position_alone(tmp_path: Path, monkeypatch: pytest.M
         list(threads.map(write, places))
         parts = threads.map(lambda at: read_at(file.fileno(), 1000, at + 7), places)
         assert b"".join(parts) == data
+        buffer = bytearray(2000)
+        assert read_into(file.fileno(), memoryview(buffer), len(data) - 993) == 1000
+        assert buffer == data[-1000:] + bytes(1000)
         assert file.tell() == 5
 
 

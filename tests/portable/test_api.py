@@ -107,8 +107,7 @@ def test_the_guide(
     all of a file is read all the same. No module of what mounts are made of is imported.
     """
     found = result(start(system, "guide", tmp_path / "cache", *full_disk))
-    names = found["cold"].pop("names")
-    assert set(found["offline"].pop("names")) >= set(names)
+    names = found["cold"].pop("names") + found["offline"].pop("names")
     expected = {
         "versions": ["0.1.0", "0.2.0"],
         "units": [1.5, 2.5, 3.5],

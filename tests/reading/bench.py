@@ -26,6 +26,7 @@ from vbnfs.reading.block_writer import BlockWriter
 from vbnfs.reading.file_reader import FileReader
 from vbnfs.reading.memory import Memory
 from vbnfs.reading.mirror import Mirror
+from vbnfs.reading.mirrors import Mirrors
 from vbnfs.reading.other_processes import SharedFetches
 from vbnfs.reading.prefetch import Prefetcher
 from vbnfs.reading.proof import Proof
@@ -126,11 +127,11 @@ async def bench(
     """
     client = client or MemoryClient(MemoryStore())
     metrics = Metrics()
-    cache, mirror, digests = BlockCache(directory, scope="test", metrics=metrics), None, DigestStore(directory)
+    cache, mirrors, digests = BlockCache(directory, scope="test", metrics=metrics), None, DigestStore(directory)
     if mirror_client is not None:
-        stock, mirrors = Stock({"test", "mirror"}), Verdicts(directory, scope="mirror")
+        stock, of_mirror = Stock({"test", "mirror"}), Verdicts(directory, scope="mirror")
         sent = BlockCache(directory, scope="mirror", metrics=metrics, digests=digests, stock=stock)
-        mirror = Mirror(mirror_client, sent, mirrors, name="the mirror", patience_seconds=PATIENCE_SECONDS)
+        mirrors = Mirrors([Mirror(mirror_client, sent, of_mirror, name="lab", patience_seconds=PATIENCE_SECONDS)])
         cache = BlockCache(directory, scope="test", metrics=metrics, behind=Behind([sent]), stock=stock)
     evictor = Evictor(directory, limit_bytes=limit_bytes, metrics=metrics)
     async with trio.open_nursery() as outer:
@@ -141,7 +142,7 @@ async def bench(
             verdicts = Verdicts(directory, scope="test")
             writer = BlockWriter(cache, evictor, others, memory, on_stored=on_stored)
             source = BlockSource(
-                Sources(client, verdicts, Proof(digests), Sinks(cache, evictor), metrics=metrics, mirror=mirror),
+                Sources(client, verdicts, Proof(digests), Sinks(cache, evictor), metrics=metrics, mirrors=mirrors),
                 writer,
                 others,
                 nursery=services,
@@ -150,7 +151,7 @@ async def bench(
                 limit=limit,
             )
             prefetcher = Prefetcher(cache, source, nursery=services)
-            verifier = Verifier(cache, source, verdicts, digests, metrics=metrics, mirror=mirror)
+            verifier = Verifier(cache, source, verdicts, digests, metrics=metrics, mirrors=mirrors)
             index = StructureIndex(directory)
             walks = Walks(cache, source, verdicts, index, metrics=metrics, nursery=services)
             if keeps_blocks:

@@ -129,7 +129,7 @@ def test_what_is_browsed_can_be_fetched(mounts: Mounts, server: FakeS3Server) ->
     done = run_vbnfs("prefetch", by / "structure/VISp/8")
     assert (done.returncode, done.stdout) == (0, "1 of 1 files good, 293.0 KiB\n"), done.stderr
     done = run_vbnfs("prefetch", by / "structure/VISp", "--dry-run")
-    assert done.stdout.startswith("0.5.0: 2 files, 585.9 KiB; 2 of them are here; 0 B to fetch\n")
+    assert done.stdout.startswith("0.5.0: 2 files, 585.9 KiB; 2 of them are complete; 0 B to fetch\n")
     assert run_vbnfs("prefetch", by / "structure").stdout == "2 of 2 files good, 585.9 KiB\n"
 
 

@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -10,8 +12,9 @@ from typing import Any
 import pytest
 
 from tests.fakes.disks import freezable_disk, freeze, thaw
+from tests.fakes.name_server import NameServer
 from tests.fixtures_mount import Mounts, run_vbnfs, until
-from tests.scenarios.system.namespace import HOME, USER, Namespace
+from tests.scenarios.system.namespace import HOME, LAB, MEMBER, USER, Namespace
 from vbnfs.demo.server import SeaweedServer
 from vbnfs.demo.upload import DemoRelease
 
@@ -53,6 +56,31 @@ def test_leftover_mounts(seaweed: SeaweedServer, tiny_release: DemoRelease, moun
 
 @pytest.mark.slow
 @pytest.mark.root
+def test_a_name_server_that_hangs(tmp_path: Path) -> None:
+    """Where the network's name server does not answer, that is the one thing to do, and the command ends in time."""
+    resolv = tmp_path / "resolv.conf"
+    setup = 'mount --bind "$1" /etc/resolv.conf; umount --all --lazy --types fuse.vbnfs; shift; exec "$@"'
+    inside = ["unshare", "--mount", "--propagation", "private", "sh", "-euc", setup, "sh", str(resolv)]
+    with NameServer(hangs=True, address="127.83.0.2") as name_server:
+        resolv.write_text(f"nameserver {name_server.address}\noptions timeout:1 attempts:1\n")
+        done = subprocess.run(
+            [*inside, sys.executable, "-m", "vbnfs", "doctor", "--json"],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+    assert name_server.asked > 0
+    assert done.returncode == 1, done.stderr
+    found = findings(done.stdout)
+    assert [check for check, ones in found.items() if ones[0]["level"] == "to do"] == ["name"]
+    assert ".s3.us-west-2.amazonaws.com cannot be looked up: " in found["name"][0]["text"]
+    assert "check the network and its name server (/etc/resolv.conf)" in found["name"][0]["remedy"]
+    assert (found["server"][0]["level"], found["server"][0]["text"]) == ("left out", "see name")
+
+
+@pytest.mark.slow
+@pytest.mark.root
 def test_a_disk_that_hangs(tmp_path: Path) -> None:
     """Where the cache's disk takes no writes and does not say so, that is found, and the command ends in time."""
     with freezable_disk(tmp_path / "disk", 64 << 20) as disk:
@@ -74,10 +102,23 @@ def test_a_disk_that_hangs(tmp_path: Path) -> None:
         assert found[check][0]["level"] == "good"
 
 
+# A machine without the module: its /dev has other devices, and not this one.
+NO_FUSE = """
+mkdir /run/dev
+mknod -m 666 /run/dev/null c 1 3
+mknod -m 666 /run/dev/urandom c 1 9
+ln -s /proc/self/fd /run/dev/fd
+mount --bind /run/dev /dev
+"""
+
+
 @pytest.mark.slow
 @pytest.mark.root
 def test_as_an_ordinary_user() -> None:
-    """A user has mounts by fusermount3, without passthrough; what keeps them from it is found, with the remedy."""
+    """A user has mounts by fusermount3, without passthrough; what keeps them from it is found, with the remedy.
+
+    So it is where there is no /dev/fuse at all, for root, too.
+    """
     with Namespace() as namespace:
 
         def doctor(*arguments: str) -> dict[str, list[dict[str, Any]]]:
@@ -102,3 +143,18 @@ def test_as_an_ordinary_user() -> None:
         assert USER not in report
         assert "/dev/fuse: not open to everybody; as root, run: chmod 666 /dev/fuse" in report
         assert namespace.mounts() == []
+        namespace.output("sh", "-euc", f"chgrp {LAB} /dev/fuse; chmod 660 /dev/fuse")
+        expected = (
+            f"/dev/fuse: not open to everybody; be a member of the group {LAB}, and log in again; or, as root, run:"
+        )
+        assert doctor()["fuse"][0]["text"] == f"{expected} chmod 666 /dev/fuse"
+        done = namespace.vbnfs("doctor", "--json", "--offline", user=MEMBER)
+        assert findings(done.stdout)["fuse"][0]["level"] == "good"
+        namespace.output("sh", "-euc", NO_FUSE)
+        for user in (USER, None):
+            done = namespace.vbnfs("doctor", "--json", "--offline", user=user)
+            absent = findings(done.stdout)
+            assert absent["fuse"][0]["level"] == "to do"
+            expected = "no /dev/fuse: load the module with 'modprobe fuse' (in a container: --device /dev/fuse)"
+            assert absent["fuse"][0]["text"] == expected
+            assert absent["passthrough"][0]["text"] == "no mount can be made"

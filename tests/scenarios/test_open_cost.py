@@ -9,13 +9,28 @@ import h5py
 import pynwb
 import pytest
 
+import vbnfs
 from tests.fakes.s3_server import FakeS3Server
 from tests.fixtures_mount import Mounts
 from tests.hdf5.copies import Form, copy
 from tests.hdf5.running import RecordedFile, Waves
 from tests.hdf5.truth import objects_of
-from tests.scenarios.hdf5_programs import Programs, list_names, open_with_pynwb, read_one_channel, read_one_unit
-from tests.scenarios.opening import FileData, Measure, check_rounds_with_an_index, measure, serving
+from tests.scenarios.hdf5_programs import (
+    LFP_SAMPLES,
+    Programs,
+    list_names,
+    open_with_pynwb,
+    read_one_channel,
+    read_one_unit,
+)
+from tests.scenarios.opening import (
+    FileData,
+    Measure,
+    check_rounds_with_an_index,
+    measure,
+    measure_in_python,
+    serving,
+)
 from vbnfs.blocks import BLOCK_BYTES
 from vbnfs.demo.release import LocalRelease, make_release
 from vbnfs.demo.scale import ReleaseScale
@@ -66,7 +81,9 @@ Files = Mapping[str, Path]
 def files(session: Path, lfp: Path, chunked: Path, behavior: Path) -> Files:
     """By name. The session has a name for each work, so that each finds nothing cached."""
     names = {f"session-{work}": session for work in ("names", "pynwb", "unit", "both")}
-    return names | {"lfp-channel": lfp, "lfp-names": lfp, "chunked": chunked, "behavior": behavior}
+    names |= {f"session-python-{work}": session for work in ("names", "unit")}
+    names |= {f"lfp-{work}": lfp for work in ("channel", "names", "python-channel")}
+    return names | {"chunked": chunked, "behavior": behavior}
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +137,21 @@ def test_rounds_to_read_one_channel(costs: tuple[Measure, Measure]) -> None:
     found = costs[0]("lfp-channel", read_one_channel)
     assert found.rounds <= 7
     assert found.fetched_bytes <= 12e6
+
+
+def test_rounds_in_python(server: FakeS3Server, tmp_path: Path) -> None:
+    """By `File.h5`, without a mount: as with one, though each of 12,500 reads of a channel comes as it is."""
+    bounds = {"session-python-names": (10, 15e6), "session-python-unit": (10, 15e6), "lfp-python-channel": (7, 12e6)}
+    works = (
+        lambda file: file.visititems(lambda name, item: None),
+        lambda file: file["units/spike_times"][slice(*file["units/spike_times_index"][99:101])],
+        lambda file: next(iter(next(iter(file["acquisition"].values())).values()))["data"][:LFP_SAMPLES, 5],
+    )
+    with vbnfs.Dataset(endpoint_url=server.endpoint_url, cache_dir=tmp_path) as dataset:
+        for (name, (rounds, count_bytes)), work in zip(bounds.items(), works, strict=True):
+            found = measure_in_python(dataset, server, name, work, seconds=0.4)
+            assert found.rounds <= rounds
+            assert found.fetched_bytes <= count_bytes
 
 
 def test_bytes_fetched_to_open_a_session(costs: tuple[Measure, Measure], session: Path) -> None:

@@ -86,17 +86,46 @@ def test_errors_have_remedies(mounts: Mounts, server: FakeS3Server) -> None:
     assert re.search(r"^  error    .*connect to the network", text, re.MULTILINE), text
 
 
-def test_prefetches_have_their_progress(mounts: Mounts, server: FakeS3Server) -> None:
+def test_prefetches_have_their_progress(mounts: Mounts, server: FakeS3Server, tmp_path: Path) -> None:
     """While `vbnfs prefetch` has a mount fetch, its files and bytes are shown, and how many have come."""
     mount = mounts(server.endpoint_url)
     gate = threading.Event()
     server.behaviours.append(for_kind("get_range", held(gate)))
     with prefetching(mount, OTHER, gate):
         until(lambda: any(fill["count_bytes"] for fill in figures(mount)["fills"]))
+        assert f"{tmp_path}/cache  " not in run_vbnfs(*ONCE).stdout  # it is the mount that fetches
         [fill] = figures(mount)["fills"]
         assert (fill["files"], fill["done_files"], fill["count_bytes"]) == (1, 0, 20 * MIB)
         assert "  fetching 0 of 1 file, " in run_vbnfs(*ONCE, mount.path).stdout
     assert figures(mount)["fills"] == []
+
+
+def test_prefetches_without_a_mount(server: FakeS3Server, tmp_path: Path) -> None:
+    """`vbnfs top` and `vbnfs status` show them and how far they are while they go on, and not when killed."""
+    gate = threading.Event()
+    server.behaviours.append(for_kind("get_range", held(gate)))
+    environment = {**os.environ, "VBNFS_ENDPOINT_URL": server.endpoint_url}
+
+    def shown() -> list[dict[str, Any]]:
+        lines = map(json.loads, run_vbnfs(*ONCE, "--json").stdout.splitlines())  # others of this user may fetch, too
+        found = [line["fetch"] for line in lines if "fetch" in line]
+        return [fetch for fetch in found if fetch["cache_dir"] == str(tmp_path / "cache")]
+
+    words = [sys.executable, "-m", "vbnfs", "prefetch", OTHER]
+    with subprocess.Popen(words, stderr=subprocess.DEVNULL, env=environment) as command:
+        try:
+            until(shown)
+            [fetch] = shown()
+            assert (fetch["pid"], fetch["fill"]["files"], fetch["fill"]["count_bytes"]) == (command.pid, 1, 20 * MIB)
+            line = f"{tmp_path}/cache  visual-behavior-neuropixels, fetched by {fetch['program']} (pid {command.pid})"
+            for words in (ONCE, ("status",)):
+                text = run_vbnfs(*words).stdout
+                assert line in text
+                assert "  fetching 0 of 1 file, " in text.partition(line)[2]
+        finally:
+            command.kill()
+            gate.set()
+    assert shown() == []
 
 
 @contextmanager
@@ -124,30 +153,37 @@ def test_a_mount_that_hangs(mounts: Mounts, server: FakeS3Server) -> None:
     assert f"{mount.path}  visual-behavior-neuropixels 0.1.0, mounted " in done.stdout
 
 
-@pytest.mark.parametrize("status", [0, 128 + signal.SIGTERM])
-def test_a_screen(mounts: Mounts, server: FakeS3Server, status: int) -> None:
-    """On a terminal it is drawn again and again, until q is pressed or SIGTERM comes; then that is as before."""
+def test_a_screen(mounts: Mounts, server: FakeS3Server) -> None:
+    """On a terminal it is drawn again and again, until q or Ctrl-C is pressed, or SIGTERM comes.
+
+    Then the terminal is as before. The keys are a usual end: the exit status is 0. Nothing is said.
+    """
     mount = mounts(server.endpoint_url)
-    ours, theirs = pty.openpty()
-    before = termios.tcgetattr(theirs)
-    words = [sys.executable, "-m", "vbnfs", "top", "--interval", "0.1", mount.path]
     environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "100", "LINES": "30"}
-    with subprocess.Popen(words, stdin=theirs, stdout=theirs, stderr=theirs, env=environment) as command:
-        seen = b""
-        while seen.count(b"hit ratio") < 2:
+    for key, status in ((b"q", 0), (b"\x03", 0), (None, 128 + signal.SIGTERM)):
+        ours, theirs = pty.openpty()
+        before = termios.tcgetattr(theirs)
+        words = ["setsid", "--ctty", sys.executable, "-m", "vbnfs", "top", "--interval", "0.1", mount.path]
+        with subprocess.Popen(words, stdin=theirs, stdout=theirs, stderr=theirs, env=environment) as command:
+            seen = b""
+            while seen.count(b"hit ratio") < 2:
+                seen += os.read(ours, 4096)
+            assert b"\x1b[?1049h" in seen  # the alternate screen
+            if key is None:
+                command.terminate()
+            else:
+                os.write(ours, key)
+            while b"\x1b[?1049l" not in seen and select.select([ours], [], [], 60)[0]:
+                seen += os.read(ours, 4096)
+            assert command.wait(60) == status
+        while select.select([ours], [], [], 0)[0]:
             seen += os.read(ours, 4096)
-        assert b"\x1b[?1049h" in seen  # the alternate screen
-        if status:
-            command.terminate()
-        else:
-            os.write(ours, b"q")
-        while b"\x1b[?1049l" not in seen and select.select([ours], [], [], 60)[0]:
-            seen += os.read(ours, 4096)
-        assert command.wait(60) == status
-    assert b"\x1b[?1049l" in seen
-    assert termios.tcgetattr(theirs) == before
-    os.close(ours)
-    os.close(theirs)
+        left = seen.partition(b"\x1b[?1049l")
+        assert left[1]
+        assert re.sub(rb"\x1b\[\?25h|\s", b"", left[2]) == b""  # the cursor is shown again, and nothing is written
+        assert termios.tcgetattr(theirs) == before
+        os.close(ours)
+        os.close(theirs)
 
 
 def test_nothing_to_watch(tmp_path: Path) -> None:

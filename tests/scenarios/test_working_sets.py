@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.code_blocks import blocks_of
 from tests.fakes.cache_files import allocated_bytes
 from tests.fakes.dataset import serve
 from tests.fakes.s3_server import FakeS3Server, Reply, Request
@@ -171,8 +172,8 @@ def test_a_cache_full_of_pins(mounts: Mounts, server: FakeS3Server, tmp_path: Pa
 
 
 def commands() -> list[str]:
-    """The lines of the document that are typed, but for mounting: test_document_commands.py types that, too."""
-    blocks = "\n".join(re.findall(r"^```\n(.*?)^```$", DOCUMENT, re.MULTILINE | re.DOTALL))
+    """The lines of the document that need no shell, but for mounting: test_document_commands.py types all of them."""
+    blocks = "\n".join(block.code for block in blocks_of("docs/working-sets.md") if not block.language)
     return re.findall(r"^(?:\$ )?vbnfs (?!u?mount )(.*)$", blocks, re.MULTILINE)
 
 

@@ -24,7 +24,7 @@ from vbnfs.access.opening import (
     make_catalog,
     make_client,
     make_limit,
-    make_mirror,
+    make_mirrors,
     make_reading_client,
     scope_of,
 )
@@ -41,7 +41,7 @@ from vbnfs.objects import Content
 from vbnfs.reading.block_source import BlockSource
 from vbnfs.reading.block_writer import BlockWriter
 from vbnfs.reading.memory import Memory
-from vbnfs.reading.mirror import Mirror
+from vbnfs.reading.mirrors import Mirrors
 from vbnfs.reading.other_processes import SharedFetches
 from vbnfs.reading.proof import Proof
 from vbnfs.reading.rate_limit import RateLimit
@@ -64,7 +64,7 @@ class Dataset:
     verdicts: Verdicts  # not read from the disk yet: see `Verdicts.refresh`
     digests: DigestStore
     index: StructureIndex
-    mirror: Mirror | None
+    mirrors: Mirrors | None
     limit: RateLimit  # learns the rate while `RateLimit.watch` runs
 
     def make_source(
@@ -82,7 +82,7 @@ class Dataset:
         memory = Memory(config.memory_limit_bytes)
         writer = BlockWriter(cache, evictor, others, memory, on_stored=on_stored)
         proof, sinks = Proof(self.digests), Sinks(cache, evictor)
-        sources = Sources(client, self.verdicts, proof, sinks, metrics=self.metrics, mirror=self.mirror)
+        sources = Sources(client, self.verdicts, proof, sinks, metrics=self.metrics, mirrors=self.mirrors)
         return BlockSource(
             sources, writer, others, nursery=nursery, connections=paced, memory=memory, limit=self.limit
         )
@@ -125,12 +125,12 @@ async def open_dataset(config: Config, *, is_mount: bool = False) -> AsyncIterat
     """
     await trio.to_thread.run_sync(prepare_cache_directory, config.cache_dir, abandon_on_cancel=True)
     metrics, digests = Metrics(), DigestStore(config.cache_dir)
-    async with make_client(config, metrics) as link, make_mirror(config, metrics, digests) as mirror:
+    async with make_client(config, metrics) as link, make_mirrors(config, metrics, digests) as mirrors:
         catalog = make_catalog(config, link)
         limit = await trio.to_thread.run_sync(
             partial(make_limit, config, metrics, is_mount=is_mount), abandon_on_cancel=True
         )
-        cache = await trio.to_thread.run_sync(make_cache, config, metrics, digests, mirror, abandon_on_cancel=True)
+        cache = await trio.to_thread.run_sync(make_cache, config, metrics, digests, mirrors, abandon_on_cancel=True)
         verdicts = Verdicts(config.cache_dir, scope=scope_of(config))
         index = StructureIndex(config.cache_dir)
-        yield Dataset(config, metrics, link, catalog, cache, verdicts, digests, index, mirror, limit)
+        yield Dataset(config, metrics, link, catalog, cache, verdicts, digests, index, mirrors, limit)

@@ -22,6 +22,7 @@ from typing import Any, Final, Generic, TypeVar
 
 import trio
 
+from vbnfs.access.collecting import leave_garbage_to_others
 from vbnfs.errors import root_error
 from vbnfs.host.forking import after_fork_in_child
 
@@ -176,6 +177,7 @@ class _TrioThread:
     """A thread that runs an event loop until the main thread has ended. Raises what keeps the loop from beginning."""
 
     def __init__(self) -> None:
+        leave_garbage_to_others()
         self.pid: Final = os.getpid()
         self._ready = Future[None]()
         # A daemon thread, which the interpreter does not wait for; the other one it does wait for.

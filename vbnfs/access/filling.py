@@ -5,6 +5,7 @@ meanwhile, this process brings what is missing itself; what the mount has brough
 While contents are being brought, no process evicts them.
 """
 
+import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -15,10 +16,13 @@ import trio
 from vbnfs.access.dataset import Dataset
 from vbnfs.access.mount_filling import fill_by, mount_on
 from vbnfs.access.opening import scope_of
+from vbnfs.access.running_fetches import shown
 from vbnfs.blocks import Portion
 from vbnfs.cache.holdings import Held, Holdings
 from vbnfs.cache.measured_rate import note_rate
+from vbnfs.config.settings import Config
 from vbnfs.errors import MountError
+from vbnfs.figures import Fill
 from vbnfs.host.mountinfo import MountEntry
 from vbnfs.host.places import folder_at
 from vbnfs.objects import Content
@@ -26,6 +30,7 @@ from vbnfs.reading.block_source import BlockSource
 from vbnfs.reading.filling import Filler
 
 _MEASURED_SECONDS = 2.0  # between two notes of the rate
+_SHOWN_SECONDS = 1.0  # between two notes of how far it is
 
 Wait = Callable[[Content], Awaitable[None]]
 
@@ -35,6 +40,11 @@ class Progress:
     """How far it is: of so many `files` and `count_bytes` that were missing, and which mount does it, if one does.
 
     More than `count_bytes` come where something has to be fetched again.
+
+    >>> progress = vbnfs.Progress(files=2, count_bytes=100)
+    >>> progress.add(40)
+    >>> progress.done_bytes / progress.count_bytes
+    0.4
     """
 
     files: int = 0
@@ -47,6 +57,10 @@ class Progress:
     def add(self, count_bytes: int) -> None:
         """So many bytes have come."""
         self.done_bytes += count_bytes
+
+    def fill(self) -> Fill:
+        """How far it is now."""
+        return Fill(self.files, self.done_files, self.count_bytes, self.done_bytes)
 
 
 @asynccontextmanager
@@ -67,20 +81,22 @@ async def filling(
 ) -> AsyncIterator[Wait]:
     """While entered, portions are brought, in this order. Gives what waits until one has come, or will not come.
 
-    Each is of another content, by which it is waited for.
+    Each is of another content, by which it is waited for. What no mount brings is shown (running_fetches.py).
     """
     come, measuring = {one.content.content_id: trio.Event() for one in portions}, trio.CancelScope()
 
     def on_filled(content: Content) -> None:
         come[content.content_id].set()
 
-    async def fill() -> None:
+    async def fill(nursery: trio.Nursery) -> None:
         with suppress(MountError):  # a reason to do it here
             progress.by = await trio.to_thread.run_sync(mount_on, dataset.config, abandon_on_cancel=True)
             if progress.by is not None:
                 await fill_by(progress.by, portions, progress.add, on_filled)
         progress.by = None
         left = [one for one in portions if not come[one.content.content_id].is_set()]
+        if left:
+            nursery.start_soon(_show, dataset.config, progress)
         await Filler(dataset.cache, source, on_came=progress.add, on_filled=on_filled).fill(left)
         measuring.cancel()
         await _note(dataset, progress)
@@ -91,9 +107,19 @@ async def filling(
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_measure, dataset, progress, measuring)
-        nursery.start_soon(fill)
+        nursery.start_soon(fill, nursery)
         yield wait
         nursery.cancel_scope.cancel()
+
+
+async def _show(config: Config, progress: Progress) -> None:
+    """Show how far it is to the commands that watch. Where that cannot be, the fetch goes on all the same."""
+    if sys.platform == "win32":  # there is no folder for that
+        return
+    with suppress(OSError, MountError), shown(config) as show:
+        while True:
+            await trio.to_thread.run_sync(show, progress.fill())
+            await trio.sleep(_SHOWN_SECONDS)
 
 
 async def _measure(dataset: Dataset, progress: Progress, measuring: trio.CancelScope) -> None:

@@ -117,5 +117,6 @@ class Finder:
             option = f"--having {places[0]}" if short is None else f"--having-{short}"
             hint = f'; {" and ".join(places)} has it: {option} "..."'
         else:
-            hint = "" if error.nearest else f"; text stands in quotes, as in '{error.name}'"
+            hint = f"; 'vbnfs tables' lists the columns, and text stands in quotes, as in '{error.name}'"
+            hint = "" if error.nearest else hint
         return UnknownColumnError(f"{error}{hint}", name=error.name, nearest=error.nearest)

@@ -38,10 +38,14 @@ async def make_copy(
 
 def _write(files: OpenFiles, content: Content, reader: FileReader, to: Path) -> None:
     """In a thread. What the cache has as a whole, and checked, is shared where the disk can do that."""
-    with output_file(to) as out:
-        checked = files.checked_file(content)
-        if checked is None or not clone_file(checked.descriptor, out.fileno()):
-            _copy(content, reader, out)
+    try:
+        with output_file(to) as out:
+            checked = files.checked_file(content)
+            if checked is None or not clone_file(checked.descriptor, out.fileno()):
+                _copy(content, reader, out)
+    except OSError as error:
+        error.filename = error.filename or str(to)  # write(2) names none
+        raise
 
 
 def _copy(content: Content, reader: FileReader, out: BinaryIO) -> None:

@@ -24,7 +24,8 @@ from vbnfs.blocks import Portion
 from vbnfs.config.settings import Config
 from vbnfs.errors import MountError
 from vbnfs.host import peers
-from vbnfs.host.mountinfo import MountEntry, is_ours, list_mounts
+from vbnfs.host.identity import our_uid
+from vbnfs.host.mountinfo import MountEntry, list_mounts
 from vbnfs.host.runtime import find_socket
 from vbnfs.objects import Content
 
@@ -36,10 +37,13 @@ _PIECE_BYTES: Final = 64 << 10
 
 
 def mount_on(config: Config) -> MountEntry | None:
-    """A mount of this user's that shows the same dataset from the same cache, and asks S3; None if there is none."""
+    """A mount of this user's that shows the same dataset from the same cache, and asks S3; None if there is none.
+
+    A cache belongs to one user. So root asks no mount of another's, whose daemon may say anything, and take any time.
+    """
     if config.offline:
         return None
-    for entry in filter(is_ours, list_mounts()):
+    for entry in (one for one in list_mounts() if one.owner == our_uid()):
         try:
             status = ask_status(entry)
         except MountError:

@@ -23,7 +23,7 @@ _NEW_TEXTS: Final = (
     *("proxy", "certificates", "mirror", "server_problem", "cache_problem", "last_error_time"),
     *("dataset", "newer_version"),
 )
-_NEW: Final = (*_NEW_COUNTS, *_NEW_TEXTS, "uptime_seconds", "cache_also")
+_NEW: Final = (*_NEW_COUNTS, *_NEW_TEXTS, "uptime_seconds", "cache_also", "site_cache")
 _SHOWN: Final = frozenset({"read_bytes", "received_bytes", "range_requests"})
 
 Check = Callable[[Any], bool]
@@ -62,7 +62,7 @@ def ask_readers_status(entry: MountEntry, *, seconds: float = ANSWER_SECONDS) ->
 
 def _no_status(entry: MountEntry, answer: Mapping[str, Any], wrong: str | None) -> MountError:
     """The error for a status that lacks something, or has what cannot be: perhaps another vbnfs means it so."""
-    theirs, remedy = answer.get("vbnfs_version"), ""
+    theirs, remedy = answer.get("vbnfs_version"), "; its vbnfs may be another one: unmount it and mount it again"
     if isinstance(theirs, str) and theirs != __version__ and _VERSION.fullmatch(theirs):
         remedy = f"; it is of vbnfs {theirs}, and this is {__version__}: unmount it and mount it again"
     return MountError(f"{entry.mountpoint}: its daemon's status is none: {wrong or 'not plain values'}{remedy}")
@@ -151,6 +151,16 @@ def _is_record(value: Any) -> bool:
     )
 
 
+def _are_site_caches(value: Any) -> bool:
+    """What is known of proxies; None of a daemon that does not report it."""
+    return value is None or (isinstance(value, list) and all(map(_is_site_cache, value)))
+
+
+def _is_site_cache(value: Any) -> bool:
+    is_dict = isinstance(value, dict) and value.keys() >= {"url", "blocks", "problem"}
+    return is_dict and _is_text(value["url"]) and _is_count(value["blocks"]) and _is_text_or_none(value["problem"])
+
+
 def _is_old_handle(value: Any) -> bool:
     is_dict = isinstance(value, dict) and value.keys() >= {"file", "pid", "program"}
     return is_dict and _is_text(value["file"]) and _is_count(value["pid"]) and _is_text_or_none(value["program"])
@@ -173,6 +183,7 @@ _CHECKS: Final[Mapping[str, Check]] = {
     "last_error_time": _is_time_or_none,
     "uptime_seconds": _is_number_or_none,
     "cache_also": _are_texts_or_none,
+    "site_cache": _are_site_caches,
     "is_offline": lambda value: isinstance(value, bool),
     "metrics": _are_counts,
 }

@@ -6,8 +6,10 @@
 import hashlib
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
 
@@ -37,6 +39,7 @@ from vbnfs.rate import OFF
 from vbnfs.reading.block_writer import BlockWriter
 from vbnfs.reading.deadlines import Deadlines
 from vbnfs.reading.mirror import Mirror
+from vbnfs.reading.mirrors import Mirrors
 from vbnfs.reading.rate_limit import RateLimit
 from vbnfs.s3.addresses import bucket_base, object_url, partition_at
 from vbnfs.s3.breaker import BreakerClient
@@ -93,11 +96,7 @@ def mirror_scope_of(endpoint_url: str | None, region: str, bucket: str) -> str:
 
 def scopes_of(config: Config) -> set[str]:
     """The names under which the cache has what a configuration reads."""
-    place = config.mirror
-    if place is None:
-        return {scope_of(config)}
-    region, bucket = place.region or config.region, place.bucket or config.bucket
-    return {scope_of(config), mirror_scope_of(place.endpoint_url, region, bucket)}
+    return {scope_of(config), *(server.scope for server in _servers(config))}
 
 
 def _file_name(scope: str, whole: str) -> str:
@@ -192,18 +191,55 @@ def make_limit(config: Config, metrics: Metrics, *, is_mount: bool) -> RateLimit
 
 
 @asynccontextmanager
-async def make_mirror(config: Config, metrics: Metrics, digests: DigestStore) -> AsyncIterator[Mirror | None]:
-    """The copy of the dataset's objects that is asked first, if there is one. With --offline it is not asked."""
-    place = config.mirror
-    if place is None:
-        yield None
-        return
-    region, bucket = place.region or config.region, place.bucket or config.bucket
+async def make_mirrors(config: Config, metrics: Metrics, digests: DigestStore) -> AsyncIterator[Mirrors | None]:
+    """What is asked before the dataset's bucket: a mirror, site caches. With --offline none of them is asked."""
+    stock, places = Stock(scopes_of(config)), _servers(config)
+    async with AsyncExitStack() as stack:
+        found = [
+            await stack.enter_async_context(_mirror_at(place, config, metrics, digests, stock)) for place in places
+        ]
+        mirrors = [mirror for mirror, place in zip(found, places, strict=True) if not place.has_versions]
+        yield Mirrors(mirrors, [mirror for mirror in found if mirror not in mirrors]) if found else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Server:
+    """A mirror, or a site cache, which has versions. `name` is for people."""
+
+    name: str
+    bucket: str
+    region: str
+    endpoint_url: str | None
+    ca_bundle: Path | None
+    has_versions: bool = False
+
+    @property
+    def scope(self) -> str:
+        """See `mirror_scope_of`."""
+        return mirror_scope_of(self.endpoint_url, self.region, self.bucket)
+
+
+def _servers(config: Config) -> list[_Server]:
+    """Those that are asked before the dataset's bucket."""
+    found = []
+    if (place := config.mirror) is not None:
+        region, bucket = place.region or config.region, place.bucket or config.bucket
+        ca_bundle = place.ca_bundle or config.ca_bundle
+        found.append(_Server(str(place), bucket, region, place.endpoint_url, ca_bundle))
+    for url in config.site_cache:
+        found.append(_Server(url, config.bucket, config.region, url, config.ca_bundle, has_versions=True))
+    return found
+
+
+@asynccontextmanager
+async def _mirror_at(
+    server: _Server, config: Config, metrics: Metrics, digests: DigestStore, stock: Stock
+) -> AsyncIterator[Mirror]:
     async with S3Client(
-        bucket=bucket,
-        region=region,
-        endpoint_url=place.endpoint_url,
-        ca_bundle=place.ca_bundle or config.ca_bundle,
+        bucket=server.bucket,
+        region=server.region,
+        endpoint_url=server.endpoint_url,
+        ca_bundle=server.ca_bundle,
         environ=_environ(config),
         max_connections=config.max_connections,
         metrics=metrics,
@@ -214,24 +250,28 @@ async def make_mirror(config: Config, metrics: Metrics, digests: DigestStore) ->
         paced = PacedClient(hedging, most=config.max_connections)
         patience = min(_MIRROR_SECONDS, config.io_timeout_seconds / 4)
         client = RetryingClient(paced, seconds=patience, attempts=_MIRROR_ATTEMPTS)
-        scope = mirror_scope_of(place.endpoint_url, region, bucket)
-        verdicts = Verdicts(config.cache_dir, scope=scope)
+        verdicts = Verdicts(config.cache_dir, scope=server.scope)
         await trio.to_thread.run_sync(verdicts.refresh)
-        stock, more = Stock(scopes_of(config)), _of_a_cache(config, metrics)
-        cache = BlockCache(config.cache_dir, scope=scope, digests=digests, stock=stock, **more)
-        yield Mirror(client, cache, verdicts, name=str(place), patience_seconds=patience)
+        more = _of_a_cache(config, metrics)
+        cache = BlockCache(config.cache_dir, scope=server.scope, digests=digests, stock=stock, **more)
+        yield Mirror(
+            *(client, cache, verdicts),
+            name=server.name,
+            patience_seconds=patience,
+            has_versions=server.has_versions,
+        )
 
 
-def make_cache(config: Config, metrics: Metrics, digests: DigestStore, mirror: Mirror | None = None) -> BlockCache:
-    """The blocks on the disk, and behind them those of other caches; with a mirror, also those that it sent.
+def make_cache(config: Config, metrics: Metrics, digests: DigestStore, mirrors: Mirrors | None = None) -> BlockCache:
+    """The blocks on the disk, and behind them those of other caches; with mirrors, also those that they sent.
 
     Blocks that others have brought are held against `digests`. Raises `CacheError` for another cache that is not to
     be used.
     """
     scope, more = scope_of(config), _of_a_cache(config, metrics)
-    sent = [] if mirror is None else [mirror.cache]
+    sent = [] if mirrors is None else mirrors.caches
     behind = Behind([*_places_of_others(config, scope, metrics, digests), *sent])
-    stock = None if mirror is None else mirror.cache.stock
+    stock = sent[0].stock if sent else None
     return BlockCache(config.cache_dir, scope=scope, behind=behind, stock=stock, **more)
 
 

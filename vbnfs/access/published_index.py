@@ -58,6 +58,7 @@ class PublishedIndexes:
         self._reading = trio.CapacityLimiter(1)  # a disk that hangs holds one thread, none of the readers
         self._came_at = -math.inf  # when the URL was asked last, and gave something
         self._warn_once = WarnOnce()
+        self.have_come: Final = trio.Event()  # all that there are, or the first attempt at them has failed
         self.problems: Final[list[str]] = []  # what was wrong with them, in words for people
 
     def restore(self) -> None:
@@ -76,6 +77,7 @@ class PublishedIndexes:
         """Refresh now, and whenever new dataset versions are asked for."""
         while True:
             await self.refresh()
+            self.have_come.set()
             await trio.sleep(self._config.refresh_seconds)
 
     async def refresh(self) -> None:

@@ -3,17 +3,18 @@
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Final
 
+import trio
+
+from vbnfs.access.content_readers import ContentReaders
 from vbnfs.access.versions import Versions
 from vbnfs.blocks import blocks_of
 from vbnfs.cache.block_cache import BlockCache
 from vbnfs.dataset.manifest import DataFile
 from vbnfs.errors import BadReplyError, ChangedError, OfflineError
 from vbnfs.objects import ByteRange, Content
-from vbnfs.reading.block_source import BlockSource
-from vbnfs.reading.file_reader import FileReader
-from vbnfs.reading.prefetch import Prefetcher
 
 _PIECE_BYTES: Final = 4 << 20  # a sequential reader of such pieces has several GETs ahead of it
 
@@ -21,46 +22,41 @@ ReadWhole = Callable[[DataFile], Awaitable[bytes]]
 Progress = Callable[[DataFile, int, int], None]  # a file, how many of its bytes are read, and its size
 
 
+def _without_a_word(file: DataFile, done_bytes: int, size_bytes: int) -> None:
+    """No progress is shown."""
+
+
 @asynccontextmanager
-async def whole_files(
-    versions: Versions, *, progress: Progress = lambda file, done_bytes, size_bytes: None
-) -> AsyncIterator["WholeFiles"]:
+async def whole_files(versions: Versions, *, progress: Progress = _without_a_word) -> AsyncIterator["WholeFiles"]:
     """What reads whole files through the cache, while entered. `progress` is called as bytes come."""
-    dataset = versions.dataset
-    async with dataset.fetching() as (source, services):
-        prefetcher = Prefetcher(dataset.cache, source, nursery=services)
-        yield WholeFiles(versions, source, prefetcher, progress)
+    async with versions.dataset.fetching() as (source, services):
+        yield WholeFiles(ContentReaders(versions, source, nursery=services), progress=progress)
 
 
 class WholeFiles:
-    """Reads files of a dataset's versions. Raises a `StorageError`."""
+    """Reads files of a dataset's versions by `readers`. Raises a `StorageError`."""
 
-    def __init__(self, versions: Versions, source: BlockSource, prefetcher: Prefetcher, progress: Progress) -> None:
-        self._versions, self._progress = versions, progress
-        self._source, self._prefetcher = source, prefetcher
+    def __init__(self, readers: ContentReaders, *, progress: Progress = _without_a_word) -> None:
+        self._readers, self._progress = readers, progress
+        self._versions = readers.versions
 
     async def __call__(self, file: DataFile) -> bytes:
         """All bytes of a file. Raises also where they do not have the manifest's `file_hash`."""
         try:
             return await self._whole(file)
         except ChangedError:  # a size that a reply contradicts is asked for again, once
-            if not await self._versions.dataset.catalog.sizes.recheck(self._versions.named.of(file)):
+            if await self._readers.content_anew(file) is None:
                 raise
         return await self._whole(file)
 
     async def start(self, file: DataFile, count_bytes: int) -> bytes:
         """The first bytes of a file; nothing says yet that they are those of the manifest's."""
         content = await self._content(file, count_bytes)
-        return bytes(await self._reader(content, advises=False).read(0, count_bytes))
-
-    def _reader(self, content: Content, *, advises: bool = True) -> FileReader:
-        dataset = self._versions.dataset
-        parts = (dataset.cache, self._source, self._prefetcher, dataset.verdicts)
-        return FileReader(content, *parts, advises=advises)
+        return bytes(await self._readers.reader(content, advises=False).read(0, count_bytes))
 
     async def _whole(self, file: DataFile) -> bytes:
         content, data = await self._content(file), bytearray()
-        reader = self._reader(content)
+        reader = self._readers.reader(content)
         while len(data) < content.size_bytes:
             data += await reader.read(len(data), _PIECE_BYTES)
             self._progress(file, len(data), content.size_bytes)
@@ -73,14 +69,13 @@ class WholeFiles:
 
         Raises at once where S3 is not reached and the cache lacks them: without retries.
         """
-        dataset, named = self._versions.dataset, self._versions.named.of(file)
+        content, dataset = await self._readers.content(file), self._versions.dataset
         if self._versions.release.is_offline:
-            [content] = self._versions.contents([file]).values()
-            if content is None or _missing(dataset.cache, content, count_bytes):
+            work = partial(_missing, dataset.cache, content, count_bytes)
+            if await trio.to_thread.run_sync(work, abandon_on_cancel=True):
                 remedy = "leave --offline out" if dataset.config.offline else None
                 raise OfflineError(f"{file.version}: not cached, and the bucket is not reached", remedy=remedy)
-            return content
-        return named.with_attributes(await dataset.catalog.sizes.fetch(named))
+        return content
 
 
 def _missing(cache: BlockCache, content: Content, count_bytes: int | None) -> list[int]:

@@ -1,5 +1,6 @@
 """AllenSDK's own class, whose files come through vbnfs: `vbnfs.allensdk_cache`."""
 
+import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,8 +21,10 @@ def allensdk_cache(cache_dir: str | Path, dataset: Dataset | str | None = None) 
     It is AllenSDK's own `VisualBehaviorNeuropixelsProjectCache` (for the dataset visual-behavior-ophys its
     `VisualBehaviorOphysProjectCache`) with all its methods:
 
-        cache = vbnfs.allensdk_cache("~/vbn-cache")
-        session = cache.get_ecephys_session(1044385384)
+        >>> cache = vbnfs.allensdk_cache("vbn-cache")
+        >>> cache.current_manifest()
+        'visual-behavior-neuropixels_project_manifest_v0.5.0.json'
+        >>> session = cache.get_ecephys_session(1044385384)
 
     `cache_dir` is AllenSDK's folder, which is made if it is not there; vbnfs's own cache is another one. A file that
     AllenSDK asks for is fetched into vbnfs's cache as a whole, held against the manifest's hash, and put into
@@ -30,7 +33,7 @@ def allensdk_cache(cache_dir: str | Path, dataset: Dataset | str | None = None) 
     before. Several processes may use one folder.
 
     `dataset` is a `vbnfs.Dataset`, for other settings, or the name of one in the settings. While something is
-    fetched, a bar shows how far it is, on a terminal and in notebooks.
+    fetched, a line shows how far it is, on a terminal and in notebooks.
 
     Raises `ImportError` where AllenSDK is missing; `UsageError` for a dataset that AllenSDK has no class for, and for
     a folder of vbnfs's own; `OSError` where S3 does not give what is needed, or the folder does not take it.
@@ -57,7 +60,7 @@ def _check_folder(folder: Path, dataset: Dataset) -> None:
 
 def _class_for(project: str) -> Any:
     """AllenSDK's class for users of a project. Raises `UsageError`."""
-    module = required(_CLASSES, "allensdk_cache", _INSTALL)
+    module = importlib.import_module(_CLASSES)
     classes = [found for found in vars(module).values() if isinstance(found, type) and hasattr(found, "PROJECT_NAME")]
     by_project = {found.PROJECT_NAME: found for found in classes}
     if project not in by_project:

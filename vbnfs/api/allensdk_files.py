@@ -6,21 +6,18 @@ written is written as a whole, so that no process finds half of it.
 """
 
 import json
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import structlog
 from allensdk.api.cloud_cache.cloud_cache import CloudCacheBase
 from allensdk.api.cloud_cache.file_attributes import CacheFileAttributes
-from tqdm import tqdm
 
 from vbnfs.access.filling import Progress
 from vbnfs.access.local_copies import make_copy, write_file
 from vbnfs.api.connection import Connection, Parts
 from vbnfs.api.os_errors import as_os_errors
+from vbnfs.api.progress import Showing
 from vbnfs.dataset.manifest import DataFile, Manifest, entries_of
 from vbnfs.errors import DatasetError, StorageError
 
@@ -68,8 +65,8 @@ class FilesByVbnfs(CloudCacheBase):
             file = self._file(file_attributes)
             # AllenSDK reads all tables whenever it loads a version.
             besides = self._tables() if file.is_table else ()
-            with _bar(path.name if not besides else "tables") as (progress, show):
-                self._connection.run_showing(show, _make_copy, file, path, besides, progress)
+            with Showing(None) as showing:
+                self._connection.run_showing(showing, _make_copy, file, path, besides, showing)
         return True
 
     # What it does otherwise than AllenSDK
@@ -125,9 +122,9 @@ class FilesByVbnfs(CloudCacheBase):
         return self._files[name]
 
 
-async def _make_copy(
-    parts: Parts, file: DataFile, to: Path, besides: tuple[DataFile, ...], progress: Progress
-) -> None:
+async def _make_copy(parts: Parts, file: DataFile, to: Path, besides: tuple[DataFile, ...], showing: Showing) -> None:
+    progress = Progress()
+    showing.watch(progress)
     await make_copy(parts.files, file, to, besides=besides, progress=progress)
 
 
@@ -144,23 +141,3 @@ def _mend_record(record: Path) -> None:
     except ValueError:
         log.warning("AllenSDK's record of files is damaged; it begins anew", file=str(record))
         write_file(record, _NO_RECORD)
-
-
-@contextmanager
-def _bar(name: str) -> Iterator[tuple[Progress, Any]]:
-    """What a fetch notes its progress in, and what shows that: as AllenSDK does, but only where a person sees it."""
-    progress, bars = Progress(), list[Any]()
-
-    def show() -> None:
-        if progress.count_bytes and not bars:
-            is_seen = "ipykernel" in sys.modules or sys.stderr.isatty()
-            bars.append(tqdm(desc=name, total=progress.count_bytes, unit="B", unit_scale=True, disable=not is_seen))
-        for bar in bars:
-            bar.update(progress.done_bytes - bar.n)
-
-    try:
-        yield progress, show
-        show()
-    finally:
-        for bar in bars:
-            bar.close()

@@ -30,6 +30,11 @@ class BufferedFile(AbstractBufferedFile):
         super().__init__(fs, path, "rb", block_size, cache_type="none", size=remote.size)
         self.cache = self._pieces = _Pieces(self._fetch_range, remote.size)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self.closed:
+            raise ValueError("I/O operation on closed file.")
+        return _reopened, (self.fs, self.path, self.blocksize, self.loc)
+
     def read(self, length: int | None = -1) -> bytes:
         """Up to `length` bytes from the position on; all that are left for -1 and None."""
         with self._lock:
@@ -79,6 +84,12 @@ class BufferedFile(AbstractBufferedFile):
 
     def _fetch_range(self, start: int, end: int) -> bytes:
         return self._remote.read_at(start, end - start)
+
+
+def _reopened(fs: Any, path: str, block_size: int, position: int) -> Any:
+    file = fs.open(path, block_size=block_size)
+    file.seek(position)
+    return file
 
 
 class _Pieces(BaseCache):

@@ -16,7 +16,7 @@ from vbnfs.access.door import Opened, opened
 from vbnfs.access.open_files import OpenFiles, open_files
 from vbnfs.access.project_tables import ProjectTables
 from vbnfs.access.versions import Versions, load_versions
-from vbnfs.access.whole_files import WholeFiles, whole_files
+from vbnfs.access.whole_files import WholeFiles
 from vbnfs.config.settings import Config
 from vbnfs.dataset.manifest import DatasetVersion, Manifest
 from vbnfs.logs import log_by_python
@@ -45,8 +45,8 @@ class Parts:
 async def _opened(config: Config) -> AsyncIterator[Parts]:
     async with open_dataset(config) as dataset:
         versions = await load_versions(dataset)
-        async with open_files(versions) as files, whole_files(versions) as whole:
-            yield Parts(versions, files, whole)
+        async with open_files(versions) as files:
+            yield Parts(versions, files, WholeFiles(files.readers))
 
 
 class Connection:

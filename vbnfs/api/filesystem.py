@@ -150,6 +150,10 @@ class VbnfsFileSystem(AbstractFileSystem):
 
     created = modified  # an object version is stored once
 
+    def sign(self, path: str, expiration: int = 100, **options: Any) -> str:
+        """The file's own URL at S3, with its version id: any program can fetch it, at any time."""
+        return self._file(path).url
+
     # Bytes
 
     def cat_file(self, path: str, start: int | None = None, end: int | None = None, **options: Any) -> bytes:

@@ -1,20 +1,29 @@
 """Failures of an open file as Python's own: programs that read files expect `OSError`."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from types import TracebackType
 
 from vbnfs.errors import StorageError
 
 
-@contextmanager
-def as_os_errors(name: str) -> Iterator[None]:
-    """Raise a `StorageError` as the `OSError` of its errno, with its message, remedy and the file's name.
+class as_os_errors:  # noqa: N801 - used as a function, by each read: a generator would cost it a microsecond
+    """While entered, a `StorageError` becomes the `OSError` of its errno.
 
-    Python makes the subclass that fits, as `PermissionError` and `TimeoutError`.
+    That has its message, its remedy and the file's name. Python makes the subclass that fits, as `PermissionError`
+    and `TimeoutError`.
     """
-    try:
-        yield
-    except StorageError as error:
-        message = f"{error}; {error.remedy}" if error.remedy else str(error)
-        raise OSError(error.errno, f"{os.strerror(error.errno)}: {message}", name) from error
+
+    __slots__ = ("_name",)
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, StorageError):
+            message = f"{error}; {error.remedy}" if error.remedy else str(error)
+            raise OSError(error.errno, f"{os.strerror(error.errno)}: {message}", self._name) from error

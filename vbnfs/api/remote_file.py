@@ -7,18 +7,22 @@ from typing import Any, Final
 
 from vbnfs.api.connection import Connection, Parts
 from vbnfs.api.os_errors import as_os_errors
+from vbnfs.api.reading import Reading
 from vbnfs.dataset.manifest import DataFile
 from vbnfs.objects import ByteRange, Content
-from vbnfs.reading.file_reader import FileReader
-
-_PIECE_BYTES: Final = 16 << 20  # of what is read to the end
 
 
 class RemoteFile(io.RawIOBase):
-    """Reads through the cache; only the blocks that are touched travel.
+    r"""Reads through the cache; only the blocks that are touched travel.
 
     It can be used by several threads, and pickled: the copy stands where this one stood. Methods raise `OSError` of
     docs/semantics.md's numbers where bytes cannot be had, `ValueError` after `close`.
+
+    >>> file = vbnfs.Dataset().open("project_metadata/units.csv")
+    >>> file.seek(-4, 2), file.read()
+    (112, b'3.5\n')
+    >>> file.read_ranges([(0, 4), (8, 7)])
+    [b'unit', b'ecephys']
     """
 
     def __init__(self, connection: Connection, entry: DataFile, position: int = 0) -> None:
@@ -30,8 +34,9 @@ class RemoteFile(io.RawIOBase):
         self._position = position
         self._lock = threading.RLock()  # of the position
         with as_os_errors(self.name):
-            self._content: Content = connection.run(_content, entry)
-        self._reader: tuple[Parts, FileReader] | None = None  # with what it is of
+            content: Content = connection.run(_content, entry)
+        self._size: Final = content.size_bytes
+        self._reading = Reading(connection, content)
 
     def __reduce__(self) -> tuple[Any, ...]:
         self._check_open()
@@ -42,8 +47,26 @@ class RemoteFile(io.RawIOBase):
 
     @property
     def size(self) -> int:
-        """How many bytes it has."""
-        return self._content.size_bytes
+        """How many bytes it has.
+
+        >>> vbnfs.Dataset().open("project_metadata/units.csv").size
+        116
+        """
+        return self._size
+
+    def expect_structure(self) -> None:
+        """It is about to be read as HDF5: what is known of its structure begins to come, in one wave.
+
+        `File.h5` does this.
+
+        >>> file = vbnfs.Dataset().session(1044385384).file.open()
+        >>> file.expect_structure()
+        >>> h5py.File(file)["units/spike_times"].shape
+        (1000,)
+        """
+        self._check_open()
+        with as_os_errors(self.name):
+            self._reading.expect_structure()
 
     def readable(self) -> bool:
         """Always."""
@@ -62,13 +85,18 @@ class RemoteFile(io.RawIOBase):
         """Go to a position, and return it. Raises `ValueError` for one before the file's beginning."""
         self._check_open()
         with self._lock:
-            base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self.size}.get(whence)
-            if base is None:
+            if whence == io.SEEK_SET:
+                position = offset
+            elif whence == io.SEEK_CUR:
+                position = self._position + offset
+            elif whence == io.SEEK_END:
+                position = self._size + offset
+            else:
                 raise ValueError(f"whence is {whence}, and can be 0, 1 and 2")
-            if base + offset < 0:
-                raise ValueError(f"position {base + offset} is before the file's beginning")
-            self._position = base + offset
-            return self._position
+            if position < 0:
+                raise ValueError(f"position {position} is before the file's beginning")
+            self._position = position
+            return position
 
     def read(self, size: int | None = -1) -> bytes:
         """Up to `size` bytes from the position on; all that are left for -1 and None."""
@@ -83,36 +111,45 @@ class RemoteFile(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         """Fill a writable buffer from the position on; how many bytes there were, 0 at the end."""
+        self._check_open()
         view = memoryview(buffer).cast("B")
         with self._lock:
-            data = self.read_at(self._position, len(view))
-            view[: len(data)] = data
-            self._position += len(data)
-            return len(data)
+            count = min(len(view), max(0, self._size - self._position))
+            if count:
+                with as_os_errors(self.name):
+                    self._reading.read_into(view[:count], self._position)
+            self._position += count
+            return count
 
     def read_at(self, offset: int, size: int) -> bytes:
-        """Up to `size` bytes from `offset` on, fewer only at the end. The position stays."""
+        """Up to `size` bytes from `offset` on, fewer only at the end. The position stays.
+
+        >>> vbnfs.Dataset().open("project_metadata/units.csv").read_at(8, 7)
+        b'ecephys'
+        """
         self._check_open()
         if offset < 0 or size < 0:
             raise ValueError("a negative offset or size")
-        pieces, stop = list[bytes](), min(offset + size, self.size)
+        count = min(size, self._size - offset)
+        if count <= 0:
+            return b""
         with as_os_errors(self.name):
-            while offset < stop:
-                pieces.append(self._connection.run(self._read, offset, min(_PIECE_BYTES, stop - offset)))
-                offset += len(pieces[-1])
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            return self._reading.read(offset, count)
 
     def read_ranges(self, ranges: Iterable[tuple[int, int]]) -> list[bytes]:
-        """The bytes of ranges, each an offset and a size; what is missing is fetched in one wave. The position stays.
+        r"""The bytes of ranges, each an offset and a size; what is missing comes in one wave. The position stays.
 
-        Raises `ValueError` for a negative number.
+        A range has fewer bytes only at the end of the file. Raises `ValueError` for a negative number.
+
+        >>> vbnfs.Dataset().open("project_metadata/units.csv").read_ranges([(0, 7), (112, 100)])
+        [b'unit_id', b'3.5\n']
         """
         self._check_open()
         wanted = [(int(offset), int(size)) for offset, size in ranges]
         if any(offset < 0 or size < 0 for offset, size in wanted):
             raise ValueError("a range has a negative offset or size")
         with as_os_errors(self.name):
-            return self._connection.run(_read_ranges, self._content, [ByteRange(o, o + n) for o, n in wanted])
+            return self._reading.read_ranges([ByteRange(o, o + n).clip(self._size) for o, n in wanted])
 
     def write(self, data: Any) -> int:
         """Raises `io.UnsupportedOperation`: a released file never changes."""
@@ -120,27 +157,18 @@ class RemoteFile(io.RawIOBase):
 
     def close(self) -> None:
         """Read no more. What is cached stays."""
-        reader = self.__dict__.get("_reader")
-        if not self.closed and reader is not None:  # also called by a destructor, in any thread
-            self._connection.soon(reader[1].close)
+        reading = self.__dict__.get("_reading")
+        if not self.closed and reading is not None:  # also called by a destructor, in any thread
+            reading.close()
         super().close()
 
     def _left(self, size: int | None) -> int:
-        return max(0, self.size - self._position) if size is None or size < 0 else size
+        return max(0, self._size - self._position) if size is None or size < 0 else size
 
     def _check_open(self) -> None:
         if self.closed:
             raise ValueError(f"{self.name}: the file is closed")
 
-    async def _read(self, parts: Parts, offset: int, size: int) -> bytes:
-        if self._reader is None or self._reader[0] is not parts:
-            self._reader = parts, parts.files.reader(self._content)
-        return bytes(await self._reader[1].read(offset, size))
-
 
 async def _content(parts: Parts, entry: DataFile) -> Content:
     return await parts.files.content(entry)
-
-
-async def _read_ranges(parts: Parts, content: Content, ranges: list[ByteRange]) -> list[bytes]:
-    return await parts.files.read_ranges(content, ranges)

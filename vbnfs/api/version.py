@@ -1,6 +1,6 @@
 """A dataset version: its tables as pandas frames, its files, its sessions."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -8,11 +8,17 @@ import pandas as pd
 import trio
 
 from vbnfs.access.finding import Asked, Finder
+from vbnfs.access.wanted import Wanted
+from vbnfs.api.citation import Citation
 from vbnfs.api.connection import Connection, Parts
-from vbnfs.api.files import File, prefetch
+from vbnfs.api.difference import Difference
+from vbnfs.api.files import File
 from vbnfs.api.os_errors import as_os_errors
-from vbnfs.dataset.kinds import BEHAVIOR, LFP, SESSION, kind_of
+from vbnfs.api.progress import ShowProgress
+from vbnfs.api.working_sets import bring, cite, compare, verify_files
+from vbnfs.dataset.kinds import BEHAVIOR, LFP, SESSION, WantedLfp, kind_of
 from vbnfs.dataset.manifest import Manifest
+from vbnfs.dataset.names import MANIFESTS
 from vbnfs.errors import DatasetError
 from vbnfs.suggestions import near
 from vbnfs.tables.frames import as_allensdk
@@ -27,6 +33,10 @@ class Version:
     """A version of the dataset, from `Dataset.version`. It never changes.
 
     Tables come through the cache, are held against their hashes, and read once. A frame is yours to change.
+
+    >>> version = vbnfs.Dataset().version("0.5.0")
+    >>> version.name, len(version.files), len(version.sessions)
+    ('0.5.0', 7, 2)
     """
 
     def __init__(self, connection: Connection, manifest: Manifest) -> None:
@@ -41,12 +51,20 @@ class Version:
 
     @property
     def name(self) -> str:
-        """Its name, as `0.5.0`."""
+        """Its name, as `0.5.0`.
+
+        >>> vbnfs.Dataset().latest.name
+        '0.5.0'
+        """
         return self._manifest.dataset_version.text
 
     @cached_property
     def files(self) -> Sequence[File]:
-        """Its files, in the manifest's order."""
+        """Its files, in the manifest's order.
+
+        >>> {file.kind for file in vbnfs.Dataset().latest.files} == {"sessions", "LFP", "tables"}
+        True
+        """
         return [File(self._connection, entry, self.name) for entry in self._manifest.files]
 
     @property
@@ -54,33 +72,56 @@ class Version:
         """Sessions with recordings, a row each, by `ecephys_session_id`: AllenSDK's get_ecephys_session_table().
 
         AllenSDK leaves sessions with abnormal histology or activity out unless it is asked for them; they are here.
+
+        >>> vbnfs.Dataset().latest.sessions["experience_level"].tolist()
+        ['Novel', 'Familiar']
         """
         return self.table("ecephys_sessions")
 
     @property
     def behavior_sessions(self) -> pd.DataFrame:
-        """All sessions of behavior, by `behavior_session_id`: AllenSDK's get_behavior_session_table()."""
+        """All sessions of behavior, by `behavior_session_id`: AllenSDK's get_behavior_session_table().
+
+        >>> vbnfs.Dataset().latest.behavior_sessions.index.name
+        'behavior_session_id'
+        """
         return self.table("behavior_sessions")
 
     @property
     def probes(self) -> pd.DataFrame:
-        """Probes, by `ecephys_probe_id`: AllenSDK's get_probe_table()."""
+        """Probes, by `ecephys_probe_id`: AllenSDK's get_probe_table().
+
+        >>> vbnfs.Dataset().latest.probes["name"].tolist()
+        ['probeA']
+        """
         return self.table("probes")
 
     @property
     def channels(self) -> pd.DataFrame:
-        """Channels, by `ecephys_channel_id`: AllenSDK's get_channel_table()."""
+        """Channels, by `ecephys_channel_id`: AllenSDK's get_channel_table().
+
+        >>> vbnfs.Dataset().latest.channels["structure_acronym"].tolist()
+        ['VISp', 'CA1']
+        """
         return self.table("channels")
 
     @property
     def units(self) -> pd.DataFrame:
-        """Units, by `unit_id`: AllenSDK's get_unit_table()."""
+        """Units, by `unit_id`: AllenSDK's get_unit_table().
+
+        >>> units = vbnfs.Dataset().latest.units
+        >>> units[units["snr"] > 2].index.tolist()
+        [11, 12]
+        """
         return self.table("units")
 
     def table(self, name: str) -> pd.DataFrame:
         """Any table by its name, with AllenSDK's index and types.
 
         Raises `TablesError`, which names tables that are near, and `OSError` where it cannot be had.
+
+        >>> vbnfs.Dataset().latest.table("units").shape
+        (3, 3)
         """
         with as_os_errors(name):
             return self._connection.run(_table, self._manifest, name)
@@ -99,6 +140,11 @@ class Version:
 
         The language is that of `vbnfs sessions --query` (docs/finding.md). `sort`: columns, `-name` from large to
         small. `limit`: at most so many rows. Raises `QueryError`, which says what of a query is wrong, and where.
+
+        >>> version = vbnfs.Dataset().latest
+        >>> novel = {"sessions": "experience_level == 'Novel'"}
+        >>> version.find("units", "snr > 1", having=novel, sort=["-snr"])["unit_id"].tolist()
+        [11, 10]
         """
         conditions = {name: parse_query(text) for name, text in (having or {}).items()}
         asked = Asked(None if query is None else parse_query(query), conditions, tuple(sort), columns, limit)
@@ -106,7 +152,11 @@ class Version:
             return self._connection.run(_find, self._manifest, table, asked)
 
     def file(self, path: str) -> File:
-        """A file by its path, or by its name alone where only one has that. Raises `FileNotFoundError`."""
+        """A file by its path, or by its name alone where only one has that. Raises `FileNotFoundError`.
+
+        >>> vbnfs.Dataset().latest.file("units.csv").path
+        'project_metadata/units.csv'
+        """
         wanted = tuple(path.strip("/").split("/"))
         found = [file for file in self.files if file.entry.path[-len(wanted) :] == wanted]
         exact = [file for file in found if file.entry.path == wanted]
@@ -117,20 +167,152 @@ class Version:
         raise FileNotFoundError(f"dataset version {self.name} has {len(found) or 'no'} files {path}{hint}")
 
     def session(self, session_id: int) -> "Session":
-        """A session by its id, with recordings or without. Raises `KeyError`."""
+        """A session by its id, with recordings or without. Raises `KeyError`.
+
+        >>> vbnfs.Dataset().latest.session(1044385384)
+        <vbnfs.Session 1044385384: ecephys_session_1044385384.nwb, probe_probeA_lfp.nwb>
+        """
         own = [file for file in self.files if kind_of(file.entry.path).session_id == session_id]
         if not any(kind_of(file.entry.path).kind in {SESSION, BEHAVIOR} for file in own):
             raise KeyError(f"dataset version {self.name} has no session {session_id}; see its .sessions")
         return Session(session_id, own)
 
-    def prefetch(self, files: Sequence[File]) -> None:
-        """Bring some of its files into the cache as a whole, in this order."""
-        with as_os_errors(self.name):
-            self._connection.run(prefetch, [file.entry for file in files])
+    def prefetch(
+        self,
+        files: Sequence[File | str] = (),
+        *,
+        sessions: str | None = None,
+        behavior_only: str | None = None,
+        having: Mapping[str, str] | None = None,
+        lfp: str = "no",
+        progress: ShowProgress = None,
+    ) -> pd.DataFrame:
+        """Bring files into the cache, as a whole, and have each checked. A mount on the same cache fetches for it.
+
+        `files` are files of this version, or paths of files and folders in it. `sessions` and `behavior_only` are
+        queries, or `all`: the files of sessions with and without recordings that match, and the tables. `having`: of
+        the recorded ones those to which rows of other tables belong that match. `lfp`: `yes`, `no`, or probes, as
+        `A,B`.
+
+        `progress` None: a line says how far it is, in notebooks and on terminals. False: nothing does. A function is
+        called with a `Progress` some times a second.
+
+        Returns what became of the files, as `verify` does. Raises `CacheError` where there is no room for all of
+        them, before anything is fetched; `NotVerifiedError` where one cannot be had, is wrong, or was not kept.
+
+        >>> version = vbnfs.Dataset().latest
+        >>> version.prefetch(["project_metadata/units.csv"])["outcome"].tolist()
+        ['good']
+        >>> version.prefetch(sessions="experience_level == 'Novel'", lfp="A")["size_bytes"].gt(0).all().item()
+        True
+        """
+        chosen = wanted_of(files, self, sessions, behavior_only, having, lfp)
+        return bring(self._connection, chosen, self.name, progress=progress)
+
+    def pin(
+        self,
+        name: str,
+        files: Sequence[File | str] = (),
+        *,
+        sessions: str | None = None,
+        behavior_only: str | None = None,
+        having: Mapping[str, str] | None = None,
+        lfp: str = "no",
+        note: str | None = None,
+        progress: ShowProgress = None,
+    ) -> pd.DataFrame:
+        """Fetch files of this version, and keep them: no process evicts what the pin `name` holds.
+
+        `note`: what it is for. The rest is as in `prefetch`. `Dataset.pins` lists pins, and `Dataset.unpin` takes
+        them away. Raises `PinError` for a pin that holds something else.
+
+        >>> dataset = vbnfs.Dataset()
+        >>> dataset.version("0.4.0").pin("old", ["project_metadata"])["outcome"].unique().tolist()
+        ['good']
+        >>> dataset.unpin("old")
+        """
+        chosen = wanted_of(files, self, sessions, behavior_only, having, lfp)
+        return bring(self._connection, chosen, self.name, pin=name, note=note, progress=progress)
+
+    def verify(
+        self, files: Sequence[File | str] = (), *, fetch: bool = False, progress: ShowProgress = None
+    ) -> pd.DataFrame:
+        """Hash files of this version that are in the cache (without `files`, all), and compare with the manifest.
+
+        With `fetch` what is missing is fetched, and what is wrong fetched again. What does not match leaves the
+        cache, and reads of it fail until it was fetched again and matches. Returns a row for each file, by `path`:
+
+        `outcome`     `good`, `not complete`, `mismatch`, `no hash`, `not kept`, `failed`
+        `size_bytes`  of the file
+        `detail`      the reason, where there is one
+
+        Raises `CacheError` where what is to be fetched has no room.
+
+        >>> vbnfs.Dataset().latest.verify(["project_metadata"], fetch=True)["outcome"].unique().tolist()
+        ['good']
+        """
+        paths = _places(files, self) or [self._folder]
+        return verify_files(self._connection, paths, is_fetched=fetch, progress=progress)
+
+    def diff(self, old: str | None = None, *, tables: bool = True) -> Difference:
+        """What changed from version `old` (None: the one before) to this one: see `Dataset.diff`.
+
+        >>> vbnfs.Dataset().latest.diff(tables=False).totals["files"].sum().item()
+        7
+        """
+        return compare(self._connection, old, self.name, with_tables=tables)
+
+    def cite(
+        self,
+        files: Sequence[File | str] = (),
+        *,
+        sessions: str | None = None,
+        behavior_only: str | None = None,
+        having: Mapping[str, str] | None = None,
+        lfp: str = "no",
+    ) -> Citation:
+        """What is to be said in a paper of files of this version, which are chosen as in `prefetch`.
+
+        >>> len(vbnfs.Dataset().latest.cite(sessions="all", lfp="yes").files)
+        7
+        """
+        chosen = wanted_of(files, self, sessions, behavior_only, having, lfp)
+        return cite(self._connection, chosen, self.name)
+
+    @property
+    def _folder(self) -> str:
+        return f"{MANIFESTS}/{self._manifest.dataset_version.folder}"
+
+
+def wanted_of(
+    files: Sequence[File | str],
+    version: Version | None,
+    sessions: str | None,
+    behavior_only: str | None,
+    having: Mapping[str, str] | None,
+    lfp: str,
+) -> Wanted:
+    """What is asked for, of a version; None: of the newest one. Raises `ValueError` where that is nothing."""
+    if not files and sessions is None and behavior_only is None:
+        raise ValueError("name files, or sessions='...' ('all' for every session), or behavior_only='...'")
+    paths = tuple(_places(files, version))
+    named = None if version is None else version.name
+    return Wanted(paths, sessions, behavior_only, lfp, named, tuple((having or {}).items()))
+
+
+def _places(files: Sequence[File | str], version: Version | None) -> list[str]:
+    """Where files are in the dataset's tree; those that are named by text are of `version`."""
+    above = "" if version is None else f"{version._folder}/"
+    return [f"{above}{one.strip('/')}" if isinstance(one, str) else one.place for one in files]
 
 
 class Session:
-    """The files of a session, from `Version.session`."""
+    """The files of a session, from `Version.session`.
+
+    >>> session = vbnfs.Dataset().session(1044385384)
+    >>> session.file.path
+    'behavior_ecephys_sessions/1044385384/ecephys_session_1044385384.nwb'
+    """
 
     def __init__(self, session_id: int, files: Sequence[File]) -> None:
         self.session_id = session_id
@@ -141,29 +323,98 @@ class Session:
 
     @property
     def file(self) -> File:
-        """Its NWB file."""
+        """Its NWB file.
+
+        >>> vbnfs.Dataset().session(1044385384).file.kind
+        'sessions'
+        """
         return next(file for file in self.files if kind_of(file.entry.path).kind in {SESSION, BEHAVIOR})
 
     def h5(self) -> "h5py.File":
-        """Its NWB file, opened by h5py: see `File.h5`."""
+        """Its NWB file, opened by h5py: see `File.h5`.
+
+        >>> with vbnfs.Dataset().session(1044385384).h5() as file:
+        ...     file["units/spike_times"][:3].tolist()
+        [0.0, 0.5, 1.0]
+        """
         return self.file.h5()
 
     def nwb(self) -> "pynwb.NWBFile":
-        """Its NWB file as pynwb reads it: see `File.nwb`."""
+        """Its NWB file as pynwb reads it: see `File.nwb`.
+
+        >>> vbnfs.Dataset().session(1044385384).nwb().identifier
+        '1044385384'
+        """
         return self.file.nwb()
 
     @property
     def probes(self) -> list[str]:
-        """The probes of which there is LFP, as `probeA`."""
+        """The probes of which there is LFP, as `probeA`.
+
+        >>> vbnfs.Dataset().session(1044385384).probes
+        ['probeA']
+        """
         return [f"probe{kind_of(file.entry.path).probe}" for file in self.files if file.kind == LFP]
 
     def lfp(self, probe: str) -> File:
-        """The LFP file of a probe: `probeA`, or `A`. Raises `KeyError`, which names those that there are."""
+        """The LFP file of a probe: `probeA`, or `A`. Raises `KeyError`, which names those that there are.
+
+        >>> vbnfs.Dataset().session(1044385384).lfp("A").name
+        'probe_probeA_lfp.nwb'
+        """
         wanted = probe.removeprefix("probe").upper()
         for file in self.files:
             if kind_of(file.entry.path).probe == wanted:
                 return file
         raise KeyError(f"session {self.session_id} has no LFP of {probe}; it has {', '.join(self.probes) or 'none'}")
+
+    def prefetch(self, *, lfp: str = "no", progress: ShowProgress = None) -> pd.DataFrame:
+        """Bring its files into the cache: see `Version.prefetch`. `lfp`: `yes`, `no`, or probes as `A,B`.
+
+        >>> vbnfs.Dataset().session(1044385384).prefetch(lfp="yes")["outcome"].tolist()
+        ['good', 'good']
+        """
+        return bring(self._connection, self._wanted(lfp), self.file.dataset_version, progress=progress)
+
+    def pin(
+        self, name: str, *, lfp: str = "no", note: str | None = None, progress: ShowProgress = None
+    ) -> pd.DataFrame:
+        """Fetch its files, and keep them: see `Version.pin`.
+
+        >>> dataset = vbnfs.Dataset()
+        >>> _ = dataset.session(1044385384).pin("mine")
+        >>> dataset.pins.index.tolist()
+        ['mine']
+        >>> dataset.unpin("mine")
+        """
+        version = self.file.dataset_version
+        return bring(self._connection, self._wanted(lfp), version, pin=name, note=note, progress=progress)
+
+    def verify(self, *, lfp: str = "no", fetch: bool = False, progress: ShowProgress = None) -> pd.DataFrame:
+        """Hash its files, and hold them against the manifest: see `Version.verify`.
+
+        >>> vbnfs.Dataset().session(1044385384).verify(fetch=True)["outcome"].tolist()
+        ['good']
+        """
+        return verify_files(self._connection, self._wanted(lfp).paths, is_fetched=fetch, progress=progress)
+
+    def cite(self, *, lfp: str = "no") -> Citation:
+        """What is to be said of its files in a paper: see `Version.cite`.
+
+        >>> vbnfs.Dataset().session(1044385384).cite()
+        <vbnfs.Citation of 1 files>
+        """
+        return cite(self._connection, self._wanted(lfp), self.file.dataset_version)
+
+    @property
+    def _connection(self) -> Connection:
+        return self.file.connection
+
+    def _wanted(self, lfp: str) -> Wanted:
+        """Its files, as paths. Raises `ValueError` for `lfp`."""
+        taken = WantedLfp.parse(lfp)
+        chosen = [file for file in self.files if taken.has(kind_of(file.entry.path))]
+        return Wanted(tuple(file.place for file in chosen), dataset_version=self.file.dataset_version)
 
 
 async def _table(parts: Parts, manifest: Manifest, name: str) -> pd.DataFrame:

@@ -38,7 +38,7 @@ from vbnfs.cache.whole_file import Seal
 from vbnfs.host.disk_space import allocated_bytes
 from vbnfs.host.mapping import map_populated, read_in_memory
 from vbnfs.host.places import Place
-from vbnfs.host.positioned import read_at
+from vbnfs.host.positioned import read_at, read_into
 from vbnfs.host.syncing import sync_data, touch
 from vbnfs.objects import ByteRange
 
@@ -180,6 +180,30 @@ class ContentFile:
                 return None
         self._is_used = True
         return view[byte_range.start - start : byte_range.stop - start]
+
+    def read_bytes(self, offset: int, size: int) -> bytes | None:
+        """A copy of verified bytes, a range that is not empty; None if a block of it is not here.
+
+        May wait for the disk; other threads run while bytes are read. Writes nothing: a block that is not what it
+        should be keeps its record. Raises `BadBlockError` for it, and `OSError` where the disk fails.
+        """
+        if not self._are_ready(offset, size):
+            return None
+        data = read_at(self._data, size, offset)
+        return data if len(data) == size else None
+
+    def read_into(self, buffer: memoryview, offset: int) -> bool:
+        """Like `read_bytes`, into memory that is there already; False if a block is not here."""
+        return self._are_ready(offset, len(buffer)) and read_into(self._data, buffer, offset) == len(buffer)
+
+    def _are_ready(self, offset: int, size: int) -> bool:
+        """Whether the blocks of a range are here and right; those that were not used yet are checked."""
+        blocks = range(offset // BLOCK_BYTES, -(-(offset + size) // BLOCK_BYTES))
+        for index in self._checks.unchecked(blocks):
+            if self._checked(index, may_write=False) is None:
+                return False
+        self._is_used = True
+        return True
 
     def read_checked(self, byte_range: ByteRange, *, may_write: bool = True) -> memoryview | None:
         """Like `read`, but every block of the range is read and checked now: the very bytes that are returned.

@@ -79,6 +79,11 @@ def segments(directory: Place, *, scope: str) -> list[CachedContent]:
     return sorted(found, key=lambda one: one.used_ns)
 
 
+def scopes(directory: Place) -> list[str]:
+    """The scopes of all segments."""
+    return sorted({one.scope for one in scan(directory) if one.path.startswith(f"{FORMAT_1}/")})
+
+
 def convert(
     directory: Place, segment: CachedContent, contents: Mapping[str, Content], cache: BlockCache
 ) -> Taken | None:

@@ -97,6 +97,21 @@ class StoredBlocks:
         """
         return self._read(content, byte_range, is_checked_now=self._checks_every_read)
 
+    def opened(self, content: Content) -> ContentFile | None:
+        """The open file of a content, whose blocks are held against what is known of them now.
+
+        None where nothing of it is here, where the disk fails, and where every read is to be checked. It is kept open
+        only as long as the cache keeps it: hold it for one read.
+        """
+        if self._checks_every_read:
+            return None
+        with suppress(OSError):
+            if (file := self._open.get(content)) is not None:
+                if self._digests is not None:
+                    file.check_against(_set_of(self._digests.of(content)))
+                return file
+        return None
+
     def checked_block(self, content: Content, index: int) -> bytes | None:
         """A block that is read from the disk and checked now; None if it is not here, or damaged."""
         data = self._read(content, block_range(content, index), is_checked_now=True)

@@ -21,11 +21,15 @@ from vbnfs.objects import Content
 
 @dataclass(frozen=True, slots=True)
 class Converted:
-    """What was taken over, and the segments that stay: of files of which the dataset's versions do not know."""
+    """What was taken over, and the segments that stay: of files of which the dataset's versions do not know.
+
+    Where there are none of this server, `elsewhere` names the servers of which there are.
+    """
 
     taken_bytes: int
     segments: int
     left: int
+    elsewhere: Sequence[str] = ()
 
 
 def convert(config: Config, show: Callable[[int, int], None], *, is_trial: bool) -> Converted:
@@ -42,7 +46,7 @@ async def _convert(config: Config, show: Callable[[int, int], None], *, is_trial
         directory = folder_at(config.cache_dir)
         found = format_1.segments(directory, scope=scope_of(config))
         if not found:
-            return Converted(0, 0, 0)
+            return Converted(0, 0, 0, format_1.scopes(directory))
         versions = await load_versions(dataset)
         files = [file for manifest in versions.release.manifests for file in manifest.files]
         contents = {one.content_id: one for one in versions.contents(files).values() if one is not None}

@@ -8,8 +8,8 @@ import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
+from vbnfs.access.differences import FileRow, Report, Side, TableRow, Total
 from vbnfs.cli import render
-from vbnfs.cli.diff import FileRow, Report, Side, TableRow, Total
 
 if TYPE_CHECKING:
     from vbnfs.tables.changes import TableChanges

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+from vbnfs import interrupts
 from vbnfs.cli import render
 from vbnfs.cli.options import echo_note, settings_of
 from vbnfs.cli.running import run
@@ -56,7 +57,8 @@ def examine(order: Order) -> Examination:
     def say_waiting(names: Sequence[str]) -> None:
         echo_note(f"still waiting for answers: {', '.join(names)}")
 
-    return run(partial(examination.examine, order, say_waiting=say_waiting))
+    with interrupts.at_sigterm_too():  # the trial mount does not stay
+        return run(partial(examination.examine, order, say_waiting=say_waiting))
 
 
 def print_findings(found: Examination) -> None:

@@ -8,11 +8,11 @@ from typing import Any, Final
 import trio
 
 from vbnfs.access.dataset import open_dataset
+from vbnfs.access.here import Here
+from vbnfs.access.pinning import dataset_of
+from vbnfs.access.tree_files import Place, asked_files
 from vbnfs.access.versions import Versions, load_versions
 from vbnfs.cache.pins import Pin, read_pins
-from vbnfs.cli.asked import Place, asked_files
-from vbnfs.cli.here import Here
-from vbnfs.cli.pinning import dataset_of
 from vbnfs.cli.running import run as run_to_the_end
 from vbnfs.dataset.kinds import KINDS, kind_of
 from vbnfs.dataset.names import MANIFESTS

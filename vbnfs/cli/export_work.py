@@ -15,6 +15,7 @@ from typing import Final, TypeVar, TypeVarTuple
 
 import trio
 
+from vbnfs.access.content_readers import ContentReaders
 from vbnfs.access.dataset import Dataset
 from vbnfs.access.filling import Progress
 from vbnfs.access.versions import Versions
@@ -41,8 +42,6 @@ from vbnfs.host.folders import flags_of
 from vbnfs.host.positioned import read_at
 from vbnfs.objects import Content
 from vbnfs.reading.block_source import BlockSource
-from vbnfs.reading.file_reader import FileReader
-from vbnfs.reading.prefetch import Prefetcher
 from vbnfs.reading.verification import Verifier
 
 _STEP_BYTES: Final = 4 << 20  # whole blocks
@@ -134,9 +133,9 @@ class Work:
     ) -> None:
         self._dataset, self._files, self._out, self._way, self._reports = dataset, files, out, way, reports
         self._source = source
-        self._prefetcher = Prefetcher(dataset.cache, source, nursery=services)
+        self._readers = ContentReaders(files.versions, source, nursery=services)
         parts = (dataset.cache, source, dataset.verdicts, dataset.digests)
-        self._verifier = Verifier(*parts, metrics=dataset.metrics, mirror=dataset.mirror, without_pauses=True)
+        self._verifier = Verifier(*parts, metrics=dataset.metrics, mirrors=dataset.mirrors, without_pauses=True)
         self._walker = Walker(dataset, source)
         items = files.items
         self._progress = Progress(files=len(items), count_bytes=sum(item.content.size_bytes for item in items))
@@ -214,11 +213,11 @@ class Work:
 
     async def _with_another_size(self, item: Item) -> Item:
         """The item with the size that S3 has by now. Raises `ChangedError` if it is the same."""
-        sizes, named = self._dataset.catalog.sizes, self._files.versions.named.of(item.file)
-        if not await sizes.recheck(named):
+        content = await self._readers.content_anew(item.file)
+        if content is None:
             raise ChangedError(f"{item.file.version}: S3 has another file than its listing says")
-        found = await sizes.fetch(named)
-        return replace(item, content=named.with_attributes(found), modified_ns=found.modified_ns)
+        found = await self._dataset.catalog.sizes.fetch(self._files.versions.named.of(item.file))
+        return replace(item, content=content, modified_ns=found.modified_ns)
 
     def _link(self, to: Path, item: Item) -> tuple[str, str]:
         target = self._way.target_of(item.file)
@@ -308,8 +307,7 @@ class Work:
             os.close(source)
 
     async def _read_into(self, content: Content, part: Part) -> Hashed:
-        dataset = self._dataset
-        reader = FileReader(content, dataset.cache, self._source, self._prefetcher, dataset.verdicts)
+        reader = self._readers.reader(content)
         hashed = await in_thread(self._hashed, content)
 
         def take(data: bytes | memoryview, offset: int) -> None:

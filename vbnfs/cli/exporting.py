@@ -13,9 +13,10 @@ from pathlib import Path
 import trio
 
 from vbnfs.access.dataset import open_dataset
+from vbnfs.access.tree_files import Place
 from vbnfs.access.versions import Versions
+from vbnfs.access.wanted import Found, Wanted, find
 from vbnfs.blocks import blocks_of
-from vbnfs.cli.asked import Place
 from vbnfs.cli.export_findings import NOT_HERE, Exported, Plan, Reports
 from vbnfs.cli.export_folder import ExportFolder
 from vbnfs.cli.export_links import Way, way_of
@@ -23,9 +24,8 @@ from vbnfs.cli.export_target import Target, check_lengths, check_names, check_ro
 from vbnfs.cli.export_work import Files, Item, Work, in_thread
 from vbnfs.cli.file_finding import Finding
 from vbnfs.cli.render import files as files_text
-from vbnfs.cli.running import load_aloud
+from vbnfs.cli.running import load_aloud, open_tables
 from vbnfs.cli.verify import run_showing
-from vbnfs.cli.wanted import Found, Wanted, find
 from vbnfs.dataset.allensdk import release_folders
 from vbnfs.dataset.manifest import DataFile, tables_of
 from vbnfs.errors import ExportError, UsageError
@@ -53,7 +53,7 @@ async def _export(where: Place, folder: Path, wanted: Wanted, ways: Ways, report
     target = await in_thread(partial(check_target, folder, cache_dir=where.config.cache_dir))
     async with open_dataset(where.config) as dataset:
         versions = await load_aloud(dataset)
-        found = await find(versions, wanted)
+        found = await find(versions, wanted, open_tables(versions))
         files = await _files(versions, found)
         way = await in_thread(way_of, target, files.manifest, dataset) if ways.link else Way()
         out = ExportFolder(target.top, umask=ways.umask)

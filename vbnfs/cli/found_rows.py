@@ -17,6 +17,7 @@ from vbnfs.tables.columns import Kind, kind_of
 from vbnfs.tables.reading import with_whole_numbers, write_parquet
 
 _MOST_ROWS: Final = 200  # for people, unless --limit says otherwise
+_WHEN_NOTHING: Final = "'vbnfs tables COLUMN' lists the values that a column has"
 _ROWS_AT_ONCE: Final = 4096  # whose cells are Python's objects at a time
 _MOST_COLUMNS: Final = 8  # of a table that is not known
 _BYTES: Final = "_bytes"  # how the names of columns end that have bytes
@@ -113,6 +114,7 @@ def _print_rows(rows: pd.DataFrame, form: Form, *, name: str, is_limited: bool, 
     hints = [f"{len(columns)} of {len(rows.columns)} columns: '--columns all' shows all"]
     hints = hints if len(columns) < len(rows.columns) else []
     hints += [f"the first {len(shown):,} are shown: --limit, --csv"] if len(shown) < len(rows) else []
+    hints = [_WHEN_NOTHING] if rows.empty else hints
     note("; ".join([f"{len(rows):,} row{'' if len(rows) == 1 else 's'}", *hints]))
 
 

@@ -15,12 +15,12 @@ import trio
 from vbnfs.access.cache_directory import is_there
 from vbnfs.access.dataset import open_dataset
 from vbnfs.access.opening import scopes_of
+from vbnfs.access.tree_files import Place, asked_files, version_at
 from vbnfs.access.versions import Versions, load_versions
 from vbnfs.cache.eviction import DEFAULT_BYTES, stored_size
 from vbnfs.cache.in_place import all_noted
 from vbnfs.cache.inventory import CachedContent, delete, scan
 from vbnfs.cache.pins import pinned_ids, read_pins
-from vbnfs.cli.asked import Place, asked_files, version_at
 from vbnfs.cli.running import run as run_to_the_end
 from vbnfs.config.settings import Config
 from vbnfs.dataset.names import MANIFESTS

@@ -17,7 +17,8 @@ import trio
 from vbnfs.access.dataset import open_dataset
 from vbnfs.access.mount_status import status_of
 from vbnfs.access.structures import Found, find_in_content, find_in_file
-from vbnfs.cli.asked import Place, file_within, place_of
+from vbnfs.access.tree_files import Place, file_within
+from vbnfs.cli.asked import place_of
 from vbnfs.cli.coverage import Coverage
 from vbnfs.cli.render import size
 from vbnfs.cli.running import load_aloud, run

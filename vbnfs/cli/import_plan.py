@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Final
 
 from vbnfs.access.other_caches import trusted_uids
+from vbnfs.access.room import IMPORTING, Need, Room, need_of, need_of_blocks
+from vbnfs.access.tree_files import Place
 from vbnfs.cache.adoption import SourceError, can_share
 from vbnfs.cache.block_cache import BlockCache
 from vbnfs.cache.digests import DigestStore
 from vbnfs.cache.in_place import why_not_believed
-from vbnfs.cli.asked import Place
 from vbnfs.cli.found_files import Found, FoundFile, Recognised, Recogniser, without_repeats
 from vbnfs.cli.import_findings import LEFT_OUT, NO_ROOM, REFUSED, THERE, UNREADABLE, WOULD_TAKE, unwanted
 from vbnfs.cli.partial_files import PartialFile, partial_files
-from vbnfs.cli.room import IMPORTING, Need, Room, need_of, need_of_blocks
 from vbnfs.errors import CacheError
 from vbnfs.host.folders import flags_of
 from vbnfs.objects import Content

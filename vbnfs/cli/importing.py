@@ -18,10 +18,11 @@ import trio
 
 from vbnfs.access.dataset import Dataset, open_dataset
 from vbnfs.access.opening import make_cache, scope_of
+from vbnfs.access.room import IMPORTING, check_room
+from vbnfs.access.tree_files import Place
 from vbnfs.cache.adoption import Adoption, Registration, SourceError
 from vbnfs.cache.in_place import make_in_place
 from vbnfs.cache.whole_file import Seal
-from vbnfs.cli.asked import Place
 from vbnfs.cli.file_finding import Finding
 from vbnfs.cli.found_files import FoundFile, Recognised, Recogniser, check_folder, find_files
 from vbnfs.cli.import_exported import ExportedFolder, exported_folder, load_with, take_sets
@@ -37,7 +38,6 @@ from vbnfs.cli.import_findings import (
 )
 from vbnfs.cli.import_plan import Plan, open_source
 from vbnfs.cli.partial_files import NO_RESERVE, take_blocks
-from vbnfs.cli.room import IMPORTING, check_room
 from vbnfs.cli.running import run as run_to_the_end
 from vbnfs.cli.steps import take_steps
 from vbnfs.errors import CacheError

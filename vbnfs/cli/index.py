@@ -14,11 +14,11 @@ import trio
 
 from vbnfs.access.dataset import Dataset, open_dataset
 from vbnfs.access.published_index import PublishedIndexes
+from vbnfs.access.tree_files import Place, asked_files
 from vbnfs.access.versions import Versions
 from vbnfs.blocks import BLOCK_BYTES
 from vbnfs.cache.structure_index import RECORDED, KnownStructure, StructureIndex
 from vbnfs.cache.structure_sets import KIND, MOST_BLOCKS, StructureSet, read_set, walked_set
-from vbnfs.cli.asked import Place, asked_files
 from vbnfs.cli.render import files, size
 from vbnfs.cli.running import load_aloud, run
 from vbnfs.cli.sets import Ware

@@ -16,6 +16,7 @@ from typing import Final
 
 from vbnfs.config.environment import user_config_directory, user_data_directory
 from vbnfs.errors import InstallError
+from vbnfs.host.identity import user_name
 
 HELPER: Final = "mount.vbnfs"
 MARK: Final = "# Installed by 'vbnfs install-units'"
@@ -29,6 +30,7 @@ _PACKAGED_HELPER_LINKS: Final = (Path("/usr/sbin/mount.vbnfs"), Path("/usr/sbin/
 _PACKAGED_UNITS: Final = Path("/usr/lib/systemd/system")
 _PACKAGED_USER_UNITS: Final = Path("/usr/lib/systemd/user")
 _PACKAGED_TMPFILES: Final = Path("/usr/lib/tmpfiles.d")
+_PACKAGE_HOME: Final = Path("/usr/lib/vbnfs")  # script/package
 _PROGRAM: Final = "@VBNFS@"  # in the units: the place of this installation's program
 
 
@@ -48,8 +50,12 @@ class Piece:
     def is_ours(self) -> bool:
         """Whether a vbnfs that kept no list installed the file at `path`, which must exist."""
         if self.target is not None:
-            return self.path.is_symlink() and Path(os.readlink(self.path)).name == HELPER
+            return self.path.is_symlink() and Path(os.readlink(self.path)).name == HELPER and not self.is_packages()
         return self.path.is_file() and self.path.read_text(errors="replace").startswith(MARK)
+
+    def is_packages(self) -> bool:
+        """Whether what is at `path` is a link that the distribution's package has put there."""
+        return self.path.is_symlink() and Path(os.readlink(self.path)).is_relative_to(_PACKAGE_HOME)
 
 
 def identity_of_bytes(data: bytes) -> str:
@@ -175,6 +181,11 @@ def program(name: str) -> Path:
     return path
 
 
+def is_package() -> bool:
+    """Whether this program is the one of the distribution's package, which has put all of it in place."""
+    return Path(sys.prefix) == _PACKAGE_HOME
+
+
 def brought_by_installer() -> frozenset[str]:
     """The real paths of completions and manual pages that the installer of this program has put into its `share`.
 
@@ -190,8 +201,15 @@ def brought_by_installer() -> frozenset[str]:
 
 def is_for_all_users(path: Path) -> bool:
     """Whether every user may run a program, and the Python that it needs."""
-    return all(
-        part.stat().st_mode & 0o001
-        for runnable in (path, Path(os.path.realpath(sys.executable)))
-        for part in (runnable, *runnable.parents)
-    )
+    return all(part.stat().st_mode & 0o001 for part in _all_of(path))
+
+
+def who_can_change(path: Path) -> str | None:
+    """A user other than root who can put something else in the place of a program; None if there is none."""
+    return next((user_name(uid) for part in _all_of(path) if (uid := part.stat().st_uid) != 0), None)
+
+
+def _all_of(path: Path) -> Iterator[Path]:
+    """A program, the Python that it needs, and the folders above them."""
+    for runnable in (path, Path(os.path.realpath(path)), Path(os.path.realpath(sys.executable))):
+        yield from (runnable, *runnable.parents)

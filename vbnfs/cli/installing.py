@@ -10,7 +10,7 @@ import click
 from vbnfs.cli import install as what
 from vbnfs.cli import placing, streams
 from vbnfs.cli.options import EXIT_STATUS, echo_note, echo_warning
-from vbnfs.config.environment import user_data_directory, user_home
+from vbnfs.config.environment import user_data_directory
 from vbnfs.errors import InstallError
 from vbnfs.host.identity import our_uid
 
@@ -75,14 +75,13 @@ def uninstall(for_user: bool | None, root: Path, is_trial: bool) -> None:
     from vbnfs.cli.remaining import what_remains  # noqa: PLC0415
 
     is_user = _is_user(for_user, root)
-    with placing.alone(_where(root, is_user=is_user)):
+    with placing.alone():
         placed = placing.read_list(_list_of(root, is_user=is_user), root)
         taken = placing.take(_known_pieces(root, is_user=is_user), placed, is_trial=is_trial, is_all=True)
     _say_gone(taken, is_trial=is_trial)
     if not taken.gone and not taken.changed:
-        echo_note(
-            f"nothing is installed {'for this user' if is_user else 'for all users'}: {placed.path} has no list"
-        )
+        whom = "this user" if is_user else "all users"
+        echo_note(f"'vbnfs install' has put nothing in place for {whom}: there is no list at {placed.path}")
     for line in what_remains(is_user=is_user) if root == _SYSTEM else ():
         echo_note(line)
     if taken.changed:
@@ -119,7 +118,7 @@ def _one_part(part: str, root: Path, *, is_user: bool, remove: bool) -> None:
         _put(pieces, root, is_user=is_user)
         _say_what_is_next((part,), is_user=is_user)
         return
-    with placing.alone(_where(root, is_user=is_user)):
+    with placing.alone():
         placed = placing.read_list(_list_of(root, is_user=is_user), root)
         placing.to_be_put(pieces, placed)  # what is another's is refused before anything is removed
         taken = placing.take(pieces, placed)
@@ -135,17 +134,14 @@ def _is_for_all(root: Path, *, is_user: bool) -> bool:
     return not is_user or root != _SYSTEM
 
 
-def _where(root: Path, *, is_user: bool) -> Path:
-    """The folder below which all is put, which is there."""
-    return root if _is_for_all(root, is_user=is_user) else user_home()
-
-
 def _list_of(root: Path, *, is_user: bool) -> Path:
     return placing.list_of(root, for_user=not _is_for_all(root, is_user=is_user))
 
 
 def _pieces(parts: tuple[str, ...], root: Path, *, is_user: bool, is_package: bool = False) -> list[what.Piece]:
-    """All that is to be in place."""
+    """All that is to be in place; nothing where a package has put it there."""
+    if what.is_package() and root == _SYSTEM and not is_user:
+        return []
     shares = what.shares_of_user() if is_user else what.shares_of_system(root, is_package=is_package)
     pieces: list[what.Piece] = []
     if "completions" in parts:
@@ -175,7 +171,10 @@ def _known_pieces(root: Path, *, is_user: bool) -> list[what.Piece]:
 def _put(
     pieces: list[what.Piece], root: Path, *, is_user: bool, is_trial: bool = False, is_listed: bool = True
 ) -> None:
-    with placing.alone(_where(root, is_user=is_user)):
+    if not pieces:
+        echo_note("nothing is to be done: the package vbnfs has put it in place")
+        return
+    with placing.alone():
         placed = placing.read_list(_list_of(root, is_user=is_user), root)
         wanted = placing.to_be_put(pieces, placed)
         if not is_trial:
@@ -201,9 +200,10 @@ def _say_what_is_next(parts: tuple[str, ...], *, is_user: bool) -> None:
         steps.append("mount -t vbnfs visual-behavior-neuropixels FOLDER   (for fstab see docs/mounting.md)")
     if "units" in parts:
         folder, systemctl = ("~/.config/vbnfs", "systemctl --user") if is_user else ("/etc/vbnfs", "systemctl")
+        when = "at log-in" if is_user else "at each start of the machine"
         steps += [] if is_user else ["systemd-tmpfiles --create vbnfs.conf"]
         steps += [
-            f'write {folder}/NAME.toml, with: mountpoint = "/some/folder"',
+            f'to mount {when}: write {folder}/NAME.toml, with: mountpoint = "/some/folder"',
             f"{systemctl} daemon-reload",
             f"{systemctl} enable --now vbnfs@NAME vbnfs-clean.timer",
         ]
@@ -211,3 +211,8 @@ def _say_what_is_next(parts: tuple[str, ...], *, is_user: bool) -> None:
     program = what.program(what.HELPER)
     if "helper" in parts and not is_user and not what.is_for_all_users(program):
         echo_warning(f"only root can run {program}: fstab's option 'user' will not work")
+    if {"helper", "units"} & {*parts} and not is_user and (user := what.who_can_change(program)) is not None:
+        echo_warning(
+            f"root runs {program} from now on, and {user} can change it; README.md shows how to install vbnfs in"
+            " /opt, where only root can"
+        )

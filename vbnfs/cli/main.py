@@ -37,6 +37,7 @@ _MODULES: Final[Mapping[str, str]] = {
     "index": "indexing",
     "export": "sharing",
     "cite": "citing",
+    "site-cache": "site_caching",
     **dict.fromkeys(("install", "uninstall", "install-helper", "install-units"), "installing"),
     **dict.fromkeys(("tree", "map"), "structures"),
     "settings": "settings",

@@ -2,7 +2,7 @@
 
 import os
 import shlex
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -192,11 +192,10 @@ def status(mountpoint: Path | None, as_json: bool) -> None:
     """Show what is mounted, from where, and what was read.
 
     MOUNTPOINT is the folder of one mount. Without it all of yours are shown, or all of the machine's to root; those
-    of root are named.
+    of root are named. So is what commands of yours fetch without a mount.
     """
     from vbnfs.access.mount_status import status_of  # noqa: PLC0415
     from vbnfs.access.running_mounts import ANSWER_SECONDS  # noqa: PLC0415
-    from vbnfs.cli.status_text import status_lines  # noqa: PLC0415
 
     entries, others = mounts_at(mountpoint), [] if mountpoint is not None else mountinfo.roots_mounts()
     found: list[dict[str, Any]] = []
@@ -214,9 +213,7 @@ def status(mountpoint: Path | None, as_json: bool) -> None:
     if as_json:
         render.print_json(found[0] if mountpoint is not None and found else found)
     else:
-        for one in found:
-            for line in status_lines(one):
-                click.echo(line)
+        _show_status(found, with_fetches=mountpoint is None)
         for entry in others:
             folder = render.escape(shlex.quote(str(entry.mountpoint)))
             streams.say(f"{folder} is root's: 'vbnfs status {folder}' shows it")
@@ -224,6 +221,19 @@ def status(mountpoint: Path | None, as_json: bool) -> None:
             streams.say("nothing is mounted; 'vbnfs mount ~/vbn' mounts a dataset")
     if silent:
         raise MountError("\n".join(silent))
+
+
+def _show_status(found: Sequence[Mapping[str, Any]], *, with_fetches: bool) -> None:
+    from vbnfs.access.running_fetches import running_fetches  # noqa: PLC0415
+    from vbnfs.cli.status_text import status_lines  # noqa: PLC0415
+
+    for one in found:
+        for line in status_lines(one):
+            click.echo(line)
+    if with_fetches and (fetches := running_fetches()):
+        from vbnfs.cli.top_text import fetch_lines  # noqa: PLC0415 - which imports more than the rest
+
+        render.print_spans(line for fetch in fetches for line in fetch_lines(fetch))
 
 
 @click.command(epilog=EXIT_STATUS)

@@ -13,7 +13,7 @@ from vbnfs.config.settings import SETTINGS, Config, Setting
 from vbnfs.config.sources import LoadedSettings, load_settings, misspelled, settings_given_in
 
 if TYPE_CHECKING:
-    from vbnfs.cli.asked import Place
+    from vbnfs.access.tree_files import Place
 
 _T = TypeVar("_T")
 

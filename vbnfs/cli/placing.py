@@ -17,12 +17,16 @@ from typing import Any, Final
 
 from vbnfs import __version__
 from vbnfs.cli.install import Piece, brought_by_installer, identity_of_bytes, identity_of_link, within
-from vbnfs.config.environment import user_state_directory
-from vbnfs.errors import InstallError
-from vbnfs.host.locks import lock_patiently
+from vbnfs.config.environment import user_data_directory, user_state_directory
+from vbnfs.errors import InstallError, MountError
+from vbnfs.host.locks import lock_path
+from vbnfs.host.runtime import make_runtime_directory
 
 _LIST: Final = "installed.json"
+_LOCK: Final = "install.lock"
 _SYSTEM: Final = Path("/var/lib/vbnfs")
+_SYSTEM_UNITS: Final = Path("/etc/systemd/system")
+_SYSTEM_STAMPS: Final = Path("/var/lib/systemd/timers")
 _OTHERS_SECONDS: Final = 20.0  # for another one to end
 _FOR_ALL_MODE: Final = 0o755
 
@@ -67,31 +71,24 @@ def list_of(root: Path, *, for_user: bool) -> Path:
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """While entered, no other process does so with this folder. Raises `InstallError` where one does not end.
+def alone() -> Iterator[None]:
+    """While entered, no other process of this user installs. Raises `InstallError` where one does not end.
 
-    `folder` is a home, or the root of a system: it was there before. Where it cannot be locked, this goes without.
+    Where there is no place for a lock, as where another user holds the folder for it, this goes without.
     """
     try:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    except OSError:
+        path = make_runtime_directory() / _LOCK
+        descriptor = lock_path(path, _OTHERS_SECONDS)
+    except (MountError, OSError):
         yield
         return
+    if descriptor is None:
+        raise InstallError("another 'vbnfs install' or 'uninstall' is at work; try again when it has ended")
     try:
-        if not _is_locked(descriptor):
-            raise InstallError(
-                f"{folder}: another 'vbnfs install' or 'uninstall' is at work; try again when it has ended"
-            )
         yield
     finally:
+        path.unlink(missing_ok=True)
         os.close(descriptor)
-
-
-def _is_locked(descriptor: int) -> bool:
-    try:
-        return lock_patiently(descriptor, _OTHERS_SECONDS)
-    except OSError:  # no locks on this file system
-        return True
 
 
 def read_list(path: Path, root: Path) -> Placed:
@@ -167,8 +164,9 @@ def take(pieces: Sequence[Piece], placed: Placed, *, is_trial: bool = False, is_
     changed = [path for path in there if not placed.is_unchanged(path)]
     gone = [path for path in there if path not in changed] + marked
     enabled = [link for path in gone for link in _enabled_by(path)]
+    stamps = [stamp for path in gone if os.path.lexists(stamp := _stamp_of(path, placed.root))]
     if not is_trial:
-        for path in (*enabled, *gone):
+        for path in (*enabled, *gone, *stamps):
             with _explained(path):
                 path.unlink()
         for link in enabled:
@@ -176,7 +174,7 @@ def take(pieces: Sequence[Piece], placed: Placed, *, is_trial: bool = False, is_
                 link.parent.rmdir()
         if (left := _without(placed, listed)).files:
             _store(left)
-    return Taken([*enabled, *gone], changed)
+    return Taken([*enabled, *gone, *stamps], changed)
 
 
 def _without(placed: Placed, paths: Sequence[Path]) -> Placed:
@@ -252,6 +250,8 @@ def _check(piece: Piece, placed: Placed) -> None:
             return
         if placed.has(piece.path):
             raise InstallError(f"{piece.path}: changed since vbnfs installed it, so it stays; move it away yourself")
+        if piece.is_packages():
+            raise InstallError(f"{piece.path}: of the package vbnfs, so it stays; 'apt remove vbnfs' takes it away")
         if not piece.is_ours():
             raise InstallError(f"{piece.path}: not installed by vbnfs, so it stays; remove it yourself")
 
@@ -263,6 +263,13 @@ def _enabled_by(unit: Path) -> Iterator[Path]:
     for link in sorted(unit.parent.glob("*.wants/vbnfs*")):
         if link.is_symlink() and Path(os.readlink(link)).name == unit.name:
             yield link
+
+
+def _stamp_of(unit: Path, root: Path) -> Path:
+    """Where systemd notes when a timer ran last: systemd.timer(5), `Persistent=`."""
+    is_of_system = unit.parent == within(root, _SYSTEM_UNITS)
+    folder = within(root, _SYSTEM_STAMPS) if is_of_system else user_data_directory() / "systemd" / "timers"
+    return folder / f"stamp-{unit.name}"
 
 
 @contextmanager

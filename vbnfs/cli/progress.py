@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from vbnfs.access.filling import Progress
 from vbnfs.cli import render, streams
+from vbnfs.figures import Fill
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
+
+    from vbnfs.access.filling import Progress
 
 _REFRESH_SECONDS: Final = 0.25
 _LINE_SECONDS: Final = 10.0
@@ -29,7 +31,7 @@ class Bar:
         self._is_hidden = is_hidden
         self._drawn: RichProgress | None = None
 
-    async def run(self, progress: Progress) -> None:
+    async def run(self, progress: "Progress") -> None:
         """Show it until cancelled."""
         if self._is_hidden:
             return
@@ -51,7 +53,7 @@ class Bar:
         finally:
             drawn.start()
 
-    async def _draw(self, progress: Progress) -> None:
+    async def _draw(self, progress: "Progress") -> None:
         self._drawn = drawn = _rich()
         task = drawn.add_task(self._verb, total=max(1, progress.count_bytes), text="")
         drawn.start()
@@ -66,7 +68,7 @@ class Bar:
             self._drawn = None
             drawn.stop()
 
-    async def _write(self, progress: Progress) -> None:
+    async def _write(self, progress: "Progress") -> None:
         while True:
             await trio.sleep(_LINE_SECONDS)
             streams.say(f"vbnfs: {line_of(progress, time.monotonic() - progress.began, self._done)}")
@@ -83,18 +85,25 @@ def going_on_later(*, is_fetch: bool = True) -> Iterator[None]:
         raise
 
 
-def line_of(progress: Progress, seconds: float, done: str = "fetched") -> str:
+def line_of(progress: "Progress", seconds: float, done: str = "fetched") -> str:
     """How far a fetch is that began so many seconds ago."""
-    files = f"{progress.done_files:,} of {render.files(progress.files)}"
-    left_bytes = max(0, progress.count_bytes - progress.done_bytes)
     rate = progress.done_bytes / seconds if seconds > 0 else 0.0
-    text = f"{files}, {render.size(progress.done_bytes)} of {render.size(progress.count_bytes)} {done}"
-    if left_bytes and rate:
-        text += f", {render.size(int(rate))}/s, {time_text(left_bytes / rate)} left"
-    return text + _by(progress)
+    return fill_text(progress.fill(), rate, f" {done}") + _by(progress)
 
 
-def _short_line(progress: Progress, rate: float | None) -> str:
+def fill_text(fill: Fill, rate: float, done: str = "") -> str:
+    """How far a fetch is that goes on at so many bytes a second; `done` stands behind the bytes."""
+    left_bytes = max(0, fill.count_bytes - fill.done_bytes)
+    text = f"{fill.done_files:,} of {render.files(fill.files)}, {render.size(fill.done_bytes)}"
+    text += f" of {render.size(fill.count_bytes)}{done}"
+    return (
+        f"{text}, {render.size(int(rate))}/s, {time_text(left_bytes / rate)} left"
+        if left_bytes and rate > 0
+        else text
+    )
+
+
+def _short_line(progress: "Progress", rate: float | None) -> str:
     """The same beside a bar; at a `rate` of so many bytes a second, where it is known."""
     done, every = render.size(progress.done_bytes), render.size(progress.count_bytes)
     text = f"{progress.done_files:,}/{render.files(progress.files)} {done}/{every}"
@@ -104,7 +113,7 @@ def _short_line(progress: Progress, rate: float | None) -> str:
     return text
 
 
-def _by(progress: Progress) -> str:
+def _by(progress: "Progress") -> str:
     return "" if progress.by is None else f" by {render.escape(str(progress.by.mountpoint))}"
 
 

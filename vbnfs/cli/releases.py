@@ -76,7 +76,8 @@ def diff(
     Files are compared by the manifests' hashes; 'fetch' is what of them is not cached yet. Tables (the project's
     metadata) that changed are fetched and compared by row and column.
     """
-    from vbnfs.cli.diff import allensdk_report, make_report  # noqa: PLC0415
+    from vbnfs.access.differences import allensdk_report, make_report  # noqa: PLC0415
+    from vbnfs.access.whole_files import whole_files  # noqa: PLC0415
     from vbnfs.cli.diff_text import print_report  # noqa: PLC0415
 
     old, new = None if old is None else _version(old), _version(new)
@@ -86,7 +87,8 @@ def diff(
                 raise UsageError(f"{option} and --format allensdk exclude each other")
         click.echo(run_on_versions(options, allensdk_report, old, new))
         return
-    report = run_on_versions(options, make_report, old, new, with_tables=not no_tables, note=echo_note)
+    read = None if no_tables else whole_files
+    report = run_on_versions(options, make_report, old, new, read=read, note=echo_note)
     if as_json:
         render.print_json(report.as_json(with_files=not summary))
     else:
@@ -135,12 +137,13 @@ def verify(paths: tuple[Path, ...], fetch: bool, as_json: bool, **options: Any) 
     dropped from the cache, and reads of it fail until it has been fetched again and matches. In a mount of another
     user it shows what that has found.
     """
+    from vbnfs.access.verifying import Finding, check  # noqa: PLC0415
     from vbnfs.cli import verify as verifying  # noqa: PLC0415
     from vbnfs.cli import verify_as_reader  # noqa: PLC0415
     from vbnfs.cli.asked import place_of  # noqa: PLC0415
     from vbnfs.cli.progress import Bar, going_on_later  # noqa: PLC0415
 
-    def show(finding: verifying.Finding) -> None:
+    def show(finding: Finding) -> None:
         detail = f": {finding.detail}" if finding.detail else ""
         if not as_json:
             with bar.aside():
@@ -159,7 +162,7 @@ def verify(paths: tuple[Path, ...], fetch: bool, as_json: bool, **options: Any) 
         render.print_json([finding.as_json() for finding in outcome.findings])
     else:
         streams.say(verifying.summary(outcome))
-    verifying.check(outcome)
+    check(outcome)
 
 
 @click.group(epilog=EXIT_STATUS)

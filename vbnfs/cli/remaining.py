@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Final
 
 from vbnfs.cli import render
+from vbnfs.cli.install import is_package
 from vbnfs.config.environment import default_config_file
 from vbnfs.config.settings import Config
 from vbnfs.config.sources import load_config
 from vbnfs.errors import UsageError
 from vbnfs.host.mountinfo import is_ours, list_mounts
 
-_OF_PACKAGE: Final = Path("/usr/lib/vbnfs")  # script/package
 _OF_UNITS: Final = (Path("/etc/vbnfs"), Path("/var/cache/vbnfs"))
 
 
@@ -64,14 +64,13 @@ def _taken_bytes(folder: Path) -> int:
 
 def _how_to_remove_the_program() -> str:
     """By the installer that has made this environment, as its place shows."""
-    prefix = Path(sys.prefix)
-    if prefix == _OF_PACKAGE:
+    if is_package():
         return "apt remove vbnfs"
-    parts = prefix.parts
+    parts = Path(sys.prefix).parts
     if "pipx" in parts:
         return "pipx uninstall vbnfs"
     if "uv" in parts and "tools" in parts:
         return "uv tool uninstall vbnfs"
     if sys.prefix != sys.base_prefix:
-        return f"pip uninstall vbnfs, or delete the environment {prefix}"
+        return f"pip uninstall vbnfs, or delete the environment {sys.prefix}"
     return "pip uninstall vbnfs"

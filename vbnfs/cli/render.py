@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal, TextIO, TypeAlias
 
+from vbnfs import amounts
 from vbnfs.config.environment import foreign_home
 from vbnfs.errors import VbnfsError, with_remedy
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 _COLOURS: Final[Mapping[bool, Literal["auto"] | None]] = {True: "auto", False: None}  # by whether it is a terminal
 _ENDLESS: Final = 100_000  # columns, or lines
 _UNDECODED: Final = re.compile("[\udc80-\udcff]+")  # bytes that the locale's encoding cannot decode
+
+size, short_size, files = amounts.size, amounts.short_size, amounts.files
 
 
 def print_json(value: Any) -> None:
@@ -134,37 +137,11 @@ def explained(error: VbnfsError) -> str:
     return f"{message}; HOME is {home}, which is not yours: 'su -' or 'sudo -i' sets your own"
 
 
-def size(size_bytes: int | None) -> str:
-    """Bytes in units of 1024, as --cache-size takes them: 1.2 GiB; '-' if they are unknown."""
-    if size_bytes is None:
-        return "-"
-    unit, suffix = _unit(size_bytes, ["B", "KiB", "MiB", "GiB", "TiB", "PiB"])
-    return f"{size_bytes / unit:.{0 if unit == 1 else 1}f} {suffix}"
-
-
-def files(count: int) -> str:
-    """How many files: 1 file, 18 files."""
-    return f"{count:,} file{'' if count == 1 else 's'}"
-
-
 def lfp_left_out(count: int, size_bytes: int) -> str | None:
     """That files are left out because they are LFP; None if there are none."""
     if not count:
         return None
     return f"LFP is left out: {files(count)}, {size(size_bytes)}; '--lfp yes' takes it too"
-
-
-def short_size(size_bytes: int) -> str:
-    """Bytes in units of 1024 as `ls -h` writes them, at most five characters: 1.2G, 188M, 512."""
-    unit, suffix = _unit(size_bytes, ["", "K", "M", "G", "T", "P"])
-    value = size_bytes / unit
-    return f"{value:.{1 if suffix and value < 9.95 else 0}f}{suffix}"
-
-
-def _unit(size_bytes: int, suffixes: list[str]) -> tuple[int, str]:
-    from rich.filesize import pick_unit_and_suffix  # noqa: PLC0415 - see print_table
-
-    return pick_unit_and_suffix(size_bytes, suffixes, 1024)
 
 
 def ago(seconds: float) -> str:

@@ -13,7 +13,7 @@ from rocrate.model.contextentity import ContextEntity
 from rocrate.rocrate import ROCrate
 
 from vbnfs import __version__
-from vbnfs.cli.cite import CitedFile, CitedVersion
+from vbnfs.access.citing import CitedFile, CitedVersion
 from vbnfs.errors import RecordError
 
 _FORMATS: Final = {".nwb": "application/x-hdf5", ".csv": "text/csv"}

@@ -1,17 +1,23 @@
 """Running a command's work on a dataset, in an event loop of its own."""
 
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING, TypeVar
 
 import trio
 
 from vbnfs.access.dataset import Dataset, open_dataset
+from vbnfs.access.session_files import OpenTables
 from vbnfs.access.versions import Versions, load_versions
 from vbnfs.access.waiting import WAITING_SECONDS, what_takes_so_long
 from vbnfs.cli import render, streams
 from vbnfs.config.settings import Config
+from vbnfs.dataset.manifest import Manifest
 from vbnfs.errors import VbnfsError, root_error
 from vbnfs.host.private import keep_others_out
+
+if TYPE_CHECKING:
+    from vbnfs.access.project_tables import ProjectTables
 
 _T = TypeVar("_T")
 
@@ -60,3 +66,14 @@ async def load_aloud(dataset: Dataset, *, max_age_seconds: float = 0.0) -> Versi
     if failure is not None:
         raise failure
     return versions[0]
+
+
+def open_tables(versions: Versions) -> OpenTables:
+    """What opens the tables of a version; what is to be known of them is written for the user."""
+
+    def opened(manifest: Manifest) -> "AbstractAsyncContextManager[ProjectTables]":
+        from vbnfs.access.project_tables import project_tables  # noqa: PLC0415 - imports pandas
+
+        return project_tables(versions, manifest, note=lambda text: streams.say(f"vbnfs: {render.escape(text)}"))
+
+    return opened

@@ -15,8 +15,8 @@ from typing import BinaryIO, Final, Generic, Protocol, TypeVar
 
 from vbnfs.access.cache_directory import prepare_cache_directory
 from vbnfs.access.dataset import open_dataset
+from vbnfs.access.tree_files import Place, asked_files
 from vbnfs.cache.sets import BlockSet, Imported
-from vbnfs.cli.asked import Place, asked_files
 from vbnfs.cli.render import files
 from vbnfs.cli.running import load_aloud, run
 from vbnfs.dataset.tree import DataNode

@@ -13,9 +13,9 @@ from click.shell_completion import ShellComplete
 
 from vbnfs.config.environment import COMPLETING
 
-_BASH: Final = """\
+_BASH: Final = r"""
 %(complete_func)s() {
-    local IFS=$'\\n' response type value
+    local IFS=$'\n' response type value
     response=$(env COMP_WORDS="${COMP_WORDS[*]}" COMP_CWORD="$COMP_CWORD" %(complete_var)s=bash_complete "$1")
     COMPREPLY=()
     while IFS=, read -r type value; do
@@ -24,7 +24,12 @@ _BASH: Final = """\
         elif [[ $type == file ]]; then
             compopt -o default
         elif [[ $type == plain ]]; then
-            printf -v value %%q "$value"
+            if [[ ${COMP_WORDS[COMP_CWORD]} != [\'\"]* ]]; then
+                printf -v value %%q "$value"
+            # Within quotes it stands as it is.
+            elif [[ $value == *[\'\"\\\$\`!]* ]]; then
+                continue
+            fi
             COMPREPLY+=("$value")
         fi
     done <<< "$response"

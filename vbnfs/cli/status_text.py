@@ -67,7 +67,14 @@ def _dataset(status: Status) -> Facts:
     facts |= {label: status[name] for label, name in _ROUTE.items() if status.get(name)}
     if mirror := status.get("mirror"):
         facts["mirror"] = f"{mirror}  {status['metrics'].get('mirror_blocks', 0):,} blocks"
+    if servers := status.get("site_cache"):
+        facts["site cache"] = "; ".join(map(_site_cache, servers))
     return facts
+
+
+def _site_cache(server: Mapping[str, Any]) -> str:
+    away = f", away: {server['problem']}; S3 is asked" if server["problem"] else ""
+    return f"{server['url']}  {server['blocks']:,} blocks{away}"
 
 
 def _sections(status: Status) -> dict[str, Facts]:
@@ -80,7 +87,7 @@ def _sections(status: Status) -> dict[str, Facts]:
     return {
         "Read since it was mounted": _reads(status),
         "The cache": _cache(status),
-        "The daemon": {"daemon": _daemon(status), "log": status["log_file"] or "on the daemon's terminal"},
+        "The daemon": {"daemon": _daemon(status), "log": status["log_file"] or _journal(status)},
     }
 
 
@@ -110,6 +117,10 @@ def _daemon(status: Status) -> str:
     return text if theirs == __version__ else f"{text}; installed is {__version__}: it begins with the next mount"
 
 
+def _journal(status: Status) -> str:
+    return f"on its terminal, or where systemd has started it: journalctl _PID={status['pid']}"
+
+
 def _limit(report: Status | None) -> Facts:
     """How much S3 may send in a second, and what that holds back now; nothing where it may send any amount."""
     if report is None or report["rate_bytes"] is None:  # None: a daemon of an older vbnfs does not report it
@@ -127,7 +138,7 @@ def _passthrough(report: Status | None) -> Facts:
     if report is None:  # nor this
         return {}
     if report["reason"] is not None:
-        return {"passthrough": f"no file is read by the kernel itself: {report['reason']}"}
+        return {"passthrough": f"off, which costs speed alone: {report['reason']}"}
     facts = {"passthrough": f"on; open now and read by the kernel itself: {files(report['open_files'])}"}
     for number, one in enumerate(report["old_handles"]):
         who = one["program"] or "a program that is gone"

@@ -4,16 +4,16 @@ import json
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from typing import Final
+from typing import Any, Final
 
 from vbnfs.access.mount_figures import ask_figures
 from vbnfs.cli.render import is_screen, print_spans
 from vbnfs.cli.top_screen import leaving_at_sigterm, screen
-from vbnfs.cli.top_text import Line, Sample, mount_lines, silent_lines
+from vbnfs.cli.top_text import Line, Sample, fetch_lines, mount_lines, silent_lines
 from vbnfs.errors import MountError
-from vbnfs.figures import Figures
+from vbnfs.figures import Fetch, Figures
 from vbnfs.host import mountinfo
 from vbnfs.host.mountinfo import MountEntry
 from vbnfs.host.terminal import keys
@@ -25,8 +25,10 @@ _FOR_A_RATE: Final = 2  # samples
 _LONGEST_SECONDS: Final = 1.0  # between two pictures of a screen, whose size changes
 _LEAST_ROWS: Final = 3
 _OTHER_LINES: Final = 14  # of a mount: all but its readers, at most
+_FETCH_LINES: Final = 2
 
 Ask = Callable[[MountEntry], Figures]
+Fetches = Callable[[], Sequence[Fetch]]
 
 
 def _ask(entry: MountEntry) -> Figures:
@@ -109,17 +111,29 @@ class Watched:
         return silent_lines(str(self.entry.mountpoint), reason or "is being asked", width=width)
 
 
-def watch(entries: Sequence[MountEntry], interval_seconds: float, *, is_once: bool, as_json: bool) -> None:
+def _none() -> Sequence[Fetch]:
+    return ()
+
+
+def watch(
+    entries: Sequence[MountEntry],
+    interval_seconds: float,
+    *,
+    is_once: bool,
+    as_json: bool,
+    fetches: Fetches = _none,
+) -> None:
     """Show mounts until Ctrl-C or `q`; with `is_once`, once. Raises `MountError` for those that did not answer then.
 
     On a terminal there is a screen. Else lines follow one another, each sample as a block, or as a line of JSON.
+    `fetches` gives what is fetched without a mount, and is to be shown, too.
     """
     watched = [Watched(entry, interval_seconds) for entry in entries]
     try:
         if is_once or as_json or not is_screen():
-            _write(watched, interval_seconds, is_once=is_once, as_json=as_json)
+            _write(watched, fetches, interval_seconds, is_once=is_once, as_json=as_json)
         else:
-            _draw(watched, interval_seconds)
+            _draw(watched, fetches, interval_seconds)
     except KeyboardInterrupt:  # how watching ends
         return
     reasons = [f"{one.entry.mountpoint}: {reason}" for one in watched if (reason := one.state[1]) is not None]
@@ -127,36 +141,62 @@ def watch(entries: Sequence[MountEntry], interval_seconds: float, *, is_once: bo
         raise MountError("\n".join(reasons))
 
 
-def _write(watched: Sequence[Watched], interval_seconds: float, *, is_once: bool, as_json: bool) -> None:
+def _write(
+    watched: Sequence[Watched], fetches: Fetches, interval_seconds: float, *, is_once: bool, as_json: bool
+) -> None:
     seconds = interval_seconds + _FIRST_SECONDS
     while True:
         end = time.monotonic() + seconds
         for one in watched:
             one.wait(end)
-            if as_json:
-                _print_json(one)
-            else:
-                print_spans(one.lines())
+            _write_sample(one, as_json=as_json)
+        _write_fetches(fetches(), is_all=not watched, as_json=as_json)
         sys.stdout.flush()
         if is_once:
             return
         if not as_json:
             sys.stdout.write("\n")
+        if not watched:
+            time.sleep(interval_seconds)
         seconds = interval_seconds + _ANSWER_SECONDS + _LATE_SECONDS
 
 
-def _print_json(one: Watched) -> None:
+def _write_sample(one: Watched, *, as_json: bool) -> None:
+    if not as_json:
+        print_spans(one.lines())
+        return
     sample, reason = one.state
-    value = {"mountpoint": str(one.entry.mountpoint), "error": reason} if sample is None else asdict(sample.now)
+    _print_json({"mountpoint": str(one.entry.mountpoint), "error": reason} if sample is None else asdict(sample.now))
+
+
+def _write_fetches(fetches: Sequence[Fetch], *, is_all: bool, as_json: bool) -> None:
+    if not as_json:
+        print_spans(_lines_of_fetches(fetches, is_all=is_all))
+        return
+    for fetch in fetches:
+        _print_json({"fetch": asdict(fetch)})
+
+
+def _print_json(value: Mapping[str, Any]) -> None:
     sys.stdout.write(json.dumps(value, sort_keys=True) + "\n")
 
 
-def _draw(watched: Sequence[Watched], interval_seconds: float) -> None:
+def _lines_of_fetches(fetches: Sequence[Fetch], *, is_all: bool, width: int | None = None) -> Iterator[Line]:
+    """`is_all`: no mount is watched."""
+    for fetch in fetches:
+        yield from fetch_lines(fetch, width=width)
+    if is_all and not fetches:
+        yield [("nothing is mounted, and nothing is fetched any more", "dim")]
+
+
+def _draw(watched: Sequence[Watched], fetches: Fetches, interval_seconds: float) -> None:
     with leaving_at_sigterm(), screen() as show, keys() as pressed:
         while True:
-            width, height = show.size()
-            rows = max(_LEAST_ROWS, (height - 1) // len(watched) - _OTHER_LINES)
+            (width, height), fetched = show.size(), fetches()
+            room = height - 1 - _FETCH_LINES * len(fetched)
+            rows = max(_LEAST_ROWS, room // max(1, len(watched)) - _OTHER_LINES)
             lines = [line for one in watched for line in one.lines(width, rows)]
+            lines += _lines_of_fetches(fetched, is_all=not watched, width=width)
             show.lines([*lines[: height - 1], [("q ends", "dim")]])
             if pressed(min(interval_seconds, _LONGEST_SECONDS)) in {"q", "Q"}:
                 return

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from vbnfs.cli.progress import time_text
-from vbnfs.cli.render import Span, ago, escape, files, short_size, size
-from vbnfs.figures import Figures, Fill, Reader
+from vbnfs.cli.progress import fill_text
+from vbnfs.cli.render import Span, ago, escape, short_size, size
+from vbnfs.figures import Fetch, Figures, Fill, Reader
 from vbnfs.histogram import bound_of
 
 _BAR: Final = 20  # characters
@@ -50,6 +50,15 @@ def mount_lines(sample: Sample, *, width: int | None = None, most_rows: int | No
 def silent_lines(mountpoint: str, reason: str, *, width: int | None = None) -> Iterator[Line]:
     """A mount that does not answer."""
     return (_cut(line, width) for line in ([(escape(mountpoint), "bold")], [(f"  {escape(reason)}", "red")]))
+
+
+def fetch_lines(fetch: Fetch, *, width: int | None = None) -> Iterator[Line]:
+    """What is fetched without a mount; the rate is that since it began."""
+    who = f"{fetch.program or 'a program'} (pid {fetch.pid})"
+    what = f"  {fetch.dataset or 'a dataset'}, fetched by {who} without a mount"
+    rate = fetch.fill.done_bytes / fetch.seconds if fetch.seconds > 0 else 0.0
+    head = [(escape(fetch.cache_dir), "bold"), (escape(what), "")]
+    return (_cut(line, width) for line in (head, _fact("fetching", fill_text(fetch.fill, rate))))
 
 
 def _head(sample: Sample) -> Iterator[Line]:
@@ -141,10 +150,8 @@ def _before(sample: Sample, index: int) -> Fill | None:
 
 
 def _fill(fill: Fill, before: Fill | None, seconds: float) -> str:
-    done = f"{fill.done_files:,} of {files(fill.files)}, {size(fill.done_bytes)} of {size(fill.count_bytes)}"
     rate = (fill.done_bytes - before.done_bytes) / seconds if before is not None and seconds > 0 else 0.0
-    left_bytes = max(0, fill.count_bytes - fill.done_bytes)
-    return f"{done}, {size(int(rate))}/s, {time_text(left_bytes / rate)} left" if rate > 0 and left_bytes else done
+    return fill_text(fill, rate)
 
 
 def _readers(sample: Sample, width: int | None, most_rows: int | None) -> Iterator[Line]:

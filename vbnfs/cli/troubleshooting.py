@@ -134,6 +134,7 @@ SECTIONS: Final[Sequence[tuple[type[VbnfsError], str, str]]] = (
     (errors.Hdf5Error, "", "vbnfs-tree-does-not-show-all-of-a-file"),
     (errors.TablesError, "", "vbnfs-sessions-or-units-finds-nothing"),
     (errors.InstallError, "so it stays", "vbnfs-install-leaves-a-file-as-it-is"),
+    (errors.InstallError, "only root may do that", "vbnfs-install-leaves-a-file-as-it-is"),
     (errors.InstallError, "is at work", "vbnfs-install-leaves-a-file-as-it-is"),
     (errors.InstallError, "not a list", "vbnfs-install-leaves-a-file-as-it-is"),
     (errors.DoctorError, "", "vbnfs-doctor-says-that-something-needs-doing"),

@@ -1,5 +1,6 @@
 """`vbnfs clean`, `import`: what the cache holds."""
 
+import shlex
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -161,6 +162,13 @@ def _convert(config: Config, *, is_trial: bool) -> None:
             bar.update(done - bar.pos)
 
         converted = convert(config, show, is_trial=is_trial)
+    if converted.elsewhere:
+        folder = render.escape(shlex.quote(str(config.cache_dir / "blocks-v1")))
+        echo_warning(
+            f"{config.cache_dir}: what an earlier vbnfs cached is of {', '.join(converted.elsewhere)}, and not of"
+            f" this server: give its --endpoint-url; or let it go: rm -r {folder}"
+        )
+        return
     if not converted.segments and not converted.left:
         click.echo(f"{config.cache_dir}  nothing of an earlier vbnfs is there")
         return

@@ -1,85 +1,23 @@
-"""What `vbnfs verify` does: files, folders or versions against the manifests' hashes, in a process of its own.
-
-It works on the cache directory, which mounts share. Whether something is mounted makes no difference, but paths in a
-mount name the dataset by themselves. Mounts learn of the verdicts within a few seconds.
-
-Before anything is fetched, the room for it is checked. Files are fetched ahead of those that are hashed (or by a
-mount: access/filling.py). At the end the disk is read once more: a file that was good when it was hashed is called
-good only if those very blocks are still there.
-
-`vbnfs prefetch` and `pin` do the same, but for what they choose: they take files whose bytes were judged before, and
-those that no manifest has a hash of, as they are. Of some they want a portion: where that leaves a file incomplete,
-each block is checked as it comes, where its digest is known.
-"""
+"""What `vbnfs verify` does: see access/verifying.py. It opens the dataset, and says how it ended."""
 
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import TypeVar
 
 import trio
 
-from vbnfs.access.dataset import Dataset, open_dataset
-from vbnfs.access.filling import Progress, Wait, filling, held_while_fetched
-from vbnfs.access.opening import make_cache
-from vbnfs.blocks import Portion
-from vbnfs.cache.block_cache import BlockCache
-from vbnfs.cache.verdict import Verdict, fingerprint_of, is_good, mismatch_text
-from vbnfs.cli.asked import NO_HASH_TEXT, Asked, Place, asked_files, why_unverifiable
+from vbnfs.access.dataset import open_dataset
+from vbnfs.access.tree_files import Place, asked_files
+from vbnfs.access.verifying import GOOD, Outcome, Show, working
+from vbnfs.access.verifying import verify as verify_files
 from vbnfs.cli.progress import Bar
 from vbnfs.cli.render import size
-from vbnfs.cli.room import VERIFYING, Need, check_room, limit_of, need_of
 from vbnfs.cli.running import load_aloud
 from vbnfs.cli.running import run as run_to_the_end
-from vbnfs.dataset.tree import DataNode, Node
-from vbnfs.errors import ChangedError, NotVerifiedError, StorageError, with_remedy
-from vbnfs.metrics import Metrics
-from vbnfs.objects import Content
-from vbnfs.reading.block_source import BlockSource
-from vbnfs.reading.verification import Verifier
-
-GOOD: Final = "good"  # and on the disk
-PART: Final = "in part"  # all that is wanted of it is on the disk; the rest of it is not
-NOT_KEPT: Final = "not kept"  # it was good, or all of it came, but not all of its blocks are on the disk
-MISMATCH: Final = "mismatch"
-INCOMPLETE: Final = "not complete"
-FAILED: Final = "failed"
-NO_HASH: Final = "no hash"  # of a file of the dataset
-NO_FILE: Final = "no file"  # of the dataset
-ABSENT: Final = "absent"  # a file of which it is known that it was in the dataset; no version has it
 
 _Result = TypeVar("_Result")
 _Found = TypeVar("_Found")
-
-_CANNOT_BE: Final = frozenset({NO_HASH, NO_FILE})  # verified, by anybody
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What became of one file. `outcome` is one of the words above, `detail` the reason where there is one."""
-
-    path: str
-    outcome: str
-    size_bytes: int | None
-    detail: str = ""
-
-    def as_json(self) -> dict[str, Any]:
-        """The finding with its fields' names."""
-        return asdict(self)
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What was found out. `barren` are the paths that were asked for and have nothing that can be verified."""
-
-    findings: tuple[Finding, ...]
-    barren: tuple[str, ...] = ()
-
-
-Show = Callable[[Finding], None]
-Files = Sequence[tuple[str, Node]]  # by name, each once
 
 
 def run(where: Place, *, fetch: bool, show: Show, bar: Bar | None = None) -> Outcome:
@@ -112,203 +50,14 @@ def run_showing(
 async def verify(where: Place, *, fetch: bool, show: Show, bar: Bar) -> Outcome:
     """Verify the files at paths of the tree (or all of a version, by its name); without any, all that is complete.
 
-    `show` is called with each finding as it is made, and again where the end makes another of it. Raises a
-    `StorageError` if it cannot be found out what there is, `DatasetError` for a path that is not there, `CacheError`
-    where what is to be fetched has no room.
+    Raises as `verifying.verify` does, and `DatasetError` for a path that is not there.
     """
-    paths = where.paths
     async with open_dataset(where.config) as dataset:
-        asked = asked_files(await load_aloud(dataset, max_age_seconds=where.max_age_seconds), paths)
+        versions = await load_aloud(dataset, max_age_seconds=where.max_age_seconds)
+        asked = await trio.to_thread.run_sync(asked_files, versions, where.paths)
         async with working(where, dataset) as work:
-            shown = show if paths else _unless_lacking(show)
-            every = (file for found in asked.values() for file in found)
-            files = list({node.inode: (path, node) for path, node in every}.values())
-            if fetch:
-                with_hash = [(path, node) for path, node in files if why_unverifiable(node) is None]
-                contents = await work.contents_of(with_hash)
-                need = await trio.to_thread.run_sync(need_of, dataset.cache, contents)
-                portions = list(map(Portion.whole, contents))
-                async with held_while_fetched(dataset, portions):
-                    wanted = {one.content_id for one in contents}
-                    await trio.to_thread.run_sync(check_room, where, need, VERIFYING, wanted)
-                    found = await work.fetch_and_check(files, portions, need, show=shown, bar=bar)
-                    await trio.to_thread.run_sync(work.check_again, found, show)
-            else:
-                found = await work.check_files(files, show=shown)
-                await trio.to_thread.run_sync(work.check_again, found, show)
-    return _outcome(asked, found, is_asked=bool(paths))
-
-
-def _unless_lacking(show: Show) -> Show:
-    """Where no path was named, files that are not cached are not reported."""
-    return lambda finding: None if finding.outcome in {INCOMPLETE, NO_HASH} else show(finding)
-
-
-def _outcome(asked: Asked, found: Mapping[int, Finding], *, is_asked: bool) -> Outcome:
-    if not is_asked:
-        return Outcome(tuple(one for one in found.values() if one.outcome not in {INCOMPLETE, NO_HASH}))
-    outcomes = {path: {found[node.inode].outcome for _, node in files} for path, files in asked.items()}
-    return Outcome(tuple(found.values()), tuple(path for path, seen in outcomes.items() if seen <= _CANNOT_BE))
-
-
-@asynccontextmanager
-async def working(where: Place, dataset: Dataset, *, trusts: bool = False) -> AsyncIterator["Work"]:
-    """What a mount has between its files and S3; what was fetched is on the disk when this is left."""
-    await trio.to_thread.run_sync(dataset.verdicts.refresh)
-    async with dataset.fetching() as (source, _):
-        yield Work(where, dataset, source, trusts=trusts)
-
-
-class Work:
-    """Verifies one file after the other.
-
-    `trusts`: a file that was judged before, and has the same blocks as then, is not hashed again; one of which no
-    manifest has a hash is fetched, too.
-    """
-
-    def __init__(self, where: Place, dataset: Dataset, source: BlockSource, *, trusts: bool) -> None:
-        self._where, self._dataset, self._trusts = where, dataset, trusts
-        self._catalog, self._cache, self._verdicts = dataset.catalog, dataset.cache, dataset.verdicts
-        self._source, self._digests = source, dataset.digests
-        parts = (self._cache, source, self._verdicts, self._digests)
-        self._verifier = Verifier(*parts, metrics=dataset.metrics, mirror=dataset.mirror, without_pauses=True)
-        self._parts: Mapping[str, Portion] = {}  # of files that are not wanted as a whole, by content id
-        self._good: dict[int, tuple[Content, Verdict]] = {}  # by inode: what was good when it was hashed
-
-    async def contents_of(self, files: Files) -> list[Content]:
-        """The contents of files, in this order; without those of which no size can be had."""
-        named = [node.content for _, node in files if isinstance(node, DataNode)]
-        await self._catalog.sizes.fetch_all(named)
-        known = [(content, self._catalog.sizes.get(content)) for content in named]
-        return [content.with_attributes(attributes) for content, attributes in known if attributes is not None]
-
-    async def check_files(self, files: Files, *, show: Show) -> dict[int, Finding]:
-        """A finding for each different file, by inode. Nothing is fetched."""
-        found: dict[int, Finding] = {}
-        for path, node in files:
-            found[node.inode] = await self._finding(path, node)
-            show(found[node.inode])
-        return found
-
-    def _lacking(self, portions: Sequence[Portion]) -> list[Portion]:
-        """Those of whose contents something is missing."""
-        cache = self._cache
-        pairs = ((portion, portion.content) for portion in portions)
-        return [one for one, of in pairs if not cache.is_whole(of) and cache.cached_bytes(of) < of.size_bytes]
-
-    async def fetch_and_check(
-        self, files: Files, portions: Sequence[Portion], need: Need, *, show: Show, bar: Bar
-    ) -> dict[int, Finding]:
-        """The same, of files of which these portions are fetched meanwhile."""
-        found, progress = dict[int, Finding](), Progress(files=len(files), count_bytes=need.missing_bytes)
-        self._parts = {one.content.content_id: one for one in portions if not one.is_whole}
-        lacking = await trio.to_thread.run_sync(self._lacking, portions)
-        async with trio.open_nursery() as showing:
-            showing.start_soon(bar.run, progress)
-            async with filling(self._dataset, self._source, lacking, progress) as wait:
-                for path, node in files:
-                    found[node.inode] = await self._finding(path, node, wait=wait)
-                    progress.done_files += 1
-                    show(found[node.inode])
-            showing.cancel_scope.cancel()
-        return found
-
-    def check_again(self, found: dict[int, Finding], show: Show) -> None:
-        """Correct the findings of good files that the disk has lost since."""
-        cache = make_cache(self._where.config, Metrics(), self._digests)  # sees what the names lead to now
-        for inode, (content, verdict) in self._good.items():
-            before = found[inode]
-            if before.outcome == GOOD and not _is_kept(cache, content, verdict):
-                found[inode] = Finding(before.path, NOT_KEPT, before.size_bytes, self._why_not_kept())
-                show(found[inode])
-
-    async def _finding(self, path: str, node: Node, *, wait: Wait | None = None) -> Finding:
-        """`wait`: it is fetched, and this waits until it has come."""
-        reason = why_unverifiable(node)
-        if not isinstance(node, DataNode):
-            is_manifest = bool(getattr(node, "source", None))
-            return Finding(path, NO_HASH if is_manifest else NO_FILE, None, reason or "")
-        try:
-            content = node.content.with_attributes(await self._catalog.sizes.fetch(node.content))
-        except StorageError as error:
-            return Finding(path, FAILED, None, with_remedy(error))
-        if reason is not None and not (self._trusts and wait is not None):
-            return Finding(path, NO_HASH, content.size_bytes, reason)
-        try:
-            if wait is not None:
-                await wait(content)
-            return Finding(path, *await self._judge(node.inode, content, fetch=wait is not None))
-        except StorageError as error:
-            if isinstance(error, ChangedError) and await self._catalog.sizes.recheck(node.content):
-                return await self._finding(path, node, wait=None if wait is None else _has_come)
-            return Finding(path, FAILED, content.size_bytes, with_remedy(error))
-
-    async def _judge(self, inode: int, content: Content, *, fetch: bool) -> tuple[str, int, str]:
-        """Outcome, size and detail. Raises a `StorageError` where what is missing cannot be fetched."""
-        part = self._parts.get(content.content_id)
-        if part is not None and (taken := await self._take_part(part)) is not None:
-            return taken
-        if content.file_hash is None:
-            return await self._take_unhashed(content)
-        verdict = await trio.to_thread.run_sync(self._judged_before, content) if self._trusts else None
-        if verdict is None:
-            verdict = await self._verifier.verify(content, fetch=fetch)
-        for _ in content.sources:  # what was cached may have been to blame, or one of the sources
-            if fetch and verdict is not None and not is_good(content, verdict):
-                verdict = await self._verifier.verify(content, fetch=True)
-        if verdict is not None and is_good(content, verdict):
-            self._good[inode] = content, verdict
-            await self._source.writer.written(content)
-            if await trio.to_thread.run_sync(_is_kept, self._cache, content, verdict):
-                return GOOD, content.size_bytes, ""
-            return NOT_KEPT, content.size_bytes, self._why_not_kept()
-        bad = self._verdicts.bad(content)
-        if bad is not None:
-            return MISMATCH, content.size_bytes, mismatch_text(content, bad)
-        return INCOMPLETE, content.size_bytes, "--fetch fetches what is missing"
-
-    def _judged_before(self, content: Content) -> Verdict | None:
-        """The verdict in favour of a whole file, if it is about the blocks that are there."""
-        verdict = self._verdicts.good(content) if self._cache.is_whole(content) else None
-        return verdict if verdict is not None and _is_kept(self._cache, content, verdict) else None
-
-    async def _take_part(self, part: Portion) -> tuple[str, int, str] | None:
-        """Of a portion: whether it is there; None where all of the file is. Raises a `StorageError`."""
-        content = part.content
-        missing = await trio.to_thread.run_sync(self._cache.missing, content, part.blocks)
-        if missing:  # which could not be had; or it was not fetched ahead
-            await self._source.get(content, missing, is_reader=False)
-        await self._source.writer.written(content)
-        if await trio.to_thread.run_sync(self._cache.missing, content, part.blocks):
-            return NOT_KEPT, content.size_bytes, self._why_not_kept("it came")
-        is_complete = await trio.to_thread.run_sync(self._cache.complete, content)
-        return None if is_complete else (PART, content.size_bytes, "")
-
-    async def _take_unhashed(self, content: Content) -> tuple[str, int, str]:
-        """Of a file without a hash: whether all of it is there. Raises a `StorageError` where that cannot be had."""
-        await self._verifier.fetch(content)
-        await self._source.writer.written(content)
-        if await trio.to_thread.run_sync(self._cache.complete, content):
-            return NO_HASH, content.size_bytes, NO_HASH_TEXT
-        return NOT_KEPT, content.size_bytes, self._why_not_kept("it came")
-
-    def _why_not_kept(self, what: str = "its hash is right") -> str:
-        if self._cache.failure is not None:
-            return f"{what}, but the disk did not take it: {self._cache.failure.strerror}"
-        limit = size(limit_of(self._where.config))
-        return f"{what}, but it has been evicted since: the cache may take {limit}"
-
-
-async def _has_come(content: Content) -> None:
-    """Of a content that is not fetched ahead: what is missing is fetched where it is needed."""
-
-
-def _is_kept(cache: BlockCache, content: Content, verdict: Verdict) -> bool:
-    """Whether the disk has the blocks that were judged. Reads their checksums."""
-    return fingerprint_of(cache.records(content)) == verdict.fingerprint
-
-
-# The end
+            is_asked = bool(where.paths)
+            return await verify_files(work, asked, is_asked=is_asked, fetch=fetch, show=show, bar=bar.run)
 
 
 def summary(outcome: Outcome) -> str:
@@ -317,12 +66,3 @@ def summary(outcome: Outcome) -> str:
     good_bytes = sum(finding.size_bytes or 0 for finding in outcome.findings if finding.outcome == GOOD)
     rest = "".join(f", {count} {name}" for name, count in counts.items() if name != GOOD)
     return f"{counts[GOOD]} of {counts.total()} files good, {size(good_bytes)}{rest}"
-
-
-def check(outcome: Outcome) -> None:
-    """Raise `NotVerifiedError` unless all that was asked for is good, but for what no manifest has a hash of."""
-    bad = [finding for finding in outcome.findings if finding.outcome not in {GOOD, PART, *_CANNOT_BE}]
-    problems = [f"{len(bad)} of {len(outcome.findings)} files not verified and kept"] if bad else []
-    problems += [f"nothing in {path} can be verified" for path in outcome.barren]
-    if problems:
-        raise NotVerifiedError("; ".join(problems))

@@ -10,7 +10,17 @@ from pathlib import Path
 from typing import Final
 
 from vbnfs.access.running_mounts import ANSWER_SECONDS
-from vbnfs.cli.verify import FAILED, GOOD, INCOMPLETE, MISMATCH, NO_FILE, NO_HASH, Finding, Outcome, Show
+from vbnfs.access.verifying import (
+    FAILED,
+    GOOD,
+    INCOMPLETE,
+    MISMATCH,
+    NO_FILE,
+    NO_HASH,
+    Finding,
+    Outcome,
+    Show,
+)
 from vbnfs.errors import MountError, UsageError
 from vbnfs.host.apart import Found, attributes_below
 from vbnfs.host.identity import user_name, user_or_root

@@ -27,12 +27,16 @@ _MOST_SECONDS: Final = 3600.0
 def top(mountpoint: Path | None, once: bool, as_json: bool, interval: float) -> None:
     """Watch what programs read, and what comes from S3.
 
-    MOUNTPOINT is the folder of one mount. Without it all of yours are shown. q or Ctrl-C ends. Where standard output
-    is no terminal, it is written as lines.
+    MOUNTPOINT is the folder of one mount. Without it all of yours are shown, and what commands of yours fetch without
+    a mount. q or Ctrl-C ends. Where standard output is no terminal, it is written as lines.
     """
-    from vbnfs.cli.top import watch  # noqa: PLC0415 - only what a command needs
+    from vbnfs.access.running_fetches import running_fetches  # noqa: PLC0415 - only what a command needs
+    from vbnfs.cli.top import watch  # noqa: PLC0415
 
     entries = mounts_at(mountpoint)
-    if not entries:
+    if mountpoint is not None:
+        watch(entries, interval, is_once=once, as_json=as_json)
+        return
+    if not entries and not running_fetches():
         raise MountError("no mount of yours is there to be watched; 'vbnfs mount ~/vbn' mounts a dataset")
-    watch(entries, interval, is_once=once, as_json=as_json)
+    watch(entries, interval, is_once=once, as_json=as_json, fetches=running_fetches)

@@ -23,11 +23,11 @@ from vbnfs.cli.options import (
 from vbnfs.errors import PinError, UsageError, VbnfsError
 
 if TYPE_CHECKING:
-    from vbnfs.cli.asked import Place
-    from vbnfs.cli.prefetch import Choose, Plan
+    from vbnfs.access.fetching import Choose, Plan
+    from vbnfs.access.tree_files import Place
+    from vbnfs.access.verifying import Finding, Outcome
+    from vbnfs.access.wanted import Wanted
     from vbnfs.cli.progress import Bar
-    from vbnfs.cli.verify import Finding, Outcome
-    from vbnfs.cli.wanted import Wanted
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -147,8 +147,8 @@ def _has_choice(options: dict[str, Any]) -> bool:
 
 def asked(paths: Sequence[Path], options: dict[str, Any]) -> tuple["Place", "Wanted"]:
     """The place in which files are chosen, and the choice. Raises `UsageError`."""
+    from vbnfs.access.wanted import Wanted  # noqa: PLC0415
     from vbnfs.cli.asked import place_of  # noqa: PLC0415
-    from vbnfs.cli.wanted import Wanted  # noqa: PLC0415
 
     sessions, behavior_only, lfp, *queries = (options.pop(name) for name in _CHOOSING)
     having = tuple((name, query) for name, query in zip(_HAVING, queries, strict=True) if query is not None)
@@ -160,7 +160,7 @@ def asked(paths: Sequence[Path], options: dict[str, Any]) -> tuple["Place", "Wan
 
 def _again(name: str, options: dict[str, Any]) -> tuple["Place", "Wanted"]:
     """What a pin was made for."""
-    from vbnfs.cli import pinning  # noqa: PLC0415
+    from vbnfs.access import pinning  # noqa: PLC0415
     from vbnfs.cli.asked import place_of  # noqa: PLC0415
 
     _has_choice(options)
@@ -171,7 +171,7 @@ def _again(name: str, options: dict[str, Any]) -> tuple["Place", "Wanted"]:
 
 def _recorded(file: Path, options: dict[str, Any]) -> tuple["Place", "Choose"]:
     """Where what a record names is fetched, and what chooses it."""
-    from vbnfs.cli import recorded  # noqa: PLC0415
+    from vbnfs.access import recorded  # noqa: PLC0415
     from vbnfs.cli.asked import place_of  # noqa: PLC0415
 
     given = given_in(options)
@@ -190,7 +190,7 @@ def _chosen_by(wanted: "Wanted") -> "Choose":
 
 def _pin(where: "Place", wanted: "Wanted", name: str, note: str | None, *, is_trial: bool, as_json: bool) -> None:
     """Fetch what is wanted, and hold it by a pin; or say what would be fetched."""
-    from vbnfs.cli import pinning  # noqa: PLC0415
+    from vbnfs.access import pinning  # noqa: PLC0415
 
     where = pinning.in_its_version(where, name, wanted)
     bring = partial(_move, where, name, note, wanted)
@@ -218,26 +218,28 @@ _Bring = Callable[[Callable[["Finding"], None], "Bar", Callable[["Plan"], None]]
 
 
 def _check(outcome: "Outcome") -> None:
-    from vbnfs.cli import verify as verifying  # noqa: PLC0415
+    from vbnfs.access.verifying import check  # noqa: PLC0415
 
-    verifying.check(outcome)
+    check(outcome)
 
 
 def _bring(bring: _Bring, *, as_json: bool) -> "Outcome":
     """Fetch, with a bar; write what is wrong with files, and how it ended."""
+    from vbnfs.access.verifying import GOOD, NO_HASH, PART  # noqa: PLC0415
+    from vbnfs.cli import prefetch  # noqa: PLC0415
     from vbnfs.cli import verify as verifying  # noqa: PLC0415
     from vbnfs.cli.progress import Bar, going_on_later  # noqa: PLC0415
 
-    def show(finding: verifying.Finding) -> None:
-        if not as_json and finding.outcome not in {verifying.GOOD, verifying.NO_HASH, verifying.PART}:
+    def show(finding: "Finding") -> None:
+        if not as_json and finding.outcome not in {GOOD, NO_HASH, PART}:
             detail = f": {finding.detail}" if finding.detail else ""
             with bar.aside():
                 click.echo(render.escape(f"{finding.outcome:<12} {finding.path}{detail}"))
 
     def announce(plan: "Plan") -> None:
-        if (left_out := plan.left_out_line()) is not None:
+        if (left_out := prefetch.left_out_line(plan)) is not None:
             echo_note(left_out)
-        echo_note(plan.lines()[0])
+        echo_note(prefetch.lines_of(plan)[0])
 
     bar = Bar()
     with going_on_later():
@@ -248,12 +250,13 @@ def _bring(bring: _Bring, *, as_json: bool) -> "Outcome":
 
 
 def _show_plan(plan: "Plan", *, as_json: bool) -> None:
+    from vbnfs.cli import prefetch  # noqa: PLC0415
     from vbnfs.errors import CacheError  # noqa: PLC0415
 
     if not as_json:
-        if (left_out := plan.left_out_line()) is not None:
+        if (left_out := prefetch.left_out_line(plan)) is not None:
             echo_note(left_out)
-        for line in plan.lines():
+        for line in prefetch.lines_of(plan):
             render.print_line(line)
     if plan.problem is not None:
         sys.stdout.flush()
@@ -263,7 +266,8 @@ def _show_plan(plan: "Plan", *, as_json: bool) -> None:
 def _update(
     names: Sequence[str], note: str | None, options: dict[str, Any], *, is_trial: bool, as_json: bool
 ) -> None:
-    from vbnfs.cli import pinning, prefetch  # noqa: PLC0415
+    from vbnfs.access import pinning  # noqa: PLC0415
+    from vbnfs.cli import prefetch  # noqa: PLC0415
     from vbnfs.cli.asked import place_of  # noqa: PLC0415
 
     given = given_in(options)

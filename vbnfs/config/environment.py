@@ -30,11 +30,6 @@ def is_completing() -> bool:
     return COMPLETING in os.environ
 
 
-def user_home() -> Path:
-    """The user's home."""
-    return _in_home(Path.home, "")
-
-
 def user_data_directory() -> Path:
     """Where a user's programs keep what is no setting, such as manual pages: ~/.local/share."""
     return _in_home(platformdirs.user_data_path, ".local/share")

@@ -47,6 +47,7 @@ class Config:
     endpoint_url: str | None
     ca_bundle: Path | None
     mirror: MirrorPlace | None
+    site_cache: tuple[str, ...]
     dataset_version: str | None
     versions: tuple[str, ...]
     cache_dir: Path
@@ -192,6 +193,11 @@ def _several(parse: Callable[[str], Any]) -> Callable[[str], tuple[Any, ...]]:
         return tuple(parse(part) for part in text.split(SEPARATOR)) if text else ()
 
     return parse_all
+
+
+def _urls(text: str) -> tuple[str, ...]:
+    """URLs of servers with commas or blanks between them; a blank is what mount(8) can have in an option."""
+    return tuple(map(_endpoint, re.split(r"[,\s]+", text.strip()))) if text.strip() else ()
 
 
 def _id(find: Callable[[str], int | None], wanted: str) -> Callable[[str], int]:
@@ -344,6 +350,8 @@ SETTINGS: Final = (
     _setting("ca_bundle", parse_path, "PATH", "File or folder of certificates to trust, and no others.",
              unset="the system's, or the variables'"),
     _setting("mirror", _mirror, "WORDS", "A copy to ask first: endpoint_url=URL bucket=NAME.", unset="none"),
+    _setting("site_cache", _urls, "URL,...", "Proxies near you that keep what others fetched, to ask before S3.",
+             default=(), unset="-"),
     _setting("dataset_version", _dataset_version, "X.Y.Z", "Version to show at the top, or to list.",
              unset="the newest"),
     _setting("versions", _several(_known_version), "X.Y.Z:...", "Versions to find where the bucket lists none.",

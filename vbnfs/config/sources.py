@@ -272,6 +272,8 @@ def _text(label: str, name: str, value: Any) -> str:
         raise UsageError(f'{label}: a text is wanted, such as {name} = "027"')
     if isinstance(value, bool):
         return "true" if value else "false"
+    if name == "site_cache" and isinstance(value, list):
+        return " ".join(_text(label, name, one) for one in value)
     if isinstance(value, list) and all(isinstance(one, str) and SEPARATOR not in one for one in value):
         return SEPARATOR.join(_text(label, name, one) for one in value)
     if isinstance(value, str | int | float):

@@ -8,7 +8,6 @@ decides: a process that finds a mount below its own was second, and goes.
 
 import hashlib
 import os
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,13 +16,12 @@ from typing import Final, TypeVar
 from vbnfs.daemon.mountpoint import already_mounted, clear_dead
 from vbnfs.errors import MountError
 from vbnfs.fuse.engines import Connection
-from vbnfs.host.locks import lock_file
+from vbnfs.host.locks import lock_path
 from vbnfs.host.mount_programs import detach, is_alive
 from vbnfs.host.mountinfo import MountEntry, mounts_of, mounts_on
 from vbnfs.host.runtime import make_runtime_directory
 
 _PATIENCE_SECONDS: Final = 30.0  # the step takes some hundredths of a second; one that asks a hanging daemon, five
-_POLL_SECONDS: Final = 0.01
 
 _Connection = TypeVar("_Connection", bound=Connection)
 
@@ -47,24 +45,14 @@ def alone_on(mountpoint: Path) -> Iterator[None]:
 
 
 def _locked(path: Path, mountpoint: Path) -> int:
-    """The descriptor of the lock's file, which is still at its path when it is locked."""
-    deadline = time.monotonic() + _PATIENCE_SECONDS
-    while True:
-        try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        except OSError as error:
-            raise MountError(f"{path}: {error.strerror}") from error
-        try:
-            if lock_file(descriptor) and os.path.samestat(os.fstat(descriptor), path.lstat()):
-                return descriptor
-        except FileNotFoundError:
-            pass
-        os.close(descriptor)
-        if time.monotonic() > deadline:
-            raise MountError(
-                f"{mountpoint}: another 'vbnfs mount' is at it and does not end: end that, and try again"
-            )
-        time.sleep(_POLL_SECONDS)
+    """The descriptor of the lock's file."""
+    try:
+        descriptor = lock_path(path, _PATIENCE_SECONDS)
+    except OSError as error:
+        raise MountError(f"{path}: {error.strerror}") from error
+    if descriptor is None:
+        raise MountError(f"{mountpoint}: another 'vbnfs mount' is at it and does not end: end that, and try again")
+    return descriptor
 
 
 def mount_alone(mountpoint: Path, mount: Callable[[], _Connection]) -> tuple[_Connection, MountEntry]:

@@ -120,7 +120,7 @@ class Parts:
             self._verdicts,
             dataset.digests,
             metrics=self._metrics,
-            mirror=dataset.mirror,
+            mirrors=dataset.mirrors,
             on_mismatch=self._forget_pages,
             on_hashed=self.passthrough.files.add,
         )

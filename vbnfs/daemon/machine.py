@@ -3,6 +3,7 @@
 import errno
 import math
 import os
+import stat
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -14,6 +15,7 @@ from vbnfs.errors import MountError
 from vbnfs.host import limits
 from vbnfs.host.capabilities import SYS_ADMIN, has_capability
 from vbnfs.host.cgroup import memory_limit_bytes
+from vbnfs.host.identity import group_name
 from vbnfs.host.mount_programs import fusermount
 from vbnfs.host.runtime import make_runtime_directory
 
@@ -21,6 +23,7 @@ log = structlog.get_logger()
 
 _FUSE_DEVICE: Final = Path("/dev/fuse")
 _FUSE_SYSCTLS: Final = Path("/proc/sys/fs/fuse")
+_FOR_GROUP: Final = stat.S_IRGRP | stat.S_IWGRP
 _LEAST_DATA_BYTES: Final = 128 << 20  # of RLIMIT_DATA: Python, the manifests, the stacks of threads
 _LEAST_OPEN_FILES: Final = 64  # beside what connections to S3 take, of which there are fewer then
 _PART_OF_KERNELS_TIMEOUT: Final = 0.8  # it is looked at every few seconds only
@@ -45,9 +48,20 @@ def check_device() -> None:
             f"no {_FUSE_DEVICE}: load the module with 'modprobe fuse' (in a container: --device /dev/fuse)"
         )
     if not os.access(_FUSE_DEVICE, os.R_OK | os.W_OK):  # fusermount3 opens it with the rights of who runs it
-        raise MountError(f"{_FUSE_DEVICE}: not open to everybody; as root, run: chmod 666 {_FUSE_DEVICE}")
+        raise _closed()
     if not has_capability(SYS_ADMIN):  # with which mount(2) does it
         fusermount()
+
+
+def _closed() -> MountError:
+    """With the remedy; there is another one where the administrator has opened the device to a group."""
+    status = _FUSE_DEVICE.stat()
+    if status.st_mode & _FOR_GROUP == _FOR_GROUP and status.st_gid:
+        return MountError(
+            f"{_FUSE_DEVICE}: not open to everybody; be a member of the group {group_name(status.st_gid)}, and log in"
+            f" again; or, as root, run: chmod 666 {_FUSE_DEVICE}"
+        )
+    return MountError(f"{_FUSE_DEVICE}: not open to everybody; as root, run: chmod 666 {_FUSE_DEVICE}")
 
 
 def check_limits() -> None:

@@ -52,6 +52,7 @@ from vbnfs.host.runtime import socket_path
 from vbnfs.logs import LogTail, log_tail
 from vbnfs.metrics import Metrics
 from vbnfs.rate import rate_text
+from vbnfs.reading.mirrors import Mirrors
 from vbnfs.s3.breaker import BreakerClient
 
 log = structlog.get_logger()
@@ -101,6 +102,7 @@ async def _serve(
         mount = _Mount(
             *(config, mountpoint, engine, notifier, dataset.metrics),
             link=dataset.link,
+            mirrors=dataset.mirrors,
             shown=shown,
             log_tail=tail.text,
             give_back=give_back,
@@ -155,6 +157,7 @@ class _Mount:
         metrics: Metrics,
         *,
         link: BreakerClient,
+        mirrors: Mirrors | None,
         shown: MountedVersions,
         log_tail: Callable[[], bytes],
         give_back: Callable[[], None],
@@ -171,7 +174,7 @@ class _Mount:
         self._link = link
         self._metrics = metrics
         self._shown = shown
-        self._report = Report(config, mountpoint, metrics, shown)
+        self._report = Report(config, mountpoint, metrics, shown, mirrors)
         self._connection: Connection | None = None
         descriptor = descriptor_in(mountpoint)
         self._is_handed_over = descriptor is not None

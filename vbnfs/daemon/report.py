@@ -18,6 +18,7 @@ from vbnfs.daemon.mounted_versions import MountedVersions
 from vbnfs.filesystem.failures import LastError
 from vbnfs.filesystem.operations import FileSystem
 from vbnfs.metrics import Metrics
+from vbnfs.reading.mirrors import Mirrors
 
 _FOR_READERS: Final = (
     *("pid", "vbnfs_version", "uptime_seconds", "dataset", "bucket", "project", "endpoint_url", "region"),
@@ -31,7 +32,10 @@ _NOT_KEPT: Final = "what is fetched is not kept now; 'vbnfs status' says why to 
 class Report:
     """Of the mount on `mountpoint`, from now on."""
 
-    def __init__(self, config: Config, mountpoint: Path, metrics: Metrics, shown: MountedVersions) -> None:
+    def __init__(
+        self, config: Config, mountpoint: Path, metrics: Metrics, shown: MountedVersions, mirrors: Mirrors | None
+    ) -> None:
+        self._mirrors = mirrors
         self._config = config
         self._mountpoint = mountpoint
         self._metrics = metrics
@@ -67,6 +71,7 @@ class Report:
             "ca_bundle": None if config.ca_bundle is None else str(config.ca_bundle),
             **self._route,
             "mirror": None if config.mirror is None else str(config.mirror),
+            "site_cache": [] if self._mirrors is None else self._mirrors.site_caches_report(),
             "newer_version": shown.newer,
             "versions": shown.names,
             "refused": list(shown.problems),

@@ -220,6 +220,7 @@ class _Tour:
             print(f"  {path}\n    blake2b {digest[:16]}...  {requests} requests, {_mebibytes(fetched)} fetched")
         if requests:
             raise MountError("a shared file was fetched twice: that is a defect of vbnfs")
+        _say("Both names lead to one file: the number in front, its inode, is the same. The cache has it once.")
         _shell(self._place, "ls", "-li", str(old), str(new))
 
     def _shared_file(self) -> tuple[Path, Path]:
@@ -244,14 +245,14 @@ class _Tour:
 def _say_goodbye(directory: Path | None) -> None:
     """Print what the demo leaves, and what to do now."""
     _say("Done: unmounted, and the S3 server has ended.")
-    if directory is None:
-        print("Release and cache were in a temporary folder, and are gone; 'vbnfs demo DIR' keeps them in DIR.")
-    else:
-        print(f"The release and the cache are still in {directory}: 'vbnfs demo {directory}' uses them again.")
-    print("'--keep' leaves the demo mounted, to look around.")
-    _say("Now the real dataset; nothing of it is downloaded before you read it:")
     # After script/demo it is not on the PATH.
     program = "vbnfs" if shutil.which("vbnfs") else os.path.relpath(Path(sys.executable).with_name("vbnfs"))
+    if directory is None:
+        print(f"Release and cache were in a temporary folder, and are gone; '{program} demo DIR' keeps them in DIR.")
+    else:
+        print(f"The release and the cache are still in {directory}: '{program} demo {directory}' uses them again.")
+    print(f"'{program} demo --keep' leaves the demo mounted, to look around.")
+    _say("Now the real dataset; nothing of it is downloaded before you read it:")
     print(f"$ {program} mount ~/vbn")
     _say("Where to go next:")
     for name, what in _NEXT.items():

@@ -10,7 +10,7 @@ from typing import Final
 
 from vbnfs.blocks import BLOCK_BYTES
 from vbnfs.cache.sampling import Sample
-from vbnfs.doctor.findings import Finding, failed, good, left_out, note, size_text, to_do
+from vbnfs.doctor.findings import Finding, counted, failed, good, left_out, note, size_text, to_do
 from vbnfs.errors import CacheError, MountError
 
 _MOST_ABOVE: Final = 1.05  # of its size, which several processes that write at the same time may take
@@ -102,7 +102,8 @@ def decide_cache(facts: DiskFacts) -> Iterator[Finding]:
         return
     problems = list(_problems_of(stored))
     usage, limit, sample = size_text(stored.usage_bytes), size_text(stored.limit_bytes), stored.sample
-    read = f"; {sample.blocks:,} blocks of {sample.contents:,} files were read, and none is damaged"
+    blocks, files = counted(sample.blocks, "block"), counted(sample.contents, "file")
+    read = f"; {blocks} of {files} {'was' if sample.blocks == 1 else 'were'} read, and none is damaged"
     if not problems:
         yield good(f"{usage} of {limit}{read if sample.blocks else ''}")
     yield from problems

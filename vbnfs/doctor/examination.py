@@ -123,6 +123,10 @@ async def _ask_mirror(order: Order, _answers: Answers) -> tuple[VbnfsError | Non
     return (await network.ask_mirror(order.config),)
 
 
+async def _ask_site_caches(order: Order, _answers: Answers) -> tuple[tuple[tuple[str, VbnfsError | None], ...]]:
+    return (await network.ask_site_caches(order.config),)
+
+
 async def _measure(order: Order, answers: Answers) -> throughput.ThroughputFacts:
     if not order.is_measured:
         return throughput.ThroughputFacts(reason="--no-throughput")
@@ -173,6 +177,12 @@ PROBES: Final[Mapping[str, Probe]] = {
         _silent("the mirror does not answer; reads go on from the dataset's own bucket", *_NETWORK),
         is_of_network=True,
     ),
+    "site cache": Probe(
+        _ask_site_caches,
+        20.0,
+        _silent("a site cache does not answer; reads go on without it", *_NETWORK),
+        is_of_network=True,
+    ),
     "throughput": Probe(_measure, 90.0, _NO_SERVER, is_of_network=True),
 }
 
@@ -190,6 +200,10 @@ def _settings(order: Order, facts: machine.MachineFacts) -> Iterator[Finding]:
 
 def _mirror(order: Order, facts: tuple[VbnfsError | None]) -> Iterator[Finding]:
     return network.decide_mirror(order.config, facts[0])
+
+
+def _site_caches(_order: Order, facts: tuple[tuple[tuple[str, VbnfsError | None], ...]]) -> Iterator[Finding]:
+    return network.decide_site_caches(facts[0])
 
 
 def _of(decide: Callable[..., Iterable[Finding]]) -> Callable[..., Iterable[Finding]]:
@@ -214,6 +228,7 @@ CHECKS: Final[Sequence[Check]] = (
     Check("certificates", ("server",), _of(network.decide_certificates)),
     Check("server", ("name", "server"), _of(network.decide_server)),
     Check("mirror", ("mirror",), _mirror, lambda order: order.config.mirror is not None),
+    Check("site cache", ("site cache",), _site_caches, lambda order: bool(order.config.site_cache)),
     Check("throughput", ("throughput",), _of(throughput.decide_throughput)),
     Check("mounts", ("mounts",), _of(mounts.decide_mounts)),
 )

@@ -55,6 +55,11 @@ def failed(error: VbnfsError) -> Finding:
     return Finding(Level.TO_DO, str(error), error.remedy, error=error)
 
 
+def counted(count: int, thing: str) -> str:
+    """How many: 1 file, 40 files."""
+    return f"{count:,} {thing}{'' if count == 1 else 's'}"
+
+
 def size_text(size_bytes: float) -> str:
     """Bytes in units of 1024: 61.3 GiB."""
     for unit in ("B", "KiB", "MiB", "GiB"):

@@ -6,7 +6,7 @@ Each failure is said once, by the check that it belongs to; the others name that
 import ipaddress
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -22,7 +22,7 @@ from vbnfs.config.settings import Config
 from vbnfs.dataset.manifest import Origin
 from vbnfs.dataset.release import ReleaseReader
 from vbnfs.dataset.stored_files import StoredFolder
-from vbnfs.doctor.findings import Finding, failed, good, left_out, note, to_do
+from vbnfs.doctor.findings import Finding, counted, failed, good, left_out, note, to_do
 from vbnfs.errors import (
     DatasetError,
     ProxyDeniedError,
@@ -181,6 +181,34 @@ async def ask_mirror(config: Config) -> VbnfsError | None:
     return None
 
 
+async def ask_site_caches(config: Config) -> tuple[tuple[str, VbnfsError | None], ...]:
+    """Of each site cache its URL, and why it cannot be reached."""
+    found: dict[str, VbnfsError | None] = {}
+
+    async def ask(url: str) -> None:
+        try:
+            client = S3Client(
+                bucket=config.bucket,
+                region=config.region,
+                endpoint_url=url,
+                ca_bundle=config.ca_bundle,
+                environ=variables(),
+                max_connections=1,
+                metrics=Metrics(),
+            )
+            async with client:
+                await client.reach()
+        except (StorageError, UsageError) as error:
+            found[url] = error
+        else:
+            found[url] = None
+
+    async with trio.open_nursery() as nursery:
+        for url in config.site_cache:
+            nursery.start_soon(ask, url)
+    return tuple((url, found[url]) for url in config.site_cache)
+
+
 def _server_of(config: Config) -> str:
     return bucket_base(config.bucket, config.region, config.endpoint_url)
 
@@ -214,10 +242,10 @@ def decide_name(facts: NameFacts) -> Iterator[Finding]:
     """Whether the name is known."""
     if facts.problem is not None:
         what = "the proxy's name" if facts.is_proxy else "the server's name"
-        remedy = "check the variable that names the proxy" if facts.is_proxy else "check --endpoint-url and --region"
+        where = "the variable that names the proxy" if facts.is_proxy else "--endpoint-url and --region"
         yield to_do(
             f"{what} {facts.name} cannot be looked up: {facts.problem}",
-            f"{remedy}, and the network's name server (/etc/resolv.conf)",
+            f"check the network and its name server (/etc/resolv.conf), and {where}",
             section="behind-a-proxy" if facts.is_proxy else _SERVER,
         )
     elif facts.is_address:
@@ -265,8 +293,7 @@ def decide_server(name: NameFacts, facts: ServerFacts) -> Iterator[Finding]:
     elif facts.failure is not None:
         yield failed(facts.failure)
     else:
-        count = "1 dataset version" if len(facts.listed) == 1 else f"{len(facts.listed):,} dataset versions"
-        yield good(f"{facts.server} answers; {count}")
+        yield good(f"{facts.server} answers; {counted(len(facts.listed), 'dataset version')}")
 
 
 def _belongs_to(name: NameFacts, facts: ServerFacts) -> str | None:
@@ -292,6 +319,16 @@ def decide_mirror(config: Config, failure: VbnfsError | None) -> Iterator[Findin
         yield replace(finding, text=f"{finding.text}; reads go on from the dataset's own bucket")
     elif config.mirror is not None:
         yield good(f"{config.mirror} can be reached")
+
+
+def decide_site_caches(found: Iterable[tuple[str, VbnfsError | None]]) -> Iterator[Finding]:
+    """Whether each site cache can be reached."""
+    for url, failure in found:
+        if failure is None:
+            yield good(f"{url} can be reached")
+        else:
+            finding = failed(failure)
+            yield replace(finding, text=f"{finding.text}; reads go on without it")
 
 
 def _see(check: str) -> Finding:

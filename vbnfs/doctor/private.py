@@ -94,6 +94,8 @@ def _servers(config: Config) -> Iterator[tuple[str, str]]:
     yield from _of_dataset(config.dataset, config.project, config.bucket, config.endpoint_url)
     if config.mirror is not None:
         yield from _of_mirror(config.mirror)
+    for url in config.site_cache:
+        yield from _of_url(url, "<site>")
     if config.index is not None:
         yield from _of_url(config.index, "<index>")
     yield from ((text, "<value>") for text in (config.source or "", *config.fuse_options) if "=" in text)
@@ -106,6 +108,8 @@ def _servers_of(status: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield text, "<mirror>"
         with suppress(ValueError):
             yield from _of_mirror(SETTING_BY_NAME["mirror"].parse(text))
+    for server in status.get("site_cache") or ():
+        yield from _of_url(server["url"], "<site>")
     if text := status.get("proxy"):
         yield from _of_proxy(text.partition(" (")[0])  # behind it stands the variable's name
 

@@ -17,6 +17,7 @@ import signal
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from struct import Struct
 from typing import Any, Final
 
@@ -68,6 +69,24 @@ def lock_patiently(descriptor: int, seconds: float) -> bool:
             return False
         time.sleep(_AGAIN_SECONDS)
     return True
+
+
+def lock_path(path: Path, seconds: float) -> int | None:
+    """A descriptor of the locked file at a path, which is made; None where another process has it for so long.
+
+    Who has it deletes the file, and then closes it. In a folder that others cannot enter, they cannot take it. Raises
+    `OSError`. To be called from a thread.
+    """
+    end = time.monotonic() + seconds
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        with suppress(FileNotFoundError):  # it was deleted meanwhile
+            if lock_file(descriptor) and os.path.samestat(os.fstat(descriptor), path.lstat()):
+                return descriptor
+        os.close(descriptor)
+        if time.monotonic() > end:
+            return None
+        time.sleep(_AGAIN_SECONDS)
 
 
 def set_lock(descriptor: int, kind: int, start: int, length: int) -> None:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Final
 
 _HAS_PREAD: Final = hasattr(os, "pread")
+_HAS_PREADV: Final = hasattr(os, "preadv")
 _HAS_PWRITE: Final = hasattr(os, "pwrite")
 _HAS_PWRITEV: Final = hasattr(os, "pwritev")
 _MOST_VIEWS: Final = 512  # in one pwritev(2), which takes 1,024
@@ -23,6 +24,15 @@ def read_at(descriptor: int, count_bytes: int, offset: int) -> bytes:
         return os.pread(descriptor, count_bytes, offset)
     with at_position(descriptor, offset):
         return os.read(descriptor, count_bytes)
+
+
+def read_into(descriptor: int, buffer: memoryview, offset: int) -> int:
+    """Fill a buffer from `offset` on; how many bytes there were. Other threads run meanwhile. Raises `OSError`."""
+    if _HAS_PREADV:
+        return os.preadv(descriptor, [buffer], offset)
+    data = read_at(descriptor, len(buffer), offset)
+    buffer[: len(data)] = data
+    return len(data)
 
 
 def write_at(descriptor: int, data: bytes | memoryview, offset: int) -> int:

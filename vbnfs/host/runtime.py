@@ -4,21 +4,28 @@ The socket of a mount is named after the device number of its FUSE connection, w
 is found without a call that touches the mount. The folder is its owner's alone (0700).
 """
 
+import errno
 import os
 from pathlib import Path
 
 from vbnfs.errors import MountError
+from vbnfs.host.identity import HAS_USERS
 from vbnfs.host.own_folders import is_own_folder
 
 
 def runtime_directory(owner: int) -> Path:
     """The folder of a user, where it would be made now."""
-    *places, last = _places(owner)
+    *places, last = runtime_directories(owner)
     return next((place for place in places if _can_be_used(place, owner)), last)
 
 
 def make_runtime_directory() -> Path:
-    """The folder of this process's user, made if need be. Raises `MountError` if another user holds it."""
+    """The folder of this process's user, made if need be. Raises `MountError` if another user holds it.
+
+    Raises `OSError` on Windows, which has none.
+    """
+    if not HAS_USERS:
+        raise OSError(errno.ENOSYS, "this system has no folder for that")
     directory = runtime_directory(os.getuid())
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -37,7 +44,7 @@ def socket_path(owner: int, device: str) -> Path:
 
 def socket_paths(owner: int, device: str) -> list[Path]:
     """Where the control socket of a mount can be. Asks no disk."""
-    return [place / _socket_name(device) for place in _places(owner)]
+    return [place / _socket_name(device) for place in runtime_directories(owner)]
 
 
 def find_socket(owner: int, device: str) -> Path:
@@ -60,7 +67,8 @@ def _can_be_used(place: Path, owner: int) -> bool:
     return os.access(place.parent, os.W_OK)
 
 
-def _places(owner: int) -> list[Path]:
+def runtime_directories(owner: int) -> list[Path]:
+    """Where the folder of a user can be."""
     if owner == 0:
         return [Path("/run/vbnfs"), Path("/tmp/vbnfs-0")]
     return [Path(f"/run/user/{owner}/vbnfs"), Path(f"/tmp/vbnfs-{owner}")]

@@ -77,6 +77,11 @@ class Advisor:
         elif array is not None:
             self._advise_walk(read, array)
 
+    def expect_structure(self) -> None:
+        """A program is about to read the file's structure."""
+        if self._walks is not None:
+            self._walks.expect(self, self._content)
+
     def note_lacking(self, unasked: range, wanted: ByteRange) -> None:
         """These blocks of `wanted` were neither here nor on their way: a program waits for them."""
         if self._pattern.is_sequential:

@@ -1,5 +1,6 @@
 """One open file: read(offset, size), and what its pattern of reads says about the next ones."""
 
+from collections.abc import Iterable, Mapping, Sequence, Set
 from contextlib import suppress
 from typing import Final
 
@@ -13,6 +14,7 @@ from vbnfs.metrics import Metrics
 from vbnfs.objects import ByteRange, Content
 from vbnfs.reading.advice import Advisor
 from vbnfs.reading.block_source import BlockSource
+from vbnfs.reading.fetches import Bytes
 from vbnfs.reading.prefetch import Prefetcher
 from vbnfs.reading.walks import Walks
 
@@ -71,6 +73,52 @@ class FileReader:
         self._source.note_read(self._content, wanted)
         self._verdicts.refuse(self._content)  # a verdict may have been given while this waited
         return data
+
+    async def bring(self, ranges: Sequence[ByteRange]) -> dict[int, Bytes]:
+        """Have what the disk lacks of some ranges come, in one wave, as long as memory has room for it.
+
+        Returns the blocks that came, by number; the caller reads the others from the cache, as it does those that
+        were stored as they came. Raises a `StorageError`.
+        """
+        self._verdicts.refuse(self._content)
+        wanted = [one.clip(self._content.size_bytes) for one in ranges]
+        for one in wanted:
+            self._note(one)
+        blocks = sorted({index for one in wanted for index in blocks_of(one)})
+        unasked = [index for index in blocks if not self._source.is_coming(self._content, index)]
+        missing = await self._missing(unasked)
+        lacking = sorted(missing | (set(blocks) - set(unasked)))
+        came = await self._bring(wanted, lacking, missing) if lacking else {}
+        for one in wanted:
+            self._source.note_read(self._content, one)
+        self._verdicts.refuse(self._content)  # a verdict may have been given while this waited
+        return {index: data for index, data in came.items() if data is not None}
+
+    async def _missing(self, blocks: Sequence[int]) -> set[int]:
+        if not blocks:
+            return set()
+        return set(await trio.to_thread.run_sync(self._cache.missing, self._content, blocks, abandon_on_cancel=True))
+
+    async def _bring(
+        self, wanted: Sequence[ByteRange], lacking: Sequence[int], missing: Set[int]
+    ) -> Mapping[int, Bytes | None]:
+        self.fetched_reads += 1
+        self._metrics.fetched_reads += 1
+        async with self._source.answers.holding(len(lacking) * BLOCK_BYTES):
+            if missing and self._advisor is not None and len(wanted) == 1:
+                self._advisor.note_lacking(range(min(missing), max(missing) + 1), wanted[0])
+            return await self._source.bring(self._content, lacking)
+
+    def note_answered(self, reads: Iterable[ByteRange]) -> None:
+        """These were read of what is here, without this reader: its advice begins where they end."""
+        for read in reads:
+            self._note(read)
+            self._source.note_read(self._content, read)
+
+    def expect_structure(self) -> None:
+        """A program will read the structure of this file, which is one of HDF5's, next."""
+        if self._advisor is not None:
+            self._advisor.expect_structure()
 
     @property
     def is_read_whole(self) -> bool:

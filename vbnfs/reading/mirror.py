@@ -1,7 +1,8 @@
 """A copy of the dataset's objects that is asked first, and what keeps its bytes from being taken for the dataset's.
 
-It has objects by their keys; versions are the dataset's alone. It is asked for contents with a hash, since nothing
-could prove the others. Its client gets little time: the dataset's bucket is there for what it does not bring.
+A mirror has objects by their keys; versions are the dataset's alone. A site cache, a proxy before the dataset's
+bucket, has them by key and version id. Either is asked for contents with a hash, since nothing could prove the
+others, and has little time: the dataset's bucket is there for what it does not bring.
 
 A block that has its proven digest is the dataset's. All others are kept in `cache`, the mirror's own scope, until the
 whole file's hash has matched (verification.py). The dataset's cache has that scope behind it, so mounts with this
@@ -30,7 +31,8 @@ from vbnfs.objects import ByteRange, Content, ObjectClient, ObjectVersion, Range
 log = structlog.get_logger()
 
 _WITHOUT_SECONDS: Final = 300.0  # a content that it does not have, or has wrong, is not asked of it
-_REST_SECONDS: Final = 30.0  # nothing is, after it failed
+_SHORTEST_REST_SECONDS: Final = 2.0  # nothing is, after it failed; twice as long after each failure in a row
+_LONGEST_REST_SECONDS: Final = 30.0
 _MOST_REMEMBERED: Final = 4096
 _HANDED_OVER_BLOCKS: Final = 8  # at a time
 _OF_THE_OBJECT: Final = (ObjectGoneError, AccessDeniedError, BadReplyError)
@@ -40,19 +42,35 @@ Work = Callable[[Callable[[], None]], Awaitable[None]]  # runs what waits for th
 
 
 class Mirror:
-    """Asks `client` for objects; `patience_seconds` is how long it may bring nothing. `name` is for people."""
+    """Asks `client` for objects; `patience_seconds` is how long it may bring nothing to any of those who wait.
+
+    `name` is for people. `has_versions`: it is a site cache.
+    """
 
     def __init__(
-        self, client: ObjectClient, cache: BlockCache, verdicts: Verdicts, *, name: str, patience_seconds: float
+        self,
+        client: ObjectClient,
+        cache: BlockCache,
+        verdicts: Verdicts,
+        *,
+        name: str,
+        patience_seconds: float,
+        has_versions: bool = False,
     ) -> None:
         self.cache: Final = cache
         self.verdicts: Final = verdicts
+        self.name: Final = name
+        self.what: Final = "site cache" if has_versions else "mirror"
+        self.blocks = 0  # that came from here
+        self.problem: str | None = None  # why it was not asked lately; None once it has served again
         self._client = client
-        self._name = name
+        self._has_versions = has_versions
         self._patience_seconds = patience_seconds
+        self._waiting: set[trio.CancelScope] = set()
         self._without: TTLCache[str, None] = TTLCache(_MOST_REMEMBERED, _WITHOUT_SECONDS, trio.current_time)
         self._sent: LRUCache[str, bool] = LRUCache(_MOST_REMEMBERED)  # of what, though perhaps no disk took it
         self._rests_until = -math.inf
+        self._rest_seconds = _SHORTEST_REST_SECONDS / 2
         self._warn_once = WarnOnce(again_after_seconds=WARN_AGAIN_SECONDS)
 
     def may_have(self, content: Content, known: KnownDigests | None) -> bool:
@@ -60,43 +78,66 @@ class Mirror:
         if content.file_hash is None or content.content_id in self._without:
             return False
         is_proven = known is not None and known.are_proven
-        return trio.current_time() >= self._rests_until and (is_proven or self.verdicts.bad(content) is None)
+        return not self.is_resting and (is_proven or self.verdicts.bad(content) is None)
+
+    @property
+    def is_resting(self) -> bool:
+        """Whether it is not asked for anything, since it has failed."""
+        return trio.current_time() < self._rests_until
 
     def source_of(self, content: Content) -> ObjectVersion:
         """The object that should have the content's bytes."""
-        return ObjectVersion(content.source.key, None)
+        return content.source if self._has_versions else ObjectVersion(content.source.key, None)
 
     async def get_range(self, content: Content, request: RangeRequest, receive: Receive) -> None:
         """See `ObjectClient.get_range`. Raises `TransportError` where it brings nothing for too long."""
-        with trio.CancelScope(deadline=trio.current_time() + self._patience_seconds) as scope:
+        with trio.CancelScope() as scope:
 
             async def receive_in_time(received: Received) -> None:
-                scope.deadline = math.inf  # the receiver's time
+                self._waiting.discard(scope)  # the receiver's time
+                scope.deadline = math.inf
                 self._sent[content.content_id] = True
+                self.problem, self._rest_seconds = None, _SHORTEST_REST_SECONDS / 2
+                self._wait_on()
                 await receive(received)
-                scope.deadline = trio.current_time() + self._patience_seconds
+                self._waiting.add(scope)
+                self._wait_on()
 
-            await self._client.get_range(request, receive_in_time)
+            self._waiting.add(scope)
+            scope.deadline = trio.current_time() + self._patience_seconds
+            try:
+                await self._client.get_range(request, receive_in_time)
+            finally:
+                self._waiting.discard(scope)
         if scope.cancelled_caught:
             raise TransportError(f"{request.version}: no byte for {self._patience_seconds:.0f} s")
+
+    def _wait_on(self) -> None:
+        """It has brought something: all who wait for it have patience anew. A proxy serves one after the other."""
+        for scope in self._waiting:
+            scope.deadline = trio.current_time() + self._patience_seconds
 
     def note_failure(self, content: Content, error: StorageError) -> None:
         """It did not bring what was asked for: do not ask it again soon, for this content or for any."""
         if isinstance(error, _OF_THE_OBJECT):
             self._without[content.content_id] = None
         else:
-            self._rests_until = trio.current_time() + _REST_SECONDS
-        about = {"mirror": self._name, "reason": str(error)}
-        self._warn_once("the mirror does not serve; asking the dataset's bucket", key=str(type(error)), **about)
+            now = trio.current_time()
+            if now >= self._rests_until:  # else it is what was asked before it began to rest
+                self._rest_seconds = min(2 * self._rest_seconds, _LONGEST_REST_SECONDS)
+                self._rests_until = now + self._rest_seconds
+        self.problem = str(error)
+        about = {"mirror": self.name, "reason": str(error)}
+        text = f"the {self.what} does not serve; asking the dataset's bucket"
+        self._warn_once(text, key=str(type(error)), **about)
 
     def reject(self, content: Content, found: Verdict) -> bool:
         """A whole file proved wrong: delete what came from here. False if nothing did. Call it from a thread."""
         has_sent = self._sent.pop(content.content_id, False)
         if not has_sent and not self.cache.cached_bytes(content):
             return False
-        log.error(
-            "the mirror has a file wrong", mirror=self._name, object=content.source.key, blake2b=found.found_hash
-        )
+        text = f"the {self.what} has a file wrong"
+        log.error(text, mirror=self.name, object=content.source.key, blake2b=found.found_hash)
         self.verdicts.keep(content, found)
         self.cache.drop(content)
         return True

@@ -35,6 +35,7 @@ from vbnfs.metrics import Metrics
 from vbnfs.objects import ByteRange, Content, ObjectClient, ObjectVersion, RangeRequest, Received
 from vbnfs.reading.fetches import BlockAssembler, Bytes
 from vbnfs.reading.mirror import Mirror
+from vbnfs.reading.mirrors import Mirrors
 from vbnfs.reading.proof import Proof
 from vbnfs.reading.storing import Sinks
 
@@ -89,7 +90,7 @@ class _Rest:
 class Sources:
     """Blocks of contents by `client`, from the sources that `verdicts` and what was met before speak for.
 
-    `mirror` is asked before all of them.
+    `mirrors` are asked before all of them.
     """
 
     def __init__(
@@ -100,10 +101,10 @@ class Sources:
         sinks: Sinks,
         *,
         metrics: Metrics,
-        mirror: Mirror | None = None,
+        mirrors: Mirrors | None = None,
     ) -> None:
         self._client = client
-        self._mirror = mirror
+        self._mirrors = mirrors
         self._verdicts = verdicts
         self._proof = proof
         self._sinks = sinks
@@ -122,32 +123,33 @@ class Sources:
         rest = _Rest(content, indices, receive)
         while True:
             begun, known = rest.indices, await self._proof.of(content)
-            at_mirror = await self._ask_mirror(rest, known)
+            at_mirrors = await self._ask_mirrors(rest, known)
             failures = await self._ask_all(rest, known) if rest.indices else []
             if not failures:
                 return
-            replies = [error for error in (*at_mirror, *failures) if isinstance(error, WrongBlockError)]
+            replies = [error for error in (*at_mirrors, *failures) if isinstance(error, WrongBlockError)]
             wrong = Counter(error.found for error in replies)
             if wrong and known is not None and not known.are_proven and max(wrong.values()) >= _AGREEING:
                 self._doubt(content)
             elif not wrong or rest.indices == begun:  # else another block is wrong now
                 raise failures[0]
 
-    async def _ask_mirror(self, rest: _Rest, known: KnownDigests | None) -> list[StorageError]:
-        """Ask the mirror, if it may have the content. Returns why it has not given all of the rest."""
-        mirror = self._mirror
-        if mirror is None or not mirror.may_have(rest.content, known):
-            return []
-        kept_in = None if known is not None and known.are_proven else mirror.cache
-        attempt = _Attempt(mirror.source_of(rest.content), mirror=mirror, kept_in=kept_in)
-        try:
-            await self._ask(rest, attempt, known)
-        except StorageError as error:
-            if rest.is_handing_on:
-                raise
-            mirror.note_failure(rest.content, error)
-            return [error]
-        return []
+    async def _ask_mirrors(self, rest: _Rest, known: KnownDigests | None) -> list[StorageError]:
+        """Ask those that may have the content. Returns why they have not given all of the rest."""
+        failures = list[StorageError]()
+        for mirror in () if self._mirrors is None else self._mirrors.to_ask(rest.content, known):
+            kept_in = None if known is not None and known.are_proven else mirror.cache
+            attempt = _Attempt(mirror.source_of(rest.content), mirror=mirror, kept_in=kept_in)
+            try:
+                await self._ask(rest, attempt, known)
+            except StorageError as error:
+                if rest.is_handing_on:
+                    raise
+                mirror.note_failure(rest.content, error)
+                failures.append(error)
+            else:
+                break
+        return failures
 
     async def _ask_all(self, rest: _Rest, known: KnownDigests | None) -> list[StorageError]:
         """Ask one source after the other until one has given the rest. Returns the failures, if none has."""
@@ -178,7 +180,7 @@ class Sources:
                 good = indices if wrong is None else indices[: wrong[0]]
                 if good:
                     await rest.hand_on(good, blocks and blocks[: len(good)], attempt.kept_in)
-                    self._metrics.mirror_blocks += len(good) if attempt.mirror is not None else 0
+                    self._note_mirrored(attempt.mirror, len(good))
                 if wrong is not None:
                     raise wrong[1]
 
@@ -189,6 +191,11 @@ class Sources:
                 await self._client.get_range(request, receive)
             else:
                 await attempt.mirror.get_range(content, request, receive)
+
+    def _note_mirrored(self, mirror: Mirror | None, blocks: int) -> None:
+        if mirror is not None:
+            mirror.blocks += blocks
+            self._metrics.mirror_blocks += blocks
 
     async def _wrong(
         self, content: Content, attempt: _Attempt, known: KnownDigests, indices: range, blocks: list[Bytes]

@@ -26,7 +26,7 @@ from vbnfs.metrics import Metrics
 from vbnfs.objects import Content
 from vbnfs.reading.block_source import BlockSource
 from vbnfs.reading.hashing import Hasher, Hashes
-from vbnfs.reading.mirror import Mirror
+from vbnfs.reading.mirrors import Mirrors
 
 log = structlog.get_logger()
 
@@ -50,12 +50,12 @@ class Verifier:
         digests: DigestStore,
         *,
         metrics: Metrics,
-        mirror: Mirror | None = None,
+        mirrors: Mirrors | None = None,
         on_mismatch: Callable[[str], None] = lambda content_id: None,
         on_hashed: Callable[[Content, Seal], None] = lambda content, seal: None,
         without_pauses: bool = False,
     ) -> None:
-        self._mirror = mirror
+        self._mirrors = mirrors
         self._cache = cache
         self._source = source
         self._verdicts = verdicts
@@ -104,8 +104,8 @@ class Verifier:
     async def refresh(self) -> None:
         """Learn which mismatches other processes have found."""
         found = await trio.to_thread.run_sync(self._verdicts.refresh)
-        if self._mirror is not None:
-            found |= await trio.to_thread.run_sync(self._mirror.verdicts.refresh)
+        if self._mirrors is not None:
+            found |= await self._mirrors.refresh()
         # The process that found one fetches the file anew, unless it has ended before: so the next open checks it.
         self._opened = {content for content in self._opened if content.content_id not in found}
         for content_id in found:
@@ -129,7 +129,7 @@ class Verifier:
                 return given_up
             # Else wrong blocks would come to the disk behind their verdict.
             await self._source.writer.written(content)
-            if hashes is not None and await self._is_the_mirrors_fault(content, hashes):
+            if hashes is not None and await self._is_a_mirrors_fault(content, hashes):
                 continue
             verdict = None if hashes is None else await self._judge(content, hashes, before=before, seal=seal)
             if verdict is not None or hashes is None:
@@ -200,9 +200,9 @@ class Verifier:
         origin = self._source.origin_of(content, known=known)
         found = Verdict(hashes.whole, hashes.fingerprint, _now(), source=origin)
         proven = await trio.to_thread.run_sync(self._keep_digests, content, hashes)
-        if proven is not None and self._mirror is not None:
+        if proven is not None and self._mirrors is not None:
             keep, work = self._source.writer.keep, self._hasher.with_pause
-            await self._mirror.hand_over(content, proven, cache=self._cache, keep=keep, work=work)
+            await self._mirrors.hand_over(content, proven, cache=self._cache, keep=keep, work=work)
         judge = partial(self._verdicts.judge, content, found, before=before, cache=self._cache)
         verdict = await trio.to_thread.run_sync(judge)
         if not is_good(content, found):  # readers may have been given these bytes, whatever there is now
@@ -218,15 +218,15 @@ class Verifier:
             log.error("file does not match its manifest", reason=mismatch_text(content, verdict))
         return verdict
 
-    async def _is_the_mirrors_fault(self, content: Content, hashes: Hashes) -> bool:
-        """Whether bytes that are wrong came from the mirror, in part at least: these are deleted then.
+    async def _is_a_mirrors_fault(self, content: Content, hashes: Hashes) -> bool:
+        """Whether bytes that are wrong came from a mirror or a site cache, in part at least: these are deleted then.
 
         The file is not refused: the dataset's bucket has not been asked for them.
         """
-        if self._mirror is None or hashes.whole == content.file_hash:
+        if self._mirrors is None or hashes.whole == content.file_hash:
             return False
         found = Verdict(hashes.whole, hashes.fingerprint, _now(), mismatches=1, source="mirror")
-        if not await trio.to_thread.run_sync(self._mirror.reject, content, found):
+        if not await trio.to_thread.run_sync(self._mirrors.reject, content, found):
             return False
         self._metrics.mismatched_files += 1
         await self._forget(content.content_id)

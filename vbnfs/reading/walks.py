@@ -72,6 +72,7 @@ class _Walk:
     outstanding: set[int] = field(default_factory=set)
     fetched: set[int] = field(default_factory=set)
     known_is_asked: bool = False
+    is_expected: bool = False  # a program has said that it will read the structure
     left_seconds: float = BOUNDED_SECONDS
     noted: trio.Event = field(default_factory=trio.Event)
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
@@ -79,6 +80,8 @@ class _Walk:
     @property
     def was_followed(self) -> bool:
         """Whether a program has read what the walk reads, or that to which the file's beginning leads."""
+        if self.is_expected:
+            return True
         nearest = () if self.known is None else self.known.nearest
         has_followed_index = not self.lacked_within.isdisjoint(number for number in nearest if number)
         return has_followed_index or follows_structure(self.lacked, self.led_to, self.content.size_bytes)
@@ -144,14 +147,9 @@ class Walks:
 
         `is_end`: it reads up to the end of the file, as programs do that find out what a file is.
         """
-        walk = self._under_way.get(content.content_id)
+        walk = self._walk_of(content)
         if walk is None:
-            is_done = content.content_id in self._walked or content.content_id in self._unbegun
-            if is_done or self._source.room_bytes < BOUNDED_BYTES:
-                return
-            walk = _Walk(content, next(self._numbers), self._index.of_nowait(content))
-            self._under_way[content.content_id] = walk
-            self._nursery.start_soon(self._run, walk)
+            return
         walk.readers.add(reader)
         if self._arrays_of(content).have(lacked):
             walk.resting.add(reader)
@@ -163,6 +161,30 @@ class Walks:
         if walk.is_followed:
             self._followed.add(content.content_id)
             self._fetch_known(walk)
+
+    def expect(self, reader: object, content: Content) -> None:
+        """A program is about to read a file's structure: have it come before the program lacks any of it."""
+        self.prepare(content)
+        walk = self._walk_of(content)
+        if walk is not None:
+            walk.is_expected = True
+            walk.readers.add(reader)
+            walk.resting.discard(reader)
+            walk.noted.set()
+            self._followed.add(content.content_id)
+            self._fetch_known(walk)
+
+    def _walk_of(self, content: Content) -> _Walk | None:
+        """The walk of a content, begun if need be; None if it is over, or there is no room for one."""
+        walk = self._under_way.get(content.content_id)
+        if walk is None:
+            is_done = content.content_id in self._walked or content.content_id in self._unbegun
+            if is_done or self._source.room_bytes < BOUNDED_BYTES:
+                return None
+            walk = _Walk(content, next(self._numbers), self._index.of_nowait(content))
+            self._under_way[content.content_id] = walk
+            self._nursery.start_soon(self._run, walk)
+        return walk
 
     def rest(self, reader: object, content: Content) -> None:
         """A program reads in a row: it does not go through the structure now. Its walk goes on when it does again."""
@@ -219,6 +241,8 @@ class Walks:
     async def _run(self, walk: _Walk) -> None:
         try:
             with walk.scope:
+                if walk.is_expected:
+                    await self._fetch_missing(walk, (0,))
                 is_one = await self._is_hdf5(walk.content)
                 if is_one is None:
                     self._unbegun.add(walk.content.content_id)

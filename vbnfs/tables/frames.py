@@ -4,7 +4,7 @@ AllenSDK 2.16.2, VisualBehaviorNeuropixelsProjectCloudApi: `_get_ecephys_session
 nothing else.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 import pandas as pd
@@ -37,3 +37,12 @@ def as_allensdk(name: str, table: pd.DataFrame) -> pd.DataFrame:
         frame = frame.astype({column: "Int64" for column in _WHOLE_NUMBERS if column in frame})
     index = INDEX_COLUMNS.get(name)
     return frame if index not in frame else frame.set_index(index)
+
+
+def of_rows(rows: Iterable[Mapping[str, object]], columns: Sequence[str], *, index: str) -> pd.DataFrame:
+    """A frame of these rows, with one of the columns as its index; of no rows, too. Cells of None are missing."""
+    frame = pd.DataFrame.from_records([[row[name] for name in columns] for row in rows], columns=list(columns))
+    for name in columns:
+        if name.endswith(("bytes", "files")):
+            frame[name] = frame[name].astype("Int64")
+    return frame.set_index(index)

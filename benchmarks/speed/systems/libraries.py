@@ -2,13 +2,14 @@
 
 import json
 import subprocess
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
-from benchmarks.speed.systems.base import READERS_PYTHON, ROOT, System
+from benchmarks.speed.systems.base import READERS_PYTHON, ROOT, Site, System
 from benchmarks.speed.systems.programs import end, output_of, wait_for_all
 
 _STREAMS: Final = ROOT / "benchmarks" / "speed" / "streams.py"
@@ -22,6 +23,11 @@ lindi.LindiH5pyFile.from_hdf5_file(path, url=url).write_lindi_file(made)
 class Client(System):
     """A library that brings a file's bytes in order, by the system's name: boto3, awscrt or mountpoint-client."""
 
+    @property
+    def library(self) -> str:
+        """What `streams.py` calls it."""
+        return self.name
+
     _processor_seconds = 0.0
 
     def location(self, name: str) -> str:
@@ -30,7 +36,7 @@ class Client(System):
 
     def read_whole(self, name: str) -> float:
         """The program's own seconds, without starting Python and without imports."""
-        report = json.loads(output_of(self._command(name), self.site.environment))
+        report = json.loads(output_of(self._command(name), self.environment))
         self._processor_seconds += report["processor_seconds"]
         return float(report["seconds"])
 
@@ -41,7 +47,7 @@ class Client(System):
             for name in names:
                 process = subprocess.Popen(
                     self._command(name, "--bytes", str(bytes_each), "--wait"),
-                    env=self.site.environment,
+                    env=self.environment,
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                 )
@@ -62,7 +68,7 @@ class Client(System):
 
     def digest(self, name: str) -> str | None:
         """Of what the library brings."""
-        report = json.loads(output_of(self._command(name, "--digest"), self.site.environment))
+        report = json.loads(output_of(self._command(name, "--digest"), self.environment))
         return str(report["digest"])
 
     def processor_seconds(self) -> float:
@@ -72,22 +78,65 @@ class Client(System):
     def _command(self, name: str, *options: str) -> list[str]:
         python = [str(self.python), "-W", "ignore", str(_STREAMS)]
         size = ["--bytes", str(self.site.files.size_bytes(name))] if "--bytes" not in options else []
-        where = [self.name, self.site.url(name), "--connections", str(self.site.connections)]
+        where = [self.library, self.site.url(name), "--connections", str(self.site.connections)]
         return [*python, *where, "--file", str(self.directory / "file"), *size, *options]
 
 
 class Library(Client):
-    """One that opens an address as a file object, which h5py takes, too: remfile, fsspec or s3fs-python."""
+    """One that opens an address as a file object, which h5py takes, too: those of `addresses.py`."""
 
     def location(self, name: str) -> str:
         """The library, and an address."""
-        return f"{self.name}:{self.site.url(name)}"
+        return f"{self.library}:{self.site.url(name)}"
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """What it keeps for the time of a program lies in the folder that is emptied."""
+        return {**self.site.environment, "TMPDIR": str(self.directory)}
 
 
 class PythonS3fs(Library):
     """s3fs of Python, with blocks as fsspec's; not s3fs-fuse. It lives in .venv-readers."""
 
     python = READERS_PYTHON
+
+
+class VbnfsInPython(Library):
+    """vbnfs without a mount, `vbnfs.Dataset` or `vbnfs://`, in the environment of this clone."""
+
+    python = Path(sys.executable)
+
+    def __init__(self, name: str, site: Site, directory: Path, library: str) -> None:
+        super().__init__(name, site, directory)
+        self._library = library
+
+    @property
+    def library(self) -> str:
+        """What `addresses.py` calls it."""
+        return self._library
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """With its settings."""
+        settings = {
+            "VBNFS_ENDPOINT_URL": self.site.listener.url,
+            "VBNFS_CACHE_DIR": str(self.directory / "cache"),
+            "VBNFS_MAX_CONNECTIONS": str(self.site.connections),
+        }
+        return {
+            **super().environment,
+            **settings,
+            **({"VBNFS_CA_BUNDLE": str(self.site.ca)} if self.site.is_tls else {}),
+        }
+
+
+class H5coro(Library):
+    """h5coro, which reads datasets by their names from an address. It lives in .venv-readers, for its botocore."""
+
+    python = READERS_PYTHON
+
+    def digest(self, name: str) -> None:
+        """It has arrays, and no file's bytes."""
 
 
 class Lindi(Library):

@@ -11,7 +11,15 @@ from typing import Final
 
 from benchmarks.speed.systems.base import ALLENSDK_PYTHON, BENCH_BIN, BENCH_PYTHON, READERS_PYTHON, Site, System
 from benchmarks.speed.systems.downloads import Curl
-from benchmarks.speed.systems.libraries import AllenSdk, Client, Library, Lindi, PythonS3fs
+from benchmarks.speed.systems.libraries import (
+    AllenSdk,
+    Client,
+    H5coro,
+    Library,
+    Lindi,
+    PythonS3fs,
+    VbnfsInPython,
+)
 from benchmarks.speed.systems.local import Local
 from benchmarks.speed.systems.rclone import Rclone
 from benchmarks.speed.systems.s3fs import S3fs
@@ -20,6 +28,8 @@ from benchmarks.speed.systems.zeros import Zeros
 
 Make = Callable[[Site, Path], System]
 INDEXED: Final = "vbnfs with an index"
+IN_PYTHON: Final = "vbnfs in Python"
+BY_FSSPEC: Final = "vbnfs by fsspec"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +44,8 @@ class Known:
 
 SYSTEMS: Final[Mapping[str, Known]] = {
     INDEXED: Known(lambda site, place: IndexedVbnfs(INDEXED, site, place)),
+    IN_PYTHON: Known(lambda site, place: VbnfsInPython(IN_PYTHON, site, place, "vbnfs-python")),
+    BY_FSSPEC: Known(lambda site, place: VbnfsInPython(BY_FSSPEC, site, place, "vbnfs-fsspec")),
     "rclone": Known(lambda site, place: Rclone("rclone", site, place), program="rclone"),
     "rclone-tuned": Known(lambda site, place: Rclone("rclone-tuned", site, place, tuned=True), program="rclone"),
     "s3fs": Known(lambda site, place: S3fs("s3fs", site, place), program="s3fs"),
@@ -43,6 +55,9 @@ SYSTEMS: Final[Mapping[str, Known]] = {
     "awscrt": Known(lambda site, place: Client("awscrt", site, place), module="awscrt"),
     "remfile": Known(lambda site, place: Library("remfile", site, place), module="remfile"),
     "fsspec": Known(lambda site, place: Library("fsspec", site, place), module="fsspec"),
+    "fsspec-blockcache": Known(lambda site, place: Library("fsspec-blockcache", site, place), module="fsspec"),
+    "obstore": Known(lambda site, place: Library("obstore", site, place), module="obstore.fsspec"),
+    "h5coro": Known(lambda site, place: H5coro("h5coro", site, place), module="h5coro", python=READERS_PYTHON),
     "s3fs-python": Known(
         lambda site, place: PythonS3fs("s3fs-python", site, place), module="s3fs", python=READERS_PYTHON
     ),

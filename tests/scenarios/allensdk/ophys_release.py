@@ -77,14 +77,15 @@ def _version(directory: Path, version: str, data: dict[int, str], files: dict[st
     tables = directory / version
     tables.mkdir()
     metadata, sources = {}, dict(files)
-    for stem, table in _tables(version).items():
+    for stem, table in ophys_tables(version).items():
         metadata[stem] = path = f"project_metadata/{stem}.csv"
         sources[path] = tables / f"{stem}.csv"
         table.to_csv(sources[path], index=False)
     return LocalVersion(version, metadata, data, sources, frozenset())
 
 
-def _tables(version: str) -> dict[str, pd.DataFrame]:
+def ophys_tables(version: str) -> dict[str, pd.DataFrame]:
+    """The four tables of a version."""
     experiments = pd.DataFrame([_session(number) for number in range(len(EXPERIMENTS))]).assign(
         ophys_experiment_id=EXPERIMENTS,
         ophys_container_id=782536745,

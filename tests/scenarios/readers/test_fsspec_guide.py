@@ -58,6 +58,7 @@ EXPECTED: Mapping[str, Callable[[Truth], list[str]]] = {
     "h5py and pynwb": nwb,
     "xarray": speed,
     "Polars": lambda truth: [good(truth)],
+    "pyarrow": lambda truth: [good(truth)],
     "Dask": lambda truth: [good(truth), "{b'\\x89HDF'}"],
     "Paths": paths,
     "Many places at once": lambda truth: ["b'HDF' True"],

@@ -53,6 +53,10 @@ def test_the_guide_of_python(
         str(len(truth.table("probes"))),
         "b'HDF'",
         "True True",
+        "['good']",
+        "for the figure ['good']",
+        "True True",
+        "True 1",
     ]
     for mode in ("false", "true"):
         monkeypatch.setenv("VBNFS_OFFLINE", mode)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.code_blocks import blocks_of
 from tests.fakes.cache_files import FILES
 from tests.fakes.dataset import PROJECT, serve
 from tests.fakes.s3_server import FakeS3Server, for_kind, held
@@ -163,7 +164,10 @@ def test_the_watchdog(guest: Guest, unit: str) -> None:
 
 
 def test_automount(guest: Guest, server: FakeS3Server) -> None:
-    """A line of fstab mounts when it is looked at, goes when it is idle, and mounts again."""
+    """A line of fstab mounts when it is looked at, goes when it is idle, and mounts again.
+
+    What the unit's drop-in in docs/mounting.md has as variables is the daemon's.
+    """
     options = (
         f"noauto,_netdev,nofail,x-systemd.automount,x-systemd.idle-timeout=1s,endpoint_url={server.endpoint_url}"
     )
@@ -176,6 +180,14 @@ def test_automount(guest: Guest, server: FakeS3Server) -> None:
         until(lambda: guest.mounts() == [], seconds=60)
         until(lambda: guest.run("sh", "-c", "grep -l mount[.]vbnfs /proc/[0-9]*/cmdline").stdout == "")
     guest.output("systemctl", "stop", "mnt-auto.automount")
+    [proxy] = [block.code for block in blocks_of("docs/mounting.md") if block.language == "ini"]
+    guest.write("/etc/systemd/system/mnt-auto.mount.d/proxy.conf", proxy)
+    guest.output("systemctl", "daemon-reload")
+    guest.output("systemctl", "start", "mnt-auto.mount")
+    pid = json.loads(guest.output(VBNFS, "status", "--json", "/mnt/auto"))["pid"]
+    variables = guest.output("cat", f"/proc/{pid}/environ").split("\0")
+    assert proxy.rpartition("Environment=")[2].strip() in variables
+    guest.output("systemctl", "stop", "mnt-auto.mount")
 
 
 def test_cleaning(guest: Guest, unit: str) -> None:
@@ -217,13 +229,18 @@ def test_a_user_s_unit(guest: Guest, server: FakeS3Server) -> None:
 
 
 def test_the_debian_package(root: Path, server: FakeS3Server, tmp_path: Path) -> None:
-    """The package works in a bare root, by mount(8) and by its unit; removed, it leaves caches and settings alone."""
+    """apt installs it in a bare root, where it works by mount(8) and by its unit, with metrics.
+
+    An upgrade starts the unit anew, and says what goes on. Removed, it leaves caches and settings alone; purged, it
+    takes what `systemctl enable` has made, too.
+    """
     build = [REPOSITORY / "script" / "package"]
     done = subprocess.run(build, capture_output=True, text=True, check=False, timeout=900)
     assert done.returncode == 0, done.stdout + done.stderr
     package = REPOSITORY / done.stdout.splitlines()[-1]
     with Guest(root, tmp_path / "work") as guest:
-        guest.output("dpkg", "--install", str(package))
+        install = ("apt-get", "install", "--yes", "--no-install-recommends", str(package))
+        guest.output(*install)
         assert guest.output("vbnfs", "--version").startswith("vbnfs, version ")
         for page in ("man1/vbnfs-mount.1", "man8/mount.vbnfs.8"):
             guest.output("test", "-f", f"/usr/share/man/{page}")
@@ -231,15 +248,24 @@ def test_the_debian_package(root: Path, server: FakeS3Server, tmp_path: Path) ->
         guest.output("mount", "-t", "vbnfs", f"s3:{PROJECT}", VBN, "-o", options)
         assert is_served(guest)
         guest.output("umount", VBN)
-        guest.write("/etc/vbnfs/test.toml", f'mountpoint = "{VBN}"\nendpoint_url = "{server.endpoint_url}"\n')
-        guest.output("systemctl", "start", "vbnfs@test")
+        settings = f'endpoint_url = "{server.endpoint_url}"\nmetrics_file = "/var/lib/vbn.prom"\n'
+        guest.write("/etc/vbnfs/test.toml", f'mountpoint = "{VBN}"\n{settings}')
+        guest.output("systemctl", "enable", "--now", "vbnfs@test", "vbnfs-clean.timer")
         assert is_served(guest)
-        guest.output("dpkg", "--install", str(package))  # an upgrade: the unit mounts anew
+        until(lambda: "vbnfs_server_reachable{" in guest.run("cat", "/var/lib/vbn.prom").stdout)
+        first = guest.shows("vbnfs@test", "MainPID")
+        upgraded = guest.output(*install, "--reinstall")
+        assert "mounts of the earlier version go on until they are unmounted" in upgraded
+        assert guest.shows("vbnfs@test", "MainPID") not in {first, "0"}
         assert is_served(guest)
-        assert "apt remove vbnfs" in guest.run("vbnfs", "uninstall", "--dry-run").stderr
+        assert "the package vbnfs has put it in place" in guest.run("vbnfs", "install").stderr
+        removed = guest.run("vbnfs", "uninstall")
+        assert ("apt remove vbnfs" in removed.stderr, removed.stdout) == (True, "")
+        assert guest.output("dpkg", "--verify", "vbnfs") == ""
         guest.output("dpkg", "--remove", "vbnfs")
         assert guest.mounts() == []
-        assert guest.run("find", "/usr", "/etc/systemd", "/etc/fish", "/var/lib", "-name", "*vbnfs*").stdout == (
-            "/var/lib/dpkg/info/vbnfs.list\n/var/lib/dpkg/info/vbnfs.postrm\n"
-        )
+        left = guest.run("find", "/usr", "/etc/fish", "/var/lib/dpkg", "-name", "*vbnfs*").stdout
+        assert left == "/var/lib/dpkg/info/vbnfs.list\n/var/lib/dpkg/info/vbnfs.postrm\n"
+        guest.output("dpkg", "--purge", "vbnfs")
+        assert guest.run("find", "/usr", "/etc", "/var/lib", "-name", "*vbnfs*").stdout == "/etc/vbnfs\n"
         guest.output("test", "-f", "/etc/vbnfs/test.toml")

@@ -3,18 +3,19 @@
 `all` matches every session; then no table has to be read.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Final
 
-from vbnfs.access.versions import Versions
-from vbnfs.cli.render import escape
-from vbnfs.cli.streams import say
 from vbnfs.dataset.kinds import BEHAVIOR, LFP, SESSION, kind_of
 from vbnfs.dataset.manifest import DataFile, Manifest, tables_of
 
 if TYPE_CHECKING:
+    from vbnfs.access.project_tables import ProjectTables
     from vbnfs.access.row_files import RowFiles
     from vbnfs.tables.query import Condition
+
+OpenTables = Callable[[Manifest], "AbstractAsyncContextManager[ProjectTables]"]  # of a version
 
 ALL: Final = "all"
 _RECORDED: Final = "sessions"  # what commands call the table, whatever dataset it is of
@@ -23,8 +24,8 @@ _OPTIONS: Final[Mapping[str, str]] = {_RECORDED: "sessions", _WITHOUT_RECORDINGS
 
 
 async def files_matching(
-    versions: Versions,
     manifest: Manifest,
+    open_tables: OpenTables,
     *,
     sessions: str | None,
     behavior_only: str | None,
@@ -38,11 +39,11 @@ async def files_matching(
     found: list[DataFile] = []
     if sessions is not None:
         files = _of_kind(manifest, {SESSION, LFP}) if sessions == ALL and not having else None
-        rows = [] if files else await _rows(versions, manifest, _RECORDED, sessions, having)
+        rows = [] if files else await _rows(manifest, open_tables, _RECORDED, sessions, having)
         found += files or [one for row in rows for one in row.all]
     if behavior_only is not None:
         files = _of_kind(manifest, {BEHAVIOR}) if behavior_only == ALL else None
-        rows = [] if files else await _rows(versions, manifest, _WITHOUT_RECORDINGS, behavior_only, {})
+        rows = [] if files else await _rows(manifest, open_tables, _WITHOUT_RECORDINGS, behavior_only, {})
         found += files or [row.own for row in rows if row.own is not None]
     return [*tables_of(manifest).values(), *found] if found else []
 
@@ -52,15 +53,14 @@ def _of_kind(manifest: Manifest, kinds: Iterable[str]) -> list[DataFile]:
 
 
 async def _rows(
-    versions: Versions, manifest: Manifest, table: str, query: str, having: Mapping[str, str]
+    manifest: Manifest, open_tables: OpenTables, table: str, query: str, having: Mapping[str, str]
 ) -> "list[RowFiles]":
     """The files of the rows that match; of `all`, of every row."""
     from vbnfs.access.finding import Asked, Finder  # noqa: PLC0415 - imports pandas
-    from vbnfs.access.project_tables import project_tables  # noqa: PLC0415
 
     others = {other: _parsed(text, f"having-{other}") for other, text in having.items()}
     asked = Asked(query=None if query == ALL else _parsed(query, _OPTIONS[table]), having=others)
-    async with project_tables(versions, manifest, note=_note) as tables:
+    async with open_tables(manifest) as tables:
         finder = Finder(tables)
         name, wanted = await finder.matching(table, asked)
         files = await finder.files(name) or []
@@ -75,7 +75,3 @@ def _parsed(text: str, option: str) -> "Condition":
         return parse_query(text)
     except QueryError as error:
         raise QueryError(f"--{option}: {error}") from None
-
-
-def _note(message: str) -> None:
-    say(f"vbnfs: {escape(message)}")

@@ -3,10 +3,14 @@
 Figures of files leave out what the disk takes of them besides, such as their checksums.
 """
 
+import shlex
 from collections.abc import Iterable, Set
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
+from vbnfs.access.tree_files import Place
+from vbnfs.amounts import size
 from vbnfs.cache.block_cache import BlockCache
 from vbnfs.cache.content_folder import Shape
 from vbnfs.cache.eviction import DEFAULT_BYTES, stored_size
@@ -14,8 +18,6 @@ from vbnfs.cache.holdings import all_held
 from vbnfs.cache.inventory import scan
 from vbnfs.cache.pins import pinned_sizes
 from vbnfs.cache.reserve import Reserve, space_of
-from vbnfs.cli.asked import Place
-from vbnfs.cli.render import size
 from vbnfs.config.settings import GIB, MIB, Config
 from vbnfs.errors import CacheError
 from vbnfs.host.places import folder_at
@@ -156,3 +158,9 @@ def _rounded_up(size_bytes: int) -> str:
     """As `--cache-size` takes it."""
     unit, suffix = (MIB, "M") if size_bytes < 10 * GIB else (GIB, "G")
     return f"{-(-size_bytes // unit)}{suffix}"
+
+
+def raise_the_size_of(cache_dir: Path) -> str:
+    """How to let a cache be of size `{}`, if its stored size holds."""
+    folder = shlex.quote(str(cache_dir)).replace("{", "{{").replace("}", "}}")
+    return f"'vbnfs clean --cache-size {{}} --cache-dir {folder}' lets it take more"

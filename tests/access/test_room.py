@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from tests.config.examples import plain
-from vbnfs.cli.asked import Place
-from vbnfs.cli.room import IMPORTING, Need, Room, need_of_blocks
+from vbnfs.access.room import IMPORTING, Need, Room, need_of_blocks
+from vbnfs.access.tree_files import Place
 
 MIB = 1 << 20
 

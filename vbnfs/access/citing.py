@@ -1,4 +1,4 @@
-"""What `vbnfs cite` finds out: which files of which dataset versions were read, or match a query; as text or JSON.
+"""Which files of which dataset versions were read, or match a query, as text for a paper: `vbnfs cite`, and Python's.
 
 Of a record everything is known without network. The list of files is as b2sum(1) writes it; its
 hashes are the manifests'.
@@ -7,16 +7,14 @@ hashes are the manifests'.
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
-from vbnfs.access.dataset import open_dataset
-from vbnfs.cli.asked import Place
-from vbnfs.cli.render import files as files_text
-from vbnfs.cli.render import size
-from vbnfs.cli.running import load_aloud
-from vbnfs.cli.running import run as run_to_the_end
-from vbnfs.cli.wanted import Wanted, find
+from vbnfs.access.opening import url_of
+from vbnfs.access.session_files import OpenTables
+from vbnfs.access.versions import Versions
+from vbnfs.access.wanted import Wanted, find
+from vbnfs.amounts import files as files_text
+from vbnfs.amounts import size
 from vbnfs.config.settings import Config
 from vbnfs.dataset.manifest import DatasetVersion
 from vbnfs.dataset.names import MANIFESTS, split_path
@@ -150,29 +148,22 @@ def _of_read(config: Config, file: ReadFile) -> CitedFile:
     return CitedFile(file.path, file.version, file.file_hash, file.size_bytes, url, file)
 
 
-def of_sessions(where: Place, wanted: Wanted) -> list[CitedVersion]:
+async def of_wanted(versions: Versions, wanted: Wanted, open_tables: OpenTables) -> list[CitedVersion]:
     """The files that are asked for, of one version. Raises a `VbnfsError`."""
-    return run_to_the_end(partial(_of_sessions, where, wanted))
-
-
-async def _of_sessions(where: Place, wanted: Wanted) -> list[CitedVersion]:
-    config = where.config
-    base = bucket_base(config.bucket, config.region, config.endpoint_url)
-    async with open_dataset(config) as dataset:
-        versions = await load_aloud(dataset, max_age_seconds=where.max_age_seconds)
-        found = await find(versions, wanted)
-        sizes = dataset.catalog.sizes
-        await sizes.fetch_all([node.content for _, node in found.files])
-        files = []
-        for _, node in found.files:
-            attributes = sizes.get(node.content)
-            files.append(
-                CitedFile(
-                    path="/".join(split_path(node.source.key)[1:]),
-                    version=node.source,
-                    file_hash=node.content.file_hash,
-                    size_bytes=None if attributes is None else attributes.size_bytes,
-                    url=object_url(base, node.source),
-                )
+    dataset = versions.dataset
+    config, sizes = dataset.config, dataset.catalog.sizes
+    found = await find(versions, wanted, open_tables)
+    await sizes.fetch_all([node.content for _, node in found.files])
+    files = []
+    for _, node in found.files:
+        attributes = sizes.get(node.content)
+        files.append(
+            CitedFile(
+                path="/".join(split_path(node.source.key)[1:]),
+                version=node.source,
+                file_hash=node.content.file_hash,
+                size_bytes=None if attributes is None else attributes.size_bytes,
+                url=url_of(config, node.source),
             )
+        )
     return [_version((config.bucket, config.project, found.dataset_version), files)]

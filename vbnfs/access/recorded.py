@@ -1,6 +1,6 @@
 """What `vbnfs prefetch --record` fetches: of each file that a record names, the blocks that its ranges touch.
 
-How it is fetched is in prefetch.py.
+How it is fetched is in fetching.py.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -9,15 +9,15 @@ from pathlib import Path
 
 import trio
 
+from vbnfs.access.fetching import Choose, Target
+from vbnfs.access.room import Need
+from vbnfs.access.tree_files import asked_files
+from vbnfs.access.verifying import Work
 from vbnfs.access.versions import Versions
+from vbnfs.access.wanted import Found
+from vbnfs.amounts import files as files_text
 from vbnfs.blocks import Portion, blocks_of
 from vbnfs.cache.block_cache import BlockCache
-from vbnfs.cli.asked import asked_files
-from vbnfs.cli.prefetch import Choose, Target
-from vbnfs.cli.render import files as files_text
-from vbnfs.cli.room import Need
-from vbnfs.cli.verify import Work
-from vbnfs.cli.wanted import Found
 from vbnfs.config.settings import Config
 from vbnfs.dataset.manifest import DatasetVersion
 from vbnfs.dataset.names import MANIFESTS

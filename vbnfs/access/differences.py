@@ -1,17 +1,18 @@
-"""What `vbnfs diff` finds out: which files of a dataset version another one changed, and what of that is cached.
+"""Which files of a dataset version another one changed, and what of that is cached: `vbnfs diff`, and Python's.
 
 comparison of the manifests (dataset/compare.py)  +  sizes  +  what the cache has  +  the tables' contents
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
 from vbnfs.access.versions import Versions
-from vbnfs.access.whole_files import ReadWhole, whole_files
-from vbnfs.cli.render import size
+from vbnfs.access.whole_files import ReadWhole
+from vbnfs.amounts import size
 from vbnfs.dataset.compare import Comparison, FileChange, Kind, allensdk_text, compare
 from vbnfs.dataset.manifest import DataFile, Manifest
 from vbnfs.errors import DatasetError, StorageError
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 _WORTH_A_WORD_BYTES: Final = 16 << 20
 
 Note = Callable[[str], None]
+OpenReader = Callable[[Versions], AbstractAsyncContextManager[ReadWhole]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,16 +97,20 @@ class Report:
         return [f"{table.path}: {table.problem}" for table in self.tables if not table.is_read]
 
 
-async def make_report(versions: Versions, old: str | None, new: str, *, with_tables: bool, note: Note) -> Report:
+async def make_report(
+    versions: Versions, old: str | None, new: str, *, read: OpenReader | None, note: Note
+) -> Report:
     """Compare two versions, named as in `Release.choose`; None: the one before `new`.
 
+    `read` opens what reads tables; None: they are not compared. `note` gets what a user who waits should know.
     Raises a `VbnfsError`; but not for a table's sake.
     """
     bucket = versions.dataset.config.bucket
     comparison = compare(*_manifests(versions, old, new), bucket=bucket)
     await versions.learn_sizes(file for change in comparison.changes for file in _files(change))
-    tables = await _tables(versions, comparison.changes, note) if with_tables else []
-    return _report(versions, comparison, tables)  # after the tables were fetched, of which nothing is missing now
+    tables = [] if read is None else await _tables(versions, comparison.changes, read, note)
+    # After the tables were fetched, of which nothing is missing now.
+    return await trio.to_thread.run_sync(_report, versions, comparison, tables)
 
 
 async def allensdk_report(versions: Versions, old: str | None, new: str) -> str:
@@ -189,7 +195,9 @@ def _sum(values: Iterable[int | None]) -> int | None:
     return total
 
 
-async def _tables(versions: Versions, changes: Iterable[FileChange], note: Note) -> list[TableRow]:
+async def _tables(
+    versions: Versions, changes: Iterable[FileChange], open_reader: OpenReader, note: Note
+) -> list[TableRow]:
     """What changed in the tables. Reads all of them: one after the other, they are large in memory."""
     changed = [c for c in changes if c.is_table and c.kind is Kind.CHANGED]
     if not changed:
@@ -197,7 +205,7 @@ async def _tables(versions: Versions, changes: Iterable[FileChange], note: Note)
     to_fetch = _sum(_missing(versions, [file for change in changed for file in _files(change)]).values())
     if to_fetch is not None and to_fetch > _WORTH_A_WORD_BYTES and not versions.release.is_offline:
         note(f"fetching {size(to_fetch)} of tables to compare them; --no-tables leaves that out")
-    async with whole_files(versions) as read:
+    async with open_reader(versions) as read:
         return [await _table(change, read) for change in changed]
 
 

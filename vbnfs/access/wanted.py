@@ -7,9 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import trio
+
+from vbnfs.access.session_files import OpenTables, files_matching
+from vbnfs.access.tree_files import asked_files
 from vbnfs.access.versions import Versions
-from vbnfs.cli.asked import asked_files
-from vbnfs.cli.session_files import files_matching
 from vbnfs.dataset.kinds import WantedLfp, kind_of
 from vbnfs.dataset.manifest import DatasetVersion
 from vbnfs.dataset.names import MANIFESTS
@@ -94,16 +96,18 @@ def parsed_lfp(text: str) -> WantedLfp:
         raise UsageError(f"--lfp {text}: {error}") from error
 
 
-async def find(versions: Versions, wanted: Wanted) -> Found:
+async def find(versions: Versions, wanted: Wanted, open_tables: OpenTables) -> Found:
     """The files that are wanted. `versions` has the version that is asked for as its default.
 
+    Queries are of the tables that `open_tables` opens.
     Raises `DatasetError` where there is none, `UsageError` for a query, `StorageError` if its table cannot be had.
     """
     version = versions.release.choose(versions.dataset.config.dataset_version)
     lfp, named = parsed_lfp(wanted.lfp), set(wanted.paths)
-    of_sessions = await _paths_of_sessions(versions, wanted)
+    of_sessions = await _paths_of_sessions(versions, wanted, open_tables)
     paths = [_in_version(path, version) for path in wanted.paths]
-    asked = asked_files(versions, [*paths, *of_sessions]) if paths or of_sessions else {}
+    all_paths = [*paths, *of_sessions]
+    asked = await trio.to_thread.run_sync(asked_files, versions, all_paths) if all_paths else {}
     files, left_out = dict[int, tuple[str, DataNode]](), dict[int, DataNode]()
     for path, found in asked.items():
         for name, node in found:
@@ -126,12 +130,12 @@ def _probe_of(name: str) -> str:
     return kind_of(name.split("/")).probe or ""
 
 
-async def _paths_of_sessions(versions: Versions, wanted: Wanted) -> list[str]:
+async def _paths_of_sessions(versions: Versions, wanted: Wanted, open_tables: OpenTables) -> list[str]:
     if wanted.sessions is None and wanted.behavior_only is None:
         return []
     manifest = versions.manifest(versions.dataset.config.dataset_version)
     queries = {"sessions": wanted.sessions, "behavior_only": wanted.behavior_only}
-    chosen = await files_matching(versions, manifest, **queries, having=dict(wanted.having))
+    chosen = await files_matching(manifest, open_tables, **queries, having=dict(wanted.having))
     return [f"{MANIFESTS}/{manifest.dataset_version.folder}/{'/'.join(file.path)}" for file in chosen]
 
 

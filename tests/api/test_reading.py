@@ -1,0 +1,244 @@
+"""How an open file's bytes are had: cached ones by the caller's own thread, others in waves, each byte once."""
+
+import gc
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+
+import h5py
+import pytest
+
+import vbnfs
+from tests.api.release import LFP, SESSION, SESSION_ID, serving
+from tests.fakes.dataset import serve
+from tests.fakes.s3_server import FakeS3Server
+from tests.fakes.store import Pattern
+from tests.fixtures_mount import Mounts
+from vbnfs.access import door
+from vbnfs.api.connection import Parts
+from vbnfs.blocks import BLOCK_BYTES
+from vbnfs.cache import content_file
+from vbnfs.cache.holdings import all_held
+from vbnfs.host.places import folder_at
+
+PATH = "a.bin"
+SIZE = 9_000_001
+DATA = Pattern(SIZE, seed=1)
+
+
+@pytest.fixture
+def server() -> Iterator[FakeS3Server]:
+    """A file of 35 blocks."""
+    with serve({"0.1.0": {PATH: DATA}}) as server:
+        yield server
+
+
+@pytest.fixture
+def dataset(server: FakeS3Server) -> Iterator[vbnfs.Dataset]:
+    """The dataset of that server."""
+    with vbnfs.Dataset(endpoint_url=server.endpoint_url) as dataset:
+        yield dataset
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """What the event loop is asked to do and waited for."""
+    calls = list[object]()
+    run = door._Call.run
+    monkeypatch.setattr(door._Call, "run", lambda call: (calls.append(call), run(call))[1])
+    return calls
+
+
+def test_cached_bytes_are_read_by_the_caller(
+    dataset: vbnfs.Dataset, asked: list[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No event loop is asked for what is here; bytes go from the disk into the caller's memory, by its own thread."""
+    file = dataset.file(PATH).open()
+    file.read()
+    file.seek(0)
+    dataset.file(PATH).prefetch()
+    asked.clear()
+    threads = set[int]()
+
+    def read_into(descriptor: int, buffer: memoryview, offset: int) -> int:
+        threads.add(threading.get_ident())
+        return os.preadv(descriptor, [buffer], offset)
+
+    monkeypatch.setattr(content_file, "read_into", read_into)
+    buffer = bytearray(70_000)
+    for offset in range(0, SIZE, 500_000):
+        assert file.read_at(offset, 4096) == DATA[offset : min(SIZE, offset + 4096)]
+        file.seek(offset)
+        count = file.readinto(buffer)
+        assert buffer[:count] == DATA[offset : offset + count]
+    assert file.read_ranges([(5, 10), (SIZE - 5, 10)]) == [DATA[5:15], DATA[SIZE - 5 : SIZE]]
+    assert asked == []
+    assert threads == {threading.get_ident()}
+
+
+def test_small_reads_in_a_row_are_fetched_ahead(
+    dataset: vbnfs.Dataset, server: FakeS3Server, asked: list[object]
+) -> None:
+    """What is answered without the event loop still says what comes next: few waits, and every byte once."""
+    file = dataset.file(PATH).open()
+    server.forget_requests()
+    asked.clear()
+    data = b"".join(iter(lambda: file.read(10_000), b""))
+    assert data == DATA[:]
+    assert server.body_bytes <= 1.01 * SIZE
+    assert len(asked) <= 3 * 35  # blocks; there are 900 reads
+
+
+def test_a_block_that_is_damaged(dataset: vbnfs.Dataset, server: FakeS3Server) -> None:
+    """A process that has not used a block yet checks it: what is damaged is fetched again, and right."""
+    file = dataset.file(PATH)
+    file.prefetch()
+    path = file.local_path
+    assert path is not None
+    dataset.close()
+    with path.open("r+b") as opened:
+        opened.seek(3 * BLOCK_BYTES + 100)
+        opened.write(b"not this")
+    server.forget_requests()
+    with file.open() as again:
+        assert again.read() == DATA[:]
+    assert 0 < server.body_bytes <= 2 * BLOCK_BYTES
+
+
+def test_what_is_evicted_while_it_is_open(dataset: vbnfs.Dataset, server: FakeS3Server) -> None:
+    """Reads go on after another process has deleted a file: from what is open, and then from S3."""
+    file = dataset.file(PATH)
+    file.prefetch()
+    opened = file.open()
+    assert opened.read_at(0, 10) == DATA[:10]
+    for content in dataset.config.cache_dir.glob("blocks-v2/*/whole/*/*"):
+        shutil.rmtree(content)
+    assert opened.read_at(SIZE - 10, 10) == DATA[SIZE - 10 : SIZE]
+    dataset._connection.run(forget_deleted)
+    assert opened.read() == DATA[:]
+
+
+async def forget_deleted(parts: Parts) -> None:
+    """What upkeep does every few seconds."""
+    parts.versions.dataset.cache.forget_deleted()
+
+
+@pytest.fixture(scope="module")
+def release(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeS3Server]:
+    """A server of a small release with HDF5 files."""
+    with serving(tmp_path_factory.mktemp("release")) as server:
+        yield server
+
+
+def test_a_whole_file_is_given_to_h5py_by_its_path(release: FakeS3Server, asked: list[object]) -> None:
+    """It reads that without vbnfs. Until it is closed nothing evicts the file; where it has gone, it is fetched."""
+    with vbnfs.Dataset(endpoint_url=release.endpoint_url) as dataset:
+        top = folder_at(dataset.config.cache_dir)
+        lfp = dataset.latest.file(LFP)
+        lfp.prefetch()
+        file = lfp.h5()
+        asked.clear()
+        assert file.filename == str(lfp.local_path)
+        assert file["data"][:, 3].sum() == h5py.File(lfp.local_path)["data"][:, 3].sum()
+        assert len(asked) == 2  # for the two paths that this test asked for
+        assert any(held.is_kept for held in all_held(top))
+        file.close()
+        del file
+        gc.collect()
+        dataset._connection.run(publish)
+        assert not any(held.is_kept for held in all_held(top))
+        session = dataset.latest.file(SESSION)
+        assert session.local_path is None
+        with session.h5() as opened:
+            assert opened["units/spike_times"].shape == (1000,)
+
+
+async def publish(parts: Parts) -> None:
+    """What upkeep does every few seconds."""
+    parts.files.in_use.publish()
+
+
+PROGRAM = """
+import sys, threading, vbnfs
+dataset = vbnfs.Dataset()
+dataset.versions
+for line in sys.stdin:
+    file = dataset.file(line.strip()).open()
+    places = [(int(sys.argv[1]) + n * 7919 * 97) % file.size for n in range(60)]
+    def read(own):
+        for offset in own:
+            file.read_at(offset, 300_000)
+    threads = [threading.Thread(target=read, args=(places[n::3],)) for n in range(3)]
+    [thread.start() for thread in threads]
+    [thread.join() for thread in threads]
+    file.seek(0)
+    print(sum(file.read()) % 1_000_003, flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_many_processes_on_one_cache(mounts: Mounts, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads of several processes fetch each byte once, alone and beside a mount: 1.01 times at the most."""
+    other = Pattern(SIZE, seed=2)
+    with serve({"0.1.0": {PATH: DATA, "b.bin": other}}) as server:
+        monkeypatch.setenv("VBNFS_ENDPOINT_URL", server.endpoint_url)
+        mount = mounts(server.endpoint_url)
+        command = [sys.executable, "-W", "ignore", "-c", PROGRAM]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        processes = [subprocess.Popen([*command, str(n * 1_000_000)], **pipes) for n in range(2)]
+        for path, data, is_mounted in ((PATH, DATA, False), ("b.bin", other, True)):
+            server.forget_requests()
+            for process in processes:
+                process.stdin.write(f"{path}\n")
+                process.stdin.flush()
+            if is_mounted:
+                assert (mount.path / path).read_bytes() == data[:]
+            assert {process.stdout.readline() for process in processes} == {f"{sum(data[:]) % 1_000_003}\n"}
+            assert server.body_bytes <= 1.01 * SIZE
+        for process in processes:
+            process.communicate(timeout=60)
+
+
+GARBAGE = """
+import gc, sys, h5py, trio, vbnfs
+dataset = vbnfs.Dataset()
+deleted = []
+
+class Noted:
+    def __del__(self):
+        deleted.append(1)
+
+def leave_garbage():
+    file = dataset.session(int(sys.argv[1])).h5()
+    cycle = {"array": file["units/spike_times"], "noted": Noted()}
+    cycle["cycle"] = cycle
+
+async def collect(parts):
+    gc.collect()
+    await trio.to_thread.run_sync(gc.collect)
+
+gc.disable()
+leave_garbage()
+opened = dataset.session(int(sys.argv[1])).lfp("A").open()  # of which nothing is here
+run, collected = dataset._connection.run, []
+def run_and_collect(work, *arguments):  # as Python does at any time: here while h5py waits for bytes
+    run(collect)
+    collected.append(len(deleted))
+    return run(work, *arguments)
+dataset._connection.run = run_and_collect
+with h5py.File(opened) as file:
+    print(file["data"].shape, file["data"][0, 0], bool(collected), sum(collected))
+gc.collect()
+print(deleted)
+"""
+
+
+def test_garbage_of_h5py(release: FakeS3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """h5py's objects in cyclic garbage hang no read: garbage is collected where no read waits for it."""
+    monkeypatch.setenv("VBNFS_ENDPOINT_URL", release.endpoint_url)
+    command = [sys.executable, "-W", "ignore", "-c", GARBAGE, str(SESSION_ID)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "(2500, 4) 0.0 True 0\n[1]\n", "")

@@ -1,0 +1,57 @@
+"""`vbnfs site-cache`: what it writes, and what it refuses. tests/scenarios/site has it run."""
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from vbnfs.cli.main import cli
+
+
+def run(*words: str | Path) -> Result:
+    return CliRunner().invoke(cli, ["site-cache", *map(str, words)], prog_name="vbnfs")
+
+
+def test_the_dataset_at_aws() -> None:
+    """Without options it stands before the dataset's bucket, by checked TLS, for this machine alone."""
+    text = run("nginx").output
+    host = "visual-behavior-neuropixels-data.s3.us-west-2.amazonaws.com"
+    for line in (
+        *(f"server {host}:443;", f"proxy_set_header Host {host};", f"proxy_ssl_name {host};", "proxy_ssl_verify on;"),
+        *("listen 127.0.0.1:8090;", "allow 10.0.0.0/8;", "deny all;", "slice 1024k;", "proxy_pass https://bucket/;"),
+        *("keys_zone=slices:22m", "max_size=102400m min_free=10240m"),
+    ):
+        assert line in text
+    assert "8.8.8.8" in run("nginx", "--allow", "8.8.8.8").output
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["--slice", "300K"], "a multiple of 256K is wanted"),
+        (["--slice", "0"], "a multiple of 256K is wanted"),
+        (["--size", "1M"], "at least 64 slices"),
+        (["--size", "much"], "a size such as 200G"),
+        (["--listen", "a;b"], "nginx's configuration cannot have ';'"),
+        (["--allow", "10.0.0.0/8; deny"], "nginx's configuration cannot have"),
+        (["--directory", "/x/$host"], "nginx's configuration cannot have '$'"),
+    ],
+)
+def test_what_nginx_could_not_take(words: list[str], reason: str) -> None:
+    """What would not be one value of a directive, or would not hold whole blocks, is refused by its option's name."""
+    done = run("nginx", *words)
+    assert done.exit_code != 0
+    assert reason in done.output + str(done.exception)
+    assert "worker_processes" not in done.output
+
+
+def test_units_and_compose(tmp_path: Path) -> None:
+    """Units name nginx and its configuration; a timer has S3's addresses looked up again, as a container has."""
+    done = run("units", tmp_path / "units", "--nginx", "/opt/nginx")
+    names = ["vbnfs-site-cache.service", "vbnfs-site-cache-reload.service", "vbnfs-site-cache-reload.timer"]
+    assert done.output.split() == [str(tmp_path / "units" / name) for name in names]
+    service = (tmp_path / "units" / names[0]).read_text()
+    assert "ExecStart=/opt/nginx -c /etc/vbnfs-site-cache.conf" in service
+    assert "kill -HUP 1" in run("compose").output
+    (tmp_path / "file").write_text("")
+    assert "Not a directory" in str(run("units", tmp_path / "file" / "x").exception)

@@ -1,0 +1,135 @@
+"""Real mounts that ask site caches first: real nginx, which may be away, wrong, or another one for each file."""
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.daemon.test_metrics_port import free_port
+from tests.fakes.dataset import serve
+from tests.fakes.faults import Damaged
+from tests.fakes.s3_server import FakeS3Server
+from tests.fakes.store import Pattern
+from tests.fixtures_mount import Mount, Mounts, run_vbnfs
+from tests.scenarios.site.test_nginx import Nginx, asked_ranges, running_nginx
+from tests.waiting import until
+
+pytestmark = pytest.mark.slow
+
+FILES: Final = {f"sessions/{name}.nwb": Pattern(3_000_001 + name, seed=name) for name in range(6)}
+FIRST: Final = "sessions/0.nwb"
+PLAIN: Final = {name: data[: len(data)] for name, data in FILES.items()}
+
+
+@pytest.fixture
+def server() -> Iterator[FakeS3Server]:
+    """The dataset's bucket."""
+    with serve({"0.1.0": FILES}) as server:
+        yield server
+
+
+def url(nginx: Nginx) -> str:
+    return f"http://127.0.0.1:{nginx.port}"
+
+
+def is_verified(mount: Mount, name: str) -> bool:
+    return os.getxattr(mount.path / name, "user.vbnfs.verified").startswith(b"blake2b:")
+
+
+def test_two_machines_fetch_each_byte_once(mounts: Mounts, server: FakeS3Server, tmp_path: Path) -> None:
+    """What one machine has read comes from the site cache to another; it is the dataset's when it is hashed."""
+    with running_nginx(tmp_path, f"--endpoint-url={server.endpoint_url}") as nginx:
+        for machine in ("a", "b"):
+            mount = mounts(
+                server.endpoint_url,
+                "--site-cache",
+                url(nginx),
+                "--cache-dir",
+                tmp_path / f"cache-{machine}",
+                name=machine,
+            )
+            assert {name: (mount.path / name).read_bytes() for name in FILES} == PLAIN
+            for name in FILES:
+                until(lambda mount=mount, name=name: is_verified(mount, name))
+            [found] = mount.status()["site_cache"]
+            assert (found["url"], found["problem"]) == (url(nginx), None)
+            assert found["blocks"] == mount.status()["metrics"]["mirror_blocks"] >= 6 * 12
+            assert f"site cache  {url(nginx)}  " in run_vbnfs("status", mount.path).stdout
+            mount.umount()
+    asked = asked_ranges(server)
+    assert len(asked) == 6 * 3  # slices of 1 MiB
+
+
+def test_a_site_cache_that_goes_and_returns(mounts: Mounts, server: FakeS3Server, tmp_path: Path) -> None:
+    """While it is away S3 is asked, status says so, and no read fails; then it is asked again by itself."""
+    port = free_port()
+    mount = mounts(server.endpoint_url, "--site-cache", f"http://127.0.0.1:{port}")
+    names = iter(FILES)
+    first = next(names)
+    assert (mount.path / first).read_bytes() == PLAIN[first]
+    [found] = mount.status()["site_cache"]
+    assert found["problem"] is not None
+    assert "away: " in run_vbnfs("status", mount.path).stdout
+    with running_nginx(tmp_path, f"--endpoint-url={server.endpoint_url}", port=port):
+        until(lambda: mount.status()["site_cache"][0]["problem"] is None, seconds=60)
+        second = next(names)
+        assert (mount.path / second).read_bytes() == PLAIN[second]
+        assert mount.status()["site_cache"][0]["blocks"] >= 12
+
+
+def test_killed_in_the_middle(mounts: Mounts, server: FakeS3Server, tmp_path: Path) -> None:
+    """A site cache that dies while a file is read costs no failed read and no wrong byte."""
+    with running_nginx(tmp_path, f"--endpoint-url={server.endpoint_url}") as nginx:
+        mount = mounts(server.endpoint_url, "--site-cache", url(nginx))
+        with (mount.path / FIRST).open("rb", buffering=0) as file:
+            begun = file.read(100_000)
+            nginx.kill()
+            rest = b""
+            while part := file.read(1 << 20):
+                rest += part
+    assert begun + rest == PLAIN[FIRST]
+    assert mount.status()["metrics"]["failed_answers"] == 0
+
+
+def test_several_share_the_files(mounts: Mounts, server: FakeS3Server, tmp_path: Path) -> None:
+    """Each file has one of the site caches; without that one it comes from another, or from S3."""
+    with ExitStack() as stack:
+        (tmp_path / "1").mkdir()
+        (tmp_path / "2").mkdir()
+        options = f"--endpoint-url={server.endpoint_url}"
+        running = [stack.enter_context(running_nginx(tmp_path / name, options)) for name in ("1", "2")]
+        both = ",".join(map(url, running))
+        for machine in ("a", "b"):
+            mount = mounts(
+                server.endpoint_url, "--site-cache", both, "--cache-dir", tmp_path / f"cache-{machine}", name=machine
+            )
+            assert {name: (mount.path / name).read_bytes() for name in FILES} == PLAIN
+            assert all(found["blocks"] for found in mount.status()["site_cache"])
+            mount.umount()
+        assert len(asked_ranges(server)) == 6 * 3
+        running[0].kill()
+        mount = mounts(server.endpoint_url, "--site-cache", both, "--cache-dir", tmp_path / "cache-c", name="c")
+        assert {name: (mount.path / name).read_bytes() for name in FILES} == PLAIN
+        assert mount.status()["metrics"]["failed_answers"] == 0
+
+
+def test_a_site_cache_that_is_wrong(mounts: Mounts, server: FakeS3Server, tmp_path: Path) -> None:
+    """With digests a wrong block is caught as it comes; without them when the file is whole, which then is mended."""
+    with serve({"0.1.0": FILES}) as other, running_nginx(tmp_path, f"--endpoint-url={other.endpoint_url}") as nginx:
+        other.behaviours.append(Damaged(FIRST, at=1_000_000, times=1_000))
+        mount = mounts(server.endpoint_url, "--site-cache", url(nginx))
+        (mount.path / FIRST).read_bytes()
+        until(lambda: mount.status()["metrics"]["mismatched_files"] == 1)
+        until(lambda: (mount.path / FIRST).read_bytes() == PLAIN[FIRST])
+        until(lambda: is_verified(mount, FIRST))
+        digests = tmp_path / "digests"
+        assert run_vbnfs("digests", "export", digests, *mount.options).returncode == 0
+        mount.umount()
+        cache = ["--cache-dir", str(tmp_path / "fresh-cache")]
+        assert run_vbnfs("digests", "import", digests, *cache).returncode == 0
+        fresh = mounts(server.endpoint_url, "--site-cache", url(nginx), *cache, name="fresh")
+        assert (fresh.path / FIRST).read_bytes() == PLAIN[FIRST]
+        assert fresh.status()["metrics"]["wrong_blocks"] >= 1

@@ -1,0 +1,162 @@
+"""How the bytes of an open file are had: from the disk or memory by the caller's own thread, else by the event loop.
+
+A read of what is here costs microseconds, and other threads run while its bytes move. What is lacking comes in one
+wave, up to 64 MiB at a time; then the caller's thread takes it from where it came to.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from vbnfs.api.connection import Connection, Parts
+from vbnfs.blocks import BLOCK_BYTES, blocks_of
+from vbnfs.objects import ByteRange, Content
+from vbnfs.reading.file_reader import FileReader
+from vbnfs.reading.local_reads import AnsweredReads, LocalReader
+
+_WAVE_BYTES: Final = 64 << 20  # of ranges that are asked for together
+_PIECE_BYTES: Final = 16 << 20  # of one range
+
+Blocks = Mapping[int, bytes | memoryview]  # that came just now, by number
+
+
+@dataclass(frozen=True, slots=True)
+class Here:
+    """What reads a content in this process: `parts` are those that it is of.
+
+    `quiet` is for ranges, which say nothing about what will be read next. `is_whole`: nothing can be lacking.
+    """
+
+    parts: Parts
+    content: Content
+    reader: FileReader
+    quiet: FileReader
+    local: LocalReader
+    is_whole: bool
+    answered: AnsweredReads = field(default_factory=AnsweredReads)
+
+    def note(self, start: int, stop: int) -> bool:
+        """A read was answered; whether the event loop's reader should hear of it and others now."""
+        return not self.is_whole and self.answered.add(start, stop)
+
+    def hand_on(self) -> None:
+        """In the event loop's thread: have its reader know which reads were answered."""
+        self.reader.note_answered(self.answered.take())
+
+
+class Reading:
+    """Reads one content, for any thread, also in a child process. Raises a `StorageError`."""
+
+    def __init__(self, connection: Connection, content: Content) -> None:
+        self._connection = connection
+        self._content = content
+        self._here: Here | None = None
+
+    def read(self, offset: int, size: int) -> bytes:
+        """A range of the content, which is not empty."""
+        here = self._now()
+        if (data := here.local.read(offset, size)) is not None:
+            self._note(here, offset, offset + size)
+            return data
+        buffer = bytearray(size)
+        self.read_into(memoryview(buffer), offset)
+        return bytes(buffer)
+
+    def read_into(self, buffer: memoryview, offset: int) -> None:
+        """Fill a buffer with the bytes from `offset` on: as many as the content has, and no more."""
+        here = self._now()
+        for start in range(0, len(buffer), _PIECE_BYTES):
+            piece, at = buffer[start : start + _PIECE_BYTES], offset + start
+            if here.local.read_into(piece, at):
+                self._note(here, at, at + len(piece))
+            else:
+                came = self._connection.run(_bring, here, ByteRange(at, at + len(piece)))
+                self._take(here, piece, at, came)
+
+    def read_ranges(self, ranges: Sequence[ByteRange]) -> list[bytes]:
+        """The bytes of ranges within the content. What is lacking comes in waves."""
+        here = self._now()
+        found = [here.local.read(one.start, len(one)) if one else b"" for one in ranges]
+        lacking = [number for number, data in enumerate(found) if data is None]
+        for wave in _waves(ranges, lacking):
+            came = self._connection.run(_bring_all, here, [ranges[number] for number in wave])
+            for number in wave:
+                buffer = bytearray(len(ranges[number]))
+                self._take(here, memoryview(buffer), ranges[number].start, came)
+                found[number] = bytes(buffer)
+        return [data for data in found if data is not None]
+
+    def expect_structure(self) -> None:
+        """A program is about to read the structure of an HDF5 file."""
+        here = self._now()
+        if not here.is_whole:
+            self._connection.run(_expect_structure, here)
+
+    def close(self) -> None:
+        """No more will be read."""
+        if self._here is not None:
+            self._connection.soon(self._here.reader.close)
+
+    def _now(self) -> Here:
+        """Anew in a child process, and after the dataset was closed."""
+        parts, here = self._connection.value, self._here
+        if here is None or here.parts is not parts:
+            here = self._here = self._connection.run(_open, self._content)
+        return here
+
+    def _note(self, here: Here, start: int, stop: int) -> None:
+        if here.note(start, stop):
+            self._connection.soon(here.hand_on)
+
+    def _take(self, here: Here, buffer: memoryview, offset: int, came: Blocks) -> None:
+        """Fill a buffer block by block, so that other threads run between two of them."""
+        for index, part in _by_block(ByteRange(offset, offset + len(buffer))):
+            target = buffer[part.start - offset : part.stop - offset]
+            if (data := came.get(index)) is not None:
+                begin = part.start - index * BLOCK_BYTES
+                target[:] = memoryview(data)[begin : begin + len(part)]
+            elif not here.local.read_into(target, part.start):  # lost, or wrong: the event loop's reader sees to it
+                target[:] = self._connection.run(_read, here, part)
+
+
+def _by_block(wanted: ByteRange) -> Iterator[tuple[int, ByteRange]]:
+    """The part of a range that is of each block."""
+    for index in blocks_of(wanted):
+        start, stop = index * BLOCK_BYTES, (index + 1) * BLOCK_BYTES
+        yield index, ByteRange(max(start, wanted.start), min(stop, wanted.stop))
+
+
+def _waves(ranges: Sequence[ByteRange], numbers: Sequence[int]) -> list[list[int]]:
+    """The numbers of ranges in their order, in groups of about `_WAVE_BYTES` of whole blocks."""
+    waves, count_bytes = list[list[int]](), _WAVE_BYTES
+    for number in numbers:
+        taken_bytes = len(blocks_of(ranges[number])) * BLOCK_BYTES
+        if count_bytes + taken_bytes > _WAVE_BYTES:
+            waves.append([])
+            count_bytes = 0
+        waves[-1].append(number)
+        count_bytes += taken_bytes
+    return waves
+
+
+async def _open(parts: Parts, content: Content) -> Here:
+    files = parts.files
+    readers = files.reader(content), files.readers.reader(content, advises=False)
+    return Here(parts, content, *readers, files.readers.local_reader(content), await files.is_whole(content))
+
+
+async def _bring(parts: Parts, here: Here, wanted: ByteRange) -> Blocks:
+    here.hand_on()
+    return await here.reader.bring([wanted])
+
+
+async def _bring_all(parts: Parts, here: Here, wanted: Sequence[ByteRange]) -> Blocks:
+    return await here.quiet.bring(wanted)
+
+
+async def _read(parts: Parts, here: Here, wanted: ByteRange) -> bytes | memoryview:
+    return await here.quiet.read(wanted.start, len(wanted))
+
+
+async def _expect_structure(parts: Parts, here: Here) -> None:
+    await parts.files.expect_structure(here.reader)

@@ -1,0 +1,72 @@
+"""The servers that are asked before the dataset's bucket: a mirror, and site caches (mirror.py has one of them).
+
+Of several site caches each content has one, by rendezvous hashing (Thaler and Ravishankar, "A Name-Based Mapping
+Scheme for Rendezvous", 1996): all clients with the same list ask the same one for it, and when one is away, its
+contents alone go to others.
+"""
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from hashlib import blake2b
+from typing import Final
+
+import trio
+
+from vbnfs.cache.block_cache import BlockCache
+from vbnfs.cache.digests import DigestSet, KnownDigests
+from vbnfs.cache.verdict import Verdict
+from vbnfs.objects import Content
+from vbnfs.reading.mirror import Keep, Mirror, Work
+
+
+class Mirrors:
+    """`copies` of the bucket are asked first, then one of the site caches."""
+
+    def __init__(self, copies: Sequence[Mirror], site_caches: Sequence[Mirror] = ()) -> None:
+        self.all: Final = (*copies, *site_caches)
+        self._copies = copies
+        self._site_caches = site_caches
+
+    @property
+    def caches(self) -> list[BlockCache]:
+        """Where the blocks are that they sent, and nothing has proven."""
+        return [each.cache for each in self.all]
+
+    def to_ask(self, content: Content, known: KnownDigests | None) -> Iterator[Mirror]:
+        """Those that may have a content, the best first; of site caches one. `known` are the content's digests."""
+        yield from (copy for copy in self._copies if copy.may_have(content, known))
+        present = [each for each in self._site_caches if not each.is_resting]
+        chosen = max(present, key=partial(_weight, content.content_id), default=None)
+        if chosen is not None and chosen.may_have(content, known):
+            yield chosen
+
+    def site_caches_report(self) -> list[dict[str, str | int | None]]:
+        """Of each its URL, how many blocks came from it, and why it is not asked now (None: it is)."""
+        return [
+            {"url": each.name, "blocks": each.blocks, "problem": each.problem if each.is_resting else None}
+            for each in self._site_caches
+        ]
+
+    async def refresh(self) -> set[str]:
+        """The ids of contents that other processes have found wrong in one of them."""
+        found = set[str]()
+        for each in self.all:
+            found |= await trio.to_thread.run_sync(each.verdicts.refresh)
+        return found
+
+    def reject(self, content: Content, found: Verdict) -> bool:
+        """See `Mirror.reject`. False if nothing came from any of them. Call it from a thread."""
+        rejected = [each.reject(content, found) for each in self.all]
+        return any(rejected)
+
+    async def hand_over(
+        self, content: Content, digests: DigestSet, *, cache: BlockCache, keep: Keep, work: Work
+    ) -> None:
+        """See `Mirror.hand_over`."""
+        for each in self.all:
+            await each.hand_over(content, digests, cache=cache, keep=keep, work=work)
+
+
+def _weight(content_id: str, server: Mirror) -> bytes:
+    """How well a server suits a content: the greatest counts."""
+    return blake2b(f"{server.name} {content_id}".encode(), digest_size=8).digest()
