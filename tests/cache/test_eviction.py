@@ -29,6 +29,7 @@ from vbnfs.cache.pins import Pin, PinnedFile, pin_names, store_pin
 from vbnfs.host.atomic import lock_new_folder
 from vbnfs.host.disk_space import DiskSpace
 from vbnfs.host.folders import Folder
+from vbnfs.host.locks import lock_file
 from vbnfs.host.places import Anchor, Place, folder_at
 from vbnfs.metrics import Metrics
 from vbnfs.objects import ByteRange, Content, ObjectVersion
@@ -556,6 +557,18 @@ def test_files_that_the_cache_did_not_make_stay_in_a_victim(tmp_path: Path) -> N
     assert make(tmp_path, MIB // 2).scan_and_evict()
     assert [path.read_text() for path in folder.parent.rglob("notes.txt")] == ["precious"]
     assert list(scan(tmp_path)) == []
+
+
+def test_what_is_written_waits_for_the_eviction_of_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While another process evicts, room is waited for: what was written meanwhile could be too much."""
+    (tmp_path / FORMAT).mkdir()
+    other = os.open(tmp_path / FORMAT / ".evicting", os.O_RDWR | os.O_CREAT)
+    assert lock_file(other)
+    monkeypatch.setattr("vbnfs.host.locks.time.sleep", lambda _seconds: os.close(other))
+    for number in range(4):
+        add_content(tmp_path, f"ab{number}", MIB, used=number)
+    assert make(tmp_path, 2 * MIB).scan_and_evict()
+    assert names(tmp_path) == ["ab3"]
 
 
 def test_where_no_lock_can_be_had_eviction_goes_on(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Final
 import structlog
 
 from vbnfs.cache.content_folder import FORMAT
-from vbnfs.host.locks import lock_file, lock_patiently
+from vbnfs.host.locks import lock_patiently
 from vbnfs.host.places import Place
 
 log = structlog.get_logger()
@@ -18,8 +18,8 @@ _PATIENCE_SECONDS: Final = 10.0  # with an eviction of many contents; one that t
 
 
 @contextmanager
-def only_evictor(directory: Place) -> Iterator[bool]:
-    """Whether no other process is evicting: two would delete twice as much as is needed.
+def only_evictor(directory: Place, seconds: float) -> Iterator[bool]:
+    """Whether no other process is evicting, after so long at the most: two would delete twice as much as is needed.
 
     Where no lock can be had, or not in time, that is all that can happen, and better than a cache that grows without
     end.
@@ -27,7 +27,7 @@ def only_evictor(directory: Place) -> Iterator[bool]:
     descriptor, is_alone = -1, True
     try:
         descriptor = (directory / _LOCK).open(os.O_RDWR | os.O_CREAT)
-        is_alone = lock_file(descriptor)
+        is_alone = lock_patiently(descriptor, seconds)
     except OSError as error:
         log.warning("evicting without a lock", reason=str(error))
     try:

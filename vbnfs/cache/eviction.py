@@ -45,7 +45,8 @@ _SIZE_FILE: Final = ".size"
 _SCAN_AGAIN: Final = 0.005  # of the limit: 8 processes that all write stay within 4 % of it
 _AGAIN_SECONDS: Final = 1.0  # between two scans because of a reserve that cannot be kept
 _IN_USE_NS: Final = 2 * 10**9  # since the last use: what is being read, or filled
-_PATIENCE_SECONDS: Final = 3.0  # with another process that evicts: then it hangs, or is stopped
+_TURN_SECONDS: Final = 0.5  # for another process that evicts: what is written meanwhile may be too much
+_PATIENCE_SECONDS: Final = 3.0  # with it: then it hangs, or is stopped
 
 
 def store_size(directory: Path | Place, size_bytes: int) -> None:
@@ -184,7 +185,7 @@ class Evictor:
             if not self._is_too_much(coming_bytes):
                 self._waiting_since = math.inf
                 return False
-            with only_evictor(self._directory) as is_alone:
+            with only_evictor(self._directory, 0.0 if self._has_waited() else _TURN_SECONDS) as is_alone:
                 # Scanned again: another process may have made room since; then that much need not be deleted again.
                 victims = self._choose(coming_bytes) if is_alone or self._has_waited() else []
                 self._waiting_since = math.inf if is_alone else min(self._waiting_since, time.monotonic())
