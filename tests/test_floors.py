@@ -52,6 +52,8 @@ ONLY_IMPORTED_BY: Final[Mapping[str, set[str]]] = {
     "certifi": {"vbnfs.s3.trust"},
     "pycurl": {f"vbnfs.s3.{name}" for name in ("curl_options", "curl_thread", "curl_transfer")},
     "struct": {"vbnfs.fuse.protocol", "vbnfs.fuse.replies", "vbnfs.hdf5.values", "vbnfs.host.locks"},
+    "msvcrt": {"vbnfs.host.locks"},
+    "selectors": {"vbnfs.host.events"},
     "platformdirs": {"vbnfs.config.environment"},
     "fcntl": {"vbnfs.host.copying", "vbnfs.host.locks", "vbnfs.fuse.device", "vbnfs.demo.server"},
     "resource": {"vbnfs.host.limits"},
@@ -98,15 +100,6 @@ TOO_HEAVY_FOR_A_MOUNT: Final = {
     *("fractions", "importlib.metadata", "unittest", "vbnfs.demo", "vbnfs.s3.receivers"),
     *("fsspec", "upath", "dask", "vbnfs.api"),
 }
-# What other systems than Linux lack.
-ONLY_LINUX: Final = {
-    *(f"os.{name}" for name in ("getuid", "geteuid", "getgid", "getegid", "umask", "preadv", "RWF_NOWAIT")),
-    *(f"os.{name}" for name in ("eventfd", "eventfd_read", "eventfd_write", "EFD_CLOEXEC", "EFD_NONBLOCK")),
-    *(f"os.O_{name}" for name in ("PATH", "DIRECTORY", "NOFOLLOW", "CLOEXEC", "NOCTTY", "NONBLOCK")),
-    *(f"select.{name}" for name in ("epoll", "EPOLLIN", "EPOLLOUT", "EPOLLERR", "EPOLLHUP")),
-    *("socket.SO_PEERCRED", "mmap.MADV_WILLNEED", "mmap.MADV_POPULATE_READ", "mmap.MAP_SHARED"),
-}
-PORTABLE: Final = ("config", "dataset", "s3", "cache", "hdf5", "reading", "tables", "access")
 ENVIRONMENT: Final = {"os.environ", "os.environb", "os.getenv", "os.getenvb", "os.putenv", "os.unsetenv"}
 PRINTING: Final = {"print", "input", "sys.stdout.write", "sys.stderr.write", "sys.stdout.buffer", "sys.stderr.buffer"}
 EXITING: Final = {"exit", "quit", "SystemExit", "sys.exit"}
@@ -341,38 +334,6 @@ def test_only_fuse_knows_the_kernels_protocol() -> None:
         if floor_of(module) != "fuse":
             used.setdefault(floor_of(module), set()).update(n for n in within(module) if floor_of(n) == "fuse")
     assert {floor: names for floor, names in used.items() if names} == SEAM_OF_FUSE
-
-
-def test_linux_stands_in_host() -> None:
-    """Below the file system only host/ has what other systems lack."""
-    assert {module for module in who_mentions(ONLY_LINUX) if floor_of(module) in PORTABLE} == set()
-
-
-WITHOUT_LINUX = """
-import importlib, os, mmap, pkgutil, select, socket, subprocess, sys, tempfile
-import cachetools, defusedxml.ElementTree, httpx, platformdirs, pycurl, structlog, trio, xxhash
-import vbnfs
-modules = {"os": os, "mmap": mmap, "select": select, "socket": socket}
-for name in sys.argv[2:]:
-    module, _, attribute = name.partition(".")
-    if hasattr(modules[module], attribute):
-        delattr(modules[module], attribute)
-for name in ("fcntl", "resource", "grp", "pwd"):
-    sys.modules[name] = None
-for folder in sys.argv[1].split():
-    package = importlib.import_module(f"vbnfs.{folder}")
-    for module in pkgutil.iter_modules(package.__path__, f"vbnfs.{folder}."):
-        importlib.import_module(module.name)
-print(sum(name.startswith("vbnfs.") for name in sys.modules))
-"""
-
-
-def test_floors_that_need_no_linux() -> None:
-    """Where what only Linux has is gone, config, dataset, s3, cache, hdf5, reading, tables and access can be."""
-    command = [sys.executable, "-c", WITHOUT_LINUX, " ".join(PORTABLE), *sorted(ONLY_LINUX)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert int(done.stdout) >= sum(floor_of(module) in PORTABLE for module in MODULES)
 
 
 def test_only_config_reads_the_environment() -> None:

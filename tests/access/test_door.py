@@ -258,3 +258,13 @@ def test_the_end_of_the_process(program: str, output: str) -> None:
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert sorted(done.stdout.splitlines()) == sorted(output.splitlines())
+
+
+def test_a_loop_that_cannot_begin(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no event loop can be had, the call fails and does not wait for it; the next one tries again."""
+    monkeypatch.setattr(door, "_current", None)
+    with monkeypatch.context() as patch:
+        patch.setattr(trio, "run", lambda *_: os.listdir("/nonexistent"))
+        with pytest.raises(FileNotFoundError):
+            door.run(trio.sleep, 0)
+    door.run(trio.sleep, 0)

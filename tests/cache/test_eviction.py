@@ -26,7 +26,9 @@ from vbnfs.cache.histories import EVICTED, Evicted, read_history, recall_evicted
 from vbnfs.cache.holdings import Held, Holdings
 from vbnfs.cache.inventory import FORMAT_1, CachedContent, delete, scan
 from vbnfs.cache.pins import Pin, PinnedFile, pin_names, store_pin
-from vbnfs.host.atomic import lock_new
+from vbnfs.host.atomic import lock_new_folder
+from vbnfs.host.disk_space import DiskSpace
+from vbnfs.host.folders import Folder
 from vbnfs.host.places import Anchor, Place, folder_at
 from vbnfs.metrics import Metrics
 from vbnfs.objects import ByteRange, Content, ObjectVersion
@@ -155,11 +157,11 @@ def test_a_folder_that_is_taken_for_abandoned_is_made_again(tmp_path: Path, monk
     """Another process scans between making a folder and locking it: the content is made all the same."""
     scans = iter([lambda: list(scan(tmp_path)), list])
 
-    def lock_late(folder: int) -> bool:
+    def lock_late(folder: Folder) -> bool:
         next(scans)()
-        return lock_new(folder)
+        return lock_new_folder(folder)
 
-    monkeypatch.setattr(content_folder, "lock_new", lock_late)
+    monkeypatch.setattr(content_folder, "lock_new_folder", lock_late)
     place = folder_at(tmp_path) / "blocks-v2/aws/partial/ab/ab12"
     file = ContentFile.create(place, identity="ab12", data_bytes=10)
     file.write(0, bytes(10))
@@ -773,6 +775,6 @@ def test_the_reserve_bounds_the_room(tmp_path: Path, monkeypatch: pytest.MonkeyP
     """Where the disk has 3 MiB less free than the reserve, what is in the cache and not in use is all the room."""
     add_content(tmp_path, "ab0", 8 * MIB, used=1)
     evictor = Evictor(tmp_path, limit_bytes=100 * MIB, reserve_bytes=10 * MIB, metrics=Metrics())
-    monkeypatch.setattr(reserve, "space_of", lambda directory: reserve.DiskSpace(7 * MIB, 1 << 30, False))
+    monkeypatch.setattr(reserve, "space_of", lambda directory: DiskSpace(7 * MIB, 1 << 30, False))
     evictor.scan_and_evict()
     assert evictor.room_bytes <= 5 * MIB

@@ -35,6 +35,7 @@ from vbnfs.cache.pins import (
     store_pin,
 )
 from vbnfs.errors import PinError, UsageError
+from vbnfs.host.disk_space import DiskSpace
 from vbnfs.metrics import Metrics
 
 MIB = 1 << 20
@@ -268,7 +269,7 @@ def test_the_reserve_takes_nothing_that_is_pinned(tmp_path: Path, monkeypatch: p
     for number in range(4):
         add_content(tmp_path, f"ab{number}", MIB, used=number)
     store_pin(tmp_path, pin("one", "ab1"))
-    monkeypatch.setattr(reserve, "space_of", lambda directory: reserve.DiskSpace(0, 1 << 30, False))
+    monkeypatch.setattr(reserve, "space_of", lambda directory: DiskSpace(0, 1 << 30, False))
     evictor = Evictor(tmp_path, limit_bytes=100 * MIB, reserve_bytes=50 * MIB, metrics=Metrics())
     evictor.keep_reserve()
     assert names(tmp_path) == ["ab1"]

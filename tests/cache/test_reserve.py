@@ -14,7 +14,8 @@ from vbnfs.cache import reserve
 from vbnfs.cache.block_cache import BlockCache
 from vbnfs.cache.eviction import Evictor
 from vbnfs.cache.inventory import scan
-from vbnfs.cache.reserve import DiskSpace, Reserve, default_reserve, space_of
+from vbnfs.cache.reserve import Reserve, default_reserve, space_of
+from vbnfs.host.disk_space import DiskSpace
 from vbnfs.host.places import folder_at
 from vbnfs.metrics import Metrics
 from vbnfs.objects import Content, ObjectVersion

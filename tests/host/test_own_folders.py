@@ -37,7 +37,7 @@ def being(uid: int) -> Iterator[None]:
 
 
 def check(path: Path) -> None:
-    os.close(open_own(path, make=True))
+    open_own(path, make=True).close()
 
 
 @pytest.mark.root

@@ -5,25 +5,22 @@ from pathlib import Path
 
 import pytest
 
-from vbnfs.host.places import FOLDER
+from vbnfs.host.folders_by_path import FolderByPath
+from vbnfs.host.own_folders import open_own
 from vbnfs.host.probing import FileSystemTraits, probe
 
 
 def test_a_usual_disk(tmp_path: Path) -> None:
     """It keeps modes and has sparse files; the file that showed it is gone."""
-    folder = os.open(tmp_path, FOLDER)
+    folder = open_own(tmp_path, make=False)
     try:
         assert probe(folder) == FileSystemTraits(keeps_modes=True, has_sparse_files=True)
     finally:
-        os.close(folder)
+        folder.close()
     assert os.listdir(tmp_path) == []
 
 
 def test_a_folder_that_takes_no_file() -> None:
     """It shows nothing."""
-    folder = os.open("/proc", FOLDER)
-    try:
-        with pytest.raises(OSError, match=r"."):
-            probe(folder)
-    finally:
-        os.close(folder)
+    with pytest.raises(OSError, match=r"."):
+        probe(FolderByPath(Path("/proc")))

@@ -6,15 +6,14 @@ import sys
 from pathlib import Path
 
 PROGRAM = """
-import errno, mmap, os, select, sys
+import errno, mmap, os, sys
 for name in ("fcntl", "resource", "grp", "pwd"):
     sys.modules[name] = None
 for name in ("geteuid", "uname", "eventfd", "RWF_NOWAIT", "O_PATH", "O_NOCTTY"):
     delattr(os, name)
-del select.epoll
 class Mmap: ...
 mmap.mmap = Mmap
-from vbnfs.host import cached_open, descriptors, events, identity, limits, locks, mapping
+from vbnfs.host import cached_open, descriptors, identity, limits, locks, mapping
 with open(sys.argv[1], "rb") as file:
     descriptor = file.fileno()
     for call in (
@@ -22,8 +21,6 @@ with open(sys.argv[1], "rb") as file:
         lambda: locks.set_lock(descriptor, locks.SHARED, 0, 1),
         lambda: locks.could_lock(descriptor, 0, 1),
         lambda: mapping.map_populated(descriptor, 0, 1),
-        events.new_poller,
-        events.Waker,
         lambda: cached_open.open_cached("file", descriptor, os.O_RDONLY),
     ):
         try:
@@ -39,7 +36,7 @@ print(descriptors.are_left())
 
 
 def test_what_is_answered_where_it_is_gone(tmp_path: Path) -> None:
-    """Locks, mappings, events, opening at once are errors that callers know; limits are unknown, users nameless."""
+    """Locks, mappings, opening at once are errors that callers know; limits are unknown, users nameless."""
     (tmp_path / "file").write_bytes(b"data")
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, str(tmp_path / "file")], capture_output=True, text=True, check=False
@@ -47,7 +44,7 @@ def test_what_is_answered_where_it_is_gone(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines() == [
         *[errno.errorcode[errno.ENOLCK]] * 3,
-        *[errno.errorcode[errno.ENOSYS]] * 3,
+        errno.errorcode[errno.ENOSYS],
         errno.errorcode[errno.EAGAIN],
         "b''",
         "None None None",

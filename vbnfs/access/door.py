@@ -24,6 +24,7 @@ import trio
 
 from vbnfs.access.collecting import leave_garbage_to_others
 from vbnfs.errors import root_error
+from vbnfs.host.forking import after_fork_in_child
 
 _LOOK_SECONDS: Final = 0.5
 _END_SECONDS: Final = 10.0  # more than the last writes of a source of blocks may take
@@ -173,16 +174,16 @@ class _Call(Generic[Result]):
 
 
 class _TrioThread:
-    """A thread that runs an event loop until the main thread has ended."""
+    """A thread that runs an event loop until the main thread has ended. Raises what keeps the loop from beginning."""
 
     def __init__(self) -> None:
         leave_garbage_to_others()
         self.pid: Final = os.getpid()
-        self._ready = threading.Event()
+        self._ready = Future[None]()
         # A daemon thread, which the interpreter does not wait for; the other one it does wait for.
         self._thread = threading.Thread(target=self._run, name="vbnfs", daemon=True)
         self._thread.start()
-        self._ready.wait()
+        self._ready.result()
         threading.Thread(target=self._close_at_exit, name="vbnfs-exit", daemon=False).start()
 
     @property
@@ -211,12 +212,17 @@ class _TrioThread:
         return True
 
     def _run(self) -> None:
-        trio.run(self._main)
+        try:
+            trio.run(self._main)
+        except BaseException as error:
+            if self._ready.done():
+                raise
+            self._ready.set_exception(error)  # there is no event loop to be had
 
     async def _main(self) -> None:
         self._token = trio.lowlevel.current_trio_token()
         async with trio.open_nursery() as self._nursery:
-            self._ready.set()
+            self._ready.set_result(None)
             await trio.sleep_forever()
 
     def _close_at_exit(self) -> None:
@@ -244,4 +250,4 @@ def _forget() -> None:
     _current, _lock = None, threading.Lock()
 
 
-os.register_at_fork(after_in_child=_forget)
+after_fork_in_child(_forget)

@@ -7,7 +7,6 @@ are kept once, and a new version's is another file. All of it may be lost: then 
 and write the disk: call them from a thread.
 """
 
-import os
 from collections.abc import Set
 from contextlib import suppress
 from typing import Final
@@ -38,6 +37,6 @@ class KeptTables:
         """
         self._folder.write(file_hash, write_parquet(table))
         with suppress(OSError), self._folder.directory.opened() as folder:
-            names = {name for name in os.listdir(folder) if not name.startswith(".")}
+            names = {name for name in folder.names() if not name.startswith(".")}
             for name in names - wanted - {file_hash}:
                 (self._folder / name).unlink(missing_ok=True)

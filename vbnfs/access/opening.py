@@ -29,6 +29,7 @@ from vbnfs.config.environment import variables
 from vbnfs.config.settings import Config
 from vbnfs.dataset.catalog import KEPT_FORMAT, Catalog
 from vbnfs.dataset.manifest import Origin
+from vbnfs.host import die_with_parent
 from vbnfs.host.mountinfo import is_local
 from vbnfs.host.places import Place, folder_at
 from vbnfs.metrics import Metrics
@@ -141,8 +142,9 @@ async def make_client(config: Config, metrics: Metrics) -> AsyncIterator[Breaker
 
 
 def _receiver(config: Config) -> Sequence[str] | None:
-    """The command of the process that receives ranges, if one is to."""
-    return (sys.executable, "-P", "-m", receiver_program.__name__) if config.receivers else None
+    """The command of the process that receives ranges, if one is to, and can be: on Linux."""
+    is_to = config.receivers and die_with_parent.IS_POSSIBLE
+    return (sys.executable, "-P", "-m", receiver_program.__name__) if is_to else None
 
 
 def make_reading_client(config: Config, link: BreakerClient, metrics: Metrics) -> tuple[RetryingClient, PacedClient]:

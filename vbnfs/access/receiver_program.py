@@ -4,16 +4,15 @@ It ends with that socket, and by no signal that a terminal or a supervisor sends
 going to read until it has ended.
 """
 
-import signal
 import socket
 
+from vbnfs.host.message_link import ignore_ends
 from vbnfs.startup import without_rich
 
 
 def main() -> None:
     """Receive until the daemon has ended."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
+    ignore_ends()
     with without_rich():
         from vbnfs.cache.file_store import FileStore  # noqa: PLC0415 - it takes a while
         from vbnfs.s3.receiver_child import serve  # noqa: PLC0415

@@ -19,8 +19,10 @@ from typing import Final
 from vbnfs.config.settings import Config
 from vbnfs.figures import Fetch, Fill, parse_fetch
 from vbnfs.host.atomic import remove_abandoned, temporary_file
+from vbnfs.host.folders import Folder
 from vbnfs.host.identity import our_uid
 from vbnfs.host.places import folder_at, open_file
+from vbnfs.host.positioned import read_at, write_at
 from vbnfs.host.processes import name_of
 from vbnfs.host.runtime import make_runtime_directory, runtime_directories
 
@@ -46,7 +48,7 @@ def shown(config: Config) -> Iterator[Callable[[Fill], None]]:
             fetch = Fetch(name_of(pid), pid, config.dataset, str(config.cache_dir), seconds, fill)
             text = json.dumps(asdict(fetch)).encode()
             longest = max(longest, len(text))
-            os.pwrite(descriptor, text.ljust(longest), 0)  # in one piece, which hides all of an earlier text
+            write_at(descriptor, text.ljust(longest), 0)  # in one piece, which hides all of an earlier text
 
         yield write
 
@@ -59,16 +61,16 @@ def running_fetches() -> list[Fetch]:
 
 def _fetches_in(place: Path) -> Iterator[Fetch]:
     with suppress(OSError), folder_at(place).opened() as folder:
-        for name in os.listdir(folder):
+        for name in folder.names():
             if name.startswith(_PREFIX):
                 with suppress(OSError, ValueError, RecursionError):  # it has just ended, or just begun
                     remove_abandoned(folder, name)
                     yield _read(folder, name)
 
 
-def _read(folder: int, name: str) -> Fetch:
+def _read(folder: Folder, name: str) -> Fetch:
     descriptor = open_file(folder, name, os.O_RDONLY)
     try:
-        return parse_fetch(json.loads(os.pread(descriptor, _MOST_BYTES, 0)))
+        return parse_fetch(json.loads(read_at(descriptor, _MOST_BYTES, 0)))
     finally:
         os.close(descriptor)

@@ -3,7 +3,6 @@
 Of the dataset's, blocks that are not cached are fetched in waves. They are those that structure is in, and no others.
 """
 
-import os
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,6 +12,7 @@ from vbnfs.errors import StorageError
 from vbnfs.hdf5.branches import Bounds, Wanted
 from vbnfs.hdf5.structure import Structure
 from vbnfs.hdf5.walk import Walk
+from vbnfs.host.positioned import read_at
 from vbnfs.objects import Content
 from vbnfs.reading.content_walk import walk_content
 
@@ -48,7 +48,7 @@ def find_in_file(descriptor: int, size_bytes: int, wanted: Wanted) -> Found:
     """What of `wanted` there is in an open file. Raises `OSError`."""
 
     def block(number: int) -> bytes:
-        return os.pread(descriptor, BLOCK_BYTES, number * BLOCK_BYTES)
+        return read_at(descriptor, BLOCK_BYTES, number * BLOCK_BYTES)
 
     walk = Walk(size_bytes, block, bounds=BOUNDS, wanted=wanted)
     walk.advance()

@@ -36,8 +36,9 @@ from vbnfs.cache.verdicts import Verdicts
 from vbnfs.cache.whole_file import Seal
 from vbnfs.host.atomic import replace_file, temporary_file
 from vbnfs.host.copying import clone_file
+from vbnfs.host.folders import Folder
 from vbnfs.host.places import open_file
-from vbnfs.host.writing import write_all
+from vbnfs.host.positioned import read_at, write_all
 from vbnfs.objects import Content
 
 _STEP_BYTES: Final = 16 * BLOCK_BYTES
@@ -102,7 +103,7 @@ class _Import:
 
     def _read(self, count_bytes: int, start: int) -> bytes:
         try:
-            return os.pread(self._source, count_bytes, start)
+            return read_at(self._source, count_bytes, start)
         except OSError as error:
             raise SourceError(error.strerror) from error
 
@@ -132,10 +133,10 @@ class Adoption(_Import):
             if not move_folder(above, name, above, content_id) and not self._cache.is_whole(self._content):
                 remove_folder(above, content_id)  # it is damaged
                 move_folder(above, name, above, content_id)
-            os.fsync(above)
+            above.sync()
         self._judge()
 
-    def _make(self, folder: int) -> Generator[int]:
+    def _make(self, folder: Folder) -> Generator[int]:
         """Write the two files of the content."""
         data = open_file(folder, DATA, _NEW)
         try:
@@ -165,7 +166,7 @@ class Adoption(_Import):
         is_shared = clone_file(self._source, data)
         for start in range(0, size_bytes, _STEP_BYTES):
             wanted_bytes = min(_STEP_BYTES, size_bytes - start)
-            part = os.pread(data, wanted_bytes, start) if is_shared else self._read(wanted_bytes, start)
+            part = read_at(data, wanted_bytes, start) if is_shared else self._read(wanted_bytes, start)
             if len(part) < wanted_bytes:
                 return
             if not is_shared:

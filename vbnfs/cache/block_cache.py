@@ -4,7 +4,6 @@ What is below a cache directory, and how it is read, says stored_blocks.py. A co
 block of it proves damaged. Blocks that are not here may be in other places (behind.py).
 """
 
-import os
 import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Set
@@ -24,8 +23,10 @@ from vbnfs.cache.holdings import Holdings
 from vbnfs.cache.stock import Stock
 from vbnfs.cache.stored_blocks import StoredBlocks
 from vbnfs.cache.whole_file import Seal
-from vbnfs.host.atomic import temporary_file
+from vbnfs.host.atomic import delete_at_once, temporary_file
+from vbnfs.host.folders import RENAMES_OPEN_FILES
 from vbnfs.host.places import Place, folder_at
+from vbnfs.host.sparse import take_space
 from vbnfs.metrics import Metrics
 from vbnfs.objects import ByteRange, Content
 
@@ -174,8 +175,8 @@ class BlockCache(StoredBlocks):
                 self.directory.opened() as folder,
                 temporary_file(folder, prefix=NEW_PREFIX) as (descriptor, name),
             ):
-                os.unlink(name, dir_fd=folder)  # a process that is killed now leaves nothing
-                os.posix_fallocate(descriptor, 0, _TRIED_BYTES)
+                delete_at_once(folder, name)
+                take_space(descriptor, _TRIED_BYTES)
         except FileNotFoundError:  # the folder is gone; it is made when the next block is kept
             return
         except OSError as error:
@@ -197,6 +198,8 @@ class BlockCache(StoredBlocks):
                 return True
             if None in super().records(content):
                 return False
+            if not RENAMES_OPEN_FILES:
+                self._open.let_go_of(content)
             self.places.promote(content)
             self._open.forget_if_deleted(content.content_id)
         except FileNotFoundError:  # evicted meanwhile, or made whole by another process

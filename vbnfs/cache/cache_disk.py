@@ -17,8 +17,9 @@ from vbnfs.blocks import BLOCK_BYTES
 from vbnfs.cache.block_cache import BlockCache
 from vbnfs.cache.eviction import Evictor
 from vbnfs.cache.pins import READABLE_AGAIN
-from vbnfs.cache.reserve import DiskSpace, Reserve, space_of
+from vbnfs.cache.reserve import Reserve, space_of
 from vbnfs.errors import CacheError
+from vbnfs.host.disk_space import DiskSpace
 from vbnfs.host.places import Place
 
 _PATIENCE_SECONDS: Final = 3.0

@@ -9,7 +9,7 @@ from typing import Final
 from vbnfs.blocks import BLOCK_BYTES, by_block, checksum
 from vbnfs.cache.content_folder import OpenFiles, Shape
 from vbnfs.cache.records import Records
-from vbnfs.host.writing import write_all
+from vbnfs.host.positioned import write_all
 
 
 class ContentBlocks:

@@ -30,14 +30,16 @@ from typing import Final
 from vbnfs.blocks import BLOCK_BYTES, blocks_of
 from vbnfs.cache.block_checks import BadBlockError, BlockChecks, WrongDigestError
 from vbnfs.cache.content_blocks import ContentBlocks
-from vbnfs.cache.content_folder import OpenFiles, Shape, make_folder, open_files
+from vbnfs.cache.content_folder import CHECKSUMS, OpenFiles, Shape, make_folder, open_files
 from vbnfs.cache.digests import DigestSet
 from vbnfs.cache.histories import begin_history, note_period
 from vbnfs.cache.holdings import Held
 from vbnfs.cache.whole_file import Seal
+from vbnfs.host.disk_space import allocated_bytes
 from vbnfs.host.mapping import map_populated, read_in_memory
 from vbnfs.host.places import Place
-from vbnfs.host.reading import read_into
+from vbnfs.host.positioned import read_at, read_into
+from vbnfs.host.syncing import sync_data, touch
 from vbnfs.objects import ByteRange
 
 _MAPPED_BYTES: Final = 64 << 10  # making a mapping costs 8 µs: as much as copying so many bytes
@@ -98,13 +100,13 @@ class ContentFile:
 
     def synced_seal(self) -> Seal:
         """By which its data are known again, once all of them are on the disk. Raises `OSError`."""
-        os.fdatasync(self._data)
+        sync_data(self._data)
         return Seal.of(self._data)
 
     def held(self) -> Held:
         """What an evictor has to know of it. Raises `OSError`."""
         data = os.fstat(self._data)
-        return Held(data.st_ino, data.st_blocks * 512, self._identity)
+        return Held(data.st_ino, allocated_bytes(data), self._identity)
 
     @property
     def path(self) -> Path:
@@ -187,7 +189,7 @@ class ContentFile:
         """
         if not self._are_ready(offset, size):
             return None
-        data = os.pread(self._data, size, offset)
+        data = read_at(self._data, size, offset)
         return data if len(data) == size else None
 
     def read_into(self, buffer: memoryview, offset: int) -> bool:
@@ -276,7 +278,7 @@ class ContentFile:
     def _read_and_check(self, index: int, record: bytes) -> bytes:
         """Read, not mapped: the file may be cut short while the checksum is being computed."""
         try:
-            data = os.pread(self._data, self._block_bytes(index), index * BLOCK_BYTES)
+            data = read_at(self._data, self._block_bytes(index), index * BLOCK_BYTES)
         except OSError as error:
             if error.errno != errno.EIO:
                 raise
@@ -305,7 +307,7 @@ class ContentFile:
         return None
 
     def _copy(self, offset: int, length: int) -> memoryview | None:
-        data = os.pread(self._data, length, offset)
+        data = read_at(self._data, length, offset)
         return memoryview(data) if len(data) == length else None
 
     def note_use(self) -> None:
@@ -318,7 +320,7 @@ class ContentFile:
             self._is_used, self._touched = False, now
             with suppress(OSError):
                 note_period(self._checksums, self._identity, time.time_ns())
-                os.utime(self._checksums)
+                touch(self._checksums, self._place.path / CHECKSUMS)
 
     def mark_used(self) -> None:
         """Have the next `note_use` note a use: a program opened it, whose reads the kernel may answer."""

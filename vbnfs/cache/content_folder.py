@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from vbnfs.blocks import BLOCK_BYTES, CHECKSUM_BYTES
-from vbnfs.host.atomic import abandoned_folder, lock_new
+from vbnfs.host.atomic import abandoned_folder, lock_new_folder
+from vbnfs.host.folders import Folder
 from vbnfs.host.places import Place, open_file, open_folder
+from vbnfs.host.syncing import sync_data
 
 FORMAT: Final = "blocks-v2"  # of all that is below: its version stands in the path
 PARTIAL: Final = "partial"  # of a content that lacks blocks, or was not hashed yet
@@ -69,14 +71,14 @@ def flush_files(place: Place) -> None:
     """Have the disk take what was written to a content, so that a power cut does not undo it. Raises `OSError`."""
     data, checksums, _ = open_files(place)
     try:
-        os.fdatasync(data)
-        os.fdatasync(checksums)
+        sync_data(data)
+        sync_data(checksums)
     finally:
         os.close(data)
         os.close(checksums)
 
 
-def _open_both(folder: int, flags: int, owners: Set[int]) -> tuple[int, int]:
+def _open_both(folder: Folder, flags: int, owners: Set[int]) -> tuple[int, int]:
     data = open_file(folder, DATA, flags, owners=owners)
     try:
         return data, open_file(folder, CHECKSUMS, flags, owners=owners)
@@ -100,10 +102,10 @@ def make_folder(place: Place, shape: Shape) -> None:
             move_folder(above, name, above, place.name)
 
 
-def move_folder(above: int, name: str, to: int, as_name: str) -> bool:
+def move_folder(above: Folder, name: str, to: Folder, as_name: str) -> bool:
     """Rename a content's folder; False if there is one of that name already, which stays. Raises `OSError`."""
     try:
-        os.rename(name, as_name, src_dir_fd=above, dst_dir_fd=to)
+        above.rename(name, to, as_name)
     except OSError as error:
         if error.errno not in _NOT_EMPTY:
             raise
@@ -111,7 +113,7 @@ def move_folder(above: int, name: str, to: int, as_name: str) -> bool:
     return True
 
 
-def remove_folder(above: int, name: str) -> None:
+def remove_folder(above: Folder, name: str) -> None:
     """Delete a content's folder. It is renamed first: no process sees it with one of its files. Raises `OSError`.
 
     It is no error if there is none. Files that the cache has not made keep the folder, under its new name.
@@ -119,14 +121,14 @@ def remove_folder(above: int, name: str) -> None:
     with suppress(FileNotFoundError):
         if not name.startswith(OLD_PREFIX):
             old = f"{OLD_PREFIX}{os.urandom(8).hex()}"
-            os.rename(name, old, src_dir_fd=above, dst_dir_fd=above)
+            above.rename(name, above, old)
             name = old
         _empty(above, name)
         with suppress(OSError):  # there is something else in it
-            os.rmdir(name, dir_fd=above)
+            above.rmdir(name)
 
 
-def remove_leftover(above: int, name: str) -> bool:
+def remove_leftover(above: Folder, name: str) -> bool:
     """Delete a folder that a dead process was making or deleting; whether the name is of such a one, dead or not."""
     if name.startswith(OLD_PREFIX):
         with suppress(OSError):
@@ -140,7 +142,7 @@ def remove_leftover(above: int, name: str) -> bool:
     return True
 
 
-def _is_of_another_shape(above: int, name: str, shape: Shape) -> bool:
+def _is_of_another_shape(above: Folder, name: str, shape: Shape) -> bool:
     """Whether what has a content's name cannot be it; False if there is nothing, for another process may make it."""
     try:
         folder = open_folder(name, above)
@@ -151,46 +153,46 @@ def _is_of_another_shape(above: int, name: str, shape: Shape) -> bool:
             raise
         return True
     try:
-        found = [os.stat(file, dir_fd=folder, follow_symlinks=False).st_size for file in (DATA, CHECKSUMS)]
+        found = [folder.stat(file).st_size for file in (DATA, CHECKSUMS)]
     except FileNotFoundError:
         return True
     finally:
-        os.close(folder)
+        folder.close()
     return found != [shape.data_bytes, shape.checksums_bytes]
 
 
 @contextmanager
-def new_folder(above: int) -> Iterator[tuple[int, str]]:
+def new_folder(above: Folder) -> Iterator[tuple[Folder, str]]:
     """A new folder, locked: so `remove_leftover` leaves it alone. Deleted at the end, unless it was renamed."""
     folder, name = _make_new(above)
     try:
         yield folder, name
     finally:
-        os.close(folder)
+        folder.close()
         with suppress(OSError):
             remove_folder(above, name)
 
 
-def _make_new(above: int) -> tuple[int, str]:
+def _make_new(above: Folder) -> tuple[Folder, str]:
     while True:
         name = f"{NEW_PREFIX}{os.urandom(8).hex()}"
-        os.mkdir(name, 0o700, dir_fd=above)
+        above.make(name)
         with suppress(FileNotFoundError):  # another process has just taken it, not locked yet, for abandoned
             folder = open_folder(name, above)
-            if lock_new(folder):
+            if lock_new_folder(folder):
                 return folder, name
-            os.close(folder)
+            folder.close()
 
 
-def _empty(above: int, name: str) -> None:
+def _empty(above: Folder, name: str) -> None:
     try:
         folder = open_folder(name, above)
     except NotADirectoryError:
-        os.unlink(name, dir_fd=above)
+        above.unlink(name)
         return
     try:
         for file in (CHECKSUMS, DATA):
             with suppress(FileNotFoundError, IsADirectoryError):
-                os.unlink(file, dir_fd=folder)
+                folder.unlink(file)
     finally:
-        os.close(folder)
+        folder.close()

@@ -85,7 +85,7 @@ class ContentPlaces:
                 else:
                     remove_folder(to, name)
                     move_folder(above, name, to, name)
-            os.fsync(to)
+            to.sync()
         if (file := self._open_at(content, whole)) is not None and None in file.records():
             self.demote(content)
 
@@ -95,7 +95,7 @@ class ContentPlaces:
         if not self._may_write:
             return
         with suppress(FileNotFoundError), self.of(name, WHOLE).parent.opened() as above:
-            os.stat(name, dir_fd=above, follow_symlinks=False)
+            above.stat(name)
             with self.of(name, PARTIAL).parent.opened(make=True) as to:
                 remove_folder(to, name)
                 move_folder(above, name, to, name)

@@ -24,6 +24,7 @@ from vbnfs.cache.inventory import FORMAT_1, CachedContent, scan
 from vbnfs.cache.stored_blocks import block_range
 from vbnfs.host.locks import could_lock
 from vbnfs.host.places import Place, folder_at
+from vbnfs.host.positioned import read_at
 from vbnfs.objects import Content
 
 _SEGMENT_BLOCKS: Final = 1024
@@ -119,12 +120,12 @@ def remove_rest(directory: Place) -> None:
             with suppress(OSError):
                 (folder / name).unlink()
         with suppress(OSError), folder.parent.opened() as above:
-            os.rmdir(folder.name, dir_fd=above)
+            above.rmdir(folder.name)
 
 
 def _good_blocks(descriptor: int, content: Content, number: int) -> Iterator[tuple[int, list[bytes]]]:
     """Runs of blocks that match their records, the last one first; each is cut off when the next one is asked for."""
-    table = os.pread(descriptor, _TABLE_BYTES, 0).ljust(_TABLE_BYTES, b"\0")
+    table = read_at(descriptor, _TABLE_BYTES, 0).ljust(_TABLE_BYTES, b"\0")
     first_of_segment = number * _SEGMENT_BLOCKS
     for start in reversed(range(0, _SEGMENT_BLOCKS, _BLOCKS_AT_ONCE)):
         run: list[bytes] = []
@@ -145,6 +146,6 @@ def _good_block(descriptor: int, content: Content, number: int, local: int, reco
     length = len(block_range(content, number * _SEGMENT_BLOCKS + local))
     if record == _NO_RECORD or not length:
         return None
-    data = os.pread(descriptor, length, _TABLE_BYTES + local * BLOCK_BYTES)
+    data = read_at(descriptor, length, _TABLE_BYTES + local * BLOCK_BYTES)
     identity = f"{content.content_id}.{number}"
     return data if len(data) == length and checksum(identity, local, data) == record else None

@@ -17,7 +17,9 @@ import xxhash
 
 from vbnfs.cache.content_folder import FORMAT
 from vbnfs.cache.eviction_policy import History
+from vbnfs.host.disk_space import allocated_bytes
 from vbnfs.host.places import Place
+from vbnfs.host.positioned import read_at, write_at
 
 RECORD_BYTES: Final = 64
 EVICTED: Final = ".evicted"
@@ -56,13 +58,13 @@ def decode(content_id: str, record: bytes) -> Evicted | None:
 
 def read_history(checksums: int, content_id: str) -> History | None:
     """The history in an open `checksums` file; None if it has none. Raises `OSError`."""
-    found = decode(content_id, os.pread(checksums, RECORD_BYTES, 0))
+    found = decode(content_id, read_at(checksums, RECORD_BYTES, 0))
     return None if found is None else found.history
 
 
 def write_history(checksums: int, content_id: str, history: History) -> None:
     """Store it there. Raises `OSError`."""
-    os.pwrite(checksums, encode(content_id, history, used_ns=history.began_ns), 0)
+    write_at(checksums, encode(content_id, history, used_ns=history.began_ns), 0)
 
 
 def note_period(checksums: int, content_id: str, now_ns: int) -> None:
@@ -87,7 +89,7 @@ def remember_evicted(scope: Place, content_id: str, evicted: Evicted) -> None:
     with suppress(OSError):
         descriptor = (scope / EVICTED).open(os.O_WRONLY | os.O_CREAT)
         try:
-            os.pwrite(descriptor, encode(content_id, evicted.history, used_ns=evicted.used_ns), _offset(content_id))
+            write_at(descriptor, encode(content_id, evicted.history, used_ns=evicted.used_ns), _offset(content_id))
         finally:
             os.close(descriptor)
 
@@ -97,7 +99,7 @@ def recall_evicted(scope: Place, content_id: str) -> Evicted | None:
     with suppress(OSError):
         descriptor = (scope / EVICTED).open(os.O_RDONLY)
         try:
-            return decode(content_id, os.pread(descriptor, RECORD_BYTES, _offset(content_id)))
+            return decode(content_id, read_at(descriptor, RECORD_BYTES, _offset(content_id)))
         finally:
             os.close(descriptor)
     return None
@@ -110,7 +112,7 @@ def allocated_by_evicted(directory: Place) -> int:
         for entry in entries if parts else ():
             if entry.name == EVICTED:
                 with suppress(OSError):
-                    found += entry.stat(follow_symlinks=False).st_blocks * 512
+                    found += allocated_bytes(entry.stat(follow_symlinks=False))
     return found
 
 

@@ -21,7 +21,9 @@ from typing import Final
 
 from vbnfs.cache.content_folder import FORMAT
 from vbnfs.host.atomic import lock_new, remove_abandoned
+from vbnfs.host.folders import Folder
 from vbnfs.host.places import Place, open_file
+from vbnfs.host.positioned import read_at, write_at
 
 _FOLDER: Final = f"{FORMAT}/.held"
 _KERNEL: Final = "kernel"
@@ -79,7 +81,7 @@ class Holdings:
                 if not text:
                     return
                 self._make()
-            os.pwrite(self._descriptor, text, 0)
+            write_at(self._descriptor, text, 0)
             os.ftruncate(self._descriptor, len(text))
             self._text, self._written = text, time.monotonic()
 
@@ -100,7 +102,7 @@ def all_held(directory: Place) -> list[Held]:
     """
     found: list[Held] = []
     with suppress(OSError), (directory / _FOLDER).opened() as folder:
-        for name in os.listdir(folder):
+        for name in folder.names():
             with suppress(OSError):
                 remove_abandoned(folder, name)
                 found += _read(folder, name)
@@ -113,10 +115,10 @@ def held_though_deleted(held: Iterable[Held], inodes: Set[int]) -> int:
     return sum(deleted.values())
 
 
-def _read(folder: int, name: str) -> Iterator[Held]:
+def _read(folder: Folder, name: str) -> Iterator[Held]:
     descriptor = open_file(folder, name, os.O_RDONLY)
     try:
-        text = os.pread(descriptor, _MOST_BYTES, 0).decode(errors="replace")
+        text = read_at(descriptor, _MOST_BYTES, 0).decode(errors="replace")
     finally:
         os.close(descriptor)
     for line in text.splitlines():

@@ -24,16 +24,17 @@ from vbnfs.cache.content_folder import FORMAT, OpenFiles, Shape
 from vbnfs.cache.content_places import ContentPlaces
 from vbnfs.cache.stored_blocks import StoredBlocks
 from vbnfs.cache.whole_file import Seal
+from vbnfs.host.folders import flags_of
 from vbnfs.host.identity import user_name
-from vbnfs.host.own_folders import flags_of
 from vbnfs.host.places import Place, folder_at
+from vbnfs.host.positioned import read_at
 from vbnfs.metrics import Metrics
 from vbnfs.objects import Content
 
 log = structlog.get_logger()
 
 IN_PLACE: Final = "in-place"
-_OPEN: Final = os.O_RDONLY | flags_of("CLOEXEC", "NOFOLLOW", "NONBLOCK", "NOCTTY")
+_OPEN: Final = os.O_RDONLY | flags_of("CLOEXEC", "NOFOLLOW", "NONBLOCK", "NOCTTY", "BINARY")
 _MOST_BYTES: Final = 1 << 16  # of the line
 _LINE_BEGINS: Final = b'{"path"'
 _FOLDERS: Final = 3  # scope, kind, and the first two digits
@@ -92,7 +93,7 @@ class _SealedFiles(ContentPlaces):
             return None
         data = -1
         try:
-            entry = _parse(os.pread(stored, _MOST_BYTES, Shape(content.size_bytes).checksums_bytes))
+            entry = _parse(read_at(stored, _MOST_BYTES, Shape(content.size_bytes).checksums_bytes))
             data = -1 if entry is None else _open_sealed(entry, self._owners)
         finally:
             if data < 0:

@@ -31,6 +31,8 @@ from vbnfs.cache.content_folder import (
 from vbnfs.cache.eviction_policy import History
 from vbnfs.cache.histories import read_history
 from vbnfs.host.atomic import remove_abandoned
+from vbnfs.host.disk_space import allocated_bytes
+from vbnfs.host.folders import Folder
 from vbnfs.host.identity import our_uid
 from vbnfs.host.places import Place, folder_at, open_file, open_folder
 
@@ -118,10 +120,10 @@ def _segments(directory: Place, now_ns: int) -> Iterator[CachedContent]:
                     remove_abandoned(folder, entry.name)
                 elif is_segment_name(entry.name, parts[-1]) and _is_ours(status := entry.stat(follow_symlinks=False)):
                     used_ns = _no_later_than(now_ns, status.st_mtime_ns, folder, entry.name)
-                    yield CachedContent("/".join((FORMAT_1, *parts, entry.name)), status.st_blocks * 512, used_ns)
+                    yield CachedContent("/".join((FORMAT_1, *parts, entry.name)), allocated_bytes(status), used_ns)
 
 
-def _look_at(above: int, name: str, path: str, now_ns: int, *, with_history: bool) -> CachedContent:
+def _look_at(above: Folder, name: str, path: str, now_ns: int, *, with_history: bool) -> CachedContent:
     """One of the two files alone counts, too, and as never used. Raises `OSError` for what is no content of ours."""
     folder = open_folder(name, above)
     try:
@@ -130,14 +132,14 @@ def _look_at(above: int, name: str, path: str, now_ns: int, *, with_history: boo
             raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), name)
         used_ns = _no_later_than(now_ns, found[CHECKSUMS].st_mtime_ns, folder, CHECKSUMS) if len(found) == 2 else 0
         inode = found[DATA].st_ino if DATA in found else 0
-        allocated_bytes = sum(status.st_blocks for status in (os.fstat(folder), *found.values())) * 512
+        taken_bytes = sum(map(allocated_bytes, (folder.status(), *found.values())))
         history = _history(folder, name) if with_history else None
-        return CachedContent(path, allocated_bytes, used_ns, inode, history)
+        return CachedContent(path, taken_bytes, used_ns, inode, history)
     finally:
-        os.close(folder)
+        folder.close()
 
 
-def _history(folder: int, content_id: str) -> History | None:
+def _history(folder: Folder, content_id: str) -> History | None:
     with suppress(OSError):
         descriptor = open_file(folder, CHECKSUMS, os.O_RDONLY)
         try:
@@ -147,10 +149,10 @@ def _history(folder: int, content_id: str) -> History | None:
     return None
 
 
-def _status(folder: int, name: str) -> os.stat_result | None:
+def _status(folder: Folder, name: str) -> os.stat_result | None:
     """None if it is not there."""
     with suppress(FileNotFoundError):
-        return os.stat(name, dir_fd=folder, follow_symlinks=False)
+        return folder.stat(name)
     return None
 
 
@@ -169,8 +171,8 @@ def _is_ours(status: os.stat_result) -> bool:
     return stat.S_ISREG(status.st_mode) and status.st_uid == our_uid()
 
 
-def _no_later_than(now_ns: int, used_ns: int, folder: int, name: str) -> int:
+def _no_later_than(now_ns: int, used_ns: int, folder: Folder, name: str) -> int:
     if used_ns > now_ns + _CLOCKS_DIFFER_SECONDS * 10**9:
         with suppress(OSError):  # a cache that can only be read: nothing is evicted there
-            os.utime(name, ns=(now_ns, now_ns), dir_fd=folder, follow_symlinks=False)
+            folder.set_used(name, now_ns)
     return min(used_ns, now_ns)

@@ -86,6 +86,12 @@ class OpenContents:
                     del self._open[content_id]
         return is_deleted
 
+    def let_go_of(self, content: Content) -> None:
+        """Close a content, unless a reader uses it just now."""
+        with self._lock:
+            let_go = self._open.pop(content.content_id, None)
+        del let_go
+
     def let_go_of_all(self) -> None:
         """Close all that no reader uses."""
         with self._lock:

@@ -269,8 +269,8 @@ def _place(directory: Path | Place, name: str) -> Place:
 def _signatures(folder: Place) -> dict[str, tuple[int, ...]]:
     """By the name of each pin, what differs when its file is another one. Raises `OSError`."""
     found: dict[str, tuple[int, ...]] = {}
-    with suppress(FileNotFoundError), folder.opened() as descriptor:
-        for entry in os.scandir(descriptor):
+    with suppress(FileNotFoundError), folder.opened() as opened:
+        for entry in opened.scan():
             name = entry.name.removesuffix(_SUFFIX)
             if name != entry.name and _NAME.fullmatch(name):
                 with suppress(FileNotFoundError):  # taken away meanwhile

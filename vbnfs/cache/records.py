@@ -4,15 +4,14 @@ They stand behind the 64 bytes that are for eviction (histories.py), 16 bytes a 
 content is here, the file is sparse, and only what is written of it is read where that suffices.
 """
 
-import errno
-import os
 from collections.abc import Iterable, Iterator
 from typing import Final
 
 from vbnfs.blocks import CHECKSUM_BYTES
 from vbnfs.cache.content_folder import HEADER_BYTES
 from vbnfs.host.mapping import read_in_memory
-from vbnfs.host.writing import write_all
+from vbnfs.host.positioned import read_at, write_all
+from vbnfs.host.sparse import next_data
 
 _NO_RECORD: Final = bytes(CHECKSUM_BYTES)
 _AT_ONCE: Final = 4096  # of a content of 1 GiB, 64 KiB
@@ -27,7 +26,7 @@ class Records:
 
     def of(self, index: int) -> bytes | None:
         """The checksum of a block; None if it is not here."""
-        record = os.pread(self._checksums, CHECKSUM_BYTES, _position(index)).ljust(CHECKSUM_BYTES, b"\0")
+        record = read_at(self._checksums, CHECKSUM_BYTES, _position(index)).ljust(CHECKSUM_BYTES, b"\0")
         return None if record == _NO_RECORD else record
 
     def is_known_missing(self, index: int) -> bool:
@@ -36,7 +35,7 @@ class Records:
 
     def table(self, first: int, count: int) -> list[bytes | None]:
         """The checksums of adjacent blocks; None for those that are not here."""
-        table = os.pread(self._checksums, count * CHECKSUM_BYTES, _position(first))
+        table = read_at(self._checksums, count * CHECKSUM_BYTES, _position(first))
         table = table.ljust(count * CHECKSUM_BYTES, b"\0")
         records = (table[at : at + CHECKSUM_BYTES] for at in range(0, len(table), CHECKSUM_BYTES))
         return [None if record == _NO_RECORD else record for record in records]
@@ -72,15 +71,12 @@ class Records:
         """The parts of the table that are no holes (lseek(2), SEEK_DATA): the first block, and how many."""
         position, end = HEADER_BYTES, _position(self._count)
         while position < end:
-            try:
-                start = max(position, os.lseek(self._checksums, position, os.SEEK_DATA))
-                position = min(end, os.lseek(self._checksums, start, os.SEEK_HOLE), start + _AT_ONCE)
-            except OSError as error:
-                if error.errno == errno.ENXIO:  # nothing but a hole behind
-                    return
-                raise
-            first = (start - HEADER_BYTES) // CHECKSUM_BYTES
-            stop = min(-(-(position - HEADER_BYTES) // CHECKSUM_BYTES), self._count)
+            data = next_data(self._checksums, position, end)
+            if data is None:
+                return
+            first = (data.start - HEADER_BYTES) // CHECKSUM_BYTES
+            end_of_part = min(data.stop, data.start + _AT_ONCE)
+            stop = min(-(-(end_of_part - HEADER_BYTES) // CHECKSUM_BYTES), self._count)
             position = _position(stop)
             yield first, stop - first
 

@@ -7,13 +7,13 @@ seconds. Mounts close what was deleted within one. Where a file system takes lon
 goes.
 """
 
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
 
+from vbnfs.host.disk_space import DiskSpace
 from vbnfs.host.places import Place
 
 _NO_END: Final = 1 << 62  # bytes
@@ -23,21 +23,10 @@ _MOST_PART: Final = 0.5  # of a small disk
 _RELEASED_SECONDS: Final = 5.0  # after which what was deleted is free, or is not going to be
 
 
-@dataclass(frozen=True, slots=True)
-class DiskSpace:
-    """What statvfs(3) says of a disk: bytes free for this user, bytes in all, and whether it can only be read."""
-
-    free_bytes: int
-    total_bytes: int
-    is_read_only: bool
-
-
 def space_of(directory: Place) -> DiskSpace:
     """The space of the disk that a folder is on. Raises `OSError`."""
     with directory.opened() as folder:
-        status = os.fstatvfs(folder)
-    unit = status.f_frsize
-    return DiskSpace(status.f_bavail * unit, status.f_blocks * unit, bool(status.f_flag & os.ST_RDONLY))
+        return folder.space()
 
 
 def default_reserve(total_bytes: int) -> int:

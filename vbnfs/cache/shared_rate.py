@@ -24,6 +24,7 @@ from vbnfs.cache.content_folder import FORMAT
 from vbnfs.host import locks
 from vbnfs.host.atomic import replace_file
 from vbnfs.host.places import Place, folder_at
+from vbnfs.host.positioned import read_at, write_at
 from vbnfs.rate import LEAST_RATE, OFF, Bucket
 
 log = structlog.get_logger()
@@ -92,9 +93,9 @@ class SharedBucket:
     def change(self, change: Callable[[Bucket], tuple[Bucket, _Result]]) -> _Result:
         """Replace the bucket by what `change` makes of it. Raises `OSError` where it cannot be shared now."""
         with self._locked() as descriptor:
-            bucket, result = change(_parsed(os.pread(descriptor, _RECORD_BYTES, 0)))
+            bucket, result = change(_parsed(read_at(descriptor, _RECORD_BYTES, 0)))
             record = f"{bucket.level_bytes:.0f} {bucket.at:.6f}".ljust(_RECORD_BYTES - 1) + "\n"
-            os.pwrite(descriptor, record.encode("ascii"), 0)
+            write_at(descriptor, record.encode("ascii"), 0)
             return result
 
     @contextmanager

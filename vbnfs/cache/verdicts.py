@@ -160,7 +160,7 @@ class Verdicts:
         """The verdicts in `bad`; what cannot be read is as it was before, and bad if it is new."""
         try:
             with (self._directory / "bad").opened() as folder:
-                names = [name for name in os.listdir(folder) if not name.startswith(".")]
+                names = [name for name in folder.names() if not name.startswith(".")]
         except OSError as error:
             if error.errno == errno.ENOENT:
                 return {}

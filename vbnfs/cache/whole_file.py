@@ -5,11 +5,12 @@ import time
 from typing import Final, NamedTuple
 
 from vbnfs.cache.holdings import Held
+from vbnfs.host.disk_space import allocated_bytes
+from vbnfs.host.positioned import read_at
 
 _SECOND_NS: Final = 10**9
 _STEP_NS: Final = 200_000_000  # of times; the kernel's clock has steps of 10 ms at the most
 _LONG_STEP_NS: Final = 2 * _SECOND_NS  # where only whole seconds are kept: ext3, ext4 with small inodes, some servers
-_SECTOR_BYTES: Final = 512  # the unit of st_blocks, stat(2)
 
 
 class Seal(NamedTuple):
@@ -59,8 +60,8 @@ class WholeFile:
     def held(self, content_id: str) -> Held:
         """What an evictor has to know of it while the kernel reads it. Raises `OSError`."""
         found = os.fstat(self.descriptor)
-        return Held(found.st_ino, found.st_blocks * _SECTOR_BYTES, content_id, is_read_by_kernel=True)
+        return Held(found.st_ino, allocated_bytes(found), content_id, is_read_by_kernel=True)
 
     def read(self, offset: int, length: int) -> bytes:
         """Bytes of it, fewer only at its end. Raises `OSError`."""
-        return os.pread(self.descriptor, length, offset)
+        return read_at(self.descriptor, length, offset)

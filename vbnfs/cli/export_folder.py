@@ -34,9 +34,9 @@ from vbnfs.dataset.handed_on import MAX_BYTES, HandedOn, decode
 from vbnfs.dataset.manifest import MAX_MANIFEST_BYTES
 from vbnfs.dataset.names import MANIFESTS, README
 from vbnfs.errors import DatasetError, DigestsError, ExportError, IndexFileError
+from vbnfs.host.folders import FOLDER, flags_of
 from vbnfs.host.locks import lock_file
-from vbnfs.host.own_folders import FOLDER, flags_of
-from vbnfs.host.writing import write_all
+from vbnfs.host.positioned import read_at, write_all
 
 OURS: Final = "vbnfs-export"
 CATALOG: Final = "catalog.json"
@@ -68,7 +68,7 @@ class Part:
 
     def read(self, offset: int, length: int) -> bytes:
         """Bytes of it, fewer only at its end."""
-        return os.pread(self.descriptor, length, offset)
+        return read_at(self.descriptor, length, offset)
 
     def publish(self, to: Path, modified_ns: int) -> None:
         """Give it its name, when the disk has it; what had that name is no more. Raises `OSError`."""
@@ -310,7 +310,7 @@ def _open_digests(path: Path, flags: int, folder: int) -> int:
     except OSError as error:
         raise (_link_refused(path) if path.is_symlink() else error) from None
     is_file = stat.S_ISREG(os.fstat(descriptor).st_mode)
-    if is_file and KIND.letters.startswith(os.pread(descriptor, len(KIND.letters), 0)):
+    if is_file and KIND.letters.startswith(read_at(descriptor, len(KIND.letters), 0)):
         return descriptor
     os.close(descriptor)
     raise ExportError(f"{path}: not what an export has written: move it away, or name another folder")

@@ -12,6 +12,7 @@ from typing import Final
 
 from vbnfs.cli.render import files, size
 from vbnfs.errors import ExportError
+from vbnfs.host.folders import HAS_DESCRIPTORS
 from vbnfs.host.mountinfo import absolute, all_mounts, file_system_type, list_mounts
 
 _FAT: Final = frozenset({"vfat", "msdos", "fuse.fusefat"})
@@ -38,6 +39,11 @@ class Target:
 
 def check_target(folder: Path, *, cache_dir: Path) -> Target:
     """The folder without links in its path. Raises `ExportError` for one that cannot be exported to."""
+    if not HAS_DESCRIPTORS:
+        raise ExportError(
+            f"{folder}: this system has no descriptors of folders (Windows has none), by which an export follows no"
+            " links: export on Linux or macOS, or in WSL"
+        )
     top = absolute(folder)
     for entry in list_mounts():
         if top.is_relative_to(entry.mountpoint):

@@ -38,6 +38,8 @@ from vbnfs.cli.render import files as files_text
 from vbnfs.dataset.manifest import DataFile, Manifest
 from vbnfs.errors import ChangedError, ExportError, StorageError, with_remedy
 from vbnfs.host.copying import clone_file
+from vbnfs.host.folders import flags_of
+from vbnfs.host.positioned import read_at
 from vbnfs.objects import Content
 from vbnfs.reading.block_source import BlockSource
 from vbnfs.reading.verification import Verifier
@@ -338,13 +340,13 @@ class Work:
 
 
 def _hash_part(hashed: Hashed, source: int, start: int) -> None:
-    hashed.add(os.pread(source, _STEP_BYTES, start))
+    hashed.add(read_at(source, _STEP_BYTES, start))
 
 
 def _open_regular(to: Path, size_bytes: int) -> int | None:
     """A descriptor of a regular file of this length, no link; None where there is none, or it cannot be read."""
     with suppress(OSError):
-        descriptor = os.open(to, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        descriptor = os.open(to, os.O_RDONLY | flags_of("NOFOLLOW", "NONBLOCK", "BINARY"))
         found = os.fstat(descriptor)
         if stat.S_ISREG(found.st_mode) and found.st_size == size_bytes:
             return descriptor

@@ -19,9 +19,10 @@ from vbnfs.cli.found_files import Found, FoundFile, Recognised, Recogniser, with
 from vbnfs.cli.import_findings import LEFT_OUT, NO_ROOM, REFUSED, THERE, UNREADABLE, WOULD_TAKE, unwanted
 from vbnfs.cli.partial_files import PartialFile, partial_files
 from vbnfs.errors import CacheError
+from vbnfs.host.folders import flags_of
 from vbnfs.objects import Content
 
-_OPEN: Final = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)  # a pipe that took the file's place holds nothing up
+_OPEN: Final = os.O_RDONLY | flags_of("NONBLOCK", "BINARY")  # a pipe that took the file's place holds nothing up
 
 Note = Callable[[Path, str, int, str], None]  # a file, what became of it, its size and the reason
 

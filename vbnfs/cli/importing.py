@@ -43,6 +43,7 @@ from vbnfs.cli.steps import take_steps
 from vbnfs.errors import CacheError
 from vbnfs.host.mountinfo import absolute
 from vbnfs.host.places import folder_at
+from vbnfs.host.positioned import read_at
 from vbnfs.objects import Content
 
 _HASHED_BYTES: Final = 4 << 20
@@ -216,6 +217,6 @@ class _Import:
 
 def _read_source(source: int, start: int) -> bytes:
     try:
-        return os.pread(source, _HASHED_BYTES, start)
+        return read_at(source, _HASHED_BYTES, start)
     except OSError as error:
         raise SourceError(error.strerror) from error

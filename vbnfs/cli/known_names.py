@@ -1,7 +1,6 @@
 """Names that this machine knows without asking a server or a mount: for completing a line, and for suggestions."""
 
 import json
-import os
 from collections.abc import Iterable, Iterator
 from typing import Final
 
@@ -86,7 +85,7 @@ def _manifests(config: Config) -> dict[DatasetVersion, Place]:
 
 def _names(folder: Place) -> list[str]:
     try:
-        with folder.opened() as descriptor:
-            return sorted(os.listdir(descriptor))
+        with folder.opened() as opened:
+            return sorted(opened.names())
     except (OSError, VbnfsError):
         return []

@@ -23,7 +23,8 @@ from vbnfs.cli import render, streams
 from vbnfs.cli.examples import with_examples
 from vbnfs.cli.options import EXIT_STATUS, STATUSES
 from vbnfs.config.environment import is_completing
-from vbnfs.errors import DemoError, UsageError, VbnfsError
+from vbnfs.errors import DemoError, MountError, UsageError, VbnfsError
+from vbnfs.host.mount_call import HAS_MOUNTS
 from vbnfs.suggestions import near
 
 _MODULES: Final[Mapping[str, str]] = {
@@ -114,6 +115,8 @@ class _Commands(UserDict[str, Any]):
         return command
 
 
+_OF_MOUNTS: Final = frozenset({"mount", "top", "doctor", "demo", "install-helper", "install-units"})
+
 # Words that other programs have for what vbnfs does, and its own.
 _MEANT: Final[Mapping[str, str]] = {
     **dict.fromkeys(("unmount", "eject", "detach", "stop"), "umount"),
@@ -178,6 +181,11 @@ class _Vbnfs(click.Group):
         if args[0] not in self.commands and (nearest := near(args[0], self.list_commands(ctx))):
             meant = " or ".join(f"'vbnfs {name}'" for name in nearest)
             ctx.fail(f"No such command '{args[0]}'. Did you mean {meant}?")
+        if args[0] in _OF_MOUNTS and not HAS_MOUNTS:
+            raise MountError(
+                f"{args[0]}: mounts are made on Linux alone: the other commands work here, and 'import vbnfs' in"
+                " Python reads the same files"
+            )
         return super().resolve_command(ctx, args)
 
 

@@ -38,6 +38,7 @@ _REPLY: Final = "a-proxy-or-a-login-page-answers"
 # that fits counts, so a class stands before those that it derives from.
 SECTIONS: Final[Sequence[tuple[type[VbnfsError], str, str]]] = (
     (MountError, "fusermount3 is not installed", "fusermount3-not-found"),
+    (MountError, "on Linux alone", "mounts-are-made-on-linux-alone"),
     (MountError, "modprobe fuse", "devfuse-is-missing-or-closed"),
     (MountError, "not open to everybody", "devfuse-is-missing-or-closed"),
     (MountError, "already a vbnfs mount", _THERE),

@@ -20,7 +20,7 @@ from vbnfs.cache import format_1
 from vbnfs.cache.cache_disk import why_no_block, why_no_room, why_pins_are_in_the_way
 from vbnfs.cache.eviction import Evictor
 from vbnfs.cache.inventory import CachedContent
-from vbnfs.cache.reserve import DiskSpace, Reserve, space_of
+from vbnfs.cache.reserve import Reserve, space_of
 from vbnfs.cache.sampling import take_sample
 from vbnfs.cache.shared_rate import read_rate
 from vbnfs.cache.verdicts import Verdicts
@@ -30,11 +30,12 @@ from vbnfs.doctor.disk import DiskFacts, Stored
 from vbnfs.doctor.disk_messages import decode, encode
 from vbnfs.errors import CacheError
 from vbnfs.host.atomic import temporary_file
+from vbnfs.host.disk_space import space_at
 from vbnfs.host.mountinfo import all_mounts, file_system_type, is_local
 from vbnfs.host.own_folders import open_own
 from vbnfs.host.places import Anchor, Place, folder_at
+from vbnfs.host.positioned import write_all
 from vbnfs.host.private import keep_others_out
-from vbnfs.host.writing import write_all
 from vbnfs.metrics import Metrics
 
 _TRIAL_PREFIX: Final = ".new-"  # of what eviction deletes, too, if this is killed
@@ -67,7 +68,7 @@ def _of_the_cache(config: Config) -> DiskFacts:
             prepare_cache_directory(directory)
             return _of_one(config, folder_at(directory))
         with suppress(FileNotFoundError):  # as it is; but folders on the way are checked
-            os.close(open_own(directory, make=False))
+            open_own(directory, make=False).close()
     except CacheError as error:
         return DiskFacts(directory=directory, refusal=error)
     except OSError as error:
@@ -114,10 +115,7 @@ def _of_one(config: Config, directory: Place) -> DiskFacts:
 def _of_none_yet(config: Config) -> DiskFacts:
     """Of a cache that is still to be made, in the first folder above it that there is."""
     parent = next(folder for folder in config.cache_dir.parents if folder.is_dir())
-    status = os.statvfs(parent)
-    space = DiskSpace(
-        status.f_bavail * status.f_frsize, status.f_blocks * status.f_frsize, bool(status.f_flag & os.ST_RDONLY)
-    )
+    space = space_at(parent)
     directory = Place(Anchor(config.cache_dir, at_once=False))
     reserve = Reserve(directory, config.cache_reserve_bytes)
     return DiskFacts(

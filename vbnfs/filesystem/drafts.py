@@ -30,8 +30,10 @@ from pathlib import Path
 from typing import Final
 
 from vbnfs.host.atomic import temporary_file
+from vbnfs.host.folders import flags_of
+from vbnfs.host.folders_by_descriptor import FolderByDescriptor
 from vbnfs.host.locks import kept_from_writers
-from vbnfs.host.own_folders import flags_of, is_own_folder
+from vbnfs.host.own_folders import is_own_folder
 from vbnfs.host.processes import has_open_for_writing, is_thread_alive
 from vbnfs.logs import WARN_AGAIN_SECONDS, WarnOnce
 
@@ -175,7 +177,7 @@ class SharedText:
         if self._text is None:
             self._delete(folder, file)
             return
-        with temporary_file(folder, prefix=".", suffix=".new") as (descriptor, temporary):
+        with temporary_file(FolderByDescriptor(folder), prefix=".", suffix=".new") as (descriptor, temporary):
             os.write(descriptor, self._text)
             if os.fstat(descriptor).st_uid != self._uid:
                 os.fchown(descriptor, self._uid, -1)

@@ -1,18 +1,21 @@
 """Temporary files beside what they become, and how to recognise those that a dead process left.
 
 A process that writes one has it locked, and a lock ends with its process, however that ends. Where there are no
-locks, a file is abandoned when it is old.
+locks, a file is abandoned when it is old. Where a file that is open cannot be deleted, one that can be is abandoned.
 """
 
 import errno
 import os
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from vbnfs.host.folders import RENAMES_OPEN_FILES, Folder
+from vbnfs.host.identity import our_uid
 from vbnfs.host.locks import lock_file
 from vbnfs.host.places import Place, folder_at, open_file, open_folder
 
@@ -28,15 +31,40 @@ def replace_file(place: Place, data: bytes) -> None:
 
     Folders that are not there are made. Raises `OSError`; the old file then still stands.
     """
-    with (
-        place.parent.opened(make=True) as folder,
-        temporary_file(folder, prefix=_PREFIX, suffix=_SUFFIX) as (descriptor, temporary),
-        os.fdopen(descriptor, "wb", closefd=False) as file,
-    ):
+    with place.parent.opened(make=True) as folder:
+        if not RENAMES_OPEN_FILES:
+            _write_and_rename(folder, place.name, data)
+            return
+        with temporary_file(folder, prefix=_PREFIX, suffix=_SUFFIX) as (descriptor, temporary):
+            _write_and_sync(descriptor, data)
+            folder.replace(temporary, place.name)
+
+
+def _write_and_rename(folder: Folder, name: str, data: bytes) -> None:
+    """The same of files that have to be closed first. Then another process may take the new one for abandoned."""
+    for is_last in (False, False, True):
+        temporary = f"{_PREFIX}{os.urandom(8).hex()}{_SUFFIX}"
+        descriptor = open_file(folder, temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+        try:
+            try:
+                _write_and_sync(descriptor, data)
+            finally:
+                os.close(descriptor)
+            folder.replace(temporary, name)
+        except BaseException as error:
+            with suppress(OSError):
+                folder.unlink(temporary)
+            if is_last or not isinstance(error, FileNotFoundError):
+                raise
+        else:
+            return
+
+
+def _write_and_sync(descriptor: int, data: bytes) -> None:
+    with os.fdopen(descriptor, "wb", closefd=False) as file:
         file.write(data)
         file.flush()
         os.fsync(descriptor)
-        os.replace(temporary, place.name, src_dir_fd=folder, dst_dir_fd=folder)
 
 
 @contextmanager
@@ -58,7 +86,7 @@ def output_file(path: Path, *, mode: int | None = None) -> Iterator[BinaryIO]:
     try:
         with temporary.open("xb") as out:
             if mode is not None:
-                os.fchmod(out.fileno(), mode)
+                temporary.chmod(mode)
             yield out
             out.flush()
             os.fsync(out.fileno())
@@ -74,7 +102,7 @@ def _is_planted(path: Path) -> bool:
         return False
     link, folder = path.lstat(), path.parent.stat()
     is_for_all = folder.st_mode & _FOR_ALL == _FOR_ALL
-    return is_for_all and link.st_uid not in {os.geteuid(), folder.st_uid}
+    return is_for_all and link.st_uid not in {our_uid(), folder.st_uid}
 
 
 def remove_leftovers(where: Path | Place, *, depth: int = _DEEPEST) -> None:
@@ -87,10 +115,10 @@ def remove_leftovers(where: Path | Place, *, depth: int = _DEEPEST) -> None:
 
 
 @contextmanager
-def temporary_file(folder: int, *, prefix: str, suffix: str = "") -> Iterator[tuple[int, str]]:
+def temporary_file(folder: Folder, *, prefix: str, suffix: str = "") -> Iterator[tuple[int, str]]:
     """A new file, for its owner alone: its descriptor and its name. At the end it is deleted, unless it was renamed.
 
-    `folder` is the descriptor of the one to make it in. Raises `OSError`.
+    Raises `OSError`.
     """
     descriptor, name = _make_temporary(folder, prefix, suffix)
     try:
@@ -98,10 +126,16 @@ def temporary_file(folder: int, *, prefix: str, suffix: str = "") -> Iterator[tu
     finally:
         os.close(descriptor)
         with suppress(OSError):
-            os.unlink(name, dir_fd=folder)
+            folder.unlink(name)
 
 
-def _make_temporary(folder: int, prefix: str, suffix: str) -> tuple[int, str]:
+def delete_at_once(folder: Folder, name: str) -> None:
+    """Delete a temporary file that is open, where that can be: so a process that is killed now leaves nothing."""
+    if RENAMES_OPEN_FILES:
+        folder.unlink(name)
+
+
+def _make_temporary(folder: Folder, prefix: str, suffix: str) -> tuple[int, str]:
     """The new file, locked: so `remove_abandoned` leaves it alone."""
     while True:
         name = f"{prefix}{os.urandom(8).hex()}{suffix}"
@@ -114,44 +148,56 @@ def _make_temporary(folder: int, prefix: str, suffix: str) -> tuple[int, str]:
         os.close(descriptor)  # another process has just taken it, not locked yet, for abandoned
 
 
-def remove_abandoned(folder: int, name: str) -> None:
+def remove_abandoned(folder: Folder, name: str) -> None:
     """Delete a temporary file of ours whose writer is gone. Raises `OSError`."""
+    if not RENAMES_OPEN_FILES:
+        with suppress(PermissionError):  # its writer has it open
+            folder.unlink(name)
+        return
     descriptor = open_file(folder, name, os.O_RDWR)
     try:
         if lock_file(descriptor):
-            os.unlink(name, dir_fd=folder)
+            folder.unlink(name)
     except OSError:  # no locks on this file system
-        if _age_seconds(descriptor) > _ABANDONED_SECONDS:
-            os.unlink(name, dir_fd=folder)
+        if _age_seconds(os.fstat(descriptor), partial(os.utime, descriptor)) > _ABANDONED_SECONDS:
+            folder.unlink(name)
     finally:
         os.close(descriptor)
 
 
 @contextmanager
-def abandoned_folder(above: int, name: str) -> Iterator[bool]:
+def abandoned_folder(above: Folder, name: str) -> Iterator[bool]:
     """Whether what was filling a folder is gone. While it is entered, no process begins to. Raises `OSError`."""
     folder = open_folder(name, above)
     try:
         try:
-            is_abandoned = lock_file(folder)
+            is_abandoned = folder.lock()
         except OSError:  # no locks on this file system
-            is_abandoned = _age_seconds(folder) > _ABANDONED_SECONDS
+            is_abandoned = _age_seconds(folder.status(), folder.touch) > _ABANDONED_SECONDS
         yield is_abandoned
     finally:
-        os.close(folder)
+        folder.close()
 
 
-def _age_seconds(descriptor: int) -> float:
+def _age_seconds(status: os.stat_result, touch: Callable[[], None]) -> float:
     """Since it was written last. What is dated in the future begins to age now."""
-    age = time.time() - os.fstat(descriptor).st_mtime
+    age = time.time() - status.st_mtime
     if age < 0:
-        os.utime(descriptor)
+        touch()
     return age
 
 
 def lock_new(descriptor: int) -> bool:
-    """Lock a file or folder that was just made; False if another process has taken it for abandoned before."""
+    """Lock a file that was just made; False if another process has taken it for abandoned before."""
     try:
         return lock_file(descriptor) and os.fstat(descriptor).st_nlink > 0
+    except OSError:  # no locks on this file system
+        return True
+
+
+def lock_new_folder(folder: Folder) -> bool:
+    """The same of a folder."""
+    try:
+        return folder.lock() and not folder.is_deleted
     except OSError:  # no locks on this file system
         return True

@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 
+IS_POSSIBLE = sys.platform == "linux"
 _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
 

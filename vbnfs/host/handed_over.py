@@ -15,7 +15,7 @@ from typing import Final
 from vbnfs.errors import MountError
 from vbnfs.host.mountinfo import MountEntry, all_mounts
 
-_FUSE_DEVICE: Final = os.makedev(10, 229)  # Documentation/admin-guide/devices.txt
+_FUSE_DEVICE: Final = 10, 229  # Documentation/admin-guide/devices.txt
 _LAST_STANDARD: Final = 2
 _MINOR_BITS: Final = 20  # of the kernel's dev_t
 
@@ -31,7 +31,7 @@ def check(descriptor: int) -> None:
         status = os.fstat(descriptor)
     except OSError:
         raise MountError(f"{path}: no such open file; the program that starts vbnfs has to leave it open") from None
-    if not stat.S_ISCHR(status.st_mode) or status.st_rdev != _FUSE_DEVICE:
+    if not stat.S_ISCHR(status.st_mode) or status.st_rdev != os.makedev(*_FUSE_DEVICE):
         raise MountError(f"{path}: not a descriptor of /dev/fuse; to mount on a folder, name the folder")
     poll = select.poll()
     poll.register(descriptor, select.POLLIN)

@@ -35,7 +35,7 @@ def disk_priority() -> int:
 def _call(which: int, *arguments: int) -> int:
     import ctypes  # noqa: PLC0415 - not before a mount is there
 
-    machine = os.uname().machine if hasattr(os, "uname") else ""
-    if machine not in _NUMBERS:
+    system = os.uname() if hasattr(os, "uname") else None
+    if system is None or system.sysname != "Linux" or (machine := system.machine) not in _NUMBERS:
         return -1
     return int(ctypes.CDLL(None).syscall(_NUMBERS[machine][which], *arguments))

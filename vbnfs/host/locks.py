@@ -1,7 +1,12 @@
 """Locks that the kernel takes back when their process ends, however it ends; nothing waits long for one.
 
-flock(2) of whole files, and open file description locks of parts of a file (fcntl(2), F_OFD_SETLK), which NFS has,
-too. Where there are none, on a file system or a whole system, these functions raise `OSError` (ENOLCK and others).
+    whole files         flock(2); on Windows a byte of the file that is far behind its end
+    parts of a file     open file description locks (F_OFD_SETLK of fcntl(2)), which NFS has, too; where a system has
+                        none, record locks, which are the process's (macOS), or locks of single bytes (Windows)
+
+A record lock is lost when its process closes the file, by whatever descriptor. On Windows a lock keeps others from
+reading what is locked, so locks are of bytes that hold nothing. Where there are none, on a file system or a whole
+system, these functions raise `OSError` (ENOLCK and others).
 
 A lease is another lock: of a file that no process has open for writing.
 """
@@ -10,30 +15,45 @@ import errno
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from struct import Struct
-from typing import Final
+from typing import Any, Final
+
+from vbnfs.host.positioned import at_position
 
 try:
     import fcntl
-except ImportError:  # another system than Linux
-    _HAS_LOCKS = False
+except ImportError:  # Windows
+    _HAS_FCNTL = _HAS_OFD = False
 else:
-    _HAS_LOCKS = True
+    # Where kinds of locks have Linux's numbers, the request (struct flock) has Linux's layout.
+    _HAS_FCNTL, _KINDS = True, (fcntl.F_RDLCK, fcntl.F_WRLCK, fcntl.F_UNLCK)
+    _HAS_OFD = hasattr(fcntl, "F_OFD_SETLK") and _KINDS == (0, 1, 2)
+
+_msvcrt: Any = None
+try:
+    import msvcrt
+except ImportError:  # any other system
+    pass
+else:
+    _msvcrt = msvcrt
 
 SHARED: Final = 0  # F_RDLCK, F_WRLCK and F_UNLCK of fcntl(2) on Linux
 EXCLUSIVE: Final = 1
 UNLOCKED: Final = 2
-# struct flock as fcntl(2) takes it, with 64-bit offsets: type, whence, start, length, pid.
+# struct flock as fcntl(2) takes it on Linux, with 64-bit offsets: type, whence, start, length, pid.
 _FLOCK: Final = Struct("hhqqi0q")
 _AGAIN_SECONDS: Final = 0.02
+_FILES_BYTE: Final = (1 << 31) - 2  # of Windows' locks of whole files; offsets of msvcrt.locking() are of 31 bits
+_BYTES: Final = 1 << 30  # ... and of parts: two parts may share one
 
 
 def lock_file(descriptor: int) -> bool:
     """Lock an open file exclusively; False where another process has it locked. Raises `OSError`."""
-    _check()
+    if not _HAS_FCNTL:
+        return _lock_byte(descriptor, _FILES_BYTE)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -70,14 +90,23 @@ def lock_path(path: Path, seconds: float) -> int | None:
 
 
 def set_lock(descriptor: int, kind: int, start: int, length: int) -> None:
-    """Lock bytes of an open file, or unlock them. Raises `OSError`: EAGAIN or EACCES where another one has a lock."""
-    _check()
-    fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _FLOCK.pack(kind, os.SEEK_SET, start, length, 0))
+    """Lock bytes of an open file, or unlock them. Raises `OSError`: EAGAIN or EACCES where another one has a lock.
+
+    The bytes are of no use for anything else. On Windows a shared lock is an exclusive one.
+    """
+    if _HAS_OFD:
+        fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _FLOCK.pack(kind, os.SEEK_SET, start, length, 0))
+    elif _HAS_FCNTL:
+        command = {SHARED: fcntl.LOCK_SH, EXCLUSIVE: fcntl.LOCK_EX, UNLOCKED: fcntl.LOCK_UN}[kind]
+        fcntl.lockf(descriptor, command | (fcntl.LOCK_NB if kind != UNLOCKED else 0), length, start, os.SEEK_SET)
+    else:
+        _lock_bytes(descriptor, kind, [place % _BYTES for place in range(start, start + length)])
 
 
 def could_lock(descriptor: int, start: int, length: int) -> bool:
-    """Whether no other process has a lock on bytes of an open file. Raises `OSError`."""
-    _check()
+    """Whether no other process has a lock on bytes of an open file. Raises `OSError`, also where that is not said."""
+    if not _HAS_OFD:
+        raise _none()
     question = _FLOCK.pack(EXCLUSIVE, os.SEEK_SET, start, length, 0)
     held: int = _FLOCK.unpack(fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, question))[0]
     return held == UNLOCKED
@@ -94,8 +123,10 @@ def kept_from_writers(descriptor: int) -> Iterator[bool | None]:
     writer. A process that opens the file for writing then waits until the lease is given back, and this one gets a
     signal, which is one that does nothing.
     """
+    if not _HAS_OFD:  # Linux alone has leases, too
+        yield None
+        return
     try:
-        _check()
         fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
         fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
     except OSError as error:
@@ -107,6 +138,35 @@ def kept_from_writers(descriptor: int) -> Iterator[bool | None]:
         fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
 
 
-def _check() -> None:
-    if not _HAS_LOCKS:
-        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+def _lock_bytes(descriptor: int, kind: int, places: Sequence[int]) -> None:
+    """Windows gives back only what was locked together: so each byte is locked by itself."""
+    if kind == UNLOCKED:
+        for place in places:
+            with suppress(OSError):  # it is not locked
+                _unlock_byte(descriptor, place)
+        return
+    for count, place in enumerate(places):
+        if not _lock_byte(descriptor, place):
+            _lock_bytes(descriptor, UNLOCKED, places[:count])
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+
+def _lock_byte(descriptor: int, place: int) -> bool:
+    """Lock a byte: LockFile. False where it is locked, by this process, too."""
+    if _msvcrt is None:
+        raise _none()
+    try:
+        with at_position(descriptor, place):
+            _msvcrt.locking(descriptor, _msvcrt.LK_NBLCK, 1)
+    except PermissionError:
+        return False
+    return True
+
+
+def _unlock_byte(descriptor: int, place: int) -> None:
+    with at_position(descriptor, place):
+        _msvcrt.locking(descriptor, _msvcrt.LK_UNLCK, 1)
+
+
+def _none() -> OSError:
+    return OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))

@@ -6,11 +6,14 @@
 
 Descriptors travel with a message's first byte (SCM_RIGHTS), so they are those of this message and of no other. What a
 message is, and how it is written, is the business of those at the ends: they hand in a `Codec`.
+
+Windows has no such sockets for Python (`CAN_LINK`).
 """
 
 import array
 import errno
 import os
+import signal
 import socket
 import threading
 from collections.abc import Callable, Sequence
@@ -18,6 +21,7 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Any, Final
 
+CAN_LINK: Final = hasattr(socket, "AF_UNIX") and hasattr(socket, "SCM_RIGHTS")
 MOST_DESCRIPTORS: Final = 2  # with a message
 _HEAD_BYTES: Final = 8
 _INT_BYTES: Final = array.array("i").itemsize
@@ -165,6 +169,12 @@ class Sender:
                 is_open = False
                 self._link.end()
             del letter  # and its owner: the next one may be long in coming
+
+
+def ignore_ends() -> None:
+    """Have this process, which is at one end of a link, end with it, and by no signal that its whole group gets."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _of_codec(function: Callable[[Any], Any], value: Any) -> Any:

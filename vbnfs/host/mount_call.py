@@ -2,6 +2,9 @@
 
 import os
 from pathlib import Path
+from typing import Final
+
+HAS_MOUNTS: Final = hasattr(os, "O_PATH")  # Linux alone has that, and FUSE as mounts here use it
 
 NO_SUID, NO_DEV, NO_EXEC, READ_ONLY = 2, 4, 8, 1  # <linux/mount.h>
 NO_SYMLINKS, NO_ATIME, NO_DIR_ATIME = 256, 1024, 2048

@@ -27,7 +27,6 @@ _ALIVE_SECONDS: Final = 5.0
 _MOST_NAMED: Final = 5
 _LOOK_SECONDS: Final = 3.0  # for the programs that use a mount
 _DETACH_SECONDS: Final = 10.0  # a daemon that works answers what umount(8) asks at once
-_TO_THE_GROUP: Final = frozenset({signal.SIGHUP, signal.SIGINT, signal.SIGTERM})
 _IN_ENGLISH: Final = {"PATH": ":".join(_FOLDERS), "LC_ALL": "C"}
 _DEAD: Final = frozenset({errno.ENOTCONN, errno.ECONNABORTED})
 
@@ -118,7 +117,8 @@ def _run_to_its_end(command: Sequence[str], *, seconds: float, **more: Any) -> t
     It inherits a mask: a signal to a daemon's whole process group (Ctrl-C in its terminal, systemd that stops its
     unit) must not end the program that takes the mount away.
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _TO_THE_GROUP)
+    to_the_group = {signal.SIGHUP, signal.SIGINT, signal.SIGTERM}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, to_the_group)
     try:
         process = subprocess.Popen(
             command,

@@ -89,8 +89,11 @@ def list_mounts() -> list[MountEntry]:
 
 
 def all_mounts() -> list[MountEntry]:
-    """All mounts that this process can see, the latest last."""
-    return read_mountinfo(_MOUNTINFO)
+    """All mounts that this process can see, the latest last; none on a system without such a list."""
+    try:
+        return read_mountinfo(_MOUNTINFO)
+    except FileNotFoundError:
+        return []
 
 
 def read_mountinfo(path: Path) -> list[MountEntry]:
@@ -146,7 +149,7 @@ def is_local(path: Path) -> bool:
     """Whether a path is known to be on a file system of this machine alone, and not on NFS or the like."""
     try:
         entries = all_mounts()
-    except OSError:  # another system than Linux
+    except OSError:
         return False
     return file_system_type(Path(os.path.realpath(path)), entries) in _LOCAL_TYPES
 

@@ -17,15 +17,11 @@ from pathlib import Path
 from typing import Final
 
 from vbnfs.errors import CacheError
+from vbnfs.host.folders import FOLDER, HAS_DESCRIPTORS, Folder, flags_of
+from vbnfs.host.folders_by_descriptor import FolderByDescriptor
+from vbnfs.host.folders_by_path import FolderByPath
 from vbnfs.host.identity import group_name, members_of, our_uid, user_name
 
-
-def flags_of(*names: str) -> int:
-    """Flags of open(2); those that a system lacks are left out."""
-    return sum(getattr(os, f"O_{name}", 0) for name in names)
-
-
-FOLDER: Final = os.O_RDONLY | flags_of("DIRECTORY", "NOFOLLOW", "CLOEXEC")  # to open a folder that is no link
 _STEP: Final = flags_of("PATH", "DIRECTORY", "NOFOLLOW", "CLOEXEC")  # also where only passing is allowed
 _WRITABLE_BY_OTHERS: Final = stat.S_IWGRP | stat.S_IWOTH
 _MOST_LINKS: Final = 40  # as the kernel has it: path_resolution(7)
@@ -42,21 +38,29 @@ def is_own_folder(status: os.stat_result, uid: int) -> bool:
     return stat.S_ISDIR(status.st_mode) and status.st_uid == uid and not status.st_mode & _WRITABLE_BY_OTHERS
 
 
-def open_own(path: Path, *, make: bool, owners: Set[int] = frozenset()) -> int:
+def open_own(path: Path, *, make: bool, owners: Set[int] = frozenset()) -> Folder:
     """Open a folder that is ours, and that nobody else can write or replace; `make`: make it where there is none.
 
     With `owners` it is a folder to read in: ours, root's or one of theirs. They are then believed as root is. Raises
     `CacheError` with what to do where others have a hand in it, `OSError` where it cannot be opened.
     """
+    if not HAS_DESCRIPTORS:
+        return _opened_by_path(path.absolute(), make=make)
     here = _descend(path.absolute(), make=make, owners=owners)
     try:
         status = os.fstat(here)
         accepted = {*trusted_owners(), *owners} if owners else {our_uid()}
         if not any(is_own_folder(status, uid) for uid in accepted):
             raise _not_yours(path) if not owners else _not_theirs(path, status, owners)
-        return os.open(".", FOLDER, dir_fd=here)
+        return FolderByDescriptor(os.open(".", FOLDER, dir_fd=here))
     finally:
         os.close(here)
+
+
+def _opened_by_path(path: Path, *, make: bool) -> Folder:
+    if make:
+        path.mkdir(parents=True, exist_ok=True)
+    return FolderByPath(path.resolve())
 
 
 def _not_yours(path: Path) -> CacheError:

@@ -1,6 +1,6 @@
-"""Files and folders below a folder that was checked, all of them reached by its descriptor.
+"""Files and folders below a folder that was checked, all of them reached from there.
 
-The folder is checked while it is opened (own_folders.py). What is below it is opened from its descriptor, without
+The folder is checked while it is opened (own_folders.py). What is below it is opened from it (folders.py), without
 following a link at any level.
 
 Files are believed, and opened at all, if they are regular ones of our own or of root's: opening never waits for the
@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Final
 
 from vbnfs.errors import CacheError
-from vbnfs.host.cached_open import open_cached
-from vbnfs.host.own_folders import FOLDER, flags_of, open_own, trusted_owners
+from vbnfs.host.folders import Folder, flags_of
+from vbnfs.host.own_folders import open_own, trusted_owners
 
-_FILE: Final = flags_of("CLOEXEC", "NOFOLLOW", "NONBLOCK", "NOCTTY")
+_FILE: Final = flags_of("CLOEXEC", "NOFOLLOW", "NONBLOCK", "NOCTTY", "BINARY")
 
 
 class Place:
@@ -66,20 +66,20 @@ class Place:
         return self._folder()
 
     @contextmanager
-    def opened(self, *, make: bool = False) -> Iterator[int]:
-        """A descriptor of this folder, for as long as it is entered; `make`: what is not there is made."""
+    def opened(self, *, make: bool = False) -> Iterator[Folder]:
+        """The folder, open for as long as it is entered; `make`: what is not there is made."""
         held = self._anchor.held(make=make)  # kept from being closed meanwhile
-        here = held.descriptor
+        here = held.folder
         try:
             for part in self._parts:
                 below = open_folder(part, here, make=make, owners=self.owners)
-                if here != held.descriptor:
-                    os.close(here)
+                if here is not held.folder:
+                    here.close()
                 here = below
             yield here
         finally:
-            if here != held.descriptor:
-                os.close(here)
+            if here is not held.folder:
+                here.close()
 
     def open(self, flags: int, mode: int = 0o600) -> int:
         """Give a descriptor of the file, which the caller closes.
@@ -98,7 +98,7 @@ class Place:
         if held is None:
             return None
         with suppress(OSError):
-            descriptor = open_cached("/".join(self._parts), held.descriptor, os.O_RDONLY | _FILE)
+            descriptor = held.folder.open_cached("/".join(self._parts), os.O_RDONLY | _FILE)
             if _is_believed(os.fstat(descriptor), self.owners):
                 return descriptor
             os.close(descriptor)
@@ -112,7 +112,7 @@ class Place:
     def stat(self) -> os.stat_result:
         """What lstat(2) says."""
         with self._folder().opened() as folder:
-            return os.stat(self.name, dir_fd=folder, follow_symlinks=False)
+            return folder.stat(self.name)
 
     def is_file(self) -> bool:
         """Whether a regular file is there, as far as one can see."""
@@ -125,7 +125,7 @@ class Place:
         """Delete this file."""
         try:
             with self._folder().opened() as folder:
-                os.unlink(self.name, dir_fd=folder)
+                folder.unlink(self.name)
         except FileNotFoundError:
             if not missing_ok:
                 raise
@@ -135,10 +135,10 @@ class Place:
         with self.opened(make=True):
             pass
 
-    def walk(self, *, depth: int) -> Iterator[tuple[tuple[str, ...], int, list[os.DirEntry[str]]]]:
+    def walk(self, *, depth: int) -> Iterator[tuple[tuple[str, ...], Folder, list[os.DirEntry[str]]]]:
         """Look at this folder and at those to `depth` levels below it that can be read; no link is followed.
 
-        For each its parts below this one, a descriptor for as long as it is looked at, and what is in it.
+        For each its parts below this one, the folder, open for as long as it is looked at, and what is in it.
         """
         with suppress(OSError), self.opened() as folder:
             yield from _walk(folder, (), depth, self.owners)
@@ -174,7 +174,7 @@ class Anchor:
     def held(self, *, make: bool = False) -> "_Held":
         """The folder, kept open for as long as this is referred to. Raises `OSError`."""
         with self._lock:
-            if self._held is None or self._held.is_deleted:
+            if self._held is None or self._held.folder.is_deleted:
                 self._held = None
                 try:
                     self._held = _Held(open_own(self.path, make=make, owners=self.owners))
@@ -184,21 +184,13 @@ class Anchor:
 
 
 class _Held:
-    """A descriptor that is closed with its last user."""
+    """An open folder that is closed with its last user."""
 
-    def __init__(self, descriptor: int) -> None:
-        self.descriptor: Final = descriptor
+    def __init__(self, folder: Folder) -> None:
+        self.folder: Final = folder
 
     def __del__(self) -> None:
-        os.close(self.descriptor)
-
-    @property
-    def is_deleted(self) -> bool:
-        """Whether nothing can be put into the folder any more."""
-        try:
-            return os.fstat(self.descriptor).st_nlink == 0
-        except OSError as error:
-            return error.errno == errno.ESTALE  # another host has deleted it
+        self.folder.close()
 
 
 def folder_at(where: Path | Place) -> Place:
@@ -212,7 +204,7 @@ def file_at(where: Path | Place) -> Place:
 
 
 def open_file(
-    folder: int,
+    folder: Folder,
     name: str,
     flags: int,
     mode: int = 0o600,
@@ -220,11 +212,11 @@ def open_file(
     shown: str | None = None,
     owners: Set[int] = frozenset(),
 ) -> int:
-    """Open a file in the folder with that descriptor: a regular one of ours, root's or the `owners`', and no link.
+    """Open a file in an open folder: a regular one of ours, root's or the `owners`', and no link.
 
     Raises `OSError`; `shown` is what it calls the file.
     """
-    descriptor = os.open(name, flags | _FILE, mode, dir_fd=folder)
+    descriptor = folder.open(name, flags | _FILE, mode)
     status = os.fstat(descriptor)
     if _is_believed(status, owners):
         return descriptor
@@ -239,27 +231,26 @@ def _is_believed(status: os.stat_result, owners: Set[int]) -> bool:
     return stat.S_ISREG(status.st_mode) and status.st_uid in {*trusted_owners(), *owners}
 
 
-def open_folder(name: str, folder: int, *, make: bool = False, owners: Set[int] = frozenset()) -> int:
-    """Open a folder in the folder with that descriptor: ours, root's or the `owners`', no link. Raises `OSError`."""
+def open_folder(name: str, above: Folder, *, make: bool = False, owners: Set[int] = frozenset()) -> Folder:
+    """Open a folder in an open folder: ours, root's or the `owners`', and no link. Raises `OSError`."""
     try:
-        descriptor = os.open(name, FOLDER, dir_fd=folder)
+        folder = above.below(name)
     except FileNotFoundError:
         if not make:
             raise
         with suppress(FileExistsError):
-            os.mkdir(name, 0o700, dir_fd=folder)
-        descriptor = os.open(name, FOLDER, dir_fd=folder)
-    if os.fstat(descriptor).st_uid in {*trusted_owners(), *owners}:
-        return descriptor
-    os.close(descriptor)
+            above.make(name)
+        folder = above.below(name)
+    if folder.status().st_uid in {*trusted_owners(), *owners}:
+        return folder
+    folder.close()
     raise PermissionError(errno.EPERM, "it belongs to somebody else", name)
 
 
 def _walk(
-    folder: int, parts: tuple[str, ...], depth: int, owners: Set[int]
-) -> Iterator[tuple[tuple[str, ...], int, list[os.DirEntry[str]]]]:
-    with os.scandir(folder) as found:
-        entries = list(found)
+    folder: Folder, parts: tuple[str, ...], depth: int, owners: Set[int]
+) -> Iterator[tuple[tuple[str, ...], Folder, list[os.DirEntry[str]]]]:
+    entries = folder.scan()
     yield parts, folder, entries
     for entry in entries if depth else ():
         if entry.is_dir(follow_symlinks=False):
@@ -268,4 +259,4 @@ def _walk(
                 try:
                     yield from _walk(below, (*parts, entry.name), depth - 1, owners)
                 finally:
-                    os.close(below)
+                    below.close()

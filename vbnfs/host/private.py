@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Final
 
 from vbnfs.errors import CacheError
-from vbnfs.host.identity import our_uid
-from vbnfs.host.own_folders import FOLDER, open_own, trusted_owners
+from vbnfs.host.folders import FOLDER, HAS_DESCRIPTORS, Folder
+from vbnfs.host.folders_by_descriptor import FolderByDescriptor
+from vbnfs.host.identity import HAS_USERS, our_uid
+from vbnfs.host.own_folders import open_own, trusted_owners
 from vbnfs.host.places import Place, folder_at
 from vbnfs.host.probing import probe
 
@@ -47,7 +49,7 @@ def make_private(directory: Path, *, names: Set[str]) -> Place:
     keeps no modes, or has no sparse files.
     """
     try:
-        descriptor = open_own(directory, make=True)
+        folder = open_own(directory, make=True)
     except CacheError as error:
         raise _without_modes(directory) or error from None
     except NotADirectoryError as error:
@@ -55,29 +57,31 @@ def make_private(directory: Path, *, names: Set[str]) -> Place:
     except OSError as error:
         raise CacheError(f"cache directory {directory}: {error.strerror}; choose one with --cache-dir") from error
     try:
-        if os.fstat(descriptor).st_mode & 0o077:
-            _check_nothing_else_is_in(descriptor, directory, names)
+        if HAS_USERS and folder.status().st_mode & 0o077:
+            _check_nothing_else_is_in(folder, directory, names)
             with suppress(OSError):  # a read-only disk: others cannot write there
-                os.fchmod(descriptor, 0o700)
-        _check_file_system(descriptor, directory)
+                folder.close_to_others()
+        _check_file_system(folder, directory)
     finally:
-        os.close(descriptor)
+        folder.close()
     return folder_at(directory)
 
 
 def _without_modes(directory: Path) -> CacheError | None:
     """What to say of a folder of ours that others can write because of its file system; None for any other."""
+    if not HAS_DESCRIPTORS:
+        return None
     try:
-        descriptor = os.open(directory, FOLDER)
+        folder = FolderByDescriptor(os.open(directory, FOLDER))
     except OSError:
         return None
     try:
-        is_ours = os.fstat(descriptor).st_uid == our_uid()
-        return _not_closed(directory) if is_ours and not probe(descriptor).keeps_modes else None
+        is_ours = folder.status().st_uid == our_uid()
+        return _not_closed(directory) if is_ours and not probe(folder).keeps_modes else None
     except OSError:
         return None
     finally:
-        os.close(descriptor)
+        folder.close()
 
 
 def _not_closed(directory: Path) -> CacheError:
@@ -88,7 +92,7 @@ def _not_closed(directory: Path) -> CacheError:
     )
 
 
-def _check_file_system(folder: int, directory: Path) -> None:
+def _check_file_system(folder: Folder, directory: Path) -> None:
     try:
         traits = probe(folder)
     except OSError:  # a disk that is full, or can only be read: what is wrong is said when blocks are kept
@@ -103,8 +107,8 @@ def _check_file_system(folder: int, directory: Path) -> None:
         )
 
 
-def _check_nothing_else_is_in(folder: int, directory: Path, names: Set[str]) -> None:
-    found = set(os.listdir(folder)) - _OF_NO_PROGRAM
+def _check_nothing_else_is_in(folder: Folder, directory: Path, names: Set[str]) -> None:
+    found = set(folder.names()) - _OF_NO_PROGRAM
     if found and found.isdisjoint(names):
         raise CacheError(
             f"cache directory {directory}: other users can see it, and it has files that are not vbnfs's, such as"
@@ -126,29 +130,30 @@ def check_private(place: Place, *, depth: int) -> None:
         raise CacheError(f"{place}: {error.strerror}; choose another --cache-dir") from error
 
 
-def _check(above: int, path: Path, depth: int) -> None:
-    """`above` is the descriptor of the folder that `path` is in."""
+def _check(above: Folder, path: Path, depth: int) -> None:
+    """`above` is the folder that `path` is in."""
     try:
-        status = os.stat(path.name, dir_fd=above, follow_symlinks=False)
+        status = above.stat(path.name)
         if stat.S_ISLNK(status.st_mode) or status.st_uid not in trusted_owners():
             raise CacheError(
                 f"{path}: {'a link' if stat.S_ISLNK(status.st_mode) else 'it belongs to somebody else'};"
                 " the cache is made of your own folders and files alone: remove it, or choose another --cache-dir"
             )
         if stat.S_ISDIR(status.st_mode):
-            _check_folder(above, path, depth, is_open=bool(status.st_mode & 0o077) and status.st_uid == our_uid())
+            is_open = HAS_USERS and bool(status.st_mode & 0o077) and status.st_uid == our_uid()
+            _check_folder(above, path, depth, is_open=is_open)
     except FileNotFoundError:
         return
     except OSError as error:
         raise CacheError(f"{path}: {error.strerror}; choose another --cache-dir") from error
 
 
-def _check_folder(above: int, path: Path, depth: int, *, is_open: bool) -> None:
-    folder = os.open(path.name, FOLDER, dir_fd=above)
+def _check_folder(above: Folder, path: Path, depth: int, *, is_open: bool) -> None:
+    folder = above.below(path.name)
     try:
         if is_open:
-            os.fchmod(folder, 0o700)
-        for name in sorted(os.listdir(folder)) if depth else ():
+            folder.close_to_others()
+        for name in sorted(folder.names()) if depth else ():
             _check(folder, path / name, depth - 1)
     finally:
-        os.close(folder)
+        folder.close()

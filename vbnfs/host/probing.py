@@ -4,27 +4,31 @@ import os
 from dataclasses import dataclass
 from typing import Final
 
-from vbnfs.host.atomic import temporary_file
+from vbnfs.host.atomic import delete_at_once, temporary_file
+from vbnfs.host.disk_space import has_holes
+from vbnfs.host.folders import Folder
+from vbnfs.host.identity import HAS_USERS
 
 _PREFIX: Final = ".probe-"
 _LENGTH: Final = 8 << 20
-_BLOCK_BYTES: Final = 512  # of st_blocks: stat(2)
 
 
 @dataclass(frozen=True, slots=True)
 class FileSystemTraits:
-    """Whether what this process makes there is closed to other users, and whether holes take no room."""
+    """Whether what this process makes there is closed to other users, and whether holes take no room.
+
+    Each is so where a system does not say it.
+    """
 
     keeps_modes: bool
     has_sparse_files: bool
 
 
-def probe(folder: int) -> FileSystemTraits:
-    """The traits of the file system that holds the folder with this descriptor. Raises `OSError`."""
+def probe(folder: Folder) -> FileSystemTraits:
+    """The traits of the file system that holds an open folder. Raises `OSError`."""
     with temporary_file(folder, prefix=_PREFIX) as (descriptor, name):
-        os.unlink(name, dir_fd=folder)  # a process that is killed now leaves nothing
+        delete_at_once(folder, name)
         os.ftruncate(descriptor, _LENGTH)
         status = os.fstat(descriptor)
-    return FileSystemTraits(
-        keeps_modes=not status.st_mode & 0o077, has_sparse_files=status.st_blocks * _BLOCK_BYTES < _LENGTH // 2
-    )
+    is_closed = not HAS_USERS or not status.st_mode & 0o077
+    return FileSystemTraits(keeps_modes=is_closed, has_sparse_files=has_holes(status) is not False)

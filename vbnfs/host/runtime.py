@@ -4,10 +4,12 @@ The socket of a mount is named after the device number of its FUSE connection, w
 is found without a call that touches the mount. The folder is its owner's alone (0700).
 """
 
+import errno
 import os
 from pathlib import Path
 
 from vbnfs.errors import MountError
+from vbnfs.host.identity import HAS_USERS
 from vbnfs.host.own_folders import is_own_folder
 
 
@@ -18,7 +20,12 @@ def runtime_directory(owner: int) -> Path:
 
 
 def make_runtime_directory() -> Path:
-    """The folder of this process's user, made if need be. Raises `MountError` if another user holds it."""
+    """The folder of this process's user, made if need be. Raises `MountError` if another user holds it.
+
+    Raises `OSError` on Windows, which has none.
+    """
+    if not HAS_USERS:
+        raise OSError(errno.ENOSYS, "this system has no folder for that")
     directory = runtime_directory(os.getuid())
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)

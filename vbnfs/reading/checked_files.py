@@ -6,7 +6,6 @@ the kernel is to read it: at once where no disk has to be asked, else in a threa
 readers of the disk, one file at a time, and takes half of a processor at most.
 """
 
-import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -21,6 +20,7 @@ from vbnfs.cache.verdict import fingerprint_of
 from vbnfs.cache.verdicts import Verdicts
 from vbnfs.cache.whole_file import Seal, WholeFile
 from vbnfs.host.idle_disk import reading_idly
+from vbnfs.host.syncing import sync_data
 from vbnfs.metrics import Metrics
 from vbnfs.objects import Content
 
@@ -126,7 +126,7 @@ class CheckedFiles:
         if file is None:
             return
         # A page of another program's mapping that is dirty already could change again without a new time.
-        await _in_thread(os.fdatasync, file.descriptor)
+        await _in_thread(sync_data, file.descriptor)
         await trio.sleep(file.seal().settles_in_seconds)
         if self.has(content):  # it was hashed meanwhile
             return

@@ -13,7 +13,6 @@ The bucket is in a file, and asked in a thread: the disk may hang. Then this pro
 """
 
 import bisect
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final, TypeVar
@@ -22,6 +21,7 @@ import structlog
 import trio
 
 from vbnfs.cache.shared_rate import SharedBucket
+from vbnfs.host.clocks import boot_time
 from vbnfs.metrics import Metrics
 from vbnfs.rate import OFF, Bucket, ahead_bytes, longest_get_blocks
 from vbnfs.reading.deadlines import Deadlines
@@ -34,11 +34,6 @@ _LEARN_SECONDS: Final = 0.5
 _LOOK_SECONDS: Final = 0.25  # a wait ends so soon after the rate was raised
 _PATIENCE_SECONDS: Final = 0.5  # with the cache's disk
 _REST_SECONDS: Final = 5.0  # without it, after that
-
-
-def _boot_time() -> float:
-    """Seconds that all processes of a machine count alike, and that nobody can set (clock_gettime(2))."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class Admission:
@@ -114,7 +109,7 @@ class RateLimit:
         bucket: SharedBucket | None = None,
         metrics: Metrics | None = None,
         deadlines: Deadlines | None = None,
-        clock: Callable[[], float] = _boot_time,
+        clock: Callable[[], float] = boot_time,
     ) -> None:
         self.rate = rate
         self.deadlines: Final = deadlines or Deadlines()

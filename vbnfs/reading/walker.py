@@ -1,7 +1,7 @@
 """The process that walks the structure of files (walker_program.py), seen from the daemon.
 
 It is started when it is asked for the first time, and again when it has died. It gets a socket and no other
-descriptor, and ends with it.
+descriptor, and ends with it. Where a system has no socket to give it (Windows), the thread that asks walks itself.
 """
 
 import os
@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 
 import vbnfs
 from vbnfs.hdf5.structure import Extent, RowEnds
-from vbnfs.host.message_link import Letter, Link
+from vbnfs.host.message_link import CAN_LINK, Letter, Link
 from vbnfs.reading.walker_words import BOUNDED_SECONDS, CODEC
 
 # Behind all others for the processor from its start on: programs that read do not wait for it.
@@ -79,8 +79,7 @@ class Walker:
             except OSError:
                 self._lose()
                 raise
-        wave, is_over, extents, is_of_indexes, has_all, beside = answer.message
-        return Step(frozenset(wave), is_over, tuple(map(_extent, extents)), is_of_indexes, has_all, tuple(beside))
+        return _step(answer.message)
 
     def start(self) -> None:
         """Have the process there, for walks that will come. Raises `OSError` if it cannot be started."""
@@ -135,6 +134,52 @@ class Walker:
             link.close()
             process.kill()
             process.wait()
+
+
+class WalkerHere:
+    """The same without a process: while a thread walks, others wait for the interpreter's lock."""
+
+    process: Final = None
+
+    def __init__(self) -> None:
+        from vbnfs.reading.walker_program import Walks  # noqa: PLC0415 - no mount needs it
+
+        self._walks = Walks()
+        self._asking = threading.Lock()
+        self._begun: set[int] = set()
+
+    def go_on(self, walk: int, size_bytes: int, blocks: Iterable[tuple[int, bytes | memoryview]]) -> Step:
+        """See `Walker`."""
+        with self._asking:
+            if walk not in self._begun:
+                self._walks.follow(["begin", walk, size_bytes], b"")
+                self._begun.add(walk)
+            for index, data in blocks:
+                self._walks.follow(["block", walk, index], bytes(data))
+            answer = self._walks.follow(["go", walk], b"")
+        return _step(CODEC.decode(CODEC.encode(answer)))
+
+    def start(self) -> None:
+        """See `Walker`: it is there."""
+
+    def end(self, walk: int) -> None:
+        """See `Walker`."""
+        with self._asking:
+            self._begun.discard(walk)
+            self._walks.follow(["end", walk], b"")
+
+    def close(self) -> None:
+        """See `Walker`: nothing is to be ended."""
+
+
+def new_walker() -> Walker | WalkerHere:
+    """What walks, as this system has it."""
+    return Walker() if CAN_LINK else WalkerHere()
+
+
+def _step(answer: list[Any]) -> Step:
+    wave, is_over, extents, is_of_indexes, has_all, beside = answer
+    return Step(frozenset(wave), is_over, tuple(map(_extent, extents)), is_of_indexes, has_all, tuple(beside))
 
 
 def _extent(fields: list[Any]) -> Extent:

@@ -11,7 +11,6 @@ It ends with that socket. It is started with the least priority for the processo
 it ends, and its walks with it.
 """
 
-import signal
 import socket
 import time
 from itertools import islice
@@ -21,7 +20,7 @@ from vbnfs.hdf5.branches import Bounds, Wanted
 from vbnfs.hdf5.structure import Extent
 from vbnfs.hdf5.walk import Walk
 from vbnfs.host.limits import take_little_memory
-from vbnfs.host.message_link import Letter, Link
+from vbnfs.host.message_link import Letter, Link, ignore_ends
 from vbnfs.reading.walker_words import BOUNDED_BYTES, BOUNDED_SECONDS, CODEC, MOST_EXTENTS
 
 _BOUNDS: Final = Bounds(fetched_bytes=BOUNDED_BYTES, block_bytes=BOUNDED_BYTES, seconds=BOUNDED_SECONDS)
@@ -62,7 +61,7 @@ class _OneWalk:
         return self._spent_seconds + (0.0 if self._began is None else time.monotonic() - self._began)
 
 
-class _Walks:
+class Walks:
     """Walks by their numbers."""
 
     def __init__(self) -> None:
@@ -84,10 +83,9 @@ class _Walks:
 
 def main() -> None:
     """Walk until the daemon has ended."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
+    ignore_ends()
     take_little_memory(_MOST_MEMORY_BYTES)
-    walks = _Walks()
+    walks = Walks()
     with socket.socket(fileno=0) as connection:
         link = Link(connection, CODEC)
         while (letter := link.receive()) is not None:

@@ -39,7 +39,7 @@ from vbnfs.reading.block_source import BlockSource
 from vbnfs.reading.fetches import Bytes
 from vbnfs.reading.planner import follows_structure
 from vbnfs.reading.prefetch_queue import Rank
-from vbnfs.reading.walker import Step, Walker
+from vbnfs.reading.walker import Step, new_walker
 from vbnfs.reading.walker_words import BOUNDED_BYTES, BOUNDED_SECONDS
 
 log = structlog.get_logger()
@@ -115,7 +115,7 @@ class Walks:
         self._metrics = metrics
         self._nursery = nursery
         self._index = index
-        self._walker = Walker()
+        self._walker = new_walker()
         self._numbers = itertools.count()
         self._turns = trio.CapacityLimiter(_MOST_WALKS)
         self._threads = trio.CapacityLimiter(_MOST_WALKS)  # none of those that readers need

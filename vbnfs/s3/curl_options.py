@@ -4,6 +4,7 @@ import os
 import socket
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import cache
 from typing import Final
 
 import pycurl
@@ -19,6 +20,8 @@ from vbnfs.s3.ranges import RangeGet
 from vbnfs.s3.trust import Trust
 
 LIBCURL_VERSION: Final[str] = pycurl.version_info()[1]
+_FILES: Final = (pycurl.CAINFO, pycurl.PROXY_CAINFO)
+_FOLDERS: Final = (pycurl.CAPATH, pycurl.PROXY_CAPATH)
 _BUFFER_BYTES: Final = 64 << 10  # libcurl takes ten of it from a connection at the most before the next one's turn
 _SUPPRESS_CONNECT_HEADERS: Final = 265  # CURLOPT_SUPPRESS_CONNECT_HEADERS, curl/curl.h; pycurl has no name for it
 
@@ -38,6 +41,16 @@ _CONNECT_FAILURES: Final = frozenset(
 )  # fmt: skip
 
 
+@cache
+def takes_folders() -> bool:
+    """Whether libcurl takes a folder of certificates: with the TLS of Windows (Schannel) it does not."""
+    try:
+        pycurl.Curl().unsetopt(pycurl.CAPATH)
+    except pycurl.error:  # CURLE_NOT_BUILT_IN
+        return False
+    return True
+
+
 class Authorities:
     """The certificates that are trusted, as options of handles; they have to outlive these.
 
@@ -49,7 +62,8 @@ class Authorities:
         self._file: MemoryFile | None = None
         self.options: dict[int, bytes | str]
         if not trust.pem:  # a folder that is none
-            self.options = {pycurl.CAPATH: os.devnull, pycurl.PROXY_CAPATH: os.devnull}
+            nothing = _FOLDERS if takes_folders() else _FILES
+            self.options = dict.fromkeys(nothing, os.devnull)
             return
         self.options = {pycurl.CAINFO_BLOB: trust.pem, pycurl.PROXY_CAINFO_BLOB: trust.pem}
         with suppress(OSError):
@@ -60,7 +74,7 @@ class Authorities:
 def new_handle(get: RangeGet, authorities: Authorities, proxy: Proxy | None) -> pycurl.Curl:
     """A handle for a GET, without the functions that take its reply (curl_easy_setopt(3))."""
     handle = pycurl.Curl()
-    for option in (pycurl.CAINFO, pycurl.CAPATH, pycurl.PROXY_CAINFO, pycurl.PROXY_CAPATH):
+    for option in (*_FILES, *(_FOLDERS if takes_folders() else ())):
         handle.unsetopt(option)  # the library's own
     options: dict[int, int | str | bytes | Sequence[str]] = {
         pycurl.URL: get.url,
@@ -96,7 +110,7 @@ def _proxy_options(proxy: Proxy | None) -> dict[int, bytes | str | int]:
 
 def _keep_alive(descriptor: int, _purpose: int) -> int:
     """CURLOPT_SOCKOPTFUNCTION, of each new connection."""
-    with suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as connection:
+    with suppress(OSError), socket.fromfd(descriptor, socket.AF_INET, socket.SOCK_STREAM) as connection:  # or IPv6
         for option in KEEPALIVE:
             connection.setsockopt(*option)
     return pycurl.SOCKOPT_OK

@@ -2,7 +2,9 @@
 
 A connection that is dead without a word (the network changed, the laptop slept) looks like one that is idle. One
 proof retires all that were opened before: a connection was silent, and a newer one has brought something. A suspend
-needs no proof. The clocks show it: CLOCK_BOOTTIME goes on meanwhile, CLOCK_MONOTONIC does not (clock_gettime(2)).
+needs no proof. The clocks show it: one goes on meanwhile (host/clocks.py), and CLOCK_MONOTONIC does not.
+
+On Windows all clocks go on: there a connection that is dead is found by its silence alone.
 """
 
 import math
@@ -11,15 +13,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
+from vbnfs.host.clocks import boot_time
+
 _SUSPENDED_SECONDS: Final = 5.0  # the clocks are read one after the other, on a machine that may be busy in between
 _SILENT_SECONDS: Final = 1.0  # less says nothing of a connection
 _LATELY_SECONDS: Final = 5.0  # what was silent before that says nothing of the others
 
 Clock = Callable[[], float]
-
-
-def _boot_time() -> float:
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class Generations:
@@ -28,7 +28,7 @@ class Generations:
     `awake` and `always` are clocks in seconds: the second one goes on while the machine is suspended.
     """
 
-    def __init__(self, *, awake: Clock = time.monotonic, always: Clock = _boot_time) -> None:
+    def __init__(self, *, awake: Clock = time.monotonic, always: Clock = boot_time) -> None:
         self._awake = awake
         self._always = always
         self._asleep_seconds = always() - awake()

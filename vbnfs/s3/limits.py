@@ -1,21 +1,17 @@
 """How long a server may take (pure)."""
 
-import socket
 from dataclasses import dataclass
 from typing import Final
+
+from vbnfs.host.keepalive import keepalive_options
 
 CONNECT_SECONDS: Final = 10.0
 SILENCE_SECONDS: Final = 15.0  # without a single byte
 LEAST_BYTES: Final = 64 << 10  # a body that brings less than this, and not its end, ...
 LEAST_SECONDS: Final = 30.0  # ... within that is given up: all readers that share the request would wait for hours
 
-# The kernel asks an idle connection for a sign of life, and ends one that owes an answer for too long (tcp(7)).
-KEEPALIVE: Final = (
-    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 10),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5),
-    (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(SILENCE_SECONDS * 1000)),
-)
+# The kernel asks an idle connection for a sign of life, and ends one that owes an answer for too long.
+KEEPALIVE: Final = keepalive_options(SILENCE_SECONDS)
 
 
 @dataclass(frozen=True, slots=True)
