@@ -1,6 +1,22 @@
 """vbnfs: a versioned scientific dataset on S3 as a local, read-only file system.
 
 In Python `vbnfs.Dataset` has the same files without a mount; docs/python.md is its guide.
+
+>>> dataset = vbnfs.Dataset()  # that of the settings; S3 is asked at the first use
+>>> dataset.versions
+['0.4.0', '0.5.0']
+>>> dataset.latest.units.shape  # tables are pandas frames, as AllenSDK has them
+(3, 3)
+>>> session = dataset.session(1044385384)
+>>> with session.h5() as file:  # h5py; or session.nwb(), session.lfp("probeA").h5()
+...     file["units/spike_times"][:2].tolist()
+[0.0, 0.5]
+>>> session.prefetch(lfp="yes")["outcome"].tolist()  # all of its files, in the cache and checked
+['good', 'good']
+
+Files of any kind: `Dataset.open`, `File.read_bytes`, `RemoteFile`. Keeping and checking: `Dataset.pin`,
+`Version.verify`. What changed, and what to say in a paper: `Dataset.diff`, `Session.cite`. AllenSDK's own class:
+`allensdk_cache`.
 """
 
 TYPE_CHECKING = False  # as typing.TYPE_CHECKING: importing this imports nothing

@@ -5,6 +5,7 @@ import hashlib
 import inspect
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import h5py
 import pytest
@@ -34,8 +35,8 @@ def names_of(public: type) -> dict[str, object]:
     return {public.__name__: public, **{f"{public.__name__}.{name}": item for name, item in documented.items()}}
 
 
-@pytest.mark.parametrize("public", PUBLIC, ids=lambda public: public.__name__)
-def test_examples(public: type, release: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("public", [vbnfs, *PUBLIC], ids=lambda public: public.__name__)
+def test_examples(public: type | ModuleType, release: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each example of a class prints what it says, on a cache of its own."""
     monkeypatch.setenv("VBNFS_ENDPOINT_URL", release)
     monkeypatch.setenv("VBNFS_CACHE_DIR", str(tmp_path / "cache"))

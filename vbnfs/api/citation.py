@@ -14,7 +14,7 @@ class Citation:
     """Dataset versions and files, as text for a paper's methods: `print(citation)`, and as a frame.
 
     >>> citation = vbnfs.Dataset().latest.session(1044385384).cite()
-    >>> print(citation.text)  # doctest: +ELLIPSIS
+    >>> print(citation.text)
     Data: visual-behavior-neuropixels, version 0.5.0 (s3://visual-behavior-neuropixels-data/...), 1 file, ...
     >>> list(citation.files.columns)
     ['dataset_version', 'hash', 'size_bytes', 'key', 'version_id', 'url']

@@ -27,6 +27,7 @@ class Dataset:
     Python values: `Dataset(cache_dir="/data/cache", offline=True)`. Those of the file and of the environment hold as
     everywhere.
 
+    `latest` and `version("0.5.0")` have tables and files, `session(id)` has a session's, `open(path)` opens any file.
     S3 is asked at the first use. Objects can be used by any thread, also where an event loop runs, and pickled; a
     child process opens the dataset for itself. Raises `UsageError` for a setting that is wrong.
 
@@ -209,7 +210,7 @@ class Dataset:
 
         `tables`: those that changed are fetched, and compared by row and column. Raises `DatasetError`.
 
-        >>> vbnfs.Dataset().diff("0.4.0", "0.5.0")  # doctest: +ELLIPSIS
+        >>> vbnfs.Dataset().diff("0.4.0", "0.5.0")
         <vbnfs.Difference 0.4.0 to 0.5.0: 1 file, ... to fetch>
         """
         return compare(self._connection, old, new or self.versions[-1], with_tables=tables)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vbnfs.access.opening import url_of
+from vbnfs.access.paths_in_use import PathsInUse
 from vbnfs.access.wanted import Wanted
 from vbnfs.api.connection import Connection, Parts
 from vbnfs.api.extras import required
@@ -169,12 +170,12 @@ class File:
         with as_os_errors(self.path):
             held = self.connection.run(_held_path, self.entry)
         if held is not None:
-            path, number = held
+            path, number, in_use = held
             with suppress(OSError):  # evicted in this moment: it is fetched
                 file: h5py.File = h5py.File(path, "r")
-                weakref.finalize(file, _let_go, self.connection, number).atexit = False
+                weakref.finalize(file, in_use.let_go, number).atexit = False
                 return file
-            _let_go(self.connection, number)
+            in_use.let_go(number)
         opened = self.open()
         opened.expect_structure()
         return h5py.File(opened, "r")
@@ -205,10 +206,6 @@ async def _local_path(parts: Parts, entry: DataFile) -> Path | None:
     return await parts.files.checked_path(await parts.files.content(entry))
 
 
-async def _held_path(parts: Parts, entry: DataFile) -> tuple[Path, int] | None:
-    return await parts.files.held_path(await parts.files.content(entry))
-
-
-def _let_go(connection: Connection, number: int) -> None:
-    """Also called by destructors, in any thread. After a fork it is the parent's to let go."""
-    connection.soon(lambda: connection.value.files.in_use.let_go(number))
+async def _held_path(parts: Parts, entry: DataFile) -> tuple[Path, int, PathsInUse] | None:
+    held = await parts.files.held_path(await parts.files.content(entry))
+    return None if held is None else (*held, parts.files.in_use)

@@ -5,6 +5,7 @@ wave, up to 64 MiB at a time; then the caller's thread takes it from where it ca
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -41,7 +42,8 @@ class Here:
 
     def hand_on(self) -> None:
         """In the event loop's thread: have its reader know which reads were answered."""
-        self.reader.note_answered(self.answered.take())
+        with suppress(RuntimeError):  # the dataset is just being closed
+            self.reader.note_answered(self.answered.take())
 
 
 class Reading:

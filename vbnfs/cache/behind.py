@@ -101,13 +101,20 @@ class Behind:
     def forget_deleted(self) -> None:
         """Close what is deleted. Who makes room in the cache does not wait for a place that hangs."""
         for place in self._that_answer():
-            closing = threading.Thread(target=self._forget_deleted_of, args=(place,), daemon=True)
-            closing.start()
+            question = self._begin(place)  # before the thread begins, which may take its time
+            closing = threading.Thread(target=self._forget_deleted_of, args=(place, question), daemon=True)
+            try:
+                closing.start()
+            except RuntimeError:  # no more threads
+                self._end(question)
+                raise
             closing.join(_PATIENCE_SECONDS)
 
-    def _forget_deleted_of(self, place: StoredBlocks) -> None:
-        with self._asking(place):
+    def _forget_deleted_of(self, place: StoredBlocks, question: object) -> None:
+        try:
             place.forget_deleted()
+        finally:
+            self._end(question)
 
     def _that_answer(self) -> Sequence[StoredBlocks]:
         now = time.monotonic()
@@ -117,11 +124,18 @@ class Behind:
 
     @contextmanager
     def _asking(self, place: StoredBlocks) -> Iterator[None]:
-        question = object()
-        with self._lock:
-            self._asked[question] = place, time.monotonic()
+        question = self._begin(place)
         try:
             yield
         finally:
-            with self._lock:
-                del self._asked[question]
+            self._end(question)
+
+    def _begin(self, place: StoredBlocks) -> object:
+        question = object()
+        with self._lock:
+            self._asked[question] = place, time.monotonic()
+        return question
+
+    def _end(self, question: object) -> None:
+        with self._lock:
+            del self._asked[question]

@@ -48,7 +48,7 @@ def _now(entry: MountEntry) -> MountEntry:
 
 
 class Watched:
-    """A mount, asked by a thread that ends with this process."""
+    """A mount, asked by a thread until `end`. A thread that waits for a daemon ends with this process."""
 
     def __init__(self, entry: MountEntry, interval_seconds: float, ask: Ask = _ask) -> None:
         self.entry = entry
@@ -59,11 +59,12 @@ class Watched:
         self._sample: Sample | None = None
         self._reason: str | None = None
         self._asked_at = time.monotonic()
+        self._is_over = threading.Event()
         threading.Thread(target=self._run, daemon=True).start()
 
     def _run(self) -> None:
         before: tuple[float, Figures] | None = None
-        while True:
+        while not self._is_over.is_set():
             began = self._asked_at = time.monotonic()
             try:
                 now = self._ask(self.entry)
@@ -74,7 +75,11 @@ class Watched:
                 sample = Sample(now) if before is None else Sample(now, before[1], began - before[0])
                 before = (began, now)
                 self._set(sample, None)
-            time.sleep(self._interval_seconds)
+            self._is_over.wait(self._interval_seconds)
+
+    def end(self) -> None:
+        """Ask no more."""
+        self._is_over.set()
 
     def _set(self, sample: Sample | None, reason: str | None) -> None:
         with self._changed:
@@ -136,6 +141,9 @@ def watch(
             _draw(watched, fetches, interval_seconds)
     except KeyboardInterrupt:  # how watching ends
         return
+    finally:
+        for one in watched:
+            one.end()
     reasons = [f"{one.entry.mountpoint}: {reason}" for one in watched if (reason := one.state[1]) is not None]
     if is_once and reasons:
         raise MountError("\n".join(reasons))

@@ -84,7 +84,11 @@ class Walker:
     def start(self) -> None:
         """Have the process there, for walks that will come. Raises `OSError` if it cannot be started."""
         with self._asking:
-            self._link()
+            try:
+                self._link()
+            except OSError:  # also where `close` came while it was being started
+                self._lose()
+                raise
 
     def end(self, walk: int) -> None:
         """Forget a walk."""

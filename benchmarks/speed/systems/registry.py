@@ -3,6 +3,7 @@
 import shlex
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -45,7 +46,11 @@ class Known:
 SYSTEMS: Final[Mapping[str, Known]] = {
     INDEXED: Known(lambda site, place: IndexedVbnfs(INDEXED, site, place)),
     IN_PYTHON: Known(lambda site, place: VbnfsInPython(IN_PYTHON, site, place, "vbnfs-python")),
-    BY_FSSPEC: Known(lambda site, place: VbnfsInPython(BY_FSSPEC, site, place, "vbnfs-fsspec")),
+    BY_FSSPEC: Known(
+        lambda site, place: VbnfsInPython(BY_FSSPEC, site, place, "vbnfs-fsspec"),
+        module="fsspec",
+        python=Path(sys.executable),
+    ),
     "rclone": Known(lambda site, place: Rclone("rclone", site, place), program="rclone"),
     "rclone-tuned": Known(lambda site, place: Rclone("rclone-tuned", site, place, tuned=True), program="rclone"),
     "s3fs": Known(lambda site, place: S3fs("s3fs", site, place), program="s3fs"),

@@ -1,6 +1,6 @@
 """AllenSDK as a test drives it: unmodified, in a process and an environment of its own (`script/setup allensdk`).
 
-Importing it takes seconds. A script that a test waits for runs in a process that is forked where all is imported.
+Importing it takes seconds. Each script runs in a process that is forked from one that has imported all.
 """
 
 import atexit
@@ -8,7 +8,6 @@ import json
 import os
 import select
 import subprocess
-from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -50,7 +49,6 @@ def read_everything(session):
         found[name] = type(value).__name__
     return found
 """
-_ONE_SCRIPT: Final = "cache_dir = sys.argv[1]\n"
 # Each line has a script, its cache_dir, variables, and files for the output; the answer is how its process ended.
 _FORKING: Final = """
 import os, traceback
@@ -60,8 +58,9 @@ def run(script, cache_dir, environment, *output):
         os.dup2(os.open(name, os.O_RDWR | os.O_CREAT), descriptor)
     os.environ.clear()
     os.environ.update(environment)
+    globals()["cache_dir"] = cache_dir
     try:
-        exec(script, globals() | {"cache_dir": cache_dir})
+        exec(script, globals())
     except BaseException:
         traceback.print_exc()
         return 1
@@ -85,36 +84,15 @@ def python() -> Path:
     return _PYTHON
 
 
-def start(script: str, cache_dir: Path, **environment: str) -> subprocess.Popen[str]:
-    """Start a script in a new process; `answered` waits for it."""
-    command = [str(python()), "-c", _PRELUDE + _ONE_SCRIPT + script, str(cache_dir)]
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=_variables(environment)
-    )
-
-
-def answered(process: subprocess.Popen[str]) -> Any:
-    """What a script answers; it must succeed."""
-    out, err = process.communicate(timeout=_TIMEOUT_SECONDS)
-    return _answer_of(process.returncode, out, err)
-
-
 def ask(script: str, cache_dir: Path, **environment: str) -> Any:
     """Run a script to its end, and return what it answers; it must succeed."""
     with TemporaryDirectory() as folder:
         out, err = Path(folder) / "out", Path(folder) / "err"
-        asked = [script, str(cache_dir), _variables(environment), str(out), str(err)]
+        variables = {**os.environ, "AWS_EC2_METADATA_DISABLED": "true", **environment}
+        asked = [script, str(cache_dir), variables, str(out), str(err)]
         status = _forking_process(python()).run(json.dumps(asked))
-        return _answer_of(status, out.read_text(), err.read_text())
-
-
-def _variables(more: Mapping[str, str]) -> Mapping[str, str]:
-    return {**os.environ, "AWS_EC2_METADATA_DISABLED": "true", **more}
-
-
-def _answer_of(status: int, out: str, err: str) -> Any:
-    assert status == 0, err
-    return json.loads(out.splitlines()[-1])
+        assert status == 0, err.read_text()
+        return json.loads(out.read_text().splitlines()[-1])
 
 
 class _ForkingProcess:

@@ -12,7 +12,7 @@ import pytest
 from tests.fakes.s3_server import FakeS3Server
 from tests.fakes.store import MemoryStore
 from tests.fixtures_mount import Mount, Mounts
-from tests.scenarios.allensdk.sdk import answered, ask, forget_last_used, start
+from tests.scenarios.allensdk.sdk import ask, forget_last_used
 from vbnfs.demo.server import SeaweedServer
 from vbnfs.demo.upload import DemoRelease
 
@@ -310,13 +310,21 @@ def test_eight_processes_at_once(mounts: Mounts, seaweed: SeaweedServer, tiny_re
     mount = mounts(seaweed.endpoint_url)
     session_id = int(table(tiny_release, "ecephys_sessions")["ecephys_session_id"][0])
     script = f"""
-cache = Neuropixels.from_local_cache(cache_dir=cache_dir)
-session = cache.get_ecephys_session({session_id})
-lfp = session.get_lfp(session.probes.index[0])
-answer([cache.current_manifest(), sum(len(times) for times in session.spike_times.values()), lfp.values.tolist()])
+import multiprocessing
+context = multiprocessing.get_context("fork")
+all_are_there = context.Barrier(8)
+
+def read(_):
+    all_are_there.wait()
+    cache = Neuropixels.from_local_cache(cache_dir=cache_dir)
+    session = cache.get_ecephys_session({session_id})
+    lfp = session.get_lfp(session.probes.index[0])
+    return [cache.current_manifest(), sum(len(times) for times in session.spike_times.values()), lfp.values.tolist()]
+
+with context.Pool(8) as pool:
+    answer(pool.map(read, range(8), chunksize=1))
 """
-    processes = [start(script, mount.path / "allensdk") for _ in range(8)]
-    first, *others = [answered(process) for process in processes]
+    first, *others = ask(script, mount.path / "allensdk")
     assert others == [first] * 7
     newest = tiny_release.versions[-1]
     assert first[0] == manifest_name(newest)
