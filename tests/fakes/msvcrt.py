@@ -1,4 +1,4 @@
-"""The locks of Windows' C library, made of those of Linux."""
+"""Windows' C library, as far as it is used: its locks, made of those of Linux, and handles of files."""
 
 import errno
 import fcntl
@@ -24,5 +24,6 @@ def msvcrt() -> ModuleType:
         except BlockingIOError:
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES)) from None
 
+    module.get_osfhandle = lambda descriptor: descriptor + 1000  # type: ignore[attr-defined]
     module.locking, module.LK_UNLCK, module.LK_NBLCK = locking, 0, 2  # type: ignore[attr-defined]
     return module

@@ -117,7 +117,7 @@ def test_locks_of_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     """As Windows has them: byte by byte, all or none, given back one by one; a file is locked far behind its end."""
     monkeypatch.setattr(locks, "_HAS_OFD", False)
     monkeypatch.setattr(locks, "_HAS_FCNTL", False)
-    monkeypatch.setattr(locks, "_msvcrt", msvcrt())
+    monkeypatch.setattr(locks, "MSVCRT", msvcrt())
     path = tmp_path / "file"
     path.write_bytes(b"data")
     with path.open("r+b") as file, path.open("r+b") as other:
@@ -131,6 +131,6 @@ def test_locks_of_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         assert file.read() == b"data"
     with path.open("r+b") as other:
         assert locks.lock_patiently(other.fileno(), 5)
-    monkeypatch.setattr(locks, "_msvcrt", None)
+    monkeypatch.setattr(locks, "MSVCRT", None)
     with path.open("r+b") as other, pytest.raises(OSError, match=os.strerror(errno.ENOLCK)):
         locks.lock_file(other.fileno())

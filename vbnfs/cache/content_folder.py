@@ -14,6 +14,7 @@ from vbnfs.blocks import BLOCK_BYTES, CHECKSUM_BYTES
 from vbnfs.host.atomic import abandoned_folder, lock_new_folder
 from vbnfs.host.folders import Folder
 from vbnfs.host.places import Place, open_file, open_folder
+from vbnfs.host.sparse import make_long
 from vbnfs.host.syncing import sync_data
 
 FORMAT: Final = "blocks-v2"  # of all that is below: its version stands in the path
@@ -96,7 +97,7 @@ def make_folder(place: Place, shape: Shape) -> None:
             for file, length in ((DATA, shape.data_bytes), (CHECKSUMS, shape.checksums_bytes)):
                 descriptor = open_file(folder, file, os.O_RDWR | os.O_CREAT | os.O_EXCL)
                 try:
-                    os.ftruncate(descriptor, length)
+                    make_long(descriptor, length)
                 finally:
                     os.close(descriptor)
             move_folder(above, name, above, place.name)

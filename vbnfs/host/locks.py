@@ -32,13 +32,13 @@ else:
     _HAS_FCNTL, _KINDS = True, (fcntl.F_RDLCK, fcntl.F_WRLCK, fcntl.F_UNLCK)
     _HAS_OFD = hasattr(fcntl, "F_OFD_SETLK") and _KINDS == (0, 1, 2)
 
-_msvcrt: Any = None
+MSVCRT: Any = None  # Windows' C library, where there is that
 try:
     import msvcrt
 except ImportError:  # any other system
     pass
 else:
-    _msvcrt = msvcrt
+    MSVCRT = msvcrt
 
 SHARED: Final = 0  # F_RDLCK, F_WRLCK and F_UNLCK of fcntl(2) on Linux
 EXCLUSIVE: Final = 1
@@ -46,6 +46,7 @@ UNLOCKED: Final = 2
 # struct flock as fcntl(2) takes it on Linux, with 64-bit offsets: type, whence, start, length, pid.
 _FLOCK: Final = Struct("hhqqi0q")
 _AGAIN_SECONDS: Final = 0.02
+_NO_LOCKS: Final = frozenset({errno.EBADF, errno.EINVAL})  # of msvcrt.locking(): any other error is of another's lock
 _FILES_BYTE: Final = (1 << 31) - 2  # of Windows' locks of whole files; offsets of msvcrt.locking() are of 31 bits
 _BYTES: Final = 1 << 30  # ... and of parts: two parts may share one
 
@@ -153,19 +154,21 @@ def _lock_bytes(descriptor: int, kind: int, places: Sequence[int]) -> None:
 
 def _lock_byte(descriptor: int, place: int) -> bool:
     """Lock a byte: LockFile. False where it is locked, by this process, too."""
-    if _msvcrt is None:
+    if MSVCRT is None:
         raise _none()
     try:
         with at_position(descriptor, place):
-            _msvcrt.locking(descriptor, _msvcrt.LK_NBLCK, 1)
-    except PermissionError:
+            MSVCRT.locking(descriptor, MSVCRT.LK_NBLCK, 1)
+    except OSError as error:
+        if error.errno in _NO_LOCKS:
+            raise
         return False
     return True
 
 
 def _unlock_byte(descriptor: int, place: int) -> None:
     with at_position(descriptor, place):
-        _msvcrt.locking(descriptor, _msvcrt.LK_UNLCK, 1)
+        MSVCRT.locking(descriptor, MSVCRT.LK_UNLCK, 1)
 
 
 def _none() -> OSError:

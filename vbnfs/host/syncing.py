@@ -5,6 +5,7 @@ import os
 from typing import Final
 
 _HAS_FDATASYNC: Final = hasattr(os, "fdatasync")
+_FOR_WRITERS_ALONE: Final = frozenset({errno.EBADF, errno.EACCES})  # what Windows says of a file that is only read
 _HAS_FUTIMENS: Final = os.utime in os.supports_fd
 
 
@@ -16,7 +17,7 @@ def sync_data(descriptor: int) -> None:
     try:
         os.fsync(descriptor)
     except OSError as error:
-        if error.errno != errno.EBADF:  # Windows syncs for writers alone
+        if error.errno not in _FOR_WRITERS_ALONE:
             raise
 
 
