@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.fakes.dataset import FakeDataset
+from tests.fakes.dataset import FakeDataset, serve
 from tests.fakes.s3_server import FakeS3Server, Reply, Request, error
 from tests.fakes.store import Pattern
 from tests.fixtures_mount import run_vbnfs
@@ -272,3 +272,14 @@ def test_a_terminal_has_a_bar_and_ctrl_c_says_how_to_go_on(server: FakeS3Server,
 def always_slow(request: Request, honest: Reply) -> Reply | None:
     """Ranges come slowly: 1 MiB a second each."""
     return replace(honest, bytes_per_second=MIB) if request.kind == "get_range" else None
+
+
+def test_a_table_that_names_no_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sessions cannot be chosen by a table without `file_id`: the commands say so, and what to do."""
+    files = {"project_metadata/ecephys_sessions.csv": b"ecephys_session_id,sex\n11,F\n"}
+    with serve({"0.5.0": files}) as server:
+        monkeypatch.setenv("VBNFS_ENDPOINT_URL", server.endpoint_url)
+        for command in ("prefetch", "cite"):
+            done = run_vbnfs(command, "--sessions", "sex == 'F'")
+            assert done.returncode == 1
+            assert "ecephys_sessions: the table names no files of its rows; name the files by" in done.stderr

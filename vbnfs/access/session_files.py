@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from vbnfs.dataset.kinds import BEHAVIOR, LFP, SESSION, kind_of
 from vbnfs.dataset.manifest import DataFile, Manifest, tables_of
+from vbnfs.errors import DatasetError
 
 if TYPE_CHECKING:
     from vbnfs.access.project_tables import ProjectTables
@@ -63,7 +64,8 @@ async def _rows(
     async with open_tables(manifest) as tables:
         finder = Finder(tables)
         name, wanted = await finder.matching(table, asked)
-        files = await finder.files(name) or []
+        if (files := await finder.files(name)) is None:
+            raise DatasetError(f"{name}: the table names no files of its rows; name the files by their paths")
         return [one for one, is_wanted in zip(files, wanted.tolist(), strict=True) if is_wanted]
 
 

@@ -103,6 +103,7 @@ SECTIONS: Final[Sequence[tuple[type[VbnfsError], str, str]]] = (
     (errors.ReadOnlyError, "", "read-only-file-system"),
     (DatasetError, "nothing to fetch", "vbnfs-prefetch-finds-nothing-to-fetch"),
     (DatasetError, "not in the dataset", _PATH),
+    (DatasetError, "name the files by their paths", _PATH),
     (DatasetError, "no such file or folder", _PATH),
     (DatasetError, "no folders are there yet", _PATH),
     (DatasetError, "not in a vbnfs mount", _PATH),
