@@ -13,7 +13,7 @@ from hypothesis import settings
 
 from vbnfs.s3.trust import VARIABLES
 
-pytest_plugins = ["tests.fixtures_s3", "tests.fixtures_mount", "tests.fixtures_receiving"]
+pytest_plugins = ["tests.fixtures_s3", "tests.fixtures_mount", "tests.fixtures_receiving", "tests.door"]
 
 # A busy machine is no failure: no example has a deadline.
 settings.register_profile("suite", deadline=None)
