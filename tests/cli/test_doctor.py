@@ -14,6 +14,7 @@ from click.testing import CliRunner
 
 from tests.fakes.dataset import serve
 from tests.fixtures_mount import run_vbnfs
+from tests.mount_namespaces import NO_MOUNTS
 from tests.test_documents import ROOT, anchors_of
 from vbnfs.cli import doctor as work
 from vbnfs.cli.main import cli
@@ -28,7 +29,7 @@ SESSION = "ecephys_sessions/ecephys_session_1044385384.nwb"
 # Other tests' mounts are not this one's business: a mount namespace without them.
 _ALONE = (
     *("unshare", "--mount", "--propagation", "private", "sh", "-c"),
-    'umount --all --lazy --types fuse.vbnfs; exec "$@"',
+    f'{NO_MOUNTS}; exec "$@"',
     "sh",
 )
 

@@ -585,7 +585,7 @@ async def test_requests_that_vanish(world: World, nursery: trio.Nursery, monkeyp
     world.kernel.ask(Opcode.GETATTR)
     monkeypatch.setattr(world.device, "read", vanish)
     nursery.start_soon(world.server.serve)
-    for _ in range(5):
+    for _ in range(10):  # which task of a batch comes first is left to chance
         await trio.lowlevel.checkpoint()
     assert 5 < next(reads) < MOST_REQUESTS
 

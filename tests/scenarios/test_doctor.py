@@ -14,6 +14,7 @@ import pytest
 from tests.fakes.disks import freezable_disk, freeze, thaw
 from tests.fakes.name_server import NameServer
 from tests.fixtures_mount import Mounts, run_vbnfs, until
+from tests.mount_namespaces import NO_MOUNTS
 from tests.scenarios.system.namespace import HOME, LAB, MEMBER, USER, Namespace
 from vbnfs.demo.server import SeaweedServer
 from vbnfs.demo.upload import DemoRelease
@@ -59,7 +60,7 @@ def test_leftover_mounts(seaweed: SeaweedServer, tiny_release: DemoRelease, moun
 def test_a_name_server_that_hangs(tmp_path: Path) -> None:
     """Where the network's name server does not answer, that is the one thing to do, and the command ends in time."""
     resolv = tmp_path / "resolv.conf"
-    setup = 'mount --bind "$1" /etc/resolv.conf; umount --all --lazy --types fuse.vbnfs; shift; exec "$@"'
+    setup = f'{NO_MOUNTS}; mount --bind "$1" /etc/resolv.conf; shift; exec "$@"'
     inside = ["unshare", "--mount", "--propagation", "private", "sh", "-euc", setup, "sh", str(resolv)]
     with NameServer(hangs=True, address="127.83.0.2") as name_server:
         resolv.write_text(f"nameserver {name_server.address}\noptions timeout:1 attempts:1\n")

@@ -17,6 +17,7 @@ from tests.fakes.dataset import PROJECT, serve
 from tests.fakes.s3_server import FakeS3Server, for_kind, held
 from tests.fakes.store import Pattern
 from tests.fixtures_mount import Mount, Mounts, run_vbnfs, until, without_address
+from tests.mount_namespaces import ALONE
 from tests.scenarios.test_ends import threads_of
 from vbnfs.daemon.alone import alone_on
 from vbnfs.fuse.mounting import open_mount
@@ -391,7 +392,7 @@ def test_a_daemon_that_was_stopped_with_a_question(tmp_path: Path) -> None:
     """Commands end that ask a mount whose daemon reads the kernel's questions and answers none."""
     (tmp_path / "mnt").mkdir()
     done = subprocess.run(
-        ["unshare", "--mount", "--propagation", "private", sys.executable, "-c", _STOPPED, tmp_path / "mnt"],
+        [*ALONE, sys.executable, "-c", _STOPPED, tmp_path / "mnt"],
         capture_output=True,
         text=True,
         check=False,
@@ -420,7 +421,7 @@ except MountError as error:
     print(error)
 """
     done = subprocess.run(
-        ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh", python],
+        [*ALONE, "sh", "-c", script, "sh", python],
         capture_output=True,
         text=True,
         check=False,

@@ -103,4 +103,5 @@ def test_tables_with_pandas_of_allensdk(environment: Path) -> None:
     python = environment / "bin" / "python"
     run(environment / "bin" / "pip", "install", "--quiet", "pytest", "hypothesis")
     options = ("-c", "/dev/null", "--rootdir", ROOT, "--noconftest", "-q", "-p", "no:cacheprovider")
+    options = (*options, "--hypothesis-profile", "ci")  # hypothesis's own: no example has a deadline
     assert " passed" in run(python, "-m", "pytest", *options, ROOT / "tests" / "tables")

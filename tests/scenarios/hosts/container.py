@@ -10,6 +10,9 @@ from typing import Any, Self
 _SETUP = r"""
 set -eu
 [ "$3" = rshared ] || mount --make-rslave /
+# Other tests' mounts are not held here: their daemons would not end.
+findmnt --raw --noheadings --types fuse.vbnfs --output TARGET | grep --invert-match --fixed-strings "$1" |
+    xargs --no-run-if-empty --delimiter '\n' umount --lazy --no-canonicalize 2>/dev/null || :
 mount --rbind "$1" "$2"
 mount "--make-$3" "$2"
 echo ready

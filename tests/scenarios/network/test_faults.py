@@ -33,6 +33,7 @@ from tests.fakes.s3_server import (
     times,
 )
 from tests.fakes.store import MemoryStore, Pattern
+from tests.mount_namespaces import NO_MOUNTS
 from vbnfs.access.opening import make_client, make_reading_client
 from vbnfs.config.sources import load_config
 from vbnfs.errors import (
@@ -371,7 +372,7 @@ def run_with_name_server(function: Callable[[], Awaitable[None]], tmp_path: Path
     """Run a function of this module in a process whose system has `NameServer` for names."""
     resolv = tmp_path / "resolv.conf"
     resolv.write_text(f"nameserver {NAME_SERVER}\noptions timeout:30 attempts:1\n")
-    setup = 'mount --bind "$1" /etc/resolv.conf && exec "$2" -c "$3"'
+    setup = f'{NO_MOUNTS}; mount --bind "$1" /etc/resolv.conf && exec "$2" -c "$3"'
     program = f"import trio; from {__name__} import {function.__name__} as run; trio.run(run)"
     done = subprocess.run(
         ["unshare", "--mount", "--propagation", "private", "sh", "-c", setup, "sh", resolv, sys.executable, program],

@@ -14,6 +14,7 @@ from tests.fakes.dataset import FakeDataset
 from tests.fakes.http_proxy import HttpProxy
 from tests.fakes.s3_server import FakeS3Server
 from tests.fixtures_mount import Mounts, run_vbnfs
+from tests.mount_namespaces import NO_MOUNTS
 
 NAME: Final = "notes/101/a.txt"
 DATA: Final = b"the one" * 1000
@@ -241,7 +242,7 @@ def test_the_systems_own_store(server: FakeS3Server, certificate: Certificate, t
     store = Path("/etc/ssl/certs/ca-certificates.crt")
     ours = tmp_path / "ca-certificates.crt"
     ours.write_bytes(store.read_bytes() + certificate.path.read_bytes())
-    commands = f'mount --bind "$1" {store} && shift && exec "$@"'
+    commands = f'{NO_MOUNTS}; mount --bind "$1" {store} && shift && exec "$@"'
     vbnfs = [sys.executable, "-m", "vbnfs", "verify", "--fetch", NAME, "--endpoint-url", server.endpoint_url]
     done = subprocess.run(
         ["unshare", "--mount", "--propagation", "private", "sh", "-c", commands, "sh", ours, *vbnfs],

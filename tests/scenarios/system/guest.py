@@ -25,7 +25,7 @@ _BOOT = r"""
 set -eu
 lower=$1 work=$2; shift 2
 mount --make-rprivate /
-umount --all --lazy --types fuse.vbnfs  # other tests' mounts are not held here
+umount --all --lazy --no-canonicalize --types fuse.vbnfs 2>/dev/null || :  # other tests' mounts are not held here
 mount -t tmpfs tmpfs "$work"
 mkdir "$work/upper" "$work/work" "$work/root"
 mount -t overlay overlay -o "lowerdir=$lower,upperdir=$work/upper,workdir=$work/work" "$work/root"

@@ -1,0 +1,6 @@
+"""Mount namespaces without the mounts of other tests: a copy of a mount keeps its daemon alive."""
+
+from typing import Final
+
+NO_MOUNTS: Final = "umount --all --lazy --no-canonicalize --types fuse.vbnfs 2>/dev/null || :"
+ALONE: Final = ("unshare", "--mount", "--propagation", "private", "sh", "-c", f'{NO_MOUNTS}; exec "$@"', "sh")
