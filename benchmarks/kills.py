@@ -66,7 +66,6 @@ def kill_again_and_again(count: int, *, seed: int, directory: Path | None = None
                         time.sleep(chance.uniform(0.0, 0.5))
                         os.kill(pid, signal.SIGKILL)
                         kills.ready_seconds.append(place.mount())
-                place.umount()  # its daemon has written its last block when this returns
             finally:
                 place.clear()
     return kills

@@ -111,8 +111,10 @@ class Place:
         return found
 
     def clear(self) -> None:
-        """Take all mounts away, dead ones as well."""
+        """Take all mounts away, dead ones as well. Daemons have ended, and write no more, when this returns."""
         for path in self.path.glob("mnt*"):
+            with suppress(RuntimeError, ProcessLookupError):  # dead, or not mounted
+                self.umount(int(path.name.removeprefix("mnt")))
             command = ["umount", "--lazy"] if os.geteuid() == 0 else ["fusermount3", "-u", "-z"]
             while subprocess.run([*command, path], stderr=subprocess.DEVNULL, check=False).returncode == 0:
                 pass
