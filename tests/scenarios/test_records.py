@@ -148,7 +148,7 @@ def test_a_killed_daemon(mount: Mount, record: Path) -> None:
     os.read(file, 4096)
     until(lambda: ranges_of(opens_of(record, LARGE)))
     os.kill(mount.status()["pid"], signal.SIGKILL)
-    with suppress(ConnectionAbortedError):
+    with suppress(OSError):  # ECONNABORTED or ENOTCONN, of a daemon that is gone
         os.close(file)
     assert ranges_of(opens_of(record, LARGE))[0][0] == 0
 
