@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from tests.fakes.dataset import serve
 from tests.fixtures_mount import run_vbnfs
-from tests.mount_namespaces import NO_MOUNTS
+from tests.mount_namespaces import ALONE
 from tests.test_documents import ROOT, anchors_of
 from vbnfs.cli import doctor as work
 from vbnfs.cli.main import cli
@@ -26,18 +26,10 @@ PAGE = ROOT / "docs" / "troubleshooting.md"
 SESSION = "ecephys_sessions/ecephys_session_1044385384.nwb"
 
 
-# Other tests' mounts are not this one's business: a mount namespace without them.
-_ALONE = (
-    *("unshare", "--mount", "--propagation", "private", "sh", "-c"),
-    f'{NO_MOUNTS}; exec "$@"',
-    "sh",
-)
-
-
 def doctor(*arguments: str | Path, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     """Run it where nothing is mounted."""
     return subprocess.run(
-        [*_ALONE, sys.executable, "-m", "vbnfs", "doctor", *map(str, arguments)],
+        [*ALONE, sys.executable, "-m", "vbnfs", "doctor", *map(str, arguments)],
         capture_output=True,
         text=True,
         check=False,

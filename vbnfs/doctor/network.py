@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import trio
 
 from vbnfs.access.opening import route_of
+from vbnfs.config.datasets import MirrorPlace
 from vbnfs.config.environment import variables
 from vbnfs.config.settings import Config
 from vbnfs.dataset.manifest import Origin
@@ -162,8 +163,24 @@ async def _manifests(config: Config, client: S3Client) -> tuple[ListedObject, ..
 async def ask_mirror(config: Config) -> VbnfsError | None:
     """Why the mirror cannot be reached; None if it can, or there is none."""
     place = config.mirror
-    if place is None:
-        return None
+    return None if place is None else await _reach(config, place)
+
+
+async def ask_site_caches(config: Config) -> tuple[tuple[str, VbnfsError | None], ...]:
+    """Of each site cache its URL, and why it cannot be reached."""
+    found: dict[str, VbnfsError | None] = {}
+
+    async def ask(url: str) -> None:
+        found[url] = await _reach(config, MirrorPlace(endpoint_url=url))
+
+    async with trio.open_nursery() as nursery:
+        for url in config.site_cache:
+            nursery.start_soon(ask, url)
+    return tuple((url, found[url]) for url in config.site_cache)
+
+
+async def _reach(config: Config, place: MirrorPlace) -> VbnfsError | None:
+    """Why a server near this machine cannot be reached; None if it can. What it does not name is the dataset's."""
     try:
         client = S3Client(
             bucket=place.bucket or config.bucket,
@@ -179,34 +196,6 @@ async def ask_mirror(config: Config) -> VbnfsError | None:
     except (StorageError, UsageError) as error:
         return error
     return None
-
-
-async def ask_site_caches(config: Config) -> tuple[tuple[str, VbnfsError | None], ...]:
-    """Of each site cache its URL, and why it cannot be reached."""
-    found: dict[str, VbnfsError | None] = {}
-
-    async def ask(url: str) -> None:
-        try:
-            client = S3Client(
-                bucket=config.bucket,
-                region=config.region,
-                endpoint_url=url,
-                ca_bundle=config.ca_bundle,
-                environ=variables(),
-                max_connections=1,
-                metrics=Metrics(),
-            )
-            async with client:
-                await client.reach()
-        except (StorageError, UsageError) as error:
-            found[url] = error
-        else:
-            found[url] = None
-
-    async with trio.open_nursery() as nursery:
-        for url in config.site_cache:
-            nursery.start_soon(ask, url)
-    return tuple((url, found[url]) for url in config.site_cache)
 
 
 def _server_of(config: Config) -> str:
