@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Self
 
 from tests.fixtures_mount import until
+from tests.mount_namespaces import NO_MOUNTS
 
 REPOSITORY = Path(__file__).parents[3]
 VBNFS = str(Path(sys.executable).parent / "vbnfs")
@@ -21,11 +22,10 @@ USER_ID = 4711
 _ROOT = REPOSITORY / ".debian" / "root.tar"
 _TIMEOUT_SECONDS = 120
 _UMASK = 0o022  # whatever that of the tests is: everybody in there is to reach its folders
-_BOOT = r"""
-set -eu
+_BOOT = (
+    f"set -eu\nmount --make-rprivate /\n{NO_MOUNTS}\n"
+    + r"""
 lower=$1 work=$2; shift 2
-mount --make-rprivate /
-umount --all --lazy --no-canonicalize --types fuse.vbnfs 2>/dev/null || :  # other tests' mounts are not held here
 mount -t tmpfs tmpfs "$work"
 mkdir "$work/upper" "$work/work" "$work/root"
 mount -t overlay overlay -o "lowerdir=$lower,upperdir=$work/upper,workdir=$work/work" "$work/root"
@@ -74,6 +74,7 @@ pivot_root . old
 umount -l /old
 exec env -i container=x /sbin/init </dev/null >/dev/null 2>&1
 """
+)
 
 
 def make_root(folder: Path) -> Path:

@@ -8,15 +8,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from tests.mount_namespaces import NO_MOUNTS
+
 REPOSITORY = Path(__file__).parents[3]
 USER = "somebody"  # there is one in the namespace
 MEMBER, STRANGER = "member", "stranger"  # of the group LAB, and not
 LAB, LAB_ID = "lab", 4800
 HOME = "/mnt/somebody"
-_SETUP = r"""
-set -eu
-# Other tests' mounts are not held here: their daemons would not end.
-umount --all --lazy --no-canonicalize --types fuse.vbnfs 2>/dev/null || :
+_SETUP = (
+    f"set -eu\n{NO_MOUNTS}\n"
+    + r"""
 mount -t tmpfs -o mode=755 tmpfs /run
 mount -t tmpfs -o mode=755 tmpfs /mnt
 layer() {  # what is written below "$1" goes to memory; "$1" itself has the mode $2
@@ -46,6 +47,7 @@ echo lab:x:4800:member >>/etc/group
 echo ready
 exec cat
 """
+)
 _TIMEOUT_SECONDS = 120
 
 
