@@ -97,15 +97,15 @@ class Bench:
 
     def _together(self, proxy: Proxy) -> Figures:
         """Clients that ask for the same ranges: one alone, all in the same order, each in an order of its own."""
-        starts = apart((self._place.plain / SESSION).stat().st_size, 3 * _CHAIN)
-        path = self.path(SESSION)
-        for number, (name, clients) in enumerate((("one", 1), ("same", self._clients), ("own", self._clients))):
+        size_bytes, name = max(((self._place.plain / name).stat().st_size, name) for name in (SESSION, NOISE))
+        starts, path = apart(size_bytes, 3 * _CHAIN), self.path(name)
+        for number, (order, clients) in enumerate((("one", 1), ("same", self._clients), ("own", self._clients))):
             sent, _ = self._origin.sent()
-            waits = ask_together(proxy.port, path, starts[number::3], clients, shuffled=name == "own")
-            yield f"{name}, p50", waits.quantile(0.5)
-            yield f"{name}, p99", waits.quantile(0.99)
-            yield f"{name}, slowest", waits.slowest
-            yield f"{name}, origin's bytes", (self._origin.sent()[0] - sent) / (len(starts[number::3]) * BLOCK_BYTES)
+            waits = ask_together(proxy.port, path, starts[number::3], clients, shuffled=order == "own")
+            yield f"{order}, p50", waits.quantile(0.5)
+            yield f"{order}, p99", waits.quantile(0.99)
+            yield f"{order}, slowest", waits.slowest
+            yield f"{order}, origin's bytes", (self._origin.sent()[0] - sent) / (len(starts[number::3]) * BLOCK_BYTES)
 
     def whole(self, change: Change) -> tuple[float, int]:
         """MB/s of a file asked for by one request, and how many connections to the origin that took."""

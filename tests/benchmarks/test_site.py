@@ -9,7 +9,8 @@ import pytest
 
 from benchmarks.site import apart, by_a_variable, table
 from vbnfs.blocks import BLOCK_BYTES
-from vbnfs.cli.nginx_site import PRIVATE_NETWORKS, Site, nginx_configuration
+from vbnfs.cli.nginx_site import nginx_configuration
+from vbnfs.cli.site import PRIVATE_NETWORKS, Site
 
 
 def test_ranges_share_no_slice() -> None:
@@ -40,20 +41,20 @@ def test_a_name_in_a_variable() -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="namespaces of networks are root's")
 def test_it_measures(tmp_path: Path) -> None:
     """One size: a second pass costs the origin nothing, waiters cost it one slice each, and connections are kept."""
-    options = ["--rounds", "1", "--slices", "1M", "--scale", "0.02", "--copy-mib", "4", "--clients", "4"]
+    options = ["--rounds", "1", "--slices", "1M", "--scale", "0.001", "--copy-mib", "17", "--clients", "4"]
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.site", tmp_path, *options],
         capture_output=True,
         text=True,
         check=False,
-        timeout=240,
+        timeout=500,
     )
     assert done.returncode == 0, done.stderr
     rows = [line.split(" | ") for line in done.stdout.splitlines() if line.startswith("| 1M")]
     assert len(rows) == 4
     asked, sent, requests = (float(cell.strip(" |")) for cell in rows[1][3:6])
-    assert asked == sent == requests == 4.0  # a file in order, of 4 MiB
-    assert [float(cell.strip(" |")) for cell in rows[3][1:]] == [4.0, 4.0, 4.0]  # a slice for each block of 256 KiB
+    assert all(17.0 <= figure < 34.0 for figure in (asked, sent, requests))  # a file of 17 MiB, in slices of one
+    assert all(4.0 <= float(cell.strip(" |")) < 8.0 for cell in rows[3][1:])  # a slice for each block, once for all
     kept, other = (
         int(line.split()[-2]) for line in done.stdout.splitlines() if line.startswith(("upstream", "a variable"))
     )
