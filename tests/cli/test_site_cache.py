@@ -1,10 +1,12 @@
 """`vbnfs site-cache`: what it writes, and what it refuses. tests/scenarios/site has it run."""
 
+import socket
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
+from tests.fixtures_mount import run_vbnfs
 from vbnfs.cli.main import cli
 
 
@@ -83,3 +85,20 @@ def test_units_and_compose(tmp_path: Path) -> None:
     assert "kill -HUP 1" in run("compose").output
     (tmp_path / "file").write_text("")
     assert "Not a directory" in str(run("units", tmp_path / "file" / "x").exception)
+
+
+def test_metrics_of_an_address_that_is_taken() -> None:
+    """Where another program listens, the command ends and says which option is to be another one."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind(("127.0.0.1", 0))
+        done = run_vbnfs("site-cache", "metrics", "--listen", f"127.0.0.1:{taken.getsockname()[1]}")
+    assert done.returncode == 1
+    assert "Address already in use; choose another --listen" in done.stderr
+    assert "docs/troubleshooting.md" in done.stderr
+
+
+def test_slices_that_traffic_server_does_not_take(tmp_path: Path) -> None:
+    """It is said before anything is written."""
+    done = run("trafficserver", tmp_path / "site", "--slice", "129M")
+    assert "Traffic Server's slices have 128M at the most" in str(done.exception)
+    assert not (tmp_path / "site").exists()
