@@ -57,7 +57,7 @@ def test_versions_and_files(dataset: vbnfs.Dataset) -> None:
     assert {file.path for file in old.files} == set(FILES)
     assert old.file(SESSION) == old.file("ecephys_session_7.nwb") == dataset.file(f"v0.1.0/{SESSION}")
     assert (old.file(SESSION).size, old.file(SESSION).kind) == (SIZE, "sessions")
-    with pytest.raises(FileNotFoundError, match=r"no files ecephys_session_8.nwb"):
+    with pytest.raises(FileNotFoundError, match=r"no file ecephys_session_8.nwb"):
         old.file("ecephys_session_8.nwb")
     with pytest.raises(DatasetError, match=r"there is no dataset version 0.3.0; there are: 0.1.0, 0.2.0"):
         dataset.version("0.3.0")

@@ -51,6 +51,8 @@ def server_url() -> Iterator[str]:
             "'vbnfs clean --cache-size 1G' lets it, or cache_dir",
         ),
         ("docker run --device /dev/fuse", "docker run --device /dev/fuse"),
+        ("manifests/v0.5.0/a.nwb: not there", "v0.5.0/a.nwb: not there"),
+        ("x/manifests/v0.5.0/--offline: not there", "x/manifests/v0.5.0/--offline: not there"),
     ],
 )
 def test_options_in_python_s_words(typed: str, python: str) -> None:
@@ -102,8 +104,26 @@ def test_sessions_and_queries_that_there_are_not(server_url: str) -> None:
         assert dataset.session("7").session_id == dataset.session(np.float64(7)).session_id == 7
         with pytest.raises(UsageError, match=r'chooses among sessions: add sessions="..."'):
             dataset.prefetch([TABLE], having={"units": "snr > 1"})
+        with pytest.raises(KeyError, match="session 7 has no LFP of Z; it has none"):
+            dataset.session(7).prefetch(lfp="probeZ")
         found = dataset.latest.verify([TABLE])
         assert found["detail"].tolist() == ["fetch=True fetches what is missing"]
+
+
+def test_versions_and_files_that_there_are_not(server_url: str) -> None:
+    """A version may be called as its folder is; one that there is not, and names of files, have what is near."""
+    path = "behavior_ecephys_sessions/7/ecephys_session_7.nwb"
+    with vbnfs.Dataset(endpoint_url=server_url) as dataset:
+        assert dataset.version("v0.1.0").name == "0.1.0"
+        assert dataset.file(f"manifests/v0.1.0/{path}") == dataset.file(f"v0.1.0/{path}") == dataset.file(path)
+        with pytest.raises(FileNotFoundError, match=r"there is no dataset version 0\.9\.0; there are: 0\.1\.0"):
+            dataset.file(f"v0.9.0/{path}")
+        with pytest.raises(FileNotFoundError, match=rf"has no file ecephys_session_8\.nwb; near it: {path}"):
+            dataset.file("ecephys_session_8.nwb")
+        with pytest.raises(
+            FileNotFoundError, match=rf"has no file ecephys_sessions\.csv/x/ecephys_session_7\.nwb; .*{path}"
+        ):
+            dataset.file("ecephys_sessions.csv/x/ecephys_session_7.nwb")
 
 
 def test_values_show_what_they_are(server_url: str) -> None:

@@ -1,5 +1,6 @@
 """`vbnfs.Dataset`: the dataset that the settings name."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -7,6 +8,7 @@ from typing import Unpack
 
 import pandas as pd
 
+from vbnfs.api.choosing import Files, Lfp, wanted_of
 from vbnfs.api.citation import Citation
 from vbnfs.api.connection import Connection
 from vbnfs.api.difference import Difference
@@ -15,10 +17,11 @@ from vbnfs.api.messages import in_python, python_messages
 from vbnfs.api.progress import ShowProgress
 from vbnfs.api.remote_file import RemoteFile
 from vbnfs.api.settings import Settings, texts_of
-from vbnfs.api.version import Session, Version, wanted_of
+from vbnfs.api.version import Session, Version
 from vbnfs.api.working_sets import bring, cite_record, compare, pins, unpin, verify_files
 from vbnfs.config.settings import Config
 from vbnfs.config.sources import load_config
+from vbnfs.dataset.names import MANIFESTS
 
 
 class Dataset:
@@ -86,14 +89,14 @@ class Dataset:
         return [in_python(problem) for problem in self._connection.value.versions.problems]
 
     def version(self, name: str | None = None) -> Version:
-        """A version by its name, as `0.5.0`; None: the one of the settings, else the newest.
+        """A version by its name, `0.5.0` or `v0.5.0`; None: the one of the settings, else the newest.
 
         Raises `DatasetError`, which names those that there are.
 
         >>> vbnfs.Dataset().version("0.4.0")
         <vbnfs.Version 0.4.0: 7 files>
         """
-        wanted = name or self.config.dataset_version
+        wanted = name.removeprefix("v") if name else self.config.dataset_version
         with python_messages():
             return Version(self._connection, self._connection.value.versions.manifest(wanted))
 
@@ -105,10 +108,14 @@ class Dataset:
         >>> vbnfs.Dataset().file("v0.4.0/project_metadata/units.csv").dataset_version
         '0.4.0'
         """
-        first, _, rest = path.strip("/").partition("/")
-        if first.startswith("v") and first[1:] in self.versions:
-            return self.version(first[1:]).file(rest)
-        return self.version().file(path)
+        first, _, rest = path.strip("/").removeprefix(f"{MANIFESTS}/").partition("/")
+        if not re.match(r"v\d", first):
+            return self.version().file(path)
+        if first[1:] not in self.versions:
+            raise FileNotFoundError(
+                f"{path}: there is no dataset version {first[1:]}; there are: {', '.join(self.versions)}"
+            )
+        return self.version(first).file(rest)
 
     def open(self, path: str) -> RemoteFile:
         r"""The file at a path, opened: see `file` and `RemoteFile`.
@@ -129,12 +136,12 @@ class Dataset:
 
     def prefetch(
         self,
-        files: Sequence[File | str] = (),
+        files: Files = (),
         *,
         sessions: str | None = None,
         behavior_only: str | None = None,
         having: Mapping[str, str] | None = None,
-        lfp: str = "no",
+        lfp: Lfp = "no",
         progress: ShowProgress = None,
     ) -> pd.DataFrame:
         """Bring files of the newest version into the cache, as a whole and checked: see `Version.prefetch`.
@@ -148,12 +155,12 @@ class Dataset:
     def pin(
         self,
         name: str,
-        files: Sequence[File | str] = (),
+        files: Files = (),
         *,
         sessions: str | None = None,
         behavior_only: str | None = None,
         having: Mapping[str, str] | None = None,
-        lfp: str = "no",
+        lfp: Lfp = "no",
         note: str | None = None,
         progress: ShowProgress = None,
     ) -> pd.DataFrame:

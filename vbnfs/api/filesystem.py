@@ -24,7 +24,7 @@ from vbnfs.api.folders import Folder, Node, folders_of, node_at
 from vbnfs.config.settings import Config
 from vbnfs.dataset.names import LATEST
 from vbnfs.errors import ReadOnlyError
-from vbnfs.suggestions import hint
+from vbnfs.suggestions import hint, near_paths
 
 PROTOCOL: Final = "vbnfs"
 # What fsspec and its wrappers hand to any file system; a dataset's listings never change, and need no such limits.
@@ -258,11 +258,18 @@ class VbnfsFileSystem(AbstractFileSystem):
 
     def _nearest(self, path: str) -> str:
         """What is near a path that leads nowhere, as the end of a message."""
-        if self._version(path.partition("/")[0]) is None:
+        first = path.partition("/")[0]
+        top = self._version(first)
+        if top is None:
             return f"; a path begins with one of {', '.join(self._versions())}, or {LATEST}"
         folder, _, name = path.rpartition("/")
         node = self._node_or_none(folder)
-        return hint(name, node) if isinstance(node, dict) else ""
+        if isinstance(node, dict) and (nearest := hint(name, node)):
+            return nearest
+        found = near_paths(
+            path, [file.path for file in self.dataset.version(None if first == LATEST else first).files]
+        )
+        return f"; near it: {', '.join(f'{first}/{one}' for one in found)}" if found else ""
 
     def _versions(self) -> list[str]:
         return [f"v{name}" for name in self.dataset.versions]

@@ -33,6 +33,7 @@ from vbnfs.api.os_errors import as_os_errors
 from vbnfs.api.progress import Showing, ShowProgress
 from vbnfs.config.settings import Config
 from vbnfs.dataset.manifest import Manifest
+from vbnfs.dataset.names import MANIFESTS
 from vbnfs.tables.frames import of_rows
 
 _FINDINGS = ("path", "outcome", "size_bytes", "detail")
@@ -122,12 +123,14 @@ async def _verify(parts: Parts, paths: Sequence[str], is_fetched: bool, showing:
 
 
 def frame_of(findings: Sequence[Finding]) -> pd.DataFrame:
-    """What became of files, a row each, by `path`: `outcome`, `size_bytes` and `detail`.
+    """What became of files, a row each, by `path` (`v0.5.0/...`): `outcome`, `size_bytes` and `detail`.
 
     `outcome` is `good`, `no hash`, `not kept`, `mismatch`, `not complete`, `failed`, `no file`.
     """
-    rows = ({**finding.as_json(), "detail": in_python(finding.detail)} for finding in findings)
-    return of_rows(rows, _FINDINGS, index="path")
+    changed = (
+        replace(one, path=one.path.removeprefix(f"{MANIFESTS}/"), detail=in_python(one.detail)) for one in findings
+    )
+    return of_rows((one.as_json() for one in changed), _FINDINGS, index="path")
 
 
 def compare(connection: Connection, old: str | None, new: str, *, with_tables: bool) -> Difference:
