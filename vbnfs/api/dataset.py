@@ -52,6 +52,13 @@ class Dataset:
         with python_messages():
             self._connection = Connection(load_config(command_line=given, config_file=file))
 
+    @classmethod
+    def on(cls, connection: Connection) -> "Dataset":
+        """A dataset on what another one has open; vbnfs's own."""
+        dataset = cls.__new__(cls)
+        dataset._connection = connection
+        return dataset
+
     @property
     def config(self) -> Config:
         """The settings that hold: bytes, seconds and paths, by the names in docs/settings.md.
@@ -252,14 +259,8 @@ class Dataset:
         self.close()
 
     def __reduce__(self) -> tuple[object, tuple[Connection]]:
-        return _of, (self._connection,)
+        return Dataset.on, (self._connection,)
 
     def __repr__(self) -> str:
         where = self.config.endpoint_url or self.config.region
         return f"<vbnfs.Dataset {self.config.project} in {self.config.bucket}, {where}>"
-
-
-def _of(connection: Connection) -> Dataset:
-    dataset = Dataset.__new__(Dataset)
-    dataset._connection = connection
-    return dataset
