@@ -21,6 +21,7 @@ Files of any kind: `Dataset.open`, `File.read_bytes`, `RemoteFile`. Keeping and 
 
 TYPE_CHECKING = False  # as typing.TYPE_CHECKING: importing this imports nothing
 if TYPE_CHECKING:
+    from vbnfs import errors as errors
     from vbnfs.api.allensdk import allensdk_cache as allensdk_cache
     from vbnfs.api.citation import Citation as Citation
     from vbnfs.api.dataset import Dataset as Dataset
@@ -58,13 +59,15 @@ _PLACES = {
 
 
 def __getattr__(name: str) -> object:
-    """A name of `__all__`, imported when it is first used (PEP 562): the file system needs no pandas."""
-    if name not in _PLACES:
+    """A name of `__all__`, or `errors`, imported when it is first used (PEP 562): the file system needs no pandas."""
+    if name not in _PLACES and name != "errors":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import importlib  # noqa: PLC0415 - see above
 
+    if name == "errors":
+        return importlib.import_module("vbnfs.errors")
     return getattr(importlib.import_module(_PLACES[name]), name)
 
 
 def __dir__() -> list[str]:
-    return [*globals(), *__all__]
+    return [*globals(), *__all__, "errors"]

@@ -24,7 +24,7 @@ import trio
 
 from vbnfs.access.collecting import leave_garbage_to_others
 from vbnfs.errors import root_error
-from vbnfs.host.forking import after_fork_in_child
+from vbnfs.host.forking import LockOfProcess, after_fork_in_child
 
 _LOOK_SECONDS: Final = 0.5
 _END_SECONDS: Final = 10.0  # more than the last writes of a source of blocks may take
@@ -151,10 +151,14 @@ class _Call(Generic[Result]):
             self._result.result()
 
     def cancel(self) -> None:
-        """Cancel the work, if it has not ended, and wait for its end, some seconds at most."""
+        """Cancel the work, if it has not ended, and wait for its end, some seconds at most.
+
+        Also called by destructors: in the thread that does the work nothing waits for it.
+        """
         if not self._result.done() and self._thread.pid == os.getpid():
             self._thread.soon(self._scope.cancel)
-            wait([self._result], _END_SECONDS)
+            if threading.get_ident() != self._thread.ident:
+                wait([self._result], _END_SECONDS)
 
     def _begin(self) -> None:
         if not self._thread.begin(self._do):
@@ -231,14 +235,14 @@ class _TrioThread:
         self._thread.join(_END_SECONDS)
 
 
-_lock = threading.Lock()
+_lock: Final = LockOfProcess()
 _current: _TrioThread | None = None
 
 
 def _trio_thread() -> _TrioThread:
     """The trio thread of this process, started if need be."""
     global _current  # noqa: PLW0603 - one a process
-    with _lock:
+    with _lock():
         if _current is None:
             _current = _TrioThread()
         return _current
@@ -246,8 +250,8 @@ def _trio_thread() -> _TrioThread:
 
 def _forget() -> None:
     """In a child of fork(2) there are no threads but the one that forked."""
-    global _current, _lock
-    _current, _lock = None, threading.Lock()
+    global _current  # noqa: PLW0603 - one a process
+    _current = None
 
 
 after_fork_in_child(_forget)

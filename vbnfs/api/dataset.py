@@ -10,6 +10,7 @@ from vbnfs.api.citation import Citation
 from vbnfs.api.connection import Connection
 from vbnfs.api.difference import Difference
 from vbnfs.api.files import File
+from vbnfs.api.os_errors import as_os_errors, in_python
 from vbnfs.api.progress import ShowProgress
 from vbnfs.api.remote_file import RemoteFile
 from vbnfs.api.version import Session, Version, wanted_of
@@ -46,7 +47,8 @@ class Dataset:
         given = {key: _text(value) for key, value in settings.items() if value is not None}
         given |= {} if name is None else {"dataset": name}
         file = None if config_file is None else Path(config_file)
-        self._connection = Connection(load_config(command_line=given, config_file=file))
+        with as_os_errors("settings"):
+            self._connection = Connection(load_config(command_line=given, config_file=file))
 
     @property
     def config(self) -> Config:
@@ -82,7 +84,7 @@ class Dataset:
         >>> vbnfs.Dataset().problems
         []
         """
-        return self._connection.value.versions.problems
+        return list(map(in_python, self._connection.value.versions.problems))
 
     def version(self, name: str | None = None) -> Version:
         """A version by its name, as `0.5.0`; None: the one of the settings, else the newest.

@@ -6,7 +6,7 @@ first part of a path is a dataset version as a folder is called, `v0.5.0`, or `l
 References: https://filesystem-spec.readthedocs.io/en/latest/api.html (`AbstractFileSystem`) and copying.html.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Sized
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -14,7 +14,9 @@ from operator import index
 from pathlib import Path
 from typing import Any, Final, SupportsIndex
 
+from fsspec.callbacks import DEFAULT_CALLBACK
 from fsspec.spec import AbstractFileSystem
+from fsspec.utils import isfilelike
 
 from vbnfs.api.attributes import attributes_of
 from vbnfs.api.buffered_file import BufferedFile
@@ -23,7 +25,8 @@ from vbnfs.api.files import File
 from vbnfs.api.folders import Folder, Node, folders_of, node_at
 from vbnfs.config.settings import Config
 from vbnfs.dataset.names import LATEST
-from vbnfs.errors import ReadOnlyError
+from vbnfs.errors import ReadOnlyError, VbnfsError
+from vbnfs.host.atomic import output_file
 from vbnfs.suggestions import hint
 
 PROTOCOL: Final = "vbnfs"
@@ -31,7 +34,7 @@ PROTOCOL: Final = "vbnfs"
 _OPTIONS_OF_FSSPEC: Final = frozenset(
     {"use_listings_cache", "listings_expiry_time", "max_paths", "asynchronous", "loop", "batch_size"}
 )
-_MOST_FILES: Final = 8  # read at once by `cat_ranges`
+_MOST_FILES: Final = 32  # read at once by `cat` and `cat_ranges`
 _Pieces = Sequence[bytes | Exception]
 
 
@@ -162,11 +165,26 @@ class VbnfsFileSystem(AbstractFileSystem):
             offset, size = _range(start, end, file.size)
             return file.read_at(offset, size)
 
+    def cat(
+        self, path: str | list[str], recursive: bool = False, on_error: str = "raise", **options: Any
+    ) -> bytes | dict[str, bytes | Exception]:
+        """The bytes of a file; of several, or what a pattern matches, a dict by path: those come several at once.
+
+        What cannot be had is left out for the `on_error` "omit", and has its error in its place for "return".
+        """
+        paths = self.expand_path(path, recursive=recursive)
+        if len(paths) == 1 and not isinstance(path, list) and paths[0] == self._strip_protocol(path):
+            return self.cat_file(paths[0], **options)
+        failing = "raise" if on_error == "raise" else "return"
+        found = self.cat_ranges(paths, options.get("start"), options.get("end"), on_error=failing)
+        pairs = zip(paths, found, strict=True)
+        return {name: data for name, data in pairs if on_error != "omit" or not isinstance(data, Exception)}
+
     def cat_ranges(
         self,
         paths: Sequence[str],
-        starts: int | Sequence[int] | None,
-        ends: int | Sequence[int] | None,
+        starts: SupportsIndex | Sequence[SupportsIndex | None] | None,
+        ends: SupportsIndex | Sequence[SupportsIndex | None] | None,
         max_gap: int | None = None,
         on_error: str = "return",
         **options: Any,
@@ -187,7 +205,7 @@ class VbnfsFileSystem(AbstractFileSystem):
             try:
                 with self._file(path).open() as file:
                     return file.read_ranges([_range(*wanted[number][1:], file.size) for number in places[path]])
-            except OSError as error:
+            except (OSError, VbnfsError) as error:
                 if on_error == "raise":
                     raise
                 return [error] * len(places[path])
@@ -196,6 +214,18 @@ class VbnfsFileSystem(AbstractFileSystem):
         for path, pieces in zip(places, _map(read, list(places)), strict=True):
             found.update(zip(places[path], pieces, strict=True))
         return [found[number] for number in range(len(wanted))]
+
+    def get_file(
+        self, rpath: str, lpath: Any, callback: Any = DEFAULT_CALLBACK, outfile: Any = None, **options: Any
+    ) -> None:
+        """Copy a file out, and make a folder for a folder. A file gets its name when all of it is there."""
+        if outfile is not None or isfilelike(lpath) or self.isdir(rpath):
+            super().get_file(rpath, lpath, callback=callback, outfile=outfile, **options)
+            return
+        path = Path(lpath)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with output_file(path) as out:
+            super().get_file(rpath, None, callback=callback, outfile=out, **options)
 
     def _open(self, path: str, mode: str = "rb", block_size: int | None = None, **options: Any) -> BufferedFile:
         if mode != "rb":
@@ -283,13 +313,12 @@ def _range(start: int | None, end: int | None, size_bytes: int) -> tuple[int, in
     return first, max(0, stop - first)
 
 
-def _each(value: SupportsIndex | Sequence[int] | None, paths: Sequence[str]) -> Sequence[int | None]:
-    """A number for each path. Raises `ValueError` for another number of numbers."""
-    if value is None or isinstance(value, SupportsIndex):
-        return [value if value is None else index(value)] * len(paths)
-    if len(value) != len(paths):
-        raise ValueError(f"cat_ranges got {len(paths)} paths and {len(value)} numbers for them")
-    return value
+def _each(value: SupportsIndex | Sequence[SupportsIndex | None] | None, paths: Sequence[str]) -> list[int | None]:
+    """A number for each path; NumPy's arrays are sequences. Raises `ValueError` for another number of numbers."""
+    values = value if isinstance(value, Sized) else [value] * len(paths)
+    if len(values) != len(paths):
+        raise ValueError(f"cat_ranges got {len(paths)} paths and {len(values)} numbers for them")
+    return [None if one is None else index(one) for one in values]
 
 
 def _map(read: Callable[[str], _Pieces], paths: Sequence[str]) -> list[_Pieces]:

@@ -2,20 +2,25 @@
 
 A read of what is here costs microseconds, and other threads run while its bytes move. What is lacking comes in one
 wave, up to 64 MiB at a time; then the caller's thread takes it from where it came to.
+
+A program that reads the eight bytes by which HDF5 files are known, and no more, is about to read one.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import io
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
 from vbnfs.api.connection import Connection, Parts
 from vbnfs.blocks import BLOCK_BYTES, blocks_of
+from vbnfs.hdf5.signature import SIGNATURE
+from vbnfs.host.forking import LockOfProcess
 from vbnfs.objects import ByteRange, Content
 from vbnfs.reading.file_reader import FileReader
 from vbnfs.reading.local_reads import AnsweredReads, LocalReader
 
-_WAVE_BYTES: Final = 64 << 20  # of ranges that are asked for together
+_WAVE_BLOCKS: Final = (64 << 20) // BLOCK_BYTES  # of ranges that are asked for together
 _PIECE_BYTES: Final = 16 << 20  # of one range
 
 Blocks = Mapping[int, bytes | memoryview]  # that came just now, by number
@@ -53,20 +58,24 @@ class Reading:
         self._connection = connection
         self._content = content
         self._here: Here | None = None
+        self._opening = LockOfProcess()
+        self._expecting: Here | None = None  # that has its structure come
 
     def read(self, offset: int, size: int) -> bytes:
         """A range of the content, which is not empty."""
         here = self._now()
-        if (data := here.local.read(offset, size)) is not None:
+        if offset == 0 and size == len(SIGNATURE):
+            self.expect_structure()
+        if size <= _PIECE_BYTES and (data := here.local.read(offset, size)) is not None:
             self._note(here, offset, offset + size)
             return data
-        buffer = bytearray(size)
-        self.read_into(memoryview(buffer), offset)
-        return bytes(buffer)
+        return filled(size, lambda buffer: self.read_into(buffer, offset))
 
     def read_into(self, buffer: memoryview, offset: int) -> None:
         """Fill a buffer with the bytes from `offset` on: as many as the content has, and no more."""
         here = self._now()
+        if offset == 0 and len(buffer) == len(SIGNATURE):
+            self.expect_structure()
         for start in range(0, len(buffer), _PIECE_BYTES):
             piece, at = buffer[start : start + _PIECE_BYTES], offset + start
             if here.local.read_into(piece, at):
@@ -78,20 +87,24 @@ class Reading:
     def read_ranges(self, ranges: Sequence[ByteRange]) -> list[bytes]:
         """The bytes of ranges within the content. What is lacking comes in waves."""
         here = self._now()
-        found = [here.local.read(one.start, len(one)) if one else b"" for one in ranges]
-        lacking = [number for number, data in enumerate(found) if data is None]
-        for wave in _waves(ranges, lacking):
-            came = self._connection.run(_bring_all, here, [ranges[number] for number in wave])
-            for number in wave:
-                buffer = bytearray(len(ranges[number]))
-                self._take(here, memoryview(buffer), ranges[number].start, came)
-                found[number] = bytes(buffer)
-        return [data for data in found if data is not None]
+        found = [self._small(here, one) for one in ranges]
+        lacking = {
+            number: io.BytesIO(bytes(len(ranges[number]))) for number, data in enumerate(found) if data is None
+        }
+        parts = _parts_by_block(ranges, lacking)
+        for wave in _waves(parts):
+            came = self._connection.run(_bring_all, here, [_hull(part for _, part in parts[index]) for index in wave])
+            for number, part in (one for index in wave for one in parts[index]):
+                begin = part.start - ranges[number].start
+                with lacking[number].getbuffer() as buffer:
+                    self._take(here, buffer[begin : begin + len(part)], part.start, came)
+        return [lacking[number].getvalue() if data is None else data for number, data in enumerate(found)]
 
     def expect_structure(self) -> None:
-        """A program is about to read the structure of an HDF5 file."""
+        """A program is about to read the structure of an HDF5 file. Once is enough."""
         here = self._now()
-        if not here.is_whole:
+        if not here.is_whole and self._expecting is not here:
+            self._expecting = here
             self._connection.run(_expect_structure, here)
 
     def close(self) -> None:
@@ -103,8 +116,17 @@ class Reading:
         """Anew in a child process, and after the dataset was closed."""
         parts, here = self._connection.value, self._here
         if here is None or here.parts is not parts:
-            here = self._here = self._connection.run(_open, self._content)
+            with self._opening():  # one of the threads that begin to read at once
+                here = self._here
+                if here is None or here.parts is not parts:
+                    here = self._here = self._connection.run(_open, self._content)
         return here
+
+    def _small(self, here: Here, wanted: ByteRange) -> bytes | None:
+        """A range of which all is here; None for a large one, which is put together piece by piece."""
+        if not wanted:
+            return b""
+        return here.local.read(wanted.start, len(wanted)) if len(wanted) <= _PIECE_BYTES else None
 
     def _note(self, here: Here, start: int, stop: int) -> None:
         if here.note(start, stop):
@@ -128,17 +150,33 @@ def _by_block(wanted: ByteRange) -> Iterator[tuple[int, ByteRange]]:
         yield index, ByteRange(max(start, wanted.start), min(stop, wanted.stop))
 
 
-def _waves(ranges: Sequence[ByteRange], numbers: Sequence[int]) -> list[list[int]]:
-    """The numbers of ranges in their order, in groups of about `_WAVE_BYTES` of whole blocks."""
-    waves, count_bytes = list[list[int]](), _WAVE_BYTES
+def filled(size: int, fill: Callable[[memoryview], object]) -> bytes:
+    """So many bytes, which `fill` writes into a buffer. CPython gives out that buffer: no byte is copied."""
+    stream = io.BytesIO(bytes(size))
+    with stream.getbuffer() as buffer:
+        fill(buffer)
+    return stream.getvalue()
+
+
+def _parts_by_block(ranges: Sequence[ByteRange], numbers: Iterable[int]) -> dict[int, list[tuple[int, ByteRange]]]:
+    """By block: which ranges, of those of `numbers`, it has parts of, and these."""
+    found: dict[int, list[tuple[int, ByteRange]]] = {}
     for number in numbers:
-        taken_bytes = len(blocks_of(ranges[number])) * BLOCK_BYTES
-        if count_bytes + taken_bytes > _WAVE_BYTES:
-            waves.append([])
-            count_bytes = 0
-        waves[-1].append(number)
-        count_bytes += taken_bytes
-    return waves
+        for index, part in _by_block(ranges[number]):
+            found.setdefault(index, []).append((number, part))
+    return found
+
+
+def _waves(blocks: Iterable[int]) -> Iterator[list[int]]:
+    """Blocks in their order, in groups."""
+    ordered = sorted(blocks)
+    return (ordered[first : first + _WAVE_BLOCKS] for first in range(0, len(ordered), _WAVE_BLOCKS))
+
+
+def _hull(parts: Iterable[ByteRange]) -> ByteRange:
+    """The range from the first to the last byte of some that are not empty."""
+    starts, stops = zip(*((one.start, one.stop) for one in parts), strict=True)
+    return ByteRange(min(starts), max(stops))
 
 
 async def _open(parts: Parts, content: Content) -> Here:
