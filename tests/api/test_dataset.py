@@ -11,7 +11,7 @@ import threading
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pandas as pd
@@ -59,10 +59,35 @@ def test_versions_and_files(dataset: vbnfs.Dataset) -> None:
     assert {file.path for file in old.files} == set(FILES)
     assert old.file(SESSION) == old.file("ecephys_session_7.nwb") == dataset.file(f"v0.1.0/{SESSION}")
     assert (old.file(SESSION).size, old.file(SESSION).kind) == (SIZE, "sessions")
-    with pytest.raises(FileNotFoundError, match=r"no files ecephys_session_8.nwb"):
+    with pytest.raises(FileNotFoundError, match=r"no files 'ecephys_session_8.nwb'"):
         old.file("ecephys_session_8.nwb")
     with pytest.raises(DatasetError, match=r"there is no dataset version 0.3.0; there are: 0.1.0, 0.2.0"):
         dataset.version("0.3.0")
+
+
+def test_names_of_files(dataset: vbnfs.Dataset) -> None:
+    """A file is found by each path that mounts and `vbnfs://` have of it; a wrong version, or no text, says so."""
+    file = dataset.version("0.1.0").file(SESSION)
+    flat = "ecephys_sessions/ecephys_session_7.nwb"
+    for path in (f"v0.1.0/{flat}", f"vbnfs://v0.1.0/{flat}", file.place, PurePosixPath(f"v0.1.0/{SESSION}")):
+        assert dataset.file(path) == file
+    assert dataset.file(f"latest/{flat}") == dataset.file(flat) == dataset.latest.file(SESSION)
+    with pytest.raises(DatasetError, match=r"no dataset version 0.3.0; there are: 0.1.0, 0.2.0"):
+        dataset.open(f"v0.3.0/{SESSION}")
+    with pytest.raises(FileNotFoundError, match=r"no files ''"):
+        dataset.file("v0.1.0")
+    for session_id in (7, "7", np.int64(7), 7.0):
+        assert repr(dataset.session(session_id)) == "<vbnfs.Session 7: ecephys_session_7.nwb>"
+    with pytest.raises(ValueError, match="seven"):
+        dataset.session("seven")
+
+
+def test_one_file_is_no_list(dataset: vbnfs.Dataset) -> None:
+    """A path or a file alone will do where files are asked for."""
+    assert dataset.prefetch(UNITS, progress=False)["outcome"].tolist() == ["good"]
+    assert dataset.latest.verify(dataset.latest.file(UNITS))["outcome"].tolist() == ["good"]
+    with pytest.raises(ValueError, match="limit is -1"):
+        dataset.latest.find("units", limit=-1)
 
 
 def test_a_setting_that_there_is_not(server: FakeS3Server) -> None:

@@ -6,6 +6,7 @@ import os
 import pickle
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -379,6 +380,31 @@ def test_many_files_come_at_once(tmp_path: Path) -> None:
         finally:
             gate.set()
         assert found.result() == {f"{OLD}/{name}": data for name, data in files.items()}
+        fs.close()
+
+
+def test_ctrl_c_ends_many_files(tmp_path: Path) -> None:
+    """It is raised, and cancels what is under way, however long S3 would let all of them wait."""
+    gate = threading.Event()
+    files: dict[str, Data] = {f"many/{number}": b"%d" % number for number in range(3)}
+    with serve({OLD[1:]: files}) as server, ThreadPoolExecutor(1) as thread:
+        fs = VbnfsFileSystem(endpoint_url=server.endpoint_url, cache_dir=tmp_path / "own", io_timeout=600)
+        fs.ls("")
+        server.behaviours.append(held(gate))
+        server.forget_requests()
+
+        def interrupt() -> None:
+            server.wait_until(lambda server: server.count() >= 3, seconds=60)
+            os.kill(os.getpid(), signal.SIGINT)
+
+        interrupted = thread.submit(interrupt)
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                fs.cat(f"{OLD}/many/*")
+        finally:
+            gate.set()
+        interrupted.result()
+        assert fs.cat(f"{OLD}/many/*") == {f"{OLD}/{name}": data for name, data in files.items()}
         fs.close()
 
 

@@ -6,8 +6,8 @@
             table = files.run(files.value, file)
 
 One trio thread a process serves all calls. The first call starts it. After a fork(2) the child starts one of its own;
-what the parent opened can only be used by the parent. When the main thread ends, what is open is closed as after
-Ctrl-C, in some seconds at most: a disk that hangs does not hold the exit up.
+what the parent opened can only be used by the parent. When the main thread has ended, and all others for which Python
+waits, what is open is closed as after Ctrl-C, in some seconds at most: a disk that hangs does not hold the exit up.
 
 Calls come from any thread that runs no event loop, and wait for the result. Errors come out as they are, those of
 nurseries out of their groups (`root_error`). Ctrl-C cancels the call, and is raised when the call has ended.
@@ -92,7 +92,11 @@ def opened(manager: AbstractAsyncContextManager[T]) -> Iterator[Opened[T]]:
         raise
     if thread.pid == os.getpid():
         thread.soon(leave.set)
-        call.wait()
+        try:
+            call.wait()
+        except RuntimeError:
+            if not thread.is_closing:  # then all that is open is closed in any case
+                raise
 
 
 class _Call(Generic[Result]):
@@ -178,7 +182,7 @@ class _Call(Generic[Result]):
 
 
 class _TrioThread:
-    """A thread that runs an event loop until the main thread has ended. Raises what keeps the loop from beginning."""
+    """A thread that runs an event loop until all that use it have ended. Raises what keeps it from beginning."""
 
     def __init__(self) -> None:
         leave_garbage_to_others()
@@ -188,7 +192,7 @@ class _TrioThread:
         self._thread = threading.Thread(target=self._run, name="vbnfs", daemon=True)
         self._thread.start()
         self._ready.result()
-        threading.Thread(target=self._close_at_exit, name="vbnfs-exit", daemon=False).start()
+        _AtExit(target=self._close_at_exit, name="vbnfs-exit", daemon=False).start()
 
     @property
     def ident(self) -> int | None:
@@ -231,8 +235,20 @@ class _TrioThread:
 
     def _close_at_exit(self) -> None:
         threading.main_thread().join()
+        while (thread := _thread_that_python_waits_for()) is not None:
+            thread.join()
         self.soon(self._nursery.cancel_scope.cancel)
         self._thread.join(_END_SECONDS)
+
+
+class _AtExit(threading.Thread):
+    """Closes what is open when all others have ended."""
+
+
+def _thread_that_python_waits_for() -> threading.Thread | None:
+    """Some thread of the program that runs, and is no daemon thread."""
+    threads = (one for one in threading.enumerate() if one.is_alive() and not one.daemon)
+    return next((one for one in threads if not isinstance(one, _AtExit)), None)
 
 
 _lock: Final = LockOfProcess()

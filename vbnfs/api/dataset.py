@@ -1,8 +1,11 @@
 """`vbnfs.Dataset`: the dataset that the settings name."""
 
+import re
 from collections.abc import Mapping, Sequence
+from os import PathLike, fspath
 from pathlib import Path
 from types import TracebackType
+from typing import Final, SupportsInt
 
 import pandas as pd
 
@@ -13,12 +16,15 @@ from vbnfs.api.files import File
 from vbnfs.api.os_errors import as_os_errors, in_python
 from vbnfs.api.progress import ShowProgress
 from vbnfs.api.remote_file import RemoteFile
-from vbnfs.api.version import Session, Version, wanted_of
+from vbnfs.api.version import Files, Session, Version, wanted_of
 from vbnfs.api.working_sets import bring, cite_record, compare, pins, unpin, verify_files
 from vbnfs.config.settings import SETTING_BY_NAME, Config
 from vbnfs.config.sources import load_config
+from vbnfs.dataset.names import LATEST, MANIFESTS
 from vbnfs.errors import UsageError
 from vbnfs.suggestions import hint
+
+_FOLDER: Final = re.compile(r"v\d.*")  # of a version
 
 
 class Dataset:
@@ -97,20 +103,24 @@ class Dataset:
         wanted = name or self.config.dataset_version
         return Version(self._connection, self._connection.value.versions.manifest(wanted))
 
-    def file(self, path: str) -> File:
-        """A file by its path below a version's folder: `v0.5.0/project_metadata/units.csv`, or of the newest version.
+    def file(self, path: str | PathLike[str]) -> File:
+        """A file by its path, as `vbnfs://` and mounts have it: `v0.5.0/project_metadata/units.csv`, `latest/...`.
 
-        Raises `FileNotFoundError`.
+        Without a version it is one of the newest. Raises `FileNotFoundError`, and `DatasetError` for a version that
+        there is not.
 
         >>> vbnfs.Dataset().file("v0.4.0/project_metadata/units.csv").dataset_version
         '0.4.0'
         """
-        first, _, rest = path.strip("/").partition("/")
-        if first.startswith("v") and first[1:] in self.versions:
+        place = fspath(path).removeprefix("vbnfs://").strip("/").removeprefix(f"{MANIFESTS}/")
+        first, _, rest = place.partition("/")
+        if first == LATEST:
+            return self.version().file(rest)
+        if _FOLDER.fullmatch(first):
             return self.version(first[1:]).file(rest)
-        return self.version().file(path)
+        return self.version().file(place)
 
-    def open(self, path: str) -> RemoteFile:
+    def open(self, path: str | PathLike[str]) -> RemoteFile:
         r"""The file at a path, opened: see `file` and `RemoteFile`.
 
         >>> with vbnfs.Dataset().open("project_metadata/units.csv") as file:
@@ -119,7 +129,7 @@ class Dataset:
         """
         return self.file(path).open()
 
-    def session(self, session_id: int) -> Session:
+    def session(self, session_id: SupportsInt | str) -> Session:
         """A session of the newest version, by its id: see `Version.session`. Raises `KeyError`.
 
         >>> vbnfs.Dataset().session(1044385384).probes
@@ -129,7 +139,7 @@ class Dataset:
 
     def prefetch(
         self,
-        files: Sequence[File | str] = (),
+        files: Files = (),
         *,
         sessions: str | None = None,
         behavior_only: str | None = None,
@@ -148,7 +158,7 @@ class Dataset:
     def pin(
         self,
         name: str,
-        files: Sequence[File | str] = (),
+        files: Files = (),
         *,
         sessions: str | None = None,
         behavior_only: str | None = None,

@@ -7,7 +7,7 @@ References: https://filesystem-spec.readthedocs.io/en/latest/api.html (`Abstract
 """
 
 from collections.abc import Callable, Sequence, Sized
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from operator import index
@@ -23,10 +23,12 @@ from vbnfs.api.buffered_file import BufferedFile
 from vbnfs.api.dataset import Dataset
 from vbnfs.api.files import File
 from vbnfs.api.folders import Folder, Node, folders_of, node_at
+from vbnfs.api.remote_file import RemoteFile, read_ranges_of
 from vbnfs.config.settings import Config
 from vbnfs.dataset.names import LATEST
 from vbnfs.errors import ReadOnlyError, VbnfsError
 from vbnfs.host.atomic import output_file
+from vbnfs.objects import ByteRange
 from vbnfs.suggestions import hint
 
 PROTOCOL: Final = "vbnfs"
@@ -34,8 +36,6 @@ PROTOCOL: Final = "vbnfs"
 _OPTIONS_OF_FSSPEC: Final = frozenset(
     {"use_listings_cache", "listings_expiry_time", "max_paths", "asynchronous", "loop", "batch_size"}
 )
-_MOST_FILES: Final = 32  # read at once by `cat` and `cat_ranges`
-_Pieces = Sequence[bytes | Exception]
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,13 +162,13 @@ class VbnfsFileSystem(AbstractFileSystem):
     def cat_file(self, path: str, start: int | None = None, end: int | None = None, **options: Any) -> bytes:
         """The bytes of a file from `start` up to, not including, `end`; negative ones count from its end."""
         with self._file(path).open() as file:
-            offset, size = _range(start, end, file.size)
-            return file.read_at(offset, size)
+            first, stop = _range(start, end, file.size)
+            return file.read_at(first, stop - first)
 
     def cat(
         self, path: str | list[str], recursive: bool = False, on_error: str = "raise", **options: Any
     ) -> bytes | dict[str, bytes | Exception]:
-        """The bytes of a file; of several, or what a pattern matches, a dict by path: those come several at once.
+        """The bytes of a file; of several, or what a pattern matches, a dict by path: those come in one wave.
 
         What cannot be had is left out for the `on_error` "omit", and has its error in its place for "return".
         """
@@ -189,7 +189,7 @@ class VbnfsFileSystem(AbstractFileSystem):
         on_error: str = "return",
         **options: Any,
     ) -> list[bytes | Exception]:
-        """The bytes of many ranges. Those of a file come in one wave of requests, several files at once.
+        """The bytes of many ranges, which come in one wave of requests; very many in waves of 64 MiB.
 
         `max_gap` changes nothing: what lies close together is fetched together in any case. A failure stands in the
         place of the ranges of its file, unless `on_error` is "raise".
@@ -200,20 +200,34 @@ class VbnfsFileSystem(AbstractFileSystem):
         places: dict[str, list[int]] = {}
         for number, path in enumerate(paths):
             places.setdefault(path, []).append(number)
-
-        def read(path: str) -> _Pieces:
-            try:
-                with self._file(path).open() as file:
-                    return file.read_ranges([_range(*wanted[number][1:], file.size) for number in places[path]])
-            except (OSError, VbnfsError) as error:
-                if on_error == "raise":
-                    raise
-                return [error] * len(places[path])
-
+        stops = on_error == "raise"
+        with ExitStack() as stack:
+            opened = {path: self._opened(path, stack, stops=stops) for path in places}
+            files = {path: file for path, file in opened.items() if isinstance(file, RemoteFile)}
+            asked = [
+                (file, [ByteRange(*_range(*wanted[number][1:], file.size)) for number in places[path]])
+                for path, file in files.items()
+            ]
+            came = dict(zip(files, read_ranges_of(asked, stops=stops), strict=True))
         found: dict[int, bytes | Exception] = {}
-        for path, pieces in zip(places, _map(read, list(places)), strict=True):
-            found.update(zip(places[path], pieces, strict=True))
+        for path, numbers in places.items():
+            result = came[path] if path in came else opened[path]
+            if isinstance(result, list):
+                found.update(zip(numbers, result, strict=True))
+            elif isinstance(result, Exception):
+                if stops:
+                    raise result
+                found.update(dict.fromkeys(numbers, result))
         return [found[number] for number in range(len(wanted))]
+
+    def _opened(self, path: str, stack: ExitStack, *, stops: bool) -> RemoteFile | Exception:
+        """A file that `stack` closes, or why it cannot be opened."""
+        try:
+            return stack.enter_context(self._file(path).open())
+        except (OSError, VbnfsError) as error:
+            if stops:
+                raise
+            return error
 
     def get_file(
         self, rpath: str, lpath: Any, callback: Any = DEFAULT_CALLBACK, outfile: Any = None, **options: Any
@@ -288,6 +302,8 @@ class VbnfsFileSystem(AbstractFileSystem):
 
     def _nearest(self, path: str) -> str:
         """What is near a path that leads nowhere, as the end of a message."""
+        if not self._versions():
+            return f"; there is no dataset version: {'; '.join(self.dataset.problems)}"
         if self._version(path.partition("/")[0]) is None:
             return f"; a path begins with one of {', '.join(self._versions())}, or {LATEST}"
         folder, _, name = path.rpartition("/")
@@ -308,9 +324,9 @@ class VbnfsFileSystem(AbstractFileSystem):
 
 
 def _range(start: int | None, end: int | None, size_bytes: int) -> tuple[int, int]:
-    """Offset and size of what Python's `[start:end]` is of so many bytes."""
+    """Where what Python's `[start:end]` is of so many bytes begins and ends."""
     first, stop, _ = slice(start, end).indices(size_bytes)
-    return first, max(0, stop - first)
+    return first, max(first, stop)
 
 
 def _each(value: SupportsIndex | Sequence[SupportsIndex | None] | None, paths: Sequence[str]) -> list[int | None]:
@@ -319,11 +335,3 @@ def _each(value: SupportsIndex | Sequence[SupportsIndex | None] | None, paths: S
     if len(values) != len(paths):
         raise ValueError(f"cat_ranges got {len(paths)} paths and {len(values)} numbers for them")
     return [None if one is None else index(one) for one in values]
-
-
-def _map(read: Callable[[str], _Pieces], paths: Sequence[str]) -> list[_Pieces]:
-    """What is read of each path, some at once."""
-    if len(paths) < 2:
-        return [read(path) for path in paths]
-    with ThreadPoolExecutor(min(_MOST_FILES, len(paths))) as threads:
-        return list(threads.map(read, paths))

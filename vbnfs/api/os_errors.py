@@ -13,7 +13,7 @@ from vbnfs.config.settings import SETTING_BY_NAME
 from vbnfs.errors import StorageError, VbnfsError
 
 _ARGUMENTS: Final = frozenset({"behavior_only", "fetch", "having", "lfp", "sessions"})  # of methods
-_OPTION: Final = re.compile(r"'vbnfs [^']*'|(?<![\w/-])--([a-z]+(?:-[a-z]+)*)")
+_OPTION: Final = re.compile(r"'vbnfs [^']*'|(?<![\w/-])--([a-z]+(?:-[a-z]+)*)(?:-\.\.\.)?")
 
 
 def in_python(text: str) -> str:
@@ -31,6 +31,15 @@ def reword(error: VbnfsError) -> None:
     error.args = (in_python(str(error)),)
     if error.remedy != (remedy := in_python(error.remedy)):
         error.remedy = remedy
+
+
+def os_error(error: StorageError, name: str) -> OSError:
+    """A failure to read a file of that name, as Python has it; `error` is its cause."""
+    reword(error)
+    message = f"{error}; {error.remedy}" if error.remedy else str(error)
+    found = OSError(error.errno, f"{os.strerror(error.errno)}: {message}", name)
+    found.__cause__ = error
+    return found
 
 
 class as_os_errors:  # noqa: N801 - used as a function, by each read: a generator would cost it a microsecond
@@ -51,8 +60,7 @@ class as_os_errors:  # noqa: N801 - used as a function, by each read: a generato
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if isinstance(error, StorageError):
+            raise os_error(error, self._name) from error
         if isinstance(error, VbnfsError):
             reword(error)
-        if isinstance(error, StorageError):
-            message = f"{error}; {error.remedy}" if error.remedy else str(error)
-            raise OSError(error.errno, f"{os.strerror(error.errno)}: {message}", self._name) from error

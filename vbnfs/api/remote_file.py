@@ -1,14 +1,15 @@
 """An open file of the dataset as Python's own file objects are: io.RawIOBase, which h5py, pynwb and pandas take."""
 
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from operator import index
 from typing import Any, Final, SupportsIndex
 
 from vbnfs.api.connection import Connection, Parts
-from vbnfs.api.os_errors import as_os_errors
-from vbnfs.api.reading import Reading
+from vbnfs.api.os_errors import as_os_errors, os_error
+from vbnfs.api.reading import Reading, read_many
 from vbnfs.dataset.manifest import DataFile
+from vbnfs.errors import StorageError
 from vbnfs.host.forking import LockOfProcess
 from vbnfs.objects import ByteRange, Content
 
@@ -169,8 +170,10 @@ class RemoteFile(io.RawIOBase):
         wanted = [(index(offset), index(size)) for offset, size in ranges]
         if any(offset < 0 or size < 0 for offset, size in wanted):
             raise ValueError("a range has a negative offset or size")
-        with as_os_errors(self.name):
-            return self._reading.read_ranges([ByteRange(o, o + n).clip(self._size) for o, n in wanted])
+        [found] = read_ranges_of([(self, [ByteRange(o, o + n) for o, n in wanted])])
+        if isinstance(found, OSError):
+            raise found
+        return found
 
     def write(self, data: Any) -> int:
         """Raises `io.UnsupportedOperation`: a released file never changes."""
@@ -190,6 +193,21 @@ class RemoteFile(io.RawIOBase):
     def _check_open(self) -> None:
         if self.closed:
             raise ValueError(f"{self.name}: the file is closed")
+
+
+def read_ranges_of(
+    wanted: Sequence[tuple[RemoteFile, Sequence[ByteRange]]], *, stops: bool = False
+) -> list[list[bytes] | OSError]:
+    """The bytes of ranges of several files of a dataset; what is missing comes in one wave.
+
+    An error stands in the place of a file. With `stops` nothing more is fetched after one.
+    """
+    clipped = [(file._reading, [one.clip(file.size) for one in ranges]) for file, ranges in wanted]
+    results = read_many(clipped, stops=stops)
+    return [
+        os_error(found, file.name) if isinstance(found, StorageError) else found
+        for (file, _), found in zip(wanted, results, strict=True)
+    ]
 
 
 def writable(buffer: Any) -> memoryview:

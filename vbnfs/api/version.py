@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING
+from os import PathLike, fspath
+from typing import TYPE_CHECKING, SupportsInt, TypeAlias
 
 import pandas as pd
 import trio
@@ -19,6 +20,7 @@ from vbnfs.api.working_sets import bring, cite, compare, verify_files
 from vbnfs.dataset.kinds import BEHAVIOR, LFP, SESSION, WantedLfp, kind_of
 from vbnfs.dataset.manifest import Manifest
 from vbnfs.dataset.names import MANIFESTS
+from vbnfs.dataset.tree_builder import flat_names
 from vbnfs.errors import DatasetError
 from vbnfs.suggestions import near
 from vbnfs.tables.frames import as_allensdk
@@ -27,6 +29,8 @@ from vbnfs.tables.query import parse_query
 if TYPE_CHECKING:
     import h5py
     import pynwb
+
+Files: TypeAlias = Sequence[File | str] | File | str  # that are asked for
 
 
 class Version:
@@ -146,40 +150,47 @@ class Version:
         >>> version.find("units", "snr > 1", having=novel, sort=["-snr"])["unit_id"].tolist()
         [11, 10]
         """
+        if limit is not None and limit < 0:
+            raise ValueError(f"limit is {limit}, and can be 0 or more")
         conditions = {name: parse_query(text) for name, text in (having or {}).items()}
         asked = Asked(None if query is None else parse_query(query), conditions, tuple(sort), columns, limit)
         with as_os_errors(table):
             return self._connection.run(_find, self._manifest, table, asked)
 
-    def file(self, path: str) -> File:
-        """A file by its path, or by its name alone where only one has that. Raises `FileNotFoundError`.
+    def file(self, path: str | PathLike[str]) -> File:
+        """A file by its path, also that in `ecephys_sessions`; by its name alone where only one has that.
+
+        Raises `FileNotFoundError`, which names those that are near.
 
         >>> vbnfs.Dataset().latest.file("units.csv").path
         'project_metadata/units.csv'
         """
-        wanted = tuple(path.strip("/").split("/"))
-        found = [file for file in self.files if file.entry.path[-len(wanted) :] == wanted]
+        name = fspath(path).strip("/")
+        wanted = tuple(name.split("/"))
+        flat = dict(flat_names([file.entry for file in self.files])).get(wanted)
+        found = [file for file in self.files if file.entry is flat or file.entry.path[-len(wanted) :] == wanted]
         exact = [file for file in found if file.entry.path == wanted]
         if len(exact or found) == 1:
             return (exact or found)[0]
-        names = [file.path for file in found] or near(path, [file.path for file in self.files])
+        names = [file.path for file in found] or near(name, [file.path for file in self.files])
         hint = f"; near it: {', '.join(names[:3])}" if names else ""
-        raise FileNotFoundError(f"dataset version {self.name} has {len(found) or 'no'} files {path}{hint}")
+        raise FileNotFoundError(f"dataset version {self.name} has {len(found) or 'no'} files {name!r}{hint}")
 
-    def session(self, session_id: int) -> "Session":
-        """A session by its id, with recordings or without. Raises `KeyError`.
+    def session(self, session_id: SupportsInt | str) -> "Session":
+        """A session by its id, with recordings or without. Raises `KeyError`; `ValueError` for what is no number.
 
         >>> vbnfs.Dataset().latest.session(1044385384)
         <vbnfs.Session 1044385384: ecephys_session_1044385384.nwb, probe_probeA_lfp.nwb>
         """
-        own = [file for file in self.files if kind_of(file.entry.path).session_id == session_id]
+        wanted = int(session_id)
+        own = [file for file in self.files if kind_of(file.entry.path).session_id == wanted]
         if not any(kind_of(file.entry.path).kind in {SESSION, BEHAVIOR} for file in own):
-            raise KeyError(f"dataset version {self.name} has no session {session_id}; see its .sessions")
-        return Session(session_id, own)
+            raise KeyError(f"dataset version {self.name} has no session {wanted}; see its .sessions")
+        return Session(wanted, own)
 
     def prefetch(
         self,
-        files: Sequence[File | str] = (),
+        files: Files = (),
         *,
         sessions: str | None = None,
         behavior_only: str | None = None,
@@ -189,10 +200,10 @@ class Version:
     ) -> pd.DataFrame:
         """Bring files into the cache, as a whole, and have each checked. A mount on the same cache fetches for it.
 
-        `files` are files of this version, or paths of files and folders in it. `sessions` and `behavior_only` are
-        queries, or `all`: the files of sessions with and without recordings that match, and the tables. `having`: of
-        the recorded ones those to which rows of other tables belong that match. `lfp`: `yes`, `no`, or probes, as
-        `A,B`.
+        `files` are files of this version, or paths of files and folders in it; also a single one. `sessions` and
+        `behavior_only` are queries, or `all`: the files of sessions with and without recordings that match, and the
+        tables. `having`: of the recorded ones those to which rows of other tables belong that match. `lfp`: `yes`,
+        `no`, or probes, as `A,B`.
 
         `progress` None: a line says how far it is, in notebooks and on terminals. False: nothing does. A function is
         called with a `Progress` some times a second.
@@ -212,7 +223,7 @@ class Version:
     def pin(
         self,
         name: str,
-        files: Sequence[File | str] = (),
+        files: Files = (),
         *,
         sessions: str | None = None,
         behavior_only: str | None = None,
@@ -234,9 +245,7 @@ class Version:
         chosen = wanted_of(files, self, sessions, behavior_only, having, lfp)
         return bring(self._connection, chosen, self.name, pin=name, note=note, progress=progress)
 
-    def verify(
-        self, files: Sequence[File | str] = (), *, fetch: bool = False, progress: ShowProgress = None
-    ) -> pd.DataFrame:
+    def verify(self, files: Files = (), *, fetch: bool = False, progress: ShowProgress = None) -> pd.DataFrame:
         """Hash files of this version that are in the cache (without `files`, all), and compare with the manifest.
 
         With `fetch` what is missing is fetched, and what is wrong fetched again. What does not match leaves the
@@ -264,7 +273,7 @@ class Version:
 
     def cite(
         self,
-        files: Sequence[File | str] = (),
+        files: Files = (),
         *,
         sessions: str | None = None,
         behavior_only: str | None = None,
@@ -285,7 +294,7 @@ class Version:
 
 
 def wanted_of(
-    files: Sequence[File | str],
+    files: Files,
     version: Version | None,
     sessions: str | None,
     behavior_only: str | None,
@@ -300,10 +309,11 @@ def wanted_of(
     return Wanted(paths, sessions, behavior_only, lfp, named, tuple((having or {}).items()))
 
 
-def _places(files: Sequence[File | str], version: Version | None) -> list[str]:
+def _places(files: Files, version: Version | None) -> list[str]:
     """Where files are in the dataset's tree; those that are named by text are of `version`."""
     above = "" if version is None else f"{version._folder}/"
-    return [f"{above}{one.strip('/')}" if isinstance(one, str) else one.place for one in files]
+    named = [files] if isinstance(files, str | File) else files
+    return [f"{above}{one.strip('/')}" if isinstance(one, str) else one.place for one in named]
 
 
 class Session:
