@@ -36,7 +36,7 @@ MAY_IMPORT: Final[Mapping[str, set[str]]] = {
     "access": {ROOT, "config", "host", "dataset", "s3", "cache", "hdf5", "reading", "tables"},
     "web": {ROOT, "config", "host", "dataset", "access", "api"},
     "filesystem": {ROOT, "host", "dataset", "cache", "reading", "fuse"},
-    "api": {ROOT, "config", "dataset", "reading", "access", "tables"},
+    "api": {ROOT, "config", "host", "dataset", "hdf5", "reading", "access", "tables"},
     "daemon": {ROOT, "config", "host", "dataset", "s3", "cache", "reading", "fuse", "access", "filesystem"},
     "doctor": {ROOT, "config", "host", "dataset", "s3", "cache", "access", "daemon"},
     "cli": {

@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from os import PathLike, fspath
 from pathlib import Path
 from types import TracebackType
-from typing import Unpack
+from typing import Final, SupportsInt, Unpack
 
 import pandas as pd
 
@@ -21,7 +22,9 @@ from vbnfs.api.version import Session, Version
 from vbnfs.api.working_sets import bring, cite_record, compare, pins, unpin, verify_files
 from vbnfs.config.settings import Config
 from vbnfs.config.sources import load_config
-from vbnfs.dataset.names import MANIFESTS
+from vbnfs.dataset.names import LATEST, MANIFESTS
+
+_FOLDER: Final = re.compile(r"v\d.*")  # of a version
 
 
 class Dataset:
@@ -107,24 +110,24 @@ class Dataset:
         with python_messages():
             return Version(self._connection, self._connection.value.versions.manifest(wanted))
 
-    def file(self, path: str) -> File:
-        """A file by its path below a version's folder: `v0.5.0/project_metadata/units.csv`, or of the newest version.
+    def file(self, path: str | PathLike[str]) -> File:
+        """A file by its path, as `vbnfs://` and mounts have it: `v0.5.0/project_metadata/units.csv`, `latest/...`.
 
-        Raises `FileNotFoundError`.
+        Without a version it is one of the newest. Raises `FileNotFoundError`, and `DatasetError` for a version that
+        there is not.
 
         >>> vbnfs.Dataset().file("v0.4.0/project_metadata/units.csv").dataset_version
         '0.4.0'
         """
-        first, _, rest = path.strip("/").removeprefix(f"{MANIFESTS}/").partition("/")
-        if not re.match(r"v\d", first):
-            return self.version().file(path)
-        if first[1:] not in self.versions:
-            raise FileNotFoundError(
-                f"{path}: there is no dataset version {first[1:]}; there are: {', '.join(self.versions)}"
-            )
-        return self.version(first).file(rest)
+        place = fspath(path).removeprefix("vbnfs://").strip("/").removeprefix(f"{MANIFESTS}/")
+        first, _, rest = place.partition("/")
+        if first == LATEST:
+            return self.version().file(rest)
+        if _FOLDER.fullmatch(first):
+            return self.version(first[1:]).file(rest)
+        return self.version().file(place)
 
-    def open(self, path: str) -> RemoteFile:
+    def open(self, path: str | PathLike[str]) -> RemoteFile:
         r"""The file at a path, opened: see `file` and `RemoteFile`.
 
         >>> with vbnfs.Dataset().open("project_metadata/units.csv") as file:
@@ -133,7 +136,7 @@ class Dataset:
         """
         return self.file(path).open()
 
-    def session(self, session_id: int | str) -> Session:
+    def session(self, session_id: SupportsInt | str) -> Session:
         """A session of the newest version, by its id: see `Version.session`. Raises `KeyError`.
 
         >>> vbnfs.Dataset().session(1044385384).probes

@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING
+from os import PathLike, fspath
+from typing import TYPE_CHECKING, SupportsInt
 
 import pandas as pd
 import trio
@@ -19,6 +20,7 @@ from vbnfs.api.progress import ShowProgress
 from vbnfs.api.working_sets import bring, cite, compare, verify_files
 from vbnfs.dataset.kinds import BEHAVIOR, LFP, SESSION, WantedLfp, kind_of
 from vbnfs.dataset.manifest import Manifest, tables_of
+from vbnfs.dataset.tree_builder import flat_names
 from vbnfs.errors import DatasetError
 from vbnfs.suggestions import near_paths
 from vbnfs.tables.frames import as_allensdk
@@ -158,43 +160,49 @@ class Version:
         >>> version.find("units", "snr > 1", having=novel, sort=["-snr"])["unit_id"].tolist()
         [11, 10]
         """
+        if limit is not None and limit < 0:
+            raise ValueError(f"limit is {limit}, and can be 0 or more")
         with as_os_errors(table):
             conditions = {name: parse_query(text) for name, text in (having or {}).items()}
             asked = Asked(None if query is None else parse_query(query), conditions, tuple(sort), columns, limit)
             return self._connection.run(_find, self._manifest, table, asked)
 
-    def file(self, path: str) -> File:
-        """A file by its path, or by its name alone where only one has that. Raises `FileNotFoundError`.
+    def file(self, path: str | PathLike[str]) -> File:
+        """A file by its path, also that in `ecephys_sessions`; by its name alone where only one has that.
+
+        Raises `FileNotFoundError`, which names those that are near.
 
         >>> vbnfs.Dataset().latest.file("units.csv").path
         'project_metadata/units.csv'
         """
-        wanted = tuple(path.strip("/").split("/"))
-        found = [file for file in self.files if file.entry.path[-len(wanted) :] == wanted]
+        name = fspath(path).strip("/")
+        wanted = tuple(name.split("/"))
+        flat = dict(flat_names([file.entry for file in self.files])).get(wanted)
+        found = [file for file in self.files if file.entry is flat or file.entry.path[-len(wanted) :] == wanted]
         exact = [file for file in found if file.entry.path == wanted]
         if len(exact or found) == 1:
             return (exact or found)[0]
-        names = [file.path for file in found] or near_paths(path, [file.path for file in self.files])
+        names = [file.path for file in found] or near_paths(name, [file.path for file in self.files])
         hint = f"; near it: {', '.join(names[:3])}" if names else ""
         count = f"{len(found):,} files" if found else "no file"
-        raise FileNotFoundError(f"dataset version {self.name} has {count} {path}{hint}")
+        raise FileNotFoundError(f"dataset version {self.name} has {count} {name!r}{hint}")
 
-    def session(self, session_id: int | str) -> "Session":
+    def session(self, session_id: SupportsInt | str) -> "Session":
         """A session by its id: `ecephys_session_id`, or the `behavior_session_id` of one without recordings.
 
-        Raises `KeyError` for an id that no file has.
+        Raises `KeyError` for an id that no file has, `ValueError` for what is no number.
 
         >>> vbnfs.Dataset().latest.session(1044385384)
         <vbnfs.Session 1044385384: ecephys_session_1044385384.nwb, probe_probeA_lfp.nwb>
         """
-        wanted = str(session_id).removesuffix(".0")  # as names of files have it; columns with gaps have floats
-        own = [file for file in self.files if str(kind_of(file.entry.path).session_id) == wanted]
+        wanted = int(session_id)
+        own = [file for file in self.files if kind_of(file.entry.path).session_id == wanted]
         if not any(kind_of(file.entry.path).kind in {SESSION, BEHAVIOR} for file in own):
             raise KeyError(
-                f"dataset version {self.name} has no session {session_id}; its ids are the index of .sessions, and of"
+                f"dataset version {self.name} has no session {wanted}; its ids are the index of .sessions, and of"
                 " .behavior_sessions for those without recordings"
             )
-        return Session(int(wanted), own)
+        return Session(wanted, own)
 
     def prefetch(
         self,

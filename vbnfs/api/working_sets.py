@@ -28,7 +28,7 @@ from vbnfs.access.whole_files import ReadWhole
 from vbnfs.api.citation import Citation
 from vbnfs.api.connection import Connection, Parts
 from vbnfs.api.difference import Difference
-from vbnfs.api.messages import in_python, python_messages
+from vbnfs.api.messages import in_python
 from vbnfs.api.os_errors import as_os_errors
 from vbnfs.api.progress import Showing, ShowProgress
 from vbnfs.config.settings import Config
@@ -159,7 +159,7 @@ async def _cite(parts: Parts, wanted: Wanted, in_version: str | None) -> list[ci
 
 def cite_record(config: Config, record: Path) -> Citation:
     """What is to be said of the files that a record names. Raises `RecordError`."""
-    with python_messages():
+    with as_os_errors(str(record)):
         return Citation(citing.of_record(config, read_record(record), str(record)))
 
 
