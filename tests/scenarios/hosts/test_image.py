@@ -40,17 +40,18 @@ events_logger = "file"
 runtime = "crun"
 infra_image = "localhost/debian"
 """
-STORAGE: Final = '[storage]\ndriver = "overlay"\ngraphroot = "{folder}"\nrunroot = "/run/podman"\n'
+STORAGE: Final = '[storage]\ndriver = "overlay"\ngraphroot = "/run/storage"\nrunroot = "/run/podman"\n'
 SETUP: Final = """
 umount /sys/fs/cgroup/unified 2>/dev/null || true
 mount -t tmpfs tmpfs /var/cache
 mount -t tmpfs tmpfs /dev/shm  # where podman has its locks
 mount --make-shared /mnt
-mkdir /mnt/pods /mnt/data
+mkdir /mnt/pods /mnt/data /run/temporary
 """
 # The Debian that systemd's tests boot, as a base image, without what no program of it reads.
 BASE: Final = "localhost/debian"
 MAKE_BASE: Final = f"""
+export TMPDIR=/run/temporary
 container=$(buildah from scratch)
 root=$(buildah mount "$container")
 tar --extract --preserve-permissions --numeric-owner --strip-components=1 --directory="$root" --file="$1" \
@@ -66,7 +67,7 @@ TEAR_DOWN: Final = """
 podman pod rm --force --all --time 0
 podman rm --force --all --time 0
 find /sys/fs/cgroup -depth -type d -path '*/libpod_parent*' -exec rmdir {} +
-umount --lazy "$1/overlay"
+umount --lazy /run/storage/overlay
 """
 # What is said of what is missing, in each document.
 TABLES: Final = {"container-image.md": "What is missing", "kubernetes.md": "What keeps it from working"}
@@ -84,11 +85,11 @@ def server() -> Iterator[FakeS3Server]:
 
 @pytest.fixture(scope="module")
 def machine(server: FakeS3Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Namespace]:
-    """A namespace with the image in podman's storage, which is below the tests' folder."""
+    """A namespace with the image in podman's storage, which is in memory, and goes with it."""
     folder = tmp_path_factory.mktemp("image")
     texts = {
         "CONTAINERS_CONF": CONTAINERS.format(endpoint=server.endpoint_url),
-        "CONTAINERS_STORAGE_CONF": STORAGE.format(folder=folder / "storage"),
+        "CONTAINERS_STORAGE_CONF": STORAGE,
     }
     with pytest.MonkeyPatch.context() as patch, Namespace() as namespace:
         for name, text in texts.items():
@@ -99,12 +100,11 @@ def machine(server: FakeS3Server, tmp_path_factory: pytest.TempPathFactory) -> I
         namespace.output("sh", "-euc", SETUP)
         try:
             namespace.output("sh", "-euc", MAKE_BASE, "sh", f"{REPOSITORY}/.debian/root.tar", seconds=SECONDS)
-            build = ("deploy/container/build", "--base", BASE)
+            build = ("env", "TMPDIR=/run/temporary", "deploy/container/build", "--base", BASE)
             assert namespace.output(*build, folder=str(REPOSITORY), seconds=SECONDS) == f"{IMAGE}\n"
             yield namespace
         finally:
-            namespace.run("sh", "-c", TEAR_DOWN, "sh", str(folder / "storage"), seconds=SECONDS)
-    subprocess.run(["rm", "-rf", "--one-file-system", folder / "storage"], check=True)
+            namespace.run("sh", "-c", TEAR_DOWN, seconds=SECONDS)
 
 
 @pytest.fixture
