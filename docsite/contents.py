@@ -18,6 +18,7 @@ _SECTIONS: Final[Mapping[str, str]] = {
     f" docs/json.md {COMMANDS}",
     "When it does not work": "docs/troubleshooting.md docs/doctor.md docs/watching.md docs/s3-replies.md",
     "Administer": "docs/installing.md docs/administration.md docs/mounting.md docs/other-hosts.md docs/mirror.md"
+    " docs/container-image.md docs/kubernetes.md"
     " docs/site-cache.md"
     " SECURITY.md",
     "How it works": "docs/semantics.md ARCHITECTURE.md docs/decisions.md docs/PERFORMANCE.md"
