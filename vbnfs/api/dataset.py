@@ -46,7 +46,7 @@ class Dataset:
         given = {key: _text(value) for key, value in settings.items() if value is not None}
         given |= {} if name is None else {"dataset": name}
         file = None if config_file is None else Path(config_file)
-        self._connection = Connection(load_config(command_line=given, config_file=file))
+        self._connection = Connection(load_config(command_line=given, config_file=file), given)
 
     @property
     def config(self) -> Config:
