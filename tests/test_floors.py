@@ -34,6 +34,7 @@ MAY_IMPORT: Final[Mapping[str, set[str]]] = {
     "reading": {ROOT, "host", "cache", "hdf5"},
     "fuse": {ROOT, "host"},
     "access": {ROOT, "config", "host", "dataset", "s3", "cache", "hdf5", "reading", "tables"},
+    "web": {ROOT, "config", "host", "dataset", "access", "api"},
     "filesystem": {ROOT, "host", "dataset", "cache", "reading", "fuse"},
     "api": {ROOT, "config", "dataset", "reading", "access", "tables"},
     "dask": {ROOT, "config", "host", "dataset", "access", "tables", "api"},
@@ -41,7 +42,7 @@ MAY_IMPORT: Final[Mapping[str, set[str]]] = {
     "doctor": {ROOT, "config", "host", "dataset", "s3", "cache", "access", "daemon"},
     "cli": {
         *(ROOT, "config", "host", "dataset", "s3", "cache", "hdf5", "reading", "tables", "access", "daemon"),
-        *("doctor", "demo", "dask"),
+        *("doctor", "demo", "dask", "web"),
     },
     "demo": {ROOT, "config", "host", "access"},
     "__main__": {ROOT, "cli"},
@@ -72,6 +73,7 @@ ONLY_IMPORTED_BY: Final[Mapping[str, set[str]]] = {
             "diagnosing",
             "watching",
             "site_caching",
+            "serving_web",
         )
     },
     "pyfuse3": {"vbnfs.fuse.pyfuse3_engine"},
@@ -83,6 +85,9 @@ ONLY_IMPORTED_BY: Final[Mapping[str, set[str]]] = {
     "fsspec": {"vbnfs.api.buffered_file", "vbnfs.api.filesystem"},
     "upath": {"vbnfs.api.upath"},
     "distributed": {"vbnfs.dask.cluster", "vbnfs.dask.driving", "vbnfs.dask.worker"},
+    "starlette": {"vbnfs.web.app", "vbnfs.web.guard", "vbnfs.web.rendering", "vbnfs.web.serving"},
+    "jinja2": {"vbnfs.web.rendering"},
+    "hypercorn": {"vbnfs.web.serving"},
     "pandas": {
         *(f"vbnfs.tables.{name}" for name in ("changes", "columns", "joins", "reading", "selection", "values")),
         "vbnfs.tables.frames",
@@ -102,6 +107,7 @@ TOO_HEAVY_FOR_A_MOUNT: Final = {
     *("rich.console", "pygments", "pandas", "numpy", "boto3", "h5py", "prometheus_client"),
     *("fractions", "importlib.metadata", "unittest", "vbnfs.demo", "vbnfs.s3.receivers"),
     *("fsspec", "upath", "dask", "distributed", "vbnfs.api", "vbnfs.dask"),
+    *("vbnfs.web", "starlette", "jinja2", "hypercorn"),
 }
 ENVIRONMENT: Final = {"os.environ", "os.environb", "os.getenv", "os.getenvb", "os.putenv", "os.unsetenv"}
 PRINTING: Final = {"print", "input", "sys.stdout.write", "sys.stderr.write", "sys.stdout.buffer", "sys.stderr.buffer"}

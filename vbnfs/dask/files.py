@@ -18,6 +18,7 @@ from vbnfs.amounts import size
 from vbnfs.api.connection import Connection, Parts
 from vbnfs.api.dataset import Dataset
 from vbnfs.api.files import File
+from vbnfs.api.messages import in_python
 from vbnfs.api.os_errors import as_os_errors
 from vbnfs.api.progress import Showing, ShowProgress
 from vbnfs.api.version import Version, wanted_of
@@ -83,7 +84,7 @@ def prefetch(
     with Showing(progress) as showing, as_os_errors("prefetch"):
         run = Run(connection, Cluster(cluster, note=warn), showing.watch, showing)
         found = run.fetch(run.choose(wanted, None if version is None else version.name))
-    check(found, with_reason=True)
+        check(found, with_reason=True)
     return frame_of(found)
 
 
@@ -128,7 +129,8 @@ def warn(text: str) -> None:
 def frame_of(outcome: Outcome) -> pd.DataFrame:
     """What became of files, a row each, by `path`: `outcome`, `size_bytes`, `detail`, and `nodes`, with commas."""
     rows = [finding.as_json() for finding in outcome.findings]
-    return of_rows(({**row, "nodes": ", ".join(row["nodes"])} for row in rows), _COLUMNS, index="path")
+    shown = ({**row, "detail": in_python(row["detail"]), "nodes": ", ".join(row["nodes"])} for row in rows)
+    return of_rows(shown, _COLUMNS, index="path")
 
 
 class Run:
