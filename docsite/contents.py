@@ -11,8 +11,8 @@ JOURNAL: Final = "docs/journal/"
 # What is in none of these sections stands in one of its own.
 _SECTIONS: Final[Mapping[str, str]] = {
     "Begin": f"{HOME} docs/quick-start.md docs/concepts.md docs/from-allensdk.md docs/recipes.md docs/python.md"
-    " docs/fsspec.md docs/notebooks/allensdk.ipynb docs/notebooks/dataset.ipynb docs/notebooks/fsspec.ipynb"
-    " docs/portability.md docs/glossary.md",
+    " docs/fsspec.md docs/dask.md docs/notebooks/allensdk.ipynb docs/notebooks/dataset.ipynb"
+    " docs/notebooks/fsspec.ipynb docs/portability.md docs/glossary.md",
     "Use": "docs/finding.md docs/working-sets.md docs/versions.md docs/outline.md docs/sharing-data.md docs/cache.md"
     f" docs/web.md docs/bandwidth.md docs/structure-index.md docs/digests.md docs/records.md docs/settings.md"
     f" docs/json.md {COMMANDS}",
