@@ -75,6 +75,7 @@ def _clients(directory: Path, course: Course, count: int, *, is_recorded: bool) 
         ["requests to the site cache", f"{one.proxy_requests:,}"],
         ["requests to S3", f"{one.s3_requests:,} ({one.unique_slices:,} unique slices)"],
         ["a warm client's processor time, s", f"{one.warm_processor_seconds:.2f}"],
+        ["the same of a client among the others, s", f"{one.processor_seconds:.2f}"],
         ["allowed: way to S3 and processors, s", f"{one.allowed_seconds:.1f}"],
         ["median client, slowest, s", f"{percentile(one.seconds, 0.5):.1f}, {max(one.seconds):.1f}"],
         ["requests that waited for a slice", f"{len(one.waits):,}"],

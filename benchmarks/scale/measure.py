@@ -4,7 +4,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any, Final
@@ -58,7 +58,8 @@ class Together:
     unique_bytes: int
     waits: Sequence[float]
     warm_processor_seconds: float
-    memory_bytes: int
+    processor_seconds: float = 0.0  # of a client among the others, with its part of the site cache's
+    memory_bytes: int = 0
 
     @property
     def allowed_seconds(self) -> float:
@@ -139,8 +140,9 @@ def run(directory: Path, course: Course, count: int) -> Found:
         template = lab.prepare()
         expected = _expected(course)
         with lab.clients(names, template) as clients:
-            began = time.time()
+            before, began = _work(lab, clients), time.time()
             answers, asked = _together(lab, clients)
+            work = (_work(lab, clients) - before) / count
             _check("together", answers, lambda number: expected[_key(turned(course.together, number))])
             memory = sum(client.memory_bytes() for client in clients)
             traces = record(lab, alone, template)
@@ -149,7 +151,8 @@ def run(directory: Path, course: Course, count: int) -> Found:
         traces[number % len(traces)].among_others(asked.requests_of(client.host.address, began), answer.seconds)
         for number, (client, answer) in enumerate(zip(clients, answers, strict=True))
     ]
-    return Found(_evaluated(course, clients, answers, asked, traces, memory), faults, traces, own)
+    together = _evaluated(course, clients, answers, asked, traces)
+    return Found(replace(together, processor_seconds=work, memory_bytes=memory), faults, traces, own)
 
 
 def _expected(course: Course) -> dict[Key, str]:
@@ -187,6 +190,11 @@ def _together(lab: Lab, clients: Sequence[Client]) -> tuple[list[Answer], Asked]
     return answers, lab.since()
 
 
+def _work(lab: Lab, clients: Sequence[Client]) -> float:
+    """The processor time of all clients and of the site cache so far."""
+    return sum(client.processor_seconds() for client in clients) + processor_seconds(family(lab.proxy.pid))
+
+
 def record(lab: Lab, names: Sequence[str], template: Path) -> list[Trace]:
     """The traces of clients that read alone, before a site cache that has everything: one for each order."""
     traces = []
@@ -215,7 +223,6 @@ def _evaluated(
     answers: Sequence[Answer],
     asked: Asked,
     traces: Sequence[Trace],
-    memory: int,
 ) -> Together:
     requests = [each.request for each in asked.proxy]
     return Together(
@@ -230,7 +237,6 @@ def _evaluated(
         unique_bytes=unique_bytes(requests, SLICE_BYTES, sizes(course)),
         waits=logs.waits(asked.proxy, asked.s3, SLICE_BYTES),
         warm_processor_seconds=median(trace.processor_seconds + trace.proxy_seconds for trace in traces),
-        memory_bytes=memory,
     )
 
 

@@ -14,7 +14,7 @@ from typing import Final, Self
 
 _NETWORK: Final = ipaddress.ip_network("10.77.0.0/16")
 _BURST: Final = "256kb"  # TCP hands on 64 KiB at a time
-_QUEUE: Final = "4mb"
+_QUEUE: Final = "100ms"  # what waits for longer is dropped
 _HOLDS: Final = ("unshare", "--net", "sh", "-c", "echo; exec cat")  # until its standard input is closed
 
 
@@ -84,5 +84,5 @@ def _ip(pid: int, lines: Sequence[str]) -> None:
 
 
 def _shape(pid: int, device: str, rate: int) -> None:
-    words = ["root", "tbf", "rate", f"{rate}mbit", "burst", _BURST, "limit", _QUEUE]
+    words = ["root", "tbf", "rate", f"{rate}mbit", "burst", _BURST, "latency", _QUEUE]
     Host("", _within(pid)).run("tc", "qdisc", "add", "dev", device, *words)
