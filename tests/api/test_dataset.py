@@ -67,7 +67,7 @@ def test_a_setting_that_there_is_not(server: FakeS3Server) -> None:
     """A wrong name is answered with the near one, a wrong value as on the command line."""
     with pytest.raises(UsageError, match="no setting endpont_url; near it: endpoint_url"):
         vbnfs.Dataset(endpont_url=server.endpoint_url)
-    with pytest.raises(UsageError, match="cache-size"):
+    with pytest.raises(UsageError, match=r"^cache_size: 'much' will not do"):
         vbnfs.Dataset(endpoint_url=server.endpoint_url, cache_size="much")
 
 

@@ -17,6 +17,7 @@ from vbnfs.access.open_files import OpenFiles, open_files
 from vbnfs.access.project_tables import ProjectTables
 from vbnfs.access.versions import Versions, load_versions
 from vbnfs.access.whole_files import WholeFiles
+from vbnfs.api.messages import python_messages
 from vbnfs.config.settings import Config
 from vbnfs.dataset.manifest import DatasetVersion, Manifest
 from vbnfs.logs import log_by_python
@@ -63,14 +64,16 @@ class Connection:
     def run(self, work: Callable[..., Awaitable[Result]], *arguments: Any) -> Result:
         """The result of `work(parts, *arguments)`, awaited in the event loop's thread. Raises what it raises."""
         parts = self._parts()
-        return parts.run(work, parts.value, *arguments)
+        with python_messages():
+            return parts.run(work, parts.value, *arguments)
 
     def run_showing(
         self, show: Callable[[], object], work: Callable[..., Awaitable[Result]], *arguments: Any
     ) -> Result:
         """As `run`; while it waits, it calls `show` now and then, in the thread of the caller."""
         parts = self._parts()
-        return parts.run_showing(show, work, parts.value, *arguments)
+        with python_messages():
+            return parts.run_showing(show, work, parts.value, *arguments)
 
     def soon(self, function: Callable[[], object]) -> None:
         """Call a function in that thread, later; it is not waited for. Nothing happens where nothing is open."""
@@ -97,7 +100,7 @@ class Connection:
         return found[2]
 
     def _opened_here(self) -> tuple[int, ExitStack, Opened[Parts]]:
-        with self._lock:
+        with self._lock, python_messages():
             if self._open is None or self._open[0] != os.getpid():
                 log_by_python()
                 stack = ExitStack()

@@ -3,14 +3,15 @@
 import os
 from types import TracebackType
 
-from vbnfs.errors import StorageError
+from vbnfs.api.messages import put_in_python
+from vbnfs.errors import StorageError, VbnfsError
 
 
 class as_os_errors:  # noqa: N801 - used as a function, by each read: a generator would cost it a microsecond
     """While entered, a `StorageError` becomes the `OSError` of its errno.
 
     That has its message, its remedy and the file's name. Python makes the subclass that fits, as `PermissionError`
-    and `TimeoutError`.
+    and `TimeoutError`. Other errors of vbnfs stay what they are, with messages as `python_messages` has them.
     """
 
     __slots__ = ("_name",)
@@ -24,6 +25,7 @@ class as_os_errors:  # noqa: N801 - used as a function, by each read: a generato
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if isinstance(error, VbnfsError):
+            put_in_python(error)
         if isinstance(error, StorageError):
-            message = f"{error}; {error.remedy}" if error.remedy else str(error)
-            raise OSError(error.errno, f"{os.strerror(error.errno)}: {message}", self._name) from error
+            raise OSError(error.errno, f"{os.strerror(error.errno)}: {error}", self._name) from error

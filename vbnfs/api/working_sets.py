@@ -28,6 +28,7 @@ from vbnfs.access.whole_files import ReadWhole
 from vbnfs.api.citation import Citation
 from vbnfs.api.connection import Connection, Parts
 from vbnfs.api.difference import Difference
+from vbnfs.api.messages import in_python, python_messages
 from vbnfs.api.os_errors import as_os_errors
 from vbnfs.api.progress import Showing, ShowProgress
 from vbnfs.config.settings import Config
@@ -56,7 +57,7 @@ def bring(
     """
     with Showing(progress) as showing, as_os_errors(pin or "prefetch"):
         outcome = connection.run_showing(showing, _bring, wanted.check(), in_version, pin, note, showing)
-    check(outcome, with_reason=True)
+        check(outcome, with_reason=True)
     return frame_of(outcome.findings)
 
 
@@ -125,7 +126,8 @@ def frame_of(findings: Sequence[Finding]) -> pd.DataFrame:
 
     `outcome` is `good`, `no hash`, `not kept`, `mismatch`, `not complete`, `failed`, `no file`.
     """
-    return of_rows((finding.as_json() for finding in findings), _FINDINGS, index="path")
+    rows = ({**finding.as_json(), "detail": in_python(finding.detail)} for finding in findings)
+    return of_rows(rows, _FINDINGS, index="path")
 
 
 def compare(connection: Connection, old: str | None, new: str, *, with_tables: bool) -> Difference:
@@ -154,7 +156,8 @@ async def _cite(parts: Parts, wanted: Wanted, in_version: str | None) -> list[ci
 
 def cite_record(config: Config, record: Path) -> Citation:
     """What is to be said of the files that a record names. Raises `RecordError`."""
-    return Citation(citing.of_record(config, read_record(record), str(record)))
+    with python_messages():
+        return Citation(citing.of_record(config, read_record(record), str(record)))
 
 
 def _place(parts: Parts, in_version: str | None) -> Place:
