@@ -5,7 +5,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any, Final
 import click
 
 from benchmarks.scale import costs, measure, scenarios, traces
-from benchmarks.scale.files import SIZES, Course, make_course
+from benchmarks.scale.files import SIZES, Course, Size, make_course
 from benchmarks.scale.lab import running_lab
 from benchmarks.scale.logs import percentile
 from benchmarks.scale.scenarios import table
@@ -40,21 +40,28 @@ def main(
     'costs' opens a session with and without index, digests and site cache (needs root); 'simulation' goes on from
     the recorded traces to 10,000 clients.
     """
-    chosen = parts or PARTS
+    try:
+        found = _found(parts or PARTS, clients, SIZES[size], place, record)
+    except RuntimeError as error:
+        sys.exit(f"script/scale: {error}")
+    if results is not None:
+        results.write_text(json.dumps(found, indent=1) + "\n")
+    if not all(gate["holds"] for gate in found.get("gates", [])):
+        sys.exit(1)
+
+
+def _found(chosen: Sequence[str], clients: int, size: Size, place: Path | None, record: bool) -> dict[str, Any]:
     found: dict[str, Any] = {"machine": describe()}
     with ExitStack() as stack:
         folder = place or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vbnfs-scale-")))
         folder.mkdir(parents=True, exist_ok=True)
         if "clients" in chosen:
-            found |= _clients(_new(folder, stack), make_course(folder, SIZES[size]), clients, is_recorded=record)
+            found |= _clients(_new(folder, stack), make_course(folder, size), clients, is_recorded=record)
         if "costs" in chosen:
-            found["costs"] = _costs(_new(folder, stack), make_course(folder, SIZES[size]))
+            found["costs"] = _costs(_new(folder, stack), make_course(folder, size))
     if "simulation" in chosen:
         found["simulation"] = _simulation()
-    if results is not None:
-        results.write_text(json.dumps(found, indent=1) + "\n")
-    if not all(gate["holds"] for gate in found.get("gates", [])):
-        sys.exit(1)
+    return found
 
 
 def _new(folder: Path, stack: ExitStack) -> Path:

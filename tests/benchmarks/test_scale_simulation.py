@@ -1,7 +1,9 @@
 """The simulation of many clients: nothing is lost, nothing comes twice, nothing is faster than it can be."""
 
 import math
+import os
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import simpy
@@ -9,6 +11,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from benchmarks.scale import traces as recorded
+from benchmarks.scale.measure import Together, compare
 from benchmarks.scale.scenarios import HEADER, Place, rows, table
 from benchmarks.scale.sharing import Shared
 from benchmarks.scale.simulation import MBIT, Origin, Proxy, Site, chosen, simulate
@@ -141,6 +144,40 @@ def test_a_trace_is_kept(trace: Trace) -> None:
     ]
     assert [one.at for one in again.requests] == pytest.approx([one.at for one in trace.requests], abs=1e-6)
     assert again.as_json() == trace.as_json()
+
+
+def test_traces_take_the_place_of_others(tmp_path: Path) -> None:
+    """What is recorded anew is all that is there."""
+    one, two, three = (Trace((Request("a.nwb", n, 1, 0, 0),), 1.0, 1.0, 0.0, SIZES) for n in range(3))
+    recorded.store([one, two], tmp_path)
+    recorded.store([three], tmp_path)
+    assert recorded.load(tmp_path) == [three]
+
+
+def test_what_has_to_hold_of_a_course() -> None:
+    """The line's time for the unique bytes and the processors' for all clients; a simulation of it beside that."""
+    [first, *_] = found = list(recorded.load())
+    outcome = simulate(Site(8, processors=2), found)
+    together = Together(
+        clients=8,
+        seconds=outcome.seconds,
+        steps={},
+        proxy_requests=outcome.proxies.requests,
+        proxy_bytes=outcome.proxies.bytes,
+        s3_requests=outcome.s3.requests,
+        s3_bytes=outcome.s3.bytes,
+        unique_slices=outcome.s3.requests,
+        unique_bytes=125_000_000,
+        waits=outcome.waits,
+        warm_processor_seconds=1.0,
+    )
+    assert together.allowed_seconds == pytest.approx(10 + 8 / (os.cpu_count() or 1))
+    names = [gate.name for gate in together.gates]
+    late = replace(together, seconds=[1.0, 1.0, 2.5], s3_bytes=2 * together.unique_bytes)
+    assert [gate.holds for gate in late.gates] == [False, True, False], names
+    agreed = compare(together, found).gates
+    assert all(gate.holds for gate in agreed if not gate.name.endswith("off by"))
+    assert not all(gate.holds for gate in compare(together, [first]).gates)
 
 
 def test_waiters_look_every_half_second() -> None:
