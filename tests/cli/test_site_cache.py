@@ -70,8 +70,9 @@ def test_traffic_server(tmp_path: Path) -> None:
     assert files["storage.config"] == f"/var/cache/vbnfs-site-cache {1 << 30}\n"
     assert "      - 10.1.0.0/16\n" in files["ip_allow.yaml"]
     assert "verify.server.policy STRING ENFORCED" in files["records.config"]
-    refused = run("trafficserver", tmp_path / "site", "--directory", "/a b")
-    assert "Traffic Server's configuration cannot have ' '" in str(refused.exception)
+    for words in ([tmp_path / "site", "--directory", "/a b"], [tmp_path / "a b"]):
+        refused = run("trafficserver", *words)
+        assert "Traffic Server's configuration cannot have ' '" in str(refused.exception)
 
 
 def test_units_and_compose(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """A site cache, whichever program it is: what is wanted of it, and what no configuration can have (pure)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -38,6 +38,11 @@ def check(site: Site, program: str) -> None:
             f"--size {site.size_bytes}: it keeps at least {_LEAST_SLICES} slices of {site.slice_bytes} bytes"
         )
     words = {"--listen": site.listen, "--directory": site.directory, "--ca-bundle": site.ca_bundle or ""}
-    for option, word in [*words.items(), *(("--allow", network) for network in site.networks)]:
+    check_words([*words.items(), *(("--allow", network) for network in site.networks)], program)
+
+
+def check_words(words: Iterable[tuple[str, str]], program: str) -> None:
+    """Raises `UsageError` for a word, by its option, that would be more than one in the program's configuration."""
+    for option, word in words:
         if found := _UNPRINTABLE.intersection(word):
             raise UsageError(f"{option} {word!r}: {program}'s configuration cannot have {min(found)!r} there")

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Final
 from urllib.parse import urlsplit
 
-from vbnfs.cli.site import CA_BUNDLE, Site, check
+from vbnfs.cli.site import CA_BUNDLE, Site, check, check_words
 from vbnfs.errors import UsageError
 
 _PROGRAM: Final = "/usr/bin/traffic_server"  # of Debian
@@ -24,13 +24,13 @@ _PLUGINS: Final = "/usr/lib/trafficserver/modules"  # Debian's
 def trafficserver_files(site: Site, place: str) -> Mapping[str, str]:
     """Its files by name, which are to be in the folder `place`. Raises as `check` does."""
     check(site, "Traffic Server")
+    check_words([("FOLDER", place)], "Traffic Server")
     if site.slice_bytes > _MOST_SLICE_BYTES:
         raise UsageError(f"--slice {site.slice_bytes}: Traffic Server's slices have 128M at the most")
-    address, _, port = site.listen.rpartition(":")
     base = urlsplit(site.base)
     return {
         "runroot.yaml": _RUNROOT.format(place=place, directory=site.directory, plugins=_PLUGINS),
-        "records.config": _records(site, address.strip("[]"), port),
+        "records.config": _records(site),
         "storage.config": f"{site.directory} {max(site.size_bytes, _LEAST_BYTES)}\n",
         "remap.config": _remap(site),
         "object-versions.config": _VERSIONS,
@@ -53,67 +53,69 @@ def _remap(site: Site) -> str:
     )
 
 
-def _records(site: Site, address: str, port: str) -> str:
-    bundle = (site.ca_bundle or CA_BUNDLE).rpartition("/")
+def _records(site: Site) -> str:
+    address, _, port = site.listen.rpartition(":")
+    folder, _, bundle = (site.ca_bundle or CA_BUNDLE).rpartition("/")
     values: dict[str, int | float | str] = {
-        "http.server_ports": f"{port}:ip-in=[{address}]" if ":" in address else f"{port}:ip-in={address}",
-        "reverse_proxy.enabled": 1,
-        "url_remap.remap_required": 1,
-        "url_remap.pristine_host_hdr": 0,
-        "admin.user_id": "#-1",
-        "crash_log_helper": "NULL",
-        "ssl.client.verify.server.policy": "ENFORCED",
-        "ssl.client.verify.server.properties": "ALL",
-        "ssl.client.CA.cert.path": bundle[0] or "/",
-        "ssl.client.CA.cert.filename": bundle[2],
-        "hostdb.host_file.path": "/etc/hosts",
-        "hostdb.host_file.interval": 60,
-        "http.cache.http": 1,
-        "http.cache.required_headers": 0,
-        "http.cache.ignore_client_no_cache": 1,
-        "http.cache.ignore_client_cc_max_age": 1,
-        "http.cache.ignore_server_no_cache": 1,
-        "http.cache.ignore_authentication": 1,
-        "http.negative_caching_enabled": 0,
-        "http.wait_for_cache": 1,
-        "cache.enable_read_while_writer": 1,
-        "cache.read_while_writer.max_retries": _WAIT_SECONDS * 1000 // _RETRY_MS,
-        "cache.read_while_writer_retry.delay": _RETRY_MS,
-        "http.background_fill_active_timeout": 0,
-        "http.background_fill_completed_threshold": 0.0,
-        "http.cache.open_write_fail_action": 5,
-        "http.cache.max_open_read_retries": _WAIT_SECONDS * 1000 // _RETRY_MS,
-        "http.cache.open_read_retry_time": _RETRY_MS,
-        "cache.max_doc_size": 0,
-        "cache.enable_checksum": 1,
-        "cache.dir.sync_frequency": 10,
+        "http.server_ports": f"{port}:ip-in={address}" if address else port,
+        "ssl.client.CA.cert.path": folder or "/",
+        "ssl.client.CA.cert.filename": bundle,
         "cache.min_average_object_size": site.slice_bytes // 2,
-        "cache.ram_cache.size": 64 << 20,
-        "http.connect_attempts_timeout": 5,
-        "http.connect_attempts_max_retries": 2,
-        "http.connect_attempts_rr_retries": 1,
-        "http.transaction_no_activity_timeout_out": 20,
-        "http.keep_alive_no_activity_timeout_in": 120,
-        "http.keep_alive_no_activity_timeout_out": 60,
-        "http.insert_response_via_str": 0,
-        "http.insert_request_via_str": 0,
-        "http.insert_age_in_response": 0,
-        "http.insert_client_ip": 0,
-        "http.insert_squid_x_forwarded_for": 0,
-        "http.response_server_enabled": 0,
-        "log.logging_enabled": 0,
-        "diags.output.diag": "E",
-        "diags.output.note": "E",
-        "diags.output.warning": "E",
-        "diags.output.error": "E",
-        "diags.output.fatal": "E",
-        "diags.output.alert": "E",
-        "diags.output.emergency": "E",
+        **_RECORDS,
     }
-    kinds = {int: "INT", float: "FLOAT", str: "STRING"}
-    lines = [f"CONFIG proxy.config.{name} {kinds[type(value)]} {value}\n" for name, value in values.items()]
+    lines = [f"CONFIG proxy.config.{name} {_KINDS[type(value)]} {value}\n" for name, value in values.items()]
     return "# Made by 'vbnfs site-cache trafficserver'.\n" + "".join(lines)
 
+
+_KINDS: Final = {int: "INT", float: "FLOAT", str: "STRING"}
+_RECORDS: Final[Mapping[str, int | float | str]] = {
+    "reverse_proxy.enabled": 1,
+    "url_remap.remap_required": 1,
+    "url_remap.pristine_host_hdr": 0,
+    "admin.user_id": "#-1",
+    "crash_log_helper": "NULL",
+    "ssl.client.verify.server.policy": "ENFORCED",
+    "ssl.client.verify.server.properties": "ALL",
+    "hostdb.host_file.path": "/etc/hosts",
+    "hostdb.host_file.interval": 60,
+    # An object version does not change, whatever is said of it.
+    "http.cache.http": 1,
+    "http.cache.required_headers": 0,
+    "http.cache.ignore_client_no_cache": 1,
+    "http.cache.ignore_client_cc_max_age": 1,
+    "http.cache.ignore_server_no_cache": 1,
+    "http.cache.ignore_authentication": 1,
+    "http.negative_caching_enabled": 0,
+    "http.wait_for_cache": 1,
+    # One request asks S3, the others read with it.
+    "cache.enable_read_while_writer": 1,
+    "cache.read_while_writer.max_retries": _WAIT_SECONDS * 1000 // _RETRY_MS,
+    "cache.read_while_writer_retry.delay": _RETRY_MS,
+    "http.background_fill_active_timeout": 0,
+    "http.background_fill_completed_threshold": 0.0,
+    "http.cache.open_write_fail_action": 5,
+    "http.cache.max_open_read_retries": _WAIT_SECONDS * 1000 // _RETRY_MS,
+    "http.cache.open_read_retry_time": _RETRY_MS,
+    "cache.max_doc_size": 0,
+    "cache.enable_checksum": 1,
+    "cache.dir.sync_frequency": 10,
+    "cache.ram_cache.size": 64 << 20,
+    "http.connect_attempts_timeout": 5,
+    "http.connect_attempts_max_retries": 2,
+    "http.connect_attempts_rr_retries": 1,
+    "http.transaction_no_activity_timeout_out": 20,
+    "http.keep_alive_no_activity_timeout_in": 120,
+    "http.keep_alive_no_activity_timeout_out": 60,
+    "http.insert_response_via_str": 0,
+    "http.insert_request_via_str": 0,
+    "http.insert_age_in_response": 0,
+    "http.insert_client_ip": 0,
+    "http.insert_squid_x_forwarded_for": 0,
+    "http.response_server_enabled": 0,
+    # To standard error, which is the journal.
+    "log.logging_enabled": 0,
+    **{f"diags.output.{level}": "E" for level in ("diag", "note", "warning", "error", "fatal", "alert", "emergency")},
+}
 
 _RUNROOT: Final = """\
 prefix: {place}
