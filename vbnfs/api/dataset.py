@@ -54,7 +54,7 @@ class Dataset:
         given = texts_of(settings) | ({} if name is None else {"dataset": name})
         file = None if config_file is None else Path(config_file).expanduser()
         with python_messages():
-            self._connection = Connection(load_config(command_line=given, config_file=file))
+            self._connection = Connection(load_config(command_line=given, config_file=file), given)
 
     @classmethod
     def on(cls, connection: Connection) -> "Dataset":
