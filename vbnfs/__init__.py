@@ -16,7 +16,7 @@ In Python `vbnfs.Dataset` has the same files without a mount; docs/python.md is 
 
 Files of any kind: `Dataset.open`, `File.read_bytes`, `RemoteFile`. Keeping and checking: `Dataset.pin`,
 `Version.verify`. What changed, and what to say in a paper: `Dataset.diff`, `Session.cite`. AllenSDK's own class:
-`allensdk_cache`.
+`allensdk_cache`. What is raised: Python's own errors, and those of `vbnfs.errors`.
 """
 
 TYPE_CHECKING = False  # as typing.TYPE_CHECKING: importing this imports nothing
@@ -70,4 +70,5 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return [*globals(), *__all__, "errors"]
+    """What a program uses: Tab offers no modules of vbnfs's own."""
+    return [*__all__, "errors", *(name for name in globals() if name.startswith("__"))]

@@ -15,6 +15,7 @@
     ├── ExportError                 EIO         a folder cannot be exported to, or takes no more
     ├── DoctorError                 EIO         something here needs doing, or a report of it cannot be written
     ├── InstallError                EIO         mount helper or units cannot be installed or removed
+    ├── WebError                    EIO         the page cannot be served
     ├── DemoError                   EIO         the demo's server or libraries are missing, or failed
     ├── ReadOnlyError               EROFS       something was to be written: a released dataset never changes
     ├── DatasetError                EIO         what the bucket holds is not a usable dataset
@@ -156,6 +157,10 @@ class DoctorError(VbnfsError):
 
 class InstallError(VbnfsError):
     """The mount helper or the systemd units could not be installed or removed."""
+
+
+class WebError(VbnfsError):
+    """The page cannot be served: its port is taken, or a library is missing."""
 
 
 class DemoError(VbnfsError):

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import h5py
 import pytest
@@ -59,7 +60,7 @@ class Shared:
     def __getattr__(self, name: str) -> object:
         return getattr(vbnfs, name)
 
-    def Dataset(self, **settings: object) -> vbnfs.Dataset:
+    def Dataset(self, **settings: Any) -> vbnfs.Dataset:
         """The one that is open, unless settings are given."""
         return vbnfs.Dataset(**settings) if settings else self._dataset
 

@@ -16,10 +16,9 @@ from vbnfs.access.open_files import OpenFiles, open_files
 from vbnfs.access.project_tables import ProjectTables
 from vbnfs.access.versions import Versions, load_versions
 from vbnfs.access.whole_files import WholeFiles
-from vbnfs.api.os_errors import reword
+from vbnfs.api.messages import python_messages
 from vbnfs.config.settings import Config
 from vbnfs.dataset.manifest import DatasetVersion, Manifest
-from vbnfs.errors import VbnfsError
 from vbnfs.host.forking import LockOfProcess
 from vbnfs.logs import log_by_python
 
@@ -75,12 +74,11 @@ class Connection:
         """
         parts = self._parts()
         try:
-            return parts.run_showing(show, work, parts.value, *arguments)
+            with python_messages():
+                return parts.run_showing(show, work, parts.value, *arguments)
         except Exception as error:
             if self._open is None or self._open[2] is not parts:
                 raise ValueError("the dataset was closed by another thread while this one used it") from error
-            if isinstance(error, VbnfsError):
-                reword(error)
             raise
 
     def soon(self, function: Callable[[], object]) -> None:
@@ -108,17 +106,11 @@ class Connection:
         return found[2]
 
     def _opened_here(self) -> tuple[int, ExitStack, Opened[Parts]]:
-        with self._lock():
+        with self._lock(), python_messages():
             if self._open is None or self._open[0] != os.getpid():
                 log_by_python()
                 stack = ExitStack()
-                try:
-                    self._open = (os.getpid(), stack, stack.enter_context(opened(_opened(self.config))))
-                except VbnfsError as error:
-                    reword(error)
-                    if error.remedy:
-                        error.add_note(error.remedy)
-                    raise
+                self._open = (os.getpid(), stack, stack.enter_context(opened(_opened(self.config))))
             return self._open
 
 

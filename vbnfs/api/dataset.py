@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from os import PathLike, fspath
 from pathlib import Path
 from types import TracebackType
-from typing import Final, SupportsInt
+from typing import Final, SupportsInt, Unpack
 
 import pandas as pd
 
@@ -13,16 +13,15 @@ from vbnfs.api.citation import Citation
 from vbnfs.api.connection import Connection
 from vbnfs.api.difference import Difference
 from vbnfs.api.files import File
-from vbnfs.api.os_errors import as_os_errors, in_python
+from vbnfs.api.messages import in_python, python_messages
 from vbnfs.api.progress import ShowProgress
 from vbnfs.api.remote_file import RemoteFile
+from vbnfs.api.settings import Settings, texts_of
 from vbnfs.api.version import Files, Session, Version, wanted_of
 from vbnfs.api.working_sets import bring, cite_record, compare, pins, unpin, verify_files
-from vbnfs.config.settings import SETTING_BY_NAME, Config
+from vbnfs.config.settings import Config
 from vbnfs.config.sources import load_config
 from vbnfs.dataset.names import LATEST, MANIFESTS
-from vbnfs.errors import UsageError
-from vbnfs.suggestions import hint
 
 _FOLDER: Final = re.compile(r"v\d.*")  # of a version
 
@@ -31,8 +30,9 @@ class Dataset:
     """A versioned dataset on S3, read through the cache that mounts and commands use, too.
 
     `name` is that of a dataset in the settings. Settings are given by their names in docs/settings.md, as text or as
-    Python values: `Dataset(cache_dir="/data/cache", offline=True)`. Those of the file and of the environment hold as
-    everywhere.
+    Python values: `Dataset(cache_dir="/data/cache", cache_size="500G", offline=True)`. Others that are often wanted:
+    `dataset_version`, `endpoint_url` (another server), `mirror`, `cache_also` (a lab's cache), `limit_rate`. Those of
+    the settings file (`config_file`, or the usual one) and of the environment hold as everywhere.
 
     `latest` and `version("0.5.0")` have tables and files, `session(id)` has a session's, `open(path)` opens any file.
     S3 is asked at the first use. Objects can be used by any thread, also where an event loop runs, and pickled; a
@@ -46,15 +46,20 @@ class Dataset:
     (1000,)
     """
 
-    def __init__(self, name: str | None = None, *, config_file: str | Path | None = None, **settings: object) -> None:
-        for unknown in settings.keys() - SETTING_BY_NAME.keys():
-            nearest = hint(unknown, SETTING_BY_NAME) or "; docs/settings.md lists them"
-            raise UsageError(f"there is no setting {unknown}{nearest}")
-        given = {key: _text(value) for key, value in settings.items() if value is not None}
-        given |= {} if name is None else {"dataset": name}
-        file = None if config_file is None else Path(config_file)
-        with as_os_errors("settings"):
+    def __init__(
+        self, name: str | None = None, *, config_file: str | Path | None = None, **settings: Unpack[Settings]
+    ) -> None:
+        given = texts_of(settings) | ({} if name is None else {"dataset": name})
+        file = None if config_file is None else Path(config_file).expanduser()
+        with python_messages():
             self._connection = Connection(load_config(command_line=given, config_file=file))
+
+    @classmethod
+    def on(cls, connection: Connection) -> "Dataset":
+        """A dataset on what another one has open; vbnfs's own."""
+        dataset = cls.__new__(cls)
+        dataset._connection = connection
+        return dataset
 
     @property
     def config(self) -> Config:
@@ -90,7 +95,7 @@ class Dataset:
         >>> vbnfs.Dataset().problems
         []
         """
-        return list(map(in_python, self._connection.value.versions.problems))
+        return [in_python(problem) for problem in self._connection.value.versions.problems]
 
     def version(self, name: str | None = None) -> Version:
         """A version by its name, as `0.5.0`; None: the one of the settings, else the newest.
@@ -101,7 +106,8 @@ class Dataset:
         <vbnfs.Version 0.4.0: 7 files>
         """
         wanted = name or self.config.dataset_version
-        return Version(self._connection, self._connection.value.versions.manifest(wanted))
+        with python_messages():
+            return Version(self._connection, self._connection.value.versions.manifest(wanted))
 
     def file(self, path: str | PathLike[str]) -> File:
         """A file by its path, as `vbnfs://` and mounts have it: `v0.5.0/project_metadata/units.csv`, `latest/...`.
@@ -255,23 +261,8 @@ class Dataset:
         self.close()
 
     def __reduce__(self) -> tuple[object, tuple[Connection]]:
-        return _of, (self._connection,)
+        return Dataset.on, (self._connection,)
 
     def __repr__(self) -> str:
         where = self.config.endpoint_url or self.config.region
         return f"<vbnfs.Dataset {self.config.project} in {self.config.bucket}, {where}>"
-
-
-def _of(connection: Connection) -> Dataset:
-    dataset = Dataset.__new__(Dataset)
-    dataset._connection = connection
-    return dataset
-
-
-def _text(value: object) -> str:
-    """A setting as the command line has it."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, list | tuple):
-        return ",".join(map(str, value))
-    return str(value)

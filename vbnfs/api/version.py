@@ -18,7 +18,7 @@ from vbnfs.api.os_errors import as_os_errors
 from vbnfs.api.progress import ShowProgress
 from vbnfs.api.working_sets import bring, cite, compare, verify_files
 from vbnfs.dataset.kinds import BEHAVIOR, LFP, SESSION, WantedLfp, kind_of
-from vbnfs.dataset.manifest import Manifest
+from vbnfs.dataset.manifest import Manifest, tables_of
 from vbnfs.dataset.names import MANIFESTS
 from vbnfs.dataset.tree_builder import flat_names
 from vbnfs.errors import DatasetError
@@ -119,6 +119,15 @@ class Version:
         """
         return self.table("units")
 
+    @property
+    def tables(self) -> list[str]:
+        """The names of its tables.
+
+        >>> vbnfs.Dataset().latest.tables
+        ['behavior_sessions', 'channels', 'ecephys_sessions', 'probes', 'units']
+        """
+        return sorted(tables_of(self._manifest))
+
     def table(self, name: str) -> pd.DataFrame:
         """Any table by its name, with AllenSDK's index and types.
 
@@ -142,8 +151,11 @@ class Version:
     ) -> pd.DataFrame:
         """Rows of a table for which `query` holds; `having`: queries on other tables, whose rows belong to these.
 
-        The language is that of `vbnfs sessions --query` (docs/finding.md). `sort`: columns, `-name` from large to
-        small. `limit`: at most so many rows. Raises `QueryError`, which says what of a query is wrong, and where.
+        `table`: one of `tables`, or `sessions` for short. The language is that of `vbnfs sessions --query`
+        (docs/finding.md). `sort`: columns, `-name` from large to small. `limit`: at most so many rows. The frame has
+        the columns of the table's file, or `columns`, and a plain index. Sessions and probes have some of their files
+        besides: `files`, `size_bytes`, `cached_bytes`, `whole_bytes`, `pinned_bytes`. Raises `UsageError`, which says
+        what of a query is wrong, and where.
 
         >>> version = vbnfs.Dataset().latest
         >>> novel = {"sessions": "experience_level == 'Novel'"}
@@ -152,9 +164,9 @@ class Version:
         """
         if limit is not None and limit < 0:
             raise ValueError(f"limit is {limit}, and can be 0 or more")
-        conditions = {name: parse_query(text) for name, text in (having or {}).items()}
-        asked = Asked(None if query is None else parse_query(query), conditions, tuple(sort), columns, limit)
         with as_os_errors(table):
+            conditions = {name: parse_query(text) for name, text in (having or {}).items()}
+            asked = Asked(None if query is None else parse_query(query), conditions, tuple(sort), columns, limit)
             return self._connection.run(_find, self._manifest, table, asked)
 
     def file(self, path: str | PathLike[str]) -> File:
@@ -177,16 +189,21 @@ class Version:
         raise FileNotFoundError(f"dataset version {self.name} has {len(found) or 'no'} files {name!r}{hint}")
 
     def session(self, session_id: SupportsInt | str) -> "Session":
-        """A session by its id, with recordings or without. Raises `KeyError`; `ValueError` for what is no number.
+        """A session by its id: `ecephys_session_id`, or the `behavior_session_id` of one without recordings.
+
+        Raises `KeyError` for an id that no file has.
 
         >>> vbnfs.Dataset().latest.session(1044385384)
         <vbnfs.Session 1044385384: ecephys_session_1044385384.nwb, probe_probeA_lfp.nwb>
         """
-        wanted = int(session_id)
-        own = [file for file in self.files if kind_of(file.entry.path).session_id == wanted]
+        wanted = str(session_id).removesuffix(".0")  # as names of files have it; columns with gaps have floats
+        own = [file for file in self.files if str(kind_of(file.entry.path).session_id) == wanted]
         if not any(kind_of(file.entry.path).kind in {SESSION, BEHAVIOR} for file in own):
-            raise KeyError(f"dataset version {self.name} has no session {wanted}; see its .sessions")
-        return Session(wanted, own)
+            raise KeyError(
+                f"dataset version {self.name} has no session {session_id}; its ids are the index of .sessions, and of"
+                " .behavior_sessions for those without recordings"
+            )
+        return Session(int(wanted), own)
 
     def prefetch(
         self,
@@ -320,8 +337,10 @@ class Session:
     """The files of a session, from `Version.session`.
 
     >>> session = vbnfs.Dataset().session(1044385384)
-    >>> session.file.path
-    'behavior_ecephys_sessions/1044385384/ecephys_session_1044385384.nwb'
+    >>> session.session_id, session.file.path
+    (1044385384, 'behavior_ecephys_sessions/1044385384/ecephys_session_1044385384.nwb')
+    >>> session.files  # its own, and the LFP of its probes
+    [<vbnfs.File v0.5.0/...session_1044385384.nwb>, <vbnfs.File v0.5.0/...probe_probeA_lfp.nwb>]
     """
 
     def __init__(self, session_id: int, files: Sequence[File]) -> None:
@@ -412,7 +431,7 @@ class Session:
         """What is to be said of its files in a paper: see `Version.cite`.
 
         >>> vbnfs.Dataset().session(1044385384).cite()
-        <vbnfs.Citation of 1 files>
+        <vbnfs.Citation of 1 file: print() shows it>
         """
         return cite(self._connection, self._wanted(lfp), self.file.dataset_version)
 

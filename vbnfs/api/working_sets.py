@@ -28,7 +28,8 @@ from vbnfs.access.whole_files import ReadWhole
 from vbnfs.api.citation import Citation
 from vbnfs.api.connection import Connection, Parts
 from vbnfs.api.difference import Difference
-from vbnfs.api.os_errors import as_os_errors, in_python
+from vbnfs.api.messages import in_python, python_messages
+from vbnfs.api.os_errors import as_os_errors
 from vbnfs.api.progress import Showing, ShowProgress
 from vbnfs.config.settings import Config
 from vbnfs.dataset.manifest import Manifest
@@ -125,8 +126,8 @@ def frame_of(findings: Sequence[Finding]) -> pd.DataFrame:
 
     `outcome` is `good`, `no hash`, `not kept`, `mismatch`, `not complete`, `failed`, `no file`.
     """
-    rows = (replace(finding, detail=in_python(finding.detail)) for finding in findings)
-    return of_rows((row.as_json() for row in rows), _FINDINGS, index="path")
+    rows = ({**finding.as_json(), "detail": in_python(finding.detail)} for finding in findings)
+    return of_rows(rows, _FINDINGS, index="path")
 
 
 def compare(connection: Connection, old: str | None, new: str, *, with_tables: bool) -> Difference:
@@ -155,7 +156,7 @@ async def _cite(parts: Parts, wanted: Wanted, in_version: str | None) -> list[ci
 
 def cite_record(config: Config, record: Path) -> Citation:
     """What is to be said of the files that a record names. Raises `RecordError`."""
-    with as_os_errors(str(record)):
+    with python_messages():
         return Citation(citing.of_record(config, read_record(record), str(record)))
 
 

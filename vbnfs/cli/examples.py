@@ -18,6 +18,7 @@ EXAMPLES: Final[Mapping[str, Sequence[tuple[str, str]]]] = {
     "umount": (("vbnfs umount ~/vbn", "one mount"), ("vbnfs umount --all", "all that are yours")),
     "status": (("vbnfs status", "all mounts"), ("vbnfs status ~/vbn --json", "one, for a program")),
     "top": (("vbnfs top", "what is read and fetched, as it happens"),),
+    "web": (("vbnfs web --open", "the page, in your browser"),),
     "doctor": (("vbnfs doctor", "what is wrong, and what helps"),),
     "limit-rate": (("vbnfs limit-rate 5M", "5 MiB a second"), ("vbnfs limit-rate off", "no limit")),
     "versions": (("vbnfs versions", "all of them"), ("vbnfs versions --offline", "those known without network")),

@@ -141,6 +141,7 @@ SECTIONS: Final[Sequence[tuple[type[VbnfsError], str, str]]] = (
     (errors.DoctorError, "", "vbnfs-doctor-says-that-something-needs-doing"),
     (errors.InstallError, "", "unknown-filesystem-type-vbnfs"),
     (errors.DemoError, "", _DEMO),
+    (errors.WebError, "", "vbnfs-web-does-not-start"),
     (errors.UntrustedServerError, "", "certificate-verify-failed"),
     (errors.ProxyDeniedError, "", "behind-a-proxy"),
     (errors.ProxyError, "", "behind-a-proxy"),
