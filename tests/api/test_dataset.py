@@ -78,7 +78,7 @@ def test_names_of_files(dataset: vbnfs.Dataset) -> None:
         dataset.file("v0.1.0")
     for session_id in (7, "7", np.int64(7), 7.0):
         assert repr(dataset.session(session_id)) == "<vbnfs.Session 7: ecephys_session_7.nwb>"
-    with pytest.raises(ValueError, match="seven"):
+    with pytest.raises(KeyError, match="no session seven"):
         dataset.session("seven")
 
 
