@@ -5,7 +5,7 @@ the dataset itself.
 """
 
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
@@ -23,6 +23,8 @@ from vbnfs.host.forking import LockOfProcess
 from vbnfs.logs import log_by_python
 
 Result = TypeVar("Result")
+
+CLOSED: Final = "the dataset was closed by another thread while this one used it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,15 +53,19 @@ async def _opened(config: Config) -> AsyncIterator[Parts]:
 
 
 class Connection:
-    """The one way from the functions of this package to the event loop. Thread-safe."""
+    """The one way from the functions of this package to the event loop. Thread-safe.
 
-    def __init__(self, config: Config) -> None:
+    `given` are the settings that the program has given itself, as text by name; `config` is all that holds.
+    """
+
+    def __init__(self, config: Config, given: Mapping[str, str] | None = None) -> None:
         self.config: Final = config
+        self.given: Final = dict(given or {})
         self._lock = LockOfProcess()
         self._open: tuple[int, ExitStack, Opened[Parts]] | None = None  # with the process that opened it
 
-    def __reduce__(self) -> tuple[type["Connection"], tuple[Config]]:
-        return Connection, (self.config,)
+    def __reduce__(self) -> tuple[type["Connection"], tuple[Config, Mapping[str, str]]]:
+        return Connection, (self.config, self.given)
 
     def run(self, work: Callable[..., Awaitable[Result]], *arguments: Any) -> Result:
         """The result of `work(parts, *arguments)`, awaited in the event loop's thread. Raises what it raises."""
@@ -78,7 +84,7 @@ class Connection:
                 return parts.run_showing(show, work, parts.value, *arguments)
         except Exception as error:
             if self._open is None or self._open[2] is not parts:
-                raise ValueError("the dataset was closed by another thread while this one used it") from error
+                raise ValueError(CLOSED) from error
             raise
 
     def soon(self, function: Callable[[], object]) -> None:

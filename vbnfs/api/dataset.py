@@ -9,6 +9,7 @@ from typing import Final, SupportsInt, Unpack
 
 import pandas as pd
 
+from vbnfs.api.choosing import Files, Lfp, wanted_of
 from vbnfs.api.citation import Citation
 from vbnfs.api.connection import Connection
 from vbnfs.api.difference import Difference
@@ -17,7 +18,7 @@ from vbnfs.api.messages import in_python, python_messages
 from vbnfs.api.progress import ShowProgress
 from vbnfs.api.remote_file import RemoteFile
 from vbnfs.api.settings import Settings, texts_of
-from vbnfs.api.version import Files, Session, Version, wanted_of
+from vbnfs.api.version import Session, Version
 from vbnfs.api.working_sets import bring, cite_record, compare, pins, unpin, verify_files
 from vbnfs.config.settings import Config
 from vbnfs.config.sources import load_config
@@ -52,7 +53,7 @@ class Dataset:
         given = texts_of(settings) | ({} if name is None else {"dataset": name})
         file = None if config_file is None else Path(config_file).expanduser()
         with python_messages():
-            self._connection = Connection(load_config(command_line=given, config_file=file))
+            self._connection = Connection(load_config(command_line=given, config_file=file), given)
 
     @classmethod
     def on(cls, connection: Connection) -> "Dataset":
@@ -98,14 +99,14 @@ class Dataset:
         return [in_python(problem) for problem in self._connection.value.versions.problems]
 
     def version(self, name: str | None = None) -> Version:
-        """A version by its name, as `0.5.0`; None: the one of the settings, else the newest.
+        """A version by its name, `0.5.0` or `v0.5.0`; None: the one of the settings, else the newest.
 
         Raises `DatasetError`, which names those that there are.
 
         >>> vbnfs.Dataset().version("0.4.0")
         <vbnfs.Version 0.4.0: 7 files>
         """
-        wanted = name or self.config.dataset_version
+        wanted = name.removeprefix("v") if name else self.config.dataset_version
         with python_messages():
             return Version(self._connection, self._connection.value.versions.manifest(wanted))
 
@@ -150,7 +151,7 @@ class Dataset:
         sessions: str | None = None,
         behavior_only: str | None = None,
         having: Mapping[str, str] | None = None,
-        lfp: str = "no",
+        lfp: Lfp = "no",
         progress: ShowProgress = None,
     ) -> pd.DataFrame:
         """Bring files of the newest version into the cache, as a whole and checked: see `Version.prefetch`.
@@ -169,7 +170,7 @@ class Dataset:
         sessions: str | None = None,
         behavior_only: str | None = None,
         having: Mapping[str, str] | None = None,
-        lfp: str = "no",
+        lfp: Lfp = "no",
         note: str | None = None,
         progress: ShowProgress = None,
     ) -> pd.DataFrame:

@@ -29,7 +29,7 @@ from vbnfs.dataset.names import LATEST
 from vbnfs.errors import ReadOnlyError, VbnfsError
 from vbnfs.host.atomic import output_file
 from vbnfs.objects import ByteRange
-from vbnfs.suggestions import hint
+from vbnfs.suggestions import hint, near_paths
 
 PROTOCOL: Final = "vbnfs"
 # What fsspec and its wrappers hand to any file system; a dataset's listings never change, and need no such limits.
@@ -304,11 +304,17 @@ class VbnfsFileSystem(AbstractFileSystem):
         """What is near a path that leads nowhere, as the end of a message."""
         if not self._versions():
             return f"; there is no dataset version: {'; '.join(self.dataset.problems)}"
-        if self._version(path.partition("/")[0]) is None:
+        first = path.partition("/")[0]
+        if self._version(first) is None:
             return f"; a path begins with one of {', '.join(self._versions())}, or {LATEST}"
         folder, _, name = path.rpartition("/")
         node = self._node_or_none(folder)
-        return hint(name, node) if isinstance(node, dict) else ""
+        if isinstance(node, dict) and (nearest := hint(name, node)):
+            return nearest
+        found = near_paths(
+            path, [file.path for file in self.dataset.version(None if first == LATEST else first).files]
+        )
+        return f"; near it: {', '.join(f'{first}/{one}' for one in found)}" if found else ""
 
     def _versions(self) -> list[str]:
         return [f"v{name}" for name in self.dataset.versions]

@@ -33,7 +33,7 @@ class as_os_errors:  # noqa: N801 - used as a function, by each read: a generato
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if isinstance(error, VbnfsError):
-            put_in_python(error)
         if isinstance(error, StorageError):
             raise os_error(error, self._name) from error
+        if isinstance(error, VbnfsError):
+            put_in_python(error)
