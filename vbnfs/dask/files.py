@@ -81,11 +81,10 @@ def prefetch(
     ['good']
     """
     connection, version = opened(dataset)
-    in_version = None if version is None else version.name
-    wanted = wanted_of(files, in_version, sessions, behavior_only, having, lfp)
+    wanted = wanted_of(files, None if version is None else version.name, sessions, behavior_only, having, lfp)
     with Showing(progress) as showing, as_os_errors("prefetch"):
         run = Run(connection, Cluster(cluster, note=warn), showing.watch, showing)
-        found = run.fetch(run.choose(wanted, in_version))
+        found = run.fetch(run.choose(wanted, None if version is None else version.name))
         check(found, with_reason=True)
     return frame_of(found)
 
