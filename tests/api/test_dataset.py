@@ -78,7 +78,7 @@ def test_names_of_files(dataset: vbnfs.Dataset) -> None:
         dataset.file("v0.1.0")
     for session_id in (7, "7", np.int64(7), 7.0):
         assert repr(dataset.session(session_id)) == "<vbnfs.Session 7: ecephys_session_7.nwb>"
-    with pytest.raises(KeyError, match="no session seven"):
+    with pytest.raises(ValueError, match="seven"):
         dataset.session("seven")
 
 
@@ -285,6 +285,20 @@ def test_closed_by_another_thread(dataset: vbnfs.Dataset, server: FakeS3Server) 
             reading.result(60)
     gate.set()
     assert file.read_at(0, 1000) == FILES[SESSION][:1000]
+
+
+def test_closed_and_opened_by_another_thread(dataset: vbnfs.Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A read that began before, and asks for bytes after, says so, too."""
+    file = dataset.open(f"v0.1.0/{SESSION}")
+    here = file._reading.now()
+    dataset.close()
+    assert dataset.versions == ["0.1.0", "0.2.0"]
+    with monkeypatch.context() as before:
+        before.setattr(file._reading, "now", lambda: here)
+        for read in (lambda: file.read_at(0, 8), file.read, lambda: file.read_ranges([(0, 5)])):
+            with pytest.raises(ValueError, match="closed by another thread"):
+                read()
+    assert file.read_at(0, 8) == FILES[SESSION][:8]
 
 
 def test_child_processes(dataset: vbnfs.Dataset, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Final
 
 import trio
 
-from vbnfs.api.connection import Connection, Parts
+from vbnfs.api.connection import CLOSED, Connection, Parts
 from vbnfs.blocks import BLOCK_BYTES, blocks_of
 from vbnfs.errors import StorageError
 from vbnfs.hdf5.signature import SIGNATURE
@@ -43,6 +43,11 @@ class Here:
     local: LocalReader
     is_whole: bool
     answered: AnsweredReads = field(default_factory=AnsweredReads)
+
+    def check_is_of(self, parts: Parts) -> None:
+        """Raises `ValueError` where another thread has closed the dataset meanwhile, and opened it again."""
+        if self.parts is not parts:
+            raise ValueError(CLOSED)
 
     def note(self, start: int, stop: int) -> bool:
         """A read was answered; whether the event loop's reader should hear of it and others now."""
@@ -243,19 +248,24 @@ async def _open(parts: Parts, content: Content) -> Here:
 
 
 async def _bring(parts: Parts, here: Here, wanted: ByteRange) -> Blocks:
+    here.check_is_of(parts)
     here.hand_on()
     return await here.reader.bring([wanted])
 
 
 async def _bring_all(parts: Parts, wave: Mapping[_Ranges, Sequence[int]]) -> None:
+    for work in wave:
+        work.here.check_is_of(parts)
     async with trio.open_nursery() as nursery:
         for work, blocks in wave.items():
             nursery.start_soon(work.bring, blocks)
 
 
 async def _read(parts: Parts, here: Here, wanted: ByteRange) -> bytes | memoryview:
+    here.check_is_of(parts)
     return await here.quiet.read(wanted.start, len(wanted))
 
 
 async def _expect_structure(parts: Parts, here: Here) -> None:
+    here.check_is_of(parts)
     await parts.files.expect_structure(here.reader)

@@ -190,19 +190,19 @@ class Version:
     def session(self, session_id: SupportsInt | str) -> "Session":
         """A session by its id: `ecephys_session_id`, or the `behavior_session_id` of one without recordings.
 
-        Raises `KeyError` for an id that no file has.
+        Raises `KeyError` for an id that no file has, `ValueError` for what is no number.
 
         >>> vbnfs.Dataset().latest.session(1044385384)
         <vbnfs.Session 1044385384: ecephys_session_1044385384.nwb, probe_probeA_lfp.nwb>
         """
-        wanted = str(session_id).removesuffix(".0")  # as names of files have it; columns with gaps have floats
-        own = [file for file in self.files if str(kind_of(file.entry.path).session_id) == wanted]
+        wanted = int(session_id)
+        own = [file for file in self.files if kind_of(file.entry.path).session_id == wanted]
         if not any(kind_of(file.entry.path).kind in {SESSION, BEHAVIOR} for file in own):
             raise KeyError(
-                f"dataset version {self.name} has no session {session_id}; its ids are the index of .sessions, and of"
+                f"dataset version {self.name} has no session {wanted}; its ids are the index of .sessions, and of"
                 " .behavior_sessions for those without recordings"
             )
-        return Session(int(wanted), own)
+        return Session(wanted, own)
 
     def prefetch(
         self,
