@@ -73,8 +73,9 @@ def decide_folder(facts: DiskFacts) -> Iterator[Finding]:
         yield good(f"{where}: {_NO_CACHE}, and the first mount makes it, on {facts.file_system}")
     elif not facts.is_local:
         yield note(
-            f"{where}: yours alone, on {facts.file_system}, which other hosts may change: a disk of this machine"
-            " is faster, and lets the kernel read whole files itself"
+            f"{where}: yours alone, on {facts.file_system}, which other hosts may use at the same time: each block is"
+            " fetched once for all of them (docs/shared-cache.md); for one host alone a disk of its own is faster,"
+            " and lets the kernel read whole files itself"
         )
     else:
         yield good(f"{where}: yours alone, on {facts.file_system}")

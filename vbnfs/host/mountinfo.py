@@ -7,6 +7,7 @@ import os
 import re
 from collections import deque
 from collections.abc import Sequence, Set
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -152,6 +153,17 @@ def is_local(path: Path) -> bool:
     except OSError:
         return False
     return file_system_type(Path(os.path.realpath(path)), entries) in _LOCAL_TYPES
+
+
+def is_shared(path: Path) -> bool:
+    """Whether other hosts may have the file system of a path, too: it is not known to be this machine's alone.
+
+    False on a system that does not say what is mounted (any but Linux).
+    """
+    with suppress(OSError):
+        if entries := all_mounts():
+            return file_system_type(Path(os.path.realpath(path)), entries) not in _LOCAL_TYPES
+    return False
 
 
 def is_stacked(path: Path) -> bool:
