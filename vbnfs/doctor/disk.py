@@ -47,6 +47,7 @@ class DiskFacts:
     may_be_made: bool = True
     file_system: str = ""
     is_local: bool = True
+    is_seen_late: bool = False  # hosts see late what others write there
     free_bytes: int = 0
     reserve_bytes: int = 0
     no_room: str | None = None
@@ -79,6 +80,11 @@ def decide_folder(facts: DiskFacts) -> Iterator[Finding]:
         )
     else:
         yield good(f"{where}: yours alone, on {facts.file_system}")
+    if facts.is_seen_late:
+        yield note(
+            f"{where}: mounted with 'nocto': if several hosts use it, each sees late what others have stored, and"
+            " fetches some of it again; without that option it sees it at once"
+        )
     for problem in facts.others:
         yield to_do(problem, section="an-index-is-refused" if problem.startswith("--index") else _REFUSED)
 

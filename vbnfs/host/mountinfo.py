@@ -8,7 +8,7 @@ import re
 from collections import deque
 from collections.abc import Sequence, Set
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -38,6 +38,7 @@ class MountEntry:
     owner: int
     group: int = 0
     layers: tuple[Path, ...] = ()  # of an overlay: the folders that it reads and does not write, as it was given them
+    options: frozenset[str] = field(default=frozenset(), compare=False)  # of its file system
 
 
 def parse_mountinfo(text: str) -> list[MountEntry]:
@@ -60,6 +61,7 @@ def _parse_line(line: str) -> MountEntry | None:
         int(owner[1]) if owner else 0,
         int(group[1]) if group else 0,
         _layers(more[2]) if more[0] == _OVERLAY else (),
+        frozenset(more[2].split(",")),
     )
 
 
