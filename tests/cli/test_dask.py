@@ -113,6 +113,14 @@ def test_what_is_refused(server: FakeS3Server, arguments: list[str], kind: type[
     assert message in str(done.exception)
 
 
+def test_without_dask(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where Dask is not installed, the message says how to install it."""
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    done = invoke("verify", "--dask", address)
+    assert isinstance(done.exception, ClusterError)
+    assert str(done.exception) == "--dask needs Dask, here and on the workers: pip install 'vbnfs[dask]'"
+
+
 @pytest.mark.slow
 def test_ctrl_c(address: str, server: FakeS3Server) -> None:
     """Ctrl-C ends the tasks on the workers, and says how to go on; what was fetched is kept."""

@@ -49,7 +49,7 @@ class Cluster:
     """A cluster and how it is used. Raises `ImportError` without Dask, `UsageError` for options that are wrong."""
 
     def __init__(self, options: OnCluster, *, note: Note) -> None:
-        distributed = required("distributed", "vbnfs.dask", EXTRA)
+        distributed = dask_itself("vbnfs.dask")
         if unknown := sorted(options.keys() - OnCluster.__annotations__.keys()):
             raise UsageError(
                 f"vbnfs.dask takes no {', '.join(unknown)}; it takes {', '.join(OnCluster.__annotations__)}"
@@ -110,6 +110,11 @@ class Cluster:
         return found
 
 
+def dask_itself(method: str) -> Any:
+    """Dask's package `distributed`, which `method` needs. Raises `ImportError`, which says how to get it."""
+    return required("distributed", method, EXTRA)
+
+
 def no_worker(address: str, seconds: float) -> ClusterError:
     """The error where no worker comes."""
     return ClusterError(f"{address} has had no worker for {seconds:g} s: start some, or allow more time")
@@ -135,14 +140,14 @@ def connected(scheduler: str, options: OnCluster, *, note: Note) -> "Iterator[Cl
 
     A file that is not there yet is waited for. Raises `ClusterError` where no scheduler answers.
     """
-    distributed = required("distributed", "--dask", EXTRA)
+    distributed = dask_itself("--dask")
     is_file = "://" not in scheduler and (scheduler.endswith(".json") or os.sep in scheduler)
     if is_file:
         _wait_for_file(Path(scheduler), _wait_seconds(options), note)
     where = {"scheduler_file": scheduler} if is_file else {"address": scheduler}
     try:
         if not is_file:  # a client that cannot be made prints what it thinks of that
-            required("distributed.comm", "--dask", EXTRA).resolve_address(scheduler)
+            distributed.comm.resolve_address(scheduler)
         client: Client = distributed.Client(**where, timeout=_CONNECT_SECONDS, set_as_default=False)
     except (OSError, ValueError, KeyError) as error:
         raise ClusterError(f"{scheduler}: no Dask scheduler answers there: {error}") from error
