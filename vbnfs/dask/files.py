@@ -308,7 +308,7 @@ def running(
     """A command's work on the cluster of a scheduler. `given` are its command line's settings, as text by name."""
     connection = Connection(config, given)
     try:
-        with connected(scheduler) as client:
+        with connected(scheduler, cluster, note=note) as client:
             yield Run(connection, Cluster({**cluster, "client": client}, note=note), watch, show)
     finally:
         connection.close()
