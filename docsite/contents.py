@@ -17,7 +17,8 @@ _SECTIONS: Final[Mapping[str, str]] = {
     f" docs/bandwidth.md docs/structure-index.md docs/digests.md docs/records.md docs/settings.md docs/json.md"
     f" {COMMANDS}",
     "When it does not work": "docs/troubleshooting.md docs/doctor.md docs/watching.md docs/s3-replies.md",
-    "Administer": "docs/installing.md docs/administration.md docs/mounting.md docs/other-hosts.md docs/mirror.md"
+    "Administer": "docs/installing.md docs/administration.md docs/mounting.md docs/other-hosts.md docs/slurm.md"
+    " docs/jupyterhub.md docs/mirror.md"
     " docs/site-cache.md"
     " SECURITY.md",
     "How it works": "docs/semantics.md ARCHITECTURE.md docs/decisions.md docs/PERFORMANCE.md"
