@@ -16,12 +16,14 @@ RUN: Final[Mapping[str, tuple[str, ...]]] = {
     "docs/administration.md": ("scenarios/test_document_commands.py", "scenarios/system/test_administration.py"),
     "docs/bandwidth.md": ("scenarios/test_document_commands.py",),
     "docs/cache.md": ("scenarios/test_document_commands.py",),
+    "docs/container-image.md": ("scenarios/hosts/test_image.py",),
     "docs/digests.md": ("scenarios/test_document_commands.py",),
     "docs/finding.md": ("cli/test_example_documents.py",),
     "docs/from-allensdk.md": ("scenarios/allensdk/test_document.py",),
     "docs/slurm.md": ("scenarios/hosts/test_slurm_itself.py", "scenarios/hosts/test_slurm_deployed.py"),
     "docs/structure-index.md": ("scenarios/test_document_commands.py",),
     "docs/jupyterhub.md": ("scenarios/hubs/test_document.py",),
+    "docs/kubernetes.md": ("deploy/test_kubernetes.py", "scenarios/hosts/test_image.py"),
     "docs/mounting.md": ("cli/test_mounting_document.py", "scenarios/test_document_commands.py"),
     "docs/other-hosts.md": ("scenarios/hosts/recipes.py",),
     "docs/outline.md": ("scenarios/test_document_commands.py",),
@@ -42,6 +44,7 @@ LEFT_OUT: Final[Mapping[str, str]] = {
     "docs/installing.md": "changes the machine; tests/cli/test_install.py does it in folders of its own",
     "docs/records.md": "needs a program's reads; tests/scenarios/test_records.py records, fetches and cites some",
     "docs/site-cache.md": "a machine's set-up; tests/scenarios/site has the same with a real nginx",
+    "docs/web.md": "a server that runs until Ctrl-C, and a tunnel; tests/cli/test_web.py serves the page and asks it",
     "docs/mirror.md": "a web server's and a user's settings; tests/scenarios/test_mirror.py has a mirror of its own",
 }
 JOURNAL: Final = "docs/journal/"  # what was typed on a day, with the program of that day

@@ -16,11 +16,12 @@ In Python `vbnfs.Dataset` has the same files without a mount; docs/python.md is 
 
 Files of any kind: `Dataset.open`, `File.read_bytes`, `RemoteFile`. Keeping and checking: `Dataset.pin`,
 `Version.verify`. What changed, and what to say in a paper: `Dataset.diff`, `Session.cite`. AllenSDK's own class:
-`allensdk_cache`.
+`allensdk_cache`. What is raised: Python's own errors, and those of `vbnfs.errors`.
 """
 
 TYPE_CHECKING = False  # as typing.TYPE_CHECKING: importing this imports nothing
 if TYPE_CHECKING:
+    from vbnfs import errors as errors
     from vbnfs.api.allensdk import allensdk_cache as allensdk_cache
     from vbnfs.api.citation import Citation as Citation
     from vbnfs.api.dataset import Dataset as Dataset
@@ -58,13 +59,16 @@ _PLACES = {
 
 
 def __getattr__(name: str) -> object:
-    """A name of `__all__`, imported when it is first used (PEP 562): the file system needs no pandas."""
-    if name not in _PLACES:
+    """A name of `__all__`, or `errors`, imported when it is first used (PEP 562): the file system needs no pandas."""
+    if name not in _PLACES and name != "errors":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import importlib  # noqa: PLC0415 - see above
 
+    if name == "errors":
+        return importlib.import_module("vbnfs.errors")
     return getattr(importlib.import_module(_PLACES[name]), name)
 
 
 def __dir__() -> list[str]:
-    return [*globals(), *__all__]
+    """What a program uses: Tab offers no modules of vbnfs's own."""
+    return [*__all__, "errors", *(name for name in globals() if name.startswith("__"))]

@@ -13,8 +13,11 @@
     ├── Hdf5Error                   EIO         a file is no HDF5 file, or not all of its structure was found
     ├── TablesError                 EIO         the dataset has no such table, or what is found cannot be written
     ├── ExportError                 EIO         a folder cannot be exported to, or takes no more
+    ├── ClusterError            EIO         a Dask cluster cannot be reached, or cannot do what is asked
+    ├── ResultsError            EIO         a folder of results cannot be used, or a result not stored
     ├── DoctorError                 EIO         something here needs doing, or a report of it cannot be written
     ├── InstallError                EIO         mount helper or units cannot be installed or removed
+    ├── WebError                    EIO         the page cannot be served
     ├── DemoError                   EIO         the demo's server or libraries are missing, or failed
     ├── ReadOnlyError               EROFS       something was to be written: a released dataset never changes
     ├── DatasetError                EIO         what the bucket holds is not a usable dataset
@@ -150,12 +153,24 @@ class ExportError(VbnfsError):
     """A folder cannot be exported to, or takes no more; the message says how to go on."""
 
 
+class ClusterError(VbnfsError):
+    """A Dask cluster cannot be reached, has no workers, or they cannot do what is asked; the message says why."""
+
+
+class ResultsError(VbnfsError):
+    """A folder of results is of something else or cannot be used, or a result cannot be stored."""
+
+
 class DoctorError(VbnfsError):
     """Something on this machine needs doing, or a report of it cannot be written: `vbnfs doctor`, exit status 1."""
 
 
 class InstallError(VbnfsError):
     """The mount helper or the systemd units could not be installed or removed."""
+
+
+class WebError(VbnfsError):
+    """The page cannot be served: its port is taken, or a library is missing."""
 
 
 class DemoError(VbnfsError):

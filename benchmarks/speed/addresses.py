@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -119,8 +120,14 @@ def _remfile(url: str) -> Any:
     return sys.modules["remfile"].File(url)
 
 
+@cache
+def _vbnfs_dataset() -> Any:
+    """One for the process, as a program has it, and as fsspec keeps its file systems."""
+    return sys.modules["vbnfs"].Dataset()
+
+
 def _vbnfs_file(url: str) -> Any:
-    return sys.modules["vbnfs"].Dataset().file(below_version(url))
+    return _vbnfs_dataset().file(below_version(url))
 
 
 LIBRARIES = {

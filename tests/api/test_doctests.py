@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import h5py
 import pytest
@@ -15,7 +16,7 @@ from tests.api.release import serving
 
 # What needs AllenSDK is run where that is: tests/scenarios/notebooks.
 PUBLIC = [getattr(vbnfs, name) for name in vbnfs.__all__ if name != "allensdk_cache"]
-OF_PYTHON = {"readable", "seekable", "tell", "seek", "read", "readall", "readinto", "write", "close"}
+OF_PYTHON = {"readable", "seekable", "tell", "seek", "read", "readall", "readline", "readinto", "write", "close"}
 # Values that others return: the example of the class is one for all of their names.
 VALUES = {vbnfs.Citation, vbnfs.Difference, vbnfs.Progress}
 
@@ -59,7 +60,7 @@ class Shared:
     def __getattr__(self, name: str) -> object:
         return getattr(vbnfs, name)
 
-    def Dataset(self, **settings: object) -> vbnfs.Dataset:
+    def Dataset(self, **settings: Any) -> vbnfs.Dataset:
         """The one that is open, unless settings are given."""
         return vbnfs.Dataset(**settings) if settings else self._dataset
 

@@ -114,6 +114,7 @@ def test_settings_are_accepted_where_help_does_not_show_them() -> None:
         "limit-rate": {"cache_dir", "config_file"},
         "settings": every,
         "doctor": every,
+        "web": every - only_of_a_mount,
     }
     for name in cli.commands:
         taken = {str(option.name) for option in options_of(name)} & every

@@ -78,7 +78,7 @@ class FilesByVbnfs(CloudCacheBase):
             path.unlink(missing_ok=True)
         try:
             is_there = super()._file_exists(file_attributes)
-        except FileExistsError:  # another process has just made the same link
+        except OSError:  # another process has just made the same link; or none can be made here, as on Windows
             is_there = path.exists()
         return is_there and self._has_its_size(path, file_attributes)
 

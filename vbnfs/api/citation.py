@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from vbnfs.access.citing import CitedVersion, text_of
+from vbnfs.amounts import files
 from vbnfs.tables.frames import of_rows
 
 _COLUMNS = ("dataset_version", "path", "hash", "size_bytes", "key", "version_id", "url")
@@ -27,7 +28,7 @@ class Citation:
         return "\n".join(text_of(self._versions))
 
     def __repr__(self) -> str:
-        return f"<vbnfs.Citation of {len(self.files):,} files>"
+        return f"<vbnfs.Citation of {files(len(self.files))}: print() shows it>"
 
     @property
     def text(self) -> str:

@@ -1,31 +1,39 @@
 """`vbnfs.Dataset`: the dataset that the settings name."""
 
+import re
 from collections.abc import Mapping, Sequence
+from os import PathLike, fspath
 from pathlib import Path
 from types import TracebackType
+from typing import Final, SupportsInt, Unpack
 
 import pandas as pd
 
+from vbnfs.api.choosing import Files, Lfp, wanted_of
 from vbnfs.api.citation import Citation
 from vbnfs.api.connection import Connection
 from vbnfs.api.difference import Difference
 from vbnfs.api.files import File
+from vbnfs.api.messages import in_python, python_messages
 from vbnfs.api.progress import ShowProgress
 from vbnfs.api.remote_file import RemoteFile
-from vbnfs.api.version import Session, Version, wanted_of
+from vbnfs.api.settings import Settings, texts_of
+from vbnfs.api.version import Session, Version
 from vbnfs.api.working_sets import bring, cite_record, compare, pins, unpin, verify_files
-from vbnfs.config.settings import SETTING_BY_NAME, Config
+from vbnfs.config.settings import Config
 from vbnfs.config.sources import load_config
-from vbnfs.errors import UsageError
-from vbnfs.suggestions import hint
+from vbnfs.dataset.names import LATEST, MANIFESTS
+
+_FOLDER: Final = re.compile(r"v\d.*")  # of a version
 
 
 class Dataset:
     """A versioned dataset on S3, read through the cache that mounts and commands use, too.
 
     `name` is that of a dataset in the settings. Settings are given by their names in docs/settings.md, as text or as
-    Python values: `Dataset(cache_dir="/data/cache", offline=True)`. Those of the file and of the environment hold as
-    everywhere.
+    Python values: `Dataset(cache_dir="/data/cache", cache_size="500G", offline=True)`. Others that are often wanted:
+    `dataset_version`, `endpoint_url` (another server), `mirror`, `cache_also` (a lab's cache), `limit_rate`. Those of
+    the settings file (`config_file`, or the usual one) and of the environment hold as everywhere.
 
     `latest` and `version("0.5.0")` have tables and files, `session(id)` has a session's, `open(path)` opens any file.
     S3 is asked at the first use. Objects can be used by any thread, also where an event loop runs, and pickled; a
@@ -39,14 +47,20 @@ class Dataset:
     (1000,)
     """
 
-    def __init__(self, name: str | None = None, *, config_file: str | Path | None = None, **settings: object) -> None:
-        for unknown in settings.keys() - SETTING_BY_NAME.keys():
-            nearest = hint(unknown, SETTING_BY_NAME) or "; docs/settings.md lists them"
-            raise UsageError(f"there is no setting {unknown}{nearest}")
-        given = {key: _text(value) for key, value in settings.items() if value is not None}
-        given |= {} if name is None else {"dataset": name}
-        file = None if config_file is None else Path(config_file)
-        self._connection = Connection(load_config(command_line=given, config_file=file))
+    def __init__(
+        self, name: str | None = None, *, config_file: str | Path | None = None, **settings: Unpack[Settings]
+    ) -> None:
+        given = texts_of(settings) | ({} if name is None else {"dataset": name})
+        file = None if config_file is None else Path(config_file).expanduser()
+        with python_messages():
+            self._connection = Connection(load_config(command_line=given, config_file=file), given)
+
+    @classmethod
+    def on(cls, connection: Connection) -> "Dataset":
+        """A dataset on what another one has open; vbnfs's own."""
+        dataset = cls.__new__(cls)
+        dataset._connection = connection
+        return dataset
 
     @property
     def config(self) -> Config:
@@ -82,33 +96,38 @@ class Dataset:
         >>> vbnfs.Dataset().problems
         []
         """
-        return self._connection.value.versions.problems
+        return [in_python(problem) for problem in self._connection.value.versions.problems]
 
     def version(self, name: str | None = None) -> Version:
-        """A version by its name, as `0.5.0`; None: the one of the settings, else the newest.
+        """A version by its name, `0.5.0` or `v0.5.0`; None: the one of the settings, else the newest.
 
         Raises `DatasetError`, which names those that there are.
 
         >>> vbnfs.Dataset().version("0.4.0")
         <vbnfs.Version 0.4.0: 7 files>
         """
-        wanted = name or self.config.dataset_version
-        return Version(self._connection, self._connection.value.versions.manifest(wanted))
+        wanted = name.removeprefix("v") if name else self.config.dataset_version
+        with python_messages():
+            return Version(self._connection, self._connection.value.versions.manifest(wanted))
 
-    def file(self, path: str) -> File:
-        """A file by its path below a version's folder: `v0.5.0/project_metadata/units.csv`, or of the newest version.
+    def file(self, path: str | PathLike[str]) -> File:
+        """A file by its path, as `vbnfs://` and mounts have it: `v0.5.0/project_metadata/units.csv`, `latest/...`.
 
-        Raises `FileNotFoundError`.
+        Without a version it is one of the newest. Raises `FileNotFoundError`, and `DatasetError` for a version that
+        there is not.
 
         >>> vbnfs.Dataset().file("v0.4.0/project_metadata/units.csv").dataset_version
         '0.4.0'
         """
-        first, _, rest = path.strip("/").partition("/")
-        if first.startswith("v") and first[1:] in self.versions:
+        place = fspath(path).removeprefix("vbnfs://").strip("/").removeprefix(f"{MANIFESTS}/")
+        first, _, rest = place.partition("/")
+        if first == LATEST:
+            return self.version().file(rest)
+        if _FOLDER.fullmatch(first):
             return self.version(first[1:]).file(rest)
-        return self.version().file(path)
+        return self.version().file(place)
 
-    def open(self, path: str) -> RemoteFile:
+    def open(self, path: str | PathLike[str]) -> RemoteFile:
         r"""The file at a path, opened: see `file` and `RemoteFile`.
 
         >>> with vbnfs.Dataset().open("project_metadata/units.csv") as file:
@@ -117,7 +136,7 @@ class Dataset:
         """
         return self.file(path).open()
 
-    def session(self, session_id: int) -> Session:
+    def session(self, session_id: SupportsInt | str) -> Session:
         """A session of the newest version, by its id: see `Version.session`. Raises `KeyError`.
 
         >>> vbnfs.Dataset().session(1044385384).probes
@@ -127,12 +146,12 @@ class Dataset:
 
     def prefetch(
         self,
-        files: Sequence[File | str] = (),
+        files: Files = (),
         *,
         sessions: str | None = None,
         behavior_only: str | None = None,
         having: Mapping[str, str] | None = None,
-        lfp: str = "no",
+        lfp: Lfp = "no",
         progress: ShowProgress = None,
     ) -> pd.DataFrame:
         """Bring files of the newest version into the cache, as a whole and checked: see `Version.prefetch`.
@@ -146,12 +165,12 @@ class Dataset:
     def pin(
         self,
         name: str,
-        files: Sequence[File | str] = (),
+        files: Files = (),
         *,
         sessions: str | None = None,
         behavior_only: str | None = None,
         having: Mapping[str, str] | None = None,
-        lfp: str = "no",
+        lfp: Lfp = "no",
         note: str | None = None,
         progress: ShowProgress = None,
     ) -> pd.DataFrame:
@@ -243,23 +262,8 @@ class Dataset:
         self.close()
 
     def __reduce__(self) -> tuple[object, tuple[Connection]]:
-        return _of, (self._connection,)
+        return Dataset.on, (self._connection,)
 
     def __repr__(self) -> str:
         where = self.config.endpoint_url or self.config.region
         return f"<vbnfs.Dataset {self.config.project} in {self.config.bucket}, {where}>"
-
-
-def _of(connection: Connection) -> Dataset:
-    dataset = Dataset.__new__(Dataset)
-    dataset._connection = connection
-    return dataset
-
-
-def _text(value: object) -> str:
-    """A setting as the command line has it."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, list | tuple):
-        return ",".join(map(str, value))
-    return str(value)

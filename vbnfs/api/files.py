@@ -24,20 +24,27 @@ if TYPE_CHECKING:
     import pynwb
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class File:
     """A file. It can be pickled, and compared; it holds nothing open.
 
     `connection` and `entry` are vbnfs's own. Methods raise `OSError` where S3 does not give what is needed.
 
     >>> file = vbnfs.Dataset().latest.file("units.csv")
+    >>> file
+    <vbnfs.File v0.5.0/project_metadata/units.csv>
     >>> file.name, file.kind, file.size, len(file.hash)
     ('units.csv', 'tables', 116, 128)
+
+    `dataset_version` is the version that it was found in, as `0.5.0`.
     """
 
-    connection: Connection = field(repr=False, compare=False)
-    entry: DataFile = field(repr=False)
+    connection: Connection = field(compare=False)
+    entry: DataFile
     dataset_version: str
+
+    def __repr__(self) -> str:
+        return f"<vbnfs.File {DatasetVersion(self.dataset_version).folder}/{self.path}>"
 
     @property
     def path(self) -> str:

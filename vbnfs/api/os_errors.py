@@ -3,14 +3,23 @@
 import os
 from types import TracebackType
 
-from vbnfs.errors import StorageError
+from vbnfs.api.messages import put_in_python
+from vbnfs.errors import StorageError, VbnfsError
+
+
+def os_error(error: StorageError, name: str) -> OSError:
+    """A failure to read a file of that name, as Python has it; `error` is its cause."""
+    put_in_python(error)
+    found = OSError(error.errno, f"{os.strerror(error.errno)}: {error}", name)
+    found.__cause__ = error
+    return found
 
 
 class as_os_errors:  # noqa: N801 - used as a function, by each read: a generator would cost it a microsecond
     """While entered, a `StorageError` becomes the `OSError` of its errno.
 
     That has its message, its remedy and the file's name. Python makes the subclass that fits, as `PermissionError`
-    and `TimeoutError`.
+    and `TimeoutError`. Other errors of vbnfs stay what they are, with messages as `python_messages` has them.
     """
 
     __slots__ = ("_name",)
@@ -25,5 +34,6 @@ class as_os_errors:  # noqa: N801 - used as a function, by each read: a generato
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if isinstance(error, StorageError):
-            message = f"{error}; {error.remedy}" if error.remedy else str(error)
-            raise OSError(error.errno, f"{os.strerror(error.errno)}: {message}", self._name) from error
+            raise os_error(error, self._name) from error
+        if isinstance(error, VbnfsError):
+            put_in_python(error)

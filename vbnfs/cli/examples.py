@@ -18,6 +18,7 @@ EXAMPLES: Final[Mapping[str, Sequence[tuple[str, str]]]] = {
     "umount": (("vbnfs umount ~/vbn", "one mount"), ("vbnfs umount --all", "all that are yours")),
     "status": (("vbnfs status", "all mounts"), ("vbnfs status ~/vbn --json", "one, for a program")),
     "top": (("vbnfs top", "what is read and fetched, as it happens"),),
+    "web": (("vbnfs web --open", "the page, in your browser"),),
     "doctor": (("vbnfs doctor", "what is wrong, and what helps"),),
     "limit-rate": (("vbnfs limit-rate 5M", "5 MiB a second"), ("vbnfs limit-rate off", "no limit")),
     "versions": (("vbnfs versions", "all of them"), ("vbnfs versions --offline", "those known without network")),
@@ -45,6 +46,7 @@ EXAMPLES: Final[Mapping[str, Sequence[tuple[str, str]]]] = {
         ("vbnfs prefetch project_metadata", "all tables"),
         ("vbnfs prefetch --sessions \"experience_level == 'Novel'\" --dry-run", "what it would fetch"),
         ("vbnfs prefetch --record figure-3.jsonl", "what was read elsewhere"),
+        ("vbnfs prefetch --sessions all --dask tcp://node1:8786", "by the workers of a cluster"),
     ),
     "pin": (
         ("vbnfs pin novel --sessions \"experience_level == 'Novel'\"", "fetch and keep sessions, by name"),

@@ -42,6 +42,7 @@ _MODULES: Final[Mapping[str, str]] = {
     **dict.fromkeys(("tree", "map"), "structures"),
     "settings": "settings",
     "doctor": "diagnosing",
+    "web": "serving_web",
 }
 
 

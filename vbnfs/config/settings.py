@@ -20,7 +20,7 @@ from vbnfs.config.environment import user_cache_directory, user_log_file
 from vbnfs.host.identity import gid_of, uid_of
 from vbnfs.rate import LEAST_RATE, OFF
 
-SEPARATOR: Final = ":"  # between the values of a setting that has several
+SEPARATOR: Final = os.pathsep  # between the values of a setting that has several: a colon, on Windows a semicolon
 KIB: Final = 1 << 10
 MIB: Final = 1 << 20
 GIB: Final = 1 << 30
@@ -187,7 +187,7 @@ def _matching(pattern: str, wanted: str) -> Callable[[str], str]:
 
 
 def _several(parse: Callable[[str], Any]) -> Callable[[str], tuple[Any, ...]]:
-    """The parser of several values with colons between them, as in PATH; none for an empty text."""
+    """The parser of several values with `SEPARATOR` between them, as in PATH; none for an empty text."""
 
     def parse_all(text: str) -> tuple[Any, ...]:
         return tuple(parse(part) for part in text.split(SEPARATOR)) if text else ()

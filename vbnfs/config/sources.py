@@ -216,7 +216,7 @@ def _read_file(named: Path | None, environ: Mapping[str, str]) -> tuple[Source, 
     if unknown := sorted(set(table) - set(SETTING_BY_NAME)):
         message = f"{path}: no such setting: {', '.join(unknown)}; 'vbnfs settings --help' lists those that there are"
         raise UsageError(message + hint(unknown[0], SETTING_BY_NAME))
-    texts = {name: _text(f"{name} in {path}", name, value) for name, value in table.items()}
+    texts = {name: text_of_value(f"{name} in {path}", name, value) for name, value in table.items()}
     if not isinstance(tables, dict):
         raise UsageError(f"{_TABLES} in {path}: a table for each dataset is wanted, such as [{_TABLES}.NAME]")
     return Source(FILE, texts, str(path)), {name: _dataset_table(path, name, one) for name, one in tables.items()}
@@ -261,21 +261,21 @@ def _dataset_table(path: Path, name: str, table: Any) -> dict[str, str]:
             raise UsageError(f"{where}: {key} holds for all datasets: write it above the tables")
         if key not in DATASET_SETTINGS:
             raise UsageError(f"{where}: no such key: {key}; there are {', '.join(DATASET_SETTINGS)}")
-    return {key: _text(f"{key} of {where}", key, value) for key, value in table.items()}
+    return {key: text_of_value(f"{key} of {where}", key, value) for key, value in table.items()}
 
 
-def _text(label: str, name: str, value: Any) -> str:
-    """A value of the TOML file as if it were typed. Raises `UsageError` for one that cannot be."""
+def text_of_value(label: str, name: str, value: Any) -> str:
+    """A value of the TOML file, or of Python, as if it were typed. Raises `UsageError` for one that cannot be."""
     if name == "mirror" and isinstance(value, dict):
-        return mirror_text({key: _text(f"{key} of {label}", key, one) for key, one in value.items()})
+        return mirror_text({key: text_of_value(f"{key} of {label}", key, one) for key, one in value.items()})
     if name in SETTING_BY_NAME and SETTING_BY_NAME[name].is_octal and not isinstance(value, str):
         raise UsageError(f'{label}: a text is wanted, such as {name} = "027"')
     if isinstance(value, bool):
         return "true" if value else "false"
     if name == "site_cache" and isinstance(value, list):
-        return " ".join(_text(label, name, one) for one in value)
+        return " ".join(text_of_value(label, name, one) for one in value)
     if isinstance(value, list) and all(isinstance(one, str) and SEPARATOR not in one for one in value):
-        return SEPARATOR.join(_text(label, name, one) for one in value)
+        return SEPARATOR.join(text_of_value(label, name, one) for one in value)
     if isinstance(value, str | int | float):
         return os.fsdecode(str(value).encode())  # the file is UTF-8, whatever the locale
     raise UsageError(f"{label}: a text, a number, true or false is wanted (of several values a list of texts)")

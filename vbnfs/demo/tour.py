@@ -265,6 +265,7 @@ def _wait_for_interrupt(place: Path) -> None:
     with suppress(KeyboardInterrupt):
         _say(f"For your own commands on it: --config {place / _SETTINGS}, which has")
         print((place / _SETTINGS).read_text(), end="")
+        print(f"In Python: vbnfs.Dataset(config_file={str(place / _SETTINGS)!r}), or the variable VBNFS_CONFIG.")
         _say(f"Look around in {place / 'mnt'}; Ctrl-C here ends the demo.")
         threading.Event().wait()
 

@@ -153,6 +153,17 @@ record = json.loads((Path("other") / "_downloaded_data.json").read_text())
 left = [path.name for path in Path("other").rglob("*.new")]
 print(json.dumps([sorted(hashes), sorted(set(record.values()) - hashes), left, len(set(found))]))
 """
+NO_LINKS = """
+def refuse(*arguments):  # as on Windows without its developer mode
+    raise OSError(22, "A required privilege is not held by the client")
+
+make_link, Path.symlink_to = Path.symlink_to, refuse
+other = vbnfs.allensdk_cache("unlinked", own)
+other.load_manifest("visual-behavior-neuropixels_project_manifest_v0.4.0.json")
+other.load_manifest("visual-behavior-neuropixels_project_manifest_v0.5.0.json")
+Path.symlink_to = make_link
+print(json.dumps([sorted(path.name for path in Path("unlinked").rglob("channels.csv")), len(other.get_unit_table())]))
+"""
 REFUSED = """
 def refused(*arguments):
     try:
@@ -183,14 +194,15 @@ def test_allensdk(
 ) -> None:
     """AllenSDK's class does each job of its tutorial without a mount; files travel once, and are the released ones.
 
-    A file that was cut off is replaced. Threads that ask for the same files at a time get them. Without network all
+    A file that was cut off is replaced. Threads that ask for the same files at a time get them. Where no links can
+    be made there are copies. Without network all
     works that was there, by vbnfs's cache or by the folder alone; the rest fails and says why. The sister dataset has
     AllenSDK's class for that.
     """
     if not WITH_ALLENSDK.exists():
         pytest.skip("no .venv-notebooks: script/setup allensdk makes it where there is Python 3.11")
     notebook = Notebook("allensdk", session_id)
-    for code in (RECEIVED, EXAMPLE, CUT_OFF, MANY_THREADS, OPHYS.format(url=sister_url)):
+    for code in (RECEIVED, EXAMPLE, CUT_OFF, MANY_THREADS, NO_LINKS, OPHYS.format(url=sister_url)):
         notebook.insert(code, before="offline")
     for code in (REFUSED, OWN_FOLDER_ALONE):
         notebook.insert(code)
@@ -210,7 +222,7 @@ def test_allensdk(
     assert are_drawn(notebook.pictures)
     assert "OutdatedManifestWarning" in notebook.errors
 
-    received, example, cut_off, many, ophys, offline, not_there, refused, alone = rest
+    received, example, cut_off, many, unlinked, ophys, offline, not_there, refused, alone = rest
     received_bytes, folder = json.loads(received)
     files = {one.file_hash: one for version in (OLD, NEW) for one in tiny_release.files[version].values()}
     fetched = {
@@ -226,6 +238,7 @@ def test_allensdk(
     by_threads, of_tables, left, count = json.loads(many)
     assert (by_threads, left, count) == (hashes, [], len(hashes))
     assert set(of_tables) <= set(files)
+    assert json.loads(unlinked) == [["channels.csv"] * 2, rows(tiny_release, NEW)[-1]]
     for path in Path(folder).rglob("*.*"):
         if path.suffix in {".csv", ".nwb"}:
             assert hashlib.blake2b(path.read_bytes()).hexdigest() in files

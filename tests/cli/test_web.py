@@ -1,0 +1,91 @@
+"""`vbnfs web`: as a process of its own, which a browser asks."""
+
+import re
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.cookiejar import CookieJar
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.dataset import serve
+from tests.fakes.s3_server import FakeS3Server
+from tests.waiting import until
+
+FILES = {"project_metadata/units.csv": b"unit_id,snr\n10,1.5\n"}
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[FakeS3Server]:
+    """A dataset of one table."""
+    with serve({"0.1.0": FILES}) as server:
+        yield server
+
+
+@contextmanager
+def page(server: FakeS3Server, *options: str) -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
+    """`vbnfs web`, the address that it has printed, and its process."""
+    command = [sys.executable, "-m", "vbnfs", "web", "--endpoint-url", server.endpoint_url, *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        found = re.search(r"http://127\.0\.0\.1:\d+/\?token=[0-9a-f]{64}", process.stdout.readline())
+        try:
+            yield found[0] if found else "", process
+        finally:
+            process.kill()
+
+
+def browser() -> urllib.request.OpenerDirector:
+    """What keeps cookies, and asks no proxy."""
+    return urllib.request.build_opener(
+        urllib.request.HTTPCookieProcessor(CookieJar()), urllib.request.ProxyHandler({})
+    )
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_page_is_served_until_it_is_ended(server: FakeS3Server, number: int) -> None:
+    """The printed address leads to the page; a signal ends it with status 0, and nothing is written besides."""
+    with page(server, "--port", "0") as (address, process):
+        asked = browser()
+        with asked.open(address, timeout=60) as answer:
+            assert "token" not in answer.url
+            assert "0.1.0" in answer.read().decode()
+        with asked.open(address.partition("?")[0], timeout=60) as answer:
+            assert answer.status == 200
+        with pytest.raises(urllib.error.HTTPError, match="401"):
+            browser().open(address.partition("?")[0], timeout=60)
+        process.send_signal(number)
+        assert process.wait(60) == 0
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
+
+
+def test_a_port_that_is_taken(server: FakeS3Server) -> None:
+    """The message names the port and what helps; the status is 1."""
+    with page(server, "--port", "0") as (address, _):
+        port = address.split(":")[2].partition("/")[0]
+        with page(server, "--port", port) as (_, second):
+            assert second.wait(60) == 1
+            assert second.stderr is not None
+            assert f"port {port}: Address already in use; '--port 0'" in second.stderr.read()
+
+
+def test_a_browser_gets_no_token_by_its_command_line(server: FakeS3Server, tmp_path: Path) -> None:
+    """`--open` names a file that is this user's alone, and that leads to the address."""
+    script = tmp_path / "browser"
+    script.write_text(f'#!/bin/sh\necho "$1" >{tmp_path}/asked.new\nmv {tmp_path}/asked.new {tmp_path}/asked\n')
+    script.chmod(0o755)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BROWSER", str(script))
+        with page(server, "--port", "0", "--open") as (address, _):
+            until((tmp_path / "asked").exists)
+            asked = (tmp_path / "asked").read_text(encoding="utf-8").strip()
+            opened = Path(asked.removeprefix("file://"))
+            assert "token" not in asked
+            assert opened.stat().st_mode & 0o077 == 0
+            assert address in opened.read_text(encoding="utf-8")

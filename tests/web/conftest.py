@@ -1,0 +1,47 @@
+"""The page of a small release, asked as a browser that has been let in asks."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+from starlette.testclient import TestClient
+
+from tests.api.release import serving
+from tests.fakes.s3_server import FakeS3Server
+from vbnfs.config.sources import load_config
+from vbnfs.web.app import make_app
+from vbnfs.web.guard import PROOF, TOKEN, Guard, Keys
+from vbnfs.web.house import House
+from vbnfs.web.rendering import Pages
+
+ADDRESS = "http://127.0.0.1:8791"
+
+
+@dataclass(frozen=True)
+class Visit:
+    """A page that is served, and a browser in it. `stranger` has no cookie."""
+
+    house: House
+    keys: Keys
+    browser: TestClient
+    stranger: TestClient
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeS3Server]:
+    """Two versions of a release with a session, its LFP and five tables."""
+    with serving(tmp_path_factory.mktemp("release")) as server:
+        yield server
+
+
+@pytest.fixture
+def visit(server: FakeS3Server) -> Iterator[Visit]:
+    """The page of that release."""
+    keys = Keys()
+    house = House(load_config(command_line={"endpoint_url": server.endpoint_url}))
+    app = Guard(make_app(house, Pages(proof=keys.proof, dataset=house.config.project)), keys, hosts=["hub.example"])
+    with TestClient(app, base_url=ADDRESS) as browser, TestClient(app, base_url=ADDRESS) as stranger:
+        browser.get("/", params={TOKEN: keys.token})
+        browser.headers[PROOF] = keys.proof
+        yield Visit(house, keys, browser, stranger)
+    house.close()

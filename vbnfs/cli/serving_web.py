@@ -1,0 +1,26 @@
+"""`vbnfs web`."""
+
+from typing import Any
+
+import click
+
+from vbnfs.cli.options import EXIT_STATUS, ONLY_OF_A_MOUNT, config_of, log_to_terminal, settings
+
+
+@click.command(epilog=EXIT_STATUS)
+@click.option("--port", type=click.IntRange(0, 65535), default=8791, show_default=True, help="0: any that is free.")
+@click.option("--open", "is_opened", is_flag=True, help="Open it in a browser.")
+@click.option(
+    "--allow", "hosts", multiple=True, metavar="HOST", help="A name by which it may be asked, as of a proxy."
+)
+@settings(*ONLY_OF_A_MOUNT, shown=("dataset", "cache_dir", "offline", "config"))
+def web(port: int, is_opened: bool, hosts: tuple[str, ...], **options: Any) -> None:
+    """Show the dataset and this machine in a browser.
+
+    It is for this machine alone, and the address has a token that lets you in. See docs/web.md.
+    """
+    from vbnfs.cli.web import run  # noqa: PLC0415 - an extra
+
+    config = config_of(options)
+    log_to_terminal("error")
+    run(config, port=port, is_opened=is_opened, hosts=hosts)

@@ -1,0 +1,63 @@
+"""Templates, and what they show values with.
+
+All that a template writes is escaped (Jinja2's autoescape); names of manifests, files and programs come from outside.
+Addresses of the page itself are relative: below which prefix a proxy shows it, the page need not know.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+from urllib.parse import quote, urlencode
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from starlette.requests import Request
+from starlette.responses import HTMLResponse
+
+from vbnfs import __version__
+from vbnfs.amounts import files, size
+
+_OF_A_SCRIPT: Final = "HX-Request"  # htmx sends it: a part of the page is wanted
+
+
+class Pages:
+    """Renders templates of the folder `templates`."""
+
+    def __init__(self, *, proof: str, dataset: str) -> None:
+        self._templates = Environment(
+            loader=PackageLoader("vbnfs.web"),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        self._templates.filters.update(size=size, files=files, part=part_of, address=address)
+        self._templates.globals.update(proof=proof, dataset_name=dataset, vbnfs_version=__version__)
+
+    def answer(self, request: Request, template: str, status: int = 200, **values: Any) -> HTMLResponse:
+        """A page; or, where a script asks, the part of it that the template's block `main` is."""
+        found = self._templates.get_template(template)
+        values |= {
+            "root": root_of(request.scope["path"]),
+            "query": dict(request.query_params),
+            "here": request.url.path,
+        }
+        if request.headers.get(_OF_A_SCRIPT) is None:
+            return HTMLResponse(found.render(values), status)
+        return HTMLResponse("".join(found.blocks["main"](found.new_context(values))), status)
+
+
+def root_of(path: str) -> str:
+    """The way from an address to the page's first: `../` for `/sessions/1`, `./` for `/sessions`."""
+    return "../" * (path.count("/") - 1) or "./"
+
+
+def part_of(part: int | None, whole: int | None) -> str:
+    """How much of a whole is there, in words and whole percents: all of it is 100 %, and less never is."""
+    if part is None or not whole:
+        return "-"
+    return f"{100 if part >= whole else min(99, 100 * part // whole)} %"
+
+
+def address(path: str, **query: Any) -> str:
+    """A relative address of a path and a query. What is None stands not in it."""
+    given: Mapping[str, Any] = {name: value for name, value in query.items() if value is not None}
+    return quote(path, safe="/:@") + (f"?{urlencode(given, doseq=True)}" if given else "")

@@ -1,0 +1,21 @@
+// What the pages do beside htmx. No address and no text of a page is ever made a script.
+"use strict";
+
+document.addEventListener("click", async (event) => {
+  const button = event.target.closest("[data-copy]");
+  if (!button) return;
+  await copied(button.dataset.copy);
+  const before = button.innerHTML;
+  button.textContent = "Copied";
+  setTimeout(() => { button.innerHTML = before; }, 1200);
+});
+
+// The clipboard's own interface exists on https and on localhost alone; elsewhere a selection is copied.
+async function copied(text) {
+  if (navigator.clipboard && window.isSecureContext) return navigator.clipboard.writeText(text);
+  const field = Object.assign(document.createElement("textarea"), { value: text });
+  document.body.append(field);
+  field.select();
+  document.execCommand("copy");
+  field.remove();
+}
