@@ -90,4 +90,5 @@ def test_spawners_of_other_places(tmp_path: Path) -> None:
     mount = {"name": "vbnfs", "mountPath": "/data", "readOnly": True, "mountPropagation": "HostToContainer"}
     assert mount in container["volumeMounts"]
     assert {"name": "VBN", "value": "/data/vbn"} in container["env"]
+    assert f"path: {volume['hostPath']['path']}\n" in (ROOT / "deploy/kubernetes/daemonset.yaml").read_text()
     assert folder == "/proc"
