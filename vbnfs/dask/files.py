@@ -15,13 +15,14 @@ from vbnfs.access.tree_files import asked_files
 from vbnfs.access.verifying import CANNOT_BE, FAILED, INCOMPLETE, NO_HASH, Finding, Outcome, check
 from vbnfs.access.wanted import Wanted, find
 from vbnfs.amounts import size
+from vbnfs.api.choosing import wanted_of
 from vbnfs.api.connection import Connection, Parts
 from vbnfs.api.dataset import Dataset
 from vbnfs.api.files import File
 from vbnfs.api.messages import in_python
 from vbnfs.api.os_errors import as_os_errors
 from vbnfs.api.progress import Showing, ShowProgress
-from vbnfs.api.version import Version, wanted_of
+from vbnfs.api.version import Version
 from vbnfs.api.working_sets import open_tables, versions_in
 from vbnfs.config.settings import Config
 from vbnfs.dask import worker
@@ -80,7 +81,7 @@ def prefetch(
     ['good']
     """
     connection, version = opened(dataset)
-    wanted = wanted_of(files, version, sessions, behavior_only, having, lfp)
+    wanted = wanted_of(files, None if version is None else version.name, sessions, behavior_only, having, lfp)
     with Showing(progress) as showing, as_os_errors("prefetch"):
         run = Run(connection, Cluster(cluster, note=warn), showing.watch, showing)
         found = run.fetch(run.choose(wanted, None if version is None else version.name))
