@@ -2,11 +2,11 @@
 
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vbnfs.tables.columns import UnknownColumnError
-from vbnfs.tables.facets import Facet, facets_of, query_of
+from vbnfs.tables.facets import Facet, facets_of, query_of, query_of_words
 from vbnfs.tables.query import QueryError, parse_query
 from vbnfs.tables.selection import matching
 
@@ -40,9 +40,9 @@ def rows(chosen: dict[str, list[str]]) -> int:
 
 
 def test_which_columns_are_facets() -> None:
-    """Columns with few values that repeat, of text, truth, whole numbers and lists; not ids, measures, or notes."""
+    """Columns with few values that repeat, of text, truth, whole numbers and lists; not ids and measures."""
     found = facets({})
-    assert list(found) == ["sex", "session_number", "has_lfp_data", "structure_acronyms", "genotype"]
+    assert list(found) == ["sex", "session_number", "has_lfp_data", "structure_acronyms", "genotype", "note"]
     assert counts(found["sex"]) == {"F": 2, "M": 2}
     assert counts(found["structure_acronyms"]) == {"CA1": 2, "VISp": 2, "VISpm": 1}
 
@@ -67,6 +67,7 @@ def test_the_query_of_a_choice() -> None:
     assert rows(chosen) == 1
 
 
+@settings(max_examples=30)
 @given(st.data())
 def test_a_count_is_what_choosing_leaves(data: st.DataObject) -> None:
     """For any choice, the count of a value is the number of rows when it alone is chosen of its column."""
@@ -88,3 +89,15 @@ def test_what_is_no_column_is_refused() -> None:
     """The error names columns that are near."""
     with pytest.raises(UnknownColumnError, match="near it: sex"):
         rows({"sexx": ["'F'"]})
+
+
+def test_words_are_looked_for_in_all_texts() -> None:
+    """Each word stands in a text of the row, in whichever column; one that stands nowhere finds nothing."""
+    assert query_of_words(TABLE, "  ") is None
+    query = query_of_words(TABLE, "visp F")
+    assert query is not None
+    found = matching(TABLE, parse_query(query), name="t")
+    assert TABLE["ecephys_session_id"][found].tolist() == [1]
+    nothing = query_of_words(TABLE, 'it\'s "not" there')
+    assert nothing is not None
+    assert not matching(TABLE, parse_query(nothing), name="t").any()

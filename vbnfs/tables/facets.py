@@ -17,6 +17,8 @@ from vbnfs.tables.query import Comparison, Literal, QueryError, parse_query
 from vbnfs.tables.selection import matching
 
 _MOST_VALUES: Final = 30
+_FEW_VALUES: Final = 8  # that are shown although each row has another
+_MOST_WORDS: Final = 8
 _LISTED: Final = re.compile(r"'([^']+)'")  # what a text of a list has: "['VISp', 'CA1']"
 _LIST: Final = re.compile(r"\[('[^']*'(, )?)*\]")
 
@@ -47,8 +49,30 @@ def query_of(table: pd.DataFrame, chosen: Chosen) -> str | None:
 
     Raises `QueryError` for what is no value, `UnknownColumnError` for no column.
     """
-    parts = [_condition(table, column, values) for column, values in chosen.items() if values]
-    return " and ".join(parts) or None
+    return joined(*(_condition(table, column, values) for column, values in chosen.items() if values))
+
+
+def query_of_words(table: pd.DataFrame, words: str) -> str | None:
+    """As a query: each of some words stands in a text of the row, with capitals or without. None without words.
+
+    Only columns of text in which a word stands at all are asked for it.
+    """
+    texts = [str(name) for name in table.columns if kind_of(table[name]) is Kind.TEXT]
+    return joined(*(_query_of_word(table, texts, word) for word in words.split()[:_MOST_WORDS]))
+
+
+def _query_of_word(table: pd.DataFrame, texts: Sequence[str], word: str) -> str:
+    def has(column: str) -> bool:
+        return any(word.lower() in str(value).lower() for value in table[column].dropna().unique())
+
+    places = [column for column in texts if has(column)] or texts[:1]
+    return _either(f"{column}.str.contains({word!r}, case=False, regex=False)" for column in places)
+
+
+def joined(*queries: str | None) -> str | None:
+    """The query that all of some hold. None where there are none."""
+    there = [query for query in queries if query]
+    return " and ".join(f"({query})" if " or " in query else query for query in there) or None
 
 
 def facets_of(table: pd.DataFrame, found: "pd.Series[bool]", chosen: Chosen, *, name: str) -> list[Facet]:
@@ -86,7 +110,7 @@ def _values(cells: "pd.Series[Any]") -> Sequence[Any] | None:
     if kind_of(cells) is Kind.NUMBERS and not pd.api.types.is_integer_dtype(there.dtype):
         return None
     values = there.unique().tolist()
-    if not 1 < len(values) <= _MOST_VALUES or len(values) == len(there):
+    if not 1 < len(values) <= (_FEW_VALUES if len(values) == len(there) else _MOST_VALUES):
         return None
     return sorted(values, key=lambda value: (str(type(value)), value))
 
@@ -124,8 +148,7 @@ def _condition(table: pd.DataFrame, column: str, values: Sequence[str]) -> str:
 
 
 def _either(conditions: Iterable[str]) -> str:
-    texts = list(conditions)
-    return texts[0] if len(texts) == 1 else f"({' or '.join(texts)})"
+    return " or ".join(conditions)
 
 
 def _check(column: str, value: str) -> None:

@@ -1,8 +1,6 @@
 """The page's addresses. What each shows is made by a module of its own; here requests become its arguments."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from functools import cache
-from importlib.resources import files
 from typing import Final
 from urllib.parse import parse_qs
 
@@ -20,9 +18,9 @@ from vbnfs.web.house import House
 from vbnfs.web.picked import picked_of
 from vbnfs.web.rendering import Pages
 from vbnfs.web.sessions_page import asked_of, find
+from vbnfs.web.static_files import static_files
 from vbnfs.web.versions_page import version_rows
 
-_SCRIPTS: Final = {"css": "text/css; charset=utf-8", "js": "text/javascript; charset=utf-8", "svg": "image/svg+xml"}
 _LEAST_COMPRESSED_BYTES: Final = 1000
 _MOST_FORM_BYTES: Final = 1 << 20
 _MOST_FIELDS: Final = 20_000
@@ -139,17 +137,11 @@ def _form(request: Request) -> Mapping[str, Sequence[str]]:
         raise HTTPException(400, "No form of this page.") from error
 
 
-@cache
-def _static_names() -> frozenset[str]:
-    place = files("vbnfs.web") / "static"
-    return frozenset(f"{folder}{one.name}" for folder in ("", "vendored/") for one in (place / folder).iterdir())
-
-
 def _static(request: Request) -> Response:
-    """A script, a style or a picture of the page. Its address has the version, so that a browser may keep it."""
-    name = request.path_params["name"]
-    kind = _SCRIPTS.get(name.rpartition(".")[2])
-    if name not in _static_names() or kind is None:
+    """A script, a style or a picture, which a browser may keep."""
+    found = static_files().get(request.path_params["name"])
+    if found is None:
         raise HTTPException(404, "There is no such file.")
-    data = (files("vbnfs.web") / "static").joinpath(*name.split("/")).read_bytes()
-    return Response(data, media_type=kind, headers={"Cache-Control": "private, max-age=86400"})
+    return Response(
+        found.data, media_type=found.kind, headers={"Cache-Control": "private, max-age=604800, immutable"}
+    )

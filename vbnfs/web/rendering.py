@@ -16,6 +16,7 @@ from starlette.responses import HTMLResponse
 
 from vbnfs import __version__
 from vbnfs.amounts import files, size
+from vbnfs.web.static_files import static_address
 
 _OF_A_SCRIPT: Final = "HX-Request"  # htmx sends it: a part of the page is wanted
 
@@ -34,7 +35,7 @@ class Pages:
         self._templates.filters.update(
             size=size, files=files, part=part_of, address=address, duration=duration, words=words
         )
-        self._templates.filters.update(shell=shlex.quote, python=repr)
+        self._templates.filters.update(word=shlex.quote, python=repr, static=static_address)
         self._templates.globals.update(proof=proof, dataset_name=dataset, vbnfs_version=__version__)
 
     def answer(self, request: Request, template: str, status: int = 200, **values: Any) -> HTMLResponse:

@@ -9,7 +9,7 @@ import pandas as pd
 from vbnfs.access.row_files import BESIDE
 from vbnfs.errors import UsageError
 from vbnfs.tables.columns import key_of
-from vbnfs.tables.facets import Facet, facets_of, query_of
+from vbnfs.tables.facets import Facet, facets_of, joined, query_of, query_of_words
 from vbnfs.tables.query import parse_query
 from vbnfs.tables.selection import in_order, matching
 
@@ -29,10 +29,14 @@ _OPEN: Final = 3  # facets that are shown without being asked for
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What an address asks for. `chosen` are literals by column; `page` counts from 1."""
+    """What an address asks for. `chosen` are literals by column; `page` counts from 1.
+
+    `words`: each of them is to stand in a text of the row.
+    """
 
     version: str | None
     chosen: Mapping[str, Sequence[str]]
+    words: str
     query: str
     sort: str
     page: int
@@ -79,6 +83,7 @@ def asked_of(pairs: Sequence[tuple[str, str]]) -> Asked:
     return Asked(
         version=given.get("version") or None,
         chosen=chosen,
+        words=given.get("words", "").strip(),
         query=given.get("query", "").strip(),
         sort=given.get("sort", ""),
         page=max(1, int(page)) if page.isascii() and page.isdigit() and len(page) < len("100000") else 1,
@@ -88,17 +93,18 @@ def asked_of(pairs: Sequence[tuple[str, str]]) -> Asked:
 def find(table: pd.DataFrame, asked: Asked, *, name: str) -> Found:
     """The sessions of a table that are asked for. What is wrong with a query is said in the answer."""
     everything = pd.Series(data=True, index=table.index)
+    own_columns = table.drop(columns=[name for name in BESIDE if name in table.columns])
     try:
-        own = matching(table, parse_query(asked.query), name=name) if asked.query else everything
-        query = query_of(table, asked.chosen)
-        found = table[own & (matching(table, parse_query(query), name=name) if query else everything)]
+        own_text = joined(query_of_words(own_columns, asked.words), asked.query)
+        own = matching(table, parse_query(own_text), name=name) if own_text else everything
+        query = joined(own_text, query_of(table, asked.chosen))
+        found = table[matching(table, parse_query(query), name=name) if query else everything]
         found = in_order(found, [asked.sort] if asked.sort else [], name=name)
-        facets = facets_of(table, own, asked.chosen, name=name)
+        facets = facets_of(own_columns, own, asked.chosen, name=name)
     except UsageError as error:
-        facets = facets_of(table, everything, {}, name=name)
+        facets = facets_of(own_columns, everything, {}, name=name)
         return Found([], [], 0, 1, _in_turn(facets), asked.query, 0, 0, [], str(error))
-    both = " and ".join(f"({one})" if query and asked.query else one for one in (asked.query, query) if one)
-    return _page(found, table, asked, facets, both or None)
+    return _page(found, table, asked, facets, query)
 
 
 def _page(
