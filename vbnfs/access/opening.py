@@ -246,8 +246,9 @@ async def _mirror_at(
         receiver=_receiver(config),
     ) as s3:
         link = BreakerClient(s3, is_forbidden=config.offline)
-        hedging = HedgingClient(link, metrics=metrics, most=config.max_connections)
-        paced = PacedClient(hedging, most=config.max_connections)
+        # What a site cache lacks comes when S3 has sent it, and not sooner because it is asked for twice.
+        once = link if server.has_versions else HedgingClient(link, metrics=metrics, most=config.max_connections)
+        paced = PacedClient(once, most=config.max_connections)
         patience = min(_MIRROR_SECONDS, config.io_timeout_seconds / 4)
         client = RetryingClient(paced, seconds=patience, attempts=_MIRROR_ATTEMPTS)
         verdicts = Verdicts(config.cache_dir, scope=server.scope)

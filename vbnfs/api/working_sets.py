@@ -14,7 +14,7 @@ import trio
 from vbnfs.access import citing
 from vbnfs.access.dataset import Dataset
 from vbnfs.access.differences import Report, make_report
-from vbnfs.access.fetching import choose, fetch
+from vbnfs.access.fetching import Plan, choose, fetch, plan_of
 from vbnfs.access.pinning import Holder, PinRow, in_its_version, pin_rows, take_away
 from vbnfs.access.project_tables import ProjectTables
 from vbnfs.access.recorded import read_record
@@ -28,11 +28,12 @@ from vbnfs.access.whole_files import ReadWhole
 from vbnfs.api.citation import Citation
 from vbnfs.api.connection import Connection, Parts
 from vbnfs.api.difference import Difference
-from vbnfs.api.messages import in_python, python_messages
+from vbnfs.api.messages import in_python
 from vbnfs.api.os_errors import as_os_errors
 from vbnfs.api.progress import Showing, ShowProgress
 from vbnfs.config.settings import Config
 from vbnfs.dataset.manifest import Manifest
+from vbnfs.dataset.names import MANIFESTS
 from vbnfs.tables.frames import of_rows
 
 _FINDINGS = ("path", "outcome", "size_bytes", "detail")
@@ -96,6 +97,19 @@ async def _bring(
     return outcome
 
 
+def plan(connection: Connection, wanted: Wanted, in_version: str | None, *, is_pin: bool = False) -> Plan:
+    """What fetching would do: bytes, time, room. Raises what finding the files raises."""
+    with as_os_errors("prefetch"):
+        return connection.run(_plan, wanted.check(), in_version, is_pin)
+
+
+async def _plan(parts: Parts, wanted: Wanted, in_version: str | None, is_pin: bool) -> Plan:
+    where = _place(parts, in_version)
+    async with parts.files.judging(where, trusts=True) as work:
+        target = await choose(wanted, _open_tables(parts), _versions(parts, where.config), work)
+        return await plan_of(where, target, is_pin=is_pin)
+
+
 def unpin(connection: Connection, names: Sequence[str]) -> None:
     """Take pins away. Raises `PinError` for a name that there is not."""
     connection.run(_unpin, names)
@@ -143,12 +157,14 @@ async def _verify(parts: Parts, paths: Sequence[str], is_fetched: bool, showing:
 
 
 def frame_of(findings: Sequence[Finding]) -> pd.DataFrame:
-    """What became of files, a row each, by `path`: `outcome`, `size_bytes` and `detail`.
+    """What became of files, a row each, by `path` (`v0.5.0/...`): `outcome`, `size_bytes` and `detail`.
 
     `outcome` is `good`, `no hash`, `not kept`, `mismatch`, `not complete`, `failed`, `no file`.
     """
-    rows = ({**finding.as_json(), "detail": in_python(finding.detail)} for finding in findings)
-    return of_rows(rows, _FINDINGS, index="path")
+    changed = (
+        replace(one, path=one.path.removeprefix(f"{MANIFESTS}/"), detail=in_python(one.detail)) for one in findings
+    )
+    return of_rows((one.as_json() for one in changed), _FINDINGS, index="path")
 
 
 def compare(connection: Connection, old: str | None, new: str, *, with_tables: bool) -> Difference:
@@ -177,7 +193,7 @@ async def _cite(parts: Parts, wanted: Wanted, in_version: str | None) -> list[ci
 
 def cite_record(config: Config, record: Path) -> Citation:
     """What is to be said of the files that a record names. Raises `RecordError`."""
-    with python_messages():
+    with as_os_errors(str(record)):
         return Citation(citing.of_record(config, read_record(record), str(record)))
 
 

@@ -24,9 +24,10 @@ from vbnfs.cache.block_cache import BlockCache
 from vbnfs.cache.digests import DigestSet, KnownDigests
 from vbnfs.cache.verdict import Verdict
 from vbnfs.cache.verdicts import Verdicts
-from vbnfs.errors import AccessDeniedError, BadReplyError, ObjectGoneError, StorageError, TransportError
+from vbnfs.errors import AccessDeniedError, BadReplyError, BusyError, ObjectGoneError, StorageError, TransportError
 from vbnfs.logs import WARN_AGAIN_SECONDS, WarnOnce
 from vbnfs.objects import ByteRange, Content, ObjectClient, ObjectVersion, RangeRequest, Receive, Received
+from vbnfs.reading.patience import Patience, Waiting
 
 log = structlog.get_logger()
 
@@ -35,6 +36,7 @@ _SHORTEST_REST_SECONDS: Final = 2.0  # nothing is, after it failed; twice as lon
 _LONGEST_REST_SECONDS: Final = 30.0
 _MOST_REMEMBERED: Final = 4096
 _HANDED_OVER_BLOCKS: Final = 8  # at a time
+_BUCKET: Final = ObjectVersion("", None)
 _OF_THE_OBJECT: Final = (ObjectGoneError, AccessDeniedError, BadReplyError)
 
 Keep = Callable[[Content, int, bytes], bool]  # a block to the dataset's own scope; whether the disk took it
@@ -44,7 +46,7 @@ Work = Callable[[Callable[[], None]], Awaitable[None]]  # runs what waits for th
 class Mirror:
     """Asks `client` for objects; `patience_seconds` is how long it may bring nothing to any of those who wait.
 
-    `name` is for people. `has_versions`: it is a site cache.
+    `name` is for people. `has_versions`: it is a site cache, which has more time while it answers (patience.py).
     """
 
     def __init__(
@@ -65,8 +67,7 @@ class Mirror:
         self.problem: str | None = None  # why it was not asked lately; None once it has served again
         self._client = client
         self._has_versions = has_versions
-        self._patience_seconds = patience_seconds
-        self._waiting: set[trio.CancelScope] = set()
+        self._patience = Patience(patience_seconds, self._is_there if has_versions else None)
         self._without: TTLCache[str, None] = TTLCache(_MOST_REMEMBERED, _WITHOUT_SECONDS, trio.current_time)
         self._sent: LRUCache[str, bool] = LRUCache(_MOST_REMEMBERED)  # of what, though perhaps no disk took it
         self._rests_until = -math.inf
@@ -91,31 +92,38 @@ class Mirror:
 
     async def get_range(self, content: Content, request: RangeRequest, receive: Receive) -> None:
         """See `ObjectClient.get_range`. Raises `TransportError` where it brings nothing for too long."""
-        with trio.CancelScope() as scope:
+        waiting, failure = Waiting(), None
 
-            async def receive_in_time(received: Received) -> None:
-                self._waiting.discard(scope)  # the receiver's time
-                scope.deadline = math.inf
-                self._sent[content.content_id] = True
-                self.problem, self._rest_seconds = None, _SHORTEST_REST_SECONDS / 2
-                self._wait_on()
-                await receive(received)
-                self._waiting.add(scope)
-                self._wait_on()
+        async def receive_in_time(received: Received) -> None:
+            self._sent[content.content_id] = True
+            self.problem, self._rest_seconds = None, _SHORTEST_REST_SECONDS / 2
+            waiting.is_receiving = True  # the receiver's time
+            self._patience.heard()
+            await receive(received)
+            self._patience.heard()
+            waiting.is_receiving = False
 
-            self._waiting.add(scope)
-            scope.deadline = trio.current_time() + self._patience_seconds
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._patience.end, waiting, nursery.cancel_scope)
             try:
                 await self._client.get_range(request, receive_in_time)
-            finally:
-                self._waiting.discard(scope)
-        if scope.cancelled_caught:
-            raise TransportError(f"{request.version}: no byte for {self._patience_seconds:.0f} s")
+            except Exception as error:  # which a nursery would wrap
+                failure = error
+            nursery.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
+        if waiting.is_over:
+            raise TransportError(f"{request.version}: no byte for {self._patience.seconds:.0f} s")
 
-    def _wait_on(self) -> None:
-        """It has brought something: all who wait for it have patience anew. A proxy serves one after the other."""
-        for scope in self._waiting:
-            scope.deadline = trio.current_time() + self._patience_seconds
+    async def _is_there(self) -> bool:
+        """Whether it answers for itself: a question that it passes on to no bucket, and refuses."""
+        try:
+            await self._client.head(_BUCKET)
+        except BusyError:
+            return True
+        except StorageError as error:
+            return not isinstance(error, TransportError)
+        return True
 
     def note_failure(self, content: Content, error: StorageError) -> None:
         """It did not bring what was asked for: do not ask it again soon, for this content or for any."""

@@ -1,0 +1,81 @@
+"""How long a server near the machine may bring nothing, by a clock that jumps."""
+
+from collections.abc import Awaitable, Callable
+
+import pytest
+import trio
+import trio.testing
+
+from vbnfs.reading.patience import MORE, Patience, Waiting
+
+SECONDS = 5.0
+
+
+class Server:
+    """One that may answer for itself, or hang; `asked` is when it was asked whether it is there."""
+
+    def __init__(self, *, answers: bool = True, hangs: bool = False) -> None:
+        self.asked: list[float] = []
+        self._began, self._answers, self._hangs = trio.current_time(), answers, hangs
+
+    async def is_there(self) -> bool:
+        self.asked.append(trio.current_time() - self._began)
+        await trio.sleep(1e6 if self._hangs else 0.01)
+        return self._answers
+
+
+async def ended_after(patience: Patience, *meanwhile: Callable[[], Awaitable[None]], waiting: Waiting) -> float:
+    """After how many seconds a GET is ended, while this is done."""
+    began = trio.current_time()
+    async with trio.open_nursery() as everything:
+        for one in meanwhile:
+            everything.start_soon(one)
+        with trio.CancelScope() as scope:
+            await patience.end(waiting, scope)
+    assert waiting.is_over
+    return trio.current_time() - began
+
+
+async def test_a_silent_server_is_given_up(autojump_clock: trio.testing.MockClock) -> None:
+    """One that is asked nothing has its time. One that does not answer has no more than that."""
+    assert await ended_after(Patience(SECONDS), waiting=Waiting()) == pytest.approx(SECONDS)
+    for how in ({"answers": False}, {"hangs": True}):
+        server = Server(**how)
+        took = await ended_after(Patience(SECONDS, server.is_there), waiting=Waiting())
+        assert took <= SECONDS + 0.1
+        assert server.asked == pytest.approx([SECONDS / 2])
+
+
+async def test_a_server_that_answers_has_more_time(autojump_clock: trio.testing.MockClock) -> None:
+    """It waits for another one, as a site cache does for S3; but not without end."""
+    server = Server()
+    took = await ended_after(Patience(SECONDS, server.is_there), waiting=Waiting())
+    assert took == pytest.approx(MORE * SECONDS)
+    assert len(server.asked) == pytest.approx(2 * MORE, abs=1)
+
+
+async def test_a_byte_for_one_is_patience_for_all(autojump_clock: trio.testing.MockClock) -> None:
+    """Bytes for another GET begin the time anew; so does what the receiver takes of it."""
+    patience, waiting = Patience(SECONDS), Waiting()
+
+    async def hear() -> None:
+        for _ in range(4):
+            await trio.sleep(SECONDS - 1)
+            patience.heard()
+        waiting.is_receiving = True
+        await trio.sleep(3 * SECONDS)
+        patience.heard()
+        waiting.is_receiving = False
+
+    took = await ended_after(patience, hear, waiting=waiting)
+    assert took == pytest.approx(4 * (SECONDS - 1) + 3 * SECONDS + SECONDS)
+
+
+async def test_all_that_wait_ask_once(autojump_clock: trio.testing.MockClock) -> None:
+    """Many GETs that wait for one server ask it no more often than one does."""
+    server = Server()
+    patience = Patience(SECONDS, server.is_there)
+    async with trio.open_nursery() as nursery:
+        for _ in range(20):
+            nursery.start_soon(patience.end, Waiting(), trio.CancelScope())
+    assert len(server.asked) == pytest.approx(2 * MORE, abs=1)
