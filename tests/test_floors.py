@@ -34,7 +34,7 @@ MAY_IMPORT: Final[Mapping[str, set[str]]] = {
     "reading": {ROOT, "host", "cache", "hdf5"},
     "fuse": {ROOT, "host"},
     "access": {ROOT, "config", "host", "dataset", "s3", "cache", "hdf5", "reading", "tables"},
-    "web": {ROOT, "config", "host", "dataset", "access", "api"},
+    "web": {ROOT, "config", "host", "dataset", "access", "api", "tables"},
     "filesystem": {ROOT, "host", "dataset", "cache", "reading", "fuse"},
     "api": {ROOT, "config", "host", "dataset", "hdf5", "reading", "access", "tables"},
     "dask": {ROOT, "config", "host", "dataset", "access", "tables", "api"},
@@ -89,7 +89,8 @@ ONLY_IMPORTED_BY: Final[Mapping[str, set[str]]] = {
     "jinja2": {"vbnfs.web.rendering"},
     "hypercorn": {"vbnfs.web.serving"},
     "pandas": {
-        *(f"vbnfs.tables.{name}" for name in ("changes", "columns", "joins", "reading", "selection", "values")),
+        *(f"vbnfs.tables.{name}" for name in ("changes", "columns", "facets", "joins", "reading", "selection")),
+        *("vbnfs.tables.values", "vbnfs.web.house", "vbnfs.web.sessions_page"),
         "vbnfs.tables.frames",
         *(f"vbnfs.api.{name}" for name in ("citation", "dataset", "difference", "version", "working_sets")),
         *(f"vbnfs.access.{name}" for name in ("finding", "kept_tables", "project_tables", "row_files")),

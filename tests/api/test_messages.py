@@ -94,8 +94,11 @@ def test_settings_that_will_not_do(tmp_path: Path) -> None:
 
 
 def test_editors_know_the_settings() -> None:
-    """The parameters of `Dataset` have names and types for editors: all settings but those of mounts."""
+    """The parameters of `Dataset` have names and types for editors, and by Tab: all settings but those of mounts."""
     assert set(typing.get_type_hints(Settings)) == SETTING_BY_NAME.keys() - OF_MOUNTS
+    shown = inspect.signature(vbnfs.Dataset).parameters
+    assert shown.keys() == {"name", "config_file", *(SETTING_BY_NAME.keys() - OF_MOUNTS)}
+    assert shown["offline"].annotation == bool | str | None
     hints = inspect.get_annotations(vbnfs.Dataset.__init__)
     assert hints["settings"] == typing.Unpack[Settings]
 

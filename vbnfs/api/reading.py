@@ -15,6 +15,7 @@ from typing import Final
 import trio
 
 from vbnfs.api.connection import CLOSED, Connection, Parts
+from vbnfs.api.small_reads import MOST_BYTES, SmallReads, Window
 from vbnfs.blocks import BLOCK_BYTES, blocks_of
 from vbnfs.errors import StorageError
 from vbnfs.hdf5.signature import SIGNATURE
@@ -68,6 +69,8 @@ class Reading:
         self._here: Here | None = None
         self._opening = LockOfProcess()
         self._expecting: Here | None = None  # that has its structure come
+        self._small = SmallReads()
+        self._window: Window | None = None
 
     def read(self, offset: int, size: int) -> bytes:
         """A range of the content, which is not empty."""
@@ -84,6 +87,8 @@ class Reading:
         here = self.now()
         if offset == 0 and len(buffer) == len(SIGNATURE):
             self.expect_structure()
+        if self._copy_small(here, buffer, offset):
+            return
         for start in range(0, len(buffer), _PIECE_BYTES):
             piece, at = buffer[start : start + _PIECE_BYTES], offset + start
             if here.local.read_into(piece, at):
@@ -91,6 +96,28 @@ class Reading:
             else:
                 came = self.connection.run(_bring, here, ByteRange(at, at + len(piece)))
                 self.take(here, piece, at, came)
+
+    def copy(self, buffer: memoryview, offset: int) -> bool:
+        """Fill a small buffer if its bytes are those of the block in which small reads go on."""
+        window = self._window
+        return window is not None and len(buffer) <= MOST_BYTES and window.copy(buffer, offset)
+
+    def _copy_small(self, here: Here, buffer: memoryview, offset: int) -> bool:
+        """The same, of a block that small reads have come to; False: it is another read, or its block is not here."""
+        if (before := self._window) is not None:
+            self._window = None
+            self._note(here, before.first, before.last)
+        if not self._small.goes_on(offset, len(buffer)):
+            return False
+        start = offset - offset % BLOCK_BYTES
+        stop = min(start + BLOCK_BYTES, self._content.size_bytes)
+        data = here.local.read(start, stop - start)
+        if data is None:
+            return False
+        window = Window(start, stop, memoryview(data), offset, offset)
+        window.copy(buffer, offset)
+        self._window = window
+        return True
 
     def read_ranges(self, ranges: Sequence[ByteRange]) -> list[bytes]:
         """The bytes of ranges within the content. What is lacking comes in waves."""
