@@ -81,7 +81,13 @@ class Dataset:
         """The blocks that the disk does not have. `keeping` runs and closes its writer."""
         config, cache = self.config, self.cache
         client, paced = make_reading_client(config, self.link, self.metrics)
-        others = SharedFetches(self._claims(), cache, may_wait=not cache.is_local, metrics=self.metrics)
+        others = SharedFetches(
+            self._claims(),
+            cache,
+            may_wait=not cache.is_local,
+            metrics=self.metrics,
+            hosts_seconds=config.io_timeout_seconds / 2,
+        )
         memory = Memory(config.memory_limit_bytes)
         writer = BlockWriter(cache, evictor, others, memory, on_stored=on_stored)
         proof, sinks = Proof(self.digests), Sinks(cache, evictor)
