@@ -24,7 +24,7 @@ from vbnfs.reading.planner import plan_gets
 
 _PATIENCE_SECONDS: Final = 2.0  # then one of the processes that wait fetches as well ...
 _MOST_PATIENCE_SECONDS: Final = 6.0  # ... and then all of them
-_HOSTS_SECONDS: Final = 15.0  # ... but for one on another host, perhaps, that is seen to get on
+_HOSTS_SECONDS: Final = 10.0  # ... but for one on another host, perhaps, that is seen to get on
 _FIRST_WAIT_SECONDS: Final = 0.005
 _LONGEST_WAIT_SECONDS: Final = 0.05
 _GIVING_BACK_SECONDS: Final = 1.0  # how long a fetch that has been cancelled waits for a file system that hangs
@@ -41,8 +41,8 @@ class Round:
 class SharedFetches:
     """Fetches that are shared with the other processes on the same cache, by `claims`.
 
-    `may_wait`: a lock may wait for the network; the event loop then asks for none. `hosts_seconds`: how long a
-    process is waited for that is slow, and does not hang. Less than readers wait.
+    `may_wait`: a lock may wait for the network; the event loop then asks for none. `patience`: how many times as long
+    as usual others are waited for.
     """
 
     def __init__(
@@ -52,13 +52,13 @@ class SharedFetches:
         *,
         may_wait: bool,
         metrics: Metrics,
-        hosts_seconds: float = _HOSTS_SECONDS,
+        patience: float = 1.0,
     ) -> None:
         self._claims = claims
         self._cache = cache
         self._metrics = metrics
         self._may_wait = may_wait
-        self._hosts_seconds = hosts_seconds
+        self._patience = patience
         self._owed: list[tuple[Content, Sequence[int]]] = []  # to be given back as soon as there is a thread
 
     async def rounds(self, content: Content, indices: range) -> AsyncGenerator[Round]:
@@ -75,8 +75,8 @@ class SharedFetches:
         first, left = began, list(indices)
         seen: Pulse | None = None
         while left:
-            waited = trio.current_time() - began
-            is_early = began - first < self._hosts_seconds
+            waited = (trio.current_time() - began) / self._patience
+            is_early = began - first < _HOSTS_SECONDS * self._patience
             if waited > _PATIENCE_SECONDS and is_early and (now := await self._pulse(content, left[0])) != seen:
                 seen, began, waited = now, trio.current_time(), 0.0
             taken = await self._take(content, left, waited)
