@@ -17,11 +17,11 @@ _SECTIONS: Final[Mapping[str, str]] = {
     " docs/shared-cache.md docs/web.md docs/bandwidth.md docs/structure-index.md docs/digests.md docs/records.md"
     f" docs/settings.md docs/json.md {COMMANDS}",
     "When it does not work": "docs/troubleshooting.md docs/doctor.md docs/watching.md docs/s3-replies.md",
-    "Administer": "docs/installing.md docs/administration.md docs/mounting.md docs/other-hosts.md docs/mirror.md"
-    " docs/container-image.md docs/kubernetes.md"
+    "Administer": "docs/installing.md docs/administration.md docs/mounting.md docs/other-hosts.md docs/slurm.md"
+    " docs/jupyterhub.md docs/container-image.md docs/kubernetes.md docs/mirror.md"
     " docs/site-cache.md"
     " SECURITY.md",
-    "How it works": "docs/semantics.md ARCHITECTURE.md docs/decisions.md docs/PERFORMANCE.md"
+    "How it works": "docs/semantics.md ARCHITECTURE.md docs/decisions.md docs/PERFORMANCE.md docs/scale.md"
     " docs/RELIABILITY.md docs/dependencies.md CONTRIBUTING.md CHANGELOG.md",
 }
 _REST: Final = "More"
