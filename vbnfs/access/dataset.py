@@ -54,6 +54,7 @@ from vbnfs.reading.storing import Sinks
 from vbnfs.s3.breaker import BreakerClient
 
 _LAST_NOTES_SECONDS: Final = 1.0
+_USUAL_IO_TIMEOUT_SECONDS: Final = 30.0  # a reader who waits longer waits as much longer for another host
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,10 @@ class Dataset:
         """The blocks that the disk does not have. `keeping` runs and closes its writer."""
         config, cache = self.config, self.cache
         client, paced = make_reading_client(config, self.link, self.metrics)
-        others = SharedFetches(self._claims(), cache, may_wait=not cache.is_local, metrics=self.metrics)
+        claims = self._claims()
+        patience = config.io_timeout_seconds / _USUAL_IO_TIMEOUT_SECONDS if isinstance(claims, HostClaims) else 1.0
+        may_wait = not cache.is_local
+        others = SharedFetches(claims, cache, may_wait=may_wait, metrics=self.metrics, patience=patience)
         memory = Memory(config.memory_limit_bytes)
         writer = BlockWriter(cache, evictor, others, memory, on_stored=on_stored)
         proof, sinks = Proof(self.digests), Sinks(cache, evictor)

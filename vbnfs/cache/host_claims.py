@@ -75,10 +75,9 @@ class HostClaims:
 
     def take(self, content_id: str, indices: range, *, lane: int = 0) -> list[int]:
         """Claim adjacent blocks. Returns those that no other process has claimed."""
-        self._show_pulse()
         try:
             kept = self._opened()
-            return [
+            taken = [
                 index
                 for number, blocks in _stretches(indices)
                 if self._take(kept.folder, content_id, number, blocks, lane)
@@ -87,6 +86,9 @@ class HostClaims:
         except OSError:  # a cache that can only be read, a file system without links, or the folder was deleted
             self._open = None
             return list(indices)
+        if taken:
+            self._show_pulse()
+        return taken
 
     def pulse(self, content_id: str, index: int) -> Pulse | None:
         """Of the process that has claimed a block; None where the block is free by now, or that cannot be known.

@@ -24,7 +24,7 @@ from vbnfs.reading.planner import plan_gets
 
 _PATIENCE_SECONDS: Final = 2.0  # then one of the processes that wait fetches as well ...
 _MOST_PATIENCE_SECONDS: Final = 6.0  # ... and then all of them
-_LONGEST_WAIT_FOR_HOSTS: Final = 12.0  # seconds, for a process that is seen to get on: less than --io-timeout has
+_HOSTS_SECONDS: Final = 10.0  # ... but for one on another host, perhaps, that is seen to get on
 _FIRST_WAIT_SECONDS: Final = 0.005
 _LONGEST_WAIT_SECONDS: Final = 0.05
 _GIVING_BACK_SECONDS: Final = 1.0  # how long a fetch that has been cancelled waits for a file system that hangs
@@ -41,14 +41,24 @@ class Round:
 class SharedFetches:
     """Fetches that are shared with the other processes on the same cache, by `claims`.
 
-    `may_wait`: a lock may wait for the network; the event loop then asks for none.
+    `may_wait`: a lock may wait for the network; the event loop then asks for none. `patience`: how many times as long
+    as usual others are waited for.
     """
 
-    def __init__(self, claims: Claims | HostClaims, cache: BlockCache, *, may_wait: bool, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        claims: Claims | HostClaims,
+        cache: BlockCache,
+        *,
+        may_wait: bool,
+        metrics: Metrics,
+        patience: float = 1.0,
+    ) -> None:
         self._claims = claims
         self._cache = cache
         self._metrics = metrics
         self._may_wait = may_wait
+        self._patience = patience
         self._owed: list[tuple[Content, Sequence[int]]] = []  # to be given back as soon as there is a thread
 
     async def rounds(self, content: Content, indices: range) -> AsyncGenerator[Round]:
@@ -65,8 +75,8 @@ class SharedFetches:
         first, left = began, list(indices)
         seen: Pulse | None = None
         while left:
-            waited = trio.current_time() - began
-            is_early = began - first < _LONGEST_WAIT_FOR_HOSTS
+            waited = (trio.current_time() - began) / self._patience
+            is_early = began - first < _HOSTS_SECONDS * self._patience
             if waited > _PATIENCE_SECONDS and is_early and (now := await self._pulse(content, left[0])) != seen:
                 seen, began, waited = now, trio.current_time(), 0.0
             taken = await self._take(content, left, waited)
