@@ -21,7 +21,7 @@ _SECTIONS: Final[Mapping[str, str]] = {
     " docs/jupyterhub.md docs/container-image.md docs/kubernetes.md docs/mirror.md"
     " docs/site-cache.md"
     " SECURITY.md",
-    "How it works": "docs/semantics.md ARCHITECTURE.md docs/decisions.md docs/PERFORMANCE.md"
+    "How it works": "docs/semantics.md ARCHITECTURE.md docs/decisions.md docs/PERFORMANCE.md docs/scale.md"
     " docs/RELIABILITY.md docs/dependencies.md CONTRIBUTING.md CHANGELOG.md",
 }
 _REST: Final = "More"

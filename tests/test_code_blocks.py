@@ -43,8 +43,9 @@ LEFT_OUT: Final[Mapping[str, str]] = {
     "docs/RELIABILITY.md": "script/soak and script/fuzz run for as long as is wanted; tests run each for a moment",
     "docs/installing.md": "changes the machine; tests/cli/test_install.py does it in folders of its own",
     "docs/records.md": "needs a program's reads; tests/scenarios/test_records.py records, fetches and cites some",
+    "docs/scale.md": "measures for a quarter of an hour; tests/benchmarks/test_site.py runs the smallest form",
     "docs/shared-cache.md": "a folder of several hosts; tests/scenarios/test_two_hosts.py has one",
-    "docs/site-cache.md": "a machine's set-up; tests/scenarios/site has the same with a real nginx",
+    "docs/site-cache.md": "a machine's set-up; tests/scenarios/site has the same, with both programs",
     "docs/web.md": "a server that runs until Ctrl-C, and a tunnel; tests/cli/test_web.py serves the page and asks it",
     "docs/mirror.md": "a web server's and a user's settings; tests/scenarios/test_mirror.py has a mirror of its own",
 }

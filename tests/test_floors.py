@@ -78,7 +78,7 @@ ONLY_IMPORTED_BY: Final[Mapping[str, set[str]]] = {
     },
     "pyfuse3": {"vbnfs.fuse.pyfuse3_engine"},
     "allensdk": {"vbnfs.api.allensdk", "vbnfs.api.allensdk_files"},
-    "prometheus_client": {"vbnfs.daemon.exporter"},
+    "prometheus_client": {"vbnfs.daemon.exporter", "vbnfs.daemon.site_exporter"},
     "rich": {"vbnfs.cli.render", "vbnfs.cli.progress", "vbnfs.cli.top_screen"},
     "PIL": {"vbnfs.cli.map_png"},
     "rocrate": {"vbnfs.cli.ro_crate"},

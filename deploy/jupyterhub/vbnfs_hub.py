@@ -12,7 +12,8 @@ In jupyterhub_config.py, with this file in /etc/jupyterhub:
     c.Spawner.post_stop_hook = mount.post_stop
 
 A folder without `{username}` is one mount for all users, made by the hub's user and left in place. With it, such as
-`/home/{username}/vbn`, each user has a mount of their own, made as that user, and taken away behind the last server.
+`/home/{username}/vbn`, each user has a mount of their own, made as that user by root's hub, and taken away behind the
+last server.
 It is for spawners whose servers run on the hub's machine: LocalProcessSpawner, SystemdSpawner, SudoSpawner.
 
 A server starts also if nothing can be mounted. Its environment has the folder in VBN, or the reason in VBN_PROBLEM.

@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from distributed import Client
+from distributed import Client, Worker
 
 from tests.api.release import LFP, UNITS, serving
 from tests.dask.clusters import in_this_process
 from tests.fakes.s3_server import FakeS3Server, for_kind, held
-from tests.fixtures_mount import run_vbnfs
+from tests.fixtures_mount import run_vbnfs, until
 from vbnfs.cli.main import cli
 from vbnfs.dask import worker
 from vbnfs.errors import CacheError, ClusterError, UsageError
@@ -121,8 +121,12 @@ def test_without_dask(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert str(done.exception) == "--dask needs Dask, here and on the workers: pip install 'vbnfs[dask]'"
 
 
+def threads_at_work(dask_worker: Worker) -> int:
+    return len(dask_worker.active_threads)
+
+
 @pytest.mark.slow
-def test_ctrl_c(address: str, server: FakeS3Server) -> None:
+def test_ctrl_c(address: str, client: Client, server: FakeS3Server) -> None:
     """Ctrl-C ends the tasks on the workers, and says how to go on; what was fetched is kept."""
     gate = threading.Event()
     server.behaviours.append(for_kind("get_range", held(gate)))
@@ -135,6 +139,7 @@ def test_ctrl_c(address: str, server: FakeS3Server) -> None:
         _, errors = command.communicate(timeout=60)
     assert (command.returncode, "run the same command again" in errors) == (130, True), errors
     assert len(worker._stopped) == tokens + 1
+    until(lambda: set(client.run(threads_at_work).values()) == {0}, seconds=60)  # though S3 is still silent
     server.behaviours.clear()
     gate.set()
     done = run_vbnfs("prefetch", "--sessions", "all", "--dask", address)

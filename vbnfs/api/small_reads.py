@@ -1,8 +1,8 @@
 """Small reads that go on in one block, as h5py's of one channel: 12,500 of 4 bytes. The block's bytes are in memory.
 
-The second small read of a block in a row has all of the block read: 256 KiB, some 20 microseconds. Later ones are copied
-from there, in a microsecond, where each would else be a system call and a look at what is known of the block. Bytes of
-a content never change, and these were checked as all others.
+The second small read of a block in a row has all of the block read: 256 KiB, some 20 microseconds. Later ones are
+copied from there, in a microsecond, where each would else be a system call and a look at what is known of the block.
+Bytes of a content never change, and these were checked as all others.
 """
 
 from dataclasses import dataclass

@@ -106,7 +106,7 @@ def plan(connection: Connection, wanted: Wanted, in_version: str | None, *, is_p
 async def _plan(parts: Parts, wanted: Wanted, in_version: str | None, is_pin: bool) -> Plan:
     where = _place(parts, in_version)
     async with parts.files.judging(where, trusts=True) as work:
-        target = await choose(wanted, _open_tables(parts), _versions(parts, where.config), work)
+        target = await choose(wanted, open_tables(parts), _versions(parts, where.config), work)
         return await plan_of(where, target, is_pin=is_pin)
 
 
