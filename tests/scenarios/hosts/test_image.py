@@ -182,6 +182,9 @@ def test_a_daemon_set(kubelet: Kubelet, machine: Namespace) -> None:
     with urllib.request.urlopen(f"http://{asked['host']}:{port}{asked['path']}", timeout=WAIT_SECONDS) as reply:
         assert b"vbnfs_read_bytes_total" in reply.read()
 
+    status = json.loads(kubelet.output(name, ["vbnfs", "status", "--json", "/mnt/vbnfs/vbn"]))
+    assert status["passthrough"]["reason"] is None  # the kernel reads whole files, for pods, too
+
     [reader] = kubelet.pods(of_kind("Pod", "reader"))
     kubelet.play(reader)
     assert machine.output("podman", "wait", "reader-reader") == "0\n"
