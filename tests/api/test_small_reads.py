@@ -108,5 +108,5 @@ def test_a_file_that_is_found_wrong_is_read_no_more(file: vbnfs.RemoteFile, monk
 
     monkeypatch.setattr(Verdicts, "bad", lambda verdicts, content: wrong)
     monkeypatch.setattr(Verdicts, "refuse", refuse)
-    with pytest.raises(OSError, match="hash"):
+    with pytest.raises(OSError, match="instead of the manifest's"):
         read(file, 12, 4)
